@@ -1,0 +1,55 @@
+# Everything that is checked before a change goes in: make test. It needs Go, and on Debian installs the rest by itself.
+# For a single package plain go test does; tests of stores are skipped there when MariaDB or Redis are not installed.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+GO          ?= go
+FUZZTIME    ?= 20s
+# What to measure with make bench.
+BENCH       ?= .
+PKG         ?= ./...
+TESTLOG     := $(shell mktemp -u /tmp/teamtalk-test-XXXXXX.log)
+
+.PHONY: help build test deps lint generated race fuzz generate bench clean
+
+help: ## list what make can do
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+build: ## the binary, ./teamtalk
+	$(GO) build -o teamtalk ./cmd/teamtalk
+
+test: deps lint ## everything CI checks: lint, all tests with the race detector, fuzzing; about ten minutes
+	@trap 'rm -f $(TESTLOG)' EXIT; \
+	echo "go test -race -count=1 ./..."; \
+	CI=true $(GO) test -race -count=1 ./... 2>&1 | tee $(TESTLOG); \
+	.ci/fuzz $(FUZZTIME); \
+	echo; echo "All passed. The tests were:"; \
+	grep -E '^ok' $(TESTLOG)
+
+deps: # MariaDB, Redis and a C compiler, installed on Debian when missing
+	@.ci/deps
+
+lint: generated ## generated code fresh, gofmt, go vet, staticcheck
+	@echo "gofmt"; unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	@echo "go vet"; $(GO) vet ./...
+	@echo "staticcheck"; $(GO) tool staticcheck ./...
+
+generated: # what is generated from the .proto files is what is checked in
+	@echo "generated code"; $(GO) run ./proto/gen -check -in proto -out proto/pb
+
+race: ## all tests with the race detector; skips what is not installed
+	$(GO) test -race $(PKG)
+
+fuzz: ## every fuzz target for FUZZTIME (default 20s)
+	@.ci/fuzz $(FUZZTIME)
+
+generate: ## write the Go code of the .proto files
+	$(GO) generate ./proto/...
+
+bench: ## benchmarks: make bench PKG=./core/session BENCH=FanOut
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+
+clean: ## remove what building and testing left
+	rm -f teamtalk cmd/teamtalk/teamtalk
+	find . -path ./.git -prune -o -name '*.test' -print -o -name '*.prof' -print | xargs -r rm -f
