@@ -1,0 +1,229 @@
+package pb
+
+import (
+	"errors"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// MsgData is IMMsgData, the chat message, decoded and encoded by hand: the same bytes, at a fraction of the cost. A text of 64 bytes with
+// attach_data, filled in and encoded, and decoded, on one core of a small virtual machine:
+//
+//	            by hand           opaque API         open API
+//	encode      59 ns, 0 allocs   220 ns, 1 alloc    215 ns, 2 allocs
+//	decode      200 ns, 2 allocs  360 ns, 3 allocs   335 ns, 8 allocs
+//
+// To measure again: go test -run '^$' -bench MsgData ./proto/pb. So the message itself is written by hand, 3.7 times cheaper to encode and 1.7
+// times to decode; everything else is generated with the opaque API, which takes the time of the open one with fewer allocations,
+// and whose setters leave no pointer to forget.
+//
+// Unlike the generated types it does not keep fields it does not know, does not write a Duplicate that is false, and takes a msg_type that is
+// none of the four as unknown, as the first implementation does (Go's generated code accepts any number). A set ClientMsgID or AttachData is not nil.
+type MsgData struct {
+	FromUserID  uint32
+	ToSessionID uint32  // a user, or for group messages a group
+	MsgID       uint32  // given by the store; 0 before, and in a db_proxy's answer when the message was not stored
+	CreateTime  uint32  // unix seconds
+	Type        MsgType // one of the four known values; others do not parse
+	Data        []byte  // opaque to the servers
+	AttachData  []byte
+	ClientMsgID []byte // at most 64 bytes; chosen by the sender, names a message across connections
+	Duplicate   bool   // in a db_proxy's answer: stored before, MsgID is the first one's
+}
+
+// Field numbers of IMMsgData.
+const (
+	fieldFrom      = 1
+	fieldTo        = 2
+	fieldMsgID     = 3
+	fieldTime      = 4
+	fieldType      = 5
+	fieldData      = 6
+	fieldAttach    = 20
+	fieldClientMsg = 100
+	fieldDuplicate = 101
+)
+
+var (
+	errMissing     = errors.New("pb: IMMsgData: required field missing")
+	errFieldNumber = errors.New("pb: IMMsgData: field number out of range")
+)
+
+// GetAttachData returns the attached bytes, nil when there are none.
+func (m *MsgData) GetAttachData() []byte { return m.AttachData }
+
+// HasAttachData reports whether attach_data is present, also when empty.
+func (m *MsgData) HasAttachData() bool { return m.AttachData != nil }
+
+// SetAttachData attaches v, which is kept.
+func (m *MsgData) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	m.AttachData = v
+}
+
+// ClearAttachData removes the attached bytes.
+func (m *MsgData) ClearAttachData() { m.AttachData = nil }
+
+// BodySize is the exact length of the encoding, in bytes.
+func (m *MsgData) BodySize() int {
+	n := 5 + // five one-byte tags of varint fields
+		protowire.SizeVarint(uint64(m.FromUserID)) + protowire.SizeVarint(uint64(m.ToSessionID)) +
+		protowire.SizeVarint(uint64(m.MsgID)) + protowire.SizeVarint(uint64(m.CreateTime)) +
+		protowire.SizeVarint(uint64(m.Type)) +
+		1 + protowire.SizeBytes(len(m.Data))
+	if m.AttachData != nil {
+		n += 2 + protowire.SizeBytes(len(m.AttachData))
+	}
+	if m.ClientMsgID != nil {
+		n += 2 + protowire.SizeBytes(len(m.ClientMsgID))
+	}
+	if m.Duplicate {
+		n += 3
+	}
+	return n
+}
+
+// AppendBody appends the encoding to b. It never fails: every field has a value.
+func (m *MsgData) AppendBody(b []byte) ([]byte, error) {
+	b = appendVarintField(b, fieldFrom, m.FromUserID)
+	b = appendVarintField(b, fieldTo, m.ToSessionID)
+	b = appendVarintField(b, fieldMsgID, m.MsgID)
+	b = appendVarintField(b, fieldTime, m.CreateTime)
+	b = appendVarintField(b, fieldType, uint32(m.Type))
+	b = appendBytesField(b, fieldData, m.Data)
+	if m.AttachData != nil {
+		b = appendBytesField(b, fieldAttach, m.AttachData)
+	}
+	if m.ClientMsgID != nil {
+		b = appendBytesField(b, fieldClientMsg, m.ClientMsgID)
+	}
+	if m.Duplicate {
+		b = appendVarintField(b, fieldDuplicate, 1)
+	}
+	return b, nil
+}
+
+func appendVarintField(b []byte, num protowire.Number, v uint32) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), uint64(v))
+}
+
+func appendBytesField(b []byte, num protowire.Number, v []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), v)
+}
+
+// ParseBody decodes b. The byte fields are copied, all into one allocation, so b may be reused. As in generated code a repeated field
+// number overwrites, unknown fields are skipped, and integers wider than 32 bits are cut.
+func (m *MsgData) ParseBody(b []byte) error {
+	*m = MsgData{}
+	const required = 1<<fieldFrom | 1<<fieldTo | 1<<fieldMsgID | 1<<fieldTime | 1<<fieldType | 1<<fieldData
+	seen := 0
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		if num > protowire.MaxValidNumber {
+			return errFieldNumber // which ConsumeTag lets pass
+		}
+		b = b[n:]
+		switch {
+		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate):
+			v, n := protowire.ConsumeVarint(b)
+			if n < 0 {
+				return protowire.ParseError(n)
+			}
+			b = b[n:]
+			if m.setVarint(num, v) {
+				seen |= 1 << num
+			}
+		case typ == protowire.BytesType && (num == fieldData || num == fieldAttach || num == fieldClientMsg):
+			v, n := protowire.ConsumeBytes(b)
+			if n < 0 {
+				return protowire.ParseError(n)
+			}
+			b = b[n:]
+			m.setBytes(num, v)
+			if num == fieldData {
+				seen |= 1 << fieldData
+			}
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return protowire.ParseError(n)
+			}
+			b = b[n:]
+		}
+	}
+	if seen != required {
+		return errMissing
+	}
+	m.own()
+	return nil
+}
+
+// setVarint reports whether a required field is now present: an unknown message type is, in proto2, an unknown field.
+func (m *MsgData) setVarint(num protowire.Number, v uint64) bool {
+	switch num {
+	case fieldFrom:
+		m.FromUserID = uint32(v)
+	case fieldTo:
+		m.ToSessionID = uint32(v)
+	case fieldMsgID:
+		m.MsgID = uint32(v)
+	case fieldTime:
+		m.CreateTime = uint32(v)
+	case fieldType:
+		t := MsgType(int32(uint32(v)))
+		switch t {
+		case MsgType_MSG_TYPE_SINGLE_TEXT, MsgType_MSG_TYPE_SINGLE_AUDIO,
+			MsgType_MSG_TYPE_GROUP_TEXT, MsgType_MSG_TYPE_GROUP_AUDIO:
+			m.Type = t
+		default:
+			return false
+		}
+	case fieldDuplicate:
+		m.Duplicate = v != 0
+		return false
+	}
+	return true
+}
+
+func (m *MsgData) setBytes(num protowire.Number, v []byte) {
+	switch num {
+	case fieldData:
+		m.Data = v
+	case fieldAttach:
+		m.AttachData = v
+	case fieldClientMsg:
+		m.ClientMsgID = v
+	}
+}
+
+// own copies the byte fields out of the buffer they were parsed from, into one allocation.
+func (m *MsgData) own() {
+	n := len(m.Data) + len(m.AttachData) + len(m.ClientMsgID)
+	buf := make([]byte, 0, n)
+	take := func(v []byte) []byte {
+		start := len(buf)
+		buf = append(buf, v...)
+		return buf[start:len(buf):len(buf)]
+	}
+	m.Data = take(m.Data)
+	if m.AttachData != nil {
+		m.AttachData = take(m.AttachData)
+	}
+	if m.ClientMsgID != nil {
+		m.ClientMsgID = take(m.ClientMsgID)
+	}
+}
+
+// IsGroup reports whether t is a kind of group message.
+func (t MsgType) IsGroup() bool { return t&0x10 != 0 }
+
+// IsMobile reports whether c is a mobile client; the others are pc clients.
+func (c ClientType) IsMobile() bool { return c&0x10 != 0 }
+
+// SameClass reports whether c and d are of one device class: both pc, or both mobile.
+func (c ClientType) SameClass(d ClientType) bool { return (c^d)>>4 == 0 }
