@@ -1,0 +1,329 @@
+// Package core_test holds the rules of the whole project that the compiler does not know: what may import what, what lies at
+// the top level, and that everything exported is documented.
+package core_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// module is the path in go.mod.
+const module = "teamtalk"
+
+// root is the top of the tree, seen from this folder, where go test runs.
+const root = ".."
+
+// levels orders the folders of the top level: imports go down only.
+var levels = map[string]int{"cmd": 3, "handlers": 2, "sql": 2, "pool": 2, "bench": 2, "core": 1, "proto": 0}
+
+// owners says which folders may import a library: those that hide it from the rest.
+var owners = []struct {
+	library string // and everything below it
+	folders []string
+	tests   []string // whose tests may, too
+}{
+	{"github.com/panjf2000/gnet", []string{"core/engine"}, nil},
+	{"github.com/panjf2000/ants", []string{"pool"}, nil},
+	{"github.com/go-sql-driver", []string{"sql", "cmd"}, []string{"pool"}},
+	{"github.com/redis", []string{"sql", "cmd"}, []string{"pool"}},
+	{"modernc.org", []string{"sql", "cmd"}, []string{"pool"}},
+	{"database/sql", []string{"sql", "cmd"}, []string{"pool"}},
+	{"github.com/spf13/cobra", []string{"cmd"}, nil},
+	{"github.com/spf13/pflag", []string{"cmd", "core/config"}, nil},
+	{"github.com/pelletier/go-toml", []string{"core/config"}, nil},
+}
+
+// topLevel is what may lie beside the folders of levels and the files whose names begin with a dot.
+var topLevel = []string{"go.mod", "go.sum", "README.md", "LICENSE", "Makefile"}
+
+// under reports whether p is dir or lies below it.
+func under(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+
+// forbidden says why a file of folder dir, a path from the top, may not import imp; "" when it may.
+func forbidden(dir, imp string, test bool) string {
+	if !under(imp, module) {
+		return forbiddenLibrary(dir, imp, test)
+	}
+	to := strings.TrimPrefix(strings.TrimPrefix(imp, module), "/")
+	from, target := top(dir), top(to)
+	toLevel, known := levels[target]
+	switch {
+	case !known:
+		return "no such folder"
+	case from == target:
+		if from == "handlers" && second(dir) != second(to) {
+			return "handlers do not know each other: declare the interface here, cmd hands it in"
+		}
+		return ""
+	case from == "handlers" && to == "core/engine" && !test:
+		return "handlers know sessions, not what carries them"
+	case toLevel < levels[from]:
+		return ""
+	case test && target != "cmd" && levels[from] == toLevel:
+		return "" // tests of handlers run on the real stores
+	}
+	return "imports go down only: cmd, then handlers, sql, pool, bench, then core, then proto"
+}
+
+func forbiddenLibrary(dir, imp string, test bool) string {
+	if imp == "testing" && !test && !strings.HasSuffix(dir, "test") {
+		return "only tests, and packages for tests, import testing"
+	}
+	for _, o := range owners {
+		if !under(imp, o.library) {
+			continue
+		}
+		in := func(f string) bool { return under(dir, f) }
+		if !slices.ContainsFunc(o.folders, in) && (!test || !slices.ContainsFunc(o.tests, in)) {
+			return "only for " + strings.Join(o.folders, ", ")
+		}
+	}
+	return ""
+}
+
+func top(p string) string {
+	first, _, _ := strings.Cut(p, "/")
+	return first
+}
+
+// second is the part of p below the top folder: the role, in handlers.
+func second(p string) string {
+	_, rest, _ := strings.Cut(p, "/")
+	return top(rest)
+}
+
+// goFiles parses every Go file of the project and calls f with its folder, as a path from the top.
+func goFiles(t *testing.T, f func(dir, name string, file *ast.File, fset *token.FileSet)) {
+	t.Helper()
+	fset := token.NewFileSet()
+	n := 0
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			// The go command does not look into these either.
+			if p != root && (name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") {
+			return nil
+		}
+		file, err := parser.ParseFile(fset, p, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		dir, err := filepath.Rel(root, filepath.Dir(p))
+		if err != nil {
+			return err
+		}
+		n++
+		f(filepath.ToSlash(dir), name, file, fset)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n == 0 {
+		t.Fatal("no Go files found: the test does not look where it should")
+	}
+}
+
+func TestImports(t *testing.T) {
+	goFiles(t, func(dir, name string, file *ast.File, fset *token.FileSet) {
+		for _, spec := range file.Imports {
+			imp, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if why := forbidden(dir, imp, strings.HasSuffix(name, "_test.go")); why != "" {
+				t.Errorf("%s imports %s: %s", fset.Position(spec.Pos()), imp, why)
+			}
+		}
+	})
+}
+
+// TestRules tries the rules on imports that are right and on those they exist to catch.
+func TestRules(t *testing.T) {
+	const allowed, refused = true, false
+	for _, c := range []struct {
+		dir, imp string
+		test     bool
+		want     bool
+	}{
+		{"cmd/teamtalk", "teamtalk/handlers/msg", false, allowed},
+		{"cmd/teamtalk", "teamtalk/sql/store", false, allowed},
+		{"cmd/teamtalk", "teamtalk/core/engine", false, allowed},
+		{"cmd/teamtalk", "teamtalk/cmd/teamtalk/chat", false, allowed},
+		{"cmd/teamtalk", "github.com/go-sql-driver/mysql", false, allowed},
+		{"handlers/msg", "teamtalk/core/session", false, allowed},
+		{"handlers/msg", "teamtalk/proto/pb", false, allowed},
+		{"handlers/msg", "teamtalk/handlers/msg/push", false, allowed},
+		{"handlers/msg", "teamtalk/handlers/route", false, refused},
+		{"handlers/msg", "teamtalk/handlers/route", true, refused},
+		{"handlers/msg", "teamtalk/handlers", false, refused},
+		{"handlers/msg", "teamtalk/sql/store", false, refused},
+		{"handlers/msg", "teamtalk/sql/embedded", true, allowed},
+		{"handlers/msg", "teamtalk/pool", false, refused},
+		{"handlers/msg", "teamtalk/pool", true, allowed},
+		{"handlers/msg", "teamtalk/cmd/teamtalk", true, refused},
+		{"handlers/msg", "teamtalk/core/engine", false, refused},
+		{"handlers/msg", "teamtalk/core/engine", true, allowed},
+		{"handlers/msg", "github.com/redis/go-redis/v9", false, refused},
+		{"handlers/msg", "modernc.org/sqlite", true, refused},
+		{"handlers/msg", "database/sql", false, refused},
+		{"handlers/login", "net/http", false, allowed},
+		{"sql/store", "teamtalk/core/im", false, allowed},
+		{"sql/store", "teamtalk/sql/schema", false, allowed},
+		{"sql/store", "github.com/redis/go-redis/v9", false, allowed},
+		{"sql/store", "teamtalk/pool", false, refused},
+		{"sql/store", "teamtalk/handlers/dbproxy", false, refused},
+		{"sql/storetest", "testing", false, allowed},
+		{"sql/store", "testing", false, refused},
+		{"pool", "github.com/panjf2000/ants/v2", false, allowed},
+		{"handlers/dbproxy", "github.com/panjf2000/ants/v2", false, refused},
+		{"pool", "modernc.org/sqlite", true, allowed},
+		{"pool", "modernc.org/sqlite", false, refused},
+		{"bench", "teamtalk/core/pdu", false, allowed},
+		{"bench", "teamtalk/sql/store", false, refused},
+		{"core/engine", "github.com/panjf2000/gnet/v2", false, allowed},
+		{"core/engine", "github.com/panjf2000/gnet/v2/pkg/logging", false, allowed},
+		{"core/session", "github.com/panjf2000/gnet/v2", false, refused},
+		{"core/link", "teamtalk/pool", true, refused},
+		{"core/im", "teamtalk/proto/pb", false, allowed},
+		{"proto/pb", "teamtalk/core/im", true, refused},
+		{"proto/pb", "teamtalk/internal/x", false, refused},
+	} {
+		why := forbidden(c.dir, c.imp, c.test)
+		if (why == "") != c.want {
+			t.Errorf("%s imports %s (test file: %v): got %q, want allowed: %v", c.dir, c.imp, c.test, why, c.want)
+		}
+	}
+}
+
+func TestTopLevel(t *testing.T) {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ignored := ignoredNames(t)
+	for _, e := range entries {
+		name := e.Name()
+		_, folder := levels[name]
+		switch {
+		case strings.HasPrefix(name, "."):
+		case e.IsDir() && folder:
+		case !e.IsDir() && slices.Contains(topLevel, name):
+		case slices.ContainsFunc(ignored, func(p string) bool { ok, _ := path.Match(p, name); return ok }):
+		default:
+			t.Errorf("%s does not belong at the top level", name)
+		}
+	}
+}
+
+// ignoredNames is what .gitignore lets lie at the top level: binaries, and the data folder of a server tried there.
+func ignoredNames(t *testing.T) []string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, ".gitignore"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for line := range strings.Lines(string(b)) {
+		name := strings.Trim(strings.TrimSpace(line), "/")
+		if name != "" && !strings.Contains(name, "/") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// TestDocumented wants a doc comment on every package and every exported name outside of tests and generated code.
+func TestDocumented(t *testing.T) {
+	packages := map[string]bool{}
+	goFiles(t, func(dir, name string, file *ast.File, fset *token.FileSet) {
+		if strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		packages[dir] = packages[dir] || file.Doc != nil
+		if ast.IsGenerated(file) {
+			return
+		}
+		for _, decl := range file.Decls {
+			for _, n := range undocumented(decl) {
+				t.Errorf("%s: %s has no doc comment", fset.Position(n.Pos()), n.Name)
+			}
+		}
+	})
+	for dir, documented := range packages {
+		if !documented {
+			t.Errorf("package %s has no doc comment", dir)
+		}
+	}
+}
+
+// undocumented lists the exported names of decl without a comment of their own, or of the group they stand in.
+func undocumented(decl ast.Decl) []*ast.Ident {
+	switch d := decl.(type) {
+	case *ast.FuncDecl:
+		if d.Doc == nil && d.Name.IsExported() && exportedReceiver(d) {
+			return []*ast.Ident{d.Name}
+		}
+	case *ast.GenDecl:
+		if d.Doc != nil {
+			return nil
+		}
+		var names []*ast.Ident
+		for _, spec := range d.Specs {
+			switch s := spec.(type) {
+			case *ast.TypeSpec:
+				if s.Doc == nil && s.Comment == nil && s.Name.IsExported() {
+					names = append(names, s.Name)
+				}
+			case *ast.ValueSpec:
+				for _, n := range s.Names {
+					if s.Doc == nil && s.Comment == nil && n.IsExported() {
+						names = append(names, n)
+					}
+				}
+			}
+		}
+		return names
+	}
+	return nil
+}
+
+// exportedReceiver reports whether d is a function, or a method of an exported type. Methods of others only serve an interface.
+func exportedReceiver(d *ast.FuncDecl) bool {
+	if d.Recv == nil {
+		return true
+	}
+	receiver := d.Recv.List[0].Type
+	for {
+		switch x := receiver.(type) {
+		case *ast.StarExpr:
+			receiver = x.X
+		case *ast.IndexExpr:
+			receiver = x.X
+		case *ast.IndexListExpr:
+			receiver = x.X
+		case *ast.Ident:
+			return x.IsExported()
+		default:
+			panic(fmt.Sprintf("receiver %T", receiver))
+		}
+	}
+}

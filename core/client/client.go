@@ -1,0 +1,458 @@
+package client
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/time/rate"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+// Options are the settings of a Client. Zero values mean what the comments say.
+type Options struct {
+	Credentials
+	Server    string         // URL of a login server, asked for a message server before every connection
+	MsgServer string         // host:port of a message server; when set, no login server is asked
+	Cipher    *im.TextCipher // nil: with im.DefaultTextKey
+
+	// OnEvent gets the events, one at a time and in order, from a goroutine of the Client. It may call methods that do not wait (Send, MarkRead).
+	// Methods that wait for the server or for the Client must be called from elsewhere. While it runs, nothing more is
+	// read once a few hundred events are waiting. Nil: nothing is reported.
+	OnEvent func(Event)
+	Logger  *slog.Logger // nil: silent
+
+	ConnectTimeout time.Duration // one attempt, up to the answer to the login; 0 is 10 s
+	SyncTimeout    time.Duration // for an answer while catching up, and for what comes out of order; 0 is 5 s
+	AckTimeout     time.Duration // until a message without ack is sent again; 0 is 5 s
+	Attempts       int           // how often one message is sent to a server that does not ack it; 0 is 24, two minutes
+	BackoffMin     time.Duration // before the first attempt to connect again; 0 is 1 s; doubles, each with jitter
+	BackoffMax     time.Duration // 0 is 30 s
+	Heartbeat      time.Duration // see ConnOptions
+	MaxPending     int           // messages without ack, also while there is no connection; 0 is 1000; one more is im.Busy
+	SendRate       float64       // messages a second; 0 is 15: servers drop, by default, what exceeds 20
+	CatchUp        int           // messages fetched per conversation after a reconnect; 0 is 1000
+
+	HTTP *http.Client                                                      // nil: one without cookies
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: plain TCP
+	Rand func() float64                                                    // in [0, 1), for jitter; nil: math/rand/v2
+	// NewID makes the ids by which servers know a message again; no two may be equal. Nil: random UUIDs.
+	NewID func() [16]byte
+}
+
+// sendBurst is how many messages may leave at once, whatever SendRate says.
+const sendBurst = 5
+
+// refusals is how many logins in a row may be refused for name or password before a Client that was logged in gives up: servers say the
+// same when their database fails, or for a moment after a connection was lost.
+const refusals = 5
+
+func (o Options) withDefaults() Options {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&o.ConnectTimeout, 10*time.Second)
+	def(&o.SyncTimeout, 5*time.Second)
+	def(&o.AckTimeout, 5*time.Second)
+	def(&o.BackoffMin, time.Second)
+	def(&o.BackoffMax, 30*time.Second)
+	if o.Attempts == 0 {
+		o.Attempts = 24
+	}
+	if o.MaxPending == 0 {
+		o.MaxPending = 1000
+	}
+	if o.SendRate == 0 {
+		o.SendRate = 15
+	}
+	if o.CatchUp == 0 {
+		o.CatchUp = 1000
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.HTTP == nil {
+		o.HTTP = &http.Client{}
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{}).DialContext
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Float64
+	}
+	if o.NewID == nil {
+		o.NewID = func() [16]byte { return uuid.New() }
+	}
+	return o
+}
+
+// Stats counts what a Client did without telling. All values are since Open.
+type Stats struct {
+	Connects   uint64 // logins that succeeded
+	Duplicates uint64 // messages pushed again, and suppressed
+	Malformed  uint64 // frames that did not decode, and were dropped
+	Ignored    uint64 // frames of no use to a Client, and dropped
+	Resent     uint64 // messages sent again for want of an ack
+	Fetched    uint64 // messages that came from the history
+}
+
+// Client is a user logged in, across connections. Its methods may be called from many goroutines at once.
+type Client struct {
+	opts   Options
+	log    *slog.Logger
+	ctx    context.Context // ends when Close is called
+	cancel context.CancelFunc
+	done   chan struct{}
+	wake   chan struct{} // events are waiting
+
+	connects, duplicates, malformed, ignored, resent, fetched atomic.Uint64
+
+	mu       sync.Mutex // guards what follows; held for frames and calls, never while waiting for the network or for OnEvent
+	conn     *Conn      // logged in; nil while there is none
+	addr     string     // of conn, or of the last one
+	self     im.User
+	loginAt  uint32 // server time of the first login, unix seconds
+	syncedAt uint32 // and of the latest on whose connection syncing came to its end; 0 before
+	baseline bool   // the first Ready was reported: conversations not in convs are new
+	convs    map[Peer]*conv
+	syncing  *syncing
+	out      []*outgoing // messages without ack, in order; the first sent of them are on the way
+	sent     int
+	sendID   uint64
+	limit    *rate.Limiter
+	pumping  bool            // a timer will call pump
+	reads    map[Peer]uint32 // MarkRead while there was no connection
+	badRow   int             // malformed frames in a row
+	kicked   pb.KickReasonType
+	err      error
+	closing  bool
+
+	queue []Event
+	space *sync.Cond // the queue was emptied
+	idle  *sync.Cond // out became empty, or the Client ended
+}
+
+// Open connects and logs in, and returns a Client that stays so until Close. The errors are those of Discover and Conn.Login; ctx ends the
+// attempt, not the Client.
+func Open(ctx context.Context, opts Options) (*Client, error) {
+	opts = opts.withDefaults()
+	if opts.Server == "" && opts.MsgServer == "" {
+		return nil, im.Errorf(im.Invalid, "neither login server nor message server given")
+	}
+	if opts.Cipher == nil {
+		var err error
+		if opts.Cipher, err = im.NewTextCipher(""); err != nil {
+			return nil, err
+		}
+	}
+	c := &Client{
+		opts: opts, log: opts.Logger.With("role", "client"), done: make(chan struct{}), wake: make(chan struct{}, 1),
+		convs: make(map[Peer]*conv), reads: make(map[Peer]uint32), limit: rate.NewLimiter(rate.Limit(opts.SendRate), sendBurst),
+	}
+	c.space, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	conn, err := c.connect(ctx)
+	if err != nil {
+		c.cancel()
+		return nil, err
+	}
+	go c.run(conn)
+	return c, nil
+}
+
+// UserID is who is logged in.
+func (c *Client) UserID() uint32 { return c.User().ID }
+
+// User is who is logged in, as of the latest login.
+func (c *Client) User() im.User {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.self
+}
+
+// Server is the address of the message server, of the last one while there is no connection.
+func (c *Client) Server() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.addr
+}
+
+// Online reports whether there is a connection now.
+func (c *Client) Online() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn != nil
+}
+
+// Done is closed when the Client has ended: closed, kicked or refused. No event comes after it.
+func (c *Client) Done() <-chan struct{} { return c.done }
+
+// Err says why the Client ended: im.Closed after Close, im.Denied when kicked, else the refusal. Nil while it runs.
+func (c *Client) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Stats returns the counters.
+func (c *Client) Stats() Stats {
+	return Stats{
+		Connects: c.connects.Load(), Duplicates: c.duplicates.Load(), Malformed: c.malformed.Load(), Ignored: c.ignored.Load(),
+		Resent: c.resent.Load(), Fetched: c.fetched.Load(),
+	}
+}
+
+// Text returns the text of a message; Malformed when its body is no text of this key.
+func (c *Client) Text(m im.Message) (string, error) { return c.opts.Cipher.Decrypt(m.Data) }
+
+// Call asks the server on the present connection. Unavailable when there is none.
+func (c *Client) Call(ctx context.Context, req, resp pb.Message) error {
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
+	if conn == nil {
+		return im.Errorf(im.Unavailable, "not connected")
+	}
+	return conn.Call(ctx, req, resp)
+}
+
+// Close logs out, waiting at most two seconds for the server's answer, and ends the Client. Messages without ack are given up: see Flush.
+// It must not be called from OnEvent.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.closing = true
+	conn := c.conn
+	c.mu.Unlock()
+	c.cancel()
+	var err error
+	if conn != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		err = conn.Logout(ctx)
+		cancel()
+	}
+	<-c.done
+	return err
+}
+
+// connect makes one attempt: find, dial, log in.
+func (c *Client) connect(ctx context.Context) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.ConnectTimeout)
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
+	addrs := []string{c.opts.MsgServer}
+	if c.opts.MsgServer == "" {
+		var err error
+		if addrs, err = Discover(ctx, c.opts.HTTP, c.opts.Server); err != nil {
+			return nil, err
+		}
+	}
+	nc, err := dialFirst(ctx, c.opts.Dial, addrs)
+	if err != nil {
+		return nil, err
+	}
+	conn := NewConn(nc, ConnOptions{OnFrame: c.onFrame, Heartbeat: c.opts.Heartbeat, Logger: c.opts.Logger})
+	if err := c.login(ctx, conn); err != nil {
+		_ = conn.Close()
+		<-conn.Done()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// login logs in on conn. The answer is taken by the goroutine that reads, so that pushes right behind it find everything in place.
+func (c *Client) login(ctx context.Context, conn *Conn) error {
+	answer := make(chan error, 1)
+	seq, err := conn.Go(c.opts.loginReq(), pb.CmdLoginRes, func(body []byte, err error) {
+		var res pb.IMLoginRes
+		if err == nil {
+			if err = res.ParseBody(body); err != nil {
+				err = im.WithKind(im.Malformed, "login answer", err)
+			} else if err = conn.loggedIn(&res); err == nil {
+				c.attach(conn, &res)
+			}
+		}
+		answer <- err
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		if conn.forget(seq) {
+			return im.WithKind(im.Unavailable, "no answer to the login", ctx.Err())
+		}
+		return <-answer
+	}
+}
+
+// attach makes conn the connection, tells, and starts what a new one needs: waiting messages leave, missed ones are asked for.
+func (c *Client) attach(conn *Conn, res *pb.IMLoginRes) {
+	again := c.connects.Add(1) > 1
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn, c.self, c.addr = conn, userOf(res.GetUserInfo()), conn.RemoteAddr().String()
+	c.badRow = 0
+	if c.loginAt == 0 {
+		c.loginAt = res.GetServerTime()
+	}
+	c.emit(Connected{User: c.self, Again: again, Addr: c.addr})
+	for p, id := range c.reads {
+		delete(c.reads, p)
+		c.sendRead(p, id)
+	}
+	c.startSync(conn, res.GetServerTime(), c.syncedAt)
+	for c.sent = 0; c.sent < len(c.out); c.sent++ {
+		c.out[c.sent].attempts = 0
+	}
+	c.sent = 0
+	c.pump()
+}
+
+// run keeps the Client connected until it is closed, kicked or refused.
+func (c *Client) run(conn *Conn) {
+	for conn != nil {
+		c.deliverUntil(conn.Done(), nil)
+		c.detach(conn)
+		c.deliver()
+		conn = c.reconnect()
+	}
+	c.deliver()
+	c.mu.Lock()
+	c.cancel()
+	c.stopTimers()
+	c.idle.Broadcast()
+	c.mu.Unlock()
+	close(c.done)
+}
+
+// detach forgets a connection that has ended.
+func (c *Client) detach(conn *Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn = nil
+	c.stopTimers()
+	c.stopSync()
+	switch {
+	case c.kicked != 0:
+		c.err = im.Errorf(im.Denied, "kicked: %s", kickText(c.kicked))
+		c.emit(Kicked{Reason: c.kicked})
+	case c.closing:
+		c.err = im.Errorf(im.Closed, "client closed")
+	default:
+		c.log.Info("connection lost", "user", c.self.ID, "err", conn.Err())
+		c.emit(Disconnected{Err: conn.Err()})
+	}
+}
+
+// kickText explains a reason.
+func kickText(r pb.KickReasonType) string {
+	switch r {
+	case pb.KickReasonType_KICK_REASON_DUPLICATE_USER:
+		return "the same user logged in elsewhere"
+	case pb.KickReasonType_KICK_REASON_MOBILE_KICK:
+		return "the user's phone ended this session"
+	}
+	return r.String()
+}
+
+// reconnect tries until it has a connection; nil when the Client ends.
+func (c *Client) reconnect() *Conn {
+	denied := 0
+	var last error
+	for attempt := 0; c.Err() == nil; attempt++ {
+		delay := c.backoff(attempt)
+		if attempt > 0 {
+			c.log.Debug("connecting again failed", "err", last)
+			c.tell(Retrying{Attempt: attempt, Err: last, Delay: delay})
+		}
+		if !c.pause(delay) {
+			c.end(im.Errorf(im.Closed, "client closed"))
+			return nil
+		}
+		conn, err := c.connect(c.ctx)
+		if err == nil {
+			c.closeIfClosing(conn)
+			return conn
+		}
+		switch last = err; im.KindOf(err) {
+		case im.Invalid:
+			denied = refusals
+		case im.Denied:
+			denied++
+		}
+		if denied >= refusals {
+			c.end(err)
+		}
+	}
+	return nil
+}
+
+// closeIfClosing closes a connection that Close did not see because it was not there yet.
+func (c *Client) closeIfClosing(conn *Conn) {
+	c.mu.Lock()
+	closing := c.closing
+	c.mu.Unlock()
+	if closing {
+		_ = conn.Close()
+	}
+}
+
+// backoff is the pause before an attempt: doubling, up to the maximum, half of it random, so that a server that comes back is not run over.
+func (c *Client) backoff(attempt int) time.Duration {
+	d := min(c.opts.BackoffMin<<min(attempt, 20), c.opts.BackoffMax)
+	return d/2 + time.Duration(c.opts.Rand()*float64(d/2))
+}
+
+// pause waits, delivering events; false when the Client is closed.
+func (c *Client) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	c.deliverUntil(c.ctx.Done(), t.C)
+	return c.ctx.Err() == nil
+}
+
+// end sets the reason why the Client ends.
+func (c *Client) end(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err = err; im.KindOf(err) != im.Closed {
+		c.emit(Refused{Err: err})
+	}
+}
+
+// onFrame takes what the server pushes; the goroutine that reads calls it.
+func (c *Client) onFrame(conn *Conn, h pdu.Header, body []byte) {
+	err := c.push(conn, h, body)
+	c.mu.Lock()
+	if err == nil {
+		c.badRow = 0
+	} else {
+		c.badRow++
+	}
+	bad := c.badRow
+	c.mu.Unlock()
+	if err != nil {
+		c.malformed.Add(1)
+		c.log.Warn("frame dropped", "cmd", h.Command.String(), "seq", h.Seq, "err", err)
+		if bad >= maxMalformed {
+			conn.fail(im.Errorf(im.Malformed, "%d malformed frames in a row", bad))
+		}
+	}
+	c.throttle(conn)
+}
+
+// maxMalformed is how many frames in a row may fail to decode before the connection is given up.
+const maxMalformed = 3

@@ -1,0 +1,257 @@
+package clienttest
+
+import (
+	"bufio"
+	"io"
+	"slices"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+// serve reads one connection's frames.
+func (c *conn) serve() {
+	defer c.gone()
+	r := bufio.NewReader(c.nc)
+	for {
+		head := make([]byte, pdu.HeaderLen)
+		if _, err := io.ReadFull(r, head); err != nil {
+			return
+		}
+		h := pdu.ParseHeader(head)
+		if h.Length < pdu.HeaderLen || h.Length > pdu.MaxClientFrame {
+			return
+		}
+		body := make([]byte, h.Length-pdu.HeaderLen)
+		if _, err := io.ReadFull(r, body); err != nil {
+			return
+		}
+		if !c.take(h, body) {
+			return
+		}
+	}
+}
+
+// gone closes the connection and tells the others that its user went.
+func (c *conn) gone() {
+	_ = c.nc.Close()
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	delete(c.s.conns, c)
+	c.presence(pb.UserStatType_USER_STATUS_OFFLINE)
+}
+
+// presence tells everyone else where this connection's user is; c.s.mu is held.
+func (c *conn) presence(stat pb.UserStatType) {
+	if c.user == nil {
+		return
+	}
+	for other := range c.s.conns {
+		if other != c && other.user != nil {
+			other.send(0, pb.IMUserStatNotify_builder{UserStat: pb.UserStat_builder{UserId: new(c.user.ID), Status: stat.Enum()}.Build()}.Build())
+		}
+	}
+}
+
+// take records a frame and answers it; false ends the connection.
+func (c *conn) take(h pdu.Header, body []byte) bool {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := Frame{Conn: c.id, Command: h.Command, Seq: h.Seq, Body: body}
+	if c.user != nil {
+		f.User = c.user.ID
+	}
+	s.received = append(s.received, f)
+	s.changed.Broadcast()
+	if s.filter != nil && !s.filter(f) {
+		return true
+	}
+	m, err := pdu.Decode(h.Command, body)
+	if err != nil {
+		return false
+	}
+	return c.answer(h.Seq, m)
+}
+
+// answer does what the message asks; c.s.mu is held.
+func (c *conn) answer(seq uint16, m pb.Message) bool {
+	s := c.s
+	switch m := m.(type) {
+	case *pb.IMHeartBeat:
+		c.send(seq, m)
+		return true
+	case *pb.IMLoginReq:
+		return c.login(seq, m)
+	case *pb.IMLogoutReq:
+		c.send(seq, pb.IMLogoutRsp_builder{ResultCode: new(uint32(0))}.Build())
+		return false
+	}
+	if c.user == nil {
+		return true
+	}
+	self := c.user.ID
+	switch m := m.(type) {
+	case *pb.MsgData:
+		c.message(seq, m)
+	case *pb.IMMsgDataReadAck:
+		delete(s.unread, [2]uint32{self, m.GetSessionId()})
+	case *pb.IMClientTimeReq:
+		c.send(seq, pb.IMClientTimeRsp_builder{ServerTime: new(s.now)}.Build())
+	case *pb.IMAllUserReq:
+		rsp := pb.IMAllUserRsp_builder{UserId: new(self), LatestUpdateTime: new(s.now)}
+		for _, u := range s.sortedUsers() {
+			rsp.UserList = append(rsp.UserList, u.info())
+		}
+		c.send(seq, rsp.Build())
+	case *pb.IMUsersStatReq:
+		rsp := pb.IMUsersStatRsp_builder{UserId: new(self)}
+		for _, id := range m.GetUserIdList() {
+			stat := pb.UserStatType_USER_STATUS_OFFLINE
+			if s.onlineLocked(id) > 0 {
+				stat = pb.UserStatType_USER_STATUS_ONLINE
+			}
+			rsp.UserStatList = append(rsp.UserStatList, pb.UserStat_builder{UserId: new(id), Status: stat.Enum()}.Build())
+		}
+		c.send(seq, rsp.Build())
+	default:
+		c.answerHistory(seq, m)
+	}
+	return true
+}
+
+// answerHistory answers what is asked of stored messages; c.s.mu is held.
+func (c *conn) answerHistory(seq uint16, m pb.Message) {
+	s, self := c.s, c.user.ID
+	single := pb.SessionType_SESSION_TYPE_SINGLE
+	switch m := m.(type) {
+	case *pb.IMRecentContactSessionReq:
+		c.send(seq, c.recent(m.GetLatestUpdateTime()))
+	case *pb.IMUnreadMsgCntReq:
+		rsp := pb.IMUnreadMsgCntRsp_builder{UserId: new(self), TotalCnt: new(uint32(0))}
+		for key, n := range s.unread {
+			if key[0] != self {
+				continue
+			}
+			list := s.history[im.ConversationKey(self, key[1])]
+			last := list[len(list)-1]
+			*rsp.TotalCnt += n
+			rsp.UnreadinfoList = append(rsp.UnreadinfoList, pb.UnreadInfo_builder{
+				SessionId: new(key[1]), SessionType: single.Enum(), UnreadCnt: new(n), LatestMsgId: new(last.ID), LatestMsgData: last.Data,
+				LatestMsgType: last.Type.Enum(), LatestMsgFromUserId: new(last.From),
+			}.Build())
+		}
+		c.send(seq, rsp.Build())
+	case *pb.IMGetMsgListReq:
+		rsp := pb.IMGetMsgListRsp_builder{UserId: new(self), SessionType: single.Enum(), SessionId: new(m.GetSessionId()), MsgIdBegin: new(m.GetMsgIdBegin())}
+		list := s.history[im.ConversationKey(self, m.GetSessionId())]
+		for _, msg := range slices.Backward(list[:max(0, len(list)-s.lag)]) {
+			if b := m.GetMsgIdBegin(); (b == 0 || msg.ID <= b) && len(rsp.MsgList) < min(100, int(m.GetMsgCnt())) {
+				rsp.MsgList = append(rsp.MsgList, info(msg))
+			}
+		}
+		c.send(seq, rsp.Build())
+	case *pb.IMGetMsgByIdReq:
+		rsp := pb.IMGetMsgByIdRsp_builder{UserId: new(self), SessionType: single.Enum(), SessionId: new(m.GetSessionId())}
+		for _, msg := range s.history[im.ConversationKey(self, m.GetSessionId())] {
+			if slices.Contains(m.GetMsgIdList(), msg.ID) {
+				rsp.MsgList = append(rsp.MsgList, info(msg))
+			}
+		}
+		c.send(seq, rsp.Build())
+	case *pb.IMGetLatestMsgIdReq:
+		n := uint32(len(s.history[im.ConversationKey(self, m.GetSessionId())]))
+		c.send(seq, pb.IMGetLatestMsgIdRsp_builder{
+			UserId: new(self), SessionType: single.Enum(), SessionId: new(m.GetSessionId()), LatestMsgId: new(n),
+		}.Build())
+	}
+}
+
+// login checks the password; c.s.mu is held.
+func (c *conn) login(seq uint16, m *pb.IMLoginReq) bool {
+	u := c.s.users[m.GetUserName()]
+	if u == nil || u.password != m.GetPassword() {
+		c.send(seq, pb.IMLoginRes_builder{
+			ServerTime: new(c.s.now), ResultCode: pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED.Enum(), ResultString: new("wrong name or password"),
+		}.Build())
+		return false
+	}
+	c.s.now++ // what was stored so far is from an earlier second
+	c.user = u
+	c.send(seq, pb.IMLoginRes_builder{
+		ServerTime: new(c.s.now), ResultCode: pb.ResultType_REFUSE_REASON_NONE.Enum(), UserInfo: u.info(),
+	}.Build())
+	c.presence(pb.UserStatType_USER_STATUS_ONLINE)
+	return true
+}
+
+// message stores, acks and delivers; c.s.mu is held.
+func (c *conn) message(seq uint16, d *pb.MsgData) {
+	s, from, to := c.s, c.user.ID, d.ToSessionID
+	id, again := s.named[string(d.ClientMsgID)]
+	if !again || len(d.ClientMsgID) == 0 {
+		m := s.storeLocked(from, to, d.Data)
+		id = m.ID
+		s.named[string(d.ClientMsgID)] = id
+		frame, err := pdu.Append(nil, 0, msgData(m))
+		if err != nil {
+			s.t.Fatalf("push: %v", err)
+		}
+		for other := range s.conns {
+			if other != c && other.user != nil && (other.user.ID == to || other.user.ID == from) {
+				other.write(frame)
+			}
+		}
+	}
+	if s.muted {
+		return
+	}
+	c.send(seq, pb.IMMsgDataAck_builder{
+		UserId: new(from), SessionId: new(to), MsgId: new(id), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
+	}.Build())
+}
+
+// recent lists this user's conversations, newest first; c.s.mu is held.
+func (c *conn) recent(since uint32) *pb.IMRecentContactSessionRsp {
+	s, self := c.s, c.user.ID
+	rsp := pb.IMRecentContactSessionRsp_builder{UserId: new(self)}
+	for _, u := range s.sortedUsers() {
+		list := s.history[im.ConversationKey(self, u.ID)]
+		if len(list) == 0 || list[len(list)-1].Created < since {
+			continue
+		}
+		last := list[len(list)-1]
+		rsp.ContactSessionList = append(rsp.ContactSessionList, pb.ContactSessionInfo_builder{
+			SessionId: new(u.ID), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(), SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
+			UpdatedTime: new(last.Created), LatestMsgId: new(last.ID), LatestMsgData: last.Data, LatestMsgType: last.Type.Enum(),
+			LatestMsgFromUserId: new(last.From),
+		}.Build())
+	}
+	slices.SortFunc(rsp.ContactSessionList, func(a, b *pb.ContactSessionInfo) int { return int(b.GetUpdatedTime()) - int(a.GetUpdatedTime()) })
+	return rsp.Build()
+}
+
+func (u *user) info() *pb.UserInfo {
+	return pb.UserInfo_builder{
+		UserId: new(u.ID), UserGender: new(uint32(0)), UserNickName: new(u.Nick), AvatarUrl: new(""), DepartmentId: new(uint32(0)), Email: new(""),
+		UserRealName: new(u.Name), UserTel: new(""), UserDomain: new(u.Name), Status: new(uint32(0)),
+	}.Build()
+}
+
+func info(m im.Message) *pb.MsgInfo {
+	return pb.MsgInfo_builder{
+		MsgId: new(m.ID), FromSessionId: new(m.From), CreateTime: new(m.Created), MsgType: m.Type.Enum(), MsgData: m.Data,
+	}.Build()
+}
+
+// send writes a frame; c.s.mu is held. A client that has gone is none of its concern.
+func (c *conn) send(seq uint16, m pb.Message) {
+	frame, err := pdu.Append(nil, seq, m)
+	if err != nil {
+		c.s.t.Fatalf("answer: %v", err)
+	}
+	c.write(frame)
+}
+
+func (c *conn) write(b []byte) { _, _ = c.nc.Write(b) }

@@ -1,0 +1,88 @@
+package client
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"teamtalk/core/im"
+)
+
+func TestParseDiscovery(t *testing.T) {
+	for _, c := range []struct {
+		body string
+		want []string
+		kind im.Kind
+	}{
+		{`{"code":0,"msg":"","priorIP":"10.0.0.1","backupIP":"10.0.0.2","msfsPrior":"x","discovery":"y","port":"8000"}`, []string{"10.0.0.1:8000", "10.0.0.2:8000"}, 0},
+		{`{"code":0,"priorIP":"10.0.0.1","backupIP":"10.0.0.1","port":"8000"}`, []string{"10.0.0.1:8000"}, 0},
+		{`{"priorIP":"chat.example.com","backupIP":"","port":8000}`, []string{"chat.example.com:8000"}, 0},
+		{`{"priorIP":"::1","backupIP":"","port":"8000"}`, []string{"[::1]:8000"}, 0},
+		{`{"code":1,"msg":"没有msg_server"}`, nil, im.Unavailable},
+		{`{"code":2,"msg":"负载过高"}`, nil, im.Busy},
+		{`{"code":0,"priorIP":"10.0.0.1","port":"0"}`, nil, im.Malformed},
+		{`{"code":0,"priorIP":"10.0.0.1","port":"70000"}`, nil, im.Malformed},
+		{`{"code":0,"priorIP":"10.0.0.1"}`, nil, im.Malformed},
+		{`{"code":0,"priorIP":"a b","backupIP":"x\n","port":"8000"}`, nil, im.Malformed},
+		{`<html>`, nil, im.Malformed},
+		{``, nil, im.Malformed},
+	} {
+		got, err := parseDiscovery([]byte(c.body))
+		if !slices.Equal(got, c.want) || c.want == nil && (err == nil || im.KindOf(err) != c.kind) {
+			t.Errorf("%s: %v, %v", c.body, got, err)
+		}
+	}
+}
+
+func TestDiscover(t *testing.T) {
+	var body string
+	status := http.StatusOK
+	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/msg_server" || r.Method != http.MethodGet {
+			t.Errorf("%s %s", r.Method, r.URL.Path)
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}))
+	defer hs.Close()
+	body = `{"code":0,"priorIP":"127.0.0.1","backupIP":"","port":"8000"}`
+	for _, url := range []string{hs.URL, hs.URL + "/", hs.URL + "/msg_server", strings.TrimPrefix(hs.URL, "http://")} {
+		if got, err := Discover(t.Context(), hs.Client(), url); err != nil || !slices.Equal(got, []string{"127.0.0.1:8000"}) {
+			t.Errorf("%s: %v, %v", url, got, err)
+		}
+	}
+	body = `{"code":0,"msg":"` + strings.Repeat("x", maxDiscovery) + `"}`
+	if _, err := Discover(t.Context(), hs.Client(), hs.URL); im.KindOf(err) != im.Malformed {
+		t.Errorf("endless answer: %v", err)
+	}
+	status = http.StatusBadGateway
+	if _, err := Discover(t.Context(), hs.Client(), hs.URL); im.KindOf(err) != im.Unavailable {
+		t.Errorf("bad gateway: %v", err)
+	}
+	hs.Close()
+	if _, err := Discover(t.Context(), hs.Client(), hs.URL); im.KindOf(err) != im.Unavailable {
+		t.Errorf("nobody there: %v", err)
+	}
+	if _, err := Discover(t.Context(), hs.Client(), "ftp://x"); im.KindOf(err) != im.Invalid {
+		t.Errorf("ftp: %v", err)
+	}
+}
+
+func FuzzDiscovery(f *testing.F) {
+	f.Add([]byte(`{"code":0,"msg":"","priorIP":"10.0.0.1","backupIP":"10.0.0.2","msfsPrior":"x","discovery":"y","port":"8000"}`))
+	f.Add([]byte(`{"code":1,"msg":"none"}`))
+	f.Add([]byte(`{"priorIP":"::1%eth0","port":1e3}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		addrs, err := parseDiscovery(body)
+		if (err == nil) != (len(addrs) > 0) || len(addrs) > 2 {
+			t.Errorf("%v, %v", addrs, err)
+		}
+		for _, a := range addrs {
+			if strings.ContainsFunc(a, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+				t.Errorf("address %q", a)
+			}
+		}
+	})
+}

@@ -1,0 +1,255 @@
+package client
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+// conv is what a Client knows of a conversation. Ids of a conversation count up by one, so a missing one shows; both sides draw from the
+// same numbers, so those of the user's own messages must be known to tell a gap from a message just sent.
+type conv struct {
+	base      uint32              // every id up to here is accounted for: delivered, one's own, or older than the Client
+	delivered uint32              // highest id handed to the owner; what is not above it is a duplicate
+	own       map[uint32]struct{} // acked ids of own messages above base
+	missing   map[uint32]struct{} // ids below delivered that the server did not have when asked; if one comes after all it is no duplicate
+	held      []im.Message        // pushed, waiting for the gap before them
+	overflow  bool                // more were pushed than may be held
+	fetch     *fetch              // fills the gap; nil when there is none
+	watched   bool                // a timer looks into a gap below own messages
+	dirty     bool                // a gap was open when the connection was lost
+}
+
+// Limits of what is kept per conversation. Beyond maxOwn the history is asked for what is between; beyond the others, and beyond sixteen times maxOwn
+// while it is asked, gaps may go unnoticed, or a late message is taken for a duplicate.
+const (
+	maxOwn     = 256
+	maxMissing = 256
+	maxHeld    = 1000
+)
+
+// conv returns the entry of a conversation, making it; c.mu is held.
+func (c *Client) conv(p Peer) *conv {
+	v := c.convs[p]
+	if v == nil {
+		v = &conv{}
+		c.convs[p] = v
+	}
+	return v
+}
+
+// sentOwn notes the id of an own message.
+func (v *conv) sentOwn(id uint32) {
+	if id <= v.base {
+		return
+	}
+	if v.own == nil {
+		v.own = make(map[uint32]struct{})
+	}
+	v.own[id] = struct{}{}
+	if len(v.own) > 16*maxOwn {
+		for id := range v.own {
+			v.base = max(v.base, id)
+		}
+	}
+	if v.fetch == nil { // else the fetched copy of the message must still be known for an own one
+		v.advance()
+	}
+}
+
+// watch looks into a gap below own messages that does not close by itself: what is missing there was stored and not pushed, as happens when its
+// sender's message server finds no route server, and only a later push would tell. c.mu is held.
+func (c *Client) watch(p Peer, v *conv) {
+	switch {
+	case len(v.own) == 0 || v.fetch != nil || !c.baseline || c.conn == nil:
+	case len(v.own) > maxOwn:
+		c.startFetch(c.conn, p, v, 0)
+	case !v.watched:
+		v.watched = true
+		time.AfterFunc(c.opts.SyncTimeout, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			v.watched = false
+			if len(v.own) > 0 && v.fetch == nil && c.conn != nil {
+				c.startFetch(c.conn, p, v, 0)
+			}
+		})
+	}
+}
+
+// advance moves base over own ids.
+func (v *conv) advance() {
+	for {
+		if _, ok := v.own[v.base+1]; !ok {
+			break
+		}
+		v.base++
+	}
+	for id := range v.own {
+		if id <= v.base {
+			delete(v.own, id)
+		}
+	}
+}
+
+// push takes a frame that is no answer. An error means that it does not decode.
+func (c *Client) push(conn *Conn, h pdu.Header, body []byte) error {
+	switch h.Command {
+	case pb.CmdMsgData:
+		var m pb.MsgData
+		if err := m.ParseBody(body); err != nil {
+			return err
+		}
+		c.message(conn, &m)
+	case pb.CmdUserStatNotify:
+		var m pb.IMUserStatNotify
+		if err := m.ParseBody(body); err != nil {
+			return err
+		}
+		c.tell(Presence{User: m.GetUserStat().GetUserId(), Status: m.GetUserStat().GetStatus()})
+	case pb.CmdMsgDataReadNotify:
+		var m pb.IMMsgDataReadNotify
+		if err := m.ParseBody(body); err != nil {
+			return err
+		}
+		c.tell(ReadElsewhere{Peer: peerOf(m.GetSessionType(), m.GetSessionId()), MsgID: m.GetMsgId()})
+	case pb.CmdKickUser:
+		var m pb.IMKickUser
+		if err := m.ParseBody(body); err != nil {
+			return err
+		}
+		c.kick(conn, m.GetKickReason())
+	default:
+		c.ignored.Add(1)
+		_, err := pdu.Decode(h.Command, body)
+		if pb.New(h.Command) != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kick ends the session as the server wishes. The first servers leave the connection open, so it is closed here.
+func (c *Client) kick(conn *Conn, reason pb.KickReasonType) {
+	c.mu.Lock()
+	c.kicked = reason
+	c.mu.Unlock()
+	_ = conn.Close()
+}
+
+// message takes a pushed message and acks it, also one seen before: its ack may have been lost.
+func (c *Client) message(conn *Conn, d *pb.MsgData) {
+	m := im.Message{ID: d.MsgID, From: d.FromUserID, To: d.ToSessionID, Created: d.CreateTime, Type: d.Type, Data: d.Data}
+	self := conn.UserID()
+	peer, session := Peer{ID: m.From}, m.From
+	switch {
+	case m.Type.IsGroup():
+		peer = Peer{ID: m.To, Group: true}
+		session = m.To
+	case m.From == self:
+		peer = Peer{ID: m.To}
+	}
+	c.mu.Lock()
+	c.take(conn, peer, m)
+	c.mu.Unlock()
+	_ = conn.Send(pb.IMMsgDataAck_builder{ // a failed write ends the connection, and the message is fetched after the next one
+		UserId: new(self), SessionId: new(session), MsgId: new(m.ID), SessionType: peer.SessionType().Enum(),
+	}.Build(), 0)
+}
+
+// take delivers a pushed message, or keeps it until the gap before it is filled; c.mu is held.
+func (c *Client) take(conn *Conn, p Peer, m im.Message) {
+	v := c.conv(p)
+	switch {
+	case m.ID <= v.delivered:
+		if _, late := v.missing[m.ID]; !late {
+			c.duplicates.Add(1)
+			return
+		}
+		delete(v.missing, m.ID)
+		if !c.claim(p, m) {
+			c.emit(Received{Peer: p, Message: m})
+		}
+	case v.fetch != nil:
+		if len(v.held) < maxHeld {
+			v.held = append(v.held, m)
+		} else {
+			v.overflow = true
+		}
+	case c.baseline && m.ID > v.base+1:
+		v.held = append(v.held[:0], m)
+		c.startFetch(conn, p, v, m.ID)
+	default:
+		c.hand(p, v, m, false)
+	}
+}
+
+// hand reports a message as the newest of its conversation, unless it is one of Send's; c.mu is held.
+func (c *Client) hand(p Peer, v *conv, m im.Message, missed bool) {
+	_, own := v.own[m.ID]
+	own = own || m.From == c.self.ID && m.ID <= v.base // only advance moves base past what was not delivered
+	if !own && !c.claim(p, m) {
+		c.emit(Received{Peer: p, Message: m, Missed: missed})
+	}
+	v.delivered = m.ID
+	v.base = max(v.base, m.ID)
+	v.advance()
+}
+
+// claim reports whether m is a copy of a message that this Client sent and has no ack of yet: the server shows it to other connections, and a
+// connection after a reconnect is another. There is no id to tell by, so equal content counts, and the ack corrects it.
+func (c *Client) claim(p Peer, m im.Message) bool {
+	if m.From != c.self.ID {
+		return false
+	}
+	for _, o := range c.out {
+		if o.to == p && o.stored == nil && bytes.Equal(o.data, m.Data) {
+			o.stored = &Received{Peer: p, Message: m}
+			return true
+		}
+	}
+	return false
+}
+
+// settle delivers, in order, what a fetch brought and what was pushed meanwhile, and gives up on ids that the server does not have; c.mu is held.
+func (c *Client) settle(p Peer, v *conv, fetched []im.Message) {
+	live := make(map[uint32]bool, len(v.held))
+	all := slices.Clone(v.held)
+	for _, m := range v.held {
+		live[m.ID] = true
+	}
+	for _, m := range fetched {
+		if !live[m.ID] {
+			all = append(all, m)
+			c.fetched.Add(1)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b im.Message) int { return int(int64(a.ID) - int64(b.ID)) })
+	v.held, v.fetch, v.dirty = nil, nil, false
+	for _, m := range all {
+		if m.ID <= v.delivered {
+			continue
+		}
+		if v.base > 0 {
+			v.skip(m.ID)
+		}
+		c.hand(p, v, m, !live[m.ID])
+	}
+}
+
+// skip notes the ids between base and the next message as missing.
+func (v *conv) skip(next uint32) {
+	for id := v.base + 1; id < next && len(v.missing) < maxMissing; id++ {
+		if _, own := v.own[id]; own {
+			continue
+		}
+		if v.missing == nil {
+			v.missing = make(map[uint32]struct{})
+		}
+		v.missing[id] = struct{}{}
+	}
+}

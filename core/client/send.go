@@ -1,0 +1,226 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// outgoing is a message without ack.
+type outgoing struct {
+	id       uint64
+	name     [16]byte // client_msg_id: the server knows the message by it, on any connection
+	to       Peer
+	data     []byte
+	seq      uint16 // on the present connection, once sent
+	attempts int
+	timer    *time.Timer // sends it again; nil before it was sent
+
+	// A copy of it that came from the history, before its ack; nil without.
+	stored *Received
+}
+
+// Send sends a text and returns a number for it at once; Acked, or SendFailed, tells of its fate under that number. While there is no
+// connection the message waits. It is stored once, however often it must be sent. Invalid for a text that is empty or longer than im.MaxText, Busy
+// when Options.MaxPending messages wait, Closed when the Client has ended.
+func (c *Client) Send(to Peer, text string) (uint64, error) {
+	if text == "" {
+		return 0, im.Errorf(im.Invalid, "empty message")
+	}
+	if len(text) > im.MaxText {
+		return 0, im.Errorf(im.Invalid, "message of %d bytes, at most %d fit", len(text), im.MaxText)
+	}
+	name := c.opts.NewID()
+	data := c.opts.Cipher.Encrypt(text)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if to == (Peer{ID: c.self.ID}) {
+		return 0, im.Errorf(im.Invalid, "message to oneself")
+	}
+	if c.closing || c.err != nil {
+		return 0, im.Errorf(im.Closed, "client closed")
+	}
+	if len(c.out) >= c.opts.MaxPending {
+		return 0, im.Errorf(im.Busy, "%d messages wait for the server", len(c.out))
+	}
+	c.sendID++
+	c.out = append(c.out, &outgoing{id: c.sendID, name: name, to: to, data: data})
+	c.pump()
+	return c.sendID, nil
+}
+
+// Pending is the number of messages without ack.
+func (c *Client) Pending() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.out)
+}
+
+// Flush waits until every message of Send is acked or given up. It fails with ctx, or Closed when the Client ends before.
+func (c *Client) Flush(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.idle.Broadcast()
+	})()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) > 0 {
+		switch {
+		case ctx.Err() != nil:
+			return im.WithKind(im.Unavailable, "messages without ack", ctx.Err())
+		case c.ctx.Err() != nil:
+			return im.Errorf(im.Closed, "client closed, %d messages without ack", len(c.out))
+		}
+		c.idle.Wait()
+	}
+	return nil
+}
+
+// MarkRead tells the server, and with it the user's other devices, that the conversation was read up to a message. Without a connection
+// it is told with the next one.
+func (c *Client) MarkRead(p Peer, msgID uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sendRead(p, msgID)
+}
+
+// sendRead sends a read ack, or keeps it for later; c.mu is held.
+func (c *Client) sendRead(p Peer, msgID uint32) {
+	if c.conn != nil && c.conn.Send(pb.IMMsgDataReadAck_builder{
+		UserId: new(c.self.ID), SessionId: new(p.ID), MsgId: new(msgID), SessionType: p.SessionType().Enum(),
+	}.Build(), 0) == nil {
+		return
+	}
+	c.reads[p] = msgID
+}
+
+// message is what travels. The server sets sender and time anew.
+func (o *outgoing) message(self uint32) *pb.MsgData {
+	return &pb.MsgData{FromUserID: self, ToSessionID: o.to.ID, Type: o.to.textType(), Data: o.data, ClientMsgID: o.name[:]}
+}
+
+// pump sends what waits, in order, as fast as SendRate allows; c.mu is held.
+func (c *Client) pump() {
+	for c.conn != nil && c.sent < len(c.out) {
+		if !c.limit.Allow() {
+			c.pumpLater()
+			return
+		}
+		o := c.out[c.sent]
+		conn := c.conn
+		seq, err := conn.Go(o.message(c.self.ID), pb.CmdMsgDataAck, func(body []byte, err error) {
+			if err == nil {
+				c.acked(o, body)
+				c.throttle(conn)
+			}
+		})
+		if err != nil {
+			if im.KindOf(err) == im.Busy {
+				c.pumpLater()
+			}
+			return // else the connection ends, and the next one sends again
+		}
+		o.seq = seq
+		o.attempts++
+		o.timer = time.AfterFunc(c.opts.AckTimeout, func() { c.overdue(o, conn) })
+		c.sent++
+	}
+}
+
+// pumpLater pumps again when the next message may leave; c.mu is held.
+func (c *Client) pumpLater() {
+	if c.pumping {
+		return
+	}
+	c.pumping = true
+	time.AfterFunc(time.Duration(float64(time.Second)/c.opts.SendRate), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.pumping = false
+		c.pump()
+	})
+}
+
+// stopTimers stops sending again; c.mu is held.
+func (c *Client) stopTimers() {
+	for _, o := range c.out {
+		if o.timer != nil {
+			o.timer.Stop()
+		}
+	}
+}
+
+// overdue sends a message again whose ack did not come, on the same connection with the same seq, or gives up.
+func (c *Client) overdue(o *outgoing, conn *Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != conn || c.index(o) < 0 {
+		return
+	}
+	if o.attempts >= c.opts.Attempts {
+		c.remove(o)
+		conn.forget(o.seq)
+		c.emit(SendFailed{ID: o.id, Peer: o.to, Err: im.Errorf(im.Unavailable, "the server did not take it in %d attempts", o.attempts)})
+		return
+	}
+	if c.limit.Allow() && conn.Send(o.message(c.self.ID), o.seq) == nil {
+		o.attempts++
+		c.resent.Add(1)
+		c.emit(Resent{ID: o.id, Peer: o.to, Attempt: o.attempts})
+	}
+	o.timer.Reset(c.opts.AckTimeout)
+}
+
+// acked takes the server's ack; the goroutine that reads calls it.
+func (c *Client) acked(o *outgoing, body []byte) {
+	var ack pb.IMMsgDataAck
+	err := ack.ParseBody(body)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.index(o) < 0 {
+		return
+	}
+	o.timer.Stop()
+	c.remove(o)
+	defer c.pump()
+	if err != nil || ack.GetMsgId() == 0 {
+		c.malformed.Add(1)
+		c.emit(SendFailed{ID: o.id, Peer: o.to, Err: im.Errorf(im.Malformed, "the server's ack names no message")})
+		return
+	}
+	c.emit(Acked{ID: o.id, Peer: o.to, MsgID: ack.GetMsgId()})
+	if o.stored != nil && o.stored.Message.ID != ack.GetMsgId() {
+		c.emit(*o.stored) // what looked like a copy of it was the same text from another device
+	}
+	v := c.conv(o.to)
+	v.sentOwn(ack.GetMsgId())
+	c.watch(o.to, v)
+}
+
+// index finds a message among those without ack, -1 when it is not; c.mu is held.
+func (c *Client) index(o *outgoing) int {
+	for i, p := range c.out {
+		if p == o {
+			return i
+		}
+	}
+	return -1
+}
+
+// remove takes a message out; c.mu is held.
+func (c *Client) remove(o *outgoing) {
+	i := c.index(o)
+	if i < 0 {
+		return
+	}
+	c.out = append(c.out[:i], c.out[i+1:]...)
+	if i < c.sent {
+		c.sent--
+	}
+	if len(c.out) == 0 {
+		c.idle.Broadcast()
+	}
+}

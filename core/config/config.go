@@ -1,0 +1,147 @@
+// Package config is what an operator can set. One definition, the Config struct with its tags, gives the TOML file, the environment, the flags,
+// the defaults, the checks and the documentation; nothing is written twice.
+//
+// A setting has one name in three spellings: msg.listen in the file (section msg, key listen), TEAMTALK_MSG_LISTEN in the environment, --msg.listen
+// on the command line. A later source wins: default, file, environment, flag. A mistake is answered with the setting's name, where its
+// value came from and what would be right; unknown names are mistakes too.
+package config
+
+import "time"
+
+// The tags of a setting:
+//
+//	toml     its key
+//	default  its default, spelled as in the environment
+//	doc      what it means, for operators
+//	min max  bounds, both included
+//	oneof    the words allowed, separated by |
+//	form     what a text has to look like, see forms in validate.go
+
+// Config is every setting, checked. Load makes one; Default makes one of defaults. It is not changed after that.
+type Config struct {
+	DataDir         string        `toml:"data_dir" default:"teamtalk-data" doc:"Directory of the embedded store. Made when missing."`
+	Store           string        `toml:"store" default:"embedded" oneof:"embedded|mysql" doc:"Where users and messages are kept. \"embedded\" needs nothing else and serves one dbproxy process; \"mysql\" needs MySQL and Redis (see [mysql] and [redis])."`
+	Roles           []string      `toml:"roles" default:"login,msg,route,dbproxy" form:"roles" doc:"Servers to run in this process: login, msg, route, dbproxy. All of them together find each other by themselves; otherwise each needs the addresses of its peers."`
+	Workers         int           `toml:"workers" default:"0" min:"0" max:"4096" doc:"How many requests work on the store at the same time. Database connections and Redis connections follow from it. 0: derived from the cores."`
+	Loops           int           `toml:"loops" default:"0" min:"0" max:"1024" doc:"Event loops that carry the connections. 0: one per core."`
+	ShutdownTimeout time.Duration `toml:"shutdown_timeout" default:"30s" min:"0s" max:"1h" doc:"How long a stopping process may take to finish what it has accepted."`
+
+	Log     Log     `toml:"log" doc:"Logs go to standard error."`
+	Admin   Admin   `toml:"admin" doc:"HTTP for operators: /metrics (Prometheus), /healthz, /readyz."`
+	Login   Login   `toml:"login" doc:"login: gives each client the least loaded message server."`
+	Msg     Msg     `toml:"msg" doc:"msg: holds the clients' connections."`
+	Route   Route   `toml:"route" doc:"route: knows who is online where, and forwards between message servers."`
+	DBProxy DBProxy `toml:"dbproxy" doc:"dbproxy: the only server that touches the store."`
+	Link    Link    `toml:"link" doc:"Connections between servers."`
+	MySQL   MySQL   `toml:"mysql" doc:"Used with store = \"mysql\"."`
+	Redis   Redis   `toml:"redis" doc:"Used with store = \"mysql\"."`
+	Keys    Keys    `toml:"keys" doc:"Keys shared with the clients."`
+
+	origin   map[string]Origin // of every setting, by key
+	warnings []string
+}
+
+// Log is the section log.
+type Log struct {
+	Level  string `toml:"level" default:"info" oneof:"debug|info|warn|error" doc:"The least important messages to log."`
+	Format string `toml:"format" default:"text" oneof:"text|json" doc:"text (key=value) for people, json for collectors."`
+}
+
+// Admin is the section admin.
+type Admin struct {
+	Listen string `toml:"listen" default:"127.0.0.1:9090" form:"listen" doc:"Address of the admin port, or \"off\". It asks for no password: keep it where only operators reach it."`
+	PProf  bool   `toml:"pprof" default:"false" doc:"Serve Go's profiler under /debug/pprof/ on the admin port."`
+}
+
+// Login is the section login.
+type Login struct {
+	ClientListen string   `toml:"client_listen" default:":8008" form:"listen" doc:"TCP address for clients that ask for a message server with a frame, or \"off\"."`
+	HTTPListen   string   `toml:"http_listen" default:":8080" form:"listen" doc:"HTTP address for clients that ask with GET /msg_server, or \"off\"."`
+	ServerListen string   `toml:"server_listen" default:"auto" form:"internal" doc:"Address for message servers. \"auto\": :8100, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
+	IP2Networks  []string `toml:"ip2_networks" default:"" form:"cidr" doc:"Networks (CIDR) whose clients are given a message server's second address first; everybody else is given the first address first."`
+	MSFSPrior    string   `toml:"msfs_prior" default:"" form:"url" doc:"URL of the small file server, told to clients."`
+	MSFSBackup   string   `toml:"msfs_backup" default:"" form:"url" doc:"The same by another way; empty: as msfs_prior."`
+	Discovery    string   `toml:"discovery" default:"" form:"url" doc:"URL of the discovery page, told to clients."`
+}
+
+// Msg is the section msg.
+type Msg struct {
+	Listen         string `toml:"listen" default:":8000" form:"listen" doc:"TCP address for clients."`
+	AdvertiseIP1   string `toml:"advertise_ip1" default:"" form:"host" doc:"Address that clients are told to connect to. Empty: the host in listen, else this machine's own address."`
+	AdvertiseIP2   string `toml:"advertise_ip2" default:"" form:"host" doc:"A second address of the same server, for example over another carrier. Empty: as advertise_ip1."`
+	AdvertisePort  int    `toml:"advertise_port" default:"0" min:"0" max:"65535" doc:"The port clients are told. 0: the one listened on."`
+	MaxConnections int    `toml:"max_connections" default:"100000" min:"0" max:"10000000" doc:"Most client connections at a time; the limit of open files lowers it. 0: only the limit of open files counts."`
+
+	DevicePolicy   string        `toml:"device_policy" default:"device_class" oneof:"device_class|one_client|keep_first|unlimited" doc:"What a second login of a user does. device_class: it replaces one of the same class, so one pc and one phone may be online together; one_client: it replaces every other; keep_first: it is refused; unlimited: nothing."`
+	Ack            string        `toml:"ack" default:"delivered" oneof:"delivered|stored" doc:"When a sender gets its ack. stored: once the message is stored; delivered: once a device of the receiver has it, at the latest after ack_wait (when the receiver is offline: once it is stored). Never before it is stored."`
+	AckWait        time.Duration `toml:"ack_wait" default:"2s" min:"10ms" max:"1m" doc:"Longest wait for the receiver with ack = \"delivered\"."`
+	RedeliverAfter time.Duration `toml:"redeliver_after" default:"15s" min:"0s" max:"10m" doc:"A message that a connected client did not acknowledge in this time is sent to it again, once. 0s: never."`
+	ResendWindow   time.Duration `toml:"resend_window" default:"60s" min:"0s" max:"1h" doc:"A message repeated on the same connection with the same seq and content within this time is the same message, not a second one. 0s: every one is a new message."`
+	Rate           float64       `toml:"rate" default:"20" min:"0" max:"1000000" doc:"Messages a second that one connection may send; more are dropped without ack, and counted. 0: no limit."`
+	RateBurst      int           `toml:"rate_burst" default:"20" min:"1" max:"1000000" doc:"Messages that one connection may send at once before rate counts."`
+	Presence       string        `toml:"presence" default:"all" oneof:"all|none" doc:"Who is told that a user's pc went on or off line: all pc clients, or none."`
+
+	MaxFrame      Size          `toml:"max_frame" default:"1088KiB" min:"1KiB" max:"64MiB" doc:"Longest frame accepted from a client, header included. A longer one closes the connection."`
+	SlowConsumer  Size          `toml:"slow_consumer" default:"1MiB" min:"64KiB" max:"1GiB" doc:"How much may wait for a client that does not read; beyond it the connection is closed. The client fetches what it missed when it is back."`
+	LoginDeadline time.Duration `toml:"login_deadline" default:"15s" min:"100ms" max:"1h" doc:"A connection that has not logged in by then is closed."`
+	PCTimeout     time.Duration `toml:"pc_timeout" default:"120s" min:"1s" max:"24h" doc:"A pc client silent for this long is closed. Clients send a heartbeat every 30s."`
+	MobileTimeout time.Duration `toml:"mobile_timeout" default:"300s" min:"1s" max:"24h" doc:"The same for a phone."`
+
+	DBProxy            []string `toml:"dbproxy" default:"" form:"addrs" doc:"Addresses of the dbproxy servers. Not needed when dbproxy runs in the same process."`
+	Route              []string `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers. Not needed when route runs in the same process."`
+	Login              []string `toml:"login" default:"" form:"addrs" doc:"Addresses of the login servers. Not needed when login runs in the same process."`
+	DBProxyConnections int      `toml:"dbproxy_connections" default:"2" min:"1" max:"64" doc:"Connections to each dbproxy server. From two on, half are kept for logins and first screens, so that a flood of messages does not hold them up."`
+}
+
+// Route is the section route.
+type Route struct {
+	Listen string `toml:"listen" default:"auto" form:"internal" doc:"Address for message servers. \"auto\": :8200, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
+	Flood  bool   `toml:"flood" default:"false" doc:"Forward everything to all message servers, not only to those that hold a user concerned. For message servers that do not report their users."`
+}
+
+// DBProxy is the section dbproxy.
+type DBProxy struct {
+	Listen            string        `toml:"listen" default:"auto" form:"internal" doc:"Address for the other servers. \"auto\": :10600, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
+	MessageShards     int           `toml:"message_shards" default:"0" min:"0" max:"256" doc:"How many batches of messages may be on their way to the store at the same time. 0: derived from workers."`
+	Queue             int           `toml:"queue" default:"0" min:"0" max:"16777216" doc:"Requests, messages not counted, that may wait; beyond it new ones are refused as busy. 0: 2048 per worker."`
+	HistoryLimit      int           `toml:"history_limit" default:"100" min:"1" max:"10000" doc:"Most messages that one history request returns."`
+	LoginLockAttempts int           `toml:"login_lock_attempts" default:"10" min:"0" max:"1000" doc:"Wrong passwords within login_lock_window that lock a name. 0: never lock."`
+	LoginLockWindow   time.Duration `toml:"login_lock_window" default:"30m" min:"1s" max:"24h" doc:"How long a wrong password counts, and so how long a locked name stays locked."`
+}
+
+// Link is the section link.
+type Link struct {
+	MaxFrame    Size          `toml:"max_frame" default:"64MiB" min:"1MiB" max:"1GiB" doc:"Longest frame accepted from another server. A longer one closes the connection."`
+	Heartbeat   time.Duration `toml:"heartbeat" default:"5s" min:"100ms" max:"5m" doc:"A heartbeat is sent when nothing was sent for this long."`
+	Timeout     time.Duration `toml:"timeout" default:"30s" min:"1s" max:"1h" doc:"A server silent for this long counts as gone."`
+	CallTimeout time.Duration `toml:"call_timeout" default:"10s" min:"100ms" max:"10m" doc:"How long another server may take to answer one request."`
+	DialTimeout time.Duration `toml:"dial_timeout" default:"5s" min:"100ms" max:"1m" doc:"How long connecting may take."`
+	BackoffMax  time.Duration `toml:"backoff_max" default:"64s" min:"1s" max:"1h" doc:"Longest pause between two attempts to connect; it doubles from 1s."`
+}
+
+// MySQL is the section mysql.
+type MySQL struct {
+	Master     DSN           `toml:"master" default:"" form:"dsn" doc:"Database that is written to: user:password@tcp(host:3306)/teamtalk. As a flag it shows in the list of processes; the environment and a file do not."`
+	Slave      DSN           `toml:"slave" default:"" form:"dsn" doc:"A replica for reads that may be a moment old. Empty: the master."`
+	ReplicaLag time.Duration `toml:"replica_lag" default:"10s" min:"1ms" max:"1h" doc:"How far the slave may be behind: for this long after a write, reads of the same user or conversation go to the master."`
+}
+
+// Redis is the section redis. Unread counts, group settings, push tokens, sync marks and group members are five logical instances
+// (see Target), which are usually one.
+type Redis struct {
+	Addrs       []string `toml:"addrs" default:"127.0.0.1:6379" form:"addrs" doc:"Address of Redis; with a cluster, some of its nodes."`
+	Username    string   `toml:"username" default:"" doc:"User of Redis' access lists. Empty: the default user."`
+	Password    Secret   `toml:"password" default:"" doc:"Password of Redis."`
+	DB          int      `toml:"db" default:"0" min:"0" max:"65535" doc:"Number of the logical database. A cluster has only 0."`
+	Cluster     bool     `toml:"cluster" default:"false" doc:"It is a Redis Cluster. Several addresses mean that too."`
+	Unread      RedisURL `toml:"unread" default:"" form:"redis" doc:"Where unread counts and message ids are, when they are not where the settings above say: redis://user:password@host:6379/1, hosts separated by commas, ?cluster=true. Without a host (redis:///1) only the database is another."`
+	GroupSet    RedisURL `toml:"group_set" default:"" form:"redis" doc:"The same for groups' push settings."`
+	Token       RedisURL `toml:"token" default:"" form:"redis" doc:"The same for push tokens."`
+	Sync        RedisURL `toml:"sync" default:"" form:"redis" doc:"The same for sync marks."`
+	GroupMember RedisURL `toml:"group_member" default:"" form:"redis" doc:"The same for group members."`
+}
+
+// Keys is the section keys.
+type Keys struct {
+	Text Secret `toml:"text_key" default:"12345678901234567890123456789012" form:"key32" doc:"Key of the clients' text encryption, 32 bytes. Nothing served so far reads texts; push notifications will."`
+}

@@ -1,0 +1,532 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// load loads from the text of a file (none when empty), an environment and a command line.
+func load(t testing.TB, file string, env []string, args ...string) (*Config, error) {
+	t.Helper()
+	src := Sources{Env: env, Flags: pflag.NewFlagSet("test", pflag.ContinueOnError)}
+	if file != "" {
+		src.File = filepath.Join(t.TempDir(), "teamtalk.toml")
+		if err := os.WriteFile(src.File, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	AddFlags(src.Flags, nil)
+	if err := src.Flags.Parse(args); err != nil {
+		return nil, err
+	}
+	c, err := Load(src)
+	if err != nil && src.File != "" { // paths differ from run to run
+		err = fmt.Errorf("%s", strings.ReplaceAll(err.Error(), src.File, "teamtalk.toml"))
+	}
+	return c, err
+}
+
+func TestDefinition(t *testing.T) {
+	names := map[string]string{}
+	for _, s := range Settings() {
+		if s.Key == "" || strings.HasSuffix(s.Key, ".") || s.Doc == "" {
+			t.Errorf("%q: without name or doc", s.Key)
+		}
+		if other := names[s.Env()]; other != "" {
+			t.Errorf("%s and %s share %s", s.Key, other, s.Env())
+		}
+		names[s.Env()] = s.Key
+		for _, tag := range []string{"default", "min", "max"} {
+			if v := s.tag.Get(tag); v != "" {
+				if _, err := s.parse(v); err != nil {
+					t.Errorf("%s: %s %q: %v", s.Key, tag, v, err)
+				}
+			}
+		}
+		if form := s.tag.Get("form"); form != "" && forms[form] == nil && listForms[form] == nil {
+			t.Errorf("%s: unknown form %q", s.Key, form)
+		}
+		if got := s.text(Default()); s.Type != "secret" && got != s.Default {
+			t.Errorf("%s: default %q is written back as %q", s.Key, s.Default, got)
+		}
+	}
+	for _, key := range common {
+		if _, ok := names[strings.ToUpper(EnvPrefix+strings.ReplaceAll(key, ".", "_"))]; !ok {
+			t.Errorf("common names %q, which is no setting", key)
+		}
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := load(t, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct{ got, want any }{
+		{c.DataDir, "teamtalk-data"}, {c.Store, "embedded"}, {c.ShutdownTimeout, 30 * time.Second}, {c.Admin.Listen, "127.0.0.1:9090"},
+		{c.Login.ClientListen, ":8008"}, {c.Login.HTTPListen, ":8080"}, {c.Msg.Listen, ":8000"}, {c.Msg.MaxFrame, Size(1<<20 + 64<<10)},
+		{c.Msg.Rate, 20.0}, {c.Msg.Ack, "delivered"}, {c.Msg.MaxConnections, 100000}, {c.DBProxy.LoginLockWindow, 30 * time.Minute},
+		{c.Redis.Addrs, []string{"127.0.0.1:6379"}}, {c.AllInOne(), true}, {c.Origin("msg.rate"), Origin("default")}, {len(c.Keys.Text.Reveal()), 32},
+	} {
+		if !reflect.DeepEqual(x.got, x.want) {
+			t.Errorf("got %v, want %v", x.got, x.want)
+		}
+	}
+	if err := c.CheckServe(); err != nil {
+		t.Errorf("defaults do not run: %v", err)
+	}
+}
+
+// TestPrecedence sets one setting in every combination of sources: the last of default, file, environment, flag wins.
+func TestPrecedence(t *testing.T) {
+	for bits := range 8 {
+		want, origin := 20.0, "default"
+		file, env, args := "", []string(nil), []string(nil)
+		if bits&1 != 0 {
+			file, want, origin = "\n[msg]\nrate = 1\n", 1, "teamtalk.toml:3"
+		}
+		if bits&2 != 0 {
+			env, want, origin = []string{"TEAMTALK_MSG_RATE=2"}, 2, "environment TEAMTALK_MSG_RATE"
+		}
+		if bits&4 != 0 {
+			args, want, origin = []string{"--msg.rate=3"}, 3, "flag --msg.rate"
+		}
+		c, err := load(t, file, env, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(c.Origin("msg.rate")); c.Msg.Rate != want || !strings.HasSuffix(got, origin) {
+			t.Errorf("sources %03b: %v from %s, want %v from %s", bits, c.Msg.Rate, got, want, origin)
+		}
+	}
+}
+
+// TestEverySource sets every setting from every source to a value that is not the default, and looks whether it arrives.
+func TestEverySource(t *testing.T) {
+	values := map[string]string{
+		"text": "x", "number": "23", "true|false": "true", "duration": "3s", "size": "2MiB", "secret": "s3cr3t", "list": "10.0.0.5:1,10.0.0.6:2",
+		"form listen": "10.0.0.1:1", "form internal": "10.0.0.1:2", "form host": "10.0.0.9", "form url": "http://x/", "form dsn": "u:p@tcp(h:1)/d",
+		"form redis": "redis://u:p@h:1/2", "form key32": strings.Repeat("k", 32), "form cidr": "10.0.0.0/8,fd00::/8", "form roles": "msg,login",
+	}
+	for _, s := range Settings() {
+		v := values[s.Type]
+		if f := values["form "+s.tag.Get("form")]; f != "" {
+			v = f
+		}
+		if words := s.tag.Get("oneof"); words != "" {
+			v = words[strings.LastIndexByte(words, '|')+1:]
+			if v == s.Default {
+				v, _, _ = strings.Cut(words, "|")
+			}
+		}
+		if s.Key == "link.timeout" { // must stay above link.heartbeat
+			v = "20s"
+		}
+		section, name := cutLast(s.Key)
+		quoted := `"` + v + `"`
+		switch s.Type {
+		case "number", "true|false":
+			quoted = v
+		case "list":
+			quoted = `["` + strings.ReplaceAll(v, ",", `", "`) + `"]`
+		}
+		file := name + " = " + quoted
+		if section != "" {
+			file = "[" + section + "]\n" + file
+		}
+		if s.Key == "redis.db" { // not together with several addresses
+			file += "\naddrs = [\"a:1\"]"
+		}
+		want := Default()
+		if err := s.set(want, v); err != nil {
+			t.Errorf("%s: %v", s.Key, err)
+			continue
+		}
+		for source, get := range map[string]func() (*Config, error){
+			"file": func() (*Config, error) { return load(t, file, nil) },
+			"env":  func() (*Config, error) { return load(t, "", []string{s.Env() + "=" + v}) },
+			"flag": func() (*Config, error) { return load(t, "", nil, "--"+s.Flag()+"="+v) },
+		} {
+			c, err := get()
+			if err != nil {
+				t.Errorf("%s from %s: %v", s.Key, source, err)
+				continue
+			}
+			if got := s.field(c).Interface(); !reflect.DeepEqual(got, s.field(want).Interface()) || reflect.DeepEqual(got, s.field(Default()).Interface()) {
+				t.Errorf("%s from %s: got %v", s.Key, source, got)
+			}
+		}
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	for _, x := range []struct {
+		name, file string
+		env, args  []string
+		want       []string // each must be in the error
+	}{
+		{"unknown key", "[msg]\n\nlissen = \":1\"", nil, nil, []string{"teamtalk.toml:3: msg.lissen: no such setting; did you mean msg.listen?"}},
+		{"unknown section", "[mgs]\nlisten = \":1\"", nil, nil, []string{"teamtalk.toml:2: mgs.listen: no such setting; did you mean msg.listen?"}},
+		{"wrong section", "[server]\npresence = \"all\"", nil, nil, []string{"teamtalk.toml:2: server.presence: no such setting; did you mean msg.presence?"}},
+		{"dotted key", "msg.lisen = 1", nil, nil, []string{"teamtalk.toml:1: msg.lisen: ", "msg.listen"}},
+		{"inline table", "msg = {rate = 1,\n burst = 3}", nil, nil, []string{"teamtalk.toml:2"}},
+		{"quoted dot", "\"msg.listen\" = \":1\"", nil, nil, []string{"teamtalk.toml:1: msg.listen: ", "without quotes"}},
+		{"setting as section", "[store]\nx = 1", nil, nil, []string{"teamtalk.toml:1: store: want one of embedded, mysql, in quotes"}},
+		{"section as setting", "msg = 3", nil, nil, []string{"teamtalk.toml:1: msg: is a section"}},
+		{"array of tables", "[[msg]]\nlisten = \":1\"", nil, nil, []string{"teamtalk.toml:1: msg: is a section"}},
+		{"syntax", "[msg]\nlisten = \n", nil, nil, []string{"teamtalk.toml:2:"}},
+		{"twice", "store = \"mysql\"\nstore = \"mysql\"", nil, nil, []string{"teamtalk.toml:2:", "store"}},
+		{"all at once, in order", "[msg]\nrate = -1\nack = \"never\"\n", []string{"TEAMTALK_WORKERS=many"}, nil,
+			[]string{"teamtalk.toml:2: msg.rate: must be 0 or more\nteamtalk.toml:3: msg.ack: \"never\" is none of delivered, stored\n" +
+				"environment TEAMTALK_WORKERS: workers: want a whole number"}},
+		{"number for duration", "shutdown_timeout = 30", nil, nil, []string{`shutdown_timeout: want a duration in quotes, such as "15s"`}},
+		{"bad duration", "shutdown_timeout = \"30\"", nil, nil, []string{`want a duration such as "15s"`}},
+		{"quoted number", "workers = \"3\"", nil, nil, []string{"want a number without quotes"}},
+		{"quoted bool", "[admin]\npprof = \"true\"", nil, nil, []string{"want true or false without quotes"}},
+		{"text for list", "[msg]\nroute = \"a:1\"", nil, nil, []string{`want a list such as ["a", "b"]`}},
+		{"numbers in list", "[msg]\nroute = [1]", nil, nil, []string{"want a list of texts"}},
+		{"fraction", "workers = 1.5", nil, nil, []string{"want a number"}},
+		{"date", "store = 2020-01-01", nil, nil, []string{"want one of"}},
+		{"size unit", "[msg]\nslow_consumer = \"1M\"", nil, nil, []string{`want a size such as "64KiB"`}},
+		{"size low", "[msg]\nmax_frame = 10", nil, nil, []string{"must be 1KiB or more"}},
+		{"not a number", "[msg]\nrate = nan", nil, nil, []string{"want a number"}},
+		{"infinite", "[msg]\nrate = inf", nil, nil, []string{"must be 1000000 or less"}},
+		{"address", "[msg]\nlisten = \"8000\"", nil, nil, []string{`"8000" is no address such as 127.0.0.1:8000 or :8000`}},
+		{"port", "[msg]\nlisten = \":80000\"", nil, nil, []string{`port "80000" is not a number from 0 to 65535`}},
+		{"peer without host", "[msg]\nroute = [\":8200\"]", nil, nil, []string{"is no address such as 10.0.0.5:8000"}},
+		{"empty listener", "[msg]\nlisten = \"\"", nil, nil, []string{`empty; to close this port write "off"`}},
+		{"auto where it is nothing", "[msg]\nlisten = \"auto\"", nil, nil, []string{"is no address"}},
+		{"no clients' port", "[msg]\nlisten = \"off\"", nil, nil, []string{"leave msg out of roles"}},
+		{"empty choice", "store = \"\"", nil, nil, []string{`"" is none of embedded, mysql`}},
+		{"host with port", "[msg]\nadvertise_ip1 = \"10.0.0.1:8000\"", nil, nil, []string{"the port has a setting of its own"}},
+		{"network", "[login]\nip2_networks = [\"10.0.0.1\"]", nil, nil, []string{"no network such as 10.0.0.0/8"}},
+		{"url", "[login]\nmsfs_prior = \"files:8700\"", nil, nil, []string{"is no URL such as"}},
+		{"role", "roles = [\"dbproxi\"]", nil, nil, []string{"teamtalk.toml:1: roles: \"dbproxi\" is no role; did you mean dbproxy?"}},
+		{"role twice", "roles = [\"msg\", \"msg\"]", nil, nil, []string{`"msg" is there twice`}},
+		{"no roles", "roles = []", nil, nil, []string{"must not be empty"}},
+		{"key length", "[keys]\ntext_key = \"short\"", nil, nil, []string{"must be 32 bytes long, not 5"}},
+		{"cluster database", "[redis]\ncluster = true\ndb = 1", nil, nil, []string{"redis.db: a Redis Cluster has no database but 0"}},
+		{"redis url", "[redis]\nunread = \"host:1\"", nil, nil, []string{"want a URL such as redis://host:6379/1"}},
+		{"link timeout", "[link]\ntimeout = \"2s\"", nil, nil, []string{"must be longer than link.heartbeat (5s)"}},
+		{"masked", "[mysql]\nmaster = \"u:********@tcp(h:1)/d\"", nil, nil, []string{"put the password there"}},
+		{"env", "", []string{"TEAMTALK_MSG_ACK=x"}, nil, []string{"environment TEAMTALK_MSG_ACK: msg.ack: \"x\" is none of"}},
+		{"flag", "", nil, []string{"--msg.ack=x"}, []string{"--msg.ack", "\"x\" is none of delivered, stored"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			_, err := load(t, x.file, x.env, x.args...)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, w := range x.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("error %q lacks %q", err, w)
+				}
+			}
+		})
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	_, err := Load(Sources{File: filepath.Join(t.TempDir(), "none.toml")})
+	if err == nil || !strings.Contains(err.Error(), "none.toml: not there") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEnvironmentOddities(t *testing.T) {
+	c, err := load(t, "", []string{"TEAMTALK_STORE=", "TEAMTALK_STOR=mysql", "TEAMTALK_SERVICE_HOST=10.0.0.1", "TEAMTALK_CONFIG=x", "HOME=/", "odd"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Store != "embedded" {
+		t.Errorf("a variable set to nothing set the store to %q", c.Store)
+	}
+	want := []string{"environment variable TEAMTALK_STOR is no setting; did you mean TEAMTALK_STORE?"}
+	if !slices.Equal(c.Warnings(), want) {
+		t.Errorf("warnings %q, want %q", c.Warnings(), want)
+	}
+}
+
+func TestReadableFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "t.toml")
+	for _, x := range []struct {
+		text string
+		mode os.FileMode
+		want int
+	}{{"redis.password = \"x\"", 0o644, 1}, {"redis.password = \"x\"", 0o640, 0}, {"store = \"mysql\"", 0o644, 0}} {
+		if err := os.WriteFile(file, []byte(x.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, x.mode); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(Sources{File: file})
+		if err != nil || len(c.Warnings()) != x.want {
+			t.Errorf("%s, mode %v: %v, %v", x.text, x.mode, c.Warnings(), err)
+		}
+	}
+}
+
+const secret = "geheim/@:word"
+
+// TestSecrets prints a configuration with passwords in every way there is, and looks for them.
+func TestSecrets(t *testing.T) {
+	c, err := load(t, "", []string{
+		"TEAMTALK_MYSQL_MASTER=tt:" + secret + "@tcp(db:3306)/teamtalk?charset=utf8mb4", "TEAMTALK_REDIS_PASSWORD=" + secret,
+		"TEAMTALK_REDIS_UNREAD=redis://tt:" + secret + "@cache:6379/1", "TEAMTALK_KEYS_TEXT_KEY=geheim78901234567890123456789012",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.MySQL.Master.Reveal() != "tt:"+secret+"@tcp(db:3306)/teamtalk?charset=utf8mb4" || c.Redis.Password.Reveal() != secret {
+		t.Error("Reveal does not return the secret")
+	}
+	var out bytes.Buffer
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		fmt.Fprintf(&out, format+"\n", *c)
+		fmt.Fprintf(&out, format+"\n", c.MySQL.Master)
+		target, err := c.Redis.Target(c.Redis.Unread)
+		fmt.Fprintf(&out, format+" %v\n", target, err)
+	}
+	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "config", *c, "dsn", c.MySQL.Master, "redis", c.Redis.Unread, "key", c.Keys.Text)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "config", *c, "mysql", c.MySQL, "redis", c.Redis, "key", c.Keys.Text)
+	if err := json.NewEncoder(&out).Encode(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WriteEffective(&out); err != nil {
+		t.Fatal(err)
+	}
+	hex := fmt.Sprintf("%x", "geheim")
+	if s := out.String(); strings.Contains(s, "geheim") || strings.Contains(s, "word") && strings.Contains(s, ":word") || strings.Contains(s, hex) {
+		t.Errorf("a secret is shown:\n%s", s)
+	}
+	if !strings.Contains(out.String(), `master = "tt:********@tcp(db:3306)/teamtalk?charset=utf8mb4"`) {
+		t.Errorf("the rest of the DSN is not shown:\n%s", out.String())
+	}
+}
+
+// TestSecretsInErrors gives settings that hold passwords wrong values: what is said must not quote them.
+func TestSecretsInErrors(t *testing.T) {
+	for _, s := range Settings() {
+		if s.Type != "secret" {
+			continue
+		}
+		for _, bad := range []string{"geheim", "mysql://u:geheim@h/d", "u:geheim@tcp(h:1)/", "redis://u:geheim%zz@h:1", "redis://u:geheim@h", "********geheim"} {
+			for _, get := range []func() (*Config, error){
+				func() (*Config, error) { return load(t, "", []string{s.Env() + "=" + bad}) },
+				func() (*Config, error) {
+					section, name := cutLast(s.Key)
+					return load(t, "["+section+"]\n"+name+" = "+quoteTOML(bad), nil)
+				},
+				func() (*Config, error) {
+					c := Default()
+					return c, s.set(c, bad)
+				},
+			} {
+				if _, err := get(); err != nil && strings.Contains(err.Error(), "geheim") {
+					t.Errorf("%s = %s: %v", s.Key, bad, err)
+				}
+			}
+		}
+	}
+}
+
+func TestMaskDSN(t *testing.T) {
+	for in, want := range map[DSN]string{
+		"":                            "",
+		"u:p@tcp(h:1)/d":              "u:********@tcp(h:1)/d",
+		"u:p/x@y:z@tcp(h:1)/d?a=b":    "u:********@tcp(h:1)/d?a=b",
+		"u@unix(/run/mysqld.sock)/d":  "u@unix(/run/mysqld.sock)/d",
+		"u:p@unix(/run/mysqld.sock)/": "u:********@unix(/run/mysqld.sock)/",
+		"/d":                          "/d",
+		"p":                           mask,
+	} {
+		if got := in.String(); got != want {
+			t.Errorf("%s is shown as %s, want %s", string(in), got, want)
+		}
+	}
+}
+
+func TestRedisTarget(t *testing.T) {
+	r := Redis{Addrs: []string{"a:1"}, Username: "u", Password: "p", DB: 3}
+	for _, x := range []struct {
+		url  RedisURL
+		want RedisTarget
+		bad  string
+	}{
+		{url: "", want: RedisTarget{Addrs: []string{"a:1"}, Username: "u", Password: "p", DB: 3}},
+		{url: "redis:///5", want: RedisTarget{Addrs: []string{"a:1"}, Username: "u", Password: "p", DB: 5}},
+		{url: "redis://b:2", want: RedisTarget{Addrs: []string{"b:2"}}},
+		{url: "redis://v:q%40r@b:2/1", want: RedisTarget{Addrs: []string{"b:2"}, Username: "v", Password: "q@r", DB: 1}},
+		{url: "redis://:q@r@b:2", want: RedisTarget{Addrs: []string{"b:2"}, Password: "q@r"}},
+		{url: "redis://b:2,c:3", want: RedisTarget{Addrs: []string{"b:2", "c:3"}, Cluster: true}},
+		{url: "redis://b:2?cluster=true", want: RedisTarget{Addrs: []string{"b:2"}, Cluster: true}},
+		{url: "redis://b:2/1?cluster=true", bad: "no database but 0"},
+		{url: "redis://b", bad: "no address"},
+		{url: "redis://b:2/x", bad: "not a number"},
+		{url: "redis://b:2?tls=1", bad: "only ?cluster=true"},
+	} {
+		got, err := r.Target(x.url)
+		if x.bad != "" {
+			if err == nil || !strings.Contains(err.Error(), x.bad) {
+				t.Errorf("%s: error %v, want %q", x.url.Reveal(), err, x.bad)
+			}
+			continue
+		}
+		if err != nil || !got.Equal(x.want) {
+			t.Errorf("%s: %+v, %v", x.url.Reveal(), got, err)
+		}
+	}
+}
+
+func TestRoles(t *testing.T) {
+	for _, x := range []struct {
+		name, file string
+		server     string // login's address for servers
+		want       string // what CheckServe says
+	}{
+		{"all in one", "", "", ""},
+		{"all in one, opened by name", "login.server_listen = \":8100\"", ":8100", ""},
+		{"login alone", "roles = [\"login\"]", ":8100", ""},
+		{"login alone, closed", "roles = [\"login\"]\nlogin.server_listen = \"off\"", "", ""},
+		{"msg alone", "roles = [\"msg\"]\nmsg.login = [\"a:1\"]", ":8100", "msg.dbproxy: needed"},
+		{"msg with peers", "roles = [\"msg\"]\nmsg.login = [\"a:1\"]\nmsg.route = [\"a:2\"]\nmsg.dbproxy = [\"a:3\"]", ":8100", ""},
+		{"mysql without a DSN", "store = \"mysql\"", "", "mysql.master: needed with store"},
+		{"mysql that is not used here", "store = \"mysql\"\nroles = [\"route\"]", ":8100", ""},
+	} {
+		c, err := load(t, x.file, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", x.name, err)
+		}
+		if got := c.Login.ServerAddr(c.AllInOne()); got != x.server {
+			t.Errorf("%s: server port %q, want %q", x.name, got, x.server)
+		}
+		err = c.CheckServe()
+		if (err == nil) != (x.want == "") || err != nil && !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%s: %v, want %q", x.name, err, x.want)
+		}
+	}
+}
+
+// TestReference reads the reference file back, as it is and with every setting uncommented: both must be the defaults.
+func TestReference(t *testing.T) {
+	var out bytes.Buffer
+	if err := WriteReference(&out); err != nil {
+		t.Fatal(err)
+	}
+	var active []string
+	settings := 0
+	for line := range strings.Lines(out.String()) {
+		if len(line) > 1 && line[0] == '#' && line[1] != ' ' {
+			line = line[1:]
+			settings++
+		}
+		active = append(active, line)
+	}
+	if settings != len(Settings()) {
+		t.Errorf("%d settings in the reference, of %d", settings, len(Settings()))
+	}
+	c, err := load(t, out.String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !equal(c, Default()) {
+		t.Error("the reference as it is changes a setting")
+	}
+	if c, err = load(t, strings.Join(active, ""), nil); err != nil {
+		t.Fatal(err)
+	}
+	if !equal(c, Default()) {
+		t.Error("the reference with every setting uncommented is not the defaults")
+	}
+}
+
+// TestEffectiveReadsBack has texts that TOML must quote.
+func TestEffectiveReadsBack(t *testing.T) {
+	dir := "a\"b\\c\n\t\x7f#ü"
+	c, err := load(t, "", []string{"TEAMTALK_DATA_DIR=" + dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := c.WriteEffective(&out); err != nil {
+		t.Fatal(err)
+	}
+	again := Default()
+	problems := again.readTOML("f", bytes.Replace(out.Bytes(), []byte(mask), []byte(c.Keys.Text.Reveal()), 1))
+	if len(problems) > 0 || again.DataDir != dir {
+		t.Errorf("%q, %v", again.DataDir, problems)
+	}
+}
+
+// equal compares settings, not where they came from.
+func equal(a, b *Config) bool {
+	for _, s := range Settings() {
+		x, y := s.field(a), s.field(b)
+		if x.Kind() == reflect.Slice && x.Len() == 0 && y.Len() == 0 {
+			continue
+		}
+		if !reflect.DeepEqual(x.Interface(), y.Interface()) {
+			return false
+		}
+	}
+	return true
+}
+
+// FuzzTOML reads arbitrary files. What is accepted must be within its bounds and, written out as effective, be read back as the same; what is refused
+// must say where.
+func FuzzTOML(f *testing.F) {
+	var reference bytes.Buffer
+	if err := WriteReference(&reference); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(strings.ReplaceAll(reference.String(), "\n#", "\n"))
+	for _, s := range []string{"", "store = \"mysql\"", "[msg]\nrate = 1e3", "msg = {rate=1}", "[[msg]]", "a.b.c = [1, {x=2}]", "roles=['msg']",
+		"[redis]\nunread=\"redis://a:b@c:1/2?cluster=true\"", "\"msg\".'listen' = \":1\"", "[mysql]\nmaster='''x\ny@/z'''", "x = 1979-05-27T07:32:00Z"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c := Default()
+		if problems := c.readTOML("f.toml", []byte(text)); len(problems) > 0 {
+			for _, p := range problems {
+				if !strings.HasPrefix(string(p.Origin), "f.toml:") {
+					t.Errorf("%v: says no line", p)
+				}
+			}
+			return
+		}
+		for _, s := range Settings() {
+			if err := s.check(s.field(c).Interface()); err != nil {
+				t.Errorf("%s was accepted: %v", s.Key, err)
+			}
+		}
+		if hasSecrets(c) {
+			return
+		}
+		var out bytes.Buffer
+		if err := c.WriteEffective(&out); err != nil {
+			t.Fatal(err)
+		}
+		again := Default()
+		if problems := again.readTOML("f.toml", bytes.ReplaceAll(out.Bytes(), []byte(mask), []byte(c.Keys.Text.Reveal()))); len(problems) > 0 || !equal(c, again) {
+			t.Errorf("not read back: %v\n%s", problems, out.String())
+		}
+	})
+}
+
+func hasSecrets(c *Config) bool {
+	return slices.ContainsFunc(Settings(), func(s Setting) bool {
+		return s.Type == "secret" && s.field(c).String() != s.field(Default()).String() // Value.String, which hides nothing
+	})
+}

@@ -1,0 +1,237 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Origin says where a setting's value came from: "default", "teamtalk.toml:12", "environment TEAMTALK_STORE", "flag --store".
+type Origin string
+
+const fromDefault Origin = "default"
+
+// Problem is one thing that is wrong.
+type Problem struct {
+	Key    string // the setting, or the unknown name
+	Origin Origin
+	Msg    string
+}
+
+// String says where, what and why in one line.
+func (p Problem) String() string {
+	switch {
+	case p.Key == "":
+		return fmt.Sprintf("%s: %s", p.Origin, p.Msg)
+	case p.Origin == fromDefault || p.Origin == "":
+		return fmt.Sprintf("%s: %s", p.Key, p.Msg)
+	}
+	return fmt.Sprintf("%s: %s: %s", p.Origin, p.Key, p.Msg)
+}
+
+// Error is everything that is wrong with a configuration. Each problem is a line of its own in its text.
+type Error struct{ Problems []Problem }
+
+// Error returns the problems, one a line.
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+func asError(problems []Problem) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	return &Error{Problems: problems}
+}
+
+// Sources is where settings come from besides the defaults. Zero values are left out.
+type Sources struct {
+	// File is the path of a TOML file, which must be there.
+	File string
+	// Env is the environment as os.Environ gives it. A variable set to nothing counts as not set.
+	Env []string
+	// Flags were made by AddFlags and parsed. Only those given on the command line count.
+	Flags *pflag.FlagSet
+}
+
+// Default returns the configuration when nothing is set.
+func Default() *Config {
+	settings := Settings()
+	c := &Config{origin: make(map[string]Origin, len(settings))}
+	for _, s := range settings {
+		if s.Default != "" {
+			if err := s.set(c, s.Default); err != nil {
+				panic(fmt.Sprintf("config: default of %s: %v", s.Key, err)) // a test would have found it
+			}
+		}
+		c.origin[s.Key] = fromDefault
+	}
+	return c
+}
+
+// Load puts the sources together and checks the result. When something is wrong it returns an *Error with all of it; an error of another type
+// says that the file could not be read.
+func Load(src Sources) (*Config, error) {
+	c := Default()
+	var problems []Problem
+	if src.File != "" {
+		data, err := os.ReadFile(src.File)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("configuration file %s: not there", src.File)
+		} else if err != nil {
+			return nil, fmt.Errorf("read configuration file: %w", err)
+		}
+		problems = append(problems, c.readTOML(src.File, data)...)
+		c.warnReadable(src.File)
+	}
+	problems = append(problems, c.readEnv(src.Env)...)
+	problems = append(problems, c.readFlags(src.Flags)...)
+	if len(problems) == 0 { // else values are missing, and every check of them would only add noise
+		problems = c.checkTogether()
+	}
+	if err := asError(problems); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Origin says where the value of a setting came from.
+func (c *Config) Origin(key string) Origin { return c.origin[key] }
+
+// Warnings are doubts, for people: variables in the environment that look like a setting and are none, a file with passwords that everybody can
+// read.
+func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
+
+// warnReadable doubts a file with passwords that every user of the machine can read.
+func (c *Config) warnReadable(file string) {
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm()&0o004 == 0 { // it was just read; a file that is gone by now is no risk
+		return
+	}
+	for _, s := range Settings() {
+		if s.Type == "secret" && strings.HasPrefix(string(c.Origin(s.Key)), file) {
+			c.warnings = append(c.warnings, fmt.Sprintf("%s sets %s and can be read by everybody on this machine: chmod o-r %s", file, s.Key, file))
+			return
+		}
+	}
+}
+
+func (c *Config) readEnv(env []string) []Problem {
+	settings := Settings()
+	known := make(map[string]Setting, len(settings))
+	names := make([]string, 0, len(settings))
+	for _, s := range settings {
+		known[s.Env()] = s
+		names = append(names, s.Env())
+	}
+	var problems []Problem
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		if !strings.HasPrefix(name, EnvPrefix) || value == "" {
+			continue
+		}
+		s, ok := known[name]
+		if !ok {
+			// Not an error: container platforms put variables of their own under the name of a service.
+			if like := nearest(name, names); name != EnvFile && len(like) > 0 {
+				c.warnings = append(c.warnings, fmt.Sprintf("environment variable %s is no setting%s", name, didYouMean(like)))
+			}
+			continue
+		}
+		origin := Origin("environment " + name)
+		if err := s.set(c, value); err != nil {
+			problems = append(problems, Problem{Key: s.Key, Origin: origin, Msg: err.Error()})
+			continue
+		}
+		c.origin[s.Key] = origin
+	}
+	return problems
+}
+
+// AddFlags defines a flag for every setting. Those in show appear in help texts; nil shows the common ones.
+func AddFlags(flags *pflag.FlagSet, show []string) {
+	for _, s := range Settings() {
+		v := &flagValue{setting: s, text: s.Default}
+		f := flags.VarPF(v, s.Flag(), "", firstSentence(s.Doc))
+		if s.Type == "true|false" {
+			f.NoOptDefVal = "true"
+		}
+		f.Hidden = !slices.Contains(show, s.Key) && (show != nil || !s.Common)
+	}
+}
+
+// flagValue keeps what the command line said until Load; pflag names the flag when it refuses a value.
+type flagValue struct {
+	setting Setting
+	text    string
+}
+
+// String is the default in help texts.
+func (v *flagValue) String() string { return v.text }
+
+// Type is what help texts show behind the flag.
+func (v *flagValue) Type() string {
+	switch v.setting.field(new(Config)).Interface().(type) {
+	case DSN:
+		return "dsn"
+	case RedisURL:
+		return "url"
+	}
+	switch v.setting.Type {
+	case "text", "secret":
+		return "string" // pflag's own word for it
+	case "list":
+		return "a,b"
+	}
+	return v.setting.Type
+}
+
+// Set checks and keeps a value.
+func (v *flagValue) Set(text string) error {
+	if text == "" && v.setting.Default == "" {
+		v.text = ""
+		return nil
+	}
+	var scratch Config
+	if err := v.setting.set(&scratch, text); err != nil {
+		return err
+	}
+	v.text = text
+	return nil
+}
+
+func (c *Config) readFlags(flags *pflag.FlagSet) []Problem {
+	if flags == nil {
+		return nil
+	}
+	var problems []Problem
+	flags.Visit(func(f *pflag.Flag) {
+		v, ok := f.Value.(*flagValue)
+		if !ok {
+			return
+		}
+		origin := Origin("flag --" + f.Name)
+		if err := v.setting.set(c, v.text); err != nil {
+			problems = append(problems, Problem{Key: v.setting.Key, Origin: origin, Msg: err.Error()})
+			return
+		}
+		c.origin[v.setting.Key] = origin
+	})
+	return problems
+}
+
+func firstSentence(doc string) string {
+	if i := strings.Index(doc, ". "); i >= 0 {
+		return doc[:i]
+	}
+	return strings.TrimSuffix(doc, ".")
+}

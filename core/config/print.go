@@ -1,0 +1,79 @@
+package config
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// WriteReference writes every setting with its meaning and its default as a TOML file. Settings are commented out, so that a file made from it states only
+// what differs, and follows when a default gets better.
+func WriteReference(w io.Writer) error {
+	defaults := Default()
+	return write(w, func(b *bufio.Writer, s Setting) {
+		for _, line := range wrap(s.Doc, 100) {
+			fmt.Fprintf(b, "# %s\n", line)
+		}
+		_, name := cutLast(s.Key)
+		note, value := s.note(), s.toml(defaults)
+		if note != "" {
+			note = "  # " + note
+		}
+		if s.Type == "secret" { // a default is no secret
+			value = quoteTOML(s.Default)
+		}
+		fmt.Fprintf(b, "#%s = %s%s\n\n", name, value, note)
+	})
+}
+
+// WriteEffective writes every setting with its value and where that came from, secrets masked, as a TOML file.
+func (c *Config) WriteEffective(w io.Writer) error {
+	return write(w, func(b *bufio.Writer, s Setting) {
+		_, name := cutLast(s.Key)
+		fmt.Fprintf(b, "%s = %s  # %s\n", name, s.toml(c), c.Origin(s.Key))
+	})
+}
+
+// note says what a setting takes, where its default does not show it.
+func (s Setting) note() string {
+	if words := s.tag.Get("oneof"); words != "" {
+		return strings.ReplaceAll(words, "|", ", ")
+	}
+	return ""
+}
+
+func write(w io.Writer, each func(*bufio.Writer, Setting)) error {
+	b := bufio.NewWriter(w)
+	settings, sections := definition()
+	current := ""
+	for _, s := range settings {
+		if section, _ := cutLast(s.Key); section != current {
+			current = section
+			for _, sec := range sections {
+				if sec.name == current {
+					fmt.Fprintf(b, "\n# %s\n[%s]\n", sec.doc, sec.name)
+				}
+			}
+		}
+		each(b, s)
+	}
+	return b.Flush()
+}
+
+// wrap breaks a text into lines of at most width letters, where words allow.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}

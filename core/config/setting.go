@@ -1,0 +1,277 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Setting describes one setting.
+type Setting struct {
+	Key     string // as in the file, with its section: "msg.listen"
+	Doc     string // what it means
+	Default string // as in the environment; "" is empty
+	Type    string // what it takes: "text", "number", "true|false", "duration", "size", "list", "secret", or the words allowed
+	Common  bool   // one that a first-time user may want; the others are left out of help texts
+
+	index []int // path to the field in Config
+	tag   reflect.StructTag
+}
+
+// Env is the setting's name in the environment: "TEAMTALK_MSG_LISTEN".
+func (s Setting) Env() string {
+	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(s.Key, ".", "_"))
+}
+
+// Flag is the setting's flag without the dashes in front: "msg.max-connections".
+func (s Setting) Flag() string { return strings.ReplaceAll(s.Key, "_", "-") }
+
+// EnvPrefix begins the name of every variable that is read.
+const EnvPrefix = "TEAMTALK_"
+
+// EnvFile is the variable that names the configuration file when the command line does not.
+const EnvFile = EnvPrefix + "CONFIG"
+
+// section describes a table of the file.
+type section struct{ name, doc string }
+
+// Settings returns every setting in the order of the documentation: those without a section first.
+func Settings() []Setting {
+	settings, _ := definition()
+	return settings
+}
+
+func definition() ([]Setting, []section) {
+	var settings []Setting
+	var sections []section
+	var walk func(t reflect.Type, prefix string, index []int)
+	walk = func(t reflect.Type, prefix string, index []int) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			key, at := prefix+f.Tag.Get("toml"), append(slices.Clone(index), i)
+			switch {
+			case !f.IsExported():
+			case f.Type.Kind() == reflect.Struct:
+				sections = append(sections, section{key, f.Tag.Get("doc")})
+				walk(f.Type, key+".", at)
+			default:
+				settings = append(settings, Setting{Key: key, Doc: f.Tag.Get("doc"), Default: f.Tag.Get("default"),
+					Type: typeName(f), Common: slices.Contains(common, key), index: at, tag: f.Tag})
+			}
+		}
+	}
+	walk(reflect.TypeFor[Config](), "", nil)
+	return settings, sections
+}
+
+// common are the settings named in help texts.
+var common = []string{"data_dir", "store", "roles", "log.level", "admin.listen", "login.http_listen", "msg.listen", "msg.advertise_ip1",
+	"mysql.master", "redis.addrs"}
+
+func typeName(f reflect.StructField) string {
+	if words := f.Tag.Get("oneof"); words != "" {
+		return words
+	}
+	switch reflect.Zero(f.Type).Interface().(type) {
+	case time.Duration:
+		return "duration"
+	case Size:
+		return "size"
+	case Secret, DSN, RedisURL:
+		return "secret"
+	case []string:
+		return "list"
+	case bool:
+		return "true|false"
+	case int, float64:
+		return "number"
+	}
+	return "text"
+}
+
+// field is the setting's value in c.
+func (s Setting) field(c *Config) reflect.Value {
+	return reflect.ValueOf(c).Elem().FieldByIndex(s.index)
+}
+
+// set reads the setting from text, as the environment and flags give it. On an error c is as it was.
+func (s Setting) set(c *Config, text string) error {
+	v, err := s.parse(text)
+	if err == nil {
+		err = s.check(v)
+	}
+	if err != nil {
+		return err
+	}
+	s.field(c).Set(reflect.ValueOf(v))
+	return nil
+}
+
+func (s Setting) parse(text string) (any, error) {
+	t := reflect.TypeFor[Config]().FieldByIndex(s.index).Type
+	switch reflect.Zero(t).Interface().(type) {
+	case time.Duration:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return nil, errors.New(`want a duration such as "15s", "2m" or "500ms"`)
+		}
+		return d, nil
+	case Size:
+		return ParseSize(text)
+	case []string:
+		return splitList(text), nil
+	case bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return nil, errors.New("want true or false")
+		}
+		return b, nil
+	case int:
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, errors.New("want a whole number")
+		}
+		return n, nil
+	case float64:
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil || math.IsNaN(n) {
+			return nil, errors.New("want a number")
+		}
+		return n, nil
+	}
+	return reflect.ValueOf(text).Convert(t).Interface(), nil // the string types
+}
+
+// splitList reads a list separated by commas; blanks around the entries, and empty entries, do not count.
+func splitList(text string) []string {
+	var list []string
+	for _, e := range strings.Split(text, ",") {
+		if e = strings.TrimSpace(e); e != "" {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// setTOML reads the setting from a value of the file. On an error c is as it was.
+func (s Setting) setTOML(c *Config, value any) error {
+	want := s.field(c).Interface()
+	switch v := value.(type) {
+	case string:
+		switch want.(type) {
+		case int, float64, bool:
+			return fmt.Errorf("want %s without quotes", map[string]string{"number": "a number", "true|false": "true or false"}[s.Type])
+		case []string:
+			return errors.New(`want a list such as ["a", "b"]`)
+		}
+		return s.set(c, v)
+	case int64:
+		switch want.(type) {
+		case int, float64, Size:
+			return s.set(c, strconv.FormatInt(v, 10))
+		}
+	case float64:
+		if _, ok := want.(float64); ok {
+			return s.set(c, strconv.FormatFloat(v, 'g', -1, 64))
+		}
+	case bool:
+		if _, ok := want.(bool); ok {
+			return s.set(c, strconv.FormatBool(v))
+		}
+	case []any:
+		if _, ok := want.([]string); ok {
+			return s.setList(c, v)
+		}
+	}
+	return errors.New("want " + s.example())
+}
+
+func (s Setting) setList(c *Config, values []any) error {
+	var list []string
+	for _, e := range values {
+		text, ok := e.(string)
+		if !ok {
+			return errors.New(`want a list of texts such as ["a", "b"]`)
+		}
+		if text = strings.TrimSpace(text); text != "" {
+			list = append(list, text)
+		}
+	}
+	if err := s.check(list); err != nil {
+		return err
+	}
+	s.field(c).Set(reflect.ValueOf(list))
+	return nil
+}
+
+// example says what the file takes for this setting.
+func (s Setting) example() string {
+	switch s.Type {
+	case "duration":
+		return `a duration in quotes, such as "15s"`
+	case "size":
+		return `a size such as "1MiB", or a number of bytes`
+	case "list":
+		return `a list such as ["a", "b"]`
+	case "number":
+		return "a number"
+	case "true|false":
+		return "true or false"
+	case "text", "secret":
+		return "a text in quotes"
+	}
+	return "one of " + strings.ReplaceAll(s.Type, "|", ", ") + ", in quotes"
+}
+
+// text is the setting's value in c as the environment would spell it, secrets masked.
+func (s Setting) text(c *Config) string {
+	switch v := s.field(c).Interface().(type) {
+	case time.Duration:
+		return formatDuration(v)
+	case []string:
+		return strings.Join(v, ",")
+	case string:
+		return v
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// toml is the setting's value in c as the file would spell it, secrets masked.
+func (s Setting) toml(c *Config) string {
+	switch v := s.field(c).Interface().(type) {
+	case []string:
+		quoted := make([]string, len(v))
+		for i, e := range v {
+			quoted[i] = quoteTOML(e)
+		}
+		return "[" + strings.Join(quoted, ", ") + "]"
+	case int, float64, bool:
+		return fmt.Sprint(v)
+	}
+	return quoteTOML(s.text(c))
+}
+
+// quoteTOML writes a basic string of TOML.
+func quoteTOML(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < 0x20 || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}

@@ -1,0 +1,222 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// readTOML reads the file's settings into c. name is the file's, for origins.
+func (c *Config) readTOML(name string, data []byte) []Problem {
+	var tree map[string]any
+	if err := toml.Unmarshal(data, &tree); err != nil {
+		var bad *toml.DecodeError
+		if errors.As(err, &bad) {
+			row, col := bad.Position()
+			return []Problem{{Origin: Origin(fmt.Sprintf("%s:%d:%d", name, row, col)), Msg: strings.TrimPrefix(bad.Error(), "toml: ")}}
+		}
+		return []Problem{{Origin: Origin(name), Msg: strings.TrimPrefix(err.Error(), "toml: ")}}
+	}
+	r := fileReader{config: c, name: name, lines: keyLines(data), settings: map[string]Setting{}, sections: map[string]bool{}}
+	settings, sections := definition()
+	for _, s := range settings {
+		r.settings[s.Key] = s
+		r.keys = append(r.keys, s.Key)
+	}
+	for _, s := range sections {
+		r.sections[s.name] = true
+	}
+	r.table("", tree)
+	// In the file's order, which maps do not keep.
+	slices.SortStableFunc(r.problems, func(a, b lineProblem) int { return a.line - b.line })
+	problems := make([]Problem, len(r.problems))
+	for i, p := range r.problems {
+		problems[i] = p.Problem
+	}
+	return problems
+}
+
+// fileReader walks the tables of a file.
+type fileReader struct {
+	config   *Config
+	name     string
+	lines    map[string]int
+	settings map[string]Setting
+	sections map[string]bool
+	keys     []string
+	problems []lineProblem
+}
+
+type lineProblem struct {
+	Problem
+	line int
+}
+
+func (r *fileReader) table(prefix string, tree map[string]any) {
+	names := make([]string, 0, len(tree))
+	for n := range tree {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		key, value := prefix+n, tree[n]
+		sub, isTable := value.(map[string]any)
+		s, isSetting := r.settings[key]
+		switch {
+		case strings.Contains(n, "."):
+			r.wrong(key, "no such setting; a name with a dot is written without quotes")
+		case isSetting:
+			if err := s.setTOML(r.config, value); err != nil {
+				r.wrong(key, "%v", err)
+			} else {
+				r.config.origin[key] = r.origin(key)
+			}
+		case r.sections[key] && isTable:
+			r.table(key+".", sub)
+		case r.sections[key]:
+			r.wrong(key, "is a section: write [%s] on a line of its own", key)
+		case isTable && len(sub) > 0 && len(r.unknownLike(key)) == 0:
+			// An unknown section holds unknown settings: each is worth a word of its own, because it may have a home elsewhere.
+			r.table(key+".", sub)
+		default:
+			r.wrong(key, "no such setting%s", didYouMean(r.unknownLike(key)))
+		}
+	}
+}
+
+// unknownLike are the names that an unknown name may have been meant for.
+func (r *fileReader) unknownLike(key string) []string {
+	names := slices.Clone(r.keys)
+	for s := range r.sections {
+		names = append(names, s)
+	}
+	slices.Sort(names)
+	if like := nearest(key, names); len(like) > 0 {
+		return like
+	}
+	// The right name in the wrong section.
+	var same []string
+	_, last := cutLast(key)
+	for _, k := range r.keys {
+		if _, l := cutLast(k); l == last && len(same) < 3 {
+			same = append(same, k)
+		}
+	}
+	return same
+}
+
+func (r *fileReader) origin(key string) Origin {
+	if line := r.lines[key]; line > 0 {
+		return Origin(fmt.Sprintf("%s:%d", r.name, line))
+	}
+	return Origin(r.name)
+}
+
+func (r *fileReader) wrong(key, format string, args ...any) {
+	r.problems = append(r.problems, lineProblem{Problem{Key: key, Origin: r.origin(key), Msg: fmt.Sprintf(format, args...)}, r.lines[key]})
+}
+
+// keyLines finds the line of every key of a valid document, tables included. The decoder knows it only of keys that it does not know, and errors in values
+// deserve a line too.
+func keyLines(data []byte) map[string]int {
+	lines := map[string]int{}
+	var p unstable.Parser
+	p.Reset(data)
+	table := ""
+	for p.NextExpression() {
+		e := p.Expression()
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table = addKeyLines(lines, &p, "", e)
+			if table != "" {
+				table += "."
+			}
+		case unstable.KeyValue:
+			addValueLines(lines, &p, table, e)
+		}
+	}
+	return lines
+}
+
+func addValueLines(lines map[string]int, p *unstable.Parser, prefix string, e *unstable.Node) {
+	key := addKeyLines(lines, p, prefix, e)
+	if v := e.Value(); v.Valid() && v.Kind == unstable.InlineTable {
+		for it := v.Children(); it.Next(); {
+			if n := it.Node(); n.Kind == unstable.KeyValue {
+				addValueLines(lines, p, key+".", n)
+			}
+		}
+	}
+}
+
+// addKeyLines notes the line of each part of e's key, a.b.c being a, a.b and a.b.c, unless an earlier line has it. It returns the whole key.
+func addKeyLines(lines map[string]int, p *unstable.Parser, prefix string, e *unstable.Node) string {
+	var key string
+	for it := e.Key(); it.Next(); {
+		n := it.Node()
+		key = prefix + string(n.Data)
+		if _, ok := lines[key]; !ok {
+			lines[key] = p.Shape(n.Raw).Start.Line
+		}
+		prefix = key + "."
+	}
+	return key
+}
+
+func cutLast(key string) (section, name string) {
+	if i := strings.LastIndexByte(key, '.'); i >= 0 {
+		return key[:i], key[i+1:]
+	}
+	return "", key
+}
+
+func didYouMean(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(names, " or ") + "?"
+}
+
+// nearest returns the names, at most three, that are the fewest typing errors away from name, when those are few for its length.
+func nearest(name string, names []string) []string {
+	best := max(1, len(name)/4) + 1
+	if len(name) > 64 { // nobody's typing error
+		return nil
+	}
+	var found []string
+	for _, n := range names {
+		d := distance(name, n)
+		if d < best {
+			best, found = d, found[:0]
+		}
+		if d == best && len(found) < 3 && d <= max(1, len(name)/4) {
+			found = append(found, n)
+		}
+	}
+	return found
+}
+
+// distance is the number of letters to add, drop or change to get from a to b (Levenshtein's).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,281 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Roles are the servers that a process may run, in the order in which they are documented.
+var roles = []string{"login", "msg", "route", "dbproxy"}
+
+// Roles returns the names of all roles.
+func Roles() []string { return slices.Clone(roles) }
+
+// Words that stand for an address.
+const (
+	off  = "off"  // no listener
+	auto = "auto" // a listener between servers: only when servers are elsewhere
+)
+
+// check says what is wrong with a value of the right type, in words that complete "msg.listen: …".
+func (s Setting) check(v any) error {
+	if err := s.checkRange(v); err != nil {
+		return err
+	}
+	if words := s.tag.Get("oneof"); words != "" {
+		allowed := strings.Split(words, "|")
+		if got := fmt.Sprint(v); !slices.Contains(allowed, got) {
+			return fmt.Errorf("%q is none of %s", got, strings.Join(allowed, ", "))
+		}
+	}
+	// Not through fmt: it hides secrets.
+	text := ""
+	if rv := reflect.ValueOf(v); rv.Kind() == reflect.String {
+		text = rv.String()
+	}
+	if strings.Contains(text, mask) {
+		return errors.New("the asterisks stand for a password that is not shown; put the password there")
+	}
+	if form := forms[s.tag.Get("form")]; form != nil && text != "" {
+		return form(text)
+	}
+	if form := listForms[s.tag.Get("form")]; form != nil {
+		for _, e := range v.([]string) {
+			if err := form(e); err != nil {
+				return err
+			}
+		}
+	}
+	return s.checkEmpty(v)
+}
+
+// checkEmpty refuses emptiness where the default is not empty, so that "" never means something in secret.
+func (s Setting) checkEmpty(v any) error {
+	rv := reflect.ValueOf(v)
+	if s.Default == "" || (rv.Kind() != reflect.String && rv.Kind() != reflect.Slice) || rv.Len() > 0 {
+		return nil
+	}
+	switch s.tag.Get("form") {
+	case "listen", "internal":
+		return fmt.Errorf("empty; to close this port write %q", off)
+	}
+	return errors.New("must not be empty")
+}
+
+func (s Setting) checkRange(v any) error {
+	number := func(text string) float64 { // bounds are ours, so they parse; a test sees to it
+		b, _ := s.parse(text)
+		n, _ := asNumber(b)
+		return n
+	}
+	n, ok := asNumber(v)
+	if !ok {
+		return nil
+	}
+	if low := s.tag.Get("min"); low != "" && n < number(low) {
+		return fmt.Errorf("must be %s or more", low)
+	}
+	if high := s.tag.Get("max"); high != "" && n > number(high) {
+		return fmt.Errorf("must be %s or less", high)
+	}
+	return nil
+}
+
+func asNumber(v any) (float64, bool) {
+	switch v := v.(type) {
+	case int:
+		return float64(v), true
+	case float64:
+		return v, true
+	case Size:
+		return float64(v), true
+	case time.Duration:
+		return float64(v), true
+	}
+	return 0, false
+}
+
+// forms are what a text may have to look like; the empty text is not asked.
+var forms = map[string]func(string) error{
+	"listen": func(s string) error {
+		if s == off {
+			return nil
+		}
+		return checkAddr(s, 0)
+	},
+	"internal": func(s string) error {
+		if s == off || s == auto {
+			return nil
+		}
+		return checkAddr(s, 0)
+	},
+	"host": func(s string) error {
+		if strings.ContainsAny(s, "/ ") || (strings.Contains(s, ":") && net.ParseIP(s) == nil) {
+			return fmt.Errorf("%q is no IP address or host name; the port has a setting of its own", s)
+		}
+		return nil
+	},
+	"url": func(s string) error {
+		if u, err := url.Parse(s); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			return fmt.Errorf("%q is no URL such as http://files.example.com:8700/", s)
+		}
+		return nil
+	},
+	"dsn": func(s string) error { // what it says must not quote s: it holds a password
+		slash := strings.LastIndexByte(s, '/')
+		if slash < 0 || s[slash+1:] == "" || strings.HasPrefix(s[slash+1:], "?") {
+			return errors.New("want user:password@tcp(host:3306)/database")
+		}
+		if strings.Contains(s, "://") {
+			return errors.New("want no URL, but user:password@tcp(host:3306)/database")
+		}
+		return nil
+	},
+	"redis": func(s string) error {
+		_, err := RedisURL(s).parse()
+		return err
+	},
+	"key32": func(s string) error {
+		if len(s) != 32 {
+			return fmt.Errorf("must be 32 bytes long, not %d", len(s))
+		}
+		return nil
+	},
+}
+
+// listForms are what each entry of a list may have to look like.
+var listForms = map[string]func(string) error{
+	"addrs": func(s string) error { return checkAddr(s, 1) },
+	"cidr": func(s string) error {
+		if _, err := netip.ParsePrefix(s); err != nil {
+			return fmt.Errorf("%q is no network such as 10.0.0.0/8", s)
+		}
+		return nil
+	},
+	"roles": func(s string) error {
+		if slices.Contains(roles, s) {
+			return nil
+		}
+		return fmt.Errorf("%q is no role%s; there are %s", s, didYouMean(nearest(s, roles)), strings.Join(roles, ", "))
+	},
+}
+
+// checkAddr checks a host:port. With low 0 it is an address to listen on: without a host it is every address, port 0 is any free port.
+func checkAddr(s string, low int) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || strings.ContainsAny(host, "/ @") || (low > 0 && host == "") {
+		if low > 0 {
+			return fmt.Errorf("%q is no address such as 10.0.0.5:8000", s)
+		}
+		return fmt.Errorf("%q is no address such as 127.0.0.1:8000 or :8000", s)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < low || n > 65535 {
+		return fmt.Errorf("%q: port %q is not a number from %d to 65535", s, port, low)
+	}
+	return nil
+}
+
+// checkTogether finds settings that are right by themselves and wrong together.
+func (c *Config) checkTogether() []Problem {
+	var problems []Problem
+	wrong := func(key, format string, args ...any) {
+		problems = append(problems, Problem{Key: key, Origin: c.Origin(key), Msg: fmt.Sprintf(format, args...)})
+	}
+	for i, r := range c.Roles {
+		if slices.Contains(c.Roles[:i], r) {
+			wrong("roles", "%q is there twice", r)
+		}
+	}
+	if c.Msg.Listen == off && c.Runs("msg") {
+		wrong("msg.listen", "a message server without a port for clients is none; leave msg out of roles instead")
+	}
+	if c.Link.Timeout <= c.Link.Heartbeat {
+		wrong("link.timeout", "must be longer than link.heartbeat (%s), or a quiet server counts as gone", formatDuration(c.Link.Heartbeat))
+	}
+	if int64(c.Link.MaxFrame) < int64(c.Msg.MaxFrame) {
+		wrong("link.max_frame", "must not be below msg.max_frame (%s): what a client may send has to pass between servers", c.Msg.MaxFrame)
+	}
+	if c.Redis.DB != 0 && (c.Redis.Cluster || len(c.Redis.Addrs) > 1) {
+		wrong("redis.db", "a Redis Cluster has no database but 0")
+	}
+	return problems
+}
+
+// Runs reports whether this process runs the role.
+func (c *Config) Runs(role string) bool { return slices.Contains(c.Roles, role) }
+
+// AllInOne reports whether this process runs all roles, so that they need no connections among themselves.
+func (c *Config) AllInOne() bool {
+	return !slices.ContainsFunc(roles, func(r string) bool { return !c.Runs(r) })
+}
+
+// CheckServe finds what is missing to run c.Roles: the addresses of peers that do not run here, and the database. A process that runs only commands does
+// not need them, so Load does not ask.
+func (c *Config) CheckServe() error {
+	var problems []Problem
+	missing := func(key, format string, args ...any) {
+		problems = append(problems, Problem{Key: key, Origin: c.Origin(key), Msg: fmt.Sprintf(format, args...)})
+	}
+	if c.Runs("msg") {
+		for _, p := range []struct {
+			role  string
+			addrs []string
+		}{{"dbproxy", c.Msg.DBProxy}, {"route", c.Msg.Route}, {"login", c.Msg.Login}} {
+			if !c.Runs(p.role) && len(p.addrs) == 0 {
+				missing("msg."+p.role, "needed: this process runs msg without %s, so say where %s is", p.role, p.role)
+			}
+		}
+	}
+	if c.Runs("dbproxy") {
+		if err := c.CheckStore(); err != nil {
+			problems = append(problems, err.(*Error).Problems...)
+		}
+	}
+	return asError(problems)
+}
+
+// CheckStore finds what is missing to open the store.
+func (c *Config) CheckStore() error {
+	if c.Store == "mysql" && c.MySQL.Master == "" {
+		return asError([]Problem{{Key: "mysql.master", Origin: c.Origin("mysql.master"),
+			Msg: `needed with store = "mysql": user:password@tcp(host:3306)/teamtalk`}})
+	}
+	return nil
+}
+
+// Addr is the address to listen on for clients and operators; "" when there is to be no listener.
+func Addr(setting string) string {
+	if setting == off {
+		return ""
+	}
+	return setting
+}
+
+// ServerAddr is the address for message servers; "" when there is to be no listener, as with all roles in one process.
+func (l Login) ServerAddr(allInOne bool) string { return internal(l.ServerListen, ":8100", allInOne) }
+
+// Addr is the address for message servers; "" when there is to be no listener, as with all roles in one process.
+func (r Route) Addr(allInOne bool) string { return internal(r.Listen, ":8200", allInOne) }
+
+// Addr is the address for the other servers; "" when there is to be no listener, as with all roles in one process.
+func (d DBProxy) Addr(allInOne bool) string { return internal(d.Listen, ":10600", allInOne) }
+
+// internal is the address of a listener for servers. Said by name it is opened always; "auto" only when there may be servers
+// elsewhere.
+func internal(setting, standard string, allInOne bool) string {
+	switch {
+	case setting == off, setting == auto && allInOne:
+		return ""
+	case setting == auto:
+		return standard
+	}
+	return setting
+}

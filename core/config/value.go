@@ -1,0 +1,130 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// mask stands for a secret wherever one would be shown.
+const mask = "********"
+
+// Size is a number of bytes, written as "64KiB", "1MiB", "2GB" or a plain number.
+type Size int64
+
+// units of sizes, the larger first; the binary ones are preferred for printing.
+var units = []struct {
+	name string
+	n    int64
+}{
+	{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
+	{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1},
+}
+
+// ParseSize reads a size. "K", "M" and "G" alone are refused: they mean different things to different people.
+func ParseSize(s string) (Size, error) {
+	s = strings.TrimSpace(s)
+	number, factor := s, int64(1)
+	for _, u := range units {
+		if n := len(s) - len(u.name); n > 0 && strings.EqualFold(s[n:], u.name) {
+			number, factor = strings.TrimSpace(s[:n]), u.n
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64/factor {
+		return 0, errors.New(`want a size such as "64KiB" or "1MiB"`)
+	}
+	return Size(n * factor), nil
+}
+
+// String writes the size in the largest binary unit that it is a whole number of.
+func (s Size) String() string {
+	for _, u := range units[:3] {
+		if s != 0 && int64(s)%u.n == 0 {
+			return strconv.FormatInt(int64(s)/u.n, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(s), 10) + "B"
+}
+
+// Secret is a text that shows itself as ******** in every kind of output. Reveal returns it.
+type Secret string
+
+// Reveal returns the secret itself.
+func (s Secret) Reveal() string { return string(s) }
+
+// String returns asterisks, or nothing for an empty secret.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return mask
+}
+
+// Format keeps the secret out of every verb of package fmt.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
+
+// LogValue keeps the secret out of logs.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText keeps the secret out of JSON and the like.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// DSN is a data source name of MySQL, user:password@tcp(host:3306)/database. Wherever it is shown, its password is asterisks.
+type DSN string
+
+// Reveal returns the DSN with its password.
+func (d DSN) Reveal() string { return string(d) }
+
+// String returns the DSN with asterisks for its password. What does not look like a DSN is hidden whole: the password may be anywhere in it.
+func (d DSN) String() string {
+	if d == "" {
+		return ""
+	}
+	s := string(d)
+	// As the driver does it: a password may hold '@', '/' and ':', an address none of them.
+	slash := strings.LastIndexByte(s, '/')
+	if slash < 0 {
+		return mask
+	}
+	at := strings.LastIndexByte(s[:slash], '@')
+	if at < 0 {
+		return s
+	}
+	user, _, secret := strings.Cut(s[:at], ":")
+	if !secret {
+		return s
+	}
+	return user + ":" + mask + s[at:]
+}
+
+// Format keeps the password out of every verb of package fmt.
+func (d DSN) Format(f fmt.State, _ rune) { io.WriteString(f, d.String()) }
+
+// LogValue keeps the password out of logs.
+func (d DSN) LogValue() slog.Value { return slog.StringValue(d.String()) }
+
+// MarshalText keeps the password out of JSON and the like.
+func (d DSN) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// formatDuration writes a duration in seconds, as the defaults are written, and from ten minutes on as time.Duration does, without the zero minutes
+// and seconds that it appends.
+func formatDuration(d time.Duration) string {
+	if d < 10*time.Minute && d%time.Second == 0 {
+		return strconv.FormatInt(int64(d/time.Second), 10) + "s"
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

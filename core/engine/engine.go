@@ -1,0 +1,460 @@
+// Package engine carries sessions over TCP connections on gnet's event loops. It is the only package that knows gnet.
+//
+// What it adds to gnet: frames cut with their limits checked before anything is buffered, a session.Loop on each event loop with
+// its mailbox and one write per connection per turn, a bound on connections below the limit of file descriptors, panics
+// that end one connection only, and an end of the engine that nobody asked for reported as an error (DESIGN.md says why each is needed).
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+)
+
+// Options sets up a Server. Zero values mean the defaults.
+type Options struct {
+	// Name is the listener's, in logs and metrics.
+	Name string
+	// Addr is the TCP address, as "host:port" or ":port". Port 0 takes a free one. Required.
+	Addr string
+	// Handler decides about the sessions. Required.
+	Handler session.Handler
+	// Loops is the number of event loops. Default: the number of cores.
+	Loops int
+	// MaxFrame is the longest frame accepted, in bytes. Default pdu.MaxClientFrame.
+	MaxFrame int
+	// MaxConns is how many connections may be open at once on this listener; more are closed as they come. Default: as Budget allows.
+	MaxConns int
+	// Budget is shared by everything in the process that opens many connections. Default: one of this listener's own.
+	Budget *Budget
+	// ReadBuffer is the buffer of each event loop, in bytes: what one connection may be read at a time. Default 64 KiB.
+	ReadBuffer int
+	// MaxBuffered is how much may wait for a client that does not read, in bytes. Default 1 MiB.
+	MaxBuffered int
+	// Now tells the time. Default time.Now.
+	Now func() time.Time
+	// Log gets what goes wrong. Default: discarded.
+	Log *slog.Logger
+	// Registerer gets the metrics. Default: none.
+	Registerer prometheus.Registerer
+}
+
+// Server is a listener and its connections.
+type Server struct {
+	opt      Options
+	log      *slog.Logger
+	addr     net.Addr
+	engine   gnet.Engine
+	metrics  *session.Metrics
+	refused  prometheus.Counter
+	open     atomic.Int64
+	refusing atomic.Bool
+	stopping atomic.Bool
+	done     chan struct{} // closed when the engine has ended
+	failure  error         // why, when nobody asked for it; valid after done
+
+	mu    sync.Mutex
+	loops map[gnet.EventLoop]*loop
+}
+
+// loop joins an event loop to its session.Loop.
+type loop struct {
+	*session.Loop
+	el      gnet.EventLoop
+	ticking atomic.Bool // a tick is on its way
+}
+
+// conn is a session's carrier.
+type conn struct {
+	c       gnet.Conn
+	s       *session.Session
+	loop    *loop
+	need    int // bytes that must be there before looking at them again
+	closed  bool
+	refused bool
+}
+
+var errClosed = errors.New("engine: connection closed")
+
+// Start listens and serves until Close. When it returns, the port is open.
+func Start(opt Options) (*Server, error) {
+	if opt.MaxFrame <= 0 {
+		opt.MaxFrame = pdu.MaxClientFrame
+	}
+	if opt.ReadBuffer <= 0 {
+		opt.ReadBuffer = 64 << 10
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Budget == nil {
+		b, err := NewBudget()
+		if err != nil {
+			return nil, err
+		}
+		opt.Budget = b
+	}
+	s := &Server{
+		opt: opt, log: opt.Log.With("listener", opt.Name), done: make(chan struct{}),
+		loops:   map[gnet.EventLoop]*loop{},
+		metrics: session.NewMetrics(opt.Registerer, opt.Name),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_engine_refused_total",
+			Help:        "Connections closed on arrival: too many, or shutting down.",
+			ConstLabels: prometheus.Labels{"listener": opt.Name}}),
+	}
+	if opt.Registerer != nil {
+		opt.Registerer.MustRegister(s.refused)
+	}
+	options := []gnet.Option{
+		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections), gnet.WithReadBufferCap(opt.ReadBuffer),
+		gnet.WithTicker(true), gnet.WithLogger(logger{s.log}),
+	}
+	if opt.Loops > 0 {
+		options = append(options, gnet.WithNumEventLoop(opt.Loops))
+	} else {
+		options = append(options, gnet.WithMulticore(true))
+	}
+	booted := make(chan error, 1)
+	h := &events{server: s, booted: booted}
+	go func() {
+		err := gnet.Run(h, "tcp://"+opt.Addr, options...)
+		if err == nil && !s.stopping.Load() {
+			// gnet ends without an error when accept fails, as it does when file descriptors run out.
+			err = errors.New("event engine ended by itself")
+		}
+		s.failure = err
+		close(s.done)
+	}()
+	select {
+	case err := <-booted:
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
+		}
+		return s, nil
+	case <-s.done:
+		return nil, fmt.Errorf("listen on %s: %w", opt.Addr, s.failure)
+	}
+}
+
+// Addr is the address listened on, with the port that was taken.
+func (s *Server) Addr() net.Addr { return s.addr }
+
+// Open is the number of connections now open.
+func (s *Server) Open() int { return int(s.open.Load()) }
+
+// Done is closed when the engine has ended; Err says why.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Err is why the engine ended although nobody asked for it: nil after Close. It waits for the end.
+func (s *Server) Err() error {
+	<-s.done
+	return s.failure
+}
+
+// Loops calls f on each loop that has had a connection, and returns without waiting for it.
+func (s *Server) Loops(f func(*session.Loop)) {
+	for _, l := range s.all() {
+		l.Post(func() { f(l.Loop) })
+	}
+}
+
+// Refuse closes every connection that comes from now on, and leaves those that are there.
+func (s *Server) Refuse() { s.refusing.Store(true) }
+
+// Close refuses new connections, closes those that are open once what was sent to them has left, and ends the engine. When ctx ends first, what
+// is left is cut off.
+func (s *Server) Close(ctx context.Context) error {
+	s.Refuse()
+	s.Loops(func(l *session.Loop) {
+		l.Each(func(c *session.Session) { c.Close(session.ErrShutdown) })
+	})
+	// Closing takes turns of the loops; nothing tells when the last is done, so look.
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for s.open.Load() > 0 {
+		select {
+		case <-ctx.Done():
+		case <-s.done:
+		case <-poll.C:
+			continue
+		}
+		break
+	}
+	if s.stopping.Swap(true) {
+		<-s.done
+		return nil
+	}
+	return s.stop(context.WithoutCancel(ctx))
+}
+
+// stop ends the engine. gnet's Stop looks twice a second whether that has happened; s.done tells at once.
+func (s *Server) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	go func() { _ = s.engine.Stop(ctx) }()
+	select {
+	case <-s.done:
+		return s.failure
+	case <-ctx.Done():
+		return fmt.Errorf("stop engine %s: %w", s.opt.Name, ctx.Err())
+	}
+}
+
+func (s *Server) all() []*loop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*loop, 0, len(s.loops))
+	for _, l := range s.loops {
+		all = append(all, l)
+	}
+	return all
+}
+
+// loopOf returns the loop of c, made on its first connection. On that event loop only.
+func (s *Server) loopOf(el gnet.EventLoop) *loop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.loops[el]; l != nil {
+		return l
+	}
+	l := &loop{el: el}
+	turn := gnet.RunnableFunc(func(context.Context) error {
+		l.Turn()
+		return nil
+	})
+	l.Loop = session.NewLoop(session.LoopOptions{
+		Handler: s.opt.Handler, MaxBuffered: s.opt.MaxBuffered, Now: s.opt.Now, Log: s.log, Metrics: s.metrics,
+		Wake: func(_ *session.Loop, again bool) {
+			if again {
+				// From the loop itself it has to take a detour: gnet runs what is posted by a task before it looks at sockets again.
+				go func() { _ = el.Execute(context.Background(), turn) }()
+				return
+			}
+			_ = el.Execute(context.Background(), turn)
+		},
+	})
+	s.loops[el] = l
+	return l
+}
+
+// events receives gnet's callbacks.
+type events struct {
+	server *Server
+	booted chan<- error
+}
+
+// OnBoot learns the address.
+func (e *events) OnBoot(eng gnet.Engine) gnet.Action {
+	e.server.engine = eng
+	addr, err := prepare(eng)
+	e.server.addr = addr
+	e.booted <- err
+	if err != nil {
+		return gnet.Shutdown
+	}
+	return gnet.None
+}
+
+// keepAlive is how long a connection may be silent before the kernel asks whether the other side is still there, and how often
+// it asks (five times), in seconds.
+const (
+	keepAliveIdle     = 120
+	keepAliveInterval = 24
+	keepAliveCount    = 5
+)
+
+// prepare sets what accepted connections inherit from the listener, and returns its address. With gnet's own option for keep-alive an
+// error of bind or listen is lost.
+func prepare(eng gnet.Engine) (net.Addr, error) {
+	fd, err := eng.Dup()
+	if err != nil {
+		return nil, err
+	}
+	for _, opt := range []struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveIdle},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveInterval},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount},
+	} {
+		if err := unix.SetsockoptInt(fd, opt.level, opt.name, opt.value); err != nil {
+			_ = unix.Close(fd)
+			return nil, os.NewSyscallError("setsockopt", err)
+		}
+	}
+	f := os.NewFile(uintptr(fd), "listener")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return l.Addr(), nil
+}
+
+// OnShutdown is not needed: Close has drained.
+func (e *events) OnShutdown(gnet.Engine) {}
+
+// OnOpen makes the session, or refuses.
+func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
+	s := e.server
+	n := s.open.Add(1)
+	cn := &conn{c: c}
+	c.SetContext(cn)
+	if !s.opt.Budget.take() {
+		return nil, s.refuse(cn, "file descriptors", false)
+	}
+	l := s.loopOf(c.EventLoop())
+	// Only now: Close sets refusing, then looks for loops.
+	if s.refusing.Load() || (s.opt.MaxConns > 0 && n > int64(s.opt.MaxConns)) {
+		return nil, s.refuse(cn, "limit or shutdown", true)
+	}
+	cn.loop = l
+	l.Begin()
+	defer l.End()
+	cn.s = l.Add(remote(c), cn)
+	if err := l.Open(cn.s); err != nil {
+		l.Remove(cn.s, err)
+		return nil, s.refuse(cn, err.Error(), true)
+	}
+	return nil, gnet.None
+}
+
+func (s *Server) refuse(cn *conn, why string, budgeted bool) gnet.Action {
+	if budgeted {
+		s.opt.Budget.put()
+	}
+	cn.refused, cn.closed = true, true
+	s.refused.Inc()
+	s.log.Debug("connection refused", "err", why)
+	return gnet.Close
+}
+
+func remote(c gnet.Conn) netip.AddrPort {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// OnClose tells the handler.
+func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
+	s := e.server
+	s.open.Add(-1)
+	cn, ok := c.Context().(*conn)
+	if !ok || cn.refused {
+		return gnet.None
+	}
+	cn.closed = true
+	s.opt.Budget.put()
+	// Begin and End may nest here, when the close comes out of a write of the same turn: closing tells whether there is a turn already.
+	l := cn.loop
+	reason := l.Remove(cn.s, cleanEOF(err))
+	l.Nested(func() { s.opt.Handler.Close(cn.s, reason) })
+	return gnet.None
+}
+
+// OnTraffic cuts frames and hands them on.
+func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
+	cn := c.Context().(*conn)
+	if cn.refused {
+		return gnet.Close
+	}
+	if c.InboundBuffered() < cn.need {
+		return gnet.None
+	}
+	cn.loop.Begin()
+	cn.read(e.server.opt.MaxFrame)
+	cn.loop.End()
+	return gnet.None
+}
+
+// OnTick asks each loop to look at its deadlines. It runs on a goroutine of gnet's own.
+func (e *events) OnTick() (time.Duration, gnet.Action) {
+	for _, l := range e.server.all() {
+		if l.ticking.Swap(true) {
+			continue // the last one has not run yet
+		}
+		err := l.el.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
+			l.ticking.Store(false)
+			l.Tick()
+			return nil
+		}))
+		if err != nil {
+			l.ticking.Store(false)
+		}
+	}
+	return session.TickInterval, gnet.None
+}
+
+// lengthBytes is how much of a frame tells its length, and whether that is in range.
+const lengthBytes = 4
+
+// read hands all whole frames to the handler. Bodies alias gnet's buffer, which stays as it is until Discard.
+func (cn *conn) read(limit int) {
+	// Peek(-1) and Peek(0) mean everything.
+	buf, err := cn.c.Peek(-1)
+	if err != nil {
+		cn.s.Close(err)
+		return
+	}
+	used := 0
+	for {
+		h, body, n, err := pdu.Next(buf[used:], limit)
+		if err != nil {
+			cn.s.Close(err)
+		}
+		if err != nil || cn.s.IsClosed() {
+			used = len(buf) // nothing that follows is looked at
+			cn.need = 0
+			break
+		}
+		if n == 0 {
+			cn.need = max(int(h.Length), lengthBytes)
+			break
+		}
+		cn.loop.Deliver(cn.s, h, body)
+		used += n
+	}
+	if used > 0 { // Discard(0) would throw away everything
+		_, _ = cn.c.Discard(used)
+	}
+}
+
+// Write sends p. gnet closes the connection itself when it fails.
+func (cn *conn) Write(p []byte) error {
+	if cn.closed {
+		return errClosed // the descriptor may belong to somebody else by now
+	}
+	_, err := cn.c.Write(p)
+	return err
+}
+
+// Buffered is what waits in gnet's outbound buffer.
+func (cn *conn) Buffered() int {
+	if cn.closed {
+		return 0
+	}
+	return cn.c.OutboundBuffered()
+}
+
+// Close closes the connection now, which calls OnClose.
+func (cn *conn) Close() {
+	if !cn.closed {
+		_ = cn.loop.el.Close(cn.c)
+	}
+}

@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// patience is how long a test waits for what must come before it gives up. Nothing that works comes near it.
+const patience = 30 * time.Second
+
+// role is a handler made of functions. Without frame it echoes.
+type role struct {
+	open  func(s *session.Session) error
+	frame func(s *session.Session, h pdu.Header, body []byte)
+	close func(s *session.Session, err error)
+
+	sessions chan *session.Session // opened
+	closed   chan end
+	opens    atomic.Int64
+	closes   atomic.Int64
+}
+
+type end struct {
+	s   *session.Session
+	err error
+}
+
+func newRole() *role {
+	return &role{sessions: make(chan *session.Session, 10_000), closed: make(chan end, 10_000)}
+}
+
+func (r *role) Open(s *session.Session) error {
+	if r.open != nil {
+		if err := r.open(s); err != nil {
+			return err
+		}
+	}
+	r.opens.Add(1)
+	r.sessions <- s
+	return nil
+}
+
+func (r *role) Frame(s *session.Session, h pdu.Header, body []byte) {
+	if r.frame != nil {
+		r.frame(s, h, body)
+		return
+	}
+	s.SendFrame(frameOf(h.Command, h.Seq, body))
+}
+
+func (r *role) Message(*session.Session, uint16, pb.Message) {}
+
+func (r *role) Close(s *session.Session, err error) {
+	r.closes.Add(1)
+	r.closed <- end{s, err}
+	if r.close != nil {
+		r.close(s, err)
+	}
+}
+
+// frameOf encodes a frame with any body.
+func frameOf(cmd pb.Command, seq uint16, body []byte) []byte {
+	b := append(pdu.AppendHeader(nil, cmd, seq), body...)
+	binary.BigEndian.PutUint32(b, uint32(len(b)))
+	return b
+}
+
+func start(t testing.TB, opt Options) *Server {
+	t.Helper()
+	if opt.Addr == "" {
+		opt.Addr = "127.0.0.1:0"
+	}
+	s, err := Start(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // no draining: the clients are gone, or do not read
+		if err := s.Close(ctx); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
+
+// client is one end of a TCP connection to a server.
+type client struct {
+	net.Conn
+	t testing.TB
+}
+
+func dial(t testing.TB, s *Server) *client {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", s.Addr().String(), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return &client{c, t}
+}
+
+func (c *client) send(p []byte) {
+	c.t.Helper()
+	if _, err := c.Write(p); err != nil {
+		c.t.Fatalf("send: %v", err)
+	}
+}
+
+// want reads exactly this.
+func (c *client) want(p []byte) {
+	c.t.Helper()
+	got := make([]byte, len(p))
+	if n, err := io.ReadFull(c, got); err != nil {
+		c.t.Fatalf("read: %v after %d of %d bytes", err, n, len(p))
+	}
+	if !bytes.Equal(got, p) {
+		c.t.Fatalf("read %d bytes that are not the ones expected: %.100x, want %.100x", len(got), got, p)
+	}
+}
+
+// echo sends a frame and wants it back: the connection lives, and so does its loop.
+func (c *client) echo(frame []byte) {
+	c.t.Helper()
+	c.send(frame)
+	c.want(frame)
+}
+
+// wantEnd wants the server to have closed the connection, with nothing more to read.
+func (c *client) wantEnd() {
+	c.t.Helper()
+	n, err := io.Copy(io.Discard, c)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.t.Fatal("the server did not close the connection")
+	}
+	if n > 0 {
+		c.t.Fatalf("%d bytes before the end", n)
+	}
+}
+
+// next takes one from what a role reports.
+func next[T any](t testing.TB, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(patience):
+		t.Fatal("nothing came")
+		panic("not reached")
+	}
+}
+
+// clock is a time that moves when told, on all loops.
+type clock struct{ nanos atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.nanos.Store(time.Unix(1_700_000_000, 0).UnixNano())
+	return c
+}
+func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()) }
+func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
+
+// openFiles counts the file descriptors of this process.
+func openFiles(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("needs /proc: ", err)
+	}
+	return len(entries)
+}

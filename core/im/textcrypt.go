@@ -1,0 +1,76 @@
+package im
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/base64"
+	"encoding/binary"
+)
+
+// DefaultTextKey is the key built into the first clients. It is no secret: it keeps texts from being read by accident in a table or a
+// trace, and nothing more.
+const DefaultTextKey = "12345678901234567890123456789012"
+
+// MaxText is the longest text, in bytes, whose body still fits MaxContent once it is padded, encrypted and in base64.
+const MaxText = MaxContent/4*3 - textTrailer
+
+// textTrailer is the length of the number that ends the last block.
+const textTrailer = 4
+
+// TextCipher turns texts into the bodies of text messages and back: base64 of AES-256 in ECB mode, where the text is padded with zeros so that
+// the last four bytes of the last block hold its length, big-endian. Servers carry bodies as they are; clients and the maker of pushes
+// need the clear text. A TextCipher may be used by many goroutines at once.
+type TextCipher struct {
+	block cipher.Block
+}
+
+// NewTextCipher returns the cipher with a key of 32 bytes; "" means DefaultTextKey. Invalid when the key has another length.
+func NewTextCipher(key string) (*TextCipher, error) {
+	if key == "" {
+		key = DefaultTextKey
+	}
+	if len(key) != 32 {
+		return nil, Errorf(Invalid, "text key has %d bytes, needs 32", len(key))
+	}
+	block, err := aes.NewCipher([]byte(key))
+	if err != nil {
+		return nil, WithKind(Invalid, "text key", err)
+	}
+	return &TextCipher{block: block}, nil
+}
+
+// Encrypt returns the body for a text. Equal texts have equal bodies. A text longer than MaxText makes a body no store takes.
+func (c *TextCipher) Encrypt(text string) []byte {
+	n := (len(text) + textTrailer + aes.BlockSize - 1) / aes.BlockSize * aes.BlockSize
+	buf := make([]byte, n)
+	copy(buf, text)
+	binary.BigEndian.PutUint32(buf[n-textTrailer:], uint32(len(text)))
+	for i := 0; i < n; i += aes.BlockSize {
+		c.block.Encrypt(buf[i:i+aes.BlockSize], buf[i:i+aes.BlockSize])
+	}
+	body := make([]byte, base64.StdEncoding.EncodedLen(n))
+	base64.StdEncoding.Encode(body, buf)
+	return body
+}
+
+// Decrypt returns the text of a body. Malformed when the body is not base64 of whole blocks, or ends in an impossible length, which is also
+// how a wrong key shows. What stands between the text and its length is ignored: the first clients left memory there.
+func (c *TextCipher) Decrypt(body []byte) (string, error) {
+	buf := make([]byte, base64.StdEncoding.DecodedLen(len(body)))
+	n, err := base64.StdEncoding.Decode(buf, body)
+	if err != nil {
+		return "", WithKind(Malformed, "text body is not base64", err)
+	}
+	if n == 0 || n%aes.BlockSize != 0 {
+		return "", Errorf(Malformed, "text body has %d bytes, not whole blocks", n)
+	}
+	buf = buf[:n]
+	for i := 0; i < n; i += aes.BlockSize {
+		c.block.Decrypt(buf[i:i+aes.BlockSize], buf[i:i+aes.BlockSize])
+	}
+	length := binary.BigEndian.Uint32(buf[n-textTrailer:])
+	if uint64(length) > uint64(n-textTrailer) {
+		return "", Errorf(Malformed, "text body of %d bytes claims a text of %d", n, length)
+	}
+	return string(buf[:length]), nil
+}

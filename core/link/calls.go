@@ -1,0 +1,169 @@
+package link
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"sync"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// The attach_data of a call, see the package comment.
+const (
+	attachLen    = 12
+	attachHandle = 1
+)
+
+func makeAttach(id, tag uint32) []byte {
+	b := make([]byte, 0, attachLen)
+	b = binary.BigEndian.AppendUint32(b, attachHandle)
+	b = binary.BigEndian.AppendUint32(b, id)
+	return binary.BigEndian.AppendUint32(b, tag)
+}
+
+// parseAttach returns the id of a call with that tag; ok is false for what somebody else wrote.
+func parseAttach(b []byte, tag uint32) (id uint32, ok bool) {
+	if len(b) != attachLen || binary.BigEndian.Uint32(b) != attachHandle || binary.BigEndian.Uint32(b[8:]) != tag {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(b[4:]), true
+}
+
+// call is a request without an answer yet.
+type call struct {
+	id         uint32
+	loop       *session.Loop
+	done       func(pb.Message, error)
+	began      time.Time
+	prev, next *call // in the ring, by age
+}
+
+// calls are the open calls of one connection. An answer comes on the connection its request left on, or not at all.
+type calls struct {
+	name    string
+	tag     uint32
+	max     int
+	timeout time.Duration
+	log     *slog.Logger
+	metrics *peerMetrics
+
+	mu   sync.Mutex
+	open map[uint32]*call
+	ring call // sentinel; ring.next is the oldest
+	last uint32
+	err  error // why no more calls are taken
+}
+
+func newCalls(name string, tag uint32, max int, timeout time.Duration, log *slog.Logger, m *peerMetrics) *calls {
+	c := &calls{name: name, tag: tag, max: max, timeout: timeout, log: log, metrics: m, open: map[uint32]*call{}}
+	c.ring.prev, c.ring.next = &c.ring, &c.ring
+	return c
+}
+
+// add opens a call and returns its attach_data, and its id for take.
+func (c *calls) add(l *session.Loop, done func(pb.Message, error)) (attach []byte, id uint32, err error) {
+	k := &call{loop: l, done: done, began: time.Now()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return nil, 0, c.err
+	}
+	if len(c.open) >= c.max {
+		return nil, 0, im.Errorf(im.Busy, "link to %s: %d calls are open", c.name, len(c.open))
+	}
+	for {
+		c.last++ // wraps around; by then a number that is still open is one that a peer has sat on for long
+		if _, taken := c.open[c.last]; !taken {
+			break
+		}
+	}
+	k.id = c.last
+	c.open[k.id] = k
+	k.prev, k.next = c.ring.prev, &c.ring
+	k.prev.next, c.ring.prev = k, k
+	c.metrics.pending.Inc()
+	return makeAttach(k.id, c.tag), k.id, nil
+}
+
+// take ends the call in the table and returns it; nil when it has ended already.
+func (c *calls) take(id uint32) *call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.open[id]
+	if k != nil {
+		c.remove(k)
+	}
+	return k
+}
+
+func (c *calls) remove(k *call) {
+	delete(c.open, k.id)
+	k.prev.next, k.next.prev = k.next, k.prev
+	c.metrics.pending.Dec()
+}
+
+// finish runs the continuation of a call that was taken.
+func (c *calls) finish(k *call, m pb.Message, err error) {
+	if err == nil {
+		c.metrics.seconds.Observe(time.Since(k.began).Seconds())
+	} else {
+		c.metrics.failed(err)
+	}
+	answer(c.log, k.loop, k.done, m, err)
+}
+
+// reply ends the call that m answers, if it is an answer, and reports that.
+func (c *calls) reply(m pb.Message) bool {
+	a, ok := m.(pb.Attachment)
+	if !ok || !a.HasAttachData() {
+		return false
+	}
+	id, ok := parseAttach(a.GetAttachData(), c.tag)
+	if !ok {
+		return false
+	}
+	k := c.take(id)
+	if k == nil {
+		c.metrics.late.Inc()
+		return true
+	}
+	a.ClearAttachData()
+	c.finish(k, m, nil)
+	return true
+}
+
+// expire fails the calls that are older than the timeout.
+func (c *calls) expire(now time.Time) {
+	for {
+		c.mu.Lock()
+		k := c.ring.next
+		if k == &c.ring || now.Sub(k.began) < c.timeout {
+			c.mu.Unlock()
+			return
+		}
+		c.remove(k)
+		c.mu.Unlock()
+		c.finish(k, nil, im.Errorf(im.Unavailable, "link to %s: no answer in %v", c.name, c.timeout))
+	}
+}
+
+// failAll fails all open calls, and all later ones, with err.
+func (c *calls) failAll(err error) {
+	for {
+		c.mu.Lock()
+		if c.err == nil {
+			c.err = err
+		}
+		k := c.ring.next
+		if k == &c.ring {
+			c.mu.Unlock()
+			return
+		}
+		c.remove(k)
+		c.mu.Unlock()
+		c.finish(k, nil, err)
+	}
+}

@@ -1,0 +1,291 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// TestBounds fills a queue whose writer is stuck, by frames and by bytes.
+func TestBounds(t *testing.T) {
+	frame, err := pdu.Append(nil, 0, text(1, strings.Repeat("x", 1000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, o := range map[string]Options{"frames": {MaxQueueItems: 3}, "bytes": {MaxQueueBytes: 4*len(frame) - 1}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, peer := pipeRemote(o)
+				synctest.Wait()
+				m := text(1, strings.Repeat("x", 1000))
+				for range 1 + 3 { // one is in the write that the pipe blocks, three wait
+					if err := r.Send(1, 0, m); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+				}
+				wantKind(t, r.Send(1, 0, m), im.Busy)
+				wantKind(t, (<-ask(nil, r, 1, 0, m)).err, im.Busy)
+				if n := testutil.ToFloat64(r.metrics.busy); n != 2 {
+					t.Errorf("%v refusals counted, want 2", n)
+				}
+				if n := testutil.ToFloat64(r.metrics.pending); n != 0 {
+					t.Error("a refused call is still open")
+				}
+				w := newWire(t, <-peer)
+				for range 4 {
+					w.read()
+				}
+				if err := r.Send(1, 0, m); err != nil { // room again
+					t.Error(err)
+				}
+				go io.Copy(io.Discard, w.nc)
+				r.Close()
+			})
+		})
+	}
+}
+
+// pipeRemote makes a Remote over net.Pipe; the other ends come out of the channel.
+func pipeRemote(o Options) (*Remote, chan net.Conn) {
+	peer := make(chan net.Conn, 10)
+	o.Dial = func(context.Context, string) (net.Conn, error) {
+		here, there := net.Pipe()
+		peer <- there
+		return here, nil
+	}
+	return Dial(o), peer
+}
+
+func TestHeartbeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, peer := pipeRemote(Options{})
+		w := newWire(t, <-peer)
+		start := time.Now()
+		for i := range 3 {
+			h, body, err := w.fr.next()
+			if err != nil || h.Command != pb.CmdHeartBeat || len(body) != 0 {
+				t.Fatalf("got %v %v", h, err)
+			}
+			if at := time.Since(start); at < 5*time.Second || at > 6*time.Second {
+				t.Errorf("heartbeat %d after %v", i, at)
+			}
+			w.write(pdu.AppendHeader(nil, pb.CmdHeartBeat, 0)) // keeps it alive
+			start = time.Now()
+		}
+		// Whoever sends needs no heartbeats.
+		for range 10 {
+			time.Sleep(4 * time.Second)
+			if err := r.Send(1, 7, text(1, "x")); err != nil {
+				t.Fatal(err)
+			}
+			if seq, _ := w.read(); seq != 7 {
+				t.Errorf("heartbeat on a busy connection")
+			}
+			w.write(pdu.AppendHeader(nil, pb.CmdHeartBeat, 0))
+		}
+		r.Close()
+	})
+}
+
+func TestSilentPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newRecorder()
+		r, peer := pipeRemote(Options{Handler: h})
+		nc := <-peer
+		go io.Copy(io.Discard, nc)
+		start := time.Now()
+		if err := <-h.closed; !errors.Is(err, session.ErrIdle) {
+			t.Errorf("closed with %v", err)
+		}
+		if at := time.Since(start); at < 30*time.Second || at > 31*time.Second {
+			t.Errorf("dropped after %v of silence", at)
+		}
+		go io.Copy(io.Discard, <-peer) // connected again
+		r.Close()
+	})
+}
+
+// TestPeerThatDoesNotRead sends heartbeats and never reads: it must not hold the link for ever.
+func TestPeerThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newRecorder()
+		r, peer := pipeRemote(Options{Handler: h})
+		nc := <-peer
+		<-h.opened
+		var beats sync.WaitGroup
+		beats.Go(func() {
+			for {
+				if _, err := nc.Write(pdu.AppendHeader(nil, pb.CmdHeartBeat, 0)); err != nil {
+					return
+				}
+				time.Sleep(5 * time.Second)
+			}
+		})
+		if err := r.Send(1, 0, text(1, "x")); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		time.Sleep(29 * time.Second)
+		c := r.slots[0].Load()
+		c.mu.Lock()
+		if len(c.out) > pdu.HeaderLen {
+			t.Errorf("%d bytes of heartbeats wait for a peer that does not read", len(c.out))
+		}
+		c.mu.Unlock()
+		var ne net.Error
+		if err := <-h.closed; !errors.As(err, &ne) || !ne.Timeout() {
+			t.Errorf("closed with %v", err)
+		}
+		if at := time.Since(start); at != 30*time.Second {
+			t.Errorf("given up after %v", at)
+		}
+		go io.Copy(io.Discard, <-peer)
+		r.Close()
+		beats.Wait()
+	})
+}
+
+// TestCloseDoesNotWaitForEver: a peer that neither reads nor closes.
+func TestCloseDoesNotWaitForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newRecorder()
+		r, peer := pipeRemote(Options{Handler: h})
+		nc := <-peer
+		<-h.opened
+		if err := r.Send(1, 0, text(1, "x")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // the write hangs
+		start := time.Now()
+		r.Close()
+		if d := time.Since(start); d != lingerTime {
+			t.Errorf("Close took %v", d)
+		}
+		if err := <-h.closed; !errors.Is(err, session.ErrShutdown) {
+			t.Errorf("closed with %v", err)
+		}
+		nc.Close()
+	})
+}
+
+func TestNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newRecorder()
+		r, peer := pipeRemote(Options{Handler: h})
+		w := newWire(t, <-peer)
+		<-h.opened
+		start := time.Now()
+		first := ask(nil, r, 1, 1, statReq(1))
+		_, m := w.read()
+		time.Sleep(3 * time.Second)
+		second := ask(nil, r, 1, 1, statReq(2))
+		w.read()
+		go io.Copy(io.Discard, w.nc)
+		wantKind(t, (<-first).err, im.Unavailable)
+		if at := time.Since(start); at < 10*time.Second || at > 11*time.Second {
+			t.Errorf("the first call was given up after %v", at)
+		}
+		wantKind(t, (<-second).err, im.Unavailable)
+		if at := time.Since(start); at < 13*time.Second || at > 14*time.Second {
+			t.Errorf("the second call was given up after %v", at)
+		}
+		w.send(1, statRsp(m))
+		synctest.Wait()
+		if n := testutil.ToFloat64(r.metrics.late); n != 1 {
+			t.Errorf("%v late answers", n)
+		}
+		r.Close()
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Duration
+		start := time.Now()
+		done := make(chan struct{})
+		r := Dial(Options{
+			Dial: func(context.Context, string) (net.Conn, error) {
+				at = append(at, time.Since(start))
+				start = time.Now()
+				switch len(at) {
+				case 9: // up for long enough to count as a success
+					here, there := net.Pipe()
+					go func() { time.Sleep(6 * time.Second); there.Close() }()
+					go io.Copy(io.Discard, there)
+					return here, nil
+				case 11: // accepts and hangs up
+					here, there := net.Pipe()
+					there.Close()
+					return here, nil
+				case 13:
+					close(done)
+				}
+				return nil, errors.New("refused")
+			},
+			Rand: func() uint64 { return 0 }, // the lower end: three quarters
+		})
+		<-done
+		r.Close()
+		want := []float64{0, 1, 2, 4, 8, 16, 32, 64, 64, 1 + 6/.75, 1 + 0, 2, 4}
+		want[10] = 2 // the attempt after the lost connection failed: the second failure in a row
+		want[11], want[12] = 4, 8
+		for i, w := range want {
+			if got := at[i].Seconds() / .75; got < w-.01 || got > w+.01 {
+				t.Errorf("pause %d: %v × 0.75 s, want %v", i, got, w)
+			}
+		}
+	})
+	for _, random := range []uint64{0, 1, 1 << 40, 1<<64 - 1} {
+		for failures := range 100 {
+			d := backoff(failures, time.Second, 64*time.Second, random)
+			if full := time.Second << min(failures, 6); d < full*3/4 || d > full*5/4 {
+				t.Fatalf("backoff(%d, random %d) = %v", failures, random, d)
+			}
+		}
+	}
+}
+
+func TestCloseWhileDialing(t *testing.T) {
+	r := Dial(Options{Dial: func(ctx context.Context, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }})
+	if r.Up() {
+		t.Error("up")
+	}
+	wantKind(t, r.Send(1, 0, text(1, "x")), im.Unavailable)
+	r.Close()
+}
+
+// TestCloseFindsLateConnection: an attempt may succeed at the moment of Close.
+func TestCloseFindsLateConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newRecorder()
+		r := Dial(Options{Handler: h, Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			here, there := net.Pipe()
+			go io.Copy(io.Discard, there)
+			return here, nil
+		}})
+		synctest.Wait()
+		start := time.Now()
+		r.Close()
+		if d := time.Since(start); d != 0 {
+			t.Errorf("Close took %v", d)
+		}
+		if err := <-h.closed; !errors.Is(err, session.ErrShutdown) {
+			t.Errorf("closed with %v", err)
+		}
+	})
+}

@@ -1,0 +1,256 @@
+package link
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// rig is a peer's side of the link under test: a listener and what it accepted.
+type rig struct {
+	t     testing.TB
+	ln    net.Listener
+	conns chan *wire
+}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	r := &rig{t: t, conns: make(chan *wire, 100)}
+	r.listen("127.0.0.1:0")
+	t.Cleanup(func() { r.ln.Close() })
+	return r
+}
+
+func (r *rig) listen(addr string) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.ln = ln
+	go func() {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			r.conns <- newWire(r.t, nc)
+		}
+	}()
+}
+
+func (r *rig) addr() string { return r.ln.Addr().String() }
+
+// accept returns the next connection.
+func (r *rig) accept() *wire {
+	w := <-r.conns
+	r.t.Cleanup(func() { w.nc.Close() })
+	return w
+}
+
+// wire is one connection at the peer.
+type wire struct {
+	t  testing.TB
+	nc net.Conn
+	fr *frameReader
+}
+
+func newWire(t testing.TB, nc net.Conn) *wire {
+	return &wire{t: t, nc: nc, fr: newFrameReader(nc, pdu.MaxServerFrame)}
+}
+
+func (w *wire) read() (uint16, pb.Message) {
+	w.t.Helper()
+	h, body, err := w.fr.next()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m, err := pdu.Decode(h.Command, body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return h.Seq, m
+}
+
+func (w *wire) send(seq uint16, m pb.Message) {
+	w.t.Helper()
+	b, err := pdu.Append(nil, seq, m)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.write(b)
+}
+
+func (w *wire) write(b []byte) {
+	w.t.Helper()
+	if _, err := w.nc.Write(b); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// waitClosed reads until the other side has closed.
+func (w *wire) waitClosed() {
+	io.Copy(io.Discard, w.nc)
+}
+
+type got struct {
+	s   *session.Session
+	seq uint16
+	m   pb.Message
+}
+
+// recorder is a handler that keeps what it is told.
+type recorder struct {
+	open    func(*session.Session) error
+	message func(s *session.Session, seq uint16, m pb.Message)
+
+	opened  chan *session.Session
+	frames  chan pdu.Header
+	msgs    chan got
+	closed  chan error
+	mu      sync.Mutex
+	inside  map[*session.Session]bool
+	overlap bool
+}
+
+func newRecorder() *recorder {
+	return &recorder{opened: make(chan *session.Session, 100), frames: make(chan pdu.Header, 100), msgs: make(chan got, 10000),
+		closed: make(chan error, 100), inside: map[*session.Session]bool{}}
+}
+
+// enter notes calls for one session that overlap.
+func (r *recorder) enter(s *session.Session) func() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.inside[s] {
+		r.overlap = true
+	}
+	r.inside[s] = true
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.inside[s] = false
+	}
+}
+
+func (r *recorder) Open(s *session.Session) error {
+	defer r.enter(s)()
+	if r.open != nil {
+		if err := r.open(s); err != nil {
+			return err
+		}
+	}
+	r.opened <- s
+	return nil
+}
+
+func (r *recorder) Frame(s *session.Session, h pdu.Header, body []byte) {
+	defer r.enter(s)()
+	r.frames <- h
+}
+
+func (r *recorder) Message(s *session.Session, seq uint16, m pb.Message) {
+	defer r.enter(s)()
+	if r.message != nil {
+		r.message(s, seq, m)
+		return
+	}
+	r.msgs <- got{s, seq, m}
+}
+
+func (r *recorder) Close(s *session.Session, err error) {
+	defer r.enter(s)()
+	r.closed <- err
+}
+
+// newLoop makes a loop with a thread of its own.
+func newLoop(t testing.TB) *session.Loop {
+	wake, quit := make(chan *session.Loop, 1), make(chan struct{})
+	l := session.NewLoop(session.LoopOptions{Handler: newRecorder(), Wake: func(l *session.Loop, _ bool) {
+		select {
+		case wake <- l:
+		case <-quit: // links closed after it may still answer
+		}
+	}})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case l := <-wake:
+				l.Turn()
+			case <-quit:
+				return
+			}
+		}
+	})
+	t.Cleanup(func() { close(quit); wg.Wait() })
+	return l
+}
+
+type result struct {
+	m   pb.Message
+	err error
+}
+
+// ask calls and returns where the result will be.
+func ask(l *session.Loop, p Peer, key uint64, seq uint16, req pb.Attachment) chan result {
+	c := make(chan result, 2)
+	p.Call(l, key, seq, req, func(m pb.Message, err error) { c <- result{m, err} })
+	return c
+}
+
+func statReq(user uint32) *pb.IMUsersStatReq {
+	m := &pb.IMUsersStatReq{}
+	m.SetUserId(user)
+	return m
+}
+
+// statRsp answers m as a server does: attach_data echoed.
+func statRsp(m pb.Message) *pb.IMUsersStatRsp {
+	req := m.(*pb.IMUsersStatReq)
+	rsp := &pb.IMUsersStatRsp{}
+	rsp.SetUserId(req.GetUserId() + 1000)
+	if req.HasAttachData() {
+		rsp.SetAttachData(req.GetAttachData())
+	}
+	return rsp
+}
+
+func text(from uint32, data string) *pb.MsgData {
+	return &pb.MsgData{FromUserID: from, ToSessionID: 2, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(data)}
+}
+
+func wantKind(t testing.TB, err error, k im.Kind) {
+	t.Helper()
+	if err == nil || im.KindOf(err) != k {
+		t.Fatalf("got %v, want an error of kind %v", err, k)
+	}
+}
+
+func wantAnswer(t testing.TB, r result, user uint32) {
+	t.Helper()
+	if r.err != nil {
+		t.Error(r.err)
+		return
+	}
+	rsp, ok := r.m.(*pb.IMUsersStatRsp)
+	if !ok || rsp.GetUserId() != user+1000 || rsp.HasAttachData() {
+		t.Errorf("answer to %d: %v", user, r.m)
+	}
+}
+
+// dial makes a Remote with short pauses that is closed with the test.
+func dial(t testing.TB, o Options) *Remote {
+	t.Helper()
+	o.MinBackoff = max(o.MinBackoff, time.Millisecond)
+	o.MaxBackoff = max(o.MaxBackoff, 5*time.Millisecond)
+	r := Dial(o)
+	t.Cleanup(func() { r.Close() })
+	return r
+}

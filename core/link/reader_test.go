@@ -1,0 +1,183 @@
+package link
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+func badFrame(cmd pb.Command, body ...byte) []byte {
+	b := append(pdu.AppendHeader(nil, cmd, 0), body...)
+	binary.BigEndian.PutUint32(b, uint32(len(b)))
+	return b
+}
+
+func TestGarbage(t *testing.T) {
+	malformed := badFrame(pb.CmdUsersStatRsp, 0xff, 0xff)
+	good := badFrame(pb.CmdMsgServReq)
+	cases := []struct {
+		name  string
+		bytes []byte
+		want  error
+	}{
+		{"length below the header", []byte{0, 0, 0, 15}, pdu.ErrLength},
+		{"length above the limit", []byte{0x7f, 0, 0, 0}, pdu.ErrLength},
+		{"http", []byte("HTTP/1.1 400 Bad Request\r\n\r\n"), pdu.ErrLength},
+		{"three malformed in a row", slices.Concat(malformed, malformed, malformed), session.ErrMalformed},
+		{"half a frame", nil, io.ErrUnexpectedEOF},
+	}
+	r := newRig(t)
+	h := newRecorder()
+	p := dial(t, Options{Addr: r.addr(), Handler: h})
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			w := r.accept()
+			<-h.opened
+			pending := ask(nil, p, 1, 1, statReq(1))
+			for range 2 { // two do no harm, nor do four that are not in a row
+				w.write(slices.Concat(malformed, malformed, good))
+				<-h.msgs
+			}
+			if c.bytes != nil {
+				w.write(c.bytes)
+				w.waitClosed()
+			} else {
+				w.read() // so that closing is a clean one
+				w.write(good[:10])
+			}
+			w.nc.Close()
+			if err := <-h.closed; !errors.Is(err, c.want) {
+				t.Errorf("closed with %v, want %v", err, c.want)
+			}
+			wantKind(t, (<-pending).err, im.Unavailable)
+		})
+	}
+	// It comes back, unharmed.
+	w := r.accept()
+	<-h.opened
+	w.write(badFrame(0x7777, 1, 2, 3))
+	if f := <-h.frames; f.Command != 0x7777 {
+		t.Errorf("got frame %v", f)
+	}
+}
+
+func TestByteByByte(t *testing.T) {
+	r := newRig(t)
+	h := newRecorder()
+	dial(t, Options{Addr: r.addr(), Handler: h})
+	w := r.accept()
+	frame, err := pdu.Append(nil, 3, text(1, strings.Repeat("z", 200)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range frame {
+		w.write(frame[i : i+1])
+	}
+	w.send(4, text(1, strings.Repeat("z", 1<<20)))                   // grows the buffer
+	w.write(slices.Concat(frame, frame, frame, frame, frame, frame)) // many at once
+	if g := <-h.msgs; g.seq != 3 || len(g.m.(*pb.MsgData).Data) != 200 {
+		t.Errorf("got %v", g)
+	}
+	if g := <-h.msgs; g.seq != 4 || len(g.m.(*pb.MsgData).Data) != 1<<20 {
+		t.Errorf("got a message of %d bytes", len(g.m.(*pb.MsgData).Data))
+	}
+	for range 6 {
+		if g := <-h.msgs; g.seq != 3 {
+			t.Errorf("got %v", g)
+		}
+	}
+}
+
+func TestReadBufferShrinks(t *testing.T) {
+	big, err := pdu.Append(nil, 0, text(1, strings.Repeat("x", 1<<20)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := pdu.AppendHeader(nil, pb.CmdHeartBeat, 0)
+	fr := newFrameReader(&pieces{b: slices.Concat(big, small, small[:7]), n: len(big)}, 2<<20)
+	for _, want := range []int{len(big), len(small)} {
+		if h, _, err := fr.next(); err != nil || int(h.Length) != want {
+			t.Fatalf("got %v %v", h, err)
+		}
+	}
+	if _, _, err := fr.next(); err != io.ErrUnexpectedEOF {
+		t.Fatal(err)
+	}
+	if len(fr.buf) != readBuffer {
+		t.Errorf("the buffer still has %d bytes", len(fr.buf))
+	}
+	// A length alone makes no buffer.
+	fr = newFrameReader(&pieces{b: []byte{3, 0, 0, 0}, n: 4}, pdu.MaxServerFrame)
+	if _, _, err := fr.next(); err != io.ErrUnexpectedEOF || len(fr.buf) != readBuffer {
+		t.Errorf("%v; the buffer has %d bytes", err, len(fr.buf))
+	}
+}
+
+// FuzzReader cuts any bytes, in any pieces, as pdu.Next does in one piece; and what comes out goes through the rest of a connection.
+func FuzzReader(f *testing.F) {
+	frame, _ := pdu.Append(nil, 1, text(1, "hello"))
+	f.Add(slices.Concat(frame, pdu.AppendHeader(nil, pb.CmdHeartBeat, 0)), byte(3))
+	f.Add(badFrame(pb.CmdUsersStatRsp, 0xa2, 1, 12, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0), byte(200))
+	f.Add([]byte{0, 0, 0, 15}, byte(1))
+	f.Add([]byte("HTTP/1.1 200 OK\r\n\r\n"), byte(7))
+	f.Fuzz(func(t *testing.T, b []byte, piece byte) {
+		const limit = 1 << 16
+		r := &Remote{o: Options{Handler: &nothing{}, Rand: func() uint64 { return 0 }}, metrics: (*Metrics)(nil).peer("")}
+		r.o.setDefaults()
+		c := newConn(r, nil)
+		fr := newFrameReader(&pieces{b: b, n: int(piece) + 1}, limit)
+		rest := b
+		for {
+			wh, wbody, n, werr := pdu.Next(rest, limit)
+			h, body, err := fr.next()
+			switch {
+			case werr != nil:
+				if !errors.Is(err, pdu.ErrLength) {
+					t.Fatalf("got %v, want %v", err, werr)
+				}
+				return
+			case n == 0:
+				if want := map[bool]error{true: io.EOF, false: io.ErrUnexpectedEOF}[len(rest) == 0]; err != want {
+					t.Fatalf("got %v, want %v", err, want)
+				}
+				return
+			case err != nil || h != wh || !slices.Equal(body, wbody):
+				t.Fatalf("got %v %x %v, want %v %x", h, body, err, wh, wbody)
+			}
+			rest = rest[n:]
+			if err := c.receive(h, body); err != nil && !errors.Is(err, session.ErrMalformed) {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// pieces gives its bytes n at a time.
+type pieces struct {
+	b []byte
+	n int
+}
+
+func (p *pieces) Read(to []byte) (int, error) {
+	if len(p.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(to, p.b[:min(p.n, len(p.b))])
+	p.b = p.b[n:]
+	return n, nil
+}
+
+type nothing struct{}
+
+func (*nothing) Open(*session.Session) error                  { return nil }
+func (*nothing) Frame(*session.Session, pdu.Header, []byte)   {}
+func (*nothing) Message(*session.Session, uint16, pb.Message) {}
+func (*nothing) Close(*session.Session, error)                {}

@@ -1,0 +1,124 @@
+package obs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// AdminOptions sets up an Admin. Zero values mean the defaults.
+type AdminOptions struct {
+	// Addr is the TCP address, as "host:port". Port 0 takes a free one. Required.
+	Addr string
+	// Gatherer gives /metrics. Default: no metrics.
+	Gatherer prometheus.Gatherer
+	// Ready decides /readyz. Default: an empty one, which is never ready.
+	Ready *Ready
+	// PProf serves the profiler under /debug/pprof/. Default off: profiles show what is in memory.
+	PProf bool
+	// Log gets what goes wrong. Default: discarded.
+	Log *slog.Logger
+}
+
+// Admin is the operators' HTTP port.
+type Admin struct {
+	server *http.Server
+	addr   net.Addr
+	done   chan struct{}
+	err    error // why it ended when nobody asked for it; valid after done
+}
+
+// StartAdmin opens the port and serves it until Close. When it returns, the port is open.
+func StartAdmin(opt AdminOptions) (*Admin, error) {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Ready == nil {
+		opt.Ready = NewReady(0)
+	}
+	l, err := net.Listen("tcp", opt.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("open admin port: %w", err)
+	}
+	a := &Admin{addr: l.Addr(), done: make(chan struct{}), server: &http.Server{
+		Handler:           handler(opt),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		// Profiles and traces take the seconds they are asked for; pprof refuses those beyond this.
+		WriteTimeout:   2 * time.Minute,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 64 << 10,
+		ErrorLog:       slog.NewLogLogger(opt.Log.Handler(), slog.LevelWarn),
+	}}
+	go func() {
+		defer close(a.done)
+		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.err = fmt.Errorf("admin port: %w", err)
+			opt.Log.Error("admin port ended", "err", err)
+		}
+	}()
+	return a, nil
+}
+
+// Addr is the address that is listened on.
+func (a *Admin) Addr() net.Addr { return a.addr }
+
+// Close answers what has been asked, for as long as ctx allows, and closes the port. It returns why the port closed earlier, if it did.
+func (a *Admin) Close(ctx context.Context) error {
+	if err := a.server.Shutdown(ctx); err != nil {
+		a.server.Close() // what is still being answered is cut off; the caller knows from err
+		<-a.done
+		return fmt.Errorf("close admin port: %w", err)
+	}
+	<-a.done
+	return a.err
+}
+
+func handler(opt AdminOptions) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		io.WriteString(w, "/metrics  what this process counts, for Prometheus\n/healthz  it is alive\n/readyz   it can do its work; if not, why\n")
+		if opt.PProf {
+			io.WriteString(w, "/debug/pprof/  profiles\n")
+		}
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		io.WriteString(w, "ok\n")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		report := opt.Ready.Check(r.Context())
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		if !report.Ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		json.NewEncoder(w).Encode(report)
+	})
+	if opt.Gatherer != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(opt.Gatherer, promhttp.HandlerOpts{
+			ErrorLog:            slog.NewLogLogger(opt.Log.Handler(), slog.LevelWarn),
+			ErrorHandling:       promhttp.ContinueOnError, // one broken collector must not hide the rest
+			MaxRequestsInFlight: 4,
+		}))
+	}
+	if opt.PProf {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}

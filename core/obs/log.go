@@ -1,0 +1,43 @@
+// Package obs is what an operator sees of a process: its log, its metrics, whether it is ready, and which build it is.
+package obs
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+)
+
+// LogOptions sets up a logger. Zero values mean the defaults.
+type LogOptions struct {
+	// Level is the least important level that is logged: debug, info, warn or error. Default info.
+	Level string
+	// Format is text (key=value) or json. Default text.
+	Format string
+}
+
+// NewLogger makes a logger that writes to w, one line a record. The keys that mean the same everywhere are role, conn, user, cmd, seq and err.
+// It fails for a level or format that does not exist.
+func NewLogger(w io.Writer, opt LogOptions) (*slog.Logger, error) {
+	var level slog.Level
+	switch strings.ToLower(opt.Level) {
+	case "", "info":
+		level = slog.LevelInfo
+	case "debug":
+		level = slog.LevelDebug
+	case "warn":
+		level = slog.LevelWarn
+	case "error":
+		level = slog.LevelError
+	default:
+		return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", opt.Level)
+	}
+	h := &slog.HandlerOptions{Level: level}
+	switch opt.Format {
+	case "", "text":
+		return slog.New(slog.NewTextHandler(w, h)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, h)), nil
+	}
+	return nil, fmt.Errorf("log format %q is none of text, json", opt.Format)
+}

@@ -1,0 +1,56 @@
+package obs
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestOften(t *testing.T) {
+	var o Often
+	at := time.Unix(1_700_000_000, 0)
+	for i, step := range []struct {
+		after time.Duration
+		held  int64
+		ok    bool
+	}{
+		{0, 0, true},
+		{0, 0, false},
+		{999 * time.Millisecond, 0, false},
+		{time.Millisecond, 2, true}, // the next second
+		{0, 0, false},
+		{-5 * time.Second, 1, true}, // a clock set back does not silence the log
+	} {
+		at = at.Add(step.after)
+		if held, ok := o.Allow(at); held != step.held || ok != step.ok {
+			t.Errorf("step %d: Allow = %d, %v, want %d, %v", i, held, ok, step.held, step.ok)
+		}
+	}
+}
+
+func TestOftenFromManyGoroutines(t *testing.T) {
+	var o Often
+	var lines, told atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 1000 {
+				if held, ok := o.Allow(time.Unix(1, 0)); ok {
+					lines.Add(1)
+					told.Add(held)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if lines.Load() != 1 {
+		t.Errorf("%d lines in one second, want 1", lines.Load())
+	}
+	// Those held back between the first line's claim of the second and its reading of the count are told with that first line: none is told twice
+	// and none is lost.
+	held, ok := o.Allow(time.Unix(2, 0))
+	if told.Load()+held != 7999 || !ok {
+		t.Errorf("held back: %d told with the first line, %d with the next (%v), want 7999 together", told.Load(), held, ok)
+	}
+}

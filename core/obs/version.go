@@ -1,0 +1,64 @@
+package obs
+
+import (
+	"runtime"
+	"runtime/debug"
+)
+
+// Version says which build a process is.
+type Version struct {
+	Version  string `json:"version"`  // "v1.2.3", or "dev" for a build without one
+	Revision string `json:"revision"` // commit; "" when unknown
+	Modified bool   `json:"modified"` // built from a tree with uncommitted changes
+	Built    string `json:"built"`    // time of the commit, RFC 3339; "" when unknown
+	Go       string `json:"go"`
+	Platform string `json:"platform"` // "linux/amd64"
+}
+
+// ReadVersion asks the running binary. What the linker was told (go build -ldflags "-X main.version=v1.2.3 -X main.revision=…") goes before what the Go
+// tool recorded; empty texts were not told.
+func ReadVersion(version, revision string) Version {
+	info, _ := debug.ReadBuildInfo()
+	return versionOf(version, revision, info)
+}
+
+func versionOf(version, revision string, info *debug.BuildInfo) Version {
+	v := Version{Version: version, Revision: revision, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if info != nil {
+		if v.Version == "" && info.Main.Version != "(devel)" {
+			v.Version = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision" && v.Revision == "":
+				v.Revision = s.Value
+			case s.Key == "vcs.time":
+				v.Built = s.Value
+			case s.Key == "vcs.modified":
+				v.Modified = s.Value == "true"
+			}
+		}
+	}
+	if v.Version == "" {
+		v.Version = "dev"
+	}
+	return v
+}
+
+// String is the version in one line: "teamtalk v1.2.3 (4b7fca10ab12, 2026-11-23T11:00:00Z, modified) go1.26 linux/amd64".
+func (v Version) String() string {
+	s, note := "teamtalk "+v.Version, ""
+	if v.Revision != "" {
+		note = v.Revision[:min(12, len(v.Revision))]
+	}
+	if v.Built != "" {
+		note += ", " + v.Built
+	}
+	if v.Modified {
+		note += ", modified"
+	}
+	if note != "" {
+		s += " (" + note + ")"
+	}
+	return s + " " + v.Go + " " + v.Platform
+}

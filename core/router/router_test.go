@@ -1,0 +1,401 @@
+package router
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// conn is a carrier that keeps what is written.
+type conn struct {
+	l      *session.Loop
+	s      *session.Session
+	out    []byte
+	reason error
+	closed bool
+}
+
+func (c *conn) Write(p []byte) error { c.out = append(c.out, p...); return nil }
+func (c *conn) Buffered() int        { return 0 }
+func (c *conn) Close()               { c.closed, c.reason = true, c.l.Remove(c.s, nil) }
+
+// role joins a router to a session's life.
+type role struct{ *Router }
+
+func (role) Open(*session.Session) error   { return nil }
+func (role) Close(*session.Session, error) {}
+
+func connect(r *Router) *conn {
+	c := &conn{l: session.NewLoop(session.LoopOptions{Handler: role{r}, Wake: func(*session.Loop, bool) {}})}
+	c.l.Begin()
+	c.s = c.l.Add(netip.MustParseAddrPort("192.0.2.7:1234"), c)
+	c.l.End()
+	return c
+}
+
+// frame hands a frame to the router as the engine does, and returns the messages of what was written.
+func (c *conn) frame(tb testing.TB, cmd pb.Command, seq uint16, body []byte) []sent {
+	tb.Helper()
+	c.l.Begin()
+	c.l.Deliver(c.s, pdu.Header{Length: uint32(pdu.HeaderLen + len(body)), Command: cmd, Seq: seq}, body)
+	c.l.End()
+	var all []sent
+	for rest := c.out; len(rest) > 0; {
+		h, body, n, err := pdu.Next(rest, pdu.MaxServerFrame)
+		if err != nil || n == 0 {
+			tb.Fatalf("written: %x", c.out)
+		}
+		m, err := pdu.Decode(h.Command, body)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		all = append(all, sent{h.Seq, m})
+		rest = rest[n:]
+	}
+	c.out = nil
+	return all
+}
+
+type sent struct {
+	seq uint16
+	m   pb.Message
+}
+
+func body(tb testing.TB, m pb.Message) []byte {
+	tb.Helper()
+	b, err := m.AppendBody(nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+func timeReq(*session.Session, uint16, *pb.IMClientTimeReq) error { return nil }
+
+func TestDispatch(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	r := New(Options{Role: "msg", Registerer: reg})
+	Handle(r, Public, func(s *session.Session, seq uint16, _ *pb.IMClientTimeReq) error {
+		rsp := &pb.IMClientTimeRsp{}
+		rsp.SetServerTime(1234)
+		return s.Send(seq, rsp)
+	})
+	var texts []string
+	Handle(r, LoggedIn, func(_ *session.Session, _ uint16, m *pb.MsgData) error {
+		texts = append(texts, string(m.Data))
+		return nil
+	})
+	c := connect(r)
+	got := c.frame(t, pb.CmdClientTimeReq, 77, nil)
+	if len(got) != 1 || got[0].seq != 77 || got[0].m.(*pb.IMClientTimeRsp).GetServerTime() != 1234 {
+		t.Fatalf("answered %v", got)
+	}
+	text := body(t, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("one")})
+	c.frame(t, pb.CmdMsgData, 78, text)
+	if len(texts) > 0 {
+		t.Error("served before login")
+	}
+	c.s.SetLoggedIn(7, pb.ClientType_CLIENT_TYPE_MAC)
+	c.frame(t, pb.CmdMsgData, 78, text)
+	c.l.Begin()
+	r.Message(c.s, 79, &pb.MsgData{Data: []byte("two")}) // from a server in the same process
+	c.l.End()
+	if !slices.Equal(texts, []string{"one", "two"}) {
+		t.Errorf("handled %q", texts)
+	}
+	if c.closed {
+		t.Errorf("closed: %v", c.reason)
+	}
+	counted := `
+		# HELP teamtalk_router_frames_total Frames handled, by command.
+		# TYPE teamtalk_router_frames_total counter
+		teamtalk_router_frames_total{cmd="IMClientTimeReq",role="msg"} 1
+		teamtalk_router_frames_total{cmd="IMMsgData",role="msg"} 2
+		# HELP teamtalk_router_unauthenticated_total Frames ignored because their connection is not logged in.
+		# TYPE teamtalk_router_unauthenticated_total counter
+		teamtalk_router_unauthenticated_total{role="msg"} 1
+		# HELP teamtalk_router_unknown_total Frames ignored because nothing handles their command.
+		# TYPE teamtalk_router_unknown_total counter
+		teamtalk_router_unknown_total{role="msg"} 0
+	`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(counted)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestIgnored: what nobody handles is counted and forgotten, however much of it comes.
+func TestIgnored(t *testing.T) {
+	r := New(Options{})
+	Handle(r, Public, timeReq)
+	Handle(r, LoggedIn, func(*session.Session, uint16, *pb.IMMsgDataAck) error {
+		t.Error("served before login")
+		return nil
+	})
+	for name, cmd := range map[string]pb.Command{
+		"no handler":             pb.CmdMsgData,
+		"no message":             0x03ee,
+		"service without pages":  0x0801,
+		"greatest":               0xffff,
+		"zero":                   0,
+		"no service":             0x0005,
+		"beyond the page's end":  0x03ff,
+		"before login":           pb.CmdMsgDataAck,
+		"a service never filled": pb.CmdFileLoginReq,
+	} {
+		t.Run(name, func(t *testing.T) {
+			unknown, early := testutil.ToFloat64(r.metrics.unknown), testutil.ToFloat64(r.metrics.unauthenticated)
+			c := connect(r)
+			for range 10 {
+				if got := c.frame(t, cmd, 1, []byte("garbage")); len(got) > 0 {
+					t.Fatalf("answered %v", got)
+				}
+			}
+			if c.closed {
+				t.Errorf("closed: %v", c.reason)
+			}
+			unknown = testutil.ToFloat64(r.metrics.unknown) - unknown
+			early = testutil.ToFloat64(r.metrics.unauthenticated) - early
+			if name == "before login" {
+				unknown, early = early, unknown
+			}
+			if unknown != 10 || early != 0 {
+				t.Errorf("counted %v, and %v of the other kind", unknown, early)
+			}
+		})
+	}
+}
+
+func TestMalformed(t *testing.T) {
+	r := New(Options{})
+	handled := 0
+	Handle(r, Public, func(*session.Session, uint16, *pb.IMMsgDataAck) error { handled++; return nil })
+	ack := &pb.IMMsgDataAck{}
+	ack.SetUserId(1)
+	ack.SetSessionId(2)
+	ack.SetMsgId(3)
+	ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
+	good, bad := body(t, ack), []byte{0xff}
+	c := connect(r)
+	for _, b := range [][]byte{bad, bad, good, bad, nil} { // nil: required fields are missing
+		if got := c.frame(t, pb.CmdMsgDataAck, 1, b); len(got) > 0 {
+			t.Fatalf("answered %v", got)
+		}
+	}
+	if c.closed {
+		t.Fatal("closed before the third in a row")
+	}
+	// What is ignored does not count either way.
+	c.frame(t, 0x03ee, 1, nil)
+	c.frame(t, pb.CmdMsgDataAck, 1, bad)
+	if !c.closed || !errors.Is(c.reason, session.ErrMalformed) {
+		t.Errorf("closed %v: %v", c.closed, c.reason)
+	}
+	if handled != 1 {
+		t.Errorf("handled %d", handled)
+	}
+	if got := testutil.ToFloat64(r.metrics.errors.WithLabelValues("malformed")); got != 5 {
+		t.Errorf("counted %v", got)
+	}
+}
+
+func TestOnError(t *testing.T) {
+	refusal := map[pb.Command]error{}
+	answer := func(m *pb.IMMsgServReq, k im.Kind) pb.Message {
+		if k == im.Busy {
+			return nil
+		}
+		rsp := &pb.IMMsgServRsp{}
+		rsp.SetResultCode(pb.ResultType(k))
+		return rsp
+	}
+	r := New(Options{})
+	Handle(r, Public, func(s *session.Session, _ uint16, m *pb.IMMsgServReq) error {
+		return refusal[m.Command()]
+	}, OnError(answer))
+	Handle(r, Public, func(*session.Session, uint16, *pb.IMClientTimeReq) error { return im.Errorf(im.Denied, "no") })
+	c := connect(r)
+	for _, k := range []struct {
+		err  error
+		want int // the kind in the answer, -1 without
+	}{
+		{nil, -1},
+		{im.Errorf(im.Denied, "no"), int(im.Denied)},
+		{im.WithKind(im.Unavailable, "no db", errors.New("down")), int(im.Unavailable)},
+		{im.Errorf(im.Busy, "full"), -1},
+		{errors.New("a bug"), int(im.Internal)},
+	} {
+		refusal[pb.CmdMsgServReq] = k.err
+		counted := r.metrics.errors.WithLabelValues(im.KindOf(k.err).String())
+		before := testutil.ToFloat64(counted)
+		got := c.frame(t, pb.CmdMsgServReq, 9, nil)
+		switch {
+		case k.want < 0 && len(got) > 0:
+			t.Errorf("%v: answered %v", k.err, got)
+		case k.want >= 0 && (len(got) != 1 || got[0].seq != 9 || int(got[0].m.(*pb.IMMsgServRsp).GetResultCode()) != k.want):
+			t.Errorf("%v: answered %v", k.err, got)
+		}
+		if counts := testutil.ToFloat64(counted) - before; (counts == 1) != (k.err != nil) {
+			t.Errorf("%v: counted %v", k.err, counts)
+		}
+	}
+	if got := c.frame(t, pb.CmdClientTimeReq, 1, nil); len(got) > 0 {
+		t.Errorf("without OnError, but answered %v", got)
+	}
+	if c.closed {
+		t.Errorf("closed: %v", c.reason)
+	}
+}
+
+// TestLog: what is logged of a failed request, how loudly, and what never is.
+func TestLog(t *testing.T) {
+	for _, c := range []struct {
+		err   error
+		level string
+	}{
+		{im.Errorf(im.Denied, "not yours"), "DEBUG"},
+		{im.Errorf(im.Busy, "queue full"), "WARN"},
+		{im.Errorf(im.Unavailable, "db is down"), "WARN"},
+		{errors.New("a bug"), "ERROR"},
+	} {
+		var out bytes.Buffer
+		r := New(Options{Role: "msg", Log: slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+		Handle(r, LoggedIn, func(*session.Session, uint16, *pb.MsgData) error { return c.err })
+		cn := connect(r)
+		cn.s.SetLoggedIn(7, pb.ClientType_CLIENT_TYPE_MAC)
+		cn.frame(t, pb.CmdMsgData, 5, body(t, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("between us")}))
+		if strings.Contains(out.String(), "between us") {
+			t.Errorf("the message is in the log: %s", out.String())
+		}
+		var line struct {
+			Level, Role, Cmd, Err string
+			Conn                  uint64
+			User                  uint32
+			Seq                   uint16
+		}
+		if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+			t.Fatalf("%v: %s", err, out.String())
+		}
+		if line.Level != c.level || line.Role != "msg" || line.Cmd != "IMMsgData" || line.Err != c.err.Error() ||
+			line.Conn != cn.s.ID() || line.User != 7 || line.Seq != 5 {
+			t.Errorf("logged %s", out.String())
+		}
+	}
+}
+
+// Under overload the log gets a line a second; the metrics count every refusal.
+func TestLogOfOverload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		reg := prometheus.NewRegistry()
+		r := New(Options{Role: "msg", Registerer: reg, Log: slog.New(slog.NewTextHandler(&out, nil))})
+		Handle(r, Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return im.Errorf(im.Busy, "queue full") })
+		cn := connect(r)
+		for range 2 {
+			for range 1000 {
+				cn.frame(t, pb.CmdHeartBeat, 1, nil)
+			}
+			time.Sleep(time.Second)
+		}
+		if n := strings.Count(out.String(), "queue full"); n != 2 {
+			t.Errorf("%d lines in two seconds", n)
+		}
+		if n := testutil.ToFloat64(r.metrics.errors.WithLabelValues("busy")); n != 2000 {
+			t.Errorf("%g counted", n)
+		}
+	})
+}
+
+// peer is the other end of a link's session.
+type peer struct{ got []sent }
+
+func (p *peer) SendMessage(seq uint16, m pb.Message) error {
+	p.got = append(p.got, sent{seq, m})
+	return nil
+}
+func (p *peer) Close(error) {}
+
+// TestLinks: a server needs no login, and gets refusals like everyone.
+func TestLinks(t *testing.T) {
+	r := New(Options{})
+	Handle(r, LoggedIn, func(*session.Session, uint16, *pb.IMMsgServReq) error { return im.Errorf(im.Denied, "no") },
+		OnError(func(*pb.IMMsgServReq, im.Kind) pb.Message { return &pb.IMHeartBeat{} }))
+	p := &peer{}
+	s := session.NewLink(session.NextID(), "msg-1", p)
+	r.Message(s, 3, &pb.IMMsgServReq{})
+	r.Frame(s, pdu.Header{Command: pb.CmdMsgServReq, Seq: 4}, nil)
+	for range 5 {
+		r.Frame(s, pdu.Header{Command: pb.CmdMsgServReq, Seq: 5}, []byte{0xff})
+	}
+	if len(p.got) != 2 || p.got[0].seq != 3 || p.got[1].seq != 4 {
+		t.Errorf("answered %v", p.got)
+	}
+}
+
+func TestTable(t *testing.T) {
+	r := New(Options{})
+	if len(r.Table()) > 0 {
+		t.Errorf("a new table holds %v", r.Table())
+	}
+	Handle(r, LoggedIn, func(*session.Session, uint16, *pb.MsgData) error { return nil })
+	Handle(r, Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
+	Handle(r, Public, timeReq)
+	want := []Entry{{pb.CmdMsgData, true}, {pb.CmdClientTimeReq, false}, {pb.CmdHeartBeat, false}}
+	if got := r.Table(); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	defer func() {
+		if p := recover(); p == nil || !strings.Contains(p.(string), "IMClientTimeReq") {
+			t.Errorf("entered twice: %v", p)
+		}
+	}()
+	Handle(r, LoggedIn, timeReq)
+}
+
+// TestEveryCommandFits: the table has room for all there are.
+func TestEveryCommandFits(t *testing.T) {
+	r := New(Options{})
+	for _, cmd := range pb.Commands() {
+		r.add(&route{cmd: cmd})
+		if r.find(cmd) == nil {
+			t.Errorf("%s is lost", cmd)
+		}
+	}
+	if got := len(r.Table()); got != len(pb.Commands()) {
+		t.Errorf("%d in the table", got)
+	}
+}
+
+func BenchmarkFrame(b *testing.B) {
+	r := New(Options{})
+	Handle(r, LoggedIn, func(*session.Session, uint16, *pb.MsgData) error { return nil })
+	Handle(r, Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
+	text := body(b, &pb.MsgData{FromUserID: 1, ToSessionID: 2, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: make([]byte, 88)})
+	c := connect(r)
+	c.s.SetLoggedIn(7, pb.ClientType_CLIENT_TYPE_MAC)
+	for _, f := range []struct {
+		cmd  pb.Command
+		body []byte
+	}{{pb.CmdHeartBeat, nil}, {pb.CmdMsgData, text}, {0x03ee, nil}} {
+		b.Run(f.cmd.String(), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Frame(c.s, pdu.Header{Command: f.cmd, Seq: 1}, f.body)
+			}
+		})
+	}
+}

@@ -1,0 +1,203 @@
+package session
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+// clock is a time that moves when told.
+type clock struct{ t time.Time }
+
+func newClock() *clock                   { return &clock{time.Unix(1_700_000_000, 0)} }
+func (c *clock) now() time.Time          { return c.t }
+func (c *clock) advance(d time.Duration) { c.t = c.t.Add(d) }
+
+// wire is a carrier that keeps what it is given.
+type wire struct {
+	l        *Loop
+	s        *Session
+	h        *role
+	writes   []string
+	buffered int
+	broken   error // what the next Write finds
+	closes   int
+	reason   error // after the close
+}
+
+func (w *wire) Write(p []byte) error {
+	if w.closes > 0 {
+		panic("write after close")
+	}
+	if w.broken != nil {
+		w.end(w.broken)
+		return w.broken
+	}
+	w.writes = append(w.writes, string(p))
+	return nil
+}
+
+func (w *wire) Buffered() int { return w.buffered }
+func (w *wire) Close()        { w.end(nil) }
+
+// end does what the engine does when a connection is gone.
+func (w *wire) end(err error) {
+	if w.closes++; w.closes > 1 {
+		return
+	}
+	w.reason = w.l.Remove(w.s, err)
+	w.l.Nested(func() { w.h.Close(w.s, w.reason) })
+}
+
+// role is a handler made of functions; nil ones do nothing.
+type role struct {
+	open     func(s *Session) error
+	frame    func(s *Session, h pdu.Header, body []byte)
+	closed   func(s *Session, err error)
+	openLoop func(l *Loop)
+	tick     func(l *Loop, now time.Time)
+}
+
+func (r *role) Open(s *Session) error {
+	if r.open != nil {
+		return r.open(s)
+	}
+	return nil
+}
+
+func (r *role) Frame(s *Session, h pdu.Header, body []byte) {
+	if r.frame != nil {
+		r.frame(s, h, body)
+	}
+}
+
+func (r *role) Message(*Session, uint16, pb.Message) {}
+
+func (r *role) Close(s *Session, err error) {
+	if r.closed != nil {
+		r.closed(s, err)
+	}
+}
+
+func (r *role) OpenLoop(l *Loop) {
+	if r.openLoop != nil {
+		r.openLoop(l)
+	}
+}
+
+func (r *role) Tick(l *Loop, now time.Time) {
+	if r.tick != nil {
+		r.tick(l, now)
+	}
+}
+
+// bench is a loop driven by hand.
+type bench struct {
+	*Loop
+	t     testing.TB
+	h     *role
+	clock *clock
+	wakes []bool // the argument again of each Wake
+}
+
+func newBench(t testing.TB, h *role, opt LoopOptions) *bench {
+	b := &bench{t: t, h: h, clock: newClock()}
+	opt.Handler, opt.Now = h, b.clock.now
+	opt.Wake = func(l *Loop, again bool) {
+		if l != b.Loop {
+			t.Error("Wake of another loop")
+		}
+		b.wakes = append(b.wakes, again)
+	}
+	b.Loop = NewLoop(opt)
+	return b
+}
+
+// connect adds a session, in a turn of its own.
+func (b *bench) connect() *wire {
+	w := &wire{l: b.Loop, h: b.h}
+	b.in(func() { w.s = b.Add(netip.MustParseAddrPort("192.0.2.7:1234"), w) })
+	return w
+}
+
+// in runs f as part of a turn.
+func (b *bench) in(f func()) {
+	b.Begin()
+	f()
+	b.End()
+}
+
+// turn does what the engine does after Wake; the test fails when there was none.
+func (b *bench) turn() {
+	b.t.Helper()
+	if len(b.wakes) == 0 {
+		b.t.Fatal("the loop was not woken")
+	}
+	b.wakes = nil
+	b.Turn()
+}
+
+func (b *bench) wantWakes(want ...bool) {
+	b.t.Helper()
+	if len(b.wakes) != len(want) {
+		b.t.Fatalf("wakes %v, want %v", b.wakes, want)
+	}
+	for i := range want {
+		if b.wakes[i] != want[i] {
+			b.t.Fatalf("wakes %v, want %v", b.wakes, want)
+		}
+	}
+}
+
+func (b *bench) wantWrites(w *wire, want ...string) {
+	b.t.Helper()
+	if len(w.writes) != len(want) {
+		b.t.Fatalf("writes %q, want %q", w.writes, want)
+	}
+	for i := range want {
+		if w.writes[i] != want[i] {
+			b.t.Fatalf("writes %q, want %q", w.writes, want)
+		}
+	}
+	w.writes = nil
+}
+
+func (b *bench) wantClosed(w *wire, why error) {
+	b.t.Helper()
+	if w.closes == 0 {
+		b.t.Fatalf("still open, want it closed: %v", why)
+	}
+	if !errors.Is(w.reason, why) {
+		b.t.Fatalf("closed because of %v, want %v", w.reason, why)
+	}
+	if !w.s.IsClosed() {
+		b.t.Fatal("the session does not say that it is closed")
+	}
+}
+
+func (b *bench) wantOpen(ws ...*wire) {
+	b.t.Helper()
+	for i, w := range ws {
+		if w.closes > 0 {
+			b.t.Fatalf("connection %d is closed: %v", i, w.reason)
+		}
+	}
+}
+
+// count checks a metric.
+func (b *bench) wantCount(what string, got, want float64) {
+	b.t.Helper()
+	if got != want {
+		b.t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+func (b *bench) closedFor(reason string) float64 {
+	return testutil.ToFloat64(b.metrics.closes.WithLabelValues(reason))
+}

@@ -1,0 +1,485 @@
+package session
+
+import (
+	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+// TickInterval is how often a loop looks at its deadlines.
+const TickInterval = 100 * time.Millisecond
+
+// lingerLimit is how long a session that is closing may take to flush, in milliseconds.
+const lingerLimit = 2000
+
+// LoopOptions sets up a Loop. Zero values mean the defaults.
+type LoopOptions struct {
+	// Wake makes Turn(l) be called soon, on the loop's own thread. It is called from anywhere, at most once per
+	// turn. again says that the call comes from the loop itself, out of a turn. Required.
+	Wake func(l *Loop, again bool)
+	// Handler is told of ticks and loops when it is a LoopHandler.
+	Handler Handler
+	// MaxItems and MaxBytes bound the mailbox: frames for sessions of this loop that did not leave yet. Defaults 65,536 and 64 MiB. An empty
+	// mailbox takes a frame of any size, as a fan-out counts once for each session.
+	// What is posted with Post and PostResult is not counted: the callers have bounds of their own.
+	MaxItems, MaxBytes int
+	// MaxTurn is how many items one turn works off before sockets get their turn again. Default 4,096.
+	MaxTurn int
+	// MaxBuffered is how many bytes may wait for a peer that does not read; beyond it the session is closed with ErrSlow. Default 1 MiB.
+	MaxBuffered int
+	// Now tells the time. Default time.Now.
+	Now func() time.Time
+	// Log gets failures of handlers. Default: discarded.
+	Log *slog.Logger
+	// Metrics may be shared by many loops. Default: not registered.
+	Metrics *Metrics
+}
+
+// Loop is one thread of control and the sessions it owns.
+//
+// Begin and End bracket everything done on it: the engine calls them around each event, and Turn when the mailbox has something. At the
+// end of a turn every session that was written to gets one write.
+type Loop struct {
+	// Data is the role's own state for this loop. Loop only.
+	Data any
+
+	opt     LoopOptions
+	metrics *Metrics
+	sent    SentHandler // nil when the handler is none
+
+	mu       sync.Mutex
+	in       []item
+	inBytes  int
+	active   bool                  // a turn is on: it will look at the mailbox before it ends
+	woken    bool                  // Wake was called and Turn has not come yet
+	overflow map[*Session]struct{} // to be closed, what was for them was refused
+
+	// Below: the loop's thread only.
+	batch    []item // taken from in; from pos on still to do
+	pos      int
+	spare    []item
+	now      int64
+	nowTime  time.Time
+	sessions []*Session
+	dirty    []*Session
+	buffers  [][]byte // free output buffers
+	swept    int64
+	lingers  bool // a session waits to be closed until its peer has read
+	opened   bool
+	turn     bool // between Begin and End
+}
+
+// item is one note in the mailbox: exactly one of frame, result, fn.
+type item struct {
+	s     *Session // with frame
+	group []*Session
+	frame []byte
+	tag   Tag
+
+	done func(pb.Message, error) // with msg, err
+	msg  pb.Message
+	err  error
+
+	fn func()
+}
+
+// sessionIDs counts sessions of all loops in the process.
+var sessionIDs atomic.Uint64
+
+// NextID returns a number for a new session: increasing, unique in the process.
+func NextID() uint64 { return sessionIDs.Add(1) }
+
+// NewLoop makes a loop.
+func NewLoop(opt LoopOptions) *Loop {
+	if opt.MaxItems <= 0 {
+		opt.MaxItems = 65536
+	}
+	if opt.MaxBytes <= 0 {
+		opt.MaxBytes = 64 << 20
+	}
+	if opt.MaxTurn <= 0 {
+		opt.MaxTurn = 4096
+	}
+	if opt.MaxBuffered <= 0 {
+		opt.MaxBuffered = 1 << 20
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Metrics == nil {
+		opt.Metrics = NewMetrics(nil, "")
+	}
+	l := &Loop{opt: opt, metrics: opt.Metrics}
+	l.sent, _ = opt.Handler.(SentHandler)
+	return l
+}
+
+// Now is the time at the beginning of the turn. Loop only.
+func (l *Loop) Now() time.Time { return l.nowTime }
+
+// Sessions is the number of sessions the loop owns. Loop only.
+func (l *Loop) Sessions() int { return len(l.sessions) }
+
+// Each calls f for every session of the loop. f may close sessions. Loop only.
+func (l *Loop) Each(f func(*Session)) {
+	for i := len(l.sessions) - 1; i >= 0; i-- {
+		f(l.sessions[i])
+	}
+}
+
+// Post runs f on the loop, soon, in the order of the posts. From anywhere. It is for few and bounded things: nothing refuses it.
+func (l *Loop) Post(f func()) { l.post(item{fn: f}, 0) }
+
+// PostResult runs done(m, err) on the loop. From anywhere. Links answer calls with it; their bound on open calls bounds it.
+func (l *Loop) PostResult(done func(pb.Message, error), m pb.Message, err error) {
+	l.post(item{done: done, msg: m, err: err}, 0)
+}
+
+// PostFrame sends frame to s, which this loop owns. From anywhere. The slice must not change afterwards. When the mailbox is full the session is
+// closed, and the error is of kind im.Busy.
+func (l *Loop) PostFrame(s *Session, frame []byte) error {
+	return l.post(item{s: s, frame: frame}, len(frame))
+}
+
+// PostFanOut sends one frame to many sessions, all of this loop. From anywhere. Neither slice may change afterwards. When the mailbox
+// is full all of them are closed.
+func (l *Loop) PostFanOut(group []*Session, frame []byte) error {
+	return l.post(item{group: group, frame: frame}, len(frame)*len(group))
+}
+
+// PostTagged is PostFanOut for a frame that the SentHandler follows.
+func (l *Loop) PostTagged(group []*Session, frame []byte, tag Tag) error {
+	return l.post(item{group: group, frame: frame, tag: tag}, len(frame)*len(group))
+}
+
+var errOverflow = im.Errorf(im.Busy, "mailbox full")
+
+func (l *Loop) post(it item, size int) error {
+	l.mu.Lock()
+	if size > 0 && (len(l.in) >= l.opt.MaxItems || (l.inBytes > 0 && l.inBytes+size > l.opt.MaxBytes)) {
+		l.overflowed(it)
+		l.mu.Unlock()
+		l.metrics.mailboxDrops.Inc()
+		return errOverflow
+	}
+	l.in = append(l.in, it)
+	l.inBytes += size
+	wake := !l.active && !l.woken
+	if wake {
+		l.woken = true
+	}
+	l.mu.Unlock()
+	if wake {
+		l.opt.Wake(l, false)
+	}
+	return nil
+}
+
+// overflowed notes whom a frame that was refused was for. With l.mu held.
+func (l *Loop) overflowed(it item) {
+	if l.overflow == nil {
+		l.overflow = map[*Session]struct{}{}
+	}
+	if it.s != nil {
+		l.overflow[it.s] = struct{}{}
+	}
+	for _, s := range it.group {
+		l.overflow[s] = struct{}{}
+	}
+}
+
+// Nested runs f within the turn that is on, or within one of its own: connections also end outside of a turn, and inside.
+func (l *Loop) Nested(f func()) {
+	if l.turn {
+		defer l.rescue(nil)
+		f()
+		return
+	}
+	l.Begin()
+	func() {
+		defer l.rescue(nil)
+		f()
+	}()
+	l.End()
+}
+
+// Begin starts a turn. Loop only, as all below.
+func (l *Loop) Begin() {
+	l.turn = true
+	l.mu.Lock()
+	l.active = true
+	l.mu.Unlock()
+	l.nowTime = l.opt.Now()
+	l.now = l.nowTime.UnixMilli()
+	if !l.opened {
+		l.opened = true
+		if h, ok := l.opt.Handler.(LoopHandler); ok {
+			h.OpenLoop(l)
+		}
+	}
+}
+
+// End works off the mailbox, up to MaxTurn items, and writes what was sent. When more is left, it asks to be woken again.
+func (l *Loop) End() {
+	defer func() { l.turn = false }()
+	left := l.opt.MaxTurn
+	for {
+		for l.pos < len(l.batch) && left > 0 {
+			it := l.batch[l.pos]
+			l.batch[l.pos] = item{}
+			l.pos++
+			left--
+			l.run(it)
+		}
+		l.flush()
+		l.mu.Lock()
+		if l.pos == len(l.batch) && (len(l.in) > 0 || len(l.overflow) > 0) {
+			l.swap()
+		}
+		if l.pos == len(l.batch) {
+			l.active = false
+			l.mu.Unlock()
+			return
+		}
+		if left <= 0 {
+			l.active = false
+			wake := !l.woken
+			l.woken = true
+			l.mu.Unlock()
+			if wake {
+				l.opt.Wake(l, true)
+			}
+			return
+		}
+		l.mu.Unlock()
+	}
+}
+
+// swap takes what is in the mailbox. With l.mu held.
+func (l *Loop) swap() {
+	l.spare = l.batch[:0]
+	if cap(l.spare) > 4*l.opt.MaxTurn {
+		l.spare = nil // grown in a flood; do not keep it forever
+	}
+	l.batch, l.pos = l.in, 0
+	l.in = l.spare
+	l.inBytes = 0
+	if len(l.overflow) > 0 {
+		slow := l.overflow
+		l.overflow = nil
+		l.batch = append(l.batch, item{fn: func() {
+			for s := range slow {
+				s.Close(ErrOverflow)
+			}
+		}})
+	}
+}
+
+// Turn works off the mailbox. The engine calls it after Wake.
+func (l *Loop) Turn() {
+	l.mu.Lock()
+	l.woken = false
+	l.mu.Unlock()
+	l.Begin()
+	l.End()
+}
+
+func (l *Loop) run(it item) {
+	defer l.rescue(it.s)
+	switch {
+	case it.fn != nil:
+		it.fn()
+	case it.done != nil:
+		it.done(it.msg, it.err)
+	case it.s != nil:
+		it.s.SendFrame(it.frame)
+	default:
+		for _, s := range it.group {
+			if it.tag != (Tag{}) && l.sent != nil {
+				l.tellSent(s, it)
+			}
+			s.SendFrame(it.frame)
+		}
+	}
+}
+
+// tellSent tells the handler that s is about to get a tagged frame. A panic there ends s, the rest of the group gets the frame.
+func (l *Loop) tellSent(s *Session, it item) {
+	if s.IsClosed() {
+		return
+	}
+	defer l.rescue(s)
+	l.sent.Sent(s, it.tag, it.frame)
+}
+
+// rescue keeps a panic in one handler from taking all sessions with it.
+func (l *Loop) rescue(s *Session) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	l.metrics.panics.Inc()
+	l.opt.Log.Error("handler panicked", "err", r, "stack", string(debug.Stack()))
+	if s != nil {
+		s.Close(ErrPanic)
+	}
+}
+
+// Add makes the session of a new connection. The handler's Open comes next.
+func (l *Loop) Add(remote netip.AddrPort, c Carrier) *Session {
+	s := &Session{
+		id: NextID(), loop: l, carrier: c, remote: remote,
+		opened: l.now, lastIn: l.now, lastOut: l.now, slot: int32(len(l.sessions)),
+	}
+	l.sessions = append(l.sessions, s)
+	l.metrics.sessions.Inc()
+	return s
+}
+
+// Remove takes a session out whose connection is gone; the first error wins as the reason. It returns the reason.
+func (l *Loop) Remove(s *Session, err error) error {
+	if s.flags&closed != 0 {
+		return s.closeErr
+	}
+	last := len(l.sessions) - 1
+	moved := l.sessions[last]
+	l.sessions[s.slot] = moved
+	moved.slot = s.slot
+	l.sessions[last] = nil
+	l.sessions = l.sessions[:last]
+	if s.flags&closing == 0 {
+		s.closeErr = err
+	}
+	s.flags |= closed
+	l.metrics.sessions.Dec()
+	l.metrics.closed(s.closeErr)
+	return s.closeErr
+}
+
+// Open asks the handler whether it takes s; an error refuses it. A panic there is ErrPanic.
+func (l *Loop) Open(s *Session) (err error) {
+	defer l.rescue(nil)
+	err = ErrPanic
+	return l.opt.Handler.Open(s)
+}
+
+// Deliver hands one frame to the handler. A panic there closes this session only.
+func (l *Loop) Deliver(s *Session, h pdu.Header, body []byte) {
+	defer l.rescue(s)
+	s.lastIn = l.now
+	l.opt.Handler.Frame(s, h, body)
+}
+
+func (l *Loop) markDirty(s *Session) {
+	if s.flags&dirty != 0 {
+		return
+	}
+	s.flags |= dirty
+	l.dirty = append(l.dirty, s)
+	if s.out == nil {
+		if n := len(l.buffers); n > 0 {
+			s.out = l.buffers[n-1]
+			l.buffers = l.buffers[:n-1]
+		}
+	}
+}
+
+// keepBuffer is the largest output buffer kept for the next session, in bytes.
+const keepBuffer = 64 << 10
+
+// flush writes once to every session that was sent something, and closes those that are to be closed.
+func (l *Loop) flush() {
+	// Closing a session calls the handler, which may send to others: they are appended, and served in this same run.
+	for i := 0; i < len(l.dirty); i++ {
+		s := l.dirty[i]
+		l.dirty[i] = nil
+		l.flushOne(s)
+	}
+	l.dirty = l.dirty[:0]
+}
+
+func (l *Loop) flushOne(s *Session) {
+	s.flags &^= dirty
+	out := s.out
+	s.out = nil
+	if len(out) > 0 && s.flags&closed == 0 {
+		if s.carrier.Buffered()+len(out) > l.opt.MaxBuffered && s.carrier.Buffered() > 0 {
+			l.metrics.slow.Inc()
+			if s.flags&closing == 0 {
+				s.flags |= closing
+				s.closeErr = ErrSlow
+			}
+			s.carrier.Close()
+		} else {
+			s.lastOut = l.now
+			l.metrics.writes.Inc()
+			l.metrics.writtenBytes.Add(float64(len(out)))
+			// An error means that the carrier closed itself: Remove came already.
+			_ = s.carrier.Write(out)
+		}
+	}
+	if out != nil && cap(out) <= keepBuffer && len(l.buffers) < 1024 {
+		l.buffers = append(l.buffers, out[:0])
+	}
+	if s.flags&(closing|closed) == closing {
+		if s.carrier.Buffered() == 0 {
+			s.carrier.Close()
+			return
+		}
+		l.lingers = true // Tick looks again
+		if s.deadline == 0 || s.deadline > l.now+lingerLimit {
+			s.deadline = l.now + lingerLimit
+		}
+	}
+}
+
+// Tick looks at deadlines and lets the handler do the same. The engine calls it on the loop every TickInterval.
+func (l *Loop) Tick() {
+	l.Begin()
+	defer l.End()
+	if l.now-l.swept >= 1000 || l.swept == 0 || l.lingers {
+		l.swept = l.now
+		l.sweep()
+	}
+	if h, ok := l.opt.Handler.(LoopHandler); ok {
+		func() {
+			defer l.rescue(nil)
+			h.Tick(l, l.nowTime)
+		}()
+	}
+}
+
+// sweep closes what is over time and sends heartbeats. Once a second, and with every tick while something lingers; 100,000 sessions take
+// less than a millisecond.
+func (l *Loop) sweep() {
+	l.lingers = false
+	for i := len(l.sessions) - 1; i >= 0; i-- {
+		s := l.sessions[i]
+		switch {
+		case s.flags&closing != 0:
+			if s.carrier.Buffered() == 0 || l.now >= s.deadline {
+				s.carrier.Close()
+			} else {
+				l.lingers = true
+			}
+		case s.deadline != 0 && l.now >= s.deadline:
+			s.Close(ErrLoginDeadline)
+		case s.idleLimit != 0 && l.now-s.lastIn >= int64(s.idleLimit):
+			s.Close(ErrIdle)
+		case s.keepAlive != 0 && l.now-s.lastOut >= int64(s.keepAlive):
+			s.SendFrame(heartbeat)
+		}
+	}
+}
+
+var heartbeat = pdu.AppendHeader(nil, pb.CmdHeartBeat, 0)

@@ -1,0 +1,65 @@
+package session
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics counts what loops do. One serves all loops of a listener.
+type Metrics struct {
+	sessions     prometheus.Gauge
+	writes       prometheus.Counter
+	writtenBytes prometheus.Counter
+	mailboxDrops prometheus.Counter
+	encodeErrors prometheus.Counter
+	panics       prometheus.Counter
+	slow         prometheus.Counter
+	closes       *prometheus.CounterVec
+}
+
+// NewMetrics makes the metrics of one listener and registers them with reg, which may be nil. The listener's name becomes a label.
+func NewMetrics(reg prometheus.Registerer, listener string) *Metrics {
+	labels := prometheus.Labels{"listener": listener}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_session_" + name, Help: help, ConstLabels: labels})
+	}
+	m := &Metrics{
+		sessions:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "teamtalk_session_open", Help: "Connections now open.", ConstLabels: labels}),
+		writes:       counter("writes_total", "Writes to connections; each may hold many frames."),
+		writtenBytes: counter("written_bytes_total", "Bytes written to connections."),
+		mailboxDrops: counter("mailbox_drops_total", "Frames dropped because a loop's mailbox was full; their sessions are closed."),
+		encodeErrors: counter("encode_errors_total", "Messages that could not be encoded: a fault of this program."),
+		panics:       counter("panics_total", "Handlers that panicked; their session is closed."),
+		slow:         counter("slow_closed_total", "Sessions closed because the peer did not read."),
+		closes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_session_closed_total",
+			Help: "Sessions closed, by reason.", ConstLabels: labels}, []string{"reason"}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.sessions, m.writes, m.writtenBytes, m.mailboxDrops, m.encodeErrors, m.panics, m.slow, m.closes)
+	}
+	return m
+}
+
+// reasons are the labels of closes; everything else is an error of the connection itself.
+var reasons = []struct {
+	err  error
+	name string
+}{
+	{ErrSlow, "slow"}, {ErrOverflow, "overflow"}, {ErrIdle, "idle"}, {ErrLoginDeadline, "login_deadline"},
+	{ErrMalformed, "malformed"}, {ErrPanic, "panic"}, {ErrShutdown, "shutdown"},
+}
+
+func (m *Metrics) closed(err error) {
+	if err == nil {
+		m.closes.WithLabelValues("peer").Inc()
+		return
+	}
+	for _, r := range reasons {
+		if errors.Is(err, r.err) {
+			m.closes.WithLabelValues(r.name).Inc()
+			return
+		}
+	}
+	m.closes.WithLabelValues("other").Inc()
+}

@@ -1,0 +1,258 @@
+package session
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+func TestSession(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{})
+	w, v := b.connect(), b.connect()
+	if w.s.ID() == 0 || v.s.ID() <= w.s.ID() {
+		t.Errorf("ids %d, %d do not increase", w.s.ID(), v.s.ID())
+	}
+	if w.s.Remote() != "192.0.2.7:1234" || w.s.RemoteAddr().Port() != 1234 {
+		t.Errorf("remote %s", w.s.Remote())
+	}
+	if w.s.Loop() != b.Loop || !w.s.Opened().Equal(b.clock.t) {
+		t.Errorf("loop %v, opened %v", w.s.Loop(), w.s.Opened())
+	}
+	b.clock.advance(time.Hour)
+	if now := b.Now(); !w.s.Opened().Equal(now) {
+		t.Errorf("the time of the turn moved to %v without a turn", now)
+	}
+	if w.s.LoggedIn() || w.s.IsClosed() {
+		t.Error("a new session is logged in, or closed")
+	}
+}
+
+// TestUnencodable: a message that lacks a required field is the program's fault; the connection and its other frames do not suffer.
+func TestUnencodable(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{})
+	w := b.connect()
+	b.in(func() {
+		w.s.SendFrame([]byte("before"))
+		if err := w.s.Send(1, &pb.IMMsgDataAck{}); err == nil {
+			t.Error("sent without its required fields")
+		}
+		w.s.SendFrame([]byte("after"))
+	})
+	b.wantWrites(w, "beforeafter")
+	if err := w.s.Push(1, &pb.IMMsgDataAck{}); err == nil {
+		t.Error("pushed without its required fields")
+	}
+	b.wantWakes()
+	b.wantCount("encode errors", testutil.ToFloat64(b.metrics.encodeErrors), 2)
+}
+
+func TestMalformed(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{})
+	w := b.connect()
+	for _, ok := range []bool{false, false, true, false, false, true, true, false, false} {
+		b.in(func() { w.s.Malformed(ok) })
+	}
+	b.wantOpen(w)
+	b.in(func() { w.s.Malformed(false) })
+	b.wantClosed(w, ErrMalformed)
+	b.wantCount("closed for malformed frames", b.closedFor("malformed"), 1)
+}
+
+func TestPushClose(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{})
+	w := b.connect()
+	if err := w.s.PushFrame([]byte("notice")); err != nil {
+		t.Fatal(err)
+	}
+	w.s.PushClose(ErrShutdown)
+	if err := w.s.PushFrame([]byte("too late")); err != nil {
+		t.Fatal(err)
+	}
+	b.turn()
+	b.wantWrites(w, "notice")
+	b.wantClosed(w, ErrShutdown)
+}
+
+// linkEnd is a link's side of its session.
+type linkEnd struct {
+	sent   []pb.Message
+	seqs   []uint16
+	err    error
+	closed []error
+}
+
+func (e *linkEnd) SendMessage(seq uint16, m pb.Message) error {
+	e.sent, e.seqs = append(e.sent, m), append(e.seqs, seq)
+	return e.err
+}
+
+func (e *linkEnd) Close(err error) { e.closed = append(e.closed, err) }
+
+// TestLinkSession: a handler treats a link as any other session.
+func TestLinkSession(t *testing.T) {
+	down := im.Errorf(im.Closed, "link down")
+	e := &linkEnd{}
+	s := NewLink(NextID(), "dbproxy-1", e)
+	if s.Remote() != "dbproxy-1" || s.Loop() != nil || !s.LoggedIn() || s.RemoteAddr().IsValid() || s.ID() == 0 {
+		t.Errorf("remote %s, loop %v, logged in %v", s.Remote(), s.Loop(), s.LoggedIn())
+	}
+	m := &pb.IMHeartBeat{}
+	if err := s.Send(3, m); err != nil {
+		t.Error(err)
+	}
+	e.err = down
+	if err := s.Push(4, m); err != down {
+		t.Errorf("got %v", err)
+	}
+	if len(e.sent) != 2 || e.sent[0] != m || e.sent[1] != m || e.seqs[0] != 3 || e.seqs[1] != 4 {
+		t.Errorf("sent %v with %v", e.sent, e.seqs)
+	}
+	for range 5 {
+		s.Malformed(false) // the link counts, and closes by itself
+	}
+	if len(e.closed) > 0 {
+		t.Errorf("closed: %v", e.closed)
+	}
+	s.Close(ErrIdle)
+	s.PushClose(ErrShutdown)
+	if len(e.closed) != 2 || e.closed[0] != ErrIdle || e.closed[1] != ErrShutdown {
+		t.Errorf("closed: %v", e.closed)
+	}
+}
+
+func TestMetricsPerListener(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	clients := NewMetrics(reg, "clients")
+	NewMetrics(reg, "servers") // the same names, another label: no conflict
+	clients.closed(nil)
+	clients.closed(ErrIdle)
+	clients.closed(errors.New("reset"))
+	problems, err := testutil.GatherAndLint(reg)
+	if err != nil || len(problems) > 0 {
+		t.Error(problems, err)
+	}
+	for _, reason := range []string{"peer", "idle", "other"} {
+		if got := testutil.ToFloat64(clients.closes.WithLabelValues(reason)); got != 1 {
+			t.Errorf("closed for %s: %v", reason, got)
+		}
+	}
+}
+
+// BenchmarkMailbox posts a frame and lets the loop take it, one at a time and in batches.
+func BenchmarkMailbox(b *testing.B) {
+	for name, batch := range map[string]int{"1": 1, "64": 64} {
+		b.Run("batch="+name, func(b *testing.B) {
+			l := newBench(b, &role{}, LoopOptions{})
+			w := &discard{}
+			l.in(func() { w.s = l.Add(netip.AddrPort{}, w) })
+			frame := make([]byte, 128)
+			b.ReportAllocs()
+			for b.Loop() {
+				for range batch {
+					if err := l.PostFrame(w.s, frame); err != nil {
+						b.Fatal(err)
+					}
+				}
+				l.turn()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/frame")
+		})
+	}
+}
+
+// BenchmarkMailboxContended posts from all cores while a goroutine takes.
+func BenchmarkMailboxContended(b *testing.B) {
+	wake := make(chan struct{}, 2)
+	l := NewLoop(LoopOptions{Handler: &role{}, MaxItems: 1 << 30, MaxBytes: 1 << 40, Wake: func(*Loop, bool) { wake <- struct{}{} }})
+	w := &discard{}
+	l.Begin()
+	w.s = l.Add(netip.AddrPort{}, w)
+	l.End()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for range wake {
+			l.Turn()
+		}
+	}()
+	frame := make([]byte, 128)
+	b.ReportAllocs()
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			if err := l.PostFrame(w.s, frame); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	done := make(chan struct{})
+	l.Post(func() { close(done) })
+	<-done
+	close(wake)
+	<-stopped
+}
+
+// BenchmarkFanOut sends one frame to 1,000 sessions of a loop.
+func BenchmarkFanOut(b *testing.B) {
+	l := newBench(b, &role{}, LoopOptions{})
+	group := make([]*Session, 1000)
+	l.in(func() {
+		for i := range group {
+			w := &discard{}
+			w.s = l.Add(netip.AddrPort{}, w)
+			group[i] = w.s
+		}
+	})
+	frame := make([]byte, 128)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := l.PostFanOut(group, frame); err != nil {
+			b.Fatal(err)
+		}
+		l.turn()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(group)), "ns/session")
+}
+
+// BenchmarkSweep looks at the deadlines of 100,000 sessions.
+func BenchmarkSweep(b *testing.B) {
+	l := newBench(b, &role{}, LoopOptions{})
+	l.in(func() {
+		for range 100_000 {
+			w := &discard{}
+			w.s = l.Add(netip.AddrPort{}, w)
+			w.s.SetIdleLimit(time.Hour)
+		}
+	})
+	for b.Loop() {
+		l.sweep()
+	}
+}
+
+// BenchmarkDeliver is a frame's way from the engine to the handler and an answer's way out.
+func BenchmarkDeliver(b *testing.B) {
+	h := &role{frame: func(s *Session, h pdu.Header, _ []byte) { s.SendFrame(heartbeat) }}
+	l := newBench(b, h, LoopOptions{})
+	w := &discard{}
+	l.in(func() { w.s = l.Add(netip.AddrPort{}, w) })
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Begin()
+		l.Deliver(w.s, pdu.Header{}, nil)
+		l.End()
+	}
+}
+
+// discard is a carrier that writes nowhere.
+type discard struct{ s *Session }
+
+func (*discard) Write([]byte) error { return nil }
+func (*discard) Buffered() int      { return 0 }
+func (*discard) Close()             {}
