@@ -1,0 +1,138 @@
+package dbtest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Server is a MariaDB server with nothing in it but what the tests put there.
+type Server struct {
+	proc   *process
+	socket string
+	port   int
+	last   atomic.Uint64 // the number of the newest database
+	admin  *sql.DB
+}
+
+// shared is this process's one MariaDB. Starting one takes a good part of a second and 100 MB, so all tests of a process share it, each with a
+// database of its own; a package variable is the only place that all of them can reach.
+var shared = sync.OnceValues(startMariaDB)
+
+// MariaDB returns this process's MariaDB server, started by the first call. The test is skipped when MariaDB is not installed, and fails then
+// if the environment has CI=true.
+func MariaDB(tb testing.TB) *Server {
+	tb.Helper()
+	if find("mariadbd", "mysqld") == "" || find("mariadb-install-db", "mysql_install_db") == "" {
+		missing(tb, "mariadbd")
+	}
+	s, err := shared()
+	if err != nil {
+		tb.Fatalf("start MariaDB: %v", err)
+	}
+	return s
+}
+
+// NewDatabase makes an empty database (utf8mb4) and returns its DSN for github.com/go-sql-driver/mysql, over TCP. The database is dropped when
+// the test ends.
+func (s *Server) NewDatabase(tb testing.TB) string {
+	tb.Helper()
+	name := fmt.Sprintf("teamtalk_%d", s.last.Add(1))
+	if _, err := s.admin.Exec("CREATE DATABASE " + name + " CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"); err != nil {
+		tb.Fatalf("create database: %v", err)
+	}
+	tb.Cleanup(func() {
+		if _, err := s.admin.Exec("DROP DATABASE IF EXISTS " + name); err != nil {
+			tb.Errorf("drop database: %v", err)
+		}
+	})
+	cfg := mysql.NewConfig()
+	cfg.User = "root"
+	cfg.Net = "tcp"
+	cfg.Addr = s.Addr()
+	cfg.DBName = name
+	return cfg.FormatDSN()
+}
+
+// Addr is the server's TCP address. User root, no password.
+func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+// Open opens a DSN of this server for a test's own queries; it is closed when the test ends.
+func (s *Server) Open(tb testing.TB, dsn string) *sql.DB {
+	tb.Helper()
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		tb.Fatalf("open %s: %v", dsn, err)
+	}
+	tb.Cleanup(func() { db.Close() })
+	return db
+}
+
+// Admin returns a connection pool without a database, for what concerns the whole server: process lists, killing connections, global settings.
+func (s *Server) Admin() *sql.DB { return s.admin }
+
+// startMariaDB makes a data folder and starts a server on it.
+func startMariaDB() (*Server, error) {
+	dir, err := tempDir("mariadb")
+	if err != nil {
+		return nil, err
+	}
+	data := filepath.Join(dir, "data")
+	args := []string{"--no-defaults", "--datadir=" + data}
+	if os.Geteuid() == 0 {
+		args = append(args, "--user=root")
+	}
+	err = run(find("mariadb-install-db", "mysql_install_db"), append(args, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")...)
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	for try := 0; ; try++ {
+		s, err := tryMariaDB(dir, args)
+		if err == nil {
+			return s, nil
+		}
+		if try == 2 { // the port was taken by somebody else, three times: something else is wrong
+			os.RemoveAll(dir)
+			return nil, err
+		}
+	}
+}
+
+// tryMariaDB starts a server on an installed data folder and waits until it answers.
+func tryMariaDB(dir string, args []string) (*Server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{port: port, socket: filepath.Join(dir, "sock")}
+	s.proc, err = start(dir, find("mariadbd", "mysqld"), append(args,
+		"--socket="+s.socket, "--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", port), "--pid-file="+filepath.Join(dir, "pid"),
+		"--skip-log-bin", "--skip-name-resolve", "--max-connections=500", "--innodb-flush-log-at-trx-commit=1",
+		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=128M", "--performance-schema=OFF")...)
+	if err != nil {
+		return nil, err
+	}
+	cfg := mysql.NewConfig()
+	cfg.User, cfg.Net, cfg.Addr = "root", "unix", s.socket
+	cfg.Logger = &mysql.NopLogger{} // refused connections while it starts
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		s.proc.stop()
+		return nil, err
+	}
+	s.admin = sql.OpenDB(connector)
+	if err := s.proc.await(func() error { return s.admin.PingContext(context.Background()) }); err != nil {
+		s.admin.Close()
+		s.proc.stop()
+		return nil, err
+	}
+	return s, nil
+}

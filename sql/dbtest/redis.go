@@ -1,0 +1,172 @@
+package dbtest
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// RedisServer is a Redis server of one test, on an address that stays the same when it is stopped and started again.
+type RedisServer struct {
+	tb      testing.TB
+	dir     string
+	port    int
+	cluster bool
+	proc    *process // nil while it is stopped
+}
+
+// Redis starts an empty Redis server for the test and returns it; it is stopped when the test ends. It keeps nothing on disk unless told (Save). The
+// test is skipped when Redis is not installed, and fails then if the environment has CI=true.
+func Redis(tb testing.TB) *RedisServer {
+	tb.Helper()
+	return newRedis(tb, false)
+}
+
+// RedisCluster starts a Redis Cluster of one node that holds all slots: commands on keys of different slots fail there as they do on a
+// larger one.
+func RedisCluster(tb testing.TB) *RedisServer {
+	tb.Helper()
+	r := newRedis(tb, true)
+	r.Do("CLUSTER ADDSLOTSRANGE 0 16383")
+	deadline := time.Now().Add(startTimeout)
+	for !strings.Contains(r.Do("CLUSTER INFO"), "cluster_state:ok") {
+		if time.Now().After(deadline) {
+			tb.Fatal("Redis Cluster does not become ready")
+		}
+		time.Sleep(10 * time.Millisecond) // a poll for an outside process; nothing to wait on
+	}
+	return r
+}
+
+// newRedis makes a folder and starts a server in it.
+func newRedis(tb testing.TB, cluster bool) *RedisServer {
+	tb.Helper()
+	if find("redis-server", "valkey-server") == "" {
+		missing(tb, "redis-server")
+	}
+	dir, err := tempDir("redis")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	r := &RedisServer{tb: tb, dir: dir, cluster: cluster}
+	tb.Cleanup(func() {
+		r.Stop()
+		os.RemoveAll(dir)
+	})
+	for try := 0; ; try++ {
+		if r.port, err = freePort(); err == nil {
+			err = r.start()
+		}
+		if err == nil {
+			return r
+		}
+		if try == 2 { // the port was taken by somebody else, three times: something else is wrong
+			tb.Fatalf("start Redis: %v", err)
+		}
+	}
+}
+
+// start runs a server on the port and waits until it answers.
+func (r *RedisServer) start() error {
+	args := []string{"--port", fmt.Sprint(r.port), "--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "no"}
+	if r.cluster {
+		args = append(args, "--cluster-enabled", "yes")
+	}
+	proc, err := start(r.dir, find("redis-server", "valkey-server"), args...)
+	if err != nil {
+		return err
+	}
+	// Something else that got the port first must not be taken for our server: it is asked for its process id.
+	err = proc.await(func() error {
+		out, err := r.do("INFO server")
+		if err == nil && !strings.Contains(out, fmt.Sprintf("process_id:%d\r\n", proc.pid)) {
+			err = fmt.Errorf("not ready")
+		}
+		return err
+	})
+	if err != nil {
+		proc.stop()
+		return err
+	}
+	r.proc = proc
+	return nil
+}
+
+// Addr is the server's TCP address. No password.
+func (r *RedisServer) Addr() string { return fmt.Sprintf("127.0.0.1:%d", r.port) }
+
+// Stop kills the server (SIGKILL); what it had not saved is lost. It does nothing when the server is stopped.
+func (r *RedisServer) Stop() {
+	if r.proc != nil {
+		r.proc.stop()
+		r.proc = nil
+	}
+}
+
+// Start starts a stopped server on the same address, with what the last Save kept, empty when there was none.
+func (r *RedisServer) Start() {
+	r.tb.Helper()
+	if r.proc != nil {
+		return
+	}
+	if err := r.start(); err != nil {
+		r.tb.Fatalf("start Redis again: %v", err)
+	}
+}
+
+// Save writes what the server holds to its disk: a snapshot that Start comes back with.
+func (r *RedisServer) Save() { r.Do("SAVE") }
+
+// FlushAll removes everything, as an operator's FLUSHALL does: connections stay.
+func (r *RedisServer) FlushAll() { r.Do("FLUSHALL") }
+
+// Do sends one command, its words separated by spaces, and returns the answer as the protocol has it.
+func (r *RedisServer) Do(command string) string {
+	r.tb.Helper()
+	out, err := r.do(command)
+	if err != nil {
+		r.tb.Fatalf("redis %s: %v", command, err)
+	}
+	return out
+}
+
+// do sends an inline command over a connection of its own: this package needs no client, and a client's pool would hide restarts.
+func (r *RedisServer) do(command string) (string, error) {
+	c, err := net.DialTimeout("tcp", r.Addr(), time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := fmt.Fprintf(c, "%s\r\n", command); err != nil {
+		return "", err
+	}
+	in := bufio.NewReader(c)
+	line, err := in.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	var n int
+	switch line[0] {
+	case '-':
+		return "", fmt.Errorf("%s", strings.TrimSpace(line[1:]))
+	case '$':
+		if _, err := fmt.Sscanf(line, "$%d", &n); err != nil || n < 0 {
+			return "", err
+		}
+		body := make([]byte, n+2)
+		for read := 0; read < len(body); {
+			k, err := in.Read(body[read:])
+			if err != nil {
+				return "", err
+			}
+			read += k
+		}
+		return string(body[:n]), nil
+	}
+	return strings.TrimSpace(line[1:]), nil
+}

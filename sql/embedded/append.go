@@ -1,0 +1,285 @@
+package embedded
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// pending is a message of a batch on its way into the database. What im.Message says of the outcome is set when it is final.
+type pending struct {
+	m          *im.Message
+	small, big uint32 // the conversation's users
+	id         uint32
+	duplicate  bool
+	err        error
+}
+
+// conversation is a relation during a transaction.
+type conversation struct {
+	relation
+	small, big uint32
+	unread     [2]uint32 // more than before: small's, big's
+	updated    uint32
+}
+
+// AppendMessages stores a batch in one transaction. If the database refuses one of its messages, the batch is done again with a
+// savepoint before each.
+func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
+	if len(batch) == 0 {
+		return
+	}
+	start := time.Now()
+	todo := make([]pending, 0, len(batch))
+	for _, m := range batch {
+		m.ID, m.Duplicate = 0, false
+		if m.Err = check(m); m.Err == nil {
+			todo = append(todo, pending{m: m, small: min(m.From, m.To), big: max(m.From, m.To)})
+		}
+	}
+	err := s.call("append", func() error {
+		if len(todo) == 0 {
+			return nil
+		}
+		err := s.transact(ctx, func(w *writer) error { return s.appendAll(w, todo) })
+		if aboutTheRow(err) {
+			s.metrics.bisects.Inc()
+			err = s.transact(ctx, func(w *writer) error { return s.appendEach(w, todo) })
+		}
+		s.refused.Store(byDisk(err))
+		return err
+	})
+	for i := range todo {
+		p := &todo[i]
+		switch {
+		case err != nil:
+			p.m.Err = err
+		case p.err != nil:
+			p.m.Err = fmt.Errorf("embedded: append: %w", p.err)
+		default:
+			p.m.ID, p.m.Duplicate = p.id, p.duplicate
+		}
+	}
+	s.metrics.seconds.Observe(time.Since(start).Seconds())
+	s.count(batch)
+}
+
+// check finds what makes a message invalid whatever is in the database.
+func check(m *im.Message) error {
+	switch {
+	case m.Type != pb.MsgType_MSG_TYPE_SINGLE_TEXT && m.Type != pb.MsgType_MSG_TYPE_SINGLE_AUDIO:
+		return im.Errorf(im.Invalid, "message of type %d cannot be stored", m.Type)
+	case len(m.Data) > im.MaxContent:
+		return im.Errorf(im.Invalid, "message of %d bytes is too long, %d are allowed", len(m.Data), im.MaxContent)
+	case len(m.ClientID) > im.MaxClientID:
+		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is too long, %d are allowed", len(m.ClientID), im.MaxClientID)
+	case !utf8.Valid(m.Data): // SQLite would take it, the MySQL that the store may move to would not
+		return im.Errorf(im.Invalid, "message is not UTF-8")
+	case m.From == m.To:
+		return im.Errorf(im.Invalid, "message from user %d to itself", m.From)
+	}
+	return nil
+}
+
+// appendAll stores messages in the writer's transaction; those with an err, and duplicates, are not stored. It returns the error of the
+// first statement that fails; nothing of todo counts then.
+func (s *Store) appendAll(w *writer, todo []pending) error {
+	conversations := make(map[uint64]*conversation)
+	now := uint32(s.now().Unix())
+	named := 0
+	for i := range todo {
+		p := &todo[i]
+		p.id, p.duplicate, p.err = 0, false, nil
+		if err := w.checkRecipient(p); err != nil || p.err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		c, err := w.conversation(conversations, p)
+		if err != nil {
+			return err
+		}
+		if err := w.add(c, p, now); err != nil {
+			return err
+		}
+		if len(p.m.ClientID) > 0 {
+			named++
+		}
+	}
+	for key, c := range conversations {
+		if c.unread[0]+c.unread[1] == 0 { // nothing but duplicates
+			continue
+		}
+		if _, err := w.updateRelation.Exec(c.id, c.last, c.unread[0], c.unread[1], c.updated); err != nil {
+			return err
+		}
+		w.relations.Add(key, c.relation) // an abandoned transaction takes the cache with it
+	}
+	if named > 0 {
+		return w.forgetClientIDs(2*named, now)
+	}
+	return nil
+}
+
+// forgetClientIDs deletes up to n client_msg_ids that are older than ClientIDTTL, the oldest first. Twice as many as come: so their
+// number falls to what a day brings, and no transaction pays for more than its share.
+func (w *writer) forgetClientIDs(n int, now uint32) error {
+	if int64(w.oldestClientID)+im.ClientIDTTL > int64(now) {
+		return nil
+	}
+	if _, err := w.forget.Exec(n, int64(now)-im.ClientIDTTL); err != nil {
+		return err
+	}
+	return w.getOldest.QueryRow().Scan(&w.oldestClientID) // there is one: now's
+}
+
+// appendEach stores messages one by one, each in a savepoint of its own, so that what the database refuses fails alone.
+func (s *Store) appendEach(w *writer, todo []pending) error {
+	for i := range todo {
+		if _, err := w.savepoint.Exec(); err != nil {
+			return err
+		}
+		err := s.appendAll(w, todo[i:i+1])
+		if err != nil && !aboutTheRow(err) {
+			return err
+		}
+		if err != nil {
+			p := &todo[i]
+			s.log.Warn("database refused a message", "user", p.m.From, "peer", p.m.To, "err", err)
+			p.err = im.WithKind(im.Internal, "the database refused the message", err)
+			if _, err := w.rollbackTo.Exec(); err != nil {
+				return err
+			}
+			w.forgetAll()
+		}
+		if _, err := w.release.Exec(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRecipient sets p.err when nobody is there to receive.
+func (w *writer) checkRecipient(p *pending) error {
+	to := p.m.To
+	if w.recipients.Contains(to) {
+		return nil
+	}
+	var can bool
+	err := w.canReceive.QueryRow(to).Scan(&can)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		p.err = im.Errorf(im.Invalid, "recipient %d does not exist", to)
+	case err != nil:
+		return err
+	case !can:
+		p.err = im.Errorf(im.Invalid, "recipient %d has departed", to)
+	default:
+		w.recipients.Add(to, struct{}{})
+	}
+	return nil
+}
+
+// conversation returns the conversation of p: of this transaction, from the cache, from the database, or a new one.
+func (w *writer) conversation(known map[uint64]*conversation, p *pending) (*conversation, error) {
+	key := im.ConversationKey(p.small, p.big)
+	if c := known[key]; c != nil {
+		return c, nil
+	}
+	c := &conversation{small: p.small, big: p.big}
+	known[key] = c
+	if r, ok := w.relations.Get(key); ok {
+		c.relation = r
+		return c, nil
+	}
+	err := w.getRelation.QueryRow(p.small, p.big).Scan(&c.id, &c.last)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return c, err
+	}
+	result, err := w.newRelation.Exec(p.small, p.big, p.m.Created)
+	if err != nil {
+		return nil, err
+	}
+	c.id, err = result.LastInsertId()
+	return c, err
+}
+
+// add gives p the next id of c and inserts it, or finds that it is there.
+func (w *writer) add(c *conversation, p *pending, now uint32) error {
+	if len(p.m.ClientID) > 0 {
+		if err := w.claimClientID(c, p, now); err != nil || p.duplicate {
+			return err
+		}
+	}
+	c.last++
+	p.id = c.last
+	content := p.m.Data
+	if content == nil {
+		content = []byte{} // nil is NULL
+	}
+	if _, err := w.insertMessage.Exec(messageKey(c.id, p.id), p.m.From, p.m.Type, p.m.Created, content); err != nil {
+		return err
+	}
+	if p.m.To == c.small {
+		c.unread[0]++
+	} else {
+		c.unread[1]++
+	}
+	c.updated = max(c.updated, p.m.Created)
+	return nil
+}
+
+// messageKey is IMMessage.id.
+func messageKey(relation int64, id uint32) int64 { return relation<<32 | int64(id) }
+
+// claimClientID notes p's client_msg_id for the next id of c, or, when a message had it within the last ClientIDTTL, sets p.id and
+// p.duplicate.
+func (w *writer) claimClientID(c *conversation, p *pending, now uint32) error {
+	result, err := w.putClientID.Exec(c.id, p.m.From, p.m.ClientID, c.last+1, now)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 1 {
+		return err
+	}
+	var since uint32
+	if err := w.getClientID.QueryRow(c.id, p.m.From, p.m.ClientID).Scan(&p.id, &since); err != nil {
+		return err
+	}
+	if int64(since)+im.ClientIDTTL > int64(now) {
+		p.duplicate = true
+		return nil
+	}
+	// A row of now, not the old one changed: rows are in order of time.
+	if _, err := w.dropClientID.Exec(c.id, p.m.From, p.m.ClientID); err != nil {
+		return err
+	}
+	_, err = w.putClientID.Exec(c.id, p.m.From, p.m.ClientID, c.last+1, now)
+	return err
+}
+
+// count counts the outcomes of a batch.
+func (s *Store) count(batch []*im.Message) {
+	stored, duplicate := 0, 0
+	for _, m := range batch {
+		switch {
+		case m.Err != nil:
+			s.metrics.failed.WithLabelValues(im.KindOf(m.Err).String()).Inc()
+		case m.Duplicate:
+			duplicate++
+		default:
+			stored++
+		}
+	}
+	s.metrics.batches.Inc()
+	s.metrics.batchSize.Observe(float64(len(batch)))
+	s.metrics.rows.Add(float64(stored))
+	s.metrics.duplicates.Add(float64(duplicate))
+}

@@ -1,0 +1,79 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+
+	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+
+	"teamtalk/core/im"
+)
+
+// describe gives an error of the database its kind, and words for the person who has to do something about it. Errors that have a
+// kind, and those that are not of the database, pass unchanged.
+func describe(err error) error {
+	var known *im.Error
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return im.WithKind(im.Unavailable, "given up", err)
+	}
+	switch code(err) {
+	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
+		return im.WithKind(im.Unavailable, "another process keeps the database busy", err)
+	case lib.SQLITE_FULL:
+		return im.WithKind(im.Unavailable, "the disk is full", err)
+	case lib.SQLITE_READONLY:
+		return im.WithKind(im.Unavailable, "the database cannot be written: check the owner and mode of the directory and its files", err)
+	case lib.SQLITE_CANTOPEN, lib.SQLITE_PERM:
+		return im.WithKind(im.Unavailable, "the database cannot be opened: check the owner and mode of the directory and its files", err)
+	case lib.SQLITE_IOERR:
+		return im.WithKind(im.Unavailable, "the disk fails", err)
+	case lib.SQLITE_CORRUPT:
+		return im.WithKind(im.Internal, "the database file is damaged: restore it from a backup", err)
+	case lib.SQLITE_NOTADB:
+		return im.WithKind(im.Internal, "the file is not a database, or is damaged", err)
+	}
+	return err
+}
+
+// code is SQLite's primary result code, 0 when err is not from SQLite. The upper bits say more, and are in the message.
+func code(err error) int {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return 0
+	}
+	return e.Code() & 0xff
+}
+
+// extendedCode is SQLite's whole result code.
+func extendedCode(err error) int {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return 0
+	}
+	return e.Code()
+}
+
+// aboutTheRow reports whether the database refused what was to be written, not the writing: another row may succeed.
+func aboutTheRow(err error) bool {
+	switch code(err) {
+	case lib.SQLITE_CONSTRAINT, lib.SQLITE_TOOBIG, lib.SQLITE_MISMATCH, lib.SQLITE_RANGE:
+		return true
+	}
+	return false
+}
+
+// byDisk reports whether the disk, not the database, refused to write.
+func byDisk(err error) bool {
+	switch code(err) {
+	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_READONLY:
+		return true
+	}
+	return false
+}
+
+// nameTaken reports whether a row was refused because an equal one is there.
+func nameTaken(err error) bool { return extendedCode(err) == lib.SQLITE_CONSTRAINT_UNIQUE }

@@ -1,0 +1,104 @@
+package embedded
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"path"
+
+	"teamtalk/core/im"
+)
+
+// applicationID marks the file as ours, for us and for the file(1) command: "TTLK".
+const applicationID = 0x54544c4b
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// migration is one numbered step of the schema. Steps are never changed once released; new ones are added.
+type migration struct {
+	version int // the database's user_version after it; 1 for the first, without gaps
+	name    string
+	script  string
+}
+
+// migrations are the steps in order.
+func migrations() ([]migration, error) {
+	entries, err := migrationFiles.ReadDir("migrations") // sorted by name
+	if err != nil {
+		return nil, err
+	}
+	var steps []migration
+	for i, e := range entries {
+		m := migration{name: e.Name()}
+		if _, err := fmt.Sscanf(m.name, "%04d_", &m.version); err != nil || m.version != i+1 {
+			return nil, fmt.Errorf("migration %s: should begin with %04d_", m.name, i+1)
+		}
+		script, err := migrationFiles.ReadFile(path.Join("migrations", m.name))
+		if err != nil {
+			return nil, err
+		}
+		m.script = string(script)
+		steps = append(steps, m)
+	}
+	return steps, nil
+}
+
+// migrate brings the schema up to date. Beside a running server (admin) it does so only if no server has the directory: one of another
+// version would not know the new schema.
+func (s *Store) migrate(ctx context.Context, admin bool) error {
+	steps, err := migrations()
+	if err != nil {
+		return err
+	}
+	version, err := s.writer.schemaVersion(ctx)
+	if err != nil {
+		return describe(err)
+	}
+	if version > len(steps) {
+		return im.Errorf(im.Unavailable, "the database has schema version %d, this program knows %d: use a newer program", version, len(steps))
+	}
+	if version == len(steps) {
+		return nil
+	}
+	if admin {
+		lock, err := lockDir(s.dir)
+		if err != nil {
+			return fmt.Errorf("the schema is of another version: %w", err)
+		}
+		defer lock.Close()
+	}
+	for _, m := range steps {
+		if err := s.transact(ctx, func(w *writer) error { return w.apply(m) }); err != nil {
+			return fmt.Errorf("migration %s: %w", m.name, describe(err))
+		}
+	}
+	return nil
+}
+
+// schemaVersion is the number of migrations the database has seen. It is the first read of the file, and finds out whether it is ours.
+func (w *writer) schemaVersion(ctx context.Context) (int, error) {
+	var version, app, objects int
+	if err := w.conn.QueryRowContext(ctx, "pragma user_version").Scan(&version); err != nil {
+		return 0, err
+	}
+	if err := w.conn.QueryRowContext(ctx, "pragma application_id").Scan(&app); err != nil {
+		return 0, err
+	}
+	if err := w.conn.QueryRowContext(ctx, "select count(*) from sqlite_schema").Scan(&objects); err != nil {
+		return 0, err
+	}
+	if app != applicationID && (version != 0 || objects != 0) {
+		return 0, im.Errorf(im.Invalid, "%s is a database of another program", FileName)
+	}
+	return version, nil
+}
+
+// apply runs m unless the database has it: another process may have been first.
+func (w *writer) apply(m migration) error {
+	version, err := w.schemaVersion(context.Background())
+	if err != nil || version >= m.version {
+		return err
+	}
+	return w.exec(fmt.Sprintf("%s; pragma user_version = %d; pragma application_id = %d", m.script, m.version, applicationID))
+}

@@ -1,0 +1,464 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// message is a text message.
+func message(from, to uint32, body string) *im.Message {
+	return &im.Message{From: from, To: to, Created: 1_700_000_000, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(body)}
+}
+
+// wantError fails the test unless err holds all the words.
+func wantError(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want one with %q", words)
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("the error does not say %q: %v", w, err)
+		}
+	}
+}
+
+func TestOneServer(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := open(t, Options{Dir: dir})
+	_, err := Open(context.Background(), Options{Dir: dir})
+	wantError(t, err, dir, fmt.Sprintf("(process %d)", os.Getpid()), "in use")
+	if im.KindOf(err) != im.Unavailable {
+		t.Errorf("kind %v", im.KindOf(err))
+	}
+	people(t, s, 1) // the attempt has done no harm
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{Dir: dir})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAdmin adds users beside a running server, and before there is one.
+func TestAdmin(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	admin := open(t, Options{Dir: dir, Admin: true})
+	first := people(t, admin, 1)
+	server := open(t, Options{Dir: dir})
+	defer server.Close()
+	m := message(7, first[0], "x")
+	server.AppendMessages(context.Background(), []*im.Message{m})
+	if m.Err != nil {
+		t.Fatal(m.Err)
+	}
+	if err := admin.SetUserStatus(context.Background(), first[0], im.StatusDeparted); err != nil {
+		t.Fatal(err)
+	}
+	server.AppendMessages(context.Background(), []*im.Message{m})
+	if im.KindOf(m.Err) != im.Invalid {
+		t.Errorf("message to a user who departed by another process: %v", m.Err)
+	}
+	if err := admin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := server.LatestID(context.Background(), 7, first[0]); err != nil || id != 1 {
+		t.Errorf("after the other process has closed: %d, %v", id, err)
+	}
+}
+
+// TestAdminOfAnotherVersion does not change the schema under a running server.
+func TestAdminOfAnotherVersion(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := open(t, Options{Dir: dir})
+	defer s.Close()
+	if err := s.writer.exec("pragma user_version = 0"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(context.Background(), Options{Dir: dir, Admin: true})
+	wantError(t, err, "another version", "process")
+}
+
+// TestClosed wants the database in one file after Close, and that file closed.
+func TestClosed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := open(t, Options{Dir: dir})
+	u := people(t, s, 2)
+	s.AppendMessages(context.Background(), []*im.Message{message(u[0], u[1], "x")})
+	if _, err := s.History(context.Background(), u[0], u[1], 0, 10); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if name := e.Name(); name != FileName && name != lockName {
+			t.Errorf("%s is left", name)
+		}
+	}
+	if err := s.Ping(context.Background()); im.KindOf(err) != im.Closed {
+		t.Errorf("Ping after Close: %v", err)
+	}
+}
+
+func TestModes(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := open(t, Options{Dir: dir})
+	defer s.Close()
+	people(t, s, 1)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 4 {
+		t.Errorf("%d files, want database, -wal, -shm and lock", len(entries))
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v, %v", e.Name(), info.Mode(), err)
+		}
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("directory: mode %v, %v", info.Mode(), err)
+	}
+}
+
+// TestSettings holds the connections to what DESIGN.md promises.
+func TestSettings(t *testing.T) {
+	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "a b%20c?#d")}) // a path is not a URI
+	defer s.Close()
+	if _, err := os.Stat(filepath.Join(s.dir, FileName)); err != nil {
+		t.Error(err)
+	}
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "busy_timeout": "5000", "user_version": "1"} {
+		var got string
+		if err := s.writer.conn.QueryRowContext(context.Background(), "pragma "+pragma).Scan(&got); err != nil || got != want {
+			t.Errorf("%s of the writer is %s, %v; want %s", pragma, got, err, want)
+		}
+	}
+	if _, err := s.readers.Exec("delete from IMUser"); err == nil {
+		t.Error("a reader can write")
+	}
+}
+
+func TestCannotOpen(t *testing.T) {
+	ctx := context.Background()
+	file := func(t *testing.T, content []byte) string {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, FileName), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	t.Run("no directory given", func(t *testing.T) {
+		_, err := Open(ctx, Options{})
+		wantError(t, err, "no directory")
+	})
+	t.Run("no parent", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "missing", "data")
+		_, err := Open(ctx, Options{Dir: dir})
+		wantError(t, err, dir, "no such file")
+	})
+	t.Run("a file where the directory should be", func(t *testing.T) {
+		dir := filepath.Join(file(t, nil), FileName)
+		_, err := Open(ctx, Options{Dir: dir})
+		wantError(t, err, dir, "not a directory")
+	})
+	t.Run("not a database", func(t *testing.T) {
+		dir := file(t, bytes.Repeat([]byte("no database "), 1000))
+		_, err := Open(ctx, Options{Dir: dir})
+		wantError(t, err, dir, "not a database")
+	})
+	t.Run("another program's", func(t *testing.T) {
+		dir := t.TempDir()
+		db, err := sql.Open("sqlite", filepath.Join(dir, FileName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Exec("create table theirs (x)"); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Open(ctx, Options{Dir: dir})
+		wantError(t, err, dir, "another program")
+	})
+	t.Run("of a newer version", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "data")
+		s := open(t, Options{Dir: dir})
+		if err := s.writer.exec("pragma user_version = 99"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(ctx, Options{Dir: dir})
+		wantError(t, err, dir, "version 99", "newer program")
+	})
+	t.Run("after each of these the lock is free", func(t *testing.T) {
+		dir := file(t, []byte("no database, and not even the length of a header"))
+		_, err := Open(ctx, Options{Dir: dir})
+		wantError(t, err, "not a database")
+		if err := os.Remove(filepath.Join(dir, FileName)); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, Options{Dir: dir})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestDamaged overwrites the pages behind the header and the schema, and wants an error that says so, not an empty history.
+func TestDamaged(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := open(t, Options{Dir: dir})
+	u := people(t, s, 2)
+	for range 50 {
+		s.AppendMessages(context.Background(), []*im.Message{message(u[0], u[1], strings.Repeat("x", 1000))})
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, FileName)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 12 * 4096; i < len(b); i++ {
+		b[i] = 0xa5
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{Dir: dir})
+	defer s.Close()
+	_, err = s.History(context.Background(), u[0], u[1], 0, 100)
+	wantError(t, err, "damaged")
+	m := message(u[0], u[1], "x")
+	s.AppendMessages(context.Background(), []*im.Message{m})
+	wantError(t, m.Err, "damaged")
+}
+
+// TestFull fills the database up to its limit: what does not fit fails as Unavailable and leaves no trace, reading goes on, and so does
+// writing once there is room.
+func TestFull(t *testing.T) {
+	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
+	defer s.Close()
+	u := people(t, s, 2)
+	if err := s.writer.exec("pragma max_page_count = 40"); err != nil {
+		t.Fatal(err)
+	}
+	stored := uint32(0)
+	var last error
+	for last == nil && stored < 1000 {
+		batch := make([]*im.Message, 8)
+		for i := range batch {
+			batch[i] = message(u[0], u[1], strings.Repeat("x", 1000))
+		}
+		s.AppendMessages(context.Background(), batch)
+		last = batch[0].Err
+		for _, m := range batch {
+			if (m.Err == nil) != (last == nil) {
+				t.Fatalf("part of a batch failed: %v, %v", last, m.Err)
+			}
+			if m.Err == nil {
+				stored++
+			}
+		}
+	}
+	wantError(t, last, "disk is full")
+	if im.KindOf(last) != im.Unavailable {
+		t.Errorf("kind %v", im.KindOf(last))
+	}
+	for range 2 {
+		wantError(t, s.Ping(context.Background()), "disk is full")
+	}
+	checkWhole(t, s)
+	if err := s.writer.exec("pragma max_page_count = 100000"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Ping(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := message(u[1], u[0], "room again")
+	s.AppendMessages(context.Background(), []*im.Message{m})
+	if m.Err != nil || m.ID != stored+1 {
+		t.Errorf("id %d, %v; want %d", m.ID, m.Err, stored+1)
+	}
+	checkWhole(t, s)
+}
+
+// TestClientIDsAreForgotten keeps the memory of client_msg_ids at what a day brings.
+func TestClientIDsAreForgotten(t *testing.T) {
+	c := newClock()
+	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data"), Now: c.now})
+	defer s.Close()
+	u := people(t, s, 2)
+	n := 0
+	add := func(count int) {
+		batch := make([]*im.Message, count)
+		for i := range batch {
+			batch[i] = message(u[0], u[1], "x")
+			batch[i].ClientID = fmt.Appendf(nil, "%d", n)
+			n++
+		}
+		s.AppendMessages(context.Background(), batch)
+		for _, m := range batch {
+			if m.Err != nil || m.Duplicate {
+				t.Fatal(m.Duplicate, m.Err)
+			}
+		}
+	}
+	remembered := func() (rows int) {
+		if err := s.readers.QueryRow("select count(*) from ClientMessage").Scan(&rows); err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	add(100)
+	c.seconds.Add(im.ClientIDTTL / 2)
+	add(50)
+	if got := remembered(); got != 150 {
+		t.Fatalf("%d rows, want 150: too early to forget", got)
+	}
+	c.seconds.Add(im.ClientIDTTL/2 + 1)
+	add(10)
+	if got := remembered(); got != 140 {
+		t.Errorf("%d rows, want 160 less twice the 10 that came", got)
+	}
+	add(60)
+	if got := remembered(); got != 120 {
+		t.Errorf("%d rows, want 120: all of the first hundred gone, none of the rest", got)
+	}
+	c.seconds.Add(2 * im.ClientIDTTL)
+	add(200)
+	if got := remembered(); got != 200 {
+		t.Errorf("%d rows, want the last 200", got)
+	}
+}
+
+// TestClearTogether clears many counts at once, with messages coming in beside.
+func TestClearTogether(t *testing.T) {
+	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data"), Workers: 2})
+	defer s.Close()
+	u := people(t, s, 33)
+	ctx := context.Background()
+	for round := range 5 {
+		var batch []*im.Message
+		for _, from := range u[1:] {
+			batch = append(batch, message(from, u[0], "x"))
+		}
+		s.AppendMessages(ctx, batch)
+		var wg sync.WaitGroup
+		for _, from := range u[1:17] {
+			wg.Go(func() {
+				if err := s.ClearUnread(ctx, u[0], from); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Go(func() { s.AppendMessages(ctx, []*im.Message{message(u[0], u[1], "answer")}) })
+		wg.Wait()
+		counts, err := s.UnreadCounts(ctx, u[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(counts) != 16 {
+			t.Errorf("round %d: unread from %d, want 16", round, len(counts))
+		}
+		for _, c := range counts {
+			if c.Count != uint32(round+1) {
+				t.Errorf("round %d: peer %d: %d unread", round, c.Peer, c.Count)
+			}
+		}
+	}
+}
+
+// gather is the metrics of a store by name, without the prefix and with the values of their labels: a counter's value, a histogram's count.
+func gather(t *testing.T, reg *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := strings.TrimPrefix(f.GetName(), "teamtalk_store_")
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return got
+}
+
+func TestMetrics(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	o := Options{Dir: filepath.Join(t.TempDir(), "data"), Metrics: reg}
+	s := open(t, o)
+	u := people(t, s, 2)
+	refuse(t, s, "refused")
+	named := message(u[0], u[1], "x")
+	named.ClientID = []byte("k")
+	again := *named
+	s.AppendMessages(context.Background(), []*im.Message{named, &again, message(u[0], u[1], "refused"), message(u[0], 99, "x")})
+	if _, err := s.AccountByName(context.Background(), "nobody"); err == nil {
+		t.Fatal("found nobody")
+	}
+	want := map[string]float64{"rows_total": 1, "batches_total": 1, "duplicates_total": 1, "failed_total internal": 1,
+		"failed_total invalid": 1, "bisects_total": 1, "batch_size": 1, "batch_seconds": 1}
+	got := gather(t, reg)
+	for name, n := range want {
+		if got[name] != n {
+			t.Errorf("%s is %v, want %v", name, got[name], n)
+		}
+	}
+	if got["errors_total internal"] != 0 {
+		t.Errorf("errors of the database: %v", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, o) // the names are free again
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNameKey tries what counts as the same name.
+func TestNameKey(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{"Alice", "aLICE", true}, {"ЖЕНЯ", "женя", true}, {"σίσυφος", "ΣΊΣΥΦΟΣ", true}, {"k", "\u212a", true}, // the Kelvin sign
+		{"bob ", "bob", true}, {" bob", "bob", false}, {"a", "b", false}, {"张三", "张三", true}, {"e", "é", false},
+	} {
+		if got := nameKey(c.a) == nameKey(c.b); got != c.same {
+			t.Errorf("%q and %q: same %v, want %v", c.a, c.b, got, c.same)
+		}
+	}
+}

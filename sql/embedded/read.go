@@ -1,0 +1,162 @@
+package embedded
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// statements are the reads, each one statement, so that each sees one moment of the database. database/sql prepares them on
+// every connection that runs them.
+type statements struct {
+	accountByName, users, usersSince, usersPresent, listUsers *sql.Stmt
+	history, messagesByID, latestID                           *sql.Stmt
+	hasUnread, unreadCounts, recentSessions                   *sql.Stmt
+}
+
+const (
+	userColumns = "id, name, domain, nick, sex, phone, email, avatar, departId, status, sign_info, push_shield_status, updated"
+
+	// relationKey is the part of IMMessage.id above the message id; NULL, which equals nothing, when ?1 and ?2 have no conversation.
+	relationKey = "(select id << 32 from IMRelationShip where smallId = ?1 and bigId = ?2)"
+
+	messageColumns = "m.id & 4294967295, m.fromId, m.type, m.created, m.content"
+
+	// sides is a user's conversations, seen from its side.
+	sides = `select id, bigId as peer, unreadSmall as unread, statusSmall as status, lastMsgId, updated
+			from IMRelationShip where smallId = ?1
+		union all
+		select id, smallId, unreadBig, statusBig, lastMsgId, updated
+			from IMRelationShip where bigId = ?1`
+)
+
+func (st *statements) prepare(ctx context.Context, db *sql.DB) error {
+	for _, q := range []query{
+		{&st.accountByName, "select " + userColumns + ", password, salt from IMUser where nameKey = ?"},
+		{&st.users, "select " + userColumns + " from IMUser where id in (select value from json_each(?))"},
+		{&st.usersSince, "select " + userColumns + " from IMUser where updated >= ?"},
+		{&st.usersPresent, "select " + userColumns + " from IMUser where status <> 3"},
+		{&st.listUsers, "select " + userColumns + " from IMUser where id > ? order by id limit ?"},
+		{&st.history, "select " + messageColumns + " from IMMessage m where m.id > " + relationKey +
+			" and m.id <= " + relationKey + " + ?3 and m.status = 0 order by m.id desc limit ?4"},
+		{&st.messagesByID, "select " + messageColumns + " from IMMessage m where m.id in (select " + relationKey +
+			" + value from json_each(?3)) and m.status = 0 order by m.id"},
+		{&st.latestID, "select lastMsgId from IMRelationShip where smallId = ? and bigId = ?"},
+		{&st.hasUnread, `select coalesce(sum(case when smallId = ?3 then unreadSmall else unreadBig end), 0)
+			from IMRelationShip where smallId = ?1 and bigId = ?2`},
+		{&st.unreadCounts, "select c.peer, c.unread, " + messageColumns + " from (" + sides +
+			") c join IMMessage m on m.id = (c.id << 32) + c.lastMsgId where c.unread > 0"},
+		{&st.recentSessions, "select c.peer, c.updated, " + messageColumns + " from (select * from (" + sides +
+			`) where updated >= ?2 and status = 0 order by updated desc, id desc limit ?3) c
+			join IMMessage m on m.id = (c.id << 32) + c.lastMsgId order by c.updated desc, c.id desc`},
+	} {
+		if err := q.prepare(ctx, db); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scanner is a *sql.Row or *sql.Rows.
+type scanner interface{ Scan(dest ...any) error }
+
+// rows runs a read and calls scan for each row.
+func (s *Store) rows(ctx context.Context, op string, stmt *sql.Stmt, scan func(scanner) error, args ...any) error {
+	return s.call(op, func() error {
+		rows, err := stmt.QueryContext(ctx, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := scan(rows); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+}
+
+// scanMessage reads messageColumns, after the columns for dest, into a message between user and peer.
+func scanMessage(row scanner, user, peer *uint32, dest ...any) (m im.Message, err error) {
+	dest = append(dest, &m.ID, &m.From, &m.Type, &m.Created, &m.Data)
+	if err := row.Scan(dest...); err != nil {
+		return im.Message{}, err
+	}
+	if m.To = *peer; m.From == *peer {
+		m.To = *user
+	}
+	return m, nil
+}
+
+// messages runs a read of a conversation's messages.
+func (s *Store) messages(ctx context.Context, op string, stmt *sql.Stmt, user, peer uint32, args ...any) ([]im.Message, error) {
+	var messages []im.Message
+	err := s.rows(ctx, op, stmt, func(row scanner) error {
+		m, err := scanMessage(row, &user, &peer)
+		messages = append(messages, m)
+		return err
+	}, append([]any{min(user, peer), max(user, peer)}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	return messages, nil
+}
+
+// History returns messages newest first, as im.MessageStore says.
+func (s *Store) History(ctx context.Context, user, peer, begin uint32, count int) ([]im.Message, error) {
+	if begin == 0 {
+		begin-- // the highest there is
+	}
+	return s.messages(ctx, "history", s.read.history, user, peer, begin, max(count, 0))
+}
+
+// MessagesByID returns messages in order of id, as im.MessageStore says.
+func (s *Store) MessagesByID(ctx context.Context, user, peer uint32, ids []uint32) ([]im.Message, error) {
+	return s.messages(ctx, "messages by id", s.read.messagesByID, user, peer, jsonArray(ids))
+}
+
+// jsonArray is ids as json_each wants them: one argument however many they are.
+func jsonArray(ids []uint32) string {
+	b, _ := json.Marshal(ids) // numbers always marshal; nil gives null, which json_each takes for one row without a value
+	return string(b)
+}
+
+// LatestID returns a conversation's newest id, as im.MessageStore says.
+func (s *Store) LatestID(ctx context.Context, user, peer uint32) (id uint32, err error) {
+	err = s.rows(ctx, "latest id", s.read.latestID, func(row scanner) error { return row.Scan(&id) }, min(user, peer), max(user, peer))
+	return id, err
+}
+
+// UnreadCounts returns a user's conversations with unread messages, as im.MessageStore says.
+func (s *Store) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
+	var counts []im.Unread
+	err := s.rows(ctx, "unread counts", s.read.unreadCounts, func(row scanner) (err error) {
+		u := im.Unread{Type: pb.SessionType_SESSION_TYPE_SINGLE}
+		u.Latest, err = scanMessage(row, &user, &u.Peer, &u.Peer, &u.Count)
+		counts = append(counts, u)
+		return err
+	}, user)
+	if err != nil {
+		return nil, err
+	}
+	return counts, nil
+}
+
+// RecentSessions returns a user's conversations, newest first, as im.MessageStore says.
+func (s *Store) RecentSessions(ctx context.Context, user, since uint32, limit int) ([]im.RecentSession, error) {
+	var sessions []im.RecentSession
+	err := s.rows(ctx, "recent sessions", s.read.recentSessions, func(row scanner) (err error) {
+		r := im.RecentSession{Type: pb.SessionType_SESSION_TYPE_SINGLE}
+		r.Latest, err = scanMessage(row, &user, &r.Peer, &r.Peer, &r.Updated)
+		sessions = append(sessions, r)
+		return err
+	}, user, since, max(limit, 0))
+	if err != nil {
+		return nil, err
+	}
+	return sessions, nil
+}

@@ -1,0 +1,39 @@
+package embedded
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+)
+
+// TestReadOnly opens a database as a user who may not write it.
+func TestReadOnly(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range map[string]os.FileMode{dir: 0o777, filepath.Dir(dir): 0o755,
+		filepath.Join(dir, lockName): 0o666, filepath.Join(dir, FileName): 0o444} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error)
+	go func() {
+		// Root may write everything. The file system user is this thread's alone, and the thread ends with the goroutine.
+		runtime.LockOSThread()
+		if err := syscall.Setfsuid(65534); err != nil {
+			t.Error(err)
+		}
+		s, err := Open(context.Background(), Options{Dir: dir})
+		if err == nil {
+			_ = s.Close()
+		}
+		done <- err
+	}()
+	wantError(t, <-done, dir, "cannot be written", "owner and mode")
+}

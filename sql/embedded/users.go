@@ -1,0 +1,191 @@
+package embedded
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"teamtalk/core/im"
+)
+
+// AccountByName returns the account with that login name, as im.UserStore says.
+func (s *Store) AccountByName(ctx context.Context, name string) (a im.Account, err error) {
+	err = s.call("account by name", func() error {
+		a.User, err = scanUser(s.read.accountByName.QueryRowContext(ctx, nameKey(name)), &a.Password, &a.Salt)
+		if errors.Is(err, sql.ErrNoRows) {
+			return im.Errorf(im.NotFound, "no user has that name")
+		}
+		return err
+	})
+	if err != nil {
+		return im.Account{}, err
+	}
+	return a, nil
+}
+
+// nameKey folds a name: two names are the same when their keys are. Blanks at the end do not count, as in MySQL.
+func nameKey(name string) string {
+	return strings.Map(func(r rune) rune {
+		// The smallest of the letters that differ in case only.
+		for next := unicode.SimpleFold(r); ; next = unicode.SimpleFold(next) {
+			if next <= r {
+				return next
+			}
+		}
+	}, strings.TrimRight(name, " "))
+}
+
+// scanUser reads userColumns, and the columns after them into dest.
+func scanUser(row scanner, dest ...any) (u im.User, err error) {
+	err = row.Scan(append([]any{&u.ID, &u.Name, &u.Domain, &u.Nick, &u.Gender, &u.Phone, &u.Email, &u.Avatar, &u.DepartID, &u.Status,
+		&u.SignInfo, &u.PushShield, &u.Updated}, dest...)...)
+	return u, err
+}
+
+// userRows runs a read of users.
+func (s *Store) userRows(ctx context.Context, op string, stmt *sql.Stmt, args ...any) ([]im.User, error) {
+	var users []im.User
+	err := s.rows(ctx, op, stmt, func(row scanner) error {
+		u, err := scanUser(row)
+		users = append(users, u)
+		return err
+	}, args...)
+	if err != nil {
+		return nil, err
+	}
+	return users, nil
+}
+
+// Users returns users by id, as im.UserStore says.
+func (s *Store) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
+	return s.userRows(ctx, "users", s.read.users, jsonArray(ids))
+}
+
+// UsersChangedSince returns users by time of change, as im.UserStore says.
+func (s *Store) UsersChangedSince(ctx context.Context, since uint32) (users []im.User, newest uint32, err error) {
+	if since == 0 {
+		users, err = s.userRows(ctx, "users changed", s.read.usersPresent)
+	} else {
+		users, err = s.userRows(ctx, "users changed", s.read.usersSince, since)
+	}
+	newest = since
+	for _, u := range users {
+		newest = max(newest, u.Updated)
+	}
+	return users, newest, err
+}
+
+// ListUsers returns a page of users, as im.UserStore says.
+func (s *Store) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
+	return s.userRows(ctx, "list users", s.read.listUsers, after, max(limit, 0))
+}
+
+const insertUser = `insert into IMUser (nameKey, name, domain, nick, sex, password, salt, phone, email, avatar, departId, status,
+	push_shield_status, sign_info, created, updated) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15)`
+
+// CreateUsers adds accounts, all or none, as im.UserStore says. Their ID and Updated are not read.
+func (s *Store) CreateUsers(ctx context.Context, accounts []im.Account) (ids []uint32, err error) {
+	err = s.call("create users", func() error {
+		for i := range accounts {
+			if err := checkAccount(&accounts[i]); err != nil {
+				return err
+			}
+		}
+		return s.transact(ctx, func(w *writer) error {
+			ids, err = w.insertUsers(accounts, s.now().Unix())
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
+func (w *writer) insertUsers(accounts []im.Account, now int64) ([]uint32, error) {
+	stmt, err := w.conn.PrepareContext(context.Background(), insertUser)
+	if err != nil {
+		return nil, err
+	}
+	defer stmt.Close()
+	ids := make([]uint32, len(accounts))
+	for i := range accounts {
+		a := &accounts[i]
+		result, err := stmt.Exec(nameKey(a.Name), a.Name, a.Domain, a.Nick, a.Gender, a.Password, a.Salt, a.Phone, a.Email, a.Avatar,
+			a.DepartID, a.Status, a.PushShield, a.SignInfo, now)
+		if nameTaken(err) {
+			return nil, im.Errorf(im.Exists, "the name %q is taken", a.Name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		id, err := result.LastInsertId()
+		if err != nil {
+			return nil, err
+		}
+		ids[i] = uint32(id)
+	}
+	return ids, nil
+}
+
+// checkAccount holds an account against the columns of the MySQL schema, which it must fit when the store moves there.
+func checkAccount(a *im.Account) error {
+	if strings.TrimRight(a.Name, " ") == "" {
+		return im.Errorf(im.Invalid, "an account has no name")
+	}
+	for _, f := range []struct {
+		name, value string
+		limit       int // characters
+	}{
+		{"name", a.Name, 32}, {"domain", a.Domain, 32}, {"nick", a.Nick, 32}, {"phone", a.Phone, 11}, {"email", a.Email, 64},
+		{"avatar", a.Avatar, 255}, {"sign info", a.SignInfo, 128}, {"password", a.Password, 32}, {"salt", a.Salt, 4},
+	} {
+		if err := checkField(f.name, f.value, f.limit); err != nil {
+			return im.WithKind(im.Invalid, "account "+strings.ToValidUTF8(a.Name, "?"), err)
+		}
+	}
+	return nil
+}
+
+func checkField(name, value string, limit int) error {
+	if !utf8.ValidString(value) {
+		return im.Errorf(im.Invalid, "%s is not UTF-8", name)
+	}
+	if n := utf8.RuneCountInString(value); n > limit {
+		return im.Errorf(im.Invalid, "%s has %d characters, %d are allowed", name, n, limit)
+	}
+	return nil
+}
+
+// SetPassword replaces a user's password and salt, as im.UserStore says. Invalid when one is too long.
+func (s *Store) SetPassword(ctx context.Context, id uint32, password, salt string) error {
+	if err := errors.Join(checkField("password", password, 32), checkField("salt", salt, 4)); err != nil {
+		return im.WithKind(im.Invalid, "embedded: set password", err)
+	}
+	return s.updateUser(ctx, "set password", id, "update IMUser set password = ?, salt = ? where id = ?", password, salt, id)
+}
+
+// SetUserStatus changes a user's standing, as im.UserStore says.
+func (s *Store) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
+	return s.updateUser(ctx, "set user status", id, "update IMUser set status = ?, updated = ? where id = ?", status, s.now().Unix(), id)
+}
+
+// updateUser runs a statement that changes one user.
+func (s *Store) updateUser(ctx context.Context, op string, id uint32, text string, args ...any) error {
+	return s.call(op, func() error {
+		return s.transact(ctx, func(w *writer) error {
+			w.recipients.Remove(id)
+			result, err := w.conn.ExecContext(context.Background(), text, args...)
+			if err != nil {
+				return err
+			}
+			if n, err := result.RowsAffected(); err != nil || n > 0 {
+				return err
+			}
+			return im.Errorf(im.NotFound, "user %d does not exist", id)
+		})
+	})
+}

@@ -1,0 +1,221 @@
+package embedded
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// cacheSize bounds each of the writer's two caches, in entries of some hundred bytes.
+const cacheSize = 32 << 10
+
+// writer is the one connection that writes. It belongs to whoever holds Store.slot.
+//
+// Inside a transaction its statements run without the caller's context: they take microseconds, and watching a context costs a goroutine
+// each. The context is looked at before the transaction and before its commit.
+type writer struct {
+	db   *sql.DB
+	conn *sql.Conn
+
+	// What is known of the database. Every change goes through this connection or shows in its data_version, so nothing here is stale.
+	dataVersion int64
+	relations   *lru.Cache[uint64, relation] // by im.ConversationKey
+	recipients  *lru.Cache[uint32, struct{}] // users who can be sent to; others are looked up each time
+
+	oldestClientID uint32 // no ClientMessage was created before; 0: not known
+
+	statements []*sql.Stmt // all of them, to close
+
+	begin, commit, rollback                *sql.Stmt
+	savepoint, rollbackTo, release         *sql.Stmt
+	version                                *sql.Stmt
+	canReceive                             *sql.Stmt
+	getRelation, newRelation               *sql.Stmt
+	updateRelation                         *sql.Stmt
+	insertMessage                          *sql.Stmt
+	clearUnread                            *sql.Stmt
+	putClientID, getClientID, dropClientID *sql.Stmt
+	forget, getOldest                      *sql.Stmt
+}
+
+// relation is what an append has to know of a conversation.
+type relation struct {
+	id   int64
+	last uint32 // message id
+}
+
+func openWriter(ctx context.Context, path string, busy time.Duration) (*writer, error) {
+	db := openDB(path, busy, 1,
+		"_journal_mode=WAL",
+		"_synchronous=FULL", // the log is flushed before a commit returns
+		"_pragma=journal_size_limit(67108864)",
+		"_pragma=wal_autocheckpoint(2000)", // pages of 4 KiB
+		"_pragma=cache_size(-32768)")       // KiB
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, errors.Join(describe(err), db.Close())
+	}
+	w := &writer{db: db, conn: conn}
+	if w.relations, err = lru.New[uint64, relation](cacheSize); err != nil {
+		return nil, err
+	}
+	if w.recipients, err = lru.New[uint32, struct{}](cacheSize); err != nil {
+		return nil, err
+	}
+	err = w.prepare(ctx,
+		query{&w.begin, "begin immediate"},
+		query{&w.commit, "commit"},
+		query{&w.rollback, "rollback"},
+		query{&w.version, "pragma data_version"})
+	if err != nil {
+		return nil, errors.Join(describe(err), w.close())
+	}
+	return w, nil
+}
+
+// query is a statement to prepare.
+type query struct {
+	stmt **sql.Stmt
+	text string
+}
+
+func (q query) prepare(ctx context.Context, on interface {
+	PrepareContext(context.Context, string) (*sql.Stmt, error)
+}) (err error) {
+	if *q.stmt, err = on.PrepareContext(ctx, q.text); err != nil {
+		return fmt.Errorf("prepare %q: %w", q.text, err)
+	}
+	return nil
+}
+
+func (w *writer) prepare(ctx context.Context, queries ...query) error {
+	for _, q := range queries {
+		if err := q.prepare(ctx, w.conn); err != nil {
+			return err
+		}
+		w.statements = append(w.statements, *q.stmt)
+	}
+	return nil
+}
+
+// prepareAppend prepares what needs the schema.
+func (w *writer) prepareAppend(ctx context.Context) error {
+	return w.prepare(ctx, []query{
+		{&w.savepoint, "savepoint message"},
+		{&w.rollbackTo, "rollback to message"},
+		{&w.release, "release message"},
+		{&w.canReceive, "select status <> 3 from IMUser where id = ?"},
+		{&w.getRelation, "select id, lastMsgId from IMRelationShip where smallId = ? and bigId = ?"},
+		{&w.newRelation, `insert into IMRelationShip (smallId, bigId, lastMsgId, unreadSmall, unreadBig, created, updated)
+			values (?1, ?2, 0, 0, 0, ?3, ?3)`},
+		// A removed session comes back with the next message.
+		{&w.updateRelation, `update IMRelationShip set lastMsgId = ?2, unreadSmall = unreadSmall + ?3, unreadBig = unreadBig + ?4,
+			updated = max(updated, ?5), statusSmall = 0, statusBig = 0 where id = ?1`},
+		{&w.insertMessage, "insert into IMMessage (id, fromId, type, created, content) values (?, ?, ?, ?, ?)"},
+		{&w.putClientID, "insert or ignore into ClientMessage (relateId, fromId, clientId, msgId, created) values (?, ?, ?, ?, ?)"},
+		{&w.getClientID, "select msgId, created from ClientMessage where relateId = ? and fromId = ? and clientId = ?"},
+		{&w.dropClientID, "delete from ClientMessage where relateId = ? and fromId = ? and clientId = ?"},
+		{&w.clearUnread, `update IMRelationShip set unreadSmall = case smallId when ?3 then 0 else unreadSmall end,
+			unreadBig = case bigId when ?3 then 0 else unreadBig end where smallId = ?1 and bigId = ?2`},
+		{&w.forget, "delete from ClientMessage where id < (select min(id) from ClientMessage) + ? and created <= ?"},
+		{&w.getOldest, "select created from ClientMessage order by id limit 1"},
+	}...)
+}
+
+// close frees the connection. Its statements go first: database/sql does not close those of a sql.Conn, and SQLite keeps a connection
+// with open statements, its locks and its log, until the process ends.
+func (w *writer) close() error {
+	var errs []error
+	for _, s := range w.statements {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
+}
+
+// exec runs a statement that is not worth preparing.
+func (w *writer) exec(text string, args ...any) error {
+	_, err := w.conn.ExecContext(context.Background(), text, args...)
+	return err
+}
+
+// tryWrite changes nothing, and fails where changing something would: to begin a transaction is not enough for that.
+func (w *writer) tryWrite() error { return w.exec("update IMRelationShip set id = id where false") }
+
+// tryRoom writes as much as a batch may need, 64 KiB, and gives it back.
+func (w *writer) tryRoom() error {
+	for _, text := range []string{"create table probe (x)", "insert into probe values (zeroblob(65536))", "drop table probe"} {
+		if err := w.exec(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// transact runs f in a transaction of the writer, which is committed if f returns nil and ctx has not ended. It waits for the
+// writer, and for other processes, as long as ctx allows.
+func (s *Store) transact(ctx context.Context, f func(*writer) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case s.slot <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.slot }()
+	w := s.writer
+	committed := false
+	defer func() {
+		if !committed { // f may have panicked
+			w.abandon()
+		}
+	}()
+	if _, err := w.begin.ExecContext(ctx); err != nil {
+		return err
+	}
+	if err := w.refresh(); err != nil {
+		return err
+	}
+	if err := f(w); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if _, err := w.commit.Exec(); err != nil {
+		return err
+	}
+	committed = true
+	return nil
+}
+
+// abandon ends a transaction without a trace. There may be none: it never began, or the database ended it itself, which is what the error
+// says then. The caches may know what has not happened.
+func (w *writer) abandon() {
+	_, _ = w.rollback.Exec()
+	w.forgetAll()
+}
+
+// forgetAll empties the caches: the database is not, or may not be, what they say.
+func (w *writer) forgetAll() {
+	w.relations.Purge()
+	w.recipients.Purge()
+	w.oldestClientID = 0
+}
+
+// refresh forgets what is cached when another process has changed the database.
+func (w *writer) refresh() error {
+	var v int64
+	if err := w.version.QueryRow().Scan(&v); err != nil {
+		return err
+	}
+	if v != w.dataVersion {
+		w.forgetAll()
+		w.dataVersion = v
+	}
+	return nil
+}

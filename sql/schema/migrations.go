@@ -1,0 +1,121 @@
+package schema
+
+import (
+	"embed"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// Tables is over how many tables the messages of each family are spread: IMMessage_0 to IMMessage_7, by relateId % Tables.
+const Tables = 8
+
+// kind is what a step makes; it decides where to look whether that is there.
+type kind uint8
+
+const (
+	createTable kind = iota
+	addColumn
+	addIndex
+)
+
+// step is one statement of a migration, which makes one thing.
+type step struct {
+	kind  kind
+	table string
+	name  string // of the column or index
+	sql   string
+}
+
+// String names what the step makes.
+func (s step) String() string {
+	switch s.kind {
+	case addColumn:
+		return "column " + s.table + "." + s.name
+	case addIndex:
+		return "index " + s.table + "." + s.name
+	}
+	return "table " + s.table
+}
+
+// migration is one numbered file.
+type migration struct {
+	version int
+	name    string
+	steps   []step
+}
+
+// migrations returns all of them in order. The files are part of the program, and a test reads them: a mistake in one is a panic.
+func migrations() []migration {
+	entries, err := files.ReadDir("migrations") // sorted by name, so by number
+	if err != nil {
+		panic(err)
+	}
+	var list []migration
+	for _, e := range entries {
+		number, name, _ := strings.Cut(strings.TrimSuffix(e.Name(), ".sql"), "_")
+		version, err := strconv.Atoi(number)
+		if err != nil {
+			continue // finalize.sql
+		}
+		list = append(list, migration{version: version, name: name, steps: load(e.Name())})
+	}
+	return list
+}
+
+// finalSteps are the unique keys.
+func finalSteps() []step { return load("finalize.sql") }
+
+// The three forms of a statement. One thing each: a statement that makes two could be half done.
+var (
+	createForm = regexp.MustCompile(`^CREATE TABLE (\w+) \(`)
+	alterForm  = regexp.MustCompile(`^ALTER TABLE (\w+) ADD (COLUMN|INDEX|UNIQUE INDEX) (\w+) [^;]*$`)
+)
+
+// load reads a file into steps. A statement with {n} stands for one on each of the eight tables of messages.
+func load(file string) []step {
+	text, err := files.ReadFile("migrations/" + file)
+	if err != nil {
+		panic(err)
+	}
+	var lines []string
+	for _, line := range strings.Split(string(text), "\n") {
+		if !strings.HasPrefix(line, "--") {
+			lines = append(lines, line)
+		}
+	}
+	var steps []step
+	for _, stmt := range strings.Split(strings.Join(lines, "\n"), ";") {
+		stmt = strings.TrimSpace(stmt)
+		switch {
+		case stmt == "":
+		case strings.Contains(stmt, "{n}"):
+			for n := range Tables {
+				steps = append(steps, parse(strings.ReplaceAll(stmt, "{n}", strconv.Itoa(n))))
+			}
+		default:
+			steps = append(steps, parse(stmt))
+		}
+	}
+	return steps
+}
+
+// parse finds out what a statement makes.
+func parse(stmt string) step {
+	if m := createForm.FindStringSubmatch(stmt); m != nil {
+		return step{kind: createTable, table: m[1], sql: stmt}
+	}
+	m := alterForm.FindStringSubmatch(stmt)
+	if m == nil {
+		panic(fmt.Sprintf("schema: a statement of no known form: %q", stmt))
+	}
+	k := addIndex
+	if m[2] == "COLUMN" {
+		k = addColumn
+	}
+	return step{kind: k, table: m[1], name: m[3], sql: stmt}
+}

@@ -1,0 +1,75 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// BenchmarkAppend stores messages of 88 bytes in 200 conversations, four batches at a time, durably. Read the messages/s.
+//
+//	go test ./sql/store -run '^$' -bench Append -benchtime 3s
+func BenchmarkAppend(b *testing.B) {
+	for _, size := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) { benchmarkAppend(b, size, false) })
+	}
+	b.Run("256, client ids", func(b *testing.B) { benchmarkAppend(b, 256, true) })
+}
+
+// benchmarkAppend gives each of four workers conversations of its own, as strands do.
+func benchmarkAppend(b *testing.B, size int, clientIDs bool) {
+	const workers, pairs = 4, 50
+	e := newEnv(b)
+	s := e.store(b)
+	u := users(b, s, 2*workers*pairs)
+	body := []byte(strings.Repeat("x", 88))
+	batch := func(w, n int) []*im.Message {
+		list := make([]*im.Message, size)
+		now := uint32(time.Now().Unix())
+		for i := range list {
+			p := 2 * (w*pairs + (n*size+i)%pairs)
+			from, to := u[p], u[p+1]
+			if i%2 == 1 {
+				from, to = to, from
+			}
+			list[i] = &im.Message{From: from, To: to, Created: now, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: body}
+			if clientIDs {
+				list[i].ClientID = fmt.Appendf(nil, "%d-%d-%d", w, n, i)
+			}
+		}
+		return list
+	}
+	var next sync.Mutex
+	left := b.N
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				next.Lock()
+				left--
+				done := left < 0
+				next.Unlock()
+				if done {
+					return
+				}
+				list := batch(w, n)
+				s.AppendMessages(context.Background(), list)
+				for _, m := range list {
+					if m.Err != nil {
+						b.Error(m.Err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "messages/s")
+}

@@ -1,0 +1,335 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/schema"
+)
+
+// Message ids come from counters in Redis, msg_id_<relateId>. Redis may lose a counter (FLUSHALL, a server that comes back empty) or turn it back (an
+// old snapshot, a replica that was behind). An id must not be given twice for that, so a counter is believed only
+//
+//   - if, in this epoch (no Redis server came new, no connection failed), this process has compared it with the table, and
+//   - if it exists and is not below the highest id that this process knows to be given.
+//
+// Else it is compared with the highest id in the table, on the master, and raised to it. The script does all that to the counter at once, so
+// that between two processes there is no moment at which one draws from a counter that the other is about to raise. Ids are
+// drawn by range, all conversations of a batch in one pipeline.
+
+// drawScript draws ARGV[1] ids from KEYS[1] and returns the last of them. ARGV[2] is the highest id known to be given. ARGV[3] is 1 when that was just read from
+// the table: a counter below it is raised to it and ARGV[4] more, and the answer is negative. Otherwise nothing is drawn from a counter
+// that is missing or below, and the answer is 0.
+const drawScript = `local v = redis.call('GET', KEYS[1])
+if not v or tonumber(v) < tonumber(ARGV[2]) then
+  if ARGV[3] ~= '1' then return 0 end
+  redis.call('SET', KEYS[1], string.format('%d', ARGV[2] + ARGV[4]))
+  return -redis.call('INCRBY', KEYS[1], ARGV[1])
+end
+return redis.call('INCRBY', KEYS[1], ARGV[1])`
+
+var draws = redis.NewScript(drawScript)
+
+// lostGap is how many ids are passed over when a lost counter is restored before finalize: other processes may have drawn ids that are not
+// in the table yet, and no unique key would stop them.
+const lostGap = 1024
+
+// drawTries is how often ids are asked for before a batch is given up.
+const drawTries = 5
+
+// draw is the ids that one conversation of a batch needs.
+type draw struct {
+	c     *conversation
+	n     int
+	first uint32 // answer; 0 while there is none
+}
+
+// drawIDs fills in first of each draw.
+func (s *Store) drawIDs(ctx context.Context, list []*draw) error {
+	slices.SortFunc(list, func(a, b *draw) int { return cmp.Compare(a.c.relate, b.c.relate) })
+	open := list
+	var err error
+	for try := range drawTries {
+		if try > 0 {
+			if err := pause(ctx, try); err != nil {
+				return s.dbError("draw message ids", err)
+			}
+		}
+		// A connection may have been lost with Redis well, or Redis be starting: both are over in a moment.
+		if err = s.drawOnce(ctx, open); err != nil && im.KindOf(err) != im.Unavailable {
+			return err
+		}
+		open = slices.DeleteFunc(slices.Clone(open), func(d *draw) bool { return d.first != 0 })
+		if len(open) == 0 {
+			return nil
+		}
+	}
+	if err == nil {
+		err = im.Errorf(im.Unavailable, "Redis loses message id counters faster than they are restored")
+	}
+	return err
+}
+
+// drawOnce asks for all the ids of list in one pipeline. What is still 0 after it must be asked for again.
+func (s *Store) drawOnce(ctx context.Context, list []*draw) error {
+	epoch := s.epoch.now()
+	fresh, err := s.verify(ctx, list, epoch)
+	if err != nil {
+		return err
+	}
+	answers, err := s.runDraws(ctx, list, fresh)
+	if err != nil {
+		return err
+	}
+	if s.epoch.now() != epoch {
+		// The answers came over a new connection, maybe from a server with old counters.
+		return s.compareAnswers(ctx, list, answers, s.epoch.now())
+	}
+	for i, d := range list {
+		d.take(s, answers[i])
+	}
+	return nil
+}
+
+// take uses an answer of the script.
+func (d *draw) take(s *Store, answer int64) {
+	d.c.mu.Lock()
+	defer d.c.mu.Unlock()
+	if answer == 0 { // lost
+		d.c.verified = 0
+		return
+	}
+	if answer < 0 {
+		answer = -answer
+		if d.c.floor > 0 {
+			s.m.restores.Inc()
+			s.log.Warn("restored a message id counter that Redis had lost", "relate", d.c.relate, "msg", d.c.floor)
+		}
+	}
+	d.first = uint32(answer - int64(d.n) + 1)
+	d.c.floor = max(d.c.floor, uint32(answer))
+}
+
+// verify compares those with the table that are not in this epoch, and returns which they are.
+func (s *Store) verify(ctx context.Context, list []*draw, epoch uint64) ([]bool, error) {
+	fresh := make([]bool, len(list))
+	var unknown []uint32
+	for i, d := range list {
+		d.c.mu.Lock()
+		fresh[i] = d.c.verified != epoch
+		d.c.mu.Unlock()
+		if fresh[i] {
+			unknown = append(unknown, d.c.relate)
+		}
+	}
+	highest, err := s.highestIDs(ctx, unknown)
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range list {
+		if fresh[i] {
+			d.c.mu.Lock()
+			d.c.floor = max(d.c.floor, highest[d.c.relate])
+			d.c.verified = epoch
+			d.c.mu.Unlock()
+		}
+	}
+	return fresh, nil
+}
+
+// compareAnswers takes the answers that are above what the table has, in a new epoch.
+func (s *Store) compareAnswers(ctx context.Context, list []*draw, answers []int64, epoch uint64) error {
+	relates := make([]uint32, len(list))
+	for i, d := range list {
+		relates[i] = d.c.relate
+	}
+	highest, err := s.highestIDs(ctx, relates)
+	if err != nil {
+		return err
+	}
+	for i, d := range list {
+		d.c.mu.Lock()
+		d.c.floor = max(d.c.floor, highest[d.c.relate])
+		ok := max(answers[i], -answers[i])-int64(d.n) >= int64(d.c.floor)
+		if d.c.verified = 0; ok {
+			d.c.verified = epoch
+		}
+		d.c.mu.Unlock()
+		if ok {
+			d.take(s, answers[i])
+		}
+	}
+	return nil
+}
+
+// runDraws runs the script for every draw.
+func (s *Store) runDraws(ctx context.Context, list []*draw, fresh []bool) ([]int64, error) {
+	answers := make([]int64, len(list))
+	todo := make([]int, len(list))
+	for i := range todo {
+		todo[i] = i
+	}
+	// A server that does not know the script by its hash is sent its text, once.
+	for _, byHash := range []bool{true, false} {
+		cmds := make([]*redis.Cmd, 0, len(todo))
+		_, err := s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, i := range todo {
+				d := list[i]
+				keys := []string{"msg_id_" + strconv.FormatUint(uint64(d.c.relate), 10)}
+				args := s.drawArgs(d, fresh[i])
+				if byHash {
+					cmds = append(cmds, draws.EvalSha(ctx, p, keys, args...))
+				} else {
+					cmds = append(cmds, draws.Eval(ctx, p, keys, args...))
+				}
+			}
+			return nil
+		})
+		if err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+			return nil, s.redisError("draw message ids", err)
+		}
+		var again []int
+		for j, i := range todo {
+			v, err := cmds[j].Int64()
+			switch {
+			case redis.HasErrorPrefix(err, "NOSCRIPT"):
+				again = append(again, i)
+			case err != nil:
+				return nil, s.redisError("draw message ids", err)
+			case v > math.MaxUint32 || v < -math.MaxUint32:
+				return nil, im.Errorf(im.Internal, "message ids of relation %d are used up", list[i].c.relate)
+			default:
+				answers[i] = v
+			}
+		}
+		if todo = again; len(todo) == 0 {
+			break
+		}
+	}
+	return answers, nil
+}
+
+// drawArgs are the script's arguments.
+func (s *Store) drawArgs(d *draw, fresh bool) []any {
+	d.c.mu.Lock()
+	floor := d.c.floor
+	d.c.mu.Unlock()
+	authority, gap := 0, 0
+	if fresh {
+		authority = 1
+		if !s.finalized && floor > 0 {
+			gap = lostGap
+		}
+	}
+	return []any{d.n, floor, authority, gap}
+}
+
+// highestIDs returns the highest message id in the table of each relation that has messages. From the master: a slave may not have the last.
+func (s *Store) highestIDs(ctx context.Context, relates []uint32) (map[uint32]uint32, error) {
+	highest := make(map[uint32]uint32, len(relates))
+	// Grouped so that the index in use answers with one step a group: (relateId, msgId), or before finalize (relateId, status, msgId).
+	group := "relateId"
+	if !s.finalized {
+		group = "relateId, status"
+	}
+	err := inChunks(relates, chunk, func(part []uint32) error {
+		rows, err := s.master.QueryContext(ctx, unionByTable(part, "SELECT relateId, MAX(msgId) FROM IMMessage_%d WHERE relateId IN (%s) GROUP BY "+group))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var relate, id uint32
+			if err := rows.Scan(&relate, &id); err != nil {
+				return err
+			}
+			highest[relate] = max(highest[relate], id)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, s.dbError("read the highest message ids", err)
+	}
+	return highest, nil
+}
+
+// unionByTable makes one query over all tables that these relations' messages are in. The form gets a table's number and a list of relations, twice if
+// it asks for them twice.
+func unionByTable(relates []uint32, form string) string {
+	var lists [schema.Tables][]string
+	for _, r := range relates {
+		lists[table(r)] = append(lists[table(r)], strconv.FormatUint(uint64(r), 10))
+	}
+	var parts []string
+	for n, l := range lists {
+		if len(l) > 0 {
+			parts = append(parts, fmt.Sprintf(form, n, strings.Join(l, ",")))
+		}
+	}
+	return "(" + strings.Join(parts, ") UNION ALL (") + ")"
+}
+
+// pause waits before try number n, a little longer each time, at most half a second.
+func pause(ctx context.Context, n int) error {
+	d := min(time.Duration(1)<<n*5*time.Millisecond, 500*time.Millisecond)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// transactionTries is how often a transaction is run that meets a deadlock, a lock or a lost connection.
+const transactionTries = 8
+
+// retry runs do until it succeeds or fails for a reason that stays.
+func (s *Store) retry(ctx context.Context, do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
+		if err == nil || !transient(err) || try == transactionTries || ctx.Err() != nil {
+			return err
+		}
+		s.m.retries.Inc()
+		if pause(ctx, try) != nil {
+			return err
+		}
+	}
+}
+
+// CounterRaiser connects to Redis and returns what schema.Finalize wants as Options.RaiseCounter: a function that sets the counter of a
+// conversation's message ids to at least max. close frees the connections.
+func CounterRaiser(ctx context.Context, r Redis) (raise func(ctx context.Context, c schema.Conversation, max uint32) error, close func() error, err error) {
+	in, err := openRedis(r, 1, newEpoch())
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := in.ping(ctx); err != nil {
+		in.close()
+		return nil, nil, err
+	}
+	raise = func(ctx context.Context, c schema.Conversation, max uint32) error {
+		key := "msg_id_"
+		if c.Group {
+			key = "group_msg_id_"
+		}
+		err := raises.Run(ctx, in.unread, []string{key + strconv.FormatUint(uint64(c.ID), 10)}, max).Err()
+		return im.WithKind(im.Unavailable, "raise a counter of message ids", err)
+	}
+	return raise, in.close, nil
+}
+
+var raises = redis.NewScript(`local v = redis.call('GET', KEYS[1])
+if not v or tonumber(v) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
+return 1`)

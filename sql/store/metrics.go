@@ -1,0 +1,75 @@
+package store
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are what the store counts.
+type metrics struct {
+	rows       prometheus.Counter
+	batches    prometheus.Counter
+	batchSize  prometheus.Histogram
+	seconds    prometheus.Histogram
+	retries    prometheus.Counter
+	bisects    prometheus.Counter
+	failed     *prometheus.CounterVec
+	duplicates prometheus.Counter
+	restores   prometheus.Counter
+	outbox     *prometheus.CounterVec
+	errors     *prometheus.CounterVec
+
+	reg prometheus.Registerer
+	all []prometheus.Collector
+}
+
+// newMetrics makes them, and registers them unless reg is nil.
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{reg: reg}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_store_" + name + "_total", Help: help})
+		m.all = append(m.all, c)
+		return c
+	}
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_store_" + name + "_total", Help: help}, []string{label})
+		m.all = append(m.all, c)
+		return c
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "teamtalk_store_" + name, Help: help, Buckets: buckets})
+		m.all = append(m.all, h)
+		return h
+	}
+	m.rows = counter("rows", "Messages committed.")
+	m.batches = counter("batches", "Batches of messages taken.")
+	m.batchSize = histogram("batch_size", "Messages in a batch.", prometheus.ExponentialBuckets(1, 2, 11))
+	m.seconds = histogram("batch_seconds", "Time to store a batch, from its arrival to the unread counts.", prometheus.ExponentialBuckets(0.0005, 2, 15))
+	m.retries = counter("retries", "Transactions run again after a deadlock, a lock wait or a lost connection.")
+	m.bisects = counter("bisects", "Batches cut in two to find the message that the database refuses.")
+	m.failed = vec("failed", "Messages not stored, by the kind of error.", "kind")
+	m.duplicates = counter("duplicates", "Messages recognised by their client_msg_id as sent again.")
+	m.restores = counter("ids_restored", "Sequences of message ids that Redis had lost, raised to the table's last id.")
+	m.outbox = vec("outbox", "Unread counts of a batch: applied after the commit, deferred because Redis was away, recovered later.", "what")
+	m.errors = vec("errors", "Errors of the databases, by kind.", "kind")
+	for i, c := range m.all {
+		if reg == nil {
+			break
+		}
+		if err := reg.Register(c); err != nil {
+			m.all = m.all[:i]
+			m.unregister()
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// unregister takes them back, so that a Store can be opened again in the same process.
+func (m *metrics) unregister() {
+	if m == nil || m.reg == nil {
+		return
+	}
+	for _, c := range m.all {
+		m.reg.Unregister(c)
+	}
+}

@@ -1,0 +1,138 @@
+package store
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+
+	"teamtalk/sql/schema"
+)
+
+// lateCommit stands between a store and MySQL. Armed, it cuts the client off when it sends COMMIT, and hands the COMMIT to the server only when a later
+// connection asks what became of it: the moment in which a look that does not wait would see nothing and store everything twice.
+type lateCommit struct {
+	listener net.Listener
+	server   string
+	mu       sync.Mutex
+	armed    bool
+	held     func() // hands over the COMMIT
+	times    int    // how often that happened
+}
+
+// newLateCommit starts one in front of a server.
+func newLateCommit(t *testing.T, server string) *lateCommit {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &lateCommit{listener: l, server: server}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(c)
+		}
+	})
+	t.Cleanup(func() { l.Close(); running.Wait() })
+	return p
+}
+
+// serve carries one connection. The driver sends each command in one write and waits for the answer, so a read is a command.
+func (p *lateCommit) serve(client net.Conn) {
+	server, err := net.Dial("tcp", p.server)
+	if err != nil {
+		client.Close()
+		return
+	}
+	go func() { io.Copy(client, server); client.Close() }()
+	buf := make([]byte, 1<<20)
+	for {
+		n, err := client.Read(buf)
+		if err != nil {
+			server.Close()
+			return
+		}
+		command := bytes.Clone(buf[:n])
+		p.mu.Lock()
+		if p.armed && bytes.HasSuffix(command, []byte("COMMIT")) {
+			p.armed = false
+			p.held = func() { server.Write(command) } // the server's connection stays open, as behind a broken link
+			p.mu.Unlock()
+			client.Close()
+			return
+		}
+		if p.held != nil && bytes.Contains(command, []byte("FROM IMUnreadOutbox WHERE owner=")) {
+			// The look first, then the COMMIT: the look must wait for it.
+			server.Write(command)
+			p.held()
+			p.held, p.times = nil, p.times+1
+			p.mu.Unlock()
+			continue
+		}
+		p.mu.Unlock()
+		if _, err := server.Write(command); err != nil {
+			client.Close()
+			return
+		}
+	}
+}
+
+// TestCommitArrivesLate: the connection is lost over the COMMIT, and the server gets it all the same, after the store has asked.
+func TestCommitArrivesLate(t *testing.T) {
+	e := newEnv(t)
+	cfg, err := mysql.ParseDSN(e.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newLateCommit(t, cfg.Addr)
+	cfg.Addr = p.listener.Addr().String()
+	e.o.Master = cfg.FormatDSN()
+	e.o.Workers = 1
+	s := e.store(t)
+	u := users(t, s, 2)
+	send(t, s, texts(u[0], u[1], 2)...)
+	for range 5 {
+		p.mu.Lock()
+		p.armed = true
+		p.mu.Unlock()
+		send(t, s, texts(u[0], u[1], 3)...)
+	}
+	p.mu.Lock()
+	times := p.times
+	p.mu.Unlock()
+	if times != 5 {
+		t.Fatalf("the COMMIT was late %d times of 5", times)
+	}
+	wantIDs(t, s, u[0], u[1], 1, 17)
+	if n := unread(t, s, u[1], u[0]); n != 17 {
+		t.Errorf("unread %d, want 17", n)
+	}
+}
+
+// TestFinalizeRaisesCounters: ids that finalize gives are not given again.
+func TestFinalizeRaisesCounters(t *testing.T) {
+	e := unfinalized(t)
+	e.exec(t, "INSERT INTO IMRelationShip (id, smallId, bigId, status, created, updated) VALUES (11,1,2,0,1,1)")
+	e.exec(t, "INSERT INTO IMMessage_3 (relateId, fromId, toId, msgId, content, status, type, created, updated) VALUES (11,1,2,1,'a',0,1,1,1), (11,1,2,1,'b',0,1,2,2)")
+	e.exec(t, "INSERT INTO IMGroupMessage_1 (groupId, userId, msgId, content, created) VALUES (9,1,7,'a',1), (9,1,7,'b',1)")
+	e.redis.Do("SET msg_id_11 1")
+	raise, done, err := CounterRaiser(t.Context(), e.o.Redis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	if err := schema.Finalize(t.Context(), e.db, schema.Options{RaiseCounter: raise}); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := e.redis.Do("GET msg_id_11"), e.redis.Do("GET group_msg_id_9"); a != "2" || b != "8" {
+		t.Errorf("counters are %s and %s, want 2 and 8", a, b)
+	}
+}

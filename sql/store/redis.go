@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"teamtalk/core/im"
+)
+
+// Redis names the five logical instances of a deployment. Unread must be given; one without addresses is the same as Unread.
+type Redis struct {
+	Unread      Instance // unread counts and message ids
+	GroupSet    Instance // groups muted for pushes
+	Token       Instance // push tokens
+	Sync        Instance // sync marks
+	GroupMember Instance // members of groups
+}
+
+// Instance is a Redis server, or a Redis Cluster.
+type Instance struct {
+	Addrs    []string // host:port; several, or Cluster, mean a Redis Cluster
+	Cluster  bool
+	Username string
+	Password string
+	DB       int         // logical database; a cluster has 0 only
+	TLS      *tls.Config // nil: plain TCP
+}
+
+// same reports whether two instances are one, and can share connections.
+func (i Instance) same(j Instance) bool {
+	return slices.Equal(i.Addrs, j.Addrs) && i.Cluster == j.Cluster && i.Username == j.Username && i.Password == j.Password && i.DB == j.DB && i.TLS == j.TLS
+}
+
+// instances are the clients of the five.
+type instances struct {
+	unread, groupSet, token, sync, groupMember redis.UniversalClient
+
+	all     []redis.UniversalClient // each once
+	cluster bool                    // unread is a cluster: a script's keys must share a slot
+}
+
+// quiet keeps go-redis from writing to standard error on its own: its logger is one for the whole process, and not guarded, so it is set once, before
+// the first client. What goes wrong comes back as errors, and those are logged.
+var quiet = sync.OnceFunc(func() { redis.SetLogger(silence{}) })
+
+type silence struct{}
+
+// Printf drops it.
+func (silence) Printf(context.Context, string, ...any) {}
+
+// openRedis makes the clients; they connect when first used.
+func openRedis(r Redis, workers int, e *epoch) (instances, error) {
+	quiet()
+	var in instances
+	if len(r.Unread.Addrs) == 0 {
+		return in, im.Errorf(im.Invalid, "Redis: no address of the unread instance")
+	}
+	in.cluster = r.Unread.Cluster || len(r.Unread.Addrs) > 1
+	var made []Instance
+	for _, want := range []struct {
+		client *redis.UniversalClient
+		i      Instance
+	}{{&in.unread, r.Unread}, {&in.groupSet, r.GroupSet}, {&in.token, r.Token}, {&in.sync, r.Sync}, {&in.groupMember, r.GroupMember}} {
+		if len(want.i.Addrs) == 0 {
+			want.i = r.Unread
+		}
+		at := slices.IndexFunc(made, want.i.same)
+		if at < 0 {
+			at = len(made)
+			made = append(made, want.i)
+			in.all = append(in.all, newClient(want.i, workers, e))
+		}
+		*want.client = in.all[at]
+	}
+	return in, nil
+}
+
+// newClient makes a client. It never repeats a command by itself: a count whose answer was lost must not be counted twice.
+func newClient(i Instance, workers int, e *epoch) redis.UniversalClient {
+	return redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs: i.Addrs, IsClusterMode: i.Cluster, Username: i.Username, Password: i.Password, DB: i.DB, TLSConfig: i.TLS,
+		PoolSize: workers, MaxRetries: -1, DialTimeout: 2 * time.Second, DialerRetries: 1, DisableIdentity: true, Protocol: 2, ContextTimeoutEnabled: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		OnConnect:                e.connected,
+	})
+}
+
+// ping asks every instance.
+func (in *instances) ping(ctx context.Context) error {
+	for _, c := range in.all {
+		var err error
+		if nodes, ok := c.(*redis.ClusterClient); ok {
+			err = nodes.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return node.Ping(ctx).Err() })
+		} else {
+			err = c.Ping(ctx).Err()
+		}
+		if err != nil {
+			return im.WithKind(im.Unavailable, "Redis", err)
+		}
+	}
+	return nil
+}
+
+// close closes the clients.
+func (in *instances) close() error {
+	var first error
+	for _, c := range in.all {
+		if err := c.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// epoch counts the times at which Redis may have lost or turned back its counters: a server not seen before answers, or a
+// connection failed. What was known of a counter in an earlier epoch is not relied on.
+type epoch struct {
+	n    atomic.Uint64
+	mu   sync.Mutex
+	seen map[string]bool // run ids of servers
+}
+
+func newEpoch() *epoch { return &epoch{seen: map[string]bool{}} }
+
+// now returns the epoch.
+func (e *epoch) now() uint64 { return e.n.Load() }
+
+// next begins another.
+func (e *epoch) next() { e.n.Add(1) }
+
+var runID = regexp.MustCompile(`(?m)^run_id:(\w+)`)
+
+// connected runs on every new connection, before the command that needs it: so nothing drawn from a restarted server is taken for
+// something of the old one.
+func (e *epoch) connected(ctx context.Context, c *redis.Conn) error {
+	info, err := c.Info(ctx, "server").Result()
+	if err != nil && !strings.HasPrefix(err.Error(), "NOPERM") {
+		return err
+	}
+	id := ""
+	if m := runID.FindStringSubmatch(info); m != nil {
+		id = m[1]
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	// Without an id (not permitted to ask) every connection may be to another server.
+	if id == "" || !e.seen[id] {
+		if len(e.seen) > 1000 { // servers come and go for years; forgetting costs one look into a table
+			clear(e.seen)
+		}
+		e.seen[id] = id != ""
+		e.next()
+	}
+	return nil
+}

@@ -1,0 +1,236 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/dbtest"
+	"teamtalk/sql/schema"
+	"teamtalk/sql/storetest"
+)
+
+// env is the databases of one test, and the stores opened on them.
+type env struct {
+	dsn   string
+	db    *sql.DB // for the test's own queries
+	redis *dbtest.RedisServer
+	clock *clock
+	o     Options // what stores are opened with
+}
+
+// clock is a clock that a test sets ahead.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+// newEnv makes a migrated, finalized database and an empty Redis.
+func newEnv(t testing.TB) *env {
+	t.Helper()
+	e := bareEnv(t)
+	if err := schema.Migrate(t.Context(), e.db, schema.Options{}); err != nil {
+		t.Fatalf("migrate: %v", err)
+	}
+	return e
+}
+
+// bareEnv makes an empty database and an empty Redis.
+func bareEnv(t testing.TB) *env {
+	t.Helper()
+	server := dbtest.MariaDB(t)
+	e := &env{dsn: server.NewDatabase(t), redis: dbtest.Redis(t), clock: &clock{}}
+	e.db = server.Open(t, e.dsn)
+	e.o = Options{Master: e.dsn, Redis: Redis{Unread: Instance{Addrs: []string{e.redis.Addr()}}}, Workers: 4, Now: e.clock.now}
+	return e
+}
+
+// open opens a store that the caller closes.
+func (e *env) open(t testing.TB) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), e.o)
+	if err != nil {
+		t.Fatalf("open store: %v", err)
+	}
+	return s
+}
+
+// store opens a store that is closed with the test.
+func (e *env) store(t testing.TB) *Store {
+	t.Helper()
+	s := e.open(t)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// suite is the factory of the contract's tests: make makes the databases, change may alter what the stores are opened with. Making tables is most
+// of a test's time, so the databases are emptied and used again by the next test; they live as long as parent.
+func suite(parent *testing.T, make func(*testing.T) *env, change func(*testing.T, *env)) storetest.Factory {
+	ticking := &clock{}
+	envs := map[im.Store]*env{}
+	var free []*env
+	take := func(t *testing.T) *env {
+		var e *env
+		if n := len(free); n > 0 {
+			e, free = free[n-1], free[:n-1]
+		} else {
+			e = make(parent)
+			e.clock, e.o.Now = ticking, ticking.now
+			if change != nil {
+				change(parent, e)
+			}
+		}
+		t.Cleanup(func() {
+			if !t.Failed() {
+				e.empty(t)
+				free = append(free, e)
+			}
+		})
+		return e
+	}
+	reopen := func(t *testing.T, s im.Store) im.Store {
+		e := envs[s]
+		if err := s.Close(); err != nil {
+			t.Fatalf("close: %v", err)
+		}
+		n := e.open(t)
+		envs[n] = e
+		return n
+	}
+	return storetest.Factory{
+		Open: func(t *testing.T) im.Store {
+			e := take(t)
+			s := e.open(t)
+			envs[s] = e
+			return s
+		},
+		Reopen:  reopen,
+		Now:     ticking.now,
+		Advance: func(_ *testing.T, _ im.Store, d time.Duration) { ticking.ahead.Add(int64(d)) },
+		Second: func(t *testing.T, s im.Store) im.Store {
+			n := envs[s].open(t)
+			envs[n] = envs[s]
+			return n
+		},
+		FailOn: func(t *testing.T, s im.Store, content string) { envs[s].refuse(t, content) },
+		LoseCounters: func(t *testing.T, s im.Store) {
+			envs[s].redis.FlushAll()
+		},
+		CrashBeforeCount: func(t *testing.T, s im.Store, batch []*im.Message) im.Store {
+			s.(*Store).o.hooks.afterCommit = func() error { return errCrash }
+			s.AppendMessages(t.Context(), batch)
+			return reopen(t, s)
+		},
+	}
+}
+
+// empty removes all rows, and what refuse made.
+func (e *env) empty(t *testing.T) {
+	t.Helper()
+	for _, trigger := range e.names(t, "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA=DATABASE()") {
+		e.exec(t, "DROP TRIGGER "+trigger)
+	}
+	for _, table := range e.names(t, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME LIKE 'IM%'") {
+		e.exec(t, "DELETE FROM "+table)
+	}
+	e.redis.FlushAll()
+}
+
+// exec runs a statement of the test's own.
+func (e *env) exec(t testing.TB, stmt string) {
+	t.Helper()
+	if _, err := e.db.Exec(stmt); err != nil {
+		t.Fatalf("%s: %v", stmt, err)
+	}
+}
+
+// names returns the only column of a query.
+func (e *env) names(t testing.TB, query string) []string {
+	t.Helper()
+	rows, err := e.db.Query(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var list []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+var errCrash = fmt.Errorf("the process died here")
+
+// refuse makes every table of messages refuse a content.
+func (e *env) refuse(t *testing.T, content string) {
+	t.Helper()
+	for n := range schema.Tables {
+		_, err := e.db.Exec(fmt.Sprintf("CREATE TRIGGER refuse_%d_%d BEFORE INSERT ON IMMessage_%d FOR EACH ROW IF NEW.content='%s' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT='refused'; END IF",
+			n, time.Now().UnixNano(), n, content))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestContract(t *testing.T) { storetest.Run(t, suite(t, newEnvT, nil)) }
+
+// TestContractOneConnection proves that nothing takes a second connection while it holds one: it would wait for itself.
+func TestContractOneConnection(t *testing.T) {
+	storetest.Run(t, suite(t, newEnvT, func(_ *testing.T, e *env) { e.o.Workers = 1 }))
+}
+
+// unfinalized makes a database as C++ servers leave it, migrated and no more.
+func unfinalized(t *testing.T) *env {
+	t.Helper()
+	e := bareEnv(t)
+	e.cppTables(t)
+	if err := schema.Migrate(t.Context(), e.db, schema.Options{}); err != nil {
+		t.Fatalf("migrate: %v", err)
+	}
+	return e
+}
+
+// cppTables makes the tables of a C++ deployment.
+func (e *env) cppTables(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile("../schema/testdata/cpp.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stmt := range strings.Split(string(text), ";") {
+		if strings.TrimSpace(stmt) == "" {
+			continue
+		}
+		if _, err := e.db.Exec(stmt); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestContractUnfinalized: beside C++ servers the contract is the same, without the help of unique keys.
+func TestContractUnfinalized(t *testing.T) { storetest.Run(t, suite(t, unfinalized, nil)) }
+
+// TestContractCluster: the same on a Redis Cluster.
+func TestContractCluster(t *testing.T) {
+	storetest.Run(t, suite(t, newEnvT, func(t *testing.T, e *env) {
+		e.redis = dbtest.RedisCluster(t)
+		e.o.Redis.Unread = Instance{Addrs: []string{e.redis.Addr()}, Cluster: true}
+	}))
+}
+
+// TestContractSlave: reads go to another pool. (The same server: what a slave lags, TestReadYourWrites shows.)
+func TestContractSlave(t *testing.T) {
+	storetest.Run(t, suite(t, newEnvT, func(_ *testing.T, e *env) { e.o.Slave = e.dsn }))
+}
+
+func newEnvT(t *testing.T) *env { return newEnv(t) }

@@ -1,0 +1,278 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"teamtalk/core/im"
+)
+
+// userColumns are read in this order by userFields.
+const userColumns = "id, name, domain, nick, sex, phone, email, COALESCE(avatar, ''), departId, COALESCE(status, 0), sign_info, push_shield_status, updated"
+
+// userFields are where a row of userColumns goes.
+func userFields(u *im.User) []any {
+	return []any{&u.ID, &u.Name, &u.Domain, &u.Nick, &u.Gender, &u.Phone, &u.Email, &u.Avatar, &u.DepartID, &u.Status, &u.SignInfo, &u.PushShield, &u.Updated}
+}
+
+// usersWhere returns the users that a condition selects.
+func usersWhere(ctx context.Context, db querier, where string, args ...any) ([]im.User, error) {
+	rows, err := db.QueryContext(ctx, "SELECT "+userColumns+" FROM IMUser WHERE "+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []im.User
+	for rows.Next() {
+		var u im.User
+		if err := rows.Scan(userFields(&u)...); err != nil {
+			return nil, err
+		}
+		list = append(list, u)
+	}
+	return list, rows.Err()
+}
+
+// AccountByName returns the account with a login name; see im.UserStore. From the slave; from the master when the slave does not have it, which may be
+// since it is new, or when this process changed it lately.
+func (s *Store) AccountByName(ctx context.Context, name string) (im.Account, error) {
+	a, err := accountByName(ctx, s.slave, name)
+	if s.slave != s.master && (err == sql.ErrNoRows || err == nil && s.reader(a.ID) == s.master) {
+		a, err = accountByName(ctx, s.master, name)
+	}
+	if err == sql.ErrNoRows {
+		return im.Account{}, im.Errorf(im.NotFound, "no user has that name")
+	}
+	return a, s.dbError("look up account", err)
+}
+
+// accountByName asks one database. Deployments may have names that differ in case alone: the one spelled like this goes first.
+func accountByName(ctx context.Context, db *sql.DB, name string) (im.Account, error) {
+	var a im.Account
+	if !utf8.ValidString(name) {
+		return a, sql.ErrNoRows
+	}
+	err := db.QueryRowContext(ctx, "SELECT "+userColumns+", password, salt FROM IMUser WHERE nameFold=LOWER(?) ORDER BY name=? DESC, id LIMIT 1", name, name).
+		Scan(append(userFields(&a.User), &a.Password, &a.Salt)...)
+	if err != nil {
+		return im.Account{}, err
+	}
+	return a, nil
+}
+
+// Users returns users by id; see im.UserStore. From the slave, and what it does not have or this process changed lately from the master.
+func (s *Store) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
+	list, err := usersByID(ctx, s.reader(ids...), ids)
+	if err != nil || s.slave == s.master {
+		return list, s.dbError("read users", err)
+	}
+	there := make(map[uint32]bool, len(list))
+	for _, u := range list {
+		there[u.ID] = true
+	}
+	missing := slices.DeleteFunc(slices.Clone(ids), func(id uint32) bool { return there[id] })
+	more, err := usersByID(ctx, s.master, missing)
+	return append(list, more...), s.dbError("read users", err)
+}
+
+// usersByID asks one database.
+func usersByID(ctx context.Context, db querier, ids []uint32) ([]im.User, error) {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	var list []im.User
+	err := inChunks(slices.Compact(ids), 1000, func(part []uint32) error {
+		some, err := usersWhere(ctx, db, "id IN ("+join(part)+")")
+		list = append(list, some...)
+		return err
+	})
+	return list, err
+}
+
+// UsersChangedSince returns users for a client's synchronisation; see im.UserStore. From the slave: clients ask again.
+func (s *Store) UsersChangedSince(ctx context.Context, since uint32) ([]im.User, uint32, error) {
+	where := fmt.Sprintf("updated>=%d", since)
+	if since == 0 {
+		where = fmt.Sprintf("COALESCE(status, 0)<>%d", im.StatusDeparted)
+	}
+	list, err := usersWhere(ctx, s.slave, where)
+	if err != nil {
+		return nil, 0, s.dbError("read changed users", err)
+	}
+	for _, u := range list {
+		since = max(since, u.Updated)
+	}
+	return list, since, nil
+}
+
+// ListUsers returns users in order of id; see im.UserStore. From the master: administrators look at what they just did.
+func (s *Store) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
+	if limit <= 0 {
+		return nil, s.dbError("list users", ctx.Err())
+	}
+	list, err := usersWhere(ctx, s.master, fmt.Sprintf("id>%d ORDER BY id LIMIT %d", after, limit))
+	return list, s.dbError("list users", err)
+}
+
+// SetPassword replaces a user's password; see im.UserStore.
+func (s *Store) SetPassword(ctx context.Context, id uint32, password, salt string) error {
+	if err := checkFields(&im.Account{User: im.User{Name: "-"}, Password: password, Salt: salt}); err != nil {
+		return err
+	}
+	return s.changeUser(ctx, id, "password=?, salt=?", password, salt)
+}
+
+// SetUserStatus changes a user's standing; see im.UserStore.
+func (s *Store) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
+	if status > 255 {
+		return im.Errorf(im.Invalid, "user status %d", status)
+	}
+	return s.changeUser(ctx, id, "status=?, updated=?", uint32(status), s.now().Unix())
+}
+
+// changeUser sets columns of one user.
+func (s *Store) changeUser(ctx context.Context, id uint32, set string, args ...any) error {
+	var found int64
+	err := s.retry(ctx, func() error {
+		res, err := s.master.ExecContext(ctx, "UPDATE IMUser SET "+set+" WHERE id=?", append(args, id)...)
+		if err == nil {
+			found, err = res.RowsAffected() // found, not changed: see openMySQL
+		}
+		return err
+	})
+	if err != nil {
+		return s.dbError("change user", err)
+	}
+	if found == 0 {
+		return im.Errorf(im.NotFound, "no user has id %d", id)
+	}
+	s.known.Remove(id)
+	s.wroteTo(id)
+	return nil
+}
+
+// checkFields says which field of an account does not fit its column. Lengths are in characters.
+func checkFields(a *im.Account) error {
+	for _, f := range []struct {
+		name, value string
+		max         int
+	}{
+		{"name", a.Name, 32}, {"domain", a.Domain, 32}, {"nick", a.Nick, 32}, {"password", a.Password, 32}, {"salt", a.Salt, 4},
+		{"phone", a.Phone, 11}, {"email", a.Email, 64}, {"avatar", a.Avatar, 255}, {"sign info", a.SignInfo, 128},
+	} {
+		if !utf8.ValidString(f.value) {
+			return im.Errorf(im.Invalid, "%s is not UTF-8", f.name)
+		}
+		if n := utf8.RuneCountInString(f.value); n > f.max {
+			return im.Errorf(im.Invalid, "%s of %d characters is longer than %d", f.name, n, f.max)
+		}
+	}
+	if a.Name == "" {
+		return im.Errorf(im.Invalid, "account without a name")
+	}
+	if a.Gender > 255 || a.Status > 255 {
+		return im.Errorf(im.Invalid, "gender or status out of range")
+	}
+	return nil
+}
+
+// CreateUsers adds accounts, all or none; see im.UserStore. A named lock keeps two calls from taking one name: the column has no unique key, existing
+// deployments may have names twice.
+func (s *Store) CreateUsers(ctx context.Context, accounts []im.Account) ([]uint32, error) {
+	for i := range accounts {
+		if err := checkFields(&accounts[i]); err != nil {
+			return nil, fmt.Errorf("account %d: %w", i, err)
+		}
+	}
+	if len(accounts) == 0 {
+		return nil, s.dbError("create users", ctx.Err())
+	}
+	var ids []uint32
+	err := s.retry(ctx, func() error {
+		return s.locked(ctx, "users", func(conn *sql.Conn) error {
+			tx, err := conn.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			if ids, err = s.insertUsers(ctx, tx, accounts); err != nil {
+				tx.Rollback()
+				return err
+			}
+			if err := tx.Commit(); err != nil {
+				// Not run again: a lost connection leaves open whether they are there now.
+				return fmt.Errorf("%w: %v", errOutcome, err)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, s.dbError("create users", err)
+	}
+	s.wroteTo(ids...)
+	return ids, nil
+}
+
+// insertUsers adds rows and returns their ids.
+func (s *Store) insertUsers(ctx context.Context, tx *sql.Tx, accounts []im.Account) ([]uint32, error) {
+	now := s.now().Unix()
+	var ids []uint32
+	err := inChunks(accounts, chunk, func(part []im.Account) error {
+		var q strings.Builder
+		var args []any
+		q.WriteString("INSERT INTO IMUser (sex,name,domain,nick,password,salt,phone,email,avatar,departId,status,created,updated,push_shield_status,sign_info) VALUES ")
+		for i, a := range part {
+			if i > 0 {
+				q.WriteByte(',')
+			}
+			q.WriteString("(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")
+			args = append(args, a.Gender, a.Name, a.Domain, a.Nick, a.Password, a.Salt, a.Phone, a.Email, a.Avatar, a.DepartID, uint32(a.Status), now, now, a.PushShield, a.SignInfo)
+		}
+		if _, err := tx.ExecContext(ctx, q.String(), args...); err != nil {
+			return err
+		}
+		some, err := idsByName(ctx, tx, part)
+		ids = append(ids, some...)
+		return err
+	})
+	return ids, err
+}
+
+// idsByName returns the ids of accounts just inserted. Names are compared by the database, in one place: who finds two rows of one name, whether the
+// other was there before or was inserted with it, has found that it is taken.
+func idsByName(ctx context.Context, tx *sql.Tx, accounts []im.Account) ([]uint32, error) {
+	args := make([]any, len(accounts))
+	for i, a := range accounts {
+		args[i] = a.Name
+	}
+	marks := strings.TrimSuffix(strings.Repeat("LOWER(?),", len(args)), ",")
+	rows, err := tx.QueryContext(ctx, "SELECT id, name, nameFold FROM IMUser WHERE nameFold IN ("+marks+") ORDER BY id", args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	folded, byName := map[string]bool{}, map[string]uint32{}
+	for rows.Next() {
+		var id uint32
+		var name, fold string
+		if err := rows.Scan(&id, &name, &fold); err != nil {
+			return nil, err
+		}
+		if fold = strings.TrimRight(fold, " "); folded[fold] { // the database compares without trailing blanks
+			return nil, im.Errorf(im.Exists, "the name %q is taken", name)
+		}
+		folded[fold], byName[name] = true, id
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	ids := make([]uint32, len(accounts))
+	for i, a := range accounts {
+		if ids[i] = byName[a.Name]; ids[i] == 0 {
+			return nil, im.Errorf(im.Internal, "account %d vanished", i)
+		}
+	}
+	return ids, nil
+}
