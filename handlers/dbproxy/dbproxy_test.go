@@ -1,0 +1,234 @@
+package dbproxy_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"teamtalk/core/engine"
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/handlers/dbproxy"
+	"teamtalk/pool"
+	"teamtalk/proto/pb"
+	"teamtalk/sql/embedded"
+)
+
+// house is a db_proxy on the embedded store, a pool and TCP.
+type house struct {
+	t      *testing.T
+	server *dbproxy.Server
+	store  *faulty
+	clock  *clock
+	addr   string
+}
+
+// clock is a time that tests move.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// faulty is the embedded store, with a hook in front of what tests want to fail, hold up or count.
+type faulty struct {
+	im.Store
+	mu   sync.Mutex
+	hook func() error // before each call below; it may panic
+}
+
+func (f *faulty) set(hook func() error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hook = hook
+}
+
+func (f *faulty) before() error {
+	f.mu.Lock()
+	hook := f.hook
+	f.mu.Unlock()
+	if hook == nil {
+		return nil
+	}
+	return hook()
+}
+
+func (f *faulty) AccountByName(ctx context.Context, name string) (im.Account, error) {
+	if err := f.before(); err != nil {
+		return im.Account{}, err
+	}
+	return f.Store.AccountByName(ctx, name)
+}
+
+func (f *faulty) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
+	if err := f.before(); err != nil {
+		return nil, err
+	}
+	return f.Store.UnreadCounts(ctx, user)
+}
+
+func (f *faulty) AppendMessages(ctx context.Context, batch []*im.Message) {
+	if err := f.before(); err != nil {
+		for _, m := range batch {
+			m.ID, m.Err = 7, err // drawn, and then it failed
+		}
+		return
+	}
+	f.Store.AppendMessages(ctx, batch)
+}
+
+// Users returns users in no particular order: not that of their ids.
+func (f *faulty) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
+	users, err := f.Store.Users(ctx, ids)
+	slices.Reverse(users)
+	return users, err
+}
+
+// options changes a house.
+type options struct {
+	users   int // u00001 …, with the password pw; default 10
+	db      dbproxy.Options
+	pool    pool.Options
+	batches pool.BatchOptions[*dbproxy.Pending]
+}
+
+func open(t *testing.T, o options) *house {
+	t.Helper()
+	store, err := embedded.Open(t.Context(), embedded.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.users == 0 {
+		o.users = 10
+	}
+	addUsers(t, store, o.users)
+	h := &house{t: t, store: &faulty{Store: store}, clock: &clock{now: time.Now()}}
+	p := pool.New(o.pool)
+	o.db.Store, o.db.Tasks, o.db.Now = h.store, p, h.clock.Now
+	h.server = dbproxy.New(o.db)
+	o.batches.Shards, o.batches.Failed = 1, h.server.FailBatch
+	h.server.SetMessages(pool.NewBatcher(p, o.batches, (*dbproxy.Pending).Size, h.server.AppendBatch))
+	srv, err := engine.Start(engine.Options{Name: t.Name(), Addr: "127.0.0.1:0", Handler: h.server, Loops: 2, MaxFrame: pdu.MaxServerFrame, MaxBuffered: pdu.MaxServerFrame})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.addr = srv.Addr().String()
+	t.Cleanup(func() {
+		h.store.set(nil)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		for _, err := range []error{h.server.Drain(ctx), p.Close(ctx), srv.Close(ctx), store.Close()} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return h
+}
+
+func addUsers(t *testing.T, store im.Store, n int) {
+	t.Helper()
+	accounts := make([]im.Account, n)
+	for i := range accounts {
+		name := fmt.Sprintf("u%05d", i+1)
+		accounts[i] = im.Account{User: im.User{Name: name, Domain: name, Nick: name, DepartID: 1},
+			Password: im.HashPassword(im.ClientPassword("pw"), "salt"), Salt: "salt"}
+	}
+	ids, err := store.CreateUsers(t.Context(), accounts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ids[0] != 1 || ids[n-1] != uint32(n) {
+		t.Fatalf("ids from %d to %d, want 1 to %d", ids[0], ids[n-1], n)
+	}
+}
+
+// peer is a message server in a test.
+type peer struct {
+	t    *testing.T
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+func (h *house) dial() *peer {
+	h.t.Helper()
+	conn, err := net.Dial("tcp", h.addr)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { conn.Close() })
+	return &peer{t: h.t, conn: conn, in: bufio.NewReader(conn)}
+}
+
+func (p *peer) write(frames []byte) {
+	p.t.Helper()
+	if _, err := p.conn.Write(frames); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *peer) send(seq uint16, m pb.Message) {
+	p.t.Helper()
+	frame, err := pdu.Append(nil, seq, m)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.write(frame)
+}
+
+// read returns the next frame, whole and decoded.
+func (p *peer) read() (seq uint16, m pb.Message, raw []byte) {
+	p.t.Helper()
+	if err := p.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		p.t.Fatal(err)
+	}
+	raw = make([]byte, pdu.HeaderLen)
+	if _, err := io.ReadFull(p.in, raw); err != nil {
+		p.t.Fatalf("read: %v", err)
+	}
+	h := pdu.ParseHeader(raw)
+	raw = append(raw, make([]byte, int(h.Length)-pdu.HeaderLen)...)
+	if _, err := io.ReadFull(p.in, raw[pdu.HeaderLen:]); err != nil {
+		p.t.Fatalf("read: %v", err)
+	}
+	m, err := pdu.Decode(h.Command, raw[pdu.HeaderLen:])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return h.Seq, m, raw
+}
+
+// answer reads the next frame, which must be of kind M with this seq.
+func answer[P pb.Message](p *peer, seq uint16) P {
+	p.t.Helper()
+	got, m, _ := p.read()
+	rsp, ok := m.(P)
+	if !ok || got != seq {
+		p.t.Fatalf("got %s seq %d: %v", m.Command(), got, m)
+	}
+	return rsp
+}
+
+// ask sends a request and reads its answer.
+func ask[P pb.Message](p *peer, seq uint16, req pb.Message) P {
+	p.t.Helper()
+	p.send(seq, req)
+	return answer[P](p, seq)
+}

@@ -1,0 +1,71 @@
+package dbproxy_test
+
+import (
+	"testing"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy"
+	"teamtalk/proto/pb"
+)
+
+func TestLoginLock(t *testing.T) {
+	h := open(t, options{users: 5})
+	if err := h.store.SetUserStatus(t.Context(), 5, im.StatusDeparted); err != nil {
+		t.Fatal(err)
+	}
+	p := h.dial()
+	login := func(name, password string) uint32 {
+		t.Helper()
+		rsp := ask[*pb.IMValidateRsp](p, 9, validateReq(name, password))
+		if rsp.GetUserName() != name || rsp.HasUserInfo() != (rsp.GetResultCode() == 0) {
+			t.Errorf("%s: %v", name, rsp)
+		}
+		return rsp.GetResultCode()
+	}
+	expect := func(what string, got, want uint32) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: result %d, want %d", what, got, want)
+		}
+	}
+	for range 9 {
+		expect("wrong", login("u00001", "bad"), 1)
+		h.clock.Add(time.Minute)
+	}
+	expect("right after nine", login("u00001", "pw"), 0)
+	for range 9 { // the right one made a new start
+		expect("wrong", login("u00001", "bad"), 1)
+		h.clock.Add(time.Minute)
+	}
+	expect("tenth", login("U00001", "bad"), 1) // a name is the same in other letters
+	expect("locked", login("u00001", "pw"), 6)
+	expect("locked in other letters", login("U00001", "pw"), 6)
+	expect("another user", login("u00002", "pw"), 0)
+	h.clock.Add(21*time.Minute - time.Second) // the oldest is 29:59 old
+	expect("still locked", login("u00001", "pw"), 6)
+	h.clock.Add(time.Second)
+	expect("one over, wrong again", login("u00001", "bad"), 1)
+	expect("locked again", login("u00001", "pw"), 6)
+	h.clock.Add(time.Minute)
+	expect("next one over", login("u00001", "pw"), 0)
+
+	for range 10 {
+		expect("nobody", login("nobody", "pw"), 1)
+	}
+	expect("nobody locked: a lock does not tell who exists", login("NOBODY", "pw"), 6)
+	expect("departed", login("u00005", "pw"), 1)
+	expect("no name", login("", "pw"), 1)
+	expect("name that cannot be", login(string(make([]byte, 1000)), "pw"), 1)
+}
+
+func TestLoginNeverLocks(t *testing.T) {
+	h := open(t, options{db: dbproxy.Options{LockAttempts: -1}})
+	p := h.dial()
+	for range 30 {
+		ask[*pb.IMValidateRsp](p, 1, validateReq("u00001", "bad"))
+	}
+	if rsp := ask[*pb.IMValidateRsp](p, 1, validateReq("u00001", "pw")); rsp.GetResultCode() != 0 {
+		t.Errorf("locked: %v", rsp)
+	}
+}

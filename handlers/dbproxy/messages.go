@@ -1,0 +1,157 @@
+package dbproxy
+
+import (
+	"context"
+
+	"teamtalk/core/im"
+	"teamtalk/core/router"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// Pending is a message on its way to the store.
+type Pending struct {
+	request
+	msg  *pb.MsgData // the request; becomes the answer
+	row  im.Message
+	size int // of the body and client id, in bytes; answering changes msg
+}
+
+// pendingOverhead is what a message costs beyond its bytes, roughly, in the bounds of a batch.
+const pendingOverhead = 64
+
+// Size is what p counts for against the bounds of a batch, in bytes.
+func (p *Pending) Size() int { return p.size }
+
+func (s *Server) handleMessages() {
+	router.Handle(s.Router, router.Public, s.handleMsgData)
+}
+
+// handleMsgData puts a message into a batch. The answer is the message itself, with its msg_id; 0 when it was not stored.
+func (s *Server) handleMsgData(ses *session.Session, seq uint16, m *pb.MsgData) error {
+	p := &Pending{
+		request: request{session: ses, seq: seq, cmd: m.Command(), came: s.opt.Now()},
+		msg:     m,
+		row:     im.Message{From: m.FromUserID, To: m.ToSessionID, Created: m.CreateTime, Type: m.Type, Data: m.Data},
+		size:    len(m.Data) + len(m.ClientMsgID) + pendingOverhead,
+	}
+	if len(m.ClientMsgID) > 0 {
+		p.row.ClientID = m.ClientMsgID
+	}
+	if p.row.Created == 0 {
+		p.row.Created = uint32(p.came.Unix())
+	}
+	err := storable(&p.row)
+	if err == nil {
+		err = s.accept(p)
+	}
+	if err != nil {
+		p.row.Err = err
+		s.settle(p)
+	}
+	return err
+}
+
+// storable says why a message can never be stored.
+func storable(row *im.Message) error {
+	switch {
+	case row.Type != pb.MsgType_MSG_TYPE_SINGLE_TEXT:
+		return im.Errorf(im.Invalid, "messages of type %#x are not stored yet", int32(row.Type))
+	case row.From == 0 || row.To == 0 || row.From == row.To:
+		return im.Errorf(im.Invalid, "message from user %d to user %d", row.From, row.To)
+	case len(row.Data) == 0:
+		return im.Errorf(im.Invalid, "empty message")
+	case len(row.ClientID) > im.MaxClientID:
+		return im.Errorf(im.Invalid, "client_msg_id of %d bytes", len(row.ClientID))
+	}
+	return nil
+}
+
+func (s *Server) accept(p *Pending) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	err := s.opt.Messages.Add(im.ConversationKey(p.row.From, p.row.To), p)
+	if err != nil {
+		s.end()
+	}
+	return err
+}
+
+// AppendBatch stores a batch and answers each of its messages, in the order of the batch: what the batcher runs.
+func (s *Server) AppendBatch(ctx context.Context, batch []*Pending) {
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/2)
+	defer cancel()
+	now := s.opt.Now()
+	rows := make([]*im.Message, 0, len(batch))
+	for _, p := range batch {
+		// With the time that storing may take, its sender would be told that nothing came of it, and repeat it: that would make two of it.
+		if now.Sub(p.came) > s.opt.Timeout/2 {
+			p.row.Err = im.Errorf(im.Busy, "message waited longer than %s", s.opt.Timeout/2)
+			continue
+		}
+		rows = append(rows, &p.row)
+	}
+	if len(rows) > 0 {
+		s.store.AppendMessages(ctx, rows)
+	}
+	s.finish(batch)
+}
+
+// FailBatch answers messages that the batcher gave up, as not stored, except those that are answered already.
+func (s *Server) FailBatch(batch []*Pending, err error) {
+	for _, p := range batch {
+		p.row.Err = err
+	}
+	s.finish(batch)
+}
+
+// finish answers what is not answered yet, and logs failures, once per kind and second.
+func (s *Server) finish(batch []*Pending) {
+	type failure struct {
+		first *Pending
+		count int
+	}
+	var failed map[im.Kind]*failure
+	for _, p := range batch {
+		if p.done {
+			continue
+		}
+		if err := p.row.Err; err != nil {
+			k := im.KindOf(err)
+			if failed == nil {
+				failed = map[im.Kind]*failure{}
+			}
+			if failed[k] == nil {
+				failed[k] = &failure{first: p}
+			}
+			failed[k].count++
+		}
+		s.settle(p)
+		s.end()
+	}
+	for k, f := range failed {
+		held, ok := s.often.messages[k].Allow(s.opt.Now())
+		if !ok {
+			continue
+		}
+		s.log.Log(context.Background(), failureLevel(k), "messages not stored", "role", "dbproxy", "count", f.count, "held", held,
+			"conn", f.first.session.ID(), "user", f.first.row.From, "cmd", f.first.cmd.String(), "seq", f.first.seq, "err", f.first.row.Err)
+	}
+}
+
+// settle answers one message as its row says.
+func (s *Server) settle(p *Pending) {
+	p.msg.MsgID, p.msg.Duplicate = p.row.ID, p.row.Duplicate
+	switch {
+	case p.row.Err != nil:
+		p.msg.MsgID, p.msg.Duplicate = 0, false // the request may have had one
+		s.metrics.failed.Inc()
+		s.metrics.failures.WithLabelValues(p.cmd.String(), im.KindOf(p.row.Err).String()).Inc()
+	case p.row.Duplicate:
+		s.metrics.duplicate.Inc()
+	default:
+		s.metrics.stored.Inc()
+	}
+	s.answer(&p.request, p.msg)
+}

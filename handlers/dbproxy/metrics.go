@@ -1,0 +1,36 @@
+package dbproxy
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	seconds       *prometheus.HistogramVec
+	failures      *prometheus.CounterVec
+	stored        prometheus.Counter
+	duplicate     prometheus.Counter
+	failed        prometheus.Counter
+	refusedLogins *prometheus.CounterVec
+	locks         prometheus.Counter
+	unsent        prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
+	messages := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_dbproxy_messages_total",
+		Help: "Messages by what became of them: stored, duplicate, failed."}, []string{"result"})
+	m := &metrics{
+		stored: messages.WithLabelValues("stored"), duplicate: messages.WithLabelValues("duplicate"), failed: messages.WithLabelValues("failed"),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "teamtalk_dbproxy_request_seconds",
+			Help: "Time from a request to its answer, waiting included, by command.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15)}, []string{"cmd"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_dbproxy_failures_total",
+			Help: "Requests that could not be done, by command and kind of error."}, []string{"cmd", "kind"}),
+		refusedLogins: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_dbproxy_logins_refused_total",
+			Help: "Logins refused, by reason: unknown, password, status, locked."}, []string{"reason"}),
+		locks:  prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_dbproxy_login_locks_total", Help: "Names locked after too many wrong passwords."}),
+		unsent: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_dbproxy_unsent_total", Help: "Answers whose link was gone or full."}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.seconds, m.failures, messages, m.refusedLogins, m.locks, m.unsent,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_dbproxy_requests_open", Help: "Requests accepted and not answered."},
+				func() float64 { return float64(s.open.Load()) }))
+	}
+	return m
+}

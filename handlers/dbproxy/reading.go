@@ -1,0 +1,160 @@
+package dbproxy
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// sessionLimit is the most conversations IMRecentContactSessionReq returns.
+const sessionLimit = 100
+
+// handleReading enters what is asked about messages. Groups are not served yet: their lists are empty.
+func (s *Server) handleReading() {
+	handle(s, work[*pb.IMMsgDataReadAck]{user: userOf[*pb.IMMsgDataReadAck], run: s.readAck})
+	handle(s, work[*pb.IMUnreadMsgCntReq]{user: userOf[*pb.IMUnreadMsgCntReq], run: s.unread})
+	handle(s, work[*pb.IMGetMsgListReq]{user: userOf[*pb.IMGetMsgListReq], run: s.history})
+	handle(s, work[*pb.IMGetMsgByIdReq]{user: userOf[*pb.IMGetMsgByIdReq], run: s.messagesByID})
+	handle(s, work[*pb.IMGetLatestMsgIdReq]{user: userOf[*pb.IMGetLatestMsgIdReq], run: s.latestID})
+	handle(s, work[*pb.IMRecentContactSessionReq]{user: userOf[*pb.IMRecentContactSessionReq], run: s.recentSessions})
+}
+
+// single reports whether a conversation is between two users.
+func single(t pb.SessionType) bool { return t == pb.SessionType_SESSION_TYPE_SINGLE }
+
+// readAck has no answer.
+func (s *Server) readAck(ctx context.Context, m *pb.IMMsgDataReadAck) (pb.Message, error) {
+	if !single(m.GetSessionType()) {
+		return nil, nil
+	}
+	return nil, s.store.ClearUnread(ctx, m.GetUserId(), m.GetSessionId())
+}
+
+func (s *Server) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Message, error) {
+	unread, err := s.store.UnreadCounts(ctx, m.GetUserId())
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(unread, func(a, b im.Unread) int { return cmp.Compare(a.Peer, b.Peer) })
+	total := uint32(0)
+	list := make([]*pb.UnreadInfo, len(unread))
+	for i := range unread {
+		u := &unread[i]
+		total += u.Count
+		list[i] = pb.UnreadInfo_builder{
+			SessionId: proto.Uint32(u.Peer), SessionType: u.Type.Enum(), UnreadCnt: proto.Uint32(u.Count), LatestMsgId: proto.Uint32(u.Latest.ID),
+			LatestMsgData: data(&u.Latest), LatestMsgType: msgType(&u.Latest, u.Type), LatestMsgFromUserId: proto.Uint32(from(u.Peer, u.Type, &u.Latest)),
+		}.Build()
+	}
+	rsp := pb.IMUnreadMsgCntRsp_builder{UserId: proto.Uint32(m.GetUserId()), TotalCnt: proto.Uint32(total), UnreadinfoList: list}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp, nil
+}
+
+func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessionReq) (pb.Message, error) {
+	sessions, err := s.store.RecentSessions(ctx, m.GetUserId(), m.GetLatestUpdateTime(), sessionLimit)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*pb.ContactSessionInfo, len(sessions))
+	for i := range sessions {
+		r := &sessions[i]
+		list[i] = pb.ContactSessionInfo_builder{
+			SessionId: proto.Uint32(r.Peer), SessionType: r.Type.Enum(), SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
+			UpdatedTime: proto.Uint32(r.Updated), LatestMsgId: proto.Uint32(r.Latest.ID), LatestMsgData: data(&r.Latest),
+			LatestMsgType: msgType(&r.Latest, r.Type), LatestMsgFromUserId: proto.Uint32(from(r.Peer, r.Type, &r.Latest)),
+		}.Build()
+	}
+	rsp := pb.IMRecentContactSessionRsp_builder{UserId: proto.Uint32(m.GetUserId()), ContactSessionList: list}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp, nil
+}
+
+func (s *Server) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.Message, error) {
+	var list []im.Message
+	// Compared as numbers without a sign: a client that asks for four billion gets the limit.
+	if count := min(m.GetMsgCnt(), uint32(s.opt.HistoryLimit)); count > 0 && single(m.GetSessionType()) {
+		var err error
+		if list, err = s.store.History(ctx, m.GetUserId(), m.GetSessionId(), m.GetMsgIdBegin(), int(count)); err != nil {
+			return nil, err
+		}
+	}
+	rsp := pb.IMGetMsgListRsp_builder{UserId: proto.Uint32(m.GetUserId()), SessionType: m.GetSessionType().Enum(),
+		SessionId: proto.Uint32(m.GetSessionId()), MsgIdBegin: proto.Uint32(m.GetMsgIdBegin()), MsgList: msgInfos(list)}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp, nil
+}
+
+// messagesByID answers newest first, whatever the order asked in.
+func (s *Server) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq) (pb.Message, error) {
+	var list []im.Message
+	ids := m.GetMsgIdList()
+	if ids = ids[:min(len(ids), s.opt.HistoryLimit)]; len(ids) > 0 && single(m.GetSessionType()) {
+		var err error
+		if list, err = s.store.MessagesByID(ctx, m.GetUserId(), m.GetSessionId(), ids); err != nil {
+			return nil, err
+		}
+		slices.Reverse(list)
+	}
+	rsp := pb.IMGetMsgByIdRsp_builder{UserId: proto.Uint32(m.GetUserId()), SessionType: m.GetSessionType().Enum(),
+		SessionId: proto.Uint32(m.GetSessionId()), MsgList: msgInfos(list)}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp, nil
+}
+
+func (s *Server) latestID(ctx context.Context, m *pb.IMGetLatestMsgIdReq) (pb.Message, error) {
+	id := uint32(0)
+	if single(m.GetSessionType()) {
+		var err error
+		if id, err = s.store.LatestID(ctx, m.GetUserId(), m.GetSessionId()); err != nil {
+			return nil, err
+		}
+	}
+	rsp := pb.IMGetLatestMsgIdRsp_builder{UserId: proto.Uint32(m.GetUserId()), SessionType: m.GetSessionType().Enum(),
+		SessionId: proto.Uint32(m.GetSessionId()), LatestMsgId: proto.Uint32(id)}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp, nil
+}
+
+func msgInfos(list []im.Message) []*pb.MsgInfo {
+	infos := make([]*pb.MsgInfo, len(list))
+	for i := range list {
+		m := &list[i]
+		infos[i] = pb.MsgInfo_builder{MsgId: proto.Uint32(m.ID), FromSessionId: proto.Uint32(m.From), CreateTime: proto.Uint32(m.Created),
+			MsgType: m.Type.Enum(), MsgData: data(m)}.Build()
+	}
+	return infos
+}
+
+// from is what clients are told as the sender of a conversation's latest message. Between two users that is the peer, whoever of
+// them sent it: what the first implementation told, and clients build on.
+func from(peer uint32, t pb.SessionType, latest *im.Message) uint32 {
+	if single(t) {
+		return peer
+	}
+	return latest.From
+}
+
+// data is a message's body for a required field, which must not be nil.
+func data(m *im.Message) []byte {
+	if m.Data == nil {
+		return []byte{}
+	}
+	return m.Data
+}
+
+// msgType is a message's type; that of a conversation without messages is one that readers know, as they reject others.
+func msgType(m *im.Message, t pb.SessionType) *pb.MsgType {
+	switch {
+	case m.Type != 0:
+		return m.Type.Enum()
+	case single(t):
+		return pb.MsgType_MSG_TYPE_SINGLE_TEXT.Enum()
+	}
+	return pb.MsgType_MSG_TYPE_GROUP_TEXT.Enum()
+}

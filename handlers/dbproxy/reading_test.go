@@ -1,0 +1,126 @@
+package dbproxy_test
+
+import (
+	"fmt"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy"
+	"teamtalk/proto/pb"
+)
+
+var single, group = pb.SessionType_SESSION_TYPE_SINGLE, pb.SessionType_SESSION_TYPE_GROUP
+
+func listReq(typ pb.SessionType, begin, count uint32) pb.Message {
+	return pb.IMGetMsgListReq_builder{UserId: proto.Uint32(2), SessionType: typ.Enum(), SessionId: proto.Uint32(1),
+		MsgIdBegin: proto.Uint32(begin), MsgCnt: proto.Uint32(count)}.Build()
+}
+
+func byIDReq(typ pb.SessionType, ids ...uint32) pb.Message {
+	return pb.IMGetMsgByIdReq_builder{UserId: proto.Uint32(2), SessionType: typ.Enum(), SessionId: proto.Uint32(1), MsgIdList: ids}.Build()
+}
+
+func ids(list []*pb.MsgInfo) (ids []uint32) {
+	for _, m := range list {
+		ids = append(ids, m.GetMsgId())
+	}
+	return ids
+}
+
+func TestReading(t *testing.T) {
+	h := open(t, options{db: dbproxy.Options{HistoryLimit: 5}})
+	p := h.dial()
+	for i := range 8 {
+		ask[*pb.MsgData](p, uint16(i), text(1, 2, fmt.Sprint(i+1)))
+	}
+	for _, test := range []struct {
+		name string
+		req  pb.Message
+		want string
+	}{
+		{"newest", listReq(single, 0, 2), "[8 7]"},
+		{"limit", listReq(single, 0, 100), "[8 7 6 5 4]"},
+		{"four billion", listReq(single, 0, 1<<32-1), "[8 7 6 5 4]"},
+		{"from", listReq(single, 3, 100), "[3 2 1]"},
+		{"none asked", listReq(single, 0, 0), "[]"},
+		{"group", listReq(group, 0, 100), "[]"},
+		{"by id", byIDReq(single, 3, 99, 7), "[7 3]"},
+		{"by id, limit", byIDReq(single, 1, 2, 3, 4, 5, 6, 7), "[5 4 3 2 1]"},
+		{"by id, none", byIDReq(single), "[]"},
+		{"by id, group", byIDReq(group, 1), "[]"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p.send(50, test.req)
+			var list []*pb.MsgInfo
+			switch _, m, _ := p.read(); m := m.(type) {
+			case *pb.IMGetMsgListRsp:
+				list = m.GetMsgList()
+			case *pb.IMGetMsgByIdRsp:
+				list = m.GetMsgList()
+			}
+			if got := fmt.Sprint(ids(list)); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+
+	// A group's read mark, of a group with the peer's number, changes nothing; then the peer's does, and the question behind it sees that.
+	ack := func(typ pb.SessionType) pb.Message {
+		return pb.IMMsgDataReadAck_builder{UserId: proto.Uint32(2), SessionId: proto.Uint32(1), MsgId: proto.Uint32(8), SessionType: typ.Enum()}.Build()
+	}
+	p.send(1, ack(group))
+	if rsp := ask[*pb.IMUnreadMsgCntRsp](p, 2, unreadOf(2)); rsp.GetTotalCnt() != 8 || rsp.GetUnreadinfoList()[0].GetUnreadCnt() != 8 {
+		t.Errorf("unread: %v", rsp)
+	}
+	p.send(3, ack(single))
+	if rsp := ask[*pb.IMUnreadMsgCntRsp](p, 4, unreadOf(2)); rsp.GetTotalCnt() != 0 || len(rsp.GetUnreadinfoList()) != 0 {
+		t.Errorf("unread after reading: %v", rsp)
+	}
+
+	latest := func(typ pb.SessionType) uint32 {
+		return ask[*pb.IMGetLatestMsgIdRsp](p, 5, pb.IMGetLatestMsgIdReq_builder{UserId: proto.Uint32(1), SessionType: typ.Enum(),
+			SessionId: proto.Uint32(2)}.Build()).GetLatestMsgId()
+	}
+	if s, g := latest(single), latest(group); s != 8 || g != 0 {
+		t.Errorf("latest id %d, of a group %d", s, g)
+	}
+}
+
+func TestDirectory(t *testing.T) {
+	h := open(t, options{users: 4})
+	p := h.dial()
+	all := func(since uint32) *pb.IMAllUserRsp {
+		return ask[*pb.IMAllUserRsp](p, 1, pb.IMAllUserReq_builder{UserId: proto.Uint32(1), LatestUpdateTime: proto.Uint32(since)}.Build())
+	}
+	names := func(list []*pb.UserInfo) (names []string) {
+		for _, u := range list {
+			names = append(names, fmt.Sprint(u.GetUserId(), u.GetUserRealName(), u.GetStatus()))
+		}
+		return names
+	}
+	rsp := all(0)
+	if got := fmt.Sprint(names(rsp.GetUserList())); got != "[1u000010 2u000020 3u000030 4u000040]" || rsp.GetLatestUpdateTime() == 0 {
+		t.Errorf("all users: %v", rsp)
+	}
+	newest := rsp.GetLatestUpdateTime()
+	if err := h.store.SetUserStatus(t.Context(), 3, im.StatusDeparted); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(names(all(0).GetUserList())); got != "[1u000010 2u000020 4u000040]" {
+		t.Errorf("all users without 3: %s", got)
+	}
+	found := false
+	rsp = all(newest)
+	for _, u := range rsp.GetUserList() {
+		found = found || u.GetUserId() == 3 && u.GetStatus() == 3
+	}
+	if !found {
+		t.Errorf("changed users without the departed one: %v", rsp)
+	}
+	info := ask[*pb.IMUsersInfoRsp](p, 2, pb.IMUsersInfoReq_builder{UserId: proto.Uint32(1), UserIdList: []uint32{4, 99, 2, 4}, AttachData: []byte("x")}.Build())
+	if got := fmt.Sprint(names(info.GetUserInfoList())); got != "[2u000020 4u000040]" || string(info.GetAttachData()) != "x" {
+		t.Errorf("users: %v", info)
+	}
+}

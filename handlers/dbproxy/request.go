@@ -1,0 +1,121 @@
+package dbproxy
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/router"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// request is what is known of a request while a worker has it.
+type request struct {
+	session *session.Session
+	seq     uint16
+	cmd     pb.Command
+	came    time.Time
+	done    bool // answered, or known not to be
+}
+
+// work is one kind of request that is not a message.
+type work[P pb.Message] struct {
+	// user is whose request it is: requests of one user run in order.
+	user func(m P) uint64
+	// run does it, on a worker, and returns the answer; nil for none.
+	run func(ctx context.Context, m P) (pb.Message, error)
+	// refuse returns the answer when it could not be done; nil, or a nil result, for none.
+	refuse func(m P, err error) pb.Message
+}
+
+// handle enters a command whose requests a worker does.
+func handle[M any, P interface {
+	*M
+	pb.Message
+}](s *Server, w work[P]) {
+	router.Handle(s.Router, router.Public, func(ses *session.Session, seq uint16, m P) error {
+		rq := &request{session: ses, seq: seq, cmd: m.Command(), came: s.opt.Now()}
+		err := s.begin()
+		if err == nil {
+			if err = s.opt.Tasks.Do(w.user(m), func(ctx context.Context) { do(ctx, s, rq, m, w) }); err != nil {
+				s.end()
+			}
+		}
+		if err != nil {
+			refuse(s, rq, m, w, err)
+		}
+		return err
+	})
+}
+
+// do does a request on a worker.
+func do[P pb.Message](ctx context.Context, s *Server, rq *request, m P, w work[P]) {
+	defer s.end()
+	defer func() {
+		if !rq.done { // run panicked; the pool logs that
+			refuse(s, rq, m, w, im.Errorf(im.Internal, "request failed"))
+		}
+	}()
+	var answer pb.Message
+	left := s.opt.Timeout - s.opt.Now().Sub(rq.came)
+	err := error(nil)
+	if left <= 0 {
+		err = im.Errorf(im.Busy, "request waited longer than %s", s.opt.Timeout)
+	} else {
+		ctx, cancel := context.WithTimeout(ctx, left)
+		answer, err = w.run(ctx, m)
+		cancel()
+	}
+	if err != nil {
+		s.logFailure(rq, err)
+		refuse(s, rq, m, w, err)
+		return
+	}
+	s.answer(rq, answer)
+}
+
+// refuse ends a request that could not be done.
+func refuse[P pb.Message](s *Server, rq *request, m P, w work[P], err error) {
+	s.metrics.failures.WithLabelValues(rq.cmd.String(), im.KindOf(err).String()).Inc()
+	var answer pb.Message
+	if w.refuse != nil {
+		answer = w.refuse(m, err)
+	}
+	s.answer(rq, answer)
+}
+
+// answer pushes m, or nothing when it is nil, and ends the request.
+func (s *Server) answer(rq *request, m pb.Message) {
+	rq.done = true
+	s.metrics.seconds.WithLabelValues(rq.cmd.String()).Observe(s.opt.Now().Sub(rq.came).Seconds())
+	if m == nil {
+		return
+	}
+	if err := rq.session.Push(rq.seq, m); err != nil { // the link is gone or full: its calls have failed already
+		s.metrics.unsent.Inc()
+		s.log.Debug("answer not sent", "role", "dbproxy", "conn", rq.session.ID(), "cmd", rq.cmd.String(), "seq", rq.seq, "err", err)
+	}
+}
+
+// logFailure logs what went wrong on a worker; what is refused at once the router logs.
+func (s *Server) logFailure(rq *request, err error) {
+	kind := im.KindOf(err)
+	held, ok := s.often.request[kind].Allow(s.opt.Now())
+	if !ok {
+		return // a store that is gone fails thousands a second: the metrics count them all
+	}
+	s.log.Log(context.Background(), failureLevel(kind), "request failed", "role", "dbproxy", "conn", rq.session.ID(),
+		"cmd", rq.cmd.String(), "seq", rq.seq, "err", err, "held", held)
+}
+
+func failureLevel(k im.Kind) slog.Level {
+	switch k {
+	case im.Internal:
+		return slog.LevelError
+	case im.Busy, im.Unavailable, im.Closed:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}

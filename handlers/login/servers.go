@@ -1,0 +1,76 @@
+package login
+
+import (
+	"teamtalk/core/im"
+	"teamtalk/core/router"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// servers handles the links of message servers.
+type servers struct {
+	*router.Router
+	s *Server
+}
+
+// What IMUserCntUpdate.user_action says.
+const (
+	actionMore = 1
+	actionLess = 2
+)
+
+func newServers(s *Server) *servers {
+	h := &servers{Router: router.New(router.Options{Role: "login", Log: s.log, Registerer: s.opt.Registerer}), s: s}
+	router.Handle(h.Router, router.Public, h.handleMsgServInfo)
+	router.Handle(h.Router, router.Public, h.handleUserCntUpdate)
+	router.Handle(h.Router, router.Public, h.handleHeartBeat)
+	return h
+}
+
+// Open watches over the link: a server that dies without closing must not be handed out for long.
+func (h *servers) Open(s *session.Session) error {
+	if s.Loop() != nil {
+		s.SetIdleLimit(h.s.opt.LinkTimeout)
+		s.SetKeepAlive(h.s.opt.LinkHeartbeat)
+	}
+	return nil
+}
+
+// Close forgets the message server.
+func (h *servers) Close(s *session.Session, err error) {
+	if e := h.s.table.remove(s.ID()); e != nil {
+		h.s.log.Info("message server gone", "role", "login", "conn", s.ID(), "host", e.hostName, "ip", e.ip1, "port", e.port, "err", err)
+	}
+}
+
+func (h *servers) handleMsgServInfo(s *session.Session, _ uint16, m *pb.IMMsgServInfo) error {
+	e := &entry{link: s.ID(), ip1: m.GetIp1(), ip2: m.GetIp2(), port: m.GetPort(), hostName: m.GetHostName(),
+		limit: m.GetMaxConnCnt(), current: m.GetCurConnCnt()}
+	if e.ip1 == "" {
+		e.ip1 = e.ip2
+	}
+	if e.ip2 == "" {
+		e.ip2 = e.ip1
+	}
+	if e.ip1 == "" || e.port == 0 || e.port > 65535 {
+		return im.Errorf(im.Invalid, "message server %q announces no address that clients can use", e.hostName)
+	}
+	replaced := h.s.table.put(e)
+	h.s.log.Info("message server announced", "role", "login", "conn", s.ID(), "host", e.hostName, "ip", e.ip1, "port", e.port,
+		"clients", e.current, "limit", e.limit, "replaced", replaced)
+	return nil
+}
+
+func (h *servers) handleUserCntUpdate(s *session.Session, _ uint16, m *pb.IMUserCntUpdate) error {
+	action := m.GetUserAction()
+	if action != actionMore && action != actionLess {
+		return im.Errorf(im.Invalid, "user action %d", action)
+	}
+	if !h.s.table.count(s.ID(), action == actionMore) {
+		return im.Errorf(im.Invalid, "client counted before its message server was announced, or after another link took its place")
+	}
+	return nil
+}
+
+// handleHeartBeat has nothing to do: that something came is what counts.
+func (h *servers) handleHeartBeat(*session.Session, uint16, *pb.IMHeartBeat) error { return nil }

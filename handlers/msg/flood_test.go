@@ -1,0 +1,58 @@
+package msg
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"teamtalk/proto/pb"
+)
+
+// TestQueriesOfOneConnectionAreBounded: a client that asks without end is not passed on beyond a bound; what it
+// may ask again comes with the answers.
+func TestQueriesOfOneConnectionAreBounded(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		d, other := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS), w.user(0, 2, pb.ClientType_CLIENT_TYPE_WINDOWS)
+		w.db.mu.Lock()
+		w.db.hold, w.db.asked = true, nil
+		w.db.mu.Unlock()
+		req := &pb.IMUnreadMsgCntReq{}
+		req.SetUserId(1)
+		for i := range maxQueries + 50 {
+			d.send(uint16(i+1), req)
+		}
+		if n := len(w.db.asked); n != maxQueries {
+			t.Fatalf("%d queries passed on, want %d", n, maxQueries)
+		}
+		other.send(1, req)
+		if n := len(w.db.asked); n != maxQueries+1 {
+			t.Errorf("the query of another connection was not passed on")
+		}
+		if d.isClosed() {
+			t.Error("connection closed")
+		}
+		w.db.letGo()
+		d.send(500, req)
+		if n := len(w.db.asked); n != maxQueries+2 {
+			t.Errorf("nothing is passed on once the answers are there")
+		}
+	})
+}
+
+// TestFailuresDoNotFloodTheLog: a db_proxy that stores nothing is said once a second, with the number of failures kept back.
+func TestFailuresDoNotFloodTheLog(t *testing.T) {
+	var log bytes.Buffer
+	inWorld(t, Options{Rate: -1, Log: slog.New(slog.NewTextHandler(&log, nil))}, func(w *world) {
+		d := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS)
+		w.db.mu.Lock()
+		w.db.fail = true
+		w.db.mu.Unlock()
+		for i := range 100 {
+			d.send(uint16(i+1), text(2, "hello"))
+		}
+	})
+	if n := strings.Count(log.String(), "message not stored"); n != 1 {
+		t.Errorf("%d lines for 100 failures within a second, want 1", n)
+	}
+}

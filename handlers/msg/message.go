@@ -1,0 +1,235 @@
+package msg
+
+import (
+	"encoding/binary"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// Tag flags of deliveries.
+const (
+	tagGroup  = 1 << iota // Peer is a group
+	tagRemote             // the sender's message server wants to know of the answer
+)
+
+// handleMsgData takes a message from a client: check, have it stored. It is acked and delivered in msgStored, when db_proxy has answered.
+func (h *Server) handleMsgData(s *session.Session, seq uint16, m *pb.MsgData) error {
+	m.FromUserID = s.User
+	h.inFlight.Add(1) // before looking, so that Drain cannot miss it
+	taken := false
+	defer func() {
+		if !taken {
+			h.inFlight.Add(-1)
+		}
+	}()
+	if h.draining.Load() {
+		h.metrics.dropped.WithLabelValues("shutdown").Inc()
+		return im.Errorf(im.Closed, "message not taken: shutting down")
+	}
+	if reason := h.unfit(m); reason != "" {
+		h.metrics.dropped.WithLabelValues(reason).Inc()
+		return im.Errorf(im.Invalid, "message dropped: %s", reason)
+	}
+	c, now := clientOf(s), s.Loop().Now()
+	id, state := c.sends.look(seq, m, now, h.opt.ResendWindow)
+	switch state {
+	case sendStored:
+		h.metrics.resends.Inc()
+		return s.Send(seq, ackOf(m, id))
+	case sendPending:
+		h.metrics.resends.Inc()
+		return nil // the answer to the first one is on its way
+	}
+	if h.opt.Rate > 0 && !c.bucket.take(now, h.opt.Rate, h.opt.RateBurst) {
+		h.metrics.dropped.WithLabelValues("rate").Inc()
+		return im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
+	}
+	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, h.unix(), nil, false
+	taken = true
+	if state == sendUnknown {
+		m.CreateTime = c.sends.retry(seq)
+		h.storeAgain(s, seq, m)
+		return nil
+	}
+	c.sends.add(seq, m, now, h.opt.ResendWindow)
+	h.metrics.received.Inc()
+	h.store(s, seq, m)
+	return nil
+}
+
+// store has db_proxy store m, a message in flight.
+func (h *Server) store(s *session.Session, seq uint16, m *pb.MsgData) {
+	// Not on the sender's loop: what is delivered must leave in the order of the answers, see msgStored.
+	h.db.Call(nil, im.ConversationKey(m.FromUserID, m.ToSessionID), seq, m, func(rsp pb.Message, err error) {
+		defer h.inFlight.Add(-1)
+		h.msgStored(s, seq, rsp, err)
+	})
+}
+
+// unfit says why a message is not taken; empty when it is.
+func (h *Server) unfit(m *pb.MsgData) string {
+	switch {
+	case m.Type != pb.MsgType_MSG_TYPE_SINGLE_TEXT:
+		return "type"
+	case len(m.Data) == 0:
+		return "empty"
+	case m.ToSessionID == m.FromUserID:
+		return "to_self"
+	case len(m.Data) > im.MaxContent:
+		return "too_long"
+	case len(m.ClientMsgID) > im.MaxClientID:
+		return "client_msg_id"
+	}
+	return ""
+}
+
+func ackOf(m *pb.MsgData, id uint32) *pb.IMMsgDataAck {
+	ack := &pb.IMMsgDataAck{}
+	ack.SetUserId(m.FromUserID)
+	ack.SetSessionId(m.ToSessionID)
+	ack.SetMsgId(id)
+	ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
+	return ack
+}
+
+// msgStored goes on once db_proxy has answered. It runs where the answers of a conversation arrive, in their order, and everything a client gets of it
+// goes through the mailbox of the client's loop: so each client sees a conversation in the order of its ids.
+func (h *Server) msgStored(s *session.Session, seq uint16, rsp pb.Message, err error) {
+	m, ok := rsp.(*pb.MsgData)
+	if err != nil || !ok || m.MsgID == 0 {
+		h.metrics.notStored.Inc()
+		h.warn(&h.often.message, "message not stored", "conn", s.ID(), "user", s.User, "seq", seq, "err", err)
+		s.Loop().Post(func() {
+			if k := im.KindOf(err); err != nil && k != im.Busy { // no answer; else it said no, or was not asked
+				clientOf(s).sends.doubt(seq)
+				return
+			}
+			clientOf(s).sends.forget(seq)
+		})
+		return
+	}
+	m.AttachData = nil
+	if m.Duplicate {
+		h.metrics.resends.Inc()
+		s.Loop().Post(func() {
+			clientOf(s).sends.stored(seq, m.MsgID)
+			_ = s.Send(seq, ackOf(m, m.MsgID))
+		})
+		return
+	}
+	wait := noWait
+	if h.opt.Ack == AckDelivered {
+		wait = h.waitFor(m.ToSessionID)
+	}
+	// An ack that waits is there before anything is delivered, so that no answer can come before what waits for it. One that does not wait comes after:
+	// who logs in once the sender has its ack finds the message in the history, and does not get it pushed as well.
+	if wait != noWait {
+		s.Loop().Post(func() { h.acknowledge(s, seq, m, wait) })
+	}
+	h.deliver(m, s, session.Tag{Peer: m.FromUserID, ID: m.MsgID})
+	if wait == noWait {
+		s.Loop().Post(func() { h.acknowledge(s, seq, m, wait) })
+	}
+
+	forward := *m
+	if wait != noWait { // any device's answer will do, also where the recipient has one here
+		forward.AttachData = wantAck
+	}
+	h.toRoute(seq, &forward)
+}
+
+// wantAck is the attach_data of a message passed on to other message servers whose sender waits for the recipient's answer. It has the layout of
+// the first implementation, with a type that it does not use; its servers ignore it.
+var wantAck = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 16), 0), 0)
+
+// deliver gives m to all devices of both users here, except the session it came from. Each conversation is delivered by one goroutine at a time.
+func (h *Server) deliver(m *pb.MsgData, from *session.Session, tag session.Tag) {
+	to, mine := h.online.Of(m.ToSessionID), h.online.Of(m.FromUserID)
+	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == from)) {
+		return
+	}
+	out := pb.MsgData{FromUserID: m.FromUserID, ToSessionID: m.ToSessionID, MsgID: m.MsgID, CreateTime: m.CreateTime, Type: m.Type, Data: m.Data}
+	frame, err := pdu.Append(make([]byte, 0, pdu.HeaderLen+out.BodySize()), 0, &out)
+	if err != nil {
+		h.log.Error("message not encoded", "user", m.FromUserID, "err", err)
+		return
+	}
+	h.post(to, from, frame, tag)
+	h.post(mine, from, frame, tag)
+}
+
+// post gives one frame to all sessions but one, with one note to each of their loops.
+func (h *Server) post(sessions []*session.Session, but *session.Session, frame []byte, tag session.Tag) {
+	for i, s := range sessions {
+		if s == but || postedBefore(sessions[:i], but, s.Loop()) {
+			continue
+		}
+		var group []*session.Session
+		for _, o := range sessions[i:] {
+			if o != but && o.Loop() == s.Loop() {
+				group = append(group, o)
+			}
+		}
+		h.metrics.deliveries.Add(float64(len(group)))
+		if err := s.Loop().PostTagged(group, frame, tag); err != nil {
+			h.warn(&h.often.delivery, "delivery dropped, sessions closed", "user", s.User, "err", err)
+		}
+	}
+}
+
+func postedBefore(sessions []*session.Session, but *session.Session, l *session.Loop) bool {
+	for _, s := range sessions {
+		if s != but && s.Loop() == l {
+			return true
+		}
+	}
+	return false
+}
+
+// handleRoutedMsgData delivers a message that came in on another message server.
+func (h *Server) handleRoutedMsgData(_ *session.Session, _ uint16, m *pb.MsgData) error {
+	if m.Type.IsGroup() {
+		return im.Errorf(im.Invalid, "group messages are not served")
+	}
+	tag := session.Tag{Peer: m.FromUserID, ID: m.MsgID}
+	if len(m.AttachData) == len(wantAck) && binary.BigEndian.Uint32(m.AttachData) == binary.BigEndian.Uint32(wantAck) {
+		tag.Flags |= tagRemote
+	}
+	h.deliver(m, nil, tag)
+	return nil
+}
+
+// handleReadAck clears the unread count and tells the user's other devices.
+func (h *Server) handleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
+	m.SetUserId(s.User)
+	n := &pb.IMMsgDataReadNotify{}
+	n.SetUserId(s.User)
+	n.SetSessionId(m.GetSessionId())
+	n.SetMsgId(m.GetMsgId())
+	n.SetSessionType(m.GetSessionType())
+	// The way of the user's queries, so that a question for unread messages asked behind it finds them cleared. The messages that it says were
+	// read are stored and counted: they were delivered.
+	if err := h.dbFirst.Send(uint64(s.User), seq, m); err != nil {
+		return err
+	}
+	h.tellOthers(n, s)
+	h.toRoute(0, n)
+	return nil
+}
+
+func (h *Server) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Session) {
+	for _, o := range h.online.Of(n.GetUserId()) {
+		if o != but {
+			_ = o.Push(0, n) // a full mailbox closes the session
+		}
+	}
+}
+
+// handleRoutedRead tells the devices here of what their user read elsewhere.
+func (h *Server) handleRoutedRead(_ *session.Session, _ uint16, m *pb.IMMsgDataReadNotify) error {
+	h.tellOthers(m, nil)
+	return nil
+}

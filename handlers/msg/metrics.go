@@ -1,0 +1,60 @@
+package msg
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/session"
+)
+
+type metrics struct {
+	logins        *prometheus.CounterVec
+	kicks         *prometheus.CounterVec
+	received      prometheus.Counter
+	dropped       *prometheus.CounterVec
+	notStored     prometheus.Counter
+	resends       prometheus.Counter
+	deliveries    prometheus.Counter
+	redelivered   prometheus.Counter
+	unanswered    prometheus.Counter
+	ackTimeouts   prometheus.Counter
+	queriesFailed *prometheus.CounterVec
+	notForwarded  *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help})
+	}
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help}, []string{label})
+	}
+	m := metrics{
+		logins:        vec("logins_total", "Logins, by result.", "result"),
+		kicks:         vec("kicks_total", "Clients ended because of another login or on request of their phone.", "reason"),
+		received:      counter("received_total", "Messages taken from clients and given to db_proxy."),
+		dropped:       vec("dropped_total", "Messages from clients not taken, by reason. They get no ack.", "reason"),
+		notStored:     counter("not_stored_total", "Messages that db_proxy did not store. They get no ack."),
+		resends:       counter("resends_total", "Messages recognised as repeats: acked, not stored or delivered again."),
+		deliveries:    counter("deliveries_total", "Messages put into the mailboxes of connected devices."),
+		redelivered:   counter("redelivered_total", "Messages sent to a device again because it did not answer."),
+		unanswered:    counter("unanswered_total", "Deliveries that no device answered, or that were no longer followed."),
+		ackTimeouts:   counter("ack_timeouts_total", "Acks sent because the recipient's devices took longer than ack_wait."),
+		queriesFailed: vec("queries_failed_total", "Queries that got no answer from another server, by kind of error.", "kind"),
+		notForwarded:  vec("not_forwarded_total", "Messages for devices on other message servers that no route server took, by command.", "cmd"),
+	}
+	if reg != nil {
+		reg.MustRegister(m.logins, m.kicks, m.received, m.dropped, m.notStored, m.resends, m.deliveries, m.redelivered, m.unanswered,
+			m.ackTimeouts, m.queriesFailed, m.notForwarded,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_users_online", Help: "Users connected to this message server."},
+				func() float64 { return float64(online.Users()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_clients_online", Help: "Logged-in connections."},
+				func() float64 { return float64(online.Count()) }))
+	}
+	return m
+}
+
+func (m *metrics) unansweredLost(n int) {
+	if n > 0 {
+		m.unanswered.Add(float64(n))
+	}
+}

@@ -1,0 +1,734 @@
+package msg
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+const (
+	win     = pb.ClientType_CLIENT_TYPE_WINDOWS
+	mac     = pb.ClientType_CLIENT_TYPE_MAC
+	ios     = pb.ClientType_CLIENT_TYPE_IOS
+	android = pb.ClientType_CLIENT_TYPE_ANDROID
+)
+
+func TestLogin(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		d := w.connect(0)
+		d.send(7, loginReq(3, win))
+		got := d.want(pb.CmdLoginRes)
+		res := got[0].m.(*pb.IMLoginRes)
+		if got[0].seq != 7 || res.GetResultCode() != 0 || res.GetResultString() != "ok" || res.GetUserInfo().GetUserId() != 3 ||
+			res.GetOnlineStatus() != pb.UserStatType_USER_STATUS_ONLINE || res.GetServerTime() == 0 {
+			t.Fatalf("answer %d %v", got[0].seq, res)
+		}
+		var cmds []string
+		for _, r := range w.route.take() {
+			cmds = append(cmds, r.m.Command().String())
+		}
+		if s := strings.Join(cmds, " "); s != "IMRoleSet IMOnlineUserInfo IMServerKickUser IMUserStatusUpdate" {
+			t.Fatalf("route server was told %s", s)
+		}
+		d.send(8, loginReq(3, win))
+		d.want() // a second request is ignored
+	})
+}
+
+func TestLoginUnknownClient(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		d := w.connect(0)
+		d.send(1, loginReq(1, 99))
+		d.want()
+		d.send(2, loginReq(1, 99))
+		if d.isClosed() {
+			t.Fatal("closed after two")
+		}
+		d.send(3, loginReq(1, 99))
+		if !d.isClosed() || len(w.db.asked) != 0 {
+			t.Fatalf("closed %v after three frames that do not parse, db_proxy asked %d times", d.isClosed(), len(w.db.asked))
+		}
+	})
+}
+
+func TestLoginRefused(t *testing.T) {
+	refused := func(w *world, want pb.ResultType) {
+		t.Helper()
+		d := w.connect(0)
+		m := loginReq(1, win)
+		if want == pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED {
+			m.SetPassword("wrong")
+		}
+		d.send(1, m)
+		res := d.want(pb.CmdLoginRes)[0].m.(*pb.IMLoginRes)
+		if res.GetResultCode() != want || !d.isClosed() {
+			t.Fatalf("result %v, closed %v, want %v and closed", res.GetResultCode(), d.isClosed(), want)
+		}
+	}
+	inWorld(t, Options{}, func(w *world) {
+		refused(w, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED)
+		login := w.h.presence.logins[0]
+		w.h.LoginLink().Close(login, nil)
+		(&loginLink{h: w.h}).Close(login, nil)
+		refused(w, pb.ResultType_REFUSE_REASON_NO_LOGIN_SERVER)
+		if err := (&loginLink{h: w.h}).Open(login); err != nil {
+			t.Fatal(err)
+		}
+		(&routeLink{h: w.h}).Close(w.route.s, nil)
+		refused(w, pb.ResultType_REFUSE_REASON_NO_ROUTE_SERVER)
+		w.db.down = true
+		refused(w, pb.ResultType_REFUSE_REASON_NO_DB_SERVER)
+	})
+}
+
+func TestBeforeLogin(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		d := w.connect(0)
+		d.send(1, text(2, "hi"))
+		d.send(2, &pb.IMClientTimeReq{})
+		d.want()
+		d.send(3, &pb.IMHeartBeat{})
+		if got := d.want(pb.CmdHeartBeat); got[0].seq != 3 {
+			t.Fatalf("heartbeat echoed with seq %d", got[0].seq)
+		}
+		if len(w.db.asked) != 0 {
+			t.Fatal("db_proxy was asked for a client that is not logged in")
+		}
+		time.Sleep(15*time.Second + time.Second)
+		if !d.isClosed() {
+			t.Fatal("not closed at the login deadline")
+		}
+	})
+}
+
+func TestTimeouts(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		pc, phone := w.user(0, 1, win), w.user(1, 2, ios)
+		beat := func(d *device) { d.send(9, &pb.IMHeartBeat{}) }
+		time.Sleep(100 * time.Second)
+		beat(pc)
+		time.Sleep(100 * time.Second)
+		if pc.isClosed() || phone.isClosed() {
+			t.Fatal("closed although the limit was not reached")
+		}
+		time.Sleep(22 * time.Second)
+		if !pc.isClosed() || phone.isClosed() {
+			t.Fatalf("after 122 s of silence: pc closed %v, phone (222 s) closed %v", pc.isClosed(), phone.isClosed())
+		}
+		time.Sleep(80 * time.Second)
+		if !phone.isClosed() {
+			t.Fatal("phone still there after 302 s of silence")
+		}
+	})
+}
+
+func TestDevicePolicies(t *testing.T) {
+	types := []pb.ClientType{win, mac, ios, android}
+	tests := map[DevicePolicy]func(old, next pb.ClientType) (oldStays, nextEnters bool){
+		DeviceClass: func(old, next pb.ClientType) (bool, bool) { return !old.SameClass(next), true },
+		OneClient:   func(old, next pb.ClientType) (bool, bool) { return false, true },
+		KeepFirst:   func(old, next pb.ClientType) (bool, bool) { return true, !old.SameClass(next) },
+		Unlimited:   func(old, next pb.ClientType) (bool, bool) { return true, true },
+	}
+	for policy, want := range tests {
+		for _, old := range types {
+			for _, next := range types {
+				t.Run(fmt.Sprintf("%s/%v then %v", policy, old, next), func(t *testing.T) {
+					inWorld(t, Options{Policy: policy}, func(w *world) {
+						a, b := w.user(0, 1, old), w.connect(1)
+						b.send(1, loginReq(1, next))
+						stays, enters := want(old, next)
+						res := b.got()[0].m.(*pb.IMLoginRes)
+						if (res.GetResultCode() == 0) != enters || b.isClosed() == enters {
+							t.Fatalf("new one: result %v, closed %v", res.GetResultCode(), b.isClosed())
+						}
+						if a.isClosed() == stays {
+							t.Fatalf("old one: closed %v", a.isClosed())
+						}
+						if !stays {
+							kick := a.want(pb.CmdKickUser)[0].m.(*pb.IMKickUser)
+							if kick.GetKickReason() != pb.KickReasonType_KICK_REASON_DUPLICATE_USER {
+								t.Fatalf("reason %v", kick.GetKickReason())
+							}
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+func TestKickFromElsewhere(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		link := w.h.RouteLink()
+		kick := func(client pb.ClientType, reason pb.KickReasonType) {
+			m := &pb.IMServerKickUser{}
+			m.SetUserId(1)
+			m.SetClientType(client)
+			m.SetReason(uint32(reason))
+			link.Message(w.route.s, 0, m)
+		}
+		pc, phone := w.user(0, 1, win), w.user(1, 1, ios)
+		kick(mac, pb.KickReasonType_KICK_REASON_DUPLICATE_USER)
+		if !pc.isClosed() || phone.isClosed() {
+			t.Fatal("a pc that logs in elsewhere replaces the pc, not the phone")
+		}
+		pc = w.user(0, 1, win)
+		kick(mac, pb.KickReasonType_KICK_REASON_MOBILE_KICK)
+		if !pc.isClosed() || phone.isClosed() {
+			t.Fatal("a phone elsewhere ends the pc, not the phone")
+		}
+	})
+}
+
+func TestKickPC(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		pc, phone := w.user(0, 1, win), w.user(1, 1, ios)
+		req := &pb.IMKickPCClientReq{}
+		req.SetUserId(1)
+		pc.send(2, req)
+		pc.want() // only a phone may
+		phone.send(5, req)
+		if got := phone.want(pb.CmdKickPCClientRsp); got[0].seq != 5 {
+			t.Fatalf("seq %d", got[0].seq)
+		}
+		kick := pc.want(pb.CmdKickUser)[0].m.(*pb.IMKickUser)
+		if kick.GetKickReason() != pb.KickReasonType_KICK_REASON_MOBILE_KICK || !pc.isClosed() {
+			t.Fatalf("reason %v, closed %v", kick.GetKickReason(), pc.isClosed())
+		}
+	})
+}
+
+func TestMessageAckStored(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		alice, alicePhone := w.user(0, 1, win), w.user(1, 1, ios)
+		bob, bobPhone := w.user(0, 2, win), w.user(1, 2, android)
+		w.route.take()
+		alice.send(7, text(2, "hi"))
+		got := alice.want(pb.CmdMsgDataAck)
+		ack := got[0].m.(*pb.IMMsgDataAck)
+		if got[0].seq != 7 || ack.GetUserId() != 1 || ack.GetSessionId() != 2 || ack.GetMsgId() != 1 || ack.GetSessionType() != pb.SessionType_SESSION_TYPE_SINGLE {
+			t.Fatalf("ack %d %v", got[0].seq, ack)
+		}
+		for _, d := range []*device{alicePhone, bob, bobPhone} {
+			got := d.want(pb.CmdMsgData)
+			m := got[0].m.(*pb.MsgData)
+			if got[0].seq != 0 || m.FromUserID != 1 || m.MsgID != 1 || string(m.Data) != "hi" || m.AttachData != nil || m.CreateTime == 0 {
+				t.Fatalf("delivered %d %+v", got[0].seq, m)
+			}
+		}
+		if routed := w.route.take(); len(routed) != 1 || routed[0].m.(*pb.MsgData).AttachData != nil {
+			t.Fatalf("route server got %v", routed)
+		}
+	})
+}
+
+func TestMessageNotTaken(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		alice := w.user(0, 1, win)
+		long := text(2, strings.Repeat("x", im.MaxContent+1))
+		audio := text(2, "x")
+		audio.Type = pb.MsgType_MSG_TYPE_SINGLE_AUDIO
+		id := text(2, "x")
+		id.ClientMsgID = make([]byte, im.MaxClientID+1)
+		for i, m := range []*pb.MsgData{text(2, ""), text(1, "to myself"), long, audio, id} {
+			alice.send(uint16(i+2), m)
+			alice.want()
+		}
+		if n := len(w.db.stored); n != 0 {
+			t.Fatalf("%d stored", n)
+		}
+		w.db.fail = true
+		alice.send(20, text(2, "refused by the store"))
+		alice.want()
+		w.db.fail = false
+		alice.send(20, text(2, "refused by the store"))
+		alice.want(pb.CmdMsgDataAck) // the repeat of what was not stored is stored
+	})
+}
+
+func TestResend(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored, Rate: 1000, RedeliverAfter: -1}, func(w *world) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		alice.send(2, text(2, "one"))
+		alice.send(2, text(2, "one")) // the same
+		acks := alice.want(pb.CmdMsgDataAck, pb.CmdMsgDataAck)
+		if a, b := acks[0].m.(*pb.IMMsgDataAck), acks[1].m.(*pb.IMMsgDataAck); a.GetMsgId() != 1 || b.GetMsgId() != 1 || acks[1].seq != 2 {
+			t.Fatalf("acks %v %v", a, b)
+		}
+		alice.send(3, text(2, "one")) // another seq, another message
+		alice.send(3, text(2, "two")) // other content
+		alice.send(0, text(2, "zero"))
+		alice.send(0, text(2, "zero")) // without numbers nothing is a repeat
+		bob.want(pb.CmdMsgData, pb.CmdMsgData, pb.CmdMsgData, pb.CmdMsgData, pb.CmdMsgData)
+		alice.got()
+
+		time.Sleep(61 * time.Second)
+		alice.send(2, text(2, "one"))
+		bob.want(pb.CmdMsgData) // too long ago
+
+		w.db.hold = true
+		alice.send(9, text(2, "slow"))
+		alice.send(9, text(2, "slow")) // while the first one is on its way
+		w.db.letGo()
+		alice.got()
+		bob.want(pb.CmdMsgData)
+	})
+}
+
+// A message whose answer from db_proxy is lost: repeated, it is delivered if it was stored, and stored if it was not.
+func TestResendAfterNoAnswer(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		ids := func(d *device, cmd pb.Command) uint32 {
+			t.Helper()
+			if m, ok := d.want(cmd)[0].m.(*pb.MsgData); ok {
+				return m.MsgID
+			}
+			return 0
+		}
+		alice.send(2, text(2, "same")) // of the same second, and known: not to be taken for the next one
+		alice.want(pb.CmdMsgDataAck)
+		bob.want(pb.CmdMsgData)
+
+		w.db.lose = true
+		alice.send(3, text(2, "same"))
+		w.db.lose = false
+		alice.want()
+		bob.want()
+		time.Sleep(5 * time.Second)
+		alice.send(3, text(2, "same"))
+		if ack := alice.want(pb.CmdMsgDataAck)[0]; ack.seq != 3 || ack.m.(*pb.IMMsgDataAck).GetMsgId() != 2 {
+			t.Errorf("ack %v", ack)
+		}
+		if id := ids(bob, pb.CmdMsgData); id != 2 || len(w.db.stored) != 2 {
+			t.Errorf("delivered %d, %d stored", id, len(w.db.stored))
+		}
+		alice.send(3, text(2, "same")) // once more: known by now
+		alice.want(pb.CmdMsgDataAck)
+		bob.want()
+
+		alice.send(4, text(2, "lost")) // the same again: not to be taken for the next one
+		alice.want(pb.CmdMsgDataAck)
+		bob.want(pb.CmdMsgData)
+		w.db.lose = true
+		alice.send(5, text(2, "lost"))
+		w.db.lose, w.db.stored = false, w.db.stored[:3]
+		alice.send(5, text(2, "lost"))
+		alice.want(pb.CmdMsgDataAck)
+		if id := ids(bob, pb.CmdMsgData); id != 5 || len(w.db.stored) != 4 {
+			t.Errorf("delivered %d, %d stored", id, len(w.db.stored))
+		}
+		if n := w.h.inFlight.Load(); n != 0 {
+			t.Errorf("%d in flight", n)
+		}
+	})
+}
+
+func TestClientMsgID(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		m := text(2, "one")
+		m.ClientMsgID = []byte("id-1")
+		first := w.user(0, 1, win)
+		first.send(2, m)
+		first.want(pb.CmdMsgDataAck)
+		first.on(first.Close)
+		bob := w.user(1, 2, win)
+		second := w.user(0, 1, win)
+		second.send(9, m)
+		ack := second.want(pb.CmdMsgDataAck)[0]
+		if ack.seq != 9 || ack.m.(*pb.IMMsgDataAck).GetMsgId() != 1 {
+			t.Fatalf("ack %v", ack)
+		}
+		bob.want() // delivered before
+	})
+}
+
+func TestRate(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		alice := w.user(0, 1, win)
+		for i := range 30 {
+			alice.send(uint16(i+2), text(2, fmt.Sprint(i)))
+		}
+		if n := len(alice.got()); n != 20 {
+			t.Fatalf("%d acks, want 20", n)
+		}
+		time.Sleep(time.Second)
+		for i := range 30 {
+			alice.send(uint16(i+100), text(2, fmt.Sprint(i)))
+		}
+		if n := len(alice.got()); n != 20 {
+			t.Fatalf("%d acks a second later, want 20", n)
+		}
+	})
+}
+
+func answer(d *device, from, id uint32) {
+	ack := &pb.IMMsgDataAck{}
+	ack.SetUserId(d.s.User)
+	ack.SetSessionId(from)
+	ack.SetMsgId(id)
+	ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
+	d.send(0, ack)
+}
+
+func TestAckDelivered(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		alice, bob, bobPhone := w.user(0, 1, win), w.user(1, 2, win), w.user(0, 2, ios)
+		alice.send(2, text(2, "hi"))
+		alice.want()
+		answer(bobPhone, 1, 1)
+		alice.want(pb.CmdMsgDataAck)
+		answer(bob, 1, 1)
+		alice.want() // one ack is enough
+
+		start := time.Now()
+		alice.send(3, text(2, "anybody?"))
+		for len(alice.got()) == 0 {
+			time.Sleep(session.TickInterval)
+		}
+		if d := time.Since(start); d < 2*time.Second || d > 2200*time.Millisecond {
+			t.Fatalf("acked after %v, want 2 s", d)
+		}
+		alice.send(4, text(2, "nobody is waited for again"))
+		alice.want(pb.CmdMsgDataAck)
+		answer(bob, 1, 3)
+		alice.send(5, text(2, "until it answers"))
+		alice.want()
+		answer(bob, 1, 4)
+		alice.want(pb.CmdMsgDataAck)
+	})
+}
+
+func TestAckDeliveredOffline(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		alice := w.user(0, 1, win)
+		alice.send(2, text(2, "to somebody offline"))
+		alice.want(pb.CmdMsgDataAck)
+		if w.route.asked != 1 {
+			t.Fatalf("route server asked %d times", w.route.asked)
+		}
+	})
+}
+
+func TestAckDeliveredElsewhere(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		w.route.elsewhere = map[uint32]bool{2: true}
+		link := w.h.RouteLink()
+		alice := w.user(0, 1, win)
+		w.route.take()
+		alice.send(2, text(2, "hi"))
+		alice.want()
+		routed := w.route.take()[0].m.(*pb.MsgData)
+		if len(routed.AttachData) == 0 {
+			t.Fatal("the other server is not told that the answer is waited for")
+		}
+		ack := &pb.IMMsgDataAck{}
+		ack.SetUserId(2)
+		ack.SetSessionId(1)
+		ack.SetMsgId(1)
+		ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
+		link.Message(w.route.s, 0, ack)
+		alice.want(pb.CmdMsgDataAck)
+
+		alice.send(3, text(2, "silence"))
+		time.Sleep(2100 * time.Millisecond)
+		alice.want(pb.CmdMsgDataAck)
+		alice.send(4, text(2, "not waited for again"))
+		alice.want(pb.CmdMsgDataAck)
+		link.Message(w.route.s, 0, ack)
+		alice.send(5, text(2, "heard of again"))
+		alice.want()
+	})
+}
+
+// The recipient has a device here that does not answer, and one elsewhere that does.
+func TestAckDeliveredEitherWay(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		link := w.h.RouteLink()
+		alice, bob := w.user(0, 1, win), w.user(1, 2, ios)
+		w.route.take()
+		alice.send(2, text(2, "hi"))
+		bob.want(pb.CmdMsgData)
+		alice.want()
+		if len(w.route.take()[0].m.(*pb.MsgData).AttachData) == 0 {
+			t.Fatal("the other servers are not told that the answer is waited for")
+		}
+		ack := &pb.IMMsgDataAck{}
+		ack.SetUserId(2)
+		ack.SetSessionId(1)
+		ack.SetMsgId(1)
+		ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
+		link.Message(w.route.s, 0, ack)
+		alice.want(pb.CmdMsgDataAck)
+	})
+}
+
+// The other side of TestAckDeliveredElsewhere: a message from another server that waits for the answer.
+func TestAnswerToElsewhere(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		link := w.h.RouteLink()
+		bob := w.user(0, 2, win)
+		w.route.take()
+		for id, attach := range [][]byte{nil, wantAck} {
+			m := text(2, "hi")
+			m.FromUserID, m.MsgID, m.AttachData = 1, uint32(id+1), attach
+			link.Message(w.route.s, 3, m)
+			if got := bob.want(pb.CmdMsgData); got[0].seq != 0 || got[0].m.(*pb.MsgData).AttachData != nil {
+				t.Fatalf("delivered %v", got[0])
+			}
+			answer(bob, 1, uint32(id+1))
+			if n := len(w.route.take()); n != id {
+				t.Fatalf("message %d: %d answers passed on", id+1, n)
+			}
+		}
+	})
+}
+
+func TestRedelivery(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored, Rate: -1}, func(w *world) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, ios)
+		alice.send(2, text(2, "one"))
+		alice.send(3, text(2, "two"))
+		bob.want(pb.CmdMsgData, pb.CmdMsgData)
+		answer(bob, 1, 1)
+		time.Sleep(17 * time.Second)
+		if m := bob.want(pb.CmdMsgData)[0].m.(*pb.MsgData); m.MsgID != 2 {
+			t.Fatalf("sent again: %d", m.MsgID)
+		}
+		time.Sleep(40 * time.Second)
+		bob.want() // once
+		alice.send(4, text(2, "three"))
+		bob.want(pb.CmdMsgData)
+		time.Sleep(20 * time.Second)
+		bob.want() // not followed any more
+	})
+}
+
+// A device that is not waited for any more is still sent again what it does not answer.
+func TestRedeliveryToSlow(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, ios)
+		alice.send(2, text(2, "one"))
+		time.Sleep(3 * time.Second)
+		alice.want(pb.CmdMsgDataAck)
+		alice.send(3, text(2, "two"))
+		alice.want(pb.CmdMsgDataAck)
+		bob.want(pb.CmdMsgData, pb.CmdMsgData)
+		time.Sleep(20 * time.Second)
+		bob.want(pb.CmdMsgData, pb.CmdMsgData)
+	})
+}
+
+// Two users write to each other from two loops, as fast as they can: every device sees the conversation in the order of its ids.
+func TestOrder(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored, Rate: -1}, func(w *world) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		alicePhone, bobPhone := w.user(1, 1, ios), w.user(0, 2, ios)
+		for i := range 200 {
+			seq := uint16(i + 2)
+			m := text(2, "from alice")
+			alice.loop.do <- func() {
+				alice.loop.Begin()
+				_ = w.h.handleMsgData(alice.s, seq, m)
+				alice.loop.End()
+			}
+			n := text(1, "from bob")
+			bob.loop.do <- func() {
+				bob.loop.Begin()
+				_ = w.h.handleMsgData(bob.s, seq, n)
+				bob.loop.End()
+			}
+		}
+		synctest.Wait()
+		for _, d := range []*device{alicePhone, bobPhone} {
+			got := d.got()
+			if len(got) != 400 {
+				t.Fatalf("%d messages", len(got))
+			}
+			last := uint32(0)
+			for _, g := range got {
+				m := g.m.(*pb.MsgData)
+				if m.MsgID != last+1 {
+					t.Fatalf("message %d after %d", m.MsgID, last)
+				}
+				last = m.MsgID
+			}
+		}
+	})
+}
+
+func TestReadAck(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		pc, phone := w.user(0, 1, win), w.user(1, 1, ios)
+		w.route.take()
+		m := &pb.IMMsgDataReadAck{}
+		m.SetUserId(77)
+		m.SetSessionId(2)
+		m.SetMsgId(5)
+		m.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
+		pc.send(4, m)
+		pc.want()
+		n := phone.want(pb.CmdMsgDataReadNotify)[0].m.(*pb.IMMsgDataReadNotify)
+		if n.GetUserId() != 1 || n.GetSessionId() != 2 || n.GetMsgId() != 5 {
+			t.Fatalf("notify %v", n)
+		}
+		if got := w.db.sent[0].(*pb.IMMsgDataReadAck); got.GetUserId() != 1 {
+			t.Fatalf("db_proxy got %v", got)
+		}
+		if w.db.sentKeys[0] != 1 {
+			t.Fatalf("sent with the key %d: the user's own keeps it before the user's next question", w.db.sentKeys[0])
+		}
+		if got := w.route.take(); len(got) != 1 || got[0].m.Command() != pb.CmdMsgDataReadNotify {
+			t.Fatalf("route server got %v", got)
+		}
+	})
+}
+
+func TestQuery(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		d := w.user(0, 1, win)
+		m := &pb.IMUnreadMsgCntReq{}
+		m.SetUserId(77)
+		m.SetAttachData([]byte("mine"))
+		d.send(4, m)
+		got := d.want(pb.CmdUnreadMsgCntRsp)[0]
+		rsp := got.m.(*pb.IMUnreadMsgCntRsp)
+		if got.seq != 4 || rsp.GetUserId() != 1 || rsp.GetTotalCnt() != 3 || rsp.HasAttachData() {
+			t.Fatalf("answer %d %v", got.seq, rsp)
+		}
+	})
+}
+
+func TestLogout(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		d := w.user(0, 1, win)
+		w.route.take()
+		d.send(6, &pb.IMLogoutReq{})
+		if got := d.want(pb.CmdLogoutRsp); got[0].seq != 6 || !d.isClosed() {
+			t.Fatalf("seq %d closed %v", got[0].seq, d.isClosed())
+		}
+		if m, ok := w.db.sent[0].(*pb.IMDeviceTokenReq); !ok || m.GetDeviceToken() != "" || m.GetUserId() != 1 {
+			t.Fatalf("db_proxy got %v", w.db.sent)
+		}
+		st := w.route.take()
+		if len(st) != 1 || st[0].m.(*pb.IMUserStatusUpdate).GetUserStatus() != offline || w.h.Online() != 0 {
+			t.Fatalf("route server got %v", st)
+		}
+	})
+}
+
+// A route server that connects learns of everyone from the list, and of later ones from updates: never of one twice, never of one not at all.
+func TestRouteLinkList(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		a := w.user(0, 1, win)
+		var second linkStand
+		link := w.h.RouteLink()
+		s := session.NewLink(session.NextID(), "second", &second)
+		if err := link.Open(s); err != nil {
+			t.Fatal(err)
+		}
+		w.user(1, 2, ios)
+		a.on(a.Close)
+		got := second.take()
+		if got[0].m.(*pb.IMRoleSet).GetMaster() != 0 {
+			t.Fatal("two route servers are told to forward")
+		}
+		if list := got[1].m.(*pb.IMOnlineUserInfo).GetUserStatList(); len(list) != 1 || list[0].GetUserId() != 1 {
+			t.Fatalf("list %v", list)
+		}
+		if on, off := got[2].m.(*pb.IMUserStatusUpdate), got[3].m.(*pb.IMUserStatusUpdate); len(got) != 4 || on.GetUserId() != 2 || off.GetUserId() != 1 {
+			t.Fatalf("updates %v", got[2:])
+		}
+		w.h.RouteLink().Close(w.route.s, nil)
+		if got := second.take(); len(got) != 1 || got[0].m.(*pb.IMRoleSet).GetMaster() != 1 {
+			t.Fatalf("the second one is not told that it forwards now: %v", got)
+		}
+	})
+}
+
+// A link that was full when somebody came or went learns of it afterwards.
+func TestFullLink(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		w.route.take()
+		w.login.take()
+		w.route.setFull(true)
+		w.login.setFull(true)
+		bob.on(bob.Close)
+		alice.send(2, text(2, "nobody takes this"))
+		if n := testutil.ToFloat64(w.h.metrics.notForwarded.WithLabelValues(pb.CmdMsgData.String())); n != 1 {
+			t.Errorf("%v messages counted as not forwarded", n)
+		}
+		time.Sleep(3 * time.Second)
+		w.route.setFull(false)
+		w.login.setFull(false)
+		time.Sleep(3 * time.Second)
+		got := w.route.take()
+		if len(got) != 1 {
+			t.Fatalf("route server: %v", got)
+		}
+		if list := got[0].m.(*pb.IMOnlineUserInfo).GetUserStatList(); len(list) != 1 || list[0].GetUserId() != 1 {
+			t.Errorf("list %v", list)
+		}
+		if got := w.login.take(); len(got) != 1 || got[0].m.(*pb.IMMsgServInfo).GetCurConnCnt() != 1 {
+			t.Errorf("login server: %v", got)
+		}
+	})
+}
+
+func TestPresenceNotifies(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		link := w.h.RouteLink()
+		pc, phone := w.user(0, 1, win), w.user(1, 2, ios)
+		st := &pb.UserStat{}
+		st.SetUserId(2)
+		st.SetStatus(pb.UserStatType_USER_STATUS_ONLINE)
+		n := &pb.IMUserStatNotify{}
+		n.SetUserStat(st)
+		link.Message(w.route.s, 0, n)
+		pc.want(pb.CmdUserStatNotify)
+		p := &pb.IMServerPCLoginStatusNotify{}
+		p.SetUserId(2)
+		p.SetLoginStatus(0)
+		link.Message(w.route.s, 0, p)
+		if got := phone.want(pb.CmdPCLoginStatusNotify)[0].m.(*pb.IMPCLoginStatusNotify); got.GetLoginStat() != pb.UserStatType_USER_STATUS_OFFLINE {
+			t.Fatalf("status %v", got.GetLoginStat())
+		}
+		pc.want()
+	})
+}
+
+func TestDrain(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		alice := w.user(0, 1, win)
+		w.db.hold = true
+		alice.send(2, text(2, "before"))
+		done := make(chan error, 1)
+		go func() { done <- w.h.Drain(context.Background()) }()
+		time.Sleep(time.Second)
+		select {
+		case <-done:
+			t.Fatal("drained although a message is on its way")
+		default:
+		}
+		alice.send(3, text(2, "too late"))
+		w.db.letGo()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		alice.want(pb.CmdMsgDataAck)
+		if len(w.db.stored) != 1 {
+			t.Fatalf("%d stored", len(w.db.stored))
+		}
+	})
+}

@@ -1,0 +1,187 @@
+package msg
+
+import (
+	"bytes"
+	"hash/maphash"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// maxSends is how many recent sends are remembered for one connection.
+const maxSends = 1024
+
+// resends recognises a message that a client sends again because its ack did not come: same target, same content, same seq. A seq of 0 is what
+// clients send that do not number their messages: those are never taken for repeats.
+//
+// It is a table in which a seq has one place; it grows when that place holds a send that still counts.
+type resends struct {
+	table []sent // length zero or a power of two
+}
+
+type sent struct {
+	hash uint64
+	at   int64 // unix milliseconds
+	to   uint32
+	id   uint32 // 0: not stored yet
+	// created is the message's create_time, by which it is found in the history once nobody knows whether it was stored.
+	created uint32
+	seq     uint16
+	used    bool
+	unknown bool // db_proxy did not answer
+}
+
+type sendState uint8
+
+const (
+	sendNew sendState = iota
+	sendPending
+	sendStored
+	sendUnknown
+)
+
+var contentSeed = maphash.MakeSeed()
+
+func (r *resends) place(seq uint16) *sent {
+	if len(r.table) == 0 {
+		return nil
+	}
+	return &r.table[int(seq)&(len(r.table)-1)]
+}
+
+// look says whether m was sent before, and its id once it is stored.
+func (r *resends) look(seq uint16, m *pb.MsgData, now time.Time, window time.Duration) (uint32, sendState) {
+	e := r.place(seq)
+	if seq == 0 || e == nil || !e.used || e.seq != seq || e.to != m.ToSessionID ||
+		now.UnixMilli()-e.at > window.Milliseconds() || e.hash != maphash.Bytes(contentSeed, m.Data) {
+		return 0, sendNew
+	}
+	switch {
+	case e.unknown:
+		return 0, sendUnknown
+	case e.id == 0:
+		return 0, sendPending
+	}
+	return e.id, sendStored
+}
+
+// add remembers a message on its way to the store.
+func (r *resends) add(seq uint16, m *pb.MsgData, now time.Time, window time.Duration) {
+	if seq == 0 {
+		return
+	}
+	for {
+		e := r.place(seq)
+		if e != nil && (!e.used || e.seq == seq || len(r.table) >= maxSends || now.UnixMilli()-e.at > window.Milliseconds()) {
+			*e = sent{hash: maphash.Bytes(contentSeed, m.Data), at: now.UnixMilli(), to: m.ToSessionID, created: m.CreateTime, seq: seq, used: true}
+			return
+		}
+		r.grow()
+	}
+}
+
+func (r *resends) grow() {
+	old := r.table
+	r.table = make([]sent, max(8, 2*len(old)))
+	for _, e := range old {
+		if e.used {
+			*r.place(e.seq) = e
+		}
+	}
+}
+
+// stored notes the id of the message sent with seq.
+func (r *resends) stored(seq uint16, id uint32) {
+	if e := r.place(seq); e != nil && e.used && e.seq == seq {
+		e.id, e.unknown = id, false
+	}
+}
+
+// doubt notes that nobody knows whether the message sent with seq was stored.
+func (r *resends) doubt(seq uint16) {
+	if e := r.place(seq); e != nil && e.used && e.seq == seq && e.id == 0 {
+		e.unknown = true
+	}
+}
+
+// retry says that the message sent with seq is looked for, and returns its create_time.
+func (r *resends) retry(seq uint16) (created uint32) {
+	e := r.place(seq)
+	e.unknown = false
+	return e.created
+}
+
+// stands reports whether id is that of a message to the user that is known to be stored.
+func (r *resends) stands(to, id uint32) bool {
+	for i := range r.table {
+		if e := &r.table[i]; e.used && e.to == to && e.id == id {
+			return true
+		}
+	}
+	return false
+}
+
+// forget lets the message be sent again: it was not stored.
+func (r *resends) forget(seq uint16) {
+	if e := r.place(seq); e != nil && e.used && e.seq == seq && e.id == 0 {
+		e.used = false
+	}
+}
+
+// lookBack is how many messages of the history are searched for one that may have been stored.
+const lookBack = 100
+
+// storeAgain takes a repeated message of which nobody knows whether it was stored: db_proxy answered too late, or was lost. It is in the history then,
+// and goes on from there, as it was not delivered; else it is stored now. On the sender's loop.
+func (h *Server) storeAgain(s *session.Session, seq uint16, m *pb.MsgData) {
+	req := &pb.IMGetMsgListReq{}
+	req.SetUserId(m.FromUserID)
+	req.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
+	req.SetSessionId(m.ToSessionID)
+	req.SetMsgIdBegin(0)
+	req.SetMsgCnt(lookBack)
+	h.db.Call(s.Loop(), im.ConversationKey(m.FromUserID, m.ToSessionID), 0, req, func(rsp pb.Message, err error) {
+		list, ok := rsp.(*pb.IMGetMsgListRsp)
+		if err != nil || !ok {
+			defer h.inFlight.Add(-1)
+			h.msgStored(s, seq, nil, err)
+			return
+		}
+		sends := &clientOf(s).sends
+		for _, old := range list.GetMsgList() {
+			// Equal texts of one second are told apart by what is known of the others.
+			if old.GetFromSessionId() == m.FromUserID && old.GetCreateTime() == m.CreateTime && bytes.Equal(old.GetMsgData(), m.Data) &&
+				!sends.stands(m.ToSessionID, old.GetMsgId()) {
+				defer h.inFlight.Add(-1)
+				h.metrics.resends.Inc()
+				m.MsgID = old.GetMsgId()
+				h.msgStored(s, seq, m, nil)
+				return
+			}
+		}
+		h.store(s, seq, m)
+	})
+}
+
+// bucket is a token bucket: so many messages a second, and a burst.
+type bucket struct {
+	tokens float64
+	last   int64 // unix milliseconds; 0: never used
+}
+
+func (b *bucket) take(now time.Time, rate, burst float64) bool {
+	ms := now.UnixMilli()
+	if b.last == 0 {
+		b.tokens = burst
+	} else {
+		b.tokens = min(burst, b.tokens+float64(max(0, ms-b.last))*rate/1000)
+	}
+	b.last = ms
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}

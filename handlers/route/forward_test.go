@@ -1,0 +1,130 @@
+package route_test
+
+import (
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/handlers/route"
+	"teamtalk/proto/pb"
+)
+
+// TestForwards: who gets what, with user 1 on servers 1 and 2, user 2 on server 2, user 3 on server 3, user 4 on server 1; it
+// always comes from server 1.
+func TestForwards(t *testing.T) {
+	single, group := pb.SessionType_SESSION_TYPE_SINGLE, pb.SessionType_SESSION_TYPE_GROUP
+	message := func(from, to uint32, typ pb.MsgType) pb.Message {
+		return &pb.MsgData{FromUserID: from, ToSessionID: to, MsgID: 5, CreateTime: 6, Type: typ, Data: []byte("text"),
+			AttachData: []byte{}, ClientMsgID: []byte("id")}
+	}
+	ack := func(user, session uint32, typ pb.SessionType) pb.Message {
+		return pb.IMMsgDataAck_builder{UserId: proto.Uint32(user), SessionId: proto.Uint32(session), MsgId: proto.Uint32(5), SessionType: typ.Enum()}.Build()
+	}
+	tests := []struct {
+		name string
+		m    pb.Message
+		want [3]bool
+	}{
+		{"message, both elsewhere", message(1, 3, pb.MsgType_MSG_TYPE_SINGLE_TEXT), [3]bool{false, true, true}},
+		{"message, recipient elsewhere", message(4, 2, pb.MsgType_MSG_TYPE_SINGLE_AUDIO), [3]bool{false, true, false}},
+		{"message, sender elsewhere too", message(1, 4, pb.MsgType_MSG_TYPE_SINGLE_TEXT), [3]bool{false, true, false}},
+		{"message, nobody elsewhere", message(4, 99, pb.MsgType_MSG_TYPE_SINGLE_TEXT), [3]bool{}},
+		{"message to a group", message(1, 99, pb.MsgType_MSG_TYPE_GROUP_TEXT), [3]bool{false, true, true}},
+		{"ack for a sender elsewhere", ack(4, 3, single), [3]bool{false, false, true}},
+		{"ack for a sender here and elsewhere", ack(4, 1, single), [3]bool{false, true, false}},
+		{"ack for a sender here", ack(1, 4, single), [3]bool{}},
+		{"ack in a group", ack(4, 3, group), [3]bool{}},
+		{"p2p", pb.IMP2PCmdMsg_builder{FromUserId: proto.Uint32(1), ToUserId: proto.Uint32(3), CmdMsgData: proto.String("typing")}.Build(),
+			[3]bool{false, true, true}},
+		{"read notify", pb.IMMsgDataReadNotify_builder{UserId: proto.Uint32(1), SessionId: proto.Uint32(3), MsgId: proto.Uint32(5),
+			SessionType: single.Enum()}.Build(), [3]bool{false, true, false}},
+		{"removed session", pb.IMRemoveSessionNotify_builder{UserId: proto.Uint32(1), SessionId: proto.Uint32(3), SessionType: single.Enum()}.Build(),
+			[3]bool{false, true, false}},
+		{"file", pb.IMFileNotify_builder{FromUserId: proto.Uint32(1), ToUserId: proto.Uint32(3), FileName: proto.String("f"),
+			FileSize: proto.Uint32(1), TaskId: proto.String("t"), TransMode: pb.TransferFileType_FILE_TYPE_ONLINE.Enum(),
+			OfflineReady: proto.Uint32(0)}.Build(), [3]bool{false, false, true}},
+		{"kick", kick(1, windows, pb.KickReasonType_KICK_REASON_DUPLICATE_USER), [3]bool{false, true, false}},
+		{"kick of nobody", kick(99, windows, pb.KickReasonType_KICK_REASON_MOBILE_KICK), [3]bool{}},
+		{"members changed", pb.IMGroupChangeMemberNotify_builder{UserId: proto.Uint32(1), GroupId: proto.Uint32(8),
+			ChangeType: pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD.Enum(), CurUserIdList: []uint32{4}}.Build(), [3]bool{false, true, true}},
+		{"sign info", pb.IMSignInfoChangedNotify_builder{ChangedUserId: proto.Uint32(1), SignInfo: proto.String("busy")}.Build(),
+			[3]bool{true, true, true}},
+		{"avatar", pb.IMAvatarChangedNotify_builder{ChangedUserId: proto.Uint32(1), AvatarUrl: proto.String("http://x/y.png")}.Build(),
+			[3]bool{true, true, true}},
+		{"heartbeat", &pb.IMHeartBeat{}, [3]bool{}},
+	}
+	dial := start(t, route.Options{})
+	peers := []*peer{dial(), dial(), dial()}
+	peers[0].send(0, online(1, ios), online(4, ios))
+	peers[1].send(0, online(1, android), online(2, ios))
+	peers[2].send(0, online(3, ios), online(4, android), gone(4, android)) // 4 was on server 3 before
+	settleAll(peers...)
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			peers[0].send(321, test.m)
+			for i, got := range settleAll(peers...) {
+				var want []frame
+				if test.want[i] {
+					want = []frame{toFrame(t, 321, test.m)} // seq and attach_data as they came
+				}
+				if describe(got) != describe(want) {
+					t.Errorf("server %d got\n  %s\nwant\n  %s", i+1, describe(got), describe(want))
+				}
+			}
+		})
+	}
+}
+
+// TestLoginsThatMeet: two logins of a user at once on two servers, whose kicks do not find each other. The later one stays.
+func TestLoginsThatMeet(t *testing.T) {
+	dup := pb.KickReasonType_KICK_REASON_DUPLICATE_USER
+	l := listen(t)
+	type event struct {
+		server int
+		m      pb.Message
+	}
+	for name, test := range map[string]struct {
+		events         []event
+		kicks1, kicks2 []pb.Message // what each server hears of kicks
+	}{
+		"one after the other": {
+			[]event{{0, kick(7, windows, dup)}, {0, online(7, windows)}, {1, kick(7, mac, dup)}, {1, online(7, mac)}},
+			[]pb.Message{kick(7, mac, dup)}, nil},
+		"both kicks first, first known first": {
+			[]event{{0, kick(7, windows, dup)}, {1, kick(7, mac, dup)}, {0, online(7, windows)}, {1, online(7, mac)}},
+			[]pb.Message{kick(7, mac, dup)}, nil},
+		"both kicks first, second known first": {
+			[]event{{0, kick(7, windows, dup)}, {1, kick(7, mac, dup)}, {1, online(7, mac)}, {0, online(7, windows)}},
+			[]pb.Message{kick(7, mac, dup)}, nil},
+		"the other class stays": {
+			[]event{{0, kick(7, windows, dup)}, {1, kick(7, ios, dup)}, {0, online(7, windows)}, {1, online(7, ios)}},
+			nil, nil},
+		"kicked by a phone is no login": {
+			[]event{{0, kick(7, windows, dup)}, {1, kick(7, windows, pb.KickReasonType_KICK_REASON_MOBILE_KICK)}, {0, online(7, windows)}},
+			nil, nil},
+		"one client at all: kicks of both classes, and a phone meanwhile": {
+			[]event{{0, kick(7, windows, dup)}, {0, kick(7, ios, dup)}, {1, kick(7, ios, dup)}, {0, online(7, windows)}, {1, online(7, ios)}},
+			nil, nil},
+		"a login that is over is not kicked later": {
+			[]event{{0, kick(7, windows, dup)}, {0, online(7, windows)}, {0, gone(7, windows)}, {1, kick(7, mac, dup)}, {0, online(7, windows)}},
+			nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dial := l.serve(t, route.Options{})
+			peers := []*peer{dial(), dial()}
+			heard := make([][]frame, 2)
+			for _, e := range test.events {
+				peers[e.server].send(0, e.m)
+				for i, got := range settleAll(peers...) {
+					for _, f := range got {
+						if f.cmd == pb.CmdServerKickUser {
+							heard[i] = append(heard[i], f)
+						}
+					}
+				}
+			}
+			expect(t, "server 1", heard[0], test.kicks1...)
+			expect(t, "server 2", heard[1], test.kicks2...)
+		})
+	}
+}

@@ -1,0 +1,256 @@
+package route_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/pdu"
+	"teamtalk/handlers/route"
+	"teamtalk/proto/pb"
+)
+
+// step is something that happens to two message servers and what each is told then.
+type step struct {
+	what   string
+	server int // who sends
+	send   []pb.Message
+	want   []pb.Message // both hear the same
+}
+
+func TestPresence(t *testing.T) {
+	on, off := statNotify(7, statOnline), statNotify(7, statOffline)
+	pcOn, pcOff := pcNotify(7, 1), pcNotify(7, 0)
+	tests := map[string][]step{
+		"phone only": {
+			{"comes", 0, []pb.Message{online(7, ios)}, nil},
+			{"goes", 0, []pb.Message{gone(7, ios)}, nil},
+		},
+		"pc and phone on two servers": {
+			{"phone comes", 0, []pb.Message{online(7, android)}, nil},
+			{"pc comes", 1, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
+			{"pc goes", 1, []pb.Message{gone(7, windows)}, []pb.Message{pcOff, off}},
+			{"phone goes", 0, []pb.Message{gone(7, android)}, nil},
+		},
+		"two pcs of one kind on one server count twice": {
+			{"one", 0, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
+			{"two", 0, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
+			{"one less", 0, []pb.Message{gone(7, windows)}, nil},
+			{"none", 0, []pb.Message{gone(7, windows)}, []pb.Message{off}},
+		},
+		"pc on each server": {
+			{"first", 0, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
+			{"second", 1, []pb.Message{online(7, mac)}, []pb.Message{pcOn, on}},
+			{"first goes", 0, []pb.Message{gone(7, windows)}, nil},
+			{"second goes", 1, []pb.Message{gone(7, mac)}, []pb.Message{off}},
+		},
+		"who was not there does not go": {
+			{"unknown", 0, []pb.Message{gone(7, windows)}, nil},
+			{"pc on 1", 0, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
+			{"other server", 1, []pb.Message{gone(7, windows)}, nil},
+			{"other kind", 0, []pb.Message{gone(7, mac)}, nil},
+			{"right", 0, []pb.Message{gone(7, windows)}, []pb.Message{off}},
+		},
+		"leave counts as online": {
+			{"pc comes, away", 0, []pb.Message{update(3, 7, windows)}, []pb.Message{pcOn, on}},
+		},
+		"list on connecting is silent, a later one is not": {
+			{"first list", 0, []pb.Message{info(held(7, windows), held(7, windows), held(8, ios))}, nil},
+			{"one of two goes", 0, []pb.Message{gone(7, windows)}, nil},
+			{"7 not in the list any more", 0, []pb.Message{info(held(8, ios))}, []pb.Message{off}},
+			{"7 back", 0, []pb.Message{info(held(7, mac), held(8, ios))}, []pb.Message{pcOn, on}},
+			{"same again", 0, []pb.Message{info(held(7, mac), held(8, ios))}, nil},
+			{"goes", 0, []pb.Message{gone(7, mac)}, []pb.Message{off}},
+		},
+	}
+	l := listen(t)
+	for name, steps := range tests {
+		t.Run(name, func(t *testing.T) {
+			dial := l.serve(t, route.Options{})
+			peers := []*peer{dial(), dial()}
+			for _, s := range steps {
+				peers[s.server].send(0, s.send...)
+				for i, got := range settleAll(peers...) {
+					expect(t, fmt.Sprintf("%s: server %d", s.what, i+1), got, s.want...)
+				}
+			}
+		})
+	}
+}
+
+// TestLostServer: users go with their server, with the notifies that follow, and come back with it.
+func TestLostServer(t *testing.T) {
+	l := listen(t)
+	dial := l.serve(t, route.Options{})
+	a, b := dial(), dial()
+	// 1: pc on a; 2: pc on a, phone on b; 3: pc on both; 4: phone on a. All in different stripes or not: order is per user.
+	a.send(0, online(1, windows), online(2, windows), online(3, windows), online(4, ios))
+	b.send(0, online(2, ios), online(3, mac))
+	settleAll(a, b)
+
+	a.conn.Close()
+	for want := map[frame]bool{
+		toFrame(t, 0, statNotify(1, statOffline)): true, toFrame(t, 0, pcNotify(2, 0)): true, toFrame(t, 0, statNotify(2, statOffline)): true,
+	}; len(want) > 0; {
+		f := b.read()
+		if !want[f] {
+			t.Fatalf("unexpected %s", describe([]frame{f}))
+		}
+		delete(want, f)
+	}
+	<-l.closed // phones go without a word
+	if got := statuses(t, b, nil, 1, 2, 3, 4); fmt.Sprint(got) != "[false true true false]" {
+		t.Errorf("online after loss of the server: %v", got)
+	}
+
+	// Back, and 5 logged in meanwhile. Those announced as gone are announced again; 5 was never announced as gone.
+	a = dial()
+	a.send(0, info(held(1, windows), held(2, windows), held(3, windows), held(4, ios), held(5, windows)))
+	want := map[frame]int{}
+	for _, user := range []uint32{1, 2} {
+		want[toFrame(t, 0, pcNotify(user, 1))]++
+		want[toFrame(t, 0, statNotify(user, statOnline))]++
+	}
+	for i, got := range settleAll(a, b) {
+		if len(got) != 4 {
+			t.Errorf("server %d hears\n  %s", i+1, describe(got))
+		}
+		for _, f := range got {
+			if want[f] == 0 {
+				t.Errorf("server %d hears %s", i+1, describe([]frame{f}))
+			}
+		}
+	}
+}
+
+// TestLostServerWithManyUsers: a server that takes a hundred thousand users with it does not overrun the links of the others.
+func TestLostServerWithManyUsers(t *testing.T) {
+	dial := start(t, route.Options{})
+	a, b := dial(), dial()
+	const users = 100_000
+	var list []*pb.ServerUserStat
+	for user := uint32(1); user <= users; user++ {
+		list = append(list, held(user, windows))
+	}
+	a.send(0, info(list...))
+	settleAll(a, b)
+	a.conn.Close()
+	for range users {
+		if f := b.read(); f.cmd != pb.CmdUserStatNotify {
+			t.Fatalf("unexpected %s", describe([]frame{f}))
+		}
+	}
+	expect(t, "afterwards", b.settle())
+}
+
+// TestRoleSet: presence is told by one route server of several.
+func TestRoleSet(t *testing.T) {
+	dial := start(t, route.Options{})
+	a, b := dial(), dial()
+	b.send(0, pb.IMRoleSet_builder{Master: proto.Uint32(0)}.Build())
+	settleAll(a, b)
+	a.send(0, online(7, windows))
+	got := settleAll(a, b)
+	expect(t, "master", got[0], pcNotify(7, 1), statNotify(7, statOnline))
+	expect(t, "slave", got[1])
+	b.send(0, pb.IMRoleSet_builder{Master: proto.Uint32(1)}.Build())
+	settleAll(a, b)
+	a.send(0, gone(7, windows))
+	expect(t, "new master", settleAll(a, b)[1], statNotify(7, statOffline))
+}
+
+// statuses asks p's route server who is online.
+func statuses(t *testing.T, p *peer, class *pb.ClientType, users ...uint32) []bool {
+	t.Helper()
+	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(9), UserIdList: users, SameClass: class, AttachData: []byte("way back")}.Build()
+	p.send(77, req)
+	f := p.read()
+	if f.cmd != pb.CmdUsersStatRsp || f.seq != 77 {
+		t.Fatalf("no answer but %s", describe([]frame{f}))
+	}
+	var rsp pb.IMUsersStatRsp
+	if err := rsp.ParseBody([]byte(f.body)); err != nil {
+		t.Fatal(err)
+	}
+	if rsp.GetUserId() != 9 || string(rsp.GetAttachData()) != "way back" || len(rsp.GetUserStatList()) != len(users) {
+		t.Fatalf("answer %v", &rsp)
+	}
+	var got []bool
+	for i, u := range rsp.GetUserStatList() {
+		if u.GetUserId() != users[i] {
+			t.Errorf("answer %d is about %d, want %d", i, u.GetUserId(), users[i])
+		}
+		got = append(got, u.GetStatus() == statOnline)
+	}
+	return got
+}
+
+func TestUsersStat(t *testing.T) {
+	dial := start(t, route.Options{})
+	a, b := dial(), dial()
+	a.send(0, online(1, windows), online(2, ios), online(3, windows), online(3, android))
+	b.send(0, online(3, mac))
+	settleAll(a, b)
+	pc, phone := mac, android
+	for _, test := range []struct {
+		who   string
+		p     *peer
+		class *pb.ClientType
+		want  string
+	}{
+		{"all", a, nil, "[true true true false true]"},
+		{"all, from the other", b, nil, "[true true true false true]"},
+		{"pcs elsewhere", a, &pc, "[false false true false false]"}, // 3's mac is on b
+		{"pcs elsewhere, from the other", b, &pc, "[true false true false true]"},
+		{"phones elsewhere", a, &phone, "[false false false false false]"},
+		{"phones elsewhere, from the other", b, &phone, "[false true true false false]"},
+	} {
+		if got := statuses(t, test.p, test.class, 1, 2, 3, 99, 1); fmt.Sprint(got) != test.want {
+			t.Errorf("%s: %v, want %s", test.who, got, test.want)
+		}
+	}
+}
+
+// TestLastWordIsTrue: many servers report the same user at once; what each is told last is how it is in the end.
+func TestLastWordIsTrue(t *testing.T) {
+	dial := start(t, route.Options{})
+	watch := dial()
+	var frames []byte
+	for range 100 { // many at once, so that the loops are busy at the same time
+		for _, m := range []pb.Message{online(7, windows), gone(7, windows)} {
+			var err error
+			if frames, err = pdu.Append(frames, 0, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const servers, rounds = 4, 30
+	var wg sync.WaitGroup
+	for range servers {
+		p := dial()
+		wg.Go(func() {
+			for range rounds {
+				if _, err := p.conn.Write(frames); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			p.settle()
+		})
+	}
+	wg.Wait()
+	var last frame
+	for _, f := range watch.settle() {
+		if f.cmd == pb.CmdUserStatNotify {
+			if f == last && f == toFrame(t, 0, statNotify(7, statOffline)) {
+				t.Fatal("told twice in a row that the user went")
+			}
+			last = f
+		}
+	}
+	if last != toFrame(t, 0, statNotify(7, statOffline)) {
+		t.Errorf("the last word is %s", describe([]frame{last}))
+	}
+}
