@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"teamtalk/core/client"
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// Environment of the chat command.
+const (
+	envPassword = "TEAMTALK_PASSWORD"
+	envServer   = "TEAMTALK_SERVER"
+	envTextKey  = "TEAMTALK_TEXT_KEY"
+)
+
+// Exit codes of the chat command, beside 1 (could not connect or log in) and 2 (usage).
+const (
+	exitUnsent = 3 // not every message was acknowledged
+	exitEnded  = 4 // the server ended the session
+)
+
+// chatOptions are the flags and arguments of the chat command.
+type chatOptions struct {
+	user, peer        string
+	server, msgServer string
+	password          string
+	textKey           string
+	mobile            bool
+	json, follow      bool
+	noColor           bool
+	history           int
+	timeout           time.Duration
+}
+
+// chatError is an error with an exit code of its own.
+type chatError struct {
+	code int
+	err  error
+}
+
+// Error is the error's text.
+func (e *chatError) Error() string { return e.err.Error() }
+
+// Unwrap returns the error.
+func (e *chatError) Unwrap() error { return e.err }
+
+// ExitCode is what the process ends with.
+func (e *chatError) ExitCode() int { return e.code }
+
+// newChatCommand makes the command "chat".
+func newChatCommand() *cobra.Command {
+	var o chatOptions
+	cmd := &cobra.Command{
+		Use:   "chat USER [PEER]",
+		Short: "Chat in this terminal, or from a script",
+		Long: `Chat as USER, with PEER or with whom you choose (/who lists everybody, /help says the rest).
+
+The message server is found through the login server (--server); after a lost connection the client
+connects again by itself, sends what was not acknowledged, and shows what was missed.
+The password is taken from --password, from ` + envPassword + `, or asked for.
+
+Marks: … sending   ✓ stored by the server   ✗ failed    Presence: ● online   ○ offline
+
+Without a terminal each line of standard input is a message to PEER, each line of standard output one
+that came in. The command ends when its input has, once everything is acknowledged, unless --follow.
+` + jsonHelp,
+		Example: `  teamtalk chat alice
+  teamtalk chat alice bob --server http://chat.example.com:8080
+  echo "backup is done" | teamtalk chat robot bob
+  teamtalk chat robot --json --follow < commands > events`,
+		Args: checkArgs(cobra.RangeArgs(1, 2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.user = args[0]
+			if len(args) > 1 {
+				o.peer = args[1]
+			}
+			return runChat(cmd, o)
+		},
+	}
+	server := os.Getenv(envServer)
+	if server == "" {
+		server = "http://127.0.0.1:8080"
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.server, "server", server, "URL of the login server (environment: "+envServer+")")
+	f.StringVar(&o.msgServer, "msg-server", "", "HOST:PORT of a message server; no login server is asked then")
+	f.StringVar(&o.password, "password", "", "password; other users of this machine can see it (environment: "+envPassword+")")
+	f.StringVar(&o.textKey, "text-key", "", "32-byte key of the texts, if not the usual one (environment: "+envTextKey+")")
+	f.BoolVar(&o.mobile, "mobile", false, "log in as a mobile client: one pc and one mobile client may be online together")
+	f.BoolVar(&o.json, "json", false, "commands and events as JSON lines")
+	f.BoolVar(&o.follow, "follow", false, "go on after the end of the input")
+	f.BoolVar(&o.noColor, "no-color", false, "no colours (environment: NO_COLOR)")
+	f.IntVar(&o.history, "history", 15, "messages shown when a conversation is opened")
+	f.DurationVar(&o.timeout, "timeout", time.Minute, "for what is unacknowledged at the end of the input")
+	return cmd
+}
+
+// frontend shows a Client to somebody: a person at a terminal, or a program behind a pipe.
+type frontend interface {
+	// event takes an event of the Client; it is called by one goroutine at a time, once run has been entered.
+	event(e client.Event)
+	// run talks until the end; s is complete.
+	run(ctx context.Context, s *chatSession) error
+}
+
+// chatSession is what the frontends share.
+type chatSession struct {
+	opts    chatOptions
+	client  *client.Client
+	book    *book
+	started chan struct{} // closed when the frontend wants events
+}
+
+// runChat logs in and hands over to a frontend.
+func runChat(cmd *cobra.Command, o chatOptions) error {
+	ctx := cmd.Context()
+	if o.textKey == "" {
+		o.textKey = os.Getenv(envTextKey)
+	}
+	cipher, err := im.NewTextCipher(o.textKey)
+	if err != nil {
+		return usagef(cmd, "--text-key: %v", err)
+	}
+	if o.password, err = chatPassword(cmd, o); err != nil {
+		return err
+	}
+	s := &chatSession{opts: o, book: newBook(), started: make(chan struct{})}
+	front := newFrontend(cmd, o)
+	opts := client.Options{
+		Credentials: client.Credentials{User: o.user, Password: o.password, Version: "teamtalk-chat/1"},
+		Server:      o.server, MsgServer: o.msgServer, Cipher: cipher,
+		BackoffMax: 5 * time.Second, // somebody sits in front of it
+		OnEvent: func(e client.Event) {
+			<-s.started
+			s.book.event(e)
+			front.event(e)
+		},
+	}
+	if o.mobile {
+		opts.ClientType = pb.ClientType_CLIENT_TYPE_ANDROID
+	}
+	if s.client, err = client.Open(ctx, opts); err != nil {
+		return chatOpenError(o, err)
+	}
+	s.book.self = s.client.User()
+	if err := s.book.load(ctx, s.client); err != nil && ctx.Err() == nil {
+		_ = closeChat(s)
+		return fmt.Errorf("load contacts: %w", err)
+	}
+	err = front.run(ctx, s)
+	return errors.Join(err, closeChat(s))
+}
+
+// closeChat logs out. A server that is not there to answer is no failure any more.
+func closeChat(s *chatSession) error {
+	select {
+	case <-s.started:
+	default:
+		close(s.started)
+	}
+	_ = s.client.Close()
+	return nil
+}
+
+// newFrontend chooses by what standard input and output are.
+func newFrontend(cmd *cobra.Command, o chatOptions) frontend {
+	in, out := cmd.InOrStdin(), cmd.OutOrStdout()
+	switch {
+	case o.json:
+		return newJSONFrontend(in, out)
+	case isTerminal(in) && isTerminal(out):
+		return newTerminalFrontend(in.(*os.File), out.(*os.File), o)
+	default:
+		return newPlainFrontend(in, out, cmd.ErrOrStderr())
+	}
+}
+
+// isTerminal reports whether a stream is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// chatPassword takes the password from where it is, or asks.
+func chatPassword(cmd *cobra.Command, o chatOptions) (string, error) {
+	if cmd.Flags().Changed("password") {
+		return o.password, nil
+	}
+	if p := os.Getenv(envPassword); p != "" {
+		return p, nil
+	}
+	in, ok := cmd.InOrStdin().(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return "", usagef(cmd, "no password: give --password or set %s", envPassword)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "Password of %s: ", cleanLine(o.user))
+	type answer struct {
+		text []byte
+		err  error
+	}
+	got := make(chan answer, 1)
+	state, err := term.GetState(int(in.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	go func() {
+		text, err := term.ReadPassword(int(in.Fd()))
+		got <- answer{text, err}
+	}()
+	select {
+	case a := <-got:
+		fmt.Fprintln(cmd.ErrOrStderr())
+		if a.err != nil && !errors.Is(a.err, io.EOF) {
+			return "", fmt.Errorf("read password: %w", a.err)
+		}
+		return string(a.text), nil
+	case <-cmd.Context().Done():
+		_ = term.Restore(int(in.Fd()), state)
+		fmt.Fprintln(cmd.ErrOrStderr())
+		return "", errors.New("no password")
+	}
+}
+
+// chatOpenError says what a person can do about a login that failed.
+func chatOpenError(o chatOptions, err error) error {
+	var refused *client.LoginError
+	where := "login server " + o.server
+	if o.msgServer != "" {
+		where = "message server " + o.msgServer
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return &chatError{code: exitFailure, err: errors.New("interrupted")}
+	case errors.As(err, &refused) && im.KindOf(err) == im.Denied:
+		return fmt.Errorf("log in as %s: name or password is wrong, or the account is locked: %s", cleanLine(o.user), cleanLine(refused.Text))
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no connection through %s: %s; is it running? (teamtalk serve)", where, cleanLine(err.Error()))
+	case im.KindOf(err) == im.Unavailable && refused == nil:
+		return fmt.Errorf("no connection through %s: %s", where, cleanLine(err.Error()))
+	}
+	return fmt.Errorf("log in as %s: %s", cleanLine(o.user), cleanLine(err.Error()))
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"teamtalk/core/client"
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// book is who there is: names, presence, unread counts. It may be used by many goroutines at once.
+type book struct {
+	self im.User // set before anything else
+
+	mu     sync.Mutex
+	users  map[uint32]im.User
+	online map[uint32]pb.UserStatType
+	unread map[client.Peer]unreadCount
+	recent map[uint32]uint32 // user → time of the last message, unix seconds
+}
+
+// unreadCount is how many messages of a conversation are unread, and the newest id.
+type unreadCount struct{ count, latest uint32 }
+
+func newBook() *book {
+	return &book{
+		users: make(map[uint32]im.User), online: make(map[uint32]pb.UserStatType), unread: make(map[client.Peer]unreadCount),
+		recent: make(map[uint32]uint32),
+	}
+}
+
+// load asks the server who there is and who is online. A server that does not tell the latter is no reason to fail.
+func (b *book) load(ctx context.Context, c client.Caller) error {
+	users, _, err := client.Contacts(ctx, c, 0)
+	if err != nil {
+		return err
+	}
+	ids := make([]uint32, 0, len(users))
+	for _, u := range users {
+		ids = append(ids, u.ID)
+	}
+	stats, err := client.Statuses(ctx, c, ids)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.users)
+	for _, u := range users {
+		if u.Status != im.StatusDeparted {
+			b.users[u.ID] = u
+		}
+	}
+	if err == nil {
+		b.online = stats
+	}
+	return nil
+}
+
+// event follows presence and unread counts.
+func (b *book) event(e client.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch e := e.(type) {
+	case client.Ready:
+		clear(b.unread)
+		for _, u := range e.Unread {
+			b.unread[client.Peer{ID: u.Peer, Group: u.Type == pb.SessionType_SESSION_TYPE_GROUP}] = unreadCount{u.Count, u.Latest.ID}
+		}
+		for _, r := range e.Recent {
+			if r.Type == pb.SessionType_SESSION_TYPE_SINGLE {
+				b.recent[r.Peer] = r.Updated
+			}
+		}
+	case client.Presence:
+		b.online[e.User] = e.Status
+	case client.ReadElsewhere:
+		delete(b.unread, e.Peer)
+	case client.Received:
+		if !e.Peer.Group {
+			b.recent[e.Peer.ID] = e.Message.Created
+		}
+		if e.Message.From == b.self.ID {
+			break
+		}
+		if u := b.unread[e.Peer]; e.Message.ID > u.latest { // else it is among those that Ready counted
+			b.unread[e.Peer] = unreadCount{u.count + 1, e.Message.ID}
+		}
+	}
+}
+
+// name is what a user is called in lines of text: the login name, as it is typed in commands.
+func (b *book) name(id uint32) string {
+	if id == b.self.ID {
+		return "you"
+	}
+	return b.plainName(id)
+}
+
+// plainName is a user's login name, one's own too.
+func (b *book) plainName(id uint32) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	u, ok := b.users[id]
+	if id == b.self.ID {
+		u, ok = b.self, true
+	}
+	switch name := cleanLine(u.Name); {
+	case ok && name != "":
+		return name
+	case ok && cleanLine(u.Nick) != "":
+		return cleanLine(u.Nick)
+	}
+	return fmt.Sprintf("user %d", id)
+}
+
+// peerName is what a conversation is called.
+func (b *book) peerName(p client.Peer) string {
+	if p.Group {
+		return fmt.Sprintf("group %d", p.ID)
+	}
+	return b.name(p.ID)
+}
+
+// knows reports whether a user is in the directory.
+func (b *book) knows(id uint32) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, ok := b.users[id]
+	return ok || id == b.self.ID
+}
+
+// find returns the user that somebody means: by login name, else by shown name, else by a beginning that only one has. Without regard to case.
+func (b *book) find(name string) (im.User, error) {
+	name = strings.ToLower(strings.TrimPrefix(strings.TrimSpace(name), "@"))
+	if name == "" {
+		return im.User{}, fmt.Errorf("no name given")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var found []im.User
+	for _, match := range []func(u im.User) bool{
+		func(u im.User) bool { return strings.ToLower(u.Name) == name },
+		func(u im.User) bool { return strings.ToLower(u.Nick) == name },
+		func(u im.User) bool {
+			return strings.HasPrefix(strings.ToLower(u.Name), name) || strings.HasPrefix(strings.ToLower(u.Nick), name)
+		},
+	} {
+		for _, u := range b.users {
+			if u.ID != b.self.ID && match(u) {
+				found = append(found, u)
+			}
+		}
+		switch len(found) {
+		case 0:
+			continue
+		case 1:
+			return found[0], nil
+		}
+		slices.SortFunc(found, func(a, b im.User) int { return cmp.Compare(a.Name, b.Name) })
+		names := make([]string, 0, 5)
+		for _, u := range found[:min(5, len(found))] {
+			names = append(names, cleanLine(u.Name))
+		}
+		return im.User{}, fmt.Errorf("%q may be %s", cleanLine(name), strings.Join(names, ", "))
+	}
+	if strings.ToLower(b.self.Name) == name {
+		return im.User{}, fmt.Errorf("that is you")
+	}
+	return im.User{}, fmt.Errorf("nobody is called %q", cleanLine(name))
+}
+
+// contact is a line of the contact list.
+type contact struct {
+	im.User
+	online bool
+	away   bool
+	unread uint32
+	recent uint32
+}
+
+// list returns everybody but oneself: those with unread messages, then those online, then those talked to last, then the others by name.
+func (b *book) list(filter string) []contact {
+	filter = strings.ToLower(filter)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []contact
+	for id, u := range b.users {
+		if id == b.self.ID || !strings.Contains(strings.ToLower(u.Name+" "+u.Nick), filter) {
+			continue
+		}
+		stat := b.online[id]
+		out = append(out, contact{
+			User: u, online: stat == pb.UserStatType_USER_STATUS_ONLINE || stat == pb.UserStatType_USER_STATUS_LEAVE,
+			away: stat == pb.UserStatType_USER_STATUS_LEAVE, unread: b.unread[client.Peer{ID: id}].count, recent: b.recent[id],
+		})
+	}
+	yes := func(v bool) int {
+		if v {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(out, func(x, y contact) int {
+		return cmp.Or(cmp.Compare(yes(x.unread > 0), yes(y.unread > 0)), cmp.Compare(yes(x.online), yes(y.online)),
+			cmp.Compare(y.recent, x.recent), cmp.Compare(x.Name, y.Name))
+	})
+	return out
+}
+
+// names are all login names but one's own, sorted.
+func (b *book) names() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make([]string, 0, len(b.users))
+	for id, u := range b.users {
+		if id != b.self.ID {
+			out = append(out, cleanLine(u.Name))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// isOnline reports whether a user is online, as far as one knows.
+func (b *book) isOnline(id uint32) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.online[id]
+	return s == pb.UserStatType_USER_STATUS_ONLINE || s == pb.UserStatType_USER_STATUS_LEAVE
+}
+
+// unreadOf returns the unread count of a conversation and its newest id.
+func (b *book) unreadOf(p client.Peer) unreadCount {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.unread[p]
+}
+
+// clearUnread forgets the unread count of a conversation.
+func (b *book) clearUnread(p client.Peer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.unread, p)
+}
+
+// unreadPeer is a conversation with unread messages.
+type unreadPeer struct {
+	peer client.Peer
+	unreadCount
+}
+
+// allUnread returns the conversations with unread messages, most first.
+func (b *book) allUnread() []unreadPeer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []unreadPeer
+	for p, u := range b.unread {
+		if u.count > 0 {
+			out = append(out, unreadPeer{p, u})
+		}
+	}
+	slices.SortFunc(out, func(x, y unreadPeer) int {
+		return cmp.Or(cmp.Compare(y.count, x.count), cmp.Compare(x.peer.ID, y.peer.ID))
+	})
+	return out
+}

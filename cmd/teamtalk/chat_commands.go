@@ -1,0 +1,342 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-runewidth"
+
+	"teamtalk/core/client"
+	"teamtalk/core/im"
+)
+
+// chatCommand is something one can type behind a slash.
+type chatCommand struct {
+	names []string // the first is shown
+	arg   string   // shown
+	help  string
+	name  bool // takes a user's name
+	run   func(f *terminalFrontend, arg string)
+}
+
+// chatCommands lists them in the order of /help. One without run leaves.
+func chatCommands() []chatCommand {
+	return []chatCommand{
+		{[]string{"to", "t", "open"}, "NAME", "open the conversation with NAME (or the beginning of it)", true, (*terminalFrontend).open},
+		{[]string{"who", "w", "contacts"}, "[TEXT]", "everybody, or whose name contains TEXT; ● online ○ offline", false, (*terminalFrontend).who},
+		{[]string{"msg", "m"}, "NAME TEXT", "send to NAME without opening the conversation", true, (*terminalFrontend).msg},
+		{[]string{"unread", "u"}, "", "conversations with unread messages", false, (*terminalFrontend).unreadCommand},
+		{[]string{"history", "h"}, "[N]", "the last N messages of this conversation", false, (*terminalFrontend).historyCommand},
+		{[]string{"more"}, "[N]", "N older ones", false, (*terminalFrontend).more},
+		{[]string{"retry"}, "", "send again what failed", false, (*terminalFrontend).retry},
+		{[]string{"status"}, "", "connection, and what waits to be sent", false, (*terminalFrontend).status},
+		{[]string{"close"}, "", "leave the conversation", false, (*terminalFrontend).closeConversation},
+		{[]string{"help", "?"}, "", "this", false, (*terminalFrontend).help},
+		{[]string{"quit", "q", "exit"}, "", "log out (or Ctrl-D)", false, nil},
+	}
+}
+
+// commandNames are the names that are shown, with their slash.
+func commandNames() []string {
+	var out []string
+	for _, c := range chatCommands() {
+		out = append(out, "/"+c.names[0])
+	}
+	slices.Sort(out)
+	return out
+}
+
+// findCommand returns the command of a name.
+func findCommand(name string) (chatCommand, bool) {
+	for _, c := range chatCommands() {
+		if slices.Contains(c.names, name) {
+			return c, true
+		}
+	}
+	return chatCommand{}, false
+}
+
+// takesName reports whether a command's argument begins with a user's name.
+func takesName(command string) bool {
+	c, ok := findCommand(strings.ToLower(command))
+	return ok && c.name
+}
+
+// command runs a command; true means leave. f.mu is not held.
+func (f *terminalFrontend) command(name, arg string) bool {
+	c, ok := findCommand(name)
+	switch {
+	case !ok:
+		f.mu.Lock()
+		f.complain("there is no /" + cleanLine(name) + "; /help lists what there is")
+		f.mu.Unlock()
+	case c.run == nil:
+		return true
+	default:
+		c.run(f, arg)
+	}
+	return false
+}
+
+// locked runs do with the screen's lock.
+func (f *terminalFrontend) locked(do func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	do()
+}
+
+// open opens a conversation: its name, its last messages, and it is read.
+func (f *terminalFrontend) open(arg string) {
+	u, err := f.s.book.find(arg)
+	if err != nil {
+		f.locked(func() { f.complain(err.Error()) })
+		return
+	}
+	p := client.Peer{ID: u.ID}
+	unread := int(f.s.book.unreadOf(p).count)
+	f.locked(func() {
+		f.peer, f.shown, f.oldest, f.day = &p, 0, 0, ""
+		f.there = f.s.book.isOnline(u.ID)
+		f.setPrompt()
+		f.print(f.paint(bold, f.title(u)))
+	})
+	f.show(p, 0, min(max(f.opts.history, unread), 200))
+}
+
+// title is the headline of a conversation.
+func (f *terminalFrontend) title(u im.User) string {
+	title := "── " + cleanLine(u.Name)
+	if nick := cleanLine(u.Nick); nick != "" && nick != cleanLine(u.Name) {
+		title += " (" + nick + ")"
+	}
+	if f.there {
+		title += " ● online"
+	} else {
+		title += " ○ offline"
+	}
+	if sign := cleanLine(u.SignInfo); sign != "" {
+		title += " · " + sign
+	}
+	return runewidth.Truncate(title+" ──", f.columns()-1, "…")
+}
+
+// show shows n messages with ids at most begin (0: the newest), and then what came in meanwhile.
+func (f *terminalFrontend) show(p client.Peer, begin uint32, n int) {
+	f.locked(func() { f.opening = true })
+	ctx, cancel := context.WithTimeout(f.ctx, 10*time.Second)
+	list, err := chatHistory(ctx, f.s.client, p, begin, n)
+	cancel()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.opening = false
+	if err != nil {
+		f.complain("no history: " + err.Error())
+	}
+	newest := uint32(0)
+	for _, m := range list {
+		f.message(p, m)
+		newest = max(newest, m.ID)
+	}
+	if len(list) > 0 && (f.oldest == 0 || list[0].ID < f.oldest) {
+		f.oldest = list[0].ID
+	}
+	f.shown = max(f.shown, newest)
+	for _, e := range f.loading {
+		if e.Message.ID > newest {
+			f.message(e.Peer, e.Message)
+			f.shown = max(f.shown, e.Message.ID)
+		}
+	}
+	f.loading = nil
+	if f.shown > 0 && begin == 0 {
+		f.read(p, f.shown)
+	}
+	if begin == 0 {
+		for _, l := range f.sent { // not in the history yet
+			if l.peer == p {
+				f.say("still being sent: " + snippet(l.text))
+			}
+		}
+	}
+}
+
+// number reads a count of messages.
+func (f *terminalFrontend) number(arg string) (int, bool) {
+	if arg == "" {
+		return f.opts.history, true
+	}
+	n, err := strconv.Atoi(arg)
+	if err != nil || n < 1 || n > 10000 {
+		f.locked(func() { f.complain("how many? A number from 1 to 10000") })
+		return 0, false
+	}
+	return n, true
+}
+
+// current returns the open conversation, or says that there is none.
+func (f *terminalFrontend) current() (p client.Peer, oldest uint32, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.peer == nil {
+		f.complain("no conversation is open: /to NAME")
+		return client.Peer{}, 0, false
+	}
+	return *f.peer, f.oldest, true
+}
+
+func (f *terminalFrontend) historyCommand(arg string) {
+	n, ok := f.number(arg)
+	if !ok {
+		return
+	}
+	if p, _, ok := f.current(); ok {
+		f.locked(func() { f.day = "" })
+		f.show(p, 0, n)
+	}
+}
+
+func (f *terminalFrontend) more(arg string) {
+	n, ok := f.number(arg)
+	if !ok {
+		return
+	}
+	p, oldest, ok := f.current()
+	switch {
+	case !ok:
+	case oldest <= 1:
+		f.locked(func() { f.say("that is where it began") })
+	default:
+		f.locked(func() { f.day = "" })
+		f.show(p, oldest-1, n)
+		f.locked(func() { f.say("older messages end here") })
+	}
+}
+
+// who lists contacts.
+func (f *terminalFrontend) who(arg string) {
+	if f.s.client.Online() {
+		f.reload()
+	}
+	list := f.s.book.list(arg)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	width := 4
+	for _, c := range list {
+		width = max(width, min(20, runewidth.StringWidth(cleanLine(c.Name))))
+	}
+	const most = 50
+	for _, c := range list[:min(most, len(list))] {
+		name := cleanLine(c.Name)
+		mark, color := "○", dim
+		if c.online {
+			mark, color = "●", green
+		}
+		line := runewidth.FillRight(name, width)
+		if nick := cleanLine(c.Nick); nick != name {
+			line += "  " + nick
+		}
+		if c.away {
+			line += " (away)"
+		}
+		if c.unread > 0 {
+			line += fmt.Sprintf("  %d unread", c.unread)
+		}
+		f.print("  " + f.paint(color, mark) + " " + runewidth.Truncate(line, f.columns()-5, "…"))
+	}
+	switch {
+	case len(list) == 0 && arg != "":
+		f.say("nobody whose name contains " + snippet(arg))
+	case len(list) == 0:
+		f.say("nobody else is here yet")
+	case len(list) > most:
+		f.say(fmt.Sprintf("and %d more: /who TEXT finds them", len(list)-most))
+	}
+}
+
+// msg sends to somebody else than the open conversation.
+func (f *terminalFrontend) msg(arg string) {
+	name, text, _ := strings.Cut(arg, " ")
+	u, err := f.s.book.find(name)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch text = strings.TrimSpace(text); {
+	case err != nil:
+		f.complain(err.Error())
+	case text == "":
+		f.complain("and what? /msg NAME TEXT")
+	default:
+		f.post(client.Peer{ID: u.ID}, text)
+	}
+}
+
+func (f *terminalFrontend) unreadCommand(string) {
+	f.locked(func() {
+		if !f.sayUnread() {
+			f.say("nothing unread")
+		}
+	})
+}
+
+// sayUnread lists conversations with unread messages; false when there are none. f.mu is held.
+func (f *terminalFrontend) sayUnread() bool {
+	list := f.s.book.allUnread()
+	for i, u := range list {
+		if i == 20 {
+			f.say(fmt.Sprintf("and %d more", len(list)-i))
+			break
+		}
+		f.say(fmt.Sprintf("%d unread from %s", u.count, f.s.book.peerName(u.peer)))
+	}
+	return len(list) > 0
+}
+
+// retry sends again what failed.
+func (f *terminalFrontend) retry(string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	again := f.failed
+	f.failed = nil
+	if len(again) == 0 {
+		f.say("nothing has failed")
+	}
+	for _, t := range again {
+		f.post(t.peer, t.text)
+	}
+}
+
+func (f *terminalFrontend) status(string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	state := "connected to " + f.s.client.Server()
+	if f.offline {
+		state = "not connected; trying again by itself"
+	}
+	f.say(fmt.Sprintf("%s as %s; %d messages wait for the server, %d failed",
+		state, cleanLine(f.s.book.self.Name), f.s.client.Pending(), len(f.failed)))
+}
+
+func (f *terminalFrontend) closeConversation(string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.peer, f.shown, f.oldest = nil, 0, 0
+	f.setPrompt()
+}
+
+func (f *terminalFrontend) help(string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range chatCommands() {
+		f.print(runewidth.Truncate(fmt.Sprintf("  %-16s %s", "/"+strings.TrimSpace(c.names[0]+" "+c.arg), c.help), f.columns()-1, "…"))
+	}
+	for _, line := range []string{
+		"  Anything else is sent to the open conversation; //text sends /text.",
+		"  Tab completes commands and names, up and down bring back what was typed,",
+		"  Ctrl-O breaks the line. " + markSending + " sending  " + markStored + " stored by the server  " + markFailed + " failed",
+	} {
+		f.print(runewidth.Truncate(line, f.columns()-1, "…"))
+	}
+}

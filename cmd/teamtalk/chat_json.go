@@ -1,0 +1,492 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"teamtalk/core/client"
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+const jsonHelp = `
+With --json, standard input takes one command a line:
+  {"to":"bob","text":"hi","ref":"any"}        send; ref is optional and comes back
+  a line that does not start with {           a text to PEER
+  {"cmd":"history","peer":"bob","n":20}       older ones: "before":ID
+  {"cmd":"read","peer":"bob"}                 mark as read; nothing else does
+  {"cmd":"contacts"}  {"cmd":"unread"}  {"cmd":"quit"}
+and standard output has one event a line, told apart by "event":
+  ready {user,server,unread}                  logged in; commands before it are not lost
+  message {peer,from,id,time,text,missed}     received, each once; from USER: another device
+  sending ack failed {n,to,ref,id,error}      n counts the messages sent, from 1
+  history {peer,messages}  contacts {contacts}  unread {unread}
+  presence {user,status}   read {peer,id}     read: on another device
+  disconnected {error}  retrying {attempt,error,seconds}  reconnected {server}
+  skipped {peer,below}                        too many were missed: see history
+  kicked {reason}  refused {error}            the session is over
+  error {error,line}                          a command that could not be done
+  end {unacked}                               the last line
+Exit codes: 0 done; 1 no connection, or login refused; 2 usage; 3 not everything was acknowledged, or a
+command failed; 4 kicked or refused later.
+`
+
+// jsonEvent is a line of output.
+type jsonEvent struct {
+	Event    string        `json:"event"`
+	User     string        `json:"user,omitempty"`
+	Server   string        `json:"server,omitempty"`
+	Peer     string        `json:"peer,omitempty"`
+	Group    uint32        `json:"group,omitempty"`
+	From     string        `json:"from,omitempty"`
+	To       string        `json:"to,omitempty"`
+	N        uint64        `json:"n,omitempty"`
+	Ref      any           `json:"ref,omitempty"`
+	ID       uint32        `json:"id,omitempty"`
+	Time     string        `json:"time,omitempty"`
+	Text     *string       `json:"text,omitempty"`
+	Kind     string        `json:"kind,omitempty"` // of a message that is no text
+	Missed   bool          `json:"missed,omitempty"`
+	Status   string        `json:"status,omitempty"`
+	Attempt  int           `json:"attempt,omitempty"`
+	Seconds  float64       `json:"seconds,omitempty"`
+	Below    uint32        `json:"below,omitempty"`
+	Reason   string        `json:"reason,omitempty"`
+	Error    string        `json:"error,omitempty"`
+	Line     int           `json:"line,omitempty"`
+	Unacked  *int          `json:"unacked,omitempty"`
+	Unread   []jsonUnread  `json:"unread,omitempty"`
+	Messages []jsonEvent   `json:"messages,omitempty"`
+	Contacts []jsonContact `json:"contacts,omitempty"`
+}
+
+// jsonUnread is a conversation with unread messages.
+type jsonUnread struct {
+	Peer   string `json:"peer"`
+	Group  uint32 `json:"group,omitempty"`
+	Count  uint32 `json:"count"`
+	Latest uint32 `json:"latest_id"`
+}
+
+// jsonContact is a user.
+type jsonContact struct {
+	Name   string `json:"name"`
+	Nick   string `json:"nick"`
+	ID     uint32 `json:"id"`
+	Status string `json:"status"`
+	Unread uint32 `json:"unread"`
+}
+
+// jsonCommand is a line of input.
+type jsonCommand struct {
+	To     string `json:"to"`
+	Text   string `json:"text"`
+	Ref    any    `json:"ref"`
+	Cmd    string `json:"cmd"`
+	Peer   string `json:"peer"`
+	N      int    `json:"n"`
+	Before uint32 `json:"before"`
+	ID     uint32 `json:"id"`
+}
+
+// maxInputLine is the longest line taken from a pipe, in bytes.
+const maxInputLine = 1 << 20
+
+// jsonFrontend is for programs.
+type jsonFrontend struct {
+	in    io.Reader
+	s     *chatSession
+	ready chan struct{} // closed with the first Ready
+
+	mu     sync.Mutex // guards what follows, and the order of lines
+	out    *json.Encoder
+	refs   map[uint64]any
+	failed bool
+	over   error         // the session's end, as the server wished it
+	moved  chan struct{} // a message left the queue
+	outErr error
+}
+
+func newJSONFrontend(in io.Reader, out io.Writer) *jsonFrontend {
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	return &jsonFrontend{in: in, out: enc, refs: make(map[uint64]any), moved: make(chan struct{}, 1), ready: make(chan struct{})}
+}
+
+// put writes a line; f.mu is held.
+func (f *jsonFrontend) put(e jsonEvent) {
+	if err := f.out.Encode(e); err != nil && f.outErr == nil {
+		f.outErr = fmt.Errorf("write events: %w", err)
+	}
+}
+
+func (f *jsonFrontend) fail(line int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failed = true
+	f.put(jsonEvent{Event: "error", Line: line, Error: err.Error()})
+}
+
+// run executes the lines of the input.
+func (f *jsonFrontend) run(ctx context.Context, s *chatSession) error {
+	f.s = s
+	close(s.started)
+	select {
+	case <-f.ready:
+	case <-ctx.Done():
+	case <-s.client.Done():
+	}
+	lines := readLines(ctx, f.in)
+	for n, done := 1, false; !done; n++ {
+		select {
+		case <-ctx.Done():
+			return f.end(true)
+		case <-s.client.Done():
+			return f.end(true)
+		case l, ok := <-lines:
+			switch {
+			case !ok:
+				done = true
+			case l.err != nil:
+				f.fail(n, l.err)
+				done = true
+			default:
+				quit, err := f.line(ctx, n, l.text)
+				if err != nil {
+					f.fail(n, err)
+				}
+				done = quit
+			}
+			if done && s.opts.follow && !ok {
+				waitEnd(ctx, s)
+			}
+		}
+	}
+	waitAcks(ctx, s)
+	return f.end(false)
+}
+
+// end writes the last line and says how it went.
+func (f *jsonFrontend) end(interrupted bool) error {
+	unacked := f.s.client.Pending()
+	_ = f.s.client.Close() // all events come before the last line
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.put(jsonEvent{Event: "end", Unacked: &unacked})
+	switch {
+	case f.outErr != nil:
+		return f.outErr
+	case f.over != nil:
+		return &chatError{code: exitEnded, err: f.over}
+	case unacked > 0:
+		return &chatError{code: exitUnsent, err: fmt.Errorf("%d messages without acknowledgement", unacked)}
+	case f.failed && !interrupted:
+		return &chatError{code: exitUnsent, err: errors.New("not everything could be done: see the events")}
+	}
+	return nil
+}
+
+// line executes one line of input; true means quit.
+func (f *jsonFrontend) line(ctx context.Context, n int, text string) (bool, error) {
+	if strings.TrimSpace(text) == "" {
+		return false, nil
+	}
+	cmd := jsonCommand{To: f.s.opts.peer, Text: text}
+	if strings.HasPrefix(strings.TrimSpace(text), "{") {
+		cmd = jsonCommand{}
+		dec := json.NewDecoder(strings.NewReader(text))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&cmd); err != nil {
+			return false, fmt.Errorf("not a command: %w", err)
+		}
+		if dec.More() {
+			return false, errors.New("more than one command on a line")
+		}
+	} else if cmd.To == "" {
+		return false, errors.New("a plain line, but no PEER was given to send it to")
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.s.opts.timeout)
+	defer cancel()
+	switch cmd.Cmd {
+	case "":
+		return false, f.send(ctx, cmd)
+	case "quit":
+		return true, nil
+	case "contacts":
+		f.contacts()
+		return false, nil
+	case "unread":
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.put(jsonEvent{Event: "unread", Unread: f.unread()})
+		return false, nil
+	case "history", "read":
+		return false, f.conversation(ctx, cmd)
+	}
+	return false, fmt.Errorf("unknown cmd %q", cmd.Cmd)
+}
+
+// send queues a message; a full queue is waited for.
+func (f *jsonFrontend) send(ctx context.Context, cmd jsonCommand) error {
+	if cmd.To == "" {
+		if cmd.To = f.s.opts.peer; cmd.To == "" {
+			return errors.New("no \"to\"")
+		}
+	}
+	u, err := f.s.book.find(cmd.To)
+	if err != nil {
+		return err
+	}
+	for {
+		f.mu.Lock()
+		id, err := f.s.client.Send(client.Peer{ID: u.ID}, cmd.Text)
+		if err == nil {
+			if cmd.Ref != nil {
+				f.refs[id] = cmd.Ref
+			}
+			f.put(jsonEvent{Event: "sending", N: id, To: f.s.book.name(u.ID), Ref: cmd.Ref})
+		}
+		f.mu.Unlock()
+		if im.KindOf(err) != im.Busy || err == nil {
+			return err
+		}
+		select {
+		case <-f.moved:
+		case <-f.s.client.Done():
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (f *jsonFrontend) contacts() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e := jsonEvent{Event: "contacts", Contacts: []jsonContact{}}
+	for _, c := range f.s.book.list("") {
+		e.Contacts = append(e.Contacts, jsonContact{Name: c.Name, Nick: c.Nick, ID: c.ID, Status: statusWord(c), Unread: c.unread})
+	}
+	f.put(e)
+}
+
+// statusWord is a contact's presence.
+func statusWord(c contact) string {
+	switch {
+	case c.away:
+		return "away"
+	case c.online:
+		return "online"
+	}
+	return "offline"
+}
+
+// conversation does what is asked of one.
+func (f *jsonFrontend) conversation(ctx context.Context, cmd jsonCommand) error {
+	name := cmd.Peer
+	if name == "" {
+		name = f.s.opts.peer
+	}
+	u, err := f.s.book.find(name)
+	if err != nil {
+		return err
+	}
+	p := client.Peer{ID: u.ID}
+	if cmd.Cmd == "read" {
+		id := cmd.ID
+		if id == 0 {
+			id = f.s.book.unreadOf(p).latest
+		}
+		f.s.client.MarkRead(p, id)
+		f.s.book.clearUnread(p)
+		return nil
+	}
+	if cmd.N <= 0 {
+		cmd.N = f.s.opts.history
+	}
+	begin := uint32(0)
+	if cmd.Before == 1 {
+		cmd.N = 0
+	} else if cmd.Before > 1 {
+		begin = cmd.Before - 1
+	}
+	list, err := chatHistory(ctx, f.s.client, p, begin, cmd.N)
+	if err != nil {
+		return err
+	}
+	e := jsonEvent{Event: "history", Peer: f.s.book.peerName(p), Messages: []jsonEvent{}}
+	for _, m := range list {
+		line := f.message(p, m)
+		line.Event = "message"
+		e.Messages = append(e.Messages, line)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.put(e)
+	return nil
+}
+
+// message is a message in JSON.
+func (f *jsonFrontend) message(p client.Peer, m im.Message) jsonEvent {
+	text, ok := messageText(f.s.client, m)
+	e := jsonEvent{
+		Event: "message", Peer: f.s.book.peerName(p), From: f.s.book.plainName(m.From), ID: m.ID, Time: localTime(m).Format(time.RFC3339), Text: &text,
+	}
+	if p.Group {
+		e.Group = p.ID
+	}
+	if !ok {
+		e.Kind = "other"
+	}
+	return e
+}
+
+func (f *jsonFrontend) unread() []jsonUnread {
+	list := []jsonUnread{}
+	for _, u := range f.s.book.allUnread() {
+		j := jsonUnread{Peer: f.s.book.peerName(u.peer), Count: u.count, Latest: u.latest}
+		if u.peer.Group {
+			j.Group = u.peer.ID
+		}
+		list = append(list, j)
+	}
+	return list
+}
+
+// event writes an event of the Client.
+func (f *jsonFrontend) event(e client.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch e := e.(type) {
+	case client.Connected:
+		if e.Again {
+			f.put(jsonEvent{Event: "reconnected", Server: e.Addr})
+		}
+	case client.Ready:
+		if !e.Again {
+			f.put(jsonEvent{Event: "ready", User: f.s.book.self.Name, Server: f.s.client.Server(), Unread: f.unread()})
+			close(f.ready)
+		}
+	case client.Disconnected:
+		f.put(jsonEvent{Event: "disconnected", Error: e.Err.Error()})
+	case client.Retrying:
+		f.put(jsonEvent{Event: "retrying", Attempt: e.Attempt, Error: e.Err.Error(), Seconds: e.Delay.Seconds()})
+	case client.Received:
+		line := f.message(e.Peer, e.Message)
+		line.Missed = e.Missed
+		f.put(line)
+	case client.Skipped:
+		f.put(jsonEvent{Event: "skipped", Peer: f.s.book.peerName(e.Peer), Below: e.Below})
+	case client.Acked:
+		f.put(jsonEvent{Event: "ack", N: e.ID, To: f.s.book.peerName(e.Peer), ID: e.MsgID, Ref: f.settled(e.ID)})
+	case client.SendFailed:
+		f.failed = true
+		f.put(jsonEvent{Event: "failed", N: e.ID, To: f.s.book.peerName(e.Peer), Error: e.Err.Error(), Ref: f.settled(e.ID)})
+	case client.Presence:
+		status := "offline"
+		if e.Status == pb.UserStatType_USER_STATUS_ONLINE {
+			status = "online"
+		} else if e.Status == pb.UserStatType_USER_STATUS_LEAVE {
+			status = "away"
+		}
+		if e.User != f.s.book.self.ID {
+			f.put(jsonEvent{Event: "presence", User: f.s.book.plainName(e.User), Status: status})
+		}
+	case client.ReadElsewhere:
+		f.put(jsonEvent{Event: "read", Peer: f.s.book.peerName(e.Peer), ID: e.MsgID})
+	case client.Kicked:
+		f.over = errors.New("kicked: the same user logged in elsewhere, or ended this session from a phone")
+		f.put(jsonEvent{Event: "kicked", Reason: e.Reason.String()})
+	case client.Refused:
+		f.over = e.Err
+		f.put(jsonEvent{Event: "refused", Error: e.Err.Error()})
+	}
+}
+
+// settled takes a message's ref, and tells who waits for room in the queue; f.mu is held.
+func (f *jsonFrontend) settled(id uint64) any {
+	ref := f.refs[id]
+	delete(f.refs, id)
+	select {
+	case f.moved <- struct{}{}:
+	default:
+	}
+	return ref
+}
+
+// inputLine is a line, or why there is none.
+type inputLine struct {
+	text string
+	err  error
+}
+
+// readLines reads lines in a goroutine of its own, because a read cannot be interrupted. The channel is closed at the end.
+func readLines(ctx context.Context, r io.Reader) <-chan inputLine {
+	ch := make(chan inputLine)
+	go func() {
+		defer close(ch)
+		sc := bufio.NewScanner(r)
+		sc.Buffer(make([]byte, 4096), maxInputLine)
+		put := func(l inputLine) bool {
+			select {
+			case ch <- l:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		}
+		for sc.Scan() {
+			if !put(inputLine{text: strings.TrimSuffix(sc.Text(), "\r")}) {
+				return
+			}
+		}
+		if err := sc.Err(); err != nil {
+			put(inputLine{err: fmt.Errorf("read input: %w", err)})
+		}
+	}()
+	return ch
+}
+
+// waitEnd waits until somebody ends it.
+func waitEnd(ctx context.Context, s *chatSession) {
+	select {
+	case <-ctx.Done():
+	case <-s.client.Done():
+	}
+}
+
+// waitAcks waits until everything is acked, as long as --timeout allows.
+func waitAcks(ctx context.Context, s *chatSession) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.timeout)
+	defer cancel()
+	_ = s.client.Flush(ctx) // what is left is counted by Pending
+}
+
+// chatHistory returns the newest n messages with ids at most begin (0: all), oldest first.
+func chatHistory(ctx context.Context, c client.Caller, p client.Peer, begin uint32, n int) ([]im.Message, error) {
+	var all []im.Message
+	for len(all) < n {
+		page, err := client.History(ctx, c, p, begin, min(100, n-len(all)))
+		if err != nil {
+			return nil, fmt.Errorf("ask for history: %w", err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		all = append(all, page...)
+		lowest := page[len(page)-1].ID
+		if lowest <= 1 || begin != 0 && lowest > begin {
+			break
+		}
+		begin = lowest - 1
+	}
+	slices.SortFunc(all, func(a, b im.Message) int { return int(int64(a.ID) - int64(b.ID)) })
+	return all, nil
+}

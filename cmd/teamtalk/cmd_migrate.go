@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/spf13/cobra"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/schema"
+	"teamtalk/sql/store"
+)
+
+func newMigrateCommand() *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Make or update the tables in MySQL",
+		Long: `Make the tables in an empty MySQL database, or bring those of an existing deployment up to date.
+(The embedded store does this by itself.)
+
+It only adds - tables, columns with defaults, indexes - and so is safe while the C++ servers use the
+database. What is not safe beside them is left to "teamtalk migrate finalize", to be run once when the
+last C++ db_proxy is gone. A new database needs no finalize.
+
+It may be stopped at any point and run again; two never run at once.`,
+		Example: `  mysql -e 'CREATE DATABASE teamtalk CHARACTER SET utf8mb4'
+  teamtalk migrate --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk'
+  teamtalk migrate status --config teamtalk.toml`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return commandsOnly(cmd, args)
+			}
+			return withMySQL(cmd, func(ctx context.Context, db *sql.DB) error { return migrate(ctx, cmd.OutOrStdout(), db, dryRun) })
+		},
+	}
+	addConfigFlags(cmd, "mysql.master", "redis.addrs")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, change nothing")
+	cmd.AddCommand(newFinalizeCommand(), newMigrateStatusCommand())
+	return cmd
+}
+
+func newFinalizeCommand() *cobra.Command {
+	var dryRun, force bool
+	cmd := &cobra.Command{
+		Use:   "finalize",
+		Short: "Resolve duplicates that C++ servers left, and keep new ones out",
+		Long: `Resolve the duplicates that C++ db_proxies leave in relations, recent sessions and message ids, and
+add the unique keys that keep new ones out. No message is lost.
+
+Run it once, when every db_proxy is this program's, and stop them for it: a C++ db_proxy that wrote to a
+finalized database would lose messages. It refuses to run while others are connected to the database.
+Where a message gets another id, the conversation's counter in Redis is raised: so it needs Redis too.`,
+		Example: `  teamtalk migrate finalize --dry-run --config teamtalk.toml
+  teamtalk migrate finalize --config teamtalk.toml`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withMySQL(cmd, func(ctx context.Context, db *sql.DB) error {
+				return finalize(ctx, cmd, db, dryRun, force)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, change nothing")
+	cmd.Flags().BoolVar(&force, "force", false, "run although others are connected; what they store meanwhile may fail")
+	return cmd
+}
+
+// counterRaiser connects to the Redis that the settings name, for the counters of message ids.
+func counterRaiser(ctx context.Context, cmd *cobra.Command) (raise func(context.Context, schema.Conversation, uint32) error, done func() error, err error) {
+	cfg, err := loadConfig(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	instances, err := redisInstances(cfg.Redis)
+	if err != nil {
+		return nil, nil, err
+	}
+	raise, done, err = store.CounterRaiser(ctx, instances)
+	if err != nil {
+		return nil, nil, fmt.Errorf("nothing was changed: %w (setting redis.addrs)", err)
+	}
+	return raise, done, nil
+}
+
+func newMigrateStatusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say how far the tables are",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withMySQL(cmd, func(ctx context.Context, db *sql.DB) error {
+				state, err := schema.Status(ctx, db)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return writeStatusJSON(cmd.OutOrStdout(), state)
+				}
+				writeStatus(cmd.OutOrStdout(), state)
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// withMySQL connects to the master and hands it to do.
+func withMySQL(cmd *cobra.Command, do func(context.Context, *sql.DB) error) error {
+	cfg, err := loadConfig(cmd)
+	if err != nil {
+		return err
+	}
+	if cfg.MySQL.Master == "" {
+		return usagef(cmd, "no MySQL database given: use --mysql.master 'user:password@tcp(host:3306)/teamtalk' or a --config file")
+	}
+	settings, err := mysql.ParseDSN(cfg.MySQL.Master.Reveal())
+	if err != nil {
+		return usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
+	}
+	settings.Logger = &mysql.NopLogger{} // what goes wrong comes back as errors
+	connector, err := mysql.NewConnector(settings)
+	if err != nil {
+		return usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
+	}
+	db := sql.OpenDB(connector)
+	defer db.Close()
+	ctx := cmd.Context()
+	if err := db.PingContext(ctx); err != nil {
+		return explainMySQL(fmt.Errorf("connect to %s: %w", cfg.MySQL.Master, err), settings.DBName)
+	}
+	return explainMySQL(do(ctx, db), settings.DBName)
+}
+
+// explainMySQL adds what to do next to the errors that people meet first.
+func explainMySQL(err error, database string) error {
+	var e *mysql.MySQLError
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Number {
+	case 1049: // unknown database
+		return fmt.Errorf("%w; make it first: CREATE DATABASE `%s` CHARACTER SET utf8mb4", err, database)
+	case 1044, 1142: // access denied to a database, to a command
+		return fmt.Errorf("%w; the user needs all privileges on `%s`.*", err, database)
+	case 1045: // wrong user or password
+		return fmt.Errorf("%w; check the user and password in mysql.master", err)
+	}
+	return err
+}
+
+func migrate(ctx context.Context, out io.Writer, db *sql.DB, dryRun bool) error {
+	before, err := schema.Status(ctx, db)
+	if err != nil {
+		return err
+	}
+	if len(before.Pending) == 0 {
+		writeStatus(out, before)
+		return nil
+	}
+	if dryRun {
+		for _, name := range before.Pending {
+			fmt.Fprintf(out, "would apply migration %s\n", name)
+		}
+		fmt.Fprintln(out, "nothing was changed")
+		return nil
+	}
+	if err := schema.Migrate(ctx, db, schema.Options{Progress: progress(out)}); err != nil {
+		return err
+	}
+	after, err := schema.Status(ctx, db)
+	if err != nil {
+		return err
+	}
+	writeStatus(out, after)
+	return nil
+}
+
+func finalize(ctx context.Context, cmd *cobra.Command, db *sql.DB, dryRun, force bool) error {
+	out := cmd.OutOrStdout()
+	before, err := schema.Status(ctx, db)
+	if err != nil {
+		return err
+	}
+	if before.Finalized && len(before.Pending) == 0 {
+		writeStatus(out, before)
+		return nil
+	}
+	if dryRun {
+		if len(before.Pending) > 0 {
+			fmt.Fprintf(out, "%d migrations are pending; finalize needs them applied first: teamtalk migrate\n", len(before.Pending))
+		}
+		for _, key := range before.Missing {
+			fmt.Fprintf(out, "would resolve duplicates for, and add, the unique key %s\n", key)
+		}
+		fmt.Fprintln(out, "nothing was changed")
+		return nil
+	}
+	raise, done, err := counterRaiser(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	defer done()
+	err = schema.Finalize(ctx, db, schema.Options{Progress: progress(out), RaiseCounter: raise, Force: force})
+	if im.KindOf(err) == im.Denied && !force {
+		return fmt.Errorf("refused, nothing was changed: %w", err)
+	}
+	return err
+}
+
+// progress prints what a migration reports.
+func progress(out io.Writer) func(string) {
+	return func(msg string) { fmt.Fprintf(out, "  %s\n", msg) }
+}
+
+// writeStatus says how far the schema is, and what to do next.
+func writeStatus(out io.Writer, s schema.State) {
+	switch {
+	case s.Version == 0 && len(s.Pending) > 0:
+		fmt.Fprintf(out, "schema: not migrated (newest version: %d)\n", s.Latest)
+	default:
+		fmt.Fprintf(out, "schema: version %d of %d\n", s.Version, s.Latest)
+	}
+	for _, name := range s.Pending {
+		fmt.Fprintf(out, "pending: %s\n", name)
+	}
+	switch {
+	case len(s.Pending) > 0:
+		fmt.Fprintln(out, "next: teamtalk migrate")
+	case s.Finalized:
+		fmt.Fprintln(out, "finalized: yes; nothing is left to do")
+	default:
+		fmt.Fprintf(out, "finalized: no; %d unique keys are missing\nnext: when the last C++ db_proxy is gone, teamtalk migrate finalize\n", len(s.Missing))
+	}
+}
+
+// writeStatusJSON writes the state as one line of JSON.
+func writeStatusJSON(out io.Writer, s schema.State) error {
+	return json.NewEncoder(out).Encode(struct {
+		Version   int      `json:"version"`
+		Latest    int      `json:"latest"`
+		Pending   []string `json:"pending"`
+		Finalized bool     `json:"finalized"`
+		Missing   []string `json:"missing_keys"`
+	}{s.Version, s.Latest, notNil(s.Pending), s.Finalized, notNil(s.Missing)})
+}
+
+// notNil makes JSON say [] rather than null.
+func notNil(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}

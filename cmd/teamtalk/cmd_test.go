@@ -1,0 +1,476 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"teamtalk/core/config"
+	"teamtalk/core/im"
+	"teamtalk/sql/dbtest"
+	"teamtalk/sql/embedded"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// result is what a command line did.
+type result struct {
+	code     int
+	out, err string
+}
+
+// command runs a command line in this process.
+func command(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	root := newRootCommand()
+	root.SetIn(strings.NewReader(stdin))
+	root.SetOut(&out)
+	root.SetErr(&errOut)
+	code := execute(t.Context(), root, args)
+	return result{code, out.String(), errOut.String()}
+}
+
+// want checks an exit code, and what the output and the error begin with or hold.
+func (r result) want(t *testing.T, code int, out, errOut string) {
+	t.Helper()
+	if r.code != code || !strings.Contains(r.out, out) || !strings.Contains(r.err, errOut) {
+		t.Errorf("exit code %d, want %d\n--- out\n%s--- want\n%s\n--- err\n%s--- want\n%s", r.code, code, r.out, out, r.err, errOut)
+	}
+	if code != exitOK && (strings.Count(r.err, "\n") < 1 || !strings.HasPrefix(r.err, "teamtalk: ")) {
+		t.Errorf("the error is no line of its own: %q", r.err)
+	}
+}
+
+// golden compares a text with a file in testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test -update writes it anew):\n%s", path, got)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	r := command(t, "")
+	for _, want := range []string{"teamtalk serve --demo", "Usage:\n  teamtalk [command]\n", "\nTo run it:\n", "\nTo look after it:\n", "  user        Add, list and change users\n"} {
+		r.want(t, exitOK, want, "")
+	}
+	golden(t, "help-user-add.txt", command(t, "", "user", "add", "--help").out)
+}
+
+// TestHelpOfAll has every command explain itself in lines that fit a terminal.
+func TestHelpOfAll(t *testing.T) {
+	for _, c := range append(newRootCommand().Commands(), newUserCommand().Commands()...) {
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: short help %q", c.Name(), c.Short)
+		}
+		for line := range strings.Lines(c.Long) {
+			if len([]rune(line)) > 110 {
+				t.Errorf("%s: line of %d letters: %s", c.Name(), len(line), line)
+			}
+		}
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, x := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"sevre"}, `unknown command "sevre"; did you mean "serve"?`},
+		{[]string{"frobnicate"}, `unknown command "frobnicate" (see teamtalk --help)`},
+		{[]string{"user", "ad"}, `did you mean "add"? (see teamtalk user --help)`},
+		{[]string{"version", "x"}, `want no arguments, got "x" (see teamtalk version --help)`},
+		{[]string{"version", "--jsn"}, "unknown flag: --jsn (see teamtalk version --help)"},
+		{[]string{"config", "--msg.rate", "-1"}, "--msg.rate"},
+		{[]string{"config", "--config", "none.toml"}, "none.toml: not there"},
+		{[]string{"user", "add"}, "want one NAME, or --csv FILE, or --count N"},
+		{[]string{"user", "add", "a", "b"}, "want one NAME"},
+		{[]string{"user", "add", "a", "--csv", "f"}, "not both"},
+		{[]string{"user", "add", "--csv", "f", "--count", "3"}, "want one of --csv and --count"},
+		{[]string{"user", "add", "--csv", "f", "--nick", "x"}, "--nick describes one user"},
+		{[]string{"user", "add", "--csv", "f", "--password", "x"}, "passwords are a column"},
+		{[]string{"user", "add", "a", "--first", "3"}, "--first and --format go with --count"},
+		{[]string{"user", "add", "a", "--skip-existing"}, "--skip-existing goes with"},
+		{[]string{"user", "add", "a", "--password", "x", "--password-stdin"}, "want one of --password and --password-stdin"},
+		{[]string{"user", "add", "a", "--password", ""}, "the password is empty"},
+		{[]string{"user", "add", "a", "--gender", "x"}, `gender "x" is none of m, f`},
+		{[]string{"user", "add", ""}, "a user needs a name"},
+		{[]string{"user", "add", " a"}, "begins or ends with a blank"},
+		{[]string{"user", "add", "a\nb"}, "control character"},
+		{[]string{"user", "add", strings.Repeat("x", 33)}, "is 33 characters long; 32 fit"},
+		{[]string{"user", "add", "a", "--phone", "123456789012"}, "is 12 characters long; 11 fit"},
+		{[]string{"user", "add", "--count", "0", "--password", "x"}, "--count must be"},
+		{[]string{"user", "add", "--count", "3"}, "--count needs --password"},
+		{[]string{"user", "add", "--count", "3", "--password", "x", "--format", "u"}, "must hold one %d"},
+		{[]string{"user", "add", "--count", "3", "--password", "x", "--format", "u%d%s"}, "must hold one %d"},
+		{[]string{"user", "add", "--count", "3", "--password", "x", "--format", "u%999d"}, "must hold one %d"},
+		{[]string{"user", "passwd"}, "want one NAME, got 0"},
+		{[]string{"user", "list", "--store", "mysql"}, "mysql.master: needed with store"},
+		{[]string{"migrate"}, "no MySQL database given"},
+		{[]string{"migrate", "--mysql.master", "u:geheim@tcp(x/d"}, "mysql.master"},
+	} {
+		r := command(t, "", append(x.args, "--data-dir", t.TempDir())...)
+		if x.args[0] == "version" || x.args[0] == "sevre" || x.args[0] == "frobnicate" {
+			r = command(t, "", x.args...)
+		}
+		r.want(t, exitUsage, "", x.want)
+		if r.out != "" || strings.Contains(r.err, "geheim") {
+			t.Errorf("%q: printed %q, %q", x.args, r.out, r.err)
+		}
+	}
+}
+
+func TestVersionCommand(t *testing.T) {
+	command(t, "", "version").want(t, exitOK, "teamtalk dev", "")
+	var v struct{ Version, Go string }
+	if err := json.Unmarshal([]byte(command(t, "", "version", "--json").out), &v); err != nil || v.Version == "" || v.Go == "" {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+func TestConfigCommand(t *testing.T) {
+	t.Setenv("TEAMTALK_REDIS_PASSWORD", "geheim")
+	t.Setenv("TEAMTALK_MSG_LISTN", ":1")
+	file := filepath.Join(t.TempDir(), "t.toml")
+	if err := os.WriteFile(file, []byte("[msg]\nrate = 7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := command(t, "", "config", "--effective", "--config", file, "--msg.max_connections", "5")
+	for _, want := range []string{"rate = 7  # " + file + ":2", "max_connections = 5  # flag --msg.max-connections",
+		`password = "********"  # environment TEAMTALK_REDIS_PASSWORD`, `listen = ":8000"  # default`} {
+		r.want(t, exitOK, want, "warning: environment variable TEAMTALK_MSG_LISTN is no setting; did you mean TEAMTALK_MSG_LISTEN?")
+	}
+	t.Setenv("TEAMTALK_CONFIG", file)
+	command(t, "", "config", "check").want(t, exitOK, "ok: 2 settings given", "")
+	command(t, "", "config", "check", "--roles", "msg").want(t, exitUsage, "", "msg.dbproxy: needed: this process runs msg without dbproxy")
+}
+
+func TestExamples(t *testing.T) {
+	golden(t, filepath.Join("..", "example", "reference.toml"), command(t, "", "config").out)
+	files, err := filepath.Glob("example/*.toml")
+	if err != nil || len(files) < 3 {
+		t.Fatalf("examples: %q, %v", files, err)
+	}
+	for _, file := range files {
+		cfg, err := config.Load(config.Sources{File: file})
+		if err == nil {
+			err = cfg.CheckServe()
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// tryLogin opens the store as a server does and checks a password.
+func tryLogin(t *testing.T, dir, name, password string) (ok bool, a im.Account) {
+	t.Helper()
+	s, err := embedded.Open(t.Context(), embedded.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	a, err = s.AccountByName(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Status == im.StatusOK && a.Check(im.ClientPassword(password)), a
+}
+
+var printedPassword = regexp.MustCompile(`(?m)^password: (\S+)$`)
+
+func TestUserCommands(t *testing.T) {
+	dir := t.TempDir()
+	run := func(stdin string, args ...string) result {
+		t.Helper()
+		return command(t, stdin, append([]string{"user", "--data-dir", dir}, args...)...)
+	}
+	mustLogin := func(name, password string, want bool) im.Account {
+		t.Helper()
+		ok, a := tryLogin(t, dir, name, password)
+		if ok != want {
+			t.Errorf("login of %s with %q: %v", name, password, ok)
+		}
+		return a
+	}
+	run("", "list").want(t, exitFailure, "", "no store in "+dir)
+	run("", "add", "alice", "--dry-run").want(t, exitOK, "would add alice", "")
+	run("", "list").want(t, exitOK, "no users yet", "")
+
+	r := run("", "add", "alice", "--nick", "爱丽丝", "--email", "a@example.com", "--gender", "f", "--phone", "123", "--department", "4", "--domain", "ailisi",
+		"--avatar", "http://x/a.png")
+	r.want(t, exitOK, "added alice (id 1)", "")
+	made := printedPassword.FindStringSubmatch(r.out)
+	if made == nil {
+		t.Fatalf("no password in %q", r.out)
+	}
+	a := mustLogin("alice", made[1], true)
+	if a.Nick != "爱丽丝" || a.Email != "a@example.com" || a.Gender != 2 || a.Phone != "123" || a.DepartID != 4 || a.Domain != "ailisi" || a.Avatar != "http://x/a.png" {
+		t.Errorf("%+v", a)
+	}
+	run("", "add", "Alice", "--password", "x").want(t, exitFailure, "", `the name "Alice" is taken`)
+	if r := run("pass word \r\n", "add", "bob", "--password-stdin"); strings.Contains(r.out, "password") {
+		t.Errorf("a given password is printed: %s", r.out)
+	}
+	mustLogin("bob", "pass word ", true)
+	run("one\ntwo\n", "passwd", "bob", "--password-stdin").want(t, exitUsage, "", "want one line")
+
+	run("", "passwd", "bob", "--password", "new").want(t, exitOK, "bob has a new password", "")
+	mustLogin("bob", "pass word ", false)
+	mustLogin("bob", "new", true)
+	run("", "passwd", "carol").want(t, exitFailure, "", `no user has the name "carol"`)
+
+	run("", "disable", "BOB").want(t, exitOK, "bob is disabled", "")
+	mustLogin("bob", "new", false)
+	run("", "list").want(t, exitOK, "ID  NAME   NICK    STATUS    EMAIL\n1   alice  爱丽丝  ok        a@example.com\n2   bob    bob     disabled\n", "")
+	run("", "enable", "bob").want(t, exitOK, "bob is enabled", "")
+	mustLogin("bob", "new", true)
+
+	r = run("", "list", "--json")
+	first, _, _ := strings.Cut(r.out, "\n")
+	if first != `{"id":1,"name":"alice","nick":"爱丽丝","domain":"ailisi","gender":"f","phone":"123","email":"a@example.com","avatar":"http://x/a.png","department":4,"status":"ok"}` {
+		t.Errorf("%s", first)
+	}
+}
+
+// TestUserBesideServer adds a user while a server has the store open.
+func TestUserBesideServer(t *testing.T) {
+	dir := t.TempDir()
+	s, err := embedded.Open(t.Context(), embedded.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	command(t, "", "user", "add", "alice", "--data-dir", dir).want(t, exitOK, "added alice", "")
+	if _, err := s.AccountByName(t.Context(), "alice"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUserAddFile(t *testing.T) {
+	dir := t.TempDir()
+	run := func(stdin string, args ...string) result {
+		t.Helper()
+		return command(t, stdin, append([]string{"user", "add", "--data-dir", dir, "--csv", "-"}, args...)...)
+	}
+	for _, x := range []struct{ name, file, want string }{
+		{"empty", "", "the file is empty"},
+		{"header only", "name\n", "line 1: there are no users"},
+		{"no name", "nick,email\nx,y\n", `line 1: there is no column "name"`},
+		{"unknown column", "name,passwort\n", `line 1: there is no column "passwort"; known are name, password,`},
+		{"semicolons", "name;nick\na;b\n", "columns are separated by commas"},
+		{"column twice", "name,nick,nick\n", `column "nick" is there twice`},
+		{"fields", "name,nick\na,b\nc\n", "line 3: 1 fields where the header has 2"},
+		{"quotes", "name,nick\na,b\nc,\"d\n", "line 3: "},
+		{"every mistake at once", "name,gender,department\n,m,1\nb,x,1\nc,m,none\nd,m,1\nD,f,2\n",
+			"line 2: a user needs a name\nteamtalk: standard input: line 3: gender \"x\" is none of m, f, and nothing for unknown\n" +
+				"teamtalk: standard input: line 4: department \"none\" is no number\nteamtalk: standard input: line 6: the name \"D\" is in line 5 already\n" +
+				"teamtalk: nobody was added"},
+		{"too long, behind a field of two lines", "name,nick\n\"a\",\"x\ny\"\n" + strings.Repeat("n", 33) + ",z\n", "line 4: name"},
+		{"many mistakes", "name\n" + strings.Repeat("\"\"\n", 50), "… and 30 more problems"},
+	} {
+		run(x.file).want(t, exitFailure, "", x.want)
+	}
+
+	good := "\xef\xbb\xbfName, Nick ,password,gender\r\nann,Ann A.,pa ss,f\r\nbea,贝,,\r\n"
+	run(good, "--dry-run").want(t, exitOK, "", "would add 2 users")
+	r := run(good)
+	r.want(t, exitOK, "", "added 2 users to "+dir)
+	made, err := csv.NewReader(strings.NewReader(r.out)).ReadAll()
+	if err != nil || len(made) != 2 || made[0][0] != "name" || made[1][0] != "bea" {
+		t.Fatalf("passwords made: %q, %v", made, err)
+	}
+	if ok, a := tryLogin(t, dir, "bea", made[1][1]); !ok || a.Nick != "贝" {
+		t.Errorf("bea: %v %+v", ok, a)
+	}
+	if ok, a := tryLogin(t, dir, "ann", "pa ss"); !ok || a.Gender != 2 || a.Nick != "Ann A." {
+		t.Errorf("ann: %v %+v", ok, a)
+	}
+
+	// All or none.
+	run("name,password\ncleo,x\nANN,x\n").want(t, exitFailure, "", "standard input: line 3: the name \"ANN\" is taken")
+	command(t, "", "user", "passwd", "cleo", "--data-dir", dir).want(t, exitFailure, "", "no user has the name")
+	run("name,password\ncleo,x\nANN,x\n", "--skip-existing").want(t, exitOK, "", "added 1 user to "+dir+"; there already: 1")
+	if ok, _ := tryLogin(t, dir, "cleo", "x"); !ok {
+		t.Error("cleo was not added")
+	}
+}
+
+func TestUserAddCount(t *testing.T) {
+	dir := t.TempDir()
+	run := func(args ...string) result {
+		t.Helper()
+		return command(t, "", append([]string{"user", "add", "--data-dir", dir, "--password", "pw"}, args...)...)
+	}
+	run("--count", "2500", "--format", "u%05d").want(t, exitOK, "", "added 2500 users to "+dir+"\nu00001 … u02500 in ")
+	if ok, a := tryLogin(t, dir, "u02500", "pw"); !ok || a.ID != 2500 {
+		t.Errorf("the last: %v, id %d", ok, a.ID)
+	}
+	run("--count", "5", "--first", "2500").want(t, exitFailure, "", `the name "u02500" is taken; nobody was added (--skip-existing leaves such users out, --first 2505`)
+	run("--count", "5", "--first", "2500", "--dry-run", "--skip-existing").want(t, exitOK, "", "would add 4 users")
+	run("--count", "5", "--first", "2500", "--skip-existing").want(t, exitOK, "", "added 4 users to "+dir+"; there already: 1")
+	if n := strings.Count(command(t, "", "user", "list", "--json", "--data-dir", dir).out, "\n"); n != 2504 {
+		t.Errorf("%d users, want 2504", n)
+	}
+}
+
+func TestTableIsPrintable(t *testing.T) {
+	var out bytes.Buffer
+	if err := writeTable(&out, [][]string{{"A", "B"}, {"x\x1b[2J\n", "用户"}}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "A       B\nx\uFFFD[2J\uFFFD  用户\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
+
+// FuzzReadUsers reads arbitrary files of users. What is accepted must be fit for a store.
+func FuzzReadUsers(f *testing.F) {
+	for _, s := range []string{"name\na\n", "name,password,nick\na,b,c\n\"d\",\"e\ne\",f\n", "\xef\xbb\xbfname,department\nx,1\n", "name;x", "\"name\n", "name,name\n,\n"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		users, err := readUsers(strings.NewReader(text))
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("an error without a text")
+			}
+			return
+		}
+		names := map[string]bool{}
+		for _, u := range users {
+			u.password += "x"
+			if err := u.complete(); err != nil || names[foldName(u.Name)] || u.line < 2 {
+				t.Errorf("%+v: %v", u, err)
+			}
+			names[foldName(u.Name)] = true
+		}
+	})
+}
+
+// TestOnMySQL runs the commands of a new deployment on MariaDB and Redis, from an empty database on.
+func TestOnMySQL(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts MariaDB")
+	}
+	dsn := dbtest.MariaDB(t).NewDatabase(t)
+	t.Setenv("TEAMTALK_STORE", "mysql")
+	t.Setenv("TEAMTALK_MYSQL_MASTER", dsn)
+	t.Setenv("TEAMTALK_REDIS_ADDRS", dbtest.Redis(t).Addr())
+
+	command(t, "", "user", "list").want(t, exitFailure, "", "migrate")
+	command(t, "", "migrate", "status").want(t, exitOK, "schema: not migrated", "")
+	command(t, "", "migrate", "--dry-run").want(t, exitOK, "would apply migration 1 (", "")
+	command(t, "", "migrate", "finalize", "--dry-run").want(t, exitOK, "finalize needs them applied first", "")
+	command(t, "", "migrate", "finalize").want(t, exitFailure, "", "nothing was changed: migrations are pending")
+	command(t, "", "migrate", "status").want(t, exitOK, "next: teamtalk migrate\n", "")
+	command(t, "", "migrate").want(t, exitOK, "finalized: yes; nothing is left to do", "")
+	command(t, "", "migrate").want(t, exitOK, "nothing is left to do", "")
+	command(t, "", "migrate", "finalize").want(t, exitOK, "nothing is left to do", "")
+	var state struct {
+		Version, Latest int
+		Finalized       bool
+		Pending         []string
+	}
+	if err := json.Unmarshal([]byte(command(t, "", "migrate", "status", "--json").out), &state); err != nil || !state.Finalized ||
+		state.Version != state.Latest || state.Pending == nil {
+		t.Errorf("%+v, %v", state, err)
+	}
+
+	command(t, "", "user", "add", "alice", "--password", "x").want(t, exitOK, "added alice (id 1) to root", "")
+	command(t, "", "user", "add", "alice", "--password", "x").want(t, exitFailure, "", "is taken")
+	command(t, "", "user", "add", "--count", "3000", "--password", "x").want(t, exitOK, "", "added 3000 users")
+	command(t, "", "user", "disable", "alice").want(t, exitOK, "alice is disabled", "")
+	command(t, "", "user", "passwd", "u00007", "--password", "y").want(t, exitOK, "new password", "")
+	command(t, "", "user", "list").want(t, exitOK, "disabled", "")
+
+	cfg, err := config.Load(config.Sources{Env: os.Environ()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := openStore(context.Background(), cfg, storeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	a, err := s.AccountByName(t.Context(), "u00007")
+	if err != nil || !a.Check(im.ClientPassword("y")) {
+		t.Errorf("u00007: %v", err)
+	}
+}
+
+func TestMigrateAnswers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts MariaDB")
+	}
+	addr := dbtest.MariaDB(t).Addr()
+	command(t, "", "migrate", "--mysql.master", "root@tcp("+addr+")/not_there").want(t, exitFailure, "", "make it first: CREATE DATABASE `not_there`")
+	command(t, "", "migrate", "--mysql.master", "nobody:geheim@tcp("+addr+")/x").want(t, exitFailure, "", "check the user and password in mysql.master")
+	command(t, "", "migrate", "--mysql.master", "root:geheim@tcp(127.0.0.1:1)/x").want(t, exitFailure, "", "connect to root:********@tcp(127.0.0.1:1)/x")
+}
+
+// TestFinalizeCommand takes a database of C++ servers, with a message id given twice, through both phases.
+func TestFinalizeCommand(t *testing.T) {
+	server := dbtest.MariaDB(t)
+	dsn, redis := server.NewDatabase(t), dbtest.Redis(t)
+	redis.FlushAll()
+	t.Setenv("TEAMTALK_STORE", "mysql")
+	t.Setenv("TEAMTALK_MYSQL_MASTER", dsn)
+	t.Setenv("TEAMTALK_REDIS_ADDRS", redis.Addr())
+	db := server.Open(t, dsn)
+	script, err := os.ReadFile("../../sql/schema/testdata/cpp.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := `INSERT INTO IMRelationShip (id, smallId, bigId, status, created, updated) VALUES (8, 1, 2, 0, 1, 1);
+INSERT INTO IMMessage_0 (relateId, fromId, toId, msgId, content, type, status, created, updated) VALUES
+(8, 1, 2, 1, 'one', 1, 0, 1, 1), (8, 2, 1, 1, 'one too', 1, 0, 2, 2), (8, 1, 2, 2, 'two', 1, 0, 3, 3);`
+	for _, q := range strings.Split(string(script)+rows, ";\n") {
+		if strings.TrimSpace(q) == "" {
+			continue
+		}
+		if _, err := db.Exec(q); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
+	redis.Do("SET msg_id_8 2")
+	if err := db.Close(); err != nil { // finalize refuses to run beside others
+		t.Fatal(err)
+	}
+
+	command(t, "", "migrate").want(t, exitOK, "finalized: no", "")
+	command(t, "", "migrate", "finalize", "--redis.addrs", "127.0.0.1:1").want(t, exitFailure, "", "nothing was changed")
+	command(t, "", "migrate", "finalize", "--dry-run").want(t, exitOK, "nothing was changed", "")
+	command(t, "", "migrate", "finalize").want(t, exitOK, "", "")
+	command(t, "", "migrate", "status").want(t, exitOK, "finalized: yes", "")
+	db = server.Open(t, dsn)
+	var n, ids, highest int
+	if err := db.QueryRow("SELECT COUNT(*), COUNT(DISTINCT msgId), MAX(msgId) FROM IMMessage_0 WHERE relateId = 8").Scan(&n, &ids, &highest); err != nil {
+		t.Fatal(err)
+	}
+	if n != 3 || ids != 3 {
+		t.Errorf("%d messages with %d ids, want 3 and 3", n, ids)
+	}
+	if counter := redis.Do("GET msg_id_8"); counter != strconv.Itoa(highest) {
+		t.Errorf("the counter says %s, the highest id is %d", counter, highest)
+	}
+}

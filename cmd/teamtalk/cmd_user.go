@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+
+	"github.com/mattn/go-runewidth"
+	"github.com/spf13/cobra"
+
+	"teamtalk/core/config"
+	"teamtalk/core/im"
+)
+
+func newUserCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "user",
+		Short: "Add, list and change users",
+		Long: `Add, list and change users, in the store that the settings name. It works beside running servers;
+they notice within a minute.`,
+		Example: `  teamtalk user add alice --nick "Alice Liddell"
+  teamtalk user list
+  teamtalk user disable alice --config teamtalk.toml`,
+		Args:        cobra.ArbitraryArgs,
+		RunE:        commandsOnly,
+		Annotations: holdsCommands,
+	}
+	addConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
+	cmd.AddCommand(newUserAddCommand(), newUserListCommand(), newUserPasswdCommand(),
+		newUserStatusCommand("disable", im.StatusDeparted, "Keep a user from logging in",
+			`Keep a user from logging in, and take it off the others' contact lists. Its messages stay. A client
+that is logged in stays so until it connects again.`),
+		newUserStatusCommand("enable", im.StatusOK, "Let a disabled user log in again",
+			"Let a user log in that was disabled, or whose status was another than ok."))
+	return cmd
+}
+
+// withStore opens the store for a command and hands it to do.
+func withStore(cmd *cobra.Command, mustExist bool, do func(context.Context, *config.Config, im.Store) error) (err error) {
+	cfg, err := loadConfig(cmd)
+	if err != nil {
+		return err
+	}
+	s, err := openStore(cmd.Context(), cfg, storeOptions{Admin: true, MustExist: mustExist})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closing := s.Close(); err == nil {
+			err = closing
+		}
+	}()
+	return do(cmd.Context(), cfg, s)
+}
+
+// passwordFlags are the ways to give a password.
+type passwordFlags struct {
+	password string
+	stdin    bool
+}
+
+func (p *passwordFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&p.password, "password", "", "the password; others on this machine may see it while the command runs")
+	cmd.Flags().BoolVar(&p.stdin, "password-stdin", false, "read the password from standard input")
+}
+
+// get returns the password, and whether it was made up here and so has to be told.
+func (p *passwordFlags) get(cmd *cobra.Command) (password string, generated bool, err error) {
+	given := cmd.Flags().Changed("password")
+	switch {
+	case given && p.stdin:
+		return "", false, usagef(cmd, "want one of --password and --password-stdin")
+	case p.stdin:
+		password, err = readPassword(cmd.InOrStdin())
+	case given:
+		password = p.password
+	default:
+		return generatePassword(), true, nil
+	}
+	if err == nil {
+		err = checkPassword(password)
+	}
+	if err != nil {
+		return "", false, &usageError{cmd, err}
+	}
+	return password, false, nil
+}
+
+func newUserListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List all users",
+		Long: `List all users in order of id, disabled ones too.
+
+With --json, print one object a line: id, name, nick, domain, gender (m, f or empty), phone, email,
+avatar, department, status.`,
+		Example: `  teamtalk user list
+  teamtalk user list --json | jq -r 'select(.status == "ok") | .name'`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+				if asJSON {
+					return listJSON(ctx, cmd.OutOrStdout(), s)
+				}
+				return listTable(ctx, cmd.OutOrStdout(), s)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	return cmd
+}
+
+// listJSON writes every user as a line of JSON.
+func listJSON(ctx context.Context, out io.Writer, s im.UserStore) error {
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	return eachUser(ctx, s, func(users []im.User) error {
+		for _, u := range users {
+			if err := enc.Encode(struct {
+				ID         uint32 `json:"id"`
+				Name       string `json:"name"`
+				Nick       string `json:"nick"`
+				Domain     string `json:"domain"`
+				Gender     string `json:"gender"`
+				Phone      string `json:"phone"`
+				Email      string `json:"email"`
+				Avatar     string `json:"avatar"`
+				Department uint32 `json:"department"`
+				Status     string `json:"status"`
+			}{u.ID, u.Name, u.Nick, u.Domain, genderName(u.Gender), u.Phone, u.Email, u.Avatar, u.DepartID, statusName(u.Status)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func genderName(g uint32) string {
+	for name, n := range genders {
+		if n == g {
+			return name
+		}
+	}
+	return ""
+}
+
+// listTable writes every user as a row of a table whose columns are as wide as their texts, a thousand rows at a time.
+func listTable(ctx context.Context, out io.Writer, s im.UserStore) error {
+	first := true
+	err := eachUser(ctx, s, func(users []im.User) error {
+		rows := make([][]string, 0, len(users)+1)
+		if first {
+			rows = append(rows, []string{"ID", "NAME", "NICK", "STATUS", "EMAIL"})
+		}
+		first = false
+		for _, u := range users {
+			rows = append(rows, []string{fmt.Sprint(u.ID), u.Name, u.Nick, statusName(u.Status), u.Email})
+		}
+		return writeTable(out, rows)
+	})
+	if err == nil && first {
+		_, err = fmt.Fprintln(out, "no users yet; add one with teamtalk user add NAME")
+	}
+	return err
+}
+
+func writeTable(out io.Writer, rows [][]string) error {
+	var widths []int
+	for _, row := range rows {
+		for i := range row {
+			row[i] = printable(row[i])
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], runewidth.StringWidth(row[i]))
+		}
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		b.Reset()
+		for i, text := range row {
+			b.WriteString(text + strings.Repeat(" ", widths[i]-runewidth.StringWidth(text)+2))
+		}
+		if _, err := fmt.Fprintln(out, strings.TrimRight(b.String(), " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printable replaces what could steer a terminal: users choose their own texts.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}
+
+func newUserPasswdCommand() *cobra.Command {
+	var password passwordFlags
+	cmd := &cobra.Command{
+		Use:   "passwd NAME",
+		Short: "Give a user a new password",
+		Long: `Give a user a new password. Without --password or --password-stdin one is made up and printed.
+A client that is logged in stays so until it connects again.`,
+		Example: `  teamtalk user passwd alice
+  printf '%s\n' "$PASSWORD" | teamtalk user passwd alice --password-stdin`,
+		Args: oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			clear, generated, err := password.get(cmd)
+			if err != nil {
+				return err
+			}
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+				if err := setPassword(ctx, s, args[0], clear); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s has a new password\n", args[0])
+				tellPassword(cmd.OutOrStdout(), clear, generated)
+				return nil
+			})
+		},
+	}
+	password.add(cmd)
+	return cmd
+}
+
+// tellPassword prints a password that nobody else knows.
+func tellPassword(out io.Writer, clear string, generated bool) {
+	if generated {
+		fmt.Fprintf(out, "password: %s\n", clear)
+	}
+}
+
+func newUserStatusCommand(verb string, status im.UserStatus, short, long string) *cobra.Command {
+	return &cobra.Command{
+		Use:     verb + " NAME",
+		Short:   short,
+		Long:    long,
+		Example: "  teamtalk user " + verb + " alice",
+		Args:    oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+				a, err := findUser(ctx, s, args[0])
+				if err != nil {
+					return err
+				}
+				if err := s.SetUserStatus(ctx, a.ID, status); err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is %sd\n", a.Name, verb)
+				return err
+			})
+		},
+	}
+}

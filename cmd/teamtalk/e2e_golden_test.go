@@ -1,0 +1,378 @@
+//go:build linux
+
+package main_test
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"teamtalk/core/client"
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+// line is one line of a recorded exchange.
+type line struct {
+	conn int
+	dir  string // ">", "<" or "close"
+	raw  []byte
+}
+
+func (l line) command() pb.Command { return pdu.ParseHeader(l.raw).Command }
+
+// exchange is a recorded exchange.
+type exchange struct {
+	name  string
+	lines []line
+}
+
+// loadExchanges reads testdata/e2e_exchanges.txt.
+func loadExchanges(t *testing.T) []exchange {
+	t.Helper()
+	text, err := os.ReadFile("testdata/e2e_exchanges.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []exchange
+	for row := range strings.Lines(string(text)) {
+		row = strings.TrimSpace(row)
+		if strings.HasPrefix(row, "#") {
+			continue
+		}
+		if name, ok := strings.CutPrefix(row, "= "); ok {
+			all = append(all, exchange{name: name})
+			continue
+		}
+		var l line
+		var frame string
+		if n, _ := fmt.Sscan(row, &l.conn, &l.dir, &frame); n < 2 {
+			t.Fatalf("line %q", row)
+		}
+		if l.raw, err = hex.DecodeString(frame); err != nil {
+			t.Fatal(err)
+		}
+		e := &all[len(all)-1]
+		e.lines = append(e.lines, l)
+	}
+	return all
+}
+
+// deviations are what these servers do otherwise than the recorded ones, and why. Everything else is equal byte for byte, but for times.
+var deviations = map[string]struct {
+	why  string
+	edit func(t *testing.T, lines []line) []line
+}{
+	"login.ok": {"the recording ends before what every other one has: the user's own status", func(t *testing.T, lines []line) []line {
+		stat := pb.UserStat_builder{UserId: new(uint32(108)), Status: pb.UserStatType_USER_STATUS_ONLINE.Enum()}.Build()
+		return append(lines, line{1, "<", encode(t, 0, pb.IMUserStatNotify_builder{UserStat: stat}.Build())})
+	}},
+	"kick.same_type":     {"a kicked connection is closed, and hears nothing more", dropAfterKick},
+	"kick.same_class_pc": {"a kicked connection is closed, and hears nothing more", dropAfterKick},
+	"kick.pc_from_mobile": {"a kicked connection is closed, so the phone is told that the pc is gone", func(t *testing.T, lines []line) []line {
+		at := slices.IndexFunc(lines, func(l line) bool { return l.command() == pb.CmdKickPCClientRsp })
+		gone := pb.IMPCLoginStatusNotify_builder{UserId: new(uint32(724)), LoginStat: pb.UserStatType_USER_STATUS_OFFLINE.Enum()}.Build()
+		return slices.Insert(dropAfterKick(t, lines), at+1, line{2, "<", encode(t, 0, gone)})
+	}},
+	"two_servers.text_1_to_2": {"what crosses message servers is a push as any other: seq 0, no attach_data", func(t *testing.T, lines []line) []line {
+		for i, l := range lines {
+			if l.dir != "<" || l.command() != pb.CmdMsgData {
+				continue
+			}
+			m := &pb.MsgData{}
+			if err := m.ParseBody(l.raw[pdu.HeaderLen:]); err != nil {
+				t.Fatal(err)
+			}
+			m.AttachData = nil
+			lines[i].raw = encode(t, 0, m)
+		}
+		return lines
+	}},
+	"two_servers.kick_pc_by_login_on_2": {"as above, and the words under the user's name were set in an exchange that is not played",
+		func(t *testing.T, lines []line) []line {
+			for i, l := range lines {
+				if l.command() != pb.CmdLoginRes {
+					continue
+				}
+				m := &pb.IMLoginRes{}
+				if err := m.ParseBody(l.raw[pdu.HeaderLen:]); err != nil {
+					t.Fatal(err)
+				}
+				m.GetUserInfo().SetSignInfo("")
+				lines[i].raw = encode(t, pdu.ParseHeader(l.raw).Seq, m)
+			}
+			return dropAfterKick(t, lines)
+		}},
+	"two_servers.logout": {"the connection that was kicked before is closed", func(_ *testing.T, lines []line) []line {
+		return slices.DeleteFunc(lines, func(l line) bool { return l.conn == 2 })
+	}},
+}
+
+// racing are the exchanges in which a client asks so soon after its login that the answer and the news of the login, which comes by way of
+// the route server, are there in an order that is chance. In them each of the two has an order of its own.
+var racing = []string{"conn.heartbeat_echo", "login.client_types"}
+
+// dropAfterKick leaves out what a kicked connection hears afterwards.
+func dropAfterKick(_ *testing.T, lines []line) []line {
+	kicked := map[int]bool{}
+	return slices.DeleteFunc(lines, func(l line) bool {
+		drop := kicked[l.conn]
+		if l.dir == "<" && l.command() == pb.CmdKickUser {
+			kicked[l.conn] = true
+		}
+		return drop
+	})
+}
+
+// times are the fields that hold a time, by command: numbers, with a point where they are inside another message.
+var times = map[pb.Command]string{
+	pb.CmdLoginRes: "1", pb.CmdClientTimeRsp: "1", pb.CmdMsgData: "4", pb.CmdGetMsgListRsp: "5.3", pb.CmdGetMsgByIdRsp: "4.3",
+	pb.CmdRecentContactSessionRsp: "2.4",
+}
+
+// withoutTimes is a frame in hex with its times set to 0.
+func withoutTimes(t *testing.T, raw []byte) string {
+	t.Helper()
+	h := pdu.ParseHeader(raw)
+	body := clearField(t, raw[pdu.HeaderLen:], times[h.Command])
+	return fmt.Sprintf("%s %x %x", h.Command, raw[4:pdu.HeaderLen], body)
+}
+
+// clearField sets the number at path to 0 and leaves everything else as it is.
+func clearField(t *testing.T, b []byte, path string) []byte {
+	t.Helper()
+	head, rest, nested := strings.Cut(path, ".")
+	var out []byte
+	for len(b) > 0 {
+		tag, n := varint(t, b)
+		field := b[:n]
+		value, m := varint(t, b[n:])
+		here := fmt.Sprint(tag>>3) == head
+		switch {
+		case tag&7 == 0 && here && !nested:
+			out = append(append(out, field...), 0)
+			b = b[n+m:]
+		case tag&7 == 0:
+			out = append(out, b[:n+m]...)
+			b = b[n+m:]
+		default: // of the other kinds only lengths occur
+			inner := b[n+m : n+m+int(value)]
+			if here && nested {
+				inner = clearField(t, inner, rest)
+			}
+			out = append(append(append(out, field...), byte(len(inner))), inner...)
+			b = b[n+m+int(value):]
+		}
+	}
+	return out
+}
+
+func varint(t *testing.T, b []byte) (v uint64, n int) {
+	t.Helper()
+	for shift := 0; n < len(b); shift += 7 {
+		v |= uint64(b[n]&127) << shift
+		n++
+		if b[n-1] < 128 {
+			return v, n
+		}
+	}
+	t.Fatalf("varint %x", b)
+	return 0, 0
+}
+
+// TestRecordedExchanges plays what clients said to the first implementation's message servers, and compares what each connection hears: the
+// same commands in the same order, equal byte for byte but for times. The users have the ids of the recording, and nobody has written
+// yet, so even ids are equal. Acks come when the message is stored, as they did there.
+func TestRecordedExchanges(t *testing.T) {
+	exchanges := loadExchanges(t)
+	if len(exchanges) < 45 {
+		t.Fatalf("only %d exchanges in testdata", len(exchanges))
+	}
+	users := settings{csv: recordedUsers(t), flags: []string{"--msg.ack", "stored", "--loops", "1"}}
+	forEachShape(t, users, func(t *testing.T, sys *deployment) {
+		r := &replay{sys: sys, watch: [2]*client.Conn{
+			conn(t, sys.msgAddr[0], "u00001", android), conn(t, sys.msgAddr[1], "u00002", android),
+		}}
+		for _, e := range exchanges {
+			if !strings.HasPrefix(e.name, "two_servers.") {
+				t.Run(e.name, func(t *testing.T) {
+					r.begin()
+					defer r.hangUp(t)
+					r.play(t, e, nil)
+				})
+			}
+		}
+		r.begin()
+		defer r.hangUp(t)
+		for _, e := range exchanges {
+			if who, ok := parties[e.name]; ok {
+				r.play(t, e, who)
+			} else if strings.HasPrefix(e.name, "two_servers.") {
+				t.Errorf("%s: nobody knows who its connections are", e.name)
+			}
+		}
+	})
+}
+
+// parties are the connections of the story that the two_servers exchanges tell one after the other, by their numbers in each file: whose
+// it is, and after @ the message server.
+var parties = map[string]map[int]string{
+	"two_servers.login_pc_on_1_then_phone_on_2": {1: "8001 pc@1", 2: "8001 phone@2"},
+	"two_servers.login_peer_on_2":               {1: "8002@2", 2: "8001 pc@1"},
+	"two_servers.text_1_to_2":                   {1: "8001 pc@1", 2: "8001 phone@2", 3: "8002@2"},
+	"two_servers.read_ack_on_2":                 {1: "8002@2"},
+	"two_servers.status_query":                  {1: "8001 pc@1"},
+	"two_servers.kick_pc_by_login_on_2":         {1: "8001 new pc@2", 2: "8001 pc@1", 3: "8002@2", 4: "8001 phone@2"},
+	"two_servers.logout":                        {1: "8002@2", 2: "8001 pc@1", 3: "8001 new pc@2"},
+}
+
+// recordedUsers makes a file of users whose ids are those of the recording, and who are in the same department.
+func recordedUsers(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("name,password,department\n")
+	for i := 1; i <= 8003; i++ {
+		fmt.Fprintf(&b, "u%05d,pw,1\n", i)
+	}
+	path := filepath.Join(t.TempDir(), "users.csv")
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// replay plays exchanges.
+type replay struct {
+	sys   *deployment
+	conns map[string]*wire  // open ones, by party
+	early map[*wire][]frame // came before those expected, in a race
+	watch [2]*client.Conn   // one on each message server, for questions
+}
+
+// begin forgets the connections of the exchange before.
+func (r *replay) begin() { r.conns, r.early = map[string]*wire{}, map[*wire][]frame{} }
+
+// play says what the clients said and expects what they heard.
+func (r *replay) play(t *testing.T, e exchange, who map[int]string) {
+	t.Helper()
+	lines := slices.Clone(e.lines)
+	if d, ok := deviations[e.name]; ok {
+		lines = d.edit(t, lines)
+	}
+	party := func(conn int) string {
+		if who == nil {
+			return fmt.Sprint(conn, "@1")
+		}
+		return who[conn]
+	}
+	for i, l := range lines {
+		name := party(l.conn)
+		w := r.conns[name]
+		if w == nil {
+			w = dial(t, r.sys.msgAddr[name[len(name)-1]-'1'])
+			w.news = true
+			r.conns[name] = w
+		}
+		w.t = t
+		switch l.dir {
+		case ">":
+			w.write(l.raw)
+		case "close":
+			w.Close()
+			delete(r.conns, name)
+		case "<":
+			f := r.next(w, slices.Contains(racing, e.name), l.command() == pb.CmdUserStatNotify)
+			got := withoutTimes(t, append(pdu.AppendHeader(nil, f.Command, f.Seq), f.body...))
+			if want := withoutTimes(t, l.raw); got != want {
+				t.Fatalf("%s, line %d: connection %s got\n%s\nwant\n%s", e.name, i+1, name, got, want)
+			}
+			if ends(t, f) {
+				w.closed()
+				delete(r.conns, name)
+			}
+		}
+	}
+	for name, w := range r.conns {
+		r.silent(t, e.name, name, w)
+	}
+}
+
+// next is the connection's next frame; in a race the next that is news of a login, or the next that is not.
+func (r *replay) next(w *wire, race, news bool) frame {
+	w.t.Helper()
+	isNews := func(f frame) bool { return f.Command == pb.CmdUserStatNotify }
+	if i := slices.IndexFunc(r.early[w], func(f frame) bool { return isNews(f) == news }); i >= 0 {
+		f := r.early[w][i]
+		r.early[w] = slices.Delete(r.early[w], i, i+1)
+		return f
+	}
+	f := w.next()
+	for race && isNews(f) != news {
+		r.early[w] = append(r.early[w], f)
+		f = w.next()
+	}
+	return f
+}
+
+// ends reports whether a frame is the last of its connection.
+func ends(t *testing.T, f frame) bool {
+	t.Helper()
+	switch f.Command {
+	case pb.CmdKickUser, pb.CmdLogoutRsp:
+		return true
+	case pb.CmdLoginRes:
+		var res pb.IMLoginRes
+		if err := res.ParseBody(f.body); err != nil {
+			t.Fatal(err)
+		}
+		return res.GetResultCode() != pb.ResultType_REFUSE_REASON_NONE
+	}
+	return false
+}
+
+// silent checks that a connection has heard everything: it asks every server something, and only the answers come.
+func (r *replay) silent(t *testing.T, exchange, name string, w *wire) {
+	t.Helper()
+	for _, f := range r.early[w] {
+		t.Fatalf("%s: connection %s got one frame more: %s, seq %d, %x", exchange, name, f.Command, f.Seq, f.body)
+	}
+	for seq, ask := range map[uint16][2]pb.Message{
+		60001: {pb.IMUsersStatReq_builder{UserId: new(uint32(0)), UserIdList: []uint32{1}}.Build(), &pb.IMUsersStatRsp{}},
+		60002: {pb.IMGetLatestMsgIdReq_builder{UserId: new(uint32(0)), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
+			SessionId: new(uint32(1))}.Build(), &pb.IMGetLatestMsgIdRsp{}},
+		60003: {&pb.IMHeartBeat{}, &pb.IMHeartBeat{}},
+	} {
+		w.send(seq, ask[0])
+		if f := w.next(); f.Command != ask[1].Command() || f.Seq != seq {
+			t.Fatalf("%s: connection %s got one frame more: %s, seq %d, %x", exchange, name, f.Command, f.Seq, f.body)
+		}
+	}
+}
+
+// hangUp closes what is open and waits until every server has noticed, so that nothing of it comes into the next exchange.
+func (r *replay) hangUp(t *testing.T) {
+	t.Helper()
+	for _, w := range r.conns {
+		w.Close()
+	}
+	for i, watcher := range r.watch {
+		if r.sys.msg[0] == r.sys.msg[1] && i == 1 {
+			break
+		}
+		until(t, "all clients to be gone", func() bool {
+			want := 1.0
+			if r.sys.msg[0] == r.sys.msg[1] {
+				want = 2
+			}
+			return r.sys.msg[i].metric("teamtalk_msg_clients_online", "") == want
+		})
+		// What was told of their going has come before the answer to a question asked now.
+		if _, err := client.Statuses(bounded(t), watcher, []uint32{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

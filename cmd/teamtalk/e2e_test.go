@@ -1,0 +1,240 @@
+//go:build linux
+
+// The end-to-end suite: the built binary, run as people run it, and clients over TCP. What it promises is what the README and the protocol
+// promise; every scenario runs in both shapes, all servers in one process on the embedded store, and five processes (two message
+// servers) on MariaDB and Redis.
+//
+// Linux only: processes are tied to the test's life, ports are reserved and memory is read as Linux does it.
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"teamtalk/sql/dbtest"
+)
+
+// patience is how long anything may take before a test gives up. Nothing is asserted about time; a hung server must end somehow.
+const patience = 30 * time.Second
+
+// built builds the program once, with the race detector when the tests have it.
+var built = sync.OnceValues(func() (string, error) {
+	if err := os.MkdirAll(binaryDir(), 0o700); err != nil {
+		return "", err
+	}
+	path := filepath.Join(binaryDir(), "teamtalk")
+	args := []string{"build", "-o", path}
+	if raceDetector {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, ".")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// binaryDir is where this process puts the program.
+func binaryDir() string { return filepath.Join(os.TempDir(), fmt.Sprint("teamtalk-e2e-", os.Getpid())) }
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(binaryDir())
+	os.Exit(code)
+}
+
+// program returns the path of the built program.
+func program(t testing.TB) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("end to end: not with -short")
+	}
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// until waits for something that no event tells of.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	if !eventually(ok) {
+		t.Fatalf("waited %v for: %s", patience, what)
+	}
+}
+
+// eventually looks until ok says true, or patience has ended.
+func eventually(ok func() bool) bool {
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(3 * time.Millisecond) // between two looks at another process
+	}
+	return true
+}
+
+// bounded is a context for one question to a server.
+func bounded(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// command runs a command line of the program to its end, in an empty folder.
+func command(t testing.TB, args ...string) (code int, out, errOut string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program(t), args...)
+	var o, e strings.Builder
+	cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = &o, &e, environment(), t.TempDir()
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), o.String(), e.String()
+}
+
+// mustRun runs a command line that has to succeed.
+func mustRun(t testing.TB, args ...string) string {
+	t.Helper()
+	code, out, errOut := command(t, args...)
+	if code != 0 {
+		t.Fatalf("teamtalk %s: exit code %d\n%s%s", strings.Join(args, " "), code, out, errOut)
+	}
+	return out
+}
+
+// environment is this process's, without settings of somebody's own, and without the second that a program with the race detector sleeps at its
+// end: there are hundreds of ends.
+func environment() []string {
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "TEAMTALK_") })
+	return append(env, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+}
+
+// settings say what a deployment is like.
+type settings struct {
+	users int      // u00001, u00002, … with the password pw, and ids that count from 1
+	csv   string   // users as a file instead
+	flags []string // of every server
+}
+
+// deployment is a running system.
+type deployment struct {
+	t         testing.TB
+	shape     string
+	separate  bool
+	store     []string // flags that name the store
+	servers   []*server
+	msg       [2]*server // two message servers; all in one they are the same process
+	msgAddr   [2]string  // where their clients connect
+	login     *server
+	loginTCP  string
+	loginHTTP string
+	dbproxy   *server
+}
+
+// The shapes.
+const (
+	allInOne = "all-in-one"
+	separate = "separate"
+)
+
+// forEachShape runs a test on a fresh system of each shape.
+func forEachShape(t *testing.T, s settings, run func(t *testing.T, sys *deployment)) {
+	program(t)
+	t.Run(allInOne, func(t *testing.T) { run(t, deployAllInOne(t, s)) })
+	t.Run(separate, func(t *testing.T) { run(t, deploySeparate(t, s)) })
+}
+
+// deployAllInOne runs everything in one process.
+func deployAllInOne(t testing.TB, s settings) *deployment {
+	t.Helper()
+	d := &deployment{t: t, shape: allInOne, store: []string{"--data-dir", filepath.Join(t.TempDir(), "data")}}
+	d.addUsers(s)
+	d.msgAddr[0], d.loginTCP, d.loginHTTP = reserve(t), reserve(t), reserve(t)
+	d.msgAddr[1] = d.msgAddr[0]
+	all := d.server("all", s.flags, append(slices.Clone(d.store), "--msg.listen", d.msgAddr[0],
+		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP)...)
+	d.msg, d.login, d.dbproxy = [2]*server{all, all}, all, all
+	d.start()
+	return d
+}
+
+// deploySeparate runs a process for each server, and two message servers, on MariaDB and Redis.
+func deploySeparate(t testing.TB, s settings) *deployment {
+	t.Helper()
+	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
+	d := &deployment{t: t, shape: separate, separate: true,
+		store: []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr()}}
+	mustRun(t, "migrate", "--mysql.master", dsn)
+	d.addUsers(s)
+	db, route, servers := reserve(t), reserve(t), reserve(t)
+	d.loginTCP, d.loginHTTP = reserve(t), reserve(t)
+	d.msgAddr[0], d.msgAddr[1] = reserve(t), reserve(t)
+	d.dbproxy = d.server("dbproxy", s.flags, append(slices.Clone(d.store), "--roles", "dbproxy", "--dbproxy.listen", db)...)
+	d.server("route", s.flags, "--roles", "route", "--route.listen", route)
+	d.login = d.server("login", s.flags, "--roles", "login", "--login.server-listen", servers,
+		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP)
+	for i := range d.msg {
+		// A pause between attempts to connect is never long, so that tests with restarts are not.
+		d.msg[i] = d.server(fmt.Sprint("msg", i+1), s.flags, "--roles", "msg", "--msg.listen", d.msgAddr[i],
+			"--msg.dbproxy", db, "--msg.route", route, "--msg.login", servers, "--link.backoff-max", "1s")
+	}
+	d.start()
+	return d
+}
+
+func (d *deployment) addUsers(s settings) {
+	d.t.Helper()
+	switch {
+	case s.csv != "":
+		mustRun(d.t, append([]string{"user", "add", "--csv", s.csv}, d.store...)...)
+	case s.users > 0:
+		mustRun(d.t, append([]string{"user", "add", "--count", fmt.Sprint(s.users), "--format", "u%05d", "--password", "pw"}, d.store...)...)
+	}
+}
+
+// server adds a server that does not run yet.
+func (d *deployment) server(name string, flags []string, args ...string) *server {
+	s := newServer(d.t, name, append(append([]string{"serve"}, args...), flags...)...)
+	d.servers = append(d.servers, s)
+	return s
+}
+
+// start runs all servers and returns when all are ready.
+func (d *deployment) start() {
+	d.t.Helper()
+	for _, s := range d.servers {
+		s.launch()
+	}
+	for _, s := range d.servers {
+		s.awaitReady()
+	}
+}
+
+// restartMsg starts the message servers anew, with other flags after their own.
+func (d *deployment) restartMsg(flags ...string) {
+	d.t.Helper()
+	for i, s := range d.msg {
+		if i == 1 && s == d.msg[0] {
+			continue
+		}
+		s.stop()
+		s.extra = flags
+		s.start()
+	}
+}
+
+// url of the login server, as clients take it.
+func (d *deployment) url() string { return "http://" + d.loginHTTP }

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/config"
+	"teamtalk/core/im"
+	"teamtalk/pool"
+	"teamtalk/sql/embedded"
+	"teamtalk/sql/store"
+)
+
+// storeOptions say what a store is opened for. The zero value is a server's, silent.
+type storeOptions struct {
+	Admin      bool                  // by a command, perhaps beside a running server: without the server's lock on the embedded store
+	MustExist  bool                  // fail rather than make a new embedded store: for commands that look for something in it
+	Log        *slog.Logger          // nil: nothing is logged
+	Registerer prometheus.Registerer // nil: no metrics
+}
+
+// openStore opens the store that the settings name.
+func openStore(ctx context.Context, cfg *config.Config, opt storeOptions) (im.Store, error) {
+	if err := cfg.CheckStore(); err != nil {
+		return nil, err
+	}
+	if cfg.Store == "mysql" {
+		return openMySQL(ctx, cfg, opt)
+	}
+	if opt.MustExist {
+		if _, err := os.Stat(filepath.Join(cfg.DataDir, embedded.FileName)); errors.Is(err, fs.ErrNotExist) {
+			return nil, im.Errorf(im.NotFound, "no store in %s: use --data-dir or --config to say where it is, or make one with teamtalk serve or teamtalk user add",
+				cfg.DataDir)
+		}
+	}
+	s, err := embedded.Open(ctx, embedded.Options{Dir: cfg.DataDir, Workers: pool.SizesFor(cfg.Workers).SQLOpen, Admin: opt.Admin,
+		Log: opt.Log, Metrics: opt.Registerer})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func openMySQL(ctx context.Context, cfg *config.Config, opt storeOptions) (im.Store, error) {
+	instances, err := redisInstances(cfg.Redis)
+	if err != nil {
+		return nil, err
+	}
+	s, err := store.Open(ctx, store.Options{
+		Master: cfg.MySQL.Master.Reveal(), Slave: cfg.MySQL.Slave.Reveal(), ReplicaLag: cfg.MySQL.ReplicaLag, Redis: instances,
+		Workers: pool.SizesFor(cfg.Workers).SQLOpen, Logger: opt.Log, Metrics: opt.Registerer,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the store on %s and Redis: %w", cfg.MySQL.Master, err)
+	}
+	return s, nil
+}
+
+// redisInstances are the five logical instances as the store takes them.
+func redisInstances(r config.Redis) (store.Redis, error) {
+	var all store.Redis
+	for _, i := range []struct {
+		url  config.RedisURL
+		dest *store.Instance
+	}{{r.Unread, &all.Unread}, {r.GroupSet, &all.GroupSet}, {r.Token, &all.Token}, {r.Sync, &all.Sync}, {r.GroupMember, &all.GroupMember}} {
+		t, err := r.Target(i.url)
+		if err != nil {
+			return store.Redis{}, fmt.Errorf("redis instance %s: %w", i.url, err)
+		}
+		*i.dest = store.Instance{Addrs: t.Addrs, Cluster: t.Cluster, Username: t.Username, Password: t.Password.Reveal(), DB: t.DB}
+	}
+	return all, nil
+}
+
+// storeName is the store in words, for people; without passwords.
+func storeName(cfg *config.Config) string {
+	if cfg.Store == "mysql" {
+		return cfg.MySQL.Master.String()
+	}
+	return cfg.DataDir
+}
