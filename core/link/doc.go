@@ -22,8 +22,9 @@
 // When a connection comes up the handler's Open introduces this server. What it sends on its session leaves before anything that others
 // send meanwhile, and those are not refused but held back: a snapshot sent by Open and changes sent by others together miss nothing.
 //
-// Messages of one key take the same connection and so arrive in order. When connections come or go, only the keys of those move;
-// around such a moment messages of a key may overtake each other.
+// Messages of one key take the same connection and so arrive in order. When connections come or go, only the keys of those move. Calls of a Group stay
+// with the member that has open calls of their key as long as it is up, so a connection that comes up disturbs no order; when one is lost, what was under way
+// on it is failed, and around that moment, and for messages that are not calls, some of a key may overtake each other.
 //
 // A peer that said IMStopReceivePacket gets nothing new, and its connection stays for the answers that are due.
 //

@@ -24,6 +24,7 @@ type Group struct {
 	name  string
 	peers []Peer
 	log   *slog.Logger
+	pins  pins
 }
 
 var _ Peer = (*Group)(nil)
@@ -54,9 +55,9 @@ func (g *Group) Send(key uint64, seq uint16, m pb.Message) error {
 	return g.send(0, len(g.peers), key, seq, m)
 }
 
-// Call asks the member that the key leads to among those that are up.
+// Call asks the member that the key leads to among those that are up. While calls of the key are open, the next one follows them.
 func (g *Group) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
-	g.call(0, len(g.peers), l, key, seq, req, done)
+	g.call(&g.pins, 0, len(g.peers), l, key, seq, req, done)
 }
 
 // Class returns the group as a Peer for one class of requests. With two or more members, the first half is for logins and the rest for messages, so that
@@ -84,34 +85,40 @@ func (g *Group) Close() error {
 }
 
 func (g *Group) send(from, to int, key uint64, seq uint16, m pb.Message) error {
-	p := g.pick(from, to, key)
-	if p == nil {
+	i := g.pick(from, to, key)
+	if i < 0 {
 		return g.down()
 	}
-	return p.Send(key, seq, m)
+	return g.peers[i].Send(key, seq, m)
 }
 
-func (g *Group) call(from, to int, l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
-	p := g.pick(from, to, key)
-	if p == nil {
+func (g *Group) call(pins *pins, from, to int, l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+	if len(g.peers) == 1 {
+		g.peers[0].Call(l, key, seq, req, done)
+		return
+	}
+	i, at := pins.take(key, g.up, func() int { return g.pick(from, to, key) })
+	if i < 0 {
 		refuse(g.log, l, done, g.down())
 		return
 	}
-	p.Call(l, key, seq, req, done)
+	g.peers[i].Call(l, key, seq, req, func(m pb.Message, err error) {
+		defer pins.release(key, at) // after done: whoever takes the next answer must not come before it
+		done(m, err)
+	})
 }
 
-// pick prefers the members from … to-1 and takes any other when none of them is up.
-func (g *Group) pick(from, to int, key uint64) Peer {
-	if i := choose(saltPeers, key, to-from, func(i int) bool { return g.peers[from+i].Up() }); i >= 0 {
-		return g.peers[from+i]
+func (g *Group) up(i int) bool { return g.peers[i].Up() }
+
+// pick prefers the members from … to-1 and takes any other when none of them is up; -1 when there is none.
+func (g *Group) pick(from, to int, key uint64) int {
+	if i := choose(saltPeers, key, to-from, func(i int) bool { return g.up(from + i) }); i >= 0 {
+		return from + i
 	}
 	if to-from == len(g.peers) {
-		return nil
+		return -1
 	}
-	if i := choose(saltPeers, key, len(g.peers), func(i int) bool { return g.peers[i].Up() }); i >= 0 {
-		return g.peers[i]
-	}
-	return nil
+	return choose(saltPeers, key, len(g.peers), g.up)
 }
 
 func (g *Group) down() error { return im.Errorf(im.Unavailable, "no %s is up", g.name) }
@@ -120,6 +127,7 @@ func (g *Group) down() error { return im.Errorf(im.Unavailable, "no %s is up", g
 type classPeer struct {
 	*Group
 	from, to int
+	pins     pins
 }
 
 func (v *classPeer) Send(key uint64, seq uint16, m pb.Message) error {
@@ -127,7 +135,7 @@ func (v *classPeer) Send(key uint64, seq uint16, m pb.Message) error {
 }
 
 func (v *classPeer) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
-	v.call(v.from, v.to, l, key, seq, req, done)
+	v.call(&v.pins, v.from, v.to, l, key, seq, req, done)
 }
 
 func (v *classPeer) Close() error { return nil }

@@ -2,6 +2,8 @@ package link
 
 import (
 	"errors"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,6 +190,84 @@ func TestGroup(t *testing.T) {
 	}
 	wantKind(t, g.Send(1, 0, text(1, "x")), im.Unavailable)
 	wantKind(t, (<-ask(nil, messages, 1, 0, statReq(1))).err, im.Unavailable)
+}
+
+// sometimes is a peer that is up when it is told so.
+type sometimes struct {
+	Peer
+	up atomic.Bool
+}
+
+func (p *sometimes) Up() bool { return p.up.Load() && p.Peer.Up() }
+
+// TestGroupKeepsOrder: a member that comes up takes over no key that has calls under way elsewhere, or their answers would overtake each other.
+func TestGroupKeepsOrder(t *testing.T) {
+	requests := make(chan struct {
+		at int
+		got
+	}, 10)
+	var peers []Peer
+	for i := range 2 {
+		h := newRecorder()
+		h.message = func(s *session.Session, seq uint16, m pb.Message) {
+			requests <- struct {
+				at int
+				got
+			}{i, got{s, seq, m}}
+		}
+		peers = append(peers, &sometimes{Peer: local(t, LocalOptions{Callee: h})})
+	}
+	logins, messages := peers[0].(*sometimes), peers[1].(*sometimes)
+	logins.up.Store(true)
+	class := NewGroup("db_proxy", nil, peers...).Class(ClassMessage)
+	call := func(key uint64, want int) (answer func()) {
+		t.Helper()
+		c := ask(nil, class, key, 0, statReq(1))
+		r := <-requests
+		if r.at != want {
+			t.Fatalf("a call of key %d went to member %d, want %d", key, r.at, want)
+		}
+		return func() {
+			t.Helper()
+			if err := r.s.Push(0, statRsp(r.m)); err != nil {
+				t.Fatal(err)
+			}
+			wantAnswer(t, <-c, 1)
+		}
+	}
+	first := call(7, 0) // the messages' own member is not up yet
+	messages.up.Store(true)
+	second := call(7, 0)
+	first()
+	third := call(7, 0)
+	second()
+	third()
+	fourth := call(8, 1) // a key with nothing under way
+	messages.up.Store(false)
+	fifth := call(8, 0) // nothing to wait for at a member that is down
+	fourth()
+	messages.up.Store(true)
+	sixth := call(8, 0)
+	fifth()
+	sixth()
+	class.(*classPeer).pins.mustBeEmpty(t)
+}
+
+// mustBeEmpty waits for the last calls' ends, which come after their answers.
+func (p *pins) mustBeEmpty(t *testing.T) {
+	t.Helper()
+	for i := range p.shards {
+		s := &p.shards[i]
+		for {
+			s.mu.Lock()
+			n := len(s.keys)
+			s.mu.Unlock()
+			if n == 0 {
+				break
+			}
+			runtime.Gosched()
+		}
+	}
 }
 
 func TestGroupOfOne(t *testing.T) {
