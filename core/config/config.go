@@ -79,7 +79,8 @@ type Msg struct {
 	ResendWindow   time.Duration `toml:"resend_window" default:"60s" min:"0s" max:"1h" doc:"A message repeated on the same connection with the same seq and content within this time is the same message, not a second one. 0s: every one is a new message."`
 	Rate           float64       `toml:"rate" default:"20" min:"0" max:"1000000" doc:"Messages a second that one connection may send; more are dropped without ack, and counted. 0: no limit."`
 	RateBurst      int           `toml:"rate_burst" default:"20" min:"1" max:"1000000" doc:"Messages that one connection may send at once before rate counts."`
-	Presence       string        `toml:"presence" default:"all" oneof:"all|none" doc:"Who is told that a user's pc went on or off line: all pc clients, or none."`
+	Presence       string        `toml:"presence" default:"all" oneof:"all|contacts|none" doc:"Who is told that a user's pc went on or off line: all pc clients; those who have a conversation with that user; or none."`
+	PresenceWindow time.Duration `toml:"presence_window" default:"100ms" min:"0s" max:"10s" doc:"Comings and goings of this long are told together, in one write to each client; who comes and goes within it is told once. 0s: each at once."`
 
 	MaxFrame      Size          `toml:"max_frame" default:"1088KiB" min:"1KiB" max:"64MiB" doc:"Longest frame accepted from a client, header included. A longer one closes the connection."`
 	SlowConsumer  Size          `toml:"slow_consumer" default:"1MiB" min:"64KiB" max:"1GiB" doc:"How much may wait for a client that does not read; beyond it the connection is closed. The client fetches what it missed when it is back."`
@@ -90,6 +91,8 @@ type Msg struct {
 	DBProxy            []string `toml:"dbproxy" default:"" form:"addrs" doc:"Addresses of the dbproxy servers. Not needed when dbproxy runs in the same process."`
 	Route              []string `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers. Not needed when route runs in the same process."`
 	Login              []string `toml:"login" default:"" form:"addrs" doc:"Addresses of the login servers. Not needed when login runs in the same process."`
+	Push               []string `toml:"push" default:"" form:"addrs" doc:"Addresses of the push servers. Empty: nobody is pushed to."`
+	PushText           int      `toml:"push_text" default:"40" min:"0" max:"1000" doc:"How many characters of a message a push shows. 0: none, only that there is one."`
 	DBProxyConnections int      `toml:"dbproxy_connections" default:"2" min:"1" max:"64" doc:"Connections to each dbproxy server. From two on, half are kept for logins and first screens, so that a flood of messages does not hold them up."`
 }
 
@@ -104,6 +107,8 @@ type DBProxy struct {
 	Listen            string        `toml:"listen" default:"auto" form:"internal" doc:"Address for the other servers. \"auto\": :10600, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
 	MessageShards     int           `toml:"message_shards" default:"0" min:"0" max:"256" doc:"How many batches of messages may be on their way to the store at the same time. 0: derived from workers."`
 	Queue             int           `toml:"queue" default:"0" min:"0" max:"16777216" doc:"Requests, messages not counted, that may wait; beyond it new ones are refused as busy. 0: 2048 per worker."`
+	SessionSync       time.Duration `toml:"session_sync" default:"5s" min:"100ms" max:"1h" doc:"How often the conversation lists of groups' members are brought up to date; one dbproxy does it at a time."`
+	MSFS              string        `toml:"msfs" default:"" form:"url" doc:"URL of the small file server that keeps the sound of audio messages. Empty: a folder in data_dir, for one dbproxy process."`
 	HistoryLimit      int           `toml:"history_limit" default:"100" min:"1" max:"10000" doc:"Most messages that one history request returns."`
 	LoginLockAttempts int           `toml:"login_lock_attempts" default:"10" min:"0" max:"1000" doc:"Wrong passwords within login_lock_window that lock a name. 0: never lock."`
 	LoginLockWindow   time.Duration `toml:"login_lock_window" default:"30m" min:"1s" max:"24h" doc:"How long a wrong password counts, and so how long a locked name stays locked."`
@@ -143,5 +148,5 @@ type Redis struct {
 
 // Keys is the section keys.
 type Keys struct {
-	Text Secret `toml:"text_key" default:"12345678901234567890123456789012" form:"key32" doc:"Key of the clients' text encryption, 32 bytes. Nothing served so far reads texts; push notifications will."`
+	Text Secret `toml:"text_key" default:"12345678901234567890123456789012" form:"key32" doc:"Key of the clients' text encryption, 32 bytes. Only push notifications show texts, and [语音] in lists of conversations is encrypted with it."`
 }

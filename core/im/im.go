@@ -47,12 +47,15 @@ type Message struct {
 	To       uint32 // user, or group when Type.IsGroup()
 	Created  uint32 // unix seconds
 	Type     pb.MsgType
-	Data     []byte // as the client sent it
+	Data     []byte // as the client sent it; not used with Audio
+	Audio    *Audio // of an audio message, instead of Data
 	ClientID []byte // client_msg_id, nil without; at most MaxClientID bytes
 
 	// What AppendMessages says of it.
 	Err       error // not stored; Kind says why
 	Duplicate bool  // ClientID was seen within ClientIDTTL: ID is the first message's, nothing was stored
+	// GroupVersion is the version of the group that a stored group message was checked against: its sender was a member then.
+	GroupVersion uint32
 }
 
 // MaxClientID is the longest client_msg_id accepted, in bytes (a UUID in text is 36).

@@ -53,8 +53,9 @@ type Presence string
 
 // The presence modes.
 const (
-	PresenceAll  Presence = "all"  // every pc client
-	PresenceNone Presence = "none" // nobody
+	PresenceAll      Presence = "all"      // every pc client
+	PresenceContacts Presence = "contacts" // pc clients of those who have a conversation with the user
+	PresenceNone     Presence = "none"     // nobody
 )
 
 // Peer is another server that is asked: link.Peer and link.Group are ones.
@@ -146,7 +147,7 @@ func (o *Options) defaults() error {
 		return fmt.Errorf("msg: unknown ack policy %q", o.Ack)
 	}
 	switch o.Presence {
-	case PresenceAll, PresenceNone:
+	case PresenceAll, PresenceContacts, PresenceNone:
 	default:
 		return fmt.Errorf("msg: unknown presence mode %q", o.Presence)
 	}

@@ -1170,6 +1170,7 @@ type IMGroupChangeMemberRsp struct {
 	xxx_hidden_CurUserIdList []uint32               `protobuf:"varint,5,rep,name=cur_user_id_list,json=curUserIdList"`
 	xxx_hidden_ChgUserIdList []uint32               `protobuf:"varint,6,rep,name=chg_user_id_list,json=chgUserIdList"`
 	xxx_hidden_AttachData    []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_Version       uint32                 `protobuf:"varint,100,opt,name=version"`
 	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
 	XXX_presence             [1]uint32
 	unknownFields            protoimpl.UnknownFields
@@ -1252,24 +1253,31 @@ func (x *IMGroupChangeMemberRsp) GetAttachData() []byte {
 	return nil
 }
 
+func (x *IMGroupChangeMemberRsp) GetVersion() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Version
+	}
+	return 0
+}
+
 func (x *IMGroupChangeMemberRsp) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 8)
 }
 
 func (x *IMGroupChangeMemberRsp) SetChangeType(v GroupModifyType) {
 	x.xxx_hidden_ChangeType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 7)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 8)
 }
 
 func (x *IMGroupChangeMemberRsp) SetResultCode(v uint32) {
 	x.xxx_hidden_ResultCode = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 7)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 8)
 }
 
 func (x *IMGroupChangeMemberRsp) SetGroupId(v uint32) {
 	x.xxx_hidden_GroupId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 7)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 8)
 }
 
 func (x *IMGroupChangeMemberRsp) SetCurUserIdList(v []uint32) {
@@ -1285,7 +1293,12 @@ func (x *IMGroupChangeMemberRsp) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 8)
+}
+
+func (x *IMGroupChangeMemberRsp) SetVersion(v uint32) {
+	x.xxx_hidden_Version = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 8)
 }
 
 func (x *IMGroupChangeMemberRsp) HasUserId() bool {
@@ -1323,6 +1336,13 @@ func (x *IMGroupChangeMemberRsp) HasAttachData() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
 }
 
+func (x *IMGroupChangeMemberRsp) HasVersion() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
+}
+
 func (x *IMGroupChangeMemberRsp) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1348,6 +1368,11 @@ func (x *IMGroupChangeMemberRsp) ClearAttachData() {
 	x.xxx_hidden_AttachData = nil
 }
 
+func (x *IMGroupChangeMemberRsp) ClearVersion() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
+	x.xxx_hidden_Version = 0
+}
+
 type IMGroupChangeMemberRsp_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1358,6 +1383,8 @@ type IMGroupChangeMemberRsp_builder struct {
 	CurUserIdList []uint32
 	ChgUserIdList []uint32
 	AttachData    []byte
+	// Ours, to message servers only: the group's version after the change.
+	Version *uint32
 }
 
 func (b0 IMGroupChangeMemberRsp_builder) Build() *IMGroupChangeMemberRsp {
@@ -1365,26 +1392,30 @@ func (b0 IMGroupChangeMemberRsp_builder) Build() *IMGroupChangeMemberRsp {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 8)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.ChangeType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 7)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 8)
 		x.xxx_hidden_ChangeType = *b.ChangeType
 	}
 	if b.ResultCode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 7)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 8)
 		x.xxx_hidden_ResultCode = *b.ResultCode
 	}
 	if b.GroupId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 7)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 8)
 		x.xxx_hidden_GroupId = *b.GroupId
 	}
 	x.xxx_hidden_CurUserIdList = b.CurUserIdList
 	x.xxx_hidden_ChgUserIdList = b.ChgUserIdList
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 8)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.Version != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 8)
+		x.xxx_hidden_Version = *b.Version
 	}
 	return m0
 }
@@ -1735,6 +1766,7 @@ type IMGroupChangeMemberNotify struct {
 	xxx_hidden_GroupId       uint32                 `protobuf:"varint,3,req,name=group_id,json=groupId"`
 	xxx_hidden_CurUserIdList []uint32               `protobuf:"varint,4,rep,name=cur_user_id_list,json=curUserIdList"`
 	xxx_hidden_ChgUserIdList []uint32               `protobuf:"varint,5,rep,name=chg_user_id_list,json=chgUserIdList"`
+	xxx_hidden_Version       uint32                 `protobuf:"varint,100,opt,name=version"`
 	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
 	XXX_presence             [1]uint32
 	unknownFields            protoimpl.UnknownFields
@@ -1803,19 +1835,26 @@ func (x *IMGroupChangeMemberNotify) GetChgUserIdList() []uint32 {
 	return nil
 }
 
+func (x *IMGroupChangeMemberNotify) GetVersion() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Version
+	}
+	return 0
+}
+
 func (x *IMGroupChangeMemberNotify) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
 }
 
 func (x *IMGroupChangeMemberNotify) SetChangeType(v GroupModifyType) {
 	x.xxx_hidden_ChangeType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
 }
 
 func (x *IMGroupChangeMemberNotify) SetGroupId(v uint32) {
 	x.xxx_hidden_GroupId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
 }
 
 func (x *IMGroupChangeMemberNotify) SetCurUserIdList(v []uint32) {
@@ -1824,6 +1863,11 @@ func (x *IMGroupChangeMemberNotify) SetCurUserIdList(v []uint32) {
 
 func (x *IMGroupChangeMemberNotify) SetChgUserIdList(v []uint32) {
 	x.xxx_hidden_ChgUserIdList = v
+}
+
+func (x *IMGroupChangeMemberNotify) SetVersion(v uint32) {
+	x.xxx_hidden_Version = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
 }
 
 func (x *IMGroupChangeMemberNotify) HasUserId() bool {
@@ -1847,6 +1891,13 @@ func (x *IMGroupChangeMemberNotify) HasGroupId() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *IMGroupChangeMemberNotify) HasVersion() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
 func (x *IMGroupChangeMemberNotify) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1862,6 +1913,11 @@ func (x *IMGroupChangeMemberNotify) ClearGroupId() {
 	x.xxx_hidden_GroupId = 0
 }
 
+func (x *IMGroupChangeMemberNotify) ClearVersion() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Version = 0
+}
+
 type IMGroupChangeMemberNotify_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1870,6 +1926,8 @@ type IMGroupChangeMemberNotify_builder struct {
 	GroupId       *uint32
 	CurUserIdList []uint32
 	ChgUserIdList []uint32
+	// Ours, between servers only: the group's version after the change.
+	Version *uint32
 }
 
 func (b0 IMGroupChangeMemberNotify_builder) Build() *IMGroupChangeMemberNotify {
@@ -1877,19 +1935,23 @@ func (b0 IMGroupChangeMemberNotify_builder) Build() *IMGroupChangeMemberNotify {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.ChangeType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
 		x.xxx_hidden_ChangeType = *b.ChangeType
 	}
 	if b.GroupId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
 		x.xxx_hidden_GroupId = *b.GroupId
 	}
 	x.xxx_hidden_CurUserIdList = b.CurUserIdList
 	x.xxx_hidden_ChgUserIdList = b.ChgUserIdList
+	if b.Version != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_Version = *b.Version
+	}
 	return m0
 }
 
@@ -1947,7 +2009,7 @@ const file_group_proto_rawDesc = "" +
 	"\bgroup_id\x18\x03 \x02(\rR\agroupId\x12$\n" +
 	"\x0emember_id_list\x18\x04 \x03(\rR\fmemberIdList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\x9c\x02\n" +
+	"attachData\"\xb6\x02\n" +
 	"\x16IMGroupChangeMemberRsp\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12:\n" +
 	"\vchange_type\x18\x02 \x02(\x0e2\x19.teamtalk.GroupModifyTypeR\n" +
@@ -1958,7 +2020,8 @@ const file_group_proto_rawDesc = "" +
 	"\x10cur_user_id_list\x18\x05 \x03(\rR\rcurUserIdList\x12'\n" +
 	"\x10chg_user_id_list\x18\x06 \x03(\rR\rchgUserIdList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\x8c\x01\n" +
+	"attachData\x12\x18\n" +
+	"\aversion\x18d \x01(\rR\aversion\"\x8c\x01\n" +
 	"\x10IMGroupShieldReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x02(\rR\agroupId\x12#\n" +
@@ -1971,14 +2034,15 @@ const file_group_proto_rawDesc = "" +
 	"\vresult_code\x18\x03 \x02(\rR\n" +
 	"resultCode\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xdd\x01\n" +
+	"attachData\"\xf7\x01\n" +
 	"\x19IMGroupChangeMemberNotify\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12:\n" +
 	"\vchange_type\x18\x02 \x02(\x0e2\x19.teamtalk.GroupModifyTypeR\n" +
 	"changeType\x12\x19\n" +
 	"\bgroup_id\x18\x03 \x02(\rR\agroupId\x12'\n" +
 	"\x10cur_user_id_list\x18\x04 \x03(\rR\rcurUserIdList\x12'\n" +
-	"\x10chg_user_id_list\x18\x05 \x03(\rR\rchgUserIdListB\x13Z\x11teamtalk/proto/pb"
+	"\x10chg_user_id_list\x18\x05 \x03(\rR\rchgUserIdList\x12\x18\n" +
+	"\aversion\x18d \x01(\rR\aversionB\x13Z\x11teamtalk/proto/pb"
 
 var file_group_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_group_proto_goTypes = []any{

@@ -25,20 +25,21 @@ const (
 
 // cmd: 0x0301
 type IMMsgData struct {
-	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_FromUserId  uint32                 `protobuf:"varint,1,req,name=from_user_id,json=fromUserId"`
-	xxx_hidden_ToSessionId uint32                 `protobuf:"varint,2,req,name=to_session_id,json=toSessionId"`
-	xxx_hidden_MsgId       uint32                 `protobuf:"varint,3,req,name=msg_id,json=msgId"`
-	xxx_hidden_CreateTime  uint32                 `protobuf:"varint,4,req,name=create_time,json=createTime"`
-	xxx_hidden_MsgType     MsgType                `protobuf:"varint,5,req,name=msg_type,json=msgType,enum=teamtalk.MsgType"`
-	xxx_hidden_MsgData     []byte                 `protobuf:"bytes,6,req,name=msg_data,json=msgData"`
-	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
-	xxx_hidden_ClientMsgId []byte                 `protobuf:"bytes,100,opt,name=client_msg_id,json=clientMsgId"`
-	xxx_hidden_Duplicate   bool                   `protobuf:"varint,101,opt,name=duplicate"`
-	XXX_raceDetectHookData protoimpl.RaceDetectHookData
-	XXX_presence           [1]uint32
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state                   protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_FromUserId   uint32                 `protobuf:"varint,1,req,name=from_user_id,json=fromUserId"`
+	xxx_hidden_ToSessionId  uint32                 `protobuf:"varint,2,req,name=to_session_id,json=toSessionId"`
+	xxx_hidden_MsgId        uint32                 `protobuf:"varint,3,req,name=msg_id,json=msgId"`
+	xxx_hidden_CreateTime   uint32                 `protobuf:"varint,4,req,name=create_time,json=createTime"`
+	xxx_hidden_MsgType      MsgType                `protobuf:"varint,5,req,name=msg_type,json=msgType,enum=teamtalk.MsgType"`
+	xxx_hidden_MsgData      []byte                 `protobuf:"bytes,6,req,name=msg_data,json=msgData"`
+	xxx_hidden_AttachData   []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_ClientMsgId  []byte                 `protobuf:"bytes,100,opt,name=client_msg_id,json=clientMsgId"`
+	xxx_hidden_Duplicate    bool                   `protobuf:"varint,101,opt,name=duplicate"`
+	xxx_hidden_GroupVersion uint32                 `protobuf:"varint,102,opt,name=group_version,json=groupVersion"`
+	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
+	XXX_presence            [1]uint32
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *IMMsgData) Reset() {
@@ -131,29 +132,36 @@ func (x *IMMsgData) GetDuplicate() bool {
 	return false
 }
 
+func (x *IMMsgData) GetGroupVersion() uint32 {
+	if x != nil {
+		return x.xxx_hidden_GroupVersion
+	}
+	return 0
+}
+
 func (x *IMMsgData) SetFromUserId(v uint32) {
 	x.xxx_hidden_FromUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 10)
 }
 
 func (x *IMMsgData) SetToSessionId(v uint32) {
 	x.xxx_hidden_ToSessionId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 10)
 }
 
 func (x *IMMsgData) SetMsgId(v uint32) {
 	x.xxx_hidden_MsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 10)
 }
 
 func (x *IMMsgData) SetCreateTime(v uint32) {
 	x.xxx_hidden_CreateTime = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 10)
 }
 
 func (x *IMMsgData) SetMsgType(v MsgType) {
 	x.xxx_hidden_MsgType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 10)
 }
 
 func (x *IMMsgData) SetMsgData(v []byte) {
@@ -161,7 +169,7 @@ func (x *IMMsgData) SetMsgData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_MsgData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 10)
 }
 
 func (x *IMMsgData) SetAttachData(v []byte) {
@@ -169,7 +177,7 @@ func (x *IMMsgData) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 10)
 }
 
 func (x *IMMsgData) SetClientMsgId(v []byte) {
@@ -177,12 +185,17 @@ func (x *IMMsgData) SetClientMsgId(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_ClientMsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 10)
 }
 
 func (x *IMMsgData) SetDuplicate(v bool) {
 	x.xxx_hidden_Duplicate = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 10)
+}
+
+func (x *IMMsgData) SetGroupVersion(v uint32) {
+	x.xxx_hidden_GroupVersion = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 10)
 }
 
 func (x *IMMsgData) HasFromUserId() bool {
@@ -248,6 +261,13 @@ func (x *IMMsgData) HasDuplicate() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 8)
 }
 
+func (x *IMMsgData) HasGroupVersion() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 9)
+}
+
 func (x *IMMsgData) ClearFromUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_FromUserId = 0
@@ -293,6 +313,11 @@ func (x *IMMsgData) ClearDuplicate() {
 	x.xxx_hidden_Duplicate = false
 }
 
+func (x *IMMsgData) ClearGroupVersion() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 9)
+	x.xxx_hidden_GroupVersion = 0
+}
+
 type IMMsgData_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -307,6 +332,9 @@ type IMMsgData_builder struct {
 	ClientMsgId []byte
 	// Ours, from db_proxy to message server only: the message was stored before, msg_id is the first one's.
 	Duplicate *bool
+	// Ours, of group messages between servers only: the version of the group, see IMGroup.version, as the sender of the frame knows it. A
+	// message server that asks with it (0: knows none) gets the current one back, and passes it on to other message servers.
+	GroupVersion *uint32
 }
 
 func (b0 IMMsgData_builder) Build() *IMMsgData {
@@ -314,40 +342,44 @@ func (b0 IMMsgData_builder) Build() *IMMsgData {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.FromUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 10)
 		x.xxx_hidden_FromUserId = *b.FromUserId
 	}
 	if b.ToSessionId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 10)
 		x.xxx_hidden_ToSessionId = *b.ToSessionId
 	}
 	if b.MsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 10)
 		x.xxx_hidden_MsgId = *b.MsgId
 	}
 	if b.CreateTime != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 10)
 		x.xxx_hidden_CreateTime = *b.CreateTime
 	}
 	if b.MsgType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 10)
 		x.xxx_hidden_MsgType = *b.MsgType
 	}
 	if b.MsgData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 10)
 		x.xxx_hidden_MsgData = b.MsgData
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 10)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.ClientMsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 10)
 		x.xxx_hidden_ClientMsgId = b.ClientMsgId
 	}
 	if b.Duplicate != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 10)
 		x.xxx_hidden_Duplicate = *b.Duplicate
+	}
+	if b.GroupVersion != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 10)
+		x.xxx_hidden_GroupVersion = *b.GroupVersion
 	}
 	return m0
 }
@@ -2437,7 +2469,7 @@ var File_message_proto protoreflect.FileDescriptor
 const file_message_proto_rawDesc = "" +
 	"\n" +
 	"\rmessage.proto\x12\bteamtalk\x1a\n" +
-	"base.proto\"\xb5\x02\n" +
+	"base.proto\"\xda\x02\n" +
 	"\tIMMsgData\x12 \n" +
 	"\ffrom_user_id\x18\x01 \x02(\rR\n" +
 	"fromUserId\x12\"\n" +
@@ -2450,7 +2482,8 @@ const file_message_proto_rawDesc = "" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
 	"attachData\x12\"\n" +
 	"\rclient_msg_id\x18d \x01(\fR\vclientMsgId\x12\x1c\n" +
-	"\tduplicate\x18e \x01(\bR\tduplicate\"\x97\x01\n" +
+	"\tduplicate\x18e \x01(\bR\tduplicate\x12#\n" +
+	"\rgroup_version\x18f \x01(\rR\fgroupVersion\"\x97\x01\n" +
 	"\fIMMsgDataAck\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x1d\n" +
 	"\n" +

@@ -29,6 +29,10 @@ type MsgData struct {
 	AttachData  []byte
 	ClientMsgID []byte // at most 64 bytes; chosen by the sender, names a message across connections
 	Duplicate   bool   // in a db_proxy's answer: stored before, MsgID is the first one's
+
+	// GroupVersion is a group message's version of its group, between servers only; with HasGroupVersion. 0: not known.
+	GroupVersion    uint32
+	HasGroupVersion bool
 }
 
 // Field numbers of IMMsgData.
@@ -42,6 +46,7 @@ const (
 	fieldAttach    = 20
 	fieldClientMsg = 100
 	fieldDuplicate = 101
+	fieldVersion   = 102
 )
 
 var (
@@ -82,6 +87,9 @@ func (m *MsgData) BodySize() int {
 	if m.Duplicate {
 		n += 3
 	}
+	if m.HasGroupVersion {
+		n += 2 + protowire.SizeVarint(uint64(m.GroupVersion))
+	}
 	return n
 }
 
@@ -101,6 +109,9 @@ func (m *MsgData) AppendBody(b []byte) ([]byte, error) {
 	}
 	if m.Duplicate {
 		b = appendVarintField(b, fieldDuplicate, 1)
+	}
+	if m.HasGroupVersion {
+		b = appendVarintField(b, fieldVersion, m.GroupVersion)
 	}
 	return b, nil
 }
@@ -129,7 +140,7 @@ func (m *MsgData) ParseBody(b []byte) error {
 		}
 		b = b[n:]
 		switch {
-		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate):
+		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate || num == fieldVersion):
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
 				return protowire.ParseError(n)
@@ -185,7 +196,8 @@ func (m *MsgData) setVarint(num protowire.Number, v uint64) bool {
 		}
 	case fieldDuplicate:
 		m.Duplicate = v != 0
-		return false
+	case fieldVersion:
+		m.GroupVersion, m.HasGroupVersion = uint32(v), true
 	}
 	return true
 }

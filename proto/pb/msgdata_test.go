@@ -29,6 +29,9 @@ func generatedOf(m *pb.MsgData) *pb.IMMsgData {
 	if m.Duplicate {
 		g.SetDuplicate(true)
 	}
+	if m.HasGroupVersion {
+		g.SetGroupVersion(m.GroupVersion)
+	}
 	return g
 }
 
@@ -39,7 +42,7 @@ func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 		m.CreateTime != g.GetCreateTime() || m.Type != g.GetMsgType() || !bytes.Equal(m.Data, g.GetMsgData()) ||
 		m.HasAttachData() != g.HasAttachData() || !bytes.Equal(m.AttachData, g.GetAttachData()) ||
 		(m.ClientMsgID != nil) != g.HasClientMsgId() || !bytes.Equal(m.ClientMsgID, g.GetClientMsgId()) ||
-		m.Duplicate != g.GetDuplicate() {
+		m.Duplicate != g.GetDuplicate() || m.GroupVersion != g.GetGroupVersion() || m.HasGroupVersion != g.HasGroupVersion() {
 		t.Fatalf("fields differ: %+v, %v", m, g)
 	}
 	if !g.GetDuplicate() {
@@ -67,7 +70,8 @@ func TestMsgDataAgainstGenerated(t *testing.T) {
 		"zeroes":      {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT},
 		"ones":        {FromUserID: 1, ToSessionID: 1, MsgID: 1, CreateTime: 1, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: []byte("x")},
 		"greatest":    {FromUserID: maxU32, ToSessionID: maxU32, MsgID: maxU32, CreateTime: maxU32, Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: make([]byte, 70000)},
-		"all fields":  {FromUserID: 128, ToSessionID: 16384, MsgID: 1 << 21, CreateTime: 1 << 28, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: make([]byte, 128), AttachData: []byte("way back"), ClientMsgID: []byte("id"), Duplicate: true},
+		"all fields":  {FromUserID: 128, ToSessionID: 16384, MsgID: 1 << 21, CreateTime: 1 << 28, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: make([]byte, 128), AttachData: []byte("way back"), ClientMsgID: []byte("id"), Duplicate: true, GroupVersion: 300, HasGroupVersion: true},
+		"no version":  {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
 		"empty bytes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, AttachData: []byte{}, ClientMsgID: []byte{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +133,7 @@ func TestMsgDataParse(t *testing.T) {
 // compare parses body by hand and with generated code: both accept it and agree, or both refuse it.
 func compare(t *testing.T, body []byte) {
 	t.Helper()
-	m := pb.MsgData{FromUserID: 99, AttachData: []byte("left over"), Duplicate: true} // ParseBody sets everything
+	m := pb.MsgData{FromUserID: 99, AttachData: []byte("left over"), Duplicate: true, GroupVersion: 1, HasGroupVersion: true} // ParseBody sets everything
 	var g pb.IMMsgData
 	buf := bytes.Clone(body)
 	mine := m.ParseBody(buf)
