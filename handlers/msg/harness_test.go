@@ -228,8 +228,9 @@ func text(to uint32, body string) *pb.MsgData {
 
 // dbStand answers as db_proxy does.
 type dbStand struct {
-	order    sync.Mutex
 	mu       sync.Mutex
+	replies  []func() // those without a loop, in the order of the calls
+	replying bool
 	down     bool
 	fail     bool // messages are not stored
 	lose     bool // messages are stored, but the answer does not come
@@ -253,22 +254,42 @@ func (db *dbStand) Send(key uint64, _ uint16, m pb.Message) error {
 }
 
 func (db *dbStand) Call(l *session.Loop, key uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
-	db.order.Lock() // answers without a loop come in the order of the ids
-	defer db.order.Unlock()
 	db.mu.Lock()
+	defer db.mu.Unlock()
 	db.asked = append(db.asked, req)
 	rsp, err := db.answer(key, req)
-	reply := func() { done(rsp, err) }
+	reply := func() { db.later(func() { done(rsp, err) }) }
 	if l != nil {
 		reply = func() { l.PostResult(done, rsp, err) }
 	}
 	if db.hold {
 		db.held = append(db.held, reply)
-		db.mu.Unlock()
 		return
 	}
-	db.mu.Unlock()
 	reply()
+}
+
+// later runs f on a goroutine, after those before it, as a link does with answers that are for no loop. With mu held.
+func (db *dbStand) later(f func()) {
+	db.replies = append(db.replies, f)
+	if db.replying {
+		return
+	}
+	db.replying = true
+	go func() {
+		for {
+			db.mu.Lock()
+			if len(db.replies) == 0 {
+				db.replying = false
+				db.mu.Unlock()
+				return
+			}
+			f := db.replies[0]
+			db.replies = db.replies[1:]
+			db.mu.Unlock()
+			f()
+		}
+	}()
 }
 
 // letGo gives the held answers.
@@ -276,10 +297,10 @@ func (db *dbStand) letGo() {
 	db.mu.Lock()
 	held := db.held
 	db.held, db.hold = nil, false
-	db.mu.Unlock()
 	for _, f := range held {
 		f()
 	}
+	db.mu.Unlock()
 	synctest.Wait()
 }
 
