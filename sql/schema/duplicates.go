@@ -193,7 +193,7 @@ func assign(taken map[uint32]bool, ms []stored) (highest uint32, renumbered int,
 
 // move puts a message under another relation, into that one's table, and what is remembered of its client_msg_id after it.
 func move(ctx context.Context, tx *sql.Tx, m stored, relate uint32) error {
-	_, err := tx.ExecContext(ctx, "UPDATE IMClientMsgId SET relateId=?, msgId=? WHERE relateId=? AND msgId=?", relate, m.newID, m.relate, m.msgID)
+	_, err := tx.ExecContext(ctx, "UPDATE IMClientMsgId SET relateId=?, msgId=? WHERE relateId=? AND msgId=? AND toType=1", relate, m.newID, m.relate, m.msgID)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func TestNewDatabaseIsBornFinalized(t *testing.T) {
 		t.Errorf("status of an empty database: %+v", s)
 	}
 	migrate(t, db)
-	want := State{Version: 3, Latest: 3, Finalized: true}
+	want := State{Version: 4, Latest: 4, Finalized: true}
 	if s := status(t, db); s.Version != want.Version || s.Latest != want.Latest || len(s.Pending) > 0 || !s.Finalized || len(s.Missing) > 0 {
 		t.Errorf("status after Migrate: %+v", s)
 	}
