@@ -19,6 +19,7 @@ type metrics struct {
 	ackTimeouts   prometheus.Counter
 	queriesFailed *prometheus.CounterVec
 	notForwarded  *prometheus.CounterVec
+	p2pDropped    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
@@ -41,10 +42,11 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 		ackTimeouts:   counter("ack_timeouts_total", "Acks sent because the recipient's devices took longer than ack_wait."),
 		queriesFailed: vec("queries_failed_total", "Queries that got no answer from another server, by kind of error.", "kind"),
 		notForwarded:  vec("not_forwarded_total", "Messages for devices on other message servers that no route server took, by command.", "cmd"),
+		p2pDropped:    vec("p2p_dropped_total", "P2P commands from clients not passed on, by reason.", "reason"),
 	}
 	if reg != nil {
 		reg.MustRegister(m.logins, m.kicks, m.received, m.dropped, m.notStored, m.resends, m.deliveries, m.redelivered, m.unanswered,
-			m.ackTimeouts, m.queriesFailed, m.notForwarded,
+			m.ackTimeouts, m.queriesFailed, m.notForwarded, m.p2pDropped,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_users_online", Help: "Users connected to this message server."},
 				func() float64 { return float64(online.Users()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_clients_online", Help: "Logged-in connections."},

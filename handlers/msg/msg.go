@@ -161,6 +161,7 @@ type Server struct {
 	log     *slog.Logger
 	metrics metrics
 	online  *session.Registry
+	groups  *groups
 
 	// The peers; see Connect.
 	db, dbFirst, route Peer
@@ -177,7 +178,7 @@ type Server struct {
 	loops []*session.Loop
 
 	// often keeps what goes wrong for thousands at once – a db_proxy that is gone, a disk that is full – from flooding the log.
-	often struct{ query, message, login, token, delivery obs.Often }
+	often struct{ query, message, login, token, delivery, members obs.Often }
 
 	draining atomic.Bool
 	inFlight atomic.Int64 // messages given to db_proxy and not answered
@@ -204,6 +205,7 @@ func New(opt Options) (*Server, error) {
 	}
 	h.metrics = newMetrics(opt.Registerer, h.online)
 	h.presence.behind, h.presence.notForwarded = map[*session.Session]struct{}{}, h.metrics.notForwarded
+	h.groups = newGroups(h)
 	h.clientRoutes()
 	return h, nil
 }
@@ -230,6 +232,12 @@ func (h *Server) clientRoutes() {
 	router.Handle(r, router.LoggedIn, h.handleMsgDataAck)
 	router.Handle(r, router.LoggedIn, h.handleReadAck)
 
+	router.Handle(r, router.LoggedIn, h.handleGroupCreate)
+	router.Handle(r, router.LoggedIn, h.handleGroupChange)
+	query[pb.IMNormalGroupListReq, pb.IMNormalGroupListRsp](h, func() Peer { return h.dbFirst })
+	query[pb.IMGroupInfoListReq, pb.IMGroupInfoListRsp](h, func() Peer { return h.dbFirst })
+	query[pb.IMGroupShieldReq, pb.IMGroupShieldRsp](h, func() Peer { return h.dbFirst })
+
 	query[pb.IMUnreadMsgCntReq, pb.IMUnreadMsgCntRsp](h, func() Peer { return h.dbFirst })
 	query[pb.IMGetMsgListReq, pb.IMGetMsgListRsp](h, func() Peer { return h.db })
 	query[pb.IMGetMsgByIdReq, pb.IMGetMsgByIdRsp](h, func() Peer { return h.db })
@@ -237,7 +245,8 @@ func (h *Server) clientRoutes() {
 	query[pb.IMRecentContactSessionReq, pb.IMRecentContactSessionRsp](h, func() Peer { return h.dbFirst })
 	query[pb.IMAllUserReq, pb.IMAllUserRsp](h, func() Peer { return h.dbFirst })
 	query[pb.IMUsersInfoReq, pb.IMUsersInfoRsp](h, func() Peer { return h.dbFirst })
-	query[pb.IMUsersStatReq, pb.IMUsersStatRsp](h, func() Peer { return h.route })
+	router.Handle(r, router.LoggedIn, h.handleUsersStat)
+	h.settingsRoutes()
 }
 
 // client is what the server knows of a client connection beyond its session. It is the session's Data from Open on. Loop only, but for silent.
@@ -245,8 +254,10 @@ type client struct {
 	login   loginState
 	sends   resends
 	bucket  bucket
+	p2p     bucket
 	unacked unacked
 	queries int // waiting for their answers
+	stats   int // users asked about in them
 }
 
 type loginState uint8
@@ -317,20 +328,20 @@ func (h *Server) handleTime(s *session.Session, seq uint16, _ *pb.IMClientTimeRe
 }
 
 // Drain takes no more messages – they get no ack, so their senders send them again elsewhere – and waits until those on
-// their way to the store are answered, or ctx ends. The connections stay.
+// their way to the store are answered and those to groups delivered, or ctx ends. The connections stay.
 func (h *Server) Drain(ctx context.Context) error {
 	h.draining.Store(true)
 	poll := time.NewTicker(2 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		n := h.inFlight.Load()
+		n := h.inFlight.Load() + h.groups.waiting.Load()
 		if n == 0 {
 			return nil
 		}
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("drain: %d messages not answered by db_proxy: %w", n, ctx.Err())
+			return fmt.Errorf("drain: %d messages not answered by db_proxy or not delivered: %w", n, ctx.Err())
 		}
 	}
 }

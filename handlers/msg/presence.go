@@ -67,8 +67,8 @@ func (p *presence) forward(m pb.Message) {
 }
 
 // toRoute gives m to the forwarding route server. What it does not take, or when there is none, is lost to devices elsewhere, and counted: they find
-// messages in the history.
-func (h *Server) toRoute(seq uint16, m pb.Message) {
+// messages in the history. It reports whether m was taken.
+func (h *Server) toRoute(seq uint16, m pb.Message) bool {
 	h.presence.mu.Lock()
 	var r *session.Session
 	if len(h.presence.routes) > 0 {
@@ -77,7 +77,9 @@ func (h *Server) toRoute(seq uint16, m pb.Message) {
 	h.presence.mu.Unlock()
 	if r == nil || r.Push(seq, m) != nil {
 		h.metrics.notForwarded.WithLabelValues(m.Command().String()).Inc()
+		return false
 	}
+	return true
 }
 
 func (h *Server) hasRoute() bool {
@@ -106,9 +108,14 @@ func (h *Server) RouteLink() session.Handler {
 	router.Handle(l.Router, router.Public, h.handleRoutedMsgData)
 	router.Handle(l.Router, router.Public, h.handleRoutedAck)
 	router.Handle(l.Router, router.Public, h.handleRoutedRead)
+	router.Handle(l.Router, router.Public, h.handleRoutedGroupChange)
 	router.Handle(l.Router, router.Public, h.handleServerKick)
 	router.Handle(l.Router, router.Public, h.handlePCLoginStatus)
 	router.Handle(l.Router, router.Public, h.handleUserStat)
+	router.Handle(l.Router, router.Public, h.handleRoutedRemoval)
+	router.Handle(l.Router, router.Public, h.handleRoutedP2P)
+	router.Handle(l.Router, router.Public, h.handleSignInfoChanged)
+	router.Handle(l.Router, router.Public, h.handleAvatarChanged)
 	router.Handle(l.Router, router.Public, ignore[*pb.IMUsersStatRsp]) // came after its call had given up
 	return l
 }
@@ -118,6 +125,7 @@ func ignore[P pb.Message](*session.Session, uint16, P) error { return nil }
 
 // Open introduces this server. Updates go to the link from now on; none can come between list and updates.
 func (l *routeLink) Open(s *session.Session) error {
+	l.h.groups.forget() // messages and changes made elsewhere were missed until now
 	p := &l.h.presence
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -153,6 +161,7 @@ func (h *Server) users() *pb.IMOnlineUserInfo {
 
 // Close forgets the link. The next route server, if there is one, is told that it forwards now.
 func (l *routeLink) Close(s *session.Session, _ error) {
+	l.h.groups.forget() // what happens elsewhere may be missed from now on
 	p := &l.h.presence
 	p.mu.Lock()
 	defer p.mu.Unlock()
