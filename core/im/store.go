@@ -79,9 +79,10 @@ type MessageStore interface {
 	//
 	// A message whose Type is a group's goes to the group To. Its Err is of kind Denied when the sender is not a member at that moment, Invalid when there is
 	// no such group; GroupVersion says against which version that was checked. It counts as unread to every member but the sender,
-	// for whom the group counts as read.
+	// for whom the group counts as read up to this message: what comes later, be it in the same batch, does not.
 	//
-	// An audio message has Audio, Invalid when it has not; its Data is not stored, and comes back empty, with Audio.
+	// An audio message has Audio; Invalid when it has not, or the path is too long or not UTF-8. Its Data is not looked at nor stored, and comes back empty,
+	// with Audio.
 	//
 	// A ClientID belongs to one sender and recipient, a user and a group of the same number being two; an empty one is none. That of a message that was not stored is not remembered.
 	//
@@ -103,7 +104,7 @@ type MessageStore interface {
 	// UnreadTotals returns how many unread messages each of the users has, groups included; users that have none may be missing.
 	UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error)
 	// RecentSessions returns up to limit of user's conversations updated at or after since, newest first, each with its
-	// last message; those with groups that user is in among them. Removed ones are left out.
+	// last message; those with groups that user is in, and has a message to see of, among them. Removed ones are left out.
 	// A group's may be as late as the last SyncSessions for its members, but not for the sender.
 	RecentSessions(ctx context.Context, user, since uint32, limit int) ([]RecentSession, error)
 	// RemoveSession takes the conversation with peer (of that type) out of user's own list, until its next message, and clears what is
@@ -118,12 +119,14 @@ type MessageStore interface {
 // GroupStore keeps groups and their members.
 type GroupStore interface {
 	// CreateGroup makes a group with g's Name, Avatar, Creator, Type and Members, and returns it as it is stored. Members are taken once each; those that
-	// do not exist or have departed are left out. Invalid when nobody is left, there are too many, or name or avatar are too long or not UTF-8, or the name is empty.
+	// do not exist or have departed are left out. Invalid when nobody is left, there are too many, name or avatar are too long or not UTF-8, the name is empty, or
+	// the type is neither normal nor temporary.
 	CreateGroup(ctx context.Context, g Group) (Group, error)
 	// ChangeMembers adds users to a group or takes them out. It asks allow first, which gets the group as it is while nobody else can change it, must not
-	// call the store nor wait, and whose error ends the call unchanged; nil allows everything. Users that do not exist or have departed
-	// are not added; those that are in already, or are not in, are passed over, and when nobody is left nothing is changed. Who is added again has joined
-	// again: history and unread count begin anew. NotFound when there is no such group, Invalid when it would get too many members.
+	// call the store nor wait, and whose error ends the call unchanged, also when there would be nothing to change; nil allows everything. Users that do not
+	// exist or have departed are not added; those that are in already, or are not in, are passed over, and when nobody is left nothing is changed. Who is added again has joined
+	// again: history and unread count begin anew. NotFound when there is no such group, Invalid when t is neither adding nor
+	// taking out (allow is not asked about these two), or the group would get too many members.
 	//
 	// When it returns, every AppendMessages and read of this store, and of other processes on the same databases, goes by it.
 	ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32, allow func(g *Group) error) (MemberChange, error)
@@ -140,7 +143,7 @@ type GroupStore interface {
 	ListGroups(ctx context.Context, after uint32, limit int) ([]Group, error)
 
 	// GroupHistory, GroupMessagesByID and GroupLatestID are History, MessagesByID and LatestID of a group, as far as user may see it: from the
-	// time of joining on, and nothing to those who are not in.
+	// time of joining on, and nothing to those who are not in. Messages stored before joining, in the second of joining, may be among them.
 	GroupHistory(ctx context.Context, user, group, begin uint32, count int) ([]Message, error)
 	GroupMessagesByID(ctx context.Context, user, group uint32, ids []uint32) ([]Message, error)
 	GroupLatestID(ctx context.Context, user, group uint32) (uint32, error)

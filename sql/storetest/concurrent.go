@@ -48,7 +48,7 @@ func newStrands(store im.Store, n int) *strands {
 
 // post stores m in its conversation's order; done is called when it has an outcome.
 func (p *strands) post(m *im.Message, done func()) {
-	key := im.ConversationKey(m.From, m.To)
+	key := m.Key()
 	s := p.shards[(key>>32*31+key&0xffffffff)%uint64(len(p.shards))]
 	s.mu.Lock()
 	defer s.mu.Unlock()

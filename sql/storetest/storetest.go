@@ -11,6 +11,8 @@
 //   - A client_msg_id belongs to its sender and its recipient: the same one to someone else, or from someone else, is another message.
 //     An empty one is none. One of a message that was not stored is not remembered. Longer than MaxClientID is Invalid.
 //   - A message to oneself is Invalid.
+//   - Who sends to a group has read it up to its own message, and no further: later messages of the same batch count.
+//   - A member who has seen no message of a group since joining has no session with it.
 //   - AppendMessages sets ID, Err and Duplicate anew, so that a message may be tried again. The ID of one that was not stored is 0.
 //   - An account without a name is Invalid, and so is one with a field that is not UTF-8. Field lengths count characters, not bytes.
 //   - CreateUsers and SetUserStatus set Updated to the store's clock.
@@ -28,7 +30,7 @@ import (
 // Factory makes the stores of a suite, and does to them what the tests ask for. A hook that gets a *testing.T ends the test
 // itself when it fails.
 type Factory struct {
-	// Open returns a store without users and messages. The suite closes it. Required.
+	// Open returns a store without users, groups and messages. The suite closes it. Required.
 	Open func(t *testing.T) im.Store
 	// Reopen closes s, and opens what it kept as a new store, without any cache of the old one. Required.
 	Reopen func(t *testing.T, s im.Store) im.Store
@@ -41,7 +43,10 @@ type Factory struct {
 	// store for one process.
 	Second func(t *testing.T, s im.Store) im.Store
 
-	// FailOn makes the database refuse every message row whose content is content from now on, until the store is
+	// SameIDs sees to it that the next user and the next group get the same id. nil: the first user has the id of the first group, the second that of
+	// the second, and so on.
+	SameIDs func(t *testing.T, s im.Store)
+	// FailOn makes the database refuse every message row, between users and in groups, whose content is content from now on, until the store is
 	// closed for good. nil: skipped.
 	FailOn func(t *testing.T, s im.Store, content string)
 	// LoseCounters takes from the databases all that can be lost of message id counters, as a Redis does that comes back empty;
@@ -69,6 +74,11 @@ func Run(t *testing.T, f Factory) {
 		{"sessions", sessionTests},
 		{"concurrent", concurrentTests},
 		{"faults", faultTests},
+		{"groups", groupTests},
+		{"members", memberTests},
+		{"group messages", groupMessageTests},
+		{"group unread", groupUnreadTests},
+		{"group sessions", groupSessionTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, tc := range group.tests {
