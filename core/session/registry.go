@@ -11,6 +11,7 @@ type Registry struct {
 	shards [64]registryShard
 	users  atomic.Int64
 	count  atomic.Int64
+	epoch  atomic.Uint64
 }
 
 type registryShard struct {
@@ -41,6 +42,7 @@ func (r *Registry) Add(s *Session) []*Session {
 	}
 	r.count.Add(1)
 	sh.users[s.User] = append(slices.Clip(old), s)
+	r.epoch.Add(1) // after the change: who sees the new number finds the session
 	return old
 }
 
@@ -55,6 +57,7 @@ func (r *Registry) Remove(s *Session) ([]*Session, bool) {
 		return old, false
 	}
 	r.count.Add(-1)
+	defer r.epoch.Add(1)
 	if len(old) == 1 {
 		delete(sh.users, s.User)
 		r.users.Add(-1)
@@ -73,6 +76,10 @@ func (r *Registry) Of(user uint32) []*Session {
 	defer sh.mu.RUnlock()
 	return sh.users[user]
 }
+
+// Epoch is a number that changes with every session that comes or goes. What was learned with Of after an Epoch still holds as long as Epoch gives the
+// same.
+func (r *Registry) Epoch() uint64 { return r.epoch.Load() }
 
 // Users is the number of users online, Count that of their sessions.
 func (r *Registry) Users() int { return int(r.users.Load()) }

@@ -48,6 +48,7 @@ func (h *Server) handleMsgData(s *session.Session, seq uint16, m *pb.MsgData) er
 		return im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
 	}
 	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, h.unix(), nil, false
+	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
 	taken = true
 	if state == sendUnknown {
 		m.CreateTime = c.sends.retry(seq)
@@ -63,22 +64,39 @@ func (h *Server) handleMsgData(s *session.Session, seq uint16, m *pb.MsgData) er
 // store has db_proxy store m, a message in flight.
 func (h *Server) store(s *session.Session, seq uint16, m *pb.MsgData) {
 	// Not on the sender's loop: what is delivered must leave in the order of the answers, see msgStored.
-	h.db.Call(nil, im.ConversationKey(m.FromUserID, m.ToSessionID), seq, m, func(rsp pb.Message, err error) {
+	h.db.Call(nil, orderKey(m), seq, m, func(rsp pb.Message, err error) {
 		defer h.inFlight.Add(-1)
 		h.msgStored(s, seq, rsp, err)
 	})
 }
 
-// unfit says why a message is not taken; empty when it is.
+// orderKey is what m's order is kept by.
+func orderKey(m *pb.MsgData) uint64 {
+	if m.Type.IsGroup() {
+		return im.GroupKey(m.ToSessionID)
+	}
+	return im.ConversationKey(m.FromUserID, m.ToSessionID)
+}
+
+func sessionType(m *pb.MsgData) pb.SessionType {
+	if m.Type.IsGroup() {
+		return pb.SessionType_SESSION_TYPE_GROUP
+	}
+	return pb.SessionType_SESSION_TYPE_SINGLE
+}
+
+// audioHead is the length of what precedes the sound in an audio message: its duration.
+const audioHead = 4
+
+// unfit says why a message is not taken; empty when it is. A decoded message has one of the four types.
 func (h *Server) unfit(m *pb.MsgData) string {
+	audio := m.Type == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || m.Type == pb.MsgType_MSG_TYPE_GROUP_AUDIO
 	switch {
-	case m.Type != pb.MsgType_MSG_TYPE_SINGLE_TEXT:
-		return "type"
-	case len(m.Data) == 0:
+	case len(m.Data) == 0, audio && len(m.Data) <= audioHead:
 		return "empty"
-	case m.ToSessionID == m.FromUserID:
+	case m.ToSessionID == m.FromUserID && !m.Type.IsGroup():
 		return "to_self"
-	case len(m.Data) > im.MaxContent:
+	case audio && len(m.Data) > im.MaxAudio+audioHead, !audio && len(m.Data) > im.MaxContent:
 		return "too_long"
 	case len(m.ClientMsgID) > im.MaxClientID:
 		return "client_msg_id"
@@ -91,7 +109,7 @@ func ackOf(m *pb.MsgData, id uint32) *pb.IMMsgDataAck {
 	ack.SetUserId(m.FromUserID)
 	ack.SetSessionId(m.ToSessionID)
 	ack.SetMsgId(id)
-	ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
+	ack.SetSessionType(sessionType(m))
 	return ack
 }
 
@@ -120,6 +138,10 @@ func (h *Server) msgStored(s *session.Session, seq uint16, rsp pb.Message, err e
 		})
 		return
 	}
+	if m.Type.IsGroup() {
+		h.groupStored(s, seq, m)
+		return
+	}
 	wait := noWait
 	if h.opt.Ack == AckDelivered {
 		wait = h.waitFor(m.ToSessionID)
@@ -135,10 +157,12 @@ func (h *Server) msgStored(s *session.Session, seq uint16, rsp pb.Message, err e
 	}
 
 	forward := *m
+	forward.ClientMsgID = nil
 	if wait != noWait { // any device's answer will do, also where the recipient has one here
 		forward.AttachData = wantAck
 	}
 	h.toRoute(seq, &forward)
+	h.notifyPush(m, nil)
 }
 
 // wantAck is the attach_data of a message passed on to other message servers whose sender waits for the recipient's answer. It has the layout of
@@ -151,14 +175,23 @@ func (h *Server) deliver(m *pb.MsgData, from *session.Session, tag session.Tag) 
 	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == from)) {
 		return
 	}
-	out := pb.MsgData{FromUserID: m.FromUserID, ToSessionID: m.ToSessionID, MsgID: m.MsgID, CreateTime: m.CreateTime, Type: m.Type, Data: m.Data}
-	frame, err := pdu.Append(make([]byte, 0, pdu.HeaderLen+out.BodySize()), 0, &out)
-	if err != nil {
-		h.log.Error("message not encoded", "user", m.FromUserID, "err", err)
+	frame := h.clientFrame(m)
+	if frame == nil {
 		return
 	}
 	h.post(to, from, frame, tag)
 	h.post(mine, from, frame, tag)
+}
+
+// clientFrame is m as clients get it: without what servers tell each other. nil when it does not encode.
+func (h *Server) clientFrame(m *pb.MsgData) []byte {
+	out := pb.MsgData{FromUserID: m.FromUserID, ToSessionID: m.ToSessionID, MsgID: m.MsgID, CreateTime: m.CreateTime, Type: m.Type, Data: m.Data}
+	frame, err := pdu.Append(make([]byte, 0, pdu.HeaderLen+out.BodySize()), 0, &out)
+	if err != nil {
+		h.log.Error("message not encoded", "user", m.FromUserID, "err", err)
+		return nil
+	}
+	return frame
 }
 
 // post gives one frame to all sessions but one, with one note to each of their loops.
@@ -192,7 +225,8 @@ func postedBefore(sessions []*session.Session, but *session.Session, l *session.
 // handleRoutedMsgData delivers a message that came in on another message server.
 func (h *Server) handleRoutedMsgData(_ *session.Session, _ uint16, m *pb.MsgData) error {
 	if m.Type.IsGroup() {
-		return im.Errorf(im.Invalid, "group messages are not served")
+		h.groups.deliver(m, nil)
+		return nil
 	}
 	tag := session.Tag{Peer: m.FromUserID, ID: m.MsgID}
 	if len(m.AttachData) == len(wantAck) && binary.BigEndian.Uint32(m.AttachData) == binary.BigEndian.Uint32(wantAck) {

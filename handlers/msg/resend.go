@@ -5,7 +5,6 @@ import (
 	"hash/maphash"
 	"time"
 
-	"teamtalk/core/im"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -22,16 +21,23 @@ type resends struct {
 }
 
 type sent struct {
-	hash uint64
-	at   int64 // unix milliseconds
-	to   uint32
+	hash uint64 // of type and content
+	at   int64  // unix milliseconds
+	to   uint32 // user or group, as the type in hash says
 	id   uint32 // 0: not stored yet
 	// created is the message's create_time, by which it is found in the history once nobody knows whether it was stored.
 	created uint32
 	seq     uint16
 	used    bool
-	unknown bool // db_proxy did not answer
+	flags   sentFlags
 }
+
+type sentFlags uint8
+
+const (
+	sentUnknown sentFlags = 1 << iota // db_proxy did not answer
+	sentGroup                         // to a group
+)
 
 type sendState uint8
 
@@ -44,6 +50,10 @@ const (
 
 var contentSeed = maphash.MakeSeed()
 
+// contentHash tells messages apart that have the same target and seq. The type is in it: the same bytes to a user and to the group of
+// that number are two messages.
+func contentHash(m *pb.MsgData) uint64 { return maphash.Bytes(contentSeed, m.Data) + uint64(m.Type) }
+
 func (r *resends) place(seq uint16) *sent {
 	if len(r.table) == 0 {
 		return nil
@@ -55,11 +65,11 @@ func (r *resends) place(seq uint16) *sent {
 func (r *resends) look(seq uint16, m *pb.MsgData, now time.Time, window time.Duration) (uint32, sendState) {
 	e := r.place(seq)
 	if seq == 0 || e == nil || !e.used || e.seq != seq || e.to != m.ToSessionID ||
-		now.UnixMilli()-e.at > window.Milliseconds() || e.hash != maphash.Bytes(contentSeed, m.Data) {
+		now.UnixMilli()-e.at > window.Milliseconds() || e.hash != contentHash(m) {
 		return 0, sendNew
 	}
 	switch {
-	case e.unknown:
+	case e.flags&sentUnknown != 0:
 		return 0, sendUnknown
 	case e.id == 0:
 		return 0, sendPending
@@ -75,7 +85,10 @@ func (r *resends) add(seq uint16, m *pb.MsgData, now time.Time, window time.Dura
 	for {
 		e := r.place(seq)
 		if e != nil && (!e.used || e.seq == seq || len(r.table) >= maxSends || now.UnixMilli()-e.at > window.Milliseconds()) {
-			*e = sent{hash: maphash.Bytes(contentSeed, m.Data), at: now.UnixMilli(), to: m.ToSessionID, created: m.CreateTime, seq: seq, used: true}
+			*e = sent{hash: contentHash(m), at: now.UnixMilli(), to: m.ToSessionID, created: m.CreateTime, seq: seq, used: true}
+			if m.Type.IsGroup() {
+				e.flags = sentGroup
+			}
 			return
 		}
 		r.grow()
@@ -95,28 +108,29 @@ func (r *resends) grow() {
 // stored notes the id of the message sent with seq.
 func (r *resends) stored(seq uint16, id uint32) {
 	if e := r.place(seq); e != nil && e.used && e.seq == seq {
-		e.id, e.unknown = id, false
+		e.id = id
+		e.flags &^= sentUnknown
 	}
 }
 
 // doubt notes that nobody knows whether the message sent with seq was stored.
 func (r *resends) doubt(seq uint16) {
 	if e := r.place(seq); e != nil && e.used && e.seq == seq && e.id == 0 {
-		e.unknown = true
+		e.flags |= sentUnknown
 	}
 }
 
 // retry says that the message sent with seq is looked for, and returns its create_time.
 func (r *resends) retry(seq uint16) (created uint32) {
 	e := r.place(seq)
-	e.unknown = false
+	e.flags &^= sentUnknown
 	return e.created
 }
 
-// stands reports whether id is that of a message to the user that is known to be stored.
-func (r *resends) stands(to, id uint32) bool {
+// stands reports whether id is that of a message to m's target that is known to be stored.
+func (r *resends) stands(m *pb.MsgData, id uint32) bool {
 	for i := range r.table {
-		if e := &r.table[i]; e.used && e.to == to && e.id == id {
+		if e := &r.table[i]; e.used && e.to == m.ToSessionID && e.flags&sentGroup != 0 == m.Type.IsGroup() && e.id == id {
 			return true
 		}
 	}
@@ -138,11 +152,11 @@ const lookBack = 100
 func (h *Server) storeAgain(s *session.Session, seq uint16, m *pb.MsgData) {
 	req := &pb.IMGetMsgListReq{}
 	req.SetUserId(m.FromUserID)
-	req.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
+	req.SetSessionType(sessionType(m))
 	req.SetSessionId(m.ToSessionID)
 	req.SetMsgIdBegin(0)
 	req.SetMsgCnt(lookBack)
-	h.db.Call(s.Loop(), im.ConversationKey(m.FromUserID, m.ToSessionID), 0, req, func(rsp pb.Message, err error) {
+	h.db.Call(s.Loop(), orderKey(m), 0, req, func(rsp pb.Message, err error) {
 		list, ok := rsp.(*pb.IMGetMsgListRsp)
 		if err != nil || !ok {
 			defer h.inFlight.Add(-1)
@@ -152,8 +166,8 @@ func (h *Server) storeAgain(s *session.Session, seq uint16, m *pb.MsgData) {
 		sends := &clientOf(s).sends
 		for _, old := range list.GetMsgList() {
 			// Equal texts of one second are told apart by what is known of the others.
-			if old.GetFromSessionId() == m.FromUserID && old.GetCreateTime() == m.CreateTime && bytes.Equal(old.GetMsgData(), m.Data) &&
-				!sends.stands(m.ToSessionID, old.GetMsgId()) {
+			if old.GetFromSessionId() == m.FromUserID && old.GetCreateTime() == m.CreateTime && old.GetMsgType() == m.Type && bytes.Equal(old.GetMsgData(), m.Data) &&
+				!sends.stands(m, old.GetMsgId()) {
 				defer h.inFlight.Add(-1)
 				h.metrics.resends.Inc()
 				m.MsgID = old.GetMsgId()
