@@ -1,0 +1,27 @@
+package files
+
+import (
+	"net/url"
+	"testing"
+)
+
+// FuzzAnswer: whatever a server says to a POST, what comes of it is an http URL or an error.
+func FuzzAnswer(f *testing.F) {
+	for _, s := range []string{`{"error_code":0,"url":"http://host/g0/x"}`, `{"error_code":0,"path":"g0/x"}`, `{"error_code":1}`, `{"url":"javascript:x"}`,
+		`{"url":"//other/x"}`, `{"url":"http:x"}`, `[]`, `{"url":1}`} {
+		f.Add([]byte(s))
+	}
+	h, err := NewHTTP(HTTPOptions{URL: "http://msfs:8700"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := h.parse(data)
+		if err != nil {
+			return
+		}
+		if u, err := url.Parse(got); err != nil || !web(u) {
+			t.Errorf("%q became %q", data, got)
+		}
+	})
+}

@@ -1,0 +1,175 @@
+package files_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"teamtalk/core/files"
+	"teamtalk/core/im"
+)
+
+// smallFiles is a small file server: POST of a form, GET of the path.
+type smallFiles struct {
+	mu    sync.Mutex
+	names []string
+	files map[string][]byte
+	host  string // what URLs in answers begin with; "" gives paths only
+}
+
+func (s *smallFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.Method == http.MethodGet {
+		data, ok := s.files[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write(data)
+		return
+	}
+	part, header, err := r.FormFile("file")
+	if err != nil || r.URL.Path != "/" {
+		fmt.Fprintf(w, `{"error_code":1,"error_msg":"%v","path":"","url":""}`, err)
+		return
+	}
+	data, err := io.ReadAll(part)
+	if err != nil {
+		panic(err)
+	}
+	path := "/g0/000/001/" + strconv.Itoa(len(s.names)) + "_" + header.Filename
+	s.names = append(s.names, header.Filename)
+	s.files[path] = data
+	fmt.Fprintf(w, `{"error_code":0,"error_msg":"成功","path":%q,"url":%q}`, path[1:], s.host+path)
+}
+
+func newHTTP(t *testing.T, o files.HTTPOptions) *files.HTTP {
+	t.Helper()
+	h, err := files.NewHTTP(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+func TestHTTP(t *testing.T) {
+	store := &smallFiles{files: map[string][]byte{}}
+	server := httptest.NewServer(store)
+	defer server.Close()
+	for _, host := range []string{server.URL, ""} {
+		store.host = host
+		for _, base := range []string{server.URL, server.URL + "/"} {
+			h := newHTTP(t, files.HTTPOptions{URL: base, MaxSize: 100_000})
+			sound := bytes.Repeat([]byte("\r\n--\x00\xff"), 10_000)
+			url, err := h.Put(t.Context(), "sound.amr", sound)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(url, server.URL+"/g0/") || !strings.HasSuffix(url, "sound.amr") {
+				t.Errorf("url %s", url)
+			}
+			got, err := h.Get(t.Context(), url)
+			if err != nil || !bytes.Equal(got, sound) {
+				t.Errorf("%d bytes came back of %d, %v", len(got), len(sound), err)
+			}
+			if _, err := h.Get(t.Context(), url+"x"); im.KindOf(err) != im.NotFound {
+				t.Errorf("what is not there: %v", err)
+			}
+			if _, err := h.Put(t.Context(), "big", make([]byte, 100_001)); im.KindOf(err) != im.Invalid {
+				t.Errorf("put of what is too big: %v", err)
+			}
+			if _, err := newHTTP(t, files.HTTPOptions{URL: base, MaxSize: len(sound) - 1}).Get(t.Context(), url); im.KindOf(err) != im.Invalid {
+				t.Errorf("get of what is too big: %v", err)
+			}
+		}
+	}
+}
+
+// TestHTTPAnswers: a server that answers anything else than it should.
+func TestHTTPAnswers(t *testing.T) {
+	var answer http.HandlerFunc
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, r) }))
+	defer server.Close()
+	h := newHTTP(t, files.HTTPOptions{URL: server.URL, MaxSize: 1000})
+	text := func(s string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, s) }
+	}
+	status := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "/elsewhere")
+			w.WriteHeader(code)
+		}
+	}
+	endless := func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 4096)); err != nil {
+				return
+			}
+		}
+	}
+	cut := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "half")
+	}
+	for _, test := range []struct {
+		name     string
+		answer   http.HandlerFunc
+		put, get im.Kind
+	}{
+		{"refused", text(`{"error_code":1,"error_msg":"no"}`), im.Unavailable, 255},
+		{"no JSON", text("<html>"), im.Unavailable, 255},
+		{"empty", text(""), im.Unavailable, 255},
+		{"no place", text(`{"error_code":0}`), im.Unavailable, 255},
+		{"no web place", text(`{"error_code":0,"url":"file:///etc/passwd"}`), im.Unavailable, 255},
+		{"broken place", text(`{"error_code":0,"url":"http://[::1"}`), im.Unavailable, 255},
+		{"not found", status(404), im.NotFound, im.NotFound},
+		{"server error", status(500), im.Unavailable, im.Unavailable},
+		{"elsewhere", status(302), im.Unavailable, im.Unavailable},
+		{"no content", status(204), im.Unavailable, im.Unavailable},
+		{"endless", endless, im.Invalid, im.Invalid},
+		{"cut", cut, im.Unavailable, im.Unavailable},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			answer = test.answer
+			if url, err := h.Put(t.Context(), "x", []byte("y")); err == nil || im.KindOf(err) != test.put {
+				t.Errorf("put: %q, %v", url, err)
+			}
+			if test.get == 255 {
+				return
+			}
+			if data, err := h.Get(t.Context(), server.URL+"/x"); err == nil || im.KindOf(err) != test.get {
+				t.Errorf("get: %q, %v", data, err)
+			}
+		})
+	}
+	if _, err := h.Get(t.Context(), "ftp://host/x"); im.KindOf(err) != im.NotFound {
+		t.Errorf("ftp: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	answer = func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }
+	if _, err := h.Get(ctx, server.URL+"/x"); im.KindOf(err) != im.Unavailable {
+		t.Errorf("given up: %v", err)
+	}
+	server.Close()
+	if _, err := h.Put(t.Context(), "x", nil); im.KindOf(err) != im.Unavailable {
+		t.Errorf("put without a server: %v", err)
+	}
+	for _, url := range []string{"", "host:8700", "ftp://host", "http://", "http://[::1"} {
+		if _, err := files.NewHTTP(files.HTTPOptions{URL: url}); im.KindOf(err) != im.Invalid {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+}
