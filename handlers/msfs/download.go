@@ -1,0 +1,106 @@
+package msfs
+
+import (
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"teamtalk/core/im"
+)
+
+// inline are the endings served with a type that clients show or play. Everything else is a download of bytes: what browsers would run – HTML, SVG,
+// scripts – is not among these, whatever the uploader says of it.
+var inline = map[string]string{
+	".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".bmp": "image/bmp",
+	".heic": "image/heic", ".ico": "image/x-icon",
+	".amr": "audio/amr", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".aac": "audio/aac", ".wav": "audio/wav", ".ogg": "audio/ogg",
+	".opus": "audio/ogg", ".spx": "audio/ogg", ".mp4": "video/mp4", ".webm": "video/webm",
+}
+
+// contentType is what a file of that name is served as.
+func contentType(name string) string {
+	if t, ok := inline[path.Ext(name)]; ok {
+		return t
+	}
+	return "application/octet-stream"
+}
+
+// download serves a file, or the range of it that is asked for.
+func (s *Server) download(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	b, err := s.opt.Store.Open(r.Context(), name)
+	if err != nil {
+		s.missing(w, err)
+		return
+	}
+	defer b.Close()
+	h := w.Header()
+	h.Set("Content-Type", contentType(name))
+	h.Set("ETag", b.ETag)
+	h.Set("Cache-Control", "public, max-age=31536000, immutable") // a name is never given to another file
+	if contentType(name) == "application/octet-stream" {
+		h.Set("Content-Disposition", "attachment")
+	}
+	control := http.NewResponseController(w)
+	out := &counted{ResponseWriter: w, extend: func() { _ = control.SetWriteDeadline(time.Now().Add(s.opt.Progress)) }}
+	http.ServeContent(out, r, "", b.Modified, b.ReadSeekCloser) // bare, so that a file is sent by the kernel
+	s.metrics.downloads.WithLabelValues("ok").Inc()
+	s.metrics.bytesOut.Add(float64(out.n))
+}
+
+// missing answers for a file that cannot be opened.
+func (s *Server) missing(w http.ResponseWriter, err error) {
+	switch im.KindOf(err) {
+	case im.NotFound, im.Invalid:
+		s.metrics.downloads.WithLabelValues("not_found").Inc()
+		http.Error(w, "not found", http.StatusNotFound)
+	default:
+		s.metrics.downloads.WithLabelValues("failed").Inc()
+		if held, ok := s.often.Allow(time.Now()); ok {
+			s.log.Error("file not served", "err", err, "held", held)
+		}
+		http.Error(w, "not available", http.StatusServiceUnavailable)
+	}
+}
+
+// counted counts what is written, and gives the client more time with every piece. It has ReadFrom, so that files go from disk to socket without
+// passing through here.
+type counted struct {
+	http.ResponseWriter
+	n      int64
+	extend func()
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	c.extend()
+	n, err := c.ResponseWriter.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// sendPiece is how much may take one Progress, in bytes.
+const sendPiece = 1 << 20
+
+// ReadFrom hands pieces to the connection's own ReadFrom. What http.ServeContent gives is a file behind one io.LimitedReader; a second one
+// around it would hide the file from the kernel.
+func (c *counted) ReadFrom(r io.Reader) (int64, error) {
+	to, ok := c.ResponseWriter.(io.ReaderFrom)
+	all, limited := r.(*io.LimitedReader)
+	if !ok || !limited {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	sum := int64(0)
+	for all.N > 0 {
+		c.extend()
+		n, err := to.ReadFrom(&io.LimitedReader{R: all.R, N: min(all.N, sendPiece)})
+		sum += n
+		c.n += n
+		all.N -= n
+		if err != nil || n == 0 {
+			return sum, err
+		}
+	}
+	return sum, nil
+}

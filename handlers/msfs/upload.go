@@ -1,0 +1,113 @@
+package msfs
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"teamtalk/core/im"
+)
+
+// Values of error_code in the answer to an upload.
+const (
+	codeOK     = 0
+	codeBad    = 1 // the request: no file in it, or too large
+	codeFailed = 9 // the server: no room, or too busy
+
+	textOK = "成功"
+)
+
+// uploaded is the answer to an upload.
+type uploaded struct {
+	Code int    `json:"error_code"`
+	Text string `json:"error_msg"`
+	Path string `json:"path"`
+	URL  string `json:"url"`
+}
+
+// formOverhead is how much longer than its file a form may be, in bytes: names, boundaries, fields beside it.
+const formOverhead = 64 << 10
+
+// upload stores the file of a form. The status is 200 whatever came of it, as clients expect: they read error_code.
+func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.uploads <- struct{}{}:
+		defer func() { <-s.uploads }()
+	default:
+		s.refuse(w, codeFailed, "busy", "服务器繁忙")
+		return
+	}
+	control := http.NewResponseController(w)
+	r.Body = http.MaxBytesReader(w, r.Body, s.opt.MaxSize+formOverhead)
+	r.Body = &patient{ReadCloser: r.Body, extend: func() {
+		_ = control.SetReadDeadline(time.Now().Add(s.opt.Progress)) // not every server can; then its own limits hold
+	}}
+	form, err := r.MultipartReader()
+	if err != nil {
+		s.refuse(w, codeBad, "form", "not a multipart form")
+		return
+	}
+	part, err := filePart(form)
+	if err != nil {
+		s.refuse(w, codeBad, "form", "no file in the form")
+		return
+	}
+	stored := storedName(part.FileName())
+	n, err := s.opt.Store.Put(r.Context(), stored, &limited{r: part, left: s.opt.MaxSize}, contentType(stored))
+	if err != nil {
+		s.refuseFile(w, err)
+		return
+	}
+	s.metrics.uploads.WithLabelValues("ok").Inc()
+	s.metrics.bytesIn.Add(float64(n))
+	base := s.opt.URL
+	if base == "" {
+		base = "http://" + r.Host
+	}
+	s.answer(w, uploaded{Code: codeOK, Text: textOK, Path: stored, URL: base + "/" + stored})
+}
+
+// patient gives a client more time with every piece it sends.
+type patient struct {
+	io.ReadCloser
+	extend func()
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	p.extend()
+	return p.ReadCloser.Read(b)
+}
+
+// refuseFile says why a file was not stored.
+func (s *Server) refuseFile(w http.ResponseWriter, err error) {
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.Is(err, errTooLarge), errors.As(err, &tooLong):
+		s.refuse(w, codeBad, "too_large", "file is too large")
+	case im.KindOf(err) == im.Invalid:
+		s.refuse(w, codeBad, "empty", "file is empty")
+	case im.KindOf(err) == im.Busy, im.KindOf(err) == im.Unavailable:
+		if held, ok := s.often.Allow(time.Now()); ok {
+			s.log.Error("file not stored", "err", err, "held", held)
+		}
+		s.refuse(w, codeFailed, "store", "服务端内部错误")
+	default: // of reading: the client is gone, or too slow
+		s.refuse(w, codeBad, "broken", "upload broken off")
+	}
+}
+
+func (s *Server) refuse(w http.ResponseWriter, code int, reason, text string) {
+	s.metrics.uploads.WithLabelValues(reason).Inc()
+	// What is left of the body is not worth reading.
+	w.Header().Set("Connection", "close")
+	s.answer(w, uploaded{Code: code, Text: text})
+}
+
+func (s *Server) answer(w http.ResponseWriter, a uploaded) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	if err := json.NewEncoder(w).Encode(a); err != nil { // the client is gone
+		s.log.Debug("answer not sent", "err", err)
+	}
+}
