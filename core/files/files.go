@@ -1,4 +1,4 @@
-// Package files keeps small files – the sound of audio messages – under names it gives itself: in a folder, or on the small file
+// Package files keeps small files – the sound of audio messages – under names it gives itself: in a blob store of its own, or on the small file
 // server, which any number of processes share. Files are written once, and never change.
 package files
 

@@ -1,0 +1,122 @@
+package files_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"teamtalk/core/blob"
+	"teamtalk/core/files"
+	"teamtalk/core/im"
+)
+
+func openFolder(t testing.TB, dir string) *blob.Folder {
+	t.Helper()
+	f, err := blob.OpenFolder(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+func TestBlobs(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "audio")
+	f := files.NewBlobs(openFolder(t, dir), 1000)
+	urls := map[string][]byte{}
+	for i, test := range []struct{ name, extension string }{
+		{"sound.amr", ".amr"}, {"sound.amr", ".amr"}, {"", ""}, {"noext", ""}, {"x.", ""}, {"x.AMR", ""}, {"x.tar.gz", ".gz"},
+		{"x./../../etc/passwd", ""}, {"../../x", ""}, {"x.a\x00b", ""}, {"x.123456789", ""}, {"x.12345678", ".12345678"},
+	} {
+		data := bytes.Repeat([]byte{byte(i)}, 1+i*50)
+		url, err := f.Put(t.Context(), test.name, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Ext(url) != test.extension {
+			t.Errorf("file %q is at %s", test.name, url)
+		}
+		if _, twice := urls[url]; twice {
+			t.Errorf("two files at %s", url)
+		}
+		urls[url] = data
+	}
+	if _, err := f.Put(t.Context(), "big", make([]byte, 1001)); im.KindOf(err) != im.Invalid {
+		t.Errorf("a file that is too big: %v", err)
+	}
+	again := files.NewBlobs(openFolder(t, dir), 1000) // after a restart
+	small := files.NewBlobs(openFolder(t, dir), 100)
+	for url, want := range urls {
+		got, err := again.Get(t.Context(), url)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes, want %d, %v", url, len(got), len(want), err)
+		}
+		if _, err := small.Get(t.Context(), url); (im.KindOf(err) == im.Invalid) != (len(want) > 100) {
+			t.Errorf("%d bytes where 100 are the most: %v", len(want), err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if url, err := f.Put(ctx, "x", []byte("y")); err == nil {
+		t.Errorf("put with a context that is over: %s", url)
+	}
+}
+
+// TestBlobNames asks for what Put did not name: things in the store and beside it, a link out of it, a directory.
+func TestBlobNames(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "audio")
+	f := files.NewBlobs(openFolder(t, dir), 0)
+	const stem = "0123456789abcdef0123456789abcdef"
+	for name, data := range map[string]string{"secret": "x", "audio/secret": "x", "audio/.tmp/" + stem: "x"} {
+		if err := os.WriteFile(filepath.Join(top, filepath.FromSlash(name)), []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "01", stem+".dir"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(top, "secret"), filepath.Join(dir, "01", stem)); err != nil {
+		t.Fatal(err)
+	}
+	for _, url := range []string{"", "secret", "../secret", "/" + top + "/secret", ".tmp/" + stem, "01/" + stem, "01/" + stem + ".dir", "01/" + stem + ".gone",
+		"01/" + stem + "/../../secret", "01/" + stem + ".", "02/" + stem, "01\\" + stem, "01/" + strings.ToUpper(stem), "http://host/01/" + stem} {
+		if data, err := f.Get(t.Context(), url); err == nil {
+			t.Errorf("%q: %q", url, data)
+		} else if k := im.KindOf(err); k != im.NotFound && url != "01/"+stem {
+			t.Errorf("%q: %v, of kind %s", url, err, k)
+		}
+	}
+}
+
+// FuzzBlobsGet: whatever is asked for, nothing but what Put named is found.
+func FuzzBlobsGet(f *testing.F) {
+	top := f.TempDir()
+	if err := os.WriteFile(filepath.Join(top, "secret"), []byte("secret"), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	blobs := files.NewBlobs(openFolder(f, filepath.Join(top, "audio")), 0)
+	url, err := blobs.Put(f.Context(), "x.amr", []byte("sound"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{url, "", "../secret", ".tmp", url[:2], url + "/..", "ab/../../secret"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, ask string) {
+		data, err := blobs.Get(t.Context(), ask)
+		if err == nil && (ask != url || string(data) != "sound") {
+			t.Errorf("%q: %q", ask, data)
+		}
+		if err != nil && ask == url {
+			t.Error(err)
+		}
+	})
+}
