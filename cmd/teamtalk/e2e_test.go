@@ -140,6 +140,7 @@ type deployment struct {
 	msgAddr   [2]string  // where their clients connect
 	login     *server
 	loginTCP  string
+	files     string // small files; all in one only
 	loginHTTP string
 	dbproxy   *server
 }
@@ -164,7 +165,8 @@ func deployAllInOne(t testing.TB, s settings) *deployment {
 	d.addUsers(s)
 	d.msgAddr[0], d.loginTCP, d.loginHTTP = reserve(t), reserve(t), reserve(t)
 	d.msgAddr[1] = d.msgAddr[0]
-	all := d.server("all", s.flags, append(slices.Clone(d.store), "--msg.listen", d.msgAddr[0],
+	d.files = reserve(t)
+	all := d.server("all", s.flags, append(slices.Clone(d.store), "--msg.listen", d.msgAddr[0], "--msfs.listen", d.files, "--msfs.min-free", "0B",
 		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP)...)
 	d.msg, d.login, d.dbproxy = [2]*server{all, all}, all, all
 	d.start()

@@ -123,6 +123,9 @@ func (s *system) banner(w io.Writer, demo bool) {
 	if s.http != nil {
 		line("login", "http://"+reachable(s.http.Addr)+"/msg_server")
 	}
+	if s.msfs != nil {
+		line("files", s.msfs.url)
+	}
 	if s.admin != nil {
 		line("admin", fmt.Sprintf("http://%s  /metrics /healthz /readyz", reachable(s.admin.Addr().String())))
 	}

@@ -33,6 +33,7 @@ const (
 	roleMsg     = "msg"
 	roleRoute   = "route"
 	roleDBProxy = "dbproxy"
+	roleMSFS    = "msfs"
 )
 
 // system is the servers of one process: the only place that knows all of them. start puts them together from the bottom up – store, db_proxy,
@@ -53,6 +54,7 @@ type system struct {
 	route *route.Server
 	login *login.Server
 	msg   *msg.Server
+	msfs  *smallFiles
 
 	ports   []*port
 	peers   []link.Peer // in the order of making
@@ -100,7 +102,7 @@ func startSystem(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 		role  string
 		start func(context.Context) error
 	}{
-		{roleDBProxy, s.startDBProxy}, {roleRoute, s.startRoute}, {roleLogin, s.startLogin}, {roleMsg, s.startMsg},
+		{roleMSFS, s.startMSFS}, {roleDBProxy, s.startDBProxy}, {roleRoute, s.startRoute}, {roleLogin, s.startLogin}, {roleMsg, s.startMsg},
 	} {
 		if cfg.Runs(step.role) {
 			if err := step.start(ctx); err != nil {
@@ -195,7 +197,7 @@ func (s *system) startLogin(context.Context) error {
 		nets = append(nets, p)
 	}
 	s.login = login.New(login.Options{
-		IP2Networks: nets, MSFSPrior: cfg.MSFSPrior, MSFSBackup: cfg.MSFSBackup, Discovery: cfg.Discovery,
+		IP2Networks: nets, MSFSPrior: s.filesURL(), MSFSBackup: cfg.MSFSBackup, Discovery: cfg.Discovery,
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat, Log: s.log, Registerer: s.reg,
 	})
 	err := s.listen(&port{name: "login servers"}, "login.server_listen", cfg.ServerAddr(s.cfg.AllInOne()),
@@ -415,6 +417,9 @@ func (s *system) Stop(ctx context.Context) error {
 	if s.http != nil {
 		do("login HTTP", s.http.Shutdown(ctx))
 		<-s.httpEnd
+	}
+	if s.msfs != nil {
+		do("msfs", s.msfs.stop(ctx))
 	}
 	if s.store != nil {
 		do("store", s.store.Close())

@@ -21,7 +21,7 @@ import "time"
 type Config struct {
 	DataDir         string        `toml:"data_dir" default:"teamtalk-data" doc:"Directory of the embedded store. Made when missing."`
 	Store           string        `toml:"store" default:"embedded" oneof:"embedded|mysql" doc:"Where users and messages are kept. \"embedded\" needs nothing else and serves one dbproxy process; \"mysql\" needs MySQL and Redis (see [mysql] and [redis])."`
-	Roles           []string      `toml:"roles" default:"login,msg,route,dbproxy" form:"roles" doc:"Servers to run in this process: login, msg, route, dbproxy. All of them together find each other by themselves; otherwise each needs the addresses of its peers."`
+	Roles           []string      `toml:"roles" default:"login,msg,route,dbproxy,msfs" form:"roles" doc:"Servers to run in this process: login, msg, route, dbproxy, msfs. All of them together find each other by themselves; otherwise each needs the addresses of its peers."`
 	Workers         int           `toml:"workers" default:"0" min:"0" max:"4096" doc:"How many requests work on the store at the same time. Database connections and Redis connections follow from it. 0: derived from the cores."`
 	Loops           int           `toml:"loops" default:"0" min:"0" max:"1024" doc:"Event loops that carry the connections. 0: one per core."`
 	ShutdownTimeout time.Duration `toml:"shutdown_timeout" default:"30s" min:"0s" max:"1h" doc:"How long a stopping process may take to finish what it has accepted."`
@@ -32,6 +32,7 @@ type Config struct {
 	Msg     Msg     `toml:"msg" doc:"msg: holds the clients' connections."`
 	Route   Route   `toml:"route" doc:"route: knows who is online where, and forwards between message servers."`
 	DBProxy DBProxy `toml:"dbproxy" doc:"dbproxy: the only server that touches the store."`
+	MSFS    MSFS    `toml:"msfs" doc:"msfs: keeps small files – pictures, avatars, sounds – and serves them over HTTP."`
 	Link    Link    `toml:"link" doc:"Connections between servers."`
 	MySQL   MySQL   `toml:"mysql" doc:"Used with store = \"mysql\"."`
 	Redis   Redis   `toml:"redis" doc:"Used with store = \"mysql\"."`
@@ -112,6 +113,23 @@ type DBProxy struct {
 	HistoryLimit      int           `toml:"history_limit" default:"100" min:"1" max:"10000" doc:"Most messages that one history request returns."`
 	LoginLockAttempts int           `toml:"login_lock_attempts" default:"10" min:"0" max:"1000" doc:"Wrong passwords within login_lock_window that lock a name. 0: never lock."`
 	LoginLockWindow   time.Duration `toml:"login_lock_window" default:"30m" min:"1s" max:"24h" doc:"How long a wrong password counts, and so how long a locked name stays locked."`
+}
+
+// MSFS is the section msfs.
+type MSFS struct {
+	Listen      string `toml:"listen" default:":8700" form:"listen" doc:"HTTP address for clients."`
+	URL         string `toml:"url" default:"" form:"url" doc:"How clients reach it. Empty: this machine's own address; login tells it to clients unless login.msfs_prior says otherwise."`
+	Dir         string `toml:"dir" default:"" doc:"Folder for the files. Empty: msfs in data_dir. Not used with S3."`
+	MaxSize     Size   `toml:"max_size" default:"10MiB" min:"1KiB" max:"1GiB" doc:"Largest file taken."`
+	MaxUploads  int    `toml:"max_uploads" default:"64" min:"1" max:"100000" doc:"Uploads at work at once; more are refused as busy."`
+	MinFree     Size   `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB" doc:"With less room on the folder's disk nothing more is taken."`
+	S3Endpoint  string `toml:"s3_endpoint" default:"" doc:"Host, or host:port, of an S3 server that keeps the files instead of the folder."`
+	S3Bucket    string `toml:"s3_bucket" default:"" doc:"Bucket, which is there already."`
+	S3Prefix    string `toml:"s3_prefix" default:"" doc:"Before every name in the bucket."`
+	S3Region    string `toml:"s3_region" default:"" doc:"Region; empty: asked of the server."`
+	S3AccessKey string `toml:"s3_access_key" default:"" doc:"Access key."`
+	S3SecretKey Secret `toml:"s3_secret_key" default:"" doc:"Secret key."`
+	S3Plain     bool   `toml:"s3_plain" default:"false" doc:"HTTP instead of HTTPS to the S3 server."`
 }
 
 // Link is the section link.

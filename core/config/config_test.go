@@ -177,7 +177,7 @@ func TestMistakes(t *testing.T) {
 		want       []string // each must be in the error
 	}{
 		{"unknown key", "[msg]\n\nlissen = \":1\"", nil, nil, []string{"teamtalk.toml:3: msg.lissen: no such setting; did you mean msg.listen?"}},
-		{"unknown section", "[mgs]\nlisten = \":1\"", nil, nil, []string{"teamtalk.toml:2: mgs.listen: no such setting; did you mean msg.listen?"}},
+		{"unknown section", "[mgs]\nlisten = \":1\"", nil, nil, []string{"teamtalk.toml:2: mgs.listen: no such setting; did you mean msfs.listen or msg.listen?"}},
 		{"wrong section", "[server]\npresence = \"all\"", nil, nil, []string{"teamtalk.toml:2: server.presence: no such setting; did you mean msg.presence?"}},
 		{"dotted key", "msg.lisen = 1", nil, nil, []string{"teamtalk.toml:1: msg.lisen: ", "msg.listen"}},
 		{"inline table", "msg = {rate = 1,\n burst = 3}", nil, nil, []string{"teamtalk.toml:2"}},

@@ -14,7 +14,10 @@ import (
 )
 
 // Roles are the servers that a process may run, in the order in which they are documented.
-var roles = []string{"login", "msg", "route", "dbproxy"}
+var roles = []string{"login", "msg", "route", "dbproxy", "msfs"}
+
+// joined are the roles that talk to each other over links.
+var joined = []string{"login", "msg", "route", "dbproxy"}
 
 // Roles returns the names of all roles.
 func Roles() []string { return slices.Clone(roles) }
@@ -212,9 +215,9 @@ func (c *Config) checkTogether() []Problem {
 // Runs reports whether this process runs the role.
 func (c *Config) Runs(role string) bool { return slices.Contains(c.Roles, role) }
 
-// AllInOne reports whether this process runs all roles, so that they need no connections among themselves.
+// AllInOne reports whether this process runs all roles that talk to each other, so that they need no connections among themselves.
 func (c *Config) AllInOne() bool {
-	return !slices.ContainsFunc(roles, func(r string) bool { return !c.Runs(r) })
+	return !slices.ContainsFunc(joined, func(r string) bool { return !c.Runs(r) })
 }
 
 // CheckServe finds what is missing to run c.Roles: the addresses of peers that do not run here, and the database. A process that runs only commands does
@@ -233,6 +236,9 @@ func (c *Config) CheckServe() error {
 				missing("msg."+p.role, "needed: this process runs msg without %s, so say where %s is", p.role, p.role)
 			}
 		}
+	}
+	if c.Runs("msfs") && (c.MSFS.S3Endpoint == "") != (c.MSFS.S3Bucket == "") {
+		missing("msfs.s3_bucket", "needed with msfs.s3_endpoint, and the other way round")
 	}
 	if c.Runs("dbproxy") {
 		if err := c.CheckStore(); err != nil {
