@@ -15,10 +15,12 @@ import (
 // pending is a message of a batch on its way into the database. What im.Message says of the outcome is set when it is final.
 type pending struct {
 	m          *im.Message
-	small, big uint32 // the conversation's users
+	small, big uint32 // the conversation's users; not used in a group
 	id         uint32
 	duplicate  bool
 	err        error
+
+	groupVersion uint32 // that its sender was found a member in
 }
 
 // conversation is a relation during a transaction.
@@ -38,7 +40,7 @@ func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
 	start := time.Now()
 	todo := make([]pending, 0, len(batch))
 	for _, m := range batch {
-		m.ID, m.Duplicate = 0, false
+		m.ID, m.Duplicate, m.GroupVersion = 0, false, 0
 		if m.Err = check(m); m.Err == nil {
 			todo = append(todo, pending{m: m, small: min(m.From, m.To), big: max(m.From, m.To)})
 		}
@@ -63,7 +65,7 @@ func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
 		case p.err != nil:
 			p.m.Err = fmt.Errorf("embedded: append: %w", p.err)
 		default:
-			p.m.ID, p.m.Duplicate = p.id, p.duplicate
+			p.m.ID, p.m.Duplicate, p.m.GroupVersion = p.id, p.duplicate, p.groupVersion
 		}
 	}
 	s.metrics.seconds.Observe(time.Since(start).Seconds())
@@ -72,17 +74,31 @@ func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
 
 // check finds what makes a message invalid whatever is in the database.
 func check(m *im.Message) error {
-	switch {
-	case m.Type != pb.MsgType_MSG_TYPE_SINGLE_TEXT && m.Type != pb.MsgType_MSG_TYPE_SINGLE_AUDIO:
+	switch m.Type {
+	case pb.MsgType_MSG_TYPE_SINGLE_TEXT, pb.MsgType_MSG_TYPE_GROUP_TEXT, pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO:
+	default:
 		return im.Errorf(im.Invalid, "message of type %d cannot be stored", m.Type)
+	}
+	if len(m.ClientID) > im.MaxClientID {
+		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is too long, %d are allowed", len(m.ClientID), im.MaxClientID)
+	}
+	if m.From == m.To && !m.Type.IsGroup() {
+		return im.Errorf(im.Invalid, "message from user %d to itself", m.From)
+	}
+	return checkBody(m)
+}
+
+// checkBody holds what a message carries against the columns of the MySQL schema.
+func checkBody(m *im.Message) error {
+	switch {
+	case isAudio(m.Type) && m.Audio == nil:
+		return im.Errorf(im.Invalid, "audio message without audio")
+	case isAudio(m.Type):
+		return im.WithKind(im.Invalid, "audio message", checkField("path", m.Audio.Path, 255))
 	case len(m.Data) > im.MaxContent:
 		return im.Errorf(im.Invalid, "message of %d bytes is too long, %d are allowed", len(m.Data), im.MaxContent)
-	case len(m.ClientID) > im.MaxClientID:
-		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is too long, %d are allowed", len(m.ClientID), im.MaxClientID)
 	case !utf8.Valid(m.Data): // SQLite would take it, the MySQL that the store may move to would not
 		return im.Errorf(im.Invalid, "message is not UTF-8")
-	case m.From == m.To:
-		return im.Errorf(im.Invalid, "message from user %d to itself", m.From)
 	}
 	return nil
 }
@@ -90,29 +106,51 @@ func check(m *im.Message) error {
 // appendAll stores messages in the writer's transaction; those with an err, and duplicates, are not stored. It returns the error of the
 // first statement that fails; nothing of todo counts then.
 func (s *Store) appendAll(w *writer, todo []pending) error {
-	conversations := make(map[uint64]*conversation)
+	conversations, groups := make(map[uint64]*conversation), make(map[uint32]*groupChat)
 	now := uint32(s.now().Unix())
 	named := 0
 	for i := range todo {
 		p := &todo[i]
-		p.id, p.duplicate, p.err = 0, false, nil
-		if err := w.checkRecipient(p); err != nil || p.err != nil {
-			if err != nil {
-				return err
-			}
-			continue
+		p.id, p.duplicate, p.err, p.groupVersion = 0, false, nil, 0
+		var err error
+		if p.m.Type.IsGroup() {
+			err = w.addToGroup(groups, p, now)
+		} else {
+			err = w.addToUser(conversations, p, now)
 		}
-		c, err := w.conversation(conversations, p)
 		if err != nil {
 			return err
 		}
-		if err := w.add(c, p, now); err != nil {
-			return err
-		}
-		if len(p.m.ClientID) > 0 {
+		if p.err == nil && len(p.m.ClientID) > 0 {
 			named++
 		}
 	}
+	if err := w.updateConversations(conversations); err != nil {
+		return err
+	}
+	if err := w.updateGroups(groups); err != nil {
+		return err
+	}
+	if named > 0 {
+		return w.forgetClientIDs(2*named, now)
+	}
+	return nil
+}
+
+// addToUser stores p in the conversation of its two users, unless there is nobody to receive it.
+func (w *writer) addToUser(known map[uint64]*conversation, p *pending, now uint32) error {
+	if err := w.checkRecipient(p); err != nil || p.err != nil {
+		return err
+	}
+	c, err := w.conversation(known, p)
+	if err != nil {
+		return err
+	}
+	return w.add(c, p, now)
+}
+
+// updateConversations writes what the messages of a transaction have changed about their conversations.
+func (w *writer) updateConversations(conversations map[uint64]*conversation) error {
 	for key, c := range conversations {
 		if c.unread[0]+c.unread[1] == 0 { // nothing but duplicates
 			continue
@@ -121,9 +159,6 @@ func (s *Store) appendAll(w *writer, todo []pending) error {
 			return err
 		}
 		w.relations.Add(key, c.relation) // an abandoned transaction takes the cache with it
-	}
-	if named > 0 {
-		return w.forgetClientIDs(2*named, now)
 	}
 	return nil
 }
@@ -213,20 +248,10 @@ func (w *writer) conversation(known map[uint64]*conversation, p *pending) (*conv
 
 // add gives p the next id of c and inserts it, or finds that it is there.
 func (w *writer) add(c *conversation, p *pending, now uint32) error {
-	if len(p.m.ClientID) > 0 {
-		if err := w.claimClientID(c, p, now); err != nil || p.duplicate {
-			return err
-		}
-	}
-	c.last++
-	p.id = c.last
-	content := p.m.Data
-	if content == nil {
-		content = []byte{} // nil is NULL
-	}
-	if _, err := w.insertMessage.Exec(messageKey(c.id, p.id), p.m.From, p.m.Type, p.m.Created, content); err != nil {
+	if err := w.insert(w.insertMessage, c.id, c.id, c.last, p, now); err != nil || p.duplicate {
 		return err
 	}
+	c.last = p.id
 	if p.m.To == c.small {
 		c.unread[0]++
 	} else {
@@ -236,13 +261,30 @@ func (w *writer) add(c *conversation, p *pending, now uint32) error {
 	return nil
 }
 
-// messageKey is IMMessage.id.
+// messageKey is the id of a row of IMMessage, or, for a group, of IMGroupMessage.
 func messageKey(relation int64, id uint32) int64 { return relation<<32 | int64(id) }
 
-// claimClientID notes p's client_msg_id for the next id of c, or, when a message had it within the last ClientIDTTL, sets p.id and
+// insert stores p with stmt under the id after last in a relation, or group, or finds that it is there. names is the same for
+// ClientMessage.relateId.
+func (w *writer) insert(stmt *sql.Stmt, relation, names int64, last uint32, p *pending, now uint32) error {
+	if len(p.m.ClientID) > 0 {
+		if err := w.claimClientID(names, last+1, p, now); err != nil || p.duplicate {
+			return err
+		}
+	}
+	content, err := w.content(p.m)
+	if err != nil {
+		return err
+	}
+	p.id = last + 1
+	_, err = stmt.Exec(messageKey(relation, p.id), p.m.From, p.m.Type, p.m.Created, content)
+	return err
+}
+
+// claimClientID notes p's client_msg_id for the message id next, or, when a message had it within the last ClientIDTTL, sets p.id and
 // p.duplicate.
-func (w *writer) claimClientID(c *conversation, p *pending, now uint32) error {
-	result, err := w.putClientID.Exec(c.id, p.m.From, p.m.ClientID, c.last+1, now)
+func (w *writer) claimClientID(names int64, next uint32, p *pending, now uint32) error {
+	result, err := w.putClientID.Exec(names, p.m.From, p.m.ClientID, next, now)
 	if err != nil {
 		return err
 	}
@@ -250,7 +292,7 @@ func (w *writer) claimClientID(c *conversation, p *pending, now uint32) error {
 		return err
 	}
 	var since uint32
-	if err := w.getClientID.QueryRow(c.id, p.m.From, p.m.ClientID).Scan(&p.id, &since); err != nil {
+	if err := w.getClientID.QueryRow(names, p.m.From, p.m.ClientID).Scan(&p.id, &since); err != nil {
 		return err
 	}
 	if int64(since)+im.ClientIDTTL > int64(now) {
@@ -258,10 +300,10 @@ func (w *writer) claimClientID(c *conversation, p *pending, now uint32) error {
 		return nil
 	}
 	// A row of now, not the old one changed: rows are in order of time.
-	if _, err := w.dropClientID.Exec(c.id, p.m.From, p.m.ClientID); err != nil {
+	if _, err := w.dropClientID.Exec(names, p.m.From, p.m.ClientID); err != nil {
 		return err
 	}
-	_, err = w.putClientID.Exec(c.id, p.m.From, p.m.ClientID, c.last+1, now)
+	_, err = w.putClientID.Exec(names, p.m.From, p.m.ClientID, next, now)
 	return err
 }
 

@@ -60,8 +60,14 @@ func TestContract(t *testing.T) {
 func refuse(t *testing.T, s *Store, content string) {
 	t.Helper()
 	err := s.transact(context.Background(), func(w *writer) error {
-		return w.exec(fmt.Sprintf(`create trigger refuse before insert on IMMessage when new.content = cast('%s' as blob)
-			begin select raise(abort, 'refused by the test'); end`, content))
+		for _, table := range []string{"IMMessage", "IMGroupMessage"} {
+			err := w.exec(fmt.Sprintf(`create trigger refuse%[1]s before insert on %[1]s when new.content = cast('%[2]s' as blob)
+				begin select raise(abort, 'refused by the test'); end`, table, content))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)

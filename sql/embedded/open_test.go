@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -147,7 +148,12 @@ func TestSettings(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(s.dir, FileName)); err != nil {
 		t.Error(err)
 	}
-	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "busy_timeout": "5000", "user_version": "1"} {
+	steps, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "busy_timeout": "5000",
+		"user_version": strconv.Itoa(len(steps))} {
 		var got string
 		if err := s.writer.conn.QueryRowContext(context.Background(), "pragma "+pragma).Scan(&got); err != nil || got != want {
 			t.Errorf("%s of the writer is %s, %v; want %s", pragma, got, err, want)
@@ -232,6 +238,10 @@ func TestDamaged(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := open(t, Options{Dir: dir})
 	u := people(t, s, 2)
+	var schema int // pages
+	if err := s.writer.conn.QueryRowContext(context.Background(), "pragma page_count").Scan(&schema); err != nil {
+		t.Fatal(err)
+	}
 	for range 50 {
 		s.AppendMessages(context.Background(), []*im.Message{message(u[0], u[1], strings.Repeat("x", 1000))})
 	}
@@ -243,7 +253,7 @@ func TestDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := 12 * 4096; i < len(b); i++ {
+	for i := schema * 4096; i < len(b); i++ {
 		b[i] = 0xa5
 	}
 	if err := os.WriteFile(path, b, 0o600); err != nil {

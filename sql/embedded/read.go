@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 
 	"teamtalk/core/im"
-	"teamtalk/proto/pb"
 )
 
 // statements are the reads, each one statement, so that each sees one moment of the database. database/sql prepares them on
@@ -14,7 +13,9 @@ import (
 type statements struct {
 	accountByName, users, usersSince, usersPresent, listUsers *sql.Stmt
 	history, messagesByID, latestID                           *sql.Stmt
-	hasUnread, unreadCounts, recentSessions                   *sql.Stmt
+	hasUnread, unreadCounts, unreadTotals, recentSessions     *sql.Stmt
+
+	groupStatements
 }
 
 const (
@@ -23,36 +24,56 @@ const (
 	// relationKey is the part of IMMessage.id above the message id; NULL, which equals nothing, when ?1 and ?2 have no conversation.
 	relationKey = "(select id << 32 from IMRelationShip where smallId = ?1 and bigId = ?2)"
 
-	messageColumns = "m.id & 4294967295, m.fromId, m.type, m.created, m.content"
+	messageColumns      = "m.id & 4294967295, m.fromId, m.type, m.created, m.content, a.path, a.size, a.duration"
+	groupMessageColumns = "m.id & 4294967295, m.userId, m.type, m.created, m.content, a.path, a.size, a.duration"
 
-	// sides is a user's conversations, seen from its side.
-	sides = `select id, bigId as peer, unreadSmall as unread, statusSmall as status, lastMsgId, updated
+	// joinAudio finds the audio of a message m; it looks for none when m is not of audio.
+	joinAudio = "left join IMAudio a on a.id = case when m.type in (2, 18) then cast(cast(m.content as text) as integer) end"
+
+	// sides is a user's conversations, seen from its side, those in groups among them. type is im's SessionType; a row that is
+	// not in the user's list has status 1.
+	sides = `select 1 as type, id, bigId as peer, unreadSmall as unread, statusSmall as status, lastMsgId, updated
 			from IMRelationShip where smallId = ?1
 		union all
-		select id, smallId, unreadBig, statusBig, lastMsgId, updated
-			from IMRelationShip where bigId = ?1`
+		select 1, id, smallId, unreadBig, statusBig, lastMsgId, updated
+			from IMRelationShip where bigId = ?1
+		union all
+		select 2, g.id, g.id, g.lastMsgId - m.readMsgId, g.lastMsgId <= max(m.joinMsgId, m.removeMsgId), g.lastMsgId, g.lastChated
+			from IMGroupMember m join IMGroup g on g.id = m.groupId where m.userId = ?1`
+
+	// latest are the last messages of the sides in c.
+	latest        = " c join IMMessage m on m.id = (c.id << 32) + c.lastMsgId " + joinAudio + " where c.type = 1"
+	latestInGroup = " c join IMGroupMessage m on m.id = (c.id << 32) + c.lastMsgId " + joinAudio + " where c.type = 2"
 )
 
 func (st *statements) prepare(ctx context.Context, db *sql.DB) error {
-	for _, q := range []query{
+	for _, q := range append(st.groupStatements.queries(), []query{
 		{&st.accountByName, "select " + userColumns + ", password, salt from IMUser where nameKey = ?"},
 		{&st.users, "select " + userColumns + " from IMUser where id in (select value from json_each(?))"},
 		{&st.usersSince, "select " + userColumns + " from IMUser where updated >= ?"},
 		{&st.usersPresent, "select " + userColumns + " from IMUser where status <> 3"},
 		{&st.listUsers, "select " + userColumns + " from IMUser where id > ? order by id limit ?"},
-		{&st.history, "select " + messageColumns + " from IMMessage m where m.id > " + relationKey +
+		{&st.history, "select " + messageColumns + " from IMMessage m " + joinAudio + " where m.id > " + relationKey +
 			" and m.id <= " + relationKey + " + ?3 and m.status = 0 order by m.id desc limit ?4"},
-		{&st.messagesByID, "select " + messageColumns + " from IMMessage m where m.id in (select " + relationKey +
+		{&st.messagesByID, "select " + messageColumns + " from IMMessage m " + joinAudio + " where m.id in (select " + relationKey +
 			" + value from json_each(?3)) and m.status = 0 order by m.id"},
 		{&st.latestID, "select lastMsgId from IMRelationShip where smallId = ? and bigId = ?"},
 		{&st.hasUnread, `select coalesce(sum(case when smallId = ?3 then unreadSmall else unreadBig end), 0)
 			from IMRelationShip where smallId = ?1 and bigId = ?2`},
-		{&st.unreadCounts, "select c.peer, c.unread, " + messageColumns + " from (" + sides +
-			") c join IMMessage m on m.id = (c.id << 32) + c.lastMsgId where c.unread > 0"},
-		{&st.recentSessions, "select c.peer, c.updated, " + messageColumns + " from (select * from (" + sides +
-			`) where updated >= ?2 and status = 0 order by updated desc, id desc limit ?3) c
-			join IMMessage m on m.id = (c.id << 32) + c.lastMsgId order by c.updated desc, c.id desc`},
-	} {
+		{&st.unreadCounts, "with side as materialized (select * from (" + sides + ") where unread > 0) " +
+			"select c.type, c.peer, c.unread, " + messageColumns + " from side" + latest + " union all " +
+			"select c.type, c.peer, c.unread, " + groupMessageColumns + " from side" + latestInGroup},
+		{&st.unreadTotals, `with asked as materialized (select value as id from json_each(?)),
+			side as (select smallId as user, unreadSmall as unread from IMRelationShip where smallId in asked
+				union all select bigId, unreadBig from IMRelationShip where bigId in asked
+				union all select m.userId, g.lastMsgId - m.readMsgId
+					from IMGroupMember m join IMGroup g on g.id = m.groupId where m.userId in asked)
+			select user, sum(unread) from side where unread > 0 group by user`},
+		{&st.recentSessions, "with side as materialized (select * from (" + sides +
+			") where updated >= ?2 and status = 0 order by updated desc, type, peer limit ?3) " +
+			"select c.type, c.peer, c.updated, " + messageColumns + " from side" + latest + " union all " +
+			"select c.type, c.peer, c.updated, " + groupMessageColumns + " from side" + latestInGroup + " order by 3 desc, 1, 2"},
+	}...) {
 		if err := q.prepare(ctx, db); err != nil {
 			return err
 		}
@@ -80,11 +101,23 @@ func (s *Store) rows(ctx context.Context, op string, stmt *sql.Stmt, scan func(s
 	})
 }
 
-// scanMessage reads messageColumns, after the columns for dest, into a message between user and peer.
+// scanMessage reads messageColumns, after the columns for dest, into a message between user and peer, or in the group peer.
 func scanMessage(row scanner, user, peer *uint32, dest ...any) (m im.Message, err error) {
-	dest = append(dest, &m.ID, &m.From, &m.Type, &m.Created, &m.Data)
+	var path *string
+	var size, duration *uint32
+	dest = append(dest, &m.ID, &m.From, &m.Type, &m.Created, &m.Data, &path, &size, &duration)
 	if err := row.Scan(dest...); err != nil {
 		return im.Message{}, err
+	}
+	if isAudio(m.Type) {
+		m.Data = nil // says where the audio is
+		if path != nil {
+			m.Audio = &im.Audio{Path: *path, Size: *size, Duration: *duration}
+		}
+	}
+	if m.Type.IsGroup() {
+		m.To = *peer
+		return m, nil
 	}
 	if m.To = *peer; m.From == *peer {
 		m.To = *user
@@ -94,12 +127,17 @@ func scanMessage(row scanner, user, peer *uint32, dest ...any) (m im.Message, er
 
 // messages runs a read of a conversation's messages.
 func (s *Store) messages(ctx context.Context, op string, stmt *sql.Stmt, user, peer uint32, args ...any) ([]im.Message, error) {
+	return s.messageRows(ctx, op, stmt, user, peer, append([]any{min(user, peer), max(user, peer)}, args...)...)
+}
+
+// messageRows runs a read of messages between user and peer, or in the group peer.
+func (s *Store) messageRows(ctx context.Context, op string, stmt *sql.Stmt, user, peer uint32, args ...any) ([]im.Message, error) {
 	var messages []im.Message
 	err := s.rows(ctx, op, stmt, func(row scanner) error {
 		m, err := scanMessage(row, &user, &peer)
 		messages = append(messages, m)
 		return err
-	}, append([]any{min(user, peer), max(user, peer)}, args...)...)
+	}, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -135,8 +173,8 @@ func (s *Store) LatestID(ctx context.Context, user, peer uint32) (id uint32, err
 func (s *Store) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
 	var counts []im.Unread
 	err := s.rows(ctx, "unread counts", s.read.unreadCounts, func(row scanner) (err error) {
-		u := im.Unread{Type: pb.SessionType_SESSION_TYPE_SINGLE}
-		u.Latest, err = scanMessage(row, &user, &u.Peer, &u.Peer, &u.Count)
+		var u im.Unread
+		u.Latest, err = scanMessage(row, &user, &u.Peer, &u.Type, &u.Peer, &u.Count)
 		counts = append(counts, u)
 		return err
 	}, user)
@@ -150,8 +188,8 @@ func (s *Store) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, err
 func (s *Store) RecentSessions(ctx context.Context, user, since uint32, limit int) ([]im.RecentSession, error) {
 	var sessions []im.RecentSession
 	err := s.rows(ctx, "recent sessions", s.read.recentSessions, func(row scanner) (err error) {
-		r := im.RecentSession{Type: pb.SessionType_SESSION_TYPE_SINGLE}
-		r.Latest, err = scanMessage(row, &user, &r.Peer, &r.Peer, &r.Updated)
+		var r im.RecentSession
+		r.Latest, err = scanMessage(row, &user, &r.Peer, &r.Type, &r.Peer, &r.Updated)
 		sessions = append(sessions, r)
 		return err
 	}, user, since, max(limit, 0))

@@ -2,7 +2,11 @@ package embedded
 
 import (
 	"context"
+	"database/sql"
 	"sync"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
 )
 
 // clears gathers calls of ClearUnread into transactions. People read what they are sent, so these calls are about as many as
@@ -19,20 +23,32 @@ type clearBatch struct {
 	err    error // set before done is closed
 }
 
-// unreadKey is a side of a conversation.
-type unreadKey struct{ user, peer uint32 }
+// unreadKey is a side of a conversation, or a member of a group.
+type unreadKey struct {
+	user, peer uint32
+	group      bool
+}
 
 // ClearUnread sets user's unread count for peer to zero. Many calls find it there already, and write nothing. When ctx ends while
 // the call waits for its turn, the count may be cleared all the same.
 func (s *Store) ClearUnread(ctx context.Context, user, peer uint32) error {
+	return s.clear(ctx, unreadKey{user: user, peer: peer}, s.read.hasUnread, min(user, peer), max(user, peer), user)
+}
+
+// ClearGroupUnread says that user has read everything in a group. Calls of it and of ClearUnread share transactions.
+func (s *Store) ClearGroupUnread(ctx context.Context, user, group uint32) error {
+	return s.clear(ctx, unreadKey{user, group, true}, s.read.hasGroupUnread, group, user)
+}
+
+// clear sets what is unread of k to zero, unless has, with args, finds it so.
+func (s *Store) clear(ctx context.Context, k unreadKey, has *sql.Stmt, args ...any) error {
 	unread := 0
-	err := s.rows(ctx, "has unread", s.read.hasUnread, func(row scanner) error { return row.Scan(&unread) },
-		min(user, peer), max(user, peer), user)
+	err := s.rows(ctx, "has unread", has, func(row scanner) error { return row.Scan(&unread) }, args...)
 	if err != nil || unread == 0 {
 		return err
 	}
 	return s.call("clear unread", func() error {
-		b := s.joinClears(unreadKey{user, peer})
+		b := s.joinClears(k)
 		select {
 		case <-b.done:
 			return b.err
@@ -68,7 +84,7 @@ func (s *Store) runClears(b *clearBatch) {
 	b.err = s.transact(context.Background(), func(w *writer) error {
 		take() // from here on calls make the next batch
 		for _, k := range b.unread {
-			if _, err := w.clearUnread.Exec(min(k.user, k.peer), max(k.user, k.peer), k.user); err != nil {
+			if err := w.clear(k); err != nil {
 				return err
 			}
 		}
@@ -77,4 +93,67 @@ func (s *Store) runClears(b *clearBatch) {
 	if !taken { // the transaction did not begin
 		take()
 	}
+}
+
+// clear sets what is unread of k to zero.
+func (w *writer) clear(k unreadKey) (err error) {
+	if k.group {
+		_, err = w.clearGroupUnread.Exec(k.peer, k.user)
+	} else {
+		_, err = w.clearUnread.Exec(min(k.user, k.peer), max(k.user, k.peer), k.user)
+	}
+	return err
+}
+
+// UnreadTotals returns users' unread messages, groups included, as im.MessageStore says.
+func (s *Store) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error) {
+	totals := make(map[uint32]uint32, len(users))
+	err := s.rows(ctx, "unread totals", s.read.unreadTotals, func(row scanner) error {
+		var user, unread uint32
+		err := row.Scan(&user, &unread)
+		totals[user] = unread
+		return err
+	}, jsonArray(users))
+	if err != nil {
+		return nil, err
+	}
+	return totals, nil
+}
+
+const (
+	removeSession = `update IMRelationShip set
+			statusSmall = case smallId when ?1 then 1 else statusSmall end, unreadSmall = case smallId when ?1 then 0 else unreadSmall end,
+			statusBig = case bigId when ?1 then 1 else statusBig end, unreadBig = case bigId when ?1 then 0 else unreadBig end
+		where smallId = min(?1, ?2) and bigId = max(?1, ?2) and case smallId when ?1 then statusSmall else statusBig end = 0`
+
+	removeGroupSession = `update IMGroupMember set removeMsgId = g.lastMsgId, readMsgId = g.lastMsgId from IMGroup g
+		where g.id = ?2 and groupId = ?2 and userId = ?1 and g.lastMsgId > max(joinMsgId, removeMsgId)`
+)
+
+// RemoveSession takes a conversation out of user's list, as im.MessageStore says.
+func (s *Store) RemoveSession(ctx context.Context, user, peer uint32, t pb.SessionType) error {
+	text := map[pb.SessionType]string{pb.SessionType_SESSION_TYPE_SINGLE: removeSession, pb.SessionType_SESSION_TYPE_GROUP: removeGroupSession}[t]
+	return s.call("remove session", func() error {
+		if text == "" {
+			return im.Errorf(im.NotFound, "no session is of type %d", t)
+		}
+		removed := int64(0)
+		err := s.transact(ctx, func(w *writer) error {
+			result, err := w.conn.ExecContext(context.Background(), text, user, peer)
+			if err != nil {
+				return err
+			}
+			removed, err = result.RowsAffected()
+			return err
+		})
+		if err == nil && removed == 0 {
+			return im.Errorf(im.NotFound, "user %d has no session with %d", user, peer)
+		}
+		return err
+	})
+}
+
+// SyncSessions has nothing to do: a member's session with a group is computed from the group's last message.
+func (s *Store) SyncSessions(ctx context.Context) (int, error) {
+	return 0, s.call("sync sessions", ctx.Err)
 }

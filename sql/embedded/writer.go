@@ -10,7 +10,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// cacheSize bounds each of the writer's two caches, in entries of some hundred bytes.
+// cacheSize bounds each of the writer's caches, in entries of some hundred bytes.
 const cacheSize = 32 << 10
 
 // writer is the one connection that writes. It belongs to whoever holds Store.slot.
@@ -25,6 +25,8 @@ type writer struct {
 	dataVersion int64
 	relations   *lru.Cache[uint64, relation] // by im.ConversationKey
 	recipients  *lru.Cache[uint32, struct{}] // users who can be sent to; others are looked up each time
+	groups      *lru.Cache[uint32, group]
+	members     *lru.Cache[memberKey, struct{}] // who is in a group; who is not is looked up each time
 
 	oldestClientID uint32 // no ClientMessage was created before; 0: not known
 
@@ -37,6 +39,10 @@ type writer struct {
 	getRelation, newRelation               *sql.Stmt
 	updateRelation                         *sql.Stmt
 	insertMessage                          *sql.Stmt
+	getGroup, getMember                    *sql.Stmt
+	updateGroup, updateMember              *sql.Stmt
+	insertGroupMessage, insertAudio        *sql.Stmt
+	clearGroupUnread                       *sql.Stmt
 	clearUnread                            *sql.Stmt
 	putClientID, getClientID, dropClientID *sql.Stmt
 	forget, getOldest                      *sql.Stmt
@@ -64,6 +70,12 @@ func openWriter(ctx context.Context, path string, busy time.Duration) (*writer, 
 		return nil, err
 	}
 	if w.recipients, err = lru.New[uint32, struct{}](cacheSize); err != nil {
+		return nil, err
+	}
+	if w.groups, err = lru.New[uint32, group](cacheSize); err != nil {
+		return nil, err
+	}
+	if w.members, err = lru.New[memberKey, struct{}](cacheSize); err != nil {
 		return nil, err
 	}
 	err = w.prepare(ctx,
@@ -116,6 +128,14 @@ func (w *writer) prepareAppend(ctx context.Context) error {
 		{&w.updateRelation, `update IMRelationShip set lastMsgId = ?2, unreadSmall = unreadSmall + ?3, unreadBig = unreadBig + ?4,
 			updated = max(updated, ?5), statusSmall = 0, statusBig = 0 where id = ?1`},
 		{&w.insertMessage, "insert into IMMessage (id, fromId, type, created, content) values (?, ?, ?, ?, ?)"},
+		{&w.getGroup, "select version, lastMsgId from IMGroup where id = ?"},
+		{&w.getMember, "select 1 from IMGroupMember where groupId = ? and userId = ?"},
+		{&w.updateGroup, "update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?3) where id = ?1"},
+		{&w.updateMember, "update IMGroupMember set readMsgId = ?3 where groupId = ?1 and userId = ?2"},
+		{&w.insertGroupMessage, "insert into IMGroupMessage (id, userId, type, created, content) values (?, ?, ?, ?, ?)"},
+		{&w.insertAudio, "insert into IMAudio (fromId, toId, path, size, duration, created) values (?, ?, ?, ?, ?, ?)"},
+		{&w.clearGroupUnread, `update IMGroupMember set readMsgId = (select lastMsgId from IMGroup where id = ?1)
+			where groupId = ?1 and userId = ?2`},
 		{&w.putClientID, "insert or ignore into ClientMessage (relateId, fromId, clientId, msgId, created) values (?, ?, ?, ?, ?)"},
 		{&w.getClientID, "select msgId, created from ClientMessage where relateId = ? and fromId = ? and clientId = ?"},
 		{&w.dropClientID, "delete from ClientMessage where relateId = ? and fromId = ? and clientId = ?"},
@@ -204,6 +224,8 @@ func (w *writer) abandon() {
 func (w *writer) forgetAll() {
 	w.relations.Purge()
 	w.recipients.Purge()
+	w.groups.Purge()
+	w.members.Purge()
 	w.oldestClientID = 0
 }
 

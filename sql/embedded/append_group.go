@@ -1,0 +1,132 @@
+package embedded
+
+import (
+	"database/sql"
+	"errors"
+	"strconv"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// group is what an append has to know of a group.
+type group struct {
+	version uint32
+	last    uint32 // message id
+}
+
+// memberKey is someone's being in a group.
+type memberKey struct{ group, user uint32 }
+
+// groupChat is a group during a transaction.
+type groupChat struct {
+	group
+	senders map[uint32]uint32 // each sender's last message; nil: nothing was added
+	updated uint32
+}
+
+// addToGroup stores p in its group, unless its sender is not a member.
+func (w *writer) addToGroup(known map[uint32]*groupChat, p *pending, now uint32) error {
+	id := p.m.To
+	g, err := w.groupChat(known, id)
+	if err != nil {
+		return err
+	}
+	if g == nil {
+		p.err = im.Errorf(im.Invalid, "group %d does not exist", id)
+		return nil
+	}
+	if ok, err := w.isMember(memberKey{id, p.m.From}); err != nil {
+		return err
+	} else if !ok {
+		p.err = im.Errorf(im.Denied, "user %d is not in group %d", p.m.From, id)
+		return nil
+	}
+	if err := w.insert(w.insertGroupMessage, int64(id), -int64(id), g.last, p, now); err != nil || p.duplicate {
+		return err
+	}
+	if g.senders == nil {
+		g.senders = make(map[uint32]uint32)
+	}
+	g.last, g.senders[p.m.From] = p.id, p.id
+	g.updated = max(g.updated, p.m.Created)
+	p.groupVersion = g.version
+	return nil
+}
+
+// groupChat returns a group: of this transaction, from the cache, or from the database; nil when there is none.
+func (w *writer) groupChat(known map[uint32]*groupChat, id uint32) (*groupChat, error) {
+	if g := known[id]; g != nil {
+		return g, nil
+	}
+	g := &groupChat{}
+	var cached bool
+	if g.group, cached = w.groups.Get(id); !cached {
+		err := w.getGroup.QueryRow(id).Scan(&g.version, &g.last)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	known[id] = g
+	return g, nil
+}
+
+// isMember reports whether a user is in a group.
+func (w *writer) isMember(k memberKey) (bool, error) {
+	if w.members.Contains(k) {
+		return true, nil
+	}
+	var one int
+	err := w.getMember.QueryRow(k.group, k.user).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err == nil {
+		w.members.Add(k, struct{}{})
+	}
+	return err == nil, err
+}
+
+// updateGroups writes what the messages of a transaction have changed about their groups.
+func (w *writer) updateGroups(groups map[uint32]*groupChat) error {
+	for id, g := range groups {
+		if g.senders == nil { // nothing but duplicates and those who are not in
+			w.groups.Add(id, g.group)
+			continue
+		}
+		if _, err := w.updateGroup.Exec(id, g.last, g.updated); err != nil {
+			return err
+		}
+		for user, last := range g.senders {
+			if _, err := w.updateMember.Exec(id, user, last); err != nil {
+				return err
+			}
+		}
+		w.groups.Add(id, g.group) // an abandoned transaction takes the cache with it
+	}
+	return nil
+}
+
+// isAudio reports whether messages of that type have im.Message.Audio.
+func isAudio(t pb.MsgType) bool {
+	return t == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || t == pb.MsgType_MSG_TYPE_GROUP_AUDIO
+}
+
+// content is what the row of a message has as its content: the message's data, or the id of its audio, which it stores.
+func (w *writer) content(m *im.Message) ([]byte, error) {
+	if isAudio(m.Type) {
+		result, err := w.insertAudio.Exec(m.From, m.To, m.Audio.Path, m.Audio.Size, m.Audio.Duration, m.Created)
+		if err != nil {
+			return nil, err
+		}
+		id, err := result.LastInsertId()
+		return strconv.AppendInt(nil, id, 10), err
+	}
+	if m.Data == nil {
+		return []byte{}, nil // nil is NULL
+	}
+	return m.Data, nil
+}

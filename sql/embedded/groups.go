@@ -1,0 +1,285 @@
+package embedded
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"slices"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// groupColumns are a group with its members as a JSON array. lastMsgId is for the writer.
+const groupColumns = `g.id, g.name, g.avatar, g.creator, g.type, g.version, g.created, g.updated, g.lastChated, g.lastMsgId,
+	(select json_group_array(userId) from IMGroupMember where groupId = g.id)`
+
+// scanGroup reads groupColumns.
+func scanGroup(row scanner) (g im.Group, lastMsgID uint32, err error) {
+	var members []byte
+	err = row.Scan(&g.ID, &g.Name, &g.Avatar, &g.Creator, &g.Type, &g.Version, &g.Created, &g.Updated, &g.LastChat, &lastMsgID, &members)
+	if err != nil {
+		return im.Group{}, 0, err
+	}
+	if err := json.Unmarshal(members, &g.Members); err != nil {
+		return im.Group{}, 0, err
+	}
+	slices.Sort(g.Members) // they come in order of the key, but SQLite does not promise it
+	return g, lastMsgID, nil
+}
+
+// CreateGroup makes a group, as im.GroupStore says.
+func (s *Store) CreateGroup(ctx context.Context, g im.Group) (made im.Group, err error) {
+	var refused error
+	err = s.call("create group", func() error {
+		if err := checkGroup(&g); err != nil {
+			return err
+		}
+		err := s.transact(ctx, func(w *writer) (err error) {
+			made, refused, err = w.createGroup(g, uint32(s.now().Unix()))
+			return err
+		})
+		return errors.Join(err, refused)
+	})
+	if err != nil {
+		return im.Group{}, err
+	}
+	return made, nil
+}
+
+// checkGroup finds what makes a new group invalid whoever is in it.
+func checkGroup(g *im.Group) error {
+	if g.Type != pb.GroupType_GROUP_TYPE_NORMAL && g.Type != pb.GroupType_GROUP_TYPE_TMP {
+		return im.Errorf(im.Invalid, "a group of type %d cannot be made", g.Type)
+	}
+	if err := checkGroupName(g.Name); err != nil {
+		return err
+	}
+	return im.WithKind(im.Invalid, "group", checkField("avatar", g.Avatar, im.MaxGroupName))
+}
+
+func checkGroupName(name string) error {
+	if name == "" {
+		return im.Errorf(im.Invalid, "a group has no name")
+	}
+	return im.WithKind(im.Invalid, "group", checkField("name", name, im.MaxGroupName))
+}
+
+// createGroup adds g. Why it cannot be is refused, which leaves the transaction, and the caches, as they are.
+func (w *writer) createGroup(g im.Group, now uint32) (made im.Group, refused, err error) {
+	if g.Members, err = w.present(g.Members); err != nil {
+		return im.Group{}, nil, err
+	}
+	if n := len(g.Members); n == 0 {
+		return im.Group{}, im.Errorf(im.Invalid, "nobody to be in the group"), nil
+	} else if n > im.MaxGroupMembers {
+		return im.Group{}, tooManyMembers(n), nil
+	}
+	result, err := w.conn.ExecContext(context.Background(), `insert into IMGroup (name, avatar, creator, type, version, lastMsgId, lastChated, created, updated)
+		values (?1, ?2, ?3, ?4, 1, 0, 0, ?5, ?5)`, g.Name, g.Avatar, g.Creator, g.Type, now)
+	if err != nil {
+		return im.Group{}, nil, err
+	}
+	id, err := result.LastInsertId()
+	if err != nil {
+		return im.Group{}, nil, err
+	}
+	g.ID, g.Version, g.Created, g.Updated, g.LastChat = uint32(id), 1, now, now, 0
+	return g, nil, w.join(g.ID, 0, g.Members, now)
+}
+
+func tooManyMembers(n int) error {
+	return im.Errorf(im.Invalid, "a group of %d members, %d are allowed", n, im.MaxGroupMembers)
+}
+
+// present returns those of the users who exist and have not departed, once each, in increasing order.
+func (w *writer) present(users []uint32) (present []uint32, err error) {
+	rows, err := w.conn.QueryContext(context.Background(),
+		"select id from IMUser where id in (select value from json_each(?)) and status <> 3 order by id", jsonArray(users))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id uint32
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		present = append(present, id)
+	}
+	return present, rows.Err()
+}
+
+// join adds members to a group, from after the message last on.
+func (w *writer) join(group, last uint32, users []uint32, now uint32) error {
+	return w.exec(`insert into IMGroupMember (groupId, userId, joinMsgId, readMsgId, created)
+		select ?1, value, ?2, ?2, ?3 from json_each(?4)`, group, last, now, jsonArray(users))
+}
+
+// leave takes members out of a group.
+func (w *writer) leave(group uint32, users []uint32) error {
+	for _, u := range users {
+		w.members.Remove(memberKey{group, u})
+	}
+	return w.exec("delete from IMGroupMember where groupId = ? and userId in (select value from json_each(?))", group, jsonArray(users))
+}
+
+// ChangeMembers adds users to a group or takes them out, as im.GroupStore says. allow is called in the writer's transaction.
+func (s *Store) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32,
+	allow func(g *im.Group) error) (change im.MemberChange, err error) {
+	var refused error
+	err = s.call("change members", func() error {
+		if t != pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD && t != pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL {
+			return im.Errorf(im.Invalid, "a change of members of type %d", t)
+		}
+		err := s.transact(ctx, func(w *writer) (err error) {
+			change, refused, err = w.changeMembers(group, t, users, allow, uint32(s.now().Unix()))
+			return err
+		})
+		return errors.Join(err, refused)
+	})
+	if err != nil {
+		return im.MemberChange{}, err
+	}
+	return change, nil
+}
+
+// changeMembers changes the members of a group. Why it may not is refused, which leaves the transaction, and the caches, as they are: who
+// asks for what is not allowed should not slow down others.
+func (w *writer) changeMembers(group uint32, t pb.GroupModifyType, users []uint32, allow func(g *im.Group) error, now uint32) (
+	change im.MemberChange, refused, err error) {
+	g, last, err := scanGroup(w.conn.QueryRowContext(context.Background(), "select "+groupColumns+" from IMGroup g where g.id = ?", group))
+	if errors.Is(err, sql.ErrNoRows) {
+		return change, noGroup(group), nil
+	}
+	if err != nil {
+		return change, nil, err
+	}
+	if allow != nil {
+		shown := g
+		shown.Members = slices.Clone(g.Members)
+		if refused := allow(&shown); refused != nil {
+			return change, refused, nil
+		}
+	}
+	adding := t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
+	changed := differ(g.Members, users, adding)
+	if adding && len(changed) > 0 {
+		if changed, err = w.present(changed); err != nil {
+			return change, nil, err
+		}
+	}
+	if len(changed) == 0 {
+		return im.MemberChange{Version: g.Version, Current: g.Members}, nil, nil
+	}
+	if adding {
+		if n := len(g.Members) + len(changed); n > im.MaxGroupMembers {
+			return change, tooManyMembers(n), nil
+		}
+		g.Members = append(g.Members, changed...)
+		slices.Sort(g.Members)
+		err = w.join(group, last, changed, now)
+	} else {
+		g.Members = slices.DeleteFunc(g.Members, func(u uint32) bool { _, gone := slices.BinarySearch(changed, u); return gone })
+		err = w.leave(group, changed)
+	}
+	if err == nil {
+		_, err = w.changeGroup(group, now, "")
+	}
+	return im.MemberChange{Version: g.Version + 1, Current: g.Members, Changed: changed}, nil, err
+}
+
+// differ returns, in increasing order and once each, those of the users that are not members when adding, and those that are when not.
+func differ(members, users []uint32, adding bool) []uint32 {
+	var changed []uint32
+	for _, u := range users {
+		if _, in := slices.BinarySearch(members, u); in != adding {
+			changed = append(changed, u)
+		}
+	}
+	slices.Sort(changed)
+	return slices.Compact(changed)
+}
+
+func noGroup(id uint32) error { return im.Errorf(im.NotFound, "group %d does not exist", id) }
+
+// changeGroup raises the version of a group, and sets its name unless that is empty. It reports whether there is such a group. A clock
+// that steps back does not move updated back: who asks for changes since would miss them.
+func (w *writer) changeGroup(group, now uint32, name string) (bool, error) {
+	w.groups.Remove(group)
+	result, err := w.conn.ExecContext(context.Background(), `update IMGroup set version = version + 1, updated = max(updated, ?2),
+		name = case ?3 when '' then name else ?3 end where id = ?1`, group, now, name)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
+
+// SetGroupName changes a group's name, as im.GroupStore says.
+func (s *Store) SetGroupName(ctx context.Context, group uint32, name string) error {
+	return s.call("set group name", func() error {
+		if err := checkGroupName(name); err != nil {
+			return err
+		}
+		found := false
+		err := s.transact(ctx, func(w *writer) (err error) {
+			found, err = w.changeGroup(group, uint32(s.now().Unix()), name)
+			return err
+		})
+		if err == nil && !found {
+			return noGroup(group)
+		}
+		return err
+	})
+}
+
+// groupRows runs a read of groups.
+func (s *Store) groupRows(ctx context.Context, op string, stmt *sql.Stmt, args ...any) ([]im.Group, error) {
+	var groups []im.Group
+	err := s.rows(ctx, op, stmt, func(row scanner) error {
+		g, _, err := scanGroup(row)
+		groups = append(groups, g)
+		return err
+	}, args...)
+	if err != nil {
+		return nil, err
+	}
+	return groups, nil
+}
+
+// Groups returns groups by id, as im.GroupStore says.
+func (s *Store) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
+	return s.groupRows(ctx, "groups", s.read.groups, jsonArray(ids))
+}
+
+// ListGroups returns a page of groups, as im.GroupStore says.
+func (s *Store) ListGroups(ctx context.Context, after uint32, limit int) ([]im.Group, error) {
+	return s.groupRows(ctx, "list groups", s.read.listGroups, after, max(limit, 0))
+}
+
+// versionRows runs a read of groups' versions.
+func (s *Store) versionRows(ctx context.Context, op string, stmt *sql.Stmt, args ...any) ([]im.GroupVersion, error) {
+	var versions []im.GroupVersion
+	err := s.rows(ctx, op, stmt, func(row scanner) error {
+		var v im.GroupVersion
+		err := row.Scan(&v.ID, &v.Version)
+		versions = append(versions, v)
+		return err
+	}, args...)
+	if err != nil {
+		return nil, err
+	}
+	return versions, nil
+}
+
+// GroupVersions returns the versions of groups, as im.GroupStore says.
+func (s *Store) GroupVersions(ctx context.Context, ids []uint32) ([]im.GroupVersion, error) {
+	return s.versionRows(ctx, "group versions", s.read.groupVersions, jsonArray(ids))
+}
+
+// GroupsOf returns a user's groups, as im.GroupStore says. Who joins changes the group, so the time of the change says it all.
+func (s *Store) GroupsOf(ctx context.Context, user uint32, t pb.GroupType, since uint32) ([]im.GroupVersion, error) {
+	return s.versionRows(ctx, "groups of", s.read.groupsOf, user, t, since)
+}
