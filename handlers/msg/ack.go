@@ -69,6 +69,9 @@ func (h *Server) acknowledge(s *session.Session, seq uint16, m *pb.MsgData, kind
 	if s.IsClosed() {
 		return
 	}
+	if !m.Type.IsGroup() {
+		h.addContact(s, m.ToSessionID)
+	}
 	st := stateOf(s.Loop())
 	_, deaf := st.waits.deaf[m.ToSessionID]
 	if kind == noWait || (kind == waitRemote && (deaf || !h.route.Up())) {
@@ -174,6 +177,7 @@ func (u *unacked) find(tag session.Tag) int {
 
 // Sent follows a delivery.
 func (h *Server) Sent(s *session.Session, tag session.Tag, frame []byte) {
+	h.contactSpoke(s, tag, frame)
 	c := clientOf(s)
 	u := &c.unacked
 	if u.mute {

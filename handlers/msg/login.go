@@ -110,6 +110,8 @@ func (h *Server) admit(s *session.Session, seq uint16, m *pb.IMLoginReq, v *pb.I
 		_ = h.refuse(s, seq, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, "already logged in on another device")
 		return
 	}
+	stateOf(s.Loop()).join(s)
+	h.findContacts(s)
 	s.SetIdleLimit(h.opt.PCTimeout)
 	if client.IsMobile() {
 		s.SetIdleLimit(h.opt.MobileTimeout)

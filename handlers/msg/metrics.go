@@ -20,6 +20,9 @@ type metrics struct {
 	queriesFailed *prometheus.CounterVec
 	notForwarded  *prometheus.CounterVec
 	p2pDropped    *prometheus.CounterVec
+	news          prometheus.Counter
+	newsMerged    prometheus.Counter
+	newsDropped   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
@@ -43,10 +46,13 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 		queriesFailed: vec("queries_failed_total", "Queries that got no answer from another server, by kind of error.", "kind"),
 		notForwarded:  vec("not_forwarded_total", "Messages for devices on other message servers that no route server took, by command.", "cmd"),
 		p2pDropped:    vec("p2p_dropped_total", "P2P commands from clients not passed on, by reason.", "reason"),
+		news:          counter("notifies_total", "Changes heard of that all clients are told: status, sign info, avatar."),
+		newsMerged:    counter("notifies_merged_total", "Those among them that took the place of one not told yet."),
+		newsDropped:   counter("notifies_dropped_total", "Those among them not told because too many waited. Clients see the old state until they ask."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.logins, m.kicks, m.received, m.dropped, m.notStored, m.resends, m.deliveries, m.redelivered, m.unanswered,
-			m.ackTimeouts, m.queriesFailed, m.notForwarded, m.p2pDropped,
+			m.ackTimeouts, m.queriesFailed, m.notForwarded, m.p2pDropped, m.news, m.newsMerged, m.newsDropped,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_users_online", Help: "Users connected to this message server."},
 				func() float64 { return float64(online.Users()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_clients_online", Help: "Logged-in connections."},

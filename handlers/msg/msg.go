@@ -80,6 +80,10 @@ type Options struct {
 	Ack      AckPolicy    // default AckDelivered
 	Presence Presence     // default PresenceAll
 
+	// PresenceWindow is how long comings and goings are collected, to be told together. Default 100 ms; negative: each is told at once, unless clients are still
+	// being told of the one before.
+	PresenceWindow time.Duration
+
 	// AckWait is the longest an ack waits for the recipient's devices. Default 2 s.
 	AckWait time.Duration
 	// RedeliverAfter is when a message that a device did not answer is sent to it again, once. Default 15 s; negative: never.
@@ -106,6 +110,7 @@ func (o *Options) defaults() error {
 			*d = def
 		}
 	}
+	set(&o.PresenceWindow, 100*time.Millisecond)
 	set(&o.AckWait, 2*time.Second)
 	set(&o.RedeliverAfter, 15*time.Second)
 	set(&o.ResendWindow, time.Minute)
@@ -173,6 +178,7 @@ type Server struct {
 	// presence orders what the other servers are told of logins and logouts: each learns of a user either from the list it gets when it
 	// connects or from a single update, never from both.
 	presence presence
+	crier    crier
 
 	mu    sync.Mutex
 	loops []*session.Loop
@@ -204,6 +210,7 @@ func New(opt Options) (*Server, error) {
 		opt:    opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
 	}
 	h.metrics = newMetrics(opt.Registerer, h.online)
+	h.crier.at = map[about]int{}
 	h.presence.behind, h.presence.notForwarded = map[*session.Session]struct{}{}, h.metrics.notForwarded
 	h.groups = newGroups(h)
 	h.clientRoutes()
@@ -258,6 +265,9 @@ type client struct {
 	unacked unacked
 	queries int // waiting for their answers
 	stats   int // users asked about in them
+
+	seat     int // place in the loop's audience plus one, 0: not there
+	contacts contactList
 }
 
 type loginState uint8
@@ -275,6 +285,8 @@ type loopState struct {
 	waits   ackWaits
 	waiting []*session.Session // those with deliveries not answered yet
 	checked time.Time
+	audience
+	contacts contactIndex
 }
 
 func stateOf(l *session.Loop) *loopState { return l.Data.(*loopState) }
@@ -295,6 +307,7 @@ func (h *Server) Tick(l *session.Loop, now time.Time) {
 		st.checked = now
 		h.redeliver(st, now)
 		h.catchUp()
+		h.askContacts(l)
 	}
 }
 
@@ -313,6 +326,8 @@ func (h *Server) Close(s *session.Session, err error) {
 	if c.login != loggedIn {
 		return
 	}
+	h.forgetContacts(s)
+	stateOf(s.Loop()).part(s)
 	h.leave(s)
 	h.log.Debug("client gone", "conn", s.ID(), "user", s.User, "err", err)
 }
@@ -359,12 +374,9 @@ func (h *Server) warn(o *obs.Often, text string, args ...any) {
 	}
 }
 
-// eachLoop runs f on every loop that has had a client.
-func (h *Server) eachLoop(f func(l *session.Loop)) {
+// allLoops returns the loops that have had a client; the slice must not be changed.
+func (h *Server) allLoops() []*session.Loop {
 	h.mu.Lock()
-	loops := h.loops
-	h.mu.Unlock()
-	for _, l := range loops {
-		l.Post(func() { f(l) })
-	}
+	defer h.mu.Unlock()
+	return h.loops
 }

@@ -696,6 +696,7 @@ func TestPresenceNotifies(t *testing.T) {
 		n := &pb.IMUserStatNotify{}
 		n.SetUserStat(st)
 		link.Message(w.route.s, 0, n)
+		w.settle()
 		pc.want(pb.CmdUserStatNotify)
 		p := &pb.IMServerPCLoginStatusNotify{}
 		p.SetUserId(2)

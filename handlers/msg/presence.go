@@ -3,7 +3,6 @@ package msg
 import (
 	"slices"
 
-	"teamtalk/core/pdu"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -275,19 +274,9 @@ func (h *Server) handlePCLoginStatus(_ *session.Session, _ uint16, m *pb.IMServe
 
 // handleUserStat tells pc clients that a user's pc came or went.
 func (h *Server) handleUserStat(_ *session.Session, _ uint16, m *pb.IMUserStatNotify) error {
-	if h.opt.Presence == PresenceNone {
-		return nil
+	if h.opt.Presence != PresenceNone {
+		st := m.GetUserStat()
+		h.tell(news{about: about{st.GetUserId(), newStatus}, status: st.GetStatus()})
 	}
-	frame, err := pdu.Append(nil, 0, m)
-	if err != nil {
-		return err
-	}
-	h.eachLoop(func(l *session.Loop) {
-		l.Each(func(s *session.Session) {
-			if s.LoggedIn() && !s.Client.IsMobile() {
-				s.SendFrame(frame)
-			}
-		})
-	})
 	return nil
 }

@@ -62,7 +62,7 @@ func (h *Server) handleChangeSignInfo(s *session.Session, seq uint16, m *pb.IMCh
 	return ask(h, s, seq, h.dbFirst, m, func(rsp *pb.IMChangeSignInfoRsp) {
 		h.answer(s, seq, rsp)
 		if rsp.GetResultCode() == 0 {
-			h.tellEverybody(pb.IMSignInfoChangedNotify_builder{ChangedUserId: proto.Uint32(s.User), SignInfo: proto.String(text)}.Build())
+			h.tellEverybody(news{about: about{s.User, newSignInfo}, text: text})
 		}
 	}, nil)
 }
@@ -75,43 +75,27 @@ func (h *Server) handleChangeAvatar(s *session.Session, seq uint16, m *pb.IMChan
 		h.answer(s, seq, rsp)
 		if rsp.GetResultCode() == 0 {
 			h.tellDevices(0, rsp, s, s.User)
-			h.tellEverybody(pb.IMAvatarChangedNotify_builder{ChangedUserId: proto.Uint32(s.User), AvatarUrl: proto.String(url)}.Build())
+			h.tellEverybody(news{about: about{s.User, newAvatar}, text: url})
 		}
 	}, nil)
 }
 
-// tellEverybody has a notify told to all clients of all message servers; where no route server takes it, to those here. What comes back from the route server
-// is for the clients here, see handleSignInfoChanged and handleAvatarChanged.
-func (h *Server) tellEverybody(m pb.Message) {
-	if !h.toRoute(0, m) {
-		h.broadcast(m)
+// tellEverybody has a change told to all clients of all message servers; where no route server takes it, to those here. It comes back from the route
+// server for the clients here.
+func (h *Server) tellEverybody(n news) {
+	if !h.toRoute(0, n.message()) {
+		h.tell(n)
 	}
 }
 
 func (h *Server) handleSignInfoChanged(_ *session.Session, _ uint16, m *pb.IMSignInfoChangedNotify) error {
-	h.broadcast(m)
+	h.tell(news{about: about{m.GetChangedUserId(), newSignInfo}, text: m.GetSignInfo()})
 	return nil
 }
 
 func (h *Server) handleAvatarChanged(_ *session.Session, _ uint16, m *pb.IMAvatarChangedNotify) error {
-	h.broadcast(m)
+	h.tell(news{about: about{m.GetChangedUserId(), newAvatar}, text: m.GetAvatarUrl()})
 	return nil
-}
-
-// broadcast tells all clients here.
-func (h *Server) broadcast(m pb.Message) {
-	frame, err := pdu.Append(nil, 0, m)
-	if err != nil {
-		h.log.Error("notify not encoded", "cmd", m.Command().String(), "err", err)
-		return
-	}
-	h.eachLoop(func(l *session.Loop) {
-		l.Each(func(s *session.Session) {
-			if s.LoggedIn() {
-				s.SendFrame(frame)
-			}
-		})
-	})
 }
 
 // What one connection may say to other clients past the store. Clients say that somebody is typing, or shake a window.
