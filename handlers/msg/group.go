@@ -12,14 +12,14 @@ import (
 )
 
 // groupStored goes on with a group message that is stored: the sender gets its ack at once, the members the message, here and elsewhere. It runs where the
-// answers of a group arrive, in their order.
-func (h *Server) groupStored(s *session.Session, seq uint16, m *pb.MsgData) {
+// answers of a group arrive, in their order. late: it was stored some time ago.
+func (h *Server) groupStored(s *session.Session, seq uint16, m *pb.MsgData, late bool) {
 	m.ClientMsgID = nil
 	if m.GroupVersion == 0 { // a db_proxy that knows of no versions gives back what it was sent
 		m.HasGroupVersion = false
 	}
 	s.Loop().Post(func() { h.acknowledge(s, seq, m, noWait) })
-	h.groups.deliver(m, s)
+	h.groups.deliver(m, s, late)
 	forward := *m
 	h.toRoute(seq, &forward)
 }
@@ -99,39 +99,12 @@ func (h *Server) postLists(lists []onLoop, w *waiting, frame []byte, tag session
 	}
 }
 
-// askFor passes a request on, and gets the answer where those of the same key arrive, in their order; then must not wait. One that does not come is
-// counted, the client hears nothing.
-func askFor[R any, PR interface {
-	*R
-	pb.Attachment
-}](h *Server, s *session.Session, seq uint16, peer Peer, key uint64, m pb.Attachment, then func(PR)) error {
-	c, cmd := clientOf(s), m.Command().String()
-	if c.queries >= maxQueries {
-		h.metrics.queriesFailed.WithLabelValues("too_many").Inc()
-		return im.Errorf(im.Denied, "request dropped: %d are waiting for their answers", c.queries)
-	}
-	c.queries++
-	peer.Call(nil, key, seq, m, func(rsp pb.Message, err error) {
-		s.Loop().Post(func() { c.queries-- })
-		answer, ok := rsp.(PR)
-		if err != nil || !ok {
-			h.metrics.queriesFailed.WithLabelValues(im.KindOf(err).String()).Inc()
-			h.warn(&h.often.query, "request not answered", "conn", s.ID(), "user", s.User, "cmd", cmd, "seq", seq, "err", err)
-			return
-		}
-		then(answer)
-	})
-	return nil
-}
-
 // handleGroupCreate makes a temporary group; clients may not make others. As from the first implementation, only who asked is told of it: the
 // others see the group with its first message.
 func (h *Server) handleGroupCreate(s *session.Session, seq uint16, m *pb.IMGroupCreateReq) error {
 	if m.GetGroupType() != pb.GroupType_GROUP_TYPE_TMP {
 		return im.Errorf(im.Denied, "clients create temporary groups only, not of type %d", m.GetGroupType())
 	}
-	m.SetUserId(s.User)
-	m.ClearAttachData()
 	if len(m.GetMemberIdList()) > im.MaxGroupMembers {
 		rsp := &pb.IMGroupCreateRsp{}
 		rsp.SetUserId(s.User)
@@ -139,17 +112,11 @@ func (h *Server) handleGroupCreate(s *session.Session, seq uint16, m *pb.IMGroup
 		rsp.SetGroupName(m.GetGroupName())
 		return s.Send(seq, rsp)
 	}
-	return askFor(h, s, seq, h.db, uint64(s.User), m, func(rsp *pb.IMGroupCreateRsp) {
-		rsp.ClearAttachData()
-		_ = s.Push(seq, rsp) // a full mailbox closes the session
-	})
+	return ask(h, s, seq, h.db, m, func(rsp *pb.IMGroupCreateRsp) { h.answer(s, seq, rsp) }, nil)
 }
 
-// handleGroupChange adds members to a group or takes them out; who may is for db_proxy to say. The answer is taken where those of the group's messages are:
-// what is stored after the change is delivered after it.
+// handleGroupChange adds members to a group or takes them out; who may is for db_proxy to say.
 func (h *Server) handleGroupChange(s *session.Session, seq uint16, m *pb.IMGroupChangeMemberReq) error {
-	m.SetUserId(s.User)
-	m.ClearAttachData()
 	if _, known := pb.GroupModifyType_name[int32(m.GetChangeType())]; !known {
 		return im.Errorf(im.Malformed, "change type %d", m.GetChangeType())
 	}
@@ -161,18 +128,40 @@ func (h *Server) handleGroupChange(s *session.Session, seq uint16, m *pb.IMGroup
 		rsp.SetGroupId(m.GetGroupId())
 		return s.Send(seq, rsp)
 	}
-	return askFor(h, s, seq, h.db, im.GroupKey(m.GetGroupId()), m, func(rsp *pb.IMGroupChangeMemberRsp) {
-		if rsp.GetResultCode() == 0 && len(rsp.GetChgUserIdList()) > 0 {
-			h.groupChanged(s, rsp)
-		}
-		rsp.ClearAttachData()
-		rsp.ClearVersion()
-		_ = s.Push(seq, rsp) // a full mailbox closes the session
+	c := clientOf(s)
+	if c.queries >= maxQueries {
+		h.metrics.queriesFailed.WithLabelValues("too_many").Inc()
+		return im.Errorf(im.Denied, "change of members dropped: %d queries are waiting for their answers", c.queries)
+	}
+	c.queries++
+	m.SetUserId(s.User)
+	m.ClearAttachData()
+	// Not on the client's loop: what is stored after the change is delivered after it, see groups.
+	h.db.Call(nil, im.GroupKey(m.GetGroupId()), seq, m, func(rsp pb.Message, err error) {
+		s.Loop().Post(func() { c.queries-- })
+		h.groupChanged(s, seq, rsp, err)
 	})
+	return nil
 }
 
-// groupChanged tells everyone of a change that was asked for on s.
-func (h *Server) groupChanged(s *session.Session, rsp *pb.IMGroupChangeMemberRsp) {
+// groupChanged goes on once db_proxy has answered. It runs where the answers of a group arrive, in their order.
+func (h *Server) groupChanged(s *session.Session, seq uint16, rsp pb.Message, err error) {
+	answer, ok := rsp.(*pb.IMGroupChangeMemberRsp)
+	if err != nil || !ok {
+		h.metrics.queriesFailed.WithLabelValues(im.KindOf(err).String()).Inc()
+		h.warn(&h.often.query, "change of members not answered", "conn", s.ID(), "user", s.User, "seq", seq, "err", err)
+		return
+	}
+	if answer.GetResultCode() == 0 && len(answer.GetChgUserIdList()) > 0 {
+		h.tellChange(s, answer)
+	}
+	answer.ClearAttachData()
+	answer.ClearVersion()
+	_ = s.Push(seq, answer) // a full mailbox closes the session
+}
+
+// tellChange tells everyone of a change that was asked for on s.
+func (h *Server) tellChange(s *session.Session, rsp *pb.IMGroupChangeMemberRsp) {
 	n := &pb.IMGroupChangeMemberNotify{}
 	n.SetUserId(rsp.GetUserId())
 	n.SetChangeType(rsp.GetChangeType())

@@ -30,26 +30,41 @@ type world struct {
 // inWorld runs f with a server of the given options, in a bubble of virtual time.
 func inWorld(t *testing.T, opt Options, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		h, err := New(opt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := &world{t: t, h: h, db: &dbStand{ids: map[uint64]uint32{}}, route: &routeStand{}, login: &linkStand{}}
-		h.Connect(w.db, w.db, w.route)
-		w.route.s = session.NewLink(session.NextID(), "route", &w.route.linkStand)
-		if err := h.RouteLink().Open(w.route.s); err != nil {
-			t.Fatal(err)
-		}
-		if err := h.LoginLink().Open(session.NewLink(session.NextID(), "login", w.login)); err != nil {
-			t.Fatal(err)
-		}
-		for range 2 {
-			l := newTestLoop(h)
-			defer close(l.stop)
-			w.loops = append(w.loops, l)
-		}
+		w := newWorld(t, opt, &dbStand{ids: map[uint64]uint32{}}, nil)
+		defer w.stop()
 		f(w)
 	})
+}
+
+// newWorld makes a server. What it says to route_server goes to carrier; nil: it is kept in w.route.
+func newWorld(t *testing.T, opt Options, db *dbStand, carrier session.MessageCarrier) *world {
+	h, err := New(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, h: h, db: db, route: &routeStand{}, login: &linkStand{}}
+	h.Connect(w.db, w.db, w.route)
+	if carrier == nil {
+		carrier = &w.route.linkStand
+	}
+	w.route.s = session.NewLink(session.NextID(), "route", carrier)
+	if err := h.RouteLink().Open(w.route.s); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.LoginLink().Open(session.NewLink(session.NextID(), "login", w.login)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		w.loops = append(w.loops, newTestLoop(h))
+	}
+	return w
+}
+
+// stop ends the loops.
+func (w *world) stop() {
+	for _, l := range w.loops {
+		close(l.stop)
+	}
 }
 
 // testLoop drives a session.Loop as the engine does.
@@ -243,7 +258,8 @@ type dbStand struct {
 	asked    []pb.Message
 	clients  map[string]uint32 // client_msg_id → id
 	// also answers what it knows an answer to, before all others. With mu held.
-	also func(req pb.Message) (pb.Message, error)
+	also   func(req pb.Message) (pb.Message, error)
+	groups map[uint32]*dbGroup
 }
 
 func (db *dbStand) Up() bool { return !db.down }
@@ -327,7 +343,7 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 		return rsp, nil
 	case *pb.MsgData:
 		out := *m
-		if db.fail {
+		if db.fail || !db.mayPost(&out) {
 			return &out, nil
 		}
 		if id := db.clients[string(m.ClientMsgID)]; id != 0 {
@@ -352,7 +368,7 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 		rsp := &pb.IMGetMsgListRsp{}
 		var list []*pb.MsgInfo
 		for _, st := range db.stored {
-			if im.ConversationKey(st.FromUserID, st.ToSessionID) == key {
+			if orderKey(st) == key {
 				info := &pb.MsgInfo{}
 				info.SetMsgId(st.MsgID)
 				info.SetFromSessionId(st.FromUserID)
@@ -371,7 +387,7 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 		rsp.SetAttachData([]byte("call"))
 		return rsp, nil
 	}
-	return nil, im.Errorf(im.Unavailable, "down")
+	return db.answerGroup(req)
 }
 
 func userInfo(id uint32) *pb.UserInfo {

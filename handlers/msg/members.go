@@ -140,13 +140,9 @@ func (gs *groups) count(g *group, n int) {
 }
 
 // deliver gives a stored group message to the members' sessions here, except the one it came from, as soon as the members are known and it is its
-// turn. from is nil for one that another message server had stored. From anywhere; m must not change any more.
-func (gs *groups) deliver(m *pb.MsgData, from *session.Session) { gs.take(m, from, false) }
-
-// deliverLate is deliver for a message that was stored at an unknown time.
-func (gs *groups) deliverLate(m *pb.MsgData, from *session.Session) { gs.take(m, from, true) }
-
-func (gs *groups) take(m *pb.MsgData, from *session.Session, anew bool) {
+// turn. from is nil for one that another message server had stored; anew says that nobody knows when it was stored, so that members known
+// may be later ones, or earlier. From anywhere; m must not change any more.
+func (gs *groups) deliver(m *pb.MsgData, from *session.Session, anew bool) {
 	g, now := gs.of(m.ToSessionID), gs.h.opt.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()

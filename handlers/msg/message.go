@@ -139,7 +139,7 @@ func (h *Server) msgStored(s *session.Session, seq uint16, rsp pb.Message, err e
 		return
 	}
 	if m.Type.IsGroup() {
-		h.groupStored(s, seq, m)
+		h.groupStored(s, seq, m, false)
 		return
 	}
 	wait := noWait
@@ -225,7 +225,7 @@ func postedBefore(sessions []*session.Session, but *session.Session, l *session.
 // handleRoutedMsgData delivers a message that came in on another message server.
 func (h *Server) handleRoutedMsgData(_ *session.Session, _ uint16, m *pb.MsgData) error {
 	if m.Type.IsGroup() {
-		h.groups.deliver(m, nil)
+		h.groups.deliver(m, nil, false)
 		return nil
 	}
 	tag := session.Tag{Peer: m.FromUserID, ID: m.MsgID}

@@ -171,6 +171,10 @@ func (h *Server) storeAgain(s *session.Session, seq uint16, m *pb.MsgData) {
 				defer h.inFlight.Add(-1)
 				h.metrics.resends.Inc()
 				m.MsgID = old.GetMsgId()
+				if m.Type.IsGroup() {
+					h.groupStored(s, seq, m, true)
+					return
+				}
 				h.msgStored(s, seq, m, nil)
 				return
 			}

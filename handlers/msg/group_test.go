@@ -1,0 +1,665 @@
+package msg
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+const (
+	addMember = pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
+	delMember = pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL
+)
+
+// TestGroupMessage: who gets a group message, and as what.
+func TestGroupMessage(t *testing.T) {
+	inCluster(t, 2, Options{}, func(c *cluster) {
+		here, there := c.servers[0], c.servers[1]
+		c.db.addGroup(50, 1, 2, 3, 4)
+		alice, alicePhone := here.user(0, 1, win), here.user(1, 1, ios)
+		bob, bobPhone, eve := here.user(0, 2, win), here.user(1, 2, android), here.user(0, 5, win)
+		carol := there.user(0, 3, win)
+		m := groupText(50, "hello")
+		m.AttachData, m.ClientMsgID, m.GroupVersion, m.HasGroupVersion = []byte("mine"), []byte("id"), 77, true
+		alice.send(7, m)
+		got := alice.want(pb.CmdMsgDataAck)
+		ack := got[0].m.(*pb.IMMsgDataAck)
+		if got[0].seq != 7 || ack.GetUserId() != 1 || ack.GetSessionId() != 50 || ack.GetMsgId() != 1 || ack.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP {
+			t.Fatalf("ack %d %v", got[0].seq, ack)
+		}
+		for _, d := range []*device{alicePhone, bob, bobPhone, carol} {
+			r := d.want(pb.CmdMsgData)[0]
+			m := r.m.(*pb.MsgData)
+			if r.seq != 0 || m.FromUserID != 1 || m.ToSessionID != 50 || m.MsgID != 1 || m.Type != pb.MsgType_MSG_TYPE_GROUP_TEXT || string(m.Data) != "hello" ||
+				m.CreateTime == 0 || m.AttachData != nil || m.ClientMsgID != nil || m.HasGroupVersion {
+				t.Fatalf("delivered %d %+v", r.seq, m)
+			}
+		}
+		eve.want()
+		if c.routed[0] != 1 || c.routed[1] != 0 {
+			t.Fatalf("sent to route_server %v", c.routed)
+		}
+		eve.send(3, groupText(50, "not a member"))
+		eve.send(4, groupText(51, "no such group"))
+		eve.want()
+		bob.want()
+		alice.send(7, m) // again: acked, not delivered
+		alice.want(pb.CmdMsgDataAck)
+		bob.want()
+		if n := here.h.inFlight.Load() + here.h.groups.waiting.Load(); n != 0 {
+			t.Errorf("%d in flight", n)
+		}
+	})
+}
+
+// TestAudio: sounds go the way of texts, with a limit of their own.
+func TestAudio(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		w.db.addGroup(50, 1, 2)
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		for i, typ := range []pb.MsgType{pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO} {
+			m := text(2, "")
+			m.Type = typ
+			if typ.IsGroup() {
+				m.ToSessionID = 50
+			}
+			m.Data = append([]byte{0, 0, 0, 9}, make([]byte, im.MaxAudio)...)
+			alice.send(uint16(10*i+2), m)
+			alice.want(pb.CmdMsgDataAck)
+			if got := bob.want(pb.CmdMsgData)[0].m.(*pb.MsgData); got.Type != typ || !slices.Equal(got.Data, m.Data) {
+				t.Fatalf("delivered %v, %d bytes", got.Type, len(got.Data))
+			}
+			for j, data := range [][]byte{nil, {0, 0, 0, 9}, append(m.Data, 0)} {
+				m.Data = data
+				alice.send(uint16(10*i+j+3), m)
+			}
+			alice.want()
+		}
+	})
+}
+
+// TestGroupMembersFollow: whoever changes a group, and whether or not it is told, a message stored after it goes by it. Members are
+// asked for no more often than needed.
+func TestGroupMembersFollow(t *testing.T) {
+	inCluster(t, 2, Options{Rate: -1}, func(c *cluster) {
+		here, there := c.servers[0], c.servers[1]
+		c.db.addGroup(50, 1, 2, 3)
+		alice, bob, dave := here.user(0, 1, win), here.user(1, 2, win), here.user(0, 4, win)
+		carol := there.user(0, 3, win)
+		seq := uint16(1)
+		say := func(id uint32, gets ...*device) {
+			t.Helper()
+			seq++
+			alice.send(seq, groupText(50, fmt.Sprint(seq)))
+			alice.want(pb.CmdMsgDataAck)
+			for _, d := range []*device{bob, carol, dave} {
+				if slices.Contains(gets, d) {
+					d.wantTexts(id)
+				} else {
+					d.wantTexts()
+				}
+			}
+		}
+		say(1, bob, carol)
+		say(2, bob, carol)
+		if n := c.db.loads(50); n != 2 { // once on each server
+			t.Fatalf("members asked for %d times", n)
+		}
+		// Behind everybody's back, and the notify never comes.
+		c.db.change(50, func(g *dbGroup) { g.version, g.members = 2, []uint32{1, 4, 3} })
+		say(3, carol, dave)
+		if n := c.db.loads(50); n != 2 {
+			t.Fatalf("members asked for %d times", n)
+		}
+		// By a client elsewhere: everybody is told, nobody asks.
+		req := &pb.IMGroupChangeMemberReq{}
+		req.SetUserId(3)
+		req.SetChangeType(addMember)
+		req.SetGroupId(50)
+		req.SetMemberIdList([]uint32{2})
+		carol.send(9, req)
+		for _, d := range []*device{alice, bob, dave} {
+			d.want(pb.CmdGroupChangeMemberNotify)
+		}
+		carol.want(pb.CmdGroupChangeMemberRsp)
+		say(4, bob, carol, dave)
+		if n := c.db.loads(50); n != 0 {
+			t.Fatalf("members asked for %d times", n)
+		}
+		// While a route server is away.
+		here.h.RouteLink().Close(here.route.s, nil)
+		if err := here.h.RouteLink().Open(here.route.s); err != nil {
+			t.Fatal(err)
+		}
+		seq++
+		alice.send(seq, groupText(50, "x"))
+		time.Sleep(settleWait)
+		bob.wantTexts(5)
+		if n := c.db.loads(50); n != 1 {
+			t.Fatalf("members asked for %d times", n)
+		}
+	})
+}
+
+// TestGroupWithoutVersions: with a db_proxy that gives no versions, what is known is asked for again after a while; changes told of count at once.
+func TestGroupWithoutVersions(t *testing.T) {
+	inWorld(t, Options{Rate: -1, PCTimeout: time.Hour}, func(w *world) {
+		w.db.addGroup(50, 1, 2).old = true
+		alice, bob, carol := w.user(0, 1, win), w.user(1, 2, win), w.user(0, 3, win)
+		alice.send(2, groupText(50, "one"))
+		bob.wantTexts(1)
+		w.db.change(50, func(g *dbGroup) { g.version, g.members = 2, []uint32{1, 2, 3} })
+		time.Sleep(memberAge - time.Second)
+		alice.send(3, groupText(50, "two"))
+		carol.wantTexts()
+		if n := w.db.loads(50); n != 1 {
+			t.Fatalf("members asked for %d times", n)
+		}
+		time.Sleep(2 * time.Second)
+		alice.send(4, groupText(50, "three"))
+		carol.wantTexts(3)
+		if n := w.db.loads(50); n != 1 {
+			t.Fatalf("members asked for %d times", n)
+		}
+		w.db.change(50, func(g *dbGroup) { g.members = []uint32{1, 2} })
+		n := notify(50, 0, []uint32{1, 2}, 3)
+		w.h.RouteLink().Message(w.route.s, 0, n)
+		carol.want(pb.CmdGroupChangeMemberNotify)
+		alice.send(5, groupText(50, "four"))
+		carol.want()
+		if n := w.db.loads(50); n != 0 {
+			t.Fatalf("members asked for %d times", n)
+		}
+	})
+}
+
+func notify(group, version uint32, cur []uint32, chg ...uint32) *pb.IMGroupChangeMemberNotify {
+	n := &pb.IMGroupChangeMemberNotify{}
+	n.SetUserId(1)
+	n.SetChangeType(delMember)
+	n.SetGroupId(group)
+	n.SetCurUserIdList(cur)
+	n.SetChgUserIdList(chg)
+	if version != 0 {
+		n.SetVersion(version)
+	}
+	return n
+}
+
+// TestGroupNotifies: an old notify that comes late changes nothing; one without a version counts until a version is heard of.
+func TestGroupNotifies(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		w.db.addGroup(50, 1, 2).version = 5
+		alice, bob, carol := w.user(0, 1, win), w.user(1, 2, win), w.user(0, 3, win)
+		link := w.h.RouteLink()
+		tell := func(n *pb.IMGroupChangeMemberNotify) {
+			link.Message(w.route.s, 0, n)
+			for _, d := range []*device{alice, bob, carol} {
+				d.got()
+			}
+		}
+		tell(notify(50, 4, []uint32{1, 2, 3}))
+		if _, ok := w.h.groups.table.Peek(50); ok {
+			t.Fatal("a group is kept that nobody here has written to")
+		}
+		alice.send(2, groupText(50, "one"))
+		bob.wantTexts(1)
+		if n := w.db.loads(50); n != 1 {
+			t.Fatalf("members asked for %d times", n)
+		}
+		tell(notify(50, 4, []uint32{1, 2, 3}, 3)) // overtaken
+		alice.send(3, groupText(50, "two"))
+		bob.wantTexts(2)
+		carol.wantTexts()
+		tell(notify(50, 0, []uint32{1, 2, 3}, 3)) // wrong, or older than what is known: it has no version
+		alice.send(4, groupText(50, "three"))
+		bob.wantTexts(3)
+		carol.wantTexts()
+		if n := w.db.loads(50); n != 1 {
+			t.Fatalf("members asked for %d times", n)
+		}
+		w.db.change(50, func(g *dbGroup) { g.version, g.members = 7, []uint32{1, 2, 3} })
+		tell(notify(50, 7, []uint32{1, 2, 3}, 3)) // the one of version 6 was lost: the list is whole
+		alice.send(5, groupText(50, "four"))
+		bob.wantTexts(4)
+		carol.wantTexts(4)
+		if n := w.db.loads(50); n != 0 {
+			t.Fatalf("members asked for %d times", n)
+		}
+	})
+}
+
+// TestGroupNotifyWhileLoading: what is asked for may be older than a change that comes meanwhile.
+func TestGroupNotifyWhileLoading(t *testing.T) {
+	for _, version := range []uint32{0, 2} {
+		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
+			inWorld(t, Options{Rate: -1}, func(w *world) {
+				w.db.addGroup(50, 1, 2)
+				alice, bob, carol := w.user(0, 1, win), w.user(1, 2, win), w.user(0, 3, win)
+				routedText := groupText(50, "from elsewhere")
+				routedText.FromUserID, routedText.MsgID = 1, 1
+				w.db.mu.Lock()
+				w.db.hold = true
+				w.db.mu.Unlock()
+				w.h.RouteLink().Message(w.route.s, 0, routedText) // asks, and gets what is there now
+				w.db.change(50, func(g *dbGroup) { g.version, g.members = 2, []uint32{1, 3} })
+				w.h.RouteLink().Message(w.route.s, 0, notify(50, version, []uint32{1, 3}, 2))
+				w.db.letGo()
+				for _, d := range []*device{alice, bob, carol} {
+					d.got()
+				}
+				alice.send(3, groupText(50, "two"))
+				time.Sleep(gapWait)
+				bob.wantTexts()
+				if got := carol.got(); len(got) != 1 {
+					t.Fatalf("received %v", got)
+				}
+			})
+		})
+	}
+}
+
+// TestGroupWaits: while members are asked for, messages wait, so many at most, and leave in order; the senders' acks do not wait.
+func TestGroupWaits(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		g := w.db.addGroup(50, 1, 2)
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		g.silent = true
+		for i := range maxWaiting + 10 {
+			alice.send(uint16(i+2), groupText(50, "x"))
+		}
+		if n := len(alice.got()); n != maxWaiting+10 {
+			t.Fatalf("%d acks", n)
+		}
+		bob.wantTexts()
+		late := w.user(0, 2, ios)
+		w.db.change(50, func(g *dbGroup) { g.silent = false })
+		time.Sleep(loadPause)
+		ids := make([]uint32, maxWaiting)
+		for i := range ids {
+			ids[i] = uint32(i + 1)
+		}
+		bob.wantTexts(ids...)
+		late.wantTexts() // finds them in the history
+		if n := testutil.ToFloat64(w.h.groups.metrics.dropped.WithLabelValues("queue")); n != 10 {
+			t.Errorf("%v counted as dropped", n)
+		}
+		if n, size := w.h.groups.waiting.Load(), w.h.groups.waitingBytes.Load(); n != 0 || size != 0 {
+			t.Errorf("%d messages, %d bytes still waiting", n, size)
+		}
+	})
+}
+
+// TestGroupWaitingBytes: what waits is bounded in bytes over all groups.
+func TestGroupWaitingBytes(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		sound := make([]byte, im.MaxAudio)
+		for i := range uint32(80) {
+			g := w.db.addGroup(50+i, 1, 2)
+			g.silent = true
+			w.h.groups.deliver(&pb.MsgData{FromUserID: 1, ToSessionID: 50 + i, MsgID: 1, Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: sound}, nil, false)
+		}
+		if n, size := w.h.groups.waiting.Load(), w.h.groups.waitingBytes.Load(); n != 63 || size > maxWaitingBytes {
+			t.Errorf("%d messages with %d bytes wait", n, size)
+		}
+		time.Sleep(10 * time.Second)
+		if n, size := w.h.groups.waiting.Load(), w.h.groups.waitingBytes.Load(); n != 0 || size != 0 {
+			t.Errorf("%d messages, %d bytes still waiting", n, size)
+		}
+	})
+}
+
+// TestGroupMembersNotToBeHad: after some tries the messages are given up, counted; the next one tries again.
+func TestGroupMembersNotToBeHad(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		g := w.db.addGroup(50, 1, 2)
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		g.silent = true
+		alice.send(2, groupText(50, "one"))
+		time.Sleep(10 * time.Second)
+		if n := w.db.loads(50); n != loadTries {
+			t.Fatalf("members asked for %d times", n)
+		}
+		if n := testutil.ToFloat64(w.h.groups.metrics.dropped.WithLabelValues("members")); n != 1 {
+			t.Errorf("%v counted as dropped", n)
+		}
+		w.db.change(50, func(g *dbGroup) { g.silent = false })
+		alice.send(3, groupText(50, "two"))
+		time.Sleep(settleWait)
+		bob.wantTexts(2)
+	})
+}
+
+// TestGroupOrder: messages sent on three servers at once reach every member in the order of their ids, however long they take between servers.
+func TestGroupOrder(t *testing.T) {
+	for seed := range uint64(10) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			inCluster(t, 3, Options{Rate: -1, RedeliverAfter: -1}, func(c *cluster) {
+				rnd := rand.New(rand.NewPCG(seed, 0))
+				c.lag = func() time.Duration { return time.Duration(rnd.IntN(80)) * time.Millisecond }
+				c.db.addGroup(50, 1, 2, 3, 4, 5, 6)
+				if seed%2 == 1 {
+					c.db.ids[im.GroupKey(50)] = 1000 // a group with a past, that the servers know nothing of
+				}
+				var senders, readers []*device
+				for i, w := range c.servers {
+					senders = append(senders, w.user(0, uint32(i+1), win))
+					readers = append(readers, w.user(1, uint32(i+4), ios))
+				}
+				const rounds = 50
+				for i := range rounds {
+					for j, d := range senders {
+						d.loop.do <- func() {
+							d.loop.Begin()
+							_ = d.w.h.handleMsgData(d.s, uint16(i+2), groupText(50, fmt.Sprint(i, j)))
+							d.loop.End()
+						}
+					}
+					time.Sleep(time.Duration(rnd.IntN(5)) * time.Millisecond)
+				}
+				time.Sleep(2 * gapWait)
+				for _, d := range readers {
+					last := c.db.ids[im.GroupKey(50)] - rounds*3
+					for _, r := range d.got() {
+						m := r.m.(*pb.MsgData)
+						if m.MsgID != last+1 {
+							t.Fatalf("%d after %d", m.MsgID, last)
+						}
+						last = m.MsgID
+					}
+					if last != c.db.ids[im.GroupKey(50)] {
+						t.Fatalf("last message %d of %d", last, c.db.ids[im.GroupKey(50)])
+					}
+				}
+				for _, w := range c.servers {
+					if n := testutil.ToFloat64(w.h.groups.metrics.gaps) + testutil.ToFloat64(w.h.groups.metrics.late); n != 0 {
+						t.Errorf("%v out of order", n)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestGroupGap: a message that never comes is waited for, but not for long; one that comes after that is delivered all the same.
+func TestGroupGap(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		w.db.addGroup(50, 1, 2)
+		bob := w.user(1, 2, win)
+		from := func(id uint32) {
+			m := groupText(50, "x")
+			m.FromUserID, m.MsgID, m.GroupVersion, m.HasGroupVersion = 1, id, 1, true
+			w.h.RouteLink().Message(w.route.s, 0, m)
+		}
+		from(1)
+		from(2)
+		bob.wantTexts(1, 2)
+		from(5)
+		from(4)
+		bob.wantTexts()
+		time.Sleep(gapWait)
+		bob.wantTexts(4, 5)
+		from(3)
+		from(6)
+		bob.wantTexts(3, 6)
+		if gaps, late := testutil.ToFloat64(w.h.groups.metrics.gaps), testutil.ToFloat64(w.h.groups.metrics.late); gaps != 1 || late != 1 {
+			t.Errorf("%v gaps, %v late", gaps, late)
+		}
+	})
+}
+
+func TestGroupCreate(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		w.route.take()
+		create := func(seq uint16, typ pb.GroupType, members ...uint32) {
+			m := &pb.IMGroupCreateReq{}
+			m.SetUserId(77)
+			m.SetGroupType(typ)
+			m.SetGroupName("g")
+			m.SetGroupAvatar("")
+			m.SetMemberIdList(members)
+			m.SetAttachData([]byte("mine"))
+			alice.send(seq, m)
+		}
+		create(2, pb.GroupType_GROUP_TYPE_NORMAL, 1, 2)
+		create(3, 3, 1, 2)
+		alice.want()
+		create(4, pb.GroupType_GROUP_TYPE_TMP, 1, 2)
+		got := alice.want(pb.CmdGroupCreateRsp)[0]
+		rsp := got.m.(*pb.IMGroupCreateRsp)
+		if got.seq != 4 || rsp.GetUserId() != 1 || rsp.GetResultCode() != 0 || rsp.GetGroupId() != 100 || rsp.HasAttachData() {
+			t.Fatalf("answer %d %v", got.seq, rsp)
+		}
+		create(5, pb.GroupType_GROUP_TYPE_TMP, make([]uint32, im.MaxGroupMembers+1)...)
+		if rsp := alice.want(pb.CmdGroupCreateRsp)[0].m.(*pb.IMGroupCreateRsp); rsp.GetResultCode() == 0 {
+			t.Fatalf("answer %v", rsp)
+		}
+		bob.want()
+		if n := len(w.route.take()); n != 0 {
+			t.Fatalf("%d messages to route_server", n)
+		}
+	})
+}
+
+// TestGroupChange: who is told of a change of members.
+func TestGroupChange(t *testing.T) {
+	inCluster(t, 2, Options{}, func(c *cluster) {
+		here, there := c.servers[0], c.servers[1]
+		c.db.addGroup(50, 1, 2, 3)
+		alice, alicePhone := here.user(0, 1, win), here.user(1, 1, ios)
+		bob, eve, carol := here.user(0, 2, win), here.user(0, 5, win), there.user(0, 3, win)
+		everyone := []*device{alice, alicePhone, bob, carol, eve}
+		change := func(d *device, seq uint16, typ pb.GroupModifyType, members ...uint32) {
+			m := &pb.IMGroupChangeMemberReq{}
+			m.SetUserId(77)
+			m.SetChangeType(typ)
+			m.SetGroupId(50)
+			m.SetMemberIdList(members)
+			d.send(seq, m)
+		}
+		told := func(ds ...*device) {
+			t.Helper()
+			for _, d := range everyone {
+				if !slices.Contains(ds, d) {
+					d.want()
+					continue
+				}
+				r := d.want(pb.CmdGroupChangeMemberNotify)[0]
+				if n := r.m.(*pb.IMGroupChangeMemberNotify); r.seq != 0 || n.GetUserId() != 1 || n.GetGroupId() != 50 || len(n.GetChgUserIdList()) == 0 || n.HasVersion() {
+					t.Fatalf("told %d %v", r.seq, n)
+				}
+			}
+		}
+		answered := func(d *device, seq uint16, result uint32) {
+			t.Helper()
+			r := d.want(pb.CmdGroupChangeMemberRsp)[0]
+			if rsp := r.m.(*pb.IMGroupChangeMemberRsp); r.seq != seq || rsp.GetUserId() != d.s.User || rsp.GetResultCode() != result || rsp.HasVersion() || rsp.HasAttachData() {
+				t.Fatalf("answer %d %v", r.seq, rsp)
+			}
+		}
+		change(alice, 2, addMember, 5)
+		answered(alice, 2, 0)
+		told(alicePhone, bob, carol, eve)
+		change(alice, 3, addMember, 5) // in already
+		answered(alice, 3, 1)
+		told()
+		change(alice, 4, delMember, 2, 1)
+		answered(alice, 4, 0)
+		told(alicePhone, bob, carol, eve)
+		change(alice, 5, addMember, 6) // not in any more
+		answered(alice, 5, 1)
+		change(alice, 6, addMember, make([]uint32, im.MaxGroupMembers+1)...)
+		answered(alice, 6, 1)
+		change(alice, 7, 3, 6)
+		alice.want()
+		told()
+		if c.routed[0] != 2 || c.routed[1] != 0 {
+			t.Fatalf("sent to route_server %v", c.routed)
+		}
+		if n := clientOf(alice.s).queries; n != 0 {
+			t.Errorf("%d queries counted", n)
+		}
+	})
+}
+
+// TestGroupDeliveriesAnswered: what members do not answer is sent again, once. Answers go no further, and those for a group are not those for the user of that
+// number.
+func TestGroupDeliveriesAnswered(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored, Rate: -1}, func(w *world) {
+		w.db.addGroup(1, 1, 2, 3)
+		alice, bob, carol := w.user(0, 1, win), w.user(1, 2, ios), w.user(0, 3, ios)
+		w.route.take()
+		alice.send(2, groupText(1, "to the group"))
+		alice.send(3, text(2, "to bob")) // also from 1, also with the id 1
+		w.route.take()
+		bob.want(pb.CmdMsgData, pb.CmdMsgData)
+		carol.want(pb.CmdMsgData)
+		ack := &pb.IMMsgDataAck{}
+		ack.SetUserId(2)
+		ack.SetSessionId(1)
+		ack.SetMsgId(1)
+		ack.SetSessionType(pb.SessionType_SESSION_TYPE_GROUP)
+		bob.send(0, ack)
+		if n := len(w.route.take()); n != 0 {
+			t.Fatalf("%d messages to route_server", n)
+		}
+		time.Sleep(17 * time.Second)
+		if m := bob.want(pb.CmdMsgData)[0].m.(*pb.MsgData); m.Type.IsGroup() {
+			t.Fatal("what was answered is sent again")
+		}
+		if m := carol.want(pb.CmdMsgData)[0].m.(*pb.MsgData); !m.Type.IsGroup() {
+			t.Fatalf("sent again: %v", m)
+		}
+	})
+}
+
+// TestGroupResendAfterNoAnswer: as TestResendAfterNoAnswer, of a group; its members are asked for, as nobody knows when it was stored.
+func TestGroupResendAfterNoAnswer(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		w.db.addGroup(2, 1, 2)
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		alice.send(2, text(2, "same")) // to the user of that number
+		alice.want(pb.CmdMsgDataAck)
+		bob.want(pb.CmdMsgData)
+		w.db.lose = true
+		alice.send(2, groupText(2, "same")) // not a repeat
+		w.db.lose = false
+		alice.want()
+		w.db.change(2, func(g *dbGroup) { g.version = 2 })
+		time.Sleep(5 * time.Second)
+		alice.send(2, groupText(2, "same"))
+		if ack := alice.want(pb.CmdMsgDataAck)[0].m.(*pb.IMMsgDataAck); ack.GetMsgId() != 1 || ack.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP {
+			t.Errorf("ack %v", ack)
+		}
+		bob.wantTexts(1)
+		if n := w.db.loads(2); n != 1 || len(w.db.stored) != 2 {
+			t.Errorf("members asked for %d times, %d stored", n, len(w.db.stored))
+		}
+	})
+}
+
+// TestGroupReadAck: reading a group is told to the user's other devices as reading a user is.
+func TestGroupReadAck(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		pc, phone := w.user(0, 1, win), w.user(1, 1, ios)
+		m := &pb.IMMsgDataReadAck{}
+		m.SetUserId(77)
+		m.SetSessionId(50)
+		m.SetMsgId(5)
+		m.SetSessionType(pb.SessionType_SESSION_TYPE_GROUP)
+		pc.send(4, m)
+		n := phone.want(pb.CmdMsgDataReadNotify)[0].m.(*pb.IMMsgDataReadNotify)
+		if n.GetUserId() != 1 || n.GetSessionId() != 50 || n.GetMsgId() != 5 || n.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP {
+			t.Fatalf("notify %v", n)
+		}
+		if got := w.db.sent[0].(*pb.IMMsgDataReadAck); got.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP || got.GetUserId() != 1 {
+			t.Fatalf("db_proxy got %v", got)
+		}
+	})
+}
+
+// TestGroupsBounded: the groups known are bounded in number and in members.
+func TestGroupsBounded(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		gs := w.h.groups
+		fill := func(id uint32, members int) {
+			g := gs.of(id)
+			g.mu.Lock()
+			g.set(gs.era.Load(), make([]uint32, members), 1, time.Now())
+			g.mu.Unlock()
+		}
+		for id := range uint32(maxGroups + 100) {
+			fill(id, 10)
+		}
+		if n := gs.table.Len(); n != maxGroups || gs.members != 10*maxGroups {
+			t.Fatalf("%d groups, %d members", n, gs.members)
+		}
+		for id := range uint32(300) {
+			fill(1<<20+id, im.MaxGroupMembers)
+		}
+		if gs.members > maxCachedMembers || gs.members < maxCachedMembers-im.MaxGroupMembers {
+			t.Fatalf("%d members", gs.members)
+		}
+		sum := 0
+		for _, g := range gs.table.Values() {
+			sum += len(g.members)
+		}
+		if sum != gs.members {
+			t.Fatalf("%d members, counted %d", sum, gs.members)
+		}
+	})
+}
+
+// TestGroupDrain: what waits for its turn is delivered before the server goes.
+func TestGroupDrain(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		w.db.addGroup(50, 1, 2)
+		w.db.ids[im.GroupKey(50)] = 7
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		alice.send(2, groupText(50, "one"))
+		bob.want()
+		done := make(chan error, 1)
+		go func() { done <- w.h.Drain(context.Background()) }()
+		synctest.Wait()
+		select {
+		case <-done:
+			t.Fatal("drained although a message waits")
+		default:
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		bob.wantTexts(8)
+	})
+}
+
+// TestGroupMetrics: what is counted has a name.
+func TestGroupMetrics(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		problems, err := testutil.CollectAndLint(w.h.groups.metrics.dropped)
+		if err != nil || len(problems) > 0 {
+			t.Errorf("%v %v", err, problems)
+		}
+		w.db.addGroup(50, 1)
+		alice := w.user(0, 1, win)
+		alice.send(2, groupText(50, strings.Repeat("x", im.MaxContent)))
+		alice.want(pb.CmdMsgDataAck)
+		if n := testutil.ToFloat64(w.h.groups.metrics.loads); n != 1 {
+			t.Errorf("%v loads", n)
+		}
+	})
+}
+
+var _ session.LoopHandler = (*Server)(nil)
