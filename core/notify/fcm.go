@@ -1,0 +1,175 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/jwt"
+
+	"teamtalk/core/im"
+)
+
+// FCMOptions say who speaks to Google: a service account.
+type FCMOptions struct {
+	CredentialsFile string // the account's JSON, with its key. Required.
+	Host            string // instead of Google's: https://host:port
+	// Client carries the requests, and those for access tokens. nil: http.DefaultClient.
+	Client *http.Client
+}
+
+// FCM is Google's Firebase Cloud Messaging, HTTP v1.
+type FCM struct {
+	client *http.Client // signs
+	url    string
+}
+
+var _ Provider = (*FCM)(nil)
+
+const (
+	fcmHost  = "https://fcm.googleapis.com"
+	fcmScope = "https://www.googleapis.com/auth/firebase.messaging"
+)
+
+// NewFCM reads the credentials. It does not connect.
+func NewFCM(o FCMOptions) (*FCM, error) {
+	data, err := os.ReadFile(o.CredentialsFile)
+	if err != nil {
+		return nil, im.WithKind(im.Invalid, "FCM credentials", err)
+	}
+	var account struct {
+		Type         string `json:"type"`
+		Project      string `json:"project_id"`
+		Email        string `json:"client_email"`
+		PrivateKey   string `json:"private_key"`
+		PrivateKeyID string `json:"private_key_id"`
+		TokenURL     string `json:"token_uri"`
+	}
+	if err := json.Unmarshal(data, &account); err != nil {
+		return nil, im.WithKind(im.Invalid, "FCM credentials", err)
+	}
+	if account.Type != "service_account" || account.Project == "" || account.Email == "" || account.PrivateKey == "" || account.TokenURL == "" {
+		return nil, im.Errorf(im.Invalid, "FCM credentials are not those of a service account")
+	}
+	conf := jwt.Config{Email: account.Email, PrivateKey: []byte(account.PrivateKey), PrivateKeyID: account.PrivateKeyID,
+		Scopes: []string{fcmScope}, TokenURL: account.TokenURL}
+	ctx := context.Background()
+	if o.Client != nil {
+		ctx = context.WithValue(ctx, oauth2.HTTPClient, o.Client)
+	}
+	host := o.Host
+	if host == "" {
+		host = fcmHost
+	}
+	return &FCM{client: conf.Client(ctx), url: host + "/v1/projects/" + account.Project + "/messages:send"}, nil
+}
+
+// fcmMessage is a request's body: https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages
+type fcmMessage struct {
+	Message struct {
+		Token        string            `json:"token"`
+		Notification fcmShown          `json:"notification"`
+		Data         map[string]string `json:"data,omitempty"`
+		Android      fcmAndroid        `json:"android"`
+	} `json:"message"`
+}
+
+type fcmShown struct {
+	Body string `json:"body"`
+}
+
+type fcmAndroid struct {
+	Priority     string `json:"priority"`
+	Notification struct {
+		Count uint32 `json:"notification_count,omitempty"`
+		Sound string `json:"sound,omitempty"`
+	} `json:"notification"`
+}
+
+// maxAnswer is how much of an answer is read, in bytes.
+const maxAnswer = 64 << 10
+
+// Send hands one notification to Google.
+func (f *FCM) Send(ctx context.Context, n Notification) Result {
+	var m fcmMessage
+	m.Message.Token = n.Token
+	m.Message.Notification.Body = n.Text
+	if n.Data != "" {
+		m.Message.Data = map[string]string{"custom": n.Data, "badge": strconv.FormatUint(uint64(n.Badge), 10)}
+	}
+	m.Message.Android.Priority = "NORMAL"
+	m.Message.Android.Notification.Count = n.Badge
+	if !n.Silent {
+		m.Message.Android.Priority = "HIGH"
+		m.Message.Android.Notification.Sound = "default"
+	}
+	body, err := json.Marshal(m)
+	if err != nil {
+		return Result{Outcome: Refused, Reason: "INVALID_ARGUMENT"}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url, bytes.NewReader(body))
+	if err != nil {
+		return Result{Outcome: Refused, Reason: "INVALID_ARGUMENT"}
+	}
+	req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	rsp, err := f.client.Do(req)
+	if err != nil {
+		return Result{Outcome: Later, Reason: "unreachable"}
+	}
+	defer rsp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(rsp.Body, maxAnswer))
+	if err != nil {
+		return Result{Outcome: Later, Reason: "unreachable"}
+	}
+	return fcmResult(rsp, answer)
+}
+
+// fcmResult reads Google's answer: https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
+func fcmResult(rsp *http.Response, body []byte) Result {
+	if rsp.StatusCode == http.StatusOK {
+		return Result{Outcome: Sent}
+	}
+	var e struct {
+		Error struct {
+			Status  string `json:"status"`
+			Details []struct {
+				Code string `json:"errorCode"`
+			} `json:"details"`
+		} `json:"error"`
+	}
+	_ = json.Unmarshal(body, &e) // what does not decode has no reason but its status
+	reason := e.Error.Status
+	for _, d := range e.Error.Details {
+		if d.Code != "" {
+			reason = d.Code
+		}
+	}
+	if reason == "" {
+		reason = "status " + strconv.Itoa(rsp.StatusCode)
+	}
+	switch {
+	case reason == "UNREGISTERED", reason == "SENDER_ID_MISMATCH":
+		return Result{Outcome: Dead, Reason: reason}
+	case rsp.StatusCode == http.StatusTooManyRequests, rsp.StatusCode >= 500, rsp.StatusCode == http.StatusUnauthorized:
+		return Result{Outcome: Later, Reason: reason, After: retryAfter(rsp.Header)}
+	}
+	return Result{Outcome: Refused, Reason: reason}
+}
+
+// maxRetryAfter is the longest that a service is left alone because it says so.
+const maxRetryAfter = 10 * time.Minute
+
+// retryAfter reads the header of that name in its form with seconds.
+func retryAfter(h http.Header) time.Duration {
+	s, err := strconv.ParseUint(h.Get("Retry-After"), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return min(time.Duration(s)*time.Second, maxRetryAfter)
+}
