@@ -346,8 +346,8 @@ func TestGroupOrder(t *testing.T) {
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			inCluster(t, 3, Options{Rate: -1, RedeliverAfter: -1}, func(c *cluster) {
-				rnd := rand.New(rand.NewPCG(seed, 0))
-				c.lag = func() time.Duration { return time.Duration(rnd.IntN(80)) * time.Millisecond }
+				rnd, lags := rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1))
+				c.lag = func() time.Duration { return time.Duration(lags.IntN(80)) * time.Millisecond }
 				c.db.addGroup(50, 1, 2, 3, 4, 5, 6)
 				if seed%2 == 1 {
 					c.db.ids[im.GroupKey(50)] = 1000 // a group with a past, that the servers know nothing of
@@ -369,6 +369,7 @@ func TestGroupOrder(t *testing.T) {
 					time.Sleep(time.Duration(rnd.IntN(5)) * time.Millisecond)
 				}
 				time.Sleep(2 * gapWait)
+				synctest.Wait()
 				for _, d := range readers {
 					last := c.db.ids[im.GroupKey(50)] - rounds*3
 					for _, r := range d.got() {
