@@ -3417,6 +3417,7 @@ type PushResult struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_UserToken   *string                `protobuf:"bytes,1,req,name=user_token,json=userToken"`
 	xxx_hidden_ResultCode  uint32                 `protobuf:"varint,2,req,name=result_code,json=resultCode"`
+	xxx_hidden_UserId      uint32                 `protobuf:"varint,100,opt,name=user_id,json=userId"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -3465,14 +3466,26 @@ func (x *PushResult) GetResultCode() uint32 {
 	return 0
 }
 
+func (x *PushResult) GetUserId() uint32 {
+	if x != nil {
+		return x.xxx_hidden_UserId
+	}
+	return 0
+}
+
 func (x *PushResult) SetUserToken(v string) {
 	x.xxx_hidden_UserToken = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
 }
 
 func (x *PushResult) SetResultCode(v uint32) {
 	x.xxx_hidden_ResultCode = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *PushResult) SetUserId(v uint32) {
+	x.xxx_hidden_UserId = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
 }
 
 func (x *PushResult) HasUserToken() bool {
@@ -3489,6 +3502,13 @@ func (x *PushResult) HasResultCode() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
+func (x *PushResult) HasUserId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
 func (x *PushResult) ClearUserToken() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserToken = nil
@@ -3499,11 +3519,19 @@ func (x *PushResult) ClearResultCode() {
 	x.xxx_hidden_ResultCode = 0
 }
 
+func (x *PushResult) ClearUserId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_UserId = 0
+}
+
 type PushResult_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	UserToken  *string
+	UserToken *string
+	// 0 sent, 1 not sent, 2 (ours) the token is dead.
 	ResultCode *uint32
+	// Ours, with a dead token: whose it was.
+	UserId *uint32
 }
 
 func (b0 PushResult_builder) Build() *PushResult {
@@ -3511,12 +3539,16 @@ func (b0 PushResult_builder) Build() *PushResult {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserToken != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
 		x.xxx_hidden_UserToken = b.UserToken
 	}
 	if b.ResultCode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
 		x.xxx_hidden_ResultCode = *b.ResultCode
+	}
+	if b.UserId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_UserId = *b.UserId
 	}
 	return m0
 }
@@ -4213,13 +4245,14 @@ const file_base_proto_rawDesc = "" +
 	"\x05token\x18\x03 \x02(\tR\x05token\x12\x1d\n" +
 	"\n" +
 	"push_count\x18\x04 \x02(\rR\tpushCount\x12\x1b\n" +
-	"\tpush_type\x18\x05 \x02(\rR\bpushType\"L\n" +
+	"\tpush_type\x18\x05 \x02(\rR\bpushType\"e\n" +
 	"\n" +
 	"PushResult\x12\x1d\n" +
 	"\n" +
 	"user_token\x18\x01 \x02(\tR\tuserToken\x12\x1f\n" +
 	"\vresult_code\x18\x02 \x02(\rR\n" +
-	"resultCode\"g\n" +
+	"resultCode\x12\x17\n" +
+	"\auser_id\x18d \x01(\rR\x06userId\"g\n" +
 	"\fShieldStatus\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x02(\rR\agroupId\x12#\n" +

@@ -883,6 +883,7 @@ type IMDeviceTokenReq struct {
 	xxx_hidden_DeviceToken *string                `protobuf:"bytes,2,req,name=device_token,json=deviceToken"`
 	xxx_hidden_ClientType  ClientType             `protobuf:"varint,3,opt,name=client_type,json=clientType,enum=teamtalk.ClientType"`
 	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_DeadToken   *string                `protobuf:"bytes,100,opt,name=dead_token,json=deadToken"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -947,19 +948,29 @@ func (x *IMDeviceTokenReq) GetAttachData() []byte {
 	return nil
 }
 
+func (x *IMDeviceTokenReq) GetDeadToken() string {
+	if x != nil {
+		if x.xxx_hidden_DeadToken != nil {
+			return *x.xxx_hidden_DeadToken
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *IMDeviceTokenReq) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
 }
 
 func (x *IMDeviceTokenReq) SetDeviceToken(v string) {
 	x.xxx_hidden_DeviceToken = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
 }
 
 func (x *IMDeviceTokenReq) SetClientType(v ClientType) {
 	x.xxx_hidden_ClientType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
 }
 
 func (x *IMDeviceTokenReq) SetAttachData(v []byte) {
@@ -967,7 +978,12 @@ func (x *IMDeviceTokenReq) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *IMDeviceTokenReq) SetDeadToken(v string) {
+	x.xxx_hidden_DeadToken = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
 }
 
 func (x *IMDeviceTokenReq) HasUserId() bool {
@@ -998,6 +1014,13 @@ func (x *IMDeviceTokenReq) HasAttachData() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
 }
 
+func (x *IMDeviceTokenReq) HasDeadToken() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
 func (x *IMDeviceTokenReq) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1018,6 +1041,11 @@ func (x *IMDeviceTokenReq) ClearAttachData() {
 	x.xxx_hidden_AttachData = nil
 }
 
+func (x *IMDeviceTokenReq) ClearDeadToken() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_DeadToken = nil
+}
+
 type IMDeviceTokenReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1025,6 +1053,8 @@ type IMDeviceTokenReq_builder struct {
 	DeviceToken *string
 	ClientType  *ClientType
 	AttachData  []byte
+	// Ours, between servers, with an empty device_token: the push service said that this token is dead; another one of the user stays.
+	DeadToken *string
 }
 
 func (b0 IMDeviceTokenReq_builder) Build() *IMDeviceTokenReq {
@@ -1032,20 +1062,24 @@ func (b0 IMDeviceTokenReq_builder) Build() *IMDeviceTokenReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.DeviceToken != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
 		x.xxx_hidden_DeviceToken = b.DeviceToken
 	}
 	if b.ClientType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
 		x.xxx_hidden_ClientType = *b.ClientType
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.DeadToken != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_DeadToken = b.DeadToken
 	}
 	return m0
 }
@@ -1965,14 +1999,16 @@ const file_login_proto_rawDesc = "" +
 	"IMKickUser\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x129\n" +
 	"\vkick_reason\x18\x02 \x02(\x0e2\x18.teamtalk.KickReasonTypeR\n" +
-	"kickReason\"\xa6\x01\n" +
+	"kickReason\"\xc5\x01\n" +
 	"\x10IMDeviceTokenReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12!\n" +
 	"\fdevice_token\x18\x02 \x02(\tR\vdeviceToken\x125\n" +
 	"\vclient_type\x18\x03 \x01(\x0e2\x14.teamtalk.ClientTypeR\n" +
 	"clientType\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"L\n" +
+	"attachData\x12\x1d\n" +
+	"\n" +
+	"dead_token\x18d \x01(\tR\tdeadToken\"L\n" +
 	"\x10IMDeviceTokenRsp\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
