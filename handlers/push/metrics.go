@@ -1,0 +1,26 @@
+package push
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	outcomes        *prometheus.CounterVec
+	retries, unsent prometheus.Counter
+	seconds         prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
+	m := &metrics{
+		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_push_notifications_total",
+			Help: "Notifications by what became of them: sent, dead (the token), refused, later (tried in vain), dropped (no room)."}, []string{"outcome"}),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_push_retries_total", Help: "Attempts beyond the first."}),
+		unsent:  prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_push_answers_unsent_total", Help: "Answers whose message server was gone."}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "teamtalk_push_attempt_seconds", Help: "Time one attempt took.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.outcomes, m.retries, m.unsent, m.seconds,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_push_queue", Help: "Notifications without an outcome yet."},
+				func() float64 { return float64(s.open.Load()) }))
+	}
+	return m
+}

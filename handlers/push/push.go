@@ -1,0 +1,345 @@
+// Package push decides for the push server: it takes pushes from message servers, hands each to the service of its phone, tries again what the service
+// could not take just now, and tells the message server what became of them.
+package push
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/im"
+	"teamtalk/core/notify"
+	"teamtalk/core/obs"
+	"teamtalk/core/router"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// Values of PushResult.result_code.
+const (
+	resultSent   = 0
+	resultFailed = 1
+	resultDead   = 2 // ours
+)
+
+// Options sets up a Server. Zero values mean the defaults.
+type Options struct {
+	// IOS and Android are the services of phones of each kind. Default: notify.Log.
+	IOS, Android notify.Provider
+	// Queue bounds the notifications that wait or are tried again; beyond it they fail at once. Default 20,000.
+	Queue int
+	// Workers is how many notifications are on their way to a service at once. Default 32.
+	Workers int
+	// Attempts is how often one is tried. Default 5.
+	Attempts int
+	// Timeout bounds one attempt. Default 10 s.
+	Timeout time.Duration
+	// MinBackoff is the pause after a first failure; each further one doubles it, up to MaxBackoff. Pauses are drawn from half to all of that. Defaults
+	// 1 s and 1 minute.
+	MinBackoff, MaxBackoff time.Duration
+	// LinkTimeout is how long a message server may be silent before its link is closed, LinkHeartbeat how long this side may be.
+	// Defaults 30 s and 5 s.
+	LinkTimeout, LinkHeartbeat time.Duration
+	// Log gets failures. Default: discarded.
+	Log *slog.Logger
+	// Registerer gets the metrics. Default: none.
+	Registerer prometheus.Registerer
+}
+
+func (o *Options) defaults() {
+	count := func(v *int, def int) {
+		if *v <= 0 {
+			*v = def
+		}
+	}
+	span := func(v *time.Duration, def time.Duration) {
+		if *v <= 0 {
+			*v = def
+		}
+	}
+	count(&o.Queue, 20_000)
+	count(&o.Workers, 32)
+	count(&o.Attempts, 5)
+	span(&o.Timeout, 10*time.Second)
+	span(&o.MinBackoff, time.Second)
+	span(&o.MaxBackoff, time.Minute)
+	span(&o.LinkTimeout, 30*time.Second)
+	span(&o.LinkHeartbeat, 5*time.Second)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.IOS == nil {
+		o.IOS = notify.Log{Logger: o.Log}
+	}
+	if o.Android == nil {
+		o.Android = notify.Log{Logger: o.Log}
+	}
+}
+
+// Server is the push role: the session.Handler of the message servers' links.
+type Server struct {
+	*router.Router
+	opt     Options
+	log     *slog.Logger
+	metrics *metrics
+	often   obs.Often
+
+	ios, android service
+	jobs         chan *job // has room for all that open allows
+	open         atomic.Int64
+	ctx          context.Context // ends when Close gives up
+	cancel       context.CancelFunc
+	workers      sync.WaitGroup
+	stop         chan struct{} // closed: workers end
+
+	mu     sync.Mutex // of closing against new jobs
+	closed bool
+	idle   chan struct{} // closed once closed and open is 0
+}
+
+// service is a provider, and until when it wants to be left alone.
+type service struct {
+	notify.Provider
+	until atomic.Int64 // unix nanoseconds
+}
+
+// job is one notification on its way.
+type job struct {
+	request *request
+	at      int // in the request's results
+	to      *service
+	n       notify.Notification
+	user    uint32
+	tries   int
+}
+
+// request is what one message server asked, and waits for the answer to.
+type request struct {
+	session *session.Session
+	seq     uint16
+	results []*pb.PushResult
+	left    atomic.Int64
+}
+
+// New makes a push server and starts its workers. Close ends it.
+func New(opt Options) *Server {
+	opt.defaults()
+	s := &Server{opt: opt, log: opt.Log.With("role", "push"), jobs: make(chan *job, opt.Queue), stop: make(chan struct{}), idle: make(chan struct{})}
+	s.ios.Provider, s.android.Provider = opt.IOS, opt.Android
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.metrics = newMetrics(opt.Registerer, s)
+	s.Router = router.New(router.Options{Role: "push", Log: opt.Log, Registerer: opt.Registerer})
+	router.Handle(s.Router, router.Public, s.handlePush)
+	router.Handle(s.Router, router.Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
+	for range opt.Workers {
+		s.workers.Go(s.work)
+	}
+	return s
+}
+
+// Open begins a link.
+func (s *Server) Open(ses *session.Session) error {
+	if ses.Loop() != nil {
+		ses.SetIdleLimit(s.opt.LinkTimeout)
+		ses.SetKeepAlive(s.opt.LinkHeartbeat)
+	}
+	s.log.Info("server connected", "conn", ses.ID(), "peer", ses.Remote())
+	return nil
+}
+
+// Close ends a link. What it asked for is done all the same.
+func (s *Server) Close(ses *session.Session, err error) {
+	s.log.Info("server gone", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
+}
+
+// handlePush queues a notification for each token. The answer comes when all of them have an outcome.
+func (s *Server) handlePush(ses *session.Session, seq uint16, m *pb.IMPushToUserReq) error {
+	tokens := m.GetUserTokenList()
+	if len(tokens) == 0 {
+		return im.Errorf(im.Invalid, "push to nobody")
+	}
+	rq := &request{session: ses, seq: seq, results: make([]*pb.PushResult, len(tokens))}
+	rq.left.Store(int64(len(tokens)))
+	refused := 0
+	for i, t := range tokens {
+		j := &job{request: rq, at: i, to: &s.android, user: t.GetUserId(), n: notify.Notification{
+			Client: t.GetUserType(), Token: t.GetToken(), Text: m.GetFlash(), Data: m.GetData(), Badge: t.GetPushCount(), Silent: t.GetPushType() == silent,
+		}}
+		if t.GetUserType() == pb.ClientType_CLIENT_TYPE_IOS {
+			j.to = &s.ios
+		}
+		if !s.take(j) {
+			refused++
+			s.metrics.outcomes.WithLabelValues("dropped").Inc()
+			s.settle(j, resultFailed)
+		}
+	}
+	if refused > 0 {
+		return im.Errorf(im.Busy, "%d of %d pushes dropped: queue is full, or shutting down", refused, len(tokens))
+	}
+	return nil
+}
+
+// silent is the push_type of a push without a sound.
+const silent = 2
+
+// take queues a new job, if there is room.
+func (s *Server) take(j *job) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.open.Load() >= int64(s.opt.Queue) {
+		return false
+	}
+	s.open.Add(1)
+	s.jobs <- j // never waits: it has room for Queue
+	return true
+}
+
+// work sends what is queued.
+func (s *Server) work() {
+	for {
+		select {
+		case j := <-s.jobs:
+			s.try(j)
+		case <-s.stop:
+			return
+		}
+	}
+}
+
+// try sends a notification once.
+func (s *Server) try(j *job) {
+	if wait := time.Until(time.Unix(0, j.to.until.Load())); wait > 0 && s.ctx.Err() == nil {
+		s.again(j, wait)
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.opt.Timeout)
+	began := time.Now()
+	r := s.send(ctx, j)
+	cancel()
+	s.metrics.seconds.Observe(time.Since(began).Seconds())
+	j.tries++
+	if r.Outcome == notify.Later {
+		if r.After > 0 {
+			j.to.until.Store(time.Now().Add(r.After).UnixNano())
+		}
+		if j.tries < s.opt.Attempts && s.ctx.Err() == nil {
+			s.metrics.retries.Inc()
+			s.again(j, max(r.After, s.backoff(j.tries)))
+			return
+		}
+	}
+	s.finish(j, r)
+}
+
+// send guards against a provider that panics: one bad notification must not end the others.
+func (s *Server) send(ctx context.Context, j *job) (r notify.Result) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.log.Error("push service panicked", "err", v, "stack", string(debug.Stack()))
+			r = notify.Result{Outcome: notify.Refused, Reason: "panic"}
+		}
+	}()
+	return j.to.Send(ctx, j.n)
+}
+
+// again queues a job once more, after a pause. It stays counted, so there is room for it.
+func (s *Server) again(j *job, after time.Duration) {
+	time.AfterFunc(after, func() { s.jobs <- j })
+}
+
+// backoff is the pause after a number of failures.
+func (s *Server) backoff(failures int) time.Duration {
+	d := s.opt.MaxBackoff
+	if shift := failures - 1; shift < 30 && s.opt.MinBackoff<<shift < d {
+		d = s.opt.MinBackoff << shift
+	}
+	return d/2 + time.Duration(rand.Int64N(int64(d/2)+1))
+}
+
+// finish ends a job with its last result.
+func (s *Server) finish(j *job, r notify.Result) {
+	s.metrics.outcomes.WithLabelValues(r.Outcome.String()).Inc()
+	code := uint32(resultFailed)
+	switch r.Outcome {
+	case notify.Sent:
+		code = resultSent
+	case notify.Dead:
+		code = resultDead
+	default:
+		if held, ok := s.often.Allow(time.Now()); ok {
+			s.log.Warn("push not sent", "user", j.user, "client", j.n.Client.String(), "reason", r.Reason, "tries", j.tries, "held", held)
+		}
+	}
+	s.settle(j, code)
+	s.ended()
+}
+
+// settle notes a job's result, and answers the request when it was the last.
+func (s *Server) settle(j *job, code uint32) {
+	r := &pb.PushResult{}
+	r.SetUserToken(j.n.Token)
+	r.SetResultCode(code)
+	if code == resultDead {
+		r.SetUserId(j.user)
+	}
+	rq := j.request
+	rq.results[j.at] = r
+	if rq.left.Add(-1) > 0 {
+		return
+	}
+	rsp := &pb.IMPushToUserRsp{}
+	rsp.SetPushResultList(rq.results)
+	if err := rq.session.Push(rq.seq, rsp); err != nil { // the message server is gone; it does not miss it
+		s.metrics.unsent.Inc()
+		s.log.Debug("answer not sent", "conn", rq.session.ID(), "err", err)
+	}
+}
+
+func (s *Server) ended() {
+	if s.open.Add(-1) > 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed && s.open.Load() == 0 {
+		s.once()
+	}
+}
+
+// once closes idle. With mu held.
+func (s *Server) once() {
+	select {
+	case <-s.idle:
+	default:
+		close(s.idle)
+	}
+}
+
+// Drain takes nothing more and waits until everything taken has an outcome. When ctx ends first, what is left is given up, and gets no answer. The
+// server is over then, in both cases.
+func (s *Server) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	if s.open.Load() == 0 {
+		s.once()
+	}
+	s.mu.Unlock()
+	var err error
+	select {
+	case <-s.idle:
+	case <-ctx.Done():
+		err = im.WithKind(im.Closed, "pushes were given up", ctx.Err())
+		s.log.Warn("pushes given up", "count", s.open.Load())
+	}
+	s.cancel()
+	close(s.stop)
+	s.workers.Wait()
+	return err
+}
