@@ -17,22 +17,23 @@ import (
 // item is a message of a batch on its way.
 type item struct {
 	m     *im.Message
-	key   uint64 // im.ConversationKey
+	key   uint64 // im.Message.Key
 	c     *conversation
 	id    uint32
-	first *item // an earlier message of the batch with the same client_msg_id
-	stale bool  // its client_msg_id is in the table, too old to count
+	audio uint32 // IMAudio.id, of an audio message
+	first *item  // an earlier message of the batch with the same client_msg_id
+	stale bool   // its client_msg_id is in the table, too old to count
 }
 
-// AppendMessages stores a batch; see im.MessageStore. It waits until one of the Workers is free. What it costs: two pipelines to Redis and one transaction, and
-// queries for what the caches do not know, none of them per message.
+// AppendMessages stores a batch; see im.MessageStore. It waits until one of the Workers is free. What it costs: two pipelines to Redis and one transaction, with
+// messages to groups one query for their versions, and queries for what the caches do not know, none of them per message.
 func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
 	if len(batch) == 0 {
 		return
 	}
 	start := time.Now()
 	for _, m := range batch {
-		m.ID, m.Err, m.Duplicate = 0, nil, false
+		m.ID, m.Err, m.Duplicate, m.GroupVersion = 0, nil, false, 0
 	}
 	var sl *slot
 	select {
@@ -73,7 +74,7 @@ func (s *Store) appendWith(ctx context.Context, sl *slot, batch []*im.Message) {
 		return
 	}
 	items := s.admit(batch)
-	for _, step := range []func(context.Context, []*item) error{s.checkRecipients, s.findSent} {
+	for _, step := range []func(context.Context, []*item) error{s.checkRecipients, s.checkSenders, s.findSent} {
 		if err := step(ctx, items); err != nil {
 			failItems(items, err)
 			return
@@ -105,7 +106,7 @@ func (s *Store) admit(batch []*im.Message) []*item {
 	all := make([]item, len(batch))
 	for i, m := range batch {
 		if m.Err = invalid(m); m.Err == nil {
-			all[i] = item{m: m, key: im.ConversationKey(m.From, m.To)}
+			all[i] = item{m: m, key: m.Key()}
 			items = append(items, &all[i])
 		}
 	}
@@ -114,17 +115,26 @@ func (s *Store) admit(batch []*im.Message) []*item {
 
 // invalid says what is wrong with a message.
 func invalid(m *im.Message) error {
+	switch m.Type {
+	case pb.MsgType_MSG_TYPE_SINGLE_TEXT, pb.MsgType_MSG_TYPE_GROUP_TEXT:
+		switch {
+		case len(m.Data) > im.MaxContent:
+			return im.Errorf(im.Invalid, "message of %d bytes is longer than %d", len(m.Data), im.MaxContent)
+		case !utf8.Valid(m.Data):
+			return im.Errorf(im.Invalid, "message is not UTF-8")
+		}
+	case pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO:
+		if err := invalidAudio(m.Audio); err != nil {
+			return err
+		}
+	default:
+		return im.Errorf(im.Invalid, "message of unknown type %d", m.Type)
+	}
 	switch {
-	case m.Type != pb.MsgType_MSG_TYPE_SINGLE_TEXT && m.Type != pb.MsgType_MSG_TYPE_SINGLE_AUDIO:
-		return im.Errorf(im.Invalid, "message type %d is not one between two users", m.Type)
 	case m.From == 0 || m.To == 0:
 		return im.Errorf(im.Invalid, "message without a sender or recipient")
-	case m.From == m.To:
+	case m.From == m.To && !m.Type.IsGroup():
 		return im.Errorf(im.Invalid, "message to oneself")
-	case len(m.Data) > im.MaxContent:
-		return im.Errorf(im.Invalid, "message of %d bytes is longer than %d", len(m.Data), im.MaxContent)
-	case !utf8.Valid(m.Data):
-		return im.Errorf(im.Invalid, "message is not UTF-8")
 	case len(m.ClientID) > im.MaxClientID:
 		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is longer than %d", len(m.ClientID), im.MaxClientID)
 	}
@@ -134,11 +144,14 @@ func invalid(m *im.Message) error {
 // knownTTL is how long a user is believed to exist without asking, in seconds.
 const knownTTL = 60
 
-// checkRecipients marks messages to nobody.
+// checkRecipients marks messages to users who are not there.
 func (s *Store) checkRecipients(ctx context.Context, items []*item) error {
 	now := s.now().Unix()
 	ask := map[uint32]bool{}
 	for _, it := range items {
+		if it.m.Type.IsGroup() {
+			continue
+		}
 		if at, ok := s.known.Get(it.m.To); !ok || now-at >= knownTTL {
 			ask[it.m.To] = false
 		}
@@ -171,7 +184,7 @@ func (s *Store) checkRecipients(ctx context.Context, items []*item) error {
 		return s.dbError("look up recipients", err)
 	}
 	for _, it := range items {
-		if there, asked := ask[it.m.To]; asked && !there {
+		if there, asked := ask[it.m.To]; asked && !there && !it.m.Type.IsGroup() {
 			it.m.Err = im.Errorf(im.Invalid, "recipient %d does not exist", it.m.To)
 		}
 	}
@@ -193,10 +206,21 @@ func join(ids []uint32) string {
 // clientKey tells client_msg_ids apart: each belongs to its sender and recipient.
 type clientKey struct {
 	from, to uint32
+	toType   pb.SessionType
 	id       string
 }
 
-func (it *item) clientKey() clientKey { return clientKey{it.m.From, it.m.To, string(it.m.ClientID)} }
+func (it *item) clientKey() clientKey {
+	return clientKey{it.m.From, it.m.To, it.sessionType(), string(it.m.ClientID)}
+}
+
+// sessionType says whether a message goes to a user or a group.
+func (it *item) sessionType() pb.SessionType {
+	if it.m.Type.IsGroup() {
+		return pb.SessionType_SESSION_TYPE_GROUP
+	}
+	return pb.SessionType_SESSION_TYPE_SINGLE
+}
 
 // clientIDLimit is the creation time of the youngest client_msg_id that is forgotten.
 func (s *Store) clientIDLimit() int64 { return s.now().Unix() - im.ClientIDTTL }
@@ -216,12 +240,12 @@ func (s *Store) findSent(ctx context.Context, items []*item) error {
 	found := map[clientKey]sent{}
 	err := inChunks(named, chunk, func(part []*item) error {
 		var q strings.Builder
-		q.WriteString("SELECT fromId, toId, clientMsgId, msgId, created FROM IMClientMsgId WHERE ")
+		q.WriteString("SELECT fromId, toId, toType, clientMsgId, msgId, created FROM IMClientMsgId WHERE ")
 		for i, it := range part {
 			if i > 0 {
 				q.WriteString(" OR ")
 			}
-			fmt.Fprintf(&q, "(fromId=%d AND toId=%d AND clientMsgId=x'%x')", it.m.From, it.m.To, it.m.ClientID)
+			fmt.Fprintf(&q, "(fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d)", it.m.From, it.m.To, it.m.ClientID, it.sessionType())
 		}
 		rows, err := s.master.QueryContext(ctx, q.String())
 		if err != nil {
@@ -231,7 +255,7 @@ func (s *Store) findSent(ctx context.Context, items []*item) error {
 		for rows.Next() {
 			var k clientKey
 			var v sent
-			if err := rows.Scan(&k.from, &k.to, &k.id, &v.id, &v.created); err != nil {
+			if err := rows.Scan(&k.from, &k.to, &k.toType, &k.id, &v.id, &v.created); err != nil {
 				return err
 			}
 			found[k] = v

@@ -1,10 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -13,23 +16,94 @@ import (
 	"teamtalk/sql/schema"
 )
 
-// conversation is what is known of two users' conversation without asking: one entry of the cache. An entry may be dropped at any time; the next use asks
-// the databases again.
+// conversation is what is known of two users' conversation, or a group's, without asking: one entry of the cache. An entry may be dropped at any time; the
+// next use asks the databases again.
 type conversation struct {
-	key     uint64 // im.ConversationKey
-	relate  uint32 // IMRelationShip.id
-	expires int64  // unix nanoseconds; 0 for never
+	key     uint64 // im.ConversationKey or im.GroupKey
+	thread  thread
+	expires int64    // unix nanoseconds; 0 for never
+	sides   [2]*side // session rows of the smaller and the bigger user; those of a group's members are in Store.senders
 
 	// The rest is used by the batch that stores to the conversation; callers run one at a time, the lock is for those who do not.
 	mu       sync.Mutex
-	floor    uint32    // highest message id known to be given
-	verified uint64    // epoch in which floor was compared with the table; 0 for never
-	rows     [2]uint32 // IMRecentSession.id of the smaller and the bigger user's side; 0 where not known
-	second   uint32    // both session rows are listed and updated at or after this unix second, by us
+	floor    uint32 // highest message id known to be given
+	verified uint64 // epoch in which floor was compared with the table; 0 for never
+	chatted  uint32 // a group's lastChated is at or after this unix second, by us
 }
 
-// sides are the two users of a conversation, the smaller id first.
+// thread is where a conversation's messages are, and what they are numbered under: a relation or a group.
+type thread struct {
+	group bool
+	id    uint32 // IMRelationShip.id, or IMGroup.id
+}
+
+// table is where a thread's messages are.
+func (t thread) table() string {
+	if t.group {
+		return fmt.Sprintf("IMGroupMessage_%d", t.id%schema.Tables)
+	}
+	return fmt.Sprintf("IMMessage_%d", t.id%schema.Tables)
+}
+
+// slot numbers the tables of messages: those of relations, then those of groups.
+func (t thread) slot() uint32 { return t.id%schema.Tables + t.kind()*schema.Tables }
+
+// kind is how queries tell the two: 1 for a group.
+func (t thread) kind() uint32 {
+	if t.group {
+		return 1
+	}
+	return 0
+}
+
+// column is what a table of messages has the thread's id in.
+func (t thread) column() string {
+	if t.group {
+		return "groupId"
+	}
+	return "relateId"
+}
+
+// columns are those of a message, in the order that scanMessages reads.
+func (t thread) columns() string {
+	if t.group {
+		return "1, groupId, msgId, userId, groupId, type, created, content"
+	}
+	return "0, relateId, msgId, fromId, toId, type, created, content"
+}
+
+// counter is the key of its message ids in Redis.
+func (t thread) counter() string {
+	if t.group {
+		return "group_msg_id_" + strconv.FormatUint(uint64(t.id), 10)
+	}
+	return "msg_id_" + strconv.FormatUint(uint64(t.id), 10)
+}
+
+// LogValue names it in logs.
+func (t thread) LogValue() slog.Value { return slog.StringValue(t.counter()) }
+
+// compareThreads is the order in which threads are gone through, the same everywhere, so that two transactions cannot wait for each other.
+func compareThreads(a, b thread) int {
+	if a.group != b.group {
+		if b.group {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Compare(a.id, b.id)
+}
+
+// sides are the two users of a conversation, the smaller id first; of a group 0 and the group.
 func sides(key uint64) (small, big uint32) { return uint32(key >> 32), uint32(key) }
+
+// groupOf returns the group that a conversation's key is of, 0 for that of two users, of whom none is 0.
+func groupOf(key uint64) uint32 {
+	if small, big := sides(key); small == 0 {
+		return big
+	}
+	return 0
+}
 
 // relationTTL is how long a relation is believed before finalize. Until then C++ servers may make a second row for a pair, which they
 // then use; we follow after this time.
@@ -65,25 +139,33 @@ func (s *Store) cached(key uint64) *conversation {
 }
 
 // remember puts a conversation into the cache. What is known of its ids and sessions stays when only its time was over.
-func (s *Store) remember(key uint64, relate uint32) *conversation {
-	c := &conversation{key: key, relate: relate}
-	if !s.finalized {
-		c.expires = s.now().Add(relationTTL).UnixNano()
+func (s *Store) remember(key uint64, t thread) *conversation {
+	c := &conversation{key: key, thread: t}
+	if !t.group {
+		c.sides = [2]*side{{}, {}}
+		if !s.finalized {
+			c.expires = s.now().Add(relationTTL).UnixNano()
+		}
 	}
-	if old, ok := s.conversations.Peek(key); ok && old.relate == relate {
+	if old, ok := s.conversations.Peek(key); ok && old.thread == t {
 		old.mu.Lock()
-		c.floor, c.verified, c.rows, c.second = old.floor, old.verified, old.rows, old.second
+		c.floor, c.verified, c.chatted = old.floor, old.verified, old.chatted
 		old.mu.Unlock()
+		c.sides = old.sides
 	}
 	s.conversations.Add(key, c)
 	return c
 }
 
-// find returns the conversations of these pairs that exist, from the cache and for the rest from db.
+// find returns the conversations of these pairs of users that exist, from the cache and for the rest from db. A pair with user 0, of which there is none, looks
+// like a group's key, and has no conversation.
 func (s *Store) find(ctx context.Context, db querier, keys []uint64) (map[uint64]*conversation, error) {
 	found := make(map[uint64]*conversation, len(keys))
 	var missing []uint64
 	for _, k := range keys {
+		if groupOf(k) != 0 {
+			continue
+		}
 		if c := s.cached(k); c != nil {
 			found[k] = c
 		} else {
@@ -95,12 +177,12 @@ func (s *Store) find(ctx context.Context, db querier, keys []uint64) (map[uint64
 		return nil, s.dbError("look up relations", err)
 	}
 	for k, r := range relations {
-		found[k] = s.remember(k, r.id)
+		found[k] = s.remember(k, thread{id: r.id})
 	}
 	return found, nil
 }
 
-// findOrCreate returns the conversations of these pairs, made where they are not there.
+// findOrCreate returns the conversations of these keys; the relations of pairs are made where they are not there, groups are known to be.
 func (s *Store) findOrCreate(ctx context.Context, keys []uint64) (map[uint64]*conversation, error) {
 	found, err := s.find(ctx, s.master, keys)
 	if err != nil {
@@ -108,7 +190,11 @@ func (s *Store) findOrCreate(ctx context.Context, keys []uint64) (map[uint64]*co
 	}
 	var missing []uint64
 	for _, k := range keys {
-		if found[k] == nil {
+		if g := groupOf(k); g != 0 {
+			if found[k] = s.cached(k); found[k] == nil {
+				found[k] = s.remember(k, thread{group: true, id: g})
+			}
+		} else if found[k] == nil {
 			missing = append(missing, k)
 		}
 	}
@@ -119,7 +205,7 @@ func (s *Store) findOrCreate(ctx context.Context, keys []uint64) (map[uint64]*co
 	err = s.retry(ctx, func() error {
 		made, err := s.createRelations(ctx, missing)
 		for k, r := range made {
-			found[k] = s.remember(k, r.id)
+			found[k] = s.remember(k, thread{id: r.id})
 		}
 		return err
 	})
@@ -262,6 +348,3 @@ func (s *Store) unlock(conn *sql.Conn, name string) {
 		conn.Raw(func(any) error { return errDiscard })
 	}
 }
-
-// table is where a relation's messages are.
-func table(relate uint32) int { return int(relate % schema.Tables) }

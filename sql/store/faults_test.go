@@ -316,7 +316,7 @@ func TestUniqueKeyStopsDoubleID(t *testing.T) {
 	u := users(t, a, 3)
 	send(t, a, texts(u[0], u[1], 2)...)
 	send(t, b, texts(u[1], u[0], 8)...)
-	relate := a.cached(im.ConversationKey(u[0], u[1])).relate
+	relate := a.cached(im.ConversationKey(u[0], u[1])).thread.id
 	e.redis.Do(fmt.Sprintf("SET msg_id_%d 5", relate))
 	send(t, a, append(texts(u[0], u[1], 3), text(u[0], u[2], "beside"))...)
 	wantIDs(t, a, u[0], u[1], 1, 13)
@@ -591,17 +591,21 @@ func TestMetrics(t *testing.T) {
 	e.store(t) // registers them again
 }
 
-func FuzzParseCounts(f *testing.F) {
-	f.Add(appendCounts(nil, []count{{1, 2, 3}, {1 << 31, 1<<32 - 1, 1}}))
+func FuzzParseDues(f *testing.F) {
+	f.Add(appendDues(nil, dues{counts: []count{{1, 2, 3}, {1 << 31, 1<<32 - 1, 1}}}))
+	f.Add(appendDues(nil, dues{counts: []count{{1, 2, 3}}, groups: []groupCount{{7, 3, []sender{{1, 2}, {4, 0}}}, {9, 1, nil}},
+		changes: []memberChange{{7, 2, true, []uint32{5, 6}}}}))
 	f.Add([]byte{0x80})
+	f.Add([]byte{0, 3})
+	f.Add([]byte{0, 2, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		list, err := parseCounts(b)
+		d, err := parseDues(b)
 		if err != nil {
 			return
 		}
-		again, err := parseCounts(appendCounts(nil, list))
-		if err != nil || len(again) != len(list) {
-			t.Fatalf("%v does not survive: %v, %v", list, again, err)
+		again, err := parseDues(appendDues(nil, d))
+		if err != nil || fmt.Sprint(again) != fmt.Sprint(d) {
+			t.Fatalf("%v does not survive: %v, %v", d, again, err)
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -16,7 +15,7 @@ import (
 	"teamtalk/sql/schema"
 )
 
-// Message ids come from counters in Redis, msg_id_<relateId>. Redis may lose a counter (FLUSHALL, a server that comes back empty) or turn it back (an
+// Message ids come from counters in Redis, msg_id_<relateId> and group_msg_id_<group>. Redis may lose a counter (FLUSHALL, a server that comes back empty) or turn it back (an
 // old snapshot, a replica that was behind). An id must not be given twice for that, so a counter is believed only
 //
 //   - if, in this epoch (no Redis server came new, no connection failed), this process has compared it with the table, and
@@ -55,7 +54,7 @@ type draw struct {
 
 // drawIDs fills in first of each draw.
 func (s *Store) drawIDs(ctx context.Context, list []*draw) error {
-	slices.SortFunc(list, func(a, b *draw) int { return cmp.Compare(a.c.relate, b.c.relate) })
+	slices.SortFunc(list, func(a, b *draw) int { return compareThreads(a.c.thread, b.c.thread) })
 	open := list
 	var err error
 	for try := range drawTries {
@@ -112,7 +111,7 @@ func (d *draw) take(s *Store, answer int64) {
 		answer = -answer
 		if d.c.floor > 0 {
 			s.m.restores.Inc()
-			s.log.Warn("restored a message id counter that Redis had lost", "relate", d.c.relate, "msg", d.c.floor)
+			s.log.Warn("restored a message id counter that Redis had lost", "counter", d.c.thread, "msg", d.c.floor)
 		}
 	}
 	d.first = uint32(answer - int64(d.n) + 1)
@@ -122,23 +121,23 @@ func (d *draw) take(s *Store, answer int64) {
 // verify compares those with the table that are not in this epoch, and returns which they are.
 func (s *Store) verify(ctx context.Context, list []*draw, epoch uint64) ([]bool, error) {
 	fresh := make([]bool, len(list))
-	var unknown []uint32
+	var unknown []thread
 	for i, d := range list {
 		d.c.mu.Lock()
 		fresh[i] = d.c.verified != epoch
 		d.c.mu.Unlock()
 		if fresh[i] {
-			unknown = append(unknown, d.c.relate)
+			unknown = append(unknown, d.c.thread)
 		}
 	}
-	highest, err := s.highestIDs(ctx, unknown)
+	highest, err := s.highestIDs(ctx, s.master, unknown)
 	if err != nil {
 		return nil, err
 	}
 	for i, d := range list {
 		if fresh[i] {
 			d.c.mu.Lock()
-			d.c.floor = max(d.c.floor, highest[d.c.relate])
+			d.c.floor = max(d.c.floor, highest[d.c.thread])
 			d.c.verified = epoch
 			d.c.mu.Unlock()
 		}
@@ -148,17 +147,17 @@ func (s *Store) verify(ctx context.Context, list []*draw, epoch uint64) ([]bool,
 
 // compareAnswers takes the answers that are above what the table has, in a new epoch.
 func (s *Store) compareAnswers(ctx context.Context, list []*draw, answers []int64, epoch uint64) error {
-	relates := make([]uint32, len(list))
+	threads := make([]thread, len(list))
 	for i, d := range list {
-		relates[i] = d.c.relate
+		threads[i] = d.c.thread
 	}
-	highest, err := s.highestIDs(ctx, relates)
+	highest, err := s.highestIDs(ctx, s.master, threads)
 	if err != nil {
 		return err
 	}
 	for i, d := range list {
 		d.c.mu.Lock()
-		d.c.floor = max(d.c.floor, highest[d.c.relate])
+		d.c.floor = max(d.c.floor, highest[d.c.thread])
 		ok := max(answers[i], -answers[i])-int64(d.n) >= int64(d.c.floor)
 		if d.c.verified = 0; ok {
 			d.c.verified = epoch
@@ -184,7 +183,7 @@ func (s *Store) runDraws(ctx context.Context, list []*draw, fresh []bool) ([]int
 		_, err := s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, i := range todo {
 				d := list[i]
-				keys := []string{"msg_id_" + strconv.FormatUint(uint64(d.c.relate), 10)}
+				keys := []string{d.c.thread.counter()}
 				args := s.drawArgs(d, fresh[i])
 				if byHash {
 					cmds = append(cmds, draws.EvalSha(ctx, p, keys, args...))
@@ -206,7 +205,7 @@ func (s *Store) runDraws(ctx context.Context, list []*draw, fresh []bool) ([]int
 			case err != nil:
 				return nil, s.redisError("draw message ids", err)
 			case v > math.MaxUint32 || v < -math.MaxUint32:
-				return nil, im.Errorf(im.Internal, "message ids of relation %d are used up", list[i].c.relate)
+				return nil, im.Errorf(im.Internal, "message ids of %s are used up", list[i].c.thread.counter())
 			default:
 				answers[i] = v
 			}
@@ -233,26 +232,32 @@ func (s *Store) drawArgs(d *draw, fresh bool) []any {
 	return []any{d.n, floor, authority, gap}
 }
 
-// highestIDs returns the highest message id in the table of each relation that has messages. From the master: a slave may not have the last.
-func (s *Store) highestIDs(ctx context.Context, relates []uint32) (map[uint32]uint32, error) {
-	highest := make(map[uint32]uint32, len(relates))
-	// Grouped so that the index in use answers with one step a group: (relateId, msgId), or before finalize (relateId, status, msgId).
-	group := "relateId"
-	if !s.finalized {
-		group = "relateId, status"
+// highestIDs returns the highest message id in the table of each thread that has messages. db is the master, or a connection to it: a slave may not have
+// the last.
+func (s *Store) highestIDs(ctx context.Context, db querier, threads []thread) (map[thread]uint32, error) {
+	highest := make(map[thread]uint32, len(threads))
+	form := func(t thread, ids string) string {
+		// Grouped so that the index in use answers with one step a group: (relateId, msgId), or before finalize (relateId, status, msgId).
+		// That of groups begins with (groupId, msgId) always.
+		grouping := t.column()
+		if !s.finalized && !t.group {
+			grouping = "relateId, status"
+		}
+		return fmt.Sprintf("SELECT %d, %s, MAX(msgId) FROM %s WHERE %[2]s IN (%[4]s) GROUP BY %[5]s", t.kind(), t.column(), t.table(), ids, grouping)
 	}
-	err := inChunks(relates, chunk, func(part []uint32) error {
-		rows, err := s.master.QueryContext(ctx, unionByTable(part, "SELECT relateId, MAX(msgId) FROM IMMessage_%d WHERE relateId IN (%s) GROUP BY "+group))
+	err := inChunks(threads, chunk, func(part []thread) error {
+		rows, err := db.QueryContext(ctx, unionByTable(part, form))
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			var relate, id uint32
-			if err := rows.Scan(&relate, &id); err != nil {
+			var t thread
+			var id uint32
+			if err := rows.Scan(&t.group, &t.id, &id); err != nil {
 				return err
 			}
-			highest[relate] = max(highest[relate], id)
+			highest[t] = max(highest[t], id)
 		}
 		return rows.Err()
 	})
@@ -262,17 +267,20 @@ func (s *Store) highestIDs(ctx context.Context, relates []uint32) (map[uint32]ui
 	return highest, nil
 }
 
-// unionByTable makes one query over all tables that these relations' messages are in. The form gets a table's number and a list of relations, twice if
-// it asks for them twice.
-func unionByTable(relates []uint32, form string) string {
-	var lists [schema.Tables][]string
-	for _, r := range relates {
-		lists[table(r)] = append(lists[table(r)], strconv.FormatUint(uint64(r), 10))
+// unionByTable makes one query over all tables that these threads' messages are in. The form gets a thread, for the table and its columns, and the list of
+// ids in it.
+func unionByTable(threads []thread, form func(t thread, ids string) string) string {
+	var lists [2 * schema.Tables][]uint32
+	var some [2 * schema.Tables]thread
+	for _, t := range threads {
+		n := t.slot()
+		lists[n] = append(lists[n], t.id)
+		some[n] = t
 	}
 	var parts []string
-	for n, l := range lists {
-		if len(l) > 0 {
-			parts = append(parts, fmt.Sprintf(form, n, strings.Join(l, ",")))
+	for n, ids := range lists {
+		if len(ids) > 0 {
+			parts = append(parts, form(some[n], join(ids)))
 		}
 	}
 	return "(" + strings.Join(parts, ") UNION ALL (") + ")"

@@ -17,6 +17,13 @@ type metrics struct {
 	restores   prometheus.Counter
 	outbox     *prometheus.CounterVec
 	errors     *prometheus.CounterVec
+	loads      prometheus.Counter
+	changes    *prometheus.CounterVec
+	rewrites   prometheus.Counter
+	repairs    *prometheus.CounterVec
+	syncs      *prometheus.CounterVec
+	syncRows   prometheus.Counter
+	syncTime   prometheus.Histogram
 
 	reg prometheus.Registerer
 	all []prometheus.Collector
@@ -51,6 +58,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.restores = counter("ids_restored", "Sequences of message ids that Redis had lost, raised to the table's last id.")
 	m.outbox = vec("outbox", "Unread counts of a batch: applied after the commit, deferred because Redis was away, recovered later.", "what")
 	m.errors = vec("errors", "Errors of the databases, by kind.", "kind")
+	m.loads = counter("group_loads", "Groups whose members were read, because they were not cached or had changed.")
+	m.changes = vec("group_changes", "Changes of groups: created, added, removed, renamed; deferred is one whose members Redis gets later.", "what")
+	m.rewrites = counter("group_members_rewritten", "Groups whose members Redis had wrong, and got all anew.")
+	m.repairs = vec("group_unread_repaired", "Counts of what a user has read of a group that Redis had lost, or had lost the group's of.", "what")
+	m.syncs = vec("session_syncs", "Runs of the synchronisation of group members' sessions: done, failed, or passed since another process was at it.", "what")
+	m.syncRows = counter("session_sync_rows", "Sessions of group members that the synchronisation wrote.")
+	m.syncTime = histogram("session_sync_seconds", "Time that a run of the synchronisation took.", prometheus.ExponentialBuckets(0.001, 2, 16))
 	for i, c := range m.all {
 		if reg == nil {
 			break

@@ -8,99 +8,151 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
 
-// Session rows are the table's hot spot: each message concerns two of them. They count whole seconds, so they are written in the transaction of
-// the first message of a conversation's second; the messages that follow within it would change nothing. (A session that another process
-// removes within that very second comes back with the first message of the next.)
+// Session rows are the table's hot spot: each message between two users concerns two of them. They count whole seconds, so they are written in the
+// transaction of the first message of a conversation's second; the messages that follow within it would change nothing. (A session that another process
+// removes within that very second comes back with the first message of the next.) Of a group only the sender's is written with the message;
+// those of the other members are SyncSessions' (sync.go).
 
-// touch is a conversation whose session rows a transaction writes.
-type touch struct {
-	c      *conversation
-	second uint32    // new value of updated
-	rows   [2]uint32 // ids of the smaller and the bigger user's row; 0: not there
+// side is what is known of one user's session row.
+type side struct {
+	mu      sync.Mutex
+	row     uint32 // IMRecentSession.id; 0 where not known
+	second  uint32 // the row is listed and updated at or after this unix second, by us
+	removed uint32 // how often it was removed by us
 }
 
-// touchedSessions returns the conversations with a message newer than their session rows, sorted.
-func touchedSessions(items []*item) []*touch {
-	by := map[*conversation]*touch{}
+// touch is a session row that a transaction writes.
+type touch struct {
+	side       *side
+	user, peer uint32
+	kind       pb.SessionType
+	second     uint32 // new value of updated
+	row        uint32 // its id; 0: not there
+	removed    uint32 // side.removed before the transaction
+}
+
+// compare is the order in which rows are written.
+func (t *touch) compare(o *touch) int {
+	return cmp.Or(cmp.Compare(t.user, o.user), cmp.Compare(t.peer, o.peer), cmp.Compare(t.kind, o.kind))
+}
+
+// wrote notes, after the commit, up to what second the row is written.
+func (t *touch) wrote() {
+	t.side.mu.Lock()
+	defer t.side.mu.Unlock()
+	if t.side.removed == t.removed {
+		t.side.second = max(t.side.second, t.second)
+	}
+}
+
+// senderKey is a group member's key in Store.senders.
+func senderKey(user, group uint32) uint64 { return uint64(user)<<32 | uint64(group) }
+
+// senderSide returns what is known of a member's session row for a group.
+func (s *Store) senderSide(user, group uint32) *side {
+	fresh := &side{}
+	if sd, ok, _ := s.senders.PeekOrAdd(senderKey(user, group), fresh); ok {
+		s.senders.Get(senderKey(user, group)) // it is in use
+		return sd
+	}
+	return fresh
+}
+
+// touchedSessions returns the session rows that are older than a message, sorted.
+func (s *Store) touchedSessions(items []*item) []*touch {
+	by := map[*side]*touch{}
 	var list []*touch
+	add := func(sd *side, user, peer uint32, kind pb.SessionType, second uint32) {
+		if t := by[sd]; t != nil {
+			t.second = max(t.second, second)
+			return
+		}
+		sd.mu.Lock()
+		defer sd.mu.Unlock()
+		if second > sd.second {
+			by[sd] = &touch{side: sd, user: user, peer: peer, kind: kind, second: second, row: sd.row, removed: sd.removed}
+			list = append(list, by[sd])
+		}
+	}
+	senders := map[uint64]*side{} // each once, though the cache may forget one meanwhile
 	for _, it := range items {
-		it.c.mu.Lock()
-		second, rows := it.c.second, it.c.rows
-		it.c.mu.Unlock()
-		if it.m.Created <= second {
+		if it.m.Type.IsGroup() {
+			k := senderKey(it.m.From, it.m.To)
+			if senders[k] == nil {
+				senders[k] = s.senderSide(it.m.From, it.m.To)
+			}
+			add(senders[k], it.m.From, it.m.To, pb.SessionType_SESSION_TYPE_GROUP, it.m.Created)
 			continue
 		}
-		t := by[it.c]
-		if t == nil {
-			t = &touch{c: it.c, rows: rows}
-			by[it.c] = t
-			list = append(list, t)
-		}
-		t.second = max(t.second, it.m.Created)
+		small, big := sides(it.key)
+		add(it.c.sides[0], small, big, pb.SessionType_SESSION_TYPE_SINGLE, it.m.Created)
+		add(it.c.sides[1], big, small, pb.SessionType_SESSION_TYPE_SINGLE, it.m.Created)
 	}
-	slices.SortFunc(list, func(a, b *touch) int { return cmp.Compare(a.c.key, b.c.key) })
+	slices.SortFunc(list, (*touch).compare)
 	return list
 }
 
 // findSessions fills in ids of rows that are not known.
 func (s *Store) findSessions(ctx context.Context, touched []*touch) error {
-	unknown := slices.DeleteFunc(slices.Clone(touched), func(t *touch) bool { return t.rows[0] != 0 && t.rows[1] != 0 })
-	return readSessions(ctx, s.master, unknown)
+	return readSessions(ctx, s.master, missingRows(touched))
 }
 
-// readSessions reads the ids of both sides' rows. Before finalize a side may have several: then it is the one that C++ servers write, the
-// last.
+// missingRows returns those whose row is not known.
+func missingRows(list []*touch) []*touch {
+	return slices.DeleteFunc(slices.Clone(list), func(t *touch) bool { return t.row != 0 })
+}
+
+// readSessions reads the ids of rows. Before finalize a side may have several: then it is the one that C++ servers write, the last.
 func readSessions(ctx context.Context, db querier, list []*touch) error {
-	return inChunks(list, chunk/2, func(part []*touch) error {
-		by := make(map[uint64]*touch, len(part))
+	type key struct {
+		user, peer uint32
+		kind       pb.SessionType
+	}
+	return inChunks(list, chunk, func(part []*touch) error {
+		by := make(map[key]*touch, len(part))
 		var q strings.Builder
-		fmt.Fprintf(&q, "SELECT id, userId, peerId FROM IMRecentSession WHERE type=%d AND (", pb.SessionType_SESSION_TYPE_SINGLE)
+		q.WriteString("SELECT id, userId, peerId, type FROM IMRecentSession WHERE ")
 		for i, t := range part {
 			if i > 0 {
 				q.WriteString(" OR ")
 			}
-			small, big := sides(t.c.key)
-			fmt.Fprintf(&q, "(userId=%d AND peerId=%d) OR (userId=%d AND peerId=%d)", small, big, big, small)
-			by[t.c.key] = t
+			fmt.Fprintf(&q, "(userId=%d AND peerId=%d AND type=%d)", t.user, t.peer, t.kind)
+			by[key{t.user, t.peer, t.kind}] = t
 		}
-		q.WriteByte(')')
 		rows, err := db.QueryContext(ctx, q.String())
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			var id, user, peer uint32
-			if err := rows.Scan(&id, &user, &peer); err != nil {
+			var id uint32
+			var k key
+			if err := rows.Scan(&id, &k.user, &k.peer, &k.kind); err != nil {
 				return err
 			}
-			t, side := by[im.ConversationKey(user, peer)], 0
-			if user > peer {
-				side = 1
-			}
-			t.rows[side] = max(t.rows[side], id)
+			by[k].row = max(by[k].row, id)
 		}
 		if err := rows.Err(); err != nil {
 			return err
 		}
 		for _, t := range part {
-			t.c.mu.Lock()
-			t.c.rows = t.rows
-			t.c.mu.Unlock()
+			t.side.mu.Lock()
+			t.side.row = t.row
+			t.side.mu.Unlock()
 		}
 		return nil
 	})
 }
 
-// writeSessions brings both sides' rows up to date, or makes them.
+// writeSessions brings rows up to date, or makes them.
 func (s *Store) writeSessions(ctx context.Context, tx *sql.Tx, touched []*touch) error {
-	missing := func(t *touch) bool { return t.rows[0] == 0 || t.rows[1] == 0 }
-	fresh := slices.DeleteFunc(slices.Clone(touched), func(t *touch) bool { return !missing(t) })
+	fresh := missingRows(touched)
 	if len(fresh) > 0 && !s.finalized {
 		// Under the lock: whoever made one has committed it.
 		if err := readSessions(ctx, tx, fresh); err != nil {
@@ -110,68 +162,150 @@ func (s *Store) writeSessions(ctx context.Context, tx *sql.Tx, touched []*touch)
 	if err := updateSessions(ctx, tx, touched); err != nil {
 		return err
 	}
-	return s.insertSessions(ctx, tx, slices.DeleteFunc(fresh, func(t *touch) bool { return !missing(t) }))
+	return s.insertSessions(ctx, tx, missingRows(fresh))
 }
 
 // updateSessions updates the rows whose ids are known: by primary key, so that nothing else is locked.
 func updateSessions(ctx context.Context, tx *sql.Tx, touched []*touch) error {
 	bySecond := map[uint32][]uint32{}
 	for _, t := range touched {
-		for _, id := range t.rows {
-			if id != 0 {
-				bySecond[t.second] = append(bySecond[t.second], id)
-			}
+		if t.row != 0 {
+			bySecond[t.second] = append(bySecond[t.second], t.row)
 		}
 	}
+	return eachSecond(bySecond, func(second uint32, ids string) error {
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession SET status=0, removedMsgId=0, updated=GREATEST(updated, %d) WHERE id IN (%s)", second, ids))
+		return err
+	})
+}
+
+// eachSecond calls do with each second and its list of ids, both in increasing order.
+func eachSecond(bySecond map[uint32][]uint32, do func(second uint32, ids string) error) error {
 	seconds := make([]uint32, 0, len(bySecond))
 	for second := range bySecond {
 		seconds = append(seconds, second)
 	}
 	slices.Sort(seconds)
 	for _, second := range seconds {
-		ids := bySecond[second]
-		slices.Sort(ids)
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession SET status=0, updated=GREATEST(updated, %d) WHERE id IN (%s)", second, join(ids)))
-		if err != nil {
+		slices.Sort(bySecond[second])
+		if err := do(second, join(bySecond[second])); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// insertSessions makes rows of both sides. One that another process made meanwhile is updated, where the unique key tells.
-func (s *Store) insertSessions(ctx context.Context, tx *sql.Tx, list []*touch) error {
-	if len(list) == 0 {
-		return nil
-	}
-	type row struct{ user, peer, second uint32 }
-	var rows []row
-	for _, t := range list {
-		small, big := sides(t.c.key)
-		if t.rows[0] == 0 {
-			rows = append(rows, row{small, big, t.second})
+// insertSessions makes rows. One that another process made meanwhile is updated, where the unique key tells.
+func (s *Store) insertSessions(ctx context.Context, db querier, list []*touch) error {
+	return inChunks(list, 1000, func(part []*touch) error {
+		b := []byte("INSERT INTO IMRecentSession (userId,peerId,type,status,created,updated) VALUES ")
+		for i, t := range part {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(b, '(')
+			for _, v := range [...]uint32{t.user, t.peer, uint32(t.kind), 0, t.second} {
+				b = strconv.AppendUint(b, uint64(v), 10)
+				b = append(b, ',')
+			}
+			b = strconv.AppendUint(b, uint64(t.second), 10)
+			b = append(b, ')')
 		}
-		if t.rows[1] == 0 {
-			rows = append(rows, row{big, small, t.second})
+		if s.finalized {
+			b = append(b, " ON DUPLICATE KEY UPDATE status=0, removedMsgId=0, updated=GREATEST(updated, VALUES(updated))"...)
+		}
+		_, err := db.ExecContext(ctx, string(b))
+		return err
+	})
+}
+
+// RemoveSession takes a conversation out of a user's list; see im.MessageStore. The count is cleared first: a message that comes meanwhile stays counted.
+func (s *Store) RemoveSession(ctx context.Context, user, peer uint32, t pb.SessionType) error {
+	group := t == pb.SessionType_SESSION_TYPE_GROUP
+	ids, err := s.listedRows(ctx, user, peer, t)
+	if err != nil {
+		return s.dbError("look up session", err)
+	}
+	if len(ids) == 0 {
+		return errNoSession(user, peer)
+	}
+	last := uint32(0)
+	if group {
+		of := thread{group: true, id: peer}
+		highest, err := s.highestIDs(ctx, s.master, []thread{of})
+		if err != nil {
+			return err
+		}
+		last = highest[of]
+		if err := s.clearGroup(ctx, user, peer); err != nil {
+			return err
+		}
+	} else if err := s.ClearUnread(ctx, user, peer); err != nil {
+		return err
+	}
+	var found int64
+	err = s.retry(ctx, func() error {
+		res, err := s.master.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession SET status=1, removedMsgId=%d WHERE id IN (%s) AND status=0", last, join(ids)))
+		if err == nil {
+			found, err = res.RowsAffected()
+		}
+		return err
+	})
+	if err != nil {
+		return s.dbError("remove session", err)
+	}
+	s.forgetSide(user, peer, group)
+	s.wroteTo(user)
+	if found == 0 {
+		return errNoSession(user, peer)
+	}
+	return nil
+}
+
+// errNoSession says that a user's list does not have a conversation.
+func errNoSession(user, peer uint32) error {
+	return im.Errorf(im.NotFound, "the list of user %d has no conversation with %d", user, peer)
+}
+
+// listedRows returns the ids of the listed rows of one side: before finalize there may be several.
+func (s *Store) listedRows(ctx context.Context, user, peer uint32, t pb.SessionType) ([]uint32, error) {
+	return numbers(ctx, s.master, fmt.Sprintf("SELECT id FROM IMRecentSession WHERE userId=%d AND peerId=%d AND type=%d AND status=0 ORDER BY id", user, peer, t))
+}
+
+// numbers returns the only column of a query.
+func numbers(ctx context.Context, db querier, query string) ([]uint32, error) {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []uint32
+	for rows.Next() {
+		var n uint32
+		if err := rows.Scan(&n); err != nil {
+			return nil, err
+		}
+		list = append(list, n)
+	}
+	return list, rows.Err()
+}
+
+// forgetSide makes the next message write a session row whatever its second.
+func (s *Store) forgetSide(user, peer uint32, group bool) {
+	var sd *side
+	if group {
+		sd, _ = s.senders.Peek(senderKey(user, peer))
+	} else if c, ok := s.conversations.Peek(im.ConversationKey(user, peer)); ok {
+		sd = c.sides[0]
+		if user > peer {
+			sd = c.sides[1]
 		}
 	}
-	slices.SortFunc(rows, func(a, b row) int { return cmp.Or(cmp.Compare(a.user, b.user), cmp.Compare(a.peer, b.peer)) })
-	b := []byte("INSERT INTO IMRecentSession (userId,peerId,type,status,created,updated) VALUES ")
-	for i, r := range rows {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, '(')
-		for _, v := range [...]uint32{r.user, r.peer, uint32(pb.SessionType_SESSION_TYPE_SINGLE), 0, r.second} {
-			b = strconv.AppendUint(b, uint64(v), 10)
-			b = append(b, ',')
-		}
-		b = strconv.AppendUint(b, uint64(r.second), 10)
-		b = append(b, ')')
+	if sd == nil {
+		return
 	}
-	if s.finalized {
-		b = append(b, " ON DUPLICATE KEY UPDATE status=0, updated=GREATEST(updated, VALUES(updated))"...)
-	}
-	_, err := tx.ExecContext(ctx, string(b))
-	return err
+	sd.mu.Lock()
+	sd.second = 0
+	sd.removed++
+	sd.mu.Unlock()
 }

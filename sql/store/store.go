@@ -34,9 +34,11 @@ type Options struct {
 
 	// Workers is how many calls may be at work at once: the size of each pool of connections, MySQL's and Redis's. 0 means 8.
 	Workers int
-	// Conversations is how many conversations are kept in the cache with their relation, session rows and ids given. More than
-	// are active in a minute costs memory (200 bytes each), fewer costs queries. 0 means 200,000.
+	// Conversations is how many conversations are kept in the cache with their relation, session rows and ids given, and of how many pairs of group
+	// and sender the session row. More than are active in a minute costs memory (200 bytes each), fewer costs queries. 0 means 200,000.
 	Conversations int
+	// GroupMembers is how many memberships are kept in the cache, of all groups together, at 4 bytes each; the groups used last stay. 0 means 5 million.
+	GroupMembers int
 	// Users is how many users are known to exist without asking. 0 means 200,000.
 	Users int
 	// ReplicaLag is how long after a user's or conversation's last write by this process its reads go to the master. It should be
@@ -76,8 +78,11 @@ type Store struct {
 	locks     string // prefix of the names of this database's locks
 
 	conversations *lru.Cache[uint64, *conversation]
+	senders       *lru.Cache[uint64, *side] // session rows of senders to groups, by senderKey
+	members       *memberCache
+	synced        *syncedGroups
 	known         *lru.Cache[uint32, int64] // users that exist and have not departed: when that was asked, unix seconds
-	wrote         *lru.Cache[uint32, int64] // users written to lately: when, unix nanoseconds; nil without a slave
+	wrote         *lru.Cache[uint64, int64] // users and groups written to lately: when, unix nanoseconds; nil without a slave
 
 	epoch   *epoch
 	slots   chan *slot
@@ -136,6 +141,7 @@ func (o Options) withDefaults() Options {
 	pick(&o.Workers, 8)
 	pick(&o.Conversations, 200_000)
 	pick(&o.Users, 200_000)
+	pick(&o.GroupMembers, 5_000_000)
 	pickTime(&o.ReplicaLag, 10*time.Second)
 	pickTime(&o.OutboxAge, 60*time.Second)
 	pickTime(&o.Housekeeping, 5*time.Second)
@@ -153,11 +159,15 @@ func (s *Store) openCaches() (err error) {
 	if s.conversations, err = lru.New[uint64, *conversation](s.o.Conversations); err != nil {
 		return err
 	}
+	if s.senders, err = lru.New[uint64, *side](s.o.Conversations); err != nil {
+		return err
+	}
+	s.members, s.synced = newMemberCache(s.o.GroupMembers), &syncedGroups{}
 	if s.known, err = lru.New[uint32, int64](s.o.Users); err != nil {
 		return err
 	}
 	if s.o.Slave != "" {
-		s.wrote, err = lru.New[uint32, int64](s.o.Users)
+		s.wrote, err = lru.New[uint64, int64](s.o.Users)
 	}
 	return err
 }
@@ -295,15 +305,32 @@ func (s *Store) closeAll() error {
 // reader returns where to read what concerns these users: the slave, or the master when one of them was written about so lately that the
 // slave may not have it. The bound is per process: what another db_proxy wrote may be late by the slave's lag, as it always was.
 func (s *Store) reader(users ...uint32) *sql.DB {
-	if s.wrote == nil {
-		return s.master
-	}
 	for _, u := range users {
-		if at, ok := s.wrote.Get(u); ok && s.now().UnixNano()-at < int64(s.o.ReplicaLag) {
+		if s.lately(uint64(u)) {
 			return s.master
 		}
 	}
 	return s.slave
+}
+
+// groupReader is reader for the messages of a group.
+func (s *Store) groupReader(group uint32) *sql.DB {
+	if s.lately(wroteGroup | uint64(group)) {
+		return s.master
+	}
+	return s.slave
+}
+
+// wroteGroup tells groups from users in Store.wrote.
+const wroteGroup = 1 << 32
+
+// lately reports whether a slave may not have what was written about a user or group.
+func (s *Store) lately(key uint64) bool {
+	if s.wrote == nil {
+		return false
+	}
+	at, ok := s.wrote.Get(key)
+	return ok && s.now().UnixNano()-at < int64(s.o.ReplicaLag)
 }
 
 // wroteTo notes a write that concerns a user.
@@ -313,6 +340,13 @@ func (s *Store) wroteTo(users ...uint32) {
 	}
 	now := s.now().UnixNano()
 	for _, u := range users {
-		s.wrote.Add(u, now)
+		s.wrote.Add(uint64(u), now)
+	}
+}
+
+// wroteToGroup notes a message in a group.
+func (s *Store) wroteToGroup(group uint32) {
+	if s.wrote != nil {
+		s.wrote.Add(wroteGroup|uint64(group), s.now().UnixNano())
 	}
 }

@@ -72,6 +72,7 @@ func (e *env) store(t testing.TB) *Store {
 // of a test's time, so the databases are emptied and used again by the next test; they live as long as parent.
 func suite(parent *testing.T, make func(*testing.T) *env, change func(*testing.T, *env)) storetest.Factory {
 	ticking := &clock{}
+	base := 0 // ids that no test has reached
 	envs := map[im.Store]*env{}
 	var free []*env
 	take := func(t *testing.T) *env {
@@ -116,6 +117,16 @@ func suite(parent *testing.T, make func(*testing.T) *env, change func(*testing.T
 			n := envs[s].open(t)
 			envs[n] = envs[s]
 			return n
+		},
+		SameIDs: func(t *testing.T, s im.Store) {
+			var next int
+			if err := envs[s].db.QueryRow("SELECT 1+GREATEST((SELECT COALESCE(MAX(id), 0) FROM IMUser), (SELECT COALESCE(MAX(id), 0) FROM IMGroup))").Scan(&next); err != nil {
+				t.Fatal(err)
+			}
+			base++
+			next = max(next, base*100_000)
+			envs[s].exec(t, fmt.Sprintf("ALTER TABLE IMUser AUTO_INCREMENT=%d", next))
+			envs[s].exec(t, fmt.Sprintf("ALTER TABLE IMGroup AUTO_INCREMENT=%d", next))
 		},
 		FailOn: func(t *testing.T, s im.Store, content string) { envs[s].refuse(t, content) },
 		LoseCounters: func(t *testing.T, s im.Store) {
@@ -174,10 +185,9 @@ var errCrash = fmt.Errorf("the process died here")
 func (e *env) refuse(t *testing.T, content string) {
 	t.Helper()
 	for n := range schema.Tables {
-		_, err := e.db.Exec(fmt.Sprintf("CREATE TRIGGER refuse_%d_%d BEFORE INSERT ON IMMessage_%d FOR EACH ROW IF NEW.content='%s' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT='refused'; END IF",
-			n, time.Now().UnixNano(), n, content))
-		if err != nil {
-			t.Fatal(err)
+		for _, table := range []string{"IMMessage", "IMGroupMessage"} {
+			e.exec(t, fmt.Sprintf("CREATE TRIGGER refuse_%s_%d_%d BEFORE INSERT ON %[1]s_%[2]d FOR EACH ROW "+
+				"IF NEW.content='%[4]s' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT='refused'; END IF", table, n, time.Now().UnixNano(), content))
 		}
 	}
 }

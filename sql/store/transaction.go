@@ -17,9 +17,10 @@ import (
 // store commits items that have ids. What the database refuses is cut in two until the message at fault stands alone.
 func (s *Store) store(ctx context.Context, sl *slot, items []*item) {
 	for try := 1; len(items) > 0; try++ {
-		err := s.commit(ctx, sl, items)
+		p := s.planFor(items)
+		err := s.commit(ctx, sl, items, p)
 		if err == nil {
-			s.done(ctx, sl, items)
+			s.done(ctx, sl, items, p)
 			return
 		}
 		if try < transactionTries && ctx.Err() == nil {
@@ -48,7 +49,7 @@ func (s *Store) mend(ctx context.Context, items []*item, err error, try int) ([]
 		return items, pause(ctx, try) == nil
 	}
 	switch duplicateKey(err) {
-	case "uniq_relateId_msgId":
+	case "uniq_relateId_msgId", "uniq_groupId_msgId":
 		// Redis gave ids that are taken: it lost its counters without our noticing.
 		for _, it := range items {
 			it.c.mu.Lock()
@@ -73,21 +74,84 @@ func (s *Store) mend(ctx context.Context, items []*item, err error, try int) ([]
 }
 
 // done notes what is known after a commit, and has the unread counts applied.
-func (s *Store) done(ctx context.Context, sl *slot, items []*item) {
+func (s *Store) done(ctx context.Context, sl *slot, items []*item, p *plan) {
 	for _, it := range items {
 		it.m.ID = it.id
-		s.wroteTo(it.m.From, it.m.To)
-		it.c.mu.Lock()
-		it.c.second = max(it.c.second, it.m.Created)
-		it.c.mu.Unlock()
+		if it.m.Type.IsGroup() {
+			s.wroteTo(it.m.From)
+			s.wroteToGroup(it.m.To)
+		} else {
+			s.wroteTo(it.m.From, it.m.To)
+		}
 	}
-	s.settle(ctx, sl, countsOf(items))
+	for _, t := range p.sessions {
+		t.wrote()
+	}
+	for _, t := range p.chats {
+		t.c.mu.Lock()
+		t.c.chatted = max(t.c.chatted, t.second)
+		t.c.mu.Unlock()
+	}
+	s.settle(ctx, sl, p.owed)
+}
+
+// plan is what a transaction writes besides the messages.
+type plan struct {
+	sessions []*touch
+	chats    []*chat
+	owed     dues
+}
+
+// chat is a group whose lastChated a transaction writes.
+type chat struct {
+	c      *conversation
+	second uint32
+}
+
+// planFor finds out what storing items takes.
+func (s *Store) planFor(items []*item) *plan {
+	return &plan{sessions: s.touchedSessions(items), chats: touchedGroups(items), owed: duesOf(items)}
+}
+
+// touchedGroups returns the groups with a message newer than their lastChated, sorted.
+func touchedGroups(items []*item) []*chat {
+	by := map[*conversation]*chat{}
+	var list []*chat
+	for _, it := range items {
+		if !it.m.Type.IsGroup() {
+			continue
+		}
+		if t := by[it.c]; t != nil {
+			t.second = max(t.second, it.m.Created)
+			continue
+		}
+		it.c.mu.Lock()
+		newer := it.m.Created > it.c.chatted
+		it.c.mu.Unlock()
+		if newer {
+			by[it.c] = &chat{it.c, it.m.Created}
+			list = append(list, by[it.c])
+		}
+	}
+	slices.SortFunc(list, func(a, b *chat) int { return cmp.Compare(a.c.thread.id, b.c.thread.id) })
+	return list
+}
+
+// writeChats brings groups' lastChated up to date: by primary key, as little as session rows.
+func writeChats(ctx context.Context, tx *sql.Tx, list []*chat) error {
+	bySecond := map[uint32][]uint32{}
+	for _, t := range list {
+		bySecond[t.second] = append(bySecond[t.second], t.c.thread.id)
+	}
+	return eachSecond(bySecond, func(second uint32, ids string) error {
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroup SET lastChated=GREATEST(lastChated, %d) WHERE id IN (%s)", second, ids))
+		return err
+	})
 }
 
 // commit stores items in one transaction: their rows, session rows, client_msg_ids and what is owed to the unread counts.
-func (s *Store) commit(ctx context.Context, sl *slot, items []*item) error {
-	touched := touchedSessions(items)
-	if err := s.findSessions(ctx, touched); err != nil {
+func (s *Store) commit(ctx context.Context, sl *slot, items []*item, p *plan) error {
+	if err := s.findSessions(ctx, p.sessions); err != nil {
 		return err
 	}
 	conn, err := s.master.Conn(ctx)
@@ -95,8 +159,7 @@ func (s *Store) commit(ctx context.Context, sl *slot, items []*item) error {
 		return err
 	}
 	defer conn.Close()
-	fresh := slices.ContainsFunc(touched, func(t *touch) bool { return t.rows[0] == 0 || t.rows[1] == 0 })
-	if fresh && !s.finalized {
+	if len(missingRows(p.sessions)) > 0 && !s.finalized {
 		// No unique key keeps out a second session row: the lock does, until the commit.
 		if err := s.lock(ctx, conn, "create"); err != nil {
 			return err
@@ -108,16 +171,15 @@ func (s *Store) commit(ctx context.Context, sl *slot, items []*item) error {
 		return err
 	}
 	sl.seq++
-	counts := countsOf(items)
-	if err := s.write(ctx, tx, sl, items, touched, counts); err != nil {
+	if err := s.write(ctx, tx, sl, items, p); err != nil {
 		tx.Rollback() // when it fails the connection is gone, and the transaction with it
 		return err
 	}
-	return s.finish(ctx, conn, tx, sl, counts)
+	return s.finish(ctx, conn, tx, sl, p.owed)
 }
 
 // finish commits. When the connection is lost over it, the outcome is looked up.
-func (s *Store) finish(ctx context.Context, conn *sql.Conn, tx *sql.Tx, sl *slot, counts []count) error {
+func (s *Store) finish(ctx context.Context, conn *sql.Conn, tx *sql.Tx, sl *slot, owed dues) error {
 	commit := tx.Commit
 	if s.o.hooks.commit != nil {
 		commit = func() error { return s.o.hooks.commit(tx) }
@@ -128,7 +190,7 @@ func (s *Store) finish(ctx context.Context, conn *sql.Conn, tx *sql.Tx, sl *slot
 	}
 	conn.Raw(func(any) error { return errDiscard })
 	conn.Close() // the look needs a connection, and there may be only one
-	committed, lookErr := s.committed(ctx, sl, counts)
+	committed, lookErr := s.committed(ctx, sl, owed)
 	if lookErr != nil {
 		// Not known: the counts stay with the row, if there is one.
 		s.retire(sl)
@@ -145,7 +207,7 @@ const outcomeTimeout = 20 * time.Second
 
 // committed reports whether a slot's last transaction is committed, by its row in the outbox. The row is read with a lock: if the transaction is still
 // open on a connection that the server has not noticed to be gone, that waits for its end.
-func (s *Store) committed(ctx context.Context, sl *slot, counts []count) (bool, error) {
+func (s *Store) committed(ctx context.Context, sl *slot, owed dues) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
@@ -156,7 +218,7 @@ func (s *Store) committed(ctx context.Context, sl *slot, counts []count) (bool, 
 			return seq >= sl.seq, nil
 		case err == sql.ErrNoRows:
 			// Never written, or already recovered by another process, which leaves its mark.
-			return s.applied(ctx, sl.owner, sl.seq, counts)
+			return s.applied(ctx, sl.owner, sl.seq, owed)
 		case !transient(err):
 			return false, err
 		}
@@ -167,22 +229,33 @@ func (s *Store) committed(ctx context.Context, sl *slot, counts []count) (bool, 
 }
 
 // write sends the transaction's statements, each over sorted keys.
-func (s *Store) write(ctx context.Context, tx *sql.Tx, sl *slot, items []*item, touched []*touch, counts []count) error {
+func (s *Store) write(ctx context.Context, tx *sql.Tx, sl *slot, items []*item, p *plan) error {
+	if err := writeAudio(ctx, tx, items); err != nil {
+		return err
+	}
 	if err := s.writeMessages(ctx, tx, sl, items); err != nil {
 		return err
 	}
 	if err := s.writeClientIDs(ctx, tx, items); err != nil {
 		return err
 	}
-	if err := s.writeSessions(ctx, tx, touched); err != nil {
+	if err := writeChats(ctx, tx, p.chats); err != nil {
 		return err
 	}
+	if err := s.writeSessions(ctx, tx, p.sessions); err != nil {
+		return err
+	}
+	return writeOwed(ctx, tx, sl, p.owed)
+}
+
+// writeOwed puts what is owed to Redis into the outbox.
+func writeOwed(ctx context.Context, tx *sql.Tx, sl *slot, owed dues) error {
 	b := append(sl.buf[:0], "INSERT INTO IMUnreadOutbox (owner, seq, payload, created) VALUES ("...)
 	b = appendHex(b, sl.owner[:])
 	b = append(b, ',')
 	b = strconv.AppendUint(b, sl.seq, 10)
 	b = append(b, ',')
-	b = appendHex(b, appendCounts(nil, counts))
+	b = appendHex(b, appendDues(nil, owed))
 	b = append(b, ",UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE seq=VALUES(seq), payload=VALUES(payload), created=VALUES(created)"...)
 	sl.buf = b
 	_, err := tx.ExecContext(ctx, string(b))
@@ -194,19 +267,21 @@ const statementBytes = 1 << 20
 
 // writeMessages inserts the rows, one statement a table.
 func (s *Store) writeMessages(ctx context.Context, tx *sql.Tx, sl *slot, items []*item) error {
-	var byTable [schema.Tables][]*item
+	var byTable [2 * schema.Tables][]*item
 	for _, it := range items {
-		n := table(it.c.relate)
+		n := it.c.thread.slot()
 		byTable[n] = append(byTable[n], it)
 	}
-	for n, rows := range byTable {
-		slices.SortFunc(rows, func(a, b *item) int { return cmp.Or(cmp.Compare(a.c.relate, b.c.relate), cmp.Compare(a.id, b.id)) })
+	for _, rows := range byTable {
+		slices.SortFunc(rows, func(a, b *item) int {
+			return cmp.Or(cmp.Compare(a.c.thread.id, b.c.thread.id), cmp.Compare(a.id, b.id))
+		})
 		for len(rows) > 0 {
 			some := 0
 			for size := 0; some < len(rows) && size < statementBytes; some++ {
 				size += len(rows[some].m.Data)
 			}
-			if err := insertMessages(ctx, tx, sl, n, rows[:some]); err != nil {
+			if err := insertMessages(ctx, tx, sl, rows[:some]); err != nil {
 				return err
 			}
 			rows = rows[some:]
@@ -216,26 +291,47 @@ func (s *Store) writeMessages(ctx context.Context, tx *sql.Tx, sl *slot, items [
 }
 
 // insertMessages inserts rows into one table. Numbers are written into the statement; only the content is left to the driver to quote.
-func insertMessages(ctx context.Context, tx *sql.Tx, sl *slot, n int, rows []*item) error {
-	b := append(sl.buf[:0], "INSERT INTO IMMessage_"...)
-	b = strconv.AppendInt(b, int64(n), 10)
-	b = append(b, " (relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES "...)
+func insertMessages(ctx context.Context, tx *sql.Tx, sl *slot, rows []*item) error {
+	t := rows[0].c.thread
+	columns := " (relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES "
+	if t.group {
+		columns = " (groupId,userId,msgId,type,status,created,updated,content) VALUES "
+	}
+	b := append(sl.buf[:0], "INSERT INTO "...)
+	b = append(b, t.table()...)
+	b = append(b, columns...)
 	args := make([]any, len(rows))
 	for i, it := range rows {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, '(')
-		for _, v := range [...]uint32{it.c.relate, it.m.From, it.m.To, it.id, uint32(it.m.Type), 0, it.m.Created, it.m.Created} {
+		number := func(v uint32) {
 			b = strconv.AppendUint(b, uint64(v), 10)
 			b = append(b, ',')
 		}
+		number(it.c.thread.id)
+		number(it.m.From)
+		if !t.group {
+			number(it.m.To)
+		}
+		for _, v := range [...]uint32{it.id, uint32(it.m.Type), 0, it.m.Created, it.m.Created} {
+			number(v)
+		}
 		b = append(b, "?)"...)
-		args[i] = string(it.m.Data)
+		args[i] = it.content()
 	}
 	sl.buf = b
 	_, err := tx.ExecContext(ctx, string(b), args...)
 	return err
+}
+
+// content is what a message's row holds: of an audio message where the sound is.
+func (it *item) content() string {
+	if it.audio != 0 {
+		return strconv.FormatUint(uint64(it.audio), 10)
+	}
+	return string(it.m.Data)
 }
 
 // writeClientIDs remembers client_msg_ids.
@@ -252,7 +348,8 @@ func (s *Store) writeClientIDs(ctx context.Context, tx *sql.Tx, items []*item) e
 		return nil
 	}
 	slices.SortFunc(named, func(a, b *item) int {
-		return cmp.Or(cmp.Compare(a.m.From, b.m.From), cmp.Compare(a.m.To, b.m.To), slices.Compare(a.m.ClientID, b.m.ClientID))
+		return cmp.Or(cmp.Compare(a.m.From, b.m.From), cmp.Compare(a.m.To, b.m.To), slices.Compare(a.m.ClientID, b.m.ClientID),
+			cmp.Compare(a.sessionType(), b.sessionType()))
 	})
 	if stale {
 		if err := s.removeStale(ctx, tx, named); err != nil {
@@ -260,12 +357,12 @@ func (s *Store) writeClientIDs(ctx context.Context, tx *sql.Tx, items []*item) e
 		}
 	}
 	now := s.now().Unix()
-	b := []byte("INSERT INTO IMClientMsgId (fromId,toId,relateId,msgId,created,clientMsgId) VALUES ")
+	b := []byte("INSERT INTO IMClientMsgId (fromId,toId,toType,relateId,msgId,created,clientMsgId) VALUES ")
 	for i, it := range named {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = fmt.Appendf(b, "(%d,%d,%d,%d,%d,x'%x')", it.m.From, it.m.To, it.c.relate, it.id, now, it.m.ClientID)
+		b = fmt.Appendf(b, "(%d,%d,%d,%d,%d,%d,x'%x')", it.m.From, it.m.To, it.sessionType(), it.c.thread.id, it.id, now, it.m.ClientID)
 	}
 	_, err := tx.ExecContext(ctx, string(b))
 	return err
@@ -277,8 +374,8 @@ func (s *Store) removeStale(ctx context.Context, tx *sql.Tx, named []*item) erro
 		if !it.stale {
 			continue
 		}
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId WHERE fromId=%d AND toId=%d AND clientMsgId=x'%x' AND created<=%d",
-			it.m.From, it.m.To, it.m.ClientID, s.clientIDLimit()))
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId WHERE fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d AND created<=%d",
+			it.m.From, it.m.To, it.m.ClientID, it.sessionType(), s.clientIDLimit()))
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"teamtalk/core/im"
+)
+
+// historyPage is how many messages of a group are read at once, at least, when those from before a member's joining must be told from those since.
+const historyPage = 100
+
+// GroupHistory returns messages of a group, newest first; see im.GroupStore. Whether user is in is read from the master, the messages from the slave, unless
+// this process stored to the group lately.
+func (s *Store) GroupHistory(ctx context.Context, user, group, begin uint32, count int) ([]im.Message, error) {
+	if err := ctx.Err(); err != nil || count <= 0 {
+		return nil, s.dbError("read group history", err)
+	}
+	since, ok, err := s.joinedAt(ctx, user, group)
+	if !ok || err != nil {
+		return nil, s.dbError("read group history", err)
+	}
+	list, err := groupHistory(ctx, s.groupReader(group), group, since, begin, count)
+	return plain(list), s.dbError("read group history", err)
+}
+
+// groupHistory reads back from begin (0: the newest) until count messages since a time are found. Ids follow the order of time but for the difference of the
+// message servers' clocks: a whole page without one is the end.
+func groupHistory(ctx context.Context, db querier, group, since, begin uint32, count int) ([]threadMessage, error) {
+	of := thread{group: true, id: group}
+	below := ""
+	if begin > 0 {
+		below = fmt.Sprintf(" AND msgId<=%d", begin)
+	}
+	size := max(count, historyPage)
+	if begin == 0 && count < historyPage {
+		size = count // the newest are what is asked for most, and mostly all to be seen
+	}
+	var list []threadMessage
+	for offset := 0; ; {
+		page, err := messagesWhere(ctx, db, of, fmt.Sprintf("%s ORDER BY msgId DESC, id DESC LIMIT %d, %d", below, offset, size))
+		if err != nil {
+			return nil, err
+		}
+		offset += len(page)
+		whole := len(page) == size
+		seen := slices.DeleteFunc(page, func(m threadMessage) bool { return m.Created < since })
+		list = append(list, seen...)
+		if len(list) >= count {
+			return list[:count], nil
+		}
+		if !whole || len(seen) == 0 && size >= historyPage {
+			return list, nil
+		}
+		size = max(count, historyPage)
+	}
+}
+
+// GroupMessagesByID returns messages of a group; see im.GroupStore. Read where GroupHistory is.
+func (s *Store) GroupMessagesByID(ctx context.Context, user, group uint32, ids []uint32) ([]im.Message, error) {
+	if err := ctx.Err(); err != nil || len(ids) == 0 {
+		return nil, s.dbError("read group messages", err)
+	}
+	since, ok, err := s.joinedAt(ctx, user, group)
+	if !ok || err != nil {
+		return nil, s.dbError("read group messages", err)
+	}
+	list, err := messagesByID(ctx, s.groupReader(group), thread{group: true, id: group}, ids)
+	list = slices.DeleteFunc(list, func(m threadMessage) bool { return m.Created < since })
+	return plain(list), s.dbError("read group messages", err)
+}
+
+// GroupLatestID returns the id of a group's newest message that user may see; see im.GroupStore. Read where GroupHistory is.
+func (s *Store) GroupLatestID(ctx context.Context, user, group uint32) (uint32, error) {
+	list, err := s.GroupHistory(ctx, user, group, 0, 1)
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	return list[0].ID, nil
+}

@@ -1,0 +1,472 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// A change of a group is one transaction that locks the group's row first, so that changes by whatever process of ours come one after the other. What Redis
+// has to hear of it for C++ servers is owed in the outbox, written by that transaction (mirror.go).
+
+// groupColumns are read in this order by groupFields.
+const groupColumns = "id, name, avatar, creator, type, version, created, updated, lastChated"
+
+// groupFields are where a row of groupColumns goes.
+func groupFields(g *im.Group) []any {
+	return []any{&g.ID, &g.Name, &g.Avatar, &g.Creator, &g.Type, &g.Version, &g.Created, &g.Updated, &g.LastChat}
+}
+
+// invalidGroupName says what is wrong with a group's name or avatar.
+func invalidGroupName(what, value string) error {
+	if !utf8.ValidString(value) {
+		return im.Errorf(im.Invalid, "%s of a group is not UTF-8", what)
+	}
+	if n := utf8.RuneCountInString(value); n > im.MaxGroupName {
+		return im.Errorf(im.Invalid, "%s of a group of %d characters is longer than %d", what, n, im.MaxGroupName)
+	}
+	return nil
+}
+
+// checkGroupName says what is wrong with a group's name.
+func checkGroupName(name string) error {
+	if name == "" {
+		return im.Errorf(im.Invalid, "group without a name")
+	}
+	return invalidGroupName("name", name)
+}
+
+// tooMany says that a group would get more members than it may have.
+func tooMany(n int) error {
+	if n > im.MaxGroupMembers {
+		return im.Errorf(im.Invalid, "%d members are more than %d", n, im.MaxGroupMembers)
+	}
+	return nil
+}
+
+// distinct returns ids in increasing order, each once.
+func distinct(ids []uint32) []uint32 {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// CreateGroup makes a group; see im.GroupStore.
+func (s *Store) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
+	if err := checkGroupName(g.Name); err != nil {
+		return im.Group{}, err
+	}
+	if err := invalidGroupName("avatar", g.Avatar); err != nil {
+		return im.Group{}, err
+	}
+	if g.Type != pb.GroupType_GROUP_TYPE_NORMAL && g.Type != pb.GroupType_GROUP_TYPE_TMP {
+		return im.Group{}, im.Errorf(im.Invalid, "group type %d", g.Type)
+	}
+	asked := distinct(g.Members)
+	owed, err := s.change(ctx, func(tx *sql.Tx) (dues, error) {
+		var err error
+		if g.Members, err = presentUsers(ctx, tx, asked); err != nil {
+			return dues{}, err
+		}
+		if len(g.Members) == 0 {
+			return dues{}, im.Errorf(im.Invalid, "group without members")
+		}
+		if err := tooMany(len(g.Members)); err != nil {
+			return dues{}, err
+		}
+		g.Version, g.Created, g.LastChat = 1, uint32(s.now().Unix()), 0
+		g.Updated = g.Created
+		if g.ID, err = insertGroup(ctx, tx, g); err != nil {
+			return dues{}, err
+		}
+		if err := insertMembers(ctx, tx, g.ID, g.Members, g.Created); err != nil {
+			return dues{}, err
+		}
+		return dues{changes: []memberChange{{group: g.ID, version: 1, joined: true, users: g.Members}}}, nil
+	})
+	if err != nil {
+		return im.Group{}, s.dbError("create group", err)
+	}
+	s.m.changes.WithLabelValues("created").Inc()
+	s.tell(ctx, owed)
+	g.Members = slices.Clone(g.Members)
+	return g, nil
+}
+
+// presentUsers returns those of the users that exist and have not departed.
+func presentUsers(ctx context.Context, db querier, ids []uint32) ([]uint32, error) {
+	var list []uint32
+	err := inChunks(ids, 1000, func(part []uint32) error {
+		some, err := numbers(ctx, db, fmt.Sprintf("SELECT id FROM IMUser WHERE id IN (%s) AND COALESCE(status, 0)<>%d ORDER BY id", join(part), im.StatusDeparted))
+		list = append(list, some...)
+		return err
+	})
+	return list, err
+}
+
+// insertGroup adds a group's row and returns its id.
+func insertGroup(ctx context.Context, tx *sql.Tx, g im.Group) (uint32, error) {
+	res, err := tx.ExecContext(ctx, "INSERT INTO IMGroup (name,avatar,creator,type,userCnt,status,version,lastChated,updated,created) VALUES (?,?,?,?,?,0,1,0,?,?)",
+		g.Name, g.Avatar, g.Creator, uint32(g.Type), len(g.Members), g.Updated, g.Created)
+	if err != nil {
+		return 0, err
+	}
+	id, err := res.LastInsertId()
+	return uint32(id), err
+}
+
+// insertMembers adds rows of users who never were in the group.
+func insertMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, now uint32) error {
+	return inChunks(users, 1000, func(part []uint32) error {
+		b := []byte("INSERT INTO IMGroupMember (groupId,userId,status,created,updated) VALUES ")
+		for i, u := range part {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = fmt.Appendf(b, "(%d,%d,0,%d,%d)", group, u, now, now)
+		}
+		_, err := tx.ExecContext(ctx, string(b))
+		return err
+	})
+}
+
+// errUnchanged ends a change that has nothing to do.
+var errUnchanged = fmt.Errorf("nothing to change")
+
+// owedChange is what a committed change owes, and its name in the outbox.
+type owedChange struct {
+	sl   *slot
+	owed dues
+}
+
+// change runs do in a transaction and commits with it what do says is owed; again when it meets a deadlock or a lost connection.
+func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) (dues, error)) (owedChange, error) {
+	c := owedChange{sl: newSlot()}
+	err := s.retry(ctx, func() error {
+		conn, err := s.master.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		tx, err := conn.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		c.sl.seq++
+		if c.owed, err = do(tx); err == nil {
+			err = writeOwed(ctx, tx, c.sl, c.owed)
+		}
+		if err != nil {
+			tx.Rollback() // when it fails the connection is gone, and the transaction with it
+			return err
+		}
+		return s.finish(ctx, conn, tx, c.sl, c.owed)
+	})
+	return c, err
+}
+
+// ChangeMembers adds users to a group or takes them out; see im.GroupStore.
+func (s *Store) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32, allow func(g *im.Group) error) (im.MemberChange, error) {
+	adding := t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
+	if !adding && t != pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL {
+		return im.MemberChange{}, im.Errorf(im.Invalid, "change %d of members", t)
+	}
+	asked := distinct(users)
+	var result im.MemberChange
+	var refused error
+	owed, err := s.change(ctx, func(tx *sql.Tx) (dues, error) {
+		g, err := lockGroup(ctx, tx, group)
+		if err != nil {
+			return dues{}, err
+		}
+		result = im.MemberChange{Version: g.Version, Current: g.Members}
+		if allow != nil {
+			shown := g
+			shown.Members = slices.Clone(g.Members)
+			if refused = allow(&shown); refused != nil {
+				return dues{}, errUnchanged
+			}
+		}
+		return s.changeMembers(ctx, tx, g, adding, asked, &result)
+	})
+	switch {
+	case refused != nil:
+		return im.MemberChange{}, refused
+	case err == errUnchanged:
+		return result, nil
+	case err != nil:
+		return im.MemberChange{}, s.dbError("change members", err)
+	}
+	what := "removed"
+	if adding {
+		what = "added"
+	}
+	s.m.changes.WithLabelValues(what).Inc()
+	for _, u := range result.Changed {
+		s.forgetSide(u, group, true)
+	}
+	s.wroteTo(result.Changed...)
+	s.members.put(group, membership{result.Version, slices.Clone(result.Current)})
+	s.tell(ctx, owed)
+	return result, nil
+}
+
+// lockGroup reads a group, whose row stays locked until the transaction ends, and its members as they are then.
+func lockGroup(ctx context.Context, tx *sql.Tx, id uint32) (im.Group, error) {
+	var g im.Group
+	err := tx.QueryRowContext(ctx, fmt.Sprintf("SELECT "+groupColumns+" FROM IMGroup WHERE id=%d AND status=0 FOR UPDATE", id)).Scan(groupFields(&g)...)
+	if err == sql.ErrNoRows {
+		return g, errNoGroup(id)
+	}
+	if err != nil {
+		return g, err
+	}
+	// The transaction's first read without a lock: it sees what was committed until now.
+	g.Members, err = numbers(ctx, tx, fmt.Sprintf("SELECT DISTINCT userId FROM IMGroupMember WHERE groupId=%d AND status=0 ORDER BY userId", id))
+	return g, err
+}
+
+// errNoGroup says that a group does not exist.
+func errNoGroup(id uint32) error { return im.Errorf(im.NotFound, "group %d does not exist", id) }
+
+// changeMembers writes a change of g's members, and says in result what became of it.
+func (s *Store) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, adding bool, asked []uint32, result *im.MemberChange) (dues, error) {
+	in := membership{users: g.Members}
+	changed := slices.DeleteFunc(slices.Clone(asked), func(u uint32) bool { return in.has(u) == adding })
+	var err error
+	if adding {
+		if changed, err = presentUsers(ctx, tx, changed); err != nil {
+			return dues{}, err
+		}
+	}
+	if len(changed) == 0 {
+		return dues{}, errUnchanged
+	}
+	now := uint32(s.now().Unix())
+	var current []uint32
+	if adding {
+		current = append(slices.Clone(g.Members), changed...)
+		slices.Sort(current)
+		if err = tooMany(len(current)); err == nil {
+			err = addMembers(ctx, tx, g.ID, changed, now)
+		}
+	} else {
+		out := membership{users: changed}
+		current = slices.DeleteFunc(slices.Clone(g.Members), out.has)
+		err = s.removeMembers(ctx, tx, g.ID, changed, now)
+	}
+	if err != nil {
+		return dues{}, err
+	}
+	_, err = tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroup SET version=version+1, userCnt=%d, updated=GREATEST(updated, %d) WHERE id=%d", len(current), now, g.ID))
+	if err != nil {
+		return dues{}, err
+	}
+	*result = im.MemberChange{Version: g.Version + 1, Current: current, Changed: changed}
+	return dues{changes: []memberChange{{group: g.ID, version: result.Version, joined: adding, users: changed}}}, nil
+}
+
+// addMembers uses the rows of users who were in the group before again, and makes those of the others.
+func addMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, now uint32) error {
+	known := map[uint32]uint32{}
+	err := memberRows(ctx, tx, group, users, func(id, user, _ uint32) { known[user] = max(known[user], id) })
+	if err != nil {
+		return err
+	}
+	var fresh, rows []uint32
+	for _, u := range users {
+		if id, ok := known[u]; ok {
+			rows = append(rows, id)
+		} else {
+			fresh = append(fresh, u)
+		}
+	}
+	slices.Sort(rows)
+	err = inChunks(rows, 1000, func(part []uint32) error {
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroupMember SET status=0, created=%d, updated=%[1]d WHERE id IN (%s)", now, join(part)))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return insertMembers(ctx, tx, group, fresh, now)
+}
+
+// removeMembers marks members as gone, and takes the group out of their lists: C++ servers list what has a row.
+func (s *Store) removeMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, now uint32) error {
+	var rows []uint32
+	err := memberRows(ctx, tx, group, users, func(id, _, status uint32) {
+		if status == 0 {
+			rows = append(rows, id)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	slices.Sort(rows)
+	err = inChunks(rows, 1000, func(part []uint32) error {
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroupMember SET status=1, updated=%d WHERE id IN (%s)", now, join(part)))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	of := thread{group: true, id: group}
+	highest, err := s.highestIDs(ctx, tx, []thread{of})
+	if err != nil {
+		return err
+	}
+	return inChunks(users, 1000, func(part []uint32) error {
+		ids, err := numbers(ctx, tx, fmt.Sprintf("SELECT id FROM IMRecentSession WHERE userId IN (%s) AND peerId=%d AND type=%d AND status=0 ORDER BY id",
+			join(part), group, pb.SessionType_SESSION_TYPE_GROUP))
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession SET status=1, removedMsgId=%d WHERE id IN (%s)", highest[of], join(ids)))
+		return err
+	})
+}
+
+// memberRows calls do with the rows that users have in a group.
+func memberRows(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, do func(id, user, status uint32)) error {
+	return inChunks(users, 1000, func(part []uint32) error {
+		rows, err := tx.QueryContext(ctx, fmt.Sprintf("SELECT id, userId, status FROM IMGroupMember WHERE groupId=%d AND userId IN (%s)", group, join(part)))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id, user, status uint32
+			if err := rows.Scan(&id, &user, &status); err != nil {
+				return err
+			}
+			do(id, user, status)
+		}
+		return rows.Err()
+	})
+}
+
+// SetGroupName changes a group's name; see im.GroupStore.
+func (s *Store) SetGroupName(ctx context.Context, group uint32, name string) error {
+	if err := checkGroupName(name); err != nil {
+		return err
+	}
+	var found int64
+	err := s.retry(ctx, func() error {
+		res, err := s.master.ExecContext(ctx, "UPDATE IMGroup SET name=?, version=version+1, updated=GREATEST(updated, ?) WHERE id=? AND status=0", name, s.now().Unix(), group)
+		if err == nil {
+			found, err = res.RowsAffected()
+		}
+		return err
+	})
+	if err != nil {
+		return s.dbError("rename group", err)
+	}
+	if found == 0 {
+		return errNoGroup(group)
+	}
+	s.m.changes.WithLabelValues("renamed").Inc()
+	return nil
+}
+
+// Groups returns groups by id; see im.GroupStore. From the master, as everything about groups but their messages: it must be as new as the last change.
+func (s *Store) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, s.dbError("read groups", err)
+	}
+	var list []im.Group
+	err := inChunks(distinct(ids), 1000, func(part []uint32) error {
+		some, err := s.groupsWhere(ctx, "id IN ("+join(part)+")")
+		list = append(list, some...)
+		return err
+	})
+	return list, s.dbError("read groups", err)
+}
+
+// ListGroups returns groups in order of id; see im.GroupStore.
+func (s *Store) ListGroups(ctx context.Context, after uint32, limit int) ([]im.Group, error) {
+	if err := ctx.Err(); err != nil || limit <= 0 {
+		return nil, s.dbError("list groups", err)
+	}
+	list, err := s.groupsWhere(ctx, fmt.Sprintf("id>%d ORDER BY id LIMIT %d", after, limit))
+	return list, s.dbError("list groups", err)
+}
+
+// groupsWhere returns the groups that a condition selects, with their members. A group changed between the two has its earlier version and the later
+// members: who compares versions asks again.
+func (s *Store) groupsWhere(ctx context.Context, where string) ([]im.Group, error) {
+	list, err := readGroups(ctx, s.master, where)
+	if err != nil {
+		return nil, err
+	}
+	versions := make([]im.GroupVersion, len(list))
+	for i, g := range list {
+		versions[i] = im.GroupVersion{ID: g.ID, Version: g.Version}
+	}
+	members, err := s.membersAt(ctx, s.master, versions)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		list[i].Members = slices.Clone(members[list[i].ID].users)
+	}
+	return list, nil
+}
+
+// readGroups reads groups without their members.
+func readGroups(ctx context.Context, db querier, where string) ([]im.Group, error) {
+	rows, err := db.QueryContext(ctx, "SELECT "+groupColumns+" FROM IMGroup WHERE status=0 AND "+where)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []im.Group
+	for rows.Next() {
+		var g im.Group
+		if err := rows.Scan(groupFields(&g)...); err != nil {
+			return nil, err
+		}
+		list = append(list, g)
+	}
+	return list, rows.Err()
+}
+
+// GroupVersions returns the versions of groups; see im.GroupStore.
+func (s *Store) GroupVersions(ctx context.Context, ids []uint32) ([]im.GroupVersion, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, s.dbError("read group versions", err)
+	}
+	list, err := groupVersions(ctx, s.master, ids)
+	return list, s.dbError("read group versions", err)
+}
+
+// GroupsOf returns a user's groups; see im.GroupStore.
+func (s *Store) GroupsOf(ctx context.Context, user uint32, t pb.GroupType, since uint32) ([]im.GroupVersion, error) {
+	var q strings.Builder
+	fmt.Fprintf(&q, "SELECT DISTINCT g.id, g.version FROM IMGroupMember AS m JOIN IMGroup AS g ON g.id=m.groupId WHERE m.userId=%d AND m.status=0 AND g.status=0 AND g.type=%d",
+		user, t)
+	if since > 0 {
+		fmt.Fprintf(&q, " AND (g.updated>=%d OR m.created>=%[1]d OR m.updated>=%[1]d)", since)
+	}
+	q.WriteString(" ORDER BY g.id")
+	rows, err := s.master.QueryContext(ctx, q.String())
+	if err != nil {
+		return nil, s.dbError("read a user's groups", err)
+	}
+	defer rows.Close()
+	var list []im.GroupVersion
+	for rows.Next() {
+		var v im.GroupVersion
+		if err := rows.Scan(&v.ID, &v.Version); err != nil {
+			return nil, s.dbError("read a user's groups", err)
+		}
+		list = append(list, v)
+	}
+	return list, s.dbError("read a user's groups", rows.Err())
+}

@@ -1,0 +1,267 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"teamtalk/proto/pb"
+)
+
+// A message to a group writes the session row of its sender alone. The others' follow here, every few seconds, one process at a time: of groups whose
+// lastChated is at or after the mark last_update_group in Redis. The mark lies syncMargin behind, since a message may be committed later than its time
+// says; what this process has done already within that it remembers, and does not do again.
+
+// syncMark is the key of the time up to which sessions are written.
+const syncMark = "last_update_group"
+
+// syncMargin is how long after its time a message may come to be committed, and how far the clocks of message servers may be behind, in seconds.
+const syncMargin = 60
+
+// syncPage is how many groups are looked up at once.
+const syncPage = 200
+
+// syncedGroups is what this process has written, of groups within the margin.
+type syncedGroups struct {
+	mu   sync.Mutex
+	done map[uint32]chatted
+}
+
+// chatted is up to where a group's messages are known.
+type chatted struct{ at, msg uint32 }
+
+// has reports whether a group is done up to c.
+func (y *syncedGroups) has(group uint32, c chatted) bool {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.done[group] == c && c != chatted{}
+}
+
+// add notes that a group is done up to c.
+func (y *syncedGroups) add(group uint32, c chatted) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.done == nil {
+		y.done = map[uint32]chatted{}
+	}
+	y.done[group] = c
+}
+
+// forget drops groups that are before the mark.
+func (y *syncedGroups) forget(mark uint32) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for g, c := range y.done {
+		if c.at < mark {
+			delete(y.done, g)
+		}
+	}
+}
+
+// SyncSessions brings the lists of groups' members up to date; see im.MessageStore.
+func (s *Store) SyncSessions(ctx context.Context) (int, error) {
+	start := time.Now()
+	conn, err := s.master.Conn(ctx)
+	if err != nil {
+		return 0, s.dbError("synchronise sessions", err)
+	}
+	defer conn.Close()
+	var got sql.NullInt64
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 0)", s.locks+"sync").Scan(&got); err != nil {
+		return 0, s.dbError("synchronise sessions", err)
+	}
+	if got.Int64 != 1 {
+		s.m.syncs.WithLabelValues("passed").Inc()
+		return 0, nil
+	}
+	defer s.unlock(conn, "sync")
+	n, err := s.syncGroups(ctx, conn)
+	s.m.syncRows.Add(float64(n))
+	s.m.syncTime.Observe(time.Since(start).Seconds())
+	if err != nil {
+		s.m.syncs.WithLabelValues("failed").Inc()
+		return n, s.dbError("synchronise sessions", err)
+	}
+	s.m.syncs.WithLabelValues("done").Inc()
+	return n, nil
+}
+
+// syncGroups goes through the groups from the mark on, in order of their last messages, and moves the mark after each page of them.
+func (s *Store) syncGroups(ctx context.Context, conn *sql.Conn) (total int, err error) {
+	mark, err := s.readSyncMark(ctx)
+	if err != nil {
+		return 0, err
+	}
+	safe := uint32(max(s.now().Unix()-syncMargin, 0))
+	if mark > safe {
+		mark = safe // somebody's clock was ahead
+	}
+	for last := (chattedGroup{at: mark}); ; {
+		page, err := chattedGroups(ctx, conn, last)
+		if err != nil {
+			return total, err
+		}
+		n, err := s.syncPageOf(ctx, conn, page)
+		total += n
+		if err != nil {
+			return total, err
+		}
+		end := safe
+		if len(page) == syncPage {
+			last = page[len(page)-1]
+			end = min(last.at, safe)
+		}
+		if end > mark {
+			if err := s.redis.sync.Set(ctx, syncMark, strconv.FormatUint(uint64(end), 10), 0).Err(); err != nil {
+				return total, s.redisError("move the mark of synchronised sessions", err)
+			}
+			mark = end
+			s.synced.forget(mark)
+		}
+		if len(page) < syncPage {
+			return total, nil
+		}
+	}
+}
+
+// readSyncMark reads the mark, 0 when there is none.
+func (s *Store) readSyncMark(ctx context.Context) (uint32, error) {
+	v, err := s.redis.sync.Get(ctx, syncMark).Result()
+	if err != nil && err != redis.Nil {
+		return 0, s.redisError("read the mark of synchronised sessions", err)
+	}
+	return uint32(min(countOf(v), 1<<32-1)), nil
+}
+
+// chattedGroup is a group and when it had its last message.
+type chattedGroup struct{ at, id uint32 }
+
+// chattedGroups returns the groups that follow one in the order of their last messages. Those without any are left out.
+func chattedGroups(ctx context.Context, conn *sql.Conn, after chattedGroup) ([]chattedGroup, error) {
+	rows, err := conn.QueryContext(ctx, fmt.Sprintf("SELECT lastChated, id FROM IMGroup WHERE lastChated>=%[1]d AND lastChated>0 AND (lastChated>%[1]d OR id>%[2]d) AND status=0 "+
+		"ORDER BY lastChated, id LIMIT %[3]d", after.at, after.id, syncPage))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []chattedGroup
+	for rows.Next() {
+		var g chattedGroup
+		if err := rows.Scan(&g.at, &g.id); err != nil {
+			return nil, err
+		}
+		list = append(list, g)
+	}
+	return list, rows.Err()
+}
+
+// syncPageOf writes the sessions of the members of some groups.
+func (s *Store) syncPageOf(ctx context.Context, conn *sql.Conn, page []chattedGroup) (total int, err error) {
+	threads := make([]thread, len(page))
+	for i, g := range page {
+		threads[i] = thread{group: true, id: g.id}
+	}
+	// Before the rows are read: whoever removes a session after this has seen at least these messages.
+	highest, err := s.highestIDs(ctx, conn, threads)
+	if err != nil {
+		return 0, err
+	}
+	for i, g := range page {
+		c := chatted{g.at, highest[threads[i]]}
+		if s.synced.has(g.id, c) {
+			continue
+		}
+		var n int
+		err := s.retry(ctx, func() (err error) {
+			n, err = s.syncGroup(ctx, conn, g.id, c)
+			return err
+		})
+		total += n
+		if err != nil {
+			return total, err
+		}
+		s.synced.add(g.id, c)
+	}
+	return total, nil
+}
+
+// syncGroup writes the sessions of a group's members that are missing or older than its last message, and lists those again that were removed before it.
+func (s *Store) syncGroup(ctx context.Context, conn *sql.Conn, group uint32, c chatted) (int, error) {
+	rows, err := conn.QueryContext(ctx, fmt.Sprintf("SELECT m.userId, COALESCE(MAX(r.id), 0) FROM IMGroupMember AS m "+
+		"LEFT JOIN IMRecentSession AS r ON r.userId=m.userId AND r.peerId=m.groupId AND r.type=%d "+
+		"WHERE m.groupId=%d AND m.status=0 AND GREATEST(m.created, m.updated)<=%d GROUP BY m.userId "+
+		"HAVING MAX(r.id) IS NULL OR MAX(r.updated)<%[3]d OR MIN(r.status)<>0", pb.SessionType_SESSION_TYPE_GROUP, group, c.at))
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	var old []uint32
+	var fresh []*touch
+	for rows.Next() {
+		var user, row uint32
+		if err := rows.Scan(&user, &row); err != nil {
+			return 0, err
+		}
+		if row != 0 {
+			old = append(old, row)
+			continue
+		}
+		fresh = append(fresh, &touch{side: &side{}, user: user, peer: group, kind: pb.SessionType_SESSION_TYPE_GROUP, second: c.at})
+	}
+	if err := rows.Err(); err != nil {
+		return 0, err
+	}
+	rows.Close()
+	total, err := updateMembers(ctx, conn, old, c)
+	if err != nil {
+		return total, err
+	}
+	n, err := s.insertMissing(ctx, conn, fresh)
+	return total + n, err
+}
+
+// updateMembers brings rows up to date. One that was removed is listed again if a message came after: one with a higher id than the last then; or where
+// that is not known, as of removals by C++ servers, one of a later second than the row.
+func updateMembers(ctx context.Context, db querier, ids []uint32, c chatted) (total int, err error) {
+	slices.Sort(ids)
+	err = inChunks(ids, 1000, func(part []uint32) error {
+		res, err := db.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession SET status=0, removedMsgId=0, updated=GREATEST(updated, %[2]d) "+
+			"WHERE id IN (%[3]s) AND (status=0 AND updated<%[2]d OR status<>0 AND IF(removedMsgId>0, removedMsgId<%[1]d, updated<%[2]d))", c.msg, c.at, join(part)))
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		total += int(n)
+		return err
+	})
+	return total, err
+}
+
+// insertMissing makes rows that are not there. Before finalize no unique key keeps out second ones: the lock does, and another look.
+func (s *Store) insertMissing(ctx context.Context, conn *sql.Conn, fresh []*touch) (total int, err error) {
+	slices.SortFunc(fresh, (*touch).compare)
+	err = inChunks(fresh, 1000, func(part []*touch) error {
+		if !s.finalized {
+			if err := s.lock(ctx, conn, "create"); err != nil {
+				return err
+			}
+			defer s.unlock(conn, "create")
+			if err := readSessions(ctx, conn, part); err != nil {
+				return err
+			}
+			part = missingRows(part)
+		}
+		if err := s.insertSessions(ctx, conn, part); err != nil {
+			return err
+		}
+		total += len(part)
+		return nil
+	})
+	return total, err
+}
