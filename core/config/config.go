@@ -21,7 +21,7 @@ import "time"
 type Config struct {
 	DataDir         string        `toml:"data_dir" default:"teamtalk-data" doc:"Directory of the embedded store. Made when missing."`
 	Store           string        `toml:"store" default:"embedded" oneof:"embedded|mysql" doc:"Where users and messages are kept. \"embedded\" needs nothing else and serves one dbproxy process; \"mysql\" needs MySQL and Redis (see [mysql] and [redis])."`
-	Roles           []string      `toml:"roles" default:"login,msg,route,dbproxy,msfs" form:"roles" doc:"Servers to run in this process: login, msg, route, dbproxy, msfs. All of them together find each other by themselves; otherwise each needs the addresses of its peers."`
+	Roles           []string      `toml:"roles" default:"login,msg,route,dbproxy,msfs" form:"roles" doc:"Servers to run in this process: login, msg, route, dbproxy, msfs, push. All of them together find each other by themselves; otherwise each needs the addresses of its peers."`
 	Workers         int           `toml:"workers" default:"0" min:"0" max:"4096" doc:"How many requests work on the store at the same time. Database connections and Redis connections follow from it. 0: derived from the cores."`
 	Loops           int           `toml:"loops" default:"0" min:"0" max:"1024" doc:"Event loops that carry the connections. 0: one per core."`
 	ShutdownTimeout time.Duration `toml:"shutdown_timeout" default:"30s" min:"0s" max:"1h" doc:"How long a stopping process may take to finish what it has accepted."`
@@ -33,6 +33,7 @@ type Config struct {
 	Route   Route   `toml:"route" doc:"route: knows who is online where, and forwards between message servers."`
 	DBProxy DBProxy `toml:"dbproxy" doc:"dbproxy: the only server that touches the store."`
 	MSFS    MSFS    `toml:"msfs" doc:"msfs: keeps small files – pictures, avatars, sounds – and serves them over HTTP."`
+	Push    Push    `toml:"push" doc:"push: wakes phones through Apple's and Google's services. Run it by adding push to roles; without it nobody is pushed to."`
 	Link    Link    `toml:"link" doc:"Connections between servers."`
 	MySQL   MySQL   `toml:"mysql" doc:"Used with store = \"mysql\"."`
 	Redis   Redis   `toml:"redis" doc:"Used with store = \"mysql\"."`
@@ -130,6 +131,24 @@ type MSFS struct {
 	S3AccessKey string `toml:"s3_access_key" default:"" doc:"Access key."`
 	S3SecretKey Secret `toml:"s3_secret_key" default:"" doc:"Secret key."`
 	S3Plain     bool   `toml:"s3_plain" default:"false" doc:"HTTP instead of HTTPS to the S3 server."`
+}
+
+// Push is the section push.
+type Push struct {
+	Listen         string `toml:"listen" default:"auto" form:"internal" doc:"Address for message servers. \"auto\": :8500, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
+	APNsTopic      string `toml:"apns_topic" default:"" doc:"Apple: the app's bundle id. Empty: pushes for iOS are only logged."`
+	APNsKeyFile    string `toml:"apns_key_file" default:"" doc:"Apple: the signing key, a .p8 file; with apns_key_id and apns_team_id."`
+	APNsKeyID      string `toml:"apns_key_id" default:"" doc:"Apple: the key's id."`
+	APNsTeamID     string `toml:"apns_team_id" default:"" doc:"Apple: the team's id."`
+	APNsCertFile   string `toml:"apns_cert_file" default:"" doc:"Apple: a certificate, .p12 or .pem, instead of a key."`
+	APNsPassword   Secret `toml:"apns_cert_password" default:"" doc:"Apple: the certificate's password."`
+	APNsSandbox    bool   `toml:"apns_sandbox" default:"false" doc:"Apple: the service for apps under development."`
+	APNsURL        string `toml:"apns_url" default:"" form:"url" doc:"Another address than Apple's, for tests."`
+	FCMCredentials string `toml:"fcm_credentials" default:"" doc:"Google: the service account's JSON file. Empty: pushes for Android are only logged."`
+	FCMURL         string `toml:"fcm_url" default:"" form:"url" doc:"Another address than Google's, for tests."`
+	Queue          int    `toml:"queue" default:"20000" min:"1" max:"10000000" doc:"Pushes that may wait for a service; more fail at once."`
+	Workers        int    `toml:"workers" default:"32" min:"1" max:"10000" doc:"Pushes on their way to a service at once."`
+	Attempts       int    `toml:"attempts" default:"5" min:"1" max:"100" doc:"How often a push is tried."`
 }
 
 // Link is the section link.

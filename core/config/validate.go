@@ -14,7 +14,7 @@ import (
 )
 
 // Roles are the servers that a process may run, in the order in which they are documented.
-var roles = []string{"login", "msg", "route", "dbproxy", "msfs"}
+var roles = []string{"login", "msg", "route", "dbproxy", "msfs", "push"}
 
 // joined are the roles that talk to each other over links.
 var joined = []string{"login", "msg", "route", "dbproxy"}
@@ -270,6 +270,9 @@ func (l Login) ServerAddr(allInOne bool) string { return internal(l.ServerListen
 
 // Addr is the address for message servers; "" when there is to be no listener, as with all roles in one process.
 func (r Route) Addr(allInOne bool) string { return internal(r.Listen, ":8200", allInOne) }
+
+// Addr is the address for message servers; "" when there is to be no listener, as with all roles in one process.
+func (p Push) Addr(allInOne bool) string { return internal(p.Listen, ":8500", allInOne) }
 
 // Addr is the address for the other servers; "" when there is to be no listener, as with all roles in one process.
 func (d DBProxy) Addr(allInOne bool) string { return internal(d.Listen, ":10600", allInOne) }
