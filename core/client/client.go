@@ -38,7 +38,7 @@ type Options struct {
 	BackoffMin     time.Duration // before the first attempt to connect again; 0 is 1 s; doubles, each with jitter
 	BackoffMax     time.Duration // 0 is 30 s
 	Heartbeat      time.Duration // see ConnOptions
-	MaxPending     int           // messages without ack, also while there is no connection; 0 is 1000; one more is im.Busy
+	MaxPending     int           // messages without ack, also while there is no connection; 0 is 1000; one more, or 64 MiB of them, is im.Busy
 	SendRate       float64       // messages a second; 0 is 15: servers drop, by default, what exceeds 20
 	CatchUp        int           // messages fetched per conversation after a reconnect; 0 is 1000
 
@@ -126,9 +126,11 @@ type Client struct {
 	syncedAt uint32 // and of the latest on whose connection syncing came to its end; 0 before
 	baseline bool   // the first Ready was reported: conversations not in convs are new
 	convs    map[Peer]*conv
+	groups   map[uint32]*groupState
 	syncing  *syncing
 	out      []*outgoing // messages without ack, in order; the first sent of them are on the way
 	sent     int
+	outBytes int // of out
 	sendID   uint64
 	limit    *rate.Limiter
 	pumping  bool            // a timer will call pump
@@ -158,7 +160,7 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 	}
 	c := &Client{
 		opts: opts, log: opts.Logger.With("role", "client"), done: make(chan struct{}), wake: make(chan struct{}, 1),
-		convs: make(map[Peer]*conv), reads: make(map[Peer]uint32), limit: rate.NewLimiter(rate.Limit(opts.SendRate), sendBurst),
+		convs: make(map[Peer]*conv), groups: make(map[uint32]*groupState), reads: make(map[Peer]uint32), limit: rate.NewLimiter(rate.Limit(opts.SendRate), sendBurst),
 	}
 	c.space, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -345,6 +347,7 @@ func (c *Client) detach(conn *Conn) {
 	c.conn = nil
 	c.stopTimers()
 	c.stopSync()
+	c.forgetAsked()
 	switch {
 	case c.kicked != 0:
 		c.err = im.Errorf(im.Denied, "kicked: %s", kickText(c.kicked))

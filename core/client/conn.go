@@ -222,11 +222,18 @@ func (c *Conn) forget(seq uint16) bool {
 // Call sends req and waits for the answer, which it decodes into resp. Malformed when the answer does not decode, Unavailable when the
 // connection ends or ctx does.
 func (c *Conn) Call(ctx context.Context, req, resp pb.Message) error {
+	return c.call(ctx, req, resp, nil)
+}
+
+// call is Call; then, if there is one, is called when the answer is decoded, by the goroutine that reads, and its error returned.
+func (c *Conn) call(ctx context.Context, req, resp pb.Message, then func() error) error {
 	answer := make(chan error, 1)
 	seq, err := c.Go(req, resp.Command(), func(body []byte, err error) {
 		if err == nil {
 			if err = resp.ParseBody(body); err != nil {
 				err = im.WithKind(im.Malformed, "answer "+resp.Command().String(), err)
+			} else if then != nil {
+				err = then()
 			}
 		}
 		answer <- err

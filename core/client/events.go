@@ -22,6 +22,7 @@ type Connected struct {
 type Ready struct {
 	Unread []im.Unread        // nil also when the server did not say
 	Recent []im.RecentSession // first time: newest first, up to 100; later only those changed
+	Groups []Group            // all that the Client knows, in increasing order of id, those left too
 	Again  bool
 }
 
@@ -88,6 +89,53 @@ type ReadElsewhere struct {
 	Peer  Peer
 	MsgID uint32
 }
+
+// SessionRemoved says that the user took a conversation out of the list, on another device. Nothing of it is unread any more; it comes back with its
+// next message.
+type SessionRemoved struct{ Peer Peer }
+
+// GroupChanged says what became of a group: made, members added or taken out, by the user or by others; or, with By 0, that it is new to the Client,
+// or looks different after a reconnect. Who is not among Group.Members has left.
+type GroupChanged struct {
+	Group          Group
+	By             uint32   // user; 0: nobody said
+	Added, Removed []uint32 // users
+}
+
+// SignChanged says that a user has another sign info.
+type SignChanged struct {
+	User uint32
+	Text string
+}
+
+// AvatarChanged says that a user has another picture.
+type AvatarChanged struct {
+	User uint32
+	URL  string
+}
+
+// PCLogin says to a phone that its user's pc client came or went.
+type PCLogin struct{ Online bool }
+
+// Typing says that a user is writing to this one, or has stopped. A client that stops without a word, or writes on for long, may say nothing.
+type Typing struct {
+	User uint32
+	On   bool
+}
+
+// Command is a command from one client to another that the Client does not know: From or To is the user.
+type Command struct {
+	From, To uint32
+	Data     string
+}
+
+func (SessionRemoved) event() {}
+func (GroupChanged) event()   {}
+func (SignChanged) event()    {}
+func (AvatarChanged) event()  {}
+func (PCLogin) event()        {}
+func (Typing) event()         {}
+func (Command) event()        {}
 
 func (Connected) event()     {}
 func (Ready) event()         {}

@@ -124,11 +124,45 @@ func (c *Client) push(conn *Conn, h pdu.Header, body []byte) error {
 		}
 		c.kick(conn, m.GetKickReason())
 	default:
+		return c.pushOther(h, body)
+	}
+	return nil
+}
+
+// pushOther takes what concerns neither messages nor the connection. An error means that it does not decode.
+func (c *Client) pushOther(h pdu.Header, body []byte) error {
+	m, err := pdu.Decode(h.Command, body)
+	if err != nil {
 		c.ignored.Add(1)
-		_, err := pdu.Decode(h.Command, body)
 		if pb.New(h.Command) != nil {
 			return err
 		}
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch m := m.(type) {
+	case *pb.IMGroupChangeMemberNotify:
+		change := im.MemberChange{Current: m.GetCurUserIdList(), Changed: sorted(m.GetChgUserIdList())}
+		c.changeGroup(m.GetGroupId(), m.GetUserId(), m.GetChangeType(), change)
+	case *pb.IMRemoveSessionNotify:
+		c.emit(SessionRemoved{Peer: peerOf(m.GetSessionType(), m.GetSessionId())})
+	case *pb.IMSignInfoChangedNotify:
+		if m.GetChangedUserId() == c.self.ID {
+			c.self.SignInfo = m.GetSignInfo()
+		}
+		c.emit(SignChanged{User: m.GetChangedUserId(), Text: m.GetSignInfo()})
+	case *pb.IMAvatarChangedNotify:
+		if m.GetChangedUserId() == c.self.ID {
+			c.self.Avatar = m.GetAvatarUrl()
+		}
+		c.emit(AvatarChanged{User: m.GetChangedUserId(), URL: m.GetAvatarUrl()})
+	case *pb.IMPCLoginStatusNotify:
+		c.emit(PCLogin{Online: m.GetLoginStat() == pb.UserStatType_USER_STATUS_ONLINE})
+	case *pb.IMP2PCmdMsg:
+		c.command(m)
+	default:
+		c.ignored.Add(1)
 	}
 	return nil
 }
@@ -172,7 +206,7 @@ func (c *Client) take(conn *Conn, p Peer, m im.Message) {
 		}
 		delete(v.missing, m.ID)
 		if !c.claim(p, m) {
-			c.emit(Received{Peer: p, Message: m})
+			c.received(Received{Peer: p, Message: m})
 		}
 	case v.fetch != nil:
 		if len(v.held) < maxHeld {
@@ -193,7 +227,7 @@ func (c *Client) hand(p Peer, v *conv, m im.Message, missed bool) {
 	_, own := v.own[m.ID]
 	own = own || m.From == c.self.ID && m.ID <= v.base // only advance moves base past what was not delivered
 	if !own && !c.claim(p, m) {
-		c.emit(Received{Peer: p, Message: m, Missed: missed})
+		c.received(Received{Peer: p, Message: m, Missed: missed})
 	}
 	v.delivered = m.ID
 	v.base = max(v.base, m.ID)

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"slices"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -42,6 +43,14 @@ func (p Peer) textType() pb.MsgType {
 	return pb.MsgType_MSG_TYPE_SINGLE_TEXT
 }
 
+// audioType is the type of an audio message to p.
+func (p Peer) audioType() pb.MsgType {
+	if p.Group {
+		return pb.MsgType_MSG_TYPE_GROUP_AUDIO
+	}
+	return pb.MsgType_MSG_TYPE_SINGLE_AUDIO
+}
+
 // message is the message that a list holds.
 func (p Peer) message(self uint32, m *pb.MsgInfo) im.Message {
 	to := p.ID
@@ -74,18 +83,39 @@ func userOf(u *pb.UserInfo) im.User {
 	}
 }
 
+// statusBatch is how many users' presence is asked for at once.
+const statusBatch = 5000
+
 // Statuses returns who of the given users is online. Those the server does not mention are left out.
 func Statuses(ctx context.Context, c Caller, ids []uint32) (map[uint32]pb.UserStatType, error) {
-	req := pb.IMUsersStatReq_builder{UserId: new(c.UserID()), UserIdList: ids}.Build()
-	var res pb.IMUsersStatRsp
-	if err := c.Call(ctx, req, &res); err != nil {
-		return nil, err
-	}
-	stats := make(map[uint32]pb.UserStatType, len(res.GetUserStatList()))
-	for _, s := range res.GetUserStatList() {
-		stats[s.GetUserId()] = s.GetStatus()
+	stats := make(map[uint32]pb.UserStatType, len(ids))
+	for batch := range slices.Chunk(ids, statusBatch) {
+		req := pb.IMUsersStatReq_builder{UserId: new(c.UserID()), UserIdList: batch}.Build()
+		var res pb.IMUsersStatRsp
+		if err := c.Call(ctx, req, &res); err != nil {
+			return nil, err
+		}
+		for _, s := range res.GetUserStatList() {
+			stats[s.GetUserId()] = s.GetStatus()
+		}
 	}
 	return stats, nil
+}
+
+// UserInfos returns the users with the given ids, departed ones too, without those that do not exist.
+func UserInfos(ctx context.Context, c Caller, ids []uint32) ([]im.User, error) {
+	var users []im.User
+	for batch := range slices.Chunk(ids, infoBatch) {
+		req := pb.IMUsersInfoReq_builder{UserId: new(c.UserID()), UserIdList: batch}.Build()
+		var res pb.IMUsersInfoRsp
+		if err := c.Call(ctx, req, &res); err != nil {
+			return nil, err
+		}
+		for _, u := range res.GetUserInfoList() {
+			users = append(users, userOf(u))
+		}
+	}
+	return users, nil
 }
 
 // recentReq asks for the conversations changed since a time (unix seconds).

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"encoding/binary"
+	"slices"
 	"time"
 
 	"teamtalk/core/im"
@@ -13,6 +15,7 @@ type outgoing struct {
 	id       uint64
 	name     [16]byte // client_msg_id: the server knows the message by it, on any connection
 	to       Peer
+	kind     pb.MsgType
 	data     []byte
 	seq      uint16 // on the present connection, once sent
 	attempts int
@@ -32,8 +35,23 @@ func (c *Client) Send(to Peer, text string) (uint64, error) {
 	if len(text) > im.MaxText {
 		return 0, im.Errorf(im.Invalid, "message of %d bytes, at most %d fit", len(text), im.MaxText)
 	}
+	return c.queueMessage(to, to.textType(), c.opts.Cipher.Encrypt(text))
+}
+
+// SendAudio sends a sound of so many seconds, and is like Send otherwise. Invalid when it is empty or longer than im.MaxAudio.
+func (c *Client) SendAudio(to Peer, seconds uint32, sound []byte) (uint64, error) {
+	if len(sound) == 0 || len(sound) > im.MaxAudio {
+		return 0, im.Errorf(im.Invalid, "sound of %d bytes, 1 to %d fit", len(sound), im.MaxAudio)
+	}
+	return c.queueMessage(to, to.audioType(), append(binary.BigEndian.AppendUint32(nil, seconds), sound...))
+}
+
+// maxOutBytes is how many bytes of messages may wait for their acks.
+const maxOutBytes = 64 << 20
+
+// queueMessage puts a message behind those that wait.
+func (c *Client) queueMessage(to Peer, kind pb.MsgType, data []byte) (uint64, error) {
 	name := c.opts.NewID()
-	data := c.opts.Cipher.Encrypt(text)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if to == (Peer{ID: c.self.ID}) {
@@ -42,11 +60,12 @@ func (c *Client) Send(to Peer, text string) (uint64, error) {
 	if c.closing || c.err != nil {
 		return 0, im.Errorf(im.Closed, "client closed")
 	}
-	if len(c.out) >= c.opts.MaxPending {
+	if len(c.out) >= c.opts.MaxPending || c.outBytes+len(data) > maxOutBytes && len(c.out) > 0 {
 		return 0, im.Errorf(im.Busy, "%d messages wait for the server", len(c.out))
 	}
 	c.sendID++
-	c.out = append(c.out, &outgoing{id: c.sendID, name: name, to: to, data: data})
+	c.out = append(c.out, &outgoing{id: c.sendID, name: name, to: to, kind: kind, data: data})
+	c.outBytes += len(data)
 	c.pump()
 	return c.sendID, nil
 }
@@ -99,7 +118,7 @@ func (c *Client) sendRead(p Peer, msgID uint32) {
 
 // message is what travels. The server sets sender and time anew.
 func (o *outgoing) message(self uint32) *pb.MsgData {
-	return &pb.MsgData{FromUserID: self, ToSessionID: o.to.ID, Type: o.to.textType(), Data: o.data, ClientMsgID: o.name[:]}
+	return &pb.MsgData{FromUserID: self, ToSessionID: o.to.ID, Type: o.kind, Data: o.data, ClientMsgID: o.name[:]}
 }
 
 // pump sends what waits, in order, as fast as SendRate allows; c.mu is held.
@@ -193,7 +212,7 @@ func (c *Client) acked(o *outgoing, body []byte) {
 	}
 	c.emit(Acked{ID: o.id, Peer: o.to, MsgID: ack.GetMsgId()})
 	if o.stored != nil && o.stored.Message.ID != ack.GetMsgId() {
-		c.emit(*o.stored) // what looked like a copy of it was the same text from another device
+		c.received(*o.stored) // what looked like a copy of it was the same text from another device
 	}
 	v := c.conv(o.to)
 	v.sentOwn(ack.GetMsgId())
@@ -216,7 +235,8 @@ func (c *Client) remove(o *outgoing) {
 	if i < 0 {
 		return
 	}
-	c.out = append(c.out[:i], c.out[i+1:]...)
+	c.out = slices.Delete(c.out, i, i+1)
+	c.outBytes -= len(o.data)
 	if i < c.sent {
 		c.sent--
 	}

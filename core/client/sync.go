@@ -1,6 +1,8 @@
 package client
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"teamtalk/core/im"
@@ -8,7 +10,7 @@ import (
 )
 
 // syncing is what a new connection asks first: which conversations changed, which have unread messages. Unread counts alone would miss
-// what another device has read, and what it has sent.
+// what another device has read, and what it has sent. What groups there are in them is asked second.
 type syncing struct {
 	conn   *Conn
 	at     uint32 // server time of the login
@@ -16,13 +18,15 @@ type syncing struct {
 	tries  int
 	recent []im.RecentSession
 	unread []im.Unread
-	wait   int // answers to come
+	normal []im.GroupVersion
+	groups bool // the second round: groups are asked for
+	wait   int  // answers to come
 	timer  *time.Timer
 }
 
 // startSync asks; c.mu is held.
 func (c *Client) startSync(conn *Conn, at, since uint32) {
-	s := &syncing{conn: conn, at: at, since: since, wait: 2}
+	s := &syncing{conn: conn, at: at, since: since, wait: 3}
 	c.syncing = s
 	s.timer = time.AfterFunc(c.opts.SyncTimeout, func() {
 		c.mu.Lock()
@@ -40,6 +44,12 @@ func (c *Client) startSync(conn *Conn, at, since uint32) {
 	c.ask(conn, unreadReq(c.self.ID), &pb.IMUnreadMsgCntRsp{}, func(m pb.Message, err error) {
 		if err == nil {
 			s.unread = unreadOf(m.(*pb.IMUnreadMsgCntRsp))
+		}
+		c.syncAnswer(s)
+	})
+	c.ask(conn, normalReq(c.self.ID), &pb.IMNormalGroupListRsp{}, func(m pb.Message, err error) {
+		if err == nil {
+			s.normal = versionsOf(m.(*pb.IMNormalGroupListRsp))
 		}
 		c.syncAnswer(s)
 	})
@@ -77,8 +87,60 @@ func (c *Client) ask(conn *Conn, req, resp pb.Message, done func(m pb.Message, e
 
 // syncAnswer counts answers; c.mu is held.
 func (c *Client) syncAnswer(s *syncing) {
-	if s.wait--; s.wait == 0 && c.syncing == s {
+	if s.wait--; s.wait != 0 || c.syncing != s {
+		return
+	}
+	if !s.groups {
+		s.groups = true
+		c.syncGroups(s)
+	}
+	if s.wait == 0 {
 		c.finishSync(s)
+	}
+}
+
+// syncGroups asks for the groups that are new or may have changed; c.mu is held.
+func (c *Client) syncGroups(s *syncing) {
+	ids := make(map[uint32]struct{}, len(c.groups)+len(s.normal))
+	for id := range c.groups {
+		ids[id] = struct{}{}
+	}
+	for _, g := range s.normal {
+		if old := c.groups[g.ID]; old != nil && old.Version == g.Version && g.Version != 0 {
+			delete(ids, g.ID)
+		} else {
+			ids[g.ID] = struct{}{}
+		}
+	}
+	for _, r := range s.recent {
+		if r.Type == pb.SessionType_SESSION_TYPE_GROUP && c.groups[r.Peer] == nil {
+			ids[r.Peer] = struct{}{}
+		}
+	}
+	for _, u := range s.unread {
+		if u.Type == pb.SessionType_SESSION_TYPE_GROUP && c.groups[u.Peer] == nil {
+			ids[u.Peer] = struct{}{}
+		}
+	}
+	for batch := range slices.Chunk(slices.Sorted(maps.Keys(ids)), infoBatch) {
+		known := make([]im.GroupVersion, 0, len(batch))
+		for _, id := range batch {
+			g := c.group(id)
+			g.changed = false
+			known = append(known, im.GroupVersion{ID: id, Version: g.Version})
+		}
+		s.wait++
+		c.ask(s.conn, infoReq(c.self.ID, known), &pb.IMGroupInfoListRsp{}, func(m pb.Message, err error) {
+			if err == nil {
+				changed := c.takeGroups(groupsOf(m.(*pb.IMGroupInfoListRsp)), batch)
+				for i := range changed {
+					if c.baseline {
+						c.emit(GroupChanged{Group: changed[i]})
+					}
+				}
+			}
+			c.syncAnswer(s)
+		})
 	}
 }
 
@@ -101,7 +163,7 @@ func (c *Client) finishSync(s *syncing) {
 	first := !c.baseline
 	c.baseline = true
 	if s.tries == 0 || s.wait == 0 {
-		c.emit(Ready{Unread: s.unread, Recent: s.recent, Again: !first})
+		c.emit(Ready{Unread: s.unread, Recent: s.recent, Groups: c.knownGroups(), Again: !first})
 	}
 	for p, id := range latest {
 		v := c.conv(p)

@@ -96,7 +96,7 @@ func (c *conn) answer(seq uint16, m pb.Message) bool {
 	case *pb.MsgData:
 		c.message(seq, m)
 	case *pb.IMMsgDataReadAck:
-		delete(s.unread, [2]uint32{self, m.GetSessionId()})
+		delete(s.unread, session{self, m.GetSessionId(), m.GetSessionType()})
 	case *pb.IMClientTimeReq:
 		c.send(seq, pb.IMClientTimeRsp_builder{ServerTime: new(s.now)}.Build())
 	case *pb.IMAllUserReq:
@@ -116,7 +116,9 @@ func (c *conn) answer(seq uint16, m pb.Message) bool {
 		}
 		c.send(seq, rsp.Build())
 	default:
-		c.answerHistory(seq, m)
+		if !c.answerGroups(seq, m) && !c.answerSettings(seq, m) {
+			c.answerHistory(seq, m)
+		}
 	}
 	return true
 }
@@ -124,28 +126,29 @@ func (c *conn) answer(seq uint16, m pb.Message) bool {
 // answerHistory answers what is asked of stored messages; c.s.mu is held.
 func (c *conn) answerHistory(seq uint16, m pb.Message) {
 	s, self := c.s, c.user.ID
-	single := pb.SessionType_SESSION_TYPE_SINGLE
 	switch m := m.(type) {
 	case *pb.IMRecentContactSessionReq:
 		c.send(seq, c.recent(m.GetLatestUpdateTime()))
 	case *pb.IMUnreadMsgCntReq:
 		rsp := pb.IMUnreadMsgCntRsp_builder{UserId: new(self), TotalCnt: new(uint32(0))}
 		for key, n := range s.unread {
-			if key[0] != self {
+			list := s.visible(key)
+			if key.user != self || len(list) == 0 {
 				continue
 			}
-			list := s.history[im.ConversationKey(self, key[1])]
 			last := list[len(list)-1]
 			*rsp.TotalCnt += n
 			rsp.UnreadinfoList = append(rsp.UnreadinfoList, pb.UnreadInfo_builder{
-				SessionId: new(key[1]), SessionType: single.Enum(), UnreadCnt: new(n), LatestMsgId: new(last.ID), LatestMsgData: last.Data,
+				SessionId: new(key.peer), SessionType: key.kind.Enum(), UnreadCnt: new(n), LatestMsgId: new(last.ID), LatestMsgData: last.Data,
 				LatestMsgType: last.Type.Enum(), LatestMsgFromUserId: new(last.From),
 			}.Build())
 		}
 		c.send(seq, rsp.Build())
 	case *pb.IMGetMsgListReq:
-		rsp := pb.IMGetMsgListRsp_builder{UserId: new(self), SessionType: single.Enum(), SessionId: new(m.GetSessionId()), MsgIdBegin: new(m.GetMsgIdBegin())}
-		list := s.history[im.ConversationKey(self, m.GetSessionId())]
+		rsp := pb.IMGetMsgListRsp_builder{
+			UserId: new(self), SessionType: m.GetSessionType().Enum(), SessionId: new(m.GetSessionId()), MsgIdBegin: new(m.GetMsgIdBegin()),
+		}
+		list := s.visible(session{self, m.GetSessionId(), m.GetSessionType()})
 		for _, msg := range slices.Backward(list[:max(0, len(list)-s.lag)]) {
 			if b := m.GetMsgIdBegin(); (b == 0 || msg.ID <= b) && len(rsp.MsgList) < min(100, int(m.GetMsgCnt())) {
 				rsp.MsgList = append(rsp.MsgList, info(msg))
@@ -153,17 +156,20 @@ func (c *conn) answerHistory(seq uint16, m pb.Message) {
 		}
 		c.send(seq, rsp.Build())
 	case *pb.IMGetMsgByIdReq:
-		rsp := pb.IMGetMsgByIdRsp_builder{UserId: new(self), SessionType: single.Enum(), SessionId: new(m.GetSessionId())}
-		for _, msg := range s.history[im.ConversationKey(self, m.GetSessionId())] {
+		rsp := pb.IMGetMsgByIdRsp_builder{UserId: new(self), SessionType: m.GetSessionType().Enum(), SessionId: new(m.GetSessionId())}
+		for _, msg := range s.visible(session{self, m.GetSessionId(), m.GetSessionType()}) {
 			if slices.Contains(m.GetMsgIdList(), msg.ID) {
 				rsp.MsgList = append(rsp.MsgList, info(msg))
 			}
 		}
 		c.send(seq, rsp.Build())
 	case *pb.IMGetLatestMsgIdReq:
-		n := uint32(len(s.history[im.ConversationKey(self, m.GetSessionId())]))
+		n := uint32(0)
+		if list := s.visible(session{self, m.GetSessionId(), m.GetSessionType()}); len(list) > 0 {
+			n = list[len(list)-1].ID
+		}
 		c.send(seq, pb.IMGetLatestMsgIdRsp_builder{
-			UserId: new(self), SessionType: single.Enum(), SessionId: new(m.GetSessionId()), LatestMsgId: new(n),
+			UserId: new(self), SessionType: m.GetSessionType().Enum(), SessionId: new(m.GetSessionId()), LatestMsgId: new(n),
 		}.Build())
 	}
 }
@@ -189,9 +195,13 @@ func (c *conn) login(seq uint16, m *pb.IMLoginReq) bool {
 // message stores, acks and delivers; c.s.mu is held.
 func (c *conn) message(seq uint16, d *pb.MsgData) {
 	s, from, to := c.s, c.user.ID, d.ToSessionID
+	m := im.Message{From: from, To: to, Type: d.Type, Data: d.Data}
+	if g := s.groups[to]; m.Type.IsGroup() && (g == nil || !slices.Contains(g.Members, from)) {
+		return
+	}
 	id, again := s.named[string(d.ClientMsgID)]
 	if !again || len(d.ClientMsgID) == 0 {
-		m := s.storeLocked(from, to, d.Data)
+		m = s.put(m)
 		id = m.ID
 		s.named[string(d.ClientMsgID)] = id
 		frame, err := pdu.Append(nil, 0, msgData(m))
@@ -199,7 +209,7 @@ func (c *conn) message(seq uint16, d *pb.MsgData) {
 			s.t.Fatalf("push: %v", err)
 		}
 		for other := range s.conns {
-			if other != c && other.user != nil && (other.user.ID == to || other.user.ID == from) {
+			if other != c && other.user != nil && slices.Contains(s.recipients(m), other.user.ID) {
 				other.write(frame)
 			}
 		}
@@ -208,7 +218,7 @@ func (c *conn) message(seq uint16, d *pb.MsgData) {
 		return
 	}
 	c.send(seq, pb.IMMsgDataAck_builder{
-		UserId: new(from), SessionId: new(to), MsgId: new(id), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
+		UserId: new(from), SessionId: new(to), MsgId: new(id), SessionType: sessionOf(from, m).kind.Enum(),
 	}.Build())
 }
 
@@ -216,14 +226,21 @@ func (c *conn) message(seq uint16, d *pb.MsgData) {
 func (c *conn) recent(since uint32) *pb.IMRecentContactSessionRsp {
 	s, self := c.s, c.user.ID
 	rsp := pb.IMRecentContactSessionRsp_builder{UserId: new(self)}
+	var sessions []session
 	for _, u := range s.sortedUsers() {
-		list := s.history[im.ConversationKey(self, u.ID)]
-		if len(list) == 0 || list[len(list)-1].Created < since {
+		sessions = append(sessions, session{self, u.ID, pb.SessionType_SESSION_TYPE_SINGLE})
+	}
+	for _, g := range s.sortedGroups() {
+		sessions = append(sessions, session{self, g.ID, pb.SessionType_SESSION_TYPE_GROUP})
+	}
+	for _, sess := range sessions {
+		list := s.visible(sess)
+		if len(list) == 0 || list[len(list)-1].Created < since || s.removed[sess] {
 			continue
 		}
 		last := list[len(list)-1]
 		rsp.ContactSessionList = append(rsp.ContactSessionList, pb.ContactSessionInfo_builder{
-			SessionId: new(u.ID), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(), SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
+			SessionId: new(sess.peer), SessionType: sess.kind.Enum(), SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
 			UpdatedTime: new(last.Created), LatestMsgId: new(last.ID), LatestMsgData: last.Data, LatestMsgType: last.Type.Enum(),
 			LatestMsgFromUserId: new(last.From),
 		}.Build())
@@ -234,8 +251,8 @@ func (c *conn) recent(since uint32) *pb.IMRecentContactSessionRsp {
 
 func (u *user) info() *pb.UserInfo {
 	return pb.UserInfo_builder{
-		UserId: new(u.ID), UserGender: new(uint32(0)), UserNickName: new(u.Nick), AvatarUrl: new(""), DepartmentId: new(uint32(0)), Email: new(""),
-		UserRealName: new(u.Name), UserTel: new(""), UserDomain: new(u.Name), Status: new(uint32(0)),
+		UserId: new(u.ID), UserGender: new(uint32(0)), UserNickName: new(u.Nick), AvatarUrl: new(u.Avatar), DepartmentId: new(u.DepartID), Email: new(""),
+		UserRealName: new(u.Name), UserTel: new(""), UserDomain: new(u.Name), Status: new(uint32(0)), SignInfo: new(u.SignInfo),
 	}.Build()
 }
 

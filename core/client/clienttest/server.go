@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sort"
 	"sync"
 
@@ -31,9 +32,13 @@ type Server struct {
 	ln       net.Listener
 	users    map[string]*user
 	byID     map[uint32]*user
-	history  map[uint64][]im.Message // by im.ConversationKey, in order of id
-	named    map[string]uint32       // client_msg_id → msg_id
-	unread   map[[2]uint32]uint32    // user, peer → count
+	history  map[uint64][]im.Message // by im.Message.Key, in order of id
+	groups   map[uint32]*group
+	departs  []im.Depart
+	shields  map[[2]uint32]bool // user, group; group 0: the night
+	removed  map[session]bool
+	named    map[string]uint32  // client_msg_id → msg_id
+	unread   map[session]uint32 // count
 	conns    map[*conn]struct{}
 	received []Frame
 	filter   func(f Frame) bool
@@ -41,6 +46,18 @@ type Server struct {
 	lag      int
 	now      uint32
 	changed  *sync.Cond
+}
+
+// session is one side of a conversation.
+type session struct {
+	user, peer uint32
+	kind       pb.SessionType
+}
+
+// group is a group with the time when each member joined: the number of the first message to be seen.
+type group struct {
+	im.Group
+	from map[uint32]uint32
 }
 
 type user struct {
@@ -69,7 +86,8 @@ func New(t TB) *Server {
 	t.Helper()
 	s := &Server{
 		t: t, users: make(map[string]*user), byID: make(map[uint32]*user), history: make(map[uint64][]im.Message),
-		named: make(map[string]uint32), unread: make(map[[2]uint32]uint32), conns: make(map[*conn]struct{}), now: 1_700_000_000,
+		named: make(map[string]uint32), unread: make(map[session]uint32), groups: make(map[uint32]*group),
+		shields: make(map[[2]uint32]bool), removed: make(map[session]bool), conns: make(map[*conn]struct{}), now: 1_700_000_000,
 	}
 	s.changed = sync.NewCond(&s.mu)
 	s.Listen()
@@ -162,6 +180,34 @@ func (s *Server) AddUser(id uint32, name string) {
 	s.users[name], s.byID[id] = u, u
 }
 
+// AddGroup makes a group of members, the first of them its creator, and tells nobody.
+func (s *Server) AddGroup(id uint32, name string, t pb.GroupType, members ...uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.addGroup(im.Group{ID: id, Name: name, Type: t, Creator: members[0], Members: members})
+}
+
+// ChangeGroup changes a group's members as by a user, and notifies those of its members that are online.
+func (s *Server) ChangeGroup(by, id uint32, t pb.GroupModifyType, users ...uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changeGroup(nil, by, id, t, users)
+}
+
+// AddDepart makes a department.
+func (s *Server) AddDepart(d im.Depart) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.departs = append(s.departs, d)
+}
+
+// SetDepart puts a user into a department.
+func (s *Server) SetDepart(user, depart uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.byID[user].DepartID = depart
+}
+
 // SetPassword changes a user's password.
 func (s *Server) SetPassword(name, clear string) {
 	s.mu.Lock()
@@ -229,15 +275,78 @@ func (s *Server) Store(from, to uint32, body []byte) im.Message {
 	return s.storeLocked(from, to, body)
 }
 
+// StoreGroup stores a message to a group that came from elsewhere, and returns it; nothing is pushed.
+func (s *Server) StoreGroup(from, group uint32, body []byte) im.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.put(im.Message{From: from, To: group, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: body})
+}
+
+// StoredGroup returns a group's messages, in order of id.
+func (s *Server) StoredGroup(group uint32) []im.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]im.Message(nil), s.history[im.GroupKey(group)]...)
+}
+
 func (s *Server) storeLocked(from, to uint32, body []byte) im.Message {
-	key := im.ConversationKey(from, to)
+	return s.put(im.Message{From: from, To: to, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: body})
+}
+
+// put stores a message and counts it as unread; s.mu is held.
+func (s *Server) put(m im.Message) im.Message {
+	key := m.Key()
 	s.now++
-	m := im.Message{
-		ID: uint32(len(s.history[key]) + 1), From: from, To: to, Created: s.now, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: body,
-	}
+	m.ID, m.Created = uint32(len(s.history[key])+1), s.now
 	s.history[key] = append(s.history[key], m)
-	s.unread[[2]uint32{to, from}]++
+	for _, id := range s.recipients(m) {
+		sess := sessionOf(id, m)
+		if id != m.From {
+			s.unread[sess]++
+		}
+		delete(s.removed, sess)
+	}
 	return m
+}
+
+// recipients are those who see a message, its sender among them; s.mu is held.
+func (s *Server) recipients(m im.Message) []uint32 {
+	if m.Type.IsGroup() {
+		return s.groups[m.To].Members
+	}
+	return []uint32{m.From, m.To}
+}
+
+// sessionOf is where a user finds a message.
+func sessionOf(user uint32, m im.Message) session {
+	switch {
+	case m.Type.IsGroup():
+		return session{user, m.To, pb.SessionType_SESSION_TYPE_GROUP}
+	case user == m.From:
+		return session{user, m.To, pb.SessionType_SESSION_TYPE_SINGLE}
+	}
+	return session{user, m.From, pb.SessionType_SESSION_TYPE_SINGLE}
+}
+
+// key is where the messages of a session are.
+func (s session) key() uint64 {
+	if s.kind == pb.SessionType_SESSION_TYPE_GROUP {
+		return im.GroupKey(s.peer)
+	}
+	return im.ConversationKey(s.user, s.peer)
+}
+
+// visible are the messages of a session that its user may see; s.mu is held.
+func (s *Server) visible(sess session) []im.Message {
+	list := s.history[sess.key()]
+	if sess.kind == pb.SessionType_SESSION_TYPE_GROUP {
+		g := s.groups[sess.peer]
+		if g == nil || !slices.Contains(g.Members, sess.user) {
+			return nil
+		}
+		list = list[min(int(g.from[sess.user]), len(list)):]
+	}
+	return list
 }
 
 // Push pushes a message to all connections of a user, stored or not.
