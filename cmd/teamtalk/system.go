@@ -23,6 +23,7 @@ import (
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/login"
 	"teamtalk/handlers/msg"
+	"teamtalk/handlers/push"
 	"teamtalk/handlers/route"
 	"teamtalk/pool"
 )
@@ -34,6 +35,7 @@ const (
 	roleRoute   = "route"
 	roleDBProxy = "dbproxy"
 	roleMSFS    = "msfs"
+	rolePush    = "push"
 )
 
 // system is the servers of one process: the only place that knows all of them. start puts them together from the bottom up – store, db_proxy,
@@ -51,10 +53,12 @@ type system struct {
 	store im.Store
 	pool  *pool.Pool
 	db    *dbproxy.Server
+	dbEnd dbProxyEnd
 	route *route.Server
 	login *login.Server
 	msg   *msg.Server
 	msfs  *smallFiles
+	push  *push.Server
 
 	ports   []*port
 	peers   []link.Peer // in the order of making
@@ -102,7 +106,7 @@ func startSystem(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 		role  string
 		start func(context.Context) error
 	}{
-		{roleMSFS, s.startMSFS}, {roleDBProxy, s.startDBProxy}, {roleRoute, s.startRoute}, {roleLogin, s.startLogin}, {roleMsg, s.startMsg},
+		{roleMSFS, s.startMSFS}, {rolePush, s.startPush}, {roleDBProxy, s.startDBProxy}, {roleRoute, s.startRoute}, {roleLogin, s.startLogin}, {roleMsg, s.startMsg},
 	} {
 		if cfg.Runs(step.role) {
 			if err := step.start(ctx); err != nil {
@@ -160,12 +164,21 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	s.store = store
 	s.ready.Add("store", store.Ping)
 	s.pool = pool.New(pool.Options{Workers: sizes.Workers, Queue: cfg.DBProxy.Queue, Logger: s.log, Registerer: s.reg})
+	sounds, closer, err := openSounds(cfg)
+	if err != nil {
+		return err
+	}
+	s.dbEnd.sounds = closer
+	text, err := im.NewTextCipher(string(cfg.Keys.Text))
+	if err != nil {
+		return fmt.Errorf("%w (setting keys.text_key)", err)
+	}
 	attempts := cfg.DBProxy.LoginLockAttempts
 	if attempts == 0 {
 		attempts = -1
 	}
 	s.db = dbproxy.New(dbproxy.Options{
-		Store: store, Tasks: s.pool, HistoryLimit: cfg.DBProxy.HistoryLimit,
+		Store: store, Tasks: s.pool, Sounds: sounds, Text: text, HistoryLimit: cfg.DBProxy.HistoryLimit,
 		LockAttempts: attempts, LockWindow: cfg.DBProxy.LoginLockWindow,
 		Timeout:     cfg.Link.CallTimeout * 4 / 5, // over before message servers give up
 		LinkTimeout: cfg.Link.Timeout, LinkHeartbeat: cfg.Link.Heartbeat, Log: s.log, Registerer: s.reg,
@@ -176,6 +189,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	}
 	s.db.SetMessages(pool.NewBatcher(s.pool, pool.BatchOptions[*dbproxy.Pending]{Shards: shards, Failed: s.db.FailBatch},
 		(*dbproxy.Pending).Size, s.db.AppendBatch))
+	s.dbEnd.sync = inBackground(func(ctx context.Context) { s.db.RunSync(ctx, cfg.DBProxy.SessionSync) })
 	return s.listen(&port{name: "dbproxy"}, "dbproxy.listen", cfg.DBProxy.Addr(cfg.AllInOne()), engine.Options{Handler: s.db})
 }
 
@@ -401,6 +415,7 @@ func (s *system) Stop(ctx context.Context) error {
 	if s.pool != nil {
 		do("pool", s.pool.Close(ctx))
 	}
+	do("dbproxy", s.dbEnd.stop())
 	// Clients before links: their going is told to the other servers.
 	for _, clients := range []bool{true, false} {
 		for _, p := range slices.Backward(s.ports) {
@@ -413,6 +428,9 @@ func (s *system) Stop(ctx context.Context) error {
 				do("link to "+peer.Name(), peer.Close())
 			}
 		}
+	}
+	if s.push != nil {
+		do("push", s.push.Drain(ctx))
 	}
 	if s.http != nil {
 		do("login HTTP", s.http.Shutdown(ctx))

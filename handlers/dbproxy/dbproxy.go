@@ -29,6 +29,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/core/files"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/core/router"
@@ -56,6 +57,11 @@ type Options struct {
 	Tasks Tasks
 	// Messages collects messages. Required before the first session; as it is made of the server's own methods, SetMessages may set it later.
 	Messages Messages
+	// Sounds keeps the sound of audio messages, in files of up to im.MaxAudio bytes. nil: audio messages are not stored, and those that are in the store
+	// are answered without their sound.
+	Sounds files.Files
+	// Text encrypts what stands for a sound in lists of conversations. nil: with im.DefaultTextKey.
+	Text *im.TextCipher
 	// HistoryLimit is the most messages one request returns. Default 100.
 	HistoryLimit int
 	// Timeout is how long a request may take, waiting included; half of it is for a message's waiting, half for storing it. It must be shorter than
@@ -84,13 +90,22 @@ type Server struct {
 	log     *slog.Logger
 	store   im.Store
 	lock    *lockout
+	sounds  *sounds
+	users   *book[im.User]
+	departs *book[im.Depart]
 	seed    maphash.Seed
 	metrics *metrics
+	// audioText stands for a sound, encrypted.
+	audioText []byte
 	// often keeps the log readable while a store that is gone fails everything.
-	often struct{ request, messages [im.Closed + 1]obs.Often }
+	often struct {
+		request, messages [im.Closed + 1]obs.Often
+		sound, sync       obs.Often
+	}
 
 	open     atomic.Int64 // requests accepted and not answered
 	draining atomic.Bool
+	stopped  chan struct{} // closed once draining
 	idle     chan struct{} // closed once draining and open is 0
 	once     sync.Once     // closes idle
 
@@ -121,16 +136,24 @@ func New(opt Options) *Server {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
+	if opt.Text == nil {
+		opt.Text, _ = im.NewTextCipher("") // the default key has the right length
+	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opt: opt, log: opt.Log, store: opt.Store, idle: make(chan struct{}), sessions: map[*session.Session]struct{}{},
-		seed: maphash.MakeSeed(), lock: newLockout(opt.LockAttempts, opt.LockWindow)}
+	s := &Server{opt: opt, log: opt.Log, store: opt.Store, stopped: make(chan struct{}), idle: make(chan struct{}),
+		sessions: map[*session.Session]struct{}{}, seed: maphash.MakeSeed(), lock: newLockout(opt.LockAttempts, opt.LockWindow),
+		audioText: opt.Text.Encrypt(audioText)}
 	s.metrics = newMetrics(opt.Registerer, s)
+	s.sounds = newSounds(opt.Sounds, s.metrics)
+	s.users, s.departs = newUserBook(opt.Store, opt.Now, s.metrics), newDepartBook(opt.Store, opt.Now, s.metrics)
 	s.Router = router.New(router.Options{Role: "dbproxy", Log: opt.Log, Registerer: opt.Registerer})
 	s.handleMessages()
 	s.handleUsers()
 	s.handleReading()
+	s.handleGroups()
+	s.handlePush()
 	router.Handle(s.Router, router.Public, s.handleHeartBeat)
 	return s
 }
@@ -166,6 +189,7 @@ func (s *Server) Close(ses *session.Session, err error) {
 // with ctx's error. The answers may still be on their way to the sockets: close the engine afterwards, which waits for that. Drain may be called again.
 func (s *Server) Drain(ctx context.Context) error {
 	if !s.draining.Swap(true) {
+		close(s.stopped)
 		s.mu.Lock()
 		for ses := range s.sessions {
 			if err := ses.Push(0, pb.IMStopReceivePacket_builder{Result: proto.Uint32(0)}.Build()); err != nil {

@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/core/blob"
 	"teamtalk/core/engine"
+	"teamtalk/core/files"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/handlers/dbproxy"
@@ -26,7 +28,9 @@ type house struct {
 	server *dbproxy.Server
 	store  *faulty
 	clock  *clock
-	addr   string
+	// recorded is the store's clock, if options.recorded.
+	recorded *clock
+	addr     string
 }
 
 // clock is a time that tests move.
@@ -39,6 +43,12 @@ func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
+}
+
+func (c *clock) set(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = t
 }
 
 func (c *clock) Add(d time.Duration) {
@@ -103,15 +113,22 @@ func (f *faulty) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
 
 // options changes a house.
 type options struct {
-	users   int // u00001 …, with the password pw; default 10
-	db      dbproxy.Options
-	pool    pool.Options
-	batches pool.BatchOptions[*dbproxy.Pending]
+	users int // u00001 …, with the password pw; default 10
+	db    dbproxy.Options
+	// recorded gives the store a clock that stands at when the recordings were made.
+	recorded bool
+	pool     pool.Options
+	batches  pool.BatchOptions[*dbproxy.Pending]
 }
 
 func open(t *testing.T, o options) *house {
 	t.Helper()
-	store, err := embedded.Open(t.Context(), embedded.Options{Dir: t.TempDir()})
+	recorded := &clock{now: time.Unix(1795409490, 0)}
+	opt := embedded.Options{Dir: t.TempDir()}
+	if o.recorded {
+		opt.Now = recorded.Now
+	}
+	store, err := embedded.Open(t.Context(), opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +136,7 @@ func open(t *testing.T, o options) *house {
 		o.users = 10
 	}
 	addUsers(t, store, o.users)
-	h := &house{t: t, store: &faulty{Store: store}, clock: &clock{now: time.Now()}}
+	h := &house{t: t, store: &faulty{Store: store}, clock: &clock{now: time.Now()}, recorded: recorded}
 	p := pool.New(o.pool)
 	o.db.Store, o.db.Tasks, o.db.Now = h.store, p, h.clock.Now
 	h.server = dbproxy.New(o.db)
@@ -141,6 +158,21 @@ func open(t *testing.T, o options) *house {
 		}
 	})
 	return h
+}
+
+// newSounds is a folder for sounds.
+func newSounds(t *testing.T) files.Files {
+	t.Helper()
+	folder, err := blob.OpenFolder(t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := folder.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return files.NewBlobs(folder, im.MaxAudio)
 }
 
 func addUsers(t *testing.T, store im.Store, n int) {

@@ -41,7 +41,7 @@ func (s *Server) handleMsgData(ses *session.Session, seq uint16, m *pb.MsgData) 
 	if p.row.Created == 0 {
 		p.row.Created = uint32(p.came.Unix())
 	}
-	err := storable(&p.row)
+	err := s.storable(&p.row)
 	if err == nil {
 		err = s.accept(p)
 	}
@@ -53,16 +53,16 @@ func (s *Server) handleMsgData(ses *session.Session, seq uint16, m *pb.MsgData) 
 }
 
 // storable says why a message can never be stored.
-func storable(row *im.Message) error {
+func (s *Server) storable(row *im.Message) error {
 	switch {
-	case row.Type != pb.MsgType_MSG_TYPE_SINGLE_TEXT:
-		return im.Errorf(im.Invalid, "messages of type %#x are not stored yet", int32(row.Type))
-	case row.From == 0 || row.To == 0 || row.From == row.To:
-		return im.Errorf(im.Invalid, "message from user %d to user %d", row.From, row.To)
+	case row.From == 0 || row.To == 0 || (row.From == row.To && !row.Type.IsGroup()):
+		return im.Errorf(im.Invalid, "message of type %#x from %d to %d", int32(row.Type), row.From, row.To)
 	case len(row.Data) == 0:
 		return im.Errorf(im.Invalid, "empty message")
 	case len(row.ClientID) > im.MaxClientID:
 		return im.Errorf(im.Invalid, "client_msg_id of %d bytes", len(row.ClientID))
+	case isAudio(row.Type):
+		return s.sounds.playable(row.Data)
 	}
 	return nil
 }
@@ -71,7 +71,7 @@ func (s *Server) accept(p *Pending) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	err := s.opt.Messages.Add(im.ConversationKey(p.row.From, p.row.To), p)
+	err := s.opt.Messages.Add(p.row.Key(), p)
 	if err != nil {
 		s.end()
 	}
@@ -83,14 +83,18 @@ func (s *Server) AppendBatch(ctx context.Context, batch []*Pending) {
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/2)
 	defer cancel()
 	now := s.opt.Now()
-	rows := make([]*im.Message, 0, len(batch))
 	for _, p := range batch {
 		// With the time that storing may take, its sender would be told that nothing came of it, and repeat it: that would make two of it.
 		if now.Sub(p.came) > s.opt.Timeout/2 {
 			p.row.Err = im.Errorf(im.Busy, "message waited longer than %s", s.opt.Timeout/2)
-			continue
 		}
-		rows = append(rows, &p.row)
+	}
+	s.putSounds(ctx, batch)
+	rows := make([]*im.Message, 0, len(batch))
+	for _, p := range batch {
+		if p.row.Err == nil {
+			rows = append(rows, &p.row)
+		}
 	}
 	if len(rows) > 0 {
 		s.store.AppendMessages(ctx, rows)
@@ -140,12 +144,12 @@ func (s *Server) finish(batch []*Pending) {
 	}
 }
 
-// settle answers one message as its row says.
+// settle answers one message as its row says. The group's version is for those who asked with one: others do not know the field.
 func (s *Server) settle(p *Pending) {
-	p.msg.MsgID, p.msg.Duplicate = p.row.ID, p.row.Duplicate
+	p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = p.row.ID, p.row.Duplicate, p.row.GroupVersion
 	switch {
 	case p.row.Err != nil:
-		p.msg.MsgID, p.msg.Duplicate = 0, false // the request may have had one
+		p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = 0, false, 0 // the request may have had one
 		s.metrics.failed.Inc()
 		s.metrics.failures.WithLabelValues(p.cmd.String(), im.KindOf(p.row.Err).String()).Inc()
 	case p.row.Duplicate:

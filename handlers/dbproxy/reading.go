@@ -14,7 +14,7 @@ import (
 // sessionLimit is the most conversations IMRecentContactSessionReq returns.
 const sessionLimit = 100
 
-// handleReading enters what is asked about messages. Groups are not served yet: their lists are empty.
+// handleReading enters what is asked about messages. What is asked about a group that the asker is not in has an empty answer.
 func (s *Server) handleReading() {
 	handle(s, work[*pb.IMMsgDataReadAck]{user: userOf[*pb.IMMsgDataReadAck], run: s.readAck})
 	handle(s, work[*pb.IMUnreadMsgCntReq]{user: userOf[*pb.IMUnreadMsgCntReq], run: s.unread})
@@ -22,6 +22,8 @@ func (s *Server) handleReading() {
 	handle(s, work[*pb.IMGetMsgByIdReq]{user: userOf[*pb.IMGetMsgByIdReq], run: s.messagesByID})
 	handle(s, work[*pb.IMGetLatestMsgIdReq]{user: userOf[*pb.IMGetLatestMsgIdReq], run: s.latestID})
 	handle(s, work[*pb.IMRecentContactSessionReq]{user: userOf[*pb.IMRecentContactSessionReq], run: s.recentSessions})
+	handle(s, work[*pb.IMRemoveSessionReq]{user: userOf[*pb.IMRemoveSessionReq], run: s.removeSession,
+		refuse: func(m *pb.IMRemoveSessionReq, _ error) pb.Message { return sessionRemoved(m, resultRefused) }})
 }
 
 // single reports whether a conversation is between two users.
@@ -29,10 +31,11 @@ func single(t pb.SessionType) bool { return t == pb.SessionType_SESSION_TYPE_SIN
 
 // readAck has no answer.
 func (s *Server) readAck(ctx context.Context, m *pb.IMMsgDataReadAck) (pb.Message, error) {
+	clear := s.store.ClearUnread
 	if !single(m.GetSessionType()) {
-		return nil, nil
+		clear = s.store.ClearGroupUnread
 	}
-	return nil, s.store.ClearUnread(ctx, m.GetUserId(), m.GetSessionId())
+	return nil, clear(ctx, m.GetUserId(), m.GetSessionId())
 }
 
 func (s *Server) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Message, error) {
@@ -40,7 +43,9 @@ func (s *Server) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Messag
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(unread, func(a, b im.Unread) int { return cmp.Compare(a.Peer, b.Peer) })
+	slices.SortFunc(unread, func(a, b im.Unread) int {
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Peer, b.Peer)) // users, then groups
+	})
 	total := uint32(0)
 	list := make([]*pb.UnreadInfo, len(unread))
 	for i := range unread {
@@ -48,7 +53,7 @@ func (s *Server) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Messag
 		total += u.Count
 		list[i] = pb.UnreadInfo_builder{
 			SessionId: proto.Uint32(u.Peer), SessionType: u.Type.Enum(), UnreadCnt: proto.Uint32(u.Count), LatestMsgId: proto.Uint32(u.Latest.ID),
-			LatestMsgData: data(&u.Latest), LatestMsgType: msgType(&u.Latest, u.Type), LatestMsgFromUserId: proto.Uint32(from(u.Peer, u.Type, &u.Latest)),
+			LatestMsgData: s.preview(&u.Latest), LatestMsgType: msgType(&u.Latest, u.Type), LatestMsgFromUserId: proto.Uint32(from(u.Peer, u.Type, &u.Latest)),
 		}.Build()
 	}
 	rsp := pb.IMUnreadMsgCntRsp_builder{UserId: proto.Uint32(m.GetUserId()), TotalCnt: proto.Uint32(total), UnreadinfoList: list}.Build()
@@ -66,7 +71,7 @@ func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessio
 		r := &sessions[i]
 		list[i] = pb.ContactSessionInfo_builder{
 			SessionId: proto.Uint32(r.Peer), SessionType: r.Type.Enum(), SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
-			UpdatedTime: proto.Uint32(r.Updated), LatestMsgId: proto.Uint32(r.Latest.ID), LatestMsgData: data(&r.Latest),
+			UpdatedTime: proto.Uint32(r.Updated), LatestMsgId: proto.Uint32(r.Latest.ID), LatestMsgData: s.preview(&r.Latest),
 			LatestMsgType: msgType(&r.Latest, r.Type), LatestMsgFromUserId: proto.Uint32(from(r.Peer, r.Type, &r.Latest)),
 		}.Build()
 	}
@@ -75,15 +80,35 @@ func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessio
 	return rsp, nil
 }
 
+// removeSession takes a conversation out of the asker's own list; the other side keeps it in its.
+func (s *Server) removeSession(ctx context.Context, m *pb.IMRemoveSessionReq) (pb.Message, error) {
+	if err := s.store.RemoveSession(ctx, m.GetUserId(), m.GetSessionId(), m.GetSessionType()); err != nil {
+		return nil, err
+	}
+	return sessionRemoved(m, resultOK), nil
+}
+
+func sessionRemoved(m *pb.IMRemoveSessionReq, code uint32) *pb.IMRemoveSessionRsp {
+	rsp := pb.IMRemoveSessionRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(code), SessionType: m.GetSessionType().Enum(),
+		SessionId: proto.Uint32(m.GetSessionId())}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp
+}
+
 func (s *Server) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.Message, error) {
 	var list []im.Message
 	// Compared as numbers without a sign: a client that asks for four billion gets the limit.
-	if count := min(m.GetMsgCnt(), uint32(s.opt.HistoryLimit)); count > 0 && single(m.GetSessionType()) {
+	if count := min(m.GetMsgCnt(), uint32(s.opt.HistoryLimit)); count > 0 {
+		read := s.store.History
+		if !single(m.GetSessionType()) {
+			read = s.store.GroupHistory
+		}
 		var err error
-		if list, err = s.store.History(ctx, m.GetUserId(), m.GetSessionId(), m.GetMsgIdBegin(), int(count)); err != nil {
+		if list, err = read(ctx, m.GetUserId(), m.GetSessionId(), m.GetMsgIdBegin(), int(count)); err != nil {
 			return nil, err
 		}
 	}
+	s.playBack(ctx, list)
 	rsp := pb.IMGetMsgListRsp_builder{UserId: proto.Uint32(m.GetUserId()), SessionType: m.GetSessionType().Enum(),
 		SessionId: proto.Uint32(m.GetSessionId()), MsgIdBegin: proto.Uint32(m.GetMsgIdBegin()), MsgList: msgInfos(list)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
@@ -94,13 +119,18 @@ func (s *Server) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.Message
 func (s *Server) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq) (pb.Message, error) {
 	var list []im.Message
 	ids := m.GetMsgIdList()
-	if ids = ids[:min(len(ids), s.opt.HistoryLimit)]; len(ids) > 0 && single(m.GetSessionType()) {
+	if ids = ids[:min(len(ids), s.opt.HistoryLimit)]; len(ids) > 0 {
+		read := s.store.MessagesByID
+		if !single(m.GetSessionType()) {
+			read = s.store.GroupMessagesByID
+		}
 		var err error
-		if list, err = s.store.MessagesByID(ctx, m.GetUserId(), m.GetSessionId(), ids); err != nil {
+		if list, err = read(ctx, m.GetUserId(), m.GetSessionId(), ids); err != nil {
 			return nil, err
 		}
 		slices.Reverse(list)
 	}
+	s.playBack(ctx, list)
 	rsp := pb.IMGetMsgByIdRsp_builder{UserId: proto.Uint32(m.GetUserId()), SessionType: m.GetSessionType().Enum(),
 		SessionId: proto.Uint32(m.GetSessionId()), MsgList: msgInfos(list)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
@@ -108,12 +138,13 @@ func (s *Server) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq) (pb.Me
 }
 
 func (s *Server) latestID(ctx context.Context, m *pb.IMGetLatestMsgIdReq) (pb.Message, error) {
-	id := uint32(0)
-	if single(m.GetSessionType()) {
-		var err error
-		if id, err = s.store.LatestID(ctx, m.GetUserId(), m.GetSessionId()); err != nil {
-			return nil, err
-		}
+	read := s.store.LatestID
+	if !single(m.GetSessionType()) {
+		read = s.store.GroupLatestID
+	}
+	id, err := read(ctx, m.GetUserId(), m.GetSessionId())
+	if err != nil {
+		return nil, err
 	}
 	rsp := pb.IMGetLatestMsgIdRsp_builder{UserId: proto.Uint32(m.GetUserId()), SessionType: m.GetSessionType().Enum(),
 		SessionId: proto.Uint32(m.GetSessionId()), LatestMsgId: proto.Uint32(id)}.Build()
@@ -146,6 +177,14 @@ func data(m *im.Message) []byte {
 		return []byte{}
 	}
 	return m.Data
+}
+
+// preview is a message's body in a list of conversations, where a text stands for a sound.
+func (s *Server) preview(m *im.Message) []byte {
+	if isAudio(m.Type) {
+		return s.audioText
+	}
+	return data(m)
 }
 
 // msgType is a message's type; that of a conversation without messages is one that readers know, as they reject others.

@@ -19,26 +19,28 @@ func (s *Server) handleUsers() {
 	})
 	handle(s, work[*pb.IMAllUserReq]{user: userOf[*pb.IMAllUserReq], run: s.allUsers})
 	handle(s, work[*pb.IMUsersInfoReq]{user: userOf[*pb.IMUsersInfoReq], run: s.usersInfo})
-	handle(s, work[*pb.IMDeviceTokenReq]{user: userOf[*pb.IMDeviceTokenReq], run: s.deviceToken})
+	handle(s, work[*pb.IMDepartmentReq]{user: userOf[*pb.IMDepartmentReq], run: s.departments})
+	handle(s, work[*pb.IMChangeSignInfoReq]{user: userOf[*pb.IMChangeSignInfoReq], run: s.changeSignInfo,
+		refuse: func(m *pb.IMChangeSignInfoReq, _ error) pb.Message { return signInfoChanged(m, resultRefused) }})
+	handle(s, work[*pb.IMChangeAvatarReq]{user: userOf[*pb.IMChangeAvatarReq], run: s.changeAvatar,
+		refuse: func(m *pb.IMChangeAvatarReq, _ error) pb.Message { return avatarChanged(m, resultRefused) }})
 }
 
 // userOf is the key of what a user asks.
 func userOf[P interface{ GetUserId() uint32 }](m P) uint64 { return uint64(m.GetUserId()) }
 
 func (s *Server) allUsers(ctx context.Context, m *pb.IMAllUserReq) (pb.Message, error) {
-	users, newest, err := s.store.UsersChangedSince(ctx, m.GetLatestUpdateTime())
-	if err != nil {
-		return nil, err
-	}
-	rsp := pb.IMAllUserRsp_builder{UserId: proto.Uint32(m.GetUserId()), LatestUpdateTime: proto.Uint32(newest), UserList: userInfos(users)}.Build()
-	rsp.SetAttachData(m.GetAttachData())
-	return rsp, nil
+	return s.users.reply(ctx, m.GetUserId(), m.GetLatestUpdateTime(), m.GetAttachData())
 }
 
+func (s *Server) departments(ctx context.Context, m *pb.IMDepartmentReq) (pb.Message, error) {
+	return s.departs.reply(ctx, m.GetUserId(), m.GetLatestUpdateTime(), m.GetAttachData())
+}
+
+// usersInfo asks the store, not the list kept of users: it is a look-up by key, and right also for who came a moment ago through another server.
 func (s *Server) usersInfo(ctx context.Context, m *pb.IMUsersInfoReq) (pb.Message, error) {
-	ids := slices.Clone(m.GetUserIdList())
-	slices.Sort(ids)
-	users, err := s.store.Users(ctx, slices.Compact(ids))
+	ids := m.GetUserIdList()
+	users, err := s.store.Users(ctx, ascending(ids[:min(len(ids), infoLimit)]))
 	if err != nil {
 		return nil, err
 	}
@@ -47,11 +49,39 @@ func (s *Server) usersInfo(ctx context.Context, m *pb.IMUsersInfoReq) (pb.Messag
 	return rsp, nil
 }
 
-// deviceToken answers only: pushes, and with them the tokens, are not served yet.
-func (s *Server) deviceToken(_ context.Context, m *pb.IMDeviceTokenReq) (pb.Message, error) {
-	rsp := pb.IMDeviceTokenRsp_builder{UserId: proto.Uint32(m.GetUserId())}.Build()
-	rsp.SetAttachData(m.GetAttachData())
+func departInfo(d *im.Depart) *pb.DepartInfo {
+	return pb.DepartInfo_builder{DeptId: proto.Uint32(d.ID), Priority: proto.Uint32(d.Priority), DeptName: proto.String(d.Name),
+		ParentDeptId: proto.Uint32(d.Parent), DeptStatus: d.Status.Enum()}.Build()
+}
+
+func (s *Server) changeSignInfo(ctx context.Context, m *pb.IMChangeSignInfoReq) (pb.Message, error) {
+	defer s.users.touch() // also when it failed: who knows how far it came
+	if err := s.store.SetSignInfo(ctx, m.GetUserId(), m.GetSignInfo()); err != nil {
+		return nil, err
+	}
+	rsp := signInfoChanged(m, resultOK)
+	rsp.SetSignInfo(m.GetSignInfo())
 	return rsp, nil
+}
+
+func signInfoChanged(m *pb.IMChangeSignInfoReq, code uint32) *pb.IMChangeSignInfoRsp {
+	rsp := pb.IMChangeSignInfoRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(code)}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp
+}
+
+func (s *Server) changeAvatar(ctx context.Context, m *pb.IMChangeAvatarReq) (pb.Message, error) {
+	defer s.users.touch()
+	if err := s.store.SetAvatar(ctx, m.GetUserId(), m.GetAvatarUrl()); err != nil {
+		return nil, err
+	}
+	return avatarChanged(m, resultOK), nil
+}
+
+func avatarChanged(m *pb.IMChangeAvatarReq, code uint32) *pb.IMChangeAvatarRsp {
+	rsp := pb.IMChangeAvatarRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(code)}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp
 }
 
 // userInfos converts users, in order of id.

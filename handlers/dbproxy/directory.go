@@ -1,0 +1,336 @@
+package dbproxy
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// The directory – users and departments – is what every client asks for at every login, and what changes a few times a day. It is kept in memory,
+// and the store is asked for what has changed: at most once a second, and only when somebody asks. An answer is at most a second
+// old, and never older than the last change made through this server; who asks meanwhile waits for the answer to the one question under way, on a
+// worker, but not on a database connection. An older answer at once would do less good: a client asks once, at its login, and would go by it all day.
+const (
+	// directoryAge is how old an answer may be.
+	directoryAge = time.Second
+	// directoryShare makes a question that took long wait in proportion, so that the directory takes at most a tenth of one connection.
+	directoryShare = 10
+	// directoryReload is how often everything is read again: for rows that went away, and for clocks that disagree by more than a minute.
+	directoryReload = 10 * time.Minute
+	// directoryPage is how many users one query reads then.
+	directoryPage = 5000
+
+	// A row counts from when its transaction committed, but has the time of when it began, by the clock of whoever wrote it. So a question goes back
+	// a minute (directorySlack, in seconds) before the newest change known, until that has stood for two: then all that could still come before it is in.
+	directorySlack   = 60
+	directorySettled = 2 * time.Minute
+
+	// An answer of more rows than directoryTyped is encoded once for all who ask with the same time. That of a first sync is kept, and of the others
+	// directoryAnswers.
+	directoryTyped   = 50
+	directoryAnswers = 4
+)
+
+// book is one list of the directory.
+type book[T comparable] struct {
+	name    string
+	all     func(ctx context.Context) ([]T, error) // what is gone included, once each
+	changed func(ctx context.Context, since uint32) ([]T, error)
+	key     func(row *T) bookKey
+	answer  func(user uint32, rows []T, newest uint32) pb.Attachment // without attach_data
+	clock   func() time.Time
+	metrics *metrics
+
+	current   atomic.Pointer[edition[T]]
+	writes    atomic.Uint64 // changes made through this server
+	turn      chan struct{} // holds one while the store is asked for changes
+	reloading atomic.Bool
+}
+
+// bookKey is what a book knows of a row.
+type bookKey struct {
+	id, updated uint32
+	gone        bool // not told to who asks for the first time
+}
+
+// edition is a state of a book. It does not change.
+type edition[T comparable] struct {
+	*pages[T]
+	asked  time.Time     // when the question began that it is the answer to
+	loaded time.Time     // when everything was read
+	moved  time.Time     // when newest went up last
+	age    time.Duration // how old it may get
+	writes uint64        // book.writes before the question
+}
+
+// pages are the rows of one edition, and of those after it until a row changes.
+type pages[T comparable] struct {
+	rows   []T            // by time of change, then id
+	byID   map[uint32]int // their places
+	newest uint32         // of their times
+
+	first   func() (*pb.Encoded, error) // the answer of a first sync
+	mu      sync.Mutex                  // held for one look-up
+	answers *simplelru.LRU[uint32, func() (*pb.Encoded, error)]
+}
+
+// touch says that a row was changed through this server: the next who asks is to see it.
+func (b *book[T]) touch() { b.writes.Add(1) }
+
+// latest returns an edition that is fresh.
+func (b *book[T]) latest(ctx context.Context) (*edition[T], error) {
+	if e := b.current.Load(); b.fresh(e) {
+		return e, nil
+	}
+	e, err := b.renew(ctx)
+	if err != nil || b.clock().Sub(e.loaded) < directoryReload || b.reloading.Swap(true) {
+		return e, err
+	}
+	defer b.reloading.Store(false)
+	// This one reads everything, the others go on with what is there.
+	return b.load(ctx)
+}
+
+func (b *book[T]) fresh(e *edition[T]) bool {
+	return e != nil && e.writes == b.writes.Load() && b.clock().Sub(e.asked) < e.age
+}
+
+// renew brings the book up to date, or waits until another has.
+func (b *book[T]) renew(ctx context.Context) (*edition[T], error) {
+	select {
+	case b.turn <- struct{}{}:
+		defer func() { <-b.turn }()
+	case <-ctx.Done():
+		return nil, im.WithKind(im.Busy, "waited for the list of "+b.name, ctx.Err())
+	}
+	e := b.current.Load()
+	switch {
+	case b.fresh(e):
+		return e, nil
+	case e == nil:
+		return b.load(ctx)
+	}
+	began, writes := b.clock(), b.writes.Load()
+	since := e.since(began)
+	rows, err := b.changed(ctx, since)
+	if err != nil {
+		return nil, err
+	}
+	b.metrics.directoryReads.WithLabelValues(b.name, "changes").Inc()
+	p, ok := b.merge(e.pages, rows, since)
+	if !ok {
+		return b.load(ctx)
+	}
+	next := &edition[T]{pages: p, asked: began, loaded: e.loaded, moved: e.moved, writes: writes}
+	if p.newest != e.newest {
+		next.moved = began
+	}
+	return b.publish(next), nil
+}
+
+// since is the time from which changes may be missing at now.
+func (e *edition[T]) since(now time.Time) uint32 {
+	if now.Sub(e.moved) >= directorySettled {
+		return e.newest + 1
+	}
+	return max(e.newest, directorySlack+1) - directorySlack // never 0, which leaves out who is gone
+}
+
+// load reads everything.
+func (b *book[T]) load(ctx context.Context) (*edition[T], error) {
+	began, writes := b.clock(), b.writes.Load()
+	rows, err := b.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.metrics.directoryReads.WithLabelValues(b.name, "all").Inc()
+	return b.publish(&edition[T]{pages: b.paginate(rows), asked: began, loaded: began, moved: b.clock(), writes: writes}), nil
+}
+
+// publish makes e the current edition.
+func (b *book[T]) publish(e *edition[T]) *edition[T] {
+	e.age = max(directoryAge, directoryShare*b.clock().Sub(e.asked))
+	b.metrics.directoryRows.WithLabelValues(b.name).Set(float64(len(e.rows)))
+	b.current.Store(e)
+	return e
+}
+
+// paginate makes pages of rows, which it keeps.
+func (b *book[T]) paginate(rows []T) *pages[T] {
+	slices.SortFunc(rows, func(x, y T) int {
+		kx, ky := b.key(&x), b.key(&y)
+		return cmp.Or(cmp.Compare(kx.updated, ky.updated), cmp.Compare(kx.id, ky.id))
+	})
+	p := &pages[T]{rows: rows, byID: make(map[uint32]int, len(rows))}
+	for i := range rows {
+		k := b.key(&rows[i])
+		p.byID[k.id], p.newest = i, k.updated
+	}
+	p.first = sync.OnceValues(func() (*pb.Encoded, error) { return b.encode(p, 0) })
+	// The only error is a size that is not positive.
+	p.answers, _ = simplelru.NewLRU[uint32, func() (*pb.Encoded, error)](directoryAnswers, nil)
+	return p
+}
+
+// merge puts the rows changed since a time among those known: the same pages when nothing is new. It reports false when a row known to have changed since is
+// not among them: rows went away.
+func (b *book[T]) merge(old *pages[T], rows []T, since uint32) (*pages[T], bool) {
+	news := make(map[uint32]bool, len(rows)) // whether the row is another than the one known
+	same := 0
+	for i := range rows {
+		id := b.key(&rows[i]).id
+		at, known := old.byID[id]
+		news[id] = !known || old.rows[at] != rows[i]
+		if !news[id] {
+			same++
+		}
+	}
+	for _, row := range old.rows[b.from(old, since):] {
+		if _, ok := news[b.key(&row).id]; !ok {
+			return nil, false
+		}
+	}
+	if same == len(rows) {
+		return old, true
+	}
+	kept := slices.DeleteFunc(slices.Clone(old.rows), func(row T) bool { return news[b.key(&row).id] })
+	for i := range rows {
+		if news[b.key(&rows[i]).id] {
+			kept = append(kept, rows[i])
+		}
+	}
+	return b.paginate(kept), true
+}
+
+// from is where the rows changed at or after since begin.
+func (b *book[T]) from(p *pages[T], since uint32) int {
+	at, _ := slices.BinarySearchFunc(p.rows, since, func(row T, t uint32) int { return cmp.Compare(b.key(&row).updated, t) })
+	return at
+}
+
+// changedSince returns the rows changed at or after since, in order of id, and the newest time of change among them; since when there are none. With since 0
+// those that are gone are left out.
+func (b *book[T]) changedSince(p *pages[T], since uint32) (rows []T, newest uint32) {
+	rows = slices.Clone(p.rows[b.from(p, since):])
+	if since == 0 {
+		rows = slices.DeleteFunc(rows, func(row T) bool { return b.key(&row).gone })
+	}
+	newest = since
+	if len(rows) > 0 {
+		newest = b.key(&rows[len(rows)-1]).updated
+	}
+	slices.SortFunc(rows, func(x, y T) int { return cmp.Compare(b.key(&x).id, b.key(&y).id) })
+	return rows, newest
+}
+
+func (b *book[T]) encode(p *pages[T], since uint32) (*pb.Encoded, error) {
+	rows, newest := b.changedSince(p, since)
+	return pb.Encode(b.answer(0, rows, newest))
+}
+
+// reply answers user with what has changed since.
+func (b *book[T]) reply(ctx context.Context, user, since uint32, attach []byte) (pb.Message, error) {
+	e, err := b.latest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var rsp pb.Attachment
+	if len(e.rows)-b.from(e.pages, since) <= directoryTyped {
+		rows, newest := b.changedSince(e.pages, since)
+		rsp = b.answer(user, rows, newest)
+	} else {
+		encoded, err := b.encoded(e.pages, since)
+		if err != nil {
+			return nil, err
+		}
+		rsp = encoded.ForUser(user)
+	}
+	rsp.SetAttachData(attach)
+	return rsp, nil
+}
+
+// encoded returns the answer to who asks with since, for any user. It is made once while others who ask for it wait: that costs less than making it twice.
+func (b *book[T]) encoded(p *pages[T], since uint32) (*pb.Encoded, error) {
+	if since == 0 {
+		return p.first()
+	}
+	p.mu.Lock()
+	once, ok := p.answers.Get(since)
+	if !ok {
+		once = sync.OnceValues(func() (*pb.Encoded, error) { return b.encode(p, since) })
+		p.answers.Add(since, once)
+	}
+	p.mu.Unlock()
+	return once()
+}
+
+// newUserBook is the list of users.
+func newUserBook(store im.UserStore, clock func() time.Time, m *metrics) *book[im.User] {
+	return &book[im.User]{
+		name: "users", clock: clock, metrics: m, turn: make(chan struct{}, 1),
+		all: func(ctx context.Context) (all []im.User, err error) {
+			for page := []im.User(nil); err == nil; all = append(all, page...) {
+				after := uint32(0)
+				if len(all) > 0 {
+					after = all[len(all)-1].ID
+				}
+				if page, err = store.ListUsers(ctx, after, directoryPage); len(page) == 0 {
+					break
+				}
+			}
+			return all, err
+		},
+		changed: func(ctx context.Context, since uint32) ([]im.User, error) {
+			users, _, err := store.UsersChangedSince(ctx, since)
+			return users, err
+		},
+		key: func(u *im.User) bookKey {
+			return bookKey{id: u.ID, updated: u.Updated, gone: u.Status == im.StatusDeparted}
+		},
+		answer: func(user uint32, users []im.User, newest uint32) pb.Attachment {
+			return pb.IMAllUserRsp_builder{UserId: proto.Uint32(user), LatestUpdateTime: proto.Uint32(newest), UserList: userInfos(users)}.Build()
+		},
+	}
+}
+
+// newDepartBook is the list of departments.
+func newDepartBook(store im.DepartStore, clock func() time.Time, m *metrics) *book[im.Depart] {
+	return &book[im.Depart]{
+		name: "departments", clock: clock, metrics: m, turn: make(chan struct{}, 1),
+		all: func(ctx context.Context) ([]im.Depart, error) {
+			there, _, err := store.DepartsChangedSince(ctx, 0) // those without a time, but not those deleted
+			if err != nil {
+				return nil, err
+			}
+			all, _, err := store.DepartsChangedSince(ctx, 1)
+			have := make(map[uint32]bool, len(all))
+			for i := range all {
+				have[all[i].ID] = true
+			}
+			return append(all, slices.DeleteFunc(there, func(d im.Depart) bool { return have[d.ID] })...), err
+		},
+		changed: func(ctx context.Context, since uint32) ([]im.Depart, error) {
+			departs, _, err := store.DepartsChangedSince(ctx, since)
+			return departs, err
+		},
+		key: func(d *im.Depart) bookKey {
+			return bookKey{id: d.ID, updated: d.Updated, gone: d.Status == pb.DepartmentStatusType_DEPT_STATUS_DELETE}
+		},
+		answer: func(user uint32, departs []im.Depart, newest uint32) pb.Attachment {
+			list := make([]*pb.DepartInfo, len(departs))
+			for i := range departs {
+				list[i] = departInfo(&departs[i])
+			}
+			return pb.IMDepartmentRsp_builder{UserId: proto.Uint32(user), LatestUpdateTime: proto.Uint32(newest), DeptList: list}.Build()
+		},
+	}
+}

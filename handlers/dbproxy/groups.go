@@ -1,0 +1,207 @@
+package dbproxy
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// infoLimit is the most users, and the most groups, that one request for their data gets; ids beyond it are passed over.
+const infoLimit = 1000
+
+// Values of result_code where there are only two.
+const (
+	resultOK      = 0
+	resultRefused = 1
+)
+
+// handleGroups enters what is asked about groups.
+func (s *Server) handleGroups() {
+	handle(s, work[*pb.IMNormalGroupListReq]{user: userOf[*pb.IMNormalGroupListReq], run: s.normalGroups})
+	handle(s, work[*pb.IMGroupInfoListReq]{user: userOf[*pb.IMGroupInfoListReq], run: s.groupInfos})
+	handle(s, work[*pb.IMGroupCreateReq]{user: userOf[*pb.IMGroupCreateReq], run: s.createGroup,
+		refuse: func(m *pb.IMGroupCreateReq, _ error) pb.Message { return groupNotCreated(m) }})
+	handle(s, work[*pb.IMGroupChangeMemberReq]{user: userOf[*pb.IMGroupChangeMemberReq], run: s.changeMembers,
+		refuse: func(m *pb.IMGroupChangeMemberReq, _ error) pb.Message {
+			return membersChanged(m, resultRefused, im.MemberChange{})
+		}})
+	handle(s, work[*pb.IMGroupShieldReq]{user: userOf[*pb.IMGroupShieldReq], run: s.shieldGroup,
+		refuse: func(m *pb.IMGroupShieldReq, _ error) pb.Message { return groupShielded(m, resultRefused) }})
+	handle(s, work[*pb.IMGroupGetShieldReq]{user: func(m *pb.IMGroupGetShieldReq) uint64 { return uint64(m.GetGroupId()) }, run: s.groupShields})
+}
+
+// normalGroups lists the normal groups of a user; temporary ones clients know from their conversations.
+func (s *Server) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (pb.Message, error) {
+	groups, err := s.store.GroupsOf(ctx, m.GetUserId(), pb.GroupType_GROUP_TYPE_NORMAL, m.GetLatestUpdateTime())
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*pb.GroupVersionInfo, len(groups))
+	for i, g := range groups {
+		list[i] = pb.GroupVersionInfo_builder{GroupId: proto.Uint32(g.ID), Version: proto.Uint32(g.Version)}.Build()
+	}
+	rsp := pb.IMNormalGroupListRsp_builder{UserId: proto.Uint32(m.GetUserId()), GroupVersionList: list}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp, nil
+}
+
+// groupInfos answers with those groups that are newer than the asker has them, in increasing order of id. User 0, a message server that asks for
+// itself, is told no shields.
+func (s *Server) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.Message, error) {
+	ids, err := s.newerGroups(ctx, m.GetGroupVersionList())
+	if err != nil {
+		return nil, err
+	}
+	var groups []im.Group
+	if len(ids) > 0 {
+		if groups, err = s.store.Groups(ctx, ids); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(groups, func(a, b im.Group) int { return cmp.Compare(a.ID, b.ID) })
+	list := make([]*pb.GroupInfo, len(groups))
+	for i := range groups {
+		shield := uint32(0)
+		if user := m.GetUserId(); user != 0 {
+			shields, err := s.store.GroupShields(ctx, groups[i].ID, []uint32{user})
+			if err != nil {
+				return nil, err
+			}
+			shield = uint32(len(shields))
+		}
+		list[i] = groupInfo(&groups[i], shield)
+	}
+	rsp := pb.IMGroupInfoListRsp_builder{UserId: proto.Uint32(m.GetUserId()), GroupInfoList: list}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp, nil
+}
+
+// newerGroups returns the ids of those groups whose version is newer than the asker's, at most infoLimit of those asked. Who has version 0 has nothing. The
+// versions of the others come first, because they cost little, and the members of a group do not.
+func (s *Server) newerGroups(ctx context.Context, asked []*pb.GroupVersionInfo) ([]uint32, error) {
+	have := make(map[uint32]uint32, min(len(asked), infoLimit))
+	var ids, known []uint32
+	for _, v := range asked[:min(len(asked), infoLimit)] {
+		id := v.GetGroupId()
+		if _, twice := have[id]; twice {
+			continue
+		}
+		have[id] = v.GetVersion()
+		if v.GetVersion() == 0 {
+			ids = append(ids, id)
+		} else {
+			known = append(known, id)
+		}
+	}
+	if len(known) == 0 {
+		return ids, nil
+	}
+	versions, err := s.store.GroupVersions(ctx, known)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range versions {
+		if v.Version > have[v.ID] {
+			ids = append(ids, v.ID)
+		}
+	}
+	return ids, nil
+}
+
+func groupInfo(g *im.Group, shield uint32) *pb.GroupInfo {
+	return pb.GroupInfo_builder{
+		GroupId: proto.Uint32(g.ID), Version: proto.Uint32(g.Version), GroupName: proto.String(g.Name), GroupAvatar: proto.String(g.Avatar),
+		GroupCreatorId: proto.Uint32(g.Creator), GroupType: g.Type.Enum(), ShieldStatus: proto.Uint32(shield), GroupMemberList: g.Members,
+	}.Build()
+}
+
+func (s *Server) createGroup(ctx context.Context, m *pb.IMGroupCreateReq) (pb.Message, error) {
+	g, err := s.CreateGroup(ctx, im.Group{Name: m.GetGroupName(), Avatar: m.GetGroupAvatar(), Creator: m.GetUserId(), Type: m.GetGroupType(),
+		Members: m.GetMemberIdList()})
+	if err != nil {
+		return nil, err
+	}
+	rsp := pb.IMGroupCreateRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(resultOK), GroupId: proto.Uint32(g.ID),
+		GroupName: proto.String(g.Name), UserIdList: g.Members}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp, nil
+}
+
+// groupNotCreated has no group_id, and what was asked for.
+func groupNotCreated(m *pb.IMGroupCreateReq) *pb.IMGroupCreateRsp {
+	rsp := pb.IMGroupCreateRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(resultRefused),
+		GroupName: proto.String(m.GetGroupName()), UserIdList: ascending(m.GetMemberIdList())}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp
+}
+
+func (s *Server) changeMembers(ctx context.Context, m *pb.IMGroupChangeMemberReq) (pb.Message, error) {
+	change, err := s.ChangeMembers(ctx, m.GetUserId(), m.GetGroupId(), m.GetChangeType(), m.GetMemberIdList())
+	if err != nil {
+		return nil, err
+	}
+	rsp := membersChanged(m, resultOK, change)
+	rsp.SetVersion(change.Version)
+	return rsp, nil
+}
+
+func membersChanged(m *pb.IMGroupChangeMemberReq, code uint32, c im.MemberChange) *pb.IMGroupChangeMemberRsp {
+	rsp := pb.IMGroupChangeMemberRsp_builder{UserId: proto.Uint32(m.GetUserId()), ChangeType: m.GetChangeType().Enum(), ResultCode: proto.Uint32(code),
+		GroupId: proto.Uint32(m.GetGroupId()), CurUserIdList: c.Current, ChgUserIdList: c.Changed}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp
+}
+
+// shieldGroup turns pushes for a group off or on. Only its members may: others would fill the store with settings of groups that are not theirs.
+func (s *Server) shieldGroup(ctx context.Context, m *pb.IMGroupShieldReq) (pb.Message, error) {
+	groups, err := s.store.Groups(ctx, []uint32{m.GetGroupId()})
+	if err != nil {
+		return nil, err
+	}
+	in := false
+	for i := range groups {
+		_, in = slices.BinarySearch(groups[i].Members, m.GetUserId())
+	}
+	if !in {
+		return nil, im.Errorf(im.Denied, "user %d is not in group %d", m.GetUserId(), m.GetGroupId())
+	}
+	if err := s.store.SetGroupShield(ctx, m.GetUserId(), m.GetGroupId(), m.GetShieldStatus() != 0); err != nil {
+		return nil, err
+	}
+	return groupShielded(m, resultOK), nil
+}
+
+func groupShielded(m *pb.IMGroupShieldReq, code uint32) *pb.IMGroupShieldRsp {
+	rsp := pb.IMGroupShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()), GroupId: proto.Uint32(m.GetGroupId()), ResultCode: proto.Uint32(code)}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp
+}
+
+// groupShields says of each user asked, in that order, whether it wants no pushes for the group.
+func (s *Server) groupShields(ctx context.Context, m *pb.IMGroupGetShieldReq) (pb.Message, error) {
+	users := m.GetUserId()
+	users = users[:min(len(users), im.MaxGroupMembers)]
+	var shields []uint32
+	if len(users) > 0 {
+		var err error
+		if shields, err = s.store.GroupShields(ctx, m.GetGroupId(), users); err != nil {
+			return nil, err
+		}
+	}
+	list := make([]*pb.ShieldStatus, len(users))
+	for i, u := range users {
+		status := uint32(0)
+		if _, on := slices.BinarySearch(shields, u); on {
+			status = 1
+		}
+		list[i] = pb.ShieldStatus_builder{UserId: proto.Uint32(u), GroupId: proto.Uint32(m.GetGroupId()), ShieldStatus: proto.Uint32(status)}.Build()
+	}
+	rsp := pb.IMGroupGetShieldRsp_builder{GroupId: proto.Uint32(m.GetGroupId()), ShieldStatusList: list}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp, nil
+}

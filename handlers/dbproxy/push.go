@@ -1,0 +1,160 @@
+package dbproxy
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// The hours, on this server's clock, in which users with a push shield get no pushes: from 22:00 until 07:00.
+const (
+	nightBegins = 22
+	nightEnds   = 7
+)
+
+// pushLoud is the push_type of a push that is shown. Which pushes are silent decides the message server, which knows whose pc is on line.
+const pushLoud = 1
+
+// handlePush enters where pushes go and who does not want them.
+func (s *Server) handlePush() {
+	handle(s, work[*pb.IMDeviceTokenReq]{user: userOf[*pb.IMDeviceTokenReq], run: s.deviceToken})
+	handle(s, work[*pb.IMPushShieldReq]{user: userOf[*pb.IMPushShieldReq], run: s.shieldPushes,
+		refuse: func(m *pb.IMPushShieldReq, _ error) pb.Message { return pushesShielded(m, resultRefused) }})
+	handle(s, work[*pb.IMQueryPushShieldReq]{user: userOf[*pb.IMQueryPushShieldReq], run: s.pushShield,
+		refuse: func(m *pb.IMQueryPushShieldReq, _ error) pb.Message { return pushShield(m, resultRefused) }})
+	handle(s, work[*pb.IMGetDeviceTokenReq]{user: firstUser, run: s.pushTargets})
+}
+
+// deviceToken stores where a user's pushes go; an empty token ends them. The answer has no result code, so a failure has none.
+func (s *Server) deviceToken(ctx context.Context, m *pb.IMDeviceTokenReq) (pb.Message, error) {
+	t := im.DeviceToken{User: m.GetUserId(), Client: m.GetClientType(), Token: m.GetDeviceToken()}
+	if !m.HasClientType() {
+		t.Client = phoneOf(t.Token)
+	}
+	if err := s.store.SetDeviceToken(ctx, t); err != nil {
+		return nil, err
+	}
+	rsp := pb.IMDeviceTokenRsp_builder{UserId: proto.Uint32(m.GetUserId())}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp, nil
+}
+
+// appleToken is the length of Apple's tokens, which are hexadecimal digits.
+const appleToken = 64
+
+// phoneOf tells the kind of phone from its token, for a request that does not name it: one to clear does not, nor do old message servers.
+func phoneOf(token string) pb.ClientType {
+	if len(token) == appleToken && strings.Trim(token, "0123456789abcdefABCDEF") == "" {
+		return pb.ClientType_CLIENT_TYPE_IOS
+	}
+	return pb.ClientType_CLIENT_TYPE_ANDROID
+}
+
+func (s *Server) shieldPushes(ctx context.Context, m *pb.IMPushShieldReq) (pb.Message, error) {
+	if err := s.store.SetPushShield(ctx, m.GetUserId(), m.GetShieldStatus() != 0); err != nil {
+		return nil, err
+	}
+	rsp := pushesShielded(m, resultOK)
+	rsp.SetShieldStatus(m.GetShieldStatus())
+	return rsp, nil
+}
+
+func pushesShielded(m *pb.IMPushShieldReq, code uint32) *pb.IMPushShieldRsp {
+	rsp := pb.IMPushShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(code)}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp
+}
+
+func (s *Server) pushShield(ctx context.Context, m *pb.IMQueryPushShieldReq) (pb.Message, error) {
+	users, err := s.store.Users(ctx, []uint32{m.GetUserId()})
+	if err != nil {
+		return nil, err
+	}
+	if len(users) == 0 {
+		return nil, im.Errorf(im.NotFound, "no user %d", m.GetUserId())
+	}
+	rsp := pushShield(m, resultOK)
+	rsp.SetShieldStatus(0)
+	if users[0].PushShield {
+		rsp.SetShieldStatus(1)
+	}
+	return rsp, nil
+}
+
+func pushShield(m *pb.IMQueryPushShieldReq, code uint32) *pb.IMQueryPushShieldRsp {
+	rsp := pb.IMQueryPushShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(code)}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp
+}
+
+// firstUser is the key of a question about several users: the push for a message between two asks about one, and is not to overtake what that one
+// has read.
+func firstUser(m *pb.IMGetDeviceTokenReq) uint64 {
+	if users := m.GetUserId(); len(users) > 0 {
+		return uint64(users[0])
+	}
+	return 0
+}
+
+// pushTargets answers with the tokens of those of the users who have one and want pushes now, in increasing order of user, with how many messages each of them
+// has not read.
+func (s *Server) pushTargets(ctx context.Context, m *pb.IMGetDeviceTokenReq) (pb.Message, error) {
+	tokens, err := s.wanted(ctx, ascending(m.GetUserId()))
+	if err != nil {
+		return nil, err
+	}
+	var totals map[uint32]uint32
+	if len(tokens) > 0 {
+		if totals, err = s.store.UnreadTotals(ctx, usersOf(tokens)); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(tokens, func(a, b im.DeviceToken) int { return cmp.Compare(a.User, b.User) })
+	list := make([]*pb.UserTokenInfo, len(tokens))
+	for i, t := range tokens {
+		list[i] = pb.UserTokenInfo_builder{UserId: proto.Uint32(t.User), UserType: t.Client.Enum(), Token: proto.String(t.Token),
+			PushCount: proto.Uint32(totals[t.User]), PushType: proto.Uint32(pushLoud)}.Build()
+	}
+	rsp := pb.IMGetDeviceTokenRsp_builder{UserTokenInfo: list}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp, nil
+}
+
+// wanted returns the tokens of those of the users who have one and no rest from pushes now.
+func (s *Server) wanted(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
+	users = users[:min(len(users), im.MaxGroupMembers)]
+	if len(users) == 0 {
+		return nil, nil
+	}
+	tokens, err := s.store.DeviceTokens(ctx, users)
+	if err != nil || len(tokens) == 0 || !atNight(s.opt.Now()) {
+		return tokens, err
+	}
+	owners, err := s.store.Users(ctx, usersOf(tokens))
+	if err != nil {
+		return nil, err
+	}
+	resting := make(map[uint32]bool, len(owners))
+	for i := range owners {
+		resting[owners[i].ID] = owners[i].PushShield
+	}
+	return slices.DeleteFunc(tokens, func(t im.DeviceToken) bool { return resting[t.User] }), nil
+}
+
+func usersOf(tokens []im.DeviceToken) []uint32 {
+	users := make([]uint32, len(tokens))
+	for i, t := range tokens {
+		users[i] = t.User
+	}
+	return users
+}
+
+// atNight reports whether users with a push shield rest at t, by the clock on the wall.
+func atNight(t time.Time) bool { return t.Hour() >= nightBegins || t.Hour() < nightEnds }
