@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
@@ -94,6 +95,11 @@ type Options struct {
 	// Rate means no limit.
 	Rate, RateBurst float64
 
+	// PushText is how many characters of a message a push shows. Default 40; negative: none, only that there is one.
+	PushText int
+	// TextKey is the key of the clients' texts, 32 bytes, which pushes need. Default im.DefaultTextKey.
+	TextKey string
+
 	// LoginDeadline closes connections that did not log in. Default 15 s.
 	LoginDeadline time.Duration
 	// PCTimeout and MobileTimeout close clients that sent nothing for so long. Default 120 s and 300 s.
@@ -122,6 +128,9 @@ func (o *Options) defaults() error {
 	}
 	if o.Rate == 0 {
 		o.Rate = 20
+	}
+	if o.PushText == 0 {
+		o.PushText = 40
 	}
 	if o.RateBurst <= 0 {
 		o.RateBurst = max(o.Rate, 1)
@@ -171,6 +180,10 @@ type Server struct {
 	// The peers; see Connect.
 	db, dbFirst, route Peer
 
+	push    Peer // nil: none
+	pushing atomic.Int64
+	texts   *im.TextCipher
+
 	// Where clients reach this server; see Announce.
 	ip1, ip2 string
 	port     int
@@ -184,7 +197,7 @@ type Server struct {
 	loops []*session.Loop
 
 	// often keeps what goes wrong for thousands at once – a db_proxy that is gone, a disk that is full – from flooding the log.
-	often struct{ query, message, login, token, delivery, members obs.Often }
+	often struct{ query, message, login, token, delivery, members, push obs.Often }
 
 	draining atomic.Bool
 	inFlight atomic.Int64 // messages given to db_proxy and not answered
@@ -205,7 +218,12 @@ func New(opt Options) (*Server, error) {
 	if err := opt.defaults(); err != nil {
 		return nil, err
 	}
+	texts, err := im.NewTextCipher(opt.TextKey)
+	if err != nil {
+		return nil, fmt.Errorf("msg: %w", err)
+	}
 	h := &Server{
+		texts:  texts,
 		Router: router.New(router.Options{Role: "msg", Log: opt.Log, Registerer: opt.Registerer}),
 		opt:    opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
 	}

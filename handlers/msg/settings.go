@@ -33,6 +33,7 @@ func (h *Server) handleDeviceToken(s *session.Session, seq uint16, m *pb.IMDevic
 		return im.Errorf(im.Denied, "only a mobile client has a push token")
 	}
 	m.SetClientType(s.Client)
+	m.ClearDeadToken() // it is for servers to say
 	return ask(h, s, seq, h.dbFirst, m, func(rsp *pb.IMDeviceTokenRsp) { h.answer(s, seq, rsp) }, nil)
 }
 
