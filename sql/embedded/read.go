@@ -12,6 +12,7 @@ import (
 // every connection that runs them.
 type statements struct {
 	accountByName, users, usersSince, usersPresent, listUsers *sql.Stmt
+	departsSince, deviceTokens, groupShields                  *sql.Stmt
 	history, messagesByID, latestID                           *sql.Stmt
 	hasUnread, unreadCounts, unreadTotals, recentSessions     *sql.Stmt
 
@@ -53,6 +54,10 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) error {
 		{&st.usersSince, "select " + userColumns + " from IMUser where updated >= ?"},
 		{&st.usersPresent, "select " + userColumns + " from IMUser where status <> 3"},
 		{&st.listUsers, "select " + userColumns + " from IMUser where id > ? order by id limit ?"},
+		{&st.departsSince, "select " + departColumns + " from IMDepart where updated >= ?1 and (?1 > 0 or status <> 1)"},
+		{&st.deviceTokens, "select userId, client, token from DeviceToken where userId in (select value from json_each(?))"},
+		{&st.groupShields, `select userId from GroupShield where groupId = ? and userId in (select value from json_each(?))
+			order by userId`},
 		{&st.history, "select " + messageColumns + " from IMMessage m " + joinAudio + " where m.id > " + relationKey +
 			" and m.id <= " + relationKey + " + ?3 and m.status = 0 order by m.id desc limit ?4"},
 		{&st.messagesByID, "select " + messageColumns + " from IMMessage m " + joinAudio + " where m.id in (select " + relationKey +

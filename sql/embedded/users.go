@@ -88,16 +88,14 @@ const insertUser = `insert into IMUser (nameKey, name, domain, nick, sex, passwo
 
 // CreateUsers adds accounts, all or none, as im.UserStore says. Their ID and Updated are not read.
 func (s *Store) CreateUsers(ctx context.Context, accounts []im.Account) (ids []uint32, err error) {
-	err = s.call("create users", func() error {
-		for i := range accounts {
-			if err := checkAccount(&accounts[i]); err != nil {
-				return err
-			}
+	for i := range accounts {
+		if err := checkAccount(&accounts[i]); err != nil {
+			return nil, err
 		}
-		return s.transact(ctx, func(w *writer) error {
-			ids, err = w.insertUsers(accounts, s.now().Unix())
-			return err
-		})
+	}
+	err = s.changeDirectory(ctx, "create users", "IMUser", func(w *writer, now int64) error {
+		ids, err = w.insertUsers(accounts, now)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -158,34 +156,4 @@ func checkField(name, value string, limit int) error {
 		return im.Errorf(im.Invalid, "%s has %d characters, %d are allowed", name, n, limit)
 	}
 	return nil
-}
-
-// SetPassword replaces a user's password and salt, as im.UserStore says. Invalid when one is too long.
-func (s *Store) SetPassword(ctx context.Context, id uint32, password, salt string) error {
-	if err := errors.Join(checkField("password", password, 32), checkField("salt", salt, 4)); err != nil {
-		return im.WithKind(im.Invalid, "embedded: set password", err)
-	}
-	return s.updateUser(ctx, "set password", id, "update IMUser set password = ?, salt = ? where id = ?", password, salt, id)
-}
-
-// SetUserStatus changes a user's standing, as im.UserStore says.
-func (s *Store) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
-	return s.updateUser(ctx, "set user status", id, "update IMUser set status = ?, updated = ? where id = ?", status, s.now().Unix(), id)
-}
-
-// updateUser runs a statement that changes one user.
-func (s *Store) updateUser(ctx context.Context, op string, id uint32, text string, args ...any) error {
-	return s.call(op, func() error {
-		return s.transact(ctx, func(w *writer) error {
-			w.recipients.Remove(id)
-			result, err := w.conn.ExecContext(context.Background(), text, args...)
-			if err != nil {
-				return err
-			}
-			if n, err := result.RowsAffected(); err != nil || n > 0 {
-				return err
-			}
-			return im.Errorf(im.NotFound, "user %d does not exist", id)
-		})
-	})
 }

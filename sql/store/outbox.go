@@ -430,6 +430,9 @@ func (s *Store) housekeep(ctx context.Context) {
 		if err := s.forgetClientIDs(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("old client message ids not removed", "err", err)
 		}
+		if err := s.payMark(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("mark of the directory not set", "err", err)
+		}
 	}
 }
 

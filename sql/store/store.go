@@ -84,6 +84,8 @@ type Store struct {
 	known         *lru.Cache[uint32, int64] // users that exist and have not departed: when that was asked, unix seconds
 	wrote         *lru.Cache[uint64, int64] // users and groups written to lately: when, unix nanoseconds; nil without a slave
 
+	lateMark lateMark // a sync mark that Redis did not take
+
 	epoch   *epoch
 	slots   chan *slot
 	retired owners

@@ -130,10 +130,62 @@ func (s *Store) SetUserStatus(ctx context.Context, id uint32, status im.UserStat
 	if status > 255 {
 		return im.Errorf(im.Invalid, "user status %d", status)
 	}
-	return s.changeUser(ctx, id, "status=?, updated=?", uint32(status), s.now().Unix())
+	return s.changeListed(ctx, id, "status", uint32(status), nil)
 }
 
-// changeUser sets columns of one user.
+// SetSignInfo changes what a user says of itself; see im.UserStore.
+func (s *Store) SetSignInfo(ctx context.Context, id uint32, text string) error {
+	if err := checkFields(&im.Account{User: im.User{Name: "-", SignInfo: text}}); err != nil {
+		return err
+	}
+	return s.changeListed(ctx, id, "sign_info", text, nil)
+}
+
+// SetAvatar changes a user's picture; see im.UserStore.
+func (s *Store) SetAvatar(ctx context.Context, id uint32, url string) error {
+	if err := checkFields(&im.Account{User: im.User{Name: "-", Avatar: url}}); err != nil {
+		return err
+	}
+	return s.changeListed(ctx, id, "avatar", url, nil)
+}
+
+// SetUserDepart puts a user into a department; see im.UserStore.
+func (s *Store) SetUserDepart(ctx context.Context, id, depart uint32) error {
+	return s.changeListed(ctx, id, "departId", depart, func(tx *sql.Tx) error { return s.wantDepart(ctx, tx, depart) })
+}
+
+// SetPushShield turns the nightly rest on or off; see im.UserStore.
+func (s *Store) SetPushShield(ctx context.Context, id uint32, on bool) error {
+	return s.changeUser(ctx, id, "push_shield_status=?", on)
+}
+
+// changeListed sets a column of a user that others see, and updated, unless check, which is for the same transaction, returns an error.
+func (s *Store) changeListed(ctx context.Context, id uint32, column string, value any, check func(*sql.Tx) error) error {
+	err := s.changeDirectory(ctx, "IMUser", false, func(tx *sql.Tx, now int64) error {
+		// The user first: who is not there is not found, whatever else is wrong.
+		res, err := tx.ExecContext(ctx, "UPDATE IMUser SET "+column+"=?, updated=? WHERE id=?", value, now, id)
+		if err != nil {
+			return err
+		}
+		if found, err := res.RowsAffected(); err != nil {
+			return err
+		} else if found == 0 {
+			return im.Errorf(im.NotFound, "no user has id %d", id)
+		}
+		if check != nil {
+			return check(tx)
+		}
+		return nil
+	})
+	if err != nil {
+		return s.dbError("change user", err)
+	}
+	s.known.Remove(id)
+	s.wroteTo(id)
+	return nil
+}
+
+// changeUser sets columns of one user that nobody else sees.
 func (s *Store) changeUser(ctx context.Context, id uint32, set string, args ...any) error {
 	var found int64
 	err := s.retry(ctx, func() error {
@@ -179,8 +231,8 @@ func checkFields(a *im.Account) error {
 	return nil
 }
 
-// CreateUsers adds accounts, all or none; see im.UserStore. A named lock keeps two calls from taking one name: the column has no unique key, existing
-// deployments may have names twice.
+// CreateUsers adds accounts, all or none; see im.UserStore. The directory's lock keeps two calls from taking one name: the column has no unique key,
+// existing deployments may have names twice.
 func (s *Store) CreateUsers(ctx context.Context, accounts []im.Account) ([]uint32, error) {
 	for i := range accounts {
 		if err := checkFields(&accounts[i]); err != nil {
@@ -191,22 +243,9 @@ func (s *Store) CreateUsers(ctx context.Context, accounts []im.Account) ([]uint3
 		return nil, s.dbError("create users", ctx.Err())
 	}
 	var ids []uint32
-	err := s.retry(ctx, func() error {
-		return s.locked(ctx, "users", func(conn *sql.Conn) error {
-			tx, err := conn.BeginTx(ctx, nil)
-			if err != nil {
-				return err
-			}
-			if ids, err = s.insertUsers(ctx, tx, accounts); err != nil {
-				tx.Rollback()
-				return err
-			}
-			if err := tx.Commit(); err != nil {
-				// Not run again: a lost connection leaves open whether they are there now.
-				return fmt.Errorf("%w: %v", errOutcome, err)
-			}
-			return nil
-		})
+	err := s.changeDirectory(ctx, "IMUser", true, func(tx *sql.Tx, now int64) (err error) {
+		ids, err = insertUsers(ctx, tx, accounts, now)
+		return err
 	})
 	if err != nil {
 		return nil, s.dbError("create users", err)
@@ -216,8 +255,7 @@ func (s *Store) CreateUsers(ctx context.Context, accounts []im.Account) ([]uint3
 }
 
 // insertUsers adds rows and returns their ids.
-func (s *Store) insertUsers(ctx context.Context, tx *sql.Tx, accounts []im.Account) ([]uint32, error) {
-	now := s.now().Unix()
+func insertUsers(ctx context.Context, tx *sql.Tx, accounts []im.Account, now int64) ([]uint32, error) {
 	var ids []uint32
 	err := inChunks(accounts, chunk, func(part []im.Account) error {
 		var q strings.Builder

@@ -79,6 +79,8 @@ func Run(t *testing.T, f Factory) {
 		{"group messages", groupMessageTests},
 		{"group unread", groupUnreadTests},
 		{"group sessions", groupSessionTests},
+		{"departments", departTests},
+		{"push", pushTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, tc := range group.tests {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,6 +24,10 @@ var userTests = []test{
 	{"list in pages", listPages},
 	{"password", setPassword},
 	{"status", setStatus},
+	{"sign info and avatar", setTexts},
+	{"department", setDepart},
+	{"push shield", setPushShield},
+	{"changes set Updated, and the shield does not", changesSetUpdated},
 	{"changed since", changedSince},
 	{"changed since, as time passes", changedSinceLater},
 	{"survive reopen", usersSurvive},
@@ -317,6 +322,99 @@ func setStatus(f *fixture) {
 	}
 	if other := f.account("user1"); other.Status != im.StatusOK {
 		f.Errorf("another user's status is %d", other.Status)
+	}
+}
+
+// userTexts are the texts of a user that have a method to set them.
+func userTexts(s im.UserStore) []userText {
+	return []userText{
+		{"SetSignInfo", 128, s.SetSignInfo, func(u im.User) string { return u.SignInfo }},
+		{"SetAvatar", 255, s.SetAvatar, func(u im.User) string { return u.Avatar }},
+	}
+}
+
+type userText struct {
+	name  string
+	limit int
+	set   func(ctx context.Context, id uint32, text string) error
+	get   func(im.User) string
+}
+
+func setTexts(f *fixture) {
+	ids := f.users(2)
+	other := f.account("user1")
+	for _, x := range userTexts(f.s) {
+		for _, text := range []string{"签名 🙂 'x\"\\%_", "签名 🙂 'x\"\\%_", strings.Repeat("界", x.limit), " ends with blanks  ", ""} {
+			f.check(x.name, x.set(f.ctx, ids[0], text))
+			if got := x.get(f.account("user0").User); got != text {
+				f.Errorf("%s: %q, want %q", x.name, got, text)
+			}
+		}
+		f.check(x.name, x.set(f.ctx, ids[0], "stays"))
+		for what, text := range map[string]string{"too long": strings.Repeat("x", x.limit+1), "not UTF-8": "\xff\xfe"} {
+			f.wantKind(x.name+" "+what, x.set(f.ctx, ids[0], text), im.Invalid)
+		}
+		if got := x.get(f.account("user0").User); got != "stays" {
+			f.Errorf("%s: %q after an error, want what was there", x.name, got)
+		}
+		f.wantKind(x.name+" of nobody", x.set(f.ctx, slices.Max(ids)+1000, "x"), im.NotFound)
+	}
+	if got := f.account("user1"); got != other {
+		f.Errorf("another user changed:\n got %+v\nwant %+v", got, other)
+	}
+}
+
+func setDepart(f *fixture) {
+	ids := f.users(1)
+	a := f.depart("a", 0)
+	for _, depart := range []uint32{a, a, 0} {
+		f.check("SetUserDepart", f.s.SetUserDepart(f.ctx, ids[0], depart))
+		if got := f.account("user0").DepartID; got != depart {
+			f.Errorf("department %d, want %d", got, depart)
+		}
+	}
+	f.wantKind("a department that is not there", f.s.SetUserDepart(f.ctx, ids[0], a+1000), im.Invalid)
+	f.wantKind("a user who is not there", f.s.SetUserDepart(f.ctx, ids[0]+1000, a), im.NotFound)
+	f.wantKind("a user who is not there, into none", f.s.SetUserDepart(f.ctx, ids[0]+1000, 0), im.NotFound)
+	if got := f.account("user0").DepartID; got != 0 {
+		f.Errorf("department %d after errors, want 0", got)
+	}
+}
+
+func setPushShield(f *fixture) {
+	ids := f.users(2)
+	for _, on := range []bool{true, true, false, false, true} {
+		f.check("SetPushShield", f.s.SetPushShield(f.ctx, ids[0], on))
+		if got := f.account("user0").PushShield; got != on {
+			f.Errorf("push shield %v, want %v", got, on)
+		}
+	}
+	if other := f.account("user1"); other.PushShield != account(1).PushShield {
+		f.Errorf("another user's push shield is %v", other.PushShield)
+	}
+	f.wantKind("push shield of nobody", f.s.SetPushShield(f.ctx, slices.Max(ids)+1000, true), im.NotFound)
+}
+
+func changesSetUpdated(f *fixture) {
+	ids := f.users(5)
+	a := f.depart("a", 0)
+	_, newest := f.changed(0)
+	f.advance(10 * time.Second)
+	f.check("SetPushShield", f.s.SetPushShield(f.ctx, ids[4], true))
+	if got, _ := f.changed(newest + 1); len(got) != 0 {
+		f.Errorf("the push shield changed Updated of %v", got)
+	}
+	before := f.now()
+	f.check("SetSignInfo", f.s.SetSignInfo(f.ctx, ids[0], "x"))
+	f.check("SetAvatar", f.s.SetAvatar(f.ctx, ids[1], "x"))
+	f.check("SetUserDepart", f.s.SetUserDepart(f.ctx, ids[2], a))
+	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, ids[3], im.StatusIntern))
+	got, later := f.changed(newest + 1)
+	if want := slices.Sorted(slices.Values(ids[:4])); !slices.Equal(got, want) {
+		f.Errorf("changed: %v, want %v", got, want)
+	}
+	if later < before || later > f.now() {
+		f.Errorf("newest %d, changed between %d and %d", later, before, f.now())
 	}
 }
 

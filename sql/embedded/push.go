@@ -1,0 +1,70 @@
+package embedded
+
+import (
+	"context"
+
+	"teamtalk/core/im"
+)
+
+// SetDeviceToken gives a user a token, or clears it, as im.PushStore says.
+func (s *Store) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
+	if err := im.CheckDeviceToken(t); err != nil {
+		return err
+	}
+	return s.call("set device token", func() error {
+		return s.transact(ctx, func(w *writer) error {
+			if err := w.exec("delete from DeviceToken where userId = ? or token = ?", t.User, t.Token); err != nil || t.Token == "" {
+				return err
+			}
+			return w.exec("insert into DeviceToken (userId, client, token) values (?, ?, ?)", t.User, t.Client, t.Token)
+		})
+	})
+}
+
+// DropDeviceToken clears a token, as im.PushStore says.
+func (s *Store) DropDeviceToken(ctx context.Context, token string) error {
+	return s.call("drop device token", func() error {
+		return s.transact(ctx, func(w *writer) error { return w.exec("delete from DeviceToken where token = ?", token) })
+	})
+}
+
+// DeviceTokens returns the tokens of users, as im.PushStore says.
+func (s *Store) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
+	var tokens []im.DeviceToken
+	err := s.rows(ctx, "device tokens", s.read.deviceTokens, func(row scanner) error {
+		var t im.DeviceToken
+		err := row.Scan(&t.User, &t.Client, &t.Token)
+		tokens = append(tokens, t)
+		return err
+	}, jsonArray(users))
+	if err != nil {
+		return nil, err
+	}
+	return tokens, nil
+}
+
+// SetGroupShield turns pushes for a group off or on, as im.PushStore says.
+func (s *Store) SetGroupShield(ctx context.Context, user, group uint32, on bool) error {
+	text := "delete from GroupShield where groupId = ? and userId = ?"
+	if on {
+		text = "insert or ignore into GroupShield (groupId, userId) values (?, ?)"
+	}
+	return s.call("set group shield", func() error {
+		return s.transact(ctx, func(w *writer) error { return w.exec(text, group, user) })
+	})
+}
+
+// GroupShields returns who wants no pushes, as im.PushStore says.
+func (s *Store) GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error) {
+	var shields []uint32
+	err := s.rows(ctx, "group shields", s.read.groupShields, func(row scanner) error {
+		var user uint32
+		err := row.Scan(&user)
+		shields = append(shields, user)
+		return err
+	}, group, jsonArray(users))
+	if err != nil {
+		return nil, err
+	}
+	return shields, nil
+}

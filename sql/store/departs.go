@@ -1,0 +1,127 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// departments stands for all departments where a user's id is asked for: what this process changed lately is read from the master. No user has it.
+const departments = 0
+
+// departsWhere returns the departments that a condition selects.
+func departsWhere(ctx context.Context, db querier, where string) ([]im.Depart, error) {
+	rows, err := db.QueryContext(ctx, "SELECT id, departName, parentId, priority, status, updated FROM IMDepart WHERE "+where)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []im.Depart
+	for rows.Next() {
+		var d im.Depart
+		if err := rows.Scan(&d.ID, &d.Name, &d.Parent, &d.Priority, &d.Status, &d.Updated); err != nil {
+			return nil, err
+		}
+		list = append(list, d)
+	}
+	return list, rows.Err()
+}
+
+// DepartsChangedSince returns departments for a client's synchronisation; see im.DepartStore. From the slave, unless this process changed any lately.
+func (s *Store) DepartsChangedSince(ctx context.Context, since uint32) ([]im.Depart, uint32, error) {
+	where := fmt.Sprintf("updated>=%d", since)
+	if since == 0 {
+		where = fmt.Sprintf("status<>%d", pb.DepartmentStatusType_DEPT_STATUS_DELETE)
+	}
+	list, err := departsWhere(ctx, s.reader(departments), where)
+	if err != nil {
+		return nil, 0, s.dbError("read changed departments", err)
+	}
+	for _, d := range list {
+		since = max(since, d.Updated)
+	}
+	return list, since, nil
+}
+
+// CreateDepart adds a department; see im.DepartStore.
+func (s *Store) CreateDepart(ctx context.Context, d im.Depart) (uint32, error) {
+	d.ID = 0
+	var id int64
+	err := s.changeDirectory(ctx, "IMDepart", true, func(tx *sql.Tx, now int64) error {
+		all, err := departsWhere(ctx, tx, "true")
+		if err != nil {
+			return err
+		}
+		if err := im.CheckDepart(d, all); err != nil {
+			return err
+		}
+		res, err := tx.ExecContext(ctx, "INSERT INTO IMDepart (departName,priority,parentId,status,created,updated) VALUES (?,?,?,?,?,?)",
+			d.Name, d.Priority, d.Parent, uint32(d.Status), now, now)
+		if err != nil {
+			return err
+		}
+		id, err = res.LastInsertId()
+		return err
+	})
+	if err != nil {
+		return 0, s.dbError("create department", err)
+	}
+	s.wroteTo(departments)
+	return uint32(id), nil
+}
+
+// UpdateDepart changes a department; see im.DepartStore.
+func (s *Store) UpdateDepart(ctx context.Context, d im.Depart) error {
+	err := s.changeDirectory(ctx, "IMDepart", false, func(tx *sql.Tx, now int64) error {
+		if err := s.checkUpdate(ctx, tx, d); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "UPDATE IMDepart SET departName=?, priority=?, parentId=?, status=?, updated=? WHERE id=?",
+			d.Name, d.Priority, d.Parent, uint32(d.Status), now, d.ID)
+		return err
+	})
+	if err != nil {
+		return s.dbError("update department", err)
+	}
+	s.wroteTo(departments)
+	return nil
+}
+
+// checkUpdate says what keeps a department from being changed to d. Under the directory's lock nothing of that changes before the commit.
+func (s *Store) checkUpdate(ctx context.Context, tx *sql.Tx, d im.Depart) error {
+	all, err := departsWhere(ctx, tx, "true")
+	if err != nil {
+		return err
+	}
+	there := false
+	for _, other := range all {
+		there = there || other.ID == d.ID
+	}
+	if !there {
+		return im.Errorf(im.NotFound, "no department has id %d", d.ID)
+	}
+	if err := im.CheckDepart(d, all); err != nil || d.Status != pb.DepartmentStatusType_DEPT_STATUS_DELETE {
+		return err
+	}
+	var users int
+	err = tx.QueryRowContext(ctx, fmt.Sprintf("SELECT COUNT(*) FROM IMUser WHERE departId=%d AND COALESCE(status, 0)<>%d", d.ID, im.StatusDeparted)).Scan(&users)
+	if err == nil && users > 0 {
+		return im.Errorf(im.Invalid, "department %d has %d users in it", d.ID, users)
+	}
+	return err
+}
+
+// wantDepart says that a department is not there, or deleted; 0 is none, and fine.
+func (s *Store) wantDepart(ctx context.Context, tx *sql.Tx, id uint32) error {
+	if id == 0 {
+		return nil
+	}
+	there, err := departsWhere(ctx, tx, fmt.Sprintf("id=%d AND status<>%d", id, pb.DepartmentStatusType_DEPT_STATUS_DELETE))
+	if err == nil && len(there) == 0 {
+		return im.Errorf(im.Invalid, "no department has id %d", id)
+	}
+	return err
+}

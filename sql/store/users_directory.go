@@ -1,0 +1,105 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Clients keep the directory, users and departments, and ask for what was changed at or after the newest change they have. So no change may become visible
+// with an earlier time than one that was visible before: a client would never ask for it. All changes of the directory go one at a time under
+// a lock of the database, and each gets a time that is not before any there is, whatever the clocks of the processes say. (C++ servers
+// and other programs do not take the lock. What they change is as safe as it always was.)
+
+// changeDirectory runs do in a transaction under the directory's lock. now is the new value of updated for the rows of table. A change that must not be
+// made twice is not made again (once) when the connection was lost over its commit, which leaves open whether it was made.
+func (s *Store) changeDirectory(ctx context.Context, table string, once bool, do func(tx *sql.Tx, now int64) error) error {
+	var stamp int64
+	err := s.retry(ctx, func() error {
+		return s.locked(ctx, "users", func(conn *sql.Conn) error {
+			tx, err := conn.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			if stamp, err = s.stamp(ctx, tx, table); err == nil {
+				err = do(tx, stamp)
+			}
+			if err != nil {
+				tx.Rollback() // when it fails the connection is gone, and the transaction with it
+				return err
+			}
+			if err := tx.Commit(); err != nil {
+				if once {
+					return fmt.Errorf("%w: %v", errOutcome, err)
+				}
+				return err
+			}
+			return nil
+		})
+	})
+	if err == nil {
+		s.markDirectory(ctx, stamp)
+	}
+	return err
+}
+
+// stamp is the time for a change: now, or the newest there is when that is later.
+func (s *Store) stamp(ctx context.Context, tx *sql.Tx, table string) (int64, error) {
+	var newest int64
+	err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(updated), 0) FROM "+table).Scan(&newest)
+	return max(newest, s.now().Unix()), err
+}
+
+// directoryMark is the key of the time of the directory's last change. C++ servers ask the database for changes only when it is later than what the
+// client has; our own do not need it.
+const directoryMark = "total_user_update"
+
+// marks sets a time unless a later one is there.
+var marks = redis.NewScript(`local v = tonumber(redis.call('GET', KEYS[1]))
+if not v or v < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
+return 0`)
+
+// markTimeout is how long a change that is made waits for its mark.
+const markTimeout = 2 * time.Second
+
+// markDirectory sets the mark. The change is made, and an error would say that it is not: when Redis is away the mark is owed, and set by payMark or
+// with the next change.
+func (s *Store) markDirectory(ctx context.Context, stamp int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
+	defer cancel()
+	if err := marks.Run(ctx, s.redis.sync, []string{directoryMark}, stamp).Err(); err != nil {
+		s.log.Warn("mark of the directory waits for Redis", "err", s.redisError("set the mark of the directory", err))
+		s.lateMark.owe(stamp)
+	}
+}
+
+// payMark sets the mark if one is owed.
+func (s *Store) payMark(ctx context.Context) error {
+	stamp := s.lateMark.take()
+	if stamp == 0 {
+		return nil
+	}
+	if err := marks.Run(ctx, s.redis.sync, []string{directoryMark}, stamp).Err(); err != nil {
+		s.lateMark.owe(stamp)
+		return s.redisError("set the mark of the directory", err)
+	}
+	return nil
+}
+
+// lateMark is the latest time that is owed to the mark; 0: none.
+type lateMark struct{ stamp atomic.Int64 }
+
+func (o *lateMark) take() int64 { return o.stamp.Swap(0) }
+
+func (o *lateMark) owe(stamp int64) {
+	for {
+		old := o.stamp.Load()
+		if old >= stamp || o.stamp.CompareAndSwap(old, stamp) {
+			return
+		}
+	}
+}
