@@ -84,6 +84,19 @@ func Append(b []byte, seq uint16, m pb.Message) ([]byte, error) {
 	return frame, nil
 }
 
+// AppendHead appends the frame of e as far as it is e's own; e.Shared() follows. It fails, returning b as it was, when the frame would be longer than
+// MaxServerFrame.
+func AppendHead(b []byte, seq uint16, e *pb.Encoded) ([]byte, error) {
+	start := len(b)
+	head := e.AppendHead(AppendHeader(b, e.Command(), seq))
+	n := len(head) - start + len(e.Shared())
+	if n > MaxServerFrame {
+		return b[:start], fmt.Errorf("pdu: encode %s: %w: %d bytes", e.Command(), ErrLength, n)
+	}
+	binary.BigEndian.PutUint32(head[start:], uint32(n))
+	return head, nil
+}
+
 // AppendHeader appends the header of a frame without a body.
 func AppendHeader(b []byte, cmd pb.Command, seq uint16) []byte {
 	b = binary.BigEndian.AppendUint32(b, HeaderLen)

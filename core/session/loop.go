@@ -16,6 +16,12 @@ import (
 // TickInterval is how often a loop looks at its deadlines.
 const TickInterval = 100 * time.Millisecond
 
+// maxTurnBytes is how much is sent in a turn, in bytes, before sockets get their turn again: encoding and writing it takes some milliseconds.
+const maxTurnBytes = 4 << 20
+
+// longTurn is from when on the length of a turn is worth noting.
+const longTurn = time.Millisecond
+
 // lingerLimit is how long a session that is closing may take to flush, in milliseconds.
 const lingerLimit = 2000
 
@@ -32,8 +38,16 @@ type LoopOptions struct {
 	MaxItems, MaxBytes int
 	// MaxTurn is how many items one turn works off before sockets get their turn again. Default 4,096.
 	MaxTurn int
-	// MaxBuffered is how many bytes may wait for a peer that does not read; beyond it the session is closed with ErrSlow. Default 1 MiB.
+	// MaxBuffered is how many bytes may wait for a peer that does not read; beyond it the session is closed with ErrSlow. Frames of 64 KiB and more do
+	// not count. Default 1 MiB.
 	MaxBuffered int
+	// MaxLarge is how many bytes of frames of 64 KiB and more may wait for a peer; what is more is refused. One such frame of any length is
+	// taken. Default 16 times MaxBuffered.
+	MaxLarge int
+	// StallLimit is how long a peer may take nothing of a large frame before the session is closed with ErrSlow. Default 10 s.
+	StallLimit time.Duration
+	// After runs f after d, on a goroutine of its own. Default time.AfterFunc.
+	After func(d time.Duration, f func())
 	// Now tells the time. Default time.Now.
 	Now func() time.Time
 	// Log gets failures of handlers. Default: discarded.
@@ -62,26 +76,34 @@ type Loop struct {
 	overflow map[*Session]struct{} // to be closed, what was for them was refused
 
 	// Below: the loop's thread only.
-	batch    []item // taken from in; from pos on still to do
-	pos      int
-	spare    []item
-	now      int64
-	nowTime  time.Time
-	sessions []*Session
-	dirty    []*Session
-	buffers  [][]byte // free output buffers
-	swept    int64
-	lingers  bool // a session waits to be closed until its peer has read
-	opened   bool
-	turn     bool // between Begin and End
+	batch     []item // taken from in; from pos on still to do
+	pos       int
+	spare     []item
+	now       int64
+	nowTime   time.Time
+	sessions  []*Session
+	dirty     []*Session
+	buffers   [][]byte   // free output buffers
+	feeding   []*Session // those with a backlog
+	fed       int        // where in feeding the next piece goes
+	feedDue   bool       // feeding is to be looked at
+	nudging   bool       // and will be soon
+	piece     int        // length of the pieces
+	scratch   []byte
+	turnBytes int // sent in this turn
+	swept     int64
+	lingers   bool // a session waits to be closed until its peer has read
+	opened    bool
+	turn      bool // between Begin and End
 }
 
 // item is one note in the mailbox: exactly one of frame, result, fn.
 type item struct {
-	s     *Session // with frame
-	group []*Session
-	frame []byte
-	tag   Tag
+	s      *Session // with frame
+	group  []*Session
+	frame  []byte
+	shared *pb.Encoded // with frame as its head
+	tag    Tag
 
 	done func(pb.Message, error) // with msg, err
 	msg  pb.Message
@@ -110,6 +132,15 @@ func NewLoop(opt LoopOptions) *Loop {
 	if opt.MaxBuffered <= 0 {
 		opt.MaxBuffered = 1 << 20
 	}
+	if opt.MaxLarge <= 0 {
+		opt.MaxLarge = 16 * opt.MaxBuffered
+	}
+	if opt.StallLimit <= 0 {
+		opt.StallLimit = 10 * time.Second
+	}
+	if opt.After == nil {
+		opt.After = func(d time.Duration, f func()) { time.AfterFunc(d, f) }
+	}
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
@@ -119,7 +150,7 @@ func NewLoop(opt LoopOptions) *Loop {
 	if opt.Metrics == nil {
 		opt.Metrics = NewMetrics(nil, "")
 	}
-	l := &Loop{opt: opt, metrics: opt.Metrics}
+	l := &Loop{opt: opt, metrics: opt.Metrics, piece: max(1, min(feedPiece, opt.MaxBuffered/4))}
 	l.sent, _ = opt.Handler.(SentHandler)
 	return l
 }
@@ -229,12 +260,12 @@ func (l *Loop) Begin() {
 	}
 }
 
-// End works off the mailbox, up to MaxTurn items, and writes what was sent. When more is left, it asks to be woken again.
+// End works off the mailbox, up to MaxTurn items or maxTurnBytes sent, and writes what was sent. When more is left, it asks to be woken again.
 func (l *Loop) End() {
-	defer func() { l.turn = false }()
-	left := l.opt.MaxTurn
+	defer l.finish()
+	left, fed := l.opt.MaxTurn, false
 	for {
-		for l.pos < len(l.batch) && left > 0 {
+		for l.pos < len(l.batch) && left > 0 && l.turnBytes < maxTurnBytes {
 			it := l.batch[l.pos]
 			l.batch[l.pos] = item{}
 			l.pos++
@@ -242,19 +273,20 @@ func (l *Loop) End() {
 			l.run(it)
 		}
 		l.flush()
+		if l.feedDue && !fed {
+			fed = true
+			l.feedDue = l.feed()
+			l.flush() // a write that fails ends a session, and its handler may send to others
+		}
 		l.mu.Lock()
 		if l.pos == len(l.batch) && (len(l.in) > 0 || len(l.overflow) > 0) {
 			l.swap()
 		}
-		if l.pos == len(l.batch) {
+		done := l.pos == len(l.batch)
+		if done || left <= 0 || l.turnBytes >= maxTurnBytes {
 			l.active = false
-			l.mu.Unlock()
-			return
-		}
-		if left <= 0 {
-			l.active = false
-			wake := !l.woken
-			l.woken = true
+			wake := (!done || l.feedDue) && !l.woken
+			l.woken = l.woken || wake
 			l.mu.Unlock()
 			if wake {
 				l.opt.Wake(l, true)
@@ -262,6 +294,15 @@ func (l *Loop) End() {
 			return
 		}
 		l.mu.Unlock()
+	}
+}
+
+// finish ends a turn.
+func (l *Loop) finish() {
+	l.nudge()
+	l.turn, l.turnBytes = false, 0
+	if took := l.opt.Now().Sub(l.nowTime); took >= longTurn {
+		l.metrics.longTurns.Observe(took.Seconds())
 	}
 }
 
@@ -301,14 +342,16 @@ func (l *Loop) run(it item) {
 		it.fn()
 	case it.done != nil:
 		it.done(it.msg, it.err)
+	case it.shared != nil:
+		it.s.holdReserved(it.frame, it.shared.Shared())
 	case it.s != nil:
-		it.s.SendFrame(it.frame)
+		it.s.sendPosted(it.frame)
 	default:
 		for _, s := range it.group {
 			if it.tag != (Tag{}) && l.sent != nil {
 				l.tellSent(s, it)
 			}
-			s.SendFrame(it.frame)
+			s.sendPosted(it.frame)
 		}
 	}
 }
@@ -361,6 +404,7 @@ func (l *Loop) Remove(s *Session, err error) error {
 		s.closeErr = err
 	}
 	s.flags |= closed
+	s.held = nil
 	l.metrics.sessions.Dec()
 	l.metrics.closed(s.closeErr)
 	return s.closeErr
@@ -410,29 +454,21 @@ func (l *Loop) flush() {
 
 func (l *Loop) flushOne(s *Session) {
 	s.flags &^= dirty
-	out := s.out
-	s.out = nil
-	if len(out) > 0 && s.flags&closed == 0 {
-		if s.carrier.Buffered()+len(out) > l.opt.MaxBuffered && s.carrier.Buffered() > 0 {
-			l.metrics.slow.Inc()
-			if s.flags&closing == 0 {
-				s.flags |= closing
-				s.closeErr = ErrSlow
-			}
-			s.carrier.Close()
-		} else {
-			s.lastOut = l.now
-			l.metrics.writes.Inc()
-			l.metrics.writtenBytes.Add(float64(len(out)))
-			// An error means that the carrier closed itself: Remove came already.
-			_ = s.carrier.Write(out)
-		}
+	switch {
+	case s.flags&closed != 0:
+	case s.held != nil:
+		l.flushHeld(s)
+	case len(s.out) > 0 && s.carrier.Buffered() > 0 && s.carrier.Buffered()+len(s.out) > l.opt.MaxBuffered:
+		l.closeSlow(s)
+	case len(s.out) > 0:
+		l.write(s, s.out)
 	}
-	if out != nil && cap(out) <= keepBuffer && len(l.buffers) < 1024 {
+	if out := s.out; out != nil && cap(out) <= keepBuffer && len(l.buffers) < 1024 {
 		l.buffers = append(l.buffers, out[:0])
 	}
+	s.out = nil
 	if s.flags&(closing|closed) == closing {
-		if s.carrier.Buffered() == 0 {
+		if s.flushed() {
 			s.carrier.Close()
 			return
 		}
@@ -441,6 +477,38 @@ func (l *Loop) flushOne(s *Session) {
 			s.deadline = l.now + lingerLimit
 		}
 	}
+}
+
+func (l *Loop) flushHeld(s *Session) {
+	s.holdSmall()
+	if l.slowHeld(s) {
+		l.closeSlow(s)
+		return
+	}
+	l.feedDue = true
+	if s.flags&feeding == 0 {
+		s.flags |= feeding
+		l.feeding = append(l.feeding, s)
+	}
+}
+
+// write gives p to the carrier of s.
+func (l *Loop) write(s *Session, p []byte) {
+	s.lastOut = l.now
+	l.metrics.writes.Inc()
+	l.metrics.writtenBytes.Add(float64(len(p)))
+	// An error means that the carrier closed itself: Remove came already.
+	_ = s.carrier.Write(p)
+}
+
+// closeSlow ends a session whose peer does not read.
+func (l *Loop) closeSlow(s *Session) {
+	l.metrics.slow.Inc()
+	if s.flags&closing == 0 {
+		s.flags |= closing
+		s.closeErr = ErrSlow
+	}
+	s.carrier.Close()
 }
 
 // Tick looks at deadlines and lets the handler do the same. The engine calls it on the loop every TickInterval.
@@ -467,11 +535,13 @@ func (l *Loop) sweep() {
 		s := l.sessions[i]
 		switch {
 		case s.flags&closing != 0:
-			if s.carrier.Buffered() == 0 || l.now >= s.deadline {
+			if s.flushed() || l.now >= s.deadline {
 				s.carrier.Close()
 			} else {
 				l.lingers = true
 			}
+		case l.stalled(s):
+			l.closeSlow(s)
 		case s.deadline != 0 && l.now >= s.deadline:
 			s.Close(ErrLoginDeadline)
 		case s.idleLimit != 0 && l.now-s.lastIn >= int64(s.idleLimit):

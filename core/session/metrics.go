@@ -15,6 +15,9 @@ type Metrics struct {
 	encodeErrors prometheus.Counter
 	panics       prometheus.Counter
 	slow         prometheus.Counter
+	large        prometheus.Counter
+	largeRefused prometheus.Counter
+	longTurns    prometheus.Histogram
 	closes       *prometheus.CounterVec
 }
 
@@ -32,11 +35,17 @@ func NewMetrics(reg prometheus.Registerer, listener string) *Metrics {
 		encodeErrors: counter("encode_errors_total", "Messages that could not be encoded: a fault of this program."),
 		panics:       counter("panics_total", "Handlers that panicked; their session is closed."),
 		slow:         counter("slow_closed_total", "Sessions closed because the peer did not read."),
+		large:        counter("large_frames_total", "Frames of 64 KiB and more sent."),
+		largeRefused: counter("large_refused_total", "Frames of 64 KiB and more refused because too many wait for one peer."),
+		longTurns: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "teamtalk_session_long_turn_seconds",
+			Help:        "Turns of a loop that took a millisecond or more, in which it served nobody else.",
+			ConstLabels: labels, Buckets: []float64{.002, .005, .01, .02, .05, .1, .2, .5, 1}}),
 		closes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_session_closed_total",
 			Help: "Sessions closed, by reason.", ConstLabels: labels}, []string{"reason"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.sessions, m.writes, m.writtenBytes, m.mailboxDrops, m.encodeErrors, m.panics, m.slow, m.closes)
+		reg.MustRegister(m.sessions, m.writes, m.writtenBytes, m.mailboxDrops, m.encodeErrors, m.panics, m.slow, m.large, m.largeRefused,
+			m.longTurns, m.closes)
 	}
 	return m
 }

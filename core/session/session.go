@@ -10,8 +10,10 @@
 package session
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"teamtalk/core/im"
@@ -101,7 +103,9 @@ type Session struct {
 	remote  netip.AddrPort
 	name    string // of a link's peer
 
-	out       []byte // frames waiting for the end of the loop's turn; borrowed from the loop
+	out       []byte       // frames waiting for the end of the loop's turn; borrowed from the loop
+	held      *backlog     // with a large frame under way
+	waiting   atomic.Int64 // bytes of large frames that were sent and that the carrier did not get yet
 	closeErr  error
 	opened    int64 // unix milliseconds, as all times here
 	lastIn    int64 // last whole frame received
@@ -121,6 +125,7 @@ const (
 	dirty          // in loop.dirty
 	closing        // close once flushed
 	closed         // carrier is gone
+	feeding        // in loop.feeding
 )
 
 // maxMalformed is how many frames in a row may fail to decode before the connection is closed.
@@ -191,19 +196,30 @@ func (s *Session) Malformed(ok bool) {
 }
 
 // Send sends m at the end of the loop's turn, or at once on a link. Loop only. An error means that m cannot be encoded, which is a
-// fault of ours: it is counted, and returned for the log. To a session that is closed, nothing is sent and nothing said.
+// fault of ours: it is counted, and returned for the log. To a session that is closed, nothing is sent and nothing said. A large pb.Encoded is not
+// copied; it is refused, with an error of kind im.Busy, when too much of that size waits for the peer.
 func (s *Session) Send(seq uint16, m pb.Message) error {
 	if s.link != nil {
 		return s.link.SendMessage(seq, m)
+	}
+	if e, ok := m.(*pb.Encoded); ok && len(e.Shared()) >= largeFrame {
+		return s.sendEncoded(seq, e)
 	}
 	if s.IsClosed() {
 		return nil
 	}
 	s.loop.markDirty(s)
+	before := len(s.out)
 	out, err := pdu.Append(s.out, seq, m)
 	s.out = out
 	if err != nil {
 		s.loop.metrics.encodeErrors.Inc()
+	}
+	n := len(out) - before
+	s.loop.turnBytes += n
+	if n >= largeFrame {
+		s.out = out[:before:before]
+		s.holdLarge(out[before:])
 	}
 	return err
 }
@@ -214,14 +230,35 @@ func (s *Session) SendFrame(frame []byte) {
 		return
 	}
 	s.loop.markDirty(s)
+	s.loop.turnBytes += len(frame)
+	if len(frame) >= largeFrame {
+		s.holdLarge(bytes.Clone(frame))
+		return
+	}
 	s.out = append(s.out, frame...)
 }
 
+// sendPosted is SendFrame for a frame that may be kept.
+func (s *Session) sendPosted(frame []byte) {
+	if len(frame) < largeFrame {
+		s.SendFrame(frame)
+		return
+	}
+	if !s.IsClosed() {
+		s.loop.markDirty(s)
+		s.holdLarge(frame)
+	}
+}
+
 // Push sends m, from anywhere. Messages pushed from one goroutine arrive in that order. The error is im.Busy when the mailbox is full (the
-// session is closed then, so that its client comes back and asks for what it missed), im.Closed when a link is down, or says that m does not encode.
+// session is closed then, so that its client comes back and asks for what it missed) or when too many large frames wait (it is not closed then), im.Closed
+// when a link is down, or says that m does not encode.
 func (s *Session) Push(seq uint16, m pb.Message) error {
 	if s.link != nil {
 		return s.link.SendMessage(seq, m)
+	}
+	if e, ok := m.(*pb.Encoded); ok && len(e.Shared()) >= largeFrame {
+		return s.pushEncoded(seq, e)
 	}
 	frame, err := pdu.Append(nil, seq, m)
 	if err != nil {
