@@ -39,29 +39,85 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func benchmarkAppend(b *testing.B, size int, named bool) {
+	s := benchStore(b, fmt.Sprintf("%v-%d", named, size))
+	users := people(b, s, 400)
+	benchmarkBatches(b, s, size, func(n int) *im.Message {
+		pair := n % 200
+		m := benchMessage(n, users[2*pair], users[2*pair+1])
+		if n%3 == 0 {
+			m.From, m.To = m.To, m.From
+		}
+		if named {
+			m.ClientID = fmt.Appendf(nil, "%036d", n*7919)
+		}
+		return m
+	})
+}
+
+// BenchmarkAppendGroup stores the same messages in 200 groups, and in one; every member in turn sends, so that a batch has as many senders as it can.
+// The number of members should make no difference.
+func BenchmarkAppendGroup(b *testing.B) {
+	for _, groups := range []int{200, 1} {
+		for _, members := range []int{2, 500} {
+			for _, size := range []int{1, 16, 64, 256} {
+				b.Run(fmt.Sprintf("groups=%d/members=%d/batch=%d", groups, members, size), func(b *testing.B) {
+					benchmarkAppendGroup(b, groups, members, size)
+				})
+			}
+		}
+	}
+}
+
+func benchmarkAppendGroup(b *testing.B, groups, members, size int) {
+	s := benchStore(b, fmt.Sprintf("group%d-%d-%d", groups, members, size))
+	users := people(b, s, 500)
+	ids := make([]uint32, groups)
+	for i := range ids {
+		g, err := s.CreateGroup(context.Background(), im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP, Members: users[:members]})
+		if err != nil {
+			b.Fatal(err)
+		}
+		ids[i] = g.ID
+	}
+	benchmarkBatches(b, s, size, func(n int) *im.Message {
+		m := benchMessage(n, users[n/groups%members], ids[n%groups])
+		m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
+		return m
+	})
+}
+
+var benchData = bytes.Repeat([]byte("x"), 88)
+
+// benchMessage is the n-th message of a benchmark: 20,000 have the same time.
+func benchMessage(n int, from, to uint32) *im.Message {
+	return &im.Message{From: from, To: to, Created: uint32(1_700_000_000 + n/20_000), Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: benchData}
+}
+
+// benchStore opens a store for a benchmark, closed with it.
+func benchStore(b *testing.B, name string) *Store {
+	b.Helper()
 	dir := *benchDir
 	if dir == "" {
 		dir = b.TempDir()
 	}
-	s := open(b, Options{Dir: filepath.Join(dir, fmt.Sprintf("bench%d-%v-%d", size, named, b.N))})
-	defer s.Close()
-	users := people(b, s, 400)
-	data := bytes.Repeat([]byte("x"), 88)
+	s := open(b, Options{Dir: filepath.Join(dir, fmt.Sprintf("bench%s-%d", name, b.N))})
+	b.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return s
+}
+
+// benchmarkBatches stores batches of size messages, which next makes.
+func benchmarkBatches(b *testing.B, s *Store, size int, next func(n int) *im.Message) {
+	b.Helper()
 	batch := make([]*im.Message, size)
 	n := 0
 	b.ReportAllocs()
 	for b.Loop() {
 		for i := range batch {
-			pair := n % 200
-			m := &im.Message{From: users[2*pair], To: users[2*pair+1], Created: uint32(1_700_000_000 + n/20_000),
-				Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: data}
-			if n%3 == 0 {
-				m.From, m.To = m.To, m.From
-			}
-			if named {
-				m.ClientID = fmt.Appendf(nil, "%036d", n*7919)
-			}
-			batch[i] = m
+			batch[i] = next(n)
 			n++
 		}
 		s.AppendMessages(context.Background(), batch)

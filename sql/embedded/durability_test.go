@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"teamtalk/core/im"
+	"teamtalk/proto/pb"
 )
 
 // childDir is the environment variable that makes the test binary a child that appends until it is killed.
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// appendForever prints "user peer id body client-id" for every message it was told is stored, and never returns.
+// appendForever prints "type user peer id body" for every message it was told is stored, and never returns.
 func appendForever(dir string) {
 	s, err := Open(context.Background(), Options{Dir: dir})
 	if err != nil {
@@ -36,8 +37,13 @@ func appendForever(dir string) {
 		fmt.Println(users, err)
 		os.Exit(1)
 	}
+	groups, err := s.ListGroups(context.Background(), 0, 10)
+	if err != nil || len(groups) != 1 {
+		fmt.Println(groups, err)
+		os.Exit(1)
+	}
 	var out sync.Mutex
-	for i := range 4 { // four conversations, each in order, one of them with unread counts cleared beside it
+	for i := range 5 { // four conversations and a group, each in order
 		go func() {
 			a, b := users[2*i].ID, users[2*i+1].ID
 			for n := 0; ; n++ {
@@ -48,6 +54,9 @@ func appendForever(dir string) {
 					if j%3 == 2 {
 						batch[j].From, batch[j].To = b, a
 					}
+					if i == 4 {
+						batch[j].Type, batch[j].To = pb.MsgType_MSG_TYPE_GROUP_TEXT, groups[0].ID
+					}
 				}
 				s.AppendMessages(context.Background(), batch)
 				out.Lock()
@@ -56,7 +65,7 @@ func appendForever(dir string) {
 						fmt.Println(m.Err)
 						os.Exit(1)
 					}
-					fmt.Printf("%d %d %d %s\n", m.From, m.To, m.ID, m.Data)
+					fmt.Printf("%d %d %d %d %s\n", m.Type, m.From, m.To, m.ID, m.Data)
 				}
 				out.Unlock()
 			}
@@ -70,7 +79,8 @@ func appendForever(dir string) {
 func TestKill(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := open(t, Options{Dir: dir})
-	people(t, s, 10)
+	users := people(t, s, 10)
+	newGroup(t, s, users...)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +90,11 @@ func TestKill(t *testing.T) {
 		s := open(t, Options{Dir: dir})
 		for _, line := range acked {
 			m := parseAcked(t, line)
-			got, err := s.MessagesByID(context.Background(), m.From, m.To, []uint32{m.ID})
+			read := s.MessagesByID
+			if m.Type.IsGroup() {
+				read = s.GroupMessagesByID
+			}
+			got, err := read(context.Background(), m.From, m.To, []uint32{m.ID})
 			if err != nil || len(got) != 1 || string(got[0].Data) != string(m.Data) || got[0].From != m.From {
 				t.Fatalf("round %d: %q was acked; stored is %v, %v", round, line, got, err)
 			}
@@ -137,7 +151,7 @@ func parseAcked(t *testing.T, line string) *im.Message {
 	t.Helper()
 	m := message(0, 0, "")
 	var body string
-	if _, err := fmt.Sscan(line, &m.From, &m.To, &m.ID, &body); err != nil {
+	if _, err := fmt.Sscan(line, &m.Type, &m.From, &m.To, &m.ID, &body); err != nil {
 		t.Fatalf("the child says %q", line)
 	}
 	m.Data = []byte(body)
@@ -163,9 +177,15 @@ func checkWhole(t *testing.T, s *Store) {
 			t.Fatal(err)
 		}
 		for _, c := range counts {
-			unread[c.Peer] = c.Count
+			if c.Type == pb.SessionType_SESSION_TYPE_SINGLE {
+				unread[c.Peer] = c.Count
+			}
 		}
 		for _, r := range sessions {
+			if r.Type == pb.SessionType_SESSION_TYPE_GROUP {
+				checkGroupWhole(t, s, u.ID, r)
+				continue
+			}
 			history, err := s.History(ctx, u.ID, r.Peer, 0, 1<<20)
 			if err != nil {
 				t.Fatal(err)
@@ -188,6 +208,27 @@ func checkWhole(t *testing.T, s *Store) {
 	var result string
 	if err := s.readers.QueryRow("pragma integrity_check").Scan(&result); err != nil || result != "ok" {
 		t.Errorf("integrity_check: %s, %v", result, err)
+	}
+}
+
+// checkGroupWhole wants a group without gaps, and a member's session and unread count to agree with its messages. Nothing was read, but by sending.
+func checkGroupWhole(t *testing.T, s *Store, user uint32, r im.RecentSession) {
+	t.Helper()
+	history, err := s.GroupHistory(context.Background(), user, r.Peer, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unread, sent := uint32(0), false
+	for i, m := range history {
+		if want := uint32(len(history) - i); m.ID != want {
+			t.Fatalf("group %d: id %d where %d should be", r.Peer, m.ID, want)
+		}
+		if sent = sent || m.From == user; !sent {
+			unread++
+		}
+	}
+	if got := unreadIn(t, s, user, r.Peer); got != unread || r.Latest.ID != uint32(len(history)) {
+		t.Errorf("group %d: %d messages, latest %d; %d after the last of user %d, %d unread", r.Peer, len(history), r.Latest.ID, unread, user, got)
 	}
 }
 

@@ -48,7 +48,16 @@ const (
 )
 
 func (st *statements) prepare(ctx context.Context, db *sql.DB) error {
-	for _, q := range append(st.groupStatements.queries(), []query{
+	for _, q := range st.queries() {
+		if err := q.prepare(ctx, db); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (st *statements) queries() []query {
+	return append(st.groupStatements.queries(), []query{
 		{&st.accountByName, "select " + userColumns + ", password, salt from IMUser where nameKey = ?"},
 		{&st.users, "select " + userColumns + " from IMUser where id in (select value from json_each(?))"},
 		{&st.usersSince, "select " + userColumns + " from IMUser where updated >= ?"},
@@ -78,12 +87,7 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) error {
 			") where updated >= ?2 and status = 0 order by updated desc, type, peer limit ?3) " +
 			"select c.type, c.peer, c.updated, " + messageColumns + " from side" + latest + " union all " +
 			"select c.type, c.peer, c.updated, " + groupMessageColumns + " from side" + latestInGroup + " order by 3 desc, 1, 2"},
-	}...) {
-		if err := q.prepare(ctx, db); err != nil {
-			return err
-		}
-	}
-	return nil
+	}...)
 }
 
 // scanner is a *sql.Row or *sql.Rows.
