@@ -1,0 +1,46 @@
+package dbproxy_test
+
+import (
+	"context"
+	"testing"
+
+	"teamtalk/core/session"
+	"teamtalk/handlers/dbproxy"
+	"teamtalk/proto/pb"
+)
+
+// inline is Tasks that runs each at once, and logs a panic away as the pool does.
+type inline struct{}
+
+func (inline) Do(_ uint64, task func(ctx context.Context)) error {
+	defer func() { _ = recover() }()
+	task(context.Background())
+	return nil
+}
+
+// answers is the carrier of a link that keeps the last answer.
+type answers struct{ last pb.Message }
+
+func (a *answers) SendMessage(_ uint16, m pb.Message) error { a.last = m; return nil }
+func (a *answers) Close(error)                              {}
+
+// fetchAll asks for the messages between users 1 and 2, without a socket; nil when there is no answer.
+func fetchAll(t *testing.T, s *dbproxy.Server) *pb.IMGetMsgListRsp {
+	t.Helper()
+	a := &answers{}
+	s.Message(session.NewLink(session.NextID(), "msg", a), 1, listReq(single, 0, 100))
+	rsp, _ := a.last.(*pb.IMGetMsgListRsp)
+	return rsp
+}
+
+// fetch returns the body of one of them.
+func fetch(t *testing.T, s *dbproxy.Server, id uint32) []byte {
+	t.Helper()
+	for _, m := range fetchAll(t, s).GetMsgList() {
+		if m.GetMsgId() == id {
+			return m.GetMsgData()
+		}
+	}
+	t.Fatalf("no message %d", id)
+	return nil
+}
