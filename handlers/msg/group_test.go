@@ -246,25 +246,23 @@ func TestGroupNotifyWhileLoading(t *testing.T) {
 		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
 			inWorld(t, Options{Rate: -1}, func(w *world) {
 				w.db.addGroup(50, 1, 2)
-				alice, bob, carol := w.user(0, 1, win), w.user(1, 2, win), w.user(0, 3, win)
-				routedText := groupText(50, "from elsewhere")
-				routedText.FromUserID, routedText.MsgID = 1, 1
+				bob, carol := w.user(1, 2, win), w.user(0, 3, win)
+				link := w.h.RouteLink()
+				from := func(id uint32) {
+					m := groupText(50, "x") // without a version: nothing says that what is known is old
+					m.FromUserID, m.MsgID = 1, id
+					link.Message(w.route.s, 0, m)
+				}
 				w.db.mu.Lock()
 				w.db.hold = true
 				w.db.mu.Unlock()
-				w.h.RouteLink().Message(w.route.s, 0, routedText) // asks, and gets what is there now
+				from(1) // asks, and gets what is there now
 				w.db.change(50, func(g *dbGroup) { g.version, g.members = 2, []uint32{1, 3} })
-				w.h.RouteLink().Message(w.route.s, 0, notify(50, version, []uint32{1, 3}, 2))
+				link.Message(w.route.s, 0, notify(50, version, []uint32{1, 3}, 2))
 				w.db.letGo()
-				for _, d := range []*device{alice, bob, carol} {
-					d.got()
-				}
-				alice.send(3, groupText(50, "two"))
-				time.Sleep(gapWait)
-				bob.wantTexts()
-				if got := carol.got(); len(got) != 1 {
-					t.Fatalf("received %v", got)
-				}
+				from(2)
+				bob.want(pb.CmdGroupChangeMemberNotify)
+				carol.want(pb.CmdMsgData, pb.CmdGroupChangeMemberNotify, pb.CmdMsgData)
 			})
 		})
 	}
@@ -550,22 +548,35 @@ func TestGroupDeliveriesAnswered(t *testing.T) {
 func TestGroupResendAfterNoAnswer(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored}, func(w *world) {
 		w.db.addGroup(2, 1, 2)
-		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
-		alice.send(2, text(2, "same")) // to the user of that number
-		alice.want(pb.CmdMsgDataAck)
-		bob.want(pb.CmdMsgData)
+		alice, bob, carol := w.user(0, 1, win), w.user(1, 2, win), w.user(0, 3, win)
+		alice.send(2, groupText(2, "first"))
+		bob.wantTexts(1)
+		w.db.ids[im.ConversationKey(1, 2)] = 1
+		alice.send(9, text(2, "same")) // to the user of that number, with the ids that come next in the group
+		alice.send(10, text(2, "same"))
+		alice.want(pb.CmdMsgDataAck, pb.CmdMsgDataAck, pb.CmdMsgDataAck)
+		bob.want(pb.CmdMsgData, pb.CmdMsgData)
+		w.db.loads(2)
+
 		w.db.lose = true
-		alice.send(2, groupText(2, "same")) // not a repeat
+		alice.send(9, groupText(2, "same")) // not a repeat of that
+		alice.send(4, groupText(2, "same"))
 		w.db.lose = false
 		alice.want()
-		w.db.change(2, func(g *dbGroup) { g.version = 2 })
+		w.db.change(2, func(g *dbGroup) { g.version, g.members = 2, []uint32{1, 3, 2} })
 		time.Sleep(5 * time.Second)
-		alice.send(2, groupText(2, "same"))
-		if ack := alice.want(pb.CmdMsgDataAck)[0].m.(*pb.IMMsgDataAck); ack.GetMsgId() != 1 || ack.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP {
+		alice.send(4, groupText(2, "same"))
+		if ack := alice.want(pb.CmdMsgDataAck)[0].m.(*pb.IMMsgDataAck); ack.GetMsgId() != 3 || ack.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP {
 			t.Errorf("ack %v", ack)
 		}
-		bob.wantTexts(1)
-		if n := w.db.loads(2); n != 1 || len(w.db.stored) != 2 {
+		alice.send(9, groupText(2, "same")) // the other one, which is not that of seq 4 in the history
+		if ack := alice.want(pb.CmdMsgDataAck)[0].m.(*pb.IMMsgDataAck); ack.GetMsgId() != 2 {
+			t.Errorf("ack %v", ack)
+		}
+		time.Sleep(gapWait)
+		bob.wantTexts(2, 3)
+		carol.wantTexts(2, 3)
+		if n := w.db.loads(2); n != 2 || len(w.db.stored) != 5 {
 			t.Errorf("members asked for %d times, %d stored", n, len(w.db.stored))
 		}
 	})
