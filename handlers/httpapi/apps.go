@@ -1,0 +1,147 @@
+package httpapi
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+)
+
+// App is a system that may call. Empty lists mean: no restriction.
+type App struct {
+	Name     string         // for logs and errors; unique
+	Key      string         // its app_key, at least MinKey characters; unique
+	Calls    []string       // the calls it may make
+	As       []uint32       // the users it may act as (req_user_id); 0 is the system itself
+	Users    []uint32       // the users it may write to, ask about, kick, and put into groups or take out
+	Groups   []uint32       // the groups it may change or write to
+	Networks []netip.Prefix // where it calls from
+	Rate     float64        // calls a second; 0: 20
+	Burst    int            // calls at once; 0: as Rate, at least 1
+}
+
+// MinKey is the shortest app_key, in characters: 16 of them cannot be tried out.
+const MinKey = 16
+
+// Calls are the names of all calls that need an app.
+var Calls = []string{"CreateGroup", "ChangeMembers", "SendMessage", "GetUserStatus", "KickUser"}
+
+// app is an App at work.
+type app struct {
+	App
+	limit *rate.Limiter
+}
+
+// apps finds apps by a digest of their keys, so that the time it takes says nothing about a key.
+type apps struct{ byKey map[[sha256.Size]byte]*app }
+
+func newApps(list []App) (*apps, error) {
+	a := &apps{byKey: make(map[[sha256.Size]byte]*app, len(list))}
+	names := map[string]bool{}
+	for i, one := range list {
+		switch {
+		case one.Name == "" || names[one.Name]:
+			return nil, fmt.Errorf("app %d: name %q is empty or taken", i+1, one.Name)
+		case len(one.Key) < MinKey:
+			return nil, fmt.Errorf("app %s: a key of %d characters; at least %d are needed", one.Name, len(one.Key), MinKey)
+		case one.Rate < 0 || one.Burst < 0:
+			return nil, fmt.Errorf("app %s: rate and burst must not be negative", one.Name)
+		}
+		for _, c := range one.Calls {
+			if !slices.Contains(Calls, c) {
+				return nil, fmt.Errorf("app %s: no call is named %q; there are %v", one.Name, c, Calls)
+			}
+		}
+		digest := sha256.Sum256([]byte(one.Key))
+		if a.byKey[digest] != nil {
+			return nil, fmt.Errorf("app %s: has the key of app %s", one.Name, a.byKey[digest].Name)
+		}
+		names[one.Name] = true
+		if one.Rate == 0 {
+			one.Rate = 20
+		}
+		if one.Burst == 0 {
+			one.Burst = max(1, int(one.Rate))
+		}
+		a.byKey[digest] = &app{App: one, limit: rate.NewLimiter(rate.Limit(one.Rate), one.Burst)}
+	}
+	return a, nil
+}
+
+func (a *apps) find(key string) *app { return a.byKey[sha256.Sum256([]byte(key))] }
+
+func (a *app) mayCall(call string) bool { return len(a.Calls) == 0 || slices.Contains(a.Calls, call) }
+
+func (a *app) reachedFrom(addr netip.Addr) bool {
+	return len(a.Networks) == 0 || slices.ContainsFunc(a.Networks, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// mayAct fails unless the app may act as that user.
+func (a *app) mayAct(user uint32) error {
+	if len(a.As) > 0 && !slices.Contains(a.As, user) {
+		return fail(codeDenied, "the app may not act as this user")
+	}
+	return nil
+}
+
+// mayReach fails unless the app may do something to all these users.
+func (a *app) mayReach(users ...uint32) error {
+	if len(a.Users) > 0 && slices.ContainsFunc(users, func(u uint32) bool { return !slices.Contains(a.Users, u) }) {
+		return fail(codeDenied, "the app may not reach one of these users")
+	}
+	return nil
+}
+
+// mayChange fails unless the app may do something to the group.
+func (a *app) mayChange(group uint32) error {
+	if len(a.Groups) > 0 && !slices.Contains(a.Groups, group) {
+		return fail(codeDenied, "the app may not reach this group")
+	}
+	return nil
+}
+
+// addresses bounds what callers without a valid key may try. Of those that are not remembered any more nothing is known.
+type addresses struct {
+	mu   sync.Mutex
+	seen *lru.Cache[netip.Addr, *rate.Limiter]
+}
+
+// maxAddresses is how many addresses are remembered, triesPerMinute and triesAtOnce what each may get wrong.
+const (
+	maxAddresses   = 16384
+	triesPerMinute = 10
+	triesAtOnce    = 20
+)
+
+func newAddresses() *addresses {
+	c, err := lru.New[netip.Addr, *rate.Limiter](maxAddresses)
+	if err != nil {
+		panic(err) // the size is a positive constant
+	}
+	return &addresses{seen: c}
+}
+
+// mayTry reports whether an address has not used up its tries.
+func (a *addresses) mayTry(addr netip.Addr, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l, ok := a.seen.Get(addr)
+	return !ok || l.TokensAt(now) >= 1
+}
+
+// failed notes a try in vain.
+func (a *addresses) failed(addr netip.Addr, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l, ok := a.seen.Get(addr)
+	if !ok {
+		l = rate.NewLimiter(rate.Every(time.Minute/triesPerMinute), triesAtOnce)
+		a.seen.Add(addr, l)
+	}
+	l.AllowN(now, 1)
+}

@@ -1,0 +1,432 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/handlers/dbproxy"
+	"teamtalk/pool"
+	"teamtalk/proto/pb"
+	"teamtalk/sql/embedded"
+)
+
+// dbPeer asks a real db_proxy role on an embedded store, in this process.
+type dbPeer struct{ s *dbproxy.Server }
+
+type callback struct{ done func(pb.Message, error) }
+
+func (c callback) SendMessage(_ uint16, m pb.Message) error { c.done(m, nil); return nil }
+func (c callback) Close(error)                              {}
+
+func (p dbPeer) Call(_ *session.Loop, _ uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+	p.s.Message(session.NewLink(session.NextID(), "http", callback{done}), seq, req)
+}
+
+func (p dbPeer) Send(uint64, uint16, pb.Message) error { return nil }
+
+// routePeer is a route server as far as it is asked here.
+type routePeer struct {
+	mu   sync.Mutex
+	sent []pb.Message
+	down bool
+}
+
+func (p *routePeer) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
+	rsp := &pb.IMUsersStatRsp{}
+	rsp.SetUserId(0)
+	var list []*pb.UserStat
+	for _, u := range req.(*pb.IMUsersStatReq).GetUserIdList() {
+		st := &pb.UserStat{}
+		st.SetUserId(u)
+		st.SetStatus(pb.UserStatType(u%2 + 1))
+		list = append(list, st)
+	}
+	rsp.SetUserStatList(list)
+	done(rsp, nil)
+}
+
+func (p *routePeer) Send(_ uint64, _ uint16, m pb.Message) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.down {
+		return im.Errorf(im.Unavailable, "down")
+	}
+	p.sent = append(p.sent, m)
+	return nil
+}
+
+func (p *routePeer) take() []pb.Message {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sent := p.sent
+	p.sent = nil
+	return sent
+}
+
+type rig struct {
+	*testing.T
+	store im.Store
+	route *routePeer
+	users []uint32
+	url   string
+	text  *im.TextCipher
+}
+
+const goodKey = "0123456789abcdef"
+
+func newRig(t *testing.T, change func(o *Options)) *rig {
+	t.Helper()
+	store, err := embedded.Open(context.Background(), embedded.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pool.New(pool.Options{Workers: 2})
+	text, err := im.NewTextCipher("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := dbproxy.New(dbproxy.Options{Store: store, Tasks: p, Text: text})
+	db.SetMessages(pool.NewBatcher(p, pool.BatchOptions[*dbproxy.Pending]{Shards: 1, Failed: db.FailBatch}, (*dbproxy.Pending).Size, db.AppendBatch))
+	t.Cleanup(func() {
+		if err := p.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r := &rig{T: t, store: store, route: &routePeer{}, text: text}
+	var accounts []im.Account
+	for i := range 4 {
+		accounts = append(accounts, im.Account{User: im.User{Name: fmt.Sprint("user", i), Nick: "x"}})
+	}
+	if r.users, err = store.CreateUsers(context.Background(), accounts); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{DB: dbPeer{db}, Route: r.route, Text: text, Apps: []App{{Name: "all", Key: goodKey, Rate: 1e6}}}
+	if change != nil {
+		change(&o)
+	}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(s)
+	t.Cleanup(srv.Close)
+	r.url = srv.URL
+	return r
+}
+
+// call posts a JSON object and returns the answer's.
+func (r *rig) call(name, body string) map[string]any {
+	r.Helper()
+	rsp, err := http.Post(r.url+"/query/"+name, "application/json", strings.NewReader(body))
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer rsp.Body.Close()
+	data, err := io.ReadAll(rsp.Body)
+	if err != nil || rsp.StatusCode != 200 {
+		r.Fatalf("%s: status %d, %s, %v", name, rsp.StatusCode, data, err)
+	}
+	var a map[string]any
+	if err := json.Unmarshal(data, &a); err != nil {
+		r.Fatalf("%s: %s: %v", name, data, err)
+	}
+	return a
+}
+
+// want calls and fails unless the error_code is code.
+func (r *rig) want(code int, name, format string, args ...any) map[string]any {
+	r.Helper()
+	body := fmt.Sprintf(strings.ReplaceAll(format, "KEY", `"app_key":"`+goodKey+`"`), args...)
+	a := r.call(name, body)
+	if a["error_code"] != float64(code) || (code == 0) != (a["error_msg"] == "成功") {
+		r.Errorf("%s %s: %v, want code %d", name, body, a, code)
+	}
+	return a
+}
+
+func TestGroups(t *testing.T) {
+	r := newRig(t, nil)
+	u := r.users
+	a := r.want(0, "CreateGroup", `{KEY,"req_user_id":0,"group_name":"judge","group_type":1,"group_avatar":"","user_id_list":[%d,%d]}`, u[1], u[0])
+	group := uint32(a["group_id"].(float64))
+	if sent := r.route.take(); len(sent) != 0 {
+		t.Errorf("a new group was told of: %v", sent)
+	}
+	r.want(0, "ChangeMembers", `{KEY,"req_user_id":0,"group_id":%d,"modify_type":1,"user_id_list":[%d]}`, group, u[2])
+	sent := r.route.take()
+	if len(sent) != 1 {
+		t.Fatalf("told of a change: %v", sent)
+	}
+	n := sent[0].(*pb.IMGroupChangeMemberNotify)
+	if n.GetUserId() != 0 || n.GetGroupId() != group || n.GetChangeType() != pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD || n.GetVersion() != 2 ||
+		!slices.Equal(n.GetCurUserIdList(), u[:3]) || !slices.Equal(n.GetChgUserIdList(), u[2:3]) {
+		t.Errorf("notify: %v", n)
+	}
+	r.want(3, "ChangeMembers", `{KEY,"req_user_id":%d,"group_id":%d,"modify_type":2,"user_id_list":[%d]}`, u[1], group, u[2]) // not the creator
+	r.want(0, "ChangeMembers", `{KEY,"req_user_id":0,"group_id":%d,"modify_type":2,"user_id_list":[%d]}`, group, u[0])
+	groups, err := r.store.Groups(context.Background(), []uint32{group})
+	if err != nil || len(groups) != 1 || !slices.Equal(groups[0].Members, u[1:3]) {
+		t.Errorf("members: %+v, %v", groups, err)
+	}
+	for _, body := range []string{
+		`{KEY,"group_name":"","group_type":1,"user_id_list":[1]}`, `{KEY,"group_name":"x","group_type":3,"user_id_list":[1]}`,
+		`{KEY,"group_name":"x","group_type":1,"user_id_list":[]}`, `{KEY,"group_name":"x","group_type":1,"user_id_list":[999999]}`,
+		`{KEY,"group_name":"x","group_type":-1,"user_id_list":[1]}`, `{KEY,"group_name":"` + strings.Repeat("x", 257) + `","group_type":1,"user_id_list":[1]}`,
+	} {
+		r.want(1, "CreateGroup", "%s", strings.ReplaceAll(body, "KEY", `"app_key":"`+goodKey+`"`))
+	}
+	r.want(1, "ChangeMembers", `{KEY,"group_id":0,"modify_type":1,"user_id_list":[1]}`)
+	r.want(1, "ChangeMembers", `{KEY,"group_id":1,"modify_type":0,"user_id_list":[1]}`)
+	r.want(3, "ChangeMembers", `{KEY,"group_id":99999,"modify_type":1,"user_id_list":[1]}`)
+}
+
+func TestSendMessage(t *testing.T) {
+	r := newRig(t, nil)
+	u, ctx := r.users, context.Background()
+	a := r.want(0, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":%d,"text":"你好 \ud83d\ude00"}`, u[0], u[1])
+	if a["msg_id"] != 1.0 {
+		t.Errorf("answer %v", a)
+	}
+	list, err := r.store.History(ctx, u[1], u[0], 0, 10)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("history: %v, %v", list, err)
+	}
+	if text, err := r.text.Decrypt(list[0].Data); text != "你好 😀" || err != nil {
+		t.Errorf("stored %q, %v", text, err)
+	}
+	sent := r.route.take()
+	if len(sent) != 1 {
+		t.Fatalf("forwarded: %v", sent)
+	}
+	if m := sent[0].(*pb.MsgData); m.MsgID != 1 || m.FromUserID != u[0] || m.ToSessionID != u[1] || !bytes.Equal(m.Data, list[0].Data) || m.HasAttachData() {
+		t.Errorf("forwarded: %+v", m)
+	}
+	for range 2 {
+		if a := r.want(0, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":%d,"text":"once","client_msg_id":"x"}`, u[0], u[1]); a["msg_id"] != 2.0 {
+			t.Errorf("answer %v", a)
+		}
+	}
+	if sent := r.route.take(); len(sent) != 1 || sent[0].(*pb.MsgData).ClientMsgID != nil {
+		t.Errorf("forwarded: %v", sent)
+	}
+	g, err := r.store.CreateGroup(ctx, im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP, Members: u[:2]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.want(0, "SendMessage", `{KEY,"req_user_id":%d,"to_group_id":%d,"text":"all"}`, u[0], g.ID)
+	if sent := r.route.take(); len(sent) != 1 || !sent[0].(*pb.MsgData).Type.IsGroup() || sent[0].(*pb.MsgData).GroupVersion != g.Version {
+		t.Errorf("forwarded: %+v", sent)
+	}
+	r.want(4, "SendMessage", `{KEY,"req_user_id":%d,"to_group_id":%d,"text":"not in"}`, u[2], g.ID)
+	r.want(4, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":99999,"text":"nobody"}`, u[2])
+	for _, body := range []string{`"to_user_id":2,"text":"x"`, `"req_user_id":1,"text":"x"`, `"req_user_id":1,"to_user_id":2,"to_group_id":3,"text":"x"`,
+		`"req_user_id":1,"to_user_id":1,"text":"x"`, `"req_user_id":1,"to_user_id":2,"text":""`, `"req_user_id":1,"to_user_id":2,"text":"` + strings.Repeat("x", im.MaxText+1) + `"`} {
+		r.want(1, "SendMessage", `{KEY,`+body+`}`)
+	}
+	r.route.down = true
+	r.want(0, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":%d,"text":"stored"}`, u[0], u[1])
+}
+
+func TestStatusAndKick(t *testing.T) {
+	r := newRig(t, nil)
+	a := r.want(0, "GetUserStatus", `{KEY,"user_id_list":[4,5]}`)
+	if got := fmt.Sprint(a["user_stat_list"]); got != "[map[status:1 user_id:4] map[status:2 user_id:5]]" {
+		t.Errorf("statuses: %s", got)
+	}
+	r.want(1, "GetUserStatus", `{KEY,"user_id_list":[]}`)
+	r.want(0, "KickUser", `{KEY,"user_id":7}`)
+	sent := r.route.take()
+	if len(sent) != 2 || sent[0].(*pb.IMServerKickUser).GetClientType().IsMobile() || !sent[1].(*pb.IMServerKickUser).GetClientType().IsMobile() {
+		t.Errorf("kicks: %v", sent)
+	}
+	r.want(1, "KickUser", `{KEY}`)
+	r.route.down = true
+	r.want(9, "KickUser", `{KEY,"user_id":7}`)
+}
+
+// TestAdmission: who may call what, from where, how often.
+func TestAdmission(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	key := func(c string) string { return strings.Repeat(c, MinKey) }
+	r := newRig(t, func(o *Options) {
+		o.Now = func() time.Time { return now }
+		o.Apps = []App{
+			{Name: "all", Key: goodKey, Rate: 1000},
+			{Name: "status", Key: key("s"), Calls: []string{"GetUserStatus"}, Users: []uint32{1, 2}},
+			{Name: "bot", Key: key("b"), As: []uint32{1}, Users: []uint32{2}, Groups: []uint32{3}},
+			{Name: "elsewhere", Key: key("e"), Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
+			{Name: "slow", Key: key("l"), Rate: 1, Burst: 2},
+		}
+	})
+	as := func(c, format string, args ...any) string {
+		return `{"app_key":"` + key(c) + `",` + fmt.Sprintf(format, args...) + `}`
+	}
+	for _, c := range []struct {
+		code int
+		call string
+		body string
+	}{
+		{0, "GetUserStatus", as("s", `"user_id_list":[1,2]`)}, {3, "GetUserStatus", as("s", `"user_id_list":[1,3]`)}, {3, "KickUser", as("s", `"user_id":1`)},
+		{3, "SendMessage", as("b", `"req_user_id":2,"to_user_id":1,"text":"x"`)}, {3, "SendMessage", as("b", `"req_user_id":1,"to_user_id":3,"text":"x"`)},
+		{3, "SendMessage", as("b", `"req_user_id":1,"to_group_id":4,"text":"x"`)}, {0, "SendMessage", as("b", `"req_user_id":%d,"to_user_id":%d,"text":"x"`, r.users[0], r.users[1])},
+		{3, "CreateGroup", as("b", `"req_user_id":1,"group_name":"x","group_type":1,"user_id_list":[3]`)},
+		{3, "ChangeMembers", as("b", `"req_user_id":1,"group_id":9,"modify_type":1,"user_id_list":[2]`)},
+		{3, "KickUser", as("b", `"user_id":1`)},
+		{2, "GetUserStatus", as("e", `"user_id_list":[1]`)},
+		{0, "KickUser", as("l", `"user_id":1`)}, {0, "KickUser", as("l", `"user_id":1`)}, {8, "KickUser", as("l", `"user_id":1`)},
+		{2, "KickUser", `{"app_key":"wrong","user_id":1}`}, {2, "KickUser", `{"user_id":1}`}, {2, "KickUser", `{}`},
+		{1, "KickUser", ``}, {1, "KickUser", `[]`}, {1, "KickUser", `{"user_id":"x"}`}, {1, "KickUser", `{"user_id":-1}`}, {1, "KickUser", `{} {}`},
+		{1, "KickUser", `{"app_key":"` + strings.Repeat("x", 2<<20) + `"}`},
+	} {
+		if a := r.call(c.call, c.body); a["error_code"] != float64(c.code) {
+			t.Errorf("%s %.80s: %v, want code %d", c.call, c.body, a, c.code)
+		}
+	}
+	// Keys cannot be tried out.
+	last := 0.0
+	for range triesAtOnce {
+		last = r.call("KickUser", `{"app_key":"wrong"}`)["error_code"].(float64)
+	}
+	if last != 8 {
+		t.Errorf("after %d wrong keys: code %v", triesAtOnce, last)
+	}
+	r.want(8, "KickUser", `{KEY,"user_id":1}`)
+	now = now.Add(time.Minute)
+	r.want(0, "KickUser", `{KEY,"user_id":1}`)
+	for _, path := range []string{"/", "/query/Nothing", "/query/Register"} {
+		if rsp, err := http.Post(r.url+path, "application/json", nil); err != nil || rsp.StatusCode != 404 {
+			t.Errorf("POST %s: %v, %v", path, rsp, err)
+		}
+	}
+	if rsp, err := http.Get(r.url + "/query/KickUser"); err != nil || rsp.StatusCode != 405 {
+		t.Errorf("GET: %v, %v", rsp, err)
+	}
+}
+
+func TestRegister(t *testing.T) {
+	var store im.Store
+	r := newRig(t, func(o *Options) {
+		o.Register = &Register{Accounts: accounts{&store}, Invites: []string{"come in!"}, Depart: 0}
+	})
+	store = r.store
+	a := r.want(0, "Register", `{"user_name":"carol","password":"long enough","nick_name":"Carol","invite_code":"come in!"}`)
+	account, err := store.AccountByName(context.Background(), "carol")
+	if err != nil || float64(account.ID) != a["user_id"] || !account.Check(im.ClientPassword("long enough")) || account.Nick != "Carol" {
+		t.Errorf("account: %+v, %v, answer %v", account.User, err, a)
+	}
+	r.want(3, "Register", `{"user_name":"CAROL","password":"long enough","invite_code":"come in!"}`)
+	r.want(2, "Register", `{"user_name":"dave","password":"long enough","invite_code":"come in?"}`)
+	r.want(2, "Register", `{"user_name":"dave","password":"long enough"}`)
+	for _, body := range []string{`"user_name":"d","password":"long enough"`, `"user_name":"da ve","password":"long enough"`, `"user_name":"dave","password":"short"`,
+		`"user_name":"dave","password":"long enough","nick_name":"` + strings.Repeat("x", 33) + `"`} {
+		r.want(1, "Register", `{"invite_code":"come in!",`+body+`}`)
+	}
+	last := 0.0
+	for range triesAtOnce {
+		last = r.call("Register", `{"user_name":"dave","password":"long enough","invite_code":"wrong"}`)["error_code"].(float64)
+	}
+	if last != 8 {
+		t.Errorf("after %d tries: code %v", triesAtOnce, last)
+	}
+}
+
+type accounts struct{ store *im.Store }
+
+func (a accounts) CreateUsers(ctx context.Context, list []im.Account) ([]uint32, error) {
+	return (*a.store).CreateUsers(ctx, list)
+}
+
+func TestApps(t *testing.T) {
+	for _, list := range [][]App{
+		{{Key: goodKey}}, {{Name: "a", Key: "short"}}, {{Name: "a", Key: goodKey}, {Name: "a", Key: goodKey + "x"}},
+		{{Name: "a", Key: goodKey}, {Name: "b", Key: goodKey}}, {{Name: "a", Key: goodKey, Calls: []string{"Nothing"}}}, {{Name: "a", Key: goodKey, Rate: -1}},
+	} {
+		if _, err := New(Options{Apps: list}); err == nil {
+			t.Errorf("%+v was taken", list)
+		}
+	}
+	for _, reg := range []*Register{{}, {Invites: []string{"short"}}} {
+		if _, err := New(Options{Register: reg}); err == nil {
+			t.Errorf("%+v was taken", reg)
+		}
+	}
+}
+
+// TestOpenAPI: the description names every call with every field, and nothing else.
+func TestOpenAPI(t *testing.T) {
+	r := newRig(t, nil)
+	rsp, err := http.Get(r.url + "/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rsp.Body.Close()
+	type schema struct {
+		Properties map[string]any
+	}
+	type content struct {
+		Content map[string]struct{ Schema schema }
+	}
+	var doc struct {
+		Paths map[string]map[string]struct {
+			RequestBody content
+			Responses   map[string]content
+		}
+	}
+	if err := json.NewDecoder(rsp.Body).Decode(&doc); err != nil {
+		t.Fatal(err)
+	}
+	calls := map[string][2]any{
+		"CreateGroup": {createGroupRequest{}, createGroupResult{}}, "ChangeMembers": {changeMembersRequest{}, answer{}},
+		"SendMessage": {sendMessageRequest{}, sendMessageResult{}}, "GetUserStatus": {userStatusRequest{}, userStatusResult{}},
+		"KickUser": {kickUserRequest{}, answer{}}, "Register": {registerRequest{}, registerResult{}},
+	}
+	if len(doc.Paths) != len(calls) || len(calls) != len(Calls)+1 {
+		t.Errorf("%d paths, %d calls, %d of apps", len(doc.Paths), len(calls), len(Calls))
+	}
+	for name, types := range calls {
+		post := doc.Paths["/query/"+name]["post"]
+		for i, described := range []map[string]any{post.RequestBody.Content["application/json"].Schema.Properties,
+			post.Responses["200"].Content["application/json"].Schema.Properties} {
+			want := fields(reflect.TypeOf(types[i]))
+			var got []string
+			for f := range described {
+				got = append(got, f)
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: described %v, is %v", name, got, want)
+			}
+		}
+	}
+}
+
+// fields are the JSON names of a struct's fields, sorted.
+func fields(t reflect.Type) (names []string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous {
+			names = append(names, fields(f.Type)...)
+			continue
+		}
+		names = append(names, f.Tag.Get("json"))
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,133 @@
+package httpapi
+
+import (
+	"context"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// sendMessageRequest is SendMessage's: a text from a user, or a bot that has a user of its own, to a user or a group.
+type sendMessageRequest struct {
+	request
+	As       uint32 `json:"req_user_id"`
+	User     uint32 `json:"to_user_id"`
+	Group    uint32 `json:"to_group_id"`
+	Text     string `json:"text"`
+	ClientID string `json:"client_msg_id"` // optional; a repeated call with the same one is not a second message
+}
+
+type sendMessageResult struct {
+	answer
+	ID uint32 `json:"msg_id"`
+}
+
+// sendMessage stores a text, encrypted as clients expect it, and has it delivered.
+func (s *Server) sendMessage(ctx context.Context, app *app, q *sendMessageRequest, r *sendMessageResult) error {
+	switch {
+	case q.As == 0:
+		return fail(codeBad, "req_user_id is missing")
+	case (q.User == 0) == (q.Group == 0):
+		return fail(codeBad, "either to_user_id or to_group_id is needed")
+	case q.User == q.As:
+		return fail(codeBad, "a message to its sender")
+	case q.Text == "" || len(q.Text) > im.MaxText:
+		return fail(codeBad, "text is empty or too long")
+	case len(q.ClientID) > im.MaxClientID:
+		return fail(codeBad, "client_msg_id is too long")
+	}
+	m := &pb.MsgData{FromUserID: q.As, ToSessionID: q.User, CreateTime: uint32(s.opt.Now().Unix()),
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: s.opt.Text.Encrypt(q.Text)}
+	key, err := im.ConversationKey(q.As, q.User), firstOf(app.mayAct(q.As), app.mayReach(q.User))
+	if q.Group != 0 {
+		m.ToSessionID, m.Type, m.HasGroupVersion = q.Group, pb.MsgType_MSG_TYPE_GROUP_TEXT, true
+		key, err = im.GroupKey(q.Group), firstOf(app.mayAct(q.As), app.mayChange(q.Group))
+	}
+	if err != nil {
+		return err
+	}
+	if q.ClientID != "" {
+		m.ClientMsgID = []byte(q.ClientID)
+	}
+	stored, err := ask[*pb.MsgData](ctx, s.opt.DB, key, m)
+	if err != nil {
+		return err
+	}
+	if stored.MsgID == 0 {
+		return fail(codeUnknown, "the message was not stored: do sender and recipient exist, is the sender in the group?")
+	}
+	r.ID = stored.MsgID
+	if stored.Duplicate {
+		return nil
+	}
+	out := *stored
+	out.AttachData, out.ClientMsgID = nil, nil
+	s.forward(key, &out)
+	return nil
+}
+
+// userStatusRequest is GetUserStatus'.
+type userStatusRequest struct {
+	request
+	Users []uint32 `json:"user_id_list"`
+}
+
+type userStatusResult struct {
+	answer
+	List []userStatus `json:"user_stat_list"`
+}
+
+type userStatus struct {
+	User   uint32 `json:"user_id"`
+	Status uint32 `json:"status"` // 1 online, 2 offline
+}
+
+// maxAsked is how many users' statuses one call may ask for.
+const maxAsked = 10_000
+
+func (s *Server) userStatus(ctx context.Context, app *app, q *userStatusRequest, r *userStatusResult) error {
+	r.List = []userStatus{}
+	if len(q.Users) == 0 || len(q.Users) > maxAsked {
+		return fail(codeBad, "user_id_list is empty or too long")
+	}
+	if err := app.mayReach(q.Users...); err != nil {
+		return err
+	}
+	req := &pb.IMUsersStatReq{}
+	req.SetUserId(0)
+	req.SetUserIdList(q.Users)
+	rsp, err := ask[*pb.IMUsersStatRsp](ctx, s.opt.Route, 0, req)
+	if err != nil {
+		return err
+	}
+	for _, u := range rsp.GetUserStatList() {
+		r.List = append(r.List, userStatus{User: u.GetUserId(), Status: uint32(u.GetStatus())})
+	}
+	return nil
+}
+
+// kickUserRequest is KickUser's.
+type kickUserRequest struct {
+	request
+	User uint32 `json:"user_id"`
+}
+
+// kickUser ends all connections of a user. The clients are told that the user logged in elsewhere: the protocol has no other word for it.
+func (s *Server) kickUser(_ context.Context, app *app, q *kickUserRequest, _ *answer) error {
+	if q.User == 0 {
+		return fail(codeBad, "user_id is missing")
+	}
+	if err := app.mayReach(q.User); err != nil {
+		return err
+	}
+	for _, class := range []pb.ClientType{pb.ClientType_CLIENT_TYPE_WINDOWS, pb.ClientType_CLIENT_TYPE_IOS} {
+		kick := &pb.IMServerKickUser{}
+		kick.SetUserId(q.User)
+		kick.SetClientType(class)
+		kick.SetReason(uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER))
+		if err := s.opt.Route.Send(uint64(q.User), 0, kick); err != nil {
+			return err
+		}
+	}
+	return nil
+}
