@@ -75,15 +75,15 @@ func (s *Store) startReading(ctx context.Context, c memberChange) error {
 }
 
 // joins sets what a user has read to ARGV[1], once for each version ARGV[2] of the group: counts go on after it.
-var joins = redis.NewScript(`local j = redis.call('HGET', KEYS[1], 'joined')
-if j and tonumber(j) >= tonumber(ARGV[2]) then return 0 end
+var joins = redis.NewScript(`local j = redis.pcall('HGET', KEYS[1], 'joined')
+if j and (type(j) ~= 'string' or (tonumber(j) or 0) >= tonumber(ARGV[2])) then return 0 end
 redis.call('HSET', KEYS[1], 'count', ARGV[1], 'joined', ARGV[2])
 return 1`)
 
 // groupCount returns how many messages were sent in a group.
 func (s *Store) groupCount(ctx context.Context, group uint32) (int64, error) {
 	v, err := s.redis.unread.HGet(ctx, groupKey(group), "count").Result()
-	if err != nil && err != redis.Nil {
+	if err != nil && err != redis.Nil && !wrongType(err) {
 		return 0, s.redisError("read the count of a group's messages", err)
 	}
 	return countOf(v), nil

@@ -236,7 +236,10 @@ func (s *Store) startCount(ctx context.Context, j joinedGroup, sent int64) (uint
 	}
 	s.m.repairs.WithLabelValues("read").Inc()
 	err := s.redis.unread.HSetNX(ctx, readKey(j.user, j.group), "count", sent-unread).Err()
-	return uint32(unread), s.redisError("restore what a user has read", err)
+	if err != nil && !wrongType(err) {
+		return 0, s.redisError("restore what a user has read", err)
+	}
+	return uint32(unread), nil
 }
 
 // lowers sets a count that is still ARGV[1] to ARGV[2].
