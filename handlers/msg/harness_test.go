@@ -101,6 +101,7 @@ type device struct {
 	s    *session.Session
 
 	mu     sync.Mutex
+	half   []byte // of a frame that is not whole yet
 	frames []received
 	closed atomic.Bool
 }
@@ -133,14 +134,18 @@ func (d *device) on(f func()) {
 	synctest.Wait()
 }
 
-// Write keeps the frames.
+// Write keeps the frames. A large one comes in pieces.
 func (d *device) Write(p []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for len(p) > 0 {
-		h, body, n, err := pdu.Next(p, pdu.MaxServerFrame)
-		if err != nil || n == 0 {
-			d.w.t.Errorf("server wrote half a frame: %v", err)
+	d.half = append(d.half, p...)
+	for {
+		h, body, n, err := pdu.Next(d.half, pdu.MaxServerFrame)
+		if err != nil {
+			d.w.t.Errorf("server wrote what is no frame: %v", err)
+			return nil
+		}
+		if n == 0 {
 			return nil
 		}
 		m, err := pdu.Decode(h.Command, body)
@@ -149,9 +154,8 @@ func (d *device) Write(p []byte) error {
 			return nil
 		}
 		d.frames = append(d.frames, received{h.Seq, m})
-		p = p[n:]
+		d.half = d.half[n:]
 	}
-	return nil
 }
 
 // Buffered is nothing.
