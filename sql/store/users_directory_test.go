@@ -1,0 +1,155 @@
+package store
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/dbtest"
+	"teamtalk/sql/schema"
+)
+
+// mark is the time that C++ servers go by.
+func (e *env) mark(t *testing.T) int64 {
+	t.Helper()
+	v := e.redis.Do("GET " + directoryMark)
+	if v == "" {
+		return 0
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		t.Fatalf("the mark is %q", v)
+	}
+	return n
+}
+
+// TestDirectoryMark: every change of the directory sets the mark, and nothing moves it back.
+func TestDirectoryMark(t *testing.T) {
+	e := newEnv(t)
+	s := e.store(t)
+	var user, depart uint32
+	check := func(what string, raised bool, call func() error) {
+		t.Helper()
+		e.clock.ahead.Add(int64(10 * time.Second))
+		old, before := e.mark(t), e.clock.now().Unix()
+		if err := call(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		got := e.mark(t)
+		if raised && (got < before || got > e.clock.now().Unix()) {
+			t.Errorf("%s: the mark is %d, changed between %d and %d", what, got, before, e.clock.now().Unix())
+		}
+		if !raised && got != old {
+			t.Errorf("%s: the mark went from %d to %d", what, old, got)
+		}
+	}
+	ctx := t.Context()
+	check("CreateUsers", true, func() error {
+		user = users(t, s, 1)[0]
+		return nil
+	})
+	check("SetSignInfo", true, func() error { return s.SetSignInfo(ctx, user, "x") })
+	check("SetAvatar", true, func() error { return s.SetAvatar(ctx, user, "x") })
+	check("SetUserStatus", true, func() error { return s.SetUserStatus(ctx, user, im.StatusTrial) })
+	check("CreateDepart", true, func() (err error) {
+		depart, err = s.CreateDepart(ctx, im.Depart{Name: "a"})
+		return err
+	})
+	check("UpdateDepart", true, func() error { return s.UpdateDepart(ctx, im.Depart{ID: depart, Name: "b"}) })
+	check("SetUserDepart", true, func() error { return s.SetUserDepart(ctx, user, depart) })
+	check("SetPassword", false, func() error { return s.SetPassword(ctx, user, "x", "y") })
+	check("SetPushShield", false, func() error { return s.SetPushShield(ctx, user, true) })
+	future := e.clock.now().Add(time.Hour).Unix()
+	e.redis.Do(fmt.Sprintf("SET %s %d", directoryMark, future))
+	check("SetSignInfo before a later mark", false, func() error { return s.SetSignInfo(ctx, user, "y") })
+	e.redis.Do("SET " + directoryMark + " nonsense")
+	if err := s.SetSignInfo(ctx, user, "z"); err != nil || e.mark(t) == 0 {
+		t.Errorf("over nonsense: %v, mark %d", err, e.mark(t))
+	}
+}
+
+// TestDirectoryMarkOwed: a change is made without Redis, and its mark is set when Redis is back.
+func TestDirectoryMarkOwed(t *testing.T) {
+	e := newEnv(t)
+	s := e.store(t)
+	u := users(t, s, 1)
+	e.redis.Stop()
+	before := e.clock.now().Unix()
+	if err := s.SetSignInfo(t.Context(), u[0], "made"); err != nil {
+		t.Fatalf("SetSignInfo without Redis: %v", err)
+	}
+	if err := s.payMark(t.Context()); err == nil {
+		t.Error("the mark is set without Redis")
+	}
+	e.redis.Start()
+	e.redis.FlushAll()
+	for try := 0; s.payMark(t.Context()) != nil; try++ { // connections of the old one may be in the pool
+		if try == 100 {
+			t.Fatal("Redis is back, and the mark cannot be set")
+		}
+	}
+	if got := e.mark(t); got < before {
+		t.Errorf("the mark is %d, the change of %d", got, before)
+	}
+	if list, err := s.Users(t.Context(), u); err != nil || len(list) != 1 || list[0].SignInfo != "made" {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// TestUpdatedNeverGoesBack: a process whose clock is behind changes users and departments after one whose clock is ahead. A client that has the one's
+// change must get the other's.
+func TestUpdatedNeverGoesBack(t *testing.T) {
+	e := newEnv(t)
+	s := e.store(t)
+	ctx := t.Context()
+	u := users(t, s, 3)
+	first, err := s.CreateDepart(ctx, im.Depart{Name: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead := e.clock.now().Add(time.Hour).Unix()
+	e.exec(t, fmt.Sprintf("UPDATE IMUser SET updated=%d WHERE id=%d", ahead, u[0]))
+	e.exec(t, fmt.Sprintf("UPDATE IMDepart SET updated=%d WHERE id=%d", ahead, first))
+	_, since, err := s.UsersChangedSince(ctx, 0)
+	if err != nil || int64(since) != ahead {
+		t.Fatalf("newest %d, %v; want %d", since, err, ahead)
+	}
+	if err := s.SetSignInfo(ctx, u[1], "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateUsers(ctx, []im.Account{{User: im.User{Name: "late"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if list, _, err := s.UsersChangedSince(ctx, since); err != nil || len(list) != 3 {
+		t.Errorf("since %d: %+v, %v; want the one ahead and two changed after it", since, list, err)
+	}
+	if _, err := s.CreateDepart(ctx, im.Depart{Name: "second"}); err != nil {
+		t.Fatal(err)
+	}
+	if list, _, err := s.DepartsChangedSince(ctx, since); err != nil || len(list) != 2 {
+		t.Errorf("since %d: %+v, %v; want two departments", since, list, err)
+	}
+}
+
+// TestReadOwnDepart: a slave that is behind does not hide what this process has just changed.
+func TestReadOwnDepart(t *testing.T) {
+	e := newEnv(t)
+	server := dbtest.MariaDB(t)
+	e.o.Slave = server.NewDatabase(t)
+	if err := schema.Migrate(t.Context(), server.Open(t, e.o.Slave), schema.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	s := e.store(t)
+	if _, err := s.CreateDepart(t.Context(), im.Depart{Name: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if list, _, err := s.DepartsChangedSince(t.Context(), 0); err != nil || len(list) != 1 {
+		t.Errorf("just created: %+v, %v", list, err)
+	}
+	e.clock.ahead.Add(int64(s.o.ReplicaLag) + int64(time.Second))
+	if list, _, err := s.DepartsChangedSince(t.Context(), 0); err != nil || len(list) != 0 {
+		t.Errorf("created long ago: %+v, %v; want what the slave has: none", list, err)
+	}
+}
