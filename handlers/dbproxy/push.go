@@ -32,8 +32,12 @@ func (s *Server) handlePush() {
 	handle(s, work[*pb.IMGetDeviceTokenReq]{user: firstUser, run: s.pushTargets})
 }
 
-// deviceToken stores where a user's pushes go; an empty token ends them. The answer has no result code, so a failure has none.
+// deviceToken stores where a user's pushes go; an empty token ends them. The answer has no result code, so a failure has none. That a token is dead is not
+// answered.
 func (s *Server) deviceToken(ctx context.Context, m *pb.IMDeviceTokenReq) (pb.Message, error) {
+	if dead := m.GetDeadToken(); dead != "" { // only that one: the user may have another by now
+		return nil, s.store.DropDeviceToken(ctx, dead)
+	}
 	t := im.DeviceToken{User: m.GetUserId(), Client: m.GetClientType(), Token: m.GetDeviceToken()}
 	if !m.HasClientType() {
 		t.Client = phoneOf(t.Token)
