@@ -270,9 +270,13 @@ func (s *system) startMsg(context.Context) error {
 	opt := msg.Options{
 		MaxConns: limit, HostName: host,
 		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack), Presence: msg.Presence(cfg.Presence),
+		PresenceWindow: never(cfg.PresenceWindow), PushText: cfg.PushText, TextKey: string(s.cfg.Keys.Text),
 		AckWait: cfg.AckWait, RedeliverAfter: never(cfg.RedeliverAfter), ResendWindow: never(cfg.ResendWindow),
 		Rate: rate, RateBurst: float64(cfg.RateBurst), LoginDeadline: cfg.LoginDeadline, PCTimeout: cfg.PCTimeout, MobileTimeout: cfg.MobileTimeout,
 		Log: s.log, Registerer: s.reg,
+	}
+	if cfg.PushText == 0 {
+		opt.PushText = -1
 	}
 	m, err := msg.New(opt)
 	if err != nil {
@@ -299,6 +303,9 @@ func (s *system) startMsg(context.Context) error {
 		return err
 	}
 	m.Connect(db.Class(link.ClassMessage), db.Class(link.ClassLogin), routes)
+	if err := s.connectPush(m); err != nil {
+		return err
+	}
 	clients := &port{name: "clients", clients: true}
 	err = s.listen(clients, "msg.listen", config.Addr(cfg.Listen),
 		engine.Options{Handler: m, MaxConns: limit, MaxFrame: int(cfg.MaxFrame), MaxBuffered: int(cfg.SlowConsumer)})

@@ -6,6 +6,8 @@ import (
 
 	"teamtalk/core/engine"
 	"teamtalk/core/notify"
+	"teamtalk/core/session"
+	"teamtalk/handlers/msg"
 	"teamtalk/handlers/push"
 )
 
@@ -31,4 +33,22 @@ func (s *system) startPush(context.Context) error {
 	}
 	s.push = push.New(opt)
 	return s.listen(&port{name: "push"}, "push.listen", cfg.Addr(s.cfg.AllInOne()), engine.Options{Handler: s.push})
+}
+
+// connectPush links the message server to the push servers: to the one in this process, if it is here and has a service, and to those at the addresses. Without
+// any it asks nobody about pushes.
+func (s *system) connectPush(m *msg.Server) error {
+	var here session.Handler
+	if s.push != nil && (s.cfg.Push.APNsTopic != "" || s.cfg.Push.FCMCredentials != "") {
+		here = s.push
+	}
+	if here == nil && len(s.cfg.Msg.Push) == 0 {
+		return nil
+	}
+	g, err := s.group("push", here, s.cfg.Msg.Push, 1, m.PushLink())
+	if err != nil {
+		return err
+	}
+	m.ConnectPush(g)
+	return nil
 }
