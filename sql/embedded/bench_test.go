@@ -129,3 +129,33 @@ func benchmarkBatches(b *testing.B, s *Store, size int, next func(n int) *im.Mes
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
 }
+
+// BenchmarkUnreadTotals asks for 200 users at once, each with 50 conversations and 20 groups: what a message to a group costs when so many
+// members get a push.
+func BenchmarkUnreadTotals(b *testing.B) {
+	s := benchStore(b, "totals")
+	users := people(b, s, 250)
+	var batch []*im.Message
+	for i, user := range users[:200] {
+		for j := range 50 {
+			batch = append(batch, benchMessage(i, users[(i+j+1)%len(users)], user))
+		}
+	}
+	for range 20 {
+		g, err := s.CreateGroup(context.Background(), im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP, Members: users})
+		if err != nil {
+			b.Fatal(err)
+		}
+		m := benchMessage(0, users[249], g.ID)
+		m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
+		batch = append(batch, m)
+	}
+	s.AppendMessages(context.Background(), batch)
+	b.ReportAllocs()
+	for b.Loop() {
+		totals, err := s.UnreadTotals(context.Background(), users[:200])
+		if err != nil || totals[users[0]] != 70 {
+			b.Fatal(totals[users[0]], err)
+		}
+	}
+}
