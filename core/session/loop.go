@@ -32,8 +32,8 @@ type LoopOptions struct {
 	Wake func(l *Loop, again bool)
 	// Handler is told of ticks and loops when it is a LoopHandler.
 	Handler Handler
-	// MaxItems and MaxBytes bound the mailbox: frames for sessions of this loop that did not leave yet. Defaults 65,536 and 64 MiB. An empty
-	// mailbox takes a frame of any size, as a fan-out counts once for each session.
+	// MaxItems and MaxBytes bound the mailbox: frames for sessions of this loop that did not leave yet. Defaults 65,536 and 64 MiB. A fan-out counts
+	// what it takes: its frame, once, and 8 bytes for each session. An empty mailbox takes a frame of any size.
 	// What is posted with Post and PostResult is not counted: the callers have bounds of their own.
 	MaxItems, MaxBytes int
 	// MaxTurn is how many items one turn works off before sockets get their turn again. Default 4,096.
@@ -185,13 +185,16 @@ func (l *Loop) PostFrame(s *Session, frame []byte) error {
 // PostFanOut sends one frame to many sessions, all of this loop. From anywhere. Neither slice may change afterwards. When the mailbox
 // is full all of them are closed.
 func (l *Loop) PostFanOut(group []*Session, frame []byte) error {
-	return l.post(item{group: group, frame: frame}, len(frame)*len(group))
+	return l.post(item{group: group, frame: frame}, fanOutSize(group, frame))
 }
 
 // PostTagged is PostFanOut for a frame that the SentHandler follows.
 func (l *Loop) PostTagged(group []*Session, frame []byte, tag Tag) error {
-	return l.post(item{group: group, frame: frame, tag: tag}, len(frame)*len(group))
+	return l.post(item{group: group, frame: frame, tag: tag}, fanOutSize(group, frame))
 }
+
+// fanOutSize is what a fan-out takes in the mailbox. The frame is copied for each session only as it leaves, see run.
+func fanOutSize(group []*Session, frame []byte) int { return len(frame) + 8*len(group) }
 
 var errOverflow = im.Errorf(im.Busy, "mailbox full")
 
@@ -347,11 +350,22 @@ func (l *Loop) run(it item) {
 	case it.s != nil:
 		it.s.sendPosted(it.frame)
 	default:
-		for _, s := range it.group {
-			if it.tag != (Tag{}) && l.sent != nil {
-				l.tellSent(s, it)
-			}
-			s.sendPosted(it.frame)
+		l.fanOut(it)
+	}
+}
+
+// fanOut sends a frame to a group. What was copied for its sessions is written in between, so that a long frame for a large group does not
+// take memory for all of them at once.
+func (l *Loop) fanOut(it item) {
+	flushed := l.turnBytes
+	for _, s := range it.group {
+		if it.tag != (Tag{}) && l.sent != nil {
+			l.tellSent(s, it)
+		}
+		s.sendPosted(it.frame)
+		if l.turnBytes-flushed >= maxTurnBytes {
+			l.flush()
+			flushed = l.turnBytes
 		}
 	}
 }

@@ -257,8 +257,8 @@ func TestOverflowByBytes(t *testing.T) {
 	if err := b.PostFanOut(group, make([]byte, 40)); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.PostFrame(ws[2].s, make([]byte, 20)); err != nil {
-		t.Fatal(err) // 80 + 20: just fits
+	if err := b.PostFrame(ws[2].s, make([]byte, 44)); err != nil {
+		t.Fatal(err) // 40 + 2*8 + 44: just fits
 	}
 	if err := b.PostFanOut(group, make([]byte, 1)); im.KindOf(err) != im.Busy {
 		t.Fatalf("got %v, want busy", err)
@@ -274,6 +274,51 @@ func TestOverflowByBytes(t *testing.T) {
 	b.turn()
 	b.wantOpen(ws[2])
 }
+
+// TestFanOutWritesInBetween: a frame for a large group is not copied for all of it before the first copies are written.
+func TestFanOutWritesInBetween(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{})
+	group, most := make([]*Session, 300), 0
+	b.in(func() {
+		for i := range group {
+			group[i] = b.Add(netip.AddrPort{}, &counting{write: func() {
+				sum := 0
+				for _, s := range group {
+					sum += len(s.out)
+				}
+				most = max(most, sum)
+			}})
+		}
+	})
+	frame := make([]byte, 60<<10)
+	if err := b.PostFanOut(group, frame); err != nil {
+		t.Fatal(err)
+	}
+	b.turn()
+	if most == 0 || most > maxTurnBytes+len(frame) {
+		t.Errorf("%d bytes copied at once", most)
+	}
+	for i, s := range group {
+		if n := s.carrier.(*counting).bytes; n != len(frame) {
+			t.Fatalf("connection %d got %d bytes", i, n)
+		}
+	}
+}
+
+// counting is a carrier that tells of writes.
+type counting struct {
+	write func()
+	bytes int
+}
+
+func (c *counting) Write(p []byte) error {
+	c.write()
+	c.bytes += len(p)
+	return nil
+}
+
+func (c *counting) Buffered() int { return 0 }
+func (c *counting) Close()        {}
 
 // TestEmptyMailboxTakesAll: one frame to a large group may be more than the bound; refused it would be forever.
 func TestEmptyMailboxTakesAll(t *testing.T) {
