@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -64,7 +66,8 @@ func newChatCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "chat USER [PEER]",
 		Short: "Chat in this terminal, or from a script",
-		Long: `Chat as USER, with PEER or with whom you choose (/who lists everybody, /help says the rest).
+		Long: `Chat as USER, with PEER (a user, or #GROUP) or with whom you choose (/list, /who and /groups say who
+there is, /help says the rest).
 
 The message server is found through the login server (--server); after a lost connection the client
 connects again by itself, sends what was not acknowledged, and shows what was missed.
@@ -120,6 +123,36 @@ type chatSession struct {
 	client  *client.Client
 	book    *book
 	started chan struct{} // closed when the frontend wants events
+	loading atomic.Bool   // the book is
+}
+
+// follow loads the book again when it may be out of date: after a reconnect, and when somebody shows that it does not have.
+func (s *chatSession) follow(e client.Event) {
+	switch e := e.(type) {
+	case client.Connected:
+		if !e.Again {
+			return
+		}
+	case client.Received:
+		if s.book.knows(e.Message.From) {
+			return
+		}
+	case client.GroupChanged:
+		if !slices.ContainsFunc(e.Added, func(id uint32) bool { return !s.book.knows(id) }) {
+			return
+		}
+	default:
+		return
+	}
+	if !s.loading.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer s.loading.Store(false)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = s.book.load(ctx, s.client) // what is known stays good enough
+	}()
 }
 
 // runChat logs in and hands over to a frontend.
@@ -144,6 +177,7 @@ func runChat(cmd *cobra.Command, o chatOptions) error {
 		OnEvent: func(e client.Event) {
 			<-s.started
 			s.book.event(e)
+			s.follow(e)
 			front.event(e)
 		},
 	}

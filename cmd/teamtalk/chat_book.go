@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"teamtalk/core/client"
 	"teamtalk/core/im"
@@ -15,13 +16,16 @@ import (
 
 // book is who there is: names, presence, unread counts. It may be used by many goroutines at once.
 type book struct {
-	self im.User // set before anything else
+	self im.User // set before anything else; its SignInfo and Avatar change under mu
 
 	mu     sync.Mutex
 	users  map[uint32]im.User
 	online map[uint32]pb.UserStatType
 	unread map[client.Peer]unreadCount
-	recent map[uint32]uint32 // user → time of the last message, unix seconds
+	recent map[client.Peer]uint32 // time of the last message, unix seconds
+	groups map[uint32]client.Group
+	depart map[uint32]im.Depart
+	since  uint32 // of depart, for the next question
 }
 
 // unreadCount is how many messages of a conversation are unread, and the newest id.
@@ -30,7 +34,7 @@ type unreadCount struct{ count, latest uint32 }
 func newBook() *book {
 	return &book{
 		users: make(map[uint32]im.User), online: make(map[uint32]pb.UserStatType), unread: make(map[client.Peer]unreadCount),
-		recent: make(map[uint32]uint32),
+		recent: make(map[client.Peer]uint32), groups: make(map[uint32]client.Group), depart: make(map[uint32]im.Depart),
 	}
 }
 
@@ -59,6 +63,28 @@ func (b *book) load(ctx context.Context, c client.Caller) error {
 	return nil
 }
 
+// loadDeparts asks for the departments that are new or changed since it last did.
+func (b *book) loadDeparts(ctx context.Context, c client.Caller) error {
+	b.mu.Lock()
+	since := b.since
+	b.mu.Unlock()
+	list, since, err := client.Departs(ctx, c, since)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.since = since
+	for _, d := range list {
+		if d.Status == pb.DepartmentStatusType_DEPT_STATUS_DELETE {
+			delete(b.depart, d.ID)
+		} else {
+			b.depart[d.ID] = d
+		}
+	}
+	return nil
+}
+
 // event follows presence and unread counts.
 func (b *book) event(e client.Event) {
 	b.mu.Lock()
@@ -70,18 +96,31 @@ func (b *book) event(e client.Event) {
 			b.unread[client.Peer{ID: u.Peer, Group: u.Type == pb.SessionType_SESSION_TYPE_GROUP}] = unreadCount{u.Count, u.Latest.ID}
 		}
 		for _, r := range e.Recent {
-			if r.Type == pb.SessionType_SESSION_TYPE_SINGLE {
-				b.recent[r.Peer] = r.Updated
-			}
+			b.recent[client.Peer{ID: r.Peer, Group: r.Type == pb.SessionType_SESSION_TYPE_GROUP}] = r.Updated
 		}
+		for _, g := range e.Groups {
+			b.groups[g.ID] = g
+		}
+	case client.GroupChanged:
+		b.groups[e.Group.ID] = e.Group
+		if !e.Group.Has(b.self.ID) {
+			delete(b.unread, client.Peer{ID: e.Group.ID, Group: true})
+		}
+	case client.SessionRemoved:
+		delete(b.unread, e.Peer)
+		delete(b.recent, e.Peer)
+	case client.SignChanged:
+		b.change(e.User, func(u *im.User) { u.SignInfo = e.Text })
+	case client.AvatarChanged:
+		b.change(e.User, func(u *im.User) { u.Avatar = e.URL })
+	case client.Acked:
+		b.recent[e.Peer] = max(b.recent[e.Peer], uint32(time.Now().Unix()))
 	case client.Presence:
 		b.online[e.User] = e.Status
 	case client.ReadElsewhere:
 		delete(b.unread, e.Peer)
 	case client.Received:
-		if !e.Peer.Group {
-			b.recent[e.Peer.ID] = e.Message.Created
-		}
+		b.recent[e.Peer] = e.Message.Created
 		if e.Message.From == b.self.ID {
 			break
 		}
@@ -89,6 +128,25 @@ func (b *book) event(e client.Event) {
 			b.unread[e.Peer] = unreadCount{u.count + 1, e.Message.ID}
 		}
 	}
+}
+
+// change changes a user's entry; b.mu is held.
+func (b *book) change(id uint32, do func(u *im.User)) {
+	if id == b.self.ID {
+		do(&b.self)
+	}
+	if u, ok := b.users[id]; ok {
+		do(&u)
+		b.users[id] = u
+	}
+}
+
+// forget takes a conversation out of the list.
+func (b *book) forget(p client.Peer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.unread, p)
+	delete(b.recent, p)
 }
 
 // name is what a user is called in lines of text: the login name, as it is typed in commands.
@@ -103,6 +161,11 @@ func (b *book) name(id uint32) string {
 func (b *book) plainName(id uint32) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.nameLocked(id)
+}
+
+// nameLocked is plainName; b.mu is held.
+func (b *book) nameLocked(id uint32) string {
 	u, ok := b.users[id]
 	if id == b.self.ID {
 		u, ok = b.self, true
@@ -119,9 +182,19 @@ func (b *book) plainName(id uint32) string {
 // peerName is what a conversation is called.
 func (b *book) peerName(p client.Peer) string {
 	if p.Group {
-		return fmt.Sprintf("group %d", p.ID)
+		return b.groupName(p.ID)
 	}
 	return b.name(p.ID)
+}
+
+// user returns a user's entry, empty when there is none.
+func (b *book) user(id uint32) im.User {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if id == b.self.ID {
+		return b.self
+	}
+	return b.users[id]
 }
 
 // knows reports whether a user is in the directory.
@@ -194,7 +267,7 @@ func (b *book) list(filter string) []contact {
 		stat := b.online[id]
 		out = append(out, contact{
 			User: u, online: stat == pb.UserStatType_USER_STATUS_ONLINE || stat == pb.UserStatType_USER_STATUS_LEAVE,
-			away: stat == pb.UserStatType_USER_STATUS_LEAVE, unread: b.unread[client.Peer{ID: id}].count, recent: b.recent[id],
+			away: stat == pb.UserStatType_USER_STATUS_LEAVE, unread: b.unread[client.Peer{ID: id}].count, recent: b.recent[client.Peer{ID: id}],
 		})
 	}
 	yes := func(v bool) int {

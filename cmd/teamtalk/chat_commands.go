@@ -11,7 +11,6 @@ import (
 	"github.com/mattn/go-runewidth"
 
 	"teamtalk/core/client"
-	"teamtalk/core/im"
 )
 
 // chatCommand is something one can type behind a slash.
@@ -19,19 +18,29 @@ type chatCommand struct {
 	names []string // the first is shown
 	arg   string   // shown
 	help  string
-	name  bool // takes a user's name
+	name  bool // takes names
 	run   func(f *terminalFrontend, arg string)
 }
 
 // chatCommands lists them in the order of /help. One without run leaves.
 func chatCommands() []chatCommand {
 	return []chatCommand{
-		{[]string{"to", "t", "open"}, "NAME", "open the conversation with NAME (or the beginning of it)", true, (*terminalFrontend).open},
+		{[]string{"to", "t", "open"}, "NAME", "open the conversation with NAME or #GROUP (or the beginning of it)", true, (*terminalFrontend).open},
+		{[]string{"list", "l", "chats"}, "", "conversations, groups too: unread ones first, then the latest", false, (*terminalFrontend).list},
 		{[]string{"who", "w", "contacts"}, "[TEXT]", "everybody, or whose name contains TEXT; ● online ○ offline", false, (*terminalFrontend).who},
+		{[]string{"departs", "d"}, "[TEXT]", "the departments and who is in them, or those whose name contains TEXT", false, (*terminalFrontend).departs},
 		{[]string{"msg", "m"}, "NAME TEXT", "send to NAME without opening the conversation", true, (*terminalFrontend).msg},
+		{[]string{"voice"}, "SECONDS FILE", "send a recorded sound to the open conversation", false, (*terminalFrontend).voice},
+		{[]string{"groups"}, "", "the groups you are in", false, (*terminalFrontend).groups},
+		{[]string{"group", "g"}, "WHAT …", "make a group, see or change who is in it: /group says how", true, (*terminalFrontend).groupCommand},
+		{[]string{"mute"}, "[#GROUP]", "no pushes from a group to your phone; /unmute turns them on again", true, mute(true)},
+		{[]string{"unmute"}, "[#GROUP]", "pushes from a group again", true, mute(false)},
 		{[]string{"unread", "u"}, "", "conversations with unread messages", false, (*terminalFrontend).unreadCommand},
 		{[]string{"history", "h"}, "[N]", "the last N messages of this conversation", false, (*terminalFrontend).historyCommand},
 		{[]string{"more"}, "[N]", "N older ones", false, (*terminalFrontend).more},
+		{[]string{"remove"}, "[NAME]", "take a conversation out of the list, until its next message", true, (*terminalFrontend).removeSession},
+		{[]string{"sign"}, "[TEXT]", "what everybody sees beside your name; without TEXT: nothing", false, (*terminalFrontend).sign},
+		{[]string{"night"}, "[on|off]", "no pushes to your phone from 22:00 to 07:00", false, (*terminalFrontend).night},
 		{[]string{"retry"}, "", "send again what failed", false, (*terminalFrontend).retry},
 		{[]string{"status"}, "", "connection, and what waits to be sent", false, (*terminalFrontend).status},
 		{[]string{"close"}, "", "leave the conversation", false, (*terminalFrontend).closeConversation},
@@ -60,7 +69,7 @@ func findCommand(name string) (chatCommand, bool) {
 	return chatCommand{}, false
 }
 
-// takesName reports whether a command's argument begins with a user's name.
+// takesName reports whether a command's argument has names in it.
 func takesName(command string) bool {
 	c, ok := findCommand(strings.ToLower(command))
 	return ok && c.name
@@ -91,25 +100,31 @@ func (f *terminalFrontend) locked(do func()) {
 
 // open opens a conversation: its name, its last messages, and it is read.
 func (f *terminalFrontend) open(arg string) {
-	u, err := f.s.book.find(arg)
+	if word, rest := cutWord(arg); rest == "" {
+		arg = word
+	}
+	p, err := f.s.book.findPeer(arg)
 	if err != nil {
 		f.locked(func() { f.complain(err.Error()) })
 		return
 	}
-	p := client.Peer{ID: u.ID}
 	unread := int(f.s.book.unreadOf(p).count)
 	f.locked(func() {
 		f.peer, f.shown, f.oldest, f.day = &p, 0, 0, ""
-		f.there = f.s.book.isOnline(u.ID)
+		f.there, f.writing = !p.Group && f.s.book.isOnline(p.ID), false
 		f.setPrompt()
-		f.print(f.paint(bold, f.title(u)))
+		f.print(f.paint(bold, f.title(p)))
 	})
 	f.show(p, 0, min(max(f.opts.history, unread), 200))
 }
 
 // title is the headline of a conversation.
-func (f *terminalFrontend) title(u im.User) string {
-	title := "── " + cleanLine(u.Name)
+func (f *terminalFrontend) title(p client.Peer) string {
+	if p.Group {
+		return runewidth.Truncate("── "+f.groupLine(p.ID)+" ──", f.columns()-1, "…")
+	}
+	u := f.s.book.user(p.ID)
+	title := "── " + f.s.book.plainName(p.ID)
 	if nick := cleanLine(u.Nick); nick != "" && nick != cleanLine(u.Name) {
 		title += " (" + nick + ")"
 	}
@@ -242,6 +257,9 @@ func (f *terminalFrontend) who(arg string) {
 		if c.away {
 			line += " (away)"
 		}
+		if sign := cleanLine(c.SignInfo); sign != "" {
+			line += " · " + sign
+		}
 		if c.unread > 0 {
 			line += fmt.Sprintf("  %d unread", c.unread)
 		}
@@ -259,8 +277,8 @@ func (f *terminalFrontend) who(arg string) {
 
 // msg sends to somebody else than the open conversation.
 func (f *terminalFrontend) msg(arg string) {
-	name, text, _ := strings.Cut(arg, " ")
-	u, err := f.s.book.find(name)
+	name, text := cutWord(arg)
+	p, err := f.s.book.findPeer(name)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch text = strings.TrimSpace(text); {
@@ -269,7 +287,7 @@ func (f *terminalFrontend) msg(arg string) {
 	case text == "":
 		f.complain("and what? /msg NAME TEXT")
 	default:
-		f.post(client.Peer{ID: u.ID}, text)
+		f.post(p, text)
 	}
 }
 
@@ -304,7 +322,11 @@ func (f *terminalFrontend) retry(string) {
 		f.say("nothing has failed")
 	}
 	for _, t := range again {
-		f.post(t.peer, t.text)
+		if t.sound != nil {
+			f.postSound(t.peer, t.seconds, t.sound)
+		} else {
+			f.post(t.peer, t.text)
+		}
 	}
 }
 
@@ -330,11 +352,12 @@ func (f *terminalFrontend) help(string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range chatCommands() {
-		f.print(runewidth.Truncate(fmt.Sprintf("  %-16s %s", "/"+strings.TrimSpace(c.names[0]+" "+c.arg), c.help), f.columns()-1, "…"))
+		f.print(runewidth.Truncate(fmt.Sprintf("  %-18s %s", "/"+strings.TrimSpace(c.names[0]+" "+c.arg), c.help), f.columns()-1, "…"))
 	}
 	for _, line := range []string{
 		"  Anything else is sent to the open conversation; //text sends /text.",
 		"  Tab completes commands and names, up and down bring back what was typed,",
+		"  A name with spaces stands between quotation marks where more follows it: #\"the team\".",
 		"  Ctrl-O breaks the line. " + markSending + " sending  " + markStored + " stored by the server  " + markFailed + " failed",
 	} {
 		f.print(runewidth.Truncate(line, f.columns()-1, "…"))

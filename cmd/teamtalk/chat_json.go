@@ -24,12 +24,31 @@ With --json, standard input takes one command a line:
   {"cmd":"history","peer":"bob","n":20}       older ones: "before":ID
   {"cmd":"read","peer":"bob"}                 mark as read; nothing else does
   {"cmd":"contacts"}  {"cmd":"unread"}  {"cmd":"quit"}
+  {"cmd":"list"}  {"cmd":"departs"}           conversations; departments with who is in them
+  {"cmd":"status","users":["bob"]}            ask the server who is online; without users: everybody
+  {"cmd":"voice","to":"bob","file":"a.amr","seconds":3}
+  {"cmd":"typing","peer":"bob"}               "off":true when it stops
+  {"cmd":"sign","text":"at lunch"}  {"cmd":"avatar","text":"http://…"}
+  {"cmd":"remove_session","peer":"bob"}       out of the list, until the next message
+  {"cmd":"push_shield","on":true}             no pushes at night; without on: ask
+  {"cmd":"kick_pc"}                           with --mobile: end the session of one's pc client
+  {"cmd":"groups"}                            those one is in
+  {"cmd":"create_group","name":"dev","users":["bob"]}
+  {"cmd":"add_members","peer":"#dev","users":["carol"]}      also remove_members
+  {"cmd":"leave_group","peer":"#dev"}  {"cmd":"mute","peer":"#dev"}  {"cmd":"unmute","peer":"#dev"}
+Wherever a peer or to stands it may be "#dev", or instead of it "group":7, the group's number.
 and standard output has one event a line, told apart by "event":
   ready {user,server,unread}                  logged in; commands before it are not lost
-  message {peer,from,id,time,text,missed}     received, each once; from USER: another device
+  message {peer,from,id,time,text,missed}     received, each once; from USER: another device; of a group with
+                                              group; kind audio: with seconds, bytes; kind other: no text
   sending ack failed {n,to,ref,id,error}      n counts the messages sent, from 1
   history {peer,messages}  contacts {contacts}  unread {unread}
+  list {list}  departs {departs}  groups {groups}  status {contacts}
+  done {cmd,ref,peer,group,on}                any other command was done; create_group: the new group
   presence {user,status}   read {peer,id}     read: on another device
+  group {peer,group,by,added,removed,members,left}   changed by somebody, or new; left: one is not in it
+  session_removed {peer}                      on another device
+  sign {user,text}  avatar {user,text}  typing {user,status}  pc {status}  command {from,to,text}
   disconnected {error}  retrying {attempt,error,seconds}  reconnected {server}
   skipped {peer,below}                        too many were missed: see history
   kicked {reason}  refused {error}            the session is over
@@ -66,6 +85,17 @@ type jsonEvent struct {
 	Unread   []jsonUnread  `json:"unread,omitempty"`
 	Messages []jsonEvent   `json:"messages,omitempty"`
 	Contacts []jsonContact `json:"contacts,omitempty"`
+	Bytes    int           `json:"bytes,omitempty"` // of a sound
+	Cmd      string        `json:"cmd,omitempty"`
+	On       *bool         `json:"on,omitempty"`
+	By       string        `json:"by,omitempty"`
+	Added    []string      `json:"added,omitempty"`
+	Removed  []string      `json:"removed,omitempty"`
+	Members  []string      `json:"members,omitempty"`
+	Left     bool          `json:"left,omitempty"`
+	Groups   *[]jsonGroup  `json:"groups,omitempty"`
+	List     *[]jsonTalk   `json:"list,omitempty"`
+	Departs  *[]jsonDepart `json:"departs,omitempty"`
 }
 
 // jsonUnread is a conversation with unread messages.
@@ -83,6 +113,7 @@ type jsonContact struct {
 	ID     uint32 `json:"id"`
 	Status string `json:"status"`
 	Unread uint32 `json:"unread"`
+	Sign   string `json:"sign,omitempty"`
 }
 
 // jsonCommand is a line of input.
@@ -95,6 +126,14 @@ type jsonCommand struct {
 	N      int    `json:"n"`
 	Before uint32 `json:"before"`
 	ID     uint32 `json:"id"`
+
+	Group   uint32   `json:"group"`
+	Name    string   `json:"name"`
+	Users   []string `json:"users"`
+	File    string   `json:"file"`
+	Seconds uint32   `json:"seconds"`
+	On      *bool    `json:"on"`
+	Off     bool     `json:"off"`
 }
 
 // maxInputLine is the longest line taken from a pipe, in bytes.
@@ -231,28 +270,44 @@ func (f *jsonFrontend) line(ctx context.Context, n int, text string) (bool, erro
 	case "history", "read":
 		return false, f.conversation(ctx, cmd)
 	}
+	if do, ok := jsonCommands()[cmd.Cmd]; ok {
+		return false, do(f, ctx, cmd)
+	}
 	return false, fmt.Errorf("unknown cmd %q", cmd.Cmd)
 }
 
-// send queues a message; a full queue is waited for.
+// send queues a text.
 func (f *jsonFrontend) send(ctx context.Context, cmd jsonCommand) error {
-	if cmd.To == "" {
-		if cmd.To = f.s.opts.peer; cmd.To == "" {
-			return errors.New("no \"to\"")
-		}
-	}
-	u, err := f.s.book.find(cmd.To)
+	p, err := f.peer(cmd.Group, cmd.To)
 	if err != nil {
 		return err
 	}
+	return f.queue(ctx, p, cmd, func() (uint64, error) { return f.s.client.Send(p, cmd.Text) })
+}
+
+// peer is whom a command is about: a group's number, else a name, else PEER.
+func (f *jsonFrontend) peer(group uint32, name string) (client.Peer, error) {
+	if group != 0 {
+		return client.Peer{ID: group, Group: true}, nil
+	}
+	if name == "" {
+		if name = f.s.opts.peer; name == "" {
+			return client.Peer{}, errors.New("neither name nor group, and no PEER was given")
+		}
+	}
+	return f.s.book.findPeer(name)
+}
+
+// queue sends a message; a full queue is waited for.
+func (f *jsonFrontend) queue(ctx context.Context, p client.Peer, cmd jsonCommand, send func() (uint64, error)) error {
 	for {
 		f.mu.Lock()
-		id, err := f.s.client.Send(client.Peer{ID: u.ID}, cmd.Text)
+		id, err := send()
 		if err == nil {
 			if cmd.Ref != nil {
 				f.refs[id] = cmd.Ref
 			}
-			f.put(jsonEvent{Event: "sending", N: id, To: f.s.book.name(u.ID), Ref: cmd.Ref})
+			f.put(jsonEvent{Event: "sending", N: id, To: f.s.book.peerName(p), Ref: cmd.Ref})
 		}
 		f.mu.Unlock()
 		if im.KindOf(err) != im.Busy || err == nil {
@@ -272,9 +327,20 @@ func (f *jsonFrontend) contacts() {
 	defer f.mu.Unlock()
 	e := jsonEvent{Event: "contacts", Contacts: []jsonContact{}}
 	for _, c := range f.s.book.list("") {
-		e.Contacts = append(e.Contacts, jsonContact{Name: c.Name, Nick: c.Nick, ID: c.ID, Status: statusWord(c), Unread: c.unread})
+		e.Contacts = append(e.Contacts, jsonContact{Name: c.Name, Nick: c.Nick, ID: c.ID, Status: statusWord(c), Unread: c.unread, Sign: c.SignInfo})
 	}
 	f.put(e)
+}
+
+// statWord is a presence.
+func statWord(s pb.UserStatType) string {
+	switch s {
+	case pb.UserStatType_USER_STATUS_ONLINE:
+		return "online"
+	case pb.UserStatType_USER_STATUS_LEAVE:
+		return "away"
+	}
+	return "offline"
 }
 
 // statusWord is a contact's presence.
@@ -290,15 +356,10 @@ func statusWord(c contact) string {
 
 // conversation does what is asked of one.
 func (f *jsonFrontend) conversation(ctx context.Context, cmd jsonCommand) error {
-	name := cmd.Peer
-	if name == "" {
-		name = f.s.opts.peer
-	}
-	u, err := f.s.book.find(name)
+	p, err := f.peer(cmd.Group, cmd.Peer)
 	if err != nil {
 		return err
 	}
-	p := client.Peer{ID: u.ID}
 	if cmd.Cmd == "read" {
 		id := cmd.ID
 		if id == 0 {
@@ -342,7 +403,9 @@ func (f *jsonFrontend) message(p client.Peer, m im.Message) jsonEvent {
 	if p.Group {
 		e.Group = p.ID
 	}
-	if !ok {
+	if seconds, sound, audio := client.Sound(m); audio {
+		e.Kind, e.Seconds, e.Bytes = "audio", float64(seconds), len(sound)
+	} else if !ok {
 		e.Kind = "other"
 	}
 	return e
@@ -390,14 +453,8 @@ func (f *jsonFrontend) event(e client.Event) {
 		f.failed = true
 		f.put(jsonEvent{Event: "failed", N: e.ID, To: f.s.book.peerName(e.Peer), Error: e.Err.Error(), Ref: f.settled(e.ID)})
 	case client.Presence:
-		status := "offline"
-		if e.Status == pb.UserStatType_USER_STATUS_ONLINE {
-			status = "online"
-		} else if e.Status == pb.UserStatType_USER_STATUS_LEAVE {
-			status = "away"
-		}
 		if e.User != f.s.book.self.ID {
-			f.put(jsonEvent{Event: "presence", User: f.s.book.plainName(e.User), Status: status})
+			f.put(jsonEvent{Event: "presence", User: f.s.book.plainName(e.User), Status: statWord(e.Status)})
 		}
 	case client.ReadElsewhere:
 		f.put(jsonEvent{Event: "read", Peer: f.s.book.peerName(e.Peer), ID: e.MsgID})
@@ -407,6 +464,8 @@ func (f *jsonFrontend) event(e client.Event) {
 	case client.Refused:
 		f.over = e.Err
 		f.put(jsonEvent{Event: "refused", Error: e.Err.Error()})
+	default:
+		f.happened(e)
 	}
 }
 

@@ -23,20 +23,26 @@ type plainFrontend struct {
 	over   error
 	outErr error
 	moved  chan struct{}
+	ready  chan struct{} // closed with the first Ready
 }
 
 func newPlainFrontend(in io.Reader, out, errOut io.Writer) *plainFrontend {
-	return &plainFrontend{in: in, out: out, err: errOut, moved: make(chan struct{}, 1)}
+	return &plainFrontend{in: in, out: out, err: errOut, moved: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
 // run sends the lines of the input.
 func (f *plainFrontend) run(ctx context.Context, s *chatSession) error {
 	f.s = s
 	close(s.started)
-	var to im.User
+	select { // until it is known what groups there are
+	case <-f.ready:
+	case <-ctx.Done():
+	case <-s.client.Done():
+	}
+	var to client.Peer
 	var err error
 	if s.opts.peer != "" {
-		if to, err = s.book.find(s.opts.peer); err != nil {
+		if to, err = s.book.findPeer(s.opts.peer); err != nil {
 			return err
 		}
 	}
@@ -58,7 +64,7 @@ func (f *plainFrontend) run(ctx context.Context, s *chatSession) error {
 			case l.err != nil:
 				return errors.Join(l.err, f.end())
 			case strings.TrimSpace(l.text) == "":
-			case to.ID == 0:
+			case to == (client.Peer{}):
 				return errors.New("no PEER was given to send the input to")
 			default:
 				if err := f.send(ctx, to, l.text); err != nil {
@@ -70,10 +76,10 @@ func (f *plainFrontend) run(ctx context.Context, s *chatSession) error {
 }
 
 // send queues a line; a full queue is waited for.
-func (f *plainFrontend) send(ctx context.Context, to im.User, line string) error {
+func (f *plainFrontend) send(ctx context.Context, to client.Peer, line string) error {
 	for _, text := range splitText(line, im.MaxText) {
 		for {
-			_, err := f.s.client.Send(client.Peer{ID: to.ID}, text)
+			_, err := f.s.client.Send(to, text)
 			if err == nil {
 				break
 			}
@@ -118,6 +124,12 @@ func (f *plainFrontend) event(e client.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch e := e.(type) {
+	case client.Ready:
+		if !e.Again {
+			close(f.ready)
+		}
+	case client.GroupChanged:
+		f.note("%s", groupNews(f.s.book, e))
 	case client.Received:
 		f.message(e)
 	case client.Acked:

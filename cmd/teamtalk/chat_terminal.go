@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ergochat/readline"
@@ -29,8 +30,11 @@ type terminalFrontend struct {
 	cancel  context.CancelFunc
 
 	// Of the goroutine that reads the line.
-	held  bool // it holds the screen's lock
-	typed int  // characters in the line
+	held  bool      // it holds the screen's lock
+	typed int       // characters in the line
+	told  time.Time // when the other side was last told that somebody types
+
+	typingTo atomic.Uint32 // user that is told of typing, 0 for none
 
 	// Guarded by the screen's lock.
 	screen
@@ -38,6 +42,8 @@ type terminalFrontend struct {
 	loading []client.Received
 	opening bool                // the history is on its way: what comes in meanwhile is in loading
 	there   bool                // whom it is with was online when last said
+	writing bool                // whom it is with is typing
+	quiet   *time.Timer         // ends writing when nothing more is said
 	shown   uint32              // newest id shown of the open conversation
 	oldest  uint32              // oldest id shown of it, for /more
 	day     string              // of the last line
@@ -50,15 +56,19 @@ type terminalFrontend struct {
 
 // sentLine is a message on the screen that waits for its ack.
 type sentLine struct {
-	row  int
-	peer client.Peer
-	text string
+	row     int
+	peer    client.Peer
+	text    string
+	sound   []byte // of an audio message
+	seconds uint32
 }
 
 // failedText is a message that was given up.
 type failedText struct {
-	peer client.Peer
-	text string
+	peer    client.Peer
+	text    string
+	sound   []byte // of an audio message
+	seconds uint32
 }
 
 // maxFailed is how many failed messages /retry keeps.
@@ -98,7 +108,7 @@ func (f *terminalFrontend) run(ctx context.Context, s *chatSession) error {
 	rl, err := readline.NewFromConfig(&readline.Config{
 		Prompt: "> ", HistoryLimit: 200, AutoComplete: completer{f}, Stdin: newPasteReader(f.in), Stdout: f.out,
 		FuncFilterInputRune: f.key, Undo: true,
-		Listener: func(line []rune, pos int, key rune) ([]rune, int, bool) { f.typed = len(line); return nil, 0, false },
+		Listener: func(line []rune, pos int, key rune) ([]rune, int, bool) { f.tellTyping(line); return nil, 0, false },
 	})
 	if err != nil {
 		return fmt.Errorf("set up the terminal: %w", err)
@@ -240,7 +250,15 @@ func (f *terminalFrontend) setPrompt() {
 	p := "> "
 	if f.peer != nil {
 		p = f.s.book.peerName(*f.peer) + "> "
+		if f.writing {
+			p = f.s.book.peerName(*f.peer) + " is typing> "
+		}
 	}
+	to := uint32(0)
+	if f.peer != nil && !f.peer.Group && f.there {
+		to = f.peer.ID
+	}
+	f.typingTo.Store(to)
 	if f.offline {
 		p = "(offline) " + p
 	}
@@ -325,7 +343,7 @@ func (f *terminalFrontend) post(p client.Peer, text string) {
 		if err != nil {
 			f.line(time.Now(), markFailed, f.to(p), green, part)
 			f.complain("not sent: " + err.Error() + " (/retry tries again)")
-			f.keep(failedText{p, part})
+			f.keep(failedText{peer: p, text: part})
 			continue
 		}
 		row := f.line(time.Now(), markSending, f.to(p), green, part)
@@ -387,6 +405,8 @@ func (f *terminalFrontend) event(e client.Event) {
 		f.over = errors.New("logged out: " + kickReason(e))
 	case client.Refused:
 		f.over = fmt.Errorf("logged out: %s", cleanLine(e.Err.Error()))
+	default:
+		f.happened(e)
 	}
 }
 
@@ -396,6 +416,8 @@ func (f *terminalFrontend) presence() {
 		return
 	}
 	f.there = !f.there
+	f.writing = f.writing && f.there
+	f.setPrompt()
 	f.say(f.s.book.name(f.peer.ID) + " is " + onlineWord(f.there))
 }
 
@@ -436,6 +458,10 @@ func (f *terminalFrontend) received(e client.Received) {
 	if open && e.Message.ID <= f.shown && e.Message.ID >= f.oldest && f.oldest > 0 {
 		return // the history brought it
 	}
+	if open && f.writing {
+		f.writing = false
+		f.setPrompt()
+	}
 	f.message(e.Peer, e.Message)
 	if open {
 		f.shown = max(f.shown, e.Message.ID)
@@ -471,7 +497,7 @@ func (f *terminalFrontend) sendFailed(e client.SendFailed) {
 		return
 	}
 	delete(f.sent, e.ID)
-	f.keep(failedText{l.peer, l.text})
+	f.keep(failedText{peer: l.peer, text: l.text, sound: l.sound, seconds: l.seconds})
 	f.mark(l.row, markColumn, red, markFailed)
 	f.complain(fmt.Sprintf("not sent to %s: %s: %v (/retry tries again)", f.s.book.peerName(e.Peer), snippet(l.text), e.Err))
 }
@@ -495,10 +521,10 @@ func (c completer) Do(line []rune, pos int) ([][]rune, int) {
 	var choices []string
 	word := typed
 	if name, arg, ok := strings.Cut(typed, " "); ok && strings.HasPrefix(typed, "/") {
-		if !takesName(strings.TrimPrefix(name, "/")) || strings.Contains(arg, " ") {
+		if !takesName(strings.TrimPrefix(name, "/")) {
 			return nil, 0
 		}
-		word, choices = arg, c.f.s.book.names()
+		word, choices = lastWord(arg), c.f.nameChoices(name, arg)
 	} else if strings.HasPrefix(typed, "/") {
 		choices = commandNames()
 	}

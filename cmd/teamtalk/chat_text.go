@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
@@ -42,8 +41,8 @@ func cleanLine(s string) string {
 // messageText is what a message says, unsafe as it came, and false when that is a description.
 func messageText(c *client.Client, m im.Message) (string, bool) {
 	if m.Type == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || m.Type == pb.MsgType_MSG_TYPE_GROUP_AUDIO {
-		if len(m.Data) >= 4 {
-			return fmt.Sprintf("[voice message, %d s]", binary.BigEndian.Uint32(m.Data)), false
+		if seconds, sound, ok := client.Sound(m); ok {
+			return fmt.Sprintf("[voice message, %d s, %s]", seconds, sizeText(len(sound))), false
 		}
 		return "[voice message]", false
 	}
@@ -52,6 +51,14 @@ func messageText(c *client.Client, m im.Message) (string, bool) {
 		return "[unreadable: encrypted with another key?]", false
 	}
 	return text, true
+}
+
+// sizeText is a number of bytes for people.
+func sizeText(n int) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	return fmt.Sprintf("%.1f KB", float64(n)/1000)
 }
 
 // wrapText breaks a text into lines of at most width columns, between words where it can.
