@@ -126,6 +126,9 @@ func (s *system) banner(w io.Writer, demo bool) {
 	if s.msfs != nil {
 		line("files", s.msfs.url)
 	}
+	if s.api != nil && s.api.addr != "" {
+		line("http", "http://"+reachable(s.api.addr)+"/openapi.json")
+	}
 	if s.admin != nil {
 		line("admin", fmt.Sprintf("http://%s  /metrics /healthz /readyz", reachable(s.admin.Addr().String())))
 	}

@@ -36,6 +36,7 @@ const (
 	roleDBProxy = "dbproxy"
 	roleMSFS    = "msfs"
 	rolePush    = "push"
+	roleHTTP    = "http"
 )
 
 // system is the servers of one process: the only place that knows all of them. start puts them together from the bottom up – store, db_proxy,
@@ -59,6 +60,7 @@ type system struct {
 	msg   *msg.Server
 	msfs  *smallFiles
 	push  *push.Server
+	api   *httpAPI
 
 	ports   []*port
 	peers   []link.Peer // in the order of making
@@ -106,7 +108,7 @@ func startSystem(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 		role  string
 		start func(context.Context) error
 	}{
-		{roleMSFS, s.startMSFS}, {rolePush, s.startPush}, {roleDBProxy, s.startDBProxy}, {roleRoute, s.startRoute}, {roleLogin, s.startLogin}, {roleMsg, s.startMsg},
+		{roleMSFS, s.startMSFS}, {rolePush, s.startPush}, {roleDBProxy, s.startDBProxy}, {roleRoute, s.startRoute}, {roleLogin, s.startLogin}, {roleMsg, s.startMsg}, {roleHTTP, s.startHTTPAPI},
 	} {
 		if cfg.Runs(step.role) {
 			if err := step.start(ctx); err != nil {
@@ -412,6 +414,9 @@ func (s *system) Stop(ctx context.Context) error {
 	s.ready.Set("stop", errors.New("stopping"))
 	for _, p := range s.ports {
 		p.Refuse()
+	}
+	if s.api != nil {
+		do("HTTP API", s.api.stop(ctx))
 	}
 	if s.msg != nil {
 		do("message server", s.msg.Drain(ctx))

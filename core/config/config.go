@@ -21,7 +21,7 @@ import "time"
 type Config struct {
 	DataDir         string        `toml:"data_dir" default:"teamtalk-data" doc:"Directory of the embedded store. Made when missing."`
 	Store           string        `toml:"store" default:"embedded" oneof:"embedded|mysql" doc:"Where users and messages are kept. \"embedded\" needs nothing else and serves one dbproxy process; \"mysql\" needs MySQL and Redis (see [mysql] and [redis])."`
-	Roles           []string      `toml:"roles" default:"login,msg,route,dbproxy,msfs" form:"roles" doc:"Servers to run in this process: login, msg, route, dbproxy, msfs, push. All of them together find each other by themselves; otherwise each needs the addresses of its peers."`
+	Roles           []string      `toml:"roles" default:"login,msg,route,dbproxy,msfs,push,http" form:"roles" doc:"Servers to run in this process: login, msg, route, dbproxy, msfs, push, http. All of them together find each other by themselves; otherwise each needs the addresses of its peers."`
 	Workers         int           `toml:"workers" default:"0" min:"0" max:"4096" doc:"How many requests work on the store at the same time. Database connections and Redis connections follow from it. 0: derived from the cores."`
 	Loops           int           `toml:"loops" default:"0" min:"0" max:"1024" doc:"Event loops that carry the connections. 0: one per core."`
 	ShutdownTimeout time.Duration `toml:"shutdown_timeout" default:"30s" min:"0s" max:"1h" doc:"How long a stopping process may take to finish what it has accepted."`
@@ -33,7 +33,8 @@ type Config struct {
 	Route   Route   `toml:"route" doc:"route: knows who is online where, and forwards between message servers."`
 	DBProxy DBProxy `toml:"dbproxy" doc:"dbproxy: the only server that touches the store."`
 	MSFS    MSFS    `toml:"msfs" doc:"msfs: keeps small files – pictures, avatars, sounds – and serves them over HTTP."`
-	Push    Push    `toml:"push" doc:"push: wakes phones through Apple's and Google's services. Run it by adding push to roles; without it nobody is pushed to."`
+	Push    Push    `toml:"push" doc:"push: wakes phones through Apple's and Google's services. In one process with msg it works as soon as one of them is set up; else msg.push says where it is."`
+	HTTP    HTTP    `toml:"http" doc:"http: calls for other systems of the company, described at /openapi.json. With all roles in one process it runs when apps_file is set."`
 	Link    Link    `toml:"link" doc:"Connections between servers."`
 	MySQL   MySQL   `toml:"mysql" doc:"Used with store = \"mysql\"."`
 	Redis   Redis   `toml:"redis" doc:"Used with store = \"mysql\"."`
@@ -131,6 +132,14 @@ type MSFS struct {
 	S3AccessKey string `toml:"s3_access_key" default:"" doc:"Access key."`
 	S3SecretKey Secret `toml:"s3_secret_key" default:"" doc:"Secret key."`
 	S3Plain     bool   `toml:"s3_plain" default:"false" doc:"HTTP instead of HTTPS to the S3 server."`
+}
+
+// HTTP is the section http.
+type HTTP struct {
+	Listen   string   `toml:"listen" default:":8400" form:"listen" doc:"HTTP address for other systems. Keys travel in clear: put TLS in front, or keep it in a network that is trusted."`
+	AppsFile string   `toml:"apps_file" default:"" doc:"File of the systems that may call, with their keys; there is an example beside the others, apps.toml."`
+	DBProxy  []string `toml:"dbproxy" default:"" form:"addrs" doc:"Addresses of the dbproxy servers. Not needed when dbproxy runs in the same process."`
+	Route    []string `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers. Not needed when route runs in the same process."`
 }
 
 // Push is the section push.

@@ -14,7 +14,7 @@ import (
 )
 
 // Roles are the servers that a process may run, in the order in which they are documented.
-var roles = []string{"login", "msg", "route", "dbproxy", "msfs", "push"}
+var roles = []string{"login", "msg", "route", "dbproxy", "msfs", "push", "http"}
 
 // joined are the roles that talk to each other over links.
 var joined = []string{"login", "msg", "route", "dbproxy"}
@@ -235,6 +235,17 @@ func (c *Config) CheckServe() error {
 			if !c.Runs(p.role) && len(p.addrs) == 0 {
 				missing("msg."+p.role, "needed: this process runs msg without %s, so say where %s is", p.role, p.role)
 			}
+		}
+	}
+	if c.Runs("http") && !c.AllInOne() {
+		if c.HTTP.AppsFile == "" {
+			missing("http.apps_file", "needed: this process runs http, and without the file nobody may call it")
+		}
+		if !c.Runs("dbproxy") && len(c.HTTP.DBProxy) == 0 {
+			missing("http.dbproxy", "needed: this process runs http without dbproxy, so say where dbproxy is")
+		}
+		if !c.Runs("route") && len(c.HTTP.Route) == 0 {
+			missing("http.route", "needed: this process runs http without route, so say where route is")
 		}
 	}
 	if c.Runs("msfs") && (c.MSFS.S3Endpoint == "") != (c.MSFS.S3Bucket == "") {

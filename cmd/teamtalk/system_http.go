@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"teamtalk/core/config"
+	"teamtalk/core/im"
+	"teamtalk/core/link"
+	"teamtalk/core/session"
+	"teamtalk/handlers/httpapi"
+)
+
+// httpAPI is the role http while it runs.
+type httpAPI struct {
+	store im.Store // its own, for registrations, where there is no other in the process
+	http  *http.Server
+	addr  string
+	ended chan struct{} // closed when http is no longer served
+}
+
+// startHTTPAPI opens the port for other systems. In a process with everything it runs only if somebody may call it.
+func (s *system) startHTTPAPI(ctx context.Context) error {
+	if s.cfg.HTTP.AppsFile == "" {
+		return nil
+	}
+	file, err := config.LoadApps(s.cfg.HTTP.AppsFile)
+	if err != nil {
+		return fmt.Errorf("%w (setting http.apps_file)", err)
+	}
+	text, err := im.NewTextCipher(string(s.cfg.Keys.Text))
+	if err != nil {
+		return fmt.Errorf("%w (setting keys.text_key)", err)
+	}
+	s.api = &httpAPI{}
+	opt := httpapi.Options{Text: text, Log: s.log, Registerer: s.reg}
+	for _, a := range file.App {
+		opt.Apps = append(opt.Apps, httpapi.App{Name: a.Name, Key: string(a.Key), Calls: a.Calls, As: a.As, Users: a.Users, Groups: a.Groups,
+			Networks: a.Nets, Rate: a.Rate, Burst: a.Burst})
+	}
+	if len(file.Register.Invites) > 0 {
+		store, err := s.accounts(ctx)
+		if err != nil {
+			return err
+		}
+		opt.Register = &httpapi.Register{Accounts: store, Invites: file.Register.Invites, Depart: file.Register.Depart}
+	}
+	if opt.DB, opt.Route, err = s.apiPeers(); err != nil {
+		return err
+	}
+	api, err := httpapi.New(opt)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.cfg.HTTP.AppsFile, err)
+	}
+	return s.serveAPI(api)
+}
+
+// accounts is where new users are made: the store of this process, or one opened for it.
+func (s *system) accounts(ctx context.Context) (im.Store, error) {
+	if s.store != nil {
+		return s.store, nil
+	}
+	if err := s.cfg.CheckStore(); err != nil {
+		return nil, err
+	}
+	store, err := openStore(ctx, s.cfg, storeOptions{Log: s.log})
+	if err != nil {
+		return nil, fmt.Errorf("self-registration makes users in the store: %w", err)
+	}
+	s.api.store = store
+	return store, nil
+}
+
+// apiPeers makes the links to the servers that calls are passed on to.
+func (s *system) apiPeers() (db, route *link.Group, err error) {
+	var dbHere, routeHere session.Handler
+	if s.db != nil {
+		dbHere = s.db
+	}
+	if s.route != nil {
+		routeHere = s.route
+	}
+	if db, err = s.group("dbproxy", dbHere, s.cfg.HTTP.DBProxy, 1, httpapi.Link{}); err != nil {
+		return nil, nil, err
+	}
+	route, err = s.group("route", routeHere, s.cfg.HTTP.Route, 1, httpapi.Link{Route: true})
+	return db, route, err
+}
+
+// serveAPI opens the port.
+func (s *system) serveAPI(api http.Handler) error {
+	addr := config.Addr(s.cfg.HTTP.Listen)
+	if addr == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%w (setting http.listen)", err)
+	}
+	a := s.api
+	a.addr = l.Addr().String()
+	a.http = &http.Server{
+		Handler: api, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+	}
+	a.ended = make(chan struct{})
+	go func() {
+		defer close(a.ended)
+		if err := a.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.fail(fmt.Errorf("HTTP API: %w", err))
+		}
+	}()
+	return nil
+}
+
+// stop ends the port once its calls are answered. Before the servers that it calls.
+func (a *httpAPI) stop(ctx context.Context) error {
+	var errs []error
+	if a.http != nil {
+		if err := a.http.Shutdown(ctx); err != nil {
+			errs = append(errs, err, a.http.Close())
+		}
+		<-a.ended
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,55 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestApps(t *testing.T) {
+	a, err := LoadApps(filepath.Join("..", "..", "cmd", "teamtalk", "example", "apps.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(a.App) != 2 || a.App[0].Name != "hr" || len(a.App[1].Nets) != 1 || len(a.Register.Invites) != 1 {
+		t.Errorf("the example: %+v", a)
+	}
+	if shown := fmt.Sprintf("%v %+v", a, a); strings.Contains(shown, string(a.App[0].Key)) {
+		t.Error("a key shows when it is printed")
+	}
+	for text, want := range map[string]string{
+		"[[app]]\nnmae=\"x\"":            "apps.toml",
+		"[[app]]\nnetworks=[\"10.0\"]":   "no CIDR",
+		"[[app]]\nas=[-1]":               "apps.toml",
+		"[register]\ninvites=\"secret\"": "apps.toml",
+		"app = 1":                        "apps.toml",
+	} {
+		file := filepath.Join(t.TempDir(), "apps.toml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LoadApps(file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want an error with %q", text, err, want)
+		}
+	}
+	if _, err := LoadApps("missing"); err == nil {
+		t.Error("a missing file was read")
+	}
+}
+
+// FuzzApps: no file makes the parser fail otherwise than with an error.
+func FuzzApps(f *testing.F) {
+	f.Add([]byte("[[app]]\nname=\"x\"\nkey=\"y\"\nnetworks=[\"10.0.0.0/8\"]\n[register]\ninvites=[\"a\"]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := parseApps("apps.toml", data)
+		if err == nil {
+			for _, app := range a.App {
+				if len(app.Nets) != len(app.Networks) {
+					t.Errorf("%d networks of %d", len(app.Nets), len(app.Networks))
+				}
+			}
+		}
+	})
+}
