@@ -1,0 +1,143 @@
+package dbproxy_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy"
+)
+
+// syncStore is a store of which only SyncSessions is asked.
+type syncStore struct {
+	im.Store
+	runs atomic.Int32
+	do   atomic.Value // func(ctx context.Context) (int, error)
+}
+
+func (s *syncStore) set(do func(ctx context.Context) (int, error)) *syncStore {
+	s.do.Store(do)
+	return s
+}
+
+func (s *syncStore) SyncSessions(ctx context.Context) (int, error) {
+	s.runs.Add(1)
+	return s.do.Load().(func(ctx context.Context) (int, error))(ctx)
+}
+
+// tasks runs each in a goroutine, unless it is full.
+type tasks struct{ full atomic.Bool }
+
+func (t *tasks) Do(_ uint64, task func(ctx context.Context)) error {
+	if t.full.Load() {
+		return im.Errorf(im.Busy, "full")
+	}
+	go task(context.Background())
+	return nil
+}
+
+// TestRunSync goes through its life: runs in time, one that is slow, one that is stuck, failures, a full pool, and Drain, which waits for the last.
+func TestRunSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		reg, pool := prometheus.NewRegistry(), &tasks{}
+		store := new(syncStore).set(func(context.Context) (int, error) { return 3, nil })
+		s := dbproxy.New(dbproxy.Options{Store: store, Tasks: pool, Registerer: reg, Log: slog.New(slog.NewTextHandler(&log, nil)), Timeout: 8 * time.Second})
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			s.RunSync(t.Context(), 5*time.Second)
+		}()
+		after := func(d time.Duration, runs int32) {
+			t.Helper()
+			time.Sleep(d)
+			synctest.Wait()
+			if n := store.runs.Swap(0); n != runs {
+				t.Errorf("%d runs, want %d", n, runs)
+			}
+		}
+		after(4*time.Second, 0)
+		after(12*time.Second, 3)
+		store.set(func(context.Context) (int, error) { time.Sleep(7 * time.Second); return 1, nil })
+		after(10*time.Second, 1) // the second waits for the first, and is not made up for
+		store.set(func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, ctx.Err() })
+		after(15*time.Second, 2)
+		store.set(func(context.Context) (int, error) { return 0, errors.New("broken") })
+		after(10*time.Second, 3) // the first is late
+		if !strings.Contains(log.String(), "broken") {
+			t.Errorf("log: %s", log.String())
+		}
+		pool.full.Store(true)
+		after(10*time.Second, 0)
+		pool.full.Store(false)
+
+		slow := make(chan struct{})
+		store.set(func(context.Context) (int, error) { <-slow; return 1, nil })
+		after(5*time.Second, 1)
+		drained := make(chan error, 1)
+		go func() { drained <- s.Drain(context.Background()) }()
+		synctest.Wait()
+		select {
+		case err := <-drained:
+			t.Errorf("drained in the middle of a run: %v", err)
+		default:
+		}
+		close(slow)
+		if err := <-drained; err != nil {
+			t.Error(err)
+		}
+		<-ended
+		// Nine by the three runs in time, one by the slow one, one by the last.
+		if n := counted(t, reg, "teamtalk_dbproxy_session_synced_total"); n != 11 {
+			t.Errorf("%g entries counted", n)
+		}
+		if n := counted(t, reg, "teamtalk_dbproxy_session_syncs_total"); n != 12 { // and two that were not begun
+			t.Errorf("%g runs counted", n)
+		}
+	})
+}
+
+// TestRunSyncEnds: with its context, also when a run never ends.
+func TestRunSyncEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		never := make(chan struct{})
+		store := new(syncStore).set(func(context.Context) (int, error) { <-never; return 0, nil })
+		s := dbproxy.New(dbproxy.Options{Store: store, Tasks: &tasks{}})
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			s.RunSync(ctx, time.Second)
+		}()
+		time.Sleep(2 * time.Second)
+		cancel()
+		<-ended
+		close(never)
+	})
+}
+
+// counted is the sum of a counter over all its labels.
+func counted(t *testing.T, reg *prometheus.Registry, name string) (sum float64) {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}
