@@ -35,6 +35,7 @@ func parseAttach(b []byte, tag uint32) (id uint32, ok bool) {
 // call is a request without an answer yet.
 type call struct {
 	id         uint32
+	encoded    bool // the answer may come as a pb.Encoded
 	loop       *session.Loop
 	done       func(pb.Message, error)
 	began      time.Time
@@ -64,8 +65,8 @@ func newCalls(name string, tag uint32, max int, timeout time.Duration, log *slog
 }
 
 // add opens a call and returns its attach_data, and its id for take.
-func (c *calls) add(l *session.Loop, done func(pb.Message, error)) (attach []byte, id uint32, err error) {
-	k := &call{loop: l, done: done, began: time.Now()}
+func (c *calls) add(l *session.Loop, encoded bool, done func(pb.Message, error)) (attach []byte, id uint32, err error) {
+	k := &call{encoded: encoded, loop: l, done: done, began: time.Now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -131,8 +132,39 @@ func (c *calls) reply(m pb.Message) bool {
 		return true
 	}
 	a.ClearAttachData()
+	if e, ok := m.(*pb.Encoded); ok && !k.encoded {
+		decoded, err := e.Decode()
+		if err != nil {
+			c.finish(k, nil, im.WithKind(im.Malformed, "answer does not decode", err))
+			return true
+		}
+		m = decoded
+	}
 	c.finish(k, m, nil)
 	return true
+}
+
+// encodedFrom is from which length on an answer is passed on undecoded, in bytes: below, decoding it is cheaper than all that is around it.
+const encodedFrom = 16 << 10
+
+// replyEncoded is reply for a body that was not decoded yet; false too when its call wants it decoded.
+func (c *calls) replyEncoded(cmd pb.Command, body []byte) bool {
+	if len(body) < encodedFrom {
+		return false
+	}
+	id, ok := parseAttach(pb.AttachOf(body), c.tag)
+	if !ok || !c.wantsEncoded(id) {
+		return false
+	}
+	e, err := pb.ParseEncoded(cmd, body)
+	return err == nil && c.reply(e)
+}
+
+func (c *calls) wantsEncoded(id uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.open[id]
+	return k != nil && k.encoded
 }
 
 // expire fails the calls that are older than the timeout.

@@ -270,6 +270,10 @@ func (c *conn) receive(h pdu.Header, body []byte) error {
 		return nil
 	}
 	c.r.metrics.in.Inc()
+	if c.calls.replyEncoded(h.Command, body) {
+		c.malformed = 0
+		return nil
+	}
 	m, err := pdu.Decode(h.Command, body)
 	if err != nil && !errors.Is(err, pdu.ErrUnknown) {
 		c.r.metrics.malformed.Inc()

@@ -13,6 +13,9 @@
 // time), im.Busy (too many open calls, or a queue is full) or im.Closed. A request that ended with an error may have been carried out. The
 // continuation runs on the loop it was given, so that it may touch the loop's sessions without a lock.
 //
+// Who only passes an answer on asks with CallEncoded: from 16 KiB on it is then taken as it came, as a pb.Encoded, with its attach_data cut out. A peer in the
+// same process, too, may answer with a pb.Encoded; for a plain Call it is decoded.
+//
 // # Connections
 //
 // A Remote keeps a number of connections up, each with one goroutine that reads and one that writes. What is sent is encoded at once into the

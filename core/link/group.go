@@ -57,8 +57,16 @@ func (g *Group) Send(key uint64, seq uint16, m pb.Message) error {
 
 // Call asks the member that the key leads to among those that are up. While calls of the key are open, the next one follows them.
 func (g *Group) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
-	g.call(&g.pins, 0, len(g.peers), l, key, seq, req, done)
+	g.call(&g.pins, 0, len(g.peers), Peer.Call, l, key, seq, req, done)
 }
+
+// CallEncoded asks as Call does, see Peer.
+func (g *Group) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+	g.call(&g.pins, 0, len(g.peers), Peer.CallEncoded, l, key, seq, req, done)
+}
+
+// caller is one of the ways to ask a peer.
+type caller func(p Peer, l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
 
 // Class returns the group as a Peer for one class of requests. With two or more members, the first half is for logins and the rest for messages, so that
 // a flood of messages does not block logins. While none of its half is up, a class uses the others. Close does nothing: it is the
@@ -92,9 +100,10 @@ func (g *Group) send(from, to int, key uint64, seq uint16, m pb.Message) error {
 	return g.peers[i].Send(key, seq, m)
 }
 
-func (g *Group) call(pins *pins, from, to int, l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+func (g *Group) call(pins *pins, from, to int, by caller, l *session.Loop, key uint64, seq uint16, req pb.Attachment,
+	done func(pb.Message, error)) {
 	if len(g.peers) == 1 {
-		g.peers[0].Call(l, key, seq, req, done)
+		by(g.peers[0], l, key, seq, req, done)
 		return
 	}
 	i, at := pins.take(key, g.up, func() int { return g.pick(from, to, key) })
@@ -102,7 +111,7 @@ func (g *Group) call(pins *pins, from, to int, l *session.Loop, key uint64, seq 
 		refuse(g.log, l, done, g.down())
 		return
 	}
-	g.peers[i].Call(l, key, seq, req, func(m pb.Message, err error) {
+	by(g.peers[i], l, key, seq, req, func(m pb.Message, err error) {
 		defer pins.release(key, at) // after done: whoever takes the next answer must not come before it
 		done(m, err)
 	})
@@ -135,7 +144,11 @@ func (v *classPeer) Send(key uint64, seq uint16, m pb.Message) error {
 }
 
 func (v *classPeer) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
-	v.call(&v.pins, v.from, v.to, l, key, seq, req, done)
+	v.call(&v.pins, v.from, v.to, Peer.Call, l, key, seq, req, done)
+}
+
+func (v *classPeer) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+	v.call(&v.pins, v.from, v.to, Peer.CallEncoded, l, key, seq, req, done)
 }
 
 func (v *classPeer) Close() error { return nil }

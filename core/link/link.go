@@ -22,6 +22,8 @@ type Peer interface {
 	// returns. req belongs to the peer from then on, the answer to done. With a nil l done runs on a goroutine of its own choosing and must
 	// not wait for anything.
 	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
+	// CallEncoded is Call for who only passes the answer on: a large one may come as a *pb.Encoded, checked to be well-formed and not decoded.
+	CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
 	// Close sends what was accepted, fails open calls with im.Closed, and returns when the handlers were told and will not be
 	// called again. Not from a handler or continuation of this peer.
 	Close() error

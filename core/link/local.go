@@ -93,12 +93,21 @@ func (p *Pipe) Send(key uint64, seq uint16, m pb.Message) error {
 
 // Call asks the peer, see Peer. The answer is the message that the peer sent, not a copy.
 func (p *Pipe) Call(loop *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+	p.call(false, loop, key, seq, req, done)
+}
+
+// CallEncoded asks the peer, see Peer. The answer is encoded only if that is how the peer sent it.
+func (p *Pipe) CallEncoded(loop *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+	p.call(true, loop, key, seq, req, done)
+}
+
+func (p *Pipe) call(encoded bool, loop *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
 	err := error(nil)
 	l := p.pick(key)
 	if l == nil {
 		err = p.down()
 	} else {
-		err = l.call(loop, seq, req, done)
+		err = l.call(encoded, loop, seq, req, done)
 	}
 	if err != nil {
 		p.metrics.failed(err)
@@ -237,8 +246,8 @@ func (l *lane) reason() error {
 }
 
 // call asks; with an error the continuation is still to be run.
-func (l *lane) call(loop *session.Loop, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
-	attach, id, err := l.calls.add(loop, done)
+func (l *lane) call(encoded bool, loop *session.Loop, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
+	attach, id, err := l.calls.add(loop, encoded, done)
 	if err != nil {
 		return err
 	}

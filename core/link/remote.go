@@ -119,6 +119,15 @@ func (r *Remote) Send(key uint64, seq uint16, m pb.Message) error {
 
 // Call asks the peer, see Peer.
 func (r *Remote) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+	r.call(false, l, key, seq, req, done)
+}
+
+// CallEncoded asks the peer, see Peer.
+func (r *Remote) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+	r.call(true, l, key, seq, req, done)
+}
+
+func (r *Remote) call(encoded bool, l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
 	c := r.pick(key)
 	if c == nil {
 		err := r.down()
@@ -126,7 +135,7 @@ func (r *Remote) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment
 		refuse(r.o.Log, l, done, err)
 		return
 	}
-	attach, id, err := c.calls.add(l, done)
+	attach, id, err := c.calls.add(l, encoded, done)
 	if err != nil {
 		r.metrics.failed(err)
 		refuse(r.o.Log, l, done, err)

@@ -266,7 +266,7 @@ func TestEndedConnectionTakesNoCalls(t *testing.T) {
 	c := newCalls("peer", 1, 10, time.Second, nil, (*Metrics)(nil).peer("peer"))
 	reason := notUp("peer")
 	c.failAll(reason)
-	if _, _, err := c.add(nil, nil); err != reason {
+	if _, _, err := c.add(nil, false, nil); err != reason {
 		t.Errorf("got %v: such a call would never end", err)
 	}
 }

@@ -162,13 +162,21 @@ func (r *Router) Frame(s *session.Session, h pdu.Header, body []byte) {
 	r.done(s, h.Command, h.Seq, rt.frame(s, h.Seq, body))
 }
 
-// Message dispatches a decoded message, as session.Handler demands.
+// Message dispatches a decoded message, as session.Handler demands. One that is encoded is decoded here.
 func (r *Router) Message(s *session.Session, seq uint16, m pb.Message) {
 	rt := r.admit(s, m.Command())
 	if rt == nil {
 		return
 	}
 	rt.count.Inc()
+	if e, ok := m.(*pb.Encoded); ok {
+		body, err := e.AppendBody(nil)
+		if err == nil {
+			err = rt.frame(s, seq, body)
+		}
+		r.done(s, m.Command(), seq, err)
+		return
+	}
 	r.done(s, m.Command(), seq, rt.typed(s, seq, m))
 }
 

@@ -268,7 +268,7 @@ func (h *Server) clientRoutes() {
 	query[pb.IMGetMsgByIdReq, pb.IMGetMsgByIdRsp](h, func() Peer { return h.db })
 	query[pb.IMGetLatestMsgIdReq, pb.IMGetLatestMsgIdRsp](h, func() Peer { return h.db })
 	query[pb.IMRecentContactSessionReq, pb.IMRecentContactSessionRsp](h, func() Peer { return h.dbFirst })
-	query[pb.IMAllUserReq, pb.IMAllUserRsp](h, func() Peer { return h.dbFirst })
+	directoryQuery[pb.IMAllUserReq, pb.IMAllUserRsp](h, func() Peer { return h.dbFirst })
 	query[pb.IMUsersInfoReq, pb.IMUsersInfoRsp](h, func() Peer { return h.dbFirst })
 	router.Handle(r, router.LoggedIn, h.handleUsersStat)
 	h.settingsRoutes()

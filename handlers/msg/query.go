@@ -21,7 +21,7 @@ type request interface {
 	SetUserId(uint32)
 }
 
-// query enters a request that another server answers: the message server only says who asks.
+// query enters a request that another server answers: the message server only says who asks, and passes the answer on as it is.
 func query[Q, R any, PQ interface {
 	*Q
 	request
@@ -30,7 +30,7 @@ func query[Q, R any, PQ interface {
 	pb.Attachment
 }](h *Server, peer func() Peer) {
 	router.Handle(h.Router, router.LoggedIn, func(s *session.Session, seq uint16, m PQ) error {
-		return ask(h, s, seq, peer(), m, func(answer PR) { h.answer(s, seq, answer) }, nil)
+		return h.pass(s, seq, peer(), m, PR(new(R)).Command())
 	})
 }
 
@@ -41,16 +41,13 @@ func ask[R any, PR interface {
 	*R
 	pb.Attachment
 }](h *Server, s *session.Session, seq uint16, peer Peer, m request, then func(PR), over func()) error {
-	c := clientOf(s)
-	if c.queries >= maxQueries {
-		h.metrics.queriesFailed.WithLabelValues("too_many").Inc()
-		return im.Errorf(im.Denied, "query dropped: %d are waiting for their answers", c.queries)
+	if err := h.beginQuery(s); err != nil {
+		return err
 	}
-	c.queries++
 	m.SetUserId(s.User)
 	m.ClearAttachData()
 	peer.Call(s.Loop(), uint64(s.User), seq, m, func(rsp pb.Message, err error) {
-		c.queries--
+		clientOf(s).queries--
 		if over != nil {
 			over()
 		}

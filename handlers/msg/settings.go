@@ -16,7 +16,7 @@ import (
 // settingsRoutes enters what clients may set, and what they say to other clients past the store.
 func (h *Server) settingsRoutes() {
 	first := func() Peer { return h.dbFirst }
-	query[pb.IMDepartmentReq, pb.IMDepartmentRsp](h, first)
+	directoryQuery[pb.IMDepartmentReq, pb.IMDepartmentRsp](h, first)
 	query[pb.IMPushShieldReq, pb.IMPushShieldRsp](h, first)
 	query[pb.IMQueryPushShieldReq, pb.IMQueryPushShieldRsp](h, first)
 	r := h.Router

@@ -47,6 +47,25 @@ func ParseEncoded(c Command, b []byte) (*Encoded, error) {
 	return e, e.set(b, true)
 }
 
+// AttachOf returns attach_data in the encoding of a message, a slice of b, without looking at anything else; nil when there is none, or b is no message.
+func AttachOf(b []byte) (attach []byte) {
+	for len(b) > 0 {
+		num, typ, tag := protowire.ConsumeTag(b)
+		if tag < 0 {
+			return nil
+		}
+		n := protowire.ConsumeFieldValue(num, typ, b[tag:])
+		if n < 0 {
+			return nil
+		}
+		if num == fieldAttach && typ == protowire.BytesType {
+			attach, _ = protowire.ConsumeBytes(b[tag : tag+n])
+		}
+		b = b[tag+n:]
+	}
+	return attach
+}
+
 // ForUser returns an answer of the same bytes with another user_id, and no attach_data. e may be used by many at once, as long as nobody sets its own.
 func (e *Encoded) ForUser(id uint32) *Encoded {
 	return &Encoded{command: e.command, shared: e.shared, user: id, hasUser: true}
