@@ -22,14 +22,47 @@ func BenchmarkAppend(b *testing.B) {
 	b.Run("256, client ids", func(b *testing.B) { benchmarkAppend(b, 256, true) })
 }
 
+// BenchmarkGroupAppend does the same with messages to 100 groups of 20 members, all of whom send.
+//
+//	go test ./sql/store -run '^$' -bench 'Append/(64|256)$' -benchtime 3s
+func BenchmarkGroupAppend(b *testing.B) {
+	for _, size := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) { benchmarkGroupAppend(b, size) })
+	}
+}
+
+func benchmarkGroupAppend(b *testing.B, size int) {
+	const groups, members = 25, 20 // of each worker
+	e := newEnv(b)
+	s := e.store(b)
+	u := users(b, s, members)
+	var all []uint32
+	for range workers * groups {
+		all = append(all, newGroup(b, s, u...))
+	}
+	body := []byte(strings.Repeat("x", 88))
+	appendBatches(b, s, size, func(w, n int) []*im.Message {
+		list := make([]*im.Message, size)
+		now := uint32(time.Now().Unix())
+		for i := range list {
+			k := n*size + i
+			list[i] = &im.Message{From: u[(k/groups)%members], To: all[w*groups+k%groups], Created: now, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: body}
+		}
+		return list
+	})
+}
+
+// workers is how many batches are under way at once.
+const workers = 4
+
 // benchmarkAppend gives each of four workers conversations of its own, as strands do.
 func benchmarkAppend(b *testing.B, size int, clientIDs bool) {
-	const workers, pairs = 4, 50
+	const pairs = 50
 	e := newEnv(b)
 	s := e.store(b)
 	u := users(b, s, 2*workers*pairs)
 	body := []byte(strings.Repeat("x", 88))
-	batch := func(w, n int) []*im.Message {
+	appendBatches(b, s, size, func(w, n int) []*im.Message {
 		list := make([]*im.Message, size)
 		now := uint32(time.Now().Unix())
 		for i := range list {
@@ -44,7 +77,11 @@ func benchmarkAppend(b *testing.B, size int, clientIDs bool) {
 			}
 		}
 		return list
-	}
+	})
+}
+
+// appendBatches stores b.N batches of a size.
+func appendBatches(b *testing.B, s *Store, size int, batch func(worker, n int) []*im.Message) {
 	var next sync.Mutex
 	left := b.N
 	b.ResetTimer()

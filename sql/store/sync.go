@@ -99,8 +99,9 @@ func (s *Store) syncGroups(ctx context.Context, conn *sql.Conn) (total int, err 
 		return 0, err
 	}
 	safe := uint32(max(s.now().Unix()-syncMargin, 0))
-	if mark > safe {
-		mark = safe // somebody's clock was ahead
+	ahead := mark > safe // as after a C++ server, which leaves no margin, or a clock that was
+	if ahead {
+		mark = safe
 	}
 	for last := (chattedGroup{at: mark}); ; {
 		page, err := chattedGroups(ctx, conn, last)
@@ -117,7 +118,7 @@ func (s *Store) syncGroups(ctx context.Context, conn *sql.Conn) (total int, err 
 			last = page[len(page)-1]
 			end = min(last.at, safe)
 		}
-		if end > mark {
+		if end > mark || ahead && len(page) < syncPage {
 			if err := s.redis.sync.Set(ctx, syncMark, strconv.FormatUint(uint64(end), 10), 0).Err(); err != nil {
 				return total, s.redisError("move the mark of synchronised sessions", err)
 			}
