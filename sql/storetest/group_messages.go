@@ -23,6 +23,7 @@ var groupMessageTests = []test{
 	{"a message the database refuses fails alone", refusedGroupFailsAlone},
 	{"client ids", groupClientIDs},
 	{"client ids of a user and a group of one number", twinClientIDs},
+	{"client ids of many conversations and groups", manyClientIDs},
 	{"client id of who is not a member", clientIDOfDenied},
 	{"a user and a group of one number", twins},
 	{"history in pages", groupHistoryPages},
@@ -358,6 +359,22 @@ func twinClientIDs(f *fixture) {
 			f.s.AppendMessages(f.ctx, []*im.Message{&again})
 			f.wantDuplicate("resent "+string(m.Data), &again, m.ID)
 		}
+	}
+}
+
+// manyClientIDs uses one id for everything, so that numbers of conversations and of groups, whatever a store has them for, meet.
+func manyClientIDs(f *fixture) {
+	u := f.users(9)
+	var batch []*im.Message
+	for _, to := range u[1:] {
+		batch = append(batch, f.named(u[0], to, "x", "k"), f.namedIn(u[0], f.group(u...).ID, "x", "k"))
+	}
+	f.append(batch[:8]...)
+	f.append(batch[8:]...)
+	for _, m := range batch {
+		again := *m
+		f.s.AppendMessages(f.ctx, []*im.Message{&again})
+		f.wantDuplicate("resent", &again, m.ID)
 	}
 }
 
