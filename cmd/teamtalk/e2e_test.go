@@ -143,6 +143,8 @@ type deployment struct {
 	files     string // small files; all in one only
 	loginHTTP string
 	dbproxy   *server
+	dbAddr    string // of dbproxy and route, for servers; separate only
+	routeAddr string
 }
 
 // The shapes.
@@ -182,6 +184,7 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 	mustRun(t, "migrate", "--mysql.master", dsn)
 	d.addUsers(s)
 	db, route, servers := reserve(t), reserve(t), reserve(t)
+	d.dbAddr, d.routeAddr = db, route
 	d.loginTCP, d.loginHTTP = reserve(t), reserve(t)
 	d.msgAddr[0], d.msgAddr[1] = reserve(t), reserve(t)
 	d.dbproxy = d.server("dbproxy", s.flags, append(slices.Clone(d.store), "--roles", "dbproxy", "--dbproxy.listen", db)...)

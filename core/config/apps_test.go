@@ -9,7 +9,7 @@ import (
 )
 
 func TestApps(t *testing.T) {
-	a, err := LoadApps(filepath.Join("..", "..", "cmd", "teamtalk", "example", "apps.toml"))
+	a, err := LoadApps(filepath.Join("..", "..", "cmd", "teamtalk", "example", "http", "apps.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,7 +137,7 @@ type MSFS struct {
 // HTTP is the section http.
 type HTTP struct {
 	Listen   string   `toml:"listen" default:":8400" form:"listen" doc:"HTTP address for other systems. Keys travel in clear: put TLS in front, or keep it in a network that is trusted."`
-	AppsFile string   `toml:"apps_file" default:"" doc:"File of the systems that may call, with their keys; there is an example beside the others, apps.toml."`
+	AppsFile string   `toml:"apps_file" default:"" doc:"File of the systems that may call, with their keys; there is an example among the others, http/apps.toml."`
 	DBProxy  []string `toml:"dbproxy" default:"" form:"addrs" doc:"Addresses of the dbproxy servers. Not needed when dbproxy runs in the same process."`
 	Route    []string `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers. Not needed when route runs in the same process."`
 }
