@@ -69,8 +69,14 @@ var differs = map[string]struct {
 	"group.recent_session/IMRecentContactSessionReq/3":  {atOnce, addGroupSession},
 	"group.recent_session/IMRecentContactSessionReq/29": {"a conversation has the time of its last message, not that of the run that noticed it", lastMessageTime},
 
+	"group.del_and_add_again/IMGroupInfoListReq#2": {"asked after the member was removed; then both were under way at once", func(m pb.Message) {
+		g := m.(*pb.IMGroupInfoListRsp).GetGroupInfoList()[0]
+		g.SetVersion(2)
+		g.SetGroupMemberList([]uint32{2968})
+	}},
+
 	"buddy.departments/IMDepartmentReq/3": {atOrAfter, func(m pb.Message) {
-		m.(*pb.IMDepartmentRsp).SetDeptList([]*pb.DepartInfo{pb.DepartInfo_builder{DeptId: new(uint32(1)), Priority: new(uint32(0)), DeptName: new("bench "),
+		m.(*pb.IMDepartmentRsp).SetDeptList([]*pb.DepartInfo{pb.DepartInfo_builder{DeptId: new(uint32(1)), Priority: new(uint32(0)), DeptName: new("bench"),
 			ParentDeptId: new(uint32(0)), DeptStatus: pb.DepartmentStatusType_DEPT_STATUS_OK.Enum()}.Build()})
 	}},
 }
@@ -113,7 +119,7 @@ func TestRecordedExchanges(t *testing.T) {
 	if len(names) < 60 {
 		t.Fatalf("only %d exchanges in testdata", len(names))
 	}
-	if _, err := h.store.CreateDepart(t.Context(), im.Depart{Name: "bench "}); err != nil {
+	if _, err := h.store.CreateDepart(t.Context(), im.Depart{Name: "bench"}); err != nil {
 		t.Fatal(err)
 	}
 	answers, differences := 0, map[string]bool{}
@@ -141,6 +147,7 @@ func TestRecordedExchanges(t *testing.T) {
 				p.write(req.raw)
 				want := recordedAnswer(t, lines[i:], req)
 				if want == nil {
+					p.settle(decode(t, req))
 					continue
 				}
 				answers++
@@ -160,6 +167,13 @@ func TestRecordedExchanges(t *testing.T) {
 			t.Errorf("%s is not among the answers (%s)", key, d.why)
 		}
 	}
+}
+
+// settle waits until m, which has no answer, is done: the next request may come on another connection.
+func (p *peer) settle(m pb.Message) {
+	p.t.Helper()
+	user := m.(interface{ GetUserId() uint32 }).GetUserId()
+	ask[*pb.IMUnreadMsgCntRsp](p, 60000, pb.IMUnreadMsgCntReq_builder{UserId: &user}.Build())
 }
 
 // compare reads the next answer, which is to be want.
