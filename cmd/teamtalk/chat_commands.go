@@ -352,7 +352,7 @@ func (f *terminalFrontend) help(string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range chatCommands() {
-		f.print(runewidth.Truncate(fmt.Sprintf("  %-18s %s", "/"+strings.TrimSpace(c.names[0]+" "+c.arg), c.help), f.columns()-1, "…"))
+		f.print(runewidth.Truncate(fmt.Sprintf("  %-20s %s", "/"+strings.TrimSpace(c.names[0]+" "+c.arg), c.help), f.columns()-1, "…"))
 	}
 	for _, line := range []string{
 		"  Anything else is sent to the open conversation; //text sends /text.",

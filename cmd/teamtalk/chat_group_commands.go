@@ -306,11 +306,9 @@ func mute(on bool) func(f *terminalFrontend, arg string) {
 			f.report(err)
 			return
 		}
-		word := "pushes again from "
-		if on {
-			word = "no more pushes from "
+		if g.Shield == on { // else the event says it
+			f.locked(func() { f.say(mutedNews(f.s.book.groupName(g.ID), on)) })
 		}
-		f.locked(func() { f.say(word + f.s.book.groupName(g.ID)) })
 	}
 }
 
@@ -434,6 +432,9 @@ func (f *terminalFrontend) happened(e client.Event) {
 	switch e := e.(type) {
 	case client.GroupChanged:
 		f.say(groupNews(f.s.book, e))
+		if f.peer != nil && *f.peer == (client.Peer{ID: e.Group.ID, Group: true}) && !e.Group.Has(f.s.book.self.ID) {
+			f.peer, f.shown, f.oldest = nil, 0, 0
+		}
 		f.setPrompt()
 	case client.SessionRemoved:
 		f.say(f.s.book.peerName(e.Peer) + " was taken out of the list on another device")
@@ -465,8 +466,13 @@ func groupNews(b *book, e client.GroupChanged) string {
 	case len(e.Removed) > 0:
 		return fmt.Sprintf("%s took %s out of %s", who, b.listNames(e.Removed, most), name)
 	}
-	if e.Group.Shield {
-		return name + " is muted"
+	return mutedNews(name, e.Group.Shield)
+}
+
+// mutedNews says whether pushes come from a group.
+func mutedNews(name string, on bool) string {
+	if on {
+		return name + " is muted: no pushes from it to your phone"
 	}
 	return name + " is not muted"
 }

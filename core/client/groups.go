@@ -310,15 +310,16 @@ func (c *Client) askGroup(g *groupState) {
 	g.asked, g.changed = true, false
 	conn, req := c.conn, infoReq(c.self.ID, []im.GroupVersion{{ID: g.ID}})
 	c.ask(conn, req, &pb.IMGroupInfoListRsp{}, func(m pb.Message, err error) {
+		var news []Group
 		if err == nil {
-			c.takeGroups(groupsOf(m.(*pb.IMGroupInfoListRsp)), []uint32{g.ID})
+			news = c.takeGroups(groupsOf(m.(*pb.IMGroupInfoListRsp)), []uint32{g.ID})
 		}
 		if g.changed && c.conn == conn {
 			c.askGroup(g)
 			return
 		}
 		g.asked = !g.known // what is not there is not asked for again on this connection
-		if _, message := first(g.held).(Received); message && g.known {
+		if _, told := first(g.held).(GroupChanged); len(news) > 0 && !told {
 			c.emit(GroupChanged{Group: g.copy()})
 		}
 		c.release(g)
@@ -373,5 +374,9 @@ func (c *Client) received(r Received) {
 		c.emit(r)
 		return
 	}
-	c.groupEvent(c.group(r.Peer.ID), r)
+	g := c.group(r.Peer.ID)
+	c.groupEvent(g, r)
+	if g.known && !g.asked && !g.Has(c.self.ID) && c.conn != nil { // only members get messages: a notify was missed, or came late
+		c.askGroup(g)
+	}
 }

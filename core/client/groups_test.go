@@ -257,6 +257,28 @@ func TestClientGroupUnknown(t *testing.T) {
 	equal(t, "asked", len(waitFor[GroupChanged](a, 1)[0].Group.Members), 3)
 }
 
+// Who has left does not send; who gets a message is in, whatever was heard before.
+func TestClientGroupLeft(t *testing.T) {
+	s := newGroupServer(t)
+	s.AddGroup(6, "lunch", pb.GroupType_GROUP_TYPE_TMP, bob, alice)
+	a := open(t, s, "alice", nil)
+	s.Push(alice, s.StoreGroup(bob, 6, body(t, "one")))
+	waitFor[Received](a, 1)
+	s.PushFrame(alice, pb.IMGroupChangeMemberNotify_builder{
+		UserId: new(bob), ChangeType: del.Enum(), GroupId: new(uint32(6)), CurUserIdList: []uint32{bob}, ChgUserIdList: []uint32{alice},
+	}.Build())
+	waitFor[GroupChanged](a, 2)
+	if _, err := a.Send(group(6), "x"); im.KindOf(err) != im.Denied {
+		t.Errorf("send after leaving: %v", err)
+	}
+	s.Push(alice, s.StoreGroup(bob, 6, body(t, "two")))
+	if got := waitFor[GroupChanged](a, 3)[2]; !got.Group.Has(alice) || got.By != 0 {
+		t.Errorf("in again: %+v", got)
+	}
+	a.sendGroup(6, "here I am")
+	waitFor[Acked](a, 1)
+}
+
 // More messages of a group without a name than are held.
 func TestClientGroupManyHeld(t *testing.T) {
 	s := newGroupServer(t)

@@ -27,7 +27,7 @@ type outgoing struct {
 
 // Send sends a text and returns a number for it at once; Acked, or SendFailed, tells of its fate under that number. While there is no
 // connection the message waits. It is stored once, however often it must be sent. Invalid for a text that is empty or longer than im.MaxText, Busy
-// when Options.MaxPending messages wait, Closed when the Client has ended.
+// when Options.MaxPending messages wait, Denied for a group that the user has left, Closed when the Client has ended.
 func (c *Client) Send(to Peer, text string) (uint64, error) {
 	if text == "" {
 		return 0, im.Errorf(im.Invalid, "empty message")
@@ -56,6 +56,9 @@ func (c *Client) queueMessage(to Peer, kind pb.MsgType, data []byte) (uint64, er
 	defer c.mu.Unlock()
 	if to == (Peer{ID: c.self.ID}) {
 		return 0, im.Errorf(im.Invalid, "message to oneself")
+	}
+	if g := c.groups[to.ID]; to.Group && g != nil && g.known && !g.Has(c.self.ID) {
+		return 0, im.Errorf(im.Denied, "not in the group any more")
 	}
 	if c.closing || c.err != nil {
 		return 0, im.Errorf(im.Closed, "client closed")
