@@ -1,7 +1,6 @@
 package msg
 
 import (
-	"sync/atomic"
 	"time"
 
 	"teamtalk/core/session"
@@ -145,75 +144,6 @@ func (h *Server) expireAcks(st *loopState, now time.Time) {
 	st.waits.due = due
 }
 
-// The recipient's side: what a device did not answer is sent again, once.
-
-// maxUnacked is how many deliveries are followed for one connection; of more, the oldest are no longer.
-const maxUnacked = 256
-
-// unacked is the deliveries to one connection that it has not answered.
-type unacked struct {
-	silent atomic.Bool // let AckWait pass: not waited for until it answers something. From anywhere.
-	mute   bool        // did not answer what was sent twice: not followed until it answers something
-	list   []delivery
-	slot   int // place in loopState.waiting plus one, 0: not there
-}
-
-type delivery struct {
-	tag   session.Tag
-	again bool
-	at    time.Time
-	frame []byte // shared with other sessions
-}
-
-// find returns the place of the delivery with that peer and id, -1 when there is none.
-func (u *unacked) find(tag session.Tag) int {
-	for i := range u.list {
-		if t := u.list[i].tag; t.Peer == tag.Peer && t.ID == tag.ID && t.Flags&tagGroup == tag.Flags&tagGroup {
-			return i
-		}
-	}
-	return -1
-}
-
-// Sent follows a delivery.
-func (h *Server) Sent(s *session.Session, tag session.Tag, frame []byte) {
-	h.contactSpoke(s, tag, frame)
-	c := clientOf(s)
-	u := &c.unacked
-	if u.mute {
-		h.metrics.unansweredLost(1)
-		return
-	}
-	if len(u.list) >= maxUnacked {
-		h.metrics.unansweredLost(1)
-		u.list = u.list[:copy(u.list, u.list[1:])]
-	}
-	u.list = append(u.list, delivery{tag: tag, at: s.Loop().Now(), frame: frame})
-	stateOf(s.Loop()).watch(s, c)
-}
-
-func (st *loopState) watch(s *session.Session, c *client) {
-	if c.unacked.slot == 0 {
-		st.waiting = append(st.waiting, s)
-		c.unacked.slot = len(st.waiting)
-	}
-}
-
-func (st *loopState) unwatch(c *client) {
-	i := c.unacked.slot
-	if i == 0 {
-		return
-	}
-	last := len(st.waiting) - 1
-	moved := st.waiting[last]
-	st.waiting[i-1] = moved
-	clientOf(moved).unacked.slot = i
-	st.waiting[last] = nil
-	st.waiting = st.waiting[:last]
-	c.unacked.slot = 0
-	c.unacked.list = nil
-}
-
 // handleMsgDataAck takes a device's answer to a delivery.
 func (h *Server) handleMsgDataAck(s *session.Session, _ uint16, m *pb.IMMsgDataAck) error {
 	c := clientOf(s)
@@ -228,9 +158,9 @@ func (h *Server) handleMsgDataAck(s *session.Session, _ uint16, m *pb.IMMsgDataA
 	if i < 0 {
 		return nil // answered before, or no longer followed
 	}
-	remote := u.list[i].tag.Flags&tagRemote != 0
-	u.list = append(u.list[:i], u.list[i+1:]...)
-	if len(u.list) == 0 {
+	remote := u.at(i).tag.Flags&tagRemote != 0
+	u.remove(i)
+	if u.n == 0 {
 		stateOf(s.Loop()).unwatch(c)
 	}
 	if tag.Flags&tagGroup != 0 || tag.Peer == s.User {
@@ -273,33 +203,4 @@ func (h *Server) heard(l *session.Loop, key waitKey) {
 func (h *Server) handleRoutedAck(_ *session.Session, _ uint16, m *pb.IMMsgDataAck) error {
 	h.answered(nil, m)
 	return nil
-}
-
-// redeliver sends again what was not answered in time, and gives up on what was sent again already.
-func (h *Server) redeliver(st *loopState, now time.Time) {
-	if h.opt.RedeliverAfter < 0 {
-		return
-	}
-	for i := len(st.waiting) - 1; i >= 0; i-- {
-		s := st.waiting[i]
-		c := clientOf(s)
-		u := &c.unacked
-		for j := range u.list {
-			d := &u.list[j]
-			if now.Sub(d.at) < h.opt.RedeliverAfter {
-				continue
-			}
-			if d.again {
-				// Twice in vain: this client does not answer at all.
-				h.metrics.unansweredLost(len(u.list))
-				u.silent.Store(true)
-				u.mute = true
-				st.unwatch(c)
-				break
-			}
-			d.again, d.at = true, now
-			h.metrics.redelivered.Inc()
-			s.SendFrame(d.frame)
-		}
-	}
 }

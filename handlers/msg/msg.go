@@ -302,6 +302,7 @@ func clientOf(s *session.Session) *client { return s.Data.(*client) }
 type loopState struct {
 	waits   ackWaits
 	waiting []*session.Session // those with deliveries not answered yet
+	rings   ringPool
 	checked time.Time
 	audience
 	contacts contactIndex
@@ -339,7 +340,7 @@ func (h *Server) Open(s *session.Session) error {
 // Close forgets a connection, and tells the other servers when a user was logged in on it.
 func (h *Server) Close(s *session.Session, err error) {
 	c := clientOf(s)
-	h.metrics.unansweredLost(len(c.unacked.list))
+	h.metrics.unansweredLost(int(c.unacked.n))
 	stateOf(s.Loop()).unwatch(c)
 	if c.login != loggedIn {
 		return
