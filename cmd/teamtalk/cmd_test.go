@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,7 +79,7 @@ func TestHelp(t *testing.T) {
 
 // TestHelpOfAll has every command explain itself in lines that fit a terminal.
 func TestHelpOfAll(t *testing.T) {
-	for _, c := range append(newRootCommand().Commands(), newUserCommand().Commands()...) {
+	for _, c := range slices.Concat(newRootCommand().Commands(), newUserCommand().Commands(), newGroupCommand().Commands(), newDepartCommand().Commands()) {
 		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
 			t.Errorf("%s: short help %q", c.Name(), c.Short)
 		}
@@ -247,7 +248,7 @@ func TestUserCommands(t *testing.T) {
 
 	r = run("", "list", "--json")
 	first, _, _ := strings.Cut(r.out, "\n")
-	if first != `{"id":1,"name":"alice","nick":"爱丽丝","domain":"ailisi","gender":"f","phone":"123","email":"a@example.com","avatar":"http://x/a.png","department":4,"status":"ok"}` {
+	if first != `{"id":1,"name":"alice","nick":"爱丽丝","domain":"ailisi","gender":"f","phone":"123","email":"a@example.com","avatar":"http://x/a.png","department":4,"sign":"","status":"ok"}` {
 		t.Errorf("%s", first)
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -20,7 +19,7 @@ func newUserCommand() *cobra.Command {
 		Use:   "user",
 		Short: "Add, list and change users",
 		Long: `Add, list and change users, in the store that the settings name. It works beside running servers;
-they notice within a minute.`,
+they notice within a minute. A user is given by name or id.`,
 		Example: `  teamtalk user add alice --nick "Alice Liddell"
   teamtalk user list
   teamtalk user disable alice --config teamtalk.toml`,
@@ -29,7 +28,7 @@ they notice within a minute.`,
 		Annotations: holdsCommands,
 	}
 	addConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
-	cmd.AddCommand(newUserAddCommand(), newUserListCommand(), newUserPasswdCommand(),
+	cmd.AddCommand(newUserAddCommand(), newUserListCommand(), newUserSetCommand(), newUserPasswdCommand(),
 		newUserStatusCommand("disable", im.StatusDeparted, "Keep a user from logging in",
 			`Keep a user from logging in, and take it off the others' contact lists. Its messages stay. A client
 that is logged in stays so until it connects again.`),
@@ -97,7 +96,7 @@ func newUserListCommand() *cobra.Command {
 		Long: `List all users in order of id, disabled ones too.
 
 With --json, print one object a line: id, name, nick, domain, gender (m, f or empty), phone, email,
-avatar, department, status.`,
+avatar, department, sign, status.`,
 		Example: `  teamtalk user list
   teamtalk user list --json | jq -r 'select(.status == "ok") | .name'`,
 		Args: noArgs,
@@ -116,8 +115,7 @@ avatar, department, status.`,
 
 // listJSON writes every user as a line of JSON.
 func listJSON(ctx context.Context, out io.Writer, s im.UserStore) error {
-	enc := json.NewEncoder(out)
-	enc.SetEscapeHTML(false)
+	enc := newEncoder(out)
 	return eachUser(ctx, s, func(users []im.User) error {
 		for _, u := range users {
 			if err := enc.Encode(struct {
@@ -130,8 +128,9 @@ func listJSON(ctx context.Context, out io.Writer, s im.UserStore) error {
 				Email      string `json:"email"`
 				Avatar     string `json:"avatar"`
 				Department uint32 `json:"department"`
+				Sign       string `json:"sign"`
 				Status     string `json:"status"`
-			}{u.ID, u.Name, u.Nick, u.Domain, genderName(u.Gender), u.Phone, u.Email, u.Avatar, u.DepartID, statusName(u.Status)}); err != nil {
+			}{u.ID, u.Name, u.Nick, u.Domain, genderName(u.Gender), u.Phone, u.Email, u.Avatar, u.DepartID, u.SignInfo, statusName(u.Status)}); err != nil {
 				return err
 			}
 		}

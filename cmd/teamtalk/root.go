@@ -78,7 +78,7 @@ winning; "teamtalk config" prints them all with their meaning.`,
 		}
 	}
 	add("run", newServeCommand(), newChatCommand())
-	add("care", newUserCommand(), newConfigCommand(), newMigrateCommand(), newBenchCommand(), newVersionCommand())
+	add("care", newUserCommand(), newGroupCommand(), newDepartCommand(), newConfigCommand(), newMigrateCommand(), newBenchCommand(), newVersionCommand())
 	return root
 }
 

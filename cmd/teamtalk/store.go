@@ -53,8 +53,12 @@ func openMySQL(ctx context.Context, cfg *config.Config, opt storeOptions) (im.St
 	if err != nil {
 		return nil, err
 	}
+	slave := cfg.MySQL.Slave.Reveal()
+	if opt.Admin {
+		slave = "" // who looks after the servers looks at what was just done, by whatever process
+	}
 	s, err := store.Open(ctx, store.Options{
-		Master: cfg.MySQL.Master.Reveal(), Slave: cfg.MySQL.Slave.Reveal(), ReplicaLag: cfg.MySQL.ReplicaLag, Redis: instances,
+		Master: cfg.MySQL.Master.Reveal(), Slave: slave, ReplicaLag: cfg.MySQL.ReplicaLag, Redis: instances,
 		Workers: pool.SizesFor(cfg.Workers).SQLOpen, Logger: opt.Log, Metrics: opt.Registerer,
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -48,19 +49,26 @@ func (u *newUser) complete() error {
 		u.Domain = u.Name
 	}
 	for _, f := range fieldLimits {
-		text := *f.of(u)
-		switch {
-		case !utf8.ValidString(text):
-			return fmt.Errorf("%s %q is not UTF-8", f.name, text)
-		case strings.ContainsFunc(text, unicode.IsControl):
-			return fmt.Errorf("%s %q holds a control character", f.name, text)
-		case text != strings.TrimSpace(text):
-			return fmt.Errorf("%s %q begins or ends with a blank", f.name, text)
-		case utf8.RuneCountInString(text) > f.limit:
-			return fmt.Errorf("%s %q is %d characters long; %d fit", f.name, text, utf8.RuneCountInString(text), f.limit)
+		if err := checkText(f.name, *f.of(u), f.limit); err != nil {
+			return err
 		}
 	}
 	return checkPassword(u.password)
+}
+
+// checkText refuses texts that do not fit, limit in characters, and those that can only be a mistake.
+func checkText(name, text string, limit int) error {
+	switch {
+	case !utf8.ValidString(text):
+		return fmt.Errorf("%s %q is not UTF-8", name, text)
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return fmt.Errorf("%s %q holds a control character", name, text)
+	case text != strings.TrimSpace(text):
+		return fmt.Errorf("%s %q begins or ends with a blank", name, text)
+	case utf8.RuneCountInString(text) > limit:
+		return fmt.Errorf("%s %q is %d characters long; %d fit", name, text, utf8.RuneCountInString(text), limit)
+	}
+	return nil
 }
 
 // checkPassword refuses what can only be a mistake. Length is the company's policy, not ours.
@@ -157,13 +165,23 @@ func setPassword(ctx context.Context, s im.UserStore, name, clear string) error 
 	return s.SetPassword(ctx, a.ID, hash, salt)
 }
 
-// findUser looks a user up by name.
+// findUser looks a user up by name, or else by id; by id, password and salt are not set.
 func findUser(ctx context.Context, s im.UserStore, name string) (im.Account, error) {
 	a, err := s.AccountByName(ctx, name)
-	if im.KindOf(err) == im.NotFound && err != nil {
-		return a, im.Errorf(im.NotFound, "no user has the name %q; see teamtalk user list", name)
+	if err == nil || im.KindOf(err) != im.NotFound {
+		return a, err
 	}
-	return a, err
+	if id, err := strconv.ParseUint(name, 10, 32); err == nil {
+		users, err := s.Users(ctx, []uint32{uint32(id)})
+		if err != nil {
+			return a, err
+		}
+		if len(users) > 0 {
+			return im.Account{User: users[0]}, nil
+		}
+		return a, im.Errorf(im.NotFound, "no user has the name or id %q; see teamtalk user list", name)
+	}
+	return a, im.Errorf(im.NotFound, "no user has the name %q; see teamtalk user list", name)
 }
 
 // readPassword takes the first line of r.

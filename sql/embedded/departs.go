@@ -99,7 +99,7 @@ func (w *writer) checkUpdate(d im.Depart) error {
 	users := 0
 	err = w.one("select count(*) from IMUser where departId = ? and status <> ?", &users, d.ID, im.StatusDeparted)
 	if err == nil && users > 0 {
-		return im.Errorf(im.Invalid, "department %d has %d users in it", d.ID, users)
+		return im.Errorf(im.Invalid, "department %d has users in it: %d", d.ID, users)
 	}
 	return err
 }

@@ -109,7 +109,7 @@ func (s *Store) checkUpdate(ctx context.Context, tx *sql.Tx, d im.Depart) error 
 	var users int
 	err = tx.QueryRowContext(ctx, fmt.Sprintf("SELECT COUNT(*) FROM IMUser WHERE departId=%d AND COALESCE(status, 0)<>%d", d.ID, im.StatusDeparted)).Scan(&users)
 	if err == nil && users > 0 {
-		return im.Errorf(im.Invalid, "department %d has %d users in it", d.ID, users)
+		return im.Errorf(im.Invalid, "department %d has users in it: %d", d.ID, users)
 	}
 	return err
 }

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/embedded"
+)
+
+func TestDepartCommands(t *testing.T) { onBothStores(t, testDepartCommands) }
+
+func testDepartCommands(t *testing.T) {
+	run := func(args ...string) result {
+		t.Helper()
+		return command(t, "", append([]string{"depart"}, args...)...)
+	}
+	run("add", "Sales", "--priority", "2").want(t, exitOK, "added Sales (id 1)\n", "")
+	run("add", "研发部", "--priority", "1").want(t, exitOK, "added 研发部 (id 2)\n", "")
+	run("add", "East", "--parent", "Sales").want(t, exitOK, "added Sales/East (id 3)\n", "")
+	run("add", "East", "--parent", "2").want(t, exitOK, "added 研发部/East (id 4)\n", "")
+	run("add", "East", "--parent", "/Sales/").want(t, exitFailure, "", `there is a department "East" in the same place, with id 3`)
+	run("add", "x", "--parent", "East").want(t, exitFailure, "",
+		`2 departments have the name "East"; say which by its place or id: 3 (Sales/East), 4 (研发部/East)`)
+	run("add", "x", "--parent", "West").want(t, exitFailure, "", `no department has the name, place or id "West"; see teamtalk depart list`)
+	run("add", "Shop", "--parent", "Sales/East").want(t, exitOK, "added Sales/East/Shop (id 5)\n", "")
+
+	addNamed(t, "alice", "bob", "carol")
+	user := func(want string, args ...string) {
+		t.Helper()
+		command(t, "", append([]string{"user"}, args...)...).want(t, exitOK, want, "")
+	}
+	user("alice is in Sales/East\n", "set", "alice", "--department", "Sales/East")
+	user("bob is in Sales/East/Shop\nbob has another picture\nbob has another sign info\n", "set", "2", "--department", "5", "--avatar", "http://x/b.png", "--sign", "签名 🙂")
+	user("carol is in Sales/East\n", "set", "carol", "--department", "Sales/East")
+	user("carol is disabled\n", "disable", "3")
+	command(t, "", "user", "set", "bob", "--department", "none", "--sign", "y").want(t, exitFailure, "", `no department has the name, place or id "none"`)
+	user(`"avatar":"http://x/b.png","department":5,"sign":"签名 🙂","status":"ok"}`, "list", "--json")
+	run("list").want(t, exitOK, "ID  NAME      PRIORITY  USERS\n2   研发部    1         0\n4     East    0         0\n1   Sales     2         0\n3     East    0         1\n5       Shop  0         1\n", "")
+	run("list", "--json").want(t, exitOK, `{"id":3,"name":"East","path":"Sales/East","parent":1,"priority":0,"users":1}`+"\n", "")
+
+	run("move", "Sales", "Sales/East/Shop").want(t, exitFailure, "", "department 1 would be inside itself")
+	run("delete", "Sales").want(t, exitFailure, "", `department 1 has departments in it: "East"`)
+	run("delete", "5").want(t, exitFailure, "", "department 5 has users in it: 1")
+	run("rename", "Sales/East", "Orient").want(t, exitOK, "Sales/East (id 3) is now Sales/Orient\n", "")
+	run("move", "Shop", "/", "--priority", "7").want(t, exitOK, "Sales/Orient/Shop (id 5) is now Shop\n", "")
+	run("move", "Orient", "研发部").want(t, exitOK, "Sales/Orient (id 3) is now 研发部/Orient\n", "")
+	user("bob is in no department\n", "set", "bob", "--department", "/")
+	run("delete", "Shop").want(t, exitOK, "Shop (id 5) is deleted\n", "")
+	run("delete", "Shop").want(t, exitFailure, "", "no department has the name, place or id")
+	run("delete", "Sales").want(t, exitOK, "Sales (id 1) is deleted\n", "")
+	command(t, "", "user", "set", "bob", "--department", "1").want(t, exitFailure, "", `no department has the name, place or id "1"`)
+	run("list").want(t, exitOK, "ID  NAME      PRIORITY  USERS\n2   研发部    1         0\n4     East    0         0\n3     Orient  0         1\n", "")
+}
+
+// TestDepartBesideServer: a server that has the store open reads what a command changed.
+func TestDepartBesideServer(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TEAMTALK_DATA_DIR", dir)
+	addNamed(t, "alice")
+	s, err := embedded.Open(t.Context(), embedded.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, since, err := s.UsersChangedSince(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command(t, "", "depart", "add", "Sales").want(t, exitOK, "added", "")
+	command(t, "", "user", "set", "alice", "--department", "Sales").want(t, exitOK, "alice is in Sales", "")
+	departs, _, err := s.DepartsChangedSince(t.Context(), 0)
+	if err != nil || len(departs) != 1 || departs[0].Name != "Sales" {
+		t.Errorf("%+v, %v", departs, err)
+	}
+	users, _, err := s.UsersChangedSince(t.Context(), since)
+	if err != nil || len(users) != 1 || users[0].DepartID != departs[0].ID {
+		t.Errorf("%+v, %v", users, err)
+	}
+}
+
+// TestDepartTree draws what other programs may have left: departments in ones that are not there, and inside one another.
+func TestDepartTree(t *testing.T) {
+	b := &departBook{byID: map[uint32]im.Depart{}, below: map[uint32][]im.Depart{}}
+	for _, d := range []im.Depart{{ID: 1, Name: "a"}, {ID: 2, Name: "b", Parent: 1}, {ID: 4, Name: "in orphan", Parent: 5}, {ID: 5, Name: "orphan", Parent: 99},
+		{ID: 6, Name: "x", Parent: 7}, {ID: 7, Name: "y", Parent: 6}, {ID: 8, Name: "self", Parent: 8}} {
+		b.byID[d.ID] = d
+		b.below[d.Parent] = append(b.below[d.Parent], d)
+	}
+	var out bytes.Buffer
+	if err := listDeparts(&out, b, nil, false); err != nil {
+		t.Fatal(err)
+	}
+	want := "ID  NAME         PRIORITY  USERS\n1   a            0         0\n2     b          0         0\n5   orphan       0         0\n4     in orphan  0         0\n" +
+		"6   x            0         0\n7     y          0         0\n8   self         0         0\n"
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+	var ids []uint32
+	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n")[1:] {
+		d, err := b.find(strings.Fields(line)[0])
+		if err != nil {
+			t.Error(err)
+		}
+		if b.path(d) == "" {
+			t.Errorf("department %d has no place", d.ID)
+		}
+		ids = append(ids, d.ID)
+	}
+	if slices.Sort(ids); !slices.Equal(ids, []uint32{1, 2, 4, 5, 6, 7, 8}) {
+		t.Errorf("listed %v", ids)
+	}
+}

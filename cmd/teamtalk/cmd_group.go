@@ -1,0 +1,492 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"teamtalk/core/config"
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+func newGroupCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "group",
+		Short: "Make, list and change groups",
+		Long: `Make, list and change groups, in the store that the settings name. It works beside running servers.
+
+A change of members counts for every message from then on. Clients show a new group, its members and its
+name when they connect again; somebody who is added also with the first message that comes.
+
+A GROUP is given by its id, or by its name where only one has it; a USER by name or id. Here everybody's
+groups may be changed: who may change them in a client does not matter.`,
+		Example: `  teamtalk group create "All staff" --from staff.txt
+  teamtalk group add "All staff" alice bob
+  teamtalk group show 3`,
+		Args:        cobra.ArbitraryArgs,
+		RunE:        commandsOnly,
+		Annotations: holdsCommands,
+	}
+	addConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
+	cmd.AddCommand(newGroupCreateCommand(), newGroupListCommand(), newGroupShowCommand(), newGroupRenameCommand(),
+		newGroupMembersCommand(pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD, "add", "Add users to a group",
+			`Add users to a group. Who is in it already stays so; who is added again sees the messages from then on.`),
+		newGroupMembersCommand(pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL, "remove", "Take users out of a group",
+			`Take users out of a group. They get its messages no more, and cannot read the old ones either.
+Who is not in it is passed over.`))
+	return cmd
+}
+
+// atLeast wants a number of arguments, which what names, or more.
+func atLeast(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return usagef(cmd, "want %s, got %d arguments", what, len(args))
+		}
+		return nil
+	}
+}
+
+// exactly wants a number of arguments, which what names.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usagef(cmd, "want %s, got %d arguments", what, len(args))
+		}
+		return nil
+	}
+}
+
+// memberFlags are the ways to name users.
+type memberFlags struct{ from string }
+
+func (f *memberFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.from, "from", "", "also the users in this file, one name or id a line; - is standard input")
+}
+
+// names returns the users named in arguments and in the file.
+func (f *memberFlags) names(cmd *cobra.Command, args []string) ([]string, error) {
+	names := slices.Clone(args)
+	if f.from != "" {
+		in := cmd.InOrStdin()
+		if f.from != "-" {
+			file, err := os.Open(f.from)
+			if err != nil {
+				return nil, err
+			}
+			defer file.Close()
+			in = file
+		}
+		lines := bufio.NewScanner(skipBOM(in))
+		for lines.Scan() {
+			if name := strings.TrimSpace(lines.Text()); name != "" {
+				names = append(names, name)
+			}
+		}
+		if err := lines.Err(); err != nil {
+			return nil, fmt.Errorf("read the users: %w", err)
+		}
+	}
+	if len(names) == 0 {
+		return nil, usagef(cmd, "want users, as arguments or with --from FILE")
+	}
+	return names, nil
+}
+
+// findMembers looks users up by name or id, all or none: an error names everyone who is not there, and with present, who is disabled.
+func findMembers(ctx context.Context, s im.UserStore, names []string, present bool) ([]im.User, error) {
+	var users []im.User
+	var bad []string
+	for _, name := range names {
+		a, err := findUser(ctx, s, name)
+		switch {
+		case err != nil && im.KindOf(err) != im.NotFound:
+			return nil, err
+		case err != nil:
+			bad = append(bad, err.Error())
+		case present && a.Status == im.StatusDeparted:
+			bad = append(bad, fmt.Sprintf("%s is disabled; first: teamtalk user enable %s", a.Name, a.Name))
+		default:
+			users = append(users, a.User)
+		}
+	}
+	if n := len(bad); n > maxProblems {
+		bad = append(bad[:maxProblems], fmt.Sprintf("… and %d more problems", n-maxProblems))
+	}
+	if len(bad) > 0 {
+		return nil, im.Errorf(im.NotFound, "%s", strings.Join(append(bad, "nothing was changed"), "\n"))
+	}
+	return users, nil
+}
+
+func userIDs(users []im.User) []uint32 {
+	ids := make([]uint32, len(users))
+	for i, u := range users {
+		ids[i] = u.ID
+	}
+	return ids
+}
+
+// groupTypes are the types of groups as flags and JSON name them.
+var groupTypes = map[string]pb.GroupType{"normal": pb.GroupType_GROUP_TYPE_NORMAL, "temporary": pb.GroupType_GROUP_TYPE_TMP}
+
+func groupTypeName(t pb.GroupType) string {
+	for name, of := range groupTypes {
+		if of == t {
+			return name
+		}
+	}
+	return fmt.Sprint("type ", int32(t))
+}
+
+func newGroupCreateCommand() *cobra.Command {
+	var members memberFlags
+	var kind, creator, avatar string
+	cmd := &cobra.Command{
+		Use:   "create NAME USER ... | --from FILE",
+		Short: "Make a group",
+		Long: `Make a group of users. Several groups may have one name.
+
+A normal group is in its members' lists of groups; only its creator changes it in a client, and without one
+nobody does. A temporary group is what clients make themselves: any member may add others.`,
+		Example: `  teamtalk group create "All staff" --from staff.txt
+  teamtalk group create Sales alice bob --creator alice
+  teamtalk user list --json | jq -r 'select(.status == "ok") | .name' | teamtalk group create Everybody --from -`,
+		Args: atLeast(1, "a NAME and users"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, ok := groupTypes[kind]
+			if !ok {
+				return usagef(cmd, "--type %q is none of normal and temporary", kind)
+			}
+			if err := checkText("name", args[0], im.MaxGroupName); err != nil || args[0] == "" {
+				return usageOr(cmd, err, "a group needs a name")
+			}
+			if err := checkText("avatar", avatar, im.MaxGroupName); err != nil {
+				return &usageError{cmd, err}
+			}
+			names, err := members.names(cmd, args[1:])
+			if err != nil {
+				return err
+			}
+			return withStore(cmd, true, func(ctx context.Context, cfg *config.Config, s im.Store) error {
+				g := im.Group{Name: args[0], Avatar: avatar, Type: t}
+				return createGroup(ctx, s, cmd.OutOrStdout(), g, creator, names)
+			})
+		},
+	}
+	members.add(cmd)
+	cmd.Flags().StringVar(&kind, "type", "normal", "normal or temporary")
+	cmd.Flags().StringVar(&creator, "creator", "", "the user who may change it in a client, and is in it")
+	cmd.Flags().StringVar(&avatar, "avatar", "", "URL of a picture")
+	return cmd
+}
+
+// usageOr is the caller's mistake in err, or in text when err is nil.
+func usageOr(cmd *cobra.Command, err error, text string) error {
+	if err != nil {
+		return &usageError{cmd, err}
+	}
+	return usagef(cmd, "%s", text)
+}
+
+func createGroup(ctx context.Context, s im.Store, out io.Writer, g im.Group, creator string, names []string) error {
+	if creator != "" {
+		names = append([]string{creator}, names...)
+	}
+	users, err := findMembers(ctx, s, names, true)
+	if err != nil {
+		return err
+	}
+	if creator != "" {
+		g.Creator = users[0].ID
+	}
+	g.Members = userIDs(users)
+	if g, err = s.CreateGroup(ctx, g); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "made the group %s (id %d) of %s\n", printable(g.Name), g.ID, countOf(len(g.Members), "member"))
+	return err
+}
+
+// countOf is a number with what it counts.
+func countOf(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprint(n, " ", what, "s")
+}
+
+// eachGroup calls do for every group in order of id, in slices of at most groupBatch.
+func eachGroup(ctx context.Context, s im.GroupStore, do func([]im.Group) error) error {
+	const groupBatch = 200 // with their members
+	for after := uint32(0); ; {
+		groups, err := s.ListGroups(ctx, after, groupBatch)
+		if err != nil || len(groups) == 0 {
+			return err
+		}
+		if err := do(groups); err != nil {
+			return err
+		}
+		after = groups[len(groups)-1].ID
+	}
+}
+
+// findGroup looks a group up by id, or else by name.
+func findGroup(ctx context.Context, s im.GroupStore, text string) (im.Group, error) {
+	if id, err := strconv.ParseUint(text, 10, 32); err == nil {
+		groups, err := s.Groups(ctx, []uint32{uint32(id)})
+		if err != nil || len(groups) > 0 {
+			return append(groups, im.Group{})[0], err
+		}
+	}
+	var found []im.Group
+	err := eachGroup(ctx, s, func(groups []im.Group) error {
+		for _, g := range groups {
+			if g.Name == text {
+				found = append(found, g)
+			}
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return im.Group{}, err
+	case len(found) == 0:
+		return im.Group{}, im.Errorf(im.NotFound, "no group has the name or id %q; see teamtalk group list", text)
+	case len(found) > 1:
+		var ids []string
+		for _, g := range found[:min(len(found), 10)] {
+			ids = append(ids, fmt.Sprint(g.ID))
+		}
+		return im.Group{}, im.Errorf(im.Invalid, "%d groups have the name %q; say which by its id: %s", len(found), text, strings.Join(ids, ", "))
+	}
+	return found[0], nil
+}
+
+// groupJSON is a group as --json prints it.
+type groupJSON struct {
+	ID       uint32   `json:"id"`
+	Name     string   `json:"name"`
+	Avatar   string   `json:"avatar"`
+	Type     string   `json:"type"`
+	Creator  uint32   `json:"creator"`
+	Version  uint32   `json:"version"`
+	Created  uint32   `json:"created"`
+	Updated  uint32   `json:"updated"`
+	LastChat uint32   `json:"last_chat"`
+	Members  []uint32 `json:"members"`
+}
+
+func asJSON(g im.Group) groupJSON {
+	return groupJSON{g.ID, g.Name, g.Avatar, groupTypeName(g.Type), g.Creator, g.Version, g.Created, g.Updated, g.LastChat, append([]uint32{}, g.Members...)}
+}
+
+// newEncoder writes JSON for programs, one object a line.
+func newEncoder(out io.Writer) *json.Encoder {
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	return enc
+}
+
+func newGroupListCommand() *cobra.Command {
+	var wantJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List all groups",
+		Long: `List all groups in order of id.
+
+With --json, print one object a line: id, name, avatar, type (normal or temporary), creator (an id, or 0),
+version, created, updated and last_chat (unix seconds), members (ids).`,
+		Example: `  teamtalk group list
+  teamtalk group list --json | jq -r 'select(.members | length > 100) | .name'`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+				return listGroups(ctx, s, cmd.OutOrStdout(), wantJSON)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&wantJSON, "json", false, "print one JSON object a line")
+	return cmd
+}
+
+func listGroups(ctx context.Context, s im.GroupStore, out io.Writer, wantJSON bool) error {
+	enc, first := newEncoder(out), true
+	err := eachGroup(ctx, s, func(groups []im.Group) error {
+		var rows [][]string
+		if first {
+			rows = append(rows, []string{"ID", "NAME", "TYPE", "MEMBERS", "LAST MESSAGE"})
+		}
+		first = false
+		for _, g := range groups {
+			if wantJSON {
+				if err := enc.Encode(asJSON(g)); err != nil {
+					return err
+				}
+			}
+			rows = append(rows, []string{fmt.Sprint(g.ID), g.Name, groupTypeName(g.Type), fmt.Sprint(len(g.Members)), timeText(g.LastChat)})
+		}
+		if wantJSON {
+			return nil
+		}
+		return writeTable(out, rows)
+	})
+	if err == nil && first && !wantJSON {
+		_, err = fmt.Fprintln(out, "no groups yet; make one with teamtalk group create NAME USER ...")
+	}
+	return err
+}
+
+// timeText is a time for people, in the zone of this machine; nothing for 0.
+func timeText(seconds uint32) string {
+	if seconds == 0 {
+		return ""
+	}
+	return time.Unix(int64(seconds), 0).Format("2006-01-02 15:04:05")
+}
+
+func newGroupShowCommand() *cobra.Command {
+	var wantJSON bool
+	cmd := &cobra.Command{
+		Use:   "show GROUP",
+		Short: "Show a group and its members",
+		Long: `Show a group and its members.
+
+With --json, print one object, as teamtalk group list does.`,
+		Example: `  teamtalk group show "All staff"
+  teamtalk group show 3 --json | jq .members`,
+		Args: exactly(1, "one GROUP"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+				g, err := findGroup(ctx, s, args[0])
+				if err != nil {
+					return err
+				}
+				if wantJSON {
+					return newEncoder(cmd.OutOrStdout()).Encode(asJSON(g))
+				}
+				return showGroup(ctx, s, cmd.OutOrStdout(), g)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&wantJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func showGroup(ctx context.Context, s im.UserStore, out io.Writer, g im.Group) error {
+	ids := g.Members
+	if g.Creator != 0 {
+		ids = append(slices.Clone(ids), g.Creator)
+	}
+	users, err := s.Users(ctx, ids)
+	if err != nil {
+		return err
+	}
+	byID := make(map[uint32]im.User, len(users))
+	for _, u := range users {
+		byID[u.ID] = u
+	}
+	creator := "nobody"
+	if g.Creator != 0 {
+		creator = fmt.Sprintf("%s (id %d)", byID[g.Creator].Name, g.Creator)
+	}
+	rows := [][]string{{"name", g.Name}, {"id", fmt.Sprint(g.ID)}, {"type", groupTypeName(g.Type)}, {"creator", creator}, {"avatar", g.Avatar},
+		{"version", fmt.Sprint(g.Version)}, {"created", timeText(g.Created)}, {"changed", timeText(g.Updated)}, {"last message", timeText(g.LastChat)},
+		{"members", fmt.Sprint(len(g.Members))}}
+	if err := writeTable(out, rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(out)
+	rows = [][]string{{"ID", "NAME", "NICK", "STATUS"}}
+	for _, id := range g.Members {
+		u := byID[id]
+		rows = append(rows, []string{fmt.Sprint(id), u.Name, u.Nick, statusName(u.Status)})
+	}
+	return writeTable(out, rows)
+}
+
+func newGroupRenameCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "rename GROUP NAME",
+		Short:   "Give a group another name",
+		Long:    "Give a group another name. Clients show it when they connect again.",
+		Example: `  teamtalk group rename 3 "All staff"`,
+		Args:    exactly(2, "a GROUP and its new NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkText("name", args[1], im.MaxGroupName); err != nil || args[1] == "" {
+				return usageOr(cmd, err, "a group needs a name")
+			}
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+				g, err := findGroup(ctx, s, args[0])
+				if err != nil {
+					return err
+				}
+				if err := s.SetGroupName(ctx, g.ID, args[1]); err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "the group %s (id %d) is now %s\n", printable(g.Name), g.ID, printable(args[1]))
+				return err
+			})
+		},
+	}
+}
+
+func newGroupMembersCommand(t pb.GroupModifyType, verb, short, long string) *cobra.Command {
+	var members memberFlags
+	cmd := &cobra.Command{
+		Use:     verb + " GROUP USER ... | --from FILE",
+		Short:   short,
+		Long:    long,
+		Example: "  teamtalk group " + verb + " \"All staff\" alice bob\n  teamtalk group " + verb + " 3 --from names.txt",
+		Args:    atLeast(1, "a GROUP and users"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			names, err := members.names(cmd, args[1:])
+			if err != nil {
+				return err
+			}
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+				return changeMembers(ctx, s, cmd.OutOrStdout(), t, args[0], names)
+			})
+		},
+	}
+	members.add(cmd)
+	return cmd
+}
+
+func changeMembers(ctx context.Context, s im.Store, out io.Writer, t pb.GroupModifyType, group string, names []string) error {
+	g, err := findGroup(ctx, s, group)
+	if err != nil {
+		return err
+	}
+	add := t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
+	users, err := findMembers(ctx, s, names, add)
+	if err != nil {
+		return err
+	}
+	change, err := s.ChangeMembers(ctx, g.ID, t, userIDs(users), nil)
+	if err != nil {
+		return err
+	}
+	done, passed := "taken out", "not in it"
+	if add {
+		done, passed = "added", "in it already"
+	}
+	note := ""
+	asked := userIDs(users)
+	slices.Sort(asked)
+	if n := len(slices.Compact(asked)) - len(change.Changed); n > 0 {
+		note = fmt.Sprintf("; %s: %d", passed, n)
+	}
+	_, err = fmt.Fprintf(out, "%s (id %d): %s %s, %d now%s\n", printable(g.Name), g.ID, countOf(len(change.Changed), "member"), done, len(change.Current), note)
+	return err
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"teamtalk/core/config"
+	"teamtalk/core/im"
+)
+
+// setFlags are the flags of user set.
+type setFlags struct{ department, avatar, sign string }
+
+func newUserSetCommand() *cobra.Command {
+	var f setFlags
+	cmd := &cobra.Command{
+		Use:   "set NAME [--department DEPARTMENT] [--avatar URL] [--sign TEXT]",
+		Short: "Change a user's department, picture or sign info",
+		Long: `Change a user's department, picture or sign info, which is what the user says of itself. What is not
+given stays; an empty text clears. Clients see it when they connect again.
+
+The user is given by name or id, the department by id, name or place: Sales/East; / is none.`,
+		Example: `  teamtalk user set alice --department Sales/East
+  teamtalk user set alice --avatar http://10.0.0.5:8700/g0/000/001/a.png --sign ""`,
+		Args: oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			changed := cmd.Flags().Changed
+			if !changed("department") && !changed("avatar") && !changed("sign") {
+				return usagef(cmd, "want one of --department, --avatar, --sign")
+			}
+			for _, text := range []struct {
+				name, value string
+				limit       int
+			}{{"avatar", f.avatar, 255}, {"sign info", f.sign, 128}} {
+				if err := checkText(text.name, text.value, text.limit); err != nil {
+					return &usageError{cmd, err}
+				}
+			}
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+				return f.set(ctx, cmd, s, args[0])
+			})
+		},
+	}
+	cmd.Flags().StringVar(&f.department, "department", "", "the department; / is none")
+	cmd.Flags().StringVar(&f.avatar, "avatar", "", "URL of a picture")
+	cmd.Flags().StringVar(&f.sign, "sign", "", "the sign info")
+	return cmd
+}
+
+// set changes what was given, and tells each change as soon as it is made. What cannot be found is found out before the first.
+func (f *setFlags) set(ctx context.Context, cmd *cobra.Command, s im.Store, name string) error {
+	a, err := findUser(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	changed, depart, place := cmd.Flags().Changed, uint32(0), "no department"
+	if changed("department") {
+		b, err := readDeparts(ctx, s)
+		if err != nil {
+			return err
+		}
+		if depart, err = b.findParent(f.department); err != nil {
+			return err
+		}
+		if depart != 0 {
+			place = b.path(b.byID[depart])
+		}
+	}
+	for _, change := range []struct {
+		flag, told string
+		set        func() error
+	}{
+		{"department", "is in " + place, func() error { return s.SetUserDepart(ctx, a.ID, depart) }},
+		{"avatar", "has another picture", func() error { return s.SetAvatar(ctx, a.ID, f.avatar) }},
+		{"sign", "has another sign info", func() error { return s.SetSignInfo(ctx, a.ID, f.sign) }},
+	} {
+		if !changed(change.flag) {
+			continue
+		}
+		if err := change.set(); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", a.Name, printable(change.told)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
