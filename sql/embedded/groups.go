@@ -173,21 +173,27 @@ func (w *writer) changeMembers(group uint32, t pb.GroupModifyType, users []uint3
 	if len(changed) == 0 {
 		return im.MemberChange{Version: g.Version, Current: g.Members}, nil, nil
 	}
+	if n := len(g.Members) + len(changed); adding && n > im.MaxGroupMembers {
+		return change, tooManyMembers(n), nil
+	}
+	current, err := w.setMembers(&g, last, changed, adding, now)
+	return im.MemberChange{Version: g.Version + 1, Current: current, Changed: changed}, nil, err
+}
+
+// setMembers adds those changed to g, whose newest message is last, or takes them out, and returns who is in then.
+func (w *writer) setMembers(g *im.Group, last uint32, changed []uint32, adding bool, now uint32) (current []uint32, err error) {
 	if adding {
-		if n := len(g.Members) + len(changed); n > im.MaxGroupMembers {
-			return change, tooManyMembers(n), nil
-		}
-		g.Members = append(g.Members, changed...)
-		slices.Sort(g.Members)
-		err = w.join(group, last, changed, now)
+		current = slices.Concat(g.Members, changed)
+		slices.Sort(current)
+		err = w.join(g.ID, last, changed, now)
 	} else {
-		g.Members = slices.DeleteFunc(g.Members, func(u uint32) bool { _, gone := slices.BinarySearch(changed, u); return gone })
-		err = w.leave(group, changed)
+		current = slices.DeleteFunc(g.Members, func(u uint32) bool { _, gone := slices.BinarySearch(changed, u); return gone })
+		err = w.leave(g.ID, changed)
 	}
 	if err == nil {
-		_, err = w.changeGroup(group, now, "")
+		_, err = w.changeGroup(g.ID, now, "")
 	}
-	return im.MemberChange{Version: g.Version + 1, Current: g.Members, Changed: changed}, nil, err
+	return current, err
 }
 
 // differ returns, in increasing order and once each, those of the users that are not members when adding, and those that are when not.
