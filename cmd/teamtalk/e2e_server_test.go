@@ -143,7 +143,12 @@ func (s *server) metric(name, part string) float64 {
 	}
 	sum, found := 0.0, false
 	for line := range strings.Lines(string(text)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		line = strings.TrimSpace(line)
+		at := strings.LastIndexByte(line, ' ') // labels hold spaces too
+		if at < 0 {
+			continue
+		}
+		key, value := line[:at], line[at+1:]
 		if base, _, _ := strings.Cut(key, "{"); base != name || !strings.Contains(key, part) {
 			continue
 		}
