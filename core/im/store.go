@@ -61,7 +61,7 @@ type DepartStore interface {
 	// parent does not exist or is deleted; Exists when the parent has a department of that name.
 	CreateDepart(ctx context.Context, d Depart) (uint32, error)
 	// UpdateDepart sets name, parent, priority and status of the department with d's ID, and Updated to the store's time: NotFound when there is none;
-	// Invalid and Exists as for CreateDepart, Invalid also when it would become its own ancestor, or is deleted while it has departments or users.
+	// Invalid and Exists as for CreateDepart, Invalid also when it would become its own ancestor, or is deleted while it has departments, or users who have not departed.
 	UpdateDepart(ctx context.Context, d Depart) error
 }
 
@@ -154,7 +154,7 @@ type GroupStore interface {
 // PushStore keeps where pushes go and who does not want them.
 type PushStore interface {
 	// SetDeviceToken makes t the token of its user, in place of any other, and takes it from whoever else had it: a phone changes
-	// hands. An empty Token clears. Invalid when it is too long or not printable ASCII, or Client is none of a phone's.
+	// hands. An empty Token clears, whatever Client says. Invalid as CheckDeviceToken says.
 	SetDeviceToken(ctx context.Context, t DeviceToken) error
 	// DropDeviceToken clears a token, whoever has it: the push service said that it is dead.
 	DropDeviceToken(ctx context.Context, token string) error

@@ -16,6 +16,9 @@
 //   - AppendMessages sets ID, Err and Duplicate anew, so that a message may be tried again. The ID of one that was not stored is 0.
 //   - An account without a name is Invalid, and so is one with a field that is not UTF-8. Field lengths count characters, not bytes.
 //   - CreateUsers and SetUserStatus set Updated to the store's clock.
+//   - Names of departments are compared letter by letter; one that is deleted holds no name, and users who have departed do not keep it from being deleted.
+//   - A push token that is a number of up to ten digits is Invalid: in Redis it would have the key of a user.
+//   - To clear a token any Client will do. Who had a phone before does not get it back when its user logs out.
 //   - A context that has ended is an error from every method, and nothing is done.
 package storetest
 
