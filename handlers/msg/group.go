@@ -152,16 +152,24 @@ func (h *Server) groupChanged(s *session.Session, seq uint16, rsp pb.Message, er
 		h.warn(&h.often.query, "change of members not answered", "conn", s.ID(), "user", s.User, "seq", seq, "err", err)
 		return
 	}
-	if answer.GetResultCode() == 0 && len(answer.GetChgUserIdList()) > 0 {
-		h.tellChange(s, answer)
-	}
 	answer.ClearAttachData()
-	answer.ClearVersion()
-	_ = s.Push(seq, answer) // a full mailbox closes the session
+	if answer.GetResultCode() != 0 || len(answer.GetChgUserIdList()) == 0 {
+		answer.ClearVersion()
+		_ = s.Push(seq, answer) // a full mailbox closes the session
+		return
+	}
+	n := notifyOf(answer)
+	h.groups.changed(n, func(cur, chg []uint32) {
+		answer.SetCurUserIdList(cur)
+		answer.ClearVersion()
+		_ = s.Push(seq, answer)
+		h.tellGroup(n, cur, chg, s)
+	})
+	h.toRoute(0, n)
 }
 
-// tellChange tells everyone of a change that was asked for on s.
-func (h *Server) tellChange(s *session.Session, rsp *pb.IMGroupChangeMemberRsp) {
+// notifyOf is what other servers are told of a change that was answered so.
+func notifyOf(rsp *pb.IMGroupChangeMemberRsp) *pb.IMGroupChangeMemberNotify {
 	n := &pb.IMGroupChangeMemberNotify{}
 	n.SetUserId(rsp.GetUserId())
 	n.SetChangeType(rsp.GetChangeType())
@@ -171,14 +179,15 @@ func (h *Server) tellChange(s *session.Session, rsp *pb.IMGroupChangeMemberRsp) 
 	if rsp.HasVersion() {
 		n.SetVersion(rsp.GetVersion())
 	}
-	h.groups.changed(n)
-	h.tellGroup(n, s)
-	h.toRoute(0, n)
+	return n
 }
 
-// tellGroup tells the devices here of all members, of those added or taken out, and of who did it, except the session it was asked for on.
-func (h *Server) tellGroup(n *pb.IMGroupChangeMemberNotify, but *session.Session) {
-	users := append(slices.Clone(n.GetCurUserIdList()), n.GetChgUserIdList()...)
+// tellGroup tells the devices here of all members cur, of those added or taken out, and of who did it, except the session it was asked for on.
+func (h *Server) tellGroup(n *pb.IMGroupChangeMemberNotify, cur, chg []uint32, but *session.Session) {
+	if len(chg) == 0 {
+		return // undone by a later change
+	}
+	users := append(slices.Clone(cur), chg...)
 	users = append(users, n.GetUserId())
 	slices.Sort(users)
 	lists := h.sessionsOf(slices.Compact(users))
@@ -189,8 +198,8 @@ func (h *Server) tellGroup(n *pb.IMGroupChangeMemberNotify, but *session.Session
 	out.SetUserId(n.GetUserId())
 	out.SetChangeType(n.GetChangeType())
 	out.SetGroupId(n.GetGroupId())
-	out.SetCurUserIdList(n.GetCurUserIdList())
-	out.SetChgUserIdList(n.GetChgUserIdList())
+	out.SetCurUserIdList(cur)
+	out.SetChgUserIdList(chg)
 	frame, err := pdu.Append(nil, 0, out)
 	if err != nil {
 		h.log.Error("notify not encoded", "group", n.GetGroupId(), "err", err)
@@ -201,8 +210,7 @@ func (h *Server) tellGroup(n *pb.IMGroupChangeMemberNotify, but *session.Session
 
 // handleRoutedGroupChange takes a change made on another message server.
 func (h *Server) handleRoutedGroupChange(_ *session.Session, _ uint16, n *pb.IMGroupChangeMemberNotify) error {
-	h.groups.changed(n)
-	h.tellGroup(n, nil)
+	h.groups.changed(n, func(cur, chg []uint32) { h.tellGroup(n, cur, chg, nil) })
 	return nil
 }
 

@@ -171,7 +171,7 @@ func (g *group) proceed(now time.Time) {
 	for len(g.wait) > 0 {
 		w := g.wait[0]
 		if !g.knows(w, now) {
-			g.ask(w.m.FromUserID, now)
+			g.ask(now)
 			return
 		}
 		if turn := g.turn(w); now.Before(turn) {
@@ -241,7 +241,7 @@ func (g *group) turn(w *waiting) time.Time {
 }
 
 // ask asks db_proxy for the members. With mu held.
-func (g *group) ask(user uint32, now time.Time) {
+func (g *group) ask(now time.Time) {
 	if g.loading {
 		return
 	}
@@ -257,7 +257,7 @@ func (g *group) ask(user uint32, now time.Time) {
 	v.SetGroupId(g.id)
 	v.SetVersion(0) // whatever the version, all of it
 	req := &pb.IMGroupInfoListReq{}
-	req.SetUserId(user)
+	req.SetUserId(0) // nobody: it is for this server
 	req.SetGroupVersionList([]*pb.GroupVersionInfo{v})
 	g.all.h.db.Call(nil, im.GroupKey(g.id), 0, req, func(rsp pb.Message, err error) { g.loaded(era, number, rsp, err) })
 }
@@ -327,23 +327,35 @@ func (g *group) failed(now time.Time, err error) {
 	g.wait = nil
 }
 
-// changed takes a change of members, made here or elsewhere. The notify has all members as they are after it.
-func (gs *groups) changed(n *pb.IMGroupChangeMemberNotify) {
-	gs.mu.Lock()
-	g, ok := gs.table.Peek(n.GetGroupId())
-	gs.mu.Unlock()
-	if !ok {
-		return // asked for when needed
-	}
+// changed takes a change of members, made here or elsewhere, and has tell say so to the clients here, in the order of the changes. The notify has all members
+// as they are after it. tell gets those to show, and who of them has changed: where the change is overtaken by a later one, the later one's members; it
+// must not wait.
+func (gs *groups) changed(n *pb.IMGroupChangeMemberNotify, tell func(cur, chg []uint32)) {
+	g := gs.of(n.GetGroupId())
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now, version := gs.h.opt.Now(), n.GetVersion()
-	switch {
-	case version == 0: // C++: nobody knows whether it is the latest, the next version that is heard of will say
+	if version != 0 && g.current() && g.version > version && now.Sub(g.checked) < memberAge {
+		tell(g.members, stillTrue(n, g.members))
+		return
+	}
+	if version == 0 { // C++: nobody knows whether it is the latest, the next version that is heard of will say
 		g.stale = true
-	case g.current() && g.version >= version && now.Sub(g.checked) < memberAge:
-		return // known already
 	}
 	g.set(gs.era.Load(), n.GetCurUserIdList(), version, now)
-	g.proceed(now)
+	g.proceed(now) // what was stored before
+	tell(n.GetCurUserIdList(), n.GetChgUserIdList())
+}
+
+// stillTrue is those users of a change that members, of a later version, still show as added or taken out.
+func stillTrue(n *pb.IMGroupChangeMemberNotify, members []uint32) []uint32 {
+	added := n.GetChangeType() == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
+	in := make(map[uint32]struct{}, len(members))
+	for _, user := range members {
+		in[user] = struct{}{}
+	}
+	return slices.DeleteFunc(slices.Clone(n.GetChgUserIdList()), func(user uint32) bool {
+		_, is := in[user]
+		return is != added
+	})
 }
