@@ -126,3 +126,66 @@ func TestDirectory(t *testing.T) {
 		t.Errorf("users: %v", info)
 	}
 }
+
+// TestRemoveSession: a conversation goes from one side's list, with what is unread of it, and comes back with its next message.
+func TestRemoveSession(t *testing.T) {
+	h := open(t, options{})
+	p := h.dial()
+	g := makeGroup(p, 1, temporary, 1, 2)
+	remove := func(user uint32, typ pb.SessionType, peer uint32) uint32 {
+		t.Helper()
+		rsp := ask[*pb.IMRemoveSessionRsp](p, 1, pb.IMRemoveSessionReq_builder{UserId: &user, SessionType: typ.Enum(), SessionId: &peer,
+			AttachData: []byte("x")}.Build())
+		if rsp.GetUserId() != user || rsp.GetSessionId() != peer || rsp.GetSessionType() != typ || string(rsp.GetAttachData()) != "x" {
+			t.Errorf("answer %v", rsp)
+		}
+		return rsp.GetResultCode()
+	}
+	state := func(user uint32) string { // sessions, and what is unread
+		t.Helper()
+		s := ""
+		req := pb.IMRecentContactSessionReq_builder{UserId: &user, LatestUpdateTime: proto.Uint32(0)}.Build()
+		for _, c := range ask[*pb.IMRecentContactSessionRsp](p, 2, req).GetContactSessionList() {
+			s += fmt.Sprintf("%d/%d ", c.GetSessionType().Number(), c.GetSessionId())
+		}
+		return fmt.Sprint(s, ask[*pb.IMUnreadMsgCntRsp](p, 3, unreadOf(user)).GetTotalCnt())
+	}
+	expect := func(user uint32, want string) {
+		t.Helper()
+		if got := state(user); got != want {
+			t.Errorf("user %d: %s, want %s", user, got, want)
+		}
+	}
+	ask[*pb.MsgData](p, 4, text(1, 2, "a"))
+	ask[*pb.MsgData](p, 5, groupText(1, g, "b")) // later
+	expect(2, "2/1 1/1 2")
+	if code := remove(2, single, 1); code != 0 {
+		t.Errorf("result %d", code)
+	}
+	expect(2, "2/1 1")
+	expect(1, "2/1 1/2 0")
+	if code := remove(2, group, g); code != 0 {
+		t.Errorf("result %d", code)
+	}
+	expect(2, "0")
+	for _, code := range []uint32{remove(2, single, 3), remove(2, group, 99999), remove(3, group, g)} {
+		if code != 1 {
+			t.Errorf("result %d for what is not there", code)
+		}
+	}
+	ask[*pb.MsgData](p, 6, text(1, 2, "c"))
+	expect(2, "1/1 1")
+}
+
+// TestUsersInfoLimit: of more ids than the limit the first ones count.
+func TestUsersInfoLimit(t *testing.T) {
+	h := open(t, options{users: 1001})
+	ids := make([]uint32, 1001)
+	for i := range ids {
+		ids[i] = uint32(1001 - i)
+	}
+	info := ask[*pb.IMUsersInfoRsp](h.dial(), 2, pb.IMUsersInfoReq_builder{UserId: proto.Uint32(1), UserIdList: ids}.Build())
+	if n := len(info.GetUserInfoList()); n != 1000 || info.GetUserInfoList()[0].GetUserId() != 2 {
+		t.Errorf("%d users", n)
+	}
+}
