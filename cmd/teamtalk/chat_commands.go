@@ -357,7 +357,8 @@ func (f *terminalFrontend) help(string) {
 	for _, line := range []string{
 		"  Anything else is sent to the open conversation; //text sends /text.",
 		"  Tab completes commands and names, up and down bring back what was typed,",
-		"  A name with spaces stands between quotation marks where more follows it: #\"the team\".",
+		"  A name with spaces stands between quotation marks where more follows it: #\"the team\",",
+		"  or has backslashes before them, as Tab writes it: #the\\ team.",
 		"  Ctrl-O breaks the line. " + markSending + " sending  " + markStored + " stored by the server  " + markFailed + " failed",
 	} {
 		f.print(runewidth.Truncate(line, f.columns()-1, "…"))

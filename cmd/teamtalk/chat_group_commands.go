@@ -24,7 +24,7 @@ func groupHelp() []string {
 		"/group remove [#GROUP] USERS…    take people out, if you made it",
 		"/group leave [#GROUP]            leave it",
 		"/group show [#GROUP]             who is in it, and who is online",
-		"Without #GROUP it is the open one. A name with spaces: #\"the team\".",
+		"Without #GROUP it is the open one. A name with spaces: #\"the team\", or #the\\ team.",
 	}
 }
 
@@ -454,6 +454,8 @@ func groupNews(b *book, e client.GroupChanged) string {
 	name, who := b.groupName(e.Group.ID), b.name(e.By)
 	const most = 8
 	switch {
+	case e.By == 0 && !e.Group.Has(b.self.ID):
+		return "you are not in " + name + " any more"
 	case e.By == 0:
 		return fmt.Sprintf("%s has %d members: %s", name, len(e.Group.Members), b.listNames(e.Group.Members, most))
 	case len(e.Added) > 0 && slices.Equal(e.Added, e.Group.Members):
@@ -517,7 +519,7 @@ func (f *terminalFrontend) othersTyping(e client.Typing) {
 	}
 }
 
-// lastWord is the part of an argument behind the last space that is not between quotation marks.
+// lastWord is the part of an argument behind the last space that is not a part of a word.
 func lastWord(arg string) string {
 	start, quoted := 0, false
 	for i, r := range arg {
@@ -525,7 +527,7 @@ func lastWord(arg string) string {
 		case '"':
 			quoted = !quoted
 		case ' ':
-			if !quoted {
+			if !quoted && (i == 0 || arg[i-1] != '\\') {
 				start = i + 1
 			}
 		}
@@ -545,7 +547,7 @@ func (f *terminalFrontend) nameChoices(command, arg string) []string {
 	}
 	choices = append(choices, f.s.book.groupNames()...)
 	for i, name := range choices {
-		choices[i] = quoteWord(name)
+		choices[i] = quoteWord(name, strings.Contains(lastWord(arg), "\""))
 	}
 	return choices
 }

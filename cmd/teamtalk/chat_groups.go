@@ -319,7 +319,8 @@ func (w *departWalk) add(d im.Depart, depth int, people []contact) {
 	}
 }
 
-// splitWords cuts an argument at spaces; what stands between quotation marks is one word. The mark # or @ may stand before one.
+// splitWords cuts an argument at spaces; what stands between quotation marks is one word, and a space behind a backslash is a part of one. The mark # or @ may
+// stand before one.
 func splitWords(s string) []string {
 	var words []string
 	for {
@@ -345,16 +346,21 @@ func cutWord(s string) (word, rest string) {
 			return mark + word, strings.TrimLeft(rest, " ")
 		}
 	}
-	word, rest, _ = strings.Cut(s, " ")
-	return mark + word, strings.TrimLeft(rest, " ")
+	end := 0
+	for end < len(s) && (s[end] != ' ' || end > 0 && s[end-1] == '\\') {
+		end++
+	}
+	return mark + strings.ReplaceAll(s[:end], `\ `, " "), strings.TrimLeft(s[end:], " ")
 }
 
-// quoteWord is a name as splitWords takes it for one word.
-func quoteWord(name string) string {
-	if !strings.Contains(name, " ") {
+// quoteWord is a name as splitWords takes it for one word, with marks or backslashes.
+func quoteWord(name string, marks bool) string {
+	switch {
+	case !strings.Contains(name, " "):
 		return name
-	}
-	if strings.HasPrefix(name, "#") || strings.HasPrefix(name, "@") {
+	case !marks:
+		return strings.ReplaceAll(name, " ", `\ `)
+	case strings.HasPrefix(name, "#"), strings.HasPrefix(name, "@"):
 		return name[:1] + "\"" + name[1:] + "\""
 	}
 	return "\"" + name + "\""

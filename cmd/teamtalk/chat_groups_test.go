@@ -167,6 +167,24 @@ func TestChatJSONSettings(t *testing.T) {
 	equalInt(t, "exit code", alice.end(), exitEnded)
 }
 
+// Tab completes names of groups with spaces, whichever way they are begun.
+func TestCompleteGroups(t *testing.T) {
+	f := &terminalFrontend{s: &chatSession{book: testBook()}}
+	for line, want := range map[string]string{
+		"/to bo": "/to bob ", "/to #the\\": "/to #the\\ team ", `/msg #"the t`: `/msg #"the team" `, "/group ad": "/group add ", "/group add #de": "/group add #Dev ",
+		"/group add #The\\ team bo": "/group add #The\\ team bob ", "/mute bo": "",
+	} {
+		choices, n := completer{f}.Do([]rune(line), len([]rune(line)))
+		got := ""
+		if len(choices) == 1 {
+			got = line + string(choices[0])
+		}
+		if !strings.EqualFold(got, want) {
+			t.Errorf("%q becomes %q (%d, %q), want %q", line, got, n, choices, want)
+		}
+	}
+}
+
 // A pipe of lines can be one to a group.
 func TestChatPlainGroup(t *testing.T) {
 	s := chatServer(t)
@@ -254,18 +272,20 @@ func TestBookDeparts(t *testing.T) {
 
 func TestSplitWords(t *testing.T) {
 	for in, want := range map[string][]string{
-		"": nil, "  a  b ": {"a", "b"}, `#"the team" bob`: {"#the team", "bob"}, `"a b" c`: {"a b", "c"}, `"open end`: {`"open`, "end"}, `"" x`: {"x"}, `#dev`: {"#dev"},
+		"": nil, "  a  b ": {"a", "b"}, `#"the team" bob`: {"#the team", "bob"}, `"a b" c`: {"a b", "c"}, `"open end`: {`"open`, "end"}, `"" x`: {"x"}, `#dev`: {"#dev"}, `#the\ team b\ c\`: {"#the team", `b c\`},
 	} {
 		if got := splitWords(in); !slices.Equal(got, want) {
 			t.Errorf("splitWords(%q) = %q, want %q", in, got, want)
 		}
 	}
 	for _, name := range []string{"bob", "#the team", "a b", "@a b"} {
-		if got := splitWords(quoteWord(name) + " x"); !slices.Equal(got, []string{name, "x"}) {
-			t.Errorf("%q comes back as %q", name, got)
+		for _, marks := range []bool{false, true} {
+			if got := splitWords(quoteWord(name, marks) + " x"); !slices.Equal(got, []string{name, "x"}) {
+				t.Errorf("%q comes back as %q", name, got)
+			}
 		}
 	}
-	for in, want := range map[string]string{"": "", "a": "a", "a b": "b", `a #"the te`: `#"the te`, `#"the team" b`: "b"} {
+	for in, want := range map[string]string{"": "", "a": "a", "a b": "b", `a #"the te`: `#"the te`, `a #the\ te`: `#the\ te`, `#"the team" b`: "b"} {
 		if got := lastWord(in); got != want {
 			t.Errorf("lastWord(%q) = %q, want %q", in, got, want)
 		}
@@ -287,7 +307,8 @@ func TestGroupNews(t *testing.T) {
 	for want, e := range map[string]client.GroupChanged{
 		"#Dev has 2 members: bob, you": {Group: g}, "you made #Dev with bob": {Group: g, By: 9, Added: []uint32{1, 9}},
 		"bob added you to #Dev": {Group: g, By: 1, Added: []uint32{9}}, "carol left #Dev": {Group: g, By: 3, Removed: []uint32{3}},
-		"bob took carol out of #Dev": {Group: g, By: 1, Removed: []uint32{3}}, "#Dev is not muted": {Group: g, By: 9},
+		"you are not in #past any more": {Group: b.groups[13]},
+		"bob took carol out of #Dev":    {Group: g, By: 1, Removed: []uint32{3}}, "#Dev is not muted": {Group: g, By: 9},
 	} {
 		if got := groupNews(b, e); got != want {
 			t.Errorf("%q, want %q", got, want)
