@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -32,18 +33,27 @@ func isAudio(t pb.MsgType) bool {
 	return t == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || t == pb.MsgType_MSG_TYPE_GROUP_AUDIO
 }
 
+// Where files are kept may be there and not answer. A batch with a sound then takes its part of the time for nothing, and the texts beside it wait. So
+// after a sound that was not kept in soundSlow none is tried for soundRest: audio messages fail at once.
+const (
+	soundSlow = 500 * time.Millisecond
+	soundRest = 10 * time.Second
+)
+
 // sounds keeps the sound of audio messages in files: what the store keeps of a message is where its sound is.
 type sounds struct {
 	files   files.Files // nil: audio messages are refused
+	clock   func() time.Time
 	metrics *metrics
+	rests   atomic.Pointer[time.Time] // until then; nil: not
 
 	mu    sync.Mutex // held for one look-up
 	cache *simplelru.LRU[string, []byte]
 	bytes int // in cache
 }
 
-func newSounds(f files.Files, m *metrics) *sounds {
-	s := &sounds{files: f, metrics: m}
+func newSounds(f files.Files, clock func() time.Time, m *metrics) *sounds {
+	s := &sounds{files: f, clock: clock, metrics: m}
 	// More entries than soundCache has room for, were all sounds of 1 KiB. The only error is a size that is not positive.
 	s.cache, _ = simplelru.NewLRU(soundCache>>10, func(_ string, data []byte) { s.bytes -= len(data) })
 	return s
@@ -51,11 +61,19 @@ func newSounds(f files.Files, m *metrics) *sounds {
 
 // put keeps the sound of an audio message's body.
 func (s *sounds) put(ctx context.Context, body []byte) (*im.Audio, error) {
+	if until := s.rests.Load(); until != nil && s.clock().Before(*until) {
+		s.metrics.soundFailures.WithLabelValues("put").Inc()
+		return nil, im.Errorf(im.Unavailable, "sounds could not be kept a moment ago")
+	}
 	sound := body[durationLen:]
 	began := time.Now()
 	url, err := s.files.Put(ctx, "sound.audio", sound)
-	s.metrics.soundSeconds.WithLabelValues("put").Observe(time.Since(began).Seconds())
+	took := time.Since(began)
+	s.metrics.soundSeconds.WithLabelValues("put").Observe(took.Seconds())
 	if err != nil {
+		if took >= soundSlow {
+			s.rests.Store(new(s.clock().Add(soundRest)))
+		}
 		s.metrics.soundFailures.WithLabelValues("put").Inc()
 		return nil, err
 	}

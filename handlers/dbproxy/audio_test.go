@@ -165,12 +165,17 @@ func TestAudioFailures(t *testing.T) {
 	sounds := &soundHook{Files: newSounds(t)}
 	h := open(t, options{db: dbproxy.Options{Sounds: sounds, Timeout: 4 * time.Second}, pool: pool.Options{Workers: 1, BatchWorkers: 1}})
 	p := h.dial()
-	for name, hook := range map[string]func(context.Context) error{
-		"unavailable": func(context.Context) error { return im.Errorf(im.Unavailable, "away") },
-		"stuck":       func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, // for a quarter of Timeout
-		"internal":    func(context.Context) error { return errors.New("broken") },
+	for _, test := range []struct {
+		name string
+		hook func(context.Context) error
+	}{
+		{"unavailable", func(context.Context) error { return im.Errorf(im.Unavailable, "away") }},
+		{"internal", func(context.Context) error { return errors.New("broken") }},
+		{"stuck", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},              // for a quarter of Timeout
+		{"after that", func(context.Context) error { t.Error("tried again at once"); return nil }}, // the texts are not to wait again
 	} {
-		sounds.set(hook, nil)
+		name := test.name
+		sounds.set(test.hook, nil)
 		p.send(1, sound(1, 2, 3, 10))
 		p.send(2, text(1, 2, name))
 		if m := answer[*pb.MsgData](p, 1); m.MsgID != 0 {
@@ -181,7 +186,8 @@ func TestAudioFailures(t *testing.T) {
 		}
 	}
 	sounds.set(nil, nil)
-	if m := ask[*pb.MsgData](p, 3, sound(1, 2, 3, 10)); m.MsgID != 4 {
+	h.clock.Add(10 * time.Second)
+	if m := ask[*pb.MsgData](p, 3, sound(1, 2, 3, 10)); m.MsgID != 5 {
 		t.Errorf("afterwards: id %d", m.MsgID)
 	}
 
@@ -189,7 +195,7 @@ func TestAudioFailures(t *testing.T) {
 	second := &soundHook{Files: sounds.Files}
 	h2 := dbproxy.New(dbproxy.Options{Store: h.store, Tasks: inline{}, Sounds: second})
 	second.set(nil, func(context.Context) error { return im.Errorf(im.NotFound, "gone") })
-	if got := fetch(t, h2, 4); len(got) != 0 {
+	if got := fetch(t, h2, 5); len(got) != 0 {
 		t.Errorf("%d bytes of a sound that is gone", len(got))
 	}
 	second.set(nil, func(context.Context) error { panic("test") })
@@ -198,14 +204,14 @@ func TestAudioFailures(t *testing.T) {
 	}
 	second.set(nil, nil)
 	for range 3 {
-		if got := fetch(t, h2, 4); !bytes.Equal(got, sound(1, 2, 3, 10).Data) {
+		if got := fetch(t, h2, 5); !bytes.Equal(got, sound(1, 2, 3, 10).Data) {
 			t.Errorf("%d bytes", len(got))
 		}
 	}
 	if second.gets != 3 { // gone, panic, and once for all
 		t.Errorf("read %d times", second.gets)
 	}
-	if got := fetch(t, dbproxy.New(dbproxy.Options{Store: h.store, Tasks: inline{}}), 4); len(got) != 0 { // nothing keeps sounds
+	if got := fetch(t, dbproxy.New(dbproxy.Options{Store: h.store, Tasks: inline{}}), 5); len(got) != 0 { // nothing keeps sounds
 		t.Errorf("%d bytes of nothing", len(got))
 	}
 }

@@ -14,8 +14,14 @@
 //   - A login that cannot be checked is refused with a text that says so.
 //   - A query that fails is not answered. The protocol has no "failed" for them, and an empty answer would be believed: a client would
 //     show an empty history, or no unread messages. The asking server's call times out, and the client asks again.
+//   - A change whose answer has a result_code – of a group, a conversation removed, a sign info – is answered with 1, like one that is not allowed.
 //
 // The same holds when too much is queued, and for requests that waited longer than Options.Timeout, whose caller has given up.
+//
+// # Memory
+//
+// Users and departments are kept in memory and followed by what has changed: see directory.go. Sounds of audio messages are files, not rows: the
+// store knows where they are (Options.Sounds). All else is the store's to remember.
 package dbproxy
 
 import (
@@ -146,7 +152,7 @@ func New(opt Options) *Server {
 		sessions: map[*session.Session]struct{}{}, seed: maphash.MakeSeed(), lock: newLockout(opt.LockAttempts, opt.LockWindow),
 		audioText: opt.Text.Encrypt(audioText)}
 	s.metrics = newMetrics(opt.Registerer, s)
-	s.sounds = newSounds(opt.Sounds, s.metrics)
+	s.sounds = newSounds(opt.Sounds, opt.Now, s.metrics)
 	s.users, s.departs = newUserBook(opt.Store, opt.Now, s.metrics), newDepartBook(opt.Store, opt.Now, s.metrics)
 	s.Router = router.New(router.Options{Role: "dbproxy", Log: opt.Log, Registerer: opt.Registerer})
 	s.handleMessages()

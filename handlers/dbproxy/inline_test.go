@@ -18,6 +18,34 @@ func (inline) Do(_ uint64, task func(ctx context.Context)) error {
 	return nil
 }
 
+// keys is Messages that keeps what they would be ordered by.
+type keys []uint64
+
+func (k *keys) Add(key uint64, _ *dbproxy.Pending) error {
+	*k = append(*k, key)
+	return nil
+}
+
+// TestKeys: what must keep its order has one key – a conversation whoever writes, a group whoever writes – and other conversations other ones.
+func TestKeys(t *testing.T) {
+	k := &keys{}
+	s := dbproxy.New(dbproxy.Options{Tasks: inline{}, Messages: k})
+	link := session.NewLink(session.NextID(), "msg", &answers{})
+	for _, m := range []*pb.MsgData{text(1, 2, "x"), text(2, 1, "x"), groupText(1, 2, "x"), groupText(3, 2, "x"), text(3, 2, "x"), groupText(3, 1, "x")} {
+		s.Message(link, 1, m)
+	}
+	names, got := map[uint64]rune{}, ""
+	for _, key := range *k {
+		if names[key] == 0 {
+			names[key] = 'a' + rune(len(names))
+		}
+		got += string(names[key])
+	}
+	if got != "aabbcd" {
+		t.Errorf("keys %s, want aabbcd", got)
+	}
+}
+
 // answers is the carrier of a link that keeps the last answer.
 type answers struct{ last pb.Message }
 
