@@ -126,6 +126,17 @@ type chatSession struct {
 	loading atomic.Bool   // the book is
 }
 
+// refreshGroups asks what groups there are, and puts them into the book.
+func (s *chatSession) refreshGroups(ctx context.Context) error {
+	if err := s.client.RefreshGroups(ctx); err != nil {
+		return err
+	}
+	for _, g := range s.client.Groups() {
+		s.book.event(client.GroupChanged{Group: g}) // the Client's events may come a little later
+	}
+	return nil
+}
+
 // follow loads the book again when it may be out of date: after a reconnect, and when somebody shows that it does not have.
 func (s *chatSession) follow(e client.Event) {
 	switch e := e.(type) {

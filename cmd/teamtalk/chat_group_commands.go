@@ -186,6 +186,13 @@ func (f *terminalFrontend) showGroup(words []string) error {
 
 // groups lists one's groups.
 func (f *terminalFrontend) groups(string) {
+	if f.s.client.Online() {
+		ctx, cancel := f.asking()
+		if err := f.s.refreshGroups(ctx); err != nil {
+			f.report(fmt.Errorf("the server does not tell: %w", err))
+		}
+		cancel()
+	}
 	list := f.s.book.myGroups()
 	f.mu.Lock()
 	defer f.mu.Unlock()

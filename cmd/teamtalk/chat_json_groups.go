@@ -130,7 +130,10 @@ func (f *jsonFrontend) list(context.Context, jsonCommand) error {
 	return nil
 }
 
-func (f *jsonFrontend) groups(context.Context, jsonCommand) error {
+func (f *jsonFrontend) groups(ctx context.Context, _ jsonCommand) error {
+	if err := f.s.refreshGroups(ctx); err != nil {
+		return fmt.Errorf("groups: %w", err)
+	}
 	list := []jsonGroup{}
 	for _, g := range f.s.book.myGroups() {
 		kind := "temporary"

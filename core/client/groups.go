@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -216,6 +217,65 @@ func (c *Client) ShieldGroup(ctx context.Context, group uint32, on bool) error {
 	})
 }
 
+// RefreshGroups asks what groups the user is in and what became of them: for those made by administrators, of which clients are not told before they log in
+// again. GroupChanged tells what is new.
+func (c *Client) RefreshGroups(ctx context.Context) error {
+	normal, err := NormalGroups(ctx, c)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	batches := c.groupQuestions(normal, nil)
+	c.mu.Unlock()
+	for _, batch := range batches {
+		var res pb.IMGroupInfoListRsp
+		if err := c.callThen(ctx, infoReq(c.UserID(), batch), &res, func() error {
+			c.tellGroups(c.takeGroups(groupsOf(&res), batch))
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// groupQuestions returns the groups to be asked about, with the versions known: those known, those of the list that are newer, and others that
+// are unknown; so many at a time as servers answer. c.mu is held.
+func (c *Client) groupQuestions(normal []im.GroupVersion, others []uint32) [][]im.GroupVersion {
+	ids := make(map[uint32]struct{}, len(c.groups)+len(normal))
+	for id := range c.groups {
+		ids[id] = struct{}{}
+	}
+	for _, g := range normal {
+		if old := c.groups[g.ID]; old != nil && old.Version == g.Version && g.Version != 0 {
+			delete(ids, g.ID)
+		} else {
+			ids[g.ID] = struct{}{}
+		}
+	}
+	for _, id := range others {
+		if c.groups[id] == nil {
+			ids[id] = struct{}{}
+		}
+	}
+	var ask []im.GroupVersion
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		g := c.group(id)
+		g.changed = false
+		ask = append(ask, im.GroupVersion{ID: id, Version: g.Version})
+	}
+	return slices.Collect(slices.Chunk(ask, infoBatch))
+}
+
+// tellGroups reports groups that are new or changed, but for what Ready will say; c.mu is held.
+func (c *Client) tellGroups(changed []Group) {
+	for _, g := range changed {
+		if c.baseline {
+			c.emit(GroupChanged{Group: g})
+		}
+	}
+}
+
 // callThen is Call, with then called right after the answer was decoded, before any later frame, with c.mu held.
 func (c *Client) callThen(ctx context.Context, req, resp pb.Message, then func() error) error {
 	c.mu.Lock()
@@ -312,7 +372,7 @@ func (c *Client) askGroup(g *groupState) {
 	c.ask(conn, req, &pb.IMGroupInfoListRsp{}, func(m pb.Message, err error) {
 		var news []Group
 		if err == nil {
-			news = c.takeGroups(groupsOf(m.(*pb.IMGroupInfoListRsp)), []uint32{g.ID})
+			news = c.takeGroups(groupsOf(m.(*pb.IMGroupInfoListRsp)), []im.GroupVersion{{ID: g.ID}})
 		}
 		if g.changed && c.conn == conn {
 			c.askGroup(g)
@@ -336,10 +396,10 @@ func first(list []Event) Event {
 
 // takeGroups takes what the server says of groups that were asked for, and returns those that are new or changed. Where a notify came in the
 // meantime its members count, for the answer may be older. c.mu is held.
-func (c *Client) takeGroups(list []Group, asked []uint32) []Group {
+func (c *Client) takeGroups(list []Group, asked []im.GroupVersion) []Group {
 	var changed []Group
 	for _, n := range list {
-		if !slices.Contains(asked, n.ID) {
+		if !slices.ContainsFunc(asked, func(v im.GroupVersion) bool { return v.ID == n.ID }) {
 			continue
 		}
 		g := c.group(n.ID)

@@ -165,6 +165,21 @@ func TestClientGroupsAtLogin(t *testing.T) {
 	}
 }
 
+// A group that an administrator made is found when asked for; what has not changed is not told again.
+func TestClientRefreshGroups(t *testing.T) {
+	s := newGroupServer(t)
+	s.AddGroup(5, "company", pb.GroupType_GROUP_TYPE_NORMAL, alice, bob)
+	a := open(t, s, "alice", nil)
+	s.AddGroup(6, "staff", pb.GroupType_GROUP_TYPE_NORMAL, bob, alice)
+	for range 2 {
+		if err := a.RefreshGroups(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor[GroupChanged](a, 1)
+	equal(t, "changes", fmt.Sprint(a.order(5), a.order(6)), "[] [staff by 0 +[] -[] =[1 2]]")
+}
+
 // While the connection is lost: messages, changes of members, a new group. All is told afterwards, each message once, nothing but what changed.
 func TestClientGroupReconnect(t *testing.T) {
 	s := newGroupServer(t)

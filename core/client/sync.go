@@ -1,8 +1,6 @@
 package client
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"teamtalk/core/im"
@@ -101,43 +99,22 @@ func (c *Client) syncAnswer(s *syncing) {
 
 // syncGroups asks for the groups that are new or may have changed; c.mu is held.
 func (c *Client) syncGroups(s *syncing) {
-	ids := make(map[uint32]struct{}, len(c.groups)+len(s.normal))
-	for id := range c.groups {
-		ids[id] = struct{}{}
-	}
-	for _, g := range s.normal {
-		if old := c.groups[g.ID]; old != nil && old.Version == g.Version && g.Version != 0 {
-			delete(ids, g.ID)
-		} else {
-			ids[g.ID] = struct{}{}
-		}
-	}
+	var others []uint32
 	for _, r := range s.recent {
-		if r.Type == pb.SessionType_SESSION_TYPE_GROUP && c.groups[r.Peer] == nil {
-			ids[r.Peer] = struct{}{}
+		if r.Type == pb.SessionType_SESSION_TYPE_GROUP {
+			others = append(others, r.Peer)
 		}
 	}
 	for _, u := range s.unread {
-		if u.Type == pb.SessionType_SESSION_TYPE_GROUP && c.groups[u.Peer] == nil {
-			ids[u.Peer] = struct{}{}
+		if u.Type == pb.SessionType_SESSION_TYPE_GROUP {
+			others = append(others, u.Peer)
 		}
 	}
-	for batch := range slices.Chunk(slices.Sorted(maps.Keys(ids)), infoBatch) {
-		known := make([]im.GroupVersion, 0, len(batch))
-		for _, id := range batch {
-			g := c.group(id)
-			g.changed = false
-			known = append(known, im.GroupVersion{ID: id, Version: g.Version})
-		}
+	for _, batch := range c.groupQuestions(s.normal, others) {
 		s.wait++
-		c.ask(s.conn, infoReq(c.self.ID, known), &pb.IMGroupInfoListRsp{}, func(m pb.Message, err error) {
+		c.ask(s.conn, infoReq(c.self.ID, batch), &pb.IMGroupInfoListRsp{}, func(m pb.Message, err error) {
 			if err == nil {
-				changed := c.takeGroups(groupsOf(m.(*pb.IMGroupInfoListRsp)), batch)
-				for i := range changed {
-					if c.baseline {
-						c.emit(GroupChanged{Group: changed[i]})
-					}
-				}
+				c.tellGroups(c.takeGroups(groupsOf(m.(*pb.IMGroupInfoListRsp)), batch))
 			}
 			c.syncAnswer(s)
 		})
