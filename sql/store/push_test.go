@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -136,4 +137,35 @@ func FuzzParseToken(f *testing.F) {
 			t.Errorf("%q became %+v", value, token)
 		}
 	})
+}
+
+// BenchmarkDeviceTokens asks for the tokens of a large group, every third member having one.
+func BenchmarkDeviceTokens(b *testing.B) {
+	e := newEnv(b)
+	s := e.store(b)
+	var all []uint32
+	for user := range uint32(3000) {
+		all = append(all, user+1)
+		if user%3 == 0 {
+			if err := s.SetDeviceToken(b.Context(), im.DeviceToken{User: user + 1, Client: ios, Token: fmt.Sprintf("%064d", user)}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	for b.Loop() {
+		if list, err := s.DeviceTokens(b.Context(), all); err != nil || len(list) != 1000 {
+			b.Fatal(len(list), err)
+		}
+	}
+}
+
+// BenchmarkSetDeviceToken is what every login of a phone costs.
+func BenchmarkSetDeviceToken(b *testing.B) {
+	e := newEnv(b)
+	s := e.store(b)
+	for b.Loop() {
+		if err := s.SetDeviceToken(b.Context(), im.DeviceToken{User: 7, Client: ios, Token: "phone"}); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

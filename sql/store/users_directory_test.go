@@ -153,3 +153,15 @@ func TestReadOwnDepart(t *testing.T) {
 		t.Errorf("created long ago: %+v, %v; want what the slave has: none", list, err)
 	}
 }
+
+// BenchmarkSetSignInfo is a change of the directory, one at a time.
+func BenchmarkSetSignInfo(b *testing.B) {
+	e := newEnv(b)
+	s := e.store(b)
+	u := users(b, s, 1)
+	for b.Loop() {
+		if err := s.SetSignInfo(b.Context(), u[0], "x"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
