@@ -11,6 +11,10 @@
 //
 // Whoever breaks one of them hangs a pool of one worker, which is what the tests use.
 //
+// The first rule binds every method of a store as well, however it is called: it gives its connection back before it asks for the next, and runs on that one
+// connection what belongs together – locks, transactions, the queries within. With 16 connections and 50 senders to one group, workers that each hold one and
+// wait for a second wait for ever. The store on MySQL and Redis passes its whole contract, groups included, with a pool of one connection.
+//
 // # Three ways in
 //
 // Strands (Pool.Do) run the tasks of one key one after the other, in the order they were posted, and different keys in parallel. Keys are
