@@ -196,7 +196,9 @@ func (h *Server) leave(s *session.Session) {
 	h.presence.mu.Lock()
 	defer h.presence.mu.Unlock()
 	if _, there := h.online.Remove(s); there {
-		h.presence.update(s, offline)
+		if heard := h.presence.update(s, offline); !heard && !s.Client.IsMobile() && !h.hasPC(s.User) {
+			h.presence.missed[s.User] = s.Client
+		}
 	}
 }
 

@@ -210,6 +210,11 @@ type presence struct {
 	logins []*session.Session
 	behind map[*session.Session]struct{} // of both: those that missed an update
 
+	// missed are the pc clients that went while no route server was there to hear it, by user; at most as many as were here, as nobody logs in meanwhile. since is when
+	// one was there again. See tellMissed.
+	missed map[uint32]pb.ClientType
+	since  time.Time
+
 	notForwarded *prometheus.CounterVec // the server's
 }
 
@@ -228,7 +233,7 @@ func New(opt Options) (*Server, error) {
 		opt:    opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
 	}
 	h.metrics = newMetrics(opt.Registerer, h.online)
-	h.crier.at = map[about]int{}
+	h.crier.at, h.presence.missed = map[about]int{}, map[uint32]pb.ClientType{}
 	h.presence.behind, h.presence.notForwarded = map[*session.Session]struct{}{}, h.metrics.notForwarded
 	h.groups = newGroups(h)
 	h.clientRoutes()

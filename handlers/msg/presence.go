@@ -2,7 +2,9 @@ package msg
 
 import (
 	"slices"
+	"time"
 
+	"teamtalk/core/im"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -14,14 +16,14 @@ const (
 	offline = uint32(pb.UserStatType_USER_STATUS_OFFLINE)
 )
 
-// update tells every route and login server that the user of s came or went. With mu held.
-func (p *presence) update(s *session.Session, status uint32) {
-	st := &pb.IMUserStatusUpdate{}
-	st.SetUserStatus(status)
-	st.SetUserId(s.User)
-	st.SetClientType(s.Client)
+// update tells every route and login server that the user of s came or went. It reports whether a route server hears of it, now or
+// when it gets the whole state. With mu held.
+func (p *presence) update(s *session.Session, status uint32) (heard bool) {
+	st := statusUpdate(s.User, s.Client, status)
 	for _, r := range p.routes {
-		p.tell(r, st)
+		if p.tell(r, st) {
+			heard = true
+		}
 	}
 	cnt := &pb.IMUserCntUpdate{}
 	cnt.SetUserAction(status)
@@ -29,14 +31,25 @@ func (p *presence) update(s *session.Session, status uint32) {
 	for _, l := range p.logins {
 		p.tell(l, cnt)
 	}
+	return heard
+}
+
+func statusUpdate(user uint32, client pb.ClientType, status uint32) *pb.IMUserStatusUpdate {
+	st := &pb.IMUserStatusUpdate{}
+	st.SetUserStatus(status)
+	st.SetUserId(user)
+	st.SetClientType(client)
+	return st
 }
 
 // tell sends an update on a link. One that is full missed it: it gets the whole state later, see catchUp. (One that is closed gets it when
-// it is back.) With mu held.
-func (p *presence) tell(link *session.Session, m pb.Message) {
-	if link.Push(0, m) != nil {
+// it is back.) It reports whether the link is there. With mu held.
+func (p *presence) tell(link *session.Session, m pb.Message) (there bool) {
+	err := link.Push(0, m)
+	if err != nil {
 		p.behind[link] = struct{}{}
 	}
+	return err == nil || im.KindOf(err) == im.Busy
 }
 
 // catchUp gives links that missed updates the whole state, as far as they take it now.
@@ -56,6 +69,44 @@ func (h *Server) catchUp() {
 			delete(p.behind, link)
 		}
 	}
+	h.tellMissed()
+}
+
+const (
+	// missedAfter is how long a route server has to be back before it is told who went meanwhile: the other message servers, whose clients are to hear it, come back
+	// at about the same time.
+	missedAfter = 3 * time.Second
+	// missedAtOnce is how many are told of at a time.
+	missedAtOnce = 1000
+)
+
+// tellMissed tells the route servers of users whose pc went while none of them was there: one that was restarted does not know that they ever were here, and nobody
+// would hear that they are gone. So each is said to come, and to go. With mu held.
+func (h *Server) tellMissed() {
+	p := &h.presence
+	if len(p.missed) == 0 || len(p.routes) == 0 || h.opt.Now().Sub(p.since) < missedAfter {
+		return
+	}
+	n := 0
+	for user, client := range p.missed {
+		if n++; n > missedAtOnce {
+			return
+		}
+		delete(p.missed, user)
+		if h.hasPC(user) {
+			continue
+		}
+		for _, r := range p.routes {
+			if p.tell(r, statusUpdate(user, client, online)) {
+				p.tell(r, statusUpdate(user, client, offline)) // a link that is full gets the list of those here later
+			}
+		}
+	}
+}
+
+// hasPC reports whether a pc client of user is here.
+func (h *Server) hasPC(user uint32) bool {
+	return slices.ContainsFunc(h.online.Of(user), func(s *session.Session) bool { return !s.Client.IsMobile() })
 }
 
 // forward gives m to the route server that passes messages on to other message servers. With mu held.
@@ -132,6 +183,7 @@ func (l *routeLink) Open(s *session.Session) error {
 	role.SetMaster(0)
 	if len(p.routes) == 0 {
 		role.SetMaster(1)
+		p.since = l.h.opt.Now()
 	}
 	if err := s.Push(0, role); err != nil {
 		return err

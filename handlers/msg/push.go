@@ -177,7 +177,7 @@ func (p *pushes) findPCs() {
 	var elsewhere []uint32
 	for _, t := range p.tokens {
 		t.SetPushType(pushLoud)
-		if slices.ContainsFunc(p.h.online.Of(t.GetUserId()), func(s *session.Session) bool { return !s.Client.IsMobile() }) {
+		if p.h.hasPC(t.GetUserId()) {
 			t.SetPushType(pushSilent)
 		} else {
 			elsewhere = append(elsewhere, t.GetUserId())
