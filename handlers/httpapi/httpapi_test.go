@@ -18,22 +18,52 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
-	"teamtalk/handlers/dbproxy"
-	"teamtalk/pool"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/embedded"
 )
 
-// dbPeer asks a real db_proxy role on an embedded store, in this process.
-type dbPeer struct{ s *dbproxy.Server }
+// dbPeer does what a db_proxy does with the calls that come from here, on a real store.
+type dbPeer struct{ store im.Store }
 
-type callback struct{ done func(pb.Message, error) }
+func (p dbPeer) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
+	done(p.answer(req), nil)
+}
 
-func (c callback) SendMessage(_ uint16, m pb.Message) error { c.done(m, nil); return nil }
-func (c callback) Close(error)                              {}
-
-func (p dbPeer) Call(_ *session.Loop, _ uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
-	p.s.Message(session.NewLink(session.NextID(), "http", callback{done}), seq, req)
+func (p dbPeer) answer(req pb.Attachment) pb.Message {
+	ctx := context.Background()
+	switch m := req.(type) {
+	case *pb.IMGroupCreateReq:
+		rsp := &pb.IMGroupCreateRsp{}
+		g, err := p.store.CreateGroup(ctx, im.Group{Name: m.GetGroupName(), Type: m.GetGroupType(), Creator: m.GetUserId(), Members: m.GetMemberIdList()})
+		if err != nil {
+			rsp.SetResultCode(1)
+			return rsp
+		}
+		rsp.SetGroupId(g.ID)
+		return rsp
+	case *pb.IMGroupChangeMemberReq:
+		rsp := &pb.IMGroupChangeMemberRsp{}
+		change, err := p.store.ChangeMembers(ctx, m.GetGroupId(), m.GetChangeType(), m.GetMemberIdList(), func(g *im.Group) error {
+			if by := m.GetUserId(); by != 0 && by != g.Creator {
+				return im.Errorf(im.Denied, "not the creator")
+			}
+			return nil
+		})
+		if err != nil {
+			rsp.SetResultCode(1)
+			return rsp
+		}
+		rsp.SetCurUserIdList(change.Current)
+		rsp.SetChgUserIdList(change.Changed)
+		rsp.SetVersion(change.Version)
+		return rsp
+	case *pb.MsgData:
+		row := &im.Message{From: m.FromUserID, To: m.ToSessionID, Created: m.CreateTime, Type: m.Type, Data: m.Data, ClientID: m.ClientMsgID}
+		p.store.AppendMessages(ctx, []*im.Message{row})
+		m.MsgID, m.Duplicate, m.GroupVersion = row.ID, row.Duplicate, row.GroupVersion
+		return m
+	}
+	return nil
 }
 
 func (p dbPeer) Send(uint64, uint16, pb.Message) error { return nil }
@@ -94,17 +124,11 @@ func newRig(t *testing.T, change func(o *Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := pool.New(pool.Options{Workers: 2})
 	text, err := im.NewTextCipher("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	db := dbproxy.New(dbproxy.Options{Store: store, Tasks: p, Text: text})
-	db.SetMessages(pool.NewBatcher(p, pool.BatchOptions[*dbproxy.Pending]{Shards: 1, Failed: db.FailBatch}, (*dbproxy.Pending).Size, db.AppendBatch))
 	t.Cleanup(func() {
-		if err := p.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
 		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
@@ -117,7 +141,7 @@ func newRig(t *testing.T, change func(o *Options)) *rig {
 	if r.users, err = store.CreateUsers(context.Background(), accounts); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{DB: dbPeer{db}, Route: r.route, Text: text, Apps: []App{{Name: "all", Key: goodKey, Rate: 1e6}}}
+	o := Options{DB: dbPeer{store}, Route: r.route, Text: text, Apps: []App{{Name: "all", Key: goodKey, Rate: 1e6}}}
 	if change != nil {
 		change(&o)
 	}
