@@ -141,9 +141,11 @@ type deployment struct {
 	login     *server
 	loginTCP  string
 	files     string // small files; all in one only
+	fileAddr  string // where clients transfer files
 	loginHTTP string
 	dbproxy   *server
-	dbAddr    string // of dbproxy and route, for servers; separate only
+	peers     []string // flags that name the servers a message server needs; not all in one
+	dbAddr    string   // of dbproxy and route, for servers; separate only
 	routeAddr string
 }
 
@@ -167,8 +169,8 @@ func deployAllInOne(t testing.TB, s settings) *deployment {
 	d.addUsers(s)
 	d.msgAddr[0], d.loginTCP, d.loginHTTP = reserve(t), reserve(t), reserve(t)
 	d.msgAddr[1] = d.msgAddr[0]
-	d.files = reserve(t)
-	all := d.server("all", s.flags, append(slices.Clone(d.store), "--msg.listen", d.msgAddr[0], "--msfs.listen", d.files, "--msfs.min-free", "0B",
+	d.files, d.fileAddr = reserve(t), reserve(t)
+	all := d.server("all", s.flags, append(slices.Clone(d.store), "--msg.listen", d.msgAddr[0], "--msfs.listen", d.files, "--msfs.min-free", "0B", "--file.listen", d.fileAddr, "--file.min-free", "0B",
 		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP)...)
 	d.msg, d.login, d.dbproxy = [2]*server{all, all}, all, all
 	d.start()
@@ -191,10 +193,10 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 	d.server("route", s.flags, "--roles", "route", "--route.listen", route)
 	d.login = d.server("login", s.flags, "--roles", "login", "--login.server-listen", servers,
 		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP)
+	// A pause between attempts to connect is never long, so that tests with restarts are not.
+	d.peers = []string{"--msg.dbproxy", db, "--msg.route", route, "--msg.login", servers, "--link.backoff-max", "1s"}
 	for i := range d.msg {
-		// A pause between attempts to connect is never long, so that tests with restarts are not.
-		d.msg[i] = d.server(fmt.Sprint("msg", i+1), s.flags, "--roles", "msg", "--msg.listen", d.msgAddr[i],
-			"--msg.dbproxy", db, "--msg.route", route, "--msg.login", servers, "--link.backoff-max", "1s")
+		d.msg[i] = d.server(fmt.Sprint("msg", i+1), s.flags, append([]string{"--roles", "msg", "--msg.listen", d.msgAddr[i]}, d.peers...)...)
 	}
 	d.start()
 	return d
