@@ -609,6 +609,55 @@ func TestGroupResendAfterNoAnswer(t *testing.T) {
 	})
 }
 
+// TestGroupResendInABusyGroup: the message is found behind what others have written since, and not searched for beyond its time.
+func TestGroupResendInABusyGroup(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored, Rate: -1}, func(w *world) {
+		w.db.addGroup(50, 1, 2)
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		pagesFor := func(d *device, seq uint16, body string) (pages int) {
+			before := len(w.db.asked)
+			d.send(seq, groupText(50, body))
+			for _, req := range w.db.asked[before:] {
+				if _, ok := req.(*pb.IMGetMsgListReq); ok {
+					pages++
+				}
+			}
+			return pages
+		}
+		for i := range 3 * lookBack {
+			bob.send(uint16(i+2), groupText(50, "before"))
+		}
+		time.Sleep(10 * time.Second)
+		w.db.lose = true
+		alice.send(2, groupText(50, "lost answer"))
+		w.db.lose = false
+		id := uint32(len(w.db.stored))
+		for i := range 2*lookBack + 10 {
+			bob.send(uint16(i+1000), groupText(50, "since"))
+		}
+		stored := len(w.db.stored)
+		if pages := pagesFor(alice, 2, "lost answer"); pages != 3 {
+			t.Errorf("%d pages searched", pages)
+		}
+		var acked []uint32
+		for _, r := range alice.got() {
+			if ack, ok := r.m.(*pb.IMMsgDataAck); ok {
+				acked = append(acked, ack.GetMsgId())
+			}
+		}
+		if !slices.Equal(acked, []uint32{id}) || len(w.db.stored) != stored {
+			t.Errorf("acks of %v, %d stored, want %d and %d", acked, len(w.db.stored), id, stored)
+		}
+		w.db.lose = true
+		alice.send(3, groupText(50, "not stored"))
+		w.db.lose = false
+		w.db.stored = w.db.stored[:stored]
+		if pages := pagesFor(alice, 3, "not stored"); pages != 3 || len(w.db.stored) != stored+1 {
+			t.Errorf("%d pages searched, %d stored, want %d", pages, len(w.db.stored), stored+1)
+		}
+	})
+}
+
 // TestGroupReadAck: reading a group is told to the user's other devices as reading a user is.
 func TestGroupReadAck(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {

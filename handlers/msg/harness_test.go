@@ -372,7 +372,7 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 		rsp := &pb.IMGetMsgListRsp{}
 		var list []*pb.MsgInfo
 		for _, st := range db.stored {
-			if orderKey(st) == key {
+			if orderKey(st) == key && (m.GetMsgIdBegin() == 0 || st.MsgID <= m.GetMsgIdBegin()) {
 				info := &pb.MsgInfo{}
 				info.SetMsgId(st.MsgID)
 				info.SetFromSessionId(st.FromUserID)
@@ -382,7 +382,7 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 				list = append([]*pb.MsgInfo{info}, list...)
 			}
 		}
-		rsp.SetMsgList(list)
+		rsp.SetMsgList(list[:min(len(list), int(m.GetMsgCnt()))])
 		return rsp, nil
 	case *pb.IMUnreadMsgCntReq:
 		rsp := &pb.IMUnreadMsgCntRsp{}

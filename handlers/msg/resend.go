@@ -144,43 +144,63 @@ func (r *resends) forget(seq uint16) {
 	}
 }
 
-// lookBack is how many messages of the history are searched for one that may have been stored.
-const lookBack = 100
+// The history is searched for a message that may have been stored, page by page, as far back as the message is old, but no further than maxPages. A page of
+// the longest sounds fits into a frame between servers. clockSkew is how far the clocks of message servers may be apart, in seconds.
+const (
+	lookBack  = 50
+	maxPages  = 20
+	clockSkew = 5
+)
 
 // storeAgain takes a repeated message of which nobody knows whether it was stored: db_proxy answered too late, or was lost. It is in the history then,
 // and goes on from there, as it was not delivered; else it is stored now. On the sender's loop.
 func (h *Server) storeAgain(s *session.Session, seq uint16, m *pb.MsgData) {
+	h.lookFor(s, seq, m, 0, maxPages)
+}
+
+// lookFor searches the messages with ids up to begin (0: from the newest), and stores m when it is in none of that many pages.
+func (h *Server) lookFor(s *session.Session, seq uint16, m *pb.MsgData, begin uint32, pages int) {
 	req := &pb.IMGetMsgListReq{}
 	req.SetUserId(m.FromUserID)
 	req.SetSessionType(sessionType(m))
 	req.SetSessionId(m.ToSessionID)
-	req.SetMsgIdBegin(0)
+	req.SetMsgIdBegin(begin)
 	req.SetMsgCnt(lookBack)
 	h.db.Call(s.Loop(), orderKey(m), 0, req, func(rsp pb.Message, err error) {
-		list, ok := rsp.(*pb.IMGetMsgListRsp)
+		answer, ok := rsp.(*pb.IMGetMsgListRsp)
 		if err != nil || !ok {
 			defer h.inFlight.Add(-1)
 			h.msgStored(s, seq, nil, err)
 			return
 		}
+		list := answer.GetMsgList()
 		sends := &clientOf(s).sends
-		for _, old := range list.GetMsgList() {
+		for _, old := range list {
 			// Equal texts of one second are told apart by what is known of the others.
 			if old.GetFromSessionId() == m.FromUserID && old.GetCreateTime() == m.CreateTime && old.GetMsgType() == m.Type && bytes.Equal(old.GetMsgData(), m.Data) &&
 				!sends.stands(m, old.GetMsgId()) {
 				defer h.inFlight.Add(-1)
 				h.metrics.resends.Inc()
 				m.MsgID = old.GetMsgId()
-				if m.Type.IsGroup() {
-					h.groupStored(s, seq, m, true)
-					return
-				}
-				h.msgStored(s, seq, m, nil)
+				h.storedBefore(s, seq, m)
 				return
 			}
 		}
+		if n := len(list); n > 0 && pages > 1 && list[n-1].GetMsgId() > 1 && list[n-1].GetCreateTime()+clockSkew >= m.CreateTime {
+			h.lookFor(s, seq, m, list[n-1].GetMsgId()-1, pages-1)
+			return
+		}
 		h.store(s, seq, m)
 	})
+}
+
+// storedBefore goes on with a message that was found in the history.
+func (h *Server) storedBefore(s *session.Session, seq uint16, m *pb.MsgData) {
+	if m.Type.IsGroup() {
+		h.groupStored(s, seq, m, true)
+		return
+	}
+	h.msgStored(s, seq, m, nil)
 }
 
 // bucket is a token bucket: so many messages a second, and a burst.
