@@ -171,6 +171,10 @@ func (s *system) startDBProxy(ctx context.Context) error {
 		return err
 	}
 	s.dbEnd.sounds = closer
+	if cfg.DBProxy.MSFS == "" && !cfg.AllInOne() {
+		s.log.Warn("sounds of audio messages are kept in a folder of this process; other dbproxy servers do not see it (setting dbproxy.msfs)",
+			"role", roleDBProxy, "dir", cfg.DataDir)
+	}
 	text, err := im.NewTextCipher(string(cfg.Keys.Text))
 	if err != nil {
 		return fmt.Errorf("%w (setting keys.text_key)", err)
