@@ -99,7 +99,7 @@ var deviations = map[string]struct {
 var notPlayed = map[string]string{
 	"buddy.departments":           "who asks with the time it was told is told again what has that time, so that nothing is skipped: TestSyncSince",
 	"session.incremental":         "as above",
-	"rate.limit":                  "the acks of pipelined messages come in no order there; here see TestRateLimit and TestPipelined",
+	"rate.limit":                  "the acks of pipelined messages come in no order there; here see TestRate and TestPipelined",
 	"http.create_group":           "begins with the HTTP API: TestHTTPAPI",
 	"http.change_members":         "begins with the HTTP API: TestHTTPAPI",
 	"group.normal_change_refused": "begins with the HTTP API: TestNormalGroup",
