@@ -447,3 +447,52 @@ func TestAudioRowMissing(t *testing.T) {
 		}
 	}
 }
+
+// TestMirrorKeepsOrder: a process has read the members for Redis, and another changes them: it has to wait, so that Redis ends with the later change.
+func TestMirrorKeepsOrder(t *testing.T) {
+	e := newEnv(t)
+	s, other := e.store(t), e.store(t)
+	u := users(t, s, 2)
+	g := newGroup(t, s, u[0])
+	done := make(chan error, 1)
+	s.o.hooks.mirror = func() error {
+		s.o.hooks.mirror = nil
+		go func() {
+			_, err := other.ChangeMembers(context.Background(), g, del, u[1:], nil)
+			done <- err
+		}()
+		for len(done) == 0 && e.number(t, "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state='LOCK WAIT'") == 0 {
+			time.Sleep(10 * time.Millisecond) // it either waits, as it should, or is done
+		}
+		return nil
+	}
+	change(t, s, g, add, u[1])
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	e.wantMirror(t, "after both", g)
+	if got := e.mirror(t, g); len(got) != 1 {
+		t.Errorf("Redis has %q", got)
+	}
+}
+
+// TestJoinAppliedAgain: a process dies after Redis heard of who joined and before the outbox did. What came since stays unread.
+func TestJoinAppliedAgain(t *testing.T) {
+	e := newEnv(t)
+	s := e.store(t)
+	u := users(t, s, 3)
+	g := newGroup(t, s, u[:2]...)
+	send(t, s, groupTexts(u[0], g, 2)...)
+	s.o.hooks.afterCommit = func() error { return errCrash }
+	change(t, s, g, add, u[2])
+	s.o.hooks.afterCommit = nil
+	e.exec(t, "CREATE TABLE copy AS SELECT * FROM IMUnreadOutbox WHERE HEX(payload) LIKE '00020000%'")
+	for round := range 3 {
+		if _, err := s.recover(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		wantGroupUnread(t, "recovered", s, g, u, 0, uint32(2+round), uint32(round))
+		send(t, s, groupTexts(u[0], g, 1)...)
+		e.exec(t, "INSERT INTO IMUnreadOutbox SELECT * FROM copy")
+	}
+}

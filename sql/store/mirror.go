@@ -134,6 +134,9 @@ func (s *Store) mirrorMembers(ctx context.Context, c memberChange) error {
 		if err != nil {
 			return err
 		}
+		if err := s.o.hooks.run(s.o.hooks.mirror); err != nil {
+			return err
+		}
 		return s.writeMirror(ctx, c, joined)
 	})
 	if err == sql.ErrNoRows { // an administrator removed the group's row: nobody asks who was in

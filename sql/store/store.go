@@ -61,6 +61,7 @@ type hooks struct {
 	afterCommit func() error           // messages are committed, unread counts not applied
 	afterCount  func() error           // unread counts are applied, their outbox row is there
 	commit      func(tx *sql.Tx) error // commits instead of tx.Commit
+	mirror      func() error           // members are read for Redis, not written there yet
 }
 
 // Store is an im.Store.
