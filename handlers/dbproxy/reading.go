@@ -108,11 +108,31 @@ func (s *Server) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.Message
 			return nil, err
 		}
 	}
+	list = page(list)
 	s.playBack(ctx, list)
 	rsp := pb.IMGetMsgListRsp_builder{UserId: proto.Uint32(m.GetUserId()), SessionType: m.GetSessionType().Enum(),
 		SessionId: proto.Uint32(m.GetSessionId()), MsgIdBegin: proto.Uint32(m.GetMsgIdBegin()), MsgList: msgInfos(list)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
+}
+
+// pageBytes is how much of messages one answer holds, sounds included, in bytes: half of the longest frame between servers. Only pages of the longest sounds
+// come near it.
+const pageBytes = 32 << 20
+
+// page cuts a list, newest first, to what one answer holds, at least one message: a client that misses older ones asks for them from there.
+func page(list []im.Message) []im.Message {
+	size := 0
+	for i := range list {
+		size += len(list[i].Data)
+		if a := list[i].Audio; a != nil {
+			size += int(min(a.Size, im.MaxAudio))
+		}
+		if size > pageBytes && i > 0 {
+			return list[:i]
+		}
+	}
+	return list
 }
 
 // messagesByID answers newest first, whatever the order asked in.
@@ -130,6 +150,7 @@ func (s *Server) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq) (pb.Me
 		}
 		slices.Reverse(list)
 	}
+	list = page(list)
 	s.playBack(ctx, list)
 	rsp := pb.IMGetMsgByIdRsp_builder{UserId: proto.Uint32(m.GetUserId()), SessionType: m.GetSessionType().Enum(),
 		SessionId: proto.Uint32(m.GetSessionId()), MsgList: msgInfos(list)}.Build()

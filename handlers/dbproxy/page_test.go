@@ -1,0 +1,30 @@
+package dbproxy
+
+import (
+	"testing"
+
+	"teamtalk/core/im"
+)
+
+// TestPage: an answer full of the longest sounds is cut so that its frame still passes between servers.
+func TestPage(t *testing.T) {
+	long := &im.Audio{Size: im.MaxAudio}
+	list := make([]im.Message, 100)
+	for i := range list {
+		list[i] = im.Message{ID: uint32(100 - i), Audio: long}
+	}
+	got := page(list)
+	if n := len(got); n == 0 || n*im.MaxAudio > pageBytes || (n+1)*im.MaxAudio <= pageBytes || got[0].ID != 100 {
+		t.Errorf("%d of 100 sounds of a megabyte", n)
+	}
+	if got := page([]im.Message{{Audio: &im.Audio{Size: 1<<32 - 1}}, {}}); len(got) != 2 {
+		t.Errorf("a size that cannot be: %d messages", len(got))
+	}
+	texts := []im.Message{{Data: make([]byte, pageBytes)}, {Data: []byte("x")}}
+	if got := page(texts); len(got) != 1 {
+		t.Errorf("one byte too many: %d messages", len(got))
+	}
+	if got := page(texts[:1]); len(got) != 1 {
+		t.Errorf("one message alone: %d", len(got))
+	}
+}
