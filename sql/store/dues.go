@@ -137,13 +137,22 @@ func (r *duesReader) len() int {
 	return n
 }
 
+// count returns a user's count.
+func (r *duesReader) count() count {
+	c := count{r.next(), r.next(), r.next()}
+	if c.user == 0 && r.err == nil {
+		r.err = im.Errorf(im.Malformed, "outbox row of user 0")
+	}
+	return c
+}
+
 // parseDues decodes them.
 func parseDues(b []byte) (dues, error) {
 	r := &duesReader{b: b}
 	var d dues
 	if len(b) == 0 || b[0] != 0 {
 		for len(r.b) > 0 && r.err == nil {
-			d.counts = append(d.counts, count{r.next(), r.next(), r.next()})
+			d.counts = append(d.counts, r.count())
 		}
 		return d, r.err
 	}
@@ -153,7 +162,7 @@ func parseDues(b []byte) (dues, error) {
 	}
 	d.counts = make([]count, r.len())
 	for i := range d.counts {
-		d.counts[i] = count{r.next(), r.next(), r.next()}
+		d.counts[i] = r.count()
 	}
 	d.groups = make([]groupCount, r.len())
 	for i := range d.groups {
