@@ -21,7 +21,7 @@ import "time"
 type Config struct {
 	DataDir         string        `toml:"data_dir" default:"teamtalk-data" doc:"Directory of the embedded store. Made when missing."`
 	Store           string        `toml:"store" default:"embedded" oneof:"embedded|mysql" doc:"Where users and messages are kept. \"embedded\" needs nothing else and serves one dbproxy process; \"mysql\" needs MySQL and Redis (see [mysql] and [redis])."`
-	Roles           []string      `toml:"roles" default:"login,msg,route,dbproxy,msfs,push,http" form:"roles" doc:"Servers to run in this process: login, msg, route, dbproxy, msfs, push, http. All of them together find each other by themselves; otherwise each needs the addresses of its peers."`
+	Roles           []string      `toml:"roles" default:"login,msg,route,dbproxy,msfs,file,push,http" form:"roles" doc:"Servers to run in this process: login, msg, route, dbproxy, msfs, file, push, http. All of them together find each other by themselves; otherwise each needs the addresses of its peers."`
 	Workers         int           `toml:"workers" default:"0" min:"0" max:"4096" doc:"How many requests work on the store at the same time. Database connections and Redis connections follow from it. 0: derived from the cores."`
 	Loops           int           `toml:"loops" default:"0" min:"0" max:"1024" doc:"Event loops that carry the connections. 0: one per core."`
 	ShutdownTimeout time.Duration `toml:"shutdown_timeout" default:"30s" min:"0s" max:"1h" doc:"How long a stopping process may take to finish what it has accepted."`
@@ -33,6 +33,7 @@ type Config struct {
 	Route   Route   `toml:"route" doc:"route: knows who is online where, and forwards between message servers."`
 	DBProxy DBProxy `toml:"dbproxy" doc:"dbproxy: the only server that touches the store."`
 	MSFS    MSFS    `toml:"msfs" doc:"msfs: keeps small files – pictures, avatars, sounds – and serves them over HTTP."`
+	File    File    `toml:"file" doc:"file: passes files from one client to another, or keeps them until the receiver is there."`
 	Push    Push    `toml:"push" doc:"push: wakes phones through Apple's and Google's services. In one process with msg it works as soon as one of them is set up; else msg.push says where it is."`
 	HTTP    HTTP    `toml:"http" doc:"http: calls for other systems of the company, described at /openapi.json. With all roles in one process it runs when apps_file is set."`
 	Link    Link    `toml:"link" doc:"Connections between servers."`
@@ -132,6 +133,29 @@ type MSFS struct {
 	S3AccessKey string `toml:"s3_access_key" default:"" doc:"Access key."`
 	S3SecretKey Secret `toml:"s3_secret_key" default:"" doc:"Secret key."`
 	S3Plain     bool   `toml:"s3_plain" default:"false" doc:"HTTP instead of HTTPS to the S3 server."`
+}
+
+// File is the section file.
+type File struct {
+	Listen         string        `toml:"listen" default:":8600" form:"listen" doc:"TCP address for clients."`
+	AdvertiseIP    string        `toml:"advertise_ip" default:"" form:"host" doc:"Address that clients are told to connect to. Empty: the host in listen, else this machine's own address."`
+	AdvertisePort  int           `toml:"advertise_port" default:"0" min:"0" max:"65535" doc:"The port clients are told. 0: the one listened on."`
+	ServerListen   string        `toml:"server_listen" default:"auto" form:"internal" doc:"Address for message servers. \"auto\": :8601, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
+	Route          []string      `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers, asked who is online. Not needed when route runs in the same process."`
+	CheckOnline    string        `toml:"check_online" default:"auto" oneof:"auto|on|off" doc:"Whether only users who are online just then may send and fetch files. auto: when a route server can be asked."`
+	Dir            string        `toml:"dir" default:"" doc:"Folder for files that wait for their receivers. Empty: files in data_dir."`
+	Workers        int           `toml:"workers" default:"8" min:"1" max:"1024" doc:"How many reads and writes of files are done at the same time."`
+	MaxConnections int           `toml:"max_connections" default:"10000" min:"1" max:"10000000" doc:"Most client connections at a time; the limit of open files lowers it."`
+	MaxTasks       int           `toml:"max_tasks" default:"50000" min:"1" max:"10000000" doc:"Most transfers that are under way or wait; more are refused."`
+	MaxUserTasks   int           `toml:"max_user_tasks" default:"200" min:"1" max:"10000000" doc:"The same for what one user sends."`
+	Quota          Size          `toml:"quota" default:"8GiB" min:"1MiB" max:"1048576GiB" doc:"Most bytes that one user's files may take while they wait for receivers, unfinished ones by their full size."`
+	MinFree        Size          `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB" doc:"With less room on the folder's disk no further file is taken."`
+	KeepUnfinished time.Duration `toml:"keep_unfinished" default:"168h" min:"1m" max:"87600h" doc:"How long an upload that broke off may be taken up again."`
+	KeepWaiting    time.Duration `toml:"keep_waiting" default:"720h" min:"1m" max:"87600h" doc:"How long a file waits for its receiver."`
+	KeepFetched    time.Duration `toml:"keep_fetched" default:"24h" min:"0s" max:"87600h" doc:"How long a file stays after its receiver fetched it."`
+	UploadWindow   int           `toml:"upload_window" default:"8" min:"1" max:"16" doc:"Segments of 32KiB asked of an uploading client at once, after the first 512KiB. 1: always one by one."`
+	LoginDeadline  time.Duration `toml:"login_deadline" default:"15s" min:"100ms" max:"1h" doc:"A connection that has not logged in to a transfer by then is closed."`
+	IdleTimeout    time.Duration `toml:"idle_timeout" default:"120s" min:"1s" max:"24h" doc:"A client silent for this long, or that owes a segment for this long, is closed. Clients send a heartbeat every 30s."`
 }
 
 // HTTP is the section http.

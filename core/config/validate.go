@@ -14,7 +14,7 @@ import (
 )
 
 // Roles are the servers that a process may run, in the order in which they are documented.
-var roles = []string{"login", "msg", "route", "dbproxy", "msfs", "push", "http"}
+var roles = []string{"login", "msg", "route", "dbproxy", "msfs", "file", "push", "http"}
 
 // joined are the roles that talk to each other over links.
 var joined = []string{"login", "msg", "route", "dbproxy"}
@@ -251,6 +251,9 @@ func (c *Config) CheckServe() error {
 	if c.Runs("msfs") && (c.MSFS.S3Endpoint == "") != (c.MSFS.S3Bucket == "") {
 		missing("msfs.s3_bucket", "needed with msfs.s3_endpoint, and the other way round")
 	}
+	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") && len(c.File.Route) == 0 {
+		missing("file.route", `needed with file.check_online = "on": this process runs file without route, so say where route is`)
+	}
 	if c.Runs("dbproxy") {
 		if err := c.CheckStore(); err != nil {
 			problems = append(problems, err.(*Error).Problems...)
@@ -284,6 +287,9 @@ func (r Route) Addr(allInOne bool) string { return internal(r.Listen, ":8200", a
 
 // Addr is the address for message servers; "" when there is to be no listener, as with all roles in one process.
 func (p Push) Addr(allInOne bool) string { return internal(p.Listen, ":8500", allInOne) }
+
+// ServerAddr is the address for message servers; "" when there is to be no listener, as with all roles in one process.
+func (f File) ServerAddr(allInOne bool) string { return internal(f.ServerListen, ":8601", allInOne) }
 
 // Addr is the address for the other servers; "" when there is to be no listener, as with all roles in one process.
 func (d DBProxy) Addr(allInOne bool) string { return internal(d.Listen, ":10600", allInOne) }

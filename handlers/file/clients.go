@@ -1,0 +1,309 @@
+package file
+
+import (
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/core/router"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// errReplaced is why a connection ends whose client has logged in on another one.
+var errReplaced = errors.New("file: the client has logged in to the same transfer on another connection")
+
+// clients handles the port for clients.
+type clients struct {
+	*router.Router
+	s *Server
+}
+
+var _ session.LoopHandler = (*clients)(nil)
+
+func newClients(s *Server) *clients {
+	h := &clients{Router: router.New(router.Options{Role: "file_clients", Log: s.opt.Log, Registerer: s.opt.Registerer}), s: s}
+	router.Handle(h.Router, router.Public, h.handleLogin)
+	router.Handle(h.Router, router.LoggedIn, h.handleState)
+	router.Handle(h.Router, router.LoggedIn, h.handlePull)
+	router.Handle(h.Router, router.LoggedIn, h.handleData)
+	router.Handle(h.Router, router.Public, func(ses *session.Session, seq uint16, m *pb.IMHeartBeat) error { return ses.Send(seq, m) })
+	return h
+}
+
+// conn is a client's connection: Session.Data. Its loop's, but for what never changes and the fields of side.
+type conn struct {
+	*session.Session
+	task   *task // nil before login
+	user   uint32
+	role   pb.ClientFileRole
+	asking bool // a login is being looked at
+
+	// Uploading.
+	asked   int64     // up to here the client was asked
+	came    int64     // up to here it has answered
+	written int64     // up to here that is in the spool
+	moved   time.Time // when something came, or was asked for after a pause
+
+	// Fetching.
+	pulls  int   // not answered yet
+	served int64 // everything up to here, from where the client began
+}
+
+// end is a side of a task.
+type end int
+
+const (
+	sends    end = 0
+	receives end = 1
+)
+
+// endOf is the side that a role is on, and whether it is one of a task between two clients.
+func endOf(r pb.ClientFileRole) (e end, relay, ok bool) {
+	switch r {
+	case pb.ClientFileRole_CLIENT_REALTIME_SENDER:
+		return sends, true, true
+	case pb.ClientFileRole_CLIENT_REALTIME_RECVER:
+		return receives, true, true
+	case pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD:
+		return sends, false, true
+	case pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD:
+		return receives, false, true
+	}
+	return 0, false, false
+}
+
+// of returns the connection of a session, nil for one that is no client's.
+func of(ses *session.Session) *conn {
+	c, _ := ses.Data.(*conn)
+	return c
+}
+
+// Open gives the client a deadline.
+func (h *clients) Open(ses *session.Session) error {
+	if ses.Loop() == nil {
+		return im.Errorf(im.Denied, "clients of the file server come over connections of their own")
+	}
+	ses.Data = &conn{Session: ses}
+	ses.SetDeadline(h.s.opt.LoginDeadline)
+	ses.SetIdleLimit(h.s.opt.IdleTimeout)
+	return nil
+}
+
+// Close takes the client off its task.
+func (h *clients) Close(ses *session.Session, err error) {
+	if c := of(ses); c != nil && c.task != nil {
+		h.s.detach(c)
+		h.s.log.Debug("client gone", "conn", ses.ID(), "user", c.user, "task", c.task.info.ID, "err", err)
+	}
+}
+
+// Frame takes segments that are only passed on without decoding them.
+func (h *clients) Frame(ses *session.Session, head pdu.Header, body []byte) {
+	if c := of(ses); c != nil && c.role == pb.ClientFileRole_CLIENT_REALTIME_SENDER && head.Command == pb.CmdFilePullDataRsp {
+		if err := h.s.relayData(c, head.Seq, body); err != nil {
+			h.s.metrics.violations.Inc()
+			h.s.log.Debug("segment refused", "conn", ses.ID(), "user", c.user, "task", c.task.info.ID, "err", err)
+			ses.Close(err)
+		}
+		return
+	}
+	h.Router.Frame(ses, head, body)
+}
+
+// OpenLoop has nothing to prepare.
+func (h *clients) OpenLoop(*session.Loop) {}
+
+// Tick closes, once a second, those who owe a segment for too long.
+func (h *clients) Tick(l *session.Loop, now time.Time) {
+	last, _ := l.Data.(time.Time)
+	if now.Sub(last) < time.Second {
+		return
+	}
+	l.Data = now
+	l.Each(func(ses *session.Session) {
+		if c := of(ses); c != nil && c.task != nil && now.Sub(c.owesSince(now)) >= h.s.opt.IdleTimeout {
+			ses.Close(session.ErrIdle)
+		}
+	})
+}
+
+// owesSince is since when the client owes something; now when it does not.
+func (c *conn) owesSince(now time.Time) time.Time {
+	switch {
+	case c.role == pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD && c.came < c.asked:
+		return c.moved
+	case c.role == pb.ClientFileRole_CLIENT_REALTIME_SENDER:
+		c.task.mu.Lock()
+		defer c.task.mu.Unlock()
+		if len(c.task.pulls) > 0 {
+			return c.task.moved
+		}
+	}
+	return now
+}
+
+// handleLogin lets a client in, once it is known to be logged in to the system. A second login on a connection is ignored.
+func (h *clients) handleLogin(ses *session.Session, seq uint16, m *pb.IMFileLoginReq) error {
+	c, s := of(ses), h.s
+	if c == nil || c.asking || c.task != nil {
+		return im.Errorf(im.Invalid, "second login on a connection")
+	}
+	if _, code := s.mayLogin(m); code != pb.FileServerError_FILE_SERVER_ERRNO_OK {
+		return s.refuseLogin(c, seq, m, code)
+	}
+	if s.opt.Online == nil {
+		return s.login(c, seq, m)
+	}
+	c.asking = true
+	user := m.GetUserId()
+	ask := pb.IMUsersStatReq_builder{UserId: proto.Uint32(user), UserIdList: []uint32{user}}.Build()
+	s.opt.Online.Call(ses.Loop(), uint64(user), 0, ask, func(answer pb.Message, err error) {
+		c.asking = false
+		if ses.IsClosed() {
+			return
+		}
+		switch {
+		case err != nil:
+			s.metrics.unasked.Inc()
+			s.warn("login refused: nobody could say whether the user is online", m.GetTaskId(), err)
+			err = s.refuseLogin(c, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN)
+		case !online(answer, user):
+			err = s.refuseLogin(c, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK)
+		default:
+			err = s.login(c, seq, m)
+		}
+		if err != nil {
+			s.log.Debug("login refused", "conn", ses.ID(), "user", user, "err", err)
+		}
+	})
+	return nil
+}
+
+// online reports whether an answer says that a user is.
+func online(answer pb.Message, user uint32) bool {
+	rsp, ok := answer.(*pb.IMUsersStatRsp)
+	if !ok {
+		return false
+	}
+	for _, st := range rsp.GetUserStatList() {
+		if st.GetUserId() == user {
+			return st.GetStatus() != pb.UserStatType_USER_STATUS_OFFLINE
+		}
+	}
+	return false
+}
+
+// refuseLogin answers and closes.
+func (s *Server) refuseLogin(c *conn, seq uint16, m *pb.IMFileLoginReq, code pb.FileServerError) error {
+	s.metrics.logins.WithLabelValues(code.String()).Inc()
+	rsp := pb.IMFileLoginRsp_builder{ResultCode: proto.Uint32(uint32(code)), TaskId: proto.String(m.GetTaskId())}.Build()
+	if err := c.Send(seq, rsp); err != nil {
+		return err
+	}
+	err := im.Errorf(im.Denied, "user %d may not log in to the task as %s: %s", m.GetUserId(), m.GetFileRole(), code)
+	c.Close(err)
+	return err
+}
+
+// login lets a client in, and sets the transfer going.
+func (s *Server) login(c *conn, seq uint16, m *pb.IMFileLoginReq) error {
+	code, replaced, peer := s.attach(c, m)
+	if code != pb.FileServerError_FILE_SERVER_ERRNO_OK {
+		return s.refuseLogin(c, seq, m, code)
+	}
+	s.metrics.logins.WithLabelValues(code.String()).Inc()
+	if replaced != nil {
+		replaced.PushClose(errReplaced)
+	}
+	c.SetLoggedIn(c.user, 0)
+	rsp := pb.IMFileLoginRsp_builder{ResultCode: proto.Uint32(uint32(code)), TaskId: proto.String(m.GetTaskId())}.Build()
+	if err := c.Send(seq, rsp); err != nil {
+		return err
+	}
+	switch c.role {
+	case pb.ClientFileRole_CLIENT_REALTIME_SENDER:
+		if peer != nil {
+			return s.tell(c, peer, 0, c.task.state(pb.ClientFileState_CLIENT_FILE_PEER_READY, c.task.info.From))
+		}
+	case pb.ClientFileRole_CLIENT_REALTIME_RECVER:
+		if peer != nil {
+			return c.Send(0, c.task.state(pb.ClientFileState_CLIENT_FILE_PEER_READY, c.task.info.From))
+		}
+	case pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD:
+		return s.beginUpload(c)
+	case pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD:
+		if c.task.info.Size == 0 {
+			return s.fetch(c, 0, 0, 0)
+		}
+	}
+	return nil
+}
+
+// handlePull takes a receiver's wish for a segment.
+func (h *clients) handlePull(ses *session.Session, seq uint16, m *pb.IMFilePullDataReq) error {
+	c, s := of(ses), h.s
+	code := pb.FileServerError_FILE_SERVER_ERRNO_OK
+	size := int64(c.task.info.Size)
+	e, relay, _ := endOf(c.role)
+	switch {
+	case m.GetTaskId() != c.task.info.ID:
+		code = pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID
+	case e != receives || m.GetUserId() != c.user:
+		code = pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_ILLIEAGE_USER
+	case int64(m.GetOffset()) >= size || m.GetDataSize() == 0:
+		code = pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_SEEK_OFFSET_ERROR
+	}
+	if code != pb.FileServerError_FILE_SERVER_ERRNO_OK {
+		return s.refusePull(c, seq, m, code)
+	}
+	if relay {
+		return s.relayPull(c, seq, m)
+	}
+	n := min(int64(m.GetDataSize()), Segment, size-int64(m.GetOffset()))
+	return s.fetch(c, seq, int64(m.GetOffset()), int(n))
+}
+
+// refusePull answers a wish that cannot be met.
+func (s *Server) refusePull(c *conn, seq uint16, m *pb.IMFilePullDataReq, code pb.FileServerError) error {
+	rsp := pb.IMFilePullDataRsp_builder{ResultCode: proto.Uint32(uint32(code)), TaskId: proto.String(m.GetTaskId()),
+		UserId: proto.Uint32(m.GetUserId()), Offset: proto.Uint32(m.GetOffset()), FileData: []byte{}}.Build()
+	if err := c.Send(seq, rsp); err != nil {
+		return err
+	}
+	return im.Errorf(im.Invalid, "pull of %d bytes at %d refused: %s", m.GetDataSize(), m.GetOffset(), code)
+}
+
+// handleState takes what a client says of a transfer: that it gives up, does not want it, or has it all.
+func (h *clients) handleState(ses *session.Session, seq uint16, m *pb.IMFileState) error {
+	c, s := of(ses), h.s
+	if m.GetTaskId() != c.task.info.ID {
+		return im.Errorf(im.Denied, "state of another task")
+	}
+	e, relay, _ := endOf(c.role)
+	how := ""
+	switch st := m.GetState(); {
+	case st == pb.ClientFileState_CLIENT_FILE_CANCEL:
+		how = "cancelled"
+	case st == pb.ClientFileState_CLIENT_FILE_REFUSE && e == receives:
+		how = "refused"
+	case st == pb.ClientFileState_CLIENT_FILE_DONE && e == receives && relay:
+		how = "relayed"
+	case st == pb.ClientFileState_CLIENT_FILE_DONE && e == receives:
+		return nil // it was told so itself
+	default:
+		return im.Errorf(im.Invalid, "state %s from a client in the role %s", st, c.role)
+	}
+	if relay {
+		return s.endRelay(c, seq, m.GetState(), how)
+	}
+	return s.endOffline(c, how)
+}
+
+// linger closes a connection whose transfer has ended, if the client does not. On its loop.
+func (s *Server) linger(c *conn) {
+	c.SetDeadline(c.Loop().Now().Sub(c.Opened()) + s.opt.Linger)
+}

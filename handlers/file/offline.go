@@ -1,0 +1,212 @@
+package file
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/core/spool"
+	"teamtalk/proto/pb"
+)
+
+// slowStart is how many bytes of an upload are asked for segment by segment, as the first implementation did with all.
+const slowStart = 16 * Segment
+
+// do runs f on a worker, in the order of the task, and then what it returns on c's loop, if c is still there. When f fails, or cannot run, c is closed: its
+// client comes back and goes on from where the spool stands.
+func (s *Server) do(c *conn, what string, f func() (then func(), err error)) error {
+	id := c.task.info.ID
+	err := s.opt.Tasks.Do(s.key(id), func(context.Context) {
+		then, err := f()
+		if err != nil {
+			if k := im.KindOf(err); k != im.NotFound && k != im.Closed { // it was cancelled, replaced, or is over; or everything is
+				s.failed(what, id, err)
+			}
+			c.PushClose(err)
+			return
+		}
+		c.Loop().Post(func() {
+			if !c.IsClosed() {
+				then()
+			}
+		})
+	})
+	if err != nil {
+		c.Close(err)
+	}
+	return err
+}
+
+// errGone is for work that was queued for a connection that has been replaced since.
+var errGone = im.Errorf(im.NotFound, "the connection has been replaced, or the transfer has ended")
+
+// beginUpload asks for what is missing.
+func (s *Server) beginUpload(c *conn) error {
+	t := c.task
+	return s.do(c, "upload not begun", func() (func(), error) {
+		if !t.is(sends, c) {
+			return nil, errGone
+		}
+		if _, state, ok := s.spool.Lookup(t.info.ID); ok && state != spool.Unfinished {
+			return func() { s.uploaded(c) }, nil
+		}
+		at, err := s.spool.Resume(t.info.ID)
+		if err != nil {
+			return nil, err
+		}
+		if at == int64(t.info.Size) {
+			return s.finish(c)
+		}
+		return func() {
+			c.asked, c.came, c.written = at, at, at
+			s.ask(c)
+		}, nil
+	})
+}
+
+// ask asks an uploading client for as much as may be under way.
+func (s *Server) ask(c *conn) {
+	t := c.task
+	window := int64(Segment)
+	if c.written >= slowStart {
+		window *= int64(s.opt.UploadWindow)
+	}
+	if c.came == c.asked {
+		c.moved = c.Loop().Now()
+	}
+	for size := int64(t.info.Size); c.asked < size && c.asked-c.written < window; {
+		n := min(Segment, size-c.asked)
+		_ = c.Send(0, pb.IMFilePullDataReq_builder{TaskId: proto.String(t.info.ID), UserId: proto.Uint32(c.user), // it always encodes
+			TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(), Offset: proto.Uint32(uint32(c.asked)), DataSize: proto.Uint32(uint32(n))}.Build())
+		c.asked += n
+	}
+}
+
+// handleData takes a segment of an upload. Only exactly what was asked for, in that order, is taken; all else closes the connection.
+func (h *clients) handleData(ses *session.Session, _ uint16, m *pb.IMFilePullDataRsp) error {
+	c, s := of(ses), h.s
+	t, data, at := c.task, m.GetFileData(), c.came
+	switch {
+	case c.role != pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD || m.GetTaskId() != t.info.ID:
+		return s.violation(c, im.Errorf(im.Denied, "segment from a client in the role %s, or of another task", c.role))
+	case m.GetResultCode() != 0:
+		return s.violation(c, im.Errorf(im.Invalid, "the client cannot read its file: code %d", m.GetResultCode()))
+	case at == c.asked || int64(m.GetOffset()) != at || int64(len(data)) != min(Segment, c.asked-at):
+		return s.violation(c, im.Errorf(im.Invalid, "%d bytes at %d instead of those at %d", len(data), m.GetOffset(), at))
+	}
+	c.came += int64(len(data))
+	c.moved = ses.Loop().Now()
+	return s.do(c, "segment not stored", func() (func(), error) {
+		if !t.is(sends, c) {
+			return nil, errGone
+		}
+		if err := s.spool.Append(t.info.ID, at, data); err != nil {
+			return nil, err
+		}
+		s.metrics.uploaded.Add(float64(len(data)))
+		end := at + int64(len(data))
+		if end == int64(t.info.Size) {
+			return s.finish(c)
+		}
+		return func() {
+			c.written = end
+			s.ask(c)
+		}, nil
+	})
+}
+
+// finish makes an upload a file that waits, on a worker, and then says so.
+func (s *Server) finish(c *conn) (func(), error) {
+	if err := s.spool.Finish(c.task.info.ID); err != nil {
+		return nil, err
+	}
+	s.metrics.ended.WithLabelValues("uploaded").Inc()
+	return func() { s.uploaded(c) }, nil
+}
+
+// uploaded tells the client that all of its file is safe.
+func (s *Server) uploaded(c *conn) {
+	c.written, c.came = c.asked, c.asked
+	_ = c.Send(0, c.task.state(pb.ClientFileState_CLIENT_FILE_DONE, c.task.info.From)) // it always encodes
+	s.linger(c)
+}
+
+// fetch sends n bytes of a file that waits to its receiver, and after the last of them that they were the last.
+func (s *Server) fetch(c *conn, seq uint16, at int64, n int) error {
+	if c.pulls >= maxPulls {
+		return s.violation(c, im.Errorf(im.Busy, "more than %d segments asked for at once", maxPulls))
+	}
+	c.pulls++
+	t := c.task
+	if at == 0 || c.served == 0 {
+		c.served = at // where the client begins
+	}
+	last := false
+	if at == c.served {
+		c.served += int64(n)
+		last = c.served == int64(t.info.Size)
+	}
+	return s.do(c, "segment not read", func() (func(), error) {
+		if !t.is(receives, c) {
+			return nil, errGone
+		}
+		var frame []byte
+		if n > 0 {
+			var data []byte
+			frame, data = segmentFrame(seq, t.info.ID, c.user, uint32(at), n)
+			if err := s.spool.Read(t.info.ID, at, data); err != nil {
+				return nil, err
+			}
+			s.metrics.fetched.Add(float64(n))
+		}
+		if last {
+			if err := s.spool.MarkFetched(t.info.ID); err != nil {
+				s.failed("file not marked as fetched", t.info.ID, err) // it only stays longer
+			}
+			s.metrics.ended.WithLabelValues("fetched").Inc()
+		}
+		return func() {
+			c.pulls--
+			c.SendFrame(frame)
+			if last {
+				_ = c.Send(0, t.state(pb.ClientFileState_CLIENT_FILE_DONE, t.info.From)) // it always encodes
+			}
+		}, nil
+	})
+}
+
+// segmentFrame makes the frame of an IMFilePullDataRsp with room for n bytes of data, so that these are read to where they leave from.
+func segmentFrame(seq uint16, id string, user, at uint32, n int) (frame, data []byte) {
+	b := pdu.AppendHeader(make([]byte, 0, pdu.HeaderLen+len(id)+32+n), pb.CmdFilePullDataRsp, seq)
+	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.VarintType), uint64(pb.FileServerError_FILE_SERVER_ERRNO_OK))
+	b = protowire.AppendString(protowire.AppendTag(b, 2, protowire.BytesType), id)
+	b = protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), uint64(user))
+	b = protowire.AppendVarint(protowire.AppendTag(b, 4, protowire.VarintType), uint64(at))
+	b = protowire.AppendVarint(protowire.AppendTag(b, 5, protowire.BytesType), uint64(n))
+	frame = b[:len(b)+n]
+	putLength(frame, len(frame))
+	return frame, frame[len(b):]
+}
+
+// endOffline ends what a client does with a file that waits: a sender who cancels and a receiver who refuses it remove it.
+func (s *Server) endOffline(c *conn, how string) error {
+	t := c.task
+	s.linger(c)
+	if c.role == pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD && how == "cancelled" {
+		return nil // it may come back
+	}
+	return s.do(c, "file not removed", func() (func(), error) {
+		if _, state, ok := s.spool.Lookup(t.info.ID); ok && c.role == pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD && state != spool.Unfinished {
+			return func() {}, nil // too late: the receiver may have been told
+		}
+		if err := s.spool.Delete(t.info.ID); err != nil {
+			return nil, err
+		}
+		s.metrics.ended.WithLabelValues(how).Inc()
+		return func() {}, nil
+	})
+}

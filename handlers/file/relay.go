@@ -1,0 +1,207 @@
+package file
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// tell sends m to another client of the task, on c's loop.
+func (s *Server) tell(c, to *conn, seq uint16, m pb.Message) error {
+	if to.Loop() == c.Loop() {
+		return to.Send(seq, m)
+	}
+	return to.Push(seq, m)
+}
+
+// tellEnd tells a client that its transfer is over. From anywhere.
+func (s *Server) tellEnd(to *conn, seq uint16, m pb.Message) {
+	to.Loop().Post(func() {
+		_ = to.Send(seq, m) // it always encodes
+		s.linger(to)
+	})
+}
+
+// relayPull passes a receiver's wish on to the sender.
+func (s *Server) relayPull(c *conn, seq uint16, m *pb.IMFilePullDataReq) error {
+	t := c.task
+	if m.GetDataSize() > Segment || int64(m.GetOffset())+int64(m.GetDataSize()) > int64(t.info.Size) {
+		return s.refusePull(c, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_SEEK_OFFSET_ERROR)
+	}
+	t.mu.Lock()
+	to, n := t.conns[sends], len(t.pulls)
+	ok := to != nil && !t.ended && t.conns[receives] == c && n < maxPulls
+	if ok {
+		if n == 0 {
+			t.moved = c.Loop().Now()
+		}
+		t.pulls = append(t.pulls, pull{m.GetOffset(), m.GetDataSize()})
+	}
+	t.mu.Unlock()
+	switch {
+	case n >= maxPulls:
+		return s.violation(c, im.Errorf(im.Busy, "more than %d segments asked for at once", maxPulls))
+	case !ok:
+		return s.refusePull(c, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID)
+	}
+	return s.tell(c, to, seq, m)
+}
+
+// violation closes the connection of a client that does what no client does.
+func (s *Server) violation(c *conn, err error) error {
+	s.metrics.violations.Inc()
+	c.Close(err)
+	return err
+}
+
+// relayData passes a segment on to the receiver, who must have asked for it. body is only looked at. An error ends the sender's connection.
+func (s *Server) relayData(c *conn, seq uint16, body []byte) error {
+	seg, err := parseSegment(body)
+	if err != nil {
+		return im.WithKind(im.Malformed, "segment", err)
+	}
+	t := c.task
+	if seg.task != t.info.ID {
+		return im.Errorf(im.Denied, "segment of another task")
+	}
+	t.mu.Lock()
+	if t.ended || t.conns[sends] != c {
+		t.mu.Unlock()
+		return nil // it crossed the end on its way
+	}
+	i := slices.IndexFunc(t.pulls, func(p pull) bool { return p.offset == seg.offset })
+	if i < 0 || seg.length > int(t.pulls[i].size) || (seg.length == 0 && seg.code == 0) {
+		t.mu.Unlock()
+		return im.Errorf(im.Invalid, "%d bytes at %d, which nobody asked for", seg.length, seg.offset)
+	}
+	t.pulls = slices.Delete(t.pulls, i, i+1)
+	t.moved = c.Loop().Now()
+	to := t.conns[receives]
+	t.mu.Unlock()
+	if to == nil {
+		return nil
+	}
+	s.metrics.relayed.Add(float64(seg.length))
+	passOn(c, to, seq, body)
+	return nil
+}
+
+// passOn sends a segment that is in c's loop's buffer to another client. On the same loop its bytes go where they leave from; to another loop they take one
+// slice of their own.
+func passOn(c, to *conn, seq uint16, body []byte) {
+	frame := func(room int) []byte {
+		head := pdu.AppendHeader(make([]byte, 0, room), pb.CmdFilePullDataRsp, seq)
+		putLength(head, pdu.HeaderLen+len(body))
+		return head
+	}
+	if to.Loop() == c.Loop() {
+		to.SendFrame(frame(pdu.HeaderLen))
+		to.SendFrame(body)
+		return
+	}
+	// With a mailbox that is full the session is closed, which ends the transfer.
+	_ = to.PushFrame(append(frame(pdu.HeaderLen+len(body)), body...))
+}
+
+// putLength sets the length of a frame.
+func putLength(frame []byte, n int) {
+	frame[0], frame[1], frame[2], frame[3] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
+}
+
+// endRelay ends a transfer between two clients as c says.
+func (s *Server) endRelay(c *conn, seq uint16, st pb.ClientFileState, how string) error {
+	t := c.task
+	e, _, _ := endOf(c.role)
+	s.mu.Lock()
+	t.mu.Lock()
+	ok, peer := !t.ended && t.conns[e] == c, t.conns[1-e]
+	if ok {
+		t.ended, t.pulls = true, nil
+	}
+	t.mu.Unlock()
+	if ok {
+		s.dropRelay(t)
+	}
+	s.mu.Unlock()
+	if !ok {
+		return im.Errorf(im.NotFound, "the transfer has ended")
+	}
+	s.metrics.ended.WithLabelValues(how).Inc()
+	if peer != nil {
+		s.tellEnd(peer, seq, t.state(st, c.user))
+	}
+	s.linger(c)
+	return nil
+}
+
+// segment is what is looked at of an IMFilePullDataRsp.
+type segment struct {
+	code   uint32
+	task   string
+	offset uint32
+	length int
+}
+
+// parseSegment reads the fields of an encoded IMFilePullDataRsp without taking its data out. All of them must be there; of one that comes twice the last counts,
+// as for whoever decodes it later.
+func parseSegment(b []byte) (seg segment, err error) {
+	var seen uint
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return segment{}, protowire.ParseError(n)
+		}
+		b = b[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return segment{}, protowire.ParseError(n)
+		}
+		switch {
+		case typ == protowire.VarintType && num <= 4:
+			v, _ := protowire.ConsumeVarint(b)
+			switch num {
+			case 1:
+				seg.code = uint32(v)
+			case 4:
+				seg.offset = uint32(v)
+			}
+			seen |= 1 << num
+		case typ == protowire.BytesType && (num == 2 || num == 5):
+			v, _ := protowire.ConsumeBytes(b)
+			if num == 2 {
+				seg.task = string(v)
+			} else {
+				seg.length = len(v)
+			}
+			seen |= 1 << num
+		}
+		b = b[n:]
+	}
+	if seen&0b111110 != 0b111110 {
+		return segment{}, im.Errorf(im.Malformed, "a required field is missing")
+	}
+	return seg, nil
+}
+
+// RouteLink is the handler for links to route servers: it tells them not to send presence here, and listens to nothing.
+type RouteLink struct{}
+
+// Open introduces this server.
+func (RouteLink) Open(ses *session.Session) error {
+	role := &pb.IMRoleSet{}
+	role.SetMaster(0)
+	return ses.Push(0, role)
+}
+
+// Frame has no use for what is sent to all servers.
+func (RouteLink) Frame(*session.Session, pdu.Header, []byte) {}
+
+// Message has no use for what is sent to all servers.
+func (RouteLink) Message(*session.Session, uint16, pb.Message) {}
+
+// Close has nothing to do: the link fails its calls itself.
+func (RouteLink) Close(*session.Session, error) {}
