@@ -16,6 +16,7 @@ type Store interface {
 	MessageStore
 	GroupStore
 	PushStore
+	FileStore
 
 	// Ping reports whether every database the store needs answers.
 	Ping(ctx context.Context) error

@@ -13,6 +13,7 @@ import (
 type statements struct {
 	accountByName, users, usersSince, usersPresent, listUsers *sql.Stmt
 	departsSince, deviceTokens, groupShields                  *sql.Stmt
+	offlineFiles                                              *sql.Stmt
 	history, messagesByID, latestID                           *sql.Stmt
 	hasUnread, unreadCounts, unreadTotals, recentSessions     *sql.Stmt
 
@@ -67,6 +68,8 @@ func (st *statements) queries() []query {
 		{&st.deviceTokens, "select userId, client, token from DeviceToken where userId in (select value from json_each(?))"},
 		{&st.groupShields, `select userId from GroupShield where groupId = ? and userId in (select value from json_each(?))
 			order by userId`},
+		{&st.offlineFiles, `select fromId, toId, taskId, fileName, size, created from IMTransmitFile
+			where toId = ? and status = 0 order by id limit ?`},
 		{&st.history, "select " + messageColumns + " from IMMessage m " + joinAudio + " where m.id > " + relationKey +
 			" and m.id <= " + relationKey + " + ?3 and m.status = 0 order by m.id desc limit ?4"},
 		{&st.messagesByID, "select " + messageColumns + " from IMMessage m " + joinAudio + " where m.id in (select " + relationKey +

@@ -19,6 +19,7 @@
 //   - Names of departments are compared letter by letter; one that is deleted holds no name, and users who have departed do not keep it from being deleted.
 //   - A push token that is a number of up to ten digits is Invalid: in Redis it would have the key of a user.
 //   - To clear a token any Client will do. Who had a phone before does not get it back when its user logs out.
+//   - A file that was taken off its receiver's list does not come back when its sender says once more that it waits, until it expires.
 //   - A context that has ended is an error from every method, and nothing is done.
 package storetest
 
@@ -84,6 +85,7 @@ func Run(t *testing.T, f Factory) {
 		{"group sessions", groupSessionTests},
 		{"departments", departTests},
 		{"push", pushTests},
+		{"files", fileTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, tc := range group.tests {

@@ -1,0 +1,77 @@
+package im
+
+import (
+	"context"
+	"unicode/utf8"
+)
+
+// OfflineFile is a file that a file server keeps until its receiver fetches it.
+type OfflineFile struct {
+	From, To uint32 // users
+	Task     string // the file server's name for the transfer, see ValidTaskID
+	Name     string // 1 to MaxFileName characters
+	Size     uint32 // bytes
+	Created  uint32 // unix seconds
+}
+
+const (
+	// MaxFileName is the longest name of a file, in characters.
+	MaxFileName = 255
+	// MaxTaskID is the longest name of a transfer, in bytes. File servers draw UUIDs, of 36.
+	MaxTaskID = 64
+	// MaxOfflineFiles is how many files that wait for one user are listed, the oldest.
+	MaxOfflineFiles = 1000
+	// MaxFilesBetween is how many files from one user may wait for another. Nobody can fill up another's list alone.
+	MaxFilesBetween = 100
+)
+
+// FileStore keeps the list of files that wait for their receivers. The files themselves are with the file servers.
+type FileStore interface {
+	// AddOfflineFile notes that f waits; its Created is the store's time, whatever f says. One with the same From, To and Task that is there, or was and is deleted, stays
+	// as it is. Invalid as CheckOfflineFile says, and when one of the users does not exist or has departed; Denied when MaxFilesBetween wait already.
+	AddOfflineFile(ctx context.Context, f OfflineFile) error
+	// OfflineFiles returns the files that wait for a user, in the order in which they were noted, at most MaxOfflineFiles.
+	OfflineFiles(ctx context.Context, to uint32) ([]OfflineFile, error)
+	// DeleteOfflineFile takes a file off its receiver's list. It does nothing when it is not there.
+	DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error
+	// ExpireOfflineFiles forgets what was noted before a time, in unix seconds, deleted files too, and returns how many that were.
+	ExpireOfflineFiles(ctx context.Context, before uint32) (int, error)
+}
+
+// CheckOfflineFile says what keeps f from being noted, with kind Invalid: a name that is empty, too long or not UTF-8, or a task that is none.
+func CheckOfflineFile(f OfflineFile) error {
+	if err := CheckFileName(f.Name); err != nil {
+		return err
+	}
+	if !ValidTaskID(f.Task) {
+		return Errorf(Invalid, "transfer whose name of %d bytes is none", len(f.Task))
+	}
+	return nil
+}
+
+// CheckFileName says what is wrong with the name of a file, with kind Invalid. What a client makes of slashes in it is the client's to know.
+func CheckFileName(name string) error {
+	switch {
+	case name == "":
+		return Errorf(Invalid, "a file needs a name")
+	case !utf8.ValidString(name):
+		return Errorf(Invalid, "file name is not UTF-8")
+	case utf8.RuneCountInString(name) > MaxFileName:
+		return Errorf(Invalid, "file name of %d characters is longer than %d", utf8.RuneCountInString(name), MaxFileName)
+	}
+	return nil
+}
+
+// ValidTaskID reports whether s can be a file server's name for a transfer: 1 to MaxTaskID digits, ASCII letters and hyphens.
+func ValidTaskID(s string) bool {
+	if s == "" || len(s) > MaxTaskID {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-') {
+			return false
+		}
+	}
+	return true
+}

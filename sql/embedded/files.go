@@ -1,0 +1,103 @@
+package embedded
+
+import (
+	"context"
+
+	"teamtalk/core/im"
+)
+
+// AddOfflineFile notes a file that waits for its receiver, as im.FileStore says.
+func (s *Store) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
+	if err := im.CheckOfflineFile(f); err != nil {
+		return err
+	}
+	return s.call("add offline file", func() error {
+		var refused error
+		err := s.transact(ctx, func(w *writer) (err error) {
+			refused, err = w.addFile(&f, s.now().Unix())
+			return err
+		})
+		if err == nil {
+			err = refused
+		}
+		return err
+	})
+}
+
+// addFile notes a file. What is refused is no error of the transaction, which would cost the writer its caches.
+func (w *writer) addFile(f *im.OfflineFile, now int64) (refused, err error) {
+	there, waiting := false, 0
+	err = w.one("select exists (select 1 from IMTransmitFile where toId = ? and fromId = ? and taskId = ?)", &there, f.To, f.From, f.Task)
+	if err != nil || there {
+		return nil, err
+	}
+	want := 2
+	if f.From == f.To {
+		want = 1
+	}
+	if users, err := w.present([]uint32{f.From, f.To}); err != nil {
+		return nil, err
+	} else if len(users) != want {
+		return im.Errorf(im.Invalid, "file from user %d to user %d, who are not both there", f.From, f.To), nil
+	}
+	err = w.one("select count(*) from IMTransmitFile where toId = ? and fromId = ? and status = 0", &waiting, f.To, f.From)
+	if err != nil {
+		return nil, err
+	}
+	if waiting >= im.MaxFilesBetween {
+		return im.Errorf(im.Denied, "%d files from user %d wait for user %d already", waiting, f.From, f.To), nil
+	}
+	return nil, w.exec(`insert into IMTransmitFile (fromId, toId, taskId, fileName, size, status, created, updated) values (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6)`,
+		f.From, f.To, f.Task, f.Name, f.Size, now)
+}
+
+// OfflineFiles lists the files that wait for a user, as im.FileStore says.
+func (s *Store) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
+	var list []im.OfflineFile
+	err := s.rows(ctx, "offline files", s.read.offlineFiles, func(row scanner) error {
+		var f im.OfflineFile
+		err := row.Scan(&f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created)
+		list = append(list, f)
+		return err
+	}, to, im.MaxOfflineFiles)
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// DeleteOfflineFile takes a file off its receiver's list, as im.FileStore says.
+func (s *Store) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
+	return s.call("delete offline file", func() error {
+		return s.transact(ctx, func(w *writer) error {
+			return w.exec("update IMTransmitFile set status = 1, updated = ? where toId = ? and fromId = ? and taskId = ? and status = 0",
+				s.now().Unix(), to, from, task)
+		})
+	})
+}
+
+// expireAtOnce is how many rows a transaction deletes: others wait for it.
+const expireAtOnce = 1000
+
+// ExpireOfflineFiles forgets old files, as im.FileStore says.
+func (s *Store) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, err error) {
+	err = s.call("expire offline files", func() error {
+		for {
+			gone := 0
+			err := s.transact(ctx, func(w *writer) error {
+				err := w.exec("delete from IMTransmitFile where id in (select id from IMTransmitFile where created < ? limit ?)", before, expireAtOnce)
+				if err != nil {
+					return err
+				}
+				return w.one("select changes()", &gone)
+			})
+			if err != nil {
+				return err
+			}
+			if n += gone; gone < expireAtOnce {
+				return nil
+			}
+		}
+	})
+	return n, err
+}

@@ -1,0 +1,172 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"teamtalk/core/im"
+)
+
+// AddOfflineFile notes a file that waits for its receiver; see im.FileStore.
+func (s *Store) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
+	if err := im.CheckOfflineFile(f); err != nil {
+		return err
+	}
+	err := s.retry(ctx, func() error {
+		tx, err := s.master.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		if err := s.addFile(ctx, tx, &f); err != nil {
+			tx.Rollback() // when it fails the connection is gone, and the transaction with it
+			return err
+		}
+		return tx.Commit() // where that is left open, the next try finds it
+	})
+	if err != nil {
+		return s.dbError("add offline file", err)
+	}
+	s.wroteTo(f.To)
+	return nil
+}
+
+// addFile looks at the users first, and keeps their rows: what is read after that is of no earlier moment, and nobody else adds a file for one of them meanwhile. Nothing but
+// that makes a task one row: files of C++ servers have no unique key.
+func (s *Store) addFile(ctx context.Context, tx *sql.Tx, f *im.OfflineFile) error {
+	want := 2
+	if f.From == f.To {
+		want = 1
+	}
+	users, err := countRows(ctx, tx, fmt.Sprintf("SELECT id FROM IMUser WHERE id IN (%d,%d) AND COALESCE(status, 0)<>%d ORDER BY id FOR UPDATE",
+		f.From, f.To, im.StatusDeparted))
+	if err != nil {
+		return err
+	}
+	if users != want {
+		return im.Errorf(im.Invalid, "file from user %d to user %d, who are not both there", f.From, f.To)
+	}
+	there, err := countRows(ctx, tx, "SELECT id FROM IMTransmitFile WHERE taskId=? AND fromId=? AND toId=? LIMIT 1", f.Task, f.From, f.To)
+	if err != nil || there > 0 {
+		return err
+	}
+	waiting, err := countRows(ctx, tx, fmt.Sprintf("SELECT id FROM IMTransmitFile WHERE toId=%d AND status=0 AND fromId=%d LIMIT %d", f.To, f.From, im.MaxFilesBetween))
+	if err != nil {
+		return err
+	}
+	if waiting >= im.MaxFilesBetween {
+		return im.Errorf(im.Denied, "%d files from user %d wait for user %d already", waiting, f.From, f.To)
+	}
+	now := s.now().Unix()
+	_, err = tx.ExecContext(ctx, "INSERT INTO IMTransmitFile (fromId,toId,fileName,size,taskId,status,created,updated) VALUES (?,?,?,?,?,0,?,?)",
+		f.From, f.To, f.Name, f.Size, f.Task, now, now)
+	return err
+}
+
+// countRows runs a query and counts its rows.
+func countRows(ctx context.Context, db querier, query string, args ...any) (n int, err error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		n++
+	}
+	return n, rows.Err()
+}
+
+// OfflineFiles lists the files that wait for a user; see im.FileStore. From the slave, unless this process wrote any to the user lately.
+func (s *Store) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
+	list, err := filesWhere(ctx, s.reader(to), fmt.Sprintf("toId=%d AND status=0 ORDER BY id LIMIT %d", to, im.MaxOfflineFiles))
+	return list, s.dbError("read offline files", err)
+}
+
+// filesWhere returns the files that a condition selects.
+func filesWhere(ctx context.Context, db querier, where string) ([]im.OfflineFile, error) {
+	rows, err := db.QueryContext(ctx, "SELECT fromId, toId, taskId, fileName, size, created FROM IMTransmitFile WHERE "+where)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []im.OfflineFile
+	for rows.Next() {
+		var f im.OfflineFile
+		if err := rows.Scan(&f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created); err != nil {
+			return nil, err
+		}
+		list = append(list, f)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// DeleteOfflineFile takes a file off its receiver's list; see im.FileStore.
+func (s *Store) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
+	if !im.ValidTaskID(task) {
+		return s.dbError("delete offline file", ctx.Err()) // there is none: the database would have to compare what may not even be text
+	}
+	err := s.retry(ctx, func() error {
+		_, err := s.master.ExecContext(ctx, "UPDATE IMTransmitFile SET status=1, updated=? WHERE taskId=? AND fromId=? AND toId=? AND status=0",
+			s.now().Unix(), task, from, to)
+		return err
+	})
+	if err != nil {
+		return s.dbError("delete offline file", err)
+	}
+	s.wroteTo(to)
+	return nil
+}
+
+// expireAtOnce is how many rows a statement deletes.
+const expireAtOnce = 1000
+
+// ExpireOfflineFiles forgets old files; see im.FileStore. There is no index for it: it reads the table once, a piece at a time, without keeping anybody from it.
+func (s *Store) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, err error) {
+	for after := uint32(0); ; {
+		var old []uint32
+		last, read := after, 0
+		err := s.retry(ctx, func() (err error) {
+			old, last, read, err = oldFiles(ctx, s.master, after, before)
+			return err
+		})
+		if err == nil && len(old) > 0 {
+			err = s.retry(ctx, func() error {
+				res, err := s.master.ExecContext(ctx, "DELETE FROM IMTransmitFile WHERE id IN ("+join(old)+")")
+				if err != nil {
+					return err
+				}
+				gone, err := res.RowsAffected()
+				n += int(gone)
+				return err
+			})
+		}
+		if err != nil {
+			return n, s.dbError("expire offline files", err)
+		}
+		if after = last; read < expireAtOnce {
+			return n, nil
+		}
+	}
+}
+
+// oldFiles reads a piece of the table, and returns the rows in it from before a time, where it ends, and how many rows it has.
+func oldFiles(ctx context.Context, db querier, after, before uint32) (old []uint32, last uint32, read int, err error) {
+	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT id, created FROM IMTransmitFile WHERE id>%d ORDER BY id LIMIT %d", after, expireAtOnce))
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	defer rows.Close()
+	for last = after; rows.Next(); read++ {
+		var created uint32
+		if err := rows.Scan(&last, &created); err != nil {
+			return nil, 0, 0, err
+		}
+		if created < before {
+			old = append(old, last)
+		}
+	}
+	return old, last, read, rows.Err()
+}
