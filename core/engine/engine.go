@@ -224,6 +224,9 @@ func (s *Server) all() []*loop {
 	return all
 }
 
+// againPause is between two turns of a loop that has more to do than one turn's work. A loop is back at its sockets in a few microseconds.
+const againPause = 50 * time.Microsecond
+
 // loopOf returns the loop of c, made on its first connection. On that event loop only.
 func (s *Server) loopOf(el gnet.EventLoop) *loop {
 	s.mu.Lock()
@@ -240,8 +243,8 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 		Handler: s.opt.Handler, MaxBuffered: s.opt.MaxBuffered, Now: s.opt.Now, Log: s.log, Metrics: s.metrics,
 		Wake: func(_ *session.Loop, again bool) {
 			if again {
-				// From the loop itself it has to take a detour: gnet runs what is posted by a task before it looks at sockets again.
-				go func() { _ = el.Execute(context.Background(), turn) }()
+				// gnet runs what was posted while its tasks ran before it looks at sockets again: come when it has looked.
+				time.AfterFunc(againPause, func() { _ = el.Execute(context.Background(), turn) })
 				return
 			}
 			_ = el.Execute(context.Background(), turn)

@@ -383,3 +383,27 @@ func TestTurnBoundByBytes(t *testing.T) {
 		t.Errorf("%d bytes in %d turns", total, turns)
 	}
 }
+
+// TestFullTurnsGiveWay: once a turn had more to do than it may, turns for traffic leave the rest to the turn that was asked for.
+func TestFullTurnsGiveWay(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{MaxTurn: 10})
+	w := b.connect()
+	ran := 0
+	for range 25 {
+		b.Post(func() { ran++ })
+	}
+	b.turn()
+	for range 5 {
+		b.in(func() { w.s.SendFrame([]byte("echo")) })
+	}
+	if ran != 10 {
+		t.Errorf("%d ran before the next turn", ran)
+	}
+	b.wantWrites(w, "echo", "echo", "echo", "echo", "echo")
+	b.wantWakes(true)
+	b.turn()
+	b.Tick() // in case a wake was lost
+	if ran != 25 {
+		t.Errorf("%d ran, want all", ran)
+	}
+}

@@ -87,6 +87,7 @@ type Loop struct {
 	feeding   []*Session // those with a backlog
 	fed       int        // where in feeding the next piece goes
 	feedDue   bool       // feeding is to be looked at
+	full      bool       // a turn had more to do than it may: the rest is for the next Turn
 	nudging   bool       // and will be soon
 	piece     int        // length of the pieces
 	scratch   []byte
@@ -263,12 +264,14 @@ func (l *Loop) Begin() {
 	}
 }
 
-// End works off the mailbox, up to MaxTurn items or maxTurnBytes sent, and writes what was sent. When more is left, it asks to be woken again.
+// End works off the mailbox, up to MaxTurn items or maxTurnBytes sent, and writes what was sent. When more is left, it asks to be woken again, and
+// the turns before that, for traffic, leave the mailbox alone: fifty sockets with something to read would each have a full turn's work done before the
+// fifty-first is looked at.
 func (l *Loop) End() {
 	defer l.finish()
 	left, fed := l.opt.MaxTurn, false
 	for {
-		for l.pos < len(l.batch) && left > 0 && l.turnBytes < maxTurnBytes {
+		for !l.full && l.pos < len(l.batch) && left > 0 && l.turnBytes < maxTurnBytes {
 			it := l.batch[l.pos]
 			l.batch[l.pos] = item{}
 			l.pos++
@@ -276,7 +279,7 @@ func (l *Loop) End() {
 			l.run(it)
 		}
 		l.flush()
-		if l.feedDue && !fed {
+		if l.feedDue && !fed && !l.full {
 			fed = true
 			l.feedDue = l.feed()
 			l.flush() // a write that fails ends a session, and its handler may send to others
@@ -286,9 +289,10 @@ func (l *Loop) End() {
 			l.swap()
 		}
 		done := l.pos == len(l.batch)
-		if done || left <= 0 || l.turnBytes >= maxTurnBytes {
+		if done || l.full || left <= 0 || l.turnBytes >= maxTurnBytes {
 			l.active = false
-			wake := (!done || l.feedDue) && !l.woken
+			l.full = !done || l.feedDue
+			wake := l.full && !l.woken
 			l.woken = l.woken || wake
 			l.mu.Unlock()
 			if wake {
@@ -334,6 +338,7 @@ func (l *Loop) Turn() {
 	l.mu.Lock()
 	l.woken = false
 	l.mu.Unlock()
+	l.full = false
 	l.Begin()
 	l.End()
 }
@@ -527,6 +532,7 @@ func (l *Loop) closeSlow(s *Session) {
 
 // Tick looks at deadlines and lets the handler do the same. The engine calls it on the loop every TickInterval.
 func (l *Loop) Tick() {
+	l.full = false
 	l.Begin()
 	defer l.End()
 	if l.now-l.swept >= 1000 || l.swept == 0 || l.lingers {
