@@ -32,10 +32,10 @@ func get(t *testing.T, s *server, path string) string {
 
 // TestServeDemo does what the README says first.
 func TestServeDemo(t *testing.T) {
-	clients, loginTCP, loginHTTP, files := reserve(t), reserve(t), reserve(t), reserve(t)
+	clients, loginTCP, loginHTTP, files, transfers := reserve(t), reserve(t), reserve(t), reserve(t), reserve(t)
 	dir := filepath.Join(t.TempDir(), "data")
 	s := newServer(t, "demo", "serve", "--demo", "--data-dir", dir,
-		"--msg.listen", clients, "--login.client-listen", loginTCP, "--login.http-listen", loginHTTP, "--msfs.listen", files)
+		"--msg.listen", clients, "--login.client-listen", loginTCP, "--login.http-listen", loginHTTP, "--msfs.listen", files, "--file.listen", transfers)
 	s.start()
 	until(t, "the banner", func() bool { return strings.Contains(s.out.String(), "chat bob alice") })
 	banner := s.out.String()
@@ -95,7 +95,7 @@ func TestServeRefuses(t *testing.T) {
 	sys := deployAllInOne(t, settings{users: 1})
 	free := func(but, addr string) []string {
 		args := []string{"serve", "--data-dir", filepath.Join(t.TempDir(), "other")}
-		for _, flag := range []string{"--msg.listen", "--login.client-listen", "--login.http-listen", "--admin.listen", "--msfs.listen"} {
+		for _, flag := range []string{"--msg.listen", "--login.client-listen", "--login.http-listen", "--admin.listen", "--msfs.listen", "--file.listen"} {
 			if flag == but {
 				args = append(args, flag, addr)
 			} else {
@@ -105,7 +105,7 @@ func TestServeRefuses(t *testing.T) {
 		return args
 	}
 	for flag, addr := range map[string]string{
-		"--msg.listen": sys.msgAddr[0], "--login.client-listen": sys.loginTCP, "--login.http-listen": sys.loginHTTP, "--admin.listen": sys.msg[0].admin, "--msfs.listen": sys.files,
+		"--msg.listen": sys.msgAddr[0], "--login.client-listen": sys.loginTCP, "--login.http-listen": sys.loginHTTP, "--admin.listen": sys.msg[0].admin, "--msfs.listen": sys.files, "--file.listen": sys.fileAddr,
 	} {
 		setting := strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_")
 		fails(t, 1, []string{addr, "address already in use", setting}, free(flag, addr)...)

@@ -21,6 +21,7 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
 	"teamtalk/handlers/dbproxy"
+	"teamtalk/handlers/file"
 	"teamtalk/handlers/login"
 	"teamtalk/handlers/msg"
 	"teamtalk/handlers/push"
@@ -35,6 +36,7 @@ const (
 	roleRoute   = "route"
 	roleDBProxy = "dbproxy"
 	roleMSFS    = "msfs"
+	roleFile    = "file"
 	rolePush    = "push"
 	roleHTTP    = "http"
 )
@@ -59,8 +61,11 @@ type system struct {
 	login *login.Server
 	msg   *msg.Server
 	msfs  *smallFiles
+	file  *file.Server
 	push  *push.Server
 	api   *httpAPI
+
+	fileEnd fileEnd
 
 	ports   []*port
 	peers   []link.Peer // in the order of making
@@ -108,7 +113,7 @@ func startSystem(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 		role  string
 		start func(context.Context) error
 	}{
-		{roleMSFS, s.startMSFS}, {rolePush, s.startPush}, {roleDBProxy, s.startDBProxy}, {roleRoute, s.startRoute}, {roleLogin, s.startLogin}, {roleMsg, s.startMsg}, {roleHTTP, s.startHTTPAPI},
+		{roleMSFS, s.startMSFS}, {rolePush, s.startPush}, {roleDBProxy, s.startDBProxy}, {roleRoute, s.startRoute}, {roleFile, s.startFile}, {roleLogin, s.startLogin}, {roleMsg, s.startMsg}, {roleHTTP, s.startHTTPAPI},
 	} {
 		if cfg.Runs(step.role) {
 			if err := step.start(ctx); err != nil {
@@ -445,6 +450,7 @@ func (s *system) Stop(ctx context.Context) error {
 			}
 		}
 	}
+	do("file", s.fileEnd.stop(ctx))
 	if s.push != nil {
 		do("push", s.push.Drain(ctx))
 	}

@@ -150,10 +150,10 @@ type File struct {
 	MaxUserTasks   int           `toml:"max_user_tasks" default:"200" min:"1" max:"10000000" doc:"The same for what one user sends."`
 	Quota          Size          `toml:"quota" default:"8GiB" min:"1MiB" max:"1048576GiB" doc:"Most bytes that one user's files may take while they wait for receivers, unfinished ones by their full size."`
 	MinFree        Size          `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB" doc:"With less room on the folder's disk no further file is taken."`
-	KeepUnfinished time.Duration `toml:"keep_unfinished" default:"168h" min:"1m" max:"87600h" doc:"How long an upload that broke off may be taken up again."`
-	KeepWaiting    time.Duration `toml:"keep_waiting" default:"720h" min:"1m" max:"87600h" doc:"How long a file waits for its receiver."`
+	KeepUnfinished time.Duration `toml:"keep_unfinished" default:"168h" min:"1s" max:"87600h" doc:"How long an upload that broke off may be taken up again."`
+	KeepWaiting    time.Duration `toml:"keep_waiting" default:"720h" min:"1s" max:"87600h" doc:"How long a file waits for its receiver."`
 	KeepFetched    time.Duration `toml:"keep_fetched" default:"24h" min:"0s" max:"87600h" doc:"How long a file stays after its receiver fetched it."`
-	UploadWindow   int           `toml:"upload_window" default:"8" min:"1" max:"16" doc:"Segments of 32KiB asked of an uploading client at once, after the first 512KiB. 1: always one by one."`
+	UploadWindow   int           `toml:"upload_window" default:"8" min:"1" max:"64" doc:"Segments of 32KiB asked of an uploading client at once, after the first 512KiB. 1: always one by one."`
 	LoginDeadline  time.Duration `toml:"login_deadline" default:"15s" min:"100ms" max:"1h" doc:"A connection that has not logged in to a transfer by then is closed."`
 	IdleTimeout    time.Duration `toml:"idle_timeout" default:"120s" min:"1s" max:"24h" doc:"A client silent for this long, or that owes a segment for this long, is closed. Clients send a heartbeat every 30s."`
 }

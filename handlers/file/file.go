@@ -45,6 +45,9 @@ const MaxFrame = Segment + 1024
 // maxPulls is how many segments a client may have asked for without having them.
 const maxPulls = 16
 
+// maxWindow is the most that may be asked of an uploading client at once, in segments.
+const maxWindow = 64
+
 // Tasks runs a task on a worker, after all earlier ones of the same key, and returns at once. An error, of kind im.Busy or im.Closed, means that it
 // will not run. The context ends when the program does.
 type Tasks interface {
@@ -75,7 +78,7 @@ type Options struct {
 	// 50,000 and 200.
 	MaxTasks, MaxUserTasks int
 	// UploadWindow is how many segments are asked of an uploading client at once, after the first 16, which are asked for one by one as the first
-	// implementation did. At most 16. Default 8.
+	// implementation did. At most 64. Default 8.
 	UploadWindow int
 	// LoginDeadline is how long a connection may stay without a login. Default 15 s.
 	LoginDeadline time.Duration
@@ -111,7 +114,7 @@ func (o *Options) defaults() {
 	count(&o.MaxTasks, 50_000)
 	count(&o.MaxUserTasks, 200)
 	count(&o.UploadWindow, 8)
-	o.UploadWindow = min(o.UploadWindow, maxPulls)
+	o.UploadWindow = min(o.UploadWindow, maxWindow)
 	span(&o.LoginDeadline, 15*time.Second)
 	span(&o.IdleTimeout, 120*time.Second)
 	span(&o.Linger, 10*time.Second)
