@@ -4,7 +4,7 @@
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 GO          ?= go
-FUZZTIME    ?= 20s
+FUZZTIME    ?= 10s
 # What to measure with make bench.
 BENCH       ?= .
 PKG         ?= ./...
@@ -41,7 +41,7 @@ generated: # what is generated from the .proto files is what is checked in
 race: ## all tests with the race detector; skips what is not installed
 	$(GO) test -race $(PKG)
 
-fuzz: ## every fuzz target for FUZZTIME (default 20s)
+fuzz: ## every fuzz target for FUZZTIME (default 10s)
 	@.ci/fuzz $(FUZZTIME)
 
 generate: ## write the Go code of the .proto files
