@@ -109,7 +109,7 @@ func (s *Spool) Append(id string, offset int64, data []byte) error {
 	_, err = f.WriteAt(data, offset)
 	if err == nil && end/syncEvery > offset/syncEvery {
 		if err = f.Sync(); err == nil {
-			err = s.room(end)
+			err = s.room()
 		}
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
@@ -123,7 +123,7 @@ func (s *Spool) Append(id string, offset int64, data []byte) error {
 }
 
 // room refuses to go on when somebody else has filled the disk.
-func (s *Spool) room(int64) error {
+func (s *Spool) room() error {
 	if s.opt.MinFree <= 0 {
 		return nil
 	}
@@ -239,6 +239,7 @@ func (s *Spool) MarkFetched(id string) error {
 	if e.state == Fetched {
 		return nil
 	}
+	s.step("mark")
 	f, err := s.root.OpenFile(id+extGot, os.O_WRONLY|os.O_CREATE, 0o640)
 	if err == nil {
 		err = f.Close()
@@ -337,5 +338,5 @@ func (s *Spool) Ping(context.Context) error {
 	if _, err := s.root.Stat("."); err != nil {
 		return diskError("spool", err)
 	}
-	return s.room(0)
+	return s.room()
 }

@@ -1,0 +1,437 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"teamtalk/core/im"
+)
+
+// clock is a time that tests move.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func mustOpen(t *testing.T, opt Options) *Spool {
+	t.Helper()
+	if opt.Dir == "" {
+		opt.Dir = t.TempDir()
+	}
+	s, err := Open(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantKind(t *testing.T, what string, err error, kind im.Kind) {
+	t.Helper()
+	if err == nil || im.KindOf(err) != kind {
+		t.Errorf("%s: %v, want an error of kind %v", what, err, kind)
+	}
+}
+
+const id = "6bd466b8-85bd-4ec3-94a6-01886865f3e0"
+
+func idOf(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012x", n) }
+
+func file(size int) Info {
+	return Info{ID: id, From: 7, To: 8, Name: "r\x80port \"1\".pdf", Size: uint32(size), Created: time.Unix(1795412926, 0)}
+}
+
+// names is what lies in a folder, but for the lock.
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	var list []string
+	for _, e := range entries {
+		if e.Name() != "lock" {
+			list = append(list, strings.TrimPrefix(e.Name(), id))
+		}
+	}
+	return list
+}
+
+func TestLife(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, Options{Dir: dir})
+	content := bytes.Repeat([]byte("0123456789"), 1000)
+	info := file(len(content))
+	must(t, s.Create(info))
+	wantKind(t, "a second file of that id", s.Create(info), im.Exists)
+	if at, err := s.Resume(id); at != 0 || err != nil {
+		t.Errorf("Resume of a new file: %d, %v", at, err)
+	}
+	must(t, s.Append(id, 0, content[:4000]))
+	wantKind(t, "bytes that are there", s.Append(id, 0, content[:4000]), im.Invalid)
+	wantKind(t, "bytes behind a hole", s.Append(id, 4001, content[:10]), im.Invalid)
+	wantKind(t, "more bytes than announced", s.Append(id, 4000, content[:6001]), im.Invalid)
+	wantKind(t, "Finish too early", s.Finish(id), im.Invalid)
+	wantKind(t, "Read too early", s.Read(id, 0, make([]byte, 10)), im.NotFound)
+	wantKind(t, "MarkFetched too early", s.MarkFetched(id), im.NotFound)
+	_, err := Open(Options{Dir: dir})
+	if err == nil {
+		t.Fatal("two spools in one folder")
+	}
+
+	must(t, s.Close())
+	s = mustOpen(t, Options{Dir: dir})
+	if got, state, ok := s.Lookup(id); !ok || state != Unfinished || got != info {
+		t.Fatalf("after a restart: %+v, %v, %v", got, state, ok)
+	}
+	at, err := s.Resume(id)
+	if at != 4000 || err != nil {
+		t.Fatalf("Resume after a restart: %d, %v", at, err)
+	}
+	must(t, s.Append(id, at, content[at:]))
+	must(t, s.Finish(id))
+	must(t, s.Finish(id))
+	wantKind(t, "Append to a whole file", s.Append(id, 10000, nil), im.NotFound)
+	wantKind(t, "Resume of a whole file", func() error { _, err := s.Resume(id); return err }(), im.NotFound)
+	must(t, s.Close())
+	s = mustOpen(t, Options{Dir: dir})
+	got := make([]byte, len(content))
+	must(t, s.Read(id, 0, got[:5000]))
+	must(t, s.Read(id, 5000, got[5000:]))
+	if !bytes.Equal(got, content) {
+		t.Error("other bytes came out than went in")
+	}
+	wantKind(t, "Read behind the end", s.Read(id, 9999, make([]byte, 2)), im.Invalid)
+	wantKind(t, "Read before the beginning", s.Read(id, -1, make([]byte, 2)), im.Invalid)
+	must(t, s.MarkFetched(id))
+	must(t, s.Close())
+	s = mustOpen(t, Options{Dir: dir})
+	if _, state, _ := s.Lookup(id); state != Fetched {
+		t.Errorf("state %v after MarkFetched and a restart", state)
+	}
+	must(t, s.Read(id, 0, got))
+	must(t, s.Delete(id))
+	wantKind(t, "Delete again", s.Delete(id), im.NotFound)
+	if files, n := s.Usage(); files != 0 || n != 0 || len(names(t, dir)) > 0 || s.unwritten != 0 || len(s.users) > 0 {
+		t.Errorf("left: %d files, %d bytes, %v, %d unwritten, %v", files, n, names(t, dir), s.unwritten, s.users)
+	}
+	must(t, s.Close())
+	wantKind(t, "Create after Close", s.Create(info), im.Closed)
+	wantKind(t, "Append after Close", s.Append(id, 0, nil), im.Closed)
+}
+
+func TestEmptyFile(t *testing.T) {
+	s := mustOpen(t, Options{})
+	must(t, s.Create(file(0)))
+	must(t, s.Finish(id))
+	must(t, s.Read(id, 0, nil))
+	if _, state, _ := s.Lookup(id); state != Waiting {
+		t.Errorf("state %v", state)
+	}
+}
+
+// TestNames: nothing but a UUID becomes part of a file's name.
+func TestNames(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, Options{Dir: filepath.Join(dir, "spool")})
+	for _, bad := range []string{"", ".", "..", "../x", "/etc/passwd", strings.ToUpper(id), id + "x", id[:35], "6bd466b8/85bd-4ec3-94a6-01886865f3e0", "6bd466b8-85bd-4ec3-94a6-0188686../..",
+		"../../../../../../../../etc/passwd00", id[:35] + "\x00", strings.Repeat("a", 100_000)} {
+		info := file(1)
+		info.ID = bad
+		wantKind(t, fmt.Sprintf("Create %.40q", bad), s.Create(info), im.Invalid)
+		if _, _, ok := s.Lookup(bad); ok {
+			t.Errorf("Lookup %q finds something", bad)
+		}
+		wantKind(t, "Read", s.Read(bad, 0, nil), im.NotFound)
+		wantKind(t, "Delete", s.Delete(bad), im.NotFound)
+		wantKind(t, "Append", s.Append(bad, 0, nil), im.NotFound)
+	}
+	for _, bad := range []string{"", strings.Repeat("n", maxName+1)} {
+		info := file(1)
+		info.Name = bad
+		wantKind(t, "Create with a name out of range", s.Create(info), im.Invalid)
+	}
+	if got := names(t, dir); !slices.Equal(got, []string{"spool"}) {
+		t.Errorf("beside the spool: %v", got)
+	}
+}
+
+func TestBounds(t *testing.T) {
+	c := &clock{now: time.Now()}
+	s := mustOpen(t, Options{Quota: 1000, MaxFiles: 5, MaxUserFiles: 3, Now: c.Now})
+	create := func(n int, from uint32, size int) error {
+		info := file(size)
+		info.ID, info.From = idOf(n), from
+		return s.Create(info)
+	}
+	must(t, create(1, 1, 600))
+	wantKind(t, "beyond the quota", create(2, 1, 401), im.Busy)
+	must(t, create(2, 1, 400))
+	must(t, create(3, 1, 0))
+	wantKind(t, "beyond the user's number of files", create(4, 1, 0), im.Busy)
+	must(t, create(4, 2, 1000))
+	must(t, s.Append(idOf(4), 0, make([]byte, 1000)))
+	must(t, s.Finish(idOf(4)))
+	wantKind(t, "beyond the quota with a file that waits", create(5, 2, 1), im.Busy)
+	must(t, s.MarkFetched(idOf(4)))
+	must(t, create(5, 2, 1000))
+	wantKind(t, "beyond the number of files", create(6, 3, 1), im.Busy)
+	must(t, s.Delete(idOf(1)))
+	must(t, create(6, 1, 600))
+	wantKind(t, "beyond the quota again", create(7, 1, 1), im.Busy)
+}
+
+func TestFreeDisk(t *testing.T) {
+	dir := t.TempDir()
+	free, err := freeBytes(dir)
+	must(t, err)
+	s := mustOpen(t, Options{Dir: dir, MinFree: free - 1<<30, Quota: 1 << 62})
+	info := file(1 << 31)
+	wantKind(t, "a file that the disk has no room for", s.Create(info), im.Busy)
+	info.Size = 600 << 20
+	must(t, s.Create(info))
+	info.ID = idOf(2)
+	wantKind(t, "a second, while the first is not written", s.Create(info), im.Busy)
+	must(t, s.Ping(context.Background()))
+	must(t, s.Close())
+	s = mustOpen(t, Options{Dir: dir, MinFree: 1 << 62})
+	wantKind(t, "Ping with a full disk", s.Ping(context.Background()), im.Busy)
+}
+
+func TestExpiry(t *testing.T) {
+	c := &clock{now: time.Now()}
+	dir := t.TempDir()
+	s := mustOpen(t, Options{Dir: dir, Now: c.Now})
+	content := make([]byte, 100)
+	for n := range 3 {
+		info := file(len(content))
+		info.ID = idOf(n)
+		must(t, s.Create(info))
+		must(t, s.Append(info.ID, 0, content[:50]))
+	}
+	for _, n := range []int{1, 2} {
+		must(t, s.Append(idOf(n), 50, content[50:]))
+		must(t, s.Finish(idOf(n)))
+	}
+	must(t, s.MarkFetched(idOf(2)))
+	left := func() string {
+		list := ""
+		for n := range 3 {
+			if _, _, ok := s.Lookup(idOf(n)); ok {
+				list += fmt.Sprint(n)
+			}
+		}
+		return list
+	}
+	const day = 24 * time.Hour
+	for _, step := range []struct {
+		after time.Duration
+		n     int
+		left  string
+	}{{day - time.Second, 0, "012"}, {time.Second, 1, "01"}, {6*day - time.Second, 0, "01"}, {time.Second, 1, "1"}, {23*day - time.Second, 0, "1"}, {time.Second, 1, ""}} {
+		c.add(step.after)
+		n, err := s.Sweep(context.Background())
+		if n != step.n || err != nil || left() != step.left {
+			t.Errorf("after %s more: %d removed, %v; left %s, want %s", step.after, n, err, left(), step.left)
+		}
+	}
+	if list := names(t, dir); len(list) > 0 {
+		t.Errorf("left on the disk: %v", list)
+	}
+}
+
+// killed is what ends a process in TestKilled.
+var killed = errors.New("killed")
+
+// TestKilled ends the process at every point at which the disk is about to be changed, and looks at what the next one finds.
+func TestKilled(t *testing.T) {
+	content := bytes.Repeat([]byte("x1y2"), 500)
+	life := func(s *Spool) (phase string) {
+		must := func(err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		defer func() {
+			if r := recover(); r != nil && r != any(killed) {
+				panic(r)
+			}
+		}()
+		phase = "create"
+		must(s.Create(file(len(content))))
+		phase = "upload"
+		must(s.Append(id, 0, content[:1000]))
+		phase = "upload more"
+		must(s.Append(id, 1000, content[1000:]))
+		phase = "finish"
+		must(s.Finish(id))
+		phase = "fetch"
+		must(s.MarkFetched(id))
+		phase = "delete"
+		must(s.Delete(id))
+		return "end"
+	}
+	seen := map[string]bool{}
+	for after := 0; ; after++ {
+		dir := t.TempDir()
+		s := mustOpen(t, Options{Dir: dir})
+		steps, at := 0, ""
+		s.step = func(what string) {
+			if steps++; steps > after {
+				at = what
+				panic(killed)
+			}
+		}
+		phase := life(s)
+		must(t, s.Close()) // which a kill does to the lock
+		seen[phase] = true
+		s = mustOpen(t, Options{Dir: dir})
+		found, state, ok := s.Lookup(id)
+		what := fmt.Sprintf("killed in %s before %q", phase, at)
+		switch {
+		case phase == "create" || phase == "end":
+			// Not announced, or deleted: there or not, but nothing half.
+			if ok && (state != Unfinished || found != file(len(content))) {
+				t.Errorf("%s: %+v %v", what, found, state)
+			}
+		case phase != "delete" && (!ok || found != file(len(content))):
+			t.Errorf("%s: found %v, %+v", what, ok, found)
+		}
+		if ok {
+			complete(t, s, what, content, state)
+		}
+		for _, name := range names(t, dir) {
+			if _, _, there := s.Lookup(id); !there || strings.HasSuffix(name, extTemp) {
+				t.Errorf("%s: %s is left", what, name)
+			}
+		}
+		if phase == "end" {
+			break
+		}
+		must(t, s.Close())
+	}
+	for _, phase := range []string{"create", "upload", "upload more", "finish", "fetch", "delete", "end"} {
+		if !seen[phase] {
+			t.Errorf("never killed in %s", phase)
+		}
+	}
+}
+
+// complete uploads what is missing and reads it all.
+func complete(t *testing.T, s *Spool, what string, content []byte, state State) {
+	t.Helper()
+	if state == Unfinished {
+		wantKind(t, what+": Read of an unfinished file", s.Read(id, 0, make([]byte, 1)), im.NotFound)
+		at, err := s.Resume(id)
+		must(t, err)
+		if at != 0 && at != 1000 && at != int64(len(content)) {
+			t.Errorf("%s: resumed at %d", what, at)
+		}
+		must(t, s.Append(id, at, content[at:]))
+		must(t, s.Finish(id))
+	}
+	got := make([]byte, len(content))
+	if err := s.Read(id, 0, got); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%s: other bytes came out than went in: %v", what, err)
+	}
+}
+
+// TestTornWrite: what a write that was cut off in the middle left behind is gone on from there.
+func TestTornWrite(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, Options{Dir: dir})
+	content := bytes.Repeat([]byte("abcdefg"), 1000)
+	must(t, s.Create(file(len(content))))
+	must(t, s.Append(id, 0, content[:3000]))
+	must(t, s.Close())
+	must(t, os.Truncate(filepath.Join(dir, id+extPart), 2500))
+	s = mustOpen(t, Options{Dir: dir})
+	if at, err := s.Resume(id); at != 2500 || err != nil {
+		t.Fatalf("Resume: %d, %v", at, err)
+	}
+	must(t, s.Append(id, 2500, content[2500:]))
+	must(t, s.Finish(id))
+	complete(t, s, "torn", content, Waiting)
+}
+
+// TestSetAside: what is not in order is neither served nor thrown away at once.
+func TestSetAside(t *testing.T) {
+	content := []byte("hello")
+	for what, spoil := range map[string]func(dir string) error{
+		"meta": func(dir string) error { return os.WriteFile(filepath.Join(dir, id+extMeta), []byte("{"), 0o600) },
+		"another meta": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, id+extMeta), formatMeta(Info{ID: idOf(1), Name: "x"}), 0o600)
+		},
+		"data": func(dir string) error { return os.Truncate(filepath.Join(dir, id+extData), 4) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir, c := t.TempDir(), &clock{now: time.Now()}
+			s := mustOpen(t, Options{Dir: dir})
+			must(t, s.Create(file(len(content))))
+			must(t, s.Append(id, 0, content))
+			must(t, s.Finish(id))
+			must(t, s.Close())
+			must(t, spoil(dir))
+			for range 2 {
+				s = mustOpen(t, Options{Dir: dir, Now: c.Now})
+				if _, _, ok := s.Lookup(id); ok {
+					t.Error("it is served")
+				}
+				if got := names(t, dir); !slices.Equal(got, []string{extBad, extData}) {
+					t.Errorf("in the folder: %v", got)
+				}
+				must(t, s.Close())
+			}
+			c.add(31 * 24 * time.Hour)
+			mustOpen(t, Options{Dir: dir, Now: c.Now})
+			if got := names(t, dir); len(got) > 0 {
+				t.Errorf("after a month: %v", got)
+			}
+		})
+	}
+}
+
+func FuzzMeta(f *testing.F) {
+	f.Add(formatMeta(file(99538)))
+	f.Add([]byte(`{"version":1,"id":"../../etc/passwd","name":"eA==","size":1}` + "\n"))
+	f.Add([]byte("{}\n"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		info, err := parseMeta(b)
+		if err != nil {
+			return
+		}
+		if !validID(info.ID) || info.Name == "" || len(info.Name) > maxName {
+			t.Fatalf("taken: %+v", info)
+		}
+		if again, err := parseMeta(formatMeta(info)); err != nil || again != info {
+			t.Fatalf("%+v becomes %+v, %v", info, again, err)
+		}
+	})
+}
