@@ -133,9 +133,10 @@ type Client struct {
 	outBytes int // of out
 	sendID   uint64
 	limit    *rate.Limiter
-	pumping  bool            // a timer will call pump
-	reads    map[Peer]uint32 // MarkRead while there was no connection
-	badRow   int             // malformed frames in a row
+	pumping  bool                 // a timer will call pump
+	reads    map[Peer]uint32      // MarkRead while there was no connection
+	files    map[string]*Transfer // under way, by task
+	badRow   int                  // malformed frames in a row
 	kicked   pb.KickReasonType
 	err      error
 	closing  bool
@@ -160,7 +161,8 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 	}
 	c := &Client{
 		opts: opts, log: opts.Logger.With("role", "client"), done: make(chan struct{}), wake: make(chan struct{}, 1),
-		convs: make(map[Peer]*conv), groups: make(map[uint32]*groupState), reads: make(map[Peer]uint32), limit: rate.NewLimiter(rate.Limit(opts.SendRate), sendBurst),
+		convs: make(map[Peer]*conv), groups: make(map[uint32]*groupState), reads: make(map[Peer]uint32), files: make(map[string]*Transfer),
+		limit: rate.NewLimiter(rate.Limit(opts.SendRate), sendBurst),
 	}
 	c.space, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	c.ctx, c.cancel = context.WithCancel(context.Background())

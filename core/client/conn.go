@@ -31,6 +31,7 @@ type ConnOptions struct {
 	Heartbeat    time.Duration // between heartbeats; 0 is 30 s, negative none
 	WriteTimeout time.Duration // for one frame; 0 is 10 s
 	MaxFrame     int           // longest frame taken from the server, in bytes; 0 is pdu.MaxServerFrame: a directory of many users is one frame
+	Buffer       int           // for reading, at rest, in bytes; 0 is 1 KiB
 	MaxPending   int           // requests without an answer; 0 is 4096, at most 60,000; one more is im.Busy
 	Logger       *slog.Logger  // nil: silent
 }
@@ -38,7 +39,7 @@ type ConnOptions struct {
 // silentTicks is after how many heartbeats without any byte from the server a connection counts as dead. The server echoes heartbeats.
 const silentTicks = 3
 
-// readBuffer is the size of a connection's buffer at rest, in bytes.
+// readBuffer is the usual size of a connection's buffer at rest, in bytes.
 const readBuffer = 1024
 
 // Conn is a connection to a message server. Its methods may be called from many goroutines at once.
@@ -96,6 +97,9 @@ func newConn(nc net.Conn, opts ConnOptions) *Conn {
 	}
 	if opts.MaxFrame == 0 {
 		opts.MaxFrame = pdu.MaxServerFrame
+	}
+	if opts.Buffer == 0 {
+		opts.Buffer = readBuffer
 	}
 	if opts.MaxPending == 0 {
 		opts.MaxPending = 4096
@@ -288,7 +292,7 @@ func (c *Conn) read() {
 
 // readFrames reads into a buffer that is small while frames are, and grows only as bytes really come: a length field alone costs nothing.
 func (c *Conn) readFrames() error {
-	buf := make([]byte, readBuffer)
+	buf := make([]byte, c.opts.Buffer)
 	start, end := 0, 0
 	for {
 		h, body, n, err := pdu.Next(buf[start:end], c.opts.MaxFrame)
@@ -303,8 +307,8 @@ func (c *Conn) readFrames() error {
 		switch {
 		case start == end:
 			start, end = 0, 0
-			if len(buf) > 16*readBuffer {
-				buf = make([]byte, readBuffer)
+			if len(buf) > 16*c.opts.Buffer {
+				buf = make([]byte, c.opts.Buffer)
 			}
 		case end == len(buf) && start > 0:
 			end = copy(buf, buf[start:end])

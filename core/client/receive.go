@@ -161,6 +161,8 @@ func (c *Client) pushOther(h pdu.Header, body []byte) error {
 		c.emit(PCLogin{Online: m.GetLoginStat() == pb.UserStatType_USER_STATUS_ONLINE})
 	case *pb.IMP2PCmdMsg:
 		c.command(m)
+	case *pb.IMFileNotify:
+		c.fileNotify(m)
 	default:
 		c.ignored.Add(1)
 	}

@@ -1,0 +1,133 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// partial is what a receiver has of a file.
+type partial struct {
+	f    *os.File
+	name string // when all of it is there
+}
+
+// FetchFile fetches a file into a folder, under a safe form of its name, or one with a number when that is taken: nothing is overwritten. Until all of it is there
+// it is called NAME.TASK.part; fetching the same file again, after a broken connection or in another process, goes on from
+// there. A fetched file is taken off the server's list. Busy when the task is under way already, Closed when the Client is, Internal when the
+// folder cannot be written to, Invalid for a size that no file has.
+func (c *Client) FetchFile(f File, dir string, o FileOptions) (*Transfer, error) {
+	if f.Size <= 0 || f.Size > MaxFile {
+		return nil, im.Errorf(im.Invalid, "file of %d bytes", f.Size)
+	}
+	role := pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD
+	if f.Online {
+		role = pb.ClientFileRole_CLIENT_REALTIME_RECVER
+	}
+	t := c.newTransfer(f, role, o)
+	dst, have, err := openPartial(f, dir)
+	if err != nil {
+		return nil, im.WithKind(im.Internal, "download", err)
+	}
+	t.dst = dst
+	t.moved.Store(have)
+	if err := t.begin(); err != nil {
+		return nil, errors.Join(err, dst.f.Close())
+	}
+	return t, nil
+}
+
+// openPartial opens what is there of a file, and says how much. The last segment is fetched again: it may not be whole, and its being asked for is
+// how the server knows that the file was fetched.
+func openPartial(f File, dir string) (*partial, int64, error) {
+	p := &partial{name: CleanFileName(f.Name)}
+	var err error
+	if p.f, err = os.OpenFile(filepath.Join(dir, partName(f)), os.O_CREATE|os.O_RDWR, 0o666); err != nil {
+		return nil, 0, err
+	}
+	info, err := p.f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, p.f.Close())
+	}
+	have := min(info.Size(), f.Size-1) / fileSegment * fileSegment
+	if f.Online {
+		have = 0
+	}
+	return p, have, nil
+}
+
+// end closes what was fetched, and gives it its name when it is whole. It returns how the transfer ended.
+func (p *partial) end(t *Transfer, err error) error {
+	part := p.f.Name()
+	switch {
+	case err != nil && t.file.Online: // nobody will send the rest
+		if err := errors.Join(p.f.Close(), os.Remove(part)); err != nil {
+			t.c.log.Warn("partial file not removed", "err", err)
+		}
+		return err
+	case err != nil:
+		return errors.Join(err, p.f.Close())
+	}
+	err = errors.Join(p.f.Truncate(t.file.Size), p.f.Sync(), p.f.Close())
+	if err == nil {
+		t.path, err = settle(part, p.name)
+	}
+	if err != nil || t.file.Online {
+		return im.WithKind(im.Internal, "download", err)
+	}
+	ctx, cancel := context.WithTimeout(t.c.ctx, forgetTime)
+	defer cancel()
+	if err := t.c.forgetFile(ctx, t.file); err != nil { // it is offered again, no more
+		t.c.log.Warn("fetched file not taken off the list", "task", t.file.Task, "err", err)
+	}
+	return nil
+}
+
+// pull asks for as much as may be on the way.
+func (l *fileLink) pull() {
+	t := l.t
+	l.mu.Lock() // also while sending: requests go out in order
+	defer l.mu.Unlock()
+	have := t.Moved()
+	for l.asked = max(l.asked, have); l.asked < t.file.Size && l.asked-have < fileWindow*fileSegment; {
+		n := min(fileSegment, t.file.Size-l.asked)
+		l.seq++
+		err := l.conn.Send(pb.IMFilePullDataReq_builder{
+			TaskId: new(t.file.Task), UserId: new(t.c.UserID()), TransMode: fileMode(t.file.Online).Enum(), Offset: new(uint32(l.asked)), DataSize: new(uint32(n)),
+		}.Build(), l.seq)
+		if err != nil {
+			return // the connection has ended, and says so
+		}
+		l.asked += n
+	}
+}
+
+// take takes a segment. An error ends the transfer.
+func (l *fileLink) take(m *pb.IMFilePullDataRsp) error {
+	t := l.t
+	have, offset, n := t.Moved(), int64(m.GetOffset()), int64(len(m.GetFileData()))
+	switch {
+	case t.dst == nil || m.GetTaskId() != t.file.Task:
+		return im.Errorf(im.Malformed, "bytes of a file that was not asked for")
+	case m.GetResultCode() != 0:
+		return im.Errorf(im.Denied, "the file server does not send it (%d)", m.GetResultCode())
+	case offset != have || n != min(fileSegment, t.file.Size-have) || n == 0:
+		return im.Errorf(im.Malformed, "got %d bytes at %d, %d of %d are there", n, offset, have, t.file.Size)
+	}
+	if _, err := t.dst.f.WriteAt(m.GetFileData(), offset); err != nil {
+		return im.WithKind(im.Internal, "write", err)
+	}
+	t.moveTo(have + n)
+	l.pull()
+	if t.file.Online && t.Moved() == t.file.Size {
+		if err := t.dst.f.Sync(); err != nil {
+			return im.WithKind(im.Internal, "write", err)
+		}
+		l.end(nil)
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package client
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxCleanName is the longest name CleanFileName gives, in bytes: file systems take 255, and something is put behind it.
+const maxCleanName = 200
+
+// CleanFileName makes a name from elsewhere safe to use in a folder: the last part of a path, without what file systems or terminals take for something else,
+// not hidden, not a device of any system, at most 200 bytes. What nothing is left of is called "file".
+func CleanFileName(name string) string {
+	name = strings.ToValidUTF8(name, "_")
+	if i := strings.LastIndexAny(name, `/\`); i >= 0 {
+		name = name[i+1:]
+	}
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsControl(r), unicode.Is(unicode.Cf, r), r == '\u2028', r == '\u2029', r == utf8.RuneError:
+			return -1
+		case strings.ContainsRune(`<>:"|?*`, r):
+			return '_'
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return r
+	}, name)
+	name = strings.TrimLeft(name, ". ")
+	if strings.HasPrefix(name, "-") { // to programs that is an option
+		name = "_" + name[1:]
+	}
+	if stem, _, _ := strings.Cut(name, "."); deviceName(strings.TrimSpace(stem)) {
+		name = "_" + name
+	}
+	if name = strings.TrimRight(shortName(name), ". "); name == "" {
+		return "file"
+	}
+	return name
+}
+
+// deviceName reports whether Windows takes a name for a device, whatever follows behind a dot.
+func deviceName(stem string) bool {
+	stem = strings.ToUpper(stem)
+	switch stem {
+	case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
+		return true
+	}
+	digits, found := strings.CutPrefix(stem, "COM")
+	if !found {
+		digits, found = strings.CutPrefix(stem, "LPT")
+	}
+	return found && utf8.RuneCountInString(digits) == 1 && strings.ContainsAny(digits, "0123456789¹²³")
+}
+
+// shortName cuts a name that is too long before its extension.
+func shortName(name string) string {
+	if len(name) <= maxCleanName {
+		return name
+	}
+	ext := filepath.Ext(name)
+	if len(ext) > 20 {
+		ext = ""
+	}
+	stem := name[:maxCleanName-len(ext)]
+	for !utf8.ValidString(stem) {
+		stem = stem[:len(stem)-1]
+	}
+	return stem + ext
+}
+
+// partName is what a file is called until all of it is there: the same for the same task, and another for any other.
+func partName(f File) string {
+	sum := sha256.Sum256([]byte(f.Task))
+	return CleanFileName(f.Name) + "." + hex.EncodeToString(sum[:4]) + ".part"
+}
+
+// maxNumber is how many files of one name a folder takes.
+const maxNumber = 10_000
+
+// settle gives a complete file its name, or one with a number when that is taken, and returns its path. What is there is never overwritten.
+func settle(part, name string) (string, error) {
+	dir, ext := filepath.Dir(part), filepath.Ext(name)
+	stem := strings.TrimSuffix(name, ext)
+	for n := 0; n < maxNumber; n++ {
+		path := filepath.Join(dir, name)
+		if n > 0 {
+			path = filepath.Join(dir, fmt.Sprintf("%s (%d)%s", stem, n, ext))
+		}
+		err := takeName(part, path)
+		if err == nil || !errors.Is(err, fs.ErrExist) {
+			return path, err
+		}
+	}
+	return "", fmt.Errorf("%d files are called %s already", maxNumber, name)
+}
+
+// takeName moves a file to a path where nothing is. fs.ErrExist when something is.
+func takeName(part, path string) error {
+	err := os.Link(part, path)
+	if err == nil {
+		return os.Remove(part)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// No links in this file system: an empty file holds the name until the real one replaces it.
+	hold, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(hold.Close(), os.Rename(part, path)); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}

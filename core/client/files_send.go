@@ -1,0 +1,65 @@
+package client
+
+import (
+	"errors"
+	"io"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// source is what a sender reads from.
+type source struct {
+	r io.ReaderAt
+}
+
+// SendFile sends a file that OfferFile has made a task for, from r, which must have the size that was said and stay as it is until the transfer has ended; closing
+// it is the caller's. What goes to the server goes on after a broken connection, and, with the same File, in another Client of the same user:
+// the server asks for what it does not have. Busy when the task is under way already, Closed when the Client is.
+func (c *Client) SendFile(f File, r io.ReaderAt, o FileOptions) (*Transfer, error) {
+	role := pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD
+	if f.Online {
+		role = pb.ClientFileRole_CLIENT_REALTIME_SENDER
+	}
+	t := c.newTransfer(f, role, o)
+	t.src = source{r: r}
+	if err := t.begin(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// announce tells the receiver, through the message server, that the file is with the file server.
+func (t *Transfer) announce() error {
+	f := t.file
+	return t.c.tellSurely(t.c.ctx, pb.IMFileAddOfflineReq_builder{
+		FromUserId: new(f.From), ToUserId: new(f.To), TaskId: new(f.Task), FileName: new(f.Name), FileSize: new(uint32(f.Size)),
+	}.Build())
+}
+
+// give answers a request for a segment. An error ends the transfer.
+func (l *fileLink) give(seq uint16, m *pb.IMFilePullDataReq) error {
+	t := l.t
+	offset, n := int64(m.GetOffset()), int64(m.GetDataSize())
+	if t.src.r == nil || m.GetTaskId() != t.file.Task || n < 1 || n > fileSegment || offset+n > t.file.Size {
+		return im.Errorf(im.Malformed, "asked for %d bytes at %d of a file of %d", n, offset, t.file.Size)
+	}
+	if l.buf == nil {
+		l.buf = make([]byte, fileSegment)
+	}
+	got, err := t.src.r.ReadAt(l.buf[:n], offset)
+	if int64(got) < n {
+		if errors.Is(err, io.EOF) {
+			err = im.Errorf(im.Invalid, "the file has become shorter")
+		}
+		return im.WithKind(im.Internal, "read", err)
+	}
+	err = l.conn.Send(pb.IMFilePullDataRsp_builder{
+		ResultCode: new(uint32(0)), TaskId: new(t.file.Task), UserId: new(t.c.UserID()), Offset: new(m.GetOffset()), FileData: l.buf[:n],
+	}.Build(), seq)
+	if err != nil {
+		return nil // the connection has ended, and says so
+	}
+	t.moveTo(offset + n)
+	return nil
+}
