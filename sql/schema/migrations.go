@@ -21,6 +21,7 @@ const (
 	createTable kind = iota
 	addColumn
 	addIndex
+	widenColumn
 )
 
 // step is one statement of a migration, which makes one thing.
@@ -28,6 +29,7 @@ type step struct {
 	kind  kind
 	table string
 	name  string // of the column or index
+	width int    // of a column that is made wider, in characters
 	sql   string
 }
 
@@ -38,6 +40,8 @@ func (s step) String() string {
 		return "column " + s.table + "." + s.name
 	case addIndex:
 		return "index " + s.table + "." + s.name
+	case widenColumn:
+		return "width of column " + s.table + "." + s.name
 	}
 	return "table " + s.table
 }
@@ -70,9 +74,10 @@ func migrations() []migration {
 // finalSteps are the unique keys.
 func finalSteps() []step { return load("finalize.sql") }
 
-// The three forms of a statement. One thing each: a statement that makes two could be half done.
+// The four forms of a statement. One thing each: a statement that makes two could be half done.
 var (
 	createForm = regexp.MustCompile(`^CREATE TABLE (\w+) \(`)
+	widenForm  = regexp.MustCompile(`^ALTER TABLE (\w+) MODIFY COLUMN (\w+) VARCHAR\((\d+)\) [^;]*$`)
 	alterForm  = regexp.MustCompile(`^ALTER TABLE (\w+) ADD (COLUMN|INDEX|UNIQUE INDEX) (\w+) [^;]*$`)
 )
 
@@ -108,6 +113,13 @@ func load(file string) []step {
 func parse(stmt string) step {
 	if m := createForm.FindStringSubmatch(stmt); m != nil {
 		return step{kind: createTable, table: m[1], sql: stmt}
+	}
+	if m := widenForm.FindStringSubmatch(stmt); m != nil {
+		width, err := strconv.Atoi(m[3])
+		if err != nil {
+			panic(fmt.Sprintf("schema: %q: %v", stmt, err))
+		}
+		return step{kind: widenColumn, table: m[1], name: m[2], width: width, sql: stmt}
 	}
 	m := alterForm.FindStringSubmatch(stmt)
 	if m == nil {

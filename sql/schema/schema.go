@@ -245,6 +245,9 @@ func (r *run) has(ctx context.Context, st step) (bool, error) {
 		query, args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=?", []any{st.table, st.name}
 	case addIndex:
 		query, args = "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND INDEX_NAME=?", []any{st.table, st.name}
+	case widenColumn:
+		query, args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=? AND CHARACTER_MAXIMUM_LENGTH>=?",
+			[]any{st.table, st.name, st.width}
 	}
 	var n int
 	if err := r.conn.QueryRowContext(ctx, query, args...).Scan(&n); err != nil {

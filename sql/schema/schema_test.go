@@ -63,7 +63,7 @@ func TestNewDatabaseIsBornFinalized(t *testing.T) {
 		t.Errorf("status of an empty database: %+v", s)
 	}
 	migrate(t, db)
-	want := State{Version: 4, Latest: 4, Finalized: true}
+	want := State{Version: 5, Latest: 5, Finalized: true}
 	if s := status(t, db); s.Version != want.Version || s.Latest != want.Latest || len(s.Pending) > 0 || !s.Finalized || len(s.Missing) > 0 {
 		t.Errorf("status after Migrate: %+v", s)
 	}
@@ -82,6 +82,7 @@ func TestExistingDatabaseIsNotFinalized(t *testing.T) {
 		t.Errorf("status after Migrate: %+v", s)
 	}
 	after := columns(t, db)
+	before["IMTransmitFile.fileName"] = "varchar(255)NO''" // wider, which C++ servers do not notice
 	for name, typ := range before {
 		if after[name] != typ {
 			t.Errorf("%s was %q and is %q", name, typ, after[name])
