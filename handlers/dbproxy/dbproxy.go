@@ -92,15 +92,16 @@ type Options struct {
 // Server is the db_proxy role: the session.Handler of the message servers' links.
 type Server struct {
 	*router.Router
-	opt     Options
-	log     *slog.Logger
-	store   im.Store
-	lock    *lockout
-	sounds  *sounds
-	users   *book[im.User]
-	departs *book[im.Depart]
-	seed    maphash.Seed
-	metrics *metrics
+	opt         Options
+	log         *slog.Logger
+	store       im.Store
+	lock        *lockout
+	sounds      *sounds
+	users       *book[im.User]
+	departs     *book[im.Depart]
+	seed        maphash.Seed
+	metrics     *metrics
+	fileMetrics fileMetrics
 	// audioText stands for a sound, encrypted.
 	audioText []byte
 	// often keeps the log readable while a store that is gone fails everything.
@@ -151,7 +152,7 @@ func New(opt Options) *Server {
 	s := &Server{opt: opt, log: opt.Log, store: opt.Store, stopped: make(chan struct{}), idle: make(chan struct{}),
 		sessions: map[*session.Session]struct{}{}, seed: maphash.MakeSeed(), lock: newLockout(opt.LockAttempts, opt.LockWindow),
 		audioText: opt.Text.Encrypt(audioText)}
-	s.metrics = newMetrics(opt.Registerer, s)
+	s.metrics, s.fileMetrics = newMetrics(opt.Registerer, s), newFileMetrics(opt.Registerer)
 	s.sounds = newSounds(opt.Sounds, opt.Now, s.metrics)
 	s.users, s.departs = newUserBook(opt.Store, opt.Now, s.metrics), newDepartBook(opt.Store, opt.Now, s.metrics)
 	s.Router = router.New(router.Options{Role: "dbproxy", Log: opt.Log, Registerer: opt.Registerer})
@@ -160,6 +161,7 @@ func New(opt Options) *Server {
 	s.handleReading()
 	s.handleGroups()
 	s.handlePush()
+	s.handleFiles()
 	router.Handle(s.Router, router.Public, s.handleHeartBeat)
 	return s
 }
