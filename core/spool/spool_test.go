@@ -266,8 +266,8 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// killed is what ends a process in TestKilled.
-var killed = errors.New("killed")
+// errKilled is what ends a process in TestKilled.
+var errKilled = errors.New("killed")
 
 // TestKilled ends the process at every point at which the disk is about to be changed, and looks at what the next one finds.
 func TestKilled(t *testing.T) {
@@ -279,7 +279,7 @@ func TestKilled(t *testing.T) {
 			}
 		}
 		defer func() {
-			if r := recover(); r != nil && r != any(killed) {
+			if r := recover(); r != nil && r != any(errKilled) {
 				panic(r)
 			}
 		}()
@@ -305,7 +305,7 @@ func TestKilled(t *testing.T) {
 		s.step = func(what string) {
 			if steps++; steps > after {
 				at = what
-				panic(killed)
+				panic(errKilled)
 			}
 		}
 		phase := life(s)

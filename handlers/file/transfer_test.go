@@ -1,0 +1,251 @@
+package file_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"teamtalk/handlers/file"
+	"teamtalk/proto/pb"
+)
+
+// left is what lies in the spool's folder.
+func (h *house) left() []string {
+	h.t.Helper()
+	entries, err := os.ReadDir(h.dir)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Name() != "lock" {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// TestOffline uploads, breaking off in the middle of it and with a restart of the server, and downloads, breaking off too.
+func TestOffline(t *testing.T) {
+	h := open(t, file.Options{})
+	content := random(1, 2<<20+12345)
+	id := h.task(1, 2, len(content), offline)
+	p := h.in(1, id, uploader)
+	if _, err := p.serve(id, 1, content, 300_000); err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	early := h.dial()
+	early.login(2, id, downloader)
+	if rsp := next[*pb.IMFileLoginRsp](early); rsp.GetResultCode() != uint32(pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN) {
+		t.Errorf("login to a file that is not whole: %v", rsp)
+	}
+	early.closed("login to a file that is not whole")
+
+	p = h.in(1, id, uploader)
+	first := next[*pb.IMFilePullDataReq](p)
+	if first.GetOffset() != 327_680 && first.GetOffset() != 294_912 {
+		t.Errorf("resumed at %d", first.GetOffset())
+	}
+	h.stop()
+	h.start()
+	p = h.in(1, id, uploader)
+	first = next[*pb.IMFilePullDataReq](p)
+	at := int(first.GetOffset())
+	if at < 294_912 {
+		t.Errorf("resumed at %d after a restart", at)
+	}
+	p.send(0, data(id, 1, at, content[at:at+file.Segment]))
+	if st, err := p.serve(id, 1, content, 1<<30); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+		t.Fatalf("upload ends with %v, %v", st, err)
+	}
+	// It is whole: a sender who did not hear so is told again.
+	if m := next[*pb.IMFileState](h.in(1, id, uploader)); m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
+		t.Errorf("second upload: %v", m)
+	}
+
+	h.stop()
+	h.start()
+	p = h.in(2, id, downloader)
+	got, err := p.fetch(id, 2, offline, len(content), 0, 1, 500_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	p = h.in(2, id, downloader)
+	rest, err := p.fetch(id, 2, offline, len(content), len(got), 8, len(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameBytes(t, "download", append(got, rest...), content)
+	if m := next[*pb.IMFileState](p); m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE || m.GetUserId() != 1 {
+		t.Errorf("after the last segment: %v", m)
+	}
+	if names := h.left(); len(names) != 3 {
+		t.Errorf("in the spool: %v", names)
+	}
+	// A receiver who does not want it any more has it removed.
+	p.send(5, state(id, 2, pb.ClientFileState_CLIENT_FILE_REFUSE))
+	h.until("the file to be removed", func() bool { return len(h.left()) == 0 })
+}
+
+func TestEmptyFile(t *testing.T) {
+	h := open(t, file.Options{})
+	id := h.task(1, 2, 0, offline)
+	for _, c := range []struct {
+		user uint32
+		role pb.ClientFileRole
+	}{{1, uploader}, {2, downloader}} {
+		if m := next[*pb.IMFileState](h.in(c.user, id, c.role)); m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
+			t.Errorf("%s: %v", c.role, m)
+		}
+	}
+}
+
+// TestCancelUpload: a sender who changes its mind leaves nothing behind.
+func TestCancelUpload(t *testing.T) {
+	h := open(t, file.Options{})
+	content := random(2, 200_000)
+	id := h.task(1, 2, len(content), offline)
+	p := h.in(1, id, uploader)
+	if _, err := p.serve(id, 1, content, 100_000); err != nil {
+		t.Fatal(err)
+	}
+	p.send(2, state(id, 1, pb.ClientFileState_CLIENT_FILE_CANCEL))
+	h.until("the file to be removed", func() bool { return len(h.left()) == 0 })
+	p.Close()
+	h.until("the task to be removed", func() bool { return h.metric("teamtalk_file_tasks") == 0 })
+}
+
+// relay has both sides of a transfer in.
+func (h *house) relay(size int) (id string, from, to *peer) {
+	h.t.Helper()
+	id = h.task(1, 2, size, online)
+	from, to = h.in(1, id, sender), h.in(2, id, receiver)
+	if m := next[*pb.IMFileState](to); m.GetState() != pb.ClientFileState_CLIENT_FILE_PEER_READY || m.GetUserId() != 1 {
+		h.t.Fatalf("instead of ready: %v", m)
+	}
+	return id, from, to
+}
+
+func TestRelay(t *testing.T) {
+	for _, window := range []int{1, 16} {
+		h := open(t, file.Options{})
+		content := random(3, 3<<20+77)
+		id, from, to := h.relay(len(content))
+		end := make(chan error, 1)
+		go func() {
+			st, err := from.serve(id, 1, content, 1<<30)
+			if err == nil && st != pb.ClientFileState_CLIENT_FILE_DONE {
+				t.Errorf("the sender is told %v", st)
+			}
+			end <- err
+		}()
+		got, err := to.fetch(id, 2, online, len(content), 0, window, len(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameBytes(t, "relay", got, content)
+		to.send(7, state(id, 2, pb.ClientFileState_CLIENT_FILE_DONE))
+		if err := <-end; err != nil {
+			t.Error(err)
+		}
+		if n := h.metric("teamtalk_file_tasks"); n != 0 {
+			t.Errorf("%v tasks are left", n)
+		}
+		if names := h.left(); len(names) > 0 {
+			t.Errorf("in the spool: %v", names)
+		}
+	}
+}
+
+// TestRelayReceiverFirst: who comes last makes both ready.
+func TestRelayReceiverFirst(t *testing.T) {
+	h := open(t, file.Options{})
+	id := h.task(1, 2, 10, online)
+	to := h.in(2, id, receiver)
+	h.in(1, id, sender)
+	if m := next[*pb.IMFileState](to); m.GetState() != pb.ClientFileState_CLIENT_FILE_PEER_READY {
+		t.Errorf("instead of ready: %v", m)
+	}
+}
+
+// TestRelayLost: the other side of one that goes is told.
+func TestRelayLost(t *testing.T) {
+	h := open(t, file.Options{})
+	id, from, to := h.relay(100)
+	to.Close()
+	if m := next[*pb.IMFileState](from); m.GetState() != pb.ClientFileState_CLIENT_FILE_CANCEL || m.GetUserId() != 2 {
+		t.Errorf("instead of cancelled: %v", m)
+	}
+	p := h.dial()
+	p.login(2, id, receiver)
+	if rsp := next[*pb.IMFileLoginRsp](p); rsp.GetResultCode() == 0 {
+		t.Error("the transfer goes on")
+	}
+	if n := h.metric("teamtalk_file_tasks"); n != 0 {
+		t.Errorf("%v tasks are left", n)
+	}
+}
+
+// TestSecondLogin: a client that comes again takes the place of its connection before.
+func TestSecondLogin(t *testing.T) {
+	h := open(t, file.Options{})
+	content := random(4, 100_000)
+	id := h.task(1, 2, len(content), offline)
+	old := h.in(1, id, uploader)
+	next[*pb.IMFilePullDataReq](old)
+	p := h.in(1, id, uploader)
+	old.closed("the connection before")
+	if st, err := p.serve(id, 1, content, 1<<30); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+		t.Errorf("upload ends with %v, %v", st, err)
+	}
+
+	id, from, to := h.relay(10)
+	again := h.in(1, id, sender)
+	from.closed("the sender's connection before")
+	if m := next[*pb.IMFileState](to); m.GetState() != pb.ClientFileState_CLIENT_FILE_PEER_READY {
+		t.Errorf("instead of ready again: %v", m)
+	}
+	to.send(3, pullReq(id, 2, online, 0, 10))
+	if m := next[*pb.IMFilePullDataReq](again); m.GetOffset() != 0 {
+		t.Errorf("pull: %v", m)
+	}
+}
+
+func TestServers(t *testing.T) {
+	h := open(t, file.Options{MaxTasks: 3, MaxUserTasks: 2})
+	p := dial(t, h.servers.Addr())
+	p.send(0, &pb.IMFileServerIPReq{})
+	list := next[*pb.IMFileServerIPRsp](p).GetIpAddrList()
+	if len(list) != 1 || list[0].GetIp() != "127.0.0.1" || list[0].GetPort() != 15860 {
+		t.Errorf("addresses: %v", list)
+	}
+	ids := map[string]bool{}
+	for i, c := range []struct {
+		from uint32
+		code pb.FileServerError
+	}{{1, 0}, {1, 0}, {1, 2}, {2, 0}, {3, 2}} {
+		rsp := p.task(c.from, 9, 10, online)
+		if rsp.GetResultCode() != uint32(c.code) || string(rsp.GetAttachData()) != "back" || rsp.HasTaskId() != (c.code == 0) || ids[rsp.GetTaskId()] {
+			t.Errorf("task %d: %v", i, rsp)
+		}
+		if c.code == 0 {
+			ids[rsp.GetTaskId()] = true
+		}
+	}
+	if rsp := p.task(1, 9, 1<<32-1, offline); rsp.GetResultCode() != 0 {
+		t.Errorf("a file of 4 GiB: %v", rsp)
+	}
+	for range 3 {
+		p.task(1, 9, 1<<32-1, offline)
+	}
+	if rsp := p.task(1, 9, 1<<32-1, offline); rsp.GetResultCode() != 2 || string(rsp.GetAttachData()) != "back" {
+		t.Errorf("beyond the quota: %v", rsp)
+	}
+	for id := range ids {
+		if strings.ToLower(id) != id || len(id) != 36 {
+			t.Errorf("task id %q", id)
+		}
+	}
+}
