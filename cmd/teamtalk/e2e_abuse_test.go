@@ -29,6 +29,7 @@ func malformed(cmd pb.Command) []byte {
 
 // TestBadClients has clients do what clients must not do, and checks what they get, while two people talk and notice nothing.
 func TestBadClients(t *testing.T) {
+	t.Parallel()
 	s := settings{users: 5, flags: []string{"--msg.login-deadline", "3s", "--msg.ack", "stored", "--msg.rate", "0"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		addr := sys.msgAddr[0]

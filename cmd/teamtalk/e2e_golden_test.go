@@ -256,6 +256,7 @@ func varint(t *testing.T, b []byte) (v uint64, n int) {
 // same commands in the same order, equal byte for byte but for times. The users have the ids of the recording, and nobody has written
 // yet, so even ids are equal. Acks come when the message is stored, as they did there.
 func TestRecordedExchanges(t *testing.T) {
+	t.Parallel()
 	exchanges := loadExchanges(t)
 	if len(exchanges) < 79 {
 		t.Fatalf("only %d exchanges in testdata", len(exchanges))

@@ -115,6 +115,7 @@ func TestDelivery(t *testing.T) {
 
 // TestSilentRecipients has recipients that never answer a message: their senders wait for them once, and the message comes twice.
 func TestSilentRecipients(t *testing.T) {
+	t.Parallel()
 	s := settings{users: 3, flags: []string{"--msg.ack-wait", "300ms", "--msg.redeliver-after", "1s"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		a, alice := loggedIn(t, sys.msgAddr[0], "u00001", android)

@@ -40,6 +40,7 @@ func (w *wire) signs(text string, hearers ...*wire) {
 // TestPresenceModes: who hears of whom, on two message servers where there are two. Alice and Bob have a conversation, Dave has
 // one with Bob only after his first message.
 func TestPresenceModes(t *testing.T) {
+	t.Parallel()
 	const online, offline = pb.UserStatType_USER_STATUS_ONLINE, pb.UserStatType_USER_STATUS_OFFLINE
 	forEachShape(t, settings{users: 4}, func(t *testing.T, sys *deployment) {
 		here, there := sys.msgAddr[0], sys.msgAddr[1]

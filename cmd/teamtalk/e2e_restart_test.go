@@ -14,6 +14,7 @@ import (
 // other without a pause, on different message servers where there are two. They connect again by themselves; nothing acked is
 // missing, nothing is doubled, and ids and unread counts are right.
 func TestRestarts(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{users: 2, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
 		// Through the login server where there is one message server to be told of; else each stays with its own.
 		at := [2]where{{login: sys.url()}, {login: sys.url()}}
@@ -76,6 +77,7 @@ func discovered(t *testing.T, sys *deployment, addr string, clients int) {
 
 // TestKills kills the whole system again and again, each time in the middle of what it does.
 func TestKills(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{users: 2, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
 		a, b := newTalker(t, "u00001", where{login: sys.url()}), newTalker(t, "u00002", where{login: sys.url()})
 		talk(a, b)

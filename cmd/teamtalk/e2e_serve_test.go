@@ -135,6 +135,7 @@ func TestNotMigrated(t *testing.T) {
 
 // TestMissingServers stops each server that a login needs: clients are told which is not there, and get in again when it is back.
 func TestMissingServers(t *testing.T) {
+	t.Parallel()
 	program(t)
 	sys := deploySeparate(t, settings{users: 1})
 	for _, x := range []struct {
