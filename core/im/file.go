@@ -2,6 +2,8 @@ package im
 
 import (
 	"context"
+	"fmt"
+	"hash/fnv"
 	"unicode/utf8"
 )
 
@@ -19,8 +21,8 @@ const (
 	MaxFileName = 255
 	// MaxTaskID is the longest name of a transfer, in bytes. File servers draw UUIDs, of 36.
 	MaxTaskID = 64
-	// MaxOfflineFiles is how many files that wait for one user are listed, the oldest.
-	MaxOfflineFiles = 1000
+	// MaxOfflineFiles is how many files that wait for one user are listed, the oldest. With the longest names that makes some 600 KB, in one frame.
+	MaxOfflineFiles = 500
 	// MaxFilesBetween is how many files from one user may wait for another. Nobody can fill up another's list alone.
 	MaxFilesBetween = 100
 )
@@ -74,4 +76,37 @@ func ValidTaskID(s string) bool {
 		}
 	}
 	return true
+}
+
+// Where there are several file servers, a transfer's id leads to the one that has it: the first four digits of the last group of its UUID are the server's mark, which
+// follows from the address it tells clients. Message servers know all these addresses, so nothing has to be configured, and to everybody else the id is a UUID like
+// others. Ids of other file servers have chance digits there, and lead nowhere, or rarely to a wrong place: a mark says where to look first.
+const (
+	uuidLen   = 36
+	markBegin = 24
+	markEnd   = 28
+)
+
+// ServerMark is the mark of a file server: four hexadecimal digits. It takes the first address that it tells clients.
+func ServerMark(ip string, port uint32) string {
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%s %d", ip, port) // does not fail
+	sum := h.Sum32()
+	return fmt.Sprintf("%04x", sum>>16^sum&0xffff)
+}
+
+// MarkTask puts a server's mark into a transfer's id, which is a UUID in text; what is none stays as it is.
+func MarkTask(id, mark string) string {
+	if TaskMark(id) == "" || len(mark) != markEnd-markBegin {
+		return id
+	}
+	return id[:markBegin] + mark + id[markEnd:]
+}
+
+// TaskMark returns the mark in a transfer's id, or what stands in its place; "" when there is none.
+func TaskMark(id string) string {
+	if len(id) != uuidLen || id[8] != '-' || id[13] != '-' || id[18] != '-' || id[23] != '-' || !ValidTaskID(id) {
+		return ""
+	}
+	return id[markBegin:markEnd]
 }

@@ -26,6 +26,8 @@ type metrics struct {
 	pushes        prometheus.Counter
 	pushesDropped *prometheus.CounterVec
 	pushResults   *prometheus.CounterVec
+	files         *prometheus.CounterVec
+	filesRefused  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
@@ -54,11 +56,13 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 		pushes:        counter("pushes_total", "Pushes handed to push servers, one for each phone."),
 		pushesDropped: vec("pushes_dropped_total", "Messages about which nobody was pushed to, by reason.", "reason"),
 		pushResults:   vec("push_results_total", "What push servers said of pushes: sent, failed, dead (the token is).", "result"),
+		files:         vec("file_transfers_total", "Transfers of files made, by mode: online, offline.", "mode"),
+		filesRefused:  vec("files_refused_total", "Requests about files that were refused or not passed on, by reason.", "reason"),
 		newsDropped:   counter("notifies_dropped_total", "Those among them not told because too many waited. Clients see the old state until they ask."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.logins, m.kicks, m.received, m.dropped, m.notStored, m.resends, m.deliveries, m.redelivered, m.unanswered,
-			m.ackTimeouts, m.queriesFailed, m.notForwarded, m.p2pDropped, m.news, m.newsMerged, m.newsDropped, m.pushes, m.pushesDropped, m.pushResults,
+			m.ackTimeouts, m.queriesFailed, m.notForwarded, m.p2pDropped, m.news, m.newsMerged, m.newsDropped, m.pushes, m.pushesDropped, m.pushResults, m.files, m.filesRefused,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_users_online", Help: "Users connected to this message server."},
 				func() float64 { return float64(online.Users()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_clients_online", Help: "Logged-in connections."},

@@ -183,6 +183,7 @@ type Server struct {
 	push    Peer // nil: none
 	pushing atomic.Int64
 	texts   *im.TextCipher
+	files   fileServers
 
 	// Where clients reach this server; see Announce.
 	ip1, ip2 string
@@ -197,7 +198,7 @@ type Server struct {
 	loops []*session.Loop
 
 	// often keeps what goes wrong for thousands at once – a db_proxy that is gone, a disk that is full – from flooding the log.
-	often struct{ query, message, login, token, delivery, members, push obs.Often }
+	often struct{ query, message, login, token, delivery, members, push, file obs.Often }
 
 	draining atomic.Bool
 	inFlight atomic.Int64 // messages given to db_proxy and not answered
@@ -277,6 +278,7 @@ func (h *Server) clientRoutes() {
 	query[pb.IMUsersInfoReq, pb.IMUsersInfoRsp](h, func() Peer { return h.dbFirst })
 	router.Handle(r, router.LoggedIn, h.handleUsersStat)
 	h.settingsRoutes()
+	h.fileRoutes()
 }
 
 // client is what the server knows of a client connection beyond its session. It is the session's Data from Open on. Loop only, but for silent.
@@ -285,6 +287,7 @@ type client struct {
 	sends   resends
 	bucket  bucket
 	p2p     bucket
+	files   bucket
 	unacked unacked
 	queries int // waiting for their answers
 	stats   int // users asked about in them

@@ -164,6 +164,7 @@ func (h *Server) RouteLink() session.Handler {
 	router.Handle(l.Router, router.Public, h.handleUserStat)
 	router.Handle(l.Router, router.Public, h.handleRoutedRemoval)
 	router.Handle(l.Router, router.Public, h.handleRoutedP2P)
+	router.Handle(l.Router, router.Public, h.handleRoutedFile)
 	router.Handle(l.Router, router.Public, h.handleSignInfoChanged)
 	router.Handle(l.Router, router.Public, h.handleAvatarChanged)
 	router.Handle(l.Router, router.Public, ignore[*pb.IMUsersStatRsp]) // came after its call had given up
