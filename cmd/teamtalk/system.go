@@ -201,6 +201,9 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	s.db.SetMessages(pool.NewBatcher(s.pool, pool.BatchOptions[*dbproxy.Pending]{Shards: shards, Failed: s.db.FailBatch},
 		(*dbproxy.Pending).Size, s.db.AppendBatch))
 	s.dbEnd.sync = inBackground(func(ctx context.Context) { s.db.RunSync(ctx, cfg.DBProxy.SessionSync) })
+	if keep := cfg.DBProxy.FileExpiry; keep > 0 {
+		s.dbEnd.expiry = inBackground(func(ctx context.Context) { s.db.RunFileExpiry(ctx, keep) })
+	}
 	return s.listen(&port{name: "dbproxy"}, "dbproxy.listen", cfg.DBProxy.Addr(cfg.AllInOne()), engine.Options{Handler: s.db})
 }
 
@@ -315,6 +318,9 @@ func (s *system) startMsg(context.Context) error {
 	}
 	m.Connect(db.Class(link.ClassMessage), db.Class(link.ClassLogin), routes)
 	if err := s.connectPush(m); err != nil {
+		return err
+	}
+	if err := s.connectFiles(m); err != nil {
 		return err
 	}
 	clients := &port{name: "clients", clients: true}

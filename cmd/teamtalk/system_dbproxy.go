@@ -35,6 +35,7 @@ func openSounds(cfg *config.Config) (files.Files, io.Closer, error) {
 // dbProxyEnd is what db_proxy needs until its last request is answered.
 type dbProxyEnd struct {
 	sync   *background // Server.RunSync
+	expiry *background // Server.RunFileExpiry
 	sounds io.Closer
 }
 
@@ -42,6 +43,9 @@ type dbProxyEnd struct {
 func (e dbProxyEnd) stop() error {
 	if e.sync != nil {
 		e.sync.stop()
+	}
+	if e.expiry != nil {
+		e.expiry.stop()
 	}
 	if e.sounds != nil {
 		return e.sounds.Close()

@@ -96,6 +96,7 @@ type Msg struct {
 	Route              []string `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers. Not needed when route runs in the same process."`
 	Login              []string `toml:"login" default:"" form:"addrs" doc:"Addresses of the login servers. Not needed when login runs in the same process."`
 	Push               []string `toml:"push" default:"" form:"addrs" doc:"Addresses of the push servers. Empty: nobody is pushed to."`
+	File               []string `toml:"file" default:"" form:"addrs" doc:"Addresses of the file servers. Not needed when file runs in the same process. Without any, files other than pictures cannot be sent."`
 	PushText           int      `toml:"push_text" default:"40" min:"0" max:"1000" doc:"How many characters of a message a push shows. 0: none, only that there is one."`
 	DBProxyConnections int      `toml:"dbproxy_connections" default:"2" min:"1" max:"64" doc:"Connections to each dbproxy server. From two on, half are kept for logins and first screens, so that a flood of messages does not hold them up."`
 }
@@ -115,6 +116,7 @@ type DBProxy struct {
 	MSFS              string        `toml:"msfs" default:"" form:"url" doc:"URL of the small file server that keeps the sound of audio messages. Empty: a folder in data_dir, for one dbproxy process."`
 	HistoryLimit      int           `toml:"history_limit" default:"100" min:"1" max:"10000" doc:"Most messages that one history request returns."`
 	LoginLockAttempts int           `toml:"login_lock_attempts" default:"10" min:"0" max:"1000" doc:"Wrong passwords within login_lock_window that lock a name. 0: never lock."`
+	FileExpiry        time.Duration `toml:"file_expiry" default:"720h" min:"0s" max:"87600h" doc:"How long a file that nobody fetches stays on its receiver's list; file.keep_waiting says how long the file server keeps it. 0s: for ever."`
 	LoginLockWindow   time.Duration `toml:"login_lock_window" default:"30m" min:"1s" max:"24h" doc:"How long a wrong password counts, and so how long a locked name stays locked."`
 }
 
