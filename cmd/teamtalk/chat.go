@@ -43,6 +43,7 @@ type chatOptions struct {
 	noColor           bool
 	history           int
 	timeout           time.Duration
+	downloads, state  string // folders
 }
 
 // chatError is an error with an exit code of its own.
@@ -75,6 +76,9 @@ The password is taken from --password, from ` + envPassword + `, or asked for.
 
 Marks: … sending   ✓ stored by the server   ✗ failed    Presence: ● online   ○ offline
 
+Files: /send FILE sends one, /get fetches one. What the server keeps goes on where it stood after a broken
+connection, or with the next login.
+
 Without a terminal each line of standard input is a message to PEER, each line of standard output one
 that came in. The command ends when its input has, once everything is acknowledged, unless --follow.
 ` + jsonHelp,
@@ -105,6 +109,8 @@ that came in. The command ends when its input has, once everything is acknowledg
 	f.BoolVar(&o.follow, "follow", false, "go on after the end of the input")
 	f.BoolVar(&o.noColor, "no-color", false, "no colours (environment: NO_COLOR)")
 	f.IntVar(&o.history, "history", 15, "messages shown when a conversation is opened")
+	f.StringVar(&o.downloads, "downloads", downloadFolder(), "folder for files that are fetched")
+	f.StringVar(&o.state, "state", stateFolder(), "folder where uploads that broke off are remembered; empty: they are not")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "for what is unacknowledged at the end of the input")
 	return cmd
 }
@@ -113,6 +119,8 @@ that came in. The command ends when its input has, once everything is acknowledg
 type frontend interface {
 	// event takes an event of the Client; it is called by one goroutine at a time, once run has been entered.
 	event(e client.Event)
+	// file takes what becomes of a file, from any goroutine.
+	file(e fileEntry)
 	// run talks until the end; s is complete.
 	run(ctx context.Context, s *chatSession) error
 }
@@ -122,6 +130,7 @@ type chatSession struct {
 	opts    chatOptions
 	client  *client.Client
 	book    *book
+	files   *fileDesk
 	started chan struct{} // closed when the frontend wants events
 	loading atomic.Bool   // the book is
 }
@@ -181,6 +190,11 @@ func runChat(cmd *cobra.Command, o chatOptions) error {
 	}
 	s := &chatSession{opts: o, book: newBook(), started: make(chan struct{})}
 	front := newFrontend(cmd, o)
+	every := 250 * time.Millisecond // between two words on a file's progress
+	if o.json {
+		every = time.Second
+	}
+	s.files = newFileDesk(s, every, front.file)
 	opts := client.Options{
 		Credentials: client.Credentials{User: o.user, Password: o.password, Version: "teamtalk-chat/1"},
 		Server:      o.server, MsgServer: o.msgServer, Cipher: cipher,
@@ -190,6 +204,7 @@ func runChat(cmd *cobra.Command, o chatOptions) error {
 			s.book.event(e)
 			s.follow(e)
 			front.event(e)
+			s.files.event(e)
 		},
 	}
 	if o.mobile {

@@ -32,6 +32,10 @@ With --json, standard input takes one command a line:
   {"cmd":"remove_session","peer":"bob"}       out of the list, until the next message
   {"cmd":"push_shield","on":true}             no pushes at night; without on: ask
   {"cmd":"kick_pc"}                           with --mobile: end the session of one's pc client
+  {"cmd":"send_file","to":"bob","file":"a.pdf"}   now if bob is there, else, or with "offline":true, by way
+                                              of the server
+  {"cmd":"files"}                             those that wait, and those under way
+  {"cmd":"get_file","n":1}                    into the folder of --downloads; also refuse_file, cancel_file
   {"cmd":"groups"}                            those one is in
   {"cmd":"create_group","name":"dev","users":["bob"]}
   {"cmd":"add_members","peer":"#dev","users":["carol"]}      also remove_members
@@ -50,6 +54,9 @@ and standard output has one event a line, told apart by "event":
   session_removed {peer}                      on another device
   sign {user,text}  avatar {user,text}  typing {user,status}  pc {status}  command {from,to,text}
   disconnected {error}  retrying {attempt,error,seconds}  reconnected {server}
+  file {file}  files {files}                  a file {n,name,size,from,to,online,state,moved,path,task,error}; state:
+                                              coming, offered (its sender waits), waiting (at the server), sending,
+                                              fetching, done, cancelled, refused, failed, paused (until the next login)
   skipped {peer,below}                        too many were missed: see history
   kicked {reason}  refused {error}            the session is over
   error {error,line}                          a command that could not be done
@@ -96,6 +103,8 @@ type jsonEvent struct {
 	Groups   *[]jsonGroup  `json:"groups,omitempty"`
 	List     *[]jsonTalk   `json:"list,omitempty"`
 	Departs  *[]jsonDepart `json:"departs,omitempty"`
+	File     *jsonFile     `json:"file,omitempty"`
+	Files    *[]*jsonFile  `json:"files,omitempty"`
 }
 
 // jsonUnread is a conversation with unread messages.
@@ -134,6 +143,7 @@ type jsonCommand struct {
 	Seconds uint32   `json:"seconds"`
 	On      *bool    `json:"on"`
 	Off     bool     `json:"off"`
+	Offline bool     `json:"offline"`
 }
 
 // maxInputLine is the longest line taken from a pipe, in bytes.
@@ -210,13 +220,15 @@ func (f *jsonFrontend) run(ctx context.Context, s *chatSession) error {
 		}
 	}
 	waitAcks(ctx, s)
+	s.files.wait(ctx, s.opts.timeout)
 	return f.end(false)
 }
 
 // end writes the last line and says how it went.
 func (f *jsonFrontend) end(interrupted bool) error {
-	unacked := f.s.client.Pending()
+	unacked, unmoved := f.s.client.Pending(), f.s.files.busy()+f.s.files.failures()
 	_ = f.s.client.Close() // all events come before the last line
+	f.s.files.running.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.put(jsonEvent{Event: "end", Unacked: &unacked})
@@ -227,7 +239,7 @@ func (f *jsonFrontend) end(interrupted bool) error {
 		return &chatError{code: exitEnded, err: f.over}
 	case unacked > 0:
 		return &chatError{code: exitUnsent, err: fmt.Errorf("%d messages without acknowledgement", unacked)}
-	case f.failed && !interrupted:
+	case (f.failed || unmoved > 0) && !interrupted:
 		return &chatError{code: exitUnsent, err: errors.New("not everything could be done: see the events")}
 	}
 	return nil

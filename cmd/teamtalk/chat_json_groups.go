@@ -56,6 +56,11 @@ func jsonCommands() map[string]func(f *jsonFrontend, ctx context.Context, cmd js
 		"leave_group":    (*jsonFrontend).changeGroup,
 		"mute":           (*jsonFrontend).mute,
 		"unmute":         (*jsonFrontend).mute,
+		"files":          (*jsonFrontend).listFiles,
+		"send_file":      (*jsonFrontend).fileCommand,
+		"get_file":       (*jsonFrontend).fileCommand,
+		"refuse_file":    (*jsonFrontend).fileCommand,
+		"cancel_file":    (*jsonFrontend).fileCommand,
 		"remove_session": (*jsonFrontend).removeSession,
 		"push_shield":    (*jsonFrontend).pushShield,
 		"sign": func(f *jsonFrontend, ctx context.Context, cmd jsonCommand) error {

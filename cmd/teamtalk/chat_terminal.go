@@ -52,6 +52,10 @@ type terminalFrontend struct {
 	prompt  string              // as shown, without colours
 	offline bool
 	over    error
+
+	fileRows map[int]fileRows // of transfers, by number
+	listed   int              // waiting files that the server told of
+	leaving  bool             // nothing is written any more
 }
 
 // sentLine is a message on the screen that waits for its ack.
@@ -87,7 +91,7 @@ const (
 const newlineMark = '⏎'
 
 func newTerminalFrontend(in, out *os.File, o chatOptions) *terminalFrontend {
-	f := &terminalFrontend{in: in, out: out, opts: o, sent: make(map[uint64]sentLine)}
+	f := &terminalFrontend{in: in, out: out, opts: o, sent: make(map[uint64]sentLine), fileRows: make(map[int]fileRows)}
 	_, noColor := os.LookupEnv("NO_COLOR")
 	f.color = !o.noColor && !noColor && os.Getenv("TERM") != "dumb"
 	f.size = func() (int, int) {
@@ -236,6 +240,12 @@ func (f *terminalFrontend) farewell() error {
 		_ = f.s.client.Flush(ctx)
 		pending = f.s.client.Pending()
 	}
+	f.mu.Lock()
+	if n := f.s.files.busy(); n > 0 {
+		f.say(fmt.Sprintf("%d files are under way: those that a server keeps go on with your next login", n))
+	}
+	f.leaving = true
+	f.mu.Unlock()
 	switch {
 	case over != nil:
 		return &chatError{code: exitEnded, err: over}
