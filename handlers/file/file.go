@@ -30,6 +30,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
 	"teamtalk/core/spool"
@@ -90,7 +91,7 @@ type Options struct {
 	TaskTimeout time.Duration
 	// LinkTimeout is how long a message server may be silent before its link is closed, LinkHeartbeat how long this side may be. Defaults 30 s and 5 s.
 	LinkTimeout, LinkHeartbeat time.Duration
-	// NewID makes a task's id. Default: a random UUID.
+	// NewID makes a task's id. Default: a random UUID, with the mark of this server's address (im.MarkTask).
 	NewID func() (string, error)
 	// Now tells the time. Default time.Now.
 	Now func() time.Time
@@ -121,12 +122,6 @@ func (o *Options) defaults() {
 	span(&o.TaskTimeout, time.Hour)
 	span(&o.LinkTimeout, 30*time.Second)
 	span(&o.LinkHeartbeat, 5*time.Second)
-	if o.NewID == nil {
-		o.NewID = func() (string, error) {
-			id, err := uuid.NewRandom()
-			return id.String(), err
-		}
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -148,6 +143,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	addresses []Address
+	mark      string           // of the first address, for ids
 	tasks     map[string]*task // that somebody is logged in to, and all between two clients
 	open      map[uint32]int   // tasks between two clients, by sender
 	relays    int              // all of these
@@ -157,6 +153,9 @@ type Server struct {
 func New(opt Options) *Server {
 	opt.defaults()
 	s := &Server{opt: opt, log: opt.Log.With("role", "file"), spool: opt.Spool, seed: maphash.MakeSeed(), tasks: map[string]*task{}, open: map[uint32]int{}}
+	if s.opt.NewID == nil {
+		s.opt.NewID = s.newID
+	}
 	s.metrics = newMetrics(opt.Registerer, s)
 	s.clients = newClients(s)
 	s.servers = newServers(s)
@@ -167,7 +166,21 @@ func New(opt Options) *Server {
 func (s *Server) SetAddresses(list ...Address) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.addresses = list
+	s.addresses, s.mark = list, ""
+	if len(list) > 0 {
+		s.mark = im.ServerMark(list[0].IP, list[0].Port)
+	}
+}
+
+// newID makes an id that leads message servers to this server, where there are several.
+func (s *Server) newID() (string, error) {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return im.MarkTask(id.String(), s.mark), nil
 }
 
 // Clients is the handler of the port for clients. Its frames are MaxFrame long at most.

@@ -1,0 +1,61 @@
+package im
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCheckFileName(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"": false, "a": true, strings.Repeat("漢", MaxFileName): true, strings.Repeat("x", MaxFileName+1): false, "\xff": false, "a/../b\x00": true,
+	} {
+		if err := CheckFileName(name); (err == nil) != ok || err != nil && KindOf(err) != Invalid {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func FuzzTaskID(f *testing.F) {
+	const uuid = "6bd466b8-85bd-4ec3-94a6-01886865f3e0"
+	for _, s := range []string{"", uuid, uuid[:35], uuid + "0", "../../../../../../etc/passwd", strings.Repeat("-", 36), strings.Repeat("9", MaxTaskID+1), "6bd466b8-85bd-4ec3-94a6-٠188686f3e0"} {
+		f.Add(s)
+	}
+	mark := ServerMark("10.0.0.1", 8600)
+	f.Fuzz(func(t *testing.T, s string) {
+		if ValidTaskID(s) && (s == "" || len(s) > MaxTaskID || strings.ContainsAny(s, "./\\\x00 ") || strings.ToValidUTF8(s, "?") != s) {
+			t.Errorf("%q is valid", s)
+		}
+		marked := MarkTask(s, mark)
+		if TaskMark(s) == "" {
+			if marked != s {
+				t.Errorf("%q, which is no UUID, became %q", s, marked)
+			}
+			return
+		}
+		if !ValidTaskID(marked) || TaskMark(marked) != mark || marked[:markBegin] != s[:markBegin] || marked[markEnd:] != s[markEnd:] {
+			t.Errorf("%q became %q", s, marked)
+		}
+	})
+}
+
+// TestServerMark: what file servers write, message servers of another version must read.
+func TestServerMark(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range []struct {
+		ip   string
+		port uint32
+		mark string
+	}{{"127.0.0.1", 15739, "1764"}, {"10.0.0.1", 8600, "d6ff"}, {"10.0.0.1", 8601, "da60"}, {"", 0, "3898"}} {
+		mark := ServerMark(s.ip, s.port)
+		if mark != s.mark || seen[mark] {
+			t.Errorf("%s %d: %s, want %s", s.ip, s.port, mark, s.mark)
+		}
+		seen[mark] = true
+	}
+	if id := MarkTask("6bd466b8-85bd-4ec3-94a6-01886865f3e0", "abcd"); id != "6bd466b8-85bd-4ec3-94a6-abcd6865f3e0" {
+		t.Errorf("marked: %s", id)
+	}
+	if id := MarkTask("6bd466b8-85bd-4ec3-94a6-01886865f3e0", "abc"); id != "6bd466b8-85bd-4ec3-94a6-01886865f3e0" {
+		t.Errorf("marked with no mark: %s", id)
+	}
+}
