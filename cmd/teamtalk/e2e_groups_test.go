@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"teamtalk/core/client"
 	"teamtalk/core/im"
@@ -57,6 +58,7 @@ func deployThree(t *testing.T, shape string, s settings) (sys *deployment, addrs
 type crowd struct {
 	clients []*wire
 	group   uint32
+	open    []chan struct{} // of each client, with an entry for each message that is not acked; nil: any number may be
 }
 
 // listen has every client count what it hears of the group until it has heard want messages, its own not counted, and as many acks as it sent. Ids must go
@@ -85,6 +87,9 @@ func (c *crowd) hear(i int, w *wire, sent, total int) {
 				w.t.Errorf("client %d: ack %v, %v", i, &ack, err)
 			}
 			own[ack.GetMsgId()] = true
+			if c.open != nil {
+				<-c.open[i]
+			}
 		case pb.CmdMsgData:
 			var m pb.MsgData
 			if err := m.ParseBody(f.body); err != nil || m.ToSessionID != c.group || m.HasGroupVersion || m.HasAttachData() {
@@ -115,7 +120,7 @@ func (c *crowd) hear(i int, w *wire, sent, total int) {
 func TestGroupFanOut(t *testing.T) {
 	t.Parallel()
 	const members, online, senders = 500, 300, 20
-	each := size(20, 50)
+	const each = 50
 	sys, addrs := deployThree(t, separate, settings{users: members, flags: unlimited})
 	c := crowd{clients: make([]*wire, online)}
 	for i := range c.clients {
@@ -154,24 +159,31 @@ func TestGroupFanOut(t *testing.T) {
 	}
 }
 
-// TestManySenders: 200 members of a group write into it at once, for as long as it takes: every message is acked, ids have no gaps, and everybody hears
+// TestManySenders: 200 members of a group write into it at once, each up to eight messages ahead of their acks: every message is acked, ids have no gaps, and everybody hears
 // everything in one order.
 func TestManySenders(t *testing.T) {
 	t.Parallel()
 	for _, shape := range []string{allInOne, separate} {
 		t.Run(shape, func(t *testing.T) {
 			const senders = 200
-			each := size(3, 300)
+			each := size(3, 150) // a minute and a half
 			_, addrs := deployThree(t, shape, settings{users: senders, flags: unlimited})
-			c := crowd{clients: make([]*wire, senders)}
+			c := crowd{clients: make([]*wire, senders), open: make([]chan struct{}, senders)}
 			all := make([]uint32, senders)
 			for i := range c.clients {
 				c.clients[i], all[i] = loggedIn(t, addrs[i%len(addrs)], fmt.Sprintf("u%05d", i+1), android)
+				c.open[i] = make(chan struct{}, 8)
 			}
 			c.group = c.clients[0].createGroup(1, all...)
 			done := c.listen(func(int) int { return each }, senders*each)
 			atOnce(c.clients, func(i int, w *wire) {
 				for n := range each {
+					select {
+					case c.open[i] <- struct{}{}:
+					case <-time.After(patience):
+						t.Errorf("client %d has no ack of message %d or those before", i, n-8)
+						return
+					}
 					w.send(uint16(10+n), groupText(c.group, fmt.Sprint("from ", i, " number ", n)))
 				}
 			})
