@@ -166,7 +166,7 @@ func TestManySenders(t *testing.T) {
 	for _, shape := range []string{allInOne, separate} {
 		t.Run(shape, func(t *testing.T) {
 			const senders = 200
-			each := size(3, 150) // a minute and a half
+			each := size(3, 1000) // about a minute
 			_, addrs := deployThree(t, shape, settings{users: senders, flags: unlimited})
 			c := crowd{clients: make([]*wire, senders), open: make([]chan struct{}, senders)}
 			all := make([]uint32, senders)
