@@ -1,0 +1,288 @@
+//go:build linux
+
+package file_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"teamtalk/core/session"
+	"teamtalk/handlers/file"
+	"teamtalk/proto/pb"
+)
+
+// clock is a time that tests move.
+type clock struct {
+	mu  sync.Mutex
+	off time.Duration
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.off)
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.off += d
+}
+
+// descriptors is what this process has open, of files and connections.
+func descriptors(t testing.TB) (files, sockets int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		switch name, _ := os.Readlink(filepath.Join("/proc/self/fd", e.Name())); {
+		case strings.HasPrefix(name, "socket:"):
+			sockets++
+		case strings.HasPrefix(name, "/"):
+			files++
+		}
+	}
+	return files, sockets
+}
+
+// many is one of the transfers of TestMany.
+type many struct {
+	h       *house
+	n       int
+	id      string
+	content []byte
+	cancel  int // from this byte on it is given up; -1: never
+	how     int // of several ways
+}
+
+// relay runs a transfer between two clients.
+func (m *many) relay() error {
+	from, to := m.h.dial(), m.h.dial()
+	defer from.Close()
+	defer to.Close()
+	if err := errors.Join(m.enter(from, 1, sender), m.enter(to, 2, receiver)); err != nil {
+		return err
+	}
+	if _, msg, err := to.read(); err != nil || msg.Command() != pb.CmdFileState {
+		return fmt.Errorf("not ready: %v", err)
+	}
+	served := make(chan error, 1)
+	go func() {
+		_, err := from.serve(m.id, 1, m.content, len(m.content)+1)
+		served <- err
+	}()
+	until := len(m.content)
+	if m.cancel >= 0 {
+		until = m.cancel
+	}
+	got, err := to.fetch(m.id, 2, online, len(m.content), 0, 1+m.n%8, until)
+	if err != nil {
+		return fmt.Errorf("relay: %w", err)
+	}
+	switch {
+	case m.cancel < 0:
+		if string(got) != string(m.content) {
+			return errors.New("other bytes were relayed than sent")
+		}
+		err = to.write(3, state(m.id, 2, pb.ClientFileState_CLIENT_FILE_DONE))
+	case m.how == 0:
+		err = to.write(3, state(m.id, 2, pb.ClientFileState_CLIENT_FILE_CANCEL))
+	case m.how == 1:
+		err = to.Close()
+	default:
+		// The sender's connection goes while its other half still reads.
+		err = from.Close()
+		<-served
+		return err
+	}
+	return errors.Join(err, <-served)
+}
+
+// wait uploads a file and downloads it.
+func (m *many) wait() error {
+	up := m.h.dial()
+	defer up.Close()
+	if err := m.enter(up, 1, uploader); err != nil {
+		return err
+	}
+	if m.cancel >= 0 {
+		if _, err := up.serve(m.id, 1, m.content, m.cancel); err != nil {
+			return err
+		}
+		// Not closed before the server has it: a reset, for what the server asked last and nobody reads, could overtake it.
+		if err := errors.Join(up.write(4, state(m.id, 1, pb.ClientFileState_CLIENT_FILE_CANCEL)), up.Conn.(*net.TCPConn).CloseWrite()); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.Discard, up.r)
+		return err
+	}
+	if m.how == 1 { // it breaks off, and goes on
+		if _, err := up.serve(m.id, 1, m.content, len(m.content)/2); err != nil {
+			return err
+		}
+		up.Close()
+		up = m.h.dial()
+		defer up.Close()
+		if err := m.enter(up, 1, uploader); err != nil {
+			return err
+		}
+	}
+	if st, err := up.serve(m.id, 1, m.content, len(m.content)+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+		return fmt.Errorf("upload ends with %v, %w", st, err)
+	}
+	down := m.h.dial()
+	defer down.Close()
+	if err := m.enter(down, 2, downloader); err != nil {
+		return err
+	}
+	got, err := down.fetch(m.id, 2, offline, len(m.content), 0, 1+m.n%8, len(m.content))
+	if err != nil {
+		return fmt.Errorf("download: %w", err)
+	}
+	if string(got) != string(m.content) {
+		return errors.New("other bytes were fetched than sent")
+	}
+	if _, msg, err := down.read(); err != nil || msg.(*pb.IMFileState).GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
+		return fmt.Errorf("download does not end: %w", err)
+	}
+	return nil
+}
+
+func (m *many) enter(p *peer, user uint32, role pb.ClientFileRole) error {
+	if err := p.write(1, pb.IMFileLoginReq_builder{UserId: &user, TaskId: &m.id, FileRole: &role}.Build()); err != nil {
+		return err
+	}
+	_, rsp, err := p.read()
+	if err != nil {
+		return fmt.Errorf("login as %s: %w", role, err)
+	}
+	if r, ok := rsp.(*pb.IMFileLoginRsp); !ok || r.GetResultCode() != 0 {
+		return fmt.Errorf("login as %s: %v", role, rsp)
+	}
+	return nil
+}
+
+// TestMany runs 200 transfers at once, half of them over the spool, and gives up a third at some point: the others are whole, and nothing is left of any.
+func TestMany(t *testing.T) {
+	c := &clock{}
+	h := open(t, file.Options{Now: c.Now, MaxUserTasks: 1000})
+	h.stop()
+	h.spoolOp.Now = c.Now
+	h.start()
+	files, sockets := descriptors(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 2))
+	var wg sync.WaitGroup
+	cancelled := 0
+	for n := range 200 {
+		m := &many{h: h, n: n, content: random(seed+uint64(n), 1+r.IntN(20*file.Segment)), cancel: -1, how: r.IntN(3)}
+		if r.IntN(3) == 0 {
+			m.cancel = r.IntN((len(m.content)+file.Segment-1)/file.Segment) * file.Segment // before the last segment
+			cancelled++
+		}
+		run, mode := m.relay, online
+		if n%2 == 0 {
+			run, mode = m.wait, offline
+		}
+		m.id = h.task(1, 2, len(m.content), mode)
+		wg.Go(func() {
+			if err := run(); err != nil {
+				t.Errorf("transfer %d (%s, %d bytes, given up at %d, way %d): %v", n, mode, len(m.content), m.cancel, m.how, err)
+			}
+		})
+	}
+	wg.Wait()
+	h.until("the connections to be closed", func() bool { return h.clients.Open() == 0 && h.servers.Open() == 0 })
+	h.until("the tasks to be gone", func() bool { return h.metric("teamtalk_file_tasks") == 0 })
+	// What was fetched stays for a day.
+	c.add(24*time.Hour + time.Second)
+	h.until("the spool to be empty", func() bool {
+		if _, err := h.spool.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return len(h.left()) == 0
+	})
+	h.until("descriptors to be closed", func() bool {
+		f, s := descriptors(t)
+		return f <= files && s <= sockets
+	})
+	if n := h.metric("teamtalk_file_spool_failures_total"); n != 0 {
+		t.Errorf("%v failures of the spool", n)
+	}
+	if n := h.metric("teamtalk_file_violations_total"); n != 0 {
+		t.Errorf("%v violations", n)
+	}
+	t.Logf("%d of 200 given up", cancelled)
+}
+
+// TestMemory: what a large file takes does not depend on its length, nor on how slowly its receiver reads.
+func TestMemory(t *testing.T) {
+	h := open(t, file.Options{})
+	h.stop()
+	h.start()
+	size := 96 << 20
+	var before, after runtime.MemStats
+	content := make([]byte, size) // shared by all
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	id, from, to := h.relay(size)
+	go from.serve(id, 1, content, size+1)
+	// The receiver asks for as much as it may and does not read; it asks for no more before it has.
+	for i := range 16 {
+		to.send(9, pullReq(id, 2, online, i*file.Segment, file.Segment))
+	}
+	h.until("sixteen segments to be relayed", func() bool { return h.metric("teamtalk_file_bytes_total") == 16*file.Segment })
+	for range 16 {
+		next[*pb.IMFilePullDataRsp](to)
+	}
+	for at := 16 * file.Segment; at < size; {
+		got, err := to.fetch(id, 2, online, size, at, 16, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) == 0 {
+			t.Fatal("nothing more")
+		}
+		at += len(got)
+		got = nil
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	grown := int64(after.HeapAlloc) - int64(before.HeapAlloc)
+	t.Logf("heap grown by %d KiB", grown>>10)
+	if grown > 8<<20 {
+		t.Errorf("the heap has grown by %d KiB", grown>>10)
+	}
+}
+
+// TestSlowReader: a receiver that asks for more than it reads is closed before much waits for it.
+func TestSlowReader(t *testing.T) {
+	h := open(t, file.Options{})
+	size := 64 << 20
+	id := h.task(1, 2, size, offline)
+	up := h.in(1, id, uploader)
+	if st, err := up.serve(id, 1, make([]byte, size), size+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+		t.Fatal(st, err)
+	}
+	down := h.in(2, id, downloader)
+	for at := 0; at < size; at += file.Segment {
+		if down.write(9, pullReq(id, 2, offline, at, file.Segment)) != nil {
+			break
+		}
+	}
+	h.until("the reader to be closed", func() bool { return h.clients.Open() <= 1 })
+	h.clients.Loops(func(*session.Loop) {})
+}
