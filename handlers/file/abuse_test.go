@@ -336,9 +336,8 @@ func TestSlowDisk(t *testing.T) {
 	id := h.task(1, 2, 100, offline)
 	h.stop()
 	g := &gate{hold: make(chan struct{})}
-	h.tasks = g
+	h.gate = g
 	h.start()
-	g.Tasks = h.pool
 	p := h.in(1, id, uploader) // is answered before the disk is looked at
 	for seq := range uint16(100) {
 		p.send(seq, &pb.IMHeartBeat{})

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -49,7 +48,7 @@ type house struct {
 	reg     *prometheus.Registry
 	clients *engine.Server
 	servers *engine.Server
-	tasks   file.Tasks // between server and pool, when a test wants one
+	gate    *gate // between server and pool, when a test wants one
 }
 
 func open(t testing.TB, opt file.Options) *house {
@@ -70,8 +69,9 @@ func (h *house) start() {
 	h.pool, h.reg = pool.New(pool.Options{Name: "file", Workers: 8}), prometheus.NewRegistry()
 	opt := h.opt
 	opt.Spool, opt.Tasks, opt.Registerer = h.spool, h.pool, h.reg
-	if h.tasks != nil {
-		opt.Tasks = h.tasks
+	if h.gate != nil {
+		h.gate.Tasks = h.pool
+		opt.Tasks = h.gate
 	}
 	h.server = file.New(opt)
 	h.clients, err = engine.Start(engine.Options{Name: "file", Addr: "127.0.0.1:0", Handler: h.server.Clients(), Loops: 2, MaxFrame: file.MaxFrame, Budget: engine.FixedBudget(12_000)})
@@ -330,21 +330,15 @@ func sameBytes(t testing.TB, what string, got, want []byte) {
 	}
 }
 
-// gate holds up what is done on the spool.
+// gate holds up what is done on the spool until hold is closed.
 type gate struct {
 	file.Tasks
-	mu   sync.Mutex
-	hold chan struct{} // nil: open
+	hold chan struct{}
 }
 
 func (g *gate) Do(key uint64, task func(context.Context)) error {
-	g.mu.Lock()
-	hold := g.hold
-	g.mu.Unlock()
 	return g.Tasks.Do(key, func(ctx context.Context) {
-		if hold != nil {
-			<-hold
-		}
+		<-g.hold
 		task(ctx)
 	})
 }
