@@ -87,7 +87,7 @@ type Msg struct {
 	PresenceWindow time.Duration `toml:"presence_window" default:"100ms" min:"0s" max:"10s" doc:"Comings and goings of this long are told together, in one write to each client; who comes and goes within it is told once. 0s: each at once."`
 
 	MaxFrame      Size          `toml:"max_frame" default:"1088KiB" min:"1KiB" max:"64MiB" doc:"Longest frame accepted from a client, header included. A longer one closes the connection."`
-	SlowConsumer  Size          `toml:"slow_consumer" default:"1MiB" min:"64KiB" max:"1GiB" doc:"How much may wait for a client that does not read; beyond it the connection is closed. The client fetches what it missed when it is back."`
+	SlowConsumer  Size          `toml:"slow_consumer" default:"1MiB" min:"64KiB" max:"1GiB" doc:"How much may wait for a client that does not read; beyond it the connection is closed. The client fetches what it missed when it is back. Frames of 64KiB and more, such as the first list of all users, do not count: of those 16 times as much may wait, as long as the client goes on reading."`
 	LoginDeadline time.Duration `toml:"login_deadline" default:"15s" min:"100ms" max:"1h" doc:"A connection that has not logged in by then is closed."`
 	PCTimeout     time.Duration `toml:"pc_timeout" default:"120s" min:"1s" max:"24h" doc:"A pc client silent for this long is closed. Clients send a heartbeat every 30s."`
 	MobileTimeout time.Duration `toml:"mobile_timeout" default:"300s" min:"1s" max:"24h" doc:"The same for a phone."`
