@@ -16,7 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"teamtalk/core/session"
+	"golang.org/x/sys/unix"
+
+	"teamtalk/core/engine"
 	"teamtalk/handlers/file"
 	"teamtalk/proto/pb"
 )
@@ -284,5 +286,41 @@ func TestSlowReader(t *testing.T) {
 		}
 	}
 	h.until("the reader to be closed", func() bool { return h.clients.Open() <= 1 })
-	h.clients.Loops(func(*session.Loop) {})
+}
+
+// TestIdleCrowd: 10,000 connections, or as many as this process may have, that never log in neither keep transfers from going on nor stay.
+func TestIdleCrowd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("10,000 connections: not with -short")
+	}
+	if _, err := engine.NewBudget(); err != nil { // raises the limit
+		t.Fatal(err)
+	}
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		t.Fatal(err)
+	}
+	crowd := min(10_000, int(min(lim.Cur, 1<<20)-500)/2) // both ends are here
+	t.Logf("%d connections", crowd)
+	h := open(t, file.Options{LoginDeadline: 5 * time.Second})
+	for range crowd {
+		c, err := net.Dial("tcp", h.clients.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	content := random(6, 200_000)
+	id := h.task(1, 2, len(content), offline)
+	if st, err := h.in(1, id, uploader).serve(id, 1, content, 1<<30); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+		t.Fatal(st, err)
+	}
+	p := h.in(2, id, downloader)
+	got, err := p.fetch(id, 2, offline, len(content), 0, 4, len(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameBytes(t, "beside a crowd", got, content)
+	p.Close()
+	h.until("the crowd to be closed", func() bool { return h.clients.Open() <= 1 })
 }
