@@ -1,0 +1,471 @@
+package msg
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+const (
+	onlineMode  = pb.TransferFileType_FILE_TYPE_ONLINE
+	offlineMode = pb.TransferFileType_FILE_TYPE_OFFLINE
+)
+
+// fileStand is a file server: a link, and answers to requests for transfers.
+type fileStand struct {
+	linkStand
+	link   *FileLink
+	s      *session.Session
+	ip     string
+	down   bool
+	code   uint32 // result of each request
+	err    error  // of each request, instead
+	asked  []*pb.IMFileTransferReq
+	marked bool // ids lead to the server
+}
+
+// fileServer adds a file server to a world, which has said where it is.
+func (w *world) fileServer(ip string) *fileStand {
+	w.t.Helper()
+	f := &fileStand{ip: ip, link: w.h.FileLink(), marked: true}
+	w.h.ConnectFile(f.link, f)
+	f.s = session.NewLink(session.NextID(), "file", f)
+	if err := f.link.Open(f.s); err != nil {
+		w.t.Fatal(err)
+	}
+	got := f.take()
+	if len(got) != 1 || got[0].m.Command() != pb.CmdFileServerIPReq {
+		w.t.Fatalf("file server was asked %v", got)
+	}
+	if err := f.link.handleAddresses(f.s, 0, pb.IMFileServerIPRsp_builder{IpAddrList: f.at()}.Build()); err != nil {
+		w.t.Fatal(err)
+	}
+	return f
+}
+
+func (f *fileStand) at() []*pb.IpAddr {
+	return []*pb.IpAddr{pb.IpAddr_builder{Ip: proto.String(f.ip), Port: proto.Uint32(8600)}.Build()}
+}
+
+// task is the n-th id that this server makes.
+func (f *fileStand) task(n int) string {
+	id := fmt.Sprintf("6bd466b8-85bd-4ec3-94a6-%012d", n)
+	if f.marked {
+		id = im.MarkTask(id, im.ServerMark(f.ip, 8600))
+	}
+	return id
+}
+
+func (f *fileStand) Up() bool { return !f.down }
+
+func (f *fileStand) Send(_ uint64, seq uint16, m pb.Message) error { return f.SendMessage(seq, m) }
+
+func (f *fileStand) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
+	m := req.(*pb.IMFileTransferReq)
+	f.asked = append(f.asked, m)
+	if f.err != nil {
+		l.PostResult(done, nil, f.err)
+		return
+	}
+	rsp := pb.IMFileTransferRsp_builder{ResultCode: &f.code, FromUserId: proto.Uint32(m.GetFromUserId()), ToUserId: proto.Uint32(m.GetToUserId())}.Build()
+	if f.code == 0 {
+		rsp.SetTaskId(f.task(len(f.asked)))
+	}
+	l.PostResult(done, rsp, nil)
+}
+
+// fileReq asks for a transfer, under a wrong name.
+func fileReq(to uint32, mode pb.TransferFileType) *pb.IMFileReq {
+	return pb.IMFileReq_builder{FromUserId: proto.Uint32(99), ToUserId: &to, FileName: proto.String("report.pdf"), FileSize: proto.Uint32(1 << 31), TransMode: mode.Enum()}.Build()
+}
+
+func fileRsp(code, from, to uint32, task string, at []*pb.IpAddr, mode pb.TransferFileType) *pb.IMFileRsp {
+	return pb.IMFileRsp_builder{ResultCode: &code, FromUserId: &from, ToUserId: &to, FileName: proto.String("report.pdf"), TaskId: &task, IpAddrList: at,
+		TransMode: mode.Enum()}.Build()
+}
+
+func fileNotify(from, to uint32, task string, at []*pb.IpAddr, mode pb.TransferFileType, ready uint32) *pb.IMFileNotify {
+	return pb.IMFileNotify_builder{FromUserId: &from, ToUserId: &to, FileName: proto.String("report.pdf"), FileSize: proto.Uint32(1 << 31), TaskId: &task,
+		IpAddrList: at, TransMode: mode.Enum(), OfflineReady: &ready}.Build()
+}
+
+func addOffline(to uint32, task string) *pb.IMFileAddOfflineReq {
+	return pb.IMFileAddOfflineReq_builder{FromUserId: proto.Uint32(99), ToUserId: &to, TaskId: &task, FileName: proto.String("report.pdf"), FileSize: proto.Uint32(1 << 31)}.Build()
+}
+
+// wantRouted checks what a route server got.
+func (w *world) wantRouted(want ...pb.Message) {
+	w.t.Helper()
+	got := w.route.take()
+	if len(got) != len(want) {
+		w.t.Fatalf("route server got %v, want %v", got, want)
+	}
+	for i := range want {
+		same(w.t, got[i].m, want[i])
+	}
+}
+
+// TestTransfer: by where the receiver is and what the sender wants, who hears what.
+func TestTransfer(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		want     pb.TransferFileType
+		peer     pb.ClientType // of the receiver's device here; 0: none
+		away     bool          // the receiver is online elsewhere
+		mode     pb.TransferFileType
+		question bool // a route server is asked
+	}{
+		{"pc here", onlineMode, mac, false, onlineMode, false},
+		{"pc here, to be kept", offlineMode, win, false, offlineMode, false},
+		{"pc elsewhere", onlineMode, 0, true, onlineMode, true},
+		{"pc elsewhere, phone here", onlineMode, ios, true, onlineMode, true},
+		{"phone here", onlineMode, android, false, offlineMode, true},
+		{"nowhere", onlineMode, 0, false, offlineMode, true},
+		{"nowhere, to be kept", offlineMode, 0, false, offlineMode, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inWorld(t, Options{}, func(w *world) {
+				f := w.fileServer("10.0.0.1")
+				sender := w.user(0, 1, win)
+				var peer *device
+				if tc.peer != 0 {
+					peer = w.user(1, 2, tc.peer)
+				}
+				w.route.take()
+				w.route.elsewhere, w.route.questions = map[uint32]bool{2: tc.away}, nil
+				sender.got()
+				sender.send(7, fileReq(2, tc.want))
+				got := sender.want(pb.CmdFileRsp)
+				same(t, got[0].m, fileRsp(0, 1, 2, f.task(1), f.at(), tc.mode))
+				if got[0].seq != 7 {
+					t.Errorf("answer with seq %d", got[0].seq)
+				}
+				notify := fileNotify(1, 2, f.task(1), f.at(), tc.mode, 0)
+				w.wantRouted(notify)
+				switch {
+				case peer == nil:
+				case tc.peer.IsMobile():
+					peer.want()
+				default:
+					same(t, peer.want(pb.CmdFileNotify)[0].m, notify)
+				}
+				same(t, f.asked[0], pb.IMFileTransferReq_builder{FromUserId: proto.Uint32(1), ToUserId: proto.Uint32(2), FileName: proto.String("report.pdf"),
+					FileSize: proto.Uint32(1 << 31), TransMode: tc.mode.Enum()}.Build())
+				if (len(w.route.questions) == 1) != tc.question {
+					t.Fatalf("route server was asked %v", w.route.questions)
+				}
+				if tc.question {
+					same(t, w.route.questions[0], pb.IMUsersStatReq_builder{UserId: proto.Uint32(1), UserIdList: []uint32{2}, SameClass: win.Enum()}.Build())
+				}
+				if n := clientOf(sender.s).queries; n != 0 {
+					t.Errorf("%d queries are left open", n)
+				}
+			})
+		})
+	}
+}
+
+// TestTransferToOneself: a user has one pc, so the file has to wait for the next.
+func TestTransferToOneself(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		f := w.fileServer("10.0.0.1")
+		d := w.user(0, 1, win)
+		d.send(2, fileReq(1, onlineMode))
+		got := d.want(pb.CmdFileRsp, pb.CmdFileNotify)
+		same(t, got[0].m, fileRsp(0, 1, 1, f.task(1), f.at(), offlineMode))
+	})
+}
+
+// TestTransferRefused: whatever is wrong, the client gets an answer that says so, and nobody else hears of it.
+func TestTransferRefused(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		code   uint32
+		change func(w *world, f *fileStand, m *pb.IMFileReq)
+	}{
+		{"no name", 1, func(_ *world, _ *fileStand, m *pb.IMFileReq) { m.SetFileName("") }},
+		{"name too long", 1, func(_ *world, _ *fileStand, m *pb.IMFileReq) { m.SetFileName(strings.Repeat("x", im.MaxFileName+1)) }},
+		{"no receiver", 1, func(_ *world, _ *fileStand, m *pb.IMFileReq) { m.SetToUserId(0) }},
+		{"down", 1, func(_ *world, f *fileStand, _ *pb.IMFileReq) { f.down = true }},
+		{"no address", 1, func(_ *world, f *fileStand, _ *pb.IMFileReq) { f.link.at.Store(nil) }},
+		{"none at all", 1, func(w *world, _ *fileStand, _ *pb.IMFileReq) { w.h.files.links = nil }},
+		{"link breaks", 1, func(_ *world, f *fileStand, _ *pb.IMFileReq) { f.err = im.Errorf(im.Unavailable, "lost") }},
+		{"server refuses", 2, func(_ *world, f *fileStand, _ *pb.IMFileReq) { f.code = 2 }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inWorld(t, Options{}, func(w *world) {
+				f := w.fileServer("10.0.0.1")
+				sender, peer := w.user(0, 1, win), w.user(1, 2, win)
+				w.route.take()
+				sender.got()
+				m := fileReq(2, offlineMode)
+				tc.change(w, f, m)
+				sender.send(3, m)
+				rsp := sender.want(pb.CmdFileRsp)[0].m.(*pb.IMFileRsp)
+				if rsp.GetResultCode() != tc.code || rsp.GetTaskId() != "" || len(rsp.GetIpAddrList()) != 0 || rsp.GetFromUserId() != 1 {
+					t.Errorf("answer %v", rsp)
+				}
+				w.wantRouted()
+				peer.want()
+				if n := clientOf(sender.s).queries; n != 0 {
+					t.Errorf("%d queries are left open", n)
+				}
+			})
+		})
+	}
+}
+
+// TestFileServersInTurn: each makes its transfers, with its own addresses; one that cannot is passed over.
+func TestFileServersInTurn(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		a, b, c := w.fileServer("10.0.0.1"), w.fileServer("10.0.0.2"), w.fileServer("10.0.0.3")
+		d := w.user(0, 1, win)
+		// ask has a transfer made, and tells by its only address which server made it.
+		ask := func(seq uint16) string {
+			d.send(seq, fileReq(2, offlineMode))
+			rsp := d.want(pb.CmdFileRsp)[0].m.(*pb.IMFileRsp)
+			if rsp.GetResultCode() != 0 {
+				return ""
+			}
+			if len(rsp.GetIpAddrList()) != 1 {
+				t.Fatalf("addresses %v", rsp.GetIpAddrList())
+			}
+			return rsp.GetIpAddrList()[0].GetIp()
+		}
+		for i, want := range []*fileStand{a, b, c, a} {
+			if got := ask(uint16(10 + i)); got != want.ip {
+				t.Errorf("request %d was for %s, want %s", i, got, want.ip)
+			}
+		}
+		b.err, c.code = im.Errorf(im.Busy, "full"), 2
+		for i := range 6 {
+			if got := ask(uint16(20 + i)); got != a.ip {
+				t.Errorf("request %d was for %s", i, got)
+			}
+		}
+		a.down = true
+		if got := ask(30); got != "" {
+			t.Errorf("the last request was for %s", got)
+		}
+	})
+}
+
+// TestAddOffline: the file is noted under the sender's own id, then the receiver's pcs hear of it.
+func TestAddOffline(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		f := w.fileServer("10.0.0.1")
+		sender, pc, phone := w.user(0, 1, win), w.user(1, 2, win), w.user(1, 2, ios)
+		w.route.take()
+		for _, d := range []*device{sender, pc, phone} {
+			d.got()
+		}
+		w.db.sent, w.db.sentKeys = nil, nil
+		sender.send(5, addOffline(2, f.task(1)))
+		sender.want()
+		phone.want()
+		notify := fileNotify(1, 2, f.task(1), f.at(), offlineMode, 1)
+		same(t, pc.want(pb.CmdFileNotify)[0].m, notify)
+		w.wantRouted(notify)
+		want := addOffline(2, f.task(1))
+		want.SetFromUserId(1)
+		if len(w.db.sent) != 1 || w.db.sentKeys[0] != 2 {
+			t.Fatalf("db_proxy got %v", w.db.sent)
+		}
+		same(t, w.db.sent[0], want)
+
+		bad := addOffline(2, "../../etc/passwd")
+		sender.send(6, bad)
+		bad = addOffline(2, f.task(2))
+		bad.SetFileName("")
+		sender.send(7, bad)
+		sender.send(8, addOffline(0, f.task(2)))
+		pc.want()
+		if len(w.db.sent) != 1 {
+			t.Errorf("db_proxy got %v", w.db.sent[1:])
+		}
+		if n := testutil.ToFloat64(w.h.metrics.filesRefused.WithLabelValues("invalid")); n != 3 {
+			t.Errorf("%v counted", n)
+		}
+	})
+}
+
+// TestDelOffline: whoever it says it is, a client deletes from its own list only.
+func TestDelOffline(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		f := w.fileServer("10.0.0.1")
+		d := w.user(0, 2, win)
+		w.db.sent, w.db.sentKeys = nil, nil
+		del := func(to uint32, task string) *pb.IMFileDelOfflineReq {
+			return pb.IMFileDelOfflineReq_builder{FromUserId: proto.Uint32(1), ToUserId: &to, TaskId: &task}.Build()
+		}
+		d.send(2, del(77, f.task(1)))
+		d.send(3, del(2, "no/task"))
+		d.want()
+		if len(w.db.sent) != 1 || w.db.sentKeys[0] != 2 {
+			t.Fatalf("db_proxy got %v", w.db.sent)
+		}
+		same(t, w.db.sent[0], del(2, f.task(1)))
+	})
+}
+
+// offlineFiles answers as db_proxy does, with files of these tasks.
+func offlineFiles(tasks ...string) func(pb.Message) (pb.Message, error) {
+	return func(req pb.Message) (pb.Message, error) {
+		m, ok := req.(*pb.IMFileHasOfflineReq)
+		if !ok {
+			return nil, nil
+		}
+		var list []*pb.OfflineFileInfo
+		for _, task := range tasks {
+			list = append(list, pb.OfflineFileInfo_builder{FromUserId: proto.Uint32(1), TaskId: proto.String(task), FileName: proto.String("report.pdf"),
+				FileSize: proto.Uint32(1 << 31)}.Build())
+		}
+		return pb.IMFileHasOfflineRsp_builder{UserId: proto.Uint32(m.GetUserId()), OfflineFileList: list, AttachData: []byte("call")}.Build(), nil
+	}
+}
+
+// wantListed checks an answer about waiting files: which are listed, and the addresses.
+func wantListed(t *testing.T, m pb.Message, user uint32, tasks []string, ips ...string) {
+	t.Helper()
+	rsp := m.(*pb.IMFileHasOfflineRsp)
+	var got, at []string
+	for _, f := range rsp.GetOfflineFileList() {
+		got = append(got, f.GetTaskId())
+	}
+	for _, a := range rsp.GetIpAddrList() {
+		at = append(at, a.GetIp())
+	}
+	if rsp.GetUserId() != user || rsp.HasAttachData() || fmt.Sprint(got) != fmt.Sprint(tasks) || fmt.Sprint(at) != fmt.Sprint(ips) {
+		t.Errorf("answer %v, want transfers %v at %v", rsp, tasks, ips)
+	}
+}
+
+func TestHasOffline(t *testing.T) {
+	req := pb.IMFileHasOfflineReq_builder{UserId: proto.Uint32(99), AttachData: []byte("mine")}.Build()
+	inWorld(t, Options{}, func(w *world) {
+		a := w.fileServer("10.0.0.1")
+		d := w.user(0, 2, win)
+		a.marked = false // one of the first implementation: ids say nothing
+		w.db.also = offlineFiles(a.task(1), a.task(2))
+		d.send(4, req)
+		got := d.want(pb.CmdFileHasOfflineRsp)
+		wantListed(t, got[0].m, 2, []string{a.task(1), a.task(2)}, a.ip)
+		if got[0].seq != 4 {
+			t.Errorf("answer with seq %d", got[0].seq)
+		}
+		w.db.also = offlineFiles()
+		d.send(5, req)
+		wantListed(t, d.want(pb.CmdFileHasOfflineRsp)[0].m, 2, nil, a.ip)
+		w.db.also = func(pb.Message) (pb.Message, error) { return nil, im.Errorf(im.Unavailable, "lost") }
+		d.send(6, req)
+		d.want() // nothing is made up
+	})
+}
+
+// TestHasOfflineOfSeveral: every file is told of once, with the addresses of its server first.
+func TestHasOfflineOfSeveral(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		a, b, old := w.fileServer("10.0.0.1"), w.fileServer("10.0.0.2"), w.fileServer("10.0.0.3")
+		old.marked = false
+		d := w.user(0, 2, win)
+		b.down = true // its files wait there all the same
+		w.db.also = offlineFiles(old.task(1), b.task(1), a.task(1), b.task(2), "not-a-uuid")
+		req := pb.IMFileHasOfflineReq_builder{UserId: proto.Uint32(2)}.Build()
+		d.send(4, req)
+		got := d.want(pb.CmdFileHasOfflineRsp, pb.CmdFileNotify)
+		wantListed(t, got[0].m, 2, []string{old.task(1), b.task(1), b.task(2), "not-a-uuid"}, b.ip, a.ip, old.ip)
+		same(t, got[1].m, fileNotify(1, 2, a.task(1), a.at(), offlineMode, 1))
+		w.db.also = offlineFiles(old.task(1))
+		d.send(5, req)
+		wantListed(t, d.want(pb.CmdFileHasOfflineRsp)[0].m, 2, []string{old.task(1)}, a.ip, b.ip, old.ip)
+		// One that has just come leads to its server, too.
+		d.got()
+		sender := w.user(1, 1, win)
+		sender.send(2, addOffline(2, b.task(3)))
+		if at := d.got()[0].m.(*pb.IMFileNotify).GetIpAddrList(); len(at) != 3 || at[0].GetIp() != b.ip {
+			t.Errorf("addresses %v", at)
+		}
+	})
+}
+
+// TestRoutedFile: what happens on other message servers reaches the pcs here, as it is.
+func TestRoutedFile(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		pc, phone, other := w.user(0, 2, mac), w.user(1, 2, android), w.user(0, 3, win)
+		for _, d := range []*device{pc, phone, other} {
+			d.got()
+		}
+		n := fileNotify(1, 2, "x", nil, onlineMode, 0)
+		if err := w.h.handleRoutedFile(w.route.s, 9, n); err != nil {
+			t.Fatal(err)
+		}
+		same(t, pc.want(pb.CmdFileNotify)[0].m, n)
+		phone.want()
+		other.want()
+	})
+}
+
+// TestFileRate: who asks too much is refused, in words where there are any.
+func TestFileRate(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		f := w.fileServer("10.0.0.1")
+		d := w.user(0, 1, win)
+		refused := 0
+		for i := range int(fileBurst) + 50 {
+			d.send(uint16(i), fileReq(2, offlineMode))
+			if d.want(pb.CmdFileRsp)[0].m.(*pb.IMFileRsp).GetResultCode() != 0 {
+				refused++
+			}
+		}
+		if refused != 50 || len(f.asked) != int(fileBurst) {
+			t.Errorf("%d refused, %d asked for", refused, len(f.asked))
+		}
+		w.db.sent = nil
+		d.send(1, addOffline(2, f.task(1)))
+		d.send(2, pb.IMFileDelOfflineReq_builder{FromUserId: proto.Uint32(2), ToUserId: proto.Uint32(1), TaskId: proto.String(f.task(1))}.Build())
+		if len(w.db.sent) != 0 {
+			t.Errorf("db_proxy got %v", w.db.sent)
+		}
+		if n := testutil.ToFloat64(w.h.metrics.filesRefused.WithLabelValues("rate")); n != 52 {
+			t.Errorf("%v counted", n)
+		}
+	})
+}
+
+// TestTransferOfWhoIsGone: a client that does not wait for its answer harms nobody.
+func TestTransferOfWhoIsGone(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		w.fileServer("10.0.0.1")
+		d := w.user(0, 1, win)
+		w.route.hold = true
+		d.send(2, fileReq(2, onlineMode))
+		d.on(d.Close)
+		w.route.letGo()
+		synctest.Wait()
+		d.want()
+	})
+}
+
+func TestFileServerWithoutAddress(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		f := w.fileServer("10.0.0.1")
+		if err := f.link.handleAddresses(f.s, 0, &pb.IMFileServerIPRsp{}); im.KindOf(err) != im.Invalid {
+			t.Errorf("error %v", err)
+		}
+		many := make([]*pb.IpAddr, 100)
+		for i := range many {
+			many[i] = f.at()[0]
+		}
+		if err := f.link.handleAddresses(f.s, 0, pb.IMFileServerIPRsp_builder{IpAddrList: many}.Build()); err != nil || len(f.link.addresses()) != maxFileAddresses {
+			t.Errorf("%d addresses, %v", len(f.link.addresses()), err)
+		}
+	})
+}
