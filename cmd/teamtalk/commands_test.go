@@ -19,7 +19,7 @@ func TestCommandsPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	tests := testNames(t)
-	row := regexp.MustCompile("^\\| (0x[0-9a-f]{4}) \\| (\\w+) \\| [^|]+ \\| ([^|]+) \\| ([^|]+) \\| [^|]*\\|$")
+	row := regexp.MustCompile(`^\| (0x[0-9a-f]{4}) \| (\w+) \| [^|]+ \| ([^|]+) \| ([^|]+) \| [^|]*\|$`)
 	named := regexp.MustCompile("`([^`]+)`")
 	seen := map[string]bool{}
 	for line := range strings.Lines(string(page)) {
@@ -68,7 +68,7 @@ func testNames(t *testing.T) map[string]bool {
 		t.Fatal(files, err)
 	}
 	names := map[string]bool{}
-	declared := regexp.MustCompile("(?m)^func (Test\\w+)\\(t \\*testing.T\\)")
+	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing.T\)`)
 	for _, f := range files {
 		text, err := os.ReadFile(f)
 		if err != nil {
