@@ -125,6 +125,7 @@ func environment() []string {
 // settings say what a deployment is like.
 type settings struct {
 	users int      // u00001, u00002, … with the password pw, and ids that count from 1
+	files bool     // a file server too, not only all in one
 	csv   string   // users as a file instead
 	flags []string // of every server
 }
@@ -144,6 +145,7 @@ type deployment struct {
 	fileAddr  string // where clients transfer files
 	loginHTTP string
 	dbproxy   *server
+	file      *server  // separate: with settings.files only
 	peers     []string // flags that name the servers a message server needs; not all in one
 	dbAddr    string   // of dbproxy and route, for servers; separate only
 	routeAddr string
@@ -172,7 +174,7 @@ func deployAllInOne(t testing.TB, s settings) *deployment {
 	d.files, d.fileAddr = reserve(t), reserve(t)
 	all := d.server("all", s.flags, append(slices.Clone(d.store), "--msg.listen", d.msgAddr[0], "--msfs.listen", d.files, "--msfs.min-free", "0B", "--file.listen", d.fileAddr, "--file.min-free", "0B",
 		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP)...)
-	d.msg, d.login, d.dbproxy = [2]*server{all, all}, all, all
+	d.msg, d.login, d.dbproxy, d.file = [2]*server{all, all}, all, all, all
 	d.start()
 	return d
 }
@@ -195,6 +197,13 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP)
 	// A pause between attempts to connect is never long, so that tests with restarts are not.
 	d.peers = []string{"--msg.dbproxy", db, "--msg.route", route, "--msg.login", servers, "--link.backoff-max", "1s"}
+	if s.files {
+		files := reserve(t)
+		d.fileAddr = reserve(t)
+		d.file = d.server("file", s.flags, "--roles", "file", "--file.listen", d.fileAddr, "--file.server-listen", files, "--file.min-free", "0B",
+			"--file.route", route, "--link.backoff-max", "1s", "--data-dir", filepath.Join(t.TempDir(), "files"))
+		d.peers = append(d.peers, "--msg.file", files)
+	}
 	for i := range d.msg {
 		d.msg[i] = d.server(fmt.Sprint("msg", i+1), s.flags, append([]string{"--roles", "msg", "--msg.listen", d.msgAddr[i]}, d.peers...)...)
 	}
