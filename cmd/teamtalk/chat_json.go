@@ -54,10 +54,10 @@ and standard output has one event a line, told apart by "event":
   session_removed {peer}                      on another device
   sign {user,text}  avatar {user,text}  typing {user,status}  pc {status}  command {from,to,text}
   disconnected {error}  retrying {attempt,error,seconds}  reconnected {server}
-  file {file}  files {files}                  a file {n,name,size,from,to,online,state,moved,path,task,error};
-                                              state: coming, offered (its sender waits), waiting (at the server),
-                                              sending, fetching, done, cancelled, refused, failed, paused (until
-                                              the next login)
+  file {file}  files {files}                  a file {n,name,size,from,to,online,state,moved,path,task,error}
+                                              with a state: coming, offered (its sender waits), waiting (at
+                                              the server), sending, fetching, done, cancelled, refused,
+                                              failed, paused (until the next login)
   skipped {peer,below}                        too many were missed: see history
   kicked {reason}  refused {error}            the session is over
   error {error,line}                          a command that could not be done

@@ -18,8 +18,9 @@ func (h *Server) groupStored(s *session.Session, seq uint16, m *pb.MsgData, late
 	if m.GroupVersion == 0 { // a db_proxy that knows of no versions gives back what it was sent
 		m.HasGroupVersion = false
 	}
-	s.Loop().Post(func() { h.acknowledge(s, seq, m, noWait) })
+	// Before the ack: who logs in once the sender has it finds the message in the history, and does not get it pushed as well.
 	h.groups.deliver(m, s, late)
+	s.Loop().Post(func() { h.acknowledge(s, seq, m, noWait) })
 	forward := *m
 	h.toRoute(seq, &forward)
 }
