@@ -174,11 +174,18 @@ func (c *chatter) file(state string) *chatFile {
 	}).File
 }
 
-// waiting is how many files there are that something can be done with.
+// waiting is how many files the server keeps for the user. One that was offered directly, and withdrawn before it was fetched, is not among them: nobody
+// tells a receiver of that, who finds out when fetching it.
 func (c *chatter) waiting() int {
 	c.t.Helper()
 	c.say(`{"cmd":"files"}`)
-	return len(c.await("to list files", func(e chatEvent) bool { return e.Event == "files" }).Files)
+	n := 0
+	for _, f := range c.await("to list files", func(e chatEvent) bool { return e.Event == "files" }).Files {
+		if f.State == "waiting" {
+			n++
+		}
+	}
+	return n
 }
 
 // folder is what the downloads are called.
@@ -504,8 +511,9 @@ func TestFileStopped(t *testing.T) {
 			}
 			return sender.file("sending"), receiver.file(state)
 		}
-		// Refused before it began.
+		// Refused while the sender waits. Before it has logged in, the task would be gone, and nobody could say why.
 		_, got := offer("")
+		until(t, "the sender to wait", func() bool { return sys.file.metric("teamtalk_file_logins_total", "ERRNO_OK") == 1 })
 		receiver.say(`{"cmd":"refuse_file","n":%d}`, got.N)
 		receiver.file("refused")
 		sender.file("refused")

@@ -113,6 +113,8 @@ func (l *fileLink) take(m *pb.IMFilePullDataRsp) error {
 	switch {
 	case t.dst == nil || m.GetTaskId() != t.file.Task:
 		return im.Errorf(im.Malformed, "bytes of a file that was not asked for")
+	case t.file.Online && m.GetResultCode() == uint32(pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID):
+		return ErrFileCancelled // the word that the sender has gone crossed the request
 	case m.GetResultCode() != 0:
 		return im.Errorf(im.Denied, "the file server does not send it (%d)", m.GetResultCode())
 	case offset != have || n != min(fileSegment, t.file.Size-have) || n == 0:
