@@ -204,11 +204,11 @@ func (c *chatter) folder() []string {
 
 // valve is a relay before a server's port that can be shut after so many bytes. It measures the server's clients too.
 type valve struct {
-	t      testing.TB
-	ln     net.Listener
-	server string
+	t  testing.TB
+	ln net.Listener
 
 	mu     sync.Mutex
+	server string
 	open   *sync.Cond
 	passed int64 // both ways
 	limit  int64 // nothing is passed on beyond
@@ -256,7 +256,10 @@ func (v *valve) flags() []string {
 
 func (v *valve) serve(c net.Conn) {
 	defer c.Close()
-	s, err := net.Dial("tcp", v.server)
+	v.mu.Lock()
+	server := v.server
+	v.mu.Unlock()
+	s, err := net.Dial("tcp", server)
 	if err != nil {
 		return
 	}
@@ -379,7 +382,9 @@ func forFiles(t *testing.T, run func(t *testing.T, sys *deployment, v *valve)) {
 		t.Run(shape, func(t *testing.T) {
 			v := newValve(t)
 			sys := deploy(t, settings{users: 3, files: true, flags: v.flags()})
+			v.mu.Lock()
 			v.server = sys.fileAddr
+			v.mu.Unlock()
 			awaitFileServer(t, sys)
 			run(t, sys, v)
 		})

@@ -129,7 +129,7 @@ func (c *Client) RefuseFile(ctx context.Context, f File) error {
 			return err
 		}
 	}
-	err := c.newTransfer(f, role, FileOptions{}).tellOnce(ctx, pb.ClientFileState_CLIENT_FILE_REFUSE)
+	err := c.newTransfer(f, role, FileOptions{}).tellOnly(ctx, pb.ClientFileState_CLIENT_FILE_REFUSE)
 	if err != nil && !f.Online { // it is off the list; the file server drops it in time
 		c.log.Debug("file server not told of a refused file", "task", f.Task, "err", err)
 		return nil

@@ -29,6 +29,7 @@ const (
 	fileStall     = 2 * time.Minute  // without a byte where some are due; then another connection is tried
 	fileTell      = 5 * time.Second  // for the last word of a transfer that is given up
 	fileWriteTime = 60 * time.Second // for one segment on a slow line
+	onlineTries   = 3                // to log in to a direct transfer: a server may have to find out first who is online
 	forgetTime    = 10 * time.Second // for telling that a file was fetched
 )
 
@@ -45,6 +46,7 @@ type Transfer struct {
 	role     pb.ClientFileRole
 	progress func(int64)
 	moved    atomic.Int64
+	entered  atomic.Bool   // was logged in to the task: a direct transfer ends with that connection
 	quit     chan struct{} // closed by Cancel
 	quitOnce sync.Once
 	done     chan struct{}
@@ -129,10 +131,10 @@ func (t *Transfer) run() error {
 			return err
 		case im.KindOf(err) == im.Denied:
 			refused++
-		case t.file.Online || im.KindOf(err) != im.Unavailable:
+		case im.KindOf(err) != im.Unavailable:
 			return err
 		}
-		if t.file.Online || refused >= refusals {
+		if refused >= refusals || t.file.Online && (t.entered.Load() || attempt >= onlineTries-1) {
 			return err
 		}
 		if t.Moved() > before {
@@ -191,14 +193,25 @@ func (t *Transfer) quitting() bool {
 	}
 }
 
-// tellOnce connects only to say one thing.
-func (t *Transfer) tellOnce(ctx context.Context, state pb.ClientFileState) error {
-	l, err := t.connect(ctx)
-	if err != nil {
-		return err
+// tellOnly connects only to say one thing.
+func (t *Transfer) tellOnly(ctx context.Context, state pb.ClientFileState) error {
+	for attempt := 0; ; attempt++ {
+		l, err := t.connect(ctx)
+		if err == nil {
+			defer l.close()
+			return l.tell(state)
+		}
+		if attempt >= onlineTries-1 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-t.c.ctx.Done():
+			return im.Errorf(im.Closed, "client closed")
+		case <-time.After(t.c.backoff(attempt)):
+		}
 	}
-	defer l.close()
-	return l.tell(state)
 }
 
 // moveTo notes how far it is.
@@ -258,7 +271,10 @@ func (t *Transfer) connectTo(ctx context.Context, addr string) (*fileLink, error
 	var res pb.IMFileLoginRsp
 	err = l.conn.Call(ctx, pb.IMFileLoginReq_builder{UserId: new(t.c.UserID()), TaskId: new(t.file.Task), FileRole: t.role.Enum()}.Build(), &res)
 	if err == nil && res.GetResultCode() != 0 {
-		err = im.Errorf(im.Denied, "the file server does not let this user have it (%d)", res.GetResultCode())
+		err = im.Errorf(im.Denied, "the file server says that the transfer is over, or not this user's (%d)", res.GetResultCode())
+	}
+	if err == nil {
+		t.entered.Store(true)
 	}
 	if err == nil && t.role == pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD && t.dst != nil {
 		l.pull()
