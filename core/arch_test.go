@@ -28,7 +28,7 @@ var levels = map[string]int{"cmd": 3, "handlers": 2, "sql": 2, "pool": 2, "bench
 
 // owners says which folders may import a library: those that hide it from the rest.
 var owners = []struct {
-	library string // and everything below it
+	module  string // and everything below it
 	folders []string
 	tests   []string // whose tests may, too
 }{
@@ -80,7 +80,7 @@ func forbiddenLibrary(dir, imp string, test bool) string {
 		return "only tests, and packages for tests, import testing"
 	}
 	for _, o := range owners {
-		if !under(imp, o.library) {
+		if !under(imp, o.module) {
 			continue
 		}
 		in := func(f string) bool { return under(dir, f) }
