@@ -165,4 +165,6 @@ type PushStore interface {
 	SetGroupShield(ctx context.Context, user, group uint32, on bool) error
 	// GroupShields returns those of the users that want no pushes for the group, in increasing order.
 	GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error)
+	// ShieldedGroups returns those of the groups that user wants no pushes for, in increasing order.
+	ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error)
 }

@@ -63,18 +63,17 @@ func (s *Server) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.M
 			return nil, err
 		}
 	}
+	var shields []uint32
+	if len(groups) > 0 && m.GetUserId() != 0 {
+		if shields, err = s.store.ShieldedGroups(ctx, m.GetUserId(), ids); err != nil {
+			return nil, err
+		}
+	}
 	slices.SortFunc(groups, func(a, b im.Group) int { return cmp.Compare(a.ID, b.ID) })
 	list := make([]*pb.GroupInfo, len(groups))
 	for i := range groups {
-		shield := uint32(0)
-		if user := m.GetUserId(); user != 0 {
-			shields, err := s.store.GroupShields(ctx, groups[i].ID, []uint32{user})
-			if err != nil {
-				return nil, err
-			}
-			shield = uint32(len(shields))
-		}
-		list[i] = groupInfo(&groups[i], shield)
+		_, on := slices.BinarySearch(shields, groups[i].ID)
+		list[i] = groupInfo(&groups[i], shieldStatus(on))
 	}
 	rsp := pb.IMGroupInfoListRsp_builder{UserId: proto.Uint32(m.GetUserId()), GroupInfoList: list}.Build()
 	rsp.SetAttachData(m.GetAttachData())
@@ -182,6 +181,14 @@ func groupShielded(m *pb.IMGroupShieldReq, code uint32) *pb.IMGroupShieldRsp {
 	return rsp
 }
 
+// shieldStatus is 1 for who wants no pushes.
+func shieldStatus(on bool) uint32 {
+	if on {
+		return 1
+	}
+	return 0
+}
+
 // groupShields says of each user asked, in that order, whether it wants no pushes for the group.
 func (s *Server) groupShields(ctx context.Context, m *pb.IMGroupGetShieldReq) (pb.Message, error) {
 	users := m.GetUserId()
@@ -195,11 +202,8 @@ func (s *Server) groupShields(ctx context.Context, m *pb.IMGroupGetShieldReq) (p
 	}
 	list := make([]*pb.ShieldStatus, len(users))
 	for i, u := range users {
-		status := uint32(0)
-		if _, on := slices.BinarySearch(shields, u); on {
-			status = 1
-		}
-		list[i] = pb.ShieldStatus_builder{UserId: proto.Uint32(u), GroupId: proto.Uint32(m.GetGroupId()), ShieldStatus: proto.Uint32(status)}.Build()
+		_, on := slices.BinarySearch(shields, u)
+		list[i] = pb.ShieldStatus_builder{UserId: proto.Uint32(u), GroupId: proto.Uint32(m.GetGroupId()), ShieldStatus: proto.Uint32(shieldStatus(on))}.Build()
 	}
 	rsp := pb.IMGroupGetShieldRsp_builder{GroupId: proto.Uint32(m.GetGroupId()), ShieldStatusList: list}.Build()
 	rsp.SetAttachData(m.GetAttachData())

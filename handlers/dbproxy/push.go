@@ -85,10 +85,7 @@ func (s *Server) pushShield(ctx context.Context, m *pb.IMQueryPushShieldReq) (pb
 		return nil, im.Errorf(im.NotFound, "no user %d", m.GetUserId())
 	}
 	rsp := pushShield(m, resultOK)
-	rsp.SetShieldStatus(0)
-	if users[0].PushShield {
-		rsp.SetShieldStatus(1)
-	}
+	rsp.SetShieldStatus(shieldStatus(users[0].PushShield))
 	return rsp, nil
 }
 

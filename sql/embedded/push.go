@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"database/sql"
 
 	"teamtalk/core/im"
 )
@@ -56,13 +57,23 @@ func (s *Store) SetGroupShield(ctx context.Context, user, group uint32, on bool)
 
 // GroupShields returns who wants no pushes, as im.PushStore says.
 func (s *Store) GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error) {
+	return s.shields(ctx, s.read.groupShields, group, users)
+}
+
+// ShieldedGroups returns for which groups a user wants no pushes, as im.PushStore says.
+func (s *Store) ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error) {
+	return s.shields(ctx, s.read.shieldedGroups, user, groups)
+}
+
+// shields returns those of ids that share a row of GroupShield with one.
+func (s *Store) shields(ctx context.Context, stmt *sql.Stmt, one uint32, ids []uint32) ([]uint32, error) {
 	var shields []uint32
-	err := s.rows(ctx, "group shields", s.read.groupShields, func(row scanner) error {
-		var user uint32
-		err := row.Scan(&user)
-		shields = append(shields, user)
+	err := s.rows(ctx, "group shields", stmt, func(row scanner) error {
+		var id uint32
+		err := row.Scan(&id)
+		shields = append(shields, id)
 		return err
-	}, group, jsonArray(users))
+	}, one, jsonArray(ids))
 	if err != nil {
 		return nil, err
 	}

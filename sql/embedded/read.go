@@ -12,7 +12,7 @@ import (
 // every connection that runs them.
 type statements struct {
 	accountByName, users, usersSince, usersPresent, listUsers *sql.Stmt
-	departsSince, deviceTokens, groupShields                  *sql.Stmt
+	departsSince, deviceTokens, groupShields, shieldedGroups  *sql.Stmt
 	offlineFiles                                              *sql.Stmt
 	history, messagesByID, latestID                           *sql.Stmt
 	hasUnread, unreadCounts, unreadTotals, recentSessions     *sql.Stmt
@@ -68,6 +68,8 @@ func (st *statements) queries() []query {
 		{&st.deviceTokens, "select userId, client, token from DeviceToken where userId in (select value from json_each(?))"},
 		{&st.groupShields, `select userId from GroupShield where groupId = ? and userId in (select value from json_each(?))
 			order by userId`},
+		{&st.shieldedGroups, `select groupId from GroupShield where userId = ? and groupId in (select value from json_each(?))
+			order by groupId`},
 		{&st.offlineFiles, `select fromId, toId, taskId, fileName, size, created from IMTransmitFile
 			where toId = ? and status = 0 order by id limit ?`},
 		{&st.history, "select " + messageColumns + " from IMMessage m " + joinAudio + " where m.id > " + relationKey +

@@ -203,11 +203,11 @@ func (s *Store) getAll(ctx context.Context, keys []string) ([]string, error) {
 	return values, nil
 }
 
-// ascending is users once each, in increasing order.
-func ascending(users []uint32) []uint32 {
-	users = slices.Clone(users)
-	slices.Sort(users)
-	return slices.Compact(users)
+// ascending is ids once each, in increasing order.
+func ascending(ids []uint32) []uint32 {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // shieldKey is the hash of a group's settings.
@@ -249,6 +249,38 @@ func (s *Store) GroupShields(ctx context.Context, group uint32, users []uint32) 
 	}
 	if err != nil {
 		return nil, s.redisError("read a group's shields", err)
+	}
+	return list, nil
+}
+
+// ShieldedGroups returns for which groups a user wants no pushes; see im.PushStore. In a pipeline: each group has a hash of its own.
+func (s *Store) ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error) {
+	var list []uint32
+	err := inChunks(ascending(groups), 1000, func(part []uint32) error {
+		cmds := make([]*redis.StringCmd, len(part))
+		// Its error is that of the first command that failed; each has its own.
+		_, _ = s.redis.groupSet.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, group := range part {
+				cmds[i] = p.HGet(ctx, shieldKey(group), shieldField(user))
+			}
+			return nil
+		})
+		for i, cmd := range cmds {
+			v, err := found(cmd.Result())
+			if err != nil {
+				return err
+			}
+			if v == "1" {
+				list = append(list, part[i])
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		err = ctx.Err() // nothing may have been asked
+	}
+	if err != nil {
+		return nil, s.redisError("read a user's shields", err)
 	}
 	return list, nil
 }

@@ -119,6 +119,7 @@ func TestPushWithoutRedis(t *testing.T) {
 		"DeviceTokens":    func() error { _, err := s.DeviceTokens(t.Context(), []uint32{1}); return err },
 		"SetGroupShield":  func() error { return s.SetGroupShield(t.Context(), 1, 2, true) },
 		"GroupShields":    func() error { _, err := s.GroupShields(t.Context(), 2, []uint32{1}); return err },
+		"ShieldedGroups":  func() error { _, err := s.ShieldedGroups(t.Context(), 1, []uint32{2}); return err },
 	} {
 		if err := call(); err == nil || im.KindOf(err) != im.Unavailable {
 			t.Errorf("%s: %v, want one of kind unavailable", name, err)

@@ -253,6 +253,16 @@ func (f *fixture) wantShields(what string, group uint32, users []uint32, want ..
 	}
 }
 
+// wantShielded checks for which of groups a user wants no pushes.
+func (f *fixture) wantShielded(what string, user uint32, groups []uint32, want ...uint32) {
+	f.Helper()
+	got, err := f.s.ShieldedGroups(f.ctx, user, groups)
+	f.check("ShieldedGroups", err)
+	if !slices.Equal(got, want) {
+		f.Errorf("%s: user %d wants no pushes of groups %v, want %v", what, user, got, want)
+	}
+}
+
 func groupShields(f *fixture) {
 	all := []uint32{7, 1, 4294967295, 3, 1}
 	set := func(user, group uint32, on bool) {
@@ -271,9 +281,17 @@ func groupShields(f *fixture) {
 	f.wantShields("nobody asked for", 9, nil)
 	f.wantShields("another group", 10, all, 3)
 	f.wantShields("a group that nobody shields", 11, all)
+	set(7, 10, true)
+	groups := []uint32{11, 10, 4294967295, 9, 10}
+	f.wantShielded("on", 7, groups, 9, 10)
+	f.wantShielded("some asked for", 7, []uint32{9, 11}, 9)
+	f.wantShielded("none asked for", 7, nil)
+	f.wantShielded("another user", 3, groups, 10)
+	f.wantShielded("a user who shields none", 8, groups)
 	set(7, 9, false)
 	set(7, 9, false)
 	f.wantShields("off", 9, all, 1, 4294967295)
+	f.wantShielded("off", 7, groups, 10)
 }
 
 func manyShields(f *fixture) {
@@ -287,6 +305,9 @@ func manyShields(f *fixture) {
 		}
 	}
 	f.wantShields("among many", 1, users, want...)
+	f.check("SetGroupShield", f.s.SetGroupShield(f.ctx, 7, 2, true))
+	f.check("SetGroupShield", f.s.SetGroupShield(f.ctx, 7, n, true))
+	f.wantShielded("of many groups", 7, users, 1, 2, n)
 }
 
 func pushCancelled(f *fixture) {
@@ -302,6 +323,8 @@ func pushCancelled(f *fixture) {
 		"SetGroupShield":          func() error { return f.s.SetGroupShield(ctx, 1, 9, false) },
 		"GroupShields":            func() error { _, err := f.s.GroupShields(ctx, 9, []uint32{1}); return err },
 		"GroupShields of nobody":  func() error { _, err := f.s.GroupShields(ctx, 9, nil); return err },
+		"ShieldedGroups":          func() error { _, err := f.s.ShieldedGroups(ctx, 1, []uint32{9}); return err },
+		"ShieldedGroups of none":  func() error { _, err := f.s.ShieldedGroups(ctx, 1, nil); return err },
 	} {
 		f.wantGivenUp(name, call())
 	}
