@@ -59,6 +59,7 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 	if err != nil {
 		return err
 	}
+	defer spareProcessors(cfg.Loops)()
 	if demo {
 		err = makeDemoUsers(ctx, s.store)
 	}

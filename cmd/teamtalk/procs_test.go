@@ -1,0 +1,23 @@
+package main
+
+import (
+	"runtime"
+	"testing"
+)
+
+func TestSpareProcessors(t *testing.T) {
+	cores := runtime.GOMAXPROCS(0)
+	t.Setenv("GOMAXPROCS", "")
+	for loops, want := range map[int]int{0: 2 * cores, 1: cores + 1, 5: cores + 5} {
+		restore := spareProcessors(loops)
+		if got := runtime.GOMAXPROCS(0); got != want {
+			t.Errorf("%d loops on %d cores: %d processors, want %d", loops, cores, got, want)
+		}
+		restore()
+	}
+	t.Setenv("GOMAXPROCS", "3")
+	spareProcessors(4)()
+	if got := runtime.GOMAXPROCS(0); got != cores {
+		t.Errorf("%d processors although GOMAXPROCS is set", got)
+	}
+}
