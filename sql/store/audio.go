@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"strconv"
@@ -37,11 +36,15 @@ func isAudio(t pb.MsgType) bool {
 
 // writeAudio inserts the sounds of items and notes their ids. A multi-row INSERT gets its ids in a row, auto_increment_increment apart, whatever
 // others insert at the time; the server returns the first.
-func writeAudio(ctx context.Context, tx *sql.Tx, items []*item) error {
+func writeAudio(ctx context.Context, sc *script, items []*item) error {
 	sounds := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return !isAudio(it.m.Type) })
 	if len(sounds) == 0 {
 		return nil
 	}
+	if err := sc.flush(ctx); err != nil {
+		return err
+	}
+	tx := sc.conn
 	step := int64(1)
 	if len(sounds) > 1 {
 		if err := tx.QueryRowContext(ctx, "SELECT @@auto_increment_increment").Scan(&step); err != nil {

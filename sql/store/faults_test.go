@@ -350,9 +350,9 @@ func TestClientIDTwoProcesses(t *testing.T) {
 
 // TestConnectionLostAtCommit: the connection breaks over the COMMIT, which the server may have seen or not.
 func TestConnectionLostAtCommit(t *testing.T) {
-	for name, broken := range map[string]func(tx *sql.Tx) error{
-		"committed":     func(tx *sql.Tx) error { tx.Commit(); return mysql.ErrInvalidConn },
-		"not committed": func(tx *sql.Tx) error { tx.Rollback(); return driver.ErrBadConn },
+	for name, broken := range map[string]func(ctx context.Context, conn *sql.Conn) error{
+		"committed":     func(ctx context.Context, conn *sql.Conn) error { commitOn(ctx, conn); return mysql.ErrInvalidConn },
+		"not committed": func(ctx context.Context, conn *sql.Conn) error { rollBack(ctx, conn); return driver.ErrBadConn },
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t)
@@ -361,12 +361,12 @@ func TestConnectionLostAtCommit(t *testing.T) {
 			u := users(t, s, 2)
 			send(t, s, texts(u[0], u[1], 2)...)
 			first := true
-			s.o.hooks.commit = func(tx *sql.Tx) error {
+			s.o.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
 				if first {
 					first = false
-					return broken(tx)
+					return broken(ctx, conn)
 				}
-				return tx.Commit()
+				return commitOn(ctx, conn)
 			}
 			send(t, s, texts(u[0], u[1], 3)...)
 			wantIDs(t, s, u[0], u[1], 1, 5)

@@ -160,13 +160,13 @@ func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) (dues, error)) (
 		}
 		c.sl.seq++
 		if c.owed, err = do(tx); err == nil {
-			err = writeOwed(ctx, tx, c.sl, c.owed)
+			err = writeOwed(ctx, atOnce{tx}, c.sl, c.owed)
 		}
 		if err != nil {
 			tx.Rollback() // when it fails the connection is gone, and the transaction with it
 			return err
 		}
-		return s.finish(ctx, conn, tx, c.sl, c.owed)
+		return s.finish(ctx, conn, c.sl, c.owed, tx.Commit)
 	})
 	return c, err
 }

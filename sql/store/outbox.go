@@ -29,7 +29,9 @@ import (
 type slot struct {
 	owner uuid.UUID
 	seq   uint64 // of the owner's last transaction tried
-	buf   []byte // for statements
+	buf   []byte // for a statement
+
+	script []byte // for all of a transaction
 }
 
 // newSlot makes a slot with a new owner.

@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"strconv"
@@ -151,22 +150,15 @@ func readSessions(ctx context.Context, db querier, list []*touch) error {
 }
 
 // writeSessions brings rows up to date, or makes them.
-func (s *Store) writeSessions(ctx context.Context, tx *sql.Tx, touched []*touch) error {
-	fresh := missingRows(touched)
-	if len(fresh) > 0 && !s.finalized {
-		// Under the lock: whoever made one has committed it.
-		if err := readSessions(ctx, tx, fresh); err != nil {
-			return err
-		}
-	}
+func (s *Store) writeSessions(ctx context.Context, tx execer, touched []*touch) error {
 	if err := updateSessions(ctx, tx, touched); err != nil {
 		return err
 	}
-	return s.insertSessions(ctx, tx, missingRows(fresh))
+	return s.insertSessions(ctx, tx, missingRows(touched))
 }
 
 // updateSessions updates the rows whose ids are known: by primary key, so that nothing else is locked.
-func updateSessions(ctx context.Context, tx *sql.Tx, touched []*touch) error {
+func updateSessions(ctx context.Context, tx execer, touched []*touch) error {
 	bySecond := map[uint32][]uint32{}
 	for _, t := range touched {
 		if t.row != 0 {
@@ -174,8 +166,7 @@ func updateSessions(ctx context.Context, tx *sql.Tx, touched []*touch) error {
 		}
 	}
 	return eachSecond(bySecond, func(second uint32, ids string) error {
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession SET status=0, removedMsgId=0, updated=GREATEST(updated, %d) WHERE id IN (%s)", second, ids))
-		return err
+		return tx.add(ctx, fmt.Sprintf("UPDATE IMRecentSession SET status=0, removedMsgId=0, updated=GREATEST(updated, %d) WHERE id IN (%s)", second, ids))
 	})
 }
 
@@ -196,7 +187,7 @@ func eachSecond(bySecond map[uint32][]uint32, do func(second uint32, ids string)
 }
 
 // insertSessions makes rows. One that another process made meanwhile is updated, where the unique key tells.
-func (s *Store) insertSessions(ctx context.Context, db querier, list []*touch) error {
+func (s *Store) insertSessions(ctx context.Context, db execer, list []*touch) error {
 	return inChunks(list, 1000, func(part []*touch) error {
 		b := []byte("INSERT INTO IMRecentSession (userId,peerId,type,status,created,updated) VALUES ")
 		for i, t := range part {
@@ -214,8 +205,7 @@ func (s *Store) insertSessions(ctx context.Context, db querier, list []*touch) e
 		if s.finalized {
 			b = append(b, " ON DUPLICATE KEY UPDATE status=0, removedMsgId=0, updated=GREATEST(updated, VALUES(updated))"...)
 		}
-		_, err := db.ExecContext(ctx, string(b))
-		return err
+		return db.add(ctx, string(b))
 	})
 }
 

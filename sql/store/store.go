@@ -58,10 +58,10 @@ type Options struct {
 
 // hooks are places where tests let a process "die": a hook that returns an error ends the batch there, as a crash would.
 type hooks struct {
-	afterCommit func() error           // messages are committed, unread counts not applied
-	afterCount  func() error           // unread counts are applied, their outbox row is there
-	commit      func(tx *sql.Tx) error // commits instead of tx.Commit
-	mirror      func() error           // members are read for Redis, not written there yet
+	afterCommit func() error                                    // messages are committed, unread counts not applied
+	afterCount  func() error                                    // unread counts are applied, their outbox row is there
+	commit      func(ctx context.Context, conn *sql.Conn) error // commits instead of commitOn
+	mirror      func() error                                    // members are read for Redis, not written there yet
 }
 
 // Store is an im.Store.
@@ -220,7 +220,7 @@ func openMySQL(dsn string, n int) (*sql.DB, error) {
 	}
 	cfg.InterpolateParams = true // one round trip a statement instead of three
 	cfg.ClientFoundRows = true   // rows affected = rows found, so that an update to the same value is not "not found"
-	cfg.MultiStatements = false
+	cfg.MultiStatements = true   // a batch's statements go in one packet; every value is a number or quoted by the driver
 	cfg.ParseTime = false
 	cfg.Collation = ""
 	if err := cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_general_ci")); err != nil {

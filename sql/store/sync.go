@@ -258,7 +258,7 @@ func (s *Store) insertMissing(ctx context.Context, conn *sql.Conn, fresh []*touc
 			}
 			part = missingRows(part)
 		}
-		if err := s.insertSessions(ctx, conn, part); err != nil {
+		if err := s.insertSessions(ctx, atOnce{conn}, part); err != nil {
 			return err
 		}
 		total += len(part)

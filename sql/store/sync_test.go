@@ -250,8 +250,8 @@ func TestRemovedWhileStored(t *testing.T) {
 	send(t, s, m[0])
 	m[1].Created++
 	m[2].Created = m[1].Created
-	s.o.hooks.commit = func(tx *sql.Tx) error {
-		if err := tx.Commit(); err != nil {
+	s.o.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
+		if err := commitOn(ctx, conn); err != nil {
 			return err
 		}
 		return s.RemoveSession(context.Background(), u[1], u[0], pb.SessionType_SESSION_TYPE_SINGLE)

@@ -138,14 +138,13 @@ func touchedGroups(items []*item) []*chat {
 }
 
 // writeChats brings groups' lastChated up to date: by primary key, as little as session rows.
-func writeChats(ctx context.Context, tx *sql.Tx, list []*chat) error {
+func writeChats(ctx context.Context, tx execer, list []*chat) error {
 	bySecond := map[uint32][]uint32{}
 	for _, t := range list {
 		bySecond[t.second] = append(bySecond[t.second], t.c.thread.id)
 	}
 	return eachSecond(bySecond, func(second uint32, ids string) error {
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroup SET lastChated=GREATEST(lastChated, %d) WHERE id IN (%s)", second, ids))
-		return err
+		return tx.add(ctx, fmt.Sprintf("UPDATE IMGroup SET lastChated=GREATEST(lastChated, %d) WHERE id IN (%s)", second, ids))
 	})
 }
 
@@ -159,31 +158,45 @@ func (s *Store) commit(ctx context.Context, sl *slot, items []*item, p *plan) er
 		return err
 	}
 	defer conn.Close()
-	if len(missingRows(p.sessions)) > 0 && !s.finalized {
-		// No unique key keeps out a second session row: the lock does, until the commit.
+	if fresh := missingRows(p.sessions); len(fresh) > 0 && !s.finalized {
+		// No unique key keeps out a second session row: the lock does, until the commit. Whoever made one before has committed it.
 		if err := s.lock(ctx, conn, "create"); err != nil {
 			return err
 		}
 		defer s.unlock(conn, "create")
-	}
-	tx, err := conn.BeginTx(ctx, nil)
-	if err != nil {
-		return err
+		if err := readSessions(ctx, conn, fresh); err != nil {
+			return err
+		}
 	}
 	sl.seq++
-	if err := s.write(ctx, tx, sl, items, p); err != nil {
-		tx.Rollback() // when it fails the connection is gone, and the transaction with it
+	if err := s.write(ctx, conn, sl, items, p); err != nil {
+		rollBack(ctx, conn)
 		return err
 	}
-	return s.finish(ctx, conn, tx, sl, p.owed)
+	commit := commitOn
+	if s.o.hooks.commit != nil {
+		commit = s.o.hooks.commit
+	}
+	return s.finish(ctx, conn, sl, p.owed, func() error {
+		err := commit(ctx, conn)
+		if mysqlError(err) != nil && !lostConnection(err) {
+			rollBack(ctx, conn) // as a rule the server has; nothing of it may stay with the connection
+		}
+		return err
+	})
+}
+
+// rollBack ends a connection's transaction. When that fails the connection is not used again, and the transaction ends with it.
+func rollBack(ctx context.Context, conn *sql.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWait*time.Second)
+	defer cancel()
+	if _, err := conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+		conn.Raw(func(any) error { return errDiscard })
+	}
 }
 
 // finish commits. When the connection is lost over it, the outcome is looked up.
-func (s *Store) finish(ctx context.Context, conn *sql.Conn, tx *sql.Tx, sl *slot, owed dues) error {
-	commit := tx.Commit
-	if s.o.hooks.commit != nil {
-		commit = func() error { return s.o.hooks.commit(tx) }
-	}
+func (s *Store) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues, commit func() error) error {
 	err := commit()
 	if err == nil || mysqlError(err) != nil && !lostConnection(err) {
 		return err
@@ -199,6 +212,12 @@ func (s *Store) finish(ctx context.Context, conn *sql.Conn, tx *sql.Tx, sl *slot
 	if committed {
 		return nil
 	}
+	return err
+}
+
+// commitOn commits a connection's transaction.
+func commitOn(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "COMMIT")
 	return err
 }
 
@@ -228,28 +247,91 @@ func (s *Store) committed(ctx context.Context, sl *slot, owed dues) (bool, error
 	}
 }
 
-// write sends the transaction's statements, each over sorted keys.
-func (s *Store) write(ctx context.Context, tx *sql.Tx, sl *slot, items []*item, p *plan) error {
-	if err := writeAudio(ctx, tx, items); err != nil {
+// write begins a transaction and sends its statements, each over sorted keys: as one script, but for what has an answer that is needed.
+func (s *Store) write(ctx context.Context, conn *sql.Conn, sl *slot, items []*item, p *plan) error {
+	sc := &script{conn: conn, b: sl.script[:0]}
+	defer func() { sl.script = sc.b[:0] }()
+	if err := sc.add(ctx, "START TRANSACTION"); err != nil {
 		return err
 	}
-	if err := s.writeMessages(ctx, tx, sl, items); err != nil {
+	if err := writeAudio(ctx, sc, items); err != nil {
 		return err
 	}
-	if err := s.writeClientIDs(ctx, tx, items); err != nil {
+	if err := s.writeMessages(ctx, sc, sl, items); err != nil {
 		return err
 	}
-	if err := writeChats(ctx, tx, p.chats); err != nil {
+	if err := s.writeClientIDs(ctx, sc, items); err != nil {
 		return err
 	}
-	if err := s.writeSessions(ctx, tx, p.sessions); err != nil {
+	if err := writeChats(ctx, sc, p.chats); err != nil {
 		return err
 	}
-	return writeOwed(ctx, tx, sl, p.owed)
+	if err := s.writeSessions(ctx, sc, p.sessions); err != nil {
+		return err
+	}
+	if err := writeOwed(ctx, sc, sl, p.owed); err != nil {
+		return err
+	}
+	return sc.flush(ctx)
+}
+
+// script collects statements whose results nobody needs, so that they go to the server, and are answered, in one round trip: each of them would cost a
+// batch two changes between processes, twice. The COMMIT is none of them: a connection that breaks before it was sent has committed nothing for sure.
+type script struct {
+	conn *sql.Conn
+	b    []byte
+	args []any
+	size int // of args
+}
+
+// execer runs statements, or takes them to run them later.
+type execer interface {
+	add(ctx context.Context, statement string, args ...any) error
+}
+
+// add adds a statement, and sends what is there when that is enough for one packet.
+func (sc *script) add(ctx context.Context, statement string, args ...any) error {
+	size := 0
+	for _, a := range args {
+		if v, ok := a.(string); ok {
+			size += len(v)
+		}
+	}
+	if len(sc.b)+sc.size+len(statement)+size > statementBytes {
+		if err := sc.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if len(sc.b) > 0 {
+		sc.b = append(sc.b, ';')
+	}
+	sc.b = append(sc.b, statement...)
+	sc.args = append(sc.args, args...)
+	sc.size += size
+	return nil
+}
+
+// flush sends what is there. The error is that of the first statement that failed; those behind it were not run.
+func (sc *script) flush(ctx context.Context) error {
+	if len(sc.b) == 0 {
+		return nil
+	}
+	_, err := sc.conn.ExecContext(ctx, string(sc.b), sc.args...)
+	clear(sc.args)
+	sc.b, sc.args, sc.size = sc.b[:0], sc.args[:0], 0
+	return err
+}
+
+// atOnce is an execer that runs each statement when it is added.
+type atOnce struct{ querier }
+
+func (o atOnce) add(ctx context.Context, statement string, args ...any) error {
+	_, err := o.ExecContext(ctx, statement, args...)
+	return err
 }
 
 // writeOwed puts what is owed to Redis into the outbox.
-func writeOwed(ctx context.Context, tx *sql.Tx, sl *slot, owed dues) error {
+func writeOwed(ctx context.Context, tx execer, sl *slot, owed dues) error {
 	b := append(sl.buf[:0], "INSERT INTO IMUnreadOutbox (owner, seq, payload, created) VALUES ("...)
 	b = appendHex(b, sl.owner[:])
 	b = append(b, ',')
@@ -258,15 +340,14 @@ func writeOwed(ctx context.Context, tx *sql.Tx, sl *slot, owed dues) error {
 	b = appendHex(b, appendDues(nil, owed))
 	b = append(b, ",UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE seq=VALUES(seq), payload=VALUES(payload), created=VALUES(created)"...)
 	sl.buf = b
-	_, err := tx.ExecContext(ctx, string(b))
-	return err
+	return tx.add(ctx, string(b))
 }
 
 // statementBytes is how much content one INSERT carries at most: with escapes well below the smallest usual max_allowed_packet (4 MiB).
 const statementBytes = 1 << 20
 
 // writeMessages inserts the rows, one statement a table.
-func (s *Store) writeMessages(ctx context.Context, tx *sql.Tx, sl *slot, items []*item) error {
+func (s *Store) writeMessages(ctx context.Context, tx execer, sl *slot, items []*item) error {
 	var byTable [2 * schema.Tables][]*item
 	for _, it := range items {
 		n := it.c.thread.slot()
@@ -291,7 +372,7 @@ func (s *Store) writeMessages(ctx context.Context, tx *sql.Tx, sl *slot, items [
 }
 
 // insertMessages inserts rows into one table. Numbers are written into the statement; only the content is left to the driver to quote.
-func insertMessages(ctx context.Context, tx *sql.Tx, sl *slot, rows []*item) error {
+func insertMessages(ctx context.Context, tx execer, sl *slot, rows []*item) error {
 	t := rows[0].c.thread
 	columns := " (relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES "
 	if t.group {
@@ -322,8 +403,7 @@ func insertMessages(ctx context.Context, tx *sql.Tx, sl *slot, rows []*item) err
 		args[i] = it.content()
 	}
 	sl.buf = b
-	_, err := tx.ExecContext(ctx, string(b), args...)
-	return err
+	return tx.add(ctx, string(b), args...)
 }
 
 // content is what a message's row holds: of an audio message where the sound is.
@@ -335,7 +415,7 @@ func (it *item) content() string {
 }
 
 // writeClientIDs remembers client_msg_ids.
-func (s *Store) writeClientIDs(ctx context.Context, tx *sql.Tx, items []*item) error {
+func (s *Store) writeClientIDs(ctx context.Context, tx execer, items []*item) error {
 	var named []*item
 	stale := false
 	for _, it := range items {
@@ -364,17 +444,16 @@ func (s *Store) writeClientIDs(ctx context.Context, tx *sql.Tx, items []*item) e
 		}
 		b = fmt.Appendf(b, "(%d,%d,%d,%d,%d,%d,x'%x')", it.m.From, it.m.To, it.sessionType(), it.c.thread.id, it.id, now, it.m.ClientID)
 	}
-	_, err := tx.ExecContext(ctx, string(b))
-	return err
+	return tx.add(ctx, string(b))
 }
 
 // removeStale makes room for client_msg_ids that are there, but too old to count.
-func (s *Store) removeStale(ctx context.Context, tx *sql.Tx, named []*item) error {
+func (s *Store) removeStale(ctx context.Context, tx execer, named []*item) error {
 	for _, it := range named {
 		if !it.stale {
 			continue
 		}
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId WHERE fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d AND created<=%d",
+		err := tx.add(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId WHERE fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d AND created<=%d",
 			it.m.From, it.m.To, it.m.ClientID, it.sessionType(), s.clientIDLimit()))
 		if err != nil {
 			return err
