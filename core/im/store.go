@@ -29,6 +29,8 @@ type UserStore interface {
 	// AccountByName returns the user with that login name, departed ones too: NotFound when there is none. The name is compared
 	// as the database does: without regard to case.
 	AccountByName(ctx context.Context, name string) (Account, error)
+	// AccountsByName does that for many names at once, and returns an account for each in their order: one without an id where there is no user.
+	AccountsByName(ctx context.Context, names []string) ([]Account, error)
 	// Users returns the users with the given ids, in no particular order, leaving out those that do not exist.
 	Users(ctx context.Context, ids []uint32) ([]User, error)
 	// UsersChangedSince returns the users whose Updated is at or after since, and the newest Updated among them (since when there

@@ -100,6 +100,7 @@ type Server struct {
 	users       *book[im.User]
 	departs     *book[im.Depart]
 	seed        maphash.Seed
+	logins      [loginShards]logins
 	metrics     *metrics
 	fileMetrics fileMetrics
 	// audioText stands for a sound, encrypted.

@@ -80,11 +80,11 @@ func (f *faulty) before() error {
 	return hook()
 }
 
-func (f *faulty) AccountByName(ctx context.Context, name string) (im.Account, error) {
+func (f *faulty) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
 	if err := f.before(); err != nil {
-		return im.Account{}, err
+		return nil, err
 	}
-	return f.Store.AccountByName(ctx, name)
+	return f.Store.AccountsByName(ctx, names)
 }
 
 func (f *faulty) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {

@@ -8,15 +8,13 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/core/router"
 	"teamtalk/proto/pb"
 )
 
 // handleUsers enters logins and the directory.
 func (s *Server) handleUsers() {
-	handle(s, work[*pb.IMValidateReq]{
-		user: func(m *pb.IMValidateReq) uint64 { return s.nameKey(m.GetUserName()) },
-		run:  s.validate, refuse: notValidated,
-	})
+	router.Handle(s.Router, router.Public, s.handleValidate)
 	handle(s, work[*pb.IMAllUserReq]{user: userOf[*pb.IMAllUserReq], run: s.allUsers})
 	handle(s, work[*pb.IMUsersInfoReq]{user: userOf[*pb.IMUsersInfoReq], run: s.usersInfo})
 	handle(s, work[*pb.IMDepartmentReq]{user: userOf[*pb.IMDepartmentReq], run: s.departments})

@@ -12,18 +12,37 @@ import (
 )
 
 // AccountByName returns the account with that login name, as im.UserStore says.
-func (s *Store) AccountByName(ctx context.Context, name string) (a im.Account, err error) {
-	err = s.call("account by name", func() error {
-		a.User, err = scanUser(s.read.accountByName.QueryRowContext(ctx, nameKey(name)), &a.Password, &a.Salt)
-		if errors.Is(err, sql.ErrNoRows) {
-			return im.Errorf(im.NotFound, "no user has that name")
+func (s *Store) AccountByName(ctx context.Context, name string) (im.Account, error) {
+	list, err := s.AccountsByName(ctx, []string{name})
+	switch {
+	case err != nil:
+		return im.Account{}, err
+	case list[0].ID == 0:
+		return im.Account{}, im.Errorf(im.NotFound, "no user has that name")
+	}
+	return list[0], nil
+}
+
+// AccountsByName returns the accounts with those login names, as im.UserStore says.
+func (s *Store) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
+	list := make([]im.Account, len(names))
+	err := s.call("accounts by name", func() error {
+		for i, name := range names {
+			a := &list[i]
+			var err error
+			a.User, err = scanUser(s.read.accountByName.QueryRowContext(ctx, nameKey(name)), &a.Password, &a.Salt)
+			if errors.Is(err, sql.ErrNoRows) {
+				*a = im.Account{}
+			} else if err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 	if err != nil {
-		return im.Account{}, err
+		return nil, err
 	}
-	return a, nil
+	return list, nil
 }
 
 // nameKey folds a name: two names are the same when their keys are. Blanks at the end do not count, as in MySQL.

@@ -37,31 +37,113 @@ func usersWhere(ctx context.Context, db querier, where string, args ...any) ([]i
 	return list, rows.Err()
 }
 
-// AccountByName returns the account with a login name; see im.UserStore. From the slave; from the master when the slave does not have it, which may be
-// since it is new, or when this process changed it lately.
+// AccountByName returns the account with a login name; see im.UserStore.
 func (s *Store) AccountByName(ctx context.Context, name string) (im.Account, error) {
-	a, err := accountByName(ctx, s.slave, name)
-	if s.slave != s.master && (err == sql.ErrNoRows || err == nil && s.reader(a.ID) == s.master) {
-		a, err = accountByName(ctx, s.master, name)
-	}
-	if err == sql.ErrNoRows {
+	list, err := s.AccountsByName(ctx, []string{name})
+	switch {
+	case err != nil:
+		return im.Account{}, err
+	case list[0].ID == 0:
 		return im.Account{}, im.Errorf(im.NotFound, "no user has that name")
 	}
-	return a, s.dbError("look up account", err)
+	return list[0], nil
 }
 
-// accountByName asks one database. Deployments may have names that differ in case alone: the one spelled like this goes first.
-func accountByName(ctx context.Context, db *sql.DB, name string) (im.Account, error) {
-	var a im.Account
-	if !utf8.ValidString(name) {
-		return a, sql.ErrNoRows
+// AccountsByName returns accounts by login name; see im.UserStore. From the slave; from the master those that the slave does not have, which may be
+// since they are new, or that this process changed lately.
+func (s *Store) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
+	list := make([]im.Account, len(names))
+	all := make([]int, len(names))
+	for i := range all {
+		all[i] = i
 	}
-	err := db.QueryRowContext(ctx, "SELECT "+userColumns+", password, salt FROM IMUser WHERE nameFold=LOWER(?) ORDER BY name=? DESC, id LIMIT 1", name, name).
-		Scan(append(userFields(&a.User), &a.Password, &a.Salt)...)
+	err := accountsByName(ctx, s.slave, names, all, list)
+	if err == nil && s.slave != s.master {
+		again := slices.DeleteFunc(all, func(i int) bool { return list[i].ID != 0 && s.reader(list[i].ID) != s.master })
+		err = accountsByName(ctx, s.master, names, again, list)
+	}
 	if err != nil {
-		return im.Account{}, err
+		return nil, s.dbError("look up accounts", err)
 	}
-	return a, nil
+	return list, nil
+}
+
+// accountColumns are read in this order by accountFields.
+const accountColumns = userColumns + ", password, salt"
+
+// accountFields are where a row of accountColumns goes.
+func accountFields(a *im.Account) []any { return append(userFields(&a.User), &a.Password, &a.Salt) }
+
+// accountsByName asks one database for the names at some places, and puts what it finds there. Deployments may have names that differ in case alone: the one
+// spelled like this goes first.
+func accountsByName(ctx context.Context, db querier, names []string, places []int, list []im.Account) error {
+	var plain, other []int
+	for _, i := range places {
+		list[i] = im.Account{}
+		switch {
+		case isPlain(names[i]):
+			plain = append(plain, i)
+		case utf8.ValidString(names[i]):
+			other = append(other, i)
+		}
+	}
+	if err := inChunks(plain, chunk, func(part []int) error { return plainAccounts(ctx, db, names, part, list) }); err != nil {
+		return err
+	}
+	// What is the same name in other letters is for the database to say.
+	for _, i := range other {
+		err := db.QueryRowContext(ctx, "SELECT "+accountColumns+" FROM IMUser WHERE nameFold=LOWER(?) ORDER BY name=? DESC, id LIMIT 1", names[i], names[i]).
+			Scan(accountFields(&list[i])...)
+		if err == sql.ErrNoRows {
+			list[i] = im.Account{}
+		} else if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// isPlain reports whether strings.ToLower makes of a name what LOWER makes of it in every database.
+func isPlain(name string) bool {
+	for i := range len(name) {
+		if name[i] >= utf8.RuneSelf || name[i] < ' ' {
+			return false
+		}
+	}
+	return name != "" && name[len(name)-1] != ' ' // at the end they do not count
+}
+
+// plainAccounts is accountsByName for plain names, in one look at the index.
+func plainAccounts(ctx context.Context, db querier, names []string, places []int, list []im.Account) error {
+	asked := make(map[string][]int, len(places))
+	args := make([]any, 0, len(places))
+	for _, i := range places {
+		fold := strings.ToLower(names[i])
+		if asked[fold] == nil {
+			args = append(args, fold)
+		}
+		asked[fold] = append(asked[fold], i)
+	}
+	q := "SELECT nameFold, " + accountColumns + " FROM IMUser WHERE nameFold IN (?" + strings.Repeat(",?", len(args)-1) + ") ORDER BY id"
+	rows, err := db.QueryContext(ctx, q, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var fold string
+		var a im.Account
+		if err := rows.Scan(append([]any{&fold}, accountFields(&a)...)...); err != nil {
+			return err
+		}
+		name := strings.TrimRight(a.Name, " ")
+		for _, i := range asked[strings.TrimRight(fold, " ")] {
+			if list[i].ID == 0 || name == names[i] && strings.TrimRight(list[i].Name, " ") != name {
+				list[i] = a
+			}
+		}
+	}
+	return rows.Err()
 }
 
 // Users returns users by id; see im.UserStore. From the slave, and what it does not have or this process changed lately from the master.

@@ -38,6 +38,7 @@ func cancelledCalls(f *fixture) {
 	for name, call := range map[string]func() error{
 		"Ping":              func() error { return f.s.Ping(ctx) },
 		"AccountByName":     func() error { _, err := f.s.AccountByName(ctx, "user0"); return err },
+		"AccountsByName":    func() error { _, err := f.s.AccountsByName(ctx, []string{"user0", "user1"}); return err },
 		"Users":             func() error { _, err := f.s.Users(ctx, []uint32{a}); return err },
 		"UsersChangedSince": func() error { _, _, err := f.s.UsersChangedSince(ctx, 0); return err },
 		"CreateUsers":       func() error { _, err := f.s.CreateUsers(ctx, []im.Account{account(7)}); return err },

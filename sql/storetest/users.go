@@ -14,6 +14,7 @@ var userTests = []test{
 	{"every field comes back", everyField},
 	{"ids in the order of the accounts", idsInOrder},
 	{"many at once", manyUsers},
+	{"many accounts at once", manyAccounts},
 	{"names without regard to case", namesFold},
 	{"all or none: name taken", noneWhenTaken},
 	{"all or none: name twice in one call", noneWhenTwice},
@@ -135,6 +136,21 @@ func namesFold(f *fixture) {
 			f.Errorf("AccountByName(%q) is user %d, name %q", name, got.ID, got.Name)
 		}
 	}
+	names := []string{"alice.ж", "nobody", "ALICE.Ж", "", "\xff", "alice.ж"}
+	list, err := f.s.AccountsByName(f.ctx, names)
+	f.check("AccountsByName", err)
+	for i, name := range names {
+		want := uint32(0)
+		if strings.EqualFold(name, "Alice.Ж") {
+			want = ids[0]
+		}
+		if len(list) != len(names) || list[i].ID != want || want != 0 && (list[i].Name != "Alice.Ж" || list[i].Password != a.Password || list[i].Salt != a.Salt) {
+			f.Fatalf("AccountsByName(%q) found %+v", names, list)
+		}
+	}
+	if list, err := f.s.AccountsByName(f.ctx, nil); err != nil || len(list) != 0 {
+		f.Errorf("AccountsByName of none: %v, %v", list, err)
+	}
 	a.Name = "aLICE.ж"
 	_, err = f.s.CreateUsers(f.ctx, []im.Account{a})
 	f.wantKind("CreateUsers with a name in another case", err, im.Exists)
@@ -228,6 +244,23 @@ func userNotFound(f *fixture) {
 	unknown := a + 1000
 	f.wantKind("SetPassword", f.s.SetPassword(f.ctx, unknown, "p", "s"), im.NotFound)
 	f.wantKind("SetUserStatus", f.s.SetUserStatus(f.ctx, unknown, im.StatusDeparted), im.NotFound)
+}
+
+// manyAccounts asks for more than one query is made for, in another order than they were made.
+func manyAccounts(f *fixture) {
+	const n = 300
+	ids := f.users(n)
+	names, want := make([]string, n), make([]uint32, n)
+	for i := range n {
+		names[i], want[i] = account(n-1-i).Name, ids[n-1-i]
+	}
+	list, err := f.s.AccountsByName(f.ctx, names)
+	f.check("AccountsByName", err)
+	for i, a := range list {
+		if a.ID != want[i] || a.Name != names[i] {
+			f.Fatalf("account %d is %d %q, want %d %q", i, a.ID, a.Name, want[i], names[i])
+		}
+	}
 }
 
 func usersByID(f *fixture) {
