@@ -260,13 +260,20 @@ func (s *Session) Push(seq uint16, m pb.Message) error {
 	if e, ok := m.(*pb.Encoded); ok && len(e.Shared()) >= largeFrame {
 		return s.pushEncoded(seq, e)
 	}
-	frame, err := pdu.Append(nil, seq, m)
+	room := usualBody
+	if sized, ok := m.(interface{ BodySize() int }); ok {
+		room = sized.BodySize()
+	}
+	frame, err := pdu.Append(make([]byte, 0, pdu.HeaderLen+room), seq, m)
 	if err != nil {
 		s.loop.metrics.encodeErrors.Inc()
 		return err
 	}
 	return s.loop.PostFrame(s, frame)
 }
+
+// usualBody is what most bodies fit in, in bytes, of messages that do not say how long they will be. Longer ones take a second slice.
+const usualBody = 112
 
 // PushFrame sends encoded frames from anywhere. The slice must not change afterwards; it may be shared with other sessions. Not for links.
 func (s *Session) PushFrame(frame []byte) error { return s.loop.PostFrame(s, frame) }

@@ -166,7 +166,7 @@ func updateSessions(ctx context.Context, tx execer, touched []*touch) error {
 		}
 	}
 	return eachSecond(bySecond, func(second uint32, ids string) error {
-		return tx.add(ctx, fmt.Sprintf("UPDATE IMRecentSession SET status=0, removedMsgId=0, updated=GREATEST(updated, %d) WHERE id IN (%s)", second, ids))
+		return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMRecentSession SET status=0, removedMsgId=0, updated=GREATEST(updated, %d) WHERE id IN (%s)", second, ids))
 	})
 }
 
@@ -205,7 +205,7 @@ func (s *Store) insertSessions(ctx context.Context, db execer, list []*touch) er
 		if s.finalized {
 			b = append(b, " ON DUPLICATE KEY UPDATE status=0, removedMsgId=0, updated=GREATEST(updated, VALUES(updated))"...)
 		}
-		return db.add(ctx, string(b))
+		return db.add(ctx, b)
 	})
 }
 

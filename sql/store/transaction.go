@@ -144,7 +144,7 @@ func writeChats(ctx context.Context, tx execer, list []*chat) error {
 		bySecond[t.second] = append(bySecond[t.second], t.c.thread.id)
 	}
 	return eachSecond(bySecond, func(second uint32, ids string) error {
-		return tx.add(ctx, fmt.Sprintf("UPDATE IMGroup SET lastChated=GREATEST(lastChated, %d) WHERE id IN (%s)", second, ids))
+		return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMGroup SET lastChated=GREATEST(lastChated, %d) WHERE id IN (%s)", second, ids))
 	})
 }
 
@@ -251,7 +251,7 @@ func (s *Store) committed(ctx context.Context, sl *slot, owed dues) (bool, error
 func (s *Store) write(ctx context.Context, conn *sql.Conn, sl *slot, items []*item, p *plan) error {
 	sc := &script{conn: conn, b: sl.script[:0]}
 	defer func() { sl.script = sc.b[:0] }()
-	if err := sc.add(ctx, "START TRANSACTION"); err != nil {
+	if err := sc.add(ctx, []byte("START TRANSACTION")); err != nil {
 		return err
 	}
 	if err := writeAudio(ctx, sc, items); err != nil {
@@ -280,24 +280,16 @@ func (s *Store) write(ctx context.Context, conn *sql.Conn, sl *slot, items []*it
 type script struct {
 	conn *sql.Conn
 	b    []byte
-	args []any
-	size int // of args
 }
 
 // execer runs statements, or takes them to run them later.
 type execer interface {
-	add(ctx context.Context, statement string, args ...any) error
+	add(ctx context.Context, statement []byte) error
 }
 
 // add adds a statement, and sends what is there when that is enough for one packet.
-func (sc *script) add(ctx context.Context, statement string, args ...any) error {
-	size := 0
-	for _, a := range args {
-		if v, ok := a.(string); ok {
-			size += len(v)
-		}
-	}
-	if len(sc.b)+sc.size+len(statement)+size > statementBytes {
+func (sc *script) add(ctx context.Context, statement []byte) error {
+	if len(sc.b)+len(statement) > statementBytes {
 		if err := sc.flush(ctx); err != nil {
 			return err
 		}
@@ -306,8 +298,6 @@ func (sc *script) add(ctx context.Context, statement string, args ...any) error 
 		sc.b = append(sc.b, ';')
 	}
 	sc.b = append(sc.b, statement...)
-	sc.args = append(sc.args, args...)
-	sc.size += size
 	return nil
 }
 
@@ -316,17 +306,16 @@ func (sc *script) flush(ctx context.Context) error {
 	if len(sc.b) == 0 {
 		return nil
 	}
-	_, err := sc.conn.ExecContext(ctx, string(sc.b), sc.args...)
-	clear(sc.args)
-	sc.b, sc.args, sc.size = sc.b[:0], sc.args[:0], 0
+	_, err := sc.conn.ExecContext(ctx, string(sc.b))
+	sc.b = sc.b[:0]
 	return err
 }
 
 // atOnce is an execer that runs each statement when it is added.
 type atOnce struct{ querier }
 
-func (o atOnce) add(ctx context.Context, statement string, args ...any) error {
-	_, err := o.ExecContext(ctx, statement, args...)
+func (o atOnce) add(ctx context.Context, statement []byte) error {
+	_, err := o.ExecContext(ctx, string(statement))
 	return err
 }
 
@@ -340,7 +329,7 @@ func writeOwed(ctx context.Context, tx execer, sl *slot, owed dues) error {
 	b = appendHex(b, appendDues(nil, owed))
 	b = append(b, ",UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE seq=VALUES(seq), payload=VALUES(payload), created=VALUES(created)"...)
 	sl.buf = b
-	return tx.add(ctx, string(b))
+	return tx.add(ctx, b)
 }
 
 // statementBytes is how much content one INSERT carries at most: with escapes well below the smallest usual max_allowed_packet (4 MiB).
@@ -371,7 +360,7 @@ func (s *Store) writeMessages(ctx context.Context, tx execer, sl *slot, items []
 	return nil
 }
 
-// insertMessages inserts rows into one table. Numbers are written into the statement; only the content is left to the driver to quote.
+// insertMessages inserts rows into one table.
 func insertMessages(ctx context.Context, tx execer, sl *slot, rows []*item) error {
 	t := rows[0].c.thread
 	columns := " (relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES "
@@ -381,7 +370,6 @@ func insertMessages(ctx context.Context, tx execer, sl *slot, rows []*item) erro
 	b := append(sl.buf[:0], "INSERT INTO "...)
 	b = append(b, t.table()...)
 	b = append(b, columns...)
-	args := make([]any, len(rows))
 	for i, it := range rows {
 		if i > 0 {
 			b = append(b, ',')
@@ -399,19 +387,37 @@ func insertMessages(ctx context.Context, tx execer, sl *slot, rows []*item) erro
 		for _, v := range [...]uint32{it.id, uint32(it.m.Type), 0, it.m.Created, it.m.Created} {
 			number(v)
 		}
-		b = append(b, "?)"...)
-		args[i] = it.content()
+		if it.audio != 0 { // where the sound is
+			b = append(b, '\'')
+			b = strconv.AppendUint(b, uint64(it.audio), 10)
+			b = append(b, '\'')
+		} else {
+			b = appendText(b, it.m.Data)
+		}
+		b = append(b, ')')
 	}
 	sl.buf = b
-	return tx.add(ctx, string(b), args...)
+	return tx.add(ctx, b)
 }
 
-// content is what a message's row holds: of an audio message where the sound is.
-func (it *item) content() string {
-	if it.audio != 0 {
-		return strconv.FormatUint(uint64(it.audio), 10)
+// appendText writes a text, which is UTF-8, as SQL has it with the sql_mode and character set that openMySQL sets.
+func appendText(b, text []byte) []byte {
+	b = append(b, '\'')
+	from := 0
+	for i, c := range text {
+		switch c {
+		case 0:
+			c = '0'
+		case '\\', '\'':
+		default:
+			continue
+		}
+		b = append(b, text[from:i]...)
+		b = append(b, '\\', c)
+		from = i + 1
 	}
-	return string(it.m.Data)
+	b = append(b, text[from:]...)
+	return append(b, '\'')
 }
 
 // writeClientIDs remembers client_msg_ids.
@@ -444,7 +450,7 @@ func (s *Store) writeClientIDs(ctx context.Context, tx execer, items []*item) er
 		}
 		b = fmt.Appendf(b, "(%d,%d,%d,%d,%d,%d,x'%x')", it.m.From, it.m.To, it.sessionType(), it.c.thread.id, it.id, now, it.m.ClientID)
 	}
-	return tx.add(ctx, string(b))
+	return tx.add(ctx, b)
 }
 
 // removeStale makes room for client_msg_ids that are there, but too old to count.
@@ -453,7 +459,7 @@ func (s *Store) removeStale(ctx context.Context, tx execer, named []*item) error
 		if !it.stale {
 			continue
 		}
-		err := tx.add(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId WHERE fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d AND created<=%d",
+		err := tx.add(ctx, fmt.Appendf(nil, "DELETE FROM IMClientMsgId WHERE fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d AND created<=%d",
 			it.m.From, it.m.To, it.m.ClientID, it.sessionType(), s.clientIDLimit()))
 		if err != nil {
 			return err

@@ -122,6 +122,15 @@ func everyMessageField(f *fixture) {
 	f.wantHistory(a, b, m)
 }
 
+// everyASCII is one of each, NUL to DEL.
+var everyASCII = func() string {
+	b := make([]byte, 128)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	return string(b)
+}()
+
 func bodies(f *fixture) {
 	a, b := f.pair()
 	var stored []*im.Message
@@ -135,6 +144,9 @@ func bodies(f *fixture) {
 		{name: "blanks at the ends", body: "  \t x \r\n  "},
 		{name: "NUL inside", body: "a\x00b\x00"},
 		{name: "quotes and wildcards", body: `'";\%_--\'`},
+		{name: "what looks like SQL", body: "?'); DROP TABLE IMUser; /* ? */ -- # \\'; COMMIT;"},
+		{name: "every character of ASCII, twice", body: everyASCII + everyASCII},
+		{name: "a backslash at the end", body: `\\\`},
 		{name: "as long as can be", body: strings.Repeat("x", im.MaxContent)},
 		{name: "as long as can be, emoji", body: strings.Repeat("🙂", im.MaxContent/4)},
 		{name: "a byte too long", body: strings.Repeat("x", im.MaxContent+1), kind: im.Invalid},
