@@ -118,9 +118,10 @@ type Client struct {
 
 	connects, duplicates, malformed, ignored, resent, fetched atomic.Uint64
 
-	mu       sync.Mutex // guards what follows; held for frames and calls, never while waiting for the network or for OnEvent
-	conn     *Conn      // logged in; nil while there is none
-	addr     string     // of conn, or of the last one
+	mu       sync.Mutex    // guards what follows; held for frames and calls, never while waiting for the network or for OnEvent
+	conn     *Conn         // logged in; nil while there is none
+	attached chan struct{} // closed, and another in its place, with each login
+	addr     string        // of conn, or of the last one
 	self     im.User
 	loginAt  uint32 // server time of the first login, unix seconds
 	syncedAt uint32 // and of the latest on whose connection syncing came to its end; 0 before
@@ -161,7 +162,7 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 	}
 	c := &Client{
 		opts: opts, log: opts.Logger.With("role", "client"), done: make(chan struct{}), wake: make(chan struct{}, 1),
-		convs: make(map[Peer]*conv), groups: make(map[uint32]*groupState), reads: make(map[Peer]uint32), files: make(map[string]*Transfer),
+		convs: make(map[Peer]*conv), groups: make(map[uint32]*groupState), reads: make(map[Peer]uint32), files: make(map[string]*Transfer), attached: make(chan struct{}),
 		limit: rate.NewLimiter(rate.Limit(opts.SendRate), sendBurst),
 	}
 	c.space, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
@@ -309,6 +310,8 @@ func (c *Client) attach(conn *Conn, res *pb.IMLoginRes) {
 	defer c.mu.Unlock()
 	c.conn, c.self, c.addr = conn, userOf(res.GetUserInfo()), conn.RemoteAddr().String()
 	c.badRow = 0
+	close(c.attached)
+	c.attached = make(chan struct{})
 	if c.loginAt == 0 {
 		c.loginAt = res.GetServerTime()
 	}

@@ -119,10 +119,14 @@ func (t *Transfer) begin() error {
 }
 
 // run makes attempts until the file is over or there is no hope. Only what a server keeps survives a connection.
+//
+// A file server lets in who is logged in to a message server, so what it says to a Client that was not, all the time, is no refusal; and a login is a
+// reason to try at once, since whatever ended both connections is over.
 func (t *Transfer) run() error {
 	refused := 0
 	for attempt := 0; ; attempt++ {
 		before := t.Moved()
+		there, login := t.c.present()
 		err := t.attempt()
 		switch {
 		case err == nil && t.role == pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD:
@@ -130,7 +134,9 @@ func (t *Transfer) run() error {
 		case err == nil || t.c.ctx.Err() != nil || errors.Is(err, ErrFileCancelled) || errors.Is(err, ErrFileRefused):
 			return err
 		case im.KindOf(err) == im.Denied:
-			refused++
+			if still, _ := t.c.present(); there != nil && there == still {
+				refused++
+			}
 		case im.KindOf(err) != im.Unavailable:
 			return err
 		}
@@ -143,10 +149,19 @@ func (t *Transfer) run() error {
 		t.c.log.Debug("file transfer broke off", "task", t.file.Task, "moved", t.Moved(), "err", err)
 		select {
 		case <-time.After(t.c.backoff(attempt)):
+		case <-login:
+			attempt = -1
 		case <-t.quit:
 		case <-t.c.ctx.Done():
 		}
 	}
+}
+
+// present returns the connection that is logged in, nil without, and what is closed with the next login.
+func (c *Client) present() (*Conn, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn, c.attached
 }
 
 // attempt makes one connection to the file server and works until the transfer, or the connection, ends.
@@ -342,8 +357,11 @@ func (l *fileLink) next() uint16 {
 	return l.seq
 }
 
-// frame takes what the server says; the goroutine that reads calls it.
+// frame takes what the server says; the goroutine that reads calls it. After Cancel nothing moves any more, however much was on the way.
 func (l *fileLink) frame(h pdu.Header, body []byte) {
+	if l.t.quitting() {
+		return
+	}
 	m, err := pdu.Decode(h.Command, body)
 	if err != nil {
 		l.end(im.WithKind(im.Malformed, "file server", err))

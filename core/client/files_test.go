@@ -1,0 +1,117 @@
+package client
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+// fileServer answers logins to transfers as it is told.
+type fileServer struct {
+	t      testing.TB
+	ln     net.Listener
+	answer func(n int) (code uint32, then pb.Message) // the n-th login, from 1
+	mu     sync.Mutex
+	logins int
+}
+
+func newFileServer(t testing.TB, answer func(n int) (uint32, pb.Message)) *fileServer {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &fileServer{t: t, ln: ln, answer: answer}
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() { s.serve(c) })
+		}
+	})
+	t.Cleanup(func() { ln.Close(); conns.Wait() })
+	return s
+}
+
+// serve answers the login, and reads until the client has gone.
+func (s *fileServer) serve(c net.Conn) {
+	defer c.Close()
+	r := bufio.NewReader(c)
+	head := make([]byte, pdu.HeaderLen)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return
+	}
+	h := pdu.ParseHeader(head)
+	if _, err := r.Discard(int(h.Length) - pdu.HeaderLen); err != nil {
+		return
+	}
+	s.mu.Lock()
+	s.logins++
+	code, then := s.answer(s.logins)
+	s.mu.Unlock()
+	out, err := pdu.Append(nil, h.Seq, pb.IMFileLoginRsp_builder{ResultCode: &code, TaskId: new("")}.Build())
+	if err == nil && then != nil {
+		out, err = pdu.Append(out, 0, then)
+	}
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	if _, err := c.Write(out); err == nil && code == 0 {
+		_, _ = io.Copy(io.Discard, r)
+	}
+}
+
+func (s *fileServer) file() File {
+	return File{Task: "a task", From: alice, To: bob, Name: "a.bin", Size: 3, Addrs: []string{s.ln.Addr().String()}}
+}
+
+// A file server lets nobody in who is not online: while there is no connection to a message server, that is no reason to give up.
+func TestFileAway(t *testing.T) {
+	s := newServer(t)
+	a := open(t, s, "alice", nil)
+	s.Crash()
+	waitFor[Disconnected](a, 1)
+	var back sync.Once
+	f := newFileServer(t, func(n int) (uint32, pb.Message) {
+		if a.Online() {
+			return 0, pb.IMFileState_builder{State: pb.ClientFileState_CLIENT_FILE_DONE.Enum(), TaskId: new("a task"), UserId: new(alice)}.Build()
+		}
+		if n > 3*refusals {
+			back.Do(s.Listen)
+		}
+		return uint32(pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK), nil
+	})
+	tr, err := a.SendFile(f.file(), strings.NewReader("abc"), FileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Wait(t.Context()); err != nil {
+		t.Errorf("after %d logins: %v", f.logins, err)
+	}
+}
+
+// Who is online, and refused all the same, has no business there.
+func TestFileDenied(t *testing.T) {
+	s := newServer(t)
+	a := open(t, s, "alice", nil)
+	f := newFileServer(t, func(int) (uint32, pb.Message) {
+		return uint32(pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN), nil
+	})
+	tr, err := a.SendFile(f.file(), strings.NewReader("abc"), FileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "how it ended", im.KindOf(tr.Wait(t.Context())), im.Denied)
+	equal(t, "logins", f.logins, refusals)
+}
