@@ -108,8 +108,15 @@ func (d *fileDesk) login(first bool) {
 	_ = d.refresh(ctx) // a server without files is no reason to complain; /files says more
 }
 
-// refresh asks the server what waits, and tells of what is new.
+// refresh asks the server what waits, and tells of what is new. What waited before and does not any more is forgotten; what has come since the question was
+// asked may not be in the answer.
 func (d *fileDesk) refresh(ctx context.Context) error {
+	d.mu.Lock()
+	waited := make(map[*fileEntry]bool)
+	for _, e := range d.entries {
+		waited[e] = e.state == fileWaiting
+	}
+	d.mu.Unlock()
 	files, err := d.s.client.WaitingFiles(ctx)
 	if err != nil {
 		return fmt.Errorf("ask for files: %w", err)
@@ -123,7 +130,7 @@ func (d *fileDesk) refresh(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.entries = slices.DeleteFunc(d.entries, func(e *fileEntry) bool { return e.state == fileWaiting && !there[e.file.Task] })
+	d.entries = slices.DeleteFunc(d.entries, func(e *fileEntry) bool { return waited[e] && e.state == fileWaiting && !there[e.file.Task] })
 	return nil
 }
 
