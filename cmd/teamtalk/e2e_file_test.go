@@ -41,6 +41,10 @@ type chatEvent struct {
 	Error string      `json:"error"`
 	File  *chatFile   `json:"file"`
 	Files []*chatFile `json:"files"`
+
+	Contacts []struct {
+		Status string `json:"status"`
+	} `json:"contacts"`
 }
 
 // chatter is "teamtalk chat USER --json" as a process, which may be killed and started again with what it left on the disk.
@@ -54,6 +58,7 @@ type chatter struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	lines chan chatEvent
+	back  []chatEvent // to be read before those
 	log   *output
 }
 
@@ -108,7 +113,7 @@ func (c *chatter) start() {
 			lines <- e
 		}
 	}()
-	c.cmd, c.in, c.lines, c.log = cmd, in, lines, log
+	c.cmd, c.in, c.lines, c.back, c.log = cmd, in, lines, nil, log
 	c.await("to be logged in", func(e chatEvent) bool { return e.Event == "ready" })
 }
 
@@ -152,18 +157,25 @@ func (c *chatter) await(what string, ok func(e chatEvent) bool) chatEvent {
 	limit := time.NewTimer(wait)
 	defer limit.Stop()
 	for {
-		select {
-		case e, more := <-c.lines:
-			switch {
-			case !more:
-				c.t.Fatalf("%s has ended, and was %s", c.user, what)
-			case ok(e):
-				return e
-			case e.Event == "error" || e.Event == "garbage":
-				c.t.Fatalf("%s: %s", c.user, e.Error)
+		var e chatEvent
+		if len(c.back) > 0 {
+			e, c.back = c.back[0], c.back[1:]
+		} else {
+			more := true
+			select {
+			case e, more = <-c.lines:
+			case <-limit.C:
+				c.t.Fatalf("waited %v for %s %s", wait, c.user, what)
 			}
-		case <-limit.C:
-			c.t.Fatalf("waited %v for %s %s", wait, c.user, what)
+			if !more {
+				c.t.Fatalf("%s has ended, and was %s", c.user, what)
+			}
+		}
+		switch {
+		case ok(e):
+			return e
+		case e.Event == "error" || e.Event == "garbage":
+			c.t.Fatalf("%s: %s", c.user, e.Error)
 		}
 	}
 }
@@ -191,6 +203,31 @@ func (c *chatter) waiting() int {
 		}
 	}
 	return n
+}
+
+// stop cancels a transfer, and returns when nothing moves any more. What is told of it meanwhile is not lost.
+func (c *chatter) stop(n int) {
+	c.t.Helper()
+	c.say(`{"cmd":"cancel_file","n":%d}`, n)
+	var passed []chatEvent
+	c.await("to have cancelled", func(e chatEvent) bool {
+		if e.Event == "done" && e.Cmd == "cancel_file" {
+			return true
+		}
+		passed = append(passed, e)
+		return false
+	})
+	c.back = append(passed, c.back...)
+}
+
+// sees waits until the user's message server knows that another is there: it may be a moment behind that one's own.
+func (c *chatter) sees(other *chatter) {
+	c.t.Helper()
+	until(c.t, c.user+" to see "+other.user, func() bool {
+		c.say(`{"cmd":"status","users":[%q]}`, other.user)
+		e := c.await("to hear who is there", func(e chatEvent) bool { return e.Event == "status" })
+		return len(e.Contacts) == 1 && e.Contacts[0].Status == "online"
+	})
 }
 
 // folder is what the downloads are called.
@@ -377,13 +414,13 @@ func sumOf(t testing.TB, path string) [32]byte {
 
 // forFiles runs a test on a system of each shape whose file server is behind a valve.
 func forFiles(t *testing.T, run func(t *testing.T, sys *deployment, v *valve)) {
-	// On demand until they have passed in whole runs, beside all the other tests: so far they have only run by themselves.
-	if !fullSize {
-		t.Skip("set TEAMTALK_TEST_FULL=1")
-	}
 	program(t)
-	for shape, deploy := range map[string]func(testing.TB, settings) *deployment{allInOne: deployAllInOne, separate: deploySeparate} {
+	for _, shape := range []string{allInOne, separate} {
 		t.Run(shape, func(t *testing.T) {
+			deploy := deployAllInOne
+			if shape == separate {
+				deploy = deploySeparate
+			}
 			v := newValve(t)
 			sys := deploy(t, settings{users: 3, files: true, flags: v.flags()})
 			v.mu.Lock()
@@ -486,6 +523,7 @@ func TestFileOnline(t *testing.T) {
 		const size = 1<<20 + 77
 		path, sum := writeRandom(t, "live.bin", size)
 		sender, receiver := newChatter(t, sys, "u00001", 0), newChatter(t, sys, "u00002", 1)
+		sender.sees(receiver)
 		for i, name := range []string{"live.bin", "live (1).bin"} {
 			sender.say(`{"cmd":"send_file","to":"u00002","file":%q}`, path)
 			if f := sender.file("sending"); !f.Online {
@@ -511,6 +549,7 @@ func TestFileStopped(t *testing.T) {
 	forFiles(t, func(t *testing.T, sys *deployment, v *valve) {
 		path, sum := writeRandom(t, "stop.bin", 2<<20)
 		sender, receiver := newChatter(t, sys, "u00001", 0), newChatter(t, sys, "u00002", 1)
+		sender.sees(receiver)
 		offer := func(more string) (sent, got *chatFile) {
 			t.Helper()
 			sender.say(`{"cmd":"send_file","to":"u00002","file":%q%s}`, path, more)
@@ -539,7 +578,7 @@ func TestFileStopped(t *testing.T) {
 			if who == receiver {
 				n = got.N
 			}
-			who.say(`{"cmd":"cancel_file","n":%d}`, n)
+			who.stop(n)
 			v.set(never)
 			sender.file("cancelled")
 			receiver.file("cancelled")
@@ -554,7 +593,7 @@ func TestFileStopped(t *testing.T) {
 		v.shutAfter(1 << 20)
 		receiver.say(`{"cmd":"get_file","n":%d}`, got.N)
 		v.awaitShut()
-		receiver.say(`{"cmd":"cancel_file","n":%d}`, got.N)
+		receiver.stop(got.N)
 		v.set(never)
 		receiver.file("waiting")
 		receiver.say(`{"cmd":"get_file","n":%d}`, got.N)
