@@ -338,14 +338,19 @@ func (s *system) startMsg(context.Context) error {
 		return err
 	}
 	for _, g := range []*link.Group{db, routes, logins} {
-		s.ready.Add(g.Name(), func(context.Context) error {
-			if !g.Up() {
-				return fmt.Errorf("no %s server is connected", g.Name())
-			}
-			return nil
-		})
+		s.needs(g.Name(), g)
 	}
 	return nil
+}
+
+// needs makes a group of links a condition for being ready, under a name.
+func (s *system) needs(name string, g *link.Group) {
+	s.ready.Add(name, func(context.Context) error {
+		if !g.Up() {
+			return fmt.Errorf("no %s server is connected", g.Name())
+		}
+		return nil
+	})
 }
 
 // group makes the links to the servers of one role: to the one in this process, if it is here, and to those at the addresses.

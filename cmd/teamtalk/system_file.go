@@ -57,6 +57,7 @@ func (s *system) startFile(context.Context) error {
 			return err
 		}
 		opt.Online = routes
+		s.needs("file route", routes) // until then nobody could log in to a transfer
 	}
 	s.file = file.New(opt)
 	clients := &port{name: "file", clients: true}

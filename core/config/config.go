@@ -144,7 +144,7 @@ type File struct {
 	AdvertisePort  int           `toml:"advertise_port" default:"0" min:"0" max:"65535" doc:"The port clients are told. 0: the one listened on."`
 	ServerListen   string        `toml:"server_listen" default:"auto" form:"internal" doc:"Address for message servers. \"auto\": :8601, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
 	Route          []string      `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers, asked who is online. Not needed when route runs in the same process."`
-	CheckOnline    string        `toml:"check_online" default:"auto" oneof:"auto|on|off" doc:"Whether only users who are online just then may send and fetch files. auto: when a route server can be asked."`
+	CheckOnline    string        `toml:"check_online" default:"auto" oneof:"auto|on|off" doc:"Whether only users who are online just then may send and fetch files. auto: where route servers are known. A process that checks is ready once it is linked to one."`
 	Dir            string        `toml:"dir" default:"" doc:"Folder for files that wait for their receivers. Empty: files in data_dir."`
 	Workers        int           `toml:"workers" default:"8" min:"1" max:"1024" doc:"How many reads and writes of files are done at the same time."`
 	MaxConnections int           `toml:"max_connections" default:"10000" min:"1" max:"10000000" doc:"Most client connections at a time; the limit of open files lowers it."`

@@ -354,11 +354,13 @@ type directory struct {
 	mu     sync.Mutex
 	online map[uint32]bool
 	err    error
+	asked  int
 }
 
 func (d *directory) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.asked++
 	m := req.(*pb.IMUsersStatReq)
 	var list []*pb.UserStat
 	for _, u := range m.GetUserIdList() {
@@ -374,7 +376,7 @@ func (d *directory) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment,
 // TestOnlineOnly: with a route server to ask, the id and the user's number are not enough.
 func TestOnlineOnly(t *testing.T) {
 	d := &directory{online: map[uint32]bool{1: true}}
-	h := open(t, file.Options{Online: d})
+	h := open(t, file.Options{Online: d, OnlineWait: time.Millisecond})
 	id := h.task(1, 2, 100, online)
 	h.in(1, id, sender)
 	refused := func(what string, code pb.FileServerError) {
@@ -394,6 +396,31 @@ func TestOnlineOnly(t *testing.T) {
 	d.err = nil
 	d.mu.Unlock()
 	h.in(2, id, receiver)
+}
+
+// TestOnlineLater: a login that comes while no route server can be asked waits for one. Meanwhile it is none, and another one on the connection is ignored.
+func TestOnlineLater(t *testing.T) {
+	d := &directory{online: map[uint32]bool{1: true, 2: true}, err: im.Errorf(im.Unavailable, "no route server")}
+	h := open(t, file.Options{Online: d, OnlineWait: patience, LoginDeadline: 2 * patience})
+	id := h.task(1, 2, 100, online)
+	p := h.dial()
+	p.login(1, id, sender)
+	p.login(1, id, sender)
+	p.send(5, state(id, 1, pb.ClientFileState_CLIENT_FILE_CANCEL))
+	h.until("the route server to be asked twice", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.asked == 2
+	})
+	d.mu.Lock()
+	d.err = nil
+	d.mu.Unlock()
+	if rsp := next[*pb.IMFileLoginRsp](p); rsp.GetResultCode() != 0 {
+		t.Errorf("login: %v", rsp)
+	}
+	if st := next[*pb.IMFileState](h.in(2, id, receiver)); st.GetState() != pb.ClientFileState_CLIENT_FILE_PEER_READY {
+		t.Errorf("the receiver got %v instead of the sender", st)
+	}
 }
 
 // TestAbandoned: a transfer between two clients that nobody comes for is forgotten.

@@ -40,7 +40,8 @@ type conn struct {
 	task   *task // nil before login
 	user   uint32
 	role   pb.ClientFileRole
-	asking bool // a login is being looked at
+	asking bool   // a login is being looked at
+	again  func() // asks for it again, see Tick; nil: it is being asked, or was answered
 
 	// Uploading.
 	asked   int64     // up to here the client was asked
@@ -117,7 +118,7 @@ func (h *clients) Frame(ses *session.Session, head pdu.Header, body []byte) {
 // OpenLoop has nothing to prepare.
 func (h *clients) OpenLoop(*session.Loop) {}
 
-// Tick closes, once a second, those who owe a segment for too long.
+// Tick closes, once a second, those who owe a segment for too long, and asks again about logins that nobody could be asked about.
 func (h *clients) Tick(l *session.Loop, now time.Time) {
 	last, _ := l.Data.(time.Time)
 	if now.Sub(last) < time.Second {
@@ -125,8 +126,15 @@ func (h *clients) Tick(l *session.Loop, now time.Time) {
 	}
 	l.Data = now
 	l.Each(func(ses *session.Session) {
-		if c := of(ses); c != nil && c.task != nil && now.Sub(c.owesSince(now)) >= h.s.opt.IdleTimeout {
+		c := of(ses)
+		switch {
+		case c == nil:
+		case c.task != nil && now.Sub(c.owesSince(now)) >= h.s.opt.IdleTimeout:
 			ses.Close(session.ErrIdle)
+		case c.again != nil:
+			again := c.again
+			c.again = nil
+			again()
 		}
 	})
 }
@@ -159,13 +167,24 @@ func (h *clients) handleLogin(ses *session.Session, seq uint16, m *pb.IMFileLogi
 		return s.login(c, seq, m)
 	}
 	c.asking = true
+	s.askOnline(c, seq, m)
+	return nil
+}
+
+// askOnline asks a route server whether the client is logged in to the system, and lets it in or refuses it. With none there – this server or that one has
+// just started – it is asked again for a while: clients of other makers do not come back by themselves.
+func (s *Server) askOnline(c *conn, seq uint16, m *pb.IMFileLoginReq) {
 	user := m.GetUserId()
 	ask := pb.IMUsersStatReq_builder{UserId: proto.Uint32(user), UserIdList: []uint32{user}}.Build()
-	s.opt.Online.Call(ses.Loop(), uint64(user), 0, ask, func(answer pb.Message, err error) {
-		c.asking = false
-		if ses.IsClosed() {
+	s.opt.Online.Call(c.Loop(), uint64(user), 0, ask, func(answer pb.Message, err error) {
+		switch {
+		case c.IsClosed():
+			return
+		case err != nil && im.KindOf(err) == im.Unavailable && c.Loop().Now().Sub(c.Opened()) < s.opt.OnlineWait:
+			c.again = func() { s.askOnline(c, seq, m) }
 			return
 		}
+		c.asking = false
 		switch {
 		case err != nil:
 			s.metrics.unasked.Inc()
@@ -177,10 +196,9 @@ func (h *clients) handleLogin(ses *session.Session, seq uint16, m *pb.IMFileLogi
 			err = s.login(c, seq, m)
 		}
 		if err != nil {
-			s.log.Debug("login refused", "conn", ses.ID(), "user", user, "err", err)
+			s.log.Debug("login refused", "conn", c.ID(), "user", user, "err", err)
 		}
 	})
-	return nil
 }
 
 // online reports whether an answer says that a user is.

@@ -81,6 +81,8 @@ type Options struct {
 	// UploadWindow is how many segments are asked of an uploading client at once, after the first 16, which are asked for one by one as the first
 	// implementation did. At most 64. Default 8.
 	UploadWindow int
+	// OnlineWait is how long a login waits for Online to be reachable, before it is refused. Default 5 s; below LoginDeadline.
+	OnlineWait time.Duration
 	// LoginDeadline is how long a connection may stay without a login. Default 15 s.
 	LoginDeadline time.Duration
 	// IdleTimeout is how long a client may say nothing, and how long it may owe a segment. Default 120 s.
@@ -116,6 +118,7 @@ func (o *Options) defaults() {
 	count(&o.MaxUserTasks, 200)
 	count(&o.UploadWindow, 8)
 	o.UploadWindow = min(o.UploadWindow, maxWindow)
+	span(&o.OnlineWait, 5*time.Second)
 	span(&o.LoginDeadline, 15*time.Second)
 	span(&o.IdleTimeout, 120*time.Second)
 	span(&o.Linger, 10*time.Second)
