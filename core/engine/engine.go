@@ -447,6 +447,15 @@ func (cn *conn) Write(p []byte) error {
 	return err
 }
 
+// Writev sends ps in one go. gnet copies what the kernel does not take.
+func (cn *conn) Writev(ps [][]byte) error {
+	if cn.closed {
+		return errClosed
+	}
+	_, err := cn.c.Writev(ps)
+	return err
+}
+
 // Buffered is what waits in gnet's outbound buffer.
 func (cn *conn) Buffered() int {
 	if cn.closed {

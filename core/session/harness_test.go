@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"testing"
@@ -41,6 +42,15 @@ func (w *wire) Write(p []byte) error {
 	}
 	w.writes = append(w.writes, string(p))
 	return nil
+}
+
+// Writev keeps ps as one write, and spoils the list, as it may.
+func (w *wire) Writev(ps [][]byte) error {
+	all := bytes.Join(ps, nil)
+	for i := range ps {
+		ps[i] = ps[i][len(ps[i]):]
+	}
+	return w.Write(all)
 }
 
 func (w *wire) Buffered() int { return w.buffered }

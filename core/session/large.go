@@ -125,12 +125,14 @@ func (s *Session) hold(b []byte) {
 
 // holdSmall moves the small frames sent so far to the backlog.
 func (s *Session) holdSmall() {
-	if h := s.held; len(s.out) > 0 {
-		h.parts = append(h.parts, part{b: s.out})
-		h.small += len(s.out)
-		h.fresh += len(s.out)
+	h := s.held
+	h.small += s.unsent()
+	h.fresh += s.unsent()
+	for _, p := range s.appendPieces(nil) {
+		h.parts = append(h.parts, part{b: p})
 	}
 	s.out = nil // the backlog's now
+	s.dropDirect()
 }
 
 // flushed reports whether the kernel has everything that was sent.

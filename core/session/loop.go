@@ -84,6 +84,8 @@ type Loop struct {
 	sessions  []*Session
 	dirty     []*Session
 	buffers   [][]byte   // free output buffers
+	directs   []*direct  // free lists of frames
+	pieces    [][]byte   // of the write that is being made
 	feeding   []*Session // those with a backlog
 	fed       int        // where in feeding the next piece goes
 	feedDue   bool       // feeding is to be looked at
@@ -353,21 +355,21 @@ func (l *Loop) run(it item) {
 	case it.shared != nil:
 		it.s.holdReserved(it.frame, it.shared.Shared())
 	case it.s != nil:
-		it.s.sendPosted(it.frame)
+		it.s.SendKept(it.frame)
 	default:
 		l.fanOut(it)
 	}
 }
 
-// fanOut sends a frame to a group. What was copied for its sessions is written in between, so that a long frame for a large group does not
-// take memory for all of them at once.
+// fanOut sends a frame to a group. What was copied for its sessions is written in between, so that frames for a large group do not take memory for all
+// of them at once.
 func (l *Loop) fanOut(it item) {
 	flushed := l.turnBytes
 	for _, s := range it.group {
 		if it.tag != (Tag{}) && l.sent != nil {
 			l.tellSent(s, it)
 		}
-		s.sendPosted(it.frame)
+		s.SendKept(it.frame)
 		if l.turnBytes-flushed >= maxTurnBytes {
 			l.flush()
 			flushed = l.turnBytes
@@ -477,8 +479,10 @@ func (l *Loop) flushOne(s *Session) {
 	case s.flags&closed != 0:
 	case s.held != nil:
 		l.flushHeld(s)
-	case len(s.out) > 0 && s.carrier.Buffered() > 0 && s.carrier.Buffered()+len(s.out) > l.opt.MaxBuffered:
+	case s.unsent() > 0 && s.carrier.Buffered() > 0 && s.carrier.Buffered()+s.unsent() > l.opt.MaxBuffered:
 		l.closeSlow(s)
+	case s.direct != nil:
+		l.writePieces(s)
 	case len(s.out) > 0:
 		l.write(s, s.out)
 	}
@@ -486,6 +490,7 @@ func (l *Loop) flushOne(s *Session) {
 		l.buffers = append(l.buffers, out[:0])
 	}
 	s.out = nil
+	s.dropDirect()
 	if s.flags&(closing|closed) == closing {
 		if s.flushed() {
 			s.carrier.Close()

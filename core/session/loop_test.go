@@ -278,7 +278,7 @@ func TestOverflowByBytes(t *testing.T) {
 // TestFanOutWritesInBetween: a frame for a large group is not copied for all of it before the first copies are written.
 func TestFanOutWritesInBetween(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
-	group, most := make([]*Session, 300), 0
+	group, most := make([]*Session, 1200), 0
 	b.in(func() {
 		for i := range group {
 			group[i] = b.Add(netip.AddrPort{}, &counting{write: func() {
@@ -290,7 +290,7 @@ func TestFanOutWritesInBetween(t *testing.T) {
 			}})
 		}
 	})
-	frame := make([]byte, 60<<10)
+	frame := make([]byte, directFrame-1)
 	if err := b.PostFanOut(group, frame); err != nil {
 		t.Fatal(err)
 	}

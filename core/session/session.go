@@ -104,6 +104,7 @@ type Session struct {
 	name    string // of a link's peer
 
 	out       []byte       // frames waiting for the end of the loop's turn; borrowed from the loop
+	direct    *direct      // those among them that are not copied; borrowed too
 	held      *backlog     // with a large frame under way
 	waiting   atomic.Int64 // bytes of large frames that were sent and that the carrier did not get yet
 	closeErr  error
@@ -238,13 +239,15 @@ func (s *Session) SendFrame(frame []byte) {
 	s.out = append(s.out, frame...)
 }
 
-// sendPosted is SendFrame for a frame that may be kept.
-func (s *Session) sendPosted(frame []byte) {
-	if len(frame) < largeFrame {
+// SendKept is SendFrame for frames that nobody changes any more: long ones are not copied. They may be shared with other sessions.
+func (s *Session) SendKept(frame []byte) {
+	switch {
+	case len(frame) < directFrame:
 		s.SendFrame(frame)
-		return
-	}
-	if !s.IsClosed() {
+	case s.IsClosed():
+	case len(frame) < largeFrame:
+		s.sendDirect(frame)
+	default:
 		s.loop.markDirty(s)
 		s.holdLarge(frame)
 	}

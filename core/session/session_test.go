@@ -221,6 +221,41 @@ func BenchmarkFanOut(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(group)), "ns/session")
 }
 
+// BenchmarkPosted posts eight segments of a file to a session, and to a thousand sessions a frame that is just not copied and one that just is.
+func BenchmarkPosted(b *testing.B) {
+	for _, bench := range []struct {
+		name          string
+		sessions      int
+		frames, bytes int
+	}{{"segments", 1, 8, 32 << 10}, {"group/8KiB", 1000, 1, directFrame}, {"group/7KiB", 1000, 1, directFrame - 1024}} {
+		b.Run(bench.name, func(b *testing.B) {
+			l := newBench(b, &role{}, LoopOptions{})
+			group := make([]*Session, bench.sessions)
+			l.in(func() {
+				for i := range group {
+					w := &discard{}
+					w.s = l.Add(netip.AddrPort{}, w)
+					group[i] = w.s
+				}
+			})
+			frame := make([]byte, bench.bytes)
+			b.SetBytes(int64(bench.sessions * bench.frames * bench.bytes))
+			b.ReportAllocs()
+			for b.Loop() {
+				for range bench.frames {
+					if err := l.PostFanOut(group, frame); err != nil {
+						b.Fatal(err)
+					}
+				}
+				l.turn()
+				for len(l.wakes) > 0 { // more than a turn takes
+					l.turn()
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkSweep looks at the deadlines of 100,000 sessions.
 func BenchmarkSweep(b *testing.B) {
 	l := newBench(b, &role{}, LoopOptions{})
@@ -253,6 +288,7 @@ func BenchmarkDeliver(b *testing.B) {
 // discard is a carrier that writes nowhere.
 type discard struct{ s *Session }
 
-func (*discard) Write([]byte) error { return nil }
+func (*discard) Write([]byte) error    { return nil }
+func (*discard) Writev([][]byte) error { return nil }
 func (*discard) Buffered() int      { return 0 }
 func (*discard) Close()             {}

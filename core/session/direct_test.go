@@ -1,0 +1,206 @@
+package session
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"teamtalk/core/im"
+)
+
+// frameOf is a frame of n bytes that tells it from others.
+func frameOf(c byte, n int) []byte { return []byte(strings.Repeat(string(c), n)) }
+
+// intact reports whether a frame is made of as many c as before.
+func intact(frame []byte, c byte, n int) bool { return string(frame) == strings.Repeat(string(c), n) }
+
+// TestDirectOrder: long frames leave in one write with short ones, in the order in which they were sent, and stay as they are.
+func TestDirectOrder(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{})
+	w, v := b.connect(), b.connect()
+	long, longer := frameOf('L', directFrame), frameOf('M', largeFrame-1)
+	for _, frame := range [][]byte{[]byte("a"), long, longer, []byte("b"), []byte("c"), long} {
+		if err := b.PostFrame(w.s, frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.PostFanOut([]*Session{w.s, v.s}, long); err != nil {
+		t.Fatal(err)
+	}
+	b.turn()
+	b.wantWrites(w, "a"+string(long)+string(longer)+"bc"+string(long)+string(long))
+	b.wantWrites(v, string(long))
+	b.in(func() {
+		w.s.SendKept(long)
+		w.s.SendFrame([]byte("d"))
+		w.s.SendKept([]byte("e"))
+	})
+	b.wantWrites(w, string(long)+"de")
+	if !intact(long, 'L', directFrame) || !intact(longer, 'M', largeFrame-1) {
+		t.Error("a frame was changed")
+	}
+}
+
+// TestDirectNotCopied: the carrier gets the frame itself, and the loop forgets it.
+func TestDirectNotCopied(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{})
+	var got [][]byte
+	c := &looking{write: func(ps ...[]byte) { got = append(got, ps...) }}
+	b.in(func() { c.s = b.Add(netip.AddrPort{}, c) })
+	frame := frameOf('x', directFrame)
+	for _, short := range []bool{false, true} {
+		got = nil
+		b.in(func() {
+			if short {
+				c.s.SendFrame([]byte("short"))
+			}
+			c.s.SendKept(frame)
+		})
+		if n := len(got); n == 0 || &got[n-1][0] != &frame[0] {
+			t.Errorf("behind a short frame %v: the frame was copied", short)
+		}
+	}
+	if len(b.directs) != 1 || slices.ContainsFunc(b.directs[0].frames[:1], func(f []byte) bool { return f != nil }) || b.pieces[:1][0] != nil {
+		t.Error("the loop keeps the frame")
+	}
+}
+
+// looking is a carrier that shows what it gets.
+type looking struct {
+	s     *Session
+	write func(ps ...[]byte)
+}
+
+func (c *looking) Write(p []byte) error    { c.write(p); return nil }
+func (c *looking) Writev(p [][]byte) error { c.write(p...); return nil }
+func (*looking) Buffered() int             { return 0 }
+func (*looking) Close()                    {}
+
+// TestDirectPlain: a carrier that takes one slice at a time gets them in order.
+func TestDirectPlain(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{})
+	writes := 0
+	c := &counting{write: func() { writes++ }}
+	b.in(func() {
+		s := b.Add(netip.AddrPort{}, c)
+		s.SendFrame([]byte("a"))
+		s.SendKept(frameOf('L', directFrame))
+		s.SendFrame([]byte("b"))
+	})
+	if c.bytes != directFrame+2 || writes != 3 {
+		t.Errorf("%d bytes in %d writes", c.bytes, writes)
+	}
+}
+
+// TestDirectMany: more frames than a kernel takes in one write are all sent, in order, in no more slices than it takes.
+func TestDirectMany(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{MaxBuffered: 1 << 30})
+	var got, want strings.Builder
+	c := &looking{write: func(ps ...[]byte) {
+		if len(ps) > 1024 {
+			t.Errorf("%d slices at once", len(ps))
+		}
+		for _, p := range ps {
+			got.Write(p)
+		}
+	}}
+	b.in(func() {
+		s := b.Add(netip.AddrPort{}, c)
+		for i := range 1100 {
+			frame := frameOf(byte('a'+i%26), directFrame)
+			want.Write(frame)
+			want.WriteString("-")
+			s.SendKept(frame)
+			s.SendFrame([]byte("-"))
+		}
+	})
+	if got.String() != want.String() {
+		t.Errorf("%d bytes of %d, or in another order", got.Len(), want.Len())
+	}
+}
+
+// TestDirectBounds: what is not copied counts like what is, for the peer that does not read, and for the mailbox.
+func TestDirectBounds(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{MaxBuffered: 4 * directFrame, MaxBytes: 4 * directFrame})
+	w, v := b.connect(), b.connect()
+	frame := frameOf('L', directFrame)
+	w.buffered, v.buffered = 2*directFrame, 2*directFrame
+	b.in(func() {
+		w.s.SendKept(frame)
+		w.s.SendKept(frame)
+		v.s.SendKept(frame)
+		v.s.SendKept(frame)
+		v.s.SendFrame([]byte("."))
+	})
+	b.wantOpen(w)
+	b.wantClosed(v, ErrSlow)
+	if len(v.writes) != 0 {
+		t.Error("written to a peer that does not read")
+	}
+	for range 4 {
+		if err := b.PostFrame(w.s, frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.PostFrame(w.s, []byte(".")); im.KindOf(err) != im.Busy {
+		t.Errorf("beyond the mailbox's bound: %v", err)
+	}
+}
+
+// TestDirectWithLarge: frames that go piece by piece keep their place among those that do not.
+func TestDirectWithLarge(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{})
+	w := b.connect()
+	long, large := frameOf('L', directFrame), frameOf('G', largeFrame)
+	send := func() {
+		w.s.SendFrame([]byte("a"))
+		w.s.SendKept(long)
+		w.s.SendFrame([]byte("b"))
+		w.s.SendKept(large)
+		w.s.SendKept(long)
+		w.s.SendFrame([]byte("c"))
+	}
+	b.in(send)
+	one := "a" + string(long) + "b" + string(large) + string(long) + "c"
+	if got := strings.Join(w.writes, ""); got != one {
+		t.Errorf("%d bytes in another order", len(got))
+	}
+	w.writes = nil
+	// With the large one held up, what comes in later turns waits behind it.
+	w.buffered = 1 << 20
+	b.in(func() { w.s.SendKept(large) })
+	w.buffered = 0
+	b.in(send)
+	if got := strings.Join(w.writes, ""); got != string(large)+one {
+		t.Errorf("behind a large one: %d bytes in another order", len(got))
+	}
+	if !intact(long, 'L', directFrame) {
+		t.Error("a frame was changed")
+	}
+}
+
+// TestDirectEnds: a session that ends, in a write or before, leaves nothing behind; to one that is closed nothing is sent.
+func TestDirectEnds(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{})
+	broken, gone, closing := b.connect(), b.connect(), b.connect()
+	long := frameOf('L', directFrame)
+	broken.broken = ErrClosed
+	b.in(func() {
+		broken.s.SendFrame([]byte("a"))
+		broken.s.SendKept(long)
+		gone.s.SendKept(long)
+		gone.end(nil)
+		closing.s.SendKept(long)
+		closing.s.Close(ErrIdle)
+		closing.s.SendKept(long)
+	})
+	b.wantClosed(broken, ErrClosed)
+	b.wantWrites(closing, string(long))
+	b.wantClosed(closing, ErrIdle)
+	for i, w := range []*wire{broken, gone, closing} {
+		if w.s.direct != nil || w.s.out != nil {
+			t.Errorf("session %d keeps what it was sent", i)
+		}
+	}
+}
