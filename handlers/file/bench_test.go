@@ -43,9 +43,14 @@ func BenchmarkDownload(b *testing.B) {
 	}
 }
 
-// BenchmarkRelay relays with eight segments under way.
+// BenchmarkRelay relays with eight segments under way, between clients on one event loop and on two.
 func BenchmarkRelay(b *testing.B) {
-	h := open(b, file.Options{})
+	b.Run("loops=1", func(b *testing.B) { benchRelay(b, 1) })
+	b.Run("loops=2", func(b *testing.B) { benchRelay(b, 2) })
+}
+
+func benchRelay(b *testing.B, loops int) {
+	h := openOn(b, file.Options{}, loops)
 	content := make([]byte, benchSize)
 	b.SetBytes(benchSize)
 	for b.Loop() {

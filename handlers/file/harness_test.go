@@ -49,11 +49,15 @@ type house struct {
 	clients *engine.Server
 	servers *engine.Server
 	gate    *gate // between server and pool, when a test wants one
+	loops   int   // event loops for clients
 }
 
-func open(t testing.TB, opt file.Options) *house {
+func open(t testing.TB, opt file.Options) *house { t.Helper(); return openOn(t, opt, 2) }
+
+// openOn opens a server whose clients are on so many event loops.
+func openOn(t testing.TB, opt file.Options, loops int) *house {
 	t.Helper()
-	h := &house{t: t, dir: t.TempDir(), opt: opt, spoolOp: spool.Options{Quota: 16 << 30, MaxUserFiles: 1000}}
+	h := &house{t: t, dir: t.TempDir(), opt: opt, loops: loops, spoolOp: spool.Options{Quota: 16 << 30, MaxUserFiles: 1000}}
 	h.start()
 	t.Cleanup(h.stop)
 	return h
@@ -74,7 +78,7 @@ func (h *house) start() {
 		opt.Tasks = h.gate
 	}
 	h.server = file.New(opt)
-	h.clients, err = engine.Start(engine.Options{Name: "file", Addr: "127.0.0.1:0", Handler: h.server.Clients(), Loops: 2, MaxFrame: file.MaxFrame, Budget: engine.FixedBudget(12_000)})
+	h.clients, err = engine.Start(engine.Options{Name: "file", Addr: "127.0.0.1:0", Handler: h.server.Clients(), Loops: h.loops, MaxFrame: file.MaxFrame, Budget: engine.FixedBudget(12_000)})
 	if err == nil {
 		h.servers, err = engine.Start(engine.Options{Name: "servers", Addr: "127.0.0.1:0", Handler: h.server.Servers(), Loops: 1})
 	}

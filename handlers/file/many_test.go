@@ -288,6 +288,47 @@ func TestSlowReader(t *testing.T) {
 	h.until("the reader to be closed", func() bool { return h.clients.Open() <= 1 })
 }
 
+// TestSlowReceiver: a receiver who asks a sender for more as soon as the last went by, and never reads, is closed once what waits for it is more than the
+// bound, and the sender hears of it. Until then nothing is held but that, and what the kernel takes.
+func TestSlowReceiver(t *testing.T) {
+	for _, loops := range []int{1, 2} {
+		t.Run(fmt.Sprint("loops=", loops), func(t *testing.T) {
+			h := openOn(t, file.Options{}, loops)
+			const size, window = 128 << 20, 8 * file.Segment
+			id, from, to := h.relay(size)
+			if err := to.Conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
+				t.Fatal(err)
+			}
+			end := make(chan pb.ClientFileState, 1)
+			go func() {
+				st, err := from.serve(id, 1, make([]byte, size), size+1)
+				if err != nil {
+					t.Errorf("sender: %v", err)
+				}
+				end <- st
+			}()
+			relayed := func() int { return int(h.metric("teamtalk_file_bytes_total")) }
+			told := func() bool { return len(end) > 0 }
+			for at := 0; at < size && !told(); at += file.Segment {
+				h.until("a segment to be relayed", func() bool { return at-relayed() < window || told() })
+				if to.write(9, pullReq(id, 2, online, at, file.Segment)) != nil {
+					break
+				}
+			}
+			if st := <-end; st != pb.ClientFileState_CLIENT_FILE_CANCEL {
+				t.Errorf("the sender was told %v", st)
+			}
+			if n := relayed(); n < 1<<20 || n > 24<<20 { // the bound, and the largest buffers that kernels have for a connection
+				t.Errorf("%d KiB went by", n>>10)
+			}
+			if n := h.metric("teamtalk_file_violations_total"); n != 0 {
+				t.Errorf("%v violations", n)
+			}
+			h.until("the receiver to be closed", func() bool { return h.clients.Open() <= 1 })
+		})
+	}
+}
+
 // TestIdleCrowd: 10,000 connections, or as many as this process may have, that never log in neither keep transfers from going on nor stay.
 func TestIdleCrowd(t *testing.T) {
 	if testing.Short() {

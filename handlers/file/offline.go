@@ -171,7 +171,7 @@ func (s *Server) fetch(c *conn, seq uint16, at int64, n int) error {
 		}
 		return func() {
 			c.pulls--
-			c.SendFrame(frame)
+			c.SendKept(frame)
 			if last {
 				_ = c.Send(0, t.state(pb.ClientFileState_CLIENT_FILE_DONE, t.info.From)) // it always encodes
 			}

@@ -91,8 +91,8 @@ func (s *Server) relayData(c *conn, seq uint16, body []byte) error {
 	return nil
 }
 
-// passOn sends a segment that is in c's loop's buffer to another client. On the same loop its bytes go where they leave from; to another loop they take one
-// slice of their own.
+// passOn sends a segment that is in c's loop's buffer to another client. Its bytes are copied once: on the same loop to the buffer they leave from; to another
+// loop into a frame of their own, which leaves from where it is.
 func passOn(c, to *conn, seq uint16, body []byte) {
 	frame := func(room int) []byte {
 		head := pdu.AppendHeader(make([]byte, 0, room), pb.CmdFilePullDataRsp, seq)
