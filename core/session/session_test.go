@@ -290,5 +290,5 @@ type discard struct{ s *Session }
 
 func (*discard) Write([]byte) error    { return nil }
 func (*discard) Writev([][]byte) error { return nil }
-func (*discard) Buffered() int      { return 0 }
-func (*discard) Close()             {}
+func (*discard) Buffered() int         { return 0 }
+func (*discard) Close()                {}
