@@ -393,6 +393,9 @@ func (l *fileLink) state(s pb.ClientFileState) {
 		l.end(ErrFileRefused)
 	case pb.ClientFileState_CLIENT_FILE_PEER_READY:
 		if t.role == pb.ClientFileRole_CLIENT_REALTIME_RECVER && t.dst != nil {
+			l.mu.Lock()
+			l.asked = t.Moved() // of a sender who comes again nothing was asked yet
+			l.mu.Unlock()
 			l.pull()
 		}
 	case pb.ClientFileState_CLIENT_FILE_DONE:
