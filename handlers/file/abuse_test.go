@@ -423,12 +423,16 @@ func TestOnlineLater(t *testing.T) {
 	}
 }
 
-// TestAbandoned: a transfer between two clients that nobody comes for is forgotten.
+// TestAbandoned: a transfer between two clients that nobody comes for is forgotten, also one whose end nobody comes to hear of.
 func TestAbandoned(t *testing.T) {
 	h := open(t, file.Options{TaskTimeout: time.Millisecond})
 	for range 5 {
 		h.task(1, 2, 10, online)
 	}
+	id := h.task(1, 2, 10, online)
+	p := h.in(2, id, receiver)
+	p.send(3, state(id, 2, pb.ClientFileState_CLIENT_FILE_REFUSE))
+	p.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	end := make(chan struct{})
 	go func() {

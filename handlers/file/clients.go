@@ -229,7 +229,7 @@ func (s *Server) refuseLogin(c *conn, seq uint16, m *pb.IMFileLoginReq, code pb.
 
 // login lets a client in, and sets the transfer going.
 func (s *Server) login(c *conn, seq uint16, m *pb.IMFileLoginReq) error {
-	code, replaced, peer := s.attach(c, m)
+	code, replaced, peer, over := s.attach(c, m)
 	if code != pb.FileServerError_FILE_SERVER_ERRNO_OK {
 		return s.refuseLogin(c, seq, m, code)
 	}
@@ -241,6 +241,10 @@ func (s *Server) login(c *conn, seq uint16, m *pb.IMFileLoginReq) error {
 	rsp := pb.IMFileLoginRsp_builder{ResultCode: proto.Uint32(uint32(code)), TaskId: proto.String(m.GetTaskId())}.Build()
 	if err := c.Send(seq, rsp); err != nil {
 		return err
+	}
+	if over != nil {
+		s.linger(c)
+		return c.Send(0, over)
 	}
 	switch c.role {
 	case pb.ClientFileRole_CLIENT_REALTIME_SENDER:

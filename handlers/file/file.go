@@ -17,7 +17,8 @@
 // # What breaks
 //
 // An upload that breaks off is resumed: at the next login the server asks from where it stands. A download is resumed by asking from there. A transfer between
-// two clients ends when one of them goes, and the other is told as if it had been cancelled.
+// two clients ends when one of them goes, and the other is told as if it had been cancelled. When one side ends it before the
+// other has come, that is kept for a minute, and told to the other as it logs in.
 package file
 
 import (

@@ -74,7 +74,14 @@ func (s *Server) relayData(c *conn, seq uint16, body []byte) error {
 		t.mu.Unlock()
 		return nil // it crossed the end on its way
 	}
-	i := slices.IndexFunc(t.pulls, func(p pull) bool { return p.offset == seg.offset })
+	asked := func(p pull) bool { return p.offset == seg.offset }
+	if i := slices.IndexFunc(t.stale, asked); i >= 0 {
+		t.stale = slices.Delete(t.stale, i, i+1)
+		t.moved = c.Loop().Now()
+		t.mu.Unlock()
+		return nil // who asked for it has gone
+	}
+	i := slices.IndexFunc(t.pulls, asked)
 	if i < 0 || seg.length > int(t.pulls[i].size) || (seg.length == 0 && seg.code == 0) {
 		t.mu.Unlock()
 		return im.Errorf(im.Invalid, "%d bytes at %d, which nobody asked for", seg.length, seg.offset)
@@ -113,7 +120,7 @@ func putLength(frame []byte, n int) {
 	frame[0], frame[1], frame[2], frame[3] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
 }
 
-// endRelay ends a transfer between two clients as c says.
+// endRelay ends a transfer between two clients as c says. The other side is told, or will be when it comes.
 func (s *Server) endRelay(c *conn, seq uint16, st pb.ClientFileState, how string) error {
 	t := c.task
 	e, _, _ := endOf(c.role)
@@ -124,8 +131,11 @@ func (s *Server) endRelay(c *conn, seq uint16, st pb.ClientFileState, how string
 		t.ended, t.pulls = true, nil
 	}
 	t.mu.Unlock()
-	if ok {
+	switch {
+	case ok && peer != nil:
 		s.dropRelay(t)
+	case ok:
+		t.untold, t.awaited = t.state(st, c.user), 1-e
 	}
 	s.mu.Unlock()
 	if !ok {

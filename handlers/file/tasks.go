@@ -17,15 +17,24 @@ type task struct {
 	info  spool.Info
 	relay bool // between two clients
 
-	// Under Server.mu: with nobody logged in, since when.
-	idle time.Time
+	// Under Server.mu.
+	idle    time.Time       // with nobody logged in, since when
+	untold  *pb.IMFileState // how it ended, for the side that was not there; nil: it goes on
+	awaited end             // that side
 
 	mu    sync.Mutex // after Server.mu; never held while waiting
 	conns [2]*conn   // by end
 	ended bool
 	pulls []pull    // a relay's: asked by the receiver, not answered by the sender
+	stale []pull    // the same of receivers whose place another connection took: what answers them goes nowhere
 	moved time.Time // when the oldest pull became due
 }
+
+// keepUntold is how long the end of a transfer between two clients is kept for the side that was not there.
+const keepUntold = time.Minute
+
+// maxStale is how many pulls of replaced receivers are remembered.
+const maxStale = 4 * maxPulls
 
 // pull is a segment that was asked for.
 type pull struct {
@@ -103,16 +112,19 @@ func (s *Server) find(m *pb.IMFileLoginReq) (*task, pb.FileServerError) {
 	if !ok || relay != t.relay || m.GetUserId() != user {
 		return nil, pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK
 	}
+	if t.untold != nil && e != t.awaited {
+		return nil, pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN
+	}
 	return t, pb.FileServerError_FILE_SERVER_ERRNO_OK
 }
 
-// attach logs c in. replaced is the connection whose place it took, peer that of the other side.
-func (s *Server) attach(c *conn, m *pb.IMFileLoginReq) (code pb.FileServerError, replaced, peer *conn) {
+// attach logs c in. replaced is the connection whose place it took, peer that of the other side, over how the transfer has ended before c came.
+func (s *Server) attach(c *conn, m *pb.IMFileLoginReq) (code pb.FileServerError, replaced, peer *conn, over *pb.IMFileState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, code := s.find(m)
 	if code != pb.FileServerError_FILE_SERVER_ERRNO_OK {
-		return code, nil, nil
+		return code, nil, nil, nil
 	}
 	e, _, _ := endOf(m.GetFileRole())
 	t.mu.Lock()
@@ -120,9 +132,18 @@ func (s *Server) attach(c *conn, m *pb.IMFileLoginReq) (code pb.FileServerError,
 	s.tasks[t.info.ID] = t
 	replaced, peer = t.conns[e], t.conns[1-e]
 	t.conns[e] = c
-	t.pulls = nil // what was asked of, or by, the connection before
 	c.task, c.user, c.role = t, m.GetUserId(), m.GetFileRole()
-	return code, replaced, peer
+	if e == receives { // the sender answers what the connection before has asked
+		t.stale = append(t.stale, t.pulls...)
+		t.stale = t.stale[max(0, len(t.stale)-maxStale):]
+	} else { // nobody does
+		t.stale = nil
+	}
+	t.pulls = nil
+	if over = t.untold; over != nil {
+		s.dropRelay(t)
+	}
+	return code, replaced, peer, over
 }
 
 // detach takes c off its task when it is gone. Whoever waits for it in a transfer between two clients is told.
@@ -174,11 +195,17 @@ func (s *Server) sweep(ctx context.Context) {
 	s.mu.Lock()
 	for _, t := range s.tasks {
 		t.mu.Lock()
-		over := t.relay && t.conns == [2]*conn{} && now.Sub(t.idle) >= s.opt.TaskTimeout
-		t.ended = t.ended || over
+		keep, ended := s.opt.TaskTimeout, t.ended
+		if ended {
+			keep = min(keep, keepUntold)
+		}
+		over := t.relay && t.conns == [2]*conn{} && now.Sub(t.idle) >= keep
+		t.ended = ended || over
 		t.mu.Unlock()
 		if over {
 			s.dropRelay(t)
+		}
+		if over && !ended {
 			s.metrics.ended.WithLabelValues("expired").Inc()
 		}
 	}

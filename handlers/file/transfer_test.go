@@ -213,6 +213,78 @@ func TestSecondLogin(t *testing.T) {
 	}
 }
 
+// TestSecondReceiver: what was on the way to a receiver's connection before is no reason to close the sender, and does not come on the new one.
+func TestSecondReceiver(t *testing.T) {
+	h := open(t, file.Options{})
+	content := random(5, 4*file.Segment)
+	id, from, to := h.relay(len(content))
+	segment := func(p *peer, at int) {
+		p.send(1, data(id, 1, at, content[at:at+file.Segment]))
+	}
+	for at := 0; at < len(content); at += file.Segment {
+		to.send(9, pullReq(id, 2, online, at, file.Segment))
+		next[*pb.IMFilePullDataReq](from)
+	}
+	again := h.in(2, id, receiver)
+	to.closed("the receiver's connection before")
+	next[*pb.IMFileState](again)
+	again.send(9, pullReq(id, 2, online, file.Segment, file.Segment))
+	next[*pb.IMFilePullDataReq](from)
+	for at := 0; at < len(content); at += file.Segment {
+		segment(from, at)
+	}
+	segment(from, file.Segment)
+	if m := next[*pb.IMFilePullDataRsp](again); m.GetOffset() != file.Segment || len(m.GetFileData()) != file.Segment {
+		t.Errorf("got %d bytes at %d", len(m.GetFileData()), m.GetOffset())
+	}
+	again.send(9, pullReq(id, 2, online, 0, file.Segment))
+	next[*pb.IMFilePullDataReq](from)
+	segment(from, 0)
+	if m := next[*pb.IMFilePullDataRsp](again); m.GetOffset() != 0 {
+		t.Errorf("got bytes at %d", m.GetOffset())
+	}
+	if n := h.metric("teamtalk_file_violations_total"); n != 0 {
+		t.Errorf("%v violations", n)
+	}
+	segment(from, 0)
+	from.closed("a segment nobody asked for")
+}
+
+// TestRelayEndedBefore: who comes after the other side has ended a transfer is told how; nobody else, and only once.
+func TestRelayEndedBefore(t *testing.T) {
+	for _, c := range []struct {
+		first, second         pb.ClientFileRole
+		firstUser, secondUser uint32
+		how                   pb.ClientFileState
+	}{
+		{receiver, sender, 2, 1, pb.ClientFileState_CLIENT_FILE_REFUSE},
+		{receiver, sender, 2, 1, pb.ClientFileState_CLIENT_FILE_CANCEL},
+		{sender, receiver, 1, 2, pb.ClientFileState_CLIENT_FILE_CANCEL},
+	} {
+		h := open(t, file.Options{})
+		id := h.task(1, 2, 100, online)
+		first := h.in(c.firstUser, id, c.first)
+		first.send(3, state(id, c.firstUser, c.how))
+		h.until("the transfer to be over", func() bool { return h.metric("teamtalk_file_ended_total") == 1 })
+		refused := func(user uint32, role pb.ClientFileRole) {
+			p := h.dial()
+			p.login(user, id, role)
+			if rsp := next[*pb.IMFileLoginRsp](p); rsp.GetResultCode() != uint32(pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN) {
+				t.Errorf("%s: %v", role, rsp)
+			}
+		}
+		refused(c.firstUser, c.first)
+		second := h.in(c.secondUser, id, c.second)
+		if m := next[*pb.IMFileState](second); m.GetState() != c.how || m.GetUserId() != c.firstUser || m.GetTaskId() != id {
+			t.Errorf("%s is told %v", c.second, m)
+		}
+		refused(c.secondUser, c.second)
+		if n := h.metric("teamtalk_file_tasks"); n != 0 {
+			t.Errorf("%v tasks are left", n)
+		}
+	}
+}
+
 func TestServers(t *testing.T) {
 	h := open(t, file.Options{MaxTasks: 3, MaxUserTasks: 2})
 	p := dial(t, h.servers.Addr())
