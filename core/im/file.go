@@ -2,6 +2,8 @@ package im
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"hash/fnv"
 	"unicode/utf8"
@@ -25,6 +27,18 @@ const (
 	MaxOfflineFiles = 500
 	// MaxFilesBetween is how many files from one user may wait for another. Nobody can fill up another's list alone.
 	MaxFilesBetween = 100
+	// OfflineFilePage is how many rows a page of everybody's list looks at.
+	OfflineFilePage = 1000
+)
+
+// OfflineFileState is what the list says of a file.
+type OfflineFileState uint8
+
+// The states of a file on the list.
+const (
+	FileUnlisted OfflineFileState = iota // it was never noted, or has been forgotten
+	FileListed                           // it waits
+	FileTaken                            // its receiver has taken it off
 )
 
 // FileStore keeps the list of files that wait for their receivers. The files themselves are with the file servers.
@@ -38,6 +52,14 @@ type FileStore interface {
 	DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error
 	// ExpireOfflineFiles forgets what was noted before a time, in unix seconds, deleted files too, and returns how many that were.
 	ExpireOfflineFiles(ctx context.Context, before uint32) (int, error)
+	// OfflineFilePage returns, of the OfflineFilePage rows after one, those of files that wait, and the last of these rows, with which the next page begins; 0 when there are
+	// none after it. The first page begins with 0. It may be as old as the slave is: what is decided by it has to bear that.
+	OfflineFilePage(ctx context.Context, after uint32) (files []OfflineFile, last uint32, err error)
+	// OfflineFileState tells what the list says of a file just now.
+	OfflineFileState(ctx context.Context, from, to uint32, task string) (OfflineFileState, error)
+	// ForgetOfflineFile forgets that a file waits, as if it had never been noted: it may be noted again. It reports whether it did wait; one that its receiver has taken off
+	// stays taken off.
+	ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error)
 }
 
 // CheckOfflineFile says what keeps f from being noted, with kind Invalid: a name that is empty, too long or not UTF-8, or a task that is none.
@@ -78,9 +100,12 @@ func ValidTaskID(s string) bool {
 	return true
 }
 
-// Where there are several file servers, a transfer's id leads to the one that has it: the first four digits of the last group of its UUID are the server's mark, which
-// follows from the address it tells clients. Message servers know all these addresses, so nothing has to be configured, and to everybody else the id is a UUID like
-// others. Ids of other file servers have chance digits there, and lead nowhere, or rarely to a wrong place: a mark says where to look first.
+// A transfer's id says which file server made it: in the last group of its UUID the first four digits are the server's mark and the other eight its seal. Both follow from the
+// address it tells clients, so nothing has to be configured, and to everybody else the id is a UUID like others, of which 74 bits are random.
+//
+// The mark is for message servers, which know all these addresses: it says where to look first. Ids of other file servers have chance digits there, and lead nowhere, or rarely
+// to a wrong place. The seal covers the whole id, and the address in full: by it a file server knows that it made an id of which it has nothing else any more, so that it never
+// takes another's for its own.
 const (
 	uuidLen   = 36
 	markBegin = 24
@@ -109,4 +134,24 @@ func TaskMark(id string) string {
 		return ""
 	}
 	return id[markBegin:markEnd]
+}
+
+// SealTask makes a transfer's id, a UUID in text, one of the file server at an address: it puts its mark and its seal in. What is no UUID stays as it is.
+func SealTask(id, ip string, port uint32) string {
+	if TaskMark(id) == "" {
+		return id
+	}
+	id = MarkTask(id, ServerMark(ip, port))
+	return id[:markEnd] + taskSeal(id[:markEnd], ip, port)
+}
+
+// SealedTask reports whether the file server at an address made a transfer's id. One in 2^48 ids of others looks as if it had.
+func SealedTask(id, ip string, port uint32) bool {
+	return TaskMark(id) != "" && SealTask(id, ip, port) == id
+}
+
+// taskSeal is the seal of an id that begins so.
+func taskSeal(begin, ip string, port uint32) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d", begin, ip, port))
+	return hex.EncodeToString(sum[:(uuidLen-markEnd)/2])
 }

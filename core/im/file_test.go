@@ -27,7 +27,7 @@ func FuzzTaskID(f *testing.F) {
 		}
 		marked := MarkTask(s, mark)
 		if TaskMark(s) == "" {
-			if marked != s {
+			if marked != s || SealTask(s, "10.0.0.1", 8600) != s || SealedTask(s, "10.0.0.1", 8600) {
 				t.Errorf("%q, which is no UUID, became %q", s, marked)
 			}
 			return
@@ -57,5 +57,23 @@ func TestServerMark(t *testing.T) {
 	}
 	if id := MarkTask("6bd466b8-85bd-4ec3-94a6-01886865f3e0", "abc"); id != "6bd466b8-85bd-4ec3-94a6-01886865f3e0" {
 		t.Errorf("marked with no mark: %s", id)
+	}
+}
+
+// TestSealTask: a server knows its own ids, and takes none of another's for them: not by the same mark, and not by a seal that was copied.
+func TestSealTask(t *testing.T) {
+	const uuid = "6bd466b8-85bd-4ec3-94a6-01886865f3e0"
+	id := SealTask(uuid, "10.0.0.1", 8600)
+	if id != "6bd466b8-85bd-4ec3-94a6-d6ff2230d96d" {
+		t.Errorf("sealed: %s; servers of another version do not know their ids any more", id)
+	}
+	if !SealedTask(id, "10.0.0.1", 8600) || TaskMark(id) != ServerMark("10.0.0.1", 8600) {
+		t.Errorf("%s is not its server's", id)
+	}
+	for _, other := range []string{uuid, MarkTask(uuid, ServerMark("10.0.0.1", 8600)), SealTask(uuid, "10.0.0.1", 8601), SealTask(uuid, "10.0.0.2", 8600),
+		"7" + id[1:], id[:35] + "0", id[:35], strings.ToUpper(id), ""} {
+		if SealedTask(other, "10.0.0.1", 8600) {
+			t.Errorf("%q counts as the server's", other)
+		}
 	}
 }

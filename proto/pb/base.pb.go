@@ -1325,6 +1325,57 @@ func (x OtherCmdID) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
+// ListResult is ours: what became of a file that was to be listed.
+type ListResult int32
+
+const (
+	ListResult_LIST_RESULT_LISTED ListResult = 1
+	// It was listed before.
+	ListResult_LIST_RESULT_THERE ListResult = 2
+	// Its receiver has taken it off the list.
+	ListResult_LIST_RESULT_TAKEN ListResult = 3
+	// It cannot be listed: a user is gone, or too many files wait.
+	ListResult_LIST_RESULT_REFUSED ListResult = 4
+)
+
+// Enum value maps for ListResult.
+var (
+	ListResult_name = map[int32]string{
+		1: "LIST_RESULT_LISTED",
+		2: "LIST_RESULT_THERE",
+		3: "LIST_RESULT_TAKEN",
+		4: "LIST_RESULT_REFUSED",
+	}
+	ListResult_value = map[string]int32{
+		"LIST_RESULT_LISTED":  1,
+		"LIST_RESULT_THERE":   2,
+		"LIST_RESULT_TAKEN":   3,
+		"LIST_RESULT_REFUSED": 4,
+	}
+)
+
+func (x ListResult) Enum() *ListResult {
+	p := new(ListResult)
+	*p = x
+	return p
+}
+
+func (x ListResult) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ListResult) Descriptor() protoreflect.EnumDescriptor {
+	return file_base_proto_enumTypes[23].Descriptor()
+}
+
+func (ListResult) Type() protoreflect.EnumType {
+	return &file_base_proto_enumTypes[23]
+}
+
+func (x ListResult) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
 type IpAddr struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Ip          *string                `protobuf:"bytes,1,req,name=ip"`
@@ -3859,6 +3910,240 @@ func (b0 OfflineFileInfo_builder) Build() *OfflineFileInfo {
 	return m0
 }
 
+// ListedFile is ours: a file on the list of those that wait.
+type ListedFile struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_FromUserId  uint32                 `protobuf:"varint,1,req,name=from_user_id,json=fromUserId"`
+	xxx_hidden_ToUserId    uint32                 `protobuf:"varint,2,req,name=to_user_id,json=toUserId"`
+	xxx_hidden_TaskId      *string                `protobuf:"bytes,3,req,name=task_id,json=taskId"`
+	xxx_hidden_FileName    *string                `protobuf:"bytes,4,opt,name=file_name,json=fileName"`
+	xxx_hidden_FileSize    uint32                 `protobuf:"varint,5,opt,name=file_size,json=fileSize"`
+	xxx_hidden_Age         uint32                 `protobuf:"varint,6,opt,name=age"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *ListedFile) Reset() {
+	*x = ListedFile{}
+	mi := &file_base_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListedFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListedFile) ProtoMessage() {}
+
+func (x *ListedFile) ProtoReflect() protoreflect.Message {
+	mi := &file_base_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ListedFile) GetFromUserId() uint32 {
+	if x != nil {
+		return x.xxx_hidden_FromUserId
+	}
+	return 0
+}
+
+func (x *ListedFile) GetToUserId() uint32 {
+	if x != nil {
+		return x.xxx_hidden_ToUserId
+	}
+	return 0
+}
+
+func (x *ListedFile) GetTaskId() string {
+	if x != nil {
+		if x.xxx_hidden_TaskId != nil {
+			return *x.xxx_hidden_TaskId
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ListedFile) GetFileName() string {
+	if x != nil {
+		if x.xxx_hidden_FileName != nil {
+			return *x.xxx_hidden_FileName
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ListedFile) GetFileSize() uint32 {
+	if x != nil {
+		return x.xxx_hidden_FileSize
+	}
+	return 0
+}
+
+func (x *ListedFile) GetAge() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Age
+	}
+	return 0
+}
+
+func (x *ListedFile) SetFromUserId(v uint32) {
+	x.xxx_hidden_FromUserId = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
+}
+
+func (x *ListedFile) SetToUserId(v uint32) {
+	x.xxx_hidden_ToUserId = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+}
+
+func (x *ListedFile) SetTaskId(v string) {
+	x.xxx_hidden_TaskId = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
+}
+
+func (x *ListedFile) SetFileName(v string) {
+	x.xxx_hidden_FileName = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
+}
+
+func (x *ListedFile) SetFileSize(v uint32) {
+	x.xxx_hidden_FileSize = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *ListedFile) SetAge(v uint32) {
+	x.xxx_hidden_Age = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
+}
+
+func (x *ListedFile) HasFromUserId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *ListedFile) HasToUserId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ListedFile) HasTaskId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *ListedFile) HasFileName() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *ListedFile) HasFileSize() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *ListedFile) HasAge() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
+func (x *ListedFile) ClearFromUserId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_FromUserId = 0
+}
+
+func (x *ListedFile) ClearToUserId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_ToUserId = 0
+}
+
+func (x *ListedFile) ClearTaskId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_TaskId = nil
+}
+
+func (x *ListedFile) ClearFileName() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_FileName = nil
+}
+
+func (x *ListedFile) ClearFileSize() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_FileSize = 0
+}
+
+func (x *ListedFile) ClearAge() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Age = 0
+}
+
+type ListedFile_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	FromUserId *uint32
+	ToUserId   *uint32
+	TaskId     *string
+	// Only to have it listed.
+	FileName *string
+	FileSize *uint32
+	// Only of what is listed: for how many seconds.
+	Age *uint32
+}
+
+func (b0 ListedFile_builder) Build() *ListedFile {
+	m0 := &ListedFile{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.FromUserId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
+		x.xxx_hidden_FromUserId = *b.FromUserId
+	}
+	if b.ToUserId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		x.xxx_hidden_ToUserId = *b.ToUserId
+	}
+	if b.TaskId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
+		x.xxx_hidden_TaskId = b.TaskId
+	}
+	if b.FileName != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
+		x.xxx_hidden_FileName = b.FileName
+	}
+	if b.FileSize != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		x.xxx_hidden_FileSize = *b.FileSize
+	}
+	if b.Age != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_Age = *b.Age
+	}
+	return m0
+}
+
 type DepartInfo struct {
 	state                   protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_DeptId       uint32                 `protobuf:"varint,1,req,name=dept_id,json=deptId"`
@@ -3874,7 +4159,7 @@ type DepartInfo struct {
 
 func (x *DepartInfo) Reset() {
 	*x = DepartInfo{}
-	mi := &file_base_proto_msgTypes[13]
+	mi := &file_base_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3886,7 +4171,7 @@ func (x *DepartInfo) String() string {
 func (*DepartInfo) ProtoMessage() {}
 
 func (x *DepartInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_base_proto_msgTypes[13]
+	mi := &file_base_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4071,7 +4356,7 @@ type PushShieldStatus struct {
 
 func (x *PushShieldStatus) Reset() {
 	*x = PushShieldStatus{}
-	mi := &file_base_proto_msgTypes[14]
+	mi := &file_base_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4083,7 +4368,7 @@ func (x *PushShieldStatus) String() string {
 func (*PushShieldStatus) ProtoMessage() {}
 
 func (x *PushShieldStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_base_proto_msgTypes[14]
+	mi := &file_base_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4262,7 +4547,17 @@ const file_base_proto_rawDesc = "" +
 	"fromUserId\x12\x17\n" +
 	"\atask_id\x18\x02 \x02(\tR\x06taskId\x12\x1b\n" +
 	"\tfile_name\x18\x03 \x02(\tR\bfileName\x12\x1b\n" +
-	"\tfile_size\x18\x04 \x02(\rR\bfileSize\"\xc5\x01\n" +
+	"\tfile_size\x18\x04 \x02(\rR\bfileSize\"\xb1\x01\n" +
+	"\n" +
+	"ListedFile\x12 \n" +
+	"\ffrom_user_id\x18\x01 \x02(\rR\n" +
+	"fromUserId\x12\x1c\n" +
+	"\n" +
+	"to_user_id\x18\x02 \x02(\rR\btoUserId\x12\x17\n" +
+	"\atask_id\x18\x03 \x02(\tR\x06taskId\x12\x1b\n" +
+	"\tfile_name\x18\x04 \x01(\tR\bfileName\x12\x1b\n" +
+	"\tfile_size\x18\x05 \x01(\rR\bfileSize\x12\x10\n" +
+	"\x03age\x18\x06 \x01(\rR\x03age\"\xc5\x01\n" +
 	"\n" +
 	"DepartInfo\x12\x17\n" +
 	"\adept_id\x18\x01 \x02(\rR\x06deptId\x12\x1a\n" +
@@ -4472,10 +4767,16 @@ const file_base_proto_rawDesc = "" +
 	"\x1bCID_OTHER_FILE_TRANSFER_REQ\x10\xb1\x0e\x12 \n" +
 	"\x1bCID_OTHER_FILE_TRANSFER_RSP\x10\xb2\x0e\x12!\n" +
 	"\x1cCID_OTHER_FILE_SERVER_IP_REQ\x10\xb3\x0e\x12!\n" +
-	"\x1cCID_OTHER_FILE_SERVER_IP_RSP\x10\xb4\x0eB\x13Z\x11teamtalk/proto/pb"
+	"\x1cCID_OTHER_FILE_SERVER_IP_RSP\x10\xb4\x0e*k\n" +
+	"\n" +
+	"ListResult\x12\x16\n" +
+	"\x12LIST_RESULT_LISTED\x10\x01\x12\x15\n" +
+	"\x11LIST_RESULT_THERE\x10\x02\x12\x15\n" +
+	"\x11LIST_RESULT_TAKEN\x10\x03\x12\x17\n" +
+	"\x13LIST_RESULT_REFUSED\x10\x04B\x13Z\x11teamtalk/proto/pb"
 
-var file_base_proto_enumTypes = make([]protoimpl.EnumInfo, 23)
-var file_base_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_base_proto_enumTypes = make([]protoimpl.EnumInfo, 24)
+var file_base_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_base_proto_goTypes = []any{
 	(ServiceID)(0),             // 0: teamtalk.ServiceID
 	(ResultType)(0),            // 1: teamtalk.ResultType
@@ -4500,21 +4801,23 @@ var file_base_proto_goTypes = []any{
 	(FileCmdID)(0),             // 20: teamtalk.FileCmdID
 	(SwitchServiceCmdID)(0),    // 21: teamtalk.SwitchServiceCmdID
 	(OtherCmdID)(0),            // 22: teamtalk.OtherCmdID
-	(*IpAddr)(nil),             // 23: teamtalk.IpAddr
-	(*UserInfo)(nil),           // 24: teamtalk.UserInfo
-	(*ContactSessionInfo)(nil), // 25: teamtalk.ContactSessionInfo
-	(*UserStat)(nil),           // 26: teamtalk.UserStat
-	(*ServerUserStat)(nil),     // 27: teamtalk.ServerUserStat
-	(*UnreadInfo)(nil),         // 28: teamtalk.UnreadInfo
-	(*MsgInfo)(nil),            // 29: teamtalk.MsgInfo
-	(*GroupVersionInfo)(nil),   // 30: teamtalk.GroupVersionInfo
-	(*GroupInfo)(nil),          // 31: teamtalk.GroupInfo
-	(*UserTokenInfo)(nil),      // 32: teamtalk.UserTokenInfo
-	(*PushResult)(nil),         // 33: teamtalk.PushResult
-	(*ShieldStatus)(nil),       // 34: teamtalk.ShieldStatus
-	(*OfflineFileInfo)(nil),    // 35: teamtalk.OfflineFileInfo
-	(*DepartInfo)(nil),         // 36: teamtalk.DepartInfo
-	(*PushShieldStatus)(nil),   // 37: teamtalk.PushShieldStatus
+	(ListResult)(0),            // 23: teamtalk.ListResult
+	(*IpAddr)(nil),             // 24: teamtalk.IpAddr
+	(*UserInfo)(nil),           // 25: teamtalk.UserInfo
+	(*ContactSessionInfo)(nil), // 26: teamtalk.ContactSessionInfo
+	(*UserStat)(nil),           // 27: teamtalk.UserStat
+	(*ServerUserStat)(nil),     // 28: teamtalk.ServerUserStat
+	(*UnreadInfo)(nil),         // 29: teamtalk.UnreadInfo
+	(*MsgInfo)(nil),            // 30: teamtalk.MsgInfo
+	(*GroupVersionInfo)(nil),   // 31: teamtalk.GroupVersionInfo
+	(*GroupInfo)(nil),          // 32: teamtalk.GroupInfo
+	(*UserTokenInfo)(nil),      // 33: teamtalk.UserTokenInfo
+	(*PushResult)(nil),         // 34: teamtalk.PushResult
+	(*ShieldStatus)(nil),       // 35: teamtalk.ShieldStatus
+	(*OfflineFileInfo)(nil),    // 36: teamtalk.OfflineFileInfo
+	(*ListedFile)(nil),         // 37: teamtalk.ListedFile
+	(*DepartInfo)(nil),         // 38: teamtalk.DepartInfo
+	(*PushShieldStatus)(nil),   // 39: teamtalk.PushShieldStatus
 }
 var file_base_proto_depIdxs = []int32{
 	5,  // 0: teamtalk.ContactSessionInfo.session_type:type_name -> teamtalk.SessionType
@@ -4546,8 +4849,8 @@ func file_base_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_base_proto_rawDesc), len(file_base_proto_rawDesc)),
-			NumEnums:      23,
-			NumMessages:   15,
+			NumEnums:      24,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

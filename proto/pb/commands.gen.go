@@ -99,6 +99,10 @@ const (
 	CmdFileTransferRsp           Command = 0x0732
 	CmdFileServerIPReq           Command = 0x0733
 	CmdFileServerIPRsp           Command = 0x0734
+	CmdFileListReq               Command = 0x0735
+	CmdFileListRsp               Command = 0x0736
+	CmdFileListRepairReq         Command = 0x0737
+	CmdFileListRepairRsp         Command = 0x0738
 )
 
 // commands is the one table of what travels in frames, in order of id.
@@ -198,6 +202,10 @@ var commands = []commandInfo{
 	{0x0732, "IMFileTransferRsp", func() Message { return new(IMFileTransferRsp) }},
 	{0x0733, "IMFileServerIPReq", func() Message { return new(IMFileServerIPReq) }},
 	{0x0734, "IMFileServerIPRsp", func() Message { return new(IMFileServerIPRsp) }},
+	{0x0735, "IMFileListReq", func() Message { return new(IMFileListReq) }},
+	{0x0736, "IMFileListRsp", func() Message { return new(IMFileListRsp) }},
+	{0x0737, "IMFileListRepairReq", func() Message { return new(IMFileListRepairReq) }},
+	{0x0738, "IMFileListRepairRsp", func() Message { return new(IMFileListRepairRsp) }},
 }
 
 // Command returns 0x0101.
@@ -1048,3 +1056,39 @@ func (m *IMFileServerIPRsp) AppendBody(b []byte) ([]byte, error) { return append
 
 // ParseBody decodes b, which is not kept.
 func (m *IMFileServerIPRsp) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x0735.
+func (*IMFileListReq) Command() Command { return 0x0735 }
+
+// AppendBody appends the encoded message to b.
+func (m *IMFileListReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, which is not kept.
+func (m *IMFileListReq) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x0736.
+func (*IMFileListRsp) Command() Command { return 0x0736 }
+
+// AppendBody appends the encoded message to b.
+func (m *IMFileListRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, which is not kept.
+func (m *IMFileListRsp) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x0737.
+func (*IMFileListRepairReq) Command() Command { return 0x0737 }
+
+// AppendBody appends the encoded message to b.
+func (m *IMFileListRepairReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, which is not kept.
+func (m *IMFileListRepairReq) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x0738.
+func (*IMFileListRepairRsp) Command() Command { return 0x0738 }
+
+// AppendBody appends the encoded message to b.
+func (m *IMFileListRepairRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, which is not kept.
+func (m *IMFileListRepairRsp) ParseBody(b []byte) error { return parseBody(b, m) }

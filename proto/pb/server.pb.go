@@ -2562,6 +2562,481 @@ func (b0 IMFileServerIPRsp_builder) Build() *IMFileServerIPRsp {
 	return m0
 }
 
+// cmd: 0x0735
+type IMFileListReq struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_After       uint32                 `protobuf:"varint,1,req,name=after"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMFileListReq) Reset() {
+	*x = IMFileListReq{}
+	mi := &file_server_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMFileListReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMFileListReq) ProtoMessage() {}
+
+func (x *IMFileListReq) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMFileListReq) GetAfter() uint32 {
+	if x != nil {
+		return x.xxx_hidden_After
+	}
+	return 0
+}
+
+func (x *IMFileListReq) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
+func (x *IMFileListReq) SetAfter(v uint32) {
+	x.xxx_hidden_After = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *IMFileListReq) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *IMFileListReq) HasAfter() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *IMFileListReq) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMFileListReq) ClearAfter() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_After = 0
+}
+
+func (x *IMFileListReq) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_AttachData = nil
+}
+
+type IMFileListReq_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The row after which the page begins; 0 for the first.
+	After      *uint32
+	AttachData []byte
+}
+
+func (b0 IMFileListReq_builder) Build() *IMFileListReq {
+	m0 := &IMFileListReq{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.After != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_After = *b.After
+	}
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_AttachData = b.AttachData
+	}
+	return m0
+}
+
+// cmd: 0x0736
+type IMFileListRsp struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Files       *[]*ListedFile         `protobuf:"bytes,1,rep,name=files"`
+	xxx_hidden_Last        uint32                 `protobuf:"varint,2,req,name=last"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMFileListRsp) Reset() {
+	*x = IMFileListRsp{}
+	mi := &file_server_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMFileListRsp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMFileListRsp) ProtoMessage() {}
+
+func (x *IMFileListRsp) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMFileListRsp) GetFiles() []*ListedFile {
+	if x != nil {
+		if x.xxx_hidden_Files != nil {
+			return *x.xxx_hidden_Files
+		}
+	}
+	return nil
+}
+
+func (x *IMFileListRsp) GetLast() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Last
+	}
+	return 0
+}
+
+func (x *IMFileListRsp) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
+func (x *IMFileListRsp) SetFiles(v []*ListedFile) {
+	x.xxx_hidden_Files = &v
+}
+
+func (x *IMFileListRsp) SetLast(v uint32) {
+	x.xxx_hidden_Last = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *IMFileListRsp) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *IMFileListRsp) HasLast() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMFileListRsp) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMFileListRsp) ClearLast() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Last = 0
+}
+
+func (x *IMFileListRsp) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_AttachData = nil
+}
+
+type IMFileListRsp_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Those that wait.
+	Files []*ListedFile
+	// With which the next page begins; 0: there is none.
+	Last       *uint32
+	AttachData []byte
+}
+
+func (b0 IMFileListRsp_builder) Build() *IMFileListRsp {
+	m0 := &IMFileListRsp{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Files = &b.Files
+	if b.Last != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_Last = *b.Last
+	}
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_AttachData = b.AttachData
+	}
+	return m0
+}
+
+// cmd: 0x0737
+type IMFileListRepairReq struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_List        *[]*ListedFile         `protobuf:"bytes,1,rep,name=list"`
+	xxx_hidden_Forget      *[]*ListedFile         `protobuf:"bytes,2,rep,name=forget"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMFileListRepairReq) Reset() {
+	*x = IMFileListRepairReq{}
+	mi := &file_server_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMFileListRepairReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMFileListRepairReq) ProtoMessage() {}
+
+func (x *IMFileListRepairReq) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMFileListRepairReq) GetList() []*ListedFile {
+	if x != nil {
+		if x.xxx_hidden_List != nil {
+			return *x.xxx_hidden_List
+		}
+	}
+	return nil
+}
+
+func (x *IMFileListRepairReq) GetForget() []*ListedFile {
+	if x != nil {
+		if x.xxx_hidden_Forget != nil {
+			return *x.xxx_hidden_Forget
+		}
+	}
+	return nil
+}
+
+func (x *IMFileListRepairReq) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
+func (x *IMFileListRepairReq) SetList(v []*ListedFile) {
+	x.xxx_hidden_List = &v
+}
+
+func (x *IMFileListRepairReq) SetForget(v []*ListedFile) {
+	x.xxx_hidden_Forget = &v
+}
+
+func (x *IMFileListRepairReq) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *IMFileListRepairReq) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMFileListRepairReq) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_AttachData = nil
+}
+
+type IMFileListRepairReq_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// To be listed, unless they are or were.
+	List []*ListedFile
+	// Not to be listed any more.
+	Forget     []*ListedFile
+	AttachData []byte
+}
+
+func (b0 IMFileListRepairReq_builder) Build() *IMFileListRepairReq {
+	m0 := &IMFileListRepairReq{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_List = &b.List
+	x.xxx_hidden_Forget = &b.Forget
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_AttachData = b.AttachData
+	}
+	return m0
+}
+
+// cmd: 0x0738
+type IMFileListRepairRsp struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Results     []ListResult           `protobuf:"varint,1,rep,name=results,enum=teamtalk.ListResult"`
+	xxx_hidden_Forgotten   uint32                 `protobuf:"varint,2,req,name=forgotten"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMFileListRepairRsp) Reset() {
+	*x = IMFileListRepairRsp{}
+	mi := &file_server_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMFileListRepairRsp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMFileListRepairRsp) ProtoMessage() {}
+
+func (x *IMFileListRepairRsp) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMFileListRepairRsp) GetResults() []ListResult {
+	if x != nil {
+		return x.xxx_hidden_Results
+	}
+	return nil
+}
+
+func (x *IMFileListRepairRsp) GetForgotten() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Forgotten
+	}
+	return 0
+}
+
+func (x *IMFileListRepairRsp) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
+func (x *IMFileListRepairRsp) SetResults(v []ListResult) {
+	x.xxx_hidden_Results = v
+}
+
+func (x *IMFileListRepairRsp) SetForgotten(v uint32) {
+	x.xxx_hidden_Forgotten = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *IMFileListRepairRsp) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *IMFileListRepairRsp) HasForgotten() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMFileListRepairRsp) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMFileListRepairRsp) ClearForgotten() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Forgotten = 0
+}
+
+func (x *IMFileListRepairRsp) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_AttachData = nil
+}
+
+type IMFileListRepairRsp_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// What became of those to be listed, in their order.
+	Results []ListResult
+	// How many of the others were listed.
+	Forgotten  *uint32
+	AttachData []byte
+}
+
+func (b0 IMFileListRepairRsp_builder) Build() *IMFileListRepairRsp {
+	m0 := &IMFileListRepairRsp{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Results = b.Results
+	if b.Forgotten != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_Forgotten = *b.Forgotten
+	}
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_AttachData = b.AttachData
+	}
+	return m0
+}
+
 var File_server_proto protoreflect.FileDescriptor
 
 const file_server_proto_rawDesc = "" +
@@ -2666,9 +3141,28 @@ const file_server_proto_rawDesc = "" +
 	"\x11IMFileServerIPReq\"G\n" +
 	"\x11IMFileServerIPRsp\x122\n" +
 	"\fip_addr_list\x18\x01 \x03(\v2\x10.teamtalk.IpAddrR\n" +
-	"ipAddrListB\x13Z\x11teamtalk/proto/pb"
+	"ipAddrList\"F\n" +
+	"\rIMFileListReq\x12\x14\n" +
+	"\x05after\x18\x01 \x02(\rR\x05after\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachData\"p\n" +
+	"\rIMFileListRsp\x12*\n" +
+	"\x05files\x18\x01 \x03(\v2\x14.teamtalk.ListedFileR\x05files\x12\x12\n" +
+	"\x04last\x18\x02 \x02(\rR\x04last\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachData\"\x8e\x01\n" +
+	"\x13IMFileListRepairReq\x12(\n" +
+	"\x04list\x18\x01 \x03(\v2\x14.teamtalk.ListedFileR\x04list\x12,\n" +
+	"\x06forget\x18\x02 \x03(\v2\x14.teamtalk.ListedFileR\x06forget\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachData\"\x84\x01\n" +
+	"\x13IMFileListRepairRsp\x12.\n" +
+	"\aresults\x18\x01 \x03(\x0e2\x14.teamtalk.ListResultR\aresults\x12\x1c\n" +
+	"\tforgotten\x18\x02 \x02(\rR\tforgotten\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachDataB\x13Z\x11teamtalk/proto/pb"
 
-var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_server_proto_goTypes = []any{
 	(*IMStopReceivePacket)(nil),         // 0: teamtalk.IMStopReceivePacket
 	(*IMValidateReq)(nil),               // 1: teamtalk.IMValidateReq
@@ -2690,32 +3184,42 @@ var file_server_proto_goTypes = []any{
 	(*IMFileTransferRsp)(nil),           // 17: teamtalk.IMFileTransferRsp
 	(*IMFileServerIPReq)(nil),           // 18: teamtalk.IMFileServerIPReq
 	(*IMFileServerIPRsp)(nil),           // 19: teamtalk.IMFileServerIPRsp
-	(*UserInfo)(nil),                    // 20: teamtalk.UserInfo
-	(*UserTokenInfo)(nil),               // 21: teamtalk.UserTokenInfo
-	(*ServerUserStat)(nil),              // 22: teamtalk.ServerUserStat
-	(ClientType)(0),                     // 23: teamtalk.ClientType
-	(*PushResult)(nil),                  // 24: teamtalk.PushResult
-	(*ShieldStatus)(nil),                // 25: teamtalk.ShieldStatus
-	(TransferFileType)(0),               // 26: teamtalk.TransferFileType
-	(*IpAddr)(nil),                      // 27: teamtalk.IpAddr
+	(*IMFileListReq)(nil),               // 20: teamtalk.IMFileListReq
+	(*IMFileListRsp)(nil),               // 21: teamtalk.IMFileListRsp
+	(*IMFileListRepairReq)(nil),         // 22: teamtalk.IMFileListRepairReq
+	(*IMFileListRepairRsp)(nil),         // 23: teamtalk.IMFileListRepairRsp
+	(*UserInfo)(nil),                    // 24: teamtalk.UserInfo
+	(*UserTokenInfo)(nil),               // 25: teamtalk.UserTokenInfo
+	(*ServerUserStat)(nil),              // 26: teamtalk.ServerUserStat
+	(ClientType)(0),                     // 27: teamtalk.ClientType
+	(*PushResult)(nil),                  // 28: teamtalk.PushResult
+	(*ShieldStatus)(nil),                // 29: teamtalk.ShieldStatus
+	(TransferFileType)(0),               // 30: teamtalk.TransferFileType
+	(*IpAddr)(nil),                      // 31: teamtalk.IpAddr
+	(*ListedFile)(nil),                  // 32: teamtalk.ListedFile
+	(ListResult)(0),                     // 33: teamtalk.ListResult
 }
 var file_server_proto_depIdxs = []int32{
-	20, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
-	21, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
-	22, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
-	23, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
-	23, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
-	21, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
-	24, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
-	25, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
-	26, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
-	26, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
-	27, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	24, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
+	25, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
+	26, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
+	27, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
+	27, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
+	25, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
+	28, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
+	29, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
+	30, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
+	30, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
+	31, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
+	32, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
+	32, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
+	32, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
+	33, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_server_proto_init() }
@@ -2730,7 +3234,7 @@ func file_server_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_server_proto_rawDesc), len(file_server_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

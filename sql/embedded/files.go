@@ -101,3 +101,56 @@ func (s *Store) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, e
 	})
 	return n, err
 }
+
+// OfflineFilePage reads a piece of everybody's list, as im.FileStore says.
+func (s *Store) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile, last uint32, err error) {
+	read := 0
+	err = s.rows(ctx, "page of offline files", s.read.offlineFilePage, func(row scanner) error {
+		var f im.OfflineFile
+		var status int
+		err := row.Scan(&last, &status, &f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created)
+		if read++; status == 0 {
+			files = append(files, f)
+		}
+		return err
+	}, after, im.OfflineFilePage)
+	if err != nil {
+		return nil, 0, err
+	}
+	if read < im.OfflineFilePage {
+		last = 0
+	}
+	return files, last, nil
+}
+
+// OfflineFileState tells what the list says of a file, as im.FileStore says.
+func (s *Store) OfflineFileState(ctx context.Context, from, to uint32, task string) (im.OfflineFileState, error) {
+	state := im.FileUnlisted
+	err := s.rows(ctx, "state of offline file", s.read.offlineFileState, func(row scanner) error {
+		var status int
+		if err := row.Scan(&status); err != nil {
+			return err
+		}
+		if state = im.FileTaken; status == 0 {
+			state = im.FileListed
+		}
+		return nil
+	}, to, from, task)
+	return state, err
+}
+
+// ForgetOfflineFile forgets that a file waits, as im.FileStore says.
+func (s *Store) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (gone bool, err error) {
+	err = s.call("forget offline file", func() error {
+		return s.transact(ctx, func(w *writer) error {
+			n := 0
+			err := w.exec("delete from IMTransmitFile where toId = ? and fromId = ? and taskId = ? and status = 0", to, from, task)
+			if err == nil {
+				err = w.one("select changes()", &n)
+			}
+			gone = n > 0
+			return err
+		})
+	})
+	return gone && err == nil, err
+}

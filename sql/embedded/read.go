@@ -13,7 +13,7 @@ import (
 type statements struct {
 	accountByName, users, usersSince, usersPresent, listUsers *sql.Stmt
 	departsSince, deviceTokens, groupShields, shieldedGroups  *sql.Stmt
-	offlineFiles                                              *sql.Stmt
+	offlineFiles, offlineFilePage, offlineFileState           *sql.Stmt
 	history, messagesByID, latestID                           *sql.Stmt
 	hasUnread, unreadCounts, unreadTotals, recentSessions     *sql.Stmt
 
@@ -72,6 +72,9 @@ func (st *statements) queries() []query {
 			order by groupId`},
 		{&st.offlineFiles, `select fromId, toId, taskId, fileName, size, created from IMTransmitFile
 			where toId = ? and status = 0 order by id limit ?`},
+		{&st.offlineFilePage, `select id, status, fromId, toId, taskId, fileName, size, created from IMTransmitFile
+			where id > ? order by id limit ?`},
+		{&st.offlineFileState, `select status from IMTransmitFile where toId = ? and fromId = ? and taskId = ?`},
 		{&st.history, "select " + messageColumns + " from IMMessage m " + joinAudio + " where m.id > " + relationKey +
 			" and m.id <= " + relationKey + " + ?3 and m.status = 0 order by m.id desc limit ?4"},
 		{&st.messagesByID, "select " + messageColumns + " from IMMessage m " + joinAudio + " where m.id in (select " + relationKey +

@@ -170,3 +170,79 @@ func oldFiles(ctx context.Context, db querier, after, before uint32) (old []uint
 	}
 	return old, last, read, rows.Err()
 }
+
+// OfflineFilePage reads a piece of everybody's list, see im.FileStore. From the slave: it is asked all day long, and nobody takes what it says for the last word.
+func (s *Store) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile, last uint32, err error) {
+	files, last, err = filePage(ctx, s.slave, after)
+	return files, last, s.dbError("read a page of offline files", err)
+}
+
+func filePage(ctx context.Context, db querier, after uint32) (files []im.OfflineFile, last uint32, err error) {
+	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT id, status, fromId, toId, taskId, fileName, size, created FROM IMTransmitFile WHERE id>%d ORDER BY id LIMIT %d",
+		after, im.OfflineFilePage))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer rows.Close()
+	read := 0
+	for ; rows.Next(); read++ {
+		var f im.OfflineFile
+		var status int
+		if err := rows.Scan(&last, &status, &f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created); err != nil {
+			return nil, 0, err
+		}
+		if status == 0 {
+			files = append(files, f)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, 0, err
+	}
+	if read < im.OfflineFilePage {
+		last = 0
+	}
+	return files, last, nil
+}
+
+// OfflineFileState tells what the list says of a file, see im.FileStore. C++ servers may have noted it more than once.
+func (s *Store) OfflineFileState(ctx context.Context, from, to uint32, task string) (im.OfflineFileState, error) {
+	if !im.ValidTaskID(task) {
+		return im.FileUnlisted, s.dbError("read state of offline file", ctx.Err())
+	}
+	var rows, waiting int
+	err := s.retry(ctx, func() error {
+		return s.master.QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(SUM(status=0), 0) FROM IMTransmitFile WHERE taskId=? AND fromId=? AND toId=?", task, from, to).
+			Scan(&rows, &waiting)
+	})
+	switch {
+	case err != nil:
+		return im.FileUnlisted, s.dbError("read state of offline file", err)
+	case waiting > 0:
+		return im.FileListed, nil
+	case rows > 0:
+		return im.FileTaken, nil
+	}
+	return im.FileUnlisted, nil
+}
+
+// ForgetOfflineFile forgets that a file waits; see im.FileStore.
+func (s *Store) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error) {
+	if !im.ValidTaskID(task) {
+		return false, s.dbError("forget offline file", ctx.Err())
+	}
+	gone := false
+	err := s.retry(ctx, func() error {
+		res, err := s.master.ExecContext(ctx, "DELETE FROM IMTransmitFile WHERE taskId=? AND fromId=? AND toId=? AND status=0", task, from, to)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		gone = gone || n > 0
+		return err
+	})
+	if err != nil {
+		return false, s.dbError("forget offline file", err)
+	}
+	s.wroteTo(to)
+	return gone, nil
+}

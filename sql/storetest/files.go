@@ -26,6 +26,9 @@ var fileTests = []test{
 	{"two processes", filesShared},
 	{"noted at the same time", fileRace},
 	{"cancelled before", filesCancelled},
+	{"everybody's, in pages", filesInPages},
+	{"state", fileState},
+	{"forgotten", fileForgotten},
 }
 
 // task is the n-th name of a transfer.
@@ -284,8 +287,130 @@ func filesCancelled(f *fixture) {
 			f.Error("DeleteOfflineFile: no error")
 		}
 	}
+	if _, _, err := f.s.OfflineFilePage(ctx, 0); err == nil {
+		f.Error("OfflineFilePage: no error")
+	}
+	for _, name := range []string{task(1), ""} {
+		if _, err := f.s.OfflineFileState(ctx, u[0], u[1], name); err == nil {
+			f.Error("OfflineFileState: no error")
+		}
+		if _, err := f.s.ForgetOfflineFile(ctx, u[0], u[1], name); err == nil {
+			f.Error("ForgetOfflineFile: no error")
+		}
+	}
 	if _, err := f.s.ExpireOfflineFiles(ctx, math.MaxUint32); err == nil {
 		f.Error("ExpireOfflineFiles: no error")
 	}
 	f.wantFiles("after all that", u[1], task(1))
+}
+
+// filesInPages: everybody's files that wait, each once, in bounded pieces, whatever is taken off or noted between two of them.
+func filesInPages(f *fixture) {
+	const n = 2*im.OfflineFilePage + 300
+	u := f.users(n/im.MaxFilesBetween + 1)
+	to := u[len(u)-1]
+	if files, last, err := f.s.OfflineFilePage(f.ctx, 0); len(files) != 0 || last != 0 || err != nil {
+		f.Errorf("of an empty list: %d files up to %d, %v", len(files), last, err)
+	}
+	before := f.now()
+	want := map[string]uint32{} // senders
+	for i := range n {
+		from := u[i/im.MaxFilesBetween]
+		f.addFile(from, to, task(i))
+		want[task(i)] = from
+	}
+	for i := 0; i < n; i += 7 {
+		f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, want[task(i)], to, task(i)))
+		delete(want, task(i))
+	}
+	seen, pages := map[string]bool{}, 0
+	for after := uint32(0); ; {
+		files, last, err := f.s.OfflineFilePage(f.ctx, after)
+		if err != nil {
+			f.Fatalf("page after %d: %v", after, err)
+		}
+		if pages++; len(files) > im.OfflineFilePage {
+			f.Errorf("a page of %d files", len(files))
+		}
+		for _, o := range files {
+			if o.From != want[o.Task] || o.To != to || o.Name != "a.pdf" || o.Size != 5 || o.Created < before || o.Created > f.now() || seen[o.Task] {
+				f.Errorf("page %d has %+v, seen before: %v", pages, o, seen[o.Task])
+			}
+			seen[o.Task] = true
+		}
+		if pages == 1 { // behind, and before what comes
+			f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, want[task(1)], to, task(1)))
+			f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, want[task(n-1)], to, task(n-1)))
+			delete(want, task(n-1))
+			f.addFile(to, to, task(n))
+			want[task(n)] = to
+		}
+		if last == 0 {
+			break
+		}
+		if last <= after {
+			f.Fatalf("the page after %d ends at %d", after, last)
+		}
+		after = last
+	}
+	if len(seen) != len(want) || pages < 3 {
+		f.Errorf("%d files in %d pages, want %d", len(seen), pages, len(want))
+	}
+	if files, last, err := f.s.OfflineFilePage(f.ctx, math.MaxUint32); len(files) != 0 || last != 0 || err != nil {
+		f.Errorf("behind the end: %d files up to %d, %v", len(files), last, err)
+	}
+}
+
+func fileState(f *fixture) {
+	u := f.users(3)
+	want := func(what string, from, to uint32, task string, want im.OfflineFileState) {
+		f.Helper()
+		if got, err := f.s.OfflineFileState(f.ctx, from, to, task); got != want || err != nil {
+			f.Errorf("%s: state %d, %v, want %d", what, got, err, want)
+		}
+	}
+	want("never noted", u[0], u[1], task(1), im.FileUnlisted)
+	f.addFile(u[0], u[1], task(1))
+	want("noted", u[0], u[1], task(1), im.FileListed)
+	want("from another", u[2], u[1], task(1), im.FileUnlisted)
+	want("to another", u[0], u[2], task(1), im.FileUnlisted)
+	for _, none := range []string{"", task(2), "\xff", "../x", strings.Repeat("x", 1<<16)} {
+		want("none", u[0], u[1], none, im.FileUnlisted)
+	}
+	f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, u[0], u[1], task(1)))
+	want("taken off", u[0], u[1], task(1), im.FileTaken)
+	f.reopen()
+	want("reopened", u[0], u[1], task(1), im.FileTaken)
+	f.expire(math.MaxUint32, 1)
+	want("expired", u[0], u[1], task(1), im.FileUnlisted)
+}
+
+func fileForgotten(f *fixture) {
+	u := f.users(3)
+	forget := func(what string, from, to uint32, task string, want bool) {
+		f.Helper()
+		if gone, err := f.s.ForgetOfflineFile(f.ctx, from, to, task); gone != want || err != nil {
+			f.Errorf("%s: %v, %v, want %v", what, gone, err, want)
+		}
+	}
+	f.addFile(u[0], u[1], task(1))
+	f.addFile(u[0], u[1], task(2))
+	for _, pair := range [][2]uint32{{u[1], u[0]}, {u[2], u[1]}, {u[0], u[2]}, {0, u[1]}, {u[0], 0}} {
+		forget("of others", pair[0], pair[1], task(1), false)
+	}
+	for _, none := range []string{"", task(3), "\xff", "../x", strings.Repeat("x", 1<<16)} {
+		forget("what is not there", u[0], u[1], none, false)
+	}
+	f.wantFiles("nothing forgotten", u[1], task(1), task(2))
+	forget("one", u[0], u[1], task(1), true)
+	forget("once more", u[0], u[1], task(1), false)
+	f.wantFiles("one forgotten", u[1], task(2))
+	f.addFile(u[0], u[1], task(1))
+	f.wantFiles("noted again", u[1], task(2), task(1))
+	// What its receiver has taken off stays so.
+	f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, u[0], u[1], task(2)))
+	forget("taken off", u[0], u[1], task(2), false)
+	f.addFile(u[0], u[1], task(2))
+	f.reopen()
+	f.wantFiles("reopened", u[1], task(1))
 }
