@@ -67,7 +67,7 @@ const (
 	Fetched                 // whole, and its receiver has had all of it
 )
 
-// Spool is a folder of files. Its methods may be called from anywhere, and wait for the disk, except Lookup and Usage. Errors are of kind im.NotFound (no such
+// Spool is a folder of files. Its methods may be called from anywhere, and wait for the disk, except Lookup, Waiting and Usage. Errors are of kind im.NotFound (no such
 // file, or not in that state), im.Invalid, im.Busy (a bound), im.Unavailable (the disk) or im.Closed.
 type Spool struct {
 	opt  Options
@@ -168,6 +168,19 @@ func (s *Spool) Lookup(id string) (Info, State, bool) {
 		return Info{}, 0, false
 	}
 	return e.info, e.state, true
+}
+
+// Waiting returns the files that became whole before a time and that nobody has fetched. It never touches the disk.
+func (s *Spool) Waiting(before time.Time) []Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []Info
+	for _, e := range s.files {
+		if e.state == Waiting && e.since.Before(before) {
+			list = append(list, e.info)
+		}
+	}
+	return list
 }
 
 // Usage is how many files there are, and their bytes; unfinished ones count by their full size.

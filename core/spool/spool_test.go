@@ -435,3 +435,41 @@ func FuzzMeta(f *testing.F) {
 		}
 	})
 }
+
+// TestWaiting: only what is whole, not fetched, and has been so for long enough; as after a new start.
+func TestWaiting(t *testing.T) {
+	time0 := time.Now().Truncate(time.Second)
+	now := &clock{now: time0}
+	opt := Options{Dir: t.TempDir(), Now: now.Now}
+	s := mustOpen(t, opt)
+	for i := range 4 {
+		info := file(1)
+		info.ID = idOf(i)
+		must(t, s.Create(info))
+		if i > 0 {
+			must(t, s.Append(info.ID, 0, []byte("x")))
+			must(t, s.Finish(info.ID))
+		}
+	}
+	must(t, s.MarkFetched(idOf(2)))
+	must(t, s.Delete(idOf(3)))
+	want := func(what string, before time.Time, ids ...string) {
+		t.Helper()
+		var got []string
+		for _, info := range s.Waiting(before) {
+			got = append(got, info.ID)
+			if info.From != 7 || info.To != 8 || info.Size != 1 {
+				t.Errorf("%s: %+v", what, info)
+			}
+		}
+		if !slices.Equal(got, ids) {
+			t.Errorf("%s: %v wait, want %v", what, got, ids)
+		}
+	}
+	want("before", time0)
+	want("just now", time0.Add(1), idOf(1))
+	must(t, s.Close())
+	s = mustOpen(t, opt)
+	want("opened again", time.Now().Add(time.Hour), idOf(1))
+	want("long ago", time0.Add(-time.Hour))
+}

@@ -163,6 +163,7 @@ func New(opt Options) *Server {
 	s.handleGroups()
 	s.handlePush()
 	s.handleFiles()
+	s.handleFileList()
 	router.Handle(s.Router, router.Public, s.handleHeartBeat)
 	return s
 }

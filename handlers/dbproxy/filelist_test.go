@@ -1,0 +1,140 @@
+package dbproxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy"
+	"teamtalk/proto/pb"
+)
+
+func (f *faulty) OfflineFilePage(ctx context.Context, after uint32) ([]im.OfflineFile, uint32, error) {
+	if err := f.before(); err != nil {
+		return nil, 0, err
+	}
+	return f.Store.OfflineFilePage(ctx, after)
+}
+
+func (f *faulty) OfflineFileState(ctx context.Context, from, to uint32, task string) (im.OfflineFileState, error) {
+	if err := f.before(); err != nil {
+		return 0, err
+	}
+	return f.Store.OfflineFileState(ctx, from, to, task)
+}
+
+func (f *faulty) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error) {
+	if err := f.before(); err != nil {
+		return false, err
+	}
+	return f.Store.ForgetOfflineFile(ctx, from, to, task)
+}
+
+func listed(from, to uint32, task string) *pb.ListedFile {
+	return pb.ListedFile_builder{FromUserId: &from, ToUserId: &to, TaskId: &task, FileName: proto.String("报告.pdf"), FileSize: proto.Uint32(4294967295)}.Build()
+}
+
+func pageReq(after uint32) *pb.IMFileListReq {
+	return pb.IMFileListReq_builder{After: &after, AttachData: []byte("back")}.Build()
+}
+
+func repairReq(list, forget []*pb.ListedFile) *pb.IMFileListRepairReq {
+	return pb.IMFileListRepairReq_builder{List: list, Forget: forget, AttachData: []byte("back")}.Build()
+}
+
+// TestFileListPages: a file server reads everybody's list, page by page.
+func TestFileListPages(t *testing.T) {
+	h := open(t, options{users: 20, db: dbproxy.Options{LinkHeartbeat: time.Hour}})
+	p := h.dial()
+	if rsp := ask[*pb.IMFileListRsp](p, 1, pageReq(0)); len(rsp.GetFiles()) != 0 || rsp.GetLast() != 0 || string(rsp.GetAttachData()) != "back" {
+		t.Errorf("nobody's list: %v", rsp)
+	}
+	want, begun := map[string]bool{}, time.Now()
+	for i := range im.OfflineFilePage + 300 {
+		from, task := uint32(1+i/im.MaxFilesBetween), fmt.Sprintf("task-%d", i)
+		if err := h.store.AddOfflineFile(t.Context(), im.OfflineFile{From: from, To: 20, Task: task, Name: "x"}); err != nil {
+			t.Fatal(err)
+		}
+		want[task] = true
+	}
+	if err := h.store.DeleteOfflineFile(t.Context(), 1, 20, "task-7"); err != nil {
+		t.Fatal(err)
+	}
+	delete(want, "task-7")
+	now := time.Now().Add(time.Hour)
+	h.clock.set(now)
+	oldest := uint32(now.Sub(begun)/time.Second) + 1 // the store rounds down
+	pages := 0
+	for after := uint32(0); ; pages++ {
+		rsp := ask[*pb.IMFileListRsp](p, uint16(10+pages), pageReq(after))
+		for _, f := range rsp.GetFiles() {
+			if !want[f.GetTaskId()] || f.GetToUserId() != 20 || f.GetFromUserId() == 0 || f.GetAge() < 3599 || f.GetAge() > oldest || f.HasFileName() {
+				t.Errorf("file %v", f)
+			}
+			delete(want, f.GetTaskId())
+		}
+		if after = rsp.GetLast(); after == 0 {
+			break
+		}
+	}
+	if pages != 1 || len(want) != 0 {
+		t.Errorf("%d pages before the last, %d files missing", pages, len(want))
+	}
+	h.clock.Add(-24 * time.Hour) // a clock that is behind the store's makes nobody older than he is
+	if rsp := ask[*pb.IMFileListRsp](p, 4, pageReq(0)); rsp.GetFiles()[0].GetAge() != 0 {
+		t.Errorf("from the future: %v", rsp.GetFiles()[0])
+	}
+}
+
+// TestFileListRepair: each file that is to be listed has its answer, in order.
+func TestFileListRepair(t *testing.T) {
+	p := open(t, options{}).dial()
+	p.send(1, addFile(1, 2, "there"))
+	p.send(1, addFile(1, 2, "taken"))
+	p.send(1, deleteFile(1, 2, "taken"))
+	p.send(1, addFile(1, 2, "lost"))
+	p.wantFiles(2, 2, "there", "lost")
+	rsp := ask[*pb.IMFileListRepairRsp](p, 3, repairReq(
+		[]*pb.ListedFile{listed(1, 2, "there"), listed(1, 2, "new"), listed(1, 99, "nobody"), listed(1, 2, "taken"), listed(1, 2, "no/task"), listed(1, 2, "new")},
+		[]*pb.ListedFile{listed(1, 2, "lost"), listed(1, 2, "lost"), listed(1, 2, "taken"), listed(3, 2, "there"), listed(1, 2, "none")}))
+	want := []pb.ListResult{pb.ListResult_LIST_RESULT_THERE, pb.ListResult_LIST_RESULT_LISTED, pb.ListResult_LIST_RESULT_REFUSED, pb.ListResult_LIST_RESULT_TAKEN,
+		pb.ListResult_LIST_RESULT_REFUSED, pb.ListResult_LIST_RESULT_THERE}
+	if !slices.Equal(rsp.GetResults(), want) || rsp.GetForgotten() != 1 || string(rsp.GetAttachData()) != "back" {
+		t.Errorf("answer %v, want %v", rsp, want)
+	}
+	p.wantFiles(4, 2, "there", "new")
+	ask[*pb.IMFileListRepairRsp](p, 5, repairReq([]*pb.ListedFile{listed(1, 2, "lost")}, nil))
+	p.wantFiles(6, 2, "there", "new", "lost")
+}
+
+// TestFileListUnanswered: what the store cannot say is not answered, and neither is what is too much.
+func TestFileListUnanswered(t *testing.T) {
+	h := open(t, options{})
+	p := h.dial()
+	fails := 3
+	h.store.set(func() error {
+		if fails--; fails >= 0 {
+			return errors.New("no disk")
+		}
+		return nil
+	})
+	p.send(1, pageReq(0))
+	p.send(1, repairReq([]*pb.ListedFile{listed(1, 2, "a")}, nil))
+	p.send(1, repairReq(nil, []*pb.ListedFile{listed(1, 2, "a")}))
+	many := make([]*pb.ListedFile, 201)
+	for i := range many {
+		many[i] = listed(1, 2, fmt.Sprintf("task-%d", i))
+	}
+	p.send(1, repairReq(many, nil))
+	// They are done one after the other: when one that can be answered is, the others have had their turn.
+	rsp := ask[*pb.IMFileListRsp](p, 2, pageReq(0))
+	if len(rsp.GetFiles()) != 0 {
+		t.Errorf("listed: %v", rsp)
+	}
+}
