@@ -19,6 +19,8 @@
 // An upload that breaks off is resumed: at the next login the server asks from where it stands. A download is resumed by asking from there. A transfer between
 // two clients ends when one of them goes, and the other is told as if it had been cancelled. When one side ends it before the
 // other has come, that is kept for a minute, and told to the other as it logs in.
+//
+// The list by which receivers find their files is kept by db_proxy. Where news of a file did not get there, or from there to here, RunCompare puts it right: see filelist.go.
 package file
 
 import (
@@ -56,7 +58,7 @@ type Tasks interface {
 	Do(key uint64, task func(ctx context.Context)) error
 }
 
-// Peer answers who is online: a route server, or several.
+// Peer answers who is online, or what is listed: a route server or a db_proxy, or several.
 type Peer interface {
 	// Call sends req and runs done on l with the answer or an error, exactly once, never before Call returns.
 	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
@@ -76,6 +78,10 @@ type Options struct {
 	Tasks Tasks
 	// Online answers who is logged in. nil: nobody is asked, and a task's id and its users are enough.
 	Online Peer
+	// List is a db_proxy, or several, with which RunCompare compares the list of files that wait. nil: nobody is asked.
+	List Peer
+	// Grace is how long a file that became whole, and a row that was noted, is left alone by RunCompare; negative: not at all. Default 10 min.
+	Grace time.Duration
 	// MaxTasks bounds the transfers between two clients that are open, MaxUserTasks those of one sender. The spool has bounds of its own. Defaults
 	// 50,000 and 200.
 	MaxTasks, MaxUserTasks int
@@ -94,7 +100,7 @@ type Options struct {
 	TaskTimeout time.Duration
 	// LinkTimeout is how long a message server may be silent before its link is closed, LinkHeartbeat how long this side may be. Defaults 30 s and 5 s.
 	LinkTimeout, LinkHeartbeat time.Duration
-	// NewID makes a task's id. Default: a random UUID, with the mark of this server's address (im.MarkTask).
+	// NewID makes a task's id. Default: a random UUID, with the mark and the seal of this server's address (im.SealTask).
 	NewID func() (string, error)
 	// Now tells the time. Default time.Now.
 	Now func() time.Time
@@ -120,6 +126,11 @@ func (o *Options) defaults() {
 	count(&o.UploadWindow, 8)
 	o.UploadWindow = min(o.UploadWindow, maxWindow)
 	span(&o.OnlineWait, 5*time.Second)
+	if o.Grace < 0 {
+		o.Grace = 0
+	} else {
+		span(&o.Grace, 10*time.Minute)
+	}
 	span(&o.LoginDeadline, 15*time.Second)
 	span(&o.IdleTimeout, 120*time.Second)
 	span(&o.Linger, 10*time.Second)
@@ -147,7 +158,6 @@ type Server struct {
 
 	mu        sync.Mutex
 	addresses []Address
-	mark      string           // of the first address, for ids
 	tasks     map[string]*task // that somebody is logged in to, and all between two clients
 	open      map[uint32]int   // tasks between two clients, by sender
 	relays    int              // all of these
@@ -170,13 +180,10 @@ func New(opt Options) *Server {
 func (s *Server) SetAddresses(list ...Address) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.addresses, s.mark = list, ""
-	if len(list) > 0 {
-		s.mark = im.ServerMark(list[0].IP, list[0].Port)
-	}
+	s.addresses = list
 }
 
-// newID makes an id that leads message servers to this server, where there are several.
+// newID makes an id that leads message servers to this server, where there are several, and by which this server knows that it made it.
 func (s *Server) newID() (string, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -184,7 +191,10 @@ func (s *Server) newID() (string, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return im.MarkTask(id.String(), s.mark), nil
+	if len(s.addresses) == 0 {
+		return id.String(), nil
+	}
+	return im.SealTask(id.String(), s.addresses[0].IP, s.addresses[0].Port), nil
 }
 
 // Clients is the handler of the port for clients. Its frames are MaxFrame long at most.

@@ -22,6 +22,7 @@ func newServers(s *Server) *servers {
 	h := &servers{Router: router.New(router.Options{Role: "file_servers", Log: s.opt.Log, Registerer: s.opt.Registerer}), s: s}
 	router.Handle(h.Router, router.Public, h.handleTransferReq)
 	router.Handle(h.Router, router.Public, h.handleServerIPReq)
+	router.Handle(h.Router, router.Public, h.handleDelOffline)
 	router.Handle(h.Router, router.Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
 	return h
 }

@@ -25,6 +25,7 @@ type task struct {
 	mu    sync.Mutex // after Server.mu; never held while waiting
 	conns [2]*conn   // by end
 	ended bool
+	taken bool      // its receiver wants no more of it: the file goes with the connection that is still fetching it
 	pulls []pull    // a relay's: asked by the receiver, not answered by the sender
 	stale []pull    // the same of receivers whose place another connection took: what answers them goes nowhere
 	moved time.Time // when the oldest pull became due
@@ -157,6 +158,7 @@ func (s *Server) detach(c *conn) {
 		t.conns[e] = nil
 	}
 	lost := mine && t.relay && peer != nil && !t.ended
+	taken := mine && t.taken && e == receives
 	if lost {
 		t.ended, t.pulls = true, nil
 	}
@@ -170,6 +172,9 @@ func (s *Server) detach(c *conn) {
 		delete(s.tasks, t.info.ID)
 	}
 	s.mu.Unlock()
+	if taken {
+		_ = s.takeOff(t.info.ID) // logged there; the file expires all the same
+	}
 	if lost {
 		s.metrics.ended.WithLabelValues("lost").Inc()
 		s.tellEnd(peer, 0, t.state(pb.ClientFileState_CLIENT_FILE_CANCEL, c.user))

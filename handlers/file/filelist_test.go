@@ -1,0 +1,341 @@
+package file_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/core/spool"
+	"teamtalk/handlers/file"
+	"teamtalk/proto/pb"
+)
+
+// listStand answers as a db_proxy with a list: for what a real one does not say, and to be looked at. cmd/teamtalk has the tests with real ones.
+type listStand struct {
+	mu      sync.Mutex
+	rows    []*pb.ListedFile
+	taken   map[string]bool
+	refuse  bool
+	largest int // repair
+	repairs int
+	// spoil changes an answer, or withholds it.
+	spoil func(answer pb.Message) (pb.Message, error)
+}
+
+// pageRows is how many rows a page of listStand has.
+const pageRows = 3
+
+func (l *listStand) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var answer pb.Message
+	switch m := req.(type) {
+	case *pb.IMFileListReq:
+		answer = l.page(int(m.GetAfter()))
+	case *pb.IMFileListRepairReq:
+		answer = l.repair(m)
+	}
+	err := error(nil)
+	if l.spoil != nil {
+		answer, err = l.spoil(answer)
+	}
+	go done(answer, err)
+}
+
+func (l *listStand) page(after int) pb.Message {
+	end, last := min(after+pageRows, len(l.rows)), uint32(after+pageRows)
+	if end == len(l.rows) {
+		last = 0
+	}
+	return pb.IMFileListRsp_builder{Files: l.rows[min(after, end):end], Last: &last}.Build()
+}
+
+func (l *listStand) repair(m *pb.IMFileListRepairReq) pb.Message {
+	l.repairs++
+	l.largest = max(l.largest, len(m.GetList())+len(m.GetForget()))
+	n := uint32(0)
+	for _, f := range m.GetForget() {
+		if i := slices.IndexFunc(l.rows, func(r *pb.ListedFile) bool { return sameFile(r, f) }); i >= 0 {
+			l.rows = slices.Delete(slices.Clone(l.rows), i, i+1)
+			n++
+		}
+	}
+	var results []pb.ListResult
+	for _, f := range m.GetList() {
+		r := pb.ListResult_LIST_RESULT_LISTED
+		switch {
+		case l.taken[f.GetTaskId()]:
+			r = pb.ListResult_LIST_RESULT_TAKEN
+		case l.refuse:
+			r = pb.ListResult_LIST_RESULT_REFUSED
+		case slices.ContainsFunc(l.rows, func(r *pb.ListedFile) bool { return sameFile(r, f) }):
+			r = pb.ListResult_LIST_RESULT_THERE
+		default:
+			l.rows = append(l.rows, row(f.GetFromUserId(), f.GetToUserId(), f.GetTaskId()))
+		}
+		results = append(results, r)
+	}
+	return pb.IMFileListRepairRsp_builder{Results: results, Forgotten: &n}.Build()
+}
+
+func sameFile(a, b *pb.ListedFile) bool {
+	return a.GetTaskId() == b.GetTaskId() && a.GetFromUserId() == b.GetFromUserId() && a.GetToUserId() == b.GetToUserId()
+}
+
+// row is a row that is a day old.
+func row(from, to uint32, task string) *pb.ListedFile {
+	return pb.ListedFile_builder{FromUserId: &from, ToUserId: &to, TaskId: &task, Age: new(uint32(86_400))}.Build()
+}
+
+func (l *listStand) set(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+}
+
+// want checks which rows there are, by the names that the test gave the transfers.
+func (l *listStand) want(t *testing.T, what string, tasks map[string]string, want ...string) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names := map[string]string{}
+	for name, id := range tasks {
+		names[id] = name
+	}
+	var got []string
+	for _, r := range l.rows {
+		got = append(got, fmt.Sprintf("%s %d>%d", names[r.GetTaskId()], r.GetFromUserId(), r.GetToUserId()))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: listed are %q, want %q", what, got, want)
+	}
+}
+
+// compare runs comparisons until two that began after its call have ended.
+func (h *house) compare() {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	end := make(chan struct{})
+	before := h.metric("teamtalk_file_list_comparisons_total")
+	go func() {
+		defer close(end)
+		h.server.RunCompare(ctx, time.Millisecond)
+	}()
+	h.until("two comparisons", func() bool { return h.metric("teamtalk_file_list_comparisons_total") >= before+2 })
+	cancel()
+	<-end
+}
+
+// upload has a file of 40,000 bytes uploaded, and returns its task.
+func (h *house) upload(from, to uint32) string {
+	h.t.Helper()
+	task := h.task(from, to, 40_000, offline)
+	p := h.in(from, task, uploader)
+	defer p.Close()
+	if st, err := p.serve(task, from, random(1, 40_000), 40_000); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+		h.t.Fatalf("upload: %v, %v", st, err)
+	}
+	return task
+}
+
+// states are the files in the spool.
+func (h *house) states(tasks map[string]string) map[string]spool.State {
+	all := map[string]spool.State{}
+	for name, id := range tasks {
+		if _, st, ok := h.spool.Lookup(id); ok {
+			all[name] = st
+		}
+	}
+	return all
+}
+
+// TestCompare: every way in which files and list can differ, and rows that are none of this server's business.
+func TestCompare(t *testing.T) {
+	list := &listStand{taken: map[string]bool{}}
+	h := open(t, file.Options{List: list, Grace: -1})
+	tasks := map[string]string{
+		"unlisted": h.upload(1, 2), "listed": h.upload(1, 2), "taken": h.upload(1, 2), "fetched": h.upload(1, 2), "lost": h.upload(1, 2),
+		"unfinished": h.task(1, 2, 40_000, offline),
+		"first":      "6bd466b8-85bd-4ec3-94a6-01886865f3e0", // one of the first implementation's
+		"chance":     im.MarkTask("6bd466b8-85bd-4ec3-94a6-01886865f3e0", im.ServerMark("127.0.0.1", 15860)),
+		"other":      im.SealTask("6bd466b8-85bd-4ec3-94a6-01886865f3e0", "10.0.0.9", 15860),
+		"text":       "not-a-uuid",
+	}
+	p := h.in(2, tasks["fetched"], downloader)
+	if got, err := p.fetch(tasks["fetched"], 2, offline, 40_000, 0, 4, 40_000); err != nil || len(got) != 40_000 {
+		t.Fatal(err)
+	}
+	next[*pb.IMFileState](p)
+	p.Close()
+	if err := h.spool.Delete(tasks["lost"]); err != nil {
+		t.Fatal(err)
+	}
+	list.taken[tasks["taken"]] = true
+	for _, name := range []string{"listed", "fetched", "lost", "unfinished", "first", "chance", "other", "text"} {
+		list.rows = append(list.rows, row(1, 2, tasks[name]))
+	}
+	list.rows = append(list.rows, row(3, 2, tasks["listed"]), row(1, 9, tasks["unlisted"])) // somebody else's words
+	want := []string{"unlisted 1>2", "listed 1>2", "fetched 1>2", "unfinished 1>2", "first 1>2", "chance 1>2", "other 1>2", "text 1>2"}
+
+	h.compare()
+	h.until("the file to be removed", func() bool { _, _, ok := h.spool.Lookup(tasks["taken"]); return !ok })
+	list.want(t, "compared", tasks, want...)
+	files := map[string]spool.State{"unlisted": spool.Waiting, "listed": spool.Waiting, "fetched": spool.Fetched, "unfinished": spool.Unfinished}
+	if got := h.states(tasks); !maps.Equal(got, files) {
+		t.Errorf("files %v, want %v", got, files)
+	}
+	if n := h.metric("teamtalk_file_list_repairs_total"); n != 5 { // one listed, one removed, three forgotten
+		t.Errorf("%v repairs", n)
+	}
+
+	// What is right stays as it is, also after the end of the process.
+	before := list.repairs
+	h.stop()
+	h.start()
+	h.compare()
+	list.want(t, "compared again", tasks, want...)
+	if list.repairs != before || !maps.Equal(h.states(tasks), files) {
+		t.Errorf("%d more repairs, files %v", list.repairs-before, h.states(tasks))
+	}
+
+	// Nor does a server elsewhere know these ids, whatever it has lost.
+	h.server.SetAddresses(file.Address{IP: "127.0.0.1", Port: 15861})
+	for _, name := range []string{"unlisted", "listed"} {
+		if err := h.spool.Delete(tasks[name]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.compare()
+	list.want(t, "under another address", tasks, want...)
+}
+
+// TestCompareFails: nothing is changed by half a list, or by what is no list.
+func TestCompareFails(t *testing.T) {
+	asked := 0
+	for name, spoil := range map[string]func(pb.Message) (pb.Message, error){
+		"no answer": func(pb.Message) (pb.Message, error) { return nil, im.Errorf(im.Unavailable, "no answer in 10s") },
+		"not to the second page": func(m pb.Message) (pb.Message, error) {
+			if asked++; asked%2 == 0 {
+				return nil, im.Errorf(im.Unavailable, "the link broke")
+			}
+			return m, nil
+		},
+		"a page that goes back": func(m pb.Message) (pb.Message, error) {
+			if p, ok := m.(*pb.IMFileListRsp); ok && p.GetLast() == 0 {
+				p.SetLast(1)
+			}
+			return m, nil
+		},
+		"something else": func(pb.Message) (pb.Message, error) { return &pb.IMHeartBeat{}, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			list := &listStand{spoil: spoil}
+			h := open(t, file.Options{List: list, Grace: -1})
+			tasks := map[string]string{"unlisted": h.upload(1, 2), "lost": h.task(1, 2, 1, offline)}
+			if err := h.spool.Delete(tasks["lost"]); err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"lost 1>2"}
+			list.rows = []*pb.ListedFile{row(1, 2, tasks["lost"])}
+			for i := range 2 * pageRows {
+				id := fmt.Sprintf("other-%d", i)
+				tasks[id] = id
+				list.rows = append(list.rows, row(1, 2, id))
+				want = append(want, id+" 1>2")
+			}
+			asked = 0
+			h.compare()
+			list.want(t, "after failures", tasks, want...)
+			if list.repairs != 0 || len(h.states(tasks)) != 1 {
+				t.Errorf("%d repairs, files %v", list.repairs, h.states(tasks))
+			}
+			list.set(func() { list.spoil = nil })
+			h.compare()
+			list.want(t, "after none", tasks, append(want[1:], "unlisted 1>2")...)
+		})
+	}
+}
+
+// TestCompareBadResults: an answer to a repair that fits no question removes nothing.
+func TestCompareBadResults(t *testing.T) {
+	list := &listStand{}
+	h := open(t, file.Options{List: list, Grace: -1})
+	task := h.upload(1, 2)
+	for _, results := range [][]pb.ListResult{nil, {pb.ListResult_LIST_RESULT_TAKEN, pb.ListResult_LIST_RESULT_TAKEN}, {99}} {
+		list.set(func() {
+			list.spoil = func(m pb.Message) (pb.Message, error) {
+				if rsp, ok := m.(*pb.IMFileListRepairRsp); ok {
+					list.rows = nil
+					rsp.SetResults(results)
+				}
+				return m, nil
+			}
+		})
+		h.compare()
+		if _, state, ok := h.spool.Lookup(task); !ok || state != spool.Waiting {
+			t.Errorf("results %v: the file is gone", results)
+		}
+	}
+}
+
+// TestCompareGrace: what is young is left alone, on both sides.
+func TestCompareGrace(t *testing.T) {
+	list, time := &listStand{taken: map[string]bool{}}, &clock{}
+	h := open(t, file.Options{List: list, Now: time.Now})
+	h.stop()
+	h.spoolOp.Now = time.Now
+	h.start()
+	tasks := map[string]string{"young": h.upload(1, 2), "lost": h.task(1, 2, 1, offline)}
+	if err := h.spool.Delete(tasks["lost"]); err != nil {
+		t.Fatal(err)
+	}
+	lost := row(1, 2, tasks["lost"])
+	lost.SetAge(9 * 60)
+	list.rows = []*pb.ListedFile{lost}
+	h.compare()
+	list.want(t, "young", tasks, "lost 1>2")
+	time.add(11 * 60e9)
+	list.set(func() { lost.SetAge(11 * 60) })
+	h.compare()
+	list.want(t, "old", tasks, "young 1>2")
+}
+
+// TestCompareMany: requests are bounded, and what cannot be listed is counted and stays.
+func TestCompareMany(t *testing.T) {
+	const n = 130
+	list := &listStand{refuse: true}
+	h := open(t, file.Options{List: list, Grace: -1})
+	for range n {
+		if task := h.task(1, 2, 0, offline); h.spool.Finish(task) != nil {
+			t.Fatal("not finished")
+		}
+		task := h.task(1, 2, 1, offline)
+		list.rows = append(list.rows, row(1, 2, task))
+		if err := h.spool.Delete(task); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.compare()
+	list.want(t, "refused", nil)
+	if files, _ := h.spool.Usage(); files != n || list.largest > 100 {
+		t.Errorf("%d files are left, the largest repair had %d", files, list.largest)
+	}
+	list.set(func() { list.refuse = false })
+	h.compare()
+	if len(list.rows) != n || list.largest > 100 {
+		t.Errorf("%d files are listed, the largest repair had %d", len(list.rows), list.largest)
+	}
+}
+
+// TestCompareNobody: without a db_proxy there is nothing to run.
+func TestCompareNobody(t *testing.T) {
+	open(t, file.Options{}).server.RunCompare(t.Context(), time.Hour)
+}
