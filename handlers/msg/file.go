@@ -236,7 +236,7 @@ func (h *Server) handleAddOffline(s *session.Session, _ uint16, m *pb.IMFileAddO
 	return nil
 }
 
-// handleDelOffline has a file taken off the user's list. Nobody takes it off another's.
+// handleDelOffline has a file taken off the user's list, and has the file server remove it. Nobody takes it off another's.
 func (h *Server) handleDelOffline(s *session.Session, _ uint16, m *pb.IMFileDelOfflineReq) error {
 	switch {
 	case !h.mayFile(s):
@@ -245,8 +245,20 @@ func (h *Server) handleDelOffline(s *session.Session, _ uint16, m *pb.IMFileDelO
 		return h.fileDropped("invalid")
 	}
 	m.SetToUserId(s.User)
+	from, task := m.GetFromUserId(), m.GetTaskId() // m is db_proxy's once it is sent
 	h.noteFile(s, s.User, m)
+	for _, l := range h.files.holders(task) {
+		h.tellFileServer(s, l, pb.IMFileDelOfflineReq_builder{FromUserId: &from, ToUserId: &s.User, TaskId: &task}.Build())
+	}
 	return nil
+}
+
+// tellFileServer tells a file server what it does not answer. Where that fails, the file server finds out when it compares its files with the list.
+func (h *Server) tellFileServer(s *session.Session, l *FileLink, m *pb.IMFileDelOfflineReq) {
+	if err := l.peer.Send(uint64(s.User), 0, m); err != nil {
+		h.metrics.filesRefused.WithLabelValues("file").Inc()
+		h.warn(&h.often.file, "file server not told that a file was taken off the list", "conn", s.ID(), "user", s.User, "err", err)
+	}
 }
 
 // noteFile gives db_proxy what it does not answer. All about one receiver's list goes one way, that of the receiver's queries.

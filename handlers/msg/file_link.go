@@ -103,6 +103,14 @@ func (f *fileServers) of(task string) *FileLink {
 	return nil
 }
 
+// holders returns the file servers that may have a transfer's file: the one that its id leads to, or all, if it leads to none.
+func (f *fileServers) holders(task string) []*FileLink {
+	if l := f.of(task); l != nil {
+		return []*FileLink{l}
+	}
+	return f.links
+}
+
 // addresses are those of all file servers, those of first first. With nil they are in no particular order.
 func (f *fileServers) addresses(first *FileLink) []*pb.IpAddr {
 	if len(f.links) == 1 {

@@ -297,10 +297,11 @@ func TestAddOffline(t *testing.T) {
 	})
 }
 
-// TestDelOffline: whoever it says it is, a client deletes from its own list only.
+// TestDelOffline: whoever it says it is, a client deletes from its own list only; and the file server that has the file hears of it, or all where nobody knows which.
 func TestDelOffline(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
-		f := w.fileServer("10.0.0.1")
+		f, other := w.fileServer("10.0.0.1"), w.fileServer("10.0.0.2")
+		other.marked = false
 		d := w.user(0, 2, win)
 		w.db.sent, w.db.sentKeys = nil, nil
 		del := func(to uint32, task string) *pb.IMFileDelOfflineReq {
@@ -313,6 +314,22 @@ func TestDelOffline(t *testing.T) {
 			t.Fatalf("db_proxy got %v", w.db.sent)
 		}
 		same(t, w.db.sent[0], del(2, f.task(1)))
+		told := f.take()
+		if len(told) != 1 || len(other.take()) != 0 {
+			t.Fatalf("the file server was told %v, or another was", told)
+		}
+		same(t, told[0].m, del(2, f.task(1)))
+
+		f.setFull(true) // does not keep the others from being told
+		d.send(4, del(77, other.task(1)))
+		d.want()
+		if told = other.take(); len(told) != 1 || len(w.db.sent) != 2 {
+			t.Fatalf("the file server was told %v, db_proxy %v", told, w.db.sent)
+		}
+		same(t, told[0].m, del(2, other.task(1)))
+		if n := testutil.ToFloat64(w.h.metrics.filesRefused.WithLabelValues("file")); n != 1 {
+			t.Errorf("%v counted", n)
+		}
 	})
 }
 
