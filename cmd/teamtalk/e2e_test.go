@@ -201,7 +201,7 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 		files := reserve(t)
 		d.fileAddr = reserve(t)
 		d.file = d.server("file", s.flags, "--roles", "file", "--file.listen", d.fileAddr, "--file.server-listen", files, "--file.min-free", "0B",
-			"--file.route", route, "--link.backoff-max", "1s", "--data-dir", filepath.Join(t.TempDir(), "files"))
+			"--file.route", route, "--file.dbproxy", db, "--link.backoff-max", "1s", "--data-dir", filepath.Join(t.TempDir(), "files"))
 		d.peers = append(d.peers, "--msg.file", files)
 	}
 	for i := range d.msg {

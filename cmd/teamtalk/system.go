@@ -438,6 +438,7 @@ func (s *system) Stop(ctx context.Context) error {
 	if s.api != nil {
 		do("HTTP API", s.api.stop(ctx))
 	}
+	s.fileEnd.endCompare()
 	if s.msg != nil {
 		do("message server", s.msg.Drain(ctx))
 	}

@@ -116,7 +116,7 @@ type DBProxy struct {
 	MSFS              string        `toml:"msfs" default:"" form:"url" doc:"URL of the small file server that keeps the sound of audio messages. Empty: a folder in data_dir, for one dbproxy process."`
 	HistoryLimit      int           `toml:"history_limit" default:"100" min:"1" max:"10000" doc:"Most messages that one history request returns."`
 	LoginLockAttempts int           `toml:"login_lock_attempts" default:"10" min:"0" max:"1000" doc:"Wrong passwords within login_lock_window that lock a name. 0: never lock."`
-	FileExpiry        time.Duration `toml:"file_expiry" default:"720h" min:"0s" max:"87600h" doc:"How long a file that nobody fetches stays on its receiver's list; file.keep_waiting says how long the file server keeps it. 0s: for ever."`
+	FileExpiry        time.Duration `toml:"file_expiry" default:"720h" min:"0s" max:"87600h" doc:"How long a file that nobody fetches stays on its receiver's list; file.keep_waiting says how long the file server keeps it, and lists it again if it compares (file.compare). 0s: for ever."`
 	LoginLockWindow   time.Duration `toml:"login_lock_window" default:"30m" min:"1s" max:"24h" doc:"How long a wrong password counts, and so how long a locked name stays locked."`
 }
 
@@ -145,6 +145,9 @@ type File struct {
 	ServerListen   string        `toml:"server_listen" default:"auto" form:"internal" doc:"Address for message servers. \"auto\": :8601, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
 	Route          []string      `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers, asked who is online. Not needed when route runs in the same process."`
 	CheckOnline    string        `toml:"check_online" default:"auto" oneof:"auto|on|off" doc:"Whether only users who are online just then may send and fetch files. auto: where route servers are known. A process that checks is ready once it is linked to one."`
+	DBProxy        []string      `toml:"dbproxy" default:"" form:"addrs" doc:"Addresses of the dbproxy servers, with whose list of waiting files those in the folder are compared. Not needed when dbproxy runs in the same process. Without any the two are not compared; C++ ones do not answer."`
+	Compare        time.Duration `toml:"compare" default:"10m" min:"0s" max:"24h" doc:"How often they are compared: a waiting file that is not listed, since its sender's client ended too early, gets listed; a row whose file this server no longer has is removed, and a file that its receiver took off the list. 0s: never."`
+	CompareGrace   time.Duration `toml:"compare_grace" default:"10m" min:"0s" max:"24h" doc:"What is younger than this is left alone when they are compared."`
 	Dir            string        `toml:"dir" default:"" doc:"Folder for files that wait for their receivers. Empty: files in data_dir."`
 	Workers        int           `toml:"workers" default:"8" min:"1" max:"1024" doc:"How many reads and writes of files are done at the same time."`
 	MaxConnections int           `toml:"max_connections" default:"10000" min:"1" max:"10000000" doc:"Most client connections at a time; the limit of open files lowers it."`
@@ -154,7 +157,7 @@ type File struct {
 	MinFree        Size          `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB" doc:"With less room on the folder's disk no further file is taken."`
 	KeepUnfinished time.Duration `toml:"keep_unfinished" default:"168h" min:"1s" max:"87600h" doc:"How long an upload that broke off may be taken up again."`
 	KeepWaiting    time.Duration `toml:"keep_waiting" default:"720h" min:"1s" max:"87600h" doc:"How long a file waits for its receiver."`
-	KeepFetched    time.Duration `toml:"keep_fetched" default:"24h" min:"0s" max:"87600h" doc:"How long a file stays after its receiver fetched it."`
+	KeepFetched    time.Duration `toml:"keep_fetched" default:"24h" min:"0s" max:"87600h" doc:"How long a file stays after it was sent to its receiver, unless the receiver takes it off its list, as clients do once they have it all."`
 	UploadWindow   int           `toml:"upload_window" default:"8" min:"1" max:"64" doc:"Segments of 32KiB asked of an uploading client at once, after the first 512KiB. 1: always one by one."`
 	LoginDeadline  time.Duration `toml:"login_deadline" default:"15s" min:"100ms" max:"1h" doc:"A connection that has not logged in to a transfer by then is closed."`
 	IdleTimeout    time.Duration `toml:"idle_timeout" default:"120s" min:"1s" max:"24h" doc:"A client silent for this long, or that owes a segment for this long, is closed. Clients send a heartbeat every 30s."`
