@@ -67,7 +67,7 @@ func (g *group) send(w *waiting) {
 	}
 	g.last = max(g.last, w.m.MsgID)
 	if w.from != nil {
-		h.notifyPush(w.m, g.members)
+		h.pushes.Stored(w.m, g.members)
 	}
 	lists := g.sessions()
 	if len(lists) == 0 {

@@ -162,7 +162,7 @@ func (h *Server) msgStored(s *session.Session, seq uint16, rsp pb.Message, err e
 		forward.AttachData = wantAck
 	}
 	h.toRoute(seq, &forward)
-	h.notifyPush(m, nil)
+	h.pushes.Stored(m, nil)
 }
 
 // wantAck is the attach_data of a message passed on to other message servers whose sender waits for the recipient's answer. It has the layout of

@@ -23,9 +23,6 @@ type metrics struct {
 	news          prometheus.Counter
 	newsMerged    prometheus.Counter
 	newsDropped   prometheus.Counter
-	pushes        prometheus.Counter
-	pushesDropped *prometheus.CounterVec
-	pushResults   *prometheus.CounterVec
 	files         *prometheus.CounterVec
 	filesRefused  *prometheus.CounterVec
 }
@@ -53,16 +50,13 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 		p2pDropped:    vec("p2p_dropped_total", "P2P commands from clients not passed on, by reason.", "reason"),
 		news:          counter("notifies_total", "Changes heard of that all clients are told: status, sign info, avatar."),
 		newsMerged:    counter("notifies_merged_total", "Those among them that took the place of one not told yet."),
-		pushes:        counter("pushes_total", "Pushes handed to push servers, one for each phone."),
-		pushesDropped: vec("pushes_dropped_total", "Messages about which nobody was pushed to, by reason.", "reason"),
-		pushResults:   vec("push_results_total", "What push servers said of pushes: sent, failed, dead (the token is).", "result"),
 		files:         vec("file_transfers_total", "Transfers of files made, by mode: online, offline.", "mode"),
 		filesRefused:  vec("files_refused_total", "Requests about files that were refused or not passed on, by reason.", "reason"),
 		newsDropped:   counter("notifies_dropped_total", "Those among them not told because too many waited. Clients see the old state until they ask."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.logins, m.kicks, m.received, m.dropped, m.notStored, m.resends, m.deliveries, m.redelivered, m.unanswered,
-			m.ackTimeouts, m.queriesFailed, m.notForwarded, m.p2pDropped, m.news, m.newsMerged, m.newsDropped, m.pushes, m.pushesDropped, m.pushResults, m.files, m.filesRefused,
+			m.ackTimeouts, m.queriesFailed, m.notForwarded, m.p2pDropped, m.news, m.newsMerged, m.newsDropped, m.files, m.filesRefused,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_users_online", Help: "Users connected to this message server."},
 				func() float64 { return float64(online.Users()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_clients_online", Help: "Logged-in connections."},

@@ -18,6 +18,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
+	"teamtalk/core/pusher"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -180,10 +181,8 @@ type Server struct {
 	// The peers; see Connect.
 	db, dbFirst, route Peer
 
-	push    Peer // nil: none
-	pushing atomic.Int64
-	texts   *im.TextCipher
-	files   fileServers
+	pushes *pusher.Pusher
+	files  fileServers
 
 	// Where clients reach this server; see Announce.
 	ip1, ip2 string
@@ -198,7 +197,7 @@ type Server struct {
 	loops []*session.Loop
 
 	// often keeps what goes wrong for thousands at once – a db_proxy that is gone, a disk that is full – from flooding the log.
-	often struct{ query, message, login, token, delivery, members, push, file obs.Often }
+	often struct{ query, message, login, token, delivery, members, file obs.Often }
 
 	draining atomic.Bool
 	inFlight atomic.Int64 // messages given to db_proxy and not answered
@@ -229,11 +228,11 @@ func New(opt Options) (*Server, error) {
 		return nil, fmt.Errorf("msg: %w", err)
 	}
 	h := &Server{
-		texts:  texts,
 		Router: router.New(router.Options{Role: "msg", Log: opt.Log, Registerer: opt.Registerer}),
 		opt:    opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
 	}
 	h.metrics = newMetrics(opt.Registerer, h.online)
+	h.pushes = pusher.New(pusher.Options{Role: "msg", HasPC: h.hasPC, Text: opt.PushText, Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
 	h.crier.at, h.presence.missed = map[about]int{}, map[uint32]pb.ClientType{}
 	h.presence.behind, h.presence.notForwarded = map[*session.Session]struct{}{}, h.metrics.notForwarded
 	h.groups = newGroups(h)

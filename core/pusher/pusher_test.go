@@ -1,0 +1,424 @@
+package pusher
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// stand is another server. What it is asked is answered at once, on the asking goroutine, unless it holds answers back.
+type stand struct {
+	down, full bool
+	answer     func(req pb.Message) (pb.Message, error)
+	asked      []pb.Message
+	sent       []pb.Message
+	hold       bool
+	held       []func()
+}
+
+func (s *stand) Up() bool { return !s.down }
+
+func (s *stand) Send(_ uint64, _ uint16, m pb.Message) error {
+	if s.full {
+		return im.Errorf(im.Busy, "queue full")
+	}
+	s.sent = append(s.sent, m)
+	return nil
+}
+
+func (s *stand) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
+	s.asked = append(s.asked, req)
+	rsp, err := s.answer(req)
+	if s.hold {
+		s.held = append(s.held, func() { done(rsp, err) })
+		return
+	}
+	done(rsp, err)
+}
+
+// letGo gives the held answers.
+func (s *stand) letGo() {
+	held := s.held
+	s.held, s.hold = nil, false
+	for _, f := range held {
+		f()
+	}
+}
+
+// scene is a Pusher and what is around it.
+type scene struct {
+	*testing.T
+	p               *Pusher
+	push, db, route *stand
+
+	unread    map[uint32]uint32 // of those who have a token
+	shield    map[uint32]bool   // who wants no pushes from groups
+	members   []uint32          // of group 77
+	dbErr     error
+	here      map[uint32]bool // whose pc is connected here
+	elsewhere map[uint32]bool // and elsewhere
+}
+
+// newScene makes a Pusher with everything up.
+func newScene(t *testing.T) *scene {
+	s := &scene{T: t, push: &stand{}, unread: map[uint32]uint32{}}
+	s.db, s.route = &stand{answer: s.dbAnswer}, &stand{answer: s.routeAnswer}
+	s.p = New(Options{Role: "test", Cipher: cipher(t), HasPC: func(user uint32) bool { return s.here[user] }, Registerer: prometheus.NewRegistry()})
+	s.p.Connect(Peers{Push: s.push, DB: s.db, Tokens: s.db, Route: s.route})
+	return s
+}
+
+// dbAnswer answers for db_proxy.
+func (s *scene) dbAnswer(req pb.Message) (pb.Message, error) {
+	switch m := req.(type) {
+	case *pb.IMGetDeviceTokenReq:
+		var list []*pb.UserTokenInfo
+		for _, user := range m.GetUserId() {
+			if n, ok := s.unread[user]; ok {
+				list = append(list, token(user, n, pushLoud))
+			}
+		}
+		return pb.IMGetDeviceTokenRsp_builder{UserTokenInfo: list}.Build(), s.dbErr
+	case *pb.IMGroupGetShieldReq:
+		var list []*pb.ShieldStatus
+		for _, user := range m.GetUserId() {
+			st := uint32(0)
+			if s.shield[user] {
+				st = 1
+			}
+			list = append(list, pb.ShieldStatus_builder{UserId: proto.Uint32(user), GroupId: proto.Uint32(m.GetGroupId()), ShieldStatus: &st}.Build())
+		}
+		return pb.IMGroupGetShieldRsp_builder{GroupId: proto.Uint32(m.GetGroupId()), ShieldStatusList: list}.Build(), s.dbErr
+	case *pb.IMGroupInfoListReq:
+		var list []*pb.GroupInfo
+		for _, v := range m.GetGroupVersionList() {
+			if v.GetGroupId() == 77 && v.GetVersion() == 0 {
+				list = append(list, pb.GroupInfo_builder{GroupId: proto.Uint32(77), GroupMemberList: s.members}.Build())
+			}
+		}
+		return pb.IMGroupInfoListRsp_builder{UserId: proto.Uint32(m.GetUserId()), GroupInfoList: list}.Build(), s.dbErr
+	}
+	s.Errorf("db_proxy was asked %T", req)
+	return nil, nil
+}
+
+// routeAnswer answers for the route server.
+func (s *scene) routeAnswer(req pb.Message) (pb.Message, error) {
+	q := req.(*pb.IMUsersStatReq)
+	if !q.HasSameClass() || q.GetSameClass().IsMobile() {
+		s.Errorf("route server was asked %v", q)
+	}
+	var list []*pb.UserStat
+	for _, user := range q.GetUserIdList() {
+		st := pb.UserStatType_USER_STATUS_OFFLINE
+		if s.elsewhere[user] {
+			st = pb.UserStatType_USER_STATUS_ONLINE
+		}
+		list = append(list, pb.UserStat_builder{UserId: proto.Uint32(user), Status: st.Enum()}.Build())
+	}
+	return pb.IMUsersStatRsp_builder{UserId: proto.Uint32(q.GetUserId()), UserStatList: list}.Build(), nil
+}
+
+// take returns the pushes since the last call. None may be under way.
+func (s *scene) take() []*pb.IMPushToUserReq {
+	s.Helper()
+	if n := s.p.under.Load(); n != 0 {
+		s.Errorf("%d under way", n)
+	}
+	var got []*pb.IMPushToUserReq
+	for _, m := range s.push.sent {
+		got = append(got, m.(*pb.IMPushToUserReq))
+	}
+	s.push.sent = nil
+	return got
+}
+
+// one returns the only push.
+func (s *scene) one() *pb.IMPushToUserReq {
+	s.Helper()
+	got := s.take()
+	if len(got) != 1 {
+		s.Fatalf("%d pushes", len(got))
+	}
+	return got[0]
+}
+
+func token(user, unread, typ uint32) *pb.UserTokenInfo {
+	return pb.UserTokenInfo_builder{UserId: proto.Uint32(user), UserType: pb.ClientType_CLIENT_TYPE_IOS.Enum(), Token: proto.String("token"),
+		PushCount: proto.Uint32(unread), PushType: proto.Uint32(typ)}.Build()
+}
+
+func cipher(t testing.TB) *im.TextCipher {
+	t.Helper()
+	c, err := im.NewTextCipher("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// message is a text from 1.
+func message(t testing.TB, typ pb.MsgType, to uint32, text string) *pb.MsgData {
+	return &pb.MsgData{FromUserID: 1, ToSessionID: to, MsgID: 3, Type: typ, Data: cipher(t).Encrypt(text)}
+}
+
+func single(t testing.TB, text string) *pb.MsgData {
+	return message(t, pb.MsgType_MSG_TYPE_SINGLE_TEXT, 2, text)
+}
+
+func same(t *testing.T, m, want pb.Message) {
+	t.Helper()
+	a, errA := m.AppendBody(nil)
+	b, errB := want.AppendBody(nil)
+	if errA != nil || errB != nil || string(a) != string(b) {
+		t.Errorf("got %v, want %v", m, want)
+	}
+}
+
+// TestSingle: the whole request for a message between two, and what was asked for it.
+func TestSingle(t *testing.T) {
+	s := newScene(t)
+	s.unread = map[uint32]uint32{1: 9, 2: 5}
+	s.p.Stored(single(t, "你好"), nil)
+	same(t, s.one(), pb.IMPushToUserReq_builder{Flash: proto.String("你好"), Data: proto.String(`{"msg_type":1,"from_id":1}`),
+		UserTokenList: []*pb.UserTokenInfo{token(2, 5, pushLoud)}}.Build())
+	if len(s.db.asked) != 1 || !slices.Equal(s.db.asked[0].(*pb.IMGetDeviceTokenReq).GetUserId(), []uint32{2}) {
+		t.Errorf("db_proxy was asked %v", s.db.asked)
+	}
+
+	// Who sits at a pc, elsewhere or here, gets a silent one. Of a pc that is here the route server need not be asked; one that is down is not.
+	s.elsewhere = map[uint32]bool{2: true}
+	s.p.Stored(single(t, "elsewhere"), nil)
+	if got := s.one().GetUserTokenList()[0]; got.GetPushType() != pushSilent {
+		t.Errorf("pc elsewhere: %v", got)
+	}
+	asked := len(s.route.asked)
+	s.elsewhere, s.here = nil, map[uint32]bool{2: true}
+	s.p.Stored(single(t, "here"), nil)
+	if got := s.one().GetUserTokenList()[0]; got.GetPushType() != pushSilent {
+		t.Errorf("pc here: %v", got)
+	}
+	s.here, s.route.down = nil, true
+	s.p.Stored(single(t, "no route server"), nil)
+	if got := s.one().GetUserTokenList()[0]; got.GetPushType() != pushLoud {
+		t.Errorf("nobody knows: %v", got)
+	}
+	if len(s.route.asked) != asked {
+		t.Error("the route server was asked in vain")
+	}
+	if n := testutil.ToFloat64(s.p.metrics.pushes); n != 4 {
+		t.Errorf("%v pushes counted", n)
+	}
+}
+
+// TestGroup: members with a token, but the sender and those who want none from the group; whether the members are known here or not.
+func TestGroup(t *testing.T) {
+	for name, members := range map[string][]uint32{"known": {1, 2, 3, 4, 5}, "asked for": nil} {
+		t.Run(name, func(t *testing.T) { testGroup(t, members) })
+	}
+}
+
+func testGroup(t *testing.T, members []uint32) {
+	s := newScene(t)
+	s.members = []uint32{1, 2, 3, 4, 5}
+	s.unread = map[uint32]uint32{1: 1, 2: 2, 3: 3, 4: 4}
+	s.shield, s.elsewhere = map[uint32]bool{3: true}, map[uint32]bool{4: true}
+	before := slices.Clone(members)
+	m := message(t, pb.MsgType_MSG_TYPE_GROUP_TEXT, 77, "group")
+	s.p.Stored(m, members)
+	same(t, s.one(), pb.IMPushToUserReq_builder{Flash: proto.String("group"), Data: proto.String(`{"msg_type":17,"from_id":1,"group_id":77}`),
+		UserTokenList: []*pb.UserTokenInfo{token(2, 2, pushLoud), token(4, 4, pushSilent)}}.Build())
+	asked := s.db.asked
+	if members == nil {
+		asked = asked[1:]
+	}
+	if len(asked) != 2 || !slices.Equal(asked[0].(*pb.IMGetDeviceTokenReq).GetUserId(), []uint32{2, 3, 4, 5}) ||
+		!slices.Equal(asked[1].(*pb.IMGroupGetShieldReq).GetUserId(), []uint32{2, 3, 4}) {
+		t.Errorf("asked %v", s.db.asked)
+	}
+	if !slices.Equal(members, before) {
+		t.Errorf("the members are now %v", members)
+	}
+	s.shield = map[uint32]bool{2: true, 3: true, 4: true}
+	s.p.Stored(m, members)
+	m.Type, m.Data = pb.MsgType_MSG_TYPE_GROUP_AUDIO, []byte("\x00\x00\x00\x02sound")
+	s.p.Stored(m, members)
+	if got := s.take(); len(got) != 0 {
+		t.Errorf("pushed to those who want none: %v", got)
+	}
+	s.shield = nil
+	s.p.Stored(m, members)
+	if got := s.one(); got.GetFlash() != showAudio || got.GetData() != `{"msg_type":18,"from_id":1,"group_id":77}` {
+		t.Errorf("audio: %v", got)
+	}
+	s.p.Stored(m, []uint32{1}) // alone
+	m.ToSessionID = 78
+	s.p.Stored(m, nil) // of a group that is gone
+	if len(s.take()) != 0 {
+		t.Error("pushes for nobody")
+	}
+	s.dbErr = im.Errorf(im.Unavailable, "away")
+	s.p.Stored(m, nil)
+	if n := testutil.ToFloat64(s.p.metrics.dropped.WithLabelValues("unavailable")); n != 1 || len(s.take()) != 0 {
+		t.Errorf("%v dropped without an answer", n)
+	}
+}
+
+// TestMany: the list of a large group goes in several requests.
+func TestMany(t *testing.T) {
+	s := newScene(t)
+	for user := range uint32(2*maxTokens + 1) {
+		s.members = append(s.members, user+2)
+		s.unread[user+2] = 1
+	}
+	s.p.Stored(message(t, pb.MsgType_MSG_TYPE_GROUP_TEXT, 77, "group"), s.members)
+	var sizes []int
+	for _, req := range s.take() {
+		sizes = append(sizes, len(req.GetUserTokenList()))
+	}
+	if !slices.Equal(sizes, []int{maxTokens, maxTokens, 1}) {
+		t.Errorf("requests for %v phones", sizes)
+	}
+}
+
+// TestNotPossible: without a push server nothing is asked; what fails is counted, and does not stay under way.
+func TestNotPossible(t *testing.T) {
+	m := single(t, "text")
+	New(Options{Cipher: cipher(t)}).Stored(m, nil) // not connected
+
+	s := newScene(t)
+	s.unread[2] = 1
+	dropped := func(reason string) float64 {
+		if got := s.take(); len(got) > 0 {
+			t.Errorf("%s: %d pushes", reason, len(got))
+		}
+		return testutil.ToFloat64(s.p.metrics.dropped.WithLabelValues(reason))
+	}
+	s.push.down = true
+	s.p.Stored(m, nil)
+	if dropped("down") != 1 || len(s.db.asked) != 0 {
+		t.Errorf("push server down: %d questions", len(s.db.asked))
+	}
+	s.push.down, s.push.full = false, true
+	s.p.Stored(m, nil)
+	if dropped("busy") != 1 {
+		t.Error("a full push server")
+	}
+	s.push.full, s.dbErr = false, errors.New("db_proxy cannot")
+	s.p.Stored(m, nil)
+	if dropped("internal") != 1 {
+		t.Error("db_proxy without an answer")
+	}
+	asked := len(s.route.asked)
+	s.dbErr, s.unread = nil, nil
+	s.p.Stored(m, nil) // no token: one question, no more
+	if dropped("internal") != 1 || len(s.route.asked) != asked {
+		t.Error("no phone: the route server was asked")
+	}
+	s.unread, s.db.hold = map[uint32]uint32{2: 1}, true
+	for range maxUnderWay + 7 {
+		s.p.Stored(m, nil)
+	}
+	s.db.letGo()
+	if got := s.take(); len(got) != maxUnderWay {
+		t.Errorf("%d pushes", len(got))
+	}
+	if n := dropped("too_many"); n != 7 {
+		t.Errorf("%v dropped, want 7", n)
+	}
+}
+
+// TestResults: what the push server says is counted, and a dead token forgotten.
+func TestResults(t *testing.T) {
+	s := newScene(t)
+	result := func(code uint32, user *uint32) *pb.PushResult {
+		return pb.PushResult_builder{UserToken: proto.String("tok"), ResultCode: &code, UserId: user}.Build()
+	}
+	l := s.p.Link()
+	l.Message(session.NewLink(session.NextID(), "push", nil), 0, pb.IMPushToUserRsp_builder{PushResultList: []*pb.PushResult{
+		result(0, nil), result(0, nil), result(1, nil), result(2, nil), result(2, proto.Uint32(5))}}.Build())
+	for what, want := range map[string]float64{"sent": 2, "failed": 2, "dead": 1} {
+		if n := testutil.ToFloat64(s.p.metrics.results.WithLabelValues(what)); n != want {
+			t.Errorf("%s: %v, want %v", what, n, want)
+		}
+	}
+	if len(s.db.sent) != 1 {
+		t.Fatalf("db_proxy was told %v", s.db.sent)
+	}
+	same(t, s.db.sent[0], pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(5), DeviceToken: proto.String(""), DeadToken: proto.String("tok")}.Build())
+}
+
+func TestFlash(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		max  int
+		want string
+	}{
+		{"hello", 0, "hello"},
+		{"hello", 5, "hello"},
+		{"hello!", 5, "hello…"},
+		{"你好世界", 3, "你好世…"},
+		{"a😀b", 2, "a😀…"},
+		{strings.Repeat("长", 41), 0, strings.Repeat("长", 40) + "…"},
+		{"hello", -1, showAnything},
+		{"", 0, showAnything},
+		{"  \n ", 0, showAnything},
+		{"bad \xff", 0, showAnything},
+		{pictureBegin + "http://x/y.jpg" + pictureEnd, 0, showPicture},
+		{"look: " + pictureBegin + "http://x" + pictureEnd + pictureBegin + "http://y" + pictureEnd + " nice", 0, "look: [图片][图片] nice"},
+		{pictureBegin + "http://" + strings.Repeat("x", 100) + pictureEnd + "12345678", 10, "[图片]123456…"},
+		{"begun " + pictureBegin + "x", 0, "begun " + pictureBegin + "x"},
+		{pictureEnd + pictureBegin, 0, pictureEnd + pictureBegin},
+	} {
+		p := New(Options{Text: test.max, Cipher: cipher(t)})
+		if got := p.flash(single(t, test.text)); got != test.want {
+			t.Errorf("%q, %d characters: %q, want %q", test.text, test.max, got, test.want)
+		}
+	}
+	other, err := im.NewTextCipher(strings.Repeat("k", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := New(Options{Cipher: other})
+	if got := p.flash(single(t, "under another key")); got != showAnything {
+		t.Errorf("another key: %q", got)
+	}
+	if got := p.flash(&pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: []byte("\x00\x00\x00\x01x")}); got != showAudio {
+		t.Errorf("audio: %q", got)
+	}
+}
+
+// FuzzFlash: whatever a body holds, a push shows something valid, not too long, and no address of a picture.
+func FuzzFlash(f *testing.F) {
+	f.Add("hello", 3)
+	f.Add(pictureBegin+"x"+pictureEnd+pictureBegin, 40)
+	f.Add("a\xff😀", 1)
+	f.Fuzz(func(t *testing.T, text string, limit int) {
+		if limit %= 100; limit < 0 {
+			limit = -limit
+		}
+		p := New(Options{Text: limit, Cipher: cipher(t)})
+		m := single(t, text)
+		got := p.flash(m)
+		if got == "" || !utf8.ValidString(got) {
+			t.Errorf("shows %q", got)
+		}
+		if n := utf8.RuneCountInString(strings.TrimSuffix(got, "…")); got != showAnything && n > max(limit, 1) && n > p.opt.Text {
+			t.Errorf("%d characters with a limit of %d", n, p.opt.Text)
+		}
+		m.Data = []byte(text)
+		if got := p.flash(m); got == "" || !utf8.ValidString(got) {
+			t.Errorf("shows %q of what is no body", got)
+		}
+	})
+}
