@@ -28,34 +28,50 @@ func apps(t testing.TB) string {
 	return file
 }
 
+// httpAPI is the HTTP API of a deployment.
+type httpAPI struct {
+	t    testing.TB
+	s    *server
+	addr string
+}
+
+// startHTTPAPI runs the HTTP API: in the process that runs everything, started anew, or in one of its own.
+func startHTTPAPI(t testing.TB, sys *deployment, appsFile string, flags ...string) *httpAPI {
+	t.Helper()
+	a := &httpAPI{t: t, addr: reserve(t)}
+	flags = append([]string{"--http.listen", a.addr, "--http.apps-file", appsFile}, flags...)
+	if sys.separate {
+		a.s = sys.server("http", flags, append(slices.Clone(sys.store), "--roles", "http", "--http.dbproxy", sys.dbAddr, "--http.route", sys.routeAddr)...)
+		a.s.start()
+		return a
+	}
+	a.s = sys.msg[0]
+	sys.restartMsg(flags...)
+	return a
+}
+
+// call makes a call that has to succeed.
+func (a *httpAPI) call(name, format string, args ...any) map[string]any {
+	a.t.Helper()
+	body := fmt.Sprintf(`{"app_key":%q,`+format+`}`, append([]any{appKey}, args...)...)
+	rsp, err := http.Post("http://"+a.addr+"/query/"+name, "application/json", bytes.NewReader([]byte(body)))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer rsp.Body.Close()
+	var got map[string]any
+	if err := json.NewDecoder(rsp.Body).Decode(&got); err != nil || got["error_code"] != 0.0 {
+		a.t.Fatalf("%s %s: %v, %v", name, body, got, err)
+	}
+	return got
+}
+
 // TestHTTPAPI: another system makes a group, writes to people who are online, kicks one of them; somebody registers. In one process, and in
 // one of its own beside the others.
 func TestHTTPAPI(t *testing.T) {
 	file := apps(t)
 	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
-		api := reserve(t)
-		if sys.separate {
-			sys.server("http", nil, append(slices.Clone(sys.store), "--roles", "http", "--http.listen", api, "--http.apps-file", file,
-				"--http.dbproxy", sys.dbAddr, "--http.route", sys.routeAddr)...).start()
-		} else {
-			sys.msg[0].stop()
-			sys.msg[0].extra = []string{"--http.listen", api, "--http.apps-file", file}
-			sys.msg[0].start()
-		}
-		call := func(name, format string, args ...any) map[string]any {
-			t.Helper()
-			body := fmt.Sprintf(`{"app_key":%q,`+format+`}`, append([]any{appKey}, args...)...)
-			rsp, err := http.Post("http://"+api+"/query/"+name, "application/json", bytes.NewReader([]byte(body)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer rsp.Body.Close()
-			var a map[string]any
-			if err := json.NewDecoder(rsp.Body).Decode(&a); err != nil || a["error_code"] != 0.0 {
-				t.Fatalf("%s %s: %v, %v", name, body, a, err)
-			}
-			return a
-		}
+		call := startHTTPAPI(t, sys, file).call
 		one, oneID := loggedIn(t, sys.msgAddr[0], "u00001", pb.ClientType_CLIENT_TYPE_ANDROID)
 		two, twoID := loggedIn(t, sys.msgAddr[1], "u00002", pb.ClientType_CLIENT_TYPE_ANDROID)
 		text, err := im.NewTextCipher("")

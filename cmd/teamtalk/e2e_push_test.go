@@ -14,7 +14,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -149,5 +151,74 @@ func TestPush(t *testing.T) {
 			}
 			return n == 1
 		})
+	})
+}
+
+// TestPushOverHTTP: who is written to over the HTTP API is pushed to as if a client had written: with the text and all unread messages, silently who
+// sits at a pc, and not who wants none from the group, nor the sender.
+func TestPushOverHTTP(t *testing.T) {
+	service, file := newPushService(t), apps(t)
+	forEachShape(t, settings{users: 4}, func(t *testing.T, sys *deployment) {
+		flags := []string{"--push.fcm-credentials", service.credentials, "--push.fcm-url", service.URL}
+		if sys.separate {
+			addr := reserve(t)
+			sys.server("push", flags, "--roles", "push", "--push.listen", addr).start()
+			flags = []string{"--http.push", addr}
+		}
+		api := startHTTPAPI(t, sys, file, flags...)
+		if sys.separate {
+			until(t, "the link to the push server", func() bool { return api.s.metric("teamtalk_link_up", `peer="push"`) == 1 })
+		}
+		var ids []uint32
+		var phones []*wire
+		for i := range 4 { // each with a phone that is on line, which does not keep pushes away
+			w, id := loggedIn(t, sys.msgAddr[i%2], fmt.Sprintf("u%05d", i+1), android)
+			w.send(9, pb.IMDeviceTokenReq_builder{UserId: new(uint32(0)), DeviceToken: new(fmt.Sprint("phone-", i+1)), ClientType: android.Enum()}.Build())
+			w.expectSeq(9, &pb.IMDeviceTokenRsp{})
+			ids, phones = append(ids, id), append(phones, w)
+		}
+		loggedIn(t, sys.msgAddr[1], "u00003", windows)
+		// want checks the next pushes: "token text badge priority", in any order.
+		want := func(data string, all ...string) {
+			t.Helper()
+			var got []string
+			for range all {
+				select {
+				case m := <-service.pushed:
+					custom, _ := m["data"].(map[string]any)
+					note, _ := m["notification"].(map[string]any)
+					droid, _ := m["android"].(map[string]any)
+					got = append(got, fmt.Sprint(m["token"], " ", note["body"], " ", custom["badge"], " ", droid["priority"]))
+					if custom["custom"] != data {
+						t.Errorf("%v: data %v, want %s", m["token"], custom["custom"], data)
+					}
+				case <-time.After(patience):
+					t.Fatalf("pushed only %q, want %q", got, all)
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, all) {
+				t.Errorf("pushed %q, want %q", got, all)
+			}
+		}
+		single := fmt.Sprintf(`{"msg_type":1,"from_id":%d}`, ids[0])
+		api.call("SendMessage", `"req_user_id":%d,"to_user_id":%d,"text":"你好, build is done","client_msg_id":"once"`, ids[0], ids[1])
+		want(single, "phone-2 你好, build is done 1 HIGH")
+		api.call("SendMessage", `"req_user_id":%d,"to_user_id":%d,"text":"你好, build is done","client_msg_id":"once"`, ids[0], ids[1]) // no second push
+		api.call("SendMessage", `"req_user_id":%d,"to_user_id":%d,"text":"again"`, ids[0], ids[1])
+		want(single, "phone-2 again 2 HIGH")
+		group := uint32(api.call("CreateGroup", `"req_user_id":0,"group_name":"g","group_type":1,"group_avatar":"","user_id_list":[%d,%d,%d,%d]`,
+			ids[0], ids[1], ids[2], ids[3])["group_id"].(float64))
+		phones[3].send(10, pb.IMGroupShieldReq_builder{UserId: new(uint32(0)), GroupId: &group, ShieldStatus: new(uint32(1))}.Build())
+		phones[3].expectSeq(10, &pb.IMGroupShieldRsp{})
+		inGroup := fmt.Sprintf(`{"msg_type":17,"from_id":%d,"group_id":%d}`, ids[0], group)
+		api.call("SendMessage", `"req_user_id":%d,"to_group_id":%d,"text":"to all"`, ids[0], group)
+		want(inGroup, "phone-2 to all 3 HIGH", "phone-3 to all 1 NORMAL")
+		api.call("SendMessage", `"req_user_id":%d,"to_user_id":%d,"text":"last"`, ids[0], ids[3])
+		want(single, "phone-4 last 2 HIGH") // what is shielded counts as unread all the same
+		until(t, "the results", func() bool { return api.s.metric("teamtalk_http_push_results_total", `result="sent"`) == 5 })
+		if n := api.s.metric("teamtalk_http_pushes_total", ""); n != 5 {
+			t.Errorf("%v pushes counted", n)
+		}
 	})
 }

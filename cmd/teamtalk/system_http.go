@@ -50,7 +50,12 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 		}
 		opt.Register = &httpapi.Register{Accounts: store, Invites: file.Register.Invites, Depart: file.Register.Depart}
 	}
-	if opt.DB, opt.Route, err = s.apiPeers(); err != nil {
+	db, route, err := s.apiPeers()
+	if err != nil {
+		return err
+	}
+	opt.DB, opt.Route = db, route
+	if opt.Pushes, err = s.apiPushes(text, db, route); err != nil {
 		return err
 	}
 	api, err := httpapi.New(opt)

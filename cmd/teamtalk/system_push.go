@@ -4,9 +4,14 @@ import (
 	"context"
 	"fmt"
 
+	"teamtalk/core/config"
 	"teamtalk/core/engine"
+	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/notify"
+	"teamtalk/core/pusher"
 	"teamtalk/core/session"
+	"teamtalk/handlers/httpapi"
 	"teamtalk/handlers/msg"
 	"teamtalk/handlers/push"
 )
@@ -35,20 +40,43 @@ func (s *system) startPush(context.Context) error {
 	return s.listen(&port{name: "push"}, "push.listen", cfg.Addr(s.cfg.AllInOne()), engine.Options{Handler: s.push})
 }
 
-// connectPush links the message server to the push servers: to the one in this process, if it is here and has a service, and to those at the addresses. Without
-// any it asks nobody about pushes.
+// connectPush links the message server to the push servers. Without any it asks nobody about pushes.
 func (s *system) connectPush(m *msg.Server) error {
+	g, err := s.pushGroup(s.cfg.Msg.Push, m.PushLink())
+	if g != nil {
+		m.ConnectPush(g)
+	}
+	return err
+}
+
+// pushGroup makes the links to the push servers: to the one in this process, if it is here and has a service, and to those at the addresses. nil: there
+// are none.
+func (s *system) pushGroup(addrs []string, handler session.Handler) (*link.Group, error) {
 	var here session.Handler
 	if s.push != nil && (s.cfg.Push.APNsTopic != "" || s.cfg.Push.FCMCredentials != "") {
 		here = s.push
 	}
-	if here == nil && len(s.cfg.Msg.Push) == 0 {
-		return nil
+	if here == nil && len(addrs) == 0 {
+		return nil, nil
 	}
-	g, err := s.group("push", here, s.cfg.Msg.Push, 1, m.PushLink())
-	if err != nil {
-		return err
+	return s.group("push", here, addrs, 1, handler)
+}
+
+// apiPushes is what has phones pushed to about messages of the HTTP API; nil: nothing.
+func (s *system) apiPushes(text *im.TextCipher, db, route *link.Group) (httpapi.Pushes, error) {
+	p := pusher.New(pusher.Options{Role: roleHTTP, Text: pushText(s.cfg), Cipher: text, Log: s.log, Registerer: s.reg})
+	g, err := s.pushGroup(s.cfg.HTTP.Push, p.Link())
+	if g == nil {
+		return nil, err
 	}
-	m.ConnectPush(g)
-	return nil
+	p.Connect(pusher.Peers{Push: g, DB: db, Tokens: db, Route: route})
+	return p, nil
+}
+
+// pushText is how many characters of a message a push shows, as options have it: they take 0 for their default.
+func pushText(cfg *config.Config) int {
+	if cfg.Msg.PushText == 0 {
+		return -1
+	}
+	return cfg.Msg.PushText
 }

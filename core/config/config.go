@@ -34,7 +34,7 @@ type Config struct {
 	DBProxy DBProxy `toml:"dbproxy" doc:"dbproxy: the only server that touches the store."`
 	MSFS    MSFS    `toml:"msfs" doc:"msfs: keeps small files – pictures, avatars, sounds – and serves them over HTTP."`
 	File    File    `toml:"file" doc:"file: passes files from one client to another, or keeps them until the receiver is there."`
-	Push    Push    `toml:"push" doc:"push: wakes phones through Apple's and Google's services. In one process with msg it works as soon as one of them is set up; else msg.push says where it is."`
+	Push    Push    `toml:"push" doc:"push: wakes phones through Apple's and Google's services. In one process with msg or http it works as soon as one of them is set up; else msg.push and http.push say where it is."`
 	HTTP    HTTP    `toml:"http" doc:"http: calls for other systems of the company, described at /openapi.json. With all roles in one process it runs when apps_file is set."`
 	Link    Link    `toml:"link" doc:"Connections between servers."`
 	MySQL   MySQL   `toml:"mysql" doc:"Used with store = \"mysql\"."`
@@ -95,9 +95,9 @@ type Msg struct {
 	DBProxy            []string `toml:"dbproxy" default:"" form:"addrs" doc:"Addresses of the dbproxy servers. Not needed when dbproxy runs in the same process."`
 	Route              []string `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers. Not needed when route runs in the same process."`
 	Login              []string `toml:"login" default:"" form:"addrs" doc:"Addresses of the login servers. Not needed when login runs in the same process."`
-	Push               []string `toml:"push" default:"" form:"addrs" doc:"Addresses of the push servers. Empty: nobody is pushed to."`
+	Push               []string `toml:"push" default:"" form:"addrs" doc:"Addresses of the push servers. Empty: nobody is pushed to, unless push runs in the same process. Messages of the HTTP API have http.push."`
 	File               []string `toml:"file" default:"" form:"addrs" doc:"Addresses of the file servers. Not needed when file runs in the same process. Without any, files other than pictures cannot be sent."`
-	PushText           int      `toml:"push_text" default:"40" min:"0" max:"1000" doc:"How many characters of a message a push shows. 0: none, only that there is one."`
+	PushText           int      `toml:"push_text" default:"40" min:"0" max:"1000" doc:"How many characters of a message a push shows, also of one sent over the HTTP API. 0: none, only that there is one."`
 	DBProxyConnections int      `toml:"dbproxy_connections" default:"2" min:"1" max:"64" doc:"Connections to each dbproxy server. From two on, half are kept for logins and first screens, so that a flood of messages does not hold them up."`
 }
 
@@ -169,6 +169,7 @@ type HTTP struct {
 	AppsFile string   `toml:"apps_file" default:"" doc:"File of the systems that may call, with their keys; there is an example among the others, http/apps.toml."`
 	DBProxy  []string `toml:"dbproxy" default:"" form:"addrs" doc:"Addresses of the dbproxy servers. Not needed when dbproxy runs in the same process."`
 	Route    []string `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers. Not needed when route runs in the same process."`
+	Push     []string `toml:"push" default:"" form:"addrs" doc:"Addresses of the push servers, for what is sent through here. Empty: nobody is pushed to about it, unless push runs in the same process. msg.push_text and keys.text_key say what pushes show."`
 }
 
 // Push is the section push.

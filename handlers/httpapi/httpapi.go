@@ -50,10 +50,18 @@ type Accounts interface {
 	CreateUsers(ctx context.Context, accounts []im.Account) ([]uint32, error)
 }
 
+// Pushes has phones pushed to about messages: a pusher.Pusher.
+type Pushes interface {
+	// Stored is told of a message that was stored; members are nil: they are not known here. It does not wait.
+	Stored(m *pb.MsgData, members []uint32)
+}
+
 // Options sets up a Server. Zero values mean the defaults.
 type Options struct {
 	// DB is asked to store and change, Route who is online, and to forward. Required.
 	DB, Route Peer
+	// Pushes is told of every message that was stored. nil: nobody is pushed to.
+	Pushes Pushes
 	// Apps are the systems that may call. None: every call is refused.
 	Apps []App
 	// Text encrypts what is sent, for clients. Required.

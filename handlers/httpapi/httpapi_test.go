@@ -107,6 +107,16 @@ func (p *routePeer) take() []pb.Message {
 	return sent
 }
 
+// pushed keeps what pushes were to be decided about.
+type pushed struct{ got []pb.MsgData }
+
+func (p *pushed) Stored(m *pb.MsgData, members []uint32) {
+	if members != nil {
+		panic("members are not known here")
+	}
+	p.got = append(p.got, *m)
+}
+
 type rig struct {
 	*testing.T
 	store im.Store
@@ -222,7 +232,8 @@ func TestGroups(t *testing.T) {
 }
 
 func TestSendMessage(t *testing.T) {
-	r := newRig(t, nil)
+	phones := &pushed{}
+	r := newRig(t, func(o *Options) { o.Pushes = phones })
 	u, ctx := r.users, context.Background()
 	a := r.want(0, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":%d,"text":"你好 \ud83d\ude00"}`, u[0], u[1])
 	if a["msg_id"] != 1.0 {
@@ -258,6 +269,9 @@ func TestSendMessage(t *testing.T) {
 	if sent := r.route.take(); len(sent) != 1 || !sent[0].(*pb.MsgData).Type.IsGroup() || sent[0].(*pb.MsgData).GroupVersion != g.Version {
 		t.Errorf("forwarded: %+v", sent)
 	}
+	if len(phones.got) != 3 || phones.got[0].ToSessionID != u[1] || phones.got[1].MsgID != 2 || phones.got[2].ToSessionID != g.ID || !phones.got[2].Type.IsGroup() {
+		t.Errorf("pushed to about %+v", phones.got)
+	}
 	r.want(4, "SendMessage", `{KEY,"req_user_id":%d,"to_group_id":%d,"text":"not in"}`, u[2], g.ID)
 	r.want(4, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":99999,"text":"nobody"}`, u[2])
 	for _, body := range []string{`"to_user_id":2,"text":"x"`, `"req_user_id":1,"text":"x"`, `"req_user_id":1,"to_user_id":2,"to_group_id":3,"text":"x"`,
@@ -266,6 +280,9 @@ func TestSendMessage(t *testing.T) {
 	}
 	r.route.down = true
 	r.want(0, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":%d,"text":"stored"}`, u[0], u[1])
+	if len(phones.got) != 4 { // what was not stored is not among them
+		t.Errorf("pushed to about %d messages", len(phones.got))
+	}
 }
 
 func TestStatusAndKick(t *testing.T) {

@@ -22,7 +22,7 @@ type sendMessageResult struct {
 	ID uint32 `json:"msg_id"`
 }
 
-// sendMessage stores a text, encrypted as clients expect it, and has it delivered.
+// sendMessage stores a text, encrypted as clients expect it, has it delivered, and phones pushed to.
 func (s *Server) sendMessage(ctx context.Context, app *app, q *sendMessageRequest, r *sendMessageResult) error {
 	switch {
 	case q.As == 0:
@@ -63,6 +63,9 @@ func (s *Server) sendMessage(ctx context.Context, app *app, q *sendMessageReques
 	out := *stored
 	out.AttachData, out.ClientMsgID = nil, nil
 	s.forward(key, &out)
+	if s.opt.Pushes != nil {
+		s.opt.Pushes.Stored(&out, nil)
+	}
 	return nil
 }
 
