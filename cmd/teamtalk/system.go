@@ -171,14 +171,9 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	s.store = store
 	s.ready.Add("store", store.Ping)
 	s.pool = pool.New(pool.Options{Workers: sizes.Workers, Queue: cfg.DBProxy.Queue, Logger: s.log, Registerer: s.reg})
-	sounds, closer, err := openSounds(cfg)
+	sounds, err := s.openSounds()
 	if err != nil {
 		return err
-	}
-	s.dbEnd.sounds = closer
-	if cfg.DBProxy.MSFS == "" && !cfg.AllInOne() {
-		s.log.Warn("sounds of audio messages are kept in a folder of this process; other dbproxy servers do not see it (setting dbproxy.msfs)",
-			"role", roleDBProxy, "dir", cfg.DataDir)
 	}
 	text, err := im.NewTextCipher(string(cfg.Keys.Text))
 	if err != nil {

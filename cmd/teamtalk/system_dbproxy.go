@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"teamtalk/core/blob"
-	"teamtalk/core/config"
 	"teamtalk/core/files"
 	"teamtalk/core/im"
 )
@@ -16,27 +18,58 @@ import (
 // their place in the store.
 const soundRoom = 64 << 20
 
-// openSounds opens where the sound of audio messages is kept: the small file server that is set, else a folder beside the embedded store.
-func openSounds(cfg *config.Config) (files.Files, io.Closer, error) {
-	if cfg.DBProxy.MSFS != "" {
-		server, err := files.NewHTTP(files.HTTPOptions{URL: cfg.DBProxy.MSFS, MaxSize: im.MaxAudio, Timeout: cfg.Link.CallTimeout / 4})
-		if err != nil {
-			return nil, nil, fmt.Errorf("%w (setting dbproxy.msfs)", err)
-		}
-		return server, server, nil
-	}
-	folder, err := blob.OpenFolder(filepath.Join(cfg.DataDir, "audio"), soundRoom)
+// openSounds opens where the sound of audio messages is kept: the small file server that is set, else that of this process, else a folder in data_dir. What
+// lies in that folder from other times is found also by the first two.
+func (s *system) openSounds() (files.Files, error) {
+	dir := filepath.Join(s.cfg.DataDir, "audio")
+	keep, err := s.soundServer()
 	if err != nil {
-		return nil, nil, fmt.Errorf("folder for audio messages: %w (setting data_dir)", err)
+		return nil, err
 	}
-	return files.NewBlobs(folder, im.MaxAudio), folder, nil
+	if _, err := os.Stat(dir); keep != nil && errors.Is(err, fs.ErrNotExist) {
+		return keep, nil
+	}
+	folder, err := blob.OpenFolder(dir, soundRoom)
+	if err != nil {
+		return nil, fmt.Errorf("folder for audio messages: %w (setting data_dir)", err)
+	}
+	s.dbEnd.sounds = append(s.dbEnd.sounds, folder)
+	here := files.NewBlobs(folder, im.MaxAudio)
+	if keep != nil {
+		return files.NewMoved(keep, here), nil
+	}
+	if !s.cfg.AllInOne() {
+		s.log.Warn("sounds of audio messages are kept in a folder of this process; other dbproxy servers do not see it (setting dbproxy.msfs)",
+			"role", roleDBProxy, "dir", dir)
+	}
+	return here, nil
+}
+
+// soundServer is the small file server that keeps sounds, nil when there is none.
+func (s *system) soundServer() (files.Files, error) {
+	at := s.cfg.DBProxy.MSFS
+	if at == "" && s.msfs != nil {
+		at = s.msfs.url // none without a port and a URL: then nobody could fetch what is told
+	}
+	if at == "" {
+		return nil, nil
+	}
+	server, err := files.NewHTTP(files.HTTPOptions{URL: at, MaxSize: im.MaxAudio, Timeout: s.cfg.Link.CallTimeout / 4})
+	if err != nil {
+		return nil, fmt.Errorf("%w (setting dbproxy.msfs)", err)
+	}
+	s.dbEnd.sounds = append(s.dbEnd.sounds, server)
+	if s.cfg.DBProxy.MSFS != "" {
+		return server, nil
+	}
+	return files.NewHere(files.HereOptions{Server: s.msfs.server, URL: at, Elsewhere: server, MaxSize: im.MaxAudio}), nil
 }
 
 // dbProxyEnd is what db_proxy needs until its last request is answered.
 type dbProxyEnd struct {
 	sync   *background // Server.RunSync
 	expiry *background // Server.RunFileExpiry
-	sounds io.Closer
+	sounds []io.Closer
 }
 
 // stop frees it. It may be called when little, or nothing, was started.
@@ -47,10 +80,11 @@ func (e dbProxyEnd) stop() error {
 	if e.expiry != nil {
 		e.expiry.stop()
 	}
-	if e.sounds != nil {
-		return e.sounds.Close()
+	var errs []error
+	for _, c := range e.sounds {
+		errs = append(errs, c.Close())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // background is something that runs until it is stopped.

@@ -113,7 +113,7 @@ type DBProxy struct {
 	MessageShards     int           `toml:"message_shards" default:"0" min:"0" max:"256" doc:"How many batches of messages may be on their way to the store at the same time. 0: derived from workers."`
 	Queue             int           `toml:"queue" default:"0" min:"0" max:"16777216" doc:"Requests, messages not counted, that may wait; beyond it new ones are refused as busy. 0: 2048 per worker."`
 	SessionSync       time.Duration `toml:"session_sync" default:"5s" min:"100ms" max:"1h" doc:"How often the conversation lists of groups' members are brought up to date; one dbproxy does it at a time."`
-	MSFS              string        `toml:"msfs" default:"" form:"url" doc:"URL of the small file server that keeps the sound of audio messages. Empty: a folder in data_dir, for one dbproxy process."`
+	MSFS              string        `toml:"msfs" default:"" form:"url" doc:"URL of the small file server that keeps the sound of audio messages. Empty: that of this process, when msfs runs in it; else a folder in data_dir, for one dbproxy process."`
 	HistoryLimit      int           `toml:"history_limit" default:"100" min:"1" max:"10000" doc:"Most messages that one history request returns."`
 	LoginLockAttempts int           `toml:"login_lock_attempts" default:"10" min:"0" max:"1000" doc:"Wrong passwords within login_lock_window that lock a name. 0: never lock."`
 	FileExpiry        time.Duration `toml:"file_expiry" default:"720h" min:"0s" max:"87600h" doc:"How long a file that nobody fetches stays on its receiver's list; file.keep_waiting says how long the file server keeps it, and lists it again if it compares (file.compare). 0s: for ever."`
@@ -123,11 +123,11 @@ type DBProxy struct {
 // MSFS is the section msfs.
 type MSFS struct {
 	Listen      string `toml:"listen" default:":8700" form:"listen" doc:"HTTP address for clients."`
-	URL         string `toml:"url" default:"" form:"url" doc:"How clients reach it. Empty: this machine's own address; login tells it to clients unless login.msfs_prior says otherwise."`
+	URL         string `toml:"url" default:"" form:"url" doc:"How clients, and other dbproxy servers, reach it. Empty: this machine's own address; login tells it to clients unless login.msfs_prior says otherwise."`
 	Dir         string `toml:"dir" default:"" doc:"Folder for the files. Empty: msfs in data_dir. Not used with S3."`
-	MaxSize     Size   `toml:"max_size" default:"10MiB" min:"1KiB" max:"1GiB" doc:"Largest file taken."`
+	MaxSize     Size   `toml:"max_size" default:"10MiB" min:"1KiB" max:"1GiB" doc:"Largest file taken from clients."`
 	MaxUploads  int    `toml:"max_uploads" default:"64" min:"1" max:"100000" doc:"Uploads at work at once; more are refused as busy."`
-	MinFree     Size   `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB" doc:"With less room on the folder's disk nothing more is taken."`
+	MinFree     Size   `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB" doc:"With less room on the folder's disk nothing more is taken, sounds of audio messages kept here included."`
 	S3Endpoint  string `toml:"s3_endpoint" default:"" doc:"Host, or host:port, of an S3 server that keeps the files instead of the folder."`
 	S3Bucket    string `toml:"s3_bucket" default:"" doc:"Bucket, which is there already."`
 	S3Prefix    string `toml:"s3_prefix" default:"" doc:"Before every name in the bucket."`

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"io"
 
 	"teamtalk/core/blob"
 	"teamtalk/core/im"
@@ -47,7 +46,7 @@ func (b *Blobs) Put(ctx context.Context, name string, data []byte) (string, erro
 }
 
 // Get returns a file, see Files.
-func (b *Blobs) Get(ctx context.Context, url string) (data []byte, err error) {
+func (b *Blobs) Get(ctx context.Context, url string) ([]byte, error) {
 	if !named(url) {
 		return nil, im.Errorf(im.NotFound, "no such file")
 	}
@@ -55,15 +54,7 @@ func (b *Blobs) Get(ctx context.Context, url string) (data []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close() // read only
-	if file.Size > int64(b.max) {
-		return nil, tooBig(file.Size, b.max)
-	}
-	data = make([]byte, file.Size)
-	if _, err := io.ReadFull(file, data); err != nil {
-		return nil, im.WithKind(im.Unavailable, "file not read", err)
-	}
-	return data, nil
+	return readBlob(file, b.max)
 }
 
 // named reports whether url is one that Put makes: "6f/6f0c…", 32 small hexadecimal digits, and an extension.

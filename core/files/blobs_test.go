@@ -120,3 +120,43 @@ func FuzzBlobsGet(f *testing.F) {
 		}
 	})
 }
+
+// TestMoved: what Blobs kept is still found beside what is kept elsewhere now.
+func TestMoved(t *testing.T) {
+	before, now := files.NewBlobs(openFolder(t, t.TempDir()), 0), &urls{kept: map[string][]byte{}}
+	was, err := before.Put(t.Context(), "x.audio", []byte("before"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := files.NewMoved(now, before)
+	is, err := f.Put(t.Context(), "x.audio", []byte("now"))
+	if err != nil || now.kept[is] == nil {
+		t.Fatalf("kept at %q, %v", is, err)
+	}
+	for url, want := range map[string]string{was: "before", is: "now"} {
+		if got, err := f.Get(t.Context(), url); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v, want %q", url, got, err, want)
+		}
+	}
+	for _, url := range []string{"http://files/gone", was[:2] + "/" + was[:2] + strings.Repeat("0", 30) + ".audio"} {
+		if _, err := f.Get(t.Context(), url); im.KindOf(err) != im.NotFound {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+// urls keeps files under URLs.
+type urls struct{ kept map[string][]byte }
+
+func (u *urls) Put(_ context.Context, name string, data []byte) (string, error) {
+	url := "http://files/g0/" + name
+	u.kept[url] = data
+	return url, nil
+}
+
+func (u *urls) Get(_ context.Context, url string) ([]byte, error) {
+	if data, ok := u.kept[url]; ok {
+		return data, nil
+	}
+	return nil, im.Errorf(im.NotFound, "no such file")
+}

@@ -1,5 +1,5 @@
 // Package files keeps small files – the sound of audio messages – under names it gives itself: in a blob store of its own, or on the small file
-// server, which any number of processes share. Files are written once, and never change.
+// server – of this process, or over HTTP – which any number of processes share. Files are written once, and never change.
 package files
 
 import (

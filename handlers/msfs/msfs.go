@@ -87,10 +87,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Put stores a file as an upload would, and returns its URL: for servers in the same process. name is a file name with its ending.
+// Put stores a file and returns its URL: for servers in the same process. name is a file name with its ending. How much r may yield is the caller's to bound:
+// MaxSize is for strangers.
 func (s *Server) Put(ctx context.Context, name string, r io.Reader) (url string, err error) {
 	stored := storedName(name)
-	n, err := s.opt.Store.Put(ctx, stored, &limited{r: r, left: s.opt.MaxSize}, contentType(stored))
+	n, err := s.opt.Store.Put(ctx, stored, r, contentType(stored))
 	if err != nil {
 		return "", fmt.Errorf("store file: %w", err)
 	}
@@ -98,6 +99,19 @@ func (s *Server) Put(ctx context.Context, name string, r io.Reader) (url string,
 	s.metrics.bytesIn.Add(float64(n))
 	return s.opt.URL + "/" + stored, nil
 }
+
+// Open opens the file at a URL that Put or an upload was told: for servers in the same process. The URL may be of a time when clients reached this server
+// under another address. NotFound when it is no such URL, or the file is not there; else the errors are the store's.
+func (s *Server) Open(ctx context.Context, url string) (*blob.Blob, error) {
+	name := nameInURL.FindString(url)
+	if name == "" {
+		return nil, im.Errorf(im.NotFound, "not a URL of this server")
+	}
+	return s.opt.Store.Open(ctx, name[1:])
+}
+
+// nameInURL finds, with a slash before it, what storedName made, at the end of a URL.
+var nameInURL = regexp.MustCompile(`/g0/[0-9]{3}/[0-9]{3}/[0-9a-f]{32}(_[0-9]{1,5}x[0-9]{1,5})?(\.[a-z0-9]{1,8})?$`)
 
 // sizeInName finds what clients write into names of pictures: name_WxH.ending.
 var sizeInName = regexp.MustCompile(`_([0-9]{1,5}x[0-9]{1,5})$`)

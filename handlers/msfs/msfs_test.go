@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"teamtalk/core/blob"
+	"teamtalk/core/im"
 )
 
 // rig is a server on a folder, reached over TCP.
@@ -269,12 +270,20 @@ func TestPut(t *testing.T) {
 	if err != nil || !strings.HasPrefix(url, "http://files:8700/g0/") || !strings.HasSuffix(url, ".amr") {
 		t.Errorf("Put: %s, %v", url, err)
 	}
-	if _, err := s.Put(context.Background(), "x.amr", strings.NewReader("eleven byte")); err == nil {
-		t.Error("Put of more than MaxSize")
+	if _, err := s.Put(context.Background(), "x.amr", strings.NewReader("eleven byte")); err != nil { // MaxSize is for strangers
+		t.Errorf("Put of more than MaxSize: %v", err)
 	}
-	b, err := store.Open(context.Background(), strings.TrimPrefix(url, "http://files:8700/"))
-	if err != nil || b.Size != 5 {
-		t.Fatalf("Open: %v, %v", b, err)
+	name := strings.TrimPrefix(url, "http://files:8700")
+	for _, at := range []string{url, "https://earlier.example.com/files" + name, name} {
+		b, err := s.Open(context.Background(), at)
+		if err != nil || b.Size != 5 {
+			t.Fatalf("Open %s: %v, %v", at, b, err)
+		}
+		b.Close()
 	}
-	b.Close()
+	for _, at := range []string{"", url + "x", url + "/", url[:len(url)-1], "http://files:8700/g0/../x", name[1:], "http://files:8700/g0/000/000/" + strings.Repeat("0", 32)} {
+		if _, err := s.Open(context.Background(), at); im.KindOf(err) != im.NotFound {
+			t.Errorf("Open %q: %v", at, err)
+		}
+	}
 }

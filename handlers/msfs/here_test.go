@@ -1,0 +1,70 @@
+package msfs
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"teamtalk/core/blob"
+	"teamtalk/core/files"
+	"teamtalk/core/im"
+)
+
+// TestHere: what db_proxy keeps on the small file server of its process lies with the uploads and can be fetched by everybody; it is found again under
+// another address, and what other servers keep is fetched from them.
+func TestHere(t *testing.T) {
+	other := newRig(t, nil)
+	var elsewhere uploaded
+	if elsewhere = other.upload("sound.amr", []byte("elsewhere")); elsewhere.Code != 0 {
+		t.Fatal(elsewhere)
+	}
+	store, err := blob.OpenFolder(t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	here := func(url string) *files.Here {
+		http, err := files.NewHTTP(files.HTTPOptions{URL: url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { http.Close() })
+		return files.NewHere(files.HereOptions{Server: New(Options{Store: store, URL: url, MaxSize: 3}), URL: url, Elsewhere: http, MaxSize: 100})
+	}
+	web := httptest.NewServer(New(Options{Store: store}))
+	defer web.Close()
+	f := here(web.URL)
+	sound := bytes.Repeat([]byte{0xfe}, 100)
+	url, err := f.Put(t.Context(), "sound.audio", sound)
+	if err != nil || !strings.HasPrefix(url, web.URL+"/g0/") {
+		t.Fatalf("kept at %q, %v", url, err)
+	}
+	over, err := files.NewHTTP(files.HTTPOptions{URL: "http://localhost"}) // as another db_proxy does
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer over.Close()
+	for name, from := range map[string]files.Files{"here": f, "later, under another address": here("http://files.example.com/msfs/"), "over HTTP": over} {
+		if got, err := from.Get(t.Context(), url); err != nil || !bytes.Equal(got, sound) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+	if got, err := f.Get(t.Context(), elsewhere.URL); err != nil || string(got) != "elsewhere" {
+		t.Errorf("of another server: %q, %v", got, err)
+	}
+	if _, err := f.Put(t.Context(), "x", make([]byte, 101)); im.KindOf(err) != im.Invalid {
+		t.Errorf("too big: %v", err)
+	}
+	if _, err := here(web.URL+"/").Get(t.Context(), url+"x"); im.KindOf(err) != im.NotFound {
+		t.Errorf("not there: %v", err)
+	}
+	if rsp, err := http.Get(url); err != nil || rsp.StatusCode != http.StatusOK {
+		t.Errorf("GET %s: %v, %v", url, rsp, err)
+	}
+	alone := files.NewHere(files.HereOptions{Server: New(Options{Store: store})})
+	if _, err := alone.Get(t.Context(), elsewhere.URL); im.KindOf(err) != im.NotFound {
+		t.Errorf("of another server, which nobody may ask: %v", err)
+	}
+}
