@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,7 +44,7 @@ signal ends it at once.`,
 		},
 	}
 	addConfigFlags(cmd)
-	cmd.Flags().BoolVar(&demo, "demo", false, "make two users, alice and bob, and say how to chat as them")
+	cmd.Flags().BoolVar(&demo, "demo", false, "make two users, alice and bob, and say how to chat as them; let people on this machine register")
 	return cmd
 }
 
@@ -55,7 +57,7 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 	if demo && !cfg.Runs(roleDBProxy) {
 		return &usageError{err: fmt.Errorf("--demo makes users in the store: it needs the role %s in this process", roleDBProxy)}
 	}
-	s, err := startSystem(ctx, cfg, log)
+	s, err := startSystem(ctx, cfg, log, demo)
 	if err != nil {
 		return err
 	}
@@ -145,6 +147,9 @@ func (s *system) banner(w io.Writer, demo bool) {
 			fmt.Fprintf(w, "  %s chat %s %s --password %s%s\n", self, name, demoUsers[1-i], demoPassword, s.chatServer())
 		}
 		fmt.Fprintln(w)
+		if url, _ := s.registration(); url != "" {
+			fmt.Fprintf(w, "Somebody new, on this machine:\n\n  %s chat NAME --register%s\n\n", self, s.chatServer())
+		}
 	case s.store != nil && s.msg != nil:
 		fmt.Fprintf(w, "Next: %s user add NAME, then %s chat NAME%s\n\n", self, self, s.chatServer())
 	}
@@ -175,10 +180,9 @@ func (s *system) storeName() string {
 
 // reachable is an address listened on as somebody on this machine would type it.
 func reachable(addr string) string {
-	for _, any := range []string{"[::]", "0.0.0.0"} {
-		if port, ok := strings.CutPrefix(addr, any); ok {
-			return "127.0.0.1" + port
-		}
+	host, port, err := net.SplitHostPort(addr)
+	if ip, bad := netip.ParseAddr(host); err == nil && (host == "" || bad == nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
 	}
 	return addr
 }

@@ -47,6 +47,7 @@ const (
 type system struct {
 	cfg    *config.Config
 	log    *slog.Logger
+	demo   bool
 	reg    *prometheus.Registry
 	ready  *obs.Ready
 	budget *engine.Budget
@@ -81,13 +82,13 @@ type port struct {
 	*engine.Server
 }
 
-// startSystem starts the roles of cfg. When it returns without an error every port is open. On an error nothing is left behind.
-func startSystem(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *system, err error) {
+// startSystem starts the roles of cfg; in a demo, people on this machine may register. When it returns without an error every port is open. On an error nothing is left behind.
+func startSystem(ctx context.Context, cfg *config.Config, log *slog.Logger, demo bool) (_ *system, err error) {
 	if err := cfg.CheckServe(); err != nil {
 		return nil, err
 	}
 	s := &system{
-		cfg: cfg, log: log, failed: make(chan error, 16),
+		cfg: cfg, log: log, demo: demo, failed: make(chan error, 16),
 		reg: obs.NewRegistry(obs.ReadVersion(version, revision)), ready: obs.NewReady(0),
 	}
 	s.links = link.NewMetrics(s.reg)
@@ -113,7 +114,7 @@ func startSystem(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *
 		role  string
 		start func(context.Context) error
 	}{
-		{roleMSFS, s.startMSFS}, {rolePush, s.startPush}, {roleDBProxy, s.startDBProxy}, {roleRoute, s.startRoute}, {roleFile, s.startFile}, {roleLogin, s.startLogin}, {roleMsg, s.startMsg}, {roleHTTP, s.startHTTPAPI},
+		{roleMSFS, s.startMSFS}, {rolePush, s.startPush}, {roleDBProxy, s.startDBProxy}, {roleRoute, s.startRoute}, {roleFile, s.startFile}, {roleHTTP, s.startHTTPAPI}, {roleLogin, s.startLogin}, {roleMsg, s.startMsg},
 	} {
 		if cfg.Runs(step.role) {
 			if err := step.start(ctx); err != nil {
@@ -219,8 +220,9 @@ func (s *system) startLogin(context.Context) error {
 		}
 		nets = append(nets, p)
 	}
+	register, from := s.registration()
 	s.login = login.New(login.Options{
-		IP2Networks: nets, MSFSPrior: s.filesURL(), MSFSBackup: cfg.MSFSBackup, Discovery: cfg.Discovery,
+		IP2Networks: nets, MSFSPrior: s.filesURL(), MSFSBackup: cfg.MSFSBackup, Discovery: cfg.Discovery, Register: register, RegisterNetworks: from,
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat, Log: s.log, Registerer: s.reg,
 	})
 	err := s.listen(&port{name: "login servers"}, "login.server_listen", cfg.ServerAddr(s.cfg.AllInOne()),

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"teamtalk/core/config"
@@ -19,19 +20,20 @@ import (
 // httpAPI is the role http while it runs.
 type httpAPI struct {
 	store im.Store // its own, for registrations, where there is no other in the process
+
+	register *httpapi.Register // nil: nobody registers
+
 	http  *http.Server
 	addr  string
+	url   string        // how people reach it
 	ended chan struct{} // closed when http is no longer served
 }
 
-// startHTTPAPI opens the port for other systems. In a process with everything it runs only if somebody may call it.
+// startHTTPAPI opens the port for other systems. In a process with everything it runs only if somebody may call it: the systems of the file, or, in a
+// demo without one, people on this machine who register.
 func (s *system) startHTTPAPI(ctx context.Context) error {
-	if s.cfg.HTTP.AppsFile == "" {
+	if s.cfg.HTTP.AppsFile == "" && !s.demo {
 		return nil
-	}
-	file, err := config.LoadApps(s.cfg.HTTP.AppsFile)
-	if err != nil {
-		return fmt.Errorf("%w (setting http.apps_file)", err)
 	}
 	text, err := im.NewTextCipher(string(s.cfg.Keys.Text))
 	if err != nil {
@@ -39,16 +41,8 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 	}
 	s.api = &httpAPI{}
 	opt := httpapi.Options{Text: text, Log: s.log, Registerer: s.reg}
-	for _, a := range file.App {
-		opt.Apps = append(opt.Apps, httpapi.App{Name: a.Name, Key: string(a.Key), Calls: a.Calls, As: a.As, Users: a.Users, Groups: a.Groups,
-			Networks: a.Nets, Rate: a.Rate, Burst: a.Burst})
-	}
-	if len(file.Register.Invites) > 0 {
-		store, err := s.accounts(ctx)
-		if err != nil {
-			return err
-		}
-		opt.Register = &httpapi.Register{Accounts: store, Invites: file.Register.Invites, Depart: file.Register.Depart}
+	if err := s.admitCallers(ctx, &opt); err != nil {
+		return err
 	}
 	db, route, err := s.apiPeers()
 	if err != nil {
@@ -62,7 +56,48 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.cfg.HTTP.AppsFile, err)
 	}
+	s.api.register = opt.Register
 	return s.serveAPI(api)
+}
+
+// loopback are the networks of this machine alone.
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
+// admitCallers enters who may call.
+func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
+	if s.cfg.HTTP.AppsFile == "" {
+		opt.Register = &httpapi.Register{Accounts: s.store, Open: true, Networks: loopback}
+		return nil
+	}
+	file, err := config.LoadApps(s.cfg.HTTP.AppsFile)
+	if err != nil {
+		return fmt.Errorf("%w (setting http.apps_file)", err)
+	}
+	for _, a := range file.App {
+		opt.Apps = append(opt.Apps, httpapi.App{Name: a.Name, Key: string(a.Key), Calls: a.Calls, As: a.As, Users: a.Users, Groups: a.Groups,
+			Networks: a.Nets, Rate: a.Rate, Burst: a.Burst})
+	}
+	r := &file.Register
+	if !r.Open && len(r.Invites) == 0 {
+		return nil
+	}
+	store, err := s.accounts(ctx)
+	if err != nil {
+		return err
+	}
+	opt.Register = &httpapi.Register{Accounts: store, Open: r.Open, Invites: r.Invites, Networks: r.Nets, PerHour: r.PerHour, Depart: r.Depart}
+	return nil
+}
+
+// registration is where people may register, as login servers tell them: as set, else the HTTP API of this process, if it is on there; and from which networks.
+func (s *system) registration() (url string, from []netip.Prefix) {
+	switch {
+	case s.cfg.Login.Register != "":
+		return s.cfg.Login.Register, nil
+	case s.api != nil && s.api.register != nil:
+		return s.api.url, s.api.register.Networks
+	}
+	return "", nil
 }
 
 // accounts is where new users are made: the store of this process, or one opened for it.
@@ -103,12 +138,15 @@ func (s *system) serveAPI(api http.Handler) error {
 	if addr == "" {
 		return nil
 	}
+	if s.cfg.HTTP.AppsFile == "" { // the demo's: for this machine alone
+		addr = reachable(addr)
+	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("%w (setting http.listen)", err)
 	}
 	a := s.api
-	a.addr = l.Addr().String()
+	a.addr, a.url = l.Addr().String(), webAddress(s.cfg.HTTP.URL, l)
 	a.http = &http.Server{
 		Handler: api, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,

@@ -43,7 +43,7 @@ func (s *system) startMSFS(context.Context) error {
 			return fmt.Errorf("%w (setting msfs.listen)", err)
 		}
 	}
-	m.url = filesAddress(cfg.URL, l)
+	m.url = webAddress(cfg.URL, l)
 	m.server = msfs.New(msfs.Options{Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads, Log: s.log, Registerer: s.reg})
 	if l == nil {
 		return nil
@@ -76,8 +76,8 @@ func openBlobs(cfg *config.Config) (blob.Store, error) {
 	return blob.OpenFolder(dir, int64(c.MinFree))
 }
 
-// filesAddress is the URL told to clients: as set, else this machine's address and the port listened on.
-func filesAddress(set string, l net.Listener) string {
+// webAddress is the URL told to clients: as set, else this machine's address and the port listened on.
+func webAddress(set string, l net.Listener) string {
 	if set != "" || l == nil {
 		return set
 	}

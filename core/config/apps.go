@@ -26,8 +26,14 @@ type Apps struct {
 		Nets []netip.Prefix `toml:"-"`
 	} `toml:"app"`
 	Register struct {
-		Invites []string `toml:"invites"`
-		Depart  uint32   `toml:"depart"`
+		Open     bool     `toml:"open"`
+		Invites  []string `toml:"invites"`
+		Networks []string `toml:"networks"`
+		PerHour  int      `toml:"per_hour"`
+		Depart   uint32   `toml:"depart"`
+
+		// Nets are Networks, read.
+		Nets []netip.Prefix `toml:"-"`
 	} `toml:"register"`
 }
 
@@ -46,15 +52,27 @@ func parseApps(file string, data []byte) (*Apps, error) {
 	if err := d.Decode(a); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	var err error
 	for i := range a.App {
 		app := &a.App[i]
-		for _, n := range app.Networks {
-			p, err := netip.ParsePrefix(n)
-			if err != nil {
-				return nil, fmt.Errorf("%s: app %q: network %q is no CIDR such as 10.0.0.0/8", file, app.Name, n)
-			}
-			app.Nets = append(app.Nets, p)
+		if app.Nets, err = parseNetworks(app.Networks); err != nil {
+			return nil, fmt.Errorf("%s: app %q: %w", file, app.Name, err)
 		}
 	}
+	if a.Register.Nets, err = parseNetworks(a.Register.Networks); err != nil {
+		return nil, fmt.Errorf("%s: register: %w", file, err)
+	}
 	return a, nil
+}
+
+func parseNetworks(list []string) ([]netip.Prefix, error) {
+	var nets []netip.Prefix
+	for _, n := range list {
+		p, err := netip.ParsePrefix(n)
+		if err != nil {
+			return nil, fmt.Errorf("network %q is no CIDR such as 10.0.0.0/8", n)
+		}
+		nets = append(nets, p)
+	}
+	return nets, nil
 }

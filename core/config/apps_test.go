@@ -13,7 +13,7 @@ func TestApps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(a.App) != 2 || a.App[0].Name != "hr" || len(a.App[1].Nets) != 1 || len(a.Register.Invites) != 1 {
+	if len(a.App) != 2 || a.App[0].Name != "hr" || len(a.App[1].Nets) != 1 || len(a.Register.Invites) != 1 || a.Register.Open {
 		t.Errorf("the example: %+v", a)
 	}
 	if shown := fmt.Sprintf("%v %+v", a, a); strings.Contains(shown, string(a.App[0].Key)) {
@@ -24,6 +24,7 @@ func TestApps(t *testing.T) {
 		"[[app]]\nnetworks=[\"10.0\"]":   "no CIDR",
 		"[[app]]\nas=[-1]":               "apps.toml",
 		"[register]\ninvites=\"secret\"": "apps.toml",
+		"[register]\nnetworks=[\"10\"]":  "register: network \"10\" is no CIDR",
 		"app = 1":                        "apps.toml",
 	} {
 		file := filepath.Join(t.TempDir(), "apps.toml")

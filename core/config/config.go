@@ -35,7 +35,7 @@ type Config struct {
 	MSFS    MSFS    `toml:"msfs" doc:"msfs: keeps small files – pictures, avatars, sounds – and serves them over HTTP."`
 	File    File    `toml:"file" doc:"file: passes files from one client to another, or keeps them until the receiver is there."`
 	Push    Push    `toml:"push" doc:"push: wakes phones through Apple's and Google's services. In one process with msg or http it works as soon as one of them is set up; else msg.push and http.push say where it is."`
-	HTTP    HTTP    `toml:"http" doc:"http: calls for other systems of the company, described at /openapi.json. With all roles in one process it runs when apps_file is set."`
+	HTTP    HTTP    `toml:"http" doc:"http: calls for other systems of the company, described at /openapi.json. With all roles in one process it runs when apps_file is set, and with serve --demo, for people on the same machine to register."`
 	Link    Link    `toml:"link" doc:"Connections between servers."`
 	MySQL   MySQL   `toml:"mysql" doc:"Used with store = \"mysql\"."`
 	Redis   Redis   `toml:"redis" doc:"Used with store = \"mysql\"."`
@@ -66,6 +66,7 @@ type Login struct {
 	MSFSPrior    string   `toml:"msfs_prior" default:"" form:"url" doc:"URL of the small file server, told to clients."`
 	MSFSBackup   string   `toml:"msfs_backup" default:"" form:"url" doc:"The same by another way; empty: as msfs_prior."`
 	Discovery    string   `toml:"discovery" default:"" form:"url" doc:"URL of the discovery page, told to clients."`
+	Register     string   `toml:"register" default:"" form:"url" doc:"URL of the HTTP API (role http) where people may register themselves, told to clients. Empty: that of this process, when http runs in it and registration is on there."`
 }
 
 // Msg is the section msg.
@@ -166,7 +167,8 @@ type File struct {
 // HTTP is the section http.
 type HTTP struct {
 	Listen   string   `toml:"listen" default:":8400" form:"listen" doc:"HTTP address for other systems. Keys travel in clear: put TLS in front, or keep it in a network that is trusted."`
-	AppsFile string   `toml:"apps_file" default:"" doc:"File of the systems that may call, with their keys; there is an example among the others, http/apps.toml."`
+	URL      string   `toml:"url" default:"" form:"url" doc:"How people reach it to register, told to them by login. Empty: this machine's own address."`
+	AppsFile string   `toml:"apps_file" default:"" doc:"File of the systems that may call, with their keys, and of who may register; there is an example among the others, http/apps.toml."`
 	DBProxy  []string `toml:"dbproxy" default:"" form:"addrs" doc:"Addresses of the dbproxy servers. Not needed when dbproxy runs in the same process."`
 	Route    []string `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers. Not needed when route runs in the same process."`
 	Push     []string `toml:"push" default:"" form:"addrs" doc:"Addresses of the push servers, for what is sent through here. Empty: nobody is pushed to about it, unless push runs in the same process. msg.push_text and keys.text_key say what pushes show."`

@@ -126,11 +126,23 @@ func newAddresses() *addresses {
 	return &addresses{seen: c}
 }
 
+// who is what addr counts as: of an IPv6 network of 64 bits, which one customer has to himself, all addresses are one.
+func who(addr netip.Addr) netip.Addr {
+	if !addr.Is6() {
+		return addr
+	}
+	p, err := addr.Prefix(64)
+	if err != nil {
+		return addr
+	}
+	return p.Addr()
+}
+
 // mayTry reports whether an address has not used up its tries.
 func (a *addresses) mayTry(addr netip.Addr, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l, ok := a.seen.Get(addr)
+	l, ok := a.seen.Get(who(addr))
 	return !ok || l.TokensAt(now) >= 1
 }
 
@@ -138,10 +150,10 @@ func (a *addresses) mayTry(addr netip.Addr, now time.Time) bool {
 func (a *addresses) failed(addr netip.Addr, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l, ok := a.seen.Get(addr)
+	l, ok := a.seen.Get(who(addr))
 	if !ok {
 		l = rate.NewLimiter(rate.Every(time.Minute/triesPerMinute), triesAtOnce)
-		a.seen.Add(addr, l)
+		a.seen.Add(who(addr), l)
 	}
 	l.AllowN(now, 1)
 }

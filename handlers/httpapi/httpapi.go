@@ -31,6 +31,7 @@ const (
 	codeKey     = 2 // the app_key
 	codeDenied  = 3 // the app, or the user it acts as, may not do that
 	codeUnknown = 4 // no such user or group
+	codeClosed  = 5 // registration, to this address
 	codeTooMany = 8 // calls of this app, or from this address
 	codeServer  = 9 // the server's fault; the call may succeed later
 )
@@ -120,6 +121,7 @@ func New(opt Options) (*Server, error) {
 			return nil, err
 		}
 		s.mux.HandleFunc("POST /query/Register", s.register)
+		s.mux.HandleFunc("GET /query/Register", s.terms)
 	}
 	s.mux.HandleFunc("GET /openapi.json", s.openAPI)
 	return s, nil

@@ -388,6 +388,74 @@ func TestRegister(t *testing.T) {
 	}
 }
 
+// terms asks how to register.
+func (r *rig) terms() string {
+	r.Helper()
+	rsp, err := http.Get(r.url + "/query/Register")
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer rsp.Body.Close()
+	data, err := io.ReadAll(rsp.Body)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return fmt.Sprint(rsp.StatusCode, " ", strings.TrimSpace(string(data)))
+}
+
+// TestRegisterOpen: where registration is open to all nobody needs a code; how many are made in an hour is bounded; who may not register from there is told.
+func TestRegisterOpen(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	open := &Register{Open: true, PerHour: 2, Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}}
+	r := newRig(t, func(o *Options) { o.Register, o.Now = open, func() time.Time { return now } })
+	open.Accounts = r.store
+	if got, want := r.terms(), `200 {"error_code":0,"error_msg":"成功","invite_needed":false,"min_password":8}`; got != want {
+		t.Errorf("terms %s, want %s", got, want)
+	}
+	one := func(code int, name, field string) {
+		t.Helper()
+		if a := r.want(code, "Register", `{"user_name":%q,"password":"long enough"}`, name); a["field"] != field {
+			t.Errorf("%s: %v", name, a)
+		}
+	}
+	one(0, "carol", "")
+	one(1, "x", "user_name") // does not count: nobody was made
+	one(0, "dave", "")
+	one(8, "erin", "")
+	now = now.Add(30 * time.Minute)
+	one(3, "carol", "user_name")
+	now = now.Add(30 * time.Minute)
+	one(0, "erin", "")
+
+	open.Networks = open.Networks[:1]
+	open.Networks[0] = netip.MustParsePrefix("192.0.2.0/24")
+	one(5, "frank", "")
+	if got := r.terms(); !strings.Contains(got, `"error_code":5`) {
+		t.Errorf("terms for who may not register: %s", got)
+	}
+	closed := newRig(t, nil)
+	if got := closed.terms(); !strings.HasPrefix(got, "404 ") {
+		t.Errorf("terms where nobody may register: %s", got)
+	}
+	invited := newRig(t, func(o *Options) { o.Register = &Register{Invites: []string{"come in!"}} })
+	if got := invited.terms(); !strings.Contains(got, `"invite_needed":true`) {
+		t.Errorf("terms with invite codes: %s", got)
+	}
+}
+
+// TestSameNetwork: the addresses of one IPv6 network share their tries, as they have one owner.
+func TestSameNetwork(t *testing.T) {
+	a, now := newAddresses(), time.Unix(1_800_000_000, 0)
+	for i := range triesAtOnce {
+		a.failed(netip.AddrFrom16([16]byte{0x20, 1, 15: byte(i)}), now)
+	}
+	for addr, want := range map[string]bool{"2001::ffff": false, "2001:0:0:1::1": true, "192.0.2.1": true} {
+		if got := a.mayTry(netip.MustParseAddr(addr), now); got != want {
+			t.Errorf("%s may try: %v", addr, got)
+		}
+	}
+}
+
 type accounts struct{ store *im.Store }
 
 func (a accounts) CreateUsers(ctx context.Context, list []im.Account) ([]uint32, error) {
@@ -403,7 +471,7 @@ func TestApps(t *testing.T) {
 			t.Errorf("%+v was taken", list)
 		}
 	}
-	for _, reg := range []*Register{{}, {Invites: []string{"short"}}} {
+	for _, reg := range []*Register{{}, {Invites: []string{"short"}}, {Open: true, PerHour: -1}} {
 		if _, err := New(Options{Register: reg}); err == nil {
 			t.Errorf("%+v was taken", reg)
 		}
@@ -455,6 +523,30 @@ func TestOpenAPI(t *testing.T) {
 				t.Errorf("%s: described %v, is %v", name, got, want)
 			}
 		}
+	}
+}
+
+// TestTermsDescribed: the description of the call that asks how to register names every field of the answer.
+func TestTermsDescribed(t *testing.T) {
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Responses map[string]struct {
+				Content map[string]struct {
+					Schema struct{ Properties map[string]any }
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(description, &doc); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for f := range doc.Paths["/query/Register"]["get"].Responses["200"].Content["application/json"].Schema.Properties {
+		got = append(got, f)
+	}
+	slices.Sort(got)
+	if want := fields(reflect.TypeFor[termsResult]()); !slices.Equal(got, want) {
+		t.Errorf("described %v, is %v", got, want)
 	}
 }
 

@@ -4,32 +4,52 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"fmt"
 	"net/http"
+	"net/netip"
 	"regexp"
+	"slices"
+	"time"
 	"unicode/utf8"
+
+	"golang.org/x/time/rate"
 
 	"teamtalk/core/im"
 )
 
-// Register is what self-registration needs. Who registers names an invite code; everybody with the code may.
+// Register is what self-registration needs. Who registers names an invite code, unless it is open to all.
 type Register struct {
 	// Accounts makes the users. Required.
 	Accounts Accounts
-	// Invites are the codes, at least MinInvite characters each. Required.
+	// Open lets everybody register, without a code.
+	Open bool
+	// Invites are the codes, at least MinInvite characters each; everybody with one of them may register. Required, unless Open.
 	Invites []string
+	// Networks are where people may register from; empty: anywhere.
+	Networks []netip.Prefix
+	// PerHour is how many users may be made in an hour, by all together. Default 1000.
+	PerHour int
 	// Depart is the department new users are put in; 0: none.
 	Depart uint32
 
 	codes map[[sha256.Size]byte]bool
+	limit *rate.Limiter
 }
 
 // MinInvite is the shortest invite code, in characters.
 const MinInvite = 8
 
 func (r *Register) defaults() error {
-	if len(r.Invites) == 0 {
-		return im.Errorf(im.Invalid, "self-registration needs invite codes")
+	if len(r.Invites) == 0 && !r.Open {
+		return im.Errorf(im.Invalid, "self-registration needs invite codes, or to be open")
 	}
+	if r.PerHour < 0 {
+		return im.Errorf(im.Invalid, "users an hour must not be negative")
+	}
+	if r.PerHour == 0 {
+		r.PerHour = 1000
+	}
+	r.limit = rate.NewLimiter(rate.Limit(float64(r.PerHour)/time.Hour.Seconds()), r.PerHour)
 	r.codes = map[[sha256.Size]byte]bool{}
 	for _, c := range r.Invites {
 		if len(c) < MinInvite {
@@ -40,6 +60,14 @@ func (r *Register) defaults() error {
 	return nil
 }
 
+// reachedFrom reports whether people at addr may register.
+func (r *Register) reachedFrom(addr netip.Addr) bool {
+	return len(r.Networks) == 0 || slices.ContainsFunc(r.Networks, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// invited reports whether who names code may register.
+func (r *Register) invited(code string) bool { return r.Open || r.codes[sha256.Sum256([]byte(code))] }
+
 type registerRequest struct {
 	Name     string `json:"user_name"`
 	Password string `json:"password"`
@@ -49,23 +77,73 @@ type registerRequest struct {
 
 type registerResult struct {
 	answer
-	User uint32 `json:"user_id"`
+	User  uint32 `json:"user_id"`
+	Field string `json:"field"` // the one that was not taken
+}
+
+// termsResult says what registering takes, to who asks before.
+type termsResult struct {
+	answer
+	Invite      bool `json:"invite_needed"`
+	MinPassword int  `json:"min_password"` // characters
+}
+
+// terms answers who wants to know whether, and how, people may register.
+func (s *Server) terms(w http.ResponseWriter, r *http.Request) {
+	a := &termsResult{Invite: !s.opt.Register.Open, MinPassword: minPassword}
+	s.respond(w, "RegisterTerms", a, s.mayRegister(r))
+}
+
+func (s *Server) mayRegister(r *http.Request) error {
+	if !s.opt.Register.reachedFrom(remote(r)) {
+		return fail(codeClosed, "registration is not open to this address")
+	}
+	return nil
 }
 
 // loginName is what a self-chosen login name looks like: what people type on every keyboard.
 var loginName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,31}$`)
 
-// minPassword is the shortest password, in characters.
-const minPassword = 8
+// minPassword is the shortest password, in characters; maxPassword the longest, in bytes.
+const (
+	minPassword = 8
+	maxPassword = 1024
+)
 
-// register makes a user for whoever has an invite code. Every try counts against the address, those that succeed too.
+// register makes a user for whoever may be one. Every try counts against the address, those that succeed too.
 func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	q, a := &registerRequest{}, &registerResult{}
-	err := s.decode(w, r, q)
+	err := s.mayRegister(r)
+	if err == nil {
+		err = s.decode(w, r, q)
+	}
 	if err == nil {
 		err = s.newUser(r, q, a)
 	}
 	s.respond(w, "Register", a, err)
+}
+
+// not says that a field was not taken.
+func (a *registerResult) not(field string, code int, text string) error {
+	a.Field = field
+	return fail(code, text)
+}
+
+// check says what is wrong with a request, nil when it can be done.
+func (s *Server) check(q *registerRequest, a *registerResult) error {
+	switch {
+	case !s.opt.Register.invited(q.Invite):
+		return a.not("invite_code", codeKey, "invite_code is wrong")
+	case !loginName.MatchString(q.Name):
+		return a.not("user_name", codeBad, "user_name has 2 to 32 letters, digits, dots, dashes or underscores")
+	case utf8.RuneCountInString(q.Password) < minPassword:
+		return a.not("password", codeBad, fmt.Sprintf("password has at least %d characters", minPassword))
+	case len(q.Password) > maxPassword:
+		return a.not("password", codeBad, fmt.Sprintf("password has at most %d bytes", maxPassword))
+	case utf8.RuneCountInString(q.Nick) > 32:
+		return a.not("nick_name", codeBad, "nick_name has at most 32 characters")
+	}
+	return nil
 }
 
 func (s *Server) newUser(r *http.Request, q *registerRequest, a *registerResult) error {
@@ -74,19 +152,14 @@ func (s *Server) newUser(r *http.Request, q *registerRequest, a *registerResult)
 		return fail(codeTooMany, "too many registrations from this address")
 	}
 	s.clients.failed(from, now)
-	if !s.opt.Register.codes[sha256.Sum256([]byte(q.Invite))] {
-		return fail(codeKey, "invite_code is wrong")
+	if err := s.check(q, a); err != nil {
+		return err
+	}
+	if !s.opt.Register.limit.AllowN(now, 1) {
+		return fail(codeTooMany, "too many registrations")
 	}
 	if q.Nick == "" {
 		q.Nick = q.Name
-	}
-	switch {
-	case !loginName.MatchString(q.Name):
-		return fail(codeBad, "user_name has 2 to 32 letters, digits, dots, dashes or underscores")
-	case utf8.RuneCountInString(q.Password) < minPassword || len(q.Password) > 1024:
-		return fail(codeBad, "password has at least 8 characters")
-	case utf8.RuneCountInString(q.Nick) > 32:
-		return fail(codeBad, "nick_name has at most 32 characters")
 	}
 	salt := rand.Text()[:4]
 	ctx, cancel := context.WithTimeout(r.Context(), s.opt.Timeout)
@@ -97,7 +170,7 @@ func (s *Server) newUser(r *http.Request, q *registerRequest, a *registerResult)
 	}})
 	switch im.KindOf(err) {
 	case im.Exists:
-		return fail(codeDenied, "user_name is taken")
+		return a.not("user_name", codeDenied, "user_name is taken")
 	case im.Invalid:
 		return fail(codeBad, "a field is too long or not UTF-8")
 	}

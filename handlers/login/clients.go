@@ -63,6 +63,7 @@ type msgServer struct {
 	MSFSPrior  string `json:"msfsPrior"`
 	MSFSBackup string `json:"msfsBackup"`
 	Discovery  string `json:"discovery"`
+	Register   string `json:"register,omitempty"` // ours: the first clients do not look for it
 	Port       string `json:"port"`
 }
 
@@ -84,7 +85,7 @@ func (s *Server) serveMsgServer(w http.ResponseWriter, r *http.Request) {
 	var answer any = refusal{Code: int(res), Msg: refusals[res]}
 	if res == resultOK {
 		answer = msgServer{PriorIP: a.prior, BackupIP: a.backup, MSFSPrior: s.opt.MSFSPrior, MSFSBackup: s.opt.MSFSBackup,
-			Discovery: s.opt.Discovery, Port: strconv.FormatUint(uint64(a.port), 10)}
+			Discovery: s.opt.Discovery, Register: s.register(addr), Port: strconv.FormatUint(uint64(a.port), 10)}
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store") // the next client is to go elsewhere

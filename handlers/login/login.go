@@ -8,6 +8,7 @@ package login
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,10 @@ type Options struct {
 	MSFSPrior, MSFSBackup string
 	// Discovery is the URL of the discovery page that HTTP clients are told.
 	Discovery string
+	// Register is the URL of the HTTP API where people may register, told to HTTP clients; empty: nowhere. Only those in RegisterNetworks are told, when there
+	// are any.
+	Register         string
+	RegisterNetworks []netip.Prefix
 	// ClientDeadline is how long a client may stay connected to the TCP port without asking. Default 15 s.
 	ClientDeadline time.Duration
 	// LinkTimeout is how long a message server may be silent before its entry goes, LinkHeartbeat how long this side may be.
@@ -107,13 +112,20 @@ func (s *Server) choose(via string, addr netip.Addr) (address, result) {
 var resultNames = map[result]string{resultOK: "ok", resultNone: "none", resultFull: "full"}
 
 func (s *Server) secondFirst(addr netip.Addr) bool {
-	addr = addr.Unmap()
-	for _, p := range s.opt.IP2Networks {
-		if p.Contains(addr) {
-			return true
-		}
+	return within(s.opt.IP2Networks, addr)
+}
+
+// register is where a client at addr may register.
+func (s *Server) register(addr netip.Addr) string {
+	if len(s.opt.RegisterNetworks) > 0 && !within(s.opt.RegisterNetworks, addr) {
+		return ""
 	}
-	return false
+	return s.opt.Register
+}
+
+func within(nets []netip.Prefix, addr netip.Addr) bool {
+	addr = addr.Unmap()
+	return slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 type metrics struct {

@@ -207,6 +207,21 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// TestRegister: clients are told where they may register, if they may from where they are.
+func TestRegister(t *testing.T) {
+	for nets, told := range map[string]bool{"": true, "192.0.2.0/24": false, "127.0.0.0/8": true} {
+		opt := login.Options{Register: "http://10.0.0.9:8400"}
+		if nets != "" {
+			opt.RegisterNetworks = []netip.Prefix{netip.MustParsePrefix(nets)}
+		}
+		h := open(t, opt)
+		h.send(dial(t, h.servers), info("10.0.0.1", "", 8000, 2, 1))
+		if got := h.get(); strings.Contains(got, `"discovery":"","register":"http://10.0.0.9:8400","port":"8000"}`) != told || strings.Contains(got, "register") != told {
+			t.Errorf("networks %q: %s", nets, got)
+		}
+	}
+}
+
 func TestLeastLoaded(t *testing.T) {
 	h := open(t, login.Options{})
 	a, b, c := dial(t, h.servers), dial(t, h.servers), dial(t, h.servers)
