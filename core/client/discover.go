@@ -3,13 +3,11 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +22,15 @@ const maxDiscovery = 64 << 10
 // server's URL; without a path, /msg_server is asked. Unavailable when there is no answer, or no message server; Busy when all
 // are full; Malformed when the answer makes no sense.
 func Discover(ctx context.Context, hc *http.Client, server string) ([]string, error) {
+	d, err := askLogin(ctx, hc, server)
+	if err != nil {
+		return nil, err
+	}
+	return d.addrs()
+}
+
+// askLogin asks a login server, and returns an answer that names a message server.
+func askLogin(ctx context.Context, hc *http.Client, server string) (*discovery, error) {
 	u, err := discoveryURL(server)
 	if err != nil {
 		return nil, err
@@ -34,11 +41,7 @@ func Discover(ctx context.Context, hc *http.Client, server string) ([]string, er
 	}
 	resp, err := hc.Do(req)
 	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
-			err = ue.Err // without the URL: who asks knows it
-		}
-		return nil, im.WithKind(im.Unavailable, "ask login server", err)
+		return nil, im.WithKind(im.Unavailable, "ask login server", withoutURL(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -53,15 +56,9 @@ func Discover(ctx context.Context, hc *http.Client, server string) ([]string, er
 
 // discoveryURL completes what people type: a scheme, and the path.
 func discoveryURL(server string) (string, error) {
-	if !strings.Contains(server, "://") {
-		server = "http://" + server
-	}
-	u, err := url.Parse(server)
+	u, err := webURL(server)
 	if err != nil {
 		return "", im.WithKind(im.Invalid, "login server", err)
-	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return "", im.Errorf(im.Invalid, "login server %q is no http address", server)
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = "/msg_server"
@@ -75,6 +72,7 @@ type discovery struct {
 	Msg      string          `json:"msg"`
 	PriorIP  string          `json:"priorIP"`
 	BackupIP string          `json:"backupIP"`
+	Register string          `json:"register"` // URL of the HTTP API; of our servers, where people may register
 	Port     json.RawMessage `json:"port"`
 }
 
@@ -84,8 +82,8 @@ const (
 	discoveryFull = 2
 )
 
-// parseDiscovery turns a login server's answer into addresses.
-func parseDiscovery(body []byte) ([]string, error) {
+// parseDiscovery reads a login server's answer. One that names no message server is an error.
+func parseDiscovery(body []byte) (*discovery, error) {
 	if len(body) > maxDiscovery {
 		return nil, im.Errorf(im.Malformed, "login server's answer is longer than %d bytes", maxDiscovery)
 	}
@@ -100,6 +98,11 @@ func parseDiscovery(body []byte) ([]string, error) {
 	default:
 		return nil, im.Errorf(im.Unavailable, "login server has no message server: %.200q", d.Msg)
 	}
+	return &d, nil
+}
+
+// addrs are the addresses in a login server's answer.
+func (d *discovery) addrs() ([]string, error) {
 	port, err := strconv.ParseUint(strings.Trim(string(d.Port), `"`), 10, 16)
 	if err != nil || port == 0 {
 		return nil, im.Errorf(im.Malformed, "login server's answer has no port: %.20q", d.Port)

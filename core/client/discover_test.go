@@ -29,7 +29,11 @@ func TestParseDiscovery(t *testing.T) {
 		{`<html>`, nil, im.Malformed},
 		{``, nil, im.Malformed},
 	} {
-		got, err := parseDiscovery([]byte(c.body))
+		var got []string
+		d, err := parseDiscovery([]byte(c.body))
+		if err == nil {
+			got, err = d.addrs()
+		}
 		if !slices.Equal(got, c.want) || c.want == nil && (err == nil || im.KindOf(err) != c.kind) {
 			t.Errorf("%s: %v, %v", c.body, got, err)
 		}
@@ -75,7 +79,11 @@ func FuzzDiscovery(f *testing.F) {
 	f.Add([]byte(`{"code":1,"msg":"none"}`))
 	f.Add([]byte(`{"priorIP":"::1%eth0","port":1e3}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		addrs, err := parseDiscovery(body)
+		d, err := parseDiscovery(body)
+		if err != nil {
+			return
+		}
+		addrs, err := d.addrs()
 		if (err == nil) != (len(addrs) > 0) || len(addrs) > 2 {
 			t.Errorf("%v, %v", addrs, err)
 		}

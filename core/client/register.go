@@ -1,0 +1,217 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"teamtalk/core/im"
+)
+
+// Registrar is a server's HTTP API, as far as people register themselves there.
+type Registrar struct {
+	url  string // of the call
+	http *http.Client
+}
+
+// NewRegistrar makes a Registrar of the HTTP API at a URL; without a scheme it is http. hc nil: a client without cookies. Invalid when the URL is none.
+func NewRegistrar(hc *http.Client, api string) (*Registrar, error) {
+	u, err := webURL(api)
+	if err != nil {
+		return nil, im.WithKind(im.Invalid, "HTTP API", err)
+	}
+	if hc == nil {
+		hc = &http.Client{}
+	}
+	once := *hc // a password is not for whom a server may point at
+	once.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Registrar{url: u.JoinPath("query", "Register").String(), http: &once}, nil
+}
+
+// FindRegistrar asks a login server, given as to Discover, where people may register. NotFound when it does not say; else the errors are those of Discover.
+func FindRegistrar(ctx context.Context, hc *http.Client, server string) (*Registrar, error) {
+	if hc == nil {
+		hc = &http.Client{}
+	}
+	d, err := askLogin(ctx, hc, server)
+	if err != nil {
+		return nil, err
+	}
+	if d.Register == "" {
+		return nil, im.Errorf(im.NotFound, "registration is not open")
+	}
+	r, err := NewRegistrar(hc, d.Register)
+	if err != nil {
+		return nil, im.WithKind(im.Malformed, "login server's answer", err)
+	}
+	return r, nil
+}
+
+// URL is the address of the call, for people.
+func (r *Registrar) URL() string { return r.url }
+
+// Terms are what registering takes.
+type Terms struct {
+	Invite      bool // an invite code is needed
+	MinPassword int  // characters a password has at least
+}
+
+// NewUser is who registers.
+type NewUser struct {
+	Name, Password string
+	Nick           string // shown to others; empty: as Name
+	Invite         string // code; empty: none
+}
+
+// FieldError says which part of a NewUser was not taken. Its kind is Exists for a name that is taken, Denied for an invite code that is wrong or missing, else
+// Invalid.
+type FieldError struct {
+	Field string // user_name, password, nick_name, invite_code
+	Err   error  // with a kind, and what the server says of it
+}
+
+// Error is what the server says.
+func (e *FieldError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error with its kind.
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// Terms asks what registering takes. NotFound: people may not register there, or not from here; Unavailable: no answer; Malformed: one that makes no sense.
+func (r *Registrar) Terms(ctx context.Context) (Terms, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
+	if err != nil {
+		return Terms{}, im.WithKind(im.Invalid, "HTTP API", err)
+	}
+	var a registerAnswer
+	if err := r.ask(req, &a); err != nil {
+		return Terms{}, err
+	}
+	return Terms{Invite: a.Invite, MinPassword: a.MinPassword}, nil
+}
+
+// Register makes a user and returns its id. A *FieldError says what to change; Busy that there were too many tries, NotFound, Unavailable and Malformed as
+// for Terms. After Unavailable the user may have been made all the same.
+func (r *Registrar) Register(ctx context.Context, u NewUser) (uint32, error) {
+	body, err := json.Marshal(struct {
+		Name     string `json:"user_name"`
+		Password string `json:"password"`
+		Nick     string `json:"nick_name,omitempty"`
+		Invite   string `json:"invite_code,omitempty"`
+	}{u.Name, u.Password, u.Nick, u.Invite})
+	if err != nil {
+		return 0, im.WithKind(im.Invalid, "new user", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url, bytes.NewReader(body))
+	if err != nil {
+		return 0, im.WithKind(im.Invalid, "HTTP API", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	var a registerAnswer
+	if err := r.ask(req, &a); err != nil {
+		return 0, err
+	}
+	if a.User == 0 {
+		return 0, im.Errorf(im.Malformed, "HTTP API's answer has no user")
+	}
+	return a.User, nil
+}
+
+// registerAnswer is the answer to either call.
+type registerAnswer struct {
+	Code        *int   `json:"error_code"`
+	Text        string `json:"error_msg"`
+	Field       string `json:"field"`
+	User        uint32 `json:"user_id"`
+	Invite      bool   `json:"invite_needed"`
+	MinPassword int    `json:"min_password"`
+}
+
+// Values of error_code.
+const (
+	registerOK      = 0
+	registerInvalid = 1
+	registerInvite  = 2
+	registerTaken   = 3
+	registerClosed  = 5
+	registerBusy    = 8
+)
+
+// err is what an answer says went wrong.
+func (a *registerAnswer) err() error {
+	kind := im.Unavailable
+	switch *a.Code {
+	case registerOK:
+		return nil
+	case registerInvalid:
+		kind = im.Invalid
+	case registerInvite:
+		kind = im.Denied
+	case registerTaken:
+		kind = im.Exists
+	case registerClosed:
+		kind = im.NotFound
+	case registerBusy:
+		kind = im.Busy
+	}
+	err := im.Errorf(kind, "%.200s", a.Text)
+	if a.Field != "" {
+		return &FieldError{Field: a.Field, Err: err}
+	}
+	return err
+}
+
+// ask makes a call.
+func (r *Registrar) ask(req *http.Request, a *registerAnswer) error {
+	rsp, err := r.http.Do(req)
+	if err != nil {
+		return im.WithKind(im.Unavailable, "ask HTTP API", withoutURL(err))
+	}
+	defer rsp.Body.Close()
+	switch rsp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return im.Errorf(im.NotFound, "registration is not open")
+	default:
+		return im.Errorf(im.Unavailable, "HTTP API answers %s", rsp.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(rsp.Body, maxDiscovery))
+	if err != nil {
+		return im.WithKind(im.Unavailable, "ask HTTP API", err)
+	}
+	if err := json.Unmarshal(body, a); err != nil {
+		return im.WithKind(im.Malformed, "HTTP API's answer", err)
+	}
+	if a.Code == nil {
+		return im.Errorf(im.Malformed, "HTTP API's answer has no error_code")
+	}
+	return a.err()
+}
+
+// webURL reads a URL as people type it: perhaps without its scheme.
+func webURL(s string) (*url.URL, error) {
+	if !strings.Contains(s, "://") {
+		s = "http://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, im.Errorf(im.Invalid, "%q is no http address", s)
+	}
+	return u, nil
+}
+
+// withoutURL is an error of a request without its URL: who asks knows it.
+func withoutURL(err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		return ue.Err
+	}
+	return err
+}
