@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -36,6 +35,8 @@ const (
 type chatOptions struct {
 	user, peer        string
 	server, msgServer string
+	register          bool
+	invite, nick, api string // of who registers, and where
 	password          string
 	textKey           string
 	mobile            bool
@@ -74,6 +75,9 @@ The message server is found through the login server (--server); after a lost co
 connects again by itself, sends what was not acknowledged, and shows what was missed.
 The password is taken from --password, from ` + envPassword + `, or asked for.
 
+Somebody new registers with --register, where the server lets people do so, and is then logged in. A server
+may want an invite code (--invite). With nobody to ask, the password must be given as above.
+
 Marks: … sending   ✓ stored by the server   ✗ failed    Presence: ● online   ○ offline
 
 Files: /send FILE sends one, /get fetches one. What the server keeps goes on where it stood after a broken
@@ -84,6 +88,7 @@ that came in. The command ends when its input has, once everything is acknowledg
 ` + jsonHelp,
 		Example: `  teamtalk chat alice
   teamtalk chat alice bob --server http://chat.example.com:8080
+  teamtalk chat carol --register --invite CODE
   echo "backup is done" | teamtalk chat robot bob
   teamtalk chat robot --json --follow < commands > events`,
 		Args: checkArgs(cobra.RangeArgs(1, 2)),
@@ -103,6 +108,10 @@ that came in. The command ends when its input has, once everything is acknowledg
 	f.StringVar(&o.server, "server", server, "URL of the login server (environment: "+envServer+")")
 	f.StringVar(&o.msgServer, "msg-server", "", "HOST:PORT of a message server; no login server is asked then")
 	f.StringVar(&o.password, "password", "", "password; other users of this machine can see it (environment: "+envPassword+")")
+	f.BoolVar(&o.register, "register", false, "USER is new: register first, where the server lets people do so")
+	f.StringVar(&o.invite, "invite", "", "with --register: the invite code, where one is needed")
+	f.StringVar(&o.nick, "nick", "", "with --register: the name shown to others, if not USER")
+	f.StringVar(&o.api, "api", "", "URL of the HTTP API to register at, if the login server does not say")
 	f.StringVar(&o.textKey, "text-key", "", "32-byte key of the texts, if not the usual one (environment: "+envTextKey+")")
 	f.BoolVar(&o.mobile, "mobile", false, "log in as a mobile client: one pc and one mobile client may be online together")
 	f.BoolVar(&o.json, "json", false, "commands and events as JSON lines")
@@ -157,6 +166,10 @@ func (s *chatSession) follow(e client.Event) {
 		if s.book.knows(e.Message.From) {
 			return
 		}
+	case client.Presence:
+		if s.book.knows(e.User) {
+			return
+		}
 	case client.GroupChanged:
 		if !slices.ContainsFunc(e.Added, func(id uint32) bool { return !s.book.knows(id) }) {
 			return
@@ -185,9 +198,6 @@ func runChat(cmd *cobra.Command, o chatOptions) error {
 	if err != nil {
 		return usagef(cmd, "--text-key: %v", err)
 	}
-	if o.password, err = chatPassword(cmd, o); err != nil {
-		return err
-	}
 	s := &chatSession{opts: o, book: newBook(), started: make(chan struct{})}
 	front := newFrontend(cmd, o)
 	every := 250 * time.Millisecond // between two words on a file's progress
@@ -196,8 +206,7 @@ func runChat(cmd *cobra.Command, o chatOptions) error {
 	}
 	s.files = newFileDesk(s, every, front.file)
 	opts := client.Options{
-		Credentials: client.Credentials{User: o.user, Password: o.password, Version: "teamtalk-chat/1"},
-		Server:      o.server, MsgServer: o.msgServer, Cipher: cipher,
+		Server: o.server, MsgServer: o.msgServer, Cipher: cipher,
 		BackoffMax: 5 * time.Second, // somebody sits in front of it
 		OnEvent: func(e client.Event) {
 			<-s.started
@@ -210,8 +219,13 @@ func runChat(cmd *cobra.Command, o chatOptions) error {
 	if o.mobile {
 		opts.ClientType = pb.ClientType_CLIENT_TYPE_ANDROID
 	}
-	if s.client, err = client.Open(ctx, opts); err != nil {
-		return chatOpenError(o, err)
+	err = logIn(cmd, o, front, func(user, password string) (err error) {
+		opts.Credentials = client.Credentials{User: user, Password: password, ClientType: opts.ClientType, Version: "teamtalk-chat/1"}
+		s.client, err = client.Open(ctx, opts)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	s.book.self = s.client.User()
 	if err := s.book.load(ctx, s.client); err != nil && ctx.Err() == nil {
@@ -250,46 +264,6 @@ func newFrontend(cmd *cobra.Command, o chatOptions) frontend {
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// chatPassword takes the password from where it is, or asks.
-func chatPassword(cmd *cobra.Command, o chatOptions) (string, error) {
-	if cmd.Flags().Changed("password") {
-		return o.password, nil
-	}
-	if p := os.Getenv(envPassword); p != "" {
-		return p, nil
-	}
-	in, ok := cmd.InOrStdin().(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return "", usagef(cmd, "no password: give --password or set %s", envPassword)
-	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "Password of %s: ", cleanLine(o.user))
-	type answer struct {
-		text []byte
-		err  error
-	}
-	got := make(chan answer, 1)
-	state, err := term.GetState(int(in.Fd()))
-	if err != nil {
-		return "", fmt.Errorf("read password: %w", err)
-	}
-	go func() {
-		text, err := term.ReadPassword(int(in.Fd()))
-		got <- answer{text, err}
-	}()
-	select {
-	case a := <-got:
-		fmt.Fprintln(cmd.ErrOrStderr())
-		if a.err != nil && !errors.Is(a.err, io.EOF) {
-			return "", fmt.Errorf("read password: %w", a.err)
-		}
-		return string(a.text), nil
-	case <-cmd.Context().Done():
-		_ = term.Restore(int(in.Fd()), state)
-		fmt.Fprintln(cmd.ErrOrStderr())
-		return "", errors.New("no password")
-	}
 }
 
 // chatOpenError says what a person can do about a login that failed.

@@ -365,6 +365,7 @@ func (f *terminalFrontend) help(string) {
 		"  Tab completes commands and names, up and down bring back what was typed,",
 		"  A name with spaces stands between quotation marks where more follows it: #\"the team\",",
 		"  or has backslashes before them, as Tab writes it: #the\\ team.",
+		"  Somebody new: teamtalk chat NAME --register, where the server lets people register.",
 		"  Ctrl-O breaks the line. " + markSending + " sending  " + markStored + " stored by the server  " + markFailed + " failed",
 	} {
 		f.print(runewidth.Truncate(line, f.columns()-1, "…"))

@@ -42,6 +42,7 @@ With --json, standard input takes one command a line:
   {"cmd":"leave_group","peer":"#dev"}  {"cmd":"mute","peer":"#dev"}  {"cmd":"unmute","peer":"#dev"}
 Wherever a peer or to stands it may be "#dev", or instead of it "group":7, the group's number.
 and standard output has one event a line, told apart by "event":
+  registered {user,id}                        with --register: there is such a user now
   ready {user,server,unread}                  logged in; commands before it are not lost
   message {peer,from,id,time,text,missed}     received, each once; from USER: another device; of a group with
                                               group; kind audio: with seconds, bytes; kind other: no text
@@ -62,8 +63,8 @@ and standard output has one event a line, told apart by "event":
   kicked {reason}  refused {error}            the session is over
   error {error,line}                          a command that could not be done
   end {unacked}                               the last line
-Exit codes: 0 done; 1 no connection, or login refused; 2 usage; 3 not everything was acknowledged, or a
-command failed; 4 kicked or refused later.
+Exit codes: 0 done; 1 no connection, or login or registration refused; 2 usage; 3 not everything was
+acknowledged, or a command failed; 4 kicked or refused later.
 `
 
 // jsonEvent is a line of output.
@@ -183,6 +184,13 @@ func (f *jsonFrontend) fail(line int, err error) {
 	defer f.mu.Unlock()
 	f.failed = true
 	f.put(jsonEvent{Event: "error", Line: line, Error: err.Error()})
+}
+
+// registered says that there is a new user.
+func (f *jsonFrontend) registered(name string, id uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.put(jsonEvent{Event: "registered", User: name, ID: id})
 }
 
 // run executes the lines of the input.

@@ -119,6 +119,9 @@ func (f *plainFrontend) note(format string, args ...any) {
 	fmt.Fprintf(f.err, "teamtalk: %s\n", cleanLine(fmt.Sprintf(format, args...)))
 }
 
+// registered says that there is a new user.
+func (f *plainFrontend) registered(name string, _ uint32) { f.note("registered %s", name) }
+
 // event writes messages to standard output and what is worth knowing to standard error.
 func (f *plainFrontend) event(e client.Event) {
 	f.mu.Lock()
