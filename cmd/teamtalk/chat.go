@@ -142,6 +142,25 @@ type chatSession struct {
 	files   *fileDesk
 	started chan struct{} // closed when the frontend wants events
 	loading atomic.Bool   // the book is
+	asked   atomic.Int64  // when findPeer last loaded it, unix nanoseconds
+}
+
+// findAgain is how long somebody who was not found is not looked for again.
+const findAgain = time.Second
+
+// findPeer returns the conversation that somebody means, see book.findPeer; who is not in the book may be new, and is looked for at the server. It waits.
+func (s *chatSession) findPeer(name string) (client.Peer, error) {
+	p, err := s.book.findPeer(name)
+	now, last := time.Now().UnixNano(), s.asked.Load()
+	if err == nil || now-last < int64(findAgain) || !s.asked.CompareAndSwap(last, now) || !s.client.Online() {
+		return p, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if s.book.load(ctx, s.client) != nil {
+		return p, err
+	}
+	return s.book.findPeer(name)
 }
 
 // refreshGroups asks what groups there are, and puts them into the book.

@@ -109,7 +109,7 @@ func (f *terminalFrontend) open(arg string) {
 	if word, rest := cutWord(arg); rest == "" {
 		arg = word
 	}
-	p, err := f.s.book.findPeer(arg)
+	p, err := f.s.findPeer(arg)
 	if err != nil {
 		f.locked(func() { f.complain(err.Error()) })
 		return
@@ -284,7 +284,7 @@ func (f *terminalFrontend) who(arg string) {
 // msg sends to somebody else than the open conversation.
 func (f *terminalFrontend) msg(arg string) {
 	name, text := cutWord(arg)
-	p, err := f.s.book.findPeer(name)
+	p, err := f.s.findPeer(name)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch text = strings.TrimSpace(text); {

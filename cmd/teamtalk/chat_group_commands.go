@@ -331,7 +331,7 @@ func (f *terminalFrontend) removeSession(arg string) {
 		if p, _, ok = f.current(); !ok {
 			return
 		}
-	} else if p, err = f.s.book.findPeer(arg); err != nil {
+	} else if p, err = f.s.findPeer(arg); err != nil {
 		f.report(err)
 		return
 	}

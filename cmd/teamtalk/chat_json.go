@@ -316,7 +316,7 @@ func (f *jsonFrontend) peer(group uint32, name string) (client.Peer, error) {
 			return client.Peer{}, errors.New("neither name nor group, and no PEER was given")
 		}
 	}
-	return f.s.book.findPeer(name)
+	return f.s.findPeer(name)
 }
 
 // queue sends a message; a full queue is waited for.

@@ -42,7 +42,7 @@ func (f *plainFrontend) run(ctx context.Context, s *chatSession) error {
 	var to client.Peer
 	var err error
 	if s.opts.peer != "" {
-		if to, err = s.book.findPeer(s.opts.peer); err != nil {
+		if to, err = s.findPeer(s.opts.peer); err != nil {
 			return err
 		}
 	}

@@ -38,6 +38,8 @@ type chatFile struct {
 type chatEvent struct {
 	Event string      `json:"event"`
 	Cmd   string      `json:"cmd"`
+	From  string      `json:"from"`
+	Text  string      `json:"text"`
 	Error string      `json:"error"`
 	File  *chatFile   `json:"file"`
 	Files []*chatFile `json:"files"`

@@ -32,15 +32,16 @@ func get(t *testing.T, s *server, path string) string {
 
 // TestServeDemo does what the README says first.
 func TestServeDemo(t *testing.T) {
-	clients, loginTCP, loginHTTP, files, transfers := reserve(t), reserve(t), reserve(t), reserve(t), reserve(t)
+	clients, loginTCP, loginHTTP, files, transfers, api := reserve(t), reserve(t), reserve(t), reserve(t), reserve(t), reserve(t)
 	dir := filepath.Join(t.TempDir(), "data")
 	s := newServer(t, "demo", "serve", "--demo", "--data-dir", dir,
-		"--msg.listen", clients, "--login.client-listen", loginTCP, "--login.http-listen", loginHTTP, "--msfs.listen", files, "--file.listen", transfers)
+		"--msg.listen", clients, "--login.client-listen", loginTCP, "--login.http-listen", loginHTTP, "--msfs.listen", files, "--file.listen", transfers, "--http.listen", api)
 	s.start()
-	until(t, "the banner", func() bool { return strings.Contains(s.out.String(), "chat bob alice") })
+	until(t, "the banner", func() bool { return strings.Contains(s.out.String(), "chat NAME --register") })
 	banner := s.out.String()
 	for _, want := range []string{
 		clients, loginTCP, "http://" + loginHTTP + "/msg_server", "http://" + files, "http://" + s.admin, dir,
+		"http://" + api + "/openapi.json", " chat NAME --register --server http://" + loginHTTP,
 		" chat alice bob --password demo --server http://" + loginHTTP, " chat bob alice --password demo --server http://" + loginHTTP,
 	} {
 		if !strings.Contains(banner, want) {

@@ -14,6 +14,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/session"
+	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/httpapi"
 )
 
@@ -66,7 +67,7 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustPa
 // admitCallers enters who may call.
 func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if s.cfg.HTTP.AppsFile == "" {
-		opt.Register = &httpapi.Register{Accounts: s.store, Open: true, Networks: loopback}
+		opt.Register = &httpapi.Register{Accounts: accounts{s.store, s.db}, Open: true, Networks: loopback}
 		return nil
 	}
 	file, err := config.LoadApps(s.cfg.HTTP.AppsFile)
@@ -81,11 +82,11 @@ func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if !r.Open && len(r.Invites) == 0 {
 		return nil
 	}
-	store, err := s.accounts(ctx)
+	store, err := s.accountStore(ctx)
 	if err != nil {
 		return err
 	}
-	opt.Register = &httpapi.Register{Accounts: store, Open: r.Open, Invites: r.Invites, Networks: r.Nets, PerHour: r.PerHour, Depart: r.Depart}
+	opt.Register = &httpapi.Register{Accounts: accounts{store, s.db}, Open: r.Open, Invites: r.Invites, Networks: r.Nets, PerHour: r.PerHour, Depart: r.Depart}
 	return nil
 }
 
@@ -100,8 +101,23 @@ func (s *system) registration() (url string, from []netip.Prefix) {
 	return "", nil
 }
 
-// accounts is where new users are made: the store of this process, or one opened for it.
-func (s *system) accounts(ctx context.Context) (im.Store, error) {
+// accounts makes new users, and has the db_proxy of this process know: else it would tell clients of them a second later only.
+type accounts struct {
+	store im.Store
+	db    *dbproxy.Server // nil: elsewhere
+}
+
+// CreateUsers makes users, see im.Store.
+func (a accounts) CreateUsers(ctx context.Context, list []im.Account) ([]uint32, error) {
+	ids, err := a.store.CreateUsers(ctx, list)
+	if a.db != nil {
+		a.db.UsersChanged() // also when it failed: who knows how far it came
+	}
+	return ids, err
+}
+
+// accountStore is where new users are made: the store of this process, or one opened for it.
+func (s *system) accountStore(ctx context.Context) (im.Store, error) {
 	if s.store != nil {
 		return s.store, nil
 	}

@@ -100,3 +100,7 @@ func userInfo(u *im.User) *pb.UserInfo {
 		UserTel: proto.String(u.Phone), UserDomain: proto.String(u.Domain), Status: proto.Uint32(uint32(u.Status)), SignInfo: proto.String(u.SignInfo),
 	}.Build()
 }
+
+// UsersChanged says that users were made or changed in the store past this server, by another role of the process: the next client that asks who there is
+// sees it.
+func (s *Server) UsersChanged() { s.users.touch() }
