@@ -148,7 +148,11 @@ func (s *system) banner(w io.Writer, demo bool) {
 		}
 		fmt.Fprintln(w)
 		if url, _ := s.registration(); url != "" {
-			fmt.Fprintf(w, "Somebody new, on this machine:\n\n  %s chat NAME --register%s\n\n", self, s.chatServer())
+			where := ""
+			if s.cfg.HTTP.AppsFile == "" { // else it says who may
+				where = ", on this machine"
+			}
+			fmt.Fprintf(w, "Somebody new%s:\n\n  %s chat NAME --register%s\n\n", where, self, s.chatServer())
 		}
 	case s.store != nil && s.msg != nil:
 		fmt.Fprintf(w, "Next: %s user add NAME, then %s chat NAME%s\n\n", self, self, s.chatServer())
