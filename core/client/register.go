@@ -183,6 +183,11 @@ func (r *Registrar) ask(req *http.Request, a *registerAnswer) error {
 	if err != nil {
 		return im.WithKind(im.Unavailable, "ask HTTP API", err)
 	}
+	return a.parse(body)
+}
+
+// parse reads an answer, and returns what it says went wrong.
+func (a *registerAnswer) parse(body []byte) error {
 	if err := json.Unmarshal(body, a); err != nil {
 		return im.WithKind(im.Malformed, "HTTP API's answer", err)
 	}

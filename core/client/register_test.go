@@ -1,6 +1,7 @@
 package client
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -109,4 +110,22 @@ func TestFindRegistrar(t *testing.T) {
 			t.Errorf("%s: %+v, %v", c.answer, r, err)
 		}
 	}
+}
+
+// FuzzRegisterAnswer: whatever a server answers is an error with a kind, or the code that says done.
+func FuzzRegisterAnswer(f *testing.F) {
+	for _, s := range []string{`{"error_code":0,"user_id":7}`, `{"error_code":1,"error_msg":"x","field":"password"}`, `{"error_code":null}`, `{"error_code":1e9}`, `[]`, `{"user_id":-1}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var a registerAnswer
+		err := a.parse(body)
+		if (err == nil) != (a.Code != nil && *a.Code == registerOK && json.Valid(body)) && im.KindOf(err) != im.Malformed {
+			t.Errorf("%q: %v", body, err)
+		}
+		var field *FieldError
+		if err != nil && (im.KindOf(err) == im.Internal || errors.As(err, &field) && field.Field == "") {
+			t.Errorf("%q: %v of kind %v", body, err, im.KindOf(err))
+		}
+	})
 }
