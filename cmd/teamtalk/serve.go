@@ -62,6 +62,7 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 		return err
 	}
 	defer spareProcessors(cfg.Loops)()
+	defer inBackground(trimMemory).stop()
 	if demo {
 		err = makeDemoUsers(ctx, s.store)
 	}
