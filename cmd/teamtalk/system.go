@@ -190,12 +190,15 @@ func (s *system) startDBProxy(ctx context.Context) error {
 		Timeout:     cfg.Link.CallTimeout * 4 / 5, // over before message servers give up
 		LinkTimeout: cfg.Link.Timeout, LinkHeartbeat: cfg.Link.Heartbeat, Log: s.log, Registerer: s.reg,
 	})
-	shards := cfg.DBProxy.MessageShards
-	if shards == 0 && cfg.Store == "embedded" {
-		shards = 1 // SQLite has one writer: two batches at once would only wait for each other
+	batches := pool.BatchOptions[*dbproxy.Pending]{Shards: cfg.DBProxy.MessageShards, Failed: s.db.FailBatch}
+	if cfg.Store == "embedded" {
+		if batches.Shards == 0 {
+			batches.Shards = 1 // SQLite has one writer: two batches at once would only wait for each other
+		}
+		// Each conversation has pages of its own, which a batch writes once: with hundreds of conversations at work it is large batches that catch up.
+		batches.MaxItems, batches.MaxBytes = 1024, 1<<20
 	}
-	s.db.SetMessages(pool.NewBatcher(s.pool, pool.BatchOptions[*dbproxy.Pending]{Shards: shards, Failed: s.db.FailBatch},
-		(*dbproxy.Pending).Size, s.db.AppendBatch))
+	s.db.SetMessages(pool.NewBatcher(s.pool, batches, (*dbproxy.Pending).Size, s.db.AppendBatch))
 	s.dbEnd.sync = inBackground(func(ctx context.Context) { s.db.RunSync(ctx, cfg.DBProxy.SessionSync) })
 	if keep := cfg.DBProxy.FileExpiry; keep > 0 {
 		s.dbEnd.expiry = inBackground(func(ctx context.Context) { s.db.RunFileExpiry(ctx, keep) })
