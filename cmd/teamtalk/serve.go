@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,6 +58,9 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 	if demo && !cfg.Runs(roleDBProxy) {
 		return &usageError{err: fmt.Errorf("--demo makes users in the store: it needs the role %s in this process", roleDBProxy)}
 	}
+	if cfg.Admin.PProf {
+		runtime.SetMutexProfileFraction(mutexProfileFraction)
+	}
 	s, err := startSystem(ctx, cfg, log, demo)
 	if err != nil {
 		return err
@@ -88,6 +92,9 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 	}
 	return err
 }
+
+// mutexProfileFraction is of how many waits for locks one is recorded, with the profiler on: enough to see which lock it is, too few to be felt.
+const mutexProfileFraction = 20
 
 // demoPassword is the password of the demo users. Everybody knows it: that is what makes it a demo.
 const demoPassword = "demo"

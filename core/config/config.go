@@ -54,7 +54,7 @@ type Log struct {
 // Admin is the section admin.
 type Admin struct {
 	Listen string `toml:"listen" default:"127.0.0.1:9090" form:"listen" doc:"Address of the admin port, or \"off\". It asks for no password: keep it where only operators reach it."`
-	PProf  bool   `toml:"pprof" default:"false" doc:"Serve Go's profiler under /debug/pprof/ on the admin port."`
+	PProf  bool   `toml:"pprof" default:"false" doc:"Serve Go's profiler under /debug/pprof/ on the admin port, waits for locks included."`
 }
 
 // Login is the section login.
