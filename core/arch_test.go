@@ -40,7 +40,7 @@ var owners = []struct {
 	{"database/sql", []string{"sql", "cmd"}, []string{"pool"}},
 	{"github.com/spf13/cobra", []string{"cmd"}, nil},
 	{"github.com/spf13/pflag", []string{"cmd", "core/config"}, nil},
-	{"github.com/pelletier/go-toml", []string{"core/config"}, nil},
+	{"github.com/pelletier/go-toml", []string{"core/config", "bench"}, nil},
 }
 
 // topLevel is what may lie beside the folders of levels and the files whose names begin with a dot.

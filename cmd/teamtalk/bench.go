@@ -5,11 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"teamtalk/bench"
+	"teamtalk/core/obs"
 )
 
 func newBenchCommand() *cobra.Command {
@@ -17,7 +23,10 @@ func newBenchCommand() *cobra.Command {
 		Use:   "bench",
 		Short: "Measure message servers, these or others of the protocol",
 		Long: `Measure message servers that speak this protocol, these or others. Every message is checked: acked,
-delivered once and in order; what went wrong stands beside every rate, and makes the exit code 1.
+delivered once and in order, unchanged; what went wrong stands beside every rate, and makes the exit code 1.
+
+With --rate things start on a schedule, and latency counts from the scheduled time, so that a server
+that stalls cannot hide it. Without it they go as fast as the servers answer.
 
 The users must exist, and the server must not limit the rate of a connection:
 
@@ -26,99 +35,233 @@ The users must exist, and the server must not limit the rate of a connection:
 		Args: checkArgs(cobra.ArbitraryArgs),
 		RunE: commandsOnly,
 	}
-	cmd.AddCommand(newBenchIdleCommand(), newBenchSingleCommand())
+	for _, kind := range bench.Kinds() {
+		if k, ok := benchKinds[kind]; ok {
+			cmd.AddCommand(newBenchKindCommand(kind, k))
+		}
+	}
+	cmd.AddCommand(newBenchRunCommand())
 	return cmd
 }
 
-// report is what a measurement gives.
-type report interface {
-	Print(w io.Writer)
+// benchKind is what the help says about a kind of scenario.
+type benchKind struct{ short, long, example string }
+
+// benchKinds are the scenarios with a command of their own.
+var benchKinds = map[string]benchKind{
+	bench.KindConnect: {"Many users log in: how many a second, and how long does it take", `Users log in, log out, and let the next one in; or close without a word; or stay until all are there.`,
+		"  teamtalk bench connect --connections 5000 --duration 30s\n  teamtalk bench connect --connections 15000 --after stay --duration 5m\n  teamtalk bench connect --connections 2000 --online 10000 --rate 500"},
+	bench.KindIdle: {"Hold many logged-in connections, and say what one costs", `Users log in and do nothing but send heartbeats. The memory of processes is read before and after.`,
+		"  teamtalk bench idle --connections 15000 --pid $(pgrep -f 'teamtalk serve --roles msg')"},
+	bench.KindSingle: {"Pairs of users write texts: how fast are they acked and delivered", `Pairs of users write texts, the first of each pair to the second.`,
+		"  teamtalk bench single --pairs 200\n  teamtalk bench single --pairs 200 --rate 400 --duration 30s"},
+	bench.KindGroup: {"Users write to groups: how fast does every member get it", `Some members of each group write to it; every other member has to get each message once.`,
+		"  teamtalk bench group --groups 10 --members 200 --senders 2 --rate 100"},
 }
 
-func printReport(cmd *cobra.Command, r report, asJSON bool) error {
-	if !asJSON {
-		r.Print(cmd.OutOrStdout())
+// benchOutput says where results go.
+type benchOutput struct {
+	json string
+	pids []int
+}
+
+func (o *benchOutput) flags(f *pflag.FlagSet) {
+	f.StringVar(&o.json, "json", "", "write the result as JSON to this file (-: to standard output, instead of the table)")
+	f.IntSliceVar(&o.pids, "pid", nil, "processes whose memory is read")
+}
+
+func newBenchKindCommand(kind string, k benchKind) *cobra.Command {
+	s := bench.NewScenario(kind)
+	var out benchOutput
+	cmd := &cobra.Command{
+		Use:     kind,
+		Short:   k.short,
+		Long:    k.long,
+		Example: k.example,
+		Args:    checkArgs(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runBench(cmd, s, &out) },
+	}
+	scenarioFlags(cmd.Flags(), kind, &s)
+	out.flags(cmd.Flags())
+	return cmd
+}
+
+func newBenchRunCommand() *cobra.Command {
+	var out benchOutput
+	cmd := &cobra.Command{
+		Use:   "run SCENARIO.toml",
+		Short: "Run the scenario of a file",
+		Long: `Run the scenario of a file. It has "kind" and the settings of that kind's command, without the dashes in front:
+
+  kind = "single"
+  pairs = 200
+  rate = 400
+  duration = "30s"`,
+		Args: checkArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			data, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			s, err := bench.ParseScenario(data)
+			if err != nil {
+				return usagef(cmd, "%s: %w", args[0], err)
+			}
+			if s.Name == "" {
+				s.Name = strings.TrimSuffix(filepath.Base(args[0]), ".toml")
+			}
+			return runBench(cmd, s, &out)
+		},
+	}
+	out.flags(cmd.Flags())
+	return cmd
+}
+
+// scenarioFlags makes a flag for every setting of a kind of scenario.
+func scenarioFlags(flags *pflag.FlagSet, kind string, s *bench.Scenario) {
+	for _, f := range bench.Fields(kind) {
+		if f.Key == "kind" {
+			continue
+		}
+		flag := flags.VarPF(&scenarioValue{f, s}, f.Flag(), "", f.Doc)
+		if f.IsBool() {
+			flag.NoOptDefVal = "true"
+		}
+	}
+}
+
+// scenarioValue is a setting of a scenario as a flag.
+type scenarioValue struct {
+	bench.Field
+	s *bench.Scenario
+}
+
+// String is the value now.
+func (v *scenarioValue) String() string {
+	if v.s == nil {
+		return "" // made by the flag package to learn what the zero value looks like
+	}
+	return v.Get(v.s)
+}
+
+// Set sets it.
+func (v *scenarioValue) Set(text string) error { return v.Field.Set(v.s, text) }
+
+func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
+	if err := s.Validate(); err != nil {
+		return usagef(cmd, "%w", err)
+	}
+	v := obs.ReadVersion(version, revision)
+	opt := bench.Options{
+		Log:      slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)),
+		Build:    strings.TrimSpace(v.Version + " " + v.Revision),
+		Phase:    func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", text) },
+		Progress: func(in *bench.Interval) { printInterval(cmd.ErrOrStderr(), in) },
+	}
+	if len(out.pids) > 0 {
+		opt.Watch = &pidWatcher{pids: out.pids}
+	}
+	res, err := bench.Run(cmd.Context(), s, opt)
+	if err != nil {
+		return err
+	}
+	if err := out.write(cmd.OutOrStdout(), res); err != nil {
+		return err
+	}
+	if !res.Checks.Clean() {
+		return errors.New("not everything went as it should; see the checks above")
+	}
+	return nil
+}
+
+func (o *benchOutput) write(w io.Writer, res *bench.Result) error {
+	if o.json != "-" {
+		printResult(w, res)
+	}
+	if o.json == "" {
 		return nil
 	}
-	enc := json.NewEncoder(cmd.OutOrStdout())
-	enc.SetIndent("", "  ")
-	return enc.Encode(r)
-}
-
-func addTargetFlags(cmd *cobra.Command, t *bench.Target, asJSON *bool) {
-	f := cmd.Flags()
-	f.StringSliceVar(&t.Addrs, "addr", []string{"127.0.0.1:8000"}, "message servers; connections are spread over them")
-	f.StringVar(&t.UserFormat, "format", "u%05d", "login name of user number 1, 2, …")
-	f.StringVar(&t.Password, "password", "pw", "password of every user")
-	f.IntVar(&t.Parallel, "parallel", 64, "logins under way at once")
-	f.BoolVar(asJSON, "json", false, "print the result as JSON")
-}
-
-func newBenchIdleCommand() *cobra.Command {
-	var opt bench.IdleOptions
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:     "idle",
-		Short:   "Hold many logged-in connections, and say what one costs",
-		Example: `  teamtalk bench idle --connections 15000 --pid $(pgrep -f 'teamtalk serve --roles msg')`,
-		Args:    checkArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := bench.Idle(cmd.Context(), opt)
-			if err != nil {
-				return err
-			}
-			if err := printReport(cmd, r, asJSON); err != nil {
-				return err
-			}
-			if r.StillOpen < r.Connections {
-				return fmt.Errorf("%d of %d connections did not last", r.Connections-r.StillOpen, r.Connections)
-			}
-			return nil
-		},
+	b, err := json.MarshalIndent(res, "", "  ")
+	if err != nil {
+		return err
 	}
-	addTargetFlags(cmd, &opt.Target, &asJSON)
-	f := cmd.Flags()
-	f.IntVar(&opt.Connections, "connections", 1000, "how many, one for each user")
-	f.IntVar(&opt.Pid, "pid", 0, "process of the message server, to read its memory")
-	f.DurationVar(&opt.Settle, "settle", 5*time.Second, "pause between the last login and reading memory")
-	f.DurationVar(&opt.Hold, "hold", 0, "how much longer to stay, with heartbeats")
-	return cmd
-}
-
-func newBenchSingleCommand() *cobra.Command {
-	var opt bench.SingleOptions
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "single",
-		Short: "Pairs of users write texts: how fast are they acked and delivered",
-		Long: `Pairs of users write texts, the first of each pair to the second.
-
-With --rate the messages leave on a schedule, and latency counts from the scheduled time, so that a
-server that stalls cannot hide it. Without it each pair has up to --window messages on their way.`,
-		Example: `  teamtalk bench single --pairs 200
-  teamtalk bench single --pairs 200 --rate 400 --duration 30s`,
-		Args: checkArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := bench.Single(cmd.Context(), opt)
-			if err != nil {
-				return err
-			}
-			if err := printReport(cmd, r, asJSON); err != nil {
-				return err
-			}
-			if r.Bad() {
-				return errors.New("not everything arrived as it should; see the last line above")
-			}
-			return nil
-		},
+	b = append(b, '\n')
+	if o.json == "-" {
+		_, err = w.Write(b)
+		return err
 	}
-	addTargetFlags(cmd, &opt.Target, &asJSON)
-	f := cmd.Flags()
-	f.IntVar(&opt.Pairs, "pairs", 200, "pairs of users")
-	f.Float64Var(&opt.Rate, "rate", 0, "messages a second of all pairs together (0: as fast as --window allows)")
-	f.IntVar(&opt.Window, "window", 16, "messages of a pair that may wait for their ack")
-	f.IntVar(&opt.Size, "size", 64, "bytes of each text, at least 32")
-	f.DurationVar(&opt.Warmup, "warmup", 2*time.Second, "time before counting")
-	f.DurationVar(&opt.Duration, "duration", 10*time.Second, "time counted")
-	return cmd
+	return os.WriteFile(o.json, b, 0o644)
 }
+
+// printInterval is a line for a second.
+func printInterval(w io.Writer, in *bench.Interval) {
+	fmt.Fprintf(w, "%6.0fs", in.At)
+	for _, name := range sortedNames(in.Counts) {
+		fmt.Fprintf(w, "  %s %.0f/s", name, float64(in.Counts[name])/in.Seconds)
+	}
+	for _, name := range sortedNames(in.Latencies) {
+		fmt.Fprintf(w, "  %s p99 %.1f ms", name, in.Latencies[name].P99)
+	}
+	fmt.Fprintf(w, "  waiting %d, open %d\n", in.Waiting, in.Open)
+}
+
+// printResult is the table at the end.
+func printResult(w io.Writer, res *bench.Result) {
+	for _, name := range sortedNames(res.Totals) {
+		fmt.Fprintf(w, "%-22s %12d  %12.1f/s\n", name, res.Totals[name], float64(res.Totals[name])/res.Seconds)
+	}
+	for _, name := range sortedNames(res.Latencies) {
+		l := res.Latencies[name]
+		fmt.Fprintf(w, "%-22s p50 %.2f  p90 %.2f  p99 %.2f  p99.9 %.2f  max %.2f ms\n", name, l.P50, l.P90, l.P99, l.P999, l.Max)
+	}
+	for _, v := range res.Values {
+		fmt.Fprintf(w, "%-40s %.1f %s\n", v.Name, v.Value, v.Unit)
+	}
+	if res.GeneratorBound {
+		fmt.Fprintln(w, "the generator had no processor time to spare: this tells of it, not of the servers")
+	}
+	c := &res.Checks
+	verdict := "clean"
+	if !c.Clean() {
+		verdict = "NOT CLEAN"
+	}
+	fmt.Fprintf(w, "%s: %d lost, %d never acked, %d doubled, %d reordered, %d changed, %d connections broken, %d refused; %d sent late\n",
+		verdict, c.Lost, c.Unacked, c.Duplicates, c.Reordered, c.Corrupt, c.Broken, c.Refused, c.Behind)
+	for _, e := range c.Examples {
+		fmt.Fprintf(w, "  %s\n", e)
+	}
+}
+
+func sortedNames[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// pidWatcher reads the memory of processes.
+type pidWatcher struct {
+	pids []int
+}
+
+func (p *pidWatcher) Sample() (map[string]bench.Usage, error) {
+	out := map[string]bench.Usage{}
+	for _, pid := range p.pids {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+		if err != nil {
+			return nil, err
+		}
+		var size, resident int64
+		if _, err := fmt.Sscan(string(b), &size, &resident); err != nil {
+			return nil, fmt.Errorf("memory of process %d: %w", pid, err)
+		}
+		out[fmt.Sprint("pid ", pid)] = bench.Usage{RSS: resident * int64(os.Getpagesize())}
+	}
+	return out, nil
+}
+
+func (*pidWatcher) Begin()                     {}
+func (*pidWatcher) End()                       {}
+func (*pidWatcher) Processes() []bench.Process { return nil }

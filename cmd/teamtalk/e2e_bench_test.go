@@ -4,42 +4,52 @@ package main_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
+
+	"teamtalk/bench"
 )
 
-// TestBench measures a running system, shortly: it finds nothing wrong.
+// TestBench measures a running system, shortly, with every kind of scenario: it finds nothing wrong.
 func TestBench(t *testing.T) {
-	forEachShape(t, settings{users: 20, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
+	forEachShape(t, settings{users: 60, files: true, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
 		addrs := sys.msgAddr[0]
 		if sys.separate {
 			addrs += "," + sys.msgAddr[1]
 		}
-		var idle struct {
-			Connections int
-			StillOpen   int `json:"still_open"`
-			Bad         int `json:"heartbeats_not_echoed"`
+		for _, c := range []struct {
+			name  string
+			args  string
+			wants []string // totals that are not 0
+		}{
+			{"idle", "idle --connections 20 --settle 10ms", []string{"logins", "heartbeats"}},
+			{"single", "single --pairs 8", []string{"sent", "acked", "delivered"}},
+			{"single on schedule", "single --pairs 8 --rate 200 --arrivals poisson --size 1000", []string{"sent", "acked", "delivered"}},
+			{"group", "group --groups 2 --members 10 --senders 3", []string{"group_sent", "acked", "delivered"}},
+			{"connect", "connect --connections 20 --online 10", []string{"logins", "logouts"}},
+			{"connect on schedule", "connect --connections 20 --rate 50 --after close --client windows", []string{"logins"}},
+			{"connect and stay", "connect --connections 20 --after stay", []string{"logins"}},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				args := append([]string{"bench"}, strings.Fields(c.args)...)
+				args = append(args, "--addr", addrs, "--json", "-")
+				if !strings.HasPrefix(c.args, "idle") {
+					args = append(args, "--warmup", "200ms", "--duration", "1s")
+				}
+				out := mustRun(t, args...)
+				var res bench.Result
+				if err := json.Unmarshal([]byte(out), &res); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				if !res.Checks.Clean() {
+					t.Errorf("checks: %+v", res.Checks)
+				}
+				for _, name := range c.wants {
+					if res.Totals[name] == 0 {
+						t.Errorf("no %s: %v", name, res.Totals)
+					}
+				}
+			})
 		}
-		run := func(into any, args ...string) {
-			t.Helper()
-			out := mustRun(t, append([]string{"bench", args[0], "--addr", addrs, "--json"}, args[1:]...)...)
-			if err := json.Unmarshal([]byte(out), into); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-		}
-		run(&idle, "idle", "--connections", "20", "--settle", "10ms")
-		if idle.Connections != 20 || idle.StillOpen != 20 || idle.Bad != 0 {
-			t.Errorf("idle: %+v", idle)
-		}
-		var single map[string]any
-		run(&single, "single", "--pairs", "4", "--warmup", "100ms", "--duration", "1s")
-		for _, bad := range []string{"lost", "unacked", "duplicates", "reordered", "broken_errors"} {
-			if single[bad] != 0.0 {
-				t.Errorf("single: %v %s", single[bad], bad)
-			}
-		}
-		if n, ok := single["acked"].(float64); !ok || n == 0 {
-			t.Errorf("single: %v", single)
-		}
-		mustRun(t, "bench", "single", "--addr", addrs, "--pairs", "4", "--warmup", "100ms", "--duration", "500ms", "--rate", "200")
 	})
 }

@@ -1,0 +1,160 @@
+package bench
+
+import "teamtalk/core/pdu"
+
+// storm has users log in, one after the other and many at once.
+type storm struct{}
+
+func (storm) cast(p *local) {
+	s := p.scenario
+	for i := p.Part; i < s.Online+s.Connections; i += p.Parts {
+		p.addClient(i, i/p.Parts)
+	}
+}
+
+// needs: those who are online before.
+func (storm) needs(c *client) bool { return c.index < c.w.part.scenario.Online }
+
+func (storm) begin(w *worker, _ []uint32) {
+	s := w.part.scenario
+	l := &logins{w: w}
+	w.play = l
+	for _, c := range w.clients {
+		if c.index >= s.Online {
+			l.free = append(l.free, c)
+		}
+	}
+	l.all = len(l.free)
+	if l.all == 0 {
+		return
+	}
+	if s.Rate == 0 {
+		w.loop.At(w.plan.Start, func(now int64) int64 {
+			for range max(1, s.Parallel/len(w.part.workers)/w.part.Parts) {
+				l.start(now)
+			}
+			return 0
+		})
+		return
+	}
+	l.pace = newPace(s.Rate*float64(l.all)/float64(s.Connections), w.phase(), s.Arrivals == "poisson")
+	l.step()
+	w.loop.At(l.due, l.fire)
+}
+
+// done: when all are to stay, it is when all are there.
+func (storm) done(w *worker) bool {
+	l, ok := w.play.(*logins)
+	return ok && w.part.scenario.After == "stay" && l.ended == l.all
+}
+
+func (storm) values(*local) []Value { return nil }
+
+// logins are a worker's.
+type logins struct {
+	w     *worker
+	all   int
+	free  []*client // who is not logged in; a ring would do, they are taken from the front
+	head  int
+	late  []int64 // when logins were due for which nobody was free
+	ended int     // logins that ended, well or not; with "stay"
+	pace  pace
+	due   int64
+}
+
+func (l *logins) step() { l.due = l.w.plan.Start + l.pace.step(l.w.rng.ExpFloat64) }
+
+// fire begins the logins that are due by schedule.
+func (l *logins) fire(now int64) int64 {
+	for n := 0; l.due <= now && n < perFire; n++ {
+		if l.due >= l.w.plan.End || l.stays() && l.head == len(l.free) {
+			return 0
+		}
+		if now-l.due > lateness {
+			l.w.checks.Behind++
+		}
+		if !l.start(l.due) {
+			l.late = append(l.late, l.due)
+		}
+		l.step()
+	}
+	return l.due
+}
+
+func (l *logins) stays() bool { return l.w.part.scenario.After == "stay" }
+
+// start logs in the one who has been away longest. It reports false when everybody is there.
+func (l *logins) start(due int64) bool {
+	if l.head == len(l.free) {
+		return false
+	}
+	c := l.free[l.head]
+	l.free[l.head] = nil
+	l.head++
+	if l.head > 256 && 2*l.head > len(l.free) {
+		l.free = l.free[:copy(l.free, l.free[l.head:])]
+		l.head = 0
+	}
+	l.w.waiting++
+	c.login(due)
+	return true
+}
+
+func (l *logins) loggedIn(c *client) {
+	l.w.waiting--
+	switch l.w.part.scenario.After {
+	case "stay":
+		l.ended++
+		l.next()
+	case "close":
+		c.hangUp()
+		l.release(c)
+	default:
+		l.w.waiting++
+		c.logout()
+	}
+}
+
+func (l *logins) gone(c *client, err error) {
+	if c.index < l.w.part.scenario.Online {
+		return
+	}
+	if l.stays() {
+		if c.id == 0 {
+			l.w.waiting--
+			l.ended++
+			l.next()
+		}
+		return
+	}
+	l.w.waiting--
+	if err == nil {
+		l.release(c)
+		return
+	}
+	l.w.loop.At(l.w.loop.Now()+retryAfter, func(int64) int64 { l.release(c); return 0 })
+}
+
+// retryAfter is how long a user stays away after a login that failed: a server that is down is not to be asked without end.
+const retryAfter = 100e6
+
+// release lets the next one in.
+func (l *logins) release(c *client) {
+	l.free = append(l.free, c)
+	l.next()
+}
+
+func (l *logins) next() {
+	now := l.w.loop.Now()
+	switch {
+	case now >= l.w.plan.End:
+	case l.w.part.scenario.Rate == 0:
+		l.start(now)
+	case len(l.late) > 0 && l.start(l.late[0]):
+		l.late = l.late[1:]
+	}
+}
+
+func (*logins) answered(*client, request, pdu.Header, []byte) {}
+func (*logins) acked(*client, request)                        {}
+func (*logins) delivered(*client, *delivery)                  {}

@@ -1,0 +1,176 @@
+package swarm
+
+import (
+	"fmt"
+
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+// Conn is a connection. All its methods are called on its loop.
+type Conn struct {
+	loop    *Loop
+	handler Handler
+	out     []byte // to be written; borrowed from the loop, nil when empty
+	in      []byte // the beginning of a frame; borrowed from the loop, nil when empty
+	skip    int    // bytes of a long frame that nobody wants
+	sys     sysConn
+	state   state
+	dirty   bool // in loop.dirty
+}
+
+type state uint8
+
+const (
+	connecting state = iota
+	opened
+	closed
+)
+
+// Loop is the loop it belongs to.
+func (c *Conn) Loop() *Loop { return c.loop }
+
+// IsOpen reports whether it is made and not closed.
+func (c *Conn) IsOpen() bool { return c.state == opened }
+
+// SetHandler has another handler told what happens from now on.
+func (c *Conn) SetHandler(h Handler) { c.handler = h }
+
+// Waiting is how many bytes the system has not taken yet.
+func (c *Conn) Waiting() int { return len(c.out) }
+
+// Write sends p, one or more frames, at the end of the loop's turn. p is not kept. On a connection that is not open it does nothing.
+func (c *Conn) Write(p []byte) {
+	if c.state != opened {
+		return
+	}
+	c.out = append(c.outgoing(), p...)
+}
+
+// Send sends the frame of m at the end of the loop's turn. It fails when m does not encode. On a connection that is not open it does nothing.
+func (c *Conn) Send(seq uint16, m pb.Message) error {
+	if c.state != opened {
+		return nil
+	}
+	b, err := pdu.Append(c.outgoing(), seq, m)
+	c.out = b
+	return err
+}
+
+// outgoing is the buffer to append to.
+func (c *Conn) outgoing() []byte {
+	if !c.dirty {
+		c.dirty = true
+		c.loop.dirty = append(c.loop.dirty, c)
+	}
+	if c.out == nil {
+		c.out = c.loop.borrow()
+	}
+	return c.out
+}
+
+// Close tries once to write what waits, and closes the connection. The handler is not told.
+func (c *Conn) Close() {
+	if c.state == closed {
+		return
+	}
+	if c.state == opened && len(c.out) > 0 {
+		c.lastWrite()
+	}
+	c.release()
+}
+
+// fail closes the connection and tells the handler why.
+func (c *Conn) fail(err error) {
+	if c.state == closed {
+		return
+	}
+	c.release()
+	c.handler.Close(c, err)
+}
+
+// release closes the socket and gives the buffers back.
+func (c *Conn) release() {
+	if c.state == opened {
+		c.loop.open--
+	}
+	c.state = closed
+	c.closeSocket()
+	c.loop.give(c.out)
+	c.loop.give(c.in)
+	c.out, c.in = nil, nil
+}
+
+// connected is called when the connection is made.
+func (c *Conn) connected() {
+	c.state = opened
+	c.loop.open++
+	c.handler.Open(c)
+}
+
+// sent takes the first n bytes of what waits as written.
+func (c *Conn) sent(n int) {
+	if n == len(c.out) {
+		c.loop.give(c.out)
+		c.out = nil
+		return
+	}
+	m := copy(c.out, c.out[n:])
+	c.out = c.out[:m]
+}
+
+// tooSlow reports whether more waits than may, and ends the connection then.
+func (c *Conn) tooSlow() bool {
+	if len(c.out) <= c.loop.swarm.opt.MaxOut {
+		return false
+	}
+	c.fail(fmt.Errorf("%w: %d bytes wait", ErrSlow, len(c.out)))
+	return true
+}
+
+// take cuts frames off b, which is what was left over and what was read after it, and keeps the rest.
+func (c *Conn) take(b []byte) {
+	rest := c.cut(b)
+	if c.state != opened {
+		return
+	}
+	if len(rest) == 0 {
+		if c.in != nil {
+			c.loop.give(c.in)
+			c.in = nil
+		}
+		return
+	}
+	if c.in == nil {
+		c.in = c.loop.borrow()
+	}
+	c.in = append(c.in[:0], rest...)
+}
+
+// cut gives the frames in b to the handler and returns what is left, less than HeaderLen+MaxBody bytes.
+func (c *Conn) cut(b []byte) []byte {
+	opt := &c.loop.swarm.opt
+	for c.state == opened {
+		if c.skip > 0 {
+			n := min(c.skip, len(b))
+			c.skip -= n
+			b = b[n:]
+		}
+		h, body, n, err := pdu.Next(b, opt.MaxFrame)
+		switch {
+		case err != nil:
+			c.fail(err)
+			return nil
+		case n > 0 && len(body) <= opt.MaxBody:
+		case int(h.Length) > pdu.HeaderLen+opt.MaxBody && len(b) >= pdu.HeaderLen+opt.MaxBody:
+			n = pdu.HeaderLen + opt.MaxBody
+			body = b[pdu.HeaderLen:n:n]
+			c.skip = int(h.Length) - n
+		default:
+			return b
+		}
+		b = b[n:]
+		c.handler.Frame(c, h, body)
+	}
+	return nil
+}

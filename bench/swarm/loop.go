@@ -1,0 +1,244 @@
+package swarm
+
+import (
+	"math"
+	"net/netip"
+	"sync"
+)
+
+// Loop is one event loop. Its methods are called on it, but for Do.
+type Loop struct {
+	index int
+	swarm *Swarm
+	now   int64
+	buf   []byte // what is read, for all connections
+	open  int    // connections made
+
+	timers     []timer // a heap, the next in front
+	dirty      []*Conn // with something to write at the end of the turn
+	failed     []failure
+	connecting queue
+	free       [][]byte // buffers of connections that need none now
+
+	mu     sync.Mutex
+	posted []func()
+	woken  bool // a wake-up is under way
+	stop   bool
+	spare  []func()
+	done   chan struct{}
+
+	poll
+}
+
+type failure struct {
+	conn *Conn
+	err  error
+}
+
+// Index is the loop's place in Swarm.Loops.
+func (l *Loop) Index() int { return l.index }
+
+// Now is the time as Swarm.Now tells it, when the loop last looked: after each read.
+func (l *Loop) Now() int64 { return l.now }
+
+// Open is how many connections are made now.
+func (l *Loop) Open() int { return l.open }
+
+// Do has f run on the loop, from anywhere. It reports false when the swarm is closed: f will not run.
+func (l *Loop) Do(f func()) bool {
+	l.mu.Lock()
+	if l.stop {
+		l.mu.Unlock()
+		return false
+	}
+	l.posted = append(l.posted, f)
+	wake := !l.woken
+	l.woken = true
+	l.mu.Unlock()
+	if wake {
+		l.wake()
+	}
+	return true
+}
+
+// Dial begins to make a connection. How it ends, h is told, never before Dial returned.
+func (l *Loop) Dial(addr netip.AddrPort, h Handler) *Conn {
+	c := &Conn{loop: l, handler: h, state: connecting, sys: noSocket}
+	if err := l.dial(c, addr); err != nil {
+		l.failed = append(l.failed, failure{c, err})
+		return c
+	}
+	l.connecting.push(c, l.now+int64(l.swarm.opt.ConnectTimeout))
+	return c
+}
+
+// turn does what is due after events were handled: posted functions, timers, connections that failed, writes. It reports whether to go on.
+func (l *Loop) turn() bool {
+	l.mu.Lock()
+	l.posted, l.spare = l.spare[:0], l.posted
+	l.woken = false
+	stop := l.stop
+	l.mu.Unlock()
+	if stop {
+		return false
+	}
+	for i, f := range l.spare {
+		f()
+		l.spare[i] = nil
+	}
+	l.fire()
+	for c := l.connecting.due(l.now); c != nil; c = l.connecting.due(l.now) {
+		c.fail(ErrConnectTimeout)
+	}
+	for len(l.failed) > 0 {
+		failed := l.failed
+		l.failed = nil
+		for _, f := range failed {
+			if f.conn.state != closed {
+				f.conn.fail(f.err)
+			}
+		}
+	}
+	for i := 0; i < len(l.dirty); i++ { // a handler told of a failure may write to others
+		c := l.dirty[i]
+		c.dirty = false
+		c.flush()
+		l.dirty[i] = nil
+	}
+	l.dirty = l.dirty[:0]
+	return true
+}
+
+// patience is how long the loop may wait for events, in nanoseconds; negative without end.
+func (l *Loop) patience() int64 {
+	if len(l.failed) > 0 || len(l.dirty) > 0 {
+		return 0
+	}
+	next := min(l.nextTimer(), l.connecting.next())
+	if next == math.MaxInt64 {
+		return -1
+	}
+	return max(0, next-l.swarm.Now())
+}
+
+// borrow returns an empty buffer, give takes one back.
+func (l *Loop) borrow() []byte {
+	if n := len(l.free); n > 0 {
+		b := l.free[n-1]
+		l.free = l.free[:n-1]
+		return b
+	}
+	return make([]byte, 0, 512)
+}
+
+func (l *Loop) give(b []byte) {
+	const most, longest = 1024, 64 << 10
+	if cap(b) > 0 && cap(b) <= longest && len(l.free) < most {
+		l.free = append(l.free, b[:0])
+	}
+}
+
+// timer is a function with the time at which it is due.
+type timer struct {
+	at int64
+	f  func(now int64) int64
+}
+
+// At has f called at a time of Now, on the loop. f gets the time and returns when it wants to be called again; 0: never.
+func (l *Loop) At(at int64, f func(now int64) int64) {
+	l.timers = append(l.timers, timer{at, f})
+	h := l.timers
+	for i := len(h) - 1; i > 0; {
+		up := (i - 1) / 2
+		if h[up].at <= h[i].at {
+			break
+		}
+		h[i], h[up] = h[up], h[i]
+		i = up
+	}
+}
+
+func (l *Loop) nextTimer() int64 {
+	if len(l.timers) == 0 {
+		return math.MaxInt64
+	}
+	return l.timers[0].at
+}
+
+// fire calls the timers that are due, each once at most, so that one that is always due does not hold up the connections.
+func (l *Loop) fire() {
+	for n := len(l.timers); n > 0 && l.nextTimer() <= l.now; n-- {
+		f := l.timers[0].f
+		last := len(l.timers) - 1
+		l.timers[0] = l.timers[last]
+		l.timers[last] = timer{}
+		l.timers = l.timers[:last]
+		l.sink()
+		if next := f(l.now); next != 0 {
+			l.At(next, f)
+		}
+	}
+}
+
+func (l *Loop) sink() {
+	h := l.timers
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(h); child++ {
+			if h[child].at < h[least].at {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		h[i], h[least] = h[least], h[i]
+		i = least
+	}
+}
+
+// queue holds connections that are being made, with deadlines that grow.
+type queue struct {
+	waiting []deadline
+	head    int
+}
+
+type deadline struct {
+	conn *Conn
+	at   int64
+}
+
+func (q *queue) push(c *Conn, at int64) { q.waiting = append(q.waiting, deadline{c, at}) }
+
+// next is the first deadline.
+func (q *queue) next() int64 {
+	for q.head < len(q.waiting) && q.waiting[q.head].conn.state != connecting {
+		q.pop()
+	}
+	if q.head == len(q.waiting) {
+		return math.MaxInt64
+	}
+	return q.waiting[q.head].at
+}
+
+// due removes the first connection and returns it when its deadline has passed.
+func (q *queue) due(now int64) *Conn {
+	if q.next() > now {
+		return nil
+	}
+	return q.pop()
+}
+
+func (q *queue) pop() *Conn {
+	c := q.waiting[q.head].conn
+	q.waiting[q.head] = deadline{}
+	q.head++
+	if q.head == len(q.waiting) {
+		q.waiting, q.head = q.waiting[:0], 0
+	} else if q.head >= 1024 && 2*q.head > len(q.waiting) {
+		n := copy(q.waiting, q.waiting[q.head:])
+		clear(q.waiting[n:])
+		q.waiting, q.head = q.waiting[:n], 0
+	}
+	return c
+}
