@@ -218,25 +218,30 @@ func (c *Conn) closeSocket() {
 	c.sys.fd = -1
 }
 
-// dial begins to connect. On loopback, where the ports of one source address are used up at some 28,000 connections to one address, it goes on from the next
-// source address.
+// perSource is how many connections a loop makes from one address on loopback. Some 28,000 ports are all there are, and when half of them are taken
+// the kernel already looks long for a free one.
+const perSource = 4096
+
+// dial begins to connect. On loopback many connections are made from several source addresses, and when all ports of one are taken, from others.
 func (l *Loop) dial(c *Conn, addr netip.AddrPort) error {
-	first := l.source
-	for {
-		err := l.dialFrom(c, addr)
-		if !errors.Is(err, unix.EADDRNOTAVAIL) || !addr.Addr().Is4() || !addr.Addr().IsLoopback() {
+	if !addr.Addr().Is4() || !addr.Addr().IsLoopback() {
+		return l.dialFrom(c, addr, netip.Addr{})
+	}
+	var err error
+	for range 250 {
+		var from netip.Addr
+		if n := (len(l.slots)-len(l.freeSlots))/perSource + int(l.source); n > 0 {
+			from = netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + n%250)})
+		}
+		if err = l.dialFrom(c, addr, from); !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return err
 		}
-		if l.source++; l.source == 255 {
-			l.source = 1
-		}
-		if l.source == first || first == 0 && l.source == 254 {
-			return fmt.Errorf("all ports of all source addresses are taken: %w", err)
-		}
+		l.source = (l.source + 1) % 250
 	}
+	return fmt.Errorf("all ports of all source addresses are taken: %w", err)
 }
 
-func (l *Loop) dialFrom(c *Conn, addr netip.AddrPort) error {
+func (l *Loop) dialFrom(c *Conn, addr netip.AddrPort, from netip.Addr) error {
 	family := unix.AF_INET
 	if !addr.Addr().Is4() {
 		family = unix.AF_INET6
@@ -252,12 +257,12 @@ func (l *Loop) dialFrom(c *Conn, addr netip.AddrPort) error {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return fail("setsockopt", err)
 	}
-	if l.source > 0 && addr.Addr().Is4() && addr.Addr().IsLoopback() {
+	if from.IsValid() {
 		// Without this option bind takes a port for itself, from all connections.
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return fail("setsockopt", err)
 		}
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, l.source}}); err != nil {
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}); err != nil {
 			return fail("bind", err)
 		}
 	}
