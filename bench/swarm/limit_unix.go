@@ -36,8 +36,9 @@ func rlimit[T int64 | uint64](n int, _ T) T { return T(n) }
 
 // openFilesError names the limit in the error that says it is reached.
 func openFilesError(err error) error {
-	if errors.Is(err, unix.EMFILE) {
-		return fmt.Errorf("%w: the limit of this process is %d (ulimit -n)", err, OpenFiles(0))
+	var lim unix.Rlimit
+	if !errors.Is(err, unix.EMFILE) || unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: the limit of this process is %d (ulimit -n)", err, lim.Cur)
 }

@@ -47,16 +47,14 @@ func (l *Loop) Open() int { return l.open }
 // Do has f run on the loop, from anywhere. It reports false when the swarm is closed: f will not run.
 func (l *Loop) Do(f func()) bool {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.stop {
-		l.mu.Unlock()
 		return false
 	}
 	l.posted = append(l.posted, f)
-	wake := !l.woken
-	l.woken = true
-	l.mu.Unlock()
-	if wake {
-		l.wake()
+	if !l.woken {
+		l.woken = true
+		l.wake() // with the lock held: once stop is set, what wakes the loop may be gone
 	}
 	return true
 }

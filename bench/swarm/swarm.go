@@ -101,9 +101,11 @@ func (s *Swarm) Now() int64 { return s.nanos + int64(time.Since(s.base)) }
 func (s *Swarm) Close() {
 	for _, l := range s.loops {
 		l.mu.Lock()
-		l.stop = true
+		if !l.stop {
+			l.stop = true
+			l.wake()
+		}
 		l.mu.Unlock()
-		l.wake()
 	}
 	for _, l := range s.loops {
 		<-l.done

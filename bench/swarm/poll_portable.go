@@ -1,0 +1,219 @@
+//go:build !linux || swarm_portable
+
+package swarm
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// poll is a Loop's part that waits: here for goroutines, of which each connection has one that reads.
+type poll struct {
+	events chan func() // what the goroutines have for the loop to do
+	awake  chan struct{}
+	quit   chan struct{} // closed when the loop ends
+	ctx    context.Context
+	cancel context.CancelFunc
+	conns  map[*Conn]struct{}
+}
+
+// sysConn is what a Conn needs of the system.
+type sysConn struct {
+	conn    net.Conn // nil until it is made, and once it is handed to a last write
+	cancel  context.CancelFunc
+	writing chan struct{} // closed when the write under way has ended; nil: none is
+}
+
+// noSocket is a Conn's before there is one.
+var noSocket = sysConn{}
+
+func (l *Loop) openPoll() error {
+	l.events, l.awake, l.quit = make(chan func(), 128), make(chan struct{}, 1), make(chan struct{})
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.conns = map[*Conn]struct{}{}
+	return nil
+}
+
+func (l *Loop) wake() {
+	select {
+	case l.awake <- struct{}{}:
+	default:
+	}
+}
+
+// tell has f run on the loop. It reports false when the loop has ended.
+func (l *Loop) tell(f func()) bool {
+	select {
+	case l.events <- f:
+		return true
+	case <-l.quit:
+		return false
+	}
+}
+
+func (l *Loop) run() {
+	defer close(l.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		wait := l.patience()
+		if wait < 0 {
+			wait = int64(time.Hour)
+		}
+		timer.Reset(time.Duration(wait))
+		select {
+		case f := <-l.events:
+			l.now = l.swarm.Now()
+			f()
+			l.rest()
+		case <-l.awake:
+		case <-timer.C:
+		}
+		l.now = l.swarm.Now()
+		if !l.turn() {
+			break
+		}
+	}
+	close(l.quit)
+	l.cancel()
+	for c := range l.conns {
+		c.release()
+	}
+	for { // connections that were made meanwhile are closed by who made them
+		select {
+		case f := <-l.events:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+// rest handles the events that wait already, so that writes are collected, but not without end.
+func (l *Loop) rest() {
+	for range 128 {
+		select {
+		case f := <-l.events:
+			l.now = l.swarm.Now()
+			f()
+			if l.nextTimer() <= l.now {
+				l.fire()
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (l *Loop) dial(c *Conn, addr netip.AddrPort) error {
+	ctx, cancel := context.WithCancel(l.ctx)
+	c.sys.cancel = cancel
+	l.conns[c] = struct{}{}
+	go func() {
+		defer cancel()
+		var d net.Dialer
+		nc, err := d.DialContext(ctx, "tcp", addr.String())
+		known := l.tell(func() {
+			switch {
+			case c.state != connecting: // it took too long, or is not wanted any more
+				if nc != nil {
+					nc.Close()
+				}
+			case err != nil:
+				c.fail(openFilesError(err))
+			default:
+				c.sys.conn = nc
+				go c.readAll(nc)
+				c.connected()
+			}
+		})
+		if !known && nc != nil {
+			nc.Close()
+		}
+	}()
+	return nil
+}
+
+// readAll reads until the connection ends, and waits after each read until the loop has taken what came.
+func (c *Conn) readAll(nc net.Conn) {
+	buf := make([]byte, 16<<10)
+	taken := make(chan struct{}, 1)
+	for {
+		n, err := nc.Read(buf)
+		known := c.loop.tell(func() {
+			if n > 0 && c.state == opened {
+				c.take(append(append([]byte(nil), c.in...), buf[:n]...))
+			}
+			if err != nil && c.state == opened {
+				c.fail(err)
+			}
+			taken <- struct{}{}
+		})
+		if !known {
+			return
+		}
+		select {
+		case <-taken:
+		case <-c.loop.quit:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// flush has a goroutine write what waits, unless one is at work.
+func (c *Conn) flush() {
+	if c.state != opened || len(c.out) == 0 || c.sys.writing != nil {
+		if c.state == opened {
+			c.tooSlow()
+		}
+		return
+	}
+	b, nc, done := c.out, c.sys.conn, make(chan struct{})
+	c.out, c.sys.writing = nil, done
+	go func() {
+		_, err := nc.Write(b)
+		close(done)
+		c.loop.tell(func() {
+			c.sys.writing = nil
+			c.loop.give(b)
+			if c.state != opened {
+				return
+			}
+			if err != nil {
+				c.fail(err)
+				return
+			}
+			c.flush()
+		})
+	}()
+}
+
+// lastWrite writes what waits, behind the loop's back, and closes then.
+func (c *Conn) lastWrite() {
+	b, nc, before := c.out, c.sys.conn, c.sys.writing
+	c.out, c.sys.conn = nil, nil
+	go func() {
+		defer nc.Close()
+		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
+		if before != nil {
+			<-before
+		}
+		_, _ = nc.Write(b)
+	}()
+}
+
+func (c *Conn) closeSocket() {
+	delete(c.loop.conns, c)
+	if c.sys.cancel != nil {
+		c.sys.cancel()
+	}
+	if c.sys.conn != nil {
+		c.sys.conn.Close()
+		c.sys.conn = nil
+	}
+}
