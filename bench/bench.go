@@ -23,6 +23,8 @@ type Options struct {
 	Watch Watcher
 	// Agents are further generator processes, beside which this one generates nothing itself. Default: this process is the generator.
 	Agents []Agent
+	// Started, when set, is told of every generator process that was started: its agent's name, and its process id here.
+	Started func(name string, pid int)
 	// Build says which build the generator is, for the result.
 	Build string
 }

@@ -297,7 +297,7 @@ func (c *client) write(o *outbox, due int64) {
 		w.checks.Behind++
 	}
 	o.sent++
-	st := stamp{run: w.part.run, conv: o.conv, sender: o.sender, user: c.id, number: o.sent, due: due}
+	st := stamp{run: w.part.run, conv: o.conv, sender: o.sender, user: c.id, number: o.sent, due: due - w.plan.Skew}
 	st.put(w.text)
 	w.msg.FromUserID, w.msg.ToSessionID, w.msg.Data, w.msg.Type = c.id, o.to, w.text, pb.MsgType_MSG_TYPE_SINGLE_TEXT
 	w.rec.counts[countSent]++
@@ -365,6 +365,7 @@ func (c *client) check(d *delivery) {
 	if st.run != w.part.run {
 		return // left over from another run
 	}
+	st.due += w.plan.Skew
 	s := c.stream(&st)
 	if s == nil || st.user != d.from {
 		c.corrupt("message %d of user %d in conversation %d came here, as one of user %d", st.number, st.user, st.conv, d.from)

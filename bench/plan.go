@@ -7,6 +7,8 @@ type plan struct {
 	Start int64 `json:"start"` // traffic begins
 	Begin int64 `json:"begin"` // counting begins
 	End   int64 `json:"end"`   // counting and traffic end
+	// Skew is how much the clock of this generator is ahead of the one that stamps are written by.
+	Skew int64 `json:"skew,omitempty"`
 }
 
 // second is the length of an interval.

@@ -2,9 +2,9 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -89,6 +89,9 @@ func (r *run) gather(ctx context.Context) error {
 			return err
 		}
 		r.parts = append(r.parts, p)
+		if r.opt.Started != nil {
+			r.opt.Started(a.Name, p.pid())
+		}
 	}
 	return nil
 }
@@ -432,6 +435,17 @@ func (r *run) tell(m *interval) {
 	r.keep(in)
 }
 
+// era says whether an interval was before counting, counted, or after it.
+func (r *run) era(in *Interval) int {
+	switch {
+	case in.At < 0:
+		return -1
+	case int64(math.Round(in.At*1e9)) < r.plan.End-r.plan.Begin:
+		return 0
+	}
+	return 1
+}
+
 // keepIntervals bounds Result.Intervals: beyond it every two become one.
 const keepIntervals = 1000
 
@@ -439,7 +453,7 @@ const keepIntervals = 1000
 func (r *run) keep(in *Interval) {
 	r.stride = max(1, r.stride)
 	list := r.result.Intervals
-	if n := len(list); n > 0 && list[n-1].Seconds < float64(r.stride)-0.5 && (list[n-1].At < 0) == (in.At < 0) {
+	if n := len(list); n > 0 && list[n-1].Seconds < float64(r.stride)-0.5 && r.stride > 1 && r.era(&list[n-1]) == r.era(in) {
 		list[n-1] = joinIntervals(list[n-1], *in)
 		return
 	}
@@ -448,7 +462,7 @@ func (r *run) keep(in *Interval) {
 		r.stride *= 2
 		joined := list[:0]
 		for i := 0; i < len(list); i++ {
-			if i+1 < len(list) && (list[i].At < 0) == (list[i+1].At < 0) {
+			if i+1 < len(list) && r.era(&list[i]) == r.era(&list[i+1]) {
 				joined = append(joined, joinIntervals(list[i], list[i+1]))
 				i++
 			} else {
@@ -498,6 +512,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return errors.Join(errors.New("stopped"), context.Cause(ctx))
+		return fmt.Errorf("stopped: %w", context.Cause(ctx))
 	}
 }

@@ -58,12 +58,12 @@ func (w *worker) giveUp(c *client, r request) {
 // maxUnacked bounds the messages a worker remembers as never acked. Beyond it one that was not delivered either counts as lost too.
 const maxUnacked = 1 << 20
 
-// boundary ends an interval.
-func (w *worker) boundary(now int64) int64 {
+// boundary ends an interval. It is said to end when it should have, so that all workers' are the same.
+func (w *worker) boundary(int64) int64 {
 	if w.part.ended.Load() {
 		return 0
 	}
-	w.snapshot(now)
+	w.snapshot(w.plan.boundary(w.interval))
 	return w.plan.boundary(w.interval)
 }
 

@@ -40,8 +40,21 @@ The users must exist, and the server must not limit the rate of a connection:
 			cmd.AddCommand(newBenchKindCommand(kind, k))
 		}
 	}
-	cmd.AddCommand(newBenchRunCommand())
+	cmd.AddCommand(newBenchRunCommand(), newBenchAgentCommand())
 	return cmd
+}
+
+// newBenchAgentCommand is what --generators and --agent start.
+func newBenchAgentCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "agent",
+		Short:  "Generate load for another process, which says what on standard input",
+		Hidden: true,
+		Args:   checkArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return bench.ServeAgent(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
 }
 
 // benchKind is what the help says about a kind of scenario.
@@ -59,14 +72,39 @@ var benchKinds = map[string]benchKind{
 		"  teamtalk bench group --groups 10 --members 200 --senders 2 --rate 100"},
 }
 
-// benchOutput says where results go.
+// benchOutput says who generates, and where results go.
 type benchOutput struct {
-	json string
-	pids []int
+	json       string
+	pids       []int
+	generators int
+	agents     []string
+}
+
+// processes are the generators to be started, none when this process is the generator.
+func (o *benchOutput) processes(cmd *cobra.Command) ([]bench.Agent, error) {
+	var agents []bench.Agent
+	if o.generators < 0 || o.generators > 1000 {
+		return nil, usagef(cmd, "--generators: want 0 to 1000, got %d", o.generators)
+	}
+	if o.generators > 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		for i := range o.generators {
+			agents = append(agents, bench.Agent{Name: fmt.Sprint("generator ", i+1), Command: []string{self, "bench", "agent"}})
+		}
+	}
+	for i, command := range o.agents {
+		agents = append(agents, bench.Agent{Name: fmt.Sprint("agent ", i+1), Command: []string{"sh", "-c", command}})
+	}
+	return agents, nil
 }
 
 func (o *benchOutput) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.json, "json", "", "write the result as JSON to this file (-: to standard output, instead of the table)")
+	f.IntVar(&o.generators, "generators", 0, "generator processes to start on this machine (0: this process generates)")
+	f.StringArrayVar(&o.agents, "agent", nil, "command that starts a generator elsewhere, such as 'ssh host teamtalk bench agent'; once for each")
 	f.IntSliceVar(&o.pids, "pid", nil, "processes whose memory is read")
 }
 
@@ -151,9 +189,14 @@ func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
 	if err := s.Validate(); err != nil {
 		return usagef(cmd, "%w", err)
 	}
+	agents, err := out.processes(cmd)
+	if err != nil {
+		return err
+	}
 	v := obs.ReadVersion(version, revision)
 	opt := bench.Options{
 		Log:      slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)),
+		Agents:   agents,
 		Build:    strings.TrimSpace(v.Version + " " + v.Revision),
 		Phase:    func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", text) },
 		Progress: func(in *bench.Interval) { printInterval(cmd.ErrOrStderr(), in) },

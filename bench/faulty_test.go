@@ -1,0 +1,434 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+// TestMain makes the test binary an agent when a test starts it as one.
+func TestMain(m *testing.M) {
+	if os.Getenv("BENCH_TEST_AGENT") != "" {
+		if err := ServeAgent(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// faults says of how many per 100 messages, or deliveries, what goes wrong. A message or delivery has one fault at most.
+type faults struct {
+	ignored   int // neither stored nor acked nor delivered
+	ackLost   int // delivered, not acked
+	ackTwice  int
+	notStored int // acked with id 0, delivered
+	lost      int // of deliveries
+	twice     int
+	swapped   int // comes after the next one
+	textBad   int // a letter of the text changed
+	stampBad  int // a letter of the stamp changed
+	astray    int // comes to somebody else too
+	mute      int // heartbeats without an echo, per 100
+	refused   int // logins, per 100
+	hangsUp   int // per 100 messages, the sender's connection is closed after it was handled
+}
+
+// happened is what the server did wrong.
+type happened struct {
+	ignored, ackLost, ackTwice, notStored, lost, twice, swapped, textBad, stampBad, astray, mute, refused, hungUp int64
+}
+
+// faulty is a message server that does wrong on purpose and counts it.
+type faulty struct {
+	faults
+	mu     sync.Mutex
+	rng    *rand.Rand
+	conns  map[uint32]net.Conn // by user
+	groups map[uint32][]uint32
+	held   map[[2]uint32][]byte // a delivery that comes after the next one, by receiver and sender
+	did    happened
+	nextID uint32
+	addr   string
+}
+
+func newFaulty(t *testing.T, f faults) *faulty {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &faulty{faults: f, rng: rand.New(rand.NewPCG(1, 2)), conns: map[uint32]net.Conn{}, groups: map[uint32][]uint32{}, held: map[[2]uint32][]byte{}, addr: l.Addr().String()}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer nc.Close()
+				s.serve(nc)
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	return s
+}
+
+func (s *faulty) serve(nc net.Conn) {
+	r := bufio.NewReader(nc)
+	var user uint32
+	for {
+		head := make([]byte, pdu.HeaderLen)
+		if _, err := io.ReadFull(r, head); err != nil {
+			return
+		}
+		h := pdu.ParseHeader(head)
+		body := make([]byte, int(h.Length)-pdu.HeaderLen)
+		if _, err := io.ReadFull(r, body); err != nil {
+			return
+		}
+		s.mu.Lock()
+		goOn := s.frame(nc, &user, h, body)
+		s.mu.Unlock()
+		if !goOn {
+			return
+		}
+	}
+}
+
+// chance reports true in so many cases of a hundred.
+func (s *faulty) chance(percent int) bool { return percent > 0 && s.rng.IntN(100) < percent }
+
+func send(nc net.Conn, seq uint16, m pb.Message) {
+	b, err := pdu.Append(nil, seq, m)
+	if err != nil {
+		panic(err)
+	}
+	_, _ = nc.Write(b)
+}
+
+func (s *faulty) frame(nc net.Conn, user *uint32, h pdu.Header, body []byte) bool {
+	switch h.Command {
+	case pb.CmdLoginReq:
+		var m pb.IMLoginReq
+		if m.ParseBody(body) != nil {
+			return false
+		}
+		var n uint32
+		_, _ = fmt.Sscanf(m.GetUserName(), "u%d", &n)
+		res := &pb.IMLoginRes{}
+		res.SetServerTime(1)
+		res.SetResultCode(pb.ResultType_REFUSE_REASON_NONE)
+		if s.chance(s.refused) {
+			s.did.refused++
+			res.SetResultCode(pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED)
+			res.SetResultString("no")
+			send(nc, h.Seq, res)
+			return false
+		}
+		u := &pb.UserInfo{}
+		u.SetUserId(n + 1000)
+		for _, set := range []func(string){u.SetUserNickName, u.SetAvatarUrl, u.SetEmail, u.SetUserRealName, u.SetUserTel, u.SetUserDomain} {
+			set("")
+		}
+		u.SetUserGender(0)
+		u.SetDepartmentId(0)
+		u.SetStatus(0)
+		res.SetUserInfo(u)
+		*user = n + 1000
+		s.conns[*user] = nc
+		send(nc, h.Seq, res)
+	case pb.CmdLogoutReq:
+		rsp := &pb.IMLogoutRsp{}
+		rsp.SetResultCode(0)
+		send(nc, h.Seq, rsp)
+		return false
+	case pb.CmdHeartBeat:
+		if s.chance(s.mute) {
+			s.did.mute++
+			return true
+		}
+		_, _ = nc.Write(pdu.AppendHeader(nil, pb.CmdHeartBeat, h.Seq))
+	case pb.CmdGroupCreateReq:
+		var m pb.IMGroupCreateReq
+		if m.ParseBody(body) != nil {
+			return false
+		}
+		rsp := &pb.IMGroupCreateRsp{}
+		id := uint32(len(s.groups) + 1)
+		s.groups[id] = m.GetMemberIdList()
+		rsp.SetUserId(*user)
+		rsp.SetResultCode(0)
+		rsp.SetGroupId(id)
+		rsp.SetGroupName(m.GetGroupName())
+		send(nc, h.Seq, rsp)
+	case pb.CmdMsgData:
+		var m pb.MsgData
+		if m.ParseBody(body) != nil {
+			return false
+		}
+		return s.message(nc, *user, h.Seq, &m)
+	}
+	return true
+}
+
+func (s *faulty) message(nc net.Conn, user uint32, seq uint16, m *pb.MsgData) bool {
+	if s.chance(s.ignored) {
+		s.did.ignored++
+		return true
+	}
+	s.nextID++
+	m.MsgID, m.FromUserID = s.nextID, user
+	ack := appendAck(nil, pb.CmdMsgDataAck, user, m.ToSessionID, m.MsgID, pb.SessionType_SESSION_TYPE_SINGLE)
+	ack[12], ack[13] = byte(seq>>8), byte(seq)
+	enough := false // of a message that is not acked it is not said whether it was lost, too
+	switch {
+	case s.chance(s.ackLost):
+		s.did.ackLost++
+		ack, enough = nil, true
+	case s.chance(s.ackTwice):
+		s.did.ackTwice++
+		ack = append(ack, ack...)
+	case s.chance(s.notStored):
+		s.did.notStored++
+		ack = appendAck(nil, pb.CmdMsgDataAck, user, m.ToSessionID, 0, pb.SessionType_SESSION_TYPE_SINGLE)
+		ack[12], ack[13] = byte(seq>>8), byte(seq)
+	}
+	_, _ = nc.Write(ack)
+	receivers := []uint32{m.ToSessionID}
+	if m.Type.IsGroup() {
+		receivers = s.groups[m.ToSessionID]
+	}
+	for _, to := range receivers {
+		if to != user {
+			s.deliver(to, m, enough)
+		}
+	}
+	if s.chance(s.hangsUp) {
+		s.did.hungUp++
+		return false
+	}
+	return true
+}
+
+func (s *faulty) deliver(to uint32, m *pb.MsgData, well bool) {
+	nc := s.conns[to]
+	frame, _ := pdu.Append(nil, 0, m)
+	text := len(frame) - len(m.Data)
+	key := [2]uint32{to, m.FromUserID}
+	if before := s.held[key]; before != nil {
+		delete(s.held, key)
+		s.did.swapped++
+		_, _ = nc.Write(append(frame, before...))
+		return
+	}
+	switch {
+	case well:
+	case s.chance(s.lost):
+		s.did.lost++
+		return
+	case s.chance(s.twice):
+		s.did.twice++
+		frame = append(frame, frame...)
+	case s.chance(s.swapped):
+		s.held[key] = frame
+		time.AfterFunc(200*time.Millisecond, func() { // when there is no next one
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if b := s.held[key]; b != nil && &b[0] == &frame[0] {
+				delete(s.held, key)
+				_, _ = nc.Write(frame)
+			}
+		})
+		return
+	case s.chance(s.textBad):
+		s.did.textBad++
+		frame[text+stampLen+s.rng.IntN(len(m.Data)-stampLen)] ^= 1
+	case s.chance(s.stampBad):
+		s.did.stampBad++
+		frame[text+s.rng.IntN(stampLen)] ^= 1
+	case s.chance(s.astray):
+		s.did.astray++
+		for other, nc := range s.conns {
+			if other != to && other != m.FromUserID {
+				_, _ = nc.Write(frame)
+				break
+			}
+		}
+	}
+	_, _ = nc.Write(frame)
+}
+
+// A server's faults are found, every one, and nothing else is.
+func TestFaults(t *testing.T) {
+	all := faults{ignored: 1, ackLost: 1, ackTwice: 1, notStored: 1, lost: 1, twice: 1, swapped: 1, textBad: 1, stampBad: 1}
+	for _, c := range []struct {
+		name   string
+		faults faults
+	}{
+		{"none", faults{}},
+		{"messages ignored", faults{ignored: 1}},
+		{"acks lost", faults{ackLost: 1}},
+		{"acks twice", faults{ackTwice: 1}},
+		{"not stored", faults{notStored: 1}},
+		{"deliveries lost", faults{lost: 1}},
+		{"many lost", faults{lost: 30}},
+		{"deliveries twice", faults{twice: 1}},
+		{"deliveries swapped", faults{swapped: 1}},
+		{"texts changed", faults{textBad: 1}},
+		{"stamps changed", faults{stampBad: 1}},
+		{"to others too", faults{astray: 1}},
+		{"everything", all},
+	} {
+		for _, kind := range []string{KindSingle, KindGroup} {
+			if c.faults.astray > 0 && kind == KindGroup {
+				continue // all are in one group: it is a second delivery there
+			}
+			for _, agents := range []int{0, 2} {
+				if agents > 0 && c.faults != (faults{}) && c.faults != all {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s/%s/%d agents", c.name, kind, agents), func(t *testing.T) {
+					t.Parallel()
+					testFaults(t, c.faults, kind, agents)
+				})
+			}
+		}
+	}
+}
+
+func testFaults(t *testing.T, f faults, kind string, agents int) {
+	srv := newFaulty(t, f)
+	s := NewScenario(kind)
+	s.Addrs = []string{srv.addr}
+	s.Pairs, s.Groups, s.Members, s.Senders = 5, 1, 9, 4
+	s.Rate, s.Warmup, s.Duration, s.Settle, s.Loops = 3000, Duration(100*time.Millisecond), Duration(400*time.Millisecond), Duration(400*time.Millisecond), 2
+	s.Arrivals, s.Size = "poisson", 64
+	var opt Options
+	for i := range agents {
+		opt.Agents = append(opt.Agents, Agent{Name: fmt.Sprint(i), Command: []string{"/usr/bin/env", "BENCH_TEST_AGENT=1", os.Args[0]}})
+	}
+	res, err := Run(t.Context(), s, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.mu.Lock()
+	did := srv.did
+	srv.mu.Unlock()
+	want := Checks{Unacked: did.ignored + did.ackLost, Lost: did.lost, Duplicates: did.twice + did.ackTwice, Reordered: did.swapped,
+		Corrupt: did.textBad + did.stampBad + did.astray, Refused: did.notStored}
+	got := res.Checks
+	got.Examples, got.Behind = nil, 0
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("found %+v\nthe server did %+v\n%s", got, want, strings.Join(res.Checks.Examples, "\n"))
+	}
+	if f != (faults{}) && (want.Clean() || len(res.Checks.Examples) == 0) {
+		t.Errorf("nothing went wrong: %+v, examples %q", did, res.Checks.Examples)
+	}
+	if res.Totals["acked"] == 0 || res.Totals["delivered"] == 0 || res.Latencies["ack"].Count == 0 || res.Latencies["delivery"].Histogram == "" {
+		t.Errorf("totals %v, latencies %v", res.Totals, res.Latencies)
+	}
+	sums := map[string]int64{}
+	for _, in := range res.Intervals {
+		if in.At >= 0 && in.At < res.Seconds {
+			for name, n := range in.Counts {
+				sums[name] += n
+			}
+		}
+	}
+	if fmt.Sprint(sums) != fmt.Sprint(res.Totals) {
+		t.Errorf("the intervals sum up to %v, the totals are %v", sums, res.Totals)
+	}
+}
+
+// short is a scenario against a faulty server that takes a second.
+func (s *faulty) short(kind string) Scenario {
+	sc := NewScenario(kind)
+	sc.Addrs = []string{s.addr}
+	sc.Warmup, sc.Duration, sc.Settle, sc.Loops = 0, Duration(500*time.Millisecond), Duration(400*time.Millisecond), 2
+	return sc
+}
+
+func TestFaultsOfConnections(t *testing.T) {
+	t.Run("heartbeats without an echo", func(t *testing.T) {
+		srv := newFaulty(t, faults{mute: 20})
+		s := srv.short(KindIdle)
+		s.Connections, s.Beat, s.Timeout, s.Settle = 20, Duration(100*time.Millisecond), Duration(200*time.Millisecond), Duration(300*time.Millisecond)
+		res, err := Run(t.Context(), s, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv.mu.Lock()
+		defer srv.mu.Unlock()
+		if got := res.Checks; srv.did.mute == 0 || got.Refused != srv.did.mute || got.Broken != 0 {
+			t.Errorf("%d were not echoed, found %+v", srv.did.mute, got)
+		}
+	})
+	t.Run("logins refused", func(t *testing.T) {
+		srv := newFaulty(t, faults{refused: 10})
+		s := srv.short(KindConnect)
+		s.Connections, s.Rate = 50, 500
+		res, err := Run(t.Context(), s, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv.mu.Lock()
+		defer srv.mu.Unlock()
+		if got := res.Checks; srv.did.refused == 0 || got.Refused != srv.did.refused || got.Broken != 0 || res.Totals["logins"] == 0 {
+			t.Errorf("%d were refused, found %+v, %v", srv.did.refused, got, res.Totals)
+		}
+	})
+	t.Run("users who do not exist", func(t *testing.T) {
+		srv := newFaulty(t, faults{refused: 100})
+		_, err := Run(t.Context(), srv.short(KindSingle), Options{})
+		if err == nil || !strings.Contains(err.Error(), "teamtalk user add --count 400") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("connections closed", func(t *testing.T) {
+		srv := newFaulty(t, faults{hangsUp: 1})
+		s := srv.short(KindSingle)
+		s.Pairs, s.Rate = 20, 2000
+		res, err := Run(t.Context(), s, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv.mu.Lock()
+		defer srv.mu.Unlock()
+		if got := res.Checks; srv.did.hungUp == 0 || got.Broken != srv.did.hungUp || got.Lost+got.Duplicates+got.Corrupt+got.Reordered != 0 {
+			t.Errorf("%d were closed, found %+v", srv.did.hungUp, got)
+		}
+	})
+	t.Run("stopped", func(t *testing.T) {
+		srv := newFaulty(t, faults{})
+		s := srv.short(KindSingle)
+		s.Duration, s.Pairs = Duration(time.Hour), 2
+		ctx, cancel := context.WithCancel(t.Context())
+		opt := Options{Progress: func(*Interval) { cancel() }, Agents: []Agent{{Name: "a", Command: []string{"/usr/bin/env", "BENCH_TEST_AGENT=1", os.Args[0]}}}}
+		if _, err := Run(ctx, s, opt); err == nil || !strings.Contains(err.Error(), "stopped") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("an agent that ends", func(t *testing.T) {
+		srv := newFaulty(t, faults{})
+		s := srv.short(KindSingle)
+		_, err := Run(t.Context(), s, Options{Agents: []Agent{{Name: "a", Command: []string{"/bin/sh", "-c", "echo no such file >&2; exit 3"}}}})
+		if err == nil || !strings.Contains(err.Error(), "generator a ended: exit status 3: no such file") {
+			t.Errorf("%v", err)
+		}
+	})
+}

@@ -1,0 +1,185 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Every kind's defaults are valid, every setting is explained, and what is set by text reads back the same.
+func TestFields(t *testing.T) {
+	for _, kind := range Kinds() {
+		s := NewScenario(kind)
+		if err := s.Validate(); err != nil {
+			t.Errorf("%s: the defaults are not valid: %v", kind, err)
+		}
+		seen := map[string]bool{}
+		for _, f := range Fields(kind) {
+			if f.Doc == "" || f.Key == "" || seen[f.Flag()] {
+				t.Errorf("%s: setting %q: no name of its own, or no doc", kind, f.Key)
+			}
+			seen[f.Flag()] = true
+			for _, k := range f.Kinds {
+				if !strings.Contains(strings.Join(Kinds(), ","), k) {
+					t.Errorf("%s: for %q, which is no kind", f.Key, k)
+				}
+			}
+			again := s
+			if err := f.Set(&again, f.Get(&s)); err != nil || !reflect.DeepEqual(again, s) {
+				t.Errorf("%s: %s = %q does not read back: %v", kind, f.Key, f.Get(&s), err)
+			}
+		}
+		b, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back Scenario
+		if err := json.Unmarshal(b, &back); err != nil {
+			t.Fatal(err)
+		}
+		if back.Password != "" {
+			t.Error("the password is in the result")
+		}
+		back.Password = s.Password
+		if !reflect.DeepEqual(back, s) {
+			t.Errorf("%s: %+v came back from JSON as %+v", kind, s, back)
+		}
+	}
+}
+
+func TestParseScenario(t *testing.T) {
+	s, err := ParseScenario([]byte(`
+kind = "group"
+addr = ["a:1", "b:2"]
+groups = 3
+group_ids = [7, 8, 9]
+members = 10
+senders = 2
+size = "1KiB"
+rate = 2.5
+duration = "1m"
+acks = false
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Kind != "group" || len(s.Addrs) != 2 || s.Groups != 3 || len(s.IDs) != 3 || s.IDs[2] != 9 || s.Size != 1024 || s.Rate != 2.5 ||
+		time.Duration(s.Duration) != time.Minute || s.Acks || s.Window != 16 || s.Users() != 30 {
+		t.Errorf("%+v", s)
+	}
+	for _, c := range []struct{ file, want string }{
+		{``, "kind: want one of"},
+		{`kind = "nonsense"`, "kind: want one of"},
+		{`kind = `, "line 1"},
+		{"kind = 'single'\npairs = 'two'", "pairs: want a number"},
+		{"kind = 'single'\npairs = 0", "pairs: want 1 or more, got 0"},
+		{"kind = 'single'\nsize = 31", "size: want 32 or more"},
+		{"kind = 'single'\nduration = 10", `duration: want a duration in quotes`},
+		{"kind = 'single'\nduration = 'ten'", `duration: want a duration such as`},
+		{"kind = 'single'\nmembers = 3", "members: no such setting of single"},
+		{"kind = 'single'\nformat = 'user'", "format: want one place"},
+		{"kind = 'single'\narrivals = 'never'", "arrivals: want one of constant, poisson"},
+		{"kind = 'single'\naddr = 'a:1'", "addr: want a list"},
+		{"kind = 'single'\naddr = []", "addr: no message server"},
+		{"kind = 'single'\nacks = 'yes'", "acks: want a bool"},
+		{"kind = 'group'\nmembers = 3\nsenders = 4", "senders: 4 of a group's 3 members"},
+		{"kind = 'group'\ngroups = 2\ngroup_ids = [0, 1]", "group_ids: 0 is no id"},
+		{"kind = 'group'\ngroup_ids = [1, 2]", "group_ids: 2 ids for 1 groups"},
+		{"kind = 'single'\nrate = 'x'\npairs = -1\nnothing = 1", "nothing: no such setting"},
+	} {
+		if _, err := ParseScenario([]byte(c.file)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v, want %q", c.file, err, c.want)
+		}
+	}
+}
+
+func FuzzParseScenario(f *testing.F) {
+	f.Add("kind = 'single'\npairs = 3\nduration = '5s'\nsize = 64\nacks = true\naddr = ['x:1']")
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := ParseScenario([]byte(text))
+		if err != nil {
+			return
+		}
+		if err := s.Validate(); err != nil {
+			t.Errorf("read and not valid: %v", err)
+		}
+	})
+}
+
+// Intervals follow each other without a gap, from the start on, and end where counting begins and ends.
+func TestPlan(t *testing.T) {
+	for _, c := range [][2]time.Duration{{0, time.Second}, {2 * time.Second, 10 * time.Second}, {200 * time.Millisecond, 1500 * time.Millisecond}, {0, 10 * time.Millisecond},
+		{2500 * time.Millisecond, 500 * time.Millisecond}} {
+		p := plan{Start: 1000}
+		p.Begin = p.Start + int64(c[0])
+		p.End = p.Begin + int64(c[1])
+		at := p.Start
+		begin, end := c[0] == 0, false
+		for i := range 30 {
+			next := p.boundary(i)
+			if next <= at || next-at > second {
+				t.Errorf("%v: interval %d from %d to %d", c, i, at, next)
+			}
+			at = next
+			begin = begin || at == p.Begin
+			end = end || at == p.End
+		}
+		if !begin || !end {
+			t.Errorf("%v: no interval ends where counting begins (%v), or where it ends (%v)", c, begin, end)
+		}
+	}
+}
+
+// Those who share a rate take turns; by chance the rate is the same on average.
+func TestPace(t *testing.T) {
+	a, b := newPace(100, 0, false), newPace(100, 0.5, false)
+	for i := range int64(5) {
+		if at := a.step(nil); at != i*10e6 {
+			t.Errorf("the first is due at %d", at)
+		}
+		if at := b.step(nil); at != i*10e6+5e6 {
+			t.Errorf("the second is due at %d", at)
+		}
+	}
+	p := newPace(1000, 0, true)
+	draws := 0
+	for p.step(func() float64 { draws++; return float64(draws%2) * 2 }) < second {
+	}
+	if draws < 990 || draws > 1010 {
+		t.Errorf("%d in a second", draws)
+	}
+}
+
+// A run of hours keeps a bounded number of intervals, whose sums are those of all seconds.
+func TestKeep(t *testing.T) {
+	r := &run{result: &Result{}, plan: plan{End: never}}
+	const n = 10 * 3600
+	for i := range n {
+		r.keep(&Interval{At: float64(i - 5), Seconds: 1, Counts: map[string]int64{"acked": 2}, Latencies: map[string]Latency{"ack": {Count: 2, Mean: float64(i), P99: float64(i % 100)}}})
+	}
+	list := r.result.Intervals
+	if len(list) > keepIntervals+1 {
+		t.Errorf("%d intervals", len(list))
+	}
+	count, seconds, at := int64(0), 0.0, -5.0
+	for _, in := range list {
+		if in.At != at {
+			t.Fatalf("an interval begins at %v, the one before ended at %v", in.At, at)
+		}
+		at += in.Seconds
+		count += in.Counts["acked"]
+		seconds += in.Seconds
+		if in.Latencies["ack"].Count != in.Counts["acked"] {
+			t.Errorf("latency of %d", in.Latencies["ack"].Count)
+		}
+	}
+	if count != 2*n || seconds != n {
+		t.Errorf("%d in %v s", count, seconds)
+	}
+	if fmt.Sprint(list[0].At) != "-5" {
+		t.Errorf("begins at %v", list[0].At)
+	}
+}
