@@ -29,6 +29,7 @@ type agentRequest struct {
 	Specs  []groupSpec  `json:"specs,omitempty"`
 	Plan   *plan        `json:"plan,omitempty"`
 	Groups []uint32     `json:"groups,omitempty"`
+	Users  []uint32     `json:"users,omitempty"`
 	Sent   []sentStream `json:"sent,omitempty"`
 }
 
@@ -171,7 +172,7 @@ func (p *local) serve(ctx context.Context, req *agentRequest) (*agentReply, erro
 		ids, err := p.createGroups(ctx, req.Specs)
 		return &agentReply{Groups: ids}, err
 	case req.Do == "start" && req.Plan != nil:
-		return &agentReply{}, p.start(ctx, *req.Plan, req.Groups)
+		return &agentReply{}, p.start(ctx, *req.Plan, req.Groups, req.Users)
 	case req.Do == "status":
 		st, err := p.status(ctx)
 		return &agentReply{Status: &st}, err
@@ -337,9 +338,9 @@ func (r *remote) createGroups(ctx context.Context, specs []groupSpec) ([]uint32,
 	return reply.Groups, nil
 }
 
-func (r *remote) start(ctx context.Context, p plan, groups []uint32) error {
+func (r *remote) start(ctx context.Context, p plan, groups, users []uint32) error {
 	p.Start, p.Begin, p.End, p.Skew = p.Start+r.skew, p.Begin+r.skew, p.End+r.skew, r.skew
-	_, err := r.call(ctx, &agentRequest{Do: "start", Plan: &p, Groups: groups})
+	_, err := r.call(ctx, &agentRequest{Do: "start", Plan: &p, Groups: groups, Users: users})
 	return err
 }
 

@@ -15,7 +15,8 @@ import (
 type client struct {
 	w     *worker
 	conn  *swarm.Conn
-	index int    // among all users of the run, from 0
+	index int // among all users of the run, from 0
+	kind  pb.ClientType
 	id    uint32 // of the user; known after the first login
 	state clientState
 
@@ -66,6 +67,10 @@ type play interface {
 	answered(c *client, r request, h pdu.Header, body []byte)
 	// acked is told of the ack of a message.
 	acked(c *client, r request)
+	// told is told of what the server says of its own accord, messages apart.
+	told(c *client, h pdu.Header, body []byte)
+	// over is told that the run has ended: what is still under way did not succeed.
+	over()
 	// delivered is told of a message that came, good or not.
 	delivered(c *client, d *delivery)
 }
@@ -104,7 +109,7 @@ func (c *client) Open(*swarm.Conn) {
 	m.SetUserName(s.userName(s.First + c.index))
 	m.SetPassword(c.w.part.password)
 	m.SetOnlineStatus(pb.UserStatType_USER_STATUS_ONLINE)
-	m.SetClientType(c.w.part.client)
+	m.SetClientType(c.kind)
 	m.SetClientVersion("bench")
 	if err := c.conn.Send(1, m); err != nil {
 		c.end(err)
@@ -182,7 +187,8 @@ func (c *client) Frame(_ *swarm.Conn, h pdu.Header, body []byte) {
 		c.w.checks.example("user %s was kicked: the same user logged in elsewhere", c.name())
 	default:
 		if h.Seq == 0 {
-			return // of its own accord: who came and went, and the like
+			c.w.play.told(c, h, body)
+			return
 		}
 		if r := c.requests.answered(h.Seq); r.op != opNone {
 			c.w.waiting--
@@ -269,9 +275,14 @@ func (c *client) beaten() {
 	c.beatSent = 0
 }
 
+func (c *client) isOnline() bool { return c.state == online }
+
 // request sends m and notes that it wants an answer.
-func (c *client) request(o op, due int64, m pb.Message) {
-	seq := c.expect(request{due: due, op: o})
+func (c *client) request(o op, due int64, m pb.Message) { c.requestNumber(o, 0, due, m) }
+
+// requestNumber is request with a number by which the answer is known again.
+func (c *client) requestNumber(o op, number uint32, due int64, m pb.Message) {
+	seq := c.expect(request{due: due, op: o, number: number})
 	if err := c.conn.Send(seq, m); err != nil {
 		c.end(err)
 	}

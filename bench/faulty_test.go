@@ -2,11 +2,13 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -44,11 +46,14 @@ type faults struct {
 	mute      int // heartbeats without an echo, per 100
 	refused   int // logins, per 100
 	hangsUp   int // per 100 messages, the sender's connection is closed after it was handled
+	fileNo    int // files refused
+	fileBad   int // of segments of files, a byte changed
+	fileEnds  int // of segments of files, the connection closed instead
 }
 
 // happened is what the server did wrong.
 type happened struct {
-	ignored, ackLost, ackTwice, notStored, lost, twice, swapped, textBad, stampBad, astray, mute, refused, hungUp int64
+	ignored, ackLost, ackTwice, notStored, lost, twice, swapped, textBad, stampBad, astray, mute, refused, hungUp, fileNo, fileBad, fileEnds int64
 }
 
 // faulty is a message server that does wrong on purpose and counts it.
@@ -62,6 +67,14 @@ type faulty struct {
 	did    happened
 	nextID uint32
 	addr   string
+	files  map[string]*fakeFile
+}
+
+// fakeFile is a file with the server, or passed on by it.
+type fakeFile struct {
+	from, to, size   uint32
+	data             []byte
+	sender, receiver net.Conn
 }
 
 func newFaulty(t *testing.T, f faults) *faulty {
@@ -70,7 +83,7 @@ func newFaulty(t *testing.T, f faults) *faulty {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &faulty{faults: f, rng: rand.New(rand.NewPCG(1, 2)), conns: map[uint32]net.Conn{}, groups: map[uint32][]uint32{}, held: map[[2]uint32][]byte{}, addr: l.Addr().String()}
+	s := &faulty{faults: f, rng: rand.New(rand.NewPCG(1, 2)), conns: map[uint32]net.Conn{}, groups: map[uint32][]uint32{}, held: map[[2]uint32][]byte{}, files: map[string]*fakeFile{}, addr: l.Addr().String()}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -176,6 +189,8 @@ func (s *faulty) frame(nc net.Conn, user *uint32, h pdu.Header, body []byte) boo
 		rsp.SetGroupId(id)
 		rsp.SetGroupName(m.GetGroupName())
 		send(nc, h.Seq, rsp)
+	case pb.CmdFileReq, pb.CmdFileAddOfflineReq, pb.CmdFileLoginReq, pb.CmdFilePullDataReq, pb.CmdFilePullDataRsp, pb.CmdFileState:
+		return s.file(nc, user, h, body)
 	case pb.CmdMsgData:
 		var m pb.MsgData
 		if m.ParseBody(body) != nil {
@@ -316,7 +331,7 @@ func testFaults(t *testing.T, f faults, kind string, agents int) {
 	s := NewScenario(kind)
 	s.Addrs = []string{srv.addr}
 	s.Pairs, s.Groups, s.Members, s.Senders = 5, 1, 9, 4
-	s.Rate, s.Warmup, s.Duration, s.Settle, s.Loops = 3000, Duration(100*time.Millisecond), Duration(400*time.Millisecond), Duration(400*time.Millisecond), 2
+	s.Rate, s.Warmup, s.Duration, s.Settle, s.Loops = 3000, Duration(100*time.Millisecond), Duration(400*time.Millisecond), Duration(time.Second), 2
 	s.Arrivals, s.Size = "poisson", 64
 	var opt Options
 	for i := range agents {
@@ -359,7 +374,7 @@ func testFaults(t *testing.T, f faults, kind string, agents int) {
 func (s *faulty) short(kind string) Scenario {
 	sc := NewScenario(kind)
 	sc.Addrs = []string{s.addr}
-	sc.Warmup, sc.Duration, sc.Settle, sc.Loops = 0, Duration(500*time.Millisecond), Duration(400*time.Millisecond), 2
+	sc.Warmup, sc.Duration, sc.Settle, sc.Loops = 0, Duration(500*time.Millisecond), Duration(time.Second), 2
 	return sc
 }
 
@@ -367,7 +382,7 @@ func TestFaultsOfConnections(t *testing.T) {
 	t.Run("heartbeats without an echo", func(t *testing.T) {
 		srv := newFaulty(t, faults{mute: 20})
 		s := srv.short(KindIdle)
-		s.Connections, s.Beat, s.Timeout, s.Settle = 20, Duration(100*time.Millisecond), Duration(200*time.Millisecond), Duration(300*time.Millisecond)
+		s.Connections, s.Beat = 20, Duration(100*time.Millisecond)
 		res, err := Run(t.Context(), s, Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -431,4 +446,130 @@ func TestFaultsOfConnections(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// file is the file server, in the same process.
+func (s *faulty) file(nc net.Conn, user *uint32, h pdu.Header, body []byte) bool {
+	m, err := pdu.Decode(h.Command, body)
+	if err != nil {
+		return false
+	}
+	addr, _ := netip.ParseAddrPort(s.addr)
+	here := []*pb.IpAddr{pb.IpAddr_builder{Ip: new(addr.Addr().String()), Port: new(uint32(addr.Port()))}.Build()}
+	state := func(task string, st pb.ClientFileState) pb.Message {
+		return pb.IMFileState_builder{State: st.Enum(), TaskId: &task, UserId: user}.Build()
+	}
+	switch m := m.(type) {
+	case *pb.IMFileReq:
+		task, code := fmt.Sprint("task ", len(s.files)), uint32(0)
+		if s.chance(s.fileNo) {
+			s.did.fileNo++
+			code = 1
+		}
+		f := &fakeFile{from: *user, to: m.GetToUserId(), size: m.GetFileSize()}
+		s.files[task] = f
+		if code == 0 && m.GetTransMode() == pb.TransferFileType_FILE_TYPE_ONLINE { // before the answer: a client has to bear that
+			send(s.conns[f.to], 0, pb.IMFileNotify_builder{FromUserId: user, ToUserId: &f.to, FileName: new(""), FileSize: &f.size, TaskId: &task,
+				TransMode: m.GetTransMode().Enum(), OfflineReady: new(uint32(0))}.Build())
+		}
+		send(nc, h.Seq, pb.IMFileRsp_builder{ResultCode: &code, FromUserId: user, ToUserId: &f.to, FileName: new(""), TaskId: &task, IpAddrList: here,
+			TransMode: m.GetTransMode().Enum()}.Build())
+	case *pb.IMFileAddOfflineReq:
+		f := s.files[m.GetTaskId()]
+		send(s.conns[f.to], 0, pb.IMFileNotify_builder{FromUserId: user, ToUserId: &f.to, FileName: new(""), FileSize: &f.size, TaskId: new(m.GetTaskId()),
+			TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(), OfflineReady: new(uint32(1))}.Build())
+	case *pb.IMFileLoginReq:
+		task := m.GetTaskId()
+		f := s.files[task]
+		*user = m.GetUserId()
+		send(nc, h.Seq, pb.IMFileLoginRsp_builder{ResultCode: new(uint32(0)), TaskId: &task}.Build())
+		switch m.GetFileRole() {
+		case pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD:
+			for at := uint32(0); at < f.size; at += segment {
+				send(nc, 1, pb.IMFilePullDataReq_builder{TaskId: &task, UserId: user, TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(), Offset: &at,
+					DataSize: new(min(segment, f.size-at))}.Build())
+			}
+		case pb.ClientFileRole_CLIENT_REALTIME_SENDER:
+			f.sender = nc
+		case pb.ClientFileRole_CLIENT_REALTIME_RECVER:
+			f.receiver = nc
+		}
+		if f.sender != nil && f.receiver != nil {
+			send(f.receiver, 0, state(task, pb.ClientFileState_CLIENT_FILE_PEER_READY))
+		}
+	case *pb.IMFilePullDataReq:
+		f := s.files[m.GetTaskId()]
+		if f.sender != nil {
+			send(f.sender, h.Seq, m)
+			return true
+		}
+		at, end := m.GetOffset(), m.GetOffset()+m.GetDataSize()
+		if !s.segment(nc, h.Seq, m.GetTaskId(), at, f.data[at:end]) {
+			return false
+		}
+		if end == f.size {
+			send(nc, 0, state(m.GetTaskId(), pb.ClientFileState_CLIENT_FILE_DONE))
+		}
+	case *pb.IMFilePullDataRsp:
+		f := s.files[m.GetTaskId()]
+		if f.receiver != nil {
+			return s.segment(f.receiver, h.Seq, m.GetTaskId(), m.GetOffset(), m.GetFileData())
+		}
+		if f.data = append(f.data, m.GetFileData()...); uint32(len(f.data)) == f.size {
+			send(nc, 0, state(m.GetTaskId(), pb.ClientFileState_CLIENT_FILE_DONE))
+		}
+	case *pb.IMFileState:
+		send(s.files[m.GetTaskId()].sender, 0, m)
+	}
+	return true
+}
+
+// segment sends a piece of a file to who asked for it.
+func (s *faulty) segment(nc net.Conn, seq uint16, task string, at uint32, data []byte) bool {
+	data = bytes.Clone(data)
+	switch {
+	case s.chance(s.fileEnds):
+		s.did.fileEnds++
+		nc.Close()
+		return false
+	case s.chance(s.fileBad):
+		s.did.fileBad++
+		data[s.rng.IntN(len(data))] ^= 1
+	}
+	send(nc, seq, pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: &task, UserId: new(uint32(1)), Offset: &at, FileData: data}.Build())
+	return true
+}
+
+// Files that do not arrive, or not as they were, are found.
+func TestFaultsOfFiles(t *testing.T) {
+	for _, mode := range []string{"offline", "online", "both"} {
+		for _, f := range []faults{{}, {fileBad: 5}, {fileNo: 10}, {fileEnds: 5}} {
+			t.Run(fmt.Sprint(mode, f), func(t *testing.T) {
+				t.Parallel()
+				srv := newFaulty(t, f)
+				s := srv.short(KindFile)
+				s.Pairs, s.Rate, s.FileSize, s.Mode, s.Settle = 5, 60, 100_000, mode, Duration(2*time.Second)
+				res, err := Run(t.Context(), s, Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				srv.mu.Lock()
+				defer srv.mu.Unlock()
+				did, got := srv.did, res.Checks
+				if got.Corrupt != did.fileBad || got.Lost+got.Unacked+got.Broken+got.Duplicates != 0 {
+					t.Errorf("did %+v, found %+v", did, got)
+				}
+				// One of the segments asked for ahead may end a connection that is given up already.
+				if got.Refused < did.fileNo || got.Refused > did.fileNo+did.fileEnds || (got.Refused == 0) != (did.fileNo+did.fileEnds == 0) {
+					t.Errorf("did %+v, found %+v", did, got)
+				}
+				if f != (faults{}) && got.Clean() {
+					t.Errorf("nothing went wrong: %+v", did)
+				}
+				if res.Totals["files"] == 0 || res.Totals["file_bytes"] != res.Totals["files"]*100_000 || f == (faults{}) && res.Latencies["upload"].Count+res.Latencies["relay"].Count != 30 {
+					t.Errorf("totals %v", res.Totals)
+				}
+			})
+		}
+	}
 }

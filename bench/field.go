@@ -61,6 +61,12 @@ func NewScenario(kind string) Scenario {
 		}
 	}
 	s.Kind = kind
+	switch kind { // what is a different default for this kind
+	case KindSoak:
+		s.Duration = Duration(time.Hour)
+	case KindFile:
+		s.Pairs, s.FileSize = 20, 1<<20
+	}
 	return s
 }
 

@@ -59,7 +59,7 @@ type founding struct {
 	working  int
 	ids      []uint32 // each worker writes its own places
 	report   func(error)
-	over     bool
+	ended    bool
 }
 
 func (m *founding) step(n int) {
@@ -74,7 +74,7 @@ func (m *founding) step(n int) {
 		req.SetGroupAvatar("")
 		req.SetMemberIdList(m.specs[i].Members)
 		c := m.creators[m.specs[i].Creator]
-		c.request(opCreateGroup, m.w.loop.Now(), req)
+		c.requestNumber(opCreateGroup, uint32(i), m.w.loop.Now(), req)
 		m.w.loop.At(m.w.loop.Now()+int64(m.w.part.scenario.Timeout), func(int64) int64 {
 			if m.ids[i] == 0 {
 				m.end(fmt.Errorf("group %d: not made within %v", m.specs[i].Group+1, m.w.part.scenario.Timeout))
@@ -88,8 +88,8 @@ func (m *founding) step(n int) {
 }
 
 func (m *founding) end(err error) {
-	if !m.over {
-		m.over = true
+	if !m.ended {
+		m.ended = true
 		m.report(err)
 	}
 }
@@ -111,11 +111,7 @@ func (m *founding) answered(c *client, r request, h pdu.Header, body []byte) {
 		m.end(fmt.Errorf("user %s: the server did not make a group: result %d", c.name(), rsp.GetResultCode()))
 		return
 	}
-	for k := range m.queue[:m.next] {
-		if i := m.queue[k]; m.specs[i].Creator == c.index {
-			m.ids[i] = rsp.GetGroupId()
-		}
-	}
+	m.ids[r.number] = rsp.GetGroupId()
 	m.working--
 	m.step(1)
 }

@@ -30,8 +30,7 @@ func (idle) begin(w *worker, _ []uint32) {
 	})
 }
 
-func (idle) done(*worker) bool     { return false }
-func (idle) values(*local) []Value { return nil }
+func (idle) done(*worker) bool { return false }
 
 // bystander does nothing with what happens.
 type bystander struct{}
@@ -40,4 +39,6 @@ func (bystander) loggedIn(*client)                              {}
 func (bystander) gone(*client, error)                           {}
 func (bystander) answered(*client, request, pdu.Header, []byte) {}
 func (bystander) acked(*client, request)                        {}
+func (bystander) told(*client, pdu.Header, []byte)              {}
+func (bystander) over()                                         {}
 func (bystander) delivered(*client, *delivery)                  {}

@@ -33,8 +33,8 @@ type part interface {
 	prepare(ctx context.Context, j job) (*prepared, error)
 	// createGroups makes groups and returns their ids.
 	createGroups(ctx context.Context, specs []groupSpec) ([]uint32, error)
-	// start begins the traffic at the time given. groups are the ids by number, of all groups.
-	start(ctx context.Context, p plan, groups []uint32) error
+	// start begins the traffic at the time given. groups are the ids by number, of all groups; users those of all users, where the scenario needs them.
+	start(ctx context.Context, p plan, groups, users []uint32) error
 	// status says how far it is.
 	status(ctx context.Context) (status, error)
 	// sent ends the traffic and says what was sent.
@@ -65,6 +65,7 @@ type status struct {
 	Waiting   int64 `json:"waiting"`   // requests, messages and heartbeats not answered
 	Expected  int64 `json:"expected"`  // deliveries of what it sent
 	Delivered int64 `json:"delivered"` // deliveries to its clients
+	Progress  int64 `json:"progress"`  // grows with whatever else moves
 	Done      bool  `json:"done"`      // it has nothing more to do, before its time
 }
 
@@ -79,7 +80,6 @@ type sentStream struct {
 // final is what a generator found.
 type final struct {
 	Checks Checks
-	Values []Value
 	Open   int64   // connections at the end
 	CPU    float64 // cores used while counting, by the generator's own measure
 	Loops  int
@@ -116,6 +116,7 @@ type local struct {
 	swarm   *swarm.Swarm
 	workers []*worker
 	clients []*client
+	userIDs []uint32 // of all users, where the scenario needs them
 
 	beatFrame, logoutFrame []byte
 	snapshots              chan snapshot
@@ -136,8 +137,6 @@ type script interface {
 	begin(w *worker, groups []uint32)
 	// done reports whether there is nothing more to do, on the loop.
 	done(w *worker) bool
-	// values are the scenario's own figures, once all has ended.
-	values(p *local) []Value
 }
 
 // newLocal makes a generator that tells emit of every interval.
@@ -188,7 +187,7 @@ func (p *local) prepare(ctx context.Context, j job) (*prepared, error) {
 		out.rec.merge(w.rec) // one worker after the other
 		w.rec.reset()
 	})
-	if p.scenario.Kind == KindGroup {
+	if p.scenario.Groups > 0 {
 		for _, c := range p.clients {
 			out.Users, out.Indexes = append(out.Users, c.id), append(out.Indexes, c.index)
 		}
@@ -221,7 +220,7 @@ func (p *local) resolve(ctx context.Context) error {
 // addClient makes a client. Clients with the same key are on the same loop.
 func (p *local) addClient(index, key int) *client {
 	w := p.workers[key%len(p.workers)]
-	c := &client{w: w, index: index}
+	c := &client{w: w, index: index, kind: p.client}
 	w.clients = append(w.clients, c)
 	p.clients = append(p.clients, c)
 	return c
@@ -272,11 +271,12 @@ func (p *local) loginAll(ctx context.Context) error {
 
 // entry logs in a worker's clients, so many at once. It ends with the first that fails.
 type entry struct {
+	bystander
 	w       *worker
 	queue   []*client
 	next    int
 	working int
-	over    bool
+	ended   bool
 	report  func(error)
 }
 
@@ -287,24 +287,24 @@ func (e *entry) fill(n int) {
 		e.next++
 		c.login(e.w.loop.Now())
 	}
-	if e.working == 0 && !e.over {
-		e.over = true
+	if e.working == 0 && !e.ended {
+		e.ended = true
 		e.report(nil)
 	}
 }
 
 func (e *entry) loggedIn(*client) {
 	e.working--
-	if !e.over {
+	if !e.ended {
 		e.fill(1)
 	}
 }
 
 func (e *entry) gone(c *client, err error) {
-	if e.over {
+	if e.ended {
 		return
 	}
-	e.over = true
+	e.ended = true
 	s := c.w.part.scenario
 	if refused := (*loginError)(nil); errors.As(err, &refused) && refused.code == pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED {
 		err = fmt.Errorf("%w; the users must exist: teamtalk user add --count %d --format %q --password …", err, s.First-1+s.Users(), s.Format)
@@ -312,12 +312,9 @@ func (e *entry) gone(c *client, err error) {
 	e.report(fmt.Errorf("user %s at %s: %w", c.name(), c.addr(), err))
 }
 
-func (*entry) answered(*client, request, pdu.Header, []byte) {}
-func (*entry) acked(*client, request)                        {}
-func (*entry) delivered(*client, *delivery)                  {}
-
 // start begins the traffic.
-func (p *local) start(_ context.Context, pl plan, groups []uint32) error {
+func (p *local) start(_ context.Context, pl plan, groups, users []uint32) error {
+	p.userIDs = users
 	p.collected.Go(p.collect)
 	p.each(func(w *worker) {
 		w.plan = pl
@@ -363,6 +360,7 @@ func (p *local) status(context.Context) (status, error) {
 		st.Waiting += w.waiting + w.beats
 		st.Expected += w.expected
 		st.Delivered += w.delivered
+		st.Progress += w.progress
 		st.Done = st.Done && p.script.done(w)
 	})
 	return st, nil
@@ -371,6 +369,7 @@ func (p *local) status(context.Context) (status, error) {
 func (p *local) sent(context.Context) ([]sentStream, error) {
 	var out []sentStream
 	p.each(func(w *worker) {
+		w.play.over()
 		unacked := map[uint64][]uint32{}
 		for _, c := range w.clients {
 			c.requests.waiting(func(r request) { w.giveUp(c, r) })
@@ -412,7 +411,6 @@ func (p *local) finish(_ context.Context, all []sentStream) (*final, error) {
 	close(p.snapshots)
 	p.collected.Wait()
 	p.snapshots = nil
-	out.Values = p.script.values(p)
 	return out, nil
 }
 

@@ -20,7 +20,14 @@ func Run(ctx context.Context, s Scenario, opt Options) (*Result, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	s.normalize()
-	r := &run{scenario: s, opt: &opt, result: &Result{Version: ResultVersion, Scenario: s, Machine: thisMachine(), Build: opt.Build}}
+	result := s // says soak where the run says of what
+	if s.Kind == KindSoak {
+		s.Kind = s.Of
+		s.normalize()
+		result = s
+		result.Kind = KindSoak
+	}
+	r := &run{scenario: s, opt: &opt, result: &Result{Version: ResultVersion, Scenario: result, Machine: thisMachine(), Build: opt.Build}}
 	defer r.close()
 	if err := r.gather(ctx); err != nil {
 		return nil, err
@@ -42,6 +49,10 @@ func (s *Scenario) normalize() {
 	switch {
 	case s.Kind == KindIdle:
 		s.Warmup, s.Duration = 0, max(s.Hold, Duration(2*time.Second))
+	case s.Kind == KindFile && s.clientType().IsMobile():
+		s.Client = "windows" // phones are not told of files
+	case s.Kind == KindMixed && s.Rate == 0:
+		s.Rate = float64(s.Population) / 5
 	case s.Kind == KindConnect && s.After == "stay":
 		s.Warmup = 0 // the first logins are part of it
 	}
@@ -54,6 +65,7 @@ type run struct {
 	result   *Result
 	parts    []part
 	groups   []uint32
+	users    []uint32 // ids, where the scenario needs them
 	plan     plan
 	total    recorder
 
@@ -142,6 +154,9 @@ func (r *run) prepare(ctx context.Context) error {
 	switch s.Kind {
 	case KindGroup:
 		return r.makeGroups(ctx, users)
+	case KindMixed:
+		r.users = users[:s.Population]
+		return r.makeGroups(ctx, users)
 	case KindIdle:
 		r.value("logins", "1/s", float64(s.Connections)/seconds, "higher")
 		return r.idleMemory(ctx)
@@ -199,9 +214,12 @@ func (r *run) makeGroups(ctx context.Context, users []uint32) error {
 	r.opt.phase(fmt.Sprintf("making %d groups of %d", s.Groups, s.Members))
 	specs := make([][]groupSpec, len(r.parts))
 	for g := range s.Groups {
+		spec := groupSpec{Group: g, Creator: s.memberOf(g, 0)}
+		for j := range s.Members {
+			spec.Members = append(spec.Members, users[s.memberOf(g, j)])
+		}
 		owner := s.owner(g, 0, len(r.parts))
-		first := g * s.Members
-		specs[owner] = append(specs[owner], groupSpec{Group: g, Creator: first, Members: users[first : first+s.Members]})
+		specs[owner] = append(specs[owner], spec)
 	}
 	return r.onAll(func(i int, p part) error {
 		ids, err := p.createGroups(ctx, specs[i])
@@ -223,7 +241,7 @@ func (r *run) traffic(ctx context.Context) error {
 	r.plan.Begin = r.plan.Start + int64(s.Warmup)
 	r.plan.End = r.plan.Begin + int64(s.Duration)
 	r.result.Started = time.Unix(0, r.plan.Begin)
-	err := r.onAll(func(_ int, p part) error { return p.start(ctx, r.plan, r.groups) })
+	err := r.onAll(func(_ int, p part) error { return p.start(ctx, r.plan, r.groups, r.users) })
 	if err != nil {
 		return err
 	}
@@ -283,6 +301,7 @@ func (r *run) status(ctx context.Context) (status, error) {
 		all.Waiting += st.Waiting
 		all.Expected += st.Expected
 		all.Delivered += st.Delivered
+		all.Progress += st.Progress
 		all.Done = all.Done && st.Done
 	}
 	return all, nil
@@ -343,9 +362,9 @@ func (r *run) check(ctx context.Context) error {
 		if f.CPU > 0.9*float64(f.Loops) {
 			res.GeneratorBound = true
 		}
-		for _, v := range f.Values {
-			r.addValue(v)
-		}
+	}
+	if n := r.total.counts[countFileBytes]; n > 0 {
+		r.value("files moved", "MB/s", float64(n)/1e6/res.Seconds, "higher")
 	}
 	if r.scenario.Kind == KindIdle {
 		r.value("still connected", "", float64(open), "higher")
@@ -368,17 +387,6 @@ func (r *run) check(ctx context.Context) error {
 		res.Processes = r.opt.Watch.Processes()
 	}
 	return nil
-}
-
-// addValue adds a generator's figure to those of the others.
-func (r *run) addValue(v Value) {
-	for i := range r.result.Values {
-		if r.result.Values[i].Name == v.Name {
-			r.result.Values[i].Value += v.Value
-			return
-		}
-	}
-	r.result.Values = append(r.result.Values, v)
 }
 
 // take takes a generator's part of an interval, and tells of the interval when all have told of theirs.
@@ -454,7 +462,7 @@ func (r *run) keep(in *Interval) {
 	r.stride = max(1, r.stride)
 	list := r.result.Intervals
 	if n := len(list); n > 0 && list[n-1].Seconds < float64(r.stride)-0.5 && r.stride > 1 && r.era(&list[n-1]) == r.era(in) {
-		list[n-1] = joinIntervals(list[n-1], *in)
+		list[n-1] = JoinIntervals(list[n-1], *in)
 		return
 	}
 	list = append(list, *in)
@@ -463,7 +471,7 @@ func (r *run) keep(in *Interval) {
 		joined := list[:0]
 		for i := 0; i < len(list); i++ {
 			if i+1 < len(list) && r.era(&list[i]) == r.era(&list[i+1]) {
-				joined = append(joined, joinIntervals(list[i], list[i+1]))
+				joined = append(joined, JoinIntervals(list[i], list[i+1]))
 				i++
 			} else {
 				joined = append(joined, list[i])
@@ -474,8 +482,8 @@ func (r *run) keep(in *Interval) {
 	r.result.Intervals = list
 }
 
-// joinIntervals makes one interval of two that follow each other. Percentiles of both are not kept: of the two the worse stands for both, and the mean is exact.
-func joinIntervals(a, b Interval) Interval {
+// JoinIntervals makes one interval of two that follow each other. Percentiles of both are not kept: of the two the worse stands for both, and the mean is exact.
+func JoinIntervals(a, b Interval) Interval {
 	out := Interval{At: a.At, Seconds: a.Seconds + b.Seconds, Counts: map[string]int64{}, Latencies: map[string]Latency{}, Waiting: b.Waiting, Open: b.Open, Checks: b.Checks}
 	for _, in := range []*Interval{&a, &b} {
 		for k, n := range in.Counts {

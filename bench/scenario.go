@@ -33,6 +33,7 @@ func Kinds() []string {
 // they are for (all, when none is named), and what they mean. Users are numbered from First on.
 type Scenario struct {
 	Kind string `toml:"kind" json:"kind" doc:"what is done: connect, idle, single, group, mixed, file or soak"`
+	Of   string `toml:"of" json:"of,omitempty" default:"mixed" oneof:"connect|single|group|mixed|file" kinds:"soak" doc:"the kind of scenario that goes on for hours"`
 	Name string `toml:"name" json:"name,omitempty" doc:"what the run is called in reports"`
 
 	Addrs    []string `toml:"addr" json:"addr" default:"127.0.0.1:8000" doc:"message servers; connections are spread over them in turn"`
@@ -56,7 +57,7 @@ type Scenario struct {
 	Window   int         `toml:"window" json:"window" default:"16" min:"1" max:"16384" kinds:"single,group,mixed" doc:"without a rate: messages of a sender that may wait for their ack"`
 	Size     config.Size `toml:"size" json:"size" default:"64" min:"32" max:"1000000" kinds:"single,group,mixed" doc:"bytes of each text, at least 32"`
 
-	Pairs   int   `toml:"pairs" json:"pairs,omitempty" default:"200" min:"1" max:"4000000" kinds:"single" doc:"pairs of users, the first of each writes to the second"`
+	Pairs   int   `toml:"pairs" json:"pairs,omitempty" default:"200" min:"1" max:"4000000" kinds:"single,file" doc:"pairs of users, the first of each writes, or sends files, to the second"`
 	Groups  int   `toml:"groups" json:"groups,omitempty" default:"1" min:"1" max:"100000" kinds:"group,mixed" doc:"groups, made at the start"`
 	Members int   `toml:"members" json:"members,omitempty" default:"100" min:"2" max:"100000" kinds:"group,mixed" doc:"members of each group"`
 	Senders int   `toml:"senders" json:"senders,omitempty" default:"1" min:"1" max:"60000" kinds:"group" doc:"members of each group that write"`
@@ -66,6 +67,20 @@ type Scenario struct {
 	Online      int      `toml:"online" json:"online,omitempty" default:"0" min:"0" max:"10000000" kinds:"connect" doc:"further users that are logged in before, and stay"`
 	After       string   `toml:"after" json:"after,omitempty" default:"logout" oneof:"logout|close|stay" kinds:"connect" doc:"after a login: log out and let the next user in, close without a word and do so, or stay until all are logged in"`
 	Hold        Duration `toml:"hold" json:"hold,omitempty" default:"0s" min:"0s" max:"1000h" kinds:"idle" doc:"how much longer to stay"`
+
+	FileSize config.Size `toml:"file_size" json:"file_size,omitempty" default:"64KiB" min:"1" max:"4294967295" kinds:"mixed,file" doc:"bytes of each file"`
+	Mode     string      `toml:"mode" json:"mode,omitempty" default:"offline" oneof:"offline|online|both" kinds:"file" doc:"the server keeps each file until it is fetched, passes it on directly, or both in turn"`
+
+	Population int     `toml:"population" json:"population,omitempty" default:"200" min:"8" max:"1000000" kinds:"mixed" doc:"users who are at work all the time: half at a pc, half with a phone; without a rate they do 0.2 things a second each"`
+	Roaming    int     `toml:"roaming" json:"roaming,omitempty" default:"50" min:"0" max:"1000000" kinds:"mixed" doc:"further users who log in, sync, and log out again"`
+	Texts      float64 `toml:"share_texts" json:"share_texts,omitempty" default:"50" min:"0" max:"1000000" kinds:"mixed" doc:"what share of all that is done is a text to another user; likewise the following"`
+	GroupTexts float64 `toml:"share_group_texts" json:"share_group_texts,omitempty" default:"10" min:"0" max:"1000000" kinds:"mixed" doc:"… a text to a group"`
+	Reads      float64 `toml:"share_reads" json:"share_reads,omitempty" default:"20" min:"0" max:"1000000" kinds:"mixed" doc:"… marking a conversation as read"`
+	History    float64 `toml:"share_history" json:"share_history,omitempty" default:"6" min:"0" max:"1000000" kinds:"mixed" doc:"… reading a conversation's history"`
+	Presence   float64 `toml:"share_presence" json:"share_presence,omitempty" default:"5" min:"0" max:"1000000" kinds:"mixed" doc:"… asking who of 20 users is online"`
+	Typing     float64 `toml:"share_typing" json:"share_typing,omitempty" default:"5" min:"0" max:"1000000" kinds:"mixed" doc:"… telling another user that one is typing"`
+	Logins     float64 `toml:"share_logins" json:"share_logins,omitempty" default:"3" min:"0" max:"1000000" kinds:"mixed" doc:"… a roaming user's login, first sync and logout"`
+	Files      float64 `toml:"share_files" json:"share_files,omitempty" default:"1" min:"0" max:"1000000" kinds:"mixed" doc:"… a file sent over the file server"`
 }
 
 // Duration is a time.Duration that is written "10s" in files.
@@ -101,6 +116,11 @@ func (s *Scenario) Validate() error {
 		}
 	}
 	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if s.Kind == KindSoak && len(problems) == 0 {
+		of := *s
+		of.Kind = s.Of
+		return of.Validate()
+	}
 	if len(s.Addrs) == 0 {
 		add("addr: no message server given")
 	}
@@ -109,6 +129,15 @@ func (s *Scenario) Validate() error {
 	}
 	if s.has("senders") && s.Senders > s.Members {
 		add("senders: %d of a group's %d members cannot write", s.Senders, s.Members)
+	}
+	if s.Kind == KindMixed && s.Members > s.Population {
+		add("members: %d of a population of %d", s.Members, s.Population)
+	}
+	if s.Kind == KindMixed && s.Logins > 0 && s.Roaming == 0 {
+		add("share_logins: nobody is roaming")
+	}
+	if shares := s.shares(); s.Kind == KindMixed && shares[len(shares)-1].upTo <= 0 {
+		add("share_…: nothing is done")
 	}
 	if len(s.IDs) > 0 && len(s.IDs) != s.Groups {
 		add("group_ids: %d ids for %d groups", len(s.IDs), s.Groups)
@@ -128,9 +157,15 @@ func (s *Scenario) has(key string) bool {
 
 // Users is how many users have to exist.
 func (s *Scenario) Users() int {
-	switch s.Kind {
-	case KindSingle:
+	kind := s.Kind
+	if kind == KindSoak {
+		kind = s.Of
+	}
+	switch kind {
+	case KindSingle, KindFile:
 		return 2 * s.Pairs
+	case KindMixed:
+		return s.Population + s.Roaming
 	case KindGroup:
 		return s.Groups * s.Members
 	case KindConnect:

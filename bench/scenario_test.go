@@ -66,7 +66,7 @@ acks = false
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Kind != "group" || len(s.Addrs) != 2 || s.Groups != 3 || len(s.IDs) != 3 || s.IDs[2] != 9 || s.Size != 1024 || s.Rate != 2.5 ||
+	if s.Kind != "group" || len(s.Addrs) != 2 || s.Groups != 3 || len(s.IDs) != 3 || s.IDs[2] != 9 || int(s.Size) != 1024 || s.Rate != 2.5 ||
 		time.Duration(s.Duration) != time.Minute || s.Acks || s.Window != 16 || s.Users() != 30 {
 		t.Errorf("%+v", s)
 	}

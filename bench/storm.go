@@ -1,7 +1,5 @@
 package bench
 
-import "teamtalk/core/pdu"
-
 // storm has users log in, one after the other and many at once.
 type storm struct{}
 
@@ -48,10 +46,9 @@ func (storm) done(w *worker) bool {
 	return ok && w.part.scenario.After == "stay" && l.ended == l.all
 }
 
-func (storm) values(*local) []Value { return nil }
-
 // logins are a worker's.
 type logins struct {
+	bystander
 	w     *worker
 	all   int
 	free  []*client // who is not logged in; a ring would do, they are taken from the front
@@ -74,6 +71,10 @@ func (l *logins) fire(now int64) int64 {
 			l.w.checks.Behind++
 		}
 		if !l.start(l.due) {
+			if len(l.late) == maxLate {
+				l.w.checks.Behind += maxLate // they are given up
+				l.late = nil
+			}
 			l.late = append(l.late, l.due)
 		}
 		l.step()
@@ -135,8 +136,13 @@ func (l *logins) gone(c *client, err error) {
 	l.w.loop.At(l.w.loop.Now()+retryAfter, func(int64) int64 { l.release(c); return 0 })
 }
 
+// maxLate bounds logins.late.
+const maxLate = 1 << 16
+
 // retryAfter is how long a user stays away after a login that failed: a server that is down is not to be asked without end.
 const retryAfter = 100e6
+
+func (l *logins) over() { l.w.unfinished() }
 
 // release lets the next one in.
 func (l *logins) release(c *client) {
@@ -154,7 +160,3 @@ func (l *logins) next() {
 		l.late = l.late[1:]
 	}
 }
-
-func (*logins) answered(*client, request, pdu.Header, []byte) {}
-func (*logins) acked(*client, request)                        {}
-func (*logins) delivered(*client, *delivery)                  {}

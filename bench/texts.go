@@ -1,9 +1,5 @@
 package bench
 
-import (
-	"teamtalk/core/pdu"
-)
-
 // script returns what plays the scenario's kind.
 func (s *Scenario) script() script {
 	switch s.Kind {
@@ -15,6 +11,10 @@ func (s *Scenario) script() script {
 		return idle{}
 	case KindConnect:
 		return storm{}
+	case KindFile:
+		return files{}
+	case KindMixed:
+		return &mixed{}
 	}
 	return nil
 }
@@ -39,18 +39,29 @@ func (single) begin(w *worker, _ []uint32) {
 	newChat(w, w.part.scenario.Pairs)
 }
 
-func (single) done(*worker) bool     { return false }
-func (single) values(*local) []Value { return nil }
+func (single) done(*worker) bool { return false }
 
 // group has some of the members of each group write to it.
 type group struct{}
 
-// owner is the generator to whose clients member j of group g belongs. Groups stay together when there are enough of them.
+// owner is the generator to whose clients member j of group g belongs. Groups stay together when there are enough of them, and do not overlap.
 func (s *Scenario) owner(g, j, parts int) int {
+	if s.Kind == KindMixed {
+		return s.memberOf(g, j) % parts
+	}
 	if s.Groups >= parts {
 		return g % parts
 	}
 	return j % parts
+}
+
+// memberOf is which user is member j of group g. In a company groups overlap.
+func (s *Scenario) memberOf(g, j int) int {
+	i := g*s.Members + j
+	if s.Kind == KindMixed {
+		i %= s.Population
+	}
+	return i
 }
 
 func (group) cast(p *local) {
@@ -61,7 +72,7 @@ func (group) cast(p *local) {
 			if s.owner(g, j, p.Parts) != p.Part {
 				continue
 			}
-			c := p.addClient(g*s.Members+j, key)
+			c := p.addClient(s.memberOf(g, j), key)
 			key++
 			own := -1
 			if j < s.Senders {
@@ -84,11 +95,11 @@ func (group) begin(w *worker, groups []uint32) {
 	newChat(w, w.part.scenario.Groups*w.part.scenario.Senders)
 }
 
-func (group) done(*worker) bool     { return false }
-func (group) values(*local) []Value { return nil }
+func (group) done(*worker) bool { return false }
 
 // chat has a worker's senders write.
 type chat struct {
+	bystander
 	w       *worker
 	senders []*client
 	next    int // whose turn it is
@@ -162,8 +173,3 @@ func (ch *chat) acked(c *client, _ request) {
 		c.write(&c.outboxes[0], now)
 	}
 }
-
-func (*chat) loggedIn(*client)                              {}
-func (*chat) gone(*client, error)                           {}
-func (*chat) answered(*client, request, pdu.Header, []byte) {}
-func (*chat) delivered(*client, *delivery)                  {}

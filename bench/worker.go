@@ -24,6 +24,7 @@ type worker struct {
 	expected  int64 // deliveries, of all messages sent here
 	delivered int64 // deliveries, here
 	beats     int64 // heartbeats not echoed
+	progress  int64 // grows with what moves and is not counted otherwise
 	unacked   []request
 	interval  int // number of the current one
 	started   int64
@@ -41,6 +42,15 @@ func (w *worker) took(o op, due int64) {
 
 // expects reports whether a client is to get messages at all.
 func (w *worker) expects(c *client) bool { return len(c.inboxes) > 0 }
+
+// unfinished gives up logins and logouts that are under way when the run ends.
+func (w *worker) unfinished() {
+	for _, c := range w.clients {
+		if c.state == connecting || c.state == leaving || c.state == left {
+			c.expired()
+		}
+	}
+}
 
 // giveUp notes a request that will not be answered any more.
 func (w *worker) giveUp(c *client, r request) {

@@ -70,6 +70,34 @@ var benchKinds = map[string]benchKind{
 		"  teamtalk bench single --pairs 200\n  teamtalk bench single --pairs 200 --rate 400 --duration 30s"},
 	bench.KindGroup: {"Users write to groups: how fast does every member get it", `Some members of each group write to it; every other member has to get each message once.`,
 		"  teamtalk bench group --groups 10 --members 200 --senders 2 --rate 100"},
+	bench.KindMixed: {"A company's day: logins, texts, groups, reads, files, all at once", `Users at work write to each other and in groups, mark as read, read history, ask who is online, type, and send files;
+others log in, fetch what a client shows first, and log out. --share-… set the proportions.`,
+		"  teamtalk bench mixed --population 2000 --roaming 200 --groups 50 --members 40 --rate 500 --duration 1m"},
+	bench.KindFile: {"Pairs of users send files over the file server", `Pairs of users send files, the first of each to the second, and every byte is compared.
+Message servers let a client say ten things about files a second, so that a pair sends five files
+a second at most: larger files, or more pairs, make more of a load.`,
+		"  teamtalk bench file --pairs 10 --file-size 10MiB\n  teamtalk bench file --pairs 50 --mode online --rate 20"},
+	bench.KindSoak: {"Another kind of scenario, for hours", `Another kind of scenario, for hours, with a line a minute. It takes the settings of all kinds.`,
+		"  teamtalk bench soak --of mixed --population 1000 --rate 200 --duration 8h"},
+}
+
+// everySecond prints a line for a second, in a soak for a minute.
+func everySecond(w io.Writer, kind string) func(*bench.Interval) {
+	if kind != bench.KindSoak {
+		return func(in *bench.Interval) { printInterval(w, in) }
+	}
+	var minute bench.Interval
+	return func(in *bench.Interval) {
+		if minute.Seconds == 0 {
+			minute = *in
+		} else {
+			minute = bench.JoinIntervals(minute, *in)
+		}
+		if minute.Seconds > 59.5 {
+			printInterval(w, &minute)
+			minute = bench.Interval{}
+		}
+	}
 }
 
 // benchOutput says who generates, and where results go.
@@ -199,7 +227,7 @@ func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
 		Agents:   agents,
 		Build:    strings.TrimSpace(v.Version + " " + v.Revision),
 		Phase:    func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", text) },
-		Progress: func(in *bench.Interval) { printInterval(cmd.ErrOrStderr(), in) },
+		Progress: everySecond(cmd.ErrOrStderr(), s.Kind),
 	}
 	if len(out.pids) > 0 {
 		opt.Watch = &pidWatcher{pids: out.pids}
