@@ -24,13 +24,14 @@ type Agent struct {
 
 // agentRequest is what the process that was asked for a run tells an agent, a line of JSON.
 type agentRequest struct {
-	Do     string       `json:"do"` // time, prepare, groups, start, status, sent, finish
+	Do     string       `json:"do"` // time, prepare, groups, start, stop, status, sent, finish
 	Job    *job         `json:"job,omitempty"`
 	Specs  []groupSpec  `json:"specs,omitempty"`
 	Plan   *plan        `json:"plan,omitempty"`
 	Groups []uint32     `json:"groups,omitempty"`
 	Users  []uint32     `json:"users,omitempty"`
 	Sent   []sentStream `json:"sent,omitempty"`
+	End    int64        `json:"end,omitempty"`
 }
 
 // agentReply is what an agent tells, a line of JSON: the answer to a request, or an interval.
@@ -173,6 +174,8 @@ func (p *local) serve(ctx context.Context, req *agentRequest) (*agentReply, erro
 		return &agentReply{Groups: ids}, err
 	case req.Do == "start" && req.Plan != nil:
 		return &agentReply{}, p.start(ctx, *req.Plan, req.Groups, req.Users)
+	case req.Do == "stop":
+		return &agentReply{}, p.stop(ctx, req.End)
 	case req.Do == "status":
 		st, err := p.status(ctx)
 		return &agentReply{Status: &st}, err
@@ -214,6 +217,7 @@ func (a Agent) start(ctx context.Context, emit func(interval)) (*remote, error) 
 		return nil, fmt.Errorf("generator %s: %w", a.Name, err)
 	}
 	r.cmd.Stderr = &r.errText
+	ownGroup(r.cmd)
 	if err := r.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("generator %s: %w", a.Name, err)
 	}
@@ -341,6 +345,11 @@ func (r *remote) createGroups(ctx context.Context, specs []groupSpec) ([]uint32,
 func (r *remote) start(ctx context.Context, p plan, groups, users []uint32) error {
 	p.Start, p.Begin, p.End, p.Skew = p.Start+r.skew, p.Begin+r.skew, p.End+r.skew, r.skew
 	_, err := r.call(ctx, &agentRequest{Do: "start", Plan: &p, Groups: groups, Users: users})
+	return err
+}
+
+func (r *remote) stop(ctx context.Context, end int64) error {
+	_, err := r.call(ctx, &agentRequest{Do: "stop", End: end + r.skew})
 	return err
 }
 

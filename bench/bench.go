@@ -29,7 +29,7 @@ type Options struct {
 	Build string
 }
 
-// Watcher watches processes while a scenario runs.
+// Watcher watches processes while a scenario runs. Its methods are called one at a time, but not on one goroutine.
 type Watcher interface {
 	// Sample returns what each process, by name, used since the last call, and its memory now.
 	Sample() (map[string]Usage, error)

@@ -433,9 +433,19 @@ func TestFaultsOfConnections(t *testing.T) {
 		s := srv.short(KindSingle)
 		s.Duration, s.Pairs = Duration(time.Hour), 2
 		ctx, cancel := context.WithCancel(t.Context())
-		opt := Options{Progress: func(*Interval) { cancel() }, Agents: []Agent{{Name: "a", Command: []string{"/usr/bin/env", "BENCH_TEST_AGENT=1", os.Args[0]}}}}
-		if _, err := Run(ctx, s, opt); err == nil || !strings.Contains(err.Error(), "stopped") {
-			t.Errorf("%v", err)
+		opt := Options{Progress: func(*Interval) { cancel() }}
+		res, err := Run(ctx, s, opt)
+		if err != nil || res.Seconds < 0.9 || res.Seconds > 60 || !res.Checks.Clean() || res.Totals["acked"] == 0 {
+			t.Errorf("%+v, %v", res, err)
+		}
+		if _, err := Run(ctx, s, opt); err == nil {
+			t.Errorf("begins when it is not to")
+		}
+		ctx, cancel = context.WithCancel(t.Context())
+		opt = Options{Progress: func(*Interval) { cancel() }, Agents: []Agent{{Name: "a", Command: []string{"/usr/bin/env", "BENCH_TEST_AGENT=1", os.Args[0]}}}}
+		res, err = Run(ctx, s, opt)
+		if err != nil || res.Seconds > 60 || !res.Checks.Clean() || res.Totals["acked"] == 0 {
+			t.Errorf("with an agent: %+v, %v", res, err)
 		}
 	})
 	t.Run("an agent that ends", func(t *testing.T) {

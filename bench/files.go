@@ -30,7 +30,7 @@ func (files) begin(w *worker, _ []uint32) {
 		return
 	}
 	if s.Rate == 0 {
-		w.loop.At(w.plan.Start, func(now int64) int64 {
+		w.schedule(w.plan.Start, func(now int64) int64 {
 			for i := range pairs {
 				m.send(i, now)
 			}
@@ -40,7 +40,7 @@ func (files) begin(w *worker, _ []uint32) {
 	}
 	m.pace = newPace(s.Rate*float64(pairs)/float64(s.Pairs), w.phase(), s.Arrivals == "poisson")
 	m.step()
-	w.loop.At(m.due, m.fire)
+	w.schedule(m.due, m.fire)
 }
 
 func (files) done(*worker) bool { return false }

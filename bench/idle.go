@@ -16,8 +16,8 @@ func (idle) needs(*client) bool { return true }
 func (idle) begin(w *worker, _ []uint32) {
 	w.play = bystander{}
 	// The last heartbeats leave over a second: they are to show who is still there, not how a burst of them is handled.
-	next, begin := 0, w.plan.End-second
-	w.loop.At(begin, func(now int64) int64 {
+	next, begin := 0, w.plan.End-second-second/10
+	w.schedule(begin, func(now int64) int64 {
 		for due := int(int64(len(w.clients)) * (now - begin) / second); next < min(due, len(w.clients)); next++ {
 			if c := w.clients[next]; c.beatSent == 0 {
 				c.beat(now)

@@ -35,6 +35,8 @@ type part interface {
 	createGroups(ctx context.Context, specs []groupSpec) ([]uint32, error)
 	// start begins the traffic at the time given. groups are the ids by number, of all groups; users those of all users, where the scenario needs them.
 	start(ctx context.Context, p plan, groups, users []uint32) error
+	// stop ends counting and traffic earlier than planned: at the time given, which is now.
+	stop(ctx context.Context, end int64) error
 	// status says how far it is.
 	status(ctx context.Context) (status, error)
 	// sent ends the traffic and says what was sent.
@@ -164,7 +166,6 @@ func (p *local) prepare(ctx context.Context, j job) (*prepared, error) {
 	if err := p.resolve(ctx); err != nil {
 		return nil, err
 	}
-	swarm.OpenFiles(p.scenario.Users()/j.Parts + 256)
 	sw, err := swarm.New(swarm.Options{Loops: p.scenario.loopCount(), ConnectTimeout: time.Duration(p.scenario.Timeout)})
 	if err != nil {
 		return nil, err
@@ -178,6 +179,9 @@ func (p *local) prepare(ctx context.Context, j job) (*prepared, error) {
 		p.workers = append(p.workers, w)
 	}
 	p.script.cast(p)
+	if err := p.checkLimit(); err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	if err := p.loginAll(ctx); err != nil {
 		return nil, err
@@ -193,6 +197,21 @@ func (p *local) prepare(ctx context.Context, j job) (*prepared, error) {
 		}
 	}
 	return out, nil
+}
+
+// checkLimit raises the limit of open files as far as it has to be, and fails when that is not possible: half-way through a run is a bad time to find out.
+func (p *local) checkLimit() error {
+	const reserve = 64 // for the loops and the rest of the process
+	n := 0
+	for _, c := range p.clients {
+		if p.script.needs(c) {
+			n++
+		}
+	}
+	if limit := swarm.OpenFiles(len(p.clients) + reserve); limit < n+reserve {
+		return fmt.Errorf("%d connections need as many open files, and the limit of this process is %d (ulimit -n)", n, limit)
+	}
+	return nil
 }
 
 func (p *local) resolve(ctx context.Context) error {
@@ -354,10 +373,23 @@ func (p *local) collect() {
 	}
 }
 
+func (p *local) stop(_ context.Context, end int64) error {
+	p.each(func(w *worker) {
+		if end >= w.plan.End {
+			return
+		}
+		w.plan.End = end
+		if w.plan.boundary(w.interval) == end {
+			w.snapshot(end)
+		}
+	})
+	return nil
+}
+
 func (p *local) status(context.Context) (status, error) {
 	st := status{Done: true}
 	p.each(func(w *worker) {
-		st.Waiting += w.waiting + w.beats
+		st.Waiting += w.waiting + w.beats + w.overdue()
 		st.Expected += w.expected
 		st.Delivered += w.delivered
 		st.Progress += w.progress

@@ -121,7 +121,7 @@ func (*mixed) begin(w *worker, groups []uint32) {
 	}
 	d.pace = newPace(s.Rate*float64(len(w.clients))/float64(all), w.phase(), s.Arrivals == "poisson")
 	d.step()
-	w.loop.At(d.due, d.fire)
+	w.schedule(d.due, d.fire)
 }
 
 func (*mixed) done(*worker) bool { return false }

@@ -68,11 +68,11 @@ type Value struct {
 
 // Checks count what went wrong. Every message is checked, in every scenario.
 type Checks struct {
-	Unacked    int64 `json:"unacked"`    // sent, never acked
-	Lost       int64 `json:"lost"`       // acked, not delivered to everybody
-	Duplicates int64 `json:"duplicates"` // delivered once more
-	Reordered  int64 `json:"reordered"`  // delivered after a later one
-	Corrupt    int64 `json:"corrupt"`    // delivered with another text than was sent
+	Unacked    int64 `json:"unacked"`    // messages sent, never acked
+	Lost       int64 `json:"lost"`       // deliveries that are missing, of messages that were acked: in a group one for each member who did not get it
+	Duplicates int64 `json:"duplicates"` // deliveries once more, and acks once more
+	Reordered  int64 `json:"reordered"`  // deliveries after a later one of the same sender in the same conversation, or with a msg_id that is not above it
+	Corrupt    int64 `json:"corrupt"`    // deliveries with another text or sender than was sent, or to somebody they are not for; segments of files likewise
 	Broken     int64 `json:"broken"`     // connections that the servers closed, or that failed
 	Refused    int64 `json:"refused"`    // logins and requests that were answered with an error, or not at all
 	Behind     int64 `json:"behind"`     // messages that the generator itself sent later than 10 ms after they were due

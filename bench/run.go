@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Run does what the scenario says. When ctx ends it stops early, and fails. What went wrong with messages is no error but stands in Result.Checks; an error is
+// Run does what the scenario says. When ctx ends before counting begins, it fails; later the run is only shorter than planned, so that hours are not
+// lost. What went wrong with messages is no error but stands in Result.Checks; an error is
 // what makes a result impossible, such as a server that is not there or users who do not exist.
 func Run(ctx context.Context, s Scenario, opt Options) (*Result, error) {
 	if err := s.Validate(); err != nil {
@@ -252,42 +253,78 @@ func (r *run) traffic(ctx context.Context) error {
 		return err
 	}
 	r.opt.phase("counting, " + s.Duration.String())
-	if r.opt.Watch != nil {
-		r.opt.Watch.Begin()
-	}
+	r.watch(Watcher.Begin)
 	if err := r.untilEnd(ctx); err != nil {
 		return err
 	}
-	if r.opt.Watch != nil {
-		r.opt.Watch.End()
-	}
+	r.watch(Watcher.End)
+	ctx = context.WithoutCancel(ctx) // what is left takes no longer than Settle
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
 	return r.check(ctx)
 }
 
+// watch calls a method of the watcher: one at a time.
+func (r *run) watch(f func(Watcher)) {
+	if r.opt.Watch != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		f(r.opt.Watch)
+	}
+}
+
 // untilEnd waits for the end of counting, or until nobody has anything left to do.
 func (r *run) untilEnd(ctx context.Context) error {
 	end := time.Unix(0, r.plan.End)
 	for time.Now().Before(end) {
-		if r.scenario.After == "stay" {
+		early := pause(ctx, min(20*time.Millisecond, time.Until(end))) != nil
+		if early {
+			r.opt.phase("stopped early")
+		} else if r.scenario.After == "stay" {
 			st, err := r.status(ctx)
 			if err != nil {
 				return err
 			}
-			if st.Done {
-				r.mu.Lock()
-				r.plan.End = time.Now().UnixNano()
-				r.mu.Unlock()
-				break
-			}
+			early = st.Done
 		}
-		if err := pause(ctx, min(20*time.Millisecond, time.Until(end))); err != nil {
+		if early {
+			if err := r.endNow(context.WithoutCancel(ctx)); err != nil {
+				return err
+			}
+			break
+		}
+		if err := r.alive(); err != nil {
 			return err
 		}
 	}
 	r.result.Seconds = float64(r.plan.End-r.plan.Begin) / 1e9
+	return nil
+}
+
+// endNow ends counting before its time.
+func (r *run) endNow(ctx context.Context) error {
+	now := time.Now().UnixNano()
+	r.mu.Lock()
+	if now < r.plan.End {
+		r.plan.End = now
+	}
+	now = r.plan.End
+	r.mu.Unlock()
+	return r.onAll(func(_ int, p part) error { return p.stop(ctx, now) })
+}
+
+// alive fails when a generator has ended.
+func (r *run) alive() error {
+	for _, p := range r.parts {
+		if a, ok := p.(*remote); ok {
+			select {
+			case <-a.ended:
+				return fmt.Errorf("generator %s ended: %w", a.name, a.whyEnded())
+			default:
+			}
+		}
+	}
 	return nil
 }
 

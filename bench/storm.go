@@ -27,7 +27,7 @@ func (storm) begin(w *worker, _ []uint32) {
 		return
 	}
 	if s.Rate == 0 {
-		w.loop.At(w.plan.Start, func(now int64) int64 {
+		w.schedule(w.plan.Start, func(now int64) int64 {
 			for range max(1, s.Parallel/len(w.part.workers)/w.part.Parts) {
 				l.start(now)
 			}
@@ -37,7 +37,7 @@ func (storm) begin(w *worker, _ []uint32) {
 	}
 	l.pace = newPace(s.Rate*float64(l.all)/float64(s.Connections), w.phase(), s.Arrivals == "poisson")
 	l.step()
-	w.loop.At(l.due, l.fire)
+	w.schedule(l.due, l.fire)
 }
 
 // done: when all are to stay, it is when all are there.

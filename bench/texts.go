@@ -124,12 +124,12 @@ func newChat(w *worker, all int) {
 		return
 	}
 	if s.Rate == 0 {
-		w.loop.At(w.plan.Start, ch.fill)
+		w.schedule(w.plan.Start, ch.fill)
 		return
 	}
 	ch.pace = newPace(s.Rate*float64(len(ch.senders))/float64(all), w.phase(), s.Arrivals == "poisson")
 	ch.step()
-	w.loop.At(ch.due, ch.fire)
+	w.schedule(ch.due, ch.fire)
 }
 
 // phase is the worker's place among all workers of the run, from 0 to 1.

@@ -9,11 +9,12 @@ import (
 
 // worker is what belongs to one loop. It is touched on that loop only.
 type worker struct {
-	part *local
-	loop *swarm.Loop
-	rng  *rand.Rand
-	play play
-	plan plan
+	part  *local
+	loop  *swarm.Loop
+	rng   *rand.Rand
+	play  play
+	paced []*paced
+	plan  plan
 
 	clients   []*client
 	deadlines waiters
@@ -67,6 +68,29 @@ func (w *worker) giveUp(c *client, r request) {
 
 // maxUnacked bounds the messages a worker remembers as never acked. Beyond it one that was not delivered either counts as lost too.
 const maxUnacked = 1 << 20
+
+// paced is something that happens by schedule until the run ends.
+type paced struct{ next int64 }
+
+// schedule calls f at a time, and again when it says, until it returns 0. The run does not end before f was called for all that was due before plan.End.
+func (w *worker) schedule(at int64, f func(now int64) int64) {
+	p := &paced{at}
+	w.paced = append(w.paced, p)
+	w.loop.At(at, func(now int64) int64 {
+		p.next = f(now)
+		return p.next
+	})
+}
+
+// overdue is how many schedules have not reached the end yet.
+func (w *worker) overdue() (n int64) {
+	for _, p := range w.paced {
+		if p.next != 0 && p.next < w.plan.End {
+			n++
+		}
+	}
+	return n
+}
 
 // boundary ends an interval. It is said to end when it should have, so that all workers' are the same.
 func (w *worker) boundary(int64) int64 {

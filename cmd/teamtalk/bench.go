@@ -70,8 +70,8 @@ var benchKinds = map[string]benchKind{
 		"  teamtalk bench single --pairs 200\n  teamtalk bench single --pairs 200 --rate 400 --duration 30s"},
 	bench.KindGroup: {"Users write to groups: how fast does every member get it", `Some members of each group write to it; every other member has to get each message once.`,
 		"  teamtalk bench group --groups 10 --members 200 --senders 2 --rate 100"},
-	bench.KindMixed: {"A company's day: logins, texts, groups, reads, files, all at once", `Users at work write to each other and in groups, mark as read, read history, ask who is online, type, and send files;
-others log in, fetch what a client shows first, and log out. --share-… set the proportions.`,
+	bench.KindMixed: {"A company's day: logins, texts, groups, reads, files, all at once", `Users at work write to each other and in groups, mark as read, read history, ask who is online, type,
+and send files; others log in, fetch what a client shows first, and log out. --share-… set the proportions.`,
 		"  teamtalk bench mixed --population 2000 --roaming 200 --groups 50 --members 40 --rate 500 --duration 1m"},
 	bench.KindFile: {"Pairs of users send files over the file server", `Pairs of users send files, the first of each to the second, and every byte is compared.
 Message servers let a client say ten things about files a second, so that a pair sends five files

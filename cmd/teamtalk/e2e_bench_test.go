@@ -4,6 +4,9 @@ package main_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -58,5 +61,33 @@ func TestBench(t *testing.T) {
 				}
 			})
 		}
+		t.Run("a file", func(t *testing.T) {
+			dir := t.TempDir()
+			file, result := filepath.Join(dir, "pairs.toml"), filepath.Join(dir, "result.json")
+			text := fmt.Sprintf("kind = 'single'\naddr = ['%s']\npairs = 4\nrate = 100\nwarmup = '0s'\nduration = '500ms'\n", strings.ReplaceAll(addrs, ",", "', '"))
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out := mustRun(t, "bench", "run", file, "--json", result); !strings.Contains(out, "acked") {
+				t.Errorf("printed %q", out)
+			}
+			var res bench.Result
+			b, err := os.ReadFile(result)
+			if err == nil {
+				err = json.Unmarshal(b, &res)
+			}
+			if err != nil || res.Scenario.Name != "pairs" || res.Seconds != 0.5 || res.Totals["acked"] == 0 || res.Machine.Cores == 0 {
+				t.Errorf("%v: %+v", err, res)
+			}
+		})
 	})
+}
+
+// TestBenchNotClean: a server that drops messages makes the exit code 1, and the result says what went wrong.
+func TestBenchNotClean(t *testing.T) {
+	sys := deployAllInOne(t, settings{users: 2, flags: []string{"--msg.rate", "10", "--msg.rate-burst", "10"}})
+	code, out, errOut := command(t, "bench", "single", "--pairs", "1", "--rate", "100", "--warmup", "0s", "--duration", "1s", "--settle", "1s", "--addr", sys.msgAddr[0])
+	if code != 1 || !strings.Contains(out, "NOT CLEAN") || !strings.Contains(out, "never acked") || !strings.Contains(errOut, "not everything went as it should") {
+		t.Errorf("exit code %d\n%s%s", code, out, errOut)
+	}
 }

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"teamtalk/bench"
+)
+
+func TestBenchUsage(t *testing.T) {
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "s.toml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, x := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"sinlge"}, `did you mean "single"?`},
+		{[]string{"single", "--pairs", "0"}, "pairs: want 1 or more, got 0 (see teamtalk bench single --help)"},
+		{[]string{"single", "--pairs", "x"}, "want a whole number"},
+		{[]string{"single", "--members", "3"}, "unknown flag: --members"},
+		{[]string{"single", "--arrivals", "never"}, "arrivals: want one of constant, poisson"},
+		{[]string{"single", "x"}, "unknown command"},
+		{[]string{"single", "--generators", "-1"}, "--generators: want 0 to 1000"},
+		{[]string{"run"}, "accepts 1 arg"},
+		{[]string{"run", file("kind = 'single'\nnothing = 1")}, "nothing: no such setting of single"},
+		{[]string{"run", file("x")}, "line 1"},
+	} {
+		command(t, "", append([]string{"bench"}, x.args...)...).want(t, exitUsage, "", x.want)
+	}
+	command(t, "", "bench", "run", "none.toml").want(t, exitFailure, "", "none.toml: no such file")
+	for addr, want := range map[string]string{
+		"127.0.0.1:1": "teamtalk: user u00001 at 127.0.0.1:1: connect: connection refused",
+		"nowhere":     `teamtalk: message server "nowhere": want host:port`,
+	} {
+		r := command(t, "", "bench", "idle", "--addr", addr, "--connections", "1")
+		if lines := strings.Split(strings.TrimSpace(r.err), "\n"); r.code != exitFailure || lines[len(lines)-1] != want {
+			t.Errorf("%s: exit code %d, %q", addr, r.code, r.err)
+		}
+	}
+}
+
+// TestBenchHelp: every kind of scenario has a command that explains itself in lines that fit a terminal.
+func TestBenchHelp(t *testing.T) {
+	for _, kind := range bench.Kinds() {
+		k, ok := benchKinds[kind]
+		if !ok || k.short == "" || strings.HasSuffix(k.short, ".") || k.example == "" {
+			t.Errorf("%s: %+v", kind, k)
+		}
+		for line := range strings.Lines(k.long) {
+			if len([]rune(line)) > 110 {
+				t.Errorf("%s: line of %d letters: %s", kind, len(line), line)
+			}
+		}
+		for line := range strings.Lines(k.example) {
+			args := strings.Fields(line)
+			if len(args) < 3 || args[1] != "bench" || args[2] != kind {
+				t.Errorf("%s: example %q", kind, line)
+				continue
+			}
+			s := bench.NewScenario(kind)
+			cmd := newBenchKindCommand(kind, k)
+			if !strings.Contains(line, "$(") {
+				if err := cmd.ParseFlags(args[3:]); err != nil {
+					t.Errorf("%s: example %q: %v", kind, line, err)
+				}
+			}
+			if err := s.Validate(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestBenchExamples(t *testing.T) {
+	files, err := filepath.Glob("example/bench/*.toml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("examples: %q, %v", files, err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bench.ParseScenario(data); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
