@@ -1,0 +1,205 @@
+// Package report shows what a run of package bench found: as a table for a terminal (Text), as one to paste into a page (Markdown), as a JSON file
+// (Read, WriteFile), as a page with charts that needs nothing beside itself (HTML), and, while the run goes on, in the terminal (Live). Several
+// results are put side by side by Compare, the steps of a sweep by the functions named Sweep….
+//
+// Nothing is said by colour alone, and no rate stands without what was checked.
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"teamtalk/bench"
+)
+
+// namesInOrder returns the names of a Result's totals or latencies, the best known first.
+func namesInOrder[V any](m map[string]V) []string {
+	known := []string{"sent", "group_sent", "acked", "ack", "delivered", "delivery", "logins", "login"}
+	rank := func(name string) int {
+		if i := slices.Index(known, name); i >= 0 {
+			return i
+		}
+		return len(known)
+	}
+	names := slices.Collect(maps.Keys(m))
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })
+	return names
+}
+
+// mainTotal is the name of the total that says best how much a run did: acks, where there are any.
+func mainTotal(totals map[string]int64) string {
+	for _, name := range []string{"acked", "delivered", "logins"} {
+		if totals[name] > 0 {
+			return name
+		}
+	}
+	for _, name := range namesInOrder(totals) {
+		if name != "sent" && name != "group_sent" && !isBytes(name) && totals[name] > 0 {
+			return name
+		}
+	}
+	return "acked"
+}
+
+// isBytes reports whether a total counts bytes, which have no place beside what is counted by the piece.
+func isBytes(name string) bool { return strings.HasSuffix(name, "_bytes") }
+
+// rate is a total by seconds.
+func rate(n int64, seconds float64) float64 {
+	if seconds <= 0 {
+		return 0
+	}
+	return float64(n) / seconds
+}
+
+// number writes v with three digits that count, or all of them before the point: 0.0123, 1.23, 12.3, 123, 1,234.
+func number(v float64) string {
+	abs := math.Abs(v)
+	switch {
+	case math.IsNaN(v) || math.IsInf(v, 0):
+		return "–"
+	case abs >= 1e15:
+		return strconv.FormatFloat(v, 'e', 2, 64)
+	case abs >= 99.95:
+		return grouped(int64(math.Round(v)))
+	case abs >= 9.995:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	case abs >= 0.9995:
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	case abs >= 0.0005:
+		return strconv.FormatFloat(v, 'f', 3, 64)
+	case v == 0:
+		return "0"
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
+
+// grouped writes n with a comma between thousands.
+func grouped(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	sign := ""
+	if s[0] == '-' {
+		sign, s = "-", s[1:]
+	}
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return sign + s
+}
+
+// memory writes bytes in MiB or GiB.
+func memory(n int64) string {
+	if n >= 10<<30 {
+		return number(float64(n)/(1<<30)) + " GiB"
+	}
+	return number(float64(n)/(1<<20)) + " MiB"
+}
+
+// clock writes seconds as a clock does: 1:02:03, or 2:03.
+func clock(seconds float64) string {
+	d := time.Duration(max(0, min(seconds, 1e8)) * float64(time.Second)).Round(time.Second)
+	h, m, s := int(d.Hours()), int(d.Minutes())%60, int(d.Seconds())%60
+	if h > 0 {
+		return fmt.Sprintf("%d:%02d:%02d", h, m, s)
+	}
+	return fmt.Sprintf("%d:%02d", m, s)
+}
+
+// count writes n things; plural is their name when it is not one.
+func count(n int64, singular, plural string) string {
+	if n == 1 {
+		return "1 " + singular
+	}
+	return grouped(n) + " " + plural
+}
+
+// fault is one kind of what can go wrong.
+type fault struct {
+	n                int64
+	singular, plural string
+}
+
+// faults are those of c that make a result not clean.
+func faults(c *bench.Checks) []fault {
+	return []fault{
+		{c.Unacked, "unacked", "unacked"},
+		{c.Lost, "lost", "lost"},
+		{c.Duplicates, "duplicate", "duplicates"},
+		{c.Reordered, "reordered", "reordered"},
+		{c.Corrupt, "corrupt", "corrupt"},
+		{c.Broken, "connection broken", "connections broken"},
+		{c.Refused, "refused", "refused"},
+	}
+}
+
+// verdict says in one line whether all went right.
+func verdict(c *bench.Checks) string {
+	if c.Clean() {
+		return "clean: nothing lost, doubled, reordered, changed, broken or refused"
+	}
+	var parts []string
+	for _, f := range faults(c) {
+		if f.n != 0 {
+			parts = append(parts, count(f.n, f.singular, f.plural))
+		}
+	}
+	return "NOT CLEAN: " + strings.Join(parts, ", ")
+}
+
+// shortVerdict is verdict for where it is narrow.
+func shortVerdict(c *bench.Checks) string {
+	if c.Clean() {
+		return "clean"
+	}
+	return verdict(c)
+}
+
+// checksOf says what was checked of the things that are counted under a total's name, and whether all of it is right.
+func checksOf(name string, c *bench.Checks) (string, bool) {
+	var of []fault
+	all := faults(c)
+	switch name {
+	case "acked":
+		of = all[0:1]
+	case "delivered":
+		of = all[1:5]
+	case "sent", "group_sent":
+		of = all[5:6]
+	default:
+		of = all[6:7]
+	}
+	var parts []string
+	ok := true
+	for _, f := range of {
+		parts = append(parts, count(f.n, f.singular, f.plural))
+		ok = ok && f.n == 0
+	}
+	return strings.Join(parts, ", "), ok
+}
+
+// machine describes where a run was made.
+func machine(m *bench.Machine) string {
+	var parts []string
+	add := func(s string) {
+		if s != "" {
+			parts = append(parts, s)
+		}
+	}
+	add(m.Host)
+	if m.Cores > 0 {
+		add(strings.TrimSpace(count(int64(m.Cores), "core", "cores") + " " + m.CPU))
+	} else {
+		add(m.CPU)
+	}
+	if m.Memory > 0 {
+		add(memory(m.Memory))
+	}
+	add(m.OS)
+	return strings.Join(parts, ", ")
+}

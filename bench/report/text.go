@@ -1,0 +1,183 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+
+	"teamtalk/bench"
+)
+
+// Colors reports whether w is a terminal that may be coloured: NO_COLOR is not set and TERM is not dumb. getenv is os.Getenv.
+func Colors(w io.Writer, getenv func(string) string) bool {
+	return isTerminal(w) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
+}
+
+// IsTerminal reports whether f is one.
+func IsTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// isTerminal reports whether x is a file that is a terminal.
+func isTerminal(x any) bool {
+	f, ok := x.(*os.File)
+	return ok && IsTerminal(f)
+}
+
+// Text writes a result as tables for a terminal.
+func Text(w io.Writer, r *bench.Result, color bool) error {
+	return writeParts(w, resultParts(r), color)
+}
+
+// Markdown writes a result as tables to paste into a page.
+func Markdown(w io.Writer, r *bench.Result) error { return writeMarkdown(w, resultParts(r)) }
+
+// resultParts is everything a result says, without charts.
+func resultParts(r *bench.Result) []part {
+	parts := []part{headPart(r), verdictPart(r), totalsPart(r)}
+	for _, p := range []part{latenciesPart(r), valuesPart(r), processesPart(r), ceilingsPart(r)} {
+		if p.Table != nil {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
+func headPart(r *bench.Result) part {
+	p := part{Title: Title(&r.Scenario)}
+	add := func(format string, args ...any) { p.Notes = append(p.Notes, note{faint, fmt.Sprintf(format, args...)}) }
+	if !r.Started.IsZero() {
+		add("%s s counted from %s", number(r.Seconds), r.Started.Format(time.RFC3339))
+	} else {
+		add("%s s counted", number(r.Seconds))
+	}
+	if stopped(r) {
+		add("stopped early, of %v", r.Scenario.Duration)
+	}
+	if m := machine(&r.Machine); m != "" {
+		add("on %s", m)
+	}
+	if r.Build != "" {
+		add("generator %s", r.Build)
+	}
+	return p
+}
+
+// stopped reports whether a run was ended before its time. A scenario that ends by itself has no time.
+func stopped(r *bench.Result) bool {
+	s := &r.Scenario
+	timed := s.Kind != bench.KindIdle && !(s.Kind == bench.KindConnect && s.After == "stay")
+	return timed && r.Seconds < time.Duration(s.Duration).Seconds()-0.001
+}
+
+// verdictPart is what has to be known before any figure is read.
+func verdictPart(r *bench.Result) part {
+	var p part
+	if r.Checks.Clean() {
+		p.Notes = append(p.Notes, note{good, verdict(&r.Checks)})
+	} else {
+		p.Notes = append(p.Notes, note{bad, verdict(&r.Checks)})
+		for _, e := range r.Checks.Examples {
+			p.Notes = append(p.Notes, note{plain, e})
+		}
+	}
+	if r.GeneratorBound {
+		p.Notes = append(p.Notes, note{warn, generatorBound})
+	}
+	if r.Checks.Behind > 0 {
+		p.Notes = append(p.Notes, note{warn, "the generator itself sent " + count(r.Checks.Behind, "message", "messages") +
+			" more than 10 ms late; latency counts that too"})
+	}
+	return p
+}
+
+const generatorBound = "GENERATOR-BOUND: the generator had no processor time to spare; this result tells of it, not of the servers"
+
+func totalsPart(r *bench.Result) part {
+	t := &table{Head: []string{"", "per second", "total", "checked"}, Words: true}
+	for _, name := range namesInOrder(r.Totals) {
+		checks, ok := checksOf(name, &r.Checks)
+		row := cells(name, number(rate(r.Totals[name], r.Seconds)), grouped(r.Totals[name]), checks)
+		if isBytes(name) {
+			row[1].Text, row[2].Text = memory(int64(rate(r.Totals[name], r.Seconds))), memory(r.Totals[name])
+		}
+		if !ok {
+			row[1].Tone, row[2].Tone, row[3].Tone = bad, bad, bad
+			row[3].Text = "NOT CLEAN: " + checks
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return part{Title: "Rates", Table: t}
+}
+
+func latenciesPart(r *bench.Result) part {
+	if len(r.Latencies) == 0 {
+		return part{}
+	}
+	t := &table{Head: []string{"ms", "p50", "p90", "p99", "p99.9", "max", "mean", "count"}}
+	for _, name := range namesInOrder(r.Latencies) {
+		l := r.Latencies[name]
+		t.Rows = append(t.Rows, cells(name, number(l.P50), number(l.P90), number(l.P99), number(l.P999), number(l.Max), number(l.Mean), grouped(l.Count)))
+	}
+	p := part{Title: "Latency", Table: t}
+	if !r.Checks.Clean() {
+		p.Notes = []note{{bad, "NOT CLEAN: what never arrived has no latency here"}}
+	}
+	return p
+}
+
+func valuesPart(r *bench.Result) part {
+	if len(r.Values) == 0 {
+		return part{}
+	}
+	t := &table{Head: []string{"", "value", "unit"}, Words: true}
+	for _, v := range r.Values {
+		t.Rows = append(t.Rows, cells(v.Name, number(v.Value), v.Unit))
+	}
+	return part{Title: "Values", Table: t}
+}
+
+func processesPart(r *bench.Result) part {
+	if len(r.Processes) == 0 {
+		return part{}
+	}
+	t := &table{Head: []string{"", "pid", "cores", "of all", "µs a message", "memory before", "after", "most"}}
+	for _, p := range r.Processes {
+		name := p.Name
+		if p.Generator {
+			name += " (generator)"
+		}
+		share := "–"
+		if r.Machine.Cores > 0 {
+			share = number(100*p.CPU/float64(r.Machine.Cores)) + " %"
+		}
+		t.Rows = append(t.Rows, cells(name, fmt.Sprint(p.PID), number(p.CPU), share, number(cpuPerMessage(r, &p)),
+			memory(p.RSSBefore), memory(p.RSSAfter), memory(p.RSSMax)))
+	}
+	return part{Title: "Processes", Notes: []note{{faint, "µs a message: processor time by what was " + mainTotal(r.Totals)}}, Table: t}
+}
+
+// cpuPerMessage is the processor time of a process, in microseconds, by the main total.
+func cpuPerMessage(r *bench.Result, p *bench.Process) float64 {
+	n := r.Totals[mainTotal(r.Totals)]
+	if n == 0 {
+		return 0
+	}
+	return p.CPU * r.Seconds * 1e6 / float64(n)
+}
+
+func ceilingsPart(r *bench.Result) part {
+	if len(r.Ceilings) == 0 {
+		return part{}
+	}
+	t := &table{Head: []string{"", "per second", "reached"}, Words: true}
+	for _, c := range r.Ceilings {
+		if c.Error != "" {
+			t.Rows = append(t.Rows, []cell{{Text: c.Name}, {Text: "–"}, {Text: "not measured: " + c.Error, Tone: warn}})
+			continue
+		}
+		t.Rows = append(t.Rows, cells(c.Name, number(c.Rate), c.Of+": "+number(c.Percent)+" % of what this machine can do"))
+	}
+	return part{Title: "Ceilings", Table: t}
+}
