@@ -1,0 +1,431 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"teamtalk/bench"
+)
+
+// DefaultNoise is the share by which two runs of the same thing differ without a reason.
+const DefaultNoise = 0.05
+
+// Comparison puts results side by side. The first is what the others are held against.
+type Comparison struct {
+	files []*File
+	names []string
+	noise float64
+}
+
+// Compare prepares a comparison of two results or more. noise is the share within which rates, values, processor time and latencies up to the 90th
+// percentile count as equal; for p99 it is twice that, and for p99.9 and max four times, since a few events decide them. 0: DefaultNoise.
+func Compare(files []*File, noise float64) (*Comparison, error) {
+	if len(files) < 2 {
+		return nil, fmt.Errorf("compare: want at least two results, got %d", len(files))
+	}
+	if noise == 0 {
+		noise = DefaultNoise
+	}
+	if !(noise > 0 && noise < 1) {
+		return nil, fmt.Errorf("compare: noise of %g: want a share between 0 and 1", noise)
+	}
+	for _, f := range files {
+		if f.Result == nil {
+			return nil, fmt.Errorf("compare: %s is a sweep; only results can be compared", f.Name)
+		}
+	}
+	return &Comparison{files: files, names: shortNames(files), noise: noise}, nil
+}
+
+// shortNames are the files' names without folder and .json, unless they are not different then.
+func shortNames(files []*File) []string {
+	var short []string
+	for _, f := range files {
+		name := strings.TrimSuffix(filepath.Base(f.Name), ".json")
+		if slices.Contains(short, name) {
+			name = f.Name
+		}
+		short = append(short, name)
+	}
+	return short
+}
+
+// Text writes the comparison for a terminal.
+func (c *Comparison) Text(w io.Writer, color bool) error { return writeParts(w, c.parts(), color) }
+
+// Markdown writes it to paste into a page.
+func (c *Comparison) Markdown(w io.Writer) error { return writeMarkdown(w, c.parts()) }
+
+// better is which way a figure should go.
+type better int
+
+const (
+	neither better = iota
+	lower
+	higher
+)
+
+// figures of one row: a value for each result, NaN where it has none.
+type row struct {
+	name   string
+	better better
+	noise  float64 // in shares
+	values []float64
+	bad    []bool // the result is not clean
+	whole  bool   // the values are counts
+}
+
+func (c *Comparison) parts() []part {
+	parts := []part{c.headPart()}
+	for _, p := range []struct {
+		title string
+		rows  []row
+	}{
+		{"Rates, a second", c.rates()}, {"Latency, ms", c.latencies()}, {"Values", c.values()},
+		{"Processor time, µs a message", c.cpu()}, {"Memory at most, MiB", c.memory()}, {"Went wrong", c.checks()},
+	} {
+		if len(p.rows) > 0 {
+			parts = append(parts, part{Title: p.title, Table: c.table(p.rows)})
+		}
+	}
+	return append(parts, part{Notes: []note{{faint, fmt.Sprintf(
+		"≈: within the noise of ±%.3g %% (p99 ±%.3g %%, p99.9 and max ±%.3g %%); ratios are to %s. Figures marked ! are of a result that is not clean.",
+		100*c.noise, 200*c.noise, 400*c.noise, c.names[0])}}})
+}
+
+func (c *Comparison) headPart() part {
+	p := part{Title: strings.Join(c.names[1:], ", ") + " against " + c.names[0]}
+	for i, f := range c.files {
+		r := f.Result
+		text := c.names[i] + ": " + Title(&r.Scenario)
+		if r.Build != "" {
+			text += " · generator " + r.Build
+		}
+		if !r.Started.IsZero() {
+			text += " · " + r.Started.Format("2006-01-02 15:04")
+		}
+		p.Notes = append(p.Notes, note{faint, text})
+	}
+	p.Notes = append(p.Notes, c.warnings()...)
+	return p
+}
+
+// warnings say why the comparison may not be one.
+func (c *Comparison) warnings() []note {
+	var out []note
+	base := c.files[0].Result
+	for i, f := range c.files {
+		r := f.Result
+		if !r.Checks.Clean() {
+			out = append(out, note{bad, c.names[i] + " is " + verdict(&r.Checks)})
+		}
+		if r.GeneratorBound {
+			out = append(out, note{warn, c.names[i] + " is GENERATOR-BOUND: it tells of the generator, not of the servers"})
+		}
+		if i == 0 {
+			continue
+		}
+		if d := differences(&base.Scenario, &r.Scenario); d != "" {
+			out = append(out, note{warn, "the scenario of " + c.names[i] + " is another: " + d})
+		}
+		if a, b := machine(&base.Machine), machine(&r.Machine); a != b {
+			out = append(out, note{warn, "the machine of " + c.names[i] + " is another: " + b + " (was " + a + ")"})
+		}
+	}
+	return out
+}
+
+// differences names the settings that are not the same.
+func differences(was, is *bench.Scenario) string {
+	a, b := settings(was), settings(is)
+	find := func(in []setting, name string) string {
+		for _, s := range in {
+			if s.name == name {
+				return s.value
+			}
+		}
+		return "–"
+	}
+	var out []string
+	for _, s := range a {
+		if s.name == "addr" || s.name == "name" {
+			continue // where the servers are is no difference
+		}
+		if v := find(b, s.name); v != s.value {
+			out = append(out, s.name+" "+v+" (was "+s.value+")")
+		}
+	}
+	for _, s := range b {
+		if !slices.ContainsFunc(a, func(o setting) bool { return o.name == s.name }) {
+			out = append(out, s.name+" "+s.value+" (was –)")
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// all are the names in any result of what of gives, in order.
+func all[V any](c *Comparison, of func(*bench.Result) map[string]V) []string {
+	union := map[string]V{}
+	for _, f := range c.files {
+		for name, v := range of(f.Result) {
+			union[name] = v
+		}
+	}
+	return namesInOrder(union)
+}
+
+// row makes one with the value that of gives for each result.
+func (c *Comparison) row(name string, b better, noise float64, of func(*bench.Result) (float64, bool)) row {
+	out := row{name: name, better: b, noise: noise}
+	for _, f := range c.files {
+		v, ok := of(f.Result)
+		if !ok {
+			v = math.NaN()
+		}
+		out.values = append(out.values, v)
+		out.bad = append(out.bad, !f.Result.Checks.Clean())
+	}
+	return out
+}
+
+func (c *Comparison) rates() []row {
+	var out []row
+	for _, name := range all(c, func(r *bench.Result) map[string]int64 { return r.Totals }) {
+		b := higher
+		if name == "sent" {
+			b = neither // that is what was asked, not what was answered
+		}
+		out = append(out, c.row(name, b, c.noise, func(r *bench.Result) (float64, bool) {
+			n, ok := r.Totals[name]
+			return rate(n, r.Seconds), ok
+		}))
+	}
+	return out
+}
+
+func (c *Comparison) latencies() []row {
+	var out []row
+	for _, name := range all(c, func(r *bench.Result) map[string]bench.Latency { return r.Latencies }) {
+		for _, p := range []struct {
+			name  string
+			noise float64
+			of    func(bench.Latency) float64
+		}{
+			{"p50", 1, func(l bench.Latency) float64 { return l.P50 }}, {"p90", 1, func(l bench.Latency) float64 { return l.P90 }},
+			{"p99", 2, func(l bench.Latency) float64 { return l.P99 }}, {"p99.9", 4, func(l bench.Latency) float64 { return l.P999 }},
+			{"max", 4, func(l bench.Latency) float64 { return l.Max }},
+		} {
+			out = append(out, c.row(name+" "+p.name, lower, p.noise*c.noise, func(r *bench.Result) (float64, bool) {
+				l := r.Latencies[name]
+				return p.of(l), l.Count > 0
+			}))
+		}
+	}
+	return out
+}
+
+func (c *Comparison) values() []row {
+	var out []row
+	for _, f := range c.files {
+		for _, v := range f.Result.Values {
+			name := v.Name
+			if v.Unit != "" {
+				name += ", " + v.Unit
+			}
+			if slices.ContainsFunc(out, func(r row) bool { return r.name == name }) {
+				continue
+			}
+			b := map[string]better{"lower": lower, "higher": higher}[v.Better]
+			out = append(out, c.row(name, b, c.noise, func(r *bench.Result) (float64, bool) {
+				i := slices.IndexFunc(r.Values, func(o bench.Value) bool { return o.Name == v.Name && o.Unit == v.Unit })
+				if i < 0 {
+					return 0, false
+				}
+				return r.Values[i].Value, true
+			}))
+		}
+	}
+	return out
+}
+
+// processes makes a row for every process of any result.
+func (c *Comparison) processes(of func(*bench.Result, *bench.Process) float64) []row {
+	var out []row
+	for _, f := range c.files {
+		for _, p := range f.Result.Processes {
+			if slices.ContainsFunc(out, func(r row) bool { return r.name == p.Name }) {
+				continue
+			}
+			out = append(out, c.row(p.Name, lower, c.noise, func(r *bench.Result) (float64, bool) {
+				i := slices.IndexFunc(r.Processes, func(o bench.Process) bool { return o.Name == p.Name })
+				if i < 0 {
+					return 0, false
+				}
+				return of(r, &r.Processes[i]), true
+			}))
+		}
+	}
+	return out
+}
+
+func (c *Comparison) cpu() []row { return c.processes(cpuPerMessage) }
+
+func (c *Comparison) memory() []row {
+	return c.processes(func(_ *bench.Result, p *bench.Process) float64 { return float64(p.RSSMax) / (1 << 20) })
+}
+
+// checks are what went wrong in any of them; a row that is nothing but zeros says nothing.
+func (c *Comparison) checks() []row {
+	var out []row
+	for k, f := range faults(&bench.Checks{}) {
+		r := c.row(f.plural, lower, 0, func(r *bench.Result) (float64, bool) { return float64(faults(&r.Checks)[k].n), true })
+		r.whole = true
+		if slices.ContainsFunc(r.values, func(v float64) bool { return v != 0 }) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// table has a column for each result, and beside all but the first how it stands to the first.
+func (c *Comparison) table(rows []row) *table {
+	t := &table{Head: []string{"", c.names[0]}}
+	for _, n := range c.names[1:] {
+		t.Head = append(t.Head, n, "")
+	}
+	for _, r := range rows {
+		out := cells(r.name, r.figure(0))
+		for i := 1; i < len(r.values); i++ {
+			text, tone := r.ratio(i)
+			out = append(out, cell{Text: r.figure(i)}, cell{text, tone})
+		}
+		t.Rows = append(t.Rows, out)
+	}
+	return t
+}
+
+func (r *row) figure(i int) string {
+	text := number(r.values[i])
+	if r.whole {
+		text = grouped(int64(r.values[i]))
+	}
+	if r.bad[i] && text != "–" {
+		text += " !"
+	}
+	return text
+}
+
+// ratio says how value i stands to the first, and whether that is better.
+func (r *row) ratio(i int) (string, tone) {
+	a, b := r.values[0], r.values[i]
+	switch {
+	case math.IsNaN(a) || math.IsNaN(b):
+		return "–", plain
+	case a == b:
+		return "1.00× ≈", faint
+	case a == 0:
+		// Nothing can be a multiple of nothing; what went wrong is still worse than before.
+		return r.mark(i, "", b > a)
+	}
+	q := b / a
+	text := fmt.Sprintf("%.2f×", q)
+	if q >= 100 || q < 0.01 {
+		text = number(q) + "×"
+	}
+	if math.Abs(q-1) <= r.noise {
+		return text + " ≈", faint
+	}
+	return r.mark(i, text, b > a)
+}
+
+// mark says which way it went. What a result that is not clean does better may be just what it left out, and is not praised.
+func (r *row) mark(i int, text string, more bool) (string, tone) {
+	switch {
+	case r.better == neither:
+		return text, plain
+	case more == (r.better == higher) && r.bad[i]:
+		return strings.TrimSpace(text + " not clean"), warn
+	case more == (r.better == higher):
+		return strings.TrimSpace(text + " better"), good
+	}
+	return strings.TrimSpace(text + " WORSE"), bad
+}
+
+// HTML writes the comparison as a page with the results' curves in the same charts.
+func (c *Comparison) HTML(w io.Writer) error {
+	parts := c.parts()
+	p := page{Title: parts[0].Title}
+	for _, n := range parts[0].Notes {
+		if n.Tone == faint {
+			p.Head = append(p.Head, n)
+		} else {
+			p.Verdict = append(p.Verdict, n)
+		}
+	}
+	figs, err := figures(c.charts())
+	if err != nil {
+		return err
+	}
+	for _, x := range parts[1:] {
+		p.Sections = append(p.Sections, section{part: x})
+	}
+	p.Sections = append(p.Sections, section{part: part{Title: "Charts"}, Charts: figs})
+	return p.write(w)
+}
+
+// charts lay the results over each other: the percentile curve and the p99 over time of every latency, and every rate.
+func (c *Comparison) charts() []chart {
+	lines := make([]timeline, len(c.files))
+	longest := 0
+	for i, f := range c.files {
+		lines[i].in, lines[i].each = spans(f.Result.Intervals)
+		if lines[i].until() > lines[longest].until() {
+			longest = i
+		}
+	}
+	over := func(title, unit string, log bool, y func(*span) float64) chart {
+		ch := lines[longest].chart(title, unit)
+		ch.log, ch.xticks, ch.XName = log, nil, ""
+		from, until := 0.0, 0.0
+		for i := range lines {
+			if in := lines[i].in; len(in) > 0 {
+				from, until = min(from, in[0].at-in[0].seconds/2), max(until, lines[i].until())
+			}
+			ch.Lines = append(ch.Lines, lines[i].line(c.names[i], seriesClass(i), y))
+		}
+		ch.xticks, ch.XName = timeTicks(from, until)
+		return ch
+	}
+	var out []chart
+	for _, name := range all(c, func(r *bench.Result) map[string]bench.Latency { return r.Latencies }) {
+		curves := percentileChart("Percentiles: " + name)
+		for i, f := range c.files {
+			if l, ok := f.Result.Latencies[name]; ok {
+				curves.addCurve(c.names[i], seriesClass(i), &l)
+			}
+		}
+		out = append(out, curves, over("p99 over time: "+name, "ms, logarithmic", true, func(s *span) float64 {
+			if l := s.latencies[name]; l.Count > 0 {
+				return l.P99
+			}
+			return math.NaN()
+		}))
+	}
+	for _, name := range all(c, func(r *bench.Result) map[string]int64 { return r.Totals }) {
+		out = append(out, over("Rate: "+name, "a second", false, func(s *span) float64 { return s.rate(name) }))
+	}
+	return out
+}
+
+// until is when a run's last interval ends.
+func (t *timeline) until() float64 {
+	if len(t.in) == 0 {
+		return 0
+	}
+	last := t.in[len(t.in)-1]
+	return last.at + last.seconds/2
+}
