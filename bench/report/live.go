@@ -1,0 +1,170 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"teamtalk/bench"
+)
+
+// LiveOptions set up Watch.
+type LiveOptions struct {
+	// Out is where the view is drawn: a screen that is redrawn when it is a terminal, a line a second when not. Usually standard error, so that
+	// standard output holds the result alone.
+	Out io.Writer
+	// In is where ctrl-c is read, when Out is a terminal. Usually standard input.
+	In io.Reader
+	// Environ is os.Environ().
+	Environ []string
+	// Stop is called at the first ctrl-c: it asks the run to end and to report what it counted. Required.
+	Stop func()
+	// Abort is called at the second, when the terminal is as it was before: it ends the process. Required.
+	Abort func()
+}
+
+// Live shows a run while it goes on. Its methods may be called from any goroutine.
+type Live struct {
+	mu    sync.Mutex
+	lines *lineView // one of both is set
+	prog  *tea.Program
+	done  chan struct{} // closed when prog has given the terminal back
+}
+
+// Watch begins to show.
+func Watch(o LiveOptions) *Live {
+	l := &Live{}
+	if !isTerminal(o.Out) || !isTerminal(o.In) {
+		l.lines = &lineView{out: o.Out}
+		return l
+	}
+	m := &screen{stop: o.Stop, now: time.Now, totals: map[string]int64{}}
+	for _, e := range o.Environ {
+		m.color = m.color || strings.HasPrefix(e, "TERM=") && e != "TERM=dumb"
+	}
+	for _, e := range o.Environ {
+		if v, ok := strings.CutPrefix(e, "NO_COLOR="); ok && v != "" {
+			m.color = false
+		}
+	}
+	l.prog = tea.NewProgram(m, tea.WithInput(o.In), tea.WithOutput(o.Out), tea.WithEnvironment(o.Environ), tea.WithoutSignalHandler(), tea.WithFPS(10))
+	l.done = make(chan struct{})
+	go func() {
+		defer close(l.done)
+		_, err := l.prog.Run()
+		if m.aborted {
+			o.Abort()
+		} else if err != nil {
+			o.Stop() // nobody could stop it any more
+		}
+	}()
+	return l
+}
+
+// Phase says what a run does now, in a few words.
+func (l *Live) Phase(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lines != nil {
+		l.lines.begin(text)
+		return
+	}
+	l.prog.Send(phaseMsg(text))
+}
+
+// Begin says what runs now, and for how long it will be counted; 0 when that is not known.
+func (l *Live) Begin(title string, counted time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lines != nil {
+		l.lines.begin(title)
+		return
+	}
+	l.prog.Send(beginMsg{title, counted})
+}
+
+// Progress shows an interval. It keeps nothing of it.
+func (l *Live) Progress(i *bench.Interval) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lines != nil {
+		l.lines.interval(i)
+		return
+	}
+	l.prog.Send(intervalMsg(reduce(i)))
+}
+
+// Write writes whole lines above the view, or between its lines: for a logger.
+func (l *Live) Write(text []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lines != nil {
+		return l.lines.out.Write(text)
+	}
+	l.prog.Println(strings.TrimRight(string(text), "\n"))
+	return len(text), nil
+}
+
+// Close ends the view and gives the terminal back; what was drawn is wiped away.
+func (l *Live) Close() {
+	if l.prog != nil {
+		l.prog.Send(endMsg{})
+		<-l.done
+	}
+}
+
+// moment is what is shown of an interval.
+type moment struct {
+	at, seconds   float64
+	counts        map[string]int64
+	latencies     map[string]bench.Latency
+	processes     map[string]bench.Usage
+	waiting, open int64
+	checks        bench.Checks
+}
+
+func reduce(i *bench.Interval) moment {
+	m := moment{
+		at: i.At, seconds: i.Seconds, waiting: i.Waiting, open: i.Open, checks: i.Checks,
+		counts: map[string]int64{}, latencies: map[string]bench.Latency{}, processes: map[string]bench.Usage{},
+	}
+	for k, v := range i.Counts {
+		m.counts[k] = v
+	}
+	for k, v := range i.Latencies {
+		m.latencies[k] = v
+	}
+	for k, v := range i.Processes {
+		m.processes[k] = v
+	}
+	m.checks.Examples = append([]string(nil), i.Checks.Examples...)
+	return m
+}
+
+// lineView writes a line for each interval.
+type lineView struct{ out io.Writer }
+
+func (v *lineView) begin(title string) { fmt.Fprintln(v.out, oneLine(title)) }
+
+func (v *lineView) interval(i *bench.Interval) {
+	var b strings.Builder
+	at := fmt.Sprintf("%.0f s", i.At+i.Seconds)
+	if i.At < 0 {
+		at = "warm-up"
+	}
+	fmt.Fprintf(&b, "%8s", at)
+	for _, name := range namesInOrder(i.Counts) {
+		fmt.Fprintf(&b, "  %s %s/s", name, number(rate(i.Counts[name], i.Seconds)))
+	}
+	for _, name := range namesInOrder(i.Latencies) {
+		if l := i.Latencies[name]; l.Count > 0 {
+			fmt.Fprintf(&b, "  %s p50 %s p99 %s ms", name, number(l.P50), number(l.P99))
+		}
+	}
+	fmt.Fprintf(&b, "  %s on their way, %s open  %s", grouped(i.Waiting), grouped(i.Open), shortVerdict(&i.Checks))
+	fmt.Fprintln(v.out, oneLine(b.String()))
+}

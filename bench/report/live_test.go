@@ -1,0 +1,189 @@
+package report
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/creack/pty"
+	"github.com/mattn/go-runewidth"
+)
+
+// terminal opens one: what a user has before him, and the side that programs see.
+func terminal(t *testing.T) (user, program *os.File) {
+	t.Helper()
+	user, program, err := pty.Open()
+	if err != nil {
+		t.Skip("no pseudo-terminals here:", err)
+	}
+	t.Cleanup(func() { user.Close(); program.Close() })
+	if err := pty.Setsize(program, &pty.Winsize{Rows: 40, Cols: 100}); err != nil {
+		t.Fatal(err)
+	}
+	return user, program
+}
+
+// feed gives a screen a run up to a second.
+func feed(s *screen, until float64) {
+	s.Update(beginMsg{"single, 20,000/s", 30 * time.Second})
+	s.Update(phaseMsg("connecting to 2 message servers"))
+	r := lossy()
+	for i := range r.Intervals {
+		if r.Intervals[i].At < until {
+			s.Update(intervalMsg(reduce(&r.Intervals[i])))
+		}
+	}
+}
+
+func newScreen(width, height int) *screen {
+	s := &screen{stop: func() {}, now: func() time.Time { return time.Unix(0, 0) }, totals: map[string]int64{}}
+	s.Update(tea.WindowSizeMsg{Width: width, Height: height})
+	return s
+}
+
+func TestScreen(t *testing.T) {
+	var b bytes.Buffer
+	for _, until := range []float64{-5, -2, 12, 22, 30} {
+		s := newScreen(100, 40)
+		feed(s, until)
+		b.WriteString(s.draw() + "\n")
+	}
+	golden(t, "screen.txt", b.Bytes())
+}
+
+// The screen is never wider or higher than the terminal, and red as soon as something went wrong.
+func TestScreenFits(t *testing.T) {
+	escapes := regexp.MustCompile("\x1b\\[[0-9;]*m")
+	for _, size := range [][2]int{{200, 60}, {100, 40}, {80, 24}, {60, 12}, {30, 10}, {10, 3}} {
+		s := newScreen(size[0], size[1])
+		s.color = true
+		feed(s, 30)
+		text := s.draw()
+		if n := strings.Count(text, "\n"); n >= size[1] {
+			t.Errorf("%v: %d lines", size, n)
+		}
+		for l := range strings.Lines(text) {
+			if w := runewidth.StringWidth(escapes.ReplaceAllString(strings.TrimSuffix(l, "\n"), "")); w > size[0] {
+				t.Errorf("%v: %d columns: %q", size, w, l)
+			}
+		}
+		if size[1] >= 24 && !strings.Contains(text, "\x1b[1;31mNOT CLEAN: 3 lost") {
+			t.Errorf("%v: not red: %s", size, text)
+		}
+	}
+}
+
+// The first ctrl-c asks the run to end and the view stays; the second gives up.
+func TestScreenInterrupt(t *testing.T) {
+	s := newScreen(100, 40)
+	stopped := 0
+	s.stop = func() { stopped++ }
+	feed(s, 10)
+	ctrlC := tea.KeyPressMsg{Code: 'c', Mod: tea.ModCtrl}
+	_, cmd := s.Update(ctrlC)
+	if cmd == nil || cmd() != nil || stopped != 1 || s.ended || !strings.Contains(s.draw(), "ending") {
+		t.Fatalf("stopped %d times, ended %v: %s", stopped, s.ended, s.draw())
+	}
+	_, cmd = s.Update(ctrlC)
+	if cmd == nil || cmd() != (tea.QuitMsg{}) || stopped != 1 || !s.aborted {
+		t.Errorf("stopped %d times, aborted %v", stopped, s.aborted)
+	}
+}
+
+// TestLiveTerminal drives the view as a user does.
+func TestLiveTerminal(t *testing.T) {
+	user, program := terminal(t)
+	seen := make(chan string, 1000)
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := user.Read(buf)
+			if err != nil {
+				close(seen)
+				return
+			}
+			seen <- string(buf[:n])
+		}
+	}()
+	var all strings.Builder
+	wait := func(text string) {
+		t.Helper()
+		deadline := time.After(20 * time.Second)
+		for !strings.Contains(all.String(), text) {
+			select {
+			case s := <-seen:
+				all.WriteString(s)
+			case <-deadline:
+				t.Fatalf("no %q in %q", text, all.String())
+			}
+		}
+	}
+	stop, abort := make(chan struct{}), make(chan struct{})
+	l := Watch(LiveOptions{
+		Out: program, In: program, Environ: []string{"TERM=xterm-256color"},
+		Stop: func() { close(stop) }, Abort: func() { close(abort) },
+	})
+	l.Begin("single of a test", 30*time.Second)
+	r := lossy()
+	for i := range r.Intervals {
+		l.Progress(&r.Intervals[i])
+	}
+	wait("single of a test")
+	wait("NOT CLEAN")
+	if _, err := l.Write([]byte("a line of the log\n")); err != nil {
+		t.Fatal(err)
+	}
+	wait("a line of the log")
+	receive := func(c chan struct{}, what string) {
+		t.Helper()
+		if _, err := user.Write([]byte{3}); err != nil { // ctrl-c
+			t.Fatal(err)
+		}
+		select {
+		case <-c:
+		case <-time.After(20 * time.Second):
+			t.Fatal("ctrl-c does not " + what)
+		}
+	}
+	receive(stop, "stop")
+	wait("ending")
+	receive(abort, "abort")
+	l.Close()
+	l.Progress(&r.Intervals[0]) // late ones do no harm
+	wait("\x1b[?25h")           // the cursor is back
+}
+
+func TestLiveCloses(t *testing.T) {
+	user, program := terminal(t)
+	go func() { _, _ = io.Copy(io.Discard, user) }()
+	l := Watch(LiveOptions{Out: program, In: program, Environ: []string{"TERM=xterm"}, Stop: func() { t.Error("stopped") }, Abort: func() { t.Error("aborted") }})
+	l.Begin("x", 0)
+	l.Close()
+}
+
+// Without a terminal there is a line a second, with nothing but text.
+func TestLiveLines(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	l := Watch(LiveOptions{Out: w, In: r})
+	l.Begin("single, 20,000/s", 30*time.Second)
+	run := lossy()
+	for i := range run.Intervals {
+		l.Progress(&run.Intervals[i])
+	}
+	l.Close()
+	w.Close()
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "lines.txt", text)
+}
