@@ -14,7 +14,7 @@ import (
 
 // LiveOptions set up Watch.
 type LiveOptions struct {
-	// Out is where the view is drawn: a screen that is redrawn when it is a terminal, a line a second when not. Usually standard error, so that
+	// Out is where the view is drawn: a screen that is redrawn when it is a terminal, a line a second when not (a minute, in runs of half an hour and more). Usually standard error, so that
 	// standard output holds the result alone.
 	Out io.Writer
 	// In is where ctrl-c is read, when Out is a terminal. Usually standard input.
@@ -70,7 +70,7 @@ func (l *Live) Phase(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lines != nil {
-		l.lines.begin(text)
+		l.lines.say(text)
 		return
 	}
 	l.prog.Send(phaseMsg(text))
@@ -81,13 +81,13 @@ func (l *Live) Begin(title string, counted time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lines != nil {
-		l.lines.begin(title)
+		l.lines.begin(title, counted)
 		return
 	}
 	l.prog.Send(beginMsg{title, counted})
 }
 
-// Progress shows an interval. It keeps nothing of it.
+// Progress shows an interval. It must not be changed afterwards.
 func (l *Live) Progress(i *bench.Interval) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,12 +145,43 @@ func reduce(i *bench.Interval) moment {
 	return m
 }
 
-// lineView writes a line for each interval.
-type lineView struct{ out io.Writer }
+// lineView writes a line for each interval, or for each minute of a run of hours.
+type lineView struct {
+	out    io.Writer
+	every  float64 // seconds of a line at least
+	joined *bench.Interval
+}
 
-func (v *lineView) begin(title string) { fmt.Fprintln(v.out, oneLine(title)) }
+func (v *lineView) say(text string) { fmt.Fprintln(v.out, oneLine(text)) }
+
+func (v *lineView) begin(title string, counted time.Duration) {
+	v.every, v.joined = 0, nil
+	if counted >= 30*time.Minute {
+		v.every = 59.5 // the last of a minute's intervals may be short
+	}
+	v.say(title)
+}
 
 func (v *lineView) interval(i *bench.Interval) {
+	if v.every == 0 {
+		v.line(i)
+		return
+	}
+	if v.joined == nil {
+		first := *i
+		v.joined = &first
+	} else {
+		sum := bench.JoinIntervals(*v.joined, *i)
+		sum.Checks.Examples = nil
+		v.joined = &sum
+	}
+	if v.joined.Seconds >= v.every {
+		v.line(v.joined)
+		v.joined = nil
+	}
+}
+
+func (v *lineView) line(i *bench.Interval) {
 	var b strings.Builder
 	at := fmt.Sprintf("%.0f s", i.At+i.Seconds)
 	if i.At < 0 {

@@ -12,6 +12,8 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/creack/pty"
 	"github.com/mattn/go-runewidth"
+
+	"teamtalk/bench"
 )
 
 // terminal opens one: what a user has before him, and the side that programs see.
@@ -186,4 +188,18 @@ func TestLiveLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "lines.txt", text)
+}
+
+// A run of hours has a line a minute.
+func TestLiveMinutes(t *testing.T) {
+	var b strings.Builder
+	v := lineView{out: &b}
+	v.begin("soak", 8*time.Hour)
+	for i := range 125 {
+		v.interval(&bench.Interval{At: float64(i), Seconds: 1, Counts: map[string]int64{"acked": 10}})
+	}
+	want := "soak\n    60 s  acked 10.0/s  0 on their way, 0 open  clean\n   120 s  acked 10.0/s  0 on their way, 0 open  clean\n"
+	if b.String() != want {
+		t.Errorf("%s", b.String())
+	}
 }

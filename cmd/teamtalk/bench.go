@@ -1,21 +1,18 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"teamtalk/bench"
-	"teamtalk/core/obs"
+	"teamtalk/bench/report"
 )
 
 func newBenchCommand() *cobra.Command {
@@ -31,16 +28,29 @@ that stalls cannot hide it. Without it they go as fast as the servers answer.
 The users must exist, and the server must not limit the rate of a connection:
 
   teamtalk user add --count 15000 --format u%05d --password pw
-  teamtalk serve --msg.rate 0 --msg.ack stored`,
-		Args: checkArgs(cobra.ArbitraryArgs),
-		RunE: commandsOnly,
+  teamtalk serve --msg.rate 0 --msg.ack stored
+
+A run is shown while it goes on; ctrl-c ends it early, and what was counted is reported. --json keeps the
+result, to be shown again or compared with others, and --html makes a page with charts of it.`,
+		Args:        checkArgs(cobra.ArbitraryArgs),
+		RunE:        commandsOnly,
+		Annotations: holdsCommands,
+	}
+	cmd.AddGroup(&cobra.Group{ID: "measure", Title: "To measure:"}, &cobra.Group{ID: "read", Title: "To read what was measured:"})
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			cmd.AddCommand(c)
+		}
 	}
 	for _, kind := range bench.Kinds() {
 		if k, ok := benchKinds[kind]; ok {
-			cmd.AddCommand(newBenchKindCommand(kind, k))
+			add("measure", newBenchKindCommand(kind, k))
 		}
 	}
-	cmd.AddCommand(newBenchRunCommand(), newBenchAgentCommand())
+	add("measure", newBenchRunCommand(), newBenchSweepCommand())
+	add("read", newBenchReportCommand(), newBenchCompareCommand())
+	cmd.AddCommand(newBenchAgentCommand())
 	return cmd
 }
 
@@ -81,28 +91,9 @@ a second at most: larger files, or more pairs, make more of a load.`,
 		"  teamtalk bench soak --of mixed --population 1000 --rate 200 --duration 8h"},
 }
 
-// everySecond prints a line for a second, in a soak for a minute.
-func everySecond(w io.Writer, kind string) func(*bench.Interval) {
-	if kind != bench.KindSoak {
-		return func(in *bench.Interval) { printInterval(w, in) }
-	}
-	var minute bench.Interval
-	return func(in *bench.Interval) {
-		if minute.Seconds == 0 {
-			minute = *in
-		} else {
-			minute = bench.JoinIntervals(minute, *in)
-		}
-		if minute.Seconds > 59.5 {
-			printInterval(w, &minute)
-			minute = bench.Interval{}
-		}
-	}
-}
-
 // benchOutput says who generates, and where results go.
 type benchOutput struct {
-	json       string
+	reportFiles
 	pids       []int
 	generators int
 	agents     []string
@@ -130,7 +121,7 @@ func (o *benchOutput) processes(cmd *cobra.Command) ([]bench.Agent, error) {
 }
 
 func (o *benchOutput) flags(f *pflag.FlagSet) {
-	f.StringVar(&o.json, "json", "", "write the result as JSON to this file (-: to standard output, instead of the table)")
+	o.reportFiles.flags(f)
 	f.IntVar(&o.generators, "generators", 0, "generator processes to start on this machine (0: this process generates)")
 	f.StringArrayVar(&o.agents, "agent", nil, "command that starts a generator elsewhere, such as 'ssh host teamtalk bench agent'; once for each")
 	f.IntSliceVar(&o.pids, "pid", nil, "processes whose memory is read")
@@ -157,7 +148,7 @@ func newBenchRunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO.toml",
 		Short: "Run the scenario of a file",
-		Long: `Run the scenario of a file. It has "kind" and the settings of that kind's command, without the dashes in front:
+		Long: `Run the scenario of a file. It has "kind" and the settings of that kind's command, without the dashes:
 
   kind = "single"
   pairs = 200
@@ -214,102 +205,37 @@ func (v *scenarioValue) String() string {
 func (v *scenarioValue) Set(text string) error { return v.Field.Set(v.s, text) }
 
 func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
-	if err := s.Validate(); err != nil {
+	if err := errors.Join(s.Validate(), out.check()); err != nil {
 		return usagef(cmd, "%w", err)
 	}
 	agents, err := out.processes(cmd)
 	if err != nil {
 		return err
 	}
-	v := obs.ReadVersion(version, revision)
-	opt := bench.Options{
-		Log:      slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)),
-		Agents:   agents,
-		Build:    strings.TrimSpace(v.Version + " " + v.Revision),
-		Phase:    func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", text) },
-		Progress: everySecond(cmd.ErrOrStderr(), s.Kind),
-	}
-	if len(out.pids) > 0 {
-		opt.Watch = &pidWatcher{pids: out.pids}
-	}
-	res, err := bench.Run(cmd.Context(), s, opt)
+	view := watchBench(cmd)
+	view.Begin(report.Title(&s), countedTime(&s))
+	opt := benchOptions(view)
+	opt.Agents = agents
+	res, err := out.run(cmd.Context(), s, opt)
+	view.Close()
 	if err != nil {
 		return err
 	}
-	if err := out.write(cmd.OutOrStdout(), res); err != nil {
+	if err := out.writeResult(cmd, res); err != nil {
 		return err
 	}
 	if !res.Checks.Clean() {
-		return errors.New("not everything went as it should; see the checks above")
+		return errNotClean
 	}
 	return nil
 }
 
-func (o *benchOutput) write(w io.Writer, res *bench.Result) error {
-	if o.json != "-" {
-		printResult(w, res)
+// run makes a run.
+func (o *benchOutput) run(ctx context.Context, s bench.Scenario, opt bench.Options) (*bench.Result, error) {
+	if len(o.pids) > 0 {
+		opt.Watch = &pidWatcher{pids: o.pids}
 	}
-	if o.json == "" {
-		return nil
-	}
-	b, err := json.MarshalIndent(res, "", "  ")
-	if err != nil {
-		return err
-	}
-	b = append(b, '\n')
-	if o.json == "-" {
-		_, err = w.Write(b)
-		return err
-	}
-	return os.WriteFile(o.json, b, 0o644)
-}
-
-// printInterval is a line for a second.
-func printInterval(w io.Writer, in *bench.Interval) {
-	fmt.Fprintf(w, "%6.0fs", in.At)
-	for _, name := range sortedNames(in.Counts) {
-		fmt.Fprintf(w, "  %s %.0f/s", name, float64(in.Counts[name])/in.Seconds)
-	}
-	for _, name := range sortedNames(in.Latencies) {
-		fmt.Fprintf(w, "  %s p99 %.1f ms", name, in.Latencies[name].P99)
-	}
-	fmt.Fprintf(w, "  waiting %d, open %d\n", in.Waiting, in.Open)
-}
-
-// printResult is the table at the end.
-func printResult(w io.Writer, res *bench.Result) {
-	for _, name := range sortedNames(res.Totals) {
-		fmt.Fprintf(w, "%-22s %12d  %12.1f/s\n", name, res.Totals[name], float64(res.Totals[name])/res.Seconds)
-	}
-	for _, name := range sortedNames(res.Latencies) {
-		l := res.Latencies[name]
-		fmt.Fprintf(w, "%-22s p50 %.2f  p90 %.2f  p99 %.2f  p99.9 %.2f  max %.2f ms\n", name, l.P50, l.P90, l.P99, l.P999, l.Max)
-	}
-	for _, v := range res.Values {
-		fmt.Fprintf(w, "%-40s %.1f %s\n", v.Name, v.Value, v.Unit)
-	}
-	if res.GeneratorBound {
-		fmt.Fprintln(w, "the generator had no processor time to spare: this tells of it, not of the servers")
-	}
-	c := &res.Checks
-	verdict := "clean"
-	if !c.Clean() {
-		verdict = "NOT CLEAN"
-	}
-	fmt.Fprintf(w, "%s: %d lost, %d never acked, %d doubled, %d reordered, %d changed, %d connections broken, %d refused; %d sent late\n",
-		verdict, c.Lost, c.Unacked, c.Duplicates, c.Reordered, c.Corrupt, c.Broken, c.Refused, c.Behind)
-	for _, e := range c.Examples {
-		fmt.Fprintf(w, "  %s\n", e)
-	}
-}
-
-func sortedNames[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for n := range m {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
+	return bench.Run(ctx, s, opt)
 }
 
 // pidWatcher reads the memory of processes.

@@ -79,7 +79,8 @@ func TestHelp(t *testing.T) {
 
 // TestHelpOfAll has every command explain itself in lines that fit a terminal.
 func TestHelpOfAll(t *testing.T) {
-	for _, c := range slices.Concat(newRootCommand().Commands(), newUserCommand().Commands(), newGroupCommand().Commands(), newDepartCommand().Commands()) {
+	for _, c := range slices.Concat(newRootCommand().Commands(), newUserCommand().Commands(), newGroupCommand().Commands(), newDepartCommand().Commands(),
+		newBenchCommand().Commands(), newBenchSweepCommand().Commands()) {
 		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
 			t.Errorf("%s: short help %q", c.Name(), c.Short)
 		}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"teamtalk/bench"
+	"teamtalk/bench/report"
+	"teamtalk/core/obs"
+)
+
+// errNotClean makes the exit code 1 when the table above says what went wrong.
+var errNotClean = errors.New("not everything went as it should; see the checks above")
+
+// reportFiles says where a result goes, beside the table on standard output.
+type reportFiles struct {
+	json, html string
+}
+
+func (o *reportFiles) flags(f *pflag.FlagSet) {
+	f.StringVar(&o.json, "json", "", "write the result as JSON to this file (-: to standard output, instead of the table)")
+	f.StringVar(&o.html, "html", "", "write the result as a page with charts to this file")
+}
+
+// check finds folders that are missing before hours are spent.
+func (o *reportFiles) check() error {
+	for _, path := range []string{o.json, o.html} {
+		if path == "" || path == "-" {
+			continue
+		}
+		if st, err := os.Stat(filepath.Dir(path)); err != nil {
+			return fmt.Errorf("%s cannot be written: %w", path, err)
+		} else if !st.IsDir() {
+			return fmt.Errorf("%s cannot be written: %s is no folder", path, filepath.Dir(path))
+		}
+	}
+	return nil
+}
+
+// write writes v, a result or a sweep, in all the forms that were asked for; one that fails does not keep the others from it.
+func (o *reportFiles) write(cmd *cobra.Command, v any, text func(w io.Writer, color bool) error, html func(io.Writer) error) error {
+	var errs []error
+	out := cmd.OutOrStdout()
+	if o.json == "-" {
+		errs = append(errs, report.Write(out, v))
+	} else {
+		errs = append(errs, text(out, report.Colors(out, os.Getenv)))
+		if o.json != "" {
+			errs = append(errs, report.WriteFile(o.json, v))
+		}
+	}
+	if o.html != "" {
+		errs = append(errs, report.WriteHTMLFile(o.html, html))
+	}
+	return errors.Join(errs...)
+}
+
+// writeResult writes a run's result.
+func (o *reportFiles) writeResult(cmd *cobra.Command, r *bench.Result) error {
+	return o.write(cmd, r, func(w io.Writer, color bool) error { return report.Text(w, r, color) },
+		func(w io.Writer) error { return report.HTML(w, r) })
+}
+
+// writeSweep writes a sweep.
+func (o *reportFiles) writeSweep(cmd *cobra.Command, s *bench.Sweep) error {
+	return o.write(cmd, s, func(w io.Writer, color bool) error { return report.SweepText(w, s, color) },
+		func(w io.Writer) error { return report.SweepHTML(w, s) })
+}
+
+// watchBench shows runs on standard error while they go on. Ctrl-c is to the process what it is without a view: the first asks it to finish, the
+// second ends it.
+func watchBench(cmd *cobra.Command) *report.Live {
+	interrupt := func() {
+		if p, err := os.FindProcess(os.Getpid()); err == nil {
+			_ = p.Signal(os.Interrupt)
+		}
+	}
+	return report.Watch(report.LiveOptions{
+		Out: cmd.ErrOrStderr(), In: cmd.InOrStdin(), Environ: os.Environ(), Stop: interrupt, Abort: interrupt,
+	})
+}
+
+// benchOptions are those of a run that is shown in a view.
+func benchOptions(view *report.Live) bench.Options {
+	v := obs.ReadVersion(version, revision)
+	return bench.Options{
+		Log:      slog.New(slog.NewTextHandler(view, nil)),
+		Build:    strings.TrimSpace(v.Version + " " + v.Revision),
+		Phase:    view.Phase,
+		Progress: view.Progress,
+	}
+}
+
+// countedTime is for how long a scenario counts.
+func countedTime(s *bench.Scenario) time.Duration {
+	if s.Kind == bench.KindIdle {
+		return time.Duration(s.Hold)
+	}
+	return time.Duration(s.Duration)
+}
+
+func newBenchReportCommand() *cobra.Command {
+	var html string
+	var markdown bool
+	cmd := &cobra.Command{
+		Use:   "report RESULT.json",
+		Short: "Show a result that was kept: as a table, Markdown or a page with charts",
+		Long: `Show a result that was kept with --json, of a run or a sweep: as a table, as Markdown to paste into a page,
+or as a page with charts that needs no other files. The exit code does not tell what is in it.`,
+		Example: "  teamtalk bench report single.json\n  teamtalk bench report single.json --html single.html",
+		Args:    checkArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := report.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			switch color := report.Colors(out, os.Getenv); {
+			case html != "" && f.Sweep != nil:
+				return writePage(html, out, func(w io.Writer) error { return report.SweepHTML(w, f.Sweep) })
+			case html != "":
+				return writePage(html, out, func(w io.Writer) error { return report.HTML(w, f.Result) })
+			case f.Sweep != nil && markdown:
+				return report.SweepMarkdown(out, f.Sweep)
+			case f.Sweep != nil:
+				return report.SweepText(out, f.Sweep, color)
+			case markdown:
+				return report.Markdown(out, f.Result)
+			default:
+				return report.Text(out, f.Result, color)
+			}
+		},
+	}
+	pageFlags(cmd, &html, &markdown)
+	return cmd
+}
+
+// pageFlags are the forms that kept results can be shown in.
+func pageFlags(cmd *cobra.Command, html *string, markdown *bool) {
+	cmd.Flags().StringVar(html, "html", "", "write a page with charts to this file (-: to standard output) instead of the table")
+	cmd.Flags().BoolVar(markdown, "markdown", false, "print the table as Markdown")
+	cmd.MarkFlagsMutuallyExclusive("html", "markdown")
+}
+
+// writePage writes a page to a file, or to standard output for "-".
+func writePage(path string, out io.Writer, page func(io.Writer) error) error {
+	if path == "-" {
+		return page(out)
+	}
+	return report.WriteHTMLFile(path, page)
+}
+
+func newBenchCompareCommand() *cobra.Command {
+	var html string
+	var markdown bool
+	noise := 100 * report.DefaultNoise
+	cmd := &cobra.Command{
+		Use:   "compare BEFORE.json AFTER.json…",
+		Short: "Put results side by side, and say what is better and what is worse",
+		Long: `Put results that were kept with --json side by side. The first is what the others are held against; what
+differs by less than the noise counts as equal. It warns when scenarios or machines are not the same, and
+when a result is not clean: what such a one does better may be just what it left out.`,
+		Example: "  teamtalk bench compare before.json after.json\n  teamtalk bench compare v1.json v2.json v3.json --html versions.html",
+		Args:    checkArgs(cobra.MinimumNArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var files []*report.File
+			for _, path := range args {
+				f, err := report.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				files = append(files, f)
+			}
+			if !(noise > 0 && noise < 100) {
+				return usagef(cmd, "--noise: want a percentage above 0 and below 100, got %v", noise)
+			}
+			c, err := report.Compare(files, noise/100)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			switch {
+			case html != "":
+				return writePage(html, out, c.HTML)
+			case markdown:
+				return c.Markdown(out)
+			}
+			return c.Text(out, report.Colors(out, os.Getenv))
+		},
+	}
+	pageFlags(cmd, &html, &markdown)
+	cmd.Flags().Float64Var(&noise, "noise", noise, "percentage within which rates, values and medians count as equal; twice that for p99, four times for p99.9 and max")
+	return cmd
+}
+
+// sweepTitle is a step of a sweep, for the view.
+func sweepTitle(s *bench.Scenario, number int) string {
+	return fmt.Sprintf("step %d: %s", number, report.Title(s))
+}

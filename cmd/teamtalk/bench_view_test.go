@@ -1,0 +1,77 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"teamtalk/bench"
+	"teamtalk/bench/report"
+)
+
+// kept writes a result and returns where it is.
+func kept(t *testing.T, name string, acked int64, lost int64) string {
+	t.Helper()
+	r := &bench.Result{
+		Version: bench.ResultVersion, Started: time.Unix(1e9, 0), Scenario: bench.NewScenario(bench.KindSingle), Seconds: 10,
+		Totals: map[string]int64{"acked": acked}, Latencies: map[string]bench.Latency{"ack": {Count: acked, P50: 1, P90: 2, P99: 3, P999: 4, Max: 5}},
+		Checks: bench.Checks{Lost: lost},
+	}
+	path := filepath.Join(t.TempDir(), name)
+	if err := report.WriteFile(path, r); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestBenchReport(t *testing.T) {
+	a, b := kept(t, "a.json", 10000, 0), kept(t, "b.json", 12000, 3)
+	command(t, "", "bench", "report", a).want(t, exitOK, "acked        1,000   10,000   0 unacked", "")
+	command(t, "", "bench", "report", b).want(t, exitOK, "NOT CLEAN: 3 lost", "")
+	command(t, "", "bench", "report", a, "--markdown").want(t, exitOK, "| acked | 1,000 | 10,000 | 0 unacked |", "")
+	command(t, "", "bench", "report", a, "--html", "-").want(t, exitOK, "<!DOCTYPE html>", "")
+	page := filepath.Join(t.TempDir(), "a.html")
+	command(t, "", "bench", "report", a, "--html", page).want(t, exitOK, "", "")
+	if text, err := os.ReadFile(page); err != nil || !strings.Contains(string(text), "</html>") {
+		t.Errorf("%v: %s", err, text)
+	}
+	command(t, "", "bench", "compare", a, b).want(t, exitOK, "1.20× not clean", "")
+	command(t, "", "bench", "compare", a, b, "--noise", "25").want(t, exitOK, "1.20× ≈", "")
+	command(t, "", "bench", "compare", a, b, "--markdown").want(t, exitOK, "| acked | 1,000 | 1,200 ! |", "")
+	command(t, "", "bench", "compare", a, b, "--html", "-").want(t, exitOK, "Percentiles: ack", "")
+}
+
+// What is asked wrong is said, in the words of the one who asks.
+func TestBenchReportUsage(t *testing.T) {
+	a := kept(t, "a.json", 10000, 0)
+	other := filepath.Join(t.TempDir(), "other.json")
+	if err := os.WriteFile(other, []byte(`{"version": 99, "totals": {}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sweep := func(args ...string) []string {
+		return append([]string{"bench", "sweep", "single", "--from", "100", "--to", "200"}, args...)
+	}
+	for _, x := range []struct {
+		code int
+		args []string
+		want string
+	}{
+		{exitUsage, []string{"bench", "report"}, "accepts 1 arg"},
+		{exitFailure, []string{"bench", "report", "none.json"}, "none.json: no such file"},
+		{exitFailure, []string{"bench", "report", other}, "other.json: written by a newer build"},
+		{exitUsage, []string{"bench", "compare", a}, "requires at least 2"},
+		{exitUsage, []string{"bench", "compare", a, a, "--noise", "100"}, "--noise: want a percentage"},
+		{exitUsage, []string{"bench", "single", "--html", "none/r.html"}, "none/r.html cannot be written"},
+		{exitUsage, []string{"bench", "single", "--json", "none/r.json"}, "none/r.json cannot be written"},
+		{exitUsage, []string{"bench", "sweep", "single", "--to", "200"}, "rates from 0 to 200"},
+		{exitUsage, sweep("--rate", "5"), "give --from and --to"},
+		{exitUsage, sweep("--p99", "0s"), "a bound of the 99th percentile"},
+		{exitUsage, sweep("--step", "1", "--factor", "2"), "not both"},
+		{exitUsage, sweep("--pairs", "0"), "pairs"},
+	} {
+		r := command(t, "", x.args...)
+		r.want(t, x.code, "", x.want)
+	}
+}
