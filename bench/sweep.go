@@ -19,6 +19,9 @@ type SweepOptions struct {
 	Under time.Duration
 	// Total is what must keep up with the rate, by its name in Result.Totals. Default "acked".
 	Total string
+	// Asked, when set, is the total that Total has to keep up with, where the rate counts other things, too: the texts of a company's day are
+	// but a part of what it does. Default: the rate.
+	Asked string
 	// From is the first rate, To the highest tried, a second. Both required.
 	From, To float64
 	// Step is added to the rate for the next step, or the rate is multiplied by Factor; not both. Default: a Factor of 1.5.
@@ -34,9 +37,10 @@ type SweepOptions struct {
 // Sweep is what a row of runs at growing rates found, as it is kept in a JSON file.
 type Sweep struct {
 	Version int     `json:"version"`
-	Of      string  `json:"of"`       // the latency that is bounded
-	UnderMS float64 `json:"under_ms"` // the bound of its 99th percentile
-	Total   string  `json:"total"`    // what must keep up with the rate
+	Of      string  `json:"of"`              // the latency that is bounded
+	UnderMS float64 `json:"under_ms"`        // the bound of its 99th percentile
+	Total   string  `json:"total"`           // what must keep up with the rate
+	Asked   string  `json:"asked,omitempty"` // or with this total
 	From    float64 `json:"from"`
 	To      float64 `json:"to"`
 	// Knee is the highest rate that held, a second; 0 when none did.
@@ -111,7 +115,7 @@ func RunSweep(ctx context.Context, o SweepOptions, run func(ctx context.Context,
 		return nil, err
 	}
 	s := &Sweep{
-		Version: SweepVersion, Of: o.Of, UnderMS: float64(o.Under) / float64(time.Millisecond), Total: o.Total, From: o.From, To: o.To,
+		Version: SweepVersion, Of: o.Of, UnderMS: float64(o.Under) / float64(time.Millisecond), Total: o.Total, Asked: o.Asked, From: o.From, To: o.To,
 		Open: true, Ended: "ended early",
 	}
 	fails, err := s.climb(ctx, &o, run)
@@ -216,8 +220,10 @@ func (s *Sweep) judge(step *SweepStep) string {
 		return "not clean"
 	case r.GeneratorBound:
 		return "generator-bound"
-	case step.Done < keepsUp*step.Rate:
+	case s.Asked == "" && step.Done < keepsUp*step.Rate:
 		return fmt.Sprintf("%s fell to %.4g %% of the rate", s.Total, 100*step.Done/step.Rate)
+	case s.Asked != "" && float64(r.Totals[s.Total]) < keepsUp*float64(r.Totals[s.Asked]):
+		return fmt.Sprintf("%s fell to %.4g %% of %s", s.Total, 100*float64(r.Totals[s.Total])/float64(r.Totals[s.Asked]), s.Asked)
 	case r.Latencies[s.Of].Count == 0:
 		return "no latency of " + s.Of + " was measured"
 	case step.P99 >= s.UnderMS:

@@ -97,6 +97,22 @@ func TestSweepEnds(t *testing.T) {
 	}
 }
 
+// Where the rate counts other things, too, what is done is held against what was asked.
+func TestSweepAsked(t *testing.T) {
+	o := SweepOptions{Under: 20 * time.Millisecond, From: 1000, To: 4000, Step: 1000, Asked: "sent"}
+	s, err := RunSweep(t.Context(), o, func(ctx context.Context, rate float64) (*Result, error) {
+		r, err := server(100000)(ctx, rate/2)
+		r.Totals["sent"] = r.Totals["acked"]
+		if rate > 2500 {
+			r.Totals["acked"] = r.Totals["acked"] * 9 / 10
+		}
+		return r, err
+	})
+	if err != nil || s.Knee > 2500 || s.Knee < 2375 || !strings.Contains(s.Ended, "acked fell to 90 % of sent") {
+		t.Errorf("%v: knee %v, %s", err, s.Knee, s.Ended)
+	}
+}
+
 // A sweep that is cut short keeps what it found.
 func TestSweepCutShort(t *testing.T) {
 	o := SweepOptions{Under: time.Second, From: 1, To: 100, Step: 1}

@@ -16,12 +16,12 @@ import (
 )
 
 // swept says for each kind of scenario with a rate what that is of, what is bounded, and what has to keep up when nothing else is said.
-var swept = map[string]struct{ what, of, total string }{
-	bench.KindSingle:  {"texts between pairs of users", "ack", "acked"},
-	bench.KindGroup:   {"texts in groups", "ack", "acked"},
-	bench.KindConnect: {"logins", "login", "logins"},
-	bench.KindMixed:   {"all that a company does", "ack", "answered"},
-	bench.KindFile:    {"files", "upload", "files"},
+var swept = map[string]struct{ what, of, total, asked string }{
+	bench.KindSingle:  {"texts between pairs of users", "ack", "acked", ""},
+	bench.KindGroup:   {"texts in groups", "ack", "acked", ""},
+	bench.KindConnect: {"logins", "login", "logins", ""},
+	bench.KindMixed:   {"all that a company does", "ack", "acked", "sent"},
+	bench.KindFile:    {"files", "upload", "files", ""},
 }
 
 func newBenchSweepCommand() *cobra.Command {
@@ -126,7 +126,7 @@ func runBenchSweep(cmd *cobra.Command, s bench.Scenario, o *benchSweep) error {
 		o.Of = defaults.of
 	}
 	if o.Total == "" {
-		o.Total = defaults.total
+		o.Total, o.Asked = defaults.total, defaults.asked
 	}
 	o.Within = o.within / 100
 	s.Rate = o.From
