@@ -334,7 +334,8 @@ func (e *entry) gone(c *client, err error) {
 // start begins the traffic.
 func (p *local) start(_ context.Context, pl plan, groups, users []uint32) error {
 	p.userIDs = users
-	p.collected.Go(p.collect)
+	snapshots := p.snapshots // close may come before the goroutine has begun
+	p.collected.Go(func() { p.collect(snapshots) })
 	p.each(func(w *worker) {
 		w.plan = pl
 		w.checks = Checks{} // what went wrong before is an error already
@@ -349,10 +350,10 @@ func (p *local) start(_ context.Context, pl plan, groups, users []uint32) error 
 }
 
 // collect puts the workers' intervals together.
-func (p *local) collect() {
+func (p *local) collect(snapshots <-chan snapshot) {
 	open := map[int]*interval{}
 	seen := map[int]int{}
-	for s := range p.snapshots {
+	for s := range snapshots {
 		in := open[s.index]
 		if in == nil {
 			in = &interval{Index: s.index, Start: s.start, End: s.end, rec: &recorder{}}

@@ -1,0 +1,61 @@
+package bench
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A run that ends before counting begins has no result, also when it has hardly begun.
+func TestEndedInWarmup(t *testing.T) {
+	srv := newFaulty(t, faults{})
+	s := srv.short(KindSingle)
+	s.Warmup, s.Duration = Duration(time.Hour), Duration(time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	res, err := Run(ctx, s, Options{Phase: func(text string) {
+		if strings.HasPrefix(text, "warm-up") {
+			cancel()
+		}
+	}})
+	if res != nil || err == nil || !strings.Contains(err.Error(), "stopped") {
+		t.Errorf("%v, %v", res, err)
+	}
+}
+
+// A generator that stands still over the end has sent nothing of what was due before: that is waited for, and not taken for everything.
+func TestLateOverTheEnd(t *testing.T) {
+	srv := newFaulty(t, faults{})
+	s := srv.short(KindSingle)
+	s.Pairs, s.Rate, s.Duration, s.Loops = 4, 40, Duration(time.Second), 1
+	r := &run{scenario: s, opt: &Options{}, result: &Result{}}
+	defer r.close()
+	for _, step := range []func(context.Context) error{r.gather, r.prepare} {
+		if err := step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	loop := r.parts[0].(*local).workers[0].loop
+	r.opt.Phase = func(text string) {
+		if !strings.HasPrefix(text, "counting") {
+			return
+		}
+		end := time.Unix(0, r.plan.End)
+		// Messages are due every 25 ms: the one before has been acked by then, and three more are due.
+		loop.Do(func() {
+			loop.At(end.Add(-85*time.Millisecond).UnixNano(), func(int64) int64 {
+				time.Sleep(time.Until(end.Add(100 * time.Millisecond))) // the fault that is tried
+				return 0
+			})
+		})
+	}
+	if err := r.traffic(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if c := r.result.Checks; !c.Clean() || c.Behind == 0 {
+		t.Errorf("%+v", c)
+	}
+	if n := r.result.Latencies["ack"].Count; n != 40 {
+		t.Errorf("%d acked of 40", n)
+	}
+}
