@@ -113,13 +113,15 @@ type Usage struct {
 // Process is one that was watched.
 type Process struct {
 	Name      string  `json:"name"` // unique
-	PID       int     `json:"pid"`
+	PID       int     `json:"pid"`  // 0 for the two sums: all watched, and the machine
 	Command   string  `json:"command"`
 	Generator bool    `json:"generator,omitempty"`
 	CPU       float64 `json:"cpu"` // cores, while counting
 	RSSBefore int64   `json:"rss_before_bytes"`
 	RSSAfter  int64   `json:"rss_after_bytes"`
 	RSSMax    int64   `json:"rss_max_bytes"`
+	RSSPeak   int64   `json:"rss_peak_bytes,omitempty"` // the most it ever had, before the run too
+	Files     int     `json:"open_files,omitempty"`     // at the end, sockets among them
 }
 
 // Ceiling is what this machine does with the same frames or rows and no servers: a bound for the result.

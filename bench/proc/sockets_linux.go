@@ -1,0 +1,284 @@
+package proc
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// sockets are the machine's, at one moment. A socket is named by its inode.
+type sockets struct {
+	listening []listener
+	conns     map[uint64]ends   // TCP connections
+	at        map[ends]uint64   // the same, the other way round
+	paths     map[uint64]string // unix sockets that have a name: listeners, and what they accepted
+	peers     map[uint64]uint64 // the other end of a unix connection
+	owner     map[uint64]int    // the process that has it open, as far as that may be seen
+	of        map[int][]uint64  // all sockets of a process
+}
+
+type listener struct {
+	addr  netip.AddrPort
+	inode uint64
+}
+
+type ends struct{ local, remote netip.AddrPort }
+
+func (e ends) swapped() ends { return ends{e.remote, e.local} }
+
+// readSockets looks at all of them. What may not be seen is missing.
+func readSockets() (*sockets, error) {
+	s := &sockets{conns: map[uint64]ends{}, at: map[ends]uint64{}, paths: map[uint64]string{}, owner: map[uint64]int{}, of: map[int][]uint64{}}
+	for _, name := range []string{"/net/tcp", "/net/tcp6"} {
+		b, err := os.ReadFile(proc + name)
+		if err != nil {
+			if name == "/net/tcp6" {
+				continue // no IPv6 here
+			}
+			return nil, err
+		}
+		if err := s.addTCP(string(b)); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if b, err := os.ReadFile(proc + "/net/unix"); err == nil {
+		s.addUnix(string(b))
+		s.peers = unixPeers()
+	}
+	all, err := pids()
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range all {
+		s.addOwner(pid)
+	}
+	return s, nil
+}
+
+// addTCP reads a table such as
+//
+//	sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+//	 0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 12345 …
+func (s *sockets) addTCP(table string) error {
+	const established, listen = "01", "0A"
+	first := true
+	for line := range strings.Lines(table) {
+		if first {
+			first = false
+			continue
+		}
+		f := strings.Fields(line)
+		if len(f) < 10 || f[3] != established && f[3] != listen {
+			continue
+		}
+		local, err := parseHexAddr(f[1])
+		if err != nil {
+			return err
+		}
+		inode, err := strconv.ParseUint(f[9], 10, 64)
+		if err != nil {
+			return fmt.Errorf("inode %q: %w", f[9], err)
+		}
+		if f[3] == listen {
+			s.listening = append(s.listening, listener{local, inode})
+			continue
+		}
+		remote, err := parseHexAddr(f[2])
+		if err != nil {
+			return err
+		}
+		e := ends{local, remote}
+		s.conns[inode], s.at[e] = e, inode
+	}
+	return nil
+}
+
+// parseHexAddr reads an address as the kernel prints it: words of four bytes, each in the machine's own byte order.
+func parseHexAddr(text string) (netip.AddrPort, error) {
+	host, port, ok := strings.Cut(text, ":")
+	b, err := hex.DecodeString(host)
+	p, err2 := strconv.ParseUint(port, 16, 16)
+	if !ok || err != nil || err2 != nil || len(b)%4 != 0 {
+		return netip.AddrPort{}, fmt.Errorf("unexpected address %q", text)
+	}
+	for word := range slices.Chunk(b, 4) {
+		binary.BigEndian.PutUint32(word, binary.NativeEndian.Uint32(word))
+	}
+	addr, ok := netip.AddrFromSlice(b)
+	if !ok {
+		return netip.AddrPort{}, fmt.Errorf("unexpected address %q", text)
+	}
+	return netip.AddrPortFrom(addr.Unmap(), uint16(p)), nil
+}
+
+// addUnix reads the names in a table such as
+//
+//	Num               RefCount Protocol Flags    Type St Inode Path
+//	0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/mysqld/mysqld.sock
+func (s *sockets) addUnix(table string) {
+	for line := range strings.Lines(table) {
+		f := strings.Fields(line)
+		if len(f) < 8 {
+			continue
+		}
+		if inode, err := strconv.ParseUint(f[6], 10, 64); err == nil {
+			s.paths[inode] = f[7]
+		}
+	}
+}
+
+// addOwner notes which sockets a process has. Those of other users' processes are seen by root only.
+func (s *sockets) addOwner(pid int) {
+	names, err := readNames(of(pid, "fd"))
+	if err != nil {
+		return
+	}
+	dir := of(pid, "fd") + "/"
+	for _, name := range names {
+		target, err := os.Readlink(dir + name)
+		if err != nil {
+			continue
+		}
+		text, ok := strings.CutPrefix(target, "socket:[")
+		if !ok {
+			continue
+		}
+		if inode, err := strconv.ParseUint(strings.TrimSuffix(text, "]"), 10, 64); err == nil {
+			s.of[pid] = append(s.of[pid], inode)
+			if _, taken := s.owner[inode]; !taken { // a child that inherited it has a higher pid, mostly
+				s.owner[inode] = pid
+			}
+		}
+	}
+}
+
+// listeners are the sockets that take connections to an address.
+func (s *sockets) listeners(addr netip.AddrPort) []uint64 {
+	var exact, wild []uint64
+	for _, l := range s.listening {
+		switch {
+		case l.addr.Port() != addr.Port():
+		case l.addr.Addr() == addr.Addr():
+			exact = append(exact, l.inode)
+		case l.addr.Addr().IsUnspecified():
+			wild = append(wild, l.inode)
+		}
+	}
+	if len(exact) > 0 {
+		return exact
+	}
+	return wild
+}
+
+// ports are those a process listens on, in increasing order.
+func (s *sockets) ports(pid int) []uint16 {
+	mine := map[uint64]bool{}
+	for _, inode := range s.of[pid] {
+		mine[inode] = true
+	}
+	var list []uint16
+	for _, l := range s.listening {
+		if mine[l.inode] {
+			list = append(list, l.addr.Port())
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// neighbours are the processes that pid has opened connections to, and those that have opened connections to it.
+func (s *sockets) neighbours(pid int) (opened, accepted []int) {
+	ports := s.ports(pid)
+	for _, inode := range s.of[pid] {
+		if e, ok := s.conns[inode]; ok {
+			other, ok := s.owner[s.at[e.swapped()]]
+			switch {
+			case !ok || other == pid:
+			case slices.Contains(ports, e.local.Port()):
+				accepted = append(accepted, other)
+			default:
+				opened = append(opened, other)
+			}
+			continue
+		}
+		// What a unix listener accepts carries its name; the end that connected has none.
+		peer, ok := s.peers[inode]
+		if other := s.owner[peer]; ok && other != 0 && other != pid && s.paths[peer] != "" && s.paths[inode] == "" {
+			opened = append(opened, other)
+		}
+	}
+	return distinct(opened), distinct(accepted)
+}
+
+func distinct(list []int) []int {
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// unixPeers asks the kernel which unix sockets are connected with which; /proc does not tell. nil when it does not answer.
+func unixPeers() map[uint64]uint64 {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2})
+	const showPeer = 4 // UDIAG_SHOW_PEER
+	req := make([]byte, unix.NLMSG_HDRLEN+24)
+	binary.NativeEndian.PutUint32(req, uint32(len(req)))
+	binary.NativeEndian.PutUint16(req[4:], unix.SOCK_DIAG_BY_FAMILY)
+	binary.NativeEndian.PutUint16(req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	body := req[unix.NLMSG_HDRLEN:] // struct unix_diag_req
+	body[0] = unix.AF_UNIX
+	binary.NativeEndian.PutUint32(body[4:], ^uint32(0)) // in every state
+	binary.NativeEndian.PutUint32(body[12:], showPeer)
+	if err := unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil
+	}
+	peers := map[uint64]uint64{}
+	buf := make([]byte, 64<<10)
+	for {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil || n == 0 {
+			return peers
+		}
+		if done := parseUnixDiag(buf[:n], peers); done {
+			return peers
+		}
+	}
+}
+
+// parseUnixDiag reads netlink messages of struct unix_diag_msg with their attributes, and says whether the last one has come.
+func parseUnixDiag(b []byte, peers map[uint64]uint64) (done bool) {
+	const message, attrPeer = 16, 2 // bytes of struct unix_diag_msg; UNIX_DIAG_PEER
+	align := func(n int) int { return (n + 3) &^ 3 }
+	for len(b) >= unix.NLMSG_HDRLEN {
+		n := int(binary.NativeEndian.Uint32(b))
+		kind := binary.NativeEndian.Uint16(b[4:])
+		if n < unix.NLMSG_HDRLEN || n > len(b) || kind == unix.NLMSG_DONE || kind == unix.NLMSG_ERROR {
+			return true
+		}
+		if m := b[unix.NLMSG_HDRLEN:n]; len(m) >= message {
+			inode := uint64(binary.NativeEndian.Uint32(m[4:]))
+			for attrs := m[message:]; len(attrs) >= 4; {
+				size := int(binary.NativeEndian.Uint16(attrs))
+				if size < 4 || size > len(attrs) {
+					break
+				}
+				if binary.NativeEndian.Uint16(attrs[2:]) == attrPeer && size >= 8 {
+					peers[inode] = uint64(binary.NativeEndian.Uint32(attrs[4:]))
+				}
+				attrs = attrs[min(align(size), len(attrs)):]
+			}
+		}
+		b = b[min(align(n), len(b)):]
+	}
+	return false
+}

@@ -1,0 +1,426 @@
+package proc
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"teamtalk/bench"
+)
+
+// Watcher watches processes from New on. Its methods may be called from several goroutines.
+type Watcher struct {
+	opt      Options
+	log      *slog.Logger
+	hertz    float64 // clock ticks a second
+	explicit []target
+
+	mu       sync.Mutex
+	list     []*watched
+	notes    []string
+	noted    map[string]bool
+	begun    time.Time // zero: not counting yet
+	ended    time.Time // zero: still counting
+	sampled  time.Time
+	machine  meter
+	taken    int64 // ticks that the hypervisor had taken when counting began
+	total    machine
+	memBegin int64
+	memMax   int64
+}
+
+// watched is a name and the process that has it, or had it.
+type watched struct {
+	found
+	name      string
+	generator bool
+	byPID     bool   // named by its id: another process is never it
+	gone      bool   // no process has the name now
+	carried   int64  // ticks used by those that had the name before, while they were watched
+	alive     uint64 // when it was last seen alive, as stat.start
+	base      int64  // ticks that the present one had used when it was first seen
+	used      int64  // ticks used since it is watched
+	meter     meter
+	before    int64 // bytes
+	now       int64
+	max       int64
+	peak      int64
+	files     int
+}
+
+// New finds the processes and notes how much memory they have: "before" is now, so call it before the first connection is made.
+func New(opt Options) (*Watcher, error) {
+	targets, err := parseWatch(opt.Watch)
+	if err != nil {
+		return nil, err
+	}
+	opt = opt.withDefaults()
+	w := &Watcher{opt: opt, log: opt.Log, hertz: ticks(), explicit: targets, noted: map[string]bool{}, sampled: time.Now()}
+	if w.total, err = readMachine(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	w.machine = meter{perSecond: w.hertz, last: w.total.busy, begin: w.total.busy}
+	w.memBegin, w.memMax = w.total.used, w.total.used
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.addGenerator(os.Getpid()); err != nil {
+		return nil, err
+	}
+	for _, pid := range opt.Generators {
+		if err := w.addGenerator(pid); err != nil {
+			return nil, err
+		}
+	}
+	s, err := readSockets()
+	if err != nil {
+		return nil, fmt.Errorf("read sockets: %w", err)
+	}
+	if err := w.addExplicit(s); err != nil {
+		return nil, err
+	}
+	w.discover(s)
+	return w, nil
+}
+
+// AddGenerator adds another generator process, started after New.
+func (w *Watcher) AddGenerator(pid int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.addGenerator(pid)
+}
+
+func (w *Watcher) addGenerator(pid int) error {
+	if w.pids()[pid] {
+		return nil
+	}
+	f, err := describe(pid, nil)
+	if err != nil {
+		return fmt.Errorf("watch the generator, process %d: %w", pid, err)
+	}
+	name := "generator"
+	for n := 2; w.names()[name]; n++ {
+		name = fmt.Sprintf("generator %d", n)
+	}
+	w.add(f, name).generator = true
+	return nil
+}
+
+// addExplicit adds what Options.Watch names.
+func (w *Watcher) addExplicit(s *sockets) error {
+	for _, t := range w.explicit {
+		if t.pid != 0 {
+			f, err := describe(t.pid, s)
+			if err != nil {
+				return fmt.Errorf("watch %s=%d: %w", t.name, t.pid, err)
+			}
+			if w.names()[t.name] || w.pids()[t.pid] {
+				return fmt.Errorf("watch %s=%d: watched already", t.name, t.pid)
+			}
+			w.add(f, t.name).byPID = true
+			continue
+		}
+		list, err := byName(t.name, s, w.pids())
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", t.name, err)
+		}
+		if len(list) == 0 {
+			return fmt.Errorf("watch %s: no process has that name", t.name)
+		}
+		for i, name := range names(list, w.names()) {
+			w.add(list[i], name)
+		}
+	}
+	return nil
+}
+
+// discover adds the servers under test and those they work with, as far as they are not watched yet.
+func (w *Watcher) discover(s *sockets) {
+	self := map[int]bool{}
+	for _, p := range w.list {
+		if p.generator {
+			self[p.pid] = true
+		}
+	}
+	pids, notes := servers(s, w.opt.Addrs, self)
+	for _, n := range notes {
+		w.note("%s", n)
+	}
+	watchedPIDs := w.pids()
+	var list []found
+	for _, pid := range pids {
+		if watchedPIDs[pid] {
+			continue
+		}
+		if f, err := describe(pid, s); err == nil { // else it has just ended
+			list = append(list, f)
+		}
+	}
+	for i, name := range names(list, w.names()) {
+		w.add(list[i], name)
+	}
+}
+
+// add begins to watch a process.
+func (w *Watcher) add(f found, name string) *watched {
+	p := &watched{found: f, name: name, base: f.stat.ticks, meter: meter{perSecond: w.hertz}}
+	p.alive = uptime(w.hertz)
+	p.before, _ = exactResident(f.pid) // 0: it has just ended, which the next sample notes
+	p.now, p.max = p.before, p.before
+	w.list = append(w.list, p)
+	w.log.Debug("watching a process", "name", name, "pid", f.pid)
+	return p
+}
+
+func (w *Watcher) pids() map[int]bool {
+	m := map[int]bool{}
+	for _, p := range w.list {
+		if !p.gone {
+			m[p.pid] = true
+		}
+	}
+	return m
+}
+
+func (w *Watcher) names() map[string]bool {
+	m := map[string]bool{Machine: true, Watched: true}
+	for _, p := range w.list {
+		m[p.name] = true
+	}
+	return m
+}
+
+// note keeps a sentence for Notes, each once.
+func (w *Watcher) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if !w.noted[text] && len(w.notes) < maxNotes {
+		w.noted[text] = true
+		w.notes = append(w.notes, text)
+		w.log.Info("watching processes", "note", text)
+	}
+}
+
+// Notes says what was special, in sentences: processes that ended or were restarted, servers that could not be seen. At most 20.
+func (w *Watcher) Notes() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string(nil), w.notes...)
+}
+
+// Begin says that counting begins. Servers that only now have connections to others (a database pool fills when it is used) are looked at again.
+func (w *Watcher) Begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s, err := readSockets(); err == nil {
+		w.discover(s)
+	}
+	w.read()
+	for _, p := range w.list {
+		p.meter.begin, p.meter.last = p.used, p.used
+	}
+	w.machine.begin, w.machine.last = w.total.busy, w.total.busy
+	w.taken = w.total.taken
+	w.begun = time.Now()
+	w.ended, w.sampled = time.Time{}, w.begun
+}
+
+// End says that counting is over, and takes what Processes returns.
+func (w *Watcher) End() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.read()
+	w.ended = time.Now()
+	for _, p := range w.list {
+		if p.gone {
+			continue
+		}
+		if n, err := exactResident(p.pid); err == nil {
+			p.now = n
+			p.max = max(p.max, n)
+		}
+		p.peak, p.files = highWater(p.pid), openFiles(p.pid)
+	}
+	if d := w.ended.Sub(w.begun); !w.begun.IsZero() && d > 0 {
+		if lost := float64(w.total.taken-w.taken) / w.hertz / d.Seconds(); lost > 0.05*float64(w.total.cores) {
+			w.note("the hypervisor took %.2f of this machine's %d cores away", lost, w.total.cores)
+		}
+	}
+}
+
+// read brings everything up to date. A process that ended is no error.
+func (w *Watcher) read() {
+	for _, p := range w.list {
+		if !p.gone {
+			w.readProcess(p)
+		} else if !p.byPID {
+			w.replace(p)
+		}
+	}
+	if m, err := readMachine(); err == nil {
+		w.total = m
+		w.memMax = max(w.memMax, m.used)
+	}
+}
+
+func (w *Watcher) readProcess(p *watched) {
+	now := uptime(w.hertz)
+	st, err := readStat(p.pid)
+	if err == nil && st.start != p.stat.start {
+		err = errGone // somebody else has its id
+	}
+	if err == nil {
+		p.alive = now
+		p.used = p.carried + st.ticks - p.base
+		if n, err := resident(p.pid); err == nil {
+			p.now = n
+			p.max = max(p.max, n)
+		}
+		return
+	}
+	if !gone(err) {
+		w.note("%s (process %d) cannot be read: %v", p.name, p.pid, err)
+		return
+	}
+	p.gone, p.now, p.carried = true, 0, p.used
+	w.note("%s (process %d) ended during the run", p.name, p.pid)
+	if !p.byPID {
+		w.replace(p)
+	}
+}
+
+// replace looks for a process that has the place of one that ended.
+func (w *Watcher) replace(p *watched) {
+	f, ok := successor(p.found, p.alive, w.pids())
+	if !ok {
+		return
+	}
+	w.note("%s was restarted: process %d", p.name, f.pid)
+	ports := p.ports
+	p.found, p.gone = f, false
+	p.ports = ports
+	p.base = 0 // all it has used, it used since
+	w.readProcess(p)
+}
+
+// Sample returns what every process, the machine and all watched together used since the last Sample, or Begin, or New.
+func (w *Watcher) Sample() (map[string]bench.Usage, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.read()
+	now := time.Now()
+	d := now.Sub(w.sampled)
+	w.sampled = now
+	usage := make(map[string]bench.Usage, len(w.list)+2)
+	var sum bench.Usage
+	for _, p := range w.list {
+		u := bench.Usage{CPU: round(p.meter.since(p.used, d)), RSS: p.now}
+		usage[p.name] = u
+		sum.CPU += u.CPU
+		sum.RSS += u.RSS
+	}
+	sum.CPU = round(sum.CPU)
+	usage[Watched] = sum
+	usage[Machine] = bench.Usage{CPU: round(w.machine.since(w.total.busy, d)), RSS: w.total.used}
+	return usage, nil
+}
+
+// Processes returns all that were watched, servers first, then generators, then the sums Watched and Machine: their processor time between Begin
+// and End (until now, before End), their memory at New, at End, and at most in between.
+func (w *Watcher) Processes() []bench.Process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.counted()
+	sum := bench.Process{Name: Watched, Command: "all of the above"}
+	var list []bench.Process
+	for _, generators := range []bool{false, true} {
+		for _, p := range w.list {
+			if p.generator != generators {
+				continue
+			}
+			b := bench.Process{Name: p.name, PID: p.pid, Command: commandLine(p.found), Generator: p.generator,
+				CPU: round(p.meter.cores(p.used-p.meter.begin, d)), RSSBefore: p.before, RSSAfter: p.now, RSSMax: p.max, RSSPeak: max(p.peak, p.max), Files: p.files}
+			list = append(list, b)
+			sum.CPU += b.CPU
+			sum.RSSBefore += b.RSSBefore
+			sum.RSSAfter += b.RSSAfter
+			sum.RSSMax += b.RSSMax
+			sum.Files += b.Files
+		}
+	}
+	sum.CPU = round(sum.CPU)
+	all := bench.Process{Name: Machine, Command: fmt.Sprintf("everything on this machine (%d cores)", w.total.cores),
+		CPU: round(w.machine.cores(w.total.busy-w.machine.begin, d)), RSSBefore: w.memBegin, RSSAfter: w.total.used, RSSMax: w.memMax}
+	return append(list, sum, all)
+}
+
+// counted is how long has been counted.
+func (w *Watcher) counted() time.Duration {
+	switch {
+	case w.begun.IsZero():
+		return 0
+	case w.ended.IsZero():
+		return time.Since(w.begun)
+	}
+	return w.ended.Sub(w.begun)
+}
+
+// Load returns what GeneratorBound decides from, of the time counted so far.
+func (w *Watcher) Load() Load {
+	l := Load{Loops: w.opt.Loops}
+	for _, p := range w.Processes() {
+		switch {
+		case p.Generator:
+			l.Generators = append(l.Generators, p.CPU)
+		case p.Name == Machine:
+			l.Machine = p.CPU
+		case p.Name != Watched:
+			l.Servers += p.CPU
+		}
+	}
+	w.mu.Lock()
+	l.Cores = w.total.cores
+	w.mu.Unlock()
+	return l
+}
+
+// longCommand is how much of a command line is kept, in bytes.
+const longCommand = 200
+
+// commandLine is a process's command line, cut where it is long. Values that may be secrets are left out.
+func commandLine(f found) string {
+	if len(f.args) == 0 {
+		return f.stat.comm
+	}
+	args := make([]string, len(f.args))
+	hide := false
+	for i, arg := range f.args {
+		key, _, assigned := strings.Cut(arg, "=")
+		switch {
+		case hide:
+			arg, hide = "…", false
+		case strings.HasPrefix(arg, "-") && secret(key) && assigned:
+			arg = key + "=…"
+		case strings.HasPrefix(arg, "-") && secret(key):
+			hide = true
+		}
+		args[i] = arg
+	}
+	text := strings.ToValidUTF8(strings.Join(args, " "), "?")
+	if len(text) > longCommand {
+		text = strings.ToValidUTF8(text[:longCommand], "") + "…"
+	}
+	return text
+}
+
+// secret reports whether a flag's value is not for reports: passwords, keys, and addresses that hold them.
+func secret(flag string) bool {
+	flag = strings.ToLower(flag)
+	for _, word := range []string{"password", "secret", "token", "key", "mysql", "redis"} {
+		if strings.Contains(flag, word) {
+			return true
+		}
+	}
+	return false
+}
