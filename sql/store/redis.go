@@ -77,20 +77,26 @@ func openRedis(r Redis, workers int, e *epoch) (instances, error) {
 		if at < 0 {
 			at = len(made)
 			made = append(made, want.i)
-			in.all = append(in.all, newClient(want.i, workers, e))
+			in.all = append(in.all, newClient(want.i, workers, e.connected))
 		}
 		*want.client = in.all[at]
 	}
 	return in, nil
 }
 
+// Connect makes a client with this package's settings, which connects when it is first used. For who measures Redis as the store uses it.
+func Connect(i Instance, connections int) redis.UniversalClient {
+	quiet()
+	return newClient(i, connections, nil)
+}
+
 // newClient makes a client. It never repeats a command by itself: a count whose answer was lost must not be counted twice.
-func newClient(i Instance, workers int, e *epoch) redis.UniversalClient {
+func newClient(i Instance, workers int, onConnect func(context.Context, *redis.Conn) error) redis.UniversalClient {
 	return redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs: i.Addrs, IsClusterMode: i.Cluster, Username: i.Username, Password: i.Password, DB: i.DB, TLSConfig: i.TLS,
 		PoolSize: workers, MaxRetries: -1, DialTimeout: 2 * time.Second, DialerRetries: 1, DisableIdentity: true, Protocol: 2, ContextTimeoutEnabled: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		OnConnect:                e.connected,
+		OnConnect:                onConnect,
 	})
 }
 

@@ -1,0 +1,188 @@
+package ceiling
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/dbtest"
+	"teamtalk/sql/store"
+)
+
+// short makes a test of what takes seconds.
+var short = Options{Duration: 200 * time.Millisecond, Search: 30 * time.Millisecond, Conversations: 40, Size: 100}
+
+// Every row of a batch goes to one of the worker's conversations, evenly.
+func TestSpread(t *testing.T) {
+	s := shape{workers: 3, batch: 10}
+	total := map[int]int{}
+	for worker := range s.workers {
+		sp := newSpread(Options{Conversations: 20}, s, worker)
+		for range 7 {
+			n, last := 0, 0
+			for _, p := range sp.parts(s.batch, nil) {
+				if p.conversation <= last || p.rows < 1 || p.conversation%3 != (worker+1)%3 {
+					t.Fatalf("worker %d: %+v after %d", worker, p, last)
+				}
+				last = p.conversation
+				n += p.rows
+				total[p.conversation] += p.rows
+			}
+			if n != s.batch {
+				t.Fatalf("%d rows, want %d", n, s.batch)
+			}
+		}
+	}
+	if len(total) != 20 {
+		t.Errorf("%d conversations have messages, want 20", len(total))
+	}
+	for c, n := range total {
+		if n < 10 || n > 12 { // 70 rows for six or seven conversations
+			t.Errorf("conversation %d has %d messages", c, n)
+		}
+	}
+}
+
+func check(t *testing.T, r Result, err error, database string) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Rate <= 0 || r.Rows <= 0 || r.Workers < 1 || r.Batch < 64 || !strings.Contains(r.Database, database) {
+		t.Errorf("%+v", r)
+	}
+	t.Logf("%+v", r)
+}
+
+func TestMySQL(t *testing.T) {
+	server := dbtest.MariaDB(t)
+	dsn := server.NewDatabase(t)
+	redis := dbtest.Redis(t)
+	redis.Do("SET msg_id_1 7")
+	r, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{redis.Addr()}}, short)
+	check(t, r, err, "innodb_flush_log_at_trx_commit=1")
+	clean(t, server, redis)
+}
+
+// clean wants the databases as they were.
+func clean(t *testing.T, server *dbtest.Server, redis *dbtest.RedisServer) {
+	t.Helper()
+	var n int
+	if err := server.Admin().QueryRow("SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE 'teamtalk\\_ceiling%'").Scan(&n); err != nil || n != 0 {
+		t.Errorf("%d databases left (%v)", n, err)
+	}
+	if got := redis.Do("DBSIZE"); got != "1" {
+		t.Errorf("%s keys are in Redis, want the one from before", got)
+	}
+}
+
+func TestMySQLCluster(t *testing.T) {
+	dsn := dbtest.MariaDB(t).NewDatabase(t)
+	redis := dbtest.RedisCluster(t)
+	o := short
+	o.Conversations = 1 // as few as it takes
+	r, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{redis.Addr()}, Cluster: true}, o)
+	check(t, r, err, "Redis")
+}
+
+// What it stores is what a store holds, row for row.
+func TestMySQLRows(t *testing.T) {
+	server := dbtest.MariaDB(t)
+	redis := dbtest.Redis(t)
+	ctx := t.Context()
+	b := &mysqlBed{o: short, prefix: "p:"}
+	if err := b.o.defaults(); err != nil {
+		t.Fatal(err)
+	}
+	drop, err := b.makeDatabase(ctx, server.NewDatabase(t), "teamtalk_ceiling_test", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := drop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := b.connectRedis(ctx, store.Instance{Addrs: []string{redis.Addr()}}, 1); err != nil {
+		t.Fatal(err)
+	}
+	batch, done, err := b.worker(ctx, shape{workers: 1, batch: 100}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	for range 2 {
+		if err := batch(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, unread := 0, 0
+	for c := 1; c <= b.o.Conversations; c++ {
+		var n, top, length int
+		table := []string{"0", "1", "2", "3", "4", "5", "6", "7"}[c%8]
+		err := b.db.QueryRow("SELECT COUNT(*), MAX(msgId), MIN(LENGTH(content)) FROM IMMessage_"+table+" WHERE relateId=? AND fromId=? AND toId=?", c, 2*c-1, 2*c).Scan(&n, &top, &length)
+		if err != nil || n != 5 || top != n || length != 100 {
+			t.Errorf("conversation %d: %d rows up to %d, of %d bytes, %v", c, n, top, length, err)
+		}
+		rows += n
+		got, _ := b.redis.HGet(ctx, b.unread(2*c), strconv.Itoa(2*c-1)).Int()
+		unread += got
+	}
+	if rows != 200 || unread != 200 {
+		t.Errorf("%d rows, %d unread, want 200", rows, unread)
+	}
+	if err := b.closeRedis(); err != nil || redis.Do("DBSIZE") != "0" {
+		t.Errorf("keys are left: %v", err)
+	}
+}
+
+// Nothing stays when it is interrupted, or Redis is not there.
+func TestMySQLFails(t *testing.T) {
+	server := dbtest.MariaDB(t)
+	dsn := server.NewDatabase(t)
+	redis := dbtest.Redis(t)
+	redis.Do("SET msg_id_1 7")
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	long := short
+	long.Duration = time.Hour
+	if r, err := MySQL(ctx, dsn, store.Instance{Addrs: []string{redis.Addr()}}, long); err == nil {
+		t.Errorf("interrupted, but it says %+v", r)
+	}
+	clean(t, server, redis)
+	_, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{"127.0.0.1:1"}}, short)
+	if im.KindOf(err) != im.Unavailable {
+		t.Errorf("without Redis: %v", err)
+	}
+	clean(t, server, redis)
+	if _, err := MySQL(t.Context(), "what", store.Instance{}, short); im.KindOf(err) != im.Invalid {
+		t.Errorf("a wrong DSN: %v", err)
+	}
+	if _, err := MySQL(t.Context(), dsn, store.Instance{}, Options{Size: 5000}); im.KindOf(err) != im.Invalid {
+		t.Errorf("texts that do not fit: %v", err)
+	}
+}
+
+func TestEmbedded(t *testing.T) {
+	dir := t.TempDir()
+	r, err := Embedded(t.Context(), dir, short)
+	check(t, r, err, "SQLite 3")
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	long := short
+	long.Duration = time.Hour
+	if r, err := Embedded(ctx, dir, long); err == nil {
+		t.Errorf("interrupted, but it says %+v", r)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if _, err := Embedded(t.Context(), dir+"/missing", short); err == nil {
+		t.Error("a folder that is not there is made")
+	}
+}

@@ -1,0 +1,148 @@
+package ceiling
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"teamtalk/sql/embedded"
+)
+
+// Embedded measures SQLite as the embedded store sets it up: its schema, one writer, the log of changes flushed before a commit returns. A batch is one
+// transaction: its messages, and a row per conversation with the last message id and the unread count, which take the place of Redis.
+//
+// The database is made in a temporary folder inside dir, which must be on the disk that is to be measured, and is removed.
+func Embedded(ctx context.Context, dir string, o Options) (res Result, err error) {
+	if err := o.defaults(); err != nil {
+		return res, err
+	}
+	folder, err := os.MkdirTemp(dir, "teamtalk-ceiling-")
+	if err != nil {
+		return res, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	s, err := embedded.Open(ctx, embedded.Options{Dir: filepath.Join(folder, "store"), Workers: 1})
+	if err != nil {
+		return res, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	b := &embeddedBed{o: o, store: s, last: make([]int64, o.Conversations+1)}
+	if err := s.Raw(ctx, b.makeRelations); err != nil {
+		return res, err
+	}
+	if res, err = run(ctx, b, o, []int{1}, []int{256, 64, 1024}); err != nil {
+		return Result{}, err
+	}
+	err = s.Raw(ctx, func(conn *sql.Conn) error {
+		var version string
+		err := conn.QueryRowContext(ctx, "select sqlite_version()").Scan(&version)
+		res.Database = "SQLite " + version + ", WAL, synchronous=FULL"
+		return err
+	})
+	return res, err
+}
+
+// embeddedBed stores in SQLite. There is one worker at a time.
+type embeddedBed struct {
+	o     Options
+	store *embedded.Store
+	last  []int64 // message id, by conversation
+}
+
+func (b *embeddedBed) makeRelations(conn *sql.Conn) error {
+	now := time.Now().Unix()
+	for c := 1; c <= b.o.Conversations; c++ {
+		_, err := conn.ExecContext(context.Background(), "insert into IMRelationShip (id, smallId, bigId, lastMsgId, unreadSmall, unreadBig, created, updated) values (?, ?, ?, 0, 0, 0, ?, ?)",
+			c, 2*c-1, 2*c, now, now)
+		if err != nil {
+			return fmt.Errorf("make relations: %w", err)
+		}
+	}
+	return nil
+}
+
+// rowsPerStatement is how many rows one INSERT has; what is left of a batch goes one by one. More gain nothing.
+const rowsPerStatement = 16
+
+func (b *embeddedBed) worker(ctx context.Context, s shape, n int) (func(context.Context) error, func(), error) {
+	w := &embeddedWorker{embeddedBed: b, spread: newSpread(b.o, s, n), rows: s.batch, text: []byte(b.o.text())}
+	err := b.store.Raw(ctx, func(conn *sql.Conn) error { return w.prepare(ctx, conn) })
+	if err != nil {
+		w.close()
+		return nil, nil, err
+	}
+	return w.batch, w.close, nil
+}
+
+// embeddedWorker stores one batch after the other.
+type embeddedWorker struct {
+	*embeddedBed
+	spread            *spread
+	rows              int
+	text              []byte
+	parts             []part
+	many, one, update *sql.Stmt
+	args              []any
+}
+
+func (w *embeddedWorker) prepare(ctx context.Context, conn *sql.Conn) error {
+	const insert, row = "insert into IMMessage (id, fromId, type, created, content) values ", "(?, ?, 1, ?, ?)"
+	for _, q := range []struct {
+		stmt **sql.Stmt
+		text string
+	}{
+		{&w.many, insert + strings.Repeat(row+",", rowsPerStatement-1) + row},
+		{&w.one, insert + row},
+		{&w.update, "update IMRelationShip set lastMsgId = ?2, unreadBig = unreadBig + ?3, updated = ?4 where id = ?1"},
+	} {
+		var err error
+		if *q.stmt, err = conn.PrepareContext(ctx, q.text); err != nil {
+			return fmt.Errorf("prepare %q: %w", q.text, err)
+		}
+	}
+	return nil
+}
+
+func (w *embeddedWorker) close() {
+	for _, s := range []*sql.Stmt{w.many, w.one, w.update} {
+		if s != nil {
+			_ = s.Close() // its connection goes soon after
+		}
+	}
+}
+
+func (w *embeddedWorker) batch(ctx context.Context) error {
+	return w.store.Raw(ctx, func(*sql.Conn) error {
+		w.parts = w.spread.parts(w.rows, w.parts)
+		now := time.Now().Unix()
+		w.args = w.args[:0]
+		for _, c := range w.parts {
+			for range c.rows {
+				w.last[c.conversation]++
+				w.args = append(w.args, int64(c.conversation)<<32|w.last[c.conversation], int64(2*c.conversation-1), now, w.text)
+			}
+		}
+		const columns = 4
+		for args := w.args; len(args) > 0; {
+			stmt, n := w.one, columns
+			if len(args) >= rowsPerStatement*columns {
+				stmt, n = w.many, rowsPerStatement*columns
+			}
+			if _, err := stmt.Exec(args[:n]...); err != nil {
+				return err
+			}
+			args = args[n:]
+		}
+		for _, c := range w.parts {
+			if _, err := w.update.Exec(int64(c.conversation), w.last[c.conversation], int64(c.rows), now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

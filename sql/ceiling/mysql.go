@@ -1,0 +1,247 @@
+package ceiling
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/schema"
+	"teamtalk/sql/store"
+)
+
+// dropTimeout is how long removing the database and the keys may take.
+const dropTimeout = 30 * time.Second
+
+// MySQL measures the MySQL server of dsn together with Redis. For each batch: one pipeline of INCRBY that draws the message ids, one transaction with an
+// INSERT per table, one pipeline of HINCRBY that counts unread messages. Session rows, which a server writes once a second for a
+// conversation, are left out. A commit is as durable as the server's innodb_flush_log_at_trx_commit makes it.
+//
+// The database that dsn names is not touched: it makes another, which needs the privilege, and drops it; its keys in Redis have a prefix of
+// their own, and go too.
+func MySQL(ctx context.Context, dsn string, r store.Instance, o Options) (res Result, err error) {
+	if err := o.defaults(); err != nil {
+		return res, err
+	}
+	workers, batches := []int{4, 1, 2, 8}, []int{256, 64, 128}
+	name := "teamtalk_ceiling_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]
+	b := &mysqlBed{o: o, prefix: name + ":"}
+	drop, err := b.makeDatabase(ctx, dsn, name, slices.Max(workers))
+	if err != nil {
+		return res, err
+	}
+	defer func() { err = errors.Join(err, drop()) }()
+	if err := b.connectRedis(ctx, r, slices.Max(workers)); err != nil {
+		return res, err
+	}
+	defer func() { err = errors.Join(err, b.closeRedis()) }()
+	res, err = run(ctx, b, o, workers, batches)
+	if err != nil {
+		return Result{}, err
+	}
+	res.Database, err = b.describe(ctx)
+	return res, err
+}
+
+// mysqlBed stores in MySQL and counts in Redis.
+type mysqlBed struct {
+	o      Options
+	db     *sql.DB
+	redis  redis.UniversalClient
+	prefix string // of keys
+}
+
+// makeDatabase makes the database and its tables, and connects to it. drop undoes that.
+func (b *mysqlBed) makeDatabase(ctx context.Context, dsn, name string, connections int) (drop func() error, err error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
+	}
+	cfg.DBName, cfg.InterpolateParams, cfg.MultiStatements = "", true, false
+	cfg.Logger = &mysql.NopLogger{} // what goes wrong comes back as errors
+	connect := func(database string) (*sql.DB, error) {
+		c := cfg.Clone()
+		c.DBName = database
+		connector, err := mysql.NewConnector(c)
+		if err != nil {
+			return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
+		}
+		db := sql.OpenDB(connector)
+		db.SetMaxOpenConns(connections)
+		db.SetMaxIdleConns(connections)
+		return db, nil
+	}
+	admin, err := connect("")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := admin.ExecContext(ctx, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4"); err != nil {
+		return nil, errors.Join(fmt.Errorf("make a database of its own (GRANT ALL ON `teamtalk\\_ceiling\\_%%`.* allows it): %w", err), admin.Close())
+	}
+	drop = func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
+		defer cancel()
+		var errs []error
+		if b.db != nil {
+			errs = append(errs, b.db.Close())
+		}
+		if _, err := admin.ExecContext(ctx, "DROP DATABASE "+name); err != nil {
+			errs = append(errs, fmt.Errorf("drop the database %s: %w", name, err))
+		}
+		return errors.Join(append(errs, admin.Close())...)
+	}
+	if b.db, err = connect(name); err == nil {
+		err = schema.Migrate(ctx, b.db, schema.Options{})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make the tables: %w", err), drop())
+	}
+	return drop, nil
+}
+
+// connectRedis checks that Redis is there.
+func (b *mysqlBed) connectRedis(ctx context.Context, r store.Instance, connections int) error {
+	b.redis = store.Connect(r, connections)
+	if err := b.redis.Ping(ctx).Err(); err != nil {
+		return errors.Join(im.WithKind(im.Unavailable, "Redis", err), b.redis.Close())
+	}
+	return nil
+}
+
+// closeRedis removes the keys.
+func (b *mysqlBed) closeRedis() error {
+	ctx, cancel := context.WithTimeout(context.Background(), dropTimeout)
+	defer cancel()
+	_, err := b.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for c := 1; c <= b.o.Conversations; c++ {
+			p.Unlink(ctx, b.counter(c)) // one key each: a cluster has them on different nodes
+			p.Unlink(ctx, b.unread(2*c))
+		}
+		return nil
+	})
+	if err != nil {
+		err = fmt.Errorf("remove the keys %s* from Redis: %w", b.prefix, err)
+	}
+	return errors.Join(err, b.redis.Close())
+}
+
+// describe names the server, and how durable a commit is.
+func (b *mysqlBed) describe(ctx context.Context) (string, error) {
+	var version string
+	var flush int
+	if err := b.db.QueryRowContext(ctx, "SELECT VERSION(), @@global.innodb_flush_log_at_trx_commit").Scan(&version, &flush); err != nil {
+		return "", fmt.Errorf("read the server's version: %w", err)
+	}
+	product := "MySQL "
+	if number, _, ok := strings.Cut(version, "-MariaDB"); ok {
+		product, version = "MariaDB ", number
+	}
+	return fmt.Sprintf("%s%s, innodb_flush_log_at_trx_commit=%d, and Redis", product, version, flush), nil
+}
+
+func (b *mysqlBed) counter(conversation int) string {
+	return b.prefix + "msg_id_" + strconv.Itoa(conversation)
+}
+
+func (b *mysqlBed) unread(user int) string { return b.prefix + "unread_" + strconv.Itoa(user) }
+
+// mysqlWorker stores one batch after the other. The users of conversation c are 2c-1, who writes, and 2c.
+type mysqlWorker struct {
+	*mysqlBed
+	spread *spread
+	rows   int
+	tail   string // of a row: the text
+	parts  []part
+	ids    []*redis.IntCmd
+	buf    []byte
+}
+
+func (b *mysqlBed) worker(_ context.Context, s shape, n int) (func(context.Context) error, func(), error) {
+	w := &mysqlWorker{mysqlBed: b, spread: newSpread(b.o, s, n), rows: s.batch, tail: ",'" + b.o.text() + "')"}
+	return w.batch, func() {}, nil
+}
+
+func (w *mysqlWorker) batch(ctx context.Context) error {
+	w.parts = w.spread.parts(w.rows, w.parts)
+	w.ids = w.ids[:0]
+	_, err := w.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, c := range w.parts {
+			w.ids = append(w.ids, p.IncrBy(ctx, w.counter(c.conversation), int64(c.rows)))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("draw message ids: %w", err)
+	}
+	if err := w.insert(ctx); err != nil {
+		return err
+	}
+	_, err = w.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, c := range w.parts {
+			p.HIncrBy(ctx, w.unread(2*c.conversation), strconv.Itoa(2*c.conversation-1), int64(c.rows))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("count unread messages: %w", err)
+	}
+	return nil
+}
+
+// insert commits the batch: one statement a table.
+func (w *mysqlWorker) insert(ctx context.Context) error {
+	tx, err := w.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	now := uint64(time.Now().Unix())
+	for table := range schema.Tables {
+		b := fmt.Appendf(w.buf[:0], "INSERT INTO IMMessage_%d (relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES ", table)
+		empty := len(b)
+		for i, c := range w.parts {
+			if c.conversation%schema.Tables != table {
+				continue
+			}
+			first := uint64(w.ids[i].Val()) - uint64(c.rows) + 1
+			for k := range uint64(c.rows) {
+				if len(b) > empty {
+					b = append(b, ',')
+				}
+				b = append(b, '(')
+				for j, v := range [...]uint64{uint64(c.conversation), uint64(2*c.conversation - 1), uint64(2 * c.conversation), first + k, 1, 0, now, now} {
+					if j > 0 {
+						b = append(b, ',')
+					}
+					b = strconv.AppendUint(b, v, 10)
+				}
+				b = append(b, w.tail...)
+			}
+		}
+		w.buf = b
+		if len(b) == empty {
+			continue
+		}
+		if _, err := tx.ExecContext(ctx, string(b)); err != nil {
+			return errors.Join(err, ignoreDone(tx.Rollback()))
+		}
+	}
+	return tx.Commit()
+}
+
+// ignoreDone drops what Rollback says of a transaction that the end of the context has rolled back.
+func ignoreDone(err error) error {
+	if cmp.Or(err, sql.ErrTxDone) == sql.ErrTxDone {
+		return nil
+	}
+	return err
+}
