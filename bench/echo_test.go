@@ -1,0 +1,102 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"teamtalk/core/engine"
+)
+
+// The frames counted are those that the echo sent back, with the connections and windows asked for.
+func TestEcho(t *testing.T) {
+	e, err := engine.StartEcho(engine.EchoOptions{Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for _, o := range []EchoOptions{
+		{Connections: 200, Senders: 50, Window: 4, Size: 100, Loops: 2},
+		{Connections: 3, Window: 1, Loops: 4}, // a loop without a connection
+	} {
+		before := e.Frames()
+		o.Addr, o.Warmup, o.Duration = e.Addr().String(), 20*time.Millisecond, 200*time.Millisecond
+		rate, err := Echo(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sent := float64(e.Frames() - before); rate <= 0 || rate*0.2 > sent {
+			t.Errorf("%+v: %.0f/s, but the echo sent %.0f frames", o, rate, sent)
+		}
+	}
+}
+
+// A connection that ends makes the measurement fail: so does one that cannot be made, and the end of the context.
+func TestEchoFails(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = c.Read(make([]byte, 10))
+				c.Close()
+			}()
+		}
+	}()
+	o := EchoOptions{Addr: l.Addr().String(), Connections: 2, Duration: time.Hour}
+	if _, err := Echo(t.Context(), o); err == nil || !strings.Contains(err.Error(), "a connection to the echo") {
+		t.Errorf("connections that end: %v", err)
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Addr = silent.Addr().String()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(io.ErrUnexpectedEOF)
+	if _, err := Echo(ctx, o); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("stopped: %v", err)
+	}
+	silent.Close()
+	if _, err := Echo(t.Context(), o); err == nil {
+		t.Error("nobody listens, and that is no error")
+	}
+	o.Addr = "nonsense"
+	if _, err := Echo(t.Context(), o); err == nil {
+		t.Error("an address that is none is no error")
+	}
+}
+
+func TestCeilings(t *testing.T) {
+	for kind, want := range map[string][2]string{KindSingle: {"acked", "acked"}, KindGroup: {"delivered", "acked"}, KindIdle: {}, KindConnect: {}, KindFile: {}} {
+		s := NewScenario(kind)
+		echo, stored, ok := s.Ceilings()
+		if got := [2]string{echo, stored}; got != want || ok != (want[0] != "") {
+			t.Errorf("%s: %v, %v", kind, got, ok)
+		}
+	}
+	s := NewScenario(KindSingle)
+	if o := EchoOf(&s); o.Connections != 2*s.Pairs || o.Senders != s.Pairs || o.Window != s.Window || o.Size != int(s.Size) {
+		t.Errorf("%+v", o)
+	}
+	c := Ceiling{Of: "acked", Rate: 1000}
+	c.Bound(&Result{Seconds: 10, Totals: map[string]int64{"acked": 2500}})
+	if c.Percent != 25 {
+		t.Errorf("%v percent", c.Percent)
+	}
+	none := Ceiling{Of: "acked"}
+	if none.Bound(&Result{Seconds: 10, Totals: map[string]int64{"acked": 1}}); none.Percent != 0 {
+		t.Errorf("%v percent of nothing", none.Percent)
+	}
+}
