@@ -156,9 +156,4 @@ const maxNotes = 20
 // round keeps what clock ticks can tell.
 func round(cores float64) float64 { return math.Round(cores*1000) / 1000 }
 
-var _ interface {
-	Sample() (map[string]bench.Usage, error)
-	Processes() []bench.Process
-	Begin()
-	End()
-} = (*Watcher)(nil)
+var _ bench.Watcher = (*Watcher)(nil)

@@ -33,7 +33,7 @@ func MySQL(ctx context.Context, dsn string, r store.Instance, o Options) (res Re
 	if err := o.defaults(); err != nil {
 		return res, err
 	}
-	workers, batches := []int{4, 1, 2, 8}, []int{256, 64, 128}
+	workers, batches := []int{4, 1, 2, 8, 16}, []int{256, 64, 128}
 	name := "teamtalk_ceiling_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]
 	b := &mysqlBed{o: o, prefix: name + ":"}
 	drop, err := b.makeDatabase(ctx, dsn, name, slices.Max(workers))
