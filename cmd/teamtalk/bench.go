@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -48,9 +47,9 @@ result, to be shown again or compared with others, and --html makes a page with 
 			add("measure", newBenchKindCommand(kind, k))
 		}
 	}
-	add("measure", newBenchRunCommand(), newBenchSweepCommand())
+	add("measure", newBenchRunCommand(), newBenchSweepCommand(), newBenchCeilingCommand(), newBenchEchoCommand())
 	add("read", newBenchReportCommand(), newBenchCompareCommand())
-	cmd.AddCommand(newBenchAgentCommand())
+	cmd.AddCommand(newBenchAgentCommand(), newBenchFillCommand())
 	return cmd
 }
 
@@ -94,10 +93,14 @@ a second at most: larger files, or more pairs, make more of a load.`,
 // benchOutput says who generates, and where results go.
 type benchOutput struct {
 	reportFiles
-	pids       []int
 	generators int
 	agents     []string
+	watch      benchWatch
+	ceilings   benchCeilings
 }
+
+// ownGenerator begins the names of generators started on this machine.
+const ownGenerator = "generator "
 
 // processes are the generators to be started, none when this process is the generator.
 func (o *benchOutput) processes(cmd *cobra.Command) ([]bench.Agent, error) {
@@ -111,7 +114,7 @@ func (o *benchOutput) processes(cmd *cobra.Command) ([]bench.Agent, error) {
 			return nil, err
 		}
 		for i := range o.generators {
-			agents = append(agents, bench.Agent{Name: fmt.Sprint("generator ", i+1), Command: []string{self, "bench", "agent"}})
+			agents = append(agents, bench.Agent{Name: fmt.Sprint(ownGenerator, i+1), Command: []string{self, "bench", "agent"}})
 		}
 	}
 	for i, command := range o.agents {
@@ -120,11 +123,13 @@ func (o *benchOutput) processes(cmd *cobra.Command) ([]bench.Agent, error) {
 	return agents, nil
 }
 
-func (o *benchOutput) flags(f *pflag.FlagSet) {
+func (o *benchOutput) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	o.reportFiles.flags(f)
 	f.IntVar(&o.generators, "generators", 0, "generator processes to start on this machine (0: this process generates)")
 	f.StringArrayVar(&o.agents, "agent", nil, "command that starts a generator elsewhere, such as 'ssh host teamtalk bench agent'; once for each")
-	f.IntSliceVar(&o.pids, "pid", nil, "processes whose memory is read")
+	o.watch.flags(f)
+	o.ceilings.flags(cmd)
 }
 
 func newBenchKindCommand(kind string, k benchKind) *cobra.Command {
@@ -139,7 +144,7 @@ func newBenchKindCommand(kind string, k benchKind) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runBench(cmd, s, &out) },
 	}
 	scenarioFlags(cmd.Flags(), kind, &s)
-	out.flags(cmd.Flags())
+	out.flags(cmd)
 	return cmd
 }
 
@@ -170,7 +175,7 @@ func newBenchRunCommand() *cobra.Command {
 			return runBench(cmd, s, &out)
 		},
 	}
-	out.flags(cmd.Flags())
+	out.flags(cmd)
 	return cmd
 }
 
@@ -212,13 +217,19 @@ func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
 	if err != nil {
 		return err
 	}
+	if err := out.ceilings.check(cmd, &s); err != nil {
+		return err
+	}
 	view := watchBench(cmd)
 	view.Begin(report.Title(&s), countedTime(&s))
 	opt := benchOptions(view)
 	opt.Agents = agents
-	res, err := out.run(cmd.Context(), s, opt)
+	res, err := out.run(cmd, s, opt)
 	view.Close()
 	if err != nil {
+		return err
+	}
+	if err := out.ceilings.measure(cmd, &s, res); err != nil {
 		return err
 	}
 	if err := out.writeResult(cmd, res); err != nil {
@@ -230,35 +241,14 @@ func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
 	return nil
 }
 
-// run makes a run.
-func (o *benchOutput) run(ctx context.Context, s bench.Scenario, opt bench.Options) (*bench.Result, error) {
-	if len(o.pids) > 0 {
-		opt.Watch = &pidWatcher{pids: o.pids}
+// run makes a run, with the processes on this machine watched.
+func (o *benchOutput) run(cmd *cobra.Command, s bench.Scenario, opt bench.Options) (*bench.Result, error) {
+	if err := o.watch.open(cmd, &s, &opt); err != nil {
+		return nil, err
 	}
-	return bench.Run(ctx, s, opt)
-}
-
-// pidWatcher reads the memory of processes.
-type pidWatcher struct {
-	pids []int
-}
-
-func (p *pidWatcher) Sample() (map[string]bench.Usage, error) {
-	out := map[string]bench.Usage{}
-	for _, pid := range p.pids {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-		if err != nil {
-			return nil, err
-		}
-		var size, resident int64
-		if _, err := fmt.Sscan(string(b), &size, &resident); err != nil {
-			return nil, fmt.Errorf("memory of process %d: %w", pid, err)
-		}
-		out[fmt.Sprint("pid ", pid)] = bench.Usage{RSS: resident * int64(os.Getpagesize())}
+	res, err := bench.Run(cmd.Context(), s, opt)
+	if err == nil {
+		o.watch.close(res)
 	}
-	return out, nil
+	return res, err
 }
-
-func (*pidWatcher) Begin()                     {}
-func (*pidWatcher) End()                       {}
-func (*pidWatcher) Processes() []bench.Process { return nil }

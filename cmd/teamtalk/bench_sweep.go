@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"teamtalk/bench"
 )
@@ -61,7 +60,8 @@ type benchSweep struct {
 	run    benchOutput
 }
 
-func (o *benchSweep) flags(f *pflag.FlagSet) {
+func (o *benchSweep) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.DurationVar(&o.Under, "p99", 20*time.Millisecond, "bound of the 99th percentile")
 	f.StringVar(&o.Of, "of", "", "the latency that is bounded: ack, delivery, login, … (default: what the scenario is about)")
 	f.StringVar(&o.Total, "total", "", "what has to keep up with the rate: acked, logins, … (default: what the scenario is about)")
@@ -70,7 +70,7 @@ func (o *benchSweep) flags(f *pflag.FlagSet) {
 	f.Float64Var(&o.Step, "step", 0, "what is added to the rate at each step")
 	f.Float64Var(&o.Factor, "factor", 0, "what the rate is multiplied by at each step (default 1.5)")
 	f.Float64Var(&o.within, "within", 5, "percentage to which the knee is found")
-	o.run.flags(f)
+	o.run.flags(cmd)
 }
 
 func newBenchSweepKindCommand(kind string, k benchKind) *cobra.Command {
@@ -85,7 +85,7 @@ func newBenchSweepKindCommand(kind string, k benchKind) *cobra.Command {
 	}
 	scenarioFlags(cmd.Flags(), kind, &s)
 	_ = cmd.Flags().MarkHidden("rate") // what is looked for
-	o.flags(cmd.Flags())
+	o.flags(cmd)
 	return cmd
 }
 
@@ -110,7 +110,7 @@ func newBenchSweepRunCommand() *cobra.Command {
 			return runBenchSweep(cmd, s, &o)
 		},
 	}
-	o.flags(cmd.Flags())
+	o.flags(cmd)
 	return cmd
 }
 
@@ -148,7 +148,7 @@ func runBenchSweep(cmd *cobra.Command, s bench.Scenario, o *benchSweep) error {
 	sweep, err := bench.RunSweep(cmd.Context(), o.SweepOptions, func(ctx context.Context, rate float64) (*bench.Result, error) {
 		step := s
 		step.Rate = rate
-		return o.run.run(ctx, step, opt)
+		return o.run.run(cmd, step, opt)
 	})
 	view.Close()
 	if err != nil && (sweep == nil || len(sweep.Steps) == 0) {

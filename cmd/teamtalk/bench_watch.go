@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"teamtalk/bench"
+	"teamtalk/bench/proc"
+)
+
+// benchWatch has processes watched during a run.
+type benchWatch struct {
+	names []string
+	pids  []int
+
+	watcher *proc.Watcher
+}
+
+func (b *benchWatch) flags(f *pflag.FlagSet) {
+	f.StringSliceVar(&b.names, "watch", nil, "further processes to watch, as name=pid, or the name of a program (mariadbd); the servers under test on this machine, and what they are connected to, are watched anyway")
+	f.IntSliceVar(&b.pids, "pid", nil, "further processes to watch")
+}
+
+// open finds the processes. Where none can be watched, that is an error only if some were asked for.
+func (b *benchWatch) open(cmd *cobra.Command, s *bench.Scenario, opt *bench.Options) error {
+	watch := b.names
+	for _, pid := range b.pids {
+		watch = append(watch, fmt.Sprintf("pid %d=%[1]d", pid))
+	}
+	w, err := proc.New(proc.Options{Addrs: s.Addrs, Watch: watch, Loops: s.GeneratorLoops(), Log: opt.Log.With("part", "watch")})
+	switch {
+	case err == nil:
+		b.watcher, opt.Watch = w, w
+		opt.Started = b.started(opt.Started, opt.Log)
+		return nil
+	case errors.Is(err, proc.ErrUnavailable) && len(watch) == 0:
+		fmt.Fprintf(cmd.ErrOrStderr(), "%v\n", err)
+		return nil
+	}
+	return err
+}
+
+// started watches the generators that are processes of this machine. The process behind an --agent only connects to the generator.
+func (b *benchWatch) started(before func(string, int), log *slog.Logger) func(name string, pid int) {
+	return func(name string, pid int) {
+		if before != nil {
+			before(name, pid)
+		}
+		if !strings.HasPrefix(name, ownGenerator) {
+			return
+		}
+		if err := b.watcher.AddGenerator(pid); err != nil {
+			log.Warn("a generator is not watched", "err", err)
+		}
+	}
+}
+
+// close completes the result.
+func (b *benchWatch) close(res *bench.Result) {
+	if b.watcher == nil {
+		return
+	}
+	if why := proc.GeneratorBound(b.watcher.Load()); why != "" {
+		res.GeneratorBound = true
+		res.Checks.Examples = append(res.Checks.Examples, "generator-bound: "+why)
+	}
+	res.Checks.Examples = append(res.Checks.Examples, b.watcher.Notes()...)
+}

@@ -1,0 +1,116 @@
+//go:build linux
+
+package main_test
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"teamtalk/bench"
+	"teamtalk/sql/dbtest"
+)
+
+// TestBenchBeside: a run without flags finds the processes behind the address under test, and measures beside them what the machine does without servers.
+func TestBenchBeside(t *testing.T) {
+	forEachShape(t, settings{users: 60, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
+		addrs := sys.msgAddr[0]
+		if sys.separate {
+			addrs += "," + sys.msgAddr[1]
+		}
+		args := []string{"bench", "single", "--pairs", "8", "--addr", addrs, "--warmup", "200ms", "--duration", "1s", "--json", "-", "--ceilings", "--ceiling-duration", "200ms"}
+		out := mustRun(t, append(args, sys.store...)...)
+		var res bench.Result
+		if err := json.Unmarshal([]byte(out), &res); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		var names []string
+		for _, p := range res.Processes {
+			name, _, _ := strings.Cut(p.Name, " :")
+			names = append(names, name)
+			if p.RSSAfter == 0 || p.RSSMax < p.RSSAfter {
+				t.Errorf("%+v", p)
+			}
+			if strings.Contains(p.Command, "@tcp") {
+				t.Errorf("a database's DSN is in the result: %s", p.Command)
+			}
+		}
+		want := []string{"teamtalk", "generator", "all watched", "machine"}
+		if sys.separate {
+			want = []string{"msg", "msg", "dbproxy", "route", "login", "mariadbd", "redis-server", "generator", "all watched", "machine"}
+		}
+		slices.Sort(names)
+		slices.Sort(want)
+		if !slices.Equal(names, want) {
+			t.Errorf("watched %q, want %q", names, want)
+		}
+		if len(res.Intervals) == 0 || res.Intervals[len(res.Intervals)-1].Processes["machine"].RSS == 0 {
+			t.Errorf("no processes in the intervals: %+v", res.Intervals)
+		}
+		if len(res.Ceilings) != 2 {
+			t.Fatalf("ceilings: %+v", res.Ceilings)
+		}
+		for _, c := range res.Ceilings {
+			if c.Error != "" || c.Rate <= 0 || c.Percent <= 0 || c.Of != "acked" {
+				t.Errorf("%+v", c)
+			}
+		}
+		if code, _, errOut := command(t, "bench", "idle", "--ceilings"); code != 2 || !strings.Contains(errOut, "--ceilings goes with") {
+			t.Errorf("ceilings of idle: %d %s", code, errOut)
+		}
+	})
+}
+
+// TestBenchFill: what is filled in is there for servers, and messages go on from it.
+func TestBenchFill(t *testing.T) {
+	for _, kind := range []string{"embedded", "mysql"} {
+		t.Run(kind, func(t *testing.T) {
+			program(t)
+			store := []string{"--data-dir", filepath.Join(t.TempDir(), "data")}
+			if kind == "mysql" {
+				dsn := dbtest.MariaDB(t).NewDatabase(t)
+				store = []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", dbtest.Redis(t).Addr()}
+				mustRun(t, "migrate", "--mysql.master", dsn)
+			}
+			fill := append([]string{"bench", "fill", "--users", "40", "--relations", "300", "--messages", "3000", "--groups", "3", "--members", "10", "--group-messages", "60"}, store...)
+			if out := mustRun(t, fill...); !strings.Contains(out, "300 conversations, 3000 messages between users, 60 to groups") {
+				t.Errorf("first: %s", out)
+			}
+			if out := mustRun(t, fill...); !strings.Contains(out, ": 0 conversations, 3000 messages between users, 60 to groups") {
+				t.Errorf("again: %s", out)
+			}
+			if out := mustRun(t, append([]string{"group", "list"}, store...)...); strings.Count(out, "filled ") != 3 {
+				t.Errorf("groups: %s", out)
+			}
+			serveFilled(t, store)
+			for _, bad := range [][]string{{"--relations", "1000", "--users", "5"}, {"--messages", "5", "--relations", "0"}, {"--group-messages", "5"}, {"--size", "0"}, {"--format", "u"}} {
+				if code, _, errOut := command(t, append(append([]string{"bench", "fill"}, bad...), store...)...); code != 2 {
+					t.Errorf("%q: exit code %d %s", bad, code, errOut)
+				}
+			}
+		})
+	}
+}
+
+// serveFilled runs a server on a filled store, and has messages sent in the filled conversations.
+func serveFilled(t *testing.T, store []string) {
+	t.Helper()
+	addr := reserve(t)
+	s := newServer(t, "all", append([]string{"serve", "--msg.rate", "0", "--msg.listen", addr, "--msfs.listen", reserve(t), "--msfs.min-free", "0B", "--file.listen", reserve(t),
+		"--file.min-free", "0B", "--login.client-listen", reserve(t), "--login.http-listen", reserve(t)}, store...)...)
+	s.start()
+	out := mustRun(t, "bench", "single", "--pairs", "20", "--addr", addr, "--warmup", "0s", "--duration", "500ms", "--json", "-")
+	var res bench.Result
+	if err := json.Unmarshal([]byte(out), &res); err != nil || !res.Checks.Clean() || res.Totals["acked"] == 0 {
+		t.Errorf("%v: %s", err, out)
+	}
+	if store[0] == "--data-dir" {
+		code, _, errOut := command(t, append([]string{"bench", "fill", "--users", "40", "--relations", "10"}, store...)...)
+		if code != 1 || !strings.Contains(errOut, "in use by another server") {
+			t.Errorf("a fill beside a server: %d %s", code, errOut)
+		}
+	}
+	s.stop()
+}
