@@ -25,12 +25,25 @@ func BenchmarkDo(b *testing.B) {
 func BenchmarkDoIdle(b *testing.B) {
 	p := newPool(b, Options{})
 	done := make(chan struct{})
+	b.ReportAllocs()
 	for b.Loop() {
 		if err := p.Do(1, func(context.Context) { done <- struct{}{} }); err != nil {
 			b.Fatal(err)
 		}
 		<-done
 	}
+}
+
+// BenchmarkStrand posts empty tasks that all have one key: the cost of order, where no two may run at once.
+func BenchmarkStrand(b *testing.B) {
+	p := newPool(b, Options{})
+	nop := func(context.Context) {}
+	b.ReportAllocs()
+	for b.Loop() {
+		for im.KindOf(p.Do(7, nop)) == im.Busy {
+		}
+	}
+	drain(b, p)
 }
 
 // BenchmarkBatcher adds items whose batches cost nothing.

@@ -627,6 +627,7 @@ func BenchmarkEcho(b *testing.B) {
 			for range pipelined {
 				batch = append(batch, frame...)
 			}
+			b.ReportAllocs()
 			for b.Loop() {
 				c.echo(batch)
 			}

@@ -276,4 +276,5 @@ func BenchmarkNext(b *testing.B) {
 			rest = rest[n:]
 		}
 	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*10), "ns/frame")
 }

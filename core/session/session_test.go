@@ -266,9 +266,11 @@ func BenchmarkSweep(b *testing.B) {
 			w.s.SetIdleLimit(time.Hour)
 		}
 	})
+	b.ReportAllocs()
 	for b.Loop() {
 		l.sweep()
 	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*100_000), "ns/session")
 }
 
 // BenchmarkDeliver is a frame's way from the engine to the handler and an answer's way out.

@@ -17,6 +17,8 @@ func BenchmarkTable(b *testing.B) {
 				t.Add(Node(1+user%4), user, pb.ClientType_CLIENT_TYPE_WINDOWS)
 			}
 			var seed atomic.Uint32
+			b.ReportAllocs()
+			b.ResetTimer()
 			b.RunParallel(func(p *testing.PB) {
 				user := seed.Add(1) * 7919
 				for i := 0; p.Next(); i++ {

@@ -194,6 +194,7 @@ func BenchmarkEncoded(b *testing.B) {
 	}
 	b.Run("decoded", func(b *testing.B) {
 		b.SetBytes(int64(len(body)))
+		b.ReportAllocs()
 		for b.Loop() {
 			var m pb.IMAllUserRsp
 			if err := m.ParseBody(body); err != nil {
@@ -206,6 +207,7 @@ func BenchmarkEncoded(b *testing.B) {
 	})
 	b.Run("as it is", func(b *testing.B) {
 		b.SetBytes(int64(len(body)))
+		b.ReportAllocs()
 		for b.Loop() {
 			if _, err := pb.ParseEncoded(pb.CmdAllUserRsp, body); err != nil {
 				b.Fatal(err)

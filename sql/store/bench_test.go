@@ -84,6 +84,7 @@ func benchmarkAppend(b *testing.B, size int, clientIDs bool) {
 func appendBatches(b *testing.B, s *Store, size int, batch func(worker, n int) []*im.Message) {
 	var next sync.Mutex
 	left := b.N
+	b.ReportAllocs() // of a batch
 	b.ResetTimer()
 	var wg sync.WaitGroup
 	for w := range workers {

@@ -153,6 +153,7 @@ func BenchmarkDeviceTokens(b *testing.B) {
 			}
 		}
 	}
+	b.ReportAllocs()
 	for b.Loop() {
 		if list, err := s.DeviceTokens(b.Context(), all); err != nil || len(list) != 1000 {
 			b.Fatal(len(list), err)
@@ -164,6 +165,7 @@ func BenchmarkDeviceTokens(b *testing.B) {
 func BenchmarkSetDeviceToken(b *testing.B) {
 	e := newEnv(b)
 	s := e.store(b)
+	b.ReportAllocs()
 	for b.Loop() {
 		if err := s.SetDeviceToken(b.Context(), im.DeviceToken{User: 7, Client: ios, Token: "phone"}); err != nil {
 			b.Fatal(err)

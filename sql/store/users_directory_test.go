@@ -159,6 +159,7 @@ func BenchmarkSetSignInfo(b *testing.B) {
 	e := newEnv(b)
 	s := e.store(b)
 	u := users(b, s, 1)
+	b.ReportAllocs()
 	for b.Loop() {
 		if err := s.SetSignInfo(b.Context(), u[0], "x"); err != nil {
 			b.Fatal(err)
