@@ -54,7 +54,7 @@ func (o *EchoOptions) defaults() {
 // get frames.
 func EchoOf(s *Scenario) EchoOptions {
 	o := EchoOptions{Connections: s.Users(), Senders: s.Users(), Window: s.Window, Size: int(s.Size), Loops: s.Loops}
-	if s.Kind == KindSingle {
+	if s.played() == KindSingle {
 		o.Senders = s.Pairs
 	}
 	return o
@@ -63,14 +63,25 @@ func EchoOf(s *Scenario) EchoOptions {
 // Ceilings says which total an echo of a scenario's frames bounds, and which storing its rows does: "acked" or "delivered". false for
 // scenarios that are not about texts.
 func (s *Scenario) Ceilings() (echo, stored string, ok bool) {
-	switch {
-	case s.Kind == KindGroup:
+	switch s.played() {
+	case KindGroup:
 		return "delivered", "acked", true
-	case s.has("size"):
+	case KindSingle, KindMixed:
 		return "acked", "acked", true
 	}
 	return "", "", false
 }
+
+// played is the kind of what is done: of a soak, what it does for hours.
+func (s *Scenario) played() string {
+	if s.Kind == KindSoak {
+		return s.Of
+	}
+	return s.Kind
+}
+
+// ToGroups reports whether all texts of the scenario go to groups.
+func (s *Scenario) ToGroups() bool { return s.played() == KindGroup }
 
 // GeneratorLoops is how many event loops a generator of the scenario has.
 func (s *Scenario) GeneratorLoops() int { return s.loopCount() }

@@ -79,7 +79,7 @@ func TestEchoFails(t *testing.T) {
 }
 
 func TestCeilings(t *testing.T) {
-	for kind, want := range map[string][2]string{KindSingle: {"acked", "acked"}, KindGroup: {"delivered", "acked"}, KindIdle: {}, KindConnect: {}, KindFile: {}} {
+	for kind, want := range map[string][2]string{KindSingle: {"acked", "acked"}, KindGroup: {"delivered", "acked"}, KindIdle: {}, KindConnect: {}, KindFile: {}, KindMixed: {"acked", "acked"}, KindSoak: {"acked", "acked"}} {
 		s := NewScenario(kind)
 		echo, stored, ok := s.Ceilings()
 		if got := [2]string{echo, stored}; got != want || ok != (want[0] != "") {
@@ -89,6 +89,16 @@ func TestCeilings(t *testing.T) {
 	s := NewScenario(KindSingle)
 	if o := EchoOf(&s); o.Connections != 2*s.Pairs || o.Senders != s.Pairs || o.Window != s.Window || o.Size != int(s.Size) {
 		t.Errorf("%+v", o)
+	}
+	soak := NewScenario(KindSoak)
+	if soak.Of = KindFile; soak.ToGroups() {
+		t.Error("files are texts to groups")
+	}
+	if _, _, ok := soak.Ceilings(); ok {
+		t.Error("files for hours have ceilings")
+	}
+	if soak.Of = KindGroup; !soak.ToGroups() {
+		t.Error("texts to groups are none, for hours")
 	}
 	c := Ceiling{Of: "acked", Rate: 1000}
 	c.Bound(&Result{Seconds: 10, Totals: map[string]int64{"acked": 2500}})

@@ -53,7 +53,11 @@ func (b *benchCeilings) measure(cmd *cobra.Command, s *bench.Scenario, res *benc
 	if err != nil {
 		return err
 	}
-	for _, c := range b.both(cmd, cfg, bench.EchoOf(s), ceiling.Options{Size: int(s.Size), Duration: b.duration, Conversations: max(s.Pairs, s.Groups)}) {
+	conversations := max(s.Pairs, 1)
+	if s.ToGroups() {
+		conversations = s.Groups
+	}
+	for _, c := range b.both(cmd, cfg, bench.EchoOf(s), ceiling.Options{Size: int(s.Size), Duration: b.duration, Conversations: conversations, Groups: s.ToGroups()}) {
 		c.Of = map[string]string{echoCeiling: echoOf}[c.Name]
 		if c.Of == "" {
 			c.Of = storedOf
@@ -255,6 +259,7 @@ the embedded store a temporary folder beside the data. Nothing that is there is 
 	f.IntVar(&e.Window, "window", 16, "frames of a connection that are on their way")
 	f.IntVar(&e.Size, "size", 64, "bytes of each text")
 	f.IntVar(&o.Conversations, "conversations", 200, "conversations that the rows belong to")
+	f.BoolVar(&o.Groups, "groups", false, "the rows are messages to groups")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	b.shared(f)
 	addDatabaseFlags(cmd)

@@ -27,6 +27,8 @@ type Options struct {
 	Size int
 	// Conversations is how many the messages belong to. Default 200, at least 16.
 	Conversations int
+	// Groups says that they are messages to groups, not between two users: their tables have fewer indexes, and of unread messages one number is kept.
+	Groups bool
 }
 
 func (o *Options) defaults() error {

@@ -66,6 +66,11 @@ func TestMySQL(t *testing.T) {
 	r, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{redis.Addr()}}, short)
 	check(t, r, err, "innodb_flush_log_at_trx_commit=1")
 	clean(t, server, redis)
+	groups := short
+	groups.Groups = true
+	r, err = MySQL(t.Context(), dsn, store.Instance{Addrs: []string{redis.Addr()}}, groups)
+	check(t, r, err, "MariaDB")
+	clean(t, server, redis)
 }
 
 // clean wants the databases as they were.
@@ -129,7 +134,7 @@ func TestMySQLRows(t *testing.T) {
 			t.Errorf("conversation %d: %d rows up to %d, of %d bytes, %v", c, n, top, length, err)
 		}
 		rows += n
-		got, _ := b.redis.HGet(ctx, b.unread(2*c), strconv.Itoa(2*c-1)).Int()
+		got, _ := b.redis.HGet(ctx, b.unread(c), strconv.Itoa(2*c-1)).Int()
 		unread += got
 	}
 	if rows != 200 || unread != 200 {
@@ -170,6 +175,10 @@ func TestMySQLFails(t *testing.T) {
 func TestEmbedded(t *testing.T) {
 	dir := t.TempDir()
 	r, err := Embedded(t.Context(), dir, short)
+	check(t, r, err, "SQLite 3")
+	groups := short
+	groups.Groups = true
+	r, err = Embedded(t.Context(), dir, groups)
 	check(t, r, err, "SQLite 3")
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

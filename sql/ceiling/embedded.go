@@ -32,7 +32,7 @@ func Embedded(ctx context.Context, dir string, o Options) (res Result, err error
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	b := &embeddedBed{o: o, store: s, last: make([]int64, o.Conversations+1)}
-	if err := s.Raw(ctx, b.makeRelations); err != nil {
+	if err := s.Raw(ctx, b.makeConversations); err != nil {
 		return res, err
 	}
 	if res, err = run(ctx, b, o, []int{1}, []int{256, 64, 1024}); err != nil {
@@ -54,13 +54,15 @@ type embeddedBed struct {
 	last  []int64 // message id, by conversation
 }
 
-func (b *embeddedBed) makeRelations(conn *sql.Conn) error {
+func (b *embeddedBed) makeConversations(conn *sql.Conn) error {
 	now := time.Now().Unix()
+	insert := "insert into IMRelationShip (id, smallId, bigId, lastMsgId, unreadSmall, unreadBig, created, updated) values (?1, 2*?1-1, 2*?1, 0, 0, 0, ?2, ?2)"
+	if b.o.Groups {
+		insert = "insert into IMGroup (id, name, avatar, creator, type, version, lastMsgId, lastChated, created, updated) values (?1, '', '', 2*?1, 1, 1, 0, 0, ?2, ?2)"
+	}
 	for c := 1; c <= b.o.Conversations; c++ {
-		_, err := conn.ExecContext(context.Background(), "insert into IMRelationShip (id, smallId, bigId, lastMsgId, unreadSmall, unreadBig, created, updated) values (?, ?, ?, 0, 0, 0, ?, ?)",
-			c, 2*c-1, 2*c, now, now)
-		if err != nil {
-			return fmt.Errorf("make relations: %w", err)
+		if _, err := conn.ExecContext(context.Background(), insert, c, now); err != nil {
+			return fmt.Errorf("make conversations: %w", err)
 		}
 	}
 	return nil
@@ -91,14 +93,19 @@ type embeddedWorker struct {
 }
 
 func (w *embeddedWorker) prepare(ctx context.Context, conn *sql.Conn) error {
-	const insert, row = "insert into IMMessage (id, fromId, type, created, content) values ", "(?, ?, 1, ?, ?)"
+	insert, row := "insert into IMMessage (id, fromId, type, created, content) values ", "(?, ?, 1, ?, ?)"
+	update := "update IMRelationShip set lastMsgId = ?2, unreadBig = unreadBig + ?3, updated = ?4 where id = ?1"
+	if w.o.Groups {
+		insert, row = "insert into IMGroupMessage (id, userId, type, created, content) values ", "(?, ?, 17, ?, ?)"
+		update = "update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?4 + 0*?3) where id = ?1" // the numbers of messages and of the last are one
+	}
 	for _, q := range []struct {
 		stmt **sql.Stmt
 		text string
 	}{
 		{&w.many, insert + strings.Repeat(row+",", rowsPerStatement-1) + row},
 		{&w.one, insert + row},
-		{&w.update, "update IMRelationShip set lastMsgId = ?2, unreadBig = unreadBig + ?3, updated = ?4 where id = ?1"},
+		{&w.update, update},
 	} {
 		var err error
 		if *q.stmt, err = conn.PrepareContext(ctx, q.text); err != nil {

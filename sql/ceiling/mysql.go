@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/im"
+	"teamtalk/proto/pb"
 	"teamtalk/sql/schema"
 	"teamtalk/sql/store"
 )
@@ -125,7 +126,7 @@ func (b *mysqlBed) closeRedis() error {
 	_, err := b.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for c := 1; c <= b.o.Conversations; c++ {
 			p.Unlink(ctx, b.counter(c)) // one key each: a cluster has them on different nodes
-			p.Unlink(ctx, b.unread(2*c))
+			p.Unlink(ctx, b.unread(c))
 		}
 		return nil
 	})
@@ -149,11 +150,29 @@ func (b *mysqlBed) describe(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s%s, innodb_flush_log_at_trx_commit=%d, and Redis", product, version, flush), nil
 }
 
+// counter is the key of a conversation's message ids.
 func (b *mysqlBed) counter(conversation int) string {
+	if b.o.Groups {
+		return b.prefix + "group_msg_id_" + strconv.Itoa(conversation)
+	}
 	return b.prefix + "msg_id_" + strconv.Itoa(conversation)
 }
 
-func (b *mysqlBed) unread(user int) string { return b.prefix + "unread_" + strconv.Itoa(user) }
+// unread is the key of the counts of who gets a conversation's messages: its second user, or the group.
+func (b *mysqlBed) unread(conversation int) string {
+	if b.o.Groups {
+		return b.prefix + strconv.Itoa(conversation) + "_im_group_msg"
+	}
+	return b.prefix + "unread_" + strconv.Itoa(2*conversation)
+}
+
+// field is where in it the count is.
+func (b *mysqlBed) field(conversation int) string {
+	if b.o.Groups {
+		return "count"
+	}
+	return strconv.Itoa(2*conversation - 1)
+}
 
 // mysqlWorker stores one batch after the other. The users of conversation c are 2c-1, who writes, and 2c.
 type mysqlWorker struct {
@@ -188,7 +207,7 @@ func (w *mysqlWorker) batch(ctx context.Context) error {
 	}
 	_, err = w.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, c := range w.parts {
-			p.HIncrBy(ctx, w.unread(2*c.conversation), strconv.Itoa(2*c.conversation-1), int64(c.rows))
+			p.HIncrBy(ctx, w.unread(c.conversation), w.field(c.conversation), int64(c.rows))
 		}
 		return nil
 	})
@@ -205,8 +224,12 @@ func (w *mysqlWorker) insert(ctx context.Context) error {
 		return err
 	}
 	now := uint64(time.Now().Unix())
+	into := "INSERT INTO IMMessage_%d (relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES "
+	if w.o.Groups {
+		into = "INSERT INTO IMGroupMessage_%d (groupId,userId,msgId,type,status,created,updated,content) VALUES "
+	}
 	for table := range schema.Tables {
-		b := fmt.Appendf(w.buf[:0], "INSERT INTO IMMessage_%d (relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES ", table)
+		b := fmt.Appendf(w.buf[:0], into, table)
 		empty := len(b)
 		for i, c := range w.parts {
 			if c.conversation%schema.Tables != table {
@@ -217,12 +240,11 @@ func (w *mysqlWorker) insert(ctx context.Context) error {
 				if len(b) > empty {
 					b = append(b, ',')
 				}
-				b = append(b, '(')
-				for j, v := range [...]uint64{uint64(c.conversation), uint64(2*c.conversation - 1), uint64(2 * c.conversation), first + k, 1, 0, now, now} {
-					if j > 0 {
-						b = append(b, ',')
-					}
-					b = strconv.AppendUint(b, v, 10)
+				id, user := uint64(c.conversation), uint64(2*c.conversation)
+				if w.o.Groups {
+					b = appendRow(b, id, user, first+k, uint64(pb.MsgType_MSG_TYPE_GROUP_TEXT), 0, now, now)
+				} else {
+					b = appendRow(b, id, user-1, user, first+k, uint64(pb.MsgType_MSG_TYPE_SINGLE_TEXT), 0, now, now)
 				}
 				b = append(b, w.tail...)
 			}
@@ -236,6 +258,15 @@ func (w *mysqlWorker) insert(ctx context.Context) error {
 		}
 	}
 	return tx.Commit()
+}
+
+// appendRow appends the numbers of a row.
+func appendRow(b []byte, values ...uint64) []byte {
+	for i, v := range values {
+		b = append(b, "(,"[min(i, 1)])
+		b = strconv.AppendUint(b, v, 10)
+	}
+	return b
 }
 
 // ignoreDone drops what Rollback says of a transaction that the end of the context has rolled back.
