@@ -25,6 +25,7 @@ type Watcher struct {
 	begun    time.Time // zero: not counting yet
 	ended    time.Time // zero: still counting
 	sampled  time.Time
+	searches int // since New, for servers
 	machine  meter
 	taken    int64 // ticks that the hypervisor had taken when counting began
 	total    machine
@@ -74,7 +75,7 @@ func New(opt Options) (*Watcher, error) {
 			return nil, err
 		}
 	}
-	s, err := readSockets()
+	s, err := readSockets(w.generators())
 	if err != nil {
 		return nil, fmt.Errorf("read sockets: %w", err)
 	}
@@ -138,12 +139,7 @@ func (w *Watcher) addExplicit(s *sockets) error {
 
 // discover adds the servers under test and those they work with, as far as they are not watched yet.
 func (w *Watcher) discover(s *sockets) {
-	self := map[int]bool{}
-	for _, p := range w.list {
-		if p.generator {
-			self[p.pid] = true
-		}
-	}
+	self := w.generators()
 	pids, notes := servers(s, w.opt.Addrs, self)
 	for _, n := range notes {
 		w.note("%s", n)
@@ -160,6 +156,32 @@ func (w *Watcher) discover(s *sockets) {
 	}
 	for i, name := range names(list, w.names()) {
 		w.add(list[i], name)
+	}
+}
+
+// generators are the process ids of the generators.
+func (w *Watcher) generators() map[int]bool {
+	m := map[int]bool{}
+	for _, p := range w.list {
+		if p.generator {
+			m[p.pid] = true
+		}
+	}
+	return m
+}
+
+// moreSearches is how often servers are searched for after New: with very many connections that takes a good part of a second of processor time, which should
+// be over when counting begins.
+const moreSearches = 2
+
+// search discovers again, unless that was done often enough.
+func (w *Watcher) search() {
+	if w.searches >= moreSearches {
+		return
+	}
+	w.searches++
+	if s, err := readSockets(w.generators()); err == nil {
+		w.discover(s)
 	}
 }
 
@@ -209,13 +231,13 @@ func (w *Watcher) Notes() []string {
 	return append([]string(nil), w.notes...)
 }
 
-// Begin says that counting begins. Servers that only now have connections to others (a database pool fills when it is used) are looked at again.
+// Begin says that counting begins. Servers that only now have connections to others (a database pool fills when it is used) are found by then: Sample, while
+// the run warms up, and Begin itself search again, twice in all.
 func (w *Watcher) Begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s, err := readSockets(); err == nil {
-		w.discover(s)
-	}
+	w.search()
+	w.searches = moreSearches
 	w.read()
 	for _, p := range w.list {
 		p.meter.begin, p.meter.last = p.used, p.used
@@ -308,6 +330,7 @@ func (w *Watcher) replace(p *watched) {
 func (w *Watcher) Sample() (map[string]bench.Usage, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.search()
 	w.read()
 	now := time.Now()
 	d := now.Sub(w.sampled)

@@ -263,8 +263,12 @@ func TestNothingToFind(t *testing.T) {
 // What a process says that it used is what it is charged with, and the sums hold it.
 func TestUsage(t *testing.T) {
 	p := spawn(t, "burner")
-	p.do("burn 50") // before the watch: not charged
+	p.do("burn 100") // before the watch: not charged
 	w := watch(t, Options{Watch: []string{fmt.Sprintf("burner=%d", p.pid())}})
+	w.read()
+	if used := w.list[len(w.list)-1].used; used > 5 {
+		t.Errorf("charged with %d ticks from before the watch", used)
+	}
 	p.do("burn 20")
 	w.Begin()
 	p.do("burn 400")
@@ -345,6 +349,17 @@ func TestRestart(t *testing.T) {
 				t.Errorf("both lives together used %.2f s: %+v", seconds, p)
 			}
 		}
+	}
+}
+
+// A process id that somebody else has by now is not taken for the one that was watched.
+func TestIDUsedAgain(t *testing.T) {
+	p := spawn(t, "serve", "--roles", "msg")
+	p.do("burn 1")
+	w := watch(t, Options{Watch: []string{fmt.Sprintf("x=%d", p.pid())}})
+	w.list[len(w.list)-1].stat.start-- // as if the one watched had started earlier
+	if usage, err := w.Sample(); err != nil || usage["x"].RSS != 0 || !hasNote(w, "ended") {
+		t.Errorf("%v, %v, %q", usage, err, w.Notes())
 	}
 }
 

@@ -114,3 +114,39 @@ func serveFilled(t *testing.T, store []string) {
 	}
 	s.stop()
 }
+
+// TestBenchCeiling: the ceilings alone; one that cannot be measured does not keep the other from being.
+func TestBenchCeiling(t *testing.T) {
+	for _, c := range []struct {
+		name, args string
+		code       int
+		failed     string // part of the second ceiling's error
+	}{
+		{"embedded", "--data-dir nowhere-yet", 0, ""},
+		{"groups", "--data-dir nowhere-yet --groups --size 200", 0, ""},
+		{"no server", "--store mysql --mysql.master root@tcp(127.0.0.1:1)/x", 1, "connection refused"},
+		{"texts that do not fit", "--size 5000", 1, "can be stored"},
+		{"no database named", "--store mysql", 2, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := append([]string{"bench", "ceiling", "--json", "--connections", "50", "--ceiling-duration", "100ms"}, strings.Fields(c.args)...)
+			code, out, errOut := command(t, args...)
+			if code != c.code {
+				t.Fatalf("exit code %d, want %d: %s%s", code, c.code, out, errOut)
+			}
+			if code == 2 {
+				return
+			}
+			var list []bench.Ceiling
+			if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 2 {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if list[0].Rate <= 0 || list[0].Error != "" {
+				t.Errorf("echo: %+v", list[0])
+			}
+			if (list[1].Rate > 0) != (c.failed == "") || !strings.Contains(list[1].Error, c.failed) {
+				t.Errorf("stored: %+v", list[1])
+			}
+		})
+	}
+}

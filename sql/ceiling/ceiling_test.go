@@ -2,6 +2,7 @@ package ceiling
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -136,6 +137,17 @@ func TestMySQLRows(t *testing.T) {
 		rows += n
 		got, _ := b.redis.HGet(ctx, b.unread(c), strconv.Itoa(2*c-1)).Int()
 		unread += got
+	}
+	all := 0
+	for n := range 8 {
+		var k int
+		if err := b.db.QueryRow(fmt.Sprintf("SELECT COUNT(*) FROM IMMessage_%d", n)).Scan(&k); err != nil {
+			t.Error(err)
+		}
+		all += k
+	}
+	if all != rows {
+		t.Errorf("%d rows in all tables, %d where they belong", all, rows)
 	}
 	if rows != 200 || unread != 200 {
 		t.Errorf("%d rows, %d unread, want 200", rows, unread)
