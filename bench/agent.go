@@ -205,21 +205,21 @@ type remote struct {
 // start starts the process.
 func (a Agent) start(ctx context.Context, emit func(interval)) (*remote, error) {
 	if len(a.Command) == 0 {
-		return nil, fmt.Errorf("generator %s: no command", a.Name)
+		return nil, fmt.Errorf("%s: no command", a.Name)
 	}
 	r := &remote{name: a.Name, cmd: exec.Command(a.Command[0], a.Command[1:]...), replies: make(chan *agentReply, 1), emit: emit, ended: make(chan struct{})}
 	var err error
 	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
-		return nil, fmt.Errorf("generator %s: %w", a.Name, err)
+		return nil, fmt.Errorf("%s: %w", a.Name, err)
 	}
 	out, err := r.cmd.StdoutPipe()
 	if err != nil {
-		return nil, fmt.Errorf("generator %s: %w", a.Name, err)
+		return nil, fmt.Errorf("%s: %w", a.Name, err)
 	}
 	r.cmd.Stderr = &r.errText
 	ownGroup(r.cmd)
 	if err := r.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("generator %s: %w", a.Name, err)
+		return nil, fmt.Errorf("%s: %w", a.Name, err)
 	}
 	go r.read(out)
 	if err := r.compareClocks(ctx); err != nil {
@@ -266,17 +266,17 @@ func (r *remote) read(out io.Reader) {
 func (r *remote) call(ctx context.Context, req *agentRequest) (*agentReply, error) {
 	b, err := json.Marshal(req)
 	if err != nil {
-		return nil, fmt.Errorf("generator %s: %w", r.name, err)
+		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}
 	_, _ = r.stdin.Write(append(b, '\n')) // when it is gone, ended tells
 	select {
 	case reply := <-r.replies:
 		if reply.Error != "" {
-			return nil, fmt.Errorf("generator %s: %s", r.name, reply.Error)
+			return nil, fmt.Errorf("%s: %s", r.name, reply.Error)
 		}
 		return reply, nil
 	case <-r.ended:
-		return nil, fmt.Errorf("generator %s ended: %w", r.name, r.whyEnded())
+		return nil, fmt.Errorf("%s ended: %w", r.name, r.whyEnded())
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -328,7 +328,7 @@ func (r *remote) prepare(ctx context.Context, j job) (*prepared, error) {
 }
 
 func (r *remote) nonsense() error {
-	return fmt.Errorf("generator %s: an answer to another question", r.name)
+	return fmt.Errorf("%s: an answer to another question", r.name)
 }
 
 func (r *remote) createGroups(ctx context.Context, specs []groupSpec) ([]uint32, error) {

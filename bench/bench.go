@@ -12,8 +12,7 @@ import (
 
 // Options are what Run needs beside the scenario.
 type Options struct {
-	// Progress, when set, is told of every second as it ends, and of longer intervals in long runs never: those are merged later. It must not keep the caller
-	// waiting.
+	// Progress, when set, is told of every second as it ends. It must not keep the caller waiting.
 	Progress func(*Interval)
 	// Phase, when set, is told in a few words what begins.
 	Phase func(string)

@@ -265,6 +265,7 @@ func (p *local) loginAll(ctx context.Context) error {
 			w.deadlines.expire(now)
 			return now + 50e6
 		})
+		w.beatAll()
 		e := &entry{w: w, report: func(err error) { left <- err }}
 		for _, c := range w.clients {
 			if p.script.needs(c) {
@@ -338,11 +339,9 @@ func (p *local) start(_ context.Context, pl plan, groups, users []uint32) error 
 	p.collected.Go(func() { p.collect(snapshots) })
 	p.each(func(w *worker) {
 		w.plan = pl
-		w.checks = Checks{} // what went wrong before is an error already
 		w.rec.reset()
 		w.started = pl.Start
 		p.script.begin(w, groups)
-		w.beatAll()
 		w.loop.At(pl.boundary(0), w.boundary)
 	})
 	p.cpu.schedule(pl)

@@ -58,7 +58,7 @@ const (
 )
 
 // counterNames are the names in Result.Totals.
-var counterNames = [counters]string{"sent", "acked", "delivered", "logins", "logouts", "heartbeats", "group_sent", "answered", "reads", "typing", "files", "file_bytes"}
+var counterNames = [counters]string{"sent", "acked", "delivered", "logins", "logouts", "heartbeats", "group texts", "answered", "reads", "typing", "files", "file bytes"}
 
 // maxLatency bounds the histograms, in microseconds.
 const maxLatency = 600_000_000

@@ -66,7 +66,7 @@ type Scenario struct {
 	Connections int      `toml:"connections" json:"connections,omitempty" default:"1000" min:"1" max:"10000000" kinds:"connect,idle" doc:"users that log in, one connection each"`
 	Online      int      `toml:"online" json:"online,omitempty" default:"0" min:"0" max:"10000000" kinds:"connect" doc:"further users that are logged in before, and stay"`
 	After       string   `toml:"after" json:"after,omitempty" default:"logout" oneof:"logout|close|stay" kinds:"connect" doc:"after a login: log out and let the next user in, close without a word and do so, or stay until all are logged in"`
-	Hold        Duration `toml:"hold" json:"hold,omitempty" default:"0s" min:"0s" max:"1000h" kinds:"idle" doc:"how much longer to stay"`
+	Hold        Duration `toml:"hold" json:"hold,omitempty" default:"0s" min:"0s" max:"1000h" kinds:"idle" doc:"how much longer to stay; two seconds at least, in which everybody sends a last heartbeat"`
 
 	FileSize config.Size `toml:"file_size" json:"file_size,omitempty" default:"64KiB" min:"1" max:"4294967295" kinds:"mixed,file" doc:"bytes of each file"`
 	Mode     string      `toml:"mode" json:"mode,omitempty" default:"offline" oneof:"offline|online|both" kinds:"file" doc:"the server keeps each file until it is fetched, passes it on directly, or both in turn"`

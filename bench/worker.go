@@ -111,7 +111,7 @@ func (w *worker) snapshot(now int64) {
 	w.rec = w.part.recorder()
 }
 
-// beatAll sends heartbeats, spread evenly, until counting ends.
+// beatAll sends heartbeats of those who are logged in, spread evenly, until counting ends.
 func (w *worker) beatAll() {
 	const step = 20e6
 	beat := int64(w.part.scenario.Beat)

@@ -25,19 +25,19 @@ func TestBench(t *testing.T) {
 			args  string
 			wants []string // totals that are not 0
 		}{
-			{"idle", "idle --connections 20 --settle 10ms", []string{"logins", "heartbeats"}},
+			{"idle", "idle --connections 20 --settle 10ms", []string{"heartbeats"}},
 			{"single", "single --pairs 8", []string{"sent", "acked", "delivered"}},
 			{"single on schedule", "single --pairs 8 --rate 200 --arrivals poisson --size 1000", []string{"sent", "acked", "delivered"}},
-			{"group", "group --groups 2 --members 10 --senders 3", []string{"group_sent", "acked", "delivered"}},
+			{"group", "group --groups 2 --members 10 --senders 3", []string{"group texts", "acked", "delivered"}},
 			{"connect", "connect --connections 20 --online 10", []string{"logins", "logouts"}},
 			{"connect on schedule", "connect --connections 20 --rate 50 --after close --client windows", []string{"logins"}},
 			{"connect and stay", "connect --connections 20 --after stay", []string{"logins"}},
-			{"files", "file --pairs 3 --mode both --file-size 100KiB", []string{"files", "file_bytes"}},
+			{"files", "file --pairs 3 --mode both --file-size 100KiB", []string{"files", "file bytes"}},
 			{"a company's day", "mixed --population 40 --roaming 10 --groups 3 --members 15 --rate 200 --share-logins 10 --share-files 3",
-				[]string{"sent", "group_sent", "acked", "delivered", "logins", "logouts", "reads", "typing", "answered", "files"}},
+				[]string{"sent", "group texts", "acked", "delivered", "logins", "logouts", "reads", "typing", "answered", "files"}},
 			{"soak", "soak --of group --members 10 --senders 2 --rate 100", []string{"acked", "delivered"}},
 			{"several generators, pairs", "single --pairs 8 --generators 2", []string{"sent", "acked", "delivered"}},
-			{"several generators, one group", "group --members 20 --senders 6 --rate 200 --generators 3", []string{"group_sent", "acked", "delivered"}},
+			{"several generators, one group", "group --members 20 --senders 6 --rate 200 --generators 3", []string{"group texts", "acked", "delivered"}},
 			{"several generators, a company's day", "mixed --population 40 --roaming 10 --groups 3 --members 15 --rate 200 --generators 2", []string{"sent", "delivered"}},
 		} {
 			t.Run(c.name, func(t *testing.T) {
