@@ -247,15 +247,20 @@ func (p *peer) read() (seq uint16, m pb.Message, raw []byte) {
 	return h.Seq, m, raw
 }
 
-// answer reads the next frame, which must be of kind M with this seq.
+// answer reads the next frame but heartbeats, which come when an answer takes its time. It must be of kind P with this seq.
 func answer[P pb.Message](p *peer, seq uint16) P {
 	p.t.Helper()
-	got, m, _ := p.read()
-	rsp, ok := m.(P)
-	if !ok || got != seq {
-		p.t.Fatalf("got %s seq %d: %v", m.Command(), got, m)
+	for {
+		got, m, _ := p.read()
+		rsp, ok := m.(P)
+		if _, beat := m.(*pb.IMHeartBeat); beat && !ok {
+			continue
+		}
+		if !ok || got != seq {
+			p.t.Fatalf("got %s seq %d: %v", m.Command(), got, m)
+		}
+		return rsp
 	}
-	return rsp
 }
 
 // ask sends a request and reads its answer.
