@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"time"
 
@@ -191,8 +192,12 @@ func (s *system) startDBProxy(ctx context.Context) error {
 		LinkTimeout: cfg.Link.Timeout, LinkHeartbeat: cfg.Link.Heartbeat, Log: s.log, Registerer: s.reg,
 	})
 	batches := pool.BatchOptions[*dbproxy.Pending]{Shards: cfg.DBProxy.MessageShards, Failed: s.db.FailBatch}
+	if batches.Shards == 0 {
+		// Where database and servers share two cores, two batches at once wait for each other less than four, and are larger: see bench/PERFORMANCE.md.
+		batches.Shards = min(s.pool.BatchWorkers(), 4, max(2, runtime.GOMAXPROCS(0)))
+	}
 	if cfg.Store == "embedded" {
-		if batches.Shards == 0 {
+		if cfg.DBProxy.MessageShards == 0 {
 			batches.Shards = 1 // SQLite has one writer: two batches at once would only wait for each other
 		}
 		// Each conversation has pages of its own, which a batch writes once: with hundreds of conversations at work it is large batches that catch up.

@@ -111,7 +111,7 @@ type Route struct {
 // DBProxy is the section dbproxy.
 type DBProxy struct {
 	Listen            string        `toml:"listen" default:"auto" form:"internal" doc:"Address for the other servers. \"auto\": :10600, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
-	MessageShards     int           `toml:"message_shards" default:"0" min:"0" max:"256" doc:"How many batches of messages may be on their way to the store at the same time. 0: derived from workers."`
+	MessageShards     int           `toml:"message_shards" default:"0" min:"0" max:"256" doc:"How many batches of messages may be on their way to the store at the same time. 0: as many as cores, 2 to 4; 1 for the embedded store."`
 	Queue             int           `toml:"queue" default:"0" min:"0" max:"16777216" doc:"Requests, messages not counted, that may wait; beyond it new ones are refused as busy. 0: 2048 per worker."`
 	SessionSync       time.Duration `toml:"session_sync" default:"5s" min:"100ms" max:"1h" doc:"How often the conversation lists of groups' members are brought up to date; one dbproxy does it at a time."`
 	MSFS              string        `toml:"msfs" default:"" form:"url" doc:"URL of the small file server that keeps the sound of audio messages. Empty: that of this process, when msfs runs in it; else a folder in data_dir, for one dbproxy process."`
