@@ -38,8 +38,7 @@ func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
 	var sl *slot
 	select {
 	case sl = <-s.slots:
-		s.appendWith(ctx, sl, batch)
-		s.slots <- sl
+		s.withSlot(ctx, sl, batch)
 	case <-s.closed:
 		fail(im.Errorf(im.Closed, "the store is closed"), batch)
 	case <-ctx.Done():
@@ -60,6 +59,19 @@ func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
 	}
 }
 
+// withSlot does it with a slot, and gives it back. After a panic it does so under a new owner's name: what became of the old one's counts is housekeeping's to see.
+func (s *Store) withSlot(ctx context.Context, sl *slot, batch []*im.Message) {
+	whole := false
+	defer func() {
+		if !whole {
+			s.retire(sl)
+		}
+		s.slots <- sl
+	}()
+	s.appendWith(ctx, sl, batch)
+	whole = true
+}
+
 // fail marks all messages as not stored.
 func fail(err error, batch []*im.Message) {
 	for _, m := range batch {
@@ -67,7 +79,7 @@ func fail(err error, batch []*im.Message) {
 	}
 }
 
-// appendWith does it with a slot. Messages that fail a step leave the batch, the others go on.
+// appendWith stores a batch. Messages that fail a step leave the batch, the others go on.
 func (s *Store) appendWith(ctx context.Context, sl *slot, batch []*im.Message) {
 	if err := ctx.Err(); err != nil {
 		fail(im.WithKind(im.Unavailable, "store message", err), batch)

@@ -345,6 +345,6 @@ func (s *Store) unlock(conn *sql.Conn, name string) {
 	defer cancel()
 	if _, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", s.locks+name); err != nil {
 		// A connection that is not known to have let go must not be used again.
-		conn.Raw(func(any) error { return errDiscard })
+		discard(conn)
 	}
 }

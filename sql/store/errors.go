@@ -34,8 +34,8 @@ func mysqlError(err error) *mysql.MySQLError {
 // lostConnection reports whether err means that the connection is gone, or was not to be had: what was sent may have been done or not.
 func lostConnection(err error) bool {
 	if e := mysqlError(err); e != nil {
-		// Shutting down; killed; too many connections.
-		return slices.Contains([]uint16{1053, 1927, 3169, 1040, 1203, 1226}, e.Number)
+		// Shutting down; killed; closed as idle; too many connections; a Galera node that has left its cluster, or joins it.
+		return slices.Contains([]uint16{1053, 1927, 3169, 4031, 1040, 1203, 1226, 1047}, e.Number)
 	}
 	var netErr net.Error
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, io.EOF) ||

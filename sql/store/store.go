@@ -227,12 +227,7 @@ func openMySQL(dsn string, n int) (*sql.DB, error) {
 		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
 	}
 	cfg.Logger = &mysql.NopLogger{} // what goes wrong comes back as errors
-	if cfg.Params == nil {
-		cfg.Params = map[string]string{}
-	}
-	// Strict: a text that does not fit must fail, not be cut. No backslash surprises for interpolated parameters.
-	cfg.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
-	cfg.Params["innodb_lock_wait_timeout"] = "10"
+	cfg.Params = sessionSettings(cfg.Params)
 	for _, t := range []struct {
 		v   *time.Duration
 		def time.Duration
@@ -250,6 +245,28 @@ func openMySQL(dsn string, n int) (*sql.DB, error) {
 	db.SetMaxIdleConns(n)
 	db.SetConnMaxIdleTime(10 * time.Minute) // below the idle time at which firewalls forget connections
 	return db, nil
+}
+
+// sessionSettings puts the settings that this package relies on in the place of what the DSN says of them, in whatever letters. They are all set in one
+// statement, so which of two would stand is left to chance otherwise – and texts that are quoted for another sql_mode or character set are no texts any more.
+func sessionSettings(params map[string]string) map[string]string {
+	ours := map[string]string{
+		// Strict: a text that does not fit must fail, not be cut. No backslash surprises for interpolated parameters.
+		"sql_mode":                 "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+		"innodb_lock_wait_timeout": "10",
+		"autocommit":               "1", // what is one statement is committed with it, also where servers are set up otherwise
+	}
+	for name, value := range params {
+		bare := strings.ToLower(name)
+		for _, word := range []string{"@@", "session", "local", "."} {
+			bare = strings.ReplaceAll(bare, word, "")
+		}
+		bare = strings.TrimSpace(bare)
+		if _, set := ours[bare]; !set && !strings.HasPrefix(bare, "character_set_") && !strings.HasPrefix(bare, "collation_") && bare != "names" {
+			ours[name] = value
+		}
+	}
+	return ours
 }
 
 // Ping reports whether every database answers.

@@ -158,6 +158,19 @@ func (s *Store) commit(ctx context.Context, sl *slot, items []*item, p *plan) er
 		return err
 	}
 	defer conn.Close()
+	whole := false
+	defer func() {
+		if !whole { // a panic: the next transaction on this connection would commit what is open on it
+			discard(conn)
+		}
+	}()
+	err = s.commitWith(ctx, conn, sl, items, p)
+	whole = true
+	return err
+}
+
+// commitWith is commit with a connection.
+func (s *Store) commitWith(ctx context.Context, conn *sql.Conn, sl *slot, items []*item, p *plan) error {
 	if fresh := missingRows(p.sessions); len(fresh) > 0 && !s.finalized {
 		// No unique key keeps out a second session row: the lock does, until the commit. Whoever made one before has committed it.
 		if err := s.lock(ctx, conn, "create"); err != nil {
@@ -191,9 +204,12 @@ func rollBack(ctx context.Context, conn *sql.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWait*time.Second)
 	defer cancel()
 	if _, err := conn.ExecContext(ctx, "ROLLBACK"); err != nil {
-		conn.Raw(func(any) error { return errDiscard })
+		discard(conn)
 	}
 }
+
+// discard sees to it that a connection is closed instead of kept. The server ends what is open on it.
+func discard(conn *sql.Conn) { conn.Raw(func(any) error { return errDiscard }) }
 
 // finish commits. When the connection is lost over it, the outcome is looked up.
 func (s *Store) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues, commit func() error) error {
@@ -201,7 +217,7 @@ func (s *Store) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues,
 	if err == nil || mysqlError(err) != nil && !lostConnection(err) {
 		return err
 	}
-	conn.Raw(func(any) error { return errDiscard })
+	discard(conn)
 	conn.Close() // the look needs a connection, and there may be only one
 	committed, lookErr := s.committed(ctx, sl, owed)
 	if lookErr != nil {
@@ -250,7 +266,7 @@ func (s *Store) committed(ctx context.Context, sl *slot, owed dues) (bool, error
 // write begins a transaction and sends its statements, each over sorted keys: as one script, but for what has an answer that is needed.
 func (s *Store) write(ctx context.Context, conn *sql.Conn, sl *slot, items []*item, p *plan) error {
 	sc := &script{conn: conn, b: sl.script[:0]}
-	defer func() { sl.script = sc.b[:0] }()
+	defer func() { sl.script = kept(sc.b) }()
 	if err := sc.add(ctx, []byte("START TRANSACTION")); err != nil {
 		return err
 	}
@@ -280,6 +296,17 @@ func (s *Store) write(ctx context.Context, conn *sql.Conn, sl *slot, items []*it
 type script struct {
 	conn *sql.Conn
 	b    []byte
+}
+
+// keptBytes is how much memory a slot keeps for a statement, and for a script: more than batches of usual texts need.
+const keptBytes = 256 << 10
+
+// kept empties a buffer for the next batch, unless one batch of long texts has made it larger than is to be kept all day.
+func kept(b []byte) []byte {
+	if cap(b) > keptBytes {
+		return nil
+	}
+	return b[:0]
 }
 
 // execer runs statements, or takes them to run them later.
@@ -328,7 +355,7 @@ func writeOwed(ctx context.Context, tx execer, sl *slot, owed dues) error {
 	b = append(b, ',')
 	b = appendHex(b, appendDues(nil, owed))
 	b = append(b, ",UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE seq=VALUES(seq), payload=VALUES(payload), created=VALUES(created)"...)
-	sl.buf = b
+	sl.buf = kept(b)
 	return tx.add(ctx, b)
 }
 
@@ -396,7 +423,7 @@ func insertMessages(ctx context.Context, tx execer, sl *slot, rows []*item) erro
 		}
 		b = append(b, ')')
 	}
-	sl.buf = b
+	sl.buf = kept(b)
 	return tx.add(ctx, b)
 }
 

@@ -1,0 +1,310 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// spy stands between a store and MySQL and calls a function at the n-th command of those that match: before the server gets it, or after its answer came.
+type spy struct {
+	listener net.Listener
+	server   string
+	mu       sync.Mutex
+	match    string
+	left     int // commands until do is called; 0: never
+	after    bool
+	do       func()
+}
+
+// newSpy starts one in front of a server.
+func newSpy(t *testing.T, server string) *spy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &spy{listener: l, server: server}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(c)
+		}
+	})
+	t.Cleanup(func() { l.Close(); running.Wait() })
+	return p
+}
+
+// at arms it, and reports whether the command armed for before had come.
+func (p *spy) at(n int, match string, after bool, do func()) (came bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	came = p.left == 0
+	p.left, p.match, p.after, p.do = n, match, after, do
+	return came
+}
+
+// due takes a command, and returns what to call about it.
+func (p *spy) due(command []byte) (do func(), after bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left == 0 || !bytes.Contains(command, []byte(p.match)) {
+		return nil, false
+	}
+	if p.left--; p.left > 0 {
+		return nil, false
+	}
+	return p.do, p.after
+}
+
+// serve carries one connection: a command of the driver is one write, which waits for the answer.
+func (p *spy) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.server)
+	if err != nil {
+		return
+	}
+	var mu sync.Mutex
+	var answered func() // called with the next answer, before the client has it
+	go func() {
+		defer client.Close()
+		buf := make([]byte, 1<<16)
+		for {
+			n, err := server.Read(buf)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			do := answered
+			answered = nil
+			mu.Unlock()
+			if do != nil {
+				do()
+			}
+			if _, err := client.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}()
+	defer server.Close()
+	buf := make([]byte, 4<<20)
+	for {
+		n, err := client.Read(buf)
+		if err != nil {
+			return
+		}
+		do, after := p.due(buf[:n])
+		switch {
+		case do != nil && after:
+			mu.Lock()
+			answered = do
+			mu.Unlock()
+		case do != nil:
+			do()
+		}
+		if _, err := io.Copy(server, bytes.NewReader(buf[:n])); err != nil {
+			return
+		}
+	}
+}
+
+// spied is a store of one connection with a spy on it.
+func (e *env) spied(t *testing.T) (*Store, *spy) {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(e.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newSpy(t, cfg.Addr)
+	cfg.Addr = p.listener.Addr().String()
+	e.o.Master = cfg.FormatDSN()
+	e.o.Workers = 1
+	return e.store(t), p
+}
+
+// wantStored checks that what is stored of a conversation is what the senders were told.
+func wantStored(t *testing.T, s *Store, a, b uint32, sent []*im.Message) {
+	t.Helper()
+	list, err := s.History(context.Background(), a, b, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := func(m *im.Message) string {
+		if m.Audio != nil {
+			return m.Audio.Path
+		}
+		return string(m.Data)
+	}
+	there := map[string]uint32{}
+	for _, m := range list {
+		if there[name(&m)] != 0 {
+			t.Errorf("%q is stored twice", name(&m))
+		}
+		there[name(&m)] = m.ID
+	}
+	for _, m := range sent {
+		id := there[name(m)]
+		switch {
+		case m.Err == nil && id != m.ID:
+			t.Errorf("%q was acked with id %d, stored with %d", name(m), m.ID, id)
+		case m.Err != nil && id != 0 && !errors.Is(m.Err, errOutcome):
+			t.Errorf("%q is stored, but the sender was told: %v", name(m), m.Err)
+		}
+	}
+}
+
+// TestCancelledAnywhere: whenever a batch is cancelled, at whichever command and before or after it was done, what is stored is what was acked, and the only
+// connection goes on without anything of the old transaction.
+func TestCancelledAnywhere(t *testing.T) {
+	for _, kind := range []struct {
+		name string
+		env  func(*testing.T) *env
+	}{{"finalized", newEnvT}, {"unfinalized", unfinalized}} {
+		t.Run(kind.name, func(t *testing.T) {
+			e := kind.env(t)
+			s, p := e.spied(t)
+			u := users(t, s, 2)
+			var sent []*im.Message
+			for _, after := range []bool{false, true} {
+				for n, met := 1, true; met; n++ {
+					batch := []*im.Message{text(u[0], u[1], fmt.Sprintf("a %v %d", after, n)), text(u[1], u[0], fmt.Sprintf("b %v %d", after, n))}
+					batch[1].ClientID = fmt.Appendf(nil, "%v %d", after, n)
+					batch = append(batch, &im.Message{From: u[0], To: u[1], Created: batch[0].Created, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Audio: &im.Audio{Path: fmt.Sprintf("c %v %d", after, n)}})
+					forget(s, u)
+					ctx, cancel := context.WithCancel(context.Background())
+					p.at(n, "", after, cancel)
+					s.AppendMessages(ctx, batch)
+					met = p.at(0, "", false, nil)
+					cancel()
+					sent = append(sent, batch...)
+					next := text(u[0], u[1], fmt.Sprintf("next %v %d", after, n))
+					send(t, s, next)
+					sent = append(sent, next)
+					wantStored(t, s, u[0], u[1], sent)
+					if t.Failed() {
+						t.Fatalf("cancelled at command %d, after: %v", n, after)
+					}
+				}
+			}
+		})
+	}
+}
+
+// forget makes the next batch ask for what is known of users.
+func forget(s *Store, u []uint32) {
+	s.known.Purge()
+	s.conversations.Purge()
+}
+
+// TestAppendPanics: a batch that panics leaves neither its transaction on the connection nor the store with a worker less.
+func TestAppendPanics(t *testing.T) {
+	e := newEnv(t)
+	e.o.Workers = 1
+	s := e.open(t)
+	u := users(t, s, 2)
+	lost := text(u[0], u[1], "lost")
+	for range 3 {
+		s.o.hooks.commit = func(context.Context, *sql.Conn) error { panic("in the commit") }
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			s.AppendMessages(context.Background(), []*im.Message{lost})
+		}()
+		s.o.hooks.commit = nil
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		next := text(u[0], u[1], "next")
+		s.AppendMessages(ctx, []*im.Message{next})
+		cancel()
+		if next.Err != nil {
+			t.Fatalf("after a panic: %v", next.Err)
+		}
+	}
+	list, err := s.History(context.Background(), u[0], u[1], 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range list {
+		if string(m.Data) == "lost" {
+			t.Error("the next transaction committed what the panic left")
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLockWait: a statement in the middle of the script that waits too long for a lock undoes itself alone; the transaction is undone by the store, and
+// nothing of it is committed with the next try.
+func TestLockWait(t *testing.T) {
+	e := newEnv(t)
+	s, p := e.spied(t)
+	u := users(t, s, 2)
+	send(t, s, text(u[0], u[1], "first"))
+	conn, err := s.master.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.ExecContext(t.Context(), "SET innodb_lock_wait_timeout=1"); err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	tx, err := e.db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec("UPDATE IMRecentSession SET status=status"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec("SELECT id FROM IMRecentSession FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	// The rows are free again once the store undoes its first try.
+	p.at(1, "ROLLBACK", false, func() { tx.Rollback() })
+	m := text(u[0], u[1], "second")
+	m.Created += 5
+	send(t, s, m)
+	wantIDs(t, s, u[0], u[1], 1, 2)
+}
+
+// TestSettingsStand: whatever the DSN says of them, the settings that quoting and transactions rest on are those of this package.
+func TestSettingsStand(t *testing.T) {
+	e := newEnv(t)
+	e.o.Master = addParams(e.dsn, "SQL_MODE=%27NO_BACKSLASH_ESCAPES%27", "Sql_Mode=%27NO_BACKSLASH_ESCAPES,ANSI_QUOTES%27", "AutoCommit=0", "character_set_client=gbk", "Character_Set_Connection=gbk")
+	s := e.store(t)
+	for name, want := range map[string]string{"sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION", "autocommit": "1", "character_set_client": "utf8mb4",
+		"character_set_connection": "utf8mb4", "character_set_results": "utf8mb4"} {
+		var got string
+		if err := s.master.QueryRow("SELECT @@" + name).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %q, want %q (%v)", name, got, want, err)
+		}
+	}
+}
+
+// addParams adds parameters to a DSN.
+func addParams(dsn string, params ...string) string {
+	sep := "?"
+	if strings.Contains(dsn, "?") {
+		sep = "&"
+	}
+	return dsn + sep + strings.Join(params, "&")
+}
