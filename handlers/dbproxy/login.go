@@ -46,7 +46,8 @@ type login struct {
 type logins struct {
 	mu      sync.Mutex
 	waiting []*login
-	running bool // a task is posted, or runs
+	running bool   // a task is posted, or runs
+	turn    uint64 // tasks posted
 }
 
 const (
@@ -55,6 +56,9 @@ const (
 	// maxLoginBatch is how many names one look-up is for, maxLoginsWaiting how many logins may wait in a shard: what comes then is told to try again later.
 	maxLoginBatch    = 64
 	maxLoginsWaiting = 4096
+	// loginKeys is where the keys of their tasks begin: no user has them. loginTries is how many of them are tried when queues are full.
+	loginKeys  = 1 << 62
+	loginTries = 4
 )
 
 // handleValidate takes a login.
@@ -82,7 +86,7 @@ func (s *Server) addLogin(l *login) error {
 		return im.Errorf(im.Busy, "%d logins are waiting", len(g.waiting))
 	}
 	if !g.running {
-		if err := s.opt.Tasks.Do(key, func(ctx context.Context) { s.runLogins(ctx, key) }); err != nil {
+		if err := s.postLogins(key); err != nil {
 			return err
 		}
 		g.running = true
@@ -91,7 +95,21 @@ func (s *Server) addLogin(l *login) error {
 	return nil
 }
 
-// runLogins checks what waits in a shard, on a worker; with more left than one look-up is for, it goes to the end of the worker's queue.
+// postLogins has a shard's logins checked; the shard's mutex is held. Tasks share their queues with those of other keys, among them users who ask for very much. So each task
+// has a key of its own: what stands in one queue does not keep a quarter of all users from logging in. There is one task of a shard at a time, so the order stays.
+func (s *Server) postLogins(key uint64) (err error) {
+	g := &s.logins[key]
+	for range loginTries {
+		g.turn++
+		err = s.opt.Tasks.Do(loginKeys+g.turn*loginShards+key, func(ctx context.Context) { s.runLogins(ctx, key) })
+		if im.KindOf(err) != im.Busy {
+			break
+		}
+	}
+	return err
+}
+
+// runLogins checks what waits in a shard, on a worker; with more left than one look-up is for, it goes to the end of a queue.
 func (s *Server) runLogins(ctx context.Context, key uint64) {
 	g := &s.logins[key]
 	g.mu.Lock()
@@ -112,7 +130,7 @@ func (s *Server) goOnWithLogins(key uint64) {
 	var err error
 	g.mu.Lock()
 	if g.running = len(g.waiting) > 0; g.running {
-		if err = s.opt.Tasks.Do(key, func(ctx context.Context) { s.runLogins(ctx, key) }); err != nil {
+		if err = s.postLogins(key); err != nil {
 			left, g.waiting, g.running = g.waiting, nil, false
 		}
 	}
