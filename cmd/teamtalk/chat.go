@@ -118,7 +118,7 @@ that came in. The command ends when its input has, once everything is acknowledg
 	f.BoolVar(&o.follow, "follow", false, "go on after the end of the input")
 	f.BoolVar(&o.noColor, "no-color", false, "no colours (environment: NO_COLOR)")
 	f.IntVar(&o.history, "history", 15, "messages shown when a conversation is opened")
-	f.StringVar(&o.downloads, "downloads", downloadFolder(), "folder for files that are fetched")
+	f.StringVar(&o.downloads, "downloads", downloadFolder(), "folder for files that are fetched; made if it is not there")
 	f.StringVar(&o.state, "state", stateFolder(), "folder where uploads that broke off are remembered; empty: they are not")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "for what is unacknowledged at the end of the input")
 	return cmd

@@ -32,7 +32,10 @@ func fileSize(n int64) string {
 	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
 }
 
-// bar draws how far a transfer is, always equally wide and without a lower-case m: see screen.mark.
+// barWidth is how wide a bar is, in columns.
+const barWidth = 64
+
+// bar draws how far a transfer is and, until it has ended, how it is stopped; always equally wide and without a lower-case m: see screen.mark.
 func (e fileEntry) bar() string {
 	const cells = 20
 	done := int64(0)
@@ -44,7 +47,13 @@ func (e fileEntry) bar() string {
 	if e.rate > 0 {
 		text += fmt.Sprintf("  %s/s", fileSize(int64(e.rate)))
 	}
-	return fmt.Sprintf("%-44s", text)
+	if e.state == fileSending && e.file.Online && e.moved == 0 {
+		text += "  not taken yet"
+	}
+	if e.state == fileSending || e.state == fileFetching {
+		text += fmt.Sprintf("  /cancel %d stops it", e.n)
+	}
+	return fmt.Sprintf("%-*s", barWidth, text)
 }
 
 // fileText names a file and its size.
@@ -109,17 +118,20 @@ func (f *terminalFrontend) fileProgress(e fileEntry, who string) {
 		return
 	}
 	rows := fileRows{bar: -1}
-	hint := fmt.Sprintf(" — /cancel %d stops it", e.n)
-	if e.mine {
-		how := ", kept by the server"
-		if e.file.Online {
-			how = ", when it is taken"
-		}
-		rows.head = f.line(time.Now(), markSending, f.to(e.other()), green, e.text()+how+hint)
-	} else {
-		rows.head = f.line(time.Now(), markSending, who, yellow, e.text()+hint)
+	wide := f.columns() > indent+barWidth
+	text := e.text()
+	if e.mine && !e.file.Online {
+		text += ", kept by the server"
 	}
-	if f.columns() > indent+len(e.bar()) {
+	if !wide {
+		text += fmt.Sprintf(" — /cancel %d stops it", e.n)
+	}
+	if e.mine {
+		rows.head = f.line(time.Now(), markSending, f.to(e.other()), green, text)
+	} else {
+		rows.head = f.line(time.Now(), markSending, who, yellow, text)
+	}
+	if wide {
 		rows.bar = f.print(strings.Repeat(" ", indent) + f.paint(dim, e.bar()))
 	}
 	f.fileRows[e.n] = rows

@@ -41,7 +41,7 @@ type fileEntry struct {
 	mine   bool   // sent, not received
 	state  string
 	moved  int64
-	rate   float64 // bytes a second, since the transfer began in this session
+	rate   float64 // bytes a second, since the first of them in this session
 	path   string  // of what is sent, or was fetched
 	err    error
 	listed bool // the server told of it when asked, nobody did when it came
@@ -287,6 +287,9 @@ func (d *fileDesk) startFetching(n int) (*fileEntry, *client.Transfer, fileEntry
 	case e.mine || d.under[n] != nil || e.state == fileDone || e.over() && e.file.Online:
 		return nil, nil, fileEntry{}, fmt.Errorf("file %d: %s", n, e.state)
 	}
+	if err := os.MkdirAll(d.s.opts.downloads, 0o777); err != nil {
+		return nil, nil, fileEntry{}, err
+	}
 	t, err := d.s.client.FetchFile(e.file, d.s.opts.downloads, client.FileOptions{})
 	if err != nil {
 		return nil, nil, fileEntry{}, err
@@ -333,7 +336,7 @@ func (d *fileDesk) cancel(n int) error {
 
 // watch tells of a transfer until it has ended.
 func (d *fileDesk) watch(e *fileEntry, t *client.Transfer) {
-	began, from := time.Now(), t.Moved()
+	p := pace{since: time.Now()}
 	tick := time.NewTicker(d.every)
 	defer tick.Stop()
 	for {
@@ -350,9 +353,7 @@ func (d *fileDesk) watch(e *fileEntry, t *client.Transfer) {
 			d.changed = time.Now()
 		}
 		e.moved = moved
-		if past := time.Since(began).Seconds(); past > 0 {
-			e.rate = float64(moved-from) / past
-		}
+		e.rate = p.rate(time.Now(), t.Carried())
 		if ended {
 			d.ended(e, t)
 		}
@@ -365,6 +366,22 @@ func (d *fileDesk) watch(e *fileEntry, t *client.Transfer) {
 			return
 		}
 	}
+}
+
+// pace is how fast a transfer is. The time until its first bytes, in which somebody has yet to take it, does not count.
+type pace struct{ since time.Time }
+
+// rate returns how many bytes a second that is, 0 before it is known, when so many are over.
+func (p *pace) rate(now time.Time, carried int64) float64 {
+	past := now.Sub(p.since).Seconds()
+	switch {
+	case carried == 0:
+		p.since = now
+		return 0
+	case past <= 0:
+		return 0
+	}
+	return float64(carried) / past
 }
 
 // ended notes how a transfer ended; d.mu is held.

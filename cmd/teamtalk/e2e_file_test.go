@@ -6,8 +6,10 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -67,10 +69,7 @@ type chatter struct {
 // newChatter logs in.
 func newChatter(t testing.TB, sys *deployment, user string, at int) *chatter {
 	t.Helper()
-	c := &chatter{t: t, user: user, downloads: filepath.Join(t.TempDir(), "downloads of "+user)}
-	if err := os.Mkdir(c.downloads, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	c := &chatter{t: t, user: user, downloads: filepath.Join(t.TempDir(), "downloads of "+user)} // made by the first file
 	c.args = []string{"chat", user, "--json", "--password", "pw", "--msg-server", sys.msgAddr[at], "--downloads", c.downloads,
 		"--state", filepath.Join(t.TempDir(), "state"), "--timeout", "30s"}
 	t.Cleanup(func() {
@@ -236,7 +235,7 @@ func (c *chatter) sees(other *chatter) {
 func (c *chatter) folder() []string {
 	c.t.Helper()
 	list, err := os.ReadDir(c.downloads)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.t.Fatal(err)
 	}
 	var names []string

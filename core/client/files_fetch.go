@@ -123,6 +123,7 @@ func (l *fileLink) take(m *pb.IMFilePullDataRsp) error {
 	if _, err := t.dst.f.WriteAt(m.GetFileData(), offset); err != nil {
 		return im.WithKind(im.Internal, "write", err)
 	}
+	t.carried.Add(n)
 	t.moveTo(have + n)
 	l.pull()
 	if t.file.Online && t.Moved() == t.file.Size {

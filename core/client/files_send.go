@@ -60,6 +60,7 @@ func (l *fileLink) give(seq uint16, m *pb.IMFilePullDataReq) error {
 	if err != nil {
 		return nil // the connection has ended, and says so
 	}
+	t.carried.Add(n)
 	t.moveTo(offset + n)
 	return nil
 }

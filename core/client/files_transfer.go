@@ -46,6 +46,7 @@ type Transfer struct {
 	role     pb.ClientFileRole
 	progress func(int64)
 	moved    atomic.Int64
+	carried  atomic.Int64
 	entered  atomic.Bool   // was logged in to the task: a direct transfer ends with that connection
 	quit     chan struct{} // closed by Cancel
 	quitOnce sync.Once
@@ -63,6 +64,10 @@ func (t *Transfer) File() File { return t.file }
 
 // Moved is how many bytes are over.
 func (t *Transfer) Moved() int64 { return t.moved.Load() }
+
+// Carried is how many bytes went over this Transfer's connections: without those that were over before it began, and with those that went twice. It is
+// what tells how fast it is.
+func (t *Transfer) Carried() int64 { return t.carried.Load() }
 
 // Done is closed when the transfer has ended.
 func (t *Transfer) Done() <-chan struct{} { return t.done }
