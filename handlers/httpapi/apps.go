@@ -105,7 +105,7 @@ func (a *app) mayChange(group uint32) error {
 	return nil
 }
 
-// addresses bounds what callers without a valid key may try. Of those that are not remembered any more nothing is known.
+// addresses bounds what callers without a valid key may try, or how often they may register. Of those that are not remembered any more nothing is known.
 type addresses struct {
 	mu   sync.Mutex
 	seen *lru.Cache[netip.Addr, *rate.Limiter]

@@ -83,13 +83,14 @@ type Options struct {
 
 // Server is the HTTP message server, an http.Handler.
 type Server struct {
-	opt     Options
-	log     *slog.Logger
-	apps    *apps
-	clients *addresses // wrong keys and registrations, by address
-	mux     *http.ServeMux
-	metrics metrics
-	often   obs.Often
+	opt       Options
+	log       *slog.Logger
+	apps      *apps
+	clients   *addresses // wrong keys, by address
+	newcomers *addresses // registrations; apart, as a portal registers people and calls with a key from one address
+	mux       *http.ServeMux
+	metrics   metrics
+	often     obs.Often
 }
 
 // New makes a server. It fails when the apps are not right.
@@ -110,7 +111,7 @@ func New(opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opt: opt, log: opt.Log.With("role", "http"), apps: known, clients: newAddresses(), mux: http.NewServeMux(), metrics: newMetrics(opt.Registerer)}
+	s := &Server{opt: opt, log: opt.Log.With("role", "http"), apps: known, clients: newAddresses(), newcomers: newAddresses(), mux: http.NewServeMux(), metrics: newMetrics(opt.Registerer)}
 	handle(s, "CreateGroup", s.createGroup)
 	handle(s, "ChangeMembers", s.changeMembers)
 	handle(s, "SendMessage", s.sendMessage)

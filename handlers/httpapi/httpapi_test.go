@@ -376,7 +376,7 @@ func TestRegister(t *testing.T) {
 	r.want(2, "Register", `{"user_name":"dave","password":"long enough","invite_code":"come in?"}`)
 	r.want(2, "Register", `{"user_name":"dave","password":"long enough"}`)
 	for _, body := range []string{`"user_name":"d","password":"long enough"`, `"user_name":"da ve","password":"long enough"`, `"user_name":"dave","password":"short"`,
-		`"user_name":"dave","password":"long enough","nick_name":"` + strings.Repeat("x", 33) + `"`} {
+		`"user_name":"dave","password":"long enough","nick_name":"` + strings.Repeat("x", 33) + `"`, `"user_name":"dave","password":"long enough","nick_name":"\u001b[2J"`} {
 		r.want(1, "Register", `{"invite_code":"come in!",`+body+`}`)
 	}
 	last := 0.0
@@ -385,6 +385,42 @@ func TestRegister(t *testing.T) {
 	}
 	if last != 8 {
 		t.Errorf("after %d tries: code %v", triesAtOnce, last)
+	}
+	r.want(0, "GetUserStatus", `{"app_key":%q,"user_id_list":[1]}`, goodKey) // a portal's calls from the same address go on
+}
+
+// TestRegisterNotForOthers: where people of some networks may register, neither a proxy there lets in everybody, nor a page of another site whom it meets.
+func TestRegisterNotForOthers(t *testing.T) {
+	near := &Register{Open: true, Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}}
+	far := &Register{Open: true}
+	for _, c := range []struct {
+		reg         *Register
+		name, value string
+		code        float64
+	}{
+		{near, "Accept", "*/*", 0}, {near, "X-Forwarded-For", "192.0.2.1", 5}, {near, "Forwarded", "for=192.0.2.1", 5}, {near, "Via", "1.1 front", 5}, {near, "X-Real-IP", "192.0.2.1", 5},
+		{far, "X-Forwarded-For", "192.0.2.1", 0}, {far, "Origin", "https://elsewhere.example", 5}, {far, "Sec-Fetch-Site", "cross-site", 5}, {far, "Sec-Fetch-Site", "same-origin", 0},
+	} {
+		r := newRig(t, func(o *Options) { o.Register = c.reg })
+		c.reg.Accounts = r.store
+		req, err := http.NewRequest("POST", r.url+"/query/Register", strings.NewReader(`{"user_name":"zoe","password":"long enough","nick_name":"  "}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set(c.name, c.value)
+		rsp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a map[string]any
+		err = json.NewDecoder(rsp.Body).Decode(&a)
+		rsp.Body.Close()
+		if err != nil || a["error_code"] != c.code {
+			t.Errorf("%s: %s: %v, %v, want code %v", c.name, c.value, a, err, c.code)
+		}
+		if account, err := r.store.AccountByName(t.Context(), "zoe"); c.code == 0 && (err != nil || account.Nick != "zoe") {
+			t.Errorf("a blank name to be shown: %q, %v", account.Nick, err)
+		}
 	}
 }
 

@@ -9,7 +9,9 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/time/rate"
@@ -25,7 +27,7 @@ type Register struct {
 	Open bool
 	// Invites are the codes, at least MinInvite characters each; everybody with one of them may register. Required, unless Open.
 	Invites []string
-	// Networks are where people may register from; empty: anywhere.
+	// Networks are where people may register from, not through a proxy; empty: anywhere.
 	Networks []netip.Prefix
 	// PerHour is how many users may be made in an hour, by all together. Default 1000.
 	PerHour int
@@ -34,6 +36,8 @@ type Register struct {
 
 	codes map[[sha256.Size]byte]bool
 	limit *rate.Limiter
+
+	origins http.CrossOriginProtection
 }
 
 // MinInvite is the shortest invite code, in characters.
@@ -94,9 +98,19 @@ func (s *Server) terms(w http.ResponseWriter, r *http.Request) {
 	s.respond(w, "RegisterTerms", a, s.mayRegister(r))
 }
 
+// forwardedBy are the headers by which proxies say whom they ask for.
+var forwardedBy = []string{"Forwarded", "Via", "X-Forwarded-For", "X-Real-Ip"}
+
+// mayRegister says whether who asks is where people may register from. Where not everybody may, nobody may through a proxy: its address is not that of the
+// person, and what it says of that one anybody could say. Nor may a page of another site, in the browser of somebody who is in the right place.
 func (s *Server) mayRegister(r *http.Request) error {
-	if !s.opt.Register.reachedFrom(remote(r)) {
+	reg := s.opt.Register
+	proxied := slices.ContainsFunc(forwardedBy, func(h string) bool { return len(r.Header[h]) > 0 })
+	if !reg.reachedFrom(remote(r)) || len(reg.Networks) > 0 && proxied {
 		return fail(codeClosed, "registration is not open to this address")
+	}
+	if reg.origins.Check(r) != nil {
+		return fail(codeClosed, "registration is not open to pages of other sites")
 	}
 	return nil
 }
@@ -142,16 +156,19 @@ func (s *Server) check(q *registerRequest, a *registerResult) error {
 		return a.not("password", codeBad, fmt.Sprintf("password has at most %d bytes", maxPassword))
 	case utf8.RuneCountInString(q.Nick) > 32:
 		return a.not("nick_name", codeBad, "nick_name has at most 32 characters")
+	case strings.ContainsFunc(q.Nick, func(c rune) bool { return !unicode.IsPrint(c) }):
+		return a.not("nick_name", codeBad, "nick_name has a character that cannot be shown")
 	}
 	return nil
 }
 
 func (s *Server) newUser(r *http.Request, q *registerRequest, a *registerResult) error {
 	from, now := remote(r), s.opt.Now()
-	if !s.clients.mayTry(from, now) {
+	if !s.newcomers.mayTry(from, now) {
 		return fail(codeTooMany, "too many registrations from this address")
 	}
-	s.clients.failed(from, now)
+	s.newcomers.failed(from, now)
+	q.Nick = strings.TrimSpace(q.Nick)
 	if err := s.check(q, a); err != nil {
 		return err
 	}
