@@ -431,12 +431,12 @@ func (f *terminalFrontend) presence() {
 	f.say(f.s.book.name(f.peer.ID) + " is " + onlineWord(f.there))
 }
 
-// kickReason explains it.
+// kickReason explains it. The protocol has no word for sessions that administrators end: they have the reason of those that another login ended.
 func kickReason(e client.Kicked) string {
 	if e.Reason == 2 {
 		return "your phone ended this session"
 	}
-	return "you logged in on another device"
+	return "you logged in on another device, or an administrator ended this session"
 }
 
 func onlineWord(on bool) string {

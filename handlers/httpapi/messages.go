@@ -26,7 +26,7 @@ type sendMessageResult struct {
 func (s *Server) sendMessage(ctx context.Context, app *app, q *sendMessageRequest, r *sendMessageResult) error {
 	switch {
 	case q.As == 0:
-		return fail(codeBad, "req_user_id is missing")
+		return fail(codeBad, "req_user_id is needed: a message has a sender")
 	case (q.User == 0) == (q.Group == 0):
 		return fail(codeBad, "either to_user_id or to_group_id is needed")
 	case q.User == q.As:
