@@ -1,0 +1,49 @@
+package engine
+
+import (
+	"bytes"
+	"testing"
+
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// TestKeptFrames: frames that leave without being copied come whole and in order among others, also where the kernel takes a part of them, or nothing, and are
+// afterwards what they were: others are sent them too.
+func TestKeptFrames(t *testing.T) {
+	r := newRole()
+	s := start(t, Options{Handler: r, Loops: 1, MaxBuffered: pdu.MaxServerFrame})
+	slow := dial(t, s)
+	to := next(t, r.sessions)
+	fast := dial(t, s)
+	also := next(t, r.sessions)
+	var kept [][]byte
+	for i := range 40 {
+		kept = append(kept, frameOf(pb.CmdFilePullDataRsp, uint16(i), bytes.Repeat([]byte{byte(i)}, 8<<10+i*1000)))
+	}
+	before := bytes.Join(kept, nil)
+	var want []byte
+	for turn := range 20 { // the first ones fill the kernel's buffer
+		var round [][]byte
+		for i, frame := range kept {
+			round = append(round, frame, frameOf(pb.CmdMsgData, uint16(turn), bytes.Repeat([]byte("s"), i*50)))
+		}
+		want = append(want, bytes.Join(round, nil)...)
+		done := make(chan struct{})
+		to.Loop().Post(func() {
+			for _, frame := range round {
+				for _, ses := range []*session.Session{to, also} {
+					ses.SendKept(frame)
+				}
+			}
+			close(done)
+		})
+		<-done
+		fast.want(bytes.Join(round, nil))
+	}
+	if !bytes.Equal(bytes.Join(kept, nil), before) {
+		t.Error("a frame was changed")
+	}
+	slow.want(want)
+}
