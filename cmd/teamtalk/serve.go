@@ -132,7 +132,7 @@ func (s *system) banner(w io.Writer, demo bool) {
 		}
 	}
 	if s.http != nil {
-		line("login", "http://"+reachable(s.http.Addr)+"/msg_server")
+		line("login", "http://"+reachable(s.http.Addr().String())+"/msg_server")
 	}
 	if s.msfs != nil {
 		line("files", s.msfs.url)
@@ -172,7 +172,7 @@ func (s *system) chatServer() string {
 	if s.http == nil {
 		return ""
 	}
-	addr := reachable(s.http.Addr)
+	addr := reachable(s.http.Addr().String())
 	if strings.HasSuffix(addr, ":8080") {
 		return ""
 	}

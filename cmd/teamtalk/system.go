@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"runtime"
@@ -21,6 +20,7 @@ import (
 	"teamtalk/core/link"
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
+	"teamtalk/core/web"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/file"
 	"teamtalk/handlers/login"
@@ -69,11 +69,10 @@ type system struct {
 
 	fileEnd fileEnd
 
-	ports   []*port
-	peers   []link.Peer // in the order of making
-	http    *http.Server
-	httpEnd chan struct{}
-	failed  chan error // a part that ended by itself
+	ports  []*port
+	peers  []link.Peer // in the order of making
+	http   *web.Server // login's
+	failed chan error  // a part that ended by itself
 }
 
 // port is a listener of the engine.
@@ -238,7 +237,8 @@ func (s *system) startLogin(context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = s.listen(&port{name: "login", clients: true}, "login.client_listen", config.Addr(cfg.ClientListen), engine.Options{Handler: s.login.Clients()})
+	err = s.listen(&port{name: "login", clients: true}, "login.client_listen", config.Addr(cfg.ClientListen),
+		engine.Options{Handler: s.login.Clients(), MaxConns: max(1, s.budget.Limit()/2)}) // the rest is for message servers' clients, who stay
 	if err != nil {
 		return err
 	}
@@ -250,23 +250,26 @@ func (s *system) startHTTP(addr string) error {
 	if addr == "" {
 		return nil
 	}
-	l, err := net.Listen("tcp", addr)
+	l, err := web.Listen(addr)
 	if err != nil {
 		return fmt.Errorf("%w (setting login.http_listen)", err)
 	}
-	s.http = &http.Server{
-		Addr: l.Addr().String(), Handler: s.login.HTTP(), ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
-		MaxHeaderBytes: 16 << 10,
-	}
-	s.httpEnd = make(chan struct{})
+	s.http = s.serveWeb(l, web.Options{Name: "login", Handler: s.login.HTTP(), MaxConns: s.cfg.Login.HTTPMaxConnections})
+	return nil
+}
+
+// serveWeb answers HTTP. Of the connections that this process may have the port takes a quarter at most: a crowd on all three of these ports still leaves some to
+// the others.
+func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
+	opt.MaxConns = min(opt.MaxConns, max(1, s.budget.Limit()/4))
+	opt.Budget, opt.Log, opt.Registerer = s.budget, s.log, s.reg
+	srv := web.Serve(l, opt)
 	go func() {
-		defer close(s.httpEnd)
-		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.fail(fmt.Errorf("login HTTP: %w", err))
+		if err := srv.Err(); err != nil {
+			s.fail(err)
 		}
 	}()
-	return nil
+	return srv
 }
 
 func (s *system) startMsg(context.Context) error {
@@ -469,8 +472,7 @@ func (s *system) Stop(ctx context.Context) error {
 		do("push", s.push.Drain(ctx))
 	}
 	if s.http != nil {
-		do("login HTTP", s.http.Shutdown(ctx))
-		<-s.httpEnd
+		do("login HTTP", s.http.Close(ctx))
 	}
 	if s.msfs != nil {
 		do("msfs", s.msfs.stop(ctx))

@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/session"
+	"teamtalk/core/web"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/httpapi"
 )
@@ -24,10 +22,9 @@ type httpAPI struct {
 
 	register *httpapi.Register // nil: nobody registers
 
-	http  *http.Server
-	addr  string
-	url   string        // how people reach it
-	ended chan struct{} // closed when http is no longer served
+	http *web.Server // nil: off
+	addr string
+	url  string // how people reach it
 }
 
 // startHTTPAPI opens the port for other systems. In a process with everything it runs only if somebody may call it: the systems of the file, or, in a
@@ -157,23 +154,13 @@ func (s *system) serveAPI(api http.Handler) error {
 	if s.cfg.HTTP.AppsFile == "" { // the demo's: for this machine alone
 		addr = reachable(addr)
 	}
-	l, err := net.Listen("tcp", addr)
+	l, err := web.Listen(addr)
 	if err != nil {
 		return fmt.Errorf("%w (setting http.listen)", err)
 	}
 	a := s.api
 	a.addr, a.url = l.Addr().String(), webAddress(s.cfg.HTTP.URL, l)
-	a.http = &http.Server{
-		Handler: api, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), MaxHeaderBytes: 16 << 10,
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
-	}
-	a.ended = make(chan struct{})
-	go func() {
-		defer close(a.ended)
-		if err := a.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.fail(fmt.Errorf("HTTP API: %w", err))
-		}
-	}()
+	a.http = s.serveWeb(l, web.Options{Name: "http", Handler: api, MaxConns: s.cfg.HTTP.MaxConnections})
 	return nil
 }
 
@@ -181,10 +168,7 @@ func (s *system) serveAPI(api http.Handler) error {
 func (a *httpAPI) stop(ctx context.Context) error {
 	var errs []error
 	if a.http != nil {
-		if err := a.http.Shutdown(ctx); err != nil {
-			errs = append(errs, err, a.http.Close())
-		}
-		<-a.ended
+		errs = append(errs, a.http.Close(ctx))
 	}
 	if a.store != nil {
 		errs = append(errs, a.store.Close())

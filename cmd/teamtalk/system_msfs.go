@@ -5,16 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"teamtalk/core/blob"
 	"teamtalk/core/config"
+	"teamtalk/core/web"
 	"teamtalk/handlers/msfs"
 )
 
@@ -22,9 +20,8 @@ import (
 type smallFiles struct {
 	store  blob.Store
 	server *msfs.Server
-	url    string // how clients reach it
-	http   *http.Server
-	ended  chan struct{} // closed when http is no longer served
+	url    string      // how clients reach it
+	http   *web.Server // nil: off
 }
 
 // startMSFS opens the store of small files and the port for them.
@@ -37,28 +34,17 @@ func (s *system) startMSFS(context.Context) error {
 	m := &smallFiles{store: store}
 	s.msfs = m
 	s.ready.Add("msfs", store.Ping)
-	var l net.Listener
+	var l *net.TCPListener
 	if addr := config.Addr(cfg.Listen); addr != "" {
-		if l, err = net.Listen("tcp", addr); err != nil {
+		if l, err = web.Listen(addr); err != nil {
 			return fmt.Errorf("%w (setting msfs.listen)", err)
 		}
 	}
 	m.url = webAddress(cfg.URL, l)
 	m.server = msfs.New(msfs.Options{Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads, Log: s.log, Registerer: s.reg})
-	if l == nil {
-		return nil
+	if l != nil {
+		m.http = s.serveWeb(l, web.Options{Name: "msfs", Handler: m.server, MaxConns: cfg.MaxConnections})
 	}
-	m.http = &http.Server{
-		Handler: m.server, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, // the server bounds bodies by their progress
-	}
-	m.ended = make(chan struct{})
-	go func() {
-		defer close(m.ended)
-		if err := m.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.fail(fmt.Errorf("msfs: %w", err))
-		}
-	}()
 	return nil
 }
 
@@ -77,7 +63,7 @@ func openBlobs(cfg *config.Config) (blob.Store, error) {
 }
 
 // webAddress is the URL told to clients: as set, else this machine's address and the port listened on.
-func webAddress(set string, l net.Listener) string {
+func webAddress(set string, l *net.TCPListener) string {
 	if set != "" || l == nil {
 		return set
 	}
@@ -101,10 +87,7 @@ func (s *system) filesURL() string {
 func (m *smallFiles) stop(ctx context.Context) error {
 	var errs []error
 	if m.http != nil {
-		if err := m.http.Shutdown(ctx); err != nil {
-			errs = append(errs, err, m.http.Close())
-		}
-		<-m.ended
+		errs = append(errs, m.http.Close(ctx))
 	}
 	if c, ok := m.store.(io.Closer); ok {
 		errs = append(errs, c.Close())

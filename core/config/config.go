@@ -59,14 +59,15 @@ type Admin struct {
 
 // Login is the section login.
 type Login struct {
-	ClientListen string   `toml:"client_listen" default:":8008" form:"listen" doc:"TCP address for clients that ask for a message server with a frame, or \"off\"."`
-	HTTPListen   string   `toml:"http_listen" default:":8080" form:"listen" doc:"HTTP address for clients that ask with GET /msg_server, or \"off\"."`
-	ServerListen string   `toml:"server_listen" default:"auto" form:"internal" doc:"Address for message servers. \"auto\": :8100, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
-	IP2Networks  []string `toml:"ip2_networks" default:"" form:"cidr" doc:"Networks (CIDR) whose clients are given a message server's second address first; everybody else is given the first address first."`
-	MSFSPrior    string   `toml:"msfs_prior" default:"" form:"url" doc:"URL of the small file server, told to clients."`
-	MSFSBackup   string   `toml:"msfs_backup" default:"" form:"url" doc:"The same by another way; empty: as msfs_prior."`
-	Discovery    string   `toml:"discovery" default:"" form:"url" doc:"URL of the discovery page, told to clients."`
-	Register     string   `toml:"register" default:"" form:"url" doc:"URL of the HTTP API (role http) where people may register themselves, told to clients. Empty: that of this process, when http runs in it and registration is on there."`
+	ClientListen       string   `toml:"client_listen" default:":8008" form:"listen" doc:"TCP address for clients that ask for a message server with a frame, or \"off\"."`
+	HTTPListen         string   `toml:"http_listen" default:":8080" form:"listen" doc:"HTTP address for clients that ask with GET /msg_server, or \"off\"."`
+	HTTPMaxConnections int      `toml:"http_max_connections" default:"10000" min:"1" max:"10000000" doc:"Most HTTP connections at a time; a quarter of the limit of open files lowers it. Beyond it those that wait longest without a request make room."`
+	ServerListen       string   `toml:"server_listen" default:"auto" form:"internal" doc:"Address for message servers. \"auto\": :8100, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
+	IP2Networks        []string `toml:"ip2_networks" default:"" form:"cidr" doc:"Networks (CIDR) whose clients are given a message server's second address first; everybody else is given the first address first."`
+	MSFSPrior          string   `toml:"msfs_prior" default:"" form:"url" doc:"URL of the small file server, told to clients."`
+	MSFSBackup         string   `toml:"msfs_backup" default:"" form:"url" doc:"The same by another way; empty: as msfs_prior."`
+	Discovery          string   `toml:"discovery" default:"" form:"url" doc:"URL of the discovery page, told to clients."`
+	Register           string   `toml:"register" default:"" form:"url" doc:"URL of the HTTP API (role http) where people may register themselves, told to clients. Empty: that of this process, when http runs in it and registration is on there."`
 }
 
 // Msg is the section msg.
@@ -123,19 +124,20 @@ type DBProxy struct {
 
 // MSFS is the section msfs.
 type MSFS struct {
-	Listen      string `toml:"listen" default:":8700" form:"listen" doc:"HTTP address for clients."`
-	URL         string `toml:"url" default:"" form:"url" doc:"How clients, and other dbproxy servers, reach it. Empty: this machine's own address; login tells it to clients unless login.msfs_prior says otherwise."`
-	Dir         string `toml:"dir" default:"" doc:"Folder for the files. Empty: msfs in data_dir. Not used with S3."`
-	MaxSize     Size   `toml:"max_size" default:"10MiB" min:"1KiB" max:"1GiB" doc:"Largest file taken from clients."`
-	MaxUploads  int    `toml:"max_uploads" default:"64" min:"1" max:"100000" doc:"Uploads at work at once; more are refused as busy."`
-	MinFree     Size   `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB" doc:"With less room on the folder's disk nothing more is taken, sounds of audio messages kept here included."`
-	S3Endpoint  string `toml:"s3_endpoint" default:"" doc:"Host, or host:port, of an S3 server that keeps the files instead of the folder."`
-	S3Bucket    string `toml:"s3_bucket" default:"" doc:"Bucket, which is there already."`
-	S3Prefix    string `toml:"s3_prefix" default:"" doc:"Before every name in the bucket."`
-	S3Region    string `toml:"s3_region" default:"" doc:"Region; empty: asked of the server."`
-	S3AccessKey string `toml:"s3_access_key" default:"" doc:"Access key."`
-	S3SecretKey Secret `toml:"s3_secret_key" default:"" doc:"Secret key."`
-	S3Plain     bool   `toml:"s3_plain" default:"false" doc:"HTTP instead of HTTPS to the S3 server."`
+	Listen         string `toml:"listen" default:":8700" form:"listen" doc:"HTTP address for clients."`
+	URL            string `toml:"url" default:"" form:"url" doc:"How clients, and other dbproxy servers, reach it. Empty: this machine's own address; login tells it to clients unless login.msfs_prior says otherwise."`
+	Dir            string `toml:"dir" default:"" doc:"Folder for the files. Empty: msfs in data_dir. Not used with S3."`
+	MaxSize        Size   `toml:"max_size" default:"10MiB" min:"1KiB" max:"1GiB" doc:"Largest file taken from clients."`
+	MaxUploads     int    `toml:"max_uploads" default:"64" min:"1" max:"100000" doc:"Uploads at work at once; more are refused as busy."`
+	MaxConnections int    `toml:"max_connections" default:"10000" min:"1" max:"10000000" doc:"Most connections at a time; a quarter of the limit of open files lowers it. Beyond it those that wait longest without a request make room."`
+	MinFree        Size   `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB" doc:"With less room on the folder's disk nothing more is taken, sounds of audio messages kept here included."`
+	S3Endpoint     string `toml:"s3_endpoint" default:"" doc:"Host, or host:port, of an S3 server that keeps the files instead of the folder."`
+	S3Bucket       string `toml:"s3_bucket" default:"" doc:"Bucket, which is there already."`
+	S3Prefix       string `toml:"s3_prefix" default:"" doc:"Before every name in the bucket."`
+	S3Region       string `toml:"s3_region" default:"" doc:"Region; empty: asked of the server."`
+	S3AccessKey    string `toml:"s3_access_key" default:"" doc:"Access key."`
+	S3SecretKey    Secret `toml:"s3_secret_key" default:"" doc:"Secret key."`
+	S3Plain        bool   `toml:"s3_plain" default:"false" doc:"HTTP instead of HTTPS to the S3 server."`
 }
 
 // File is the section file.
@@ -166,12 +168,13 @@ type File struct {
 
 // HTTP is the section http.
 type HTTP struct {
-	Listen   string   `toml:"listen" default:":8400" form:"listen" doc:"HTTP address for other systems. Keys travel in clear: put TLS in front, or keep it in a network that is trusted."`
-	URL      string   `toml:"url" default:"" form:"url" doc:"How people reach it to register, told to them by login. Empty: this machine's own address."`
-	AppsFile string   `toml:"apps_file" default:"" doc:"File of the systems that may call, with their keys, and of who may register; there is an example among the others, http/apps.toml."`
-	DBProxy  []string `toml:"dbproxy" default:"" form:"addrs" doc:"Addresses of the dbproxy servers. Not needed when dbproxy runs in the same process."`
-	Route    []string `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers. Not needed when route runs in the same process."`
-	Push     []string `toml:"push" default:"" form:"addrs" doc:"Addresses of the push servers, for what is sent through here. Empty: nobody is pushed to about it, unless push runs in the same process. msg.push_text and keys.text_key say what pushes show."`
+	Listen         string   `toml:"listen" default:":8400" form:"listen" doc:"HTTP address for other systems. Keys travel in clear: put TLS in front, or keep it in a network that is trusted."`
+	URL            string   `toml:"url" default:"" form:"url" doc:"How people reach it to register, told to them by login. Empty: this machine's own address."`
+	MaxConnections int      `toml:"max_connections" default:"10000" min:"1" max:"10000000" doc:"Most connections at a time; a quarter of the limit of open files lowers it. Beyond it those that wait longest without a request make room."`
+	AppsFile       string   `toml:"apps_file" default:"" doc:"File of the systems that may call, with their keys, and of who may register; there is an example among the others, http/apps.toml."`
+	DBProxy        []string `toml:"dbproxy" default:"" form:"addrs" doc:"Addresses of the dbproxy servers. Not needed when dbproxy runs in the same process."`
+	Route          []string `toml:"route" default:"" form:"addrs" doc:"Addresses of the route servers. Not needed when route runs in the same process."`
+	Push           []string `toml:"push" default:"" form:"addrs" doc:"Addresses of the push servers, for what is sent through here. Empty: nobody is pushed to about it, unless push runs in the same process. msg.push_text and keys.text_key say what pushes show."`
 }
 
 // Push is the section push.

@@ -40,7 +40,8 @@ func FixedBudget(n int) *Budget { return &Budget{limit: int64(n)} }
 // Limit is how many connections fit.
 func (b *Budget) Limit() int { return int(b.limit) }
 
-func (b *Budget) take() bool {
+// Take counts one connection more; false when there is no room for it.
+func (b *Budget) Take() bool {
 	if b.used.Add(1) > b.limit {
 		b.used.Add(-1)
 		return false
@@ -48,4 +49,5 @@ func (b *Budget) take() bool {
 	return true
 }
 
-func (b *Budget) put() { b.used.Add(-1) }
+// Put counts one connection less.
+func (b *Budget) Put() { b.used.Add(-1) }

@@ -317,7 +317,7 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	n := s.open.Add(1)
 	cn := &conn{c: c}
 	c.SetContext(cn)
-	if !s.opt.Budget.take() {
+	if !s.opt.Budget.Take() {
 		return nil, s.refuse(cn, "file descriptors", false)
 	}
 	l := s.loopOf(c.EventLoop())
@@ -338,7 +338,7 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 
 func (s *Server) refuse(cn *conn, why string, budgeted bool) gnet.Action {
 	if budgeted {
-		s.opt.Budget.put()
+		s.opt.Budget.Put()
 	}
 	cn.refused, cn.closed = true, true
 	s.refused.Inc()
@@ -363,7 +363,7 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 		return gnet.None
 	}
 	cn.closed = true
-	s.opt.Budget.put()
+	s.opt.Budget.Put()
 	// Begin and End may nest here, when the close comes out of a write of the same turn: closing tells whether there is a turn already.
 	l := cn.loop
 	reason := l.Remove(cn.s, cleanEOF(err))
