@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 
 	"github.com/google/uuid"
 
@@ -154,7 +155,7 @@ func (f *Folder) Open(_ context.Context, name string) (*Blob, error) {
 		return nil, err
 	}
 	file, err := f.root.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if notThere(err) {
 		return nil, im.Errorf(im.NotFound, "no such blob")
 	}
 	if err != nil {
@@ -171,6 +172,19 @@ func (f *Folder) Open(_ context.Context, name string) (*Blob, error) {
 	}
 	return &Blob{ReadSeekCloser: file, Size: info.Size(), Modified: info.ModTime(),
 		ETag: fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size())}, nil
+}
+
+// notThere reports whether an error of opening says that no blob can have that name: nothing is there, a blob is where a folder should be, or a symbolic link leads
+// nowhere, in a circle, or out of the folder. That last one is os.Root's own error, not the system's, and has no name.
+func notThere(err error) bool {
+	var number syscall.Errno
+	switch {
+	case err == nil, errors.Is(err, os.ErrClosed):
+		return false
+	case errors.As(err, &number):
+		return number.Is(fs.ErrNotExist) || number == syscall.ENOTDIR || number == syscall.ELOOP
+	}
+	return true
 }
 
 // Delete removes a blob.

@@ -132,7 +132,7 @@ func storedName(client string) string {
 // errTooLarge ends an upload of more than MaxSize.
 var errTooLarge = errors.New("file is too large")
 
-// limited fails a reader that yields more than allowed.
+// limited fails a reader that yields more than is left to it.
 type limited struct {
 	r    io.Reader
 	left int64

@@ -27,11 +27,19 @@ type uploaded struct {
 	URL  string `json:"url"`
 }
 
-// formOverhead is how much longer than its file a form may be, in bytes: names, boundaries, fields beside it.
+// formOverhead is how much longer than its file a form may be, in bytes: names, boundaries, fields beside it. What comes before the file is held in memory, line by
+// line, so it is bounded by this alone.
 const formOverhead = 64 << 10
+
+// minPace is how fast an upload has to come on the whole, in bytes a second, beyond the first Progress: with a byte now and then its place could be held for ever.
+const minPace = 4 << 10
 
 // upload stores the file of a form. The status is 200 whatever came of it, as clients expect: they read error_code.
 func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength > s.opt.MaxSize+formOverhead {
+		s.refuse(w, codeBad, "too_large", "file is too large")
+		return
+	}
 	select {
 	case s.uploads <- struct{}{}:
 		defer func() { <-s.uploads }()
@@ -39,11 +47,11 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, codeFailed, "busy", "服务器繁忙")
 		return
 	}
-	control := http.NewResponseController(w)
-	r.Body = http.MaxBytesReader(w, r.Body, s.opt.MaxSize+formOverhead)
-	r.Body = &patient{ReadCloser: r.Body, extend: func() {
-		_ = control.SetReadDeadline(time.Now().Add(s.opt.Progress)) // not every server can; then its own limits hold
-	}}
+	body := &limited{left: formOverhead, r: &patient{r: r.Body, control: http.NewResponseController(w), begun: time.Now(), progress: s.opt.Progress}}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{body, r.Body}
 	form, err := r.MultipartReader()
 	if err != nil {
 		s.refuse(w, codeBad, "form", "not a multipart form")
@@ -54,6 +62,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, codeBad, "form", "no file in the form")
 		return
 	}
+	body.left += s.opt.MaxSize
 	stored := storedName(part.FileName())
 	n, err := s.opt.Store.Put(r.Context(), stored, &limited{r: part, left: s.opt.MaxSize}, contentType(stored))
 	if err != nil {
@@ -69,22 +78,30 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, uploaded{Code: codeOK, Text: textOK, Path: stored, URL: base + "/" + stored})
 }
 
-// patient gives a client more time with every piece it sends.
+// patient gives a client more time with every piece it sends, as long as it is not too slow on the whole.
 type patient struct {
-	io.ReadCloser
-	extend func()
+	r        io.Reader
+	control  *http.ResponseController
+	begun    time.Time
+	progress time.Duration
+	n        int64 // bytes that came
 }
 
 func (p *patient) Read(b []byte) (int, error) {
-	p.extend()
-	return p.ReadCloser.Read(b)
+	until, pace := time.Now().Add(p.progress), p.begun.Add(p.progress+time.Duration(p.n)*time.Second/minPace)
+	if pace.Before(until) {
+		until = pace
+	}
+	_ = p.control.SetReadDeadline(until) // not every server can; then its own limits hold
+	n, err := p.r.Read(b)
+	p.n += int64(n)
+	return n, err
 }
 
 // refuseFile says why a file was not stored.
 func (s *Server) refuseFile(w http.ResponseWriter, err error) {
-	var tooLong *http.MaxBytesError
 	switch {
-	case errors.Is(err, errTooLarge), errors.As(err, &tooLong):
+	case errors.Is(err, errTooLarge):
 		s.refuse(w, codeBad, "too_large", "file is too large")
 	case im.KindOf(err) == im.Invalid:
 		s.refuse(w, codeBad, "empty", "file is empty")
@@ -106,6 +123,7 @@ func (s *Server) refuse(w http.ResponseWriter, code int, reason, text string) {
 }
 
 func (s *Server) answer(w http.ResponseWriter, a uploaded) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.opt.Progress)) // the upload may have taken all of the server's
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	if err := json.NewEncoder(w).Encode(a); err != nil { // the client is gone
 		s.log.Debug("answer not sent", "err", err)
