@@ -147,7 +147,10 @@ func (a *addresses) mayTry(addr netip.Addr, now time.Time) bool {
 }
 
 // failed notes a try in vain.
-func (a *addresses) failed(addr netip.Addr, now time.Time) {
+func (a *addresses) failed(addr netip.Addr, now time.Time) { a.try(addr, now) }
+
+// try takes one of the tries of an address; false when it has used them up.
+func (a *addresses) try(addr netip.Addr, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l, ok := a.seen.Get(who(addr))
@@ -155,5 +158,5 @@ func (a *addresses) failed(addr netip.Addr, now time.Time) {
 		l = rate.NewLimiter(rate.Every(time.Minute/triesPerMinute), triesAtOnce)
 		a.seen.Add(who(addr), l)
 	}
-	l.AllowN(now, 1)
+	return l.AllowN(now, 1)
 }

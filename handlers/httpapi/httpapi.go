@@ -6,6 +6,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,6 +90,8 @@ type Server struct {
 	apps      *apps
 	clients   *addresses // wrong keys, by address
 	newcomers *addresses // registrations; apart, as a portal registers people and calls with a key from one address
+	pages     *http.CrossOriginProtection
+	big       chan struct{} // one for each request longer than smallBody
 	mux       *http.ServeMux
 	metrics   metrics
 	often     obs.Often
@@ -111,7 +115,8 @@ func New(opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opt: opt, log: opt.Log.With("role", "http"), apps: known, clients: newAddresses(), newcomers: newAddresses(), mux: http.NewServeMux(), metrics: newMetrics(opt.Registerer)}
+	s := &Server{opt: opt, log: opt.Log.With("role", "http"), apps: known, clients: newAddresses(), newcomers: newAddresses(),
+		pages: http.NewCrossOriginProtection(), big: make(chan struct{}, maxBigBodies), mux: http.NewServeMux(), metrics: newMetrics(opt.Registerer)}
 	handle(s, "CreateGroup", s.createGroup)
 	handle(s, "ChangeMembers", s.changeMembers)
 	handle(s, "SendMessage", s.sendMessage)
@@ -171,7 +176,10 @@ func handle[Q any, PQ interface {
 		ctx, cancel := context.WithTimeout(r.Context(), s.opt.Timeout)
 		defer cancel()
 		q, a := PQ(new(Q)), PR(new(R))
-		err := s.decode(w, r, q)
+		err := s.mayAsk(r)
+		if err == nil {
+			err = s.decode(w, r, q, s.opt.MaxBody)
+		}
 		if err == nil {
 			var app *app
 			if app, err = s.admit(r, q.key(), name); err == nil {
@@ -182,15 +190,44 @@ func handle[Q any, PQ interface {
 	})
 }
 
-// decode reads a request's body.
-func (s *Server) decode(w http.ResponseWriter, r *http.Request, into any) error {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, s.opt.MaxBody))
-	if err := d.Decode(into); err != nil {
-		var tooLong *http.MaxBytesError
-		if errors.As(err, &tooLong) {
-			return fail(codeBad, "request is too long")
+// mayAsk refuses what is not worth reading: calls that a page of another site has a browser make, which may stand where strangers cannot reach, and
+// calls from where too many wrong keys came.
+func (s *Server) mayAsk(r *http.Request) error {
+	if s.pages.Check(r) != nil {
+		return fail(codeDenied, "not from the pages of another site")
+	}
+	if !s.clients.mayTry(remote(r), s.opt.Now()) {
+		return fail(codeTooMany, "too many wrong keys from this address")
+	}
+	return nil
+}
+
+// smallBody is how much of a request everybody may have held in memory, in bytes; maxBigBodies how many may be longer at a time. The key is in the body, so all of them are
+// read before it is known who calls.
+const (
+	smallBody    = 16 << 10
+	maxBigBodies = 64
+)
+
+// decode reads a request's body, of at most limit bytes.
+func (s *Server) decode(w http.ResponseWriter, r *http.Request, into any, limit int64) error {
+	head, err := io.ReadAll(io.LimitReader(r.Body, smallBody))
+	if err != nil {
+		return unread(err)
+	}
+	body := io.Reader(bytes.NewReader(head))
+	if len(head) == smallBody {
+		select {
+		case s.big <- struct{}{}:
+			defer func() { <-s.big }()
+		default:
+			return fail(codeTooMany, "too many long requests at once")
 		}
-		return fail(codeBad, "request is not the JSON object it should be")
+		body = io.MultiReader(body, http.MaxBytesReader(w, r.Body, max(limit-smallBody, 0)))
+	}
+	d := json.NewDecoder(body)
+	if err := d.Decode(into); err != nil {
+		return unread(err)
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return fail(codeBad, "more than one JSON object")
@@ -198,10 +235,22 @@ func (s *Server) decode(w http.ResponseWriter, r *http.Request, into any) error 
 	return nil
 }
 
+// unread says why a body was not taken.
+func unread(err error) error {
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return fail(codeBad, "request is too long")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fail(codeBad, "request did not come in time")
+	}
+	return fail(codeBad, "request is not the JSON object it should be")
+}
+
 // admit finds the app of a key, and says whether it may make the call now.
 func (s *Server) admit(r *http.Request, key, call string) (*app, error) {
 	from, now := remote(r), s.opt.Now()
-	if !s.clients.mayTry(from, now) {
+	if !s.clients.mayTry(from, now) { // again: a body may take its time, and many could be held back to come at once
 		return nil, fail(codeTooMany, "too many wrong keys from this address")
 	}
 	a := s.apps.find(key)

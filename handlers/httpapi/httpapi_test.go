@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -18,6 +17,8 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
+	"teamtalk/core/web"
+	"teamtalk/core/web/webtest"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/embedded"
 )
@@ -124,11 +125,18 @@ type rig struct {
 	users []uint32
 	url   string
 	text  *im.TextCipher
+	web   *web.Server
 }
 
 const goodKey = "0123456789abcdef"
 
 func newRig(t *testing.T, change func(o *Options)) *rig {
+	t.Helper()
+	return newRigOn(t, change, web.Options{})
+}
+
+// newRigOn makes a server on a port with those limits.
+func newRigOn(t *testing.T, change func(o *Options), limits web.Options) *rig {
 	t.Helper()
 	store, err := embedded.Open(context.Background(), embedded.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -159,9 +167,9 @@ func newRig(t *testing.T, change func(o *Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(s)
-	t.Cleanup(srv.Close)
-	r.url = srv.URL
+	limits.Handler = s
+	r.web = webtest.Serve(t, limits)
+	r.url = "http://" + r.web.Addr().String()
 	return r
 }
 

@@ -127,9 +127,9 @@ const (
 // register makes a user for whoever may be one. Every try counts against the address, those that succeed too.
 func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	q, a := &registerRequest{}, &registerResult{}
-	err := s.mayRegister(r)
+	err := firstOf(s.mayRegister(r), s.mayAsk(r))
 	if err == nil {
-		err = s.decode(w, r, q)
+		err = s.decode(w, r, q, smallBody)
 	}
 	if err == nil {
 		err = s.newUser(r, q, a)
@@ -164,10 +164,9 @@ func (s *Server) check(q *registerRequest, a *registerResult) error {
 
 func (s *Server) newUser(r *http.Request, q *registerRequest, a *registerResult) error {
 	from, now := remote(r), s.opt.Now()
-	if !s.newcomers.mayTry(from, now) {
+	if !s.newcomers.try(from, now) {
 		return fail(codeTooMany, "too many registrations from this address")
 	}
-	s.newcomers.failed(from, now)
 	q.Nick = strings.TrimSpace(q.Nick)
 	if err := s.check(q, a); err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 	"mime/multipart"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,6 +19,8 @@ import (
 
 	"teamtalk/core/blob"
 	"teamtalk/core/im"
+	"teamtalk/core/web"
+	"teamtalk/core/web/webtest"
 )
 
 // rig is a server on a folder, reached over TCP.
@@ -27,9 +28,16 @@ type rig struct {
 	*testing.T
 	dir string
 	url string
+	web *web.Server
 }
 
 func newRig(t *testing.T, change func(o *Options)) *rig {
+	t.Helper()
+	return newRigOn(t, change, web.Options{})
+}
+
+// newRigOn makes a server on a port with those limits.
+func newRigOn(t *testing.T, change func(o *Options), limits web.Options) *rig {
 	t.Helper()
 	r := &rig{T: t, dir: t.TempDir()}
 	store, err := blob.OpenFolder(r.dir, 0)
@@ -41,9 +49,9 @@ func newRig(t *testing.T, change func(o *Options)) *rig {
 	if change != nil {
 		change(&o)
 	}
-	srv := httptest.NewServer(New(o))
-	t.Cleanup(srv.Close)
-	r.url = srv.URL
+	limits.Handler = New(o)
+	r.web = webtest.Serve(t, limits)
+	r.url = "http://" + r.web.Addr().String()
 	return r
 }
 
