@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"net/http"
+	"strings"
 
 	"github.com/sideshow/apns2"
 	"github.com/sideshow/apns2/certificate"
@@ -92,8 +93,18 @@ type aps struct {
 // maxPayload is the longest payload that Apple takes, in bytes.
 const maxPayload = 4096
 
+// fits reports whether a token can be one of Apple's, which are hexadecimal digits; other letters do no harm. It becomes part of a URL.
+func fits(token string) bool {
+	return token != "" && !strings.ContainsFunc(token, func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z')
+	})
+}
+
 // Send hands one notification to Apple.
 func (a *APNs) Send(ctx context.Context, n Notification) Result {
+	if !fits(n.Token) {
+		return Result{Outcome: Dead, Reason: apns2.ReasonBadDeviceToken}
+	}
 	p := struct {
 		APS    aps             `json:"aps"`
 		Custom json.RawMessage `json:"custom,omitempty"`

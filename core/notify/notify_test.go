@@ -234,3 +234,19 @@ func TestCredentials(t *testing.T) {
 		}
 	}
 }
+
+// TestStrangeTokens: a token does not lead anywhere but to the service's place for tokens. Apple's goes into a URL, and one that is none is not sent at all; Google's is
+// text among others.
+func TestStrangeTokens(t *testing.T) {
+	apple, google := newService(t), newService(t)
+	a, f := newAPNs(t, apple), newFCM(t, google)
+	for _, token := range []string{"", "../../x", "a/../b", "a?b", "a#b", "a%2e", "a b", "a\r\nHost: evil", "a\x00", "é", "@evil.example/", "//evil.example", "a\"b", strings.Repeat("/", 5000)} {
+		if got := a.Send(context.Background(), Notification{Token: token, Text: "x"}); got.Outcome != Dead || apple.request != nil {
+			t.Errorf("Apple, %.20q: %+v, %v", token, got, apple.request)
+		}
+		got := f.Send(context.Background(), Notification{Token: token, Text: "x"})
+		if got.Outcome != Sent || google.request.URL.String() != "/v1/projects/chat/messages:send" || google.body["message"].(map[string]any)["token"] != token {
+			t.Errorf("Google, %.20q: %+v, %s, %.100v", token, got, google.request.URL, google.body)
+		}
+	}
+}

@@ -166,7 +166,7 @@ func (s *Server) handlePush(ses *session.Session, seq uint16, m *pb.IMPushToUser
 	}
 	rq := &request{session: ses, seq: seq, results: make([]*pb.PushResult, len(tokens))}
 	rq.left.Store(int64(len(tokens)))
-	refused := 0
+	refused, unfit := 0, 0
 	for i, t := range tokens {
 		j := &job{request: rq, at: i, to: &s.android, user: t.GetUserId(), n: notify.Notification{
 			Client: t.GetUserType(), Token: t.GetToken(), Text: m.GetFlash(), Data: m.GetData(), Badge: t.GetPushCount(), Silent: t.GetPushType() == silent,
@@ -174,17 +174,28 @@ func (s *Server) handlePush(ses *session.Session, seq uint16, m *pb.IMPushToUser
 		if t.GetUserType() == pb.ClientType_CLIENT_TYPE_IOS {
 			j.to = &s.ios
 		}
-		if !s.take(j) {
+		switch {
+		case len(j.n.Text)+len(j.n.Data) > maxContent, len(j.n.Token) > im.MaxDeviceToken:
+			unfit++
+			s.metrics.outcomes.WithLabelValues(notify.Refused.String()).Inc()
+			s.settle(j, resultFailed)
+		case !s.take(j):
 			refused++
 			s.metrics.outcomes.WithLabelValues("dropped").Inc()
 			s.settle(j, resultFailed)
 		}
+	}
+	if unfit > 0 {
+		return im.Errorf(im.Invalid, "%d of %d pushes refused: longer than any service takes", unfit, len(tokens))
 	}
 	if refused > 0 {
 		return im.Errorf(im.Busy, "%d of %d pushes dropped: queue is full, or shutting down", refused, len(tokens))
 	}
 	return nil
 }
+
+// maxContent is the longest text and data of a push together, in bytes. Services take 4 KiB; what waits in the queue must have some bound.
+const maxContent = 8 << 10
 
 // silent is the push_type of a push without a sound.
 const silent = 2
