@@ -146,9 +146,6 @@ func (a *addresses) mayTry(addr netip.Addr, now time.Time) bool {
 	return !ok || l.TokensAt(now) >= 1
 }
 
-// failed notes a try in vain.
-func (a *addresses) failed(addr netip.Addr, now time.Time) { a.try(addr, now) }
-
 // try takes one of the tries of an address; false when it has used them up.
 func (a *addresses) try(addr netip.Addr, now time.Time) bool {
 	a.mu.Lock()

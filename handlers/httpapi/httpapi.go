@@ -255,7 +255,9 @@ func (s *Server) admit(r *http.Request, key, call string) (*app, error) {
 	}
 	a := s.apps.find(key)
 	if a == nil || !a.reachedFrom(from) {
-		s.clients.failed(from, now)
+		if !s.clients.try(from, now) { // others came at the same time
+			return nil, fail(codeTooMany, "too many wrong keys from this address")
+		}
 		return nil, fail(codeKey, "app_key is wrong")
 	}
 	if !a.mayCall(call) {

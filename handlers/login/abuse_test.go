@@ -116,7 +116,7 @@ func TestIdleCrowdTCP(t *testing.T) {
 	if testing.Short() {
 		t.Skip("10,000 connections: not with -short")
 	}
-	l := login.New(login.Options{ClientDeadline: 5 * time.Second})
+	l := login.New(login.Options{ClientDeadline: 3 * time.Second})
 	b, err := engine.NewBudget() // raises the limit
 	if err != nil {
 		t.Fatal(err)
