@@ -36,8 +36,6 @@ type Register struct {
 
 	codes map[[sha256.Size]byte]bool
 	limit *rate.Limiter
-
-	origins http.CrossOriginProtection
 }
 
 // MinInvite is the shortest invite code, in characters.
@@ -108,9 +106,6 @@ func (s *Server) mayRegister(r *http.Request) error {
 	proxied := slices.ContainsFunc(forwardedBy, func(h string) bool { return len(r.Header[h]) > 0 })
 	if !reg.reachedFrom(remote(r)) || len(reg.Networks) > 0 && proxied {
 		return fail(codeClosed, "registration is not open to this address")
-	}
-	if reg.origins.Check(r) != nil {
-		return fail(codeClosed, "registration is not open to pages of other sites")
 	}
 	return nil
 }
