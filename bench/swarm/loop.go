@@ -136,13 +136,23 @@ func (l *Loop) give(b []byte) {
 	}
 }
 
+// look looks at the clock, and calls the timers that are due: schedules keep their time when many connections have something to read, and what is read
+// after a timer's time comes after it.
+func (l *Loop) look() {
+	l.now = l.swarm.Now()
+	if l.nextTimer() <= l.now {
+		l.fire()
+	}
+}
+
 // timer is a function with the time at which it is due.
 type timer struct {
 	at int64
 	f  func(now int64) int64
 }
 
-// At has f called at a time of Now, on the loop. f gets the time and returns when it wants to be called again; 0: never.
+// At has f called at a time of Now, on the loop, before anything that is read after that time. f gets the time and returns when it wants to be called again;
+// 0: never.
 func (l *Loop) At(at int64, f func(now int64) int64) {
 	l.timers = append(l.timers, timer{at, f})
 	h := l.timers

@@ -153,17 +153,15 @@ func (l *Loop) handle(e *unix.EpollEvent) {
 	if e.Events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0 && c.state == opened {
 		c.read()
 	}
-	if l.nextTimer() <= l.now {
-		l.fire() // schedules keep their time when many connections have something to read
-	}
 }
 
 func (c *Conn) read() {
 	l := c.loop
 	n := copy(l.buf, c.in)
 	got, err := unix.Read(int(c.sys.fd), l.buf[n:])
-	l.now = l.swarm.Now()
+	l.look()
 	switch {
+	case c.state != opened: // a timer closed it
 	case got > 0:
 		c.take(l.buf[:n+got])
 	case err == nil:

@@ -65,7 +65,7 @@ func (l *Loop) run() {
 		timer.Reset(time.Duration(wait))
 		select {
 		case f := <-l.events:
-			l.now = l.swarm.Now()
+			l.look()
 			f()
 			l.rest()
 		case <-l.awake:
@@ -96,11 +96,8 @@ func (l *Loop) rest() {
 	for range 128 {
 		select {
 		case f := <-l.events:
-			l.now = l.swarm.Now()
+			l.look()
 			f()
-			if l.nextTimer() <= l.now {
-				l.fire()
-			}
 		default:
 			return
 		}

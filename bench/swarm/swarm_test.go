@@ -311,6 +311,45 @@ func TestTimers(t *testing.T) {
 	}
 }
 
+// What is read after a timer's time is handled after it, also when the loop is busy.
+func TestTimerBeforeRead(t *testing.T) {
+	write, written := make(chan struct{}), make(chan struct{}, 2)
+	addr := listen(t, func(nc net.Conn) {
+		<-write
+		_, _ = nc.Write(frame(1, nil))
+		written <- struct{}{}
+		_, _ = io.Copy(io.Discard, nc)
+	})
+	s := newSwarm(t, Options{})
+	l := s.Loops()[0]
+	events, opened := make(chan string, 3), make(chan struct{}, 2)
+	frames := 0
+	h := &handler{open: func(*Conn) { opened <- struct{}{} }, frame: func(*Conn, pdu.Header, []byte) {
+		events <- "frame"
+		if frames++; frames > 1 {
+			return
+		}
+		due := s.Now() + 1e6
+		l.At(due, func(int64) int64 { events <- "timer"; return 0 })
+		for s.Now() < due { // the other connection can be read meanwhile
+		}
+	}}
+	dial(l, addr, h)
+	dial(l, addr, h)
+	wait(t, "first connection", opened)
+	wait(t, "second connection", opened)
+	l.Do(func() { // the loop sees both frames at once
+		close(write)
+		<-written
+		<-written
+	})
+	for i, want := range []string{"frame", "timer", "frame"} {
+		if got := wait(t, want, events); got != want {
+			t.Errorf("event %d is a %s, want a %s", i, got, want)
+		}
+	}
+}
+
 func TestDo(t *testing.T) {
 	s := newSwarm(t, Options{Loops: 2})
 	var n atomic.Int64
