@@ -196,7 +196,7 @@ type remote struct {
 	stdin   io.WriteCloser
 	replies chan *agentReply
 	emit    func(interval)
-	skew    int64 // how much its clock is ahead of ours, in nanoseconds
+	skew    int64 // how much its clock is ahead of ours, in nanoseconds; whole microseconds
 	errText tail
 	ended   chan struct{} // the process is gone, err says how
 	err     error
@@ -306,7 +306,7 @@ func (r *remote) compareClocks(ctx context.Context) error {
 		trip := time.Since(before)
 		if trip < best {
 			best = trip
-			r.skew = reply.Time - before.UnixNano() - int64(trip/2)
+			r.skew = whole(reply.Time - before.UnixNano() - int64(trip/2))
 		}
 	}
 	if r.skew < int64(best) && r.skew > -int64(best) {

@@ -190,7 +190,10 @@ func (c *client) Frame(_ *swarm.Conn, h pdu.Header, body []byte) {
 			c.w.play.told(c, h, body)
 			return
 		}
-		if r := c.requests.answered(h.Seq); r.op != opNone {
+		if r := c.requests.answered(h.Seq); r.op == opAck {
+			c.w.waiting--
+			c.refuse("message %d in conversation %d answered with command %#x, which is no ack", r.number, r.conv, uint32(h.Command))
+		} else if r.op != opNone {
 			c.w.waiting--
 			c.w.took(r.op, r.due)
 			c.w.rec.counts[countAnswered]++
@@ -223,7 +226,12 @@ type loginError struct {
 	text string
 }
 
-func (e *loginError) Error() string { return fmt.Sprintf("login refused: %v %s", e.code, e.text) }
+func (e *loginError) Error() string {
+	if e.code == pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED {
+		return "login refused: no such user, or another password"
+	}
+	return fmt.Sprintf("login refused: %v %s", e.code, e.text)
+}
 
 // refused ends a login that did not succeed.
 func (c *client) refused(err error) {
@@ -233,13 +241,13 @@ func (c *client) refused(err error) {
 	c.w.play.gone(c, err)
 }
 
-// expired is called when login or logout took too long.
-func (c *client) expired() {
+// expired is called when login or logout took too long; when says how long that was.
+func (c *client) expired(when string) {
 	if c.state == connecting {
-		c.refused(fmt.Errorf("login not answered within %v", c.w.part.scenario.Timeout))
+		c.refused(errors.New("login not answered " + when))
 		return
 	}
-	c.end(fmt.Errorf("logout: not answered, or not closed, within %v", c.w.part.scenario.Timeout))
+	c.end(errors.New("logout: not answered, or not closed, " + when))
 }
 
 // beat sends a heartbeat.
@@ -327,7 +335,10 @@ const lateness = 10e6
 func (c *client) acked(seq uint16, body []byte) {
 	r := c.requests.answered(seq)
 	if r.op != opAck {
-		if seq != 0 {
+		if r.op != opNone {
+			c.w.waiting--
+			c.refuse("%s of %s answered with an ack", opNames[r.op], clock(r.due))
+		} else if seq != 0 {
 			c.w.checks.Duplicates++
 			c.w.checks.example("user %s: an ack (seq %d) for which nothing waits", c.name(), seq)
 		}

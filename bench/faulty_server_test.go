@@ -21,6 +21,7 @@ type faults struct {
 	ignored   int // neither stored nor acked nor delivered
 	ackLost   int // delivered, not acked
 	ackTwice  int
+	ackOther  int // answered with another command
 	notStored int // acked with id 0, delivered
 	lost      int // of deliveries
 	twice     int
@@ -38,7 +39,7 @@ type faults struct {
 
 // happened is what the server did wrong.
 type happened struct {
-	ignored, ackLost, ackTwice, notStored, lost, twice, swapped, textBad, stampBad, astray, mute, refused, hungUp, fileNo, fileBad, fileEnds int64
+	ignored, ackLost, ackTwice, ackOther, notStored, lost, twice, swapped, textBad, stampBad, astray, mute, refused, hungUp, fileNo, fileBad, fileEnds int64
 }
 
 // faulty is a message server that does wrong on purpose and counts it.
@@ -203,6 +204,10 @@ func (s *faulty) message(nc net.Conn, user uint32, seq uint16, m *pb.MsgData) bo
 	case s.chance(s.ackTwice):
 		s.did.ackTwice++
 		ack = append(ack, ack...)
+	case s.chance(s.ackOther):
+		s.did.ackOther++
+		ack = appendAck(nil, pb.CmdUnreadMsgCntRsp, user, m.ToSessionID, m.MsgID, pb.SessionType_SESSION_TYPE_SINGLE)
+		ack[12], ack[13] = byte(seq>>8), byte(seq)
 	case s.chance(s.notStored):
 		s.did.notStored++
 		ack = appendAck(nil, pb.CmdMsgDataAck, user, m.ToSessionID, 0, pb.SessionType_SESSION_TYPE_SINGLE)

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 
 // A server's faults are found, every one, and nothing else is.
 func TestFaults(t *testing.T) {
-	all := faults{ignored: 1, ackLost: 1, ackTwice: 1, notStored: 1, lost: 1, twice: 1, swapped: 1, textBad: 1, stampBad: 1}
+	all := faults{ignored: 1, ackLost: 1, ackTwice: 1, ackOther: 1, notStored: 1, lost: 1, twice: 1, swapped: 1, textBad: 1, stampBad: 1}
 	for _, c := range []struct {
 		name   string
 		faults faults
@@ -32,6 +32,7 @@ func TestFaults(t *testing.T) {
 		{"messages ignored", faults{ignored: 1}},
 		{"acks lost", faults{ackLost: 1}},
 		{"acks twice", faults{ackTwice: 1}},
+		{"answered with something else", faults{ackOther: 1}},
 		{"not stored", faults{notStored: 1}},
 		{"deliveries lost", faults{lost: 1}},
 		{"many lost", faults{lost: 30}},
@@ -65,7 +66,10 @@ func testFaults(t *testing.T, f faults, kind string, agents int) {
 	s.Addrs = []string{srv.addr}
 	s.Pairs, s.Groups, s.Members, s.Senders = 5, 1, 9, 4
 	s.Rate, s.Warmup, s.Duration, s.Settle, s.Loops = 3000, Duration(100*time.Millisecond), Duration(400*time.Millisecond), Duration(time.Second), 2
-	s.Arrivals, s.Size = "poisson", 64
+	s.Size = 64
+	if f != (faults{}) {
+		s.Arrivals = "poisson" // without faults messages are due just when counting begins, and ends
+	}
 	var opt Options
 	for i := range agents {
 		opt.Agents = append(opt.Agents, Agent{Name: fmt.Sprint(i), Command: []string{"/usr/bin/env", "BENCH_TEST_AGENT=1", os.Args[0]}})
@@ -78,7 +82,7 @@ func testFaults(t *testing.T, f faults, kind string, agents int) {
 	did := srv.did
 	srv.mu.Unlock()
 	want := Checks{Unacked: did.ignored + did.ackLost, Lost: did.lost, Duplicates: did.twice + did.ackTwice, Reordered: did.swapped,
-		Corrupt: did.textBad + did.stampBad + did.astray, Refused: did.notStored}
+		Corrupt: did.textBad + did.stampBad + did.astray, Refused: did.notStored + did.ackOther}
 	got := res.Checks
 	got.Examples, got.Behind = nil, 0
 	if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -89,6 +93,15 @@ func testFaults(t *testing.T, f faults, kind string, agents int) {
 	}
 	if res.Totals["acked"] == 0 || res.Totals["delivered"] == 0 || res.Latencies["ack"].Count == 0 || res.Latencies["delivery"].Histogram == "" {
 		t.Errorf("totals %v, latencies %v", res.Totals, res.Latencies)
+	}
+	if f == (faults{}) {
+		receivers := int64(1)
+		if kind == KindGroup {
+			receivers = int64(s.Members - 1)
+		}
+		if acks, deliveries := res.Latencies["ack"].Count, res.Latencies["delivery"].Count; deliveries != acks*receivers {
+			t.Errorf("counted %d acks, %d deliveries to %d receivers each", acks, deliveries, receivers)
+		}
 	}
 	sums := map[string]int64{}
 	for _, in := range res.Intervals {
@@ -141,6 +154,32 @@ func TestFaultsOfConnections(t *testing.T) {
 		defer srv.mu.Unlock()
 		if got := res.Checks; srv.did.refused == 0 || got.Refused != srv.did.refused || got.Broken != 0 || res.Totals["logins"] == 0 {
 			t.Errorf("%d were refused, found %+v, %v", srv.did.refused, got, res.Totals)
+		}
+	})
+	t.Run("logins that cannot begin", func(t *testing.T) {
+		srv := newFaulty(t, faults{refused: 100})
+		s := srv.short(KindConnect)
+		s.Connections, s.Rate, s.Settle = 2, 500, Duration(200*time.Millisecond)
+		res, err := Run(t.Context(), s, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv.mu.Lock()
+		defer srv.mu.Unlock()
+		if got := res.Checks; srv.did.refused > 100 || got.Refused != 250 || !strings.Contains(strings.Join(got.Examples, "\n"), "logins were due and did not begin") {
+			t.Errorf("%d were refused of 250 that were due, found %+v", srv.did.refused, got)
+		}
+	})
+	t.Run("all connections closed", func(t *testing.T) {
+		srv := newFaulty(t, faults{hangsUp: 100})
+		s := srv.short(KindGroup)
+		s.Groups, s.Members, s.Senders, s.Duration = 1, 4, 4, Duration(time.Hour)
+		res, err := Run(t.Context(), s, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Seconds > 60 || res.Checks.Broken != 4 || len(res.Notes) != 1 || !strings.Contains(res.Notes[0], "no connection was left") {
+			t.Errorf("%v s, %+v, %q", res.Seconds, res.Checks, res.Notes)
 		}
 	})
 	t.Run("users who do not exist", func(t *testing.T) {

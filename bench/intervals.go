@@ -54,6 +54,7 @@ func (r *run) tell(m *interval) {
 	if err := r.sample(&in.Processes); err != nil {
 		r.opt.Log.Warn("a process that was watched is gone", "err", err)
 	}
+	r.deserted = m.Open == 0
 	if r.opt.Progress != nil {
 		shown := *in
 		r.opt.Progress(&shown)

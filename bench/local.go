@@ -327,7 +327,7 @@ func (e *entry) gone(c *client, err error) {
 	e.ended = true
 	s := c.w.part.scenario
 	if refused := (*loginError)(nil); errors.As(err, &refused) && refused.code == pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED {
-		err = fmt.Errorf("%w; the users must exist: teamtalk user add --count %d --format %q --password …", err, s.First-1+s.Users(), s.Format)
+		err = fmt.Errorf("%w; make the users with: teamtalk user add --count %d --format %s --password …", err, s.First-1+s.Users(), s.Format)
 	}
 	e.report(fmt.Errorf("user %s at %s: %w", c.name(), c.addr(), err))
 }

@@ -92,13 +92,13 @@ func (*mixed) needs(c *client) bool { return c.index < c.w.part.scenario.Populat
 
 func (*mixed) begin(w *worker, groups []uint32) {
 	s := w.part.scenario
-	d := &day{w: w, shares: s.shares(), seen: map[*client]*memory{}, groups: groups}
+	d := &day{w: w, roaming: rota{w: w}, shares: s.shares(), seen: map[*client]*memory{}, groups: groups}
 	d.courier = newCourier(w, func(*transfer) {})
 	w.play = d
 	all := s.Population + s.Roaming
 	for _, c := range w.clients {
 		if c.index >= s.Population {
-			d.away = append(d.away, c)
+			d.roaming.free = append(d.roaming.free, c)
 			continue
 		}
 		d.staff = append(d.staff, c)
@@ -119,6 +119,7 @@ func (*mixed) begin(w *worker, groups []uint32) {
 	if len(w.clients) == 0 {
 		return
 	}
+	d.roams = len(d.roaming.free) > 0
 	d.pace = newPace(s.Rate*float64(len(w.clients))/float64(all), w.phase(), s.Arrivals == "poisson")
 	d.step()
 	w.schedule(d.due, d.fire)
@@ -144,7 +145,8 @@ type day struct {
 	staff        []*client // at work
 	pcs          []*client // of these, at a pc
 	groupWriters []*client // of these, who write to a group; as often as there are groups they write to
-	away         []*client // roaming, and not logged in
+	roaming      rota
+	roams        bool // some of this worker's do
 	seen         map[*client]*memory
 	groups       []uint32
 	courier      *courier
@@ -196,7 +198,9 @@ func (d *day) do(what activity, due int64) {
 	case doFile:
 		c = d.one(d.pcs)
 	case doLogin:
-		d.login(due)
+		if d.roams {
+			d.roaming.begin(due)
+		}
 		return
 	}
 	if c == nil || !c.isOnline() {
@@ -270,17 +274,6 @@ func (d *day) typing(c *client) {
 	d.w.rec.counts[countTyping]++
 }
 
-// login has one of those who are away come.
-func (d *day) login(due int64) {
-	if len(d.away) == 0 {
-		return // all of them are here: there are too few for the rate
-	}
-	c := d.away[0]
-	d.away = d.away[1:]
-	d.w.waiting++
-	c.login(due)
-}
-
 // loggedIn begins the first sync: all that a client asks for before it shows anything.
 func (d *day) loggedIn(c *client) {
 	m := d.seen[c]
@@ -346,10 +339,10 @@ func (d *day) gone(c *client, err error) {
 		m.sync = 0
 	}
 	if err == nil {
-		d.away = append(d.away, c)
+		d.roaming.release(c)
 		return
 	}
-	d.w.loop.At(d.w.loop.Now()+retryAfter, func(int64) int64 { d.away = append(d.away, c); return 0 })
+	d.w.loop.At(d.w.loop.Now()+retryAfter, func(int64) int64 { d.roaming.release(c); return 0 })
 }
 
 func (d *day) delivered(c *client, m *delivery) {
@@ -363,6 +356,7 @@ func (d *day) delivered(c *client, m *delivery) {
 func (d *day) over() {
 	d.courier.over()
 	d.w.unfinished()
+	d.roaming.over()
 }
 
 func (d *day) told(_ *client, h pdu.Header, body []byte) {

@@ -2,7 +2,8 @@ package bench
 
 import "math"
 
-// plan is when a run does what, in nanoseconds since 1970, the same for all generators.
+// plan is when a run does what, in nanoseconds since 1970, the same for all generators. All of it is whole microseconds, as stamps are, so that what is due
+// counts for the one who sends just as for those who receive.
 type plan struct {
 	Start int64 `json:"start"` // traffic begins
 	Begin int64 `json:"begin"` // counting begins
@@ -16,6 +17,9 @@ const second = int64(1e9)
 
 // counts reports whether what was due then is counted.
 func (p *plan) counts(due int64) bool { return due >= p.Begin && due < p.End }
+
+// whole cuts nanoseconds to whole microseconds.
+func whole(nanos int64) int64 { return nanos - nanos%1000 }
 
 // boundary is the end of an interval, by its number: every second before and after counting begins, and when it ends.
 func (p *plan) boundary(i int) int64 {

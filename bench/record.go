@@ -85,6 +85,11 @@ func (r *recorder) took(o op, nanos int64, counts bool) {
 	_ = hs[o].RecordValue(min(maxLatency, max(1, nanos/1000))) // within its range
 }
 
+// begun is how many things began that may have been due by schedule.
+func (r *recorder) begun() int64 {
+	return r.counts[countSent] + r.counts[countLogins] + r.counts[countAnswered] + r.counts[countReads] + r.counts[countTyping]
+}
+
 // merge adds another recorder's.
 func (r *recorder) merge(from *recorder) {
 	for i, n := range from.counts {

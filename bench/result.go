@@ -33,6 +33,8 @@ type Result struct {
 	Ceilings []Ceiling `json:"ceilings,omitempty"`
 	// GeneratorBound says that the generators had no processor time to spare, so that the result tells of them and not of the servers.
 	GeneratorBound bool `json:"generator_bound"`
+	// Notes say what else was special, in sentences: why it is generator-bound, processes that ended, servers that could not be seen.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Machine is where the generator ran.

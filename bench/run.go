@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 )
@@ -69,11 +70,12 @@ type run struct {
 	plan     plan
 	total    recorder
 
-	mu      sync.Mutex
-	merging map[int]*merging // intervals that not all generators have told of
-	next    int              // number of the next interval to be told of
-	stride  int              // how many seconds each of the result's intervals takes in
-	before  map[string]Usage // before anybody connected
+	mu       sync.Mutex
+	merging  map[int]*merging // intervals that not all generators have told of
+	next     int              // number of the next interval to be told of
+	stride   int              // how many seconds each of the result's intervals takes in
+	before   map[string]Usage // before anybody connected
+	deserted bool             // no connection is left
 }
 
 func (r *run) close() {
@@ -124,7 +126,7 @@ func (r *run) prepare(ctx context.Context) error {
 	if err := r.sample(&r.before); err != nil {
 		return err
 	}
-	r.opt.phase(fmt.Sprintf("connecting to %d message servers", len(s.Addrs)))
+	r.opt.phase(fmt.Sprintf("logging in to %s", strings.Join(s.Addrs, ", ")))
 	runID := uint8(rand.Uint32())
 	prepared := make([]*prepared, len(r.parts))
 	err := r.onAll(func(i int, p part) (err error) {
@@ -205,7 +207,7 @@ func (r *run) makeGroups(ctx context.Context, users []uint32) error {
 		}
 		return nil
 	}
-	r.opt.phase(fmt.Sprintf("making %d groups of %d", s.Groups, s.Members))
+	r.opt.phase(fmt.Sprintf("making groups of %d: %d", s.Members, s.Groups))
 	specs := make([][]groupSpec, len(r.parts))
 	for g := range s.Groups {
 		spec := groupSpec{Group: g, Creator: s.memberOf(g, 0)}
@@ -231,9 +233,9 @@ func (r *run) makeGroups(ctx context.Context, users []uint32) error {
 func (r *run) traffic(ctx context.Context) error {
 	s := &r.scenario
 	// A moment for every generator to hear of it.
-	r.plan.Start = time.Now().Add(50*time.Millisecond + time.Duration(len(r.opt.Agents))*50*time.Millisecond).UnixNano()
-	r.plan.Begin = r.plan.Start + int64(s.Warmup)
-	r.plan.End = r.plan.Begin + int64(s.Duration)
+	r.plan.Start = whole(time.Now().Add(50*time.Millisecond + time.Duration(len(r.opt.Agents))*50*time.Millisecond).UnixNano())
+	r.plan.Begin = r.plan.Start + whole(int64(s.Warmup))
+	r.plan.End = r.plan.Begin + whole(int64(s.Duration))
 	r.result.Started = time.Unix(0, r.plan.Begin)
 	err := r.onAll(func(_ int, p part) error { return p.start(ctx, r.plan, r.groups, r.users) })
 	if err != nil {
@@ -274,6 +276,10 @@ func (r *run) untilEnd(ctx context.Context) error {
 		early := pause(ctx, min(20*time.Millisecond, time.Until(end))) != nil
 		if early {
 			r.opt.phase("stopped early")
+		} else if r.isDeserted() {
+			r.opt.phase("no connection is left")
+			r.result.Notes = append(r.result.Notes, "ended early: no connection was left")
+			early = true
 		} else if r.scenario.After == "stay" {
 			st, err := r.status(ctx)
 			if err != nil {
@@ -295,9 +301,16 @@ func (r *run) untilEnd(ctx context.Context) error {
 	return nil
 }
 
+// isDeserted reports whether all connections are gone that were to stay: there is nothing to wait for.
+func (r *run) isDeserted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.deserted && r.scenario.Kind != KindConnect
+}
+
 // endNow ends counting before its time.
 func (r *run) endNow(ctx context.Context) error {
-	now := time.Now().UnixNano()
+	now := whole(time.Now().UnixNano())
 	r.mu.Lock()
 	if now < r.plan.End {
 		r.plan.End = now
@@ -391,6 +404,7 @@ func (r *run) check(ctx context.Context) error {
 		open += f.Open
 		if f.CPU > 0.9*float64(f.Loops) {
 			res.GeneratorBound = true
+			res.Notes = append(res.Notes, fmt.Sprintf("a generator used %.2f of the %d cores its event loops can use", f.CPU, f.Loops))
 		}
 	}
 	if n := r.total.counts[countFileBytes]; n > 0 {
@@ -410,8 +424,9 @@ func (r *run) check(ctx context.Context) error {
 			res.Latencies[opNames[i]] = latencyOf(h, true)
 		}
 	}
-	if res.Checks.Behind*20 > r.total.counts[countSent]+r.total.counts[countLogins] {
+	if begun := r.total.begun(); res.Checks.Behind*20 > begun {
 		res.GeneratorBound = true
+		res.Notes = append(res.Notes, fmt.Sprintf("%d of %d things began more than 10 ms late in the generator itself", res.Checks.Behind, begun))
 	}
 	if r.opt.Watch != nil {
 		res.Processes = r.opt.Watch.Processes()

@@ -15,7 +15,7 @@ func (storm) needs(c *client) bool { return c.index < c.w.part.scenario.Online }
 
 func (storm) begin(w *worker, _ []uint32) {
 	s := w.part.scenario
-	l := &logins{w: w}
+	l := &logins{rota: rota{w: w}}
 	w.play = l
 	for _, c := range w.clients {
 		if c.index >= s.Online {
@@ -49,12 +49,9 @@ func (storm) done(w *worker) bool {
 // logins are a worker's.
 type logins struct {
 	bystander
-	w     *worker
+	rota
 	all   int
-	free  []*client // who is not logged in; a ring would do, they are taken from the front
-	head  int
-	late  []int64 // when logins were due for which nobody was free
-	ended int     // logins that ended, well or not; with "stay"
+	ended int // logins that ended, well or not; with "stay"
 	pace  pace
 	due   int64
 }
@@ -70,36 +67,13 @@ func (l *logins) fire(now int64) int64 {
 		if now-l.due > lateness {
 			l.w.checks.Behind++
 		}
-		if !l.start(l.due) {
-			if len(l.late) == maxLate {
-				l.w.checks.Behind += maxLate // they are given up
-				l.late = nil
-			}
-			l.late = append(l.late, l.due)
-		}
+		l.begin(l.due)
 		l.step()
 	}
 	return l.due
 }
 
 func (l *logins) stays() bool { return l.w.part.scenario.After == "stay" }
-
-// start logs in the one who has been away longest. It reports false when everybody is there.
-func (l *logins) start(due int64) bool {
-	if l.head == len(l.free) {
-		return false
-	}
-	c := l.free[l.head]
-	l.free[l.head] = nil
-	l.head++
-	if l.head > 256 && 2*l.head > len(l.free) {
-		l.free = l.free[:copy(l.free, l.free[l.head:])]
-		l.head = 0
-	}
-	l.w.waiting++
-	c.login(due)
-	return true
-}
 
 func (l *logins) loggedIn(c *client) {
 	l.w.waiting--
@@ -136,27 +110,24 @@ func (l *logins) gone(c *client, err error) {
 	l.w.loop.At(l.w.loop.Now()+retryAfter, func(int64) int64 { l.release(c); return 0 })
 }
 
-// maxLate bounds logins.late.
-const maxLate = 1 << 16
-
 // retryAfter is how long a user stays away after a login that failed: a server that is down is not to be asked without end.
 const retryAfter = 100e6
 
-func (l *logins) over() { l.w.unfinished() }
+func (l *logins) over() {
+	l.w.unfinished()
+	l.rota.over()
+}
 
 // release lets the next one in.
 func (l *logins) release(c *client) {
-	l.free = append(l.free, c)
-	l.next()
+	if !l.rota.release(c) {
+		l.next()
+	}
 }
 
+// next goes on where there is no schedule.
 func (l *logins) next() {
-	now := l.w.loop.Now()
-	switch {
-	case now >= l.w.plan.End:
-	case l.w.part.scenario.Rate == 0:
+	if now := l.w.loop.Now(); l.w.part.scenario.Rate == 0 && now < l.w.plan.End {
 		l.start(now)
-	case len(l.late) > 0 && l.start(l.late[0]):
-		l.late = l.late[1:]
 	}
 }

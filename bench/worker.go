@@ -48,7 +48,7 @@ func (w *worker) expects(c *client) bool { return len(c.inboxes) > 0 }
 func (w *worker) unfinished() {
 	for _, c := range w.clients {
 		if c.state == connecting || c.state == leaving || c.state == left {
-			c.expired()
+			c.expired("before the run ended")
 		}
 	}
 }
@@ -93,11 +93,13 @@ func (w *worker) overdue() (n int64) {
 }
 
 // boundary ends an interval. It is said to end when it should have, so that all workers' are the same.
-func (w *worker) boundary(int64) int64 {
+func (w *worker) boundary(now int64) int64 {
 	if w.part.ended.Load() {
 		return 0
 	}
-	w.snapshot(w.plan.boundary(w.interval))
+	if end := w.plan.boundary(w.interval); now >= end { // else the plan was changed
+		w.snapshot(end)
+	}
 	return w.plan.boundary(w.interval)
 }
 
@@ -121,7 +123,7 @@ func (w *worker) beatAll() {
 	if n == 0 {
 		return
 	}
-	w.loop.At(first+step, func(now int64) int64 {
+	w.schedule(first+step, func(now int64) int64 {
 		if now >= w.plan.End {
 			return 0
 		}
@@ -156,7 +158,7 @@ func (q *waiters) expire(now int64) {
 		q.queue[q.head] = waiter{}
 		q.head++
 		if waits {
-			e.c.expired()
+			e.c.expired("within " + e.c.w.part.scenario.Timeout.String())
 		}
 	}
 	if q.head > 1024 && 2*q.head > len(q.queue) {

@@ -66,8 +66,10 @@ func (b *benchWatch) close(res *bench.Result) {
 		return
 	}
 	if why := proc.GeneratorBound(b.watcher.Load()); why != "" {
+		if !res.GeneratorBound { // else the generators said so themselves
+			res.Notes = append(res.Notes, why)
+		}
 		res.GeneratorBound = true
-		res.Checks.Examples = append(res.Checks.Examples, "generator-bound: "+why)
 	}
-	res.Checks.Examples = append(res.Checks.Examples, b.watcher.Notes()...)
+	res.Notes = append(res.Notes, b.watcher.Notes()...)
 }
