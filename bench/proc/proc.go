@@ -42,8 +42,6 @@ type Options struct {
 	// Loops is how many event loops a generator runs, which bounds the processor time it can use. Default: what the Go runtime may use
 	// (runtime.GOMAXPROCS, a container's quota included).
 	Loops int
-	// Generators are the process ids of generators besides this process.
-	Generators []int
 	// Log hears of processes that come and go. Default: discarded.
 	Log *slog.Logger
 }
@@ -134,13 +132,13 @@ type meter struct {
 	perSecond float64 // ticks
 	last      int64
 	begin     int64
+	recent    float64 // cores used between the last two looks
 }
 
-// since returns the cores used since the last look.
-func (m *meter) since(total int64, d time.Duration) float64 {
-	n := total - m.last
+// look notes the cores used since the last look.
+func (m *meter) look(total int64, d time.Duration) {
+	m.recent = round(m.cores(total-m.last, d))
 	m.last = total
-	return m.cores(n, d)
 }
 
 func (m *meter) cores(ticks int64, d time.Duration) float64 {

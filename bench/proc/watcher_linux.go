@@ -67,13 +67,8 @@ func New(opt Options) (*Watcher, error) {
 	w.memBegin, w.memMax = w.total.used, w.total.used
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := w.addGenerator(os.Getpid()); err != nil {
+	if err := w.addGenerator(os.Getpid(), "generator"); err != nil {
 		return nil, err
-	}
-	for _, pid := range opt.Generators {
-		if err := w.addGenerator(pid); err != nil {
-			return nil, err
-		}
 	}
 	s, err := readSockets(w.generators())
 	if err != nil {
@@ -86,24 +81,27 @@ func New(opt Options) (*Watcher, error) {
 	return w, nil
 }
 
-// AddGenerator adds another generator process, started after New.
+// AddGenerator adds a generator process that was started after New. With the first, this process is no generator itself any more but coordinates them.
 func (w *Watcher) AddGenerator(pid int) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.addGenerator(pid)
+	n := len(w.generators())
+	if err := w.addGenerator(pid, fmt.Sprintf("generator %d", n)); err != nil {
+		return err
+	}
+	if n == 1 {
+		w.list[0].name = "coordinator"
+	}
+	return nil
 }
 
-func (w *Watcher) addGenerator(pid int) error {
+func (w *Watcher) addGenerator(pid int, name string) error {
 	if w.pids()[pid] {
 		return nil
 	}
 	f, err := describe(pid, nil)
 	if err != nil {
 		return fmt.Errorf("watch the generator, process %d: %w", pid, err)
-	}
-	name := "generator"
-	for n := 2; w.names()[name]; n++ {
-		name = fmt.Sprintf("generator %d", n)
 	}
 	w.add(f, name).generator = true
 	return nil
@@ -142,7 +140,7 @@ func (w *Watcher) discover(s *sockets) {
 	self := w.generators()
 	pids, notes := servers(s, w.opt.Addrs, self)
 	for _, n := range notes {
-		w.note("%s", n)
+		w.keep(n) // not logged: if it is not as it should be, logging in fails and says why
 	}
 	watchedPIDs := w.pids()
 	var list []found
@@ -207,7 +205,7 @@ func (w *Watcher) pids() map[int]bool {
 }
 
 func (w *Watcher) names() map[string]bool {
-	m := map[string]bool{Machine: true, Watched: true}
+	m := map[string]bool{Machine: true, Watched: true, "coordinator": true}
 	for _, p := range w.list {
 		m[p.name] = true
 	}
@@ -216,12 +214,19 @@ func (w *Watcher) names() map[string]bool {
 
 // note keeps a sentence for Notes, each once.
 func (w *Watcher) note(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	if !w.noted[text] && len(w.notes) < maxNotes {
-		w.noted[text] = true
-		w.notes = append(w.notes, text)
+	if text := fmt.Sprintf(format, args...); w.keep(text) {
 		w.log.Info("watching processes", "note", text)
 	}
+}
+
+// keep is note without logging. It reports whether the sentence is new.
+func (w *Watcher) keep(text string) bool {
+	if w.noted[text] || len(w.notes) >= maxNotes {
+		return false
+	}
+	w.noted[text] = true
+	w.notes = append(w.notes, text)
+	return true
 }
 
 // Notes says what was special, in sentences: processes that ended or were restarted, servers that could not be seen. At most 20.
@@ -239,13 +244,13 @@ func (w *Watcher) Begin() {
 	w.search()
 	w.searches = moreSearches
 	w.read()
+	w.begun, w.ended = time.Now(), time.Time{}
+	w.measure(w.begun)
 	for _, p := range w.list {
-		p.meter.begin, p.meter.last = p.used, p.used
+		p.meter.begin = p.used
 	}
-	w.machine.begin, w.machine.last = w.total.busy, w.total.busy
+	w.machine.begin = w.total.busy
 	w.taken = w.total.taken
-	w.begun = time.Now()
-	w.ended, w.sampled = time.Time{}, w.begun
 }
 
 // End says that counting is over, and takes what Processes returns.
@@ -326,27 +331,40 @@ func (w *Watcher) replace(p *watched) {
 	w.readProcess(p)
 }
 
-// Sample returns what every process, the machine and all watched together used since the last Sample, or Begin, or New.
+// shortest is the shortest time of which a processor's clock ticks, 10 ms each, tell something.
+const shortest = 100 * time.Millisecond
+
+// Sample returns what every process, the machine and all watched together used since the last Sample, or Begin, or New. When that was just now, as it
+// is for the interval that ends when counting begins, the processor time is that of before.
 func (w *Watcher) Sample() (map[string]bench.Usage, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.search()
 	w.read()
-	now := time.Now()
-	d := now.Sub(w.sampled)
-	w.sampled = now
+	if now := time.Now(); now.Sub(w.sampled) >= shortest {
+		w.measure(now)
+	}
 	usage := make(map[string]bench.Usage, len(w.list)+2)
 	var sum bench.Usage
 	for _, p := range w.list {
-		u := bench.Usage{CPU: round(p.meter.since(p.used, d)), RSS: p.now}
-		usage[p.name] = u
-		sum.CPU += u.CPU
-		sum.RSS += u.RSS
+		usage[p.name] = bench.Usage{CPU: p.meter.recent, RSS: p.now}
+		sum.CPU += p.meter.recent
+		sum.RSS += p.now
 	}
 	sum.CPU = round(sum.CPU)
 	usage[Watched] = sum
-	usage[Machine] = bench.Usage{CPU: round(w.machine.since(w.total.busy, d)), RSS: w.total.used}
+	usage[Machine] = bench.Usage{CPU: w.machine.recent, RSS: w.total.used}
 	return usage, nil
+}
+
+// measure notes what was used since the last time.
+func (w *Watcher) measure(now time.Time) {
+	d := now.Sub(w.sampled)
+	w.sampled = now
+	for _, p := range w.list {
+		p.meter.look(p.used, d)
+	}
+	w.machine.look(w.total.busy, d)
 }
 
 // Processes returns all that were watched, servers first, then generators, then the sums Watched and Machine: their processor time between Begin

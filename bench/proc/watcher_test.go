@@ -277,6 +277,10 @@ func TestUsage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Of no time at all nothing can be said: it is as it was.
+	if again, err := w.Sample(); err != nil || again["burner"].CPU != usage["burner"].CPU {
+		t.Errorf("%+v, at once after %+v, %v", again, usage, err)
+	}
 	w.End()
 	begin, end := w.begun, w.ended
 	var burner, sum, all, self bool
@@ -426,14 +430,19 @@ func TestWatchByName(t *testing.T) {
 func TestGenerators(t *testing.T) {
 	p := spawn(t, "generator")
 	p.do("burn 1")
-	w := watch(t, Options{Generators: []int{p.pid()}})
+	w := watch(t, Options{})
+	if got := w.byPID(); got[os.Getpid()] != "generator" {
+		t.Errorf("%v", got)
+	}
 	second := spawn(t, "generator")
 	second.do("burn 1")
-	if err := w.AddGenerator(second.pid()); err != nil {
-		t.Fatal(err)
+	for _, p := range []*process{p, second} {
+		if err := w.AddGenerator(p.pid()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	got := w.byPID()
-	if got[os.Getpid()] != "generator" || got[p.pid()] != "generator 2" || got[second.pid()] != "generator 3" {
+	if got[os.Getpid()] != "coordinator" || got[p.pid()] != "generator 1" || got[second.pid()] != "generator 2" {
 		t.Errorf("%v", got)
 	}
 	if n := len(w.Load().Generators); n != 3 {
