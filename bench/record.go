@@ -58,7 +58,8 @@ const (
 )
 
 // counterNames are the names in Result.Totals.
-var counterNames = [counters]string{"sent", "acked", "delivered", "logins", "logouts", "heartbeats", "group texts", "answered", "reads", "typing", "files", "file bytes"}
+var counterNames = [counters]string{TotalSent, TotalAcked, TotalDelivered, TotalLogins, "logouts", "heartbeats", TotalGroupTexts, "answered", "reads", "typing", TotalFiles,
+	TotalFileBytes}
 
 // maxLatency bounds the histograms, in microseconds.
 const maxLatency = 600_000_000

@@ -17,7 +17,7 @@ type Result struct {
 	Machine  Machine   `json:"machine"`
 	Build    string    `json:"build"` // of the generator: version and commit
 
-	// Totals of what was counted: "sent", "acked", "delivered", "logins", "files", … by name. A rate is a total by Seconds.
+	// Totals of what was counted: "sent", "acked", "delivered", "logins", "files", … by name, TotalSent and others. A rate is a total by Seconds.
 	Totals map[string]int64 `json:"totals"`
 	// Latencies by what they measure: "ack" (send to ack), "delivery" (send to delivery), "login", ….
 	Latencies map[string]Latency `json:"latencies"`
@@ -36,6 +36,17 @@ type Result struct {
 	// Notes say what else was special, in sentences: why it is generator-bound, processes that ended, servers that could not be seen.
 	Notes []string `json:"notes,omitempty"`
 }
+
+// The names of totals that have a meaning of their own in reports.
+const (
+	TotalSent       = "sent"
+	TotalGroupTexts = "group texts" // of those sent, the ones to groups
+	TotalAcked      = "acked"
+	TotalDelivered  = "delivered"
+	TotalLogins     = "logins"
+	TotalFiles      = "files"
+	TotalFileBytes  = "file bytes"
+)
 
 // Machine is where the generator ran.
 type Machine struct {
@@ -128,9 +139,10 @@ type Process struct {
 
 // Ceiling is what this machine does with the same frames or rows and no servers: a bound for the result.
 type Ceiling struct {
-	Name  string  `json:"name"` // "echo of the same frames", "the same rows stored", …
-	Of    string  `json:"of"`   // the total it bounds: "acked", "delivered"
-	Rate  float64 `json:"rate"` // a second
+	Name  string  `json:"name"`          // "echo of the same frames", "the same rows stored", …
+	How   string  `json:"how,omitempty"` // what did it: the database with its settings
+	Of    string  `json:"of"`            // the total it bounds: "acked", "delivered"
+	Rate  float64 `json:"rate"`          // a second
 	Error string  `json:"error,omitempty"`
 	// Percent is how much of it the run reached.
 	Percent float64 `json:"percent"`

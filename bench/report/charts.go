@@ -2,7 +2,9 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 
 	draw "github.com/go-analyze/charts/chartdraw"
@@ -33,8 +35,30 @@ func (s *span) rate(name string) float64 {
 	return float64(s.counts[name]) / s.seconds
 }
 
+// shortest is the shortest last interval that is shown by itself, in seconds. What is shorter has no rate and no processor time to speak of.
+const shortest = 0.5
+
+// tailed has the last moment of a run, when it is short, join the interval before: what came late, and what went wrong.
+func tailed(in []bench.Interval) []bench.Interval {
+	n := len(in) - 1
+	if n < 1 || in[n].Seconds >= shortest {
+		return in
+	}
+	last, out := in[n], slices.Clone(in[:n])
+	before := &out[n-1]
+	before.Checks, before.Latencies = last.Checks, maps.Clone(before.Latencies)
+	for name, l := range last.Latencies {
+		if before.Latencies == nil {
+			before.Latencies = map[string]bench.Latency{}
+		}
+		before.Latencies[name] = merge(before.Latencies[name], l)
+	}
+	return out
+}
+
 // spans joins intervals so that no more than maxPoints remain, and says how many went into one.
 func spans(in []bench.Interval) ([]span, int) {
+	in = tailed(in)
 	each := (len(in) + maxPoints - 1) / maxPoints
 	var out []span
 	var before bench.Checks
@@ -127,12 +151,8 @@ func charts(r *bench.Result) []chart {
 				return math.NaN()
 			}
 		}
-		name := p.Name
-		if p.Generator {
-			name += " (generator)"
-		}
-		cpu.Lines = append(cpu.Lines, t.line(name, seriesClass(i), use(func(u bench.Usage) float64 { return u.CPU })))
-		rss.Lines = append(rss.Lines, t.line(name, seriesClass(i), use(func(u bench.Usage) float64 { return float64(u.RSS) / (1 << 20) })))
+		cpu.Lines = append(cpu.Lines, t.line(p.Name, seriesClass(i), use(func(u bench.Usage) float64 { return u.CPU })))
+		rss.Lines = append(rss.Lines, t.line(p.Name, seriesClass(i), use(func(u bench.Usage) float64 { return float64(u.RSS) / (1 << 20) })))
 	}
 	return append(out, cpu, rss, waiting, open)
 }

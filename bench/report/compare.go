@@ -86,7 +86,7 @@ func (c *Comparison) parts() []part {
 		rows  []row
 	}{
 		{"Rates, a second", c.rates()}, {"Latency, ms", c.latencies()}, {"Values", c.values()},
-		{"Processor time, µs a message", c.cpu()}, {"Memory at most, MiB", c.memory()}, {"Went wrong", c.checks()},
+		{"Processor time, µs each", c.cpu()}, {"Memory at most, MiB", c.memory()}, {"Went wrong", c.checks()},
 	} {
 		if len(p.rows) > 0 {
 			parts = append(parts, part{Title: p.title, Table: c.table(p.rows)})
@@ -196,7 +196,7 @@ func (c *Comparison) rates() []row {
 	var out []row
 	for _, name := range all(c, func(r *bench.Result) map[string]int64 { return r.Totals }) {
 		b := higher
-		if name == "sent" {
+		if isSent(name) {
 			b = neither // that is what was asked, not what was answered
 		}
 		out = append(out, c.row(name, b, c.noise, func(r *bench.Result) (float64, bool) {

@@ -32,7 +32,7 @@ func fixture() *bench.Result {
 			{Name: "msg", PID: 4711, Command: "teamtalk serve --roles msg", CPU: 1.31, RSSBefore: 21 << 20, RSSAfter: 42 << 20, RSSMax: 43 << 20},
 			{Name: "dbproxy", PID: 4712, Command: "teamtalk serve --roles dbproxy", CPU: 0.92, RSSBefore: 30 << 20, RSSAfter: 66 << 20, RSSMax: 70 << 20},
 			{Name: "mariadbd", PID: 900, Command: "mariadbd", CPU: 1.75, RSSBefore: 300 << 20, RSSAfter: 410 << 20, RSSMax: 410 << 20},
-			{Name: "bench", PID: 5000, Command: "teamtalk bench single", Generator: true, CPU: 0.61, RSSBefore: 18 << 20, RSSAfter: 25 << 20, RSSMax: 25 << 20},
+			{Name: "generator", PID: 5000, Command: "teamtalk bench single", Generator: true, CPU: 0.61, RSSBefore: 18 << 20, RSSAfter: 25 << 20, RSSMax: 25 << 20},
 		},
 		Ceilings: []bench.Ceiling{
 			{Name: "echo of the same frames", Of: "acked", Rate: 310000, Percent: 6.45},

@@ -20,7 +20,8 @@ import (
 
 // namesInOrder returns the names of a Result's totals or latencies, the best known first.
 func namesInOrder[V any](m map[string]V) []string {
-	known := []string{"sent", "group_sent", "acked", "ack", "delivered", "delivery", "logins", "login"}
+	known := []string{bench.TotalSent, bench.TotalGroupTexts, bench.TotalAcked, "ack", bench.TotalDelivered, "delivery", bench.TotalLogins, "login", bench.TotalFiles,
+		bench.TotalFileBytes}
 	rank := func(name string) int {
 		if i := slices.Index(known, name); i >= 0 {
 			return i
@@ -34,21 +35,24 @@ func namesInOrder[V any](m map[string]V) []string {
 
 // mainTotal is the name of the total that says best how much a run did: acks, where there are any.
 func mainTotal(totals map[string]int64) string {
-	for _, name := range []string{"acked", "delivered", "logins"} {
+	for _, name := range []string{bench.TotalAcked, bench.TotalDelivered, bench.TotalLogins, bench.TotalFiles} {
 		if totals[name] > 0 {
 			return name
 		}
 	}
 	for _, name := range namesInOrder(totals) {
-		if name != "sent" && name != "group_sent" && !isBytes(name) && totals[name] > 0 {
+		if !isSent(name) && !isBytes(name) && totals[name] > 0 {
 			return name
 		}
 	}
-	return "acked"
+	return bench.TotalAcked
 }
 
+// isSent reports whether a total says what was asked for, not what was done.
+func isSent(name string) bool { return name == bench.TotalSent || name == bench.TotalGroupTexts }
+
 // isBytes reports whether a total counts bytes, which have no place beside what is counted by the piece.
-func isBytes(name string) bool { return strings.HasSuffix(name, "_bytes") }
+func isBytes(name string) bool { return name == bench.TotalFileBytes }
 
 // rate is a total by seconds.
 func rate(n int64, seconds float64) float64 {
@@ -164,12 +168,12 @@ func shortVerdict(c *bench.Checks) string {
 func checksOf(name string, c *bench.Checks) (string, bool) {
 	var of []fault
 	all := faults(c)
-	switch name {
-	case "acked":
+	switch {
+	case name == bench.TotalAcked:
 		of = all[0:1]
-	case "delivered":
+	case name == bench.TotalDelivered:
 		of = all[1:5]
-	case "sent", "group_sent":
+	case isSent(name):
 		of = all[5:6]
 	default:
 		of = all[6:7]

@@ -3,11 +3,13 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/mattn/go-runewidth"
 
 	"teamtalk/bench"
 )
@@ -181,21 +183,34 @@ func (v *lineView) interval(i *bench.Interval) {
 	}
 }
 
+// lineWidth is how wide a line is at most, unless much has gone wrong.
+const lineWidth = 120
+
+// line writes the time, the rates and latencies that matter most, as far as there is room, and the verdict.
 func (v *lineView) line(i *bench.Interval) {
-	var b strings.Builder
-	at := fmt.Sprintf("%.0f s", i.At+i.Seconds)
+	text := fmt.Sprintf("%6.0f s", i.At+i.Seconds)
 	if i.At < 0 {
-		at = "warm-up"
+		text = " warm-up"
 	}
-	fmt.Fprintf(&b, "%8s", at)
+	tail := fmt.Sprintf("  %s waiting  %s", grouped(i.Waiting), shortVerdict(&i.Checks))
+	var rates, latencies []string
 	for _, name := range namesInOrder(i.Counts) {
-		fmt.Fprintf(&b, "  %s %s/s", name, number(rate(i.Counts[name], i.Seconds)))
+		if name != bench.TotalGroupTexts && !isBytes(name) {
+			rates = append(rates, fmt.Sprintf("  %s %s/s", name, number(rate(i.Counts[name], i.Seconds))))
+		}
 	}
 	for _, name := range namesInOrder(i.Latencies) {
 		if l := i.Latencies[name]; l.Count > 0 {
-			fmt.Fprintf(&b, "  %s p50 %s p99 %s ms", name, number(l.P50), number(l.P99))
+			latencies = append(latencies, fmt.Sprintf("  %s p99 %s ms", name, number(l.P99)))
 		}
 	}
-	fmt.Fprintf(&b, "  %s on their way, %s open  %s", grouped(i.Waiting), grouped(i.Open), shortVerdict(&i.Checks))
-	fmt.Fprintln(v.out, oneLine(b.String()))
+	first, two := min(3, len(rates)), min(2, len(latencies))
+	room := lineWidth - runewidth.StringWidth(text+tail)
+	for _, piece := range slices.Concat(rates[:first], latencies[:two], []string{fmt.Sprintf("  %s open", grouped(i.Open))}, rates[first:], latencies[two:]) {
+		if room -= runewidth.StringWidth(piece); room < 0 {
+			break
+		}
+		text += piece
+	}
+	fmt.Fprintln(v.out, oneLine(text+tail))
 }

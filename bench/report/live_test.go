@@ -190,6 +190,26 @@ func TestLiveLines(t *testing.T) {
 	golden(t, "lines.txt", text)
 }
 
+// A line is no wider than a wide terminal, whatever is measured, and has the verdict.
+func TestLiveLineFits(t *testing.T) {
+	in := bench.Interval{At: 8, Seconds: 1, Counts: map[string]int64{}, Latencies: map[string]bench.Latency{}, Waiting: 12345, Open: 20000}
+	for i, name := range []string{"sent", "acked", "delivered", "group texts", "logins", "logouts", "answered", "reads", "typing", "heartbeats", "files", "file bytes"} {
+		in.Counts[name] = int64(123456 * (i + 1))
+	}
+	for _, name := range []string{"ack", "delivery", "login", "departments", "first sync", "heartbeat"} {
+		in.Latencies[name] = bench.Latency{Count: 1, P99: 1234.5}
+	}
+	for _, checks := range []bench.Checks{{}, {Lost: 3}} {
+		in.Checks = checks
+		var b strings.Builder
+		(&lineView{out: &b}).interval(&in)
+		line := strings.TrimSuffix(b.String(), "\n")
+		if runewidth.StringWidth(line) > lineWidth || !strings.HasPrefix(line, "     9 s  sent 123,456/s  acked 246,912/s") || !strings.HasSuffix(line, shortVerdict(&checks)) {
+			t.Errorf("%d columns: %s", runewidth.StringWidth(line), line)
+		}
+	}
+}
+
 // A run of hours has a line a minute.
 func TestLiveMinutes(t *testing.T) {
 	var b strings.Builder
@@ -198,7 +218,7 @@ func TestLiveMinutes(t *testing.T) {
 	for i := range 125 {
 		v.interval(&bench.Interval{At: float64(i), Seconds: 1, Counts: map[string]int64{"acked": 10}})
 	}
-	want := "soak\n    60 s  acked 10.0/s  0 on their way, 0 open  clean\n   120 s  acked 10.0/s  0 on their way, 0 open  clean\n"
+	want := "soak\n    60 s  acked 10.0/s  0 open  0 waiting  clean\n   120 s  acked 10.0/s  0 open  0 waiting  clean\n"
 	if b.String() != want {
 		t.Errorf("%s", b.String())
 	}

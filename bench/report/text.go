@@ -85,8 +85,11 @@ func verdictPart(r *bench.Result) part {
 	if r.GeneratorBound {
 		p.Notes = append(p.Notes, note{warn, generatorBound})
 	}
+	for _, n := range r.Notes {
+		p.Notes = append(p.Notes, note{warn, n})
+	}
 	if r.Checks.Behind > 0 {
-		p.Notes = append(p.Notes, note{warn, "the generator itself sent " + count(r.Checks.Behind, "message", "messages") +
+		p.Notes = append(p.Notes, note{warn, "the generator itself began " + count(r.Checks.Behind, "thing", "things") +
 			" more than 10 ms late; latency counts that too"})
 	}
 	return p
@@ -142,20 +145,19 @@ func processesPart(r *bench.Result) part {
 	if len(r.Processes) == 0 {
 		return part{}
 	}
-	t := &table{Head: []string{"", "pid", "cores", "of all", "µs a message", "memory before", "after", "most"}}
+	t := &table{Head: []string{"", "pid", "cores", "of all", "µs each", "memory before", "after", "most"}}
 	for _, p := range r.Processes {
-		name := p.Name
-		if p.Generator {
-			name += " (generator)"
+		share, pid := "–", fmt.Sprint(p.PID)
+		if p.PID == 0 {
+			pid = "–" // a sum
 		}
-		share := "–"
 		if r.Machine.Cores > 0 {
 			share = number(100*p.CPU/float64(r.Machine.Cores)) + " %"
 		}
-		t.Rows = append(t.Rows, cells(name, fmt.Sprint(p.PID), number(p.CPU), share, number(cpuPerMessage(r, &p)),
+		t.Rows = append(t.Rows, cells(p.Name, pid, number(p.CPU), share, number(cpuPerMessage(r, &p)),
 			memory(p.RSSBefore), memory(p.RSSAfter), memory(p.RSSMax)))
 	}
-	return part{Title: "Processes", Notes: []note{{faint, "µs a message: processor time by what was " + mainTotal(r.Totals)}}, Table: t}
+	return part{Title: "Processes", Notes: []note{{faint, "µs each: processor time / " + mainTotal(r.Totals)}}, Table: t}
 }
 
 // cpuPerMessage is the processor time of a process, in microseconds, by the main total.
@@ -172,12 +174,16 @@ func ceilingsPart(r *bench.Result) part {
 		return part{}
 	}
 	t := &table{Head: []string{"", "per second", "reached"}, Words: true}
+	var notes []note
 	for _, c := range r.Ceilings {
+		if c.How != "" {
+			notes = append(notes, note{faint, c.Name + ": " + c.How})
+		}
 		if c.Error != "" {
 			t.Rows = append(t.Rows, []cell{{Text: c.Name}, {Text: "–"}, {Text: "not measured: " + c.Error, Tone: warn}})
 			continue
 		}
 		t.Rows = append(t.Rows, cells(c.Name, number(c.Rate), c.Of+": "+number(c.Percent)+" % of what this machine can do"))
 	}
-	return part{Title: "Ceilings", Table: t}
+	return part{Title: "Ceilings", Notes: notes, Table: t}
 }

@@ -104,7 +104,7 @@ func (b *benchCeilings) both(cmd *cobra.Command, cfg *config.Config, e bench.Ech
 		stored.Error = err.Error()
 	} else {
 		stored.Rate = r.Rate
-		stored.Name += fmt.Sprintf(" (%s; %d × %d rows)", r.Database, r.Workers, r.Batch)
+		stored.How = fmt.Sprintf("%s; %d × %d rows", r.Database, r.Workers, r.Batch)
 	}
 	return []bench.Ceiling{echo, stored}
 }
@@ -279,13 +279,14 @@ func printCeilingList(w io.Writer, list []bench.Ceiling, asJSON bool) error {
 // printCeilings is a line for every ceiling.
 func printCeilings(w io.Writer, list []bench.Ceiling) {
 	for _, c := range list {
-		switch {
-		case c.Error != "":
+		how := ""
+		if c.How != "" {
+			how = " (" + c.How + ")"
+		}
+		if c.Error != "" {
 			fmt.Fprintf(w, "%s: not measured: %s\n", c.Name, c.Error)
-		case c.Percent > 0:
-			fmt.Fprintf(w, "%s: %.0f/s; %s reached %.0f %% of it\n", c.Name, c.Rate, c.Of, c.Percent)
-		default:
-			fmt.Fprintf(w, "%s: %.0f/s\n", c.Name, c.Rate)
+		} else {
+			fmt.Fprintf(w, "%s: %.0f/s%s\n", c.Name, c.Rate, how)
 		}
 	}
 }
