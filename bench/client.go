@@ -118,8 +118,11 @@ func (c *client) Open(*swarm.Conn) {
 
 // Close is told that the connection ended.
 func (c *client) Close(_ *swarm.Conn, err error) {
-	if c.state == left && errors.Is(err, io.EOF) {
-		err = nil
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the server closed the connection")
+		if c.state == left {
+			err = nil
+		}
 	}
 	c.over(err)
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -18,6 +19,8 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8") // they wait most of the time
 	os.Exit(m.Run())
 }
 
@@ -126,6 +129,7 @@ func (s *faulty) short(kind string) Scenario {
 
 func TestFaultsOfConnections(t *testing.T) {
 	t.Run("heartbeats without an echo", func(t *testing.T) {
+		t.Parallel()
 		srv := newFaulty(t, faults{mute: 20})
 		s := srv.short(KindIdle)
 		s.Connections, s.Beat = 20, Duration(100*time.Millisecond)
@@ -143,6 +147,7 @@ func TestFaultsOfConnections(t *testing.T) {
 		}
 	})
 	t.Run("logins refused", func(t *testing.T) {
+		t.Parallel()
 		srv := newFaulty(t, faults{refused: 10})
 		s := srv.short(KindConnect)
 		s.Connections, s.Rate = 50, 500
@@ -157,6 +162,7 @@ func TestFaultsOfConnections(t *testing.T) {
 		}
 	})
 	t.Run("logins that cannot begin", func(t *testing.T) {
+		t.Parallel()
 		srv := newFaulty(t, faults{refused: 100})
 		s := srv.short(KindConnect)
 		s.Connections, s.Rate, s.Settle = 2, 500, Duration(200*time.Millisecond)
@@ -171,6 +177,7 @@ func TestFaultsOfConnections(t *testing.T) {
 		}
 	})
 	t.Run("all connections closed", func(t *testing.T) {
+		t.Parallel()
 		srv := newFaulty(t, faults{hangsUp: 100})
 		s := srv.short(KindGroup)
 		s.Groups, s.Members, s.Senders, s.Duration = 1, 4, 4, Duration(time.Hour)
@@ -183,6 +190,7 @@ func TestFaultsOfConnections(t *testing.T) {
 		}
 	})
 	t.Run("users who do not exist", func(t *testing.T) {
+		t.Parallel()
 		srv := newFaulty(t, faults{refused: 100})
 		_, err := Run(t.Context(), srv.short(KindSingle), Options{})
 		if err == nil || !strings.Contains(err.Error(), "teamtalk user add --count 400") {
@@ -190,6 +198,7 @@ func TestFaultsOfConnections(t *testing.T) {
 		}
 	})
 	t.Run("connections closed", func(t *testing.T) {
+		t.Parallel()
 		srv := newFaulty(t, faults{hangsUp: 1})
 		s := srv.short(KindSingle)
 		s.Pairs, s.Rate = 20, 2000
@@ -204,6 +213,7 @@ func TestFaultsOfConnections(t *testing.T) {
 		}
 	})
 	t.Run("stopped", func(t *testing.T) {
+		t.Parallel()
 		srv := newFaulty(t, faults{})
 		s := srv.short(KindSingle)
 		s.Duration, s.Pairs = Duration(time.Hour), 2
@@ -224,6 +234,7 @@ func TestFaultsOfConnections(t *testing.T) {
 		}
 	})
 	t.Run("an agent that ends", func(t *testing.T) {
+		t.Parallel()
 		srv := newFaulty(t, faults{})
 		s := srv.short(KindSingle)
 		_, err := Run(t.Context(), s, Options{Agents: []Agent{{Name: "a", Command: []string{"/bin/sh", "-c", "echo no such file >&2; exit 3"}}}})

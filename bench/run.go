@@ -360,7 +360,7 @@ func (r *run) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if st.Waiting == 0 && st.Delivered >= st.Expected {
+		if st.Waiting == 0 && st.Delivered >= st.Expected || r.isDeserted() {
 			return nil
 		}
 		if st != last {

@@ -133,7 +133,7 @@ func (s *Sweep) climb(ctx context.Context, o *SweepOptions, run func(context.Con
 		case err != nil:
 			return 0, err
 		case step.Result.GeneratorBound:
-			s.Ended = fmt.Sprintf("at %.6g a second the generator was the limit: more of them, or other machines for them, are needed to see further", rate)
+			s.Ended = fmt.Sprintf("at %.6g a second the generator was the limit%s: more of them, or other machines for them, are needed to see further", rate, step.because())
 			return 0, nil
 		case !step.Holds && s.Knee == 0:
 			s.Open, s.Ended = false, fmt.Sprintf("the lowest rate, %.6g, did not hold: %s", rate, step.Why)
@@ -171,7 +171,7 @@ func (s *Sweep) narrow(ctx context.Context, o *SweepOptions, fails float64, run 
 			return err
 		}
 		if step.Result.GeneratorBound {
-			s.Ended = fmt.Sprintf("at %.6g a second the generator was the limit", rate)
+			s.Ended = fmt.Sprintf("at %.6g a second the generator was the limit%s", rate, step.because())
 			return nil
 		}
 		if !step.Holds {
@@ -211,6 +211,14 @@ func (s *Sweep) step(ctx context.Context, o *SweepOptions, rate float64, run fun
 		o.Done(&step)
 	}
 	return &step, nil
+}
+
+// because says in brackets why the generator was the limit, if that is known.
+func (s *SweepStep) because() string {
+	if len(s.Result.Notes) == 0 {
+		return ""
+	}
+	return " (" + s.Result.Notes[0] + ")"
 }
 
 // judge says why a step does not hold; "" when it does.

@@ -365,6 +365,7 @@ func (w *Watcher) measure(now time.Time) {
 		p.meter.look(p.used, d)
 	}
 	w.machine.look(w.total.busy, d)
+	w.machine.recent = w.atMost(w.machine.recent)
 }
 
 // Processes returns all that were watched, servers first, then generators, then the sums Watched and Machine: their processor time between Begin
@@ -392,9 +393,12 @@ func (w *Watcher) Processes() []bench.Process {
 	}
 	sum.CPU = round(sum.CPU)
 	all := bench.Process{Name: Machine, Command: fmt.Sprintf("everything on this machine (%d cores)", w.total.cores),
-		CPU: round(w.machine.cores(w.total.busy-w.machine.begin, d)), RSSBefore: w.memBegin, RSSAfter: w.total.used, RSSMax: w.memMax}
+		CPU: w.atMost(round(w.machine.cores(w.total.busy-w.machine.begin, d))), RSSBefore: w.memBegin, RSSAfter: w.total.used, RSSMax: w.memMax}
 	return append(list, sum, all)
 }
+
+// atMost keeps what is said of the machine to what it has: time that a hypervisor took away is told late, and then all at once.
+func (w *Watcher) atMost(cores float64) float64 { return min(cores, float64(w.total.cores)) }
 
 // counted is how long has been counted.
 func (w *Watcher) counted() time.Duration {

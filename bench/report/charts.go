@@ -152,7 +152,9 @@ func charts(r *bench.Result) []chart {
 			}
 		}
 		cpu.Lines = append(cpu.Lines, t.line(p.Name, seriesClass(i), use(func(u bench.Usage) float64 { return u.CPU })))
-		rss.Lines = append(rss.Lines, t.line(p.Name, seriesClass(i), use(func(u bench.Usage) float64 { return float64(u.RSS) / (1 << 20) })))
+		if p.PID != 0 { // beside the sums nothing could be seen of the others
+			rss.Lines = append(rss.Lines, t.line(p.Name, seriesClass(i), use(func(u bench.Usage) float64 { return float64(u.RSS) / (1 << 20) })))
+		}
 	}
 	return append(out, cpu, rss, waiting, open)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,8 @@ result, to be shown again or compared with others, and --html makes a page with 
 		RunE:        commandsOnly,
 		Annotations: holdsCommands,
 	}
-	cmd.AddGroup(&cobra.Group{ID: "measure", Title: "To measure:"}, &cobra.Group{ID: "read", Title: "To read what was measured:"})
+	cmd.AddGroup(&cobra.Group{ID: "measure", Title: "To measure:"}, &cobra.Group{ID: "read", Title: "To read what was measured:"},
+		&cobra.Group{ID: "prepare", Title: "To prepare:"})
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
 			c.GroupID = group
@@ -49,7 +51,8 @@ result, to be shown again or compared with others, and --html makes a page with 
 	}
 	add("measure", newBenchRunCommand(), newBenchSweepCommand(), newBenchCeilingCommand(), newBenchEchoCommand())
 	add("read", newBenchReportCommand(), newBenchCompareCommand())
-	cmd.AddCommand(newBenchAgentCommand(), newBenchFillCommand())
+	add("prepare", newBenchFillCommand())
+	cmd.AddCommand(newBenchAgentCommand())
 	return cmd
 }
 
@@ -150,6 +153,7 @@ func newBenchKindCommand(kind string, k benchKind) *cobra.Command {
 
 func newBenchRunCommand() *cobra.Command {
 	var out benchOutput
+	var file benchFile
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO.toml",
 		Short: "Run the scenario of a file",
@@ -159,24 +163,55 @@ func newBenchRunCommand() *cobra.Command {
   pairs = 200
   rate = 400
   duration = "30s"`,
-		Args: checkArgs(cobra.ExactArgs(1)),
+		Example: "  teamtalk bench run day.toml --html day.html\n  teamtalk bench run day.toml --set addr=10.0.0.5:8000 --set duration=1m",
+		Args:    checkArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := os.ReadFile(args[0])
+			s, err := file.read(cmd, args[0])
 			if err != nil {
 				return err
-			}
-			s, err := bench.ParseScenario(data)
-			if err != nil {
-				return usagef(cmd, "%s: %w", args[0], err)
-			}
-			if s.Name == "" {
-				s.Name = strings.TrimSuffix(filepath.Base(args[0]), ".toml")
 			}
 			return runBench(cmd, s, &out)
 		},
 	}
+	file.flags(cmd)
 	out.flags(cmd)
 	return cmd
+}
+
+// benchFile is a scenario's file, with settings in place of the file's.
+type benchFile struct{ set []string }
+
+func (b *benchFile) flags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&b.set, "set", nil, "a setting in place of the file's, such as rate=400; once for each")
+}
+
+func (b *benchFile) read(cmd *cobra.Command, path string) (bench.Scenario, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return bench.Scenario{}, err
+	}
+	s, err := bench.ParseScenario(data)
+	if err != nil {
+		return s, usagef(cmd, "%s: %w", path, err)
+	}
+	if s.Name == "" {
+		s.Name = strings.TrimSuffix(filepath.Base(path), ".toml")
+	}
+	for _, text := range b.set {
+		key, value, ok := strings.Cut(text, "=")
+		fields := bench.Fields(s.Kind)
+		i := slices.IndexFunc(fields, func(f bench.Field) bool { return f.Key != "kind" && (f.Key == key || f.Flag() == key) })
+		switch {
+		case !ok:
+			return s, usagef(cmd, "--set %s: want setting=value", text)
+		case i < 0:
+			return s, usagef(cmd, "--set %s: no such setting of %s", text, s.Kind)
+		}
+		if err := fields[i].Set(&s, value); err != nil {
+			return s, usagef(cmd, "--set %s: %w", text, err)
+		}
+	}
+	return s, nil
 }
 
 // scenarioFlags makes a flag for every setting of a kind of scenario.

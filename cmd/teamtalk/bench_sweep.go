@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,25 +88,20 @@ func newBenchSweepKindCommand(kind string, k benchKind) *cobra.Command {
 
 func newBenchSweepRunCommand() *cobra.Command {
 	var o benchSweep
+	var file benchFile
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO.toml",
 		Short: "Sweep the rate of the scenario of a file",
 		Args:  checkArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := os.ReadFile(args[0])
+			s, err := file.read(cmd, args[0])
 			if err != nil {
 				return err
-			}
-			s, err := bench.ParseScenario(data)
-			if err != nil {
-				return usagef(cmd, "%s: %w", args[0], err)
-			}
-			if s.Name == "" {
-				s.Name = strings.TrimSuffix(filepath.Base(args[0]), ".toml")
 			}
 			return runBenchSweep(cmd, s, &o)
 		},
 	}
+	file.flags(cmd)
 	o.flags(cmd)
 	return cmd
 }

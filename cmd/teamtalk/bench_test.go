@@ -31,6 +31,11 @@ func TestBenchUsage(t *testing.T) {
 		{[]string{"run"}, "accepts 1 arg"},
 		{[]string{"run", file("kind = 'single'\nnothing = 1")}, "nothing: no such setting of single"},
 		{[]string{"run", file("x")}, "line 1"},
+		{[]string{"run", file("kind = 'single'"), "--set", "rate"}, "--set rate: want setting=value"},
+		{[]string{"run", file("kind = 'single'"), "--set", "members=3"}, "--set members=3: no such setting of single"},
+		{[]string{"run", file("kind = 'single'"), "--set", "pairs=x"}, "--set pairs=x: want a whole number"},
+		{[]string{"run", file("kind = 'single'"), "--set", "pairs=0"}, "pairs: want 1 or more"},
+		{[]string{"sweep", "run", file("kind = 'single'"), "--from", "1", "--to", "2", "--set", "pairs=0"}, "pairs: want 1 or more"},
 	} {
 		command(t, "", append([]string{"bench"}, x.args...)...).want(t, exitUsage, "", x.want)
 	}

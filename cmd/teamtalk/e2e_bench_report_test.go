@@ -23,7 +23,7 @@ func TestBenchReports(t *testing.T) {
 	sys := deployAllInOne(t, settings{users: 20, flags: []string{"--msg.rate", "0"}})
 	dir := t.TempDir()
 	run, swept, page := filepath.Join(dir, "run.json"), filepath.Join(dir, "sweep.json"), filepath.Join(dir, "run.html")
-	out := mustRun(t, "bench", "single", "--addr", sys.msgAddr[0], "--pairs", "8", "--warmup", "100ms", "--rate", "200", "--duration", "1s",
+	out := mustRun(t, "bench", "single", "--addr", sys.msgAddr[0], "--pairs", "8", "--warmup", "100ms", "--rate", "200", "--duration", "500ms",
 		"--json", run, "--html", page)
 	if !strings.Contains(out, "clean: ") || !strings.Contains(out, "delivered") {
 		t.Errorf("the table: %s", out)
@@ -36,8 +36,8 @@ func TestBenchReports(t *testing.T) {
 		t.Errorf("shown again it is %s", again)
 	}
 	// How far it gets is a matter of what else the machine does; a rate that nobody can hold ends it.
-	code, out, errOut := command(t, "bench", "sweep", "single", "--addr", sys.msgAddr[0], "--pairs", "8", "--warmup", "100ms", "--duration", "1s",
-		"--from", "100", "--to", "200", "--factor", "2", "--p99", "10s", "--json", swept)
+	code, out, errOut := command(t, "bench", "sweep", "single", "--addr", sys.msgAddr[0], "--pairs", "8", "--warmup", "100ms", "--duration", "500ms",
+		"--from", "100", "--to", "200", "--factor", "2", "--within", "50", "--p99", "10s", "--json", swept)
 	f, err := report.ReadFile(swept)
 	if err != nil || f.Sweep == nil || len(f.Sweep.Steps) == 0 {
 		t.Fatalf("the sweep: %v: %s%s", err, out, errOut)

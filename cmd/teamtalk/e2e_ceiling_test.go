@@ -20,7 +20,7 @@ func TestBenchBeside(t *testing.T) {
 		if sys.separate {
 			addrs += "," + sys.msgAddr[1]
 		}
-		args := []string{"bench", "single", "--pairs", "8", "--addr", addrs, "--warmup", "200ms", "--duration", "1s", "--json", "-", "--ceilings", "--ceiling-duration", "200ms"}
+		args := []string{"bench", "single", "--pairs", "8", "--addr", addrs, "--warmup", "200ms", "--duration", "500ms", "--json", "-", "--ceilings", "--ceiling-duration", "200ms"}
 		out := mustRun(t, append(args, sys.store...)...)
 		var res bench.Result
 		if err := json.Unmarshal([]byte(out), &res); err != nil {
