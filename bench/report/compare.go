@@ -76,6 +76,7 @@ type row struct {
 	noise  float64 // in shares
 	values []float64
 	bad    []bool // the result is not clean
+	other  []bool // it is of another kind of scenario: neither better nor worse
 	whole  bool   // the values are counts
 }
 
@@ -160,7 +161,7 @@ func differences(was, is *bench.Scenario) string {
 		}
 	}
 	for _, s := range b {
-		if !slices.ContainsFunc(a, func(o setting) bool { return o.name == s.name }) {
+		if s.value != "" && !slices.ContainsFunc(a, func(o setting) bool { return o.name == s.name }) {
 			out = append(out, s.name+" "+s.value+" (was –)")
 		}
 	}
@@ -188,6 +189,7 @@ func (c *Comparison) row(name string, b better, noise float64, of func(*bench.Re
 		}
 		out.values = append(out.values, v)
 		out.bad = append(out.bad, !f.Result.Checks.Clean())
+		out.other = append(out.other, f.Result.Scenario.Kind != c.files[0].Result.Scenario.Kind)
 	}
 	return out
 }
@@ -196,7 +198,7 @@ func (c *Comparison) rates() []row {
 	var out []row
 	for _, name := range all(c, func(r *bench.Result) map[string]int64 { return r.Totals }) {
 		b := higher
-		if isSent(name) {
+		if isSent(name) || name == "heartbeats" {
 			b = neither // that is what was asked, not what was answered
 		}
 		out = append(out, c.row(name, b, c.noise, func(r *bench.Result) (float64, bool) {
@@ -345,7 +347,7 @@ func (r *row) ratio(i int) (string, tone) {
 // mark says which way it went. What a result that is not clean does better may be just what it left out, and is not praised.
 func (r *row) mark(i int, text string, more bool) (string, tone) {
 	switch {
-	case r.better == neither:
+	case r.better == neither || r.other[i]:
 		return text, plain
 	case more == (r.better == higher) && r.bad[i]:
 		return strings.TrimSpace(text + " not clean"), warn

@@ -83,6 +83,17 @@ func TestCompareUnclean(t *testing.T) {
 	}
 }
 
+// Of what is not the same kind of thing nothing is better or worse.
+func TestCompareKinds(t *testing.T) {
+	b := faster()
+	b.Scenario = bench.NewScenario(bench.KindGroup)
+	for _, r := range compare(t, &File{Name: "a", Result: fixture()}, &File{Name: "b", Result: b}).latencies() {
+		if text, tone := r.ratio(1); tone == good || tone == bad || strings.Contains(text, "better") || strings.Contains(text, "WORSE") {
+			t.Errorf("%s: %s", r.name, text)
+		}
+	}
+}
+
 func TestCompareRefuses(t *testing.T) {
 	f := &File{Result: fixture()}
 	for name, files := range map[string][]*File{"one": {f}, "a sweep": {f, {Sweep: &bench.Sweep{}}}} {
