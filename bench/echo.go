@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -98,9 +97,9 @@ func (c *Ceiling) Bound(res *Result) {
 // does nothing. It fails when a connection does, since a ceiling of fewer is none.
 func Echo(ctx context.Context, o EchoOptions) (rate float64, err error) {
 	o.defaults()
-	addr, err := resolveEcho(ctx, o.Addr)
+	addr, err := lookup(ctx, o.Addr)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("echo %q: %w", o.Addr, err)
 	}
 	swarm.OpenFiles(o.Connections + 256)
 	sw, err := swarm.New(swarm.Options{Loops: o.Loops})
@@ -126,25 +125,6 @@ func Echo(ctx context.Context, o EchoOptions) (rate float64, err error) {
 		return 0, err
 	}
 	return float64(e.frames()-before) / time.Since(began).Seconds(), nil
-}
-
-func resolveEcho(ctx context.Context, addr string) (netip.AddrPort, error) {
-	if ap, err := netip.ParseAddrPort(addr); err == nil {
-		return ap, nil
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("address of the echo: %w", err)
-	}
-	p, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("address of the echo: %w", err)
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("address of the echo: %w", err)
-	}
-	return netip.AddrPortFrom(ips[0].Unmap(), uint16(p)), nil
 }
 
 // echo is one measurement.

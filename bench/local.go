@@ -216,24 +216,33 @@ func (p *local) checkLimit() error {
 
 func (p *local) resolve(ctx context.Context) error {
 	for _, addr := range p.scenario.Addrs {
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			return fmt.Errorf("message server %q: want host:port", addr)
-		}
-		n, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+		ap, err := lookup(ctx, addr)
 		if err != nil {
 			return fmt.Errorf("message server %q: %w", addr, err)
 		}
-		if host == "" {
-			host = "127.0.0.1"
-		}
-		ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil {
-			return fmt.Errorf("message server %q: %w", addr, err)
-		}
-		p.addrs = append(p.addrs, netip.AddrPortFrom(ips[0].Unmap(), uint16(n)))
+		p.addrs = append(p.addrs, ap)
 	}
 	return nil
+}
+
+// lookup returns the address of host:port; without a host it is this machine's.
+func lookup(ctx context.Context, addr string) (netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return netip.AddrPort{}, errors.New("want host:port")
+	}
+	n, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	return netip.AddrPortFrom(ips[0].Unmap(), uint16(n)), nil
 }
 
 // addClient makes a client. Clients with the same key are on the same loop.

@@ -16,13 +16,10 @@ func Colors(w io.Writer, getenv func(string) string) bool {
 	return isTerminal(w) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
 }
 
-// IsTerminal reports whether f is one.
-func IsTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
-
 // isTerminal reports whether x is a file that is a terminal.
 func isTerminal(x any) bool {
 	f, ok := x.(*os.File)
-	return ok && IsTerminal(f)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // Text writes a result as tables for a terminal.

@@ -27,14 +27,8 @@ const (
 	closed
 )
 
-// Loop is the loop it belongs to.
-func (c *Conn) Loop() *Loop { return c.loop }
-
 // IsOpen reports whether it is made and not closed.
 func (c *Conn) IsOpen() bool { return c.state == opened }
-
-// SetHandler has another handler told what happens from now on.
-func (c *Conn) SetHandler(h Handler) { c.handler = h }
 
 // Waiting is how many bytes the system has not taken yet.
 func (c *Conn) Waiting() int { return len(c.out) }
