@@ -22,13 +22,15 @@ func TestGroupQueriesUseIndexes(t *testing.T) {
 		batch = append(batch, groupTexts(u[i%len(u)], g, 10)...)
 	}
 	send(t, s, batch...)
+	send(t, s, texts(u[0], u[1], 300)...)
+	pair := s.cached(im.ConversationKey(u[0], u[1])).thread
 	syncAll(t, s)
-	for _, table := range []string{"IMGroup", "IMGroupMember", "IMRecentSession", "IMUser", of(g).table()} {
+	for _, table := range []string{"IMGroup", "IMGroupMember", "IMRecentSession", "IMUser", of(g).table(), pair.table()} {
 		if _, err := e.db.Exec("ANALYZE TABLE " + table); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for query, keys := range map[string]string{
+	queries := map[string]string{
 		fmt.Sprintf("SELECT id, version FROM IMGroup WHERE status=0 AND id IN (%d,%d)", g, g-1):                                           "PRIMARY",
 		fmt.Sprintf("SELECT groupId, MAX(msgId) FROM %s WHERE groupId IN (%d,%d) GROUP BY groupId", of(g).table(), g, g-8):                "groupId_msgId",
 		fmt.Sprintf("SELECT content FROM %s WHERE groupId=%d AND status=0 AND msgId<=50 ORDER BY msgId DESC LIMIT 20", of(g).table(), g):  "groupId_msgId",
@@ -36,7 +38,14 @@ func TestGroupQueriesUseIndexes(t *testing.T) {
 		fmt.Sprintf("SELECT groupId FROM IMGroupMember WHERE status=0 AND userId IN (%d,%d)", u[0], u[1]):                                 "idx_",
 		fmt.Sprintf("SELECT lastChated, id FROM IMGroup WHERE lastChated>=%d AND status=0 ORDER BY lastChated, id LIMIT 200", 4000000000): "idx_lastChated",
 		fmt.Sprintf("SELECT id FROM IMRecentSession WHERE userId=%d AND peerId=%d AND type=2 AND status=0", u[0], g):                      "userId_peerId",
-	} {
+	}
+	// Back from the newest message, or from one.
+	for _, of := range []thread{of(g), pair} {
+		for _, below := range []string{"", " AND msgId<=50"} {
+			queries[fmt.Sprintf("SELECT %s FROM %s WHERE %s=%d AND status=0"+newestFirst, of.columns(), of.table(), of.column(), of.id, below, 0, 20)] = "msgId"
+		}
+	}
+	for query, keys := range queries {
 		rows, err := e.db.Query("EXPLAIN " + query)
 		if err != nil {
 			t.Fatal(err)
@@ -60,6 +69,9 @@ func TestGroupQueriesUseIndexes(t *testing.T) {
 			t.Logf("%s\n\t%v", query, plan)
 			if !strings.Contains(plan["key"], keys) || plan["type"] == "ALL" {
 				t.Errorf("%s: key %q, type %q, want key %s", query, plan["key"], plan["type"], keys)
+			}
+			if strings.Contains(plan["Extra"], "filesort") {
+				t.Errorf("%s: sorted: %s", query, plan["Extra"])
 			}
 		}
 		rows.Close()

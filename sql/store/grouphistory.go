@@ -39,7 +39,7 @@ func groupHistory(ctx context.Context, db querier, group, since, begin uint32, c
 	}
 	var list []threadMessage
 	for offset := 0; ; {
-		page, err := messagesWhere(ctx, db, of, fmt.Sprintf("%s ORDER BY msgId DESC, id DESC LIMIT %d, %d", below, offset, size))
+		page, err := messagesWhere(ctx, db, of, fmt.Sprintf(newestFirst, below, offset, size))
 		if err != nil {
 			return nil, err
 		}

@@ -53,6 +53,11 @@ func messagesWhere(ctx context.Context, db querier, t thread, where string) ([]t
 	return readMessages(ctx, db, fmt.Sprintf("SELECT %s FROM %s WHERE %s=%d AND status=0%s", t.columns(), t.table(), t.column(), t.id, where))
 }
 
+// newestFirst reads a thread back from its newest message, or below one, passing over some. The index gives them in that order, so it costs as many rows as are asked
+// for, however many there are; one more column in the order, and all of the thread is sorted each time. Before finalize an id may be there twice: which of the
+// two comes first is the index's to say.
+const newestFirst = "%s ORDER BY msgId DESC LIMIT %d, %d"
+
 // conversationOf returns the conversation of two users, nil when they have none.
 func (s *Store) conversationOf(ctx context.Context, db *sql.DB, user, peer uint32) (*conversation, error) {
 	key := im.ConversationKey(user, peer)
@@ -77,7 +82,7 @@ func (s *Store) History(ctx context.Context, user, peer, begin uint32, count int
 	if begin > 0 {
 		below = fmt.Sprintf(" AND msgId<=%d", begin)
 	}
-	list, err := messagesWhere(ctx, db, c.thread, fmt.Sprintf("%s ORDER BY msgId DESC, id DESC LIMIT %d", below, count))
+	list, err := messagesWhere(ctx, db, c.thread, fmt.Sprintf(newestFirst, below, 0, count))
 	if err != nil {
 		return nil, s.dbError("read history", err)
 	}
