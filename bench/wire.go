@@ -24,16 +24,19 @@ func (d *delivery) parse(body []byte) bool {
 	const required = 1<<1 | 1<<2 | 1<<3 | 1<<5 | 1<<6
 	seen := 0
 	return eachField(body, func(num protowire.Number, v uint64, b []byte) {
-		switch num {
-		case 1:
+		// A field of another form than it should have, and a type that is none, count for unknown ones.
+		switch kind := pb.MsgType(int32(uint32(v))); {
+		case (num == 6) != (b != nil):
+			return
+		case num == 1:
 			d.from = uint32(v)
-		case 2:
+		case num == 2:
 			d.to = uint32(v)
-		case 3:
+		case num == 3:
 			d.id = uint32(v)
-		case 5:
-			d.kind = pb.MsgType(v)
-		case 6:
+		case num == 5 && pb.MsgType_name[int32(kind)] != "":
+			d.kind = kind
+		case num == 6:
 			d.data = b
 		default:
 			return
@@ -76,7 +79,7 @@ func loginOf(body []byte) (code pb.ResultType, text string, user uint32, ok bool
 	return code, text, user, ok && inner && code >= 0
 }
 
-// eachField calls f with every field of a message, v for numbers, b for bytes. It reports false when b is none.
+// eachField calls f with every field of a message that holds a number, v, or bytes, b, which is nil for numbers. It reports false when body is no message.
 func eachField(body []byte, f func(num protowire.Number, v uint64, b []byte)) bool {
 	for len(body) > 0 {
 		num, typ, n := protowire.ConsumeTag(body)
@@ -98,7 +101,9 @@ func eachField(body []byte, f func(num protowire.Number, v uint64, b []byte)) bo
 			return false
 		}
 		body = body[n:]
-		f(num, v, b)
+		if typ == protowire.VarintType || typ == protowire.BytesType {
+			f(num, v, b)
+		}
 	}
 	return true
 }
