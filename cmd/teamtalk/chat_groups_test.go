@@ -8,13 +8,14 @@ import (
 	"strings"
 	"testing"
 
-	"teamtalk/core/client"
+	"teamtalk/cmd/teamtalk/internal/chat"
+	"teamtalk/cmd/teamtalk/internal/chat/jsonio"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
 
 // done waits until a command was done.
-func (c *chatting) doneWith(cmd string) jsonEvent {
+func (c *chatting) doneWith(cmd string) jsonio.Event {
 	c.t.Helper()
 	e := c.until("done")
 	if e.Cmd != cmd {
@@ -31,7 +32,7 @@ func TestChatJSONGroups(t *testing.T) {
 	s.StoreGroup(3, 40, crypt(t, "welcome"))
 	alice := startChat(t, s, "alice", "--json", "--password", "alice")
 	ready := alice.until("ready")
-	if len(ready.Unread) != 1 || ready.Unread[0] != (jsonUnread{Peer: "#The Company", Group: 40, Count: 1, Latest: 1}) {
+	if len(ready.Unread) != 1 || ready.Unread[0] != (jsonio.Unread{Peer: "#The Company", Group: 40, Count: 1, Latest: 1}) {
 		t.Errorf("ready %+v", ready)
 	}
 	bob := startChat(t, s, "bob", "#the comp", "--json", "--password", "bob")
@@ -164,25 +165,7 @@ func TestChatJSONSettings(t *testing.T) {
 	phone.say(`{"cmd":"kick_pc"}`)
 	phone.doneWith("kick_pc")
 	alice.until("kicked")
-	equalInt(t, "exit code", alice.end(), exitEnded)
-}
-
-// Tab completes names of groups with spaces, whichever way they are begun.
-func TestCompleteGroups(t *testing.T) {
-	f := &terminalFrontend{s: &chatSession{book: testBook()}}
-	for line, want := range map[string]string{
-		"/to bo": "/to bob ", "/to #the\\": "/to #the\\ team ", `/msg #"the t`: `/msg #"the team" `, "/group ad": "/group add ", "/group add #de": "/group add #Dev ",
-		"/group add #The\\ team bo": "/group add #The\\ team bob ", "/mute bo": "",
-	} {
-		choices, n := completer{f}.Do([]rune(line), len([]rune(line)))
-		got := ""
-		if len(choices) == 1 {
-			got = line + string(choices[0])
-		}
-		if !strings.EqualFold(got, want) {
-			t.Errorf("%q becomes %q (%d, %q), want %q", line, got, n, choices, want)
-		}
-	}
+	equalInt(t, "exit code", alice.end(), chat.ExitEnded)
 }
 
 // A pipe of lines can be one to a group.
@@ -202,116 +185,4 @@ func TestChatPlainGroup(t *testing.T) {
 	equalInt(t, "exit code", bob.end(), 0)
 	nothing := startChat(t, s, "alice", "#nothing", "--password", "alice")
 	equalInt(t, "unknown group", nothing.end(), 1)
-}
-
-func testBook() *book {
-	b := newBook()
-	b.self = im.User{ID: 9, Name: "me"}
-	for id, name := range map[uint32]string{1: "bob", 2: "dev", 3: "carol"} {
-		b.users[id] = im.User{ID: id, Name: name, Nick: name, DepartID: id}
-	}
-	add := func(id uint32, name string, members ...uint32) {
-		b.groups[id] = client.Group{Group: im.Group{ID: id, Name: name, Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: members}}
-	}
-	add(10, "Dev", 1, 9)
-	add(11, "The team", 1, 9)
-	add(12, "theatre", 1, 9)
-	add(13, "past", 1)
-	add(14, "theatre", 9)
-	return b
-}
-
-func TestBookFindPeer(t *testing.T) {
-	b := testBook()
-	for in, want := range map[string]client.Peer{
-		"dev": {ID: 2}, "#dev": {ID: 10, Group: true}, "@dev": {ID: 2}, "#10": {ID: 10, Group: true}, "the team": {ID: 11, Group: true},
-		"#the t": {ID: 11, Group: true}, "#the": {}, "#theatre": {}, "#14": {ID: 14, Group: true}, "#past": {}, "@the team": {}, "": {}, "#": {}, "nobody": {},
-	} {
-		if p, err := b.findPeer(in); p != want || (err == nil) != (want != client.Peer{}) {
-			t.Errorf("findPeer(%q) = %v, %v; want %v", in, p, err, want)
-		}
-	}
-	if _, err := b.findPeer("#theatre"); err == nil || !strings.Contains(err.Error(), "#12 (theatre), #14 (theatre)") {
-		t.Errorf("two of a name: %v", err)
-	}
-	if got := b.groupNames(); !slices.Equal(got, []string{"#Dev", "#The team", "#12", "#14"}) {
-		t.Errorf("names %q", got)
-	}
-	if ids, err := b.findUsers([]string{"bob", "@ME"}); err != nil || !slices.Equal(ids, []uint32{1, 9}) {
-		t.Errorf("users %v, %v", ids, err)
-	}
-}
-
-// Departments as they may come: in any order, one below itself, two below each other, one below nothing there is.
-func TestBookDeparts(t *testing.T) {
-	b := testBook()
-	for _, d := range []im.Depart{
-		{ID: 1, Name: "Kitchen", Parent: 5, Priority: 2}, {ID: 5, Name: "Company"}, {ID: 2, Name: "Office", Parent: 5, Priority: 1}, {ID: 6, Name: "Self", Parent: 6, Priority: 9},
-		{ID: 7, Name: "Hen", Parent: 8}, {ID: 8, Name: "Egg", Parent: 7}, {ID: 4, Name: "Lost", Parent: 99, Priority: 8},
-	} {
-		b.depart[d.ID] = d
-	}
-	lines := func(filter string) string {
-		var out []string
-		for _, n := range b.departs(filter) {
-			name := n.depart.Name
-			if n.user != nil {
-				name = n.user.Name
-			}
-			out = append(out, fmt.Sprint(n.depth, " ", name))
-		}
-		return strings.Join(out, ", ")
-	}
-	if got, want := lines(""), "0 Company, 1 Office, 2 dev, 1 Kitchen, 2 bob, 0 Lost, 0 Self, 0 Hen, 1 Egg, 0 , 1 carol"; got != want {
-		t.Errorf("tree %s, want %s", got, want)
-	}
-	if got, want := lines("KIT"), "0 Kitchen, 1 bob"; got != want {
-		t.Errorf("part %s, want %s", got, want)
-	}
-}
-
-func TestSplitWords(t *testing.T) {
-	for in, want := range map[string][]string{
-		"": nil, "  a  b ": {"a", "b"}, `#"the team" bob`: {"#the team", "bob"}, `"a b" c`: {"a b", "c"}, `"open end`: {`"open`, "end"}, `"" x`: {"x"}, `#dev`: {"#dev"}, `#the\ team b\ c\`: {"#the team", `b c\`},
-	} {
-		if got := splitWords(in); !slices.Equal(got, want) {
-			t.Errorf("splitWords(%q) = %q, want %q", in, got, want)
-		}
-	}
-	for _, name := range []string{"bob", "#the team", "a b", "@a b"} {
-		for _, marks := range []bool{false, true} {
-			if got := splitWords(quoteWord(name, marks) + " x"); !slices.Equal(got, []string{name, "x"}) {
-				t.Errorf("%q comes back as %q", name, got)
-			}
-		}
-	}
-	for in, want := range map[string]string{"": "", "a": "a", "a b": "b", `a #"the te`: `#"the te`, `a #the\ te`: `#the\ te`, `#"the team" b`: "b"} {
-		if got := lastWord(in); got != want {
-			t.Errorf("lastWord(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
-func FuzzSplitWords(f *testing.F) {
-	f.Add(`#"the team" bob "x`)
-	f.Fuzz(func(t *testing.T, s string) {
-		if words := splitWords(s); slices.Contains(words, "") {
-			t.Errorf("splitWords(%q) = %q", s, words)
-		}
-	})
-}
-
-func TestGroupNews(t *testing.T) {
-	b := testBook()
-	g := b.groups[10]
-	for want, e := range map[string]client.GroupChanged{
-		"#Dev has 2 members: bob, you": {Group: g}, "you made #Dev with bob": {Group: g, By: 9, Added: []uint32{1, 9}},
-		"bob added you to #Dev": {Group: g, By: 1, Added: []uint32{9}}, "carol left #Dev": {Group: g, By: 3, Removed: []uint32{3}},
-		"you are not in #past any more": {Group: b.groups[13]},
-		"bob took carol out of #Dev":    {Group: g, By: 1, Removed: []uint32{3}}, "#Dev is not muted": {Group: g, By: 9},
-	} {
-		if got := groupNews(b, e); got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
 }

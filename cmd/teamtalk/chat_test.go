@@ -6,12 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"testing"
-	"unicode"
-	"unicode/utf8"
 
+	"teamtalk/cmd/teamtalk/internal/chat"
+	"teamtalk/cmd/teamtalk/internal/chat/jsonio"
 	"teamtalk/core/client/clienttest"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -80,10 +79,10 @@ func (c *chatting) say(line string) {
 }
 
 // until reads events up to one of a kind, which it returns; the rest is dropped.
-func (c *chatting) until(event string) jsonEvent {
+func (c *chatting) until(event string) jsonio.Event {
 	c.t.Helper()
 	for c.out.Scan() {
-		var e jsonEvent
+		var e jsonio.Event
 		if err := json.Unmarshal(c.out.Bytes(), &e); err != nil {
 			c.t.Fatalf("%q: %v", c.out.Text(), err)
 		}
@@ -92,7 +91,7 @@ func (c *chatting) until(event string) jsonEvent {
 		}
 	}
 	c.t.Fatalf("no event %q before the end: %v", event, <-c.done)
-	return jsonEvent{}
+	return jsonio.Event{}
 }
 
 // end reads the output to its end and returns the exit code.
@@ -118,7 +117,7 @@ func chatServer(t testing.TB) *clienttest.Server {
 	s := clienttest.New(t)
 	s.AddUser(1, "alice")
 	s.AddUser(2, "bob")
-	t.Setenv(envPassword, "")
+	t.Setenv(chat.EnvPassword, "")
 	return s
 }
 
@@ -136,7 +135,7 @@ func TestChatJSON(t *testing.T) {
 	s.Store(1, 2, crypt(t, "before"))
 	bob := startChat(t, s, "bob", "alice", "--json", "--password", "bob")
 	ready := bob.until("ready")
-	if ready.User != "bob" || len(ready.Unread) != 1 || ready.Unread[0] != (jsonUnread{Peer: "alice", Count: 1, Latest: 1}) {
+	if ready.User != "bob" || len(ready.Unread) != 1 || ready.Unread[0] != (jsonio.Unread{Peer: "alice", Count: 1, Latest: 1}) {
 		t.Errorf("ready %+v", ready)
 	}
 	alice := startChat(t, s, "alice", "--json", "--password", "alice")
@@ -165,7 +164,7 @@ func TestChatJSON(t *testing.T) {
 		t.Errorf("older history %+v", h)
 	}
 	bob.say(`{"cmd":"contacts"}`)
-	if e := bob.until("contacts"); len(e.Contacts) != 1 || e.Contacts[0] != (jsonContact{Name: "alice", Nick: "alice", ID: 1, Status: "online", Unread: 2}) {
+	if e := bob.until("contacts"); len(e.Contacts) != 1 || e.Contacts[0] != (jsonio.Contact{Name: "alice", Nick: "alice", ID: 1, Status: "online", Unread: 2}) {
 		t.Errorf("contacts %+v", e)
 	}
 	bob.say(`{"cmd":"read","peer":"alice"}`)
@@ -204,7 +203,7 @@ func TestChatJSONErrors(t *testing.T) {
 		}
 	}
 	_ = c.in.Close()
-	if code := c.end(); code != exitUnsent {
+	if code := c.end(); code != chat.ExitUnsent {
 		t.Errorf("exit code %d", code)
 	}
 	equalInt(t, "messages sent", len(s.Frames(pb.CmdMsgData)), 0)
@@ -244,7 +243,7 @@ func TestChatJSONUnsent(t *testing.T) {
 	if e := c.until("end"); *e.Unacked != 1 {
 		t.Errorf("end %+v", e)
 	}
-	equalInt(t, "exit code", c.end(), exitUnsent)
+	equalInt(t, "exit code", c.end(), chat.ExitUnsent)
 }
 
 func TestChatJSONKicked(t *testing.T) {
@@ -255,7 +254,7 @@ func TestChatJSONKicked(t *testing.T) {
 	s.Kick(1, pb.KickReasonType_KICK_REASON_DUPLICATE_USER)
 	c.until("kicked")
 	c.until("end")
-	equalInt(t, "exit code", c.end(), exitEnded)
+	equalInt(t, "exit code", c.end(), chat.ExitEnded)
 }
 
 // --follow outlives the input; an interrupt is a clean end.
@@ -319,129 +318,5 @@ func equalInt(t testing.TB, what string, got, want int) {
 	t.Helper()
 	if got != want {
 		t.Errorf("%s: got %d, want %d", what, got, want)
-	}
-}
-
-func TestCleanText(t *testing.T) {
-	for in, want := range map[string]string{
-		"plain 世界 😀": "plain 世界 😀", "a\x1b[31mb": "a[31mb", "a\rb\r\nc": "a\nb\nc", "\x07\x00\x7f\u009b1m": "1m", "a\tb": "a b",
-		"\u202eevil\u202c \u2066x\u2069": "evil x", "\xff\xfe": "�", "a\u2028b": "a\nb", "👩\u200d🚀": "👩\u200d🚀",
-	} {
-		if got := cleanText(in); got != want {
-			t.Errorf("cleanText(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
-func FuzzCleanText(f *testing.F) {
-	f.Add("plain")
-	f.Add("\x1b[2J\x9b31m\u202e\xff")
-	f.Fuzz(func(t *testing.T, s string) {
-		got := cleanText(s)
-		if !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
-			t.Errorf("cleanText(%q) = %q", s, got)
-		}
-		if cleanText(got) != got {
-			t.Errorf("%q is not clean yet: %q", got, cleanText(got))
-		}
-		if line := cleanLine(s); strings.Contains(line, "\n") {
-			t.Errorf("cleanLine(%q) = %q", s, line)
-		}
-		for _, width := range []int{4, 17} {
-			for _, l := range wrapText(got, width) {
-				if typedRows(l, width+1) != 1 {
-					t.Errorf("%q is wider than %d", l, width)
-				}
-			}
-		}
-		if joined := strings.Join(splitText(s, 50), ""); len(joined) > len(s) || len(joined) < len(s)-len(s)/25 {
-			t.Errorf("%q was split into %q", s, splitText(s, 50))
-		}
-	})
-}
-
-func TestWrapText(t *testing.T) {
-	for _, c := range []struct {
-		in    string
-		width int
-		want  []string
-	}{
-		{"one two three", 8, []string{"one two", "three"}},
-		{"one two", 7, []string{"one two"}},
-		{"a\n\nb", 8, []string{"a", "", "b"}},
-		{"abcdefghij", 4, []string{"abcd", "efgh", "ij"}},
-		{"世界世界", 5, []string{"世界", "世界"}},
-		{"bob: https://example.com/x", 12, []string{"bob: https:/", "/example.com", "/x"}},
-	} {
-		if got := wrapText(c.in, c.width); !slices.Equal(got, c.want) {
-			t.Errorf("wrapText(%q, %d) = %q, want %q", c.in, c.width, got, c.want)
-		}
-	}
-}
-
-func TestSplitText(t *testing.T) {
-	long := strings.Repeat("世", 40) // 3 bytes each
-	for _, part := range splitText(long, 50) {
-		if len(part) > 50 || !utf8.ValidString(part) {
-			t.Errorf("part %q", part)
-		}
-	}
-	if got := splitText("first half\nsecond half", 15); !slices.Equal(got, []string{"first half", "second half"}) {
-		t.Errorf("split %q", got)
-	}
-}
-
-func TestTypedRows(t *testing.T) {
-	for _, c := range []struct {
-		text string
-		rows int
-	}{{"", 1}, {"123456789", 1}, {"1234567890", 2}, {"12345678901", 2}, {"123456789世", 2}, {"12345678世", 2}, {strings.Repeat("x", 20), 3}} {
-		if got := typedRows(c.text, 10); got != c.rows {
-			t.Errorf("typedRows(%q) = %d, want %d", c.text, got, c.rows)
-		}
-	}
-}
-
-// A paste arrives as one line however it is cut; keys pass untouched.
-func TestPasteReader(t *testing.T) {
-	const in = "ab\x1b[A\x1b" + "x" + pasteStart + "one\r\ntwo\rthree\n\tfour\x03\x1b[31m" + pasteEnd + "\r"
-	const want = "ab\x1b[A\x1bx" + "one⏎two⏎three⏎ four[31m" + "\r"
-	for _, n := range []int{1, 2, 3, 7, 1000} {
-		got, err := io.ReadAll(newPasteReader(&slowReader{in, n}))
-		if err != nil || string(got) != want {
-			t.Errorf("in pieces of %d: %q, %v; want %q", n, got, err, want)
-		}
-	}
-}
-
-// slowReader gives at most n bytes at once.
-type slowReader struct {
-	s string
-	n int
-}
-
-func (r *slowReader) Read(b []byte) (int, error) {
-	if r.s == "" {
-		return 0, io.EOF
-	}
-	n := copy(b, r.s[:min(r.n, len(r.s))])
-	r.s = r.s[n:]
-	return n, nil
-}
-
-func TestBookFind(t *testing.T) {
-	b := newBook()
-	b.self = im.User{ID: 9, Name: "me"}
-	for id, name := range map[uint32]string{1: "bob", 2: "bobby", 3: "carol", 4: "carla"} {
-		b.users[id] = im.User{ID: id, Name: name, Nick: strings.ToUpper(name[:1]) + name[1:] + " Smith"}
-	}
-	for in, want := range map[string]uint32{"bob": 1, "BOB": 1, "@bobb": 2, "caro": 3, "Carla Smith": 4, "ca": 0, "x": 0, "": 0, "me": 0} {
-		u, err := b.find(in)
-		if u.ID != want || (err == nil) != (want != 0) {
-			t.Errorf("find(%q) = %d, %v; want %d", in, u.ID, err, want)
-		}
-	}
-	if _, err := b.find("ca"); err == nil || !strings.Contains(err.Error(), "carla, carol") {
-		t.Errorf("find(ca): %v", err)
 	}
 }

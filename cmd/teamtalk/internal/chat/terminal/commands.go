@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/mattn/go-runewidth"
 
+	"teamtalk/cmd/teamtalk/internal/chat"
 	"teamtalk/core/client"
 )
 
@@ -19,38 +20,38 @@ type chatCommand struct {
 	arg   string   // shown
 	help  string
 	name  bool // takes names
-	run   func(f *terminalFrontend, arg string)
+	run   func(f *Frontend, arg string)
 }
 
 // chatCommands lists them in the order of /help. One without run leaves.
 func chatCommands() []chatCommand {
 	return []chatCommand{
-		{[]string{"to", "t", "open"}, "NAME", "open the conversation with NAME or #GROUP (or the beginning of it)", true, (*terminalFrontend).open},
-		{[]string{"list", "l", "chats"}, "", "conversations, groups too: unread ones first, then the latest", false, (*terminalFrontend).list},
-		{[]string{"who", "w", "contacts"}, "[TEXT]", "everybody, or whose name contains TEXT; ● online ○ offline", false, (*terminalFrontend).who},
-		{[]string{"departs", "d"}, "[TEXT]", "the departments and who is in them, or those whose name contains TEXT", false, (*terminalFrontend).departs},
-		{[]string{"msg", "m"}, "NAME TEXT", "send to NAME without opening the conversation", true, (*terminalFrontend).msg},
-		{[]string{"voice"}, "SECONDS FILE", "send a recorded sound to the open conversation", false, (*terminalFrontend).voice},
-		{[]string{"send"}, "FILE", "send a file to the open conversation; it may be dragged into the terminal", false, (*terminalFrontend).sendFile},
-		{[]string{"drop"}, "FILE", "the same, but leave it with the server, also if the other side is there", false, (*terminalFrontend).dropFile},
-		{[]string{"files"}, "", "files that wait for you, and those under way", false, (*terminalFrontend).files},
-		{[]string{"get"}, "N", "fetch a file, into the folder of --downloads", false, (*terminalFrontend).getFile},
-		{[]string{"refuse"}, "N", "do not take a file", false, (*terminalFrontend).refuseFile},
-		{[]string{"cancel"}, "N", "stop sending or fetching a file", false, (*terminalFrontend).cancelFile},
-		{[]string{"groups"}, "", "the groups you are in", false, (*terminalFrontend).groups},
-		{[]string{"group", "g"}, "WHAT …", "make a group, see or change who is in it: /group says how", true, (*terminalFrontend).groupCommand},
+		{[]string{"to", "t", "open"}, "NAME", "open the conversation with NAME or #GROUP (or the beginning of it)", true, (*Frontend).open},
+		{[]string{"list", "l", "chats"}, "", "conversations, groups too: unread ones first, then the latest", false, (*Frontend).list},
+		{[]string{"who", "w", "contacts"}, "[TEXT]", "everybody, or whose name contains TEXT; ● online ○ offline", false, (*Frontend).who},
+		{[]string{"departs", "d"}, "[TEXT]", "the departments and who is in them, or those whose name contains TEXT", false, (*Frontend).departs},
+		{[]string{"msg", "m"}, "NAME TEXT", "send to NAME without opening the conversation", true, (*Frontend).msg},
+		{[]string{"voice"}, "SECONDS FILE", "send a recorded sound to the open conversation", false, (*Frontend).voice},
+		{[]string{"send"}, "FILE", "send a file to the open conversation; it may be dragged into the terminal", false, (*Frontend).sendFile},
+		{[]string{"drop"}, "FILE", "the same, but leave it with the server, also if the other side is there", false, (*Frontend).dropFile},
+		{[]string{"files"}, "", "files that wait for you, and those under way", false, (*Frontend).files},
+		{[]string{"get"}, "N", "fetch a file, into the folder of --downloads", false, (*Frontend).getFile},
+		{[]string{"refuse"}, "N", "do not take a file", false, (*Frontend).refuseFile},
+		{[]string{"cancel"}, "N", "stop sending or fetching a file", false, (*Frontend).cancelFile},
+		{[]string{"groups"}, "", "the groups you are in", false, (*Frontend).groups},
+		{[]string{"group", "g"}, "WHAT …", "make a group, see or change who is in it: /group says how", true, (*Frontend).groupCommand},
 		{[]string{"mute"}, "[#GROUP]", "no pushes from a group to your phone; /unmute turns them on again", true, mute(true)},
 		{[]string{"unmute"}, "[#GROUP]", "pushes from a group again", true, mute(false)},
-		{[]string{"unread", "u"}, "", "conversations with unread messages", false, (*terminalFrontend).unreadCommand},
-		{[]string{"history", "h"}, "[N]", "the last N messages of this conversation", false, (*terminalFrontend).historyCommand},
-		{[]string{"more"}, "[N]", "N older ones", false, (*terminalFrontend).more},
-		{[]string{"remove"}, "[NAME]", "take a conversation out of the list, until its next message", true, (*terminalFrontend).removeSession},
-		{[]string{"sign"}, "[TEXT]", "what everybody sees beside your name; without TEXT: nothing", false, (*terminalFrontend).sign},
-		{[]string{"night"}, "[on|off]", "no pushes to your phone from 22:00 to 07:00", false, (*terminalFrontend).night},
-		{[]string{"retry"}, "", "send again what failed", false, (*terminalFrontend).retry},
-		{[]string{"status"}, "", "connection, and what waits to be sent", false, (*terminalFrontend).status},
-		{[]string{"close"}, "", "leave the conversation", false, (*terminalFrontend).closeConversation},
-		{[]string{"help", "?"}, "", "this", false, (*terminalFrontend).help},
+		{[]string{"unread", "u"}, "", "conversations with unread messages", false, (*Frontend).unreadCommand},
+		{[]string{"history", "h"}, "[N]", "the last N messages of this conversation", false, (*Frontend).historyCommand},
+		{[]string{"more"}, "[N]", "N older ones", false, (*Frontend).more},
+		{[]string{"remove"}, "[NAME]", "take a conversation out of the list, until its next message", true, (*Frontend).removeSession},
+		{[]string{"sign"}, "[TEXT]", "what everybody sees beside your name; without TEXT: nothing", false, (*Frontend).sign},
+		{[]string{"night"}, "[on|off]", "no pushes to your phone from 22:00 to 07:00", false, (*Frontend).night},
+		{[]string{"retry"}, "", "send again what failed", false, (*Frontend).retry},
+		{[]string{"status"}, "", "connection, and what waits to be sent", false, (*Frontend).status},
+		{[]string{"close"}, "", "leave the conversation", false, (*Frontend).closeConversation},
+		{[]string{"help", "?"}, "", "this", false, (*Frontend).help},
 		{[]string{"quit", "q", "exit"}, "", "log out (or Ctrl-D)", false, nil},
 	}
 }
@@ -82,12 +83,12 @@ func takesName(command string) bool {
 }
 
 // command runs a command; true means leave. f.mu is not held.
-func (f *terminalFrontend) command(name, arg string) bool {
+func (f *Frontend) command(name, arg string) bool {
 	c, ok := findCommand(name)
 	switch {
 	case !ok:
 		f.mu.Lock()
-		f.complain("there is no /" + cleanLine(name) + "; /help lists what there is")
+		f.complain("there is no /" + chat.CleanLine(name) + "; /help lists what there is")
 		f.mu.Unlock()
 	case c.run == nil:
 		return true
@@ -98,40 +99,40 @@ func (f *terminalFrontend) command(name, arg string) bool {
 }
 
 // locked runs do with the screen's lock.
-func (f *terminalFrontend) locked(do func()) {
+func (f *Frontend) locked(do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	do()
 }
 
 // open opens a conversation: its name, its last messages, and it is read.
-func (f *terminalFrontend) open(arg string) {
+func (f *Frontend) open(arg string) {
 	if word, rest := cutWord(arg); rest == "" {
 		arg = word
 	}
-	p, err := f.s.findPeer(arg)
+	p, err := f.s.FindPeer(arg)
 	if err != nil {
 		f.locked(func() { f.complain(err.Error()) })
 		return
 	}
-	unread := int(f.s.book.unreadOf(p).count)
+	unread := int(f.s.Book.UnreadOf(p).Count)
 	f.locked(func() {
 		f.peer, f.shown, f.oldest, f.day = &p, 0, 0, ""
-		f.there, f.writing = !p.Group && f.s.book.isOnline(p.ID), false
+		f.there, f.writing = !p.Group && f.s.Book.IsOnline(p.ID), false
 		f.setPrompt()
 		f.print(f.paint(bold, f.title(p)))
 	})
-	f.show(p, 0, min(max(f.opts.history, unread), 200))
+	f.show(p, 0, min(max(f.opts.History, unread), 200))
 }
 
 // title is the headline of a conversation.
-func (f *terminalFrontend) title(p client.Peer) string {
+func (f *Frontend) title(p client.Peer) string {
 	if p.Group {
 		return runewidth.Truncate("── "+f.groupLine(p.ID)+" ──", f.columns()-1, "…")
 	}
-	u := f.s.book.user(p.ID)
-	title := "── " + f.s.book.plainName(p.ID)
-	if nick := cleanLine(u.Nick); nick != "" && nick != cleanLine(u.Name) {
+	u := f.s.Book.User(p.ID)
+	title := "── " + f.s.Book.PlainName(p.ID)
+	if nick := chat.CleanLine(u.Nick); nick != "" && nick != chat.CleanLine(u.Name) {
 		title += " (" + nick + ")"
 	}
 	if f.there {
@@ -139,17 +140,17 @@ func (f *terminalFrontend) title(p client.Peer) string {
 	} else {
 		title += " ○ offline"
 	}
-	if sign := cleanLine(u.SignInfo); sign != "" {
+	if sign := chat.CleanLine(u.SignInfo); sign != "" {
 		title += " · " + sign
 	}
 	return runewidth.Truncate(title+" ──", f.columns()-1, "…")
 }
 
 // show shows n messages with ids at most begin (0: the newest), and then what came in meanwhile.
-func (f *terminalFrontend) show(p client.Peer, begin uint32, n int) {
+func (f *Frontend) show(p client.Peer, begin uint32, n int) {
 	f.locked(func() { f.opening = true })
 	ctx, cancel := context.WithTimeout(f.ctx, 10*time.Second)
-	list, err := chatHistory(ctx, f.s.client, p, begin, n)
+	list, err := chat.History(ctx, f.s.Client, p, begin, n)
 	cancel()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -186,9 +187,9 @@ func (f *terminalFrontend) show(p client.Peer, begin uint32, n int) {
 }
 
 // number reads a count of messages.
-func (f *terminalFrontend) number(arg string) (int, bool) {
+func (f *Frontend) number(arg string) (int, bool) {
 	if arg == "" {
-		return f.opts.history, true
+		return f.opts.History, true
 	}
 	n, err := strconv.Atoi(arg)
 	if err != nil || n < 1 || n > 10000 {
@@ -199,7 +200,7 @@ func (f *terminalFrontend) number(arg string) (int, bool) {
 }
 
 // current returns the open conversation, or says that there is none.
-func (f *terminalFrontend) current() (p client.Peer, oldest uint32, ok bool) {
+func (f *Frontend) current() (p client.Peer, oldest uint32, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.peer == nil {
@@ -209,7 +210,7 @@ func (f *terminalFrontend) current() (p client.Peer, oldest uint32, ok bool) {
 	return *f.peer, f.oldest, true
 }
 
-func (f *terminalFrontend) historyCommand(arg string) {
+func (f *Frontend) historyCommand(arg string) {
 	n, ok := f.number(arg)
 	if !ok {
 		return
@@ -220,7 +221,7 @@ func (f *terminalFrontend) historyCommand(arg string) {
 	}
 }
 
-func (f *terminalFrontend) more(arg string) {
+func (f *Frontend) more(arg string) {
 	n, ok := f.number(arg)
 	if !ok {
 		return
@@ -238,36 +239,36 @@ func (f *terminalFrontend) more(arg string) {
 }
 
 // who lists contacts.
-func (f *terminalFrontend) who(arg string) {
-	if f.s.client.Online() {
+func (f *Frontend) who(arg string) {
+	if f.s.Client.Online() {
 		f.reload()
 	}
-	list := f.s.book.list(arg)
+	list := f.s.Book.List(arg)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	width := 4
 	for _, c := range list {
-		width = max(width, min(20, runewidth.StringWidth(cleanLine(c.Name))))
+		width = max(width, min(20, runewidth.StringWidth(chat.CleanLine(c.Name))))
 	}
 	const most = 50
 	for _, c := range list[:min(most, len(list))] {
-		name := cleanLine(c.Name)
+		name := chat.CleanLine(c.Name)
 		mark, color := "○", dim
-		if c.online {
+		if c.Online {
 			mark, color = "●", green
 		}
 		line := runewidth.FillRight(name, width)
-		if nick := cleanLine(c.Nick); nick != name {
+		if nick := chat.CleanLine(c.Nick); nick != name {
 			line += "  " + nick
 		}
-		if c.away {
+		if c.Away {
 			line += " (away)"
 		}
-		if sign := cleanLine(c.SignInfo); sign != "" {
+		if sign := chat.CleanLine(c.SignInfo); sign != "" {
 			line += " · " + sign
 		}
-		if c.unread > 0 {
-			line += fmt.Sprintf("  %d unread", c.unread)
+		if c.Unread > 0 {
+			line += fmt.Sprintf("  %d unread", c.Unread)
 		}
 		f.print("  " + f.paint(color, mark) + " " + runewidth.Truncate(line, f.columns()-5, "…"))
 	}
@@ -282,9 +283,9 @@ func (f *terminalFrontend) who(arg string) {
 }
 
 // msg sends to somebody else than the open conversation.
-func (f *terminalFrontend) msg(arg string) {
+func (f *Frontend) msg(arg string) {
 	name, text := cutWord(arg)
-	p, err := f.s.findPeer(name)
+	p, err := f.s.FindPeer(name)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch text = strings.TrimSpace(text); {
@@ -297,7 +298,7 @@ func (f *terminalFrontend) msg(arg string) {
 	}
 }
 
-func (f *terminalFrontend) unreadCommand(string) {
+func (f *Frontend) unreadCommand(string) {
 	f.locked(func() {
 		if !f.sayUnread() {
 			f.say("nothing unread")
@@ -306,20 +307,20 @@ func (f *terminalFrontend) unreadCommand(string) {
 }
 
 // sayUnread lists conversations with unread messages; false when there are none. f.mu is held.
-func (f *terminalFrontend) sayUnread() bool {
-	list := f.s.book.allUnread()
+func (f *Frontend) sayUnread() bool {
+	list := f.s.Book.AllUnread()
 	for i, u := range list {
 		if i == 20 {
 			f.say(fmt.Sprintf("and %d more", len(list)-i))
 			break
 		}
-		f.say(fmt.Sprintf("%d unread from %s", u.count, f.s.book.peerName(u.peer)))
+		f.say(fmt.Sprintf("%d unread from %s", u.Count, f.s.Book.PeerName(u.Peer)))
 	}
 	return len(list) > 0
 }
 
 // retry sends again what failed.
-func (f *terminalFrontend) retry(string) {
+func (f *Frontend) retry(string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	again := f.failed
@@ -336,25 +337,25 @@ func (f *terminalFrontend) retry(string) {
 	}
 }
 
-func (f *terminalFrontend) status(string) {
+func (f *Frontend) status(string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	state := "connected to " + f.s.client.Server()
+	state := "connected to " + f.s.Client.Server()
 	if f.offline {
 		state = "not connected; trying again by itself"
 	}
 	f.say(fmt.Sprintf("%s as %s; %d messages wait for the server, %d failed",
-		state, cleanLine(f.s.book.self.Name), f.s.client.Pending(), len(f.failed)))
+		state, chat.CleanLine(f.s.Book.Self.Name), f.s.Client.Pending(), len(f.failed)))
 }
 
-func (f *terminalFrontend) closeConversation(string) {
+func (f *Frontend) closeConversation(string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.peer, f.shown, f.oldest = nil, 0, 0
 	f.setPrompt()
 }
 
-func (f *terminalFrontend) help(string) {
+func (f *Frontend) help(string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range chatCommands() {

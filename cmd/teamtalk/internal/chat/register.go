@@ -1,13 +1,10 @@
-package main
+package chat
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"teamtalk/core/client"
 	"teamtalk/core/im"
@@ -19,30 +16,30 @@ const registerTimeout = 15 * time.Second
 // applicant is somebody who registers before logging in.
 type applicant struct {
 	ctx   context.Context
-	ask   *asker // nil: nobody can be asked, all is in the options
-	opts  chatOptions
+	ask   *Asker // nil: nobody can be asked, all is in the options
+	opts  Options
 	at    *client.Registrar
 	terms client.Terms
 }
 
 // newApplicant finds out where and how somebody may register.
-func newApplicant(ctx context.Context, ask *asker, o chatOptions) (*applicant, error) {
+func newApplicant(ctx context.Context, ask *Asker, o Options) (*applicant, error) {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	a := &applicant{ask: ask, opts: o}
 	var err error
 	switch {
-	case o.api != "":
-		a.at, err = client.NewRegistrar(nil, o.api)
-	case o.msgServer != "":
+	case o.Api != "":
+		a.at, err = client.NewRegistrar(nil, o.Api)
+	case o.MsgServer != "":
 		return nil, im.Errorf(im.Invalid, "with --msg-server, which asks no login server, say with --api where to register")
 	default:
-		a.at, err = client.FindRegistrar(ctx, nil, o.server)
+		a.at, err = client.FindRegistrar(ctx, nil, o.Server)
 		if im.KindOf(err) == im.NotFound {
-			return nil, im.Errorf(im.NotFound, "the server at %s lets nobody register from here; its administrator adds users", o.server)
+			return nil, im.Errorf(im.NotFound, "the server at %s lets nobody register from here; its administrator adds users", o.Server)
 		}
 		if err != nil {
-			return nil, chatOpenError(o, err)
+			return nil, openError(o, err)
 		}
 	}
 	if err == nil {
@@ -57,7 +54,7 @@ func newApplicant(ctx context.Context, ask *asker, o chatOptions) (*applicant, e
 // register makes the user, asking for what is missing, and again for what was not taken. It returns who may log in now.
 func (a *applicant) register(ctx context.Context, password string) (u client.NewUser, id uint32, err error) {
 	a.ctx = ctx
-	u = client.NewUser{Name: a.opts.user, Password: password, Nick: a.opts.nick, Invite: a.opts.invite}
+	u = client.NewUser{Name: a.opts.User, Password: password, Nick: a.opts.Nick, Invite: a.opts.Invite}
 	for {
 		if err := a.complete(&u); err != nil {
 			return u, 0, err
@@ -68,7 +65,7 @@ func (a *applicant) register(ctx context.Context, password string) (u client.New
 		}
 		var field *client.FieldError
 		if a.ask == nil || !errors.As(err, &field) {
-			return u, 0, fmt.Errorf("register %s: %w", cleanLine(u.Name), a.explain(err))
+			return u, 0, fmt.Errorf("register %s: %w", CleanLine(u.Name), a.explain(err))
 		}
 		a.ask.say("%v.", a.explain(err))
 		if err := a.change(&u, field.Field); err != nil {
@@ -96,7 +93,7 @@ func (a *applicant) complete(u *client.NewUser) (err error) {
 	}
 	if u.Password == "" {
 		if a.ask == nil {
-			return fmt.Errorf("no password to register with: give --password or set %s", envPassword)
+			return fmt.Errorf("no password to register with: give --password or set %s", EnvPassword)
 		}
 		u.Password, err = a.newPassword(u.Name)
 	}
@@ -115,7 +112,7 @@ func (a *applicant) change(u *client.NewUser, field string) (err error) {
 	case "nick_name":
 		u.Nick, err = a.answer("Name shown to others: ")
 	default: // of a server that has more of them
-		return fmt.Errorf("not registered: this program cannot ask for %s", cleanLine(field))
+		return fmt.Errorf("not registered: this program cannot ask for %s", CleanLine(field))
 	}
 	return err
 }
@@ -135,7 +132,7 @@ func (a *applicant) answer(prompt string) (string, error) {
 // newPassword asks twice, until both are the same and long enough.
 func (a *applicant) newPassword(name string) (string, error) {
 	for {
-		first, err := a.ask.secret(fmt.Sprintf("New password of %s: ", cleanLine(name)))
+		first, err := a.ask.secret(fmt.Sprintf("New password of %s: ", CleanLine(name)))
 		if err != nil {
 			return "", err
 		}
@@ -178,9 +175,9 @@ func (a *applicant) explain(err error) error {
 	case name == "password" && a.terms.MinPassword > 0:
 		return fmt.Errorf("the password was not taken: it has at least %d characters", a.terms.MinPassword)
 	case kind == im.Unavailable && a.at != nil:
-		return fmt.Errorf("no good answer from %s: %s", a.at.URL(), cleanLine(err.Error()))
+		return fmt.Errorf("no good answer from %s: %s", a.at.URL(), CleanLine(err.Error()))
 	}
-	return errors.New(cleanLine(err.Error()))
+	return errors.New(CleanLine(err.Error()))
 }
 
 // opener opens the client for a user.
@@ -188,27 +185,26 @@ type opener func(user, password string) error
 
 // logIn opens the client for who is named on the command line; who asks for it registers first, and so may somebody whom the server does not know and who
 // is there to say so.
-func logIn(cmd *cobra.Command, o chatOptions, front frontend, open opener) error {
-	ctx, ask := cmd.Context(), newAsker(cmd)
-	password, given := givenPassword(cmd, o)
-	if o.register {
+func logIn(ctx context.Context, o Options, front Frontend, ask *Asker, open opener) error {
+	password, given := o.Password, o.Given
+	if o.Register {
 		return registerFirst(ctx, ask, o, password, front, open)
 	}
 	if !given {
 		var err error
-		if password, err = askPassword(cmd, o, ask); err != nil {
+		if password, err = askPassword(o, ask); err != nil {
 			return err
 		}
 	}
-	err := open(o.user, password)
+	err := open(o.User, password)
 	if err == nil {
 		return nil
 	}
-	failed := chatOpenError(o, err)
+	failed := openError(o, err)
 	switch {
 	case !wrongPassword(err):
 		return failed
-	case ask == nil || given || o.json:
+	case ask == nil || given || o.Json:
 		if registrationOffered(ctx, o) {
 			return fmt.Errorf("%w; somebody new registers with --register", failed)
 		}
@@ -219,37 +215,37 @@ func logIn(cmd *cobra.Command, o chatOptions, front frontend, open opener) error
 		return failed
 	}
 	ask.say("%v.", failed)
-	if yes, err := ask.yes(fmt.Sprintf("People may register here. Register %s as somebody new?", cleanLine(o.user))); err != nil || !yes {
-		return errors.Join(err, &chatError{code: exitFailure, err: errors.New("not logged in")})
+	if yes, err := ask.yes(fmt.Sprintf("People may register here. Register %s as somebody new?", CleanLine(o.User))); err != nil || !yes {
+		return errors.Join(err, &Error{Code: exitFailed, Err: errors.New("not logged in")})
 	}
 	return a.registerAndOpen(ctx, "", front, open)
 }
 
 // registerFirst registers, and logs in.
-func registerFirst(ctx context.Context, ask *asker, o chatOptions, password string, front frontend, open opener) error {
-	if o.json {
+func registerFirst(ctx context.Context, ask *Asker, o Options, password string, front Frontend, open opener) error {
+	if o.Json {
 		ask = nil // a program reads what is written, and answers in JSON
 	}
 	a, err := newApplicant(ctx, ask, o)
 	if err != nil {
-		return fmt.Errorf("register %s: %w", cleanLine(o.user), err)
+		return fmt.Errorf("register %s: %w", CleanLine(o.User), err)
 	}
 	return a.registerAndOpen(ctx, password, front, open)
 }
 
-func (a *applicant) registerAndOpen(ctx context.Context, password string, front frontend, open opener) error {
+func (a *applicant) registerAndOpen(ctx context.Context, password string, front Frontend, open opener) error {
 	u, id, err := a.register(ctx, password)
 	if err != nil {
 		return err
 	}
-	if f, ok := front.(interface{ registered(name string, id uint32) }); ok {
-		f.registered(u.Name, id)
+	if f, ok := front.(interface{ Registered(name string, id uint32) }); ok {
+		f.Registered(u.Name, id)
 	} else if a.ask != nil {
 		a.ask.say("Registered %s.", u.Name)
 	}
 	if err := open(u.Name, u.Password); err != nil {
-		a.opts.user = u.Name
-		return fmt.Errorf("registered, but %w", chatOpenError(a.opts, err))
+		a.opts.User = u.Name
+		return fmt.Errorf("registered, but %w", openError(a.opts, err))
 	}
 	return nil
 }
@@ -261,29 +257,23 @@ func wrongPassword(err error) bool {
 }
 
 // registrationOffered reports whether somebody may register, as far as the login server says.
-func registrationOffered(ctx context.Context, o chatOptions) bool {
-	if o.api != "" || o.msgServer != "" {
-		return o.api != ""
+func registrationOffered(ctx context.Context, o Options) bool {
+	if o.Api != "" || o.MsgServer != "" {
+		return o.Api != ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	_, err := client.FindRegistrar(ctx, nil, o.server)
+	_, err := client.FindRegistrar(ctx, nil, o.Server)
 	return err == nil
 }
 
-// givenPassword is the password that is in the flags or the environment; set is false when there is none.
-func givenPassword(cmd *cobra.Command, o chatOptions) (password string, set bool) {
-	if cmd.Flags().Changed("password") {
-		return o.password, true
-	}
-	p := os.Getenv(envPassword)
-	return p, p != ""
-}
+// ErrNoPassword reports a login without a password and without a person to ask for it.
+var ErrNoPassword = errors.New("no password: give --password or set " + EnvPassword)
 
 // askPassword asks for the password of somebody who has one.
-func askPassword(cmd *cobra.Command, o chatOptions, ask *asker) (string, error) {
+func askPassword(o Options, ask *Asker) (string, error) {
 	if ask == nil {
-		return "", usagef(cmd, "no password: give --password or set %s", envPassword)
+		return "", ErrNoPassword
 	}
-	return ask.secret(fmt.Sprintf("Password of %s: ", cleanLine(o.user)))
+	return ask.secret(fmt.Sprintf("Password of %s: ", CleanLine(o.User)))
 }

@@ -1,4 +1,4 @@
-package main
+package chat
 
 import (
 	"cmp"
@@ -14,9 +14,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// book is who there is: names, presence, unread counts. It may be used by many goroutines at once.
-type book struct {
-	self im.User // set before anything else; its SignInfo and Avatar change under mu
+// Book is who there is: names, presence, unread counts. It may be used by many goroutines at once.
+type Book struct {
+	Self im.User // set before anything else; its SignInfo and Avatar change under mu
 
 	mu     sync.Mutex
 	users  map[uint32]im.User
@@ -29,17 +29,19 @@ type book struct {
 }
 
 // unreadCount is how many messages of a conversation are unread, and the newest id.
-type unreadCount struct{ count, latest uint32 }
+type unreadCount struct{ Count, Latest uint32 }
 
-func newBook() *book {
-	return &book{
+// NewBook makes an empty book for a user.
+func NewBook(self im.User) *Book {
+	return &Book{
+		Self:  self,
 		users: make(map[uint32]im.User), online: make(map[uint32]pb.UserStatType), unread: make(map[client.Peer]unreadCount),
 		recent: make(map[client.Peer]uint32), groups: make(map[uint32]client.Group), depart: make(map[uint32]im.Depart),
 	}
 }
 
-// load asks the server who there is and who is online. A server that does not tell the latter is no reason to fail.
-func (b *book) load(ctx context.Context, c client.Caller) error {
+// Load asks the server who there is and who is online. A server that does not tell the latter is no reason to fail.
+func (b *Book) Load(ctx context.Context, c client.Caller) error {
 	users, _, err := client.Contacts(ctx, c, 0)
 	if err != nil {
 		return err
@@ -49,6 +51,17 @@ func (b *book) load(ctx context.Context, c client.Caller) error {
 		ids = append(ids, u.ID)
 	}
 	stats, err := client.Statuses(ctx, c, ids)
+	b.SetUsers(users)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		b.online = stats
+	}
+	return nil
+}
+
+// SetUsers replaces the users. Departed users are left out.
+func (b *Book) SetUsers(users []im.User) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	clear(b.users)
@@ -57,14 +70,10 @@ func (b *book) load(ctx context.Context, c client.Caller) error {
 			b.users[u.ID] = u
 		}
 	}
-	if err == nil {
-		b.online = stats
-	}
-	return nil
 }
 
-// loadDeparts asks for the departments that are new or changed since it last did.
-func (b *book) loadDeparts(ctx context.Context, c client.Caller) error {
+// LoadDeparts asks for the departments that are new or changed since it last did.
+func (b *Book) LoadDeparts(ctx context.Context, c client.Caller) error {
 	b.mu.Lock()
 	since := b.since
 	b.mu.Unlock()
@@ -85,8 +94,8 @@ func (b *book) loadDeparts(ctx context.Context, c client.Caller) error {
 	return nil
 }
 
-// event follows presence and unread counts.
-func (b *book) event(e client.Event) {
+// Event follows presence and unread counts.
+func (b *Book) Event(e client.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch e := e.(type) {
@@ -103,7 +112,7 @@ func (b *book) event(e client.Event) {
 		}
 	case client.GroupChanged:
 		b.groups[e.Group.ID] = e.Group
-		if !e.Group.Has(b.self.ID) {
+		if !e.Group.Has(b.Self.ID) {
 			delete(b.unread, client.Peer{ID: e.Group.ID, Group: true})
 		}
 	case client.SessionRemoved:
@@ -121,19 +130,19 @@ func (b *book) event(e client.Event) {
 		delete(b.unread, e.Peer)
 	case client.Received:
 		b.recent[e.Peer] = e.Message.Created
-		if e.Message.From == b.self.ID {
+		if e.Message.From == b.Self.ID {
 			break
 		}
-		if u := b.unread[e.Peer]; e.Message.ID > u.latest { // else it is among those that Ready counted
-			b.unread[e.Peer] = unreadCount{u.count + 1, e.Message.ID}
+		if u := b.unread[e.Peer]; e.Message.ID > u.Latest { // else it is among those that Ready counted
+			b.unread[e.Peer] = unreadCount{u.Count + 1, e.Message.ID}
 		}
 	}
 }
 
 // change changes a user's entry; b.mu is held.
-func (b *book) change(id uint32, do func(u *im.User)) {
-	if id == b.self.ID {
-		do(&b.self)
+func (b *Book) change(id uint32, do func(u *im.User)) {
+	if id == b.Self.ID {
+		do(&b.Self)
 	}
 	if u, ok := b.users[id]; ok {
 		do(&u)
@@ -141,72 +150,72 @@ func (b *book) change(id uint32, do func(u *im.User)) {
 	}
 }
 
-// forget takes a conversation out of the list.
-func (b *book) forget(p client.Peer) {
+// Forget takes a conversation out of the list.
+func (b *Book) Forget(p client.Peer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.unread, p)
 	delete(b.recent, p)
 }
 
-// name is what a user is called in lines of text: the login name, as it is typed in commands.
-func (b *book) name(id uint32) string {
-	if id == b.self.ID {
+// Name is what a user is called in lines of text: the login name, as it is typed in commands.
+func (b *Book) Name(id uint32) string {
+	if id == b.Self.ID {
 		return "you"
 	}
-	return b.plainName(id)
+	return b.PlainName(id)
 }
 
-// plainName is a user's login name, one's own too.
-func (b *book) plainName(id uint32) string {
+// PlainName is a user's login name, one's own too.
+func (b *Book) PlainName(id uint32) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.nameLocked(id)
 }
 
 // nameLocked is plainName; b.mu is held.
-func (b *book) nameLocked(id uint32) string {
+func (b *Book) nameLocked(id uint32) string {
 	u, ok := b.users[id]
-	if id == b.self.ID {
-		u, ok = b.self, true
+	if id == b.Self.ID {
+		u, ok = b.Self, true
 	}
-	switch name := cleanLine(u.Name); {
+	switch name := CleanLine(u.Name); {
 	case ok && name != "":
 		return name
-	case ok && cleanLine(u.Nick) != "":
-		return cleanLine(u.Nick)
+	case ok && CleanLine(u.Nick) != "":
+		return CleanLine(u.Nick)
 	}
 	return fmt.Sprintf("user %d", id)
 }
 
-// peerName is what a conversation is called.
-func (b *book) peerName(p client.Peer) string {
+// PeerName is what a conversation is called.
+func (b *Book) PeerName(p client.Peer) string {
 	if p.Group {
-		return b.groupName(p.ID)
+		return b.GroupName(p.ID)
 	}
-	return b.name(p.ID)
+	return b.Name(p.ID)
 }
 
-// user returns a user's entry, empty when there is none.
-func (b *book) user(id uint32) im.User {
+// User returns a user's entry, empty when there is none.
+func (b *Book) User(id uint32) im.User {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if id == b.self.ID {
-		return b.self
+	if id == b.Self.ID {
+		return b.Self
 	}
 	return b.users[id]
 }
 
-// knows reports whether a user is in the directory.
-func (b *book) knows(id uint32) bool {
+// Knows reports whether a user is in the directory.
+func (b *Book) Knows(id uint32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	_, ok := b.users[id]
-	return ok || id == b.self.ID
+	return ok || id == b.Self.ID
 }
 
 // find returns the user that somebody means: by login name, else by shown name, else by a beginning that only one has. Without regard to case.
-func (b *book) find(name string) (im.User, error) {
+func (b *Book) find(name string) (im.User, error) {
 	name = strings.ToLower(strings.TrimPrefix(strings.TrimSpace(name), "@"))
 	if name == "" {
 		return im.User{}, fmt.Errorf("no name given")
@@ -222,7 +231,7 @@ func (b *book) find(name string) (im.User, error) {
 		},
 	} {
 		for _, u := range b.users {
-			if u.ID != b.self.ID && match(u) {
+			if u.ID != b.Self.ID && match(u) {
 				found = append(found, u)
 			}
 		}
@@ -235,39 +244,39 @@ func (b *book) find(name string) (im.User, error) {
 		slices.SortFunc(found, func(a, b im.User) int { return cmp.Compare(a.Name, b.Name) })
 		names := make([]string, 0, 5)
 		for _, u := range found[:min(5, len(found))] {
-			names = append(names, cleanLine(u.Name))
+			names = append(names, CleanLine(u.Name))
 		}
-		return im.User{}, fmt.Errorf("%q may be %s", cleanLine(name), strings.Join(names, ", "))
+		return im.User{}, fmt.Errorf("%q may be %s", CleanLine(name), strings.Join(names, ", "))
 	}
-	if strings.ToLower(b.self.Name) == name {
+	if strings.ToLower(b.Self.Name) == name {
 		return im.User{}, fmt.Errorf("that is you")
 	}
-	return im.User{}, fmt.Errorf("nobody is called %q", cleanLine(name))
+	return im.User{}, fmt.Errorf("nobody is called %q", CleanLine(name))
 }
 
-// contact is a line of the contact list.
-type contact struct {
+// Contact is a line of the contact list.
+type Contact struct {
 	im.User
-	online bool
-	away   bool
-	unread uint32
+	Online bool
+	Away   bool
+	Unread uint32
 	recent uint32
 }
 
-// list returns everybody but oneself: those with unread messages, then those online, then those talked to last, then the others by name.
-func (b *book) list(filter string) []contact {
+// List returns everybody but oneself: those with unread messages, then those online, then those talked to last, then the others by name.
+func (b *Book) List(filter string) []Contact {
 	filter = strings.ToLower(filter)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var out []contact
+	var out []Contact
 	for id, u := range b.users {
-		if id == b.self.ID || !strings.Contains(strings.ToLower(u.Name+" "+u.Nick), filter) {
+		if id == b.Self.ID || !strings.Contains(strings.ToLower(u.Name+" "+u.Nick), filter) {
 			continue
 		}
 		stat := b.online[id]
-		out = append(out, contact{
-			User: u, online: stat == pb.UserStatType_USER_STATUS_ONLINE || stat == pb.UserStatType_USER_STATUS_LEAVE,
-			away: stat == pb.UserStatType_USER_STATUS_LEAVE, unread: b.unread[client.Peer{ID: id}].count, recent: b.recent[client.Peer{ID: id}],
+		out = append(out, Contact{
+			User: u, Online: stat == pb.UserStatType_USER_STATUS_ONLINE || stat == pb.UserStatType_USER_STATUS_LEAVE,
+			Away: stat == pb.UserStatType_USER_STATUS_LEAVE, Unread: b.unread[client.Peer{ID: id}].Count, recent: b.recent[client.Peer{ID: id}],
 		})
 	}
 	yes := func(v bool) int {
@@ -276,44 +285,44 @@ func (b *book) list(filter string) []contact {
 		}
 		return 1
 	}
-	slices.SortFunc(out, func(x, y contact) int {
-		return cmp.Or(cmp.Compare(yes(x.unread > 0), yes(y.unread > 0)), cmp.Compare(yes(x.online), yes(y.online)),
+	slices.SortFunc(out, func(x, y Contact) int {
+		return cmp.Or(cmp.Compare(yes(x.Unread > 0), yes(y.Unread > 0)), cmp.Compare(yes(x.Online), yes(y.Online)),
 			cmp.Compare(y.recent, x.recent), cmp.Compare(x.Name, y.Name))
 	})
 	return out
 }
 
-// names are all login names but one's own, sorted.
-func (b *book) names() []string {
+// Names are all login names but one's own, sorted.
+func (b *Book) Names() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := make([]string, 0, len(b.users))
 	for id, u := range b.users {
-		if id != b.self.ID {
-			out = append(out, cleanLine(u.Name))
+		if id != b.Self.ID {
+			out = append(out, CleanLine(u.Name))
 		}
 	}
 	slices.Sort(out)
 	return out
 }
 
-// isOnline reports whether a user is online, as far as one knows.
-func (b *book) isOnline(id uint32) bool {
+// IsOnline reports whether a user is online, as far as one knows.
+func (b *Book) IsOnline(id uint32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.online[id]
 	return s == pb.UserStatType_USER_STATUS_ONLINE || s == pb.UserStatType_USER_STATUS_LEAVE
 }
 
-// unreadOf returns the unread count of a conversation and its newest id.
-func (b *book) unreadOf(p client.Peer) unreadCount {
+// UnreadOf returns the unread count of a conversation and its newest id.
+func (b *Book) UnreadOf(p client.Peer) unreadCount {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.unread[p]
 }
 
-// clearUnread forgets the unread count of a conversation.
-func (b *book) clearUnread(p client.Peer) {
+// ClearUnread forgets the unread count of a conversation.
+func (b *Book) ClearUnread(p client.Peer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.unread, p)
@@ -321,22 +330,22 @@ func (b *book) clearUnread(p client.Peer) {
 
 // unreadPeer is a conversation with unread messages.
 type unreadPeer struct {
-	peer client.Peer
+	Peer client.Peer
 	unreadCount
 }
 
-// allUnread returns the conversations with unread messages, most first.
-func (b *book) allUnread() []unreadPeer {
+// AllUnread returns the conversations with unread messages, most first.
+func (b *Book) AllUnread() []unreadPeer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []unreadPeer
 	for p, u := range b.unread {
-		if u.count > 0 {
+		if u.Count > 0 {
 			out = append(out, unreadPeer{p, u})
 		}
 	}
 	slices.SortFunc(out, func(x, y unreadPeer) int {
-		return cmp.Or(cmp.Compare(y.count, x.count), cmp.Compare(x.peer.ID, y.peer.ID))
+		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Peer.ID, y.Peer.ID))
 	})
 	return out
 }

@@ -1,4 +1,4 @@
-package main
+package chat
 
 import (
 	"fmt"
@@ -14,9 +14,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// cleanText makes a text from elsewhere safe to write to a terminal: what could move the cursor, change settings, or turn the direction of
+// CleanText makes a text from elsewhere safe to write to a terminal: what could move the cursor, change settings, or turn the direction of
 // writing is taken out; line breaks stay, tabs become spaces.
-func cleanText(s string) string {
+func CleanText(s string) string {
 	s = strings.ReplaceAll(s, "\r\n", "\n")
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -33,16 +33,16 @@ func cleanText(s string) string {
 	}, strings.ToValidUTF8(s, "�"))
 }
 
-// cleanLine is cleanText for names and errors, which have one line.
-func cleanLine(s string) string {
-	return strings.TrimSpace(strings.ReplaceAll(cleanText(s), "\n", " "))
+// CleanLine is cleanText for names and errors, which have one line.
+func CleanLine(s string) string {
+	return strings.TrimSpace(strings.ReplaceAll(CleanText(s), "\n", " "))
 }
 
-// messageText is what a message says, unsafe as it came, and false when that is a description.
-func messageText(c *client.Client, m im.Message) (string, bool) {
+// MessageText is what a message says, unsafe as it came, and false when that is a description.
+func MessageText(c *client.Client, m im.Message) (string, bool) {
 	if m.Type == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || m.Type == pb.MsgType_MSG_TYPE_GROUP_AUDIO {
 		if seconds, sound, ok := client.Sound(m); ok {
-			return fmt.Sprintf("[voice message, %d s, %s]", seconds, sizeText(len(sound))), false
+			return fmt.Sprintf("[voice message, %d s, %s]", seconds, SizeText(len(sound))), false
 		}
 		return "[voice message]", false
 	}
@@ -53,16 +53,16 @@ func messageText(c *client.Client, m im.Message) (string, bool) {
 	return text, true
 }
 
-// sizeText is a number of bytes for people.
-func sizeText(n int) string {
+// SizeText is a number of bytes for people.
+func SizeText(n int) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d bytes", n)
 	}
 	return fmt.Sprintf("%.1f KB", float64(n)/1000)
 }
 
-// wrapText breaks a text into lines of at most width columns, between words where it can.
-func wrapText(s string, width int) []string {
+// WrapText breaks a text into lines of at most width columns, between words where it can.
+func WrapText(s string, width int) []string {
 	var out []string
 	for _, line := range strings.Split(s, "\n") {
 		out = append(out, wrapLine(line, max(width, 4))...)
@@ -99,8 +99,8 @@ func wrapLine(s string, width int) []string {
 	}
 }
 
-// splitText cuts a text that is too long for one message, at line breaks or spaces where it can, else between characters.
-func splitText(s string, limit int) []string {
+// SplitText cuts a text that is too long for one message, at line breaks or spaces where it can, else between characters.
+func SplitText(s string, limit int) []string {
 	var out []string
 	for len(s) > limit {
 		cut := limit
@@ -124,5 +124,5 @@ func splitText(s string, limit int) []string {
 	return out
 }
 
-// localTime is a message's time where the reader is.
-func localTime(m im.Message) time.Time { return time.Unix(int64(m.Created), 0) }
+// LocalTime is a message's time where the reader is.
+func LocalTime(m im.Message) time.Time { return time.Unix(int64(m.Created), 0) }

@@ -1,16 +1,15 @@
-package main
+package terminal
 
 import (
 	"context"
 	"fmt"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/mattn/go-runewidth"
 
+	"teamtalk/cmd/teamtalk/internal/chat"
 	"teamtalk/core/client"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -29,7 +28,7 @@ func groupHelp() []string {
 }
 
 // groupCommand makes, shows and changes groups.
-func (f *terminalFrontend) groupCommand(arg string) {
+func (f *Frontend) groupCommand(arg string) {
 	action, rest := cutWord(arg)
 	words := splitWords(rest)
 	var err error
@@ -51,41 +50,41 @@ func (f *terminalFrontend) groupCommand(arg string) {
 }
 
 // report says why a command could not be done, if it could not.
-func (f *terminalFrontend) report(err error) {
+func (f *Frontend) report(err error) {
 	if err != nil {
 		f.locked(func() { f.complain(err.Error()) })
 	}
 }
 
 // asking is the time a command may take.
-func (f *terminalFrontend) asking() (context.Context, context.CancelFunc) {
+func (f *Frontend) asking() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(f.ctx, 10*time.Second)
 }
 
 // createGroup makes a group and opens it.
-func (f *terminalFrontend) createGroup(words []string) error {
+func (f *Frontend) createGroup(words []string) error {
 	if len(words) < 2 {
 		return fmt.Errorf("whom with? /group create NAME USERS…")
 	}
-	users, err := f.s.book.findUsers(words[1:])
+	users, err := f.s.Book.FindUsers(words[1:])
 	if err != nil {
 		return err
 	}
 	ctx, cancel := f.asking()
 	defer cancel()
-	g, err := f.s.client.CreateGroup(ctx, strings.TrimPrefix(words[0], "#"), "", users)
+	g, err := f.s.Client.CreateGroup(ctx, strings.TrimPrefix(words[0], "#"), "", users)
 	if err != nil {
 		return fmt.Errorf("no group made: %w", err)
 	}
-	f.s.book.event(client.GroupChanged{Group: g}) // the Client's event may come a little later
+	f.s.Book.Event(client.GroupChanged{Group: g}) // the Client's event may come a little later
 	f.open("#" + strconv.FormatUint(uint64(g.ID), 10))
 	return nil
 }
 
 // takeGroup takes #GROUP off the front of the words; without it, it is the open one.
-func (f *terminalFrontend) takeGroup(words []string) (client.Group, []string, error) {
+func (f *Frontend) takeGroup(words []string) (client.Group, []string, error) {
 	if len(words) > 0 && strings.HasPrefix(words[0], "#") {
-		g, err := f.s.book.findGroup(words[0])
+		g, err := f.s.Book.FindGroup(words[0])
 		return g, words[1:], err
 	}
 	f.mu.Lock()
@@ -94,27 +93,27 @@ func (f *terminalFrontend) takeGroup(words []string) (client.Group, []string, er
 	if peer == nil || !peer.Group {
 		return client.Group{}, nil, fmt.Errorf("which group? Open one, or say #NAME")
 	}
-	g, ok := f.s.book.group(peer.ID)
+	g, ok := f.s.Book.Group(peer.ID)
 	if !ok {
-		return client.Group{}, nil, fmt.Errorf("the server says nothing of %s", f.s.book.peerName(*peer))
+		return client.Group{}, nil, fmt.Errorf("the server says nothing of %s", f.s.Book.PeerName(*peer))
 	}
 	return g, words, nil
 }
 
 // changeGroup adds people, takes them out, or leaves.
-func (f *terminalFrontend) changeGroup(action string, words []string) error {
+func (f *Frontend) changeGroup(action string, words []string) error {
 	g, words, err := f.takeGroup(words)
 	if err != nil {
 		return err
 	}
-	t, users := pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL, []uint32{f.s.book.self.ID}
+	t, users := pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL, []uint32{f.s.Book.Self.ID}
 	switch {
 	case action == "leave" && len(words) > 0:
 		return fmt.Errorf("/group leave takes nobody else out: /group remove USERS…")
 	case action != "leave" && len(words) == 0:
 		return fmt.Errorf("whom? /group %s USERS…", action)
 	case action != "leave":
-		if users, err = f.s.book.findUsers(words); err != nil {
+		if users, err = f.s.Book.FindUsers(words); err != nil {
 			return err
 		}
 	}
@@ -123,30 +122,30 @@ func (f *terminalFrontend) changeGroup(action string, words []string) error {
 	}
 	ctx, cancel := f.asking()
 	defer cancel()
-	change, err := f.s.client.ChangeMembers(ctx, g.ID, t, users)
+	change, err := f.s.Client.ChangeMembers(ctx, g.ID, t, users)
 	switch {
 	case im.KindOf(err) == im.Denied && action == "remove":
-		return fmt.Errorf("only who made %s may take others out", f.s.book.groupName(g.ID))
+		return fmt.Errorf("only who made %s may take others out", f.s.Book.GroupName(g.ID))
 	case im.KindOf(err) == im.Denied:
-		return fmt.Errorf("the server refused: %s may not be changed by you", f.s.book.groupName(g.ID))
+		return fmt.Errorf("the server refused: %s may not be changed by you", f.s.Book.GroupName(g.ID))
 	case err != nil:
 		return err
 	case len(change.Changed) == 0:
-		f.locked(func() { f.say("nobody was changed in " + f.s.book.groupName(g.ID)) })
+		f.locked(func() { f.say("nobody was changed in " + f.s.Book.GroupName(g.ID)) })
 	}
 	return nil // the event says the rest
 }
 
 // groupLine is a group in one line.
-func (f *terminalFrontend) groupLine(id uint32) string {
-	line := f.s.book.groupName(id)
-	g, ok := f.s.book.group(id)
+func (f *Frontend) groupLine(id uint32) string {
+	line := f.s.Book.GroupName(id)
+	g, ok := f.s.Book.Group(id)
 	if !ok {
 		return line
 	}
 	on := 0
 	for _, m := range g.Members {
-		if m == f.s.book.self.ID || f.s.book.isOnline(m) {
+		if m == f.s.Book.Self.ID || f.s.Book.IsOnline(m) {
 			on++
 		}
 	}
@@ -158,7 +157,7 @@ func (f *terminalFrontend) groupLine(id uint32) string {
 }
 
 // showGroup lists who is in a group.
-func (f *terminalFrontend) showGroup(words []string) error {
+func (f *Frontend) showGroup(words []string) error {
 	g, _, err := f.takeGroup(words)
 	if err != nil {
 		return err
@@ -169,10 +168,10 @@ func (f *terminalFrontend) showGroup(words []string) error {
 	const most = 100
 	for _, id := range g.Members[:min(most, len(g.Members))] {
 		mark, color := "○", dim
-		if id == f.s.book.self.ID || f.s.book.isOnline(id) {
+		if id == f.s.Book.Self.ID || f.s.Book.IsOnline(id) {
 			mark, color = "●", green
 		}
-		line := f.s.book.name(id)
+		line := f.s.Book.Name(id)
 		if id == g.Creator {
 			line += " (made it)"
 		}
@@ -185,20 +184,20 @@ func (f *terminalFrontend) showGroup(words []string) error {
 }
 
 // groups lists one's groups.
-func (f *terminalFrontend) groups(string) {
-	if f.s.client.Online() {
+func (f *Frontend) groups(string) {
+	if f.s.Client.Online() {
 		ctx, cancel := f.asking()
-		if err := f.s.refreshGroups(ctx); err != nil {
+		if err := f.s.RefreshGroups(ctx); err != nil {
 			f.report(fmt.Errorf("the server does not tell: %w", err))
 		}
 		cancel()
 	}
-	list := f.s.book.myGroups()
+	list := f.s.Book.MyGroups()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, g := range list {
 		line := fmt.Sprintf("%s  number %d", f.groupLine(g.ID), g.ID)
-		if u := f.s.book.unreadOf(client.Peer{ID: g.ID, Group: true}).count; u > 0 {
+		if u := f.s.Book.UnreadOf(client.Peer{ID: g.ID, Group: true}).Count; u > 0 {
 			line += fmt.Sprintf("  %d unread", u)
 		}
 		f.print("  " + runewidth.Truncate(line, f.columns()-3, "…"))
@@ -209,28 +208,28 @@ func (f *terminalFrontend) groups(string) {
 }
 
 // list shows the conversations.
-func (f *terminalFrontend) list(string) {
-	talks := f.s.book.talks()
+func (f *Frontend) list(string) {
+	talks := f.s.Book.Talks()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	const most = 50
 	for _, t := range talks[:min(most, len(talks))] {
 		mark, color := " ", dim
 		switch {
-		case t.online:
+		case t.Online:
 			mark, color = "●", green
-		case !t.peer.Group:
+		case !t.Peer.Group:
 			mark = "○"
 		}
-		line := t.name
-		if t.muted {
+		line := t.Name
+		if t.Muted {
 			line += " (muted)"
 		}
-		if t.recent > 0 {
-			line += "  " + time.Unix(int64(t.recent), 0).Format("2 Jan 15:04")
+		if t.Recent > 0 {
+			line += "  " + time.Unix(int64(t.Recent), 0).Format("2 Jan 15:04")
 		}
-		if t.unread > 0 {
-			line += fmt.Sprintf("  %d unread", t.unread)
+		if t.Unread > 0 {
+			line += fmt.Sprintf("  %d unread", t.Unread)
 		}
 		f.print("  " + f.paint(color, mark) + " " + runewidth.Truncate(line, f.columns()-5, "…"))
 	}
@@ -243,18 +242,18 @@ func (f *terminalFrontend) list(string) {
 }
 
 // departs shows the tree of departments.
-func (f *terminalFrontend) departs(arg string) {
-	if f.s.client.Online() {
+func (f *Frontend) departs(arg string) {
+	if f.s.Client.Online() {
 		f.reload()
 		ctx, cancel := f.asking()
-		err := f.s.book.loadDeparts(ctx, f.s.client)
+		err := f.s.Book.LoadDeparts(ctx, f.s.Client)
 		cancel()
 		if err != nil {
 			f.report(fmt.Errorf("no departments: %w", err))
 			return
 		}
 	}
-	nodes := f.s.book.departs(arg)
+	nodes := f.s.Book.Departs(arg)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	const most = 300
@@ -272,33 +271,33 @@ func (f *terminalFrontend) departs(arg string) {
 }
 
 // departLine is a line of the tree; f.mu is held.
-func (f *terminalFrontend) departLine(n departNode) string {
-	pad := strings.Repeat("  ", min(n.depth, 10)+1)
+func (f *Frontend) departLine(n chat.DepartNode) string {
+	pad := strings.Repeat("  ", min(n.Depth, 10)+1)
 	room := max(f.columns()-len(pad)-3, 4)
-	if n.user == nil {
-		name := cleanLine(n.depart.Name)
-		if n.depart.ID == 0 {
+	if n.User == nil {
+		name := chat.CleanLine(n.Depart.Name)
+		if n.Depart.ID == 0 {
 			name = "in no department"
 		}
-		return pad + f.paint(bold, runewidth.Truncate(fmt.Sprintf("%s  %d of %d online", name, n.on, n.people), room, "…"))
+		return pad + f.paint(bold, runewidth.Truncate(fmt.Sprintf("%s  %d of %d online", name, n.On, n.People), room, "…"))
 	}
 	mark, color := "○", dim
-	if n.user.online {
+	if n.User.Online {
 		mark, color = "●", green
 	}
-	line := f.s.book.plainName(n.user.ID)
-	if nick := cleanLine(n.user.Nick); nick != line && nick != "" {
+	line := f.s.Book.PlainName(n.User.ID)
+	if nick := chat.CleanLine(n.User.Nick); nick != line && nick != "" {
 		line += "  " + nick
 	}
-	if sign := cleanLine(n.user.SignInfo); sign != "" {
+	if sign := chat.CleanLine(n.User.SignInfo); sign != "" {
 		line += " · " + sign
 	}
 	return pad + f.paint(color, mark) + " " + runewidth.Truncate(line, room, "…")
 }
 
 // mute makes the commands that turn pushes of a group off and on.
-func mute(on bool) func(f *terminalFrontend, arg string) {
-	return func(f *terminalFrontend, arg string) {
+func mute(on bool) func(f *Frontend, arg string) {
+	return func(f *Frontend, arg string) {
 		words := splitWords(arg)
 		if len(words) > 0 && !strings.HasPrefix(words[0], "#") {
 			words[0] = "#" + words[0]
@@ -306,7 +305,7 @@ func mute(on bool) func(f *terminalFrontend, arg string) {
 		g, _, err := f.takeGroup(words)
 		if err == nil {
 			ctx, cancel := f.asking()
-			err = f.s.client.ShieldGroup(ctx, g.ID, on)
+			err = f.s.Client.ShieldGroup(ctx, g.ID, on)
 			cancel()
 		}
 		if err != nil {
@@ -314,13 +313,13 @@ func mute(on bool) func(f *terminalFrontend, arg string) {
 			return
 		}
 		if g.Shield == on { // else the event says it
-			f.locked(func() { f.say(mutedNews(f.s.book.groupName(g.ID), on)) })
+			f.locked(func() { f.say(chat.MutedNews(f.s.Book.GroupName(g.ID), on)) })
 		}
 	}
 }
 
 // removeSession takes a conversation out of the list.
-func (f *terminalFrontend) removeSession(arg string) {
+func (f *Frontend) removeSession(arg string) {
 	var p client.Peer
 	var err error
 	if word, rest := cutWord(arg); rest == "" {
@@ -331,29 +330,29 @@ func (f *terminalFrontend) removeSession(arg string) {
 		if p, _, ok = f.current(); !ok {
 			return
 		}
-	} else if p, err = f.s.findPeer(arg); err != nil {
+	} else if p, err = f.s.FindPeer(arg); err != nil {
 		f.report(err)
 		return
 	}
 	ctx, cancel := f.asking()
 	defer cancel()
-	switch err = client.RemoveSession(ctx, f.s.client, p); {
+	switch err = client.RemoveSession(ctx, f.s.Client, p); {
 	case im.KindOf(err) == im.Denied:
-		f.report(fmt.Errorf("the conversation with %s is not in the list", f.s.book.peerName(p)))
+		f.report(fmt.Errorf("the conversation with %s is not in the list", f.s.Book.PeerName(p)))
 		return
 	case err != nil:
 		f.report(err)
 		return
 	}
-	f.s.book.forget(p)
-	f.locked(func() { f.say(f.s.book.peerName(p) + " is out of the list until the next message") })
+	f.s.Book.Forget(p)
+	f.locked(func() { f.say(f.s.Book.PeerName(p) + " is out of the list until the next message") })
 }
 
 // sign changes one's sign info.
-func (f *terminalFrontend) sign(arg string) {
+func (f *Frontend) sign(arg string) {
 	ctx, cancel := f.asking()
 	defer cancel()
-	if err := client.SetSignInfo(ctx, f.s.client, arg); err != nil {
+	if err := client.SetSignInfo(ctx, f.s.Client, arg); err != nil {
 		if im.KindOf(err) == im.Denied {
 			err = fmt.Errorf("the server refused the text: at most 128 characters")
 		}
@@ -364,15 +363,15 @@ func (f *terminalFrontend) sign(arg string) {
 }
 
 // night shows or sets the nightly rest from pushes.
-func (f *terminalFrontend) night(arg string) {
+func (f *Frontend) night(arg string) {
 	ctx, cancel := f.asking()
 	defer cancel()
 	on, err := arg == "on", error(nil)
 	switch arg {
 	case "on", "off":
-		err = client.SetPushShield(ctx, f.s.client, on)
+		err = client.SetPushShield(ctx, f.s.Client, on)
 	case "":
-		on, err = client.PushShield(ctx, f.s.client)
+		on, err = client.PushShield(ctx, f.s.Client)
 	default:
 		err = fmt.Errorf("/night on, /night off, or /night")
 	}
@@ -387,20 +386,8 @@ func (f *terminalFrontend) night(arg string) {
 	f.locked(func() { f.say(word) })
 }
 
-// readSound reads a file to be sent as a sound.
-func readSound(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular() || info.Size() == 0 || info.Size() > im.MaxAudio:
-		return nil, fmt.Errorf("%s: no file of 1 to %d bytes", cleanLine(path), im.MaxAudio)
-	}
-	return os.ReadFile(path)
-}
-
 // voice sends a sound.
-func (f *terminalFrontend) voice(arg string) {
+func (f *Frontend) voice(arg string) {
 	word, path, _ := strings.Cut(arg, " ")
 	seconds, err := strconv.ParseUint(word, 10, 32)
 	if err != nil || strings.TrimSpace(path) == "" {
@@ -411,7 +398,7 @@ func (f *terminalFrontend) voice(arg string) {
 	if !ok {
 		return
 	}
-	sound, err := readSound(strings.TrimSpace(path))
+	sound, err := chat.ReadSound(strings.TrimSpace(path))
 	if err != nil {
 		f.report(err)
 		return
@@ -422,9 +409,9 @@ func (f *terminalFrontend) voice(arg string) {
 }
 
 // postSound sends a sound; f.mu is held.
-func (f *terminalFrontend) postSound(p client.Peer, seconds uint32, sound []byte) {
-	text := fmt.Sprintf("(voice message, %d s, %s)", seconds, sizeText(len(sound)))
-	id, err := f.s.client.SendAudio(p, seconds, sound)
+func (f *Frontend) postSound(p client.Peer, seconds uint32, sound []byte) {
+	text := fmt.Sprintf("(voice message, %d s, %s)", seconds, chat.SizeText(len(sound)))
+	id, err := f.s.Client.SendAudio(p, seconds, sound)
 	if err != nil {
 		f.line(time.Now(), markFailed, f.to(p), green, text)
 		f.complain("not sent: " + err.Error() + " (/retry tries again)")
@@ -435,55 +422,25 @@ func (f *terminalFrontend) postSound(p client.Peer, seconds uint32, sound []byte
 }
 
 // happened shows what becomes of groups and people; f.mu is held.
-func (f *terminalFrontend) happened(e client.Event) {
+func (f *Frontend) happened(e client.Event) {
 	switch e := e.(type) {
 	case client.GroupChanged:
-		f.say(groupNews(f.s.book, e))
-		if f.peer != nil && *f.peer == (client.Peer{ID: e.Group.ID, Group: true}) && !e.Group.Has(f.s.book.self.ID) {
+		f.say(chat.GroupNews(f.s.Book, e))
+		if f.peer != nil && *f.peer == (client.Peer{ID: e.Group.ID, Group: true}) && !e.Group.Has(f.s.Book.Self.ID) {
 			f.peer, f.shown, f.oldest = nil, 0, 0
 		}
 		f.setPrompt()
 	case client.SessionRemoved:
-		f.say(f.s.book.peerName(e.Peer) + " was taken out of the list on another device")
+		f.say(f.s.Book.PeerName(e.Peer) + " was taken out of the list on another device")
 	case client.SignChanged:
 		if f.peer != nil && *f.peer == (client.Peer{ID: e.User}) {
-			f.say(f.s.book.name(e.User) + " · " + cleanLine(e.Text))
+			f.say(f.s.Book.Name(e.User) + " · " + chat.CleanLine(e.Text))
 		}
 	case client.PCLogin:
-		f.say("your pc client is " + onlineWord(e.Online))
+		f.say("your pc client is " + chat.OnlineWord(e.Online))
 	case client.Typing:
 		f.othersTyping(e)
 	}
-}
-
-// groupNews says in words what became of a group.
-func groupNews(b *book, e client.GroupChanged) string {
-	name, who := b.groupName(e.Group.ID), b.name(e.By)
-	const most = 8
-	switch {
-	case e.By == 0 && !e.Group.Has(b.self.ID):
-		return "you are not in " + name + " any more"
-	case e.By == 0:
-		return fmt.Sprintf("%s has %d members: %s", name, len(e.Group.Members), b.listNames(e.Group.Members, most))
-	case len(e.Added) > 0 && slices.Equal(e.Added, e.Group.Members):
-		others := slices.DeleteFunc(slices.Clone(e.Added), func(id uint32) bool { return id == e.By })
-		return fmt.Sprintf("%s made %s with %s", who, name, b.listNames(others, most))
-	case len(e.Added) > 0:
-		return fmt.Sprintf("%s added %s to %s", who, b.listNames(e.Added, most), name)
-	case slices.Equal(e.Removed, []uint32{e.By}):
-		return fmt.Sprintf("%s left %s", who, name)
-	case len(e.Removed) > 0:
-		return fmt.Sprintf("%s took %s out of %s", who, b.listNames(e.Removed, most), name)
-	}
-	return mutedNews(name, e.Group.Shield)
-}
-
-// mutedNews says whether pushes come from a group.
-func mutedNews(name string, on bool) string {
-	if on {
-		return name + " is muted: no pushes from it to your phone"
-	}
-	return name + " is not muted"
 }
 
 // Times about typing: how often the other side is told, and how long it is believed.
@@ -493,7 +450,7 @@ const (
 )
 
 // tellTyping tells whom one talks with that one types, every few seconds. Only the goroutine that reads the line calls it.
-func (f *terminalFrontend) tellTyping(line []rune) {
+func (f *Frontend) tellTyping(line []rune) {
 	grown := len(line) > f.typed
 	f.typed = len(line)
 	to := f.typingTo.Load()
@@ -501,11 +458,11 @@ func (f *terminalFrontend) tellTyping(line []rune) {
 		return
 	}
 	f.told = time.Now()
-	go func() { _ = f.s.client.SendTyping(to, true) }() // may wait for the network; nothing is lost when it fails
+	go func() { _ = f.s.Client.SendTyping(to, true) }() // may wait for the network; nothing is lost when it fails
 }
 
 // othersTyping shows in the prompt that the other side types; f.mu is held.
-func (f *terminalFrontend) othersTyping(e client.Typing) {
+func (f *Frontend) othersTyping(e client.Typing) {
 	if f.peer == nil || *f.peer != (client.Peer{ID: e.User}) {
 		return
 	}
@@ -543,16 +500,16 @@ func lastWord(arg string) string {
 }
 
 // nameChoices are the names that fit at the end of a command's argument.
-func (f *terminalFrontend) nameChoices(command, arg string) []string {
+func (f *Frontend) nameChoices(command, arg string) []string {
 	c, _ := findCommand(strings.ToLower(strings.TrimPrefix(command, "/")))
 	var choices []string
 	if c.names[0] == "group" && !strings.Contains(arg, " ") {
 		return []string{"create", "add", "remove", "leave", "show"}
 	}
 	if c.names[0] != "mute" && c.names[0] != "unmute" {
-		choices = f.s.book.names()
+		choices = f.s.Book.Names()
 	}
-	choices = append(choices, f.s.book.groupNames()...)
+	choices = append(choices, f.s.Book.GroupNames()...)
 	for i, name := range choices {
 		choices[i] = quoteWord(name, strings.Contains(lastWord(arg), "\""))
 	}

@@ -1,4 +1,4 @@
-package main
+package chat
 
 import (
 	"crypto/sha256"
@@ -31,8 +31,8 @@ type uploadRecord struct {
 	Modified time.Time `json:"modified"`
 }
 
-// stateFolder is where broken-off uploads are remembered when nobody says; empty when there is no such place.
-func stateFolder() string {
+// StateFolder is where broken-off uploads are remembered when nobody says; empty when there is no such place.
+func StateFolder() string {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		return ""
@@ -40,16 +40,16 @@ func stateFolder() string {
 	return filepath.Join(dir, "teamtalk")
 }
 
-func newUploadLog(o chatOptions) uploadLog {
-	if o.state == "" {
+func newUploadLog(o Options) uploadLog {
+	if o.State == "" {
 		return uploadLog{}
 	}
-	server := o.server
-	if o.msgServer != "" {
-		server = o.msgServer
+	server := o.Server
+	if o.MsgServer != "" {
+		server = o.MsgServer
 	}
-	sum := sha256.Sum256([]byte(server + "\x00" + o.user))
-	return uploadLog{dir: filepath.Join(o.state, "uploads"), mark: hex.EncodeToString(sum[:8]) + "-"}
+	sum := sha256.Sum256([]byte(server + "\x00" + o.User))
+	return uploadLog{dir: filepath.Join(o.State, "uploads"), mark: hex.EncodeToString(sum[:8]) + "-"}
 }
 
 // path is where an upload is remembered. A task's name is the server's choice, and not used for a path.

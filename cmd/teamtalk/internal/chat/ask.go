@@ -1,4 +1,4 @@
-package main
+package chat
 
 import (
 	"context"
@@ -8,53 +8,48 @@ import (
 	"os"
 	"strings"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
-// asker asks a person at a terminal, before the chat has it.
-type asker struct {
+// Asker asks a person at a terminal, before the chat has it.
+type Asker struct {
 	ctx context.Context
 	in  *os.File
 	out io.Writer
 }
 
-// newAsker returns nil when nobody sits at the command's standard input.
-func newAsker(cmd *cobra.Command) *asker {
-	in := cmd.InOrStdin()
-	if !isTerminal(in) {
-		return nil
-	}
-	return &asker{ctx: cmd.Context(), in: in.(*os.File), out: cmd.ErrOrStderr()}
+// NewAsker makes an asker for a terminal.
+func NewAsker(ctx context.Context, in *os.File, out io.Writer) *Asker {
+	return &Asker{ctx: ctx, in: in, out: out}
 }
 
 // say writes a line.
-func (a *asker) say(format string, args ...any) {
-	fmt.Fprintln(a.out, cleanLine(fmt.Sprintf(format, args...)))
+func (a *Asker) say(format string, args ...any) {
+	fmt.Fprintln(a.out, CleanLine(fmt.Sprintf(format, args...)))
 }
 
 // line asks for a line of text, without blanks around it.
-func (a *asker) line(prompt string) (string, error) {
+func (a *Asker) line(prompt string) (string, error) {
 	text, err := a.ask(prompt, func() ([]byte, error) { return readLine(a.in) })
 	return strings.TrimSpace(text), err
 }
 
 // yes asks a question whose answer is no unless somebody says yes.
-func (a *asker) yes(question string) (bool, error) {
+func (a *Asker) yes(question string) (bool, error) {
 	text, err := a.line(question + " [y/N] ")
 	text = strings.ToLower(text)
 	return text == "y" || text == "yes", err
 }
 
 // secret asks for something that is not shown while it is typed.
-func (a *asker) secret(prompt string) (string, error) {
+func (a *Asker) secret(prompt string) (string, error) {
 	text, err := a.ask(prompt, func() ([]byte, error) { return term.ReadPassword(int(a.in.Fd())) })
 	fmt.Fprintln(a.out)
 	return text, err
 }
 
 // ask reads with the terminal as it was before and is again after, also when the command is interrupted.
-func (a *asker) ask(prompt string, read func() ([]byte, error)) (string, error) {
+func (a *Asker) ask(prompt string, read func() ([]byte, error)) (string, error) {
 	fmt.Fprint(a.out, prompt)
 	state, err := term.GetState(int(a.in.Fd()))
 	if err != nil {
@@ -82,7 +77,7 @@ func (a *asker) ask(prompt string, read func() ([]byte, error)) (string, error) 
 }
 
 // errInterrupted is the end of a command that somebody interrupted while it asked.
-var errInterrupted = &chatError{code: exitFailure, err: errors.New("interrupted")}
+var errInterrupted = &Error{Code: exitFailed, Err: errors.New("interrupted")}
 
 // maxAnswer is the longest line taken, in bytes.
 const maxAnswer = 4096

@@ -1,23 +1,25 @@
-package main
+// Package jsonio is the chat frontend for programs: commands come in and events go out as JSON
+// lines. Help documents both.
+package jsonio
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/chat"
 	"teamtalk/core/client"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
 
-const jsonHelp = `
+// Help documents the commands and the events, for the help text of the chat command.
+const Help = `
 With --json, standard input takes one command a line:
   {"to":"bob","text":"hi","ref":"any"}        send; ref is optional and comes back
   a line that does not start with {           a text to PEER
@@ -67,58 +69,58 @@ Exit codes: 0 done; 1 no connection, or login or registration refused; 2 usage; 
 acknowledged, or a command failed; 4 kicked or refused later.
 `
 
-// jsonEvent is a line of output.
-type jsonEvent struct {
-	Event    string        `json:"event"`
-	User     string        `json:"user,omitempty"`
-	Server   string        `json:"server,omitempty"`
-	Peer     string        `json:"peer,omitempty"`
-	Group    uint32        `json:"group,omitempty"`
-	From     string        `json:"from,omitempty"`
-	To       string        `json:"to,omitempty"`
-	N        uint64        `json:"n,omitempty"`
-	Ref      any           `json:"ref,omitempty"`
-	ID       uint32        `json:"id,omitempty"`
-	Time     string        `json:"time,omitempty"`
-	Text     *string       `json:"text,omitempty"`
-	Kind     string        `json:"kind,omitempty"` // of a message that is no text
-	Missed   bool          `json:"missed,omitempty"`
-	Status   string        `json:"status,omitempty"`
-	Attempt  int           `json:"attempt,omitempty"`
-	Seconds  float64       `json:"seconds,omitempty"`
-	Below    uint32        `json:"below,omitempty"`
-	Reason   string        `json:"reason,omitempty"`
-	Error    string        `json:"error,omitempty"`
-	Line     int           `json:"line,omitempty"`
-	Unacked  *int          `json:"unacked,omitempty"`
-	Unread   []jsonUnread  `json:"unread,omitempty"`
-	Messages []jsonEvent   `json:"messages,omitempty"`
-	Contacts []jsonContact `json:"contacts,omitempty"`
-	Bytes    int           `json:"bytes,omitempty"` // of a sound
-	Cmd      string        `json:"cmd,omitempty"`
-	On       *bool         `json:"on,omitempty"`
-	By       string        `json:"by,omitempty"`
-	Added    []string      `json:"added,omitempty"`
-	Removed  []string      `json:"removed,omitempty"`
-	Members  []string      `json:"members,omitempty"`
-	Left     bool          `json:"left,omitempty"`
-	Groups   *[]jsonGroup  `json:"groups,omitempty"`
-	List     *[]jsonTalk   `json:"list,omitempty"`
-	Departs  *[]jsonDepart `json:"departs,omitempty"`
-	File     *jsonFile     `json:"file,omitempty"`
-	Files    *[]*jsonFile  `json:"files,omitempty"`
+// Event is a line of output.
+type Event struct {
+	Event    string    `json:"event"`
+	User     string    `json:"user,omitempty"`
+	Server   string    `json:"server,omitempty"`
+	Peer     string    `json:"peer,omitempty"`
+	Group    uint32    `json:"group,omitempty"`
+	From     string    `json:"from,omitempty"`
+	To       string    `json:"to,omitempty"`
+	N        uint64    `json:"n,omitempty"`
+	Ref      any       `json:"ref,omitempty"`
+	ID       uint32    `json:"id,omitempty"`
+	Time     string    `json:"time,omitempty"`
+	Text     *string   `json:"text,omitempty"`
+	Kind     string    `json:"kind,omitempty"` // of a message that is no text
+	Missed   bool      `json:"missed,omitempty"`
+	Status   string    `json:"status,omitempty"`
+	Attempt  int       `json:"attempt,omitempty"`
+	Seconds  float64   `json:"seconds,omitempty"`
+	Below    uint32    `json:"below,omitempty"`
+	Reason   string    `json:"reason,omitempty"`
+	Error    string    `json:"error,omitempty"`
+	Line     int       `json:"line,omitempty"`
+	Unacked  *int      `json:"unacked,omitempty"`
+	Unread   []Unread  `json:"unread,omitempty"`
+	Messages []Event   `json:"messages,omitempty"`
+	Contacts []Contact `json:"contacts,omitempty"`
+	Bytes    int       `json:"bytes,omitempty"` // of a sound
+	Cmd      string    `json:"cmd,omitempty"`
+	On       *bool     `json:"on,omitempty"`
+	By       string    `json:"by,omitempty"`
+	Added    []string  `json:"added,omitempty"`
+	Removed  []string  `json:"removed,omitempty"`
+	Members  []string  `json:"members,omitempty"`
+	Left     bool      `json:"left,omitempty"`
+	Groups   *[]Group  `json:"groups,omitempty"`
+	List     *[]Talk   `json:"list,omitempty"`
+	Departs  *[]Depart `json:"departs,omitempty"`
+	File     *File     `json:"file,omitempty"`
+	Files    *[]*File  `json:"files,omitempty"`
 }
 
-// jsonUnread is a conversation with unread messages.
-type jsonUnread struct {
+// Unread is a conversation with unread messages.
+type Unread struct {
 	Peer   string `json:"peer"`
 	Group  uint32 `json:"group,omitempty"`
 	Count  uint32 `json:"count"`
 	Latest uint32 `json:"latest_id"`
 }
 
-// jsonContact is a user.
-type jsonContact struct {
+// Contact is a user.
+type Contact struct {
 	Name   string `json:"name"`
 	Nick   string `json:"nick"`
 	ID     uint32 `json:"id"`
@@ -127,8 +129,8 @@ type jsonContact struct {
 	Sign   string `json:"sign,omitempty"`
 }
 
-// jsonCommand is a line of input.
-type jsonCommand struct {
+// Command is a line of input.
+type Command struct {
 	To     string `json:"to"`
 	Text   string `json:"text"`
 	Ref    any    `json:"ref"`
@@ -148,13 +150,10 @@ type jsonCommand struct {
 	Offline bool     `json:"offline"`
 }
 
-// maxInputLine is the longest line taken from a pipe, in bytes.
-const maxInputLine = 1 << 20
-
-// jsonFrontend is for programs.
-type jsonFrontend struct {
+// Frontend is for programs.
+type Frontend struct {
 	in    io.Reader
-	s     *chatSession
+	s     *chat.Session
 	ready chan struct{} // closed with the first Ready
 
 	mu     sync.Mutex // guards what follows, and the order of lines
@@ -166,102 +165,103 @@ type jsonFrontend struct {
 	outErr error
 }
 
-func newJSONFrontend(in io.Reader, out io.Writer) *jsonFrontend {
+// New makes a frontend that reads commands from in and writes events to out.
+func New(in io.Reader, out io.Writer) *Frontend {
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
-	return &jsonFrontend{in: in, out: enc, refs: make(map[uint64]any), moved: make(chan struct{}, 1), ready: make(chan struct{})}
+	return &Frontend{in: in, out: enc, refs: make(map[uint64]any), moved: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
 // put writes a line; f.mu is held.
-func (f *jsonFrontend) put(e jsonEvent) {
+func (f *Frontend) put(e Event) {
 	if err := f.out.Encode(e); err != nil && f.outErr == nil {
 		f.outErr = fmt.Errorf("write events: %w", err)
 	}
 }
 
-func (f *jsonFrontend) fail(line int, err error) {
+func (f *Frontend) fail(line int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.failed = true
-	f.put(jsonEvent{Event: "error", Line: line, Error: err.Error()})
+	f.put(Event{Event: "error", Line: line, Error: err.Error()})
 }
 
-// registered says that there is a new user.
-func (f *jsonFrontend) registered(name string, id uint32) {
+// Registered says that there is a new user.
+func (f *Frontend) Registered(name string, id uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.put(jsonEvent{Event: "registered", User: name, ID: id})
+	f.put(Event{Event: "registered", User: name, ID: id})
 }
 
-// run executes the lines of the input.
-func (f *jsonFrontend) run(ctx context.Context, s *chatSession) error {
+// Run executes the lines of the input.
+func (f *Frontend) Run(ctx context.Context, s *chat.Session) error {
 	f.s = s
-	close(s.started)
+	s.Start()
 	select {
 	case <-f.ready:
 	case <-ctx.Done():
-	case <-s.client.Done():
+	case <-s.Client.Done():
 	}
-	lines := readLines(ctx, f.in)
+	lines := chat.ReadLines(ctx, f.in)
 	for n, done := 1, false; !done; n++ {
 		select {
 		case <-ctx.Done():
 			return f.end(true)
-		case <-s.client.Done():
+		case <-s.Client.Done():
 			return f.end(true)
 		case l, ok := <-lines:
 			switch {
 			case !ok:
 				done = true
-			case l.err != nil:
-				f.fail(n, l.err)
+			case l.Err != nil:
+				f.fail(n, l.Err)
 				done = true
 			default:
-				quit, err := f.line(ctx, n, l.text)
+				quit, err := f.line(ctx, n, l.Text)
 				if err != nil {
 					f.fail(n, err)
 				}
 				done = quit
 			}
-			if done && s.opts.follow && !ok {
-				waitEnd(ctx, s)
+			if done && s.Opts.Follow && !ok {
+				chat.WaitEnd(ctx, s)
 			}
 		}
 	}
-	waitAcks(ctx, s)
-	s.files.wait(ctx, s.opts.timeout)
+	chat.WaitAcks(ctx, s)
+	s.Files.Wait(ctx, s.Opts.Timeout)
 	return f.end(false)
 }
 
 // end writes the last line and says how it went.
-func (f *jsonFrontend) end(interrupted bool) error {
-	unacked, unmoved := f.s.client.Pending(), f.s.files.busy()+f.s.files.failures()
-	_ = f.s.client.Close() // all events come before the last line
-	f.s.files.running.Wait()
+func (f *Frontend) end(interrupted bool) error {
+	unacked, unmoved := f.s.Client.Pending(), f.s.Files.Busy()+f.s.Files.Failures()
+	_ = f.s.Client.Close() // all events come before the last line
+	f.s.Files.Running.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.put(jsonEvent{Event: "end", Unacked: &unacked})
+	f.put(Event{Event: "end", Unacked: &unacked})
 	switch {
 	case f.outErr != nil:
 		return f.outErr
 	case f.over != nil:
-		return &chatError{code: exitEnded, err: f.over}
+		return &chat.Error{Code: chat.ExitEnded, Err: f.over}
 	case unacked > 0:
-		return &chatError{code: exitUnsent, err: fmt.Errorf("%d messages without acknowledgement", unacked)}
+		return &chat.Error{Code: chat.ExitUnsent, Err: fmt.Errorf("%d messages without acknowledgement", unacked)}
 	case (f.failed || unmoved > 0) && !interrupted:
-		return &chatError{code: exitUnsent, err: errors.New("not everything could be done: see the events")}
+		return &chat.Error{Code: chat.ExitUnsent, Err: errors.New("not everything could be done: see the events")}
 	}
 	return nil
 }
 
 // line executes one line of input; true means quit.
-func (f *jsonFrontend) line(ctx context.Context, n int, text string) (bool, error) {
+func (f *Frontend) line(ctx context.Context, n int, text string) (bool, error) {
 	if strings.TrimSpace(text) == "" {
 		return false, nil
 	}
-	cmd := jsonCommand{To: f.s.opts.peer, Text: text}
+	cmd := Command{To: f.s.Opts.Peer, Text: text}
 	if strings.HasPrefix(strings.TrimSpace(text), "{") {
-		cmd = jsonCommand{}
+		cmd = Command{}
 		dec := json.NewDecoder(strings.NewReader(text))
 		dec.DisallowUnknownFields()
 		if err := dec.Decode(&cmd); err != nil {
@@ -273,7 +273,7 @@ func (f *jsonFrontend) line(ctx context.Context, n int, text string) (bool, erro
 	} else if cmd.To == "" {
 		return false, errors.New("a plain line, but no PEER was given to send it to")
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.s.opts.timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.s.Opts.Timeout)
 	defer cancel()
 	switch cmd.Cmd {
 	case "":
@@ -286,7 +286,7 @@ func (f *jsonFrontend) line(ctx context.Context, n int, text string) (bool, erro
 	case "unread":
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.put(jsonEvent{Event: "unread", Unread: f.unread()})
+		f.put(Event{Event: "unread", Unread: f.unread()})
 		return false, nil
 	case "history", "read":
 		return false, f.conversation(ctx, cmd)
@@ -298,29 +298,29 @@ func (f *jsonFrontend) line(ctx context.Context, n int, text string) (bool, erro
 }
 
 // send queues a text.
-func (f *jsonFrontend) send(ctx context.Context, cmd jsonCommand) error {
+func (f *Frontend) send(ctx context.Context, cmd Command) error {
 	p, err := f.peer(cmd.Group, cmd.To)
 	if err != nil {
 		return err
 	}
-	return f.queue(ctx, p, cmd, func() (uint64, error) { return f.s.client.Send(p, cmd.Text) })
+	return f.queue(ctx, p, cmd, func() (uint64, error) { return f.s.Client.Send(p, cmd.Text) })
 }
 
 // peer is whom a command is about: a group's number, else a name, else PEER.
-func (f *jsonFrontend) peer(group uint32, name string) (client.Peer, error) {
+func (f *Frontend) peer(group uint32, name string) (client.Peer, error) {
 	if group != 0 {
 		return client.Peer{ID: group, Group: true}, nil
 	}
 	if name == "" {
-		if name = f.s.opts.peer; name == "" {
+		if name = f.s.Opts.Peer; name == "" {
 			return client.Peer{}, errors.New("neither name nor group, and no PEER was given")
 		}
 	}
-	return f.s.findPeer(name)
+	return f.s.FindPeer(name)
 }
 
 // queue sends a message; a full queue is waited for.
-func (f *jsonFrontend) queue(ctx context.Context, p client.Peer, cmd jsonCommand, send func() (uint64, error)) error {
+func (f *Frontend) queue(ctx context.Context, p client.Peer, cmd Command, send func() (uint64, error)) error {
 	for {
 		f.mu.Lock()
 		id, err := send()
@@ -328,7 +328,7 @@ func (f *jsonFrontend) queue(ctx context.Context, p client.Peer, cmd jsonCommand
 			if cmd.Ref != nil {
 				f.refs[id] = cmd.Ref
 			}
-			f.put(jsonEvent{Event: "sending", N: id, To: f.s.book.peerName(p), Ref: cmd.Ref})
+			f.put(Event{Event: "sending", N: id, To: f.s.Book.PeerName(p), Ref: cmd.Ref})
 		}
 		f.mu.Unlock()
 		if im.KindOf(err) != im.Busy || err == nil {
@@ -336,19 +336,19 @@ func (f *jsonFrontend) queue(ctx context.Context, p client.Peer, cmd jsonCommand
 		}
 		select {
 		case <-f.moved:
-		case <-f.s.client.Done():
+		case <-f.s.Client.Done():
 		case <-ctx.Done():
 			return err
 		}
 	}
 }
 
-func (f *jsonFrontend) contacts() {
+func (f *Frontend) contacts() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	e := jsonEvent{Event: "contacts", Contacts: []jsonContact{}}
-	for _, c := range f.s.book.list("") {
-		e.Contacts = append(e.Contacts, jsonContact{Name: c.Name, Nick: c.Nick, ID: c.ID, Status: statusWord(c), Unread: c.unread, Sign: c.SignInfo})
+	e := Event{Event: "contacts", Contacts: []Contact{}}
+	for _, c := range f.s.Book.List("") {
+		e.Contacts = append(e.Contacts, Contact{Name: c.Name, Nick: c.Nick, ID: c.ID, Status: statusWord(c), Unread: c.Unread, Sign: c.SignInfo})
 	}
 	f.put(e)
 }
@@ -365,18 +365,18 @@ func statWord(s pb.UserStatType) string {
 }
 
 // statusWord is a contact's presence.
-func statusWord(c contact) string {
+func statusWord(c chat.Contact) string {
 	switch {
-	case c.away:
+	case c.Away:
 		return "away"
-	case c.online:
+	case c.Online:
 		return "online"
 	}
 	return "offline"
 }
 
 // conversation does what is asked of one.
-func (f *jsonFrontend) conversation(ctx context.Context, cmd jsonCommand) error {
+func (f *Frontend) conversation(ctx context.Context, cmd Command) error {
 	p, err := f.peer(cmd.Group, cmd.Peer)
 	if err != nil {
 		return err
@@ -384,14 +384,14 @@ func (f *jsonFrontend) conversation(ctx context.Context, cmd jsonCommand) error 
 	if cmd.Cmd == "read" {
 		id := cmd.ID
 		if id == 0 {
-			id = f.s.book.unreadOf(p).latest
+			id = f.s.Book.UnreadOf(p).Latest
 		}
-		f.s.client.MarkRead(p, id)
-		f.s.book.clearUnread(p)
+		f.s.Client.MarkRead(p, id)
+		f.s.Book.ClearUnread(p)
 		return nil
 	}
 	if cmd.N <= 0 {
-		cmd.N = f.s.opts.history
+		cmd.N = f.s.Opts.History
 	}
 	begin := uint32(0)
 	if cmd.Before == 1 {
@@ -399,11 +399,11 @@ func (f *jsonFrontend) conversation(ctx context.Context, cmd jsonCommand) error 
 	} else if cmd.Before > 1 {
 		begin = cmd.Before - 1
 	}
-	list, err := chatHistory(ctx, f.s.client, p, begin, cmd.N)
+	list, err := chat.History(ctx, f.s.Client, p, begin, cmd.N)
 	if err != nil {
 		return err
 	}
-	e := jsonEvent{Event: "history", Peer: f.s.book.peerName(p), Messages: []jsonEvent{}}
+	e := Event{Event: "history", Peer: f.s.Book.PeerName(p), Messages: []Event{}}
 	for _, m := range list {
 		line := f.message(p, m)
 		line.Event = "message"
@@ -416,10 +416,10 @@ func (f *jsonFrontend) conversation(ctx context.Context, cmd jsonCommand) error 
 }
 
 // message is a message in JSON.
-func (f *jsonFrontend) message(p client.Peer, m im.Message) jsonEvent {
-	text, ok := messageText(f.s.client, m)
-	e := jsonEvent{
-		Event: "message", Peer: f.s.book.peerName(p), From: f.s.book.plainName(m.From), ID: m.ID, Time: localTime(m).Format(time.RFC3339), Text: &text,
+func (f *Frontend) message(p client.Peer, m im.Message) Event {
+	text, ok := chat.MessageText(f.s.Client, m)
+	e := Event{
+		Event: "message", Peer: f.s.Book.PeerName(p), From: f.s.Book.PlainName(m.From), ID: m.ID, Time: chat.LocalTime(m).Format(time.RFC3339), Text: &text,
 	}
 	if p.Group {
 		e.Group = p.ID
@@ -432,66 +432,66 @@ func (f *jsonFrontend) message(p client.Peer, m im.Message) jsonEvent {
 	return e
 }
 
-func (f *jsonFrontend) unread() []jsonUnread {
-	list := []jsonUnread{}
-	for _, u := range f.s.book.allUnread() {
-		j := jsonUnread{Peer: f.s.book.peerName(u.peer), Count: u.count, Latest: u.latest}
-		if u.peer.Group {
-			j.Group = u.peer.ID
+func (f *Frontend) unread() []Unread {
+	list := []Unread{}
+	for _, u := range f.s.Book.AllUnread() {
+		j := Unread{Peer: f.s.Book.PeerName(u.Peer), Count: u.Count, Latest: u.Latest}
+		if u.Peer.Group {
+			j.Group = u.Peer.ID
 		}
 		list = append(list, j)
 	}
 	return list
 }
 
-// event writes an event of the Client.
-func (f *jsonFrontend) event(e client.Event) {
+// Event writes an event of the Client.
+func (f *Frontend) Event(e client.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch e := e.(type) {
 	case client.Connected:
 		if e.Again {
-			f.put(jsonEvent{Event: "reconnected", Server: e.Addr})
+			f.put(Event{Event: "reconnected", Server: e.Addr})
 		}
 	case client.Ready:
 		if !e.Again {
-			f.put(jsonEvent{Event: "ready", User: f.s.book.self.Name, Server: f.s.client.Server(), Unread: f.unread()})
+			f.put(Event{Event: "ready", User: f.s.Book.Self.Name, Server: f.s.Client.Server(), Unread: f.unread()})
 			close(f.ready)
 		}
 	case client.Disconnected:
-		f.put(jsonEvent{Event: "disconnected", Error: e.Err.Error()})
+		f.put(Event{Event: "disconnected", Error: e.Err.Error()})
 	case client.Retrying:
-		f.put(jsonEvent{Event: "retrying", Attempt: e.Attempt, Error: e.Err.Error(), Seconds: e.Delay.Seconds()})
+		f.put(Event{Event: "retrying", Attempt: e.Attempt, Error: e.Err.Error(), Seconds: e.Delay.Seconds()})
 	case client.Received:
 		line := f.message(e.Peer, e.Message)
 		line.Missed = e.Missed
 		f.put(line)
 	case client.Skipped:
-		f.put(jsonEvent{Event: "skipped", Peer: f.s.book.peerName(e.Peer), Below: e.Below})
+		f.put(Event{Event: "skipped", Peer: f.s.Book.PeerName(e.Peer), Below: e.Below})
 	case client.Acked:
-		f.put(jsonEvent{Event: "ack", N: e.ID, To: f.s.book.peerName(e.Peer), ID: e.MsgID, Ref: f.settled(e.ID)})
+		f.put(Event{Event: "ack", N: e.ID, To: f.s.Book.PeerName(e.Peer), ID: e.MsgID, Ref: f.settled(e.ID)})
 	case client.SendFailed:
 		f.failed = true
-		f.put(jsonEvent{Event: "failed", N: e.ID, To: f.s.book.peerName(e.Peer), Error: e.Err.Error(), Ref: f.settled(e.ID)})
+		f.put(Event{Event: "failed", N: e.ID, To: f.s.Book.PeerName(e.Peer), Error: e.Err.Error(), Ref: f.settled(e.ID)})
 	case client.Presence:
-		if e.User != f.s.book.self.ID {
-			f.put(jsonEvent{Event: "presence", User: f.s.book.plainName(e.User), Status: statWord(e.Status)})
+		if e.User != f.s.Book.Self.ID {
+			f.put(Event{Event: "presence", User: f.s.Book.PlainName(e.User), Status: statWord(e.Status)})
 		}
 	case client.ReadElsewhere:
-		f.put(jsonEvent{Event: "read", Peer: f.s.book.peerName(e.Peer), ID: e.MsgID})
+		f.put(Event{Event: "read", Peer: f.s.Book.PeerName(e.Peer), ID: e.MsgID})
 	case client.Kicked:
 		f.over = errors.New("kicked: the same user logged in elsewhere, or ended this session from a phone")
-		f.put(jsonEvent{Event: "kicked", Reason: e.Reason.String()})
+		f.put(Event{Event: "kicked", Reason: e.Reason.String()})
 	case client.Refused:
 		f.over = e.Err
-		f.put(jsonEvent{Event: "refused", Error: e.Err.Error()})
+		f.put(Event{Event: "refused", Error: e.Err.Error()})
 	default:
 		f.happened(e)
 	}
 }
 
 // settled takes a message's ref, and tells who waits for room in the queue; f.mu is held.
-func (f *jsonFrontend) settled(id uint64) any {
+func (f *Frontend) settled(id uint64) any {
 	ref := f.refs[id]
 	delete(f.refs, id)
 	select {
@@ -499,74 +499,4 @@ func (f *jsonFrontend) settled(id uint64) any {
 	default:
 	}
 	return ref
-}
-
-// inputLine is a line, or why there is none.
-type inputLine struct {
-	text string
-	err  error
-}
-
-// readLines reads lines in a goroutine of its own, because a read cannot be interrupted. The channel is closed at the end.
-func readLines(ctx context.Context, r io.Reader) <-chan inputLine {
-	ch := make(chan inputLine)
-	go func() {
-		defer close(ch)
-		sc := bufio.NewScanner(r)
-		sc.Buffer(make([]byte, 4096), maxInputLine)
-		put := func(l inputLine) bool {
-			select {
-			case ch <- l:
-				return true
-			case <-ctx.Done():
-				return false
-			}
-		}
-		for sc.Scan() {
-			if !put(inputLine{text: strings.TrimSuffix(sc.Text(), "\r")}) {
-				return
-			}
-		}
-		if err := sc.Err(); err != nil {
-			put(inputLine{err: fmt.Errorf("read input: %w", err)})
-		}
-	}()
-	return ch
-}
-
-// waitEnd waits until somebody ends it.
-func waitEnd(ctx context.Context, s *chatSession) {
-	select {
-	case <-ctx.Done():
-	case <-s.client.Done():
-	}
-}
-
-// waitAcks waits until everything is acked, as long as --timeout allows.
-func waitAcks(ctx context.Context, s *chatSession) {
-	ctx, cancel := context.WithTimeout(ctx, s.opts.timeout)
-	defer cancel()
-	_ = s.client.Flush(ctx) // what is left is counted by Pending
-}
-
-// chatHistory returns the newest n messages with ids at most begin (0: all), oldest first.
-func chatHistory(ctx context.Context, c client.Caller, p client.Peer, begin uint32, n int) ([]im.Message, error) {
-	var all []im.Message
-	for len(all) < n {
-		page, err := client.History(ctx, c, p, begin, min(100, n-len(all)))
-		if err != nil {
-			return nil, fmt.Errorf("ask for history: %w", err)
-		}
-		if len(page) == 0 {
-			break
-		}
-		all = append(all, page...)
-		lowest := page[len(page)-1].ID
-		if lowest <= 1 || begin != 0 && lowest > begin {
-			break
-		}
-		begin = lowest - 1
-	}
-	slices.SortFunc(all, func(a, b im.Message) int { return int(int64(a.ID) - int64(b.ID)) })
-	return all, nil
 }

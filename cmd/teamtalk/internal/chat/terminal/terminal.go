@@ -1,4 +1,6 @@
-package main
+// Package terminal is the chat frontend for people: messages scroll above, the line being typed
+// stays below.
+package terminal
 
 import (
 	"context"
@@ -13,19 +15,20 @@ import (
 	"github.com/ergochat/readline"
 	"golang.org/x/term"
 
+	"teamtalk/cmd/teamtalk/internal/chat"
 	"teamtalk/core/client"
 	"teamtalk/core/im"
 )
 
-// terminalFrontend is for people: messages above, the line being typed below.
+// Frontend is for people: messages above, the line being typed below.
 //
 // Two goroutines draw: the Client's, with what comes in, and the one that reads the line. The screen's lock keeps them apart; between Enter and the line
 // having been dealt with it is held throughout, so that nothing gets in between what was typed and what becomes of it.
-type terminalFrontend struct {
+type Frontend struct {
 	in, out *os.File
-	opts    chatOptions
+	opts    chat.Options
 	ctx     context.Context
-	s       *chatSession
+	s       *chat.Session
 	rl      *readline.Instance
 	cancel  context.CancelFunc
 
@@ -90,10 +93,11 @@ const (
 // newlineMark stands for a line break inside the line being typed.
 const newlineMark = '⏎'
 
-func newTerminalFrontend(in, out *os.File, o chatOptions) *terminalFrontend {
-	f := &terminalFrontend{in: in, out: out, opts: o, sent: make(map[uint64]sentLine), fileRows: make(map[int]fileRows)}
+// New makes a frontend for a terminal.
+func New(in, out *os.File, o chat.Options) *Frontend {
+	f := &Frontend{in: in, out: out, opts: o, sent: make(map[uint64]sentLine), fileRows: make(map[int]fileRows)}
 	_, noColor := os.LookupEnv("NO_COLOR")
-	f.color = !o.noColor && !noColor && os.Getenv("TERM") != "dumb"
+	f.color = !o.NoColor && !noColor && os.Getenv("TERM") != "dumb"
 	f.size = func() (int, int) {
 		w, h, err := term.GetSize(int(out.Fd()))
 		if err != nil {
@@ -104,8 +108,8 @@ func newTerminalFrontend(in, out *os.File, o chatOptions) *terminalFrontend {
 	return f
 }
 
-// run reads lines until somebody has enough.
-func (f *terminalFrontend) run(ctx context.Context, s *chatSession) error {
+// Run reads lines until somebody has enough.
+func (f *Frontend) Run(ctx context.Context, s *chat.Session) error {
 	f.s = s
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	defer f.cancel()
@@ -126,12 +130,12 @@ func (f *terminalFrontend) run(ctx context.Context, s *chatSession) error {
 	f.welcome()
 	f.setPrompt()
 	f.mu.Unlock()
-	close(s.started)
-	if s.opts.peer != "" {
-		f.command("to", s.opts.peer)
+	s.Start()
+	if s.Opts.Peer != "" {
+		f.command("to", s.Opts.Peer)
 	}
 	go func() { // end the reading when the session does
-		waitEnd(f.ctx, s)
+		chat.WaitEnd(f.ctx, s)
 		rl.Close()
 	}()
 	f.loop()
@@ -139,7 +143,7 @@ func (f *terminalFrontend) run(ctx context.Context, s *chatSession) error {
 }
 
 // loop reads and does what is typed.
-func (f *terminalFrontend) loop() {
+func (f *Frontend) loop() {
 	for {
 		f.typed = 0
 		line, err := f.rl.ReadLine()
@@ -182,7 +186,7 @@ func (f *terminalFrontend) loop() {
 }
 
 // key sees every key before the line editor does. Enter takes the screen's lock, see loop.
-func (f *terminalFrontend) key(r rune) (rune, bool) {
+func (f *Frontend) key(r rune) (rune, bool) {
 	if f.held { // Enter chose something from a list, and did not end the line
 		f.unhold()
 	}
@@ -201,67 +205,67 @@ func (f *terminalFrontend) key(r rune) (rune, bool) {
 }
 
 // unhold gives the screen's lock back.
-func (f *terminalFrontend) unhold() {
+func (f *Frontend) unhold() {
 	f.held = false
 	f.mu.Unlock()
 }
 
 // row counts a row that the line editor has written; f.mu is held.
-func (f *terminalFrontend) row() { f.rows, f.since = f.rows+1, f.rows+1 }
+func (f *Frontend) row() { f.rows, f.since = f.rows+1, f.rows+1 }
 
 // welcome says who and where one is; f.mu is held.
-func (f *terminalFrontend) welcome() {
+func (f *Frontend) welcome() {
 	on := 0
-	list := f.s.book.list("")
+	list := f.s.Book.List("")
 	for _, c := range list {
-		if c.online {
+		if c.Online {
 			on++
 		}
 	}
 	text := fmt.Sprintf("Logged in as %s at %s. %d of %d contacts online. /help for help.",
-		cleanLine(f.s.book.self.Name), f.s.client.Server(), on, len(list))
-	for _, line := range wrapText(text, f.columns()-1) {
+		chat.CleanLine(f.s.Book.Self.Name), f.s.Client.Server(), on, len(list))
+	for _, line := range chat.WrapText(text, f.columns()-1) {
 		f.print(f.paint(dim, line))
 	}
 }
 
 // farewell clears the line and says why it is over, if it was not asked for.
-func (f *terminalFrontend) farewell() error {
+func (f *Frontend) farewell() error {
 	f.mu.Lock()
-	pending, over := f.s.client.Pending(), f.over
+	pending, over := f.s.Client.Pending(), f.over
 	f.mu.Unlock()
 	if pending > 0 && over == nil && f.ctx.Err() == nil {
 		f.mu.Lock()
 		f.say(fmt.Sprintf("waiting for %d messages to be stored; Ctrl-C to give up", pending))
 		f.mu.Unlock()
 		_ = f.rl.Close() // Ctrl-C is a signal again
-		ctx, cancel := context.WithTimeout(f.ctx, f.opts.timeout)
+		ctx, cancel := context.WithTimeout(f.ctx, f.opts.Timeout)
 		defer cancel()
-		_ = f.s.client.Flush(ctx)
-		pending = f.s.client.Pending()
+		_ = f.s.Client.Flush(ctx)
+		pending = f.s.Client.Pending()
 	}
 	f.mu.Lock()
-	if n := f.s.files.busy(); n > 0 {
+	if n := f.s.Files.Busy(); n > 0 {
 		f.say(fmt.Sprintf("%d files are under way: those that a server keeps go on with your next login", n))
 	}
 	f.leaving = true
 	f.mu.Unlock()
 	switch {
 	case over != nil:
-		return &chatError{code: exitEnded, err: over}
+		return &chat.Error{Code: chat.ExitEnded, Err: over}
 	case pending > 0:
-		return &chatError{code: exitUnsent, err: fmt.Errorf("%d messages were not acknowledged", pending)}
+		return &chat.Error{Code: chat.ExitUnsent, Err: fmt.Errorf("%d messages were not acknowledged", pending)}
 	}
 	return nil
 }
 
 // setPrompt shows the open conversation and whether there is a connection; f.mu is held.
-func (f *terminalFrontend) setPrompt() {
+func (f *Frontend) setPrompt() {
 	p := "> "
 	if f.peer != nil {
-		p = f.s.book.peerName(*f.peer) + "> "
+		p = f.s.Book.PeerName(*f.peer) + "> "
 		if f.writing {
-			p = f.s.book.peerName(*f.peer) + " is typing> "
+			p = f.s.Book.PeerName(*f.peer) + " is typing> "
 		}
 	}
 	to := uint32(0)
@@ -280,21 +284,21 @@ func (f *terminalFrontend) setPrompt() {
 }
 
 // say writes a notice; f.mu is held.
-func (f *terminalFrontend) say(text string) {
-	for _, line := range wrapText(cleanText("— "+text), f.columns()-1) {
+func (f *Frontend) say(text string) {
+	for _, line := range chat.WrapText(chat.CleanText("— "+text), f.columns()-1) {
 		f.print(f.paint(dim, line))
 	}
 }
 
 // complain writes that something failed; f.mu is held.
-func (f *terminalFrontend) complain(text string) {
-	for _, line := range wrapText(cleanText("! "+text), f.columns()-1) {
+func (f *Frontend) complain(text string) {
+	for _, line := range chat.WrapText(chat.CleanText("! "+text), f.columns()-1) {
 		f.print(f.paint(red, line))
 	}
 }
 
 // dayLine writes the date when it is another than the last line's; f.mu is held.
-func (f *terminalFrontend) dayLine(t time.Time) {
+func (f *Frontend) dayLine(t time.Time) {
 	day := t.Format("Mon 2 Jan 2006")
 	if day == f.day {
 		return
@@ -306,10 +310,10 @@ func (f *terminalFrontend) dayLine(t time.Time) {
 }
 
 // line writes a message: time, mark, who, text. It returns the row of the mark. Live messages and history look the same. f.mu is held.
-func (f *terminalFrontend) line(t time.Time, mark, who, color, text string) int {
+func (f *Frontend) line(t time.Time, mark, who, color, text string) int {
 	f.dayLine(t)
 	head := t.Format("15:04") + " " + mark + " "
-	first := wrapText(who+": "+cleanText(text), f.columns()-1-indent)
+	first := chat.WrapText(who+": "+chat.CleanText(text), f.columns()-1-indent)
 	lines := make([]string, 0, len(first))
 	for i, l := range first {
 		switch {
@@ -326,15 +330,15 @@ func (f *terminalFrontend) line(t time.Time, mark, who, color, text string) int 
 }
 
 // message writes a message of the server; f.mu is held.
-func (f *terminalFrontend) message(p client.Peer, m im.Message) {
-	text, ok := messageText(f.s.client, m)
-	who, color, mark := f.s.book.name(m.From), cyan, " "
-	if m.From == f.s.book.self.ID {
+func (f *Frontend) message(p client.Peer, m im.Message) {
+	text, ok := chat.MessageText(f.s.Client, m)
+	who, color, mark := f.s.Book.Name(m.From), cyan, " "
+	if m.From == f.s.Book.Self.ID {
 		color, mark = green, markStored
 	}
 	if f.peer == nil || *f.peer != p { // another conversation than the open one: say which
-		if m.From == f.s.book.self.ID || p.Group {
-			who += " → " + f.s.book.peerName(p)
+		if m.From == f.s.Book.Self.ID || p.Group {
+			who += " → " + f.s.Book.PeerName(p)
 		} else {
 			who = "[" + who + "]"
 		}
@@ -343,13 +347,13 @@ func (f *terminalFrontend) message(p client.Peer, m im.Message) {
 	if !ok {
 		text = "(" + strings.Trim(text, "[]") + ")"
 	}
-	f.line(localTime(m), mark, who, color, text)
+	f.line(chat.LocalTime(m), mark, who, color, text)
 }
 
 // post sends what somebody typed, in as many messages as it needs; f.mu is held.
-func (f *terminalFrontend) post(p client.Peer, text string) {
-	for _, part := range splitText(text, im.MaxText) {
-		id, err := f.s.client.Send(p, part)
+func (f *Frontend) post(p client.Peer, text string) {
+	for _, part := range chat.SplitText(text, im.MaxText) {
+		id, err := f.s.Client.Send(p, part)
 		if err != nil {
 			f.line(time.Now(), markFailed, f.to(p), green, part)
 			f.complain("not sent: " + err.Error() + " (/retry tries again)")
@@ -362,23 +366,23 @@ func (f *terminalFrontend) post(p client.Peer, text string) {
 }
 
 // to is who an own message is from, and to whom if that is not plain; f.mu is held.
-func (f *terminalFrontend) to(p client.Peer) string {
+func (f *Frontend) to(p client.Peer) string {
 	if f.peer != nil && *f.peer == p {
 		return "you"
 	}
-	return "you → " + f.s.book.peerName(p)
+	return "you → " + f.s.Book.PeerName(p)
 }
 
 // keep remembers a failed message; f.mu is held.
-func (f *terminalFrontend) keep(t failedText) {
+func (f *Frontend) keep(t failedText) {
 	f.failed = append(f.failed, t)
 	if len(f.failed) > maxFailed {
 		f.failed = f.failed[1:]
 	}
 }
 
-// event shows an event of the Client.
-func (f *terminalFrontend) event(e client.Event) {
+// Event shows an event of the Client.
+func (f *Frontend) Event(e client.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch e := e.(type) {
@@ -400,7 +404,7 @@ func (f *terminalFrontend) event(e client.Event) {
 	case client.Received:
 		f.received(e)
 	case client.Skipped:
-		f.say("more was missed with " + f.s.book.peerName(e.Peer) + ": /history shows the rest")
+		f.say("more was missed with " + f.s.Book.PeerName(e.Peer) + ": /history shows the rest")
 	case client.Acked:
 		f.acked(e)
 	case client.Resent:
@@ -414,21 +418,21 @@ func (f *terminalFrontend) event(e client.Event) {
 	case client.Kicked:
 		f.over = errors.New("logged out: " + kickReason(e))
 	case client.Refused:
-		f.over = fmt.Errorf("logged out: %s", cleanLine(e.Err.Error()))
+		f.over = fmt.Errorf("logged out: %s", chat.CleanLine(e.Err.Error()))
 	default:
 		f.happened(e)
 	}
 }
 
 // presence says that whom one talks with came or went; f.mu is held.
-func (f *terminalFrontend) presence() {
-	if f.peer == nil || f.peer.Group || f.there == f.s.book.isOnline(f.peer.ID) {
+func (f *Frontend) presence() {
+	if f.peer == nil || f.peer.Group || f.there == f.s.Book.IsOnline(f.peer.ID) {
 		return
 	}
 	f.there = !f.there
 	f.writing = f.writing && f.there
 	f.setPrompt()
-	f.say(f.s.book.name(f.peer.ID) + " is " + onlineWord(f.there))
+	f.say(f.s.Book.Name(f.peer.ID) + " is " + chat.OnlineWord(f.there))
 }
 
 // kickReason explains it. The protocol has no word for sessions that administrators end: they have the reason of those that another login ended.
@@ -439,16 +443,9 @@ func kickReason(e client.Kicked) string {
 	return "you logged in on another device, or an administrator ended this session"
 }
 
-func onlineWord(on bool) string {
-	if on {
-		return "online"
-	}
-	return "offline"
-}
-
 // snippet is the beginning of a text, quoted.
 func snippet(s string) string {
-	s = cleanLine(s)
+	s = chat.CleanLine(s)
 	if r := []rune(s); len(r) > 30 {
 		s = string(r[:29]) + "…"
 	}
@@ -456,8 +453,8 @@ func snippet(s string) string {
 }
 
 // received shows a message, or keeps it until the history it belongs behind is there; f.mu is held.
-func (f *terminalFrontend) received(e client.Received) {
-	if !e.Peer.Group && !f.s.book.knows(e.Peer.ID) {
+func (f *Frontend) received(e client.Received) {
+	if !e.Peer.Group && !f.s.Book.Knows(e.Peer.ID) {
 		go f.reload() // somebody new
 	}
 	open := f.peer != nil && *f.peer == e.Peer
@@ -480,13 +477,13 @@ func (f *terminalFrontend) received(e client.Received) {
 }
 
 // read tells the server what has been seen.
-func (f *terminalFrontend) read(p client.Peer, id uint32) {
-	f.s.client.MarkRead(p, id)
-	f.s.book.clearUnread(p)
+func (f *Frontend) read(p client.Peer, id uint32) {
+	f.s.Client.MarkRead(p, id)
+	f.s.Book.ClearUnread(p)
 }
 
 // acked changes a message's mark where it stands, or says so when it has scrolled away; f.mu is held.
-func (f *terminalFrontend) acked(e client.Acked) {
+func (f *Frontend) acked(e client.Acked) {
 	l, ok := f.sent[e.ID]
 	if !ok {
 		return
@@ -501,7 +498,7 @@ func (f *terminalFrontend) acked(e client.Acked) {
 }
 
 // sendFailed shows that a message was given up; f.mu is held.
-func (f *terminalFrontend) sendFailed(e client.SendFailed) {
+func (f *Frontend) sendFailed(e client.SendFailed) {
 	l, ok := f.sent[e.ID]
 	if !ok {
 		return
@@ -509,21 +506,21 @@ func (f *terminalFrontend) sendFailed(e client.SendFailed) {
 	delete(f.sent, e.ID)
 	f.keep(failedText{peer: l.peer, text: l.text, sound: l.sound, seconds: l.seconds})
 	f.mark(l.row, markColumn, red, markFailed)
-	f.complain(fmt.Sprintf("not sent to %s: %s: %v (/retry tries again)", f.s.book.peerName(e.Peer), snippet(l.text), e.Err))
+	f.complain(fmt.Sprintf("not sent to %s: %s: %v (/retry tries again)", f.s.Book.PeerName(e.Peer), snippet(l.text), e.Err))
 }
 
 // reload asks again who there is.
-func (f *terminalFrontend) reload() {
+func (f *Frontend) reload() {
 	ctx, cancel := context.WithTimeout(f.ctx, 10*time.Second)
 	defer cancel()
-	_ = f.s.book.load(ctx, f.s.client) // what is known stays good enough
+	_ = f.s.Book.Load(ctx, f.s.Client) // what is known stays good enough
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.presence()
 }
 
 // completer completes commands and names.
-type completer struct{ f *terminalFrontend }
+type completer struct{ f *Frontend }
 
 // Do implements readline.AutoCompleter.
 func (c completer) Do(line []rune, pos int) ([][]rune, int) {
