@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"teamtalk/bench"
+	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/sql/ceiling"
@@ -112,7 +113,7 @@ func (b *benchCeilings) both(cmd *cobra.Command, cfg *config.Config, e bench.Ech
 // measureStore measures the database that the settings name.
 func measureStore(ctx context.Context, cfg *config.Config, o ceiling.Options) (ceiling.Result, error) {
 	if cfg.Store == "mysql" {
-		instances, err := redisInstances(cfg.Redis)
+		instances, err := system.RedisInstances(cfg.Redis)
 		if err != nil {
 			return ceiling.Result{}, err
 		}

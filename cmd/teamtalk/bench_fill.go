@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/pool"
@@ -155,14 +157,14 @@ func (f *benchFill) run(cmd *cobra.Command, _ []string) (err error) {
 		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "added to %s in %.1f s: %d conversations, %d messages between users, %d to groups\n",
-		storeName(cfg), time.Since(began).Seconds(), res.Relations, res.Messages, res.GroupMessages)
+		system.StoreName(cfg), time.Since(began).Seconds(), res.Relations, res.Messages, res.GroupMessages)
 	return nil
 }
 
 // open opens the store: the embedded one as a server does, so that none runs on it.
 func (f *benchFill) open(ctx context.Context, cfg *config.Config) (im.Store, error) {
 	if cfg.Store == "mysql" {
-		return openMySQL(ctx, cfg, storeOptions{Admin: true})
+		return system.OpenMySQL(ctx, cfg, system.StoreOptions{Admin: true})
 	}
 	// Not through openStore: a command that only looks for something must not lock out a server, this one must.
 	return embedded.Open(ctx, embedded.Options{Dir: cfg.DataDir, Workers: pool.SizesFor(cfg.Workers).SQLOpen})
@@ -181,12 +183,12 @@ func (f *benchFill) texts(c *im.TextCipher) [][]byte {
 
 // makeUsers makes the users that are missing, and returns the ids of all in order of their numbers.
 func (f *benchFill) makeUsers(ctx context.Context, s im.UserStore, out io.Writer) ([]uint32, error) {
-	find := func() ([]uint32, []newUser, error) {
+	find := func() ([]uint32, []admin.NewUser, error) {
 		ids := map[string]uint32{}
-		err := eachUser(ctx, s, func(users []im.User) error {
+		err := admin.EachUser(ctx, s, func(users []im.User) error {
 			for _, u := range users {
 				if u.Status != im.StatusDeparted {
-					ids[foldName(u.Name)] = u.ID
+					ids[admin.FoldName(u.Name)] = u.ID
 				}
 			}
 			return nil
@@ -195,11 +197,11 @@ func (f *benchFill) makeUsers(ctx context.Context, s im.UserStore, out io.Writer
 			return nil, nil, err
 		}
 		list := make([]uint32, f.users)
-		var missing []newUser
+		var missing []admin.NewUser
 		for i := range list {
 			name := fmt.Sprintf(f.format, i+1)
-			if list[i] = ids[foldName(name)]; list[i] == 0 {
-				missing = append(missing, newUser{User: im.User{Name: name}, password: f.password})
+			if list[i] = ids[admin.FoldName(name)]; list[i] == 0 {
+				missing = append(missing, admin.NewUser{User: im.User{Name: name}, Password: f.password})
 			}
 		}
 		return list, missing, nil
@@ -209,13 +211,13 @@ func (f *benchFill) makeUsers(ctx context.Context, s im.UserStore, out io.Writer
 		return list, err
 	}
 	for i := range missing {
-		if err := missing[i].complete(); err != nil {
+		if err := missing[i].Complete(); err != nil {
 			return nil, &usageError{f.cmd, err}
 		}
 	}
 	fmt.Fprintf(out, "making %d users\n", len(missing))
 	for done := 0; done < len(missing); done += addBatch {
-		if _, err := addUsers(ctx, s, missing[done:min(done+addBatch, len(missing))]); err != nil {
+		if _, err := admin.AddUsers(ctx, s, missing[done:min(done+addBatch, len(missing))]); err != nil {
 			return nil, fmt.Errorf("%d of %d users were added: %w", done, len(missing), err)
 		}
 	}
@@ -232,7 +234,7 @@ func (f *benchFill) makeGroups(ctx context.Context, s im.GroupStore, users []uin
 	}
 	there := map[string]im.Group{}
 	for after := uint32(0); ; {
-		list, err := s.ListGroups(ctx, after, listBatch)
+		list, err := s.ListGroups(ctx, after, admin.ListBatch)
 		if err != nil {
 			return nil, err
 		}

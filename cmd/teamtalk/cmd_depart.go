@@ -1,16 +1,14 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -37,87 +35,10 @@ into departments with teamtalk user set NAME --department DEPARTMENT.`,
 	return cmd
 }
 
-// departBook is all departments that are not deleted.
-type departBook struct {
-	byID  map[uint32]im.Depart
-	below map[uint32][]im.Depart // by parent, as clients show them
-}
-
-// readDeparts reads them.
-func readDeparts(ctx context.Context, s im.DepartStore) (*departBook, error) {
-	list, _, err := s.DepartsChangedSince(ctx, 0)
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(list, func(a, b im.Depart) int {
-		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
-	})
-	b := &departBook{byID: map[uint32]im.Depart{}, below: map[uint32][]im.Depart{}}
-	for _, d := range list {
-		b.byID[d.ID] = d
-	}
-	for _, d := range list {
-		b.below[d.Parent] = append(b.below[d.Parent], d)
-	}
-	return b, nil
-}
-
-// path is a department's place. Other programs may have left circles: the way up is no longer than there are departments.
-func (b *departBook) path(d im.Depart) string {
-	path := d.Name
-	for range b.byID {
-		p, ok := b.byID[d.Parent]
-		if !ok {
-			break
-		}
-		path, d = p.Name+"/"+path, p
-	}
-	return path
-}
-
-// find looks a department up by id, or else by place or name.
-func (b *departBook) find(text string) (im.Depart, error) {
-	if id, err := strconv.ParseUint(text, 10, 32); err == nil {
-		if d, ok := b.byID[uint32(id)]; ok {
-			return d, nil
-		}
-	}
-	var found []im.Depart
-	for _, d := range b.byID {
-		if path := b.path(d); path == strings.Trim(text, "/") { // one place has one name
-			return d, nil
-		}
-		if d.Name == text {
-			found = append(found, d)
-		}
-	}
-	switch {
-	case len(found) == 0:
-		return im.Depart{}, im.Errorf(im.NotFound, "no department has the name, place or id %q; see teamtalk depart list", text)
-	case len(found) > 1:
-		slices.SortFunc(found, func(x, y im.Depart) int { return cmp.Compare(x.ID, y.ID) })
-		var which []string
-		for _, d := range found[:min(len(found), 10)] {
-			which = append(which, fmt.Sprintf("%d (%s)", d.ID, b.path(d)))
-		}
-		return im.Depart{}, im.Errorf(im.Invalid, "%d departments have the name %q; say which by its place or id: %s", len(found), text, strings.Join(which, ", "))
-	}
-	return found[0], nil
-}
-
-// findParent is find, with "/" or nothing for the company itself.
-func (b *departBook) findParent(text string) (uint32, error) {
-	if text == "" || text == "/" {
-		return 0, nil
-	}
-	d, err := b.find(text)
-	return d.ID, err
-}
-
 // withDeparts opens the store for a command that looks departments up.
-func withDeparts(cmd *cobra.Command, mustExist bool, do func(ctx context.Context, s im.Store, b *departBook) error) error {
+func withDeparts(cmd *cobra.Command, mustExist bool, do func(ctx context.Context, s im.Store, b *admin.Departs) error) error {
 	return withStore(cmd, mustExist, func(ctx context.Context, _ *config.Config, s im.Store) error {
-		b, err := readDeparts(ctx, s)
+		b, err := admin.ReadDeparts(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -139,8 +60,8 @@ func newDepartAddCommand() *cobra.Command {
 			if err := checkDepartName(cmd, args[0]); err != nil {
 				return err
 			}
-			return withDeparts(cmd, false, func(ctx context.Context, s im.Store, b *departBook) error {
-				p, err := b.findParent(parent)
+			return withDeparts(cmd, false, func(ctx context.Context, s im.Store, b *admin.Departs) error {
+				p, err := b.FindParent(parent)
 				if err != nil {
 					return err
 				}
@@ -148,7 +69,7 @@ func newDepartAddCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "added %s (id %d)\n", printable(b.path(im.Depart{Name: args[0], Parent: p})), id)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "added %s (id %d)\n", printable(b.Path(im.Depart{Name: args[0], Parent: p})), id)
 				return err
 			})
 		},
@@ -159,7 +80,7 @@ func newDepartAddCommand() *cobra.Command {
 }
 
 func checkDepartName(cmd *cobra.Command, name string) error {
-	if err := checkText("name", name, im.MaxDepartName); err != nil || name == "" {
+	if err := admin.CheckText("name", name, im.MaxDepartName); err != nil || name == "" {
 		return usageOr(cmd, err, "a department needs a name")
 	}
 	return nil
@@ -179,8 +100,8 @@ priority, users.`,
   teamtalk depart list --json | jq -r 'select(.users == 0) | .path'`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withDeparts(cmd, true, func(ctx context.Context, s im.Store, b *departBook) error {
-				users, err := usersByDepart(ctx, s)
+			return withDeparts(cmd, true, func(ctx context.Context, s im.Store, b *admin.Departs) error {
+				users, err := admin.UsersByDepart(ctx, s)
 				if err != nil {
 					return err
 				}
@@ -192,57 +113,10 @@ priority, users.`,
 	return cmd
 }
 
-// usersByDepart counts who is in each department.
-func usersByDepart(ctx context.Context, s im.UserStore) (map[uint32]int, error) {
-	count := map[uint32]int{}
-	err := eachUser(ctx, s, func(users []im.User) error {
-		for _, u := range users {
-			if u.Status != im.StatusDeparted {
-				count[u.DepartID]++
-			}
-		}
-		return nil
-	})
-	return count, err
-}
-
-// inOrder returns all departments from the top down, with how deep each is. What hangs in no tree, since another program deleted what it hung in, or made a circle,
-// comes last.
-func (b *departBook) inOrder() (list []im.Depart, depth []int) {
-	seen := map[uint32]bool{}
-	var walk func(d im.Depart, deep int)
-	walk = func(d im.Depart, deep int) {
-		if seen[d.ID] {
-			return
-		}
-		seen[d.ID] = true
-		list, depth = append(list, d), append(depth, deep)
-		for _, inside := range b.below[d.ID] {
-			walk(inside, deep+1)
-		}
-	}
-	for _, d := range b.below[0] {
-		walk(d, 0)
-	}
-	rest := make([]uint32, 0, len(b.byID)-len(list))
-	for id := range b.byID {
-		rest = append(rest, id)
-	}
-	slices.Sort(rest)
-	for _, orphans := range []bool{true, false} { // the top of what hangs nowhere before what is inside it
-		for _, id := range rest {
-			if _, ok := b.byID[b.byID[id].Parent]; ok != orphans {
-				walk(b.byID[id], 0)
-			}
-		}
-	}
-	return list, depth
-}
-
-func listDeparts(out io.Writer, b *departBook, users map[uint32]int, wantJSON bool) error {
+func listDeparts(out io.Writer, b *admin.Departs, users map[uint32]int, wantJSON bool) error {
 	enc := newEncoder(out)
 	rows := [][]string{{"ID", "NAME", "PRIORITY", "USERS"}}
-	list, depth := b.inOrder()
+	list, depth := b.InOrder()
 	for i, d := range list {
 		if wantJSON {
 			if err := enc.Encode(struct {
@@ -252,7 +126,7 @@ func listDeparts(out io.Writer, b *departBook, users map[uint32]int, wantJSON bo
 				Parent   uint32 `json:"parent"`
 				Priority uint32 `json:"priority"`
 				Users    int    `json:"users"`
-			}{d.ID, d.Name, b.path(d), d.Parent, d.Priority, users[d.ID]}); err != nil {
+			}{d.ID, d.Name, b.Path(d), d.Parent, d.Priority, users[d.ID]}); err != nil {
 				return err
 			}
 		}
@@ -269,20 +143,20 @@ func listDeparts(out io.Writer, b *departBook, users map[uint32]int, wantJSON bo
 }
 
 // changeDepart changes one department and says what it is then.
-func changeDepart(cmd *cobra.Command, text string, change func(b *departBook, d *im.Depart) error) error {
-	return withDeparts(cmd, true, func(ctx context.Context, s im.Store, b *departBook) error {
-		d, err := b.find(text)
+func changeDepart(cmd *cobra.Command, text string, change func(b *admin.Departs, d *im.Depart) error) error {
+	return withDeparts(cmd, true, func(ctx context.Context, s im.Store, b *admin.Departs) error {
+		d, err := b.Find(text)
 		if err != nil {
 			return err
 		}
-		before := b.path(d)
+		before := b.Path(d)
 		if err := change(b, &d); err != nil {
 			return err
 		}
 		if err := s.UpdateDepart(ctx, d); err != nil {
 			return err
 		}
-		what := "is now " + b.path(d)
+		what := "is now " + b.Path(d)
 		if d.Status == pb.DepartmentStatusType_DEPT_STATUS_DELETE {
 			what = "is deleted"
 		}
@@ -302,7 +176,7 @@ func newDepartRenameCommand() *cobra.Command {
 			if err := checkDepartName(cmd, args[1]); err != nil {
 				return err
 			}
-			return changeDepart(cmd, args[0], func(_ *departBook, d *im.Depart) error {
+			return changeDepart(cmd, args[0], func(_ *admin.Departs, d *im.Depart) error {
 				d.Name = args[1]
 				return nil
 			})
@@ -321,11 +195,11 @@ change its rank among its neighbours too.`,
   teamtalk depart move Sales/East / --priority 4`,
 		Args: exactly(2, "a DEPARTMENT and its new PARENT (/ for the company)"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return changeDepart(cmd, args[0], func(b *departBook, d *im.Depart) (err error) {
+			return changeDepart(cmd, args[0], func(b *admin.Departs, d *im.Depart) (err error) {
 				if cmd.Flags().Changed("priority") {
 					d.Priority = priority
 				}
-				d.Parent, err = b.findParent(args[1])
+				d.Parent, err = b.FindParent(args[1])
 				return err
 			})
 		},
@@ -343,7 +217,7 @@ elsewhere first, with teamtalk depart move and teamtalk user set.`,
 		Example: "  teamtalk depart delete Sales/East",
 		Args:    exactly(1, "one DEPARTMENT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return changeDepart(cmd, args[0], func(_ *departBook, d *im.Depart) error {
+			return changeDepart(cmd, args[0], func(_ *admin.Departs, d *im.Depart) error {
 				d.Status = pb.DepartmentStatusType_DEPT_STATUS_DELETE
 				return nil
 			})

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/core/im"
 	"teamtalk/sql/embedded"
 )
@@ -83,11 +84,11 @@ func TestDepartBesideServer(t *testing.T) {
 
 // TestDepartTree draws what other programs may have left: departments in ones that are not there, and inside one another.
 func TestDepartTree(t *testing.T) {
-	b := &departBook{byID: map[uint32]im.Depart{}, below: map[uint32][]im.Depart{}}
+	b := &admin.Departs{ByID: map[uint32]im.Depart{}, Below: map[uint32][]im.Depart{}}
 	for _, d := range []im.Depart{{ID: 1, Name: "a"}, {ID: 2, Name: "b", Parent: 1}, {ID: 4, Name: "in orphan", Parent: 5}, {ID: 5, Name: "orphan", Parent: 99},
 		{ID: 6, Name: "x", Parent: 7}, {ID: 7, Name: "y", Parent: 6}, {ID: 8, Name: "self", Parent: 8}} {
-		b.byID[d.ID] = d
-		b.below[d.Parent] = append(b.below[d.Parent], d)
+		b.ByID[d.ID] = d
+		b.Below[d.Parent] = append(b.Below[d.Parent], d)
 	}
 	var out bytes.Buffer
 	if err := listDeparts(&out, b, nil, false); err != nil {
@@ -100,11 +101,11 @@ func TestDepartTree(t *testing.T) {
 	}
 	var ids []uint32
 	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n")[1:] {
-		d, err := b.find(strings.Fields(line)[0])
+		d, err := b.Find(strings.Fields(line)[0])
 		if err != nil {
 			t.Error(err)
 		}
-		if b.path(d) == "" {
+		if b.Path(d) == "" {
 			t.Errorf("department %d has no place", d.ID)
 		}
 		ids = append(ids, d.ID)

@@ -8,12 +8,12 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -87,7 +87,7 @@ func (f *memberFlags) names(cmd *cobra.Command, args []string) ([]string, error)
 			defer file.Close()
 			in = file
 		}
-		lines := bufio.NewScanner(skipBOM(in))
+		lines := bufio.NewScanner(admin.SkipBOM(in))
 		for lines.Scan() {
 			if name := strings.TrimSpace(lines.Text()); name != "" {
 				names = append(names, name)
@@ -101,52 +101,6 @@ func (f *memberFlags) names(cmd *cobra.Command, args []string) ([]string, error)
 		return nil, usagef(cmd, "want users, as arguments or with --from FILE")
 	}
 	return names, nil
-}
-
-// findMembers looks users up by name or id, all or none: an error names everyone who is not there, and with present, who is disabled.
-func findMembers(ctx context.Context, s im.UserStore, names []string, present bool) ([]im.User, error) {
-	var users []im.User
-	var bad []string
-	for _, name := range names {
-		a, err := findUser(ctx, s, name)
-		switch {
-		case err != nil && im.KindOf(err) != im.NotFound:
-			return nil, err
-		case err != nil:
-			bad = append(bad, err.Error())
-		case present && a.Status == im.StatusDeparted:
-			bad = append(bad, fmt.Sprintf("%s is disabled; first: teamtalk user enable %s", a.Name, a.Name))
-		default:
-			users = append(users, a.User)
-		}
-	}
-	if n := len(bad); n > maxProblems {
-		bad = append(bad[:maxProblems], fmt.Sprintf("… and %d more problems", n-maxProblems))
-	}
-	if len(bad) > 0 {
-		return nil, im.Errorf(im.NotFound, "%s", strings.Join(append(bad, "nothing was changed"), "\n"))
-	}
-	return users, nil
-}
-
-func userIDs(users []im.User) []uint32 {
-	ids := make([]uint32, len(users))
-	for i, u := range users {
-		ids[i] = u.ID
-	}
-	return ids
-}
-
-// groupTypes are the types of groups as flags and JSON name them.
-var groupTypes = map[string]pb.GroupType{"normal": pb.GroupType_GROUP_TYPE_NORMAL, "temporary": pb.GroupType_GROUP_TYPE_TMP}
-
-func groupTypeName(t pb.GroupType) string {
-	for name, of := range groupTypes {
-		if of == t {
-			return name
-		}
-	}
-	return fmt.Sprint("type ", int32(t))
 }
 
 func newGroupCreateCommand() *cobra.Command {
@@ -164,14 +118,14 @@ nobody does. A temporary group is what clients make themselves: any member may a
   teamtalk user list --json | jq -r 'select(.status == "ok") | .name' | teamtalk group create Everybody --from -`,
 		Args: atLeast(1, "a NAME and users"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, ok := groupTypes[kind]
+			t, ok := admin.GroupTypes[kind]
 			if !ok {
 				return usagef(cmd, "--type %q is none of normal and temporary", kind)
 			}
-			if err := checkText("name", args[0], im.MaxGroupName); err != nil || args[0] == "" {
+			if err := admin.CheckText("name", args[0], im.MaxGroupName); err != nil || args[0] == "" {
 				return usageOr(cmd, err, "a group needs a name")
 			}
-			if err := checkText("avatar", avatar, im.MaxGroupName); err != nil {
+			if err := admin.CheckText("avatar", avatar, im.MaxGroupName); err != nil {
 				return &usageError{cmd, err}
 			}
 			names, err := members.names(cmd, args[1:])
@@ -203,14 +157,14 @@ func createGroup(ctx context.Context, s im.Store, out io.Writer, g im.Group, cre
 	if creator != "" {
 		names = append([]string{creator}, names...)
 	}
-	users, err := findMembers(ctx, s, names, true)
+	users, err := admin.FindMembers(ctx, s, names, true)
 	if err != nil {
 		return err
 	}
 	if creator != "" {
 		g.Creator = users[0].ID
 	}
-	g.Members = userIDs(users)
+	g.Members = admin.UserIDs(users)
 	if g, err = s.CreateGroup(ctx, g); err != nil {
 		return err
 	}
@@ -224,53 +178,6 @@ func countOf(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprint(n, " ", what, "s")
-}
-
-// eachGroup calls do for every group in order of id, in slices of at most groupBatch.
-func eachGroup(ctx context.Context, s im.GroupStore, do func([]im.Group) error) error {
-	const groupBatch = 200 // with their members
-	for after := uint32(0); ; {
-		groups, err := s.ListGroups(ctx, after, groupBatch)
-		if err != nil || len(groups) == 0 {
-			return err
-		}
-		if err := do(groups); err != nil {
-			return err
-		}
-		after = groups[len(groups)-1].ID
-	}
-}
-
-// findGroup looks a group up by id, or else by name.
-func findGroup(ctx context.Context, s im.GroupStore, text string) (im.Group, error) {
-	if id, err := strconv.ParseUint(text, 10, 32); err == nil {
-		groups, err := s.Groups(ctx, []uint32{uint32(id)})
-		if err != nil || len(groups) > 0 {
-			return append(groups, im.Group{})[0], err
-		}
-	}
-	var found []im.Group
-	err := eachGroup(ctx, s, func(groups []im.Group) error {
-		for _, g := range groups {
-			if g.Name == text {
-				found = append(found, g)
-			}
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
-		return im.Group{}, err
-	case len(found) == 0:
-		return im.Group{}, im.Errorf(im.NotFound, "no group has the name or id %q; see teamtalk group list", text)
-	case len(found) > 1:
-		var ids []string
-		for _, g := range found[:min(len(found), 10)] {
-			ids = append(ids, fmt.Sprint(g.ID))
-		}
-		return im.Group{}, im.Errorf(im.Invalid, "%d groups have the name %q; say which by its id: %s", len(found), text, strings.Join(ids, ", "))
-	}
-	return found[0], nil
 }
 
 // groupJSON is a group as --json prints it.
@@ -288,7 +195,7 @@ type groupJSON struct {
 }
 
 func asJSON(g im.Group) groupJSON {
-	return groupJSON{g.ID, g.Name, g.Avatar, groupTypeName(g.Type), g.Creator, g.Version, g.Created, g.Updated, g.LastChat, append([]uint32{}, g.Members...)}
+	return groupJSON{g.ID, g.Name, g.Avatar, admin.GroupTypeName(g.Type), g.Creator, g.Version, g.Created, g.Updated, g.LastChat, append([]uint32{}, g.Members...)}
 }
 
 // newEncoder writes JSON for programs, one object a line.
@@ -322,7 +229,7 @@ version, created, updated and last_chat (unix seconds), members (ids).`,
 
 func listGroups(ctx context.Context, s im.GroupStore, out io.Writer, wantJSON bool) error {
 	enc, first := newEncoder(out), true
-	err := eachGroup(ctx, s, func(groups []im.Group) error {
+	err := admin.EachGroup(ctx, s, func(groups []im.Group) error {
 		var rows [][]string
 		if first {
 			rows = append(rows, []string{"ID", "NAME", "TYPE", "MEMBERS", "LAST MESSAGE"})
@@ -334,7 +241,7 @@ func listGroups(ctx context.Context, s im.GroupStore, out io.Writer, wantJSON bo
 					return err
 				}
 			}
-			rows = append(rows, []string{fmt.Sprint(g.ID), g.Name, groupTypeName(g.Type), fmt.Sprint(len(g.Members)), timeText(g.LastChat)})
+			rows = append(rows, []string{fmt.Sprint(g.ID), g.Name, admin.GroupTypeName(g.Type), fmt.Sprint(len(g.Members)), timeText(g.LastChat)})
 		}
 		if wantJSON {
 			return nil
@@ -368,7 +275,7 @@ With --json, print one object, as teamtalk group list does.`,
 		Args: exactly(1, "one GROUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
-				g, err := findGroup(ctx, s, args[0])
+				g, err := admin.FindGroup(ctx, s, args[0])
 				if err != nil {
 					return err
 				}
@@ -400,7 +307,7 @@ func showGroup(ctx context.Context, s im.UserStore, out io.Writer, g im.Group) e
 	if g.Creator != 0 {
 		creator = fmt.Sprintf("%s (id %d)", byID[g.Creator].Name, g.Creator)
 	}
-	rows := [][]string{{"name", g.Name}, {"id", fmt.Sprint(g.ID)}, {"type", groupTypeName(g.Type)}, {"creator", creator}, {"avatar", g.Avatar},
+	rows := [][]string{{"name", g.Name}, {"id", fmt.Sprint(g.ID)}, {"type", admin.GroupTypeName(g.Type)}, {"creator", creator}, {"avatar", g.Avatar},
 		{"version", fmt.Sprint(g.Version)}, {"created", timeText(g.Created)}, {"changed", timeText(g.Updated)}, {"last message", timeText(g.LastChat)},
 		{"members", fmt.Sprint(len(g.Members))}}
 	if err := writeTable(out, rows); err != nil {
@@ -410,7 +317,7 @@ func showGroup(ctx context.Context, s im.UserStore, out io.Writer, g im.Group) e
 	rows = [][]string{{"ID", "NAME", "NICK", "STATUS"}}
 	for _, id := range g.Members {
 		u := byID[id]
-		rows = append(rows, []string{fmt.Sprint(id), u.Name, u.Nick, statusName(u.Status)})
+		rows = append(rows, []string{fmt.Sprint(id), u.Name, u.Nick, admin.StatusName(u.Status)})
 	}
 	return writeTable(out, rows)
 }
@@ -423,11 +330,11 @@ func newGroupRenameCommand() *cobra.Command {
 		Example: `  teamtalk group rename 3 "All staff"`,
 		Args:    exactly(2, "a GROUP and its new NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkText("name", args[1], im.MaxGroupName); err != nil || args[1] == "" {
+			if err := admin.CheckText("name", args[1], im.MaxGroupName); err != nil || args[1] == "" {
 				return usageOr(cmd, err, "a group needs a name")
 			}
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
-				g, err := findGroup(ctx, s, args[0])
+				g, err := admin.FindGroup(ctx, s, args[0])
 				if err != nil {
 					return err
 				}
@@ -464,16 +371,16 @@ func newGroupMembersCommand(t pb.GroupModifyType, verb, short, long string) *cob
 }
 
 func changeMembers(ctx context.Context, s im.Store, out io.Writer, t pb.GroupModifyType, group string, names []string) error {
-	g, err := findGroup(ctx, s, group)
+	g, err := admin.FindGroup(ctx, s, group)
 	if err != nil {
 		return err
 	}
 	add := t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
-	users, err := findMembers(ctx, s, names, add)
+	users, err := admin.FindMembers(ctx, s, names, add)
 	if err != nil {
 		return err
 	}
-	change, err := s.ChangeMembers(ctx, g.ID, t, userIDs(users), nil)
+	change, err := s.ChangeMembers(ctx, g.ID, t, admin.UserIDs(users), nil)
 	if err != nil {
 		return err
 	}
@@ -482,7 +389,7 @@ func changeMembers(ctx context.Context, s im.Store, out io.Writer, t pb.GroupMod
 		done, passed = "added", "in it already"
 	}
 	note := ""
-	asked := userIDs(users)
+	asked := admin.UserIDs(users)
 	slices.Sort(asked)
 	if n := len(slices.Compact(asked)) - len(change.Changed); n > 0 {
 		note = fmt.Sprintf("; %s: %d", passed, n)

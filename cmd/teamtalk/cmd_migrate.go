@@ -11,6 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/spf13/cobra"
 
+	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/im"
 	"teamtalk/sql/schema"
 	"teamtalk/sql/store"
@@ -77,7 +78,7 @@ func counterRaiser(ctx context.Context, cmd *cobra.Command) (raise func(context.
 	if err != nil {
 		return nil, nil, err
 	}
-	instances, err := redisInstances(cfg.Redis)
+	instances, err := system.RedisInstances(cfg.Redis)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/sql/dbtest"
@@ -351,7 +353,7 @@ func FuzzReadUsers(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		users, err := readUsers(strings.NewReader(text))
+		users, err := admin.ReadUsers(strings.NewReader(text))
 		if err != nil {
 			if err.Error() == "" {
 				t.Error("an error without a text")
@@ -360,11 +362,11 @@ func FuzzReadUsers(f *testing.F) {
 		}
 		names := map[string]bool{}
 		for _, u := range users {
-			u.password += "x"
-			if err := u.complete(); err != nil || names[foldName(u.Name)] || u.line < 2 {
+			u.Password += "x"
+			if err := u.Complete(); err != nil || names[admin.FoldName(u.Name)] || u.Line < 2 {
 				t.Errorf("%+v: %v", u, err)
 			}
-			names[foldName(u.Name)] = true
+			names[admin.FoldName(u.Name)] = true
 		}
 	})
 }
@@ -409,7 +411,7 @@ func TestOnMySQL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := openStore(context.Background(), cfg, storeOptions{})
+	s, err := system.OpenStore(context.Background(), cfg, system.StoreOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

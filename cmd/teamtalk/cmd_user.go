@@ -10,6 +10,8 @@ import (
 	"github.com/mattn/go-runewidth"
 	"github.com/spf13/cobra"
 
+	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 )
@@ -43,7 +45,7 @@ func withStore(cmd *cobra.Command, mustExist bool, do func(context.Context, *con
 	if err != nil {
 		return err
 	}
-	s, err := openStore(cmd.Context(), cfg, storeOptions{Admin: true, MustExist: mustExist})
+	s, err := system.OpenStore(cmd.Context(), cfg, system.StoreOptions{Admin: true, MustExist: mustExist})
 	if err != nil {
 		return err
 	}
@@ -73,14 +75,14 @@ func (p *passwordFlags) get(cmd *cobra.Command) (password string, generated bool
 	case given && p.stdin:
 		return "", false, usagef(cmd, "want one of --password and --password-stdin")
 	case p.stdin:
-		password, err = readPassword(cmd.InOrStdin())
+		password, err = admin.ReadPassword(cmd.InOrStdin())
 	case given:
 		password = p.password
 	default:
-		return generatePassword(), true, nil
+		return admin.GeneratePassword(), true, nil
 	}
 	if err == nil {
-		err = checkPassword(password)
+		err = admin.CheckPassword(password)
 	}
 	if err != nil {
 		return "", false, &usageError{cmd, err}
@@ -116,7 +118,7 @@ avatar, department, sign, status.`,
 // listJSON writes every user as a line of JSON.
 func listJSON(ctx context.Context, out io.Writer, s im.UserStore) error {
 	enc := newEncoder(out)
-	return eachUser(ctx, s, func(users []im.User) error {
+	return admin.EachUser(ctx, s, func(users []im.User) error {
 		for _, u := range users {
 			if err := enc.Encode(struct {
 				ID         uint32 `json:"id"`
@@ -130,7 +132,7 @@ func listJSON(ctx context.Context, out io.Writer, s im.UserStore) error {
 				Department uint32 `json:"department"`
 				Sign       string `json:"sign"`
 				Status     string `json:"status"`
-			}{u.ID, u.Name, u.Nick, u.Domain, genderName(u.Gender), u.Phone, u.Email, u.Avatar, u.DepartID, u.SignInfo, statusName(u.Status)}); err != nil {
+			}{u.ID, u.Name, u.Nick, u.Domain, admin.GenderName(u.Gender), u.Phone, u.Email, u.Avatar, u.DepartID, u.SignInfo, admin.StatusName(u.Status)}); err != nil {
 				return err
 			}
 		}
@@ -138,26 +140,17 @@ func listJSON(ctx context.Context, out io.Writer, s im.UserStore) error {
 	})
 }
 
-func genderName(g uint32) string {
-	for name, n := range genders {
-		if n == g {
-			return name
-		}
-	}
-	return ""
-}
-
 // listTable writes every user as a row of a table whose columns are as wide as their texts, a thousand rows at a time.
 func listTable(ctx context.Context, out io.Writer, s im.UserStore) error {
 	first := true
-	err := eachUser(ctx, s, func(users []im.User) error {
+	err := admin.EachUser(ctx, s, func(users []im.User) error {
 		rows := make([][]string, 0, len(users)+1)
 		if first {
 			rows = append(rows, []string{"ID", "NAME", "NICK", "STATUS", "EMAIL"})
 		}
 		first = false
 		for _, u := range users {
-			rows = append(rows, []string{fmt.Sprint(u.ID), u.Name, u.Nick, statusName(u.Status), u.Email})
+			rows = append(rows, []string{fmt.Sprint(u.ID), u.Name, u.Nick, admin.StatusName(u.Status), u.Email})
 		}
 		return writeTable(out, rows)
 	})
@@ -217,7 +210,7 @@ A client that is logged in stays so until it connects again.`,
 				return err
 			}
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
-				if err := setPassword(ctx, s, args[0], clear); err != nil {
+				if err := admin.SetPassword(ctx, s, args[0], clear); err != nil {
 					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s has a new password\n", args[0])
@@ -246,7 +239,7 @@ func newUserStatusCommand(verb string, status im.UserStatus, short, long string)
 		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
-				a, err := findUser(ctx, s, args[0])
+				a, err := admin.FindUser(ctx, s, args[0])
 				if err != nil {
 					return err
 				}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 )
@@ -34,7 +35,7 @@ The user is given by name or id, the department by id, name or place: Sales/East
 				name, value string
 				limit       int
 			}{{"avatar", f.avatar, 255}, {"sign info", f.sign, 128}} {
-				if err := checkText(text.name, text.value, text.limit); err != nil {
+				if err := admin.CheckText(text.name, text.value, text.limit); err != nil {
 					return &usageError{cmd, err}
 				}
 			}
@@ -51,21 +52,21 @@ The user is given by name or id, the department by id, name or place: Sales/East
 
 // set changes what was given, and tells each change as soon as it is made. What cannot be found is found out before the first.
 func (f *setFlags) set(ctx context.Context, cmd *cobra.Command, s im.Store, name string) error {
-	a, err := findUser(ctx, s, name)
+	a, err := admin.FindUser(ctx, s, name)
 	if err != nil {
 		return err
 	}
 	changed, depart, place := cmd.Flags().Changed, uint32(0), "no department"
 	if changed("department") {
-		b, err := readDeparts(ctx, s)
+		b, err := admin.ReadDeparts(ctx, s)
 		if err != nil {
 			return err
 		}
-		if depart, err = b.findParent(f.department); err != nil {
+		if depart, err = b.FindParent(f.department); err != nil {
 			return err
 		}
 		if depart != 0 {
-			place = b.path(b.byID[depart])
+			place = b.Path(b.ByID[depart])
 		}
 	}
 	for _, change := range []struct {

@@ -1,19 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/csv"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 )
@@ -21,7 +19,7 @@ import (
 // addFlags are the flags of user add.
 type addFlags struct {
 	cmd      *cobra.Command
-	user     newUser
+	user     admin.NewUser
 	gender   string
 	password passwordFlags
 
@@ -111,14 +109,14 @@ func (f *addFlags) addOne(name string) error {
 	u := f.user
 	u.Name = name
 	var err error
-	if u.Gender, err = parseGender(f.gender); err != nil {
+	if u.Gender, err = admin.ParseGender(f.gender); err != nil {
 		return &usageError{f.cmd, err}
 	}
 	var generated bool
-	if u.password, generated, err = f.password.get(f.cmd); err != nil {
+	if u.Password, generated, err = f.password.get(f.cmd); err != nil {
 		return err
 	}
-	if err := u.complete(); err != nil {
+	if err := u.Complete(); err != nil {
 		return &usageError{f.cmd, err}
 	}
 	return withStore(f.cmd, false, func(ctx context.Context, cfg *config.Config, s im.Store) error {
@@ -130,15 +128,15 @@ func (f *addFlags) addOne(name string) error {
 			return err
 		}
 		if f.dryRun {
-			_, err := fmt.Fprintf(out, "would add %s to %s\n", name, storeName(cfg))
+			_, err := fmt.Fprintf(out, "would add %s to %s\n", name, system.StoreName(cfg))
 			return err
 		}
-		ids, err := addUsers(ctx, s, []newUser{u})
+		ids, err := admin.AddUsers(ctx, s, []admin.NewUser{u})
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "added %s (id %d) to %s\n", name, ids[0], storeName(cfg))
-		tellPassword(out, u.password, generated)
+		fmt.Fprintf(out, "added %s (id %d) to %s\n", name, ids[0], system.StoreName(cfg))
+		tellPassword(out, u.Password, generated)
 		return nil
 	})
 }
@@ -153,18 +151,18 @@ func (f *addFlags) addFile() error {
 		defer file.Close()
 		in, name = file, f.csv
 	}
-	users, err := readUsers(in)
+	users, err := admin.ReadUsers(in)
 	if err != nil {
-		return inFile(name, err)
+		return admin.InFile(name, err)
 	}
 	return withStore(f.cmd, false, func(ctx context.Context, cfg *config.Config, s im.Store) error {
 		users, skipped, err := f.leaveOut(ctx, s, users)
 		if err != nil {
-			return inFile(name, err)
+			return admin.InFile(name, err)
 		}
-		generated := generatePasswords(users)
+		generated := admin.GeneratePasswords(users)
 		if !f.dryRun && len(users) > 0 {
-			if _, err := addUsers(ctx, s, users); err != nil {
+			if _, err := admin.AddUsers(ctx, s, users); err != nil {
 				return fmt.Errorf("%s: nobody was added: %w", name, err)
 			}
 		}
@@ -175,17 +173,6 @@ func (f *addFlags) addFile() error {
 		w := csv.NewWriter(f.cmd.OutOrStdout())
 		return w.WriteAll(append([][]string{{"name", "password"}}, generated...))
 	})
-}
-
-// generatePasswords makes up the passwords that are missing, and returns them with the names.
-func generatePasswords(users []newUser) (made [][]string) {
-	for i := range users {
-		if users[i].password == "" {
-			users[i].password = generatePassword()
-			made = append(made, []string{users[i].Name, users[i].password})
-		}
-	}
-	return made
 }
 
 // report says what was done, on standard error: standard output is for passwords.
@@ -202,30 +189,30 @@ func (f *addFlags) report(added, skipped int, cfg *config.Config) {
 	if added == 1 {
 		users = "user"
 	}
-	fmt.Fprintf(f.cmd.ErrOrStderr(), "%s %d %s to %s%s\n", verb, added, users, storeName(cfg), note)
+	fmt.Fprintf(f.cmd.ErrOrStderr(), "%s %d %s to %s%s\n", verb, added, users, system.StoreName(cfg), note)
 }
 
 // leaveOut finds the users whose names are taken: with --skip-existing they are left out, else they are an error.
-func (f *addFlags) leaveOut(ctx context.Context, s im.UserStore, users []newUser) (left []newUser, skipped int, err error) {
-	taken, err := takenNames(ctx, s)
+func (f *addFlags) leaveOut(ctx context.Context, s im.UserStore, users []admin.NewUser) (left []admin.NewUser, skipped int, err error) {
+	taken, err := admin.TakenNames(ctx, s)
 	if err != nil {
 		return nil, 0, err
 	}
-	var bad problems
+	var bad admin.Problems
 	for _, u := range users {
 		switch {
-		case !taken[foldName(u.Name)]:
+		case !taken[admin.FoldName(u.Name)]:
 			left = append(left, u)
 		case f.skipExisting:
 			skipped++
-		case u.line > 0:
-			bad.add(u.line, "the name %q is taken (--skip-existing leaves such users out)", u.Name)
+		case u.Line > 0:
+			bad.Add(u.Line, "the name %q is taken (--skip-existing leaves such users out)", u.Name)
 		default:
 			return nil, 0, im.Errorf(im.Exists, "the name %q is taken; nobody was added (--skip-existing leaves such users out, --first %d goes on behind)",
 				u.Name, f.first+f.count)
 		}
 	}
-	return left, skipped, bad.err()
+	return left, skipped, bad.Err()
 }
 
 // addBatch is how many numbered users are added in one transaction: large ones are fast, and a transaction should not hold others up for long.
@@ -244,7 +231,7 @@ func (f *addFlags) addNumbered() error {
 		}
 		for done := 0; done < len(users) && !f.dryRun; {
 			batch := users[done:min(done+addBatch, len(users))]
-			if _, err := addUsers(ctx, s, batch); err != nil {
+			if _, err := admin.AddUsers(ctx, s, batch); err != nil {
 				return fmt.Errorf("%d of %d users were added: %w", done, len(users), err)
 			}
 			done += len(batch)
@@ -261,7 +248,7 @@ func (f *addFlags) addNumbered() error {
 var oneNumber = regexp.MustCompile(`^[^%]*%(0?[1-9][0-9]?)?d[^%]*$`)
 
 // numbered makes the users of --count.
-func (f *addFlags) numbered() ([]newUser, error) {
+func (f *addFlags) numbered() ([]admin.NewUser, error) {
 	switch {
 	case f.count < 1 || f.count > 10_000_000:
 		return nil, usagef(f.cmd, "--count must be 1 to 10000000")
@@ -276,194 +263,12 @@ func (f *addFlags) numbered() ([]newUser, error) {
 	if err != nil {
 		return nil, err
 	}
-	users := make([]newUser, f.count)
+	users := make([]admin.NewUser, f.count)
 	for i := range users {
-		users[i] = newUser{User: im.User{Name: fmt.Sprintf(f.format, f.first+i)}, password: password}
-		if err := users[i].complete(); err != nil {
+		users[i] = admin.NewUser{User: im.User{Name: fmt.Sprintf(f.format, f.first+i)}, Password: password}
+		if err := users[i].Complete(); err != nil {
 			return nil, &usageError{f.cmd, err}
 		}
 	}
 	return users, nil
-}
-
-// problems collects what is wrong with a file, so that it can be mended at once.
-type problems struct {
-	lines []string
-	more  int
-}
-
-// maxProblems is how many problems of a file are shown.
-const maxProblems = 20
-
-func (p *problems) add(line int, format string, args ...any) {
-	if len(p.lines) == maxProblems {
-		p.more++
-		return
-	}
-	p.lines = append(p.lines, fmt.Sprintf("line %d: ", line)+fmt.Sprintf(format, args...))
-}
-
-func (p *problems) err() error {
-	if len(p.lines) == 0 {
-		return nil
-	}
-	if p.more > 0 {
-		return &fileError{append(p.lines, fmt.Sprintf("… and %d more problems", p.more))}
-	}
-	return &fileError{p.lines}
-}
-
-// fileError is what is wrong with a file, line by line.
-type fileError struct{ lines []string }
-
-// Error returns the problems, one a line.
-func (e *fileError) Error() string { return strings.Join(e.lines, "\n") }
-
-// inFile puts the file's name before each line of an error, and the outcome behind.
-func inFile(name string, err error) error {
-	bad, ok := err.(*fileError)
-	if !ok {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	lines := make([]string, len(bad.lines), len(bad.lines)+1)
-	for i, l := range bad.lines {
-		lines[i] = name + ": " + l
-	}
-	return &fileError{append(lines, "nobody was added")}
-}
-
-// columns of a file of users, by the name in its header.
-var columns = map[string]func(u *newUser, text string) error{
-	"name":     func(u *newUser, text string) error { u.Name = text; return nil },
-	"password": func(u *newUser, text string) error { u.password = text; return nil },
-	"nick":     func(u *newUser, text string) error { u.Nick = text; return nil },
-	"domain":   func(u *newUser, text string) error { u.Domain = text; return nil },
-	"phone":    func(u *newUser, text string) error { u.Phone = text; return nil },
-	"email":    func(u *newUser, text string) error { u.Email = text; return nil },
-	"avatar":   func(u *newUser, text string) error { u.Avatar = text; return nil },
-	"gender": func(u *newUser, text string) (err error) {
-		u.Gender, err = parseGender(text)
-		return err
-	},
-	"department": func(u *newUser, text string) error {
-		if text == "" {
-			return nil
-		}
-		n, err := strconv.ParseUint(text, 10, 32)
-		if err != nil {
-			return fmt.Errorf("department %q is no number", text)
-		}
-		u.DepartID = uint32(n)
-		return nil
-	},
-}
-
-// readUsers reads a file of users and checks it. Passwords that are missing stay empty.
-func readUsers(in io.Reader) ([]newUser, error) {
-	r := csv.NewReader(skipBOM(in))
-	r.FieldsPerRecord = -1 // the answer is ours to word
-	header, err := readHeader(r)
-	if err != nil {
-		return nil, err
-	}
-	var bad problems
-	var users []newUser
-	seen := map[string]int{}
-	for {
-		record, err := r.Read()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, csvError(err)
-		}
-		line, _ := r.FieldPos(0)
-		u, err := readUser(header, record)
-		if err != nil {
-			bad.add(line, "%v", err)
-			continue
-		}
-		u.line = line
-		if first, twice := seen[foldName(u.Name)]; twice {
-			bad.add(line, "the name %q is in line %d already", u.Name, first)
-			continue
-		}
-		seen[foldName(u.Name)] = line
-		users = append(users, u)
-	}
-	if len(users) == 0 && bad.err() == nil {
-		bad.add(1, "there are no users below the header")
-	}
-	return users, bad.err()
-}
-
-// readHeader returns the names of the columns, in order.
-func readHeader(r *csv.Reader) ([]string, error) {
-	header, err := r.Read()
-	if err == io.EOF {
-		return nil, &fileError{[]string{"the file is empty; its first line should name the columns, as in: name,password,nick,email"}}
-	}
-	if err != nil {
-		return nil, csvError(err)
-	}
-	var bad problems
-	seen := map[string]bool{}
-	for i, name := range header {
-		name = strings.ToLower(strings.TrimSpace(name))
-		header[i] = name
-		if columns[name] == nil {
-			hint := "known are name, password, nick, domain, gender, phone, email, avatar, department"
-			if strings.ContainsAny(name, ";\t") {
-				hint = "columns are separated by commas"
-			}
-			bad.add(1, "there is no column %q; %s", name, hint)
-		}
-		if seen[name] {
-			bad.add(1, "column %q is there twice", name)
-		}
-		seen[name] = true
-	}
-	if !seen["name"] && bad.err() == nil {
-		bad.add(1, "there is no column \"name\"; the first line should name the columns, as in: name,password,nick,email")
-	}
-	return header, bad.err()
-}
-
-func readUser(header, record []string) (newUser, error) {
-	var u newUser
-	if len(record) != len(header) {
-		return u, fmt.Errorf("%d fields where the header has %d", len(record), len(header))
-	}
-	for i, text := range record {
-		if header[i] != "password" { // a password may begin with a blank
-			text = strings.TrimSpace(text)
-		}
-		if err := columns[header[i]](&u, text); err != nil {
-			return u, err
-		}
-	}
-	checked := u
-	if checked.password == "" {
-		checked.password = "made up later"
-	}
-	err := checked.complete()
-	checked.password = u.password
-	return checked, err
-}
-
-// csvError words an error of the CSV reader as ours are.
-func csvError(err error) error {
-	if e, ok := err.(*csv.ParseError); ok {
-		return &fileError{[]string{fmt.Sprintf("line %d: %v", e.Line, e.Err)}}
-	}
-	return err
-}
-
-// skipBOM drops the byte order mark that spreadsheets put before UTF-8.
-func skipBOM(in io.Reader) io.Reader {
-	b := bufio.NewReader(in)
-	if mark, _ := b.Peek(3); string(mark) == "\xef\xbb\xbf" {
-		b.Discard(3) // is there: it was just peeked
-	}
-	return b
 }

@@ -8,8 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mattn/go-runewidth"
-
-	)
+)
 
 func TestCleanText(t *testing.T) {
 	for in, want := range map[string]string{

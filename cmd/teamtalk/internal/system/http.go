@@ -1,4 +1,4 @@
-package main
+package system
 
 import (
 	"context"
@@ -121,7 +121,7 @@ func (s *system) accountStore(ctx context.Context) (im.Store, error) {
 	if err := s.cfg.CheckStore(); err != nil {
 		return nil, err
 	}
-	store, err := openStore(ctx, s.cfg, storeOptions{Log: s.log})
+	store, err := OpenStore(ctx, s.cfg, StoreOptions{Log: s.log})
 	if err != nil {
 		return nil, fmt.Errorf("self-registration makes users in the store: %w", err)
 	}

@@ -1,4 +1,6 @@
-package main
+// Package admin holds the operations of administrators on users, groups and departments. The shell
+// commands and the HTTP side call the same functions.
+package admin
 
 import (
 	"context"
@@ -14,31 +16,29 @@ import (
 	"teamtalk/core/im"
 )
 
-// What is done to users, without the commands around it: an HTTP administration will need the same.
-
-// newUser is a user to be added.
-type newUser struct {
+// NewUser is a user to be added.
+type NewUser struct {
 	im.User
-	password string // clear
-	line     int    // of the file it came from; 0 without
+	Password string // clear
+	Line     int    // of the file it came from; 0 without
 }
 
 // fieldLimits are the longest texts that the tables take, in characters.
 var fieldLimits = []struct {
 	name  string
 	limit int
-	of    func(*newUser) *string
+	of    func(*NewUser) *string
 }{
-	{"name", 32, func(u *newUser) *string { return &u.Name }},
-	{"nick", 32, func(u *newUser) *string { return &u.Nick }},
-	{"domain", 32, func(u *newUser) *string { return &u.Domain }},
-	{"phone", 11, func(u *newUser) *string { return &u.Phone }},
-	{"email", 64, func(u *newUser) *string { return &u.Email }},
-	{"avatar", 255, func(u *newUser) *string { return &u.Avatar }},
+	{"name", 32, func(u *NewUser) *string { return &u.Name }},
+	{"nick", 32, func(u *NewUser) *string { return &u.Nick }},
+	{"domain", 32, func(u *NewUser) *string { return &u.Domain }},
+	{"phone", 11, func(u *NewUser) *string { return &u.Phone }},
+	{"email", 64, func(u *NewUser) *string { return &u.Email }},
+	{"avatar", 255, func(u *NewUser) *string { return &u.Avatar }},
 }
 
-// complete checks a user and fills in what was left open: nick and domain are the name.
-func (u *newUser) complete() error {
+// Complete checks a user and fills in what was left open: nick and domain are the name.
+func (u *NewUser) Complete() error {
 	if u.Name == "" {
 		return errors.New("a user needs a name")
 	}
@@ -49,15 +49,15 @@ func (u *newUser) complete() error {
 		u.Domain = u.Name
 	}
 	for _, f := range fieldLimits {
-		if err := checkText(f.name, *f.of(u), f.limit); err != nil {
+		if err := CheckText(f.name, *f.of(u), f.limit); err != nil {
 			return err
 		}
 	}
-	return checkPassword(u.password)
+	return CheckPassword(u.Password)
 }
 
-// checkText refuses texts that do not fit, limit in characters, and those that can only be a mistake.
-func checkText(name, text string, limit int) error {
+// CheckText refuses texts that do not fit, limit in characters, and those that can only be a mistake.
+func CheckText(name, text string, limit int) error {
 	switch {
 	case !utf8.ValidString(text):
 		return fmt.Errorf("%s %q is not UTF-8", name, text)
@@ -71,8 +71,8 @@ func checkText(name, text string, limit int) error {
 	return nil
 }
 
-// checkPassword refuses what can only be a mistake. Length is the company's policy, not ours.
-func checkPassword(clear string) error {
+// CheckPassword refuses what can only be a mistake. Length is the company's policy, not ours.
+func CheckPassword(clear string) error {
 	if clear == "" {
 		return errors.New("the password is empty")
 	}
@@ -94,8 +94,8 @@ func randomLetters(n int) string {
 	return string(b)
 }
 
-// generatePassword makes a password of 80 random bits that can be read out over the telephone.
-func generatePassword() string {
+// GeneratePassword makes a password of 80 random bits that can be read out over the telephone.
+func GeneratePassword() string {
 	return randomLetters(4) + "-" + randomLetters(4) + "-" + randomLetters(4) + "-" + randomLetters(4)
 }
 
@@ -106,13 +106,13 @@ func hashPassword(clear string) (hash, salt string) {
 }
 
 // account is what the store takes.
-func (u *newUser) account() im.Account {
-	hash, salt := hashPassword(u.password)
+func (u *NewUser) account() im.Account {
+	hash, salt := hashPassword(u.Password)
 	return im.Account{User: u.User, Password: hash, Salt: salt}
 }
 
-// addUsers adds the users, all or none, and returns their ids.
-func addUsers(ctx context.Context, s im.UserStore, users []newUser) ([]uint32, error) {
+// AddUsers adds the users, all or none, and returns their ids.
+func AddUsers(ctx context.Context, s im.UserStore, users []NewUser) ([]uint32, error) {
 	accounts := make([]im.Account, len(users))
 	for i := range users {
 		accounts[i] = users[i].account()
@@ -120,13 +120,13 @@ func addUsers(ctx context.Context, s im.UserStore, users []newUser) ([]uint32, e
 	return s.CreateUsers(ctx, accounts)
 }
 
-// listBatch is how many users are read at once.
-const listBatch = 1000
+// ListBatch is how many users are read at once.
+const ListBatch = 1000
 
-// eachUser calls do for every user in order of id, in slices of at most listBatch.
-func eachUser(ctx context.Context, s im.UserStore, do func([]im.User) error) error {
+// EachUser calls do for every user in order of id, in slices of at most listBatch.
+func EachUser(ctx context.Context, s im.UserStore, do func([]im.User) error) error {
 	for after := uint32(0); ; {
-		users, err := s.ListUsers(ctx, after, listBatch)
+		users, err := s.ListUsers(ctx, after, ListBatch)
 		if err != nil || len(users) == 0 {
 			return err
 		}
@@ -137,27 +137,27 @@ func eachUser(ctx context.Context, s im.UserStore, do func([]im.User) error) err
 	}
 }
 
-// takenNames returns the names in use, folded as foldName does.
-func takenNames(ctx context.Context, s im.UserStore) (map[string]bool, error) {
+// TakenNames returns the names in use, folded as foldName does.
+func TakenNames(ctx context.Context, s im.UserStore) (map[string]bool, error) {
 	taken := map[string]bool{}
-	err := eachUser(ctx, s, func(users []im.User) error {
+	err := EachUser(ctx, s, func(users []im.User) error {
 		for _, u := range users {
-			taken[foldName(u.Name)] = true
+			taken[FoldName(u.Name)] = true
 		}
 		return nil
 	})
 	return taken, err
 }
 
-// foldName makes names equal that differ in case only. The store has the last word on which names are one.
-func foldName(name string) string { return strings.ToLower(name) }
+// FoldName makes names equal that differ in case only. The store has the last word on which names are one.
+func FoldName(name string) string { return strings.ToLower(name) }
 
-// setPassword gives the user a new password.
-func setPassword(ctx context.Context, s im.UserStore, name, clear string) error {
-	if err := checkPassword(clear); err != nil {
+// SetPassword gives the user a new password.
+func SetPassword(ctx context.Context, s im.UserStore, name, clear string) error {
+	if err := CheckPassword(clear); err != nil {
 		return err
 	}
-	a, err := findUser(ctx, s, name)
+	a, err := FindUser(ctx, s, name)
 	if err != nil {
 		return err
 	}
@@ -165,8 +165,8 @@ func setPassword(ctx context.Context, s im.UserStore, name, clear string) error 
 	return s.SetPassword(ctx, a.ID, hash, salt)
 }
 
-// findUser looks a user up by name, or else by id; by id, password and salt are not set.
-func findUser(ctx context.Context, s im.UserStore, name string) (im.Account, error) {
+// FindUser looks a user up by name, or else by id; by id, password and salt are not set.
+func FindUser(ctx context.Context, s im.UserStore, name string) (im.Account, error) {
 	a, err := s.AccountByName(ctx, name)
 	if err == nil || im.KindOf(err) != im.NotFound {
 		return a, err
@@ -184,8 +184,8 @@ func findUser(ctx context.Context, s im.UserStore, name string) (im.Account, err
 	return a, im.Errorf(im.NotFound, "no user has the name %q; see teamtalk user list", name)
 }
 
-// readPassword takes the first line of r.
-func readPassword(r io.Reader) (string, error) {
+// ReadPassword takes the first line of r.
+func ReadPassword(r io.Reader) (string, error) {
 	data, err := io.ReadAll(io.LimitReader(r, 4096))
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
@@ -202,7 +202,8 @@ var statusNames = map[im.UserStatus]string{
 	im.StatusOK: "ok", im.StatusTrial: "trial", im.StatusRegular: "regular", im.StatusDeparted: "disabled", im.StatusIntern: "intern",
 }
 
-func statusName(s im.UserStatus) string {
+// StatusName returns the word for a user's status.
+func StatusName(s im.UserStatus) string {
 	if name, ok := statusNames[s]; ok {
 		return name
 	}
@@ -212,10 +213,21 @@ func statusName(s im.UserStatus) string {
 // genders as they are written in files and flags.
 var genders = map[string]uint32{"": 0, "m": 1, "f": 2}
 
-func parseGender(text string) (uint32, error) {
+// ParseGender reads a gender: m, f, or nothing for unknown.
+func ParseGender(text string) (uint32, error) {
 	g, ok := genders[strings.ToLower(text)]
 	if !ok {
 		return 0, fmt.Errorf("gender %q is none of m, f, and nothing for unknown", text)
 	}
 	return g, nil
+}
+
+// GenderName returns what ParseGender reads as g.
+func GenderName(g uint32) string {
+	for name, n := range genders {
+		if n == g {
+			return name
+		}
+	}
+	return ""
 }

@@ -1,4 +1,4 @@
-package main
+package system
 
 import (
 	"context"
@@ -8,10 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"teamtalk/core/blob"
+	"teamtalk/core/engine"
 	"teamtalk/core/files"
 	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy"
+	"teamtalk/pool"
 )
 
 // soundRoom is how much of the disk the folder of sounds leaves to others, in bytes: beyond it audio messages are refused, while texts still find
@@ -40,7 +44,7 @@ func (s *system) openSounds() (files.Files, error) {
 	}
 	if !s.cfg.AllInOne() {
 		s.log.Warn("sounds of audio messages are kept in a folder of this process; other dbproxy servers do not see it (setting dbproxy.msfs)",
-			"role", roleDBProxy, "dir", dir)
+			"role", RoleDBProxy, "dir", dir)
 	}
 	return here, nil
 }
@@ -107,4 +111,52 @@ func inBackground(run func(ctx context.Context)) *background {
 func (b *background) stop() {
 	b.cancel()
 	<-b.ended
+}
+
+func (s *system) startDBProxy(ctx context.Context) error {
+	cfg := s.cfg
+	sizes := pool.SizesFor(cfg.Workers)
+	store, err := OpenStore(ctx, cfg, StoreOptions{Log: s.log, Registerer: s.reg})
+	if err != nil {
+		return err
+	}
+	s.store = store
+	s.ready.Add("store", store.Ping)
+	s.pool = pool.New(pool.Options{Workers: sizes.Workers, Queue: cfg.DBProxy.Queue, Logger: s.log, Registerer: s.reg})
+	sounds, err := s.openSounds()
+	if err != nil {
+		return err
+	}
+	text, err := im.NewTextCipher(string(cfg.Keys.Text))
+	if err != nil {
+		return fmt.Errorf("%w (setting keys.text_key)", err)
+	}
+	attempts := cfg.DBProxy.LoginLockAttempts
+	if attempts == 0 {
+		attempts = -1
+	}
+	s.db = dbproxy.New(dbproxy.Options{
+		Store: store, Tasks: s.pool, Sounds: sounds, Text: text, HistoryLimit: cfg.DBProxy.HistoryLimit,
+		LockAttempts: attempts, LockWindow: cfg.DBProxy.LoginLockWindow,
+		Timeout:     cfg.Link.CallTimeout * 4 / 5, // over before message servers give up
+		LinkTimeout: cfg.Link.Timeout, LinkHeartbeat: cfg.Link.Heartbeat, Log: s.log, Registerer: s.reg,
+	})
+	batches := pool.BatchOptions[*dbproxy.Pending]{Shards: cfg.DBProxy.MessageShards, Failed: s.db.FailBatch}
+	if batches.Shards == 0 {
+		// Where database and servers share two cores, two batches at once wait for each other less than four, and are larger: see bench/PERFORMANCE.md.
+		batches.Shards = min(s.pool.BatchWorkers(), 4, max(2, runtime.GOMAXPROCS(0)))
+	}
+	if cfg.Store == "embedded" {
+		if cfg.DBProxy.MessageShards == 0 {
+			batches.Shards = 1 // SQLite has one writer: two batches at once would only wait for each other
+		}
+		// Each conversation has pages of its own, which a batch writes once: with hundreds of conversations at work it is large batches that catch up.
+		batches.MaxItems, batches.MaxBytes = 1024, 1<<20
+	}
+	s.db.SetMessages(pool.NewBatcher(s.pool, batches, (*dbproxy.Pending).Size, s.db.AppendBatch))
+	s.dbEnd.sync = inBackground(func(ctx context.Context) { s.db.RunSync(ctx, cfg.DBProxy.SessionSync) })
+	if keep := cfg.DBProxy.FileExpiry; keep > 0 {
+		s.dbEnd.expiry = inBackground(func(ctx context.Context) { s.db.RunFileExpiry(ctx, keep) })
+	}
+	return s.listen(&port{name: "dbproxy"}, "dbproxy.listen", cfg.DBProxy.Addr(cfg.AllInOne()), engine.Options{Handler: s.db})
 }

@@ -1,4 +1,4 @@
-package main
+package system
 
 import (
 	"context"
@@ -18,21 +18,21 @@ import (
 	"teamtalk/sql/store"
 )
 
-// storeOptions say what a store is opened for. The zero value is a server's, silent.
-type storeOptions struct {
+// StoreOptions say what a store is opened for. The zero value is a server's, silent.
+type StoreOptions struct {
 	Admin      bool                  // by a command, perhaps beside a running server: without the server's lock on the embedded store
 	MustExist  bool                  // fail rather than make a new embedded store: for commands that look for something in it
 	Log        *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: no metrics
 }
 
-// openStore opens the store that the settings name.
-func openStore(ctx context.Context, cfg *config.Config, opt storeOptions) (im.Store, error) {
+// OpenStore opens the store that the settings name.
+func OpenStore(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.Store, error) {
 	if err := cfg.CheckStore(); err != nil {
 		return nil, err
 	}
 	if cfg.Store == "mysql" {
-		return openMySQL(ctx, cfg, opt)
+		return OpenMySQL(ctx, cfg, opt)
 	}
 	if opt.MustExist {
 		if _, err := os.Stat(filepath.Join(cfg.DataDir, embedded.FileName)); errors.Is(err, fs.ErrNotExist) {
@@ -48,8 +48,9 @@ func openStore(ctx context.Context, cfg *config.Config, opt storeOptions) (im.St
 	return s, nil
 }
 
-func openMySQL(ctx context.Context, cfg *config.Config, opt storeOptions) (im.Store, error) {
-	instances, err := redisInstances(cfg.Redis)
+// OpenMySQL opens the store on MySQL and Redis that the settings name.
+func OpenMySQL(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.Store, error) {
+	instances, err := RedisInstances(cfg.Redis)
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +68,8 @@ func openMySQL(ctx context.Context, cfg *config.Config, opt storeOptions) (im.St
 	return s, nil
 }
 
-// redisInstances are the five logical instances as the store takes them.
-func redisInstances(r config.Redis) (store.Redis, error) {
+// RedisInstances are the five logical instances as the store takes them.
+func RedisInstances(r config.Redis) (store.Redis, error) {
 	var all store.Redis
 	for _, i := range []struct {
 		url  config.RedisURL
@@ -83,8 +84,8 @@ func redisInstances(r config.Redis) (store.Redis, error) {
 	return all, nil
 }
 
-// storeName is the store in words, for people; without passwords.
-func storeName(cfg *config.Config) string {
+// StoreName is the store in words, for people; without passwords.
+func StoreName(cfg *config.Config) string {
 	if cfg.Store == "mysql" {
 		return cfg.MySQL.Master.String()
 	}

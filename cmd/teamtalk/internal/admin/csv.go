@@ -1,0 +1,205 @@
+package admin
+
+import (
+	"bufio"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// GeneratePasswords makes up the passwords that are missing, and returns them with the names.
+func GeneratePasswords(users []NewUser) (made [][]string) {
+	for i := range users {
+		if users[i].Password == "" {
+			users[i].Password = GeneratePassword()
+			made = append(made, []string{users[i].Name, users[i].Password})
+		}
+	}
+	return made
+}
+
+// Problems collects what is wrong with a file, so that it can be mended at once.
+type Problems struct {
+	lines []string
+	more  int
+}
+
+// maxProblems is how many problems of a file are shown.
+const maxProblems = 20
+
+// Add notes a problem of a line. Problems beyond the limit are only counted.
+func (p *Problems) Add(line int, format string, args ...any) {
+	if len(p.lines) == maxProblems {
+		p.more++
+		return
+	}
+	p.lines = append(p.lines, fmt.Sprintf("line %d: ", line)+fmt.Sprintf(format, args...))
+}
+
+// Err returns the problems as one error with a line for each; nil when there are none.
+func (p *Problems) Err() error {
+	if len(p.lines) == 0 {
+		return nil
+	}
+	if p.more > 0 {
+		return &fileError{append(p.lines, fmt.Sprintf("… and %d more problems", p.more))}
+	}
+	return &fileError{p.lines}
+}
+
+// fileError is what is wrong with a file, line by line.
+type fileError struct{ lines []string }
+
+// Error returns the problems, one a line.
+func (e *fileError) Error() string { return strings.Join(e.lines, "\n") }
+
+// InFile puts the file's name before each line of an error, and the outcome behind.
+func InFile(name string, err error) error {
+	bad, ok := err.(*fileError)
+	if !ok {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	lines := make([]string, len(bad.lines), len(bad.lines)+1)
+	for i, l := range bad.lines {
+		lines[i] = name + ": " + l
+	}
+	return &fileError{append(lines, "nobody was added")}
+}
+
+// columns of a file of users, by the name in its header.
+var columns = map[string]func(u *NewUser, text string) error{
+	"name":     func(u *NewUser, text string) error { u.Name = text; return nil },
+	"password": func(u *NewUser, text string) error { u.Password = text; return nil },
+	"nick":     func(u *NewUser, text string) error { u.Nick = text; return nil },
+	"domain":   func(u *NewUser, text string) error { u.Domain = text; return nil },
+	"phone":    func(u *NewUser, text string) error { u.Phone = text; return nil },
+	"email":    func(u *NewUser, text string) error { u.Email = text; return nil },
+	"avatar":   func(u *NewUser, text string) error { u.Avatar = text; return nil },
+	"gender": func(u *NewUser, text string) (err error) {
+		u.Gender, err = ParseGender(text)
+		return err
+	},
+	"department": func(u *NewUser, text string) error {
+		if text == "" {
+			return nil
+		}
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return fmt.Errorf("department %q is no number", text)
+		}
+		u.DepartID = uint32(n)
+		return nil
+	},
+}
+
+// ReadUsers reads a file of users and checks it. Passwords that are missing stay empty.
+func ReadUsers(in io.Reader) ([]NewUser, error) {
+	r := csv.NewReader(SkipBOM(in))
+	r.FieldsPerRecord = -1 // the answer is ours to word
+	header, err := readHeader(r)
+	if err != nil {
+		return nil, err
+	}
+	var bad Problems
+	var users []NewUser
+	seen := map[string]int{}
+	for {
+		record, err := r.Read()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, csvError(err)
+		}
+		line, _ := r.FieldPos(0)
+		u, err := readUser(header, record)
+		if err != nil {
+			bad.Add(line, "%v", err)
+			continue
+		}
+		u.Line = line
+		if first, twice := seen[FoldName(u.Name)]; twice {
+			bad.Add(line, "the name %q is in line %d already", u.Name, first)
+			continue
+		}
+		seen[FoldName(u.Name)] = line
+		users = append(users, u)
+	}
+	if len(users) == 0 && bad.Err() == nil {
+		bad.Add(1, "there are no users below the header")
+	}
+	return users, bad.Err()
+}
+
+// readHeader returns the names of the columns, in order.
+func readHeader(r *csv.Reader) ([]string, error) {
+	header, err := r.Read()
+	if err == io.EOF {
+		return nil, &fileError{[]string{"the file is empty; its first line should name the columns, as in: name,password,nick,email"}}
+	}
+	if err != nil {
+		return nil, csvError(err)
+	}
+	var bad Problems
+	seen := map[string]bool{}
+	for i, name := range header {
+		name = strings.ToLower(strings.TrimSpace(name))
+		header[i] = name
+		if columns[name] == nil {
+			hint := "known are name, password, nick, domain, gender, phone, email, avatar, department"
+			if strings.ContainsAny(name, ";\t") {
+				hint = "columns are separated by commas"
+			}
+			bad.Add(1, "there is no column %q; %s", name, hint)
+		}
+		if seen[name] {
+			bad.Add(1, "column %q is there twice", name)
+		}
+		seen[name] = true
+	}
+	if !seen["name"] && bad.Err() == nil {
+		bad.Add(1, "there is no column \"name\"; the first line should name the columns, as in: name,password,nick,email")
+	}
+	return header, bad.Err()
+}
+
+func readUser(header, record []string) (NewUser, error) {
+	var u NewUser
+	if len(record) != len(header) {
+		return u, fmt.Errorf("%d fields where the header has %d", len(record), len(header))
+	}
+	for i, text := range record {
+		if header[i] != "password" { // a password may begin with a blank
+			text = strings.TrimSpace(text)
+		}
+		if err := columns[header[i]](&u, text); err != nil {
+			return u, err
+		}
+	}
+	checked := u
+	if checked.Password == "" {
+		checked.Password = "made up later"
+	}
+	err := checked.Complete()
+	checked.Password = u.Password
+	return checked, err
+}
+
+// csvError words an error of the CSV reader as ours are.
+func csvError(err error) error {
+	if e, ok := err.(*csv.ParseError); ok {
+		return &fileError{[]string{fmt.Sprintf("line %d: %v", e.Line, e.Err)}}
+	}
+	return err
+}
+
+// SkipBOM drops the byte order mark that spreadsheets put before UTF-8.
+func SkipBOM(in io.Reader) io.Reader {
+	b := bufio.NewReader(in)
+	if mark, _ := b.Peek(3); string(mark) == "\xef\xbb\xbf" {
+		b.Discard(3) // is there: it was just peeked
+	}
+	return b
+}

@@ -1,0 +1,30 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+
+	"teamtalk/core/im"
+)
+
+// DemoPassword is the password of the demo users. Everybody knows it: that is what makes it a demo.
+const DemoPassword = "demo"
+
+// DemoUsers are the names of the demo users.
+var DemoUsers = []string{"alice", "bob"}
+
+// MakeDemoUsers adds the users that are not there yet.
+func MakeDemoUsers(ctx context.Context, store im.Store) error {
+	for _, name := range DemoUsers {
+		if _, err := store.AccountByName(ctx, name); err == nil {
+			continue
+		} else if im.KindOf(err) != im.NotFound {
+			return fmt.Errorf("look for demo user %s: %w", name, err)
+		}
+		users := []NewUser{{User: im.User{Name: name, Nick: name}, Password: DemoPassword}}
+		if _, err := AddUsers(ctx, store, users); err != nil {
+			return fmt.Errorf("make demo user %s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,15 @@
+package system
+
+import (
+	"context"
+
+	"teamtalk/core/engine"
+	"teamtalk/handlers/route"
+)
+
+func (s *system) startRoute(context.Context) error {
+	s.route = route.New(route.Options{
+		Flood: s.cfg.Route.Flood, LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat, Log: s.log, Registerer: s.reg,
+	})
+	return s.listen(&port{name: "route"}, "route.listen", s.cfg.Route.Addr(s.cfg.AllInOne()), engine.Options{Handler: s.route})
+}
