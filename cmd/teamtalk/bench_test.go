@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"teamtalk/bench"
+	"teamtalk/cmd/teamtalk/internal/benchcmd"
+	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
 func TestBenchUsage(t *testing.T) {
@@ -37,15 +39,15 @@ func TestBenchUsage(t *testing.T) {
 		{[]string{"run", file("kind = 'single'"), "--set", "pairs=0"}, "pairs: want 1 or more"},
 		{[]string{"sweep", "run", file("kind = 'single'"), "--from", "1", "--to", "2", "--set", "pairs=0"}, "pairs: want 1 or more"},
 	} {
-		command(t, "", append([]string{"bench"}, x.args...)...).want(t, exitUsage, "", x.want)
+		command(t, "", append([]string{"bench"}, x.args...)...).want(t, cli.ExitUsage, "", x.want)
 	}
-	command(t, "", "bench", "run", "none.toml").want(t, exitFailure, "", "none.toml: no such file")
+	command(t, "", "bench", "run", "none.toml").want(t, cli.ExitFailure, "", "none.toml: no such file")
 	for addr, want := range map[string]string{
 		"127.0.0.1:1": "teamtalk: user u00001 at 127.0.0.1:1: connect: connection refused",
 		"nowhere":     `teamtalk: message server "nowhere": want host:port`,
 	} {
 		r := command(t, "", "bench", "idle", "--addr", addr, "--connections", "1")
-		if lines := strings.Split(strings.TrimSpace(r.err), "\n"); r.code != exitFailure || lines[len(lines)-1] != want {
+		if lines := strings.Split(strings.TrimSpace(r.err), "\n"); r.code != cli.ExitFailure || lines[len(lines)-1] != want {
 			t.Errorf("%s: exit code %d, %q", addr, r.code, r.err)
 		}
 	}
@@ -54,23 +56,23 @@ func TestBenchUsage(t *testing.T) {
 // TestBenchHelp: every kind of scenario has a command that explains itself in lines that fit a terminal.
 func TestBenchHelp(t *testing.T) {
 	for _, kind := range bench.Kinds() {
-		k, ok := benchKinds[kind]
-		if !ok || k.short == "" || strings.HasSuffix(k.short, ".") || k.example == "" {
+		k, ok := benchcmd.Kinds[kind]
+		if !ok || k.Short == "" || strings.HasSuffix(k.Short, ".") || k.Example == "" {
 			t.Errorf("%s: %+v", kind, k)
 		}
-		for line := range strings.Lines(k.long) {
+		for line := range strings.Lines(k.Long) {
 			if len([]rune(line)) > 110 {
 				t.Errorf("%s: line of %d letters: %s", kind, len(line), line)
 			}
 		}
-		for line := range strings.Lines(k.example) {
+		for line := range strings.Lines(k.Example) {
 			args := strings.Fields(line)
 			if len(args) < 3 || args[1] != "bench" || args[2] != kind {
 				t.Errorf("%s: example %q", kind, line)
 				continue
 			}
 			s := bench.NewScenario(kind)
-			cmd := newBenchKindCommand(kind, k)
+			cmd := benchcmd.NewKindCommand(kind, k)
 			if !strings.Contains(line, "$(") {
 				if err := cmd.ParseFlags(args[3:]); err != nil {
 					t.Errorf("%s: example %q: %v", kind, line, err)

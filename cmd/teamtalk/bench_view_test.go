@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/bench"
 	"teamtalk/bench/report"
+	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
 // kept writes a result and returns where it is.
@@ -28,19 +29,19 @@ func kept(t *testing.T, name string, acked int64, lost int64) string {
 
 func TestBenchReport(t *testing.T) {
 	a, b := kept(t, "a.json", 10000, 0), kept(t, "b.json", 12000, 3)
-	command(t, "", "bench", "report", a).want(t, exitOK, "acked        1,000   10,000   0 unacked", "")
-	command(t, "", "bench", "report", b).want(t, exitOK, "NOT CLEAN: 3 lost", "")
-	command(t, "", "bench", "report", a, "--markdown").want(t, exitOK, "| acked | 1,000 | 10,000 | 0 unacked |", "")
-	command(t, "", "bench", "report", a, "--html", "-").want(t, exitOK, "<!DOCTYPE html>", "")
+	command(t, "", "bench", "report", a).want(t, cli.ExitOK, "acked        1,000   10,000   0 unacked", "")
+	command(t, "", "bench", "report", b).want(t, cli.ExitOK, "NOT CLEAN: 3 lost", "")
+	command(t, "", "bench", "report", a, "--markdown").want(t, cli.ExitOK, "| acked | 1,000 | 10,000 | 0 unacked |", "")
+	command(t, "", "bench", "report", a, "--html", "-").want(t, cli.ExitOK, "<!DOCTYPE html>", "")
 	page := filepath.Join(t.TempDir(), "a.html")
-	command(t, "", "bench", "report", a, "--html", page).want(t, exitOK, "", "")
+	command(t, "", "bench", "report", a, "--html", page).want(t, cli.ExitOK, "", "")
 	if text, err := os.ReadFile(page); err != nil || !strings.Contains(string(text), "</html>") {
 		t.Errorf("%v: %s", err, text)
 	}
-	command(t, "", "bench", "compare", a, b).want(t, exitOK, "1.20× not clean", "")
-	command(t, "", "bench", "compare", a, b, "--noise", "25").want(t, exitOK, "1.20× ≈", "")
-	command(t, "", "bench", "compare", a, b, "--markdown").want(t, exitOK, "| acked | 1,000 | 1,200 ! |", "")
-	command(t, "", "bench", "compare", a, b, "--html", "-").want(t, exitOK, "Percentiles: ack", "")
+	command(t, "", "bench", "compare", a, b).want(t, cli.ExitOK, "1.20× not clean", "")
+	command(t, "", "bench", "compare", a, b, "--noise", "25").want(t, cli.ExitOK, "1.20× ≈", "")
+	command(t, "", "bench", "compare", a, b, "--markdown").want(t, cli.ExitOK, "| acked | 1,000 | 1,200 ! |", "")
+	command(t, "", "bench", "compare", a, b, "--html", "-").want(t, cli.ExitOK, "Percentiles: ack", "")
 }
 
 // What is asked wrong is said, in the words of the one who asks.
@@ -58,18 +59,18 @@ func TestBenchReportUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{exitUsage, []string{"bench", "report"}, "accepts 1 arg"},
-		{exitFailure, []string{"bench", "report", "none.json"}, "none.json: no such file"},
-		{exitFailure, []string{"bench", "report", other}, "other.json: written by a newer build"},
-		{exitUsage, []string{"bench", "compare", a}, "requires at least 2"},
-		{exitUsage, []string{"bench", "compare", a, a, "--noise", "100"}, "--noise: want a percentage"},
-		{exitUsage, []string{"bench", "single", "--html", "none/r.html"}, "none/r.html cannot be written"},
-		{exitUsage, []string{"bench", "single", "--json", "none/r.json"}, "none/r.json cannot be written"},
-		{exitUsage, []string{"bench", "sweep", "single", "--to", "200"}, "rates from 0 to 200"},
-		{exitUsage, sweep("--rate", "5"), "give --from and --to"},
-		{exitUsage, sweep("--p99", "0s"), "a bound of the 99th percentile"},
-		{exitUsage, sweep("--step", "1", "--factor", "2"), "not both"},
-		{exitUsage, sweep("--pairs", "0"), "pairs"},
+		{cli.ExitUsage, []string{"bench", "report"}, "accepts 1 arg"},
+		{cli.ExitFailure, []string{"bench", "report", "none.json"}, "none.json: no such file"},
+		{cli.ExitFailure, []string{"bench", "report", other}, "other.json: written by a newer build"},
+		{cli.ExitUsage, []string{"bench", "compare", a}, "requires at least 2"},
+		{cli.ExitUsage, []string{"bench", "compare", a, a, "--noise", "100"}, "--noise: want a percentage"},
+		{cli.ExitUsage, []string{"bench", "single", "--html", "none/r.html"}, "none/r.html cannot be written"},
+		{cli.ExitUsage, []string{"bench", "single", "--json", "none/r.json"}, "none/r.json cannot be written"},
+		{cli.ExitUsage, []string{"bench", "sweep", "single", "--to", "200"}, "rates from 0 to 200"},
+		{cli.ExitUsage, sweep("--rate", "5"), "give --from and --to"},
+		{cli.ExitUsage, sweep("--p99", "0s"), "a bound of the 99th percentile"},
+		{cli.ExitUsage, sweep("--step", "1", "--factor", "2"), "not both"},
+		{cli.ExitUsage, sweep("--pairs", "0"), "pairs"},
 	} {
 		r := command(t, "", x.args...)
 		r.want(t, x.code, "", x.want)

@@ -6,12 +6,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"teamtalk/cmd/teamtalk/internal/chat"
 	"teamtalk/cmd/teamtalk/internal/chat/jsonio"
 	"teamtalk/cmd/teamtalk/internal/chat/plain"
 	"teamtalk/cmd/teamtalk/internal/chat/terminal"
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/im"
 )
 
@@ -44,7 +44,7 @@ that came in. The command ends when its input has, once everything is acknowledg
   teamtalk chat carol --register --invite CODE
   echo "backup is done" | teamtalk chat robot bob
   teamtalk chat robot --json --follow < commands > events`,
-		Args: checkArgs(cobra.RangeArgs(1, 2)),
+		Args: cli.CheckArgs(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.User = args[0]
 			if len(args) > 1 {
@@ -83,7 +83,7 @@ func chatIn(cmd *cobra.Command, o chat.Options) error {
 		o.TextKey = os.Getenv(chat.EnvTextKey)
 	}
 	if _, err := im.NewTextCipher(o.TextKey); err != nil {
-		return usagef(cmd, "--text-key: %v", err)
+		return cli.Usagef(cmd, "--text-key: %v", err)
 	}
 	o.Progress = 250 * time.Millisecond
 	if o.Json {
@@ -94,12 +94,12 @@ func chatIn(cmd *cobra.Command, o chat.Options) error {
 		o.Given = o.Password != ""
 	}
 	var ask *chat.Asker // nil: there is no person to ask
-	if in := cmd.InOrStdin(); isTerminal(in) {
+	if in := cmd.InOrStdin(); cli.IsTerminal(in) {
 		ask = chat.NewAsker(cmd.Context(), in.(*os.File), cmd.ErrOrStderr())
 	}
 	err := chat.Run(cmd.Context(), o, newFrontend(cmd, o), ask)
 	if errors.Is(err, chat.ErrNoPassword) {
-		return &usageError{cmd, err}
+		return &cli.UsageError{Cmd: cmd, Err: err}
 	}
 	return err
 }
@@ -110,15 +110,9 @@ func newFrontend(cmd *cobra.Command, o chat.Options) chat.Frontend {
 	switch {
 	case o.Json:
 		return jsonio.New(in, out)
-	case isTerminal(in) && isTerminal(out):
+	case cli.IsTerminal(in) && cli.IsTerminal(out):
 		return terminal.New(in.(*os.File), out.(*os.File), o)
 	default:
 		return plain.New(in, out, cmd.ErrOrStderr())
 	}
-}
-
-// isTerminal reports whether a stream is a terminal.
-func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/config"
 )
 
@@ -26,9 +27,9 @@ With --effective, print the values that count here and where each came from; pas
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return commandsOnly(cmd, args)
+				return cli.CommandsOnly(cmd, args)
 			}
-			cfg, err := loadConfig(cmd)
+			cfg, err := cli.LoadConfig(cmd)
 			if err != nil {
 				return err
 			}
@@ -38,7 +39,7 @@ With --effective, print the values that count here and where each came from; pas
 			return config.WriteReference(cmd.OutOrStdout())
 		},
 	}
-	addConfigFlags(cmd)
+	cli.AddConfigFlags(cmd)
 	cmd.Flags().BoolVar(&effective, "effective", false, "print the values that count, and where each came from")
 	cmd.AddCommand(newConfigCheckCommand())
 	return cmd
@@ -52,9 +53,9 @@ func newConfigCheckCommand() *cobra.Command {
 nothing is connected to. Exit code 2 when something is wrong.`,
 		Example: `  teamtalk config check --config teamtalk.toml
   teamtalk config check --config cluster.toml --roles msg`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(cmd)
+			cfg, err := cli.LoadConfig(cmd)
 			if err != nil {
 				return err
 			}

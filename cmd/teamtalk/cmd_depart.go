@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -27,10 +28,10 @@ into departments with teamtalk user set NAME --department DEPARTMENT.`,
   teamtalk depart add East --parent Sales
   teamtalk depart list`,
 		Args:        cobra.ArbitraryArgs,
-		RunE:        commandsOnly,
-		Annotations: holdsCommands,
+		RunE:        cli.CommandsOnly,
+		Annotations: cli.HoldsCommands,
 	}
-	addConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
+	cli.AddConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
 	cmd.AddCommand(newDepartAddCommand(), newDepartListCommand(), newDepartRenameCommand(), newDepartMoveCommand(), newDepartDeleteCommand())
 	return cmd
 }
@@ -55,7 +56,7 @@ func newDepartAddCommand() *cobra.Command {
 		Long:  "Add a department, to the company or inside another one. In one place every name is there once.",
 		Example: `  teamtalk depart add Sales
   teamtalk depart add East --parent Sales --priority 2`,
-		Args: exactly(1, "one NAME"),
+		Args: cli.Exactly(1, "one NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkDepartName(cmd, args[0]); err != nil {
 				return err
@@ -69,7 +70,7 @@ func newDepartAddCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "added %s (id %d)\n", printable(b.Path(im.Depart{Name: args[0], Parent: p})), id)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "added %s (id %d)\n", cli.Printable(b.Path(im.Depart{Name: args[0], Parent: p})), id)
 				return err
 			})
 		},
@@ -81,7 +82,7 @@ func newDepartAddCommand() *cobra.Command {
 
 func checkDepartName(cmd *cobra.Command, name string) error {
 	if err := admin.CheckText("name", name, im.MaxDepartName); err != nil || name == "" {
-		return usageOr(cmd, err, "a department needs a name")
+		return cli.UsageOr(cmd, err, "a department needs a name")
 	}
 	return nil
 }
@@ -98,7 +99,7 @@ With --json, print one object a line, in the same order: id, name, path, parent 
 priority, users.`,
 		Example: `  teamtalk depart list
   teamtalk depart list --json | jq -r 'select(.users == 0) | .path'`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withDeparts(cmd, true, func(ctx context.Context, s im.Store, b *admin.Departs) error {
 				users, err := admin.UsersByDepart(ctx, s)
@@ -114,7 +115,7 @@ priority, users.`,
 }
 
 func listDeparts(out io.Writer, b *admin.Departs, users map[uint32]int, wantJSON bool) error {
-	enc := newEncoder(out)
+	enc := cli.NewEncoder(out)
 	rows := [][]string{{"ID", "NAME", "PRIORITY", "USERS"}}
 	list, depth := b.InOrder()
 	for i, d := range list {
@@ -139,7 +140,7 @@ func listDeparts(out io.Writer, b *admin.Departs, users map[uint32]int, wantJSON
 		_, err := fmt.Fprintln(out, "no departments yet; add one with teamtalk depart add NAME")
 		return err
 	}
-	return writeTable(out, rows)
+	return cli.WriteTable(out, rows)
 }
 
 // changeDepart changes one department and says what it is then.
@@ -160,7 +161,7 @@ func changeDepart(cmd *cobra.Command, text string, change func(b *admin.Departs,
 		if d.Status == pb.DepartmentStatusType_DEPT_STATUS_DELETE {
 			what = "is deleted"
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s (id %d) %s\n", printable(before), d.ID, printable(what))
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s (id %d) %s\n", cli.Printable(before), d.ID, cli.Printable(what))
 		return err
 	})
 }
@@ -171,7 +172,7 @@ func newDepartRenameCommand() *cobra.Command {
 		Short:   "Give a department another name",
 		Long:    "Give a department another name. It stays where it is.",
 		Example: "  teamtalk depart rename Sales/East Orient",
-		Args:    exactly(2, "a DEPARTMENT and its new NAME"),
+		Args:    cli.Exactly(2, "a DEPARTMENT and its new NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkDepartName(cmd, args[1]); err != nil {
 				return err
@@ -193,7 +194,7 @@ func newDepartMoveCommand() *cobra.Command {
 change its rank among its neighbours too.`,
 		Example: `  teamtalk depart move East Sales
   teamtalk depart move Sales/East / --priority 4`,
-		Args: exactly(2, "a DEPARTMENT and its new PARENT (/ for the company)"),
+		Args: cli.Exactly(2, "a DEPARTMENT and its new PARENT (/ for the company)"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return changeDepart(cmd, args[0], func(b *admin.Departs, d *im.Depart) (err error) {
 				if cmd.Flags().Changed("priority") {
@@ -215,7 +216,7 @@ func newDepartDeleteCommand() *cobra.Command {
 		Long: `Delete a department. It must be empty: no departments inside, and no users but disabled ones. Put them
 elsewhere first, with teamtalk depart move and teamtalk user set.`,
 		Example: "  teamtalk depart delete Sales/East",
-		Args:    exactly(1, "one DEPARTMENT"),
+		Args:    cli.Exactly(1, "one DEPARTMENT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return changeDepart(cmd, args[0], func(_ *admin.Departs, d *im.Depart) error {
 				d.Status = pb.DepartmentStatusType_DEPT_STATUS_DELETE

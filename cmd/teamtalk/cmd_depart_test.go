@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/im"
 	"teamtalk/sql/embedded"
 )
@@ -18,42 +19,42 @@ func testDepartCommands(t *testing.T) {
 		t.Helper()
 		return command(t, "", append([]string{"depart"}, args...)...)
 	}
-	run("add", "Sales", "--priority", "2").want(t, exitOK, "added Sales (id 1)\n", "")
-	run("add", "研发部", "--priority", "1").want(t, exitOK, "added 研发部 (id 2)\n", "")
-	run("add", "East", "--parent", "Sales").want(t, exitOK, "added Sales/East (id 3)\n", "")
-	run("add", "East", "--parent", "2").want(t, exitOK, "added 研发部/East (id 4)\n", "")
-	run("add", "East", "--parent", "/Sales/").want(t, exitFailure, "", `there is a department "East" in the same place, with id 3`)
-	run("add", "x", "--parent", "East").want(t, exitFailure, "",
+	run("add", "Sales", "--priority", "2").want(t, cli.ExitOK, "added Sales (id 1)\n", "")
+	run("add", "研发部", "--priority", "1").want(t, cli.ExitOK, "added 研发部 (id 2)\n", "")
+	run("add", "East", "--parent", "Sales").want(t, cli.ExitOK, "added Sales/East (id 3)\n", "")
+	run("add", "East", "--parent", "2").want(t, cli.ExitOK, "added 研发部/East (id 4)\n", "")
+	run("add", "East", "--parent", "/Sales/").want(t, cli.ExitFailure, "", `there is a department "East" in the same place, with id 3`)
+	run("add", "x", "--parent", "East").want(t, cli.ExitFailure, "",
 		`2 departments have the name "East"; say which by its place or id: 3 (Sales/East), 4 (研发部/East)`)
-	run("add", "x", "--parent", "West").want(t, exitFailure, "", `no department has the name, place or id "West"; see teamtalk depart list`)
-	run("add", "Shop", "--parent", "Sales/East").want(t, exitOK, "added Sales/East/Shop (id 5)\n", "")
+	run("add", "x", "--parent", "West").want(t, cli.ExitFailure, "", `no department has the name, place or id "West"; see teamtalk depart list`)
+	run("add", "Shop", "--parent", "Sales/East").want(t, cli.ExitOK, "added Sales/East/Shop (id 5)\n", "")
 
 	addNamed(t, "alice", "bob", "carol")
 	user := func(want string, args ...string) {
 		t.Helper()
-		command(t, "", append([]string{"user"}, args...)...).want(t, exitOK, want, "")
+		command(t, "", append([]string{"user"}, args...)...).want(t, cli.ExitOK, want, "")
 	}
 	user("alice is in Sales/East\n", "set", "alice", "--department", "Sales/East")
 	user("bob is in Sales/East/Shop\nbob has another picture\nbob has another sign info\n", "set", "2", "--department", "5", "--avatar", "http://x/b.png", "--sign", "签名 🙂")
 	user("carol is in Sales/East\n", "set", "carol", "--department", "Sales/East")
 	user("carol is disabled\n", "disable", "3")
-	command(t, "", "user", "set", "bob", "--department", "none", "--sign", "y").want(t, exitFailure, "", `no department has the name, place or id "none"`)
+	command(t, "", "user", "set", "bob", "--department", "none", "--sign", "y").want(t, cli.ExitFailure, "", `no department has the name, place or id "none"`)
 	user(`"avatar":"http://x/b.png","department":5,"sign":"签名 🙂","status":"ok"}`, "list", "--json")
-	run("list").want(t, exitOK, "ID  NAME      PRIORITY  USERS\n2   研发部    1         0\n4     East    0         0\n1   Sales     2         0\n3     East    0         1\n5       Shop  0         1\n", "")
-	run("list", "--json").want(t, exitOK, `{"id":3,"name":"East","path":"Sales/East","parent":1,"priority":0,"users":1}`+"\n", "")
+	run("list").want(t, cli.ExitOK, "ID  NAME      PRIORITY  USERS\n2   研发部    1         0\n4     East    0         0\n1   Sales     2         0\n3     East    0         1\n5       Shop  0         1\n", "")
+	run("list", "--json").want(t, cli.ExitOK, `{"id":3,"name":"East","path":"Sales/East","parent":1,"priority":0,"users":1}`+"\n", "")
 
-	run("move", "Sales", "Sales/East/Shop").want(t, exitFailure, "", "department 1 would be inside itself")
-	run("delete", "Sales").want(t, exitFailure, "", `department 1 has departments in it: "East"`)
-	run("delete", "5").want(t, exitFailure, "", "department 5 has users in it: 1")
-	run("rename", "Sales/East", "Orient").want(t, exitOK, "Sales/East (id 3) is now Sales/Orient\n", "")
-	run("move", "Shop", "/", "--priority", "7").want(t, exitOK, "Sales/Orient/Shop (id 5) is now Shop\n", "")
-	run("move", "Orient", "研发部").want(t, exitOK, "Sales/Orient (id 3) is now 研发部/Orient\n", "")
+	run("move", "Sales", "Sales/East/Shop").want(t, cli.ExitFailure, "", "department 1 would be inside itself")
+	run("delete", "Sales").want(t, cli.ExitFailure, "", `department 1 has departments in it: "East"`)
+	run("delete", "5").want(t, cli.ExitFailure, "", "department 5 has users in it: 1")
+	run("rename", "Sales/East", "Orient").want(t, cli.ExitOK, "Sales/East (id 3) is now Sales/Orient\n", "")
+	run("move", "Shop", "/", "--priority", "7").want(t, cli.ExitOK, "Sales/Orient/Shop (id 5) is now Shop\n", "")
+	run("move", "Orient", "研发部").want(t, cli.ExitOK, "Sales/Orient (id 3) is now 研发部/Orient\n", "")
 	user("bob is in no department\n", "set", "bob", "--department", "/")
-	run("delete", "Shop").want(t, exitOK, "Shop (id 5) is deleted\n", "")
-	run("delete", "Shop").want(t, exitFailure, "", "no department has the name, place or id")
-	run("delete", "Sales").want(t, exitOK, "Sales (id 1) is deleted\n", "")
-	command(t, "", "user", "set", "bob", "--department", "1").want(t, exitFailure, "", `no department has the name, place or id "1"`)
-	run("list").want(t, exitOK, "ID  NAME      PRIORITY  USERS\n2   研发部    1         0\n4     East    0         0\n3     Orient  0         1\n", "")
+	run("delete", "Shop").want(t, cli.ExitOK, "Shop (id 5) is deleted\n", "")
+	run("delete", "Shop").want(t, cli.ExitFailure, "", "no department has the name, place or id")
+	run("delete", "Sales").want(t, cli.ExitOK, "Sales (id 1) is deleted\n", "")
+	command(t, "", "user", "set", "bob", "--department", "1").want(t, cli.ExitFailure, "", `no department has the name, place or id "1"`)
+	run("list").want(t, cli.ExitOK, "ID  NAME      PRIORITY  USERS\n2   研发部    1         0\n4     East    0         0\n3     Orient  0         1\n", "")
 }
 
 // TestDepartBesideServer: a server that has the store open reads what a command changed.
@@ -70,8 +71,8 @@ func TestDepartBesideServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command(t, "", "depart", "add", "Sales").want(t, exitOK, "added", "")
-	command(t, "", "user", "set", "alice", "--department", "Sales").want(t, exitOK, "alice is in Sales", "")
+	command(t, "", "depart", "add", "Sales").want(t, cli.ExitOK, "added", "")
+	command(t, "", "user", "set", "alice", "--department", "Sales").want(t, cli.ExitOK, "alice is in Sales", "")
 	departs, _, err := s.DepartsChangedSince(t.Context(), 0)
 	if err != nil || len(departs) != 1 || departs[0].Name != "Sales" {
 		t.Errorf("%+v, %v", departs, err)

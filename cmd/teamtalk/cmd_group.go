@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -34,10 +34,10 @@ groups may be changed: who may change them in a client does not matter.`,
   teamtalk group add "All staff" alice bob
   teamtalk group show 3`,
 		Args:        cobra.ArbitraryArgs,
-		RunE:        commandsOnly,
-		Annotations: holdsCommands,
+		RunE:        cli.CommandsOnly,
+		Annotations: cli.HoldsCommands,
 	}
-	addConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
+	cli.AddConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
 	cmd.AddCommand(newGroupCreateCommand(), newGroupListCommand(), newGroupShowCommand(), newGroupRenameCommand(),
 		newGroupMembersCommand(pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD, "add", "Add users to a group",
 			`Add users to a group. Who is in it already stays so; who is added again sees the messages from then on.`),
@@ -45,26 +45,6 @@ groups may be changed: who may change them in a client does not matter.`,
 			`Take users out of a group. They get its messages no more, and cannot read the old ones either.
 Who is not in it is passed over.`))
 	return cmd
-}
-
-// atLeast wants a number of arguments, which what names, or more.
-func atLeast(n int, what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < n {
-			return usagef(cmd, "want %s, got %d arguments", what, len(args))
-		}
-		return nil
-	}
-}
-
-// exactly wants a number of arguments, which what names.
-func exactly(n int, what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usagef(cmd, "want %s, got %d arguments", what, len(args))
-		}
-		return nil
-	}
 }
 
 // memberFlags are the ways to name users.
@@ -98,7 +78,7 @@ func (f *memberFlags) names(cmd *cobra.Command, args []string) ([]string, error)
 		}
 	}
 	if len(names) == 0 {
-		return nil, usagef(cmd, "want users, as arguments or with --from FILE")
+		return nil, cli.Usagef(cmd, "want users, as arguments or with --from FILE")
 	}
 	return names, nil
 }
@@ -116,17 +96,17 @@ nobody does. A temporary group is what clients make themselves: any member may a
 		Example: `  teamtalk group create "All staff" --from staff.txt
   teamtalk group create Sales alice bob --creator alice
   teamtalk user list --json | jq -r 'select(.status == "ok") | .name' | teamtalk group create Everybody --from -`,
-		Args: atLeast(1, "a NAME and users"),
+		Args: cli.AtLeast(1, "a NAME and users"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, ok := admin.GroupTypes[kind]
 			if !ok {
-				return usagef(cmd, "--type %q is none of normal and temporary", kind)
+				return cli.Usagef(cmd, "--type %q is none of normal and temporary", kind)
 			}
 			if err := admin.CheckText("name", args[0], im.MaxGroupName); err != nil || args[0] == "" {
-				return usageOr(cmd, err, "a group needs a name")
+				return cli.UsageOr(cmd, err, "a group needs a name")
 			}
 			if err := admin.CheckText("avatar", avatar, im.MaxGroupName); err != nil {
-				return &usageError{cmd, err}
+				return &cli.UsageError{Cmd: cmd, Err: err}
 			}
 			names, err := members.names(cmd, args[1:])
 			if err != nil {
@@ -145,14 +125,6 @@ nobody does. A temporary group is what clients make themselves: any member may a
 	return cmd
 }
 
-// usageOr is the caller's mistake in err, or in text when err is nil.
-func usageOr(cmd *cobra.Command, err error, text string) error {
-	if err != nil {
-		return &usageError{cmd, err}
-	}
-	return usagef(cmd, "%s", text)
-}
-
 func createGroup(ctx context.Context, s im.Store, out io.Writer, g im.Group, creator string, names []string) error {
 	if creator != "" {
 		names = append([]string{creator}, names...)
@@ -168,7 +140,7 @@ func createGroup(ctx context.Context, s im.Store, out io.Writer, g im.Group, cre
 	if g, err = s.CreateGroup(ctx, g); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "made the group %s (id %d) of %s\n", printable(g.Name), g.ID, countOf(len(g.Members), "member"))
+	_, err = fmt.Fprintf(out, "made the group %s (id %d) of %s\n", cli.Printable(g.Name), g.ID, countOf(len(g.Members), "member"))
 	return err
 }
 
@@ -198,13 +170,6 @@ func asJSON(g im.Group) groupJSON {
 	return groupJSON{g.ID, g.Name, g.Avatar, admin.GroupTypeName(g.Type), g.Creator, g.Version, g.Created, g.Updated, g.LastChat, append([]uint32{}, g.Members...)}
 }
 
-// newEncoder writes JSON for programs, one object a line.
-func newEncoder(out io.Writer) *json.Encoder {
-	enc := json.NewEncoder(out)
-	enc.SetEscapeHTML(false)
-	return enc
-}
-
 func newGroupListCommand() *cobra.Command {
 	var wantJSON bool
 	cmd := &cobra.Command{
@@ -216,7 +181,7 @@ With --json, print one object a line: id, name, avatar, type (normal or temporar
 version, created, updated and last_chat (unix seconds), members (ids).`,
 		Example: `  teamtalk group list
   teamtalk group list --json | jq -r 'select(.members | length > 100) | .name'`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
 				return listGroups(ctx, s, cmd.OutOrStdout(), wantJSON)
@@ -228,7 +193,7 @@ version, created, updated and last_chat (unix seconds), members (ids).`,
 }
 
 func listGroups(ctx context.Context, s im.GroupStore, out io.Writer, wantJSON bool) error {
-	enc, first := newEncoder(out), true
+	enc, first := cli.NewEncoder(out), true
 	err := admin.EachGroup(ctx, s, func(groups []im.Group) error {
 		var rows [][]string
 		if first {
@@ -246,7 +211,7 @@ func listGroups(ctx context.Context, s im.GroupStore, out io.Writer, wantJSON bo
 		if wantJSON {
 			return nil
 		}
-		return writeTable(out, rows)
+		return cli.WriteTable(out, rows)
 	})
 	if err == nil && first && !wantJSON {
 		_, err = fmt.Fprintln(out, "no groups yet; make one with teamtalk group create NAME USER ...")
@@ -272,7 +237,7 @@ func newGroupShowCommand() *cobra.Command {
 With --json, print one object, as teamtalk group list does.`,
 		Example: `  teamtalk group show "All staff"
   teamtalk group show 3 --json | jq .members`,
-		Args: exactly(1, "one GROUP"),
+		Args: cli.Exactly(1, "one GROUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
 				g, err := admin.FindGroup(ctx, s, args[0])
@@ -280,7 +245,7 @@ With --json, print one object, as teamtalk group list does.`,
 					return err
 				}
 				if wantJSON {
-					return newEncoder(cmd.OutOrStdout()).Encode(asJSON(g))
+					return cli.NewEncoder(cmd.OutOrStdout()).Encode(asJSON(g))
 				}
 				return showGroup(ctx, s, cmd.OutOrStdout(), g)
 			})
@@ -310,7 +275,7 @@ func showGroup(ctx context.Context, s im.UserStore, out io.Writer, g im.Group) e
 	rows := [][]string{{"name", g.Name}, {"id", fmt.Sprint(g.ID)}, {"type", admin.GroupTypeName(g.Type)}, {"creator", creator}, {"avatar", g.Avatar},
 		{"version", fmt.Sprint(g.Version)}, {"created", timeText(g.Created)}, {"changed", timeText(g.Updated)}, {"last message", timeText(g.LastChat)},
 		{"members", fmt.Sprint(len(g.Members))}}
-	if err := writeTable(out, rows); err != nil {
+	if err := cli.WriteTable(out, rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(out)
@@ -319,7 +284,7 @@ func showGroup(ctx context.Context, s im.UserStore, out io.Writer, g im.Group) e
 		u := byID[id]
 		rows = append(rows, []string{fmt.Sprint(id), u.Name, u.Nick, admin.StatusName(u.Status)})
 	}
-	return writeTable(out, rows)
+	return cli.WriteTable(out, rows)
 }
 
 func newGroupRenameCommand() *cobra.Command {
@@ -328,10 +293,10 @@ func newGroupRenameCommand() *cobra.Command {
 		Short:   "Give a group another name",
 		Long:    "Give a group another name. Clients show it when they connect again.",
 		Example: `  teamtalk group rename 3 "All staff"`,
-		Args:    exactly(2, "a GROUP and its new NAME"),
+		Args:    cli.Exactly(2, "a GROUP and its new NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := admin.CheckText("name", args[1], im.MaxGroupName); err != nil || args[1] == "" {
-				return usageOr(cmd, err, "a group needs a name")
+				return cli.UsageOr(cmd, err, "a group needs a name")
 			}
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
 				g, err := admin.FindGroup(ctx, s, args[0])
@@ -341,7 +306,7 @@ func newGroupRenameCommand() *cobra.Command {
 				if err := s.SetGroupName(ctx, g.ID, args[1]); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "the group %s (id %d) is now %s\n", printable(g.Name), g.ID, printable(args[1]))
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "the group %s (id %d) is now %s\n", cli.Printable(g.Name), g.ID, cli.Printable(args[1]))
 				return err
 			})
 		},
@@ -355,7 +320,7 @@ func newGroupMembersCommand(t pb.GroupModifyType, verb, short, long string) *cob
 		Short:   short,
 		Long:    long,
 		Example: "  teamtalk group " + verb + " \"All staff\" alice bob\n  teamtalk group " + verb + " 3 --from names.txt",
-		Args:    atLeast(1, "a GROUP and users"),
+		Args:    cli.AtLeast(1, "a GROUP and users"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names, err := members.names(cmd, args[1:])
 			if err != nil {
@@ -394,6 +359,6 @@ func changeMembers(ctx context.Context, s im.Store, out io.Writer, t pb.GroupMod
 	if n := len(slices.Compact(asked)) - len(change.Changed); n > 0 {
 		note = fmt.Sprintf("; %s: %d", passed, n)
 	}
-	_, err = fmt.Fprintf(out, "%s (id %d): %s %s, %d now%s\n", printable(g.Name), g.ID, countOf(len(change.Changed), "member"), done, len(change.Current), note)
+	_, err = fmt.Fprintf(out, "%s (id %d): %s %s, %d now%s\n", cli.Printable(g.Name), g.ID, countOf(len(change.Changed), "member"), done, len(change.Current), note)
 	return err
 }

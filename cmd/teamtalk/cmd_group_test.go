@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/dbtest"
@@ -29,7 +30,7 @@ func onBothStores(t *testing.T, test func(t *testing.T)) {
 		t.Setenv("TEAMTALK_STORE", "mysql")
 		t.Setenv("TEAMTALK_MYSQL_MASTER", dbtest.MariaDB(t).NewDatabase(t))
 		t.Setenv("TEAMTALK_REDIS_ADDRS", redis.Addr())
-		command(t, "", "migrate").want(t, exitOK, "", "")
+		command(t, "", "migrate").want(t, cli.ExitOK, "", "")
 		test(t)
 	})
 }
@@ -37,7 +38,7 @@ func onBothStores(t *testing.T, test func(t *testing.T)) {
 // addUsers adds users with these names; their ids are 1, 2 and so on in a new store.
 func addNamed(t *testing.T, names ...string) {
 	t.Helper()
-	command(t, "name,password\n"+strings.Join(names, ",x\n")+",x\n", "user", "add", "--csv", "-").want(t, exitOK, "", "added")
+	command(t, "name,password\n"+strings.Join(names, ",x\n")+",x\n", "user", "add", "--csv", "-").want(t, cli.ExitOK, "", "added")
 }
 
 func TestGroupCommands(t *testing.T) { onBothStores(t, testGroupCommands) }
@@ -50,42 +51,42 @@ func testGroupCommands(t *testing.T) {
 	show := func(group string) (g groupJSON) {
 		t.Helper()
 		r := run("show", group, "--json")
-		if err := json.Unmarshal([]byte(r.out), &g); err != nil || r.code != exitOK {
+		if err := json.Unmarshal([]byte(r.out), &g); err != nil || r.code != cli.ExitOK {
 			t.Fatalf("show %s: %v, %+v", group, err, r)
 		}
 		return g
 	}
 	addNamed(t, "alice", "bob", "carol", "dora", "2000")
-	command(t, "", "user", "disable", "dora").want(t, exitOK, "", "")
-	run("list").want(t, exitOK, "no groups yet; make one with teamtalk group create", "")
+	command(t, "", "user", "disable", "dora").want(t, cli.ExitOK, "", "")
+	run("list").want(t, cli.ExitOK, "no groups yet; make one with teamtalk group create", "")
 
-	run("create", "小组 'x\"", "alice", "2", "alice", "--avatar", "http://x/a.png").want(t, exitOK, "made the group 小组 'x\" (id 1) of 2 members\n", "")
+	run("create", "小组 'x\"", "alice", "2", "alice", "--avatar", "http://x/a.png").want(t, cli.ExitOK, "made the group 小组 'x\" (id 1) of 2 members\n", "")
 	g := show("1")
 	if !slices.Equal(g.Members, []uint32{1, 2}) || g.Type != "normal" || g.Creator != 0 || g.Version != 1 || g.Avatar != "http://x/a.png" || g.Created == 0 {
 		t.Errorf("%+v", g)
 	}
-	run("create", "Talk", "bob", "--creator", "carol", "--type", "temporary").want(t, exitOK, "(id 2) of 2 members", "")
+	run("create", "Talk", "bob", "--creator", "carol", "--type", "temporary").want(t, cli.ExitOK, "(id 2) of 2 members", "")
 	if g := show("Talk"); !slices.Equal(g.Members, []uint32{2, 3}) || g.Type != "temporary" || g.Creator != 3 {
 		t.Errorf("%+v", g)
 	}
-	run("create", "Talk", "2000").want(t, exitOK, "(id 3) of 1 member\n", "") // a name that is a number
-	run("show", "Talk").want(t, exitFailure, "", `2 groups have the name "Talk"; say which by its id: 2, 3`)
-	run("create", "None", "alice", "nobody", "77", "dora").want(t, exitFailure, "",
+	run("create", "Talk", "2000").want(t, cli.ExitOK, "(id 3) of 1 member\n", "") // a name that is a number
+	run("show", "Talk").want(t, cli.ExitFailure, "", `2 groups have the name "Talk"; say which by its id: 2, 3`)
+	run("create", "None", "alice", "nobody", "77", "dora").want(t, cli.ExitFailure, "",
 		"no user has the name \"nobody\"; see teamtalk user list\nteamtalk: no user has the name or id \"77\"; see teamtalk user list\n"+
 			"teamtalk: dora is disabled; first: teamtalk user enable dora\nteamtalk: nothing was changed\n")
 
-	run("add", "2", "alice", "bob", "alice").want(t, exitOK, "Talk (id 2): 1 member added, 3 now; in it already: 1\n", "")
-	run("add", "2", "alice").want(t, exitOK, "Talk (id 2): 0 members added, 3 now; in it already: 1\n", "")
-	run("remove", "2", "bob", "alice", "2000").want(t, exitOK, "Talk (id 2): 2 members taken out, 1 now; not in it: 1\n", "")
+	run("add", "2", "alice", "bob", "alice").want(t, cli.ExitOK, "Talk (id 2): 1 member added, 3 now; in it already: 1\n", "")
+	run("add", "2", "alice").want(t, cli.ExitOK, "Talk (id 2): 0 members added, 3 now; in it already: 1\n", "")
+	run("remove", "2", "bob", "alice", "2000").want(t, cli.ExitOK, "Talk (id 2): 2 members taken out, 1 now; not in it: 1\n", "")
 	if g := show("2"); !slices.Equal(g.Members, []uint32{3}) || g.Version != 3 {
 		t.Errorf("%+v", g)
 	}
-	run("add", "9", "alice").want(t, exitFailure, "", `no group has the name or id "9"; see teamtalk group list`)
-	run("rename", "3", "All staff").want(t, exitOK, "the group Talk (id 3) is now All staff\n", "")
-	run("show", "All staff").want(t, exitOK, "creator       nobody\n", "")
-	run("show", "2").want(t, exitOK, "creator       carol (id 3)\n", "")
-	run("show", "2").want(t, exitOK, "\nID  NAME   NICK   STATUS\n3   carol  carol  ok\n", "")
-	run("list").want(t, exitOK, "ID  NAME       TYPE       MEMBERS  LAST MESSAGE\n1   小组 'x\"   normal     2\n2   Talk       temporary  1\n3   All staff  normal     1\n", "")
+	run("add", "9", "alice").want(t, cli.ExitFailure, "", `no group has the name or id "9"; see teamtalk group list`)
+	run("rename", "3", "All staff").want(t, cli.ExitOK, "the group Talk (id 3) is now All staff\n", "")
+	run("show", "All staff").want(t, cli.ExitOK, "creator       nobody\n", "")
+	run("show", "2").want(t, cli.ExitOK, "creator       carol (id 3)\n", "")
+	run("show", "2").want(t, cli.ExitOK, "\nID  NAME   NICK   STATUS\n3   carol  carol  ok\n", "")
+	run("list").want(t, cli.ExitOK, "ID  NAME       TYPE       MEMBERS  LAST MESSAGE\n1   小组 'x\"   normal     2\n2   Talk       temporary  1\n3   All staff  normal     1\n", "")
 	if lines := strings.Split(strings.TrimSpace(run("list", "--json").out), "\n"); len(lines) != 3 || !strings.Contains(lines[0], `"name":"小组 'x\"","avatar":"http://x/a.png","type":"normal","creator":0,"version":1,`) ||
 		!strings.HasSuffix(lines[0], `"last_chat":0,"members":[1,2]}`) {
 		t.Errorf("%s", lines)
@@ -96,14 +97,14 @@ func testGroupCommands(t *testing.T) {
 func TestGroupFromFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TEAMTALK_DATA_DIR", dir)
-	command(t, "", "user", "add", "--count", "600", "--password", "x").want(t, exitOK, "", "")
+	command(t, "", "user", "add", "--count", "600", "--password", "x").want(t, cli.ExitOK, "", "")
 	file := filepath.Join(dir, "names.txt")
 	text := "\xef\xbb\xbfu00001\r\n\n  u00002  \n7\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	command(t, "", "group", "create", "few", "u00009", "--from", file).want(t, exitOK, "of 4 members", "")
-	command(t, command(t, "", "user", "list", "--json").out, "group", "create", "x", "--from", "-").want(t, exitFailure, "", "and 580 more problems\n")
+	command(t, "", "group", "create", "few", "u00009", "--from", file).want(t, cli.ExitOK, "of 4 members", "")
+	command(t, command(t, "", "user", "list", "--json").out, "group", "create", "x", "--from", "-").want(t, cli.ExitFailure, "", "and 580 more problems\n")
 	names := strings.Builder{}
 	for _, line := range strings.Split(strings.TrimSpace(command(t, "", "user", "list", "--json").out), "\n") {
 		var u struct{ Name string }
@@ -112,9 +113,9 @@ func TestGroupFromFile(t *testing.T) {
 		}
 		names.WriteString(u.Name + "\n")
 	}
-	command(t, names.String(), "group", "add", "few", "--from", "-").want(t, exitOK, "few (id 1): 596 members added, 600 now; in it already: 4", "")
-	command(t, "\n\n", "group", "add", "few", "--from", "-").want(t, exitUsage, "", "want users, as arguments or with --from FILE")
-	command(t, "", "group", "add", "few", "--from", filepath.Join(dir, "none")).want(t, exitFailure, "", "no such file")
+	command(t, names.String(), "group", "add", "few", "--from", "-").want(t, cli.ExitOK, "few (id 1): 596 members added, 600 now; in it already: 4", "")
+	command(t, "\n\n", "group", "add", "few", "--from", "-").want(t, cli.ExitUsage, "", "want users, as arguments or with --from FILE")
+	command(t, "", "group", "add", "few", "--from", filepath.Join(dir, "none")).want(t, cli.ExitFailure, "", "no such file")
 }
 
 // TestGroupBesideServer: a server that has the store open goes by what a command changes.
@@ -132,11 +133,11 @@ func TestGroupBesideServer(t *testing.T) {
 		s.AppendMessages(t.Context(), []*im.Message{m})
 		return m
 	}
-	command(t, "", "group", "create", "g", "alice", "bob").want(t, exitOK, "(id 1)", "")
+	command(t, "", "group", "create", "g", "alice", "bob").want(t, cli.ExitOK, "(id 1)", "")
 	if m := send(); im.KindOf(m.Err) != im.Denied {
 		t.Errorf("carol is not in it, and sends: %v", m.Err)
 	}
-	command(t, "", "group", "add", "g", "carol").want(t, exitOK, "3 now", "")
+	command(t, "", "group", "add", "g", "carol").want(t, cli.ExitOK, "3 now", "")
 	if m := send(); m.Err != nil || m.GroupVersion != 2 {
 		t.Errorf("carol is in it now: %v, version %d", m.Err, m.GroupVersion)
 	}
@@ -178,13 +179,13 @@ func TestGroupAndDepartUsage(t *testing.T) {
 		{[]string{"user", "set", "a", "--avatar", "a\nb"}, "control character"},
 	} {
 		r := command(t, "", x.args...)
-		r.want(t, exitUsage, "", x.want)
+		r.want(t, cli.ExitUsage, "", x.want)
 		if r.out != "" {
 			t.Errorf("%q: printed %q", x.args, r.out)
 		}
 	}
 	for _, args := range [][]string{{"group", "list"}, {"group", "create", "x", "a"}, {"depart", "list"}, {"depart", "delete", "x"}, {"user", "set", "a", "--sign", ""}} {
-		command(t, "", args...).want(t, exitFailure, "", "no store in ")
+		command(t, "", args...).want(t, cli.ExitFailure, "", "no store in ")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/spf13/cobra"
 
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/im"
 	"teamtalk/sql/schema"
@@ -36,12 +37,12 @@ It may be stopped at any point and run again; two never run at once.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return commandsOnly(cmd, args)
+				return cli.CommandsOnly(cmd, args)
 			}
 			return withMySQL(cmd, func(ctx context.Context, db *sql.DB) error { return migrate(ctx, cmd.OutOrStdout(), db, dryRun) })
 		},
 	}
-	addConfigFlags(cmd, "mysql.master", "redis.addrs")
+	cli.AddConfigFlags(cmd, "mysql.master", "redis.addrs")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, change nothing")
 	cmd.AddCommand(newFinalizeCommand(), newMigrateStatusCommand())
 	return cmd
@@ -60,7 +61,7 @@ finalized database would lose messages. It refuses to run while others are conne
 Where a message gets another id, the conversation's counter in Redis is raised: so it needs Redis too.`,
 		Example: `  teamtalk migrate finalize --dry-run --config teamtalk.toml
   teamtalk migrate finalize --config teamtalk.toml`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withMySQL(cmd, func(ctx context.Context, db *sql.DB) error {
 				return finalize(ctx, cmd, db, dryRun, force)
@@ -74,7 +75,7 @@ Where a message gets another id, the conversation's counter in Redis is raised: 
 
 // counterRaiser connects to the Redis that the settings name, for the counters of message ids.
 func counterRaiser(ctx context.Context, cmd *cobra.Command) (raise func(context.Context, schema.Conversation, uint32) error, done func() error, err error) {
-	cfg, err := loadConfig(cmd)
+	cfg, err := cli.LoadConfig(cmd)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -94,7 +95,7 @@ func newMigrateStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Say how far the tables are",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withMySQL(cmd, func(ctx context.Context, db *sql.DB) error {
 				state, err := schema.Status(ctx, db)
@@ -115,21 +116,21 @@ func newMigrateStatusCommand() *cobra.Command {
 
 // withMySQL connects to the master and hands it to do.
 func withMySQL(cmd *cobra.Command, do func(context.Context, *sql.DB) error) error {
-	cfg, err := loadConfig(cmd)
+	cfg, err := cli.LoadConfig(cmd)
 	if err != nil {
 		return err
 	}
 	if cfg.MySQL.Master == "" {
-		return usagef(cmd, "no MySQL database given: use --mysql.master 'user:password@tcp(host:3306)/teamtalk' or a --config file")
+		return cli.Usagef(cmd, "no MySQL database given: use --mysql.master 'user:password@tcp(host:3306)/teamtalk' or a --config file")
 	}
 	settings, err := mysql.ParseDSN(cfg.MySQL.Master.Reveal())
 	if err != nil {
-		return usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
+		return cli.Usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
 	}
 	settings.Logger = &mysql.NopLogger{} // what goes wrong comes back as errors
 	connector, err := mysql.NewConnector(settings)
 	if err != nil {
-		return usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
+		return cli.Usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
 	}
 	db := sql.OpenDB(connector)
 	defer db.Close()

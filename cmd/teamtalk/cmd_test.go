@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/benchcmd"
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
@@ -38,7 +40,7 @@ func command(t *testing.T, stdin string, args ...string) result {
 	root.SetIn(strings.NewReader(stdin))
 	root.SetOut(&out)
 	root.SetErr(&errOut)
-	code := execute(t.Context(), root, args)
+	code := cli.Execute(t.Context(), root, args)
 	return result{code, out.String(), errOut.String()}
 }
 
@@ -48,7 +50,7 @@ func (r result) want(t *testing.T, code int, out, errOut string) {
 	if r.code != code || !strings.Contains(r.out, out) || !strings.Contains(r.err, errOut) {
 		t.Errorf("exit code %d, want %d\n--- out\n%s--- want\n%s\n--- err\n%s--- want\n%s", r.code, code, r.out, out, r.err, errOut)
 	}
-	if code != exitOK && (strings.Count(r.err, "\n") < 1 || !strings.HasPrefix(r.err, "teamtalk: ")) {
+	if code != cli.ExitOK && (strings.Count(r.err, "\n") < 1 || !strings.HasPrefix(r.err, "teamtalk: ")) {
 		t.Errorf("the error is no line of its own: %q", r.err)
 	}
 }
@@ -74,7 +76,7 @@ func golden(t *testing.T, name, got string) {
 func TestHelp(t *testing.T) {
 	r := command(t, "")
 	for _, want := range []string{"teamtalk serve --demo", "Usage:\n  teamtalk [command]\n", "\nTo run it:\n", "\nTo look after it:\n", "  user        Add, list and change users\n"} {
-		r.want(t, exitOK, want, "")
+		r.want(t, cli.ExitOK, want, "")
 	}
 	golden(t, "help-user-add.txt", command(t, "", "user", "add", "--help").out)
 }
@@ -82,7 +84,7 @@ func TestHelp(t *testing.T) {
 // TestHelpOfAll has every command explain itself in lines that fit a terminal.
 func TestHelpOfAll(t *testing.T) {
 	for _, c := range slices.Concat(newRootCommand().Commands(), newUserCommand().Commands(), newGroupCommand().Commands(), newDepartCommand().Commands(),
-		newBenchCommand().Commands(), newBenchSweepCommand().Commands()) {
+		benchcmd.New().Commands(), benchcmd.NewSweepCommand().Commands()) {
 		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
 			t.Errorf("%s: short help %q", c.Name(), c.Short)
 		}
@@ -136,7 +138,7 @@ func TestUsageErrors(t *testing.T) {
 		if x.args[0] == "version" || x.args[0] == "sevre" || x.args[0] == "frobnicate" {
 			r = command(t, "", x.args...)
 		}
-		r.want(t, exitUsage, "", x.want)
+		r.want(t, cli.ExitUsage, "", x.want)
 		if r.out != "" || strings.Contains(r.err, "geheim") {
 			t.Errorf("%q: printed %q, %q", x.args, r.out, r.err)
 		}
@@ -144,7 +146,7 @@ func TestUsageErrors(t *testing.T) {
 }
 
 func TestVersionCommand(t *testing.T) {
-	command(t, "", "version").want(t, exitOK, "teamtalk dev", "")
+	command(t, "", "version").want(t, cli.ExitOK, "teamtalk dev", "")
 	var v struct{ Version, Go string }
 	if err := json.Unmarshal([]byte(command(t, "", "version", "--json").out), &v); err != nil || v.Version == "" || v.Go == "" {
 		t.Errorf("%+v, %v", v, err)
@@ -161,11 +163,11 @@ func TestConfigCommand(t *testing.T) {
 	r := command(t, "", "config", "--effective", "--config", file, "--msg.max_connections", "5")
 	for _, want := range []string{"rate = 7  # " + file + ":2", "max_connections = 5  # flag --msg.max-connections",
 		`password = "********"  # environment TEAMTALK_REDIS_PASSWORD`, `listen = ":8000"  # default`} {
-		r.want(t, exitOK, want, "warning: environment variable TEAMTALK_MSG_LISTN is no setting; did you mean TEAMTALK_MSG_LISTEN?")
+		r.want(t, cli.ExitOK, want, "warning: environment variable TEAMTALK_MSG_LISTN is no setting; did you mean TEAMTALK_MSG_LISTEN?")
 	}
 	t.Setenv("TEAMTALK_CONFIG", file)
-	command(t, "", "config", "check").want(t, exitOK, "ok: 2 settings given", "")
-	command(t, "", "config", "check", "--roles", "msg").want(t, exitUsage, "", "msg.dbproxy: needed: this process runs msg without dbproxy")
+	command(t, "", "config", "check").want(t, cli.ExitOK, "ok: 2 settings given", "")
+	command(t, "", "config", "check", "--roles", "msg").want(t, cli.ExitUsage, "", "msg.dbproxy: needed: this process runs msg without dbproxy")
 }
 
 func TestExamples(t *testing.T) {
@@ -216,13 +218,13 @@ func TestUserCommands(t *testing.T) {
 		}
 		return a
 	}
-	run("", "list").want(t, exitFailure, "", "no store in "+dir)
-	run("", "add", "alice", "--dry-run").want(t, exitOK, "would add alice", "")
-	run("", "list").want(t, exitOK, "no users yet", "")
+	run("", "list").want(t, cli.ExitFailure, "", "no store in "+dir)
+	run("", "add", "alice", "--dry-run").want(t, cli.ExitOK, "would add alice", "")
+	run("", "list").want(t, cli.ExitOK, "no users yet", "")
 
 	r := run("", "add", "alice", "--nick", "爱丽丝", "--email", "a@example.com", "--gender", "f", "--phone", "123", "--department", "4", "--domain", "ailisi",
 		"--avatar", "http://x/a.png")
-	r.want(t, exitOK, "added alice (id 1)", "")
+	r.want(t, cli.ExitOK, "added alice (id 1)", "")
 	made := printedPassword.FindStringSubmatch(r.out)
 	if made == nil {
 		t.Fatalf("no password in %q", r.out)
@@ -231,22 +233,22 @@ func TestUserCommands(t *testing.T) {
 	if a.Nick != "爱丽丝" || a.Email != "a@example.com" || a.Gender != 2 || a.Phone != "123" || a.DepartID != 4 || a.Domain != "ailisi" || a.Avatar != "http://x/a.png" {
 		t.Errorf("%+v", a)
 	}
-	run("", "add", "Alice", "--password", "x").want(t, exitFailure, "", `the name "Alice" is taken`)
+	run("", "add", "Alice", "--password", "x").want(t, cli.ExitFailure, "", `the name "Alice" is taken`)
 	if r := run("pass word \r\n", "add", "bob", "--password-stdin"); strings.Contains(r.out, "password") {
 		t.Errorf("a given password is printed: %s", r.out)
 	}
 	mustLogin("bob", "pass word ", true)
-	run("one\ntwo\n", "passwd", "bob", "--password-stdin").want(t, exitUsage, "", "want one line")
+	run("one\ntwo\n", "passwd", "bob", "--password-stdin").want(t, cli.ExitUsage, "", "want one line")
 
-	run("", "passwd", "bob", "--password", "new").want(t, exitOK, "bob has a new password", "")
+	run("", "passwd", "bob", "--password", "new").want(t, cli.ExitOK, "bob has a new password", "")
 	mustLogin("bob", "pass word ", false)
 	mustLogin("bob", "new", true)
-	run("", "passwd", "carol").want(t, exitFailure, "", `no user has the name "carol"`)
+	run("", "passwd", "carol").want(t, cli.ExitFailure, "", `no user has the name "carol"`)
 
-	run("", "disable", "BOB").want(t, exitOK, "bob is disabled", "")
+	run("", "disable", "BOB").want(t, cli.ExitOK, "bob is disabled", "")
 	mustLogin("bob", "new", false)
-	run("", "list").want(t, exitOK, "ID  NAME   NICK    STATUS    EMAIL\n1   alice  爱丽丝  ok        a@example.com\n2   bob    bob     disabled\n", "")
-	run("", "enable", "bob").want(t, exitOK, "bob is enabled", "")
+	run("", "list").want(t, cli.ExitOK, "ID  NAME   NICK    STATUS    EMAIL\n1   alice  爱丽丝  ok        a@example.com\n2   bob    bob     disabled\n", "")
+	run("", "enable", "bob").want(t, cli.ExitOK, "bob is enabled", "")
 	mustLogin("bob", "new", true)
 
 	r = run("", "list", "--json")
@@ -264,7 +266,7 @@ func TestUserBesideServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	command(t, "", "user", "add", "alice", "--data-dir", dir).want(t, exitOK, "added alice", "")
+	command(t, "", "user", "add", "alice", "--data-dir", dir).want(t, cli.ExitOK, "added alice", "")
 	if _, err := s.AccountByName(t.Context(), "alice"); err != nil {
 		t.Error(err)
 	}
@@ -292,13 +294,13 @@ func TestUserAddFile(t *testing.T) {
 		{"too long, behind a field of two lines", "name,nick\n\"a\",\"x\ny\"\n" + strings.Repeat("n", 33) + ",z\n", "line 4: name"},
 		{"many mistakes", "name\n" + strings.Repeat("\"\"\n", 50), "… and 30 more problems"},
 	} {
-		run(x.file).want(t, exitFailure, "", x.want)
+		run(x.file).want(t, cli.ExitFailure, "", x.want)
 	}
 
 	good := "\xef\xbb\xbfName, Nick ,password,gender\r\nann,Ann A.,pa ss,f\r\nbea,贝,,\r\n"
-	run(good, "--dry-run").want(t, exitOK, "", "would add 2 users")
+	run(good, "--dry-run").want(t, cli.ExitOK, "", "would add 2 users")
 	r := run(good)
-	r.want(t, exitOK, "", "added 2 users to "+dir)
+	r.want(t, cli.ExitOK, "", "added 2 users to "+dir)
 	made, err := csv.NewReader(strings.NewReader(r.out)).ReadAll()
 	if err != nil || len(made) != 2 || made[0][0] != "name" || made[1][0] != "bea" {
 		t.Fatalf("passwords made: %q, %v", made, err)
@@ -311,9 +313,9 @@ func TestUserAddFile(t *testing.T) {
 	}
 
 	// All or none.
-	run("name,password\ncleo,x\nANN,x\n").want(t, exitFailure, "", "standard input: line 3: the name \"ANN\" is taken")
-	command(t, "", "user", "passwd", "cleo", "--data-dir", dir).want(t, exitFailure, "", "no user has the name")
-	run("name,password\ncleo,x\nANN,x\n", "--skip-existing").want(t, exitOK, "", "added 1 user to "+dir+"; there already: 1")
+	run("name,password\ncleo,x\nANN,x\n").want(t, cli.ExitFailure, "", "standard input: line 3: the name \"ANN\" is taken")
+	command(t, "", "user", "passwd", "cleo", "--data-dir", dir).want(t, cli.ExitFailure, "", "no user has the name")
+	run("name,password\ncleo,x\nANN,x\n", "--skip-existing").want(t, cli.ExitOK, "", "added 1 user to "+dir+"; there already: 1")
 	if ok, _ := tryLogin(t, dir, "cleo", "x"); !ok {
 		t.Error("cleo was not added")
 	}
@@ -325,13 +327,13 @@ func TestUserAddCount(t *testing.T) {
 		t.Helper()
 		return command(t, "", append([]string{"user", "add", "--data-dir", dir, "--password", "pw"}, args...)...)
 	}
-	run("--count", "2500", "--format", "u%05d").want(t, exitOK, "", "added 2500 users to "+dir+"\nu00001 … u02500 in ")
+	run("--count", "2500", "--format", "u%05d").want(t, cli.ExitOK, "", "added 2500 users to "+dir+"\nu00001 … u02500 in ")
 	if ok, a := tryLogin(t, dir, "u02500", "pw"); !ok || a.ID != 2500 {
 		t.Errorf("the last: %v, id %d", ok, a.ID)
 	}
-	run("--count", "5", "--first", "2500").want(t, exitFailure, "", `the name "u02500" is taken; nobody was added (--skip-existing leaves such users out, --first 2505`)
-	run("--count", "5", "--first", "2500", "--dry-run", "--skip-existing").want(t, exitOK, "", "would add 4 users")
-	run("--count", "5", "--first", "2500", "--skip-existing").want(t, exitOK, "", "added 4 users to "+dir+"; there already: 1")
+	run("--count", "5", "--first", "2500").want(t, cli.ExitFailure, "", `the name "u02500" is taken; nobody was added (--skip-existing leaves such users out, --first 2505`)
+	run("--count", "5", "--first", "2500", "--dry-run", "--skip-existing").want(t, cli.ExitOK, "", "would add 4 users")
+	run("--count", "5", "--first", "2500", "--skip-existing").want(t, cli.ExitOK, "", "added 4 users to "+dir+"; there already: 1")
 	if n := strings.Count(command(t, "", "user", "list", "--json", "--data-dir", dir).out, "\n"); n != 2504 {
 		t.Errorf("%d users, want 2504", n)
 	}
@@ -339,7 +341,7 @@ func TestUserAddCount(t *testing.T) {
 
 func TestTableIsPrintable(t *testing.T) {
 	var out bytes.Buffer
-	if err := writeTable(&out, [][]string{{"A", "B"}, {"x\x1b[2J\n", "用户"}}); err != nil {
+	if err := cli.WriteTable(&out, [][]string{{"A", "B"}, {"x\x1b[2J\n", "用户"}}); err != nil {
 		t.Fatal(err)
 	}
 	if want := "A       B\nx\uFFFD[2J\uFFFD  用户\n"; out.String() != want {
@@ -381,15 +383,15 @@ func TestOnMySQL(t *testing.T) {
 	t.Setenv("TEAMTALK_MYSQL_MASTER", dsn)
 	t.Setenv("TEAMTALK_REDIS_ADDRS", dbtest.Redis(t).Addr())
 
-	command(t, "", "user", "list").want(t, exitFailure, "", "migrate")
-	command(t, "", "migrate", "status").want(t, exitOK, "schema: not migrated", "")
-	command(t, "", "migrate", "--dry-run").want(t, exitOK, "would apply migration 1 (", "")
-	command(t, "", "migrate", "finalize", "--dry-run").want(t, exitOK, "finalize needs them applied first", "")
-	command(t, "", "migrate", "finalize").want(t, exitFailure, "", "nothing was changed: migrations are pending")
-	command(t, "", "migrate", "status").want(t, exitOK, "next: teamtalk migrate\n", "")
-	command(t, "", "migrate").want(t, exitOK, "finalized: yes; nothing is left to do", "")
-	command(t, "", "migrate").want(t, exitOK, "nothing is left to do", "")
-	command(t, "", "migrate", "finalize").want(t, exitOK, "nothing is left to do", "")
+	command(t, "", "user", "list").want(t, cli.ExitFailure, "", "migrate")
+	command(t, "", "migrate", "status").want(t, cli.ExitOK, "schema: not migrated", "")
+	command(t, "", "migrate", "--dry-run").want(t, cli.ExitOK, "would apply migration 1 (", "")
+	command(t, "", "migrate", "finalize", "--dry-run").want(t, cli.ExitOK, "finalize needs them applied first", "")
+	command(t, "", "migrate", "finalize").want(t, cli.ExitFailure, "", "nothing was changed: migrations are pending")
+	command(t, "", "migrate", "status").want(t, cli.ExitOK, "next: teamtalk migrate\n", "")
+	command(t, "", "migrate").want(t, cli.ExitOK, "finalized: yes; nothing is left to do", "")
+	command(t, "", "migrate").want(t, cli.ExitOK, "nothing is left to do", "")
+	command(t, "", "migrate", "finalize").want(t, cli.ExitOK, "nothing is left to do", "")
 	var state struct {
 		Version, Latest int
 		Finalized       bool
@@ -400,12 +402,12 @@ func TestOnMySQL(t *testing.T) {
 		t.Errorf("%+v, %v", state, err)
 	}
 
-	command(t, "", "user", "add", "alice", "--password", "x").want(t, exitOK, "added alice (id 1) to root", "")
-	command(t, "", "user", "add", "alice", "--password", "x").want(t, exitFailure, "", "is taken")
-	command(t, "", "user", "add", "--count", "3000", "--password", "x").want(t, exitOK, "", "added 3000 users")
-	command(t, "", "user", "disable", "alice").want(t, exitOK, "alice is disabled", "")
-	command(t, "", "user", "passwd", "u00007", "--password", "y").want(t, exitOK, "new password", "")
-	command(t, "", "user", "list").want(t, exitOK, "disabled", "")
+	command(t, "", "user", "add", "alice", "--password", "x").want(t, cli.ExitOK, "added alice (id 1) to root", "")
+	command(t, "", "user", "add", "alice", "--password", "x").want(t, cli.ExitFailure, "", "is taken")
+	command(t, "", "user", "add", "--count", "3000", "--password", "x").want(t, cli.ExitOK, "", "added 3000 users")
+	command(t, "", "user", "disable", "alice").want(t, cli.ExitOK, "alice is disabled", "")
+	command(t, "", "user", "passwd", "u00007", "--password", "y").want(t, cli.ExitOK, "new password", "")
+	command(t, "", "user", "list").want(t, cli.ExitOK, "disabled", "")
 
 	cfg, err := config.Load(config.Sources{Env: os.Environ()})
 	if err != nil {
@@ -427,9 +429,9 @@ func TestMigrateAnswers(t *testing.T) {
 		t.Skip("starts MariaDB")
 	}
 	addr := dbtest.MariaDB(t).Addr()
-	command(t, "", "migrate", "--mysql.master", "root@tcp("+addr+")/not_there").want(t, exitFailure, "", "make it first: CREATE DATABASE `not_there`")
-	command(t, "", "migrate", "--mysql.master", "nobody:geheim@tcp("+addr+")/x").want(t, exitFailure, "", "check the user and password in mysql.master")
-	command(t, "", "migrate", "--mysql.master", "root:geheim@tcp(127.0.0.1:1)/x").want(t, exitFailure, "", "connect to root:********@tcp(127.0.0.1:1)/x")
+	command(t, "", "migrate", "--mysql.master", "root@tcp("+addr+")/not_there").want(t, cli.ExitFailure, "", "make it first: CREATE DATABASE `not_there`")
+	command(t, "", "migrate", "--mysql.master", "nobody:geheim@tcp("+addr+")/x").want(t, cli.ExitFailure, "", "check the user and password in mysql.master")
+	command(t, "", "migrate", "--mysql.master", "root:geheim@tcp(127.0.0.1:1)/x").want(t, cli.ExitFailure, "", "connect to root:********@tcp(127.0.0.1:1)/x")
 }
 
 // TestFinalizeCommand takes a database of C++ servers, with a message id given twice, through both phases.
@@ -461,11 +463,11 @@ INSERT INTO IMMessage_0 (relateId, fromId, toId, msgId, content, type, status, c
 		t.Fatal(err)
 	}
 
-	command(t, "", "migrate").want(t, exitOK, "finalized: no", "")
-	command(t, "", "migrate", "finalize", "--redis.addrs", "127.0.0.1:1").want(t, exitFailure, "", "nothing was changed")
-	command(t, "", "migrate", "finalize", "--dry-run").want(t, exitOK, "nothing was changed", "")
-	command(t, "", "migrate", "finalize").want(t, exitOK, "", "")
-	command(t, "", "migrate", "status").want(t, exitOK, "finalized: yes", "")
+	command(t, "", "migrate").want(t, cli.ExitOK, "finalized: no", "")
+	command(t, "", "migrate", "finalize", "--redis.addrs", "127.0.0.1:1").want(t, cli.ExitFailure, "", "nothing was changed")
+	command(t, "", "migrate", "finalize", "--dry-run").want(t, cli.ExitOK, "nothing was changed", "")
+	command(t, "", "migrate", "finalize").want(t, cli.ExitOK, "", "")
+	command(t, "", "migrate", "status").want(t, cli.ExitOK, "finalized: yes", "")
 	db = server.Open(t, dsn)
 	var n, ids, highest int
 	if err := db.QueryRow("SELECT COUNT(*), COUNT(DISTINCT msgId), MAX(msgId) FROM IMMessage_0 WHERE relateId = 8").Scan(&n, &ids, &highest); err != nil {

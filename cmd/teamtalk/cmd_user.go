@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
-	"unicode"
 
-	"github.com/mattn/go-runewidth"
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
@@ -26,10 +24,10 @@ they notice within a minute. A user is given by name or id.`,
   teamtalk user list
   teamtalk user disable alice --config teamtalk.toml`,
 		Args:        cobra.ArbitraryArgs,
-		RunE:        commandsOnly,
-		Annotations: holdsCommands,
+		RunE:        cli.CommandsOnly,
+		Annotations: cli.HoldsCommands,
 	}
-	addConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
+	cli.AddConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
 	cmd.AddCommand(newUserAddCommand(), newUserListCommand(), newUserSetCommand(), newUserPasswdCommand(),
 		newUserStatusCommand("disable", im.StatusDeparted, "Keep a user from logging in",
 			`Keep a user from logging in, and take it off the others' contact lists. Its messages stay. A client
@@ -41,7 +39,7 @@ that is logged in stays so until it connects again.`),
 
 // withStore opens the store for a command and hands it to do.
 func withStore(cmd *cobra.Command, mustExist bool, do func(context.Context, *config.Config, im.Store) error) (err error) {
-	cfg, err := loadConfig(cmd)
+	cfg, err := cli.LoadConfig(cmd)
 	if err != nil {
 		return err
 	}
@@ -73,7 +71,7 @@ func (p *passwordFlags) get(cmd *cobra.Command) (password string, generated bool
 	given := cmd.Flags().Changed("password")
 	switch {
 	case given && p.stdin:
-		return "", false, usagef(cmd, "want one of --password and --password-stdin")
+		return "", false, cli.Usagef(cmd, "want one of --password and --password-stdin")
 	case p.stdin:
 		password, err = admin.ReadPassword(cmd.InOrStdin())
 	case given:
@@ -85,7 +83,7 @@ func (p *passwordFlags) get(cmd *cobra.Command) (password string, generated bool
 		err = admin.CheckPassword(password)
 	}
 	if err != nil {
-		return "", false, &usageError{cmd, err}
+		return "", false, &cli.UsageError{Cmd: cmd, Err: err}
 	}
 	return password, false, nil
 }
@@ -101,7 +99,7 @@ With --json, print one object a line: id, name, nick, domain, gender (m, f or em
 avatar, department, sign, status.`,
 		Example: `  teamtalk user list
   teamtalk user list --json | jq -r 'select(.status == "ok") | .name'`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
 				if asJSON {
@@ -117,7 +115,7 @@ avatar, department, sign, status.`,
 
 // listJSON writes every user as a line of JSON.
 func listJSON(ctx context.Context, out io.Writer, s im.UserStore) error {
-	enc := newEncoder(out)
+	enc := cli.NewEncoder(out)
 	return admin.EachUser(ctx, s, func(users []im.User) error {
 		for _, u := range users {
 			if err := enc.Encode(struct {
@@ -152,46 +150,12 @@ func listTable(ctx context.Context, out io.Writer, s im.UserStore) error {
 		for _, u := range users {
 			rows = append(rows, []string{fmt.Sprint(u.ID), u.Name, u.Nick, admin.StatusName(u.Status), u.Email})
 		}
-		return writeTable(out, rows)
+		return cli.WriteTable(out, rows)
 	})
 	if err == nil && first {
 		_, err = fmt.Fprintln(out, "no users yet; add one with teamtalk user add NAME")
 	}
 	return err
-}
-
-func writeTable(out io.Writer, rows [][]string) error {
-	var widths []int
-	for _, row := range rows {
-		for i := range row {
-			row[i] = printable(row[i])
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], runewidth.StringWidth(row[i]))
-		}
-	}
-	var b strings.Builder
-	for _, row := range rows {
-		b.Reset()
-		for i, text := range row {
-			b.WriteString(text + strings.Repeat(" ", widths[i]-runewidth.StringWidth(text)+2))
-		}
-		if _, err := fmt.Fprintln(out, strings.TrimRight(b.String(), " ")); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// printable replaces what could steer a terminal: users choose their own texts.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsGraphic(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
 }
 
 func newUserPasswdCommand() *cobra.Command {
@@ -203,7 +167,7 @@ func newUserPasswdCommand() *cobra.Command {
 A client that is logged in stays so until it connects again.`,
 		Example: `  teamtalk user passwd alice
   printf '%s\n' "$PASSWORD" | teamtalk user passwd alice --password-stdin`,
-		Args: oneName,
+		Args: cli.OneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			clear, generated, err := password.get(cmd)
 			if err != nil {
@@ -236,7 +200,7 @@ func newUserStatusCommand(verb string, status im.UserStatus, short, long string)
 		Short:   short,
 		Long:    long,
 		Example: "  teamtalk user " + verb + " alice",
-		Args:    oneName,
+		Args:    cli.OneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
 				a, err := admin.FindUser(ctx, s, args[0])

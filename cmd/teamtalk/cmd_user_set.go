@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 )
@@ -25,18 +26,18 @@ given stays; an empty text clears. Clients see it when they connect again.
 The user is given by name or id, the department by id, name or place: Sales/East; / is none.`,
 		Example: `  teamtalk user set alice --department Sales/East
   teamtalk user set alice --avatar http://10.0.0.5:8700/g0/000/001/a.png --sign ""`,
-		Args: oneName,
+		Args: cli.OneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			changed := cmd.Flags().Changed
 			if !changed("department") && !changed("avatar") && !changed("sign") {
-				return usagef(cmd, "want one of --department, --avatar, --sign")
+				return cli.Usagef(cmd, "want one of --department, --avatar, --sign")
 			}
 			for _, text := range []struct {
 				name, value string
 				limit       int
 			}{{"avatar", f.avatar, 255}, {"sign info", f.sign, 128}} {
 				if err := admin.CheckText(text.name, text.value, text.limit); err != nil {
-					return &usageError{cmd, err}
+					return &cli.UsageError{Cmd: cmd, Err: err}
 				}
 			}
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
@@ -83,7 +84,7 @@ func (f *setFlags) set(ctx context.Context, cmd *cobra.Command, s im.Store, name
 		if err := change.set(); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", a.Name, printable(change.told)); err != nil {
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", a.Name, cli.Printable(change.told)); err != nil {
 			return err
 		}
 	}

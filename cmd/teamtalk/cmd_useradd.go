@@ -5,12 +5,12 @@ import (
 	"encoding/csv"
 	"fmt"
 	"os"
-	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
@@ -79,21 +79,21 @@ func (f *addFlags) run(cmd *cobra.Command, args []string) error {
 	many := changed("csv") || changed("count")
 	switch {
 	case changed("csv") && changed("count"):
-		return usagef(cmd, "want one of --csv and --count")
+		return cli.Usagef(cmd, "want one of --csv and --count")
 	case many && len(args) > 0:
-		return usagef(cmd, "want a NAME, or --csv, or --count, not both")
+		return cli.Usagef(cmd, "want a NAME, or --csv, or --count, not both")
 	case !many && len(args) != 1:
-		return usagef(cmd, "want one NAME, or --csv FILE, or --count N")
+		return cli.Usagef(cmd, "want one NAME, or --csv FILE, or --count N")
 	case !changed("count") && (changed("first") || changed("format")):
-		return usagef(cmd, "--first and --format go with --count")
+		return cli.Usagef(cmd, "--first and --format go with --count")
 	case !many && f.skipExisting:
-		return usagef(cmd, "--skip-existing goes with --csv and --count")
+		return cli.Usagef(cmd, "--skip-existing goes with --csv and --count")
 	case changed("csv") && (changed("password") || f.password.stdin):
-		return usagef(cmd, "with --csv, passwords are a column of the file")
+		return cli.Usagef(cmd, "with --csv, passwords are a column of the file")
 	}
 	for _, name := range forOne {
 		if many && changed(name) {
-			return usagef(cmd, "--%s describes one user; it does not go with --csv and --count", name)
+			return cli.Usagef(cmd, "--%s describes one user; it does not go with --csv and --count", name)
 		}
 	}
 	switch {
@@ -110,14 +110,14 @@ func (f *addFlags) addOne(name string) error {
 	u.Name = name
 	var err error
 	if u.Gender, err = admin.ParseGender(f.gender); err != nil {
-		return &usageError{f.cmd, err}
+		return &cli.UsageError{Cmd: f.cmd, Err: err}
 	}
 	var generated bool
 	if u.Password, generated, err = f.password.get(f.cmd); err != nil {
 		return err
 	}
 	if err := u.Complete(); err != nil {
-		return &usageError{f.cmd, err}
+		return &cli.UsageError{Cmd: f.cmd, Err: err}
 	}
 	return withStore(f.cmd, false, func(ctx context.Context, cfg *config.Config, s im.Store) error {
 		out := f.cmd.OutOrStdout()
@@ -215,9 +215,6 @@ func (f *addFlags) leaveOut(ctx context.Context, s im.UserStore, users []admin.N
 	return left, skipped, bad.Err()
 }
 
-// addBatch is how many numbered users are added in one transaction: large ones are fast, and a transaction should not hold others up for long.
-const addBatch = 2000
-
 func (f *addFlags) addNumbered() error {
 	users, err := f.numbered()
 	if err != nil {
@@ -230,7 +227,7 @@ func (f *addFlags) addNumbered() error {
 			return err
 		}
 		for done := 0; done < len(users) && !f.dryRun; {
-			batch := users[done:min(done+addBatch, len(users))]
+			batch := users[done:min(done+admin.AddBatch, len(users))]
 			if _, err := admin.AddUsers(ctx, s, batch); err != nil {
 				return fmt.Errorf("%d of %d users were added: %w", done, len(users), err)
 			}
@@ -244,20 +241,17 @@ func (f *addFlags) addNumbered() error {
 	})
 }
 
-// oneNumber matches a format with one number in it, and nothing else that fmt would act on.
-var oneNumber = regexp.MustCompile(`^[^%]*%(0?[1-9][0-9]?)?d[^%]*$`)
-
 // numbered makes the users of --count.
 func (f *addFlags) numbered() ([]admin.NewUser, error) {
 	switch {
 	case f.count < 1 || f.count > 10_000_000:
-		return nil, usagef(f.cmd, "--count must be 1 to 10000000")
+		return nil, cli.Usagef(f.cmd, "--count must be 1 to 10000000")
 	case f.first < 0:
-		return nil, usagef(f.cmd, "--first must not be negative")
-	case !oneNumber.MatchString(f.format):
-		return nil, usagef(f.cmd, "--format %q must hold one %%d, such as u%%05d", f.format)
+		return nil, cli.Usagef(f.cmd, "--first must not be negative")
+	case !admin.OneNumber.MatchString(f.format):
+		return nil, cli.Usagef(f.cmd, "--format %q must hold one %%d, such as u%%05d", f.format)
 	case !f.cmd.Flags().Changed("password") && !f.password.stdin:
-		return nil, usagef(f.cmd, "--count needs --password or --password-stdin, the password of them all")
+		return nil, cli.Usagef(f.cmd, "--count needs --password or --password-stdin, the password of them all")
 	}
 	password, _, err := f.password.get(f.cmd)
 	if err != nil {
@@ -267,7 +261,7 @@ func (f *addFlags) numbered() ([]admin.NewUser, error) {
 	for i := range users {
 		users[i] = admin.NewUser{User: im.User{Name: fmt.Sprintf(f.format, f.first+i)}, Password: password}
 		if err := users[i].Complete(); err != nil {
-			return nil, &usageError{f.cmd, err}
+			return nil, &cli.UsageError{Cmd: f.cmd, Err: err}
 		}
 	}
 	return users, nil

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/obs"
 )
 
@@ -14,7 +15,7 @@ func newVersionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print which build this is",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := obs.ReadVersion(version, revision)
 			if asJSON {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
 // Set by the linker: go build -ldflags "-X main.version=v1.2.3 -X main.revision=0123abcd". Without them the Go tool's own records count.
@@ -21,5 +23,5 @@ func run() int {
 	defer stop()
 	// The first signal asks to finish, the second ends the process at once.
 	context.AfterFunc(ctx, stop)
-	return execute(ctx, newRootCommand(), os.Args[1:])
+	return cli.Execute(ctx, newRootCommand(), os.Args[1:])
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
@@ -29,16 +30,16 @@ signal ends it at once.`,
   teamtalk serve --data-dir /var/lib/teamtalk
   teamtalk serve --config teamtalk.toml
   teamtalk serve --roles msg --msg.dbproxy db1:10600 --msg.route rt1:8200 --msg.login lg1:8100`,
-		Args: checkArgs(cobra.NoArgs),
+		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(cmd)
+			cfg, err := cli.LoadConfig(cmd)
 			if err != nil {
 				return err
 			}
 			return serve(cmd.Context(), cfg, demo, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	addConfigFlags(cmd)
+	cli.AddConfigFlags(cmd)
 	cmd.Flags().BoolVar(&demo, "demo", false, "make two users, alice and bob, and say how to chat as them; let people on this machine register")
 	return cmd
 }
@@ -50,7 +51,7 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 		return err
 	}
 	if demo && !cfg.Runs(system.RoleDBProxy) {
-		return &usageError{err: fmt.Errorf("--demo makes users in the store: it needs the role %s in this process", system.RoleDBProxy)}
+		return &cli.UsageError{Err: fmt.Errorf("--demo makes users in the store: it needs the role %s in this process", system.RoleDBProxy)}
 	}
 	return system.Run(ctx, system.Options{
 		Config: cfg, Log: log, Version: obs.ReadVersion(version, revision), Demo: demo,

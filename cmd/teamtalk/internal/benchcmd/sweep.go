@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"teamtalk/bench"
+	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
 // swept says for each kind of scenario with a rate what that is of, what is bounded, and what has to keep up when nothing else is said.
@@ -20,7 +21,8 @@ var swept = map[string]struct{ what, of, total, asked string }{
 	bench.KindFile:    {"files", "upload", "files", ""},
 }
 
-func newBenchSweepCommand() *cobra.Command {
+// NewSweepCommand makes the command "bench sweep".
+func NewSweepCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep",
 		Short: "Step the rate up to find the knee: the highest that servers keep up with",
@@ -34,15 +36,15 @@ sweep, since nothing more can be learned of the servers. Ctrl-c ends it with wha
 		Example: `  teamtalk bench sweep single --pairs 500 --p99 20ms --from 1000 --to 100000
   teamtalk bench sweep connect --connections 5000 --p99 500ms --from 200 --to 20000 --html logins.html
   teamtalk bench sweep run company.toml --p99 50ms --of delivery --from 500 --to 20000 --step 500`,
-		Args:        checkArgs(cobra.ArbitraryArgs),
-		RunE:        commandsOnly,
-		Annotations: holdsCommands,
+		Args:        cli.CheckArgs(cobra.ArbitraryArgs),
+		RunE:        cli.CommandsOnly,
+		Annotations: cli.HoldsCommands,
 	}
 	for _, kind := range bench.Kinds() {
 		if _, ok := swept[kind]; !ok {
 			continue
 		}
-		if k, ok := benchKinds[kind]; ok {
+		if k, ok := Kinds[kind]; ok {
 			cmd.AddCommand(newBenchSweepKindCommand(kind, k))
 		}
 	}
@@ -70,14 +72,14 @@ func (o *benchSweep) flags(cmd *cobra.Command) {
 	o.run.flags(cmd)
 }
 
-func newBenchSweepKindCommand(kind string, k benchKind) *cobra.Command {
+func newBenchSweepKindCommand(kind string, k Kind) *cobra.Command {
 	s := bench.NewScenario(kind)
 	var o benchSweep
 	cmd := &cobra.Command{
 		Use:   kind,
 		Short: "Sweep the rate of " + swept[kind].what,
-		Long:  k.long + "\n\nThe rate is stepped up to find the knee: see teamtalk bench sweep --help.",
-		Args:  checkArgs(cobra.NoArgs),
+		Long:  k.Long + "\n\nThe rate is stepped up to find the knee: see teamtalk bench sweep --help.",
+		Args:  cli.CheckArgs(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return runBenchSweep(cmd, s, &o) },
 	}
 	scenarioFlags(cmd.Flags(), kind, &s)
@@ -92,7 +94,7 @@ func newBenchSweepRunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO.toml",
 		Short: "Sweep the rate of the scenario of a file",
-		Args:  checkArgs(cobra.ExactArgs(1)),
+		Args:  cli.CheckArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := file.read(cmd, args[0])
 			if err != nil {
@@ -108,11 +110,11 @@ func newBenchSweepRunCommand() *cobra.Command {
 
 func runBenchSweep(cmd *cobra.Command, s bench.Scenario, o *benchSweep) error {
 	if cmd.Flags().Changed("rate") {
-		return usagef(cmd, "--rate is what is looked for: give --from and --to")
+		return cli.Usagef(cmd, "--rate is what is looked for: give --from and --to")
 	}
 	defaults, ok := swept[s.Kind]
 	if !ok {
-		return usagef(cmd, "a scenario of kind %s has no rate to sweep", s.Kind)
+		return cli.Usagef(cmd, "a scenario of kind %s has no rate to sweep", s.Kind)
 	}
 	if o.Of == "" {
 		o.Of = defaults.of
@@ -123,14 +125,14 @@ func runBenchSweep(cmd *cobra.Command, s bench.Scenario, o *benchSweep) error {
 	o.Within = o.within / 100
 	s.Rate = o.From
 	if err := errors.Join(o.Validate(), s.Validate(), o.run.check()); err != nil {
-		return usagef(cmd, "%w", err)
+		return cli.Usagef(cmd, "%w", err)
 	}
 	agents, err := o.run.processes(cmd)
 	if err != nil {
 		return err
 	}
 	view := watchBench(cmd)
-	opt := benchOptions(view)
+	opt := benchOptions(cmd, view)
 	opt.Agents = agents
 	o.Before = func(number int, rate float64) {
 		step := s

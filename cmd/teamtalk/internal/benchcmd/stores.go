@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"strings"
@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/config"
 )
 
@@ -26,7 +27,7 @@ func addDatabaseFlags(cmd *cobra.Command) {
 
 // loadDatabases reads the settings for a command that addDatabaseFlags was called for.
 func loadDatabases(cmd *cobra.Command) (*config.Config, error) {
-	cfg, err := loadConfig(cmd)
+	cfg, err := cli.LoadConfig(cmd)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,5 @@
-package main
+// Package benchcmd is the command "bench": it measures servers with the scenarios of package bench.
+package benchcmd
 
 import (
 	"errors"
@@ -13,9 +14,11 @@ import (
 
 	"teamtalk/bench"
 	"teamtalk/bench/report"
+	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
-func newBenchCommand() *cobra.Command {
+// New makes the command "bench" with its subcommands.
+func New() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure message servers, these or others of the protocol",
@@ -32,9 +35,9 @@ The users must exist, and the server must not limit the rate of a connection:
 
 A run is shown while it goes on; ctrl-c ends it early, and what was counted is reported. --json keeps the
 result, to be shown again or compared with others, and --html makes a page with charts of it.`,
-		Args:        checkArgs(cobra.ArbitraryArgs),
-		RunE:        commandsOnly,
-		Annotations: holdsCommands,
+		Args:        cli.CheckArgs(cobra.ArbitraryArgs),
+		RunE:        cli.CommandsOnly,
+		Annotations: cli.HoldsCommands,
 	}
 	cmd.AddGroup(&cobra.Group{ID: "measure", Title: "To measure:"}, &cobra.Group{ID: "read", Title: "To read what was measured:"},
 		&cobra.Group{ID: "prepare", Title: "To prepare:"})
@@ -45,11 +48,11 @@ result, to be shown again or compared with others, and --html makes a page with 
 		}
 	}
 	for _, kind := range bench.Kinds() {
-		if k, ok := benchKinds[kind]; ok {
-			add("measure", newBenchKindCommand(kind, k))
+		if k, ok := Kinds[kind]; ok {
+			add("measure", NewKindCommand(kind, k))
 		}
 	}
-	add("measure", newBenchRunCommand(), newBenchSweepCommand(), newBenchCeilingCommand(), newBenchEchoCommand())
+	add("measure", newBenchRunCommand(), NewSweepCommand(), newBenchCeilingCommand(), newEchoCommand())
 	add("read", newBenchReportCommand(), newBenchCompareCommand())
 	add("prepare", newBenchFillCommand())
 	cmd.AddCommand(newBenchAgentCommand())
@@ -62,18 +65,18 @@ func newBenchAgentCommand() *cobra.Command {
 		Use:    "agent",
 		Short:  "Generate load for another process, which says what on standard input",
 		Hidden: true,
-		Args:   checkArgs(cobra.NoArgs),
+		Args:   cli.CheckArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return bench.ServeAgent(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
 }
 
-// benchKind is what the help says about a kind of scenario.
-type benchKind struct{ short, long, example string }
+// Kind is what the help says about a kind of scenario.
+type Kind struct{ Short, Long, Example string }
 
-// benchKinds are the scenarios with a command of their own.
-var benchKinds = map[string]benchKind{
+// Kinds are the scenarios with a command of their own.
+var Kinds = map[string]Kind{
 	bench.KindConnect: {"Many users log in: how many a second, and how long does it take", `Users log in, log out, and let the next one in; or close without a word; or stay until all are there.`,
 		"  teamtalk bench connect --connections 5000 --duration 30s\n  teamtalk bench connect --connections 15000 --after stay --duration 5m\n  teamtalk bench connect --connections 2000 --online 10000 --rate 500"},
 	bench.KindIdle: {"Hold many logged-in connections, and say what one costs", `Users log in and do nothing but send heartbeats. The memory of processes is read before and after.`,
@@ -109,7 +112,7 @@ const ownGenerator = "generator "
 func (o *benchOutput) processes(cmd *cobra.Command) ([]bench.Agent, error) {
 	var agents []bench.Agent
 	if o.generators < 0 || o.generators > 1000 {
-		return nil, usagef(cmd, "--generators: want 0 to 1000, got %d", o.generators)
+		return nil, cli.Usagef(cmd, "--generators: want 0 to 1000, got %d", o.generators)
 	}
 	if o.generators > 0 {
 		self, err := os.Executable()
@@ -135,15 +138,16 @@ func (o *benchOutput) flags(cmd *cobra.Command) {
 	o.ceilings.flags(cmd)
 }
 
-func newBenchKindCommand(kind string, k benchKind) *cobra.Command {
+// NewKindCommand makes the command that runs one kind of scenario.
+func NewKindCommand(kind string, k Kind) *cobra.Command {
 	s := bench.NewScenario(kind)
 	var out benchOutput
 	cmd := &cobra.Command{
 		Use:     kind,
-		Short:   k.short,
-		Long:    k.long,
-		Example: k.example,
-		Args:    checkArgs(cobra.NoArgs),
+		Short:   k.Short,
+		Long:    k.Long,
+		Example: k.Example,
+		Args:    cli.CheckArgs(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runBench(cmd, s, &out) },
 	}
 	scenarioFlags(cmd.Flags(), kind, &s)
@@ -164,7 +168,7 @@ func newBenchRunCommand() *cobra.Command {
   rate = 400
   duration = "30s"`,
 		Example: "  teamtalk bench run day.toml --html day.html\n  teamtalk bench run day.toml --set addr=10.0.0.5:8000 --set duration=1m",
-		Args:    checkArgs(cobra.ExactArgs(1)),
+		Args:    cli.CheckArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := file.read(cmd, args[0])
 			if err != nil {
@@ -192,7 +196,7 @@ func (b *benchFile) read(cmd *cobra.Command, path string) (bench.Scenario, error
 	}
 	s, err := bench.ParseScenario(data)
 	if err != nil {
-		return s, usagef(cmd, "%s: %w", path, err)
+		return s, cli.Usagef(cmd, "%s: %w", path, err)
 	}
 	if s.Name == "" {
 		s.Name = strings.TrimSuffix(filepath.Base(path), ".toml")
@@ -203,12 +207,12 @@ func (b *benchFile) read(cmd *cobra.Command, path string) (bench.Scenario, error
 		i := slices.IndexFunc(fields, func(f bench.Field) bool { return f.Key != "kind" && (f.Key == key || f.Flag() == key) })
 		switch {
 		case !ok:
-			return s, usagef(cmd, "--set %s: want setting=value", text)
+			return s, cli.Usagef(cmd, "--set %s: want setting=value", text)
 		case i < 0:
-			return s, usagef(cmd, "--set %s: no such setting of %s", text, s.Kind)
+			return s, cli.Usagef(cmd, "--set %s: no such setting of %s", text, s.Kind)
 		}
 		if err := fields[i].Set(&s, value); err != nil {
-			return s, usagef(cmd, "--set %s: %w", text, err)
+			return s, cli.Usagef(cmd, "--set %s: %w", text, err)
 		}
 	}
 	return s, nil
@@ -246,7 +250,7 @@ func (v *scenarioValue) Set(text string) error { return v.Field.Set(v.s, text) }
 
 func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
 	if err := errors.Join(s.Validate(), out.check()); err != nil {
-		return usagef(cmd, "%w", err)
+		return cli.Usagef(cmd, "%w", err)
 	}
 	agents, err := out.processes(cmd)
 	if err != nil {
@@ -257,7 +261,7 @@ func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
 	}
 	view := watchBench(cmd)
 	view.Begin(report.Title(&s), countedTime(&s))
-	opt := benchOptions(view)
+	opt := benchOptions(cmd, view)
 	opt.Agents = agents
 	res, err := out.run(cmd, s, opt)
 	view.Close()

@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"bufio"
@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"teamtalk/bench"
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
@@ -75,7 +76,7 @@ func (b *benchCeilings) check(cmd *cobra.Command, s *bench.Scenario) error {
 		return nil
 	}
 	if _, _, ok := s.Ceilings(); !ok {
-		return usagef(cmd, "--ceilings goes with scenarios of texts, not with %s", s.Kind)
+		return cli.Usagef(cmd, "--ceilings goes with scenarios of texts, not with %s", s.Kind)
 	}
 	_, err := loadDatabases(cmd)
 	return err
@@ -172,7 +173,7 @@ func startEcho(ctx context.Context) (addr string, stop func(), err error) {
 	return strings.TrimSpace(line), stop, nil
 }
 
-func newBenchEchoCommand() *cobra.Command {
+func newEchoCommand() *cobra.Command {
 	var opt engine.EchoOptions
 	var untilEOF bool
 	cmd := &cobra.Command{
@@ -183,7 +184,7 @@ The address is printed. Run it where the message servers run, in their place, an
 --echo on the generator's machine. It is not for the open network.`,
 		Example: `  teamtalk bench echo --listen :9999                     # on the servers' machine
   teamtalk bench ceiling --echo server:9999              # on the generator's`,
-		Args: checkArgs(cobra.NoArgs),
+		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEcho(cmd, opt, untilEOF) },
 	}
 	f := cmd.Flags()
@@ -196,7 +197,7 @@ The address is printed. Run it where the message servers run, in their place, an
 
 func runEcho(cmd *cobra.Command, opt engine.EchoOptions, untilEOF bool) error {
 	if _, _, err := net.SplitHostPort(opt.Addr); err != nil {
-		return usagef(cmd, "--listen: %v", err)
+		return cli.Usagef(cmd, "--listen: %v", err)
 	}
 	e, err := engine.StartEcho(opt)
 	if err != nil {
@@ -236,7 +237,7 @@ the embedded store a temporary folder beside the data. Nothing that is there is 
 		Example: `  teamtalk bench ceiling
   teamtalk bench ceiling --store mysql --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk' --redis.addrs 127.0.0.1:6379
   teamtalk bench ceiling --config teamtalk.toml --size 1000`,
-		Args: checkArgs(cobra.NoArgs),
+		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadDatabases(cmd)
 			if err != nil {

@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"errors"
@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +14,7 @@ import (
 
 	"teamtalk/bench"
 	"teamtalk/bench/report"
-	"teamtalk/core/obs"
+	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
 // errNotClean makes the exit code 1 when the table above says what went wrong.
@@ -90,11 +89,10 @@ func watchBench(cmd *cobra.Command) *report.Live {
 }
 
 // benchOptions are those of a run that is shown in a view.
-func benchOptions(view *report.Live) bench.Options {
-	v := obs.ReadVersion(version, revision)
+func benchOptions(cmd *cobra.Command, view *report.Live) bench.Options {
 	return bench.Options{
 		Log:      slog.New(slog.NewTextHandler(view, nil)),
-		Build:    strings.TrimSpace(v.Version + " " + v.Revision),
+		Build:    cli.Build(cmd),
 		Phase:    view.Phase,
 		Progress: view.Progress,
 	}
@@ -117,7 +115,7 @@ func newBenchReportCommand() *cobra.Command {
 		Long: `Show a result that was kept with --json, of a run or a sweep: as a table, as Markdown to paste into a page,
 or as a page with charts that needs no other files. The exit code does not tell what is in it.`,
 		Example: "  teamtalk bench report single.json\n  teamtalk bench report single.json --html single.html",
-		Args:    checkArgs(cobra.ExactArgs(1)),
+		Args:    cli.CheckArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := report.ReadFile(args[0])
 			if err != nil {
@@ -170,7 +168,7 @@ func newBenchCompareCommand() *cobra.Command {
 differs by less than the noise counts as equal. It warns when scenarios or machines are not the same, and
 when a result is not clean: what such a one does better may be just what it left out.`,
 		Example: "  teamtalk bench compare before.json after.json\n  teamtalk bench compare v1.json v2.json v3.json --html versions.html",
-		Args:    checkArgs(cobra.MinimumNArgs(2)),
+		Args:    cli.CheckArgs(cobra.MinimumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var files []*report.File
 			for _, path := range args {
@@ -181,7 +179,7 @@ when a result is not clean: what such a one does better may be just what it left
 				files = append(files, f)
 			}
 			if !(noise > 0 && noise < 100) {
-				return usagef(cmd, "--noise: want a percentage above 0 and below 100, got %v", noise)
+				return cli.Usagef(cmd, "--noise: want a percentage above 0 and below 100, got %v", noise)
 			}
 			c, err := report.Compare(files, noise/100)
 			if err != nil {

@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
@@ -46,7 +47,7 @@ completes the conversations and adds messages behind the last ones.
 It is for databases that are there to be measured. There is no way to take the rows out again.`,
 		Example: `  teamtalk bench fill --relations 1000000 --messages 10000000
   teamtalk bench fill --relations 1000 --messages 10000 --groups 20 --members 200 --group-messages 5000 --config teamtalk.toml`,
-		Args: checkArgs(cobra.NoArgs),
+		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: f.run,
 	}
 	f.cmd = cmd
@@ -78,16 +79,16 @@ func (f *benchFill) check() error {
 		{"members", f.members, 1, im.MaxGroupMembers}, {"group-messages", f.groupMsgs, 0, maxFill}, {"size", f.size, 1, im.MaxText}, {"days", f.days, 1, 10_000},
 	} {
 		if n.v < n.least || n.v > n.most {
-			return usagef(f.cmd, "--%s must be %d to %d", n.name, n.least, n.most)
+			return cli.Usagef(f.cmd, "--%s must be %d to %d", n.name, n.least, n.most)
 		}
 	}
 	switch {
-	case !oneNumber.MatchString(f.format):
-		return usagef(f.cmd, "--format %q must hold one %%d, such as u%%05d", f.format)
+	case !admin.OneNumber.MatchString(f.format):
+		return cli.Usagef(f.cmd, "--format %q must hold one %%d, such as u%%05d", f.format)
 	case f.messages > 0 && f.relations == 0:
-		return usagef(f.cmd, "--messages need --relations")
+		return cli.Usagef(f.cmd, "--messages need --relations")
 	case f.groupMsgs > 0 && f.groups == 0:
-		return usagef(f.cmd, "--group-messages need --groups")
+		return cli.Usagef(f.cmd, "--group-messages need --groups")
 	}
 	if f.users == 0 {
 		f.users = 1000
@@ -102,10 +103,10 @@ func (f *benchFill) check() error {
 		}
 	}
 	if fill.MaxRelations(f.users) < f.relations {
-		return usagef(f.cmd, "%d users have at most %d conversations", f.users, fill.MaxRelations(f.users))
+		return cli.Usagef(f.cmd, "%d users have at most %d conversations", f.users, fill.MaxRelations(f.users))
 	}
 	if f.groups > 0 && f.members > f.users {
-		return usagef(f.cmd, "%d users are too few for groups of %d", f.users, f.members)
+		return cli.Usagef(f.cmd, "%d users are too few for groups of %d", f.users, f.members)
 	}
 	return nil
 }
@@ -212,12 +213,12 @@ func (f *benchFill) makeUsers(ctx context.Context, s im.UserStore, out io.Writer
 	}
 	for i := range missing {
 		if err := missing[i].Complete(); err != nil {
-			return nil, &usageError{f.cmd, err}
+			return nil, &cli.UsageError{Cmd: f.cmd, Err: err}
 		}
 	}
 	fmt.Fprintf(out, "making %d users\n", len(missing))
-	for done := 0; done < len(missing); done += addBatch {
-		if _, err := admin.AddUsers(ctx, s, missing[done:min(done+addBatch, len(missing))]); err != nil {
+	for done := 0; done < len(missing); done += admin.AddBatch {
+		if _, err := admin.AddUsers(ctx, s, missing[done:min(done+admin.AddBatch, len(missing))]); err != nil {
 			return nil, fmt.Errorf("%d of %d users were added: %w", done, len(missing), err)
 		}
 	}
