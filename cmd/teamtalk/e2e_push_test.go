@@ -110,7 +110,7 @@ func TestPush(t *testing.T) {
 			sender.say(uint16(20+i), two, string(cipher.Encrypt("你好, how are you?")))
 			m := <-service.pushed
 			data, _ := m["data"].(map[string]any)
-			if m["token"] != "two" || fmt.Sprint(m["notification"]) != "map[body:你好, how are you?]" || data["badge"] != fmt.Sprint(i+1) ||
+			if m["token"] != "two" || fmt.Sprint(m["notification"]) != "map[body:u00001:你好, how are you?]" || data["badge"] != fmt.Sprint(i+1) ||
 				data["custom"] != fmt.Sprintf(`{"msg_type":1,"from_id":%d}`, senderID) {
 				t.Errorf("pushed: %v", m)
 			}
@@ -203,19 +203,19 @@ func TestPushOverHTTP(t *testing.T) {
 		}
 		single := fmt.Sprintf(`{"msg_type":1,"from_id":%d}`, ids[0])
 		api.call("SendMessage", `"req_user_id":%d,"to_user_id":%d,"text":"你好, build is done","client_msg_id":"once"`, ids[0], ids[1])
-		want(single, "phone-2 你好, build is done 1 HIGH")
+		want(single, "phone-2 u00001:你好, build is done 1 HIGH")
 		api.call("SendMessage", `"req_user_id":%d,"to_user_id":%d,"text":"你好, build is done","client_msg_id":"once"`, ids[0], ids[1]) // no second push
 		api.call("SendMessage", `"req_user_id":%d,"to_user_id":%d,"text":"again"`, ids[0], ids[1])
-		want(single, "phone-2 again 2 HIGH")
+		want(single, "phone-2 u00001:again 2 HIGH")
 		group := uint32(api.call("CreateGroup", `"req_user_id":0,"group_name":"g","group_type":1,"group_avatar":"","user_id_list":[%d,%d,%d,%d]`,
 			ids[0], ids[1], ids[2], ids[3])["group_id"].(float64))
 		phones[3].send(10, pb.IMGroupShieldReq_builder{UserId: new(uint32(0)), GroupId: &group, ShieldStatus: new(uint32(1))}.Build())
 		phones[3].expectSeq(10, &pb.IMGroupShieldRsp{})
 		inGroup := fmt.Sprintf(`{"msg_type":17,"from_id":%d,"group_id":%d}`, ids[0], group)
 		api.call("SendMessage", `"req_user_id":%d,"to_group_id":%d,"text":"to all"`, ids[0], group)
-		want(inGroup, "phone-2 to all 3 HIGH", "phone-3 to all 1 NORMAL")
+		want(inGroup, "phone-2 u00001:to all 3 HIGH", "phone-3 u00001:to all 1 NORMAL")
 		api.call("SendMessage", `"req_user_id":%d,"to_user_id":%d,"text":"last"`, ids[0], ids[3])
-		want(single, "phone-4 last 2 HIGH") // what is shielded counts as unread all the same
+		want(single, "phone-4 u00001:last 2 HIGH") // what is shielded counts as unread all the same
 		until(t, "the results", func() bool { return api.s.metric("teamtalk_http_push_results_total", `result="sent"`) == 5 })
 		if n := api.s.metric("teamtalk_http_pushes_total", ""); n != 5 {
 			t.Errorf("%v pushes counted", n)

@@ -165,7 +165,7 @@ func (p *pushes) findPCs() {
 		}
 	}
 	if len(elsewhere) == 0 || !p.p.route.Up() {
-		p.send()
+		p.findNick()
 		return
 	}
 	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(p.m.FromUserID), UserIdList: elsewhere, SameClass: pb.ClientType_CLIENT_TYPE_WINDOWS.Enum()}.Build()
@@ -173,7 +173,7 @@ func (p *pushes) findPCs() {
 		if m, ok := rsp.(*pb.IMUsersStatRsp); ok {
 			p.hush(m.GetUserStatList())
 		}
-		p.send()
+		p.findNick()
 	})
 }
 
@@ -192,10 +192,13 @@ func (p *pushes) hush(list []*pb.UserStat) {
 	}
 }
 
-// send hands the pushes to push_server.
-func (p *pushes) send() {
+// send hands the pushes to push_server. nick is the sender's, "" when it is not known.
+func (p *pushes) send(nick string) {
 	defer p.end()
-	flash, data := p.p.flash(&p.m), pushData(&p.m)
+	if nick == "" {
+		p.p.metrics.nameless.Inc()
+	}
+	flash, data := p.p.flash(&p.m, nick), pushData(&p.m)
 	for tokens := range slices.Chunk(p.tokens, maxTokens) {
 		req := pb.IMPushToUserReq_builder{Flash: proto.String(flash), Data: proto.String(data), UserTokenList: tokens}.Build()
 		if err := p.p.push.Send(p.key, 0, req); err != nil {

@@ -9,11 +9,15 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// What a push shows of what is no text.
+// What a push shows. The sentences follow the sender's nick. Those about sounds, and
+// showNameless, are the first implementation's.
 const (
-	showAnything = "您收到一条新消息"
-	showAudio    = "[语音]"
-	showPicture  = "[图片]"
+	showNameless   = "您收到了一条消息"
+	audioToYou     = "给您发送了一条语音消息"
+	audioToGroup   = "在群聊中发送了一条语音消息"
+	messageToYou   = "给您发送了一条消息"
+	messageToGroup = "在群聊中发送了一条消息"
+	showPicture    = "[图片]"
 )
 
 // pictureBegin and pictureEnd stand around the address of a picture, within a text.
@@ -39,24 +43,40 @@ func pushData(m *pb.MsgData) string {
 	return string(text)
 }
 
-// flash is what a push shows of a message.
-func (p *Pusher) flash(m *pb.MsgData) string {
+// flash returns what a push shows of a message: "nick:text", or the nick and a sentence for a
+// sound and for a text that must not or cannot be shown. nick is the sender's, "" when it is
+// not known: then nothing of the message is shown.
+func (p *Pusher) flash(m *pb.MsgData, nick string) string {
+	if nick == "" {
+		return showNameless
+	}
 	switch m.Type {
-	case pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO:
-		return showAudio
+	case pb.MsgType_MSG_TYPE_SINGLE_AUDIO:
+		return nick + audioToYou
+	case pb.MsgType_MSG_TYPE_GROUP_AUDIO:
+		return nick + audioToGroup
 	}
+	if text := p.clearText(m.Data); text != "" {
+		return nick + ":" + text
+	}
+	if m.Type.IsGroup() {
+		return nick + messageToGroup
+	}
+	return nick + messageToYou
+}
+
+// clearText returns what may be shown of a text message, "" for none: no text is to be shown,
+// it is empty, or the body is not one of the clients' or is encrypted with another key. For
+// such a body the first implementation sends no push at all.
+func (p *Pusher) clearText(body []byte) string {
 	if p.opt.Text < 0 {
-		return showAnything
+		return ""
 	}
-	text, err := p.opt.Cipher.Decrypt(m.Data)
+	text, err := p.opt.Cipher.Decrypt(body)
 	if err != nil || !utf8.ValidString(text) {
-		return showAnything // not one of the clients' bodies, or under another key
+		return ""
 	}
-	text = shorten(strings.TrimSpace(showPictures(text)), p.opt.Text)
-	if text == "" {
-		return showAnything
-	}
-	return text
+	return shorten(strings.TrimSpace(showPictures(text)), p.opt.Text)
 }
 
 // showPictures puts a word in the place of each picture.

@@ -1,7 +1,8 @@
 // Package pusher decides who is pushed to about a stored message: the recipients whose phone has a token and who want pushes, now and from that group; loud,
 // or silent where the user sits at a pc. Every server that has messages stored uses it: the message server, and the HTTP API.
 //
-// It asks db_proxy for the tokens first, so that accounts without a phone cost that one question. Nothing waits for it: what cannot be decided is counted
+// It asks db_proxy for the tokens first, so that accounts without a phone cost that one question. The sender's nick, which a push names, is asked last and
+// kept for a minute. Nothing waits for it: what cannot be decided is counted
 // and left, the message is in the history.
 package pusher
 
@@ -37,7 +38,8 @@ type Options struct {
 	Role string
 	// HasPC reports whether a pc client of user is connected to this server; it may be called from anywhere. Default: nobody's is.
 	HasPC func(user uint32) bool
-	// Text is how many characters of a message a push shows. Default 40; negative: none, only that there is one.
+	// Text is how many characters of a message a push shows behind the sender's nick. Default
+	// 40; negative: none, only who sent one.
 	Text int
 	// Cipher opens the clients' texts. Required, unless Text is negative.
 	Cipher *im.TextCipher
@@ -58,6 +60,8 @@ type Pusher struct {
 
 	push, db, tokens, route Peer
 
+	nicks nicks
+
 	under atomic.Int64 // pushes under way
 }
 
@@ -75,13 +79,14 @@ func New(opt Options) *Pusher {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Pusher{opt: opt, log: opt.Log.With("role", opt.Role), metrics: newMetrics(opt.Role, opt.Registerer)}
+	return &Pusher{opt: opt, log: opt.Log.With("role", opt.Role), nicks: newNicks(),
+		metrics: newMetrics(opt.Role, opt.Registerer)}
 }
 
 // Peers are the servers a Pusher needs.
 type Peers struct {
 	Push   Peer // takes the pushes
-	DB     Peer // a db_proxy, asked about phones and groups
+	DB     Peer // a db_proxy, asked about phones, groups and senders' nicks
 	Tokens Peer // a db_proxy, told of tokens that are dead
 	Route  Peer // asked who sits at a pc elsewhere
 }
@@ -140,22 +145,25 @@ func (p *Pusher) warn(o *obs.Often, text string, args ...any) {
 }
 
 type metrics struct {
-	pushes  prometheus.Counter
-	dropped *prometheus.CounterVec
-	results *prometheus.CounterVec
+	pushes   prometheus.Counter
+	nameless prometheus.Counter
+	dropped  *prometheus.CounterVec
+	results  *prometheus.CounterVec
 }
 
 func newMetrics(role string, reg prometheus.Registerer) metrics {
 	name := func(s string) string { return fmt.Sprintf("teamtalk_%s_%s", role, s) }
 	m := metrics{
 		pushes: prometheus.NewCounter(prometheus.CounterOpts{Name: name("pushes_total"), Help: "Pushes handed to push servers, one for each phone."}),
+		nameless: prometheus.NewCounter(prometheus.CounterOpts{Name: name("pushes_nameless_total"),
+			Help: "Messages pushed without sender and text: db_proxy did not give the nick."}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("pushes_dropped_total"),
 			Help: "Messages about which nobody was pushed to, by reason."}, []string{"reason"}),
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("push_results_total"),
 			Help: "What push servers said of pushes: sent, failed, dead (the token is)."}, []string{"result"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.pushes, m.dropped, m.results)
+		reg.MustRegister(m.pushes, m.nameless, m.dropped, m.results)
 	}
 	return m
 }

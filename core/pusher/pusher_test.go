@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,6 +65,7 @@ type scene struct {
 	unread    map[uint32]uint32 // of those who have a token
 	shield    map[uint32]bool   // who wants no pushes from groups
 	members   []uint32          // of group 77
+	nick      string            // of user 1, the sender; "": there is no such user
 	dbErr     error
 	here      map[uint32]bool // whose pc is connected here
 	elsewhere map[uint32]bool // and elsewhere
@@ -71,7 +73,7 @@ type scene struct {
 
 // newScene makes a Pusher with everything up.
 func newScene(t *testing.T) *scene {
-	s := &scene{T: t, push: &stand{}, unread: map[uint32]uint32{}}
+	s := &scene{T: t, push: &stand{}, unread: map[uint32]uint32{}, nick: "Ann"}
 	s.db, s.route = &stand{answer: s.dbAnswer}, &stand{answer: s.routeAnswer}
 	s.p = New(Options{Role: "test", Cipher: cipher(t), HasPC: func(user uint32) bool { return s.here[user] }, Registerer: prometheus.NewRegistry()})
 	s.p.Connect(Peers{Push: s.push, DB: s.db, Tokens: s.db, Route: s.route})
@@ -99,6 +101,15 @@ func (s *scene) dbAnswer(req pb.Message) (pb.Message, error) {
 			list = append(list, pb.ShieldStatus_builder{UserId: proto.Uint32(user), GroupId: proto.Uint32(m.GetGroupId()), ShieldStatus: &st}.Build())
 		}
 		return pb.IMGroupGetShieldRsp_builder{GroupId: proto.Uint32(m.GetGroupId()), ShieldStatusList: list}.Build(), s.dbErr
+	case *pb.IMUsersInfoReq:
+		if !slices.Equal(m.GetUserIdList(), []uint32{1}) {
+			s.Errorf("nicks of %v were asked for", m.GetUserIdList())
+		}
+		var list []*pb.UserInfo
+		if s.nick != "" {
+			list = []*pb.UserInfo{person(1, s.nick, "ann")}
+		}
+		return pb.IMUsersInfoRsp_builder{UserId: proto.Uint32(1), UserInfoList: list}.Build(), s.dbErr
 	case *pb.IMGroupInfoListReq:
 		var list []*pb.GroupInfo
 		for _, v := range m.GetGroupVersionList() {
@@ -158,6 +169,12 @@ func token(user, unread, typ uint32) *pb.UserTokenInfo {
 		PushCount: proto.Uint32(unread), PushType: proto.Uint32(typ)}.Build()
 }
 
+// person is a user with a nick and a login name.
+func person(id uint32, nick, name string) *pb.UserInfo {
+	return pb.UserInfo_builder{UserId: proto.Uint32(id), UserNickName: proto.String(nick),
+		UserRealName: proto.String(name)}.Build()
+}
+
 func cipher(t testing.TB) *im.TextCipher {
 	t.Helper()
 	c, err := im.NewTextCipher("")
@@ -190,9 +207,9 @@ func TestSingle(t *testing.T) {
 	s := newScene(t)
 	s.unread = map[uint32]uint32{1: 9, 2: 5}
 	s.p.Stored(single(t, "你好"), nil)
-	same(t, s.one(), pb.IMPushToUserReq_builder{Flash: proto.String("你好"), Data: proto.String(`{"msg_type":1,"from_id":1}`),
+	same(t, s.one(), pb.IMPushToUserReq_builder{Flash: proto.String("Ann:你好"), Data: proto.String(`{"msg_type":1,"from_id":1}`),
 		UserTokenList: []*pb.UserTokenInfo{token(2, 5, pushLoud)}}.Build())
-	if len(s.db.asked) != 1 || !slices.Equal(s.db.asked[0].(*pb.IMGetDeviceTokenReq).GetUserId(), []uint32{2}) {
+	if len(s.db.asked) != 2 || !slices.Equal(s.db.asked[0].(*pb.IMGetDeviceTokenReq).GetUserId(), []uint32{2}) {
 		t.Errorf("db_proxy was asked %v", s.db.asked)
 	}
 
@@ -236,13 +253,13 @@ func testGroup(t *testing.T, members []uint32) {
 	before := slices.Clone(members)
 	m := message(t, pb.MsgType_MSG_TYPE_GROUP_TEXT, 77, "group")
 	s.p.Stored(m, members)
-	same(t, s.one(), pb.IMPushToUserReq_builder{Flash: proto.String("group"), Data: proto.String(`{"msg_type":17,"from_id":1,"group_id":77}`),
+	same(t, s.one(), pb.IMPushToUserReq_builder{Flash: proto.String("Ann:group"), Data: proto.String(`{"msg_type":17,"from_id":1,"group_id":77}`),
 		UserTokenList: []*pb.UserTokenInfo{token(2, 2, pushLoud), token(4, 4, pushSilent)}}.Build())
 	asked := s.db.asked
 	if members == nil {
 		asked = asked[1:]
 	}
-	if len(asked) != 2 || !slices.Equal(asked[0].(*pb.IMGetDeviceTokenReq).GetUserId(), []uint32{2, 3, 4, 5}) ||
+	if len(asked) != 3 || !slices.Equal(asked[0].(*pb.IMGetDeviceTokenReq).GetUserId(), []uint32{2, 3, 4, 5}) ||
 		!slices.Equal(asked[1].(*pb.IMGroupGetShieldReq).GetUserId(), []uint32{2, 3, 4}) {
 		t.Errorf("asked %v", s.db.asked)
 	}
@@ -258,7 +275,7 @@ func testGroup(t *testing.T, members []uint32) {
 	}
 	s.shield = nil
 	s.p.Stored(m, members)
-	if got := s.one(); got.GetFlash() != showAudio || got.GetData() != `{"msg_type":18,"from_id":1,"group_id":77}` {
+	if got := s.one(); got.GetFlash() != "Ann在群聊中发送了一条语音消息" || got.GetData() != `{"msg_type":18,"from_id":1,"group_id":77}` {
 		t.Errorf("audio: %v", got)
 	}
 	s.p.Stored(m, []uint32{1}) // alone
@@ -358,47 +375,128 @@ func TestResults(t *testing.T) {
 	same(t, s.db.sent[0], pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(5), DeviceToken: proto.String(""), DeadToken: proto.String("tok")}.Build())
 }
 
+// TestNick: the nick is asked of db_proxy only for a push that is sent, kept for a minute, and
+// then asked again. Without one the push shows neither name nor text.
+func TestNick(t *testing.T) {
+	s := newScene(t)
+	now := time.Now()
+	s.p.opt.Now = func() time.Time { return now }
+	want := func(what, flash string, nameless float64) {
+		t.Helper()
+		s.p.Stored(single(t, "text"), nil)
+		if got := s.one().GetFlash(); got != flash {
+			t.Errorf("%s: shows %q, want %q", what, got, flash)
+		}
+		if n := testutil.ToFloat64(s.p.metrics.nameless); n != nameless {
+			t.Errorf("%s: %v counted as nameless", what, n)
+		}
+	}
+	s.p.Stored(single(t, "text"), nil) // no phone
+	if len(s.db.asked) != 1 || s.p.nicks.byUser.Len() != 0 {
+		t.Errorf("without a phone db_proxy was asked %v", s.db.asked)
+	}
+	s.unread[2] = 1
+	want("asked for", "Ann:text", 0)
+	s.nick = "Anna"
+	now = now.Add(nickAge - 1)
+	want("kept", "Ann:text", 0)
+	now = now.Add(1)
+	want("asked for again", "Anna:text", 0)
+	now, s.nick = now.Add(nickAge), ""
+	want("no such user", "您收到了一条消息", 1)
+	want("nor a moment later", "您收到了一条消息", 2)
+
+	now = now.Add(nickAge)
+	s.db.answer = func(req pb.Message) (pb.Message, error) {
+		if _, ok := req.(*pb.IMUsersInfoReq); ok {
+			return nil, im.Errorf(im.Unavailable, "away")
+		}
+		return s.dbAnswer(req)
+	}
+	want("no answer", "您收到了一条消息", 3)
+	s.db.answer, s.nick = s.dbAnswer, "Ann"
+	want("no answer is not kept", "Ann:text", 3)
+}
+
+func TestNickIn(t *testing.T) {
+	for _, test := range []struct{ nick, name, want string }{
+		{"Ann", "ann", "Ann"},
+		{"", "ann", "ann"},
+		{" \n", "ann", "ann"},
+		{"\xff", "ann", "ann"},
+		{"", "", ""},
+		{strings.Repeat("长", maxNick), "x", strings.Repeat("长", maxNick)},
+		{strings.Repeat("长", maxNick+1), "x", strings.Repeat("长", maxNick) + "…"},
+	} {
+		rsp := pb.IMUsersInfoRsp_builder{UserInfoList: []*pb.UserInfo{
+			person(7, "other", "other"), person(1, test.nick, test.name)}}.Build()
+		if got := nickIn(rsp, 1); got != test.want {
+			t.Errorf("%q, %q: %q, want %q", test.nick, test.name, got, test.want)
+		}
+	}
+}
+
 func TestFlash(t *testing.T) {
+	const hidden = "Ann给您发送了一条消息"
 	for _, test := range []struct {
 		text string
 		max  int
 		want string
 	}{
-		{"hello", 0, "hello"},
-		{"hello", 5, "hello"},
-		{"hello!", 5, "hello…"},
-		{"你好世界", 3, "你好世…"},
-		{"a😀b", 2, "a😀…"},
-		{strings.Repeat("长", 41), 0, strings.Repeat("长", 40) + "…"},
-		{"hello", -1, showAnything},
-		{"", 0, showAnything},
-		{"  \n ", 0, showAnything},
-		{"bad \xff", 0, showAnything},
-		{pictureBegin + "http://x/y.jpg" + pictureEnd, 0, showPicture},
-		{"look: " + pictureBegin + "http://x" + pictureEnd + pictureBegin + "http://y" + pictureEnd + " nice", 0, "look: [图片][图片] nice"},
-		{pictureBegin + "http://" + strings.Repeat("x", 100) + pictureEnd + "12345678", 10, "[图片]123456…"},
-		{"begun " + pictureBegin + "x", 0, "begun " + pictureBegin + "x"},
-		{pictureEnd + pictureBegin, 0, pictureEnd + pictureBegin},
+		{"hello", 0, "Ann:hello"},
+		{"hello", 5, "Ann:hello"},
+		{"hello!", 5, "Ann:hello…"},
+		{"你好世界", 3, "Ann:你好世…"},
+		{"a😀b", 2, "Ann:a😀…"},
+		{strings.Repeat("长", 41), 0, "Ann:" + strings.Repeat("长", 40) + "…"},
+		{"hello", -1, hidden},
+		{"", 0, hidden},
+		{"  \n ", 0, hidden},
+		{"bad \xff", 0, hidden},
+		{pictureBegin + "http://x/y.jpg" + pictureEnd, 0, "Ann:[图片]"},
+		{"look: " + pictureBegin + "http://x" + pictureEnd + pictureBegin + "http://y" + pictureEnd +
+			" nice", 0, "Ann:look: [图片][图片] nice"},
+		{pictureBegin + "http://" + strings.Repeat("x", 100) + pictureEnd + "12345678", 10,
+			"Ann:[图片]123456…"},
+		{"begun " + pictureBegin + "x", 0, "Ann:begun " + pictureBegin + "x"},
+		{pictureEnd + pictureBegin, 0, "Ann:" + pictureEnd + pictureBegin},
 	} {
 		p := New(Options{Text: test.max, Cipher: cipher(t)})
-		if got := p.flash(single(t, test.text)); got != test.want {
+		if got := p.flash(single(t, test.text), "Ann"); got != test.want {
 			t.Errorf("%q, %d characters: %q, want %q", test.text, test.max, got, test.want)
 		}
+		if got := p.flash(single(t, test.text), ""); got != "您收到了一条消息" {
+			t.Errorf("%q of an unknown sender: %q", test.text, got)
+		}
 	}
+}
+
+// TestFlashWithoutText: sounds, and texts that cannot be read.
+func TestFlashWithoutText(t *testing.T) {
 	other, err := im.NewTextCipher(strings.Repeat("k", 32))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := New(Options{Cipher: other})
-	if got := p.flash(single(t, "under another key")); got != showAnything {
-		t.Errorf("another key: %q", got)
-	}
-	if got := p.flash(&pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: []byte("\x00\x00\x00\x01x")}); got != showAudio {
-		t.Errorf("audio: %q", got)
+	sound, key := []byte("\x00\x00\x00\x01x"), cipher(t).Encrypt("under another key")
+	for _, test := range []struct {
+		typ  pb.MsgType
+		data []byte
+		want string
+	}{
+		{pb.MsgType_MSG_TYPE_SINGLE_AUDIO, sound, "Ann给您发送了一条语音消息"},
+		{pb.MsgType_MSG_TYPE_GROUP_AUDIO, sound, "Ann在群聊中发送了一条语音消息"},
+		{pb.MsgType_MSG_TYPE_SINGLE_TEXT, key, "Ann给您发送了一条消息"},
+		{pb.MsgType_MSG_TYPE_GROUP_TEXT, key, "Ann在群聊中发送了一条消息"},
+		{pb.MsgType_MSG_TYPE_GROUP_TEXT, []byte("plain"), "Ann在群聊中发送了一条消息"},
+	} {
+		if got := p.flash(&pb.MsgData{Type: test.typ, Data: test.data}, "Ann"); got != test.want {
+			t.Errorf("%s: %q, want %q", test.typ, got, test.want)
+		}
 	}
 }
 
-// FuzzFlash: whatever a body holds, a push shows something valid, not too long, and no address of a picture.
+// FuzzFlash: whatever a body holds, a push shows valid text behind the nick, not too long.
 func FuzzFlash(f *testing.F) {
 	f.Add("hello", 3)
 	f.Add(pictureBegin+"x"+pictureEnd+pictureBegin, 40)
@@ -409,15 +507,17 @@ func FuzzFlash(f *testing.F) {
 		}
 		p := New(Options{Text: limit, Cipher: cipher(t)})
 		m := single(t, text)
-		got := p.flash(m)
-		if got == "" || !utf8.ValidString(got) {
+		got := p.flash(m, "Ann")
+		if !strings.HasPrefix(got, "Ann") || !utf8.ValidString(got) {
 			t.Errorf("shows %q", got)
 		}
-		if n := utf8.RuneCountInString(strings.TrimSuffix(got, "…")); got != showAnything && n > max(limit, 1) && n > p.opt.Text {
+		shown, isText := strings.CutPrefix(got, "Ann:")
+		n := utf8.RuneCountInString(strings.TrimSuffix(shown, "…"))
+		if isText && n > max(limit, 1) && n > p.opt.Text {
 			t.Errorf("%d characters with a limit of %d", n, p.opt.Text)
 		}
 		m.Data = []byte(text)
-		if got := p.flash(m); got == "" || !utf8.ValidString(got) {
+		if got := p.flash(m, "Ann"); !strings.HasPrefix(got, "Ann") || !utf8.ValidString(got) {
 			t.Errorf("shows %q of what is no body", got)
 		}
 	})

@@ -96,7 +96,8 @@ type Options struct {
 	// Rate means no limit.
 	Rate, RateBurst float64
 
-	// PushText is how many characters of a message a push shows. Default 40; negative: none, only that there is one.
+	// PushText is how many characters of a message a push shows behind the sender's nick.
+	// Default 40; negative: none, only who sent one.
 	PushText int
 	// TextKey is the key of the clients' texts, 32 bytes, which pushes need. Default im.DefaultTextKey.
 	TextKey string

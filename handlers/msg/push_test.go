@@ -70,6 +70,10 @@ func (w *world) withPush() *pushStand {
 					PushCount: proto.Uint32(1), PushType: proto.Uint32(1)}.Build())
 			}
 			return pb.IMGetDeviceTokenRsp_builder{UserTokenInfo: list}.Build(), nil
+		case *pb.IMUsersInfoReq:
+			return pb.IMUsersInfoRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+				UserInfoList: []*pb.UserInfo{pb.UserInfo_builder{UserId: proto.Uint32(m.GetUserId()),
+					UserNickName: proto.String(fmt.Sprint("u", m.GetUserId()))}.Build()}}.Build(), nil
 		case *pb.IMGroupGetShieldReq:
 			return pb.IMGroupGetShieldRsp_builder{GroupId: proto.Uint32(m.GetGroupId())}.Build(), nil
 		}
@@ -93,19 +97,19 @@ func TestPushForSingle(t *testing.T) {
 		push := w.withPush()
 		alice := w.user(0, 1, win)
 		alice.send(2, encrypted(t, 2, "nobody here"))
-		push.want(t, "nobod… 2/1")
+		push.want(t, "u1:nobod… 2/1")
 		bobPhone := w.user(1, 2, ios)
 		alice.send(3, encrypted(t, 2, "phone"))
-		push.want(t, "phone 2/1")
+		push.want(t, "u1:phone 2/1")
 		w.user(1, 2, mac)
 		asked := len(w.route.questions)
 		alice.send(4, encrypted(t, 2, "pc"))
-		push.want(t, "pc 2/2")
+		push.want(t, "u1:pc 2/2")
 		if len(w.route.questions) != asked {
 			t.Error("the route server was asked of a pc that is here")
 		}
 		bobPhone.send(2, encrypted(t, 1, "back"))
-		push.want(t, "back 1/2")
+		push.want(t, "u2:back 1/2")
 		bobPhone.send(2, encrypted(t, 1, "back")) // the same once more
 		push.want(t, "")
 	})
@@ -121,7 +125,7 @@ func TestPushForGroup(t *testing.T) {
 		m := encrypted(t, 77, "all")
 		m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
 		alice.send(2, m)
-		push.want(t, "all 2/1 3/2")
+		push.want(t, "u1:all 2/1 3/2")
 		elsewhere := *m
 		elsewhere.FromUserID, elsewhere.MsgID, elsewhere.ToSessionID = 2, 9, 77
 		w.h.RouteLink().Message(w.route.s, 0, &elsewhere)
