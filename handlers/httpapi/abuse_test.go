@@ -143,7 +143,10 @@ func TestAbuseAddress(t *testing.T) {
 			t.Errorf("try %d: %q, want code %d", i, a, want)
 		}
 	}
-	if a := webtest.Raw(t, r.web, post("KickUser", forged(99), kick)); code(a) != 8 {
+	if a := webtest.Raw(t, r.web, post("KickUser", "", `{"app_key":"wrong too"}`)); code(a) != 8 {
+		t.Errorf("without a header: %q", a)
+	}
+	if a := webtest.Raw(t, r.web, post("KickUser", forged(99), kick)); code(a) != 0 {
 		t.Errorf("with a right key: %q", a)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // App is a system that may call. Empty lists mean: no restriction.
 type App struct {
 	Name     string         // for logs and errors; unique
-	Key      string         // its app_key, at least MinKey characters; unique
+	Key      string         // its app_key, unique; at least MinKey bytes unless Networks are private
 	Calls    []string       // the calls it may make
 	As       []uint32       // the users it may act as (req_user_id); 0 is the system itself
 	Users    []uint32       // the users it may write to, ask about, kick, and put into groups or take out
@@ -25,8 +25,47 @@ type App struct {
 	Burst    int            // calls at once; 0: as Rate, at least 1
 }
 
-// MinKey is the shortest app_key, in characters: 16 of them cannot be tried out.
+// MinKey is the shortest app_key of an app that strangers can reach, in bytes: 16 of them
+// cannot be guessed. An app whose Networks contain only private addresses may have a shorter
+// one, such as the fixed key of the first implementation's web administration: its networks
+// protect it, the key only tells which app calls.
 const MinKey = 16
+
+// privateNetworks contain the addresses that the internet does not route: loopback, RFC 1918,
+// and unique local IPv6 addresses (RFC 4193).
+var privateNetworks = []netip.Prefix{
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fc00::/7"),
+}
+
+// isPrivate reports whether every address of network is private.
+func isPrivate(network netip.Prefix) bool {
+	return slices.ContainsFunc(privateNetworks, func(p netip.Prefix) bool {
+		return network.Bits() >= p.Bits() && p.Contains(network.Addr())
+	})
+}
+
+// checkKey returns the error of an app_key that is too short for the app's networks.
+func checkKey(one *App) error {
+	if len(one.Key) >= MinKey {
+		return nil
+	}
+	why := "networks is empty, so it may call from anywhere"
+	if one.Key == "" {
+		return fmt.Errorf("app %s: has no key: set key, to %d characters or more", one.Name, MinKey)
+	}
+	if len(one.Networks) > 0 {
+		i := slices.IndexFunc(one.Networks, func(n netip.Prefix) bool { return !isPrivate(n) })
+		if i < 0 {
+			return nil
+		}
+		why = fmt.Sprintf("its network %s has public addresses", one.Networks[i])
+	}
+	return fmt.Errorf("app %s: the key has %d characters and %s: a short key can be guessed; "+
+		"set a key of at least %d characters, or networks to private addresses alone, "+
+		"such as 127.0.0.0/8 or 10.0.0.0/8", one.Name, len(one.Key), why, MinKey)
+}
 
 // Calls are the names of all calls that need an app.
 var Calls = []string{"CreateGroup", "ChangeMembers", "SendMessage", "GetUserStatus", "KickUser"}
@@ -47,10 +86,11 @@ func newApps(list []App) (*apps, error) {
 		switch {
 		case one.Name == "" || names[one.Name]:
 			return nil, fmt.Errorf("app %d: name %q is empty or taken", i+1, one.Name)
-		case len(one.Key) < MinKey:
-			return nil, fmt.Errorf("app %s: a key of %d characters; at least %d are needed", one.Name, len(one.Key), MinKey)
 		case one.Rate < 0 || one.Burst < 0:
 			return nil, fmt.Errorf("app %s: rate and burst must not be negative", one.Name)
+		}
+		if err := checkKey(&one); err != nil {
+			return nil, err
 		}
 		for _, c := range one.Calls {
 			if !slices.Contains(Calls, c) {
@@ -136,14 +176,6 @@ func who(addr netip.Addr) netip.Addr {
 		return addr
 	}
 	return p.Addr()
-}
-
-// mayTry reports whether an address has not used up its tries.
-func (a *addresses) mayTry(addr netip.Addr, now time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	l, ok := a.seen.Get(who(addr))
-	return !ok || l.TokensAt(now) >= 1
 }
 
 // try takes one of the tries of an address; false when it has used them up.

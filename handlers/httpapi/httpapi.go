@@ -95,6 +95,7 @@ type Server struct {
 	mux       *http.ServeMux
 	metrics   metrics
 	often     obs.Often
+	guesses   obs.Often // wrong keys beyond the limit
 }
 
 // New makes a server. It fails when the apps are not right.
@@ -190,14 +191,11 @@ func handle[Q any, PQ interface {
 	})
 }
 
-// mayAsk refuses what is not worth reading: calls that a page of another site has a browser make, which may stand where strangers cannot reach, and
-// calls from where too many wrong keys came.
+// mayAsk refuses calls that a page of another site makes a browser send: the browser may stand
+// where strangers cannot reach.
 func (s *Server) mayAsk(r *http.Request) error {
 	if s.pages.Check(r) != nil {
 		return fail(codeDenied, "not from the pages of another site")
-	}
-	if !s.clients.mayTry(remote(r), s.opt.Now()) {
-		return fail(codeTooMany, "too many wrong keys from this address")
 	}
 	return nil
 }
@@ -247,15 +245,19 @@ func unread(err error) error {
 	return fail(codeBad, "request is not the JSON object it should be")
 }
 
-// admit finds the app of a key, and says whether it may make the call now.
+// admit finds the app of a key, and says whether it may make the call now. The key is looked up
+// before wrong keys of the address count: several systems may call from one address, and one
+// with a wrong key must not lock out the others. Wrong keys beyond the limit all get the same
+// answer. A key can be guessed in this way only if it is short, and a short key is right only
+// from the private networks of its app.
 func (s *Server) admit(r *http.Request, key, call string) (*app, error) {
 	from, now := remote(r), s.opt.Now()
-	if !s.clients.mayTry(from, now) { // again: a body may take its time, and many could be held back to come at once
-		return nil, fail(codeTooMany, "too many wrong keys from this address")
-	}
 	a := s.apps.find(key)
 	if a == nil || !a.reachedFrom(from) {
-		if !s.clients.try(from, now) { // others came at the same time
+		if !s.clients.try(from, now) {
+			if held, ok := s.guesses.Allow(now); ok {
+				s.log.Warn("too many wrong keys", "from", from.String(), "call", call, "held", held)
+			}
 			return nil, fail(codeTooMany, "too many wrong keys from this address")
 		}
 		return nil, fail(codeKey, "app_key is wrong")

@@ -348,7 +348,7 @@ func TestAdmission(t *testing.T) {
 			t.Errorf("%s %.80s: %v, want code %d", c.call, c.body, a, c.code)
 		}
 	}
-	// Keys cannot be tried out.
+	// Wrong keys are limited, but do not lock out an app that calls from the same address.
 	last := 0.0
 	for range triesAtOnce {
 		last = r.call("KickUser", `{"app_key":"wrong"}`)["error_code"].(float64)
@@ -356,9 +356,11 @@ func TestAdmission(t *testing.T) {
 	if last != 8 {
 		t.Errorf("after %d wrong keys: code %v", triesAtOnce, last)
 	}
-	r.want(8, "KickUser", `{KEY,"user_id":1}`)
-	now = now.Add(time.Minute)
 	r.want(0, "KickUser", `{KEY,"user_id":1}`)
+	r.want(8, "KickUser", `{"app_key":"wrong"}`)
+	r.want(8, "KickUser", as("e", `"user_id":1`)) // a right key from a wrong network is a wrong key
+	now = now.Add(time.Minute)
+	r.want(2, "KickUser", `{"app_key":"wrong"}`)
 	for _, path := range []string{"/", "/query/Nothing", "/query/Register"} {
 		if rsp, err := http.Post(r.url+path, "application/json", nil); err != nil || rsp.StatusCode != 404 {
 			t.Errorf("POST %s: %v, %v", path, rsp, err)
@@ -494,7 +496,7 @@ func TestSameNetwork(t *testing.T) {
 		a.try(netip.AddrFrom16([16]byte{0x20, 1, 15: byte(i)}), now)
 	}
 	for addr, want := range map[string]bool{"2001::ffff": false, "2001:0:0:1::1": true, "192.0.2.1": true} {
-		if got := a.mayTry(netip.MustParseAddr(addr), now); got != want {
+		if got := a.try(netip.MustParseAddr(addr), now); got != want {
 			t.Errorf("%s may try: %v", addr, got)
 		}
 	}
@@ -508,7 +510,7 @@ func (a accounts) CreateUsers(ctx context.Context, list []im.Account) ([]uint32,
 
 func TestApps(t *testing.T) {
 	for _, list := range [][]App{
-		{{Key: goodKey}}, {{Name: "a", Key: "short"}}, {{Name: "a", Key: goodKey}, {Name: "a", Key: goodKey + "x"}},
+		{{Key: goodKey}}, {{Name: "a", Key: goodKey}, {Name: "a", Key: goodKey + "x"}},
 		{{Name: "a", Key: goodKey}, {Name: "b", Key: goodKey}}, {{Name: "a", Key: goodKey, Calls: []string{"Nothing"}}}, {{Name: "a", Key: goodKey, Rate: -1}},
 	} {
 		if _, err := New(Options{Apps: list}); err == nil {
@@ -520,6 +522,48 @@ func TestApps(t *testing.T) {
 			t.Errorf("%+v was taken", reg)
 		}
 	}
+}
+
+// TestShortKeys: a short key is for apps in private networks alone.
+func TestShortKeys(t *testing.T) {
+	const short = "asdfasdf"
+	for _, c := range []struct {
+		key, networks string
+		want          string // part of the error; "": the app is taken
+	}{
+		{short, "127.0.0.0/8", ""},
+		{short, "127.0.0.1/32 ::1/128 10.1.0.0/16 172.31.0.0/24 192.168.1.7/32 fd00::/8", ""},
+		{"x", "fc00::/7", ""},
+		{short, "", "app web: the key has 8 characters and networks is empty"},
+		{short, "192.0.2.0/24", "its network 192.0.2.0/24 has public addresses"},
+		{short, "10.0.0.0/8 172.0.0.0/8", "its network 172.0.0.0/8 has public"},
+		{short, "8.0.0.0/6", "public"},
+		{short, "0.0.0.0/0", "public"},
+		{short, "::/0", "public"},
+		{short, "fe80::/10", "public"},
+		{short, "::ffff:10.0.0.0/104", "public"},
+		{short, "169.254.0.0/16", "public"},
+		{"", "127.0.0.0/8", "app web: has no key"},
+		{strings.Repeat("k", MinKey-1), "", "set a key of at least 16 characters, or networks to private"},
+		{strings.Repeat("k", MinKey), "", ""},
+	} {
+		a := App{Name: "web", Key: c.key}
+		for n := range strings.FieldsSeq(c.networks) {
+			a.Networks = append(a.Networks, netip.MustParsePrefix(n))
+		}
+		_, err := New(Options{Apps: []App{a}})
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q from %q: %v, want %q", c.key, c.networks, err, c.want)
+		}
+	}
+	r := newRig(t, func(o *Options) {
+		o.Apps = []App{
+			{Name: "web", Key: short, Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+			{Name: "far", Key: "qwer", Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		}
+	})
+	r.want(0, "KickUser", `{"app_key":"asdfasdf","user_id":1}`)
+	r.want(2, "KickUser", `{"app_key":"qwer","user_id":1}`)
 }
 
 // TestOpenAPI: the description names every call with every field, and nothing else.
