@@ -160,14 +160,14 @@ func testPushDecision(t *testing.T, sys *deployment, push *pushServer) {
 
 	single := fmt.Sprintf(`{"msg_type":1,"from_id":%d}`, aliceID)
 	alice.say(3, bobID, body("你好,世界!"))
-	push.want("你好,世界…", single, fmt.Sprint(bobID, " bobs 17 1 1"))
+	push.want("u00001:你好,世界…", single, fmt.Sprint(bobID, " bobs 17 1 1"))
 	bobPC, _ := loggedIn(t, there, "u00002", mac)
 	alice.send(4, text(bobID, body("two")))
 	m := &pb.MsgData{}
 	bobPC.expect(m)
 	bobPC.heard(m)
 	alice.acked(4, bobID)
-	push.want("two", single, fmt.Sprint(bobID, " bobs 17 2 2"))
+	push.want("u00001:two", single, fmt.Sprint(bobID, " bobs 17 2 2"))
 	alice.say(5, aliceID+3, body("no phone")) // nothing comes of it
 
 	alice.send(6, pb.IMGroupCreateReq_builder{UserId: new(aliceID), GroupType: pb.GroupType_GROUP_TYPE_TMP.Enum(), GroupName: new("g"),
@@ -185,11 +185,11 @@ func testPushDecision(t *testing.T, sys *deployment, push *pushServer) {
 	}
 	data := fmt.Sprintf(`{"msg_type":17,"from_id":%d,"group_id":%d}`, aliceID, group)
 	inGroup(7, "all")
-	push.want("all", data, fmt.Sprint(bobID, " bobs 17 3 2"), fmt.Sprint(carolID, " carols 18 1 1"))
+	push.want("u00001:all", data, fmt.Sprint(bobID, " bobs 17 3 2"), fmt.Sprint(carolID, " carols 18 1 1"))
 	carol.send(8, pb.IMGroupShieldReq_builder{UserId: new(carolID), GroupId: new(group), ShieldStatus: new(uint32(1))}.Build())
 	carol.expectSeq(8, &pb.IMGroupShieldRsp{})
 	inGroup(9, "some")
-	push.want("some", data, fmt.Sprint(bobID, " bobs 17 4 2"))
+	push.want("u00001:some", data, fmt.Sprint(bobID, " bobs 17 4 2"))
 
 	token(carol, "") // no phone any more
 	alice.send(11, text(carolID, body("gone")))
@@ -197,5 +197,5 @@ func testPushDecision(t *testing.T, sys *deployment, push *pushServer) {
 	carol.heard(m)
 	alice.acked(11, carolID)
 	alice.send(12, text(bobID, body("last")))
-	push.want("last", single, fmt.Sprint(bobID, " bobs 17 5 2"))
+	push.want("u00001:last", single, fmt.Sprint(bobID, " bobs 17 5 2"))
 }
