@@ -27,7 +27,9 @@ type Store interface {
 // UserStore keeps the directory.
 type UserStore interface {
 	// AccountByName returns the user with that login name, departed ones too: NotFound when there is none. The name is compared
-	// as the database does: without regard to case.
+	// as the database does: without regard to case. A store that others filled may have several
+	// such users: one spelled like name comes before others, one that may log in before one that
+	// may not, the highest id before lower ones.
 	AccountByName(ctx context.Context, name string) (Account, error)
 	// AccountsByName does that for many names at once, and returns an account for each in their order: one without an id where there is no user.
 	AccountsByName(ctx context.Context, names []string) ([]Account, error)

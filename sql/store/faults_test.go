@@ -537,6 +537,35 @@ func TestExistingData(t *testing.T) {
 	}
 }
 
+// TestNameTwice: of several users of one name the last that may log in counts, as in the first
+// implementation; one spelled like the name asked for comes before others.
+func TestNameTwice(t *testing.T) {
+	e := unfinalized(t)
+	e.exec(t, "INSERT INTO IMUser (id, name, departId, status, created, updated) VALUES "+
+		"(1,'ann',1,0,1,1), (2,'ann',1,0,1,1), (3,'ann',1,3,1,1), (4,'ANN',1,0,1,1), (5,'Ann',1,3,1,1), "+
+		"(6,'жук',1,0,1,1), (7,'жук',1,0,1,1), (8,'жук',1,3,1,1), (9,'ЖУК',1,0,1,1), (10,'Жук',1,3,1,1), "+
+		"(11,'gone',1,3,1,1), (12,'gone',1,3,1,1)")
+	s := e.store(t)
+	for name, want := range map[string]uint32{
+		"ann": 2, "ANN": 4, "Ann": 5, "aNN": 4,
+		"жук": 7, "ЖУК": 9, "Жук": 10, "жУК": 9,
+		"gone": 12, "GONE": 12,
+	} {
+		if a, err := s.AccountByName(t.Context(), name); err != nil || a.ID != want {
+			t.Errorf("%s: user %d, %v, want %d", name, a.ID, err, want)
+		}
+	}
+	list, err := s.AccountsByName(t.Context(), []string{"Ann", "ann", "aNN", "ANN", "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []uint32{5, 2, 4, 4, 2} {
+		if list[i].ID != want {
+			t.Errorf("all at once, %d: user %d, want %d", i, list[i].ID, want)
+		}
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	e := bareEnv(t)
 	if _, err := Open(t.Context(), e.o); im.KindOf(err) != im.Invalid || err == nil || !strings.Contains(err.Error(), "migrate") {

@@ -74,8 +74,10 @@ const accountColumns = userColumns + ", password, salt"
 // accountFields are where a row of accountColumns goes.
 func accountFields(a *im.Account) []any { return append(userFields(&a.User), &a.Password, &a.Salt) }
 
-// accountsByName asks one database for the names at some places, and puts what it finds there. Deployments may have names that differ in case alone: the one
-// spelled like this goes first.
+// accountsByName asks one database for the names at some places, and enters the accounts there.
+// Tables filled by the first implementation may hold a name several times, or names that differ
+// in case alone. The rows spelled like the name asked for come first, then those that may log
+// in; of the rest the last one counts, as it does there.
 func accountsByName(ctx context.Context, db querier, names []string, places []int, list []im.Account) error {
 	var plain, other []int
 	for _, i := range places {
@@ -92,8 +94,9 @@ func accountsByName(ctx context.Context, db querier, names []string, places []in
 	}
 	// What is the same name in other letters is for the database to say.
 	for _, i := range other {
-		err := db.QueryRowContext(ctx, "SELECT "+accountColumns+" FROM IMUser WHERE nameFold=LOWER(?) ORDER BY name=? DESC, id LIMIT 1", names[i], names[i]).
-			Scan(accountFields(&list[i])...)
+		err := db.QueryRowContext(ctx, "SELECT "+accountColumns+" FROM IMUser WHERE nameFold=LOWER(?) "+
+			"ORDER BY name=? DESC, COALESCE(status, 0)=? DESC, id DESC LIMIT 1",
+			names[i], names[i], im.StatusOK).Scan(accountFields(&list[i])...)
 		if err == sql.ErrNoRows {
 			list[i] = im.Account{}
 		} else if err != nil {
@@ -136,14 +139,24 @@ func plainAccounts(ctx context.Context, db querier, names []string, places []int
 		if err := rows.Scan(append([]any{&fold}, accountFields(&a)...)...); err != nil {
 			return err
 		}
-		name := strings.TrimRight(a.Name, " ")
 		for _, i := range asked[strings.TrimRight(fold, " ")] {
-			if list[i].ID == 0 || name == names[i] && strings.TrimRight(list[i].Name, " ") != name {
+			if list[i].ID == 0 || nameRank(&a, names[i]) >= nameRank(&list[i], names[i]) {
 				list[i] = a
 			}
 		}
 	}
 	return rows.Err()
+}
+
+// nameRank orders accounts with the same folded name for a login as name, see accountsByName.
+func nameRank(a *im.Account, name string) (rank int) {
+	if strings.TrimRight(a.Name, " ") == name {
+		rank += 2
+	}
+	if a.Status == im.StatusOK {
+		rank++
+	}
+	return rank
 }
 
 // Users returns users by id; see im.UserStore. From the slave, and what it does not have or this process changed lately from the master.
