@@ -99,6 +99,7 @@ type Msg struct {
 	Login              []string `toml:"login" default:"" form:"addrs" doc:"Addresses of the login servers. Not needed when login runs in the same process."`
 	Push               []string `toml:"push" default:"" form:"addrs" doc:"Addresses of the push servers. Empty: nobody is pushed to, unless push runs in the same process. Messages of the HTTP API have http.push."`
 	File               []string `toml:"file" default:"" form:"addrs" doc:"Addresses of the file servers. Not needed when file runs in the same process. Without any, files other than pictures cannot be sent."`
+	RequireCipher      bool     `toml:"require_cipher" default:"false" doc:"Drop texts that are not encrypted as the clients do: base64 of whole blocks of 16 bytes. They get no ack, and are counted as no_cipher in teamtalk_msg_dropped_total. Set it where the original iOS client is in use: it reads freed memory when it receives another text. Leave it off for web clients and bots that send plain text."`
 	PushText           int      `toml:"push_text" default:"40" min:"0" max:"1000" doc:"How many characters of a message a push shows behind the sender's nick, also of one sent over the HTTP API. 0: none, only who sent one (Nick给您发送了一条消息). Pushes pass through Apple's and Google's services."`
 	DBProxyConnections int      `toml:"dbproxy_connections" default:"2" min:"1" max:"64" doc:"Connections to each dbproxy server. From two on, half are kept for logins and first screens, so that a flood of messages does not hold them up."`
 }

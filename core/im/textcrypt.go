@@ -1,6 +1,7 @@
 package im
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/base64"
@@ -73,4 +74,21 @@ func (c *TextCipher) Decrypt(body []byte) (string, error) {
 		return "", Errorf(Malformed, "text body of %d bytes claims a text of %d", n, length)
 	}
 	return string(buf[:length]), nil
+}
+
+// IsCipherText reports whether body has the form of an encrypted text: standard base64, without
+// line breaks, of one or more whole cipher blocks. It does not decrypt: the key does not matter.
+func IsCipherText(body []byte) bool {
+	if len(body) == 0 || len(body)%4 != 0 {
+		return false
+	}
+	digits := bytes.TrimSuffix(bytes.TrimSuffix(body, []byte("=")), []byte("="))
+	for _, c := range digits {
+		switch {
+		case 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '+', c == '/':
+		default:
+			return false
+		}
+	}
+	return (len(body)/4*3-(len(body)-len(digits)))%aes.BlockSize == 0
 }

@@ -125,3 +125,39 @@ func FuzzTextDecrypt(f *testing.F) {
 		}
 	})
 }
+
+func TestIsCipherText(t *testing.T) {
+	c, encode := testCipher(t), base64.StdEncoding.EncodeToString
+	for n := range 70 {
+		if !IsCipherText(c.Encrypt(strings.Repeat("x", n))) {
+			t.Errorf("an encrypted text of %d bytes is refused", n)
+		}
+		want := n > 0 && n%aes.BlockSize == 0
+		if got := IsCipherText([]byte(encode(make([]byte, n)))); got != want {
+			t.Errorf("base64 of %d bytes: %v", n, got)
+		}
+	}
+	block := encode([]byte(strings.Repeat("\xff", aes.BlockSize)))
+	for _, body := range []string{
+		"", "hello", "hello world, 4*n", "====", block + "\n", block[:4] + "\r\n" + block[4:],
+		strings.ReplaceAll(block, "/", "_"), block[:22], block[:20] + "=" + block[21:23] + "=",
+		block + block, strings.Repeat("=", 24), block[:21] + "===", block[:23] + "\x00", " " + block[:23],
+	} {
+		if IsCipherText([]byte(body)) {
+			t.Errorf("%q is taken", body)
+		}
+	}
+}
+
+// FuzzIsCipherText: a body that is taken decodes to whole blocks.
+func FuzzIsCipherText(f *testing.F) {
+	f.Add([]byte("AAAAAAAAAAAAAAAAAAAAAA=="))
+	f.Add([]byte("plain"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		raw, err := base64.StdEncoding.DecodeString(string(body))
+		whole := err == nil && len(raw) > 0 && len(raw)%aes.BlockSize == 0
+		if got := IsCipherText(body); got != (whole && !strings.ContainsAny(string(body), "\r\n")) {
+			t.Errorf("%q: %v, decodes to %d bytes, %v", body, got, len(raw), err)
+		}
+	})
+}

@@ -100,6 +100,8 @@ func (h *Server) unfit(m *pb.MsgData) string {
 		return "too_long"
 	case len(m.ClientMsgID) > im.MaxClientID:
 		return "client_msg_id"
+	case h.opt.RequireCipher && !audio && !im.IsCipherText(m.Data):
+		return "no_cipher"
 	}
 	return ""
 }

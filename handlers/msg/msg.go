@@ -96,6 +96,10 @@ type Options struct {
 	// Rate means no limit.
 	Rate, RateBurst float64
 
+	// RequireCipher drops texts that are not base64 of whole cipher blocks, see
+	// im.IsCipherText. Default: texts are opaque.
+	RequireCipher bool
+
 	// PushText is how many characters of a message a push shows behind the sender's nick.
 	// Default 40; negative: none, only who sent one.
 	PushText int

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
@@ -137,5 +138,38 @@ func TestPushForGroup(t *testing.T) {
 func TestTextKey(t *testing.T) {
 	if _, err := New(Options{TextKey: "short"}); err == nil {
 		t.Error("a key of five bytes is taken")
+	}
+}
+
+// TestRequireCipher: texts that are not encrypted are dropped and counted if so configured;
+// sounds are no texts.
+func TestRequireCipher(t *testing.T) {
+	for _, require := range []bool{false, true} {
+		inWorld(t, Options{Ack: AckStored, RequireCipher: require}, func(w *world) {
+			alice := w.user(0, 1, win)
+			w.db.addGroup(77, 1, 2)
+			plain := func(to uint32, typ pb.MsgType, body string) *pb.MsgData {
+				return &pb.MsgData{ToSessionID: to, Type: typ, Data: []byte(body)}
+			}
+			for i, m := range []*pb.MsgData{
+				plain(2, pb.MsgType_MSG_TYPE_SINGLE_TEXT, "plain"),
+				plain(77, pb.MsgType_MSG_TYPE_GROUP_TEXT, "AAAA"),
+			} {
+				alice.send(uint16(10+i), m)
+				if require {
+					alice.want()
+				} else {
+					alice.want(pb.CmdMsgDataAck)
+				}
+			}
+			alice.send(20, encrypted(t, 2, "encrypted"))
+			alice.want(pb.CmdMsgDataAck)
+			alice.send(21, plain(2, pb.MsgType_MSG_TYPE_SINGLE_AUDIO, "\x00\x00\x00\x02sound"))
+			alice.want(pb.CmdMsgDataAck)
+			want := map[bool]float64{true: 2}[require]
+			if n := testutil.ToFloat64(w.h.metrics.dropped.WithLabelValues("no_cipher")); n != want {
+				t.Errorf("require %v: %v counted", require, n)
+			}
+		})
 	}
 }
