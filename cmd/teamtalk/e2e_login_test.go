@@ -87,6 +87,9 @@ func TestDiscovery(t *testing.T) {
 			if err != nil || resp.StatusCode != http.StatusOK {
 				t.Fatalf("status %d, %v", resp.StatusCode, err)
 			}
+			if typ := resp.Header.Get("Content-Type"); typ != "text/html; charset=utf-8" {
+				t.Fatalf("type %q", typ)
+			}
 			answer := map[string]any{}
 			if err := json.Unmarshal(text, &answer); err != nil {
 				t.Fatalf("%s: %v", text, err)

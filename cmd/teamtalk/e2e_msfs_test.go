@@ -34,8 +34,8 @@ func TestSmallFiles(t *testing.T) {
 	if err := json.Unmarshal(fetch(sys.url()+"/msg_server"), &where); err != nil {
 		t.Fatal(err)
 	}
-	if where.Prior != "http://"+sys.files {
-		t.Fatalf("login says that small files are at %q, want http://%s", where.Prior, sys.files)
+	if where.Prior != "http://"+sys.files+"/" {
+		t.Fatalf("login says that small files are at %q, want http://%s/", where.Prior, sys.files)
 	}
 	picture := bytes.Repeat([]byte("picture "), 50_000)
 	var body bytes.Buffer
@@ -46,7 +46,7 @@ func TestSmallFiles(t *testing.T) {
 	}
 	part.Write(picture)
 	form.Close()
-	rsp, err := http.Post(where.Prior, form.FormDataContentType(), &body)
+	rsp, err := http.Post(where.Prior+"upload/", form.FormDataContentType(), &body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestSmallFiles(t *testing.T) {
 	if err := json.NewDecoder(rsp.Body).Decode(&stored); err != nil {
 		t.Fatal(err)
 	}
-	if stored.Code != 0 || !strings.HasSuffix(stored.Path, "_640x480.jpg") || stored.URL != where.Prior+"/"+stored.Path {
+	if stored.Code != 0 || !strings.HasSuffix(stored.Path, "_640x480.jpg") || stored.URL != where.Prior+stored.Path {
 		t.Fatalf("upload: %+v", stored)
 	}
 	if got := fetch(stored.URL); !bytes.Equal(got, picture) {

@@ -64,7 +64,7 @@ type Login struct {
 	HTTPMaxConnections int      `toml:"http_max_connections" default:"10000" min:"1" max:"10000000" doc:"Most HTTP connections at a time; a quarter of the limit of open files lowers it. Beyond it those that wait longest without a request make room."`
 	ServerListen       string   `toml:"server_listen" default:"auto" form:"internal" doc:"Address for message servers. \"auto\": :8100, opened when this process does not run all roles. Keep it off the internet: servers are trusted."`
 	IP2Networks        []string `toml:"ip2_networks" default:"" form:"cidr" doc:"Networks (CIDR) whose clients are given a message server's second address first; everybody else is given the first address first."`
-	MSFSPrior          string   `toml:"msfs_prior" default:"" form:"url" doc:"URL of the small file server, told to clients."`
+	MSFSPrior          string   `toml:"msfs_prior" default:"" form:"url" doc:"URL of the small file server, told to clients, with a slash at its end."`
 	MSFSBackup         string   `toml:"msfs_backup" default:"" form:"url" doc:"The same by another way; empty: as msfs_prior."`
 	Discovery          string   `toml:"discovery" default:"" form:"url" doc:"URL of the discovery page, told to clients."`
 	Register           string   `toml:"register" default:"" form:"url" doc:"URL of the HTTP API (role http) where people may register themselves, told to clients. Empty: that of this process, when http runs in it and registration is on there."`

@@ -87,7 +87,9 @@ func (s *Server) serveMsgServer(w http.ResponseWriter, r *http.Request) {
 		answer = msgServer{PriorIP: a.prior, BackupIP: a.backup, MSFSPrior: s.opt.MSFSPrior, MSFSBackup: s.opt.MSFSBackup,
 			Discovery: s.opt.Discovery, Register: s.register(addr), Port: strconv.FormatUint(uint64(a.port), 10)}
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	// JSON that says it is HTML: the Mac and iOS clients take no other type.
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	w.Header().Set("Cache-Control", "no-store") // the next client is to go elsewhere
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false) // URLs with & stay readable for clients that look for text

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +23,8 @@ type Options struct {
 	// carriers has an address with each. Default: none, everybody gets the first address first.
 	IP2Networks []netip.Prefix
 	// MSFSPrior and MSFSBackup are the URLs of the small file server that HTTP clients are told; MSFSBackup defaults to MSFSPrior.
+	// Clients append paths to them, so they are told with a slash at the end, whether it is
+	// given here or not.
 	MSFSPrior, MSFSBackup string
 	// Discovery is the URL of the discovery page that HTTP clients are told.
 	Discovery string
@@ -55,6 +58,7 @@ func New(opt Options) *Server {
 	if opt.MSFSBackup == "" {
 		opt.MSFSBackup = opt.MSFSPrior
 	}
+	opt.MSFSPrior, opt.MSFSBackup = withSlash(opt.MSFSPrior), withSlash(opt.MSFSBackup)
 	if opt.ClientDeadline <= 0 {
 		opt.ClientDeadline = 15 * time.Second
 	}
@@ -72,6 +76,14 @@ func New(opt Options) *Server {
 	s.clients = newClients(s)
 	s.servers = newServers(s)
 	return s
+}
+
+// withSlash returns url with one slash at its end; "" for "".
+func withSlash(url string) string {
+	if url == "" {
+		return ""
+	}
+	return strings.TrimRight(url, "/") + "/"
 }
 
 // Clients is the handler of the TCP port for clients: one question, one answer, end.

@@ -125,7 +125,7 @@ func (h *house) get() string {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if rsp.StatusCode != 200 || !strings.HasPrefix(rsp.Header.Get("Content-Type"), "application/json") {
+	if rsp.StatusCode != 200 || rsp.Header.Get("Content-Type") != "text/html; charset=utf-8" {
 		h.t.Errorf("status %d, type %q", rsp.StatusCode, rsp.Header.Get("Content-Type"))
 	}
 	return strings.TrimSpace(string(body))
@@ -179,8 +179,8 @@ func TestAnswers(t *testing.T) {
 	}
 	conn := dial(t, h.servers)
 	h.send(conn, info("10.0.0.1", "10.9.9.1", 8000, 2, 1))
-	want := `{"code":0,"msg":"","priorIP":"10.0.0.1","backupIP":"10.9.9.1","msfsPrior":"http://10.0.0.9:8700/?a&b",` +
-		`"msfsBackup":"http://10.0.0.9:8700/?a&b","discovery":"http://10.0.0.9/x","port":"8000"}`
+	want := `{"code":0,"msg":"","priorIP":"10.0.0.1","backupIP":"10.9.9.1","msfsPrior":"http://10.0.0.9:8700/?a&b/",` +
+		`"msfsBackup":"http://10.0.0.9:8700/?a&b/","discovery":"http://10.0.0.9/x","port":"8000"}`
 	if got := h.get(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -27,9 +27,18 @@ func contentType(name string) string {
 	return "application/octet-stream"
 }
 
+// blobName returns the name that a URL's path asks for. Clients join addresses and paths with a
+// slash too many, so several count as one.
+func blobName(path string) string {
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return strings.TrimPrefix(path, "/")
+}
+
 // download serves a file, or the range of it that is asked for.
 func (s *Server) download(w http.ResponseWriter, r *http.Request) {
-	name := strings.TrimPrefix(r.URL.Path, "/")
+	name := blobName(r.URL.Path)
 	b, err := s.opt.Store.Open(r.Context(), name)
 	if err != nil {
 		s.missing(w, err)

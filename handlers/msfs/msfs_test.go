@@ -74,11 +74,19 @@ func form(t *testing.T, field, name string, data []byte) (body []byte, contentTy
 
 func (r *rig) post(body []byte, contentType string) uploaded {
 	r.Helper()
-	rsp, err := http.Post(r.url+"/", contentType, bytes.NewReader(body))
+	return r.postTo("/", body, contentType)
+}
+
+func (r *rig) postTo(path string, body []byte, contentType string) uploaded {
+	r.Helper()
+	rsp, err := http.Post(r.url+path, contentType, bytes.NewReader(body))
 	if err != nil {
 		r.Fatal(err)
 	}
 	defer rsp.Body.Close()
+	if typ := rsp.Header.Get("Content-Type"); typ != "text/html; charset=utf-8" {
+		r.Errorf("the answer is of type %q", typ)
+	}
 	var u uploaded
 	if err := json.NewDecoder(rsp.Body).Decode(&u); err != nil || rsp.StatusCode != 200 {
 		r.Fatalf("status %d, %v", rsp.StatusCode, err)
@@ -160,6 +168,25 @@ func TestUploadAndDownload(t *testing.T) {
 	}
 	if one, two := r.upload("a.jpg", data[:1]), r.upload("a.jpg", data[:1]); one.Path == two.Path {
 		t.Error("two files of one name")
+	}
+}
+
+// TestPaths: clients upload to the announced address and to upload/ below it, and ask with a
+// slash too many.
+func TestPaths(t *testing.T) {
+	r := newRig(t, nil)
+	for _, path := range []string{"/", "/upload/", "/upload", "//upload/"} {
+		body, contentType := form(t, "file", "a.jpg", []byte("picture"))
+		u := r.postTo(path, body, contentType)
+		if u.Code != 0 {
+			t.Errorf("POST %s: %+v", path, u)
+			continue
+		}
+		for _, at := range []string{"/" + u.Path, "//" + u.Path, "///" + strings.ReplaceAll(u.Path, "/", "//")} {
+			if rsp, got := r.get(at); rsp.StatusCode != 200 || string(got) != "picture" {
+				t.Errorf("GET %s: status %d, %q", at, rsp.StatusCode, got)
+			}
+		}
 	}
 }
 

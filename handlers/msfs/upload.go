@@ -124,7 +124,9 @@ func (s *Server) refuse(w http.ResponseWriter, code int, reason, text string) {
 
 func (s *Server) answer(w http.ResponseWriter, a uploaded) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.opt.Progress)) // the upload may have taken all of the server's
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	// JSON that says it is HTML: the Mac and iOS clients take no other type. The encoder escapes
+	// what HTML gives a meaning.
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	if err := json.NewEncoder(w).Encode(a); err != nil { // the client is gone
 		s.log.Debug("answer not sent", "err", err)
 	}
