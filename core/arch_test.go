@@ -38,6 +38,7 @@ var owners = []struct {
 	{"github.com/redis", []string{"sql", "cmd"}, []string{"pool"}},
 	{"modernc.org", []string{"sql", "cmd"}, []string{"pool"}},
 	{"database/sql", []string{"sql", "cmd"}, []string{"pool"}},
+	{"golang.org/x/image", []string{"core/thumb"}, nil},
 	{"github.com/spf13/cobra", []string{"cmd"}, nil},
 	{"github.com/spf13/pflag", []string{"cmd", "core/config"}, nil},
 	{"github.com/pelletier/go-toml", []string{"core/config", "bench"}, nil},
