@@ -132,6 +132,8 @@ type MSFS struct {
 	MaxUploads     int    `toml:"max_uploads" default:"64" min:"1" max:"100000" doc:"Uploads at work at once; more are refused as busy."`
 	MaxConnections int    `toml:"max_connections" default:"10000" min:"1" max:"10000000" doc:"Most connections at a time; a quarter of the limit of open files lowers it. Beyond it those that wait longest without a request make room."`
 	MinFree        Size   `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB" doc:"With less room on the folder's disk nothing more is taken, sounds of audio messages kept here included."`
+	ScaledCache    Size   `toml:"scaled_cache" default:"64MiB" min:"0B" max:"64GiB" doc:"Memory for scaled pictures. Clients show avatars as <path>_100x100.jpg: the picture is scaled once and kept here. 0B: it is served as it is."`
+	ScalePixels    int    `toml:"scale_pixels" default:"12500000" min:"1" max:"1000000000" doc:"Largest picture that is scaled, in pixels; a larger one is served as it is. Scaling one takes about 2 bytes of memory for each of its pixels, 24 for one made to waste memory."`
 	S3Endpoint     string `toml:"s3_endpoint" default:"" doc:"Host, or host:port, of an S3 server that keeps the files instead of the folder."`
 	S3Bucket       string `toml:"s3_bucket" default:"" doc:"Bucket, which is there already."`
 	S3Prefix       string `toml:"s3_prefix" default:"" doc:"Before every name in the bucket."`

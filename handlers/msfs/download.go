@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"teamtalk/core/blob"
 	"teamtalk/core/im"
 )
 
@@ -24,8 +25,11 @@ func contentType(name string) string {
 	if t, ok := inline[path.Ext(name)]; ok {
 		return t
 	}
-	return "application/octet-stream"
+	return bytesType
 }
+
+// bytesType is the type of files that clients only keep.
+const bytesType = "application/octet-stream"
 
 // blobName returns the name that a URL's path asks for. Clients join addresses and paths with a
 // slash too many, so several count as one.
@@ -36,20 +40,51 @@ func blobName(path string) string {
 	return strings.TrimPrefix(path, "/")
 }
 
-// download serves a file, or the range of it that is asked for.
+// content is what one request gets, or a range of it.
+type content struct {
+	io.ReadSeeker
+	kind     string // content type
+	etag     string // with its quotes
+	modified time.Time
+	cache    string // Cache-Control
+}
+
+// original is a stored file to be served. The file stays bare, so that the kernel sends it.
+func original(name string, b *blob.Blob) *content {
+	return &content{ReadSeeker: b.ReadSeekCloser, kind: contentType(name), etag: b.ETag,
+		modified: b.Modified, cache: cacheForEver}
+}
+
+// download serves a file, or a picture in another size. A stored file of the name asked for
+// comes first: names may themselves end in a size.
 func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 	name := blobName(r.URL.Path)
-	b, err := s.opt.Store.Open(r.Context(), name)
-	if err != nil {
-		s.missing(w, err)
-		return
+	path, size, sized := parseScaled(name)
+	if sized {
+		if v, ok := s.scaler.cached(path, size); ok && v.Picture != nil {
+			s.serve(w, r, v.content())
+			return
+		}
 	}
-	defer b.Close()
+	b, err := s.opt.Store.Open(r.Context(), name)
+	switch kind := im.KindOf(err); {
+	case err == nil:
+		defer b.Close()
+		s.serve(w, r, original(name, b))
+	case sized && (kind == im.NotFound || kind == im.Invalid):
+		s.serveScaled(w, r, path, size)
+	default:
+		s.missing(w, err)
+	}
+}
+
+// serve answers with c, or the range of it that is asked for.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, c *content) {
 	h := w.Header()
-	h.Set("Content-Type", contentType(name))
-	h.Set("ETag", b.ETag)
-	h.Set("Cache-Control", "public, max-age=31536000, immutable") // a name is never given to another file
-	if contentType(name) == "application/octet-stream" {
+	h.Set("Content-Type", c.kind)
+	h.Set("ETag", c.etag)
+	h.Set("Cache-Control", c.cache)
+	if c.kind == bytesType {
 		h.Set("Content-Disposition", "attachment")
 	}
 	if strings.Contains(r.Header.Get("Range"), ",") {
@@ -58,7 +93,7 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 	}
 	control := http.NewResponseController(w)
 	out := &counted{ResponseWriter: w, extend: func() { _ = control.SetWriteDeadline(time.Now().Add(s.opt.Progress)) }}
-	http.ServeContent(out, r, "", b.Modified, b.ReadSeekCloser) // bare, so that a file is sent by the kernel
+	http.ServeContent(out, r, "", c.modified, c.ReadSeeker)
 	s.metrics.downloads.WithLabelValues("ok").Inc()
 	s.metrics.bytesOut.Add(float64(out.n))
 }
@@ -71,10 +106,15 @@ func (s *Server) missing(w http.ResponseWriter, err error) {
 		http.Error(w, "not found", http.StatusNotFound)
 	default:
 		s.metrics.downloads.WithLabelValues("failed").Inc()
-		if held, ok := s.often.Allow(time.Now()); ok {
-			s.log.Error("file not served", "err", err, "held", held)
-		}
+		s.complain("file not served", err)
 		http.Error(w, "not available", http.StatusServiceUnavailable)
+	}
+}
+
+// complain logs what the store may do wrong for thousands of requests at once.
+func (s *Server) complain(text string, err error) {
+	if held, ok := s.often.Allow(time.Now()); ok {
+		s.log.Error(text, "err", err, "held", held)
 	}
 }
 

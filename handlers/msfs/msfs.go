@@ -39,6 +39,16 @@ type Options struct {
 	MaxUploads int
 	// Progress is how long a client may be silent in the middle of an upload, or not read in the middle of a download. Default 30 s.
 	Progress time.Duration
+	// ScaledCache is the memory that scaled pictures may take, in bytes; 0: pictures are served as
+	// they are.
+	ScaledCache int64
+	// ScalePixels is the largest picture that is scaled, in pixels. Default 12,500,000, the photo
+	// of a phone. While one is scaled it takes about 2 bytes of memory a pixel, at the worst 24.
+	ScalePixels int
+	// Scalers is how many pictures are scaled at once. Default 1.
+	Scalers int
+	// ScalePatience is how long a request waits for a picture to be scaled. Default 5 s.
+	ScalePatience time.Duration
 	// Log gets failures. Default: discarded.
 	Log *slog.Logger
 	// Registerer gets the metrics. Default: none.
@@ -52,6 +62,7 @@ type Server struct {
 	uploads chan struct{}
 	metrics metrics
 	often   obs.Often
+	scaler  *scaler
 }
 
 // New makes a small-file server.
@@ -68,8 +79,20 @@ func New(opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
+	if opt.ScalePixels <= 0 {
+		opt.ScalePixels = 12_500_000
+	}
+	if opt.Scalers <= 0 {
+		opt.Scalers = 1
+	}
+	if opt.ScalePatience <= 0 {
+		opt.ScalePatience = scalePatience
+	}
 	opt.URL = strings.TrimSuffix(opt.URL, "/")
-	return &Server{opt: opt, log: opt.Log.With("role", "msfs"), uploads: make(chan struct{}, opt.MaxUploads), metrics: newMetrics(opt.Registerer)}
+	s := &Server{opt: opt, log: opt.Log.With("role", "msfs"), uploads: make(chan struct{}, opt.MaxUploads)}
+	s.scaler = newScaler(s)
+	s.metrics = newMetrics(opt.Registerer, s.scaler)
+	return s
 }
 
 // ServeHTTP answers uploads and downloads.

@@ -29,6 +29,8 @@ type rig struct {
 	dir string
 	url string
 	web *web.Server
+
+	server *Server
 }
 
 func newRig(t *testing.T, change func(o *Options)) *rig {
@@ -49,7 +51,8 @@ func newRigOn(t *testing.T, change func(o *Options), limits web.Options) *rig {
 	if change != nil {
 		change(&o)
 	}
-	limits.Handler = New(o)
+	r.server = New(o)
+	limits.Handler = r.server
 	r.web = webtest.Serve(t, limits)
 	r.url = "http://" + r.web.Addr().String()
 	return r

@@ -41,7 +41,8 @@ func (s *system) startMSFS(context.Context) error {
 		}
 	}
 	m.url = webAddress(cfg.URL, l)
-	m.server = msfs.New(msfs.Options{Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads, Log: s.log, Registerer: s.reg})
+	m.server = msfs.New(msfs.Options{Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads,
+		ScaledCache: int64(cfg.ScaledCache), ScalePixels: cfg.ScalePixels, Log: s.log, Registerer: s.reg})
 	if l != nil {
 		m.http = s.serveWeb(l, web.Options{Name: "msfs", Handler: m.server, MaxConns: cfg.MaxConnections})
 	}

@@ -1,0 +1,335 @@
+package msfs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"image/png"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"teamtalk/core/blob"
+	"teamtalk/core/im"
+)
+
+// picture is a JPEG or PNG of w×h pixels.
+func picture(t testing.TB, ending string, w, h int) []byte {
+	t.Helper()
+	m := image.NewRGBA(image.Rect(0, 0, w, h))
+	for i := range w * h {
+		m.SetRGBA(i%w, i/w, color.RGBA{uint8(i), uint8(i / w), 99, 255})
+	}
+	var b bytes.Buffer
+	err := png.Encode(&b, m)
+	if ending == ".jpg" {
+		b.Reset()
+		err = jpeg.Encode(&b, m, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// stores are a folder and a bucket.
+func stores(t *testing.T) map[string]blob.Store {
+	t.Helper()
+	folder, err := blob.OpenFolder(t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { folder.Close() })
+	backend := s3mem.New()
+	if err := backend.CreateBucket("files"); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewTLSServer(gofakes3.New(backend).Server())
+	t.Cleanup(srv.Close)
+	bucket, err := blob.OpenS3(blob.S3Options{Endpoint: strings.TrimPrefix(srv.URL, "https://"),
+		Secure: true, Transport: srv.Client().Transport,
+		Region: "us-east-1", Bucket: "files", AccessKey: "k", SecretKey: "s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]blob.Store{"folder": folder, "S3": bucket}
+}
+
+// TestScaled: a picture is served in the size asked for, with everything that a file has.
+func TestScaled(t *testing.T) {
+	for name, store := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(o *Options) { o.Store, o.ScaledCache = store, 1<<20 })
+			testScaled(r)
+			if made := r.server.results(scaledMade); made != 5 {
+				t.Errorf("%v pictures were scaled, want 5", made)
+			}
+		})
+	}
+}
+
+func testScaled(r *rig) {
+	for _, ending := range []string{".jpg", ".png"} {
+		at := "/" + r.upload("me_300x200"+ending, picture(r.T, ending, 300, 200)).Path
+		rsp, data := r.get(at + "_100x100.jpg")
+		m, format, err := image.Decode(bytes.NewReader(data))
+		h := rsp.Header
+		if err != nil || m.Bounds().Size() != image.Pt(100, 67) || h.Get("Content-Type") != "image/"+format ||
+			rsp.StatusCode != 200 || h.Get("Cache-Control") != cacheForEver || h.Get("X-Content-Type-Options") != "nosniff" {
+			r.Errorf("%s: status %d, %s, %v, %v", ending, rsp.StatusCode, format, h, err)
+			continue
+		}
+		whole, _ := r.get(at)
+		if etag := h.Get("ETag"); etag == "" || etag == whole.Header.Get("ETag") {
+			r.Errorf("%s: ETag %s, of the original %s", ending, etag, whole.Header.Get("ETag"))
+		}
+		for _, path := range []string{at + "_100x100.jpg", "/" + at + "_100x100.jpg", at + "_100x100.png"} {
+			if rsp, again := r.get(path); rsp.StatusCode != 200 || !bytes.Equal(again, data) ||
+				rsp.Header.Get("ETag") != h.Get("ETag") {
+				r.Errorf("%s again: status %d, %d bytes", path, rsp.StatusCode, len(again))
+			}
+		}
+		if rsp, part := r.get(at+"_100x100.jpg", "Range", "bytes=5-9"); rsp.StatusCode != 206 || !bytes.Equal(part, data[5:10]) {
+			r.Errorf("%s: range: status %d, %x", ending, rsp.StatusCode, part)
+		}
+		if rsp, _ := r.get(at+"_100x100.jpg", "If-None-Match", h.Get("ETag")); rsp.StatusCode != 304 {
+			r.Errorf("%s: with its ETag: status %d", ending, rsp.StatusCode)
+		}
+		head, err := http.Head(r.url + at + "_32x32.jpg") // not made before
+		if err != nil {
+			r.Fatal(err)
+		}
+		_, small := r.get(at + "_32x32.jpg")
+		if head.StatusCode != 200 || head.ContentLength != int64(len(small)) || len(small) >= len(data) {
+			r.Errorf("%s: HEAD: status %d, %d bytes of %d", ending, head.StatusCode, head.ContentLength, len(small))
+		}
+	}
+	// The names of the first implementation, where files of any name may lie.
+	big := picture(r.T, ".jpg", 200, 200)
+	for name, data := range map[string][]byte{"g0/000/001/a.jpg": big, "g0/000/001/b.jpg": big,
+		"g0/000/001/b.jpg_10x10.jpg": []byte("stored")} {
+		if _, err := r.server.opt.Store.Put(r.Context(), name, bytes.NewReader(data), "image/jpeg"); err != nil {
+			r.Fatal(err)
+		}
+	}
+	if _, got := r.get("/g0/000/001/b.jpg_10x10.jpg"); string(got) != "stored" {
+		r.Errorf("a stored file of the name: %d bytes", len(got))
+	}
+	if _, got := r.get("/g0/000/001/a.jpg_10x10.jpg"); len(got) == 0 || len(got) >= len(big) {
+		r.Errorf("beside it: %d bytes of %d", len(got), len(big))
+	}
+}
+
+// TestNotScaled: the original is served where no smaller picture can be made.
+func TestNotScaled(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.ScaledCache, o.ScalePixels = 1<<20, 100*100 })
+	small, large, text := picture(t, ".png", 20, 20), picture(t, ".png", 101, 100), []byte("<html>")
+	for _, c := range []struct {
+		name   string
+		data   []byte
+		size   string
+		kind   string
+		result string
+	}{
+		{"a.png", small, "_100x100.jpg", "image/png", "fits"},
+		{"a.png", large, "_50x50.jpg", "image/png", "large"},
+		{"a.png", small, "_0x10.jpg", "image/png", scaledSize},
+		{"a.png", small, "_10x1025.jpg", "image/png", scaledSize},
+		{"a.png", small, "_99999x99999.jpg", "image/png", scaledSize},
+		{"a.html", text, "_10x10.jpg", bytesType, "unknown"},
+		{"a.jpg", text, "_10x10.jpg", "image/jpeg", "unknown"},
+		{"a", text, "_10x10.jpg", bytesType, "unknown"},
+	} {
+		at := "/" + r.upload(c.name, c.data).Path + c.size
+		before := r.server.results(c.result)
+		rsp, got := r.get(at)
+		if rsp.StatusCode != 200 || !bytes.Equal(got, c.data) || rsp.Header.Get("Content-Type") != c.kind ||
+			(rsp.Header.Get("Content-Disposition") == "attachment") != (c.kind == bytesType) ||
+			rsp.Header.Get("Cache-Control") != cacheForEver {
+			t.Errorf("%s%s: status %d, %d bytes, %v", c.name, c.size, rsp.StatusCode, len(got), rsp.Header)
+		}
+		if n := r.server.results(c.result) - before; n != 1 {
+			t.Errorf("%s%s: %v counted as %s", c.name, c.size, n, c.result)
+		}
+		r.get(at) // that it cannot be scaled is kept
+		if n := r.server.results(c.result) - before; n != 1 && c.result != scaledSize {
+			t.Errorf("%s%s: %v counted as %s after the second request", c.name, c.size, n, c.result)
+		}
+	}
+	there := r.upload("a.png", large).Path
+	for _, path := range []string{"/g0/000/000/none.jpg_10x10.jpg", "/_10x10.jpg", "/../x_10x10.jpg", "/.tmp/x_10x10.jpg",
+		"/" + there + "_10x10.svg", "/" + there + "_-1x10.jpg", "/" + there + "_10x.jpg", "/" + there + "_100000x1.jpg",
+		"/" + there + "_10x10.jpg_10x10.jpg", "/" + strings.Repeat("x", 300) + "_10x10.jpg"} {
+		if rsp, _ := r.get(path); rsp.StatusCode != 404 {
+			t.Errorf("GET %.60s: status %d", path, rsp.StatusCode)
+		}
+	}
+	off := newRig(t, nil)
+	at := "/" + off.upload("a.png", large).Path
+	if rsp, got := off.get(at + "_10x10.jpg"); rsp.StatusCode != 200 || !bytes.Equal(got, large) {
+		t.Errorf("with scaling off: status %d, %d bytes", rsp.StatusCode, len(got))
+	}
+}
+
+// results is how many pictures had a result.
+func (s *Server) results(result string) float64 {
+	return testutil.ToFloat64(s.metrics.scaled.WithLabelValues(result))
+}
+
+// TestScaledRoom: neither many pictures nor many sizes of one take more room than allowed, and
+// many sizes of one do not evict the others.
+func TestScaledRoom(t *testing.T) {
+	const room = 64 << 10
+	r := newRig(t, func(o *Options) { o.ScaledCache = room })
+	c := r.server.scaler
+	first := r.upload("a.jpg", picture(t, ".jpg", 200, 200)).Path
+	other := r.upload("b.jpg", picture(t, ".jpg", 200, 200)).Path
+	r.get("/" + other + "_10x10.jpg")
+	for i := range 3 * maxSizes {
+		r.get(fmt.Sprintf("/%s_%dx%d.jpg", first, 10+i, 10+i))
+	}
+	list, _ := c.kept.Peek(first)
+	if len(list) != maxSizes || list[maxSizes-1].size.X != 10+3*maxSizes-1 {
+		t.Errorf("%d sizes are kept", len(list))
+	}
+	if _, ok := c.cached(other, image.Pt(10, 10)); !ok {
+		t.Error("another picture was evicted")
+	}
+	for range 30 {
+		r.get("/" + r.upload("c.png", picture(t, ".png", 120, 120)).Path + "_100x100.jpg")
+	}
+	sum := int64(0)
+	for _, path := range c.kept.Keys() {
+		list, _ := c.kept.Peek(path)
+		for i := range list {
+			sum += list[i].bytes()
+		}
+	}
+	if sum != c.bytes || sum > room || sum < room/2 || c.keptBytes() != float64(sum) {
+		t.Errorf("%d bytes are kept, %d counted, %d allowed", sum, c.bytes, room)
+	}
+}
+
+// heldStore is a store that holds up those who open a file to scale it.
+type heldStore struct {
+	blob.Store
+	data  []byte
+	opens atomic.Int64 // to scale
+	enter chan struct{}
+	fail  error
+}
+
+// Open tells those who scale from those who serve by their deadline.
+func (s *heldStore) Open(ctx context.Context, name string) (*blob.Blob, error) {
+	if strings.HasSuffix(name, "0.jpg") {
+		return nil, im.Errorf(im.NotFound, "no such blob")
+	}
+	if _, scales := ctx.Deadline(); scales {
+		s.opens.Add(1)
+		<-s.enter
+		if s.fail != nil {
+			return nil, s.fail
+		}
+	}
+	return &blob.Blob{ReadSeekCloser: nopCloser{bytes.NewReader(s.data)}, Size: int64(len(s.data)), ETag: `"x"`}, nil
+}
+
+type nopCloser struct{ *bytes.Reader }
+
+func (nopCloser) Close() error { return nil }
+
+// TestScalingTogether: many requests for one picture scale it once; more pictures than may wait
+// are served as they are, for a minute; so is one that takes too long, or whose store fails.
+func TestScalingTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &heldStore{data: picture(t, ".jpg", 64, 64), enter: make(chan struct{})}
+		s := New(Options{Store: store, ScaledCache: 1 << 20})
+		ask := func(path string) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+			return w
+		}
+		var wg sync.WaitGroup
+		var scaledOnes, originals atomic.Int64
+		get := func(path string) {
+			wg.Go(func() {
+				switch w := ask(path); {
+				case w.Header().Get("Cache-Control") == cacheForEver && w.Body.Len() < len(store.data):
+					scaledOnes.Add(1)
+				case w.Header().Get("Cache-Control") == cacheAMinute && bytes.Equal(w.Body.Bytes(), store.data):
+					originals.Add(1)
+				default:
+					t.Errorf("%s: %v", path, w.Header())
+				}
+			})
+		}
+		for range 10 {
+			get("/a_10x10.jpg")
+		}
+		synctest.Wait()
+		for i := range maxScaling + 6 {
+			get(fmt.Sprintf("/b%d_10x10.jpg", i))
+		}
+		synctest.Wait()
+		if n := originals.Load(); n != 7 || s.results(scaledBusy) != 7 {
+			t.Errorf("%d were served as they are at once, want 7", n)
+		}
+		if n := store.opens.Load(); n != 1 {
+			t.Errorf("%d are scaled at once, want 1", n)
+		}
+		close(store.enter)
+		wg.Wait()
+		if n, opened := scaledOnes.Load(), store.opens.Load(); n != 10+maxScaling-1 || opened != maxScaling {
+			t.Errorf("%d got a scaled picture of %d made", n, opened)
+		}
+		originals.Store(0)
+
+		store.enter = make(chan struct{})
+		begun := time.Now()
+		get("/slow_10x10.jpg")
+		wg.Wait()
+		if d := time.Since(begun); d != scalePatience || originals.Load() != 1 {
+			t.Errorf("waited %v, %d originals", d, originals.Load())
+		}
+		close(store.enter)
+		synctest.Wait()
+		if w := ask("/slow_10x10.jpg"); w.Body.Len() >= len(store.data) || s.results(scaledCached) != 1 {
+			t.Errorf("what was late is not kept: %d bytes", w.Body.Len())
+		}
+		store.fail = im.Errorf(im.Unavailable, "bucket away")
+		get("/fails_10x10.jpg")
+		wg.Wait()
+		store.fail = nil
+		if originals.Load() != 2 || s.results(scaledFailed) != 1 {
+			t.Errorf("store fails: %d originals", originals.Load())
+		}
+		get("/fails_10x10.jpg")
+		wg.Wait()
+		if n := scaledOnes.Load(); n != 10+maxScaling {
+			t.Error("a failure of the store is kept")
+		}
+	})
+}
+
+func FuzzParseScaled(f *testing.F) {
+	f.Add("g0/000/001/x.jpg_100x100.jpg")
+	f.Add("a_1x1.png_2x2.jpg")
+	f.Fuzz(func(t *testing.T, name string) {
+		path, size, ok := parseScaled(name)
+		if ok && (path == "" || !strings.HasPrefix(name, path+"_") || size.X < 0 || size.Y < 0 || size.X > 99999) {
+			t.Errorf("%q: %q, %v", name, path, size)
+		}
+	})
+}
