@@ -16,13 +16,26 @@ import (
 	"teamtalk/proto/pb"
 )
 
-const appKey = "key-of-the-test-app"
+const (
+	appKey = "key-of-the-test-app"
+	webKey = "asdfasdf" // what the web administration of the C++ servers sends
+)
 
 // apps writes a file with one app that may do everything, and an invite code.
 func apps(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "apps.toml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, "[[app]]\nname = \"test\"\nkey = %q\n[register]\ninvites = [\"come in!\"]\n", appKey), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, `
+[[app]]
+name = "test"
+key = %q
+[[app]]
+name = "web-administration"
+key = %q
+networks = ["127.0.0.0/8"]
+[register]
+invites = ["come in!"]
+`, appKey, webKey), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file
@@ -53,7 +66,13 @@ func startHTTPAPI(t testing.TB, sys *deployment, appsFile string, flags ...strin
 // call makes a call that has to succeed.
 func (a *httpAPI) call(name, format string, args ...any) map[string]any {
 	a.t.Helper()
-	body := fmt.Sprintf(`{"app_key":%q,`+format+`}`, append([]any{appKey}, args...)...)
+	return a.callWith(appKey, name, format, args...)
+}
+
+// callWith makes a call with a key that has to succeed.
+func (a *httpAPI) callWith(key, name, format string, args ...any) map[string]any {
+	a.t.Helper()
+	body := fmt.Sprintf(`{"app_key":%q,`+format+`}`, append([]any{key}, args...)...)
 	rsp, err := http.Post("http://"+a.addr+"/query/"+name, "application/json", bytes.NewReader([]byte(body)))
 	if err != nil {
 		a.t.Fatal(err)
@@ -71,7 +90,8 @@ func (a *httpAPI) call(name, format string, args ...any) map[string]any {
 func TestHTTPAPI(t *testing.T) {
 	file := apps(t)
 	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
-		call := startHTTPAPI(t, sys, file).call
+		api := startHTTPAPI(t, sys, file)
+		call := api.call
 		one, oneID := loggedIn(t, sys.msgAddr[0], "u00001", pb.ClientType_CLIENT_TYPE_ANDROID)
 		two, twoID := loggedIn(t, sys.msgAddr[1], "u00002", pb.ClientType_CLIENT_TYPE_ANDROID)
 		text, err := im.NewTextCipher("")
@@ -96,6 +116,7 @@ func TestHTTPAPI(t *testing.T) {
 				t.Errorf("message %d: %+v, text %q, %v", i, m, got, err)
 			}
 		}
+		api.callWith(webKey, "CreateGroup", `"req_user_id":0,"group_name":"w","group_type":1,"group_avatar":"","user_id_list":[%d]`, oneID)
 		stat := call("GetUserStatus", `"user_id_list":[%d,99999]`, twoID)
 		if got := fmt.Sprint(stat["user_stat_list"]); got != fmt.Sprintf("[map[status:1 user_id:%d] map[status:2 user_id:99999]]", twoID) {
 			t.Errorf("statuses: %s", got)

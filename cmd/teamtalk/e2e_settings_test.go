@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"teamtalk/core/client"
+	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
 
@@ -45,6 +46,31 @@ func TestAvatar(t *testing.T) {
 		users, err := client.UserInfos(bounded(t), c, []uint32{self})
 		if err != nil || len(users) != 1 || users[0].Avatar != url {
 			t.Errorf("stored: %v, %v", users, err)
+		}
+	})
+}
+
+// TestRequireCipher: with the setting a text that is not encrypted is neither stored nor acked;
+// the next message of the connection is served.
+func TestRequireCipher(t *testing.T) {
+	t.Parallel()
+	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
+		sys.restartMsg("--msg.require-cipher", "--msg.ack", "stored")
+		cipher, err := im.NewTextCipher("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, self := loggedIn(t, sys.msgAddr[0], "u00001", windows)
+		two, _ := loggedIn(t, sys.msgAddr[1], "u00002", windows)
+		one.send(5, text(self+1, "plain"))
+		one.say(6, self+1, string(cipher.Encrypt("encrypted")))
+		m := &pb.MsgData{}
+		two.expect(m)
+		if got, err := cipher.Decrypt(m.Data); got != "encrypted" || m.MsgID != 1 {
+			t.Errorf("message %d, %q, %v", m.MsgID, got, err)
+		}
+		if n := sys.msg[0].metric("teamtalk_msg_dropped_total", `reason="no_cipher"`); n != 1 {
+			t.Errorf("%v counted", n)
 		}
 	})
 }
