@@ -85,7 +85,8 @@ func readTurn(r *bufio.Reader) turn {
 		return upright
 	}
 	for range maxSegments {
-		if _, err := io.ReadFull(r, head[:]); err != nil || head[0] != 0xff || head[1] == markerScan {
+		_, err := io.ReadFull(r, head[:])
+		if err != nil || head[0] != 0xff || head[1] == markerScan {
 			return upright
 		}
 		n := int(binary.BigEndian.Uint16(head[2:])) - 2
