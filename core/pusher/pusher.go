@@ -1,8 +1,8 @@
 // Package pusher decides who is pushed to about a stored message: the recipients whose phone has a token and who want pushes, now and from that group; loud,
 // or silent where the user sits at a pc. Every server that has messages stored uses it: the message server, and the HTTP API.
 //
-// It asks db_proxy for the tokens first, so that accounts without a phone cost that one question. The sender's nick, which a push names, is asked last and
-// kept for a minute. Nothing waits for it: what cannot be decided is counted
+// It asks db_proxy for the tokens first, so that accounts without a phone cost that one question.
+// The sender's nick, which a push names, is asked last and kept for a minute. Nothing waits for it: what cannot be decided is counted
 // and left, the message is in the history.
 package pusher
 

@@ -15,7 +15,7 @@ import (
 // App is a system that may call. Empty lists mean: no restriction.
 type App struct {
 	Name     string         // for logs and errors; unique
-	Key      string         // its app_key, unique; at least MinKey bytes unless Networks are private
+	Key      string         // its app_key, unique; MinKey bytes or more, see there
 	Calls    []string       // the calls it may make
 	As       []uint32       // the users it may act as (req_user_id); 0 is the system itself
 	Users    []uint32       // the users it may write to, ask about, kick, and put into groups or take out

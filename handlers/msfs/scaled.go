@@ -103,7 +103,8 @@ type scaler struct {
 }
 
 func newScaler(s *Server) *scaler {
-	c := &scaler{s: s, slots: make(chan struct{}, s.opt.Scalers), running: map[scalingKey]*scaling{}}
+	c := &scaler{s: s, slots: make(chan struct{}, s.opt.Scalers),
+		running: map[scalingKey]*scaling{}}
 	var err error
 	c.kept, err = simplelru.NewLRU(1<<30, func(_ string, list []scaled) {
 		for i := range list {
@@ -129,8 +130,10 @@ func (c *scaler) cached(path string, size image.Point) (scaled, bool) {
 
 // get returns the picture of that size. ready is false when there was no time or room to scale
 // it. The error is that of the store.
-func (c *scaler) get(ctx context.Context, path string, size image.Point) (v scaled, ready bool, err error) {
-	if size.X < 1 || size.Y < 1 || size.X > maxSide || size.Y > maxSide || c.s.opt.ScaledCache <= 0 {
+func (c *scaler) get(ctx context.Context, path string, size image.Point) (
+	v scaled, ready bool, err error) {
+	made := size.X >= 1 && size.Y >= 1 && size.X <= maxSide && size.Y <= maxSide
+	if !made || c.s.opt.ScaledCache <= 0 {
 		c.count(scaledSize)
 		return scaled{}, true, nil
 	}
@@ -259,7 +262,8 @@ const (
 )
 
 // serveScaled serves the picture at path in a size, or the original.
-func (s *Server) serveScaled(w http.ResponseWriter, r *http.Request, path string, size image.Point) {
+func (s *Server) serveScaled(w http.ResponseWriter, r *http.Request, path string,
+	size image.Point) {
 	b, err := s.opt.Store.Open(r.Context(), path)
 	if err != nil {
 		s.missing(w, err)

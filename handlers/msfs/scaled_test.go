@@ -86,8 +86,9 @@ func testScaled(r *rig) {
 		rsp, data := r.get(at + "_100x100.jpg")
 		m, format, err := image.Decode(bytes.NewReader(data))
 		h := rsp.Header
-		if err != nil || m.Bounds().Size() != image.Pt(100, 67) || h.Get("Content-Type") != "image/"+format ||
-			rsp.StatusCode != 200 || h.Get("Cache-Control") != cacheForEver || h.Get("X-Content-Type-Options") != "nosniff" {
+		if err != nil || m.Bounds().Size() != image.Pt(100, 67) || rsp.StatusCode != 200 ||
+			h.Get("Content-Type") != "image/"+format || h.Get("Cache-Control") != cacheForEver ||
+			h.Get("X-Content-Type-Options") != "nosniff" {
 			r.Errorf("%s: status %d, %s, %v, %v", ending, rsp.StatusCode, format, h, err)
 			continue
 		}
@@ -95,32 +96,35 @@ func testScaled(r *rig) {
 		if etag := h.Get("ETag"); etag == "" || etag == whole.Header.Get("ETag") {
 			r.Errorf("%s: ETag %s, of the original %s", ending, etag, whole.Header.Get("ETag"))
 		}
-		for _, path := range []string{at + "_100x100.jpg", "/" + at + "_100x100.jpg", at + "_100x100.png"} {
+		small := at + "_100x100.jpg"
+		for _, path := range []string{small, "/" + small, at + "_100x100.png"} {
 			if rsp, again := r.get(path); rsp.StatusCode != 200 || !bytes.Equal(again, data) ||
 				rsp.Header.Get("ETag") != h.Get("ETag") {
 				r.Errorf("%s again: status %d, %d bytes", path, rsp.StatusCode, len(again))
 			}
 		}
-		if rsp, part := r.get(at+"_100x100.jpg", "Range", "bytes=5-9"); rsp.StatusCode != 206 || !bytes.Equal(part, data[5:10]) {
+		rsp, part := r.get(small, "Range", "bytes=5-9")
+		if rsp.StatusCode != 206 || !bytes.Equal(part, data[5:10]) {
 			r.Errorf("%s: range: status %d, %x", ending, rsp.StatusCode, part)
 		}
-		if rsp, _ := r.get(at+"_100x100.jpg", "If-None-Match", h.Get("ETag")); rsp.StatusCode != 304 {
+		if rsp, _ := r.get(small, "If-None-Match", h.Get("ETag")); rsp.StatusCode != 304 {
 			r.Errorf("%s: with its ETag: status %d", ending, rsp.StatusCode)
 		}
 		head, err := http.Head(r.url + at + "_32x32.jpg") // not made before
 		if err != nil {
 			r.Fatal(err)
 		}
-		_, small := r.get(at + "_32x32.jpg")
-		if head.StatusCode != 200 || head.ContentLength != int64(len(small)) || len(small) >= len(data) {
-			r.Errorf("%s: HEAD: status %d, %d bytes of %d", ending, head.StatusCode, head.ContentLength, len(small))
+		_, tiny := r.get(at + "_32x32.jpg")
+		if n := int64(len(tiny)); head.StatusCode != 200 || head.ContentLength != n || n >= int64(len(data)) {
+			r.Errorf("%s: HEAD: status %d, %d bytes of %d", ending, head.StatusCode, head.ContentLength, n)
 		}
 	}
 	// The names of the first implementation, where files of any name may lie.
 	big := picture(r.T, ".jpg", 200, 200)
 	for name, data := range map[string][]byte{"g0/000/001/a.jpg": big, "g0/000/001/b.jpg": big,
 		"g0/000/001/b.jpg_10x10.jpg": []byte("stored")} {
-		if _, err := r.server.opt.Store.Put(r.Context(), name, bytes.NewReader(data), "image/jpeg"); err != nil {
+		_, err := r.server.opt.Store.Put(r.Context(), name, bytes.NewReader(data), "image/jpeg")
+		if err != nil {
 			r.Fatal(err)
 		}
 	}
@@ -155,10 +159,11 @@ func TestNotScaled(t *testing.T) {
 		at := "/" + r.upload(c.name, c.data).Path + c.size
 		before := r.server.results(c.result)
 		rsp, got := r.get(at)
-		if rsp.StatusCode != 200 || !bytes.Equal(got, c.data) || rsp.Header.Get("Content-Type") != c.kind ||
-			(rsp.Header.Get("Content-Disposition") == "attachment") != (c.kind == bytesType) ||
-			rsp.Header.Get("Cache-Control") != cacheForEver {
-			t.Errorf("%s%s: status %d, %d bytes, %v", c.name, c.size, rsp.StatusCode, len(got), rsp.Header)
+		h := rsp.Header
+		if rsp.StatusCode != 200 || !bytes.Equal(got, c.data) || h.Get("Content-Type") != c.kind ||
+			(h.Get("Content-Disposition") == "attachment") != (c.kind == bytesType) ||
+			h.Get("Cache-Control") != cacheForEver {
+			t.Errorf("%s%s: status %d, %d bytes, %v", c.name, c.size, rsp.StatusCode, len(got), h)
 		}
 		if n := r.server.results(c.result) - before; n != 1 {
 			t.Errorf("%s%s: %v counted as %s", c.name, c.size, n, c.result)
@@ -169,9 +174,12 @@ func TestNotScaled(t *testing.T) {
 		}
 	}
 	there := r.upload("a.png", large).Path
-	for _, path := range []string{"/g0/000/000/none.jpg_10x10.jpg", "/_10x10.jpg", "/../x_10x10.jpg", "/.tmp/x_10x10.jpg",
-		"/" + there + "_10x10.svg", "/" + there + "_-1x10.jpg", "/" + there + "_10x.jpg", "/" + there + "_100000x1.jpg",
-		"/" + there + "_10x10.jpg_10x10.jpg", "/" + strings.Repeat("x", 300) + "_10x10.jpg"} {
+	for _, path := range []string{
+		"/g0/000/000/none.jpg_10x10.jpg", "/_10x10.jpg", "/../x_10x10.jpg", "/.tmp/x_10x10.jpg",
+		"/" + there + "_10x10.svg", "/" + there + "_-1x10.jpg", "/" + there + "_10x.jpg",
+		"/" + there + "_100000x1.jpg", "/" + there + "_10x10.jpg_10x10.jpg",
+		"/" + strings.Repeat("x", 300) + "_10x10.jpg",
+	} {
 		if rsp, _ := r.get(path); rsp.StatusCode != 404 {
 			t.Errorf("GET %.60s: status %d", path, rsp.StatusCode)
 		}
@@ -243,7 +251,8 @@ func (s *heldStore) Open(ctx context.Context, name string) (*blob.Blob, error) {
 			return nil, s.fail
 		}
 	}
-	return &blob.Blob{ReadSeekCloser: nopCloser{bytes.NewReader(s.data)}, Size: int64(len(s.data)), ETag: `"x"`}, nil
+	return &blob.Blob{ReadSeekCloser: nopCloser{bytes.NewReader(s.data)}, Size: int64(len(s.data)),
+		ETag: `"x"`}, nil
 }
 
 type nopCloser struct{ *bytes.Reader }
@@ -268,7 +277,8 @@ func TestScalingTogether(t *testing.T) {
 				switch w := ask(path); {
 				case w.Header().Get("Cache-Control") == cacheForEver && w.Body.Len() < len(store.data):
 					scaledOnes.Add(1)
-				case w.Header().Get("Cache-Control") == cacheAMinute && bytes.Equal(w.Body.Bytes(), store.data):
+				case w.Header().Get("Cache-Control") == cacheAMinute &&
+					bytes.Equal(w.Body.Bytes(), store.data):
 					originals.Add(1)
 				default:
 					t.Errorf("%s: %v", path, w.Header())

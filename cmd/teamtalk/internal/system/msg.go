@@ -33,8 +33,7 @@ func (s *system) startMsg(context.Context) error {
 		MaxConns: limit, HostName: host,
 		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack), Presence: msg.Presence(cfg.Presence),
 		PresenceWindow: never(cfg.PresenceWindow), PushText: pushText(s.cfg), TextKey: string(s.cfg.Keys.Text),
-		RequireCipher: cfg.RequireCipher,
-		AckWait:       cfg.AckWait, RedeliverAfter: never(cfg.RedeliverAfter), ResendWindow: never(cfg.ResendWindow),
+		RequireCipher: cfg.RequireCipher, AckWait: cfg.AckWait, RedeliverAfter: never(cfg.RedeliverAfter), ResendWindow: never(cfg.ResendWindow),
 		Rate: rate, RateBurst: float64(cfg.RateBurst), LoginDeadline: cfg.LoginDeadline, PCTimeout: cfg.PCTimeout, MobileTimeout: cfg.MobileTimeout,
 		Log: s.log, Registerer: s.reg,
 	}
