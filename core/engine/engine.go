@@ -421,7 +421,7 @@ func (cn *conn) read(limit int) {
 		if err != nil {
 			cn.s.Close(err)
 		}
-		if err != nil || cn.s.IsClosed() {
+		if err != nil || cn.s.IsClosed() && !cn.s.Lingers() {
 			used = len(buf) // nothing that follows is looked at
 			cn.need = 0
 			break

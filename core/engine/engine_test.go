@@ -129,6 +129,30 @@ func TestKickNotice(t *testing.T) {
 	}
 }
 
+// TestLingers: a session that lingers hears nothing of what its client goes on to send, and
+// ends when the client closes.
+func TestLingers(t *testing.T) {
+	r := newRole()
+	var frames atomic.Int64
+	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
+		frames.Add(1)
+		s.SendFrame(hello)
+		s.Linger(session.ErrIdle)
+	}
+	s := start(t, Options{Handler: r})
+	c := dial(t, s)
+	c.send(append(append([]byte{}, hello...), hello...))
+	c.want(hello)
+	c.send(hello)
+	c.Close()
+	if e := next(t, r.closed); e.err != session.ErrIdle {
+		t.Errorf("closed because of %v", e.err)
+	}
+	if n := frames.Load(); n != 1 {
+		t.Errorf("%d frames handled", n)
+	}
+}
+
 // TestNothingAfterClose: frames that came together with the one that led to the close are not handled.
 func TestNothingAfterClose(t *testing.T) {
 	r := newRole()

@@ -22,7 +22,8 @@ const maxTurnBytes = 4 << 20
 // longTurn is from when on the length of a turn is worth noting.
 const longTurn = time.Millisecond
 
-// lingerLimit is how long a session that is closing may take to flush, in milliseconds.
+// lingerLimit is how long a session that is closing may take to flush, and how long one that
+// lingers waits for its peer to close, in milliseconds.
 const lingerLimit = 2000
 
 // LoopOptions sets up a Loop. Zero values mean the defaults.
@@ -79,7 +80,8 @@ type Loop struct {
 	batch     []item // taken from in; from pos on still to do
 	pos       int
 	spare     []item
-	now       int64
+	now       int64 // milliseconds: the wall clock's at begun, and monotonic from there
+	begun     time.Time
 	nowTime   time.Time
 	sessions  []*Session
 	dirty     []*Session
@@ -153,7 +155,7 @@ func NewLoop(opt LoopOptions) *Loop {
 	if opt.Metrics == nil {
 		opt.Metrics = NewMetrics(nil, "")
 	}
-	l := &Loop{opt: opt, metrics: opt.Metrics, piece: max(1, min(feedPiece, opt.MaxBuffered/4))}
+	l := &Loop{opt: opt, metrics: opt.Metrics, begun: opt.Now(), piece: max(1, min(feedPiece, opt.MaxBuffered/4))}
 	l.sent, _ = opt.Handler.(SentHandler)
 	return l
 }
@@ -257,7 +259,7 @@ func (l *Loop) Begin() {
 	l.active = true
 	l.mu.Unlock()
 	l.nowTime = l.opt.Now()
-	l.now = l.nowTime.UnixMilli()
+	l.now = l.begun.UnixMilli() + l.nowTime.Sub(l.begun).Milliseconds()
 	if !l.opened {
 		l.opened = true
 		if h, ok := l.opt.Handler.(LoopHandler); ok {
@@ -438,8 +440,13 @@ func (l *Loop) Open(s *Session) (err error) {
 	return l.opt.Handler.Open(s)
 }
 
-// Deliver hands one frame to the handler. A panic there closes this session only.
+// Deliver hands one frame to the handler. A panic there closes this session only. A frame of a
+// session that lingers is dropped and counted.
 func (l *Loop) Deliver(s *Session, h pdu.Header, body []byte) {
+	if s.flags&lingering != 0 {
+		l.metrics.ignored.Inc()
+		return
+	}
 	defer l.rescue(s)
 	s.lastIn = l.now
 	l.opt.Handler.Frame(s, h, body)
@@ -492,7 +499,7 @@ func (l *Loop) flushOne(s *Session) {
 	s.out = nil
 	s.dropDirect()
 	if s.flags&(closing|closed) == closing {
-		if s.flushed() {
+		if s.flags&lingering == 0 && s.flushed() {
 			s.carrier.Close()
 			return
 		}
@@ -560,7 +567,7 @@ func (l *Loop) sweep() {
 		s := l.sessions[i]
 		switch {
 		case s.flags&closing != 0:
-			if s.flushed() || l.now >= s.deadline {
+			if s.flags&lingering == 0 && s.flushed() || l.now >= s.deadline {
 				s.carrier.Close()
 			} else {
 				l.lingers = true

@@ -391,6 +391,48 @@ func TestCloseWaitsForThePeer(t *testing.T) {
 	b.wantClosed(stuck, ErrShutdown)
 }
 
+// TestLinger: a session that lingers sends nothing more, drops what arrives, and is closed by
+// its peer, by Close, or after two seconds, whatever arrives and whatever the wall clock says.
+func TestLinger(t *testing.T) {
+	frames := 0
+	h := &role{frame: func(*Session, pdu.Header, []byte) { frames++ }}
+	b := newBench(t, h, LoopOptions{})
+	kicked := errors.New("kicked")
+	hangsUp, stopped, stays := b.connect(), b.connect(), b.connect()
+	all := []*wire{hangsUp, stopped, stays}
+	b.in(func() {
+		for _, w := range all {
+			w.s.SendFrame([]byte("notice"))
+			w.s.Linger(kicked)
+			w.s.SendFrame([]byte("too late"))
+			w.s.Linger(errors.New("second"))
+			if !w.s.IsClosed() || !w.s.Lingers() {
+				t.Error("the session does not say that it lingers")
+			}
+		}
+	})
+	b.wantOpen(all...)
+	for _, w := range all {
+		b.wantWrites(w, "notice")
+	}
+	hangsUp.end(nil)
+	b.wantClosed(hangsUp, kicked)
+	b.in(func() { stopped.s.Close(ErrShutdown) })
+	b.wantClosed(stopped, kicked)
+	for range 19 {
+		b.clock.advance(TickInterval)
+		b.in(func() { b.Deliver(stays.s, pdu.Header{Command: pb.CmdHeartBeat}, nil) })
+		b.Tick()
+	}
+	b.wantOpen(stays)
+	b.clock.advance(TickInterval)
+	b.Tick()
+	b.wantClosed(stays, kicked)
+	if b.wantCount("ignored", testutil.ToFloat64(b.metrics.ignored), 19); frames != 0 {
+		t.Errorf("%d frames handled", frames)
+	}
+}
+
 // TestLingerIsShort: a login deadline far away does not make it longer.
 func TestLingerIsShort(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})

@@ -15,6 +15,7 @@ type Metrics struct {
 	encodeErrors prometheus.Counter
 	panics       prometheus.Counter
 	slow         prometheus.Counter
+	ignored      prometheus.Counter
 	large        prometheus.Counter
 	largeRefused prometheus.Counter
 	longTurns    prometheus.Histogram
@@ -35,6 +36,7 @@ func NewMetrics(reg prometheus.Registerer, listener string) *Metrics {
 		encodeErrors: counter("encode_errors_total", "Messages that could not be encoded: a fault of this program."),
 		panics:       counter("panics_total", "Handlers that panicked; their session is closed."),
 		slow:         counter("slow_closed_total", "Sessions closed because the peer did not read."),
+		ignored:      counter("ignored_frames_total", "Frames dropped from connections that were told to close and had not closed yet."),
 		large:        counter("large_frames_total", "Frames of 64 KiB and more sent."),
 		largeRefused: counter("large_refused_total", "Frames of 64 KiB and more refused because too many wait for one peer."),
 		longTurns: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "teamtalk_session_long_turn_seconds",
@@ -44,7 +46,7 @@ func NewMetrics(reg prometheus.Registerer, listener string) *Metrics {
 			Help: "Sessions closed, by reason.", ConstLabels: labels}, []string{"reason"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.sessions, m.writes, m.writtenBytes, m.mailboxDrops, m.encodeErrors, m.panics, m.slow, m.large, m.largeRefused,
+		reg.MustRegister(m.sessions, m.writes, m.writtenBytes, m.mailboxDrops, m.encodeErrors, m.panics, m.slow, m.ignored, m.large, m.largeRefused,
 			m.longTurns, m.closes)
 	}
 	return m

@@ -108,7 +108,7 @@ type Session struct {
 	held      *backlog     // with a large frame under way
 	waiting   atomic.Int64 // bytes of large frames that were sent and that the carrier did not get yet
 	closeErr  error
-	opened    int64 // unix milliseconds, as all times here
+	opened    int64 // by the loop's clock, as all times here
 	lastIn    int64 // last whole frame received
 	lastOut   int64
 	deadline  int64 // 0: none
@@ -122,11 +122,12 @@ type Session struct {
 type flags uint8
 
 const (
-	loggedIn flags = 1 << iota
-	dirty          // in loop.dirty
-	closing        // close once flushed
-	closed         // carrier is gone
-	feeding        // in loop.feeding
+	loggedIn  flags = 1 << iota
+	dirty           // in loop.dirty
+	closing         // close once flushed
+	closed          // carrier is gone
+	feeding         // in loop.feeding
+	lingering       // closing, and waits for the peer to close
 )
 
 // maxMalformed is how many frames in a row may fail to decode before the connection is closed.
@@ -181,7 +182,7 @@ func (s *Session) SetIdleLimit(d time.Duration) { s.idleLimit = int32(d.Millisec
 // SetKeepAlive sends a heartbeat whenever nothing was sent for d; 0 means never. Loop only.
 func (s *Session) SetKeepAlive(d time.Duration) { s.keepAlive = int32(d.Milliseconds()) }
 
-// Opened is when the session began.
+// Opened is when the session began. A later step of the wall clock does not change it.
 func (s *Session) Opened() time.Time { return time.UnixMilli(s.opened) }
 
 // Malformed counts a frame that did not decode, or with ok one that did. The third in a row closes the session. Loop only; links
@@ -288,6 +289,11 @@ func (s *Session) Close(err error) {
 		s.link.Close(err)
 		return
 	}
+	if s.flags&(closing|closed|lingering) == closing|lingering {
+		s.loop.markDirty(s)
+		s.flags &^= lingering // the peer is no longer waited for; the first reason stands
+		return
+	}
 	if s.IsClosed() {
 		return
 	}
@@ -295,6 +301,21 @@ func (s *Session) Close(err error) {
 	s.flags |= closing
 	s.closeErr = err
 }
+
+// Linger ends the session as Close does, but leaves it to the peer to close the connection.
+// Frames sent before still leave; nothing is sent after them, and frames that arrive are
+// dropped and counted. The connection is closed when the peer closes it, at the latest after
+// two seconds, or by Close. IsClosed reports true from now on. Loop only; not for links.
+func (s *Session) Linger(err error) {
+	if s.IsClosed() {
+		return
+	}
+	s.Close(err)
+	s.flags |= lingering
+}
+
+// Lingers reports whether the session waits for its peer to close. Loop only.
+func (s *Session) Lingers() bool { return s.flags&lingering != 0 }
 
 // PushClose is Close from anywhere.
 func (s *Session) PushClose(err error) {
