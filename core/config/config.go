@@ -118,7 +118,7 @@ type DBProxy struct {
 	SessionSync       time.Duration `toml:"session_sync" default:"5s" min:"100ms" max:"1h" doc:"How often the conversation lists of groups' members are brought up to date; one dbproxy does it at a time."`
 	MSFS              string        `toml:"msfs" default:"" form:"url" doc:"URL of the small file server that keeps the sound of audio messages. Empty: that of this process, when msfs runs in it; else a folder in data_dir, for one dbproxy process."`
 	HistoryLimit      int           `toml:"history_limit" default:"100" min:"1" max:"10000" doc:"Most messages that one history request returns."`
-	LoginLockAttempts int           `toml:"login_lock_attempts" default:"10" min:"0" max:"1000" doc:"Wrong passwords within login_lock_window that lock a name. 0: never lock."`
+	LoginLockAttempts int           `toml:"login_lock_attempts" default:"10" min:"0" max:"1000" doc:"Different wrong passwords within login_lock_window that lock a name. 0: never lock."`
 	FileExpiry        time.Duration `toml:"file_expiry" default:"720h" min:"0s" max:"87600h" doc:"How long a file that nobody fetches stays on its receiver's list; file.keep_waiting says how long the file server keeps it, and lists it again if it compares (file.compare). 0s: for ever."`
 	LoginLockWindow   time.Duration `toml:"login_lock_window" default:"30m" min:"1s" max:"24h" doc:"How long a wrong password counts, and so how long a locked name stays locked."`
 }

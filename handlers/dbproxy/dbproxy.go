@@ -11,7 +11,8 @@
 // What cannot be done is answered so that nobody takes it for done:
 //
 //   - A message that is not stored comes back with msg_id 0: its sender gets no ack and repeats it.
-//   - A login that cannot be checked is refused with a text that says so.
+//   - A login that cannot be checked is answered with result 2 and a text if the asker knows that
+//     result, and else not at all: see notValidated.
 //   - A query that fails is not answered. The protocol has no "failed" for them, and an empty answer would be believed: a client would
 //     show an empty history, or no unread messages. The asking server's call times out, and the client asks again.
 //   - A change whose answer has a result_code – of a group, a conversation removed, a sign info – is answered with 1, like one that is not allowed.
@@ -74,8 +75,8 @@ type Options struct {
 	// the callers' patience: a message stored after its message server gave up is not acked, not delivered, and stored once more when
 	// its sender repeats it. Default 8 s.
 	Timeout time.Duration
-	// LockAttempts wrong passwords within LockWindow lock a name until the oldest of them is over; negative: never. Defaults 10 and
-	// 30 minutes.
+	// LockAttempts different wrong passwords within LockWindow lock a name until the oldest of
+	// them is over; negative: never. Defaults 10 and 30 minutes.
 	LockAttempts int
 	LockWindow   time.Duration
 	// LinkTimeout is how long a message server may be silent before its link is closed, LinkHeartbeat how long this side may be.

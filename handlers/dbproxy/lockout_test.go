@@ -11,12 +11,15 @@ func TestLockoutIsBounded(t *testing.T) {
 	l := newLockout(2, time.Hour)
 	now := time.Unix(1_000_000, 0)
 	user := suspect{id: 1}
-	l.fail(user, now)
-	if !l.fail(user, now) || !l.locked(user, now) {
+	l.fail(user, "a", now)
+	if l.fail(user, "a", now) || l.locked(user, now) {
+		t.Fatal("locked by the same password again")
+	}
+	if !l.fail(user, "b", now) || !l.locked(user, now) {
 		t.Fatal("not locked")
 	}
 	for i := range 3 * lockoutNames {
-		l.fail(suspect{name: fmt.Sprint(i)}, now)
+		l.fail(suspect{name: fmt.Sprint(i)}, "a", now)
 	}
 	if n := l.unknown.Len(); n != lockoutNames {
 		t.Errorf("%d names remembered", n)

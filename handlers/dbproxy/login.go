@@ -17,7 +17,7 @@ import (
 const (
 	validateOK     = 0
 	validateWrong  = 1 // no such user, or not this password: which of them is nobody's business
-	validateFailed = 2
+	validateFailed = 2 // could not be checked
 	validateLocked = 6
 
 	textOK     = "成功"
@@ -184,9 +184,18 @@ func (s *Server) checkLogins(ctx context.Context, batch []*login) {
 	}
 }
 
-// notValidated ends a login that nobody could check.
+// notValidated ends a login that could not be checked. The asker is told so only if it can tell
+// that from a wrong password. A message server of the first implementation cannot: it makes
+// REFUSE_REASON_DB_VALIDATE_FAILED of every result, its client shows that the password is wrong,
+// and the Android client repeats the login at once, without end. Without an answer that server
+// closes the connection 15 s after it was opened, and the client takes it for what it is, a
+// server that does not work.
 func (s *Server) notValidated(l *login, err error) {
 	s.metrics.failures.WithLabelValues(l.cmd.String(), im.KindOf(err).String()).Inc()
+	if !l.m.GetTellFailure() {
+		s.answer(&l.request, nil)
+		return
+	}
 	text := textFailed
 	if im.KindOf(err) == im.Busy {
 		text = textBusy
@@ -208,7 +217,7 @@ func (s *Server) validate(m *pb.IMValidateReq, account *im.Account) *pb.IMValida
 	}
 	if reason := refusal(known, account, m.GetPassword()); reason != "" {
 		s.metrics.refusedLogins.WithLabelValues(reason).Inc()
-		if s.lock.fail(who, now) {
+		if s.lock.fail(who, m.GetPassword(), now) {
 			s.metrics.locks.Inc()
 			s.log.Warn("login name locked", "role", "dbproxy", "user", account.ID, "name", m.GetUserName())
 		}

@@ -1,6 +1,7 @@
 package dbproxy_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -29,29 +30,34 @@ func TestLoginLock(t *testing.T) {
 			t.Errorf("%s: result %d, want %d", what, got, want)
 		}
 	}
+	guesses := 0
+	guess := func() string { guesses++; return fmt.Sprint("guess ", guesses) }
 	for range 9 {
-		expect("wrong", login("u00001", "bad"), 1)
+		expect("wrong", login("u00001", guess()), 1)
 		h.clock.Add(time.Minute)
 	}
 	expect("right after nine", login("u00001", "pw"), 0)
 	for range 9 { // the right one made a new start
-		expect("wrong", login("u00001", "bad"), 1)
+		bad := guess()
+		for range 30 { // a client repeats its password
+			expect("wrong", login("u00001", bad), 1)
+		}
 		h.clock.Add(time.Minute)
 	}
-	expect("tenth", login("U00001", "bad"), 1) // a name is the same in other letters
+	expect("tenth", login("U00001", guess()), 1) // a name is the same in other letters
 	expect("locked", login("u00001", "pw"), 6)
 	expect("locked in other letters", login("U00001", "pw"), 6)
 	expect("another user", login("u00002", "pw"), 0)
 	h.clock.Add(21*time.Minute - time.Second) // the oldest is 29:59 old
 	expect("still locked", login("u00001", "pw"), 6)
 	h.clock.Add(time.Second)
-	expect("one over, wrong again", login("u00001", "bad"), 1)
+	expect("one over, wrong again", login("u00001", guess()), 1)
 	expect("locked again", login("u00001", "pw"), 6)
 	h.clock.Add(time.Minute)
 	expect("next one over", login("u00001", "pw"), 0)
 
 	for range 10 {
-		expect("nobody", login("nobody", "pw"), 1)
+		expect("nobody", login("nobody", guess()), 1)
 	}
 	expect("nobody locked: a lock does not tell who exists", login("NOBODY", "pw"), 6)
 	expect("departed", login("u00005", "pw"), 1)
@@ -62,8 +68,8 @@ func TestLoginLock(t *testing.T) {
 func TestLoginNeverLocks(t *testing.T) {
 	h := open(t, options{db: dbproxy.Options{LockAttempts: -1}})
 	p := h.dial()
-	for range 30 {
-		ask[*pb.IMValidateRsp](p, 1, validateReq("u00001", "bad"))
+	for i := range 30 {
+		ask[*pb.IMValidateRsp](p, 1, validateReq("u00001", fmt.Sprint("guess ", i)))
 	}
 	if rsp := ask[*pb.IMValidateRsp](p, 1, validateReq("u00001", "pw")); rsp.GetResultCode() != 0 {
 		t.Errorf("locked: %v", rsp)

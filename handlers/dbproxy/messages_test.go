@@ -140,6 +140,9 @@ func TestFailures(t *testing.T) {
 			if m := ask[*pb.MsgData](p, 2, text(1, 2, "a")); m.MsgID != 0 {
 				t.Errorf("message stored: %+v", m)
 			}
+			first := validateReq("u00001", "pw").(*pb.IMValidateReq)
+			first.ClearTellFailure() // as servers of the first implementation ask
+			p.send(5, first)         // not answered
 			rsp := ask[*pb.IMValidateRsp](p, 3, validateReq("u00001", "pw"))
 			if rsp.GetResultCode() != 2 || rsp.GetResultString() != "服务端内部错误" || rsp.HasUserInfo() || string(rsp.GetAttachData()) != "way back" {
 				t.Errorf("login answered %v", rsp)
@@ -314,5 +317,6 @@ func unreadOf(user uint32) pb.Message {
 }
 
 func validateReq(name, password string) pb.Message {
-	return pb.IMValidateReq_builder{UserName: proto.String(name), Password: proto.String(im.ClientPassword(password)), AttachData: []byte("way back")}.Build()
+	return pb.IMValidateReq_builder{UserName: proto.String(name), Password: proto.String(im.ClientPassword(password)),
+		AttachData: []byte("way back"), TellFailure: proto.Bool(true)}.Build()
 }

@@ -32,7 +32,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 			Help: "Requests that could not be done, by command and kind of error."}, []string{"cmd", "kind"}),
 		refusedLogins: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_dbproxy_logins_refused_total",
 			Help: "Logins refused, by reason: unknown, password, status, locked."}, []string{"reason"}),
-		locks:  prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_dbproxy_login_locks_total", Help: "Names locked after too many wrong passwords."}),
+		locks:  prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_dbproxy_login_locks_total", Help: "Names locked after too many different wrong passwords."}),
 		unsent: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_dbproxy_unsent_total", Help: "Answers whose link was gone or full."}),
 		soundSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "teamtalk_dbproxy_sound_seconds",
 			Help: "Time to put the sound of an audio message, or get it, by op.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15)}, []string{"op"}),

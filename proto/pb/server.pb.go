@@ -105,6 +105,7 @@ type IMValidateReq struct {
 	xxx_hidden_UserName    *string                `protobuf:"bytes,1,req,name=user_name,json=userName"`
 	xxx_hidden_Password    *string                `protobuf:"bytes,2,req,name=password"`
 	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_TellFailure bool                   `protobuf:"varint,100,opt,name=tell_failure,json=tellFailure"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -163,14 +164,21 @@ func (x *IMValidateReq) GetAttachData() []byte {
 	return nil
 }
 
+func (x *IMValidateReq) GetTellFailure() bool {
+	if x != nil {
+		return x.xxx_hidden_TellFailure
+	}
+	return false
+}
+
 func (x *IMValidateReq) SetUserName(v string) {
 	x.xxx_hidden_UserName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
 }
 
 func (x *IMValidateReq) SetPassword(v string) {
 	x.xxx_hidden_Password = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *IMValidateReq) SetAttachData(v []byte) {
@@ -178,7 +186,12 @@ func (x *IMValidateReq) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *IMValidateReq) SetTellFailure(v bool) {
+	x.xxx_hidden_TellFailure = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *IMValidateReq) HasUserName() bool {
@@ -202,6 +215,13 @@ func (x *IMValidateReq) HasAttachData() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *IMValidateReq) HasTellFailure() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *IMValidateReq) ClearUserName() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserName = nil
@@ -217,12 +237,20 @@ func (x *IMValidateReq) ClearAttachData() {
 	x.xxx_hidden_AttachData = nil
 }
 
+func (x *IMValidateReq) ClearTellFailure() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_TellFailure = false
+}
+
 type IMValidateReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	UserName   *string
 	Password   *string
 	AttachData []byte
+	// Ours: the asker tells result 1 (wrong) from 2 (could not be checked). Without this field a
+	// login that could not be checked is not answered.
+	TellFailure *bool
 }
 
 func (b0 IMValidateReq_builder) Build() *IMValidateReq {
@@ -230,16 +258,20 @@ func (b0 IMValidateReq_builder) Build() *IMValidateReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
 		x.xxx_hidden_UserName = b.UserName
 	}
 	if b.Password != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_Password = b.Password
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.TellFailure != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_TellFailure = *b.TellFailure
 	}
 	return m0
 }
@@ -3044,12 +3076,13 @@ const file_server_proto_rawDesc = "" +
 	"\fserver.proto\x12\bteamtalk\x1a\n" +
 	"base.proto\"-\n" +
 	"\x13IMStopReceivePacket\x12\x16\n" +
-	"\x06result\x18\x01 \x02(\rR\x06result\"i\n" +
+	"\x06result\x18\x01 \x02(\rR\x06result\"\x8c\x01\n" +
 	"\rIMValidateReq\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x02(\tR\buserName\x12\x1a\n" +
 	"\bpassword\x18\x02 \x02(\tR\bpassword\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xc4\x01\n" +
+	"attachData\x12!\n" +
+	"\ftell_failure\x18d \x01(\bR\vtellFailure\"\xc4\x01\n" +
 	"\rIMValidateRsp\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x02(\tR\buserName\x12\x1f\n" +
 	"\vresult_code\x18\x02 \x02(\rR\n" +
