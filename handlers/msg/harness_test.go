@@ -114,9 +114,15 @@ type received struct {
 // connect makes a connection on one of the loops.
 func (w *world) connect(loop int) *device {
 	w.t.Helper()
+	return w.connectFrom(loop, netip.AddrPort{})
+}
+
+// connectFrom makes a connection from an address.
+func (w *world) connectFrom(loop int, from netip.AddrPort) *device {
+	w.t.Helper()
 	d := &device{w: w, loop: w.loops[loop]}
 	d.on(func() {
-		d.s = d.loop.Add(netip.AddrPort{}, d)
+		d.s = d.loop.Add(from, d)
 		if err := w.h.Open(d.s); err != nil {
 			w.t.Error(err)
 		}
@@ -218,6 +224,15 @@ func (d *device) isClosed() bool {
 	return d.closed.Load()
 }
 
+// isOver reports whether the session has ended for the server, closed or not.
+func (d *device) isOver() (over bool) {
+	d.on(func() { over = d.s.IsClosed() })
+	return over
+}
+
+// hangUp closes the connection, as a client does.
+func (d *device) hangUp() { d.on(d.Close) }
+
 func loginReq(user uint32, client pb.ClientType) *pb.IMLoginReq {
 	m := &pb.IMLoginReq{}
 	m.SetUserName(userName(user))
@@ -251,6 +266,7 @@ type dbStand struct {
 	replies  []func() // those without a loop, in the order of the calls
 	replying bool
 	down     bool
+	broken   bool // logins cannot be checked
 	fail     bool // messages are not stored
 	lose     bool // messages are stored, but the answer does not come
 	hold     bool // answers wait for letGo
@@ -336,6 +352,11 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 	case *pb.IMValidateReq:
 		rsp := &pb.IMValidateRsp{}
 		rsp.SetUserName(m.GetUserName())
+		if db.broken && m.GetTellFailure() {
+			rsp.SetResultCode(2)
+			rsp.SetResultString("broken")
+			return rsp, nil
+		}
 		if m.GetPassword() != "right" {
 			rsp.SetResultCode(1)
 			rsp.SetResultString("wrong")

@@ -11,47 +11,40 @@ import (
 
 var keySeed = maphash.MakeSeed()
 
-// handleLogin asks db_proxy whether name and password are right. What follows is in loginChecked and admit.
+// handleLogin takes a login. What follows is in checkLogin, loginChecked and admit.
 func (h *Server) handleLogin(s *session.Session, seq uint16, m *pb.IMLoginReq) error {
 	c := clientOf(s)
 	if c.login != connected {
 		return nil // a second request on a connection is ignored
 	}
-	// Go's decoder takes any number for an enumeration; the protocol drops a frame with one it does not know.
-	if _, known := pb.ClientType_name[int32(m.GetClientType())]; !known {
-		return im.Errorf(im.Malformed, "client type %d", m.GetClientType())
-	}
-	switch {
-	case !h.dbFirst.Up():
-		return h.refuse(s, seq, pb.ResultType_REFUSE_REASON_NO_DB_SERVER, "")
-	case !h.hasLogin():
-		return h.refuse(s, seq, pb.ResultType_REFUSE_REASON_NO_LOGIN_SERVER, "")
-	case !h.hasRoute():
-		return h.refuse(s, seq, pb.ResultType_REFUSE_REASON_NO_ROUTE_SERVER, "")
-	}
 	c.login = validating
-	req := &pb.IMValidateReq{}
-	req.SetUserName(m.GetUserName())
-	req.SetPassword(m.GetPassword())
-	h.dbFirst.Call(s.Loop(), maphash.String(keySeed, m.GetUserName()), seq, req, func(rsp pb.Message, err error) {
-		h.loginChecked(s, seq, m, rsp, err)
-	})
+	// Go's decoder takes any number for an enumeration.
+	if _, known := pb.ClientType_name[int32(m.GetClientType())]; !known {
+		h.refuseClientType(s, seq, m.GetClientType())
+		return nil
+	}
+	h.checkLogin(s, seq, m)
 	return nil
 }
 
-// refuse answers a login that cannot be, and closes.
-func (h *Server) refuse(s *session.Session, seq uint16, code pb.ResultType, text string) error {
-	h.metrics.logins.WithLabelValues(code.String()).Inc()
-	rsp := &pb.IMLoginRes{}
-	rsp.SetServerTime(h.unix())
-	rsp.SetResultCode(code)
-	if text != "" {
-		rsp.SetResultString(text)
+// checkLogin asks db_proxy whether name and password are right. Loop only.
+func (h *Server) checkLogin(s *session.Session, seq uint16, m *pb.IMLoginReq) {
+	if code := h.missing(); code != pb.ResultType_REFUSE_REASON_NONE {
+		h.refuse(s, seq, m, code, textFailed)
+		return
 	}
-	err := s.Send(seq, rsp)
-	s.Close(im.Errorf(im.Denied, "login refused: %s", code))
-	return err
+	req := &pb.IMValidateReq{}
+	req.SetUserName(m.GetUserName())
+	req.SetPassword(m.GetPassword())
+	req.SetTellFailure(true)
+	h.dbFirst.Call(s.Loop(), maphash.String(keySeed, m.GetUserName()), seq, req, func(rsp pb.Message, err error) {
+		h.loginChecked(s, seq, m, rsp, err)
+	})
 }
+
+// validateFailed is the result of an IMValidateRsp that says that name and password could not be
+// checked.
+const validateFailed = 2
 
 // loginChecked goes on once db_proxy has answered.
 func (h *Server) loginChecked(s *session.Session, seq uint16, m *pb.IMLoginReq, rsp pb.Message, err error) {
@@ -59,27 +52,33 @@ func (h *Server) loginChecked(s *session.Session, seq uint16, m *pb.IMLoginReq, 
 		return
 	}
 	v, ok := rsp.(*pb.IMValidateRsp)
-	if err != nil || !ok {
+	code := v.GetResultCode()
+	if err != nil || !ok || code == validateFailed || code == 0 && v.GetUserInfo() == nil {
+		// Nobody knows whether the password is right: a client that is told that it is wrong
+		// forgets it.
 		h.warn(&h.often.login, "login not checked", "conn", s.ID(), "err", err)
-		_ = h.refuse(s, seq, pb.ResultType_REFUSE_REASON_NO_DB_SERVER, "")
+		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_NO_DB_SERVER, textFailed)
 		return
 	}
-	if v.GetResultCode() != 0 || v.GetUserInfo() == nil {
-		_ = h.refuse(s, seq, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, v.GetResultString())
+	if code != 0 {
+		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, v.GetResultString())
 		return
 	}
 	if h.opt.Policy != KeepFirst {
-		h.admit(s, seq, m, v)
+		h.admitInTurn(s, seq, m, v)
 		return
 	}
 	h.ifNotElsewhere(s, v.GetUserInfo().GetUserId(), m.GetClientType(), func(free bool) {
 		if !free {
-			_ = h.refuse(s, seq, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, "already logged in on another device")
+			h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textElsewhere)
 			return
 		}
 		h.admit(s, seq, m, v)
 	})
 }
+
+// textElsewhere is the text of a login refused by KeepFirst.
+const textElsewhere = "already logged in on another device"
 
 // ifNotElsewhere tells whether another message server holds a device of that class of the user. What cannot be asked counts as free: the policy
 // protects a session, it must not lock a user out.
@@ -107,7 +106,7 @@ func onlineIn(rsp *pb.IMUsersStatRsp, user uint32) bool {
 func (h *Server) admit(s *session.Session, seq uint16, m *pb.IMLoginReq, v *pb.IMValidateRsp) {
 	user, client := v.GetUserInfo().GetUserId(), m.GetClientType()
 	if !h.enter(s, user, client) {
-		_ = h.refuse(s, seq, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, "already logged in on another device")
+		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textElsewhere)
 		return
 	}
 	stateOf(s.Loop()).join(s)
@@ -131,11 +130,14 @@ func (h *Server) admit(s *session.Session, seq uint16, m *pb.IMLoginReq, v *pb.I
 		s.Close(err)
 		return
 	}
+	h.refusals.admitted(clientAddr(s), m.GetUserName())
 	h.metrics.logins.WithLabelValues("ok").Inc()
 	h.log.Debug("client logged in", "conn", s.ID(), "user", user)
 }
 
-// enter registers the session and closes those that its login replaces; false when it may not enter.
+// enter registers the session and kicks those that its login replaces; false when it may not
+// enter. The other servers hear that the user came before they hear that it left elsewhere, so
+// that nobody is told that the user was offline in between.
 func (h *Server) enter(s *session.Session, user uint32, client pb.ClientType) bool {
 	c := clientOf(s)
 	h.presence.mu.Lock()
@@ -145,12 +147,9 @@ func (h *Server) enter(s *session.Session, user uint32, client pb.ClientType) bo
 	}
 	c.login = loggedIn
 	s.SetLoggedIn(user, client)
-	older := h.online.Add(s)
-	for _, o := range older {
-		if h.replaces(client, o.Client) {
-			h.kick(o, pb.KickReasonType_KICK_REASON_DUPLICATE_USER)
-		}
-	}
+	replaced := slices.DeleteFunc(slices.Clone(h.online.Add(s)), func(o *session.Session) bool {
+		return !h.replaces(client, o.Client) || !h.expel(o, pb.KickReasonType_KICK_REASON_DUPLICATE_USER)
+	})
 	if h.opt.Policy == DeviceClass || h.opt.Policy == OneClient {
 		kick := &pb.IMServerKickUser{}
 		kick.SetUserId(user)
@@ -159,6 +158,9 @@ func (h *Server) enter(s *session.Session, user uint32, client pb.ClientType) bo
 		h.presence.forward(kick)
 	}
 	h.presence.update(s, online)
+	for _, o := range replaced {
+		h.tellLeft(o)
+	}
 	return true
 }
 
@@ -177,28 +179,12 @@ func (h *Server) replaces(client, old pb.ClientType) bool {
 	return false
 }
 
-// kick tells the client why and closes it, from anywhere.
-func (h *Server) kick(s *session.Session, reason pb.KickReasonType) {
-	h.metrics.kicks.WithLabelValues(reason.String()).Inc()
-	m := &pb.IMKickUser{}
-	m.SetUserId(s.User)
-	m.SetKickReason(reason)
-	s.Loop().Post(func() {
-		if !s.IsClosed() {
-			_ = s.Send(0, m)
-			s.Close(im.Errorf(im.Denied, "kicked: %s", reason))
-		}
-	})
-}
-
 // leave takes the session out and tells the other servers.
 func (h *Server) leave(s *session.Session) {
 	h.presence.mu.Lock()
 	defer h.presence.mu.Unlock()
 	if _, there := h.online.Remove(s); there {
-		if heard := h.presence.update(s, offline); !heard && !s.Client.IsMobile() && !h.hasPC(s.User) {
-			h.presence.missed[s.User] = s.Client
-		}
+		h.tellLeft(s)
 	}
 }
 
@@ -222,17 +208,17 @@ func (h *Server) handleKickPC(s *session.Session, seq uint16, _ *pb.IMKickPCClie
 	if !s.Client.IsMobile() {
 		return im.Errorf(im.Denied, "only a mobile client may end pc sessions")
 	}
-	for _, o := range h.online.Of(s.User) {
-		if !o.Client.IsMobile() {
-			h.kick(o, pb.KickReasonType_KICK_REASON_MOBILE_KICK)
-		}
-	}
 	kick := &pb.IMServerKickUser{}
 	kick.SetUserId(s.User)
 	kick.SetClientType(pb.ClientType_CLIENT_TYPE_MAC)
 	kick.SetReason(uint32(pb.KickReasonType_KICK_REASON_MOBILE_KICK))
 	h.presence.mu.Lock()
 	h.presence.forward(kick)
+	for _, o := range h.online.Of(s.User) {
+		if !o.Client.IsMobile() {
+			h.kick(o, pb.KickReasonType_KICK_REASON_MOBILE_KICK)
+		}
+	}
 	h.presence.mu.Unlock()
 
 	rsp := &pb.IMKickPCClientRsp{}

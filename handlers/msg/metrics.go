@@ -9,6 +9,9 @@ import (
 type metrics struct {
 	logins        *prometheus.CounterVec
 	kicks         *prometheus.CounterVec
+	loginsHeld    *prometheus.CounterVec
+	loginsCut     *prometheus.CounterVec
+	loginsWaiting prometheus.Gauge
 	received      prometheus.Counter
 	dropped       *prometheus.CounterVec
 	notStored     prometheus.Counter
@@ -35,8 +38,13 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help}, []string{label})
 	}
 	m := metrics{
-		logins:        vec("logins_total", "Logins, by result.", "result"),
-		kicks:         vec("kicks_total", "Clients ended because of another login or on request of their phone.", "reason"),
+		logins: vec("logins_total", "Logins, by result.", "result"),
+		kicks:  vec("kicks_total", "Clients ended because of another login or on request of their phone.", "reason"),
+		loginsHeld: vec("logins_held_total",
+			"Logins made to wait, by reason: refused (the answer waits), kicked (the client was kicked just before).", "reason"),
+		loginsCut: vec("logins_cut_total",
+			"Waits of logins ended early because too many waited, by reason: address (from one address), full (on one loop).", "reason"),
+		loginsWaiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "teamtalk_msg_logins_waiting", Help: "Logins that wait now."}),
 		received:      counter("received_total", "Messages taken from clients and given to db_proxy."),
 		dropped:       vec("dropped_total", "Messages from clients not taken, by reason. They get no ack.", "reason"),
 		notStored:     counter("not_stored_total", "Messages that db_proxy did not store. They get no ack."),
@@ -55,7 +63,7 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 		newsDropped:   counter("notifies_dropped_total", "Those among them not told because too many waited. Clients see the old state until they ask."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.logins, m.kicks, m.received, m.dropped, m.notStored, m.resends, m.deliveries, m.redelivered, m.unanswered,
+		reg.MustRegister(m.logins, m.kicks, m.loginsHeld, m.loginsCut, m.loginsWaiting, m.received, m.dropped, m.notStored, m.resends, m.deliveries, m.redelivered, m.unanswered,
 			m.ackTimeouts, m.queriesFailed, m.notForwarded, m.p2pDropped, m.news, m.newsMerged, m.newsDropped, m.files, m.filesRefused,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_users_online", Help: "Users connected to this message server."},
 				func() float64 { return float64(online.Users()) }),

@@ -198,6 +198,9 @@ type Server struct {
 	presence presence
 	crier    crier
 
+	refusals *refusals
+	fights   *fights
+
 	mu    sync.Mutex
 	loops []*session.Loop
 
@@ -241,6 +244,7 @@ func New(opt Options) (*Server, error) {
 	h.crier.at, h.presence.missed = map[about]int{}, map[uint32]pb.ClientType{}
 	h.presence.behind, h.presence.notForwarded = map[*session.Session]struct{}{}, h.metrics.notForwarded
 	h.groups = newGroups(h)
+	h.refusals, h.fights = newRefusals(), newFights()
 	h.clientRoutes()
 	return h, nil
 }
@@ -303,9 +307,10 @@ type client struct {
 type loginState uint8
 
 const (
-	connected loginState = iota
-	validating
+	connected  loginState = iota
+	validating            // also while the answer waits, see heldLogin
 	loggedIn
+	kicked // no longer served
 )
 
 func clientOf(s *session.Session) *client { return s.Data.(*client) }
@@ -316,6 +321,7 @@ type loopState struct {
 	waiting []*session.Session // those with deliveries not answered yet
 	rings   ringPool
 	checked time.Time
+	held    heldLogins
 	audience
 	contacts contactIndex
 }
@@ -334,6 +340,7 @@ func (h *Server) OpenLoop(l *session.Loop) {
 func (h *Server) Tick(l *session.Loop, now time.Time) {
 	st := stateOf(l)
 	h.expireAcks(st, now)
+	h.releaseHeld(&st.held, now)
 	if now.Sub(st.checked) >= time.Second {
 		st.checked = now
 		h.redeliver(st, now)
@@ -351,15 +358,16 @@ func (h *Server) Open(s *session.Session) error {
 
 // Close forgets a connection, and tells the other servers when a user was logged in on it.
 func (h *Server) Close(s *session.Session, err error) {
-	c := clientOf(s)
-	h.metrics.unansweredLost(int(c.unacked.n))
-	stateOf(s.Loop()).unwatch(c)
-	if c.login != loggedIn {
+	switch clientOf(s).login {
+	case loggedIn:
+		h.retire(s)
+		h.leave(s)
+	case validating:
+		h.forgetHeld(s)
+		return
+	default:
 		return
 	}
-	h.forgetContacts(s)
-	stateOf(s.Loop()).part(s)
-	h.leave(s)
 	h.log.Debug("client gone", "conn", s.ID(), "user", s.User, "err", err)
 }
 

@@ -46,16 +46,18 @@ func TestLogin(t *testing.T) {
 
 func TestLoginUnknownClient(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
-		d := w.connect(0)
-		d.send(1, loginReq(1, 99))
-		d.want()
-		d.send(2, loginReq(1, 99))
-		if d.isClosed() {
-			t.Fatal("closed after two")
+		for range 3 { // at once each time
+			d := w.connect(0)
+			d.send(4, loginReq(1, 99))
+			got := d.want(pb.CmdLoginRes)[0]
+			res := got.m.(*pb.IMLoginRes)
+			if got.seq != 4 || res.GetResultCode() != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED ||
+				!strings.Contains(res.GetResultString(), "client_type") || !d.isClosed() {
+				t.Fatalf("answer %d %v, closed %v", got.seq, res, d.isClosed())
+			}
 		}
-		d.send(3, loginReq(1, 99))
-		if !d.isClosed() || len(w.db.asked) != 0 {
-			t.Fatalf("closed %v after three frames that do not parse, db_proxy asked %d times", d.isClosed(), len(w.db.asked))
+		if len(w.db.asked) != 0 {
+			t.Fatalf("db_proxy asked %d times", len(w.db.asked))
 		}
 	})
 }
@@ -73,9 +75,20 @@ func TestLoginRefused(t *testing.T) {
 		if res.GetResultCode() != want || !d.isClosed() {
 			t.Fatalf("result %v, closed %v, want %v and closed", res.GetResultCode(), d.isClosed(), want)
 		}
+		text := "wrong"
+		if want != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED {
+			text = "服务端异常"
+		}
+		if res.GetResultString() != text {
+			t.Errorf("%v with %q, want %q", want, res.GetResultString(), text)
+		}
+		time.Sleep(refusedMemory) // each is the first: see TestRefusedLoginsWait
 	}
 	inWorld(t, Options{}, func(w *world) {
 		refused(w, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED)
+		w.db.broken = true
+		refused(w, pb.ResultType_REFUSE_REASON_NO_DB_SERVER)
+		w.db.broken = false
 		login := w.h.presence.logins[0]
 		w.h.LoginLink().Close(login, nil)
 		(&loginLink{h: w.h}).Close(login, nil)
@@ -151,8 +164,8 @@ func TestDevicePolicies(t *testing.T) {
 						if (res.GetResultCode() == 0) != enters || b.isClosed() == enters {
 							t.Fatalf("new one: result %v, closed %v", res.GetResultCode(), b.isClosed())
 						}
-						if a.isClosed() == stays {
-							t.Fatalf("old one: closed %v", a.isClosed())
+						if a.isOver() == stays {
+							t.Fatalf("old one: over %v", a.isOver())
 						}
 						if !stays {
 							kick := a.want(pb.CmdKickUser)[0].m.(*pb.IMKickUser)
@@ -179,12 +192,13 @@ func TestKickFromElsewhere(t *testing.T) {
 		}
 		pc, phone := w.user(0, 1, win), w.user(1, 1, ios)
 		kick(mac, pb.KickReasonType_KICK_REASON_DUPLICATE_USER)
-		if !pc.isClosed() || phone.isClosed() {
+		if !pc.isOver() || phone.isOver() {
 			t.Fatal("a pc that logs in elsewhere replaces the pc, not the phone")
 		}
+		time.Sleep(fightGap)
 		pc = w.user(0, 1, win)
 		kick(mac, pb.KickReasonType_KICK_REASON_MOBILE_KICK)
-		if !pc.isClosed() || phone.isClosed() {
+		if !pc.isOver() || phone.isOver() {
 			t.Fatal("a phone elsewhere ends the pc, not the phone")
 		}
 	})
@@ -202,8 +216,8 @@ func TestKickPC(t *testing.T) {
 			t.Fatalf("seq %d", got[0].seq)
 		}
 		kick := pc.want(pb.CmdKickUser)[0].m.(*pb.IMKickUser)
-		if kick.GetKickReason() != pb.KickReasonType_KICK_REASON_MOBILE_KICK || !pc.isClosed() {
-			t.Fatalf("reason %v, closed %v", kick.GetKickReason(), pc.isClosed())
+		if kick.GetKickReason() != pb.KickReasonType_KICK_REASON_MOBILE_KICK || !pc.isOver() {
+			t.Fatalf("reason %v, over %v", kick.GetKickReason(), pc.isOver())
 		}
 	})
 }

@@ -298,6 +298,8 @@ func (*dbLink) Close(*session.Session, error) {}
 // handleServerKick ends sessions of a user who logged in on another message server, or whose phone wants the pc gone.
 func (h *Server) handleServerKick(_ *session.Session, _ uint16, m *pb.IMServerKickUser) error {
 	reason := pb.KickReasonType(m.GetReason())
+	h.presence.mu.Lock()
+	defer h.presence.mu.Unlock()
 	for _, s := range h.online.Of(m.GetUserId()) {
 		switch {
 		case reason == pb.KickReasonType_KICK_REASON_MOBILE_KICK && s.Client.IsMobile():

@@ -1,0 +1,164 @@
+package msg
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"teamtalk/proto/pb"
+)
+
+// tryFrom connects from an address and tries a password. It returns the connection.
+func (w *world) tryFrom(loop int, addr string, user uint32, password string) *device {
+	d := w.connectFrom(loop, netip.AddrPortFrom(netip.MustParseAddr(addr), 1))
+	m := loginReq(user, win)
+	m.SetPassword(password)
+	d.send(1, m)
+	return d
+}
+
+// answeredAfter waits for the answer to a login and returns how long it took.
+func (d *device) answeredAfter() (time.Duration, pb.ResultType) {
+	d.w.t.Helper()
+	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		for _, f := range d.got() {
+			if res, ok := f.m.(*pb.IMLoginRes); ok {
+				return time.Since(start).Round(time.Second), res.GetResultCode()
+			}
+		}
+		if time.Since(start) > time.Minute {
+			d.w.t.Fatal("no answer")
+		}
+	}
+}
+
+// TestRefusedLoginsWait: each refusal of an address and name is answered later than the one
+// before, up to five seconds, whatever the login deadline. Other addresses and names are not
+// slowed, nor is the right password, which also forgets the refusals. So does a quiet minute.
+func TestRefusedLoginsWait(t *testing.T) {
+	inWorld(t, Options{LoginDeadline: time.Second}, func(w *world) {
+		wait := func(addr string, user uint32, password string, want time.Duration) {
+			t.Helper()
+			d := w.tryFrom(int(want/time.Second)%2, addr, user, password)
+			took, code := d.answeredAfter()
+			if in := code == 0; took != want*time.Second || in != (password == "right") || in == d.isClosed() {
+				t.Fatalf("answer %v after %v, closed %v, want it after %d s", code, took, d.isClosed(), want)
+			}
+		}
+		for _, want := range []time.Duration{0, 1, 2, 3, 4, 5, 5} {
+			wait("10.0.0.1", 1, "wrong", want)
+		}
+		wait("10.0.0.2", 1, "wrong", 0)
+		wait("10.0.0.1", 2, "wrong", 0)
+		time.Sleep(refusedMemory - time.Second)
+		wait("10.0.0.1", 1, "wrong", 5)
+		wait("10.0.0.1", 1, "right", 0)
+		for _, want := range []time.Duration{0, 1} {
+			wait("10.0.0.1", 1, "wrong", want)
+		}
+		time.Sleep(refusedMemory)
+		wait("10.0.0.1", 1, "wrong", 0)
+	})
+}
+
+// TestRefusedLoginGone: a client that goes while its answer waits is forgotten.
+func TestRefusedLoginGone(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		w.tryFrom(0, "10.0.0.1", 1, "wrong")
+		d := w.tryFrom(0, "10.0.0.1", 1, "wrong")
+		if n := d.entries(); n != 3 {
+			t.Fatalf("%d entries of a login that waits", n)
+		}
+		d.hangUp()
+		if d.entries() != 0 {
+			t.Error("it is still there")
+		}
+		time.Sleep(2 * time.Second)
+		d.want()
+	})
+}
+
+// TestLoginsGoOnAfterAnOutage: logins that wait because a server is missing are checked as soon
+// as it is back. Those whose password was wrong still wait.
+func TestLoginsGoOnAfterAnOutage(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		for range 4 {
+			w.tryFrom(0, "10.0.0.1", 2, "wrong").answeredAfter()
+		}
+		guess := w.tryFrom(0, "10.0.0.1", 2, "wrong")
+		guess.on(func() { w.db.down = true })
+		for range 4 {
+			_, code := w.tryFrom(0, "10.0.0.1", 1, "right").answeredAfter()
+			if code != pb.ResultType_REFUSE_REASON_NO_DB_SERVER {
+				t.Fatalf("code %v", code)
+			}
+		}
+		d := w.tryFrom(0, "10.0.0.1", 1, "right")
+		time.Sleep(time.Second)
+		d.want()
+		guess.on(func() { w.db.down = false })
+		time.Sleep(150 * time.Millisecond)
+		if res := d.want(pb.CmdLoginRes)[0].m.(*pb.IMLoginRes); res.GetResultCode() != 0 {
+			t.Fatalf("answer %v", res)
+		}
+		guess.answeredAfter()
+	})
+}
+
+// TestHeldLoginsAreBounded: with too many logins that wait, from one address or in all, the one
+// whose wait ends first is answered.
+func TestHeldLoginsAreBounded(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		d := w.connect(0)
+		var q *heldLogins
+		cut := map[string]int{}
+		hold := func(addr string, i int) {
+			s := w.loops[0].Add(netip.AddrPortFrom(netip.MustParseAddr(addr), 1), d)
+			s.Data = &client{login: validating}
+			w.h.hold(s, &heldLogin{due: time.Now().Add(time.Hour + time.Duration(i)),
+				then: func(bool) { cut[fmt.Sprint(addr, " ", i)]++ }})
+		}
+		d.on(func() {
+			q = &stateOf(d.loop.Loop).held
+			for i := range maxHeldFrom + 2 {
+				hold("10.0.0.1", i)
+			}
+			first := cut["10.0.0.1 0"] == 1 && cut["10.0.0.1 1"] == 1
+			if len(q.byDue) != maxHeldFrom || !first || len(cut) != 2 {
+				t.Errorf("%d wait, ended %v", len(q.byDue), cut)
+			}
+			for i := range maxHeldFrom + 1 {
+				hold(fmt.Sprintf("10.1.%d.%d", i>>8, i&255), i-maxHeldFrom-1)
+			}
+			if len(q.byDue) != maxHeld || len(q.of) != maxHeld || len(cut) != 3 {
+				t.Errorf("%d wait, ended %v", len(q.byDue), cut)
+			}
+		})
+	})
+}
+
+// TestRefusalsAreBounded: an address that tries many names makes the server forget its own.
+func TestRefusalsAreBounded(t *testing.T) {
+	r, now := newRefusals(), time.Now()
+	addr := netip.MustParseAddr("10.0.0.1")
+	for i := range 3 * refusedNames {
+		r.refused(addr, fmt.Sprint(i), now)
+	}
+	total := 0
+	for i := range r.shards {
+		total += r.shards[i].pairs.Len()
+	}
+	if total != refusedNames {
+		t.Errorf("%d names of one address remembered", total)
+	}
+	if d := r.refused(addr, fmt.Sprint(3*refusedNames-1), now); d != time.Second {
+		t.Errorf("the last one waits %v", d)
+	}
+	if d := r.refused(addr, "0", now); d != 0 {
+		t.Errorf("the first one waits %v", d)
+	}
+	if d := r.refused(addr, "ANNA", now) + r.refused(addr, "anna", now); d != time.Second {
+		t.Errorf("another spelling waits %v", d)
+	}
+}
