@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -235,8 +236,8 @@ func memory(t *testing.T, sys *deployment) {
 						w.write(slices.Concat(malformed(pb.CmdLoginReq), malformed(pb.CmdLoginReq), malformed(pb.CmdLoginReq)))
 					case 2: // half of a long frame stays behind
 						w.write(rawFrame(200_000, pb.CmdLoginReq, 0, make([]byte, 100_000)))
-					case 3:
-						w.write(encode(t, 1, loginReq("nobody", "pw", windows)))
+					case 3: // each time another name: refusals of one are answered later and later
+						w.write(encode(t, 1, loginReq(fmt.Sprint("nobody", n, "-", i), "pw", windows)))
 					case 4:
 						w.write([]byte("anybody there?"))
 					}

@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"teamtalk/proto/pb"
 )
@@ -46,11 +48,19 @@ func TestLogins(t *testing.T) {
 		refused(t, addr, "u00001", "wrong")
 		refused(t, addr, "u00001", "")
 
-		// Nine wrong passwords in a row lock nobody out, ten do, on every message server; others are not concerned.
+		// Nine different wrong passwords in a row lock nobody out, ten do, on every message server; others are not concerned. The
+		// same one again does not count. All at once, as each answer waits longer than the one before.
 		guess := func(name string, times int) {
 			t.Helper()
-			for i := range times {
-				refused(t, sys.msgAddr[i%2], name, "guess "+strconv.Itoa(i))
+			var all []*wire
+			for i := range 2 * times {
+				w := dial(t, sys.msgAddr[i%2])
+				w.send(1, loginReq(name, "guess "+strconv.Itoa(i/2), android))
+				all = append(all, w)
+			}
+			for _, w := range all {
+				w.expectSeq(1, &pb.IMLoginRes{})
+				w.closed()
 			}
 		}
 		guess("u00003", 9)
@@ -71,6 +81,58 @@ func TestLogins(t *testing.T) {
 		accepted(t, addr, "u00005", "new")
 		admin("add", "late", "--password", "pw")
 		accepted(t, addr, "late", "pw")
+	})
+}
+
+// TestRefusedLogins: a client that repeats a login that was refused waits longer each time.
+func TestRefusedLogins(t *testing.T) {
+	t.Parallel()
+	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
+		addr := sys.msgAddr[0]
+		for least := range 3 {
+			start := time.Now()
+			refused(t, addr, "u00001", "wrong")
+			if took := time.Since(start); took < time.Duration(least)*time.Second {
+				t.Errorf("refusal %d answered after %v", least+1, took)
+			}
+		}
+		accepted(t, addr, "u00001", "pw")
+
+		// A client of a type that nobody knows is told so.
+		w := dial(t, addr)
+		res := w.tryLogin("u00001", "pw", 9)
+		if res.GetResultCode() != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED || !strings.Contains(res.GetResultString(), "client_type") {
+			t.Errorf("answer %v", res)
+		}
+		w.closed()
+	})
+}
+
+// TestKickedConnection: a kicked client that goes on sending hears nothing more, and is closed
+// two seconds after the notice. When it logs in again it waits for its turn.
+func TestKickedConnection(t *testing.T) {
+	t.Parallel()
+	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
+		addr := sys.msgAddr[0]
+		old, user := loggedIn(t, addr, "u00001", windows)
+		sender, _ := loggedIn(t, addr, "u00002", android)
+		start := time.Now()
+		next, _ := loggedIn(t, addr, "u00001", mac)
+		old.expectSeq(0, &pb.IMKickUser{})
+		old.send(2, &pb.IMHeartBeat{})
+		old.send(3, text(2, "too late"))
+		sender.send(4, text(user, "news"))
+		next.heard(next.hear(2, user, 1, "news"))
+		sender.acked(4, user)
+		old.closed()
+		if took := time.Since(start); took < 1900*time.Millisecond {
+			t.Errorf("closed after %v", took)
+		}
+		loggedIn(t, addr, "u00001", windows)
+		if took := time.Since(start); took < 4900*time.Millisecond {
+			t.Errorf("logged in again after %v", took)
+		}
+		kicked(t, next, user, replaced)
 	})
 }
 
