@@ -3,11 +3,11 @@ package file
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	made, refused, logins, ended  *prometheus.CounterVec
-	relayed, uploaded, fetched    prometheus.Counter
-	failures, unasked, unproven   prometheus.Counter
-	violations                    prometheus.Counter
-	compared, repairs             *prometheus.CounterVec
+	made, refused, logins, ended *prometheus.CounterVec
+	relayed, uploaded, fetched   prometheus.Counter
+	failures, unasked, unproven  prometheus.Counter
+	violations                   prometheus.Counter
+	compared, repairs            *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
