@@ -9,9 +9,10 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// The sender's side: with AckDelivered an ack waits for an answer of the receiver's devices, at most
-// AckWait, and only while one of them is known to acknowledge deliveries. What is known of devices on
-// other message servers is asked of a route server that forwards acks; C++ route servers drop them.
+// The sender's side: with AckDelivered an ack waits for an answer of the receiver's
+// devices, at most AckWait, and only while one of them is known to acknowledge
+// deliveries. What is known of devices on other message servers is asked of a route
+// server that forwards acks; C++ route servers drop them.
 
 // waitKind says what an ack waits for.
 type waitKind uint8
@@ -56,7 +57,8 @@ type dueWait struct {
 
 func newAckWaits() ackWaits { return ackWaits{open: map[waitKey]wait{}} }
 
-// acknowledge sends the ack of a stored message, now or when it is delivered. On the sender's loop.
+// acknowledge sends the ack of a stored message, now or when it is delivered. On the
+// sender's loop.
 func (h *Server) acknowledge(s *session.Session, seq uint16, m *pb.MsgData, kind waitKind) {
 	clientOf(s).sends.stored(seq, m.MsgID)
 	if s.IsClosed() {
@@ -80,8 +82,9 @@ func (h *Server) acknowledge(s *session.Session, seq uint16, m *pb.MsgData, kind
 	h.askForAcks(s, key)
 }
 
-// askForAcks asks whether a device elsewhere acknowledges deliveries, and sends the ack at once when
-// none does. An answer without the scope is that of a C++ route server, which does not know.
+// askForAcks asks whether a device elsewhere acknowledges deliveries, and sends the ack
+// at once when none does. An answer without the scope is that of a C++ route server,
+// which does not know.
 func (h *Server) askForAcks(s *session.Session, key waitKey) {
 	scope := pb.DeviceScope_DEVICE_SCOPE_ACKS
 	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(key.from), UserIdList: []uint32{key.to},
@@ -113,8 +116,9 @@ func (h *Server) release(l *session.Loop, key waitKey) {
 	_ = w.s.Send(w.seq, ack)
 }
 
-// expireAcks sends the acks that have waited long enough. The devices here that did not answer are
-// not waited for until they do; those elsewhere are their own server's to judge, see overdueOf.
+// expireAcks sends the acks that have waited long enough. The devices here that did not
+// answer are not waited for until they do; those elsewhere are their own server's to
+// judge, see overdueOf.
 func (h *Server) expireAcks(st *loopState, now time.Time) {
 	due := st.waits.due
 	for len(due) > 0 && !now.Before(due[0].at) {
@@ -140,8 +144,8 @@ func (h *Server) expireAcks(st *loopState, now time.Time) {
 	st.waits.due = due
 }
 
-// answered releases the ack of a message that a device of its receiver acknowledged, if its sender
-// waits here. here is the loop this runs on, nil for none.
+// answered releases the ack of a message that a device of its receiver acknowledged, if
+// its sender waits here. here is the loop this runs on, nil for none.
 func (h *Server) answered(here *session.Loop, key waitKey) {
 	if h.opt.Ack != AckDelivered {
 		return

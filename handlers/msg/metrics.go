@@ -49,16 +49,19 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 		resends:     counter("resends_total", "Messages recognised as repeats: acked, not stored or delivered again."),
 		deliveries:  counter("deliveries_total", "Messages put into the mailboxes of connected devices."),
 		redelivered: counter("redelivered_total", "Messages sent to a device again because it did not answer."),
-		unanswered:  counter("unanswered_total", "Deliveries given up without an ack: most are to clients that never acknowledge."),
+		unanswered: counter("unanswered_total",
+			"Deliveries given up without an ack: most are to clients that never acknowledge."),
 		acks: vec("delivery_acks_total",
-			"Deliveries that devices acknowledged, by kind: single, own, group, and read (by a read ack).", "kind"),
+			"Deliveries that devices acknowledged, by kind: single, own, group, and read (by a read ack).",
+			"kind"),
 		acksUnmatched: counter("delivery_acks_unmatched_total",
 			"Acks of devices that match no delivery; they change nothing."),
 		ackWaits: vec("ack_waits_total",
 			"Acks to senders held back for the receiver's device, by where that is: here, elsewhere.", "where"),
 		reads: vec("read_acks_total",
-			"Read acks of clients, by result: told (the user's other devices), known (the mark does not move), "+
-				"merged (into a later one), dropped (too many conversations at once), failed (db_proxy took it not).", "result"),
+			"Read acks of clients, by result: told (the user's other devices), known (the mark does not "+
+				"move), merged (into a later one), dropped (too many conversations at once), failed "+
+				"(no db_proxy took it).", "result"),
 		ackTimeouts:   counter("ack_timeouts_total", "Acks sent because the recipient's devices took longer than ack_wait."),
 		queriesFailed: vec("queries_failed_total", "Queries that got no answer from another server, by kind of error.", "kind"),
 		notForwarded:  vec("not_forwarded_total", "Messages for devices on other message servers that no route server took, by command.", "cmd"),
@@ -71,7 +74,8 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 	}
 	m.acksSingle, m.acksOwn = m.acks.WithLabelValues("single"), m.acks.WithLabelValues("own")
 	m.acksGroup, m.acksRead = m.acks.WithLabelValues("group"), m.acks.WithLabelValues("read")
-	m.waitsHere, m.waitsElsewhere = m.ackWaits.WithLabelValues("here"), m.ackWaits.WithLabelValues("elsewhere")
+	m.waitsHere = m.ackWaits.WithLabelValues("here")
+	m.waitsElsewhere = m.ackWaits.WithLabelValues("elsewhere")
 	if reg != nil {
 		reg.MustRegister(m.logins, m.kicks, m.received, m.dropped, m.notStored, m.resends, m.deliveries, m.redelivered, m.unanswered,
 			m.acks, m.acksUnmatched, m.ackWaits, m.reads,

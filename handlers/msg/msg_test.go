@@ -372,15 +372,6 @@ func TestRate(t *testing.T) {
 	})
 }
 
-func answer(d *device, from, id uint32) {
-	ack := &pb.IMMsgDataAck{}
-	ack.SetUserId(d.s.User)
-	ack.SetSessionId(from)
-	ack.SetMsgId(id)
-	ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
-	d.send(0, ack)
-}
-
 func TestAckDeliveredOffline(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		alice := w.user(0, 1, win)

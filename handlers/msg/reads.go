@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// readRate is how many read acks a second of one connection are passed on, readBurst how many at
-	// once. A client sends one for each conversation that it opens, and for each message while one is
-	// on the screen. Beyond the rate only the last of each conversation counts.
+	// readRate is how many read acks a second of one connection are passed on, readBurst
+	// how many at once. A client sends one for each conversation that it opens, and for
+	// each message while one is on the screen. Beyond the rate only the last of each
+	// conversation counts.
 	readRate  = 20.0
 	readBurst = 40.0
 	// maxHeldReads is how many conversations' read acks one connection may have waiting.
@@ -25,8 +26,8 @@ type heldRead struct {
 	m   *pb.IMMsgDataReadAck
 }
 
-// handleReadAck clears the unread count and tells the user's other devices. What the client has read
-// it has received: that counts at once.
+// handleReadAck clears the unread count and tells the user's other devices. What the
+// client has read it has received: that counts at once.
 func (h *Server) handleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
 	m.SetUserId(s.User)
 	h.readUpTo(s, m)
@@ -37,11 +38,12 @@ func (h *Server) handleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataRe
 	return h.passRead(s, seq, m)
 }
 
-// holdRead keeps a read ack until its turn, in the place of an earlier one of the conversation.
+// holdRead keeps a read ack until its turn, in the place of an earlier one of the
+// conversation.
 func (h *Server) holdRead(st *loopState, s *session.Session, r heldRead) error {
 	held := st.reads[s]
 	for i, o := range held {
-		if o.m.GetSessionId() == r.m.GetSessionId() && o.m.GetSessionType() == r.m.GetSessionType() {
+		if keyOf(o.m) == keyOf(r.m) {
 			h.metrics.reads.WithLabelValues("merged").Inc()
 			if r.m.GetMsgId() > o.m.GetMsgId() {
 				held[i] = r
@@ -100,18 +102,19 @@ func (h *Server) passHeld(s *session.Session, r heldRead) {
 	}
 }
 
-// passRead gives a read ack to db_proxy, and tells the user's other devices when it moves the mark
-// forward. Clients that answer a notify with a read ack would else answer each other without end.
+// passRead gives a read ack to db_proxy, and tells the user's other devices when it moves
+// the mark forward. Clients that answer a notify with a read ack would else answer each
+// other without end.
 func (h *Server) passRead(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
-	key := readKey{m.GetUserId(), m.GetSessionId(), m.GetSessionType()}
-	id := m.GetMsgId()
+	key, id := keyOf(m), m.GetMsgId() // m is db_proxy's once it is sent
 	n := &pb.IMMsgDataReadNotify{}
 	n.SetUserId(key.user)
 	n.SetSessionId(key.session)
 	n.SetMsgId(id)
 	n.SetSessionType(key.kind)
-	// The way of the user's queries, so that a question for unread messages asked behind it finds them
-	// cleared. The messages that it says were read are stored and counted: they were delivered.
+	// The way of the user's queries, so that a question for unread messages asked behind
+	// it finds them cleared. The messages that it says were read are stored and counted:
+	// they were delivered.
 	if err := h.dbFirst.Send(uint64(s.User), seq, m); err != nil {
 		h.metrics.reads.WithLabelValues("failed").Inc()
 		return err
@@ -134,20 +137,20 @@ func (h *Server) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Session) {
 	}
 }
 
-// handleRoutedRead tells the devices here what their user read elsewhere, unless they know: they have
-// read it or were told of it.
+// handleRoutedRead tells the devices here what their user read elsewhere, unless they
+// know: they have read it or were told of it.
 func (h *Server) handleRoutedRead(_ *session.Session, _ uint16, m *pb.IMMsgDataReadNotify) error {
 	if len(h.online.Of(m.GetUserId())) == 0 {
 		return nil
 	}
-	if h.marks.advance(readKey{m.GetUserId(), m.GetSessionId(), m.GetSessionType()}, m.GetMsgId()) {
+	if h.marks.advance(keyOf(m), m.GetMsgId()) {
 		h.tellOthers(m, nil)
 	}
 	return nil
 }
 
-// maxMarks is about how many read marks are known, of all users. A mark that was forgotten costs one
-// notify too many.
+// maxMarks is about how many read marks are known, of all users. A mark that was
+// forgotten costs one notify too many.
 const (
 	maxMarks   = 1 << 18
 	markShards = 16
@@ -159,11 +162,21 @@ type readKey struct {
 	kind          pb.SessionType
 }
 
-// readMarks is up to which message users have read, as far as their devices here said or were told.
-// The zero value is ready. From anywhere.
+// keyOf is what a read ack or a notify of one is about.
+func keyOf(m interface {
+	GetUserId() uint32
+	GetSessionId() uint32
+	GetSessionType() pb.SessionType
+}) readKey {
+	return readKey{m.GetUserId(), m.GetSessionId(), m.GetSessionType()}
+}
+
+// readMarks is up to which message users have read, as far as their devices here said or
+// were told. The zero value is ready. From anywhere.
 type readMarks struct{ shards [markShards]markShard }
 
-// markShard holds two generations. When the younger one is full the older one is forgotten.
+// markShard holds two generations. When the younger one is full the older one is
+// forgotten.
 type markShard struct {
 	mu         sync.Mutex
 	young, old map[readKey]uint32
@@ -192,7 +205,8 @@ func (r *readMarks) advance(key readKey, id uint32) bool {
 
 // put notes a mark in the younger generation.
 func (sh *markShard) put(key readKey, mark uint32) {
-	if _, there := sh.young[key]; !there && len(sh.young) >= maxMarks/2/markShards || sh.young == nil {
+	_, there := sh.young[key]
+	if full := len(sh.young) >= maxMarks/2/markShards; sh.young == nil || full && !there {
 		sh.old, sh.young = sh.young, map[readKey]uint32{}
 	}
 	sh.young[key] = mark

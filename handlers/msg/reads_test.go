@@ -40,7 +40,8 @@ func TestReadAck(t *testing.T) {
 			t.Fatalf("db_proxy got %v", got)
 		}
 		if w.db.sentKeys[0] != 1 {
-			t.Fatalf("sent with the key %d: the user's own keeps it before the user's next question", w.db.sentKeys[0])
+			t.Fatalf("sent with the key %d: with the user's own it stays before the user's next question",
+				w.db.sentKeys[0])
 		}
 		if got := w.route.take(); len(got) != 1 || got[0].m.Command() != pb.CmdMsgDataReadNotify {
 			t.Fatalf("route server got %v", got)
@@ -68,13 +69,13 @@ func TestReadAck(t *testing.T) {
 			}
 		}
 		if got := fmt.Sprint(w.readsSent()); got != "[2:5 2:5 2:4 2:6 2:6 3:1]" {
-			t.Errorf("db_proxy got %s", got) // what was read may not have been noted, so all are passed on
+			t.Errorf("db_proxy got %s", got) // all: an earlier one may not have been noted
 		}
 	})
 }
 
-// TestReadNotifiesEnd: two devices of one user that answer every notify with a read ack, on one message
-// server, or on two, behind a route server of ours or a C++ one.
+// TestReadNotifiesEnd: two devices of one user that answer every notify with a read ack,
+// on one message server, or on two, behind a route server of ours or a C++ one.
 func TestReadNotifiesEnd(t *testing.T) {
 	for name, test := range map[string]struct {
 		second int
@@ -85,7 +86,8 @@ func TestReadNotifiesEnd(t *testing.T) {
 				for _, w := range r.servers {
 					w.h.opt.Policy = Unlimited
 				}
-				devices := []*device{r.servers[0].user(0, 1, ios), r.servers[test.second].user(1, 1, ios)}
+				first := r.servers[0].user(0, 1, ios)
+				devices := []*device{first, r.servers[test.second].user(1, 1, ios)}
 				devices[0].got()
 				notified := 0
 				devices[0].reads(2, 7, inSingle)
@@ -105,7 +107,8 @@ func TestReadNotifiesEnd(t *testing.T) {
 	}
 }
 
-// TestReadNotifyAgain: what another server repeats – a C++ one does, for each read ack – is told once.
+// TestReadNotifyAgain: what another server repeats – a C++ one does, for each read ack –
+// is told once.
 func TestReadNotifyAgain(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		phone := w.user(1, 1, ios)
@@ -127,7 +130,8 @@ func TestReadNotifyAgain(t *testing.T) {
 	})
 }
 
-// TestReadAckFails: what db_proxy was not given is not told, and counts when it is said again.
+// TestReadAckFails: what db_proxy was not given is not told, and counts when it is said
+// again.
 func TestReadAckFails(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		pc, phone := w.user(0, 1, win), w.user(1, 1, ios)
@@ -153,8 +157,9 @@ func (db *failingDB) Send(key uint64, seq uint16, m pb.Message) error {
 	return db.dbStand.Send(key, seq, m)
 }
 
-// TestReadAcksAreRated: beyond the rate only the last read ack of each conversation counts. A question
-// for unread messages finds all of them passed on, and so does the end of the connection.
+// TestReadAcksAreRated: beyond the rate only the last read ack of each conversation
+// counts. A question for unread messages finds all of them passed on, and so does the end
+// of the connection.
 func TestReadAcksAreRated(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		pc := w.user(0, 1, win)
@@ -169,7 +174,8 @@ func TestReadAcksAreRated(t *testing.T) {
 		if got := fmt.Sprint(w.readsSent()); got != "[2:1000 3:1000]" {
 			t.Errorf("then %s", got)
 		}
-		if n := testutil.ToFloat64(w.h.metrics.reads.WithLabelValues("merged")); n != 2000-readBurst-2 {
+		merged := w.h.metrics.reads.WithLabelValues("merged")
+		if n := testutil.ToFloat64(merged); n != 2000-readBurst-2 {
 			t.Errorf("%v merged", n)
 		}
 
@@ -201,7 +207,8 @@ func TestReadAcksAreRated(t *testing.T) {
 	})
 }
 
-// TestReadMarks: marks move forward only. What is forgotten is forgotten a generation at a time.
+// TestReadMarks: marks move forward only. What is forgotten is forgotten a generation at
+// a time.
 func TestReadMarks(t *testing.T) {
 	var r readMarks
 	key := func(n uint32) readKey { return readKey{user: n % 3, session: n, kind: inSingle} }

@@ -9,7 +9,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// handleMsgDataAck takes a device's ack of a delivery. One that matches no delivery changes nothing.
+// handleMsgDataAck takes a device's ack of a delivery. One that matches no delivery
+// changes nothing.
 func (h *Server) handleMsgDataAck(s *session.Session, _ uint16, m *pb.IMMsgDataAck) error {
 	c := clientOf(s)
 	u := &c.unacked
@@ -34,9 +35,9 @@ func (h *Server) handleMsgDataAck(s *session.Session, _ uint16, m *pb.IMMsgDataA
 	return nil
 }
 
-// readUpTo takes a read ack as the ack of every delivery of its conversation up to its id. It says
-// nothing of how the client acknowledges: some that never do send read acks while the conversation
-// is on the screen, and would be sent everything twice afterwards.
+// readUpTo takes a read ack as the ack of every delivery of its conversation up to its
+// id. It says nothing of how the client acknowledges: some that never do send read acks
+// while the conversation is on the screen, and would be sent everything twice afterwards.
 func (h *Server) readUpTo(s *session.Session, m *pb.IMMsgDataReadAck) {
 	c := clientOf(s)
 	if c.unacked.n == 0 {
@@ -79,7 +80,8 @@ func (h *Server) receipt(s *session.Session, tag session.Tag) {
 	}
 }
 
-// setAnswers notes whether senders wait for the connection, and tells the route servers. On the loop.
+// setAnswers notes whether senders wait for the connection, and tells the route servers.
+// On the loop.
 func (h *Server) setAnswers(s *session.Session, answers bool) {
 	if clientOf(s).unacked.answers.Swap(answers) == answers {
 		return
@@ -89,9 +91,9 @@ func (h *Server) setAnswers(s *session.Session, answers bool) {
 	h.tellAcks(s)
 }
 
-// tellAcks tells the route servers that forward acks whether a client of s's user and type here
-// acknowledges deliveries. C++ route servers are not told: they would count one more client. With
-// presence.mu held.
+// tellAcks tells the route servers that forward acks whether a client of s's user and
+// type here acknowledges deliveries. C++ route servers are not told: they would count one
+// more client. With presence.mu held.
 func (h *Server) tellAcks(s *session.Session) {
 	there, acks := false, false
 	for _, o := range h.online.Of(s.User) {
@@ -114,8 +116,8 @@ func (h *Server) tellAcks(s *session.Session) {
 	}
 }
 
-// handleFeatures takes a route server's answer to what this server said of itself. One that has missed
-// a change before it answered gets the whole state, see catchUp.
+// handleFeatures takes a route server's answer to what this server said of itself. One
+// that has missed a change before it answered gets the whole state, see catchUp.
 func (h *Server) handleFeatures(s *session.Session, _ uint16, m *pb.IMRoleSet) error {
 	p := &h.presence
 	p.mu.Lock()

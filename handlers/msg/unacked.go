@@ -8,18 +8,19 @@ import (
 	"teamtalk/core/session"
 )
 
-// The receiver's side: which deliveries a connection acknowledged. A delivery of a kind that it has
-// acknowledged before is kept, and sent again once when its ack does not come. Of the other kinds the
-// latest few are remembered, without their frames, to recognise a first ack: clients that never
-// acknowledge a kind would show a second delivery as a second message.
+// The receiver's side: which deliveries a connection acknowledged. A delivery of a kind
+// that it has acknowledged before is kept, and sent again once when its ack does not
+// come. Of the other kinds the latest few are remembered, without their frames, to
+// recognise a first ack: clients that never acknowledge a kind would show a second
+// delivery as a second message.
 
 const (
-	// maxUnacked is how many deliveries are followed for one connection, maxUnackedBytes how long
-	// their frames may be in sum; beyond that the oldest are given up.
+	// maxUnacked is how many deliveries are followed for one connection, maxUnackedBytes
+	// how long their frames may be in sum; beyond that the oldest are given up.
 	maxUnacked      = 256
 	maxUnackedBytes = 2 << 20
-	// maxRemembered is how many deliveries of kinds never acknowledged are remembered, for
-	// rememberFor.
+	// maxRemembered is how many deliveries of kinds never acknowledged are remembered,
+	// for rememberFor.
 	maxRemembered = 8
 	rememberFor   = 15 * time.Second
 )
@@ -44,11 +45,12 @@ func kindOf(tag session.Tag) kinds {
 	return kindSingle
 }
 
-// unacked is the deliveries to one connection that it has not acknowledged, oldest first. They lie in
-// a ring: acks mostly arrive in the order of the deliveries.
+// unacked is the deliveries to one connection that it has not acknowledged, oldest first.
+// They lie in a ring: acks mostly arrive in the order of the deliveries.
 type unacked struct {
-	// answers says that senders wait for this connection: it acknowledged a message from another
-	// user, and let no wait pass since. Set on the loop by Server.setAnswers, read from anywhere.
+	// answers says that senders wait for this connection: it acknowledged a message from
+	// another user, and let no wait pass since. Set on the loop by Server.setAnswers,
+	// read from anywhere.
 	answers    atomic.Bool
 	acks       kinds // kinds that it acknowledges
 	remembered uint8 // deliveries without a frame
@@ -69,7 +71,8 @@ type delivery struct {
 // at returns the i-th delivery.
 func (u *unacked) at(i int) *delivery { return &u.ring[(int(u.head)+i)&(len(u.ring)-1)] }
 
-// find returns the place of the delivery with that kind, peer and id, -1 when there is none.
+// find returns the place of the delivery with that kind, peer and id, -1 when there is
+// none.
 func (u *unacked) find(tag session.Tag) int {
 	for i := range int(u.n) {
 		if t := u.at(i).tag; t.Peer == tag.Peer && t.ID == tag.ID && kindOf(t) == kindOf(tag) {
@@ -85,13 +88,14 @@ type ack struct {
 	group             bool
 }
 
-// match returns the place of the delivery that a client of user self acknowledges, -1 when there is
-// none.
+// match returns the place of the delivery that a client of user self acknowledges, -1
+// when there is none.
 //
-// Clients name a delivery between two users in several forms. Windows and iOS give the other user as
-// session. Android gives itself as session, and the message's sender as user. Ids count up in each
-// conversation, so deliveries of several conversations may have the id: an ack that names only the
-// client's own user is for its own message from another device, else for the oldest delivery.
+// Clients name a delivery between two users in several forms. Windows and iOS give the
+// other user as session. Android gives itself as session, and the message's sender as
+// user. Ids count up in each conversation, so deliveries of several conversations may
+// have the id: an ack that names only the client's own user is for its own message from
+// another device, else for the oldest delivery.
 func (u *unacked) match(self uint32, a ack) int {
 	loose := -1
 	for i := range int(u.n) {
@@ -153,8 +157,8 @@ func (u *unacked) uncount(d *delivery) {
 	}
 }
 
-// takeOut removes the deliveries that over picks. over is called once for each, oldest first, and
-// may change the delivery; it must not use u.
+// takeOut removes the deliveries that over picks. over is called once for each, oldest
+// first, and may change the delivery; it must not use u.
 func (u *unacked) takeOut(over func(d *delivery) bool) {
 	kept := 0
 	for i := range int(u.n) {
@@ -220,11 +224,13 @@ func (u *unacked) drop(pool *ringPool) {
 const (
 	minRing = 4
 	maxRing = 32 // larger ones are not kept
-	// keptRings is how many rings of each of the four sizes a loop keeps: a fan-out to many that answer at once makes no garbage. 3 MiB at most.
+	// keptRings is how many rings of each of the four sizes a loop keeps: a fan-out to
+	// many that answer at once makes no garbage. 3 MiB at most.
 	keptRings = 1024
 )
 
-// ringPool is a loop's rings for those that have something to wait for. A connection that has answered everything holds none.
+// ringPool is a loop's rings for those that have something to wait for. A connection that
+// has answered everything holds none.
 type ringPool struct{ free [4][][]delivery }
 
 func ringClass(size int) int { return bits.Len(uint(size/minRing)) - 1 }
@@ -307,8 +313,9 @@ func (h *Server) overdue(st *loopState, now time.Time) {
 	}
 }
 
-// overdueOf sends again what one connection did not acknowledge, and gives up what was sent again
-// already: the connection has stopped to acknowledge that kind, which is not followed until it does.
+// overdueOf sends again what one connection did not acknowledge, and gives up what was
+// sent again already: the connection has stopped to acknowledge that kind, which is not
+// followed until it does.
 func (h *Server) overdueOf(st *loopState, s *session.Session, ms int64) {
 	c := clientOf(s)
 	u := &c.unacked
