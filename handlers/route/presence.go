@@ -237,11 +237,14 @@ func scopeOf(m *pb.IMUsersStatReq) pb.DeviceScope {
 // online when a pc client is, unless the question says otherwise.
 func filterOf(s *session.Session, m *pb.IMUsersStatReq) Filter {
 	scope := scopeOf(m)
-	f := Filter{PC: !m.HasSameClass() && scope == 0, Acks: scope == pb.DeviceScope_DEVICE_SCOPE_ACKS}
+	f := Filter{PC: !m.HasSameClass() && scope == 0}
+	// A message server asks in these two ways about clients elsewhere: about rivals of one that logs
+	// in there, and for a receiver's device to wait for. It knows its own, and sooner than this server.
 	if m.HasSameClass() {
-		// A message server that asks so looks for rivals of a client that logs in there. It knows its
-		// own clients.
 		f.SameClass, f.Class, f.Except = true, m.GetSameClass(), Node(s.ID())
+	}
+	if scope == pb.DeviceScope_DEVICE_SCOPE_ACKS {
+		f.Acks, f.Except = true, Node(s.ID())
 	}
 	return f
 }

@@ -224,7 +224,8 @@ func TestUsersStat(t *testing.T) {
 		{"a scope that is not known", b, nil, unknownScope, "[true false true false true]"},
 		{"any device", a, nil, anyDevice, "[true true true false true]"},
 		{"any device, from the other", b, nil, anyDevice, "[true true true false true]"},
-		{"devices that acknowledge", b, nil, acking, "[false false true false false]"},
+		{"devices elsewhere that acknowledge", b, nil, acking, "[false false true false false]"},
+		{"devices here that acknowledge", a, nil, acking, "[false false false false false]"},
 		{"pcs elsewhere", a, &pc, 0, "[false false true false false]"}, // 3's mac is on b
 		{"pcs elsewhere, from the other", b, &pc, 0, "[true false true false true]"},
 		{"phones elsewhere", a, &phone, 0, "[false false false false false]"},
@@ -240,7 +241,7 @@ func TestUsersStat(t *testing.T) {
 // changes, and in their lists.
 func TestAcks(t *testing.T) {
 	dial := start(t, route.Options{})
-	a, b := dial(), dial()
+	a, b, asking := dial(), dial(), dial()
 	listed := held(4, ios)
 	listed.SetAcks(true)
 	steps := []struct {
@@ -261,8 +262,8 @@ func TestAcks(t *testing.T) {
 	}
 	for _, s := range steps {
 		s.p.send(0, s.send...)
-		settleAll(a, b)
-		if got := statuses(t, a, nil, acking, 1, 2, 3, 4); fmt.Sprint(got) != s.want {
+		settleAll(a, b, asking)
+		if got := statuses(t, asking, nil, acking, 1, 2, 3, 4); fmt.Sprint(got) != s.want {
 			t.Errorf("%s: %v, want %s", s.what, got, s.want)
 		}
 	}

@@ -273,8 +273,9 @@ func (x UserStatType) Number() protoreflect.EnumNumber {
 type DeviceScope int32
 
 const (
-	DeviceScope_DEVICE_SCOPE_ANY  DeviceScope = 1 // pc clients and phones
-	DeviceScope_DEVICE_SCOPE_ACKS DeviceScope = 2 // those that acknowledge what is delivered to them
+	DeviceScope_DEVICE_SCOPE_ANY DeviceScope = 1 // pc clients and phones
+	// Those that acknowledge what is delivered to them, except on the asking server.
+	DeviceScope_DEVICE_SCOPE_ACKS DeviceScope = 2
 )
 
 // Enum value maps for DeviceScope.
