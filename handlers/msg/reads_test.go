@@ -201,9 +201,11 @@ func TestReadAcksAreRated(t *testing.T) {
 		if got := w.readsSent(); len(got) != maxHeldReads {
 			t.Errorf("%d at the end", len(got))
 		}
-		if st := stateOf(w.loops[0].Loop); st.reads != nil {
-			t.Error("read acks of a connection that is gone are kept")
-		}
+		w.user(0, 2, win).on(func() {
+			if stateOf(w.loops[0].Loop).reads != nil {
+				t.Error("read acks of a connection that is gone are kept")
+			}
+		})
 	})
 }
 
