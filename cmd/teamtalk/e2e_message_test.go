@@ -22,15 +22,27 @@ func TestDelivery(t *testing.T) {
 		bobPhone, _ := loggedIn(t, here, "u00002", android)
 		carol, carolID := loggedIn(t, there, "u00003", android)
 
+		{ // first deliveries, which nobody is known to acknowledge: not waited for
+			pc.say(8, bob, "hello")
+			m := bobPC.hear(alice, bob, 1, "hello")
+			bobPhone.hear(alice, bob, 1, "hello")
+			phone.hear(alice, bob, 1, "hello")
+			bobPC.heard(m)
+			bobPC.noticed(bob, alice, pc, phone, bobPhone)
+			pc.say(9, carolID, "hello")
+			phone.hear(alice, carolID, 1, "hello")
+			carol.heard(carol.hear(alice, carolID, 1, "hello"))
+			carol.noticed(carolID, alice, pc, phone)
+		}
 		{ // all devices
-			pc.send(10, text(bob, "hello"))
+			pc.send(10, text(bob, "hello again"))
 			var m *pb.MsgData
 			for _, w := range []*wire{phone, bobPC, bobPhone} {
-				m = w.hear(alice, bob, 1, "hello")
+				m = w.hear(alice, bob, 2, "hello again")
 			}
 			pc.alive() // no ack yet: nobody has answered
 			bobPC.heard(m)
-			if id := pc.acked(10, bob); id != 1 {
+			if id := pc.acked(10, bob); id != 2 {
 				t.Errorf("acked as %d", id)
 			}
 			bobPhone.heard(m) // too late for anybody to wait
@@ -40,8 +52,8 @@ func TestDelivery(t *testing.T) {
 		}
 		{ // answered elsewhere only
 			pc.send(11, text(carolID, "are you there"))
-			phone.hear(alice, carolID, 1, "are you there")
-			m := carol.hear(alice, carolID, 1, "are you there")
+			phone.hear(alice, carolID, 2, "are you there")
+			m := carol.hear(alice, carolID, 2, "are you there")
 			pc.alive()
 			carol.heard(m)
 			pc.acked(11, carolID)
@@ -89,17 +101,19 @@ func TestDelivery(t *testing.T) {
 			for _, s := range rsp.GetUserStatList() {
 				got[s.GetUserId()] = s.GetStatus()
 			}
-			if len(got) != 3 || got[bob] != pb.UserStatType_USER_STATUS_ONLINE || got[carolID] != got[bob] || got[4] != pb.UserStatType_USER_STATUS_OFFLINE {
+			if len(got) != 3 || got[bob] != pb.UserStatType_USER_STATUS_ONLINE ||
+				got[carolID] != pb.UserStatType_USER_STATUS_OFFLINE || got[4] != pb.UserStatType_USER_STATUS_OFFLINE {
+				// carol is at a phone only: that is no pc
 				t.Errorf("statuses %v", got)
 			}
 		}
 		{ // read
 			bobPC.send(0, pb.IMMsgDataReadAck_builder{
-				UserId: new(bob), SessionId: new(alice), MsgId: new(uint32(1)), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
+				UserId: new(bob), SessionId: new(alice), MsgId: new(uint32(2)), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
 			}.Build())
 			n := &pb.IMMsgDataReadNotify{}
 			bobPhone.expectSeq(0, n)
-			if n.GetUserId() != bob || n.GetSessionId() != alice || n.GetMsgId() != 1 {
+			if n.GetUserId() != bob || n.GetSessionId() != alice || n.GetMsgId() != 2 {
 				t.Errorf("notify %v", n)
 			}
 			bobPC.send(21, pb.IMUnreadMsgCntReq_builder{UserId: new(bob)}.Build())
@@ -113,24 +127,33 @@ func TestDelivery(t *testing.T) {
 	})
 }
 
-// TestSilentRecipients has recipients that never answer a message: their senders wait for them once, and the message comes twice.
+// TestSilentRecipients has a receiver that stops to acknowledge: senders wait for it once, and it is
+// sent again, once, what it did not acknowledge. One that never did is neither.
 func TestSilentRecipients(t *testing.T) {
 	t.Parallel()
 	s := settings{users: 3, flags: []string{"--msg.ack-wait", "300ms", "--msg.redeliver-after", "1s"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		a, alice := loggedIn(t, sys.msgAddr[0], "u00001", android)
 		b, bob := loggedIn(t, sys.msgAddr[1], "u00002", android)
-		if id := a.say(2, bob, "anybody?"); id != 1 {
+		c, carol := loggedIn(t, sys.msgAddr[1], "u00003", windows)
+		a.say(2, carol, "anybody?")
+		c.hear(alice, carol, 1, "anybody?")
+		a.say(3, bob, "anybody?")
+		b.heard(b.hear(alice, bob, 1, "anybody?"))
+		b.noticed(bob, alice, a)
+		if id := a.say(4, bob, "still there?"); id != 2 {
 			t.Errorf("acked as %d", id)
 		}
-		b.hear(alice, bob, 1, "anybody?")
-		m := b.hear(alice, bob, 1, "anybody?")
+		b.hear(alice, bob, 2, "still there?")
+		m := b.hear(alice, bob, 2, "still there?")
 		b.heard(m)
+		b.noticed(bob, alice, a)
 		// It answers: from now on it is waited for again, and nothing is sent twice.
-		a.send(3, text(bob, "good"))
-		b.heard(b.hear(alice, bob, 2, "good"))
-		a.acked(3, bob)
+		a.send(5, text(bob, "good"))
+		b.heard(b.hear(alice, bob, 3, "good"))
+		a.acked(5, bob)
 		b.alive()
+		c.alive() // not sent again
 	})
 }
 

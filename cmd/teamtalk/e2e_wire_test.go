@@ -216,6 +216,16 @@ func (w *wire) acked(seq uint16, to uint32) uint32 {
 	return ack.GetMsgId()
 }
 
+// noticed waits until the servers know what w said before: a command from w to a user passes them in
+// the same order, and arrives at all other connections of both users, which others are.
+func (w *wire) noticed(from, to uint32, others ...*wire) {
+	w.t.Helper()
+	w.send(0, pb.IMP2PCmdMsg_builder{FromUserId: new(from), ToUserId: new(to), CmdMsgData: new("{}")}.Build())
+	for _, o := range others {
+		o.expectSeq(0, &pb.IMP2PCmdMsg{})
+	}
+}
+
 // hear reads a text, which has to be the next frame, and checks all but its time.
 func (w *wire) hear(from, to, id uint32, body string) *pb.MsgData {
 	w.t.Helper()

@@ -355,6 +355,7 @@ type directory struct {
 	online map[uint32]bool
 	err    error
 	asked  int
+	cpp    bool // does not know the scope of a question
 }
 
 func (d *directory) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
@@ -370,7 +371,11 @@ func (d *directory) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment,
 		}
 		list = append(list, pb.UserStat_builder{UserId: &u, Status: &st}.Build())
 	}
-	l.PostResult(done, pb.IMUsersStatRsp_builder{UserId: new(m.GetUserId()), UserStatList: list}.Build(), d.err)
+	rsp := pb.IMUsersStatRsp_builder{UserId: new(m.GetUserId()), UserStatList: list}.Build()
+	if m.HasScope() && !d.cpp {
+		rsp.SetScope(m.GetScope())
+	}
+	l.PostResult(done, rsp, d.err)
 }
 
 // TestOnlineOnly: with a route server to ask, the id and the user's number are not enough.
@@ -396,6 +401,12 @@ func TestOnlineOnly(t *testing.T) {
 	d.err = nil
 	d.mu.Unlock()
 	h.in(2, id, receiver)
+}
+
+// TestOnlineBehindCpp: a C++ route server calls users with only a phone offline. They are let in.
+func TestOnlineBehindCpp(t *testing.T) {
+	h := open(t, file.Options{Online: &directory{cpp: true}, OnlineWait: time.Millisecond})
+	h.in(1, h.task(1, 2, 100, online), sender)
 }
 
 // TestOnlineLater: a login that comes while no route server can be asked waits for one. Meanwhile it is none, and another one on the connection is ignored.

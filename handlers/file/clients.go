@@ -175,7 +175,8 @@ func (h *clients) handleLogin(ses *session.Session, seq uint16, m *pb.IMFileLogi
 // just started – it is asked again for a while: clients of other makers do not come back by themselves.
 func (s *Server) askOnline(c *conn, seq uint16, m *pb.IMFileLoginReq) {
 	user := m.GetUserId()
-	ask := pb.IMUsersStatReq_builder{UserId: proto.Uint32(user), UserIdList: []uint32{user}}.Build()
+	ask := pb.IMUsersStatReq_builder{UserId: proto.Uint32(user), UserIdList: []uint32{user},
+		Scope: pb.DeviceScope_DEVICE_SCOPE_ANY.Enum()}.Build()
 	s.opt.Online.Call(c.Loop(), uint64(user), 0, ask, func(answer pb.Message, err error) {
 		switch {
 		case c.IsClosed():
@@ -190,7 +191,7 @@ func (s *Server) askOnline(c *conn, seq uint16, m *pb.IMFileLoginReq) {
 			s.metrics.unasked.Inc()
 			s.warn("login refused: nobody could say whether the user is online", m.GetTaskId(), err)
 			err = s.refuseLogin(c, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN)
-		case !online(answer, user):
+		case !s.online(answer, user):
 			err = s.refuseLogin(c, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK)
 		default:
 			err = s.login(c, seq, m)
@@ -201,18 +202,24 @@ func (s *Server) askOnline(c *conn, seq uint16, m *pb.IMFileLoginReq) {
 	})
 }
 
-// online reports whether an answer says that a user is.
-func online(answer pb.Message, user uint32) bool {
+// online reports whether an answer says that a device of user is logged in. A C++ route server knows
+// of pc clients only, and its answer lacks the scope: a user that it calls offline may sit at a
+// phone, and counts as online.
+func (s *Server) online(answer pb.Message, user uint32) bool {
 	rsp, ok := answer.(*pb.IMUsersStatRsp)
 	if !ok {
 		return false
 	}
 	for _, st := range rsp.GetUserStatList() {
-		if st.GetUserId() == user {
-			return st.GetStatus() != pb.UserStatType_USER_STATUS_OFFLINE
+		if st.GetUserId() == user && st.GetStatus() != pb.UserStatType_USER_STATUS_OFFLINE {
+			return true
 		}
 	}
-	return false
+	if rsp.HasScope() && rsp.GetScope() == pb.DeviceScope_DEVICE_SCOPE_ANY {
+		return false
+	}
+	s.metrics.unproven.Inc()
+	return true
 }
 
 // refuseLogin answers and closes.

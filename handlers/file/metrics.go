@@ -3,10 +3,11 @@ package file
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	made, refused, logins, ended  *prometheus.CounterVec
-	relayed, uploaded, fetched    prometheus.Counter
-	failures, unasked, violations prometheus.Counter
-	compared, repairs             *prometheus.CounterVec
+	made, refused, logins, ended *prometheus.CounterVec
+	relayed, uploaded, fetched   prometheus.Counter
+	failures, unasked, unproven  prometheus.Counter
+	violations                   prometheus.Counter
+	compared, repairs            *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
@@ -21,6 +22,8 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_file_spool_failures_total", Help: "Reads and writes of the spool that failed."}),
 		unasked: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_file_unasked_total",
 			Help: "Logins refused because no route server could say whether the user is online."}),
+		unproven: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_file_unproven_total",
+			Help: "Logins accepted although the route server called the user offline: it does not count phones."}),
 		violations: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_file_violations_total",
 			Help: "Connections closed because of bytes nobody asked for, or of too much asked for."}),
 		compared: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_file_list_comparisons_total",
@@ -33,7 +36,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		[]string{"way"})
 	m.relayed, m.uploaded, m.fetched = bytes.WithLabelValues("relayed"), bytes.WithLabelValues("uploaded"), bytes.WithLabelValues("fetched")
 	if reg != nil {
-		reg.MustRegister(m.made, m.refused, m.logins, m.ended, bytes, m.failures, m.unasked, m.violations, m.compared, m.repairs,
+		reg.MustRegister(m.made, m.refused, m.logins, m.ended, bytes, m.failures, m.unasked, m.unproven, m.violations, m.compared, m.repairs,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_file_tasks", Help: "Tasks that somebody is logged in to, or between two clients."},
 				func() float64 {
 					s.mu.Lock()

@@ -79,11 +79,15 @@ type routePeer struct {
 func (p *routePeer) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
 	rsp := &pb.IMUsersStatRsp{}
 	rsp.SetUserId(0)
+	q := req.(*pb.IMUsersStatReq)
 	var list []*pb.UserStat
-	for _, u := range req.(*pb.IMUsersStatReq).GetUserIdList() {
+	for _, u := range q.GetUserIdList() {
 		st := &pb.UserStat{}
 		st.SetUserId(u)
-		st.SetStatus(pb.UserStatType(u%2 + 1))
+		st.SetStatus(pb.UserStatType_USER_STATUS_OFFLINE)
+		if u%2 == 0 && q.HasScope() && q.GetScope() == pb.DeviceScope_DEVICE_SCOPE_ANY { // at a phone
+			st.SetStatus(pb.UserStatType_USER_STATUS_ONLINE)
+		}
 		list = append(list, st)
 	}
 	rsp.SetUserStatList(list)

@@ -99,6 +99,8 @@ func (s *Server) userStatus(ctx context.Context, app *app, q *userStatusRequest,
 	req := &pb.IMUsersStatReq{}
 	req.SetUserId(0)
 	req.SetUserIdList(q.Users)
+	// A C++ route server ignores the scope: it calls users with only a phone offline.
+	req.SetScope(pb.DeviceScope_DEVICE_SCOPE_ANY)
 	rsp, err := ask[*pb.IMUsersStatRsp](ctx, s.opt.Route, 0, req)
 	if err != nil {
 		return err

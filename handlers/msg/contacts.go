@@ -5,7 +5,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -111,17 +110,9 @@ func (h *Server) addContact(s *session.Session, user uint32) {
 }
 
 // contactSpoke has s hear of the other side of a message that it is sent. On the loop.
-func (h *Server) contactSpoke(s *session.Session, tag session.Tag, frame []byte) {
-	if h.opt.Presence != PresenceContacts || s.Client.IsMobile() || tag.Flags&tagGroup != 0 {
-		return
-	}
-	if tag.Peer != s.User {
+func (h *Server) contactSpoke(s *session.Session, tag session.Tag) {
+	if tag.Flags&tagGroup == 0 {
 		h.addContact(s, tag.Peer)
-		return
-	}
-	var m pb.MsgData // the user's own, from another device
-	if m.ParseBody(frame[pdu.HeaderLen:]) == nil {
-		h.addContact(s, m.ToSessionID)
 	}
 }
 

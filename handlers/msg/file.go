@@ -95,7 +95,8 @@ func (t *transfer) findPeer() {
 		t.ask()
 		return
 	}
-	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(t.s.User), UserIdList: []uint32{to}, SameClass: pb.ClientType_CLIENT_TYPE_WINDOWS.Enum()}.Build()
+	// Without a scope the question counts pc clients.
+	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(t.s.User), UserIdList: []uint32{to}}.Build()
 	t.h.route.Call(t.s.Loop(), uint64(t.s.User), t.seq, req, func(rsp pb.Message, _ error) {
 		t.mode = pb.TransferFileType_FILE_TYPE_OFFLINE // also without an answer
 		if m, ok := rsp.(*pb.IMUsersStatRsp); ok {

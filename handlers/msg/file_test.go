@@ -163,7 +163,7 @@ func TestTransfer(t *testing.T) {
 					t.Fatalf("route server was asked %v", w.route.questions)
 				}
 				if tc.question {
-					same(t, w.route.questions[0], pb.IMUsersStatReq_builder{UserId: proto.Uint32(1), UserIdList: []uint32{2}, SameClass: win.Enum()}.Build())
+					same(t, w.route.questions[0], pb.IMUsersStatReq_builder{UserId: proto.Uint32(1), UserIdList: []uint32{2}}.Build())
 				}
 				if n := clientOf(sender.s).queries; n != 0 {
 					t.Errorf("%d queries are left open", n)

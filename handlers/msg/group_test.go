@@ -540,37 +540,6 @@ func TestGroupChange(t *testing.T) {
 	})
 }
 
-// TestGroupDeliveriesAnswered: what members do not answer is sent again, once. Answers go no further, and those for a group are not those for the user of that
-// number.
-func TestGroupDeliveriesAnswered(t *testing.T) {
-	inWorld(t, Options{Ack: AckStored, Rate: -1}, func(w *world) {
-		w.db.addGroup(1, 1, 2, 3)
-		alice, bob, carol := w.user(0, 1, win), w.user(1, 2, ios), w.user(0, 3, ios)
-		w.route.take()
-		alice.send(2, groupText(1, "to the group"))
-		alice.send(3, text(2, "to bob")) // also from 1, also with the id 1
-		w.route.take()
-		bob.want(pb.CmdMsgData, pb.CmdMsgData)
-		carol.want(pb.CmdMsgData)
-		ack := &pb.IMMsgDataAck{}
-		ack.SetUserId(2)
-		ack.SetSessionId(1)
-		ack.SetMsgId(1)
-		ack.SetSessionType(pb.SessionType_SESSION_TYPE_GROUP)
-		bob.send(0, ack)
-		if n := len(w.route.take()); n != 0 {
-			t.Fatalf("%d messages to route_server", n)
-		}
-		time.Sleep(17 * time.Second)
-		if m := bob.want(pb.CmdMsgData)[0].m.(*pb.MsgData); m.Type.IsGroup() {
-			t.Fatal("what was answered is sent again")
-		}
-		if m := carol.want(pb.CmdMsgData)[0].m.(*pb.MsgData); !m.Type.IsGroup() {
-			t.Fatalf("sent again: %v", m)
-		}
-	})
-}
-
 // TestGroupResendAfterNoAnswer: as TestResendAfterNoAnswer, of a group; its members are asked for, as nobody knows when it was stored.
 func TestGroupResendAfterNoAnswer(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored}, func(w *world) {

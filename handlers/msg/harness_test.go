@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
@@ -48,9 +50,11 @@ func newWorld(t *testing.T, opt Options, db *dbStand, carrier session.MessageCar
 		carrier = &w.route.linkStand
 	}
 	w.route.s = session.NewLink(session.NextID(), "route", carrier)
-	if err := h.RouteLink().Open(w.route.s); err != nil {
+	w.route.link = h.RouteLink()
+	if err := w.route.link.Open(w.route.s); err != nil {
 		t.Fatal(err)
 	}
+	w.route.link.Message(w.route.s, 0, hello())
 	if err := h.LoginLink().Open(session.NewLink(session.NextID(), "login", w.login)); err != nil {
 		t.Fatal(err)
 	}
@@ -465,11 +469,19 @@ func (l *linkStand) take() []received {
 	return got
 }
 
+// hello is what a route server of ours answers to an IMRoleSet.
+func hello() *pb.IMRoleSet {
+	return pb.IMRoleSet_builder{Master: proto.Uint32(1), Features: proto.Uint32(1)}.Build()
+}
+
 // routeStand is a route server: a link, and answers to queries.
 type routeStand struct {
 	linkStand
 	s         *session.Session
+	link      session.Handler // the server's, for s
+	cpp       bool            // does not know the scope of a question
 	elsewhere map[uint32]bool // users connected to other message servers
+	acking    map[uint32]bool // those with a device that acknowledges
 	asked     int
 	questions []*pb.IMUsersStatReq
 	hold      bool // answers wait for letGo
@@ -500,12 +512,19 @@ func (r *routeStand) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment
 		st := &pb.UserStat{}
 		st.SetUserId(u)
 		st.SetStatus(pb.UserStatType_USER_STATUS_OFFLINE)
-		if r.elsewhere[u] {
+		there := r.elsewhere
+		if q.HasScope() && q.GetScope() == pb.DeviceScope_DEVICE_SCOPE_ACKS && !r.cpp {
+			there = r.acking
+		}
+		if there[u] {
 			st.SetStatus(pb.UserStatType_USER_STATUS_ONLINE)
 		}
 		list = append(list, st)
 	}
 	rsp.SetUserStatList(list)
+	if q.HasScope() && !r.cpp {
+		rsp.SetScope(q.GetScope())
+	}
 	reply := func() { go done(rsp, nil) }
 	if l != nil {
 		reply = func() { l.PostResult(done, rsp, nil) }

@@ -54,13 +54,18 @@ func (h *Server) tellLeft(s *session.Session) {
 	if heard := h.presence.update(s, offline); !heard && !s.Client.IsMobile() && !h.hasPC(s.User) {
 		h.presence.missed[s.User] = s.Client
 	}
+	if clientOf(s).unacked.answers.Load() {
+		h.tellAcks(s) // those of its kind that stay may not acknowledge
+	}
 }
 
 // retire drops what the loop keeps for a client that is logged in. Loop only.
 func (h *Server) retire(s *session.Session) {
 	c, st := clientOf(s), stateOf(s.Loop())
+	h.endWaits(s)
 	h.metrics.unansweredLost(int(c.unacked.n))
 	st.unwatch(c)
+	h.flushReads(s)
 	h.forgetContacts(s)
 	st.part(s)
 }

@@ -87,12 +87,15 @@ func (h *Server) ifNotElsewhere(s *session.Session, user uint32, client pb.Clien
 	req.SetUserId(user)
 	req.SetUserIdList([]uint32{user})
 	req.SetSameClass(client)
+	req.SetScope(pb.DeviceScope_DEVICE_SCOPE_ANY)
 	h.route.Call(s.Loop(), uint64(user), 0, req, func(rsp pb.Message, err error) {
 		if s.IsClosed() {
 			return
 		}
 		stat, ok := rsp.(*pb.IMUsersStatRsp)
-		then(err != nil || !ok || !onlineIn(stat, user))
+		// A C++ route server answers about pc clients, whatever it is asked.
+		there := err == nil && ok && onlineIn(stat, user) && (stat.HasScope() || !client.IsMobile())
+		then(!there)
 	})
 }
 

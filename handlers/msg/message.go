@@ -11,8 +11,9 @@ import (
 
 // Tag flags of deliveries.
 const (
-	tagGroup  = 1 << iota // Peer is a group
+	tagGroup  = 1 << iota // Peer is a group; without it, the other user of the conversation
 	tagRemote             // the sender's message server wants to know of the answer
+	tagOwn                // the receiver's own message: Peer is the user that it is for
 )
 
 // handleMsgData takes a message from a client: check, have it stored. It is acked and delivered in msgStored, when db_proxy has answered.
@@ -182,7 +183,7 @@ func (h *Server) deliver(m *pb.MsgData, from *session.Session, tag session.Tag) 
 		return
 	}
 	h.post(to, from, frame, tag)
-	h.post(mine, from, frame, tag)
+	h.post(mine, from, frame, session.Tag{Peer: m.ToSessionID, ID: m.MsgID, Flags: tagOwn})
 }
 
 // clientFrame is m as clients get it: without what servers tell each other. nil when it does not encode.
@@ -235,37 +236,5 @@ func (h *Server) handleRoutedMsgData(_ *session.Session, _ uint16, m *pb.MsgData
 		tag.Flags |= tagRemote
 	}
 	h.deliver(m, nil, tag)
-	return nil
-}
-
-// handleReadAck clears the unread count and tells the user's other devices.
-func (h *Server) handleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
-	m.SetUserId(s.User)
-	n := &pb.IMMsgDataReadNotify{}
-	n.SetUserId(s.User)
-	n.SetSessionId(m.GetSessionId())
-	n.SetMsgId(m.GetMsgId())
-	n.SetSessionType(m.GetSessionType())
-	// The way of the user's queries, so that a question for unread messages asked behind it finds them cleared. The messages that it says were
-	// read are stored and counted: they were delivered.
-	if err := h.dbFirst.Send(uint64(s.User), seq, m); err != nil {
-		return err
-	}
-	h.tellOthers(n, s)
-	h.toRoute(0, n)
-	return nil
-}
-
-func (h *Server) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Session) {
-	for _, o := range h.online.Of(n.GetUserId()) {
-		if o != but {
-			_ = o.Push(0, n) // a full mailbox closes the session
-		}
-	}
-}
-
-// handleRoutedRead tells the devices here of what their user read elsewhere.
-func (h *Server) handleRoutedRead(_ *session.Session, _ uint16, m *pb.IMMsgDataReadNotify) error {
-	h.tellOthers(m, nil)
 	return nil
 }

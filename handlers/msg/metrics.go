@@ -7,27 +7,33 @@ import (
 )
 
 type metrics struct {
-	logins        *prometheus.CounterVec
-	kicks         *prometheus.CounterVec
-	loginsHeld    *prometheus.CounterVec
-	loginsCut     *prometheus.CounterVec
-	loginsWaiting prometheus.Gauge
-	received      prometheus.Counter
-	dropped       *prometheus.CounterVec
-	notStored     prometheus.Counter
-	resends       prometheus.Counter
-	deliveries    prometheus.Counter
-	redelivered   prometheus.Counter
-	unanswered    prometheus.Counter
-	ackTimeouts   prometheus.Counter
-	queriesFailed *prometheus.CounterVec
-	notForwarded  *prometheus.CounterVec
-	p2pDropped    *prometheus.CounterVec
-	news          prometheus.Counter
-	newsMerged    prometheus.Counter
-	newsDropped   prometheus.Counter
-	files         *prometheus.CounterVec
-	filesRefused  *prometheus.CounterVec
+	logins                                   *prometheus.CounterVec
+	kicks                                    *prometheus.CounterVec
+	loginsHeld                               *prometheus.CounterVec
+	loginsCut                                *prometheus.CounterVec
+	loginsWaiting                            prometheus.Gauge
+	received                                 prometheus.Counter
+	dropped                                  *prometheus.CounterVec
+	notStored                                prometheus.Counter
+	resends                                  prometheus.Counter
+	deliveries                               prometheus.Counter
+	redelivered                              prometheus.Counter
+	unanswered                               prometheus.Counter
+	acks                                     *prometheus.CounterVec
+	acksSingle, acksOwn, acksGroup, acksRead prometheus.Counter // of acks
+	waitsHere, waitsElsewhere                prometheus.Counter // of ackWaits
+	acksUnmatched                            prometheus.Counter
+	ackWaits                                 *prometheus.CounterVec
+	ackTimeouts                              prometheus.Counter
+	reads                                    *prometheus.CounterVec
+	queriesFailed                            *prometheus.CounterVec
+	notForwarded                             *prometheus.CounterVec
+	p2pDropped                               *prometheus.CounterVec
+	news                                     prometheus.Counter
+	newsMerged                               prometheus.Counter
+	newsDropped                              prometheus.Counter
+	files                                    *prometheus.CounterVec
+	filesRefused                             *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
@@ -51,7 +57,19 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 		resends:       counter("resends_total", "Messages recognised as repeats: acked, not stored or delivered again."),
 		deliveries:    counter("deliveries_total", "Messages put into the mailboxes of connected devices."),
 		redelivered:   counter("redelivered_total", "Messages sent to a device again because it did not answer."),
-		unanswered:    counter("unanswered_total", "Deliveries that no device answered, or that were no longer followed."),
+		unanswered: counter("unanswered_total",
+			"Deliveries given up without an ack: most are to clients that never acknowledge."),
+		acks: vec("delivery_acks_total",
+			"Deliveries that devices acknowledged, by kind: single, own, group, and read (by a read ack).",
+			"kind"),
+		acksUnmatched: counter("delivery_acks_unmatched_total",
+			"Acks of devices that match no delivery; they change nothing."),
+		ackWaits: vec("ack_waits_total",
+			"Acks to senders held back for the receiver's device, by where that is: here, elsewhere.", "where"),
+		reads: vec("read_acks_total",
+			"Read acks of clients, by result: told (the user's other devices), known (the mark does not "+
+				"move), merged (into a later one), dropped (too many conversations at once), failed "+
+				"(no db_proxy took it).", "result"),
 		ackTimeouts:   counter("ack_timeouts_total", "Acks sent because the recipient's devices took longer than ack_wait."),
 		queriesFailed: vec("queries_failed_total", "Queries that got no answer from another server, by kind of error.", "kind"),
 		notForwarded:  vec("not_forwarded_total", "Messages for devices on other message servers that no route server took, by command.", "cmd"),
@@ -62,8 +80,13 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 		filesRefused:  vec("files_refused_total", "Requests about files that were refused or not passed on, by reason.", "reason"),
 		newsDropped:   counter("notifies_dropped_total", "Those among them not told because too many waited. Clients see the old state until they ask."),
 	}
+	m.acksSingle, m.acksOwn = m.acks.WithLabelValues("single"), m.acks.WithLabelValues("own")
+	m.acksGroup, m.acksRead = m.acks.WithLabelValues("group"), m.acks.WithLabelValues("read")
+	m.waitsHere = m.ackWaits.WithLabelValues("here")
+	m.waitsElsewhere = m.ackWaits.WithLabelValues("elsewhere")
 	if reg != nil {
 		reg.MustRegister(m.logins, m.kicks, m.loginsHeld, m.loginsCut, m.loginsWaiting, m.received, m.dropped, m.notStored, m.resends, m.deliveries, m.redelivered, m.unanswered,
+			m.acks, m.acksUnmatched, m.ackWaits, m.reads,
 			m.ackTimeouts, m.queriesFailed, m.notForwarded, m.p2pDropped, m.news, m.newsMerged, m.newsDropped, m.files, m.filesRefused,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msg_users_online", Help: "Users connected to this message server."},
 				func() float64 { return float64(online.Users()) }),
@@ -76,5 +99,17 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 func (m *metrics) unansweredLost(n int) {
 	if n > 0 {
 		m.unanswered.Add(float64(n))
+	}
+}
+
+// acked counts a delivery that a device acknowledged.
+func (m *metrics) acked(kind kinds) {
+	switch kind {
+	case kindGroup:
+		m.acksGroup.Inc()
+	case kindOwn:
+		m.acksOwn.Inc()
+	default:
+		m.acksSingle.Inc()
 	}
 }

@@ -188,6 +188,7 @@ type Server struct {
 
 	pushes *pusher.Pusher
 	files  fileServers
+	marks  readMarks
 
 	// Where clients reach this server; see Announce.
 	ip1, ip2 string
@@ -217,6 +218,12 @@ type presence struct {
 	routes []*session.Session // in order of connecting; the first is the one used for forwarding
 	logins []*session.Session
 	behind map[*session.Session]struct{} // of both: those that missed an update
+	// receipts are the route servers among routes that forward acks, in order of connecting; hasReceipts
+	// says that there is one, from anywhere. early are those that may be one, and were not told that a
+	// client's acks changed because they had not said it yet.
+	receipts    []*session.Session
+	hasReceipts atomic.Bool
+	early       map[*session.Session]struct{}
 
 	// missed are the pc clients that went while no route server was there to hear it, by user; at most as many as were here, as nobody logs in meanwhile. since is when
 	// one was there again. See tellMissed.
@@ -243,6 +250,7 @@ func New(opt Options) (*Server, error) {
 	h.pushes = pusher.New(pusher.Options{Role: "msg", HasPC: h.hasPC, Text: opt.PushText, Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
 	h.crier.at, h.presence.missed = map[about]int{}, map[uint32]pb.ClientType{}
 	h.presence.behind, h.presence.notForwarded = map[*session.Session]struct{}{}, h.metrics.notForwarded
+	h.presence.early = map[*session.Session]struct{}{}
 	h.groups = newGroups(h)
 	h.refusals, h.fights = newRefusals(), newFights()
 	h.clientRoutes()
@@ -289,16 +297,18 @@ func (h *Server) clientRoutes() {
 	h.fileRoutes()
 }
 
-// client is what the server knows of a client connection beyond its session. It is the session's Data from Open on. Loop only, but for silent.
+// client is what the server knows of a client connection beyond its session. It is the session's Data from Open on. Loop only, but for
+// unacked.answers.
 type client struct {
 	login   loginState
+	queries int32 // waiting for their answers
+	stats   int   // users asked about in them
 	sends   resends
 	bucket  bucket
 	p2p     bucket
 	files   bucket
+	reads   bucket
 	unacked unacked
-	queries int // waiting for their answers
-	stats   int // users asked about in them
 
 	seat     int // place in the loop's audience plus one, 0: not there
 	contacts contactList
@@ -319,7 +329,9 @@ func clientOf(s *session.Session) *client { return s.Data.(*client) }
 type loopState struct {
 	waits   ackWaits
 	waiting []*session.Session // those with deliveries not answered yet
+	start   time.Time          // see ms
 	rings   ringPool
+	reads   map[*session.Session][]heldRead // read acks beyond the rate
 	checked time.Time
 	held    heldLogins
 	audience
@@ -341,9 +353,10 @@ func (h *Server) Tick(l *session.Loop, now time.Time) {
 	st := stateOf(l)
 	h.expireAcks(st, now)
 	h.releaseHeld(&st.held, now)
+	h.passReads(st, now)
 	if now.Sub(st.checked) >= time.Second {
 		st.checked = now
-		h.redeliver(st, now)
+		h.overdue(st, now)
 		h.catchUp()
 		h.askContacts(l)
 	}

@@ -386,43 +386,6 @@ func TestRate(t *testing.T) {
 	})
 }
 
-func answer(d *device, from, id uint32) {
-	ack := &pb.IMMsgDataAck{}
-	ack.SetUserId(d.s.User)
-	ack.SetSessionId(from)
-	ack.SetMsgId(id)
-	ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
-	d.send(0, ack)
-}
-
-func TestAckDelivered(t *testing.T) {
-	inWorld(t, Options{Rate: -1}, func(w *world) {
-		alice, bob, bobPhone := w.user(0, 1, win), w.user(1, 2, win), w.user(0, 2, ios)
-		alice.send(2, text(2, "hi"))
-		alice.want()
-		answer(bobPhone, 1, 1)
-		alice.want(pb.CmdMsgDataAck)
-		answer(bob, 1, 1)
-		alice.want() // one ack is enough
-
-		start := time.Now()
-		alice.send(3, text(2, "anybody?"))
-		for len(alice.got()) == 0 {
-			time.Sleep(session.TickInterval)
-		}
-		if d := time.Since(start); d < 2*time.Second || d > 2200*time.Millisecond {
-			t.Fatalf("acked after %v, want 2 s", d)
-		}
-		alice.send(4, text(2, "nobody is waited for again"))
-		alice.want(pb.CmdMsgDataAck)
-		answer(bob, 1, 3)
-		alice.send(5, text(2, "until it answers"))
-		alice.want()
-		answer(bob, 1, 4)
-		alice.want(pb.CmdMsgDataAck)
-	})
-}
-
 func TestAckDeliveredOffline(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		alice := w.user(0, 1, win)
@@ -431,115 +394,6 @@ func TestAckDeliveredOffline(t *testing.T) {
 		if w.route.asked != 1 {
 			t.Fatalf("route server asked %d times", w.route.asked)
 		}
-	})
-}
-
-func TestAckDeliveredElsewhere(t *testing.T) {
-	inWorld(t, Options{Rate: -1}, func(w *world) {
-		w.route.elsewhere = map[uint32]bool{2: true}
-		link := w.h.RouteLink()
-		alice := w.user(0, 1, win)
-		w.route.take()
-		alice.send(2, text(2, "hi"))
-		alice.want()
-		routed := w.route.take()[0].m.(*pb.MsgData)
-		if len(routed.AttachData) == 0 {
-			t.Fatal("the other server is not told that the answer is waited for")
-		}
-		ack := &pb.IMMsgDataAck{}
-		ack.SetUserId(2)
-		ack.SetSessionId(1)
-		ack.SetMsgId(1)
-		ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
-		link.Message(w.route.s, 0, ack)
-		alice.want(pb.CmdMsgDataAck)
-
-		alice.send(3, text(2, "silence"))
-		time.Sleep(2100 * time.Millisecond)
-		alice.want(pb.CmdMsgDataAck)
-		alice.send(4, text(2, "not waited for again"))
-		alice.want(pb.CmdMsgDataAck)
-		link.Message(w.route.s, 0, ack)
-		alice.send(5, text(2, "heard of again"))
-		alice.want()
-	})
-}
-
-// The recipient has a device here that does not answer, and one elsewhere that does.
-func TestAckDeliveredEitherWay(t *testing.T) {
-	inWorld(t, Options{}, func(w *world) {
-		link := w.h.RouteLink()
-		alice, bob := w.user(0, 1, win), w.user(1, 2, ios)
-		w.route.take()
-		alice.send(2, text(2, "hi"))
-		bob.want(pb.CmdMsgData)
-		alice.want()
-		if len(w.route.take()[0].m.(*pb.MsgData).AttachData) == 0 {
-			t.Fatal("the other servers are not told that the answer is waited for")
-		}
-		ack := &pb.IMMsgDataAck{}
-		ack.SetUserId(2)
-		ack.SetSessionId(1)
-		ack.SetMsgId(1)
-		ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
-		link.Message(w.route.s, 0, ack)
-		alice.want(pb.CmdMsgDataAck)
-	})
-}
-
-// The other side of TestAckDeliveredElsewhere: a message from another server that waits for the answer.
-func TestAnswerToElsewhere(t *testing.T) {
-	inWorld(t, Options{}, func(w *world) {
-		link := w.h.RouteLink()
-		bob := w.user(0, 2, win)
-		w.route.take()
-		for id, attach := range [][]byte{nil, wantAck} {
-			m := text(2, "hi")
-			m.FromUserID, m.MsgID, m.AttachData = 1, uint32(id+1), attach
-			link.Message(w.route.s, 3, m)
-			if got := bob.want(pb.CmdMsgData); got[0].seq != 0 || got[0].m.(*pb.MsgData).AttachData != nil {
-				t.Fatalf("delivered %v", got[0])
-			}
-			answer(bob, 1, uint32(id+1))
-			if n := len(w.route.take()); n != id {
-				t.Fatalf("message %d: %d answers passed on", id+1, n)
-			}
-		}
-	})
-}
-
-func TestRedelivery(t *testing.T) {
-	inWorld(t, Options{Ack: AckStored, Rate: -1}, func(w *world) {
-		alice, bob := w.user(0, 1, win), w.user(1, 2, ios)
-		alice.send(2, text(2, "one"))
-		alice.send(3, text(2, "two"))
-		bob.want(pb.CmdMsgData, pb.CmdMsgData)
-		answer(bob, 1, 1)
-		time.Sleep(17 * time.Second)
-		if m := bob.want(pb.CmdMsgData)[0].m.(*pb.MsgData); m.MsgID != 2 {
-			t.Fatalf("sent again: %d", m.MsgID)
-		}
-		time.Sleep(40 * time.Second)
-		bob.want() // once
-		alice.send(4, text(2, "three"))
-		bob.want(pb.CmdMsgData)
-		time.Sleep(20 * time.Second)
-		bob.want() // not followed any more
-	})
-}
-
-// A device that is not waited for any more is still sent again what it does not answer.
-func TestRedeliveryToSlow(t *testing.T) {
-	inWorld(t, Options{Rate: -1}, func(w *world) {
-		alice, bob := w.user(0, 1, win), w.user(1, 2, ios)
-		alice.send(2, text(2, "one"))
-		time.Sleep(3 * time.Second)
-		alice.want(pb.CmdMsgDataAck)
-		alice.send(3, text(2, "two"))
-		alice.want(pb.CmdMsgDataAck)
-		bob.want(pb.CmdMsgData, pb.CmdMsgData)
-		time.Sleep(20 * time.Second)
-		bob.want(pb.CmdMsgData, pb.CmdMsgData)
 	})
 }
 
@@ -577,33 +431,6 @@ func TestOrder(t *testing.T) {
 				}
 				last = m.MsgID
 			}
-		}
-	})
-}
-
-func TestReadAck(t *testing.T) {
-	inWorld(t, Options{}, func(w *world) {
-		pc, phone := w.user(0, 1, win), w.user(1, 1, ios)
-		w.route.take()
-		m := &pb.IMMsgDataReadAck{}
-		m.SetUserId(77)
-		m.SetSessionId(2)
-		m.SetMsgId(5)
-		m.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
-		pc.send(4, m)
-		pc.want()
-		n := phone.want(pb.CmdMsgDataReadNotify)[0].m.(*pb.IMMsgDataReadNotify)
-		if n.GetUserId() != 1 || n.GetSessionId() != 2 || n.GetMsgId() != 5 {
-			t.Fatalf("notify %v", n)
-		}
-		if got := w.db.sent[0].(*pb.IMMsgDataReadAck); got.GetUserId() != 1 {
-			t.Fatalf("db_proxy got %v", got)
-		}
-		if w.db.sentKeys[0] != 1 {
-			t.Fatalf("sent with the key %d: the user's own keeps it before the user's next question", w.db.sentKeys[0])
-		}
-		if got := w.route.take(); len(got) != 1 || got[0].m.Command() != pb.CmdMsgDataReadNotify {
-			t.Fatalf("route server got %v", got)
 		}
 	})
 }

@@ -155,6 +155,7 @@ type routeLink struct {
 func (h *Server) RouteLink() session.Handler {
 	l := &routeLink{Router: router.New(router.Options{Role: "msg_route", Log: h.opt.Log, Registerer: h.opt.Registerer}), h: h}
 	router.Handle(l.Router, router.Public, ignore[*pb.IMHeartBeat])
+	router.Handle(l.Router, router.Public, h.handleFeatures)
 	router.Handle(l.Router, router.Public, h.handleRoutedMsgData)
 	router.Handle(l.Router, router.Public, h.handleRoutedAck)
 	router.Handle(l.Router, router.Public, h.handleRoutedRead)
@@ -182,6 +183,7 @@ func (l *routeLink) Open(s *session.Session) error {
 	defer p.mu.Unlock()
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
+	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS))
 	if len(p.routes) == 0 {
 		role.SetMaster(1)
 		p.since = l.h.opt.Now()
@@ -204,6 +206,9 @@ func (h *Server) users() *pb.IMOnlineUserInfo {
 		st.SetUserId(c.User)
 		st.SetStatus(pb.UserStatType_USER_STATUS_ONLINE)
 		st.SetClientType(c.Client)
+		if clientOf(c).unacked.answers.Load() {
+			st.SetAcks(true)
+		}
 		list = append(list, st)
 	})
 	m := &pb.IMOnlineUserInfo{}
@@ -218,6 +223,7 @@ func (l *routeLink) Close(s *session.Session, _ error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.behind, s)
+	p.forgetFeatures(s)
 	i := slices.Index(p.routes, s)
 	if i < 0 {
 		return

@@ -77,7 +77,8 @@ func (h *Server) handleUsersStat(s *session.Session, seq uint16, m *pb.IMUsersSt
 		h.metrics.queriesFailed.WithLabelValues("too_many").Inc()
 		return im.Errorf(im.Denied, "status query dropped: about %d users, %d are waited for", n, c.stats)
 	}
-	m.ClearSameClass() // it is for message servers to ask
+	m.ClearSameClass() // servers ask so: clients learn whether a pc is online
+	m.ClearScope()
 	err := ask(h, s, seq, h.route, m, func(answer *pb.IMUsersStatRsp) { h.answer(s, seq, answer) }, func() { c.stats -= n })
 	if err == nil {
 		c.stats += n

@@ -45,6 +45,7 @@ func (h *Server) beginQuery(s *session.Session) error {
 		return im.Errorf(im.Denied, "query dropped: %d are waiting for their answers", c.queries)
 	}
 	c.queries++
+	h.flushReads(s) // a question for unread messages finds them cleared
 	return nil
 }
 

@@ -257,7 +257,8 @@ func TestStatusQueriesAreBounded(t *testing.T) {
 		d, other := w.user(0, 1, win), w.user(0, 2, win)
 		ask := func(d *device, n int) int {
 			before := len(w.route.questions)
-			d.send(2, pb.IMUsersStatReq_builder{UserId: proto.Uint32(1), UserIdList: make([]uint32, n), SameClass: win.Enum()}.Build())
+			d.send(2, pb.IMUsersStatReq_builder{UserId: proto.Uint32(1), UserIdList: make([]uint32, n),
+				SameClass: win.Enum(), Scope: pb.DeviceScope_DEVICE_SCOPE_ANY.Enum()}.Build())
 			return len(w.route.questions) - before
 		}
 		if ask(d, maxStats+1) != 0 {
@@ -267,7 +268,8 @@ func TestStatusQueriesAreBounded(t *testing.T) {
 		if ask(d, maxStats-1) != 1 || ask(d, 2) != 0 || ask(d, 1) != 1 || ask(other, 2) != 1 {
 			t.Error("the bound is not the number of users waited for, by connection")
 		}
-		if w.route.questions[0].HasSameClass() || w.route.questions[0].GetUserId() != 1 {
+		q := w.route.questions[0]
+		if q.HasSameClass() || q.HasScope() || w.route.questions[0].GetUserId() != 1 {
 			t.Error("passed on as it came")
 		}
 		w.route.letGo()

@@ -8,50 +8,124 @@ import (
 	"teamtalk/core/session"
 )
 
-// The recipient's side: what a device did not answer is sent again, once.
+// The receiver's side: which deliveries a connection acknowledged. A delivery of a kind
+// that it has acknowledged before is kept, and sent again once when its ack does not
+// come. Of the other kinds the latest few are remembered, without their frames, to
+// recognise a first ack: clients that never acknowledge a kind would show a second
+// delivery as a second message.
 
 const (
-	// maxUnacked is how many deliveries are followed for one connection, maxUnackedBytes how long their frames may be in sum; of more, the oldest are no
-	// longer. The frames are shared by all who got them.
+	// maxUnacked is how many deliveries are followed for one connection, maxUnackedBytes
+	// how long their frames may be in sum; beyond that the oldest are given up.
 	maxUnacked      = 256
 	maxUnackedBytes = 2 << 20
+	// maxRemembered is how many deliveries of kinds never acknowledged are remembered,
+	// for rememberFor.
+	maxRemembered = 8
+	rememberFor   = 15 * time.Second
 )
 
-// unacked is the deliveries to one connection that it has not answered, oldest first. They lie in a ring: answers come in the order of the
-// deliveries, mostly.
+// kinds is a set of kinds of deliveries.
+type kinds uint8
+
+const (
+	kindSingle kinds = 1 << iota // a message from another user
+	kindOwn                      // the user's own message to another one, from another device
+	kindGroup                    // a message in a group
+)
+
+// kindOf returns the kind of a delivery.
+func kindOf(tag session.Tag) kinds {
+	switch {
+	case tag.Flags&tagGroup != 0:
+		return kindGroup
+	case tag.Flags&tagOwn != 0:
+		return kindOwn
+	}
+	return kindSingle
+}
+
+// unacked is the deliveries to one connection that it has not acknowledged, oldest first.
+// They lie in a ring: acks mostly arrive in the order of the deliveries.
 type unacked struct {
-	silent atomic.Bool // let AckWait pass: not waited for until it answers something. From anywhere.
-	mute   bool        // did not answer what was sent twice: not followed until it answers something
-	head   uint16
-	n      uint16
-	bytes  int32      // of frames
-	slot   int32      // place in loopState.waiting plus one, 0: not there
-	ring   []delivery // length zero or a power of two, at most maxUnacked
+	// answers says that senders wait for this connection: it acknowledged a message from
+	// another user, and let no wait pass since. Set on the loop by Server.setAnswers,
+	// read from anywhere.
+	answers    atomic.Bool
+	acks       kinds // kinds that it acknowledges
+	remembered uint8 // deliveries without a frame
+	head       uint16
+	n          uint16
+	bytes      int32      // of frames
+	slot       int32      // place in loopState.waiting plus one, 0: not there
+	ring       []delivery // length zero or a power of two, at most maxUnacked
 }
 
 type delivery struct {
 	tag   session.Tag
-	again bool
-	at    int64  // unix milliseconds
-	frame []byte // shared with other sessions
+	again bool   // was sent again
+	at    int64  // milliseconds, of loopState.ms
+	frame []byte // shared with other sessions; nil: remembered only
 }
 
 // at returns the i-th delivery.
 func (u *unacked) at(i int) *delivery { return &u.ring[(int(u.head)+i)&(len(u.ring)-1)] }
 
-// find returns the place of the delivery with that peer and id, -1 when there is none.
+// find returns the place of the delivery with that kind, peer and id, -1 when there is
+// none.
 func (u *unacked) find(tag session.Tag) int {
 	for i := range int(u.n) {
-		if t := u.at(i).tag; t.Peer == tag.Peer && t.ID == tag.ID && t.Flags&tagGroup == tag.Flags&tagGroup {
+		if t := u.at(i).tag; t.Peer == tag.Peer && t.ID == tag.ID && kindOf(t) == kindOf(tag) {
 			return i
 		}
 	}
 	return -1
 }
 
+// ack is what a client says in an IMMsgDataAck.
+type ack struct {
+	user, session, id uint32
+	group             bool
+}
+
+// match returns the place of the delivery that a client of user self acknowledges, -1
+// when there is none.
+//
+// Clients name a delivery between two users in several forms. Windows and iOS give the
+// other user as session. Android gives itself as session, and the message's sender as
+// user. Ids count up in each conversation, so deliveries of several conversations may
+// have the id: an ack that names only the client's own user is for its own message from
+// another device, else for the oldest delivery.
+func (u *unacked) match(self uint32, a ack) int {
+	loose := -1
+	for i := range int(u.n) {
+		t := u.at(i).tag
+		if t.ID != a.id || a.group != (t.Flags&tagGroup != 0) {
+			continue
+		}
+		if t.Peer == a.session {
+			return i
+		}
+		if a.group || a.session != self {
+			continue
+		}
+		own := t.Flags&tagOwn != 0
+		if !own && t.Peer == a.user {
+			return i
+		}
+		if a.user != self && a.user != 0 {
+			continue // names another sender
+		}
+		if loose < 0 || own && u.at(loose).tag.Flags&tagOwn == 0 {
+			loose = i
+		}
+	}
+	return loose
+}
+
 // remove takes out the i-th delivery, moving the fewer of those before and behind it.
 func (u *unacked) remove(i int) {
-	u.bytes -= int32(len(u.at(i).frame))
+	u.uncount(u.at(i))
 	last := int(u.n) - 1
 	if i <= last/2 {
 		for ; i > 0; i-- {
@@ -66,6 +140,59 @@ func (u *unacked) remove(i int) {
 		*u.at(last) = delivery{}
 	}
 	u.n--
+}
+
+// count adds a delivery to the sums, uncount takes it off.
+func (u *unacked) count(d *delivery) {
+	u.bytes += int32(len(d.frame))
+	if d.frame == nil {
+		u.remembered++
+	}
+}
+
+func (u *unacked) uncount(d *delivery) {
+	u.bytes -= int32(len(d.frame))
+	if d.frame == nil {
+		u.remembered--
+	}
+}
+
+// takeOut removes the deliveries that over picks. over is called once for each, oldest
+// first, and may change the delivery; it must not use u.
+func (u *unacked) takeOut(over func(d *delivery) bool) {
+	kept := 0
+	for i := range int(u.n) {
+		d := u.at(i)
+		if over(d) {
+			u.uncount(d)
+			continue
+		}
+		if kept != i {
+			*u.at(kept) = *d
+		}
+		kept++
+	}
+	for i := kept; i < int(u.n); i++ {
+		*u.at(i) = delivery{}
+	}
+	u.n = uint16(kept)
+}
+
+// makeRoom gives up the oldest deliveries until d fits, and returns how many those were.
+func (u *unacked) makeRoom(d *delivery) (lost int) {
+	if d.frame == nil && u.remembered >= maxRemembered {
+		i := 0
+		for u.at(i).frame != nil {
+			i++
+		}
+		u.remove(i)
+		lost++
+	}
+	for u.full(len(d.frame)) {
+		u.remove(0)
+		lost++
+	}
+	return lost
 }
 
 // full reports whether a frame of size bytes does not fit with what is there.
@@ -84,24 +211,26 @@ func (u *unacked) add(d delivery, pool *ringPool) {
 		u.ring, u.head = ring, 0
 	}
 	u.n++
-	u.bytes += int32(len(d.frame))
+	u.count(&d)
 	*u.at(int(u.n) - 1) = d
 }
 
 // drop forgets everything.
 func (u *unacked) drop(pool *ringPool) {
 	pool.give(u.ring)
-	u.ring, u.head, u.n, u.bytes = nil, 0, 0, 0
+	u.ring, u.head, u.n, u.bytes, u.remembered = nil, 0, 0, 0, 0
 }
 
 const (
 	minRing = 4
 	maxRing = 32 // larger ones are not kept
-	// keptRings is how many rings of each of the four sizes a loop keeps: a fan-out to many that answer at once makes no garbage. 3 MiB at most.
+	// keptRings is how many rings of each of the four sizes a loop keeps: a fan-out to
+	// many that answer at once makes no garbage. 3 MiB at most.
 	keptRings = 1024
 )
 
-// ringPool is a loop's rings for those that have something to wait for. A connection that has answered everything holds none.
+// ringPool is a loop's rings for those that have something to wait for. A connection that
+// has answered everything holds none.
 type ringPool struct{ free [4][][]delivery }
 
 func ringClass(size int) int { return bits.Len(uint(size/minRing)) - 1 }
@@ -132,21 +261,26 @@ func (p *ringPool) give(ring []delivery) {
 	}
 }
 
-// Sent follows a delivery.
+// Sent follows a delivery, or remembers it.
 func (h *Server) Sent(s *session.Session, tag session.Tag, frame []byte) {
-	h.contactSpoke(s, tag, frame)
+	h.contactSpoke(s, tag)
 	c, st := clientOf(s), stateOf(s.Loop())
 	u := &c.unacked
-	if u.mute {
-		h.metrics.unansweredLost(1)
-		return
+	d := delivery{tag: tag, at: st.ms(s.Loop().Now())}
+	if u.acks&kindOf(tag) != 0 {
+		d.frame = frame
 	}
-	for u.full(len(frame)) {
-		h.metrics.unansweredLost(1)
-		u.remove(0)
-	}
-	u.add(delivery{tag: tag, at: s.Loop().Now().UnixMilli(), frame: frame}, &st.rings)
+	h.metrics.unansweredLost(u.makeRoom(&d))
+	u.add(d, &st.rings)
 	st.watch(s, c)
+}
+
+// ms is now in milliseconds since the loop's first delivery, on the monotonic clock.
+func (st *loopState) ms(now time.Time) int64 {
+	if st.start.IsZero() {
+		st.start = now
+	}
+	return now.Sub(st.start).Milliseconds()
 }
 
 func (st *loopState) watch(s *session.Session, c *client) {
@@ -171,31 +305,54 @@ func (st *loopState) unwatch(c *client) {
 	c.unacked.drop(&st.rings)
 }
 
-// redeliver sends again what was not answered in time, and gives up on what was sent again already.
-func (h *Server) redeliver(st *loopState, now time.Time) {
-	if h.opt.RedeliverAfter < 0 {
-		return
-	}
+// overdue looks after deliveries that were not acknowledged in time.
+func (h *Server) overdue(st *loopState, now time.Time) {
+	ms := st.ms(now)
 	for i := len(st.waiting) - 1; i >= 0; i-- {
-		s := st.waiting[i]
-		c := clientOf(s)
-		u := &c.unacked
-		for j := range int(u.n) {
-			d := u.at(j)
-			if now.UnixMilli()-d.at < h.opt.RedeliverAfter.Milliseconds() {
-				continue
-			}
-			if d.again {
-				// Twice in vain: this client does not answer at all.
-				h.metrics.unansweredLost(int(u.n))
-				u.silent.Store(true)
-				u.mute = true
-				st.unwatch(c)
-				break
-			}
-			d.again, d.at = true, now.UnixMilli()
-			h.metrics.redelivered.Inc()
-			s.SendFrame(d.frame)
+		h.overdueOf(st, st.waiting[i], ms)
+	}
+}
+
+// overdueOf sends again what one connection did not acknowledge, and gives up what was
+// sent again already: the connection has stopped to acknowledge that kind, which is not
+// followed until it does.
+func (h *Server) overdueOf(st *loopState, s *session.Session, ms int64) {
+	c := clientOf(s)
+	u := &c.unacked
+	lost, silent := 0, false
+	u.takeOut(func(d *delivery) bool {
+		age, kind := time.Duration(ms-d.at)*time.Millisecond, kindOf(d.tag)
+		if d.frame != nil && d.tag.Flags&tagRemote != 0 && age >= h.opt.AckWait {
+			silent = true // the sender on another server has waited in vain
 		}
+		again := false
+		switch {
+		case d.frame == nil:
+			if age < rememberFor {
+				return false
+			}
+		case h.opt.RedeliverAfter < 0 || age < h.opt.RedeliverAfter:
+			return false
+		case d.again:
+			u.acks &^= kind
+			silent = silent || kind == kindSingle
+		default:
+			again = u.acks&kind != 0
+		}
+		if !again {
+			lost++
+			return true
+		}
+		d.again, d.at = true, ms
+		h.metrics.redelivered.Inc()
+		s.SendFrame(d.frame)
+		return false
+	})
+	h.metrics.unansweredLost(lost)
+	if silent {
+		h.setAnswers(s, false)
+	}
+	if u.n == 0 {
+		st.unwatch(c)
 	}
 }

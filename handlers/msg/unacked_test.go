@@ -8,22 +8,38 @@ import (
 	"teamtalk/core/session"
 )
 
+// listed is a delivery in the plain list that TestUnacked compares with.
+type listed struct {
+	tag   session.Tag
+	frame []byte
+}
+
 // TestUnacked compares the ring with a plain list.
 func TestUnacked(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var u unacked
 	var pool ringPool
-	var want []uint32
+	var want []listed
 	check := func() {
 		t.Helper()
-		var got []uint32
-		size := 0
+		var got []listed
+		size, remembered := 0, 0
 		for i := range int(u.n) {
-			got = append(got, u.at(i).tag.ID)
-			size += len(u.at(i).frame)
+			d := u.at(i)
+			got = append(got, listed{d.tag, d.frame})
+			size += len(d.frame)
+			if d.frame == nil {
+				remembered++
+			}
 		}
-		if !slices.Equal(got, want) || int(u.bytes) != size {
+		same := slices.EqualFunc(got, want, func(a, b listed) bool {
+			return a.tag == b.tag && len(a.frame) == len(b.frame)
+		})
+		if !same || int(u.bytes) != size {
 			t.Fatalf("%v with %d bytes, want %v", got, u.bytes, want)
+		}
+		if int(u.remembered) != remembered || remembered > maxRemembered {
+			t.Fatalf("%d remembered, counted as %d", remembered, u.remembered)
 		}
 		if u.n == 0 {
 			for _, d := range u.ring {
@@ -33,25 +49,42 @@ func TestUnacked(t *testing.T) {
 			}
 		}
 	}
+	// makeRoom does to the list what it should do to the ring.
+	makeRoom := func(frame []byte) {
+		remembered := func(l listed) bool { return l.frame == nil }
+		if i := slices.IndexFunc(want, remembered); frame == nil && u.remembered >= maxRemembered {
+			want = slices.Delete(want, i, i+1)
+		}
+		if len(want) >= maxUnacked {
+			want = want[1:]
+		}
+	}
 	for id := uint32(1); id < 20_000; id++ {
-		if frame := make([]byte, rnd.IntN(3)); rnd.IntN(100) < 60 {
-			for u.full(len(frame)) {
-				u.remove(0)
-				want = want[1:]
+		if rnd.IntN(100) < 60 {
+			d := delivery{tag: session.Tag{Peer: id % 3, ID: id}, frame: make([]byte, rnd.IntN(3))}
+			if rnd.IntN(3) == 0 {
+				d.frame = nil
 			}
-			u.add(delivery{tag: session.Tag{Peer: 1, ID: id}, frame: frame}, &pool)
-			want = append(want, id)
+			makeRoom(d.frame)
+			u.makeRoom(&d)
+			u.add(d, &pool)
+			want = append(want, listed{d.tag, d.frame})
 		}
 		for rnd.IntN(100) < 40 && len(want) > 0 {
 			i := 0
 			if rnd.IntN(3) == 0 {
 				i = rnd.IntN(len(want))
 			}
-			if at := u.find(session.Tag{Peer: 1, ID: want[i]}); at != i {
+			if at := u.find(want[i].tag); at != i {
 				t.Fatalf("found at %d, want %d", at, i)
 			}
 			u.remove(i)
 			want = slices.Delete(want, i, i+1)
+		}
+		if rnd.IntN(50) == 0 {
+			peer := uint32(rnd.IntN(3))
+			u.takeOut(func(d *delivery) bool { return d.tag.Peer == peer })
+			want = slices.DeleteFunc(want, func(l listed) bool { return l.tag.Peer == peer })
 		}
 		if rnd.IntN(500) == 0 {
 			u.drop(&pool)

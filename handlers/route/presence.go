@@ -21,9 +21,23 @@ func (r *Server) handlePresence() {
 	router.Handle(r.Router, router.Public, r.handleHeartBeat)
 }
 
+// handleRoleSet notes whether the message server listens to this route server. One of ours is told
+// what this server understands; a C++ message server does not ask, and must not be answered.
 func (r *Server) handleRoleSet(s *session.Session, _ uint16, m *pb.IMRoleSet) error {
 	of(s).slave.Store(m.GetMaster() == 0)
-	return nil
+	if !m.HasFeatures() {
+		return nil
+	}
+	return s.Push(0, pb.IMRoleSet_builder{
+		Master:   proto.Uint32(m.GetMaster()),
+		Features: proto.Uint32(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS)),
+	}.Build())
+}
+
+// client is one client in a message server's list.
+type client struct {
+	kind pb.ClientType
+	acks bool
 }
 
 // handleOnlineUserInfo takes the list of all clients that a message server holds: what it sends when it has connected.
@@ -31,10 +45,11 @@ func (r *Server) handleOnlineUserInfo(s *session.Session, _ uint16, m *pb.IMOnli
 	sv := of(s)
 	first := !sv.reported
 	sv.reported = true
-	now := map[uint32][]pb.ClientType{}
+	now := map[uint32][]client{}
 	for _, u := range m.GetUserStatList() {
 		if u.GetStatus() != pb.UserStatType_USER_STATUS_OFFLINE {
-			now[u.GetUserId()] = append(now[u.GetUserId()], u.GetClientType())
+			c := client{u.GetClientType(), u.GetAcks()}
+			now[u.GetUserId()] = append(now[u.GetUserId()], c)
 		}
 	}
 	changed := make([]uint32, 0, len(now))
@@ -54,11 +69,14 @@ func (r *Server) handleOnlineUserInfo(s *session.Session, _ uint16, m *pb.IMOnli
 }
 
 // replace sets user's clients on sv. With the user's stripe locked.
-func (r *Server) replace(st *stripe, n *notes, sv *server, user uint32, clients []pb.ClientType, first bool) {
+func (r *Server) replace(st *stripe, n *notes, sv *server, user uint32, clients []client, first bool) {
 	c := r.where.Drop(sv.node, user)
-	for _, client := range clients {
-		a := r.where.Add(sv.node, user, client)
+	for _, cl := range clients {
+		a := r.where.Add(sv.node, user, cl.kind)
 		c.PCAfter, c.Online = a.PCAfter, true
+		if cl.acks {
+			r.where.SetAcks(sv.node, user, cl.kind, true)
+		}
 	}
 	delete(sv.users, user)
 	if len(clients) > 0 {
@@ -77,9 +95,14 @@ func (r *Server) replace(st *stripe, n *notes, sv *server, user uint32, clients 
 	}
 }
 
-// handleUserStatusUpdate takes one client that came or went.
+// handleUserStatusUpdate takes one client that came or went, or that acknowledges deliveries from
+// now on, or no more.
 func (r *Server) handleUserStatusUpdate(s *session.Session, _ uint16, m *pb.IMUserStatusUpdate) error {
 	user, client := m.GetUserId(), m.GetClientType()
+	if m.HasAcks() {
+		r.where.SetAcks(of(s).node, user, client, m.GetAcks())
+		return nil
+	}
 	if m.GetUserStatus() == uint32(pb.UserStatType_USER_STATUS_OFFLINE) {
 		return r.leave(of(s), user, client)
 	}
@@ -202,13 +225,33 @@ func (r *Server) notify(n notes) {
 	r.send(to, 0, n...)
 }
 
+// scopeOf is the scope of a question about presence, 0 without one that this server knows.
+func scopeOf(m *pb.IMUsersStatReq) pb.DeviceScope {
+	if _, known := pb.DeviceScope_name[int32(m.GetScope())]; known && m.HasScope() {
+		return m.GetScope()
+	}
+	return 0
+}
+
+// filterOf is what a question about presence counts. As in the first implementation a user is
+// online when a pc client is, unless the question says otherwise.
+func filterOf(s *session.Session, m *pb.IMUsersStatReq) Filter {
+	scope := scopeOf(m)
+	f := Filter{PC: !m.HasSameClass() && scope == 0}
+	// A message server asks in these two ways about clients elsewhere: about rivals of one that logs
+	// in there, and for a receiver's device to wait for. It knows its own, and sooner than this server.
+	if m.HasSameClass() {
+		f.SameClass, f.Class, f.Except = true, m.GetSameClass(), Node(s.ID())
+	}
+	if scope == pb.DeviceScope_DEVICE_SCOPE_ACKS {
+		f.Acks, f.Except = true, Node(s.ID())
+	}
+	return f
+}
+
 // handleUsersStatReq answers who is online, in the order asked.
 func (r *Server) handleUsersStatReq(s *session.Session, seq uint16, m *pb.IMUsersStatReq) error {
-	var f Filter
-	if m.HasSameClass() {
-		// Asked by a message server that wants to know of rivals of a client that logs in there: it knows its own.
-		f = Filter{SameClass: true, Class: m.GetSameClass(), Except: Node(s.ID())}
-	}
+	f := filterOf(s, m)
 	list := make([]*pb.UserStat, 0, len(m.GetUserIdList()))
 	for _, user := range m.GetUserIdList() {
 		status := pb.UserStatType_USER_STATUS_OFFLINE
@@ -219,6 +262,9 @@ func (r *Server) handleUsersStatReq(s *session.Session, seq uint16, m *pb.IMUser
 	}
 	rsp := pb.IMUsersStatRsp_builder{UserId: proto.Uint32(m.GetUserId()), UserStatList: list}.Build()
 	rsp.SetAttachData(m.GetAttachData())
+	if scope := scopeOf(m); scope != 0 {
+		rsp.SetScope(scope)
+	}
 	// Push, not Send: the answer stays behind the notifies of what the same server said before it asked.
 	return s.Push(seq, rsp)
 }

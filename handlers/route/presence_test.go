@@ -101,7 +101,7 @@ func TestLostServer(t *testing.T) {
 		delete(want, f)
 	}
 	<-l.closed // phones go without a word
-	if got := statuses(t, b, nil, 1, 2, 3, 4); fmt.Sprint(got) != "[false true true false]" {
+	if got := statuses(t, b, nil, anyDevice, 1, 2, 3, 4); fmt.Sprint(got) != "[false true true false]" {
 		t.Errorf("online after loss of the server: %v", got)
 	}
 
@@ -161,10 +161,18 @@ func TestRoleSet(t *testing.T) {
 	expect(t, "new master", settleAll(a, b)[1], statNotify(7, statOffline))
 }
 
-// statuses asks p's route server who is online.
-func statuses(t *testing.T, p *peer, class *pb.ClientType, users ...uint32) []bool {
+// statuses asks p's route server which users are online. The answer has to repeat the scope of the
+// question, if that is one that the server knows.
+func statuses(t *testing.T, p *peer, class *pb.ClientType, scope pb.DeviceScope, users ...uint32) []bool {
 	t.Helper()
-	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(9), UserIdList: users, SameClass: class, AttachData: []byte("way back")}.Build()
+	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(9), UserIdList: users, SameClass: class,
+		AttachData: []byte("way back")}.Build()
+	if scope != 0 {
+		req.SetScope(scope)
+	}
+	if scope == unknownScope {
+		scope = 0
+	}
 	p.send(77, req)
 	f := p.read()
 	if f.cmd != pb.CmdUsersStatRsp || f.seq != 77 {
@@ -177,6 +185,9 @@ func statuses(t *testing.T, p *peer, class *pb.ClientType, users ...uint32) []bo
 	if rsp.GetUserId() != 9 || string(rsp.GetAttachData()) != "way back" || len(rsp.GetUserStatList()) != len(users) {
 		t.Fatalf("answer %v", &rsp)
 	}
+	if rsp.HasScope() != (scope != 0) || rsp.HasScope() && rsp.GetScope() != scope {
+		t.Errorf("asked with scope %v, answered with %v", scope, &rsp)
+	}
 	var got []bool
 	for i, u := range rsp.GetUserStatList() {
 		if u.GetUserId() != users[i] {
@@ -187,30 +198,91 @@ func statuses(t *testing.T, p *peer, class *pb.ClientType, users ...uint32) []bo
 	return got
 }
 
+const (
+	anyDevice    = pb.DeviceScope_DEVICE_SCOPE_ANY
+	acking       = pb.DeviceScope_DEVICE_SCOPE_ACKS
+	unknownScope = pb.DeviceScope(77)
+)
+
 func TestUsersStat(t *testing.T) {
 	dial := start(t, route.Options{})
 	a, b := dial(), dial()
 	a.send(0, online(1, windows), online(2, ios), online(3, windows), online(3, android))
 	b.send(0, online(3, mac))
+	a.send(0, acks(3, android, true))
 	settleAll(a, b)
 	pc, phone := mac, android
 	for _, test := range []struct {
-		who   string
+		what  string
 		p     *peer
 		class *pb.ClientType
+		scope pb.DeviceScope
 		want  string
 	}{
-		{"all", a, nil, "[true true true false true]"},
-		{"all, from the other", b, nil, "[true true true false true]"},
-		{"pcs elsewhere", a, &pc, "[false false true false false]"}, // 3's mac is on b
-		{"pcs elsewhere, from the other", b, &pc, "[true false true false true]"},
-		{"phones elsewhere", a, &phone, "[false false false false false]"},
-		{"phones elsewhere, from the other", b, &phone, "[false true true false false]"},
+		{"pcs, as in the first implementation", a, nil, 0, "[true false true false true]"},
+		{"pcs, from the other", b, nil, 0, "[true false true false true]"},
+		{"a scope that is not known", b, nil, unknownScope, "[true false true false true]"},
+		{"any device", a, nil, anyDevice, "[true true true false true]"},
+		{"any device, from the other", b, nil, anyDevice, "[true true true false true]"},
+		{"devices elsewhere that acknowledge", b, nil, acking, "[false false true false false]"},
+		{"devices here that acknowledge", a, nil, acking, "[false false false false false]"},
+		{"pcs elsewhere", a, &pc, 0, "[false false true false false]"}, // 3's mac is on b
+		{"pcs elsewhere, from the other", b, &pc, 0, "[true false true false true]"},
+		{"phones elsewhere", a, &phone, 0, "[false false false false false]"},
+		{"phones elsewhere, from the other", b, &phone, anyDevice, "[false true true false false]"},
 	} {
-		if got := statuses(t, test.p, test.class, 1, 2, 3, 99, 1); fmt.Sprint(got) != test.want {
-			t.Errorf("%s: %v, want %s", test.who, got, test.want)
+		if got := statuses(t, test.p, test.class, test.scope, 1, 2, 3, 99, 1); fmt.Sprint(got) != test.want {
+			t.Errorf("%s: %v, want %s", test.what, got, test.want)
 		}
 	}
+}
+
+// TestAcks follows which users have a device that acknowledges: message servers report it when it
+// changes, and in their lists.
+func TestAcks(t *testing.T) {
+	dial := start(t, route.Options{})
+	a, b, asking := dial(), dial(), dial()
+	listed := held(4, ios)
+	listed.SetAcks(true)
+	steps := []struct {
+		what string
+		p    *peer
+		send []pb.Message
+		want string // of users 1 to 4
+	}{
+		{"those in a list", a, []pb.Message{info(held(1, windows), held(2, ios), listed)}, "[false false false true]"},
+		{"one begins", a, []pb.Message{acks(1, windows, true)}, "[true false false true]"},
+		{"one of no such client", a, []pb.Message{acks(2, android, true), acks(3, ios, true)}, "[true false false true]"},
+		{"the same user elsewhere", b, []pb.Message{online(1, mac)}, "[true false false true]"},
+		{"one ends", a, []pb.Message{acks(1, windows, false)}, "[false false false true]"},
+		{"one elsewhere", b, []pb.Message{acks(1, mac, true)}, "[true false false true]"},
+		{"it goes", b, []pb.Message{gone(1, mac)}, "[false false false true]"},
+		{"it comes back", b, []pb.Message{online(1, mac)}, "[false false false true]"},
+		{"another list", a, []pb.Message{info(held(1, windows), held(4, ios))}, "[false false false false]"},
+	}
+	for _, s := range steps {
+		s.p.send(0, s.send...)
+		settleAll(a, b, asking)
+		if got := statuses(t, asking, nil, acking, 1, 2, 3, 4); fmt.Sprint(got) != s.want {
+			t.Errorf("%s: %v, want %s", s.what, got, s.want)
+		}
+	}
+	if got := statuses(t, a, nil, anyDevice, 1, 2, 3, 4); fmt.Sprint(got) != "[true false false true]" {
+		t.Errorf("online afterwards: %v", got) // reports of acks count nobody
+	}
+}
+
+// TestFeatures: a message server that says what it understands is told what the route server does.
+// One that does not is told nothing.
+func TestFeatures(t *testing.T) {
+	dial := start(t, route.Options{})
+	ours, other := dial(), dial()
+	hello := pb.IMRoleSet_builder{Master: proto.Uint32(1), Features: proto.Uint32(1)}.Build()
+	ours.send(0, hello)
+	other.send(0, pb.IMRoleSet_builder{Master: proto.Uint32(1)}.Build())
+	got := settleAll(ours, other)
+	expect(t, "ours", got[0], hello)
+	expect(t, "another", got[1])
 }
 
 // TestLastWordIsTrue: many servers report the same user at once; what each is told last is how it is in the end.

@@ -209,6 +209,12 @@ func info(clients ...*pb.ServerUserStat) pb.Message {
 	return pb.IMOnlineUserInfo_builder{UserStatList: clients}.Build()
 }
 
+func acks(user uint32, client pb.ClientType, acks bool) pb.Message {
+	m := update(1, user, client)
+	m.(*pb.IMUserStatusUpdate).SetAcks(acks)
+	return m
+}
+
 func held(user uint32, client pb.ClientType) *pb.ServerUserStat {
 	return pb.ServerUserStat_builder{UserId: proto.Uint32(user), Status: pb.UserStatType_USER_STATUS_ONLINE.Enum(), ClientType: client.Enum()}.Build()
 }

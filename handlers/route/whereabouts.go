@@ -21,6 +21,9 @@ type Whereabouts interface {
 	Remove(n Node, user uint32, client pb.ClientType) (c Change, known bool)
 	// Drop forgets all of user's clients on node.
 	Drop(n Node, user uint32) Change
+	// SetAcks notes whether user's clients of that kind on node acknowledge deliveries. It changes
+	// nothing when node has no such client; clients that are added do not.
+	SetAcks(n Node, user uint32, client pb.ClientType, acks bool)
 	// Holders returns the nodes that have user; the slice must not be changed.
 	Holders(user uint32) []Node
 	// Online reports whether user has a client that f lets count.
@@ -39,6 +42,8 @@ type Filter struct {
 	Except Node          // clients of this node do not count; 0: all do
 
 	SameClass bool // only clients of Class's device class
+	PC        bool // only pc clients
+	Acks      bool // only clients that acknowledge deliveries
 }
 
 // Table is the whereabouts in memory. All methods may be called from anywhere.
@@ -62,7 +67,8 @@ type presence struct {
 type device struct {
 	node   Node
 	client pb.ClientType
-	count  int
+	count  int32
+	acks   bool // one of them acknowledges deliveries
 }
 
 // tableShards is how many locks the users share. On two cores BenchmarkTable finds no difference between 1 and 64 (180 ns); it is machines with
@@ -126,6 +132,18 @@ func (t *Table) Drop(n Node, user uint32) Change {
 	return sh.settle(user, p, before)
 }
 
+// SetAcks notes whether user's clients of that kind on n acknowledge deliveries.
+func (t *Table) SetAcks(n Node, user uint32, client pb.ClientType, acks bool) {
+	sh := t.shard(user)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if p := sh.users[user]; p != nil {
+		if i := p.find(n, client); i >= 0 {
+			p.devices[i].acks = acks
+		}
+	}
+}
+
 // Holders returns the nodes that have user.
 func (t *Table) Holders(user uint32) []Node {
 	sh := t.shard(user)
@@ -159,7 +177,8 @@ func (t *Table) Users() int {
 }
 
 func (f Filter) counts(d device) bool {
-	return (f.Except == 0 || d.node != f.Except) && (!f.SameClass || d.client.SameClass(f.Class))
+	return (f.Except == 0 || d.node != f.Except) && (!f.SameClass || d.client.SameClass(f.Class)) &&
+		(!f.PC || !d.client.IsMobile()) && (!f.Acks || d.acks)
 }
 
 // settle takes a user out who has no client left, and says what changed.
@@ -183,7 +202,7 @@ func (p *presence) add(n Node, client pb.ClientType) {
 		p.devices[i].count++
 		return
 	}
-	p.devices = append(p.devices, device{n, client, 1})
+	p.devices = append(p.devices, device{node: n, client: client, count: 1})
 	if !slices.Contains(p.nodes, n) {
 		p.nodes = append(slices.Clip(p.nodes), n)
 	}

@@ -269,6 +269,91 @@ func (x UserStatType) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
+// DeviceScope says which devices a question about users' presence counts. Ours alone.
+type DeviceScope int32
+
+const (
+	DeviceScope_DEVICE_SCOPE_ANY DeviceScope = 1 // pc clients and phones
+	// Those that acknowledge what is delivered to them, except on the asking server.
+	DeviceScope_DEVICE_SCOPE_ACKS DeviceScope = 2
+)
+
+// Enum value maps for DeviceScope.
+var (
+	DeviceScope_name = map[int32]string{
+		1: "DEVICE_SCOPE_ANY",
+		2: "DEVICE_SCOPE_ACKS",
+	}
+	DeviceScope_value = map[string]int32{
+		"DEVICE_SCOPE_ANY":  1,
+		"DEVICE_SCOPE_ACKS": 2,
+	}
+)
+
+func (x DeviceScope) Enum() *DeviceScope {
+	p := new(DeviceScope)
+	*p = x
+	return p
+}
+
+func (x DeviceScope) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeviceScope) Descriptor() protoreflect.EnumDescriptor {
+	return file_base_proto_enumTypes[5].Descriptor()
+}
+
+func (DeviceScope) Type() protoreflect.EnumType {
+	return &file_base_proto_enumTypes[5]
+}
+
+func (x DeviceScope) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// ServerFeature is what a server of ours tells another one that it understands; each is a bit. Ours
+// alone.
+type ServerFeature int32
+
+const (
+	// Route servers: IMMsgDataAck is forwarded, IMUserStatusUpdate.acks and IMUsersStatReq.scope are
+	// understood.
+	ServerFeature_SERVER_FEATURE_RECEIPTS ServerFeature = 1
+)
+
+// Enum value maps for ServerFeature.
+var (
+	ServerFeature_name = map[int32]string{
+		1: "SERVER_FEATURE_RECEIPTS",
+	}
+	ServerFeature_value = map[string]int32{
+		"SERVER_FEATURE_RECEIPTS": 1,
+	}
+)
+
+func (x ServerFeature) Enum() *ServerFeature {
+	p := new(ServerFeature)
+	*p = x
+	return p
+}
+
+func (x ServerFeature) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ServerFeature) Descriptor() protoreflect.EnumDescriptor {
+	return file_base_proto_enumTypes[6].Descriptor()
+}
+
+func (ServerFeature) Type() protoreflect.EnumType {
+	return &file_base_proto_enumTypes[6]
+}
+
+func (x ServerFeature) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
 // SessionType tells a conversation between two from a group.
 type SessionType int32
 
@@ -300,11 +385,11 @@ func (x SessionType) String() string {
 }
 
 func (SessionType) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[5].Descriptor()
+	return file_base_proto_enumTypes[7].Descriptor()
 }
 
 func (SessionType) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[5]
+	return &file_base_proto_enumTypes[7]
 }
 
 func (x SessionType) Number() protoreflect.EnumNumber {
@@ -348,11 +433,11 @@ func (x MsgType) String() string {
 }
 
 func (MsgType) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[6].Descriptor()
+	return file_base_proto_enumTypes[8].Descriptor()
 }
 
 func (MsgType) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[6]
+	return &file_base_proto_enumTypes[8]
 }
 
 func (x MsgType) Number() protoreflect.EnumNumber {
@@ -396,11 +481,11 @@ func (x ClientType) String() string {
 }
 
 func (ClientType) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[7].Descriptor()
+	return file_base_proto_enumTypes[9].Descriptor()
 }
 
 func (ClientType) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[7]
+	return &file_base_proto_enumTypes[9]
 }
 
 func (x ClientType) Number() protoreflect.EnumNumber {
@@ -438,11 +523,11 @@ func (x GroupType) String() string {
 }
 
 func (GroupType) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[8].Descriptor()
+	return file_base_proto_enumTypes[10].Descriptor()
 }
 
 func (GroupType) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[8]
+	return &file_base_proto_enumTypes[10]
 }
 
 func (x GroupType) Number() protoreflect.EnumNumber {
@@ -480,11 +565,11 @@ func (x GroupModifyType) String() string {
 }
 
 func (GroupModifyType) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[9].Descriptor()
+	return file_base_proto_enumTypes[11].Descriptor()
 }
 
 func (GroupModifyType) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[9]
+	return &file_base_proto_enumTypes[11]
 }
 
 func (x GroupModifyType) Number() protoreflect.EnumNumber {
@@ -522,11 +607,11 @@ func (x TransferFileType) String() string {
 }
 
 func (TransferFileType) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[10].Descriptor()
+	return file_base_proto_enumTypes[12].Descriptor()
 }
 
 func (TransferFileType) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[10]
+	return &file_base_proto_enumTypes[12]
 }
 
 func (x TransferFileType) Number() protoreflect.EnumNumber {
@@ -570,11 +655,11 @@ func (x ClientFileState) String() string {
 }
 
 func (ClientFileState) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[11].Descriptor()
+	return file_base_proto_enumTypes[13].Descriptor()
 }
 
 func (ClientFileState) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[11]
+	return &file_base_proto_enumTypes[13]
 }
 
 func (x ClientFileState) Number() protoreflect.EnumNumber {
@@ -618,11 +703,11 @@ func (x ClientFileRole) String() string {
 }
 
 func (ClientFileRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[12].Descriptor()
+	return file_base_proto_enumTypes[14].Descriptor()
 }
 
 func (ClientFileRole) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[12]
+	return &file_base_proto_enumTypes[14]
 }
 
 func (x ClientFileRole) Number() protoreflect.EnumNumber {
@@ -693,11 +778,11 @@ func (x FileServerError) String() string {
 }
 
 func (FileServerError) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[13].Descriptor()
+	return file_base_proto_enumTypes[15].Descriptor()
 }
 
 func (FileServerError) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[13]
+	return &file_base_proto_enumTypes[15]
 }
 
 func (x FileServerError) Number() protoreflect.EnumNumber {
@@ -735,11 +820,11 @@ func (x SessionStatusType) String() string {
 }
 
 func (SessionStatusType) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[14].Descriptor()
+	return file_base_proto_enumTypes[16].Descriptor()
 }
 
 func (SessionStatusType) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[14]
+	return &file_base_proto_enumTypes[16]
 }
 
 func (x SessionStatusType) Number() protoreflect.EnumNumber {
@@ -777,11 +862,11 @@ func (x DepartmentStatusType) String() string {
 }
 
 func (DepartmentStatusType) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[15].Descriptor()
+	return file_base_proto_enumTypes[17].Descriptor()
 }
 
 func (DepartmentStatusType) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[15]
+	return &file_base_proto_enumTypes[17]
 }
 
 func (x DepartmentStatusType) Number() protoreflect.EnumNumber {
@@ -858,11 +943,11 @@ func (x LoginCmdID) String() string {
 }
 
 func (LoginCmdID) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[16].Descriptor()
+	return file_base_proto_enumTypes[18].Descriptor()
 }
 
 func (LoginCmdID) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[16]
+	return &file_base_proto_enumTypes[18]
 }
 
 func (x LoginCmdID) Number() protoreflect.EnumNumber {
@@ -957,11 +1042,11 @@ func (x BuddyListCmdID) String() string {
 }
 
 func (BuddyListCmdID) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[17].Descriptor()
+	return file_base_proto_enumTypes[19].Descriptor()
 }
 
 func (BuddyListCmdID) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[17]
+	return &file_base_proto_enumTypes[19]
 }
 
 func (x BuddyListCmdID) Number() protoreflect.EnumNumber {
@@ -1035,11 +1120,11 @@ func (x MessageCmdID) String() string {
 }
 
 func (MessageCmdID) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[18].Descriptor()
+	return file_base_proto_enumTypes[20].Descriptor()
 }
 
 func (MessageCmdID) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[18]
+	return &file_base_proto_enumTypes[20]
 }
 
 func (x MessageCmdID) Number() protoreflect.EnumNumber {
@@ -1104,11 +1189,11 @@ func (x GroupCmdID) String() string {
 }
 
 func (GroupCmdID) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[19].Descriptor()
+	return file_base_proto_enumTypes[21].Descriptor()
 }
 
 func (GroupCmdID) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[19]
+	return &file_base_proto_enumTypes[21]
 }
 
 func (x GroupCmdID) Number() protoreflect.EnumNumber {
@@ -1176,11 +1261,11 @@ func (x FileCmdID) String() string {
 }
 
 func (FileCmdID) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[20].Descriptor()
+	return file_base_proto_enumTypes[22].Descriptor()
 }
 
 func (FileCmdID) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[20]
+	return &file_base_proto_enumTypes[22]
 }
 
 func (x FileCmdID) Number() protoreflect.EnumNumber {
@@ -1215,11 +1300,11 @@ func (x SwitchServiceCmdID) String() string {
 }
 
 func (SwitchServiceCmdID) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[21].Descriptor()
+	return file_base_proto_enumTypes[23].Descriptor()
 }
 
 func (SwitchServiceCmdID) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[21]
+	return &file_base_proto_enumTypes[23]
 }
 
 func (x SwitchServiceCmdID) Number() protoreflect.EnumNumber {
@@ -1314,11 +1399,11 @@ func (x OtherCmdID) String() string {
 }
 
 func (OtherCmdID) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[22].Descriptor()
+	return file_base_proto_enumTypes[24].Descriptor()
 }
 
 func (OtherCmdID) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[22]
+	return &file_base_proto_enumTypes[24]
 }
 
 func (x OtherCmdID) Number() protoreflect.EnumNumber {
@@ -1365,11 +1450,11 @@ func (x ListResult) String() string {
 }
 
 func (ListResult) Descriptor() protoreflect.EnumDescriptor {
-	return file_base_proto_enumTypes[23].Descriptor()
+	return file_base_proto_enumTypes[25].Descriptor()
 }
 
 func (ListResult) Type() protoreflect.EnumType {
-	return &file_base_proto_enumTypes[23]
+	return &file_base_proto_enumTypes[25]
 }
 
 func (x ListResult) Number() protoreflect.EnumNumber {
@@ -2286,6 +2371,7 @@ type ServerUserStat struct {
 	xxx_hidden_UserId      uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
 	xxx_hidden_Status      UserStatType           `protobuf:"varint,2,req,name=status,enum=teamtalk.UserStatType"`
 	xxx_hidden_ClientType  ClientType             `protobuf:"varint,3,req,name=client_type,json=clientType,enum=teamtalk.ClientType"`
+	xxx_hidden_Acks        bool                   `protobuf:"varint,100,opt,name=acks"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -2342,19 +2428,31 @@ func (x *ServerUserStat) GetClientType() ClientType {
 	return ClientType_CLIENT_TYPE_WINDOWS
 }
 
+func (x *ServerUserStat) GetAcks() bool {
+	if x != nil {
+		return x.xxx_hidden_Acks
+	}
+	return false
+}
+
 func (x *ServerUserStat) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
 }
 
 func (x *ServerUserStat) SetStatus(v UserStatType) {
 	x.xxx_hidden_Status = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *ServerUserStat) SetClientType(v ClientType) {
 	x.xxx_hidden_ClientType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *ServerUserStat) SetAcks(v bool) {
+	x.xxx_hidden_Acks = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *ServerUserStat) HasUserId() bool {
@@ -2378,6 +2476,13 @@ func (x *ServerUserStat) HasClientType() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *ServerUserStat) HasAcks() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *ServerUserStat) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -2393,12 +2498,19 @@ func (x *ServerUserStat) ClearClientType() {
 	x.xxx_hidden_ClientType = ClientType_CLIENT_TYPE_WINDOWS
 }
 
+func (x *ServerUserStat) ClearAcks() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Acks = false
+}
+
 type ServerUserStat_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	UserId     *uint32
 	Status     *UserStatType
 	ClientType *ClientType
+	// Ours: the client acknowledges what is delivered to it.
+	Acks *bool
 }
 
 func (b0 ServerUserStat_builder) Build() *ServerUserStat {
@@ -2406,16 +2518,20 @@ func (b0 ServerUserStat_builder) Build() *ServerUserStat {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.Status != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_Status = *b.Status
 	}
 	if b.ClientType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_ClientType = *b.ClientType
+	}
+	if b.Acks != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_Acks = *b.Acks
 	}
 	return m0
 }
@@ -4486,12 +4602,13 @@ const file_base_proto_rawDesc = "" +
 	"\x17latest_msg_from_user_id\x18\b \x02(\rR\x13latestMsgFromUserId\"S\n" +
 	"\bUserStat\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12.\n" +
-	"\x06status\x18\x02 \x02(\x0e2\x16.teamtalk.UserStatTypeR\x06status\"\x90\x01\n" +
+	"\x06status\x18\x02 \x02(\x0e2\x16.teamtalk.UserStatTypeR\x06status\"\xa4\x01\n" +
 	"\x0eServerUserStat\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12.\n" +
 	"\x06status\x18\x02 \x02(\x0e2\x16.teamtalk.UserStatTypeR\x06status\x125\n" +
 	"\vclient_type\x18\x03 \x02(\x0e2\x14.teamtalk.ClientTypeR\n" +
-	"clientType\"\xc1\x02\n" +
+	"clientType\x12\x12\n" +
+	"\x04acks\x18d \x01(\bR\x04acks\"\xc1\x02\n" +
 	"\n" +
 	"UnreadInfo\x12\x1d\n" +
 	"\n" +
@@ -4596,7 +4713,12 @@ const file_base_proto_rawDesc = "" +
 	"\fUserStatType\x12\x16\n" +
 	"\x12USER_STATUS_ONLINE\x10\x01\x12\x17\n" +
 	"\x13USER_STATUS_OFFLINE\x10\x02\x12\x15\n" +
-	"\x11USER_STATUS_LEAVE\x10\x03*>\n" +
+	"\x11USER_STATUS_LEAVE\x10\x03*:\n" +
+	"\vDeviceScope\x12\x14\n" +
+	"\x10DEVICE_SCOPE_ANY\x10\x01\x12\x15\n" +
+	"\x11DEVICE_SCOPE_ACKS\x10\x02*,\n" +
+	"\rServerFeature\x12\x1b\n" +
+	"\x17SERVER_FEATURE_RECEIPTS\x10\x01*>\n" +
 	"\vSessionType\x12\x17\n" +
 	"\x13SESSION_TYPE_SINGLE\x10\x01\x12\x16\n" +
 	"\x12SESSION_TYPE_GROUP\x10\x02*q\n" +
@@ -4775,7 +4897,7 @@ const file_base_proto_rawDesc = "" +
 	"\x11LIST_RESULT_TAKEN\x10\x03\x12\x17\n" +
 	"\x13LIST_RESULT_REFUSED\x10\x04B\x13Z\x11teamtalk/proto/pb"
 
-var file_base_proto_enumTypes = make([]protoimpl.EnumInfo, 24)
+var file_base_proto_enumTypes = make([]protoimpl.EnumInfo, 26)
 var file_base_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_base_proto_goTypes = []any{
 	(ServiceID)(0),             // 0: teamtalk.ServiceID
@@ -4783,55 +4905,57 @@ var file_base_proto_goTypes = []any{
 	(KickReasonType)(0),        // 2: teamtalk.KickReasonType
 	(OnlineListType)(0),        // 3: teamtalk.OnlineListType
 	(UserStatType)(0),          // 4: teamtalk.UserStatType
-	(SessionType)(0),           // 5: teamtalk.SessionType
-	(MsgType)(0),               // 6: teamtalk.MsgType
-	(ClientType)(0),            // 7: teamtalk.ClientType
-	(GroupType)(0),             // 8: teamtalk.GroupType
-	(GroupModifyType)(0),       // 9: teamtalk.GroupModifyType
-	(TransferFileType)(0),      // 10: teamtalk.TransferFileType
-	(ClientFileState)(0),       // 11: teamtalk.ClientFileState
-	(ClientFileRole)(0),        // 12: teamtalk.ClientFileRole
-	(FileServerError)(0),       // 13: teamtalk.FileServerError
-	(SessionStatusType)(0),     // 14: teamtalk.SessionStatusType
-	(DepartmentStatusType)(0),  // 15: teamtalk.DepartmentStatusType
-	(LoginCmdID)(0),            // 16: teamtalk.LoginCmdID
-	(BuddyListCmdID)(0),        // 17: teamtalk.BuddyListCmdID
-	(MessageCmdID)(0),          // 18: teamtalk.MessageCmdID
-	(GroupCmdID)(0),            // 19: teamtalk.GroupCmdID
-	(FileCmdID)(0),             // 20: teamtalk.FileCmdID
-	(SwitchServiceCmdID)(0),    // 21: teamtalk.SwitchServiceCmdID
-	(OtherCmdID)(0),            // 22: teamtalk.OtherCmdID
-	(ListResult)(0),            // 23: teamtalk.ListResult
-	(*IpAddr)(nil),             // 24: teamtalk.IpAddr
-	(*UserInfo)(nil),           // 25: teamtalk.UserInfo
-	(*ContactSessionInfo)(nil), // 26: teamtalk.ContactSessionInfo
-	(*UserStat)(nil),           // 27: teamtalk.UserStat
-	(*ServerUserStat)(nil),     // 28: teamtalk.ServerUserStat
-	(*UnreadInfo)(nil),         // 29: teamtalk.UnreadInfo
-	(*MsgInfo)(nil),            // 30: teamtalk.MsgInfo
-	(*GroupVersionInfo)(nil),   // 31: teamtalk.GroupVersionInfo
-	(*GroupInfo)(nil),          // 32: teamtalk.GroupInfo
-	(*UserTokenInfo)(nil),      // 33: teamtalk.UserTokenInfo
-	(*PushResult)(nil),         // 34: teamtalk.PushResult
-	(*ShieldStatus)(nil),       // 35: teamtalk.ShieldStatus
-	(*OfflineFileInfo)(nil),    // 36: teamtalk.OfflineFileInfo
-	(*ListedFile)(nil),         // 37: teamtalk.ListedFile
-	(*DepartInfo)(nil),         // 38: teamtalk.DepartInfo
-	(*PushShieldStatus)(nil),   // 39: teamtalk.PushShieldStatus
+	(DeviceScope)(0),           // 5: teamtalk.DeviceScope
+	(ServerFeature)(0),         // 6: teamtalk.ServerFeature
+	(SessionType)(0),           // 7: teamtalk.SessionType
+	(MsgType)(0),               // 8: teamtalk.MsgType
+	(ClientType)(0),            // 9: teamtalk.ClientType
+	(GroupType)(0),             // 10: teamtalk.GroupType
+	(GroupModifyType)(0),       // 11: teamtalk.GroupModifyType
+	(TransferFileType)(0),      // 12: teamtalk.TransferFileType
+	(ClientFileState)(0),       // 13: teamtalk.ClientFileState
+	(ClientFileRole)(0),        // 14: teamtalk.ClientFileRole
+	(FileServerError)(0),       // 15: teamtalk.FileServerError
+	(SessionStatusType)(0),     // 16: teamtalk.SessionStatusType
+	(DepartmentStatusType)(0),  // 17: teamtalk.DepartmentStatusType
+	(LoginCmdID)(0),            // 18: teamtalk.LoginCmdID
+	(BuddyListCmdID)(0),        // 19: teamtalk.BuddyListCmdID
+	(MessageCmdID)(0),          // 20: teamtalk.MessageCmdID
+	(GroupCmdID)(0),            // 21: teamtalk.GroupCmdID
+	(FileCmdID)(0),             // 22: teamtalk.FileCmdID
+	(SwitchServiceCmdID)(0),    // 23: teamtalk.SwitchServiceCmdID
+	(OtherCmdID)(0),            // 24: teamtalk.OtherCmdID
+	(ListResult)(0),            // 25: teamtalk.ListResult
+	(*IpAddr)(nil),             // 26: teamtalk.IpAddr
+	(*UserInfo)(nil),           // 27: teamtalk.UserInfo
+	(*ContactSessionInfo)(nil), // 28: teamtalk.ContactSessionInfo
+	(*UserStat)(nil),           // 29: teamtalk.UserStat
+	(*ServerUserStat)(nil),     // 30: teamtalk.ServerUserStat
+	(*UnreadInfo)(nil),         // 31: teamtalk.UnreadInfo
+	(*MsgInfo)(nil),            // 32: teamtalk.MsgInfo
+	(*GroupVersionInfo)(nil),   // 33: teamtalk.GroupVersionInfo
+	(*GroupInfo)(nil),          // 34: teamtalk.GroupInfo
+	(*UserTokenInfo)(nil),      // 35: teamtalk.UserTokenInfo
+	(*PushResult)(nil),         // 36: teamtalk.PushResult
+	(*ShieldStatus)(nil),       // 37: teamtalk.ShieldStatus
+	(*OfflineFileInfo)(nil),    // 38: teamtalk.OfflineFileInfo
+	(*ListedFile)(nil),         // 39: teamtalk.ListedFile
+	(*DepartInfo)(nil),         // 40: teamtalk.DepartInfo
+	(*PushShieldStatus)(nil),   // 41: teamtalk.PushShieldStatus
 }
 var file_base_proto_depIdxs = []int32{
-	5,  // 0: teamtalk.ContactSessionInfo.session_type:type_name -> teamtalk.SessionType
-	14, // 1: teamtalk.ContactSessionInfo.session_status:type_name -> teamtalk.SessionStatusType
-	6,  // 2: teamtalk.ContactSessionInfo.latest_msg_type:type_name -> teamtalk.MsgType
+	7,  // 0: teamtalk.ContactSessionInfo.session_type:type_name -> teamtalk.SessionType
+	16, // 1: teamtalk.ContactSessionInfo.session_status:type_name -> teamtalk.SessionStatusType
+	8,  // 2: teamtalk.ContactSessionInfo.latest_msg_type:type_name -> teamtalk.MsgType
 	4,  // 3: teamtalk.UserStat.status:type_name -> teamtalk.UserStatType
 	4,  // 4: teamtalk.ServerUserStat.status:type_name -> teamtalk.UserStatType
-	7,  // 5: teamtalk.ServerUserStat.client_type:type_name -> teamtalk.ClientType
-	5,  // 6: teamtalk.UnreadInfo.session_type:type_name -> teamtalk.SessionType
-	6,  // 7: teamtalk.UnreadInfo.latest_msg_type:type_name -> teamtalk.MsgType
-	6,  // 8: teamtalk.MsgInfo.msg_type:type_name -> teamtalk.MsgType
-	8,  // 9: teamtalk.GroupInfo.group_type:type_name -> teamtalk.GroupType
-	7,  // 10: teamtalk.UserTokenInfo.user_type:type_name -> teamtalk.ClientType
-	15, // 11: teamtalk.DepartInfo.dept_status:type_name -> teamtalk.DepartmentStatusType
+	9,  // 5: teamtalk.ServerUserStat.client_type:type_name -> teamtalk.ClientType
+	7,  // 6: teamtalk.UnreadInfo.session_type:type_name -> teamtalk.SessionType
+	8,  // 7: teamtalk.UnreadInfo.latest_msg_type:type_name -> teamtalk.MsgType
+	8,  // 8: teamtalk.MsgInfo.msg_type:type_name -> teamtalk.MsgType
+	10, // 9: teamtalk.GroupInfo.group_type:type_name -> teamtalk.GroupType
+	9,  // 10: teamtalk.UserTokenInfo.user_type:type_name -> teamtalk.ClientType
+	17, // 11: teamtalk.DepartInfo.dept_status:type_name -> teamtalk.DepartmentStatusType
 	12, // [12:12] is the sub-list for method output_type
 	12, // [12:12] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
@@ -4849,7 +4973,7 @@ func file_base_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_base_proto_rawDesc), len(file_base_proto_rawDesc)),
-			NumEnums:      24,
+			NumEnums:      26,
 			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -1277,6 +1277,7 @@ type IMUsersStatReq struct {
 	xxx_hidden_UserIdList  []uint32               `protobuf:"varint,2,rep,name=user_id_list,json=userIdList"`
 	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
 	xxx_hidden_SameClass   ClientType             `protobuf:"varint,100,opt,name=same_class,json=sameClass,enum=teamtalk.ClientType"`
+	xxx_hidden_Scope       DeviceScope            `protobuf:"varint,101,opt,name=scope,enum=teamtalk.DeviceScope"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1338,9 +1339,18 @@ func (x *IMUsersStatReq) GetSameClass() ClientType {
 	return ClientType_CLIENT_TYPE_WINDOWS
 }
 
+func (x *IMUsersStatReq) GetScope() DeviceScope {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 4) {
+			return x.xxx_hidden_Scope
+		}
+	}
+	return DeviceScope_DEVICE_SCOPE_ANY
+}
+
 func (x *IMUsersStatReq) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
 }
 
 func (x *IMUsersStatReq) SetUserIdList(v []uint32) {
@@ -1352,12 +1362,17 @@ func (x *IMUsersStatReq) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
 }
 
 func (x *IMUsersStatReq) SetSameClass(v ClientType) {
 	x.xxx_hidden_SameClass = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *IMUsersStatReq) SetScope(v DeviceScope) {
+	x.xxx_hidden_Scope = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
 }
 
 func (x *IMUsersStatReq) HasUserId() bool {
@@ -1381,6 +1396,13 @@ func (x *IMUsersStatReq) HasSameClass() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
 }
 
+func (x *IMUsersStatReq) HasScope() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
 func (x *IMUsersStatReq) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1396,14 +1418,22 @@ func (x *IMUsersStatReq) ClearSameClass() {
 	x.xxx_hidden_SameClass = ClientType_CLIENT_TYPE_WINDOWS
 }
 
+func (x *IMUsersStatReq) ClearScope() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Scope = DeviceScope_DEVICE_SCOPE_ANY
+}
+
 type IMUsersStatReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	UserId     *uint32
 	UserIdList []uint32
 	AttachData []byte
-	// Ours: counts devices of this class only, and not those of the asking server. Servers that do not know it count all.
+	// Ours: counts devices of this class only, and not those of the asking server. A server that
+	// does not know the field ignores it.
 	SameClass *ClientType
+	// Ours: which devices count. Without it and without same_class only pc clients do.
+	Scope *DeviceScope
 }
 
 func (b0 IMUsersStatReq_builder) Build() *IMUsersStatReq {
@@ -1411,17 +1441,21 @@ func (b0 IMUsersStatReq_builder) Build() *IMUsersStatReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	x.xxx_hidden_UserIdList = b.UserIdList
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.SameClass != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
 		x.xxx_hidden_SameClass = *b.SameClass
+	}
+	if b.Scope != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_Scope = *b.Scope
 	}
 	return m0
 }
@@ -1432,6 +1466,7 @@ type IMUsersStatRsp struct {
 	xxx_hidden_UserId       uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
 	xxx_hidden_UserStatList *[]*UserStat           `protobuf:"bytes,2,rep,name=user_stat_list,json=userStatList"`
 	xxx_hidden_AttachData   []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_Scope        DeviceScope            `protobuf:"varint,100,opt,name=scope,enum=teamtalk.DeviceScope"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -1486,9 +1521,18 @@ func (x *IMUsersStatRsp) GetAttachData() []byte {
 	return nil
 }
 
+func (x *IMUsersStatRsp) GetScope() DeviceScope {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 3) {
+			return x.xxx_hidden_Scope
+		}
+	}
+	return DeviceScope_DEVICE_SCOPE_ANY
+}
+
 func (x *IMUsersStatRsp) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
 }
 
 func (x *IMUsersStatRsp) SetUserStatList(v []*UserStat) {
@@ -1500,7 +1544,12 @@ func (x *IMUsersStatRsp) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *IMUsersStatRsp) SetScope(v DeviceScope) {
+	x.xxx_hidden_Scope = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *IMUsersStatRsp) HasUserId() bool {
@@ -1517,6 +1566,13 @@ func (x *IMUsersStatRsp) HasAttachData() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *IMUsersStatRsp) HasScope() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *IMUsersStatRsp) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1527,12 +1583,20 @@ func (x *IMUsersStatRsp) ClearAttachData() {
 	x.xxx_hidden_AttachData = nil
 }
 
+func (x *IMUsersStatRsp) ClearScope() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Scope = DeviceScope_DEVICE_SCOPE_ANY
+}
+
 type IMUsersStatRsp_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	UserId       *uint32
 	UserStatList []*UserStat
 	AttachData   []byte
+	// Ours: the scope of the request. It proves that the server understood the question. Only in
+	// answers to requests that have it.
+	Scope *DeviceScope
 }
 
 func (b0 IMUsersStatRsp_builder) Build() *IMUsersStatRsp {
@@ -1540,13 +1604,17 @@ func (b0 IMUsersStatRsp_builder) Build() *IMUsersStatRsp {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	x.xxx_hidden_UserStatList = &b.UserStatList
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.Scope != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_Scope = *b.Scope
 	}
 	return m0
 }
@@ -2959,7 +3027,7 @@ const file_buddy_proto_rawDesc = "" +
 	"\x12latest_update_time\x18\x02 \x02(\rR\x10latestUpdateTime\x12/\n" +
 	"\tuser_list\x18\x03 \x03(\v2\x12.teamtalk.UserInfoR\buserList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xa1\x01\n" +
+	"attachData\"\xce\x01\n" +
 	"\x0eIMUsersStatReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12 \n" +
 	"\fuser_id_list\x18\x02 \x03(\rR\n" +
@@ -2967,12 +3035,14 @@ const file_buddy_proto_rawDesc = "" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
 	"attachData\x123\n" +
 	"\n" +
-	"same_class\x18d \x01(\x0e2\x14.teamtalk.ClientTypeR\tsameClass\"\x84\x01\n" +
+	"same_class\x18d \x01(\x0e2\x14.teamtalk.ClientTypeR\tsameClass\x12+\n" +
+	"\x05scope\x18e \x01(\x0e2\x15.teamtalk.DeviceScopeR\x05scope\"\xb1\x01\n" +
 	"\x0eIMUsersStatRsp\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x128\n" +
 	"\x0euser_stat_list\x18\x02 \x03(\v2\x12.teamtalk.UserStatR\fuserStatList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"l\n" +
+	"attachData\x12+\n" +
+	"\x05scope\x18d \x01(\x0e2\x15.teamtalk.DeviceScopeR\x05scope\"l\n" +
 	"\x11IMChangeAvatarReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x1d\n" +
 	"\n" +
@@ -3053,8 +3123,9 @@ var file_buddy_proto_goTypes = []any{
 	(*UserInfo)(nil),                  // 23: teamtalk.UserInfo
 	(SessionType)(0),                  // 24: teamtalk.SessionType
 	(ClientType)(0),                   // 25: teamtalk.ClientType
-	(UserStatType)(0),                 // 26: teamtalk.UserStatType
-	(*DepartInfo)(nil),                // 27: teamtalk.DepartInfo
+	(DeviceScope)(0),                  // 26: teamtalk.DeviceScope
+	(UserStatType)(0),                 // 27: teamtalk.UserStatType
+	(*DepartInfo)(nil),                // 28: teamtalk.DepartInfo
 }
 var file_buddy_proto_depIdxs = []int32{
 	21, // 0: teamtalk.IMRecentContactSessionRsp.contact_session_list:type_name -> teamtalk.ContactSessionInfo
@@ -3064,15 +3135,17 @@ var file_buddy_proto_depIdxs = []int32{
 	24, // 4: teamtalk.IMRemoveSessionRsp.session_type:type_name -> teamtalk.SessionType
 	23, // 5: teamtalk.IMAllUserRsp.user_list:type_name -> teamtalk.UserInfo
 	25, // 6: teamtalk.IMUsersStatReq.same_class:type_name -> teamtalk.ClientType
-	22, // 7: teamtalk.IMUsersStatRsp.user_stat_list:type_name -> teamtalk.UserStat
-	26, // 8: teamtalk.IMPCLoginStatusNotify.login_stat:type_name -> teamtalk.UserStatType
-	24, // 9: teamtalk.IMRemoveSessionNotify.session_type:type_name -> teamtalk.SessionType
-	27, // 10: teamtalk.IMDepartmentRsp.dept_list:type_name -> teamtalk.DepartInfo
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	26, // 7: teamtalk.IMUsersStatReq.scope:type_name -> teamtalk.DeviceScope
+	22, // 8: teamtalk.IMUsersStatRsp.user_stat_list:type_name -> teamtalk.UserStat
+	26, // 9: teamtalk.IMUsersStatRsp.scope:type_name -> teamtalk.DeviceScope
+	27, // 10: teamtalk.IMPCLoginStatusNotify.login_stat:type_name -> teamtalk.UserStatType
+	24, // 11: teamtalk.IMRemoveSessionNotify.session_type:type_name -> teamtalk.SessionType
+	28, // 12: teamtalk.IMDepartmentRsp.dept_list:type_name -> teamtalk.DepartInfo
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_buddy_proto_init() }

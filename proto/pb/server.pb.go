@@ -668,6 +668,7 @@ func (b0 IMGetDeviceTokenRsp_builder) Build() *IMGetDeviceTokenRsp {
 type IMRoleSet struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Master      uint32                 `protobuf:"varint,1,req,name=master"`
+	xxx_hidden_Features    uint32                 `protobuf:"varint,100,opt,name=features"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -706,9 +707,21 @@ func (x *IMRoleSet) GetMaster() uint32 {
 	return 0
 }
 
+func (x *IMRoleSet) GetFeatures() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Features
+	}
+	return 0
+}
+
 func (x *IMRoleSet) SetMaster(v uint32) {
 	x.xxx_hidden_Master = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *IMRoleSet) SetFeatures(v uint32) {
+	x.xxx_hidden_Features = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
 }
 
 func (x *IMRoleSet) HasMaster() bool {
@@ -718,15 +731,31 @@ func (x *IMRoleSet) HasMaster() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
+func (x *IMRoleSet) HasFeatures() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
 func (x *IMRoleSet) ClearMaster() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Master = 0
+}
+
+func (x *IMRoleSet) ClearFeatures() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Features = 0
 }
 
 type IMRoleSet_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	Master *uint32
+	// Ours: what the sender understands beyond the first implementation, see ServerFeature; a sum of
+	// bits. A route server of ours answers an IMRoleSet that has it with one of its own. A C++
+	// route server ignores it and does not answer.
+	Features *uint32
 }
 
 func (b0 IMRoleSet_builder) Build() *IMRoleSet {
@@ -734,8 +763,12 @@ func (b0 IMRoleSet_builder) Build() *IMRoleSet {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Master != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
 		x.xxx_hidden_Master = *b.Master
+	}
+	if b.Features != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Features = *b.Features
 	}
 	return m0
 }
@@ -1041,6 +1074,7 @@ type IMUserStatusUpdate struct {
 	xxx_hidden_UserStatus  uint32                 `protobuf:"varint,1,req,name=user_status,json=userStatus"`
 	xxx_hidden_UserId      uint32                 `protobuf:"varint,2,req,name=user_id,json=userId"`
 	xxx_hidden_ClientType  ClientType             `protobuf:"varint,3,req,name=client_type,json=clientType,enum=teamtalk.ClientType"`
+	xxx_hidden_Acks        bool                   `protobuf:"varint,100,opt,name=acks"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1095,19 +1129,31 @@ func (x *IMUserStatusUpdate) GetClientType() ClientType {
 	return ClientType_CLIENT_TYPE_WINDOWS
 }
 
+func (x *IMUserStatusUpdate) GetAcks() bool {
+	if x != nil {
+		return x.xxx_hidden_Acks
+	}
+	return false
+}
+
 func (x *IMUserStatusUpdate) SetUserStatus(v uint32) {
 	x.xxx_hidden_UserStatus = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
 }
 
 func (x *IMUserStatusUpdate) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *IMUserStatusUpdate) SetClientType(v ClientType) {
 	x.xxx_hidden_ClientType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *IMUserStatusUpdate) SetAcks(v bool) {
+	x.xxx_hidden_Acks = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *IMUserStatusUpdate) HasUserStatus() bool {
@@ -1131,6 +1177,13 @@ func (x *IMUserStatusUpdate) HasClientType() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *IMUserStatusUpdate) HasAcks() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *IMUserStatusUpdate) ClearUserStatus() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserStatus = 0
@@ -1146,12 +1199,21 @@ func (x *IMUserStatusUpdate) ClearClientType() {
 	x.xxx_hidden_ClientType = ClientType_CLIENT_TYPE_WINDOWS
 }
 
+func (x *IMUserStatusUpdate) ClearAcks() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Acks = false
+}
+
 type IMUserStatusUpdate_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	UserStatus *uint32
 	UserId     *uint32
 	ClientType *ClientType
+	// Ours: whether the user's clients of this type on the sending server acknowledge what is
+	// delivered to them. An update that has it reports no client that came or went. It is never
+	// sent to a C++ route server, which would count it as one more client.
+	Acks *bool
 }
 
 func (b0 IMUserStatusUpdate_builder) Build() *IMUserStatusUpdate {
@@ -1159,16 +1221,20 @@ func (b0 IMUserStatusUpdate_builder) Build() *IMUserStatusUpdate {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserStatus != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
 		x.xxx_hidden_UserStatus = *b.UserStatus
 	}
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.ClientType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_ClientType = *b.ClientType
+	}
+	if b.Acks != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_Acks = *b.Acks
 	}
 	return m0
 }
@@ -3098,9 +3164,10 @@ const file_server_proto_rawDesc = "" +
 	"\x13IMGetDeviceTokenRsp\x12?\n" +
 	"\x0fuser_token_info\x18\x01 \x03(\v2\x17.teamtalk.UserTokenInfoR\ruserTokenInfo\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"#\n" +
+	"attachData\"?\n" +
 	"\tIMRoleSet\x12\x16\n" +
-	"\x06master\x18\x01 \x02(\rR\x06master\"R\n" +
+	"\x06master\x18\x01 \x02(\rR\x06master\x12\x1a\n" +
+	"\bfeatures\x18d \x01(\rR\bfeatures\"R\n" +
 	"\x10IMOnlineUserInfo\x12>\n" +
 	"\x0euser_stat_list\x18\x01 \x03(\v2\x18.teamtalk.ServerUserStatR\fuserStatList\"\xa8\x01\n" +
 	"\rIMMsgServInfo\x12\x10\n" +
@@ -3111,13 +3178,14 @@ const file_server_proto_rawDesc = "" +
 	"maxConnCnt\x12 \n" +
 	"\fcur_conn_cnt\x18\x05 \x02(\rR\n" +
 	"curConnCnt\x12\x1b\n" +
-	"\thost_name\x18\x06 \x02(\tR\bhostName\"\x85\x01\n" +
+	"\thost_name\x18\x06 \x02(\tR\bhostName\"\x99\x01\n" +
 	"\x12IMUserStatusUpdate\x12\x1f\n" +
 	"\vuser_status\x18\x01 \x02(\rR\n" +
 	"userStatus\x12\x17\n" +
 	"\auser_id\x18\x02 \x02(\rR\x06userId\x125\n" +
 	"\vclient_type\x18\x03 \x02(\x0e2\x14.teamtalk.ClientTypeR\n" +
-	"clientType\"K\n" +
+	"clientType\x12\x12\n" +
+	"\x04acks\x18d \x01(\bR\x04acks\"K\n" +
 	"\x0fIMUserCntUpdate\x12\x1f\n" +
 	"\vuser_action\x18\x01 \x02(\rR\n" +
 	"userAction\x12\x17\n" +
