@@ -135,28 +135,43 @@ func (r *Remote) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Att
 	r.call(true, l, key, seq, req, done)
 }
 
+// TryCall asks the peer, see Peer.
+func (r *Remote) TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
+	return r.try(false, nil, key, seq, req, done)
+}
+
 func (r *Remote) call(encoded bool, l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+	if err := r.try(encoded, l, key, seq, req, done); err != nil {
+		refuse(r.o.Log, l, done, err)
+	}
+}
+
+// try sends a request; with an error it was not sent, and done is still to be run.
+func (r *Remote) try(encoded bool, l *session.Loop, key uint64, seq uint16, req pb.Attachment,
+	done func(pb.Message, error)) error {
+	err := r.send(encoded, l, key, seq, req, done)
+	if err != nil {
+		err = notSent(err)
+		r.metrics.failed(err)
+	}
+	return err
+}
+
+func (r *Remote) send(encoded bool, l *session.Loop, key uint64, seq uint16, req pb.Attachment,
+	done func(pb.Message, error)) error {
 	c := r.pick(key)
 	if c == nil {
-		err := r.down()
-		r.metrics.failed(err)
-		refuse(r.o.Log, l, done, err)
-		return
+		return r.down()
 	}
 	attach, id, err := c.calls.add(l, encoded, done)
 	if err != nil {
-		r.metrics.failed(err)
-		refuse(r.o.Log, l, done, err)
-		return
+		return err
 	}
 	req.SetAttachData(attach)
-	if err := c.enqueue(seq, req, false); err != nil {
-		// The call may have ended with the connection meanwhile.
-		if k := c.calls.take(id); k != nil {
-			r.metrics.failed(err)
-			refuse(r.o.Log, k.loop, k.done, err)
-		}
+	if err := c.enqueue(seq, req, false); err != nil && c.calls.take(id) != nil {
+		return err
 	}
+	return nil // or the call has ended with the connection meanwhile
 }
 
 // Close ends the link, see Peer. What was accepted has two seconds to leave.
