@@ -41,16 +41,18 @@ type Options struct {
 	// has passed, up to BackoffMax; 0 is 30 s. Each pause is drawn evenly from nothing to all of
 	// that, so that clients that lost one server together do not come back together.
 	BackoffMin, BackoffMax time.Duration
-	Heartbeat      time.Duration // see ConnOptions
-	MaxPending     int           // messages without ack, also while there is no connection; 0 is 1000; one more, or 64 MiB of them, is im.Busy
-	SendRate       float64       // messages a second; 0 is 15: servers drop, by default, what exceeds 20
-	CatchUp        int           // messages fetched per conversation after a reconnect; 0 is 1000
+	Heartbeat              time.Duration // see ConnOptions
+	MaxPending             int           // messages without ack, also while there is no connection; 0 is 1000; one more, or 64 MiB of them, is im.Busy
+	SendRate               float64       // messages a second; 0 is 15: servers drop, by default, what exceeds 20
+	CatchUp                int           // messages fetched per conversation after a reconnect; 0 is 1000
 
 	HTTP *http.Client                                                      // nil: one without cookies
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: plain TCP
 	Rand func() float64                                                    // in [0, 1), for jitter; nil: math/rand/v2
 	// NewID makes the ids by which servers know a message again; no two may be equal. Nil: random UUIDs.
 	NewID func() [16]byte
+
+	holdAfter time.Duration // see order.go; tests shorten it
 }
 
 // sendBurst is how many messages may leave at once, whatever SendRate says.
@@ -71,6 +73,7 @@ func (o Options) withDefaults() Options {
 	def(&o.AckTimeout, 5*time.Second)
 	def(&o.BackoffMin, 800*time.Millisecond)
 	def(&o.BackoffMax, 30*time.Second)
+	def(&o.holdAfter, holdAfter)
 	if o.Attempts == 0 {
 		o.Attempts = 24
 	}
@@ -133,9 +136,8 @@ type Client struct {
 	convs    map[Peer]*conv
 	groups   map[uint32]*groupState
 	syncing  *syncing
-	out      []*outgoing // messages without ack, in order; the first sent of them are on the way
-	sent     int
-	outBytes int // of out
+	out      []*outgoing // messages without ack, in order
+	outBytes int         // of out
 	sendID   uint64
 	limit    *rate.Limiter
 	pumping  bool                 // a timer will call pump
@@ -325,11 +327,7 @@ func (c *Client) attach(conn *Conn, res *pb.IMLoginRes) {
 		c.sendRead(p, id)
 	}
 	c.startSync(conn, res.GetServerTime(), c.syncedAt)
-	for c.sent = 0; c.sent < len(c.out); c.sent++ {
-		c.out[c.sent].attempts = 0
-	}
-	c.sent = 0
-	c.pump()
+	c.sendAgain()
 }
 
 // run keeps the Client connected until it is closed, kicked or refused.

@@ -214,6 +214,27 @@ func (c *Conn) Go(req pb.Message, want pb.Command, done func(body []byte, err er
 	return seq, nil // after a failed write the reader has called done, or will
 }
 
+// again sends a request once more under a seq that it had before, after an answer that did not settle
+// it. It is like Go otherwise.
+func (c *Conn) again(seq uint16, req pb.Message, want pb.Command, done func(body []byte, err error)) error {
+	c.mu.Lock()
+	if c.ended || c.err != nil {
+		err := c.err
+		c.mu.Unlock()
+		return err
+	}
+	if _, taken := c.pending[seq]; taken || len(c.pending) >= c.opts.MaxPending {
+		c.mu.Unlock()
+		return im.Errorf(im.Busy, "%d requests wait for an answer", c.opts.MaxPending)
+	}
+	c.pending[seq] = call{want: want, done: done}
+	c.mu.Unlock()
+	if err := c.Send(req, seq); err != nil && c.forget(seq) {
+		return err
+	}
+	return nil
+}
+
 // forget takes a request out; false when its answer is being, or has been, handed over.
 func (c *Conn) forget(seq uint16) bool {
 	c.mu.Lock()
