@@ -382,10 +382,20 @@ func (e *LoginError) Error() string {
 	return fmt.Sprintf("login refused: %s (%d)", e.Code, int32(e.Code))
 }
 
+// What C++ servers, and db_proxies behind them, say under the code of a wrong password when their
+// store fails or is busy.
+const (
+	textFailed = "服务端内部错误"
+	textBusy   = "服务器繁忙，请稍后再试"
+)
+
 // kind sorts the reasons for a refused login by what helps: another password (Denied), another program (Invalid), or time.
 func (e *LoginError) kind() im.Kind {
 	switch e.Code {
 	case pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED:
+		if e.Text == textFailed || e.Text == textBusy {
+			return im.Unavailable
+		}
 		return im.Denied
 	case pb.ResultType_REFUSE_REASON_VERSION_TOO_OLD:
 		return im.Invalid
