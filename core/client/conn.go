@@ -2,7 +2,8 @@
 //
 // A Conn is one TCP connection: frames out and in, answers matched to requests by seq, heartbeats, one goroutine. The load generator and the tests
 // use it as it is. A Client is a person logged in: it finds a message server, stays connected, and keeps the promises a person
-// expects – every message sent is stored once, every message received is seen once and in order, whatever connections do in between.
+// expects – every message sent is stored once, every message received is seen once and in order, whatever connections do in between. Messages of one conversation
+// are stored in the order of their Sends.
 //
 // Questions to the server (History, Contacts and so on) are functions that take either of the two.
 package client
