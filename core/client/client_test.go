@@ -470,7 +470,7 @@ func TestClientGivesUp(t *testing.T) {
 	if got := waitFor[SendFailed](a, 1)[0]; got.ID != id || im.KindOf(got.Err) != im.Unavailable {
 		t.Errorf("failure %+v", got)
 	}
-	equal(t, "sent", len(s.Frames(pb.CmdMsgData)), 3)
+	equal(t, "sent", len(s.WaitFrames(pb.CmdMsgData, 3)), 3)
 	if err := a.Flush(t.Context()); err != nil {
 		t.Errorf("flush: %v", err)
 	}

@@ -2,7 +2,8 @@
 //
 // A Conn is one TCP connection: frames out and in, answers matched to requests by seq, heartbeats, one goroutine. The load generator and the tests
 // use it as it is. A Client is a person logged in: it finds a message server, stays connected, and keeps the promises a person
-// expects – every message sent is stored once, every message received is seen once and in order, whatever connections do in between.
+// expects – every message sent is stored once, every message received is seen once and in order, whatever connections do in between. Messages of one conversation
+// are stored in the order of their Sends.
 //
 // Questions to the server (History, Contacts and so on) are functions that take either of the two.
 package client
@@ -214,6 +215,27 @@ func (c *Conn) Go(req pb.Message, want pb.Command, done func(body []byte, err er
 	return seq, nil // after a failed write the reader has called done, or will
 }
 
+// again sends a request once more under a seq that it had before, after an answer that did not settle
+// it. It is like Go otherwise.
+func (c *Conn) again(seq uint16, req pb.Message, want pb.Command, done func(body []byte, err error)) error {
+	c.mu.Lock()
+	if c.ended || c.err != nil {
+		err := c.err
+		c.mu.Unlock()
+		return err
+	}
+	if _, taken := c.pending[seq]; taken || len(c.pending) >= c.opts.MaxPending {
+		c.mu.Unlock()
+		return im.Errorf(im.Busy, "%d requests wait for an answer", c.opts.MaxPending)
+	}
+	c.pending[seq] = call{want: want, done: done}
+	c.mu.Unlock()
+	if err := c.Send(req, seq); err != nil && c.forget(seq) {
+		return err
+	}
+	return nil
+}
+
 // forget takes a request out; false when its answer is being, or has been, handed over.
 func (c *Conn) forget(seq uint16) bool {
 	c.mu.Lock()
@@ -361,10 +383,20 @@ func (e *LoginError) Error() string {
 	return fmt.Sprintf("login refused: %s (%d)", e.Code, int32(e.Code))
 }
 
+// What C++ servers, and db_proxies behind them, say under the code of a wrong password when their
+// store fails or is busy.
+const (
+	textFailed = "服务端内部错误"
+	textBusy   = "服务器繁忙，请稍后再试"
+)
+
 // kind sorts the reasons for a refused login by what helps: another password (Denied), another program (Invalid), or time.
 func (e *LoginError) kind() im.Kind {
 	switch e.Code {
 	case pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED:
+		if e.Text == textFailed || e.Text == textBusy {
+			return im.Unavailable
+		}
 		return im.Denied
 	case pb.ResultType_REFUSE_REASON_VERSION_TOO_OLD:
 		return im.Invalid

@@ -12,21 +12,32 @@ import (
 
 // outgoing is a message without ack.
 type outgoing struct {
-	id       uint64
-	name     [16]byte // client_msg_id: the server knows the message by it, on any connection
-	to       Peer
-	kind     pb.MsgType
-	data     []byte
-	seq      uint16 // on the present connection, once sent
-	attempts int
-	timer    *time.Timer // sends it again; nil before it was sent
+	id   uint64
+	name [16]byte // client_msg_id: the server knows the message by it, on any connection
+	to   Peer
+	kind pb.MsgType
+	data []byte
+
+	// See order.go.
+	state    sendState
+	seq      uint16    // on the present connection, once sent
+	awaited  bool      // the connection waits for an answer with seq
+	repeat   bool      // sent before without success, perhaps on another connection
+	attempts int       // on the present connection
+	timeouts int       // of these, those without an answer
+	sentAt   time.Time // the latest attempt
+	since    time.Time // the first attempt on the present connection
+	timer    *time.Timer
 
 	// A copy of it that came from the history, before its ack; nil without.
 	stored *Received
 }
 
 // Send sends a text and returns a number for it at once; Acked, or SendFailed, tells of its fate under that number. While there is no
-// connection the message waits. It is stored once, however often it must be sent. Invalid for a text that is empty or longer than im.MaxText, Busy
+// connection the message waits. It is stored once, however often it must be sent, and never before
+// an older message of the same conversation that is neither acked nor given up. Messages of one
+// conversation are pipelined while the server acks promptly; when it does not, later ones wait
+// here. Invalid for a text that is empty or longer than im.MaxText, Busy
 // when Options.MaxPending messages wait, Denied for a group that the user has left, Closed when the Client has ended.
 func (c *Client) Send(to Peer, text string) (uint64, error) {
 	if text == "" {
@@ -121,35 +132,8 @@ func (c *Client) sendRead(p Peer, msgID uint32) {
 
 // message is what travels. The server sets sender and time anew.
 func (o *outgoing) message(self uint32) *pb.MsgData {
-	return &pb.MsgData{FromUserID: self, ToSessionID: o.to.ID, Type: o.kind, Data: o.data, ClientMsgID: o.name[:]}
-}
-
-// pump sends what waits, in order, as fast as SendRate allows; c.mu is held.
-func (c *Client) pump() {
-	for c.conn != nil && c.sent < len(c.out) {
-		if !c.limit.Allow() {
-			c.pumpLater()
-			return
-		}
-		o := c.out[c.sent]
-		conn := c.conn
-		seq, err := conn.Go(o.message(c.self.ID), pb.CmdMsgDataAck, func(body []byte, err error) {
-			if err == nil {
-				c.acked(o, body)
-				c.throttle(conn)
-			}
-		})
-		if err != nil {
-			if im.KindOf(err) == im.Busy {
-				c.pumpLater()
-			}
-			return // else the connection ends, and the next one sends again
-		}
-		o.seq = seq
-		o.attempts++
-		o.timer = time.AfterFunc(c.opts.AckTimeout, func() { c.overdue(o, conn) })
-		c.sent++
-	}
+	return &pb.MsgData{FromUserID: self, ToSessionID: o.to.ID, Type: o.kind, Data: o.data, ClientMsgID: o.name[:],
+		WantRefusal: true}
 }
 
 // pumpLater pumps again when the next message may leave; c.mu is held.
@@ -175,53 +159,6 @@ func (c *Client) stopTimers() {
 	}
 }
 
-// overdue sends a message again whose ack did not come, on the same connection with the same seq, or gives up.
-func (c *Client) overdue(o *outgoing, conn *Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conn != conn || c.index(o) < 0 {
-		return
-	}
-	if o.attempts >= c.opts.Attempts {
-		c.remove(o)
-		conn.forget(o.seq)
-		c.emit(SendFailed{ID: o.id, Peer: o.to, Err: im.Errorf(im.Unavailable, "the server did not take it in %d attempts", o.attempts)})
-		return
-	}
-	if c.limit.Allow() && conn.Send(o.message(c.self.ID), o.seq) == nil {
-		o.attempts++
-		c.resent.Add(1)
-		c.emit(Resent{ID: o.id, Peer: o.to, Attempt: o.attempts})
-	}
-	o.timer.Reset(c.opts.AckTimeout)
-}
-
-// acked takes the server's ack; the goroutine that reads calls it.
-func (c *Client) acked(o *outgoing, body []byte) {
-	var ack pb.IMMsgDataAck
-	err := ack.ParseBody(body)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.index(o) < 0 {
-		return
-	}
-	o.timer.Stop()
-	c.remove(o)
-	defer c.pump()
-	if err != nil || ack.GetMsgId() == 0 {
-		c.malformed.Add(1)
-		c.emit(SendFailed{ID: o.id, Peer: o.to, Err: im.Errorf(im.Malformed, "the server's ack names no message")})
-		return
-	}
-	c.emit(Acked{ID: o.id, Peer: o.to, MsgID: ack.GetMsgId()})
-	if o.stored != nil && o.stored.Message.ID != ack.GetMsgId() {
-		c.received(*o.stored) // what looked like a copy of it was the same text from another device
-	}
-	v := c.conv(o.to)
-	v.sentOwn(ack.GetMsgId())
-	c.watch(o.to, v)
-}
-
 // index finds a message among those without ack, -1 when it is not; c.mu is held.
 func (c *Client) index(o *outgoing) int {
 	for i, p := range c.out {
@@ -240,9 +177,6 @@ func (c *Client) remove(o *outgoing) {
 	}
 	c.out = slices.Delete(c.out, i, i+1)
 	c.outBytes -= len(o.data)
-	if i < c.sent {
-		c.sent--
-	}
 	if len(c.out) == 0 {
 		c.idle.Broadcast()
 	}

@@ -205,7 +205,7 @@ type Link struct {
 	Timeout     time.Duration `toml:"timeout" default:"30s" min:"1s" max:"1h" doc:"A server silent for this long counts as gone."`
 	CallTimeout time.Duration `toml:"call_timeout" default:"10s" min:"100ms" max:"10m" doc:"How long another server may take to answer one request."`
 	DialTimeout time.Duration `toml:"dial_timeout" default:"5s" min:"100ms" max:"1m" doc:"How long connecting may take."`
-	BackoffMax  time.Duration `toml:"backoff_max" default:"64s" min:"1s" max:"1h" doc:"Longest pause between two attempts to connect; it doubles from 1s."`
+	BackoffMax  time.Duration `toml:"backoff_max" default:"64s" min:"1s" max:"1h" doc:"Longest pause between two attempts to connect. The pause is at most 400ms for the first 30s after a connection was lost, and grows after that."`
 }
 
 // MySQL is the section mysql.

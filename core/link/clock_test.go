@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -236,27 +237,40 @@ func TestBackoff(t *testing.T) {
 				}
 				return nil, errors.New("refused")
 			},
-			Rand: func() uint64 { return 0 }, // the lower end: three quarters
+			Rand: func() uint64 { return 0 }, // the upper end
 		})
 		<-done
 		r.Close()
-		want := []float64{0, 1, 2, 4, 8, 16, 32, 64, 64, 1 + 6/.75, 1 + 0, 2, 4}
-		want[10] = 2 // the attempt after the lost connection failed: the second failure in a row
-		want[11], want[12] = 4, 8
-		for i, w := range want {
-			if got := at[i].Seconds() / .75; got < w-.01 || got > w+.01 {
-				t.Errorf("pause %d: %v × 0.75 s, want %v", i, got, w)
+		// The eleventh pause follows a connection that worked. The twelfth follows one that was
+		// accepted and hung up: it counts as a failure like those around it.
+		for i, want := range []time.Duration{0, 50, 100, 200, 400, 400, 400, 400, 400, 6050, 100, 200, 400} {
+			if want *= time.Millisecond; at[i] != want {
+				t.Errorf("pause %d: %v, want %v", i, at[i], want)
 			}
 		}
 	})
-	for _, random := range []uint64{0, 1, 1 << 40, 1<<64 - 1} {
-		for failures := range 100 {
-			d := backoff(failures, time.Second, 64*time.Second, random)
-			if full := time.Second << min(failures, 6); d < full*3/4 || d > full*5/4 {
-				t.Fatalf("backoff(%d, random %d) = %v", failures, random, d)
+}
+
+// TestBackoffGrows counts the attempts to reach a peer that stays away: many in the first half
+// minute, few later.
+func TestBackoffGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var attempts atomic.Int64
+		r := Dial(Options{Dial: func(context.Context, string) (net.Conn, error) {
+			attempts.Add(1)
+			return nil, errors.New("refused")
+		}})
+		for _, c := range []struct {
+			until       time.Duration
+			least, most int64
+		}{{30 * time.Second, 75, 160}, {5 * time.Minute, 10, 40}, {time.Hour, 40, 120}} {
+			time.Sleep(c.until)
+			if n := attempts.Swap(0); n < c.least || n > c.most {
+				t.Errorf("%d attempts in %v, want %d to %d", n, c.until, c.least, c.most)
 			}
 		}
-	}
+		r.Close()
+	})
 }
 
 func TestCloseWhileDialing(t *testing.T) {

@@ -26,8 +26,9 @@
 // send meanwhile, and those are not refused but held back: a snapshot sent by Open and changes sent by others together miss nothing.
 //
 // Messages of one key take the same connection and so arrive in order. When connections come or go, only the keys of those move. Calls of a Group stay
-// with the member that has open calls of their key as long as it is up, so a connection that comes up disturbs no order; when one is lost, what was under way
-// on it is failed, and around that moment, and for messages that are not calls, some of a key may overtake each other.
+// with the member that has open calls of their key as long as it is up, so a connection that comes up disturbs no order. When the
+// member takes no more requests, calls of the key wait for the open ones, at most 256 of them, and then go to another member; when one of the open ones fails,
+// those that wait are refused with ErrNotSent. Messages that are not calls may overtake each other around that moment.
 //
 // A peer that said IMStopReceivePacket gets nothing new, and its connection stays for the answers that are due.
 //

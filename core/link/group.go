@@ -56,8 +56,14 @@ func (g *Group) Send(key uint64, seq uint16, m pb.Message) error {
 }
 
 // Call asks the member that the key leads to among those that are up. While calls of the key are open, the next one follows them.
+// Once that member takes no more, it waits until they are over, and goes to another.
 func (g *Group) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
 	g.call(&g.pins, 0, len(g.peers), Peer.Call, l, key, seq, req, done)
+}
+
+// TryCall asks as Call does, see Peer. A request that waits counts as sent: done may get ErrNotSent.
+func (g *Group) TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
+	return g.try(&g.pins, 0, len(g.peers), tryCall, nil, key, seq, req, done)
 }
 
 // CallEncoded asks as Call does, see Peer.
@@ -67,6 +73,15 @@ func (g *Group) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Atta
 
 // caller is one of the ways to ask a peer.
 type caller func(p Peer, l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
+
+// trier is one that says at once that a request was not sent.
+type trier func(p Peer, l *session.Loop, key uint64, seq uint16, req pb.Attachment,
+	done func(pb.Message, error)) error
+
+func tryCall(p Peer, _ *session.Loop, key uint64, seq uint16, req pb.Attachment,
+	done func(pb.Message, error)) error {
+	return p.TryCall(key, seq, req, done)
+}
 
 // Class returns the group as a Peer for one class of requests. With two or more members, the first half is for logins and the rest for messages, so that
 // a flood of messages does not block logins. While none of its half is up, a class uses the others. Close does nothing: it is the
@@ -106,15 +121,59 @@ func (g *Group) call(pins *pins, from, to int, by caller, l *session.Loop, key u
 		by(g.peers[0], l, key, seq, req, done)
 		return
 	}
-	i, at := pins.take(key, g.up, func() int { return g.pick(from, to, key) })
-	if i < 0 {
-		refuse(g.log, l, done, g.down())
-		return
+	always := func(p Peer, l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
+		by(p, l, key, seq, req, done)
+		return nil
 	}
-	by(g.peers[i], l, key, seq, req, func(m pb.Message, err error) {
-		defer pins.release(key, at) // after done: whoever takes the next answer must not come before it
-		done(m, err)
+	if err := g.try(pins, from, to, always, l, key, seq, req, done); err != nil {
+		refuse(g.log, l, done, err)
+	}
+}
+
+// try sends a request to the member of its key, or parks it; with an error it was not sent, and
+// done is still to be run.
+func (g *Group) try(pins *pins, from, to int, by trier, l *session.Loop, key uint64, seq uint16, req pb.Attachment,
+	done func(pb.Message, error)) error {
+	if len(g.peers) == 1 {
+		return by(g.peers[0], l, key, seq, req, done)
+	}
+	pick := func() int { return g.pick(from, to, key) }
+	send := func(peer int, at *pin) error {
+		err := by(g.peers[peer], l, key, seq, req, func(m pb.Message, err error) {
+			failed := err != nil || notStored(m) // done may change m
+			// After done: whoever takes the next answer must not come before it.
+			defer pins.release(key, at, failed, pick)
+			done(m, err)
+		})
+		if err != nil {
+			pins.release(key, at, true, pick)
+		}
+		return err
+	}
+	give := func(err error) { answer(g.log, l, done, nil, err) } // Call has returned long ago
+	peer, at := pins.take(key, g.up, pick, parked{
+		send: func(peer int, at *pin) {
+			if err := send(peer, at); err != nil {
+				give(err)
+			}
+		},
+		refuse: give,
 	})
+	switch peer {
+	case noneUp:
+		return notSent(g.down())
+	case tooMany:
+		return notSent(im.Errorf(im.Busy, "%s: %d calls of one key wait for another server", g.name, maxParked))
+	case isParked:
+		return nil
+	}
+	return send(peer, at)
+}
+
+// notStored reports whether an answer says that a message was not stored.
+func notStored(m pb.Message) bool {
+	d, ok := m.(*pb.MsgData)
+	return ok && d.MsgID == 0
 }
 
 func (g *Group) up(i int) bool { return g.peers[i].Up() }
@@ -145,6 +204,10 @@ func (v *classPeer) Send(key uint64, seq uint16, m pb.Message) error {
 
 func (v *classPeer) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
 	v.call(&v.pins, v.from, v.to, Peer.Call, l, key, seq, req, done)
+}
+
+func (v *classPeer) TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
+	return v.try(&v.pins, v.from, v.to, tryCall, nil, key, seq, req, done)
 }
 
 func (v *classPeer) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {

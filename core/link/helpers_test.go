@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
@@ -246,9 +247,16 @@ func wantAnswer(t testing.TB, r result, user uint32) {
 }
 
 // dial makes a Remote with short pauses that is closed with the test.
+// always is a schedule of one pause.
+func always(d time.Duration) backoff.Policy {
+	return backoff.Policy{First: d, Recent: d, Fresh: time.Hour, Max: d, Spread: 0.5}
+}
+
 func dial(t testing.TB, o Options) *Remote {
 	t.Helper()
-	o.MinBackoff = max(o.MinBackoff, time.Millisecond)
+	if o.Backoff == (backoff.Policy{}) {
+		o.Backoff = always(time.Millisecond)
+	}
 	o.MaxBackoff = max(o.MaxBackoff, 5*time.Millisecond)
 	r := Dial(o)
 	t.Cleanup(func() { r.Close() })

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"log/slog"
 	"runtime/debug"
 
@@ -22,6 +23,9 @@ type Peer interface {
 	// returns. req belongs to the peer from then on, the answer to done. With a nil l done runs on a goroutine of its own choosing and must
 	// not wait for anything.
 	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
+	// TryCall is Call without a loop, but returns the error when req was not sent; done does not
+	// run then. So the caller knows before its next request, and can keep the order of the two.
+	TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error
 	// CallEncoded is Call for who only passes the answer on: a large one may come as a *pb.Encoded, checked to be well-formed and not decoded.
 	CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
 	// Close sends what was accepted, fails open calls with im.Closed, and returns when the handlers were told and will not be
@@ -89,6 +93,15 @@ func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
+}
+
+// ErrNotSent is in the chain of an error of a call whose request never left: it was not carried out,
+// and will not be.
+var ErrNotSent = errors.New("not sent")
+
+// notSent adds ErrNotSent to an error of this package.
+func notSent(err error) error {
+	return im.WithKind(im.KindOf(err), "request", errors.Join(ErrNotSent, err))
 }
 
 func notUp(name string) error { return im.Errorf(im.Unavailable, "link to %s is down", name) }

@@ -101,7 +101,20 @@ func (p *Pipe) CallEncoded(loop *session.Loop, key uint64, seq uint16, req pb.At
 	p.call(true, loop, key, seq, req, done)
 }
 
+// TryCall asks the peer, see Peer.
+func (p *Pipe) TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
+	return p.try(false, nil, key, seq, req, done)
+}
+
 func (p *Pipe) call(encoded bool, loop *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+	if err := p.try(encoded, loop, key, seq, req, done); err != nil {
+		refuse(p.o.Log, loop, done, err)
+	}
+}
+
+// try sends a request; with an error it was not sent, and done is still to be run.
+func (p *Pipe) try(encoded bool, loop *session.Loop, key uint64, seq uint16, req pb.Attachment,
+	done func(pb.Message, error)) error {
 	err := error(nil)
 	l := p.pick(key)
 	if l == nil {
@@ -110,9 +123,10 @@ func (p *Pipe) call(encoded bool, loop *session.Loop, key uint64, seq uint16, re
 		err = l.call(encoded, loop, seq, req, done)
 	}
 	if err != nil {
+		err = notSent(err)
 		p.metrics.failed(err)
-		refuse(p.o.Log, loop, done, err)
 	}
+	return err
 }
 
 // Close ends the link, see Peer. What was sent in both directions is handled before it returns.

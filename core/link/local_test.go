@@ -244,13 +244,67 @@ func TestGroupKeepsOrder(t *testing.T) {
 	third()
 	fourth := call(8, 1) // a key with nothing under way
 	messages.up.Store(false)
-	fifth := call(8, 0) // nothing to wait for at a member that is down
+	// It takes no more, and still has the fourth: the next ones wait for that, and go elsewhere.
+	var waiting []chan result
+	for range 2 {
+		waiting = append(waiting, ask(nil, class, 8, 0, statReq(1)))
+	}
+	other := call(9, 0)
+	other()
 	fourth()
-	messages.up.Store(true)
-	sixth := call(8, 0)
-	fifth()
-	sixth()
+	for _, c := range waiting {
+		r := <-requests
+		if r.at != 0 {
+			t.Fatalf("a call that waited went to member %d, want 0", r.at)
+		}
+		if err := r.s.Push(0, statRsp(r.m)); err != nil {
+			t.Fatal(err)
+		}
+		wantAnswer(t, <-c, 1)
+	}
 	class.(*classPeer).pins.mustBeEmpty(t)
+}
+
+// TestGroupRefusesBehindFailed: what waits behind a call that fails with its member is refused. A
+// message would overtake the one that its sender repeats.
+func TestGroupRefusesBehindFailed(t *testing.T) {
+	requests := make(chan got, 10)
+	var peers []Peer
+	for range 2 {
+		h := newRecorder()
+		h.message = func(s *session.Session, seq uint16, m pb.Message) { requests <- got{s, seq, m} }
+		peers = append(peers, &sometimes{Peer: local(t, LocalOptions{Callee: h})})
+	}
+	peers[0].(*sometimes).up.Store(true)
+	g := NewGroup("db_proxy", nil, peers...)
+	first := ask(nil, g, 7, 0, statReq(1))
+	<-requests
+	peers[0].(*sometimes).up.Store(false)
+	peers[1].(*sometimes).up.Store(true)
+	second := make(chan error, 1)
+	if err := g.TryCall(7, 0, statReq(1), func(_ pb.Message, err error) { second <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := peers[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-first; r.err == nil || errors.Is(r.err, ErrNotSent) {
+		t.Errorf("the call that was under way ended with %v", r.err)
+	}
+	if err := <-second; !errors.Is(err, ErrNotSent) {
+		t.Errorf("the call behind it ended with %v, want ErrNotSent", err)
+	}
+	third := ask(nil, g, 7, 0, statReq(1))
+	r := <-requests
+	if err := r.s.Push(0, statRsp(r.m)); err != nil {
+		t.Fatal(err)
+	}
+	wantAnswer(t, <-third, 1)
+	g.pins.mustBeEmpty(t)
+	peers[1].(*sometimes).up.Store(false)
+	if err := g.TryCall(7, 0, statReq(1), nil); !errors.Is(err, ErrNotSent) {
+		t.Errorf("with nobody up: %v, want ErrNotSent", err)
+	}
 }
 
 // mustBeEmpty waits for the last calls' ends, which come after their answers.

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"teamtalk/core/backoff"
+	"teamtalk/core/obs"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -34,9 +36,12 @@ type Options struct {
 	Heartbeat time.Duration
 	// IdleLimit is how long nothing may be received, and a write may make no progress, before the connection is dropped. Default 30 s.
 	IdleLimit time.Duration
-	// MinBackoff is the pause after a connection failed; each further failure doubles it up to MaxBackoff. Pauses are drawn from three quarters
-	// to five quarters of that. Defaults 1 s and 64 s.
-	MinBackoff, MaxBackoff time.Duration
+	// Backoff is the schedule of attempts to connect. Zero: 50 ms, 100 ms, 200 ms, then 400 ms
+	// until 30 s after the last working connection was lost, growing up to MaxBackoff after that.
+	// Half of each pause is random.
+	Backoff backoff.Policy
+	// MaxBackoff is the longest pause of the default schedule. Default 64 s.
+	MaxBackoff time.Duration
 	// CallTimeout is how long a call waits for its answer. Default 10 s.
 	CallTimeout time.Duration
 	// MaxPending bounds the open calls of one connection. Default 16,384.
@@ -65,8 +70,10 @@ func (o *Options) setDefaults() {
 	o.DialTimeout = orDefault(o.DialTimeout, 5*time.Second)
 	o.Heartbeat = orDefault(o.Heartbeat, 5*time.Second)
 	o.IdleLimit = orDefault(o.IdleLimit, 30*time.Second)
-	o.MinBackoff = orDefault(o.MinBackoff, time.Second)
-	o.MaxBackoff = max(orDefault(o.MaxBackoff, 64*time.Second), o.MinBackoff)
+	o.MaxBackoff = orDefault(o.MaxBackoff, 64*time.Second)
+	if o.Backoff == (backoff.Policy{}) {
+		o.Backoff = defaultBackoff(o.MaxBackoff)
+	}
 	o.CallTimeout = orDefault(o.CallTimeout, 10*time.Second)
 	o.MaxPending = orDefault(o.MaxPending, 16384)
 	o.MaxQueueItems = orDefault(o.MaxQueueItems, 65536)
@@ -86,6 +93,7 @@ type Remote struct {
 	ctx     context.Context        // ends with Close
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
+	often   obs.Often // keeps failed attempts to connect from filling the log
 }
 
 var _ Peer = (*Remote)(nil)
@@ -127,28 +135,43 @@ func (r *Remote) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Att
 	r.call(true, l, key, seq, req, done)
 }
 
+// TryCall asks the peer, see Peer.
+func (r *Remote) TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
+	return r.try(false, nil, key, seq, req, done)
+}
+
 func (r *Remote) call(encoded bool, l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
+	if err := r.try(encoded, l, key, seq, req, done); err != nil {
+		refuse(r.o.Log, l, done, err)
+	}
+}
+
+// try sends a request; with an error it was not sent, and done is still to be run.
+func (r *Remote) try(encoded bool, l *session.Loop, key uint64, seq uint16, req pb.Attachment,
+	done func(pb.Message, error)) error {
+	err := r.send(encoded, l, key, seq, req, done)
+	if err != nil {
+		err = notSent(err)
+		r.metrics.failed(err)
+	}
+	return err
+}
+
+func (r *Remote) send(encoded bool, l *session.Loop, key uint64, seq uint16, req pb.Attachment,
+	done func(pb.Message, error)) error {
 	c := r.pick(key)
 	if c == nil {
-		err := r.down()
-		r.metrics.failed(err)
-		refuse(r.o.Log, l, done, err)
-		return
+		return r.down()
 	}
 	attach, id, err := c.calls.add(l, encoded, done)
 	if err != nil {
-		r.metrics.failed(err)
-		refuse(r.o.Log, l, done, err)
-		return
+		return err
 	}
 	req.SetAttachData(attach)
-	if err := c.enqueue(seq, req, false); err != nil {
-		// The call may have ended with the connection meanwhile.
-		if k := c.calls.take(id); k != nil {
-			r.metrics.failed(err)
-			refuse(r.o.Log, k.loop, k.done, err)
-		}
+	if err := c.enqueue(seq, req, false); err != nil && c.calls.take(id) != nil {
+		return err
 	}
+	return nil // or the call has ended with the connection meanwhile
 }
 
 // Close ends the link, see Peer. What was accepted has two seconds to leave.
@@ -185,38 +208,42 @@ func (r *Remote) pick(key uint64) *conn {
 	return r.slots[i].Load() // nil if it ended just now
 }
 
-// keepUp keeps one connection up.
+// keepUp keeps one connection up. A connection that ended sooner than a heartbeat was none that
+// worked: a peer that accepts and hangs up is away all the same, and its outage goes on.
 func (r *Remote) keepUp(slot *atomic.Pointer[conn]) {
+	lost := time.Now()
 	for failures := 0; r.ctx.Err() == nil; failures++ {
 		nc, err := r.dial()
 		if err == nil {
 			r.metrics.dialed.Inc()
 			began := time.Now()
 			r.serve(slot, nc)
-			if time.Since(began) >= r.o.Heartbeat { // it was a working one; what accepts and hangs up is not
-				failures = 0
+			if now := time.Now(); now.Sub(began) >= r.o.Heartbeat {
+				failures, lost = 0, now
 			}
 		} else if r.ctx.Err() == nil {
 			r.metrics.dialFailed.Inc()
-			r.o.Log.Warn("cannot connect", "err", err)
+			if held, ok := r.often.Allow(time.Now()); ok {
+				r.o.Log.Warn("cannot connect", "err", err, "held", held)
+			}
 		}
-		r.pause(backoff(failures, r.o.MinBackoff, r.o.MaxBackoff, r.o.Rand()))
+		random := float64(r.o.Rand()>>11) / (1 << 53)
+		r.pause(r.o.Backoff.Delay(failures, time.Since(lost), random))
 	}
+}
+
+// defaultBackoff connects a peer that restarts within 400 ms of its first accept. A thousand
+// message servers with two links each make 7,000 attempts a second at a db_proxy that is down, for
+// half a minute: each is a SYN and a RST.
+func defaultBackoff(longest time.Duration) backoff.Policy {
+	return backoff.Policy{First: 50 * time.Millisecond, Recent: 400 * time.Millisecond,
+		Fresh: 30 * time.Second, Max: longest, Spread: 0.5}
 }
 
 func (r *Remote) dial() (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.o.DialTimeout)
 	defer cancel()
 	return r.o.Dial(ctx, r.o.Addr)
-}
-
-// backoff is the pause after a number of earlier failures in a row.
-func backoff(failures int, lowest, highest time.Duration, random uint64) time.Duration {
-	d := highest
-	if failures < 32 && lowest<<failures>>failures == lowest {
-		d = min(lowest<<failures, highest)
-	}
-	return d*3/4 + time.Duration(random%uint64(d/2+1))
 }
 
 func (r *Remote) pause(d time.Duration) {

@@ -115,7 +115,7 @@ func TestDisconnectInACall(t *testing.T) {
 func TestOneOfTwoConnectionsDies(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
-	p := dial(t, Options{Addr: r.addr(), Conns: 2, Handler: h, MinBackoff: time.Hour, MaxBackoff: time.Hour})
+	p := dial(t, Options{Addr: r.addr(), Conns: 2, Handler: h, Backoff: always(time.Hour)})
 	a, b := r.accept(), r.accept()
 	<-h.opened
 	<-h.opened

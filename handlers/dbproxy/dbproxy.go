@@ -3,7 +3,10 @@
 //
 // # Order
 //
-// Messages of one conversation are stored, and answered, in the order they came. So are all other requests of one user: who
+// Messages of one conversation are stored, and answered, in the order they came. When one cannot be
+// stored for now, those that its sender pipelined behind it are not stored either: see order.go.
+//
+// All other requests of one user are done in order, too: who
 // says that something is read and then asks what is unread gets the right count.
 //
 // # Failure
@@ -97,6 +100,7 @@ type Server struct {
 	log         *slog.Logger
 	store       im.Store
 	lock        *lockout
+	order       *sendOrder
 	sounds      *sounds
 	users       *book[im.User]
 	departs     *book[im.Depart]
@@ -155,6 +159,7 @@ func New(opt Options) *Server {
 		sessions: map[*session.Session]struct{}{}, seed: maphash.MakeSeed(), lock: newLockout(opt.LockAttempts, opt.LockWindow),
 		audioText: opt.Text.Encrypt(audioText)}
 	s.metrics, s.fileMetrics = newMetrics(opt.Registerer, s), newFileMetrics(opt.Registerer)
+	s.order = newSendOrder(2*opt.Timeout, opt.Registerer)
 	s.sounds = newSounds(opt.Sounds, opt.Now, s.metrics)
 	s.users, s.departs = newUserBook(opt.Store, opt.Now, s.metrics), newDepartBook(opt.Store, opt.Now, s.metrics)
 	s.Router = router.New(router.Options{Role: "dbproxy", Log: opt.Log, Registerer: opt.Registerer})
@@ -193,6 +198,7 @@ func (s *Server) Close(ses *session.Session, err error) {
 	s.mu.Lock()
 	delete(s.sessions, ses)
 	s.mu.Unlock()
+	s.order.gone(ses)
 	s.log.Info("server gone", "role", "dbproxy", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
 }
 

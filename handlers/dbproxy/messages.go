@@ -15,6 +15,11 @@ type Pending struct {
 	msg  *pb.MsgData // the request; becomes the answer
 	row  im.Message
 	size int // of the body and client id, in bytes; answering changes msg
+
+	// What its sender's order is kept by, see sendOrder; zero: it is not kept.
+	sender sender
+	epoch  uint32
+	order  uint64
 }
 
 // pendingOverhead is what a message costs beyond its bytes, roughly, in the bounds of a batch.
@@ -41,6 +46,7 @@ func (s *Server) handleMsgData(ses *session.Session, seq uint16, m *pb.MsgData) 
 	if p.row.Created == 0 {
 		p.row.Created = uint32(p.came.Unix())
 	}
+	s.order.came(p)
 	err := s.storable(&p.row)
 	if err == nil {
 		err = s.accept(p)
@@ -90,6 +96,7 @@ func (s *Server) AppendBatch(ctx context.Context, batch []*Pending) {
 		}
 	}
 	s.putSounds(ctx, batch)
+	s.order.holdBack(batch, now)
 	rows := make([]*im.Message, 0, len(batch))
 	for _, p := range batch {
 		if p.row.Err == nil {
@@ -147,9 +154,12 @@ func (s *Server) finish(batch []*Pending) {
 // settle answers one message as its row says. The group's version is for those who asked with one: others do not know the field.
 func (s *Server) settle(p *Pending) {
 	p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = p.row.ID, p.row.Duplicate, p.row.GroupVersion
+	p.msg.Rejected = false
 	switch {
 	case p.row.Err != nil:
+		s.order.note(p, s.opt.Now())                                   // before the answer, which begins a new epoch
 		p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = 0, false, 0 // the request may have had one
+		p.msg.Rejected = p.msg.SenderConn != 0 && rejected(p.row.Err)
 		s.metrics.failed.Inc()
 		s.metrics.failures.WithLabelValues(p.cmd.String(), im.KindOf(p.row.Err).String()).Inc()
 	case p.row.Duplicate:

@@ -1,6 +1,7 @@
 package msg
 
 import (
+	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -309,6 +311,14 @@ func (db *dbStand) Call(l *session.Loop, key uint64, _ uint16, req pb.Attachment
 		return
 	}
 	reply()
+}
+
+func (db *dbStand) TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
+	if db.down {
+		return fmt.Errorf("down: %w", link.ErrNotSent)
+	}
+	db.Call(nil, key, seq, req, done)
+	return nil
 }
 
 // later runs f on a goroutine, after those before it, as a link does with answers that are for no loop. With mu held.

@@ -44,31 +44,57 @@ func (h *Server) handleMsgData(s *session.Session, seq uint16, m *pb.MsgData) er
 		h.metrics.resends.Inc()
 		return nil // the answer to the first one is on its way
 	}
+	g := h.sendingOf(c, seq, m, now)
 	if h.opt.Rate > 0 && !c.bucket.take(now, h.opt.Rate, h.opt.RateBurst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
+		if g.wants { // it repeats the message: what it sends after it waits for that
+			c.sends.order.failed(g)
+			h.refuseMessage(s, &g, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+		}
 		return im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
+	}
+	if !c.sends.order.admit(&g) {
+		h.behindFailed(s, &g)
+		return nil
 	}
 	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, h.unix(), nil, false
 	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
+	m.WantRefusal, m.Rejected = false, false
 	taken = true
 	if state == sendUnknown {
 		m.CreateTime = c.sends.retry(seq)
-		h.storeAgain(s, seq, m)
+		h.storeAgain(s, g, m)
 		return nil
 	}
-	c.sends.add(seq, m, now, h.opt.ResendWindow)
+	c.sends.add(seq, g.hash, m, now, h.opt.ResendWindow)
 	h.metrics.received.Inc()
-	h.store(s, seq, m)
+	if c.sends.order.looking(g.target) {
+		h.storeAgain(s, g, m) // behind one that is searched for
+		return nil
+	}
+	h.store(s, g, m)
 	return nil
 }
 
-// store has db_proxy store m, a message in flight.
-func (h *Server) store(s *session.Session, seq uint16, m *pb.MsgData) {
+// store has db_proxy store m, a message in flight. On the sender's loop.
+func (h *Server) store(s *session.Session, g sending, m *pb.MsgData) {
+	if g.seq != 0 {
+		m.SenderConn, m.Epoch = clientOf(s).sends.order.conn, g.epoch
+	}
 	// Not on the sender's loop: what is delivered must leave in the order of the answers, see msgStored.
-	h.db.Call(nil, orderKey(m), seq, m, func(rsp pb.Message, err error) {
+	err := h.db.TryCall(orderKey(m), g.seq, m, func(rsp pb.Message, err error) {
 		defer h.inFlight.Add(-1)
-		h.msgStored(s, seq, rsp, err)
+		stored, ok := rsp.(*pb.MsgData)
+		if err != nil || !ok || stored.MsgID == 0 {
+			h.notStored(s, g, stored, err)
+			return
+		}
+		h.msgStored(s, g.seq, stored)
 	})
+	if err != nil {
+		h.inFlight.Add(-1)
+		h.notStoredHere(s, g, false, err)
+	}
 }
 
 // orderKey is what m's order is kept by.
@@ -118,21 +144,8 @@ func ackOf(m *pb.MsgData, id uint32) *pb.IMMsgDataAck {
 
 // msgStored goes on once db_proxy has answered. It runs where the answers of a conversation arrive, in their order, and everything a client gets of it
 // goes through the mailbox of the client's loop: so each client sees a conversation in the order of its ids.
-func (h *Server) msgStored(s *session.Session, seq uint16, rsp pb.Message, err error) {
-	m, ok := rsp.(*pb.MsgData)
-	if err != nil || !ok || m.MsgID == 0 {
-		h.metrics.notStored.Inc()
-		h.warn(&h.often.message, "message not stored", "conn", s.ID(), "user", s.User, "seq", seq, "err", err)
-		s.Loop().Post(func() {
-			if k := im.KindOf(err); err != nil && k != im.Busy { // no answer; else it said no, or was not asked
-				clientOf(s).sends.doubt(seq)
-				return
-			}
-			clientOf(s).sends.forget(seq)
-		})
-		return
-	}
-	m.AttachData = nil
+func (h *Server) msgStored(s *session.Session, seq uint16, m *pb.MsgData) {
+	m.AttachData, m.SenderConn, m.Epoch = nil, 0, 0
 	if m.Duplicate {
 		h.metrics.resends.Inc()
 		s.Loop().Post(func() {

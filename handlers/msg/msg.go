@@ -71,6 +71,13 @@ type Peer interface {
 	Up() bool
 }
 
+// DB is a db_proxy that stores messages.
+type DB interface {
+	Peer
+	// TryCall is Call without a loop, but returns the error when req was not sent.
+	TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error
+}
+
 // Options sets up a Server. Zero values mean the defaults; the peers are set with Connect.
 type Options struct {
 	// MaxConns is announced to login servers as the most clients held. Default 100,000.
@@ -184,7 +191,8 @@ type Server struct {
 	groups  *groups
 
 	// The peers; see Connect.
-	db, dbFirst, route Peer
+	db             DB
+	dbFirst, route Peer
 
 	pushes *pusher.Pusher
 	files  fileServers
@@ -259,7 +267,7 @@ func New(opt Options) (*Server, error) {
 
 // Connect sets the peers, before the first client comes. db is asked to store and fetch messages, dbFirst for logins and what a client shows first; they
 // may be the same. route answers queries about users elsewhere.
-func (h *Server) Connect(db, dbFirst, route Peer) {
+func (h *Server) Connect(db DB, dbFirst, route Peer) {
 	h.db, h.dbFirst, h.route = db, dbFirst, route
 }
 

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"time"
 
+	"teamtalk/core/im"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -18,6 +19,7 @@ const maxSends = 1024
 // It is a table in which a seq has one place; it grows when that place holds a send that still counts.
 type resends struct {
 	table []sent // length zero or a power of two
+	order *sendOrder
 }
 
 type sent struct {
@@ -77,15 +79,15 @@ func (r *resends) look(seq uint16, m *pb.MsgData, now time.Time, window time.Dur
 	return e.id, sendStored
 }
 
-// add remembers a message on its way to the store.
-func (r *resends) add(seq uint16, m *pb.MsgData, now time.Time, window time.Duration) {
+// add remembers a message on its way to the store. hash is its contentHash.
+func (r *resends) add(seq uint16, hash uint64, m *pb.MsgData, now time.Time, window time.Duration) {
 	if seq == 0 {
 		return
 	}
 	for {
 		e := r.place(seq)
 		if e != nil && (!e.used || e.seq == seq || len(r.table) >= maxSends || now.UnixMilli()-e.at > window.Milliseconds()) {
-			*e = sent{hash: contentHash(m), at: now.UnixMilli(), to: m.ToSessionID, created: m.CreateTime, seq: seq, used: true}
+			*e = sent{hash: hash, at: now.UnixMilli(), to: m.ToSessionID, created: m.CreateTime, seq: seq, used: true}
 			if m.Type.IsGroup() {
 				e.flags = sentGroup
 			}
@@ -110,6 +112,9 @@ func (r *resends) stored(seq uint16, id uint32) {
 	if e := r.place(seq); e != nil && e.used && e.seq == seq {
 		e.id = id
 		e.flags &^= sentUnknown
+		if r.order != nil && len(r.order.holds) > 0 {
+			r.order.settled(target{e.to, e.flags&sentGroup != 0}, seq, e.hash)
+		}
 	}
 }
 
@@ -152,14 +157,18 @@ const (
 	clockSkew = 5
 )
 
-// storeAgain takes a repeated message of which nobody knows whether it was stored: db_proxy answered too late, or was lost. It is in the history then,
-// and goes on from there, as it was not delivered; else it is stored now. On the sender's loop.
-func (h *Server) storeAgain(s *session.Session, seq uint16, m *pb.MsgData) {
-	h.lookFor(s, seq, m, 0, maxPages)
+// storeAgain takes a repeated message of which nobody knows whether it was stored: db_proxy answered
+// too late, or was lost. It is in the history then, and goes on from there, as it was not
+// delivered; else it is stored now. On the sender's loop.
+func (h *Server) storeAgain(s *session.Session, g sending, m *pb.MsgData) {
+	clientOf(s).sends.order.looks(&g)
+	h.lookFor(s, g, m, 0, maxPages)
 }
 
-// lookFor searches the messages with ids up to begin (0: from the newest), and stores m when it is in none of that many pages.
-func (h *Server) lookFor(s *session.Session, seq uint16, m *pb.MsgData, begin uint32, pages int) {
+// lookFor searches the messages with ids up to begin (0: from the newest), and stores m when it is
+// in none of that many pages.
+func (h *Server) lookFor(s *session.Session, g sending, m *pb.MsgData, begin uint32, pages int) {
+	seq := g.seq
 	req := &pb.IMGetMsgListReq{}
 	req.SetUserId(m.FromUserID)
 	req.SetSessionType(sessionType(m))
@@ -170,7 +179,8 @@ func (h *Server) lookFor(s *session.Session, seq uint16, m *pb.MsgData, begin ui
 		answer, ok := rsp.(*pb.IMGetMsgListRsp)
 		if err != nil || !ok {
 			defer h.inFlight.Add(-1)
-			h.msgStored(s, seq, nil, err)
+			clientOf(s).sends.order.found(&g)
+			h.notStoredHere(s, g, false, errLookedFor)
 			return
 		}
 		list := answer.GetMsgList()
@@ -187,12 +197,21 @@ func (h *Server) lookFor(s *session.Session, seq uint16, m *pb.MsgData, begin ui
 			}
 		}
 		if n := len(list); n > 0 && pages > 1 && list[n-1].GetMsgId() > 1 && list[n-1].GetCreateTime()+clockSkew >= m.CreateTime {
-			h.lookFor(s, seq, m, list[n-1].GetMsgId()-1, pages-1)
+			h.lookFor(s, g, m, list[n-1].GetMsgId()-1, pages-1)
 			return
 		}
-		h.store(s, seq, m)
+		if !clientOf(s).sends.order.found(&g) {
+			defer h.inFlight.Add(-1)
+			h.notStoredHere(s, g, false, errLookedFor)
+			return
+		}
+		h.store(s, g, m)
 	})
 }
+
+// errLookedFor leaves a message in doubt: the history could not be searched for it, or one before it
+// is still searched for.
+var errLookedFor = im.Errorf(im.Unavailable, "not known whether it was stored")
 
 // storedBefore goes on with a message that was found in the history.
 func (h *Server) storedBefore(s *session.Session, seq uint16, m *pb.MsgData) {
@@ -200,7 +219,7 @@ func (h *Server) storedBefore(s *session.Session, seq uint16, m *pb.MsgData) {
 		h.groupStored(s, seq, m, true)
 		return
 	}
-	h.msgStored(s, seq, m, nil)
+	h.msgStored(s, seq, m)
 }
 
 // bucket is a token bucket: so many messages a second, and a burst.

@@ -23,6 +23,50 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Why a message was not stored.
+type MsgRefusal int32
+
+const (
+	// It was not stored for now: send it again, with the same seq, behind those before it.
+	MsgRefusal_MSG_REFUSAL_AGAIN MsgRefusal = 1
+	// It can never be stored.
+	MsgRefusal_MSG_REFUSAL_REJECTED MsgRefusal = 2
+)
+
+// Enum value maps for MsgRefusal.
+var (
+	MsgRefusal_name = map[int32]string{
+		1: "MSG_REFUSAL_AGAIN",
+		2: "MSG_REFUSAL_REJECTED",
+	}
+	MsgRefusal_value = map[string]int32{
+		"MSG_REFUSAL_AGAIN":    1,
+		"MSG_REFUSAL_REJECTED": 2,
+	}
+)
+
+func (x MsgRefusal) Enum() *MsgRefusal {
+	p := new(MsgRefusal)
+	*p = x
+	return p
+}
+
+func (x MsgRefusal) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MsgRefusal) Descriptor() protoreflect.EnumDescriptor {
+	return file_message_proto_enumTypes[0].Descriptor()
+}
+
+func (MsgRefusal) Type() protoreflect.EnumType {
+	return &file_message_proto_enumTypes[0]
+}
+
+func (x MsgRefusal) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
 // cmd: 0x0301
 type IMMsgData struct {
 	state                   protoimpl.MessageState `protogen:"opaque.v1"`
@@ -36,6 +80,10 @@ type IMMsgData struct {
 	xxx_hidden_ClientMsgId  []byte                 `protobuf:"bytes,100,opt,name=client_msg_id,json=clientMsgId"`
 	xxx_hidden_Duplicate    bool                   `protobuf:"varint,101,opt,name=duplicate"`
 	xxx_hidden_GroupVersion uint32                 `protobuf:"varint,102,opt,name=group_version,json=groupVersion"`
+	xxx_hidden_SenderConn   uint32                 `protobuf:"varint,110,opt,name=sender_conn,json=senderConn"`
+	xxx_hidden_Epoch        uint32                 `protobuf:"varint,111,opt,name=epoch"`
+	xxx_hidden_WantRefusal  bool                   `protobuf:"varint,112,opt,name=want_refusal,json=wantRefusal"`
+	xxx_hidden_Rejected     bool                   `protobuf:"varint,113,opt,name=rejected"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -139,29 +187,57 @@ func (x *IMMsgData) GetGroupVersion() uint32 {
 	return 0
 }
 
+func (x *IMMsgData) GetSenderConn() uint32 {
+	if x != nil {
+		return x.xxx_hidden_SenderConn
+	}
+	return 0
+}
+
+func (x *IMMsgData) GetEpoch() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Epoch
+	}
+	return 0
+}
+
+func (x *IMMsgData) GetWantRefusal() bool {
+	if x != nil {
+		return x.xxx_hidden_WantRefusal
+	}
+	return false
+}
+
+func (x *IMMsgData) GetRejected() bool {
+	if x != nil {
+		return x.xxx_hidden_Rejected
+	}
+	return false
+}
+
 func (x *IMMsgData) SetFromUserId(v uint32) {
 	x.xxx_hidden_FromUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 14)
 }
 
 func (x *IMMsgData) SetToSessionId(v uint32) {
 	x.xxx_hidden_ToSessionId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 14)
 }
 
 func (x *IMMsgData) SetMsgId(v uint32) {
 	x.xxx_hidden_MsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 14)
 }
 
 func (x *IMMsgData) SetCreateTime(v uint32) {
 	x.xxx_hidden_CreateTime = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 14)
 }
 
 func (x *IMMsgData) SetMsgType(v MsgType) {
 	x.xxx_hidden_MsgType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 14)
 }
 
 func (x *IMMsgData) SetMsgData(v []byte) {
@@ -169,7 +245,7 @@ func (x *IMMsgData) SetMsgData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_MsgData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 14)
 }
 
 func (x *IMMsgData) SetAttachData(v []byte) {
@@ -177,7 +253,7 @@ func (x *IMMsgData) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 14)
 }
 
 func (x *IMMsgData) SetClientMsgId(v []byte) {
@@ -185,17 +261,37 @@ func (x *IMMsgData) SetClientMsgId(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_ClientMsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 14)
 }
 
 func (x *IMMsgData) SetDuplicate(v bool) {
 	x.xxx_hidden_Duplicate = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 14)
 }
 
 func (x *IMMsgData) SetGroupVersion(v uint32) {
 	x.xxx_hidden_GroupVersion = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 14)
+}
+
+func (x *IMMsgData) SetSenderConn(v uint32) {
+	x.xxx_hidden_SenderConn = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 14)
+}
+
+func (x *IMMsgData) SetEpoch(v uint32) {
+	x.xxx_hidden_Epoch = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 14)
+}
+
+func (x *IMMsgData) SetWantRefusal(v bool) {
+	x.xxx_hidden_WantRefusal = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 14)
+}
+
+func (x *IMMsgData) SetRejected(v bool) {
+	x.xxx_hidden_Rejected = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 14)
 }
 
 func (x *IMMsgData) HasFromUserId() bool {
@@ -268,6 +364,34 @@ func (x *IMMsgData) HasGroupVersion() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 9)
 }
 
+func (x *IMMsgData) HasSenderConn() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 10)
+}
+
+func (x *IMMsgData) HasEpoch() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 11)
+}
+
+func (x *IMMsgData) HasWantRefusal() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 12)
+}
+
+func (x *IMMsgData) HasRejected() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 13)
+}
+
 func (x *IMMsgData) ClearFromUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_FromUserId = 0
@@ -318,6 +442,26 @@ func (x *IMMsgData) ClearGroupVersion() {
 	x.xxx_hidden_GroupVersion = 0
 }
 
+func (x *IMMsgData) ClearSenderConn() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 10)
+	x.xxx_hidden_SenderConn = 0
+}
+
+func (x *IMMsgData) ClearEpoch() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 11)
+	x.xxx_hidden_Epoch = 0
+}
+
+func (x *IMMsgData) ClearWantRefusal() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 12)
+	x.xxx_hidden_WantRefusal = false
+}
+
+func (x *IMMsgData) ClearRejected() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 13)
+	x.xxx_hidden_Rejected = false
+}
+
 type IMMsgData_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -335,6 +479,15 @@ type IMMsgData_builder struct {
 	// Ours, of group messages between servers only: the version of the group, see IMGroup.version, as the sender of the frame knows it. A
 	// message server that asks with it (0: knows none) gets the current one back, and passes it on to other message servers.
 	GroupVersion *uint32
+	// Ours, from message server to db_proxy only: the client connection that the message came from,
+	// and the epoch of its conversation there. A message of an epoch in which an earlier one of the
+	// same connection and conversation could not be stored is not stored either.
+	SenderConn *uint32
+	Epoch      *uint32
+	// Ours, from clients that understand IMMsgDataAck.refusal.
+	WantRefusal *bool
+	// Ours, from db_proxy to message server only, with msg_id 0: the message can never be stored.
+	Rejected *bool
 }
 
 func (b0 IMMsgData_builder) Build() *IMMsgData {
@@ -342,44 +495,60 @@ func (b0 IMMsgData_builder) Build() *IMMsgData {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.FromUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 14)
 		x.xxx_hidden_FromUserId = *b.FromUserId
 	}
 	if b.ToSessionId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 14)
 		x.xxx_hidden_ToSessionId = *b.ToSessionId
 	}
 	if b.MsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 14)
 		x.xxx_hidden_MsgId = *b.MsgId
 	}
 	if b.CreateTime != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 14)
 		x.xxx_hidden_CreateTime = *b.CreateTime
 	}
 	if b.MsgType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 14)
 		x.xxx_hidden_MsgType = *b.MsgType
 	}
 	if b.MsgData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 14)
 		x.xxx_hidden_MsgData = b.MsgData
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 14)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.ClientMsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 14)
 		x.xxx_hidden_ClientMsgId = b.ClientMsgId
 	}
 	if b.Duplicate != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 14)
 		x.xxx_hidden_Duplicate = *b.Duplicate
 	}
 	if b.GroupVersion != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 14)
 		x.xxx_hidden_GroupVersion = *b.GroupVersion
+	}
+	if b.SenderConn != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 14)
+		x.xxx_hidden_SenderConn = *b.SenderConn
+	}
+	if b.Epoch != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 14)
+		x.xxx_hidden_Epoch = *b.Epoch
+	}
+	if b.WantRefusal != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 14)
+		x.xxx_hidden_WantRefusal = *b.WantRefusal
+	}
+	if b.Rejected != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 14)
+		x.xxx_hidden_Rejected = *b.Rejected
 	}
 	return m0
 }
@@ -391,6 +560,7 @@ type IMMsgDataAck struct {
 	xxx_hidden_SessionId   uint32                 `protobuf:"varint,2,req,name=session_id,json=sessionId"`
 	xxx_hidden_MsgId       uint32                 `protobuf:"varint,3,req,name=msg_id,json=msgId"`
 	xxx_hidden_SessionType SessionType            `protobuf:"varint,4,req,name=session_type,json=sessionType,enum=teamtalk.SessionType"`
+	xxx_hidden_Refusal     MsgRefusal             `protobuf:"varint,110,opt,name=refusal,enum=teamtalk.MsgRefusal"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -452,24 +622,38 @@ func (x *IMMsgDataAck) GetSessionType() SessionType {
 	return SessionType_SESSION_TYPE_SINGLE
 }
 
+func (x *IMMsgDataAck) GetRefusal() MsgRefusal {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 4) {
+			return x.xxx_hidden_Refusal
+		}
+	}
+	return MsgRefusal_MSG_REFUSAL_AGAIN
+}
+
 func (x *IMMsgDataAck) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
 }
 
 func (x *IMMsgDataAck) SetSessionId(v uint32) {
 	x.xxx_hidden_SessionId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
 }
 
 func (x *IMMsgDataAck) SetMsgId(v uint32) {
 	x.xxx_hidden_MsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
 }
 
 func (x *IMMsgDataAck) SetSessionType(v SessionType) {
 	x.xxx_hidden_SessionType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *IMMsgDataAck) SetRefusal(v MsgRefusal) {
+	x.xxx_hidden_Refusal = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
 }
 
 func (x *IMMsgDataAck) HasUserId() bool {
@@ -500,6 +684,13 @@ func (x *IMMsgDataAck) HasSessionType() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
 }
 
+func (x *IMMsgDataAck) HasRefusal() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
 func (x *IMMsgDataAck) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -520,6 +711,11 @@ func (x *IMMsgDataAck) ClearSessionType() {
 	x.xxx_hidden_SessionType = SessionType_SESSION_TYPE_SINGLE
 }
 
+func (x *IMMsgDataAck) ClearRefusal() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Refusal = MsgRefusal_MSG_REFUSAL_AGAIN
+}
+
 type IMMsgDataAck_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -527,6 +723,8 @@ type IMMsgDataAck_builder struct {
 	SessionId   *uint32
 	MsgId       *uint32
 	SessionType *SessionType
+	// Ours, only to a sender that set IMMsgData.want_refusal: the message was not stored; msg_id is 0.
+	Refusal *MsgRefusal
 }
 
 func (b0 IMMsgDataAck_builder) Build() *IMMsgDataAck {
@@ -534,20 +732,24 @@ func (b0 IMMsgDataAck_builder) Build() *IMMsgDataAck {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.SessionId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
 		x.xxx_hidden_SessionId = *b.SessionId
 	}
 	if b.MsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
 		x.xxx_hidden_MsgId = *b.MsgId
 	}
 	if b.SessionType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
 		x.xxx_hidden_SessionType = *b.SessionType
+	}
+	if b.Refusal != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_Refusal = *b.Refusal
 	}
 	return m0
 }
@@ -2469,7 +2671,7 @@ var File_message_proto protoreflect.FileDescriptor
 const file_message_proto_rawDesc = "" +
 	"\n" +
 	"\rmessage.proto\x12\bteamtalk\x1a\n" +
-	"base.proto\"\xda\x02\n" +
+	"base.proto\"\xd0\x03\n" +
 	"\tIMMsgData\x12 \n" +
 	"\ffrom_user_id\x18\x01 \x02(\rR\n" +
 	"fromUserId\x12\"\n" +
@@ -2483,13 +2685,19 @@ const file_message_proto_rawDesc = "" +
 	"attachData\x12\"\n" +
 	"\rclient_msg_id\x18d \x01(\fR\vclientMsgId\x12\x1c\n" +
 	"\tduplicate\x18e \x01(\bR\tduplicate\x12#\n" +
-	"\rgroup_version\x18f \x01(\rR\fgroupVersion\"\x97\x01\n" +
+	"\rgroup_version\x18f \x01(\rR\fgroupVersion\x12\x1f\n" +
+	"\vsender_conn\x18n \x01(\rR\n" +
+	"senderConn\x12\x14\n" +
+	"\x05epoch\x18o \x01(\rR\x05epoch\x12!\n" +
+	"\fwant_refusal\x18p \x01(\bR\vwantRefusal\x12\x1a\n" +
+	"\brejected\x18q \x01(\bR\brejected\"\xc7\x01\n" +
 	"\fIMMsgDataAck\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x02 \x02(\rR\tsessionId\x12\x15\n" +
 	"\x06msg_id\x18\x03 \x02(\rR\x05msgId\x128\n" +
-	"\fsession_type\x18\x04 \x02(\x0e2\x15.teamtalk.SessionTypeR\vsessionType\"\x9b\x01\n" +
+	"\fsession_type\x18\x04 \x02(\x0e2\x15.teamtalk.SessionTypeR\vsessionType\x12.\n" +
+	"\arefusal\x18n \x01(\x0e2\x14.teamtalk.MsgRefusalR\arefusal\"\x9b\x01\n" +
 	"\x10IMMsgDataReadAck\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x1d\n" +
 	"\n" +
@@ -2566,48 +2774,55 @@ const file_message_proto_rawDesc = "" +
 	"session_id\x18\x03 \x02(\rR\tsessionId\x12,\n" +
 	"\bmsg_list\x18\x04 \x03(\v2\x11.teamtalk.MsgInfoR\amsgList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachDataB\x13Z\x11teamtalk/proto/pb"
+	"attachData*=\n" +
+	"\n" +
+	"MsgRefusal\x12\x15\n" +
+	"\x11MSG_REFUSAL_AGAIN\x10\x01\x12\x18\n" +
+	"\x14MSG_REFUSAL_REJECTED\x10\x02B\x13Z\x11teamtalk/proto/pb"
 
+var file_message_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_message_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_message_proto_goTypes = []any{
-	(*IMMsgData)(nil),           // 0: teamtalk.IMMsgData
-	(*IMMsgDataAck)(nil),        // 1: teamtalk.IMMsgDataAck
-	(*IMMsgDataReadAck)(nil),    // 2: teamtalk.IMMsgDataReadAck
-	(*IMMsgDataReadNotify)(nil), // 3: teamtalk.IMMsgDataReadNotify
-	(*IMClientTimeReq)(nil),     // 4: teamtalk.IMClientTimeReq
-	(*IMClientTimeRsp)(nil),     // 5: teamtalk.IMClientTimeRsp
-	(*IMUnreadMsgCntReq)(nil),   // 6: teamtalk.IMUnreadMsgCntReq
-	(*IMUnreadMsgCntRsp)(nil),   // 7: teamtalk.IMUnreadMsgCntRsp
-	(*IMGetMsgListReq)(nil),     // 8: teamtalk.IMGetMsgListReq
-	(*IMGetMsgListRsp)(nil),     // 9: teamtalk.IMGetMsgListRsp
-	(*IMGetLatestMsgIdReq)(nil), // 10: teamtalk.IMGetLatestMsgIdReq
-	(*IMGetLatestMsgIdRsp)(nil), // 11: teamtalk.IMGetLatestMsgIdRsp
-	(*IMGetMsgByIdReq)(nil),     // 12: teamtalk.IMGetMsgByIdReq
-	(*IMGetMsgByIdRsp)(nil),     // 13: teamtalk.IMGetMsgByIdRsp
-	(MsgType)(0),                // 14: teamtalk.MsgType
-	(SessionType)(0),            // 15: teamtalk.SessionType
-	(*UnreadInfo)(nil),          // 16: teamtalk.UnreadInfo
-	(*MsgInfo)(nil),             // 17: teamtalk.MsgInfo
+	(MsgRefusal)(0),             // 0: teamtalk.MsgRefusal
+	(*IMMsgData)(nil),           // 1: teamtalk.IMMsgData
+	(*IMMsgDataAck)(nil),        // 2: teamtalk.IMMsgDataAck
+	(*IMMsgDataReadAck)(nil),    // 3: teamtalk.IMMsgDataReadAck
+	(*IMMsgDataReadNotify)(nil), // 4: teamtalk.IMMsgDataReadNotify
+	(*IMClientTimeReq)(nil),     // 5: teamtalk.IMClientTimeReq
+	(*IMClientTimeRsp)(nil),     // 6: teamtalk.IMClientTimeRsp
+	(*IMUnreadMsgCntReq)(nil),   // 7: teamtalk.IMUnreadMsgCntReq
+	(*IMUnreadMsgCntRsp)(nil),   // 8: teamtalk.IMUnreadMsgCntRsp
+	(*IMGetMsgListReq)(nil),     // 9: teamtalk.IMGetMsgListReq
+	(*IMGetMsgListRsp)(nil),     // 10: teamtalk.IMGetMsgListRsp
+	(*IMGetLatestMsgIdReq)(nil), // 11: teamtalk.IMGetLatestMsgIdReq
+	(*IMGetLatestMsgIdRsp)(nil), // 12: teamtalk.IMGetLatestMsgIdRsp
+	(*IMGetMsgByIdReq)(nil),     // 13: teamtalk.IMGetMsgByIdReq
+	(*IMGetMsgByIdRsp)(nil),     // 14: teamtalk.IMGetMsgByIdRsp
+	(MsgType)(0),                // 15: teamtalk.MsgType
+	(SessionType)(0),            // 16: teamtalk.SessionType
+	(*UnreadInfo)(nil),          // 17: teamtalk.UnreadInfo
+	(*MsgInfo)(nil),             // 18: teamtalk.MsgInfo
 }
 var file_message_proto_depIdxs = []int32{
-	14, // 0: teamtalk.IMMsgData.msg_type:type_name -> teamtalk.MsgType
-	15, // 1: teamtalk.IMMsgDataAck.session_type:type_name -> teamtalk.SessionType
-	15, // 2: teamtalk.IMMsgDataReadAck.session_type:type_name -> teamtalk.SessionType
-	15, // 3: teamtalk.IMMsgDataReadNotify.session_type:type_name -> teamtalk.SessionType
-	16, // 4: teamtalk.IMUnreadMsgCntRsp.unreadinfo_list:type_name -> teamtalk.UnreadInfo
-	15, // 5: teamtalk.IMGetMsgListReq.session_type:type_name -> teamtalk.SessionType
-	15, // 6: teamtalk.IMGetMsgListRsp.session_type:type_name -> teamtalk.SessionType
-	17, // 7: teamtalk.IMGetMsgListRsp.msg_list:type_name -> teamtalk.MsgInfo
-	15, // 8: teamtalk.IMGetLatestMsgIdReq.session_type:type_name -> teamtalk.SessionType
-	15, // 9: teamtalk.IMGetLatestMsgIdRsp.session_type:type_name -> teamtalk.SessionType
-	15, // 10: teamtalk.IMGetMsgByIdReq.session_type:type_name -> teamtalk.SessionType
-	15, // 11: teamtalk.IMGetMsgByIdRsp.session_type:type_name -> teamtalk.SessionType
-	17, // 12: teamtalk.IMGetMsgByIdRsp.msg_list:type_name -> teamtalk.MsgInfo
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	15, // 0: teamtalk.IMMsgData.msg_type:type_name -> teamtalk.MsgType
+	16, // 1: teamtalk.IMMsgDataAck.session_type:type_name -> teamtalk.SessionType
+	0,  // 2: teamtalk.IMMsgDataAck.refusal:type_name -> teamtalk.MsgRefusal
+	16, // 3: teamtalk.IMMsgDataReadAck.session_type:type_name -> teamtalk.SessionType
+	16, // 4: teamtalk.IMMsgDataReadNotify.session_type:type_name -> teamtalk.SessionType
+	17, // 5: teamtalk.IMUnreadMsgCntRsp.unreadinfo_list:type_name -> teamtalk.UnreadInfo
+	16, // 6: teamtalk.IMGetMsgListReq.session_type:type_name -> teamtalk.SessionType
+	16, // 7: teamtalk.IMGetMsgListRsp.session_type:type_name -> teamtalk.SessionType
+	18, // 8: teamtalk.IMGetMsgListRsp.msg_list:type_name -> teamtalk.MsgInfo
+	16, // 9: teamtalk.IMGetLatestMsgIdReq.session_type:type_name -> teamtalk.SessionType
+	16, // 10: teamtalk.IMGetLatestMsgIdRsp.session_type:type_name -> teamtalk.SessionType
+	16, // 11: teamtalk.IMGetMsgByIdReq.session_type:type_name -> teamtalk.SessionType
+	16, // 12: teamtalk.IMGetMsgByIdRsp.session_type:type_name -> teamtalk.SessionType
+	18, // 13: teamtalk.IMGetMsgByIdRsp.msg_list:type_name -> teamtalk.MsgInfo
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_message_proto_init() }
@@ -2621,13 +2836,14 @@ func file_message_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_message_proto_rawDesc), len(file_message_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_message_proto_goTypes,
 		DependencyIndexes: file_message_proto_depIdxs,
+		EnumInfos:         file_message_proto_enumTypes,
 		MessageInfos:      file_message_proto_msgTypes,
 	}.Build()
 	File_message_proto = out.File

@@ -33,6 +33,15 @@ type MsgData struct {
 	// GroupVersion is a group message's version of its group, between servers only; with HasGroupVersion. 0: not known.
 	GroupVersion    uint32
 	HasGroupVersion bool
+
+	// SenderConn and Epoch are what a db_proxy keeps the order of one sender by, between servers
+	// only; SenderConn 0: none. A message is not stored while an earlier one of the same
+	// connection, conversation and epoch could not be stored.
+	SenderConn, Epoch uint32
+	// WantRefusal, of a client: it understands an ack that says that the message was not stored.
+	WantRefusal bool
+	// Rejected, in a db_proxy's answer with MsgID 0: the message can never be stored.
+	Rejected bool
 }
 
 // Field numbers of IMMsgData.
@@ -47,6 +56,10 @@ const (
 	fieldClientMsg = 100
 	fieldDuplicate = 101
 	fieldVersion   = 102
+	fieldSender    = 110
+	fieldEpoch     = 111
+	fieldRefusal   = 112
+	fieldRejected  = 113
 )
 
 var (
@@ -90,6 +103,15 @@ func (m *MsgData) BodySize() int {
 	if m.HasGroupVersion {
 		n += 2 + protowire.SizeVarint(uint64(m.GroupVersion))
 	}
+	if m.SenderConn != 0 {
+		n += 4 + protowire.SizeVarint(uint64(m.SenderConn)) + protowire.SizeVarint(uint64(m.Epoch))
+	}
+	if m.WantRefusal {
+		n += 3
+	}
+	if m.Rejected {
+		n += 3
+	}
 	return n
 }
 
@@ -112,6 +134,16 @@ func (m *MsgData) AppendBody(b []byte) ([]byte, error) {
 	}
 	if m.HasGroupVersion {
 		b = appendVarintField(b, fieldVersion, m.GroupVersion)
+	}
+	if m.SenderConn != 0 {
+		b = appendVarintField(b, fieldSender, m.SenderConn)
+		b = appendVarintField(b, fieldEpoch, m.Epoch)
+	}
+	if m.WantRefusal {
+		b = appendVarintField(b, fieldRefusal, 1)
+	}
+	if m.Rejected {
+		b = appendVarintField(b, fieldRejected, 1)
 	}
 	return b, nil
 }
@@ -140,7 +172,8 @@ func (m *MsgData) ParseBody(b []byte) error {
 		}
 		b = b[n:]
 		switch {
-		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate || num == fieldVersion):
+		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate || num == fieldVersion ||
+			fieldSender <= num && num <= fieldRejected):
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
 				return protowire.ParseError(n)
@@ -198,6 +231,14 @@ func (m *MsgData) setVarint(num protowire.Number, v uint64) bool {
 		m.Duplicate = v != 0
 	case fieldVersion:
 		m.GroupVersion, m.HasGroupVersion = uint32(v), true
+	case fieldSender:
+		m.SenderConn = uint32(v)
+	case fieldEpoch:
+		m.Epoch = uint32(v)
+	case fieldRefusal:
+		m.WantRefusal = v != 0
+	case fieldRejected:
+		m.Rejected = v != 0
 	}
 	return true
 }

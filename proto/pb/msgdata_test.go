@@ -32,6 +32,16 @@ func generatedOf(m *pb.MsgData) *pb.IMMsgData {
 	if m.HasGroupVersion {
 		g.SetGroupVersion(m.GroupVersion)
 	}
+	if m.SenderConn != 0 {
+		g.SetSenderConn(m.SenderConn)
+		g.SetEpoch(m.Epoch)
+	}
+	if m.WantRefusal {
+		g.SetWantRefusal(true)
+	}
+	if m.Rejected {
+		g.SetRejected(true)
+	}
 	return g
 }
 
@@ -42,12 +52,12 @@ func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 		m.CreateTime != g.GetCreateTime() || m.Type != g.GetMsgType() || !bytes.Equal(m.Data, g.GetMsgData()) ||
 		m.HasAttachData() != g.HasAttachData() || !bytes.Equal(m.AttachData, g.GetAttachData()) ||
 		(m.ClientMsgID != nil) != g.HasClientMsgId() || !bytes.Equal(m.ClientMsgID, g.GetClientMsgId()) ||
-		m.Duplicate != g.GetDuplicate() || m.GroupVersion != g.GetGroupVersion() || m.HasGroupVersion != g.HasGroupVersion() {
+		m.Duplicate != g.GetDuplicate() || m.GroupVersion != g.GetGroupVersion() || m.HasGroupVersion != g.HasGroupVersion() ||
+		m.SenderConn != g.GetSenderConn() || m.Epoch != g.GetEpoch() ||
+		m.WantRefusal != g.GetWantRefusal() || m.Rejected != g.GetRejected() {
 		t.Fatalf("fields differ: %+v, %v", m, g)
 	}
-	if !g.GetDuplicate() {
-		g.ClearDuplicate() // false is the same as absent; by hand it is not written
-	}
+	normalise(g)
 	mine, err := m.AppendBody(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +74,25 @@ func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 	}
 }
 
+// normalise makes g what is written by hand: false is the same as absent, an epoch has a connection.
+func normalise(g *pb.IMMsgData) {
+	if !g.GetDuplicate() {
+		g.ClearDuplicate()
+	}
+	if !g.GetWantRefusal() {
+		g.ClearWantRefusal()
+	}
+	if !g.GetRejected() {
+		g.ClearRejected()
+	}
+	if g.GetSenderConn() == 0 {
+		g.ClearSenderConn()
+		g.ClearEpoch()
+	} else {
+		g.SetEpoch(g.GetEpoch())
+	}
+}
+
 func TestMsgDataAgainstGenerated(t *testing.T) {
 	const maxU32 = 1<<32 - 1
 	for name, m := range map[string]*pb.MsgData{
@@ -71,6 +100,8 @@ func TestMsgDataAgainstGenerated(t *testing.T) {
 		"ones":        {FromUserID: 1, ToSessionID: 1, MsgID: 1, CreateTime: 1, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: []byte("x")},
 		"greatest":    {FromUserID: maxU32, ToSessionID: maxU32, MsgID: maxU32, CreateTime: maxU32, Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: make([]byte, 70000)},
 		"all fields":  {FromUserID: 128, ToSessionID: 16384, MsgID: 1 << 21, CreateTime: 1 << 28, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: make([]byte, 128), AttachData: []byte("way back"), ClientMsgID: []byte("id"), Duplicate: true, GroupVersion: 300, HasGroupVersion: true},
+		"of a sender": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: maxU32, Epoch: 1 << 14, WantRefusal: true, Rejected: true},
+		"no epoch":    {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
 		"no version":  {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
 		"empty bytes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, AttachData: []byte{}, ClientMsgID: []byte{}},
 	} {
@@ -125,6 +156,9 @@ func TestMsgDataParse(t *testing.T) {
 		"varint longer than needed": with(0x88, 0x80, 0x00, 0x81, 0x80, 0x00),
 		"duplicate said to be zero": varint(with(), 101, 0),
 		"duplicate two":             varint(with(), 101, 2),
+		"epoch without connection":  varint(with(), 111, 2),
+		"connection without epoch":  varint(with(), 110, 2),
+		"no refusal wanted":         varint(with(), 112, 0),
 	} {
 		t.Run(name, func(t *testing.T) { compare(t, body) })
 	}

@@ -99,7 +99,7 @@ func (s *Store) appendWith(ctx context.Context, sl *slot, batch []*im.Message) {
 		if err := s.prepare(ctx, items); err != nil {
 			failItems(items, err)
 		} else {
-			s.store(ctx, sl, items)
+			_ = s.store(ctx, sl, items) // each item has its own
 		}
 		items = answerRepeated(repeated)
 	}

@@ -15,13 +15,15 @@ import (
 )
 
 // store commits items that have ids. What the database refuses is cut in two until the message at fault stands alone.
-func (s *Store) store(ctx context.Context, sl *slot, items []*item) {
+// It returns the error when that is one that would meet any message. Once it has met some, the
+// later ones of the batch are not tried: in their conversations they would overtake those.
+func (s *Store) store(ctx context.Context, sl *slot, items []*item) error {
 	for try := 1; len(items) > 0; try++ {
 		p := s.planFor(items)
 		err := s.commit(ctx, sl, items, p)
 		if err == nil {
 			s.done(ctx, sl, items, p)
-			return
+			return nil
 		}
 		if try < transactionTries && ctx.Err() == nil {
 			var again bool
@@ -31,14 +33,20 @@ func (s *Store) store(ctx context.Context, sl *slot, items []*item) {
 		}
 		if everyone(err) || len(items) == 1 {
 			failItems(items, s.dbError("store messages", err))
-			return
+			if everyone(err) {
+				return err
+			}
+			return nil
 		}
 		s.m.bisects.Inc()
 		half := len(items) / 2
-		s.store(ctx, sl, items[:half])
-		s.store(ctx, sl, items[half:])
-		return
+		if err := s.store(ctx, sl, items[:half]); err != nil {
+			failItems(items[half:], s.dbError("store messages", err))
+			return err
+		}
+		return s.store(ctx, sl, items[half:])
 	}
+	return nil
 }
 
 // mend does something about an error of a transaction that makes it worth to run again, and says so. Items that turn out to be stored already

@@ -199,6 +199,13 @@ func (c *conn) message(seq uint16, d *pb.MsgData) {
 	if g := s.groups[to]; m.Type.IsGroup() && (g == nil || !slices.Contains(g.Members, from)) {
 		return
 	}
+	if s.refuse != nil && d.WantRefusal {
+		if why := s.refuse(d); why != 0 {
+			c.send(seq, pb.IMMsgDataAck_builder{UserId: new(from), SessionId: new(to), MsgId: new(uint32(0)),
+				SessionType: sessionOf(from, m).kind.Enum(), Refusal: why.Enum()}.Build())
+			return
+		}
+	}
 	id, again := s.named[string(d.ClientMsgID)]
 	if !again || len(d.ClientMsgID) == 0 {
 		m = s.put(m)

@@ -42,6 +42,7 @@ type Server struct {
 	conns    map[*conn]struct{}
 	received []Frame
 	filter   func(f Frame) bool
+	refuse   func(m *pb.MsgData) pb.MsgRefusal
 	muted    bool
 	lag      int
 	now      uint32
@@ -156,6 +157,13 @@ func (s *Server) Filter(f func(Frame) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.filter = f
+}
+
+// Refuse sets a function that says why a message is not stored, 0 when it is.
+func (s *Server) Refuse(f func(m *pb.MsgData) pb.MsgRefusal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = f
 }
 
 // MuteAcks makes the server store and deliver messages without telling their senders.

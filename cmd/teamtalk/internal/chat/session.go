@@ -204,6 +204,23 @@ func closeSession(s *Session) error {
 	return nil
 }
 
+// refusedError says why a message server did not let a user in.
+func refusedError(o Options, e *client.LoginError, kind im.Kind) error {
+	text := CleanLine(e.Text)
+	if text == "" {
+		text = e.Code.String()
+	}
+	switch kind {
+	case im.Denied:
+		return fmt.Errorf("log in as %s: name or password is wrong, or the login is not allowed now: %s",
+			CleanLine(o.User), text)
+	case im.Unavailable:
+		return fmt.Errorf("log in as %s: the server cannot be reached: the message server answers that a server "+
+			"behind it is down or busy (%s); try again in a moment", CleanLine(o.User), text)
+	}
+	return fmt.Errorf("log in as %s: %s", CleanLine(o.User), text)
+}
+
 // openError says what a person can do about a login that failed.
 func openError(o Options, err error) error {
 	var refused *client.LoginError
@@ -214,12 +231,13 @@ func openError(o Options, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return &Error{Code: exitFailed, Err: errors.New("interrupted")}
-	case errors.As(err, &refused) && im.KindOf(err) == im.Denied:
-		return fmt.Errorf("log in as %s: name or password is wrong, or the account is locked: %s", CleanLine(o.User), CleanLine(refused.Text))
+	case errors.As(err, &refused):
+		return refusedError(o, refused, im.KindOf(err))
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no connection through %s: %s; is it running? (teamtalk serve)", where, CleanLine(err.Error()))
-	case im.KindOf(err) == im.Unavailable && refused == nil:
-		return fmt.Errorf("no connection through %s: %s", where, CleanLine(err.Error()))
+		return fmt.Errorf("the server cannot be reached: no connection through %s: %s; is it running? (teamtalk serve)",
+			where, CleanLine(err.Error()))
+	case im.KindOf(err) == im.Unavailable:
+		return fmt.Errorf("the server cannot be reached: no connection through %s: %s", where, CleanLine(err.Error()))
 	}
 	return fmt.Errorf("log in as %s: %s", CleanLine(o.User), CleanLine(err.Error()))
 }

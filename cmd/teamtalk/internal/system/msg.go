@@ -12,7 +12,7 @@ import (
 	"teamtalk/handlers/msg"
 )
 
-func (s *system) startMsg(context.Context) error {
+func (s *system) startMsg(ctx context.Context) error {
 	cfg := s.cfg.Msg
 	never := func(d time.Duration) time.Duration {
 		if d == 0 {
@@ -68,6 +68,7 @@ func (s *system) startMsg(context.Context) error {
 	if err := s.connectFiles(m); err != nil {
 		return err
 	}
+	awaitLinks(ctx, db, routes)
 	clients := &port{name: "clients", clients: true}
 	err = s.listen(clients, "msg.listen", config.Addr(cfg.Listen),
 		engine.Options{Handler: m, MaxConns: limit, MaxFrame: int(cfg.MaxFrame), MaxBuffered: int(cfg.SlowConsumer)})
@@ -86,6 +87,30 @@ func (s *system) startMsg(context.Context) error {
 		s.needs(g.Name(), g)
 	}
 	return nil
+}
+
+// linkPatience is how long a message server that starts waits for its links before it listens for
+// clients.
+const linkPatience = 2 * time.Second
+
+// awaitLinks waits until all groups are up, for linkPatience at most. A client that connects before
+// that would be refused, and stock clients take that worse than a port that is not open yet: Windows
+// pauses for 3 s, Android tries again at once, 15 to 200 times a second. When the other servers stay
+// away the port opens all the same, so that clients are told why they cannot log in.
+func awaitLinks(ctx context.Context, groups ...*link.Group) {
+	ctx, cancel := context.WithTimeout(ctx, linkPatience)
+	defer cancel()
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for _, g := range groups {
+		for !g.Up() {
+			select {
+			case <-look.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
 }
 
 // connectFiles links the message server to the file servers: to the one in this process, if it is here, and to those at the addresses. Each has a link of

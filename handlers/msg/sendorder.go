@@ -1,0 +1,395 @@
+package msg
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/link"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// A client pipelines messages. When one of them, A, cannot be stored, those behind it in the same
+// conversation are not stored either until the sender repeats A or gives it up. Else A, repeated,
+// would get a higher id than B, which was written after it. A refused message gets no ack, as one
+// that could not be stored: its sender repeats it, or reports a failure. Clients that set
+// want_refusal are told at once.
+//
+// A sender has given A up when
+//   - it repeats B, which was refused before, without having repeated A since. Clients repeat in
+//     order: Windows repeats each message once, after about 6 s.
+//   - a while has passed since A came last: see patience.
+//   - its connection ends.
+//
+// Two servers keep the rule. This one refuses what comes after it knows that A failed. db_proxy
+// refuses what was under way by then: it knows a message by connection, conversation and epoch, and
+// the epoch ends here when A's failure is known.
+
+// stockPatience is how long a client that does not want refusals may take to repeat a message.
+// Windows repeats after about 6 s. iOS and Android report the failure after 6 to 11 s and do not
+// repeat: what the user writes after that is new. A message 11 s later is stored.
+const stockPatience = 10 * time.Second
+
+// Bounds of what is kept for one connection. Beyond maxHolds conversations, order is not kept.
+// Beyond maxUnsettled messages in one, a further one is refused as long as the first stands.
+const (
+	maxHolds     = 64
+	maxUnsettled = 256
+)
+
+// target is the conversation of a message, as its sender's connection sees it.
+type target struct {
+	id    uint32
+	group bool
+}
+
+func targetOf(m *pb.MsgData) target { return target{m.ToSessionID, m.Type.IsGroup()} }
+
+// sendOrder keeps the order of what one connection sends. A connection has none until it sends its
+// first message. Loop only, except for failing.
+type sendOrder struct {
+	conn  uint32 // names the connection to db_proxies
+	came  uint32 // messages so far
+	holds []*hold
+
+	// failing are failures that were seen elsewhere and are not yet known on the loop.
+	failing atomic.Int32
+	mu      sync.Mutex
+	targets []target // of failing
+}
+
+// hold is a conversation with messages that were not stored. The epoch of a conversation without
+// one is 0.
+type hold struct {
+	target
+	epoch     uint32
+	unsettled []unsettled // in the order in which they first came
+}
+
+// unsettled is a message that was not stored, or refused, and not given up.
+type unsettled struct {
+	hash   uint64
+	seq    uint16
+	flying bool // repeated, and on its way to db_proxy
+	// looking, with flying: the history is searched for it first. See storeAgain.
+	looking bool
+	first   uint32 // when it first came, in messages
+	last    uint32 // when it last came
+	at      time.Time
+	await   time.Duration // how long its sender may take to repeat it
+}
+
+// sending is what has to be known of a message that db_proxy has.
+type sending struct {
+	target
+	seq   uint16
+	hash  uint64
+	epoch uint32
+	came  uint32
+	at    time.Time
+	await time.Duration
+	wants bool // an ack that says that it was not stored
+}
+
+var connNumbers atomic.Uint32
+
+func newSendOrder() *sendOrder {
+	n := connNumbers.Add(1)
+	if n == 0 {
+		n = connNumbers.Add(1) // 0 is none
+	}
+	return &sendOrder{conn: n}
+}
+
+// admit decides whether a message may be given to db_proxy now, and in which epoch. Messages
+// without a seq cannot be repeated: nothing waits for them, and they wait for nothing.
+func (o *sendOrder) admit(g *sending) bool {
+	if g.seq == 0 {
+		return true
+	}
+	h := o.find(g.target)
+	if h != nil && g.at.Sub(h.unsettled[0].at) > h.unsettled[0].await && !h.unsettled[0].flying {
+		g.epoch = h.epoch // db_proxy hears of the new one
+		o.drop(h)
+		return true
+	}
+	if h == nil {
+		if !o.isFailing(g.target) {
+			return true
+		}
+		if h = o.open(g.target); h == nil {
+			return true
+		}
+	}
+	g.epoch = h.epoch
+	return h.admit(g, o.isFailing(g.target))
+}
+
+// admit is sendOrder.admit for a conversation with messages that were not stored. more says that
+// another one has failed, and is not among them yet.
+func (h *hold) admit(g *sending, more bool) bool {
+	i := slices.IndexFunc(h.unsettled, func(u unsettled) bool { return u.seq == g.seq && u.hash == g.hash })
+	blocked := more
+	if i < 0 {
+		blocked = blocked || slices.ContainsFunc(h.unsettled, func(u unsettled) bool { return !u.flying })
+		if blocked {
+			h.add(unsettledOf(g))
+		}
+		return !blocked
+	}
+	last := h.unsettled[i].last
+	for _, u := range h.unsettled[:i] {
+		blocked = blocked || !u.flying && int32(u.last-last) > 0
+	}
+	u := &h.unsettled[i]
+	u.last, u.at = g.came, g.at
+	if blocked {
+		return false
+	}
+	u.flying = true
+	first := u.first
+	// Those before it that were not repeated are given up.
+	h.unsettled = slices.DeleteFunc(h.unsettled, func(u unsettled) bool {
+		return !u.flying && int32(u.first-first) < 0
+	})
+	return true
+}
+
+func unsettledOf(g *sending) unsettled {
+	return unsettled{hash: g.hash, seq: g.seq, first: g.came, last: g.came, at: g.at, await: g.await}
+}
+
+// add enters a message in its place.
+func (h *hold) add(u unsettled) {
+	if len(h.unsettled) >= maxUnsettled {
+		return
+	}
+	i, _ := slices.BinarySearchFunc(h.unsettled, u, func(a, b unsettled) int { return int(int32(a.first - b.first)) })
+	h.unsettled = slices.Insert(h.unsettled, i, u)
+}
+
+// settled notes that a message is stored, or can never be.
+func (o *sendOrder) settled(to target, seq uint16, hash uint64) {
+	h := o.find(to)
+	if h == nil {
+		return
+	}
+	h.unsettled = slices.DeleteFunc(h.unsettled, func(u unsettled) bool { return u.seq == seq && u.hash == hash })
+	if len(h.unsettled) == 0 {
+		o.drop(h)
+	}
+}
+
+// failed notes that a message was not stored and may be repeated. What is sent in its conversation
+// from now on is sent in knowledge of that: in a new epoch.
+func (o *sendOrder) failed(g sending) (kept bool) {
+	if g.seq == 0 {
+		return true
+	}
+	h := o.find(g.target)
+	if h == nil {
+		if h = o.open(g.target); h == nil {
+			return false
+		}
+	}
+	if h.epoch == g.epoch {
+		h.epoch++
+	}
+	for i := range h.unsettled {
+		if u := &h.unsettled[i]; u.seq == g.seq && u.hash == g.hash {
+			u.flying = false
+			return true
+		}
+	}
+	h.add(unsettledOf(&g))
+	return true
+}
+
+func (o *sendOrder) find(to target) *hold {
+	for _, h := range o.holds {
+		if h.target == to {
+			return h
+		}
+	}
+	return nil
+}
+
+// open makes a hold, nil when there are too many.
+func (o *sendOrder) open(to target) *hold {
+	if len(o.holds) >= maxHolds {
+		return nil
+	}
+	h := &hold{target: to}
+	o.holds = append(o.holds, h)
+	return h
+}
+
+func (o *sendOrder) drop(h *hold) {
+	o.holds = slices.DeleteFunc(o.holds, func(other *hold) bool { return other == h })
+	if len(o.holds) == 0 {
+		o.holds = nil
+	}
+}
+
+// fails notes a failure at once, from anywhere, so that the loop sends nothing behind it before it
+// has heard; heard takes it back on the loop.
+func (o *sendOrder) fails(to target) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.targets = append(o.targets, to)
+	o.failing.Store(int32(len(o.targets)))
+}
+
+func (o *sendOrder) heard(to target) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if i := slices.Index(o.targets, to); i >= 0 {
+		o.targets = slices.Delete(o.targets, i, i+1)
+	}
+	if len(o.targets) == 0 {
+		o.targets = nil
+	}
+	o.failing.Store(int32(len(o.targets)))
+}
+
+func (o *sendOrder) isFailing(to target) bool {
+	if o.failing.Load() == 0 {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Contains(o.targets, to)
+}
+
+// sendingOf is what has to be known of m, the next message of a connection.
+func (h *Server) sendingOf(c *client, seq uint16, m *pb.MsgData, now time.Time) sending {
+	if c.sends.order == nil {
+		c.sends.order = newSendOrder()
+	}
+	o := c.sends.order
+	o.came++
+	return sending{target: targetOf(m), seq: seq, hash: contentHash(m), came: o.came, at: now,
+		await: h.patience(m), wants: m.WantRefusal}
+}
+
+// patience is how long the sender of m may take to repeat it. A client that wants refusals repeats
+// until it gives up, and then repeats the next one instead: see the rules above. For it the window
+// in which a repeat is recognised counts.
+func (h *Server) patience(m *pb.MsgData) time.Duration {
+	if m.WantRefusal {
+		return max(h.opt.ResendWindow, stockPatience)
+	}
+	return stockPatience
+}
+
+// behindFailed refuses a message that stands behind one that was not stored.
+func (h *Server) behindFailed(s *session.Session, g *sending) {
+	h.metrics.dropped.WithLabelValues("behind_failed").Inc()
+	h.refuseMessage(s, g, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+}
+
+// refuseMessage tells a client that wants to know that a message was not stored. On the loop.
+func (h *Server) refuseMessage(s *session.Session, g *sending, why pb.MsgRefusal) {
+	if !g.wants || s.IsClosed() {
+		return
+	}
+	ack := &pb.IMMsgDataAck{}
+	ack.SetUserId(s.User)
+	ack.SetSessionId(g.id)
+	ack.SetMsgId(0)
+	ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
+	if g.group {
+		ack.SetSessionType(pb.SessionType_SESSION_TYPE_GROUP)
+	}
+	ack.SetRefusal(why)
+	_ = s.Send(g.seq, ack)
+}
+
+// notStored takes a message that db_proxy did not store, or perhaps not. From anywhere.
+func (h *Server) notStored(s *session.Session, g sending, rsp *pb.MsgData, err error) {
+	rejected := err == nil && rsp != nil && rsp.Rejected
+	o := clientOf(s).sends.order
+	if !rejected {
+		o.fails(g.target)
+	}
+	s.Loop().Post(func() {
+		if !rejected {
+			o.heard(g.target)
+		}
+		h.notStoredHere(s, g, rejected, err)
+	})
+}
+
+// notStoredHere is notStored on the loop.
+func (h *Server) notStoredHere(s *session.Session, g sending, rejected bool, err error) {
+	h.metrics.notStored.Inc()
+	h.warn(&h.often.message, "message not stored", "conn", s.ID(), "user", s.User, "seq", g.seq, "err", err)
+	c := clientOf(s)
+	if doubtful(err) { // else db_proxy said no, or was not asked
+		c.sends.doubt(g.seq)
+	} else {
+		c.sends.forget(g.seq)
+	}
+	if rejected {
+		c.sends.order.settled(g.target, g.seq, g.hash)
+		h.refuseMessage(s, &g, pb.MsgRefusal_MSG_REFUSAL_REJECTED)
+		return
+	}
+	if !c.sends.order.failed(g) {
+		h.metrics.dropped.WithLabelValues("order_not_kept").Inc()
+	}
+	h.refuseMessage(s, &g, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+}
+
+// looks notes that the history is searched for a message before it is stored. Those behind it take
+// the same way, so that they cannot overtake it.
+func (o *sendOrder) looks(g *sending) {
+	h := o.find(g.target)
+	if h == nil || g.seq == 0 {
+		return
+	}
+	for i := range h.unsettled {
+		if u := &h.unsettled[i]; u.seq == g.seq && u.hash == g.hash {
+			u.looking = true
+			return
+		}
+	}
+	u := unsettledOf(g)
+	u.flying, u.looking = true, true
+	h.add(u)
+}
+
+// looking reports whether the history is searched for a message of the conversation.
+func (o *sendOrder) looking(to target) bool {
+	h := o.find(to)
+	return h != nil && slices.ContainsFunc(h.unsettled, func(u unsettled) bool { return u.looking })
+}
+
+// found notes that the search for a message is over. It reports whether the message may be stored
+// now: one before it may still be searched for, or have failed.
+func (o *sendOrder) found(g *sending) bool {
+	h := o.find(g.target)
+	if h == nil {
+		return true
+	}
+	for i := range h.unsettled {
+		u := &h.unsettled[i]
+		if u.seq == g.seq && u.hash == g.hash {
+			u.looking = false
+			return true
+		}
+		if u.looking || !u.flying {
+			return false
+		}
+	}
+	return true
+}
+
+// doubtful reports whether a call that ended with err may have been carried out.
+func doubtful(err error) bool {
+	return err != nil && im.KindOf(err) != im.Busy && !errors.Is(err, link.ErrNotSent)
+}

@@ -1,0 +1,202 @@
+package msg
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// TestOrderAfterOutage plays what a sender does around an outage of db_proxy, and looks at what is
+// stored, in order.
+func TestOrderAfterOutage(t *testing.T) {
+	type step struct {
+		after time.Duration
+		db    string // "down", "failing", "silent" or "up" from now on; "": as before
+		seq   uint16 // of what is sent; 0: nothing
+		to    uint32
+		text  string
+	}
+	const s = time.Second
+	for _, tc := range []struct {
+		name  string
+		steps []step
+		want  string
+	}{
+		{"B waits for the repeat of A", []step{
+			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"}, {s, "", 2, 2, "B"}, {0, "", 3, 2, "C"}}, "A B C"},
+		{"db_proxy says no", []step{
+			{0, "failing", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"}, {s, "", 2, 2, "B"}}, "A B"},
+		{"in doubt, and not stored", []step{
+			{0, "silent", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"}, {0, "", 2, 2, "B"}}, "A B"},
+		{"C waits for the repeat of B", []step{
+			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"}, {0, "", 3, 2, "C"},
+			{s, "", 2, 2, "B"}, {5 * s, "", 3, 2, "C"}}, "A B C"},
+		{"other conversations go on", []step{
+			{0, "down", 1, 2, "A"}, {s, "up", 2, 3, "B"}, {0, "", 3, 2, "C"}, {5 * s, "", 1, 2, "A"}}, "B A"},
+		{"given up: B is repeated, A is not", []step{
+			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {6 * s, "", 2, 2, "B"}, {0, "", 3, 2, "C"}}, "B C"},
+		{"the repeat of A fails, too", []step{
+			{0, "down", 1, 2, "A"}, {s, "", 2, 2, "B"}, {5 * s, "", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {6 * s, "", 2, 2, "B"}}, "B"},
+		{"given up: A never comes again", []step{
+			{0, "down", 1, 2, "A"}, {3 * s, "up", 2, 2, "B"}, {8 * s, "", 3, 2, "A"}, {0, "", 4, 2, "B"}}, "A B"},
+		{"without numbers nothing waits", []step{
+			{0, "down", 1, 2, "A"}, {s, "up", 0, 2, "B"}}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inWorld(t, Options{Rate: -1}, func(w *world) {
+				alice := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS)
+				for _, st := range tc.steps {
+					time.Sleep(st.after)
+					w.db.become(st.db)
+					if st.seq != 0 {
+						alice.send(st.seq, text(st.to, st.text))
+					}
+				}
+				synctest.Wait()
+				if got := w.db.texts(); got != tc.want {
+					t.Errorf("stored %q, want %q", got, tc.want)
+				}
+			})
+		})
+	}
+}
+
+// become puts the stand-in into a state.
+func (db *dbStand) become(state string) {
+	synctest.Wait()
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if state == "" {
+		return
+	}
+	db.down, db.fail, db.also = state == "down", state == "failing", nil
+	if state == "silent" {
+		db.also = func(req pb.Message) (pb.Message, error) {
+			if _, ok := req.(*pb.MsgData); ok {
+				return nil, im.Errorf(im.Unavailable, "no answer")
+			}
+			return nil, nil
+		}
+	}
+}
+
+// texts is what is stored, in order.
+func (db *dbStand) texts() (list string) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for i, m := range db.stored {
+		if i > 0 {
+			list += " "
+		}
+		list += string(m.Data)
+	}
+	return list
+}
+
+// TestRefusals: a client that wants to know hears at once what was not stored, and why. Others hear
+// nothing.
+func TestRefusals(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		alice, old := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS), w.user(1, 3, pb.ClientType_CLIENT_TYPE_WINDOWS)
+		wanting := func(seq uint16, body string) {
+			m := text(2, body)
+			m.WantRefusal = true
+			alice.send(seq, m)
+		}
+		want := func(what string, refusals ...pb.MsgRefusal) {
+			t.Helper()
+			synctest.Wait()
+			got := alice.got()
+			if len(got) != len(refusals) {
+				t.Fatalf("%s: %d answers, want %d", what, len(got), len(refusals))
+			}
+			for i, r := range got {
+				ack := r.m.(*pb.IMMsgDataAck)
+				refused := refusals[i] != 0
+				if ack.HasRefusal() != refused || refused && ack.GetRefusal() != refusals[i] || (ack.GetMsgId() == 0) != refused {
+					t.Errorf("%s: %v with id %d, want %v", what, ack.GetRefusal(), ack.GetMsgId(), refusals[i])
+				}
+			}
+		}
+		const again, rejected = pb.MsgRefusal_MSG_REFUSAL_AGAIN, pb.MsgRefusal_MSG_REFUSAL_REJECTED
+		w.db.become("down")
+		wanting(1, "A")
+		wanting(2, "B")
+		old.send(1, text(2, "A"))
+		want("db_proxy is down", again, again)
+		old.want()
+		w.db.become("up")
+		wanting(3, "C")
+		want("behind A", again)
+		time.Sleep(40 * time.Second) // it repeats until it gives up: its patience is longer
+		wanting(4, "D")
+		want("still behind A", again)
+		wanting(1, "A")
+		wanting(2, "B")
+		wanting(3, "C")
+		wanting(4, "D")
+		want("repeated in order", 0, 0, 0, 0)
+		w.db.also = func(req pb.Message) (pb.Message, error) {
+			if m, ok := req.(*pb.MsgData); ok && string(m.Data) == "never" {
+				return &pb.MsgData{Rejected: true}, nil
+			}
+			return nil, nil
+		}
+		wanting(5, "never")
+		want("it can never be stored", rejected)
+		wanting(6, "E")
+		want("it holds nobody back", 0)
+		if got := w.db.texts(); got != "A B C D E" {
+			t.Errorf("stored %q", got)
+		}
+		for _, s := range []*device{alice, old} {
+			s.on(func() {
+				if o := clientOf(s.s).sends.order; s == alice && (o.holds != nil || o.targets != nil) {
+					t.Errorf("%d conversations are still held", len(o.holds))
+				}
+			})
+		}
+	})
+}
+
+// TestHoldsAreBounded: a connection that fails in many conversations, or often in one, costs little.
+func TestHoldsAreBounded(t *testing.T) {
+	o := newSendOrder()
+	for i := range 10_000 {
+		o.failed(sending{target: target{id: uint32(i)}, seq: 1, came: uint32(i)})
+		o.failed(sending{target: target{id: 1}, seq: uint16(i) + 1, came: uint32(i)})
+	}
+	total := 0
+	for _, h := range o.holds {
+		total += len(h.unsettled)
+	}
+	if len(o.holds) != maxHolds || total > maxHolds+maxUnsettled {
+		t.Errorf("%d conversations with %d messages", len(o.holds), total)
+	}
+}
+
+// TestFailureNotYetHeard: between a failure and the loop's hearing of it nothing overtakes.
+func TestFailureNotYetHeard(t *testing.T) {
+	o := newSendOrder()
+	a := sending{target: target{id: 2}, seq: 1, hash: 1, came: 1}
+	b := sending{target: target{id: 2}, seq: 2, hash: 2, came: 2}
+	other := sending{target: target{id: 2, group: true}, seq: 3, hash: 3, came: 3}
+	if !o.admit(&a) {
+		t.Fatal("the first message is refused")
+	}
+	o.fails(a.target)
+	if o.admit(&b) || !o.admit(&other) {
+		t.Error("B is admitted behind a failure, or the group is not")
+	}
+	o.heard(a.target)
+	o.failed(a)
+	a.came, b.came = 4, 5
+	if o.admit(&b); fmt.Sprint(o.holds[0].unsettled[0].seq) != "2" {
+		// B again without A: A is given up.
+		t.Errorf("head is %d, want 2", o.holds[0].unsettled[0].seq)
+	}
+}
