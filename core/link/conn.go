@@ -278,6 +278,10 @@ func (c *conn) receive(h pdu.Header, body []byte) error {
 	if err != nil && !errors.Is(err, pdu.ErrUnknown) {
 		c.r.metrics.malformed.Inc()
 		c.r.o.Log.Warn("malformed frame", "conn", c.session.ID(), "cmd", h.Command.String(), "seq", h.Seq, "err", err)
+		if errors.Is(err, pb.ErrIncomplete) { // dropped and counted; the stream itself is sound
+			c.malformed = 0
+			return nil
+		}
 		if c.malformed++; c.malformed >= maxMalformed {
 			return session.ErrMalformed
 		}

@@ -23,6 +23,7 @@ func badFrame(cmd pb.Command, body ...byte) []byte {
 func TestGarbage(t *testing.T) {
 	malformed := badFrame(pb.CmdUsersStatRsp, 0xff, 0xff)
 	good := badFrame(pb.CmdMsgServReq)
+	incomplete := badFrame(pb.CmdUsersStatRsp) // lacks user_id
 	cases := []struct {
 		name  string
 		bytes []byte
@@ -42,8 +43,8 @@ func TestGarbage(t *testing.T) {
 			w := r.accept()
 			<-h.opened
 			pending := ask(nil, p, 1, 1, statReq(1))
-			for range 2 { // two do no harm, nor do four that are not in a row
-				w.write(slices.Concat(malformed, malformed, good))
+			for range 2 { // two do no harm, nor do four that are not in a row, nor what lacks a field
+				w.write(slices.Concat(malformed, malformed, incomplete, incomplete, incomplete, good))
 				<-h.msgs
 			}
 			if c.bytes != nil {

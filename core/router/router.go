@@ -4,6 +4,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -89,7 +90,7 @@ func Handle[M any, P interface {
 		frame: func(s *session.Session, seq uint16, body []byte) error {
 			m := P(new(M))
 			if err := m.ParseBody(body); err != nil {
-				return im.WithKind(im.Malformed, "body does not decode", err)
+				return im.WithKind(im.Malformed, "body does not decode", &bodyError{err})
 			}
 			return call(s, seq, m)
 		},
@@ -196,14 +197,30 @@ func (r *Router) admit(s *session.Session, cmd pb.Command) *route {
 	return rt
 }
 
+// bodyError is the error of a body that did not decode.
+type bodyError struct{ error }
+
+func (e *bodyError) Unwrap() error { return e.error }
+
+// incomplete is the kind under which bodies that lack a required field are counted.
+const incomplete = "incomplete"
+
 func (r *Router) done(s *session.Session, cmd pb.Command, seq uint16, err error) {
 	if err == nil {
 		s.Malformed(true)
 		return
 	}
+	// Only bytes that are no protobuf say that the stream itself cannot be trusted. A body that
+	// lacks a field, or has a value that a handler refuses, is a client that is older or newer.
+	var body *bodyError
+	undecoded := errors.As(err, &body)
 	kind := im.KindOf(err)
-	s.Malformed(kind != im.Malformed)
-	r.metrics.errors.WithLabelValues(kind.String()).Inc()
+	label := kind.String()
+	if undecoded && errors.Is(body, pb.ErrIncomplete) {
+		undecoded, label = false, incomplete
+	}
+	s.Malformed(!undecoded)
+	r.metrics.errors.WithLabelValues(label).Inc()
 	level := slog.LevelDebug // what a client did wrong is its own affair
 	switch kind {
 	case im.Internal:
@@ -232,7 +249,7 @@ func newMetrics(reg prometheus.Registerer, role string) metrics {
 		frames: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_router_frames_total",
 			Help: "Frames handled, by command.", ConstLabels: labels}, []string{"cmd"}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_router_errors_total",
-			Help: "Requests that failed or were refused, by kind.", ConstLabels: labels}, []string{"kind"}),
+			Help: "Requests that failed or were refused, by kind; incomplete: dropped for lack of a required field.", ConstLabels: labels}, []string{"kind"}),
 		unknown: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_router_unknown_total",
 			Help: "Frames ignored because nothing handles their command.", ConstLabels: labels}),
 		unauthenticated: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_router_unauthenticated_total",

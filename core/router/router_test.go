@@ -191,7 +191,7 @@ func TestMalformed(t *testing.T) {
 	ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
 	good, bad := body(t, ack), []byte{0xff}
 	c := connect(r)
-	for _, b := range [][]byte{bad, bad, good, bad, nil} { // nil: required fields are missing
+	for _, b := range [][]byte{bad, bad, good, bad, bad, nil, nil, nil, nil, bad, bad} { // nil: required fields are missing
 		if got := c.frame(t, pb.CmdMsgDataAck, 1, b); len(got) > 0 {
 			t.Fatalf("answered %v", got)
 		}
@@ -208,8 +208,10 @@ func TestMalformed(t *testing.T) {
 	if handled != 1 {
 		t.Errorf("handled %d", handled)
 	}
-	if got := testutil.ToFloat64(r.metrics.errors.WithLabelValues("malformed")); got != 5 {
-		t.Errorf("counted %v", got)
+	for label, want := range map[string]float64{"malformed": 7, incomplete: 4} {
+		if got := testutil.ToFloat64(r.metrics.errors.WithLabelValues(label)); got != want {
+			t.Errorf("%s: counted %v, want %v", label, got, want)
+		}
 	}
 }
 

@@ -171,21 +171,21 @@ func (t *transfer) refuse(reason string, code uint32) error {
 
 // tellFile tells the receiver's pc clients of a file, here and elsewhere.
 func (h *Server) tellFile(n *pb.IMFileNotify) {
-	h.tellPCs(0, n, n.GetToUserId())
+	h.tellPCs(n, n.GetToUserId())
 	h.toRoute(0, n)
 }
 
 // handleRoutedFile tells the receiver's pc clients here of a file of a user elsewhere.
-func (h *Server) handleRoutedFile(_ *session.Session, seq uint16, m *pb.IMFileNotify) error {
-	h.tellPCs(seq, m, m.GetToUserId())
+func (h *Server) handleRoutedFile(_ *session.Session, _ uint16, m *pb.IMFileNotify) error {
+	h.tellPCs(m, m.GetToUserId())
 	return nil
 }
 
 // tellPCs sends m to the pc clients that a user has here. From anywhere.
-func (h *Server) tellPCs(seq uint16, m pb.Message, user uint32) {
+func (h *Server) tellPCs(m pb.Message, user uint32) {
 	for _, o := range h.online.Of(user) {
 		if !o.Client.IsMobile() {
-			_ = o.Push(seq, m) // a full mailbox closes the session
+			_ = o.Push(0, m) // a full mailbox closes the session
 		}
 	}
 }

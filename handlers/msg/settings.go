@@ -46,14 +46,14 @@ func (h *Server) handleRemoveSession(s *session.Session, seq uint16, m *pb.IMRem
 		}
 		n := pb.IMRemoveSessionNotify_builder{UserId: proto.Uint32(s.User), SessionType: rsp.GetSessionType().Enum(),
 			SessionId: proto.Uint32(rsp.GetSessionId())}.Build()
-		h.tellDevices(0, n, s, s.User)
+		h.tellDevices(n, s, s.User)
 		h.toRoute(0, n)
 	}, nil)
 }
 
 // handleRoutedRemoval tells the devices here of what their user removed elsewhere.
 func (h *Server) handleRoutedRemoval(_ *session.Session, _ uint16, m *pb.IMRemoveSessionNotify) error {
-	h.tellDevices(0, m, nil, m.GetUserId())
+	h.tellDevices(m, nil, m.GetUserId())
 	return nil
 }
 
@@ -75,7 +75,7 @@ func (h *Server) handleChangeAvatar(s *session.Session, seq uint16, m *pb.IMChan
 	return ask(h, s, seq, h.dbFirst, m, func(rsp *pb.IMChangeAvatarRsp) {
 		h.answer(s, seq, rsp)
 		if rsp.GetResultCode() == 0 {
-			h.tellDevices(0, rsp, s, s.User)
+			h.tellDevices(rsp, s, s.User)
 			h.tellEverybody(news{about: about{s.User, newAvatar}, text: url})
 		}
 	}, nil)
@@ -106,8 +106,10 @@ const (
 	maxP2P   = 4096 // bytes
 )
 
-// handleP2P passes a command on to the other devices of both users. It is not stored.
-func (h *Server) handleP2P(s *session.Session, seq uint16, m *pb.IMP2PCmdMsg) error {
+// handleP2P passes a command on to the other devices of both users, with seq 0: Windows reads any
+// frame with the seq of its login as the answer to it. The command is not stored. Route servers
+// and the first implementation's message servers pass the seq on, so it is 0 for them too.
+func (h *Server) handleP2P(s *session.Session, _ uint16, m *pb.IMP2PCmdMsg) error {
 	reason := ""
 	switch {
 	case !clientOf(s).p2p.take(s.Loop().Now(), p2pRate, p2pBurst):
@@ -120,19 +122,20 @@ func (h *Server) handleP2P(s *session.Session, seq uint16, m *pb.IMP2PCmdMsg) er
 		return im.Errorf(im.Denied, "p2p command dropped: %s", reason)
 	}
 	m.SetFromUserId(s.User)
-	h.tellDevices(seq, m, s, s.User, m.GetToUserId())
-	h.toRoute(seq, m)
+	h.tellDevices(m, s, s.User, m.GetToUserId())
+	h.toRoute(0, m)
 	return nil
 }
 
 // handleRoutedP2P passes on what a client of another message server says.
-func (h *Server) handleRoutedP2P(_ *session.Session, seq uint16, m *pb.IMP2PCmdMsg) error {
-	h.tellDevices(seq, m, nil, m.GetFromUserId(), m.GetToUserId())
+func (h *Server) handleRoutedP2P(_ *session.Session, _ uint16, m *pb.IMP2PCmdMsg) error {
+	h.tellDevices(m, nil, m.GetFromUserId(), m.GetToUserId())
 	return nil
 }
 
-// tellDevices sends m to the devices that the users have here, except one. From anywhere.
-func (h *Server) tellDevices(seq uint16, m pb.Message, but *session.Session, users ...uint32) {
+// tellDevices sends m with seq 0 to the devices that the users have here, except one. Any
+// goroutine.
+func (h *Server) tellDevices(m pb.Message, but *session.Session, users ...uint32) {
 	var frame []byte
 	for i, user := range users {
 		if i > 0 && user == users[0] {
@@ -144,7 +147,7 @@ func (h *Server) tellDevices(seq uint16, m pb.Message, but *session.Session, use
 			}
 			if frame == nil {
 				var err error
-				if frame, err = pdu.Append(nil, seq, m); err != nil {
+				if frame, err = pdu.Append(nil, 0, m); err != nil {
 					h.log.Error("message not encoded", "cmd", m.Command().String(), "user", user, "err", err)
 					return
 				}

@@ -9,6 +9,7 @@
 package pb
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -36,7 +37,8 @@ type Message interface {
 	Command() Command
 	// AppendBody appends the encoding to b and returns the extended slice. It fails when a required field is not set.
 	AppendBody(b []byte) ([]byte, error)
-	// ParseBody sets the message to what b encodes. b may be reused as soon as it returns.
+	// ParseBody sets the message to what b encodes. b may be reused as soon as it returns. The
+	// error wraps ErrIncomplete when b is protobuf, but lacks a required field.
 	ParseBody(b []byte) error
 }
 
@@ -86,6 +88,21 @@ func appendBody(b []byte, m proto.Message) ([]byte, error) {
 	return proto.MarshalOptions{}.MarshalAppend(b, m)
 }
 
+// ErrIncomplete says that a body is protobuf but lacks a required field. An unknown value of a
+// required enum counts as lacking, as proto2 demands. The stream it came in is sound: the sender
+// only builds this message in another way.
+var ErrIncomplete = errors.New("pb: required field missing")
+
+// parseBody decodes b into m. It decodes a second time only on the error path: the library has no
+// error value that tells a missing field from bytes that are no protobuf.
 func parseBody(b []byte, m proto.Message) error {
-	return proto.Unmarshal(b, m)
+	err := proto.Unmarshal(b, m)
+	if err == nil {
+		return nil
+	}
+	partial := proto.UnmarshalOptions{AllowPartial: true}
+	if partial.Unmarshal(b, m.ProtoReflect().New().Interface()) == nil {
+		return fmt.Errorf("%w: %w", ErrIncomplete, err)
+	}
+	return err
 }

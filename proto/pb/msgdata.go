@@ -2,6 +2,7 @@ package pb
 
 import (
 	"errors"
+	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -63,7 +64,7 @@ const (
 )
 
 var (
-	errMissing     = errors.New("pb: IMMsgData: required field missing")
+	errMissing     = fmt.Errorf("%w: in IMMsgData", ErrIncomplete)
 	errFieldNumber = errors.New("pb: IMMsgData: field number out of range")
 )
 
