@@ -34,6 +34,11 @@ const (
 	directorySlack   = 60
 	directorySettled = 2 * time.Minute
 
+	// ownClock is how far a client's own clock may be ahead, in seconds. Android asks with the time
+	// of its clock at the last answer, not with the time that the answer gave. A time given is that
+	// of a row; to a time that is no row's, rows from this much before it are told once more.
+	ownClock = 60
+
 	// An answer of more rows than directoryTyped is encoded once for all who ask with the same time. That of a first sync is kept, and of the others
 	// directoryAnswers.
 	directoryTyped   = 50
@@ -78,9 +83,22 @@ type pages[T comparable] struct {
 	byID   map[uint32]int // their places
 	newest uint32         // of their times
 
-	first   func() (*pb.Encoded, error) // the answer of a first sync
-	mu      sync.Mutex                  // held for one look-up
-	answers *simplelru.LRU[uint32, func() (*pb.Encoded, error)]
+	mu      sync.Mutex // held for one look-up
+	first   encoding   // the answer of a first sync
+	answers *simplelru.LRU[question, encoding]
+}
+
+// question is what an answer depends on.
+type question struct {
+	from int    // place of the first row that is told
+	told uint32 // the time that the answer gives
+	gone bool   // rows that are gone are told too
+}
+
+// encoding is an answer for any user, encoded by the first caller of do.
+type encoding struct {
+	question
+	do func() (*pb.Encoded, error)
 }
 
 // touch says that a row was changed through this server: the next who asks is to see it.
@@ -175,9 +193,8 @@ func (b *book[T]) paginate(rows []T) *pages[T] {
 		k := b.key(&rows[i])
 		p.byID[k.id], p.newest = i, k.updated
 	}
-	p.first = sync.OnceValues(func() (*pb.Encoded, error) { return b.encode(p, 0) })
 	// The only error is a size that is not positive.
-	p.answers, _ = simplelru.NewLRU[uint32, func() (*pb.Encoded, error)](directoryAnswers, nil)
+	p.answers, _ = simplelru.NewLRU[question, encoding](directoryAnswers, nil)
 	return p
 }
 
@@ -217,24 +234,40 @@ func (b *book[T]) from(p *pages[T], since uint32) int {
 	return at
 }
 
-// changedSince returns the rows changed at or after since, in order of id, and the newest time of change among them; since when there are none. With since 0
-// those that are gone are left out.
-func (b *book[T]) changedSince(p *pages[T], since uint32) (rows []T, newest uint32) {
-	rows = slices.Clone(p.rows[b.from(p, since):])
-	if since == 0 {
-		rows = slices.DeleteFunc(rows, func(row T) bool { return b.key(&row).gone })
+// ask makes the question of a client that asks e with since at now.
+func (b *book[T]) ask(e *edition[T], since uint32, now time.Time) question {
+	q := question{told: b.told(e), gone: since != 0}
+	if since == 0 || isAhead(since, now) {
+		return q
 	}
-	newest = since
-	if len(rows) > 0 {
-		newest = b.key(&rows[len(rows)-1]).updated
+	after := min(since, settledAt(e.asked, directorySettle))
+	if at := b.from(e.pages, since); at == len(e.rows) || b.key(&e.rows[at]).updated != since {
+		after = min(after, max(since, ownClock)-ownClock)
 	}
-	slices.SortFunc(rows, func(x, y T) int { return cmp.Compare(b.key(&x).id, b.key(&y).id) })
-	return rows, newest
+	q.from = b.from(e.pages, after+1)
+	return q
 }
 
-func (b *book[T]) encode(p *pages[T], since uint32) (*pb.Encoded, error) {
-	rows, newest := b.changedSince(p, since)
-	return pb.Encode(b.answer(0, rows, newest))
+// told is the time that an answer from e gives: that of the newest row that has settled.
+func (b *book[T]) told(e *edition[T]) uint32 {
+	if len(e.rows) == 0 {
+		return 0
+	}
+	settled := settledAt(e.asked, directorySettle)
+	if at := b.from(e.pages, settled+1); at > 0 && b.key(&e.rows[at-1]).updated > 0 {
+		return b.key(&e.rows[at-1]).updated
+	}
+	return settled // there is no row of this time or before that has a time
+}
+
+// find returns the rows that answer q, in order of id.
+func (b *book[T]) find(p *pages[T], q question) []T {
+	rows := slices.Clone(p.rows[q.from:])
+	if !q.gone {
+		rows = slices.DeleteFunc(rows, func(row T) bool { return b.key(&row).gone })
+	}
+	slices.SortFunc(rows, func(x, y T) int { return cmp.Compare(b.key(&x).id, b.key(&y).id) })
+	return rows
 }
 
 // reply answers user with what has changed since.
@@ -243,12 +276,12 @@ func (b *book[T]) reply(ctx context.Context, user, since uint32, attach []byte) 
 	if err != nil {
 		return nil, err
 	}
+	q := b.ask(e, since, b.clock())
 	var rsp pb.Attachment
-	if len(e.rows)-b.from(e.pages, since) <= directoryTyped {
-		rows, newest := b.changedSince(e.pages, since)
-		rsp = b.answer(user, rows, newest)
+	if len(e.rows)-q.from <= directoryTyped {
+		rsp = b.answer(user, b.find(e.pages, q), q.told)
 	} else {
-		encoded, err := b.encoded(e.pages, since)
+		encoded, err := b.encoded(e.pages, q)
 		if err != nil {
 			return nil, err
 		}
@@ -258,19 +291,29 @@ func (b *book[T]) reply(ctx context.Context, user, since uint32, attach []byte) 
 	return rsp, nil
 }
 
-// encoded returns the answer to who asks with since, for any user. It is made once while others who ask for it wait: that costs less than making it twice.
-func (b *book[T]) encoded(p *pages[T], since uint32) (*pb.Encoded, error) {
-	if since == 0 {
-		return p.first()
-	}
+// encoded returns the answer to q for any user. It is encoded once, while others with the same
+// question wait: that takes less time than encoding it twice.
+func (b *book[T]) encoded(p *pages[T], q question) (*pb.Encoded, error) {
 	p.mu.Lock()
-	once, ok := p.answers.Get(since)
+	var known encoding
+	ok := false
+	if q.gone {
+		known, ok = p.answers.Get(q)
+	} else {
+		known, ok = p.first, p.first.question == q && p.first.do != nil
+	}
 	if !ok {
-		once = sync.OnceValues(func() (*pb.Encoded, error) { return b.encode(p, since) })
-		p.answers.Add(since, once)
+		known = encoding{q, sync.OnceValues(func() (*pb.Encoded, error) {
+			return pb.Encode(b.answer(0, b.find(p, q), q.told))
+		})}
+		if q.gone {
+			p.answers.Add(q, known)
+		} else {
+			p.first = known
+		}
 	}
 	p.mu.Unlock()
-	return once()
+	return known.do()
 }
 
 // newUserBook is the list of users.

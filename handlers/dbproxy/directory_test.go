@@ -118,7 +118,11 @@ func TestBook(t *testing.T) {
 	for _, test := range []struct {
 		since uint32
 		want  string
-	}{{0, "2000: 1 2 3 4"}, {1, "3000: 1 2 3 9"}, {1000, "3000: 1 2 3 9"}, {1001, "3000: 2 9"}, {3000, "3000: 9"}, {3001, "3001:"}, {1<<32 - 1, "4294967295:"}} {
+	}{
+		{0, "3000: 1 2 3 4"}, {1, "3000: 1 2 3 9"}, {999, "3000: 1 2 3 9"}, {1000, "3000: 2 9"}, {2000, "3000: 9"}, {3000, "3000:"},
+		{1001, "3000: 1 2 3 9"}, {1060, "3000: 2 9"}, {3059, "3000: 9"}, {3060, "3000:"}, // the time of a client's clock
+		{2_000_000_000, "3000:"}, {2_000_000_001, "3000: 1 2 3 4 9"}, {1<<32 - 1, "3000: 1 2 3 4 9"}, // ahead counts as 0
+	} {
 		if got := answer(t, b, test.since); got != test.want {
 			t.Errorf("since %d: %s, want %s", test.since, got, test.want)
 		}
@@ -304,7 +308,7 @@ func TestBookSharesBytes(t *testing.T) {
 		}
 		return e
 	}
-	for _, since := range []uint32{0, 1000} {
+	for _, since := range []uint32{0, 500, 1<<32 - 1} {
 		a := encoded(1, since)
 		if c := encoded(2, since); &a.Shared()[0] != &c.Shared()[0] {
 			t.Errorf("since %d: two answers are encoded twice", since)
@@ -360,16 +364,18 @@ func BenchmarkDirectory(b *testing.B) {
 		for b.Loop() {
 			ask(b)
 		}
-		e, err := book.current.Load().first()
+		e, err := book.current.Load().first.do()
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.ReportMetric(float64(len(e.Shared())), "bytes/answer")
 	})
 	b.Run("typed", func(b *testing.B) { // what it would be without the bytes
-		rows, newest := book.changedSince(book.current.Load().pages, 0)
+		e := book.current.Load()
+		q := book.ask(e, 0, time.Now())
+		rows := book.find(e.pages, q)
 		for b.Loop() {
-			if _, err := proto.Marshal(book.answer(1, rows, newest).(proto.Message)); err != nil {
+			if _, err := proto.Marshal(book.answer(1, rows, q.told).(proto.Message)); err != nil {
 				b.Fatal(err)
 			}
 		}

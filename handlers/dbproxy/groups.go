@@ -35,9 +35,12 @@ func (s *Server) handleGroups() {
 	handle(s, work[*pb.IMGroupGetShieldReq]{user: func(m *pb.IMGroupGetShieldReq) uint64 { return uint64(m.GetGroupId()) }, run: s.groupShields})
 }
 
-// normalGroups lists the normal groups of a user; temporary ones clients know from their conversations.
+// normalGroups lists the normal groups of a user; temporary ones clients know from their
+// conversations. A client that sent a time is told with which one to ask next.
 func (s *Server) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (pb.Message, error) {
-	groups, err := s.store.GroupsOf(ctx, m.GetUserId(), pb.GroupType_GROUP_TYPE_NORMAL, m.GetLatestUpdateTime())
+	now := s.opt.Now() // before the read
+	earliest := changedFrom(m.GetLatestUpdateTime(), now, directorySettle)
+	groups, err := s.store.GroupsOf(ctx, m.GetUserId(), pb.GroupType_GROUP_TYPE_NORMAL, earliest)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +49,9 @@ func (s *Server) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (
 		list[i] = pb.GroupVersionInfo_builder{GroupId: proto.Uint32(g.ID), Version: proto.Uint32(g.Version)}.Build()
 	}
 	rsp := pb.IMNormalGroupListRsp_builder{UserId: proto.Uint32(m.GetUserId()), GroupVersionList: list}.Build()
+	if m.HasLatestUpdateTime() {
+		rsp.SetLatestUpdateTime(settledAt(now, directorySettle))
+	}
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }

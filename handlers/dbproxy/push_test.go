@@ -236,14 +236,16 @@ func TestDepartments(t *testing.T) {
 	}
 	a, b := fmt.Sprintf("%d head 0 1 0;", head), fmt.Sprintf("%d sub %d 2 0;", sub, head)
 	expect(0, a+b+"60")
-	expect(began.Unix(), a+b+"60")
-	expect(began.Unix()+1, b+"60")
-	expect(began.Unix()+61, "61")
+	expect(began.Unix(), b+"60")
+	expect(began.Unix()+60, "60")
+	expect(began.Unix()+59, a+b+"60") // the time of no department: a minute of a client's own clock
+	expect(began.Unix()+121, "60")
+	expect(h.clock.Now().Unix()+1, a+b+"60") // ahead counts as 0, and is not echoed
 	h.recorded.Add(time.Minute)
 	if err := h.store.UpdateDepart(t.Context(), im.Depart{ID: sub, Name: "sub", Parent: head, Priority: 2, Status: pb.DepartmentStatusType_DEPT_STATUS_DELETE}); err != nil {
 		t.Fatal(err)
 	}
 	h.clock.Add(time.Second)
-	expect(0, a+"0")
+	expect(0, a+"120")
 	expect(began.Unix()+60, fmt.Sprintf("%d sub %d 2 1;120", sub, head))
 }

@@ -61,8 +61,13 @@ func (s *Server) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Messag
 	return rsp, nil
 }
 
+// recentSessions answers with the conversations changed since. The answer has no time of its own:
+// a client asks with the latest updated_time it was told. So that of a conversation that has not
+// settled is told as the latest settled one.
 func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessionReq) (pb.Message, error) {
-	sessions, err := s.store.RecentSessions(ctx, m.GetUserId(), m.GetLatestUpdateTime(), sessionLimit)
+	now := s.opt.Now() // before the read
+	earliest := changedFrom(m.GetLatestUpdateTime(), now, sessionSettle)
+	sessions, err := s.store.RecentSessions(ctx, m.GetUserId(), earliest, sessionLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +76,7 @@ func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessio
 		r := &sessions[i]
 		list[i] = pb.ContactSessionInfo_builder{
 			SessionId: proto.Uint32(r.Peer), SessionType: r.Type.Enum(), SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
-			UpdatedTime: proto.Uint32(r.Updated), LatestMsgId: proto.Uint32(r.Latest.ID), LatestMsgData: s.preview(&r.Latest),
+			UpdatedTime: proto.Uint32(min(r.Updated, settledAt(now, sessionSettle))), LatestMsgId: proto.Uint32(r.Latest.ID), LatestMsgData: s.preview(&r.Latest),
 			LatestMsgType: msgType(&r.Latest, r.Type), LatestMsgFromUserId: proto.Uint32(from(r.Peer, r.Type, &r.Latest)),
 		}.Build()
 	}

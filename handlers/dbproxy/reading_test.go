@@ -127,6 +127,50 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
+// TestSessionsSince: a client asks with the latest updated_time it was told. It misses no
+// conversation, also when the message of a server whose clock is 5 s behind comes last and the
+// client asks only an hour later, and is told each until it has settled.
+func TestSessionsSince(t *testing.T) {
+	h := open(t, options{})
+	p := h.dial()
+	now := uint32(h.clock.Now().Unix())
+	say := func(peer, created uint32) {
+		m := text(peer, 1, fmt.Sprint("from ", peer))
+		m.CreateTime = created
+		ask[*pb.MsgData](p, 1, m)
+	}
+	since := uint32(0)
+	expect := func(what, want string) {
+		t.Helper()
+		req := pb.IMRecentContactSessionReq_builder{UserId: proto.Uint32(1), LatestUpdateTime: &since}.Build()
+		got := ""
+		for _, c := range ask[*pb.IMRecentContactSessionRsp](p, 2, req).GetContactSessionList() {
+			got += fmt.Sprint(" ", c.GetSessionId())
+			if since = max(since, c.GetUpdatedTime()); c.GetUpdatedTime() > uint32(h.clock.Now().Unix()) {
+				t.Errorf("%s: told a time ahead, %d", what, c.GetUpdatedTime())
+			}
+		}
+		if got != want {
+			t.Errorf("%s:%s, want%s", what, got, want)
+		}
+	}
+	say(2, now-3600)
+	say(3, now+5) // by a clock that is ahead
+	expect("first", " 3 2")
+	say(4, now-5) // by one that is behind
+	h.clock.Add(time.Hour)
+	expect("an hour later", " 3 4")
+	expect("settled", "")
+	since = now + 7200
+	expect("with a time ahead", " 3 4 2")
+	since = now + 3600 // given by another server while it was young
+	say(5, now+3595)
+	expect("young", " 5")
+	expect("at once again", " 5")
+	h.clock.Add(20 * time.Second)
+	expect("a few seconds later", "")
+}
+
 // TestRemoveSession: a conversation goes from one side's list, with what is unread of it, and comes back with its next message.
 func TestRemoveSession(t *testing.T) {
 	h := open(t, options{})

@@ -169,6 +169,7 @@ type IMNormalGroupListRsp struct {
 	xxx_hidden_UserId           uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
 	xxx_hidden_GroupVersionList *[]*GroupVersionInfo   `protobuf:"bytes,2,rep,name=group_version_list,json=groupVersionList"`
 	xxx_hidden_AttachData       []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_LatestUpdateTime uint32                 `protobuf:"varint,100,opt,name=latest_update_time,json=latestUpdateTime"`
 	XXX_raceDetectHookData      protoimpl.RaceDetectHookData
 	XXX_presence                [1]uint32
 	unknownFields               protoimpl.UnknownFields
@@ -223,9 +224,16 @@ func (x *IMNormalGroupListRsp) GetAttachData() []byte {
 	return nil
 }
 
+func (x *IMNormalGroupListRsp) GetLatestUpdateTime() uint32 {
+	if x != nil {
+		return x.xxx_hidden_LatestUpdateTime
+	}
+	return 0
+}
+
 func (x *IMNormalGroupListRsp) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
 }
 
 func (x *IMNormalGroupListRsp) SetGroupVersionList(v []*GroupVersionInfo) {
@@ -237,7 +245,12 @@ func (x *IMNormalGroupListRsp) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *IMNormalGroupListRsp) SetLatestUpdateTime(v uint32) {
+	x.xxx_hidden_LatestUpdateTime = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *IMNormalGroupListRsp) HasUserId() bool {
@@ -254,6 +267,13 @@ func (x *IMNormalGroupListRsp) HasAttachData() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *IMNormalGroupListRsp) HasLatestUpdateTime() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *IMNormalGroupListRsp) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -264,12 +284,19 @@ func (x *IMNormalGroupListRsp) ClearAttachData() {
 	x.xxx_hidden_AttachData = nil
 }
 
+func (x *IMNormalGroupListRsp) ClearLatestUpdateTime() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_LatestUpdateTime = 0
+}
+
 type IMNormalGroupListRsp_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	UserId           *uint32
 	GroupVersionList []*GroupVersionInfo
 	AttachData       []byte
+	// Ours: the time to ask with next, to clients that sent one.
+	LatestUpdateTime *uint32
 }
 
 func (b0 IMNormalGroupListRsp_builder) Build() *IMNormalGroupListRsp {
@@ -277,13 +304,17 @@ func (b0 IMNormalGroupListRsp_builder) Build() *IMNormalGroupListRsp {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	x.xxx_hidden_GroupVersionList = &b.GroupVersionList
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.LatestUpdateTime != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_LatestUpdateTime = *b.LatestUpdateTime
 	}
 	return m0
 }
@@ -1965,12 +1996,13 @@ const file_group_proto_rawDesc = "" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
 	"attachData\x12,\n" +
-	"\x12latest_update_time\x18d \x01(\rR\x10latestUpdateTime\"\x9a\x01\n" +
+	"\x12latest_update_time\x18d \x01(\rR\x10latestUpdateTime\"\xc8\x01\n" +
 	"\x14IMNormalGroupListRsp\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12H\n" +
 	"\x12group_version_list\x18\x02 \x03(\v2\x1a.teamtalk.GroupVersionInfoR\x10groupVersionList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\x98\x01\n" +
+	"attachData\x12,\n" +
+	"\x12latest_update_time\x18d \x01(\rR\x10latestUpdateTime\"\x98\x01\n" +
 	"\x12IMGroupInfoListReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12H\n" +
 	"\x12group_version_list\x18\x02 \x03(\v2\x1a.teamtalk.GroupVersionInfoR\x10groupVersionList\x12\x1f\n" +

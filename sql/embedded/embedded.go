@@ -69,6 +69,8 @@ type Store struct {
 
 	clears clears
 
+	userStamps, departStamps im.Stamps // times of changes, given by the writer
+
 	refused atomic.Bool // the disk did not take the last batch
 
 	running    sync.RWMutex   // read-locked by every call, locked by Close

@@ -7,8 +7,8 @@ import (
 	"teamtalk/core/im"
 )
 
-// Clients keep the directory, users and departments, and ask for what was changed at or after the newest change they have. So no change may become visible
-// with an earlier time than one that was visible before: a client would never ask for it. The time of a change is taken in its transaction, where no
+// Clients keep the directory, users and departments, and ask for what was changed after the newest change they have. So no change may become visible
+// with an earlier time than one that was visible before, nor with one that was told as settled: a client would never ask for it. The time of a change is taken in its transaction, where no
 // other is under way, and is not before any there is, even when the clock was set back.
 
 // changeDirectory runs f in a transaction. now is the new value of updated for the rows of table.
@@ -19,7 +19,11 @@ func (s *Store) changeDirectory(ctx context.Context, op, table string, f func(w 
 			if err := w.one("select coalesce(max(updated), 0) from "+table, &newest); err != nil {
 				return err
 			}
-			return f(w, max(newest, s.now().Unix()))
+			stamps := &s.userStamps
+			if table == "IMDepart" {
+				stamps = &s.departStamps
+			}
+			return f(w, stamps.Next(newest, s.now().Unix()))
 		})
 	})
 }

@@ -87,6 +87,8 @@ type Store struct {
 
 	lateMark lateMark // a sync mark that Redis did not take
 
+	userStamps, departStamps im.Stamps // under the directory's lock
+
 	epoch   *epoch
 	slots   chan *slot
 	retired owners

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Clients keep the directory, users and departments, and ask for what was changed at or after the newest change they have. So no change may become visible
-// with an earlier time than one that was visible before: a client would never ask for it. All changes of the directory go one at a time under
+// Clients keep the directory, users and departments, and ask for what was changed after the newest change they have. So no change may become visible
+// with an earlier time than one that was visible before, nor with one that was told as settled: a client would never ask for it. All changes of the directory go one at a time under
 // a lock of the database, and each gets a time that is not before any there is, whatever the clocks of the processes say. (C++ servers
 // and other programs do not take the lock. What they change is as safe as it always was.)
 
@@ -47,11 +47,18 @@ func (s *Store) changeDirectory(ctx context.Context, table string, once bool, do
 	return err
 }
 
-// stamp is the time for a change: now, or the newest there is when that is later.
+// stamp is the time for a change: now, or one that is not before the newest there is.
 func (s *Store) stamp(ctx context.Context, tx *sql.Tx, table string) (int64, error) {
 	var newest int64
 	err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(updated), 0) FROM "+table).Scan(&newest)
-	return max(newest, s.now().Unix()), err
+	if err != nil {
+		return 0, err
+	}
+	stamps := &s.userStamps
+	if table == "IMDepart" {
+		stamps = &s.departStamps
+	}
+	return stamps.Next(newest, s.now().Unix()), nil
 }
 
 // directoryMark is the key of the time of the directory's last change. C++ servers ask the database for changes only when it is later than what the
