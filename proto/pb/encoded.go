@@ -19,6 +19,8 @@ type Encoded struct {
 	user    uint32
 	hasUser bool
 	attach  []byte // nil: none
+	fields  []byte // of one part of several: what stands beside the list, in each of them
+	split   *split // shared like the bytes
 }
 
 var _ Attachment = (*Encoded)(nil)
@@ -68,7 +70,7 @@ func AttachOf(b []byte) (attach []byte) {
 
 // ForUser returns an answer of the same bytes with another user_id, and no attach_data. e may be used by many at once, as long as nobody sets its own.
 func (e *Encoded) ForUser(id uint32) *Encoded {
-	return &Encoded{command: e.command, shared: e.shared, user: id, hasUser: true}
+	return &Encoded{command: e.command, shared: e.shared, user: id, hasUser: true, fields: e.fields, split: e.split}
 }
 
 // Command is the id of the message it stands for.
@@ -85,7 +87,7 @@ func (e *Encoded) AppendHead(b []byte) []byte {
 	if e.attach != nil {
 		b = appendBytesField(b, fieldAttach, e.attach)
 	}
-	return b
+	return append(b, e.fields...)
 }
 
 // AppendBody appends the whole body. It never fails.
@@ -131,7 +133,7 @@ func (e *Encoded) ClearAttachData() { e.attach = nil }
 
 // set takes b apart. With reused, what is kept of b is copied.
 func (e *Encoded) set(b []byte, reused bool) error {
-	*e = Encoded{command: e.command}
+	*e = Encoded{command: e.command, split: &split{}}
 	var kept [][]byte // what is between the fields kept apart
 	start := 0
 	for pos := 0; pos < len(b); {

@@ -1,0 +1,138 @@
+package pb
+
+import (
+	"slices"
+	"sync"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// split is how an Encoded was split last, kept for all that share its bytes.
+type split struct {
+	mu    sync.Mutex
+	list  protowire.Number
+	limit int
+	parts []*Encoded // without a user and attach_data
+}
+
+// ownFields is the room that Split leaves for user_id, in bytes.
+const ownFields = 6
+
+// Split returns e as several messages with bodies of at most limit bytes, attach_data not counted:
+// their lists, field list of e, make up the list of e in its order; all other fields are in each of
+// them. e alone when it fits. The bytes are shared, not copied, unless other fields stand between
+// the elements of the list. An element that does not fit alone is given to replace, which returns
+// what is to stand in its place, nil for nothing; with replace nil it makes a part by itself that
+// is too long.
+//
+// The elements are not looked at, and e need not be a valid message otherwise. Any goroutine; what
+// was split without a replace is kept for the next caller.
+func (e *Encoded) Split(list protowire.Number, limit int, replace func(element []byte) []byte) []*Encoded {
+	if len(e.fields)+len(e.shared)+ownFields <= limit || e.split == nil {
+		return []*Encoded{e}
+	}
+	if replace != nil {
+		return e.own(e.cut(list, limit, replace))
+	}
+	e.split.mu.Lock()
+	if e.split.list != list || e.split.limit != limit {
+		e.split.list, e.split.limit, e.split.parts = list, limit, e.cut(list, limit, nil)
+	}
+	parts := e.split.parts
+	e.split.mu.Unlock()
+	return e.own(parts)
+}
+
+// own returns copies of parts with what is e's own. The bytes of all are shared.
+func (e *Encoded) own(parts []*Encoded) []*Encoded {
+	list := make([]*Encoded, len(parts))
+	for i, p := range parts {
+		list[i] = &Encoded{command: e.command, shared: p.shared, fields: p.fields, user: e.user, hasUser: e.hasUser, attach: e.attach}
+	}
+	return list
+}
+
+// cut does the work of Split.
+func (e *Encoded) cut(list protowire.Number, limit int, replace func([]byte) []byte) []*Encoded {
+	others, longest := slices.Clone(e.fields), 0
+	first, next, whole := -1, 0, true // whole: the elements are one piece of the shared bytes
+	eachField(e.shared, func(num protowire.Number, at int, field []byte) {
+		if num != list {
+			others = append(others, field...)
+			return
+		}
+		if first < 0 {
+			first, next = at, at
+		}
+		whole = whole && next == at
+		next, longest = at+len(field), max(longest, len(field))
+	})
+	if first < 0 {
+		return []*Encoded{{command: e.command, fields: others}}
+	}
+	room := limit - ownFields - len(others)
+	elements := e.shared[first:next]
+	if !whole || replace != nil && longest > room {
+		elements = e.elements(list, room, replace)
+	}
+	var parts []*Encoded
+	add := func(from, to int) {
+		parts = append(parts, &Encoded{command: e.command, shared: elements[from:to:to], fields: others})
+	}
+	start, end := 0, 0
+	eachField(elements, func(_ protowire.Number, at int, field []byte) {
+		end = at + len(field)
+		if end-start > room && at > start {
+			add(start, at)
+			start = at
+		}
+	})
+	if end > start || len(parts) == 0 {
+		add(start, end)
+	}
+	return parts
+}
+
+// elements copies the elements of the list into one piece. One of more than room bytes is replaced.
+func (e *Encoded) elements(list protowire.Number, room int, replace func([]byte) []byte) []byte {
+	var found [][]byte
+	eachField(e.shared, func(num protowire.Number, _ int, field []byte) {
+		if num != list {
+			return
+		}
+		if replace != nil && len(field) > room {
+			field = replaced(field, replace)
+		}
+		found = append(found, field)
+	})
+	return slices.Concat(found...)
+}
+
+// replaced returns field with another value; nil when there is none.
+func replaced(field []byte, replace func([]byte) []byte) []byte {
+	num, typ, tag := protowire.ConsumeTag(field)
+	if typ != protowire.BytesType {
+		return field
+	}
+	value, _ := protowire.ConsumeBytes(field[tag:])
+	if value = replace(value); value == nil {
+		return nil
+	}
+	return protowire.AppendBytes(protowire.AppendTag(nil, num, typ), value)
+}
+
+// eachField calls do with each field of b, tag included, and its place. b is well-formed.
+func eachField(b []byte, do func(num protowire.Number, at int, field []byte)) {
+	for at := 0; at < len(b); {
+		num, typ, tag := protowire.ConsumeTag(b[at:])
+		if tag < 0 {
+			return
+		}
+		n := protowire.ConsumeFieldValue(num, typ, b[at+tag:])
+		if n < 0 {
+			return
+		}
+		do(num, at, b[at:at+tag+n])
+		at += tag + n
+	}
+}
