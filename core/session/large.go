@@ -75,6 +75,43 @@ func (s *Session) sendEncoded(seq uint16, e *pb.Encoded) error {
 	return nil
 }
 
+// SendParts sends messages behind each other. Their bytes are counted as those of one large frame
+// and, like these, not copied: what is let through as one frame is let through in parts. The error
+// is that of Send. Loop only.
+func (s *Session) SendParts(seq uint16, parts []*pb.Encoded) error {
+	if s.link != nil {
+		for _, p := range parts {
+			if err := s.link.SendMessage(seq, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if s.IsClosed() {
+		return nil
+	}
+	left := 0
+	for _, p := range parts {
+		left += len(p.Shared())
+	}
+	if err := s.reserve(left); err != nil {
+		return err
+	}
+	s.loop.markDirty(s)
+	for _, p := range parts {
+		out, err := pdu.AppendHead(s.out, seq, p)
+		s.out = out
+		if err != nil {
+			s.waiting.Add(int64(-left))
+			s.loop.metrics.encodeErrors.Inc()
+			return err
+		}
+		s.hold(p.Shared())
+		left -= len(p.Shared())
+	}
+	return nil
+}
+
 // pushEncoded is sendEncoded from anywhere.
 func (s *Session) pushEncoded(seq uint16, e *pb.Encoded) error {
 	head, err := pdu.AppendHead(nil, seq, e)

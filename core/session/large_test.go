@@ -302,6 +302,64 @@ func TestLargeRefused(t *testing.T) {
 	b.wantClosed(&k.wire, ErrSlow)
 }
 
+// TestSendParts: the parts of an answer arrive in order with what is sent around them, and are let
+// through or refused as one large frame of their length.
+func TestSendParts(t *testing.T) {
+	b := newLargeBench(t, &role{}, LoopOptions{MaxLarge: 1 << 20})
+	k := b.sink(1000)
+	var body []byte
+	for range 40 {
+		body, _ = encoded(t, 100_000, 'p').AppendBody(body)
+	}
+	e, err := pb.ParseEncoded(pb.CmdAllUserRsp, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := e.Split(3, 400<<10, nil)
+	if len(parts) != 10 {
+		t.Fatalf("%d parts", len(parts))
+	}
+	want := []byte("before")
+	for _, p := range parts {
+		want = append(want, frame(t, 7, p)...)
+	}
+	want = append(want, "behind"...)
+	b.in(func() {
+		k.s.SendFrame([]byte("before"))
+		if err := k.s.SendParts(7, parts); err != nil {
+			t.Error(err)
+		}
+		k.s.SendFrame([]byte("behind"))
+		if err := k.s.SendParts(8, parts[:1]); im.KindOf(err) != im.Busy {
+			t.Errorf("with 4 MB waiting: %v, want busy", err)
+		}
+	})
+	b.run()
+	for k.s.held != nil {
+		k.read(200_000)
+		b.pause()
+	}
+	if !bytes.Equal(k.got, want) {
+		t.Errorf("%d bytes, want %d", len(k.got), len(want))
+	}
+	if n := k.s.waiting.Load(); n != 0 {
+		t.Errorf("%d bytes are still counted", n)
+	}
+	b.in(func() {
+		if err := k.s.SendParts(9, parts[:2]); err != nil {
+			t.Error(err)
+		}
+		k.s.Close(errors.New("end"))
+		if err := k.s.SendParts(10, parts); err != nil {
+			t.Errorf("to a closed session: %v", err)
+		}
+	})
+	link := &linkEnd{}
+	if err := NewLink(1, "link", link).SendParts(1, parts); err != nil || len(link.sent) != len(parts) {
+		t.Errorf("over a link: %d parts, %v", len(link.sent), err)
+	}
+}
+
 // TestLargeAndClose: what was sent leaves before the session ends, within the time for that.
 func TestLargeAndClose(t *testing.T) {
 	b := newLargeBench(t, &role{}, LoopOptions{})

@@ -80,6 +80,14 @@ func (g *group) send(w *waiting) {
 
 // postLists gives one frame to all sessions but the one the message came from and those that are too young, with one note to each loop.
 func (h *Server) postLists(lists []onLoop, w *waiting, frame []byte, tag session.Tag) {
+	if len(frame) > androidFrame {
+		var android []onLoop
+		if android, lists = apartOnLoops(lists); len(android) > 0 {
+			if short := h.shortFrame(frame); short != nil {
+				h.postLists(android, w, short, tag)
+			}
+		}
+	}
 	for _, l := range lists {
 		to := l.sessions
 		if w.since != 0 || (w.from != nil && w.from.Loop() == l.loop) {

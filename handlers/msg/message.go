@@ -212,6 +212,14 @@ func (h *Server) clientFrame(m *pb.MsgData) []byte {
 
 // post gives one frame to all sessions but one, with one note to each of their loops.
 func (h *Server) post(sessions []*session.Session, but *session.Session, frame []byte, tag session.Tag) {
+	if len(frame) > androidFrame {
+		var android []*session.Session
+		if android, sessions = apart(sessions); len(android) > 0 {
+			if short := h.shortFrame(frame); short != nil {
+				h.post(android, but, short, tag)
+			}
+		}
+	}
 	for i, s := range sessions {
 		if s == but || postedBefore(sessions[:i], but, s.Loop()) {
 			continue

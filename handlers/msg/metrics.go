@@ -34,6 +34,7 @@ type metrics struct {
 	newsDropped                              prometheus.Counter
 	files                                    *prometheus.CounterVec
 	filesRefused                             *prometheus.CounterVec
+	androidCut                               *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
@@ -79,12 +80,15 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 		files:         vec("file_transfers_total", "Transfers of files made, by mode: online, offline.", "mode"),
 		filesRefused:  vec("files_refused_total", "Requests about files that were refused or not passed on, by reason.", "reason"),
 		newsDropped:   counter("notifies_dropped_total", "Those among them not told because too many waited. Clients see the old state until they ask."),
+		androidCut: vec("android_cut_total", "Answers and deliveries to Android that are too long for it, by what became of them: "+
+			"parts, shortened (the older end is left out), sound (a text in its place), dropped.", "how"),
 	}
 	m.acksSingle, m.acksOwn = m.acks.WithLabelValues("single"), m.acks.WithLabelValues("own")
 	m.acksGroup, m.acksRead = m.acks.WithLabelValues("group"), m.acks.WithLabelValues("read")
 	m.waitsHere = m.ackWaits.WithLabelValues("here")
 	m.waitsElsewhere = m.ackWaits.WithLabelValues("elsewhere")
 	if reg != nil {
+		reg.MustRegister(m.androidCut)
 		reg.MustRegister(m.logins, m.kicks, m.loginsHeld, m.loginsCut, m.loginsWaiting, m.received, m.dropped, m.notStored, m.resends, m.deliveries, m.redelivered, m.unanswered,
 			m.acks, m.acksUnmatched, m.ackWaits, m.reads,
 			m.ackTimeouts, m.queriesFailed, m.notForwarded, m.p2pDropped, m.news, m.newsMerged, m.newsDropped, m.files, m.filesRefused,

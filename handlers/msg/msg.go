@@ -198,6 +198,9 @@ type Server struct {
 	files  fileServers
 	marks  readMarks
 
+	// soundTooLong is the body of a text; see android.go.
+	soundTooLong []byte
+
 	// Where clients reach this server; see Announce.
 	ip1, ip2 string
 	port     int
@@ -254,6 +257,7 @@ func New(opt Options) (*Server, error) {
 		Router: router.New(router.Options{Role: "msg", Log: opt.Log, Registerer: opt.Registerer}),
 		opt:    opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
 	}
+	h.soundTooLong = texts.Encrypt(soundTooLong)
 	h.metrics = newMetrics(opt.Registerer, h.online)
 	h.pushes = pusher.New(pusher.Options{Role: "msg", HasPC: h.hasPC, Text: opt.PushText, Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
 	h.crier.at, h.presence.missed = map[about]int{}, map[uint32]pb.ClientType{}

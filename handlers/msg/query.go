@@ -65,8 +65,8 @@ func ask[R any, PR interface {
 
 // answer sends what was asked for. On the loop.
 func (h *Server) answer(s *session.Session, seq uint16, m pb.Message) {
-	if err := s.Send(seq, m); err != nil {
-		h.log.Error("answer not encoded", "conn", s.ID(), "cmd", m.Command().String(), "err", err)
+	if err := h.reply(s, seq, m); err != nil {
+		h.log.Error("answer not sent", "conn", s.ID(), "cmd", m.Command().String(), "err", err)
 	}
 }
 

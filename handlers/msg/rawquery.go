@@ -58,7 +58,7 @@ func (h *Server) passed(s *session.Session, seq uint16, cmd, want pb.Command, rs
 	}
 	if err == nil {
 		answer.ClearAttachData()
-		err = s.Send(seq, answer)
+		err = h.reply(s, seq, answer)
 	}
 	if err != nil {
 		h.metrics.queriesFailed.WithLabelValues(im.KindOf(err).String()).Inc()
