@@ -4,8 +4,10 @@ package main_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"teamtalk/core/client"
 	"teamtalk/core/im"
@@ -103,44 +105,73 @@ func TestPipelined(t *testing.T) {
 	})
 }
 
-// TestSyncSince: who asks for what has changed since the time it was told is told again what has that very time, and never misses a change made in
-// the same second.
+// untilSettled asks, a few times a second, until what has changed is told no more.
+func untilSettled(t *testing.T, asked func() (nothing bool)) {
+	t.Helper()
+	next := time.Now()
+	until(t, "what has changed is told no more", func() bool {
+		if time.Now().Before(next) {
+			return false
+		}
+		next = time.Now().Add(200 * time.Millisecond)
+		return asked()
+	})
+}
+
+// TestSyncSince: a client that asks for what has changed since the time it was told misses no
+// change made in the same second, and once a few seconds have passed is told nothing again. A time
+// ahead of the server's clock counts as 0 and is not echoed.
 func TestSyncSince(t *testing.T) {
 	t.Parallel()
 	forEachShape(t, settings{users: 20, flags: unlimited}, func(t *testing.T, sys *deployment) {
 		mustRun(t, append([]string{"depart", "add", "Sales"}, sys.store...)...)
 		c := conn(t, sys.msgAddr[0], "u00001", android)
-		departs, newest, err := client.Departs(bounded(t), c, 0)
-		if err != nil || len(departs) != 1 || newest == 0 {
-			t.Fatalf("departments %v, %d, %v", departs, newest, err)
+		support := false
+		departs := func(since uint32) (n int, told uint32) {
+			t.Helper()
+			list, told, err := client.Departs(bounded(t), c, since)
+			if now := uint32(time.Now().Unix()); err != nil || told == 0 || told > now {
+				t.Fatalf("departments since %d: %v, told %d at %d, %v", since, list, told, now, err)
+			}
+			support = support || slices.ContainsFunc(list, func(d im.Depart) bool { return d.Name == "Support" })
+			return len(list), told
 		}
-		if again, same, err := client.Departs(bounded(t), c, newest); err != nil || len(again) != 1 || same != newest {
-			t.Errorf("departments since the time told: %v, %d, %v", again, same, err)
+		n, told := departs(0)
+		if n != 1 {
+			t.Errorf("%d departments", n)
 		}
-		if none, _, err := client.Departs(bounded(t), c, newest+1); err != nil || len(none) != 0 {
-			t.Errorf("departments since later: %v, %v", none, err)
+		if n, _ := departs(uint32(time.Now().Unix()) + 3600); n != 1 {
+			t.Errorf("%d departments since a time ahead", n)
 		}
+		mustRun(t, append([]string{"depart", "add", "Support"}, sys.store...)...)
 		w, _ := loggedIn(t, sys.msgAddr[0], "u00002", android)
 		for i := range uint32(5) { // mostly in one second
 			w.say(uint16(10+i), 10+i, "hello")
 		}
-		recent := func(since uint32) []*pb.ContactSessionInfo {
+		since := uint32(0)
+		recent := func() map[uint32]bool {
 			w.send(3, pb.IMRecentContactSessionReq_builder{UserId: new(uint32(0)), LatestUpdateTime: new(since)}.Build())
 			var rsp pb.IMRecentContactSessionRsp
 			w.expectSeq(3, &rsp)
-			return rsp.GetContactSessionList()
+			peers := map[uint32]bool{}
+			for _, s := range rsp.GetContactSessionList() {
+				peers[s.GetSessionId()], since = true, max(since, s.GetUpdatedTime())
+			}
+			return peers
 		}
-		all := recent(0)
-		if len(all) != 5 {
+		if all := recent(); len(all) != 5 {
 			t.Fatalf("%d conversations", len(all))
 		}
 		w.say(20, 15, "one more")
-		found := false
-		for _, s := range recent(all[0].GetUpdatedTime()) {
-			found = found || s.GetSessionId() == 15
-		}
-		if !found {
+		if !recent()[15] {
 			t.Error("a conversation of the same second is skipped")
+		}
+		untilSettled(t, func() bool {
+			n, told = departs(told)
+			return n == 0 && len(recent()) == 0
+		})
+		if !support {
+			t.Error("a department of the same second is skipped")
 		}
 	})
 }

@@ -406,10 +406,13 @@ func (e *LoginError) kind() im.Kind {
 
 // Credentials are what a login needs.
 type Credentials struct {
-	User       string
-	Password   string        // clear; what travels is im.ClientPassword
-	ClientType pb.ClientType // 0: CLIENT_TYPE_WINDOWS, which counts as pc
-	Version    string        // of the program, for the server's log; "" is "teamtalk/1"
+	User     string
+	Password string // clear; what travels is im.ClientPassword
+	// ClientType says what kind of client this is; 0: CLIENT_TYPE_WINDOWS, which counts as pc. For
+	// CLIENT_TYPE_ANDROID servers cut answers to 400 KiB a frame: Contacts, Departs and History
+	// then return the first part of a long list.
+	ClientType pb.ClientType
+	Version    string // of the program, for the server's log; "" is "teamtalk/1"
 }
 
 // loginReq is the request for cr.

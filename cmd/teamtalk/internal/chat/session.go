@@ -172,7 +172,8 @@ func Run(ctx context.Context, o Options, front Frontend, ask *Asker) error {
 		},
 	}
 	if o.Mobile {
-		opts.ClientType = pb.ClientType_CLIENT_TYPE_ANDROID
+		// Not Android: for stock Android answers are cut to 400 KiB a frame.
+		opts.ClientType = pb.ClientType_CLIENT_TYPE_IOS
 	}
 	err = logIn(ctx, o, front, ask, func(user, password string) (err error) {
 		opts.Credentials = client.Credentials{
