@@ -81,9 +81,11 @@ func TestFirstSync(t *testing.T) {
 		told := all.GetLatestUpdateTime()
 		untilSettled(t, func() bool {
 			var rsp pb.IMAllUserRsp
-			clients[0].send(7, pb.IMAllUserReq_builder{UserId: new(uint32(0)), LatestUpdateTime: new(told)}.Build())
+			clients[0].send(7, pb.IMAllUserReq_builder{UserId: new(uint32(0)),
+				LatestUpdateTime: new(told)}.Build())
 			clients[0].expectSeq(7, &rsp)
-			if now := uint32(time.Now().Unix()); rsp.GetLatestUpdateTime() < told || rsp.GetLatestUpdateTime() > now {
+			if now := uint32(time.Now().Unix()); rsp.GetLatestUpdateTime() < told ||
+				rsp.GetLatestUpdateTime() > now {
 				t.Fatalf("told %d after %d, at %d", rsp.GetLatestUpdateTime(), told, now)
 			}
 			told = rsp.GetLatestUpdateTime()
@@ -111,7 +113,8 @@ func TestAndroidSync(t *testing.T) {
 	rows.WriteString("name,password,nick,domain,gender,phone,email,avatar\n")
 	long := func(n int) string { return strings.Repeat("长", n) }
 	for i := range users {
-		fmt.Fprintf(&rows, "u%05d,pw,%s,%s,f,13800000000,%s,%s\n", i+1, long(32), long(32), long(64), long(255))
+		fmt.Fprintf(&rows, "u%05d,pw,%s,%s,f,13800000000,%s,%s\n", i+1, long(32), long(32),
+			long(64), long(255))
 	}
 	csv := filepath.Join(t.TempDir(), "staff.csv")
 	if err := os.WriteFile(csv, rows.Bytes(), 0o600); err != nil {
@@ -126,7 +129,9 @@ func TestAndroidSync(t *testing.T) {
 			if i == sounds/2 {
 				size = im.MaxAudio
 			}
-			from.send(uint16(i+2), &pb.MsgData{ToSessionID: 1, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: append([]byte{0, 0, 0, 9}, make([]byte, size)...)})
+			from.send(uint16(i+2), &pb.MsgData{ToSessionID: 1,
+				Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: append([]byte{0, 0, 0, 9},
+					make([]byte, size)...)})
 			if id := from.acked(uint16(i+2), 1); size == im.MaxAudio {
 				longest = id
 			}
@@ -142,7 +147,8 @@ func TestAndroidSync(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.send(2, pb.IMAllUserReq_builder{UserId: new(uint32(0)), LatestUpdateTime: new(uint32(0))}.Build())
+		w.send(2, pb.IMAllUserReq_builder{UserId: new(uint32(0)),
+			LatestUpdateTime: new(uint32(0))}.Build())
 		got, told, frames := map[uint32]bool{}, map[uint32]bool{}, 0
 		for ; len(got) < users; frames++ {
 			var rsp pb.IMAllUserRsp
@@ -156,7 +162,8 @@ func TestAndroidSync(t *testing.T) {
 			t.Errorf("%d frames with the times %v", frames, told)
 		}
 		for begin, next := uint32(0), uint32(sounds); next > 0; begin = next {
-			w.send(3, pb.IMGetMsgListReq_builder{UserId: new(uint32(0)), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(), SessionId: new(uint32(2)),
+			w.send(3, pb.IMGetMsgListReq_builder{UserId: new(uint32(0)),
+				SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(), SessionId: new(uint32(2)),
 				MsgIdBegin: &begin, MsgCnt: new(uint32(sounds))}.Build())
 			var rsp pb.IMGetMsgListRsp
 			read(3, &rsp)
@@ -169,7 +176,8 @@ func TestAndroidSync(t *testing.T) {
 					want = pb.MsgType_MSG_TYPE_SINGLE_TEXT
 				}
 				if m.GetMsgId() != next || m.GetMsgType() != want {
-					t.Errorf("message %d of type %s, want %d, %s", m.GetMsgId(), m.GetMsgType(), next, want)
+					t.Errorf("message %d of type %s, want %d, %s", m.GetMsgId(), m.GetMsgType(),
+						next, want)
 				}
 				next--
 			}

@@ -133,7 +133,8 @@ func TestSyncSince(t *testing.T) {
 			if now := uint32(time.Now().Unix()); err != nil || told == 0 || told > now {
 				t.Fatalf("departments since %d: %v, told %d at %d, %v", since, list, told, now, err)
 			}
-			support = support || slices.ContainsFunc(list, func(d im.Depart) bool { return d.Name == "Support" })
+			support = support || slices.ContainsFunc(list,
+				func(d im.Depart) bool { return d.Name == "Support" })
 			return len(list), told
 		}
 		n, told := departs(0)

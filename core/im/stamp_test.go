@@ -2,8 +2,8 @@ package im
 
 import "testing"
 
-// TestStamps: the time of a change is never before the newest there is, and after a step of the
-// clock it is later than all that may have been told before the step.
+// TestStamps: the time of a change is never before the newest there is, and after a step
+// of the clock it is later than all that may have been told before the step.
 func TestStamps(t *testing.T) {
 	var s Stamps
 	for _, c := range []struct {

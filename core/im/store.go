@@ -37,7 +37,8 @@ type UserStore interface {
 	Users(ctx context.Context, ids []uint32) ([]User, error)
 	// UsersChangedSince returns the users whose Updated is at or after since, and the newest Updated among them (since when there
 	// are none). With since 0, the first sync, those departed are left out; later they are in, so that clients remove them.
-	// At or after: many rows share one second. Which of them a client still has to be told is for the caller to say.
+	// At or after: many rows share one second. Which of them a client still has to be
+	// told is for the caller to say.
 	UsersChangedSince(ctx context.Context, since uint32) ([]User, uint32, error)
 	// CreateUsers adds the accounts, all or none, and returns their ids in the same order; Updated is the store's time. Exists when a name is
 	// taken (the error names it), Invalid when a name is missing, or a field is too long (limits count characters) or not UTF-8.

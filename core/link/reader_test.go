@@ -44,7 +44,8 @@ func TestGarbage(t *testing.T) {
 			<-h.opened
 			pending := ask(nil, p, 1, 1, statReq(1))
 			for range 2 { // two do no harm, nor do four that are not in a row, nor what lacks a field
-				w.write(slices.Concat(malformed, malformed, incomplete, incomplete, incomplete, good))
+				w.write(slices.Concat(malformed, malformed, incomplete, incomplete, incomplete,
+					good))
 				<-h.msgs
 			}
 			if c.bytes != nil {

@@ -191,7 +191,8 @@ func TestMalformed(t *testing.T) {
 	ack.SetSessionType(pb.SessionType_SESSION_TYPE_SINGLE)
 	good, bad := body(t, ack), []byte{0xff}
 	c := connect(r)
-	for _, b := range [][]byte{bad, bad, good, bad, bad, nil, nil, nil, nil, bad, bad} { // nil: required fields are missing
+	// nil: required fields are missing
+	for _, b := range [][]byte{bad, bad, good, bad, bad, nil, nil, nil, nil, bad, bad} {
 		if got := c.frame(t, pb.CmdMsgDataAck, 1, b); len(got) > 0 {
 			t.Fatalf("answered %v", got)
 		}

@@ -355,7 +355,8 @@ func TestSendParts(t *testing.T) {
 		}
 	})
 	link := &linkEnd{}
-	if err := NewLink(1, "link", link).SendParts(1, parts); err != nil || len(link.sent) != len(parts) {
+	if err := NewLink(1, "link", link).SendParts(1, parts); err != nil ||
+		len(link.sent) != len(parts) {
 		t.Errorf("over a link: %d parts, %v", len(link.sent), err)
 	}
 }

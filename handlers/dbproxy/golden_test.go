@@ -76,7 +76,7 @@ var differs = map[string]struct {
 }
 
 // atOnce is a reason that two answers share.
-const atOnce = "the members of a group have its conversation with its first message, not some seconds later"
+const atOnce = "the members of a group have its conversation with its first message, not seconds later"
 
 func addGroupSession(m pb.Message) {
 	m.(*pb.IMRecentContactSessionRsp).SetContactSessionList([]*pb.ContactSessionInfo{pb.ContactSessionInfo_builder{

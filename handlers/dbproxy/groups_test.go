@@ -211,7 +211,8 @@ func TestNormalGroups(t *testing.T) {
 		}
 		s := ""
 		rsp := ask[*pb.IMNormalGroupListRsp](p, 4, req)
-		if told := int64(rsp.GetLatestUpdateTime()); rsp.HasLatestUpdateTime() != (since != 0) || since != 0 && told != h.clock.Now().Unix()-8 {
+		if told := int64(rsp.GetLatestUpdateTime()); rsp.HasLatestUpdateTime() != (since != 0) ||
+			since != 0 && told != h.clock.Now().Unix()-8 {
 			t.Errorf("asked since %d: told %d", since, told)
 		}
 		for _, g := range rsp.GetGroupVersionList() {
@@ -226,8 +227,11 @@ func TestNormalGroups(t *testing.T) {
 		user  uint32
 		since int64
 		want  string
-	}{{1, 0, "a1b1"}, {2, 0, "a1"}, {3, 0, ""}, {1, start.Unix() - 1, "a1b1"}, {1, start.Unix(), "b1"},
-		{1, start.Unix() + 60, ""}, {1, h.clock.Now().Unix() + 1, "a1b1"}} {
+	}{
+		{1, 0, "a1b1"}, {2, 0, "a1"}, {3, 0, ""},
+		{1, start.Unix() - 1, "a1b1"}, {1, start.Unix(), "b1"},
+		{1, start.Unix() + 60, ""}, {1, h.clock.Now().Unix() + 1, "a1b1"},
+	} {
 		if got := list(test.user, test.since); got != test.want {
 			t.Errorf("groups of %d since %d: %q, want %q", test.user, test.since, got, test.want)
 		}

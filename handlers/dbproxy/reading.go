@@ -76,7 +76,8 @@ func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessio
 		r := &sessions[i]
 		list[i] = pb.ContactSessionInfo_builder{
 			SessionId: proto.Uint32(r.Peer), SessionType: r.Type.Enum(), SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
-			UpdatedTime: proto.Uint32(min(r.Updated, settledAt(now, sessionSettle))), LatestMsgId: proto.Uint32(r.Latest.ID), LatestMsgData: s.preview(&r.Latest),
+			UpdatedTime: proto.Uint32(min(r.Updated, settledAt(now, sessionSettle))),
+			LatestMsgId: proto.Uint32(r.Latest.ID), LatestMsgData: s.preview(&r.Latest),
 			LatestMsgType: msgType(&r.Latest, r.Type), LatestMsgFromUserId: proto.Uint32(from(r.Peer, r.Type, &r.Latest)),
 		}.Build()
 	}

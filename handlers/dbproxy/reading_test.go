@@ -142,11 +142,13 @@ func TestSessionsSince(t *testing.T) {
 	since := uint32(0)
 	expect := func(what, want string) {
 		t.Helper()
-		req := pb.IMRecentContactSessionReq_builder{UserId: proto.Uint32(1), LatestUpdateTime: &since}.Build()
+		req := pb.IMRecentContactSessionReq_builder{UserId: proto.Uint32(1),
+			LatestUpdateTime: &since}.Build()
 		got := ""
 		for _, c := range ask[*pb.IMRecentContactSessionRsp](p, 2, req).GetContactSessionList() {
 			got += fmt.Sprint(" ", c.GetSessionId())
-			if since = max(since, c.GetUpdatedTime()); c.GetUpdatedTime() > uint32(h.clock.Now().Unix()) {
+			since = max(since, c.GetUpdatedTime())
+			if c.GetUpdatedTime() > uint32(h.clock.Now().Unix()) {
 				t.Errorf("%s: told a time ahead, %d", what, c.GetUpdatedTime())
 			}
 		}

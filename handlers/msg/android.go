@@ -10,9 +10,10 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Stock Android reads frames of up to 400 KiB and drops a longer one without a word. This server
-// knows which client asked, so it cuts the answers; db_proxies of either kind answer whole. All
-// other clients get one frame: iOS hears only the first answer to a request.
+// Stock Android reads frames of up to 400 KiB and drops a longer one without a word. This
+// server knows which client asked, so it cuts the answers; db_proxies of either kind
+// answer whole. All other clients get one frame: iOS hears only the first answer to a
+// request.
 //
 // Answers of db_proxy are passed on encoded, and cut in their bytes.
 const androidFrame = 400<<10 - 1
@@ -23,14 +24,14 @@ const androidBody = androidFrame - pdu.HeaderLen
 // androidCut says how an answer that is too long for Android is made to fit.
 type androidCut struct {
 	list protowire.Number // field of the list
-	// parts sends the rest in further answers. Android merges them: it keeps these lists as maps by
-	// id. Otherwise the rest is left out: messages come newest first, and Android asks for the older
-	// ones from the oldest it got, or by the ids it misses.
+	// parts sends the rest in further answers. Android merges them: it keeps these lists
+	// as maps by id. Otherwise the rest is left out: messages come newest first, and
+	// Android asks for the older ones from the oldest it got, or by the ids it misses.
 	parts bool
 }
 
-// androidCuts are the answers whose length depends on what is stored. Lists of a group's members,
-// of which there are at most im.MaxGroupMembers, fit.
+// androidCuts are the answers whose length depends on what is stored. Lists of a group's
+// members, of which there are at most im.MaxGroupMembers, fit.
 var androidCuts = map[pb.Command]androidCut{
 	pb.CmdAllUserRsp:              {3, true},
 	pb.CmdDepartmentRsp:           {3, true},
@@ -48,8 +49,8 @@ var androidCuts = map[pb.Command]androidCut{
 // soundTooLong stands for a sound that is too long for Android.
 const soundTooLong = "[语音过长，请在其他设备上收听]"
 
-// reply sends the answer to a request of the client of s, so that it fits what that client reads.
-// Loop only.
+// reply sends the answer to a request of the client of s, so that it fits what that
+// client reads. Loop only.
 func (h *Server) reply(s *session.Session, seq uint16, m pb.Message) error {
 	cut, ok := androidCuts[m.Command()]
 	if !ok || s.Client != pb.ClientType_CLIENT_TYPE_ANDROID {
@@ -81,8 +82,8 @@ func (h *Server) reply(s *session.Session, seq uint16, m pb.Message) error {
 	return s.Send(seq, parts[0])
 }
 
-// shortenSound returns what stands in a list for a message that fits no frame: only a sound does
-// not. It is told as a text, under its id.
+// shortenSound returns what stands in a list for a message that fits no frame: only a
+// sound does not. It is told as a text, under its id.
 func (h *Server) shortenSound(element []byte) []byte {
 	var m pb.MsgInfo
 	if err := proto.Unmarshal(element, &m); err != nil {
@@ -132,12 +133,14 @@ func apartOnLoops(lists []onLoop) (android, others []onLoop) {
 	return android, others
 }
 
-// shortFrame is what Android gets instead of the delivery of a sound that is too long for it: a
-// text under the same id. nil when the frame is no message: no other frame is that long, unless one
-// of the first implementation's db_proxies has a group of tens of thousands.
+// shortFrame is what Android gets instead of the delivery of a sound that is too long for
+// it: a text under the same id. nil when the frame is no message: no other frame is that
+// long, unless one of the first implementation's db_proxies has a group of tens of
+// thousands.
 func (h *Server) shortFrame(frame []byte) []byte {
 	var m pb.MsgData
-	if pdu.ParseHeader(frame).Command != pb.CmdMsgData || m.ParseBody(frame[pdu.HeaderLen:]) != nil {
+	if pdu.ParseHeader(frame).Command != pb.CmdMsgData ||
+		m.ParseBody(frame[pdu.HeaderLen:]) != nil {
 		h.metrics.androidCut.WithLabelValues("dropped").Inc()
 		return nil
 	}

@@ -24,10 +24,12 @@ func frameLen(t *testing.T, m pb.Message) int {
 	return len(b)
 }
 
-// fullUser is a row of a directory with every field as long as its column, in characters of three bytes.
+// fullUser is a row of a directory with every field as long as its column, in characters
+// of three bytes.
 func fullUser(id uint32) *pb.UserInfo {
 	long := func(n int) *string { return proto.String(strings.Repeat("长", n)) }
-	return pb.UserInfo_builder{UserId: &id, UserGender: new(uint32(1)), UserNickName: long(32), AvatarUrl: long(255), DepartmentId: new(uint32(math.MaxUint32)),
+	return pb.UserInfo_builder{UserId: &id, UserGender: new(uint32(1)), UserNickName: long(32),
+		AvatarUrl: long(255), DepartmentId: new(uint32(math.MaxUint32)),
 		Email: long(64), UserRealName: long(32), UserTel: long(11), UserDomain: long(32), Status: new(uint32(0)), SignInfo: long(128)}.Build()
 }
 
@@ -35,13 +37,15 @@ func fullUser(id uint32) *pb.UserInfo {
 func sounds(n, size int) []*pb.MsgInfo {
 	list := make([]*pb.MsgInfo, n)
 	for i := range list {
-		list[i] = pb.MsgInfo_builder{MsgId: proto.Uint32(uint32(1000 - i)), FromSessionId: new(uint32(2)), CreateTime: new(uint32(3)),
+		list[i] = pb.MsgInfo_builder{MsgId: proto.Uint32(uint32(1000 - i)),
+			FromSessionId: new(uint32(2)), CreateTime: new(uint32(3)),
 			MsgType: pb.MsgType_MSG_TYPE_SINGLE_AUDIO.Enum(), MsgData: make([]byte, size)}.Build()
 	}
 	return list
 }
 
-// longAnswers are an answer of each kind that may be too long for Android, and the ids in its list.
+// longAnswers are an answer of each kind that may be too long for Android, and the ids in
+// its list.
 func longAnswers() map[string]struct {
 	req request
 	rsp pb.Attachment
@@ -59,12 +63,15 @@ func longAnswers() map[string]struct {
 	groups := make([]*pb.GroupVersionInfo, 50_000)
 	for i := range users {
 		users[i] = fullUser(uint32(i))
-		departs[i] = pb.DepartInfo_builder{DeptId: proto.Uint32(uint32(i)), Priority: me, DeptName: proto.String(strings.Repeat("部", 64)), ParentDeptId: me,
+		departs[i] = pb.DepartInfo_builder{DeptId: proto.Uint32(uint32(i)), Priority: me,
+			DeptName: proto.String(strings.Repeat("部", 64)), ParentDeptId: me,
 			DeptStatus: pb.DepartmentStatusType_DEPT_STATUS_OK.Enum()}.Build()
 	}
 	for i := range stats {
-		stats[i] = pb.UserStat_builder{UserId: proto.Uint32(uint32(i)), Status: pb.UserStatType_USER_STATUS_ONLINE.Enum()}.Build()
-		groups[i] = pb.GroupVersionInfo_builder{GroupId: proto.Uint32(math.MaxUint32 - uint32(i)), Version: me}.Build()
+		stats[i] = pb.UserStat_builder{UserId: proto.Uint32(uint32(i)),
+			Status: pb.UserStatType_USER_STATUS_ONLINE.Enum()}.Build()
+		groups[i] = pb.GroupVersionInfo_builder{GroupId: proto.Uint32(math.MaxUint32 - uint32(i)),
+			Version: me}.Build()
 	}
 	infos := make([]*pb.GroupInfo, 20)
 	members := make([]uint32, im.MaxGroupMembers)
@@ -80,64 +87,88 @@ func longAnswers() map[string]struct {
 	typ := pb.SessionType_SESSION_TYPE_SINGLE.Enum()
 	for i := range recent {
 		id := proto.Uint32(uint32(i))
-		recent[i] = pb.ContactSessionInfo_builder{SessionId: id, SessionType: typ, SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(), UpdatedTime: me,
+		recent[i] = pb.ContactSessionInfo_builder{SessionId: id, SessionType: typ,
+			SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(), UpdatedTime: me,
 			LatestMsgId: me, LatestMsgData: text, LatestMsgType: pb.MsgType_MSG_TYPE_SINGLE_TEXT.Enum(), LatestMsgFromUserId: me}.Build()
-		unread[i] = pb.UnreadInfo_builder{SessionId: id, SessionType: typ, UnreadCnt: me, LatestMsgId: me, LatestMsgData: text,
+		unread[i] = pb.UnreadInfo_builder{SessionId: id, SessionType: typ, UnreadCnt: me,
+			LatestMsgId: me, LatestMsgData: text,
 			LatestMsgType: pb.MsgType_MSG_TYPE_SINGLE_TEXT.Enum(), LatestMsgFromUserId: me}.Build()
 	}
 	files := make([]*pb.OfflineFileInfo, 500)
 	for i := range files {
-		files[i] = pb.OfflineFileInfo_builder{FromUserId: proto.Uint32(uint32(i)), TaskId: proto.String("t"), FileName: proto.String(strings.Repeat("文", 300)), FileSize: me}.Build()
+		files[i] = pb.OfflineFileInfo_builder{FromUserId: proto.Uint32(uint32(i)),
+			TaskId: proto.String("t"), FileName: proto.String(strings.Repeat("文",
+				300)), FileSize: me}.Build()
 	}
 	messages := func(list []*pb.MsgInfo) []uint32 {
 		return idsOf(list, (*pb.MsgInfo).GetMsgId)
 	}
 	return map[string]answer{
 		"users": {pb.IMAllUserReq_builder{UserId: me, LatestUpdateTime: proto.Uint32(0)}.Build(),
-			pb.IMAllUserRsp_builder{UserId: me, LatestUpdateTime: proto.Uint32(77), UserList: users}.Build(),
+			pb.IMAllUserRsp_builder{UserId: me, LatestUpdateTime: proto.Uint32(77),
+				UserList: users}.Build(),
 			func(m pb.Message) []uint32 {
 				return idsOf(m.(*pb.IMAllUserRsp).GetUserList(), (*pb.UserInfo).GetUserId)
 			}},
-		"users since": {pb.IMAllUserReq_builder{UserId: me, LatestUpdateTime: proto.Uint32(5)}.Build(),
-			pb.IMAllUserRsp_builder{UserId: me, LatestUpdateTime: proto.Uint32(77), UserList: users}.Build(),
+		"users since": {pb.IMAllUserReq_builder{UserId: me,
+			LatestUpdateTime: proto.Uint32(5)}.Build(),
+			pb.IMAllUserRsp_builder{UserId: me, LatestUpdateTime: proto.Uint32(77),
+				UserList: users}.Build(),
 			func(m pb.Message) []uint32 {
 				return idsOf(m.(*pb.IMAllUserRsp).GetUserList(), (*pb.UserInfo).GetUserId)
 			}},
-		"departments": {pb.IMDepartmentReq_builder{UserId: me, LatestUpdateTime: proto.Uint32(0)}.Build(),
-			pb.IMDepartmentRsp_builder{UserId: me, LatestUpdateTime: proto.Uint32(77), DeptList: departs}.Build(),
+		"departments": {pb.IMDepartmentReq_builder{UserId: me,
+			LatestUpdateTime: proto.Uint32(0)}.Build(),
+			pb.IMDepartmentRsp_builder{UserId: me, LatestUpdateTime: proto.Uint32(77),
+				DeptList: departs}.Build(),
 			func(m pb.Message) []uint32 {
 				return idsOf(m.(*pb.IMDepartmentRsp).GetDeptList(), (*pb.DepartInfo).GetDeptId)
 			}},
-		"users by id": {pb.IMUsersInfoReq_builder{UserId: me}.Build(), pb.IMUsersInfoRsp_builder{UserId: me, UserInfoList: users[:1000]}.Build(),
+		"users by id": {pb.IMUsersInfoReq_builder{UserId: me}.Build(),
+			pb.IMUsersInfoRsp_builder{UserId: me, UserInfoList: users[:1000]}.Build(),
 			func(m pb.Message) []uint32 {
 				return idsOf(m.(*pb.IMUsersInfoRsp).GetUserInfoList(), (*pb.UserInfo).GetUserId)
 			}},
-		"conversations": {pb.IMRecentContactSessionReq_builder{UserId: me, LatestUpdateTime: me}.Build(),
+		"conversations": {pb.IMRecentContactSessionReq_builder{UserId: me,
+			LatestUpdateTime: me}.Build(),
 			pb.IMRecentContactSessionRsp_builder{UserId: me, ContactSessionList: recent}.Build(),
 			func(m pb.Message) []uint32 {
-				return idsOf(m.(*pb.IMRecentContactSessionRsp).GetContactSessionList(), (*pb.ContactSessionInfo).GetSessionId)
+				return idsOf(m.(*pb.IMRecentContactSessionRsp).GetContactSessionList(),
+					(*pb.ContactSessionInfo).GetSessionId)
 			}},
-		"unread": {pb.IMUnreadMsgCntReq_builder{UserId: me}.Build(), pb.IMUnreadMsgCntRsp_builder{UserId: me, TotalCnt: me, UnreadinfoList: unread}.Build(),
+		"unread": {pb.IMUnreadMsgCntReq_builder{UserId: me}.Build(),
+			pb.IMUnreadMsgCntRsp_builder{UserId: me, TotalCnt: me, UnreadinfoList: unread}.Build(),
 			func(m pb.Message) []uint32 {
-				return idsOf(m.(*pb.IMUnreadMsgCntRsp).GetUnreadinfoList(), (*pb.UnreadInfo).GetSessionId)
+				return idsOf(m.(*pb.IMUnreadMsgCntRsp).GetUnreadinfoList(),
+					(*pb.UnreadInfo).GetSessionId)
 			}},
-		"groups": {pb.IMNormalGroupListReq_builder{UserId: me}.Build(), pb.IMNormalGroupListRsp_builder{UserId: me, GroupVersionList: groups}.Build(),
+		"groups": {pb.IMNormalGroupListReq_builder{UserId: me}.Build(),
+			pb.IMNormalGroupListRsp_builder{UserId: me, GroupVersionList: groups}.Build(),
 			func(m pb.Message) []uint32 {
-				return idsOf(m.(*pb.IMNormalGroupListRsp).GetGroupVersionList(), (*pb.GroupVersionInfo).GetGroupId)
+				return idsOf(m.(*pb.IMNormalGroupListRsp).GetGroupVersionList(),
+					(*pb.GroupVersionInfo).GetGroupId)
 			}},
-		"groups by id": {pb.IMGroupInfoListReq_builder{UserId: me}.Build(), pb.IMGroupInfoListRsp_builder{UserId: me, GroupInfoList: infos}.Build(),
+		"groups by id": {pb.IMGroupInfoListReq_builder{UserId: me}.Build(),
+			pb.IMGroupInfoListRsp_builder{UserId: me, GroupInfoList: infos}.Build(),
 			func(m pb.Message) []uint32 {
-				return idsOf(m.(*pb.IMGroupInfoListRsp).GetGroupInfoList(), (*pb.GroupInfo).GetGroupId)
+				return idsOf(m.(*pb.IMGroupInfoListRsp).GetGroupInfoList(),
+					(*pb.GroupInfo).GetGroupId)
 			}},
-		"files": {pb.IMFileHasOfflineReq_builder{UserId: me}.Build(), pb.IMFileHasOfflineRsp_builder{UserId: me, OfflineFileList: files}.Build(),
+		"files": {pb.IMFileHasOfflineReq_builder{UserId: me}.Build(),
+			pb.IMFileHasOfflineRsp_builder{UserId: me, OfflineFileList: files}.Build(),
 			func(m pb.Message) []uint32 {
-				return idsOf(m.(*pb.IMFileHasOfflineRsp).GetOfflineFileList(), (*pb.OfflineFileInfo).GetFromUserId)
+				return idsOf(m.(*pb.IMFileHasOfflineRsp).GetOfflineFileList(),
+					(*pb.OfflineFileInfo).GetFromUserId)
 			}},
-		"history": {pb.IMGetMsgListReq_builder{UserId: me, SessionType: typ, SessionId: me, MsgIdBegin: me, MsgCnt: me}.Build(),
-			pb.IMGetMsgListRsp_builder{UserId: me, SessionType: typ, SessionId: me, MsgIdBegin: me, MsgList: sounds(20, 60_000)}.Build(),
+		"history": {pb.IMGetMsgListReq_builder{UserId: me, SessionType: typ, SessionId: me,
+			MsgIdBegin: me, MsgCnt: me}.Build(),
+			pb.IMGetMsgListRsp_builder{UserId: me, SessionType: typ, SessionId: me, MsgIdBegin: me,
+				MsgList: sounds(20, 60_000)}.Build(),
 			func(m pb.Message) []uint32 { return messages(m.(*pb.IMGetMsgListRsp).GetMsgList()) }},
-		"messages by id": {pb.IMGetMsgByIdReq_builder{UserId: me, SessionType: typ, SessionId: me}.Build(),
-			pb.IMGetMsgByIdRsp_builder{UserId: me, SessionType: typ, SessionId: me, MsgList: sounds(20, 60_000)}.Build(),
+		"messages by id": {pb.IMGetMsgByIdReq_builder{UserId: me, SessionType: typ,
+			SessionId: me}.Build(),
+			pb.IMGetMsgByIdRsp_builder{UserId: me, SessionType: typ, SessionId: me,
+				MsgList: sounds(20, 60_000)}.Build(),
 			func(m pb.Message) []uint32 { return messages(m.(*pb.IMGetMsgByIdRsp).GetMsgList()) }},
 	}
 }
@@ -150,9 +181,9 @@ func idsOf[T any](list []T, id func(T) uint32) []uint32 {
 	return ids
 }
 
-// TestAndroidFrames: no answer to Android is longer than it reads, whether it came decoded or
-// encoded. Lists of messages end where no more fit, the newest being there; all others come whole,
-// in several answers. Other clients get one frame.
+// TestAndroidFrames: no answer to Android is longer than it reads, whether it came
+// decoded or encoded. Lists of messages end where no more fit, the newest being there;
+// all others come whole, in several answers. Other clients get one frame.
 func TestAndroidFrames(t *testing.T) {
 	for name, test := range longAnswers() {
 		for _, sends := range []string{"typed", "encoded"} {
@@ -161,7 +192,8 @@ func TestAndroidFrames(t *testing.T) {
 			}
 			t.Run(fmt.Sprint(name, " ", sends), func(t *testing.T) {
 				inWorld(t, Options{}, func(w *world) {
-					phone, others := w.user(0, 1, android), []*device{w.user(0, 2, win), w.user(1, 3, mac), w.user(1, 4, ios)}
+					phone, others := w.user(0, 1, android), []*device{w.user(0, 2, win), w.user(1,
+						3, mac), w.user(1, 4, ios)}
 					phone.got()
 					var answer pb.Message = test.rsp
 					if sends == "encoded" {
@@ -181,10 +213,12 @@ func TestAndroidFrames(t *testing.T) {
 					frames := phone.got()
 					all, want := []uint32(nil), test.ids(test.rsp)
 					for _, f := range frames {
-						if n := frameLen(t, f.m); n > androidFrame || f.seq != 9 || f.m.Command() != test.rsp.Command() {
+						if n := frameLen(t, f.m); n > androidFrame || f.seq != 9 ||
+							f.m.Command() != test.rsp.Command() {
 							t.Errorf("%s of %d bytes with seq %d", f.m.Command(), n, f.seq)
 						}
-						if m, ok := f.m.(interface{ GetLatestUpdateTime() uint32 }); ok && strings.HasPrefix(name, "users") && m.GetLatestUpdateTime() != 77 {
+						if m, ok := f.m.(interface{ GetLatestUpdateTime() uint32 }); ok &&
+							strings.HasPrefix(name, "users") && m.GetLatestUpdateTime() != 77 {
 							t.Errorf("time %d", m.GetLatestUpdateTime())
 						}
 						all = append(all, test.ids(f.m)...)
@@ -193,14 +227,16 @@ func TestAndroidFrames(t *testing.T) {
 					switch {
 					case cut.parts && (len(frames) < 2 || fmt.Sprint(all) != fmt.Sprint(want)):
 						t.Errorf("%d frames with %d of %d", len(frames), len(all), len(want))
-					case !cut.parts && (len(frames) != 1 || len(all) != 6 || fmt.Sprint(all) != fmt.Sprint(want[:6])):
+					case !cut.parts && (len(frames) != 1 || len(all) != 6 ||
+						fmt.Sprint(all) != fmt.Sprint(want[:6])):
 						t.Errorf("%d frames with %v of %v", len(frames), all, want)
 					}
 					for _, d := range others {
 						d.got()
 						d.send(9, test.req)
 						if got := d.want(test.rsp.Command()); len(test.ids(got[0].m)) != len(want) {
-							t.Errorf("client type %s got %d of %d", d.s.Client, len(test.ids(got[0].m)), len(want))
+							t.Errorf("client type %s got %d of %d", d.s.Client,
+								len(test.ids(got[0].m)), len(want))
 						}
 					}
 				})
@@ -209,11 +245,13 @@ func TestAndroidFrames(t *testing.T) {
 	}
 }
 
-// TestAndroidCutsAll: each answer that a client can ask for and that has a list of messages in it is
+// TestAndroidCutsAll: each answer that a client can ask for and that has a list of
+// messages in it is
 // in the table, under the number of its list, or cannot be too long.
 func TestAndroidCutsAll(t *testing.T) {
-	fits := map[pb.Command]bool{pb.CmdGroupCreateRsp: true, pb.CmdGroupChangeMemberRsp: true, pb.CmdGroupChangeMemberNotify: true, // of im.MaxGroupMembers
-		pb.CmdFileRsp: true, pb.CmdFileNotify: true} // addresses
+	fits := map[pb.Command]bool{pb.CmdGroupCreateRsp: true, pb.CmdGroupChangeMemberRsp: true,
+		pb.CmdGroupChangeMemberNotify: true,                         // of im.MaxGroupMembers
+		pb.CmdFileRsp:                 true, pb.CmdFileNotify: true} // addresses
 	for _, cmd := range pb.Commands() {
 		m, ok := pb.New(cmd).(proto.Message)
 		if !ok || cmd.Service() > 6 || strings.HasSuffix(cmd.String(), "Req") {
@@ -221,13 +259,16 @@ func TestAndroidCutsAll(t *testing.T) {
 		}
 		fields := m.ProtoReflect().Descriptor().Fields()
 		for i := range fields.Len() {
-			if f := fields.Get(i); f.IsList() && !fits[cmd] && androidCuts[cmd].list != f.Number() && f.Name() != "ip_addr_list" {
+			if f := fields.Get(i); f.IsList() && !fits[cmd] &&
+				androidCuts[cmd].list != f.Number() && f.Name() != "ip_addr_list" {
 				t.Errorf("%s: field %s is cut for no client", cmd, f.Name())
 			}
 		}
 	}
-	n := pb.IMGroupChangeMemberNotify_builder{UserId: new(uint32(math.MaxUint32)), ChangeType: pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD.Enum(),
-		GroupId: new(uint32(math.MaxUint32)), CurUserIdList: make([]uint32, im.MaxGroupMembers), ChgUserIdList: make([]uint32, im.MaxGroupMembers)}.Build()
+	n := pb.IMGroupChangeMemberNotify_builder{UserId: new(uint32(math.MaxUint32)),
+		ChangeType: pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD.Enum(),
+		GroupId:    new(uint32(math.MaxUint32)), CurUserIdList: make([]uint32,
+			im.MaxGroupMembers), ChgUserIdList: make([]uint32, im.MaxGroupMembers)}.Build()
 	for i := range n.GetCurUserIdList() {
 		n.GetCurUserIdList()[i], n.GetChgUserIdList()[i] = math.MaxUint32, math.MaxUint32
 	}
@@ -236,8 +277,8 @@ func TestAndroidCutsAll(t *testing.T) {
 	}
 }
 
-// TestAndroidLongSound: the longest sound there may be is a text to Android, live as in the
-// history, under its own id; every other client gets the sound.
+// TestAndroidLongSound: the longest sound there may be is a text to Android, live as in
+// the history, under its own id; every other client gets the sound.
 func TestAndroidLongSound(t *testing.T) {
 	inWorld(t, Options{Rate: -1}, func(w *world) {
 		from, phone, pc := w.user(0, 1, win), w.user(0, 2, android), w.user(1, 2, win)
@@ -251,14 +292,16 @@ func TestAndroidLongSound(t *testing.T) {
 		}
 		wantText := func(typ, want pb.MsgType, body []byte) {
 			t.Helper()
-			if text, err := cipher.Decrypt(body); err != nil || typ != want || text != soundTooLong {
+			if text, err := cipher.Decrypt(body); err != nil || typ != want ||
+				text != soundTooLong {
 				t.Errorf("type %s: %q, %v", typ, text, err)
 			}
 		}
 		for _, c := range []struct {
 			to          uint32
 			sound, text pb.MsgType
-		}{{2, pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_SINGLE_TEXT}, {50, pb.MsgType_MSG_TYPE_GROUP_AUDIO, pb.MsgType_MSG_TYPE_GROUP_TEXT}} {
+		}{{2, pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_SINGLE_TEXT}, {50,
+			pb.MsgType_MSG_TYPE_GROUP_AUDIO, pb.MsgType_MSG_TYPE_GROUP_TEXT}} {
 			m := text(c.to, "")
 			m.Type, m.Data = c.sound, make([]byte, im.MaxAudio+audioHead)
 			from.send(5, m)
@@ -267,7 +310,8 @@ func TestAndroidLongSound(t *testing.T) {
 			if got.MsgID != 1 || got.FromUserID != 1 || got.ToSessionID != c.to {
 				t.Errorf("got %d from %d to %d", got.MsgID, got.FromUserID, got.ToSessionID)
 			}
-			if got := pc.want(pb.CmdMsgData)[0].m.(*pb.MsgData); got.Type != c.sound || len(got.Data) != len(m.Data) {
+			if got := pc.want(pb.CmdMsgData)[0].m.(*pb.MsgData); got.Type != c.sound ||
+				len(got.Data) != len(m.Data) {
 				t.Errorf("the pc got %d bytes of type %s", len(got.Data), got.Type)
 			}
 			m.Data = m.Data[:60_000] // as phones record
@@ -281,9 +325,11 @@ func TestAndroidLongSound(t *testing.T) {
 		list[1].SetMsgData(make([]byte, im.MaxAudio+audioHead))
 		typ := pb.SessionType_SESSION_TYPE_SINGLE.Enum()
 		w.db.also = func(pb.Message) (pb.Message, error) {
-			return pb.IMGetMsgListRsp_builder{UserId: new(uint32(2)), SessionType: typ, SessionId: new(uint32(1)), MsgIdBegin: new(uint32(0)), MsgList: list}.Build(), nil
+			return pb.IMGetMsgListRsp_builder{UserId: new(uint32(2)), SessionType: typ,
+				SessionId: new(uint32(1)), MsgIdBegin: new(uint32(0)), MsgList: list}.Build(), nil
 		}
-		phone.send(7, pb.IMGetMsgListReq_builder{UserId: new(uint32(2)), SessionType: typ, SessionId: new(uint32(1)), MsgIdBegin: new(uint32(0)), MsgCnt: new(uint32(3))}.Build())
+		phone.send(7, pb.IMGetMsgListReq_builder{UserId: new(uint32(2)), SessionType: typ,
+			SessionId: new(uint32(1)), MsgIdBegin: new(uint32(0)), MsgCnt: new(uint32(3))}.Build())
 		got := phone.want(pb.CmdGetMsgListRsp)[0].m.(*pb.IMGetMsgListRsp).GetMsgList()
 		if fmt.Sprint(idsOf(got, (*pb.MsgInfo).GetMsgId)) != "[1000 999 998]" {
 			t.Fatalf("history %v", idsOf(got, (*pb.MsgInfo).GetMsgId))

@@ -80,8 +80,9 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 		files:         vec("file_transfers_total", "Transfers of files made, by mode: online, offline.", "mode"),
 		filesRefused:  vec("files_refused_total", "Requests about files that were refused or not passed on, by reason.", "reason"),
 		newsDropped:   counter("notifies_dropped_total", "Those among them not told because too many waited. Clients see the old state until they ask."),
-		androidCut: vec("android_cut_total", "Answers and deliveries to Android that are too long for it, by what became of them: "+
-			"parts, shortened (the older end is left out), sound (a text in its place), dropped.", "how"),
+		androidCut: vec("android_cut_total",
+			"Answers and deliveries to Android that are too long for it, by what became of them: "+
+				"parts, shortened (the older end is left out), sound (a text in its place), dropped.", "how"),
 	}
 	m.acksSingle, m.acksOwn = m.acks.WithLabelValues("single"), m.acks.WithLabelValues("own")
 	m.acksGroup, m.acksRead = m.acks.WithLabelValues("group"), m.acks.WithLabelValues("read")

@@ -70,7 +70,8 @@ func AttachOf(b []byte) (attach []byte) {
 
 // ForUser returns an answer of the same bytes with another user_id, and no attach_data. e may be used by many at once, as long as nobody sets its own.
 func (e *Encoded) ForUser(id uint32) *Encoded {
-	return &Encoded{command: e.command, shared: e.shared, user: id, hasUser: true, fields: e.fields, split: e.split}
+	return &Encoded{command: e.command, shared: e.shared, user: id, hasUser: true, fields: e.fields,
+		split: e.split}
 }
 
 // Command is the id of the message it stands for.

@@ -18,16 +18,17 @@ type split struct {
 // ownFields is the room that Split leaves for user_id, in bytes.
 const ownFields = 6
 
-// Split returns e as several messages with bodies of at most limit bytes, attach_data not counted:
-// their lists, field list of e, make up the list of e in its order; all other fields are in each of
-// them. e alone when it fits. The bytes are shared, not copied, unless other fields stand between
-// the elements of the list. An element that does not fit alone is given to replace, which returns
-// what is to stand in its place, nil for nothing; with replace nil it makes a part by itself that
-// is too long.
+// Split returns e as several messages with bodies of at most limit bytes, attach_data not
+// counted: their lists, field list of e, make up the list of e in its order; all other
+// fields are in each of them. e alone when it fits. The bytes are shared, not copied,
+// unless other fields stand between the elements of the list. An element that does not
+// fit alone is given to replace, which returns what is to stand in its place, nil for
+// nothing; with replace nil it makes a part by itself that is too long.
 //
-// The elements are not looked at, and e need not be a valid message otherwise. Any goroutine; what
-// was split without a replace is kept for the next caller.
-func (e *Encoded) Split(list protowire.Number, limit int, replace func(element []byte) []byte) []*Encoded {
+// The elements are not looked at, and e need not be a valid message otherwise. Any
+// goroutine; what was split without a replace is kept for the next caller.
+func (e *Encoded) Split(list protowire.Number, limit int,
+	replace func(element []byte) []byte) []*Encoded {
 	if len(e.fields)+len(e.shared)+ownFields <= limit || e.split == nil {
 		return []*Encoded{e}
 	}
@@ -47,7 +48,8 @@ func (e *Encoded) Split(list protowire.Number, limit int, replace func(element [
 func (e *Encoded) own(parts []*Encoded) []*Encoded {
 	list := make([]*Encoded, len(parts))
 	for i, p := range parts {
-		list[i] = &Encoded{command: e.command, shared: p.shared, fields: p.fields, user: e.user, hasUser: e.hasUser, attach: e.attach}
+		list[i] = &Encoded{command: e.command, shared: p.shared, fields: p.fields, user: e.user,
+			hasUser: e.hasUser, attach: e.attach}
 	}
 	return list
 }
@@ -77,7 +79,8 @@ func (e *Encoded) cut(list protowire.Number, limit int, replace func([]byte) []b
 	}
 	var parts []*Encoded
 	add := func(from, to int) {
-		parts = append(parts, &Encoded{command: e.command, shared: elements[from:to:to], fields: others})
+		parts = append(parts, &Encoded{command: e.command, shared: elements[from:to:to],
+			fields: others})
 	}
 	start, end := 0, 0
 	eachField(elements, func(_ protowire.Number, at int, field []byte) {
@@ -93,7 +96,8 @@ func (e *Encoded) cut(list protowire.Number, limit int, replace func([]byte) []b
 	return parts
 }
 
-// elements copies the elements of the list into one piece. One of more than room bytes is replaced.
+// elements copies the elements of the list into one piece. One of more than room bytes is
+// replaced.
 func (e *Encoded) elements(list protowire.Number, room int, replace func([]byte) []byte) []byte {
 	var found [][]byte
 	eachField(e.shared, func(num protowire.Number, _ int, field []byte) {

@@ -14,8 +14,8 @@ import (
 // userList is the field of the list in IMAllUserRsp.
 const userList = 3
 
-// TestSplit: the parts have one update time and, together, the list; none is longer than allowed,
-// and their bytes are those of the whole.
+// TestSplit: the parts have one update time and, together, the list; none is longer than
+// allowed, and their bytes are those of the whole.
 func TestSplit(t *testing.T) {
 	m := directory(1000)
 	e, err := pb.Encode(m)
@@ -37,13 +37,16 @@ func TestSplit(t *testing.T) {
 		if err := rsp.ParseBody(body); err != nil {
 			t.Fatal(err)
 		}
-		if rsp.GetUserId() != 8 || rsp.GetLatestUpdateTime() != m.GetLatestUpdateTime() || len(rsp.GetUserList()) == 0 {
-			t.Errorf("part %d: user %d, time %d, %d users", i, rsp.GetUserId(), rsp.GetLatestUpdateTime(), len(rsp.GetUserList()))
+		if rsp.GetUserId() != 8 || rsp.GetLatestUpdateTime() != m.GetLatestUpdateTime() ||
+			len(rsp.GetUserList()) == 0 {
+			t.Errorf("part %d: user %d, time %d, %d users", i, rsp.GetUserId(),
+				rsp.GetLatestUpdateTime(), len(rsp.GetUserList()))
 		}
 		all = append(all, rsp.GetUserList()...)
 	}
 	m.SetUserId(8)
-	got := pb.IMAllUserRsp_builder{UserId: new(uint32(8)), LatestUpdateTime: new(m.GetLatestUpdateTime()), UserList: all}.Build()
+	got := pb.IMAllUserRsp_builder{UserId: new(uint32(8)),
+		LatestUpdateTime: new(m.GetLatestUpdateTime()), UserList: all}.Build()
 	if !proto.Equal(got, m) {
 		t.Error("the parts are not the whole")
 	}
@@ -54,7 +57,8 @@ func TestSplit(t *testing.T) {
 		}
 	}
 	// The first element follows the time, without a copy.
-	if at := bytes.Index(e.Shared(), parts[0].Shared()); at < 0 || &e.Shared()[at] != &parts[0].Shared()[0] {
+	if at := bytes.Index(e.Shared(), parts[0].Shared()); at < 0 ||
+		&e.Shared()[at] != &parts[0].Shared()[0] {
 		t.Error("copied")
 	}
 	if one := e.Split(userList, len(e.Shared())+6, nil); len(one) != 1 || one[0] != e {
@@ -66,7 +70,8 @@ func TestSplit(t *testing.T) {
 func TestSplitFields(t *testing.T) {
 	var b []byte
 	for i := range uint64(100) {
-		b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), bytes.Repeat([]byte{byte(i)}, 100))
+		b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType),
+			bytes.Repeat([]byte{byte(i)}, 100))
 		if i%30 == 5 {
 			b = protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), i)
 		}
@@ -105,11 +110,14 @@ func TestSplitReplaces(t *testing.T) {
 		if i%2 == 1 {
 			size = 5000
 		}
-		list[i] = pb.MsgInfo_builder{MsgId: new(uint32(i + 1)), FromSessionId: new(uint32(2)), CreateTime: new(uint32(3)),
-			MsgType: pb.MsgType_MSG_TYPE_SINGLE_AUDIO.Enum(), MsgData: make([]byte, size)}.Build()
+		list[i] = pb.MsgInfo_builder{MsgId: new(uint32(i + 1)), FromSessionId: new(uint32(2)),
+			CreateTime: new(uint32(3)),
+			MsgType:    pb.MsgType_MSG_TYPE_SINGLE_AUDIO.Enum(), MsgData: make([]byte,
+				size)}.Build()
 	}
-	e, err := pb.Encode(pb.IMGetMsgListRsp_builder{UserId: new(uint32(1)), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
-		SessionId: new(uint32(2)), MsgIdBegin: new(uint32(0)), MsgList: list}.Build())
+	e, err := pb.Encode(pb.IMGetMsgListRsp_builder{UserId: new(uint32(1)),
+		SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
+		SessionId:   new(uint32(2)), MsgIdBegin: new(uint32(0)), MsgList: list}.Build())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,19 +145,21 @@ func TestSplitReplaces(t *testing.T) {
 		for _, i := range m.(*pb.IMGetMsgListRsp).GetMsgList() {
 			got += fmt.Sprint(i.GetMsgId(), ":", len(i.GetMsgData()), " ")
 		}
-		if want := map[bool]string{true: "1:10 2:8 3:10 4:8 5:10 ", false: "1:10 3:10 5:10 "}[keep]; got != want {
+		if want := map[bool]string{true: "1:10 2:8 3:10 4:8 5:10 ",
+			false: "1:10 3:10 5:10 "}[keep]; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }
 
-// FuzzSplit: however bytes are split, the parts are well-formed, hold the list in its order and
-// all other fields, and are no longer than allowed unless one element is.
+// FuzzSplit: however bytes are split, the parts are well-formed, hold the list in its
+// order and all other fields, and are no longer than allowed unless one element is.
 func FuzzSplit(f *testing.F) {
 	for _, frame := range recordedFrames(f) {
 		f.Add(frame[16:], uint8(2), uint16(40), true)
 	}
-	f.Add([]byte{0x1a, 2, 1, 2, 0x08, 1, 0x1a, 1, 3, 0x1b, 0x1c, 0xa2, 0x01, 1, 'x', 0x1a, 0}, uint8(3), uint16(9), false)
+	f.Add([]byte{0x1a, 2, 1, 2, 0x08, 1, 0x1a, 1, 3, 0x1b, 0x1c, 0xa2, 0x01, 1, 'x', 0x1a, 0},
+		uint8(3), uint16(9), false)
 	f.Fuzz(func(t *testing.T, b []byte, field uint8, limit uint16, replace bool) {
 		e, err := pb.ParseEncoded(pb.CmdAllUserRsp, b)
 		if err != nil {
@@ -177,7 +187,8 @@ func FuzzSplit(f *testing.F) {
 					size += len(field)
 				}
 				if num != list && !equalFields(fields, whole[num]) {
-					t.Fatalf("part %d of %x: field %d is %x, want %x", i, b, num, fields, whole[num])
+					t.Fatalf("part %d of %x: field %d is %x, want %x", i, b, num, fields,
+						whole[num])
 				}
 			}
 			if size > int(limit) && len(got[list]) > 1 {
@@ -185,7 +196,8 @@ func FuzzSplit(f *testing.F) {
 			}
 			elements = append(elements, got[list]...)
 		}
-		if replace && len(elements) != len(whole[list]) || !replace && !equalFields(elements, whole[list]) {
+		if replace && len(elements) != len(whole[list]) || !replace && !equalFields(elements,
+			whole[list]) {
 			t.Fatalf("%x: elements %x, want %x", b, elements, whole[list])
 		}
 	})

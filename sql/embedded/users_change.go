@@ -7,9 +7,11 @@ import (
 	"teamtalk/core/im"
 )
 
-// Clients keep the directory, users and departments, and ask for what was changed after the newest change they have. So no change may become visible
-// with an earlier time than one that was visible before, nor with one that was told as settled: a client would never ask for it. The time of a change is taken in its transaction, where no
-// other is under way, and is not before any there is, even when the clock was set back.
+// Clients keep the directory, users and departments, and ask for what was changed after
+// the newest change they have. So no change may become visible with an earlier time than
+// one that was visible before, nor with one that was told as settled: a client would
+// never ask for it. The time of a change is taken in its transaction, where no other is
+// under way, and is not before any there is, even when the clock was set back.
 
 // changeDirectory runs f in a transaction. now is the new value of updated for the rows of table.
 func (s *Store) changeDirectory(ctx context.Context, op, table string, f func(w *writer, now int64) error) error {

@@ -10,10 +10,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Clients keep the directory, users and departments, and ask for what was changed after the newest change they have. So no change may become visible
-// with an earlier time than one that was visible before, nor with one that was told as settled: a client would never ask for it. All changes of the directory go one at a time under
-// a lock of the database, and each gets a time that is not before any there is, whatever the clocks of the processes say. (C++ servers
-// and other programs do not take the lock. What they change is as safe as it always was.)
+// Clients keep the directory, users and departments, and ask for what was changed after
+// the newest change they have. So no change may become visible with an earlier time than
+// one that was visible before, nor with one that was told as settled: a client would
+// never ask for it. All changes of the directory go one at a time under a lock of the
+// database, and each gets a time that is not before any there is, whatever the clocks of
+// the processes say. (C++ servers and other programs do not take the lock. What they
+// change is as safe as it always was.)
 
 // changeDirectory runs do in a transaction under the directory's lock. now is the new value of updated for the rows of table. A change that must not be
 // made twice is not made again (once) when the connection was lost over its commit, which leaves open whether it was made.
