@@ -59,6 +59,7 @@ type Stats struct {
 	Kicks       int // IMKickUser received
 	Pushed      int // messages delivered
 	Repeated    int // deliveries of a message that was delivered before
+	Disordered  int // deliveries of a message older than one delivered before
 	Resent      int // messages sent again
 	Dropped     int // frames longer than the persona reads
 	LateParts   int // parts of user lists that the persona does not hear
@@ -222,7 +223,7 @@ func (c *Client) Stats() Stats {
 	return c.stats
 }
 
-// Faults lists what the real client would have misread, lost or shown in the wrong order.
+// Faults lists what the real client would have misread or lost.
 func (c *Client) Faults() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
