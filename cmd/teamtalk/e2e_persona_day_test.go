@@ -71,17 +71,20 @@ func (d *day) contacts() {
 	ids := []uint32{d.right[0].Self(), d.right[2].Self()} // windows and ios
 	for _, c := range d.left {
 		req := pb.IMUsersInfoReq_builder{UserId: new(c.Self()), UserIdList: ids}.Build()
-		if rsp := ask[*pb.IMUsersInfoRsp](d, c, req); len(rsp.GetUserInfoList()) != len(ids) {
-			d.t.Errorf("%s: infos of %d users, want %d", c.Name(), len(rsp.GetUserInfoList()), len(ids))
+		infos := ask[*pb.IMUsersInfoRsp](d, c, req).GetUserInfoList()
+		if len(infos) != len(ids) {
+			d.t.Errorf("%s: infos of %d users, want %d", c.Name(), len(infos), len(ids))
 		}
 	}
 	windows := d.left[0]
 	until(d.t, "windows to hear the status of the others", func() bool {
 		return windows.Status(ids[0]) != 0 && windows.Status(ids[1]) != 0
 	})
-	if on, phone := windows.Status(ids[0]), windows.Status(ids[1]); on != pb.UserStatType_USER_STATUS_ONLINE ||
-		phone != pb.UserStatType_USER_STATUS_OFFLINE {
-		d.t.Errorf("windows sees a pc as %v and a phone as %v", on, phone)
+	// Status is that of a pc: a phone alone does not count.
+	const online, offline = pb.UserStatType_USER_STATUS_ONLINE, pb.UserStatType_USER_STATUS_OFFLINE
+	pc, phone := windows.Status(ids[0]), windows.Status(ids[1])
+	if pc != online || phone != offline {
+		d.t.Errorf("windows sees a pc as %v and a phone as %v", pc, phone)
 	}
 }
 
@@ -195,7 +198,8 @@ func (d *day) pictures() {
 			r, text := r, "&$#@~^@[{:"+url+":}]&$~@#@ "+l.Name()
 			l.Text(user(r), d.cipher.Encrypt(text))
 			if got, err := r.Picture(url); err != nil || !bytes.Equal(got, photo) {
-				d.t.Errorf("%s fetches the picture of %s: %d bytes of %d, %v", r.Name(), l.Name(), len(got), len(photo), err)
+				d.t.Errorf("%s fetches the picture of %s: %d bytes of %d, %v", r.Name(), l.Name(),
+					len(got), len(photo), err)
 			}
 			if err := r.Avatar(url); err != nil {
 				d.t.Errorf("%s fetches the avatar of %s: %v", r.Name(), l.Name(), err)
@@ -233,8 +237,10 @@ func (d *day) offlineFiles() {
 				}
 				return notice != nil
 			})
-			if got, err := r.FetchFile(bounded(d.t), notice); err != nil || !bytes.Equal(got, data) {
-				d.t.Errorf("%s fetches %s: %d bytes of %d, %v", r.Name(), name, len(got), len(data), err)
+			got, err := r.FetchFile(bounded(d.t), notice)
+			if err != nil || !bytes.Equal(got, data) {
+				d.t.Errorf("%s fetches %s: %d bytes, want %d, %v", r.Name(), name, len(got),
+					len(data), err)
 			}
 		}
 	}
@@ -265,7 +271,8 @@ func (d *day) readAll() {
 		// device's: more is an echo.
 		s := c.Stats()
 		if most := 4 * (s.Pushed + 8*len(d.left)); s.ReadAcks > most {
-			d.t.Errorf("%s sent %d read acks, heard %d notifies", c.Name(), s.ReadAcks, s.ReadNotify)
+			d.t.Errorf("%s sent %d read acks, heard %d notifies", c.Name(), s.ReadAcks,
+				s.ReadNotify)
 		}
 	}
 }
@@ -410,7 +417,8 @@ func (d *day) kicks() {
 	}
 	phone, pc := d.second[0], d.left[0]
 	logIn(d.t, phone, pc)
-	ask[*pb.IMKickPCClientRsp](d, phone, pb.IMKickPCClientReq_builder{UserId: new(pc.Self())}.Build())
+	req := pb.IMKickPCClientReq_builder{UserId: new(pc.Self())}.Build()
+	ask[*pb.IMKickPCClientRsp](d, phone, req)
 	until(d.t, pc.Name()+" to stop", func() bool { return pc.State() == persona.Stopped })
 }
 
@@ -456,7 +464,8 @@ func (d *day) moderate() {
 	d.t.Helper()
 	for _, c := range d.everybody() {
 		if s := c.Stats(); s.Logins > mostLogins {
-			d.t.Errorf("%s asked to log in %d times, was refused %d times", c.Name(), s.Logins, s.Refusals)
+			d.t.Errorf("%s asked to log in %d times, was refused %d times", c.Name(), s.Logins,
+				s.Refusals)
 		}
 	}
 }

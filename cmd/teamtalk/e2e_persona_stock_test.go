@@ -169,11 +169,14 @@ func TestFramesThatAndroidDrops(t *testing.T) {
 	forEachShape(t, settings{csv: file}, func(t *testing.T, sys *deployment) {
 		var clients []*persona.Client
 		for i, row := range persona.All() {
-			clients = append(clients, startPersona(t, sys, row, persona.Options{User: fmt.Sprintf("w%05d", i)}))
+			clients = append(clients, startPersona(t, sys, row, persona.Options{
+				User: fmt.Sprintf("w%05d", i)}))
 		}
 		logIn(t, clients...)
 		for _, c := range clients {
-			until(t, c.Name()+" to have all contacts", func() bool { return c.Users() == users || c.Stats().Dropped > 0 })
+			until(t, c.Name()+" to have all contacts", func() bool {
+				return c.Users() == users || c.Stats().Dropped > 0
+			})
 			if s := c.Stats(); c.Users() != users || s.Dropped > 0 || s.LateParts > 0 {
 				t.Errorf("%s has %d contacts of %d: %+v", c.Name(), c.Users(), users, s)
 			}

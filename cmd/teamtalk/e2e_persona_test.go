@@ -23,7 +23,8 @@ const (
 
 // startPersona starts a client of a deployment. addr is where it connects first; empty: where
 // login_server says.
-func startPersona(t testing.TB, sys *deployment, row persona.Persona, o persona.Options) *persona.Client {
+func startPersona(t testing.TB, sys *deployment, row persona.Persona,
+	o persona.Options) *persona.Client {
 	t.Helper()
 	if o.Password == "" {
 		o.Password = "pw"
@@ -51,7 +52,8 @@ func logIn(t testing.TB, clients ...*persona.Client) {
 			if s == persona.Online {
 				continue
 			}
-			waiting = append(waiting, fmt.Sprintf("%s: state %d, %+v, %v, faults %q", c.Name(), s, c.Stats(), c.Refusal(), c.Faults()))
+			waiting = append(waiting, fmt.Sprintf("%s: state %d, %+v, %v, faults %q", c.Name(), s,
+				c.Stats(), c.Refusal(), c.Faults()))
 			if s == persona.Stopped && time.Since(tapped[c]) > time.Second {
 				tapped[c] = time.Now()
 				c.LogIn()
@@ -141,8 +143,8 @@ func (d *day) awaitAcks(clients ...*persona.Client) {
 	d.t.Fatalf("%d messages without an ack after %v: %q", len(missing), patience, missing)
 }
 
-// shows reports whether clients of that user, or of that group's members, have to show s, which
-// from sent, and in which conversation.
+// shows reports whether client c has to show s, a message that client from sent. It returns the
+// conversation in which c shows it. Every client belongs to a member of the group.
 func (d *day) shows(c, from *persona.Client, s persona.Sent) (persona.Peer, bool) {
 	switch {
 	case s.To.Group:
@@ -172,7 +174,8 @@ func (d *day) missing(pushed bool) (missing []string) {
 				if !slices.ContainsFunc(shown[p], func(m persona.Shown) bool {
 					return m.ID == s.ID && m.Data == s.Data && (m.Pushed || !pushed || c == from)
 				}) {
-					missing = append(missing, fmt.Sprintf("%s lacks %d of %s to %v", c.Name(), s.ID, from.Name(), s.To))
+					missing = append(missing, fmt.Sprintf("%s lacks %d of %s to %v", c.Name(), s.ID,
+						from.Name(), s.To))
 				}
 			}
 		}
@@ -185,7 +188,8 @@ func (d *day) awaitShown(what string, pushed bool) {
 	d.t.Helper()
 	var missing []string
 	if !eventually(func() bool { missing = d.missing(pushed); return len(missing) == 0 }) {
-		d.t.Errorf("%s: %d messages not shown: %q", what, len(missing), missing[:min(5, len(missing))])
+		d.t.Errorf("%s: %d messages not shown: %q", what, len(missing),
+			missing[:min(5, len(missing))])
 	}
 	d.checkOnce(what)
 }
@@ -196,7 +200,8 @@ func (d *day) checkOnce(what string) {
 	d.t.Helper()
 	for _, c := range d.everybody() {
 		if twice := d.twice(c); len(twice) > 0 {
-			d.t.Errorf("%s: %s shows %d messages twice: %q", what, c.Name(), len(twice), twice[:min(3, len(twice))])
+			d.t.Errorf("%s: %s shows %d messages twice: %q", what, c.Name(), len(twice),
+				twice[:min(3, len(twice))])
 		}
 		last := map[persona.Peer]uint32{}
 		for _, s := range c.Sends() {

@@ -23,7 +23,8 @@ func TestReplacingPage(t *testing.T) {
 	}
 	code := sources(t, "../../handlers") + sources(t, "../../core")
 	checked := 0
-	for _, m := range regexp.MustCompile("`([a-z0-9_.]+)`").FindAllStringSubmatch(string(text), -1) {
+	names := regexp.MustCompile("`([a-z0-9_.]+)`")
+	for _, m := range names.FindAllStringSubmatch(string(text), -1) {
 		name := m[1]
 		section, _, setting := strings.Cut(name, ".")
 		switch {

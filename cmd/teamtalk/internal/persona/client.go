@@ -15,7 +15,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Options say who uses a Client, and where. Zero values have defaults.
+// Options name the user of a Client and its servers. Zero values have defaults.
 type Options struct {
 	User, Password string
 	Server         string // URL of login_server

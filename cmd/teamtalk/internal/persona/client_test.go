@@ -126,7 +126,8 @@ func (l *line) welcome() uint16 {
 	}
 	info := pb.UserInfo_builder{UserId: new(uint32(self)), UserGender: new(uint32(1)),
 		UserNickName: new(""), AvatarUrl: new(""), DepartmentId: new(uint32(0)), Email: new(""),
-		UserRealName: new(""), UserTel: new(""), UserDomain: new(""), Status: new(uint32(0))}.Build()
+		UserRealName: new(""), UserTel: new(""), UserDomain: new(""),
+		Status: new(uint32(0))}.Build()
 	l.send(h.Seq, pb.IMLoginRes_builder{ServerTime: new(uint32(1)),
 		ResultCode: pb.ResultType_REFUSE_REASON_NONE.Enum(), UserInfo: info}.Build())
 	return h.Seq
@@ -228,7 +229,8 @@ func TestRepeated(t *testing.T) {
 			await(t, client, "both", func() bool { return client.Stats().Pushed == 2*(i+1) })
 			shown := slices.DeleteFunc(client.Shown(p), func(s Shown) bool { return s.ID != id })
 			if len(shown) != want || client.Stats().Repeated != i+1 {
-				t.Errorf("%s: shown %d times, want %d; %+v", c.row.Name, len(shown), want, client.Stats())
+				t.Errorf("%s: shown %d times, want %d; %+v", c.row.Name, len(shown), want,
+					client.Stats())
 			}
 			client.Open(p)
 		}
@@ -267,8 +269,8 @@ func TestMatching(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		answer := make(chan error, 1)
 		go func() {
-			_, err := client.Ask(ctx, pb.IMUnreadMsgCntReq_builder{UserId: new(uint32(self))}.Build(),
-				pb.CmdUnreadMsgCntRsp)
+			req := pb.IMUnreadMsgCntReq_builder{UserId: new(uint32(self))}.Build()
+			_, err := client.Ask(ctx, req, pb.CmdUnreadMsgCntRsp)
 			answer <- err
 		}()
 		h, _ := l.hear()

@@ -166,7 +166,8 @@ func (t *transfer) upload(data []byte) error {
 				return fmt.Errorf("persona: asked for %d bytes at %d of %d", n, begin, len(data))
 			}
 			err = t.say(pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: &t.task,
-				UserId: &t.user, Offset: new(uint32(begin)), FileData: data[begin : begin+n]}.Build())
+				UserId: &t.user, Offset: new(uint32(begin)),
+				FileData: data[begin : begin+n]}.Build())
 			if err != nil {
 				return err
 			}

@@ -57,12 +57,16 @@ var lines = []struct {
 	{"gives up after", func(p *Persona) any { return p.Fail }},
 	{"largest frame, bytes", func(p *Persona) any { return p.MaxFrame }},
 	{"user list in parts", func(p *Persona) any { return []string{"first", "all"}[p.UserParts] }},
-	{"answers read notify", func(p *Persona) any { return []string{"–", "always", "once"}[p.ReadNotify] }},
+	{"answers read notify", func(p *Persona) any {
+		return []string{"–", "always", "once"}[p.ReadNotify]
+	}},
 	{"kicked", func(p *Persona) any { return []string{"ends", "ignores"}[p.Kicked] }},
 	{"misses a kick closed in", func(p *Persona) any { return p.NoticeTime }},
 	{"login refused: pause", func(p *Persona) any { return pauses(p.Refused) }},
 	{"connection lost: pause", func(p *Persona) any { return pauses(p.Lost) }},
-	{"notices an end at", func(p *Persona) any { return []string{"once", "next write", "silence"}[p.EndSeen] }},
+	{"notices an end at", func(p *Persona) any {
+		return []string{"once", "next write", "silence"}[p.EndSeen]
+	}},
 	{"asks login_server", func(p *Persona) any {
 		switch {
 		case p.AskServer:
