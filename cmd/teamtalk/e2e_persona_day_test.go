@@ -383,14 +383,14 @@ func (d *day) connectionsTo(s *server) map[*persona.Client]int {
 	return cut
 }
 
-// lost waits until each message sent during an outage has an ack, or its sender's client gave
-// it up or never will hear of it.
+// lost waits until each message sent during an outage has an ack, unless its client does not
+// send it again, or has sent it in vain.
 func (d *day) lost(server string) {
 	d.t.Helper()
 	until(d.t, "the messages during the outage of "+server+" to be settled", func() bool {
 		for _, c := range d.everybody() {
 			for _, s := range c.Sends() {
-				if s.ID == 0 && !s.Failed && c.Persona().Resend > 0 {
+				if s.ID == 0 && c.Persona().Resend > 0 && !(s.Resent && s.Gone) {
 					return false
 				}
 			}

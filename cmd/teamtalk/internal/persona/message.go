@@ -36,9 +36,11 @@ type Sent struct {
 	ID     uint32        // of the ack; 0 without one
 	Took   time.Duration // from sending to the ack
 	Failed bool          // the persona gave up; an ack may still come
+	Resent bool          // it was sent again
+	Gone   bool          // the connection it was last sent on has ended, or there was none
 
-	seq    uint16
-	resent bool
+	seq uint16
+	via *conn // nil: there was none
 }
 
 // Shown is a message on the screen.
@@ -87,6 +89,7 @@ func (c *Client) Text(to Peer, body []byte) {
 func (c *Client) transmit(s *Sent) {
 	c.pending = append(c.pending, &request{seq: s.seq, want: pb.CmdMsgDataAck,
 		got: func(m pb.Message) { c.acked(s, m.(*pb.IMMsgDataAck).GetMsgId()) }})
+	s.via = c.conn
 	c.write(s.seq, &pb.MsgData{FromUserID: c.self.GetUserId(), ToSessionID: s.To.ID,
 		CreateTime: uint32(time.Now().Add(c.opt.ClockAhead).Unix()),
 		Type:       s.Type, Data: []byte(s.Data)})
@@ -113,8 +116,8 @@ func (c *Client) resend(now time.Time) {
 		age := now.Sub(s.At)
 		switch {
 		case s.ID != 0 || s.Failed:
-		case again > 0 && age >= again && !s.resent:
-			s.resent = true
+		case again > 0 && age >= again && !s.Resent:
+			s.Resent = true
 			c.stats.Resent++
 			c.transmit(s)
 		case c.row.Fail > 0 && age >= c.row.Fail:
@@ -131,6 +134,7 @@ func (c *Client) Sends() []Sent {
 	all := make([]Sent, len(c.sends))
 	for i, s := range c.sends {
 		all[i] = *s
+		all[i].Gone = s.via == nil || s.via != c.conn
 	}
 	return all
 }
