@@ -24,7 +24,7 @@ const (
 	// slowAck is what no ack takes while nothing is down, on the slowest machine.
 	slowAck = 5 * time.Second
 	// mostLogins is how often one client may ask to log in during the day.
-	mostLogins = 15
+	mostLogins = 10
 )
 
 // TestPersonaDay runs a day with every client on both sides: each sends to each. All messages
@@ -333,9 +333,6 @@ func (d *day) outages() {
 		m.extra = []string{"--msg.ack-wait", "2s"} // as configured by default
 	}
 	for _, s := range d.sys.servers {
-		if s.name == "msfs" || s.name == "file" {
-			continue
-		}
 		began := time.Now()
 		cut := d.connectionsTo(s)
 		s.kill()
