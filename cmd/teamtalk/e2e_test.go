@@ -126,6 +126,7 @@ func environment() []string {
 type settings struct {
 	users int      // u00001, u00002, … with the password pw, and ids that count from 1
 	files bool     // a file server too, not only all in one
+	small bool     // a server of small files too, not only all in one
 	csv   string   // users as a file instead
 	flags []string // of every server
 }
@@ -141,7 +142,7 @@ type deployment struct {
 	msgAddr   [2]string  // where their clients connect
 	login     *server
 	loginTCP  string
-	files     string // small files; all in one only
+	files     string // small files; separate: with settings.small only
 	fileAddr  string // where clients transfer files
 	loginHTTP string
 	dbproxy   *server
@@ -193,8 +194,15 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 	d.msgAddr[0], d.msgAddr[1] = reserve(t), reserve(t)
 	d.dbproxy = d.server("dbproxy", s.flags, append(slices.Clone(d.store), "--roles", "dbproxy", "--dbproxy.listen", db)...)
 	d.server("route", s.flags, "--roles", "route", "--route.listen", route)
-	d.login = d.server("login", s.flags, "--roles", "login", "--login.server-listen", servers,
-		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP)
+	login := []string{"--roles", "login", "--login.server-listen", servers,
+		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP}
+	if s.small {
+		d.files = reserve(t)
+		d.server("msfs", s.flags, "--roles", "msfs", "--msfs.listen", d.files,
+			"--msfs.min-free", "0B", "--data-dir", filepath.Join(t.TempDir(), "small"))
+		login = append(login, "--login.msfs-prior", "http://"+d.files+"/")
+	}
+	d.login = d.server("login", s.flags, login...)
 	// A pause between attempts to connect is never long, so that tests with restarts are not.
 	d.peers = []string{"--msg.dbproxy", db, "--msg.route", route, "--msg.login", servers, "--link.backoff-max", "1s"}
 	if s.files {

@@ -1,0 +1,207 @@
+package persona
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+// segment is how many bytes of a file a client asks for at once.
+const segment = 32 << 10
+
+// Notices returns the files that the client was told of.
+func (c *Client) Notices() []*pb.IMFileNotify {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.files)
+}
+
+// SendFile uploads a file for a user that may be offline.
+func (c *Client) SendFile(ctx context.Context, to uint32, name string, data []byte) error {
+	self, size := c.Self(), uint32(len(data))
+	m, err := c.Ask(ctx, pb.IMFileReq_builder{FromUserId: &self, ToUserId: &to, FileName: &name,
+		FileSize: &size, TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum()}.Build(),
+		pb.CmdFileRsp)
+	if err != nil {
+		return err
+	}
+	rsp := m.(*pb.IMFileRsp)
+	if rsp.GetResultCode() != 0 || len(rsp.GetIpAddrList()) == 0 {
+		return fmt.Errorf("persona: file refused: code %d", rsp.GetResultCode())
+	}
+	t, err := c.transfer(ctx, rsp.GetTaskId(), rsp.GetIpAddrList()[0],
+		pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	if err := t.upload(data); err != nil {
+		return err
+	}
+	c.Tell(pb.IMFileAddOfflineReq_builder{FromUserId: &self, ToUserId: &to,
+		TaskId: new(rsp.GetTaskId()), FileName: &name, FileSize: &size}.Build())
+	return nil
+}
+
+// FetchFile downloads a file that waits, and takes it off the list.
+func (c *Client) FetchFile(ctx context.Context, n *pb.IMFileNotify) ([]byte, error) {
+	if len(n.GetIpAddrList()) == 0 {
+		return nil, fmt.Errorf("persona: file %s is nowhere", n.GetTaskId())
+	}
+	t, err := c.transfer(ctx, n.GetTaskId(), n.GetIpAddrList()[0],
+		pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close()
+	data, err := t.download(int(n.GetFileSize()))
+	if err != nil {
+		return nil, err
+	}
+	c.Tell(pb.IMFileDelOfflineReq_builder{FromUserId: new(n.GetFromUserId()),
+		ToUserId: new(c.Self()), TaskId: new(n.GetTaskId())}.Build())
+	return data, nil
+}
+
+// transfer is a connection to a file server.
+type transfer struct {
+	net.Conn
+	in   *bufio.Reader
+	stop func() bool
+	task string
+	user uint32
+	seq  uint16
+}
+
+// transfer connects and logs in to a task. The end of ctx ends the connection.
+func (c *Client) transfer(ctx context.Context, task string, at *pb.IpAddr,
+	role pb.ClientFileRole) (*transfer, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	addr := net.JoinHostPort(at.GetIp(), strconv.Itoa(int(at.GetPort())))
+	nc, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	t := &transfer{Conn: nc, in: bufio.NewReader(nc), task: task, user: c.Self(),
+		stop: context.AfterFunc(ctx, func() { nc.Close() })}
+	rsp := &pb.IMFileLoginRsp{}
+	err = t.say(pb.IMFileLoginReq_builder{UserId: &t.user, TaskId: &task,
+		FileRole: &role}.Build())
+	if err == nil {
+		err = t.hear(rsp)
+	}
+	if err == nil && rsp.GetResultCode() != 0 {
+		err = fmt.Errorf("persona: file server refuses with code %d", rsp.GetResultCode())
+	}
+	if err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *transfer) close() {
+	t.stop()
+	t.Close()
+}
+
+func (t *transfer) say(m pb.Message) error {
+	t.seq++
+	b, err := pdu.Append(nil, t.seq, m)
+	if err != nil {
+		return err
+	}
+	_ = t.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_, err = t.Write(b)
+	return err
+}
+
+// next returns the next frame that is no heartbeat.
+func (t *transfer) next() (pb.Message, error) {
+	for {
+		h, body, err := readFrame(t.in)
+		if err != nil {
+			return nil, fmt.Errorf("persona: file server: %w", err)
+		}
+		if h.Command != pb.CmdHeartBeat {
+			return pdu.Decode(h.Command, body)
+		}
+	}
+}
+
+// hear reads the next frame into m.
+func (t *transfer) hear(m pb.Message) error {
+	got, err := t.next()
+	if err != nil {
+		return err
+	}
+	if got.Command() != m.Command() {
+		return fmt.Errorf("persona: file server sent %s, want %s", got.Command(), m.Command())
+	}
+	b, err := got.AppendBody(nil)
+	if err != nil {
+		return err
+	}
+	return m.ParseBody(b)
+}
+
+// upload answers the server's requests until it has everything.
+func (t *transfer) upload(data []byte) error {
+	for {
+		m, err := t.next()
+		if err != nil {
+			return err
+		}
+		switch m := m.(type) {
+		case *pb.IMFilePullDataReq:
+			begin, n := int(m.GetOffset()), int(m.GetDataSize())
+			if begin+n > len(data) {
+				return fmt.Errorf("persona: asked for %d bytes at %d of %d", n, begin, len(data))
+			}
+			err = t.say(pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: &t.task,
+				UserId: &t.user, Offset: new(uint32(begin)),
+				FileData: data[begin : begin+n]}.Build())
+			if err != nil {
+				return err
+			}
+		case *pb.IMFileState:
+			if m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
+				return fmt.Errorf("persona: upload ended with %v", m.GetState())
+			}
+			return nil
+		}
+	}
+}
+
+// download asks for segment after segment until the server says that it was the last.
+func (t *transfer) download(size int) ([]byte, error) {
+	var data []byte
+	for len(data) < size {
+		err := t.say(pb.IMFilePullDataReq_builder{TaskId: &t.task, UserId: &t.user,
+			TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(),
+			Offset:    new(uint32(len(data))),
+			DataSize:  new(uint32(min(segment, size-len(data))))}.Build())
+		if err != nil {
+			return nil, err
+		}
+		rsp := &pb.IMFilePullDataRsp{}
+		if err := t.hear(rsp); err != nil {
+			return nil, err
+		}
+		if rsp.GetResultCode() != 0 && int(rsp.GetResultCode()) !=
+			int(pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_FINISHED) ||
+			len(rsp.GetFileData()) == 0 {
+			return nil, fmt.Errorf("persona: segment refused: code %d", rsp.GetResultCode())
+		}
+		data = append(data, rsp.GetFileData()...)
+	}
+	done := &pb.IMFileState{}
+	return data, t.hear(done)
+}
