@@ -22,7 +22,7 @@ func (h *Server) groupStored(s *session.Session, seq uint16, m *pb.MsgData, late
 	h.groups.deliver(m, s, late)
 	s.Loop().Post(func() { h.acknowledge(s, seq, m, noWait) })
 	forward := *m
-	h.toRoute(seq, &forward)
+	h.toRoute(0, &forward)
 }
 
 // onLoop is sessions of one loop. The slice is never changed, only replaced.

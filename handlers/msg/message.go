@@ -44,7 +44,7 @@ func (h *Server) handleMsgData(s *session.Session, seq uint16, m *pb.MsgData) er
 		h.metrics.resends.Inc()
 		return nil // the answer to the first one is on its way
 	}
-	g := h.sendingOf(c, seq, m, now)
+	g := h.sendingOf(s, seq, m, now)
 	if h.opt.Rate > 0 && !c.bucket.take(now, h.opt.Rate, h.opt.RateBurst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
 		if g.wants { // it repeats the message: what it sends after it waits for that
@@ -78,7 +78,7 @@ func (h *Server) handleMsgData(s *session.Session, seq uint16, m *pb.MsgData) er
 
 // store has db_proxy store m, a message in flight. On the sender's loop.
 func (h *Server) store(s *session.Session, g sending, m *pb.MsgData) {
-	if g.seq != 0 {
+	if g.repeats {
 		m.SenderConn, m.Epoch = clientOf(s).sends.order.conn, g.epoch
 	}
 	// Not on the sender's loop: what is delivered must leave in the order of the answers, see msgStored.
@@ -177,7 +177,7 @@ func (h *Server) msgStored(s *session.Session, seq uint16, m *pb.MsgData) {
 	if wait != noWait { // any device's answer will do, also where the recipient has one here
 		forward.AttachData = wantAck
 	}
-	h.toRoute(seq, &forward)
+	h.toRoute(0, &forward)
 	h.pushes.Stored(m, nil)
 }
 

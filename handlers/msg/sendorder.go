@@ -29,10 +29,15 @@ import (
 // refuses what was under way by then: it knows a message by connection, conversation and epoch, and
 // the epoch ends here when A's failure is known.
 
-// stockPatience is how long a client that does not want refusals may take to repeat a message.
-// Windows repeats after about 6 s. iOS and Android report the failure after 6 to 11 s and do not
-// repeat: what the user writes after that is new. A message 11 s later is stored.
-const stockPatience = 10 * time.Second
+// The rule holds for clients that repeat: those that set want_refusal, and those of the type of
+// the Windows client. Mac, iOS and Android clients report a failure to the user and repeat
+// nothing. Their failed message is never stored later, so nothing can overtake it, and refusing
+// what the user writes next would lose that as well.
+
+// stockPatience is how long a Windows client may take to repeat a message: it does so about 6 s
+// after it has sent it. Web clients have the same type and do not repeat: what they send is
+// refused for so long after a failure.
+const stockPatience = 8 * time.Second
 
 // Bounds of what is kept for one connection. Beyond maxHolds conversations, order is not kept.
 // Beyond maxUnsettled messages in one, a further one is refused as long as the first stands.
@@ -93,6 +98,8 @@ type sending struct {
 	at    time.Time
 	await time.Duration
 	wants bool // an ack that says that it was not stored
+	// repeats says that the sender may repeat the message: it has a seq, and a client that does so.
+	repeats bool
 }
 
 var connNumbers atomic.Uint32
@@ -105,10 +112,10 @@ func newSendOrder() *sendOrder {
 	return &sendOrder{conn: n}
 }
 
-// admit decides whether a message may be given to db_proxy now, and in which epoch. Messages
-// without a seq cannot be repeated: nothing waits for them, and they wait for nothing.
+// admit decides whether a message may be given to db_proxy now, and in which epoch. Nothing waits
+// for messages that are not repeated, and they wait for nothing.
 func (o *sendOrder) admit(g *sending) bool {
-	if g.seq == 0 {
+	if !g.repeats {
 		return true
 	}
 	h := o.find(g.target)
@@ -187,7 +194,7 @@ func (o *sendOrder) settled(to target, seq uint16, hash uint64) {
 // failed notes that a message was not stored and may be repeated. What is sent in its conversation
 // from now on is sent in knowledge of that: in a new epoch.
 func (o *sendOrder) failed(g sending) (kept bool) {
-	if g.seq == 0 {
+	if !g.repeats {
 		return true
 	}
 	h := o.find(g.target)
@@ -266,14 +273,16 @@ func (o *sendOrder) isFailing(to target) bool {
 }
 
 // sendingOf is what has to be known of m, the next message of a connection.
-func (h *Server) sendingOf(c *client, seq uint16, m *pb.MsgData, now time.Time) sending {
+func (h *Server) sendingOf(s *session.Session, seq uint16, m *pb.MsgData, now time.Time) sending {
+	c := clientOf(s)
 	if c.sends.order == nil {
 		c.sends.order = newSendOrder()
 	}
 	o := c.sends.order
 	o.came++
 	return sending{target: targetOf(m), seq: seq, hash: contentHash(m), came: o.came, at: now,
-		await: h.patience(m), wants: m.WantRefusal}
+		await: h.patience(m), wants: m.WantRefusal,
+		repeats: seq != 0 && (m.WantRefusal || s.Client == pb.ClientType_CLIENT_TYPE_WINDOWS)}
 }
 
 // patience is how long the sender of m may take to repeat it. A client that wants refusals repeats
@@ -349,7 +358,7 @@ func (h *Server) notStoredHere(s *session.Session, g sending, rejected bool, err
 // the same way, so that they cannot overtake it.
 func (o *sendOrder) looks(g *sending) {
 	h := o.find(g.target)
-	if h == nil || g.seq == 0 {
+	if h == nil || !g.repeats {
 		return
 	}
 	for i := range h.unsettled {

@@ -65,6 +65,28 @@ func TestOrderAfterOutage(t *testing.T) {
 	}
 }
 
+// TestPhonesDoNotRepeat: clients that never repeat a message are not held back behind one that
+// failed.
+func TestPhonesDoNotRepeat(t *testing.T) {
+	for _, client := range []pb.ClientType{
+		pb.ClientType_CLIENT_TYPE_MAC, pb.ClientType_CLIENT_TYPE_IOS, pb.ClientType_CLIENT_TYPE_ANDROID,
+	} {
+		t.Run(client.String(), func(t *testing.T) {
+			inWorld(t, Options{Rate: -1}, func(w *world) {
+				alice := w.user(0, 1, client)
+				w.db.become("down")
+				alice.send(1, text(2, "A"))
+				w.db.become("up")
+				alice.send(2, text(2, "B"))
+				synctest.Wait()
+				if got := w.db.texts(); got != "B" {
+					t.Errorf("stored %q, want B", got)
+				}
+			})
+		})
+	}
+}
+
 // become puts the stand-in into a state.
 func (db *dbStand) become(state string) {
 	synctest.Wait()
@@ -167,8 +189,8 @@ func TestRefusals(t *testing.T) {
 func TestHoldsAreBounded(t *testing.T) {
 	o := newSendOrder()
 	for i := range 10_000 {
-		o.failed(sending{target: target{id: uint32(i)}, seq: 1, came: uint32(i)})
-		o.failed(sending{target: target{id: 1}, seq: uint16(i) + 1, came: uint32(i)})
+		o.failed(sending{repeats: true, target: target{id: uint32(i)}, seq: 1, came: uint32(i)})
+		o.failed(sending{repeats: true, target: target{id: 1}, seq: uint16(i) + 1, came: uint32(i)})
 	}
 	total := 0
 	for _, h := range o.holds {
@@ -182,8 +204,8 @@ func TestHoldsAreBounded(t *testing.T) {
 // TestFailureNotYetHeard: between a failure and the loop's hearing of it nothing overtakes.
 func TestFailureNotYetHeard(t *testing.T) {
 	o := newSendOrder()
-	a := sending{target: target{id: 2}, seq: 1, hash: 1, came: 1}
-	b := sending{target: target{id: 2}, seq: 2, hash: 2, came: 2}
+	a := sending{repeats: true, target: target{id: 2}, seq: 1, hash: 1, came: 1}
+	b := sending{repeats: true, target: target{id: 2}, seq: 2, hash: 2, came: 2}
 	other := sending{target: target{id: 2, group: true}, seq: 3, hash: 3, came: 3}
 	if !o.admit(&a) {
 		t.Fatal("the first message is refused")
