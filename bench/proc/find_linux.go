@@ -12,16 +12,17 @@ import (
 	"time"
 )
 
-// found is a process that is to be watched.
+// found describes a process to watch.
 type found struct {
 	pid   int
 	stat  stat
 	args  []string
-	kind  string   // what it is, the same after a restart: "msg", "mariadbd"
-	ports []uint16 // listened on
+	kind  string   // name of the program or role, the same after a restart: "msg", "mariadbd"
+	ports []uint16 // TCP ports that it listens on
 }
 
-// describe looks a process over.
+// describe reads the status, the command line and the ports of process pid. A nil s
+// leaves the ports out.
 func describe(pid int, s *sockets) (found, error) {
 	st, err := readStat(pid)
 	if err != nil {
@@ -32,7 +33,8 @@ func describe(pid int, s *sockets) (found, error) {
 		f.ports = s.ports(pid)
 	}
 	if len(f.args) > 0 {
-		// Some write a title over their command line, as Redis does: "redis-server 127.0.0.1:6379".
+		// Some programs write a title over their command line, as Redis does:
+		// "redis-server 127.0.0.1:6379".
 		command, _, _ := strings.Cut(f.args[0], " ")
 		f.kind = filepath.Base(command)
 	}
@@ -42,7 +44,8 @@ func describe(pid int, s *sockets) (found, error) {
 	return f, nil
 }
 
-// rolesOf is what the command line of "teamtalk serve" says of roles: "msg", "login+msg"; "" when it says nothing.
+// rolesOf returns the roles that a command line of "teamtalk serve" names, as "msg" or
+// "login+msg"; "" when it names none.
 func rolesOf(args []string) string {
 	if !slices.Contains(args, "serve") {
 		return ""
@@ -59,7 +62,8 @@ func rolesOf(args []string) string {
 	return ""
 }
 
-// called reports whether a process is known by a name: the command's, the program's file, or what describe made of it.
+// called reports whether a process has a name: as its command, as the file of its
+// program, or as the kind that describe set.
 func called(f found, name string) bool {
 	if f.stat.comm == name || f.kind == name || len(name) > 15 && f.stat.comm == name[:15] {
 		return true
@@ -68,7 +72,7 @@ func called(f found, name string) bool {
 	return err == nil && filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == name
 }
 
-// program is the file a process runs; "" when that may not be seen.
+// program returns the file that a process runs; "" when it cannot be read.
 func program(pid int) string {
 	exe, _ := os.Readlink(of(pid, "exe"))
 	return strings.TrimSuffix(exe, " (deleted)")
@@ -103,10 +107,10 @@ func resolve(addr string) ([]netip.AddrPort, error) {
 	return list, nil
 }
 
-// localAddrs are the addresses of this machine.
+// localAddrs returns the addresses of this machine.
 func localAddrs() map[netip.Addr]bool {
 	local := map[netip.Addr]bool{}
-	addrs, _ := net.InterfaceAddrs() // without them loopback is left
+	addrs, _ := net.InterfaceAddrs() // after an error loopback remains
 	for _, a := range addrs {
 		if n, ok := a.(*net.IPNet); ok {
 			if ip, ok := netip.AddrFromSlice(n.IP); ok {
@@ -117,7 +121,8 @@ func localAddrs() map[netip.Addr]bool {
 	return local
 }
 
-// servers finds the processes that serve the addresses, and those they work with. What could not be seen is in notes.
+// servers returns the processes that serve the addresses, and the processes that those
+// work with. notes says which addresses have no visible process, and why.
 func servers(s *sockets, addrs []string, self map[int]bool) (list []int, notes []string) {
 	local := localAddrs()
 	for _, addr := range addrs {
@@ -143,18 +148,23 @@ func servers(s *sockets, addrs []string, self map[int]bool) (list []int, notes [
 		switch {
 		case known:
 		case !here:
-			notes = append(notes, fmt.Sprintf("%s is another machine; its processes are not watched", addr))
+			notes = append(notes,
+				fmt.Sprintf("%s is another machine; its processes are not watched", addr))
 		case len(inodes) > 0:
-			notes = append(notes, fmt.Sprintf("the process behind %s belongs to another user, or to this one; run as root, or name it with --watch name=pid", addr))
+			notes = append(notes,
+				fmt.Sprintf("the process behind %s belongs to another user, or is this process: "+
+					"run as root, or name it with --watch name=pid", addr))
 		default:
-			notes = append(notes, fmt.Sprintf("nobody listens on %s in this network namespace", addr))
+			notes = append(notes, fmt.Sprintf("no process listens on %s in this network namespace",
+				addr))
 		}
 	}
 	return s.reach(distinct(list), self), notes
 }
 
-// reach adds those that the processes have opened connections to, and processes of the same program that listen and have opened
-// connections to them; and so on from there.
+// reach adds to list the processes to which a listed one has opened connections, and the
+// listening processes of the same program that have opened connections to a listed one.
+// It repeats this for each process that it adds.
 func (s *sockets) reach(list []int, self map[int]bool) []int {
 	seen := map[int]bool{}
 	for _, pid := range list {
@@ -163,7 +173,10 @@ func (s *sockets) reach(list []int, self map[int]bool) []int {
 	for i := 0; i < len(list); i++ {
 		opened, accepted := s.neighbours(list[i])
 		exe := program(list[i])
-		accepted = slices.DeleteFunc(accepted, func(pid int) bool { return exe == "" || program(pid) != exe || len(s.ports(pid)) == 0 })
+		accepted = slices.DeleteFunc(accepted, func(pid int) bool {
+			return exe == "" ||
+				program(pid) != exe || len(s.ports(pid)) == 0
+		})
 		for _, pid := range append(opened, accepted...) {
 			if !seen[pid] && !self[pid] {
 				seen[pid] = true
@@ -174,8 +187,9 @@ func (s *sockets) reach(list []int, self map[int]bool) []int {
 	return list
 }
 
-// names gives every process a name of its own: what it is, then, where several are the same, the lowest port it listens on, then its id. taken are those
-// in use already.
+// names gives each process a distinct name: its kind; where several have the same kind,
+// the kind with the lowest port that it listens on; then the kind with the process id.
+// taken are the names in use already.
 func names(list []found, taken map[string]bool) []string {
 	count := map[string]int{}
 	for _, f := range list {
@@ -206,7 +220,8 @@ func names(list []found, taken map[string]bool) []string {
 	return result
 }
 
-// byName finds the processes with a name, in order of port and pid, those of skip left out.
+// byName returns the processes with a name, in order of their ports and then their ids,
+// without those of skip.
 func byName(name string, s *sockets, skip map[int]bool) ([]found, error) {
 	all, err := pids()
 	if err != nil {
@@ -219,7 +234,7 @@ func byName(name string, s *sockets, skip map[int]bool) ([]found, error) {
 		}
 		f, err := describe(pid, s)
 		if err != nil || !called(f, name) {
-			continue // has just ended, or is another
+			continue // the process has just ended, or has another name
 		}
 		list = append(list, f)
 	}
@@ -227,8 +242,9 @@ func byName(name string, s *sockets, skip map[int]bool) ([]found, error) {
 	return list, nil
 }
 
-// successor finds the process that has taken the place of one that ended: of the same kind, started since, in ticks since the machine did, with the same
-// command line if there is such a one.
+// successor returns the process that has replaced old, which ended: it has the same kind
+// and started at since or later, in ticks since the machine started. A process with the
+// same command line is preferred, then the one started last.
 func successor(old found, since uint64, skip map[int]bool) (found, bool) {
 	all, err := pids()
 	if err != nil {
@@ -240,7 +256,8 @@ func successor(old found, since uint64, skip map[int]bool) (found, bool) {
 			continue
 		}
 		f, err := describe(pid, nil)
-		if err != nil || f.kind != old.kind || f.stat.start < since || pid == old.pid && f.stat.start == old.stat.start || len(f.args) == 0 {
+		if err != nil || f.kind != old.kind || f.stat.start < since || pid == old.pid &&
+			f.stat.start == old.stat.start || len(f.args) == 0 {
 			continue
 		}
 		if slices.Equal(f.args, old.args) {

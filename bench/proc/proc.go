@@ -1,12 +1,21 @@
-// Package proc watches processes while a run is measured: the servers under test with the databases behind them, and the generator itself, so
-// that every rate stands beside the processor time and memory it cost, and a run that measured the generator instead of the servers is seen.
+// Package proc watches processes while a run is measured: the servers under test, the
+// databases behind them, and the generator itself. Each rate then stands beside the
+// processor time and the memory that it cost, and a report can tell that a run measured
+// the generator instead of the servers.
 //
-// On Linux everything is read from /proc; elsewhere New fails with ErrUnavailable.
+// On Linux the package reads /proc. Elsewhere New fails with ErrUnavailable.
 //
-// What it finds without being told: the processes of this machine that listen on the addresses under test; those they have opened TCP or unix
-// connections to (a message server's dbproxy and route server, their MariaDB and Redis), and so on from there; and processes of the same program that listen too and
-// are connected to one of them (the message servers behind a login server). Connections are followed in the direction in which they were
-// opened only, so another program that uses the same database is not taken for a part of the system. On other machines it sees nothing.
+// The package finds these processes of this machine by itself:
+//   - the processes that listen on the addresses under test;
+//   - the processes to which those have opened TCP or unix connections, such as a message
+//     server's dbproxy and route server and their MariaDB and Redis, and so forth from
+//     each process found;
+//   - the listening processes of the same program that have opened connections to one of
+//     them, such as the message servers behind a login server.
+//
+// It follows a connection only in the direction in which it was opened. Another program
+// that uses the same database is therefore not counted as a part of the system. Processes
+// on other machines stay invisible.
 package proc
 
 import (
@@ -22,51 +31,61 @@ import (
 	"teamtalk/bench"
 )
 
-// ErrUnavailable says that processes cannot be watched on this operating system.
-var ErrUnavailable = errors.New("watching processes is not available here: it needs /proc, which only Linux has")
+// ErrUnavailable is returned where processes cannot be watched: on every operating system
+// but Linux.
+var ErrUnavailable = errors.New("watching processes needs /proc, which only Linux has")
 
-// The names of the two entries that are sums, not processes; their PID is 0.
+// Names of the two entries that are sums, not processes. Their PID is 0.
 const (
-	// Machine is everything that runs on this machine, watched or not: processor time from /proc/stat, memory in use from /proc/meminfo.
+	// Machine covers everything that runs on this machine, watched or not: processor time
+	// from /proc/stat, memory in use from /proc/meminfo.
 	Machine = "machine"
-	// Watched is the sum of all processes watched, generators included.
+	// Watched is the sum of all watched processes, generators included.
 	Watched = "all watched"
 )
 
-// Options say what to watch besides what is found. The zero value watches the generator and the machine.
+// Options name processes to watch besides those that the package finds. The zero value
+// watches the generator and the machine.
 type Options struct {
 	// Addrs are the addresses under test, as "host:port".
 	Addrs []string
-	// Watch names further processes: "name=pid", or "name" for every process whose command is that, such as "mariadbd". A name that no process has is an error.
+	// Watch names further processes: "name=pid", or "name" for each process whose command
+	// has that name, such as "mariadbd". New fails when no process has the name.
 	Watch []string
-	// Loops is how many event loops a generator runs, which bounds the processor time it can use. Default: what the Go runtime may use
-	// (runtime.GOMAXPROCS, a container's quota included).
+	// Loops is the number of event loops of a generator, which bounds the processor time
+	// that it can use. Default: the value of runtime.GOMAXPROCS, which respects the quota
+	// of a container.
 	Loops int
-	// Log hears of processes that come and go. Default: discarded.
+	// Log receives the start and the end of watched processes. Default: discarded.
 	Log *slog.Logger
+
+	now func() time.Time // replaced by tests
 }
 
-// Load is what GeneratorBound decides from: processor time while counting, in cores, 1.0 for one that was busy all the time.
+// Load is the input of GeneratorBound: processor time while counting, in cores. 1.0 is
+// one core that was busy all the time.
 type Load struct {
-	Cores      int       // of the machine that the generators run on
-	Machine    float64   // everything on it, time that the hypervisor took away included
+	Cores      int       // cores of the machine that the generators run on
+	Machine    float64   // all processes on it, and the time that the hypervisor took
 	Generators []float64 // each generator process
 	Loops      int       // event loops of each generator
-	Servers    float64   // all other processes watched, together
+	Servers    float64   // sum of all other watched processes
 }
 
-// Bounds of GeneratorBound.
+// Thresholds of GeneratorBound.
 const (
-	busyLoops   = 0.90 // of the time of a generator's loops
-	busyMachine = 0.95 // of the time of all cores
+	busyLoops   = 0.90 // part of the time of a generator's loops
+	busyMachine = 0.95 // part of the time of all cores
 )
 
-// GeneratorBound says in words why the generators, not the servers, set the result; "" when they do not. They do
-//
-//   - when a generator used more than 90 % of the time of its event loops (or of the cores, if those are fewer): messages then wait in the
-//     generator, on their way out or in; or
-//   - when the machine was busy for more than 95 % of the time of all its cores, and the generators took more than their fair share,
-//     half of what all watched processes used: the servers could have done more with what the generators took.
+// GeneratorBound returns the reason why the generators, not the servers, limited the
+// result; "" when they did not. They did
+//   - when a generator used more than 90 % of the time of its event loops (or of the
+//     cores, if those are fewer), because messages then wait in the generator before they
+//     are sent or counted; or
+//   - when the machine was busy for more than 95 % of the time of all its cores and the
+//     generators used more than half of the time of all watched processes, because the
+//     servers could have used that time.
 func GeneratorBound(l Load) string {
 	loops := float64(l.Loops)
 	if l.Cores > 0 && (loops <= 0 || loops > float64(l.Cores)) {
@@ -76,22 +95,24 @@ func GeneratorBound(l Load) string {
 	for _, g := range l.Generators {
 		sum += g
 		if loops > 0 && g > busyLoops*loops {
-			return fmt.Sprintf("a generator used %.2f of the %.0f cores its event loops can use", g, loops)
+			return fmt.Sprintf("a generator used %.2f of the %.0f cores its event loops can use", g,
+				loops)
 		}
 	}
 	if l.Cores > 0 && l.Machine > busyMachine*float64(l.Cores) && sum > l.Servers {
-		return fmt.Sprintf("all %d cores were busy (%.2f), and the generators took %.2f of them, the servers %.2f", l.Cores, l.Machine, sum, l.Servers)
+		return fmt.Sprintf("all %d cores were busy (%.2f): the generators used %.2f of them, "+
+			"the servers %.2f", l.Cores, l.Machine, sum, l.Servers)
 	}
 	return ""
 }
 
-// target is what one of Options.Watch asks for.
+// target is one parsed entry of Options.Watch.
 type target struct {
 	name string
-	pid  int // 0: every process with that name
+	pid  int // 0: each process with that name
 }
 
-// parseWatch reads Options.Watch.
+// parseWatch parses Options.Watch.
 func parseWatch(list []string) ([]target, error) {
 	var targets []target
 	for _, text := range list {
@@ -115,7 +136,7 @@ func parseWatch(list []string) ([]target, error) {
 	return targets, nil
 }
 
-// withDefaults replaces what is zero.
+// withDefaults returns the options with the default in place of each zero value.
 func (o Options) withDefaults() Options {
 	if o.Loops <= 0 {
 		o.Loops = runtime.GOMAXPROCS(0)
@@ -124,18 +145,21 @@ func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.now == nil {
+		o.now = time.Now
+	}
 	return o
 }
 
-// meter turns a count of clock ticks that only grows into cores used between two looks.
+// meter converts a growing count of clock ticks to the cores used between two readings.
 type meter struct {
-	perSecond float64 // ticks
+	perSecond float64 // ticks a second
 	last      int64
 	begin     int64
-	recent    float64 // cores used between the last two looks
+	recent    float64 // cores used between the last two readings
 }
 
-// look notes the cores used since the last look.
+// look computes the cores used since the last reading.
 func (m *meter) look(total int64, d time.Duration) {
 	m.recent = round(m.cores(total-m.last, d))
 	m.last = total
@@ -148,10 +172,10 @@ func (m *meter) cores(ticks int64, d time.Duration) float64 {
 	return float64(ticks) / m.perSecond / d.Seconds()
 }
 
-// Notes is at most this long.
+// maxNotes is the largest number of notes kept.
 const maxNotes = 20
 
-// round keeps what clock ticks can tell.
+// round drops the digits that clock ticks are too coarse to measure.
 func round(cores float64) float64 { return math.Round(cores*1000) / 1000 }
 
 var _ bench.Watcher = (*Watcher)(nil)

@@ -17,21 +17,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// proc is where the kernel tells of processes.
+// proc is the folder in which the kernel describes processes.
 const proc = "/proc"
 
-// errGone says that a process has ended.
+// errGone is returned for a process that has ended.
 var errGone = errors.New("the process has ended")
 
-// gone tells the ways in which /proc says that a process is no longer there.
+// gone reports whether err is one of the errors with which /proc answers for a process
+// that has ended.
 func gone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, errGone)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) ||
+		errors.Is(err, errGone)
 }
 
-// of is the path of a file of a process.
+// of returns the path of a file of process pid.
 func of(pid int, name string) string { return filepath.Join(proc, strconv.Itoa(pid), name) }
 
-// ticks is how many clock ticks the kernel counts a second, from the auxiliary vector that it hands to every process.
+// ticks returns the clock ticks that the kernel counts a second, from the auxiliary
+// vector that it passes to each process.
 func ticks() float64 {
 	const clockTicks, word = 17, 8 // AT_CLKTCK
 	b, err := os.ReadFile(proc + "/self/auxv")
@@ -42,10 +45,10 @@ func ticks() float64 {
 			}
 		}
 	}
-	return 100 // what every architecture has that Go runs on
+	return 100 // value on each architecture that Go supports
 }
 
-// uptime is how long the machine has run, in the ticks of stat.start.
+// uptime returns how long the machine has run, in the ticks of stat.start.
 func uptime(hertz float64) uint64 {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
@@ -54,14 +57,17 @@ func uptime(hertz float64) uint64 {
 	return uint64(time.Duration(t.Nano()).Seconds() * hertz)
 }
 
-// stat is what is read of /proc/PID/stat.
+// stat holds the fields of /proc/PID/stat that are used.
 type stat struct {
-	comm  string // the command's name, cut to 15 bytes
-	ticks int64  // processor time used, in user and kernel mode, of all threads, those that have ended included
-	start uint64 // when it started, in ticks since the machine did: with the pid, who it is
+	comm  string // name of the command, cut to 15 bytes
+	ticks int64  // processor time in user and kernel mode, of all threads, ended ones included
+	// start time, in ticks since the machine started; with the pid it identifies the
+	// process
+	start uint64
 }
 
-// readStat fails with errGone for a process that has ended, though its parent may not have asked for its status yet.
+// readStat reads the status of a process. It returns errGone for a process that has
+// ended, also while its parent has not yet collected its exit status.
 func readStat(pid int) (stat, error) {
 	b, err := os.ReadFile(of(pid, "stat"))
 	if err != nil {
@@ -71,12 +77,13 @@ func readStat(pid int) (stat, error) {
 }
 
 func parseStat(b []byte) (stat, error) {
-	// The name stands in parentheses and may hold anything, parentheses and blanks too: the last one ends it.
+	// The name stands in parentheses and may contain any character, parentheses and
+	// blanks too. The last closing parenthesis ends it.
 	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if open < 0 || end < open {
 		return stat{}, fmt.Errorf("unexpected process status %q", b)
 	}
-	f := strings.Fields(string(b[end+1:])) // from field 3, the state, on
+	f := strings.Fields(string(b[end+1:])) // field 3, the state, and those after it
 	if len(f) < 20 {
 		return stat{}, fmt.Errorf("unexpected process status %q", b)
 	}
@@ -92,7 +99,8 @@ func parseStat(b []byte) (stat, error) {
 	return stat{comm: string(b[open+1 : end]), ticks: user + system, start: start}, nil
 }
 
-// resident is the memory a process has in use, in bytes, as the kernel's counters have it: quick, and up to some hundred kilobytes late.
+// resident returns the memory that a process has in use, in bytes, from the kernel's
+// counters. It is fast, and lags by up to some hundred kilobytes.
 func resident(pid int) (int64, error) {
 	b, err := os.ReadFile(of(pid, "statm"))
 	if err != nil {
@@ -106,7 +114,8 @@ func resident(pid int) (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// exactResident counts page by page, where that is allowed, which takes milliseconds for a large process.
+// exactResident returns the same counted page by page, where the kernel permits it. For a
+// large process this takes milliseconds.
 func exactResident(pid int) (int64, error) {
 	if b, err := os.ReadFile(of(pid, "smaps_rollup")); err == nil {
 		if n, ok := kilobytes(b, "Rss:"); ok {
@@ -116,7 +125,8 @@ func exactResident(pid int) (int64, error) {
 	return resident(pid)
 }
 
-// highWater is the most memory a process ever had in use, in bytes; 0 when it is not known.
+// highWater returns the most memory that a process ever had in use, in bytes; 0 when it
+// is unknown.
 func highWater(pid int) int64 {
 	b, err := os.ReadFile(of(pid, "status"))
 	if err != nil {
@@ -126,7 +136,7 @@ func highWater(pid int) int64 {
 	return n
 }
 
-// kilobytes finds a line such as "VmHWM:   1234 kB", and returns bytes.
+// kilobytes finds a line such as "VmHWM: 1234 kB" and returns its value in bytes.
 func kilobytes(b []byte, key string) (int64, bool) {
 	for line := range strings.Lines(string(b)) {
 		if rest, ok := strings.CutPrefix(line, key); ok {
@@ -137,9 +147,10 @@ func kilobytes(b []byte, key string) (int64, bool) {
 	return 0, false
 }
 
-// openFiles counts a process's open files; 0 when that may not be looked at.
+// openFiles returns the number of open files of a process; 0 when it cannot be read.
 func openFiles(pid int) int {
-	// The size of the folder is their number since Linux 6.2; counting works always.
+	// Since Linux 6.2 the size of the folder is the number of files. Counting the entries
+	// works on older kernels too.
 	if info, err := os.Stat(of(pid, "fd")); err == nil && info.Size() > 0 {
 		return int(info.Size())
 	}
@@ -159,7 +170,7 @@ func readNames(dir string) ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
-// arguments is a process's command line.
+// arguments returns the command line of a process.
 func arguments(pid int) []string {
 	b, err := os.ReadFile(of(pid, "cmdline"))
 	if err != nil || len(b) == 0 {
@@ -168,10 +179,10 @@ func arguments(pid int) []string {
 	return strings.Split(strings.TrimRight(string(b), "\x00"), "\x00")
 }
 
-// machine is what is read of the whole machine.
+// machine holds counters of the whole machine.
 type machine struct {
-	busy  int64 // clock ticks, time that the hypervisor took away included
-	taken int64 // of these, what the hypervisor took
+	busy  int64 // clock ticks, with the time that the hypervisor took
+	taken int64 // the part of busy that the hypervisor took
 	cores int
 	used  int64 // bytes of memory
 }
@@ -206,7 +217,8 @@ func parseMachine(b []byte) (machine, error) {
 			continue
 		}
 		found = true
-		// user nice system idle iowait irq softirq steal guest guest_nice; guest time is part of user time.
+		// Fields: user nice system idle iowait irq softirq steal guest guest_nice. User
+		// time includes guest time.
 		for i, text := range f[1:min(len(f), 9)] {
 			n, err := strconv.ParseInt(text, 10, 64)
 			if err != nil {
@@ -226,7 +238,7 @@ func parseMachine(b []byte) (machine, error) {
 	return m, nil
 }
 
-// pids are the processes there are, in increasing order.
+// pids returns the ids of all processes, in increasing order.
 func pids() ([]int, error) {
 	names, err := readNames(proc)
 	if err != nil {

@@ -13,15 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sockets are the machine's, at one moment. A socket is named by its inode.
+// sockets holds the sockets of the machine at one moment. The inode identifies a socket.
 type sockets struct {
 	listening []listener
-	conns     map[uint64]ends   // TCP connections
-	at        map[ends]uint64   // the same, the other way round
-	paths     map[uint64]string // unix sockets that have a name: listeners, and what they accepted
-	peers     map[uint64]uint64 // the other end of a unix connection
-	owner     map[uint64]int    // the process that has it open, as far as that may be seen
-	of        map[int][]uint64  // all sockets of a process
+	conns     map[uint64]ends // TCP connections by inode
+	at        map[ends]uint64 // inodes by TCP connection
+	// unix sockets that have a name: listeners, and the ends that they accepted
+	paths map[uint64]string
+	peers map[uint64]uint64 // inode of the other end of a unix connection
+	owner map[uint64]int    // process that has the socket open, as far as it can be read
+	of    map[int][]uint64  // sockets of each process
 }
 
 type listener struct {
@@ -33,9 +34,12 @@ type ends struct{ local, remote netip.AddrPort }
 
 func (e ends) swapped() ends { return ends{e.remote, e.local} }
 
-// readSockets looks at all of them. What may not be seen is missing, and so is who owns the sockets of the processes of skip: generators with very many.
+// readSockets reads all sockets. Those that this user cannot read are missing. The owners
+// of the sockets of processes in skip are missing too: skip names generators, which have
+// very many sockets.
 func readSockets(skip map[int]bool) (*sockets, error) {
-	s := &sockets{conns: map[uint64]ends{}, at: map[ends]uint64{}, paths: map[uint64]string{}, owner: map[uint64]int{}, of: map[int][]uint64{}}
+	s := &sockets{conns: map[uint64]ends{}, at: map[ends]uint64{}, paths: map[uint64]string{},
+		owner: map[uint64]int{}, of: map[int][]uint64{}}
 	for _, name := range []string{"/net/tcp", "/net/tcp6"} {
 		b, err := os.ReadFile(proc + name)
 		if err != nil {
@@ -64,10 +68,10 @@ func readSockets(skip map[int]bool) (*sockets, error) {
 	return s, nil
 }
 
-// addTCP reads a table such as
+// addTCP parses a table such as
 //
 //	sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-//	 0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 12345 …
+//	 0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 123 …
 func (s *sockets) addTCP(table string) error {
 	const established, listen = "01", "0A"
 	first := true
@@ -102,7 +106,8 @@ func (s *sockets) addTCP(table string) error {
 	return nil
 }
 
-// parseHexAddr reads an address as the kernel prints it: words of four bytes, each in the machine's own byte order.
+// parseHexAddr parses an address as the kernel prints it: words of four bytes, each in
+// the byte order of the machine.
 func parseHexAddr(text string) (netip.AddrPort, error) {
 	host, port, ok := strings.Cut(text, ":")
 	b, err := hex.DecodeString(host)
@@ -120,7 +125,7 @@ func parseHexAddr(text string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr.Unmap(), uint16(p)), nil
 }
 
-// addUnix reads the names in a table such as
+// addUnix parses the names in a table such as
 //
 //	Num               RefCount Protocol Flags    Type St Inode Path
 //	0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/mysqld/mysqld.sock
@@ -136,7 +141,8 @@ func (s *sockets) addUnix(table string) {
 	}
 }
 
-// addOwner notes which sockets a process has. Those of other users' processes are seen by root only.
+// addOwner records which sockets a process has. Only root can read those of the processes
+// of other users.
 func (s *sockets) addOwner(pid int) {
 	names, err := readNames(of(pid, "fd"))
 	if err != nil {
@@ -154,14 +160,15 @@ func (s *sockets) addOwner(pid int) {
 		}
 		if inode, err := strconv.ParseUint(strings.TrimSuffix(text, "]"), 10, 64); err == nil {
 			s.of[pid] = append(s.of[pid], inode)
-			if _, taken := s.owner[inode]; !taken { // a child that inherited it has a higher pid, mostly
+			// a child that inherited the socket mostly has a higher pid
+			if _, taken := s.owner[inode]; !taken {
 				s.owner[inode] = pid
 			}
 		}
 	}
 }
 
-// listeners are the sockets that take connections to an address.
+// listeners returns the sockets that accept connections to an address.
 func (s *sockets) listeners(addr netip.AddrPort) []uint64 {
 	var exact, wild []uint64
 	for _, l := range s.listening {
@@ -179,7 +186,7 @@ func (s *sockets) listeners(addr netip.AddrPort) []uint64 {
 	return wild
 }
 
-// ports are those a process listens on, in increasing order.
+// ports returns the TCP ports that a process listens on, in increasing order.
 func (s *sockets) ports(pid int) []uint16 {
 	mine := map[uint64]bool{}
 	for _, inode := range s.of[pid] {
@@ -195,7 +202,8 @@ func (s *sockets) ports(pid int) []uint16 {
 	return slices.Compact(list)
 }
 
-// neighbours are the processes that pid has opened connections to, and those that have opened connections to it.
+// neighbours returns the processes to which pid has opened connections, and those that
+// have opened connections to pid.
 func (s *sockets) neighbours(pid int) (opened, accepted []int) {
 	ports := s.ports(pid)
 	for _, inode := range s.of[pid] {
@@ -210,9 +218,11 @@ func (s *sockets) neighbours(pid int) (opened, accepted []int) {
 			}
 			continue
 		}
-		// What a unix listener accepts carries its name; the end that connected has none.
+		// An end that a unix listener accepted carries the name of the listener. The end
+		// that connected has no name.
 		peer, ok := s.peers[inode]
-		if other := s.owner[peer]; ok && other != 0 && other != pid && s.paths[peer] != "" && s.paths[inode] == "" {
+		if other := s.owner[peer]; ok && other != 0 && other != pid && s.paths[peer] != "" &&
+			s.paths[inode] == "" {
 			opened = append(opened, other)
 		}
 	}
@@ -224,7 +234,8 @@ func distinct(list []int) []int {
 	return slices.Compact(list)
 }
 
-// unixPeers asks the kernel which unix sockets are connected with which; /proc does not tell. nil when it does not answer.
+// unixPeers asks the kernel which unix sockets are connected to each other, which /proc
+// does not tell. It returns nil when the kernel does not answer.
 func unixPeers() map[uint64]uint64 {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -257,14 +268,16 @@ func unixPeers() map[uint64]uint64 {
 	}
 }
 
-// parseUnixDiag reads netlink messages of struct unix_diag_msg with their attributes, and says whether the last one has come.
+// parseUnixDiag parses netlink messages of struct unix_diag_msg with their attributes. It
+// reports whether the last one has arrived.
 func parseUnixDiag(b []byte, peers map[uint64]uint64) (done bool) {
 	const message, attrPeer = 16, 2 // bytes of struct unix_diag_msg; UNIX_DIAG_PEER
 	align := func(n int) int { return (n + 3) &^ 3 }
 	for len(b) >= unix.NLMSG_HDRLEN {
 		n := int(binary.NativeEndian.Uint32(b))
 		kind := binary.NativeEndian.Uint16(b[4:])
-		if n < unix.NLMSG_HDRLEN || n > len(b) || kind == unix.NLMSG_DONE || kind == unix.NLMSG_ERROR {
+		if n < unix.NLMSG_HDRLEN || n > len(b) || kind == unix.NLMSG_DONE ||
+			kind == unix.NLMSG_ERROR {
 			return true
 		}
 		if m := b[unix.NLMSG_HDRLEN:n]; len(m) >= message {

@@ -11,7 +11,7 @@ import (
 	"teamtalk/bench"
 )
 
-// Watcher watches processes from New on. Its methods may be called from several goroutines.
+// Watcher watches processes from New until End. Any goroutine may call its methods.
 type Watcher struct {
 	opt      Options
 	log      *slog.Logger
@@ -25,7 +25,7 @@ type Watcher struct {
 	begun    time.Time // zero: not counting yet
 	ended    time.Time // zero: still counting
 	sampled  time.Time
-	searches int // since New, for servers
+	searches int // searches for servers since New
 	machine  meter
 	taken    int64 // ticks that the hypervisor had taken when counting began
 	total    machine
@@ -33,33 +33,35 @@ type Watcher struct {
 	memMax   int64
 }
 
-// watched is a name and the process that has it, or had it.
+// watched is a name and the process that has it or had it.
 type watched struct {
 	found
 	name      string
 	generator bool
-	byPID     bool   // named by its id: another process is never it
+	byPID     bool   // named by its id, so that no other process can replace it
 	gone      bool   // no process has the name now
-	carried   int64  // ticks used by those that had the name before, while they were watched
-	alive     uint64 // when it was last seen alive, as stat.start
-	base      int64  // ticks that the present one had used when it was first seen
-	used      int64  // ticks used since it is watched
+	carried   int64  // ticks that earlier processes of this name used while they were watched
+	alive     uint64 // when the process was last seen alive, in the unit of stat.start
+	base      int64  // ticks that the present process had used when it was first seen
+	used      int64  // ticks used since the name is watched
 	meter     meter
-	before    int64 // bytes
+	before    int64 // bytes, as the next three
 	now       int64
 	max       int64
 	peak      int64
 	files     int
 }
 
-// New finds the processes and notes how much memory they have: "before" is now, so call it before the first connection is made.
+// New finds the processes and reads the memory that they use. That reading is reported as
+// the memory before the run, so call New before the first connection is made.
 func New(opt Options) (*Watcher, error) {
 	targets, err := parseWatch(opt.Watch)
 	if err != nil {
 		return nil, err
 	}
 	opt = opt.withDefaults()
-	w := &Watcher{opt: opt, log: opt.Log, hertz: ticks(), explicit: targets, noted: map[string]bool{}, sampled: time.Now()}
+	w := &Watcher{opt: opt, log: opt.Log, hertz: ticks(), explicit: targets,
+		noted: map[string]bool{}, sampled: opt.now()}
 	if w.total, err = readMachine(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -81,7 +83,8 @@ func New(opt Options) (*Watcher, error) {
 	return w, nil
 }
 
-// AddGenerator adds a generator process that was started after New. With the first, this process is no generator itself any more but coordinates them.
+// AddGenerator adds a generator process that was started after New. The first one added
+// turns this process from the generator into the coordinator.
 func (w *Watcher) AddGenerator(pid int) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,7 +110,7 @@ func (w *Watcher) addGenerator(pid int, name string) error {
 	return nil
 }
 
-// addExplicit adds what Options.Watch names.
+// addExplicit adds the processes that Options.Watch names.
 func (w *Watcher) addExplicit(s *sockets) error {
 	for _, t := range w.explicit {
 		if t.pid != 0 {
@@ -135,12 +138,13 @@ func (w *Watcher) addExplicit(s *sockets) error {
 	return nil
 }
 
-// discover adds the servers under test and those they work with, as far as they are not watched yet.
+// discover adds the servers under test and the processes that those work with, except
+// those that are watched already.
 func (w *Watcher) discover(s *sockets) {
 	self := w.generators()
 	pids, notes := servers(s, w.opt.Addrs, self)
 	for _, n := range notes {
-		w.keep(n) // not logged: if it is not as it should be, logging in fails and says why
+		w.keep(n) // Not logged: if an address is wrong, the login fails and gives the reason.
 	}
 	watchedPIDs := w.pids()
 	var list []found
@@ -157,7 +161,7 @@ func (w *Watcher) discover(s *sockets) {
 	}
 }
 
-// generators are the process ids of the generators.
+// generators returns the process ids of the generators.
 func (w *Watcher) generators() map[int]bool {
 	m := map[int]bool{}
 	for _, p := range w.list {
@@ -168,11 +172,12 @@ func (w *Watcher) generators() map[int]bool {
 	return m
 }
 
-// moreSearches is how often servers are searched for after New: with very many connections that takes a good part of a second of processor time, which should
-// be over when counting begins.
+// moreSearches is the number of searches for servers after New. With very many
+// connections a search takes a good part of a second of processor time, so the last one
+// ends before counting begins.
 const moreSearches = 2
 
-// search discovers again, unless that was done often enough.
+// search looks for servers again, unless it has run moreSearches times.
 func (w *Watcher) search() {
 	if w.searches >= moreSearches {
 		return
@@ -183,11 +188,11 @@ func (w *Watcher) search() {
 	}
 }
 
-// add begins to watch a process.
+// add starts to watch a process.
 func (w *Watcher) add(f found, name string) *watched {
 	p := &watched{found: f, name: name, base: f.stat.ticks, meter: meter{perSecond: w.hertz}}
 	p.alive = uptime(w.hertz)
-	p.before, _ = exactResident(f.pid) // 0: it has just ended, which the next sample notes
+	p.before, _ = exactResident(f.pid) // 0: it has just ended, and the next sample records that
 	p.now, p.max = p.before, p.before
 	w.list = append(w.list, p)
 	w.log.Debug("watching a process", "name", name, "pid", f.pid)
@@ -212,14 +217,15 @@ func (w *Watcher) names() map[string]bool {
 	return m
 }
 
-// note keeps a sentence for Notes, each once.
+// note keeps a sentence for Notes and logs it, unless it is known.
 func (w *Watcher) note(format string, args ...any) {
 	if text := fmt.Sprintf(format, args...); w.keep(text) {
 		w.log.Info("watching processes", "note", text)
 	}
 }
 
-// keep is note without logging. It reports whether the sentence is new.
+// keep keeps a sentence for Notes, unless it is known. It reports whether the sentence is
+// new.
 func (w *Watcher) keep(text string) bool {
 	if w.noted[text] || len(w.notes) >= maxNotes {
 		return false
@@ -229,22 +235,24 @@ func (w *Watcher) keep(text string) bool {
 	return true
 }
 
-// Notes says what was special, in sentences: processes that ended or were restarted, servers that could not be seen. At most 20.
+// Notes returns sentences about the run: processes that ended or restarted, servers that
+// could not be found. There are at most 20.
 func (w *Watcher) Notes() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]string(nil), w.notes...)
 }
 
-// Begin says that counting begins. Servers that only now have connections to others (a database pool fills when it is used) are found by then: Sample, while
-// the run warms up, and Begin itself search again, twice in all.
+// Begin starts the counting. Some servers connect to others only when the run warms up,
+// because a database pool fills when it is used. Sample and Begin therefore search for
+// processes again, at most twice in all.
 func (w *Watcher) Begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.search()
 	w.searches = moreSearches
 	w.read()
-	w.begun, w.ended = time.Now(), time.Time{}
+	w.begun, w.ended = w.opt.now(), time.Time{}
 	w.measure(w.begun)
 	for _, p := range w.list {
 		p.meter.begin = p.used
@@ -253,12 +261,12 @@ func (w *Watcher) Begin() {
 	w.taken = w.total.taken
 }
 
-// End says that counting is over, and takes what Processes returns.
+// End stops the counting and reads the values that Processes returns.
 func (w *Watcher) End() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.read()
-	w.ended = time.Now()
+	w.ended = w.opt.now()
 	for _, p := range w.list {
 		if p.gone {
 			continue
@@ -269,14 +277,16 @@ func (w *Watcher) End() {
 		}
 		p.peak, p.files = highWater(p.pid), openFiles(p.pid)
 	}
-	if d := w.ended.Sub(w.begun); !w.begun.IsZero() && d > 0 {
-		if lost := float64(w.total.taken-w.taken) / w.hertz / d.Seconds(); lost > 0.05*float64(w.total.cores) {
+	d := w.ended.Sub(w.begun)
+	if !w.begun.IsZero() && d > 0 {
+		lost := float64(w.total.taken-w.taken) / w.hertz / d.Seconds()
+		if lost > 0.05*float64(w.total.cores) {
 			w.note("the hypervisor took %.2f of this machine's %d cores away", lost, w.total.cores)
 		}
 	}
 }
 
-// read brings everything up to date. A process that ended is no error.
+// read updates all counters. A process that ended is not an error.
 func (w *Watcher) read() {
 	for _, p := range w.list {
 		if !p.gone {
@@ -295,7 +305,7 @@ func (w *Watcher) readProcess(p *watched) {
 	now := uptime(w.hertz)
 	st, err := readStat(p.pid)
 	if err == nil && st.start != p.stat.start {
-		err = errGone // somebody else has its id
+		err = errGone // another process has its id
 	}
 	if err == nil {
 		p.alive = now
@@ -317,7 +327,7 @@ func (w *Watcher) readProcess(p *watched) {
 	}
 }
 
-// replace looks for a process that has the place of one that ended.
+// replace looks for a process that replaced p, which ended.
 func (w *Watcher) replace(p *watched) {
 	f, ok := successor(p.found, p.alive, w.pids())
 	if !ok {
@@ -327,21 +337,24 @@ func (w *Watcher) replace(p *watched) {
 	ports := p.ports
 	p.found, p.gone = f, false
 	p.ports = ports
-	p.base = 0 // all it has used, it used since
+	p.base = 0 // the new process has used all its time since
 	w.readProcess(p)
 }
 
-// shortest is the shortest time of which a processor's clock ticks, 10 ms each, tell something.
+// shortest is the shortest interval between two readings that clock ticks of 10 ms can
+// measure.
 const shortest = 100 * time.Millisecond
 
-// Sample returns what every process, the machine and all watched together used since the last Sample, or Begin, or New. When that was just now, as it
-// is for the interval that ends when counting begins, the processor time is that of before.
+// Sample returns what each process, the machine and all watched processes together used
+// since the last Sample, Begin or New. When less than 100 ms have passed since then, as
+// in the interval that ends when counting begins, it returns the processor time of the
+// last reading.
 func (w *Watcher) Sample() (map[string]bench.Usage, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.search()
 	w.read()
-	if now := time.Now(); now.Sub(w.sampled) >= shortest {
+	if now := w.opt.now(); now.Sub(w.sampled) >= shortest {
 		w.measure(now)
 	}
 	usage := make(map[string]bench.Usage, len(w.list)+2)
@@ -357,7 +370,7 @@ func (w *Watcher) Sample() (map[string]bench.Usage, error) {
 	return usage, nil
 }
 
-// measure notes what was used since the last time.
+// measure computes the cores used since the last call.
 func (w *Watcher) measure(now time.Time) {
 	d := now.Sub(w.sampled)
 	w.sampled = now
@@ -368,8 +381,9 @@ func (w *Watcher) measure(now time.Time) {
 	w.machine.recent = w.atMost(w.machine.recent)
 }
 
-// Processes returns all that were watched, servers first, then generators, then the sums Watched and Machine: their processor time between Begin
-// and End (until now, before End), their memory at New, at End, and at most in between.
+// Processes returns all watched processes: servers first, then generators, then the sums
+// Watched and Machine. The processor time is that between Begin and End, or until now
+// before End. The memory is that at New, at End, and the maximum in between.
 func (w *Watcher) Processes() []bench.Process {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -381,8 +395,10 @@ func (w *Watcher) Processes() []bench.Process {
 			if p.generator != generators {
 				continue
 			}
-			b := bench.Process{Name: p.name, PID: p.pid, Command: commandLine(p.found), Generator: p.generator,
-				CPU: round(p.meter.cores(p.used-p.meter.begin, d)), RSSBefore: p.before, RSSAfter: p.now, RSSMax: p.max, RSSPeak: max(p.peak, p.max), Files: p.files}
+			b := bench.Process{Name: p.name, PID: p.pid, Command: commandLine(p.found),
+				Generator: p.generator,
+				CPU:       round(p.meter.cores(p.used-p.meter.begin, d)), RSSBefore: p.before,
+				RSSAfter: p.now, RSSMax: p.max, RSSPeak: max(p.peak, p.max), Files: p.files}
 			list = append(list, b)
 			sum.CPU += b.CPU
 			sum.RSSBefore += b.RSSBefore
@@ -392,26 +408,29 @@ func (w *Watcher) Processes() []bench.Process {
 		}
 	}
 	sum.CPU = round(sum.CPU)
-	all := bench.Process{Name: Machine, Command: fmt.Sprintf("everything on this machine (%d cores)", w.total.cores),
-		CPU: w.atMost(round(w.machine.cores(w.total.busy-w.machine.begin, d))), RSSBefore: w.memBegin, RSSAfter: w.total.used, RSSMax: w.memMax}
+	all := bench.Process{Name: Machine,
+		Command:   fmt.Sprintf("everything on this machine (%d cores)", w.total.cores),
+		CPU:       w.atMost(round(w.machine.cores(w.total.busy-w.machine.begin, d))),
+		RSSBefore: w.memBegin, RSSAfter: w.total.used, RSSMax: w.memMax}
 	return append(list, sum, all)
 }
 
-// atMost keeps what is said of the machine to what it has: time that a hypervisor took away is told late, and then all at once.
+// atMost limits a value to the cores of the machine: the kernel reports time that a
+// hypervisor took late and all at once.
 func (w *Watcher) atMost(cores float64) float64 { return min(cores, float64(w.total.cores)) }
 
-// counted is how long has been counted.
+// counted returns how long counting has lasted.
 func (w *Watcher) counted() time.Duration {
 	switch {
 	case w.begun.IsZero():
 		return 0
 	case w.ended.IsZero():
-		return time.Since(w.begun)
+		return w.opt.now().Sub(w.begun)
 	}
 	return w.ended.Sub(w.begun)
 }
 
-// Load returns what GeneratorBound decides from, of the time counted so far.
+// Load returns the input of GeneratorBound for the time counted so far.
 func (w *Watcher) Load() Load {
 	l := Load{Loops: w.opt.Loops}
 	for _, p := range w.Processes() {
@@ -430,10 +449,11 @@ func (w *Watcher) Load() Load {
 	return l
 }
 
-// longCommand is how much of a command line is kept, in bytes.
+// longCommand is the longest command line that is kept, in bytes.
 const longCommand = 200
 
-// commandLine is a process's command line, cut where it is long. Values that may be secrets are left out.
+// commandLine returns the command line of a process, cut to longCommand bytes, without
+// values that may be secrets.
 func commandLine(f found) string {
 	if len(f.args) == 0 {
 		return f.stat.comm
@@ -459,7 +479,8 @@ func commandLine(f found) string {
 	return text
 }
 
-// secret reports whether a flag's value is not for reports: passwords, keys, and addresses that hold them.
+// secret reports whether the value of a flag must not appear in reports: a password, a
+// key, or an address that contains one.
 func secret(flag string) bool {
 	flag = strings.ToLower(flag)
 	for _, word := range []string{"password", "secret", "token", "key", "mysql", "redis"} {

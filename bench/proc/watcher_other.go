@@ -4,10 +4,10 @@ package proc
 
 import "teamtalk/bench"
 
-// Watcher watches processes; on this operating system there is none.
+// Watcher is empty: this operating system offers no way to watch processes.
 type Watcher struct{}
 
-// New fails with ErrUnavailable, or says what is wrong with the options.
+// New checks the options, then fails with ErrUnavailable.
 func New(opt Options) (*Watcher, error) {
 	if _, err := parseWatch(opt.Watch); err != nil {
 		return nil, err
@@ -15,23 +15,23 @@ func New(opt Options) (*Watcher, error) {
 	return nil, ErrUnavailable
 }
 
-// AddGenerator does nothing here.
+// AddGenerator fails with ErrUnavailable.
 func (*Watcher) AddGenerator(int) error { return ErrUnavailable }
 
-// Notes returns nothing here.
+// Notes returns nil.
 func (*Watcher) Notes() []string { return nil }
 
-// Begin does nothing here.
+// Begin does nothing.
 func (*Watcher) Begin() {}
 
-// End does nothing here.
+// End does nothing.
 func (*Watcher) End() {}
 
-// Sample fails here.
+// Sample fails with ErrUnavailable.
 func (*Watcher) Sample() (map[string]bench.Usage, error) { return nil, ErrUnavailable }
 
-// Processes returns nothing here.
+// Processes returns nil.
 func (*Watcher) Processes() []bench.Process { return nil }
 
-// Load returns nothing here.
+// Load returns the zero value.
 func (*Watcher) Load() Load { return Load{} }

@@ -5,140 +5,18 @@ package proc
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
-	"syscall"
 	"testing"
+	"time"
+
+	"teamtalk/bench"
 )
-
-// TestMain makes this program a process to be watched, when it is told to be one.
-func TestMain(m *testing.M) {
-	if os.Getenv("PROC_TEST_CHILD") != "" {
-		child()
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// child obeys commands on standard input, one a line, and answers each with a line.
-func child() {
-	var keep []any
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		word, arg, _ := strings.Cut(in.Text(), " ")
-		network := "tcp"
-		if strings.HasPrefix(arg, "/") {
-			network = "unix"
-		}
-		switch word {
-		case "listen":
-			l, err := net.Listen(network, arg)
-			if err != nil {
-				panic(err)
-			}
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					_, _ = c.Write([]byte("!"))
-				}
-			}()
-			keep = append(keep, l)
-			fmt.Println(l.Addr())
-		case "dial":
-			c, err := net.Dial(network, arg)
-			if err != nil {
-				panic(err)
-			}
-			// The other side has accepted it: only then the process there has it open.
-			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-				panic(err)
-			}
-			keep = append(keep, c)
-			fmt.Println("ok")
-		case "burn": // use processor time, in milliseconds
-			var ms int64
-			fmt.Sscan(arg, &ms)
-			for from := processorTime(); processorTime()-from < ms; {
-			}
-			fmt.Println(processorTime())
-		case "grow": // use memory, in MiB
-			var n int
-			fmt.Sscan(arg, &n)
-			b := make([]byte, n<<20)
-			for i := 0; i < len(b); i += 4096 {
-				b[i] = 1
-			}
-			keep = append(keep, b)
-			fmt.Println("ok")
-		}
-	}
-	_ = keep
-}
-
-// processorTime is what this process has used, in milliseconds.
-func processorTime() int64 {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return (u.Utime.Nano() + u.Stime.Nano()) / 1e6
-}
-
-// process is a child of the test.
-type process struct {
-	t   *testing.T
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
-}
-
-func spawn(t *testing.T, args ...string) *process {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "PROC_TEST_CHILD=1")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p := &process{t, cmd, in, bufio.NewReader(out)}
-	t.Cleanup(p.kill)
-	return p
-}
-
-func (p *process) pid() int { return p.cmd.Process.Pid }
-
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait()
-}
-
-// do sends a command and returns the answer.
-func (p *process) do(format string, args ...any) string {
-	p.t.Helper()
-	if _, err := fmt.Fprintf(p.in, format+"\n", args...); err != nil {
-		p.t.Fatal(err)
-	}
-	line, err := p.out.ReadString('\n')
-	if err != nil {
-		p.t.Fatalf("%s: %v", fmt.Sprintf(format, args...), err)
-	}
-	return strings.TrimSpace(line)
-}
 
 func watch(t *testing.T, opt Options) *Watcher {
 	t.Helper()
@@ -149,7 +27,7 @@ func watch(t *testing.T, opt Options) *Watcher {
 	return w
 }
 
-// byPID are the names given to processes.
+// byPID returns the names of the watched processes by process id.
 func (w *Watcher) byPID() map[int]string {
 	m := map[int]string{}
 	for _, p := range w.Processes() {
@@ -164,11 +42,13 @@ func hasNote(w *Watcher, part string) bool {
 	return slices.ContainsFunc(w.Notes(), func(n string) bool { return strings.Contains(n, part) })
 }
 
-// The address under test is enough to find everything that works for it, over TCP and unix sockets, and nobody else.
+// TestFindsTheSystem passes only an address under test. The watcher must find each
+// process that works for it, over TCP and unix sockets, and no other.
 func TestFindsTheSystem(t *testing.T) {
 	sock := filepath.Join(t.TempDir(), "sock")
 	database, cache := spawn(t, "mariadbd"), spawn(t, "redis-server")
-	dbproxy, route := spawn(t, "serve", "--roles", "dbproxy"), spawn(t, "serve", "--roles=route,push")
+	dbproxy, route := spawn(t, "serve", "--roles", "dbproxy"),
+		spawn(t, "serve", "--roles=route,push")
 	msg1, msg2 := spawn(t, "serve", "--roles", "msg"), spawn(t, "serve", "--roles", "msg")
 	stranger, phone := spawn(t, "cron"), spawn(t, "phone")
 	database.do("listen %s", sock)
@@ -182,7 +62,8 @@ func TestFindsTheSystem(t *testing.T) {
 	for _, d := range []struct {
 		from *process
 		to   string
-	}{{dbproxy, sock}, {dbproxy, cacheAddr}, {msg1, dbproxyAddr}, {msg1, "127.0.0.1:" + routePort}, {msg2, dbproxyAddr}, {stranger, sock}, {stranger, cacheAddr}} {
+	}{{dbproxy, sock}, {dbproxy, cacheAddr}, {msg1, dbproxyAddr}, {msg1, "127.0.0.1:" + routePort},
+		{msg2, dbproxyAddr}, {stranger, sock}, {stranger, cacheAddr}} {
 		d.from.do("dial %s", d.to)
 	}
 	addr1, addr2 := msg1.do("listen 127.0.0.1:0"), msg2.do("listen 127.0.0.1:0")
@@ -191,10 +72,13 @@ func TestFindsTheSystem(t *testing.T) {
 	w := watch(t, Options{Addrs: []string{addr1}})
 	_, port1, _ := net.SplitHostPort(addr1)
 	_, port2, _ := net.SplitHostPort(addr2)
-	// The second message server shares the first one's program and is connected to its dbproxy: part of the system.
+	// The second message server runs the program of the first and is connected to its
+	// dbproxy: it is part of the system.
 	want := map[int]string{
-		msg1.pid(): "msg :" + port1, msg2.pid(): "msg :" + port2, dbproxy.pid(): "dbproxy", route.pid(): "route+push",
-		database.pid(): filepath.Base(os.Args[0]), cache.pid(): filepath.Base(os.Args[0]), os.Getpid(): "generator",
+		msg1.pid(): "msg :" + port1, msg2.pid(): "msg :" + port2, dbproxy.pid(): "dbproxy",
+		route.pid():    "route+push",
+		database.pid(): filepath.Base(os.Args[0]), cache.pid(): filepath.Base(os.Args[0]),
+		os.Getpid(): "generator",
 	}
 	got := w.byPID()
 	for pid, name := range want {
@@ -215,14 +99,17 @@ func TestFindsTheSystem(t *testing.T) {
 		t.Errorf("notes: %q", notes)
 	}
 
-	// Found once, whatever else names it; the name given counts.
-	w = watch(t, Options{Addrs: []string{addr1, addr2}, Watch: []string{fmt.Sprintf("front=%d", msg1.pid())}})
+	// A process is watched once when several options name it, and the explicit name is
+	// used.
+	w = watch(t, Options{Addrs: []string{addr1, addr2},
+		Watch: []string{fmt.Sprintf("front=%d", msg1.pid())}})
 	if got := w.byPID(); got[msg1.pid()] != "front" || len(got) != len(want) {
 		t.Errorf("with a name given: %v", got)
 	}
 }
 
-// Connections that are made between New and Begin are seen at Begin.
+// TestFindsLate connects two servers between New and Begin, and Begin must find the
+// second one.
 func TestFindsLate(t *testing.T) {
 	msg, dbproxy := spawn(t, "serve", "--roles", "msg"), spawn(t, "serve", "--roles", "dbproxy")
 	addr, inner := msg.do("listen 127.0.0.1:0"), dbproxy.do("listen 127.0.0.1:0")
@@ -250,7 +137,8 @@ func TestNothingToFind(t *testing.T) {
 	}
 	defer own.Close()
 	w := watch(t, Options{Addrs: []string{free, "192.0.2.1:8000", "nonsense", own.Addr().String()}})
-	for _, part := range []string{"nobody listens on " + free, "192.0.2.1:8000 is another machine", `address "nonsense"`, "or to this one"} {
+	for _, part := range []string{"no process listens on " + free,
+		"192.0.2.1:8000 is another machine", `address "nonsense"`, "or is this process"} {
 		if !hasNote(w, part) {
 			t.Errorf("no note says %q: %q", part, w.Notes())
 		}
@@ -260,76 +148,126 @@ func TestNothingToFind(t *testing.T) {
 	}
 }
 
-// What a process says that it used is what it is charged with, and the sums hold it.
+// clock is a clock that the test sets. Processor time is real in these tests, and only the
+// length of an interval is set: how long the machine takes for a step has no influence.
+type clock struct{ at time.Time }
+
+func newClock() *clock { return &clock{time.Now()} }
+
+func (c *clock) now() time.Time { return c.at }
+
+// pass moves the clock on by ten seconds.
+func (c *clock) pass() { c.at = c.at.Add(10 * time.Second) }
+
+// used returns the milliseconds of processor time that process p measures of itself.
+func (p *process) used() int64 {
+	p.t.Helper()
+	n, err := strconv.ParseInt(p.do("burn 0"), 10, 64)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n
+}
+
+// tickError is the error of a difference of two readings, in milliseconds. The kernel cuts
+// user and system time to ticks of 10 ms each, and Processes rounds to 1/1000 core.
+const tickError = 45
+
+// TestUsage compares the processor time that a process measures of itself with the time
+// that the watcher reports for it. The process reads its time before and after each reading
+// of the watcher, so the bounds are exact however long the steps take.
 func TestUsage(t *testing.T) {
 	p := spawn(t, "burner")
-	p.do("burn 100") // before the watch: not charged
-	w := watch(t, Options{Watch: []string{fmt.Sprintf("burner=%d", p.pid())}})
+	p.do("burn 100")
+	c, beforeNew := newClock(), p.used()
+	w := watch(t, Options{Watch: []string{fmt.Sprintf("burner=%d", p.pid())}, now: c.now})
 	w.read()
-	if used := w.list[len(w.list)-1].used; used > 5 {
-		t.Errorf("charged with %d ticks from before the watch", used)
+	most := p.used() - beforeNew + tickError
+	if used := w.list[len(w.list)-1].used * 1000 / int64(w.hertz); used > most {
+		t.Errorf("%d ms counted from before the watch, want at most %d", used, most)
 	}
-	p.do("burn 20")
+
+	p.do("burn 20") // before Begin, so it must not be counted either
+	beforeBegin := p.used()
 	w.Begin()
+	afterBegin := p.used()
 	p.do("burn 400")
 	p.do("grow 40")
+	beforeEnd := p.used()
+	c.pass()
+	usage := sampleTwice(t, w)
+	w.End()
+	least, most := beforeEnd-afterBegin-tickError, p.used()-beforeBegin+tickError
+
+	by := map[string]bench.Process{}
+	for _, b := range w.Processes() {
+		by[b.Name] = b
+	}
+	checkBurner(t, by["burner"], float64(least)/1000/10, float64(most)/1000/10)
+	if b := by["generator"]; !b.Generator || b.PID != os.Getpid() {
+		t.Errorf("the generator: %+v", b)
+	}
+	if b := by[Watched]; b.PID != 0 || b.CPU < by["burner"].CPU {
+		t.Errorf("the sum of the watched processes: %+v", b)
+	}
+	// The kernel may count the time of the whole machine by samples, so the bound is half.
+	if b := by[Machine]; b.PID != 0 || b.CPU < by["burner"].CPU/2 || b.RSSAfter == 0 {
+		t.Errorf("the machine: %+v", b)
+	}
+	if u := usage["burner"]; u.CPU <= 0 || u.RSS < 40<<20 || usage[Watched].CPU < u.CPU ||
+		usage[Machine].RSS == 0 {
+		t.Errorf("the sample: %+v", usage)
+	}
+	if l := w.Load(); l.Cores == 0 || len(l.Generators) != 1 || l.Servers <= 0 || l.Machine <= 0 {
+		t.Errorf("the load: %+v", l)
+	}
+}
+
+// sampleTwice takes two samples at the same moment. The second must repeat the first,
+// because no rate can be computed for an interval without a length.
+func sampleTwice(t *testing.T, w *Watcher) map[string]bench.Usage {
+	t.Helper()
 	usage, err := w.Sample()
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Of no time at all nothing can be said: it is as it was.
-	if again, err := w.Sample(); err != nil || again["burner"].CPU != usage["burner"].CPU {
-		t.Errorf("%+v, at once after %+v, %v", again, usage, err)
+	again, err := w.Sample()
+	if err != nil || again["burner"].CPU != usage["burner"].CPU {
+		t.Errorf("the second sample is %+v, the first %+v (%v)", again, usage, err)
 	}
-	w.End()
-	begin, end := w.begun, w.ended
-	var burner, sum, all, self bool
-	for _, b := range w.Processes() {
-		seconds := b.CPU * end.Sub(begin).Seconds()
-		switch b.Name {
-		case "burner":
-			burner = true
-			if seconds < 0.35 || seconds > 0.9 {
-				t.Errorf("burnt %.2f s, want 0.4", seconds)
-			}
-			if grown := b.RSSAfter - b.RSSBefore; grown < 35<<20 || b.RSSMax < b.RSSAfter || b.RSSPeak < b.RSSMax {
-				t.Errorf("memory: %+v", b)
-			}
-			if b.Files < 3 || b.Generator || !strings.Contains(b.Command, "burner") {
-				t.Errorf("%+v", b)
-			}
-		case "generator":
-			self = b.Generator && b.PID == os.Getpid()
-		case Watched:
-			sum = b.PID == 0 && seconds >= 0.35
-		case Machine:
-			all = b.PID == 0 && seconds >= 0.3 && b.RSSAfter > 0
-		}
+	return usage
+}
+
+// checkBurner compares what is reported of the process that used time and 40 MiB of memory.
+func checkBurner(t *testing.T, b bench.Process, least, most float64) {
+	t.Helper()
+	if b.CPU < least || b.CPU > most {
+		t.Errorf("used %.3f cores, want %.3f to %.3f", b.CPU, least, most)
 	}
-	if !burner || !sum || !all || !self {
-		t.Errorf("%+v", w.Processes())
+	if b.RSSAfter-b.RSSBefore < 35<<20 || b.RSSMax < b.RSSAfter || b.RSSPeak < b.RSSMax {
+		t.Errorf("memory: %+v", b)
 	}
-	if u := usage["burner"]; u.CPU <= 0 || u.RSS < 40<<20 || usage[Watched].CPU < u.CPU || usage[Machine].RSS == 0 {
-		t.Errorf("%+v", usage)
-	}
-	if l := w.Load(); l.Cores == 0 || len(l.Generators) != 1 || l.Servers <= 0 || l.Machine <= 0 {
-		t.Errorf("%+v", l)
+	if b.Files < 3 || b.Generator || !strings.Contains(b.Command, "burner") {
+		t.Errorf("the process: %+v", b)
 	}
 }
 
-// A process that ends is a note, and one that takes its place is watched under the same name.
+// TestRestart ends a process and starts another of its kind. The watcher must record
+// both, and count the second under the name of the first.
 func TestRestart(t *testing.T) {
-	first := spawn(t, "serve", "--roles", "msg")
+	c, first := newClock(), spawn(t, "serve", "--roles", "msg")
 	addr := first.do("listen 127.0.0.1:0")
-	other := spawn(t, "serve", "--roles", "msg") // runs all the time, and is no successor
+	other := spawn(t, "serve", "--roles", "msg") // runs all the time, and so replaces no other
 	other.do("burn 1")
-	w := watch(t, Options{Addrs: []string{addr}})
+	w := watch(t, Options{Addrs: []string{addr}, now: c.now})
 	w.Begin()
 	first.do("burn 100")
+	c.pass()
 	if _, err := w.Sample(); err != nil {
 		t.Fatal(err)
 	}
 	first.kill()
+	c.pass()
 	usage, err := w.Sample()
 	if err != nil || usage["msg"].RSS != 0 {
 		t.Errorf("after the end: %v, %v", usage, err)
@@ -339,6 +277,7 @@ func TestRestart(t *testing.T) {
 	}
 	second := spawn(t, "serve", "--roles", "msg")
 	second.do("burn 100")
+	c.pass()
 	usage, err = w.Sample()
 	if err != nil || usage["msg"].RSS == 0 || usage["msg"].CPU <= 0 {
 		t.Errorf("after the restart: %v, %v", usage, err)
@@ -349,25 +288,26 @@ func TestRestart(t *testing.T) {
 	w.End()
 	for _, p := range w.Processes() {
 		if p.Name == "msg" {
-			if seconds := p.CPU * w.counted().Seconds(); p.PID != second.pid() || seconds < 0.15 {
-				t.Errorf("both lives together used %.2f s: %+v", seconds, p)
+			if seconds := p.CPU * w.counted().Seconds(); p.PID != second.pid() || seconds < 0.14 {
+				t.Errorf("both processes together used %.2f s: %+v", seconds, p)
 			}
 		}
 	}
 }
 
-// A process id that somebody else has by now is not taken for the one that was watched.
+// TestIDUsedAgain watches a process whose id belongs to another process by now.
 func TestIDUsedAgain(t *testing.T) {
 	p := spawn(t, "serve", "--roles", "msg")
 	p.do("burn 1")
 	w := watch(t, Options{Watch: []string{fmt.Sprintf("x=%d", p.pid())}})
-	w.list[len(w.list)-1].stat.start-- // as if the one watched had started earlier
+	w.list[len(w.list)-1].stat.start-- // as if the watched process had started earlier
 	if usage, err := w.Sample(); err != nil || usage["x"].RSS != 0 || !hasNote(w, "ended") {
 		t.Errorf("%v, %v, %q", usage, err, w.Notes())
 	}
 }
 
-// Who is named by an id is that process and no other.
+// TestEndOfOneNamedByID ends a process that was named by its id. No other process must
+// replace it.
 func TestEndOfOneNamedByID(t *testing.T) {
 	first := spawn(t, "serve", "--roles", "msg")
 	first.do("burn 1")
@@ -417,7 +357,8 @@ func TestWatchByName(t *testing.T) {
 	_, port, _ := net.SplitHostPort(children[0].do("listen 127.0.0.1:0"))
 	children[1].do("burn 1")
 	got := watch(t, Options{Watch: []string{name}}).byPID()
-	if got[children[0].pid()] != name+" :"+port || got[children[1].pid()] != fmt.Sprintf("%s #%d", name, children[1].pid()) || len(got) != 3 {
+	if got[children[0].pid()] != name+" :"+port ||
+		got[children[1].pid()] != fmt.Sprintf("%s #%d", name, children[1].pid()) || len(got) != 3 {
 		t.Errorf("%v", got)
 	}
 	for _, bad := range []string{"no-such-program", "x=1999999999"} {
@@ -442,71 +383,11 @@ func TestGenerators(t *testing.T) {
 		}
 	}
 	got := w.byPID()
-	if got[os.Getpid()] != "coordinator" || got[p.pid()] != "generator 1" || got[second.pid()] != "generator 2" {
+	if got[os.Getpid()] != "coordinator" || got[p.pid()] != "generator 1" ||
+		got[second.pid()] != "generator 2" {
 		t.Errorf("%v", got)
 	}
 	if n := len(w.Load().Generators); n != 3 {
 		t.Errorf("%d generators", n)
-	}
-}
-
-func TestParseStat(t *testing.T) {
-	line := "42 (a) b) (c) S 1 42 42 0 -1 4194560 100 0 0 0 70 30 5 5 20 0 4 0 12345 1000 200 18446744073709551615 1 1"
-	st, err := parseStat([]byte(line))
-	if err != nil || st != (stat{comm: "a) b) (c", ticks: 100, start: 12345}) {
-		t.Errorf("%+v, %v", st, err)
-	}
-	if _, err := parseStat([]byte(strings.Replace(line, " S ", " Z ", 1))); !gone(err) {
-		t.Errorf("a zombie lives: %v", err)
-	}
-	for _, bad := range []string{"", "42", "42 (x", "42 (x) S 1", strings.Replace(line, "70", "x", 1)} {
-		if _, err := parseStat([]byte(bad)); err == nil || gone(err) {
-			t.Errorf("%q: %v", bad, err)
-		}
-	}
-}
-
-func TestParseMachine(t *testing.T) {
-	m, err := parseMachine([]byte("cpu  10 1 20 1000 500 2 3 4 10 0\ncpu0 1 2 3\ncpu1 1 2 3\nintr 5\n"))
-	if err != nil || m != (machine{busy: 40, taken: 4, cores: 2}) {
-		t.Errorf("%+v, %v", m, err)
-	}
-	for _, bad := range []string{"", "cpu0 1\n", "cpu x\ncpu0 1\n"} {
-		if _, err := parseMachine([]byte(bad)); err == nil {
-			t.Errorf("%q is taken", bad)
-		}
-	}
-}
-
-func TestParseHexAddr(t *testing.T) {
-	for text, want := range map[string]string{
-		"0100007F:1F90":                         "127.0.0.1:8080",
-		"00000000:0050":                         "0.0.0.0:80",
-		"0000000000000000FFFF00000100007F:1F90": "127.0.0.1:8080",
-		"00000000000000000000000001000000:0001": "[::1]:1",
-	} {
-		if got, err := parseHexAddr(text); err != nil || got.String() != want {
-			t.Errorf("%s is %v, want %s (%v)", text, got, want, err)
-		}
-	}
-	for _, bad := range []string{"", "0100007F", "0100007F:", "01:1F90", "xx00007F:1F90", "0100007F:12345"} {
-		if _, err := parseHexAddr(bad); err == nil {
-			t.Errorf("%q is taken", bad)
-		}
-	}
-}
-
-// Reports are passed on: what is secret in a command line is not in them.
-func TestCommandLine(t *testing.T) {
-	f := found{args: []string{"teamtalk", "serve", "--roles", "dbproxy", "--mysql.master", "tt:hidden@tcp(db)/x", "--redis.password=hidden", "--push.key-file", "hidden", "--workers=4"}}
-	got := commandLine(f)
-	if strings.Contains(got, "hidden") || !strings.HasPrefix(got, "teamtalk serve --roles dbproxy --mysql.master …") || !strings.HasSuffix(got, "--workers=4") {
-		t.Errorf("%s", got)
-	}
-	if got := commandLine(found{args: []string{strings.Repeat("ü", 300)}}); len(got) > longCommand+len("…") || !strings.HasSuffix(got, "…") {
-		t.Errorf("%d bytes: %s", len(got), got)
-	}
-	if got := commandLine(found{stat: stat{comm: "kthreadd"}}); got != "kthreadd" {
-		t.Errorf("%q", got)
 	}
 }
