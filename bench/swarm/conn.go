@@ -7,16 +7,17 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Conn is a connection. All its methods are called on its loop.
+// Conn is one connection. Loop only: all methods are called on the loop that the
+// connection belongs to.
 type Conn struct {
 	loop    *Loop
 	handler Handler
-	out     []byte // to be written; borrowed from the loop, nil when empty
-	in      []byte // the beginning of a frame; borrowed from the loop, nil when empty
-	skip    int    // bytes of a long frame that nobody wants
+	out     []byte // bytes to write; borrowed from the loop, nil when empty
+	in      []byte // beginning of a frame; borrowed from the loop, nil when empty
+	skip    int    // bytes of a long frame still to discard
 	sys     sysConn
 	state   state
-	dirty   bool // in loop.dirty
+	dirty   bool // listed in loop.dirty
 }
 
 type state uint8
@@ -27,13 +28,14 @@ const (
 	closed
 )
 
-// IsOpen reports whether it is made and not closed.
+// IsOpen reports whether the connection is established and not closed.
 func (c *Conn) IsOpen() bool { return c.state == opened }
 
-// Waiting is how many bytes the system has not taken yet.
+// Waiting returns the number of bytes that the system has not accepted yet.
 func (c *Conn) Waiting() int { return len(c.out) }
 
-// Write sends p, one or more frames, at the end of the loop's turn. p is not kept. On a connection that is not open it does nothing.
+// Write queues p, one or more frames, for the end of the loop's turn. It copies p. On a
+// connection that is not open it does nothing.
 func (c *Conn) Write(p []byte) {
 	if c.state != opened {
 		return
@@ -41,7 +43,8 @@ func (c *Conn) Write(p []byte) {
 	c.out = append(c.outgoing(), p...)
 }
 
-// Send sends the frame of m at the end of the loop's turn. It fails when m does not encode. On a connection that is not open it does nothing.
+// Send queues the frame of m for the end of the loop's turn. It fails when m cannot be
+// encoded. On a connection that is not open it does nothing.
 func (c *Conn) Send(seq uint16, m pb.Message) error {
 	if c.state != opened {
 		return nil
@@ -51,7 +54,7 @@ func (c *Conn) Send(seq uint16, m pb.Message) error {
 	return err
 }
 
-// outgoing is the buffer to append to.
+// outgoing returns the buffer to append to, and marks the connection for the next flush.
 func (c *Conn) outgoing() []byte {
 	if !c.dirty {
 		c.dirty = true
@@ -63,7 +66,8 @@ func (c *Conn) outgoing() []byte {
 	return c.out
 }
 
-// Close tries once to write what waits, and closes the connection. The handler is not told.
+// Close tries once to write the queued bytes, then closes the connection. It does not
+// call the handler.
 func (c *Conn) Close() {
 	if c.state == closed {
 		return
@@ -74,7 +78,7 @@ func (c *Conn) Close() {
 	c.release()
 }
 
-// fail closes the connection and tells the handler why.
+// fail closes the connection and passes the reason to the handler.
 func (c *Conn) fail(err error) {
 	if c.state == closed {
 		return
@@ -83,7 +87,7 @@ func (c *Conn) fail(err error) {
 	c.handler.Close(c, err)
 }
 
-// release closes the socket and gives the buffers back.
+// release closes the socket and returns the buffers to the loop.
 func (c *Conn) release() {
 	if c.state == opened {
 		c.loop.open--
@@ -95,14 +99,14 @@ func (c *Conn) release() {
 	c.out, c.in = nil, nil
 }
 
-// connected is called when the connection is made.
+// connected records that the connection is established.
 func (c *Conn) connected() {
 	c.state = opened
 	c.loop.open++
 	c.handler.Open(c)
 }
 
-// sent takes the first n bytes of what waits as written.
+// sent removes the first n queued bytes, which were written.
 func (c *Conn) sent(n int) {
 	if n == len(c.out) {
 		c.loop.give(c.out)
@@ -113,7 +117,8 @@ func (c *Conn) sent(n int) {
 	c.out = c.out[:m]
 }
 
-// tooSlow reports whether more waits than may, and ends the connection then.
+// tooSlow reports whether more than Options.MaxOut bytes are queued, and then closes the
+// connection.
 func (c *Conn) tooSlow() bool {
 	if len(c.out) <= c.loop.swarm.opt.MaxOut {
 		return false
@@ -122,7 +127,8 @@ func (c *Conn) tooSlow() bool {
 	return true
 }
 
-// take cuts frames off b, which is what was left over and what was read after it, and keeps the rest.
+// take cuts frames off b, which is the rest of the last read and the bytes read after it,
+// and keeps what remains.
 func (c *Conn) take(b []byte) {
 	rest := c.cut(b)
 	if c.state != opened {
@@ -141,7 +147,8 @@ func (c *Conn) take(b []byte) {
 	c.in = append(c.in[:0], rest...)
 }
 
-// cut gives the frames in b to the handler and returns what is left, less than HeaderLen+MaxBody bytes.
+// cut passes the frames in b to the handler and returns the rest, which is shorter than
+// HeaderLen+MaxBody bytes.
 func (c *Conn) cut(b []byte) []byte {
 	opt := &c.loop.swarm.opt
 	for c.state == opened {

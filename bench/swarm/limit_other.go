@@ -2,7 +2,7 @@
 
 package swarm
 
-// OpenFiles returns n: the system has no limit to raise.
+// OpenFiles returns n, because this system has no limit to raise.
 func OpenFiles(n int) int { return n }
 
 func openFilesError(err error) error { return err }

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenFiles raises the process's limit of open files towards n, as far as the system lets it, and returns the limit then: what bounds the connections.
+// OpenFiles raises the limit of open files of this process to n if the system permits it,
+// and returns the limit in force. It bounds the number of connections.
 func OpenFiles(n int) int {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
@@ -26,15 +27,15 @@ func OpenFiles(n int) int {
 	if uint64(n) > uint64(lim.Max) {
 		to := lim
 		to.Cur, to.Max = rlimit(n, to.Cur), rlimit(n, to.Max)
-		raise(to) // for the superuser only
+		raise(to) // permitted to the superuser only
 	}
 	return int(min(uint64(lim.Cur), 1<<30))
 }
 
-// rlimit is n in the type of the limit, which is not the same everywhere.
+// rlimit converts n to the type of the limit, which differs between systems.
 func rlimit[T int64 | uint64](n int, _ T) T { return T(n) }
 
-// openFilesError names the limit in the error that says it is reached.
+// openFilesError adds the limit to the error for reaching it.
 func openFilesError(err error) error {
 	var lim unix.Rlimit
 	if !errors.Is(err, unix.EMFILE) || unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {

@@ -13,32 +13,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A server that does not take connections any more is given up in time.
+// TestConnectTimeout dials a server that accepts no more connections. The attempt must
+// end after the timeout.
 func TestConnectTimeout(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
+		unix.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sa.(*unix.SockaddrInet4).Port))
+	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}),
+		uint16(sa.(*unix.SockaddrInet4).Port))
 	s := newSwarm(t, Options{ConnectTimeout: 50 * time.Millisecond})
 	ended := make(chan error, 10)
-	for range 5 { // the queue of those not accepted takes one or two
+	for range 5 { // the backlog of the listener holds one or two
 		dial(s.Loops()[0], addr, &handler{close: func(_ *Conn, err error) { ended <- err }})
 	}
-	if err := wait(t, "the one given up", ended); !errors.Is(err, ErrConnectTimeout) {
+	if err := wait(t, "the timeout", ended); !errors.Is(err, ErrConnectTimeout) {
 		t.Errorf("ended with %v", err)
 	}
 }
 
-// When the ports of one source address are used up, the next one's are there.
+// TestSourceAddress checks that connections use the next source address after the ports
+// of one are used.
 func TestSourceAddress(t *testing.T) {
 	from := make(chan string, 1)
 	addr := listen(t, func(nc net.Conn) { from <- nc.RemoteAddr().(*net.TCPAddr).IP.String() })
@@ -52,7 +56,8 @@ func TestSourceAddress(t *testing.T) {
 	}
 }
 
-// With no file left to open, the error says what the limit is.
+// TestOpenFilesLimit checks that the error names the limit when no more file can be
+// opened.
 func TestOpenFilesLimit(t *testing.T) {
 	addr := listen(t, echo)
 	s := newSwarm(t, Options{})
@@ -74,7 +79,8 @@ func TestOpenFilesLimit(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &now); err != nil {
 		t.Fatal(err)
 	}
-	dial(s.Loops()[0], addr, &handler{open: func(*Conn) { ended <- nil }, close: func(_ *Conn, err error) { ended <- err }})
+	dial(s.Loops()[0], addr, &handler{open: func(*Conn) { ended <- nil },
+		close: func(_ *Conn, err error) { ended <- err }})
 	err = wait(t, "the failure", ended)
 	if e := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); e != nil {
 		t.Fatal(e)

@@ -6,23 +6,23 @@ import (
 	"sync"
 )
 
-// Loop is one event loop. Its methods are called on it, but for Do.
+// Loop is one event loop. Loop only: all methods but Do are called on the loop.
 type Loop struct {
 	index int
 	swarm *Swarm
 	now   int64
-	buf   []byte // what is read, for all connections
-	open  int    // connections made
+	buf   []byte // read buffer shared by all connections
+	open  int    // established connections
 
-	timers     []timer // a heap, the next in front
-	dirty      []*Conn // with something to write at the end of the turn
+	timers     []timer // heap, the next to fire first
+	dirty      []*Conn // connections with bytes to write at the end of the turn
 	failed     []failure
 	connecting queue
-	free       [][]byte // buffers of connections that need none now
+	free       [][]byte // buffers that no connection uses now
 
 	mu     sync.Mutex
 	posted []func()
-	woken  bool // a wake-up is under way
+	woken  bool // a wake-up has been sent
 	stop   bool
 	spare  []func()
 	done   chan struct{}
@@ -35,16 +35,18 @@ type failure struct {
 	err  error
 }
 
-// Index is the loop's place in Swarm.Loops.
+// Index returns the position of the loop in Swarm.Loops.
 func (l *Loop) Index() int { return l.index }
 
-// Now is the time as Swarm.Now tells it, when the loop last looked: after each read.
+// Now returns the time, in the unit of Swarm.Now, at which the loop last read the clock:
+// after each read.
 func (l *Loop) Now() int64 { return l.now }
 
-// Open is how many connections are made now.
+// Open returns the number of established connections.
 func (l *Loop) Open() int { return l.open }
 
-// Do has f run on the loop, from anywhere. It reports false when the swarm is closed: f will not run.
+// Do runs f on the loop later. It returns false, and f does not run, when the swarm is
+// closed. Any goroutine.
 func (l *Loop) Do(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,12 +56,13 @@ func (l *Loop) Do(f func()) bool {
 	l.posted = append(l.posted, f)
 	if !l.woken {
 		l.woken = true
-		l.wake() // with the lock held: once stop is set, what wakes the loop may be gone
+		l.wake() // under the lock, because the event descriptor may be closed once stop is set
 	}
 	return true
 }
 
-// Dial begins to make a connection. How it ends, h is told, never before Dial returned.
+// Dial starts to open a connection. h receives the result, never before Dial has
+// returned.
 func (l *Loop) Dial(addr netip.AddrPort, h Handler) *Conn {
 	c := &Conn{loop: l, handler: h, state: connecting, sys: noSocket}
 	if err := l.dial(c, addr); err != nil {
@@ -70,7 +73,8 @@ func (l *Loop) Dial(addr netip.AddrPort, h Handler) *Conn {
 	return c
 }
 
-// turn does what is due after events were handled: posted functions, timers, connections that failed, writes. It reports whether to go on.
+// turn does the work that follows the events: posted functions, timers, failed
+// connections, writes. It reports whether the loop continues.
 func (l *Loop) turn() bool {
 	l.mu.Lock()
 	l.posted, l.spare = l.spare[:0], l.posted
@@ -97,7 +101,7 @@ func (l *Loop) turn() bool {
 			}
 		}
 	}
-	for i := 0; i < len(l.dirty); i++ { // a handler told of a failure may write to others
+	for i := 0; i < len(l.dirty); i++ { // the handler of a failed connection may write to others
 		c := l.dirty[i]
 		c.dirty = false
 		c.flush()
@@ -107,7 +111,8 @@ func (l *Loop) turn() bool {
 	return true
 }
 
-// patience is how long the loop may wait for events, in nanoseconds; negative without end.
+// patience returns how long the loop may wait for events, in nanoseconds; negative:
+// without a limit.
 func (l *Loop) patience() int64 {
 	if len(l.failed) > 0 || len(l.dirty) > 0 {
 		return 0
@@ -119,7 +124,7 @@ func (l *Loop) patience() int64 {
 	return max(0, next-l.swarm.Now())
 }
 
-// borrow returns an empty buffer, give takes one back.
+// borrow returns an empty buffer.
 func (l *Loop) borrow() []byte {
 	if n := len(l.free); n > 0 {
 		b := l.free[n-1]
@@ -129,6 +134,7 @@ func (l *Loop) borrow() []byte {
 	return make([]byte, 0, 512)
 }
 
+// give returns a buffer to the loop, which drops it when it is large or has enough.
 func (l *Loop) give(b []byte) {
 	const most, longest = 1024, 64 << 10
 	if cap(b) > 0 && cap(b) <= longest && len(l.free) < most {
@@ -136,8 +142,9 @@ func (l *Loop) give(b []byte) {
 	}
 }
 
-// look looks at the clock, and calls the timers that are due: schedules keep their time when many connections have something to read, and what is read
-// after a timer's time comes after it.
+// look reads the clock and fires the timers that are due. Schedules are kept this way
+// when many connections have bytes to read, and bytes read after a timer's time are
+// handled after the timer.
 func (l *Loop) look() {
 	l.now = l.swarm.Now()
 	if l.nextTimer() <= l.now {
@@ -145,14 +152,14 @@ func (l *Loop) look() {
 	}
 }
 
-// timer is a function with the time at which it is due.
+// timer is a function and the time at which it is due.
 type timer struct {
 	at int64
 	f  func(now int64) int64
 }
 
-// At has f called at a time of Now, on the loop, before anything that is read after that time. f gets the time and returns when it wants to be called again;
-// 0: never.
+// At calls f on the loop at a time of Now, before any bytes that are read after that
+// time. f receives the time and returns the time of its next call; 0: no further call.
 func (l *Loop) At(at int64, f func(now int64) int64) {
 	l.timers = append(l.timers, timer{at, f})
 	h := l.timers
@@ -173,7 +180,8 @@ func (l *Loop) nextTimer() int64 {
 	return l.timers[0].at
 }
 
-// fire calls the timers that are due, each once at most, so that one that is always due does not hold up the connections.
+// fire calls the timers that are due, each at most once, so that a timer that is always
+// due does not delay the connections.
 func (l *Loop) fire() {
 	for n := len(l.timers); n > 0 && l.nextTimer() <= l.now; n-- {
 		f := l.timers[0].f
@@ -205,7 +213,7 @@ func (l *Loop) sink() {
 	}
 }
 
-// queue holds connections that are being made, with deadlines that grow.
+// queue holds the connections in the making, in the order of their deadlines.
 type queue struct {
 	waiting []deadline
 	head    int
@@ -218,7 +226,7 @@ type deadline struct {
 
 func (q *queue) push(c *Conn, at int64) { q.waiting = append(q.waiting, deadline{c, at}) }
 
-// next is the first deadline.
+// next returns the first deadline.
 func (q *queue) next() int64 {
 	for q.head < len(q.waiting) && q.waiting[q.head].conn.state != connecting {
 		q.pop()
@@ -229,7 +237,8 @@ func (q *queue) next() int64 {
 	return q.waiting[q.head].at
 }
 
-// due removes the first connection and returns it when its deadline has passed.
+// due removes and returns the first connection when its deadline has passed, and
+// otherwise returns nil.
 func (q *queue) due(now int64) *Conn {
 	if q.next() > now {
 		return nil

@@ -14,32 +14,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// eventsPerTurn bounds how many connections are read before writes leave and timers are looked at.
+// eventsPerTurn bounds the connections that are read before the loop writes and checks
+// its timers.
 const eventsPerTurn = 128
 
-// wakeSlot is the slot of the event that ends a wait.
+// wakeSlot is the slot of the event that wakes the loop.
 const wakeSlot = -1
 
 // poll is the Linux part of a Loop.
+// file descriptors: epoll, and the eventfd that wakes it
 type poll struct {
 	ep, event int // file descriptors: epoll, and eventfd to wake it
 	events    []unix.EpollEvent
-	slots     []*Conn // by slot, which is what an event names
+	slots     []*Conn // connections by slot, the number that an event carries
 	freeSlots []int32
-	gen       int32 // of the connection made last
+	gen       int32 // generation of the connection made last
 	noPwait2  bool  // the kernel is older than 5.11
-	source    byte  // last byte of the address on loopback from which connections are made; 0: as the system likes
+	source    byte  // last byte of the loopback address to connect from; 0: the kernel chooses
 }
 
 // sysConn is the Linux part of a Conn.
 type sysConn struct {
 	fd       int32
 	slot     int32
-	gen      int32 // tells its events from those of the slot's last user
-	writable bool  // asks to be told when it can be written to
+	gen      int32 // distinguishes its events from those of the slot's last connection
+	writable bool  // epoll reports when it can be written to
 }
 
-// noSocket is a Conn's before there is one.
+// noSocket is the value for a Conn without a socket.
 var noSocket = sysConn{fd: -1}
 
 func (l *Loop) openPoll() error {
@@ -52,7 +54,8 @@ func (l *Loop) openPoll() error {
 		return os.NewSyscallError("eventfd", openFilesError(err))
 	}
 	l.events = make([]unix.EpollEvent, eventsPerTurn)
-	err = unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, l.event, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeSlot})
+	err = unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, l.event,
+		&unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeSlot})
 	if err != nil {
 		l.closePoll()
 	}
@@ -67,7 +70,7 @@ func (l *Loop) closePoll() {
 func (l *Loop) wake() {
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
-	_, _ = unix.Write(l.event, one[:]) // a full counter wakes as well
+	_, _ = unix.Write(l.event, one[:]) // a full counter wakes the loop too
 }
 
 func (l *Loop) run() {
@@ -90,29 +93,35 @@ func (l *Loop) run() {
 	}
 }
 
-// wait returns how many events there are, after at most that many nanoseconds; negative waits without end.
+// wait returns the number of events, after at most nanos nanoseconds; negative: without a
+// limit.
 func (l *Loop) wait(nanos int64) int {
-	// Under load there is always something: asked without waiting, the kernel answers without the runtime handing the processor on.
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), 0, 0, 0)
+	// Under load there are always events. A raw call without a timeout returns them
+	// without giving the processor to the scheduler of the runtime.
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.ep),
+		uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), 0, 0, 0)
 	if errno == 0 && n > 0 || nanos == 0 {
 		return eventCount(n, errno)
 	}
 	if l.noPwait2 {
 		return l.waitMillis(nanos)
 	}
-	var until *[2]int64 // seconds and nanoseconds, 64 bits each on every architecture
+	var until *[2]int64 // seconds and nanoseconds, 64 bits each on each architecture
 	if nanos > 0 {
 		until = &[2]int64{nanos / 1e9, nanos % 1e9}
 	}
-	n, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(unsafe.Pointer(until)), 0, 0)
-	if errno == unix.ENOSYS || errno == unix.EPERM { // an old kernel, or a sandbox that does not know the call
+	n, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep),
+		uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)),
+		uintptr(unsafe.Pointer(until)), 0, 0)
+	// an old kernel, or a sandbox without this call
+	if errno == unix.ENOSYS || errno == unix.EPERM {
 		l.noPwait2 = true
 		return l.waitMillis(nanos)
 	}
 	return eventCount(n, errno)
 }
 
-// waitMillis waits in whole milliseconds, the last part of one not at all.
+// waitMillis waits whole milliseconds, and does not wait for the rest.
 func (l *Loop) waitMillis(nanos int64) int {
 	ms := -1
 	if nanos >= 0 {
@@ -125,7 +134,8 @@ func (l *Loop) waitMillis(nanos int64) int {
 	return n
 }
 
-// eventCount takes an interrupted wait for one without events. Other errors would be faults of this package: epoll's own descriptor is always good.
+// eventCount treats an interrupted wait as one without events. Other errors would be
+// faults of this package, because the epoll descriptor is always valid.
 func eventCount(n uintptr, errno unix.Errno) int {
 	if errno != 0 {
 		return 0
@@ -150,7 +160,8 @@ func (l *Loop) handle(e *unix.EpollEvent) {
 	if e.Events&unix.EPOLLOUT != 0 {
 		c.flush()
 	}
-	if e.Events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0 && c.state == opened {
+	if e.Events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0 &&
+		c.state == opened {
 		c.read()
 	}
 }
@@ -171,7 +182,7 @@ func (c *Conn) read() {
 	}
 }
 
-// flush writes what waits, and asks to be told when the rest can be written.
+// flush writes the queued bytes, and asks epoll to report when the rest can be written.
 func (c *Conn) flush() {
 	if c.state != opened {
 		return
@@ -208,19 +219,21 @@ func (c *Conn) watch(op int) error {
 func (c *Conn) closeSocket() {
 	l := c.loop
 	if c.sys.fd < 0 {
-		return // never had one
+		return // it never had a socket
 	}
-	unix.Close(int(c.sys.fd)) // which takes it out of epoll
+	unix.Close(int(c.sys.fd)) // removes it from epoll too
 	l.slots[c.sys.slot] = nil
 	l.freeSlots = append(l.freeSlots, c.sys.slot)
 	c.sys.fd = -1
 }
 
-// perSource is how many connections a loop makes from one address on loopback. Some 28,000 ports are all there are, and when half of them are taken
-// the kernel already looks long for a free one.
+// perSource is the number of connections that a loop makes from one loopback address. An
+// address has about 28,000 ports, and the kernel searches long for a free one when half
+// of them are used.
 const perSource = 4096
 
-// dial begins to connect. On loopback many connections are made from several source addresses, and when all ports of one are taken, from others.
+// dial starts to connect. On loopback it uses further source addresses as the number of
+// connections grows, and when all ports of one address are used.
 func (l *Loop) dial(c *Conn, addr netip.AddrPort) error {
 	if !addr.Addr().Is4() || !addr.Addr().IsLoopback() {
 		return l.dialFrom(c, addr, netip.Addr{})
@@ -236,7 +249,7 @@ func (l *Loop) dial(c *Conn, addr netip.AddrPort) error {
 		}
 		l.source = (l.source + 1) % 250
 	}
-	return fmt.Errorf("all ports of all source addresses are taken: %w", err)
+	return fmt.Errorf("all ports of all source addresses are used: %w", err)
 }
 
 func (l *Loop) dialFrom(c *Conn, addr netip.AddrPort, from netip.Addr) error {
@@ -244,7 +257,8 @@ func (l *Loop) dialFrom(c *Conn, addr netip.AddrPort, from netip.Addr) error {
 	if !addr.Addr().Is4() {
 		family = unix.AF_INET6
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC,
+		unix.IPPROTO_TCP)
 	if err != nil {
 		return os.NewSyscallError("socket", openFilesError(err))
 	}
@@ -256,8 +270,9 @@ func (l *Loop) dialFrom(c *Conn, addr netip.AddrPort, from netip.Addr) error {
 		return fail("setsockopt", err)
 	}
 	if from.IsValid() {
-		// Without this option bind takes a port for itself, from all connections.
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+		// Without this option bind reserves the port for one connection to any address.
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT,
+			1); err != nil {
 			return fail("setsockopt", err)
 		}
 		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}); err != nil {

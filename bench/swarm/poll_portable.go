@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// poll is a Loop's part that waits: here for goroutines, of which each connection has one that reads.
+// poll is the waiting part of a Loop. On this system one goroutine per connection reads.
 type poll struct {
-	events chan func() // what the goroutines have for the loop to do
+	events chan func() // work that the goroutines pass to the loop
 	awake  chan struct{}
 	quit   chan struct{} // closed when the loop ends
 	ctx    context.Context
@@ -19,14 +19,14 @@ type poll struct {
 	conns  map[*Conn]struct{}
 }
 
-// sysConn is what a Conn needs of the system.
+// sysConn is the system's part of a Conn.
 type sysConn struct {
-	conn    net.Conn // nil until it is made, and once it is handed to a last write
+	conn    net.Conn // nil until established, and after lastWrite has taken it
 	cancel  context.CancelFunc
-	writing chan struct{} // closed when the write under way has ended; nil: none is
+	writing chan struct{} // closed when the write in flight has ended; nil: none is in flight
 }
 
-// noSocket is a Conn's before there is one.
+// noSocket is the value for a Conn without a socket.
 var noSocket = sysConn{}
 
 func (l *Loop) openPoll() error {
@@ -43,7 +43,7 @@ func (l *Loop) wake() {
 	}
 }
 
-// tell has f run on the loop. It reports false when the loop has ended.
+// tell runs f on the loop. It returns false when the loop has ended.
 func (l *Loop) tell(f func()) bool {
 	select {
 	case l.events <- f:
@@ -81,7 +81,7 @@ func (l *Loop) run() {
 	for c := range l.conns {
 		c.release()
 	}
-	for { // connections that were made meanwhile are closed by who made them
+	for { // the goroutine that made a connection meanwhile closes it
 		select {
 		case f := <-l.events:
 			f()
@@ -91,7 +91,8 @@ func (l *Loop) run() {
 	}
 }
 
-// rest handles the events that wait already, so that writes are collected, but not without end.
+// rest handles a bounded number of events that are queued already, so that writes are
+// batched.
 func (l *Loop) rest() {
 	for range 128 {
 		select {
@@ -114,7 +115,7 @@ func (l *Loop) dial(c *Conn, addr netip.AddrPort) error {
 		nc, err := d.DialContext(ctx, "tcp", addr.String())
 		known := l.tell(func() {
 			switch {
-			case c.state != connecting: // it took too long, or is not wanted any more
+			case c.state != connecting: // it took too long, or was closed
 				if nc != nil {
 					nc.Close()
 				}
@@ -133,7 +134,8 @@ func (l *Loop) dial(c *Conn, addr netip.AddrPort) error {
 	return nil
 }
 
-// readAll reads until the connection ends, and waits after each read until the loop has taken what came.
+// readAll reads until the connection ends. After each read it waits until the loop has
+// handled the bytes.
 func (c *Conn) readAll(nc net.Conn) {
 	buf := make([]byte, 16<<10)
 	taken := make(chan struct{}, 1)
@@ -162,7 +164,7 @@ func (c *Conn) readAll(nc net.Conn) {
 	}
 }
 
-// flush has a goroutine write what waits, unless one is at work.
+// flush starts a goroutine that writes the queued bytes, unless a write is in flight.
 func (c *Conn) flush() {
 	if c.state != opened || len(c.out) == 0 || c.sys.writing != nil {
 		if c.state == opened {
@@ -190,7 +192,7 @@ func (c *Conn) flush() {
 	}()
 }
 
-// lastWrite writes what waits, behind the loop's back, and closes then.
+// lastWrite writes the queued bytes in a goroutine, then closes the connection.
 func (c *Conn) lastWrite() {
 	b, nc, before := c.out, c.sys.conn, c.sys.writing
 	c.out, c.sys.conn = nil, nil

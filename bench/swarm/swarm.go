@@ -1,11 +1,15 @@
-// Package swarm holds very many client connections on a few event loops: what a load generator needs that shares a machine with the servers it
-// measures. A connection that is idle costs a few hundred bytes and no goroutine, frames cost no allocation, writes are collected and leave once per
-// turn of the loop, and timers are as exact as the kernel's.
+// Package swarm holds very many client connections on a few event loops, for a load
+// generator that shares a machine with the servers it measures. An idle connection costs
+// a few hundred bytes and no goroutine. Frames cost no allocation. Writes are batched and
+// leave once a turn of the loop. Timers are as exact as the kernel's.
 //
-// A Swarm has Loops, each a goroutine with an epoll instance of its own. A Conn belongs to one Loop for life; its methods, its Handler, timers and
-// what Loop.Do runs are all called on that loop, one after another, so that what belongs to a loop needs no lock. Nothing that runs there may wait.
+// A Swarm has Loops, each a goroutine with an epoll instance of its own. A Conn belongs
+// to one Loop for life. Its methods, its Handler, the timers and the functions of Loop.Do
+// are all called on that loop, one after another, so the state of a loop needs no lock.
+// Nothing that runs on a loop may block.
 //
-// On systems other than Linux the same API is served by goroutines, for convenience and not for speed.
+// On systems other than Linux goroutines serve the same API, for convenience and not for
+// speed.
 package swarm
 
 import (
@@ -16,27 +20,32 @@ import (
 	"teamtalk/core/pdu"
 )
 
-// Handler is told what happens to a connection, on its loop.
+// Handler receives the events of a connection. Loop only.
 type Handler interface {
-	// Open is told that the connection is made.
+	// Open is called when the connection is established.
 	Open(c *Conn)
-	// Frame gets one frame. body is valid until Frame returns; of a body longer than Options.MaxBody it is only the beginning, h.Length tells.
+	// Frame receives one frame. body is valid until Frame returns. A body longer than
+	// Options.MaxBody is cut to that length; h.Length holds the full length.
 	Frame(c *Conn, h pdu.Header, body []byte)
-	// Close is told that the connection could not be made, broke, or was closed by the other side (io.EOF). It is not told of Conn.Close.
+	// Close is called when the connection could not be established, broke, or was closed
+	// by the other side (io.EOF). Conn.Close does not cause this call.
 	Close(c *Conn, err error)
 }
 
-// Options sets up a Swarm.
+// Options configure a Swarm.
 type Options struct {
-	// Loops is how many there are. Default 1.
+	// Loops is the number of loops. Default: 1.
 	Loops int
-	// ConnectTimeout is how long making a connection may take. Default 30 s.
+	// ConnectTimeout is the longest time to establish a connection. Default: 30 s.
 	ConnectTimeout time.Duration
-	// MaxBody is how much of a frame's body the handler gets, in bytes; the rest is skipped. Default 64 KiB.
+	// MaxBody is the part of a frame's body that the handler receives, in bytes. The rest
+	// is discarded. Default: 64 KiB.
 	MaxBody int
-	// MaxFrame is the longest frame that is no error, in bytes. Default 64 MiB: some answers to clients are long.
+	// MaxFrame is the longest valid frame, in bytes. Default: 64 MiB, because some
+	// answers to clients are long.
 	MaxFrame int
-	// MaxOut is how many bytes may wait for one other side that does not read, before the connection is given up. Default 16 MiB.
+	// MaxOut is the most bytes queued for a peer that does not read. With more the
+	// connection is closed. Default: 16 MiB.
 	MaxOut int
 }
 
@@ -59,13 +68,13 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// What a connection ends with, beside io.EOF and what the system says.
+// Errors with which a connection ends, besides io.EOF and those of the system.
 var (
 	ErrConnectTimeout = errors.New("no connection in time")
 	ErrSlow           = errors.New("the other side does not read")
 )
 
-// Swarm is a set of loops.
+// Swarm is a set of event loops.
 type Swarm struct {
 	opt   Options
 	loops []*Loop
@@ -94,10 +103,12 @@ func New(opt Options) (*Swarm, error) {
 // Loops returns the loops.
 func (s *Swarm) Loops() []*Loop { return s.loops }
 
-// Now is the time in nanoseconds since 1970, by a clock that is never set: it runs on from the time at which the swarm was made.
+// Now returns nanoseconds since 1970 by a clock that is never set: the wall clock when
+// the swarm was made, and the monotonic time since.
 func (s *Swarm) Now() int64 { return s.nanos + int64(time.Since(s.base)) }
 
-// Close closes all connections, without a word to their handlers, and ends the loops. It returns when all have ended; not to be called on a loop.
+// Close closes all connections without calling their handlers, and stops the loops. It
+// returns when all loops have ended. It must not be called on a loop.
 func (s *Swarm) Close() {
 	for _, l := range s.loops {
 		l.mu.Lock()

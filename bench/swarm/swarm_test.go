@@ -3,7 +3,6 @@ package swarm
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -12,98 +11,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
 
-// patience is how long anything may take before a test gives up.
-const patience = 20 * time.Second
-
-// handler is a Handler of functions; nil ones do nothing.
-type handler struct {
-	open  func(c *Conn)
-	frame func(c *Conn, h pdu.Header, body []byte)
-	close func(c *Conn, err error)
-}
-
-func (h *handler) Open(c *Conn) {
-	if h.open != nil {
-		h.open(c)
-	}
-}
-
-func (h *handler) Frame(c *Conn, head pdu.Header, body []byte) {
-	if h.frame != nil {
-		h.frame(c, head, body)
-	}
-}
-
-func (h *handler) Close(c *Conn, err error) {
-	if h.close != nil {
-		h.close(c, err)
-	}
-}
-
-// frame makes one with a body.
-func frame(seq uint16, body []byte) []byte {
-	b := pdu.AppendHeader(nil, pb.CmdP2PCmdMsg, seq)
-	binary.BigEndian.PutUint32(b, uint32(len(b)+len(body)))
-	return append(b, body...)
-}
-
-func newSwarm(t testing.TB, opt Options) *Swarm {
-	t.Helper()
-	s, err := New(opt)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
-// listen serves each connection with serve, and returns the address.
-func listen(t testing.TB, serve func(nc net.Conn)) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			nc, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer nc.Close()
-				serve(nc)
-			})
-		}
-	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
-	return l.Addr().(*net.TCPAddr).AddrPort()
-}
-
-func echo(nc net.Conn) { _, _ = io.Copy(nc, nc) }
-
-// dial makes a connection on a loop, from outside of it.
-func dial(l *Loop, addr netip.AddrPort, h Handler) { l.Do(func() { l.Dial(addr, h) }) }
-
-func wait[T any](t testing.TB, what string, c <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("waited %v for: %s", patience, what)
-		panic("not reached")
-	}
-}
-
-// What is written comes back, whole and in order, from every connection on every loop.
+// TestEcho writes on each connection of each loop. All bytes must return, whole and in
+// order.
 func TestEcho(t *testing.T) {
 	const conns, frames = 50, 200
 	addr := listen(t, echo)
@@ -120,7 +34,7 @@ func TestEcho(t *testing.T) {
 			},
 			frame: func(c *Conn, h pdu.Header, got []byte) {
 				if int(h.Seq) != next || !bytes.Equal(got, body) || h.Command != pb.CmdP2PCmdMsg {
-					done <- errors.New("another frame came back")
+					done <- errors.New("the frame returned is another one")
 				}
 				if next++; next == frames {
 					done <- nil
@@ -143,9 +57,10 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// Frames that come byte by byte are put together.
+// TestByteByByte receives frames one byte at a time. They must be assembled.
 func TestByteByByte(t *testing.T) {
-	sent := append(append(frame(1, []byte("one")), frame(2, nil)...), frame(3, bytes.Repeat([]byte("long"), 300))...)
+	sent := append(append(frame(1, []byte("one")), frame(2, nil)...),
+		frame(3, bytes.Repeat([]byte("long"), 300))...)
 	addr := listen(t, func(nc net.Conn) {
 		for _, b := range sent {
 			if _, err := nc.Write([]byte{b}); err != nil {
@@ -157,7 +72,10 @@ func TestByteByByte(t *testing.T) {
 	ended := make(chan error, 1)
 	s := newSwarm(t, Options{})
 	dial(s.Loops()[0], addr, &handler{
-		frame: func(_ *Conn, h pdu.Header, body []byte) { got = append(got, frame(h.Seq, body)...) },
+		frame: func(_ *Conn, h pdu.Header, body []byte) {
+			got = append(got,
+				frame(h.Seq, body)...)
+		},
 		close: func(_ *Conn, err error) { ended <- err },
 	})
 	if err := wait(t, "the end", ended); !errors.Is(err, io.EOF) {
@@ -168,7 +86,8 @@ func TestByteByByte(t *testing.T) {
 	}
 }
 
-// Of a long body the beginning comes, and the stream goes on behind it.
+// TestLongBody receives a body longer than MaxBody. The handler gets its beginning, and
+// the next frame is read correctly.
 func TestLongBody(t *testing.T) {
 	body := bytes.Repeat([]byte("0123456789"), 1<<16)
 	addr := listen(t, func(nc net.Conn) {
@@ -181,8 +100,12 @@ func TestLongBody(t *testing.T) {
 	}
 	frames := make(chan got, 3)
 	s := newSwarm(t, Options{MaxBody: 1000})
-	dial(s.Loops()[0], addr, &handler{frame: func(_ *Conn, h pdu.Header, b []byte) { frames <- got{h, string(b)} }})
-	if g := wait(t, "the long one", frames); g.h.Seq != 1 || g.body != string(body[:1000]) || int(g.h.Length) != 16+len(body) {
+	dial(s.Loops()[0], addr, &handler{frame: func(_ *Conn, h pdu.Header,
+		b []byte) {
+		frames <- got{h, string(b)}
+	}})
+	if g := wait(t, "the long one", frames); g.h.Seq != 1 || g.body != string(body[:1000]) ||
+		int(g.h.Length) != 16+len(body) {
 		t.Errorf("%+v, %d bytes", g.h, len(g.body))
 	}
 	if g := wait(t, "the one after", frames); g.h.Seq != 2 || g.body != "after" {
@@ -190,7 +113,8 @@ func TestLongBody(t *testing.T) {
 	}
 }
 
-// What the other side does not read yet waits, and all of it arrives.
+// TestPartialWrites writes more than the sockets hold. The rest must be queued, and all
+// of it must arrive.
 func TestPartialWrites(t *testing.T) {
 	const n, size = 200, 60 << 10 // more than the sockets hold
 	read := make(chan struct{})
@@ -230,7 +154,7 @@ func TestPartialWrites(t *testing.T) {
 	}
 }
 
-// One who never reads is given up.
+// TestSlow writes to a peer that never reads. The connection must be closed.
 func TestSlow(t *testing.T) {
 	never := make(chan struct{})
 	addr := listen(t, func(net.Conn) { <-never })
@@ -260,18 +184,27 @@ func TestBrokenPeers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := closed.Addr().(*net.TCPAddr).AddrPort()
+	unused := closed.Addr().(*net.TCPAddr).AddrPort()
 	closed.Close()
 	for _, c := range []struct {
 		name string
 		addr netip.AddrPort
 		want func(error) bool
 	}{
-		{"closes at once", listen(t, func(net.Conn) {}), func(err error) bool { return errors.Is(err, io.EOF) }},
-		{"resets", listen(t, func(nc net.Conn) { _ = nc.(*net.TCPConn).SetLinger(0) }), func(err error) bool { return strings.Contains(err.Error(), "reset") }},
-		{"sends a length that cannot be", listen(t, func(nc net.Conn) { _, _ = nc.Write(make([]byte, 20)) }), func(err error) bool { return errors.Is(err, pdu.ErrLength) }},
-		{"closes in the middle of a frame", listen(t, func(nc net.Conn) { _, _ = nc.Write(frame(1, []byte("abc"))[:17]) }), func(err error) bool { return errors.Is(err, io.EOF) }},
-		{"is not there", nobody, func(err error) bool { return strings.Contains(err.Error(), "refused") }},
+		{"closes at once", listen(t, func(net.Conn) {}),
+			func(err error) bool { return errors.Is(err, io.EOF) }},
+		{"resets", listen(t, func(nc net.Conn) { _ = nc.(*net.TCPConn).SetLinger(0) }),
+			func(err error) bool { return strings.Contains(err.Error(), "reset") }},
+		{"sends an impossible length",
+			listen(t, func(nc net.Conn) { _, _ = nc.Write(make([]byte, 20)) }),
+			func(err error) bool { return errors.Is(err, pdu.ErrLength) }},
+		{"closes in the middle of a frame",
+			listen(t, func(nc net.Conn) { _, _ = nc.Write(frame(1, []byte("abc"))[:17]) }),
+			func(err error) bool { return errors.Is(err, io.EOF) }},
+		{"does not listen", unused, func(err error) bool {
+			return strings.Contains(err.Error(),
+				"refused")
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSwarm(t, Options{})
@@ -311,7 +244,8 @@ func TestTimers(t *testing.T) {
 	}
 }
 
-// What is read after a timer's time is handled after it, also when the loop is busy.
+// TestTimerBeforeRead checks that bytes read after a timer's time are handled after the
+// timer, on a busy loop too.
 func TestTimerBeforeRead(t *testing.T) {
 	write, written := make(chan struct{}), make(chan struct{}, 2)
 	addr := listen(t, func(nc net.Conn) {
@@ -324,16 +258,17 @@ func TestTimerBeforeRead(t *testing.T) {
 	l := s.Loops()[0]
 	events, opened := make(chan string, 3), make(chan struct{}, 2)
 	frames := 0
-	h := &handler{open: func(*Conn) { opened <- struct{}{} }, frame: func(*Conn, pdu.Header, []byte) {
-		events <- "frame"
-		if frames++; frames > 1 {
-			return
-		}
-		due := s.Now() + 1e6
-		l.At(due, func(int64) int64 { events <- "timer"; return 0 })
-		for s.Now() < due { // the other connection can be read meanwhile
-		}
-	}}
+	h := &handler{open: func(*Conn) { opened <- struct{}{} },
+		frame: func(*Conn, pdu.Header, []byte) {
+			events <- "frame"
+			if frames++; frames > 1 {
+				return
+			}
+			due := s.Now() + 1e6
+			l.At(due, func(int64) int64 { events <- "timer"; return 0 })
+			for s.Now() < due { // the other connection becomes readable meanwhile
+			}
+		}}
 	dial(l, addr, h)
 	dial(l, addr, h)
 	wait(t, "first connection", opened)
@@ -369,12 +304,13 @@ func TestDo(t *testing.T) {
 	wait(t, "all functions", done)
 	s.Close()
 	if s.Loops()[0].Do(func() { t.Error("ran after the end") }) {
-		t.Error("Do says that it will run after the end")
+		t.Error("Do accepts a function after the end")
 	}
-	s.Close() // does no harm
+	s.Close() // a second call does nothing
 }
 
-// What was written before Close leaves, and the handler hears nothing more.
+// TestCloseWrites checks that Close writes the queued bytes and does not call the
+// handler.
 func TestCloseWrites(t *testing.T) {
 	got := make(chan []byte, 1)
 	addr := listen(t, func(nc net.Conn) {
@@ -387,17 +323,18 @@ func TestCloseWrites(t *testing.T) {
 			c.Write(frame(7, []byte("bye")))
 			c.Close()
 			c.Close()
-			c.Write(frame(8, nil)) // to nobody
+			c.Write(frame(8, nil)) // discarded
 		},
 		frame: func(*Conn, pdu.Header, []byte) { t.Error("a frame after the end") },
-		close: func(_ *Conn, err error) { t.Errorf("told of its own close: %v", err) },
+		close: func(_ *Conn, err error) { t.Errorf("Close called the handler: %v", err) },
 	})
-	if b := wait(t, "the last words", got); !bytes.Equal(b, frame(7, []byte("bye"))) {
+	if b := wait(t, "the last frame", got); !bytes.Equal(b, frame(7, []byte("bye"))) {
 		t.Errorf("%q", b)
 	}
 }
 
-// A swarm that is closed under load ends all connections, and nothing is called after Close has returned.
+// TestCloseUnderLoad closes a busy swarm. All connections must end, and no handler may be
+// called after Close has returned.
 func TestCloseUnderLoad(t *testing.T) {
 	const conns = 50
 	var ended sync.WaitGroup
@@ -426,7 +363,7 @@ func TestCloseUnderLoad(t *testing.T) {
 		})
 	}
 	for range conns {
-		wait(t, "everybody at work", busy)
+		wait(t, "the first frame of each connection", busy)
 	}
 	s.Close()
 	over.Store(true)
@@ -435,13 +372,8 @@ func TestCloseUnderLoad(t *testing.T) {
 	wait(t, "the server to see all ends", gone)
 }
 
-// detached makes a connection without a socket, to cut frames with.
-func detached(opt Options, h Handler) *Conn {
-	s := &Swarm{opt: opt.withDefaults()}
-	return &Conn{loop: &Loop{swarm: s}, handler: h, state: opened, sys: noSocket}
-}
-
-// However a stream is split, the same frames come of it, and no more is kept than belongs to one frame.
+// FuzzCut splits a stream in different ways. The frames must be the same, and the rest
+// kept must be shorter than one frame.
 func FuzzCut(f *testing.F) {
 	f.Add(append(frame(1, []byte("hello")), frame(2, nil)...), 3, 10)
 	f.Add(append(frame(1, make([]byte, 100)), frame(2, []byte("x"))...), 50, 10)
@@ -477,46 +409,4 @@ func FuzzCut(f *testing.F) {
 			t.Errorf("whole: %q %v, in parts of %d: %q %v", whole, err1, chunk, parts, err2)
 		}
 	})
-}
-
-// BenchmarkCut takes frames out of a full read buffer.
-func BenchmarkCut(b *testing.B) {
-	n := 0
-	c := detached(Options{}, &handler{frame: func(*Conn, pdu.Header, []byte) { n++ }})
-	buf := bytes.Repeat(frame(1, make([]byte, 100)), 500)
-	b.ReportAllocs()
-	for b.Loop() {
-		c.take(buf)
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/frame")
-}
-
-// BenchmarkEcho sends frames of 100 bytes through 100 connections, 32 on their way in each, to an echo in the same process.
-func BenchmarkEcho(b *testing.B) {
-	const conns, window = 100, 32
-	addr := listen(b, echo)
-	s := newSwarm(b, Options{})
-	var left atomic.Int64
-	left.Store(int64(b.N))
-	done := make(chan struct{})
-	f := frame(1, make([]byte, 84))
-	b.ReportAllocs()
-	b.ResetTimer()
-	for range conns {
-		dial(s.Loops()[0], addr, &handler{
-			open: func(c *Conn) {
-				for range window {
-					c.Write(f)
-				}
-			},
-			frame: func(c *Conn, _ pdu.Header, _ []byte) {
-				c.Write(f)
-				if left.Add(-1) == 0 {
-					close(done)
-				}
-			},
-		})
-	}
-	<-done
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "frames/s")
 }
