@@ -1,38 +1,37 @@
 package report
 
 import (
-	"bytes"
+	_ "embed"
 	"fmt"
 	"html/template"
 	"math"
 	"strconv"
-
-	draw "github.com/go-analyze/charts/chartdraw"
-	"github.com/go-analyze/charts/chartdraw/drawing"
+	"strings"
+	"unicode/utf8"
 )
 
-// chart is a drawing with two axes, for a page: lines, marks, and a legend. Its colours are classes that the page's style sheet fills, so that it is
-// light or dark as the page is.
+// chart holds the values of a chart with two axes: lines, rules and a legend. Its colours
+// are classes of the page's style sheet, so that it is light or dark as the page is.
 type chart struct {
 	Title  string
 	XName  string
 	YName  string
 	Lines  []line
-	Rules  []rule // upright and level lines
-	Note   string // below it
+	Rules  []rule // vertical and horizontal lines
+	Note   string // text below the chart
 	log    bool   // the y axis is logarithmic
-	xticks []draw.Tick
+	xticks []tick // nil: round values that enclose the lines
 }
 
-// line is one of a chart's. A NaN is a gap.
+// line is a line of a chart. A NaN is a gap.
 type line struct {
 	Name   string
 	Class  string // c1 … c8, or mark
 	xs, ys []float64
-	dots   bool // points, not joined
+	dots   bool // points without a line between them
 }
 
-// rule is a line from edge to edge: at x, or, when level is set, at y.
+// rule is a line from edge to edge: vertical at x, or horizontal at y when level is set.
 type rule struct {
 	Name  string
 	Class string
@@ -40,14 +39,7 @@ type rule struct {
 	level bool
 }
 
-// A chart is drawn in units of half a pixel of the page, since the library knows only whole ones.
-const (
-	chartWidth  = 1200
-	chartHeight = 460
-	chartDPI    = 184 // twice the library's own
-)
-
-// seriesClass is the look of line i: its colour, dashed when the colours are used up.
+// seriesClass returns the class of line i: one of eight colours, dashed when those are used.
 func seriesClass(i int) string {
 	class := "c" + strconv.Itoa(i%8+1)
 	if i%16 >= 8 {
@@ -56,13 +48,64 @@ func seriesClass(i int) string {
 	return class
 }
 
-// SVG draws the chart; "" when there is nothing in it.
-func (c *chart) SVG() (template.HTML, error) {
+// Sizes of a drawing, in the units of its view box. The style sheet sets the text to 12.5.
+const (
+	chartWidth   = 600
+	chartHeight  = 230
+	marginTop    = 12
+	marginRight  = 20
+	marginBottom = 40   // tick labels and the name of the axis
+	marginLabel  = 6    // between a tick label and its axis
+	charWidth    = 7    // of a digit, rounded up
+	dotRadius    = 3    // a point
+	markRadius   = 4.5  // a mark, which must be seen on a line
+	headroom     = 1.02 // keeps a level line apart from the upper edge
+)
+
+//go:embed chart.svg
+var drawingText string
+
+var drawingTemplate = template.Must(template.New("chart").Parse(strings.TrimSpace(drawingText)))
+
+// drawing holds the shapes of a chart for the template chart.svg, in units of the view box.
+type drawing struct {
+	Width, Height int
+	Title         string
+	Grid          []string // paths
+	Axes          string   // path
+	Labels        []label
+	Lines         []stroke
+	Dots          []dot
+}
+
+type (
+	stroke struct{ Class, Path string }
+	dot    struct{ Class, X, Y, R string }
+	label  struct{ X, Y, Anchor, Text string }
+	point  struct{ x, y float64 }
+)
+
+// frame maps values to the area between the axes.
+type frame struct {
+	left, right, top, bottom float64 // of the area
+	x0, x1, y0, y1           float64 // values at its edges
+}
+
+// at returns the point of the drawing for a value of each axis.
+func (f *frame) at(x, y float64) point {
+	return point{
+		f.left + (x-f.x0)/(f.x1-f.x0)*(f.right-f.left),
+		f.bottom - (y-f.y0)/(f.y1-f.y0)*(f.bottom-f.top),
+	}
+}
+
+// draw returns the shapes of the chart; nil when it has no values.
+func (c *chart) draw() *drawing {
 	lo, hi, xlo, xhi, ok := c.bounds()
 	if !ok {
-		return "", nil
+		return nil
 	}
-	yticks := linearTicks(0, hi*1.02, 5) // so that a level line is not the frame
+	yticks := linearTicks(min(0, lo), hi*headroom, 5)
 	if c.log {
 		yticks = logTicks(lo, hi)
 	}
@@ -70,53 +113,115 @@ func (c *chart) SVG() (template.HTML, error) {
 	if xticks == nil {
 		xticks = linearTicks(xlo, xhi, 9)
 	}
-	x0, x1 := xticks[0].Value, xticks[len(xticks)-1].Value
-	y0, y1 := yticks[0].Value, yticks[len(yticks)-1].Value
-	g := draw.Chart{
-		Width: chartWidth, Height: chartHeight, DPI: chartDPI,
-		Background: draw.Style{ClassName: "bg", Padding: draw.Box{Top: 24, Left: 24, Right: 40, Bottom: 16, IsSet: true}},
-		Canvas:     draw.Style{ClassName: "bg"},
-		XAxis:      draw.XAxis{Name: c.XName, NameStyle: style("axis"), Style: style("axis"), Ticks: xticks},
-		// The library's second axis is the left one, and its grid lines have no class: they are drawn as series.
-		YAxis:          draw.YAxis{Style: draw.Hidden(), Range: &draw.ContinuousRange{Min: 0, Max: 1}},
-		YAxisSecondary: draw.YAxis{Style: style("axis"), Ticks: yticks},
-	}
-	hide := draw.Hidden()
-	g.XAxis.GridMajorStyle, g.XAxis.GridMinorStyle = hide, hide
-	g.YAxisSecondary.GridMajorStyle, g.YAxisSecondary.GridMinorStyle, g.YAxisSecondary.Zero.Style = hide, hide, hide
+	widest := 0
 	for _, t := range yticks {
-		g.Series = append(g.Series, series("grid", []float64{x0, x1}, []float64{t.Value, t.Value}))
+		widest = max(widest, utf8.RuneCountInString(t.label))
 	}
-	for _, t := range xticks {
-		g.Series = append(g.Series, series("grid", []float64{t.Value, t.Value}, []float64{y0, y1}))
+	f := &frame{
+		left: float64(widest*charWidth + 2*marginLabel), right: chartWidth - marginRight,
+		top: marginTop, bottom: chartHeight - marginBottom,
+		x0: xticks[0].value, x1: xticks[len(xticks)-1].value,
+		y0: yticks[0].value, y1: yticks[len(yticks)-1].value,
 	}
+	d := &drawing{Width: chartWidth, Height: chartHeight, Title: c.Title}
+	d.addAxes(f, xticks, yticks, c.XName)
 	for _, r := range c.Rules {
-		if at := c.y(r.at); r.level && at >= y0 && at <= y1 {
-			g.Series = append(g.Series, series(r.Class, []float64{x0, x1}, []float64{at, at}))
-		} else if !r.level && r.at >= x0 && r.at <= x1 {
-			g.Series = append(g.Series, series(r.Class, []float64{r.at, r.at}, []float64{y0, y1}))
+		if at := c.y(r.at); r.level && at >= f.y0 && at <= f.y1 {
+			d.Lines = append(d.Lines, stroke{r.Class, path(f.at(f.x0, at), f.at(f.x1, at))})
+		} else if !r.level && r.at >= f.x0 && r.at <= f.x1 {
+			d.Lines = append(d.Lines, stroke{r.Class, path(f.at(r.at, f.y0), f.at(r.at, f.y1))})
 		}
 	}
-	for _, l := range c.Lines {
-		g.Series = append(g.Series, c.series(&l, y0)...)
+	for i := range c.Lines {
+		c.addLine(d, f, &c.Lines[i])
 	}
-	var b bytes.Buffer
-	if err := g.Render(draw.SVG, &b); err != nil {
+	return d
+}
+
+// addAxes adds the axes, the grid, and the labels that have room beside each other.
+func (d *drawing) addAxes(f *frame, xticks, yticks []tick, xname string) {
+	d.Axes = path(f.at(f.x0, f.y1), f.at(f.x0, f.y0), f.at(f.x1, f.y0))
+	for _, t := range yticks {
+		p := f.at(f.x0, t.value)
+		d.Grid = append(d.Grid, path(p, f.at(f.x1, t.value)))
+		d.Labels = append(d.Labels, label{units(p.x - marginLabel), units(p.y + 4), "end", t.label})
+	}
+	free := math.Inf(-1) // the right end of the last label
+	for _, t := range xticks {
+		p := f.at(t.value, f.y0)
+		d.Grid = append(d.Grid, path(p, f.at(t.value, f.y1)))
+		half := float64(utf8.RuneCountInString(t.label)) * charWidth / 2
+		middle := min(p.x, chartWidth-half) // a long last label stays within the drawing
+		if middle-half < free {
+			continue
+		}
+		free = middle + half + marginLabel
+		d.Labels = append(d.Labels, label{units(middle), units(p.y + 16), "middle", t.label})
+	}
+	if xname != "" {
+		middle := (f.left + f.right) / 2
+		d.Labels = append(d.Labels, label{units(middle), units(chartHeight - 6), "middle", xname})
+	}
+}
+
+// addLine adds the pieces of a line between its gaps. A piece of one point becomes a dot. A
+// mark without a value stands on the x axis.
+func (c *chart) addLine(d *drawing, f *frame, l *line) {
+	var piece []point
+	flush := func() {
+		if l.dots || len(piece) == 1 {
+			radius := float64(dotRadius)
+			if l.Class == "mark" {
+				radius = markRadius
+			}
+			for _, p := range piece {
+				d.Dots = append(d.Dots, dot{l.Class, units(p.x), units(p.y), units(radius)})
+			}
+		} else if len(piece) > 1 {
+			d.Lines = append(d.Lines, stroke{l.Class, path(piece...)})
+		}
+		piece = nil
+	}
+	for i, x := range l.xs {
+		y := c.y(l.ys[i])
+		if l.Class == "mark" && math.IsNaN(y) {
+			y = f.y0
+		}
+		if math.IsNaN(y) {
+			flush()
+			continue
+		}
+		piece = append(piece, f.at(x, y))
+	}
+	flush()
+}
+
+// path returns an SVG path through points.
+func path(points ...point) string {
+	var b strings.Builder
+	for i, p := range points {
+		b.WriteString([]string{"M", "L"}[min(i, 1)] + units(p.x) + " " + units(p.y))
+	}
+	return b.String()
+}
+
+// units writes a coordinate to a tenth of a unit, which is finer than a pixel.
+func units(v float64) string { return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64) }
+
+// SVG returns the chart as an SVG element; "" when it has no values.
+func (c *chart) SVG() (template.HTML, error) {
+	d := c.draw()
+	if d == nil {
+		return "", nil
+	}
+	var b strings.Builder
+	if err := drawingTemplate.Execute(&b, d); err != nil {
 		return "", fmt.Errorf("draw %q: %w", c.Title, err)
 	}
 	return template.HTML(b.String()), nil
 }
 
-// style has a class; the colour only tells the library that there is a stroke.
-func style(class string) draw.Style {
-	return draw.Style{ClassName: class, StrokeWidth: 1, StrokeColor: drawing.ColorBlack, FontStyle: draw.FontStyle{FontSize: 10, FontColor: drawing.ColorBlack}}
-}
-
-func series(class string, xs, ys []float64) draw.Series {
-	return draw.ContinuousSeries{Style: style(class), YAxis: draw.YAxisSecondary, XValues: xs, YValues: ys}
-}
-
-// y is where a value stands on the y axis; what a logarithm has no place for is a gap.
+// y returns the place of a value on the y axis; NaN, a gap, when the axis has none for it.
 func (c *chart) y(v float64) float64 {
 	switch {
 	case math.IsInf(v, 0):
@@ -129,42 +234,8 @@ func (c *chart) y(v float64) float64 {
 	return v
 }
 
-// series are the pieces of a line between its gaps. Marks without a height stand on the floor.
-func (c *chart) series(l *line, floor float64) []draw.Series {
-	var out []draw.Series
-	var xs, ys []float64
-	flush := func() {
-		switch {
-		case len(xs) == 0:
-		case l.dots || len(xs) == 1: // one point has no line
-			s := style(l.Class)
-			s.StrokeWidth = draw.Disabled
-			s.DotWidth, s.DotColor = 6, drawing.ColorBlack
-			if l.dots && l.Class == "mark" {
-				s.DotWidth = 9
-			}
-			out = append(out, draw.ContinuousSeries{Style: s, YAxis: draw.YAxisSecondary, XValues: xs, YValues: ys})
-		default:
-			out = append(out, series(l.Class, xs, ys))
-		}
-		xs, ys = nil, nil
-	}
-	for i, x := range l.xs {
-		y := c.y(l.ys[i])
-		if l.Class == "mark" && math.IsNaN(y) {
-			y = floor
-		}
-		if math.IsNaN(y) {
-			flush()
-			continue
-		}
-		xs, ys = append(xs, x), append(ys, y)
-	}
-	flush()
-	return out
-}
-
-// bounds are those of all lines, y as on the axis.
+// bounds returns the smallest and largest values of all lines, with y as on the axis. It
+// returns false when there are none, or when they are too large to draw.
 func (c *chart) bounds() (lo, hi, xlo, xhi float64, ok bool) {
 	lo, hi, xlo, xhi = math.Inf(1), math.Inf(-1), math.Inf(1), math.Inf(-1)
 	for _, l := range c.Lines {
@@ -187,74 +258,4 @@ func (c *chart) bounds() (lo, hi, xlo, xhi float64, ok bool) {
 		xhi++
 	}
 	return lo, hi, xlo, xhi, true
-}
-
-// linearTicks are round values that enclose lo … hi, about n of them.
-func linearTicks(lo, hi float64, n int) []draw.Tick {
-	if hi <= lo {
-		hi = lo + 1
-	}
-	raw := (hi - lo) / float64(n)
-	base := math.Pow(10, math.Floor(math.Log10(raw)))
-	every := 10 * base
-	for _, f := range []float64{1, 2, 2.5, 5} {
-		if f*base >= raw {
-			every = f * base
-			break
-		}
-	}
-	var ticks []draw.Tick
-	first, last := math.Floor(lo/every), math.Ceil(hi/every-1e-9)
-	for i := first; i <= last; i++ {
-		v := i * every
-		ticks = append(ticks, draw.Tick{Value: v, Label: tickLabel(v, every)})
-	}
-	return ticks
-}
-
-// tickLabel writes a tick with as many digits as the distance between ticks needs.
-func tickLabel(v, every float64) string {
-	digits := max(0, int(math.Ceil(-math.Log10(every)-1e-9)))
-	if math.Abs(every*math.Pow(10, float64(digits))-math.Round(every*math.Pow(10, float64(digits)))) > 1e-6 {
-		digits++ // 2.5
-	}
-	if digits == 0 && math.Abs(v) < 1e15 {
-		return grouped(int64(math.Round(v)))
-	}
-	return strconv.FormatFloat(v, 'f', min(digits, 12), 64)
-}
-
-// logTicks are 1, 2 and 5 of each power of ten, or only 1 where there are many, as they stand on the axis.
-func logTicks(lo, hi float64) []draw.Tick {
-	steps := []float64{1, 2, 5}
-	if hi-lo > 2.5 {
-		steps = []float64{1}
-	}
-	var all []float64
-	for e := math.Floor(lo) - 1; e <= math.Ceil(hi)+1; e++ {
-		for _, s := range steps {
-			all = append(all, e+math.Log10(s))
-		}
-	}
-	const close = 1e-9
-	first, last := 0, len(all)-1
-	for first+1 < len(all) && all[first+1] <= lo+close {
-		first++
-	}
-	for last > first+1 && all[last-1] >= hi-close {
-		last--
-	}
-	var ticks []draw.Tick
-	for _, v := range all[first : last+1] {
-		ticks = append(ticks, draw.Tick{Value: v, Label: powerLabel(v)})
-	}
-	return ticks
-}
-
-func powerLabel(v float64) string {
-	n := math.Pow(10, v)
-	if n >= 0.9999 && n < 1e15 {
-		return grouped(int64(math.Round(n)))
-	}
-	return strconv.FormatFloat(n, 'g', 1, 64)
 }

@@ -7,27 +7,28 @@ import (
 	"slices"
 	"strings"
 
-	draw "github.com/go-analyze/charts/chartdraw"
-
 	"teamtalk/bench"
 )
 
-// maxPoints is how many points a line over time has at most; longer runs are shown by several intervals a point.
+// maxPoints is the largest number of points of a line over time. In longer runs each
+// point shows several intervals.
 const maxPoints = 600
 
-// span is a few intervals of a run, shown as one point.
+// span joins a few intervals of a run, shown as one point.
+// the middle, in seconds
 type span struct {
 	at        float64 // its middle
 	seconds   float64
 	counts    map[string]int64
-	latencies map[string]bench.Latency // medians are their mean, higher percentiles their highest
+	latencies map[string]bench.Latency // mean of the medians, maximum of the higher percentiles
 	processes map[string]bench.Usage
 	waiting   int64
 	open      int64
-	faults    bool // something went wrong in it
+	faults    bool // one of Checks that make a result not clean has grown
 }
 
-// rate is a count a second; NaN where the span is too short to have one, as the last of a run is.
+// rate returns a count a second; NaN where the span is too short to have one, as the last
+// of a run is.
 func (s *span) rate(name string) float64 {
 	if s.seconds < 0.2 {
 		return math.NaN()
@@ -35,10 +36,12 @@ func (s *span) rate(name string) float64 {
 	return float64(s.counts[name]) / s.seconds
 }
 
-// shortest is the shortest last interval that is shown by itself, in seconds. What is shorter has no rate and no processor time to speak of.
+// shortest is the shortest last interval that is shown on its own, in seconds. A shorter
+// one is too short to compute a rate or processor time.
 const shortest = 0.5
 
-// tailed has the last moment of a run, when it is short, join the interval before: what came late, and what went wrong.
+// tailed joins the last interval of a run to the one before when it is short, so that
+// late deliveries and faults in it are shown.
 func tailed(in []bench.Interval) []bench.Interval {
 	n := len(in) - 1
 	if n < 1 || in[n].Seconds >= shortest {
@@ -56,7 +59,8 @@ func tailed(in []bench.Interval) []bench.Interval {
 	return out
 }
 
-// spans joins intervals so that no more than maxPoints remain, and says how many went into one.
+// spans joins intervals so that at most maxPoints remain, and returns how many went into
+// one.
 func spans(in []bench.Interval) ([]span, int) {
 	in = tailed(in)
 	each := (len(in) + maxPoints - 1) / maxPoints
@@ -71,7 +75,8 @@ func spans(in []bench.Interval) ([]span, int) {
 }
 
 func join(group []bench.Interval, before *bench.Checks) span {
-	s := span{counts: map[string]int64{}, latencies: map[string]bench.Latency{}, processes: map[string]bench.Usage{}}
+	s := span{counts: map[string]int64{}, latencies: map[string]bench.Latency{},
+		processes: map[string]bench.Usage{}}
 	for _, i := range group {
 		s.seconds += i.Seconds
 		for name, n := range i.Counts {
@@ -82,7 +87,8 @@ func join(group []bench.Interval, before *bench.Checks) span {
 		}
 		for name, u := range i.Processes {
 			sum := s.processes[name]
-			s.processes[name] = bench.Usage{CPU: sum.CPU + u.CPU/float64(len(group)), RSS: max(sum.RSS, u.RSS)}
+			s.processes[name] = bench.Usage{CPU: sum.CPU + u.CPU/float64(len(group)),
+				RSS: max(sum.RSS, u.RSS)}
 		}
 		s.waiting, s.open = max(s.waiting, i.Waiting), max(s.open, i.Open)
 	}
@@ -105,11 +111,12 @@ func merge(a, b bench.Latency) bench.Latency {
 	n := float64(a.Count) + float64(b.Count)
 	return bench.Latency{
 		Count: a.Count + b.Count, P50: (a.P50*float64(a.Count) + b.P50*float64(b.Count)) / n,
-		P90: max(a.P90, b.P90), P99: max(a.P99, b.P99), P999: max(a.P999, b.P999), Max: max(a.Max, b.Max),
+		P90: max(a.P90, b.P90), P99: max(a.P99, b.P99), P999: max(a.P999, b.P999),
+		Max: max(a.Max, b.Max),
 	}
 }
 
-// charts are those of one result, in the order of the page.
+// charts returns the charts of one result, in the order of the page.
 func charts(r *bench.Result) []chart {
 	in, each := spans(r.Intervals)
 	t := timeline{in: in, each: each}
@@ -131,7 +138,7 @@ func charts(r *bench.Result) []chart {
 		}
 		to.Lines = append(to.Lines, t.line(name, seriesClass(i), func(s *span) float64 {
 			if s.at > r.Seconds {
-				return math.NaN() // what was still on its way
+				return math.NaN() // deliveries of messages sent before the end
 			}
 			return s.rate(name)
 		}))
@@ -139,8 +146,9 @@ func charts(r *bench.Result) []chart {
 	out = append(out, t.withFaults(rates), bytes)
 	open := t.chart("Open connections", "")
 	open.Lines = []line{t.line("open", "c3", func(s *span) float64 { return float64(s.open) })}
-	waiting := t.chart("Messages on their way", "")
-	waiting.Lines = []line{t.line("on their way", "c4", func(s *span) float64 { return float64(s.waiting) })}
+	waiting := t.chart("Messages in flight", "")
+	waiting.Lines = []line{t.line("in flight", "c4",
+		func(s *span) float64 { return float64(s.waiting) })}
 	cpu, rss := t.chart("Processor time", "cores"), t.chart("Memory", "MiB")
 	for i, p := range r.Processes {
 		use := func(f func(bench.Usage) float64) func(*span) float64 {
@@ -151,9 +159,11 @@ func charts(r *bench.Result) []chart {
 				return math.NaN()
 			}
 		}
-		cpu.Lines = append(cpu.Lines, t.line(p.Name, seriesClass(i), use(func(u bench.Usage) float64 { return u.CPU })))
-		if p.PID != 0 { // beside the sums nothing could be seen of the others
-			rss.Lines = append(rss.Lines, t.line(p.Name, seriesClass(i), use(func(u bench.Usage) float64 { return float64(u.RSS) / (1 << 20) })))
+		cpu.Lines = append(cpu.Lines, t.line(p.Name, seriesClass(i),
+			use(func(u bench.Usage) float64 { return u.CPU })))
+		if p.PID != 0 { // drawn to the scale of the sums, the other lines would be flat
+			rss.Lines = append(rss.Lines, t.line(p.Name, seriesClass(i),
+				use(func(u bench.Usage) float64 { return float64(u.RSS) / (1 << 20) })))
 		}
 	}
 	return append(out, cpu, rss, waiting, open)
@@ -165,17 +175,19 @@ type timeline struct {
 	each int
 }
 
-// chart has the time axis and the line where counting begins.
+// chart returns a chart with the time axis and the rule at the start of counting.
 func (t *timeline) chart(title, unit string) chart {
 	c := chart{Title: title, YName: unit}
 	if len(t.in) > 0 {
-		c.xticks, c.XName = timeTicks(t.in[0].at-t.in[0].seconds/2, t.in[len(t.in)-1].at+t.in[len(t.in)-1].seconds/2)
+		c.xticks, c.XName = timeTicks(t.in[0].at-t.in[0].seconds/2,
+			t.in[len(t.in)-1].at+t.in[len(t.in)-1].seconds/2)
 		if t.in[0].at < 0 {
 			c.Rules = []rule{{Name: "counting begins", Class: "begin"}}
 		}
 	}
 	if t.each > 1 {
-		c.Note = fmt.Sprintf("Each point is %d intervals; of latencies above the median, the highest.", t.each)
+		c.Note = fmt.Sprintf("Each point joins %d intervals. Latencies above the median are "+
+			"their maximum.", t.each)
 	}
 	return c
 }
@@ -209,9 +221,9 @@ func (t *timeline) latency(name string) chart {
 	return t.withFaults(c)
 }
 
-// withFaults adds a red mark for every span in which something went wrong.
+// withFaults adds a red mark for each span in which a check failed.
 func (t *timeline) withFaults(c chart) chart {
-	m := line{Name: "something went wrong", Class: "mark", dots: true}
+	m := line{Name: "a check failed", Class: "mark", dots: true}
 	for i := range t.in {
 		if t.in[i].faults {
 			m.xs, m.ys = append(m.xs, t.in[i].at), append(m.ys, 0)
@@ -223,20 +235,14 @@ func (t *timeline) withFaults(c chart) chart {
 	return c
 }
 
-// percentileChart is an empty one: a step to the right is one more nine.
+// percentileChart returns an empty percentile chart: each step to the right is one more
+// nine.
 func percentileChart(title string) chart {
-	return chart{Title: title, XName: "percentile", YName: "ms, logarithmic", log: true, xticks: nineTicks(2)}
+	return chart{Title: title, XName: "percentile", YName: "ms, logarithmic", log: true,
+		xticks: nineTicks(2)}
 }
 
-func nineTicks(upTo float64) []draw.Tick {
-	ticks := []draw.Tick{{Value: 0, Label: "0"}, {Value: nines(50), Label: "50"}, {Value: 1, Label: "90"}, {Value: 2, Label: "99"}}
-	for n := 3; n < 12 && float64(n-1) < upTo; n++ {
-		ticks = append(ticks, draw.Tick{Value: float64(n), Label: "99." + strings.Repeat("9", n-2)})
-	}
-	return ticks
-}
-
-// addCurve adds the curve of l; one that cannot be read is named below the chart.
+// addCurve adds the percentile curve of l. An invalid one is named below the chart.
 func (c *chart) addCurve(name, class string, l *bench.Latency) {
 	xs, ys, err := curve(l)
 	if err != nil {
@@ -247,46 +253,7 @@ func (c *chart) addCurve(name, class string, l *bench.Latency) {
 		return
 	}
 	c.Lines = append(c.Lines, line{Name: name, Class: class, xs: xs, ys: ys})
-	if last := xs[len(xs)-1]; last > c.xticks[len(c.xticks)-1].Value {
+	if last := xs[len(xs)-1]; last > c.xticks[len(c.xticks)-1].value {
 		c.xticks = nineTicks(last)
 	}
 }
-
-// timeTicks are ticks that a clock would have, and what the axis is called.
-func timeTicks(lo, hi float64) ([]draw.Tick, string) {
-	if !(hi > lo) || math.Abs(lo) > 1e8 || hi > 1e8 {
-		return nil, ""
-	}
-	every := 86400.0
-	for _, e := range []float64{1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200} {
-		if (hi-lo)/e <= 12 {
-			every = e
-			break
-		}
-	}
-	name := "seconds since counting began"
-	if every >= 60 {
-		name = "minutes since counting began"
-	}
-	if every >= 3600 {
-		name = "hours since counting began"
-	}
-	var ticks []draw.Tick
-	for i := math.Floor(lo / every); i <= math.Ceil(hi/every-1e-9); i++ {
-		v := i * every
-		label := number0(v)
-		if every >= 3600 {
-			label = number0(v / 3600)
-		} else if every >= 60 {
-			label = number0(v / 60)
-		}
-		ticks = append(ticks, draw.Tick{Value: v, Label: label})
-	}
-	for len(ticks) < 2 {
-		v := ticks[len(ticks)-1].Value + every
-		ticks = append(ticks, draw.Tick{Value: v, Label: number0(v)})
-	}
-	return ticks, name
-}
-
-func number0(v float64) string { return grouped(int64(math.Round(v))) }

@@ -11,18 +11,21 @@ import (
 	"teamtalk/bench"
 )
 
-// DefaultNoise is the share by which two runs of the same thing differ without a reason.
+// DefaultNoise is the share by which two runs of the same scenario differ without a
+// cause.
 const DefaultNoise = 0.05
 
-// Comparison puts results side by side. The first is what the others are held against.
+// Comparison shows results side by side. The others are compared with the first.
 type Comparison struct {
 	files []*File
 	names []string
 	noise float64
 }
 
-// Compare prepares a comparison of two results or more. noise is the share within which rates, values, processor time and latencies up to the 90th
-// percentile count as equal; for p99 it is twice that, and for p99.9 and max four times, since a few events decide them. 0: DefaultNoise.
+// Compare prepares a comparison of at least two results. noise is the share within which
+// rates, values, processor time and latencies up to the 90th percentile count as equal.
+// For p99 it is twice that, and for p99.9 and max four times, because a few events decide
+// them. 0 means DefaultNoise.
 func Compare(files []*File, noise float64) (*Comparison, error) {
 	if len(files) < 2 {
 		return nil, fmt.Errorf("compare: want at least two results, got %d", len(files))
@@ -31,17 +34,18 @@ func Compare(files []*File, noise float64) (*Comparison, error) {
 		noise = DefaultNoise
 	}
 	if !(noise > 0 && noise < 1) {
-		return nil, fmt.Errorf("compare: noise of %g: want a share between 0 and 1", noise)
+		return nil, fmt.Errorf("compare: noise is %g, want a share between 0 and 1", noise)
 	}
 	for _, f := range files {
 		if f.Result == nil {
-			return nil, fmt.Errorf("compare: %s is a sweep; only results can be compared", f.Name)
+			return nil, fmt.Errorf("compare: %s is a sweep, want a result", f.Name)
 		}
 	}
 	return &Comparison{files: files, names: shortNames(files), noise: noise}, nil
 }
 
-// shortNames are the files' names without folder and .json, unless they are not different then.
+// shortNames returns the names of the files without folder and .json, or the whole name
+// where those are equal.
 func shortNames(files []*File) []string {
 	var short []string
 	for _, f := range files {
@@ -57,10 +61,10 @@ func shortNames(files []*File) []string {
 // Text writes the comparison for a terminal.
 func (c *Comparison) Text(w io.Writer, color bool) error { return writeParts(w, c.parts(), color) }
 
-// Markdown writes it to paste into a page.
+// Markdown writes the comparison as Markdown.
 func (c *Comparison) Markdown(w io.Writer) error { return writeMarkdown(w, c.parts()) }
 
-// better is which way a figure should go.
+// better is the direction in which a value should change.
 type better int
 
 const (
@@ -69,14 +73,16 @@ const (
 	higher
 )
 
-// figures of one row: a value for each result, NaN where it has none.
+// row has one value for each result, NaN where a result has none.
 type row struct {
+	// name of the row
 	name   string
 	better better
 	noise  float64 // in shares
+	// share within which values are equal
 	values []float64
 	bad    []bool // the result is not clean
-	other  []bool // it is of another kind of scenario: neither better nor worse
+	other  []bool // its scenario is of another kind: neither better nor worse
 	whole  bool   // the values are counts
 }
 
@@ -87,14 +93,16 @@ func (c *Comparison) parts() []part {
 		rows  []row
 	}{
 		{"Rates, a second", c.rates()}, {"Latency, ms", c.latencies()}, {"Values", c.values()},
-		{"Processor time, µs each", c.cpu()}, {"Memory at most, MiB", c.memory()}, {"Went wrong", c.checks()},
+		{"Processor time, µs each", c.cpu()}, {"Highest memory, MiB", c.memory()},
+		{"Failed checks", c.checks()},
 	} {
 		if len(p.rows) > 0 {
 			parts = append(parts, part{Title: p.title, Table: c.table(p.rows)})
 		}
 	}
 	return append(parts, part{Notes: []note{{faint, fmt.Sprintf(
-		"≈: within the noise of ±%.3g %% (p99 ±%.3g %%, p99.9 and max ±%.3g %%); ratios are to %s. Figures marked ! are of a result that is not clean.",
+		"≈: within the noise of ±%.3g %% (p99 ±%.3g %%, p99.9 and max ±%.3g %%). Ratios are to "+
+			"%s. Values marked ! belong to a result that is not clean.",
 		100*c.noise, 200*c.noise, 400*c.noise, c.names[0])}}})
 }
 
@@ -115,7 +123,7 @@ func (c *Comparison) headPart() part {
 	return p
 }
 
-// warnings say why the comparison may not be one.
+// warnings returns the reasons why the results may not be comparable.
 func (c *Comparison) warnings() []note {
 	var out []note
 	base := c.files[0].Result
@@ -125,22 +133,24 @@ func (c *Comparison) warnings() []note {
 			out = append(out, note{bad, c.names[i] + " is " + verdict(&r.Checks)})
 		}
 		if r.GeneratorBound {
-			out = append(out, note{warn, c.names[i] + " is GENERATOR-BOUND: it tells of the generator, not of the servers"})
+			out = append(out, note{warn, c.names[i] +
+				" is GENERATOR-BOUND: it measures the generator, not the servers"})
 		}
 		if i == 0 {
 			continue
 		}
 		if d := differences(&base.Scenario, &r.Scenario); d != "" {
-			out = append(out, note{warn, "the scenario of " + c.names[i] + " is another: " + d})
+			out = append(out, note{warn, "the scenario of " + c.names[i] + " differs: " + d})
 		}
 		if a, b := machine(&base.Machine), machine(&r.Machine); a != b {
-			out = append(out, note{warn, "the machine of " + c.names[i] + " is another: " + b + " (was " + a + ")"})
+			out = append(out, note{warn, "the machine of " + c.names[i] + " differs: " + b +
+				" (was " + a + ")"})
 		}
 	}
 	return out
 }
 
-// differences names the settings that are not the same.
+// differences lists the settings that differ.
 func differences(was, is *bench.Scenario) string {
 	a, b := settings(was), settings(is)
 	find := func(in []setting, name string) string {
@@ -154,21 +164,22 @@ func differences(was, is *bench.Scenario) string {
 	var out []string
 	for _, s := range a {
 		if s.name == "addr" || s.name == "name" {
-			continue // where the servers are is no difference
+			continue // the address of the servers does not matter
 		}
 		if v := find(b, s.name); v != s.value {
 			out = append(out, s.name+" "+v+" (was "+s.value+")")
 		}
 	}
 	for _, s := range b {
-		if s.value != "" && !slices.ContainsFunc(a, func(o setting) bool { return o.name == s.name }) {
+		if s.value != "" && !slices.ContainsFunc(a,
+			func(o setting) bool { return o.name == s.name }) {
 			out = append(out, s.name+" "+s.value+" (was –)")
 		}
 	}
 	return strings.Join(out, ", ")
 }
 
-// all are the names in any result of what of gives, in order.
+// all returns the names that of has for any result, in order.
 func all[V any](c *Comparison, of func(*bench.Result) map[string]V) []string {
 	union := map[string]V{}
 	for _, f := range c.files {
@@ -179,8 +190,9 @@ func all[V any](c *Comparison, of func(*bench.Result) map[string]V) []string {
 	return namesInOrder(union)
 }
 
-// row makes one with the value that of gives for each result.
-func (c *Comparison) row(name string, b better, noise float64, of func(*bench.Result) (float64, bool)) row {
+// row returns a row with the value that of returns for each result.
+func (c *Comparison) row(name string, b better, noise float64,
+	of func(*bench.Result) (float64, bool)) row {
 	out := row{name: name, better: b, noise: noise}
 	for _, f := range c.files {
 		v, ok := of(f.Result)
@@ -199,7 +211,7 @@ func (c *Comparison) rates() []row {
 	for _, name := range all(c, func(r *bench.Result) map[string]int64 { return r.Totals }) {
 		b := higher
 		if isSent(name) || name == "heartbeats" {
-			b = neither // that is what was asked, not what was answered
+			b = neither // the load that was offered, not the work that was done
 		}
 		out = append(out, c.row(name, b, c.noise, func(r *bench.Result) (float64, bool) {
 			n, ok := r.Totals[name]
@@ -211,20 +223,24 @@ func (c *Comparison) rates() []row {
 
 func (c *Comparison) latencies() []row {
 	var out []row
-	for _, name := range all(c, func(r *bench.Result) map[string]bench.Latency { return r.Latencies }) {
+	for _, name := range all(c,
+		func(r *bench.Result) map[string]bench.Latency { return r.Latencies }) {
 		for _, p := range []struct {
 			name  string
 			noise float64
 			of    func(bench.Latency) float64
 		}{
-			{"p50", 1, func(l bench.Latency) float64 { return l.P50 }}, {"p90", 1, func(l bench.Latency) float64 { return l.P90 }},
-			{"p99", 2, func(l bench.Latency) float64 { return l.P99 }}, {"p99.9", 4, func(l bench.Latency) float64 { return l.P999 }},
+			{"p50", 1, func(l bench.Latency) float64 { return l.P50 }},
+			{"p90", 1, func(l bench.Latency) float64 { return l.P90 }},
+			{"p99", 2, func(l bench.Latency) float64 { return l.P99 }},
+			{"p99.9", 4, func(l bench.Latency) float64 { return l.P999 }},
 			{"max", 4, func(l bench.Latency) float64 { return l.Max }},
 		} {
-			out = append(out, c.row(name+" "+p.name, lower, p.noise*c.noise, func(r *bench.Result) (float64, bool) {
-				l := r.Latencies[name]
-				return p.of(l), l.Count > 0
-			}))
+			out = append(out, c.row(name+" "+p.name, lower, p.noise*c.noise,
+				func(r *bench.Result) (float64, bool) {
+					l := r.Latencies[name]
+					return p.of(l), l.Count > 0
+				}))
 		}
 	}
 	return out
@@ -243,7 +259,8 @@ func (c *Comparison) values() []row {
 			}
 			b := map[string]better{"lower": lower, "higher": higher}[v.Better]
 			out = append(out, c.row(name, b, c.noise, func(r *bench.Result) (float64, bool) {
-				i := slices.IndexFunc(r.Values, func(o bench.Value) bool { return o.Name == v.Name && o.Unit == v.Unit })
+				i := slices.IndexFunc(r.Values,
+					func(o bench.Value) bool { return o.Name == v.Name && o.Unit == v.Unit })
 				if i < 0 {
 					return 0, false
 				}
@@ -254,7 +271,7 @@ func (c *Comparison) values() []row {
 	return out
 }
 
-// processes makes a row for every process of any result.
+// processes returns a row for each process of any result.
 func (c *Comparison) processes(of func(*bench.Result, *bench.Process) float64) []row {
 	var out []row
 	for _, f := range c.files {
@@ -263,7 +280,8 @@ func (c *Comparison) processes(of func(*bench.Result, *bench.Process) float64) [
 				continue
 			}
 			out = append(out, c.row(p.Name, lower, c.noise, func(r *bench.Result) (float64, bool) {
-				i := slices.IndexFunc(r.Processes, func(o bench.Process) bool { return o.Name == p.Name })
+				i := slices.IndexFunc(r.Processes,
+					func(o bench.Process) bool { return o.Name == p.Name })
 				if i < 0 {
 					return 0, false
 				}
@@ -277,14 +295,20 @@ func (c *Comparison) processes(of func(*bench.Result, *bench.Process) float64) [
 func (c *Comparison) cpu() []row { return c.processes(cpuPerMessage) }
 
 func (c *Comparison) memory() []row {
-	return c.processes(func(_ *bench.Result, p *bench.Process) float64 { return float64(p.RSSMax) / (1 << 20) })
+	return c.processes(func(_ *bench.Result,
+		p *bench.Process) float64 {
+		return float64(p.RSSMax) / (1 << 20)
+	})
 }
 
-// checks are what went wrong in any of them; a row that is nothing but zeros says nothing.
+// checks returns the failed checks of all results. Rows of zeros are left out.
 func (c *Comparison) checks() []row {
 	var out []row
 	for k, f := range faults(&bench.Checks{}) {
-		r := c.row(f.plural, lower, 0, func(r *bench.Result) (float64, bool) { return float64(faults(&r.Checks)[k].n), true })
+		r := c.row(f.plural, lower, 0, func(r *bench.Result) (float64,
+			bool) {
+			return float64(faults(&r.Checks)[k].n), true
+		})
 		r.whole = true
 		if slices.ContainsFunc(r.values, func(v float64) bool { return v != 0 }) {
 			out = append(out, r)
@@ -293,7 +317,8 @@ func (c *Comparison) checks() []row {
 	return out
 }
 
-// table has a column for each result, and beside all but the first how it stands to the first.
+// table returns a table with a column for each result and, for all but the first, a
+// column with the ratio to the first.
 func (c *Comparison) table(rows []row) *table {
 	t := &table{Head: []string{"", c.names[0]}}
 	for _, n := range c.names[1:] {
@@ -321,7 +346,7 @@ func (r *row) figure(i int) string {
 	return text
 }
 
-// ratio says how value i stands to the first, and whether that is better.
+// ratio returns the ratio of value i to the first, and whether that is better.
 func (r *row) ratio(i int) (string, tone) {
 	a, b := r.values[0], r.values[i]
 	switch {
@@ -330,7 +355,7 @@ func (r *row) ratio(i int) (string, tone) {
 	case a == b:
 		return "1.00× ≈", faint
 	case a == 0:
-		// Nothing can be a multiple of nothing; what went wrong is still worse than before.
+		// A ratio to zero does not exist, but a failed check is still worse than none.
 		return r.mark(i, "", b > a)
 	}
 	q := b / a
@@ -344,7 +369,8 @@ func (r *row) ratio(i int) (string, tone) {
 	return r.mark(i, text, b > a)
 }
 
-// mark says which way it went. What a result that is not clean does better may be just what it left out, and is not praised.
+// mark adds the direction of a change. A better value of a result that is not clean is
+// not called better, because messages that it dropped may be the cause.
 func (r *row) mark(i int, text string, more bool) (string, tone) {
 	switch {
 	case r.better == neither || r.other[i]:
@@ -357,7 +383,7 @@ func (r *row) mark(i int, text string, more bool) (string, tone) {
 	return strings.TrimSpace(text + " WORSE"), bad
 }
 
-// HTML writes the comparison as a page with the results' curves in the same charts.
+// HTML writes the comparison as a page with the curves of all results in the same charts.
 func (c *Comparison) HTML(w io.Writer) error {
 	parts := c.parts()
 	p := page{Title: parts[0].Title}
@@ -379,7 +405,8 @@ func (c *Comparison) HTML(w io.Writer) error {
 	return p.write(w)
 }
 
-// charts lay the results over each other: the percentile curve and the p99 over time of every latency, and every rate.
+// charts shows the results in shared charts: the percentile curve and the p99 over time
+// of each latency, and each rate.
 func (c *Comparison) charts() []chart {
 	lines := make([]timeline, len(c.files))
 	longest := 0
@@ -403,27 +430,30 @@ func (c *Comparison) charts() []chart {
 		return ch
 	}
 	var out []chart
-	for _, name := range all(c, func(r *bench.Result) map[string]bench.Latency { return r.Latencies }) {
+	for _, name := range all(c,
+		func(r *bench.Result) map[string]bench.Latency { return r.Latencies }) {
 		curves := percentileChart("Percentiles: " + name)
 		for i, f := range c.files {
 			if l, ok := f.Result.Latencies[name]; ok {
 				curves.addCurve(c.names[i], seriesClass(i), &l)
 			}
 		}
-		out = append(out, curves, over("p99 over time: "+name, "ms, logarithmic", true, func(s *span) float64 {
-			if l := s.latencies[name]; l.Count > 0 {
-				return l.P99
-			}
-			return math.NaN()
-		}))
+		out = append(out, curves, over("p99 over time: "+name, "ms, logarithmic", true,
+			func(s *span) float64 {
+				if l := s.latencies[name]; l.Count > 0 {
+					return l.P99
+				}
+				return math.NaN()
+			}))
 	}
 	for _, name := range all(c, func(r *bench.Result) map[string]int64 { return r.Totals }) {
-		out = append(out, over("Rate: "+name, "a second", false, func(s *span) float64 { return s.rate(name) }))
+		out = append(out, over("Rate: "+name, "a second", false,
+			func(s *span) float64 { return s.rate(name) }))
 	}
 	return out
 }
 
-// until is when a run's last interval ends.
+// until returns the end of the last interval.
 func (t *timeline) until() float64 {
 	if len(t.in) == 0 {
 		return 0

@@ -11,15 +11,16 @@ import (
 	"teamtalk/bench"
 )
 
-// File is what a JSON file holds: a result or a sweep; the other is nil.
+// File is the content of a JSON file: either Result or Sweep is set.
 type File struct {
-	// Name is what people call it: the path it was read from.
+	// Name is the path that the file was read from.
 	Name   string
 	Result *bench.Result
 	Sweep  *bench.Sweep
 }
 
-// maxFile bounds what is read, in bytes: a day's soak by the second is a tenth of it.
+// maxFile bounds the size of a file, in bytes. A soak of a day with intervals of a second
+// takes a tenth of it.
 const maxFile = 1 << 30
 
 // ReadFile reads a JSON file that WriteFile wrote.
@@ -37,14 +38,15 @@ func ReadFile(path string) (*File, error) {
 	return file, nil
 }
 
-// Read reads a result or a sweep. One of another version is refused, for its figures may mean something else.
+// Read reads a result or a sweep. It rejects other versions, because their values may
+// have another meaning.
 func Read(r io.Reader) (*File, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(text) > maxFile {
-		return nil, fmt.Errorf("more than %d MiB is no result of bench", maxFile>>20)
+		return nil, fmt.Errorf("longer than %d MiB, the longest result of bench", maxFile>>20)
 	}
 	var kind struct {
 		Version *int             `json:"version"`
@@ -59,7 +61,8 @@ func Read(r io.Reader) (*File, error) {
 	var wanted int
 	switch {
 	case kind.Version == nil || (kind.Totals == nil) == (kind.Steps == nil):
-		return nil, errors.New("neither a result nor a sweep of bench (want version, and totals or steps)")
+		return nil, errors.New("neither a result nor a sweep of bench: want version, and totals " +
+			"or steps")
 	case kind.Steps != nil:
 		f.Sweep, wanted = &bench.Sweep{}, bench.SweepVersion
 		into = f.Sweep
@@ -69,9 +72,11 @@ func Read(r io.Reader) (*File, error) {
 	}
 	switch v := *kind.Version; {
 	case v > wanted:
-		return nil, fmt.Errorf("written by a newer build: version %d, and this one reads version %d", v, wanted)
+		return nil, fmt.Errorf("written by a newer build: its version is %d, this build reads "+
+			"version %d", v, wanted)
 	case v < wanted:
-		return nil, fmt.Errorf("written by an older build: version %d, and this one reads version %d; measure again", v, wanted)
+		return nil, fmt.Errorf("written by an older build: its version is %d, this build reads "+
+			"version %d; measure again", v, wanted)
 	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return nil, explain(text, err)
@@ -82,20 +87,21 @@ func Read(r io.Reader) (*File, error) {
 	return &f, nil
 }
 
-// checkSweep refuses what RunSweep never writes.
+// checkSweep rejects values that RunSweep never writes.
 func checkSweep(s *bench.Sweep) error {
 	for i := range s.Steps {
 		switch r := s.Steps[i].Result; {
 		case r == nil:
 			return fmt.Errorf("step %d has no result", i+1)
 		case r.Version != bench.ResultVersion:
-			return fmt.Errorf("step %d is of version %d, and this build reads version %d", i+1, r.Version, bench.ResultVersion)
+			return fmt.Errorf("step %d has version %d, this build reads version %d", i+1, r.Version,
+				bench.ResultVersion)
 		}
 	}
 	return nil
 }
 
-// explain says where in the file an error is.
+// explain adds the line of the file to an error.
 func explain(text []byte, err error) error {
 	var offset int64
 	var syntax *json.SyntaxError
@@ -135,11 +141,12 @@ func WriteFile(path string, v any) error {
 	return replaceFile(path, func(w io.Writer) error { return Write(w, v) })
 }
 
-// WriteHTMLFile writes a page, as one of the functions named HTML gives it.
+// WriteHTMLFile writes a page. page is one of the functions named HTML.
 func WriteHTMLFile(path string, page func(io.Writer) error) error { return replaceFile(path, page) }
 
-// replaceFile writes a file beside path and puts it there when it is whole: a run of hours is not lost to a full disk's half a file. What is no plain file,
-// such as /dev/stdout, is written to as it is.
+// replaceFile writes a temporary file beside path and renames it once it is complete. A
+// full disk then cannot replace the result of a long run by half a file. A path that is
+// not a regular file, such as /dev/stdout, is written directly.
 func replaceFile(path string, write func(io.Writer) error) (err error) {
 	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)

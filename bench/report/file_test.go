@@ -28,12 +28,13 @@ func TestFile(t *testing.T) {
 			got = f.Sweep
 		}
 		if !reflect.DeepEqual(got, want) || f.Name != path {
-			t.Errorf("%s came back as %+v", path, got)
+			t.Errorf("%s was read back as %+v", path, got)
 		}
 	}
 }
 
-// A file that cannot be written whole is not there, and the one before it still is.
+// TestFileWhole fails in the middle of a write. The file from before must remain, and no
+// temporary file.
 func TestFileWhole(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "r.html")
@@ -61,21 +62,23 @@ func TestReadRefuses(t *testing.T) {
 		`{}`:                                   "neither a result nor a sweep",
 		`[]`:                                   "line 1",
 		`{"version":1,"totals":{},"steps":[]}`: "neither",
-		`{"version":99,"totals":{}}`:           "newer build: version 99",
+		`{"version":99,"totals":{}}`:           "newer build: its version is 99",
 		`{"version":0,"totals":{}}`:            "older build",
 		"{\n\"version\":1,\n\"totals\":}":      "line 3",
 		"{\"version\":1,\n\"totals\":{},\n\"seconds\":\"x\"}": "line 3: seconds cannot be string",
 		`{"version":1,"steps":[{}]}`:                          "step 1 has no result",
-		`{"version":1,"steps":[{"result":{"version":99}}]}`:   "step 1 is of version 99",
+		`{"version":1,"steps":[{"result":{"version":99}}]}`:   "step 1 has version 99",
 		`{"version":1,"totals":{}} more`:                      "not JSON",
 	} {
-		if _, err := Read(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Read(strings.NewReader(text)); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q in it", text, err, want)
 		}
 	}
 }
 
-// Whatever is read can be shown, or an error says why not.
+// FuzzRead checks that each file that Read accepts can be shown, or that an error gives
+// the reason.
 func FuzzRead(f *testing.F) {
 	for _, v := range []any{fixture(), lossy(), sweep(f)} {
 		var b bytes.Buffer
@@ -84,8 +87,10 @@ func FuzzRead(f *testing.F) {
 		}
 		f.Add(b.Bytes())
 	}
-	f.Add([]byte(`{"version":1,"totals":{"acked":1},"seconds":1e-300,"latencies":{"ack":{"count":9,"p50":1e300,"p99":1e-300}}}`))
-	f.Add([]byte(`{"version":1,"totals":{},"intervals":[{"at":-1e300,"seconds":1e300},{"at":1e300}]}`))
+	f.Add([]byte(`{"version":1,"totals":{"acked":1},"seconds":1e-300,` +
+		`"latencies":{"ack":{"count":9,"p50":1e300,"p99":1e-300}}}`))
+	f.Add([]byte(`{"version":1,"totals":{},` +
+		`"intervals":[{"at":-1e300,"seconds":1e300},{"at":1e300}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		file, err := Read(bytes.NewReader(text))
 		if err != nil {

@@ -14,25 +14,33 @@ import (
 	"teamtalk/bench"
 )
 
-// wobble is a number between 0 and 1 that looks random and is always the same.
+// wobble returns a number between 0 and 1 that looks random and depends on n only.
 func wobble(n int) float64 {
 	_, f := math.Modf(math.Abs(math.Sin(float64(n)*12.9898) * 43758.5453))
 	return f
 }
 
-// fixture is a clean run of 30 seconds after 5 of warm-up, with a stall of the servers in the middle.
+// fixture returns a clean run of 30 seconds after 5 of warm-up, with a stall of the
+// servers in the middle.
 func fixture() *bench.Result {
 	r := &bench.Result{
-		Version: bench.ResultVersion, Started: time.Date(2026, 11, 26, 20, 30, 0, 0, time.UTC), Seconds: 30,
-		Machine: bench.Machine{Host: "box", OS: "Linux 6.1.0", CPU: "AMD EPYC", Cores: 8, Memory: 24 << 30},
-		Build:   "v0.9.0 (0123abcd)",
-		Totals:  map[string]int64{}, Latencies: map[string]bench.Latency{},
-		Values: []bench.Value{{Name: "a connection takes", Unit: "kB", Value: 1.48, Better: "lower"}},
+		Version: bench.ResultVersion, Started: time.Date(2026, 11, 26, 20, 30, 0, 0, time.UTC),
+		Seconds: 30,
+		Machine: bench.Machine{Host: "box", OS: "Linux 6.1.0", CPU: "AMD EPYC", Cores: 8,
+			Memory: 24 << 30},
+		Build:  "v0.9.0 (0123abcd)",
+		Totals: map[string]int64{}, Latencies: map[string]bench.Latency{},
+		Values: []bench.Value{{Name: "a connection takes", Unit: "kB", Value: 1.48,
+			Better: "lower"}},
 		Processes: []bench.Process{
-			{Name: "msg", PID: 4711, Command: "teamtalk serve --roles msg", CPU: 1.31, RSSBefore: 21 << 20, RSSAfter: 42 << 20, RSSMax: 43 << 20},
-			{Name: "dbproxy", PID: 4712, Command: "teamtalk serve --roles dbproxy", CPU: 0.92, RSSBefore: 30 << 20, RSSAfter: 66 << 20, RSSMax: 70 << 20},
-			{Name: "mariadbd", PID: 900, Command: "mariadbd", CPU: 1.75, RSSBefore: 300 << 20, RSSAfter: 410 << 20, RSSMax: 410 << 20},
-			{Name: "generator", PID: 5000, Command: "teamtalk bench single", Generator: true, CPU: 0.61, RSSBefore: 18 << 20, RSSAfter: 25 << 20, RSSMax: 25 << 20},
+			{Name: "msg", PID: 4711, Command: "teamtalk serve --roles msg", CPU: 1.31,
+				RSSBefore: 21 << 20, RSSAfter: 42 << 20, RSSMax: 43 << 20},
+			{Name: "dbproxy", PID: 4712, Command: "teamtalk serve --roles dbproxy", CPU: 0.92,
+				RSSBefore: 30 << 20, RSSAfter: 66 << 20, RSSMax: 70 << 20},
+			{Name: "mariadbd", PID: 900, Command: "mariadbd", CPU: 1.75, RSSBefore: 300 << 20,
+				RSSAfter: 410 << 20, RSSMax: 410 << 20},
+			{Name: "generator", PID: 5000, Command: "teamtalk bench single", Generator: true,
+				CPU: 0.61, RSSBefore: 18 << 20, RSSAfter: 25 << 20, RSSMax: 25 << 20},
 		},
 		Ceilings: []bench.Ceiling{
 			{Name: "echo of the same frames", Of: "acked", Rate: 310000, Percent: 6.45},
@@ -40,11 +48,14 @@ func fixture() *bench.Result {
 		},
 	}
 	r.Scenario = bench.NewScenario(bench.KindSingle)
-	r.Scenario.Rate, r.Scenario.Duration, r.Scenario.Warmup = 20000, bench.Duration(30*time.Second), bench.Duration(5*time.Second)
-	r.Scenario.Password = "" // it is not kept
-	hists := map[string]*hdrhistogram.Histogram{"ack": hdrhistogram.New(1, 60_000_000, 3), "delivery": hdrhistogram.New(1, 60_000_000, 3)}
+	r.Scenario.Rate, r.Scenario.Duration, r.Scenario.Warmup = 20000, bench.Duration(30*time.Second),
+		bench.Duration(5*time.Second)
+	r.Scenario.Password = "" // results do not keep it
+	hists := map[string]*hdrhistogram.Histogram{"ack": hdrhistogram.New(1, 60_000_000, 3),
+		"delivery": hdrhistogram.New(1, 60_000_000, 3)}
 	for i := -5; i < 30; i++ {
-		in := bench.Interval{At: float64(i), Seconds: 1, Counts: map[string]int64{}, Latencies: map[string]bench.Latency{}, Processes: map[string]bench.Usage{}, Open: 400}
+		in := bench.Interval{At: float64(i), Seconds: 1, Counts: map[string]int64{},
+			Latencies: map[string]bench.Latency{}, Processes: map[string]bench.Usage{}, Open: 400}
 		stall := 1.0
 		if i == 17 {
 			stall = 40
@@ -61,17 +72,20 @@ func fixture() *bench.Result {
 		}
 		for k, name := range []string{"ack", "delivery"} {
 			base := (2.2 + 1.1*float64(k)) * (1 + 0.15*wobble(7*i+k+100)) * math.Sqrt(stall)
-			in.Latencies[name] = bench.Latency{Count: 20000, Mean: base, P50: base, P90: base * 1.9, P99: base * 4, P999: base * 7, Max: base * (9 + 3*wobble(i+200))}
+			in.Latencies[name] = bench.Latency{Count: 20000, Mean: base, P50: base, P90: base * 1.9,
+				P99: base * 4, P999: base * 7, Max: base * (9 + 3*wobble(i+200))}
 			for j := range 2000 {
 				if i >= 0 {
 					q := (float64(j) + 0.5) / 2000
-					_ = hists[name].RecordValues(int64(1000*base*(0.6+0.5*math.Pow(-math.Log(1-q), 1.4))), 10)
+					_ = hists[name].RecordValues(int64(1000*base*(0.6+0.5*math.Pow(-math.Log(1-q),
+						1.4))), 10)
 				}
 			}
 		}
 		in.Waiting = int64(60 * (0.5 + wobble(i+300)) * stall)
 		for k, p := range r.Processes {
-			in.Processes[p.Name] = bench.Usage{CPU: p.CPU * (0.9 + 0.2*wobble(5*i+k+100)), RSS: p.RSSBefore + (p.RSSAfter-p.RSSBefore)*int64(i+5)/35}
+			in.Processes[p.Name] = bench.Usage{CPU: p.CPU * (0.9 + 0.2*wobble(5*i+k+100)),
+				RSS: p.RSSBefore + (p.RSSAfter-p.RSSBefore)*int64(i+5)/35}
 		}
 		r.Intervals = append(r.Intervals, in)
 	}
@@ -82,14 +96,15 @@ func fixture() *bench.Result {
 		}
 		ms := func(p float64) float64 { return float64(h.ValueAtPercentile(p)) / 1000 }
 		r.Latencies[name] = bench.Latency{
-			Count: h.TotalCount(), Mean: math.Round(h.Mean()) / 1000, P50: ms(50), P90: ms(90), P99: ms(99), P999: ms(99.9), Max: float64(h.Max()) / 1000,
+			Count: h.TotalCount(), Mean: math.Round(h.Mean()) / 1000, P50: ms(50), P90: ms(90),
+			P99: ms(99), P999: ms(99.9), Max: float64(h.Max()) / 1000,
 			Histogram: string(text),
 		}
 	}
 	return r
 }
 
-// lossy is the same run with what went wrong in it.
+// lossy returns the same run with failed checks.
 func lossy() *bench.Result {
 	r := fixture()
 	for i := range r.Intervals {
@@ -100,14 +115,15 @@ func lossy() *bench.Result {
 			}
 		}
 	}
-	r.Checks = bench.Checks{Lost: 3, Duplicates: 1, Behind: 12, Examples: []string{"user u00017: message 512 acked, not delivered to u00018"}}
+	r.Checks = bench.Checks{Lost: 3, Duplicates: 1, Behind: 12,
+		Examples: []string{"user u00017: message 512 acked, not delivered to u00018"}}
 	r.GeneratorBound = true
 	return r
 }
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files")
 
-// golden compares with a file of testdata.
+// golden compares got with a file of testdata.
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -122,6 +138,6 @@ func golden(t *testing.T, name string, got []byte) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs (-update writes it anew):\n%s", path, got)
+		t.Errorf("%s differs (run the test with -update to write it):\n%s", path, got)
 	}
 }

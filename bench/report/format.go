@@ -1,8 +1,9 @@
-// Package report shows what a run of package bench found: as a table for a terminal (Text), as one to paste into a page (Markdown), as a JSON file
-// (Read, WriteFile), as a page with charts that needs nothing beside itself (HTML), and, while the run goes on, in the terminal (Live). Several
-// results are put side by side by Compare, the steps of a sweep by the functions named Sweep….
+// Package report presents the results of package bench: as tables for a terminal (Text)
+// and for Markdown (Markdown), as a JSON file (Read, WriteFile), as a self-contained page
+// with charts (HTML), and as a view in the terminal during the run (Live). Compare shows
+// several results side by side. The functions named Sweep… show the steps of a sweep.
 //
-// Nothing is said by colour alone, and no rate stands without what was checked.
+// Colour is never the only sign of a meaning, and each rate stands beside its checks.
 package report
 
 import (
@@ -18,9 +19,10 @@ import (
 	"teamtalk/bench"
 )
 
-// namesInOrder returns the names of a Result's totals or latencies, the best known first.
+// namesInOrder returns the names of totals or latencies, the most important first.
 func namesInOrder[V any](m map[string]V) []string {
-	known := []string{bench.TotalSent, bench.TotalGroupTexts, bench.TotalAcked, "ack", bench.TotalDelivered, "delivery", bench.TotalLogins, "login", bench.TotalFiles,
+	known := []string{bench.TotalSent, bench.TotalGroupTexts, bench.TotalAcked, "ack",
+		bench.TotalDelivered, "delivery", bench.TotalLogins, "login", bench.TotalFiles,
 		bench.TotalFileBytes}
 	rank := func(name string) int {
 		if i := slices.Index(known, name); i >= 0 {
@@ -29,13 +31,18 @@ func namesInOrder[V any](m map[string]V) []string {
 		return len(known)
 	}
 	names := slices.Collect(maps.Keys(m))
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)),
+			cmp.Compare(a, b))
+	})
 	return names
 }
 
-// mainTotal is the name of the total that says best how much a run did: acks, where there are any.
+// mainTotal returns the name of the total that describes the work of a run best: acks, if
+// it has any.
 func mainTotal(totals map[string]int64) string {
-	for _, name := range []string{bench.TotalAcked, bench.TotalDelivered, bench.TotalLogins, bench.TotalFiles} {
+	for _, name := range []string{bench.TotalAcked, bench.TotalDelivered, bench.TotalLogins,
+		bench.TotalFiles} {
 		if totals[name] > 0 {
 			return name
 		}
@@ -48,13 +55,14 @@ func mainTotal(totals map[string]int64) string {
 	return bench.TotalAcked
 }
 
-// isSent reports whether a total says what was asked for, not what was done.
+// isSent reports whether a total counts the load that was offered, not the work that was
+// done.
 func isSent(name string) bool { return name == bench.TotalSent || name == bench.TotalGroupTexts }
 
-// isBytes reports whether a total counts bytes, which have no place beside what is counted by the piece.
+// isBytes reports whether a total counts bytes, which cannot share an axis with counts.
 func isBytes(name string) bool { return name == bench.TotalFileBytes }
 
-// rate is a total by seconds.
+// rate returns a total divided by seconds.
 func rate(n int64, seconds float64) float64 {
 	if seconds <= 0 {
 		return 0
@@ -62,7 +70,8 @@ func rate(n int64, seconds float64) float64 {
 	return float64(n) / seconds
 }
 
-// number writes v with three digits that count, or all of them before the point: 0.0123, 1.23, 12.3, 123, 1,234.
+// number formats v with three significant digits, or with all digits before the point:
+// 0.0123, 1.23, 12.3, 123, 1,234.
 func number(v float64) string {
 	abs := math.Abs(v)
 	switch {
@@ -84,7 +93,7 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
-// grouped writes n with a comma between thousands.
+// grouped formats n with a comma between thousands.
 func grouped(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	sign := ""
@@ -97,7 +106,7 @@ func grouped(n int64) string {
 	return sign + s
 }
 
-// memory writes bytes in MiB or GiB.
+// memory formats bytes in MiB or GiB.
 func memory(n int64) string {
 	if n >= 10<<30 {
 		return number(float64(n)/(1<<30)) + " GiB"
@@ -105,7 +114,7 @@ func memory(n int64) string {
 	return number(float64(n)/(1<<20)) + " MiB"
 }
 
-// clock writes seconds as a clock does: 1:02:03, or 2:03.
+// clock formats seconds as a clock does: 1:02:03, or 2:03.
 func clock(seconds float64) string {
 	d := time.Duration(max(0, min(seconds, 1e8)) * float64(time.Second)).Round(time.Second)
 	h, m, s := int(d.Hours()), int(d.Minutes())%60, int(d.Seconds())%60
@@ -115,7 +124,7 @@ func clock(seconds float64) string {
 	return fmt.Sprintf("%d:%02d", m, s)
 }
 
-// count writes n things; plural is their name when it is not one.
+// count formats a number with its noun.
 func count(n int64, singular, plural string) string {
 	if n == 1 {
 		return "1 " + singular
@@ -123,13 +132,13 @@ func count(n int64, singular, plural string) string {
 	return grouped(n) + " " + plural
 }
 
-// fault is one kind of what can go wrong.
+// fault is a check that can fail, with the number of failures.
 type fault struct {
 	n                int64
 	singular, plural string
 }
 
-// faults are those of c that make a result not clean.
+// faults returns the checks that make a result not clean.
 func faults(c *bench.Checks) []fault {
 	return []fault{
 		{c.Unacked, "unacked", "unacked"},
@@ -142,10 +151,10 @@ func faults(c *bench.Checks) []fault {
 	}
 }
 
-// verdict says in one line whether all went right.
+// verdict says in one line whether all checks passed.
 func verdict(c *bench.Checks) string {
 	if c.Clean() {
-		return "clean: nothing lost, doubled, reordered, changed, broken or refused"
+		return "clean: no message lost, duplicated, reordered or corrupt, nothing broken or refused"
 	}
 	var parts []string
 	for _, f := range faults(c) {
@@ -156,7 +165,7 @@ func verdict(c *bench.Checks) string {
 	return "NOT CLEAN: " + strings.Join(parts, ", ")
 }
 
-// shortVerdict is verdict for where it is narrow.
+// shortVerdict is verdict with a short text for clean results.
 func shortVerdict(c *bench.Checks) string {
 	if c.Clean() {
 		return "clean"
@@ -164,7 +173,7 @@ func shortVerdict(c *bench.Checks) string {
 	return verdict(c)
 }
 
-// checksOf says what was checked of the things that are counted under a total's name, and whether all of it is right.
+// checksOf returns the checks that belong to a total, and whether all of them passed.
 func checksOf(name string, c *bench.Checks) (string, bool) {
 	var of []fault
 	all := faults(c)
@@ -187,7 +196,7 @@ func checksOf(name string, c *bench.Checks) (string, bool) {
 	return strings.Join(parts, ", "), ok
 }
 
-// machine describes where a run was made.
+// machine describes the machine of a run.
 func machine(m *bench.Machine) string {
 	var parts []string
 	add := func(s string) {

@@ -12,7 +12,7 @@ import (
 //go:embed page.html
 var pageText string
 
-// page is what page.html shows.
+// page is the data of page.html.
 type page struct {
 	Title    string
 	Head     []note
@@ -20,7 +20,7 @@ type page struct {
 	Sections []section
 }
 
-// section is a piece of a page.
+// section is a section of a page.
 type section struct {
 	part
 	Charts []figure
@@ -28,13 +28,13 @@ type section struct {
 	Folded *part
 }
 
-// figure is a chart that is drawn.
+// figure is a chart with its drawing.
 type figure struct {
 	*chart
 	Drawing template.HTML
 }
 
-// Keys are the legend: every line and rule that has a name.
+// Keys returns the legend: each line and rule that has a name.
 func (f figure) Keys() []rule {
 	var keys []rule
 	for _, l := range f.Lines {
@@ -56,7 +56,7 @@ func (p *page) write(w io.Writer) error {
 	return t.Execute(w, p)
 }
 
-// figures draws charts; those with nothing in them are left out.
+// figures draws charts, and leaves out those without values.
 func figures(cs []chart) ([]figure, error) {
 	var out []figure
 	for i := range cs {
@@ -71,7 +71,8 @@ func figures(cs []chart) ([]figure, error) {
 	return out, nil
 }
 
-// HTML writes a result as a page of its own: tables, charts, and how to measure it again. Nothing is loaded from elsewhere, and nothing runs in it.
+// HTML writes a result as a self-contained page: tables, charts, and the command that
+// repeats the run. The page loads nothing and runs no script.
 func HTML(w io.Writer, r *bench.Result) error {
 	figs, err := figures(charts(r))
 	if err != nil {
@@ -86,12 +87,15 @@ func HTML(w io.Writer, r *bench.Result) error {
 		p.Sections = append(p.Sections, section{part: part{Title: "Charts"}, Charts: figs})
 	}
 	if t := intervalsTable(r); t != nil {
-		p.Sections = append(p.Sections, section{Folded: &part{Title: "The charts over time as figures", Table: t}})
+		p.Sections = append(p.Sections,
+			section{Folded: &part{Title: "The values of the charts over time", Table: t}})
 	}
-	p.Sections = append(p.Sections, section{part: part{Title: "Scenario", Table: scenarioTable(&r.Scenario)}},
-		section{part: part{Title: "To measure again"}, Pre: repeat(&r.Scenario)})
+	p.Sections = append(p.Sections, section{part: part{Title: "Scenario",
+		Table: scenarioTable(&r.Scenario)}},
+		section{part: part{Title: "Command to repeat the run"}, Pre: repeat(&r.Scenario)})
 	if commands := commandsTable(r); commands != nil {
-		p.Sections = append(p.Sections, section{part: part{Title: "What ran", Table: commands}})
+		p.Sections = append(p.Sections, section{part: part{Title: "Commands of the processes",
+			Table: commands}})
 	}
 	return p.write(w)
 }
@@ -117,7 +121,8 @@ func commandsTable(r *bench.Result) *table {
 	return t
 }
 
-// intervalsTable has the figures of the charts, for those who do not see them.
+// intervalsTable returns the values of the charts as a table, for readers that cannot see
+// the charts.
 func intervalsTable(r *bench.Result) *table {
 	in, _ := spans(r.Intervals)
 	if len(in) == 0 {
@@ -131,7 +136,7 @@ func intervalsTable(r *bench.Result) *table {
 	for _, n := range latencies {
 		t.Head = append(t.Head, n+" p50 ms", n+" p99 ms", n+" max ms")
 	}
-	t.Head = append(t.Head, "on their way", "open", "")
+	t.Head = append(t.Head, "in flight", "open", "")
 	for i := range in {
 		s := &in[i]
 		row := cells(fmt.Sprintf("%.1f", s.at-s.seconds/2))
@@ -148,7 +153,7 @@ func intervalsTable(r *bench.Result) *table {
 		row = append(row, cells(grouped(s.waiting), grouped(s.open))...)
 		last := cell{}
 		if s.faults {
-			last = cell{"something went wrong", bad}
+			last = cell{"a check failed", bad}
 		}
 		t.Rows = append(t.Rows, append(row, last))
 	}

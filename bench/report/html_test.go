@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"encoding/xml"
 	"io"
 	"math"
 	"regexp"
@@ -23,50 +22,62 @@ func pageOf(t *testing.T, write func(io.Writer) error) string {
 }
 
 // TestHTML: the parts of a page that can be read, and what it must and must not have.
+// TestHTML checks the text of each page against a golden file, and that a page has its
+// charts and loads nothing from outside.
 func TestHTML(t *testing.T) {
-	c := compare(t, &File{Name: "a.json", Result: fixture()}, &File{Name: "b.json", Result: lossy()})
+	c := compare(t, &File{Name: "a.json", Result: fixture()},
+		&File{Name: "b.json", Result: lossy()})
 	outside := regexp.MustCompile(`(?i)<script|<link|<img|<iframe|@import|url\(|(src|href)=`)
 	for name, p := range map[string]struct {
 		write  func(io.Writer) error
 		charts []string
 		red    bool
 	}{
-		"clean": {func(w io.Writer) error { return HTML(w, fixture()) }, []string{"Latency over time: ack", "Latency over time: delivery", "Percentiles",
-			"Rates", "Processor time", "Memory", "Messages on their way", "Open connections"}, false},
-		"lossy":   {func(w io.Writer) error { return HTML(w, lossy()) }, []string{"Latency over time: ack", "Rates"}, true},
-		"compare": {c.HTML, []string{"Percentiles: ack", "p99 over time: delivery", "Rate: acked"}, true},
-		"sweep": {func(w io.Writer) error { return SweepHTML(w, sweep(t)) }, []string{"Latency against rate: ack", "Done against rate", "Percentiles: ack",
-			"Processor time against rate"}, true},
+		"clean": {func(w io.Writer) error { return HTML(w, fixture()) },
+			[]string{"Latency over time: ack", "Latency over time: delivery", "Percentiles",
+				"Rates", "Processor time", "Memory", "Messages in flight", "Open connections"},
+			false},
+		"lossy": {func(w io.Writer) error { return HTML(w, lossy()) },
+			[]string{"Latency over time: ack", "Rates"}, true},
+		"compare": {c.HTML, []string{"Percentiles: ack", "p99 over time: delivery", "Rate: acked"},
+			true},
+		"sweep": {func(w io.Writer) error { return SweepHTML(w, sweep(t)) },
+			[]string{"Latency against rate: ack", "Done against rate", "Percentiles: ack",
+				"Processor time against rate"}, true},
 	} {
 		text := pageOf(t, p.write)
 		if m := outside.FindString(text); m != "" {
-			t.Errorf("%s: the page is not alone: %s", name, m)
+			t.Errorf("%s: the page refers to another file: %s", name, m)
 		}
 		for _, title := range p.charts {
 			if !strings.Contains(text, "<figcaption><b>"+title+"</b>") {
 				t.Errorf("%s: no chart %q", name, title)
 			}
 		}
-		if n := strings.Count(text, "<svg"); n < len(p.charts) || n != strings.Count(text, "<figure>") {
+		if n := strings.Count(text, "<svg"); n < len(p.charts) ||
+			n != strings.Count(text, "<figure>") {
 			t.Errorf("%s: %d drawings", name, n)
 		}
 		if !strings.Contains(text, "prefers-color-scheme: dark") {
-			t.Errorf("%s: no dark side", name)
+			t.Errorf("%s: no dark colours", name)
 		}
 		if p.red != regexp.MustCompile(`class="[^"]*\bbad"`).MatchString(text) {
-			t.Errorf("%s: red is wrong", name)
+			t.Errorf("%s: red text: want %v", name, p.red)
 		}
 		golden(t, name+".html", []byte(withoutDrawings(text)))
 	}
 }
 
 // withoutDrawings leaves the page's text: the style sheet and the drawings are judged by eye.
+// withoutDrawings removes the style sheet and the drawings. chart_test.go checks the
+// drawings.
 func withoutDrawings(text string) string {
 	text = regexp.MustCompile(`(?s)<style>.*</style>`).ReplaceAllString(text, "<style/>")
 	return regexp.MustCompile(`(?s)<svg.*?</svg>`).ReplaceAllString(text, "<svg/>")
 }
 
 // Seconds in which something went wrong are marked, and no others.
+// TestMarks checks that each span with a failed check is marked, and no other.
 func TestMarks(t *testing.T) {
 	in, _ := spans(lossy().Intervals)
 	var at []float64
@@ -94,72 +105,8 @@ func TestMarks(t *testing.T) {
 	}
 }
 
-// A drawing is well-formed, has its colours from the page only, and stays within itself whatever the values are.
-func TestDrawing(t *testing.T) {
-	values := map[string][]float64{
-		"some": {1, 2, 3}, "same": {5, 5, 5}, "zero": {0, 0, 0}, "gap": {1, math.NaN(), 3}, "one": {math.NaN(), 2, math.NaN()},
-		"wide": {1e-6, 1, 1e9}, "infinite": {1, math.Inf(1), 2}, "tiny": {1e-12, 2e-12, 1e-12}, "none": {math.NaN(), math.NaN(), math.NaN()},
-		"huge": {1e300, 1, 2},
-	}
-	number := regexp.MustCompile(`[ML] (-?\d+) (-?\d+)`)
-	for name, ys := range values {
-		for _, log := range []bool{false, true} {
-			c := chart{log: log, Lines: []line{{Name: "<&\"", Class: "c1", xs: []float64{0, 1, 2}, ys: ys}}}
-			svg, err := c.SVG()
-			if err != nil {
-				t.Errorf("%s: %v", name, err)
-				continue
-			}
-			d := xml.NewDecoder(strings.NewReader(string(svg)))
-			for {
-				if _, err := d.Token(); err == io.EOF {
-					break
-				} else if err != nil {
-					t.Errorf("%s: %v", name, err)
-					break
-				}
-			}
-			if strings.Contains(string(svg), "style=") || strings.Contains(string(svg), "NaN") {
-				t.Errorf("%s: %s", name, svg)
-			}
-			for _, m := range number.FindAllStringSubmatch(string(svg), -1) {
-				if strings.HasPrefix(m[1], "-") || strings.HasPrefix(m[2], "-") || len(m[1]) > 4 || len(m[2]) > 3 {
-					t.Errorf("%s (log %v): a line goes to %s", name, log, m[0])
-				}
-			}
-		}
-	}
-}
-
-func TestTicks(t *testing.T) {
-	for _, c := range []struct {
-		lo, hi float64
-		want   string
-	}{{0, 2, "0.0 0.5 1.0 1.5 2.0"}, {0, 20400, "0 5,000 10,000 15,000 20,000 25,000"}, {0, 0, "0.0 0.2 0.4 0.6 0.8 1.0"}, {-3, 12, "-5 0 5 10 15"},
-		{0, 0.12, "0.000 0.025 0.050 0.075 0.100 0.125"}} {
-		var got []string
-		for _, tick := range linearTicks(c.lo, c.hi, 5) {
-			got = append(got, tick.Label)
-		}
-		if s := strings.Join(got, " "); s != c.want {
-			t.Errorf("%v … %v: %s", c.lo, c.hi, s)
-		}
-	}
-	for _, c := range []struct {
-		lo, hi float64 // in ms
-		want   string
-	}{{2.2, 30, "2 5 10 20 50"}, {0.04, 800, "0.01 0.1 1 10 100 1,000"}, {5, 5, "5 10"}} {
-		var got []string
-		for _, tick := range logTicks(math.Log10(c.lo), math.Log10(c.hi)) {
-			got = append(got, tick.Label)
-		}
-		if s := strings.Join(got, " "); s != c.want {
-			t.Errorf("%v … %v: %s", c.lo, c.hi, s)
-		}
-	}
-}
-
-// Long runs are drawn with no more points than can be seen, and what went wrong in them is not lost between these.
+// Long runs are drawn with no more points than can be seen, and what went wrong in them
+// is not lost between these.
 func TestSpans(t *testing.T) {
 	var in []bench.Interval
 	for i := range 6 * 3600 {

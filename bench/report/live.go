@@ -14,30 +14,33 @@ import (
 	"teamtalk/bench"
 )
 
-// LiveOptions set up Watch.
+// LiveOptions configure Watch.
 type LiveOptions struct {
-	// Out is where the view is drawn: a screen that is redrawn when it is a terminal, a line a second when not (a minute, in runs of half an hour and more). Usually standard error, so that
-	// standard output holds the result alone.
+	// Out receives the view. On a terminal the view is a screen that is redrawn.
+	// Elsewhere it is a line a second, or a line a minute in runs of half an hour and
+	// more. Usually standard error, so that standard output holds the result alone.
 	Out io.Writer
-	// In is where ctrl-c is read, when Out is a terminal. Usually standard input.
+	// In is read for ctrl-c when Out is a terminal. Usually standard input.
 	In io.Reader
-	// Environ is os.Environ().
+	// Environ is the value of os.Environ.
 	Environ []string
-	// Stop is called at the first ctrl-c: it asks the run to end and to report what it counted. Required.
+	// Stop is called at the first ctrl-c. It asks the run to end and to report what it
+	// counted. Required.
 	Stop func()
-	// Abort is called at the second, when the terminal is as it was before: it ends the process. Required.
+	// Abort is called at the second ctrl-c, after the terminal is restored. It ends the
+	// process. Required.
 	Abort func()
 }
 
-// Live shows a run while it goes on. Its methods may be called from any goroutine.
+// Live shows a run while it lasts. Any goroutine may call its methods.
 type Live struct {
 	mu    sync.Mutex
-	lines *lineView // one of both is set
+	lines *lineView // either lines or prog is set
 	prog  *tea.Program
-	done  chan struct{} // closed when prog has given the terminal back
+	done  chan struct{} // closed when prog has restored the terminal
 }
 
-// Watch begins to show.
+// Watch starts the view.
 func Watch(o LiveOptions) *Live {
 	l := &Live{}
 	if !isTerminal(o.Out) || !isTerminal(o.In) {
@@ -53,7 +56,8 @@ func Watch(o LiveOptions) *Live {
 			m.color = false
 		}
 	}
-	l.prog = tea.NewProgram(m, tea.WithInput(o.In), tea.WithOutput(o.Out), tea.WithEnvironment(o.Environ), tea.WithoutSignalHandler(), tea.WithFPS(10))
+	l.prog = tea.NewProgram(m, tea.WithInput(o.In), tea.WithOutput(o.Out),
+		tea.WithEnvironment(o.Environ), tea.WithoutSignalHandler(), tea.WithFPS(10))
 	l.done = make(chan struct{})
 	go func() {
 		defer close(l.done)
@@ -61,13 +65,13 @@ func Watch(o LiveOptions) *Live {
 		if m.aborted {
 			o.Abort()
 		} else if err != nil {
-			o.Stop() // nobody could stop it any more
+			o.Stop() // without a view no user could stop the run
 		}
 	}()
 	return l
 }
 
-// Phase says what a run does now, in a few words.
+// Phase shows what the run does now, in a few words.
 func (l *Live) Phase(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,7 +82,7 @@ func (l *Live) Phase(text string) {
 	l.prog.Send(phaseMsg(text))
 }
 
-// Begin says what runs now, and for how long it will be counted; 0 when that is not known.
+// Begin shows which run starts, and how long it counts; 0 when that is unknown.
 func (l *Live) Begin(title string, counted time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +93,7 @@ func (l *Live) Begin(title string, counted time.Duration) {
 	l.prog.Send(beginMsg{title, counted})
 }
 
-// Progress shows an interval. It must not be changed afterwards.
+// Progress shows an interval. The caller must not change it afterwards.
 func (l *Live) Progress(i *bench.Interval) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,7 +104,7 @@ func (l *Live) Progress(i *bench.Interval) {
 	l.prog.Send(intervalMsg(reduce(i)))
 }
 
-// Write writes whole lines above the view, or between its lines: for a logger.
+// Write writes whole lines above the view, or between its lines. It serves a logger.
 func (l *Live) Write(text []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,7 +115,7 @@ func (l *Live) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// Close ends the view and gives the terminal back; what was drawn is wiped away.
+// Close ends the view, clears it and restores the terminal.
 func (l *Live) Close() {
 	if l.prog != nil {
 		l.prog.Send(endMsg{})
@@ -119,7 +123,7 @@ func (l *Live) Close() {
 	}
 }
 
-// moment is what is shown of an interval.
+// moment holds the values of an interval that are shown.
 type moment struct {
 	at, seconds   float64
 	counts        map[string]int64
@@ -132,7 +136,8 @@ type moment struct {
 func reduce(i *bench.Interval) moment {
 	m := moment{
 		at: i.At, seconds: i.Seconds, waiting: i.Waiting, open: i.Open, checks: i.Checks,
-		counts: map[string]int64{}, latencies: map[string]bench.Latency{}, processes: map[string]bench.Usage{},
+		counts: map[string]int64{}, latencies: map[string]bench.Latency{},
+		processes: map[string]bench.Usage{},
 	}
 	for k, v := range i.Counts {
 		m.counts[k] = v
@@ -147,10 +152,10 @@ func reduce(i *bench.Interval) moment {
 	return m
 }
 
-// lineView writes a line for each interval, or for each minute of a run of hours.
+// lineView writes a line for each interval, or for each minute of a long run.
 type lineView struct {
 	out    io.Writer
-	every  float64 // seconds of a line at least
+	every  float64 // shortest time of a line, in seconds
 	joined *bench.Interval
 }
 
@@ -159,7 +164,7 @@ func (v *lineView) say(text string) { fmt.Fprintln(v.out, oneLine(text)) }
 func (v *lineView) begin(title string, counted time.Duration) {
 	v.every, v.joined = 0, nil
 	if counted >= 30*time.Minute {
-		v.every = 59.5 // the last of a minute's intervals may be short
+		v.every = 59.5 // the last interval of a minute may be short
 	}
 	v.say(title)
 }
@@ -183,10 +188,11 @@ func (v *lineView) interval(i *bench.Interval) {
 	}
 }
 
-// lineWidth is how wide a line is at most, unless much has gone wrong.
+// lineWidth is the largest width of a line, unless many checks failed.
 const lineWidth = 120
 
-// line writes the time, the rates and latencies that matter most, as far as there is room, and the verdict.
+// line writes the time, the most important rates and latencies that have room, and the
+// verdict.
 func (v *lineView) line(i *bench.Interval) {
 	text := fmt.Sprintf("%6.0f s", i.At+i.Seconds)
 	if i.At < 0 {
@@ -196,7 +202,8 @@ func (v *lineView) line(i *bench.Interval) {
 	var rates, latencies []string
 	for _, name := range namesInOrder(i.Counts) {
 		if name != bench.TotalGroupTexts && !isBytes(name) {
-			rates = append(rates, fmt.Sprintf("  %s %s/s", name, number(rate(i.Counts[name], i.Seconds))))
+			rates = append(rates, fmt.Sprintf("  %s %s/s", name,
+				number(rate(i.Counts[name], i.Seconds))))
 		}
 	}
 	for _, name := range namesInOrder(i.Latencies) {
@@ -206,7 +213,8 @@ func (v *lineView) line(i *bench.Interval) {
 	}
 	first, two := min(3, len(rates)), min(2, len(latencies))
 	room := lineWidth - runewidth.StringWidth(text+tail)
-	for _, piece := range slices.Concat(rates[:first], latencies[:two], []string{fmt.Sprintf("  %s open", grouped(i.Open))}, rates[first:], latencies[two:]) {
+	for _, piece := range slices.Concat(rates[:first], latencies[:two],
+		[]string{fmt.Sprintf("  %s open", grouped(i.Open))}, rates[first:], latencies[two:]) {
 		if room -= runewidth.StringWidth(piece); room < 0 {
 			break
 		}

@@ -16,7 +16,7 @@ import (
 	"teamtalk/bench"
 )
 
-// terminal opens one: what a user has before him, and the side that programs see.
+// terminal returns both sides of a terminal: the user's and the program's.
 func terminal(t *testing.T) (user, program *os.File) {
 	t.Helper()
 	user, program, err := pty.Open()
@@ -30,7 +30,7 @@ func terminal(t *testing.T) (user, program *os.File) {
 	return user, program
 }
 
-// feed gives a screen a run up to a second.
+// feed passes a run up to a second to a screen.
 func feed(s *screen, until float64) {
 	s.Update(beginMsg{"single, 20,000/s", 30 * time.Second})
 	s.Update(phaseMsg("connecting to 2 message servers"))
@@ -43,7 +43,8 @@ func feed(s *screen, until float64) {
 }
 
 func newScreen(width, height int) *screen {
-	s := &screen{stop: func() {}, now: func() time.Time { return time.Unix(0, 0) }, totals: map[string]int64{}}
+	s := &screen{stop: func() {}, now: func() time.Time { return time.Unix(0, 0) },
+		totals: map[string]int64{}}
 	s.Update(tea.WindowSizeMsg{Width: width, Height: height})
 	return s
 }
@@ -58,7 +59,8 @@ func TestScreen(t *testing.T) {
 	golden(t, "screen.txt", b.Bytes())
 }
 
-// The screen is never wider or higher than the terminal, and red as soon as something went wrong.
+// TestScreenFits checks that the screen is never wider or higher than the terminal, and
+// red after a failed check.
 func TestScreenFits(t *testing.T) {
 	escapes := regexp.MustCompile("\x1b\\[[0-9;]*m")
 	for _, size := range [][2]int{{200, 60}, {100, 40}, {80, 24}, {60, 12}, {30, 10}, {10, 3}} {
@@ -70,7 +72,8 @@ func TestScreenFits(t *testing.T) {
 			t.Errorf("%v: %d lines", size, n)
 		}
 		for l := range strings.Lines(text) {
-			if w := runewidth.StringWidth(escapes.ReplaceAllString(strings.TrimSuffix(l, "\n"), "")); w > size[0] {
+			if w := runewidth.StringWidth(escapes.ReplaceAllString(strings.TrimSuffix(l, "\n"),
+				"")); w > size[0] {
 				t.Errorf("%v: %d columns: %q", size, w, l)
 			}
 		}
@@ -80,7 +83,8 @@ func TestScreenFits(t *testing.T) {
 	}
 }
 
-// The first ctrl-c asks the run to end and the view stays; the second gives up.
+// TestScreenInterrupt checks that the first ctrl-c asks the run to end and keeps the
+// view, and that the second aborts.
 func TestScreenInterrupt(t *testing.T) {
 	s := newScreen(100, 40)
 	stopped := 0
@@ -88,7 +92,8 @@ func TestScreenInterrupt(t *testing.T) {
 	feed(s, 10)
 	ctrlC := tea.KeyPressMsg{Code: 'c', Mod: tea.ModCtrl}
 	_, cmd := s.Update(ctrlC)
-	if cmd == nil || cmd() != nil || stopped != 1 || s.ended || !strings.Contains(s.draw(), "ending") {
+	if cmd == nil || cmd() != nil || stopped != 1 || s.ended ||
+		!strings.Contains(s.draw(), "ending") {
 		t.Fatalf("stopped %d times, ended %v: %s", stopped, s.ended, s.draw())
 	}
 	_, cmd = s.Update(ctrlC)
@@ -97,7 +102,7 @@ func TestScreenInterrupt(t *testing.T) {
 	}
 }
 
-// TestLiveTerminal drives the view as a user does.
+// TestLiveTerminal uses the view through a terminal.
 func TestLiveTerminal(t *testing.T) {
 	user, program := terminal(t)
 	seen := make(chan string, 1000)
@@ -156,19 +161,20 @@ func TestLiveTerminal(t *testing.T) {
 	wait("ending")
 	receive(abort, "abort")
 	l.Close()
-	l.Progress(&r.Intervals[0]) // late ones do no harm
-	wait("\x1b[?25h")           // the cursor is back
+	l.Progress(&r.Intervals[0]) // late intervals are ignored
+	wait("\x1b[?25h")           // the cursor is visible again
 }
 
 func TestLiveCloses(t *testing.T) {
 	user, program := terminal(t)
 	go func() { _, _ = io.Copy(io.Discard, user) }()
-	l := Watch(LiveOptions{Out: program, In: program, Environ: []string{"TERM=xterm"}, Stop: func() { t.Error("stopped") }, Abort: func() { t.Error("aborted") }})
+	l := Watch(LiveOptions{Out: program, In: program, Environ: []string{"TERM=xterm"},
+		Stop: func() { t.Error("stopped") }, Abort: func() { t.Error("aborted") }})
 	l.Begin("x", 0)
 	l.Close()
 }
 
-// Without a terminal there is a line a second, with nothing but text.
+// TestLiveLines checks the view without a terminal: a line a second, text only.
 func TestLiveLines(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -190,13 +196,17 @@ func TestLiveLines(t *testing.T) {
 	golden(t, "lines.txt", text)
 }
 
-// A line is no wider than a wide terminal, whatever is measured, and has the verdict.
+// TestLiveLineFits checks that a line is no wider than lineWidth, whatever is measured,
+// and ends with the verdict.
 func TestLiveLineFits(t *testing.T) {
-	in := bench.Interval{At: 8, Seconds: 1, Counts: map[string]int64{}, Latencies: map[string]bench.Latency{}, Waiting: 12345, Open: 20000}
-	for i, name := range []string{"sent", "acked", "delivered", "group texts", "logins", "logouts", "answered", "reads", "typing", "heartbeats", "files", "file bytes"} {
+	in := bench.Interval{At: 8, Seconds: 1, Counts: map[string]int64{},
+		Latencies: map[string]bench.Latency{}, Waiting: 12345, Open: 20000}
+	for i, name := range []string{"sent", "acked", "delivered", "group texts", "logins", "logouts",
+		"answered", "reads", "typing", "heartbeats", "files", "file bytes"} {
 		in.Counts[name] = int64(123456 * (i + 1))
 	}
-	for _, name := range []string{"ack", "delivery", "login", "departments", "first sync", "heartbeat"} {
+	for _, name := range []string{"ack", "delivery", "login", "departments", "first sync",
+		"heartbeat"} {
 		in.Latencies[name] = bench.Latency{Count: 1, P99: 1234.5}
 	}
 	for _, checks := range []bench.Checks{{}, {Lost: 3}} {
@@ -204,21 +214,25 @@ func TestLiveLineFits(t *testing.T) {
 		var b strings.Builder
 		(&lineView{out: &b}).interval(&in)
 		line := strings.TrimSuffix(b.String(), "\n")
-		if runewidth.StringWidth(line) > lineWidth || !strings.HasPrefix(line, "     9 s  sent 123,456/s  acked 246,912/s") || !strings.HasSuffix(line, shortVerdict(&checks)) {
+		if runewidth.StringWidth(line) > lineWidth ||
+			!strings.HasPrefix(line, "     9 s  sent 123,456/s  acked 246,912/s") ||
+			!strings.HasSuffix(line, shortVerdict(&checks)) {
 			t.Errorf("%d columns: %s", runewidth.StringWidth(line), line)
 		}
 	}
 }
 
-// A run of hours has a line a minute.
+// TestLiveMinutes checks that a long run has a line a minute.
 func TestLiveMinutes(t *testing.T) {
 	var b strings.Builder
 	v := lineView{out: &b}
 	v.begin("soak", 8*time.Hour)
 	for i := range 125 {
-		v.interval(&bench.Interval{At: float64(i), Seconds: 1, Counts: map[string]int64{"acked": 10}})
+		v.interval(&bench.Interval{At: float64(i), Seconds: 1,
+			Counts: map[string]int64{"acked": 10}})
 	}
-	want := "soak\n    60 s  acked 10.0/s  0 open  0 waiting  clean\n   120 s  acked 10.0/s  0 open  0 waiting  clean\n"
+	want := "soak\n    60 s  acked 10.0/s  0 open  0 waiting  clean\n   120 s  acked 10.0/s  0 " +
+		"open  0 waiting  clean\n"
 	if b.String() != want {
 		t.Errorf("%s", b.String())
 	}

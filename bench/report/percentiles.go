@@ -11,13 +11,16 @@ import (
 	"teamtalk/bench"
 )
 
-// nines is where a percentile stands on the axis of a percentile curve: each further nine is one step to the right. The median is at 0.3.
+// nines returns the place of a percentile on the axis of a percentile curve. Each further
+// nine is one step to the right. The median is at 0.3.
 func nines(percentile float64) float64 { return -math.Log10(1 - percentile/100) }
 
-// maxHistogram bounds the text of a histogram, in bytes; one of microseconds up to minutes has some tens of kilobytes.
+// maxHistogram bounds the text of a histogram, in bytes. A histogram of microseconds up
+// to minutes takes some tens of kilobytes.
 const maxHistogram = 8 << 20
 
-// curve returns points of the percentile curve of l: nines, and milliseconds. Without a histogram it goes through the percentiles there are.
+// curve returns the points of the percentile curve of l: nines, and milliseconds. Without
+// a histogram it uses the percentiles of l.
 func curve(l *bench.Latency) (xs, ys []float64, err error) {
 	add := func(x, y float64) {
 		if y > 0 && !math.IsNaN(y) && !math.IsInf(y, 0) {
@@ -27,9 +30,10 @@ func curve(l *bench.Latency) (xs, ys []float64, err error) {
 	if l.Count <= 0 {
 		return nil, nil, nil
 	}
-	last := math.Log10(float64(max(10, l.Count))) // there is no percentile closer to 100 than one of all
+	last := math.Log10(float64(max(10, l.Count))) // the highest percentile is that of one in all
 	if l.Histogram == "" {
-		for _, p := range []struct{ percentile, ms float64 }{{50, l.P50}, {90, l.P90}, {99, l.P99}, {99.9, l.P999}} {
+		for _, p := range []struct{ percentile, ms float64 }{{50, l.P50}, {90, l.P90}, {99, l.P99},
+			{99.9, l.P999}} {
 			if x := nines(p.percentile); x < last {
 				add(x, p.ms)
 			}
@@ -50,7 +54,7 @@ func curve(l *bench.Latency) (xs, ys []float64, err error) {
 	return xs, ys, nil
 }
 
-// decodeHistogram reads one of microseconds.
+// decodeHistogram decodes a histogram of microseconds.
 func decodeHistogram(text string) (h *hdrhistogram.Histogram, err error) {
 	if len(text) > maxHistogram {
 		return nil, errors.New("histogram: too long")
@@ -58,10 +62,11 @@ func decodeHistogram(text string) (h *hdrhistogram.Histogram, err error) {
 	if _, err := base64.StdEncoding.DecodeString(text); err != nil {
 		return nil, fmt.Errorf("histogram: %w", err)
 	}
-	// The library trusts what it reads: counts that do not fit their header make it panic.
+	// The library does not check its input: counts that contradict the header make it
+	// panic.
 	defer func() {
 		if p := recover(); p != nil {
-			h, err = nil, fmt.Errorf("histogram: broken: %v", p)
+			h, err = nil, fmt.Errorf("histogram: invalid:  %v", p)
 		}
 	}()
 	if h, err = hdrhistogram.Decode([]byte(text)); err != nil {

@@ -8,13 +8,14 @@ import (
 	"teamtalk/bench"
 )
 
-// setting is one of a scenario's, by its name in the scenario's file.
+// setting is a setting of a scenario, with its name in the scenario file.
 type setting struct {
 	name, flag, value string
 	standard          bool // it has its default
 }
 
-// settings are those of a scenario's kind, in the order of the documentation. The password is left out, for what is printed is passed on.
+// settings returns the settings of a scenario's kind, in the order of the documentation.
+// The password is left out, because people pass reports to others.
 func settings(s *bench.Scenario) []setting {
 	standard := bench.NewScenario(s.Kind)
 	var out []setting
@@ -28,9 +29,11 @@ func settings(s *bench.Scenario) []setting {
 	return out
 }
 
-// Title is a scenario in one line: its kind, what it is about, and what is not as it usually is.
+// Title describes a scenario in one line: its kind, its size, and the settings that
+// differ from their defaults.
 func Title(s *bench.Scenario) string {
-	about := []string{"of", "rate", "population", "pairs", "groups", "members", "senders", "connections", "online", "duration"}
+	about := []string{"of", "rate", "population", "pairs", "groups", "members", "senders",
+		"connections", "online", "duration"}
 	parts := []string{s.Kind}
 	if s.Name != "" {
 		parts = []string{s.Name + " (" + s.Kind + ")"}
@@ -41,20 +44,23 @@ func Title(s *bench.Scenario) string {
 		switch {
 		case i < 0:
 		case name == "rate" && s.Rate == 0:
-			parts = append(parts, "as fast as it goes")
+			parts = append(parts, "as fast as possible")
 		case all[i].value != "0":
 			parts = append(parts, name+" "+all[i].value)
 		}
 	}
 	for _, set := range all {
-		if !set.standard && !slices.Contains(about, set.name) && !slices.Contains([]string{"kind", "name", "addr"}, set.name) {
-			parts = append(parts, strings.TrimSpace(strings.ReplaceAll(set.name, "_", " ")+" "+set.value))
+		if !set.standard && !slices.Contains(about, set.name) &&
+			!slices.Contains([]string{"kind", "name", "addr"}, set.name) {
+			parts = append(parts, strings.TrimSpace(strings.ReplaceAll(set.name, "_",
+				" ")+" "+set.value))
 		}
 	}
 	return strings.Join(parts, " · ")
 }
 
-// repeat is the command that does the scenario again. Its password, if it is not the usual one, has to be added.
+// repeat returns the command that repeats the scenario. A password that is not the
+// default has to be added.
 func repeat(s *bench.Scenario) string {
 	args := []string{"teamtalk", "bench", s.Kind}
 	for _, set := range settings(s) {
@@ -67,7 +73,7 @@ func repeat(s *bench.Scenario) string {
 
 var bare = regexp.MustCompile(`^[A-Za-z0-9_./:,%@+-]+$`)
 
-// quote makes a text one word for a shell.
+// quote quotes a text as one word for a shell.
 func quote(s string) string {
 	if bare.MatchString(s) {
 		return s

@@ -24,33 +24,36 @@ type (
 	tickMsg     struct{}
 )
 
-// history is how many intervals a sparkline can show.
+// history is the largest number of intervals in a sparkline.
 const history = 240
 
-// screen is what a terminal shows of a run: the model of a tea.Program.
+// screen is the view of a run in a terminal. It is the model of a tea.Program.
 type screen struct {
-	stop    func() // at the first ctrl-c
+	stop    func() // called at the first ctrl-c
 	now     func() time.Time
 	color   bool
 	width   int
 	height  int
 	title   string
-	phase   string // what is done now, in words
+	phase   string // what the run does now, in words
 	counted time.Duration
 	began   time.Time
 	moments []moment
-	totals  map[string]int64 // of what was counted
+	totals  map[string]int64 // totals while counting
 	stopped bool             // ctrl-c was pressed
-	aborted bool             // and again
+	aborted bool             // ctrl-c was pressed again
 	ended   bool
 }
 
-// Init starts the clock, which moves on where no interval comes.
-func (s *screen) Init() tea.Cmd { return tick() }
+// Init starts the clock, which advances between intervals.
+func (s *screen) Init() tea.Cmd { return nextTick() }
 
-func tick() tea.Cmd { return tea.Tick(time.Second, func(time.Time) tea.Msg { return tickMsg{} }) }
+func nextTick() tea.Cmd {
+	return tea.Tick(time.Second,
+		func(time.Time) tea.Msg { return tickMsg{} })
+}
 
-// Update takes one message in.
+// Update handles one message.
 func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
@@ -63,7 +66,7 @@ func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case intervalMsg:
 		s.add(moment(msg))
 	case tickMsg:
-		return s, tick()
+		return s, nextTick()
 	case tea.KeyPressMsg:
 		if msg.String() == "ctrl+c" {
 			return s, s.interrupt()
@@ -75,7 +78,7 @@ func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return s, nil
 }
 
-// interrupt is ctrl-c: the first asks the run to end, the second ends the process.
+// interrupt handles ctrl-c: the first asks the run to end, the second ends the process.
 func (s *screen) interrupt() tea.Cmd {
 	if s.stopped {
 		s.aborted, s.ended = true, true
@@ -97,7 +100,7 @@ func (s *screen) add(m moment) {
 	}
 }
 
-// View draws.
+// View returns the view.
 func (s *screen) View() tea.View {
 	if s.ended {
 		return tea.NewView("")
@@ -105,7 +108,7 @@ func (s *screen) View() tea.View {
 	return tea.NewView(s.draw())
 }
 
-// draw returns the screen's lines, none wider than the terminal and no more than it has.
+// draw returns the lines of the screen, within the width and the height of the terminal.
 func (s *screen) draw() string {
 	width := s.width
 	if width <= 0 {
@@ -119,7 +122,9 @@ func (s *screen) draw() string {
 		lines = append(lines, s.rateLines(last, width)...)
 		lines = append(lines, "")
 		lines = append(lines, s.latencyLines(last, width)...)
-		lines = append(lines, "", s.verdict(last, width), s.fit(fmt.Sprintf("%s on their way · %s connections open", grouped(last.waiting), grouped(last.open)), width))
+		lines = append(lines, "", s.verdict(last, width),
+			s.fit(fmt.Sprintf("%s in flight · %s connections open", grouped(last.waiting),
+				grouped(last.open)), width))
 		if p := s.processLines(last, width); len(p) > 0 {
 			lines = append(append(lines, ""), p...)
 		}
@@ -132,7 +137,7 @@ func (s *screen) draw() string {
 
 func (s *screen) paint(t tone, text string) string { return paint(s.color, t, text) }
 
-// fit shortens a text that has no colours yet.
+// fit cuts a text without colours to a width.
 func (s *screen) fit(text string, width int) string {
 	return runewidth.Truncate(oneLine(text), width, "…")
 }
@@ -141,7 +146,7 @@ func (s *screen) headline(width int) string {
 	hint := "ctrl-c ends the run and reports it"
 	t := faint
 	if s.stopped {
-		hint, t = "ending; ctrl-c again gives up without a report", warn
+		hint, t = "ending; press ctrl-c again to quit without a report", warn
 	}
 	title := s.fit(s.title, max(10, width-runewidth.StringWidth(hint)-2))
 	gap := width - runewidth.StringWidth(title) - runewidth.StringWidth(hint)
@@ -151,7 +156,7 @@ func (s *screen) headline(width int) string {
 	return s.paint(head, title) + strings.Repeat(" ", gap) + s.paint(t, hint)
 }
 
-// bar shows how far the run is.
+// bar shows how much of the run has passed.
 func (s *screen) bar(width int) string {
 	state, share := "starting", 0.0
 	if len(s.moments) > 0 {
@@ -180,17 +185,21 @@ func (s *screen) bar(width int) string {
 	}
 	room = min(room, 60)
 	full := int(share * float64(room))
-	return s.paint(good, strings.Repeat("━", full)) + s.paint(faint, strings.Repeat("─", room-full)) + "  " + state
+	return s.paint(good, strings.Repeat("━", full)) +
+		s.paint(faint, strings.Repeat("─", room-full)) + "  " + state
 }
 
 const nameWidth = 16
 
-// rateLines show each total: a second, in all, and the last minutes as a sparkline.
+// rateLines shows each total: per second, in all, and the last minutes as a sparkline.
 func (s *screen) rateLines(last *moment, width int) []string {
-	out := []string{s.paint(faint, s.fit(fmt.Sprintf("%-*s%12s%16s", nameWidth, "", "per second", "counted"), width))}
+	out := []string{s.paint(faint, s.fit(fmt.Sprintf("%-*s%12s%16s", nameWidth, "", "per second",
+		"counted"), width))}
 	for _, name := range namesInOrder(last.counts) {
-		text := fmt.Sprintf("%-*s%12s%16s", nameWidth, s.fit(name, nameWidth-1), number(rate(last.counts[name], last.seconds)), grouped(s.totals[name]))
-		out = append(out, s.withSpark(text, width, func(m *moment) (float64, bool) { return rate(m.counts[name], m.seconds), true }))
+		text := fmt.Sprintf("%-*s%12s%16s", nameWidth, s.fit(name, nameWidth-1),
+			number(rate(last.counts[name], last.seconds)), grouped(s.totals[name]))
+		out = append(out, s.withSpark(text, width,
+			func(m *moment) (float64, bool) { return rate(m.counts[name], m.seconds), true }))
 	}
 	return out
 }
@@ -199,14 +208,17 @@ func (s *screen) latencyLines(last *moment, width int) []string {
 	if len(last.latencies) == 0 {
 		return nil
 	}
-	out := []string{s.paint(faint, s.fit(fmt.Sprintf("%-*s%9s%9s%10s", nameWidth, "ms", "p50", "p99", "max"), width))}
+	out := []string{s.paint(faint, s.fit(fmt.Sprintf("%-*s%9s%9s%10s", nameWidth, "ms", "p50",
+		"p99", "max"), width))}
 	for _, name := range namesInOrder(last.latencies) {
 		l := last.latencies[name]
-		text := fmt.Sprintf("%-*s%9s%9s%10s", nameWidth, s.fit(name, nameWidth-1), number(l.P50), number(l.P99), number(l.Max))
+		text := fmt.Sprintf("%-*s%9s%9s%10s", nameWidth, s.fit(name, nameWidth-1), number(l.P50),
+			number(l.P99), number(l.Max))
 		if l.Count <= 0 {
 			text = fmt.Sprintf("%-*s%9s%9s%10s", nameWidth, s.fit(name, nameWidth-1), "–", "–", "–")
 		}
-		out = append(out, s.withSpark(text, width, func(m *moment) (float64, bool) { l := m.latencies[name]; return l.P99, l.Count > 0 }))
+		out = append(out, s.withSpark(text, width,
+			func(m *moment) (float64, bool) { l := m.latencies[name]; return l.P99, l.Count > 0 }))
 	}
 	return out
 }
@@ -215,19 +227,24 @@ func (s *screen) processLines(last *moment, width int) []string {
 	if len(last.processes) == 0 {
 		return nil
 	}
-	out := []string{s.paint(faint, s.fit(fmt.Sprintf("%-*s%12s%16s", nameWidth, "", "cores", "memory"), width))}
+	out := []string{s.paint(faint, s.fit(fmt.Sprintf("%-*s%12s%16s", nameWidth, "", "cores",
+		"memory"), width))}
 	for _, name := range namesInOrder(last.processes) {
 		u := last.processes[name]
-		text := fmt.Sprintf("%-*s%12.2f%16s", nameWidth, s.fit(name, nameWidth-1), u.CPU, memory(u.RSS))
-		out = append(out, s.withSpark(text, width, func(m *moment) (float64, bool) { u, ok := m.processes[name]; return u.CPU, ok }))
+		text := fmt.Sprintf("%-*s%12.2f%16s", nameWidth, s.fit(name, nameWidth-1), u.CPU,
+			memory(u.RSS))
+		out = append(out, s.withSpark(text, width,
+			func(m *moment) (float64, bool) { u, ok := m.processes[name]; return u.CPU, ok }))
 	}
 	return out
 }
 
-// verdict is red, and says NOT CLEAN, as soon as anything went wrong.
+// verdict is red, and says NOT CLEAN, as soon as a check fails.
 func (s *screen) verdict(last *moment, width int) string {
 	if last.checks.Clean() {
-		return s.paint(good, s.fit("clean so far: nothing lost, doubled, reordered, changed, broken or refused", width))
+		return s.paint(good,
+			s.fit("clean so far: no message lost, duplicated, reordered or corrupt, nothing "+
+				"broken or refused", width))
 	}
 	text := verdict(&last.checks)
 	if len(last.checks.Examples) > 0 {
@@ -236,7 +253,7 @@ func (s *screen) verdict(last *moment, width int) string {
 	return s.paint(bad, s.fit(text, width))
 }
 
-// withSpark adds a sparkline of y over the last intervals where the line has room for it.
+// withSpark adds a sparkline of y over the last intervals if the line has room for it.
 func (s *screen) withSpark(text string, width int, y func(*moment) (float64, bool)) string {
 	text = s.fit(text, width)
 	room := min(60, width-runewidth.StringWidth(text)-3)
@@ -247,7 +264,7 @@ func (s *screen) withSpark(text string, width int, y func(*moment) (float64, boo
 	return text + "   " + spark(s.moments[first:], y)
 }
 
-// spark draws values from 0 to the highest of them; where there is none it leaves a gap.
+// spark draws values from 0 to their maximum, with a gap for each missing value.
 func spark(ms []moment, y func(*moment) (float64, bool)) string {
 	const levels = "▁▂▃▄▅▆▇█"
 	steps := []rune(levels)

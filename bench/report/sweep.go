@@ -14,13 +14,16 @@ func SweepText(w io.Writer, s *bench.Sweep, color bool) error {
 	return writeParts(w, sweepParts(s), color)
 }
 
-// SweepMarkdown writes a sweep as tables to paste into a page.
+// SweepMarkdown writes a sweep as tables in Markdown.
 func SweepMarkdown(w io.Writer, s *bench.Sweep) error { return writeMarkdown(w, sweepParts(s)) }
 
-// byRate are the steps with their rates growing.
+// byRate returns the steps in the order of their rates.
 func byRate(s *bench.Sweep) []bench.SweepStep {
 	steps := slices.Clone(s.Steps)
-	slices.SortStableFunc(steps, func(a, b bench.SweepStep) int { return cmp.Compare(a.Rate, b.Rate) })
+	slices.SortStableFunc(steps, func(a, b bench.SweepStep) int {
+		return cmp.Compare(a.Rate,
+			b.Rate)
+	})
 	return steps
 }
 
@@ -36,9 +39,10 @@ func sweepParts(s *bench.Sweep) []part {
 	return parts
 }
 
-// sweepHead says where the knee is, or why it is not known.
+// sweepHead gives the knee, or the reason why it is unknown.
 func sweepHead(s *bench.Sweep) part {
-	p := part{Title: fmt.Sprintf("Sweep: highest rate with p99 of %s under %s ms", s.Of, number(s.UnderMS))}
+	p := part{Title: fmt.Sprintf("Sweep: highest rate with p99 of %s under %s ms", s.Of,
+		number(s.UnderMS))}
 	if len(s.Steps) > 0 {
 		r := s.Steps[0].Result
 		p.Notes = append(p.Notes, note{faint, Title(&r.Scenario)})
@@ -64,10 +68,12 @@ func sweepHead(s *bench.Sweep) part {
 }
 
 func stepsTable(s *bench.Sweep) *table {
-	t := &table{Head: []string{"offered/s", s.Total + "/s", s.Of + " p50 ms", "p99 ms", "p99.9 ms", "max ms", "checked", "holds"}, Words: true}
+	t := &table{Head: []string{"offered/s", s.Total + "/s", s.Of + " p50 ms", "p99 ms", "p99.9 ms",
+		"max ms", "checked", "holds"}, Words: true}
 	for _, step := range byRate(s) {
 		l := step.Result.Latencies[s.Of]
-		row := cells(number(step.Rate), number(step.Done), number(l.P50), number(l.P99), number(l.P999), number(l.Max), shortVerdict(&step.Result.Checks), "yes")
+		row := cells(number(step.Rate), number(step.Done), number(l.P50), number(l.P99),
+			number(l.P999), number(l.Max), shortVerdict(&step.Result.Checks), "yes")
 		if !step.Result.Checks.Clean() {
 			row[1].Tone, row[6].Tone = bad, bad
 		}
@@ -104,7 +110,8 @@ func sweepProcesses(s *bench.Sweep) *table {
 	return t
 }
 
-// SweepHTML writes a sweep as a page of its own: latency and what was done against the rate, and the percentile curve of every step.
+// SweepHTML writes a sweep as a self-contained page: latency and completed work against
+// the rate, and the percentile curve of each step.
 func SweepHTML(w io.Writer, s *bench.Sweep) error {
 	figs, err := figures(sweepCharts(s))
 	if err != nil {
@@ -120,7 +127,8 @@ func SweepHTML(w io.Writer, s *bench.Sweep) error {
 		p.Sections = append(p.Sections, section{part: x})
 	}
 	if len(s.Steps) > 0 {
-		p.Sections = append(p.Sections, section{part: part{Title: "Scenario", Notes: []note{{faint, "of the first step; the rate grows"}},
+		p.Sections = append(p.Sections, section{part: part{Title: "Scenario",
+			Notes: []note{{faint, "of the first step; the others differ in their rate"}},
 			Table: scenarioTable(&s.Steps[0].Result.Scenario)}})
 	}
 	return p.write(w)
@@ -128,8 +136,10 @@ func SweepHTML(w io.Writer, s *bench.Sweep) error {
 
 func sweepCharts(s *bench.Sweep) []chart {
 	steps := byRate(s)
-	latency := chart{Title: "Latency against rate: " + s.Of, XName: "offered a second", YName: "ms, logarithmic", log: true}
-	done := chart{Title: "Done against rate", XName: "offered a second", YName: s.Total + " a second"}
+	latency := chart{Title: "Latency against rate: " + s.Of, XName: "offered a second",
+		YName: "ms, logarithmic", log: true}
+	done := chart{Title: "Done against rate", XName: "offered a second", YName: s.Total +
+		" a second"}
 	latency.Rules = []rule{{Name: "bound of p99", Class: "bound", at: s.UnderMS, level: true}}
 	if s.Knee > 0 {
 		latency.Rules = append(latency.Rules, rule{Name: "knee", Class: "knee", at: s.Knee})

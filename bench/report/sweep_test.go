@@ -10,16 +10,19 @@ import (
 	"teamtalk/bench"
 )
 
-// sweep is one of a server that does 10,000 a second and waits as a queue does.
+// sweep returns the sweep of a server that serves 10,000 a second, with the latency of a
+// queue.
 func sweep(t testing.TB) *bench.Sweep {
 	t.Helper()
 	o := bench.SweepOptions{Under: 20 * time.Millisecond, From: 2000, To: 50000, Factor: 1.5}
-	s, err := bench.RunSweep(t.Context(), o, func(_ context.Context, rate float64) (*bench.Result, error) {
+	s, err := bench.RunSweep(t.Context(), o, func(_ context.Context, rate float64) (*bench.Result,
+		error) {
 		r := fixture()
 		r.Scenario.Rate, r.Intervals = rate, nil
 		did := min(rate, 9900)
 		wait := 1 / (1 - did/10000)
-		r.Latencies = map[string]bench.Latency{"ack": {Count: int64(did * 30), P50: wait, P90: 1.5 * wait, P99: 2 * wait, P999: 3 * wait, Max: 5 * wait}}
+		r.Latencies = map[string]bench.Latency{"ack": {Count: int64(did * 30), P50: wait,
+			P90: 1.5 * wait, P99: 2 * wait, P999: 3 * wait, Max: 5 * wait}}
 		r.Totals = map[string]int64{"sent": int64(rate * 30), "acked": int64(did * 30)}
 		if rate > did {
 			r.Checks.Broken = 2
@@ -48,7 +51,7 @@ func TestSweepText(t *testing.T) {
 	golden(t, "sweep.md", b.Bytes())
 }
 
-// What is known of the knee is said, and no more.
+// TestSweepHead checks what is said of the knee.
 func TestSweepHead(t *testing.T) {
 	for _, c := range []struct {
 		s    bench.Sweep
@@ -63,7 +66,8 @@ func TestSweepHead(t *testing.T) {
 		c.s.Ended = "because"
 		notes := sweepHead(&c.s).Notes
 		last := notes[len(notes)-1]
-		if !strings.HasPrefix(last.Text, c.want) || !strings.HasSuffix(last.Text, "because") || last.Tone != c.tone {
+		if !strings.HasPrefix(last.Text, c.want) || !strings.HasSuffix(last.Text, "because") ||
+			last.Tone != c.tone {
 			t.Errorf("%+v: %+v", c.s, last)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/mattn/go-runewidth"
 )
 
-// tone is how a text is meant; the text itself says it too.
+// tone is the meaning of a text, which sets its colour. The text itself states it too.
 type tone string
 
 const (
@@ -22,7 +22,7 @@ const (
 	head  tone = "head"
 )
 
-// ansi are the colours of tones in a terminal.
+// ansi returns the escape sequence of a tone for a terminal.
 func (t tone) ansi() string {
 	switch t {
 	case good:
@@ -47,7 +47,7 @@ func paint(color bool, t tone, text string) string {
 	return t.ansi() + text + "\x1b[m"
 }
 
-// cell is one of a table's.
+// cell is a cell of a table.
 type cell struct {
 	Text string
 	Tone tone
@@ -61,18 +61,19 @@ func cells(texts ...string) []cell {
 	return row
 }
 
-// table is drawn in a terminal, as Markdown and in HTML. The first column and the last, when Words is set, are words and begin at the left; the rest are
-// figures and end at the right.
+// table is written for a terminal, as Markdown and as HTML. The first column holds words,
+// and with Words the last one too: they are aligned to the left. The other columns hold
+// numbers, aligned to the right.
 type table struct {
 	Head  []string
 	Rows  [][]cell
 	Words bool
 }
 
-// Left reports whether column i begins at the left.
+// Left reports whether column i is aligned to the left.
 func (t *table) Left(i int) bool { return i == 0 || t.Words && i == len(t.Head)-1 }
 
-// oneLine keeps what came from outside from moving the cursor.
+// oneLine replaces control characters, so that a text from a file cannot move the cursor.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -82,7 +83,7 @@ func oneLine(s string) string {
 	}, s)
 }
 
-// Class is the CSS class of a cell.
+// Class returns the CSS class of a cell.
 func (t *table) Class(i int, c cell) string {
 	class := "n"
 	if t.Left(i) {
@@ -94,7 +95,7 @@ func (t *table) Class(i int, c cell) string {
 	return class
 }
 
-// text draws the table for a terminal.
+// text writes the table for a terminal.
 func (t *table) text(w io.Writer, color bool) error {
 	for _, row := range t.Rows {
 		for i := range row {
@@ -121,7 +122,7 @@ func (t *table) text(w io.Writer, color bool) error {
 			if t.Left(i) {
 				b.WriteString(s.String() + text)
 				s.Reset()
-				s.WriteString(pad) // written only when something follows
+				s.WriteString(pad) // written only when another cell follows
 			} else {
 				b.WriteString(s.String() + pad + text)
 				s.Reset()
@@ -145,7 +146,7 @@ func (t *table) text(w io.Writer, color bool) error {
 	return nil
 }
 
-// markdown draws the table for a page. What is bad is bold there.
+// markdown writes the table as Markdown. Bad values are bold.
 func (t *table) markdown(w io.Writer) error {
 	var b strings.Builder
 	row := func(cs []cell) {
@@ -174,7 +175,7 @@ func (t *table) markdown(w io.Writer) error {
 	return err
 }
 
-// HTML draws the table for a page of its own.
+// HTML returns the table as HTML.
 func (t *table) HTML() template.HTML {
 	var b strings.Builder
 	b.WriteString("<table><thead><tr>")
@@ -185,7 +186,8 @@ func (t *table) HTML() template.HTML {
 	for _, row := range t.Rows {
 		b.WriteString("<tr>")
 		for i, c := range row {
-			fmt.Fprintf(&b, `<td class="%s">%s</td>`, t.Class(i, c), template.HTMLEscapeString(c.Text))
+			fmt.Fprintf(&b, `<td class="%s">%s</td>`, t.Class(i, c),
+				template.HTMLEscapeString(c.Text))
 		}
 		b.WriteString("</tr>\n")
 	}
@@ -199,14 +201,14 @@ type note struct {
 	Text string
 }
 
-// part is a heading, what stands below it and a table; any may be missing.
+// part is a heading with notes and a table. Each of them may be missing.
 type part struct {
 	Title string
 	Notes []note
 	Table *table
 }
 
-// writeParts writes for a terminal.
+// writeParts writes parts for a terminal.
 func writeParts(w io.Writer, parts []part, color bool) error {
 	for i, p := range parts {
 		if i > 0 {
@@ -233,7 +235,7 @@ func writeParts(w io.Writer, parts []part, color bool) error {
 	return nil
 }
 
-// writeMarkdown writes for a page. What is bad is bold.
+// writeMarkdown writes parts as Markdown. Bad and doubtful notes are bold.
 func writeMarkdown(w io.Writer, parts []part) error {
 	for i, p := range parts {
 		if i > 0 {

@@ -11,7 +11,8 @@ import (
 	"teamtalk/bench"
 )
 
-// Colors reports whether w is a terminal that may be coloured: NO_COLOR is not set and TERM is not dumb. getenv is os.Getenv.
+// Colors reports whether w is a terminal that may show colours: NO_COLOR is unset and
+// TERM is not dumb. getenv is os.Getenv.
 func Colors(w io.Writer, getenv func(string) string) bool {
 	return isTerminal(w) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
 }
@@ -27,10 +28,10 @@ func Text(w io.Writer, r *bench.Result, color bool) error {
 	return writeParts(w, resultParts(r), color)
 }
 
-// Markdown writes a result as tables to paste into a page.
+// Markdown writes a result as tables in Markdown.
 func Markdown(w io.Writer, r *bench.Result) error { return writeMarkdown(w, resultParts(r)) }
 
-// resultParts is everything a result says, without charts.
+// resultParts returns all parts of a result except charts.
 func resultParts(r *bench.Result) []part {
 	parts := []part{headPart(r), verdictPart(r), totalsPart(r)}
 	for _, p := range []part{latenciesPart(r), valuesPart(r), processesPart(r), ceilingsPart(r)} {
@@ -43,7 +44,10 @@ func resultParts(r *bench.Result) []part {
 
 func headPart(r *bench.Result) part {
 	p := part{Title: Title(&r.Scenario)}
-	add := func(format string, args ...any) { p.Notes = append(p.Notes, note{faint, fmt.Sprintf(format, args...)}) }
+	add := func(format string, args ...any) {
+		p.Notes = append(p.Notes,
+			note{faint, fmt.Sprintf(format, args...)})
+	}
 	if !r.Started.IsZero() {
 		add("%s s counted from %s", number(r.Seconds), r.Started.Format(time.RFC3339))
 	} else {
@@ -61,14 +65,15 @@ func headPart(r *bench.Result) part {
 	return p
 }
 
-// stopped reports whether a run was ended before its time. A scenario that ends by itself has no time.
+// stopped reports whether a run ended before its planned time. A scenario that ends by
+// itself has none.
 func stopped(r *bench.Result) bool {
 	s := &r.Scenario
 	timed := s.Kind != bench.KindIdle && !(s.Kind == bench.KindConnect && s.After == "stay")
 	return timed && r.Seconds < time.Duration(s.Duration).Seconds()-0.001
 }
 
-// verdictPart is what has to be known before any figure is read.
+// verdictPart returns what a reader must know before reading any value.
 func verdictPart(r *bench.Result) part {
 	var p part
 	if r.Checks.Clean() {
@@ -86,13 +91,15 @@ func verdictPart(r *bench.Result) part {
 		p.Notes = append(p.Notes, note{warn, n})
 	}
 	if r.Checks.Behind > 0 {
-		p.Notes = append(p.Notes, note{warn, "the generator itself began " + count(r.Checks.Behind, "thing", "things") +
-			" more than 10 ms late; latency counts that too"})
+		p.Notes = append(p.Notes, note{warn, "the generator started " +
+			count(r.Checks.Behind, "thing", "things") +
+			" more than 10 ms late; the latencies include that delay"})
 	}
 	return p
 }
 
-const generatorBound = "GENERATOR-BOUND: the generator had no processor time to spare; this result tells of it, not of the servers"
+const generatorBound = "GENERATOR-BOUND: the generator used all of its processor time, so this " +
+	"result measures it, not the servers"
 
 func totalsPart(r *bench.Result) part {
 	t := &table{Head: []string{"", "per second", "total", "checked"}, Words: true}
@@ -100,7 +107,8 @@ func totalsPart(r *bench.Result) part {
 		checks, ok := checksOf(name, &r.Checks)
 		row := cells(name, number(rate(r.Totals[name], r.Seconds)), grouped(r.Totals[name]), checks)
 		if isBytes(name) {
-			row[1].Text, row[2].Text = memory(int64(rate(r.Totals[name], r.Seconds))), memory(r.Totals[name])
+			row[1].Text, row[2].Text = memory(int64(rate(r.Totals[name], r.Seconds))),
+				memory(r.Totals[name])
 		}
 		if !ok {
 			row[1].Tone, row[2].Tone, row[3].Tone = bad, bad, bad
@@ -118,11 +126,12 @@ func latenciesPart(r *bench.Result) part {
 	t := &table{Head: []string{"ms", "p50", "p90", "p99", "p99.9", "max", "mean", "count"}}
 	for _, name := range namesInOrder(r.Latencies) {
 		l := r.Latencies[name]
-		t.Rows = append(t.Rows, cells(name, number(l.P50), number(l.P90), number(l.P99), number(l.P999), number(l.Max), number(l.Mean), grouped(l.Count)))
+		t.Rows = append(t.Rows, cells(name, number(l.P50), number(l.P90), number(l.P99),
+			number(l.P999), number(l.Max), number(l.Mean), grouped(l.Count)))
 	}
 	p := part{Title: "Latency", Table: t}
 	if !r.Checks.Clean() {
-		p.Notes = []note{{bad, "NOT CLEAN: what never arrived has no latency here"}}
+		p.Notes = []note{{bad, "NOT CLEAN: messages that never arrived have no latency here"}}
 	}
 	return p
 }
@@ -142,22 +151,27 @@ func processesPart(r *bench.Result) part {
 	if len(r.Processes) == 0 {
 		return part{}
 	}
-	t := &table{Head: []string{"", "pid", "cores", "of all", "µs each", "memory before", "after", "most"}}
+	t := &table{Head: []string{"", "pid", "cores", "of all", "µs each", "memory before", "after",
+		"most"}}
 	for _, p := range r.Processes {
 		share, pid := "–", fmt.Sprint(p.PID)
+		// a sum
 		if p.PID == 0 {
 			pid = "–" // a sum
 		}
 		if r.Machine.Cores > 0 {
 			share = number(100*p.CPU/float64(r.Machine.Cores)) + " %"
 		}
-		t.Rows = append(t.Rows, cells(p.Name, pid, number(p.CPU), share, number(cpuPerMessage(r, &p)),
+		t.Rows = append(t.Rows, cells(p.Name, pid, number(p.CPU), share,
+			number(cpuPerMessage(r, &p)),
 			memory(p.RSSBefore), memory(p.RSSAfter), memory(p.RSSMax)))
 	}
-	return part{Title: "Processes", Notes: []note{{faint, "µs each: processor time / " + mainTotal(r.Totals)}}, Table: t}
+	return part{Title: "Processes", Notes: []note{{faint, "µs each: processor time / " +
+		mainTotal(r.Totals)}}, Table: t}
 }
 
-// cpuPerMessage is the processor time of a process, in microseconds, by the main total.
+// cpuPerMessage returns the processor time of a process divided by the main total, in
+// microseconds.
 func cpuPerMessage(r *bench.Result, p *bench.Process) float64 {
 	n := r.Totals[mainTotal(r.Totals)]
 	if n == 0 {
@@ -177,10 +191,12 @@ func ceilingsPart(r *bench.Result) part {
 			notes = append(notes, note{faint, c.Name + ": " + c.How})
 		}
 		if c.Error != "" {
-			t.Rows = append(t.Rows, []cell{{Text: c.Name}, {Text: "–"}, {Text: "not measured: " + c.Error, Tone: warn}})
+			t.Rows = append(t.Rows, []cell{{Text: c.Name}, {Text: "–"},
+				{Text: "not measured: " + c.Error, Tone: warn}})
 			continue
 		}
-		t.Rows = append(t.Rows, cells(c.Name, number(c.Rate), c.Of+": "+number(c.Percent)+" % of what this machine can do"))
+		t.Rows = append(t.Rows, cells(c.Name, number(c.Rate),
+			c.Of+": "+number(c.Percent)+" % of what this machine can reach"))
 	}
 	return part{Title: "Ceilings", Notes: notes, Table: t}
 }

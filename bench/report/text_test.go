@@ -24,7 +24,8 @@ func TestText(t *testing.T) {
 	}
 }
 
-// What went wrong is red, and says so without colour; each kind of it stands beside a rate.
+// TestFaultsAreRed checks that a failed check is red, is named without colour too, and
+// stands beside a rate.
 func TestFaultsAreRed(t *testing.T) {
 	const red = "\x1b[1;31m"
 	text := func(r *bench.Result, color bool) string {
@@ -59,17 +60,18 @@ func TestFaultsAreRed(t *testing.T) {
 		if strings.Count(bare, "7 "+name) < 2 {
 			t.Errorf("7 %s stand beside no rate: %s", name, bare)
 		}
-		if strings.Count(colored, red) < 5 { // the verdict, a row's three cells, the latencies
+		if strings.Count(colored, red) < 5 { // the verdict, the three cells of a row, the latencies
 			t.Errorf("with 7 %s a rate is not red: %q", name, colored)
 		}
 	}
 }
 
-// What is in a file does not move the cursor or colour anything.
+// TestTextOfOthers checks that texts from a file cannot move the cursor or set colours.
 func TestTextOfOthers(t *testing.T) {
 	r := lossy()
 	evil := "\x1b[2J\u009b1m\nx"
-	r.Build, r.Machine.Host, r.Processes[0].Name, r.Checks.Examples[0], r.Ceilings[0].Error = evil, evil, evil, evil, evil
+	r.Build, r.Machine.Host, r.Processes[0].Name, r.Checks.Examples[0], r.Ceilings[0].Error = evil,
+		evil, evil, evil, evil
 	r.Totals[evil] = 1
 	var b bytes.Buffer
 	if err := Text(&b, r, false); err != nil {
@@ -80,13 +82,15 @@ func TestTextOfOthers(t *testing.T) {
 	}
 }
 
-// A run that was ended early says so; one whose end is not a matter of time does not.
+// TestStopped checks that a run ended early is reported so, except kinds that end by
+// themselves.
 func TestStopped(t *testing.T) {
 	for _, c := range []struct {
 		kind, after string
 		seconds     float64
 		want        bool
-	}{{"single", "", 30, false}, {"single", "", 12.3, true}, {"idle", "", 2, false}, {"connect", "logout", 12, true}, {"connect", "stay", 12, false}} {
+	}{{"single", "", 30, false}, {"single", "", 12.3, true}, {"idle", "", 2, false},
+		{"connect", "logout", 12, true}, {"connect", "stay", 12, false}} {
 		r := fixture()
 		r.Seconds, r.Scenario.Kind, r.Scenario.After = c.seconds, c.kind, c.after
 		var b strings.Builder
@@ -114,7 +118,8 @@ func TestColors(t *testing.T) {
 		name, value string
 		want        bool
 	}{{"TERM", "xterm", true}, {"NO_COLOR", "1", false}, {"TERM", "dumb", false}} {
-		if got := Colors(tty, func(k string) string { return map[string]string{c.name: c.value}[k] }); got != c.want {
+		if got := Colors(tty,
+			func(k string) string { return map[string]string{c.name: c.value}[k] }); got != c.want {
 			t.Errorf("%s=%s: %v", c.name, c.value, got)
 		}
 	}
@@ -125,8 +130,10 @@ func TestNumber(t *testing.T) {
 		v    float64
 		want string
 	}{
-		{0, "0"}, {0.0001234, "0.000123"}, {0.0123, "0.012"}, {0.5, "0.500"}, {0.9996, "1.00"}, {1.234, "1.23"}, {9.996, "10.0"}, {12.34, "12.3"},
-		{99.96, "100"}, {1234.5, "1,235"}, {1234567, "1,234,567"}, {-1234.5, "-1,235"}, {1e18, "1.00e+18"},
+		{0, "0"}, {0.0001234, "0.000123"}, {0.0123, "0.012"}, {0.5, "0.500"}, {0.9996, "1.00"},
+		{1.234, "1.23"}, {9.996, "10.0"}, {12.34, "12.3"},
+		{99.96, "100"}, {1234.5, "1,235"}, {1234567, "1,234,567"}, {-1234.5, "-1,235"},
+		{1e18, "1.00e+18"},
 	} {
 		if got := number(c.v); got != c.want {
 			t.Errorf("%v: %q, want %q", c.v, got, c.want)
