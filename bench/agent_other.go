@@ -4,5 +4,5 @@ package bench
 
 import "os/exec"
 
-// ownGroup does nothing here.
+// ownGroup does nothing on this system.
 func ownGroup(*exec.Cmd) {}

@@ -7,5 +7,6 @@ import (
 	"syscall"
 )
 
-// ownGroup keeps the interrupt of a terminal from an agent: who started it ends it, and wants its results before.
+// ownGroup keeps the interrupt of a terminal from an agent. The process that started it
+// reads its results first and then ends it.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }

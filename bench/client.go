@@ -11,23 +11,23 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// client is one user's connection. It belongs to its worker's loop.
+// client is the connection of one user. Loop only.
 type client struct {
 	w     *worker
 	conn  *swarm.Conn
 	index int // among all users of the run, from 0
 	kind  pb.ClientType
-	id    uint32 // of the user; known after the first login
+	id    uint32 // of the user, known after the first login
 	state clientState
 
-	due      int64 // when the login, or the logout, was to begin
-	beatSent int64 // when the heartbeat was sent whose echo did not come yet; 0: none
+	due      int64 // time at which the login or logout was due
+	beatSent int64 // when the heartbeat without an echo so far was sent; 0: none
 	deadline int64 // of login or logout
 
 	requests requests
 	outboxes []outbox
 	inboxes  []inbox
-	damaged  int64 // deliveries with a stamp that cannot be read: of which message, nobody knows
+	damaged  int64 // deliveries with an unreadable stamp, which belong to no known message
 }
 
 type clientState uint8
@@ -37,45 +37,49 @@ const (
 	connecting             // until its login is answered
 	online
 	leaving // until its logout is answered
-	left    // until the server closed
+	left    // until the server closes
 )
 
 // outbox is a conversation that a client writes to.
 type outbox struct {
 	conv   uint32
-	sender uint16 // place among the conversation's senders
+	sender uint16 // position among the senders of the conversation
 	group  bool
 	to     uint32 // user or group
 	sent   uint32 // number of the last message
-	fanout int64  // how many get each message
+	fanout int64  // receivers of each message
 }
 
-// inbox is a conversation whose messages a client gets.
+// inbox is a conversation whose messages a client receives.
 type inbox struct {
 	conv    uint32
 	streams []stream // by sender
-	own     int      // which sender is the client itself, whose messages do not come here; -1: none
+	// position of the client itself among the senders, whose messages the server does not
+	// send back; -1: none
+	own int
 }
 
-// play is what a scenario does with what happens to a client.
+// play handles the events of clients for a kind of scenario. Loop only.
 type play interface {
-	// loggedIn is told of a login that went well.
+	// loggedIn is called after a login that succeeded.
 	loggedIn(c *client)
-	// gone is told that the connection ended and is not wanted any more, or that it could not be made; err is nil after a logout.
+	// gone is called when the connection ended, or could not be established. err is nil
+	// after a logout.
 	gone(c *client, err error)
-	// answered is told of the answer to a request that is not the ack of a message; took has been noted.
+	// answered is called for the answer to a request, except acks of messages. The
+	// latency is already recorded.
 	answered(c *client, r request, h pdu.Header, body []byte)
-	// acked is told of the ack of a message.
+	// acked is called for the ack of a message.
 	acked(c *client, r request)
-	// told is told of what the server says of its own accord, messages apart.
+	// told is called for frames that the server sends on its own, except messages.
 	told(c *client, h pdu.Header, body []byte)
-	// over is told that the run has ended: what is still under way did not succeed.
+	// over is called when the run has ended. Whatever is still in flight has failed.
 	over()
-	// delivered is told of a message that came, good or not.
+	// delivered is called for each message that arrived, valid or not.
 	delivered(c *client, d *delivery)
 }
 
-// login begins to connect and log in. due is when that was to happen.
+// login starts to connect and log in. due is the time at which that was scheduled.
 func (c *client) login(due int64) {
 	c.state, c.due = connecting, due
 	c.deadline = c.w.loop.Now() + int64(c.w.part.scenario.Timeout)
@@ -83,10 +87,10 @@ func (c *client) login(due int64) {
 	c.conn = c.w.loop.Dial(c.addr(), c)
 }
 
-// addr is the client's message server.
+// addr returns the address of the client's message server.
 func (c *client) addr() netip.AddrPort { return c.w.part.addrs[c.index%len(c.w.part.addrs)] }
 
-// logout asks the server to.
+// logout sends a logout request.
 func (c *client) logout() {
 	now := c.w.loop.Now()
 	c.state, c.due = leaving, now
@@ -95,14 +99,14 @@ func (c *client) logout() {
 	c.conn.Write(c.w.part.logoutFrame)
 }
 
-// hangUp closes the connection without a word.
+// hangUp closes the connection without a logout.
 func (c *client) hangUp() {
 	c.state = offline
 	c.forget()
 	c.conn.Close()
 }
 
-// Open logs in.
+// Open sends the login.
 func (c *client) Open(*swarm.Conn) {
 	s := c.w.part.scenario
 	m := &pb.IMLoginReq{}
@@ -116,7 +120,7 @@ func (c *client) Open(*swarm.Conn) {
 	}
 }
 
-// Close is told that the connection ended.
+// Close records the end of the connection.
 func (c *client) Close(_ *swarm.Conn, err error) {
 	if errors.Is(err, io.EOF) {
 		err = errors.New("the server closed the connection")
@@ -127,7 +131,7 @@ func (c *client) Close(_ *swarm.Conn, err error) {
 	c.over(err)
 }
 
-// end closes the connection because of err.
+// end closes the connection and records err.
 func (c *client) end(err error) {
 	c.conn.Close()
 	c.over(err)
@@ -142,12 +146,13 @@ func (c *client) over(err error) {
 	c.forget()
 	if err != nil {
 		c.w.checks.Broken++
-		c.w.checks.example("user %s, %s: %v", c.name(), [...]string{"", "logging in", "online", "logging out", "logged out"}[was], err)
+		c.w.checks.example("user %s, %s: %v", c.name(),
+			[...]string{"", "logging in", "online", "logging out", "logged out"}[was], err)
 	}
 	c.w.play.gone(c, err)
 }
 
-// forget gives up what a connection that is gone waited for.
+// forget abandons the requests of a connection that has ended.
 func (c *client) forget() {
 	c.requests.waiting(func(r request) { c.w.giveUp(c, r) })
 	c.w.waiting -= int64(c.requests.open)
@@ -158,7 +163,7 @@ func (c *client) forget() {
 	}
 }
 
-// refuse counts what a server answered with an error, or not at all.
+// refuse counts a request that the server answered with an error, or not at all.
 func (c *client) refuse(format string, args ...any) {
 	c.w.checks.Refused++
 	c.w.checks.example("user %s: %s", c.name(), fmt.Sprintf(format, args...))
@@ -169,7 +174,7 @@ func (c *client) name() string {
 	return s.userName(s.First + c.index)
 }
 
-// Frame takes what the server sent.
+// Frame handles a frame of the server.
 func (c *client) Frame(_ *swarm.Conn, h pdu.Header, body []byte) {
 	switch h.Command {
 	case pb.CmdMsgData:
@@ -184,7 +189,7 @@ func (c *client) Frame(_ *swarm.Conn, h pdu.Header, body []byte) {
 		if c.state == leaving {
 			c.w.took(opLogout, c.due)
 			c.w.rec.counts[countLogouts]++
-			c.state = left // the server closes
+			c.state = left // the server closes the connection
 		}
 	case pb.CmdKickUser:
 		c.w.checks.example("user %s was kicked: the same user logged in elsewhere", c.name())
@@ -195,7 +200,8 @@ func (c *client) Frame(_ *swarm.Conn, h pdu.Header, body []byte) {
 		}
 		if r := c.requests.answered(h.Seq); r.op == opAck {
 			c.w.waiting--
-			c.refuse("message %d in conversation %d answered with command %#x, which is no ack", r.number, r.conv, uint32(h.Command))
+			c.refuse("message %d in conversation %d answered with command %#x, which is no ack",
+				r.number, r.conv, uint32(h.Command))
 		} else if r.op != opNone {
 			c.w.waiting--
 			c.w.took(r.op, r.due)
@@ -212,7 +218,7 @@ func (c *client) loginAnswered(body []byte) {
 	code, text, user, ok := loginOf(body)
 	switch {
 	case !ok || code == pb.ResultType_REFUSE_REASON_NONE && user == 0:
-		c.end(errors.New("login answered with what is no answer"))
+		c.end(errors.New("the answer to the login is invalid"))
 	case code != pb.ResultType_REFUSE_REASON_NONE:
 		c.refused(&loginError{code, text})
 	default:
@@ -236,7 +242,7 @@ func (e *loginError) Error() string {
 	return fmt.Sprintf("login refused: %v %s", e.code, e.text)
 }
 
-// refused ends a login that did not succeed.
+// refused ends a login that failed.
 func (c *client) refused(err error) {
 	c.refuse("%v", err)
 	c.state = offline
@@ -244,13 +250,13 @@ func (c *client) refused(err error) {
 	c.w.play.gone(c, err)
 }
 
-// expired is called when login or logout took too long; when says how long that was.
+// expired is called when a login or logout took too long. when names the limit.
 func (c *client) expired(when string) {
 	if c.state == connecting {
 		c.refused(errors.New("login not answered " + when))
 		return
 	}
-	c.end(errors.New("logout: not answered, or not closed, " + when))
+	c.end(errors.New("logout not answered or not closed " + when))
 }
 
 // beat sends a heartbeat.
@@ -269,7 +275,7 @@ func (c *client) beat(now int64) {
 	c.conn.Write(c.w.part.beatFrame)
 }
 
-// beatLost counts a heartbeat whose echo did not come.
+// beatLost counts a heartbeat without an echo.
 func (c *client) beatLost() {
 	c.refuse("heartbeat of %s not echoed", clock(c.beatSent))
 	c.w.beats--
@@ -288,10 +294,10 @@ func (c *client) beaten() {
 
 func (c *client) isOnline() bool { return c.state == online }
 
-// request sends m and notes that it wants an answer.
+// request sends m and records that an answer is due.
 func (c *client) request(o op, due int64, m pb.Message) { c.requestNumber(o, 0, due, m) }
 
-// requestNumber is request with a number by which the answer is known again.
+// requestNumber is request with a number that identifies the answer.
 func (c *client) requestNumber(o op, number uint32, due int64, m pb.Message) {
 	seq := c.expect(request{due: due, op: o, number: number})
 	if err := c.conn.Send(seq, m); err != nil {
@@ -319,9 +325,11 @@ func (c *client) write(o *outbox, due int64) {
 		w.checks.Behind++
 	}
 	o.sent++
-	st := stamp{run: w.part.run, conv: o.conv, sender: o.sender, user: c.id, number: o.sent, due: due - w.plan.Skew}
+	st := stamp{run: w.part.run, conv: o.conv, sender: o.sender, user: c.id, number: o.sent,
+		due: due - w.plan.Skew}
 	st.put(w.text)
-	w.msg.FromUserID, w.msg.ToSessionID, w.msg.Data, w.msg.Type = c.id, o.to, w.text, pb.MsgType_MSG_TYPE_SINGLE_TEXT
+	w.msg.FromUserID, w.msg.ToSessionID, w.msg.Data, w.msg.Type = c.id, o.to, w.text,
+		pb.MsgType_MSG_TYPE_SINGLE_TEXT
 	w.rec.counts[countSent]++
 	if o.group {
 		w.msg.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
@@ -332,7 +340,8 @@ func (c *client) write(o *outbox, due int64) {
 	_ = c.conn.Send(seq, &w.msg) // it always encodes
 }
 
-// lateness is what counts as the generator being behind its schedule, in nanoseconds.
+// lateness is the delay from which the generator counts as behind its schedule, in
+// nanoseconds.
 const lateness = 10e6
 
 func (c *client) acked(seq uint16, body []byte) {
@@ -343,25 +352,26 @@ func (c *client) acked(seq uint16, body []byte) {
 			c.refuse("%s of %s answered with an ack", opNames[r.op], clock(r.due))
 		} else if seq != 0 {
 			c.w.checks.Duplicates++
-			c.w.checks.example("user %s: an ack (seq %d) for which nothing waits", c.name(), seq)
+			c.w.checks.example("user %s: an ack (seq %d) for no pending message", c.name(), seq)
 		}
 		return
 	}
 	c.w.waiting--
 	if _, id, ok := ackOf(body); !ok || id == 0 {
-		c.refuse("message %d in conversation %d acked without an id: not stored", r.number, r.conv)
+		c.refuse("message %d in conversation %d acked without an id, so it is not stored", r.number,
+			r.conv)
 	}
 	c.w.took(opAck, r.due)
 	c.w.rec.counts[countAcked]++
 	c.w.play.acked(c, r)
 }
 
-// deliver checks a message that came, and acks it.
+// deliver checks a message that arrived, and acks it.
 func (c *client) deliver(body []byte) {
 	w := c.w
 	d := &w.delivery
 	if !d.parse(body) {
-		c.corrupt("what came as a message cannot be read")
+		c.corrupt("a message that cannot be parsed")
 		return
 	}
 	if w.part.scenario.Acks {
@@ -376,7 +386,7 @@ func (c *client) deliver(body []byte) {
 	w.play.delivered(c, d)
 }
 
-// check looks up which message d is, and whether it came as it should.
+// check finds out which message d is, and whether it arrived correctly.
 func (c *client) check(d *delivery) {
 	w := c.w
 	var st stamp
@@ -388,25 +398,29 @@ func (c *client) check(d *delivery) {
 		return
 	}
 	if st.run != w.part.run {
-		return // left over from another run
+		return // from another run
 	}
 	st.due += w.plan.Skew
 	s := c.stream(&st)
 	if s == nil || st.user != d.from {
-		c.corrupt("message %d of user %d in conversation %d came here, as one of user %d", st.number, st.user, st.conv, d.from)
+		c.corrupt("message %d of user %d in conversation %d arrived at the wrong user, or from "+
+			"user %d", st.number, st.user, st.conv, d.from)
 		return
 	}
 	switch s.came(st.number, d.id) {
 	case duplicate:
 		w.checks.Duplicates++
-		w.checks.example("user %s: message %d of user %d in conversation %d came again (msg_id %d)", c.name(), st.number, st.user, st.conv, d.id)
+		w.checks.example("user %s: message %d of user %d in conversation %d arrived again "+
+			"(msg_id %d)", c.name(), st.number, st.user, st.conv, d.id)
 		return
 	case reordered:
 		w.checks.Reordered++
-		w.checks.example("user %s: message %d of user %d in conversation %d (msg_id %d) came after a later one", c.name(), st.number, st.user, st.conv, d.id)
+		w.checks.example("user %s: message %d of user %d in conversation %d (msg_id %d) arrived "+
+			"after a later one", c.name(), st.number, st.user, st.conv, d.id)
 	}
 	if string(d.data[stampLen:]) != string(w.text[stampLen:]) {
-		c.corrupt("message %d of user %d in conversation %d: its text was changed", st.number, st.user, st.conv)
+		c.corrupt("message %d of user %d in conversation %d: its text was changed", st.number,
+			st.user, st.conv)
 	}
 	w.delivered++
 	w.took(opDelivery, st.due)
@@ -418,7 +432,8 @@ func (c *client) corrupt(format string, args ...any) {
 	c.w.checks.example("user %s: %s", c.name(), fmt.Sprintf(format, args...))
 }
 
-// stream is where the deliveries of a stamp's sender are noted; nil when it is not one of this client's conversations.
+// stream returns the record of the deliveries of a stamp's sender; nil when the
+// conversation is not one of this client's.
 func (c *client) stream(st *stamp) *stream {
 	for i := range c.inboxes {
 		if in := &c.inboxes[i]; in.conv == st.conv && int(st.sender) < len(in.streams) {

@@ -17,28 +17,31 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// segment is how much of a file moves at once, and segmentsAhead how many the receiver asks for in advance, as clients do.
+// segment is the length of a piece of a file, and segmentsAhead the number of pieces that
+// the receiver requests in advance, as stock clients do.
 const (
 	segment       = 32 << 10
 	segmentsAhead = 8
 )
 
-// courier moves files between clients of one worker, over the file server. A file's content follows from its number, so that the receiver can compare every byte.
+// courier transfers files between clients of one worker over the file server. The content
+// of a file follows from its number, so the receiver can compare each byte.
 type courier struct {
 	w       *worker
-	content []byte // a random block, repeated; a file begins somewhere in it
+	content []byte // a random block, repeated; each file starts at some offset of it
 	next    uint32
 	byID    map[uint32]*transfer
 	byTask  map[string]*transfer
-	early   map[string]*pb.IMFileNotify // came before the sender was told the task
-	ended   func(t *transfer)           // told of each that ended, well or not
+	early   map[string]*pb.IMFileNotify // notifies that arrived before the sender received the task
+	ended   func(t *transfer)           // called for each transfer that ended
 	scratch []byte
 }
 
-// maxEarly bounds courier.early: notifies that belong to nobody's transfer come too, from earlier runs.
+// maxEarly bounds courier.early. Notifies without a transfer, from earlier runs, arrive
+// too.
 const maxEarly = 1024
 
-// transfer is a file on its way.
+// transfer is a file in transit.
 type transfer struct {
 	courier  *courier
 	id       uint32
@@ -46,19 +49,20 @@ type transfer struct {
 	name     string
 	size     int64
 	online   bool
-	due      int64 // when it was to begin
-	uploaded int64 // when the server had it
+	due      int64 // scheduled time
+	uploaded int64 // when the server had the whole file
 	task     string
 	addr     netip.AddrPort
 	sender   *fileConn
 	receiver *fileConn
-	deadline int64 // something has to move until then
+	deadline int64 // the transfer fails when no byte moves until then
 	over     bool
 }
 
 func newCourier(w *worker, ended func(*transfer)) *courier {
-	c := &courier{w: w, byID: map[uint32]*transfer{}, byTask: map[string]*transfer{}, early: map[string]*pb.IMFileNotify{}, ended: ended}
-	// The same on every worker and in every generator.
+	c := &courier{w: w, byID: map[uint32]*transfer{}, byTask: map[string]*transfer{},
+		early: map[string]*pb.IMFileNotify{}, ended: ended}
+	// The same on each worker and in each generator.
 	rng := rand.New(rand.NewPCG(uint64(w.part.run), 0xf11e))
 	c.content = make([]byte, 4*segment)
 	for i := 0; i < len(c.content); i += 8 {
@@ -68,13 +72,13 @@ func newCourier(w *worker, ended func(*transfer)) *courier {
 	return c
 }
 
-// piece is n bytes of a transfer's file at an offset; n is at most segment.
+// piece returns n bytes of a transfer's file at an offset. n is at most segment.
 func (c *courier) piece(t *transfer, offset int64, n int) []byte {
 	at := (int64(t.id)*7919 + offset) % int64(len(c.content)-segment)
 	return c.content[at : at+int64(n)]
 }
 
-// send begins a transfer.
+// send starts a transfer.
 func (c *courier) send(from, to *client, size int64, online bool, due int64) {
 	if !from.isOnline() || !to.isOnline() {
 		return
@@ -89,7 +93,8 @@ func (c *courier) send(from, to *client, size int64, online bool, due int64) {
 	if online {
 		mode = pb.TransferFileType_FILE_TYPE_ONLINE
 	}
-	req := pb.IMFileReq_builder{FromUserId: proto.Uint32(from.id), ToUserId: proto.Uint32(to.id), FileName: proto.String(t.name),
+	req := pb.IMFileReq_builder{FromUserId: proto.Uint32(from.id), ToUserId: proto.Uint32(to.id),
+		FileName: proto.String(t.name),
 		FileSize: proto.Uint32(uint32(size)), TransMode: mode.Enum()}.Build()
 	from.requestNumber(opFileRequest, t.id, due, req)
 }
@@ -98,7 +103,7 @@ func (t *transfer) moved() {
 	t.deadline = t.courier.w.loop.Now() + int64(t.courier.w.part.scenario.Timeout)
 }
 
-// sweep gives up transfers in which nothing moved.
+// sweep fails transfers in which nothing moved.
 func (c *courier) sweep(now int64) int64 {
 	for _, t := range c.byID {
 		if now > t.deadline {
@@ -108,7 +113,7 @@ func (c *courier) sweep(now int64) int64 {
 	return now + second
 }
 
-// fail ends a transfer that did not succeed.
+// fail ends a transfer with an error.
 func (t *transfer) fail(err error) {
 	if !t.over {
 		t.from.refuse("file %s to user %d, %d bytes: %v", t.name, t.to.id, t.size, err)
@@ -130,14 +135,15 @@ func (t *transfer) end() {
 	c.ended(t)
 }
 
-// over gives up what is still on its way.
+// over fails the transfers that have not ended.
 func (c *courier) over() {
 	for _, t := range c.byID {
-		t.fail(errors.New("not over when the run ended"))
+		t.fail(errors.New("not complete when the run ended"))
 	}
 }
 
-// answered takes the answer to a wish to send a file: the task, and where to go.
+// answered handles the answer to a request to send a file: the task and the address of
+// the file server.
 func (c *courier) answered(r request, body []byte) {
 	t := c.byID[r.number]
 	if t == nil {
@@ -149,9 +155,9 @@ func (c *courier) answered(r request, body []byte) {
 	switch {
 	case err != nil:
 	case rsp.GetResultCode() != 0:
-		err = fmt.Errorf("the server does not take it: result %d", rsp.GetResultCode())
+		err = fmt.Errorf("the server refuses the file: result %d", rsp.GetResultCode())
 	case t.online && !online:
-		err = errors.New("the server says that the receiver is not online at a pc")
+		err = errors.New("the server reports that the receiver is not online at a pc")
 	default:
 		t.addr, err = c.fileServer(rsp.GetIpAddrList())
 	}
@@ -173,7 +179,8 @@ func (c *courier) answered(r request, body []byte) {
 	}
 }
 
-// fileServer is the first address of a list. One that says "any address" is that of the message server.
+// fileServer returns the first address of a list. An unspecified address stands for that
+// of the message server.
 func (c *courier) fileServer(list []*pb.IpAddr) (netip.AddrPort, error) {
 	if len(list) == 0 {
 		return netip.AddrPort{}, errors.New("no address of a file server")
@@ -185,7 +192,7 @@ func (c *courier) fileServer(list []*pb.IpAddr) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ip, uint16(list[0].GetPort())), nil
 }
 
-// notify takes the word that a file comes, or waits.
+// notify handles the notice of a file, or keeps it until the sender knows the task.
 func (c *courier) notify(body []byte) {
 	n := &pb.IMFileNotify{}
 	if n.ParseBody(body) != nil {
@@ -215,14 +222,14 @@ func (c *courier) notified(n *pb.IMFileNotify) {
 	t.receiver = t.connect(t.to, role)
 }
 
-// fileConn is one side's connection to the file server.
+// fileConn is the connection of one side to the file server.
 type fileConn struct {
 	t     *transfer
 	conn  *swarm.Conn
 	user  uint32
 	role  pb.ClientFileRole
 	got   int64 // bytes received
-	asked int64 // bytes asked for
+	asked int64 // bytes requested
 	seq   uint16
 }
 
@@ -234,7 +241,8 @@ func (t *transfer) connect(c *client, role pb.ClientFileRole) *fileConn {
 
 // Open logs in to the task.
 func (f *fileConn) Open(*swarm.Conn) {
-	f.say(pb.IMFileLoginReq_builder{UserId: proto.Uint32(f.user), TaskId: proto.String(f.t.task), FileRole: f.role.Enum()}.Build())
+	f.say(pb.IMFileLoginReq_builder{UserId: proto.Uint32(f.user), TaskId: proto.String(f.t.task),
+		FileRole: f.role.Enum()}.Build())
 }
 
 func (f *fileConn) say(m pb.Message) {
@@ -244,7 +252,8 @@ func (f *fileConn) say(m pb.Message) {
 	}
 }
 
-// Close is told that the connection ended too early: one that is not wanted any more is closed by this side.
+// Close fails the transfer, because only connections that still have work are closed by
+// the other side.
 func (f *fileConn) Close(_ *swarm.Conn, err error) {
 	if errors.Is(err, io.EOF) {
 		err = errors.New("the file server closed the connection")
@@ -252,7 +261,7 @@ func (f *fileConn) Close(_ *swarm.Conn, err error) {
 	f.t.fail(err)
 }
 
-// Frame takes what the file server says.
+// Frame handles a frame of the file server.
 func (f *fileConn) Frame(_ *swarm.Conn, h pdu.Header, body []byte) {
 	t := f.t
 	if t.over {
@@ -265,7 +274,8 @@ func (f *fileConn) Frame(_ *swarm.Conn, h pdu.Header, body []byte) {
 	case pb.CmdFileLoginRsp:
 		var m pb.IMFileLoginRsp
 		if err = m.ParseBody(body); err == nil && m.GetResultCode() != 0 {
-			err = fmt.Errorf("the file server does not let user %d in: result %d", f.user, m.GetResultCode())
+			err = fmt.Errorf("the file server refuses the login of user %d: result %d", f.user,
+				m.GetResultCode())
 		}
 		if err == nil && f.role == pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD {
 			f.pull()
@@ -299,14 +309,15 @@ func (f *fileConn) give(seq uint16, offset, n int64) error {
 	b = protowire.AppendString(protowire.AppendTag(b, 2, protowire.BytesType), t.task)
 	b = protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), uint64(f.user))
 	b = protowire.AppendVarint(protowire.AppendTag(b, 4, protowire.VarintType), uint64(offset))
-	b = protowire.AppendBytes(protowire.AppendTag(b, 5, protowire.BytesType), t.courier.piece(t, offset, int(n)))
+	b = protowire.AppendBytes(protowire.AppendTag(b, 5, protowire.BytesType),
+		t.courier.piece(t, offset, int(n)))
 	binary.BigEndian.PutUint32(b, uint32(len(b)))
 	t.courier.scratch = b
 	f.conn.Write(b)
 	return nil
 }
 
-// pull asks for as much as may be on its way.
+// pull requests as many pieces as may be in flight.
 func (f *fileConn) pull() {
 	t := f.t
 	mode := pb.TransferFileType_FILE_TYPE_OFFLINE
@@ -315,13 +326,14 @@ func (f *fileConn) pull() {
 	}
 	for f.asked < t.size && f.asked-f.got < segmentsAhead*segment {
 		n := min(segment, t.size-f.asked)
-		f.say(pb.IMFilePullDataReq_builder{TaskId: proto.String(t.task), UserId: proto.Uint32(f.user), TransMode: mode.Enum(),
+		f.say(pb.IMFilePullDataReq_builder{TaskId: proto.String(t.task),
+			UserId: proto.Uint32(f.user), TransMode: mode.Enum(),
 			Offset: proto.Uint32(uint32(f.asked)), DataSize: proto.Uint32(uint32(n))}.Build())
 		f.asked += n
 	}
 }
 
-// take compares a piece that came with what was sent.
+// take compares a received piece with the content of the file.
 func (f *fileConn) take(body []byte) error {
 	t := f.t
 	var code, offset uint64
@@ -338,25 +350,27 @@ func (f *fileConn) take(body []byte) error {
 	})
 	switch {
 	case !ok:
-		return errors.New("a segment that cannot be read")
+		return errors.New("a segment that cannot be parsed")
 	case code != 0:
-		return fmt.Errorf("the file server does not send it: result %d", code)
+		return fmt.Errorf("the file server refuses to send it: result %d", code)
 	case int64(offset) != f.got || int64(len(data)) != min(segment, t.size-f.got):
-		return fmt.Errorf("%d bytes at %d came, after %d of %d", len(data), offset, f.got, t.size)
+		return fmt.Errorf("%d bytes at %d arrived, after %d of %d", len(data), offset, f.got,
+			t.size)
 	}
 	if !bytes.Equal(data, t.courier.piece(t, f.got, len(data))) {
-		t.to.corrupt("file %s: the segment at %d was changed", t.name, offset)
+		t.to.corrupt("file %s: the segment at %d has another content", t.name, offset)
 	}
 	f.got += int64(len(data))
 	f.pull()
 	if t.online && f.got == t.size {
-		f.say(pb.IMFileState_builder{State: pb.ClientFileState_CLIENT_FILE_DONE.Enum(), TaskId: proto.String(t.task), UserId: proto.Uint32(f.user)}.Build())
+		f.say(pb.IMFileState_builder{State: pb.ClientFileState_CLIENT_FILE_DONE.Enum(),
+			TaskId: proto.String(t.task), UserId: proto.Uint32(f.user)}.Build())
 		t.courier.w.took(opRelay, t.due)
 	}
 	return nil
 }
 
-// told takes the other side's, or the server's, word on the transfer.
+// told handles a change of the transfer's state, from the other side or the server.
 func (f *fileConn) told(state pb.ClientFileState) error {
 	t, w := f.t, f.t.courier.w
 	switch state {
@@ -374,21 +388,23 @@ func (f *fileConn) told(state pb.ClientFileState) error {
 		t.uploaded = w.loop.Now()
 		w.took(opUpload, t.due)
 		f.conn.Close()
-		add := pb.IMFileAddOfflineReq_builder{FromUserId: proto.Uint32(t.from.id), ToUserId: proto.Uint32(t.to.id), TaskId: proto.String(t.task),
+		add := pb.IMFileAddOfflineReq_builder{FromUserId: proto.Uint32(t.from.id),
+			ToUserId: proto.Uint32(t.to.id), TaskId: proto.String(t.task),
 			FileName: proto.String(t.name), FileSize: proto.Uint32(uint32(t.size))}.Build()
 		return t.from.conn.Send(0, add)
 	case pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD:
 		if f.got != t.size {
-			return fmt.Errorf("done after %d of %d bytes", f.got, t.size)
+			return fmt.Errorf("reported as done after %d of %d bytes", f.got, t.size)
 		}
 		w.rec.took(opDownload, w.loop.Now()-t.uploaded, w.plan.counts(t.due))
-		del := pb.IMFileDelOfflineReq_builder{FromUserId: proto.Uint32(t.from.id), ToUserId: proto.Uint32(t.to.id), TaskId: proto.String(t.task)}.Build()
+		del := pb.IMFileDelOfflineReq_builder{FromUserId: proto.Uint32(t.from.id),
+			ToUserId: proto.Uint32(t.to.id), TaskId: proto.String(t.task)}.Build()
 		if err := t.to.conn.Send(0, del); err != nil {
 			return err
 		}
 	case pb.ClientFileRole_CLIENT_REALTIME_SENDER:
 		if t.receiver == nil || t.receiver.got != t.size {
-			return errors.New("done before the receiver had it")
+			return errors.New("reported as done before the receiver had all of it")
 		}
 	}
 	w.rec.counts[countFiles]++

@@ -13,19 +13,23 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// EchoOptions set up Echo: what a scenario's connections and frames are like, with nobody behind them who would look at a frame.
+// EchoOptions configure Echo: the connections and frames of a scenario, with a server
+// that does not look at the frames.
 type EchoOptions struct {
-	// Addr is a server that sends every frame back as it came: engine.Echo, `teamtalk bench echo`. Required.
+	// Addr is a server that returns each frame unchanged: engine.Echo, `teamtalk bench
+	// echo`. Required.
 	Addr string
-	// Connections is how many are open. Default 400.
+	// Connections is the number of open connections. Default: 400.
 	Connections int
-	// Senders is how many of them have frames on their way, Window each; the others are idle. Default: all of Connections, 16.
+	// Senders is the number of connections with Window frames in flight each. The others
+	// are idle. Default: all of Connections, 16.
 	Senders, Window int
-	// Size is the length of the text in each frame, in bytes. Default 64.
+	// Size is the length of the text in each frame, in bytes. Default: 64.
 	Size int
-	// Loops is the number of event loops of the generator. Default: as a scenario's.
+	// Loops is the number of event loops of the generator. Default: that of a scenario.
 	Loops int
-	// Warmup and Duration are the time before counting and the time counted. Default 500 ms and 3 s.
+	// Warmup and Duration are the time before counting and the time of counting. Default:
+	// 500 ms and 3 s.
 	Warmup, Duration time.Duration
 }
 
@@ -49,18 +53,21 @@ func (o *EchoOptions) defaults() {
 	}
 }
 
-// EchoOf is an echo with the connections, senders, windows and texts of a scenario, which Ceilings says it has. Of a group all members are senders, since all
-// get frames.
+// EchoOf returns an echo with the connections, senders, windows and texts of a scenario
+// for which Ceilings returns true. All members of a group are senders, because all
+// receive frames.
 func EchoOf(s *Scenario) EchoOptions {
-	o := EchoOptions{Connections: s.Users(), Senders: s.Users(), Window: s.Window, Size: int(s.Size), Loops: s.Loops}
+	o := EchoOptions{Connections: s.Users(), Senders: s.Users(), Window: s.Window,
+		Size: int(s.Size), Loops: s.Loops}
 	if s.played() == KindSingle {
 		o.Senders = s.Pairs
 	}
 	return o
 }
 
-// Ceilings says which total an echo of a scenario's frames bounds, and which storing its rows does: "acked" or "delivered". false for
-// scenarios that are not about texts.
+// Ceilings returns the total that an echo of a scenario's frames bounds, and the total
+// that storing its rows bounds: "acked" or "delivered". It returns false for scenarios
+// without texts.
 func (s *Scenario) Ceilings() (echo, stored string, ok bool) {
 	switch s.played() {
 	case KindGroup:
@@ -71,7 +78,7 @@ func (s *Scenario) Ceilings() (echo, stored string, ok bool) {
 	return "", "", false
 }
 
-// played is the kind of what is done: of a soak, what it does for hours.
+// played returns the kind of the work: for a soak, the kind that it repeats.
 func (s *Scenario) played() string {
 	if s.Kind == KindSoak {
 		return s.Of
@@ -79,22 +86,24 @@ func (s *Scenario) played() string {
 	return s.Kind
 }
 
-// ToGroups reports whether all texts of the scenario go to groups.
+// ToGroups reports whether all texts of the scenario are sent to groups.
 func (s *Scenario) ToGroups() bool { return s.played() == KindGroup }
 
-// GeneratorLoops is how many event loops a generator of the scenario has.
+// GeneratorLoops returns the number of event loops of a generator of the scenario.
 func (s *Scenario) GeneratorLoops() int { return s.loopCount() }
 
-// Bound completes a ceiling that was measured: what a result reached of it. Of a run on schedule that is what it was asked for, not what could
-// be reached.
+// Bound sets the part of a measured ceiling that a result reached. For a run with a
+// schedule that is the part that was offered, not the most that was possible.
 func (c *Ceiling) Bound(res *Result) {
 	if c.Rate > 0 && res.Seconds > 0 {
 		c.Percent = 100 * float64(res.Totals[c.Of]) / res.Seconds / c.Rate
 	}
 }
 
-// Echo measures how many frames a second a bare echo sends back to the connections of a scenario: what the machine and its network carry when the server
-// does nothing. It fails when a connection does, since a ceiling of fewer is none.
+// Echo measures how many frames a second a bare echo returns to the connections of a
+// scenario: the most that the machine and its network carry when the server does no work.
+// It fails when a connection fails, because a ceiling with fewer connections would be too
+// low.
 func Echo(ctx context.Context, o EchoOptions) (rate float64, err error) {
 	o.defaults()
 	addr, err := lookup(ctx, o.Addr)
@@ -107,11 +116,13 @@ func Echo(ctx context.Context, o EchoOptions) (rate float64, err error) {
 		return 0, err
 	}
 	defer sw.Close()
-	frame, err := pdu.Append(nil, 1, &pb.MsgData{FromUserID: 10007, ToSessionID: 10011, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: filler(stampLen + o.Size)})
+	frame, err := pdu.Append(nil, 1, &pb.MsgData{FromUserID: 10007, ToSessionID: 10011,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: filler(stampLen + o.Size)})
 	if err != nil {
 		return 0, err
 	}
-	e := &echo{frame: frame, window: o.Window, left: int64(o.Connections), open: make(chan struct{}), failed: make(chan error, 1)}
+	e := &echo{frame: frame, window: o.Window, left: int64(o.Connections),
+		open: make(chan struct{}), failed: make(chan error, 1)}
 	e.connect(sw, addr, &o)
 	if err := e.wait(ctx, e.open, 0); err != nil {
 		return 0, err
@@ -132,24 +143,25 @@ type echo struct {
 	frame  []byte
 	window int
 	loops  []*echoLoop
-	left   int64 // connections that are not open yet, of all loops
+	left   int64 // connections of all loops that are not open yet
 	open   chan struct{}
 	failed chan error
 }
 
-// echoLoop is what belongs to one loop.
+// echoLoop is the part of a measurement on one loop.
 type echoLoop struct {
 	*echo
 	loop    *swarm.Loop
 	senders []*swarm.Conn
-	count   atomic.Int64 // frames that came back
-	_       [64]byte     // the next loop's count has a cache line of its own
+	count   atomic.Int64 // frames returned
+	_       [64]byte     // gives the count of the next loop a cache line of its own
 }
 
-// atOnce is how many connections a loop makes at once.
+// atOnce is the number of connections that a loop establishes at the same time.
 const atOnce = 64
 
-// connect has each loop make its share of the connections, some at a time, so that no listener's queue runs over.
+// connect opens on each loop its share of the connections, some at a time, so that the
+// backlog of the listener does not overflow.
 func (e *echo) connect(sw *swarm.Swarm, addr netip.AddrPort, o *EchoOptions) {
 	loops := sw.Loops()
 	for i, l := range loops {
@@ -180,7 +192,7 @@ func (e *echo) connect(sw *swarm.Swarm, addr netip.AddrPort, o *EchoOptions) {
 	}
 }
 
-// start has all senders send.
+// start writes the first frames of all senders.
 func (e *echo) start() {
 	for _, el := range e.loops {
 		el.loop.Do(func() {
@@ -200,7 +212,7 @@ func (e *echo) frames() (n int64) {
 	return n
 }
 
-// wait waits for ready, or for a time, unless something fails first.
+// wait waits for ready, or for a time, and returns early when a connection fails.
 func (e *echo) wait(ctx context.Context, ready <-chan struct{}, d time.Duration) error {
 	var timer <-chan time.Time
 	if ready == nil {
@@ -220,13 +232,13 @@ func (e *echo) wait(ctx context.Context, ready <-chan struct{}, d time.Duration)
 	}
 }
 
-// echoConn is told what happens to a connection.
+// echoConn handles the events of a connection.
 type echoConn struct {
 	loop *echoLoop
-	more func() // makes the next connection
+	more func() // opens the next connection
 }
 
-// Open counts it.
+// Open counts the connection and opens the next.
 func (h *echoConn) Open(*swarm.Conn) {
 	h.more()
 	if atomic.AddInt64(&h.loop.left, -1) == 0 {
@@ -234,13 +246,13 @@ func (h *echoConn) Open(*swarm.Conn) {
 	}
 }
 
-// Frame sends the next in place of the one that came back.
+// Frame sends the next frame in place of the returned one.
 func (h *echoConn) Frame(c *swarm.Conn, _ pdu.Header, _ []byte) {
 	h.loop.count.Add(1)
 	c.Write(h.loop.frame)
 }
 
-// Close ends the measurement.
+// Close ends the measurement with an error.
 func (h *echoConn) Close(_ *swarm.Conn, err error) {
 	select {
 	case h.loop.failed <- fmt.Errorf("a connection to the echo: %w", err):

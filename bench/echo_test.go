@@ -12,7 +12,8 @@ import (
 	"teamtalk/core/engine"
 )
 
-// The frames counted are those that the echo sent back, with the connections and windows asked for.
+// TestEcho compares the measured rate with the frames that the echo sent, for different
+// connections, windows and loops.
 func TestEcho(t *testing.T) {
 	e, err := engine.StartEcho(engine.EchoOptions{Addr: "127.0.0.1:0"})
 	if err != nil {
@@ -35,7 +36,8 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// A connection that ends makes the measurement fail: so does one that cannot be made, and the end of the context.
+// TestEchoFails checks that the measurement fails when a connection ends or cannot be
+// made, and when the context ends.
 func TestEchoFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,7 +57,8 @@ func TestEchoFails(t *testing.T) {
 		}
 	}()
 	o := EchoOptions{Addr: l.Addr().String(), Connections: 2, Duration: time.Hour}
-	if _, err := Echo(t.Context(), o); err == nil || !strings.Contains(err.Error(), "a connection to the echo") {
+	if _, err := Echo(t.Context(), o); err == nil ||
+		!strings.Contains(err.Error(), "a connection to the echo") {
 		t.Errorf("connections that end: %v", err)
 	}
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -79,7 +82,9 @@ func TestEchoFails(t *testing.T) {
 }
 
 func TestCeilings(t *testing.T) {
-	for kind, want := range map[string][2]string{KindSingle: {"acked", "acked"}, KindGroup: {"delivered", "acked"}, KindIdle: {}, KindConnect: {}, KindFile: {}, KindMixed: {"acked", "acked"}, KindSoak: {"acked", "acked"}} {
+	for kind, want := range map[string][2]string{KindSingle: {"acked", "acked"},
+		KindGroup: {"delivered", "acked"}, KindIdle: {}, KindConnect: {}, KindFile: {},
+		KindMixed: {"acked", "acked"}, KindSoak: {"acked", "acked"}} {
 		s := NewScenario(kind)
 		echo, stored, ok := s.Ceilings()
 		if got := [2]string{echo, stored}; got != want || ok != (want[0] != "") {
@@ -87,7 +92,8 @@ func TestCeilings(t *testing.T) {
 		}
 	}
 	s := NewScenario(KindSingle)
-	if o := EchoOf(&s); o.Connections != 2*s.Pairs || o.Senders != s.Pairs || o.Window != s.Window || o.Size != int(s.Size) {
+	if o := EchoOf(&s); o.Connections != 2*s.Pairs || o.Senders != s.Pairs ||
+		o.Window != s.Window || o.Size != int(s.Size) {
 		t.Errorf("%+v", o)
 	}
 	soak := NewScenario(KindSoak)

@@ -16,7 +16,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// faults says of how many per 100 messages, or deliveries, what goes wrong. A message or delivery has one fault at most.
+// faults says how many of 100 messages or deliveries get each fault. A message or
+// delivery gets at most one.
 type faults struct {
 	ignored   int // neither stored nor acked nor delivered
 	ackLost   int // delivered, not acked
@@ -25,38 +26,39 @@ type faults struct {
 	notStored int // acked with id 0, delivered
 	lost      int // of deliveries
 	twice     int
-	swapped   int // comes after the next one
+	swapped   int // delivered after the next one
 	textBad   int // a letter of the text changed
 	stampBad  int // a letter of the stamp changed
-	astray    int // comes to somebody else too
-	mute      int // heartbeats without an echo, per 100
-	refused   int // logins, per 100
-	hangsUp   int // per 100 messages, the sender's connection is closed after it was handled
+	astray    int // delivered to another user too
+	mute      int // heartbeats without an echo, of 100
+	refused   int // logins, of 100
+	hangsUp   int // the sender's connection is closed after the message, of 100 messages
 	fileNo    int // files refused
-	fileBad   int // of segments of files, a byte changed
-	fileEnds  int // of segments of files, the connection closed instead
+	fileBad   int // a byte of a file segment changed
+	fileEnds  int // the connection closed instead of a file segment
 }
 
-// happened is what the server did wrong.
+// happened counts the faults of the server.
 type happened struct {
-	ignored, ackLost, ackTwice, ackOther, notStored, lost, twice, swapped, textBad, stampBad, astray, mute, refused, hungUp, fileNo, fileBad, fileEnds int64
+	ignored, ackLost, ackTwice, ackOther, notStored, lost, twice, swapped, textBad, stampBad,
+	astray, mute, refused, hungUp, fileNo, fileBad, fileEnds int64
 }
 
-// faulty is a message server that does wrong on purpose and counts it.
+// faulty is a message server that makes faults on purpose and counts them.
 type faulty struct {
 	faults
 	mu     sync.Mutex
 	rng    *rand.Rand
 	conns  map[uint32]net.Conn // by user
 	groups map[uint32][]uint32
-	held   map[[2]uint32][]byte // a delivery that comes after the next one, by receiver and sender
+	held   map[[2]uint32][]byte // a delivery that follows the next one, by receiver and sender
 	did    happened
 	nextID uint32
 	addr   string
 	files  map[string]*fakeFile
 }
 
-// fakeFile is a file with the server, or passed on by it.
+// fakeFile is a file that the server keeps or passes on.
 type fakeFile struct {
 	from, to, size   uint32
 	data             []byte
@@ -69,7 +71,9 @@ func newFaulty(t *testing.T, f faults) *faulty {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &faulty{faults: f, rng: rand.New(rand.NewPCG(1, 2)), conns: map[uint32]net.Conn{}, groups: map[uint32][]uint32{}, held: map[[2]uint32][]byte{}, files: map[string]*fakeFile{}, addr: l.Addr().String()}
+	s := &faulty{faults: f, rng: rand.New(rand.NewPCG(1, 2)), conns: map[uint32]net.Conn{},
+		groups: map[uint32][]uint32{}, held: map[[2]uint32][]byte{}, files: map[string]*fakeFile{},
+		addr: l.Addr().String()}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -109,7 +113,7 @@ func (s *faulty) serve(nc net.Conn) {
 	}
 }
 
-// chance reports true in so many cases of a hundred.
+// chance returns true in n of 100 cases.
 func (s *faulty) chance(percent int) bool { return percent > 0 && s.rng.IntN(100) < percent }
 
 func send(nc net.Conn, seq uint16, m pb.Message) {
@@ -123,34 +127,7 @@ func send(nc net.Conn, seq uint16, m pb.Message) {
 func (s *faulty) frame(nc net.Conn, user *uint32, h pdu.Header, body []byte) bool {
 	switch h.Command {
 	case pb.CmdLoginReq:
-		var m pb.IMLoginReq
-		if m.ParseBody(body) != nil {
-			return false
-		}
-		var n uint32
-		_, _ = fmt.Sscanf(m.GetUserName(), "u%d", &n)
-		res := &pb.IMLoginRes{}
-		res.SetServerTime(1)
-		res.SetResultCode(pb.ResultType_REFUSE_REASON_NONE)
-		if s.chance(s.refused) {
-			s.did.refused++
-			res.SetResultCode(pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED)
-			res.SetResultString("no")
-			send(nc, h.Seq, res)
-			return false
-		}
-		u := &pb.UserInfo{}
-		u.SetUserId(n + 1000)
-		for _, set := range []func(string){u.SetUserNickName, u.SetAvatarUrl, u.SetEmail, u.SetUserRealName, u.SetUserTel, u.SetUserDomain} {
-			set("")
-		}
-		u.SetUserGender(0)
-		u.SetDepartmentId(0)
-		u.SetStatus(0)
-		res.SetUserInfo(u)
-		*user = n + 1000
-		s.conns[*user] = nc
-		send(nc, h.Seq, res)
+		return s.login(nc, user, h.Seq, body)
 	case pb.CmdLogoutReq:
 		rsp := &pb.IMLogoutRsp{}
 		rsp.SetResultCode(0)
@@ -175,7 +152,8 @@ func (s *faulty) frame(nc net.Conn, user *uint32, h pdu.Header, body []byte) boo
 		rsp.SetGroupId(id)
 		rsp.SetGroupName(m.GetGroupName())
 		send(nc, h.Seq, rsp)
-	case pb.CmdFileReq, pb.CmdFileAddOfflineReq, pb.CmdFileLoginReq, pb.CmdFilePullDataReq, pb.CmdFilePullDataRsp, pb.CmdFileState:
+	case pb.CmdFileReq, pb.CmdFileAddOfflineReq, pb.CmdFileLoginReq, pb.CmdFilePullDataReq,
+		pb.CmdFilePullDataRsp, pb.CmdFileState:
 		return s.file(nc, user, h, body)
 	case pb.CmdMsgData:
 		var m pb.MsgData
@@ -187,6 +165,40 @@ func (s *faulty) frame(nc net.Conn, user *uint32, h pdu.Header, body []byte) boo
 	return true
 }
 
+// login accepts or refuses a login, and sets the user of the connection.
+func (s *faulty) login(nc net.Conn, user *uint32, seq uint16, body []byte) bool {
+	var m pb.IMLoginReq
+	if m.ParseBody(body) != nil {
+		return false
+	}
+	var n uint32
+	_, _ = fmt.Sscanf(m.GetUserName(), "u%d", &n)
+	res := &pb.IMLoginRes{}
+	res.SetServerTime(1)
+	res.SetResultCode(pb.ResultType_REFUSE_REASON_NONE)
+	if s.chance(s.refused) {
+		s.did.refused++
+		res.SetResultCode(pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED)
+		res.SetResultString("no")
+		send(nc, seq, res)
+		return false
+	}
+	u := &pb.UserInfo{}
+	u.SetUserId(n + 1000)
+	for _, set := range []func(string){u.SetUserNickName, u.SetAvatarUrl, u.SetEmail,
+		u.SetUserRealName, u.SetUserTel, u.SetUserDomain} {
+		set("")
+	}
+	u.SetUserGender(0)
+	u.SetDepartmentId(0)
+	u.SetStatus(0)
+	res.SetUserInfo(u)
+	*user = n + 1000
+	s.conns[*user] = nc
+	send(nc, seq, res)
+	return true
+}
+
 func (s *faulty) message(nc net.Conn, user uint32, seq uint16, m *pb.MsgData) bool {
 	if s.chance(s.ignored) {
 		s.did.ignored++
@@ -194,9 +206,10 @@ func (s *faulty) message(nc net.Conn, user uint32, seq uint16, m *pb.MsgData) bo
 	}
 	s.nextID++
 	m.MsgID, m.FromUserID = s.nextID, user
-	ack := appendAck(nil, pb.CmdMsgDataAck, user, m.ToSessionID, m.MsgID, pb.SessionType_SESSION_TYPE_SINGLE)
+	ack := appendAck(nil, pb.CmdMsgDataAck, user, m.ToSessionID, m.MsgID,
+		pb.SessionType_SESSION_TYPE_SINGLE)
 	ack[12], ack[13] = byte(seq>>8), byte(seq)
-	enough := false // of a message that is not acked it is not said whether it was lost, too
+	enough := false // whether a message that is not acked is also lost is not counted
 	switch {
 	case s.chance(s.ackLost):
 		s.did.ackLost++
@@ -206,11 +219,13 @@ func (s *faulty) message(nc net.Conn, user uint32, seq uint16, m *pb.MsgData) bo
 		ack = append(ack, ack...)
 	case s.chance(s.ackOther):
 		s.did.ackOther++
-		ack = appendAck(nil, pb.CmdUnreadMsgCntRsp, user, m.ToSessionID, m.MsgID, pb.SessionType_SESSION_TYPE_SINGLE)
+		ack = appendAck(nil, pb.CmdUnreadMsgCntRsp, user, m.ToSessionID, m.MsgID,
+			pb.SessionType_SESSION_TYPE_SINGLE)
 		ack[12], ack[13] = byte(seq>>8), byte(seq)
 	case s.chance(s.notStored):
 		s.did.notStored++
-		ack = appendAck(nil, pb.CmdMsgDataAck, user, m.ToSessionID, 0, pb.SessionType_SESSION_TYPE_SINGLE)
+		ack = appendAck(nil, pb.CmdMsgDataAck, user, m.ToSessionID, 0,
+			pb.SessionType_SESSION_TYPE_SINGLE)
 		ack[12], ack[13] = byte(seq>>8), byte(seq)
 	}
 	_, _ = nc.Write(ack)
@@ -251,7 +266,7 @@ func (s *faulty) deliver(to uint32, m *pb.MsgData, well bool) {
 		frame = append(frame, frame...)
 	case s.chance(s.swapped):
 		s.held[key] = frame
-		time.AfterFunc(200*time.Millisecond, func() { // when there is no next one
+		time.AfterFunc(200*time.Millisecond, func() { // when no message follows
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if b := s.held[key]; b != nil && &b[0] == &frame[0] {
@@ -284,49 +299,17 @@ func (s *faulty) file(nc net.Conn, user *uint32, h pdu.Header, body []byte) bool
 	if err != nil {
 		return false
 	}
-	addr, _ := netip.ParseAddrPort(s.addr)
-	here := []*pb.IpAddr{pb.IpAddr_builder{Ip: new(addr.Addr().String()), Port: new(uint32(addr.Port()))}.Build()}
-	state := func(task string, st pb.ClientFileState) pb.Message {
-		return pb.IMFileState_builder{State: st.Enum(), TaskId: &task, UserId: user}.Build()
-	}
 	switch m := m.(type) {
 	case *pb.IMFileReq:
-		task, code := fmt.Sprint("task ", len(s.files)), uint32(0)
-		if s.chance(s.fileNo) {
-			s.did.fileNo++
-			code = 1
-		}
-		f := &fakeFile{from: *user, to: m.GetToUserId(), size: m.GetFileSize()}
-		s.files[task] = f
-		if code == 0 && m.GetTransMode() == pb.TransferFileType_FILE_TYPE_ONLINE { // before the answer: a client has to bear that
-			send(s.conns[f.to], 0, pb.IMFileNotify_builder{FromUserId: user, ToUserId: &f.to, FileName: new(""), FileSize: &f.size, TaskId: &task,
-				TransMode: m.GetTransMode().Enum(), OfflineReady: new(uint32(0))}.Build())
-		}
-		send(nc, h.Seq, pb.IMFileRsp_builder{ResultCode: &code, FromUserId: user, ToUserId: &f.to, FileName: new(""), TaskId: &task, IpAddrList: here,
-			TransMode: m.GetTransMode().Enum()}.Build())
+		s.fileRequest(nc, user, h.Seq, m)
 	case *pb.IMFileAddOfflineReq:
 		f := s.files[m.GetTaskId()]
-		send(s.conns[f.to], 0, pb.IMFileNotify_builder{FromUserId: user, ToUserId: &f.to, FileName: new(""), FileSize: &f.size, TaskId: new(m.GetTaskId()),
-			TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(), OfflineReady: new(uint32(1))}.Build())
+		send(s.conns[f.to], 0, pb.IMFileNotify_builder{FromUserId: user, ToUserId: &f.to,
+			FileName: new(""), FileSize: &f.size, TaskId: new(m.GetTaskId()),
+			TransMode:    pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(),
+			OfflineReady: new(uint32(1))}.Build())
 	case *pb.IMFileLoginReq:
-		task := m.GetTaskId()
-		f := s.files[task]
-		*user = m.GetUserId()
-		send(nc, h.Seq, pb.IMFileLoginRsp_builder{ResultCode: new(uint32(0)), TaskId: &task}.Build())
-		switch m.GetFileRole() {
-		case pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD:
-			for at := uint32(0); at < f.size; at += segment {
-				send(nc, 1, pb.IMFilePullDataReq_builder{TaskId: &task, UserId: user, TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(), Offset: &at,
-					DataSize: new(min(segment, f.size-at))}.Build())
-			}
-		case pb.ClientFileRole_CLIENT_REALTIME_SENDER:
-			f.sender = nc
-		case pb.ClientFileRole_CLIENT_REALTIME_RECVER:
-			f.receiver = nc
-		}
-		if f.sender != nil && f.receiver != nil {
-			send(f.receiver, 0, state(task, pb.ClientFileState_CLIENT_FILE_PEER_READY))
-		}
+		s.fileLogin(nc, user, h.Seq, m)
 	case *pb.IMFilePullDataReq:
 		f := s.files[m.GetTaskId()]
 		if f.sender != nil {
@@ -338,7 +321,7 @@ func (s *faulty) file(nc net.Conn, user *uint32, h pdu.Header, body []byte) bool
 			return false
 		}
 		if end == f.size {
-			send(nc, 0, state(m.GetTaskId(), pb.ClientFileState_CLIENT_FILE_DONE))
+			send(nc, 0, state(user, m.GetTaskId(), pb.ClientFileState_CLIENT_FILE_DONE))
 		}
 	case *pb.IMFilePullDataRsp:
 		f := s.files[m.GetTaskId()]
@@ -346,7 +329,7 @@ func (s *faulty) file(nc net.Conn, user *uint32, h pdu.Header, body []byte) bool
 			return s.segment(f.receiver, h.Seq, m.GetTaskId(), m.GetOffset(), m.GetFileData())
 		}
 		if f.data = append(f.data, m.GetFileData()...); uint32(len(f.data)) == f.size {
-			send(nc, 0, state(m.GetTaskId(), pb.ClientFileState_CLIENT_FILE_DONE))
+			send(nc, 0, state(user, m.GetTaskId(), pb.ClientFileState_CLIENT_FILE_DONE))
 		}
 	case *pb.IMFileState:
 		send(s.files[m.GetTaskId()].sender, 0, m)
@@ -354,7 +337,60 @@ func (s *faulty) file(nc net.Conn, user *uint32, h pdu.Header, body []byte) bool
 	return true
 }
 
-// segment sends a piece of a file to who asked for it.
+// state returns the notice of a state of a task.
+func state(user *uint32, task string, st pb.ClientFileState) pb.Message {
+	return pb.IMFileState_builder{State: st.Enum(), TaskId: &task, UserId: user}.Build()
+}
+
+// fileRequest creates a task for a file, and notifies the receiver of a file passed on.
+func (s *faulty) fileRequest(nc net.Conn, user *uint32, seq uint16, m *pb.IMFileReq) {
+	addr, _ := netip.ParseAddrPort(s.addr)
+	here := []*pb.IpAddr{pb.IpAddr_builder{Ip: new(addr.Addr().String()),
+		Port: new(uint32(addr.Port()))}.Build()}
+	task, code := fmt.Sprint("task ", len(s.files)), uint32(0)
+	if s.chance(s.fileNo) {
+		s.did.fileNo++
+		code = 1
+	}
+	f := &fakeFile{from: *user, to: m.GetToUserId(), size: m.GetFileSize()}
+	s.files[task] = f
+	// before the answer, which a client must accept
+	if code == 0 && m.GetTransMode() == pb.TransferFileType_FILE_TYPE_ONLINE {
+		send(s.conns[f.to], 0, pb.IMFileNotify_builder{FromUserId: user, ToUserId: &f.to,
+			FileName: new(""), FileSize: &f.size, TaskId: &task,
+			TransMode: m.GetTransMode().Enum(), OfflineReady: new(uint32(0))}.Build())
+	}
+	send(nc, seq, pb.IMFileRsp_builder{ResultCode: &code, FromUserId: user, ToUserId: &f.to,
+		FileName: new(""), TaskId: &task, IpAddrList: here,
+		TransMode: m.GetTransMode().Enum()}.Build())
+}
+
+// fileLogin accepts a login to a task. It requests the file of an upload, and starts a file
+// passed on when both sides have logged in.
+func (s *faulty) fileLogin(nc net.Conn, user *uint32, seq uint16, m *pb.IMFileLoginReq) {
+	task := m.GetTaskId()
+	f := s.files[task]
+	*user = m.GetUserId()
+	send(nc, seq, pb.IMFileLoginRsp_builder{ResultCode: new(uint32(0)),
+		TaskId: &task}.Build())
+	switch m.GetFileRole() {
+	case pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD:
+		for at := uint32(0); at < f.size; at += segment {
+			send(nc, 1, pb.IMFilePullDataReq_builder{TaskId: &task, UserId: user,
+				TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(), Offset: &at,
+				DataSize: new(min(segment, f.size-at))}.Build())
+		}
+	case pb.ClientFileRole_CLIENT_REALTIME_SENDER:
+		f.sender = nc
+	case pb.ClientFileRole_CLIENT_REALTIME_RECVER:
+		f.receiver = nc
+	}
+	if f.sender != nil && f.receiver != nil {
+		send(f.receiver, 0, state(user, task, pb.ClientFileState_CLIENT_FILE_PEER_READY))
+	}
+}
+
+// segment sends a piece of a file to the connection that requested it.
 func (s *faulty) segment(nc net.Conn, seq uint16, task string, at uint32, data []byte) bool {
 	data = bytes.Clone(data)
 	switch {
@@ -366,6 +402,7 @@ func (s *faulty) segment(nc net.Conn, seq uint16, task string, at uint32, data [
 		s.did.fileBad++
 		data[s.rng.IntN(len(data))] ^= 1
 	}
-	send(nc, seq, pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: &task, UserId: new(uint32(1)), Offset: &at, FileData: data}.Build())
+	send(nc, seq, pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: &task,
+		UserId: new(uint32(1)), Offset: &at, FileData: data}.Build())
 	return true
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestMain makes the test binary an agent when a test starts it as one.
+// TestMain runs the test binary as an agent when a test starts it as one.
 func TestMain(m *testing.M) {
 	if os.Getenv("BENCH_TEST_AGENT") != "" {
 		if err := ServeAgent(context.Background(), os.Stdin, os.Stdout); err != nil {
@@ -20,13 +20,14 @@ func TestMain(m *testing.M) {
 		return
 	}
 	flag.Parse()
-	_ = flag.Set("test.parallel", "8") // they wait most of the time
+	_ = flag.Set("test.parallel", "8") // the tests wait most of the time
 	os.Exit(m.Run())
 }
 
-// A server's faults are found, every one, and nothing else is.
+// TestFaults checks that each fault of a server is found, and nothing else.
 func TestFaults(t *testing.T) {
-	all := faults{ignored: 1, ackLost: 1, ackTwice: 1, ackOther: 1, notStored: 1, lost: 1, twice: 1, swapped: 1, textBad: 1, stampBad: 1}
+	all := faults{ignored: 1, ackLost: 1, ackTwice: 1, ackOther: 1, notStored: 1, lost: 1, twice: 1,
+		swapped: 1, textBad: 1, stampBad: 1}
 	for _, c := range []struct {
 		name   string
 		faults faults
@@ -48,7 +49,7 @@ func TestFaults(t *testing.T) {
 	} {
 		for _, kind := range []string{KindSingle, KindGroup} {
 			if c.faults.astray > 0 && kind == KindGroup {
-				continue // all are in one group: it is a second delivery there
+				continue // all receivers are in one group, where it is a second delivery
 			}
 			for _, agents := range []int{0, 2} {
 				if agents > 0 && c.faults != (faults{}) && c.faults != all {
@@ -68,14 +69,17 @@ func testFaults(t *testing.T, f faults, kind string, agents int) {
 	s := NewScenario(kind)
 	s.Addrs = []string{srv.addr}
 	s.Pairs, s.Groups, s.Members, s.Senders = 5, 1, 9, 4
-	s.Rate, s.Warmup, s.Duration, s.Settle, s.Loops = 3000, Duration(100*time.Millisecond), Duration(400*time.Millisecond), Duration(time.Second), 2
+	s.Rate, s.Warmup, s.Duration, s.Settle, s.Loops = 3000, Duration(100*time.Millisecond),
+		Duration(400*time.Millisecond), Duration(time.Second), 2
 	s.Size = 64
 	if f != (faults{}) {
-		s.Arrivals = "poisson" // without faults messages are due just when counting begins, and ends
+		// without faults some messages are due exactly when counting begins and ends
+		s.Arrivals = "poisson"
 	}
 	var opt Options
 	for i := range agents {
-		opt.Agents = append(opt.Agents, Agent{Name: fmt.Sprint(i), Command: []string{"/usr/bin/env", "BENCH_TEST_AGENT=1", os.Args[0]}})
+		opt.Agents = append(opt.Agents, Agent{Name: fmt.Sprint(i),
+			Command: []string{"/usr/bin/env", "BENCH_TEST_AGENT=1", os.Args[0]}})
 	}
 	res, err := Run(t.Context(), s, opt)
 	if err != nil {
@@ -84,28 +88,39 @@ func testFaults(t *testing.T, f faults, kind string, agents int) {
 	srv.mu.Lock()
 	did := srv.did
 	srv.mu.Unlock()
-	want := Checks{Unacked: did.ignored + did.ackLost, Lost: did.lost, Duplicates: did.twice + did.ackTwice, Reordered: did.swapped,
+	want := Checks{Unacked: did.ignored + did.ackLost, Lost: did.lost, Duplicates: did.twice +
+		did.ackTwice, Reordered: did.swapped,
 		Corrupt: did.textBad + did.stampBad + did.astray, Refused: did.notStored + did.ackOther}
 	got := res.Checks
 	got.Examples, got.Behind = nil, 0
 	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("found %+v\nthe server did %+v\n%s", got, want, strings.Join(res.Checks.Examples, "\n"))
+		t.Errorf("found %+v\nthe server did %+v\n%s", got, want,
+			strings.Join(res.Checks.Examples, "\n"))
 	}
 	if f != (faults{}) && (want.Clean() || len(res.Checks.Examples) == 0) {
-		t.Errorf("nothing went wrong: %+v, examples %q", did, res.Checks.Examples)
+		t.Errorf("no fault was made: %+v, examples %q", did, res.Checks.Examples)
 	}
-	if res.Totals["acked"] == 0 || res.Totals["delivered"] == 0 || res.Latencies["ack"].Count == 0 || res.Latencies["delivery"].Histogram == "" {
-		t.Errorf("totals %v, latencies %v", res.Totals, res.Latencies)
+	if n := events(res); n["acked"] == 0 || n["delivered"] == 0 ||
+		res.Latencies["ack"].Count == 0 || res.Latencies["delivery"].Histogram == "" {
+		t.Errorf("events %v, latencies %v", n, res.Latencies)
 	}
 	if f == (faults{}) {
 		receivers := int64(1)
 		if kind == KindGroup {
 			receivers = int64(s.Members - 1)
 		}
-		if acks, deliveries := res.Latencies["ack"].Count, res.Latencies["delivery"].Count; deliveries != acks*receivers {
-			t.Errorf("counted %d acks, %d deliveries to %d receivers each", acks, deliveries, receivers)
+		if acks, deliveries := res.Latencies["ack"].Count,
+			res.Latencies["delivery"].Count; deliveries != acks*receivers {
+			t.Errorf("counted %d acks, %d deliveries to %d receivers each", acks, deliveries,
+				receivers)
 		}
 	}
+	checkTotals(t, res)
+}
+
+// checkTotals compares the totals with the sums of the intervals while counting.
+func checkTotals(t *testing.T, res *Result) {
+	t.Helper()
 	sums := map[string]int64{}
 	for _, in := range res.Intervals {
 		if in.At >= 0 && in.At < res.Seconds {
@@ -119,132 +134,168 @@ func testFaults(t *testing.T, f faults, kind string, agents int) {
 	}
 }
 
-// short is a scenario against a faulty server that takes a second.
+// events returns the counts of all intervals of a run. The totals contain only those while
+// counting: on a busy machine all answers may arrive after the end of it.
+func events(res *Result) map[string]int64 {
+	sums := map[string]int64{}
+	for _, in := range res.Intervals {
+		for name, n := range in.Counts {
+			sums[name] += n
+		}
+	}
+	return sums
+}
+
+// short returns a scenario of half a second for a faulty server.
 func (s *faulty) short(kind string) Scenario {
 	sc := NewScenario(kind)
 	sc.Addrs = []string{s.addr}
-	sc.Warmup, sc.Duration, sc.Settle, sc.Loops = 0, Duration(500*time.Millisecond), Duration(time.Second), 2
+	sc.Warmup, sc.Duration, sc.Settle, sc.Loops = 0, Duration(500*time.Millisecond),
+		Duration(time.Second), 2
 	return sc
 }
 
-func TestFaultsOfConnections(t *testing.T) {
-	t.Run("heartbeats without an echo", func(t *testing.T) {
-		t.Parallel()
-		srv := newFaulty(t, faults{mute: 20})
-		s := srv.short(KindIdle)
-		s.Connections, s.Beat = 20, Duration(100*time.Millisecond)
-		res, err := Run(t.Context(), s, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if res.Latencies["login"].Count != 20 || res.Latencies["heartbeat"].Count == 0 {
-			t.Errorf("latencies %+v", res.Latencies)
-		}
-		srv.mu.Lock()
-		defer srv.mu.Unlock()
-		if got := res.Checks; srv.did.mute == 0 || got.Refused != srv.did.mute || got.Broken != 0 {
-			t.Errorf("%d were not echoed, found %+v", srv.did.mute, got)
-		}
-	})
-	t.Run("logins refused", func(t *testing.T) {
-		t.Parallel()
-		srv := newFaulty(t, faults{refused: 10})
-		s := srv.short(KindConnect)
-		s.Connections, s.Rate = 50, 500
-		res, err := Run(t.Context(), s, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv.mu.Lock()
-		defer srv.mu.Unlock()
-		if got := res.Checks; srv.did.refused == 0 || got.Refused != srv.did.refused || got.Broken != 0 || res.Totals["logins"] == 0 {
-			t.Errorf("%d were refused, found %+v, %v", srv.did.refused, got, res.Totals)
-		}
-	})
-	t.Run("logins that cannot begin", func(t *testing.T) {
-		t.Parallel()
-		srv := newFaulty(t, faults{refused: 100})
-		s := srv.short(KindConnect)
-		s.Connections, s.Rate, s.Settle = 2, 500, Duration(200*time.Millisecond)
-		res, err := Run(t.Context(), s, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv.mu.Lock()
-		defer srv.mu.Unlock()
-		if got := res.Checks; srv.did.refused > 100 || got.Refused != 250 || !strings.Contains(strings.Join(got.Examples, "\n"), "logins were due and did not begin") {
-			t.Errorf("%d were refused of 250 that were due, found %+v", srv.did.refused, got)
-		}
-	})
-	t.Run("all connections closed", func(t *testing.T) {
-		t.Parallel()
-		srv := newFaulty(t, faults{hangsUp: 100})
-		s := srv.short(KindGroup)
-		s.Groups, s.Members, s.Senders, s.Duration = 1, 4, 4, Duration(time.Hour)
-		res, err := Run(t.Context(), s, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if res.Seconds > 60 || res.Checks.Broken != 4 || len(res.Notes) != 1 || !strings.Contains(res.Notes[0], "no connection was left") {
-			t.Errorf("%v s, %+v, %q", res.Seconds, res.Checks, res.Notes)
-		}
-	})
-	t.Run("users who do not exist", func(t *testing.T) {
-		t.Parallel()
-		srv := newFaulty(t, faults{refused: 100})
-		_, err := Run(t.Context(), srv.short(KindSingle), Options{})
-		if err == nil || !strings.Contains(err.Error(), "teamtalk user add --count 400") {
-			t.Errorf("%v", err)
-		}
-	})
-	t.Run("connections closed", func(t *testing.T) {
-		t.Parallel()
-		srv := newFaulty(t, faults{hangsUp: 1})
-		s := srv.short(KindSingle)
-		s.Pairs, s.Rate = 20, 2000
-		res, err := Run(t.Context(), s, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv.mu.Lock()
-		defer srv.mu.Unlock()
-		if got := res.Checks; srv.did.hungUp == 0 || got.Broken != srv.did.hungUp || got.Lost+got.Duplicates+got.Corrupt+got.Reordered != 0 {
-			t.Errorf("%d were closed, found %+v", srv.did.hungUp, got)
-		}
-	})
-	t.Run("stopped", func(t *testing.T) {
-		t.Parallel()
-		srv := newFaulty(t, faults{})
-		s := srv.short(KindSingle)
-		s.Duration, s.Pairs = Duration(time.Hour), 2
-		ctx, cancel := context.WithCancel(t.Context())
-		opt := Options{Progress: func(*Interval) { cancel() }}
-		res, err := Run(ctx, s, opt)
-		if err != nil || res.Seconds < 0.9 || res.Seconds > 60 || !res.Checks.Clean() || res.Totals["acked"] == 0 {
-			t.Errorf("%+v, %v", res, err)
-		}
-		if _, err := Run(ctx, s, opt); err == nil {
-			t.Errorf("begins when it is not to")
-		}
-		ctx, cancel = context.WithCancel(t.Context())
-		opt = Options{Progress: func(*Interval) { cancel() }, Agents: []Agent{{Name: "a", Command: []string{"/usr/bin/env", "BENCH_TEST_AGENT=1", os.Args[0]}}}}
-		res, err = Run(ctx, s, opt)
-		if err != nil || res.Seconds > 60 || !res.Checks.Clean() || res.Totals["acked"] == 0 {
-			t.Errorf("with an agent: %+v, %v", res, err)
-		}
-	})
-	t.Run("an agent that ends", func(t *testing.T) {
-		t.Parallel()
-		srv := newFaulty(t, faults{})
-		s := srv.short(KindSingle)
-		_, err := Run(t.Context(), s, Options{Agents: []Agent{{Name: "a", Command: []string{"/bin/sh", "-c", "echo no such file >&2; exit 3"}}}})
-		if err == nil || !strings.Contains(err.Error(), "a ended: exit status 3: no such file") {
-			t.Errorf("%v", err)
-		}
-	})
+// TestFaultOfHeartbeats checks that each heartbeat without an echo counts as refused.
+func TestFaultOfHeartbeats(t *testing.T) {
+	t.Parallel()
+	srv := newFaulty(t, faults{mute: 20})
+	s := srv.short(KindIdle)
+	s.Connections, s.Beat = 20, Duration(100*time.Millisecond)
+	res, err := Run(t.Context(), s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Latencies["login"].Count != 20 || res.Latencies["heartbeat"].Count == 0 {
+		t.Errorf("latencies %+v", res.Latencies)
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if got := res.Checks; srv.did.mute == 0 || got.Refused != srv.did.mute || got.Broken != 0 {
+		t.Errorf("%d were not echoed, found %+v", srv.did.mute, got)
+	}
 }
 
-// Files that do not arrive, or not as they were, are found.
+// TestFaultOfRefusedLogins checks that each refused login counts.
+func TestFaultOfRefusedLogins(t *testing.T) {
+	t.Parallel()
+	srv := newFaulty(t, faults{refused: 10})
+	s := srv.short(KindConnect)
+	s.Connections, s.Rate = 50, 500
+	res, err := Run(t.Context(), s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if got := res.Checks; srv.did.refused == 0 || got.Refused != srv.did.refused ||
+		got.Broken != 0 || events(res)["logins"] == 0 {
+		t.Errorf("%d were refused, found %+v, %v", srv.did.refused, got, res.Totals)
+	}
+}
+
+// TestLoginsThatCannotBegin checks that a login counts as refused when no user is free for it.
+func TestLoginsThatCannotBegin(t *testing.T) {
+	t.Parallel()
+	srv := newFaulty(t, faults{refused: 100})
+	s := srv.short(KindConnect)
+	s.Connections, s.Rate, s.Settle = 2, 500, Duration(200*time.Millisecond)
+	res, err := Run(t.Context(), s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if got := res.Checks; srv.did.refused > 100 || got.Refused != 250 ||
+		!strings.Contains(strings.Join(got.Examples, "\n"),
+			"logins were due and did not begin") {
+		t.Errorf("%d were refused of 250 that were due, found %+v", srv.did.refused, got)
+	}
+}
+
+// TestAllConnectionsClosed checks that a run ends early when no connection is left.
+func TestAllConnectionsClosed(t *testing.T) {
+	t.Parallel()
+	srv := newFaulty(t, faults{hangsUp: 100})
+	s := srv.short(KindGroup)
+	s.Groups, s.Members, s.Senders, s.Duration = 1, 4, 4, Duration(time.Hour)
+	res, err := Run(t.Context(), s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Seconds > 60 || res.Checks.Broken != 4 || len(res.Notes) != 1 ||
+		!strings.Contains(res.Notes[0], "no connection was left") {
+		t.Errorf("%v s, %+v, %q", res.Seconds, res.Checks, res.Notes)
+	}
+}
+
+// TestMissingUsers checks that the error names the command that creates the users.
+func TestMissingUsers(t *testing.T) {
+	t.Parallel()
+	srv := newFaulty(t, faults{refused: 100})
+	_, err := Run(t.Context(), srv.short(KindSingle), Options{})
+	if err == nil || !strings.Contains(err.Error(), "teamtalk user add --count 400") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestFaultOfClosedConnections checks that each connection that the server closes counts.
+func TestFaultOfClosedConnections(t *testing.T) {
+	t.Parallel()
+	srv := newFaulty(t, faults{hangsUp: 1})
+	s := srv.short(KindSingle)
+	s.Pairs, s.Rate = 20, 2000
+	res, err := Run(t.Context(), s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if got := res.Checks; srv.did.hungUp == 0 || got.Broken != srv.did.hungUp ||
+		got.Lost+got.Duplicates+got.Corrupt+got.Reordered != 0 {
+		t.Errorf("%d were closed, found %+v", srv.did.hungUp, got)
+	}
+}
+
+// TestStoppedRun checks that a run that is stopped while counting has a result, with and
+// without agents.
+func TestStoppedRun(t *testing.T) {
+	t.Parallel()
+	srv := newFaulty(t, faults{})
+	s := srv.short(KindSingle)
+	s.Duration, s.Pairs = Duration(time.Hour), 2
+	ctx, cancel := context.WithCancel(t.Context())
+	opt := Options{Progress: func(*Interval) { cancel() }}
+	res, err := Run(ctx, s, opt)
+	if err != nil || res.Seconds < 0.9 || res.Seconds > 60 || !res.Checks.Clean() ||
+		events(res)["acked"] == 0 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if _, err := Run(ctx, s, opt); err == nil {
+		t.Errorf("the run began after its context had ended")
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	opt = Options{Progress: func(*Interval) { cancel() },
+		Agents: []Agent{{Name: "a", Command: []string{"/usr/bin/env", "BENCH_TEST_AGENT=1",
+			os.Args[0]}}}}
+	res, err = Run(ctx, s, opt)
+	if err != nil || res.Seconds > 60 || !res.Checks.Clean() || events(res)["acked"] == 0 {
+		t.Errorf("with an agent: %+v, %v", res, err)
+	}
+}
+
+// TestAgentThatEnds checks that the error contains the standard error of the agent.
+func TestAgentThatEnds(t *testing.T) {
+	t.Parallel()
+	srv := newFaulty(t, faults{})
+	s := srv.short(KindSingle)
+	_, err := Run(t.Context(), s, Options{Agents: []Agent{{Name: "a",
+		Command: []string{"/bin/sh", "-c", "echo no such file >&2; exit 3"}}}})
+	if err == nil || !strings.Contains(err.Error(), "a ended: exit status 3: no such file") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestFaultsOfFiles checks that files that do not arrive, or arrive changed, are found.
 func TestFaultsOfFiles(t *testing.T) {
 	for _, mode := range []string{"offline", "online", "both"} {
 		for _, f := range []faults{{}, {fileBad: 5}, {fileNo: 10}, {fileEnds: 5}} {
@@ -252,7 +303,8 @@ func TestFaultsOfFiles(t *testing.T) {
 				t.Parallel()
 				srv := newFaulty(t, f)
 				s := srv.short(KindFile)
-				s.Pairs, s.Rate, s.FileSize, s.Mode, s.Settle = 5, 60, 100_000, mode, Duration(2*time.Second)
+				s.Pairs, s.Rate, s.FileSize, s.Mode, s.Settle = 5, 60, 100_000, mode,
+					Duration(2*time.Second)
 				res, err := Run(t.Context(), s, Options{})
 				if err != nil {
 					t.Fatal(err)
@@ -260,18 +312,26 @@ func TestFaultsOfFiles(t *testing.T) {
 				srv.mu.Lock()
 				defer srv.mu.Unlock()
 				did, got := srv.did, res.Checks
-				if got.Corrupt != did.fileBad || got.Lost+got.Unacked+got.Broken+got.Duplicates != 0 {
+				if got.Corrupt != did.fileBad ||
+					got.Lost+got.Unacked+got.Broken+got.Duplicates != 0 {
 					t.Errorf("did %+v, found %+v", did, got)
 				}
-				// One of the segments asked for ahead may end a connection that is given up already.
-				if got.Refused < did.fileNo || got.Refused > did.fileNo+did.fileEnds || (got.Refused == 0) != (did.fileNo+did.fileEnds == 0) {
+				// A segment requested in advance may end a connection whose transfer has
+				// failed already.
+				if got.Refused < did.fileNo || got.Refused > did.fileNo+did.fileEnds ||
+					(got.Refused == 0) != (did.fileNo+did.fileEnds == 0) {
 					t.Errorf("did %+v, found %+v", did, got)
 				}
 				if f != (faults{}) && got.Clean() {
-					t.Errorf("nothing went wrong: %+v", did)
+					t.Errorf("no fault was made: %+v", did)
 				}
-				if res.Totals["files"] == 0 || res.Totals["file bytes"] != res.Totals["files"]*100_000 || f == (faults{}) && res.Latencies["upload"].Count+res.Latencies["relay"].Count != 30 {
-					t.Errorf("totals %v", res.Totals)
+				n := events(res)
+				if n["files"] == 0 || n["file bytes"] != n["files"]*100_000 {
+					t.Errorf("events %v", n)
+				}
+				due := res.Latencies["upload"].Count + res.Latencies["relay"].Count
+				if f == (faults{}) && (n["files"] != 30 || due != 30) {
+					t.Errorf("events %v, %d latencies, want 30", n, due)
 				}
 			})
 		}

@@ -17,38 +17,18 @@ import (
 
 // Field describes a setting of a scenario.
 type Field struct {
-	Key     string   // in a file: "group_ids"
-	Doc     string   // what it means
-	Default string   // as Set takes it
-	Kinds   []string // the kinds of scenario it is for; empty: all
+	Key     string   // name in a file: "group_ids"
+	Doc     string   // description, for help texts
+	Default string   // in the form that Set accepts
+	Kinds   []string // kinds of scenario that use it; empty: all
 
 	index    int
 	min, max string
 	oneof    []string
 }
 
-// Flag is the setting's flag without the dashes in front.
+// Flag returns the name of the setting's flag, without the dashes.
 func (f Field) Flag() string { return strings.ReplaceAll(f.Key, "_", "-") }
-
-// Fields returns the settings of a kind of scenario, in the order of the documentation.
-func Fields(kind string) []Field {
-	var fields []Field
-	t := reflect.TypeFor[Scenario]()
-	for i := range t.NumField() {
-		tag := t.Field(i).Tag
-		f := Field{Key: tag.Get("toml"), Doc: tag.Get("doc"), Default: tag.Get("default"), index: i, min: tag.Get("min"), max: tag.Get("max")}
-		if words := tag.Get("oneof"); words != "" {
-			f.oneof = strings.Split(words, "|")
-		}
-		if kinds := tag.Get("kinds"); kinds != "" {
-			f.Kinds = strings.Split(kinds, ",")
-		}
-		if kind == KindSoak || len(f.Kinds) == 0 || slices.Contains(f.Kinds, kind) {
-			fields = append(fields, f)
-		}
-	}
-	return fields
-}
 
 // NewScenario returns a scenario with the defaults of its kind.
 func NewScenario(kind string) Scenario {
@@ -56,12 +36,13 @@ func NewScenario(kind string) Scenario {
 	for _, f := range Fields(kind) {
 		if f.Default != "" {
 			if err := f.Set(&s, f.Default); err != nil {
-				panic(fmt.Sprintf("bench: default of %s: %v", f.Key, err)) // a fault of the definition, which a test finds
+				// an error in the definition, which a test finds
+				panic(fmt.Sprintf("bench: default of %s: %v", f.Key, err))
 			}
 		}
 	}
 	s.Kind = kind
-	switch kind { // what is a different default for this kind
+	switch kind { // defaults that differ for this kind
 	case KindSoak:
 		s.Duration = Duration(time.Hour)
 	case KindFile:
@@ -70,7 +51,7 @@ func NewScenario(kind string) Scenario {
 	return s
 }
 
-// Set reads the setting from text, as flags give it. On an error s is as it was.
+// Set parses the setting from the text of a flag. After an error s is unchanged.
 func (f Field) Set(s *Scenario, text string) error {
 	v := reflect.ValueOf(s).Elem().Field(f.index)
 	switch p := v.Addr().Interface().(type) {
@@ -120,7 +101,7 @@ func (f Field) Set(s *Scenario, text string) error {
 	return nil
 }
 
-// Get is the setting's value as Set reads it.
+// Get returns the setting's value in the form that Set accepts.
 func (f Field) Get(s *Scenario) string {
 	switch v := reflect.ValueOf(s).Elem().Field(f.index).Interface().(type) {
 	case []string:
@@ -137,7 +118,7 @@ func (f Field) IsBool() bool { return f.kind() == reflect.Bool }
 
 func (f Field) kind() reflect.Kind { return reflect.TypeFor[Scenario]().Field(f.index).Type.Kind() }
 
-// Type says in a word what the setting takes.
+// Type returns the type of the value in a word.
 func (f Field) Type() string {
 	switch reflect.Zero(reflect.TypeFor[Scenario]().Field(f.index).Type).Interface().(type) {
 	case Duration:
@@ -154,7 +135,7 @@ func (f Field) Type() string {
 	return "text"
 }
 
-// check reports whether the value in s is within its bounds.
+// check returns an error when the value in s is outside its bounds.
 func (f Field) check(s *Scenario) error {
 	value := f.Get(s)
 	if len(f.oneof) > 0 && !slices.Contains(f.oneof, value) {
@@ -173,11 +154,13 @@ func (f Field) check(s *Scenario) error {
 	return nil
 }
 
-// number is the text of a number, a size or a duration as a number to compare.
+// number converts the text of a number, a size or a duration to a number that can be
+// compared.
 func (f Field) number(text string) float64 {
 	switch f.Type() {
 	case "duration":
-		d, _ := time.ParseDuration(text) // both come from a Duration, or from the definition
+		// valid, because it was written by a Duration or stands in the definition
+		d, _ := time.ParseDuration(text)
 		return float64(d)
 	case "size":
 		n, _ := config.ParseSize(text)
@@ -197,14 +180,15 @@ func splitList(text string) []string {
 	return list
 }
 
-// ParseScenario reads a TOML file's content. The error names every setting that is wrong.
+// ParseScenario parses the content of a TOML file. The error names each invalid setting.
 func ParseScenario(data []byte) (Scenario, error) {
 	var tree map[string]any
 	if err := toml.Unmarshal(data, &tree); err != nil {
 		var bad *toml.DecodeError
 		if errors.As(err, &bad) {
 			row, col := bad.Position()
-			return Scenario{}, fmt.Errorf("line %d, column %d: %s", row, col, strings.TrimPrefix(bad.Error(), "toml: "))
+			return Scenario{}, fmt.Errorf("line %d, column %d: %s", row, col,
+				strings.TrimPrefix(bad.Error(), "toml: "))
 		}
 		return Scenario{}, err
 	}
@@ -231,7 +215,7 @@ func ParseScenario(data []byte) (Scenario, error) {
 	}
 	for key := range tree {
 		if !known[key] {
-			problems = append(problems, fmt.Errorf("%s: no such setting of %s", key, kind))
+			problems = append(problems, fmt.Errorf("%s: unknown setting of kind %s", key, kind))
 		}
 	}
 	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
@@ -241,7 +225,7 @@ func ParseScenario(data []byte) (Scenario, error) {
 	return s, errors.Join(problems...)
 }
 
-// fromTOML writes a value of a file as Set takes it.
+// fromTOML converts a value of a file to the form that Set accepts.
 func (f Field) fromTOML(value any) (string, error) {
 	number := f.Type() == "number"
 	switch v := value.(type) {

@@ -5,7 +5,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// files has pairs of users send files, the first of each to the second.
+// files plays transfers between pairs of users, from the first of each to the second.
 type files struct{}
 
 func (files) cast(p *local) {
@@ -50,7 +50,7 @@ type mail struct {
 	bystander
 	w       *worker
 	courier *courier
-	pairs   map[*client]int // by the one who sends
+	pairs   map[*client]int // by sender
 	sent    int
 	next    int
 	pace    pace
@@ -59,7 +59,7 @@ type mail struct {
 
 func (m *mail) step() { m.due = m.w.plan.Start + m.pace.step(m.w.rng.ExpFloat64) }
 
-// send has a pair's first send a file to the second.
+// send starts a transfer from the first user of a pair to the second.
 func (m *mail) send(pair int, due int64) {
 	s := m.w.part.scenario
 	online := s.Mode == "online" || s.Mode == "both" && m.sent%2 == 1
@@ -82,7 +82,7 @@ func (m *mail) fire(now int64) int64 {
 	return m.due
 }
 
-// ended begins the pair's next file when there is no schedule.
+// ended starts the next transfer of the pair in runs without a schedule.
 func (m *mail) ended(t *transfer) {
 	if m.w.part.scenario.Rate > 0 {
 		return
@@ -101,11 +101,12 @@ func (m *mail) answered(_ *client, r request, h pdu.Header, body []byte) {
 	}
 }
 
-// fileGap is how long after a file, without a schedule, a user begins the next one at the earliest: message servers let a client say ten things about files a
-// second, and a file takes two.
+// fileGap is the shortest time between two transfers of a user in runs without a
+// schedule, in nanoseconds. Message servers accept ten requests about files a second from
+// a client, and a transfer takes two.
 const fileGap = 200e6
 
-// told takes the word that a file comes.
+// told handles the notice of a file.
 func (m *mail) told(_ *client, h pdu.Header, body []byte) {
 	if h.Command == pb.CmdFileNotify {
 		m.courier.notify(body)

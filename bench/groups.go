@@ -8,7 +8,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// createGroups has the first member of each group make it.
+// createGroups creates each group as its first member.
 func (p *local) createGroups(ctx context.Context, specs []groupSpec) ([]uint32, error) {
 	ids := make([]uint32, len(specs))
 	if len(specs) == 0 {
@@ -45,19 +45,19 @@ func (p *local) createGroups(ctx context.Context, specs []groupSpec) ([]uint32, 
 	return ids, nil
 }
 
-// groupsAtOnce is how many groups are being made at once, on each loop.
+// groupsAtOnce is the number of groups that each loop creates at the same time.
 const groupsAtOnce = 16
 
-// founding is a worker's share of making groups.
+// founding is a worker's share of creating groups.
 type founding struct {
 	bystander
 	w        *worker
 	specs    []groupSpec
 	creators map[int]*client
-	queue    []int // places in specs
+	queue    []int // positions in specs
 	next     int
 	working  int
-	ids      []uint32 // each worker writes its own places
+	ids      []uint32 // each worker writes only the positions of its own groups
 	report   func(error)
 	ended    bool
 }
@@ -77,7 +77,8 @@ func (m *founding) step(n int) {
 		c.requestNumber(opCreateGroup, uint32(i), m.w.loop.Now(), req)
 		m.w.loop.At(m.w.loop.Now()+int64(m.w.part.scenario.Timeout), func(int64) int64 {
 			if m.ids[i] == 0 {
-				m.end(fmt.Errorf("group %d: not made within %v", m.specs[i].Group+1, m.w.part.scenario.Timeout))
+				m.end(fmt.Errorf("group %d: not created within %v", m.specs[i].Group+1,
+					m.w.part.scenario.Timeout))
 			}
 			return 0
 		})
@@ -95,7 +96,7 @@ func (m *founding) end(err error) {
 }
 
 func (m *founding) gone(c *client, err error) {
-	m.end(fmt.Errorf("user %s, while groups are made: %w", c.name(), err))
+	m.end(fmt.Errorf("user %s, while groups are created: %w", c.name(), err))
 }
 
 func (m *founding) answered(c *client, r request, h pdu.Header, body []byte) {
@@ -104,11 +105,12 @@ func (m *founding) answered(c *client, r request, h pdu.Header, body []byte) {
 		return
 	}
 	if err := rsp.ParseBody(body); err != nil {
-		m.end(fmt.Errorf("user %s: the answer to making a group: %w", c.name(), err))
+		m.end(fmt.Errorf("user %s: answer to creating a group: %w", c.name(), err))
 		return
 	}
 	if rsp.GetResultCode() != 0 || rsp.GetGroupId() == 0 {
-		m.end(fmt.Errorf("user %s: the server did not make a group: result %d", c.name(), rsp.GetResultCode()))
+		m.end(fmt.Errorf("user %s: the server did not create the group: result %d", c.name(),
+			rsp.GetResultCode()))
 		return
 	}
 	m.ids[r.number] = rsp.GetGroupId()

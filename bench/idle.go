@@ -2,7 +2,7 @@ package bench
 
 import "teamtalk/core/pdu"
 
-// idle holds connections that do nothing but send heartbeats, each a last one at the end.
+// idle holds connections that only send heartbeats, with a last one each at the end.
 type idle struct{}
 
 func (idle) cast(p *local) {
@@ -15,10 +15,12 @@ func (idle) needs(*client) bool { return true }
 
 func (idle) begin(w *worker, _ []uint32) {
 	w.play = bystander{}
-	// The last heartbeats leave over a second: they are to show who is still there, not how a burst of them is handled.
+	// The last heartbeats are spread over a second. They show which connections still
+	// work, not how the server handles a burst.
 	next, begin := 0, w.plan.End-second-second/10
 	w.schedule(begin, func(now int64) int64 {
-		for due := int(int64(len(w.clients)) * (now - begin) / second); next < min(due, len(w.clients)); next++ {
+		for due := int(int64(len(w.clients)) * (now - begin) / second); next < min(due,
+			len(w.clients)); next++ {
 			if c := w.clients[next]; c.beatSent == 0 {
 				c.beat(now)
 			}
@@ -32,7 +34,7 @@ func (idle) begin(w *worker, _ []uint32) {
 
 func (idle) done(*worker) bool { return false }
 
-// bystander does nothing with what happens.
+// bystander is a play that ignores all events.
 type bystander struct{}
 
 func (bystander) loggedIn(*client)                              {}

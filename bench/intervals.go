@@ -2,19 +2,21 @@ package bench
 
 import "math"
 
-// merging is an interval with the generators it has been told by.
+// merging is an interval with the number of generators that have reported it.
 type merging struct {
 	interval
 	parts int
 }
 
-// take takes a generator's part of an interval, and tells of the interval when all have told of theirs.
+// take adds a generator's part of an interval. It reports the interval once all
+// generators have.
 func (r *run) take(in interval) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.merging[in.Index]
 	if m == nil {
-		m = &merging{interval: interval{Index: in.Index, Start: in.Start, End: in.End, rec: &recorder{}}}
+		m = &merging{interval: interval{Index: in.Index, Start: in.Start, End: in.End,
+			rec: &recorder{}}}
 		r.merging[in.Index] = m
 	}
 	m.rec.merge(in.rec)
@@ -37,7 +39,8 @@ func (r *run) tell(m *interval) {
 			r.total.counts[i] += n
 		}
 	}
-	in := &Interval{At: float64(m.Start-r.plan.Begin) / 1e9, Seconds: float64(m.End-m.Start) / 1e9, Counts: map[string]int64{}, Latencies: map[string]Latency{},
+	in := &Interval{At: float64(m.Start-r.plan.Begin) / 1e9, Seconds: float64(m.End-m.Start) / 1e9,
+		Counts: map[string]int64{}, Latencies: map[string]Latency{},
 		Waiting: m.Waiting, Open: m.Open, Checks: m.Checks}
 	for i, n := range m.rec.counts {
 		if n != 0 {
@@ -52,18 +55,19 @@ func (r *run) tell(m *interval) {
 		}
 	}
 	if err := r.sample(&in.Processes); err != nil {
-		r.opt.Log.Warn("a process that was watched is gone", "err", err)
+		r.opt.Log.Warn("a watched process has ended", "err", err)
 	}
 	r.deserted = m.Open == 0
 	if r.opt.Progress != nil {
 		shown := *in
 		r.opt.Progress(&shown)
 	}
-	in.Checks.Examples = nil // they stand in the result once
+	in.Checks.Examples = nil // the result lists them once
 	r.keep(in)
 }
 
-// era says whether an interval was before counting, counted, or after it.
+// era returns -1 for an interval before counting, 0 for a counted one, 1 for one after
+// it.
 func (r *run) era(in *Interval) int {
 	switch {
 	case in.At < 0:
@@ -74,14 +78,15 @@ func (r *run) era(in *Interval) int {
 	return 1
 }
 
-// keepIntervals bounds Result.Intervals: beyond it every two become one.
+// keepIntervals bounds Result.Intervals. Beyond it pairs of intervals are joined.
 const keepIntervals = 1000
 
-// keep appends an interval, or adds it to the last one.
+// keep appends an interval, or joins it to the last one.
 func (r *run) keep(in *Interval) {
 	r.stride = max(1, r.stride)
 	list := r.result.Intervals
-	if n := len(list); n > 0 && list[n-1].Seconds < float64(r.stride)-0.5 && r.stride > 1 && r.era(&list[n-1]) == r.era(in) {
+	if n := len(list); n > 0 && list[n-1].Seconds < float64(r.stride)-0.5 && r.stride > 1 &&
+		r.era(&list[n-1]) == r.era(in) {
 		list[n-1] = JoinIntervals(list[n-1], *in)
 		return
 	}
@@ -102,9 +107,11 @@ func (r *run) keep(in *Interval) {
 	r.result.Intervals = list
 }
 
-// JoinIntervals makes one interval of two that follow each other. Percentiles of both are not kept: of the two the worse stands for both, and the mean is exact.
+// JoinIntervals joins two successive intervals. The mean is exact. Percentiles of the
+// union cannot be computed, so the higher of both is used.
 func JoinIntervals(a, b Interval) Interval {
-	out := Interval{At: a.At, Seconds: a.Seconds + b.Seconds, Counts: map[string]int64{}, Latencies: map[string]Latency{}, Waiting: b.Waiting, Open: b.Open, Checks: b.Checks}
+	out := Interval{At: a.At, Seconds: a.Seconds + b.Seconds, Counts: map[string]int64{},
+		Latencies: map[string]Latency{}, Waiting: b.Waiting, Open: b.Open, Checks: b.Checks}
 	for _, in := range []*Interval{&a, &b} {
 		for k, n := range in.Counts {
 			out.Counts[k] += n
@@ -115,7 +122,8 @@ func JoinIntervals(a, b Interval) Interval {
 				o.Mean = (o.Mean*float64(o.Count) + l.Mean*float64(l.Count)) / float64(n)
 			}
 			o.Count += l.Count
-			o.P50, o.P90, o.P99, o.P999, o.Max = max(o.P50, l.P50), max(o.P90, l.P90), max(o.P99, l.P99), max(o.P999, l.P999), max(o.Max, l.Max)
+			o.P50, o.P90, o.P99, o.P999, o.Max = max(o.P50, l.P50), max(o.P90, l.P90),
+				max(o.P99, l.P99), max(o.P999, l.P999), max(o.Max, l.Max)
 			out.Latencies[k] = o
 		}
 	}

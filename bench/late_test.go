@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// A run that ends before counting begins has no result, also when it has hardly begun.
+// TestEndedInWarmup checks that a run that ends before counting begins has no result,
+// also right after its start.
 func TestEndedInWarmup(t *testing.T) {
 	srv := newFaulty(t, faults{})
 	s := srv.short(KindSingle)
@@ -23,7 +24,8 @@ func TestEndedInWarmup(t *testing.T) {
 	}
 }
 
-// A generator that stands still over the end has sent nothing of what was due before: that is waited for, and not taken for everything.
+// TestLateOverTheEnd stops a generator over the end of the run. The run must wait for the
+// messages that were due before, and count them.
 func TestLateOverTheEnd(t *testing.T) {
 	srv := newFaulty(t, faults{})
 	s := srv.short(KindSingle)
@@ -41,10 +43,11 @@ func TestLateOverTheEnd(t *testing.T) {
 			return
 		}
 		end := time.Unix(0, r.plan.End)
-		// Messages are due every 25 ms: the one before has been acked by then, and three more are due.
+		// Messages are due every 25 ms. The last one has been acked by then, and three
+		// more are due.
 		loop.Do(func() {
 			loop.At(end.Add(-85*time.Millisecond).UnixNano(), func(int64) int64 {
-				time.Sleep(time.Until(end.Add(100 * time.Millisecond))) // the fault that is tried
+				time.Sleep(time.Until(end.Add(100 * time.Millisecond))) // the fault under test
 				return 0
 			})
 		})

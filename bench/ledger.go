@@ -5,32 +5,33 @@ import (
 	"slices"
 )
 
-// stream is what one receiver got of one sender's messages in one conversation: which numbers, in which order. It holds a window and not every number, so that
-// it stays small for hours.
+// stream records which of one sender's messages in one conversation a receiver got, and
+// in which order. It keeps a window, not each number, so that it stays small for hours.
 type stream struct {
-	next   uint32 // all numbers before it came, or are holes
-	count  uint32 // different numbers that came
-	lastID uint32 // msg_id of the last one that came in order
-	window uint64 // bit i: next+i came
-	holes  *holes // numbers before next that did not come; nil: none
+	next   uint32 // all numbers below have arrived or are holes
+	count  uint32 // distinct numbers that arrived
+	lastID uint32 // msg_id of the last message that arrived in order
+	window uint64 // bit i: next+i has arrived
+	holes  *holes // missing numbers below next; nil: none
 }
 
-// holes are numbers that did not come when much later ones did. They are bounded; beyond it a hole is known by number only.
+// holes are numbers that are still missing when much higher ones have arrived. Their
+// number is bounded; a hole beyond the bound is counted but not listed.
 type holes struct{ numbers []uint32 }
 
-// maxHoles bounds the holes that a stream remembers.
+// maxHoles bounds the holes that a stream lists.
 const maxHoles = 4096
 
-// verdict is what a stream says about a delivery.
+// verdict is the judgement of a stream on a delivery.
 type verdict uint8
 
 const (
 	good verdict = iota
 	duplicate
-	reordered // came after a later one
+	reordered // arrived after a later one
 )
 
-// came notes the delivery of number n with msg_id id.
+// came records the delivery of number n with msg_id id.
 func (s *stream) came(n, id uint32) verdict {
 	if s.next == 0 {
 		s.next = 1
@@ -59,7 +60,7 @@ func (s *stream) came(n, id uint32) verdict {
 	return v
 }
 
-// late notes a number before the window: one of the holes, or one that came before.
+// late records a number below the window: a hole, or a duplicate.
 func (s *stream) late(n uint32) verdict {
 	if s.holes != nil {
 		if i, ok := slices.BinarySearch(s.holes.numbers, n); ok {
@@ -71,7 +72,8 @@ func (s *stream) late(n uint32) verdict {
 	return duplicate
 }
 
-// slide moves the window past its first number, which did not come, and past those that came after it.
+// slide moves the window past its first number, which is missing, and past the numbers
+// that follow it and have arrived.
 func (s *stream) slide() {
 	if s.holes == nil {
 		s.holes = &holes{}
@@ -86,7 +88,7 @@ func (s *stream) slide() {
 	s.window >>= n
 }
 
-// has reports whether number n came.
+// has reports whether number n has arrived.
 func (s *stream) has(n uint32) bool {
 	if n < max(1, s.next) {
 		if s.holes == nil {
@@ -98,7 +100,7 @@ func (s *stream) has(n uint32) bool {
 	return n-s.next < 64 && s.window&(1<<(n-s.next)) != 0
 }
 
-// missing returns up to most of the numbers 1 … sent that did not come.
+// missing returns up to most of the numbers 1 … sent that have not arrived.
 func (s *stream) missing(sent uint32, most int) []uint32 {
 	var list []uint32
 	if s.holes != nil {
@@ -112,33 +114,36 @@ func (s *stream) missing(sent uint32, most int) []uint32 {
 	return list
 }
 
-// request is something sent that wants an answer.
+// request is a frame sent that needs an answer.
 type request struct {
-	due    int64  // when it was to be sent
-	conv   uint32 // of a message: conversation
-	number uint32 // of a message: number in it
-	op     op     // what it is; 0: answered
-	sender uint16 // of a message: place among the senders
+	due    int64  // when it was due to be sent
+	conv   uint32 // conversation of a message
+	number uint32 // number of a message in its conversation
+	op     op     // kind of request; 0: answered
+	sender uint16 // position of a message's sender among the senders
 }
 
-// requests are a connection's that wait for their answers, by seq, in the order in which they were sent. A seq is used again after 65,535 requests; what waits longer
-// than maxWaiting requests is given up.
+// requests holds the pending requests of a connection by seq, in the order in which they
+// were sent. A seq is used again after 65,535 requests. A request that is pending for
+// more than maxWaiting further requests is abandoned.
 type requests struct {
-	ring  []request // its length is a power of two
-	first uint64    // number of the first that is not answered
-	next  uint64    // number of the next to be sent
-	open  int       // not answered
+	ring  []request // length is a power of two
+	first uint64    // number of the first pending request
+	next  uint64    // number of the next request
+	open  int       // pending requests
 }
 
-// maxWaiting is how many requests later one is given up.
+// maxWaiting is the number of further requests after which a pending one is abandoned.
 const maxWaiting = 1 << 15
 
-// seqs is how many seqs there are: 0 is what servers send of their own accord.
+// seqs is the number of seqs. 0 is left out, because servers use it for frames that
+// answer no request.
 const seqs = 0xffff
 
 func seqOf(n uint64) uint16 { return uint16(n%seqs) + 1 }
 
-// add notes a request that is about to be sent and returns its seq. When it had to give one up, it returns that too.
+// add records a request that is about to be sent and returns its seq. lost is the request
+// that it abandoned, if any.
 func (q *requests) add(r request) (seq uint16, lost request) {
 	if q.next-q.first == uint64(len(q.ring)) {
 		if len(q.ring) < maxWaiting {
@@ -163,7 +168,7 @@ func (q *requests) grow() {
 	q.ring = ring
 }
 
-// answered returns the request with a seq and notes that it was answered. The op is 0 when there is none that waits.
+// answered removes and returns the request with a seq. Its op is 0 when none is pending.
 func (q *requests) answered(seq uint16) request {
 	if seq == 0 || len(q.ring) == 0 {
 		return request{}
@@ -189,7 +194,7 @@ func (q *requests) drop(n uint64) {
 	}
 }
 
-// waiting calls f with each request that waits.
+// waiting calls f with each pending request.
 func (q *requests) waiting(f func(request)) {
 	for n := q.first; n < q.next; n++ {
 		if r := q.ring[n&uint64(len(q.ring)-1)]; r.op != opNone {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// upTo is the numbers from first to last.
+// upTo returns the numbers from first to last.
 func upTo(first, last uint32) (list []uint32) {
 	for n := first; n <= last; n++ {
 		list = append(list, n)
@@ -29,17 +29,22 @@ func TestStream(t *testing.T) {
 		{"nothing", nil, 3, []uint32{1, 2, 3}},
 		{"the last is missing", []came{{1, 1, good}, {2, 2, good}}, 3, []uint32{3}},
 		{"the first is missing", []came{{2, 2, good}, {3, 3, good}}, 3, []uint32{1}},
-		{"twice", []came{{1, 1, good}, {1, 1, duplicate}, {2, 2, good}, {1, 1, duplicate}, {2, 2, duplicate}}, 2, nil},
-		{"twice within the window", []came{{1, 1, good}, {3, 3, good}, {3, 3, duplicate}}, 3, []uint32{2}},
+		{"twice", []came{{1, 1, good}, {1, 1, duplicate}, {2, 2, good}, {1, 1, duplicate},
+			{2, 2, duplicate}}, 2, nil},
+		{"twice within the window", []came{{1, 1, good}, {3, 3, good}, {3, 3, duplicate}}, 3,
+			[]uint32{2}},
 		{"later one first", []came{{2, 2, good}, {1, 1, reordered}, {3, 3, good}}, 3, nil},
-		{"numbers in order, msg_ids not", []came{{1, 5, good}, {2, 4, reordered}, {3, 6, good}}, 3, nil},
+		{"numbers in order, msg_ids not", []came{{1, 5, good}, {2, 4, reordered}, {3, 6, good}}, 3,
+			nil},
 		{"the same msg_id twice", []came{{1, 5, good}, {2, 5, reordered}}, 2, nil},
-		{"far behind", []came{{2, 2, good}, {200, 200, good}, {1, 1, reordered}, {1, 1, duplicate}, {200, 200, duplicate}}, 200, upTo(3, 102)},
+		{"far behind", []came{{2, 2, good}, {200, 200, good}, {1, 1, reordered}, {1, 1, duplicate},
+			{200, 200, duplicate}}, 200, upTo(3, 102)},
 	} {
 		var s stream
 		for i, m := range c.came {
 			if got := s.came(m.n, m.id); got != m.want {
-				t.Errorf("%s: delivery %d, of number %d: verdict %d, want %d", c.name, i, m.n, got, m.want)
+				t.Errorf("%s: delivery %d, of number %d: verdict %d, want %d", c.name, i, m.n, got,
+					m.want)
 			}
 		}
 		if got := s.missing(c.sent, 100); !slices.Equal(got, c.missing) {
@@ -48,7 +53,8 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// A stream says the same as one that remembers everything, as long as its holes fit.
+// TestStreamModel compares a stream with a model that remembers each number, while the
+// holes fit.
 func TestStreamModel(t *testing.T) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -59,7 +65,7 @@ func TestStreamModel(t *testing.T) {
 		for range 500 {
 			var n uint32
 			switch rng.IntN(10) {
-			case 0: // one of the last hundred again, or at last
+			case 0: // one of the last hundred, again or late
 				n = next - min(next-1, uint32(rng.IntN(100)))
 			case 1: // some are left out
 				next += uint32(rng.IntN(80))
@@ -82,7 +88,7 @@ func TestStreamModel(t *testing.T) {
 				t.Fatalf("seed %d, number %d: verdict %d, want %d", seed, n, got, want)
 			}
 			if int(s.count) != len(came) {
-				t.Fatalf("seed %d: %d came, counted %d", seed, len(came), s.count)
+				t.Fatalf("seed %d: %d arrived, counted %d", seed, len(came), s.count)
 			}
 		}
 		for n := uint32(1); n < next+70; n++ {
@@ -93,7 +99,8 @@ func TestStreamModel(t *testing.T) {
 	}
 }
 
-// With more holes than it remembers a stream stays small, and still counts.
+// TestStreamBounded checks that a stream with more holes than it lists stays small and
+// still counts.
 func TestStreamBounded(t *testing.T) {
 	var s stream
 	for n := uint32(2); n < 100_000; n += 2 {
@@ -117,13 +124,13 @@ func TestRequestsModel(t *testing.T) {
 				number++
 				seq, lost := q.add(request{number: number, op: opAck})
 				if seq == 0 {
-					t.Fatal("seq 0 is the server's")
+					t.Fatal("seq 0 was used, which belongs to the server")
 				}
 				if lost.op != opNone {
 					delete(waiting, seqOf(uint64(lost.number-1)))
 				}
 				if _, used := waiting[seq]; used {
-					t.Fatalf("seq %d given while it waits", seq)
+					t.Fatalf("seq %d used again while its request is pending", seq)
 				}
 				waiting[seq] = number
 				continue
@@ -149,7 +156,7 @@ func TestRequestsModel(t *testing.T) {
 		q.waiting(func(r request) {
 			n++
 			if waiting[seqOf(uint64(r.number-1))] != r.number {
-				t.Errorf("number %d waits", r.number)
+				t.Errorf("number %d is pending", r.number)
 			}
 		})
 		if n != len(waiting) || len(q.ring) > maxWaiting {

@@ -18,93 +18,6 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// job is what one generator is to do.
-type job struct {
-	Scenario Scenario `json:"scenario"`
-	Password string   `json:"password"`
-	Part     int      `json:"part"` // its number among the generators, from 0
-	Parts    int      `json:"parts"`
-	Run      uint8    `json:"run"` // tells this run's messages from those of others
-}
-
-// part is a generator: this process, or another one.
-type part interface {
-	// prepare connects and logs in.
-	prepare(ctx context.Context, j job) (*prepared, error)
-	// createGroups makes groups and returns their ids.
-	createGroups(ctx context.Context, specs []groupSpec) ([]uint32, error)
-	// start begins the traffic at the time given. groups are the ids by number, of all groups; users those of all users, where the scenario needs them.
-	start(ctx context.Context, p plan, groups, users []uint32) error
-	// stop ends counting and traffic earlier than planned: at the time given, which is now.
-	stop(ctx context.Context, end int64) error
-	// status says how far it is.
-	status(ctx context.Context) (status, error)
-	// sent ends the traffic and says what was sent.
-	sent(ctx context.Context) ([]sentStream, error)
-	// finish checks what was received against what all generators sent.
-	finish(ctx context.Context, all []sentStream) (*final, error)
-	// close ends it.
-	close()
-}
-
-// prepared is what is known once everybody is logged in.
-type prepared struct {
-	Users   []uint32 // ids, of the members of groups, in the order of the generator's own clients
-	Indexes []int    // who they are among all users of the run
-	Seconds float64  // that the logins took
-	rec     *recorder
-}
-
-// groupSpec is a group to be made, by its first member.
-type groupSpec struct {
-	Group   int      `json:"group"`
-	Creator int      `json:"creator"` // among all users of the run
-	Members []uint32 `json:"members"`
-}
-
-// status is how far a generator is.
-type status struct {
-	Waiting   int64 `json:"waiting"`   // requests, messages and heartbeats not answered
-	Expected  int64 `json:"expected"`  // deliveries of what it sent
-	Delivered int64 `json:"delivered"` // deliveries to its clients
-	Progress  int64 `json:"progress"`  // grows with whatever else moves
-	Done      bool  `json:"done"`      // it has nothing more to do, before its time
-}
-
-// sentStream is what one sender sent to one conversation.
-type sentStream struct {
-	Conv    uint32   `json:"conv"`
-	Sender  uint16   `json:"sender"`
-	Sent    uint32   `json:"sent"`
-	Unacked []uint32 `json:"unacked,omitempty"` // numbers
-}
-
-// final is what a generator found.
-type final struct {
-	Checks Checks
-	Open   int64   // connections at the end
-	CPU    float64 // cores used while counting, by the generator's own measure
-	Loops  int
-}
-
-// interval is a generator's part of an Interval.
-type interval struct {
-	Index         int
-	Start, End    int64
-	Waiting, Open int64
-	Checks        Checks
-	rec           *recorder
-}
-
-// snapshot is a worker's part of an interval.
-type snapshot struct {
-	index         int
-	start, end    int64
-	rec           *recorder
-	waiting, open int64
-	checks        Checks
-}
-
 // local is the generator of this process.
 type local struct {
 	job
@@ -118,7 +31,7 @@ type local struct {
 	swarm   *swarm.Swarm
 	workers []*worker
 	clients []*client
-	userIDs []uint32 // of all users, where the scenario needs them
+	userIDs []uint32 // of all users, for scenarios that need them
 
 	beatFrame, logoutFrame []byte
 	snapshots              chan snapshot
@@ -129,19 +42,20 @@ type local struct {
 	cpu                    cpuClock
 }
 
-// script is a kind of scenario.
+// script is the behaviour of a kind of scenario.
 type script interface {
-	// cast makes the clients of this generator.
+	// cast creates the clients of this generator.
 	cast(p *local)
 	// needs reports whether a client logs in before the start.
 	needs(c *client) bool
-	// begin sets a worker's traffic up, on its loop, before plan.Start. groups are the ids of the groups by number.
+	// begin prepares a worker's traffic before plan.Start. groups are the ids of the
+	// groups by number. Loop only.
 	begin(w *worker, groups []uint32)
-	// done reports whether there is nothing more to do, on the loop.
+	// done reports whether the work is finished. Loop only.
 	done(w *worker) bool
 }
 
-// newLocal makes a generator that tells emit of every interval.
+// newLocal returns a generator that passes each interval to emit.
 func newLocal(emit func(interval)) *local {
 	p := &local{emit: emit, snapshots: make(chan snapshot, 256)}
 	p.recorders.New = func() any { return &recorder{} }
@@ -152,7 +66,7 @@ func newLocal(emit func(interval)) *local {
 
 func (p *local) recorder() *recorder { return p.recorders.Get().(*recorder) }
 
-// loopCount is how many event loops a generator has.
+// loopCount returns the number of event loops of a generator.
 func (s *Scenario) loopCount() int {
 	if s.Loops > 0 {
 		return s.Loops
@@ -166,7 +80,8 @@ func (p *local) prepare(ctx context.Context, j job) (*prepared, error) {
 	if err := p.resolve(ctx); err != nil {
 		return nil, err
 	}
-	sw, err := swarm.New(swarm.Options{Loops: p.scenario.loopCount(), ConnectTimeout: time.Duration(p.scenario.Timeout)})
+	sw, err := swarm.New(swarm.Options{Loops: p.scenario.loopCount(),
+		ConnectTimeout: time.Duration(p.scenario.Timeout)})
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +89,8 @@ func (p *local) prepare(ctx context.Context, j job) (*prepared, error) {
 	p.script = p.scenario.script()
 	fill := filler(int(p.scenario.Size))
 	for i, l := range sw.Loops() {
-		w := &worker{part: p, loop: l, plan: plan{End: never}, rec: p.recorder(), rng: rand.New(rand.NewPCG(uint64(p.scenario.Seed), uint64(j.Part*1000+i)))}
+		w := &worker{part: p, loop: l, plan: plan{End: never}, rec: p.recorder(),
+			rng: rand.New(rand.NewPCG(uint64(p.scenario.Seed), uint64(j.Part*1000+i)))}
 		w.text = append(make([]byte, stampLen), fill...)
 		p.workers = append(p.workers, w)
 	}
@@ -188,7 +104,7 @@ func (p *local) prepare(ctx context.Context, j job) (*prepared, error) {
 	}
 	out := &prepared{Seconds: time.Since(began).Seconds(), rec: &recorder{}}
 	p.each(func(w *worker) {
-		out.rec.merge(w.rec) // one worker after the other
+		out.rec.merge(w.rec) // each runs workers one after another
 		w.rec.reset()
 	})
 	if p.scenario.Groups > 0 {
@@ -199,7 +115,8 @@ func (p *local) prepare(ctx context.Context, j job) (*prepared, error) {
 	return out, nil
 }
 
-// checkLimit raises the limit of open files as far as it has to be, and fails when that is not possible: half-way through a run is a bad time to find out.
+// checkLimit raises the limit of open files as far as needed. It fails when that is
+// impossible, because a run would otherwise fail half-way.
 func (p *local) checkLimit() error {
 	const reserve = 64 // for the loops and the rest of the process
 	n := 0
@@ -209,7 +126,8 @@ func (p *local) checkLimit() error {
 		}
 	}
 	if limit := swarm.OpenFiles(len(p.clients) + reserve); limit < n+reserve {
-		return fmt.Errorf("%d connections need as many open files, and the limit of this process is %d (ulimit -n)", n, limit)
+		return fmt.Errorf("%d connections need as many open files, but the limit of this "+
+			"process is %d (ulimit -n)", n, limit)
 	}
 	return nil
 }
@@ -225,7 +143,7 @@ func (p *local) resolve(ctx context.Context) error {
 	return nil
 }
 
-// lookup returns the address of host:port; without a host it is this machine's.
+// lookup returns the address of host:port. An empty host means this machine.
 func lookup(ctx context.Context, addr string) (netip.AddrPort, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -245,7 +163,7 @@ func lookup(ctx context.Context, addr string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ips[0].Unmap(), uint16(n)), nil
 }
 
-// addClient makes a client. Clients with the same key are on the same loop.
+// addClient creates a client. Clients with the same key share a loop.
 func (p *local) addClient(index, key int) *client {
 	w := p.workers[key%len(p.workers)]
 	c := &client{w: w, index: index, kind: p.client}
@@ -254,7 +172,7 @@ func (p *local) addClient(index, key int) *client {
 	return c
 }
 
-// each runs f on every worker's loop, one after the other, and waits for it.
+// each runs f on the loop of each worker, one after another, and waits for it.
 func (p *local) each(f func(w *worker)) {
 	for _, w := range p.workers {
 		done := make(chan struct{})
@@ -265,86 +183,10 @@ func (p *local) each(f func(w *worker)) {
 	}
 }
 
-// loginAll logs in those who are needed before the start.
-func (p *local) loginAll(ctx context.Context) error {
-	entries := make([]*entry, 0, len(p.workers))
-	left := make(chan error, len(p.workers))
-	p.each(func(w *worker) {
-		w.loop.At(w.loop.Now(), func(now int64) int64 {
-			w.deadlines.expire(now)
-			return now + 50e6
-		})
-		w.beatAll()
-		e := &entry{w: w, report: func(err error) { left <- err }}
-		for _, c := range w.clients {
-			if p.script.needs(c) {
-				e.queue = append(e.queue, c)
-			}
-		}
-		w.play = e
-		entries = append(entries, e)
-		e.fill(max(1, p.scenario.Parallel/len(p.workers)/p.Parts))
-	})
-	for range entries {
-		select {
-		case err := <-left:
-			if err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
-}
-
-// entry logs in a worker's clients, so many at once. It ends with the first that fails.
-type entry struct {
-	bystander
-	w       *worker
-	queue   []*client
-	next    int
-	working int
-	ended   bool
-	report  func(error)
-}
-
-func (e *entry) fill(n int) {
-	for ; n > 0 && e.next < len(e.queue); n-- {
-		e.working++
-		c := e.queue[e.next]
-		e.next++
-		c.login(e.w.loop.Now())
-	}
-	if e.working == 0 && !e.ended {
-		e.ended = true
-		e.report(nil)
-	}
-}
-
-func (e *entry) loggedIn(*client) {
-	e.working--
-	if !e.ended {
-		e.fill(1)
-	}
-}
-
-func (e *entry) gone(c *client, err error) {
-	if e.ended {
-		return
-	}
-	e.ended = true
-	s := c.w.part.scenario
-	if refused := (*loginError)(nil); errors.As(err, &refused) && refused.code == pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED {
-		err = fmt.Errorf("%w; make the users with: teamtalk user add --count %d --format %s --password …", err, s.First-1+s.Users(), s.Format)
-	}
-	e.report(fmt.Errorf("user %s at %s: %w", c.name(), c.addr(), err))
-}
-
-// start begins the traffic.
+// start starts the traffic.
 func (p *local) start(_ context.Context, pl plan, groups, users []uint32) error {
 	p.userIDs = users
-	snapshots := p.snapshots // close may come before the goroutine has begun
+	snapshots := p.snapshots // close may run before the goroutine starts
 	p.collected.Go(func() { p.collect(snapshots) })
 	p.each(func(w *worker) {
 		w.plan = pl
@@ -357,7 +199,7 @@ func (p *local) start(_ context.Context, pl plan, groups, users []uint32) error 
 	return nil
 }
 
-// collect puts the workers' intervals together.
+// collect merges the snapshots of the workers into intervals.
 func (p *local) collect(snapshots <-chan snapshot) {
 	open := map[int]*interval{}
 	seen := map[int]int{}
@@ -426,7 +268,8 @@ func (p *local) sent(context.Context) ([]sentStream, error) {
 		}
 		for _, c := range w.clients {
 			for _, o := range c.outboxes {
-				out = append(out, sentStream{Conv: o.conv, Sender: o.sender, Sent: o.sent, Unacked: unacked[uint64(o.conv)<<16|uint64(o.sender)]})
+				out = append(out, sentStream{Conv: o.conv, Sender: o.sender, Sent: o.sent,
+					Unacked: unacked[uint64(o.conv)<<16|uint64(o.sender)]})
 			}
 		}
 	})
@@ -455,7 +298,8 @@ func (p *local) finish(_ context.Context, all []sentStream) (*final, error) {
 	return out, nil
 }
 
-// missing counts what a client should have got and did not: messages that were acked. With a stamp that cannot be read one came after all, as damaged.
+// missing counts the acked messages that a client should have received and did not.
+// Messages with an unreadable stamp did arrive, so they are subtracted.
 func (c *client) missing(all map[uint64]*sentStream) {
 	lost := int64(0)
 	for i := range c.inboxes {
@@ -476,7 +320,8 @@ func (c *client) missing(all map[uint64]*sentStream) {
 			}
 			lost += max(0, n)
 			if n > 0 {
-				c.w.checks.example("user %s: of conversation %d, sender %d, %d messages acked and never delivered, among those with these numbers: %v",
+				c.w.checks.example("user %s: conversation %d, sender %d: %d messages acked and "+
+					"never delivered, among the numbers %v",
 					c.name(), in.conv, sender, n, s.missing(sent.Sent, 10))
 			}
 		}

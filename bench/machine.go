@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// thisMachine says where this runs, as far as the system tells.
+// thisMachine describes the machine that this process runs on, as far as the system
+// tells.
 func thisMachine() Machine {
 	m := Machine{OS: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU()}
 	m.Host, _ = os.Hostname()
@@ -22,13 +23,14 @@ func thisMachine() Machine {
 		m.CPU = procField(string(b), "model name")
 	}
 	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
-		kb, _ := strconv.ParseInt(strings.TrimSuffix(procField(string(b), "MemTotal"), " kB"), 10, 64)
+		kb, _ := strconv.ParseInt(strings.TrimSuffix(procField(string(b), "MemTotal"), " kB"), 10,
+			64)
 		m.Memory = kb << 10
 	}
 	return m
 }
 
-// procField is the value of the first line "name: value".
+// procField returns the value of the first line "name: value".
 func procField(text, name string) string {
 	for line := range strings.Lines(text) {
 		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == name {
@@ -40,17 +42,18 @@ func procField(text, name string) string {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// cpuClock measures how much processor time this process takes while counting.
+// cpuClock measures the processor time that this process uses while counting.
 type cpuClock struct {
 	mu     sync.Mutex
 	timers []*time.Timer
-	used   [2]time.Duration // at the beginning and at the end
+	used   [2]time.Duration // at the start and at the end
 	at     [2]time.Time
 }
 
 func (c *cpuClock) schedule(p plan) {
 	for i, when := range []int64{p.Begin, p.End} {
-		c.timers = append(c.timers, time.AfterFunc(time.Until(time.Unix(0, when)), func() { c.mark(i) }))
+		c.timers = append(c.timers, time.AfterFunc(time.Until(time.Unix(0, when)),
+			func() { c.mark(i) }))
 	}
 }
 
@@ -62,12 +65,13 @@ func (c *cpuClock) mark(i int) {
 	}
 }
 
-// cores is the processor time by the time that passed: 1 for one core always busy.
+// cores returns the processor time divided by the time passed: 1 for one core that was
+// always busy.
 func (c *cpuClock) cores() float64 {
 	for _, t := range c.timers {
 		t.Stop()
 	}
-	c.mark(1) // when it ended early
+	c.mark(1) // when the run ended early
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if wall := c.at[1].Sub(c.at[0]); !c.at[0].IsZero() && wall > 0 {

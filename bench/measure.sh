@@ -1,16 +1,17 @@
 #!/bin/bash
-# Measures what PERFORMANCE.md shows, on this machine, and prints its tables.
+# Measures the values of PERFORMANCE.md on this machine, and prints its tables.
 #
 #	bench/measure.sh one embedded                  # one process, the embedded store
 #	bench/measure.sh one mysql                     # one process, MariaDB and Redis
 #	bench/measure.sh separate mysql                # login, msg, route, dbproxy and file as processes of their own
 #
-# MYSQL (a DSN, the database is emptied of messages) and REDIS (host:port) say where the databases are. Needs Go; run it as a user whose
-# limit of open files is 20,000 or more (ulimit -n), with nothing else at work, and the ports of a deployment free.
+# MYSQL (a DSN) and REDIS (host:port) name the databases. The messages in them are deleted. The
+# script needs Go, a limit of open files of 20,000 or more (ulimit -n), an idle machine, and the
+# default ports of a deployment.
 set -eu
 cd "$(dirname "$0")/.."
-shape=${1:?one or separate}
-store=${2:?embedded or mysql}
+shape=${1:?want one or separate}
+store=${2:?want embedded or mysql}
 mysql=${MYSQL:-root@tcp(127.0.0.1:3306)/teamtalk}
 redis=${REDIS:-127.0.0.1:6379}
 users=20000
@@ -26,14 +27,14 @@ if [ "$store" = mysql ]; then
 else
 	database=(--data-dir "$dir/data")
 fi
-"$t" user add --count $users --format u%05d --password pw "${database[@]}" >/dev/null 2>&1 || true # they may be there
+"$t" user add --count $users --format u%05d --password pw "${database[@]}" >/dev/null 2>&1 || true # they may exist already
 
 servers=()
 serve() {
 	"$t" serve "$@" --msg.rate 0 --msg.ack stored >>"$dir/log" 2>&1 &
 	servers+=($!)
 }
-ready() { # admin ports: waits until all say so
+ready() { # PORT…: waits until the admin ports report that the servers are ready
 	for port; do
 		until [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$port/readyz")" = 200 ]; do sleep 0.1; done
 	done
@@ -57,7 +58,7 @@ stop() {
 	servers=()
 }
 
-# row LABEL TOTAL LATENCY bench…: runs it and prints a line of the table.
+# row LABEL TOTAL LATENCY ARGUMENT…: runs bench with the arguments and prints a row of the table.
 row() {
 	local label=$1 total=$2 latency=$3
 	shift 3
@@ -79,17 +80,17 @@ echo "|---|---|---|---|---|---|"
 start
 row "1 pair, 20/s" acked ack single --pairs 1 --rate 20
 row "200 pairs, 400/s" acked ack single --pairs 200 --rate 400
-row "200 pairs, 16 on their way each" acked ack single --pairs 200
+row "200 pairs, 16 in flight each" acked ack single --pairs 200
 saturated=$last
 row "200 pairs, 12,500/s" acked ack single --pairs 200 --rate 12500
 row "200 pairs, half of saturated" acked ack single --pairs 200 --rate $((saturated / 2))
 row "200 pairs, Poisson, 12,500/s" acked ack single --pairs 200 --rate 12500 --arrivals poisson
 row "group of 200, 150/s: acks" acked ack group --members 200 --senders 50 --rate 150
-row "group of 200, 20 senders, 8 on their way each: deliveries" delivered delivery group --members 200 --senders 20 --window 8
+row "group of 200, 20 senders, 8 in flight each: deliveries" delivered delivery group --members 200 --senders 20 --window 8
 row "100 groups of 20, 5,000/s: acks" acked ack group --groups 100 --members 20 --senders 3 --rate 5000
 row "logins, phones, 64 at once" logins login connect
 row "logins, pcs, 64 at once, 2,000 online" logins login connect --client windows --online 2000
-row "a company of 1,000, 500 things/s: acks" acked ack mixed --population 1000 --groups 20 --members 50 --rate 500
+row "a company of 1,000, 500 actions/s: acks" acked ack mixed --population 1000 --groups 20 --members 50 --rate 500
 stop
 start
 "$t" bench idle --connections 17000 --pid "${servers[-1]}" --settle 8s >"$dir/out" 2>/dev/null || true

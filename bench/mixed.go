@@ -10,19 +10,21 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// mixed is a company's day: many at work, who write, read, look things up and send files, and some who come, sync and go.
+// mixed plays a company's day. Most users are at work: they write, read, look things up
+// and send files. Some log in, sync and log out.
 type mixed struct{}
 
-// contacts are how far away those are, by number, to whom somebody writes.
+// contacts are the distances, in user numbers, to the users that each user writes to.
 var contacts = [...]int{1, 7, 31}
 
-// distance is how far the k-th contact is away among so many: never 0, nobody writes to himself.
+// distance returns the distance to the k-th contact in a small population. It is never 0,
+// because no user writes to itself.
 func (s *Scenario) distance(k int) int { return 1 + (contacts[k]-1)%(s.Population-1) }
 
-// writers is how many of a group's members write to it.
+// writers is the number of members of a group that write to it.
 const writers = 10
 
-// activity is a kind of thing done.
+// activity is a kind of action of a user.
 type activity uint8
 
 const (
@@ -36,7 +38,7 @@ const (
 	doFile
 )
 
-// share is an activity, with the sum of the shares up to its own.
+// share is an activity with the sum of the shares up to its own.
 type share struct {
 	what activity
 	upTo float64
@@ -45,30 +47,34 @@ type share struct {
 func (s *Scenario) shares() []share {
 	var list []share
 	sum := 0.0
-	for i, n := range [...]float64{s.Texts, s.GroupTexts, s.Reads, s.History, s.Presence, s.Typing, s.Logins, s.Files} {
+	for i, n := range [...]float64{s.Texts, s.GroupTexts, s.Reads, s.History, s.Presence, s.Typing,
+		s.Logins, s.Files} {
 		sum += n
 		list = append(list, share{activity(i), sum})
 	}
 	return list
 }
 
-// cast splits users among generators by number; a group's conversation may have members in all of them.
+// cast divides the users among the generators by number. A group may have members in all
+// of them.
 func (*mixed) cast(p *local) {
 	s := p.scenario
 	for i := p.Part; i < s.Population+s.Roaming; i += p.Parts {
 		c := p.addClient(i, i/p.Parts)
 		c.kind = pb.ClientType_CLIENT_TYPE_ANDROID
-		if c.index/p.Parts/len(p.workers)%2 == 0 { // half of each worker's
+		if c.index/p.Parts/len(p.workers)%2 == 0 { // half of each worker's clients
 			c.kind = pb.ClientType_CLIENT_TYPE_WINDOWS
 		}
 		if i >= s.Population {
 			continue
 		}
 		for k := range contacts {
-			// Conversation i*3+k is what user i writes to the k-th contact; from is the one whose k-th contact this is.
+			// Conversation i*3+k holds the messages of user i to the k-th contact. from
+			// is the user whose k-th contact is user i.
 			from := (i - s.distance(k) + s.Population) % s.Population
 			c.outboxes = append(c.outboxes, outbox{conv: uint32(i*len(contacts) + k), fanout: 1})
-			c.inboxes = append(c.inboxes, inbox{conv: uint32(from*len(contacts) + k), streams: make([]stream, 1), own: -1})
+			c.inboxes = append(c.inboxes, inbox{conv: uint32(from*len(contacts) + k),
+				streams: make([]stream, 1), own: -1})
 		}
 	}
 	for g := range s.Groups {
@@ -81,9 +87,11 @@ func (*mixed) cast(p *local) {
 			conv, own := uint32(s.Population*len(contacts)+g), -1
 			if j < writers {
 				own = j
-				c.outboxes = append(c.outboxes, outbox{conv: conv, sender: uint16(j), group: true, fanout: int64(s.Members - 1)})
+				c.outboxes = append(c.outboxes, outbox{conv: conv, sender: uint16(j), group: true,
+					fanout: int64(s.Members - 1)})
 			}
-			c.inboxes = append(c.inboxes, inbox{conv: conv, streams: make([]stream, min(writers, s.Members)), own: own})
+			c.inboxes = append(c.inboxes, inbox{conv: conv,
+				streams: make([]stream, min(writers, s.Members)), own: own})
 		}
 	}
 }
@@ -92,7 +100,8 @@ func (*mixed) needs(c *client) bool { return c.index < c.w.part.scenario.Populat
 
 func (*mixed) begin(w *worker, groups []uint32) {
 	s := w.part.scenario
-	d := &day{w: w, roaming: rota{w: w}, shares: s.shares(), seen: map[*client]*memory{}, groups: groups}
+	d := &day{w: w, roaming: rota{w: w}, shares: s.shares(), seen: map[*client]*memory{},
+		groups: groups}
 	d.courier = newCourier(w, func(*transfer) {})
 	w.play = d
 	all := s.Population + s.Roaming
@@ -120,21 +129,22 @@ func (*mixed) begin(w *worker, groups []uint32) {
 		return
 	}
 	d.roams = len(d.roaming.free) > 0
-	d.pace = newPace(s.Rate*float64(len(w.clients))/float64(all), w.phase(), s.Arrivals == "poisson")
+	d.pace = newPace(s.Rate*float64(len(w.clients))/float64(all), w.phase(),
+		s.Arrivals == "poisson")
 	d.step()
 	w.schedule(d.due, d.fire)
 }
 
 func (*mixed) done(*worker) bool { return false }
 
-// memory is what a user saw last.
+// memory holds what a user received last.
 type memory struct {
 	session uint32
 	group   bool
 	id      uint32
 	users   uint32 // newest update time of the list of users
-	sync    int    // answers of a first sync that are missing
-	began   int64  // the first sync
+	sync    int    // missing answers of the first sync
+	began   int64  // start of the first sync
 }
 
 // day is a worker's share of a mixed scenario.
@@ -142,11 +152,11 @@ type day struct {
 	bystander
 	w            *worker
 	shares       []share
-	staff        []*client // at work
-	pcs          []*client // of these, at a pc
-	groupWriters []*client // of these, who write to a group; as often as there are groups they write to
+	staff        []*client // users at work
+	pcs          []*client // the part of staff at a pc
+	groupWriters []*client // the part of staff that writes to groups, once for each group
 	roaming      rota
-	roams        bool // some of this worker's do
+	roams        bool // some clients of this worker roam
 	seen         map[*client]*memory
 	groups       []uint32
 	courier      *courier
@@ -162,7 +172,8 @@ func (d *day) fire(now int64) int64 {
 			return 0
 		}
 		what := d.draw()
-		if now-d.due > lateness && what != doText && what != doGroupText { // these are counted when they are written
+		// write counts late texts itself
+		if now-d.due > lateness && what != doText && what != doGroupText {
 			d.w.checks.Behind++
 		}
 		d.do(what, d.due)
@@ -171,7 +182,7 @@ func (d *day) fire(now int64) int64 {
 	return d.due
 }
 
-// draw draws what is done next.
+// draw chooses the next activity at random.
 func (d *day) draw() activity {
 	x := d.w.rng.Float64() * d.shares[len(d.shares)-1].upTo
 	for _, s := range d.shares {
@@ -182,7 +193,7 @@ func (d *day) draw() activity {
 	return doText
 }
 
-// one draws one of a list; nil when it is empty.
+// one chooses a client of a list at random; nil when the list is empty.
 func (d *day) one(list []*client) *client {
 	if len(list) == 0 {
 		return nil
@@ -233,7 +244,7 @@ func (m *memory) kind() pb.SessionType {
 	return pb.SessionType_SESSION_TYPE_SINGLE
 }
 
-// read marks what came last as read. It has no answer.
+// read marks the last received message as read. It has no answer.
 func (d *day) read(c *client) {
 	m := d.seen[c]
 	if m.id == 0 {
@@ -244,14 +255,16 @@ func (d *day) read(c *client) {
 	d.w.rec.counts[countReads]++
 }
 
-// history reads 20 messages of the conversation in which something came last, or of that with the first contact.
+// history requests 20 messages of the conversation that received one last, or of the
+// first contact's.
 func (d *day) history(c *client, due int64) {
 	m := d.seen[c]
 	session := m.session
 	if session == 0 {
 		session = c.outboxes[0].to
 	}
-	c.request(opHistory, due, pb.IMGetMsgListReq_builder{UserId: proto.Uint32(c.id), SessionType: m.kind().Enum(), SessionId: proto.Uint32(session),
+	c.request(opHistory, due, pb.IMGetMsgListReq_builder{UserId: proto.Uint32(c.id),
+		SessionType: m.kind().Enum(), SessionId: proto.Uint32(session),
 		MsgIdBegin: proto.Uint32(0), MsgCnt: proto.Uint32(20)}.Build())
 }
 
@@ -260,12 +273,14 @@ func (d *day) presence(c *client, due int64) {
 	for i := range ids {
 		ids[i] = d.w.part.userIDs[d.w.rng.IntN(len(d.w.part.userIDs))]
 	}
-	c.request(opPresence, due, pb.IMUsersStatReq_builder{UserId: proto.Uint32(c.id), UserIdList: ids}.Build())
+	c.request(opPresence, due, pb.IMUsersStatReq_builder{UserId: proto.Uint32(c.id),
+		UserIdList: ids}.Build())
 }
 
-// typing tells the first contact. It is not stored and has no answer.
+// typing notifies the first contact. The notice is not stored and has no answer.
 func (d *day) typing(c *client) {
-	m := pb.IMP2PCmdMsg_builder{FromUserId: proto.Uint32(c.id), ToUserId: proto.Uint32(c.outboxes[0].to),
+	m := pb.IMP2PCmdMsg_builder{FromUserId: proto.Uint32(c.id),
+		ToUserId:   proto.Uint32(c.outboxes[0].to),
 		CmdMsgData: proto.String(`{"cmd_id":65537,"content":"writing","service_id":1}`)}.Build()
 	if err := c.conn.Send(0, m); err != nil {
 		c.end(fmt.Errorf("typing: %w", err))
@@ -274,7 +289,8 @@ func (d *day) typing(c *client) {
 	d.w.rec.counts[countTyping]++
 }
 
-// loggedIn begins the first sync: all that a client asks for before it shows anything.
+// loggedIn starts the first sync: the requests that a client sends before it shows
+// anything.
 func (d *day) loggedIn(c *client) {
 	m := d.seen[c]
 	if m == nil {
@@ -287,9 +303,12 @@ func (d *day) loggedIn(c *client) {
 		op op
 		m  pb.Message
 	}{
-		{opDepartments, pb.IMDepartmentReq_builder{UserId: user, LatestUpdateTime: proto.Uint32(0)}.Build()},
-		{opUsers, pb.IMAllUserReq_builder{UserId: user, LatestUpdateTime: proto.Uint32(m.users)}.Build()},
-		{opSessions, pb.IMRecentContactSessionReq_builder{UserId: user, LatestUpdateTime: proto.Uint32(0)}.Build()},
+		{opDepartments, pb.IMDepartmentReq_builder{UserId: user,
+			LatestUpdateTime: proto.Uint32(0)}.Build()},
+		{opUsers, pb.IMAllUserReq_builder{UserId: user,
+			LatestUpdateTime: proto.Uint32(m.users)}.Build()},
+		{opSessions, pb.IMRecentContactSessionReq_builder{UserId: user,
+			LatestUpdateTime: proto.Uint32(0)}.Build()},
 		{opUnread, pb.IMUnreadMsgCntReq_builder{UserId: user}.Build()},
 		{opGroups, pb.IMNormalGroupListReq_builder{UserId: user}.Build()},
 		{opGroupInfos, d.groupInfos(c)},
@@ -299,11 +318,12 @@ func (d *day) loggedIn(c *client) {
 	}
 }
 
-// groupInfos asks about the first groups of the run, as a member who does not know them yet would.
+// groupInfos requests the first groups of the run, as a member without a cache does.
 func (d *day) groupInfos(c *client) pb.Message {
 	var list []*pb.GroupVersionInfo
 	for _, id := range d.groups[:min(len(d.groups), 20)] {
-		list = append(list, pb.GroupVersionInfo_builder{GroupId: proto.Uint32(id), Version: proto.Uint32(0)}.Build())
+		list = append(list, pb.GroupVersionInfo_builder{GroupId: proto.Uint32(id),
+			Version: proto.Uint32(0)}.Build())
 	}
 	return pb.IMGroupInfoListReq_builder{UserId: proto.Uint32(c.id), GroupVersionList: list}.Build()
 }

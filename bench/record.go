@@ -7,7 +7,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// op is a kind of thing done whose time is measured.
+// op is a kind of event whose latency is measured.
 type op uint8
 
 const (
@@ -31,14 +31,16 @@ const (
 	opDownload
 	opRelay
 	opFileRequest
-	ops // how many there are
+	ops // number of kinds
 )
 
 // opNames are the names in Result.Latencies.
-var opNames = [ops]string{"", "ack", "delivery", "login", "logout", "heartbeat", "group create", "sessions", "unread", "users", "departments", "groups",
-	"group infos", "history", "presence", "first sync", "upload", "download", "relay", "file request"}
+var opNames = [ops]string{"", "ack", "delivery", "login", "logout", "heartbeat", "group create",
+	"sessions", "unread", "users", "departments", "groups",
+	"group infos", "history", "presence", "first sync", "upload", "download", "relay",
+	"file request"}
 
-// counter is a thing that is counted.
+// counter is a kind of event that is counted.
 type counter uint8
 
 const (
@@ -54,27 +56,28 @@ const (
 	countTyping
 	countFiles
 	countFileBytes
-	counters // how many there are
+	counters // number of kinds
 )
 
 // counterNames are the names in Result.Totals.
-var counterNames = [counters]string{TotalSent, TotalAcked, TotalDelivered, TotalLogins, "logouts", "heartbeats", TotalGroupTexts, "answered", "reads", "typing", TotalFiles,
+var counterNames = [counters]string{TotalSent, TotalAcked, TotalDelivered, TotalLogins, "logouts",
+	"heartbeats", TotalGroupTexts, "answered", "reads", "typing", TotalFiles,
 	TotalFileBytes}
 
 // maxLatency bounds the histograms, in microseconds.
 const maxLatency = 600_000_000
 
-// newHistogram takes microseconds, with three digits.
+// newHistogram returns a histogram of microseconds with three significant digits.
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, maxLatency, 3) }
 
-// recorder notes what happens on one loop in one interval.
+// recorder records the events of one loop in one interval.
 type recorder struct {
 	counts [counters]int64
-	// latencies by op: of what was due while counting, and of the rest.
+	// latencies by op: of events that were due while counting, and of the others
 	counted, other [ops]*hdrhistogram.Histogram
 }
 
-// took notes how long something took, in nanoseconds.
+// took records a latency, in nanoseconds.
 func (r *recorder) took(o op, nanos int64, counts bool) {
 	hs := &r.other
 	if counts {
@@ -83,15 +86,16 @@ func (r *recorder) took(o op, nanos int64, counts bool) {
 	if hs[o] == nil {
 		hs[o] = newHistogram()
 	}
-	_ = hs[o].RecordValue(min(maxLatency, max(1, nanos/1000))) // within its range
+	_ = hs[o].RecordValue(min(maxLatency, max(1, nanos/1000))) // within the range of the histogram
 }
 
-// begun is how many things began that may have been due by schedule.
+// begun returns the number of events started that a schedule may have set.
 func (r *recorder) begun() int64 {
-	return r.counts[countSent] + r.counts[countLogins] + r.counts[countAnswered] + r.counts[countReads] + r.counts[countTyping]
+	return r.counts[countSent] + r.counts[countLogins] + r.counts[countAnswered] +
+		r.counts[countReads] + r.counts[countTyping]
 }
 
-// merge adds another recorder's.
+// merge adds the values of another recorder.
 func (r *recorder) merge(from *recorder) {
 	for i, n := range from.counts {
 		r.counts[i] += n
@@ -112,7 +116,7 @@ func mergeInto(to **hdrhistogram.Histogram, from *hdrhistogram.Histogram) {
 	(*to).Merge(from)
 }
 
-// reset forgets everything and keeps the histograms' memory.
+// reset clears the values and keeps the memory of the histograms.
 func (r *recorder) reset() {
 	r.counts = [counters]int64{}
 	for i := range ops {
@@ -125,10 +129,11 @@ func (r *recorder) reset() {
 	}
 }
 
-// latencyOf sums a histogram up.
+// latencyOf summarizes a histogram.
 func latencyOf(h *hdrhistogram.Histogram, whole bool) Latency {
 	ms := func(micros int64) float64 { return float64(micros) / 1000 }
-	l := Latency{Count: h.TotalCount(), Mean: h.Mean() / 1000, P50: ms(h.ValueAtQuantile(50)), P90: ms(h.ValueAtQuantile(90)),
+	l := Latency{Count: h.TotalCount(), Mean: h.Mean() / 1000, P50: ms(h.ValueAtQuantile(50)),
+		P90: ms(h.ValueAtQuantile(90)),
 		P99: ms(h.ValueAtQuantile(99)), P999: ms(h.ValueAtQuantile(99.9)), Max: ms(h.Max())}
 	if whole {
 		b, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
@@ -142,14 +147,14 @@ func latencyOf(h *hdrhistogram.Histogram, whole bool) Latency {
 // maxExamples bounds Checks.Examples.
 const maxExamples = 20
 
-// example adds one in words.
+// example adds a sentence to the examples.
 func (c *Checks) example(format string, args ...any) {
 	if len(c.Examples) < maxExamples {
 		c.Examples = append(c.Examples, fmt.Sprintf(format, args...))
 	}
 }
 
-// add adds another's.
+// add adds the counts of from.
 func (c *Checks) add(from *Checks) {
 	c.Unacked += from.Unacked
 	c.Lost += from.Lost
@@ -164,5 +169,5 @@ func (c *Checks) add(from *Checks) {
 	}
 }
 
-// clock writes a time of day, for examples.
+// clock formats a time of day, for examples.
 func clock(nanos int64) string { return time.Unix(0, nanos).Format("15:04:05.000000") }

@@ -1,18 +1,20 @@
 package bench
 
-// rota is whose turn it is to log in, and the logins that were due by schedule when nobody was free.
+// rota chooses the users that log in next, and queues logins that were due when no user
+// was free.
 type rota struct {
 	w      *worker
-	free   []*client // who is not logged in, in turn
+	free   []*client // users that are not logged in, in turn
 	head   int
-	late   []int64 // when they were due
-	missed int64   // more than maxLate
+	late   []int64 // times at which they were due
+	missed int64   // logins beyond maxLate
 }
 
 // maxLate bounds rota.late.
 const maxLate = 1 << 16
 
-// start logs in the one who has been away longest. It reports false when nobody is free.
+// start logs in the user that has been logged out longest. It returns false when no user
+// is free.
 func (r *rota) start(due int64) bool {
 	if r.head == len(r.free) {
 		return false
@@ -29,7 +31,7 @@ func (r *rota) start(due int64) bool {
 	return true
 }
 
-// begin starts a login that is due, now or once somebody is free.
+// begin starts a login that is due, now or once a user is free.
 func (r *rota) begin(due int64) {
 	switch {
 	case r.start(due):
@@ -41,8 +43,9 @@ func (r *rota) begin(due int64) {
 	}
 }
 
-// release takes back one who is free again, and starts the login that has been due longest; it reports whether there was one. After the run's end that goes on
-// for as long as is waited for what is on its way.
+// release returns a user to the rota and starts the login that has been due longest. It
+// reports whether there was one. This continues after the end of the run until Settle has
+// passed.
 func (r *rota) release(c *client) bool {
 	r.free = append(r.free, c)
 	if len(r.late) == 0 || r.w.loop.Now() >= r.w.plan.End+int64(r.w.part.scenario.Settle) {
@@ -54,13 +57,14 @@ func (r *rota) release(c *client) bool {
 	return r.start(due)
 }
 
-// over counts the logins that were due and never began: a server that is too slow for the schedule is not to be spared what it was too slow for.
+// over counts the logins that were due and never started, because the latencies of a
+// server that is too slow for the schedule do not contain them.
 func (r *rota) over() {
 	n := r.missed + int64(len(r.late))
 	r.w.waiting -= int64(len(r.late))
 	r.late, r.missed = nil, 0
 	if n > 0 {
 		r.w.checks.Refused += n
-		r.w.checks.example("%d logins were due and did not begin: all users were logging in or out, or logged in", n)
+		r.w.checks.example("%d logins were due and did not begin: no user was free", n)
 	}
 }

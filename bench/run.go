@@ -10,9 +10,10 @@ import (
 	"time"
 )
 
-// Run does what the scenario says. When ctx ends before counting begins, it fails; later the run is only shorter than planned, so that hours are not
-// lost. What went wrong with messages is no error but stands in Result.Checks; an error is
-// what makes a result impossible, such as a server that is not there or users who do not exist.
+// Run executes the scenario. When ctx ends before counting begins, Run fails. Later the
+// run only becomes shorter, so that the result of hours is not lost. Failed checks of
+// messages are no error: Result.Checks counts them. Run returns an error for what makes a
+// result impossible, such as an unreachable server or missing users.
 func Run(ctx context.Context, s Scenario, opt Options) (*Result, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -21,14 +22,15 @@ func Run(ctx context.Context, s Scenario, opt Options) (*Result, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	s.normalize()
-	result := s // says soak where the run says of what
+	result := s // named soak where the run has the kind that the soak repeats
 	if s.Kind == KindSoak {
 		s.Kind = s.Of
 		s.normalize()
 		result = s
 		result.Kind = KindSoak
 	}
-	r := &run{scenario: s, opt: &opt, result: &Result{Version: ResultVersion, Scenario: result, Machine: thisMachine(), Build: opt.Build}}
+	r := &run{scenario: s, opt: &opt, result: &Result{Version: ResultVersion, Scenario: result,
+		Machine: thisMachine(), Build: opt.Build}}
 	defer r.close()
 	if err := r.gather(ctx); err != nil {
 		return nil, err
@@ -42,7 +44,7 @@ func Run(ctx context.Context, s Scenario, opt Options) (*Result, error) {
 	return r.result, nil
 }
 
-// normalize makes explicit what follows from other settings.
+// normalize sets the values that follow from other settings.
 func (s *Scenario) normalize() {
 	if len(s.IDs) > 0 {
 		s.Groups = len(s.IDs)
@@ -51,30 +53,30 @@ func (s *Scenario) normalize() {
 	case s.Kind == KindIdle:
 		s.Warmup, s.Duration = 0, max(s.Hold, Duration(2*time.Second))
 	case s.Kind == KindFile && s.clientType().IsMobile():
-		s.Client = "windows" // phones are not told of files
+		s.Client = "windows" // the server does not notify phones of files
 	case s.Kind == KindMixed && s.Rate == 0:
 		s.Rate = float64(s.Population) / 5
 	case s.Kind == KindConnect && s.After == "stay":
-		s.Warmup = 0 // the first logins are part of it
+		s.Warmup = 0 // the first logins are part of the scenario
 	}
 }
 
-// run is one run, as the process sees it that was asked for it.
+// run is one run in the process that coordinates it.
 type run struct {
 	scenario Scenario
 	opt      *Options
 	result   *Result
 	parts    []part
 	groups   []uint32
-	users    []uint32 // ids, where the scenario needs them
+	users    []uint32 // ids, for scenarios that need them
 	plan     plan
 	total    recorder
 
 	mu       sync.Mutex
-	merging  map[int]*merging // intervals that not all generators have told of
-	next     int              // number of the next interval to be told of
-	stride   int              // how many seconds each of the result's intervals takes in
-	before   map[string]Usage // before anybody connected
+	merging  map[int]*merging // intervals that some generators have not reported
+	next     int              // number of the next interval to report
+	stride   int              // seconds that each interval of the result covers
+	before   map[string]Usage // before the first connection
 	deserted bool             // no connection is left
 }
 
@@ -84,7 +86,7 @@ func (r *run) close() {
 	}
 }
 
-// gather gets the generators together.
+// gather starts the generators.
 func (r *run) gather(ctx context.Context) error {
 	r.merging = map[int]*merging{}
 	if len(r.opt.Agents) == 0 {
@@ -120,7 +122,7 @@ func (r *run) onAll(f func(i int, p part) error) error {
 	return nil
 }
 
-// prepare has everybody connect and log in, and makes the groups.
+// prepare logs in all users and creates the groups.
 func (r *run) prepare(ctx context.Context) error {
 	s := &r.scenario
 	if err := r.sample(&r.before); err != nil {
@@ -130,7 +132,8 @@ func (r *run) prepare(ctx context.Context) error {
 	runID := uint8(rand.Uint32())
 	prepared := make([]*prepared, len(r.parts))
 	err := r.onAll(func(i int, p part) (err error) {
-		prepared[i], err = p.prepare(ctx, job{Scenario: *s, Password: s.Password, Part: i, Parts: len(r.parts), Run: runID})
+		prepared[i], err = p.prepare(ctx, job{Scenario: *s, Password: s.Password, Part: i,
+			Parts: len(r.parts), Run: runID})
 		return err
 	})
 	if err != nil {
@@ -161,10 +164,11 @@ func (r *run) prepare(ctx context.Context) error {
 }
 
 func (r *run) value(name, unit string, v float64, better string) {
-	r.result.Values = append(r.result.Values, Value{Name: name, Unit: unit, Value: v, Better: better})
+	r.result.Values = append(r.result.Values, Value{Name: name, Unit: unit, Value: v,
+		Better: better})
 }
 
-// sample asks the watcher.
+// sample reads the watcher.
 func (r *run) sample(into *map[string]Usage) error {
 	if r.opt.Watch == nil {
 		return nil
@@ -177,10 +181,10 @@ func (r *run) sample(into *map[string]Usage) error {
 	return nil
 }
 
-// idleMemory says what a connection costs each process that is watched.
+// idleMemory adds the memory of a connection in each watched process to the values.
 func (r *run) idleMemory(ctx context.Context) error {
 	s := &r.scenario
-	r.opt.phase(fmt.Sprintf("%d connections; memory is read in %v", s.Connections, s.Settle))
+	r.opt.phase(fmt.Sprintf("%d connections, memory is read in %v", s.Connections, s.Settle))
 	if err := pause(ctx, time.Duration(s.Settle)); err != nil {
 		return err
 	}
@@ -191,13 +195,14 @@ func (r *run) idleMemory(ctx context.Context) error {
 	for _, name := range sortedKeys(after) {
 		before, ok := r.before[name]
 		if ok {
-			r.value("memory per connection, "+name, "B", float64(after[name].RSS-before.RSS)/float64(s.Connections), "lower")
+			r.value("memory per connection, "+name, "B",
+				float64(after[name].RSS-before.RSS)/float64(s.Connections), "lower")
 		}
 	}
 	return nil
 }
 
-// makeGroups has each group made by its first member.
+// makeGroups creates each group as its first member.
 func (r *run) makeGroups(ctx context.Context, users []uint32) error {
 	s := &r.scenario
 	r.groups = make([]uint32, s.Groups)
@@ -207,7 +212,7 @@ func (r *run) makeGroups(ctx context.Context, users []uint32) error {
 		}
 		return nil
 	}
-	r.opt.phase(fmt.Sprintf("making groups of %d: %d", s.Members, s.Groups))
+	r.opt.phase(fmt.Sprintf("creating %d groups of %d", s.Groups, s.Members))
 	specs := make([][]groupSpec, len(r.parts))
 	for g := range s.Groups {
 		spec := groupSpec{Group: g, Creator: s.memberOf(g, 0)}
@@ -232,8 +237,9 @@ func (r *run) makeGroups(ctx context.Context, users []uint32) error {
 // traffic runs the scenario from its start to the last check.
 func (r *run) traffic(ctx context.Context) error {
 	s := &r.scenario
-	// A moment for every generator to hear of it.
-	r.plan.Start = whole(time.Now().Add(50*time.Millisecond + time.Duration(len(r.opt.Agents))*50*time.Millisecond).UnixNano())
+	// time for each generator to receive the plan
+	r.plan.Start = whole(time.Now().Add(50*time.Millisecond +
+		time.Duration(len(r.opt.Agents))*50*time.Millisecond).UnixNano())
 	r.plan.Begin = r.plan.Start + whole(int64(s.Warmup))
 	r.plan.End = r.plan.Begin + whole(int64(s.Duration))
 	r.result.Started = time.Unix(0, r.plan.Begin)
@@ -253,14 +259,14 @@ func (r *run) traffic(ctx context.Context) error {
 		return err
 	}
 	r.watch(Watcher.End)
-	ctx = context.WithoutCancel(ctx) // what is left takes no longer than Settle
+	ctx = context.WithoutCancel(ctx) // the rest takes no longer than Settle
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
 	return r.check(ctx)
 }
 
-// watch calls a method of the watcher: one at a time.
+// watch calls a method of the watcher, one at a time.
 func (r *run) watch(f func(Watcher)) {
 	if r.opt.Watch != nil {
 		r.mu.Lock()
@@ -269,7 +275,7 @@ func (r *run) watch(f func(Watcher)) {
 	}
 }
 
-// untilEnd waits for the end of counting, or until nobody has anything left to do.
+// untilEnd waits for the end of counting, or until no client has work left.
 func (r *run) untilEnd(ctx context.Context) error {
 	end := time.Unix(0, r.plan.End)
 	for time.Now().Before(end) {
@@ -301,14 +307,15 @@ func (r *run) untilEnd(ctx context.Context) error {
 	return nil
 }
 
-// isDeserted reports whether all connections are gone that were to stay: there is nothing to wait for.
+// isDeserted reports whether all connections that were to stay have ended, so that
+// waiting is pointless.
 func (r *run) isDeserted() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.deserted && r.scenario.Kind != KindConnect
 }
 
-// endNow ends counting before its time.
+// endNow ends counting before its planned time.
 func (r *run) endNow(ctx context.Context) error {
 	now := whole(time.Now().UnixNano())
 	r.mu.Lock()
@@ -350,9 +357,10 @@ func (r *run) status(ctx context.Context) (status, error) {
 	return all, nil
 }
 
-// settle waits until everything sent is acked and delivered, or nothing has come for a while.
+// settle waits until all messages are acked and delivered, or nothing has arrived for a
+// while.
 func (r *run) settle(ctx context.Context) error {
-	r.opt.phase("waiting for what is still on its way")
+	r.opt.phase("waiting for messages in flight")
 	wait := max(time.Duration(r.scenario.Settle), 100*time.Millisecond)
 	var last status
 	for since := time.Now(); time.Since(since) < wait; {
@@ -373,7 +381,8 @@ func (r *run) settle(ctx context.Context) error {
 	return nil
 }
 
-// check joins what all sent with what all received, and completes the result.
+// check compares the messages sent by all with those received by all, and completes the
+// result.
 func (r *run) check(ctx context.Context) error {
 	sent := make([][]sentStream, len(r.parts))
 	err := r.onAll(func(i int, p part) (err error) {
@@ -395,6 +404,12 @@ func (r *run) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.complete(finals)
+	return nil
+}
+
+// complete adds the results of the generators, the totals and the processes to the result.
+func (r *run) complete(finals []*final) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	res := r.result
@@ -404,7 +419,9 @@ func (r *run) check(ctx context.Context) error {
 		open += f.Open
 		if f.CPU > 0.9*float64(f.Loops) {
 			res.GeneratorBound = true
-			res.Notes = append(res.Notes, fmt.Sprintf("a generator used %.2f of the %d cores its event loops can use", f.CPU, f.Loops))
+			res.Notes = append(res.Notes,
+				fmt.Sprintf("a generator used %.2f of the %d cores its event loops can use", f.CPU,
+					f.Loops))
 		}
 	}
 	if n := r.total.counts[countFileBytes]; n > 0 {
@@ -426,12 +443,13 @@ func (r *run) check(ctx context.Context) error {
 	}
 	if begun := r.total.begun(); res.Checks.Behind*20 > begun {
 		res.GeneratorBound = true
-		res.Notes = append(res.Notes, fmt.Sprintf("%d of %d things began more than 10 ms late in the generator itself", res.Checks.Behind, begun))
+		res.Notes = append(res.Notes,
+			fmt.Sprintf("the generator started %d of %d things more than 10 ms late",
+				res.Checks.Behind, begun))
 	}
 	if r.opt.Watch != nil {
 		res.Processes = r.opt.Watch.Processes()
 	}
-	return nil
 }
 
 // pause waits, or fails when ctx ends.

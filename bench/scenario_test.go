@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Every kind's defaults are valid, every setting is explained, and what is set by text reads back the same.
+// TestFields checks that the defaults of each kind are valid, that each setting has a
+// description, and that text set and read back is equal.
 func TestFields(t *testing.T) {
 	for _, kind := range Kinds() {
 		s := NewScenario(kind)
@@ -19,12 +20,12 @@ func TestFields(t *testing.T) {
 		seen := map[string]bool{}
 		for _, f := range Fields(kind) {
 			if f.Doc == "" || f.Key == "" || seen[f.Flag()] {
-				t.Errorf("%s: setting %q: no name of its own, or no doc", kind, f.Key)
+				t.Errorf("%s: setting %q: no unique name, or no description", kind, f.Key)
 			}
 			seen[f.Flag()] = true
 			for _, k := range f.Kinds {
 				if !strings.Contains(strings.Join(Kinds(), ","), k) {
-					t.Errorf("%s: for %q, which is no kind", f.Key, k)
+					t.Errorf("%s: unknown kind %q", f.Key, k)
 				}
 			}
 			again := s
@@ -45,7 +46,7 @@ func TestFields(t *testing.T) {
 		}
 		back.Password = s.Password
 		if !reflect.DeepEqual(back, s) {
-			t.Errorf("%s: %+v came back from JSON as %+v", kind, s, back)
+			t.Errorf("%s: %+v was read back from JSON as %+v", kind, s, back)
 		}
 	}
 }
@@ -66,7 +67,8 @@ acks = false
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Kind != "group" || len(s.Addrs) != 2 || s.Groups != 3 || len(s.IDs) != 3 || s.IDs[2] != 9 || int(s.Size) != 1024 || s.Rate != 2.5 ||
+	if s.Kind != "group" || len(s.Addrs) != 2 || s.Groups != 3 || len(s.IDs) != 3 ||
+		s.IDs[2] != 9 || int(s.Size) != 1024 || s.Rate != 2.5 ||
 		time.Duration(s.Duration) != time.Minute || s.Acks || s.Window != 16 || s.Users() != 30 {
 		t.Errorf("%+v", s)
 	}
@@ -79,18 +81,20 @@ acks = false
 		{"kind = 'single'\nsize = 31", "size: want 32 or more"},
 		{"kind = 'single'\nduration = 10", `duration: want a duration in quotes`},
 		{"kind = 'single'\nduration = 'ten'", `duration: want a duration such as`},
-		{"kind = 'single'\nmembers = 3", "members: no such setting of single"},
+		{"kind = 'single'\nmembers = 3", "members: unknown setting of kind single"},
 		{"kind = 'single'\nformat = 'user'", "format: want one place"},
 		{"kind = 'single'\narrivals = 'never'", "arrivals: want one of constant, poisson"},
 		{"kind = 'single'\naddr = 'a:1'", "addr: want a list"},
-		{"kind = 'single'\naddr = []", "addr: no message server"},
+		{"kind = 'single'\naddr = []", "addr: want a message server"},
 		{"kind = 'single'\nacks = 'yes'", "acks: want a bool"},
-		{"kind = 'group'\nmembers = 3\nsenders = 4", "senders: 4 of a group's 3 members"},
-		{"kind = 'group'\ngroups = 2\ngroup_ids = [0, 1]", "group_ids: 0 is no id"},
-		{"kind = 'group'\ngroup_ids = [1, 2]", "group_ids: 2 ids for 1 groups"},
-		{"kind = 'single'\nrate = 'x'\npairs = -1\nnothing = 1", "nothing: no such setting"},
+		{"kind = 'group'\nmembers = 3\nsenders = 4", "senders: 4 is more than the 3 members"},
+		{"kind = 'group'\ngroups = 2\ngroup_ids = [0, 1]",
+			"group_ids: want ids from 1 to 4294967295, got 0"},
+		{"kind = 'group'\ngroup_ids = [1, 2]", "group_ids: got 2 ids for 1 groups"},
+		{"kind = 'single'\nrate = 'x'\npairs = -1\nnothing = 1", "nothing: unknown setting"},
 	} {
-		if _, err := ParseScenario([]byte(c.file)); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := ParseScenario([]byte(c.file)); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v, want %q", c.file, err, c.want)
 		}
 	}
@@ -104,14 +108,24 @@ func FuzzParseScenario(f *testing.F) {
 			return
 		}
 		if err := s.Validate(); err != nil {
-			t.Errorf("read and not valid: %v", err)
+			t.Errorf("accepted and invalid: %v", err)
 		}
 	})
 }
 
-// Intervals follow each other without a gap, from the start on, and end where counting begins and ends.
+// TestEachFieldIsDefined checks that no field of a scenario lacks a definition. Fields
+// compares the keys.
+func TestEachFieldIsDefined(t *testing.T) {
+	if n := reflect.TypeFor[Scenario]().NumField(); n != len(definitions) {
+		t.Errorf("%d fields, %d definitions", n, len(definitions))
+	}
+}
+
+// TestPlan checks that intervals follow each other without a gap from the start, and that
+// one ends when counting begins and one when it ends.
 func TestPlan(t *testing.T) {
-	for _, c := range [][2]time.Duration{{0, time.Second}, {2 * time.Second, 10 * time.Second}, {200 * time.Millisecond, 1500 * time.Millisecond}, {0, 10 * time.Millisecond},
+	for _, c := range [][2]time.Duration{{0, time.Second}, {2 * time.Second, 10 * time.Second},
+		{200 * time.Millisecond, 1500 * time.Millisecond}, {0, 10 * time.Millisecond},
 		{2500 * time.Millisecond, 500 * time.Millisecond}} {
 		p := plan{Start: 1000}
 		p.Begin = p.Start + int64(c[0])
@@ -128,12 +142,14 @@ func TestPlan(t *testing.T) {
 			end = end || at == p.End
 		}
 		if !begin || !end {
-			t.Errorf("%v: no interval ends where counting begins (%v), or where it ends (%v)", c, begin, end)
+			t.Errorf("%v: want an interval that ends when counting begins (%v) and one when it "+
+				"ends (%v)", c, begin, end)
 		}
 	}
 }
 
-// Those who share a rate take turns; by chance the rate is the same on average.
+// TestPace checks that parts of a rate alternate, and that random arrivals have the same
+// mean rate.
 func TestPace(t *testing.T) {
 	a, b := newPace(100, 0, false), newPace(100, 0.5, false)
 	for i := range int64(5) {
@@ -153,12 +169,15 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// A run of hours keeps a bounded number of intervals, whose sums are those of all seconds.
+// TestKeep checks that a long run keeps a bounded number of intervals with the sums of
+// all seconds.
 func TestKeep(t *testing.T) {
 	r := &run{result: &Result{}, plan: plan{End: never}}
 	const n = 10 * 3600
 	for i := range n {
-		r.keep(&Interval{At: float64(i - 5), Seconds: 1, Counts: map[string]int64{"acked": 2}, Latencies: map[string]Latency{"ack": {Count: 2, Mean: float64(i), P99: float64(i % 100)}}})
+		r.keep(&Interval{At: float64(i - 5), Seconds: 1, Counts: map[string]int64{"acked": 2},
+			Latencies: map[string]Latency{"ack": {Count: 2, Mean: float64(i),
+				P99: float64(i % 100)}}})
 	}
 	list := r.result.Intervals
 	if len(list) > keepIntervals+1 {

@@ -7,17 +7,18 @@ import (
 	"hash/crc32"
 )
 
-// stampLen is the length of a stamp in a text, in bytes: letters, digits, '-' and '_', so that it stays a text for every store.
+// stampLen is the length of a stamp in a text, in bytes. A stamp is made of letters,
+// digits, '-' and '_', so that each store keeps it as text.
 const stampLen = 32
 
-// stamp is what every message's text begins with.
+// stamp is the beginning of each message's text.
 type stamp struct {
-	run    uint8  // tells the messages of this run from those of another
+	run    uint8  // distinguishes the messages of this run from those of others
 	conv   uint32 // conversation, below 1<<24
-	sender uint16 // place among the senders of the conversation
-	user   uint32 // id of the sender
-	number uint32 // of the sender's messages in this conversation, from 1 on
-	due    int64  // when it was to be sent, in nanoseconds since 1970; kept in whole microseconds
+	sender uint16 // position among the senders of the conversation
+	user   uint32 // user id of the sender
+	number uint32 // number among the sender's messages in this conversation, from 1
+	due    int64  // when the message was due, in nanoseconds since 1970; kept in whole microseconds
 }
 
 var stampLetters = base64.RawURLEncoding
@@ -37,7 +38,8 @@ func (s *stamp) put(text []byte) {
 	stampLetters.Encode(text[:stampLen], b[:])
 }
 
-// parse reads the stamp at the beginning of text. It reports false when there is none, or one that was changed.
+// parse reads the stamp at the beginning of text. It returns false when there is none, or
+// when it has changed.
 func (s *stamp) parse(text []byte) bool {
 	var b [24]byte
 	if len(text) < stampLen {
@@ -46,7 +48,8 @@ func (s *stamp) parse(text []byte) bool {
 	if _, err := stampLetters.Decode(b[:], text[:stampLen]); err != nil {
 		return false
 	}
-	if sum := stampSum(b[:21]); b[21] != byte(sum>>16) || b[22] != byte(sum>>8) || b[23] != byte(sum) {
+	if sum := stampSum(b[:21]); b[21] != byte(sum>>16) || b[22] != byte(sum>>8) ||
+		b[23] != byte(sum) {
 		return false
 	}
 	s.run = b[0]
@@ -54,7 +57,8 @@ func (s *stamp) parse(text []byte) bool {
 	s.sender = binary.BigEndian.Uint16(b[4:])
 	s.user = binary.BigEndian.Uint32(b[6:])
 	s.number = binary.BigEndian.Uint32(b[10:])
-	s.due = (int64(b[14])<<48 | int64(b[15])<<40 | int64(b[16])<<32 | int64(binary.BigEndian.Uint32(b[17:]))) * 1000
+	high, low := int64(b[14])<<16|int64(b[15])<<8|int64(b[16]), binary.BigEndian.Uint32(b[17:])
+	s.due = (high<<32 | int64(low)) * 1000
 	return true
 }
 
@@ -62,7 +66,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func stampSum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
-// filler is what follows the stamp in every text of a run: known, so that a change shows.
+// filler returns the text that follows the stamp in each message of a run. It is known,
+// so that a change is detected.
 func filler(size int) []byte {
 	const letters = "The quick brown fox jumps over the lazy dog. "
 	n := max(0, size-stampLen)

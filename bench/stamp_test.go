@@ -15,28 +15,30 @@ func TestStamp(t *testing.T) {
 	for _, want := range []stamp{
 		{},
 		{run: 7, conv: 1, sender: 2, user: 3, number: 4, due: now},
-		{run: 255, conv: 1<<24 - 1, sender: 1<<16 - 1, user: 1<<32 - 1, number: 1<<32 - 1, due: now},
+		{run: 255, conv: 1<<24 - 1, sender: 1<<16 - 1, user: 1<<32 - 1, number: 1<<32 - 1,
+			due: now},
 	} {
 		text := []byte(strings.Repeat("x", stampLen+8))
 		want.put(text)
 		var got stamp
 		if !got.parse(text) || got != want || string(text[stampLen:]) != "xxxxxxxx" {
-			t.Errorf("%+v came back as %+v: %s", want, got, text)
+			t.Errorf("%+v was read back as %+v: %s", want, got, text)
 		}
 		for i := range stampLen {
 			changed := bytes.Clone(text)
 			changed[i] ^= 1
 			if got.parse(changed) && got == want {
-				continue // the same letter in another form is no change: there is none such
+				continue // the same letter, so nothing changed
 			}
 			if got.parse(changed) {
-				t.Errorf("byte %d changed, and it was not seen: %s", i, changed)
+				t.Errorf("the change of byte %d was not detected: %s", i, changed)
 			}
 		}
 	}
-	for _, bad := range []string{"", strings.Repeat("A", stampLen-1), strings.Repeat("!", stampLen), strings.Repeat("\xff", stampLen)} {
+	for _, bad := range []string{"", strings.Repeat("A", stampLen-1), strings.Repeat("!", stampLen),
+		strings.Repeat("\xff", stampLen)} {
 		if new(stamp).parse([]byte(bad)) {
-			t.Errorf("%q is taken for a stamp", bad)
+			t.Errorf("%q was accepted as a stamp", bad)
 		}
 	}
 }
@@ -59,9 +61,10 @@ func FuzzStamp(f *testing.F) {
 	})
 }
 
-// What is picked out of a message is what the real decoder finds.
+// FuzzDelivery compares the fields that parse reads with those of the full decoder.
 func FuzzDelivery(f *testing.F) {
-	m := &pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: 3, CreateTime: 4, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("text")}
+	m := &pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: 3, CreateTime: 4,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("text")}
 	b, _ := m.AppendBody(nil)
 	f.Add(b)
 	f.Add([]byte{8})
@@ -69,7 +72,8 @@ func FuzzDelivery(f *testing.F) {
 		var d delivery
 		ok := d.parse(b)
 		var m pb.MsgData
-		if m.ParseBody(b) == nil && (!ok || d.from != m.FromUserID || d.to != m.ToSessionID || d.id != m.MsgID || d.kind != m.Type || !bytes.Equal(d.data, m.Data)) {
+		if m.ParseBody(b) == nil && (!ok || d.from != m.FromUserID || d.to != m.ToSessionID ||
+			d.id != m.MsgID || d.kind != m.Type || !bytes.Equal(d.data, m.Data)) {
 			t.Errorf("%+v, %v; it is %+v", d, ok, m)
 		}
 		ackOf(b)
@@ -99,28 +103,30 @@ func TestWire(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code, text, user, ok := loginOf(b); !ok || code != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED || text != "no" || user != 0 {
+	if code, text, user, ok := loginOf(b); !ok ||
+		code != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED || text != "no" || user != 0 {
 		t.Errorf("login read as %v %q %d %v", code, text, user, ok)
 	}
 	for _, bad := range []string{"", "\x08", "\x2a\x01\x08\x10\x00"} {
 		if _, _, _, ok := loginOf([]byte(bad)); ok {
-			t.Errorf("%q taken for the answer to a login", bad)
+			t.Errorf("%q was accepted as the answer to a login", bad)
 		}
 	}
 }
 
-// Reading a delivery and answering it allocates nothing.
+// BenchmarkDelivery reads a delivery and answers it, which allocates nothing.
 func BenchmarkDelivery(b *testing.B) {
 	text := append(make([]byte, stampLen), filler(64)...)
 	(&stamp{user: 1, number: 1}).put(text)
-	body, _ := (&pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: 3, CreateTime: 4, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: text}).AppendBody(nil)
+	body, _ := (&pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: 3, CreateTime: 4,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: text}).AppendBody(nil)
 	var d delivery
 	var st stamp
 	var ack []byte
 	b.ReportAllocs()
 	for b.Loop() {
 		if !d.parse(body) || !st.parse(d.data) {
-			b.Fatal("not read")
+			b.Fatal("not parsed")
 		}
 		ack = appendAck(ack[:0], pb.CmdMsgDataAck, 1, 2, d.id, pb.SessionType_SESSION_TYPE_SINGLE)
 	}

@@ -1,6 +1,6 @@
 package bench
 
-// storm has users log in, one after the other and many at once.
+// storm plays a login storm: users log in one after another, and many at once.
 type storm struct{}
 
 func (storm) cast(p *local) {
@@ -10,7 +10,7 @@ func (storm) cast(p *local) {
 	}
 }
 
-// needs: those who are online before.
+// needs reports whether a client is one of those that are online before.
 func (storm) needs(c *client) bool { return c.index < c.w.part.scenario.Online }
 
 func (storm) begin(w *worker, _ []uint32) {
@@ -35,30 +35,31 @@ func (storm) begin(w *worker, _ []uint32) {
 		})
 		return
 	}
-	l.pace = newPace(s.Rate*float64(l.all)/float64(s.Connections), w.phase(), s.Arrivals == "poisson")
+	l.pace = newPace(s.Rate*float64(l.all)/float64(s.Connections), w.phase(),
+		s.Arrivals == "poisson")
 	l.step()
 	w.schedule(l.due, l.fire)
 }
 
-// done: when all are to stay, it is when all are there.
+// done reports, for runs in which all users stay, whether all have logged in.
 func (storm) done(w *worker) bool {
 	l, ok := w.play.(*logins)
 	return ok && w.part.scenario.After == "stay" && l.ended == l.all
 }
 
-// logins are a worker's.
+// logins is a worker's share of the logins.
 type logins struct {
 	bystander
 	rota
 	all   int
-	ended int // logins that ended, well or not; with "stay"
+	ended int // logins that ended, with success or not; used with "stay"
 	pace  pace
 	due   int64
 }
 
 func (l *logins) step() { l.due = l.w.plan.Start + l.pace.step(l.w.rng.ExpFloat64) }
 
-// fire begins the logins that are due by schedule.
+// fire starts the logins that are due.
 func (l *logins) fire(now int64) int64 {
 	for n := 0; l.due <= now && n < perFire; n++ {
 		if l.due >= l.w.plan.End || l.stays() && l.head == len(l.free) {
@@ -110,7 +111,8 @@ func (l *logins) gone(c *client, err error) {
 	l.w.loop.At(l.w.loop.Now()+retryAfter, func(int64) int64 { l.release(c); return 0 })
 }
 
-// retryAfter is how long a user stays away after a login that failed: a server that is down is not to be asked without end.
+// retryAfter is how long a user stays away after a failed login, in nanoseconds. It
+// bounds the attempts while a server is down.
 const retryAfter = 100e6
 
 func (l *logins) over() {
@@ -118,14 +120,14 @@ func (l *logins) over() {
 	l.rota.over()
 }
 
-// release lets the next one in.
+// release returns a user to the rota and starts the next login.
 func (l *logins) release(c *client) {
 	if !l.rota.release(c) {
 		l.next()
 	}
 }
 
-// next goes on where there is no schedule.
+// next starts the next login in runs without a schedule.
 func (l *logins) next() {
 	if now := l.w.loop.Now(); l.w.part.scenario.Rate == 0 && now < l.w.plan.End {
 		l.start(now)

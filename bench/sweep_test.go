@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// server is one whose latency grows as a queue's does, and which can do no more than its capacity.
+// server returns results of a server with the latency of a queue and a limited capacity.
 func server(capacity float64) func(context.Context, float64) (*Result, error) {
 	return func(_ context.Context, rate float64) (*Result, error) {
 		done, p99 := rate, 2/(1-rate/capacity) // milliseconds
@@ -17,7 +17,8 @@ func server(capacity float64) func(context.Context, float64) (*Result, error) {
 			done, p99 = capacity, 5000
 		}
 		return &Result{
-			Version: ResultVersion, Seconds: 10, Totals: map[string]int64{"acked": int64(done * 10)},
+			Version: ResultVersion, Seconds: 10,
+			Totals:    map[string]int64{"acked": int64(done * 10)},
 			Latencies: map[string]Latency{"ack": {Count: 1, P99: p99}},
 		}, nil
 	}
@@ -60,10 +61,11 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// What makes a rate not hold, and what ends a sweep.
+// TestSweepEnds checks the reasons why a rate does not hold, and the ends of a sweep.
 func TestSweepEnds(t *testing.T) {
 	base := SweepOptions{Under: 20 * time.Millisecond, From: 1000, To: 4000, Step: 1000}
-	spoilt := func(at float64, spoil func(*Result)) func(context.Context, float64) (*Result, error) {
+	spoilt := func(at float64, spoil func(*Result)) func(context.Context, float64) (*Result,
+		error) {
 		return func(ctx context.Context, rate float64) (*Result, error) {
 			r, err := server(100000)(ctx, rate)
 			if rate >= at {
@@ -81,23 +83,32 @@ func TestSweepEnds(t *testing.T) {
 	}{
 		{"holds everywhere", server(100000), 4000, true, "highest"},
 		{"loss", spoilt(2500, func(r *Result) { r.Checks.Lost = 1 }), 2500, false, "not clean"},
-		{"generator-bound", spoilt(2500, func(r *Result) { r.GeneratorBound = true }), 2000, true, "generator"},
-		{"does not keep up", spoilt(2500, func(r *Result) { r.Totals["acked"] = r.Totals["acked"] * 94 / 100 }), 2500, false, "acked fell to 94 %"},
-		{"keeps up just so", spoilt(2500, func(r *Result) { r.Totals["acked"] = r.Totals["acked"] * 96 / 100 }), 4000, true, "highest"},
-		{"nothing measured", spoilt(2500, func(r *Result) { r.Latencies = nil }), 2500, false, "no latency"},
-		{"first does not hold", spoilt(0, func(r *Result) { r.Checks.Broken = 1 }), 0, false, "lowest"},
+		{"generator-bound", spoilt(2500, func(r *Result) { r.GeneratorBound = true }), 2000, true,
+			"generator"},
+		{"does not keep up",
+			spoilt(2500, func(r *Result) { r.Totals["acked"] = r.Totals["acked"] * 94 / 100 }),
+			2500, false, "acked fell to 94 %"},
+		{"keeps up just so",
+			spoilt(2500, func(r *Result) { r.Totals["acked"] = r.Totals["acked"] * 96 / 100 }),
+			4000, true, "highest"},
+		{"nothing measured", spoilt(2500, func(r *Result) { r.Latencies = nil }), 2500, false,
+			"no latency"},
+		{"first does not hold", spoilt(0, func(r *Result) { r.Checks.Broken = 1 }), 0, false,
+			"lowest"},
 	} {
 		s, err := RunSweep(t.Context(), base, c.run)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Knee > c.knee || s.Knee < c.knee*0.95 || s.Open != c.open || !strings.Contains(s.Ended, c.ended) {
+		if s.Knee > c.knee || s.Knee < c.knee*0.95 || s.Open != c.open ||
+			!strings.Contains(s.Ended, c.ended) {
 			t.Errorf("%s: knee %v, open %v, ended %q", c.name, s.Knee, s.Open, s.Ended)
 		}
 	}
 }
 
-// Where the rate counts other things, too, what is done is held against what was asked.
+// TestSweepAsked checks that the total is compared with another total when the rate
+// counts other events too.
 func TestSweepAsked(t *testing.T) {
 	o := SweepOptions{Under: 20 * time.Millisecond, From: 1000, To: 4000, Step: 1000, Asked: "sent"}
 	s, err := RunSweep(t.Context(), o, func(ctx context.Context, rate float64) (*Result, error) {
@@ -108,12 +119,13 @@ func TestSweepAsked(t *testing.T) {
 		}
 		return r, err
 	})
-	if err != nil || s.Knee > 2500 || s.Knee < 2375 || !strings.Contains(s.Ended, "acked fell to 90 % of sent") {
+	if err != nil || s.Knee > 2500 || s.Knee < 2375 ||
+		!strings.Contains(s.Ended, "acked fell to 90 % of sent") {
 		t.Errorf("%v: knee %v, %s", err, s.Knee, s.Ended)
 	}
 }
 
-// A sweep that is cut short keeps what it found.
+// TestSweepCutShort checks that a sweep that ends early returns the steps so far.
 func TestSweepCutShort(t *testing.T) {
 	o := SweepOptions{Under: time.Second, From: 1, To: 100, Step: 1}
 	broken := errors.New("the servers are gone")
@@ -129,7 +141,7 @@ func TestSweepCutShort(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s, err = RunSweep(ctx, o, func(ctx context.Context, rate float64) (*Result, error) {
 		if rate == 3 {
-			cancel() // this run is not whole
+			cancel() // this run is cut short
 		}
 		return server(1000)(ctx, rate)
 	})
@@ -157,7 +169,7 @@ func TestSweepOptions(t *testing.T) {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
-	// So small a step never gets there: it ends all the same.
+	// With so small a step the sweep cannot reach the end, and still stops.
 	good.Step = 1e-9
 	s, err := RunSweep(t.Context(), good, server(1000))
 	if err != nil || len(s.Steps) != sweepSteps || !s.Open {

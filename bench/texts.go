@@ -1,6 +1,6 @@
 package bench
 
-// script returns what plays the scenario's kind.
+// script returns the script of the scenario's kind.
 func (s *Scenario) script() script {
 	switch s.Kind {
 	case KindSingle:
@@ -19,7 +19,7 @@ func (s *Scenario) script() script {
 	return nil
 }
 
-// single has pairs of users write, the first of each to the second.
+// single plays texts between pairs of users, from the first of each to the second.
 type single struct{}
 
 func (single) cast(p *local) {
@@ -41,10 +41,11 @@ func (single) begin(w *worker, _ []uint32) {
 
 func (single) done(*worker) bool { return false }
 
-// group has some of the members of each group write to it.
+// group plays texts in groups, from some members of each.
 type group struct{}
 
-// owner is the generator to whose clients member j of group g belongs. Groups stay together when there are enough of them, and do not overlap.
+// owner returns the generator whose client is member j of group g. Groups stay within one
+// generator when there are enough of them, and do not overlap.
 func (s *Scenario) owner(g, j, parts int) int {
 	if s.Kind == KindMixed {
 		return s.memberOf(g, j) % parts
@@ -55,7 +56,8 @@ func (s *Scenario) owner(g, j, parts int) int {
 	return j % parts
 }
 
-// memberOf is which user is member j of group g. In a company groups overlap.
+// memberOf returns the user that is member j of group g. In the mixed scenario groups
+// overlap.
 func (s *Scenario) memberOf(g, j int) int {
 	i := g*s.Members + j
 	if s.Kind == KindMixed {
@@ -76,7 +78,8 @@ func (group) cast(p *local) {
 			key++
 			own := -1
 			if j < s.Senders {
-				c.outboxes = []outbox{{conv: uint32(g), sender: uint16(j), group: true, fanout: int64(s.Members - 1)}}
+				c.outboxes = []outbox{{conv: uint32(g), sender: uint16(j), group: true,
+					fanout: int64(s.Members - 1)}}
 				own = j
 			}
 			c.inboxes = []inbox{{conv: uint32(g), streams: make([]stream, s.Senders), own: own}}
@@ -97,20 +100,21 @@ func (group) begin(w *worker, groups []uint32) {
 
 func (group) done(*worker) bool { return false }
 
-// chat has a worker's senders write.
+// chat is a worker's share of the senders of a text scenario.
 type chat struct {
 	bystander
 	w       *worker
 	senders []*client
-	next    int // whose turn it is
+	next    int // index of the next sender
 	pace    pace
 	due     int64
 }
 
-// perFire bounds how many messages leave before the connections are read again.
+// perFire bounds the messages that are sent before the connections are read again.
 const perFire = 512
 
-// newChat sets a worker up whose clients with an outbox write; all says how many such clients there are in the whole run.
+// newChat prepares a worker whose clients with an outbox send texts. all is the number of
+// such clients in the whole run.
 func newChat(w *worker, all int) {
 	s := w.part.scenario
 	ch := &chat{w: w}
@@ -127,12 +131,13 @@ func newChat(w *worker, all int) {
 		w.schedule(w.plan.Start, ch.fill)
 		return
 	}
-	ch.pace = newPace(s.Rate*float64(len(ch.senders))/float64(all), w.phase(), s.Arrivals == "poisson")
+	ch.pace = newPace(s.Rate*float64(len(ch.senders))/float64(all), w.phase(),
+		s.Arrivals == "poisson")
 	ch.step()
 	w.schedule(ch.due, ch.fire)
 }
 
-// phase is the worker's place among all workers of the run, from 0 to 1.
+// phase returns the position of the worker among all workers of the run, from 0 to 1.
 func (w *worker) phase() float64 {
 	n := len(w.part.workers)
 	return float64(w.part.Part*n+w.loop.Index()) / float64(w.part.Parts*n)
@@ -140,7 +145,7 @@ func (w *worker) phase() float64 {
 
 func (ch *chat) step() { ch.due = ch.w.plan.Start + ch.pace.step(ch.w.rng.ExpFloat64) }
 
-// fire sends what is due by schedule.
+// fire sends the texts that are due.
 func (ch *chat) fire(now int64) int64 {
 	for n := 0; ch.due <= now && n < perFire; n++ {
 		if ch.due >= ch.w.plan.End {
@@ -158,7 +163,7 @@ func (ch *chat) fire(now int64) int64 {
 	return ch.due
 }
 
-// fill sends as many of each sender as may wait for their acks.
+// fill sends as many texts of each sender as may be in flight.
 func (ch *chat) fill(now int64) int64 {
 	for _, c := range ch.senders {
 		for range ch.w.part.scenario.Window {

@@ -9,22 +9,25 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// The generator reads hundreds of thousands of frames a second beside the servers it measures: what it needs of them is picked out, nothing is copied.
+// The generator parses hundreds of thousands of frames a second beside the servers it
+// measures. It therefore reads only the fields that it needs, and copies nothing.
 
-// delivery is what a receiver needs of an IMMsgData. data is a slice of the body.
+// delivery holds the fields of an IMMsgData that a receiver needs. data is a slice of the
+// body.
 type delivery struct {
 	from, to, id uint32
 	kind         pb.MsgType
 	data         []byte
 }
 
-// parse reports false when body is no IMMsgData.
+// parse returns false when body is not a valid IMMsgData.
 func (d *delivery) parse(body []byte) bool {
 	*d = delivery{}
 	const required = 1<<1 | 1<<2 | 1<<3 | 1<<5 | 1<<6
 	seen := 0
 	return eachField(body, func(num protowire.Number, v uint64, b []byte) {
-		// A field of another form than it should have, and a type that is none, count for unknown ones.
+		// A field with another wire type than specified, and an unknown message type,
+		// count as unknown fields.
 		switch kind := pb.MsgType(int32(uint32(v))); {
 		case (num == 6) != (b != nil):
 			return
@@ -45,7 +48,7 @@ func (d *delivery) parse(body []byte) bool {
 	}) && seen == required
 }
 
-// ackOf returns conversation partner or group and msg_id of an IMMsgDataAck.
+// ackOf returns the conversation partner or group, and the msg_id, of an IMMsgDataAck.
 func ackOf(body []byte) (session, id uint32, ok bool) {
 	ok = eachField(body, func(num protowire.Number, v uint64, _ []byte) {
 		switch num {
@@ -58,7 +61,7 @@ func ackOf(body []byte) (session, id uint32, ok bool) {
 	return session, id, ok
 }
 
-// loginOf returns what an IMLoginRes says.
+// loginOf returns the fields of an IMLoginRes.
 func loginOf(body []byte) (code pb.ResultType, text string, user uint32, ok bool) {
 	code = -1
 	inner := true
@@ -79,7 +82,8 @@ func loginOf(body []byte) (code pb.ResultType, text string, user uint32, ok bool
 	return code, text, user, ok && inner && code >= 0
 }
 
-// eachField calls f with every field of a message that holds a number, v, or bytes, b, which is nil for numbers. It reports false when body is no message.
+// eachField calls f with each field of a message that holds a number, v, or bytes, b,
+// which is nil for numbers. It returns false when body is not a valid message.
 func eachField(body []byte, f func(num protowire.Number, v uint64, b []byte)) bool {
 	for len(body) > 0 {
 		num, typ, n := protowire.ConsumeTag(body)
@@ -108,7 +112,8 @@ func eachField(body []byte, f func(num protowire.Number, v uint64, b []byte)) bo
 	return true
 }
 
-// appendAck appends the frame of an IMMsgDataAck, or of an IMMsgDataReadAck: their fields are the same.
+// appendAck appends the frame of an IMMsgDataAck or an IMMsgDataReadAck, which have the
+// same fields.
 func appendAck(b []byte, cmd pb.Command, user, session, id uint32, kind pb.SessionType) []byte {
 	start := len(b)
 	b = pdu.AppendHeader(b, cmd, 0)

@@ -16,6 +16,7 @@ import (
 // plain lists the folders whose code and pages follow the language rules of CONTRIBUTING.md.
 // TestLineLength and TestProse check them; a folder joins the list once it passes.
 var plain = []string{
+	"bench",
 	"bench/proc",
 	"bench/report",
 	"bench/swarm",
