@@ -90,12 +90,12 @@ func (o *SweepOptions) defaults() error {
 	finite := func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 	switch {
 	case o.Under <= 0:
-		return errors.New("sweep: the bound of the 99th percentile is missing, want more than 0")
+		return errors.New("sweep: a bound of the 99th percentile is required, more than 0")
 	case !(o.From > 0) || !(o.To >= o.From) || !finite(o.To):
 		return fmt.Errorf("sweep: rates from %g to %g: want rates above 0, the second not below "+
 			"the first", o.From, o.To)
 	case o.Step != 0 && o.Factor != 0:
-		return errors.New("sweep: step and factor are both set, want one")
+		return errors.New("sweep: want a step or a factor, not both")
 	case o.Step < 0 || !finite(o.Step):
 		return fmt.Errorf("sweep: step is %g, want more than 0", o.Step)
 	case o.Step == 0 && (!(o.Factor > 1) || !finite(o.Factor)):
