@@ -215,7 +215,7 @@ func ParseScenario(data []byte) (Scenario, error) {
 	}
 	for key := range tree {
 		if !known[key] {
-			problems = append(problems, fmt.Errorf("%s: unknown setting of kind %s", key, kind))
+			problems = append(problems, fmt.Errorf("%s: no such setting of %s", key, kind))
 		}
 	}
 	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })

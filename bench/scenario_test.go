@@ -81,7 +81,7 @@ acks = false
 		{"kind = 'single'\nsize = 31", "size: want 32 or more"},
 		{"kind = 'single'\nduration = 10", `duration: want a duration in quotes`},
 		{"kind = 'single'\nduration = 'ten'", `duration: want a duration such as`},
-		{"kind = 'single'\nmembers = 3", "members: unknown setting of kind single"},
+		{"kind = 'single'\nmembers = 3", "members: no such setting of single"},
 		{"kind = 'single'\nformat = 'user'", "format: want one place"},
 		{"kind = 'single'\narrivals = 'never'", "arrivals: want one of constant, poisson"},
 		{"kind = 'single'\naddr = 'a:1'", "addr: want a list"},
@@ -91,7 +91,7 @@ acks = false
 		{"kind = 'group'\ngroups = 2\ngroup_ids = [0, 1]",
 			"group_ids: want ids from 1 to 4294967295, got 0"},
 		{"kind = 'group'\ngroup_ids = [1, 2]", "group_ids: got 2 ids for 1 groups"},
-		{"kind = 'single'\nrate = 'x'\npairs = -1\nnothing = 1", "nothing: unknown setting"},
+		{"kind = 'single'\nrate = 'x'\npairs = -1\nnothing = 1", "nothing: no such setting"},
 	} {
 		if _, err := ParseScenario([]byte(c.file)); err == nil ||
 			!strings.Contains(err.Error(), c.want) {
