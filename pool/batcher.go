@@ -63,7 +63,8 @@ type queued[T any] struct {
 // NewBatcher makes a batcher that runs its batches on p. size is an item's size in bytes, for the bounds; nil counts every item as 0.
 // run gets one batch at a time per shard, in the order of Add, at least one item; the slice is its own to reorder until it returns. It
 // gives every item its outcome. Its context ends when a shutdown reaches its deadline. The batcher ends with the pool.
-func NewBatcher[T any](p *Pool, o BatchOptions[T], size func(T) int, run func(ctx context.Context, items []T)) *Batcher[T] {
+func NewBatcher[T any](p *Pool, o BatchOptions[T], size func(T) int,
+	run func(ctx context.Context, items []T)) *Batcher[T] {
 	if o.Name == "" {
 		o.Name = "messages"
 	}
@@ -79,7 +80,8 @@ func NewBatcher[T any](p *Pool, o BatchOptions[T], size func(T) int, run func(ct
 	for i := range b.shards {
 		b.shards[i].b = b
 	}
-	b.metrics = newBatchMetrics(p.name, o.Name, func() float64 { return float64(b.depth.Load()) }, p.reg)
+	b.metrics = newBatchMetrics(p.name, o.Name, func() float64 { return float64(b.depth.Load()) },
+		p.reg)
 	p.mu.Lock()
 	p.abandoned = append(p.abandoned, b.abandon)
 	p.mu.Unlock()
@@ -96,7 +98,8 @@ func (b *Batcher[T]) Add(key uint64, item T) error {
 	n := b.size(item)
 	s := &b.shards[spread(key, len(b.shards))]
 	s.mu.Lock()
-	if waiting := s.queue.len(); waiting >= b.o.QueueItems || waiting > 0 && s.bytes+n > b.o.QueueBytes {
+	if waiting := s.queue.len(); waiting >= b.o.QueueItems ||
+		waiting > 0 && s.bytes+n > b.o.QueueBytes {
 		s.mu.Unlock()
 		b.pool.finished(1)
 		b.metrics.busy.Inc()

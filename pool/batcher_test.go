@@ -21,7 +21,9 @@ type gate[T any] struct {
 	let     chan struct{}
 }
 
-func newGate[T any]() *gate[T] { return &gate[T]{started: make(chan []T), let: make(chan struct{})} }
+func newGate[T any]() *gate[T] {
+	return &gate[T]{started: make(chan []T), let: make(chan struct{})}
+}
 
 func (g *gate[T]) run(_ context.Context, items []T) {
 	g.started <- slices.Clone(items)
@@ -40,15 +42,17 @@ func add[T any](t *testing.T, b *Batcher[T], key uint64, items ...T) {
 func TestBatchFormsWhileOneIsUnderWay(t *testing.T) {
 	p := newPool(t, Options{Workers: 2})
 	g := newGate[int]()
-	b := NewBatcher(p, BatchOptions[int]{MaxItems: 4, MaxBytes: 100}, func(n int) int { return n }, g.run)
+	b := NewBatcher(p, BatchOptions[int]{MaxItems: 4, MaxBytes: 100}, func(n int) int { return n },
+		g.run)
 	steps := []struct {
 		add  []int
 		want []int
 	}{
-		{add: []int{1}, want: []int{1}},                          // idle: at once, alone
-		{add: []int{2, 3, 4, 5, 6}, want: []int{2, 3, 4, 5}},     // MaxItems
-		{add: []int{60, 40}, want: []int{6, 60}},                 // MaxBytes
-		{add: []int{500, 7}, want: []int{40}},                    // the next one is too large for company
+		{add: []int{1}, want: []int{1}},                      // idle: at once, alone
+		{add: []int{2, 3, 4, 5, 6}, want: []int{2, 3, 4, 5}}, // MaxItems
+		{add: []int{60, 40}, want: []int{6, 60}},             // MaxBytes
+		// the next one is too large for company
+		{add: []int{500, 7}, want: []int{40}},
 		{want: []int{500}},                                       // and goes alone
 		{add: []int{8, 9}, want: []int{7, 8, 9}},                 //
 		{add: []int{50, 50, 0, 0, 1}, want: []int{50, 50, 0, 0}}, // exactly full
@@ -71,7 +75,8 @@ func TestBatchAtOnceWhenIdle(t *testing.T) {
 		p := New(Options{Workers: 2})
 		start := time.Now()
 		ran := make(chan time.Duration, 1)
-		b := NewBatcher(p, BatchOptions[int]{}, nil, func(context.Context, []int) { ran <- time.Since(start) })
+		b := NewBatcher(p, BatchOptions[int]{}, nil,
+			func(context.Context, []int) { ran <- time.Since(start) })
 		for range 3 {
 			start = time.Now()
 			add(t, b, 1, 1)
@@ -90,13 +95,14 @@ func TestBatchOrderPerKey(t *testing.T) {
 	p := newPool(t, Options{Workers: 4})
 	var mu sync.Mutex
 	seen := map[int][]item{}
-	b := NewBatcher(p, BatchOptions[item]{MaxItems: 16}, nil, func(_ context.Context, items []item) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, it := range items {
-			seen[it.key] = append(seen[it.key], it)
-		}
-	})
+	b := NewBatcher(p, BatchOptions[item]{MaxItems: 16}, nil,
+		func(_ context.Context, items []item) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, it := range items {
+				seen[it.key] = append(seen[it.key], it)
+			}
+		})
 	var wg sync.WaitGroup
 	for poster := range posters {
 		wg.Go(func() {
@@ -113,7 +119,8 @@ func TestBatchOrderPerKey(t *testing.T) {
 		last := [posters]int{-1, -1, -1, -1}
 		for _, it := range items {
 			if it.n <= last[it.poster] {
-				t.Fatalf("key %d: item %d of poster %d came after %d", key, it.n, it.poster, last[it.poster])
+				t.Fatalf("key %d: item %d of poster %d came after %d", key, it.n, it.poster,
+					last[it.poster])
 			}
 			last[it.poster] = it.n
 		}
@@ -163,7 +170,8 @@ func TestBatchPanicFailsItsItems(t *testing.T) {
 func TestBatchQueueFull(t *testing.T) {
 	p := newPool(t, Options{Workers: 2})
 	g := newGate[int]()
-	b := NewBatcher(p, BatchOptions[int]{Shards: 1, QueueItems: 3, QueueBytes: 100}, func(n int) int { return n }, g.run)
+	b := NewBatcher(p, BatchOptions[int]{Shards: 1, QueueItems: 3, QueueBytes: 100},
+		func(n int) int { return n }, g.run)
 	add(t, b, 1, 1)
 	<-g.started
 	add(t, b, 1, 1, 1, 1)
@@ -237,7 +245,8 @@ func TestBatchesLeaveWorkers(t *testing.T) {
 func TestTurns(t *testing.T) {
 	p := newPool(t, Options{Workers: 1})
 	var order []byte // written by the only worker
-	b := NewBatcher(p, BatchOptions[int]{Shards: 1, MaxItems: 1}, nil, func(context.Context, []int) { order = append(order, 'b') })
+	b := NewBatcher(p, BatchOptions[int]{Shards: 1, MaxItems: 1}, nil,
+		func(context.Context, []int) { order = append(order, 'b') })
 	release := stuck(t, p, 0)
 	keys, used := []uint64{}, map[int]bool{spread(0, len(p.strands)): true}
 	for key := uint64(1); len(keys) < 8; key++ {
@@ -275,7 +284,8 @@ func TestLongStrandGivesWay(t *testing.T) {
 	release()
 	drain(t, p)
 	if at < 0 || at > maxRun {
-		t.Errorf("the other strand came after %d tasks of the long one, want at most %d", at, maxRun)
+		t.Errorf("the other strand came after %d tasks of the long one, want at most %d", at,
+			maxRun)
 	}
 }
 

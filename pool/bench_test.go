@@ -50,7 +50,8 @@ func BenchmarkStrand(b *testing.B) {
 func BenchmarkBatcher(b *testing.B) {
 	p := newPool(b, Options{})
 	type item struct{ text []byte }
-	batcher := NewBatcher(p, BatchOptions[item]{}, func(i item) int { return len(i.text) }, func(context.Context, []item) {})
+	batcher := NewBatcher(p, BatchOptions[item]{}, func(i item) int { return len(i.text) },
+		func(context.Context, []item) {})
 	text := make([]byte, 88)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

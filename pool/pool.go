@@ -40,9 +40,10 @@ type Options struct {
 
 // Sizes is what follows from the number of workers.
 type Sizes struct {
-	Workers   int // goroutines that run tasks
-	SQLOpen   int // for sql.DB.SetMaxOpenConns, of each database: master and slave have a pool each
-	SQLIdle   int // for sql.DB.SetMaxIdleConns; the same, or connections are closed and opened under load
+	Workers int // goroutines that run tasks
+	SQLOpen int // for sql.DB.SetMaxOpenConns, of each database: master and slave have a pool each
+	// for sql.DB.SetMaxIdleConns; the same, or connections are closed and opened under load
+	SQLIdle   int
 	RedisPool int // for redis.Options.PoolSize
 }
 
@@ -102,7 +103,8 @@ const (
 
 // New makes a pool. Close it.
 func New(o Options) *Pool {
-	p := &Pool{name: o.Name, workers: SizesFor(o.Workers).Workers, log: o.Logger, reg: o.Registerer, drained: make(chan struct{})}
+	p := &Pool{name: o.Name, workers: SizesFor(o.Workers).Workers, log: o.Logger, reg: o.Registerer,
+		drained: make(chan struct{})}
 	if p.name == "" {
 		p.name = "store"
 	}
@@ -174,7 +176,8 @@ func (p *Pool) abandon(cause error) error {
 		return nil // finished meanwhile
 	}
 	p.metrics.dropped.Add(float64(tasks + items))
-	return im.WithKind(im.Closed, fmt.Sprintf("pool: %d tasks and %d items given up, %d still running", tasks, items, running), cause)
+	return im.WithKind(im.Closed, fmt.Sprintf(
+		"pool: %d tasks and %d items given up, %d still running", tasks, items, running), cause)
 }
 
 // accept counts one more task or item unless the pool is closing. The count goes first: either Close sees it and waits, or it is

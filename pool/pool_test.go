@@ -73,7 +73,10 @@ func TestOrderPerKey(t *testing.T) {
 			for n := range each {
 				key := n % keys
 				for {
-					err := p.Do(uint64(key), func(context.Context) { seen[key] = append(seen[key], mark{poster, n}) })
+					err := p.Do(uint64(key), func(context.Context) {
+						seen[key] = append(seen[key],
+							mark{poster, n})
+					})
 					if err == nil {
 						break
 					}
@@ -92,7 +95,8 @@ func TestOrderPerKey(t *testing.T) {
 		last := [posters]int{-1, -1, -1, -1}
 		for _, m := range marks {
 			if m.n <= last[m.poster] {
-				t.Fatalf("key %d: task %d of poster %d ran after %d", key, m.n, m.poster, last[m.poster])
+				t.Fatalf("key %d: task %d of poster %d ran after %d", key, m.n, m.poster,
+					last[m.poster])
 			}
 			last[m.poster] = m.n
 		}
@@ -231,7 +235,8 @@ func TestPoolOfOne(t *testing.T) {
 			if err := p.Do(uint64(i), func(ctx context.Context) {
 				defer done.Done()
 				var count int
-				if err := db.QueryRowContext(ctx, "SELECT count(*) FROM t WHERE n = ?", i).Scan(&count); err != nil || count != 1 {
+				if err := db.QueryRowContext(ctx, "SELECT count(*) FROM t WHERE n = ?",
+					i).Scan(&count); err != nil || count != 1 {
 					t.Errorf("row %d: count %d, %v", i, count, err)
 				}
 			}); err != nil {
@@ -258,7 +263,8 @@ func TestPoolOfOne(t *testing.T) {
 func TestCloseDrains(t *testing.T) {
 	p := New(Options{Workers: 2})
 	var ran, stored atomic.Int32
-	b := NewBatcher(p, BatchOptions[int]{MaxItems: 3}, nil, func(_ context.Context, items []int) { stored.Add(int32(len(items))) })
+	b := NewBatcher(p, BatchOptions[int]{MaxItems: 3}, nil,
+		func(_ context.Context, items []int) { stored.Add(int32(len(items))) })
 	release := stuck(t, p, 1)
 	for i := range 100 {
 		if err := p.Do(1, func(context.Context) { ran.Add(1) }); err != nil {
@@ -284,7 +290,8 @@ func TestCloseDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ran.Load() != 100 || stored.Load() != 100 {
-		t.Errorf("%d tasks and %d items finished before Close returned, want 100 of each", ran.Load(), stored.Load())
+		t.Errorf("%d tasks and %d items finished before Close returned, want 100 of each",
+			ran.Load(), stored.Load())
 	}
 	if err := p.Close(context.Background()); err != nil {
 		t.Errorf("second close: %v", err)
@@ -295,7 +302,8 @@ func TestCloseDeadline(t *testing.T) {
 	p := New(Options{Workers: 1})
 	cancelled := make(chan struct{})
 	started := make(chan struct{})
-	if err := p.Do(1, func(ctx context.Context) { close(started); <-ctx.Done(); close(cancelled) }); err != nil {
+	if err := p.Do(1,
+		func(ctx context.Context) { close(started); <-ctx.Done(); close(cancelled) }); err != nil {
 		t.Fatal(err)
 	}
 	<-started
@@ -310,7 +318,8 @@ func TestCloseDeadline(t *testing.T) {
 		if err := b.Add(1, i); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Do(1, func(context.Context) { t.Error("a task ran after the deadline") }); err != nil {
+		if err := p.Do(1,
+			func(context.Context) { t.Error("a task ran after the deadline") }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -318,7 +327,8 @@ func TestCloseDeadline(t *testing.T) {
 	cancel()
 	err := p.Close(ctx)
 	wantKind(t, err, im.Closed)
-	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "3 tasks and 3 items given up") {
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(),
+		"3 tasks and 3 items given up") {
 		t.Errorf("close: %v", err)
 	}
 	if len(failed) != 3 {
@@ -377,7 +387,8 @@ func TestSizes(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	p := newPool(t, Options{Workers: 2, Registerer: reg})
-	b := NewBatcher(p, BatchOptions[string]{}, func(s string) int { return len(s) }, func(context.Context, []string) {})
+	b := NewBatcher(p, BatchOptions[string]{}, func(s string) int { return len(s) },
+		func(context.Context, []string) {})
 	newPool(t, Options{Name: "other", Registerer: reg}) // two pools fit into one registry
 	if err := b.Add(1, "abc"); err != nil {
 		t.Fatal(err)
@@ -400,7 +411,8 @@ teamtalk_pool_queue_depth{pool="store"} 0
 teamtalk_pool_batch_queue_depth{batcher="messages",pool="store"} 0
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want),
-		"teamtalk_pool_tasks_total", "teamtalk_pool_queue_depth", "teamtalk_pool_batch_queue_depth"); err != nil {
+		"teamtalk_pool_tasks_total", "teamtalk_pool_queue_depth",
+		"teamtalk_pool_batch_queue_depth"); err != nil {
 		t.Error(err)
 	}
 	problems, err := testutil.GatherAndLint(reg)

@@ -41,7 +41,8 @@ const maxName = 160
 // which begins with a dot: nothing outside a store can be named, on no system, and nothing of its own.
 func Check(name string) error {
 	if name == "" || len(name) > maxName {
-		return im.Errorf(im.Invalid, "blob name of %d bytes; 1 to %d are allowed", len(name), maxName)
+		return im.Errorf(im.Invalid, "blob name of %d bytes; 1 to %d are allowed", len(name),
+			maxName)
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if part == "" || part[0] == '.' {
@@ -49,7 +50,8 @@ func Check(name string) error {
 		}
 		for _, c := range []byte(part) {
 			switch {
-			case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+			case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-',
+				c == '_', c == '.':
 			default:
 				return im.Errorf(im.Invalid, "blob name with the character %q", c)
 			}

@@ -85,7 +85,8 @@ func TestStores(t *testing.T) {
 			if err := s.Ping(ctx); err != nil {
 				t.Fatal(err)
 			}
-			for name, data := range map[string][]byte{"g0/000/001/a.jpg": []byte("picture"), "large": large} {
+			for name, data := range map[string][]byte{"g0/000/001/a.jpg": []byte("picture"),
+				"large": large} {
 				n, err := s.Put(ctx, name, bytes.NewReader(data), "image/jpeg")
 				if err != nil || n != int64(len(data)) {
 					t.Fatalf("Put %s: %d, %v", name, n, err)
@@ -96,7 +97,8 @@ func TestStores(t *testing.T) {
 				}
 				got, err := io.ReadAll(b)
 				if err != nil || !bytes.Equal(got, data) || b.Size != int64(len(data)) {
-					t.Errorf("%s: %d bytes (Size %d), %v, want %d", name, len(got), b.Size, err, len(data))
+					t.Errorf("%s: %d bytes (Size %d), %v, want %d", name, len(got), b.Size, err,
+						len(data))
 				}
 				if len(b.ETag) < 3 || b.ETag[0] != '"' || b.Modified.IsZero() {
 					t.Errorf("%s: ETag %s, modified %v", name, b.ETag, b.Modified)
@@ -127,7 +129,8 @@ func TestStores(t *testing.T) {
 			// What fails leaves nothing.
 			before := len(names())
 			broken := errors.New("connection lost")
-			if _, err := s.Put(ctx, "g0/empty", strings.NewReader(""), ""); im.KindOf(err) != im.Invalid {
+			if _, err := s.Put(ctx, "g0/empty", strings.NewReader(""),
+				""); im.KindOf(err) != im.Invalid {
 				t.Errorf("Put of nothing: %v", err)
 			}
 			for _, size := range []int{0, 10, partSize + 10} {
@@ -138,14 +141,17 @@ func TestStores(t *testing.T) {
 			}
 			ended, cancel := context.WithCancel(ctx)
 			cancel()
-			if _, err := s.Put(ended, "g0/ended", strings.NewReader("x"), ""); !errors.Is(err, context.Canceled) {
+			if _, err := s.Put(ended, "g0/ended", strings.NewReader("x"), ""); !errors.Is(err,
+				context.Canceled) {
 				t.Errorf("Put with an ended context: %v", err)
 			}
 			if after := names(); len(after) != before {
 				t.Errorf("left behind: %v", after)
 			}
-			for _, bad := range []string{"", "/etc/passwd", "../x", "a/../../x", "a//b", ".tmp/x", "a/.x", `a\b`, "a\x00", "ä", "a b", strings.Repeat("x", maxName+1)} {
-				if _, err := s.Put(ctx, bad, strings.NewReader("x"), ""); im.KindOf(err) != im.Invalid {
+			for _, bad := range []string{"", "/etc/passwd", "../x", "a/../../x", "a//b", ".tmp/x",
+				"a/.x", `a\b`, "a\x00", "ä", "a b", strings.Repeat("x", maxName+1)} {
+				if _, err := s.Put(ctx, bad, strings.NewReader("x"),
+					""); im.KindOf(err) != im.Invalid {
 					t.Errorf("Put %q: %v", bad, err)
 				}
 				if _, err := s.Open(ctx, bad); im.KindOf(err) != im.Invalid {
@@ -216,7 +222,8 @@ func TestFolderKeepsRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.Put(context.Background(), "a", strings.NewReader("x"), ""); im.KindOf(err) != im.Busy {
+	if _, err := f.Put(context.Background(), "a", strings.NewReader("x"),
+		""); im.KindOf(err) != im.Busy {
 		t.Errorf("Put on a full disk: %v", err)
 	}
 	if err := f.Ping(context.Background()); im.KindOf(err) != im.Busy {

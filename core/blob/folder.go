@@ -216,7 +216,8 @@ func (f *Folder) room() error {
 		return diskError("look for free space", err)
 	}
 	if free < f.minFree {
-		return im.Errorf(im.Busy, "%d MiB are free on the disk, %d MiB are kept back", free>>20, f.minFree>>20)
+		return im.Errorf(im.Busy, "%d MiB are free on the disk, %d MiB are kept back", free>>20,
+			f.minFree>>20)
 	}
 	return nil
 }

@@ -41,7 +41,8 @@ const partSize = 5 << 20
 // OpenS3 makes a store in a bucket. It does not connect; see Ping.
 func OpenS3(o S3Options) (*S3, error) {
 	c, err := minio.New(o.Endpoint, &minio.Options{
-		Creds: credentials.NewStaticV4(o.AccessKey, o.SecretKey, ""), Secure: o.Secure, Region: o.Region, Transport: o.Transport,
+		Creds: credentials.NewStaticV4(o.AccessKey, o.SecretKey, ""), Secure: o.Secure,
+		Region: o.Region, Transport: o.Transport,
 	})
 	if err != nil {
 		return nil, im.WithKind(im.Invalid, "S3", err)
@@ -61,7 +62,8 @@ func (s *S3) Put(ctx context.Context, name string, r io.Reader, contentType stri
 		return 0, err
 	}
 	in := &source{ctx: ctx, r: r}
-	info, err := s.client.PutObject(ctx, s.o.Bucket, s.key(name), in, -1, minio.PutObjectOptions{ContentType: contentType, PartSize: partSize, NumThreads: 1})
+	info, err := s.client.PutObject(ctx, s.o.Bucket, s.key(name), in, -1,
+		minio.PutObjectOptions{ContentType: contentType, PartSize: partSize, NumThreads: 1})
 	if in.err != nil {
 		return 0, in.err // the upload is given up; nothing is stored
 	}
@@ -85,7 +87,8 @@ func (s *S3) Open(ctx context.Context, name string) (*Blob, error) {
 		_ = o.Close()
 		return nil, s3Error("open blob", err)
 	}
-	return &Blob{ReadSeekCloser: o, Size: info.Size, Modified: info.LastModified, ETag: `"` + info.ETag + `"`}, nil
+	return &Blob{ReadSeekCloser: o, Size: info.Size, Modified: info.LastModified,
+		ETag: `"` + info.ETag + `"`}, nil
 }
 
 // Delete removes a blob.
@@ -93,7 +96,8 @@ func (s *S3) Delete(ctx context.Context, name string) error {
 	if err := Check(name); err != nil {
 		return err
 	}
-	return s3Error("delete blob", s.client.RemoveObject(ctx, s.o.Bucket, s.key(name), minio.RemoveObjectOptions{}))
+	return s3Error("delete blob", s.client.RemoveObject(ctx, s.o.Bucket, s.key(name),
+		minio.RemoveObjectOptions{}))
 }
 
 // pingTimeout bounds a look at the bucket.

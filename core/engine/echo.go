@@ -57,7 +57,8 @@ func StartEcho(opt EchoOptions) (*Echo, error) {
 	e := &Echo{opt: opt, booted: make(chan error, 1), done: make(chan struct{})}
 	// The options of Start, without its ticker: there is nothing to look at.
 	options := []gnet.Option{
-		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections), gnet.WithReadBufferCap(opt.ReadBuffer), gnet.WithLogger(logger{opt.Log}),
+		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections),
+		gnet.WithReadBufferCap(opt.ReadBuffer), gnet.WithLogger(logger{opt.Log}),
 	}
 	if opt.Loops > 0 {
 		options = append(options, gnet.WithNumEventLoop(opt.Loops))

@@ -47,7 +47,8 @@ func TestBareEcho(t *testing.T) {
 	a, b := dialEcho(t, e), dialEcho(t, e)
 	var stream []byte
 	for i := range 50 {
-		stream = append(stream, frameOf(pb.CmdMsgData, uint16(i), bytes.Repeat([]byte{byte(i)}, i*7))...)
+		stream = append(stream, frameOf(pb.CmdMsgData, uint16(i),
+			bytes.Repeat([]byte{byte(i)}, i*7))...)
 	}
 	for _, c := range []*client{a, b} {
 		for part := stream; len(part) > 0; {

@@ -120,7 +120,8 @@ func Start(opt Options) (*Server, error) {
 		opt.Registerer.MustRegister(s.refused)
 	}
 	options := []gnet.Option{
-		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections), gnet.WithReadBufferCap(opt.ReadBuffer),
+		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections),
+		gnet.WithReadBufferCap(opt.ReadBuffer),
 		gnet.WithTicker(true), gnet.WithLogger(logger{s.log}),
 	}
 	if opt.Loops > 0 {
@@ -240,7 +241,8 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 		return nil
 	})
 	l.Loop = session.NewLoop(session.LoopOptions{
-		Handler: s.opt.Handler, MaxBuffered: s.opt.MaxBuffered, Now: s.opt.Now, Log: s.log, Metrics: s.metrics,
+		Handler: s.opt.Handler, MaxBuffered: s.opt.MaxBuffered, Now: s.opt.Now, Log: s.log,
+		Metrics: s.metrics,
 		Wake: func(_ *session.Loop, again bool) {
 			if again {
 				// gnet runs what was posted while its tasks ran before it looks at sockets again: come when it has looked.

@@ -210,7 +210,8 @@ func TestBudget(t *testing.T) {
 	r := newRole()
 	b := FixedBudget(2)
 	// Two listeners share it.
-	room(t, r, []*Server{start(t, Options{Handler: r, Budget: b}), start(t, Options{Handler: r, Budget: b})})
+	room(t, r, []*Server{start(t, Options{Handler: r, Budget: b}),
+		start(t, Options{Handler: r, Budget: b})})
 	if used := b.used.Load(); used > int64(b.Limit()) || b.Limit() != 2 {
 		t.Errorf("%d of %d used", used, b.Limit())
 	}
@@ -359,7 +360,8 @@ func TestListenErrors(t *testing.T) {
 			_ = second.Close(context.Background())
 			continue
 		}
-		if !strings.Contains(err.Error(), "listen on "+addr) || !strings.Contains(err.Error(), want) {
+		if !strings.Contains(err.Error(), "listen on "+addr) ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", addr, err)
 		}
 	}
@@ -397,7 +399,8 @@ func serverSide(t *testing.T, c *client) int {
 		if err != nil {
 			continue
 		}
-		if p, ok := peer.(*unix.SockaddrInet4); ok && p.Port == int(want.Port()) && p.Addr == want.Addr().As4() {
+		if p, ok := peer.(*unix.SockaddrInet4); ok && p.Port == int(want.Port()) &&
+			p.Addr == want.Addr().As4() {
 			return fd
 		}
 	}
@@ -433,7 +436,8 @@ func TestFromElsewhere(t *testing.T) {
 	for p := range posters {
 		go func() {
 			for i := range each {
-				if err := target.PushFrame(frameOf(pb.CmdMsgData, uint16(i), []byte{byte(p)})); err != nil {
+				if err := target.PushFrame(frameOf(pb.CmdMsgData, uint16(i),
+					[]byte{byte(p)})); err != nil {
 					t.Error(err)
 				}
 			}
@@ -522,7 +526,8 @@ func TestChurn(t *testing.T) {
 	if err := s.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
-	if opens, closes := r.opens.Load(), r.closes.Load(); opens != closes || opens == 0 || s.Open() != 0 {
+	if opens, closes := r.opens.Load(), r.closes.Load(); opens != closes || opens == 0 ||
+		s.Open() != 0 {
 		t.Errorf("%d opened, %d closed, %d open", opens, closes, s.Open())
 	}
 	if used := s.opt.Budget.used.Load(); used != 0 {

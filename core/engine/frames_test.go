@@ -30,7 +30,8 @@ func TestFramesInPieces(t *testing.T) {
 	}
 	r := newRole()
 	s := start(t, Options{Handler: r})
-	for name, step := range map[string]int{"byte by byte": 1, "seventeen": 17, "at once": len(stream)} {
+	for name, step := range map[string]int{"byte by byte": 1, "seventeen": 17,
+		"at once": len(stream)} {
 		t.Run(name, func(t *testing.T) {
 			c := dial(t, s)
 			for i := 0; i < len(stream); i += step {
@@ -106,7 +107,8 @@ func TestFramesBeforeGarbage(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r})
 	c := dial(t, s)
-	c.send(append(bytes.Clone(hello), "\xff\xff\xff\xff rubbish, and after it a good frame: "+string(hello)...))
+	c.send(append(bytes.Clone(hello), "\xff\xff\xff\xff rubbish, and after it a good frame: "+
+		string(hello)...))
 	c.want(hello)
 	c.wantEnd()
 }
@@ -152,7 +154,8 @@ func TestClaimsCostNothing(t *testing.T) {
 		return (after.TotalAlloc - before.TotalAlloc) / n
 	}
 	// The frame in front comes back when the claim after it was seen.
-	perConn := allocated([]byte{0, 0x10, 0, 0, 0, 1, 0, 0, 0, 3, 3, 1, 0, 1, 0, 0}, func(c *client) { c.want(hello) })
+	perConn := allocated([]byte{0, 0x10, 0, 0, 0, 1, 0, 0, 0, 3, 3, 1, 0, 1, 0, 0},
+		func(c *client) { c.want(hello) })
 	if perConn > 64<<10 {
 		t.Errorf("a claim of 1 MiB took %d bytes", perConn)
 	}
@@ -174,11 +177,15 @@ func TestClaimsCostNothing(t *testing.T) {
 func TestMalformedBodies(t *testing.T) {
 	r := newRole()
 	table := router.New(router.Options{})
-	router.Handle(table, router.Public, func(s *session.Session, seq uint16, m *pb.MsgData) error { return s.Send(seq, m) })
+	router.Handle(table, router.Public, func(s *session.Session, seq uint16,
+		m *pb.MsgData) error {
+		return s.Send(seq, m)
+	})
 	r.frame = table.Frame
 	s := start(t, Options{Handler: r})
 	c := dial(t, s)
-	good, err := pdu.Append(nil, 3, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("hi")})
+	good, err := pdu.Append(nil, 3, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT,
+		Data: []byte("hi")})
 	if err != nil {
 		t.Fatal(err)
 	}

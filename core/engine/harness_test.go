@@ -130,7 +130,8 @@ func (c *client) want(p []byte) {
 		c.t.Fatalf("read: %v after %d of %d bytes", err, n, len(p))
 	}
 	if !bytes.Equal(got, p) {
-		c.t.Fatalf("read %d bytes that are not the ones expected: %.100x, want %.100x", len(got), got, p)
+		c.t.Fatalf("read %d bytes that are not the ones expected: %.100x, want %.100x", len(got),
+			got, p)
 	}
 }
 

@@ -20,14 +20,16 @@ func TestKeptFrames(t *testing.T) {
 	also := next(t, r.sessions)
 	var kept [][]byte
 	for i := range 40 {
-		kept = append(kept, frameOf(pb.CmdFilePullDataRsp, uint16(i), bytes.Repeat([]byte{byte(i)}, 8<<10+i*1000)))
+		kept = append(kept, frameOf(pb.CmdFilePullDataRsp, uint16(i),
+			bytes.Repeat([]byte{byte(i)}, 8<<10+i*1000)))
 	}
 	before := bytes.Join(kept, nil)
 	var want []byte
 	for turn := range 20 { // the first ones fill the kernel's buffer
 		var round [][]byte
 		for i, frame := range kept {
-			round = append(round, frame, frameOf(pb.CmdMsgData, uint16(turn), bytes.Repeat([]byte("s"), i*50)))
+			round = append(round, frame, frameOf(pb.CmdMsgData, uint16(turn),
+				bytes.Repeat([]byte("s"), i*50)))
 		}
 		want = append(want, bytes.Join(round, nil)...)
 		done := make(chan struct{})

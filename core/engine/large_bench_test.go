@@ -19,11 +19,13 @@ func directoryRsp(n int) *pb.IMAllUserRsp {
 	users := make([]*pb.UserInfo, n)
 	for i := range users {
 		users[i] = pb.UserInfo_builder{
-			UserId: new(uint32(i + 1)), UserGender: new(uint32(1)), UserNickName: &text, AvatarUrl: &text, DepartmentId: new(uint32(3)), Email: &text,
+			UserId: new(uint32(i + 1)), UserGender: new(uint32(1)), UserNickName: &text,
+			AvatarUrl: &text, DepartmentId: new(uint32(3)), Email: &text,
 			UserRealName: &text, UserTel: &text, UserDomain: &text, Status: new(uint32(0)),
 		}.Build()
 	}
-	return pb.IMAllUserRsp_builder{UserId: new(uint32(7)), LatestUpdateTime: new(uint32(1700000000)), UserList: users}.Build()
+	return pb.IMAllUserRsp_builder{UserId: new(uint32(7)),
+		LatestUpdateTime: new(uint32(1700000000)), UserList: users}.Build()
 }
 
 // BenchmarkLargeAnswers sends a directory of 20,000 users to fifty clients at once on one loop: decoded by whoever brings it and encoded on the loop for
@@ -101,7 +103,8 @@ func exchange(b *testing.B, c net.Conn, cmd pb.Command) {
 		b.Error(err)
 		return
 	}
-	if _, err := io.CopyN(io.Discard, c, int64(pdu.ParseHeader(head).Length)-pdu.HeaderLen); err != nil {
+	if _, err := io.CopyN(io.Discard, c,
+		int64(pdu.ParseHeader(head).Length)-pdu.HeaderLen); err != nil {
 		b.Error(err)
 	}
 }

@@ -17,7 +17,8 @@ func TestLogger(t *testing.T) {
 		t.Errorf("logged: %s", out.String())
 	}
 	l.Errorf("failed to accept: %s", "EMFILE")
-	if got := out.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "failed to accept: EMFILE") {
+	if got := out.String(); !strings.Contains(got, "level=ERROR") ||
+		!strings.Contains(got, "failed to accept: EMFILE") {
 		t.Errorf("an error is logged as %q", got)
 	}
 }

@@ -32,8 +32,10 @@ func TestBlobs(t *testing.T) {
 	f := files.NewBlobs(openFolder(t, dir), 1000)
 	urls := map[string][]byte{}
 	for i, test := range []struct{ name, extension string }{
-		{"sound.amr", ".amr"}, {"sound.amr", ".amr"}, {"", ""}, {"noext", ""}, {"x.", ""}, {"x.AMR", ""}, {"x.tar.gz", ".gz"},
-		{"x./../../etc/passwd", ""}, {"../../x", ""}, {"x.a\x00b", ""}, {"x.123456789", ""}, {"x.12345678", ".12345678"},
+		{"sound.amr", ".amr"}, {"sound.amr", ".amr"}, {"", ""}, {"noext", ""}, {"x.", ""},
+		{"x.AMR", ""}, {"x.tar.gz", ".gz"},
+		{"x./../../etc/passwd", ""}, {"../../x", ""}, {"x.a\x00b", ""}, {"x.123456789", ""},
+		{"x.12345678", ".12345678"},
 	} {
 		data := bytes.Repeat([]byte{byte(i)}, 1+i*50)
 		url, err := f.Put(t.Context(), test.name, data)

@@ -66,9 +66,13 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 		Transport: &http.Transport{ // without a proxy: it is a server of this system
 			DialContext:     (&net.Dialer{Timeout: o.Timeout}).DialContext,
 			MaxConnsPerHost: o.Conns, MaxIdleConnsPerHost: o.Conns, IdleConnTimeout: time.Minute,
-			TLSHandshakeTimeout: o.Timeout, ResponseHeaderTimeout: o.Timeout, MaxResponseHeaderBytes: 64 << 10,
+			TLSHandshakeTimeout: o.Timeout, ResponseHeaderTimeout: o.Timeout,
+			MaxResponseHeaderBytes: 64 << 10,
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a status as any other: not 200
+		// a status as any other: not 200
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}}, nil
 }
 
@@ -121,7 +125,8 @@ func (h *HTTP) parse(data []byte) (string, error) {
 		return "", im.WithKind(im.Unavailable, "answer of the small file server", err)
 	}
 	if a.Code != 0 {
-		return "", im.Errorf(im.Unavailable, "small file server refused the file with error %d %.100q", a.Code, a.Msg)
+		return "", im.Errorf(im.Unavailable,
+			"small file server refused the file with error %d %.100q", a.Code, a.Msg)
 	}
 	if a.URL == "" {
 		a.URL = a.Path

@@ -88,10 +88,12 @@ func TestHTTP(t *testing.T) {
 			if _, err := h.Get(t.Context(), url+"x"); im.KindOf(err) != im.NotFound {
 				t.Errorf("what is not there: %v", err)
 			}
-			if _, err := h.Put(t.Context(), "big", make([]byte, 100_001)); im.KindOf(err) != im.Invalid {
+			if _, err := h.Put(t.Context(), "big",
+				make([]byte, 100_001)); im.KindOf(err) != im.Invalid {
 				t.Errorf("put of what is too big: %v", err)
 			}
-			if _, err := newHTTP(t, files.HTTPOptions{URL: base, MaxSize: len(sound) - 1}).Get(t.Context(), url); im.KindOf(err) != im.Invalid {
+			if _, err := newHTTP(t, files.HTTPOptions{URL: base, MaxSize: len(sound) - 1}).Get(
+				t.Context(), url); im.KindOf(err) != im.Invalid {
 				t.Errorf("get of what is too big: %v", err)
 			}
 		}
@@ -101,7 +103,9 @@ func TestHTTP(t *testing.T) {
 // TestHTTPAnswers: a server that answers anything else than it should.
 func TestHTTPAnswers(t *testing.T) {
 	var answer http.HandlerFunc
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, r) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, r)
+	}))
 	defer server.Close()
 	h := newHTTP(t, files.HTTPOptions{URL: server.URL, MaxSize: 1000})
 	text := func(s string) http.HandlerFunc {
@@ -144,13 +148,15 @@ func TestHTTPAnswers(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			answer = test.answer
-			if url, err := h.Put(t.Context(), "x", []byte("y")); err == nil || im.KindOf(err) != test.put {
+			if url, err := h.Put(t.Context(), "x", []byte("y")); err == nil ||
+				im.KindOf(err) != test.put {
 				t.Errorf("put: %q, %v", url, err)
 			}
 			if test.get == 255 {
 				return
 			}
-			if data, err := h.Get(t.Context(), server.URL+"/x"); err == nil || im.KindOf(err) != test.get {
+			if data, err := h.Get(t.Context(), server.URL+"/x"); err == nil ||
+				im.KindOf(err) != test.get {
 				t.Errorf("get: %q, %v", data, err)
 			}
 		})

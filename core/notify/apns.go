@@ -63,9 +63,11 @@ func apnsClient(o APNsOptions) (*apns2.Client, error) {
 			return nil, im.WithKind(im.Invalid, "APNs key", err)
 		}
 		if o.KeyID == "" || o.TeamID == "" {
-			return nil, im.Errorf(im.Invalid, "APNs needs the key's id and the team's id with a key")
+			return nil,
+				im.Errorf(im.Invalid, "APNs needs the key's id and the team's id with a key")
 		}
-		return apns2.NewTokenClient(&token.Token{AuthKey: key, KeyID: o.KeyID, TeamID: o.TeamID}), nil
+		return apns2.NewTokenClient(&token.Token{AuthKey: key, KeyID: o.KeyID, TeamID: o.TeamID}),
+			nil
 	case o.CertFile != "":
 		cert, err := readCertificate(o.CertFile, o.CertPassword)
 		if err != nil {
@@ -120,7 +122,8 @@ func (a *APNs) Send(ctx context.Context, n Notification) Result {
 		return Result{Outcome: Refused, Reason: apns2.ReasonPayloadTooLarge}
 	}
 	rsp, err := a.client.PushWithContext(ctx, &apns2.Notification{
-		DeviceToken: n.Token, Topic: a.topic, Payload: payload, PushType: apns2.PushTypeAlert, Priority: apns2.PriorityHigh,
+		DeviceToken: n.Token, Topic: a.topic, Payload: payload, PushType: apns2.PushTypeAlert,
+		Priority: apns2.PriorityHigh,
 	})
 	if err != nil {
 		return Result{Outcome: Later, Reason: "unreachable"}
@@ -133,7 +136,8 @@ func apnsResult(rsp *apns2.Response) Result {
 	switch {
 	case rsp.Sent():
 		return Result{Outcome: Sent}
-	case rsp.StatusCode == http.StatusGone, rsp.Reason == apns2.ReasonBadDeviceToken, rsp.Reason == apns2.ReasonDeviceTokenNotForTopic,
+	case rsp.StatusCode == http.StatusGone, rsp.Reason == apns2.ReasonBadDeviceToken,
+		rsp.Reason == apns2.ReasonDeviceTokenNotForTopic,
 		rsp.Reason == apns2.ReasonUnregistered, rsp.Reason == apns2.ReasonExpiredToken:
 		return Result{Outcome: Dead, Reason: rsp.Reason}
 	case rsp.StatusCode == http.StatusTooManyRequests, rsp.StatusCode >= 500,

@@ -54,11 +54,13 @@ func NewFCM(o FCMOptions) (*FCM, error) {
 	if err := json.Unmarshal(data, &account); err != nil {
 		return nil, im.WithKind(im.Invalid, "FCM credentials", err)
 	}
-	if account.Type != "service_account" || account.Project == "" || account.Email == "" || account.PrivateKey == "" || account.TokenURL == "" {
+	if account.Type != "service_account" || account.Project == "" || account.Email == "" ||
+		account.PrivateKey == "" || account.TokenURL == "" {
 		return nil, im.Errorf(im.Invalid, "FCM credentials are not those of a service account")
 	}
-	conf := jwt.Config{Email: account.Email, PrivateKey: []byte(account.PrivateKey), PrivateKeyID: account.PrivateKeyID,
-		Scopes: []string{fcmScope}, TokenURL: account.TokenURL}
+	conf := jwt.Config{Email: account.Email, PrivateKey: []byte(account.PrivateKey),
+		PrivateKeyID: account.PrivateKeyID,
+		Scopes:       []string{fcmScope}, TokenURL: account.TokenURL}
 	ctx := context.Background()
 	if o.Client != nil {
 		ctx = context.WithValue(ctx, oauth2.HTTPClient, o.Client)
@@ -67,7 +69,8 @@ func NewFCM(o FCMOptions) (*FCM, error) {
 	if host == "" {
 		host = fcmHost
 	}
-	return &FCM{client: conf.Client(ctx), url: host + "/v1/projects/" + account.Project + "/messages:send"}, nil
+	return &FCM{client: conf.Client(ctx), url: host + "/v1/projects/" + account.Project +
+		"/messages:send"}, nil
 }
 
 // fcmMessage is a request's body: https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages
@@ -101,7 +104,8 @@ func (f *FCM) Send(ctx context.Context, n Notification) Result {
 	m.Message.Token = n.Token
 	m.Message.Notification.Body = n.Text
 	if n.Data != "" {
-		m.Message.Data = map[string]string{"custom": n.Data, "badge": strconv.FormatUint(uint64(n.Badge), 10)}
+		m.Message.Data = map[string]string{"custom": n.Data,
+			"badge": strconv.FormatUint(uint64(n.Badge), 10)}
 	}
 	m.Message.Android.Priority = "NORMAL"
 	m.Message.Android.Notification.Count = n.Badge
@@ -156,7 +160,8 @@ func fcmResult(rsp *http.Response, body []byte) Result {
 	switch {
 	case reason == "UNREGISTERED", reason == "SENDER_ID_MISMATCH":
 		return Result{Outcome: Dead, Reason: reason}
-	case rsp.StatusCode == http.StatusTooManyRequests, rsp.StatusCode >= 500, rsp.StatusCode == http.StatusUnauthorized:
+	case rsp.StatusCode == http.StatusTooManyRequests, rsp.StatusCode >= 500,
+		rsp.StatusCode == http.StatusUnauthorized:
 		return Result{Outcome: Later, Reason: reason, After: retryAfter(rsp.Header)}
 	}
 	return Result{Outcome: Refused, Reason: reason}

@@ -38,8 +38,9 @@ func (o Outcome) String() string {
 // Result is a service's answer.
 type Result struct {
 	Outcome Outcome
-	Reason  string        // the service's word for it; empty when sent
-	After   time.Duration // with Later: how long the service wants to be left alone, 0 when it did not say
+	Reason  string // the service's word for it; empty when sent
+	// with Later: how long the service wants to be left alone, 0 when it did not say
+	After time.Duration
 }
 
 // Provider is a service.
@@ -53,6 +54,7 @@ type Log struct{ Logger *slog.Logger }
 
 // Send logs n.
 func (l Log) Send(_ context.Context, n Notification) Result {
-	l.Logger.Info("push not sent: no service is set up", "client", n.Client.String(), "badge", n.Badge, "silent", n.Silent)
+	l.Logger.Info("push not sent: no service is set up", "client", n.Client.String(), "badge",
+		n.Badge, "silent", n.Silent)
 	return Result{Outcome: Sent}
 }

@@ -88,7 +88,9 @@ func handler(opt AdminOptions) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		io.WriteString(w, "/metrics  what this process counts, for Prometheus\n/healthz  it is alive\n/readyz   it can do its work; if not, why\n")
+		io.WriteString(w,
+			"/metrics  what this process counts, for Prometheus\n/healthz  it is alive\n/readyz "+
+				"  it can do its work; if not, why\n")
 		if opt.PProf {
 			io.WriteString(w, "/debug/pprof/  profiles\n")
 		}
@@ -108,8 +110,9 @@ func handler(opt AdminOptions) http.Handler {
 	})
 	if opt.Gatherer != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(opt.Gatherer, promhttp.HandlerOpts{
-			ErrorLog:            slog.NewLogLogger(opt.Log.Handler(), slog.LevelWarn),
-			ErrorHandling:       promhttp.ContinueOnError, // one broken collector must not hide the rest
+			ErrorLog: slog.NewLogLogger(opt.Log.Handler(), slog.LevelWarn),
+			// one broken collector must not hide the rest
+			ErrorHandling:       promhttp.ContinueOnError,
 			MaxRequestsInFlight: 4,
 		}))
 	}

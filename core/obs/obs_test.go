@@ -23,7 +23,8 @@ func TestLogger(t *testing.T) {
 		want string // the level that is the first to be logged
 		json bool
 	}{
-		{LogOptions{}, "INFO", false}, {LogOptions{Level: "debug"}, "DEBUG", false}, {LogOptions{Level: "warn", Format: "json"}, "WARN", true},
+		{LogOptions{}, "INFO", false}, {LogOptions{Level: "debug"}, "DEBUG", false},
+		{LogOptions{Level: "warn", Format: "json"}, "WARN", true},
 		{LogOptions{Level: "error", Format: "text"}, "ERROR", false},
 	} {
 		var out bytes.Buffer
@@ -49,9 +50,11 @@ func TestLogger(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	info := &debug.BuildInfo{Main: debug.Module{Version: "(devel)"}, Settings: []debug.BuildSetting{
-		{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}}}
+		{Key: "vcs.revision", Value: "0123456789abcdef"},
+		{Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}}}
 	v := versionOf("", "", info)
-	if got := v.String(); !strings.HasPrefix(got, "teamtalk dev (0123456789ab, 2026-01-02T03:04:05Z, modified) go") {
+	if got := v.String(); !strings.HasPrefix(got,
+		"teamtalk dev (0123456789ab, 2026-01-02T03:04:05Z, modified) go") {
 		t.Error(got)
 	}
 	if v = versionOf("v1", "f00", info); v.Version != "v1" || v.Revision != "f00" {
@@ -105,17 +108,28 @@ func TestAdmin(t *testing.T) {
 	}{
 		{nil, "/healthz", 200, "ok\n"},
 		{nil, "/", 200, "/readyz"},
-		{nil, "/metrics", 200, `teamtalk_build_info{goversion="",modified="false",revision="",version="v1"} 1`},
+		{nil, "/metrics", 200,
+			`teamtalk_build_info{goversion="",modified="false",revision="",version="v1"} 1`},
 		{nil, "/metrics", 200, "go_goroutines"},
 		{nil, "/metrics", 200, "process_open_fds"},
 		{nil, "/debug/pprof/", 404, ""},
 		{nil, "/nothing", 404, ""},
 		{nil, "/readyz", 503, `{"ready":false,"checks":{"start":"starting"}}`},
-		{func() { ready.Set("start", nil) }, "/readyz", 200, `{"ready":true,"checks":{"start":"ok"}}`},
-		{func() { ready.Add("store", func(context.Context) error { return storeErr }) }, "/readyz", 200, `{"ready":true,"checks":{"start":"ok","store":"ok"}}`},
-		{func() { storeErr = errors.New("gone") }, "/readyz", 503, `{"ready":false,"checks":{"start":"ok","store":"gone"}}`},
-		{func() { ready.Remove("store") }, "/readyz", 200, `{"ready":true,"checks":{"start":"ok"}}`},
-		{func() { ready.Add("bad", func(context.Context) error { panic("oops") }) }, "/readyz", 503, `"bad":"panic: oops"`},
+		{func() {
+			ready.Set("start", nil)
+		}, "/readyz", 200, `{"ready":true,"checks":{"start":"ok"}}`},
+		{func() {
+			ready.Add("store", func(context.Context) error { return storeErr })
+		}, "/readyz", 200, `{"ready":true,"checks":{"start":"ok","store":"ok"}}`},
+		{func() {
+			storeErr = errors.New("gone")
+		}, "/readyz", 503, `{"ready":false,"checks":{"start":"ok","store":"gone"}}`},
+		{func() {
+			ready.Remove("store")
+		}, "/readyz", 200, `{"ready":true,"checks":{"start":"ok"}}`},
+		{func() {
+			ready.Add("bad", func(context.Context) error { panic("oops") })
+		}, "/readyz", 503, `"bad":"panic: oops"`},
 	} {
 		if x.change != nil {
 			x.change()
@@ -165,7 +179,8 @@ func TestCheckThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ready, release := NewReady(3*time.Second), make(chan struct{})
 		var runs atomic.Int32
-		for i := range 40 { // enough that some are looked at after the time is up: they are ready all the same
+		// enough that some are looked at after the time is up: they are ready all the same
+		for i := range 40 {
 			ready.Set(fmt.Sprint("other", i), nil)
 		}
 		ready.Add("store", func(context.Context) error {
@@ -187,7 +202,8 @@ func TestCheckThatHangs(t *testing.T) {
 		if d := time.Since(begin); d != 3*time.Second {
 			t.Errorf("took %v", d)
 		}
-		if got := ready.Check(t.Context()); got.Ready || got.Checks["store"] != "no answer in time" || runs.Load() != 1 {
+		if got := ready.Check(t.Context()); got.Ready ||
+			got.Checks["store"] != "no answer in time" || runs.Load() != 1 {
 			t.Errorf("second: %+v", got)
 		}
 		close(release)

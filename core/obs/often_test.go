@@ -51,6 +51,8 @@ func TestOftenFromManyGoroutines(t *testing.T) {
 	// and none is lost.
 	held, ok := o.Allow(time.Unix(2, 0))
 	if told.Load()+held != 7999 || !ok {
-		t.Errorf("held back: %d told with the first line, %d with the next (%v), want 7999 together", told.Load(), held, ok)
+		t.Errorf(
+			"held back: %d told with the first line, %d with the next (%v), want 7999 together",
+			told.Load(), held, ok)
 	}
 }

@@ -23,7 +23,8 @@ func ReadVersion(version, revision string) Version {
 }
 
 func versionOf(version, revision string, info *debug.BuildInfo) Version {
-	v := Version{Version: version, Revision: revision, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := Version{Version: version, Revision: revision, Go: runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info != nil {
 		if v.Version == "" && info.Main.Version != "(devel)" {
 			v.Version = info.Main.Version

@@ -55,7 +55,8 @@ func Next(b []byte, limit int) (h Header, body []byte, n int, err error) {
 	}
 	length := int64(binary.BigEndian.Uint32(b))
 	if length < HeaderLen || length > int64(limit) {
-		return Header{Length: uint32(length)}, nil, 0, fmt.Errorf("%w: %d bytes, limit %d", ErrLength, length, limit)
+		return Header{Length: uint32(length)}, nil, 0,
+			fmt.Errorf("%w: %d bytes, limit %d", ErrLength, length, limit)
 	}
 	if len(b) < HeaderLen {
 		return Header{Length: uint32(length)}, nil, 0, nil

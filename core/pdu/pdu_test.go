@@ -84,26 +84,31 @@ func TestNext(t *testing.T) {
 		n     int
 		err   error
 	}{
-		"nothing":                     {in: nil, limit: 100},
-		"three bytes":                 {in: frame[:3], limit: 100},
-		"the length":                  {in: frame[:4], limit: 100, h: Header{Length: 20}},
-		"all but one of the header":   {in: frame[:15], limit: 100, h: Header{Length: 20}},
-		"the header":                  {in: frame[:16], limit: 100, h: whole},
-		"all but one":                 {in: frame[:19], limit: 100, h: whole},
-		"one frame":                   {in: frame, limit: 100, h: whole, body: "body", n: 20},
-		"two frames":                  {in: two, limit: 100, h: whole, body: "body", n: 20},
-		"at the limit":                {in: frame, limit: 20, h: whole, body: "body", n: 20},
-		"one above the limit":         {in: frame, limit: 19, h: Header{Length: 20}, err: ErrLength},
-		"above the limit, four bytes": {in: frame[:4], limit: 19, h: Header{Length: 20}, err: ErrLength},
-		"no body":                     {in: length(16), limit: 100, h: Header{16, pb.CmdMsgDataAck, 0xabcd}, n: 16},
-		"length 15":                   {in: length(15), limit: 100, h: Header{Length: 15}, err: ErrLength},
-		"length 0":                    {in: length(0), limit: 100, h: Header{}, err: ErrLength},
-		"length 4 GiB":                {in: length(1<<32 - 1), limit: MaxServerFrame, h: Header{Length: 1<<32 - 1}, err: ErrLength},
+		"nothing":                   {in: nil, limit: 100},
+		"three bytes":               {in: frame[:3], limit: 100},
+		"the length":                {in: frame[:4], limit: 100, h: Header{Length: 20}},
+		"all but one of the header": {in: frame[:15], limit: 100, h: Header{Length: 20}},
+		"the header":                {in: frame[:16], limit: 100, h: whole},
+		"all but one":               {in: frame[:19], limit: 100, h: whole},
+		"one frame":                 {in: frame, limit: 100, h: whole, body: "body", n: 20},
+		"two frames":                {in: two, limit: 100, h: whole, body: "body", n: 20},
+		"at the limit":              {in: frame, limit: 20, h: whole, body: "body", n: 20},
+		"one above the limit": {in: frame, limit: 19, h: Header{Length: 20},
+			err: ErrLength},
+		"above the limit, four bytes": {in: frame[:4], limit: 19, h: Header{Length: 20},
+			err: ErrLength},
+		"no body": {in: length(16), limit: 100, h: Header{16, pb.CmdMsgDataAck, 0xabcd},
+			n: 16},
+		"length 15": {in: length(15), limit: 100, h: Header{Length: 15}, err: ErrLength},
+		"length 0":  {in: length(0), limit: 100, h: Header{}, err: ErrLength},
+		"length 4 GiB": {in: length(1<<32 - 1), limit: MaxServerFrame, h: Header{Length: 1<<32 - 1},
+			err: ErrLength},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, body, n, err := Next(c.in, c.limit)
 			if h != c.h || string(body) != c.body || n != c.n || !errors.Is(err, c.err) {
-				t.Errorf("got %+v, %q, %d, %v; want %+v, %q, %d, %v", h, body, n, err, c.h, c.body, c.n, c.err)
+				t.Errorf("got %+v, %q, %d, %v; want %+v, %q, %d, %v", h, body, n, err, c.h, c.body,
+					c.n, c.err)
 			}
 			if cap(body) != len(body) {
 				t.Error("appending to the body would write over the next frame")
@@ -113,11 +118,13 @@ func TestNext(t *testing.T) {
 }
 
 func TestHeaderFields(t *testing.T) {
-	frame, err := Append([]byte("before"), 0x1234, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT})
+	frame, err := Append([]byte("before"), 0x1234,
+		&pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "before" + "\x00\x00\x00\x1c" + "\x00\x01" + "\x00\x00" + "\x00\x03" + "\x03\x01" + "\x12\x34" + "\x00\x00" +
+	want := "before" + "\x00\x00\x00\x1c" + "\x00\x01" + "\x00\x00" + "\x00\x03" + "\x03\x01" +
+		"\x12\x34" + "\x00\x00" +
 		"\x08\x00\x10\x00\x18\x00\x20\x00\x28\x01\x32\x00"
 	if string(frame) != want {
 		t.Errorf("got\n%x, want\n%x", frame, want)
@@ -126,7 +133,8 @@ func TestHeaderFields(t *testing.T) {
 	for _, i := range []int{4, 5, 6, 7, 8, 9, 14, 15} {
 		odd := bytes.Clone(frame[6:])
 		odd[i] ^= 0xff
-		if h, _, n, err := Next(odd, 100); err != nil || n != 28 || h != (Header{28, pb.CmdMsgData, 0x1234}) {
+		if h, _, n, err := Next(odd, 100); err != nil || n != 28 ||
+			h != (Header{28, pb.CmdMsgData, 0x1234}) {
 			t.Errorf("byte %d changed: %+v, %d, %v", i, h, n, err)
 		}
 	}
@@ -168,7 +176,8 @@ func TestDecodeFails(t *testing.T) {
 	if m, err := Decode(0x0799, nil); m != nil || !errors.Is(err, ErrUnknown) {
 		t.Errorf("unknown command: %v, %v", m, err)
 	}
-	if m, err := Decode(pb.CmdMsgData, []byte{1}); m != nil || err == nil || errors.Is(err, ErrUnknown) {
+	if m, err := Decode(pb.CmdMsgData, []byte{1}); m != nil || err == nil ||
+		errors.Is(err, ErrUnknown) {
 		t.Errorf("garbage: %v, %v", m, err)
 	}
 }
@@ -183,7 +192,8 @@ func FuzzNext(f *testing.F) {
 		whole, wholeErr := cut(t, stream, int(limit), len(stream))
 		trickled, err := cut(t, stream, int(limit), int(step)+1)
 		if !bytes.Equal(whole, trickled) || (wholeErr == nil) != (err == nil) {
-			t.Fatalf("whole: %d bytes, %v; in steps of %d: %d bytes, %v", len(whole), wholeErr, step, len(trickled), err)
+			t.Fatalf("whole: %d bytes, %v; in steps of %d: %d bytes, %v", len(whole), wholeErr,
+				step, len(trickled), err)
 		}
 		if !bytes.HasPrefix(stream, whole) {
 			t.Fatal("the frames are not the stream")
@@ -206,7 +216,8 @@ func cut(t *testing.T, stream []byte, limit, step int) ([]byte, error) {
 				break
 			}
 			if n > limit || n != len(body)+HeaderLen || int(h.Length) != n {
-				t.Fatalf("frame of %d bytes, body %d, length %d, limit %d", n, len(body), h.Length, limit)
+				t.Fatalf("frame of %d bytes, body %d, length %d, limit %d", n, len(body), h.Length,
+					limit)
 			}
 			frames = append(frames, rest[:n]...)
 		}
@@ -262,7 +273,8 @@ func BenchmarkNext(b *testing.B) {
 	var stream []byte
 	for range 10 {
 		var err error
-		if stream, err = Append(stream, 1, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: make([]byte, 88)}); err != nil {
+		if stream, err = Append(stream, 1, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT,
+			Data: make([]byte, 88)}); err != nil {
 			b.Fatal(err)
 		}
 	}

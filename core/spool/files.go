@@ -99,7 +99,8 @@ func (s *Spool) Append(id string, offset int64, data []byte) error {
 	defer e.disk.Unlock()
 	end := offset + int64(len(data))
 	if offset != e.written || end > int64(e.info.Size) {
-		return im.Errorf(im.Invalid, "bytes %d to %d of a file that has %d of %d", offset, end, e.written, e.info.Size)
+		return im.Errorf(im.Invalid, "bytes %d to %d of a file that has %d of %d", offset, end,
+			e.written, e.info.Size)
 	}
 	s.step("append")
 	f, err := s.root.OpenFile(id+extPart, os.O_WRONLY|os.O_CREATE, 0o640)
@@ -129,7 +130,8 @@ func (s *Spool) room() error {
 	}
 	free, err := freeBytes(s.opt.Dir)
 	if err == nil && free < s.opt.MinFree {
-		err = im.Errorf(im.Busy, "%d MiB are free on the disk, %d MiB are kept back", free>>20, s.opt.MinFree>>20)
+		err = im.Errorf(im.Busy, "%d MiB are free on the disk, %d MiB are kept back", free>>20,
+			s.opt.MinFree>>20)
 	}
 	return err
 }
@@ -186,7 +188,8 @@ func (s *Spool) Finish(id string) error {
 func (s *Spool) place(e *entry) error {
 	id := e.info.ID
 	s.step("open part")
-	f, err := s.root.OpenFile(id+extPart, os.O_WRONLY|os.O_CREATE, 0o640) // an empty file has no part yet
+	// an empty file has no part yet
+	f, err := s.root.OpenFile(id+extPart, os.O_WRONLY|os.O_CREATE, 0o640)
 	if err != nil {
 		return diskError("open part", err)
 	}
@@ -216,7 +219,8 @@ func (s *Spool) Read(id string, offset int64, buf []byte) error {
 	case !ok || state == Unfinished:
 		return errNotFound
 	case offset < 0 || offset+int64(len(buf)) > int64(info.Size):
-		return im.Errorf(im.Invalid, "bytes %d to %d of a file of %d", offset, offset+int64(len(buf)), info.Size)
+		return im.Errorf(im.Invalid, "bytes %d to %d of a file of %d", offset,
+			offset+int64(len(buf)), info.Size)
 	}
 	f, err := s.root.Open(id + extData)
 	if err != nil {
@@ -312,7 +316,8 @@ func (s *Spool) expired() []string {
 
 // over reports whether a file has been kept long enough. With s.mu held.
 func (s *Spool) over(e *entry, now time.Time) bool {
-	keep := map[State]time.Duration{Unfinished: s.opt.KeepUnfinished, Waiting: s.opt.KeepWaiting, Fetched: s.opt.KeepFetched}[e.state]
+	keep := map[State]time.Duration{Unfinished: s.opt.KeepUnfinished, Waiting: s.opt.KeepWaiting,
+		Fetched: s.opt.KeepFetched}[e.state]
 	return now.Sub(e.since) >= keep
 }
 

@@ -28,7 +28,8 @@ type meta struct {
 }
 
 func formatMeta(i Info) []byte {
-	b, err := json.Marshal(meta{Version: metaVersion, ID: i.ID, From: i.From, To: i.To, Name: []byte(i.Name), Size: i.Size, Created: i.Created.Unix()})
+	b, err := json.Marshal(meta{Version: metaVersion, ID: i.ID, From: i.From, To: i.To,
+		Name: []byte(i.Name), Size: i.Size, Created: i.Created.Unix()})
 	if err != nil {
 		panic(fmt.Sprintf("spool: meta does not encode: %v", err)) // numbers and bytes always do
 	}
@@ -55,7 +56,8 @@ func parseMeta(b []byte) (Info, error) {
 	case len(m.Name) == 0 || len(m.Name) > maxName:
 		return Info{}, errors.New("name out of range")
 	}
-	return Info{ID: m.ID, From: m.From, To: m.To, Name: string(m.Name), Size: m.Size, Created: time.Unix(m.Created, 0)}, nil
+	return Info{ID: m.ID, From: m.From, To: m.To, Name: string(m.Name), Size: m.Size,
+		Created: time.Unix(m.Created, 0)}, nil
 }
 
 // validID reports whether id is a UUID in lower case, with its dashes. Nothing else becomes part of a file's name.

@@ -134,7 +134,8 @@ func (s *Spool) discard(id string, parts found, exts ...string) error {
 		if err := s.root.Remove(id + ext); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		s.opt.Log.Info("left behind in the spool, removed", "task", id, "part", ext, "age", s.opt.Now().Sub(parts[ext].ModTime()).Round(time.Second))
+		s.opt.Log.Info("left behind in the spool, removed", "task", id, "part", ext, "age",
+			s.opt.Now().Sub(parts[ext].ModTime()).Round(time.Second))
 	}
 	return nil
 }

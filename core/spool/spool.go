@@ -110,7 +110,8 @@ func Open(opt Options) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
-	s := &Spool{opt: opt, root: root, step: func(string) {}, files: map[string]*entry{}, users: map[uint32]usage{}}
+	s := &Spool{opt: opt, root: root, step: func(string) {}, files: map[string]*entry{},
+		users: map[uint32]usage{}}
 	if s.lock, err = lockFolder(root); err == nil {
 		if err = s.scan(); err == nil {
 			return s, nil
@@ -205,9 +206,12 @@ func (s *Spool) admit(e *entry, free int64) error {
 	case u.files >= s.opt.MaxUserFiles:
 		return im.Errorf(im.Busy, "user %d has %d files in the spool", e.info.From, u.files)
 	case u.bytes+size > s.opt.Quota:
-		return im.Errorf(im.Busy, "user %d has %d MiB in the spool, %d MiB more are too much", e.info.From, u.bytes>>20, size>>20)
+		return im.Errorf(im.Busy, "user %d has %d MiB in the spool, %d MiB more are too much",
+			e.info.From, u.bytes>>20, size>>20)
 	case s.opt.MinFree > 0 && free-s.unwritten-size < s.opt.MinFree:
-		return im.Errorf(im.Busy, "%d MiB are free on the spool's disk, %d MiB are promised, %d MiB are kept back", free>>20, s.unwritten>>20, s.opt.MinFree>>20)
+		return im.Errorf(im.Busy,
+			"%d MiB are free on the spool's disk, %d MiB are promised, %d MiB are kept back",
+			free>>20, s.unwritten>>20, s.opt.MinFree>>20)
 	}
 	s.enter(e)
 	return nil

@@ -66,7 +66,8 @@ const id = "6bd466b8-85bd-4ec3-94a6-01886865f3e0"
 func idOf(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012x", n) }
 
 func file(size int) Info {
-	return Info{ID: id, From: 7, To: 8, Name: "r\x80port \"1\".pdf", Size: uint32(size), Created: time.Unix(1795412926, 0)}
+	return Info{ID: id, From: 7, To: 8, Name: "r\x80port \"1\".pdf", Size: uint32(size),
+		Created: time.Unix(1795412926, 0)}
 }
 
 // names is what lies in a folder, but for the lock.
@@ -118,7 +119,8 @@ func TestLife(t *testing.T) {
 	must(t, s.Finish(id))
 	must(t, s.Finish(id))
 	wantKind(t, "Append to a whole file", s.Append(id, 10000, nil), im.NotFound)
-	wantKind(t, "Resume of a whole file", func() error { _, err := s.Resume(id); return err }(), im.NotFound)
+	wantKind(t, "Resume of a whole file", func() error { _, err := s.Resume(id); return err }(),
+		im.NotFound)
 	must(t, s.Close())
 	s = mustOpen(t, Options{Dir: dir})
 	got := make([]byte, len(content))
@@ -138,8 +140,10 @@ func TestLife(t *testing.T) {
 	must(t, s.Read(id, 0, got))
 	must(t, s.Delete(id))
 	wantKind(t, "Delete again", s.Delete(id), im.NotFound)
-	if files, n := s.Usage(); files != 0 || n != 0 || len(names(t, dir)) > 0 || s.unwritten != 0 || len(s.users) > 0 {
-		t.Errorf("left: %d files, %d bytes, %v, %d unwritten, %v", files, n, names(t, dir), s.unwritten, s.users)
+	if files, n := s.Usage(); files != 0 || n != 0 || len(names(t, dir)) > 0 || s.unwritten != 0 ||
+		len(s.users) > 0 {
+		t.Errorf("left: %d files, %d bytes, %v, %d unwritten, %v", files, n, names(t, dir),
+			s.unwritten, s.users)
 	}
 	must(t, s.Close())
 	wantKind(t, "Create after Close", s.Create(info), im.Closed)
@@ -160,7 +164,9 @@ func TestEmptyFile(t *testing.T) {
 func TestNames(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, Options{Dir: filepath.Join(dir, "spool")})
-	for _, bad := range []string{"", ".", "..", "../x", "/etc/passwd", strings.ToUpper(id), id + "x", id[:35], "6bd466b8/85bd-4ec3-94a6-01886865f3e0", "6bd466b8-85bd-4ec3-94a6-0188686../..",
+	for _, bad := range []string{"", ".", "..", "../x", "/etc/passwd", strings.ToUpper(id),
+		id + "x", id[:35], "6bd466b8/85bd-4ec3-94a6-01886865f3e0",
+		"6bd466b8-85bd-4ec3-94a6-0188686../..",
 		"../../../../../../../../etc/passwd00", id[:35] + "\x00", strings.Repeat("a", 100_000)} {
 		info := file(1)
 		info.ID = bad
@@ -254,11 +260,13 @@ func TestExpiry(t *testing.T) {
 		after time.Duration
 		n     int
 		left  string
-	}{{day - time.Second, 0, "012"}, {time.Second, 1, "01"}, {6*day - time.Second, 0, "01"}, {time.Second, 1, "1"}, {23*day - time.Second, 0, "1"}, {time.Second, 1, ""}} {
+	}{{day - time.Second, 0, "012"}, {time.Second, 1, "01"}, {6*day - time.Second, 0, "01"},
+		{time.Second, 1, "1"}, {23*day - time.Second, 0, "1"}, {time.Second, 1, ""}} {
 		c.add(step.after)
 		n, err := s.Sweep(context.Background())
 		if n != step.n || err != nil || left() != step.left {
-			t.Errorf("after %s more: %d removed, %v; left %s, want %s", step.after, n, err, left(), step.left)
+			t.Errorf("after %s more: %d removed, %v; left %s, want %s", step.after, n, err, left(),
+				step.left)
 		}
 	}
 	if list := names(t, dir); len(list) > 0 {
@@ -336,7 +344,8 @@ func TestKilled(t *testing.T) {
 		}
 		must(t, s.Close())
 	}
-	for _, phase := range []string{"create", "upload", "upload more", "finish", "fetch", "delete", "end"} {
+	for _, phase := range []string{"create", "upload", "upload more", "finish", "fetch", "delete",
+		"end"} {
 		if !seen[phase] {
 			t.Errorf("never killed in %s", phase)
 		}
@@ -347,7 +356,8 @@ func TestKilled(t *testing.T) {
 func complete(t *testing.T, s *Spool, what string, content []byte, state State) {
 	t.Helper()
 	if state == Unfinished {
-		wantKind(t, what+": Read of an unfinished file", s.Read(id, 0, make([]byte, 1)), im.NotFound)
+		wantKind(t, what+": Read of an unfinished file", s.Read(id, 0, make([]byte, 1)),
+			im.NotFound)
 		at, err := s.Resume(id)
 		must(t, err)
 		if at != 0 && at != 1000 && at != int64(len(content)) {
@@ -384,9 +394,12 @@ func TestTornWrite(t *testing.T) {
 func TestSetAside(t *testing.T) {
 	content := []byte("hello")
 	for what, spoil := range map[string]func(dir string) error{
-		"meta": func(dir string) error { return os.WriteFile(filepath.Join(dir, id+extMeta), []byte("{"), 0o600) },
+		"meta": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, id+extMeta), []byte("{"), 0o600)
+		},
 		"another meta": func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, id+extMeta), formatMeta(Info{ID: idOf(1), Name: "x"}), 0o600)
+			return os.WriteFile(filepath.Join(dir, id+extMeta),
+				formatMeta(Info{ID: idOf(1), Name: "x"}), 0o600)
 		},
 		"data": func(dir string) error { return os.Truncate(filepath.Join(dir, id+extData), 4) },
 	} {

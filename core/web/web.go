@@ -95,21 +95,31 @@ func Serve(l *net.TCPListener, opt Options) *Server {
 	labels := prometheus.Labels{"listener": opt.Name}
 	s := &Server{opt: opt, listener: l, done: make(chan struct{}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_web_refused_total",
-			Help: "HTTP connections closed on arrival: too many, all of them being answered.", ConstLabels: labels}),
-		displaced: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_web_displaced_total",
-			Help: "HTTP connections closed while they waited, to make room for others.", ConstLabels: labels}),
+			Help: "HTTP connections closed on arrival: too many, all of them being " +
+				"answered.",
+			ConstLabels: labels}),
+		displaced: prometheus.NewCounter(
+			prometheus.CounterOpts{Name: "teamtalk_web_displaced_total",
+				Help:        "HTTP connections closed while they waited, to make room for others.",
+				ConstLabels: labels}),
 	}
 	if opt.Registerer != nil {
 		opt.Registerer.MustRegister(s.refused, s.displaced,
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_web_open", Help: "HTTP connections open.", ConstLabels: labels},
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_web_open",
+				Help: "HTTP connections open.", ConstLabels: labels},
 				func() float64 { return float64(s.Open()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_web_waiting",
-				Help: "HTTP connections open and not being answered.", ConstLabels: labels}, func() float64 { return float64(s.idle()) }))
+				Help: "HTTP connections open and not being answered.", ConstLabels: labels},
+				func() float64 { return float64(s.idle()) }))
 	}
 	s.http = &http.Server{
-		Handler: http.HandlerFunc(s.answer), ErrorLog: slog.NewLogLogger(opt.Log.Handler(), slog.LevelDebug), MaxHeaderBytes: maxHeader,
-		ReadHeaderTimeout: opt.HeaderTimeout, ReadTimeout: opt.ReadTimeout, WriteTimeout: opt.WriteTimeout, IdleTimeout: opt.IdleTimeout,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		Handler: http.HandlerFunc(s.answer), ErrorLog: slog.NewLogLogger(opt.Log.Handler(),
+			slog.LevelDebug), MaxHeaderBytes: maxHeader,
+		ReadHeaderTimeout: opt.HeaderTimeout, ReadTimeout: opt.ReadTimeout,
+		WriteTimeout: opt.WriteTimeout, IdleTimeout: opt.IdleTimeout,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
 		ConnState: func(c net.Conn, st http.ConnState) {
 			if st == http.StateIdle {
 				s.rest(c.(*conn))

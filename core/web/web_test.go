@@ -123,14 +123,16 @@ func count(t *testing.T, reg *prometheus.Registry, name string) float64 {
 func TestRoom(t *testing.T) {
 	for _, bound := range []string{"MaxConns", "Budget"} {
 		t.Run(bound, func(t *testing.T) {
-			entered, leave, reg := make(chan struct{}), make(chan struct{}), prometheus.NewRegistry()
-			opt := web.Options{Name: "x", MaxConns: 3, Registerer: reg, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/wait" {
-					entered <- struct{}{}
-					<-leave
-				}
-				io.WriteString(w, "hello")
-			})}
+			entered, leave, reg := make(chan struct{}), make(chan struct{}),
+				prometheus.NewRegistry()
+			opt := web.Options{Name: "x", MaxConns: 3, Registerer: reg,
+				Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/wait" {
+						entered <- struct{}{}
+						<-leave
+					}
+					io.WriteString(w, "hello")
+				})}
 			if bound == "Budget" {
 				opt.MaxConns, opt.Budget = 100, engine.FixedBudget(3)
 			}
@@ -151,7 +153,8 @@ func TestRoom(t *testing.T) {
 			if a := answer(half); !strings.HasSuffix(a, "hello") {
 				t.Errorf("half a header: %q", a)
 			}
-			until(t, "half to wait again", func() bool { return count(t, reg, "teamtalk_web_waiting") == 1 })
+			until(t, "half to wait again",
+				func() bool { return count(t, reg, "teamtalk_web_waiting") == 1 })
 			if n := count(t, reg, "teamtalk_web_displaced_total"); n < 1 {
 				t.Errorf("%v displaced", n)
 			}
@@ -162,7 +165,8 @@ func TestRoom(t *testing.T) {
 			}
 			gone(t, "between requests", half)
 			gone(t, "beyond the limit, all being answered", dial(t, s))
-			if n, now := count(t, reg, "teamtalk_web_refused_total"), count(t, reg, "teamtalk_web_open"); n != 1 || now != 3 {
+			if n, now := count(t, reg, "teamtalk_web_refused_total"),
+				count(t, reg, "teamtalk_web_open"); n != 1 || now != 3 {
 				t.Errorf("%v refused, %v open", n, now)
 			}
 			close(leave)
@@ -196,7 +200,8 @@ func TestTimeouts(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	s := serve(t, web.Options{HeaderTimeout: short, ReadTimeout: short, WriteTimeout: short, IdleTimeout: short,
+	s := serve(t, web.Options{HeaderTimeout: short, ReadTimeout: short, WriteTimeout: short,
+		IdleTimeout: short,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPost {
 				_, err := io.ReadAll(r.Body)

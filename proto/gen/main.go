@@ -34,8 +34,10 @@ import (
 func main() {
 	in := flag.String("in", ".", "folder of the .proto files")
 	out := flag.String("out", "pb", "folder of the generated Go")
-	api := flag.String("api", "API_OPAQUE", "generated API: API_OPAQUE or API_OPEN (to compare their cost)")
-	check := flag.Bool("check", false, "write nothing; fail when a file in -out is not what would be written")
+	api := flag.String("api", "API_OPAQUE",
+		"generated API: API_OPAQUE or API_OPEN (to compare their cost)")
+	check := flag.Bool("check", false,
+		"write nothing; fail when a file in -out is not what would be written")
 	flag.Parse()
 	if err := run(*in, *out, *api, *check); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
@@ -84,7 +86,8 @@ func compare(out string, files map[string][]byte) error {
 	}
 	if len(stale) > 0 {
 		sort.Strings(stale)
-		return fmt.Errorf("stale: %s (go generate ./proto/... writes them anew)", strings.Join(stale, ", "))
+		return fmt.Errorf("stale: %s (go generate ./proto/... writes them anew)",
+			strings.Join(stale, ", "))
 	}
 	return nil
 }
@@ -173,13 +176,15 @@ func addSource(d *descriptorpb.FileDescriptorProto, compiled linker.Files) {
 	locs := f.SourceLocations()
 	for i := range locs.Len() {
 		l := locs.Get(i)
-		span := []int32{int32(l.StartLine), int32(l.StartColumn), int32(l.EndLine), int32(l.EndColumn)}
+		span := []int32{int32(l.StartLine), int32(l.StartColumn), int32(l.EndLine),
+			int32(l.EndColumn)}
 		if l.StartLine == l.EndLine {
 			span = []int32{int32(l.StartLine), int32(l.StartColumn), int32(l.EndColumn)}
 		}
 		info.Location = append(info.Location, &descriptorpb.SourceCodeInfo_Location{
 			Path: l.Path, Span: span, LeadingDetachedComments: l.LeadingDetachedComments,
-			LeadingComments: optional(l.LeadingComments), TrailingComments: optional(l.TrailingComments),
+			LeadingComments:  optional(l.LeadingComments),
+			TrailingComments: optional(l.TrailingComments),
 		})
 	}
 	d.SourceCodeInfo = info
@@ -230,18 +235,25 @@ func commands(compiled linker.Files) ([]byte, error) {
 	for _, c := range cmds {
 		p("\tCmd%s Command = 0x%04x", strings.TrimPrefix(c.message, "IM"), c.id)
 	}
-	p(")\n\n// commands is the one table of what travels in frames, in order of id.\nvar commands = []commandInfo{")
+	p(
+		")\n\n// commands is the one table of what travels in frames, in order of id.\nvar " +
+			"commands = []commandInfo{")
 	for _, c := range cmds {
 		p("\t{0x%04x, %q, func() Message { return new(%s) }},", c.id, c.message, c.goType())
 	}
 	p("}\n")
 	for _, c := range cmds {
-		p("// Command returns 0x%04x.\nfunc (*%s) Command() Command { return 0x%04x }\n", c.id, c.goType(), c.id)
+		p("// Command returns 0x%04x.\nfunc (*%s) Command() Command { return 0x%04x }\n", c.id,
+			c.goType(), c.id)
 		if c.message == "IMMsgData" {
 			continue // AppendBody and ParseBody of MsgData are written by hand, in msgdata.go
 		}
-		p("// AppendBody appends the encoded message to b.\nfunc (m *%s) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }\n", c.message)
-		p("// ParseBody decodes b, which is not kept.\nfunc (m *%s) ParseBody(b []byte) error { return parseBody(b, m) }\n", c.message)
+		p(
+			"// AppendBody appends the encoded message to b.\nfunc (m *%s) AppendBody(b []byte) "+
+				"([]byte, error) { return appendBody(b, m) }\n", c.message)
+		p(
+			"// ParseBody decodes b, which is not kept.\nfunc (m *%s) ParseBody(b []byte) error "+
+				"{ return parseBody(b, m) }\n", c.message)
 	}
 	return format.Source(b.Bytes())
 }

@@ -15,11 +15,14 @@ func directory(n int) *pb.IMAllUserRsp {
 	users := make([]*pb.UserInfo, n)
 	for i := range users {
 		users[i] = pb.UserInfo_builder{
-			UserId: new(uint32(i + 1)), UserGender: new(uint32(1)), UserNickName: new("nick"), AvatarUrl: new("avatar"), DepartmentId: new(uint32(3)),
-			Email: new("user@example.com"), UserRealName: new("name"), UserTel: new("13800000000"), UserDomain: new("domain"), Status: new(uint32(0)),
+			UserId: new(uint32(i + 1)), UserGender: new(uint32(1)), UserNickName: new("nick"),
+			AvatarUrl: new("avatar"), DepartmentId: new(uint32(3)),
+			Email: new("user@example.com"), UserRealName: new("name"), UserTel: new("13800000000"),
+			UserDomain: new("domain"), Status: new(uint32(0)),
 		}.Build()
 	}
-	return pb.IMAllUserRsp_builder{UserId: new(uint32(7)), LatestUpdateTime: new(uint32(1700000000)), UserList: users}.Build()
+	return pb.IMAllUserRsp_builder{UserId: new(uint32(7)),
+		LatestUpdateTime: new(uint32(1700000000)), UserList: users}.Build()
 }
 
 // TestEncodedRecorded: whatever the first implementation sent is, passed on, still the same message, and without its attach_data when that is taken out.
@@ -39,7 +42,8 @@ func TestEncodedRecorded(t *testing.T) {
 		}
 		sameEncoded(t, e, want)
 		if a, ok := want.(pb.Attachment); ok {
-			if e.HasAttachData() != a.HasAttachData() || !bytes.Equal(e.GetAttachData(), a.GetAttachData()) {
+			if e.HasAttachData() != a.HasAttachData() ||
+				!bytes.Equal(e.GetAttachData(), a.GetAttachData()) {
 				t.Errorf("%s: attach_data %x, want %x", cmd, e.GetAttachData(), a.GetAttachData())
 			}
 			a.ClearAttachData()
@@ -99,7 +103,8 @@ func TestEncodedFieldsAnywhere(t *testing.T) {
 	b = protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.VarintType), 5)
 	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.VarintType), 3)
 	b = protowire.AppendBytes(protowire.AppendTag(b, 20, protowire.BytesType), []byte("last"))
-	b = protowire.AppendVarint(protowire.AppendTag(b, 200, protowire.VarintType), 9) // unknown, kept
+	// unknown, kept
+	b = protowire.AppendVarint(protowire.AppendTag(b, 200, protowire.VarintType), 9)
 	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.VarintType), 4)
 	e, err := pb.ParseEncoded(pb.CmdAllUserRsp, b)
 	if err != nil {
@@ -117,7 +122,8 @@ func TestEncodedFieldsAnywhere(t *testing.T) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 	user, err := e.ForUser(77).Decode()
-	if err != nil || user.(*pb.IMAllUserRsp).GetUserId() != 77 || user.(*pb.IMAllUserRsp).HasAttachData() {
+	if err != nil || user.(*pb.IMAllUserRsp).GetUserId() != 77 ||
+		user.(*pb.IMAllUserRsp).HasAttachData() {
 		t.Errorf("for another user: %v, %v", user, err)
 	}
 }
@@ -166,7 +172,8 @@ func FuzzEncoded(f *testing.F) {
 			t.Fatal(err)
 		}
 		again, err := pb.ParseEncoded(pb.Command(cmd), body)
-		if err != nil || !bytes.Equal(again.Shared(), e.Shared()) || !bytes.Equal(again.AppendHead(nil), e.AppendHead(nil)) {
+		if err != nil || !bytes.Equal(again.Shared(), e.Shared()) ||
+			!bytes.Equal(again.AppendHead(nil), e.AppendHead(nil)) {
 			t.Fatalf("%x became %x: %v", b, body, err)
 		}
 		p, ok := m.(proto.Message)
@@ -175,7 +182,8 @@ func FuzzEncoded(f *testing.F) {
 		}
 		got, err := e.Decode()
 		if err != nil {
-			t.Fatalf("%s: %x decodes, passed on as %x it does not: %v", pb.Command(cmd), b, body, err)
+			t.Fatalf("%s: %x decodes, passed on as %x it does not: %v", pb.Command(cmd), b, body,
+				err)
 		}
 		// A field 1 that is unknown to the message may come back in a shorter encoding.
 		p.ProtoReflect().SetUnknown(nil)

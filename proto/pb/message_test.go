@@ -85,7 +85,8 @@ func TestRecorded(t *testing.T) {
 		}
 	}
 	// These were never said while the recording ran, and the last four are ours alone.
-	notRecorded := []pb.Command{0x0101, 0x0102, 0x0208, 0x0209, 0x020c, 0x020d, 0x0212, 0x0702, 0x070f, 0x0710, 0x0735, 0x0736, 0x0737, 0x0738}
+	notRecorded := []pb.Command{0x0101, 0x0102, 0x0208, 0x0209, 0x020c, 0x020d, 0x0212, 0x0702,
+		0x070f, 0x0710, 0x0735, 0x0736, 0x0737, 0x0738}
 	for _, cmd := range pb.Commands() {
 		if seen[cmd] == slices.Contains(notRecorded, cmd) {
 			t.Errorf("%s: recorded %v", cmd, seen[cmd])
@@ -191,7 +192,8 @@ func scalar(rnd *rand.Rand, fd protoreflect.FieldDescriptor) protoreflect.Value 
 	case protoreflect.Uint32Kind:
 		return protoreflect.ValueOfUint32(rnd.Uint32() >> rnd.IntN(32))
 	case protoreflect.StringKind:
-		return protoreflect.ValueOfString("成员 " + hex.EncodeToString(binary.AppendUvarint(nil, rnd.Uint64())))
+		return protoreflect.ValueOfString("成员 " + hex.EncodeToString(binary.AppendUvarint(nil,
+			rnd.Uint64())))
 	case protoreflect.BytesKind:
 		return protoreflect.ValueOfBytes(binary.AppendUvarint(nil, rnd.Uint64()))
 	}

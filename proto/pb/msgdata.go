@@ -22,8 +22,9 @@ import (
 // none of the four as unknown, as the first implementation does (Go's generated code accepts any number). A set ClientMsgID or AttachData is not nil.
 type MsgData struct {
 	FromUserID  uint32
-	ToSessionID uint32  // a user, or for group messages a group
-	MsgID       uint32  // given by the store; 0 before, and in a db_proxy's answer when the message was not stored
+	ToSessionID uint32 // a user, or for group messages a group
+	// given by the store; 0 before, and in a db_proxy's answer when the message was not stored
+	MsgID       uint32
 	CreateTime  uint32  // unix seconds
 	Type        MsgType // one of the four known values; others do not parse
 	Data        []byte  // opaque to the servers
@@ -173,7 +174,8 @@ func (m *MsgData) ParseBody(b []byte) error {
 		}
 		b = b[n:]
 		switch {
-		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate || num == fieldVersion ||
+		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate ||
+			num == fieldVersion ||
 			fieldSender <= num && num <= fieldRejected):
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
@@ -183,7 +185,8 @@ func (m *MsgData) ParseBody(b []byte) error {
 			if m.setVarint(num, v) {
 				seen |= 1 << num
 			}
-		case typ == protowire.BytesType && (num == fieldData || num == fieldAttach || num == fieldClientMsg):
+		case typ == protowire.BytesType && (num == fieldData || num == fieldAttach ||
+			num == fieldClientMsg):
 			v, n := protowire.ConsumeBytes(b)
 			if n < 0 {
 				return protowire.ParseError(n)

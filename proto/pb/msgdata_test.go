@@ -48,11 +48,15 @@ func generatedOf(m *pb.MsgData) *pb.IMMsgData {
 // same fails unless m and its generated twin g are equal, in their fields and in their bytes.
 func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 	t.Helper()
-	if m.FromUserID != g.GetFromUserId() || m.ToSessionID != g.GetToSessionId() || m.MsgID != g.GetMsgId() ||
-		m.CreateTime != g.GetCreateTime() || m.Type != g.GetMsgType() || !bytes.Equal(m.Data, g.GetMsgData()) ||
+	if m.FromUserID != g.GetFromUserId() || m.ToSessionID != g.GetToSessionId() ||
+		m.MsgID != g.GetMsgId() ||
+		m.CreateTime != g.GetCreateTime() || m.Type != g.GetMsgType() ||
+		!bytes.Equal(m.Data, g.GetMsgData()) ||
 		m.HasAttachData() != g.HasAttachData() || !bytes.Equal(m.AttachData, g.GetAttachData()) ||
-		(m.ClientMsgID != nil) != g.HasClientMsgId() || !bytes.Equal(m.ClientMsgID, g.GetClientMsgId()) ||
-		m.Duplicate != g.GetDuplicate() || m.GroupVersion != g.GetGroupVersion() || m.HasGroupVersion != g.HasGroupVersion() ||
+		(m.ClientMsgID != nil) != g.HasClientMsgId() ||
+		!bytes.Equal(m.ClientMsgID, g.GetClientMsgId()) ||
+		m.Duplicate != g.GetDuplicate() || m.GroupVersion != g.GetGroupVersion() ||
+		m.HasGroupVersion != g.HasGroupVersion() ||
 		m.SenderConn != g.GetSenderConn() || m.Epoch != g.GetEpoch() ||
 		m.WantRefusal != g.GetWantRefusal() || m.Rejected != g.GetRejected() {
 		t.Fatalf("fields differ: %+v, %v", m, g)
@@ -96,14 +100,21 @@ func normalise(g *pb.IMMsgData) {
 func TestMsgDataAgainstGenerated(t *testing.T) {
 	const maxU32 = 1<<32 - 1
 	for name, m := range map[string]*pb.MsgData{
-		"zeroes":      {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT},
-		"ones":        {FromUserID: 1, ToSessionID: 1, MsgID: 1, CreateTime: 1, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: []byte("x")},
-		"greatest":    {FromUserID: maxU32, ToSessionID: maxU32, MsgID: maxU32, CreateTime: maxU32, Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: make([]byte, 70000)},
-		"all fields":  {FromUserID: 128, ToSessionID: 16384, MsgID: 1 << 21, CreateTime: 1 << 28, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: make([]byte, 128), AttachData: []byte("way back"), ClientMsgID: []byte("id"), Duplicate: true, GroupVersion: 300, HasGroupVersion: true},
-		"of a sender": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: maxU32, Epoch: 1 << 14, WantRefusal: true, Rejected: true},
-		"no epoch":    {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
-		"no version":  {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
-		"empty bytes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, AttachData: []byte{}, ClientMsgID: []byte{}},
+		"zeroes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT},
+		"ones": {FromUserID: 1, ToSessionID: 1, MsgID: 1, CreateTime: 1,
+			Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: []byte("x")},
+		"greatest": {FromUserID: maxU32, ToSessionID: maxU32, MsgID: maxU32, CreateTime: maxU32,
+			Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: make([]byte, 70000)},
+		"all fields": {FromUserID: 128, ToSessionID: 16384, MsgID: 1 << 21, CreateTime: 1 << 28,
+			Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: make([]byte, 128),
+			AttachData: []byte("way back"), ClientMsgID: []byte("id"), Duplicate: true,
+			GroupVersion: 300, HasGroupVersion: true},
+		"of a sender": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: maxU32, Epoch: 1 << 14,
+			WantRefusal: true, Rejected: true},
+		"no epoch":   {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
+		"no version": {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
+		"empty bytes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, AttachData: []byte{},
+			ClientMsgID: []byte{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := generatedOf(m)
@@ -127,32 +138,34 @@ func TestMsgDataParse(t *testing.T) {
 	varint := func(b []byte, num protowire.Number, v uint64) []byte {
 		return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
 	}
-	whole, err := (&pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: 3, CreateTime: 4, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("text")}).AppendBody(nil)
+	whole, err := (&pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: 3, CreateTime: 4,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("text")}).AppendBody(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	with := func(tail ...byte) []byte { return append(bytes.Clone(whole), tail...) }
 	for name, body := range map[string][]byte{
-		"nothing":                   nil,
-		"cut short":                 whole[:len(whole)-1],
-		"without data":              whole[:len(whole)-6],
-		"field twice":               varint(with(), 1, 7),
-		"wider than 32 bits":        varint(with(), 1, 7<<32|9),
-		"unknown type":              varint(bytes.Replace(with(), []byte{5 << 3, 1}, nil, 1), 5, 9),
-		"unknown type after known":  varint(with(), 5, 9),
-		"negative type":             varint(with(), 5, 1<<64-1),
-		"type wider than 32 bits":   varint(with(), 5, 1<<32|2),
-		"unknown field":             varint(with(), 77, 9),
-		"unknown group":             with(0x3b, 0x08, 0x01, 0x3c),
-		"group not ended":           with(0x3b, 0x08, 0x01),
-		"end without group":         with(0x3c),
-		"wrong wire type":           with(0x0d, 1, 2, 3, 4),
-		"data as varint":            varint(with(), 6, 1),
-		"from as bytes":             with(0x0a, 1, 1),
-		"field number zero":         with(0x00, 1),
-		"field number too large":    append(protowire.AppendVarint(with(), 1<<32), 1),
-		"length beyond the end":     with(0x32, 0xff, 0xff, 0xff, 0xff, 0x0f),
-		"varint of eleven bytes":    with(0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
+		"nothing":                  nil,
+		"cut short":                whole[:len(whole)-1],
+		"without data":             whole[:len(whole)-6],
+		"field twice":              varint(with(), 1, 7),
+		"wider than 32 bits":       varint(with(), 1, 7<<32|9),
+		"unknown type":             varint(bytes.Replace(with(), []byte{5 << 3, 1}, nil, 1), 5, 9),
+		"unknown type after known": varint(with(), 5, 9),
+		"negative type":            varint(with(), 5, 1<<64-1),
+		"type wider than 32 bits":  varint(with(), 5, 1<<32|2),
+		"unknown field":            varint(with(), 77, 9),
+		"unknown group":            with(0x3b, 0x08, 0x01, 0x3c),
+		"group not ended":          with(0x3b, 0x08, 0x01),
+		"end without group":        with(0x3c),
+		"wrong wire type":          with(0x0d, 1, 2, 3, 4),
+		"data as varint":           varint(with(), 6, 1),
+		"from as bytes":            with(0x0a, 1, 1),
+		"field number zero":        with(0x00, 1),
+		"field number too large":   append(protowire.AppendVarint(with(), 1<<32), 1),
+		"length beyond the end":    with(0x32, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"varint of eleven bytes": with(0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+			0xff, 0xff, 0x01),
 		"varint longer than needed": with(0x88, 0x80, 0x00, 0x81, 0x80, 0x00),
 		"duplicate said to be zero": varint(with(), 101, 0),
 		"duplicate two":             varint(with(), 101, 2),
@@ -167,7 +180,9 @@ func TestMsgDataParse(t *testing.T) {
 // compare parses body by hand and with generated code: both accept it and agree, or both refuse it.
 func compare(t *testing.T, body []byte) {
 	t.Helper()
-	m := pb.MsgData{FromUserID: 99, AttachData: []byte("left over"), Duplicate: true, GroupVersion: 1, HasGroupVersion: true} // ParseBody sets everything
+	// ParseBody sets everything
+	m := pb.MsgData{FromUserID: 99, AttachData: []byte("left over"), Duplicate: true,
+		GroupVersion: 1, HasGroupVersion: true}
 	var g pb.IMMsgData
 	buf := bytes.Clone(body)
 	mine := m.ParseBody(buf)
@@ -217,11 +232,13 @@ func FuzzMsgData(f *testing.F) {
 // benchmarked is a message of the usual size: 64 bytes of text, encrypted and in base64.
 func benchmarked() *pb.MsgData {
 	return &pb.MsgData{FromUserID: 10007, ToSessionID: 10011, MsgID: 52311, CreateTime: 1763900000,
-		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: bytes.Repeat([]byte("a"), 88), AttachData: make([]byte, 12)}
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: bytes.Repeat([]byte("a"), 88),
+		AttachData: make([]byte, 12)}
 }
 
 func openOf(m *pb.MsgData) *openpb.IMMsgData {
-	return &openpb.IMMsgData{FromUserId: &m.FromUserID, ToSessionId: &m.ToSessionID, MsgId: &m.MsgID, CreateTime: &m.CreateTime,
+	return &openpb.IMMsgData{FromUserId: &m.FromUserID, ToSessionId: &m.ToSessionID,
+		MsgId: &m.MsgID, CreateTime: &m.CreateTime,
 		MsgType: openpb.MsgType(m.Type).Enum(), MsgData: m.Data, AttachData: m.AttachData}
 }
 
@@ -240,11 +257,18 @@ func BenchmarkMsgDataEncode(b *testing.B) {
 	}
 	// What a server does: it fills a message in and encodes it into a buffer that is there.
 	run("hand", func() ([]byte, error) {
-		return (&pb.MsgData{FromUserID: m.FromUserID, ToSessionID: m.ToSessionID, MsgID: m.MsgID, CreateTime: m.CreateTime,
-			Type: m.Type, Data: m.Data, AttachData: m.AttachData}).AppendBody(buf)
+		return (&pb.MsgData{FromUserID: m.FromUserID, ToSessionID: m.ToSessionID, MsgID: m.MsgID,
+			CreateTime: m.CreateTime,
+			Type:       m.Type, Data: m.Data, AttachData: m.AttachData}).AppendBody(buf)
 	})
-	run("opaque", func() ([]byte, error) { return proto.MarshalOptions{}.MarshalAppend(buf, generatedOf(m)) })
-	run("open", func() ([]byte, error) { return proto.MarshalOptions{}.MarshalAppend(buf, openOf(m)) })
+	run("opaque", func() ([]byte, error) {
+		return proto.MarshalOptions{}.MarshalAppend(buf,
+			generatedOf(m))
+	})
+	run("open", func() ([]byte, error) {
+		return proto.MarshalOptions{}.MarshalAppend(buf,
+			openOf(m))
+	})
 }
 
 func BenchmarkMsgDataDecode(b *testing.B) {

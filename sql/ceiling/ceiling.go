@@ -42,7 +42,8 @@ func (o *Options) defaults() error {
 		o.Size = 64
 	}
 	if o.Size < 1 || o.Size > im.MaxContent {
-		return im.Errorf(im.Invalid, "texts of %d bytes: 1 to %d can be stored", o.Size, im.MaxContent)
+		return im.Errorf(im.Invalid, "texts of %d bytes: 1 to %d can be stored", o.Size,
+			im.MaxContent)
 	}
 	if o.Conversations <= 0 {
 		o.Conversations = 200
@@ -68,7 +69,8 @@ type shape struct{ workers, batch int }
 // bed is a database that takes batches.
 type bed interface {
 	// worker returns a function that stores one batch of a shape. Each belongs to one goroutine; close frees what it holds.
-	worker(ctx context.Context, s shape, n int) (batch func(context.Context) error, close func(), err error)
+	worker(ctx context.Context, s shape, n int) (batch func(context.Context) error, close func(),
+		err error)
 }
 
 // run finds the best of shapes and measures it. The first ones are steps of one row: the search goes on in the next row with the best of the last.
@@ -95,11 +97,13 @@ func run(ctx context.Context, b bed, o Options, workers, batches []int) (Result,
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Rate: float64(n) / d.Seconds(), Rows: n, Workers: best.workers, Batch: best.batch}, nil
+	return Result{Rate: float64(n) / d.Seconds(), Rows: n, Workers: best.workers,
+		Batch: best.batch}, nil
 }
 
 // measure stores batches for d, and returns how many rows were committed in how long.
-func measure(ctx context.Context, b bed, s shape, d time.Duration) (rows int64, took time.Duration, err error) {
+func measure(ctx context.Context, b bed, s shape, d time.Duration) (rows int64, took time.Duration,
+	err error) {
 	var (
 		wg     sync.WaitGroup
 		count  atomic.Int64

@@ -15,7 +15,8 @@ import (
 )
 
 // short makes a test of what takes seconds.
-var short = Options{Duration: 200 * time.Millisecond, Search: 30 * time.Millisecond, Conversations: 40, Size: 100}
+var short = Options{Duration: 200 * time.Millisecond, Search: 30 * time.Millisecond,
+	Conversations: 40, Size: 100}
 
 // Every row of a batch goes to one of the worker's conversations, evenly.
 func TestSpread(t *testing.T) {
@@ -53,7 +54,8 @@ func check(t *testing.T, r Result, err error, database string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Rate <= 0 || r.Rows <= 0 || r.Workers < 1 || r.Batch < 64 || !strings.Contains(r.Database, database) {
+	if r.Rate <= 0 || r.Rows <= 0 || r.Workers < 1 || r.Batch < 64 ||
+		!strings.Contains(r.Database, database) {
 		t.Errorf("%+v", r)
 	}
 	t.Logf("%+v", r)
@@ -78,7 +80,9 @@ func TestMySQL(t *testing.T) {
 func clean(t *testing.T, server *dbtest.Server, redis *dbtest.RedisServer) {
 	t.Helper()
 	var n int
-	if err := server.Admin().QueryRow("SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE 'teamtalk\\_ceiling%'").Scan(&n); err != nil || n != 0 {
+	if err := server.Admin().QueryRow(
+		"SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE " +
+			"'teamtalk\\_ceiling%'").Scan(&n); err != nil || n != 0 {
 		t.Errorf("%d databases left (%v)", n, err)
 	}
 	if got := redis.Do("DBSIZE"); got != "1" {
@@ -91,7 +95,8 @@ func TestMySQLCluster(t *testing.T) {
 	redis := dbtest.RedisCluster(t)
 	o := short
 	o.Conversations = 1 // as few as it takes
-	r, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{redis.Addr()}, Cluster: true}, o)
+	r, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{redis.Addr()}, Cluster: true},
+		o)
 	check(t, r, err, "Redis")
 }
 
@@ -130,7 +135,9 @@ func TestMySQLRows(t *testing.T) {
 	for c := 1; c <= b.o.Conversations; c++ {
 		var n, top, length int
 		table := []string{"0", "1", "2", "3", "4", "5", "6", "7"}[c%8]
-		err := b.db.QueryRow("SELECT COUNT(*), MAX(msgId), MIN(LENGTH(content)) FROM IMMessage_"+table+" WHERE relateId=? AND fromId=? AND toId=?", c, 2*c-1, 2*c).Scan(&n, &top, &length)
+		err := b.db.QueryRow("SELECT COUNT(*), MAX(msgId), MIN(LENGTH(content)) FROM IMMessage_"+
+			table+" WHERE relateId=? AND fromId=? AND toId=?", c, 2*c-1, 2*c).Scan(&n, &top,
+			&length)
 		if err != nil || n != 5 || top != n || length != 100 {
 			t.Errorf("conversation %d: %d rows up to %d, of %d bytes, %v", c, n, top, length, err)
 		}
@@ -141,7 +148,8 @@ func TestMySQLRows(t *testing.T) {
 	all := 0
 	for n := range 8 {
 		var k int
-		if err := b.db.QueryRow(fmt.Sprintf("SELECT COUNT(*) FROM IMMessage_%d", n)).Scan(&k); err != nil {
+		if err := b.db.QueryRow(fmt.Sprintf("SELECT COUNT(*) FROM IMMessage_%d", n)).Scan(
+			&k); err != nil {
 			t.Error(err)
 		}
 		all += k
@@ -179,7 +187,8 @@ func TestMySQLFails(t *testing.T) {
 	if _, err := MySQL(t.Context(), "what", store.Instance{}, short); im.KindOf(err) != im.Invalid {
 		t.Errorf("a wrong DSN: %v", err)
 	}
-	if _, err := MySQL(t.Context(), dsn, store.Instance{}, Options{Size: 5000}); im.KindOf(err) != im.Invalid {
+	if _, err := MySQL(t.Context(), dsn, store.Instance{},
+		Options{Size: 5000}); im.KindOf(err) != im.Invalid {
 		t.Errorf("texts that do not fit: %v", err)
 	}
 }

@@ -56,9 +56,11 @@ type embeddedBed struct {
 
 func (b *embeddedBed) makeConversations(conn *sql.Conn) error {
 	now := time.Now().Unix()
-	insert := "insert into IMRelationShip (id, smallId, bigId, lastMsgId, unreadSmall, unreadBig, created, updated) values (?1, 2*?1-1, 2*?1, 0, 0, 0, ?2, ?2)"
+	insert := "insert into IMRelationShip (id, smallId, bigId, lastMsgId, unreadSmall, " +
+		"unreadBig, created, updated) values (?1, 2*?1-1, 2*?1, 0, 0, 0, ?2, ?2)"
 	if b.o.Groups {
-		insert = "insert into IMGroup (id, name, avatar, creator, type, version, lastMsgId, lastChated, created, updated) values (?1, '', '', 2*?1, 1, 1, 0, 0, ?2, ?2)"
+		insert = "insert into IMGroup (id, name, avatar, creator, type, version, lastMsgId, " +
+			"lastChated, created, updated) values (?1, '', '', 2*?1, 1, 1, 0, 0, ?2, ?2)"
 	}
 	for c := 1; c <= b.o.Conversations; c++ {
 		if _, err := conn.ExecContext(context.Background(), insert, c, now); err != nil {
@@ -71,8 +73,10 @@ func (b *embeddedBed) makeConversations(conn *sql.Conn) error {
 // rowsPerStatement is how many rows one INSERT has; what is left of a batch goes one by one. More gain nothing.
 const rowsPerStatement = 16
 
-func (b *embeddedBed) worker(ctx context.Context, s shape, n int) (func(context.Context) error, func(), error) {
-	w := &embeddedWorker{embeddedBed: b, spread: newSpread(b.o, s, n), rows: s.batch, text: []byte(b.o.text())}
+func (b *embeddedBed) worker(ctx context.Context, s shape, n int) (func(context.Context) error,
+	func(), error) {
+	w := &embeddedWorker{embeddedBed: b, spread: newSpread(b.o, s, n), rows: s.batch,
+		text: []byte(b.o.text())}
 	err := b.store.Raw(ctx, func(conn *sql.Conn) error { return w.prepare(ctx, conn) })
 	if err != nil {
 		w.close()
@@ -93,11 +97,16 @@ type embeddedWorker struct {
 }
 
 func (w *embeddedWorker) prepare(ctx context.Context, conn *sql.Conn) error {
-	insert, row := "insert into IMMessage (id, fromId, type, created, content) values ", "(?, ?, 1, ?, ?)"
-	update := "update IMRelationShip set lastMsgId = ?2, unreadBig = unreadBig + ?3, updated = ?4 where id = ?1"
+	insert, row := "insert into IMMessage (id, fromId, type, created, content) values ",
+		"(?, ?, 1, ?, ?)"
+	update := "update IMRelationShip set lastMsgId = ?2, unreadBig = unreadBig + ?3, updated = " +
+		"?4 where id = ?1"
 	if w.o.Groups {
-		insert, row = "insert into IMGroupMessage (id, userId, type, created, content) values ", "(?, ?, 17, ?, ?)"
-		update = "update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?4 + 0*?3) where id = ?1" // the numbers of messages and of the last are one
+		insert, row = "insert into IMGroupMessage (id, userId, type, created, content) values ",
+			"(?, ?, 17, ?, ?)"
+		// the numbers of messages and of the last are one
+		update = "update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?4 + 0*?3) " +
+			"where id = ?1"
 	}
 	for _, q := range []struct {
 		stmt **sql.Stmt
@@ -131,7 +140,8 @@ func (w *embeddedWorker) batch(ctx context.Context) error {
 		for _, c := range w.parts {
 			for range c.rows {
 				w.last[c.conversation]++
-				w.args = append(w.args, int64(c.conversation)<<32|w.last[c.conversation], int64(2*c.conversation-1), now, w.text)
+				w.args = append(w.args, int64(c.conversation)<<32|w.last[c.conversation],
+					int64(2*c.conversation-1), now, w.text)
 			}
 		}
 		const columns = 4
@@ -146,7 +156,8 @@ func (w *embeddedWorker) batch(ctx context.Context) error {
 			args = args[n:]
 		}
 		for _, c := range w.parts {
-			if _, err := w.update.Exec(int64(c.conversation), w.last[c.conversation], int64(c.rows), now); err != nil {
+			if _, err := w.update.Exec(int64(c.conversation), w.last[c.conversation], int64(c.rows),
+				now); err != nil {
 				return err
 			}
 		}

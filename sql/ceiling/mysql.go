@@ -63,7 +63,8 @@ type mysqlBed struct {
 }
 
 // makeDatabase makes the database and its tables, and connects to it. drop undoes that.
-func (b *mysqlBed) makeDatabase(ctx context.Context, dsn, name string, connections int) (drop func() error, err error) {
+func (b *mysqlBed) makeDatabase(ctx context.Context, dsn, name string,
+	connections int) (drop func() error, err error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
@@ -86,8 +87,13 @@ func (b *mysqlBed) makeDatabase(ctx context.Context, dsn, name string, connectio
 	if err != nil {
 		return nil, err
 	}
-	if _, err := admin.ExecContext(ctx, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4"); err != nil {
-		return nil, errors.Join(fmt.Errorf("make a database of its own (GRANT ALL ON `teamtalk\\_ceiling\\_%%`.* allows it): %w", err), admin.Close())
+	if _, err := admin.ExecContext(ctx, "CREATE DATABASE "+name+
+		" CHARACTER SET utf8mb4"); err != nil {
+		return nil,
+			errors.Join(
+				fmt.Errorf(
+					"make a database of its own (GRANT ALL ON `teamtalk\\_ceiling\\_%%`.* "+
+						"allows it): %w", err), admin.Close())
 	}
 	drop = func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
@@ -140,14 +146,17 @@ func (b *mysqlBed) closeRedis() error {
 func (b *mysqlBed) describe(ctx context.Context) (string, error) {
 	var version string
 	var flush int
-	if err := b.db.QueryRowContext(ctx, "SELECT VERSION(), @@global.innodb_flush_log_at_trx_commit").Scan(&version, &flush); err != nil {
+	if err := b.db.QueryRowContext(ctx,
+		"SELECT VERSION(), @@global.innodb_flush_log_at_trx_commit").Scan(&version,
+		&flush); err != nil {
 		return "", fmt.Errorf("read the server's version: %w", err)
 	}
 	product := "MySQL "
 	if number, _, ok := strings.Cut(version, "-MariaDB"); ok {
 		product, version = "MariaDB ", number
 	}
-	return fmt.Sprintf("%s%s, innodb_flush_log_at_trx_commit=%d, and Redis", product, version, flush), nil
+	return fmt.Sprintf("%s%s, innodb_flush_log_at_trx_commit=%d, and Redis", product, version,
+		flush), nil
 }
 
 // counter is the key of a conversation's message ids.
@@ -185,8 +194,10 @@ type mysqlWorker struct {
 	buf    []byte
 }
 
-func (b *mysqlBed) worker(_ context.Context, s shape, n int) (func(context.Context) error, func(), error) {
-	w := &mysqlWorker{mysqlBed: b, spread: newSpread(b.o, s, n), rows: s.batch, tail: ",'" + b.o.text() + "')"}
+func (b *mysqlBed) worker(_ context.Context, s shape, n int) (func(context.Context) error, func(),
+	error) {
+	w := &mysqlWorker{mysqlBed: b, spread: newSpread(b.o, s, n), rows: s.batch,
+		tail: ",'" + b.o.text() + "')"}
 	return w.batch, func() {}, nil
 }
 
@@ -224,9 +235,11 @@ func (w *mysqlWorker) insert(ctx context.Context) error {
 		return err
 	}
 	now := uint64(time.Now().Unix())
-	into := "INSERT INTO IMMessage_%d (relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES "
+	into := "INSERT INTO IMMessage_%d " +
+		"(relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES "
 	if w.o.Groups {
-		into = "INSERT INTO IMGroupMessage_%d (groupId,userId,msgId,type,status,created,updated,content) VALUES "
+		into = "INSERT INTO IMGroupMessage_%d " +
+			"(groupId,userId,msgId,type,status,created,updated,content) VALUES "
 	}
 	for table := range schema.Tables {
 		b := fmt.Appendf(w.buf[:0], into, table)
@@ -242,9 +255,11 @@ func (w *mysqlWorker) insert(ctx context.Context) error {
 				}
 				id, user := uint64(c.conversation), uint64(2*c.conversation)
 				if w.o.Groups {
-					b = appendRow(b, id, user, first+k, uint64(pb.MsgType_MSG_TYPE_GROUP_TEXT), 0, now, now)
+					b = appendRow(b, id, user, first+k, uint64(pb.MsgType_MSG_TYPE_GROUP_TEXT), 0,
+						now, now)
 				} else {
-					b = appendRow(b, id, user-1, user, first+k, uint64(pb.MsgType_MSG_TYPE_SINGLE_TEXT), 0, now, now)
+					b = appendRow(b, id, user-1, user, first+k,
+						uint64(pb.MsgType_MSG_TYPE_SINGLE_TEXT), 0, now, now)
 				}
 				b = append(b, w.tail...)
 			}

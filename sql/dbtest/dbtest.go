@@ -118,7 +118,8 @@ func freePort() (int, error) {
 // missing ends the test when a server's program is not installed: skipped at home, failed on CI, where it must be there.
 func missing(tb testing.TB, program string) {
 	tb.Helper()
-	const msg = "%s is not installed: on Debian and Ubuntu `apt-get install mariadb-server redis-server`, or run `make test`"
+	const msg = "%s is not installed: on Debian and Ubuntu `apt-get install mariadb-server " +
+		"redis-server`, or run `make test`"
 	if os.Getenv("CI") == "true" {
 		tb.Fatalf(msg, program)
 	}
@@ -131,7 +132,8 @@ func find(programs ...string) string {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
-		for _, dir := range []string{"/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/libexec", "/opt/homebrew/bin"} {
+		for _, dir := range []string{"/usr/sbin", "/usr/local/sbin", "/usr/local/bin",
+			"/usr/libexec", "/opt/homebrew/bin"} {
 			path := filepath.Join(dir, name)
 			if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
 				return path
@@ -152,7 +154,8 @@ func run(name string, args ...string) error {
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
-			return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, strings.TrimSpace(string(out)))
+			return fmt.Errorf("%s: %w: %s", filepath.Base(name), err,
+				strings.TrimSpace(string(out)))
 		}
 		return err
 	}

@@ -24,7 +24,8 @@ func TestMariaDB(t *testing.T) {
 		t.Error("a table of one database is seen in the other")
 	}
 	var flush int
-	if err := db.QueryRow("SELECT @@innodb_flush_log_at_trx_commit").Scan(&flush); err != nil || flush != 1 {
+	if err := db.QueryRow("SELECT @@innodb_flush_log_at_trx_commit").Scan(&flush); err != nil ||
+		flush != 1 {
 		t.Errorf("innodb_flush_log_at_trx_commit = %d, %v; benchmarks would lie", flush, err)
 	}
 }

@@ -45,7 +45,8 @@ func MariaDB(tb testing.TB) *Server {
 func (s *Server) NewDatabase(tb testing.TB) string {
 	tb.Helper()
 	name := fmt.Sprintf("teamtalk_%d", s.last.Add(1))
-	if _, err := s.admin.Exec("CREATE DATABASE " + name + " CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"); err != nil {
+	if _, err := s.admin.Exec("CREATE DATABASE " + name +
+		" CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"); err != nil {
 		tb.Fatalf("create database: %v", err)
 	}
 	tb.Cleanup(func() {
@@ -89,7 +90,8 @@ func startMariaDB() (*Server, error) {
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root")
 	}
-	err = run(find("mariadb-install-db", "mysql_install_db"), append(args, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")...)
+	err = run(find("mariadb-install-db", "mysql_install_db"), append(args,
+		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")...)
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, err
@@ -114,9 +116,12 @@ func tryMariaDB(dir string, args []string) (*Server, error) {
 	}
 	s := &Server{port: port, socket: filepath.Join(dir, "sock")}
 	s.proc, err = start(dir, find("mariadbd", "mysqld"), append(args,
-		"--socket="+s.socket, "--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", port), "--pid-file="+filepath.Join(dir, "pid"),
-		"--skip-log-bin", "--skip-name-resolve", "--max-connections=500", "--innodb-flush-log-at-trx-commit=1",
-		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=128M", "--performance-schema=OFF")...)
+		"--socket="+s.socket, "--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", port),
+		"--pid-file="+filepath.Join(dir, "pid"),
+		"--skip-log-bin", "--skip-name-resolve", "--max-connections=500",
+		"--innodb-flush-log-at-trx-commit=1",
+		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=128M",
+		"--performance-schema=OFF")...)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +134,9 @@ func tryMariaDB(dir string, args []string) (*Server, error) {
 		return nil, err
 	}
 	s.admin = sql.OpenDB(connector)
-	if err := s.proc.await(func() error { return s.admin.PingContext(context.Background()) }); err != nil {
+	if err := s.proc.await(func() error {
+		return s.admin.PingContext(context.Background())
+	}); err != nil {
 		s.admin.Close()
 		s.proc.stop()
 		return nil, err

@@ -72,7 +72,8 @@ func newRedis(tb testing.TB, cluster bool) *RedisServer {
 
 // start runs a server on the port and waits until it answers.
 func (r *RedisServer) start() error {
-	args := []string{"--port", fmt.Sprint(r.port), "--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "no"}
+	args := []string{"--port", fmt.Sprint(r.port), "--bind", "127.0.0.1", "--dir", r.dir, "--save",
+		"", "--appendonly", "no"}
 	if r.cluster {
 		args = append(args, "--cluster-enabled", "yes")
 	}

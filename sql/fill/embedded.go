@@ -36,7 +36,8 @@ func Embedded(ctx context.Context, s *embedded.Store, spec Spec) (res Result, er
 		return res, fmt.Errorf("fill groups: %w", err)
 	}
 	sortByID(groups)
-	if res.GroupMessages, err = f.addMessages(ctx, groups, "group messages", groupRows); err != nil {
+	if res.GroupMessages, err = f.addMessages(ctx, groups, "group messages",
+		groupRows); err != nil {
 		return res, fmt.Errorf("fill messages of groups: %w", err)
 	}
 	return res, nil
@@ -48,7 +49,8 @@ type embeddedFill struct {
 }
 
 // prepared runs do with statements, in one transaction.
-func (f *embeddedFill) prepared(ctx context.Context, texts []string, do func(stmts []*sql.Stmt) error) error {
+func (f *embeddedFill) prepared(ctx context.Context, texts []string,
+	do func(stmts []*sql.Stmt) error) error {
 	return f.store.Raw(ctx, func(conn *sql.Conn) (err error) {
 		var stmts []*sql.Stmt
 		defer func() {
@@ -113,7 +115,8 @@ func (f *embeddedFill) makeRelations(ctx context.Context, list []thread) (made i
 
 // findGroups finds out how far the groups are.
 func (f *embeddedFill) findGroups(ctx context.Context, list []thread) error {
-	return f.prepared(ctx, []string{`select g.lastMsgId, max(g.lastChated, (select max(created) from IMGroupMember where groupId = g.id)) from IMGroup g where g.id = ?`},
+	return f.prepared(ctx,
+		[]string{`select g.lastMsgId, max(g.lastChated, (select max(created) from IMGroupMember where groupId = g.id)) from IMGroup g where g.id = ?`},
 		func(stmts []*sql.Stmt) error {
 			for i := range list {
 				t := &list[i]
@@ -143,19 +146,23 @@ type family struct {
 
 var (
 	relationRows = family{"insert into IMMessage (id, fromId, type, created, content) values ",
-		"update IMRelationShip set lastMsgId = ?2, updated = max(updated, ?3), statusSmall = 0, statusBig = 0 where id = ?1", "", 1}
+		"update IMRelationShip set lastMsgId = ?2, updated = max(updated, ?3), statusSmall = 0, " +
+			"statusBig = 0 where id = ?1", "", 1}
 	groupRows = family{"insert into IMGroupMessage (id, userId, type, created, content) values ",
-		"update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?3) where id = ?1", "update IMGroupMember set readMsgId = ?2 where groupId = ?1", 0x11}
+		"update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?3) where id = ?1",
+		"update IMGroupMember set readMsgId = ?2 where groupId = ?1", 0x11}
 )
 
 // perStatement is how many rows one INSERT has.
 const perStatement = 32
 
-func (f *embeddedFill) addMessages(ctx context.Context, list []thread, name string, fam family) (added int64, err error) {
+func (f *embeddedFill) addMessages(ctx context.Context, list []thread, name string,
+	fam family) (added int64, err error) {
 	st := f.stage(name, count(list))
 	all := &rows{list: list, texts: f.Texts}
 	row := fmt.Sprintf("(?, ?, %d, ?, ?)", fam.kind)
-	texts := []string{fam.insert + strings.Repeat(row+",", perStatement-1) + row, fam.insert + row, fam.update}
+	texts := []string{fam.insert + strings.Repeat(row+",", perStatement-1) + row, fam.insert + row,
+		fam.update}
 	if fam.read != "" {
 		texts = append(texts, fam.read)
 	}

@@ -68,7 +68,8 @@ func (s *Spec) check() error {
 	case s.Relations < 0 || s.Messages < 0 || s.GroupMessages < 0:
 		return im.Errorf(im.Invalid, "fill: a number is negative")
 	case s.Relations > MaxRelations(len(s.Users)):
-		return im.Errorf(im.Invalid, "fill: %d users have at most %d relations, not %d", len(s.Users), MaxRelations(len(s.Users)), s.Relations)
+		return im.Errorf(im.Invalid, "fill: %d users have at most %d relations, not %d",
+			len(s.Users), MaxRelations(len(s.Users)), s.Relations)
 	case s.Messages > 0 && s.Relations == 0:
 		return im.Errorf(im.Invalid, "fill: messages without relations")
 	case s.GroupMessages > 0 && len(s.Groups) == 0:
@@ -78,7 +79,8 @@ func (s *Spec) check() error {
 	}
 	for _, t := range s.Texts {
 		if len(t) == 0 || len(t) > im.MaxContent || !utf8.Valid(t) {
-			return im.Errorf(im.Invalid, "fill: a text of %d bytes: want UTF-8 of 1 to %d", len(t), im.MaxContent)
+			return im.Errorf(im.Invalid, "fill: a text of %d bytes: want UTF-8 of 1 to %d", len(t),
+				im.MaxContent)
 		}
 	}
 	for _, g := range s.Groups {
@@ -108,7 +110,8 @@ type message struct {
 
 // message makes the k-th new message, from 0 on.
 func (t *thread) message(k int, texts [][]byte) message {
-	m := message{id: t.last + 1 + uint32(k), created: t.until, text: texts[(int(t.id)+k)%len(texts)]}
+	m := message{id: t.last + 1 + uint32(k), created: t.until,
+		text: texts[(int(t.id)+k)%len(texts)]}
 	if t.n > 1 {
 		m.created = t.from + uint32(uint64(t.until-t.from)*uint64(k)/uint64(t.n-1))
 	}
@@ -135,7 +138,8 @@ func (s *Spec) relations() []thread {
 		for i := 0; i < round && len(list) < s.Relations; i++ {
 			a, b := s.Users[i], s.Users[(i+distance)%n]
 			k := len(list)
-			list = append(list, thread{a: min(a, b), b: max(a, b), n: share(s.Messages, s.Relations, k),
+			list = append(list, thread{a: min(a, b), b: max(a, b),
+				n:    share(s.Messages, s.Relations, k),
 				from: s.Since, until: s.Until - uint32(half*uint64(k)/uint64(s.Relations))})
 		}
 	}
@@ -146,7 +150,8 @@ func (s *Spec) relations() []thread {
 func (s *Spec) groups() []thread {
 	list := make([]thread, len(s.Groups))
 	for i, g := range s.Groups {
-		list[i] = thread{id: g.ID, members: g.Members, n: share(s.GroupMessages, len(s.Groups), i), until: s.Until}
+		list[i] = thread{id: g.ID, members: g.Members, n: share(s.GroupMessages, len(s.Groups), i),
+			until: s.Until}
 	}
 	return list
 }

@@ -53,7 +53,8 @@ func inMySQL(t *testing.T) place {
 	return place{
 		func(t *testing.T) im.Store {
 			t.Helper()
-			s, err := store.Open(t.Context(), store.Options{Master: dsn, Redis: store.Redis{Unread: store.Instance{Addrs: []string{redis.Addr()}}}})
+			s, err := store.Open(t.Context(), store.Options{Master: dsn,
+				Redis: store.Redis{Unread: store.Instance{Addrs: []string{redis.Addr()}}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +84,9 @@ func TestMySQLWithoutLoad(t *testing.T) {
 }
 
 // texts hold what must be quoted on the way.
-var texts = [][]byte{[]byte("plain"), []byte("tab\there, line\nthere\r, back\\slash, quote ' and \"double\", nul\x00 end"), []byte("語音 🎉"), []byte(`\N`)}
+var texts = [][]byte{[]byte("plain"),
+	[]byte("tab\there, line\nthere\r, back\\slash, quote ' and \"double\", nul\x00 end"),
+	[]byte("語音 🎉"), []byte(`\N`)}
 
 const (
 	userCount     = 21
@@ -103,9 +106,11 @@ func testFill(t *testing.T, p place) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := Spec{Users: users, Relations: relationCount, Messages: messageCount, GroupMessages: groupMessages, Texts: texts}
+	spec := Spec{Users: users, Relations: relationCount, Messages: messageCount,
+		GroupMessages: groupMessages, Texts: texts}
 	for range 2 {
-		g, err := s.CreateGroup(ctx, im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP, Members: users[:5]})
+		g, err := s.CreateGroup(ctx, im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP,
+			Members: users[:5]})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +172,8 @@ func send(t *testing.T, s im.Store, from, to, want uint32) {
 
 func sendGroup(t *testing.T, s im.Store, from, group, want uint32) {
 	t.Helper()
-	sendMessage(t, s, &im.Message{From: from, To: group, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT}, want)
+	sendMessage(t, s, &im.Message{From: from, To: group, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT},
+		want)
 }
 
 func sendMessage(t *testing.T, s im.Store, m *im.Message, want uint32) {
@@ -229,7 +235,8 @@ func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 		}
 		sessions, err := s.RecentSessions(ctx, u, 0, 1000)
 		if err != nil || len(sessions) != want {
-			t.Errorf("user %d has %d conversations in its list, want %d (%v)", u, len(sessions), want, err)
+			t.Errorf("user %d has %d conversations in its list, want %d (%v)", u, len(sessions),
+				want, err)
 		}
 		for _, r := range sessions {
 			if r.Updated != r.Latest.Created || r.Latest.ID == 0 || r.Removed {
@@ -245,7 +252,8 @@ func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 func checkHistory(t *testing.T, h []im.Message, before int) {
 	t.Helper()
 	for k, m := range h {
-		if int(m.ID) != before+len(h)-k || !slices.ContainsFunc(texts, func(x []byte) bool { return bytes.Equal(x, m.Data) }) {
+		if int(m.ID) != before+len(h)-k || !slices.ContainsFunc(texts,
+			func(x []byte) bool { return bytes.Equal(x, m.Data) }) {
 			t.Fatalf("message %d of %d after %d: %+v", k, len(h), before, m)
 		}
 		if k > 0 && m.Created > h[k-1].Created {
@@ -262,7 +270,8 @@ func checkGroups(t *testing.T, s im.Store, spec Spec, times int) {
 		for _, user := range g.Members {
 			h, err := s.GroupHistory(t.Context(), user, g.ID, 0, 1000)
 			if err != nil || len(h) != want {
-				t.Fatalf("user %d sees %d messages of group %d, want %d (%v)", user, len(h), g.ID, want, err)
+				t.Fatalf("user %d sees %d messages of group %d, want %d (%v)", user, len(h), g.ID,
+					want, err)
 			}
 			checkHistory(t, h[:len(h)-before], before)
 			if id, err := s.GroupLatestID(t.Context(), user, g.ID); err != nil || int(id) != want {
@@ -297,14 +306,18 @@ func goOn(t *testing.T, s im.Store, spec Spec) {
 		from, to := list[i][1], list[i][0]
 		send(t, s, from, to, uint32(2*messages[i]+1))
 		counts, err := s.UnreadCounts(t.Context(), to)
-		if err != nil || !slices.ContainsFunc(counts, func(u im.Unread) bool { return u.Peer == from && u.Count == 1 }) {
+		if err != nil || !slices.ContainsFunc(counts,
+			func(u im.Unread) bool { return u.Peer == from && u.Count == 1 }) {
 			t.Errorf("unread of user %d: %+v (%v)", to, counts, err)
 		}
 	}
 	g := spec.Groups[1]
 	sendGroup(t, s, g.Members[0], g.ID, groupMessages+1)
 	counts, err := s.UnreadCounts(t.Context(), g.Members[1])
-	if err != nil || !slices.ContainsFunc(counts, func(u im.Unread) bool { return u.Peer == g.ID && u.Count == 1 }) {
+	if err != nil || !slices.ContainsFunc(counts, func(u im.Unread) bool {
+		return u.Peer == g.ID &&
+			u.Count == 1
+	}) {
 		t.Errorf("unread of the group: %+v (%v)", counts, err)
 	}
 }
@@ -323,7 +336,8 @@ func TestRelations(t *testing.T) {
 		n := int64(0)
 		list := s.relations()
 		for _, th := range list {
-			if th.a >= th.b || seen[[2]uint32{th.a, th.b}] || th.until > s.Until || th.until < th.from {
+			if th.a >= th.b || seen[[2]uint32{th.a, th.b}] || th.until > s.Until ||
+				th.until < th.from {
 				t.Errorf("%d users: %+v", users, th)
 			}
 			seen[[2]uint32{th.a, th.b}] = true
@@ -343,13 +357,16 @@ func TestRelations(t *testing.T) {
 func TestInvalid(t *testing.T) {
 	users := []uint32{1, 2, 3}
 	for name, s := range map[string]Spec{
-		"too many relations":        {Users: users, Relations: 4},
-		"negative":                  {Users: users, Relations: -1},
-		"messages, but nobody":      {Users: users, Messages: 1, Texts: texts},
-		"no texts":                  {Users: users, Relations: 1, Messages: 1},
-		"empty text":                {Users: users, Relations: 1, Messages: 1, Texts: [][]byte{nil}},
-		"long text":                 {Users: users, Relations: 1, Messages: 1, Texts: [][]byte{bytes.Repeat([]byte("x"), 4097)}},
-		"not UTF-8":                 {Users: users, Relations: 1, Messages: 1, Texts: [][]byte{{0xff}}},
+		"too many relations":   {Users: users, Relations: 4},
+		"negative":             {Users: users, Relations: -1},
+		"messages, but nobody": {Users: users, Messages: 1, Texts: texts},
+		"no texts":             {Users: users, Relations: 1, Messages: 1},
+		"empty text": {Users: users, Relations: 1, Messages: 1,
+			Texts: [][]byte{nil}},
+		"long text": {Users: users, Relations: 1, Messages: 1,
+			Texts: [][]byte{bytes.Repeat([]byte("x"), 4097)}},
+		"not UTF-8": {Users: users, Relations: 1, Messages: 1,
+			Texts: [][]byte{{0xff}}},
 		"group messages, no groups": {GroupMessages: 1, Texts: texts},
 		"empty group":               {GroupMessages: 1, Texts: texts, Groups: []Group{{ID: 1}}},
 		"time runs backwards":       {Since: 2, Until: 1},
@@ -367,7 +384,8 @@ func TestInvalid(t *testing.T) {
 // What cannot be filled says why, and is left alone.
 func TestRefused(t *testing.T) {
 	p := inEmbedded(t)
-	if _, err := p.fill(t, Spec{GroupMessages: 1, Texts: texts, Groups: []Group{{ID: 9, Members: []uint32{1}}}}); im.KindOf(err) != im.NotFound {
+	if _, err := p.fill(t, Spec{GroupMessages: 1, Texts: texts,
+		Groups: []Group{{ID: 9, Members: []uint32{1}}}}); im.KindOf(err) != im.NotFound {
 		t.Errorf("a group that is not there: %v", err)
 	}
 	server := dbtest.MariaDB(t)
@@ -375,7 +393,8 @@ func TestRefused(t *testing.T) {
 	if im.KindOf(err) != im.Invalid || !strings.Contains(err.Error(), "migrate") {
 		t.Errorf("a database without tables: %v", err)
 	}
-	if _, err := inMySQL(t).fill(t, Spec{GroupMessages: 1, Texts: texts, Groups: []Group{{ID: 9, Members: []uint32{1}}}}); im.KindOf(err) != im.NotFound {
+	if _, err := inMySQL(t).fill(t, Spec{GroupMessages: 1, Texts: texts,
+		Groups: []Group{{ID: 9, Members: []uint32{1}}}}); im.KindOf(err) != im.NotFound {
 		t.Errorf("a group that is not there: %v", err)
 	}
 }

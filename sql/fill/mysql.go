@@ -53,7 +53,8 @@ func MySQL(ctx context.Context, dsn string, spec Spec) (res Result, err error) {
 	if err := f.findJoinTimes(ctx, groups); err != nil {
 		return res, fmt.Errorf("fill groups: %w", err)
 	}
-	if res.GroupMessages, err = f.addMessages(ctx, groups, "group messages", groupTables); err != nil {
+	if res.GroupMessages, err = f.addMessages(ctx, groups, "group messages",
+		groupTables); err != nil {
 		return res, fmt.Errorf("fill messages of groups: %w", err)
 	}
 	if err := f.writeChats(ctx, groups); err != nil {
@@ -93,9 +94,11 @@ func (f *mysqlFill) open(ctx context.Context, dsn string) error {
 	switch {
 	case err != nil:
 	case len(state.Pending) > 0:
-		err = im.Errorf(im.Invalid, "the database is not migrated (pending: %s): run migrate first", strings.Join(state.Pending, ", "))
+		err = im.Errorf(im.Invalid, "the database is not migrated (pending: %s): run migrate first",
+			strings.Join(state.Pending, ", "))
 	case !state.Finalized:
-		err = im.Errorf(im.Invalid, "the database is not finalized: fill a new one, not one that C++ servers have used")
+		err = im.Errorf(im.Invalid,
+			"the database is not finalized: fill a new one, not one that C++ servers have used")
 	}
 	if err != nil {
 		return errors.Join(err, f.db.Close())
@@ -104,7 +107,8 @@ func (f *mysqlFill) open(ctx context.Context, dsn string) error {
 }
 
 // each reads numbers, and calls do with every row.
-func (f *mysqlFill) each(ctx context.Context, query string, columns int, do func(v []uint32) error) error {
+func (f *mysqlFill) each(ctx context.Context, query string, columns int,
+	do func(v []uint32) error) error {
 	rows, err := f.db.QueryContext(ctx, query)
 	if err != nil {
 		return err
@@ -136,12 +140,13 @@ func (f *mysqlFill) makeRelations(ctx context.Context, list []thread) (made int6
 		wanted[im.ConversationKey(list[i].a, list[i].b)] = int32(i)
 	}
 	find := func() error {
-		return f.each(ctx, "SELECT id, smallId, bigId FROM IMRelationShip", 3, func(v []uint32) error {
-			if i, ok := wanted[im.ConversationKey(v[1], v[2])]; ok {
-				list[i].id = v[0]
-			}
-			return nil
-		})
+		return f.each(ctx, "SELECT id, smallId, bigId FROM IMRelationShip", 3,
+			func(v []uint32) error {
+				if i, ok := wanted[im.ConversationKey(v[1], v[2])]; ok {
+					list[i].id = v[0]
+				}
+				return nil
+			})
 	}
 	if err := find(); err != nil {
 		return 0, err
@@ -153,10 +158,12 @@ func (f *mysqlFill) makeRelations(ctx context.Context, list []thread) (made int6
 		}
 	}
 	slices.SortFunc(missing, func(a, b *thread) int { return compare2(a.a, b.a, a.b, b.b) })
-	err = f.insert(ctx, "relations", "INSERT IGNORE INTO IMRelationShip (smallId,bigId,status,created,updated) VALUES ", "", len(missing), func(i int, b []byte) []byte {
-		t := missing[i]
-		return fmt.Appendf(b, "(%d,%d,0,%d,%d)", t.a, t.b, f.Since, t.until)
-	})
+	err = f.insert(ctx, "relations",
+		"INSERT IGNORE INTO IMRelationShip (smallId,bigId,status,created,updated) VALUES ", "",
+		len(missing), func(i int, b []byte) []byte {
+			t := missing[i]
+			return fmt.Appendf(b, "(%d,%d,0,%d,%d)", t.a, t.b, f.Since, t.until)
+		})
 	if err != nil || len(missing) == 0 {
 		return 0, err
 	}
@@ -172,7 +179,8 @@ func (f *mysqlFill) makeRelations(ctx context.Context, list []thread) (made int6
 }
 
 // insert writes n rows, some at a time, which row appends.
-func (f *mysqlFill) insert(ctx context.Context, name, begin, end string, n int, row func(i int, b []byte) []byte) error {
+func (f *mysqlFill) insert(ctx context.Context, name, begin, end string, n int,
+	row func(i int, b []byte) []byte) error {
 	st := f.stage(name, int64(n))
 	var b []byte
 	for i := 0; i < n; {
@@ -202,13 +210,17 @@ type tables struct {
 }
 
 var (
-	relationTables = tables{"IMMessage_%d", "relateId", "relateId,fromId,toId,msgId,type,status,created,updated,content",
+	relationTables = tables{"IMMessage_%d", "relateId",
+		"relateId,fromId,toId,msgId,type,status,created,updated,content",
 		func(b []byte, t *thread, m message, sep byte) []byte {
-			return numbers(b, sep, t.id, m.from, m.to, m.id, uint32(pb.MsgType_MSG_TYPE_SINGLE_TEXT), 0, m.created, m.created)
+			return numbers(b, sep, t.id, m.from, m.to, m.id,
+				uint32(pb.MsgType_MSG_TYPE_SINGLE_TEXT), 0, m.created, m.created)
 		}}
-	groupTables = tables{"IMGroupMessage_%d", "groupId", "groupId,userId,msgId,type,status,created,updated,content",
+	groupTables = tables{"IMGroupMessage_%d", "groupId",
+		"groupId,userId,msgId,type,status,created,updated,content",
 		func(b []byte, t *thread, m message, sep byte) []byte {
-			return numbers(b, sep, t.id, m.from, m.id, uint32(pb.MsgType_MSG_TYPE_GROUP_TEXT), 0, m.created, m.created)
+			return numbers(b, sep, t.id, m.from, m.id, uint32(pb.MsgType_MSG_TYPE_GROUP_TEXT), 0,
+				m.created, m.created)
 		}}
 )
 
@@ -221,7 +233,8 @@ func numbers(b []byte, sep byte, values ...uint32) []byte {
 }
 
 // addMessages adds the messages of all threads, which it sorts, several tables at once.
-func (f *mysqlFill) addMessages(ctx context.Context, list []thread, name string, in tables) (added int64, err error) {
+func (f *mysqlFill) addMessages(ctx context.Context, list []thread, name string,
+	in tables) (added int64, err error) {
 	if count(list) == 0 {
 		return 0, nil
 	}
@@ -261,7 +274,8 @@ func firstCause(list []error) (err error) {
 }
 
 // fillTable adds the messages of one table.
-func (f *mysqlFill) fillTable(ctx context.Context, list []thread, n int, in tables, st *stage) error {
+func (f *mysqlFill) fillTable(ctx context.Context, list []thread, n int, in tables,
+	st *stage) error {
 	table := fmt.Sprintf(in.name, n)
 	var mine []*thread
 	for i := range list {
@@ -302,7 +316,8 @@ func (f *mysqlFill) findLast(ctx context.Context, table, column string, mine []*
 	for _, t := range mine {
 		by[t.id] = t
 	}
-	return f.each(ctx, fmt.Sprintf("SELECT %s, MAX(msgId), MAX(created) FROM %s GROUP BY %[1]s", column, table), 3, func(v []uint32) error {
+	return f.each(ctx, fmt.Sprintf("SELECT %s, MAX(msgId), MAX(created) FROM %s GROUP BY %[1]s",
+		column, table), 3, func(v []uint32) error {
 		if t := by[v[0]]; t != nil {
 			return t.after(v[1], v[2])
 		}
@@ -317,19 +332,28 @@ func notAllowed(err error) bool {
 }
 
 // load adds messages with LOAD DATA LOCAL.
-func (f *mysqlFill) load(ctx context.Context, table string, in tables, all *rows, left int64) (int, error) {
+func (f *mysqlFill) load(ctx context.Context, table string, in tables, all *rows, left int64) (int,
+	error) {
 	n := int(min(left, loadRows))
 	name := uuid.NewString()
-	mysql.RegisterReaderHandler(name, func() io.Reader { return &lines{rows: all, in: in, left: n} })
+	mysql.RegisterReaderHandler(name, func() io.Reader {
+		return &lines{rows: all, in: in,
+			left: n}
+	})
 	defer mysql.DeregisterReaderHandler(name)
-	res, err := f.db.ExecContext(ctx, fmt.Sprintf("LOAD DATA LOCAL INFILE 'Reader::%s' INTO TABLE %s CHARACTER SET utf8mb4 FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' (%s)",
+	res, err := f.db.ExecContext(ctx, fmt.Sprintf(
+		"LOAD DATA LOCAL INFILE 'Reader::%s' INTO TABLE %s CHARACTER SET utf8mb4 FIELDS "+
+			"TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' (%s)",
 		name, table, in.columns))
 	if err != nil {
 		return 0, err
 	}
 	// With LOCAL, rows that a key refuses are passed over without an error.
 	if got, err := res.RowsAffected(); err != nil || got != int64(n) {
-		return 0, errors.Join(im.Errorf(im.Busy, "%d of %d messages were taken: a server must not run on the database meanwhile", got, n), err)
+		return 0,
+			errors.Join(im.Errorf(im.Busy,
+				"%d of %d messages were taken: a server must not run on the database meanwhile",
+				got, n), err)
 	}
 	return n, nil
 }
@@ -388,7 +412,8 @@ func appendEscaped(b, text []byte) []byte {
 }
 
 // insertMessages adds messages with one INSERT.
-func (f *mysqlFill) insertMessages(ctx context.Context, table string, in tables, all *rows, left int64) (int, error) {
+func (f *mysqlFill) insertMessages(ctx context.Context, table string, in tables, all *rows,
+	left int64) (int, error) {
 	b := fmt.Appendf(nil, "INSERT INTO %s (%s) VALUES ", table, in.columns)
 	n := 0
 	for ; n < insertRows && int64(n) < left && len(b) < insertBytes; n++ {

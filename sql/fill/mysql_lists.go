@@ -16,10 +16,13 @@ func (f *mysqlFill) findJoinTimes(ctx context.Context, groups []thread) error {
 		return nil
 	}
 	joined := map[uint32]uint32{}
-	err := f.each(ctx, "SELECT m.groupId, MAX(GREATEST(m.created, m.updated)) FROM IMGroupMember m JOIN IMGroup g ON g.id=m.groupId WHERE m.status=0 GROUP BY m.groupId", 2, func(v []uint32) error {
-		joined[v[0]] = v[1]
-		return nil
-	})
+	err := f.each(ctx,
+		"SELECT m.groupId, MAX(GREATEST(m.created, m.updated)) FROM IMGroupMember m JOIN "+
+			"IMGroup g ON g.id=m.groupId WHERE m.status=0 GROUP BY m.groupId", 2,
+		func(v []uint32) error {
+			joined[v[0]] = v[1]
+			return nil
+		})
 	if err != nil {
 		return err
 	}
@@ -40,7 +43,9 @@ func (f *mysqlFill) findJoinTimes(ctx context.Context, groups []thread) error {
 func (f *mysqlFill) writeChats(ctx context.Context, groups []thread) error {
 	for i := range groups {
 		if t := &groups[i]; t.n > 0 {
-			if _, err := f.db.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroup SET lastChated=GREATEST(lastChated, %d) WHERE id=%d", t.until, t.id)); err != nil {
+			if _, err := f.db.ExecContext(ctx, fmt.Sprintf(
+				"UPDATE IMGroup SET lastChated=GREATEST(lastChated, %d) WHERE id=%d", t.until,
+				t.id)); err != nil {
 				return err
 			}
 		}
@@ -60,7 +65,8 @@ func (f *mysqlFill) writeSessions(ctx context.Context, relations, groups []threa
 	var list []listed
 	for i := range relations {
 		if t := &relations[i]; t.n > 0 {
-			list = append(list, listed{t.a, t.b, pb.SessionType_SESSION_TYPE_SINGLE, t.until}, listed{t.b, t.a, pb.SessionType_SESSION_TYPE_SINGLE, t.until})
+			list = append(list, listed{t.a, t.b, pb.SessionType_SESSION_TYPE_SINGLE, t.until},
+				listed{t.b, t.a, pb.SessionType_SESSION_TYPE_SINGLE, t.until})
 		}
 	}
 	for i := range groups {
@@ -74,8 +80,10 @@ func (f *mysqlFill) writeSessions(ctx context.Context, relations, groups []threa
 	slices.SortFunc(list, func(a, b listed) int {
 		return cmp.Or(compare2(a.user, b.user, a.peer, b.peer), cmp.Compare(a.kind, b.kind))
 	})
-	return f.insert(ctx, "lists of conversations", "INSERT INTO IMRecentSession (userId,peerId,type,status,created,updated) VALUES ",
-		" ON DUPLICATE KEY UPDATE status=0, removedMsgId=0, updated=GREATEST(updated, VALUES(updated))", len(list), func(i int, b []byte) []byte {
+	return f.insert(ctx, "lists of conversations",
+		"INSERT INTO IMRecentSession (userId,peerId,type,status,created,updated) VALUES ",
+		" ON DUPLICATE KEY UPDATE status=0, removedMsgId=0, updated=GREATEST(updated, "+
+			"VALUES(updated))", len(list), func(i int, b []byte) []byte {
 			s := list[i]
 			return fmt.Appendf(b, "(%d,%d,%d,0,%d,%[4]d)", s.user, s.peer, s.kind, s.updated)
 		})

@@ -33,7 +33,9 @@ func messageTable(relate uint32) string { return fmt.Sprintf("IMMessage_%d", rel
 
 // mergeRelations leaves one row for each pair of users, with all the messages.
 func (r *run) mergeRelations(ctx context.Context) error {
-	list, err := r.pairsOf(ctx, "SELECT smallId, bigId, 0 FROM IMRelationShip GROUP BY smallId, bigId HAVING COUNT(*)>1 ORDER BY smallId, bigId")
+	list, err := r.pairsOf(ctx,
+		"SELECT smallId, bigId, 0 FROM IMRelationShip GROUP BY smallId, bigId HAVING COUNT(*)>1 "+
+			"ORDER BY smallId, bigId")
 	if err != nil {
 		return fmt.Errorf("look for doubled relations: %w", err)
 	}
@@ -47,7 +49,8 @@ func (r *run) mergeRelations(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("merge relations of users %d and %d: %w", pair[0], pair[1], err)
 		}
-		r.say("relation of users %d and %d: merged; %d messages moved, %d of them with a new id", pair[0], pair[1], moved, renumbered)
+		r.say("relation of users %d and %d: merged; %d messages moved, %d of them with a new id",
+			pair[0], pair[1], moved, renumbered)
 	}
 	return nil
 }
@@ -57,13 +60,15 @@ func (r *run) mergeRelations(ctx context.Context) error {
 // Kept is the relation with most messages, so that fewest move. A moved message keeps its msgId where that is free. Where it is taken it gets
 // one after the conversation's last, in order of time: clients know messages by id, so to give a message that they have another one would
 // show it twice, and to give it one that another message has would hide it. Its time stays what it was, so clients that sort by time show it at its place.
-func (r *run) mergePair(ctx context.Context, tx *sql.Tx, small, big uint32) (moved, renumbered int, err error) {
+func (r *run) mergePair(ctx context.Context, tx *sql.Tx, small, big uint32) (moved, renumbered int,
+	err error) {
 	rels, err := relationsOf(ctx, tx, small, big)
 	if err != nil || len(rels) < 2 {
 		return 0, 0, err
 	}
 	keep := slices.MaxFunc(rels, func(a, b relation) int {
-		return cmp.Or(cmp.Compare(a.messages, b.messages), cmp.Compare(b.status, a.status), cmp.Compare(a.updated, b.updated), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.messages, b.messages), cmp.Compare(b.status, a.status),
+			cmp.Compare(a.updated, b.updated), cmp.Compare(a.id, b.id))
 	})
 	present, err := storedUnder(ctx, tx, messageTable(keep.id), "relateId", keep.id)
 	if err != nil {
@@ -101,7 +106,9 @@ func (r *run) mergePair(ctx context.Context, tx *sql.Tx, small, big uint32) (mov
 
 // relationsOf returns a pair's relations, locked.
 func relationsOf(ctx context.Context, tx *sql.Tx, small, big uint32) ([]relation, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT id, COALESCE(status, 0), created, updated FROM IMRelationShip WHERE smallId=? AND bigId=? ORDER BY id FOR UPDATE", small, big)
+	rows, err := tx.QueryContext(ctx,
+		"SELECT id, COALESCE(status, 0), created, updated FROM IMRelationShip WHERE smallId=? "+
+			"AND bigId=? ORDER BY id FOR UPDATE", small, big)
 	if err != nil {
 		return nil, err
 	}
@@ -138,16 +145,21 @@ func dropRelations(ctx context.Context, tx *sql.Tx, keep relation, rels []relati
 			gone = append(gone, fmt.Sprint(rel.id))
 		}
 	}
-	if _, err := tx.ExecContext(ctx, "DELETE FROM IMRelationShip WHERE id IN ("+strings.Join(gone, ",")+")"); err != nil {
+	if _, err := tx.ExecContext(ctx, "DELETE FROM IMRelationShip WHERE id IN ("+
+		strings.Join(gone, ",")+")"); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, "UPDATE IMRelationShip SET status=?, created=?, updated=? WHERE id=?", keep.status, keep.created, keep.updated, keep.id)
+	_, err := tx.ExecContext(ctx,
+		"UPDATE IMRelationShip SET status=?, created=?, updated=? WHERE id=?", keep.status,
+		keep.created, keep.updated, keep.id)
 	return err
 }
 
 // storedUnder returns the messages of a conversation, locked, deleted ones too: they have ids like all others.
-func storedUnder(ctx context.Context, tx *sql.Tx, table, column string, id uint32) ([]stored, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT id, msgId, created FROM "+table+" WHERE "+column+"=? FOR UPDATE", id)
+func storedUnder(ctx context.Context, tx *sql.Tx, table, column string, id uint32) ([]stored,
+	error) {
+	rows, err := tx.QueryContext(ctx, "SELECT id, msgId, created FROM "+table+" WHERE "+column+
+		"=? FOR UPDATE", id)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +179,8 @@ func storedUnder(ctx context.Context, tx *sql.Tx, table, column string, id uint3
 // order of time. It returns the highest id then in use.
 func assign(taken map[uint32]bool, ms []stored) (highest uint32, renumbered int, err error) {
 	slices.SortFunc(ms, func(a, b stored) int {
-		return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.msgID, b.msgID), cmp.Compare(a.table, b.table), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.msgID, b.msgID),
+			cmp.Compare(a.table, b.table), cmp.Compare(a.id, b.id))
 	})
 	var late []*stored
 	for i := range ms {
@@ -193,17 +206,22 @@ func assign(taken map[uint32]bool, ms []stored) (highest uint32, renumbered int,
 
 // move puts a message under another relation, into that one's table, and what is remembered of its client_msg_id after it.
 func move(ctx context.Context, tx *sql.Tx, m stored, relate uint32) error {
-	_, err := tx.ExecContext(ctx, "UPDATE IMClientMsgId SET relateId=?, msgId=? WHERE relateId=? AND msgId=? AND toType=1", relate, m.newID, m.relate, m.msgID)
+	_, err := tx.ExecContext(ctx,
+		"UPDATE IMClientMsgId SET relateId=?, msgId=? WHERE relateId=? AND msgId=? AND toType=1",
+		relate, m.newID, m.relate, m.msgID)
 	if err != nil {
 		return err
 	}
 	table := messageTable(relate)
 	if table == m.table {
-		_, err := tx.ExecContext(ctx, "UPDATE "+table+" SET relateId=?, msgId=? WHERE id=?", relate, m.newID, m.id)
+		_, err := tx.ExecContext(ctx, "UPDATE "+table+" SET relateId=?, msgId=? WHERE id=?", relate,
+			m.newID, m.id)
 		return err
 	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO "+table+" (relateId, fromId, toId, msgId, content, type, status, updated, created) "+
-		"SELECT ?, fromId, toId, ?, content, type, status, updated, created FROM "+m.table+" WHERE id=?", relate, m.newID, m.id)
+	_, err = tx.ExecContext(ctx, "INSERT INTO "+table+
+		" (relateId, fromId, toId, msgId, content, type, status, updated, created) "+
+		"SELECT ?, fromId, toId, ?, content, type, status, updated, created FROM "+m.table+
+		" WHERE id=?", relate, m.newID, m.id)
 	if err != nil {
 		return err
 	}
@@ -218,7 +236,10 @@ func (r *run) splitMessageIDs(ctx context.Context, table string) error {
 	if group {
 		column = "groupId"
 	}
-	list, err := r.pairsOf(ctx, fmt.Sprintf("SELECT DISTINCT %[1]s, 0, 0 FROM (SELECT %[1]s FROM %[2]s GROUP BY %[1]s, msgId HAVING COUNT(*)>1) AS d ORDER BY %[1]s", column, table))
+	list, err := r.pairsOf(ctx,
+		fmt.Sprintf(
+			"SELECT DISTINCT %[1]s, 0, 0 FROM (SELECT %[1]s FROM %[2]s GROUP BY %[1]s, msgId "+
+				"HAVING COUNT(*)>1) AS d ORDER BY %[1]s", column, table))
 	if err != nil {
 		return fmt.Errorf("look for doubled message ids in %s: %w", table, err)
 	}
@@ -226,7 +247,8 @@ func (r *run) splitMessageIDs(ctx context.Context, table string) error {
 		var renumbered int
 		err := r.inTx(ctx, func(tx *sql.Tx) error {
 			var err error
-			renumbered, err = r.splitConversation(ctx, tx, table, column, Conversation{Group: group, ID: c[0]})
+			renumbered, err = r.splitConversation(ctx, tx, table, column,
+				Conversation{Group: group, ID: c[0]})
 			return err
 		})
 		if err != nil {
@@ -238,7 +260,8 @@ func (r *run) splitMessageIDs(ctx context.Context, table string) error {
 }
 
 // splitConversation does it for one conversation.
-func (r *run) splitConversation(ctx context.Context, tx *sql.Tx, table, column string, c Conversation) (int, error) {
+func (r *run) splitConversation(ctx context.Context, tx *sql.Tx, table, column string,
+	c Conversation) (int, error) {
 	ms, err := storedUnder(ctx, tx, table, column, c.ID)
 	if err != nil {
 		return 0, err
@@ -254,7 +277,8 @@ func (r *run) splitConversation(ctx context.Context, tx *sql.Tx, table, column s
 		if m.newID == m.msgID {
 			continue
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE "+table+" SET msgId=? WHERE id=?", m.newID, m.id); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE "+table+" SET msgId=? WHERE id=?", m.newID,
+			m.id); err != nil {
 			return 0, err
 		}
 	}

@@ -80,13 +80,16 @@ func (r *run) safe(ctx context.Context) error {
 		return err
 	}
 	if len(state.Pending) > 0 {
-		return im.Errorf(im.Denied, "migrations are pending (%s): run migrate first", strings.Join(state.Pending, ", "))
+		return im.Errorf(im.Denied, "migrations are pending (%s): run migrate first",
+			strings.Join(state.Pending, ", "))
 	}
 	var table, engine string
 	err = r.conn.QueryRowContext(ctx, `SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES
 		WHERE TABLE_SCHEMA=DATABASE() AND TABLE_TYPE='BASE TABLE' AND TABLE_NAME LIKE 'IM%' AND ENGINE<>'InnoDB' LIMIT 1`).Scan(&table, &engine)
 	if err == nil {
-		return im.Errorf(im.Denied, "table %s is kept by %s, which knows no transactions: convert it to InnoDB first", table, engine)
+		return im.Errorf(im.Denied,
+			"table %s is kept by %s, which knows no transactions: convert it to InnoDB first",
+			table, engine)
 	}
 	if err != sql.ErrNoRows {
 		return fmt.Errorf("look at the tables' engines: %w", err)
@@ -112,7 +115,9 @@ func (r *run) alone(ctx context.Context) error {
 			return nil
 		}
 		if try == 20 {
-			return im.Errorf(im.Denied, "%d other connections use this database (%s): stop every db_proxy first", n, who.String)
+			return im.Errorf(im.Denied,
+				"%d other connections use this database (%s): stop every db_proxy first", n,
+				who.String)
 		}
 		select {
 		case <-ctx.Done():
@@ -169,22 +174,27 @@ func (r *run) mergeSessions(ctx context.Context) error {
 		err := r.inTx(ctx, func(tx *sql.Tx) error {
 			const side = " FROM IMRecentSession WHERE userId=? AND peerId=? AND type=?"
 			var keep, status, created uint32
-			err := tx.QueryRowContext(ctx, "SELECT id"+side+" ORDER BY updated DESC, id DESC LIMIT 1 FOR UPDATE", k[0], k[1], k[2]).Scan(&keep)
+			err := tx.QueryRowContext(ctx, "SELECT id"+side+
+				" ORDER BY updated DESC, id DESC LIMIT 1 FOR UPDATE", k[0], k[1], k[2]).Scan(&keep)
 			if err != nil {
 				return err
 			}
-			err = tx.QueryRowContext(ctx, "SELECT COALESCE(MIN(status), 0), MIN(created)"+side, k[0], k[1], k[2]).Scan(&status, &created)
+			err = tx.QueryRowContext(ctx, "SELECT COALESCE(MIN(status), 0), MIN(created)"+side,
+				k[0], k[1], k[2]).Scan(&status, &created)
 			if err != nil {
 				return err
 			}
-			if _, err := tx.ExecContext(ctx, "DELETE"+side+" AND id<>?", k[0], k[1], k[2], keep); err != nil {
+			if _, err := tx.ExecContext(ctx, "DELETE"+side+" AND id<>?", k[0], k[1], k[2],
+				keep); err != nil {
 				return err
 			}
-			_, err = tx.ExecContext(ctx, "UPDATE IMRecentSession SET status=?, created=? WHERE id=?", status, created, keep)
+			_, err = tx.ExecContext(ctx,
+				"UPDATE IMRecentSession SET status=?, created=? WHERE id=?", status, created, keep)
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("merge sessions of user %d with %d (type %d): %w", k[0], k[1], k[2], err)
+			return fmt.Errorf("merge sessions of user %d with %d (type %d): %w", k[0], k[1], k[2],
+				err)
 		}
 		r.say("session of user %d with %d (type %d): merged", k[0], k[1], k[2])
 	}

@@ -77,8 +77,10 @@ func finalSteps() []step { return load("finalize.sql") }
 // The four forms of a statement. One thing each: a statement that makes two could be half done.
 var (
 	createForm = regexp.MustCompile(`^CREATE TABLE (\w+) \(`)
-	widenForm  = regexp.MustCompile(`^ALTER TABLE (\w+) MODIFY COLUMN (\w+) VARCHAR\((\d+)\) [^;]*$`)
-	alterForm  = regexp.MustCompile(`^ALTER TABLE (\w+) ADD (COLUMN|INDEX|UNIQUE INDEX) (\w+) [^;]*$`)
+	widenForm  = regexp.MustCompile(
+		`^ALTER TABLE (\w+) MODIFY COLUMN (\w+) VARCHAR\((\d+)\) [^;]*$`)
+	alterForm = regexp.MustCompile(
+		`^ALTER TABLE (\w+) ADD (COLUMN|INDEX|UNIQUE INDEX) (\w+) [^;]*$`)
 )
 
 // load reads a file into steps. A statement with {n} stands for one on each of the eight tables of messages.

@@ -90,7 +90,8 @@ func (r *run) say(format string, args ...any) {
 const lockName = `CONCAT('teamtalk.schema.', LEFT(MD5(DATABASE()), 16))`
 
 // locked runs do on one connection, under the named lock.
-func locked(ctx context.Context, db *sql.DB, o Options, do func(*run, context.Context) error) error {
+func locked(ctx context.Context, db *sql.DB, o Options,
+	do func(*run, context.Context) error) error {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return im.WithKind(im.Unavailable, "connect to the database", err)
@@ -106,7 +107,9 @@ func locked(ctx context.Context, db *sql.DB, o Options, do func(*run, context.Co
 	// When the connection is gone so is the lock; nothing is left to do about an error here.
 	defer conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK("+lockName+")")
 	// A table that stays locked must not make every other statement on it queue behind a waiting ALTER: give up soon, and try again.
-	if _, err := conn.ExecContext(ctx, "SET SESSION lock_wait_timeout=5, SESSION innodb_lock_wait_timeout=20, SESSION sql_mode='STRICT_ALL_TABLES'"); err != nil {
+	if _, err := conn.ExecContext(ctx,
+		"SET SESSION lock_wait_timeout=5, SESSION innodb_lock_wait_timeout=20, SESSION "+
+			"sql_mode='STRICT_ALL_TABLES'"); err != nil {
 		return fmt.Errorf("prepare the session: %w", err)
 	}
 	return do(&run{conn: conn, o: o}, ctx)
@@ -163,7 +166,9 @@ func (r *run) begin(ctx context.Context) ([]int, error) {
 
 // record notes that a migration is done.
 func (r *run) record(ctx context.Context, version int, name string) error {
-	_, err := r.conn.ExecContext(ctx, "INSERT INTO schema_migrations (version, name, applied) VALUES (?, ?, UNIX_TIMESTAMP())", version, name)
+	_, err := r.conn.ExecContext(ctx,
+		"INSERT INTO schema_migrations (version, name, applied) VALUES (?, ?, UNIX_TIMESTAMP())",
+		version, name)
 	if err != nil {
 		return fmt.Errorf("record migration %d: %w", version, err)
 	}
@@ -239,14 +244,25 @@ func (r *run) apply(ctx context.Context, steps []step) error {
 
 // has reports whether the work of a step is done.
 func (r *run) has(ctx context.Context, st step) (bool, error) {
-	query, args := "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?)", []any{st.table}
+	query,
+		args := "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA=DATABASE() "+
+		"AND LOWER(TABLE_NAME)=LOWER(?)", []any{st.table}
 	switch st.kind {
 	case addColumn:
-		query, args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=?", []any{st.table, st.name}
+		query,
+			args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE "+
+			"TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=?",
+			[]any{st.table, st.name}
 	case addIndex:
-		query, args = "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND INDEX_NAME=?", []any{st.table, st.name}
+		query,
+			args = "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE "+
+			"TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND INDEX_NAME=?",
+			[]any{st.table, st.name}
 	case widenColumn:
-		query, args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=? AND CHARACTER_MAXIMUM_LENGTH>=?",
+		query,
+			args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE "+
+			"TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=? AND "+
+			"CHARACTER_MAXIMUM_LENGTH>=?",
 			[]any{st.table, st.name, st.width}
 	}
 	var n int

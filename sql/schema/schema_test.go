@@ -64,11 +64,14 @@ func TestNewDatabaseIsBornFinalized(t *testing.T) {
 	}
 	migrate(t, db)
 	want := State{Version: 5, Latest: 5, Finalized: true}
-	if s := status(t, db); s.Version != want.Version || s.Latest != want.Latest || len(s.Pending) > 0 || !s.Finalized || len(s.Missing) > 0 {
+	if s := status(t, db); s.Version != want.Version || s.Latest != want.Latest ||
+		len(s.Pending) > 0 || !s.Finalized || len(s.Missing) > 0 {
 		t.Errorf("status after Migrate: %+v", s)
 	}
 	did := 0
-	if err := Migrate(t.Context(), db, Options{Progress: func(string) { did++ }}); err != nil || did > 0 {
+	if err := Migrate(t.Context(), db, Options{Progress: func(string) {
+		did++
+	}}); err != nil || did > 0 {
 		t.Errorf("a second Migrate did %d things, %v", did, err)
 	}
 }
@@ -89,10 +92,16 @@ func TestExistingDatabaseIsNotFinalized(t *testing.T) {
 		}
 	}
 	// Rows as a C++ server writes them.
-	exec(t, db, "INSERT INTO IMUser (sex,name,domain,nick,password,salt,phone,email,avatar,departId,status,created,updated,push_shield_status,sign_info) VALUES (1,'Bob','bob','Bob','x','1234','1','e','a',1,0,1,1,0,'')")
-	exec(t, db, "INSERT INTO IMMessage_3 (relateId,fromId,toId,msgId,content,status,type,created,updated) VALUES (3,1,2,1,'a',0,1,1,1), (3,1,2,1,'a',0,1,1,1)")
+	exec(t, db,
+		"INSERT INTO IMUser "+
+			"(sex,name,domain,nick,password,salt,phone,email,avatar,departId,status,created,updated,push_shield_status,sign_info) VALUES (1,'Bob','bob','Bob','x','1234','1','e','a',1,0,1,1,0,'')")
+	exec(t, db,
+		"INSERT INTO IMMessage_3 "+
+			"(relateId,fromId,toId,msgId,content,status,type,created,updated) VALUES "+
+			"(3,1,2,1,'a',0,1,1,1), (3,1,2,1,'a',0,1,1,1)")
 	var id int
-	if err := db.QueryRow("SELECT id FROM IMUser WHERE nameFold='bob'").Scan(&id); err != nil || id != 1 {
+	if err := db.QueryRow("SELECT id FROM IMUser WHERE nameFold='bob'").Scan(&id); err != nil ||
+		id != 1 {
 		t.Errorf("user by folded name: %d, %v", id, err)
 	}
 }
@@ -102,8 +111,11 @@ func columns(t *testing.T, db *sql.DB) map[string]string {
 	t.Helper()
 	list := map[string]string{}
 	for _, query := range []string{
-		"SELECT CONCAT(TABLE_NAME, '.', COLUMN_NAME), CONCAT(COLUMN_TYPE, IS_NULLABLE, COALESCE(COLUMN_DEFAULT, '-')) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA=DATABASE()",
-		"SELECT CONCAT(TABLE_NAME, ' key ', INDEX_NAME, SEQ_IN_INDEX), CONCAT(COLUMN_NAME, NON_UNIQUE) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA=DATABASE()",
+		"SELECT CONCAT(TABLE_NAME, '.', COLUMN_NAME), CONCAT(COLUMN_TYPE, IS_NULLABLE, " +
+			"COALESCE(COLUMN_DEFAULT, '-')) FROM information_schema.COLUMNS WHERE " +
+			"TABLE_SCHEMA=DATABASE()",
+		"SELECT CONCAT(TABLE_NAME, ' key ', INDEX_NAME, SEQ_IN_INDEX), CONCAT(COLUMN_NAME, " +
+			"NON_UNIQUE) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA=DATABASE()",
 	} {
 		rows, err := db.Query(query)
 		if err != nil {
@@ -190,7 +202,8 @@ func messages(t *testing.T, db *sql.DB, prefix, column string) []message {
 	t.Helper()
 	var list []message
 	for n := range Tables {
-		rows, err := db.Query(fmt.Sprintf("SELECT id, %s, msgId, created, content FROM %s%d", column, prefix, n))
+		rows, err := db.Query(fmt.Sprintf("SELECT id, %s, msgId, created, content FROM %s%d",
+			column, prefix, n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,20 +233,31 @@ func doubled(t *testing.T) *sql.DB {
 	exec(t, db, `INSERT INTO IMRelationShip (id, smallId, bigId, status, created, updated) VALUES
 		(10,1,2,0,100,100), (12,1,2,0,100,100), (20,3,4,0,90,200), (28,3,4,0,100,300), (31,5,6,1,50,60), (32,5,6,0,70,70), (33,5,6,0,70,80), (40,7,8,0,1,1)`)
 	insert := func(relate int, rows string) {
-		exec(t, db, fmt.Sprintf("INSERT INTO IMMessage_%d (relateId, msgId, created, content, status, fromId, toId, updated) VALUES %s", relate%Tables, rows))
+		exec(t, db,
+			fmt.Sprintf(
+				"INSERT INTO IMMessage_%d (relateId, msgId, created, content, status, fromId, "+
+					"toId, updated) VALUES %s", relate%Tables, rows))
 	}
 	insert(10, "(10,1,100,'a1',0,1,2,1), (10,2,105,'a2 deleted',1,2,1,1)")
-	insert(12, "(12,1,100,'b1',0,1,2,1), (12,3,110,'b3',0,1,2,1), (12,4,120,'b4',0,1,2,1), (12,4,121,'b4 again',0,1,2,1), (12,5,130,'b5',0,1,2,1)")
+	insert(12,
+		"(12,1,100,'b1',0,1,2,1), (12,3,110,'b3',0,1,2,1), (12,4,120,'b4',0,1,2,1), "+
+			"(12,4,121,'b4 again',0,1,2,1), (12,5,130,'b5',0,1,2,1)")
 	insert(20, "(20,1,100,'c1',0,3,4,1), (20,2,101,'c2',0,3,4,1), (20,3,102,'c3',0,3,4,1)")
 	insert(28, "(28,1,300,'d1',0,4,3,1), (28,2,99,'d2',0,4,3,1)")
 	insert(33, "(33,1,70,'e1',0,5,6,1)")
 	insert(32, "(32,1,71,'f1',0,6,5,1)")
 	// A counter that Redis lost after four messages, which then gave one to three again.
-	insert(40, "(40,1,1,'g1',0,7,8,1), (40,2,2,'g2',0,7,8,1), (40,3,3,'g3',0,7,8,1), (40,4,4,'g4',0,7,8,1), (40,1,5,'g5',0,7,8,1), (40,2,6,'g6',0,7,8,1), (40,3,7,'g7',0,7,8,1)")
-	exec(t, db, `INSERT INTO IMGroupMessage_1 (groupId, userId, msgId, content, created) VALUES (9,1,1,'h1',1), (9,2,2,'h2',2), (9,3,2,'h2 again',2), (17,1,2,'i2',1)`)
+	insert(40,
+		"(40,1,1,'g1',0,7,8,1), (40,2,2,'g2',0,7,8,1), (40,3,3,'g3',0,7,8,1), "+
+			"(40,4,4,'g4',0,7,8,1), (40,1,5,'g5',0,7,8,1), (40,2,6,'g6',0,7,8,1), "+
+			"(40,3,7,'g7',0,7,8,1)")
+	exec(t, db,
+		`INSERT INTO IMGroupMessage_1 (groupId, userId, msgId, content, created) VALUES (9,1,1,'h1',1), (9,2,2,'h2',2), (9,3,2,'h2 again',2), (17,1,2,'i2',1)`)
 	exec(t, db, `INSERT INTO IMRecentSession (id, userId, peerId, type, status, created, updated) VALUES
 		(1,1,2,1,0,100,100), (2,1,2,1,1,90,200), (3,2,1,1,0,100,100), (4,3,9,2,1,1,5), (5,3,9,2,1,1,4), (6,3,9,1,0,1,1)`)
-	exec(t, db, "INSERT INTO IMClientMsgId (fromId, toId, clientMsgId, relateId, msgId, created) VALUES (1,2,'k1',10,1,100), (1,2,'k2',12,1,100)")
+	exec(t, db,
+		"INSERT INTO IMClientMsgId (fromId, toId, clientMsgId, relateId, msgId, created) VALUES "+
+			"(1,2,'k1',10,1,100), (1,2,'k2',12,1,100)")
 	return db
 }
 
@@ -275,26 +299,35 @@ func checkFinalized(t *testing.T, db *sql.DB, before []message) {
 	got := messages(t, db, "IMMessage_", "relateId")
 	for i := range got {
 		if strings.ContainsAny(got[i].content[:1], "bceg") && keys[got[i].content] != got[i].id {
-			t.Errorf("message %q was kept and has primary key %d instead of %d", got[i].content, got[i].id, keys[got[i].content])
+			t.Errorf("message %q was kept and has primary key %d instead of %d", got[i].content,
+				got[i].id, keys[got[i].content])
 		}
 		got[i].id = 0
 	}
 	if !slices.Equal(got, wantMessages) {
 		t.Errorf("messages:\n got %v\nwant %v", got, wantMessages)
 	}
-	if lines := query(t, db, "SELECT CONCAT_WS(' ', id, smallId, bigId, status, created, updated) FROM IMRelationShip ORDER BY id"); !slices.Equal(lines,
+	if lines := query(t, db,
+		"SELECT CONCAT_WS(' ', id, smallId, bigId, status, created, updated) FROM "+
+			"IMRelationShip ORDER BY id"); !slices.Equal(lines,
 		[]string{"12 1 2 0 100 100", "20 3 4 0 90 300", "33 5 6 0 50 80", "40 7 8 0 1 1"}) {
 		t.Errorf("relations: %q", lines)
 	}
-	if lines := query(t, db, "SELECT CONCAT_WS(' ', id, userId, peerId, type, status, created, updated) FROM IMRecentSession ORDER BY id"); !slices.Equal(lines,
+	if lines := query(t, db,
+		"SELECT CONCAT_WS(' ', id, userId, peerId, type, status, created, updated) FROM "+
+			"IMRecentSession ORDER BY id"); !slices.Equal(lines,
 		[]string{"2 1 2 1 0 90 200", "3 2 1 1 0 100 100", "4 3 9 2 1 1 5", "6 3 9 1 0 1 1"}) {
 		t.Errorf("sessions: %q", lines)
 	}
-	if lines := query(t, db, "SELECT CONCAT_WS(' ', groupId, msgId, content) FROM IMGroupMessage_1 ORDER BY groupId, msgId"); !slices.Equal(lines,
+	if lines := query(t, db,
+		"SELECT CONCAT_WS(' ', groupId, msgId, content) FROM IMGroupMessage_1 ORDER BY groupId, "+
+			"msgId"); !slices.Equal(lines,
 		[]string{"9 1 h1", "9 2 h2", "9 3 h2 again", "17 2 i2"}) {
 		t.Errorf("group messages: %q", lines)
 	}
-	if lines := query(t, db, "SELECT CONCAT_WS(' ', clientMsgId, relateId, msgId) FROM IMClientMsgId ORDER BY clientMsgId"); !slices.Equal(lines,
+	if lines := query(t, db,
+		"SELECT CONCAT_WS(' ', clientMsgId, relateId, msgId) FROM IMClientMsgId ORDER BY "+
+			"clientMsgId"); !slices.Equal(lines,
 		[]string{"k1 12 6", "k2 12 1"}) {
 		t.Errorf("client message ids: %q", lines)
 	}
@@ -334,13 +367,16 @@ func TestFinalizeResolvesEveryDuplicate(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkFinalized(t, db, before)
-	for c, want := range map[Conversation]uint32{{ID: 12}: 7, {ID: 20}: 5, {ID: 33}: 2, {ID: 40}: 7, {Group: true, ID: 9}: 3} {
+	for c, want := range map[Conversation]uint32{{ID: 12}: 7, {ID: 20}: 5, {ID: 33}: 2, {ID: 40}: 7,
+		{Group: true, ID: 9}: 3} {
 		if counters[c] != want {
 			t.Errorf("counter of %+v raised to %d, want %d", c, counters[c], want)
 		}
 	}
 	did := 0
-	if err := Finalize(t.Context(), db, Options{Progress: func(string) { did++ }}); err != nil || did > 1 {
+	if err := Finalize(t.Context(), db, Options{Progress: func(string) {
+		did++
+	}}); err != nil || did > 1 {
 		t.Errorf("a second Finalize did %d things, %v", did, err)
 	}
 }
@@ -420,7 +456,9 @@ func TestFinalizeStartsOver(t *testing.T) {
 	err := Finalize(t.Context(), db, Options{Force: true, Progress: func(msg string) {
 		if strings.HasPrefix(msg, "IMMessage_0: relateId 40") && !late {
 			late = true
-			exec(t, db, "INSERT INTO IMRecentSession (userId, peerId, type, status, created, updated) VALUES (2,1,1,1,100,100)")
+			exec(t, db,
+				"INSERT INTO IMRecentSession (userId, peerId, type, status, created, updated) "+
+					"VALUES (2,1,1,1,100,100)")
 		}
 	}})
 	if err != nil {

@@ -56,7 +56,8 @@ func Dial(t testing.TB, s *web.Server) net.Conn {
 func Raw(t testing.TB, s *web.Server, request string) string {
 	t.Helper()
 	c := Dial(t, s)
-	go io.WriteString(c, strings.ReplaceAll(request, "\n", "\r\n")) // an answer may come before the end of it
+	// an answer may come before the end of it
+	go io.WriteString(c, strings.ReplaceAll(request, "\n", "\r\n"))
 	return Rest(t, c)
 }
 
