@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	"teamtalk/core/budget"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 )
@@ -40,7 +41,7 @@ type Options struct {
 	// MaxConns is how many connections may be open at once on this listener; more are closed as they come. Default: as Budget allows.
 	MaxConns int
 	// Budget is shared by everything in the process that opens many connections. Default: one of this listener's own.
-	Budget *Budget
+	Budget *budget.Budget
 	// ReadBuffer is the buffer of each event loop, in bytes: what one connection may be read at a time. Default 64 KiB.
 	ReadBuffer int
 	// MaxBuffered is how much may wait for a client that does not read, in bytes. Default 1 MiB.
@@ -102,7 +103,7 @@ func Start(opt Options) (*Server, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	if opt.Budget == nil {
-		b, err := NewBudget()
+		b, err := budget.New()
 		if err != nil {
 			return nil, err
 		}

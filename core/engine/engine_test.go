@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"teamtalk/core/budget"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -182,7 +183,7 @@ func TestRefusedByHandler(t *testing.T) {
 		}
 		return nil
 	}
-	s := start(t, Options{Handler: r, Loops: 1, Budget: FixedBudget(2)})
+	s := start(t, Options{Handler: r, Loops: 1, Budget: budget.Fixed(2)})
 	refuse.Store(true)
 	for range 5 {
 		dial(t, s).wantEnd()
@@ -208,12 +209,12 @@ func TestMaxConns(t *testing.T) {
 
 func TestBudget(t *testing.T) {
 	r := newRole()
-	b := FixedBudget(2)
+	b := budget.Fixed(2)
 	// Two listeners share it.
 	room(t, r, []*Server{start(t, Options{Handler: r, Budget: b}),
 		start(t, Options{Handler: r, Budget: b})})
-	if used := b.used.Load(); used > int64(b.Limit()) || b.Limit() != 2 {
-		t.Errorf("%d of %d used", used, b.Limit())
+	if b.Used() > b.Limit() {
+		t.Errorf("%d of %d connections are used", b.Used(), b.Limit())
 	}
 }
 
@@ -242,23 +243,6 @@ func room(t *testing.T, r *role, servers []*Server) {
 		second.echo(hello)
 	}
 	dial(t, servers[1]).wantEnd()
-}
-
-func TestNewBudget(t *testing.T) {
-	b, err := NewBudget()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var lim unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
-		t.Fatal(err)
-	}
-	if lim.Cur != lim.Max {
-		t.Errorf("the soft limit is still %d of %d", lim.Cur, lim.Max)
-	}
-	if b.Limit() < 1 || uint64(b.Limit()) >= lim.Cur {
-		t.Errorf("%d connections with %d files", b.Limit(), lim.Cur)
-	}
 }
 
 func TestRefuse(t *testing.T) {
@@ -530,7 +514,7 @@ func TestChurn(t *testing.T) {
 		s.Open() != 0 {
 		t.Errorf("%d opened, %d closed, %d open", opens, closes, s.Open())
 	}
-	if used := s.opt.Budget.used.Load(); used != 0 {
+	if used := s.opt.Budget.Used(); used != 0 {
 		t.Errorf("%d of the budget still used", used)
 	}
 	if now := openFiles(t); now > files {

@@ -18,7 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"teamtalk/core/engine"
+	"teamtalk/core/budget"
 )
 
 // Options sets up a Server. Zero values mean the defaults.
@@ -30,7 +30,7 @@ type Options struct {
 	// MaxConns is how many connections may be open at once. Default 10,000.
 	MaxConns int
 	// Budget is shared by everything in the process that opens many connections. Default: MaxConns alone counts.
-	Budget *engine.Budget
+	Budget *budget.Budget
 	// HeaderTimeout is how long a request's header may take, the silence before a connection's first one included. Default 10 s.
 	HeaderTimeout time.Duration
 	// ReadTimeout is how long a whole request may take to arrive, WriteTimeout how long its answer may take from then on; handlers can extend both. Defaults

@@ -15,7 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"teamtalk/core/engine"
+	"teamtalk/core/budget"
 	"teamtalk/core/web"
 )
 
@@ -134,7 +134,7 @@ func TestRoom(t *testing.T) {
 					io.WriteString(w, "hello")
 				})}
 			if bound == "Budget" {
-				opt.MaxConns, opt.Budget = 100, engine.FixedBudget(3)
+				opt.MaxConns, opt.Budget = 100, budget.Fixed(3)
 			}
 			s := serve(t, opt)
 			answered := dial(t, s)
@@ -179,7 +179,7 @@ func TestRoom(t *testing.T) {
 
 // TestBudgetBack: connections that end are no longer counted.
 func TestBudgetBack(t *testing.T) {
-	b := engine.FixedBudget(1)
+	b := budget.Fixed(1)
 	s := serve(t, web.Options{Handler: http.NotFoundHandler(), Budget: b})
 	for range 50 {
 		if a := ask(t, dial(t, s), "/"); !strings.HasPrefix(a, "HTTP/1.1 404") {

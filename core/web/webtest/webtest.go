@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"teamtalk/core/engine"
+	"teamtalk/core/budget"
 	"teamtalk/core/web"
 )
 
@@ -90,7 +90,7 @@ func IdleCrowd(t testing.TB, s *web.Server, ask func()) {
 	if testing.Short() {
 		t.Skip("10,000 connections: not with -short")
 	}
-	if _, err := engine.NewBudget(); err != nil { // raises the limit
+	if _, err := budget.New(); err != nil { // raises the limit
 		t.Fatal(err)
 	}
 	var lim unix.Rlimit
