@@ -2,7 +2,7 @@ package pool
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are always counted; they are seen only when there is a Registerer.
+// metrics count always. They are exported only with a Registerer.
 type metrics struct {
 	tasks   prometheus.Counter
 	busy    prometheus.Counter
@@ -11,7 +11,8 @@ type metrics struct {
 	wait    prometheus.Histogram
 }
 
-// secondsBuckets spans a task that found a free worker, 10 µs, to one that a client has given up on, about 20 s.
+// secondsBuckets reach from a task that finds a free worker (10 µs) to one that outlasts
+// its client's patience (about 20 s).
 func secondsBuckets() []float64 { return prometheus.ExponentialBuckets(10e-6, 4, 11) }
 
 func newMetrics(p *Pool, reg prometheus.Registerer) *metrics {
@@ -49,7 +50,7 @@ func newMetrics(p *Pool, reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// batchMetrics are those of one Batcher.
+// batchMetrics are the metrics of one Batcher.
 type batchMetrics struct {
 	busy    prometheus.Counter
 	items   prometheus.Histogram

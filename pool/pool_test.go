@@ -42,7 +42,7 @@ func wantKind(t *testing.T, err error, k im.Kind) {
 	}
 }
 
-// stuck posts a task that holds its worker until the returned function is called.
+// stuck posts a task that occupies its worker until the returned function is called.
 func stuck(t *testing.T, p *Pool, key uint64) (release func()) {
 	t.Helper()
 	started, end := make(chan struct{}), make(chan struct{})
@@ -53,7 +53,7 @@ func stuck(t *testing.T, p *Pool, key uint64) (release func()) {
 	return func() { close(end) }
 }
 
-// elsewhere returns a key whose strand is not that of key.
+// elsewhere returns a key whose strand differs from that of key.
 func elsewhere(p *Pool, key uint64) uint64 {
 	other := key + 1
 	for spread(other, len(p.strands)) == spread(key, len(p.strands)) {
@@ -62,11 +62,12 @@ func elsewhere(p *Pool, key uint64) uint64 {
 	return other
 }
 
-func TestOrderPerKey(t *testing.T) {
+func TestStrandKeepsTheOrderOfAKey(t *testing.T) {
 	const keys, posters, each = 50, 4, 2000
 	p := newPool(t, Options{Workers: 4})
 	type mark struct{ poster, n int }
-	seen := make([][]mark, keys) // each written by its strand alone: the race detector checks that
+	// only its strand writes to each slice: the race detector checks that
+	seen := make([][]mark, keys)
 	var wg sync.WaitGroup
 	for poster := range posters {
 		wg.Go(func() {
@@ -109,7 +110,7 @@ func TestOrderPerKey(t *testing.T) {
 
 func TestAllWorkersRunAtOnce(t *testing.T) {
 	p := newPool(t, Options{Workers: 3})
-	var meet sync.WaitGroup // all three must be in their task for any to leave
+	var meet sync.WaitGroup // no task ends before all three have started
 	meet.Add(3)
 	key := uint64(0)
 	used := map[int]bool{}
@@ -125,7 +126,7 @@ func TestAllWorkersRunAtOnce(t *testing.T) {
 	meet.Wait()
 }
 
-func TestStrandFullOthersNot(t *testing.T) {
+func TestFullStrandDoesNotBlockOthers(t *testing.T) {
 	p := newPool(t, Options{Workers: 2, StrandQueue: 16})
 	release := stuck(t, p, 1)
 	var ran atomic.Int32
@@ -137,7 +138,7 @@ func TestStrandFullOthersNot(t *testing.T) {
 	wantKind(t, p.Do(1, func(context.Context) { t.Error("a refused task ran") }), im.Busy)
 	done := make(chan struct{})
 	if err := p.Do(elsewhere(p, 1), func(context.Context) { close(done) }); err != nil {
-		t.Fatalf("a full strand refuses for another: %v", err)
+		t.Fatalf("a strand refuses a task because another is full: %v", err)
 	}
 	<-done
 	if n := testutil.ToFloat64(p.metrics.busy); n != 1 {
@@ -150,7 +151,7 @@ func TestStrandFullOthersNot(t *testing.T) {
 	}
 }
 
-func TestQueueFull(t *testing.T) {
+func TestFullQueueRefuses(t *testing.T) {
 	p := newPool(t, Options{Workers: 1, Queue: 10, StrandQueue: 100})
 	release := stuck(t, p, 1)
 	for key := range uint64(9) {
@@ -162,11 +163,11 @@ func TestQueueFull(t *testing.T) {
 	release()
 	drain(t, p)
 	if n := p.queued.Load(); n != 0 {
-		t.Errorf("%d tasks counted after the last one; the refused one left a trace", n)
+		t.Errorf("queued is %d after the last task, want 0: a refused task was counted", n)
 	}
 }
 
-func TestPanicInTask(t *testing.T) {
+func TestPanicInATaskIsCountedAndLogged(t *testing.T) {
 	var log syncBuffer
 	p := newPool(t, Options{Workers: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err := p.Do(7, func(context.Context) { panicHere() }); err != nil {
@@ -181,7 +182,7 @@ func TestPanicInTask(t *testing.T) {
 		t.Errorf("counted %v panics, want 1", n)
 	}
 	if s := log.String(); !strings.Contains(s, "panicHere") || !strings.Contains(s, "a fault") {
-		t.Errorf("the log shows neither the panic nor its stack: %s", s)
+		t.Errorf("the log lacks the panic or its stack: %s", s)
 	}
 }
 
@@ -205,9 +206,9 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// TestPoolOfOne is the rule of the package's doc comment with the strictest numbers: one worker, one connection, tasks and batches that
-// post further ones while they hold it.
-func TestPoolOfOne(t *testing.T) {
+// TestPoolOfOneWorkerAndOneConnection checks the two rules of the package comment with
+// the smallest pool. Tasks and batches post further ones while they hold the connection.
+func TestPoolOfOneWorkerAndOneConnection(t *testing.T) {
 	p := newPool(t, Options{Workers: 1})
 	db, err := sql.Open("sqlite", t.TempDir()+"/one.db")
 	if err != nil {
@@ -220,7 +221,7 @@ func TestPoolOfOne(t *testing.T) {
 	}
 	const n = 100
 	var done sync.WaitGroup
-	done.Add(2 * n) // a batched row and a counting task each
+	done.Add(2 * n) // n rows in batches and n tasks that count
 	b := NewBatcher(p, BatchOptions[int]{Shards: 2}, nil, func(ctx context.Context, items []int) {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
@@ -282,7 +283,7 @@ func TestCloseDrains(t *testing.T) {
 	wantKind(t, b.Add(1, 1), im.Closed)
 	select {
 	case err := <-closed:
-		t.Fatalf("closed (%v) with a task running", err)
+		t.Fatalf("Close returned %v while a task was running", err)
 	default:
 	}
 	release()
@@ -298,7 +299,7 @@ func TestCloseDrains(t *testing.T) {
 	}
 }
 
-func TestCloseDeadline(t *testing.T) {
+func TestCloseDropsWorkAtTheDeadline(t *testing.T) {
 	p := New(Options{Workers: 1})
 	cancelled := make(chan struct{})
 	started := make(chan struct{})
@@ -310,7 +311,7 @@ func TestCloseDeadline(t *testing.T) {
 	var failed []int
 	b := NewBatcher(p, BatchOptions[int]{Failed: func(items []int, err error) {
 		if im.KindOf(err) != im.Closed {
-			t.Errorf("failed with %v", err)
+			t.Errorf("Failed got the error %v, want one of kind Closed", err)
 		}
 		failed = append(failed, items...)
 	}}, nil, func(context.Context, []int) { t.Error("a batch ran after the deadline") })
@@ -335,18 +336,19 @@ func TestCloseDeadline(t *testing.T) {
 		t.Errorf("Failed got %v, want 3 items", failed)
 	}
 	<-cancelled
-	if err := p.Close(context.Background()); err != nil { // the running task has ended or will
+	if err := p.Close(context.Background()); err != nil { // waits for the running task
 		t.Errorf("second close: %v", err)
 	}
 }
 
-// TestVirtualTime runs a pool inside a bubble: nothing in it may wait for a clock.
-func TestVirtualTime(t *testing.T) {
+// TestPoolUnderVirtualTime runs a pool inside a synctest bubble, where waiting for a real
+// clock would hang.
+func TestPoolUnderVirtualTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := New(Options{Workers: 2})
 		var rows int
 		b := NewBatcher(p, BatchOptions[int]{Shards: 1}, nil, func(_ context.Context, items []int) {
-			time.Sleep(10 * time.Millisecond) // a database
+			time.Sleep(10 * time.Millisecond) // as long as a database takes
 			rows += len(items)
 		})
 		start := time.Now()
@@ -372,7 +374,7 @@ func TestVirtualTime(t *testing.T) {
 	})
 }
 
-func TestSizes(t *testing.T) {
+func TestSizesFollowFromTheWorkers(t *testing.T) {
 	if s := SizesFor(5); s != (Sizes{Workers: 5, SQLOpen: 5, SQLIdle: 5, RedisPool: 5}) {
 		t.Errorf("SizesFor(5) = %+v", s)
 	}
@@ -389,7 +391,7 @@ func TestMetrics(t *testing.T) {
 	p := newPool(t, Options{Workers: 2, Registerer: reg})
 	b := NewBatcher(p, BatchOptions[string]{}, func(s string) int { return len(s) },
 		func(context.Context, []string) {})
-	newPool(t, Options{Name: "other", Registerer: reg}) // two pools fit into one registry
+	newPool(t, Options{Name: "other", Registerer: reg}) // two pools share a registry
 	if err := b.Add(1, "abc"); err != nil {
 		t.Fatal(err)
 	}
@@ -421,8 +423,8 @@ teamtalk_pool_batch_queue_depth{batcher="messages",pool="store"} 0
 	}
 }
 
-// TestAntsRefuses: ants may refuse a worker that the pool has room for; the work is done all the same.
-func TestAntsRefuses(t *testing.T) {
+// TestWorkRunsWhenAntsRefuses releases the ants pool, so that Submit fails.
+func TestWorkRunsWhenAntsRefuses(t *testing.T) {
 	p := newPool(t, Options{Workers: 2})
 	p.ants.Release()
 	done := make(chan struct{})
