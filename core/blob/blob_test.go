@@ -20,7 +20,7 @@ import (
 	"teamtalk/core/im"
 )
 
-// stores are the stores under test; names lists what is in them.
+// stores returns the stores under test. names lists the blobs of a store.
 func stores(t *testing.T) map[string]func(t *testing.T) (s Store, names func() []string) {
 	t.Helper()
 	return map[string]func(t *testing.T) (Store, func() []string){
@@ -40,8 +40,9 @@ func stores(t *testing.T) map[string]func(t *testing.T) (s Store, names func() [
 			}
 			srv := httptest.NewTLSServer(gofakes3.New(backend).Server())
 			t.Cleanup(srv.Close)
-			s, err := OpenS3(S3Options{Endpoint: strings.TrimPrefix(srv.URL, "https://"), Secure: true, Transport: srv.Client().Transport, Region: "us-east-1", Bucket: "files", Prefix: "tt",
-				AccessKey: "key", SecretKey: "secret"})
+			s, err := OpenS3(S3Options{Endpoint: strings.TrimPrefix(srv.URL, "https://"),
+				Secure: true, Transport: srv.Client().Transport, Region: "us-east-1",
+				Bucket: "files", Prefix: "tt", AccessKey: "key", SecretKey: "secret"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,7 +115,7 @@ func TestStores(t *testing.T) {
 				}
 				b.Close()
 			}
-			for range 2 { // the second finds nothing
+			for range 2 { // the second Delete finds no blob
 				if err := s.Delete(ctx, "large"); err != nil {
 					t.Error(err)
 				}
@@ -126,12 +127,12 @@ func TestStores(t *testing.T) {
 				t.Errorf("Open of a folder: %v", err)
 			}
 
-			// What fails leaves nothing.
+			// A failed Put leaves nothing behind.
 			before := len(names())
 			broken := errors.New("connection lost")
 			if _, err := s.Put(ctx, "g0/empty", strings.NewReader(""),
 				""); im.KindOf(err) != im.Invalid {
-				t.Errorf("Put of nothing: %v", err)
+				t.Errorf("Put of an empty blob: %v", err)
 			}
 			for _, size := range []int{0, 10, partSize + 10} {
 				r := io.MultiReader(bytes.NewReader(large[:size]), iotest.ErrReader(broken))
@@ -146,7 +147,7 @@ func TestStores(t *testing.T) {
 				t.Errorf("Put with an ended context: %v", err)
 			}
 			if after := names(); len(after) != before {
-				t.Errorf("left behind: %v", after)
+				t.Errorf("failed Puts left %v behind", after)
 			}
 			for _, bad := range []string{"", "/etc/passwd", "../x", "a/../../x", "a//b", ".tmp/x",
 				"a/.x", `a\b`, "a\x00", "ä", "a b", strings.Repeat("x", maxName+1)} {
@@ -165,8 +166,9 @@ func TestStores(t *testing.T) {
 	}
 }
 
-// TestFolderStart: what a killed process left half written is gone with the next start, what was stored is there.
-func TestFolderStart(t *testing.T) {
+// TestFolderRemovesHalfWrittenFilesAtStart leaves half a file in .tmp, as a killed
+// process does.
+func TestFolderRemovesHalfWrittenFilesAtStart(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	f, err := OpenFolder(dir, 0)
 	if err != nil {
@@ -191,7 +193,7 @@ func TestFolderStart(t *testing.T) {
 	}
 }
 
-func TestFolderKeepsToItself(t *testing.T) {
+func TestFolderFollowsNoLinkOut(t *testing.T) {
 	ctx, dir, outside := context.Background(), t.TempDir(), t.TempDir()
 	f, err := OpenFolder(dir, 0)
 	if err != nil {
@@ -206,17 +208,17 @@ func TestFolderKeepsToItself(t *testing.T) {
 	}
 	if b, err := f.Open(ctx, "link/secret"); err == nil {
 		b.Close()
-		t.Error("read through a link that leads out")
+		t.Error("Open followed a link that leads out of the folder")
 	}
 	if _, err := f.Put(ctx, "link/x", strings.NewReader("x"), ""); err == nil {
-		t.Error("wrote through a link that leads out")
+		t.Error("Put followed a link that leads out of the folder")
 	}
 	if names := filesBelow(t, outside); len(names) != 1 {
 		t.Errorf("outside: %v", names)
 	}
 }
 
-func TestFolderKeepsRoom(t *testing.T) {
+func TestFolderKeepsFreeSpace(t *testing.T) {
 	f, err := OpenFolder(t.TempDir(), 1<<62)
 	if err != nil {
 		t.Fatal(err)

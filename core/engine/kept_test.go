@@ -9,9 +9,10 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestKeptFrames: frames that leave without being copied come whole and in order among others, also where the kernel takes a part of them, or nothing, and are
-// afterwards what they were: others are sent them too.
-func TestKeptFrames(t *testing.T) {
+// TestKeptFramesAreSentWholeAndUnchanged sends frames without copying them among copied
+// ones. They arrive whole and in order, even when the kernel takes a part of a frame or
+// nothing. They do not change, because other sessions are sent the same bytes.
+func TestKeptFramesAreSentWholeAndUnchanged(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r, Loops: 1, MaxBuffered: pdu.MaxServerFrame})
 	slow := dial(t, s)

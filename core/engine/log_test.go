@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestLogger: what clients cause by coming and going does not fill the log; what gnet calls an error is in it.
-func TestLogger(t *testing.T) {
+func TestLoggerKeepsErrorsAndHidesWarnings(t *testing.T) {
 	var out bytes.Buffer
 	l := logger{slog.New(slog.NewTextHandler(&out, nil))}
 	l.Warnf("received event[fd=%d] of a stale connection", 7)

@@ -27,7 +27,7 @@ func openFolder(t testing.TB, dir string) *blob.Folder {
 	return f
 }
 
-func TestBlobs(t *testing.T) {
+func TestBlobsReturnWhatWasPut(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audio")
 	f := files.NewBlobs(openFolder(t, dir), 1000)
 	urls := map[string][]byte{}
@@ -51,34 +51,38 @@ func TestBlobs(t *testing.T) {
 		urls[url] = data
 	}
 	if _, err := f.Put(t.Context(), "big", make([]byte, 1001)); im.KindOf(err) != im.Invalid {
-		t.Errorf("a file that is too big: %v", err)
+		t.Errorf("Put of a file that is too large: %v, want an error of kind Invalid", err)
 	}
-	again := files.NewBlobs(openFolder(t, dir), 1000) // after a restart
+	again := files.NewBlobs(openFolder(t, dir), 1000) // as after a restart
 	small := files.NewBlobs(openFolder(t, dir), 100)
 	for url, want := range urls {
 		got, err := again.Get(t.Context(), url)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %d bytes, want %d, %v", url, len(got), len(want), err)
 		}
-		if _, err := small.Get(t.Context(), url); (im.KindOf(err) == im.Invalid) != (len(want) > 100) {
-			t.Errorf("%d bytes where 100 are the most: %v", len(want), err)
+		_, err = small.Get(t.Context(), url)
+		if refused := im.KindOf(err) == im.Invalid; refused != (len(want) > 100) {
+			t.Errorf("Get of %d bytes with a limit of 100: %v", len(want), err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if url, err := f.Put(ctx, "x", []byte("y")); err == nil {
-		t.Errorf("put with a context that is over: %s", url)
+		t.Errorf("Put with an ended context stored %s", url)
 	}
 }
 
-// TestBlobNames asks for what Put did not name: things in the store and beside it, a link out of it, a directory.
-func TestBlobNames(t *testing.T) {
+// TestBlobsOpenOnlyTheirNames asks for files in the store and beside it, for a link out
+// of the store and for a directory.
+func TestBlobsOpenOnlyTheirNames(t *testing.T) {
 	top := t.TempDir()
 	dir := filepath.Join(top, "audio")
 	f := files.NewBlobs(openFolder(t, dir), 0)
 	const stem = "0123456789abcdef0123456789abcdef"
-	for name, data := range map[string]string{"secret": "x", "audio/secret": "x", "audio/.tmp/" + stem: "x"} {
-		if err := os.WriteFile(filepath.Join(top, filepath.FromSlash(name)), []byte(data), 0o600); err != nil {
+	for name, data := range map[string]string{"secret": "x", "audio/secret": "x",
+		"audio/.tmp/" + stem: "x"} {
+		if err := os.WriteFile(filepath.Join(top, filepath.FromSlash(name)), []byte(data),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -88,8 +92,10 @@ func TestBlobNames(t *testing.T) {
 	if err := os.Symlink(filepath.Join(top, "secret"), filepath.Join(dir, "01", stem)); err != nil {
 		t.Fatal(err)
 	}
-	for _, url := range []string{"", "secret", "../secret", "/" + top + "/secret", ".tmp/" + stem, "01/" + stem, "01/" + stem + ".dir", "01/" + stem + ".gone",
-		"01/" + stem + "/../../secret", "01/" + stem + ".", "02/" + stem, "01\\" + stem, "01/" + strings.ToUpper(stem), "http://host/01/" + stem} {
+	for _, url := range []string{"", "secret", "../secret", "/" + top + "/secret", ".tmp/" + stem,
+		"01/" + stem, "01/" + stem + ".dir", "01/" + stem + ".gone", "01/" + stem + "/../../secret",
+		"01/" + stem + ".", "02/" + stem, "01\\" + stem, "01/" + strings.ToUpper(stem),
+		"http://host/01/" + stem} {
 		if data, err := f.Get(t.Context(), url); err == nil {
 			t.Errorf("%q: %q", url, data)
 		} else if k := im.KindOf(err); k != im.NotFound && url != "01/"+stem {
@@ -98,7 +104,7 @@ func TestBlobNames(t *testing.T) {
 	}
 }
 
-// FuzzBlobsGet: whatever is asked for, nothing but what Put named is found.
+// FuzzBlobsGet asks for any name. Only the name that Put returned is found.
 func FuzzBlobsGet(f *testing.F) {
 	top := f.TempDir()
 	if err := os.WriteFile(filepath.Join(top, "secret"), []byte("secret"), 0o600); err != nil {
@@ -109,7 +115,8 @@ func FuzzBlobsGet(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, s := range []string{url, "", "../secret", ".tmp", url[:2], url + "/..", "ab/../../secret"} {
+	for _, s := range []string{url, "", "../secret", ".tmp", url[:2], url + "/..",
+		"ab/../../secret"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, ask string) {
@@ -123,8 +130,8 @@ func FuzzBlobsGet(f *testing.F) {
 	})
 }
 
-// TestMoved: what Blobs kept is still found beside what is kept elsewhere now.
-func TestMoved(t *testing.T) {
+// TestMovedFindsOldAndNewSounds puts a sound before the move and another one after it.
+func TestMovedFindsOldAndNewSounds(t *testing.T) {
 	before, now := files.NewBlobs(openFolder(t, t.TempDir()), 0), &urls{kept: map[string][]byte{}}
 	was, err := before.Put(t.Context(), "x.audio", []byte("before"))
 	if err != nil {
@@ -147,7 +154,7 @@ func TestMoved(t *testing.T) {
 	}
 }
 
-// urls keeps files under URLs.
+// urls stores files in memory, under URLs.
 type urls struct{ kept map[string][]byte }
 
 func (u *urls) Put(_ context.Context, name string, data []byte) (string, error) {

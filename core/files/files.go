@@ -1,5 +1,7 @@
-// Package files keeps small files – the sound of audio messages – under names it gives itself: in a blob store of its own, or on the small file
-// server – of this process, or over HTTP – which any number of processes share. Files are written once, and never change.
+// Package files stores the sounds of audio messages under names that it chooses. They lie
+// in a blob store of their own, or on the small file server, which any number of
+// processes share: that of this process, or another one over HTTP. A sound is written
+// once and never changes.
 package files
 
 import (
@@ -9,28 +11,33 @@ import (
 	"teamtalk/core/im"
 )
 
-// Files keeps small files. Its methods may be called from many goroutines. Errors carry a Kind: Invalid for a file that is too big, NotFound for one that is not
-// there, Unavailable when the other side cannot be reached or is in trouble, else Internal.
+// Files stores sounds. Its methods may be called from any goroutine. Errors are of kind
+// Invalid for a file that is too large, NotFound for one that does not exist, Unavailable
+// when the server was not reached or failed, and otherwise Internal.
 type Files interface {
-	// Put keeps data and returns the URL to get it by, which is never one returned before. Of name, what follows the last dot may become part of
-	// it. When Put returns without an error, data is kept as safely as the implementation can. data is not kept in memory.
+	// Put stores data and returns its URL, which is always a new one. The URL may end
+	// with the extension of name. When Put returns without an error, data is as safe as
+	// the implementation can make it. Put does not retain data.
 	Put(ctx context.Context, name string, data []byte) (url string, err error)
-	// Get returns what was put under url. The result is the caller's.
+	// Get returns the file that was put under url. The caller owns the result.
 	Get(ctx context.Context, url string) ([]byte, error)
 }
 
-// DefaultMaxSize is the biggest file taken and returned unless set otherwise, in bytes: what the small file server takes.
+// DefaultMaxSize is the default for the largest file, in bytes. The small file server has
+// the same limit.
 const DefaultMaxSize = 10 << 20
 
-// tooBig says that a file is bigger than max bytes.
+// tooBig is the error for a file of more than max bytes.
 func tooBig(size int64, max int) error {
-	return im.Errorf(im.Invalid, "file of %d bytes, at most %d are taken", size, max)
+	return im.Errorf(im.Invalid, "the file has %d bytes, the limit is %d", size, max)
 }
 
-// maxExtension is the longest extension kept, without its dot.
+// maxExtension is the longest extension that is kept, without its dot.
 const maxExtension = 8
 
-// extension returns name's, with its dot: "" when it has none of small letters and digits.
+// extension returns the extension of name with its dot. It returns "" for an extension
+// that is longer than maxExtension or has other characters than lower-case letters and
+// digits.
 func extension(name string) string {
 	i := strings.LastIndexByte(name, '.')
 	if i < 0 || i == len(name)-1 || len(name)-i-1 > maxExtension {

@@ -21,7 +21,7 @@ type smallFiles struct {
 	mu    sync.Mutex
 	names []string
 	files map[string][]byte
-	host  string // what URLs in answers begin with; "" gives paths only
+	host  string // the beginning of the URLs in answers; "" gives paths only
 }
 
 func (s *smallFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -65,7 +65,7 @@ func newHTTP(t *testing.T, o files.HTTPOptions) *files.HTTP {
 	return h
 }
 
-func TestHTTP(t *testing.T) {
+func TestHTTPReturnsWhatWasPut(t *testing.T) {
 	store := &smallFiles{files: map[string][]byte{}}
 	server := httptest.NewServer(store)
 	defer server.Close()
@@ -86,22 +86,22 @@ func TestHTTP(t *testing.T) {
 				t.Errorf("%d bytes came back of %d, %v", len(got), len(sound), err)
 			}
 			if _, err := h.Get(t.Context(), url+"x"); im.KindOf(err) != im.NotFound {
-				t.Errorf("what is not there: %v", err)
+				t.Errorf("Get of a file that does not exist: %v, want NotFound", err)
 			}
 			if _, err := h.Put(t.Context(), "big",
 				make([]byte, 100_001)); im.KindOf(err) != im.Invalid {
-				t.Errorf("put of what is too big: %v", err)
+				t.Errorf("Put of a file that is too large: %v, want Invalid", err)
 			}
 			if _, err := newHTTP(t, files.HTTPOptions{URL: base, MaxSize: len(sound) - 1}).Get(
 				t.Context(), url); im.KindOf(err) != im.Invalid {
-				t.Errorf("get of what is too big: %v", err)
+				t.Errorf("Get of a file that is too large: %v, want Invalid", err)
 			}
 		}
 	}
 }
 
-// TestHTTPAnswers: a server that answers anything else than it should.
-func TestHTTPAnswers(t *testing.T) {
+// TestHTTPMapsBadAnswersToKinds talks to servers that break the protocol.
+func TestHTTPMapsBadAnswersToKinds(t *testing.T) {
 	var answer http.HandlerFunc
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer(w, r)
@@ -167,11 +167,11 @@ func TestHTTPAnswers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	answer = func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }
 	if _, err := h.Get(ctx, server.URL+"/x"); im.KindOf(err) != im.Unavailable {
-		t.Errorf("given up: %v", err)
+		t.Errorf("a context that was cancelled: %v", err)
 	}
 	server.Close()
 	if _, err := h.Put(t.Context(), "x", nil); im.KindOf(err) != im.Unavailable {
-		t.Errorf("put without a server: %v", err)
+		t.Errorf("Put without a server: %v", err)
 	}
 	for _, url := range []string{"", "host:8700", "ftp://host", "http://", "http://[::1"} {
 		if _, err := files.NewHTTP(files.HTTPOptions{URL: url}); im.KindOf(err) != im.Invalid {

@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-func TestLogger(t *testing.T) {
+func TestLoggerLevelsAndFormats(t *testing.T) {
 	for _, x := range []struct {
 		opt  LogOptions
-		want string // the level that is the first to be logged
+		want string // the lowest level that is logged
 		json bool
 	}{
 		{LogOptions{}, "INFO", false}, {LogOptions{Level: "debug"}, "DEBUG", false},
@@ -48,7 +48,7 @@ func TestLogger(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
+func TestVersionSources(t *testing.T) {
 	info := &debug.BuildInfo{Main: debug.Module{Version: "(devel)"}, Settings: []debug.BuildSetting{
 		{Key: "vcs.revision", Value: "0123456789abcdef"},
 		{Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}}}
@@ -58,14 +58,14 @@ func TestVersion(t *testing.T) {
 		t.Error(got)
 	}
 	if v = versionOf("v1", "f00", info); v.Version != "v1" || v.Revision != "f00" {
-		t.Errorf("the linker's word does not count: %+v", v)
+		t.Errorf("the linker's values are ignored: %+v", v)
 	}
 	if v = versionOf("", "", nil); !strings.HasPrefix(v.String(), "teamtalk dev go") {
 		t.Error(v)
 	}
 }
 
-// get asks an admin port.
+// get sends a request to an admin port.
 func get(t *testing.T, a *Admin, path string) (int, string) {
 	t.Helper()
 	resp, err := http.Get("http://" + a.Addr().String() + path)
@@ -95,7 +95,7 @@ func start(t *testing.T, opt AdminOptions) *Admin {
 	return a
 }
 
-func TestAdmin(t *testing.T) {
+func TestAdminPages(t *testing.T) {
 	ready := NewReady(0)
 	a := start(t, AdminOptions{Gatherer: NewRegistry(Version{Version: "v1"}), Ready: ready})
 	var storeErr error
@@ -141,7 +141,7 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-func TestNothingIsNotReady(t *testing.T) {
+func TestProcessWithoutEntriesIsNotReady(t *testing.T) {
 	a := start(t, AdminOptions{PProf: true})
 	if code, body := get(t, a, "/readyz"); code != 503 {
 		t.Errorf("%d %s", code, body)
@@ -151,7 +151,7 @@ func TestNothingIsNotReady(t *testing.T) {
 	}
 }
 
-func TestPortTaken(t *testing.T) {
+func TestStartAdminFailsOnAPortInUse(t *testing.T) {
 	a := start(t, AdminOptions{})
 	_, err := StartAdmin(AdminOptions{Addr: a.Addr().String()})
 	if err == nil || !strings.Contains(err.Error(), "admin port") {
@@ -174,12 +174,14 @@ func TestCloseFreesThePort(t *testing.T) {
 	l.Close()
 }
 
-// TestCheckThatHangs has a check that ignores its context: the answer comes in time all the same, and the check is not piled up.
-func TestCheckThatHangs(t *testing.T) {
+// TestHangingCheckDoesNotDelayTheReport has a check that ignores its context. The report
+// is in time, and the check is not started again.
+func TestHangingCheckDoesNotDelayTheReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ready, release := NewReady(3*time.Second), make(chan struct{})
 		var runs atomic.Int32
-		// enough that some are looked at after the time is up: they are ready all the same
+		// Enough checks that some results are read after the timeout. They count as
+		// ready.
 		for i := range 40 {
 			ready.Set(fmt.Sprint("other", i), nil)
 		}
@@ -214,8 +216,9 @@ func TestCheckThatHangs(t *testing.T) {
 	})
 }
 
-// TestAskedTwiceAtOnce asks while a check runs for somebody else: both get the result of the one run.
-func TestAskedTwiceAtOnce(t *testing.T) {
+// TestConcurrentReportsShareARun asks while a check runs for another request. Both get
+// the result of that run.
+func TestConcurrentReportsShareARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ready := NewReady(0)
 		var runs atomic.Int32
@@ -227,7 +230,7 @@ func TestAskedTwiceAtOnce(t *testing.T) {
 		first, cancel := context.WithCancel(t.Context())
 		go ready.Check(first)
 		synctest.Wait()
-		cancel() // whoever asked first is gone; the run goes on
+		cancel() // ends the first request; the run continues
 		if got := ready.Check(t.Context()); !got.Ready || runs.Load() != 1 {
 			t.Errorf("%+v after %d runs", got, runs.Load())
 		}

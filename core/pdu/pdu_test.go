@@ -13,7 +13,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// recordedFrames are frames of the first implementation's servers and clients, of every kind they sent.
+// recordedFrames returns frames of the C++ servers and clients, of every kind in the
+// recordings.
 func recordedFrames(tb testing.TB) [][]byte {
 	tb.Helper()
 	f, err := os.Open("../../proto/pb/testdata/recorded.jsonl")
@@ -41,7 +42,7 @@ func recordedFrames(tb testing.TB) [][]byte {
 	return frames
 }
 
-func TestRecorded(t *testing.T) {
+func TestRecordedFramesEncodeToTheSameBytes(t *testing.T) {
 	var stream, again []byte
 	for _, frame := range recordedFrames(t) {
 		stream = append(stream, frame...)
@@ -61,11 +62,11 @@ func TestRecorded(t *testing.T) {
 		rest = rest[n:]
 	}
 	if !bytes.Equal(again, stream) {
-		t.Error("encoded anew the frames are not what was recorded")
+		t.Error("the encoded frames differ from the recorded ones")
 	}
 }
 
-func TestNext(t *testing.T) {
+func TestNextCutsFrames(t *testing.T) {
 	frame := AppendHeader(nil, pb.CmdMsgDataAck, 0xabcd)
 	frame = append(frame, "body"...)
 	binary.BigEndian.PutUint32(frame, 20)
@@ -111,13 +112,13 @@ func TestNext(t *testing.T) {
 					c.n, c.err)
 			}
 			if cap(body) != len(body) {
-				t.Error("appending to the body would write over the next frame")
+				t.Error("the body's capacity reaches into the next frame")
 			}
 		})
 	}
 }
 
-func TestHeaderFields(t *testing.T) {
+func TestHeaderFieldsInOrder(t *testing.T) {
 	frame, err := Append([]byte("before"), 0x1234,
 		&pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT})
 	if err != nil {
@@ -129,7 +130,7 @@ func TestHeaderFields(t *testing.T) {
 	if string(frame) != want {
 		t.Errorf("got\n%x, want\n%x", frame, want)
 	}
-	// Version, flag, service id and reserved are not looked at.
+	// Version, flag, service id and reserved are ignored.
 	for _, i := range []int{4, 5, 6, 7, 8, 9, 14, 15} {
 		odd := bytes.Clone(frame[6:])
 		odd[i] ^= 0xff
@@ -140,7 +141,7 @@ func TestHeaderFields(t *testing.T) {
 	}
 }
 
-// unencodable fails, and gives no slice back with the error.
+// unencodable returns an error and no slice.
 type unencodable struct{ pb.Message }
 
 var errNoField = errors.New("no field")
@@ -156,7 +157,7 @@ func (huge) AppendBody(b []byte) ([]byte, error) {
 	return append(b, make([]byte, MaxServerFrame)...), nil
 }
 
-func TestAppendFails(t *testing.T) {
+func TestAppendErrorsKeepTheBuffer(t *testing.T) {
 	before := []byte("before")
 	for _, c := range []struct {
 		m    pb.Message
@@ -172,7 +173,7 @@ func TestAppendFails(t *testing.T) {
 	}
 }
 
-func TestDecodeFails(t *testing.T) {
+func TestDecodeErrors(t *testing.T) {
 	if m, err := Decode(0x0799, nil); m != nil || !errors.Is(err, ErrUnknown) {
 		t.Errorf("unknown command: %v, %v", m, err)
 	}
@@ -182,7 +183,8 @@ func TestDecodeFails(t *testing.T) {
 	}
 }
 
-// FuzzNext cuts a stream in two ways, whole and as it trickles in, and wants the same frames, no byte lost, nothing beyond the limit.
+// FuzzNext cuts a stream as a whole and in steps. Both give the same frames, lose no byte
+// and exceed no limit.
 func FuzzNext(f *testing.F) {
 	f.Add([]byte{}, uint16(100), uint8(1))
 	for i, frame := range recordedFrames(f) {
@@ -201,7 +203,8 @@ func FuzzNext(f *testing.F) {
 	})
 }
 
-// cut reads stream as it grows by step bytes at a time and returns the frames it found, one after the other.
+// cut reads stream, which grows by step bytes at a time, and returns the frames one after
+// the other.
 func cut(t *testing.T, stream []byte, limit, step int) ([]byte, error) {
 	var frames []byte
 	for end := 0; end < len(stream); {
@@ -225,7 +228,7 @@ func cut(t *testing.T, stream []byte, limit, step int) ([]byte, error) {
 	return frames, nil
 }
 
-// FuzzDecode throws frames at the decoder: no panic, and what decodes has the same bytes when encoded twice.
+// FuzzDecode decodes any frame. A message that decodes encodes to the same bytes twice.
 func FuzzDecode(f *testing.F) {
 	for _, frame := range recordedFrames(f) {
 		f.Add(frame)
@@ -268,7 +271,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkNext cuts ten frames that came in one segment.
+// BenchmarkNext cuts ten frames that arrived in one segment.
 func BenchmarkNext(b *testing.B) {
 	var stream []byte
 	for range 10 {

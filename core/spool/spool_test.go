@@ -16,7 +16,7 @@ import (
 	"teamtalk/core/im"
 )
 
-// clock is a time that tests move.
+// clock is a time that changes only by add.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -70,7 +70,7 @@ func file(size int) Info {
 		Created: time.Unix(1795412926, 0)}
 }
 
-// names is what lies in a folder, but for the lock.
+// names returns the folder's files without the lock.
 func names(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -84,7 +84,7 @@ func names(t *testing.T, dir string) []string {
 	return list
 }
 
-func TestLife(t *testing.T) {
+func TestFileFromUploadToDelete(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, Options{Dir: dir})
 	content := bytes.Repeat([]byte("0123456789"), 1000)
@@ -95,7 +95,7 @@ func TestLife(t *testing.T) {
 		t.Errorf("Resume of a new file: %d, %v", at, err)
 	}
 	must(t, s.Append(id, 0, content[:4000]))
-	wantKind(t, "bytes that are there", s.Append(id, 0, content[:4000]), im.Invalid)
+	wantKind(t, "Append of bytes that the file has", s.Append(id, 0, content[:4000]), im.Invalid)
 	wantKind(t, "bytes behind a hole", s.Append(id, 4001, content[:10]), im.Invalid)
 	wantKind(t, "more bytes than announced", s.Append(id, 4000, content[:6001]), im.Invalid)
 	wantKind(t, "Finish too early", s.Finish(id), im.Invalid)
@@ -103,7 +103,7 @@ func TestLife(t *testing.T) {
 	wantKind(t, "MarkFetched too early", s.MarkFetched(id), im.NotFound)
 	_, err := Open(Options{Dir: dir})
 	if err == nil {
-		t.Fatal("two spools in one folder")
+		t.Fatal("two spools opened one folder")
 	}
 
 	must(t, s.Close())
@@ -127,7 +127,7 @@ func TestLife(t *testing.T) {
 	must(t, s.Read(id, 0, got[:5000]))
 	must(t, s.Read(id, 5000, got[5000:]))
 	if !bytes.Equal(got, content) {
-		t.Error("other bytes came out than went in")
+		t.Error("Read returned other bytes than were appended")
 	}
 	wantKind(t, "Read behind the end", s.Read(id, 9999, make([]byte, 2)), im.Invalid)
 	wantKind(t, "Read before the beginning", s.Read(id, -1, make([]byte, 2)), im.Invalid)
@@ -150,7 +150,7 @@ func TestLife(t *testing.T) {
 	wantKind(t, "Append after Close", s.Append(id, 0, nil), im.Closed)
 }
 
-func TestEmptyFile(t *testing.T) {
+func TestEmptyFileBecomesWhole(t *testing.T) {
 	s := mustOpen(t, Options{})
 	must(t, s.Create(file(0)))
 	must(t, s.Finish(id))
@@ -160,8 +160,8 @@ func TestEmptyFile(t *testing.T) {
 	}
 }
 
-// TestNames: nothing but a UUID becomes part of a file's name.
-func TestNames(t *testing.T) {
+// TestOnlyUUIDsBecomeFileNames uses ids that would lead elsewhere on the disk.
+func TestOnlyUUIDsBecomeFileNames(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, Options{Dir: filepath.Join(dir, "spool")})
 	for _, bad := range []string{"", ".", "..", "../x", "/etc/passwd", strings.ToUpper(id),
@@ -184,11 +184,11 @@ func TestNames(t *testing.T) {
 		wantKind(t, "Create with a name out of range", s.Create(info), im.Invalid)
 	}
 	if got := names(t, dir); !slices.Equal(got, []string{"spool"}) {
-		t.Errorf("beside the spool: %v", got)
+		t.Errorf("files beside the spool: %v", got)
 	}
 }
 
-func TestBounds(t *testing.T) {
+func TestBoundsOfSendersAndSpool(t *testing.T) {
 	c := &clock{now: time.Now()}
 	s := mustOpen(t, Options{Quota: 1000, MaxFiles: 5, MaxUserFiles: 3, Now: c.Now})
 	create := func(n int, from uint32, size int) error {
@@ -213,7 +213,7 @@ func TestBounds(t *testing.T) {
 	wantKind(t, "beyond the quota again", create(7, 1, 1), im.Busy)
 }
 
-func TestFreeDisk(t *testing.T) {
+func TestFreeSpaceIsReserved(t *testing.T) {
 	dir := t.TempDir()
 	free, err := freeBytes(dir)
 	must(t, err)
@@ -230,7 +230,7 @@ func TestFreeDisk(t *testing.T) {
 	wantKind(t, "Ping with a full disk", s.Ping(context.Background()), im.Busy)
 }
 
-func TestExpiry(t *testing.T) {
+func TestSweepRemovesExpiredFiles(t *testing.T) {
 	c := &clock{now: time.Now()}
 	dir := t.TempDir()
 	s := mustOpen(t, Options{Dir: dir, Now: c.Now})
@@ -274,11 +274,12 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// errKilled is what ends a process in TestKilled.
+// errKilled ends a process in TestCrashAtEveryStep.
 var errKilled = errors.New("killed")
 
-// TestKilled ends the process at every point at which the disk is about to be changed, and looks at what the next one finds.
-func TestKilled(t *testing.T) {
+// TestCrashAtEveryStep ends the process before every change of the disk, and checks the
+// files that the next process finds.
+func TestCrashAtEveryStep(t *testing.T) {
 	content := bytes.Repeat([]byte("x1y2"), 500)
 	life := func(s *Spool) (phase string) {
 		must := func(err error) {
@@ -317,14 +318,15 @@ func TestKilled(t *testing.T) {
 			}
 		}
 		phase := life(s)
-		must(t, s.Close()) // which a kill does to the lock
+		must(t, s.Close()) // releases the lock, as a kill does
 		seen[phase] = true
 		s = mustOpen(t, Options{Dir: dir})
 		found, state, ok := s.Lookup(id)
 		what := fmt.Sprintf("killed in %s before %q", phase, at)
 		switch {
 		case phase == "create" || phase == "end":
-			// Not announced, or deleted: there or not, but nothing half.
+			// The file was not announced yet, or is deleted: it exists as a whole or not
+			// at all.
 			if ok && (state != Unfinished || found != file(len(content))) {
 				t.Errorf("%s: %+v %v", what, found, state)
 			}
@@ -347,12 +349,12 @@ func TestKilled(t *testing.T) {
 	for _, phase := range []string{"create", "upload", "upload more", "finish", "fetch", "delete",
 		"end"} {
 		if !seen[phase] {
-			t.Errorf("never killed in %s", phase)
+			t.Errorf("no step in %s", phase)
 		}
 	}
 }
 
-// complete uploads what is missing and reads it all.
+// complete uploads the missing bytes and reads the whole file.
 func complete(t *testing.T, s *Spool, what string, content []byte, state State) {
 	t.Helper()
 	if state == Unfinished {
@@ -368,12 +370,12 @@ func complete(t *testing.T, s *Spool, what string, content []byte, state State) 
 	}
 	got := make([]byte, len(content))
 	if err := s.Read(id, 0, got); err != nil || !bytes.Equal(got, content) {
-		t.Errorf("%s: other bytes came out than went in: %v", what, err)
+		t.Errorf("%s: Read returned other bytes than were appended: %v", what, err)
 	}
 }
 
-// TestTornWrite: what a write that was cut off in the middle left behind is gone on from there.
-func TestTornWrite(t *testing.T) {
+// TestUploadResumesAfterATornWrite leaves a part that a write filled halfway.
+func TestUploadResumesAfterATornWrite(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, Options{Dir: dir})
 	content := bytes.Repeat([]byte("abcdefg"), 1000)
@@ -390,8 +392,9 @@ func TestTornWrite(t *testing.T) {
 	complete(t, s, "torn", content, Waiting)
 }
 
-// TestSetAside: what is not in order is neither served nor thrown away at once.
-func TestSetAside(t *testing.T) {
+// TestDamagedFilesAreSetAside checks that a damaged file is not served, and is removed
+// after a month.
+func TestDamagedFilesAreSetAside(t *testing.T) {
 	content := []byte("hello")
 	for what, spoil := range map[string]func(dir string) error{
 		"meta": func(dir string) error {
@@ -414,17 +417,17 @@ func TestSetAside(t *testing.T) {
 			for range 2 {
 				s = mustOpen(t, Options{Dir: dir, Now: c.Now})
 				if _, _, ok := s.Lookup(id); ok {
-					t.Error("it is served")
+					t.Error("the damaged file is served")
 				}
 				if got := names(t, dir); !slices.Equal(got, []string{extBad, extData}) {
-					t.Errorf("in the folder: %v", got)
+					t.Errorf("the folder has %v", got)
 				}
 				must(t, s.Close())
 			}
 			c.add(31 * 24 * time.Hour)
 			mustOpen(t, Options{Dir: dir, Now: c.Now})
 			if got := names(t, dir); len(got) > 0 {
-				t.Errorf("after a month: %v", got)
+				t.Errorf("after a month the folder has %v", got)
 			}
 		})
 	}
@@ -449,8 +452,8 @@ func FuzzMeta(f *testing.F) {
 	})
 }
 
-// TestWaiting: only what is whole, not fetched, and has been so for long enough; as after a new start.
-func TestWaiting(t *testing.T) {
+// TestWaitingReturnsFilesFinishedBefore checks Waiting before and after a restart.
+func TestWaitingReturnsFilesFinishedBefore(t *testing.T) {
 	time0 := time.Now().Truncate(time.Second)
 	now := &clock{now: time0}
 	opt := Options{Dir: t.TempDir(), Now: now.Now}
@@ -476,7 +479,7 @@ func TestWaiting(t *testing.T) {
 			}
 		}
 		if !slices.Equal(got, ids) {
-			t.Errorf("%s: %v wait, want %v", what, got, ids)
+			t.Errorf("%s: Waiting returned %v, want %v", what, got, ids)
 		}
 	}
 	want("before", time0)
