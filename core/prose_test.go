@@ -28,6 +28,12 @@ var plain = []string{
 	"core/web",
 	"core/web/webtest",
 	"pool",
+	"proto/gen",
+	"proto/pb",
+	"sql/ceiling",
+	"sql/dbtest",
+	"sql/fill",
+	"sql/schema",
 }
 
 // maxColumns is the longest line of code, with a tab counted as four columns.

@@ -9,13 +9,13 @@ import (
 	"testing"
 )
 
-// generated is every folder of generated Go, with how it is made.
+// generated lists the folders of generated Go, and how each is generated.
 var generated = []struct{ in, out, api string }{
 	{"..", "../pb", "API_OPAQUE"},
 	{"../pb/internal/openpb", "../pb/internal/openpb", "API_OPEN"},
 }
 
-func TestGeneratedIsFresh(t *testing.T) {
+func TestGeneratedFilesAreFresh(t *testing.T) {
 	for _, g := range generated {
 		if err := run(g.in, g.out, g.api, true); err != nil {
 			t.Errorf("%s: %v", g.out, err)
@@ -23,7 +23,7 @@ func TestGeneratedIsFresh(t *testing.T) {
 	}
 }
 
-func TestCheckSeesWhatIsStale(t *testing.T) {
+func TestCheckReportsStaleFiles(t *testing.T) {
 	g := generated[1]
 	files, err := generate(g.in, g.api)
 	if err != nil {
@@ -41,7 +41,7 @@ func TestCheckSeesWhatIsStale(t *testing.T) {
 		return run(g.in, dir, g.api, true)
 	}
 	if err := check(func(string) {}); err != nil {
-		t.Errorf("just generated: %v", err)
+		t.Errorf("freshly generated files: %v", err)
 	}
 	for name, change := range map[string]func(dir string) error{
 		"open.pb.go": func(dir string) error { return os.Remove(filepath.Join(dir, "open.pb.go")) },
@@ -72,7 +72,7 @@ func TestCheckSeesWhatIsStale(t *testing.T) {
 	}
 }
 
-func TestCommandComments(t *testing.T) {
+func TestBadCommandCommentsAreErrors(t *testing.T) {
 	for name, c := range map[string]struct{ proto, want string }{
 		"two with one id": {"// cmd: 0x0101\nmessage A {}\n// cmd: 0x0101\nmessage B {}\n",
 			"command 0x0101: both A and B"},
