@@ -18,7 +18,7 @@ import (
 	"teamtalk/sql/store"
 )
 
-// place is a store that can be closed, filled and opened again.
+// place is a store under test that can be closed, filled and opened again.
 type place struct {
 	open func(t *testing.T) im.Store
 	fill func(t *testing.T, s Spec) (Result, error)
@@ -64,12 +64,12 @@ func inMySQL(t *testing.T) place {
 	}
 }
 
-func TestEmbedded(t *testing.T) { testFill(t, inEmbedded(t)) }
+func TestFillEmbedded(t *testing.T) { testFill(t, inEmbedded(t)) }
 
-func TestMySQL(t *testing.T) { testFill(t, inMySQL(t)) }
+func TestFillMySQL(t *testing.T) { testFill(t, inMySQL(t)) }
 
-// Where LOAD DATA LOCAL is not allowed, the rows are the same.
-func TestMySQLWithoutLoad(t *testing.T) {
+// TestFillMySQLWithoutLoad fills a server that refuses LOAD DATA LOCAL.
+func TestFillMySQLWithoutLoad(t *testing.T) {
 	p := inMySQL(t)
 	admin := dbtest.MariaDB(t).Admin()
 	if _, err := admin.Exec("SET GLOBAL local_infile=0"); err != nil {
@@ -83,7 +83,7 @@ func TestMySQLWithoutLoad(t *testing.T) {
 	testFill(t, p)
 }
 
-// texts hold what must be quoted on the way.
+// texts have the characters that must be escaped.
 var texts = [][]byte{[]byte("plain"),
 	[]byte("tab\there, line\nthere\r, back\\slash, quote ' and \"double\", nul\x00 end"),
 	[]byte("語音 🎉"), []byte(`\N`)}
@@ -91,7 +91,7 @@ var texts = [][]byte{[]byte("plain"),
 const (
 	userCount     = 21
 	relationCount = 100
-	messageCount  = 1050 // ten and a half for each relation
+	messageCount  = 1050 // 10.5 for each relation
 	groupMessages = 70
 )
 
@@ -116,10 +116,10 @@ func testFill(t *testing.T, p place) {
 		}
 		spec.Groups = append(spec.Groups, Group{g.ID, g.Members})
 	}
-	// Some messages are there before, sent the usual way.
+	// Some messages exist already, sent through the store.
 	send(t, s, users[1], users[0], 1)
 	send(t, s, users[0], users[1], 2)
-	send(t, s, users[20], users[10], 1) // a relation that is not among those filled
+	send(t, s, users[20], users[10], 1) // a relation that Spec does not list
 	sendGroup(t, s, users[2], spec.Groups[0].ID, 1)
 	closeStore(t, s)
 
@@ -138,23 +138,23 @@ func testFill(t *testing.T, p place) {
 		t.Errorf("%+v, want %+v", res, want)
 	}
 	if told["messages"] != messageCount || told["group messages"] != groupMessages {
-		t.Errorf("told of %v", told)
+		t.Errorf("Progress reported %v", told)
 	}
 	s = p.open(t)
 	checkFilled(t, s, spec, 1)
 	closeStore(t, s)
 
-	// Again: the relations stay, the messages come on top.
+	// A second run keeps the relations and adds messages.
 	clear(told)
 	if res, err = p.fill(t, spec); err != nil {
 		t.Fatal(err)
 	}
 	if want := (Result{0, messageCount, groupMessages}); res != want {
-		t.Errorf("again: %+v, want %+v", res, want)
+		t.Errorf("second run: %+v, want %+v", res, want)
 	}
 	s = p.open(t)
 	checkFilled(t, s, spec, 2)
-	goOn(t, s, spec)
+	continueFilled(t, s, spec)
 	closeStore(t, s)
 }
 
@@ -185,7 +185,7 @@ func sendMessage(t *testing.T, s im.Store, m *im.Message, want uint32) {
 	}
 }
 
-// pairs are the relations of a spec, in order of its list.
+// pairs returns the relations of a spec, in the order of its list.
 func pairs(s Spec) (list [][2]uint32, messages []int) {
 	_ = s.check()
 	for _, th := range s.relations() {
@@ -195,7 +195,7 @@ func pairs(s Spec) (list [][2]uint32, messages []int) {
 	return list, messages
 }
 
-// checkFilled reads with the store's own code what was filled, so many times.
+// checkFilled reads the rows of so many fills with the store's own code.
 func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 	t.Helper()
 	ctx := t.Context()
@@ -217,7 +217,7 @@ func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 		checkHistory(t, h[:len(h)-before], before)
 		for k, m := range h[:len(h)-before] {
 			if m.From == h[min(k+1, len(h)-before-1)].From && k+1 < messages[i] {
-				t.Fatalf("pair %v: sides do not take turns: %+v", pair, h)
+				t.Fatalf("pair %v: the users do not write in turn: %+v", pair, h)
 			}
 		}
 		if id, err := s.LatestID(ctx, pair[1], pair[0]); err != nil || int(id) != want {
@@ -226,7 +226,7 @@ func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 		peers[pair[0]]++
 		peers[pair[1]]++
 	}
-	peers[spec.Users[10]]++ // the one that was there besides
+	peers[spec.Users[10]]++ // the relation that Spec does not list
 	peers[spec.Users[20]]++
 	for i, u := range spec.Users {
 		want := peers[u]
@@ -248,7 +248,7 @@ func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 	checkUnread(t, s, spec)
 }
 
-// checkHistory wants messages, newest first, that follow after before.
+// checkHistory expects messages, newest first, whose ids follow before.
 func checkHistory(t *testing.T, h []im.Message, before int) {
 	t.Helper()
 	for k, m := range h {
@@ -265,7 +265,7 @@ func checkHistory(t *testing.T, h []im.Message, before int) {
 func checkGroups(t *testing.T, s im.Store, spec Spec, times int) {
 	t.Helper()
 	for i, g := range spec.Groups {
-		before := 1 - i // one is sent to the first
+		before := 1 - i // the first group has one message already
 		want := before + times*groupMessages/2
 		for _, user := range g.Members {
 			h, err := s.GroupHistory(t.Context(), user, g.ID, 0, 1000)
@@ -281,8 +281,9 @@ func checkGroups(t *testing.T, s im.Store, spec Spec, times int) {
 	}
 }
 
-// checkUnread wants what was sent the usual way to be unread, and nothing that was filled. (The embedded store counts up to the last message read of a
-// group: what is filled behind is read, and so is what was before.)
+// checkUnread expects the messages that were sent through the store to be unread, and no
+// filled ones. (The embedded store counts from the last message of a group that was read.
+// The filled messages are read, and so are those before them.)
 func checkUnread(t *testing.T, s im.Store, spec Spec) {
 	t.Helper()
 	for _, u := range spec.Users {
@@ -298,8 +299,8 @@ func checkUnread(t *testing.T, s im.Store, spec Spec) {
 	}
 }
 
-// goOn sends messages the usual way to what was filled.
-func goOn(t *testing.T, s im.Store, spec Spec) {
+// continueFilled sends messages through the store in conversations that were filled.
+func continueFilled(t *testing.T, s im.Store, spec Spec) {
 	t.Helper()
 	list, messages := pairs(spec)
 	for i := 1; i < len(list); i += 7 {
@@ -322,8 +323,8 @@ func goOn(t *testing.T, s im.Store, spec Spec) {
 	}
 }
 
-// Every pair comes once, those beside each other first.
-func TestRelations(t *testing.T) {
+// TestRelationsAreDistinct checks that every pair is made once, neighbours first.
+func TestRelationsAreDistinct(t *testing.T) {
 	for users := 2; users < 12; users++ {
 		s := Spec{Relations: MaxRelations(users), Messages: 5 * users, Texts: texts}
 		for i := range users {
@@ -354,7 +355,7 @@ func TestRelations(t *testing.T) {
 	}
 }
 
-func TestInvalid(t *testing.T) {
+func TestInvalidSpecs(t *testing.T) {
 	users := []uint32{1, 2, 3}
 	for name, s := range map[string]Spec{
 		"too many relations":   {Users: users, Relations: 4},
@@ -377,16 +378,17 @@ func TestInvalid(t *testing.T) {
 	}
 	th := thread{id: 1, n: 10}
 	if err := th.after(1<<32-5, 0); im.KindOf(err) != im.Invalid {
-		t.Errorf("message ids run over: %v", err)
+		t.Errorf("the last message id exceeds its range: %v", err)
 	}
 }
 
-// What cannot be filled says why, and is left alone.
-func TestRefused(t *testing.T) {
+// TestFillRefusesWithAReason tries groups that do not exist and a database without
+// tables.
+func TestFillRefusesWithAReason(t *testing.T) {
 	p := inEmbedded(t)
 	if _, err := p.fill(t, Spec{GroupMessages: 1, Texts: texts,
 		Groups: []Group{{ID: 9, Members: []uint32{1}}}}); im.KindOf(err) != im.NotFound {
-		t.Errorf("a group that is not there: %v", err)
+		t.Errorf("a group that does not exist: %v", err)
 	}
 	server := dbtest.MariaDB(t)
 	_, err := MySQL(t.Context(), server.NewDatabase(t), Spec{})
@@ -395,6 +397,6 @@ func TestRefused(t *testing.T) {
 	}
 	if _, err := inMySQL(t).fill(t, Spec{GroupMessages: 1, Texts: texts,
 		Groups: []Group{{ID: 9, Members: []uint32{1}}}}); im.KindOf(err) != im.NotFound {
-		t.Errorf("a group that is not there: %v", err)
+		t.Errorf("a group that does not exist: %v", err)
 	}
 }

@@ -20,19 +20,22 @@ import (
 	"teamtalk/sql/schema"
 )
 
-// How much goes into one statement, which is one transaction.
+// The rows of one statement, which is one transaction.
 const (
 	smallRows   = 5_000   // relations, session rows: multi-row INSERT
 	loadRows    = 200_000 // messages: LOAD DATA
-	insertRows  = 2_000   // messages, where the server does not take LOAD DATA LOCAL
-	insertBytes = 1 << 20 // of texts in one INSERT
-	loaders     = 4       // tables of messages that are filled at once
+	insertRows  = 2_000   // messages, when the server refuses LOAD DATA LOCAL
+	insertBytes = 1 << 20 // bytes of texts in one INSERT
+	loaders     = 4       // message tables that are filled concurrently
 )
 
-// MySQL fills the database of dsn, which must be migrated and finalized. Redis needs nothing: the store takes a counter of message ids that is missing, or
-// too low, from the table, and a count that is missing is no unread message. (C++ db_proxies do not; they must not run on such a database.)
+// MySQL fills the database of dsn, which must be migrated and finalized. Redis needs no
+// changes: the store replaces a message-id counter that is missing or too low by the
+// table's highest id, and a missing unread count means 0. (C++ db_proxies do not, and
+// must not run on such a database.)
 //
-// Messages are loaded with LOAD DATA LOCAL where the server allows it (local_infile), else with INSERTs of 2,000 rows, which takes a few times as long.
+// Messages are loaded with LOAD DATA LOCAL when the server allows it (local_infile), and
+// otherwise with INSERTs of 2,000 rows, which takes several times as long.
 func MySQL(ctx context.Context, dsn string, spec Spec) (res Result, err error) {
 	if err := spec.check(); err != nil {
 		return res, err
@@ -55,13 +58,13 @@ func MySQL(ctx context.Context, dsn string, spec Spec) (res Result, err error) {
 	}
 	if res.GroupMessages, err = f.addMessages(ctx, groups, "group messages",
 		groupTables); err != nil {
-		return res, fmt.Errorf("fill messages of groups: %w", err)
+		return res, fmt.Errorf("fill group messages: %w", err)
 	}
 	if err := f.writeChats(ctx, groups); err != nil {
-		return res, fmt.Errorf("fill groups: %w", err)
+		return res, fmt.Errorf("update groups: %w", err)
 	}
 	if err := f.writeSessions(ctx, relations, groups); err != nil {
-		return res, fmt.Errorf("fill lists of conversations: %w", err)
+		return res, fmt.Errorf("fill conversation lists: %w", err)
 	}
 	return res, nil
 }
@@ -78,11 +81,11 @@ func (f *mysqlFill) open(ctx context.Context, dsn string) error {
 	}
 	cfg.InterpolateParams, cfg.MultiStatements = true, false
 	cfg.ReadTimeout, cfg.WriteTimeout = 0, 0 // a statement may take a minute
-	cfg.Logger = &mysql.NopLogger{}          // what goes wrong comes back as errors
+	cfg.Logger = &mysql.NopLogger{}          // the driver returns all errors
 	if cfg.Params == nil {
 		cfg.Params = map[string]string{}
 	}
-	cfg.Params["sql_mode"] = "''" // with NO_BACKSLASH_ESCAPES texts would not be what they are
+	cfg.Params["sql_mode"] = "''" // NO_BACKSLASH_ESCAPES would change texts
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return im.WithKind(im.Invalid, "MySQL DSN", err)
@@ -106,7 +109,7 @@ func (f *mysqlFill) open(ctx context.Context, dsn string) error {
 	return nil
 }
 
-// each reads numbers, and calls do with every row.
+// each queries rows of numbers, and calls do with each row.
 func (f *mysqlFill) each(ctx context.Context, query string, columns int,
 	do func(v []uint32) error) error {
 	rows, err := f.db.QueryContext(ctx, query)
@@ -130,7 +133,7 @@ func (f *mysqlFill) each(ctx context.Context, query string, columns int,
 	return rows.Err()
 }
 
-// makeRelations makes the relations that are not there, and finds out the ids of all.
+// makeRelations makes the missing relations, and reads the ids of all.
 func (f *mysqlFill) makeRelations(ctx context.Context, list []thread) (made int64, err error) {
 	if len(list) == 0 {
 		return 0, nil
@@ -172,13 +175,14 @@ func (f *mysqlFill) makeRelations(ctx context.Context, list []thread) (made int6
 	}
 	for _, t := range missing {
 		if t.id == 0 {
-			return 0, im.Errorf(im.Internal, "relation of users %d and %d vanished", t.a, t.b)
+			return 0, im.Errorf(im.Internal, "the new relation of users %d and %d does not exist",
+				t.a, t.b)
 		}
 	}
 	return int64(len(missing)), nil
 }
 
-// insert writes n rows, some at a time, which row appends.
+// insert writes n rows, several per statement. row appends one.
 func (f *mysqlFill) insert(ctx context.Context, name, begin, end string, n int,
 	row func(i int, b []byte) []byte) error {
 	st := f.stage(name, int64(n))
@@ -201,9 +205,9 @@ func (f *mysqlFill) insert(ctx context.Context, name, begin, end string, n int,
 	return nil
 }
 
-// tables are where the messages of relations, or groups, are.
+// tables says where the messages of relations, or those of groups, are stored.
 type tables struct {
-	name    string // of table n, with %d
+	name    string // of table n, as a format with %d
 	thread  string // column of the thread's id
 	columns string
 	row     func(b []byte, t *thread, m message, sep byte) []byte
@@ -224,7 +228,7 @@ var (
 		}}
 )
 
-// numbers appends values, each with sep behind.
+// numbers appends values, each followed by sep.
 func numbers(b []byte, sep byte, values ...uint32) []byte {
 	for _, v := range values {
 		b = append(strconv.AppendUint(b, uint64(v), 10), sep)
@@ -232,7 +236,8 @@ func numbers(b []byte, sep byte, values ...uint32) []byte {
 	return b
 }
 
-// addMessages adds the messages of all threads, which it sorts, several tables at once.
+// addMessages adds the messages of all threads, several tables concurrently. It sorts the
+// threads.
 func (f *mysqlFill) addMessages(ctx context.Context, list []thread, name string,
 	in tables) (added int64, err error) {
 	if count(list) == 0 {
@@ -263,7 +268,7 @@ func (f *mysqlFill) addMessages(ctx context.Context, list []thread, name string,
 	return st.done, firstCause(failed)
 }
 
-// firstCause is the error that the others, cancelled, followed.
+// firstCause returns the error that led to the cancellation of the others.
 func firstCause(list []error) (err error) {
 	for _, e := range list {
 		if e != nil && (err == nil || errors.Is(err, context.Canceled)) {
@@ -298,7 +303,7 @@ func (f *mysqlFill) fillTable(ctx context.Context, list []thread, n int, in tabl
 	for left := count(own); left > 0; {
 		n, err := load(ctx, table, in, all, left)
 		if notAllowed(err) {
-			load = f.insertMessages // it has read nothing yet
+			load = f.insertMessages // load has consumed no row yet
 			continue
 		}
 		if err != nil {
@@ -310,7 +315,7 @@ func (f *mysqlFill) fillTable(ctx context.Context, list []thread, n int, in tabl
 	return nil
 }
 
-// findLast finds out how far threads are.
+// findLast reads the highest message ids and times of threads.
 func (f *mysqlFill) findLast(ctx context.Context, table, column string, mine []*thread) error {
 	by := make(map[uint32]*thread, len(mine))
 	for _, t := range mine {
@@ -348,26 +353,26 @@ func (f *mysqlFill) load(ctx context.Context, table string, in tables, all *rows
 	if err != nil {
 		return 0, err
 	}
-	// With LOCAL, rows that a key refuses are passed over without an error.
+	// With LOCAL, MySQL skips rows that violate a key without an error.
 	if got, err := res.RowsAffected(); err != nil || got != int64(n) {
 		return 0,
 			errors.Join(im.Errorf(im.Busy,
-				"%d of %d messages were taken: a server must not run on the database meanwhile",
+				"the server stored %d of %d messages: no server may run on the database meanwhile",
 				got, n), err)
 	}
 	return n, nil
 }
 
-// lines reads as the file that LOAD DATA takes.
+// lines is a reader of the file that LOAD DATA loads.
 type lines struct {
 	rows *rows
 	in   tables
 	left int
 	buf  []byte
-	at   int // of buf, what is read next
+	at   int // start of the unread part of buf
 }
 
-// Read makes rows as they are wanted.
+// Read makes rows as they are read.
 func (l *lines) Read(p []byte) (int, error) {
 	if l.at == len(l.buf) {
 		if l.left == 0 {
@@ -387,7 +392,7 @@ func (l *lines) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// appendEscaped appends a text as LOAD DATA, and a string in quotes, want it.
+// appendEscaped appends a text, escaped for LOAD DATA and for a quoted string.
 func appendEscaped(b, text []byte) []byte {
 	if !bytes.ContainsAny(text, "\\\t\n\r\x00'") {
 		return append(b, text...)

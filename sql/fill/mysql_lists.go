@@ -10,7 +10,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// findJoinTimes finds out from when on all members of the groups see what is written.
+// findJoinTimes reads the time from which all members of a group see its messages.
 func (f *mysqlFill) findJoinTimes(ctx context.Context, groups []thread) error {
 	if len(groups) == 0 {
 		return nil
@@ -39,7 +39,7 @@ func (f *mysqlFill) findJoinTimes(ctx context.Context, groups []thread) error {
 	return nil
 }
 
-// writeChats brings groups' lastChated up to date.
+// writeChats updates the groups' lastChated.
 func (f *mysqlFill) writeChats(ctx context.Context, groups []thread) error {
 	for i := range groups {
 		if t := &groups[i]; t.n > 0 {
@@ -60,7 +60,7 @@ type listed struct {
 	updated    uint32
 }
 
-// writeSessions lists the conversations that got messages, on all sides.
+// writeSessions adds the conversations that got messages to the users' lists.
 func (f *mysqlFill) writeSessions(ctx context.Context, relations, groups []thread) error {
 	var list []listed
 	for i := range relations {
@@ -89,5 +89,5 @@ func (f *mysqlFill) writeSessions(ctx context.Context, relations, groups []threa
 		})
 }
 
-// compare2 compares two numbers, and where they are the same two others.
+// compare2 compares a1 with b1, and a2 with b2 if those are equal.
 func compare2(a1, b1, a2, b2 uint32) int { return cmp.Or(cmp.Compare(a1, b1), cmp.Compare(a2, b2)) }
