@@ -23,6 +23,7 @@ var plain = []string{
 	"core/files",
 	"core/notify",
 	"core/obs",
+	"core/opt",
 	"core/pdu",
 	"core/spool",
 	"core/web",

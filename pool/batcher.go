@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
 // BatchOptions configure a Batcher. Zero fields mean the defaults.
@@ -76,11 +77,11 @@ func NewBatcher[T any](p *Pool, o BatchOptions[T], size func(T) int,
 	if o.Name == "" {
 		o.Name = "messages"
 	}
-	o.Shards = orDefault(o.Shards, min(4, p.batchWorkers))
-	o.MaxItems = orDefault(o.MaxItems, 256)
-	o.MaxBytes = orDefault(o.MaxBytes, 256<<10)
-	o.QueueItems = orDefault(o.QueueItems, 8192)
-	o.QueueBytes = orDefault(o.QueueBytes, 16<<20)
+	o.Shards = opt.Or(o.Shards, min(4, p.batchWorkers))
+	o.MaxItems = opt.Or(o.MaxItems, 256)
+	o.MaxBytes = opt.Or(o.MaxBytes, 256<<10)
+	o.QueueItems = opt.Or(o.QueueItems, 8192)
+	o.QueueBytes = opt.Or(o.QueueBytes, 16<<20)
 	if size == nil {
 		size = func(T) int { return 0 }
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
 // Options configure a Pool. Zero fields mean the defaults.
@@ -119,12 +120,12 @@ func New(o Options) *Pool {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	p.batchWorkers = max(1, min(orDefault(o.BatchWorkers, p.workers/2), p.workers))
-	p.queueLimit = int64(orDefault(o.Queue, 2048*p.workers))
-	p.strandLimit = orDefault(o.StrandQueue, max(16, int(p.queueLimit/16)))
+	p.batchWorkers = max(1, min(opt.Or(o.BatchWorkers, p.workers/2), p.workers))
+	p.queueLimit = int64(opt.Or(o.Queue, 2048*p.workers))
+	p.strandLimit = opt.Or(o.StrandQueue, max(16, int(p.queueLimit/16)))
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.metrics = newMetrics(p, o.Registerer)
-	p.strands = make([]strand, orDefault(o.Strands, 16*p.workers))
+	p.strands = make([]strand, opt.Or(o.Strands, 16*p.workers))
 	for i := range p.strands {
 		p.strands[i].pool = p
 	}
@@ -324,13 +325,6 @@ func spread(key uint64, n int) int {
 	key ^= key >> 31
 	hi, _ := bits.Mul64(key, uint64(n))
 	return int(hi)
-}
-
-func orDefault(v, def int) int {
-	if v <= 0 {
-		return def
-	}
-	return v
 }
 
 // A strand gives its worker back after maxRun tasks or maxSlice although it has more. It

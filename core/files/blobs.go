@@ -8,6 +8,7 @@ import (
 
 	"teamtalk/core/blob"
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
 // Blobs stores sounds in a blob.Store, under random names that are spread over 256
@@ -26,10 +27,7 @@ const randomBytes = 16
 // NewBlobs stores sounds in store. maxSize is the largest one, in bytes; 0:
 // DefaultMaxSize.
 func NewBlobs(store blob.Store, maxSize int) *Blobs {
-	if maxSize <= 0 {
-		maxSize = DefaultMaxSize
-	}
-	return &Blobs{store: store, max: maxSize}
+	return &Blobs{store: store, max: opt.Or(maxSize, DefaultMaxSize)}
 }
 
 // Put stores data, see Files. After it returns without an error the file survives a

@@ -8,6 +8,7 @@ import (
 
 	"teamtalk/core/blob"
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
 // Server is the small file server of this process: an msfs.Server.
@@ -40,9 +41,7 @@ var _ Files = (*Here)(nil)
 
 // NewHere makes a Here.
 func NewHere(o HereOptions) *Here {
-	if o.MaxSize <= 0 {
-		o.MaxSize = DefaultMaxSize
-	}
+	opt.Default(&o.MaxSize, DefaultMaxSize)
 	o.URL = strings.TrimSuffix(o.URL, "/") + "/"
 	return &Here{o: o}
 }

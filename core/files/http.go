@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
 // HTTPOptions configure an HTTP. Zero fields mean the defaults.
@@ -57,15 +58,9 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 	if base.Path == "" {
 		base.Path = "/"
 	}
-	if o.Timeout <= 0 {
-		o.Timeout = 5 * time.Second
-	}
-	if o.MaxSize <= 0 {
-		o.MaxSize = DefaultMaxSize
-	}
-	if o.Conns <= 0 {
-		o.Conns = 16
-	}
+	opt.Default(&o.Timeout, 5*time.Second)
+	opt.Default(&o.MaxSize, DefaultMaxSize)
+	opt.Default(&o.Conns, 16)
 	return &HTTP{base: base, timeout: o.Timeout, max: o.MaxSize, client: &http.Client{
 		Transport: &http.Transport{ // without a proxy, since the server is part of this system
 			DialContext:     (&net.Dialer{Timeout: o.Timeout}).DialContext,

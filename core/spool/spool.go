@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
 // Options configure a Spool. Zero fields mean the defaults.
@@ -134,23 +135,12 @@ func Open(opt Options) (*Spool, error) {
 }
 
 func (o *Options) defaults() {
-	span := func(v *time.Duration, def time.Duration) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	if o.Quota <= 0 {
-		o.Quota = 8 << 30
-	}
-	if o.MaxFiles <= 0 {
-		o.MaxFiles = 50_000
-	}
-	if o.MaxUserFiles <= 0 {
-		o.MaxUserFiles = 200
-	}
-	span(&o.KeepUnfinished, 7*24*time.Hour)
-	span(&o.KeepWaiting, 30*24*time.Hour)
-	span(&o.KeepFetched, 24*time.Hour)
+	opt.Default(&o.Quota, 8<<30)
+	opt.Default(&o.MaxFiles, 50_000)
+	opt.Default(&o.MaxUserFiles, 200)
+	opt.Default(&o.KeepUnfinished, 7*24*time.Hour)
+	opt.Default(&o.KeepWaiting, 30*24*time.Hour)
+	opt.Default(&o.KeepFetched, 24*time.Hour)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

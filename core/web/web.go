@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/budget"
+	"teamtalk/core/opt"
 )
 
 // Options configure a Server. Zero fields mean the defaults.
@@ -51,18 +52,11 @@ type Options struct {
 }
 
 func (o *Options) defaults() {
-	span := func(v *time.Duration, def time.Duration) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	span(&o.HeaderTimeout, 10*time.Second)
-	span(&o.ReadTimeout, 20*time.Second)
-	span(&o.WriteTimeout, 30*time.Second)
-	span(&o.IdleTimeout, time.Minute)
-	if o.MaxConns <= 0 {
-		o.MaxConns = 10_000
-	}
+	opt.Default(&o.HeaderTimeout, 10*time.Second)
+	opt.Default(&o.ReadTimeout, 20*time.Second)
+	opt.Default(&o.WriteTimeout, 30*time.Second)
+	opt.Default(&o.IdleTimeout, time.Minute)
+	opt.Default(&o.MaxConns, 10_000)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
