@@ -1,4 +1,4 @@
-package files_test
+package sound_test
 
 import (
 	"bytes"
@@ -12,8 +12,8 @@ import (
 	"sync"
 	"testing"
 
-	"teamtalk/core/files"
 	"teamtalk/core/im"
+	"teamtalk/core/sound"
 )
 
 // smallFiles is a small file server: POST of a form, GET of the path.
@@ -51,9 +51,9 @@ func (s *smallFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"error_code":0,"error_msg":"成功","path":%q,"url":%q}`, path[1:], s.host+path)
 }
 
-func newHTTP(t *testing.T, o files.HTTPOptions) *files.HTTP {
+func newHTTP(t *testing.T, o sound.HTTPOptions) *sound.HTTP {
 	t.Helper()
-	h, err := files.NewHTTP(o)
+	h, err := sound.NewHTTP(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,9 +72,9 @@ func TestHTTPReturnsWhatWasPut(t *testing.T) {
 	for _, host := range []string{server.URL, ""} {
 		store.host = host
 		for _, base := range []string{server.URL, server.URL + "/"} {
-			h := newHTTP(t, files.HTTPOptions{URL: base, MaxSize: 100_000})
-			sound := bytes.Repeat([]byte("\r\n--\x00\xff"), 10_000)
-			url, err := h.Put(t.Context(), "sound.amr", sound)
+			h := newHTTP(t, sound.HTTPOptions{URL: base, MaxSize: 100_000})
+			data := bytes.Repeat([]byte("\r\n--\x00\xff"), 10_000)
+			url, err := h.Put(t.Context(), "sound.amr", data)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,8 +82,8 @@ func TestHTTPReturnsWhatWasPut(t *testing.T) {
 				t.Errorf("url %s", url)
 			}
 			got, err := h.Get(t.Context(), url)
-			if err != nil || !bytes.Equal(got, sound) {
-				t.Errorf("%d bytes came back of %d, %v", len(got), len(sound), err)
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d bytes came back of %d, %v", len(got), len(data), err)
 			}
 			if _, err := h.Get(t.Context(), url+"x"); im.KindOf(err) != im.NotFound {
 				t.Errorf("Get of a file that does not exist: %v, want NotFound", err)
@@ -92,7 +92,7 @@ func TestHTTPReturnsWhatWasPut(t *testing.T) {
 				make([]byte, 100_001)); im.KindOf(err) != im.Invalid {
 				t.Errorf("Put of a file that is too large: %v, want Invalid", err)
 			}
-			if _, err := newHTTP(t, files.HTTPOptions{URL: base, MaxSize: len(sound) - 1}).Get(
+			if _, err := newHTTP(t, sound.HTTPOptions{URL: base, MaxSize: len(data) - 1}).Get(
 				t.Context(), url); im.KindOf(err) != im.Invalid {
 				t.Errorf("Get of a file that is too large: %v, want Invalid", err)
 			}
@@ -107,7 +107,7 @@ func TestHTTPMapsBadAnswersToKinds(t *testing.T) {
 		answer(w, r)
 	}))
 	defer server.Close()
-	h := newHTTP(t, files.HTTPOptions{URL: server.URL, MaxSize: 1000})
+	h := newHTTP(t, sound.HTTPOptions{URL: server.URL, MaxSize: 1000})
 	text := func(s string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, s) }
 	}
@@ -174,7 +174,7 @@ func TestHTTPMapsBadAnswersToKinds(t *testing.T) {
 		t.Errorf("Put without a server: %v", err)
 	}
 	for _, url := range []string{"", "host:8700", "ftp://host", "http://", "http://[::1"} {
-		if _, err := files.NewHTTP(files.HTTPOptions{URL: url}); im.KindOf(err) != im.Invalid {
+		if _, err := sound.NewHTTP(sound.HTTPOptions{URL: url}); im.KindOf(err) != im.Invalid {
 			t.Errorf("%q: %v", url, err)
 		}
 	}

@@ -1,8 +1,8 @@
-// Package files stores the sounds of audio messages under names that it chooses. They lie
+// Package sound stores the sounds of audio messages under names that it chooses. They lie
 // in a blob store of their own, or on the small file server, which any number of
 // processes share: that of this process, or another one over HTTP. A sound is written
 // once and never changes.
-package files
+package sound
 
 import (
 	"context"
@@ -11,10 +11,10 @@ import (
 	"teamtalk/core/im"
 )
 
-// Files stores sounds. Its methods may be called from any goroutine. Errors are of kind
+// Store stores sounds. Its methods may be called from any goroutine. Errors are of kind
 // Invalid for a file that is too large, NotFound for one that does not exist, Unavailable
 // when the server was not reached or failed, and otherwise Internal.
-type Files interface {
+type Store interface {
 	// Put stores data and returns its URL, which is always a new one. The URL may end
 	// with the extension of name. When Put returns without an error, data is as safe as
 	// the implementation can make it. Put does not retain data.

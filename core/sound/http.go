@@ -1,4 +1,4 @@
-package files
+package sound
 
 import (
 	"bytes"
@@ -39,7 +39,7 @@ type HTTP struct {
 	client  *http.Client
 }
 
-var _ Files = (*HTTP)(nil)
+var _ Store = (*HTTP)(nil)
 
 // answerLimit is the longest answer to a POST, in bytes.
 const answerLimit = 64 << 10
@@ -77,7 +77,7 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 
 func web(u *url.URL) bool { return (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" }
 
-// Put posts data, see Files. The server decides how safely it stores data.
+// Put posts data, see Store. The server decides how safely it stores data.
 func (h *HTTP) Put(ctx context.Context, name string, data []byte) (string, error) {
 	if len(data) > h.max {
 		return "", tooBig(int64(len(data)), h.max)
@@ -154,7 +154,7 @@ func (h *HTTP) resolve(ref string) (*url.URL, error) {
 	return u, nil
 }
 
-// Get returns the sound at u, see Files.
+// Get returns the sound at u, see Store.
 func (h *HTTP) Get(ctx context.Context, u string) ([]byte, error) {
 	whole, err := h.resolve(u)
 	if err != nil {

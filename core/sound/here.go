@@ -1,4 +1,4 @@
-package files
+package sound
 
 import (
 	"bytes"
@@ -27,7 +27,7 @@ type HereOptions struct {
 	// URL is the address of Server for others. The URLs that Put returns begin with it.
 	URL string
 	// Elsewhere fetches files of other small file servers. Default: none.
-	Elsewhere Files
+	Elsewhere Store
 	// MaxSize is the largest file, in bytes. Default DefaultMaxSize.
 	MaxSize int
 }
@@ -37,7 +37,7 @@ type HereOptions struct {
 // URLs.
 type Here struct{ o HereOptions }
 
-var _ Files = (*Here)(nil)
+var _ Store = (*Here)(nil)
 
 // NewHere makes a Here.
 func NewHere(o HereOptions) *Here {
@@ -46,7 +46,7 @@ func NewHere(o HereOptions) *Here {
 	return &Here{o: o}
 }
 
-// Put stores data, see Files. After it returns without an error the file survives a
+// Put stores data, see Store. After it returns without an error the file survives a
 // crash. The error is of kind Busy when the server has no room.
 func (h *Here) Put(ctx context.Context, name string, data []byte) (string, error) {
 	if len(data) > h.o.MaxSize {
@@ -55,7 +55,7 @@ func (h *Here) Put(ctx context.Context, name string, data []byte) (string, error
 	return h.o.Server.Put(ctx, name, bytes.NewReader(data))
 }
 
-// Get returns a sound, see Files.
+// Get returns a sound, see Store.
 func (h *Here) Get(ctx context.Context, url string) ([]byte, error) {
 	file, err := h.o.Server.Open(ctx, url)
 	if im.KindOf(err) == im.NotFound && h.o.Elsewhere != nil && !strings.HasPrefix(url, h.o.URL) {
@@ -80,20 +80,20 @@ func readBlob(file *blob.Blob, limit int) ([]byte, error) {
 	return data, nil
 }
 
-// Moved stores new sounds in Files and still finds the sounds that Blobs stored before
+// Moved stores new sounds in Store and still finds the sounds that Blobs stored before
 // the move.
 type Moved struct {
-	Files
+	Store
 	old *Blobs
 }
 
-// NewMoved makes a Moved. It stores new sounds in files.
-func NewMoved(files Files, old *Blobs) *Moved { return &Moved{Files: files, old: old} }
+// NewMoved makes a Moved. It stores new sounds in now.
+func NewMoved(now Store, old *Blobs) *Moved { return &Moved{Store: now, old: old} }
 
-// Get returns a sound, see Files.
+// Get returns a sound, see Store.
 func (m *Moved) Get(ctx context.Context, url string) ([]byte, error) {
 	if named(url) {
 		return m.old.Get(ctx, url)
 	}
-	return m.Files.Get(ctx, url)
+	return m.Store.Get(ctx, url)
 }

@@ -1,4 +1,4 @@
-package files_test
+package sound_test
 
 import (
 	"bytes"
@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"teamtalk/core/blob"
-	"teamtalk/core/files"
 	"teamtalk/core/im"
+	"teamtalk/core/sound"
 )
 
 func openFolder(t testing.TB, dir string) *blob.Folder {
@@ -29,7 +29,7 @@ func openFolder(t testing.TB, dir string) *blob.Folder {
 
 func TestBlobsReturnWhatWasPut(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audio")
-	f := files.NewBlobs(openFolder(t, dir), 1000)
+	f := sound.NewBlobs(openFolder(t, dir), 1000)
 	urls := map[string][]byte{}
 	for i, test := range []struct{ name, extension string }{
 		{"sound.amr", ".amr"}, {"sound.amr", ".amr"}, {"", ""}, {"noext", ""}, {"x.", ""},
@@ -53,8 +53,8 @@ func TestBlobsReturnWhatWasPut(t *testing.T) {
 	if _, err := f.Put(t.Context(), "big", make([]byte, 1001)); im.KindOf(err) != im.Invalid {
 		t.Errorf("Put of a file that is too large: %v, want an error of kind Invalid", err)
 	}
-	again := files.NewBlobs(openFolder(t, dir), 1000) // as after a restart
-	small := files.NewBlobs(openFolder(t, dir), 100)
+	again := sound.NewBlobs(openFolder(t, dir), 1000) // as after a restart
+	small := sound.NewBlobs(openFolder(t, dir), 100)
 	for url, want := range urls {
 		got, err := again.Get(t.Context(), url)
 		if err != nil || !bytes.Equal(got, want) {
@@ -77,7 +77,7 @@ func TestBlobsReturnWhatWasPut(t *testing.T) {
 func TestBlobsOpenOnlyTheirNames(t *testing.T) {
 	top := t.TempDir()
 	dir := filepath.Join(top, "audio")
-	f := files.NewBlobs(openFolder(t, dir), 0)
+	f := sound.NewBlobs(openFolder(t, dir), 0)
 	const stem = "0123456789abcdef0123456789abcdef"
 	for name, data := range map[string]string{"secret": "x", "audio/secret": "x",
 		"audio/.tmp/" + stem: "x"} {
@@ -110,7 +110,7 @@ func FuzzBlobsGet(f *testing.F) {
 	if err := os.WriteFile(filepath.Join(top, "secret"), []byte("secret"), 0o600); err != nil {
 		f.Fatal(err)
 	}
-	blobs := files.NewBlobs(openFolder(f, filepath.Join(top, "audio")), 0)
+	blobs := sound.NewBlobs(openFolder(f, filepath.Join(top, "audio")), 0)
 	url, err := blobs.Put(f.Context(), "x.amr", []byte("sound"))
 	if err != nil {
 		f.Fatal(err)
@@ -132,12 +132,12 @@ func FuzzBlobsGet(f *testing.F) {
 
 // TestMovedFindsOldAndNewSounds puts a sound before the move and another one after it.
 func TestMovedFindsOldAndNewSounds(t *testing.T) {
-	before, now := files.NewBlobs(openFolder(t, t.TempDir()), 0), &urls{kept: map[string][]byte{}}
+	before, now := sound.NewBlobs(openFolder(t, t.TempDir()), 0), &urls{kept: map[string][]byte{}}
 	was, err := before.Put(t.Context(), "x.audio", []byte("before"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := files.NewMoved(now, before)
+	f := sound.NewMoved(now, before)
 	is, err := f.Put(t.Context(), "x.audio", []byte("now"))
 	if err != nil || now.kept[is] == nil {
 		t.Fatalf("kept at %q, %v", is, err)

@@ -1,4 +1,4 @@
-package files
+package sound
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ type Blobs struct {
 	max   int
 }
 
-var _ Files = (*Blobs)(nil)
+var _ Store = (*Blobs)(nil)
 
 // randomBytes is the length of a name's random part. It makes names unique and impossible
 // to guess.
@@ -30,7 +30,7 @@ func NewBlobs(store blob.Store, maxSize int) *Blobs {
 	return &Blobs{store: store, max: opt.Or(maxSize, DefaultMaxSize)}
 }
 
-// Put stores data, see Files. After it returns without an error the file survives a
+// Put stores data, see Store. After it returns without an error the file survives a
 // crash. The error is of kind Busy when the store has no room.
 func (b *Blobs) Put(ctx context.Context, name string, data []byte) (string, error) {
 	if len(data) > b.max {
@@ -46,7 +46,7 @@ func (b *Blobs) Put(ctx context.Context, name string, data []byte) (string, erro
 	return url, nil
 }
 
-// Get returns a sound, see Files.
+// Get returns a sound, see Store.
 func (b *Blobs) Get(ctx context.Context, url string) ([]byte, error) {
 	if !named(url) {
 		return nil, im.Errorf(im.NotFound, "no such file")

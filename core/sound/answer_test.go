@@ -1,4 +1,4 @@
-package files
+package sound
 
 import (
 	"net/url"
