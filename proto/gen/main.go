@@ -89,7 +89,7 @@ func compare(out string, files map[string][]byte) error {
 	}
 	if len(stale) > 0 {
 		sort.Strings(stale)
-		return fmt.Errorf("%s is stale: run go generate ./proto/...",
+		return fmt.Errorf("stale: %s (run make generate)",
 			strings.Join(stale, ", "))
 	}
 	return nil

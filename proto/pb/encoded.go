@@ -22,7 +22,7 @@ type Encoded struct {
 	user    uint32
 	hasUser bool
 	attach  []byte // nil: none
-	fields  []byte // of one part of several: what stands beside the list, in each of them
+	fields  []byte // in a part of a split answer: the fields beside the list
 	split   *split // shared like the bytes
 }
 

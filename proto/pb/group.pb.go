@@ -298,7 +298,7 @@ type IMNormalGroupListRsp_builder struct {
 	UserId           *uint32
 	GroupVersionList []*GroupVersionInfo
 	AttachData       []byte
-	// Ours: the time to ask with next, to clients that sent one.
+	// Extension, to clients that sent latest_update_time: the value for their next request.
 	LatestUpdateTime *uint32
 }
 

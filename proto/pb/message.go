@@ -42,8 +42,8 @@ type Message interface {
 	// AppendBody appends the encoding to b and returns the extended slice. It returns an
 	// error when a required field is not set.
 	AppendBody(b []byte) ([]byte, error)
-	// ParseBody sets the message to the one that b encodes. It does not retain b. The error
-	// wraps ErrIncomplete when b is protobuf and lacks a required field.
+	// ParseBody sets the message to the one that b encodes. It does not retain b. The
+	// error wraps ErrIncomplete when b is protobuf and lacks a required field.
 	ParseBody(b []byte) error
 }
 
@@ -94,13 +94,13 @@ func appendBody(b []byte, m proto.Message) ([]byte, error) {
 	return proto.MarshalOptions{}.MarshalAppend(b, m)
 }
 
-// ErrIncomplete says that a body is protobuf but lacks a required field. An unknown value of a
-// required enum counts as lacking, as proto2 demands. The stream it came in is sound: the sender
-// only builds this message in another way.
+// ErrIncomplete means that a body is protobuf and lacks a required field. An unknown
+// value of a required enum counts as lacking, as proto2 demands. The stream of frames is
+// intact: the sender only builds this message in another way.
 var ErrIncomplete = errors.New("pb: required field missing")
 
-// parseBody decodes b into m. It decodes a second time only on the error path: the library has no
-// error value that tells a missing field from bytes that are no protobuf.
+// parseBody decodes b into m. After an error it decodes again, because the library has no
+// error value that distinguishes a missing field from bytes that are not protobuf.
 func parseBody(b []byte, m proto.Message) error {
 	err := proto.Unmarshal(b, m)
 	if err == nil {
