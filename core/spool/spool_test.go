@@ -89,65 +89,90 @@ func TestFileFromUploadToDelete(t *testing.T) {
 	s := mustOpen(t, Options{Dir: dir})
 	content := bytes.Repeat([]byte("0123456789"), 1000)
 	info := file(len(content))
-	must(t, s.Create(info))
-	wantKind(t, "a second file of that id", s.Create(info), im.Exists)
-	if at, err := s.Resume(id); at != 0 || err != nil {
-		t.Errorf("Resume of a new file: %d, %v", at, err)
+	t.Cleanup(func() { s.Close() })
+	restart := func(t *testing.T) {
+		t.Helper()
+		must(t, s.Close())
+		var err error
+		s, err = Open(Options{Dir: dir})
+		must(t, err)
 	}
-	must(t, s.Append(id, 0, content[:4000]))
-	wantKind(t, "Append of bytes that the file has", s.Append(id, 0, content[:4000]), im.Invalid)
-	wantKind(t, "bytes behind a hole", s.Append(id, 4001, content[:10]), im.Invalid)
-	wantKind(t, "more bytes than announced", s.Append(id, 4000, content[:6001]), im.Invalid)
-	wantKind(t, "Finish too early", s.Finish(id), im.Invalid)
-	wantKind(t, "Read too early", s.Read(id, 0, make([]byte, 10)), im.NotFound)
-	wantKind(t, "MarkFetched too early", s.MarkFetched(id), im.NotFound)
-	_, err := Open(Options{Dir: dir})
-	if err == nil {
-		t.Fatal("two spools opened one folder")
+	step := func(name string, f func(t *testing.T)) {
+		if !t.Run(name, f) {
+			t.FailNow()
+		}
 	}
 
-	must(t, s.Close())
-	s = mustOpen(t, Options{Dir: dir})
-	if got, state, ok := s.Lookup(id); !ok || state != Unfinished || got != info {
-		t.Fatalf("after a restart: %+v, %v, %v", got, state, ok)
-	}
-	at, err := s.Resume(id)
-	if at != 4000 || err != nil {
-		t.Fatalf("Resume after a restart: %d, %v", at, err)
-	}
-	must(t, s.Append(id, at, content[at:]))
-	must(t, s.Finish(id))
-	must(t, s.Finish(id))
-	wantKind(t, "Append to a whole file", s.Append(id, 10000, nil), im.NotFound)
-	wantKind(t, "Resume of a whole file", func() error { _, err := s.Resume(id); return err }(),
-		im.NotFound)
-	must(t, s.Close())
-	s = mustOpen(t, Options{Dir: dir})
-	got := make([]byte, len(content))
-	must(t, s.Read(id, 0, got[:5000]))
-	must(t, s.Read(id, 5000, got[5000:]))
-	if !bytes.Equal(got, content) {
-		t.Error("Read returned other bytes than were appended")
-	}
-	wantKind(t, "Read behind the end", s.Read(id, 9999, make([]byte, 2)), im.Invalid)
-	wantKind(t, "Read before the beginning", s.Read(id, -1, make([]byte, 2)), im.Invalid)
-	must(t, s.MarkFetched(id))
-	must(t, s.Close())
-	s = mustOpen(t, Options{Dir: dir})
-	if _, state, _ := s.Lookup(id); state != Fetched {
-		t.Errorf("state %v after MarkFetched and a restart", state)
-	}
-	must(t, s.Read(id, 0, got))
-	must(t, s.Delete(id))
-	wantKind(t, "Delete again", s.Delete(id), im.NotFound)
-	if files, n := s.Usage(); files != 0 || n != 0 || len(names(t, dir)) > 0 || s.unwritten != 0 ||
-		len(s.users) > 0 {
-		t.Errorf("left: %d files, %d bytes, %v, %d unwritten, %v", files, n, names(t, dir),
-			s.unwritten, s.users)
-	}
-	must(t, s.Close())
-	wantKind(t, "Create after Close", s.Create(info), im.Closed)
-	wantKind(t, "Append after Close", s.Append(id, 0, nil), im.Closed)
+	step("an upload appends in order", func(t *testing.T) {
+		must(t, s.Create(info))
+		wantKind(t, "a second file of that id", s.Create(info), im.Exists)
+		if at, err := s.Resume(id); at != 0 || err != nil {
+			t.Errorf("Resume of a new file: %d, %v", at, err)
+		}
+		must(t, s.Append(id, 0, content[:4000]))
+		wantKind(t, "bytes that the file has", s.Append(id, 0, content[:4000]), im.Invalid)
+		wantKind(t, "bytes behind a hole", s.Append(id, 4001, content[:10]), im.Invalid)
+		wantKind(t, "more bytes than announced", s.Append(id, 4000, content[:6001]), im.Invalid)
+	})
+	step("an unfinished file is not served", func(t *testing.T) {
+		wantKind(t, "Finish too early", s.Finish(id), im.Invalid)
+		wantKind(t, "Read too early", s.Read(id, 0, make([]byte, 10)), im.NotFound)
+		wantKind(t, "MarkFetched too early", s.MarkFetched(id), im.NotFound)
+	})
+	step("a folder has one spool", func(t *testing.T) {
+		if _, err := Open(Options{Dir: dir}); err == nil {
+			t.Error("two spools opened one folder")
+		}
+	})
+	step("an upload continues after a restart", func(t *testing.T) {
+		restart(t)
+		if got, state, ok := s.Lookup(id); !ok || state != Unfinished || got != info {
+			t.Fatalf("Lookup: %+v, %v, %v", got, state, ok)
+		}
+		at, err := s.Resume(id)
+		if at != 4000 || err != nil {
+			t.Fatalf("Resume: %d, %v", at, err)
+		}
+		must(t, s.Append(id, at, content[at:]))
+		must(t, s.Finish(id))
+		must(t, s.Finish(id))
+		wantKind(t, "Append to a whole file", s.Append(id, 10000, nil), im.NotFound)
+		_, err = s.Resume(id)
+		wantKind(t, "Resume of a whole file", err, im.NotFound)
+	})
+	step("a whole file is served", func(t *testing.T) {
+		restart(t)
+		got := make([]byte, len(content))
+		must(t, s.Read(id, 0, got[:5000]))
+		must(t, s.Read(id, 5000, got[5000:]))
+		if !bytes.Equal(got, content) {
+			t.Error("Read returned other bytes than were appended")
+		}
+		wantKind(t, "Read behind the end", s.Read(id, 9999, make([]byte, 2)), im.Invalid)
+		wantKind(t, "Read before the beginning", s.Read(id, -1, make([]byte, 2)), im.Invalid)
+	})
+	step("a fetched file is still served", func(t *testing.T) {
+		must(t, s.MarkFetched(id))
+		restart(t)
+		if _, state, _ := s.Lookup(id); state != Fetched {
+			t.Errorf("state %v after MarkFetched and a restart", state)
+		}
+		must(t, s.Read(id, 0, make([]byte, len(content))))
+	})
+	step("nothing is left of a deleted file", func(t *testing.T) {
+		must(t, s.Delete(id))
+		wantKind(t, "Delete again", s.Delete(id), im.NotFound)
+		if files, n := s.Usage(); files != 0 || n != 0 || len(names(t, dir)) > 0 ||
+			s.unwritten != 0 || len(s.users) > 0 {
+			t.Errorf("left: %d files, %d bytes, %v, %d unwritten, %v", files, n, names(t, dir),
+				s.unwritten, s.users)
+		}
+	})
+	step("a closed spool refuses", func(t *testing.T) {
+		must(t, s.Close())
+		wantKind(t, "Create after Close", s.Create(info), im.Closed)
+		wantKind(t, "Append after Close", s.Append(id, 0, nil), im.Closed)
+	})
 }
 
 func TestEmptyFileBecomesWhole(t *testing.T) {
