@@ -26,22 +26,45 @@ const root = ".."
 // levels orders the folders of the top level: imports go down only.
 var levels = map[string]int{"cmd": 3, "handlers": 2, "sql": 2, "pool": 2, "bench": 2, "core": 1, "proto": 0}
 
-// owners says which folders may import a library: those that hide it from the rest.
+// everywhere is the owner of what all parts of the project use.
+var everywhere = []string{"bench", "cmd", "core", "handlers", "pool", "proto", "sql"}
+
+// owners are the folders that may import a library. Most libraries have one folder, which hides
+// them from the rest. TestOwners wants an entry for every direct dependency of go.mod.
 var owners = []struct {
 	module  string // and everything below it
 	folders []string
-	tests   []string // whose tests may, too
+	tests   []string // folders whose tests may import it as well
 }{
-	{"github.com/panjf2000/gnet", []string{"core/engine"}, nil},
-	{"github.com/panjf2000/ants", []string{"pool"}, nil},
-	{"github.com/go-sql-driver", []string{"sql", "cmd"}, []string{"pool"}},
-	{"github.com/redis", []string{"sql", "cmd"}, []string{"pool"}},
-	{"modernc.org", []string{"sql", "cmd"}, []string{"pool"}},
+	{"charm.land/bubbletea", []string{"bench", "cmd"}, nil},
 	{"database/sql", []string{"sql", "cmd"}, []string{"pool"}},
-	{"golang.org/x/image", []string{"core/thumb"}, nil},
+	{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench"}, nil},
+	{"github.com/bufbuild/protocompile", []string{"proto/gen"}, nil},
+	{"github.com/creack/pty", nil, []string{"bench", "cmd"}},
+	{"github.com/ergochat/readline", []string{"cmd"}, nil},
+	{"github.com/go-analyze/charts", []string{"bench/report"}, nil},
+	{"github.com/go-sql-driver", []string{"sql", "cmd"}, []string{"pool"}},
+	{"github.com/golang-jwt/jwt", []string{"core/notify"}, nil},
+	{"github.com/google/uuid", everywhere, nil},
+	{"github.com/hashicorp/golang-lru", []string{"core/pusher", "handlers", "sql"}, nil},
+	{"github.com/johannesboyne/gofakes3", nil, []string{"core/blob", "handlers/msfs"}},
+	{"github.com/mattn/go-runewidth", []string{"bench", "cmd"}, nil},
+	{"github.com/minio/minio-go", []string{"core/blob"}, nil},
+	{"github.com/panjf2000/ants", []string{"pool"}, nil},
+	{"github.com/panjf2000/gnet", []string{"core/engine"}, nil},
+	{"github.com/pelletier/go-toml", []string{"core/config", "bench"}, nil},
+	{"github.com/prometheus/client_golang", everywhere, nil},
+	{"github.com/redis", []string{"sql", "cmd"}, []string{"pool"}},
 	{"github.com/spf13/cobra", []string{"cmd"}, nil},
 	{"github.com/spf13/pflag", []string{"cmd", "core/config"}, nil},
-	{"github.com/pelletier/go-toml", []string{"core/config", "bench"}, nil},
+	{"golang.org/x/crypto", []string{"core/notify"}, nil},
+	{"golang.org/x/image", []string{"core/thumb"}, nil},
+	{"golang.org/x/oauth2", []string{"core/notify"}, nil},
+	{"golang.org/x/sys", everywhere, nil},
+	{"golang.org/x/term", []string{"bench", "cmd"}, nil},
+	{"golang.org/x/time", []string{"core/client", "handlers/httpapi"}, nil},
+	{"google.golang.org/protobuf", everywhere, nil},
+	{"modernc.org", []string{"sql", "cmd"}, []string{"pool"}},
 }
 
 // topLevel is what may lie beside the folders of levels and the files whose names begin with a dot.
@@ -61,6 +84,8 @@ func forbidden(dir, imp string, test bool) string {
 	switch {
 	case !known:
 		return "no such folder"
+	case dir == "core/web" && to == "core/engine":
+		return "core/web carries HTTP on net/http, without gnet"
 	case from == target:
 		if from == "handlers" && second(dir) != second(to) {
 			return "handlers do not know each other: declare the interface here, cmd hands it in"
@@ -86,7 +111,7 @@ func forbiddenLibrary(dir, imp string, test bool) string {
 		}
 		in := func(f string) bool { return under(dir, f) }
 		if !slices.ContainsFunc(o.folders, in) && (!test || !slices.ContainsFunc(o.tests, in)) {
-			return "only for " + strings.Join(o.folders, ", ")
+			return "only for " + strings.Join(slices.Concat(o.folders, o.tests), ", ")
 		}
 	}
 	return ""
@@ -203,6 +228,12 @@ func TestRules(t *testing.T) {
 		{"core/engine", "github.com/panjf2000/gnet/v2", false, allowed},
 		{"core/engine", "github.com/panjf2000/gnet/v2/pkg/logging", false, allowed},
 		{"core/session", "github.com/panjf2000/gnet/v2", false, refused},
+		{"core/notify", "github.com/golang-jwt/jwt/v5", false, allowed},
+		{"core/im", "github.com/golang-jwt/jwt/v5", false, refused},
+		{"core/blob", "github.com/johannesboyne/gofakes3", true, allowed},
+		{"core/blob", "github.com/johannesboyne/gofakes3", false, refused},
+		{"core/web", "teamtalk/core/engine", false, refused},
+		{"core/web", "teamtalk/core/budget", false, allowed},
 		{"core/link", "teamtalk/pool", true, refused},
 		{"core/im", "teamtalk/proto/pb", false, allowed},
 		{"proto/pb", "teamtalk/core/im", true, refused},
@@ -213,6 +244,56 @@ func TestRules(t *testing.T) {
 			t.Errorf("%s imports %s (test file: %v): got %q, want allowed: %v", c.dir, c.imp, c.test, why, c.want)
 		}
 	}
+}
+
+// TestOwners wants an owner for every direct dependency, so that a new one is a decision.
+func TestOwners(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := directDependencies(string(b))
+	if len(direct) == 0 {
+		t.Fatal("no direct dependency found in go.mod")
+	}
+	for _, dep := range direct {
+		if !owned(dep) {
+			t.Errorf("the dependency %s has no owner: name the folders that may import it", dep)
+		}
+	}
+	if owned("github.com/panjf2000/antsy") || owned("example.com/new") {
+		t.Error("an unknown dependency has an owner")
+	}
+}
+
+// owned reports whether owners has an entry for a module.
+func owned(module string) bool {
+	for _, o := range owners {
+		if under(module, o.module) {
+			return true
+		}
+	}
+	return false
+}
+
+// directDependencies returns the modules that a go.mod requires and that are not marked indirect.
+func directDependencies(mod string) []string {
+	var direct []string
+	block := false
+	for line := range strings.Lines(mod) {
+		line = strings.TrimSpace(line)
+		required, one := strings.CutPrefix(line, "require ")
+		switch {
+		case line == "require (":
+			block = true
+		case line == ")":
+			block = false
+		case (block || one) && line != "" && !strings.HasSuffix(line, "// indirect"):
+			name, _, _ := strings.Cut(required, " ")
+			direct = append(direct, name)
+		}
+	}
+	return direct
 }
 
 func TestTopLevel(t *testing.T) {

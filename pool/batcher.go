@@ -8,30 +8,37 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
-// BatchOptions of a Batcher. The zero value is a working default.
+// BatchOptions configure a Batcher. Zero fields mean the defaults.
 type BatchOptions[T any] struct {
-	// Name tells several batchers of one pool apart in metrics. Default "messages".
+	// Name is the batcher's label in metrics, unique in its pool. Default "messages".
 	Name string
-	// Shards is how many batches may be under way at once; items of one key always meet in the same shard. 0: the pool's
-	// BatchWorkers, at most 4. Few big batches beat many small ones: with one transaction per batch on MySQL, 4 × 256 rows
-	// store 64,000 messages a second, 4 × 64 half of that. A store with one writer (SQLite) wants 1.
+	// Shards is the number of batches that may be in flight at once. Items of one key
+	// always meet in the same shard. 0: the pool's BatchWorkers, at most 4. Few large
+	// batches are faster than many small ones: with one transaction per batch on MySQL, 4
+	// × 256 rows store 64,000 messages a second, and 4 × 64 rows half of that. A store
+	// with one writer (SQLite) needs 1.
 	Shards int
-	// MaxItems and MaxBytes bound a batch. A single larger item is a batch of its own. 0: 256 items, 256 KiB.
+	// MaxItems and MaxBytes bound a batch. A single item larger than MaxBytes is a batch
+	// of its own. 0: 256 items, 256 KiB.
 	MaxItems int
 	MaxBytes int
-	// QueueItems and QueueBytes bound what waits in one shard. An item that is larger than QueueBytes is taken by an empty shard.
-	// 0: 8,192 items, 16 MiB.
+	// QueueItems and QueueBytes bound the queue of one shard. An empty shard accepts an
+	// item larger than QueueBytes. 0: 8,192 items, 16 MiB.
 	QueueItems int
 	QueueBytes int
-	// Failed is called with the items of a batch whose run panicked (err of kind im.Internal), and with those that a shutdown
-	// gave up (im.Closed), so that each item has an outcome. The items may be some that run has answered already before it
-	// panicked. Not called for anything that Add refused. nil: nobody is told; the panic is logged.
+	// Failed is called with the items of a batch whose run panicked (err of kind
+	// im.Internal), and with the items that a shutdown drops (im.Closed), so that each
+	// item has an outcome. After a panic the items may include some that run had already
+	// answered. Failed is not called for items that Add refused. nil: the items get no
+	// outcome, and a panic is only logged.
 	Failed func(items []T, err error)
 }
 
-// Batcher collects items into batches. Make one with NewBatcher; its methods may be called from anywhere, run included.
+// Batcher collects items into batches. Make one with NewBatcher. Its methods may be
+// called from any goroutine, and from run.
 type Batcher[T any] struct {
 	pool    *Pool
 	o       BatchOptions[T]
@@ -42,16 +49,16 @@ type Batcher[T any] struct {
 	depth   atomic.Int64
 }
 
-// shard is one sequence of batches.
+// shard is a sequence of batches: at most one of them is in flight.
 type shard[T any] struct {
 	b *Batcher[T]
 
 	mu      sync.Mutex // held for queue operations only
 	queue   fifo[queued[T]]
 	bytes   int  // of the queue
-	running bool // runnable or with a worker; who sets it posts the shard
+	running bool // runnable or with a worker; the goroutine that sets it posts the shard
 
-	batch []T // the batch under way; belongs to the worker that has the shard
+	batch []T // the batch in flight; owned by the worker that runs the shard
 }
 
 type queued[T any] struct {
@@ -60,18 +67,21 @@ type queued[T any] struct {
 	added time.Time
 }
 
-// NewBatcher makes a batcher that runs its batches on p. size is an item's size in bytes, for the bounds; nil counts every item as 0.
-// run gets one batch at a time per shard, in the order of Add, at least one item; the slice is its own to reorder until it returns. It
-// gives every item its outcome. Its context ends when a shutdown reaches its deadline. The batcher ends with the pool.
-func NewBatcher[T any](p *Pool, o BatchOptions[T], size func(T) int, run func(ctx context.Context, items []T)) *Batcher[T] {
+// NewBatcher makes a batcher that runs its batches on p. size returns an item's size in
+// bytes, for the bounds; nil counts every item as 0. run gets one batch at a time per
+// shard, in the order of Add, with at least one item. run may reorder the slice until it
+// returns, and must give every item its outcome. The context of run ends when a shutdown
+// reaches its deadline. The batcher is closed with the pool.
+func NewBatcher[T any](p *Pool, o BatchOptions[T], size func(T) int,
+	run func(ctx context.Context, items []T)) *Batcher[T] {
 	if o.Name == "" {
 		o.Name = "messages"
 	}
-	o.Shards = orDefault(o.Shards, min(4, p.batchWorkers))
-	o.MaxItems = orDefault(o.MaxItems, 256)
-	o.MaxBytes = orDefault(o.MaxBytes, 256<<10)
-	o.QueueItems = orDefault(o.QueueItems, 8192)
-	o.QueueBytes = orDefault(o.QueueBytes, 16<<20)
+	o.Shards = opt.Or(o.Shards, min(4, p.batchWorkers))
+	o.MaxItems = opt.Or(o.MaxItems, 256)
+	o.MaxBytes = opt.Or(o.MaxBytes, 256<<10)
+	o.QueueItems = opt.Or(o.QueueItems, 8192)
+	o.QueueBytes = opt.Or(o.QueueBytes, 16<<20)
 	if size == nil {
 		size = func(T) int { return 0 }
 	}
@@ -79,16 +89,18 @@ func NewBatcher[T any](p *Pool, o BatchOptions[T], size func(T) int, run func(ct
 	for i := range b.shards {
 		b.shards[i].b = b
 	}
-	b.metrics = newBatchMetrics(p.name, o.Name, func() float64 { return float64(b.depth.Load()) }, p.reg)
+	b.metrics = newBatchMetrics(p.name, o.Name, func() float64 { return float64(b.depth.Load()) },
+		p.reg)
 	p.mu.Lock()
 	p.abandoned = append(p.abandoned, b.abandon)
 	p.mu.Unlock()
 	return b
 }
 
-// Add puts item into a batch and returns at once. Items of one key are handed over in the order of their Adds, by one batch or by
-// successive ones. The error is of kind im.Busy when the shard's queue is full and im.Closed after the pool's Close; the item is not
-// taken then.
+// Add appends item to a shard's queue and returns at once. Items of one key are handed to
+// run in the order of their Adds, in one batch or in successive ones. The error is of
+// kind im.Busy when the shard's queue is full, and im.Closed after the pool's Close; the
+// item is not queued then. Any goroutine.
 func (b *Batcher[T]) Add(key uint64, item T) error {
 	if err := b.pool.accept(); err != nil {
 		return err
@@ -96,7 +108,8 @@ func (b *Batcher[T]) Add(key uint64, item T) error {
 	n := b.size(item)
 	s := &b.shards[spread(key, len(b.shards))]
 	s.mu.Lock()
-	if waiting := s.queue.len(); waiting >= b.o.QueueItems || waiting > 0 && s.bytes+n > b.o.QueueBytes {
+	if waiting := s.queue.len(); waiting >= b.o.QueueItems ||
+		waiting > 0 && s.bytes+n > b.o.QueueBytes {
 		s.mu.Unlock()
 		b.pool.finished(1)
 		b.metrics.busy.Inc()
@@ -114,12 +127,12 @@ func (b *Batcher[T]) Add(key uint64, item T) error {
 	return nil
 }
 
-// run is called by a worker: one batch.
+// run hands one batch to the batcher's run function. A worker calls it.
 func (s *shard[T]) run() (more bool) {
 	b := s.b
 	bytes, oldest := s.take()
 	n := len(s.batch)
-	if n == 0 { // abandoned
+	if n == 0 { // a shutdown took the items
 		return !s.idle()
 	}
 	start := time.Now()
@@ -130,13 +143,14 @@ func (s *shard[T]) run() (more bool) {
 	b.metrics.seconds.Observe(time.Since(start).Seconds())
 	clear(s.batch)
 	b.depth.Add(-int64(n))
-	// Last: a Close that returned has seen every batch end.
+	// This is the last step, so that a Close that returned has waited for the end of
+	// every batch.
 	more = !s.idle()
 	b.pool.finished(n)
 	return more
 }
 
-// take moves what the next batch may hold from the queue to s.batch.
+// take moves the items of the next batch from the queue to s.batch.
 func (s *shard[T]) take() (bytes int, oldest time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +171,7 @@ func (s *shard[T]) take() (bytes int, oldest time.Time) {
 	return bytes, oldest
 }
 
-// idle ends the shard's running if nothing waits, and says so.
+// idle clears running if the queue is empty, and reports whether it is.
 func (s *shard[T]) idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +180,8 @@ func (s *shard[T]) idle() bool {
 }
 
 func (s *shard[T]) runBatch() {
-	// run may reorder its slice, so it and Failed see the same items; it cannot shorten s.batch.
+	// run may reorder its slice, so that it and Failed see the same items. It cannot
+	// shorten s.batch.
 	defer func() {
 		if v := recover(); v != nil {
 			s.b.fail(s.batch, s.b.pool.panicked("batch of "+s.b.o.Name, v))
@@ -175,7 +190,8 @@ func (s *shard[T]) runBatch() {
 	s.b.run(s.b.pool.ctx, s.batch)
 }
 
-// fail tells the owner of items. Its panic is only logged: there is nobody left to tell.
+// fail calls Failed with items. A panic in Failed is only logged, since no caller is left
+// to handle it.
 func (b *Batcher[T]) fail(items []T, err error) {
 	if b.o.Failed == nil {
 		return
@@ -188,7 +204,8 @@ func (b *Batcher[T]) fail(items []T, err error) {
 	b.o.Failed(items, err)
 }
 
-// abandon gives up the items that wait and says how many. The shard stays running: a worker has it, or will, and finds nothing.
+// abandon fails the queued items and returns their number. It leaves running set: a
+// worker runs the shard now or later, and finds no items.
 func (b *Batcher[T]) abandon() (total int) {
 	for i := range b.shards {
 		s := &b.shards[i]

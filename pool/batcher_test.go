@@ -15,13 +15,15 @@ import (
 	"teamtalk/core/im"
 )
 
-// gate is a run function whose batches wait to be let through, one by one.
+// gate is a run function that holds each batch until the test lets it through.
 type gate[T any] struct {
 	started chan []T
 	let     chan struct{}
 }
 
-func newGate[T any]() *gate[T] { return &gate[T]{started: make(chan []T), let: make(chan struct{})} }
+func newGate[T any]() *gate[T] {
+	return &gate[T]{started: make(chan []T), let: make(chan struct{})}
+}
 
 func (g *gate[T]) run(_ context.Context, items []T) {
 	g.started <- slices.Clone(items)
@@ -37,19 +39,22 @@ func add[T any](t *testing.T, b *Batcher[T], key uint64, items ...T) {
 	}
 }
 
-func TestBatchFormsWhileOneIsUnderWay(t *testing.T) {
+func TestBatchFormsWhileOneIsInFlight(t *testing.T) {
 	p := newPool(t, Options{Workers: 2})
 	g := newGate[int]()
-	b := NewBatcher(p, BatchOptions[int]{MaxItems: 4, MaxBytes: 100}, func(n int) int { return n }, g.run)
+	b := NewBatcher(p, BatchOptions[int]{MaxItems: 4, MaxBytes: 100}, func(n int) int { return n },
+		g.run)
 	steps := []struct {
 		add  []int
 		want []int
 	}{
-		{add: []int{1}, want: []int{1}},                          // idle: at once, alone
-		{add: []int{2, 3, 4, 5, 6}, want: []int{2, 3, 4, 5}},     // MaxItems
-		{add: []int{60, 40}, want: []int{6, 60}},                 // MaxBytes
-		{add: []int{500, 7}, want: []int{40}},                    // the next one is too large for company
-		{want: []int{500}},                                       // and goes alone
+		{add: []int{1}, want: []int{1}},                      // idle: at once, alone
+		{add: []int{2, 3, 4, 5, 6}, want: []int{2, 3, 4, 5}}, // MaxItems
+		{add: []int{60, 40}, want: []int{6, 60}},             // MaxBytes
+		// The item of 500 exceeds MaxBytes: the batch before ends without it, and it is a
+		// batch alone.
+		{add: []int{500, 7}, want: []int{40}},
+		{want: []int{500}},
 		{add: []int{8, 9}, want: []int{7, 8, 9}},                 //
 		{add: []int{50, 50, 0, 0, 1}, want: []int{50, 50, 0, 0}}, // exactly full
 		{want: []int{1}},
@@ -66,17 +71,18 @@ func TestBatchFormsWhileOneIsUnderWay(t *testing.T) {
 	g.let <- struct{}{}
 }
 
-func TestBatchAtOnceWhenIdle(t *testing.T) {
+func TestBatchStartsAtOnceOnAnIdleSystem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := New(Options{Workers: 2})
 		start := time.Now()
 		ran := make(chan time.Duration, 1)
-		b := NewBatcher(p, BatchOptions[int]{}, nil, func(context.Context, []int) { ran <- time.Since(start) })
+		b := NewBatcher(p, BatchOptions[int]{}, nil,
+			func(context.Context, []int) { ran <- time.Since(start) })
 		for range 3 {
 			start = time.Now()
 			add(t, b, 1, 1)
 			if d := <-ran; d != 0 {
-				t.Errorf("an idle system added %v", d)
+				t.Errorf("the batcher delayed an item by %v on an idle system", d)
 			}
 			synctest.Wait() // the shard is idle again
 		}
@@ -84,19 +90,20 @@ func TestBatchAtOnceWhenIdle(t *testing.T) {
 	})
 }
 
-func TestBatchOrderPerKey(t *testing.T) {
+func TestBatchesKeepTheOrderOfAKey(t *testing.T) {
 	type item struct{ key, poster, n int }
 	const keys, posters, each = 20, 4, 2000
 	p := newPool(t, Options{Workers: 4})
 	var mu sync.Mutex
 	seen := map[int][]item{}
-	b := NewBatcher(p, BatchOptions[item]{MaxItems: 16}, nil, func(_ context.Context, items []item) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, it := range items {
-			seen[it.key] = append(seen[it.key], it)
-		}
-	})
+	b := NewBatcher(p, BatchOptions[item]{MaxItems: 16}, nil,
+		func(_ context.Context, items []item) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, it := range items {
+				seen[it.key] = append(seen[it.key], it)
+			}
+		})
 	var wg sync.WaitGroup
 	for poster := range posters {
 		wg.Go(func() {
@@ -113,7 +120,8 @@ func TestBatchOrderPerKey(t *testing.T) {
 		last := [posters]int{-1, -1, -1, -1}
 		for _, it := range items {
 			if it.n <= last[it.poster] {
-				t.Fatalf("key %d: item %d of poster %d came after %d", key, it.n, it.poster, last[it.poster])
+				t.Fatalf("key %d: item %d of poster %d came after %d", key, it.n, it.poster,
+					last[it.poster])
 			}
 			last[it.poster] = it.n
 		}
@@ -124,19 +132,19 @@ func TestBatchOrderPerKey(t *testing.T) {
 	}
 }
 
-func TestBatchPanicFailsItsItems(t *testing.T) {
+func TestPanicInABatchFailsItsItems(t *testing.T) {
 	p := newPool(t, Options{Workers: 1})
 	failed := make(chan []int, 1)
 	stored := make(chan []int, 1)
 	b := NewBatcher(p, BatchOptions[int]{Failed: func(items []int, err error) {
 		if im.KindOf(err) != im.Internal {
-			t.Errorf("failed with %v", err)
+			t.Errorf("Failed got the error %v, want one of kind Internal", err)
 		}
 		failed <- slices.Clone(items)
 		panic("and here as well")
 	}}, nil, func(_ context.Context, items []int) {
 		if slices.Contains(items, 13) {
-			slices.Reverse(items) // run may
+			slices.Reverse(items) // run may reorder its slice
 			items = items[:0]
 			_ = items
 			panic("13")
@@ -149,21 +157,22 @@ func TestBatchPanicFailsItsItems(t *testing.T) {
 	got := <-failed
 	slices.Sort(got)
 	if !slices.Equal(got, []int{12, 13, 14}) {
-		t.Errorf("Failed got %v", got)
+		t.Errorf("Failed got %v, want 12, 13 and 14", got)
 	}
 	add(t, b, 1, 15)
 	if got := <-stored; !slices.Equal(got, []int{15}) {
-		t.Errorf("after the panic: %v", got)
+		t.Errorf("after the panic the next batch was %v, want 15 alone", got)
 	}
 	if n := testutil.ToFloat64(p.metrics.panics); n != 2 {
 		t.Errorf("counted %v panics, want 2", n)
 	}
 }
 
-func TestBatchQueueFull(t *testing.T) {
+func TestFullBatchQueueRefuses(t *testing.T) {
 	p := newPool(t, Options{Workers: 2})
 	g := newGate[int]()
-	b := NewBatcher(p, BatchOptions[int]{Shards: 1, QueueItems: 3, QueueBytes: 100}, func(n int) int { return n }, g.run)
+	b := NewBatcher(p, BatchOptions[int]{Shards: 1, QueueItems: 3, QueueBytes: 100},
+		func(n int) int { return n }, g.run)
 	add(t, b, 1, 1)
 	<-g.started
 	add(t, b, 1, 1, 1, 1)
@@ -175,7 +184,7 @@ func TestBatchQueueFull(t *testing.T) {
 	add(t, b, 1, 40)
 	g.let <- struct{}{}
 	<-g.started
-	add(t, b, 1, 101) // larger than the whole queue, but the queue is empty
+	add(t, b, 1, 101) // larger than QueueBytes, and the queue is empty
 	wantKind(t, b.Add(1, 0), im.Busy)
 	g.let <- struct{}{}
 	if got := <-g.started; !slices.Equal(got, []int{101}) {
@@ -191,8 +200,9 @@ func TestBatchQueueFull(t *testing.T) {
 	}
 }
 
-// TestBatchesLeaveWorkers floods every shard with batches that do not end: tasks run all the same, and no more batches than allowed do.
-func TestBatchesLeaveWorkers(t *testing.T) {
+// TestBatchesLeaveWorkersForStrands fills every shard with batches that do not end. Tasks
+// still run, and no more than BatchWorkers batches run at once.
+func TestBatchesLeaveWorkersForStrands(t *testing.T) {
 	p := newPool(t, Options{Workers: 4, BatchWorkers: 3})
 	g := newGate[int]()
 	var atOnce, most atomic.Int32
@@ -213,14 +223,14 @@ func TestBatchesLeaveWorkers(t *testing.T) {
 	for range 3 {
 		<-g.started
 	}
-	for key := range uint64(100) { // logins
+	for key := range uint64(100) { // logins, for example
 		done := make(chan struct{})
 		if err := p.Do(key, func(context.Context) { close(done) }); err != nil {
 			t.Fatal(err)
 		}
 		<-done
 	}
-	for range 5 { // each batch that ends lets the next one in
+	for range 5 { // the end of each batch lets the next one start
 		g.let <- struct{}{}
 		<-g.started
 	}
@@ -233,11 +243,12 @@ func TestBatchesLeaveWorkers(t *testing.T) {
 	}
 }
 
-// TestTurns: with one worker and both kinds waiting, neither waits for the other to run dry.
-func TestTurns(t *testing.T) {
+// TestStrandsAndBatchesTakeTurns runs both kinds on one worker.
+func TestStrandsAndBatchesTakeTurns(t *testing.T) {
 	p := newPool(t, Options{Workers: 1})
 	var order []byte // written by the only worker
-	b := NewBatcher(p, BatchOptions[int]{Shards: 1, MaxItems: 1}, nil, func(context.Context, []int) { order = append(order, 'b') })
+	b := NewBatcher(p, BatchOptions[int]{Shards: 1, MaxItems: 1}, nil,
+		func(context.Context, []int) { order = append(order, 'b') })
 	release := stuck(t, p, 0)
 	keys, used := []uint64{}, map[int]bool{spread(0, len(p.strands)): true}
 	for key := uint64(1); len(keys) < 8; key++ {
@@ -259,8 +270,9 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// TestLongStrandGivesWay: a strand with more than maxRun tasks lets others in between.
-func TestLongStrandGivesWay(t *testing.T) {
+// TestLongStrandGivesItsWorkerBack posts more than maxRun tasks to one strand and then a
+// task to another.
+func TestLongStrandGivesItsWorkerBack(t *testing.T) {
 	p := newPool(t, Options{Workers: 1, StrandQueue: 1000})
 	release := stuck(t, p, 1)
 	n, at := 0, -1
@@ -275,12 +287,14 @@ func TestLongStrandGivesWay(t *testing.T) {
 	release()
 	drain(t, p)
 	if at < 0 || at > maxRun {
-		t.Errorf("the other strand came after %d tasks of the long one, want at most %d", at, maxRun)
+		t.Errorf("the other strand came after %d tasks of the long one, want at most %d", at,
+			maxRun)
 	}
 }
 
-// TestNothingIsForgotten mixes everything at random: whatever was accepted ends. A lost wake-up shows as a hanging Close.
-func TestNothingIsForgotten(t *testing.T) {
+// TestAllAcceptedWorkEnds posts tasks and items at random. A lost wake-up makes Close
+// hang.
+func TestAllAcceptedWorkEnds(t *testing.T) {
 	for seed := range uint64(20) {
 		p := New(Options{Workers: 1 + int(seed%4), Queue: 64, StrandQueue: 16, Strands: 8})
 		var accepted, ended atomic.Int64

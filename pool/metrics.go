@@ -2,7 +2,7 @@ package pool
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are always counted; they are seen only when there is a Registerer.
+// metrics count always. They are exported only with a Registerer.
 type metrics struct {
 	tasks   prometheus.Counter
 	busy    prometheus.Counter
@@ -11,20 +11,27 @@ type metrics struct {
 	wait    prometheus.Histogram
 }
 
-// secondsBuckets spans a task that found a free worker, 10 µs, to one that a client has given up on, about 20 s.
+// secondsBuckets reach from a task that finds a free worker (10 µs) to one that outlasts
+// its client's patience (about 20 s).
 func secondsBuckets() []float64 { return prometheus.ExponentialBuckets(10e-6, 4, 11) }
 
 func newMetrics(p *Pool, reg prometheus.Registerer) *metrics {
 	opts := func(name, help string) prometheus.Opts {
-		return prometheus.Opts{Namespace: "teamtalk", Subsystem: "pool", Name: name, Help: help, ConstLabels: prometheus.Labels{"pool": p.name}}
+		return prometheus.Opts{Namespace: "teamtalk", Subsystem: "pool", Name: name, Help: help,
+			ConstLabels: prometheus.Labels{"pool": p.name}}
 	}
 	m := &metrics{
-		tasks:   prometheus.NewCounter(prometheus.CounterOpts(opts("tasks_total", "Tasks finished, panicked ones included."))),
-		busy:    prometheus.NewCounter(prometheus.CounterOpts(opts("busy_total", "Tasks refused because a queue was full."))),
-		panics:  prometheus.NewCounter(prometheus.CounterOpts(opts("panics_total", "Panics in tasks and batches."))),
-		dropped: prometheus.NewCounter(prometheus.CounterOpts(opts("dropped_total", "Tasks and items given up at the deadline of a shutdown."))),
+		tasks: prometheus.NewCounter(prometheus.CounterOpts(opts("tasks_total",
+			"Tasks finished, panicked ones included."))),
+		busy: prometheus.NewCounter(prometheus.CounterOpts(opts("busy_total",
+			"Tasks refused because a queue was full."))),
+		panics: prometheus.NewCounter(prometheus.CounterOpts(opts("panics_total",
+			"Panics in tasks and batches."))),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts(opts("dropped_total",
+			"Tasks and items given up at the deadline of a shutdown."))),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: "teamtalk", Subsystem: "pool", Name: "wait_seconds", Help: "From posting a task to its start.",
+			Namespace: "teamtalk", Subsystem: "pool", Name: "wait_seconds",
+			Help:        "From posting a task to its start.",
 			ConstLabels: prometheus.Labels{"pool": p.name}, Buckets: secondsBuckets(),
 		}),
 	}
@@ -32,16 +39,18 @@ func newMetrics(p *Pool, reg prometheus.Registerer) *metrics {
 		return m
 	}
 	reg.MustRegister(m.tasks, m.busy, m.panics, m.dropped, m.wait,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("queue_depth", "Tasks posted to strands and not finished.")),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("queue_depth",
+			"Tasks posted to strands and not finished.")),
 			func() float64 { return float64(p.queued.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("workers", "Workers of the pool.")),
 			func() float64 { return float64(p.workers) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("workers_busy", "Workers that run something.")),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("workers_busy",
+			"Workers that run something.")),
 			func() float64 { return float64(p.busyWorkers()) }))
 	return m
 }
 
-// batchMetrics are those of one Batcher.
+// batchMetrics are the metrics of one Batcher.
 type batchMetrics struct {
 	busy    prometheus.Counter
 	items   prometheus.Histogram
@@ -50,25 +59,32 @@ type batchMetrics struct {
 	seconds prometheus.Histogram
 }
 
-func newBatchMetrics(pool, batcher string, depth func() float64, reg prometheus.Registerer) *batchMetrics {
+func newBatchMetrics(pool, batcher string, depth func() float64,
+	reg prometheus.Registerer) *batchMetrics {
 	labels := prometheus.Labels{"pool": pool, "batcher": batcher}
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
-		return prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "teamtalk", Subsystem: "pool", Name: name, Help: help,
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "teamtalk",
+			Subsystem: "pool", Name: name, Help: help,
 			ConstLabels: labels, Buckets: buckets})
 	}
 	m := &batchMetrics{
-		busy: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "teamtalk", Subsystem: "pool", Name: "batch_busy_total",
+		busy: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "teamtalk", Subsystem: "pool",
+			Name: "batch_busy_total",
 			Help: "Items refused because a batcher's queue was full.", ConstLabels: labels}),
-		items:   histogram("batch_items", "Items in a batch.", prometheus.ExponentialBuckets(1, 2, 11)),
-		bytes:   histogram("batch_bytes", "Bytes in a batch.", prometheus.ExponentialBuckets(64, 4, 9)),
-		wait:    histogram("batch_wait_seconds", "From adding a batch's oldest item to the batch's start.", secondsBuckets()),
+		items: histogram("batch_items", "Items in a batch.",
+			prometheus.ExponentialBuckets(1, 2, 11)),
+		bytes: histogram("batch_bytes", "Bytes in a batch.",
+			prometheus.ExponentialBuckets(64, 4, 9)),
+		wait: histogram("batch_wait_seconds",
+			"From adding a batch's oldest item to the batch's start.", secondsBuckets()),
 		seconds: histogram("batch_seconds", "Duration of a batch.", secondsBuckets()),
 	}
 	if reg == nil {
 		return m
 	}
 	reg.MustRegister(m.busy, m.items, m.bytes, m.wait, m.seconds,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "teamtalk", Subsystem: "pool", Name: "batch_queue_depth",
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "teamtalk", Subsystem: "pool",
+			Name: "batch_queue_depth",
 			Help: "Items added and not finished.", ConstLabels: labels}, depth))
 	return m
 }

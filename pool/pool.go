@@ -15,40 +15,48 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
-// Options of a Pool. The zero value is a working default.
+// Options configure a Pool. Zero fields mean the defaults.
 type Options struct {
-	// Name tells several pools of one process apart in metrics. Default "store".
+	// Name is the pool's label in metrics, unique in the process. Default "store".
 	Name string
-	// Workers is the number of tasks that run at once, see SizesFor. 0: SizesFor(0).Workers.
+	// Workers is the number of tasks that run at once (see SizesFor). 0:
+	// SizesFor(0).Workers.
 	Workers int
-	// BatchWorkers is how many of them batches may hold at once, 1 … Workers. 0: half, at least one.
+	// BatchWorkers is the number of workers that batches may hold at once, 1 to Workers.
+	// 0: half of them, at least one.
 	BatchWorkers int
-	// Queue is the most tasks in all strands together, running ones included. 0: 2,048 per worker.
+	// Queue bounds the tasks in all strands together, including the running ones. 0:
+	// 2,048 per worker.
 	Queue int
-	// StrandQueue is the most tasks waiting in one strand, so that one key that floods does not fill Queue. 0: a sixteenth of
-	// Queue, at least 16.
+	// StrandQueue bounds the tasks that wait in one strand, so that one busy key does not
+	// fill Queue. 0: a sixteenth of Queue, at least 16.
 	StrandQueue int
-	// Strands is how many strands keys are spread over. 0: 16 per worker.
+	// Strands is the number of strands over which keys are spread. 0: 16 per worker.
 	Strands int
-	// Logger gets panics and what a shutdown gave up. nil: none.
+	// Logger logs panics. nil: no log.
 	Logger *slog.Logger
-	// Registerer gets the metrics teamtalk_pool_*. nil: none. Two pools need two names there; New panics on the second otherwise.
+	// Registerer gets the metrics teamtalk_pool_*. nil: none. Two pools with one
+	// Registerer need different names; New panics otherwise.
 	Registerer prometheus.Registerer
 }
 
-// Sizes is what follows from the number of workers.
+// Sizes are the sizes that follow from the number of workers.
 type Sizes struct {
-	Workers   int // goroutines that run tasks
-	SQLOpen   int // for sql.DB.SetMaxOpenConns, of each database: master and slave have a pool each
-	SQLIdle   int // for sql.DB.SetMaxIdleConns; the same, or connections are closed and opened under load
+	Workers int // goroutines that run tasks
+	SQLOpen int // for sql.DB.SetMaxOpenConns, of each database: master and slave have a pool each
+	// SQLIdle is for sql.DB.SetMaxIdleConns. It equals SQLOpen, because with fewer idle
+	// connections the driver closes and opens connections under load.
+	SQLIdle   int
 	RedisPool int // for redis.Options.PoolSize
 }
 
-// SizesFor returns the sizes for a number of workers; for 0 or less, the default of twice GOMAXPROCS and at least 8. Workers mostly wait:
-// below 8, slow reads and batches get into each other's way even on a small machine; more than a few per core only lengthens the
-// database's own queues.
+// SizesFor returns the sizes for a number of workers. For 0 or less it takes the default:
+// twice GOMAXPROCS, and at least 8. Workers spend most of their time waiting. With fewer
+// than 8, slow reads delay batches even on a small machine. With more than a few per
+// core, only the database's own queues get longer.
 func SizesFor(workers int) Sizes {
 	if workers <= 0 {
 		workers = max(8, 2*runtime.GOMAXPROCS(0))
@@ -56,7 +64,8 @@ func SizesFor(workers int) Sizes {
 	return Sizes{Workers: workers, SQLOpen: workers, SQLIdle: workers, RedisPool: workers}
 }
 
-// Pool runs tasks on a fixed number of workers. Make one with New; its methods may be called from anywhere, tasks included.
+// Pool runs tasks on a fixed number of workers. Make one with New. Its methods may be
+// called from any goroutine, and from tasks.
 type Pool struct {
 	name         string
 	workers      int
@@ -73,22 +82,23 @@ type Pool struct {
 	cancel context.CancelFunc
 
 	queued  atomic.Int64 // tasks in strands
-	pending atomic.Int64 // tasks in strands and items in batchers: what Close waits for
+	pending atomic.Int64 // tasks in strands and items in batchers; Close waits until it is 0
 	closing atomic.Bool
-	drained chan struct{} // closed once closing and pending is 0
+	drained chan struct{} // closed when closing is set and pending is 0
 	once    sync.Once     // closes drained
 
 	mu        sync.Mutex // held for queue operations only
 	ready     [classes]fifo[runnable]
-	active    int   // workers that run, or are about to
-	batching  int   // of these, those that hold a batch
-	next      class // whose turn it is when both wait
+	active    int   // workers that run or are about to start
+	batching  int   // workers among active that hold a batch
+	next      class // the class that has the next turn when both wait
 	abandoned []func() int
 }
 
-// runnable is a strand or a shard of a batcher that has work. At most one worker has it at a time.
+// runnable is a strand or a shard of a batcher that has work. At most one worker has it
+// at a time.
 type runnable interface {
-	// run does some of the work and says whether there is more.
+	// run does some of the work and reports whether more remains.
 	run() (more bool)
 }
 
@@ -100,27 +110,28 @@ const (
 	classes
 )
 
-// New makes a pool. Close it.
+// New makes a pool. The caller must Close it.
 func New(o Options) *Pool {
-	p := &Pool{name: o.Name, workers: SizesFor(o.Workers).Workers, log: o.Logger, reg: o.Registerer, drained: make(chan struct{})}
+	p := &Pool{name: o.Name, workers: SizesFor(o.Workers).Workers, log: o.Logger, reg: o.Registerer,
+		drained: make(chan struct{})}
 	if p.name == "" {
 		p.name = "store"
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	p.batchWorkers = max(1, min(orDefault(o.BatchWorkers, p.workers/2), p.workers))
-	p.queueLimit = int64(orDefault(o.Queue, 2048*p.workers))
-	p.strandLimit = orDefault(o.StrandQueue, max(16, int(p.queueLimit/16)))
+	p.batchWorkers = max(1, min(opt.Or(o.BatchWorkers, p.workers/2), p.workers))
+	p.queueLimit = int64(opt.Or(o.Queue, 2048*p.workers))
+	p.strandLimit = opt.Or(o.StrandQueue, max(16, int(p.queueLimit/16)))
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.metrics = newMetrics(p, o.Registerer)
-	p.strands = make([]strand, orDefault(o.Strands, 16*p.workers))
+	p.strands = make([]strand, opt.Or(o.Strands, 16*p.workers))
 	for i := range p.strands {
 		p.strands[i].pool = p
 	}
 	a, err := ants.NewPool(p.workers,
 		ants.WithNonblocking(true),
-		ants.WithDisablePurge(true), // a handful of goroutines may stay
+		ants.WithDisablePurge(true), // at most Workers idle goroutines remain
 		ants.WithPanicHandler(func(v any) { p.panicked("worker", v) }))
 	if err != nil {
 		panic(fmt.Sprintf("pool: ants refuses constant options: %v", err))
@@ -129,15 +140,17 @@ func New(o Options) *Pool {
 	return p
 }
 
-// Workers is the number of tasks that run at once.
+// Workers returns the number of tasks that run at once.
 func (p *Pool) Workers() int { return p.workers }
 
-// BatchWorkers is the number of workers that batches may hold at once.
+// BatchWorkers returns the number of workers that batches may hold at once.
 func (p *Pool) BatchWorkers() int { return p.batchWorkers }
 
-// Close refuses new work with im.Closed and waits until what was accepted is finished. When ctx ends first, what still waits
-// is given up (a batcher's items through its Failed), the context of running tasks is cancelled, and the error, of kind im.Closed, says how much
-// that was. Tasks already running are not waited for then. Close may be called again; it waits as well.
+// Close refuses new work with im.Closed and waits until all accepted work has ended. When
+// ctx ends first, Close drops the work that still waits (a batcher's items are passed to
+// its Failed), cancels the context of running tasks and does not wait for them. It then
+// returns an error of kind im.Closed that says how many tasks and items were dropped and
+// how many still run. Close may be called again; it waits then as well.
 func (p *Pool) Close(ctx context.Context) error {
 	p.closing.Store(true)
 	p.checkDrained()
@@ -156,7 +169,8 @@ func (p *Pool) Close(ctx context.Context) error {
 	return err
 }
 
-// abandon gives up what waits, and then cancels what runs: the other way round a worker that is set free would start on the rest.
+// abandon drops the work that waits, and then cancels the work that runs. In the opposite
+// order a worker that ends because of the cancellation would start another task.
 func (p *Pool) abandon(cause error) error {
 	defer p.cancel()
 	p.mu.Lock()
@@ -171,14 +185,15 @@ func (p *Pool) abandon(cause error) error {
 	}
 	running := p.pending.Load()
 	if tasks == 0 && items == 0 && running == 0 {
-		return nil // finished meanwhile
+		return nil // everything ended in the meantime
 	}
 	p.metrics.dropped.Add(float64(tasks + items))
-	return im.WithKind(im.Closed, fmt.Sprintf("pool: %d tasks and %d items given up, %d still running", tasks, items, running), cause)
+	return im.WithKind(im.Closed, fmt.Sprintf(
+		"pool: %d tasks and %d items given up, %d still running", tasks, items, running), cause)
 }
 
-// accept counts one more task or item unless the pool is closing. The count goes first: either Close sees it and waits, or it is
-// taken back here.
+// accept counts one more task or item unless the pool is closing. It counts before it
+// checks closing: either Close sees the count and waits, or accept takes it back.
 func (p *Pool) accept() error {
 	p.pending.Add(1)
 	if p.closing.Load() {
@@ -188,7 +203,7 @@ func (p *Pool) accept() error {
 	return nil
 }
 
-// finished takes n tasks or items off the count.
+// finished subtracts n tasks or items from the count.
 func (p *Pool) finished(n int) {
 	if p.pending.Add(-int64(n)) == 0 && p.closing.Load() {
 		p.checkDrained()
@@ -201,7 +216,7 @@ func (p *Pool) checkDrained() {
 	}
 }
 
-// post makes r runnable and sees to it that a worker comes.
+// post queues r and starts a worker if one more is useful.
 func (p *Pool) post(c class, r runnable) {
 	p.mu.Lock()
 	p.ready[c].push(r)
@@ -212,7 +227,8 @@ func (p *Pool) post(c class, r runnable) {
 	}
 }
 
-// wantWorker says whether one more worker would find something to do, and counts it if so. The caller holds p.mu and spawns it.
+// wantWorker reports whether one more worker would find work, and counts that worker in
+// active. The caller holds p.mu, and calls spawn after it releases p.mu.
 func (p *Pool) wantWorker() bool {
 	if p.active == p.workers || !p.eligible(classStrand) && !p.eligible(classBatch) {
 		return false
@@ -225,16 +241,17 @@ func (p *Pool) eligible(c class) bool {
 	return p.ready[c].len() > 0 && (c != classBatch || p.batching < p.batchWorkers)
 }
 
-// spawn starts a worker that is counted in p.active.
+// spawn starts a worker that wantWorker has counted.
 func (p *Pool) spawn() {
-	// ants may still count a worker that has left p.work a moment ago, and refuse. The bound is p.active, so a goroutine beside
-	// the pool is right; dropping the work, or waiting on an event loop, would not be.
+	// ants may still count a worker that has just left p.work, and refuse. The bound on
+	// workers is p.active, so a goroutine outside of ants does not exceed it. Dropping
+	// the work, or waiting on an event loop, would be wrong.
 	if p.ants.Submit(p.work) != nil {
 		go p.work()
 	}
 }
 
-// work is what a worker does: one runnable after the other, until there is none for it.
+// work runs one runnable after the other until pick returns none.
 func (p *Pool) work() {
 	for {
 		r, c := p.pick()
@@ -245,9 +262,11 @@ func (p *Pool) work() {
 	}
 }
 
-// pick takes the next runnable. A worker that finds none is no longer active, in the same critical section, so whatever is posted later
-// starts another one. No runnable is ever left beside an idle worker: each post starts one unless all are active, an active one leaves
-// only when nothing is eligible, and a batch that waits for BatchWorkers becomes eligible by the end of another, whose worker picks next.
+// pick takes the next runnable. A worker that finds none leaves active in the same
+// critical section, so that the next post starts another worker. A runnable never waits
+// beside an idle worker: each post starts a worker unless all are active, an active
+// worker leaves only when no runnable is eligible, and a batch that waits because of
+// BatchWorkers becomes eligible when another batch ends, whose worker then calls pick.
 func (p *Pool) pick() (runnable, class) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -266,7 +285,7 @@ func (p *Pool) pick() (runnable, class) {
 	return p.ready[c].pop(), c
 }
 
-// done gives r back after it ran. With more to do it goes to the end of its queue.
+// done returns r to the pool after r ran. If work remains, r is appended to its queue.
 func (p *Pool) done(r runnable, c class, more bool) {
 	if c == classStrand && !more {
 		return
@@ -287,7 +306,8 @@ func (p *Pool) busyWorkers() int {
 	return p.active
 }
 
-// panicked counts and logs a panic. It is called by the function that recovered it, so the stack is that of the panic.
+// panicked counts and logs a panic. The function that recovered the panic must call it,
+// because the stack in the log is that of the caller.
 func (p *Pool) panicked(what string, v any) error {
 	p.metrics.panics.Inc()
 	err := im.Errorf(im.Internal, "panic in %s: %v", what, v)
@@ -295,7 +315,8 @@ func (p *Pool) panicked(what string, v any) error {
 	return err
 }
 
-// spread maps a key to 0 … n-1, evenly also for keys that are small numbers or differ in few bits.
+// spread maps a key to 0 … n-1. It spreads evenly even when keys are small numbers or
+// differ in few bits (the finalizer of splitmix64).
 func spread(key uint64, n int) int {
 	key ^= key >> 30
 	key *= 0xbf58476d1ce4e5b9
@@ -306,14 +327,8 @@ func spread(key uint64, n int) int {
 	return int(hi)
 }
 
-func orDefault(v, def int) int {
-	if v <= 0 {
-		return def
-	}
-	return v
-}
-
-// maxRun and maxSlice are when a strand gives its worker back although it has more tasks. The slice is looked at between tasks.
+// A strand gives its worker back after maxRun tasks or maxSlice although it has more. It
+// checks the slice between tasks.
 const (
 	maxRun   = 32
 	maxSlice = 2 * time.Millisecond

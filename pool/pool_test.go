@@ -42,7 +42,7 @@ func wantKind(t *testing.T, err error, k im.Kind) {
 	}
 }
 
-// stuck posts a task that holds its worker until the returned function is called.
+// stuck posts a task that occupies its worker until the returned function is called.
 func stuck(t *testing.T, p *Pool, key uint64) (release func()) {
 	t.Helper()
 	started, end := make(chan struct{}), make(chan struct{})
@@ -53,7 +53,7 @@ func stuck(t *testing.T, p *Pool, key uint64) (release func()) {
 	return func() { close(end) }
 }
 
-// elsewhere returns a key whose strand is not that of key.
+// elsewhere returns a key whose strand differs from that of key.
 func elsewhere(p *Pool, key uint64) uint64 {
 	other := key + 1
 	for spread(other, len(p.strands)) == spread(key, len(p.strands)) {
@@ -62,18 +62,22 @@ func elsewhere(p *Pool, key uint64) uint64 {
 	return other
 }
 
-func TestOrderPerKey(t *testing.T) {
+func TestStrandKeepsTheOrderOfAKey(t *testing.T) {
 	const keys, posters, each = 50, 4, 2000
 	p := newPool(t, Options{Workers: 4})
 	type mark struct{ poster, n int }
-	seen := make([][]mark, keys) // each written by its strand alone: the race detector checks that
+	// only its strand writes to each slice: the race detector checks that
+	seen := make([][]mark, keys)
 	var wg sync.WaitGroup
 	for poster := range posters {
 		wg.Go(func() {
 			for n := range each {
 				key := n % keys
 				for {
-					err := p.Do(uint64(key), func(context.Context) { seen[key] = append(seen[key], mark{poster, n}) })
+					err := p.Do(uint64(key), func(context.Context) {
+						seen[key] = append(seen[key],
+							mark{poster, n})
+					})
 					if err == nil {
 						break
 					}
@@ -92,7 +96,8 @@ func TestOrderPerKey(t *testing.T) {
 		last := [posters]int{-1, -1, -1, -1}
 		for _, m := range marks {
 			if m.n <= last[m.poster] {
-				t.Fatalf("key %d: task %d of poster %d ran after %d", key, m.n, m.poster, last[m.poster])
+				t.Fatalf("key %d: task %d of poster %d ran after %d", key, m.n, m.poster,
+					last[m.poster])
 			}
 			last[m.poster] = m.n
 		}
@@ -105,7 +110,7 @@ func TestOrderPerKey(t *testing.T) {
 
 func TestAllWorkersRunAtOnce(t *testing.T) {
 	p := newPool(t, Options{Workers: 3})
-	var meet sync.WaitGroup // all three must be in their task for any to leave
+	var meet sync.WaitGroup // no task ends before all three have started
 	meet.Add(3)
 	key := uint64(0)
 	used := map[int]bool{}
@@ -121,7 +126,7 @@ func TestAllWorkersRunAtOnce(t *testing.T) {
 	meet.Wait()
 }
 
-func TestStrandFullOthersNot(t *testing.T) {
+func TestFullStrandDoesNotBlockOthers(t *testing.T) {
 	p := newPool(t, Options{Workers: 2, StrandQueue: 16})
 	release := stuck(t, p, 1)
 	var ran atomic.Int32
@@ -133,7 +138,7 @@ func TestStrandFullOthersNot(t *testing.T) {
 	wantKind(t, p.Do(1, func(context.Context) { t.Error("a refused task ran") }), im.Busy)
 	done := make(chan struct{})
 	if err := p.Do(elsewhere(p, 1), func(context.Context) { close(done) }); err != nil {
-		t.Fatalf("a full strand refuses for another: %v", err)
+		t.Fatalf("a strand refuses a task because another is full: %v", err)
 	}
 	<-done
 	if n := testutil.ToFloat64(p.metrics.busy); n != 1 {
@@ -146,7 +151,7 @@ func TestStrandFullOthersNot(t *testing.T) {
 	}
 }
 
-func TestQueueFull(t *testing.T) {
+func TestFullQueueRefuses(t *testing.T) {
 	p := newPool(t, Options{Workers: 1, Queue: 10, StrandQueue: 100})
 	release := stuck(t, p, 1)
 	for key := range uint64(9) {
@@ -158,11 +163,11 @@ func TestQueueFull(t *testing.T) {
 	release()
 	drain(t, p)
 	if n := p.queued.Load(); n != 0 {
-		t.Errorf("%d tasks counted after the last one; the refused one left a trace", n)
+		t.Errorf("queued is %d after the last task, want 0: a refused task was counted", n)
 	}
 }
 
-func TestPanicInTask(t *testing.T) {
+func TestPanicInATaskIsCountedAndLogged(t *testing.T) {
 	var log syncBuffer
 	p := newPool(t, Options{Workers: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err := p.Do(7, func(context.Context) { panicHere() }); err != nil {
@@ -177,7 +182,7 @@ func TestPanicInTask(t *testing.T) {
 		t.Errorf("counted %v panics, want 1", n)
 	}
 	if s := log.String(); !strings.Contains(s, "panicHere") || !strings.Contains(s, "a fault") {
-		t.Errorf("the log shows neither the panic nor its stack: %s", s)
+		t.Errorf("the log lacks the panic or its stack: %s", s)
 	}
 }
 
@@ -201,9 +206,9 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// TestPoolOfOne is the rule of the package's doc comment with the strictest numbers: one worker, one connection, tasks and batches that
-// post further ones while they hold it.
-func TestPoolOfOne(t *testing.T) {
+// TestPoolOfOneWorkerAndOneConnection checks the two rules of the package comment with
+// the smallest pool. Tasks and batches post further ones while they hold the connection.
+func TestPoolOfOneWorkerAndOneConnection(t *testing.T) {
 	p := newPool(t, Options{Workers: 1})
 	db, err := sql.Open("sqlite", t.TempDir()+"/one.db")
 	if err != nil {
@@ -216,7 +221,7 @@ func TestPoolOfOne(t *testing.T) {
 	}
 	const n = 100
 	var done sync.WaitGroup
-	done.Add(2 * n) // a batched row and a counting task each
+	done.Add(2 * n) // n rows in batches and n tasks that count
 	b := NewBatcher(p, BatchOptions[int]{Shards: 2}, nil, func(ctx context.Context, items []int) {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
@@ -231,7 +236,8 @@ func TestPoolOfOne(t *testing.T) {
 			if err := p.Do(uint64(i), func(ctx context.Context) {
 				defer done.Done()
 				var count int
-				if err := db.QueryRowContext(ctx, "SELECT count(*) FROM t WHERE n = ?", i).Scan(&count); err != nil || count != 1 {
+				if err := db.QueryRowContext(ctx, "SELECT count(*) FROM t WHERE n = ?",
+					i).Scan(&count); err != nil || count != 1 {
 					t.Errorf("row %d: count %d, %v", i, count, err)
 				}
 			}); err != nil {
@@ -258,7 +264,8 @@ func TestPoolOfOne(t *testing.T) {
 func TestCloseDrains(t *testing.T) {
 	p := New(Options{Workers: 2})
 	var ran, stored atomic.Int32
-	b := NewBatcher(p, BatchOptions[int]{MaxItems: 3}, nil, func(_ context.Context, items []int) { stored.Add(int32(len(items))) })
+	b := NewBatcher(p, BatchOptions[int]{MaxItems: 3}, nil,
+		func(_ context.Context, items []int) { stored.Add(int32(len(items))) })
 	release := stuck(t, p, 1)
 	for i := range 100 {
 		if err := p.Do(1, func(context.Context) { ran.Add(1) }); err != nil {
@@ -276,7 +283,7 @@ func TestCloseDrains(t *testing.T) {
 	wantKind(t, b.Add(1, 1), im.Closed)
 	select {
 	case err := <-closed:
-		t.Fatalf("closed (%v) with a task running", err)
+		t.Fatalf("Close returned %v while a task was running", err)
 	default:
 	}
 	release()
@@ -284,25 +291,27 @@ func TestCloseDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ran.Load() != 100 || stored.Load() != 100 {
-		t.Errorf("%d tasks and %d items finished before Close returned, want 100 of each", ran.Load(), stored.Load())
+		t.Errorf("%d tasks and %d items finished before Close returned, want 100 of each",
+			ran.Load(), stored.Load())
 	}
 	if err := p.Close(context.Background()); err != nil {
 		t.Errorf("second close: %v", err)
 	}
 }
 
-func TestCloseDeadline(t *testing.T) {
+func TestCloseDropsWorkAtTheDeadline(t *testing.T) {
 	p := New(Options{Workers: 1})
 	cancelled := make(chan struct{})
 	started := make(chan struct{})
-	if err := p.Do(1, func(ctx context.Context) { close(started); <-ctx.Done(); close(cancelled) }); err != nil {
+	if err := p.Do(1,
+		func(ctx context.Context) { close(started); <-ctx.Done(); close(cancelled) }); err != nil {
 		t.Fatal(err)
 	}
 	<-started
 	var failed []int
 	b := NewBatcher(p, BatchOptions[int]{Failed: func(items []int, err error) {
 		if im.KindOf(err) != im.Closed {
-			t.Errorf("failed with %v", err)
+			t.Errorf("Failed got the error %v, want one of kind Closed", err)
 		}
 		failed = append(failed, items...)
 	}}, nil, func(context.Context, []int) { t.Error("a batch ran after the deadline") })
@@ -310,7 +319,8 @@ func TestCloseDeadline(t *testing.T) {
 		if err := b.Add(1, i); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Do(1, func(context.Context) { t.Error("a task ran after the deadline") }); err != nil {
+		if err := p.Do(1,
+			func(context.Context) { t.Error("a task ran after the deadline") }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -318,25 +328,27 @@ func TestCloseDeadline(t *testing.T) {
 	cancel()
 	err := p.Close(ctx)
 	wantKind(t, err, im.Closed)
-	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "3 tasks and 3 items given up") {
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(),
+		"3 tasks and 3 items given up") {
 		t.Errorf("close: %v", err)
 	}
 	if len(failed) != 3 {
 		t.Errorf("Failed got %v, want 3 items", failed)
 	}
 	<-cancelled
-	if err := p.Close(context.Background()); err != nil { // the running task has ended or will
+	if err := p.Close(context.Background()); err != nil { // waits for the running task
 		t.Errorf("second close: %v", err)
 	}
 }
 
-// TestVirtualTime runs a pool inside a bubble: nothing in it may wait for a clock.
-func TestVirtualTime(t *testing.T) {
+// TestPoolUnderVirtualTime runs a pool inside a synctest bubble, where waiting for a real
+// clock would hang.
+func TestPoolUnderVirtualTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := New(Options{Workers: 2})
 		var rows int
 		b := NewBatcher(p, BatchOptions[int]{Shards: 1}, nil, func(_ context.Context, items []int) {
-			time.Sleep(10 * time.Millisecond) // a database
+			time.Sleep(10 * time.Millisecond) // as long as a database takes
 			rows += len(items)
 		})
 		start := time.Now()
@@ -362,7 +374,7 @@ func TestVirtualTime(t *testing.T) {
 	})
 }
 
-func TestSizes(t *testing.T) {
+func TestSizesFollowFromTheWorkers(t *testing.T) {
 	if s := SizesFor(5); s != (Sizes{Workers: 5, SQLOpen: 5, SQLIdle: 5, RedisPool: 5}) {
 		t.Errorf("SizesFor(5) = %+v", s)
 	}
@@ -377,8 +389,9 @@ func TestSizes(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	p := newPool(t, Options{Workers: 2, Registerer: reg})
-	b := NewBatcher(p, BatchOptions[string]{}, func(s string) int { return len(s) }, func(context.Context, []string) {})
-	newPool(t, Options{Name: "other", Registerer: reg}) // two pools fit into one registry
+	b := NewBatcher(p, BatchOptions[string]{}, func(s string) int { return len(s) },
+		func(context.Context, []string) {})
+	newPool(t, Options{Name: "other", Registerer: reg}) // two pools share a registry
 	if err := b.Add(1, "abc"); err != nil {
 		t.Fatal(err)
 	}
@@ -400,7 +413,8 @@ teamtalk_pool_queue_depth{pool="store"} 0
 teamtalk_pool_batch_queue_depth{batcher="messages",pool="store"} 0
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want),
-		"teamtalk_pool_tasks_total", "teamtalk_pool_queue_depth", "teamtalk_pool_batch_queue_depth"); err != nil {
+		"teamtalk_pool_tasks_total", "teamtalk_pool_queue_depth",
+		"teamtalk_pool_batch_queue_depth"); err != nil {
 		t.Error(err)
 	}
 	problems, err := testutil.GatherAndLint(reg)
@@ -409,8 +423,8 @@ teamtalk_pool_batch_queue_depth{batcher="messages",pool="store"} 0
 	}
 }
 
-// TestAntsRefuses: ants may refuse a worker that the pool has room for; the work is done all the same.
-func TestAntsRefuses(t *testing.T) {
+// TestWorkRunsWhenAntsRefuses releases the ants pool, so that Submit fails.
+func TestWorkRunsWhenAntsRefuses(t *testing.T) {
 	p := newPool(t, Options{Workers: 2})
 	p.ants.Release()
 	done := make(chan struct{})

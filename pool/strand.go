@@ -8,13 +8,13 @@ import (
 	"teamtalk/core/im"
 )
 
-// strand runs its tasks one after the other.
+// strand is a queue of tasks that run one after the other.
 type strand struct {
 	pool *Pool
 
 	mu      sync.Mutex // held for queue operations only
 	queue   fifo[task]
-	running bool // runnable or with a worker; who sets it posts the strand
+	running bool // runnable or with a worker; the goroutine that sets it posts the strand
 }
 
 type task struct {
@@ -22,11 +22,14 @@ type task struct {
 	posted time.Time
 }
 
-// Do runs task on a worker, after all earlier tasks of the same key, and returns at once. The context ends when a shutdown reaches its
-// deadline. A panic in task is logged and counted; the tasks behind it run. A task that must give an answer whatever happens sees to it
-// with a deferred function of its own; it must not end its goroutine (runtime.Goexit).
+// Do runs task on a worker, after all earlier tasks of the same key, and returns at once.
+// The task's context ends when a shutdown reaches its deadline. A panic in task is logged
+// and counted, and the tasks behind it run. A task that must give an answer in every case
+// does so in a deferred function of its own. It must not end its goroutine
+// (runtime.Goexit).
 //
-// The error is of kind im.Busy when a queue is full and im.Closed after Close; the task does not run then.
+// The error is of kind im.Busy when a queue is full, and im.Closed after Close; the task
+// does not run then. Any goroutine.
 func (p *Pool) Do(key uint64, run func(ctx context.Context)) error {
 	if err := p.accept(); err != nil {
 		return err
@@ -50,7 +53,7 @@ func (p *Pool) Do(key uint64, run func(ctx context.Context)) error {
 	return nil
 }
 
-// refuse takes back what Do has counted.
+// refuse takes back the counts of a task that Do does not queue.
 func (p *Pool) refuse(full string) error {
 	p.queued.Add(-1)
 	p.finished(1)
@@ -58,7 +61,7 @@ func (p *Pool) refuse(full string) error {
 	return im.Errorf(im.Busy, "pool: queue of %s is full", full)
 }
 
-// run is called by a worker.
+// run runs tasks until the strand is empty or has used its slice. A worker calls it.
 func (s *strand) run() (more bool) {
 	start := time.Now()
 	now := start
@@ -74,7 +77,8 @@ func (s *strand) run() (more bool) {
 	return !s.idle()
 }
 
-// take returns the next task. With none left the strand is no longer running, in the same critical section.
+// take returns the next task. If there is none it clears running in the same critical
+// section.
 func (s *strand) take() (task, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +89,7 @@ func (s *strand) take() (task, bool) {
 	return s.queue.pop(), true
 }
 
-// idle ends the strand's running if it has no task, and says so.
+// idle clears running if the queue is empty, and reports whether it is.
 func (s *strand) idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +100,7 @@ func (s *strand) idle() bool {
 func (p *Pool) runTask(run func(context.Context)) {
 	defer func() {
 		if v := recover(); v != nil {
-			_ = p.panicked("task", v) // logged there
+			_ = p.panicked("task", v) // logged by panicked
 		}
 		p.metrics.tasks.Inc()
 		p.queued.Add(-1)
@@ -105,7 +109,8 @@ func (p *Pool) runTask(run func(context.Context)) {
 	run(p.ctx)
 }
 
-// abandon drops the tasks that wait and says how many. The strand stays running: a worker has it, or will, and finds nothing.
+// abandon drops the queued tasks and returns their number. It leaves running set: a
+// worker runs the strand now or later, and finds no tasks.
 func (s *strand) abandon() int {
 	s.mu.Lock()
 	n := s.queue.len()

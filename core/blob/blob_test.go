@@ -20,7 +20,7 @@ import (
 	"teamtalk/core/im"
 )
 
-// stores are the stores under test; names lists what is in them.
+// stores returns the stores under test. names lists the blobs of a store.
 func stores(t *testing.T) map[string]func(t *testing.T) (s Store, names func() []string) {
 	t.Helper()
 	return map[string]func(t *testing.T) (Store, func() []string){
@@ -40,8 +40,9 @@ func stores(t *testing.T) map[string]func(t *testing.T) (s Store, names func() [
 			}
 			srv := httptest.NewTLSServer(gofakes3.New(backend).Server())
 			t.Cleanup(srv.Close)
-			s, err := OpenS3(S3Options{Endpoint: strings.TrimPrefix(srv.URL, "https://"), Secure: true, Transport: srv.Client().Transport, Region: "us-east-1", Bucket: "files", Prefix: "tt",
-				AccessKey: "key", SecretKey: "secret"})
+			s, err := OpenS3(S3Options{Endpoint: strings.TrimPrefix(srv.URL, "https://"),
+				Secure: true, Transport: srv.Client().Transport, Region: "us-east-1",
+				Bucket: "files", Prefix: "tt", AccessKey: "key", SecretKey: "secret"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -75,92 +76,129 @@ func filesBelow(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-func TestStores(t *testing.T) {
-	ctx := context.Background()
-	large := make([]byte, 2*partSize+12345) // three parts
-	_, _ = rand.Read(large)
+// eachStore runs a test on every store.
+func eachStore(t *testing.T, test func(t *testing.T, s Store, names func() []string)) {
+	t.Helper()
 	for name, open := range stores(t) {
 		t.Run(name, func(t *testing.T) {
 			s, names := open(t)
-			if err := s.Ping(ctx); err != nil {
-				t.Fatal(err)
-			}
-			for name, data := range map[string][]byte{"g0/000/001/a.jpg": []byte("picture"), "large": large} {
-				n, err := s.Put(ctx, name, bytes.NewReader(data), "image/jpeg")
-				if err != nil || n != int64(len(data)) {
-					t.Fatalf("Put %s: %d, %v", name, n, err)
-				}
-				b, err := s.Open(ctx, name)
-				if err != nil {
-					t.Fatal(err)
-				}
-				got, err := io.ReadAll(b)
-				if err != nil || !bytes.Equal(got, data) || b.Size != int64(len(data)) {
-					t.Errorf("%s: %d bytes (Size %d), %v, want %d", name, len(got), b.Size, err, len(data))
-				}
-				if len(b.ETag) < 3 || b.ETag[0] != '"' || b.Modified.IsZero() {
-					t.Errorf("%s: ETag %s, modified %v", name, b.ETag, b.Modified)
-				}
-				if len(data) > 5 {
-					if _, err := b.Seek(3, io.SeekStart); err != nil {
-						t.Fatal(err)
-					}
-					two := make([]byte, 2)
-					if _, err := io.ReadFull(b, two); err != nil || !bytes.Equal(two, data[3:5]) {
-						t.Errorf("after Seek: %q, %v", two, err)
-					}
-				}
-				b.Close()
-			}
-			for range 2 { // the second finds nothing
-				if err := s.Delete(ctx, "large"); err != nil {
-					t.Error(err)
-				}
-			}
-			if _, err := s.Open(ctx, "large"); im.KindOf(err) != im.NotFound {
-				t.Errorf("Open of a deleted blob: %v", err)
-			}
-			if _, err := s.Open(ctx, "g0/000"); im.KindOf(err) != im.NotFound {
-				t.Errorf("Open of a folder: %v", err)
-			}
-
-			// What fails leaves nothing.
-			before := len(names())
-			broken := errors.New("connection lost")
-			if _, err := s.Put(ctx, "g0/empty", strings.NewReader(""), ""); im.KindOf(err) != im.Invalid {
-				t.Errorf("Put of nothing: %v", err)
-			}
-			for _, size := range []int{0, 10, partSize + 10} {
-				r := io.MultiReader(bytes.NewReader(large[:size]), iotest.ErrReader(broken))
-				if _, err := s.Put(ctx, "g0/broken", r, ""); !errors.Is(err, broken) {
-					t.Errorf("Put of a broken stream of %d bytes: %v", size, err)
-				}
-			}
-			ended, cancel := context.WithCancel(ctx)
-			cancel()
-			if _, err := s.Put(ended, "g0/ended", strings.NewReader("x"), ""); !errors.Is(err, context.Canceled) {
-				t.Errorf("Put with an ended context: %v", err)
-			}
-			if after := names(); len(after) != before {
-				t.Errorf("left behind: %v", after)
-			}
-			for _, bad := range []string{"", "/etc/passwd", "../x", "a/../../x", "a//b", ".tmp/x", "a/.x", `a\b`, "a\x00", "ä", "a b", strings.Repeat("x", maxName+1)} {
-				if _, err := s.Put(ctx, bad, strings.NewReader("x"), ""); im.KindOf(err) != im.Invalid {
-					t.Errorf("Put %q: %v", bad, err)
-				}
-				if _, err := s.Open(ctx, bad); im.KindOf(err) != im.Invalid {
-					t.Errorf("Open %q: %v", bad, err)
-				}
-				if err := s.Delete(ctx, bad); im.KindOf(err) != im.Invalid {
-					t.Errorf("Delete %q: %v", bad, err)
-				}
-			}
+			test(t, s, names)
 		})
 	}
 }
 
-// TestFolderStart: what a killed process left half written is gone with the next start, what was stored is there.
-func TestFolderStart(t *testing.T) {
+// largeBlob has three parts on S3.
+func largeBlob() []byte {
+	large := make([]byte, 2*partSize+12345)
+	_, _ = rand.Read(large)
+	return large
+}
+
+// wantInvalid fails unless err is of kind Invalid.
+func wantInvalid(t *testing.T, what string, err error) {
+	t.Helper()
+	if im.KindOf(err) != im.Invalid {
+		t.Errorf("%s: %v, want an error of kind Invalid", what, err)
+	}
+}
+
+func TestStoresReturnWhatWasPut(t *testing.T) {
+	blobs := map[string][]byte{"g0/000/001/a.jpg": []byte("picture"), "large": largeBlob()}
+	eachStore(t, func(t *testing.T, s Store, _ func() []string) {
+		if err := s.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for name, data := range blobs {
+			n, err := s.Put(t.Context(), name, bytes.NewReader(data), "image/jpeg")
+			if err != nil || n != int64(len(data)) {
+				t.Fatalf("Put %s: %d, %v", name, n, err)
+			}
+			b, err := s.Open(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			got, err := io.ReadAll(b)
+			if err != nil || !bytes.Equal(got, data) || b.Size != int64(len(data)) {
+				t.Errorf("%s: %d bytes (Size %d), %v, want %d", name, len(got), b.Size, err,
+					len(data))
+			}
+			if len(b.ETag) < 3 || b.ETag[0] != '"' || b.Modified.IsZero() {
+				t.Errorf("%s: ETag %s, modified %v", name, b.ETag, b.Modified)
+			}
+			if _, err := b.Seek(3, io.SeekStart); err != nil {
+				t.Fatal(err)
+			}
+			two := make([]byte, 2)
+			if _, err := io.ReadFull(b, two); err != nil || !bytes.Equal(two, data[3:5]) {
+				t.Errorf("%s after Seek: %q, %v", name, two, err)
+			}
+		}
+	})
+}
+
+func TestStoresDelete(t *testing.T) {
+	eachStore(t, func(t *testing.T, s Store, names func() []string) {
+		if _, err := s.Put(t.Context(), "g0/000/a", strings.NewReader("x"), ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Open(t.Context(), "g0/000"); im.KindOf(err) != im.NotFound {
+			t.Errorf("Open of a folder: %v, want an error of kind NotFound", err)
+		}
+		for range 2 { // the second Delete finds no blob
+			if err := s.Delete(t.Context(), "g0/000/a"); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := s.Open(t.Context(), "g0/000/a"); im.KindOf(err) != im.NotFound {
+			t.Errorf("Open of a deleted blob: %v, want an error of kind NotFound", err)
+		}
+		if left := names(); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	})
+}
+
+func TestFailedPutLeavesNothing(t *testing.T) {
+	large := largeBlob()
+	eachStore(t, func(t *testing.T, s Store, names func() []string) {
+		_, err := s.Put(t.Context(), "g0/empty", strings.NewReader(""), "")
+		wantInvalid(t, "Put of an empty blob", err)
+		broken := errors.New("connection lost")
+		for _, size := range []int{0, 10, partSize + 10} {
+			r := io.MultiReader(bytes.NewReader(large[:size]), iotest.ErrReader(broken))
+			if _, err := s.Put(t.Context(), "g0/broken", r, ""); !errors.Is(err, broken) {
+				t.Errorf("Put of a broken stream of %d bytes: %v", size, err)
+			}
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err = s.Put(ended, "g0/ended", strings.NewReader("x"), "")
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("Put with an ended context: %v", err)
+		}
+		if left := names(); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	})
+}
+
+func TestStoresRefuseBadNames(t *testing.T) {
+	eachStore(t, func(t *testing.T, s Store, _ func() []string) {
+		for _, bad := range []string{"", "/etc/passwd", "../x", "a/../../x", "a//b", ".tmp/x",
+			"a/.x", `a\b`, "a\x00", "ä", "a b", strings.Repeat("x", maxName+1)} {
+			_, err := s.Put(t.Context(), bad, strings.NewReader("x"), "")
+			wantInvalid(t, "Put "+bad, err)
+			_, err = s.Open(t.Context(), bad)
+			wantInvalid(t, "Open "+bad, err)
+			wantInvalid(t, "Delete "+bad, s.Delete(t.Context(), bad))
+		}
+	})
+}
+
+// TestFolderRemovesHalfWrittenFilesAtStart leaves half a file in .tmp, as a killed
+// process does.
+func TestFolderRemovesHalfWrittenFilesAtStart(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	f, err := OpenFolder(dir, 0)
 	if err != nil {
@@ -185,7 +223,7 @@ func TestFolderStart(t *testing.T) {
 	}
 }
 
-func TestFolderKeepsToItself(t *testing.T) {
+func TestFolderFollowsNoLinkOut(t *testing.T) {
 	ctx, dir, outside := context.Background(), t.TempDir(), t.TempDir()
 	f, err := OpenFolder(dir, 0)
 	if err != nil {
@@ -200,23 +238,24 @@ func TestFolderKeepsToItself(t *testing.T) {
 	}
 	if b, err := f.Open(ctx, "link/secret"); err == nil {
 		b.Close()
-		t.Error("read through a link that leads out")
+		t.Error("Open followed a link that leads out of the folder")
 	}
 	if _, err := f.Put(ctx, "link/x", strings.NewReader("x"), ""); err == nil {
-		t.Error("wrote through a link that leads out")
+		t.Error("Put followed a link that leads out of the folder")
 	}
 	if names := filesBelow(t, outside); len(names) != 1 {
 		t.Errorf("outside: %v", names)
 	}
 }
 
-func TestFolderKeepsRoom(t *testing.T) {
+func TestFolderKeepsFreeSpace(t *testing.T) {
 	f, err := OpenFolder(t.TempDir(), 1<<62)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.Put(context.Background(), "a", strings.NewReader("x"), ""); im.KindOf(err) != im.Busy {
+	if _, err := f.Put(context.Background(), "a", strings.NewReader("x"),
+		""); im.KindOf(err) != im.Busy {
 		t.Errorf("Put on a full disk: %v", err)
 	}
 	if err := f.Ping(context.Background()); im.KindOf(err) != im.Busy {

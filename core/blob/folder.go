@@ -16,8 +16,9 @@ import (
 	"teamtalk/core/im"
 )
 
-// Folder is a Store in a directory. Blobs are files under their names; what is being written lies in .tmp and is moved in place, flushed, when it is
-// whole. Symbolic links that lead out of the directory are not followed.
+// Folder is a Store in a directory. A blob is a file under its name. Put writes to .tmp,
+// flushes the file, and then moves it to its name. Symbolic links that lead out of the
+// directory are not followed.
 type Folder struct {
 	dir     string
 	root    *os.Root
@@ -26,11 +27,13 @@ type Folder struct {
 
 var _ Store = (*Folder)(nil)
 
-// tmpDir holds what is being written. No name begins with a dot, so nobody can name it.
+// tmpDir holds the files that are being written. Names cannot begin with a dot, so no
+// name leads there.
 const tmpDir = ".tmp"
 
-// OpenFolder opens a directory, made when missing, and removes what an earlier process left half written. Two processes must not use one directory.
-// While fewer than minFree bytes are free on its disk, Put is refused; 0: never.
+// OpenFolder opens a directory, makes it if it is missing, and removes the half-written
+// files of an earlier process. Two processes must not use one directory. Put is refused
+// while fewer than minFree bytes are free on the disk; 0: never.
 func OpenFolder(dir string, minFree int64) (*Folder, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
@@ -50,10 +53,10 @@ func OpenFolder(dir string, minFree int64) (*Folder, error) {
 	return f, nil
 }
 
-// Close frees the directory. Blobs that are open stay so.
+// Close releases the directory. Open blobs stay open.
 func (f *Folder) Close() error { return f.root.Close() }
 
-// Put stores a blob; contentType is not kept.
+// Put stores a blob. It does not store contentType.
 func (f *Folder) Put(ctx context.Context, name string, r io.Reader, _ string) (int64, error) {
 	if err := Check(name); err != nil {
 		return 0, err
@@ -71,13 +74,13 @@ func (f *Folder) Put(ctx context.Context, name string, r io.Reader, _ string) (i
 		err = f.place(tmp, name)
 	}
 	if err != nil {
-		_ = f.root.Remove(tmp) // or the next start does
+		_ = f.root.Remove(tmp) // if this fails, the next OpenFolder removes it
 		return 0, err
 	}
 	return n, nil
 }
 
-// write fills a new file and flushes it.
+// write writes a new file and flushes it.
 func (f *Folder) write(ctx context.Context, tmp string, r io.Reader) (n int64, err error) {
 	file, err := f.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
@@ -92,14 +95,14 @@ func (f *Folder) write(ctx context.Context, tmp string, r io.Reader) (n int64, e
 	n, err = io.Copy(file, in)
 	switch {
 	case in.err != nil:
-		return 0, in.err // not the disk's fault
+		return 0, in.err // the reader failed, not the disk
 	case err != nil:
 		return 0, diskError("write blob", err)
 	}
 	return n, diskError("flush blob", file.Sync())
 }
 
-// place moves a whole file to its name, in a way that survives a crash.
+// place moves a complete file to its name. The move survives a crash.
 func (f *Folder) place(tmp, name string) error {
 	dir := path.Dir(name)
 	made, err := f.mkdirs(dir)
@@ -107,12 +110,12 @@ func (f *Folder) place(tmp, name string) error {
 		return diskError("make folder", err)
 	}
 	if _, err := f.root.Lstat(name); err == nil {
-		return im.Errorf(im.Exists, "a blob of that name is there")
+		return im.Errorf(im.Exists, "the blob %s exists already", name)
 	}
 	if err := f.root.Rename(tmp, name); err != nil {
 		return diskError("place blob", err)
 	}
-	// The entry, and those of directories that were made for it.
+	// Flush the new entry, and the entries of the directories that were made for it.
 	for _, d := range append(made, dir) {
 		if err := f.syncDir(d); err != nil {
 			return diskError("flush folder", err)
@@ -121,7 +124,7 @@ func (f *Folder) place(tmp, name string) error {
 	return nil
 }
 
-// mkdirs makes the directories that dir needs, and returns the parents of those it made.
+// mkdirs makes the missing directories of dir and returns their parents.
 func (f *Folder) mkdirs(dir string) (parents []string, err error) {
 	at := "."
 	for part := range strings.SplitSeq(dir, "/") {
@@ -156,7 +159,7 @@ func (f *Folder) Open(_ context.Context, name string) (*Blob, error) {
 	}
 	file, err := f.root.Open(name)
 	if notThere(err) {
-		return nil, im.Errorf(im.NotFound, "no such blob")
+		return nil, im.Errorf(im.NotFound, "the blob %s does not exist", name)
 	}
 	if err != nil {
 		return nil, diskError("open blob", err)
@@ -164,7 +167,7 @@ func (f *Folder) Open(_ context.Context, name string) (*Blob, error) {
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		_ = file.Close()
-		return nil, im.Errorf(im.NotFound, "no such blob")
+		return nil, im.Errorf(im.NotFound, "the blob %s is not a file", name)
 	}
 	if err != nil {
 		_ = file.Close()
@@ -174,8 +177,10 @@ func (f *Folder) Open(_ context.Context, name string) (*Blob, error) {
 		ETag: fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size())}, nil
 }
 
-// notThere reports whether an error of opening says that no blob can have that name: nothing is there, a blob is where a folder should be, or a symbolic link leads
-// nowhere, in a circle, or out of the folder. That last one is os.Root's own error, not the system's, and has no name.
+// notThere reports whether an error of opening means that no blob has that name: the file
+// does not exist, a part of the path is a file, or a symbolic link leads nowhere, in a
+// circle, or out of the folder. For a link out of the folder os.Root returns an error of
+// its own that has no exported name.
 func notThere(err error) bool {
 	var number syscall.Errno
 	switch {
@@ -198,30 +203,33 @@ func (f *Folder) Delete(_ context.Context, name string) error {
 	return nil
 }
 
-// Ping reports whether there is room.
+// Ping reports whether the folder is usable and has room.
 func (f *Folder) Ping(context.Context) error {
 	if _, err := f.root.Stat(tmpDir); err != nil {
-		return diskError("folder", err)
+		return diskError("look into the folder", err)
 	}
 	return f.room()
 }
 
-// room refuses when the disk is nearly full: it is rarely this folder's alone.
+// room returns an error of kind Busy when the disk is nearly full. Other programs usually
+// share the disk.
 func (f *Folder) room() error {
 	if f.minFree <= 0 {
 		return nil
 	}
 	free, err := freeBytes(f.dir)
 	if err != nil {
-		return diskError("look for free space", err)
+		return diskError("read the free space", err)
 	}
 	if free < f.minFree {
-		return im.Errorf(im.Busy, "%d MiB are free on the disk, %d MiB are kept back", free>>20, f.minFree>>20)
+		return im.Errorf(im.Busy, "the disk has %d MiB free, and %d MiB are reserved", free>>20,
+			f.minFree>>20)
 	}
 	return nil
 }
 
-// source tells errors of what is read from those of what is written, and ends with its context.
+// source ends with its context, and keeps the reader's error apart from those of the
+// writer.
 type source struct {
 	ctx context.Context
 	r   io.Reader

@@ -4,5 +4,5 @@ package blob
 
 import "math"
 
-// freeBytes is not known here.
+// freeBytes is unknown on this system.
 func freeBytes(string) (int64, error) { return math.MaxInt64, nil }

@@ -4,7 +4,7 @@ package blob
 
 import "golang.org/x/sys/unix"
 
-// freeBytes is what may still be written to the disk that dir is on, in bytes.
+// freeBytes returns the number of bytes that may still be written to the disk of dir.
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

@@ -14,19 +14,19 @@ import (
 	"teamtalk/core/im"
 )
 
-// S3Options say where a bucket is.
+// S3Options identify a bucket.
 type S3Options struct {
 	Endpoint             string // host, or host:port
 	Secure               bool   // TLS
-	Region               string // empty: asked of the server
-	Bucket               string // is there already
-	Prefix               string // before every name, without a slash at its ends; empty: none
+	Region               string // empty: the server is asked for it
+	Bucket               string // must exist
+	Prefix               string // precedes every name, without slashes at its ends; empty: none
 	AccessKey, SecretKey string
-	// Transport carries the requests. nil: the library's.
+	// Transport sends the requests. nil: the library's.
 	Transport http.RoundTripper
 }
 
-// S3 is a Store in a bucket of S3, or of what speaks its protocol.
+// S3 is a Store in a bucket of S3, or of a server that speaks its protocol.
 type S3 struct {
 	client *minio.Client
 	o      S3Options
@@ -34,17 +34,19 @@ type S3 struct {
 
 var _ Store = (*S3)(nil)
 
-// partSize is what is read of an upload before it is sent, in bytes: the least that S3 takes as a part. Small files fit into one; with no size
-// given the library would take hundreds of megabytes.
+// partSize is the number of bytes of an upload that are buffered before they are sent:
+// the smallest part that S3 accepts. Small files fit into one part. Without a size the
+// library would buffer hundreds of megabytes.
 const partSize = 5 << 20
 
-// OpenS3 makes a store in a bucket. It does not connect; see Ping.
+// OpenS3 makes a store in a bucket. It does not connect (see Ping).
 func OpenS3(o S3Options) (*S3, error) {
 	c, err := minio.New(o.Endpoint, &minio.Options{
-		Creds: credentials.NewStaticV4(o.AccessKey, o.SecretKey, ""), Secure: o.Secure, Region: o.Region, Transport: o.Transport,
+		Creds: credentials.NewStaticV4(o.AccessKey, o.SecretKey, ""), Secure: o.Secure,
+		Region: o.Region, Transport: o.Transport,
 	})
 	if err != nil {
-		return nil, im.WithKind(im.Invalid, "S3", err)
+		return nil, im.WithKind(im.Invalid, "configure S3", err)
 	}
 	return &S3{client: c, o: o}, nil
 }
@@ -61,9 +63,10 @@ func (s *S3) Put(ctx context.Context, name string, r io.Reader, contentType stri
 		return 0, err
 	}
 	in := &source{ctx: ctx, r: r}
-	info, err := s.client.PutObject(ctx, s.o.Bucket, s.key(name), in, -1, minio.PutObjectOptions{ContentType: contentType, PartSize: partSize, NumThreads: 1})
+	info, err := s.client.PutObject(ctx, s.o.Bucket, s.key(name), in, -1,
+		minio.PutObjectOptions{ContentType: contentType, PartSize: partSize, NumThreads: 1})
 	if in.err != nil {
-		return 0, in.err // the upload is given up; nothing is stored
+		return 0, in.err // the library aborts the upload, so nothing is stored
 	}
 	if err != nil {
 		return 0, s3Error("store blob", err)
@@ -71,7 +74,7 @@ func (s *S3) Put(ctx context.Context, name string, r io.Reader, contentType stri
 	return info.Size, nil
 }
 
-// Open opens a blob. What is read of it is asked for as it is read.
+// Open opens a blob. Its bytes are requested from the server as they are read.
 func (s *S3) Open(ctx context.Context, name string) (*Blob, error) {
 	if err := Check(name); err != nil {
 		return nil, err
@@ -85,7 +88,8 @@ func (s *S3) Open(ctx context.Context, name string) (*Blob, error) {
 		_ = o.Close()
 		return nil, s3Error("open blob", err)
 	}
-	return &Blob{ReadSeekCloser: o, Size: info.Size, Modified: info.LastModified, ETag: `"` + info.ETag + `"`}, nil
+	return &Blob{ReadSeekCloser: o, Size: info.Size, Modified: info.LastModified,
+		ETag: `"` + info.ETag + `"`}, nil
 }
 
 // Delete removes a blob.
@@ -93,10 +97,11 @@ func (s *S3) Delete(ctx context.Context, name string) error {
 	if err := Check(name); err != nil {
 		return err
 	}
-	return s3Error("delete blob", s.client.RemoveObject(ctx, s.o.Bucket, s.key(name), minio.RemoveObjectOptions{}))
+	return s3Error("delete blob", s.client.RemoveObject(ctx, s.o.Bucket, s.key(name),
+		minio.RemoveObjectOptions{}))
 }
 
-// pingTimeout bounds a look at the bucket.
+// pingTimeout bounds a request for the bucket's state.
 const pingTimeout = 5 * time.Second
 
 // Ping reports whether the bucket answers.
@@ -105,9 +110,9 @@ func (s *S3) Ping(ctx context.Context) error {
 	defer cancel()
 	there, err := s.client.BucketExists(ctx, s.o.Bucket)
 	if err == nil && !there {
-		return im.Errorf(im.Unavailable, "S3 has no bucket %q", s.o.Bucket)
+		return im.Errorf(im.Unavailable, "the S3 bucket %q does not exist", s.o.Bucket)
 	}
-	return s3Error("look for the bucket", err)
+	return s3Error("ask for the bucket", err)
 }
 
 func s3Error(what string, err error) error {

@@ -14,24 +14,29 @@ import (
 	"teamtalk/core/pdu"
 )
 
-// EchoOptions sets up an Echo. Zero values mean the defaults.
+// EchoOptions configure an Echo. Zero fields mean the defaults.
 type EchoOptions struct {
-	// Addr is the TCP address, as "host:port" or ":port". Port 0 takes a free one. Required.
+	// Addr is the TCP address, as "host:port" or ":port". Port 0 takes a free one.
+	// Required.
 	Addr string
-	// Loops is the number of event loops. Default: the number of cores, as a Server has.
+	// Loops is the number of event loops. Default: the number of cores, as for a Server.
 	Loops int
-	// ReadBuffer is the buffer of each event loop, in bytes. Default 64 KiB, as a Server has.
+	// ReadBuffer is the read buffer of each event loop, in bytes. Default 64 KiB, as for
+	// a Server.
 	ReadBuffer int
-	// MaxFrame is the longest frame sent back, in bytes; a longer one ends its connection. Default pdu.MaxClientFrame.
+	// MaxFrame is the longest frame that is echoed, in bytes. A longer one closes its
+	// connection. Default pdu.MaxClientFrame.
 	MaxFrame int
-	// Log gets what goes wrong. Default: discarded.
+	// Log logs errors. Default: discarded.
 	Log *slog.Logger
 }
 
-// Echo is the ceiling of a Server, for measurements: gnet alone, which sends every frame back as it came. It has no sessions, no handlers, no
-// mailbox, no deadlines and no bound on what waits for a client that does not read; whole frames are found by their length and leave in one
-// write per connection per turn. What a message server carries in a second on the same machine, with the same clients, is some part of what
-// this does, and never more. It is not for the open network.
+// Echo measures the ceiling of a Server: gnet alone, which sends every frame back
+// unchanged. It has no sessions, no handlers, no mailbox, no deadlines and no bound on
+// the output of a client that does not read. It finds whole frames by their length, and
+// sends them in one write per connection per turn. A message server on the same machine
+// with the same clients carries a part of the frames that an Echo carries, and never
+// more. An Echo must not listen on the open network.
 type Echo struct {
 	opt      EchoOptions
 	engine   gnet.Engine
@@ -43,7 +48,7 @@ type Echo struct {
 	frames   atomic.Int64
 }
 
-// StartEcho listens and echoes until Close. When it returns, the port is open.
+// StartEcho listens and echoes until Close. The port is open when it returns.
 func StartEcho(opt EchoOptions) (*Echo, error) {
 	if opt.ReadBuffer <= 0 {
 		opt.ReadBuffer = 64 << 10
@@ -55,9 +60,10 @@ func StartEcho(opt EchoOptions) (*Echo, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Echo{opt: opt, booted: make(chan error, 1), done: make(chan struct{})}
-	// The options of Start, without its ticker: there is nothing to look at.
+	// The options of Start, without its ticker, since there are no deadlines.
 	options := []gnet.Option{
-		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections), gnet.WithReadBufferCap(opt.ReadBuffer), gnet.WithLogger(logger{opt.Log}),
+		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections),
+		gnet.WithReadBufferCap(opt.ReadBuffer), gnet.WithLogger(logger{opt.Log}),
 	}
 	if opt.Loops > 0 {
 		options = append(options, gnet.WithNumEventLoop(opt.Loops))
@@ -67,7 +73,7 @@ func StartEcho(opt EchoOptions) (*Echo, error) {
 	go func() {
 		err := gnet.Run(&echoEvents{echo: e}, "tcp://"+opt.Addr, options...)
 		if err == nil && !e.stopping.Load() {
-			err = errors.New("event engine ended by itself")
+			err = errors.New("the event engine ended without Close")
 		}
 		e.failure = err
 		close(e.done)
@@ -83,22 +89,23 @@ func StartEcho(opt EchoOptions) (*Echo, error) {
 	}
 }
 
-// Addr is the address listened on, with the port that was taken.
+// Addr returns the listener's address, with the port that the system chose for port 0.
 func (e *Echo) Addr() net.Addr { return e.addr }
 
-// Frames is how many frames were sent back.
+// Frames returns the number of frames sent back.
 func (e *Echo) Frames() int64 { return e.frames.Load() }
 
-// Done is closed when the echo has ended; Err says why.
+// Done is closed when the echo has ended. Err returns the reason.
 func (e *Echo) Done() <-chan struct{} { return e.done }
 
-// Err is why the echo ended although nobody asked for it: nil after Close. It waits for the end.
+// Err waits until the echo has ended. It returns the reason when it ended without Close,
+// otherwise nil.
 func (e *Echo) Err() error {
 	<-e.done
 	return e.failure
 }
 
-// Close ends it, and every connection with it. A second Close does nothing.
+// Close closes the listener and every connection. A second Close does nothing.
 func (e *Echo) Close() error {
 	if e.stopping.Swap(true) {
 		<-e.done
@@ -121,7 +128,7 @@ type echoEvents struct {
 	echo *Echo
 }
 
-// OnBoot learns the address.
+// OnBoot stores the address.
 func (h *echoEvents) OnBoot(eng gnet.Engine) gnet.Action {
 	h.echo.engine = eng
 	addr, err := prepare(eng)
@@ -133,7 +140,7 @@ func (h *echoEvents) OnBoot(eng gnet.Engine) gnet.Action {
 	return gnet.None
 }
 
-// OnTraffic sends the whole frames back that are there.
+// OnTraffic sends back the whole frames that have arrived.
 func (h *echoEvents) OnTraffic(c gnet.Conn) gnet.Action {
 	buf, err := c.Peek(-1)
 	if err != nil {
@@ -151,10 +158,11 @@ func (h *echoEvents) OnTraffic(c gnet.Conn) gnet.Action {
 		used += n
 		frames++
 	}
-	if used == 0 { // Discard(0) would throw away everything
+	if used == 0 { // Discard(0) would discard everything
 		return gnet.None
 	}
-	h.echo.frames.Add(int64(frames)) // first, so that who has a frame back finds it counted
+	// before the write, so that a client that has a frame back finds it counted
+	h.echo.frames.Add(int64(frames))
 	if _, err := c.Write(buf[:used]); err != nil {
 		return gnet.Close
 	}

@@ -41,13 +41,14 @@ func dialEcho(t testing.TB, e *Echo) *client {
 	return &client{c, t}
 }
 
-// Frames come back as they went, however the network cut them.
+// TestBareEcho sends frames in segments of several sizes, and reads them back in order.
 func TestBareEcho(t *testing.T) {
 	e := startEcho(t, EchoOptions{Loops: 2})
 	a, b := dialEcho(t, e), dialEcho(t, e)
 	var stream []byte
 	for i := range 50 {
-		stream = append(stream, frameOf(pb.CmdMsgData, uint16(i), bytes.Repeat([]byte{byte(i)}, i*7))...)
+		stream = append(stream, frameOf(pb.CmdMsgData, uint16(i),
+			bytes.Repeat([]byte{byte(i)}, i*7))...)
 	}
 	for _, c := range []*client{a, b} {
 		for part := stream; len(part) > 0; {
@@ -63,7 +64,7 @@ func TestBareEcho(t *testing.T) {
 	}
 }
 
-// Part of a frame stays until the rest is there.
+// TestBareEchoWaitsForWholeFrames sends a part of a frame, and the other part later.
 func TestBareEchoWaitsForWholeFrames(t *testing.T) {
 	e := startEcho(t, EchoOptions{})
 	c := dialEcho(t, e)
@@ -86,16 +87,15 @@ func TestBareEchoLimit(t *testing.T) {
 	}
 }
 
-func TestBareEchoCannotListen(t *testing.T) {
+func TestBareEchoReportsAPortInUse(t *testing.T) {
 	e := startEcho(t, EchoOptions{})
 	if second, err := StartEcho(EchoOptions{Addr: e.Addr().String()}); err == nil {
 		second.Close()
-		t.Fatal("two listen on one port")
+		t.Fatal("two listeners opened one port")
 	}
 }
 
-// Close ends the connections, and is no failure.
-func TestBareEchoClose(t *testing.T) {
+func TestBareEchoCloseEndsConnectionsWithoutAnError(t *testing.T) {
 	e := startEcho(t, EchoOptions{})
 	c := dialEcho(t, e)
 	c.echo(frameOf(pb.CmdHeartBeat, 1, nil))
@@ -108,8 +108,9 @@ func TestBareEchoClose(t *testing.T) {
 	}
 }
 
-// BenchmarkBareEcho is the ceiling of a listener: 100 connections, each with so many frames of 64 bytes on their way. frames/s is what to
-// look at; the clients, one goroutine each, take their share of the machine.
+// BenchmarkBareEcho measures the ceiling of a listener: 100 connections, each with a
+// window of frames of 64 bytes in flight. It reports frames/s. The clients, one goroutine
+// each, use a part of the machine.
 func BenchmarkBareEcho(b *testing.B) {
 	for name, window := range map[string]int{"window=1": 1, "window=16": 16} {
 		b.Run(name, func(b *testing.B) {

@@ -1,8 +1,11 @@
-// Package engine carries sessions over TCP connections on gnet's event loops. It is the only package that knows gnet.
+// Package engine carries sessions over TCP connections on gnet's event loops. Only this
+// package imports gnet.
 //
-// What it adds to gnet: frames cut with their limits checked before anything is buffered, a session.Loop on each event loop with
-// its mailbox and one write per connection per turn, a bound on connections below the limit of file descriptors, panics
-// that end one connection only, and an end of the engine that nobody asked for reported as an error (DESIGN.md says why each is needed).
+// It adds to gnet: frames, whose length is checked before they are buffered; a
+// session.Loop on each event loop, with a mailbox and one write per connection per turn;
+// a bound on connections below the limit of file descriptors; panics that close one
+// connection only; and an error when gnet's engine ends without Close. DESIGN.md says why
+// each is needed.
 package engine
 
 import (
@@ -21,33 +24,39 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	"teamtalk/core/budget"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 )
 
-// Options sets up a Server. Zero values mean the defaults.
+// Options configure a Server. Zero fields mean the defaults.
 type Options struct {
-	// Name is the listener's, in logs and metrics.
+	// Name is the listener's name in logs and metrics.
 	Name string
-	// Addr is the TCP address, as "host:port" or ":port". Port 0 takes a free one. Required.
+	// Addr is the TCP address, as "host:port" or ":port". Port 0 takes a free one.
+	// Required.
 	Addr string
-	// Handler decides about the sessions. Required.
+	// Handler handles the sessions. Required.
 	Handler session.Handler
 	// Loops is the number of event loops. Default: the number of cores.
 	Loops int
 	// MaxFrame is the longest frame accepted, in bytes. Default pdu.MaxClientFrame.
 	MaxFrame int
-	// MaxConns is how many connections may be open at once on this listener; more are closed as they come. Default: as Budget allows.
+	// MaxConns bounds the open connections of this listener. A connection beyond the
+	// bound is closed on arrival. Default: only Budget bounds them.
 	MaxConns int
-	// Budget is shared by everything in the process that opens many connections. Default: one of this listener's own.
-	Budget *Budget
-	// ReadBuffer is the buffer of each event loop, in bytes: what one connection may be read at a time. Default 64 KiB.
+	// Budget is shared by all ports of the process that have many connections. Default: a
+	// new one for this listener.
+	Budget *budget.Budget
+	// ReadBuffer is the read buffer of each event loop, in bytes. It bounds what one read
+	// takes from a connection. Default 64 KiB.
 	ReadBuffer int
-	// MaxBuffered is how much may wait for a client that does not read, in bytes. Default 1 MiB.
+	// MaxBuffered bounds the output that waits for a client that does not read, in bytes.
+	// Default 1 MiB.
 	MaxBuffered int
-	// Now tells the time. Default time.Now.
+	// Now returns the time. Default time.Now.
 	Now func() time.Time
-	// Log gets what goes wrong. Default: discarded.
+	// Log logs errors. Default: discarded.
 	Log *slog.Logger
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
@@ -65,7 +74,7 @@ type Server struct {
 	refusing atomic.Bool
 	stopping atomic.Bool
 	done     chan struct{} // closed when the engine has ended
-	failure  error         // why, when nobody asked for it; valid after done
+	failure  error         // why the engine ended without Close; valid after done
 
 	mu    sync.Mutex
 	loops map[gnet.EventLoop]*loop
@@ -75,7 +84,7 @@ type Server struct {
 type loop struct {
 	*session.Loop
 	el      gnet.EventLoop
-	ticking atomic.Bool // a tick is on its way
+	ticking atomic.Bool // a tick is posted and has not run
 }
 
 // conn is a session's carrier.
@@ -83,14 +92,14 @@ type conn struct {
 	c       gnet.Conn
 	s       *session.Session
 	loop    *loop
-	need    int // bytes that must be there before looking at them again
+	need    int // bytes that must have arrived before the next frame is complete
 	closed  bool
 	refused bool
 }
 
 var errClosed = errors.New("engine: connection closed")
 
-// Start listens and serves until Close. When it returns, the port is open.
+// Start listens and serves until Close. The port is open when it returns.
 func Start(opt Options) (*Server, error) {
 	if opt.MaxFrame <= 0 {
 		opt.MaxFrame = pdu.MaxClientFrame
@@ -102,7 +111,7 @@ func Start(opt Options) (*Server, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	if opt.Budget == nil {
-		b, err := NewBudget()
+		b, err := budget.New()
 		if err != nil {
 			return nil, err
 		}
@@ -113,14 +122,15 @@ func Start(opt Options) (*Server, error) {
 		loops:   map[gnet.EventLoop]*loop{},
 		metrics: session.NewMetrics(opt.Registerer, opt.Name),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_engine_refused_total",
-			Help:        "Connections closed on arrival: too many, or shutting down.",
+			Help:        "Connections closed on arrival because of a limit or a shutdown.",
 			ConstLabels: prometheus.Labels{"listener": opt.Name}}),
 	}
 	if opt.Registerer != nil {
 		opt.Registerer.MustRegister(s.refused)
 	}
 	options := []gnet.Option{
-		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections), gnet.WithReadBufferCap(opt.ReadBuffer),
+		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections),
+		gnet.WithReadBufferCap(opt.ReadBuffer),
 		gnet.WithTicker(true), gnet.WithLogger(logger{s.log}),
 	}
 	if opt.Loops > 0 {
@@ -133,8 +143,9 @@ func Start(opt Options) (*Server, error) {
 	go func() {
 		err := gnet.Run(h, "tcp://"+opt.Addr, options...)
 		if err == nil && !s.stopping.Load() {
-			// gnet ends without an error when accept fails, as it does when file descriptors run out.
-			err = errors.New("event engine ended by itself")
+			// gnet's engine ends without an error when accept fails, for example without
+			// free file descriptors.
+			err = errors.New("the event engine ended without Close")
 		}
 		s.failure = err
 		close(s.done)
@@ -150,39 +161,41 @@ func Start(opt Options) (*Server, error) {
 	}
 }
 
-// Addr is the address listened on, with the port that was taken.
+// Addr returns the listener's address, with the port that the system chose for port 0.
 func (s *Server) Addr() net.Addr { return s.addr }
 
-// Open is the number of connections now open.
+// Open returns the number of open connections.
 func (s *Server) Open() int { return int(s.open.Load()) }
 
-// Done is closed when the engine has ended; Err says why.
+// Done is closed when the engine has ended. Err returns the reason.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Err is why the engine ended although nobody asked for it: nil after Close. It waits for the end.
+// Err waits until the engine has ended. It returns the reason when it ended without
+// Close, otherwise nil.
 func (s *Server) Err() error {
 	<-s.done
 	return s.failure
 }
 
-// Loops calls f on each loop that has had a connection, and returns without waiting for it.
+// Loops posts f to each loop that has had a connection. It does not wait until f runs.
 func (s *Server) Loops(f func(*session.Loop)) {
 	for _, l := range s.all() {
 		l.Post(func() { f(l.Loop) })
 	}
 }
 
-// Refuse closes every connection that comes from now on, and leaves those that are there.
+// Refuse closes every connection that arrives from now on, and keeps the open ones.
 func (s *Server) Refuse() { s.refusing.Store(true) }
 
-// Close refuses new connections, closes those that are open once what was sent to them has left, and ends the engine. When ctx ends first, what
-// is left is cut off.
+// Close refuses new connections, closes each open one after its output has been sent, and
+// ends the engine. When ctx ends first, it closes the other connections at once.
 func (s *Server) Close(ctx context.Context) error {
 	s.Refuse()
 	s.Loops(func(l *session.Loop) {
 		l.Each(func(c *session.Session) { c.Close(session.ErrShutdown) })
 	})
-	// Closing takes turns of the loops; nothing tells when the last is done, so look.
+	// The loops need several turns to close all sessions, and no event reports the last
+	// one, so poll.
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	for s.open.Load() > 0 {
@@ -201,7 +214,8 @@ func (s *Server) Close(ctx context.Context) error {
 	return s.stop(context.WithoutCancel(ctx))
 }
 
-// stop ends the engine. gnet's Stop looks twice a second whether that has happened; s.done tells at once.
+// stop ends the engine. gnet's Stop checks for the end twice a second; s.done is closed
+// at once.
 func (s *Server) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -224,10 +238,12 @@ func (s *Server) all() []*loop {
 	return all
 }
 
-// againPause is between two turns of a loop that has more to do than one turn's work. A loop is back at its sockets in a few microseconds.
+// againPause is the pause between two turns of a loop that has more work than fits into
+// one turn. A loop looks at its sockets again within a few microseconds.
 const againPause = 50 * time.Microsecond
 
-// loopOf returns the loop of c, made on its first connection. On that event loop only.
+// loopOf returns the loop of c, and makes it for the first connection. On that event loop
+// only.
 func (s *Server) loopOf(el gnet.EventLoop) *loop {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,10 +256,12 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 		return nil
 	})
 	l.Loop = session.NewLoop(session.LoopOptions{
-		Handler: s.opt.Handler, MaxBuffered: s.opt.MaxBuffered, Now: s.opt.Now, Log: s.log, Metrics: s.metrics,
+		Handler: s.opt.Handler, MaxBuffered: s.opt.MaxBuffered, Now: s.opt.Now, Log: s.log,
+		Metrics: s.metrics,
 		Wake: func(_ *session.Loop, again bool) {
 			if again {
-				// gnet runs what was posted while its tasks ran before it looks at sockets again: come when it has looked.
+				// gnet runs a task that was posted by another task before it looks at the
+				// sockets again. The pause lets the sockets go first.
 				time.AfterFunc(againPause, func() { _ = el.Execute(context.Background(), turn) })
 				return
 			}
@@ -260,7 +278,7 @@ type events struct {
 	booted chan<- error
 }
 
-// OnBoot learns the address.
+// OnBoot stores the address.
 func (e *events) OnBoot(eng gnet.Engine) gnet.Action {
 	e.server.engine = eng
 	addr, err := prepare(eng)
@@ -272,16 +290,17 @@ func (e *events) OnBoot(eng gnet.Engine) gnet.Action {
 	return gnet.None
 }
 
-// keepAlive is how long a connection may be silent before the kernel asks whether the other side is still there, and how often
-// it asks (five times), in seconds.
+// keepAlive is the silence, in seconds, after which the kernel probes a connection, and
+// the interval of its five probes.
 const (
 	keepAliveIdle     = 120
 	keepAliveInterval = 24
 	keepAliveCount    = 5
 )
 
-// prepare sets what accepted connections inherit from the listener, and returns its address. With gnet's own option for keep-alive an
-// error of bind or listen is lost.
+// prepare sets the socket options that accepted connections inherit from the listener,
+// and returns its address. gnet's own option for keep-alive hides errors of bind and
+// listen.
 func prepare(eng gnet.Engine) (net.Addr, error) {
 	fd, err := eng.Dup()
 	if err != nil {
@@ -308,10 +327,10 @@ func prepare(eng gnet.Engine) (net.Addr, error) {
 	return l.Addr(), nil
 }
 
-// OnShutdown is not needed: Close has drained.
+// OnShutdown does nothing, because Close has drained the connections by then.
 func (e *events) OnShutdown(gnet.Engine) {}
 
-// OnOpen makes the session, or refuses.
+// OnOpen makes the session, or refuses the connection.
 func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	s := e.server
 	n := s.open.Add(1)
@@ -321,7 +340,7 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		return nil, s.refuse(cn, "file descriptors", false)
 	}
 	l := s.loopOf(c.EventLoop())
-	// Only now: Close sets refusing, then looks for loops.
+	// The check follows the count: Close sets refusing first and then counts.
 	if s.refusing.Load() || (s.opt.MaxConns > 0 && n > int64(s.opt.MaxConns)) {
 		return nil, s.refuse(cn, "limit or shutdown", true)
 	}
@@ -354,7 +373,7 @@ func remote(c gnet.Conn) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// OnClose tells the handler.
+// OnClose ends the session.
 func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	s := e.server
 	s.open.Add(-1)
@@ -364,14 +383,15 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	}
 	cn.closed = true
 	s.opt.Budget.Put()
-	// Begin and End may nest here, when the close comes out of a write of the same turn: closing tells whether there is a turn already.
+	// When a write of the same turn closes the connection, Begin and End nest here.
+	// closing says whether a turn is running already.
 	l := cn.loop
 	reason := l.Remove(cn.s, cleanEOF(err))
 	l.Nested(func() { s.opt.Handler.Close(cn.s, reason) })
 	return gnet.None
 }
 
-// OnTraffic cuts frames and hands them on.
+// OnTraffic passes whole frames to the session.
 func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 	cn := c.Context().(*conn)
 	if cn.refused {
@@ -386,11 +406,12 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// OnTick asks each loop to look at its deadlines. It runs on a goroutine of gnet's own.
+// OnTick posts a tick to each loop, which checks its deadlines. gnet calls it on a
+// goroutine of its own.
 func (e *events) OnTick() (time.Duration, gnet.Action) {
 	for _, l := range e.server.all() {
 		if l.ticking.Swap(true) {
-			continue // the last one has not run yet
+			continue // the previous tick has not run yet
 		}
 		err := l.el.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
 			l.ticking.Store(false)
@@ -404,12 +425,14 @@ func (e *events) OnTick() (time.Duration, gnet.Action) {
 	return session.TickInterval, gnet.None
 }
 
-// lengthBytes is how much of a frame tells its length, and whether that is in range.
+// lengthBytes is the size of a frame's length field. The length is checked as soon as
+// these bytes have arrived.
 const lengthBytes = 4
 
-// read hands all whole frames to the handler. Bodies alias gnet's buffer, which stays as it is until Discard.
+// read passes all whole frames to the handler. Bodies alias gnet's buffer, which is valid
+// until Discard.
 func (cn *conn) read(limit int) {
-	// Peek(-1) and Peek(0) mean everything.
+	// For gnet, Peek(-1) and Peek(0) both mean everything.
 	buf, err := cn.c.Peek(-1)
 	if err != nil {
 		cn.s.Close(err)
@@ -422,7 +445,7 @@ func (cn *conn) read(limit int) {
 			cn.s.Close(err)
 		}
 		if err != nil || cn.s.IsClosed() && !cn.s.Lingers() {
-			used = len(buf) // nothing that follows is looked at
+			used = len(buf) // the bytes after a closing frame are discarded
 			cn.need = 0
 			break
 		}
@@ -433,21 +456,21 @@ func (cn *conn) read(limit int) {
 		cn.loop.Deliver(cn.s, h, body)
 		used += n
 	}
-	if used > 0 { // Discard(0) would throw away everything
+	if used > 0 { // Discard(0) would discard everything
 		_, _ = cn.c.Discard(used)
 	}
 }
 
-// Write sends p. gnet closes the connection itself when it fails.
+// Write sends p. gnet closes the connection when the write fails.
 func (cn *conn) Write(p []byte) error {
 	if cn.closed {
-		return errClosed // the descriptor may belong to somebody else by now
+		return errClosed // the descriptor may belong to another connection by now
 	}
 	_, err := cn.c.Write(p)
 	return err
 }
 
-// Writev sends ps in one go. gnet copies what the kernel does not take.
+// Writev sends ps in one system call. gnet copies the part that the kernel does not take.
 func (cn *conn) Writev(ps [][]byte) error {
 	if cn.closed {
 		return errClosed
@@ -456,7 +479,7 @@ func (cn *conn) Writev(ps [][]byte) error {
 	return err
 }
 
-// Buffered is what waits in gnet's outbound buffer.
+// Buffered returns the number of bytes in gnet's outbound buffer.
 func (cn *conn) Buffered() int {
 	if cn.closed {
 		return 0

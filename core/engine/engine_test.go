@@ -16,12 +16,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"teamtalk/core/budget"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
 
-func TestLoginDeadline(t *testing.T) {
+func TestLoginDeadlineClosesTheSession(t *testing.T) {
 	clock := newClock()
 	r := newRole()
 	r.open = func(s *session.Session) error { s.SetDeadline(15 * time.Second); return nil }
@@ -47,8 +48,9 @@ func TestLoginDeadline(t *testing.T) {
 	in.echo(hello)
 }
 
-// TestSlowReader: who does not read is closed when more waits than is allowed, and costs the others on its loop nothing.
-func TestSlowReader(t *testing.T) {
+// TestSlowReaderIsClosed keeps sending to a client that does not read. The client is
+// closed at MaxBuffered, and the others on its loop are served.
+func TestSlowReaderIsClosed(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r, Loops: 1, MaxBuffered: 256 << 10})
 	slow := dial(t, s)
@@ -58,12 +60,12 @@ func TestSlowReader(t *testing.T) {
 	chunk := frameOf(pb.CmdMsgData, 0, make([]byte, 32<<10))
 	for sent := 0; ; sent += len(chunk) {
 		if sent > 64<<20 {
-			t.Fatal("64 MiB wait for a client that does not read")
+			t.Fatal("64 MiB wait for a client that does not read, the limit is 1 MiB")
 		}
 		if err := victim.PushFrame(chunk); err != nil {
 			t.Fatal(err)
 		}
-		other.echo(hello) // and with this the loop has written
+		other.echo(hello) // after this echo the loop has written
 		if len(r.closed) > 0 {
 			break
 		}
@@ -75,7 +77,7 @@ func TestSlowReader(t *testing.T) {
 	other.echo(hello)
 }
 
-func TestPanics(t *testing.T) {
+func TestPanicClosesOneSession(t *testing.T) {
 	r := newRole()
 	var inOpen atomic.Bool
 	r.open = func(*session.Session) error {
@@ -110,8 +112,8 @@ func TestPanics(t *testing.T) {
 	dial(t, s).echo(hello)
 }
 
-// TestKickNotice: what is sent before a close arrives before the end.
-func TestKickNotice(t *testing.T) {
+// TestFrameBeforeACloseArrives sends a notice and closes the session, as a kick does.
+func TestFrameBeforeACloseArrives(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r})
 	c := dial(t, s)
@@ -129,9 +131,10 @@ func TestKickNotice(t *testing.T) {
 	}
 }
 
-// TestLingers: a session that lingers hears nothing of what its client goes on to send, and
-// ends when the client closes.
-func TestLingers(t *testing.T) {
+// TestLingeringSessionEndsWithItsClient lets a session linger after a frame. The client's
+// later frames are not handled, and the session ends when the client closes the
+// connection.
+func TestLingeringSessionEndsWithItsClient(t *testing.T) {
 	r := newRole()
 	var frames atomic.Int64
 	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
@@ -153,8 +156,9 @@ func TestLingers(t *testing.T) {
 	}
 }
 
-// TestNothingAfterClose: frames that came together with the one that led to the close are not handled.
-func TestNothingAfterClose(t *testing.T) {
+// TestFramesAfterACloseAreDropped sends several frames in one segment. The first one
+// closes the session.
+func TestFramesAfterACloseAreDropped(t *testing.T) {
 	r := newRole()
 	var frames atomic.Int64
 	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
@@ -172,51 +176,53 @@ func TestNothingAfterClose(t *testing.T) {
 	}
 }
 
-func TestRefusedByHandler(t *testing.T) {
+func TestSessionRefusedByItsHandler(t *testing.T) {
 	r := newRole()
 	var refuse atomic.Bool
 	r.open = func(s *session.Session) error {
 		if refuse.Load() {
-			s.SendFrame(hello) // never arrives: refused means without a word
+			s.SendFrame(hello) // is not sent, because a refused session gets no output
 			return errors.New("no")
 		}
 		return nil
 	}
-	s := start(t, Options{Handler: r, Loops: 1, Budget: FixedBudget(2)})
+	s := start(t, Options{Handler: r, Loops: 1, Budget: budget.Fixed(2)})
 	refuse.Store(true)
 	for range 5 {
 		dial(t, s).wantEnd()
 	}
 	refuse.Store(false)
-	dial(t, s).echo(hello) // and they take nothing of the budget
+	dial(t, s).echo(hello) // the refused connections were returned to the budget
 	sessions := make(chan int, 1)
 	s.Loops(func(l *session.Loop) { sessions <- l.Sessions() })
 	if n := next(t, sessions); n != 1 {
 		t.Errorf("the loop has %d sessions", n)
 	}
 	if n := r.closes.Load(); n != 0 {
-		t.Errorf("Close was called %d times for what Open refused", n)
+		t.Errorf("Close was called %d times for sessions that Open refused", n)
 	}
 }
 
-// TestMaxConns and TestBudget: one too many is closed, and there is room again when one has left.
-func TestMaxConns(t *testing.T) {
+// TestMaxConnsBoundsConnections and TestBudgetBoundsConnections close the connection
+// beyond the limit, and accept one again after another has ended.
+func TestMaxConnsBoundsConnections(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r, MaxConns: 2})
 	room(t, r, []*Server{s, s})
 }
 
-func TestBudget(t *testing.T) {
+func TestBudgetBoundsConnections(t *testing.T) {
 	r := newRole()
-	b := FixedBudget(2)
-	// Two listeners share it.
-	room(t, r, []*Server{start(t, Options{Handler: r, Budget: b}), start(t, Options{Handler: r, Budget: b})})
-	if used := b.used.Load(); used > int64(b.Limit()) || b.Limit() != 2 {
-		t.Errorf("%d of %d used", used, b.Limit())
+	b := budget.Fixed(2)
+	// Two listeners share the budget.
+	room(t, r, []*Server{start(t, Options{Handler: r, Budget: b}),
+		start(t, Options{Handler: r, Budget: b})})
+	if b.Used() > b.Limit() {
+		t.Errorf("%d of %d connections are used", b.Used(), b.Limit())
 	}
 }
 
-// room wants servers to have room for two connections.
+// room fails unless servers have room for exactly two connections.
 func room(t *testing.T, r *role, servers []*Server) {
 	t.Helper()
 	first, second := dial(t, servers[0]), dial(t, servers[1])
@@ -229,7 +235,7 @@ func room(t *testing.T, r *role, servers []*Server) {
 	for range 5 {
 		first.Close()
 		next(t, r.closed)
-		// It may still be counted: it is while its connection closes, right after the handler heard of it.
+		// A connection still counts for a moment after its handler's Close, so retry.
 		for {
 			c := dial(t, servers[0])
 			c.send(hello)
@@ -243,24 +249,7 @@ func room(t *testing.T, r *role, servers []*Server) {
 	dial(t, servers[1]).wantEnd()
 }
 
-func TestNewBudget(t *testing.T) {
-	b, err := NewBudget()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var lim unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
-		t.Fatal(err)
-	}
-	if lim.Cur != lim.Max {
-		t.Errorf("the soft limit is still %d of %d", lim.Cur, lim.Max)
-	}
-	if b.Limit() < 1 || uint64(b.Limit()) >= lim.Cur {
-		t.Errorf("%d connections with %d files", b.Limit(), lim.Cur)
-	}
-}
-
-func TestRefuse(t *testing.T) {
+func TestRefuseKeepsOpenConnections(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r})
 	c := dial(t, s)
@@ -270,7 +259,8 @@ func TestRefuse(t *testing.T) {
 	c.echo(hello)
 }
 
-// TestCloseDrains: what was sent before Close arrives, though it is more than the sockets hold.
+// TestCloseDrains checks that output sent before Close arrives, even when it exceeds the
+// socket's buffer.
 func TestCloseDrains(t *testing.T) {
 	r := newRole()
 	answer := frameOf(pb.CmdMsgData, 1, make([]byte, 8<<20))
@@ -299,30 +289,30 @@ func TestCloseDrains(t *testing.T) {
 		t.Error(err)
 	}
 	if s.Open() != 0 {
-		t.Errorf("%d still open", s.Open())
+		t.Errorf("%d connections are still open after Close", s.Open())
 	}
 	next(t, s.Done())
 	if err := s.Err(); err != nil {
-		t.Errorf("an end that was asked for is reported: %v", err)
+		t.Errorf("Err after Close: %v, want nil", err)
 	}
 	if c, err := net.Dial("tcp", s.Addr().String()); err == nil {
 		c.Close()
 		t.Error("still listening")
 	}
 	if err := s.Close(context.Background()); err != nil {
-		t.Errorf("closed twice: %v", err)
+		t.Errorf("a second Close: %v", err)
 	}
 }
 
-// TestCloseGivesUp on clients that do not read when its context ends.
-func TestCloseGivesUp(t *testing.T) {
+// TestCloseEndsWithItsContext has clients that do not read.
+func TestCloseEndsWithItsContext(t *testing.T) {
 	r := newRole()
 	asked := make(chan struct{})
 	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
 		s.SendFrame(make([]byte, 8<<20))
 		close(asked)
 	}
-	clock := newClock() // which stands: the session would linger forever
+	clock := newClock() // does not advance, so that the session never gives up by itself
 	s := start(t, Options{Handler: r, Now: clock.now})
 	dial(t, s).send(hello)
 	next(t, asked)
@@ -332,7 +322,7 @@ func TestCloseGivesUp(t *testing.T) {
 	for !s.refusing.Load() {
 		runtime.Gosched()
 	}
-	dial(t, s).wantEnd() // while it drains nobody new comes in
+	dial(t, s).wantEnd() // a draining server refuses new connections
 	cancel()
 	if err := next(t, closed); err != nil {
 		t.Error(err)
@@ -342,10 +332,10 @@ func TestCloseGivesUp(t *testing.T) {
 	}
 }
 
-func TestListenErrors(t *testing.T) {
+func TestListenErrorsNameTheAddress(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r})
-	dial(t, s).echo(hello) // the loops have all their files now
+	dial(t, s).echo(hello) // after this the loops have opened all their files
 	files := openFiles(t)
 	for addr, want := range map[string]string{
 		s.Addr().String(): "address already in use",
@@ -359,7 +349,8 @@ func TestListenErrors(t *testing.T) {
 			_ = second.Close(context.Background())
 			continue
 		}
-		if !strings.Contains(err.Error(), "listen on "+addr) || !strings.Contains(err.Error(), want) {
+		if !strings.Contains(err.Error(), "listen on "+addr) ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", addr, err)
 		}
 	}
@@ -369,8 +360,9 @@ func TestListenErrors(t *testing.T) {
 	dial(t, s).echo(hello)
 }
 
-// TestKeepAlive: the kernel asks after a client that is silent, so that a dead one does not stay forever.
-func TestKeepAlive(t *testing.T) {
+// TestKeepAliveIsSet reads the socket options with which the kernel probes a silent
+// client.
+func TestKeepAliveIsSet(t *testing.T) {
 	s := start(t, Options{Handler: newRole()})
 	c := dial(t, s)
 	c.echo(hello)
@@ -388,7 +380,8 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// serverSide finds the other end of c among the sockets of this process.
+// serverSide returns the descriptor of the other end of c, among the sockets of this
+// process.
 func serverSide(t *testing.T, c *client) int {
 	t.Helper()
 	want := c.LocalAddr().(*net.TCPAddr).AddrPort()
@@ -397,15 +390,16 @@ func serverSide(t *testing.T, c *client) int {
 		if err != nil {
 			continue
 		}
-		if p, ok := peer.(*unix.SockaddrInet4); ok && p.Port == int(want.Port()) && p.Addr == want.Addr().As4() {
+		if p, ok := peer.(*unix.SockaddrInet4); ok && p.Port == int(want.Port()) &&
+			p.Addr == want.Addr().As4() {
 			return fd
 		}
 	}
-	t.Fatal("the server's socket is not found")
+	t.Fatal("no socket of the process is the server's end")
 	return 0
 }
 
-func TestAddresses(t *testing.T) {
+func TestAddressesOfServerAndSession(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Addr: ":0", Handler: r})
 	_, port, err := net.SplitHostPort(s.Addr().String())
@@ -417,14 +411,15 @@ func TestAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	// Over a socket for both, an IPv4 address comes as an IPv6 one.
+	// On a socket for both families the kernel reports an IPv4 address as an IPv6 one.
 	if got := next(t, r.sessions).Remote(); got != c.LocalAddr().String() {
-		t.Errorf("the session says %s, the client is %s", got, c.LocalAddr())
+		t.Errorf("the session's remote address is %s, the client's is %s", got, c.LocalAddr())
 	}
 }
 
-// TestFromElsewhere: frames from many goroutines arrive, those of each in order; and a fan-out reaches all.
-func TestFromElsewhere(t *testing.T) {
+// TestFramesFromOtherGoroutines posts frames from many goroutines. They arrive, in order
+// for each goroutine, and a fan-out reaches all sessions.
+func TestFramesFromOtherGoroutines(t *testing.T) {
 	const posters, each = 4, 500
 	r := newRole()
 	s := start(t, Options{Handler: r, Loops: 2})
@@ -433,7 +428,8 @@ func TestFromElsewhere(t *testing.T) {
 	for p := range posters {
 		go func() {
 			for i := range each {
-				if err := target.PushFrame(frameOf(pb.CmdMsgData, uint16(i), []byte{byte(p)})); err != nil {
+				if err := target.PushFrame(frameOf(pb.CmdMsgData, uint16(i),
+					[]byte{byte(p)})); err != nil {
 					t.Error(err)
 				}
 			}
@@ -454,7 +450,7 @@ func TestFromElsewhere(t *testing.T) {
 		}
 		h, p := pdu.ParseHeader(frame), frame[pdu.HeaderLen]
 		if h.Seq != seen[p] {
-			t.Fatalf("from %d came %d, want %d", p, h.Seq, seen[p])
+			t.Fatalf("goroutine %d: got frame %d, want %d", p, h.Seq, seen[p])
 		}
 		seen[p]++
 	}
@@ -471,8 +467,9 @@ func TestFromElsewhere(t *testing.T) {
 	}
 }
 
-// TestLongMailbox: more than one turn may take does all get done, and sockets have their turn in between.
-func TestLongMailbox(t *testing.T) {
+// TestLongMailboxLeavesTurnsForSockets posts more than fits into one turn. All of it
+// runs, and sockets are read in between.
+func TestLongMailboxLeavesTurnsForSockets(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r, Loops: 1})
 	c := dial(t, s)
@@ -488,7 +485,7 @@ func TestLongMailbox(t *testing.T) {
 	if got := next(t, done); got != n {
 		t.Errorf("%d ran", got)
 	}
-	// Work that makes more of itself forever does not keep the others from theirs.
+	// Tasks that always post another task do not block the sockets.
 	var stop atomic.Bool
 	var again func()
 	again = func() {
@@ -501,8 +498,8 @@ func TestLongMailbox(t *testing.T) {
 	stop.Store(true)
 }
 
-// TestChurn opens and ends connections in every way there is; at the end nothing is left of them.
-func TestChurn(t *testing.T) {
+// TestNothingIsLeftOfEndedConnections opens connections and ends them in seven ways.
+func TestNothingIsLeftOfEndedConnections(t *testing.T) {
 	const workers, each = 8, 60
 	files := openFiles(t)
 	r := newRole()
@@ -522,11 +519,12 @@ func TestChurn(t *testing.T) {
 	if err := s.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
-	if opens, closes := r.opens.Load(), r.closes.Load(); opens != closes || opens == 0 || s.Open() != 0 {
+	if opens, closes := r.opens.Load(), r.closes.Load(); opens != closes || opens == 0 ||
+		s.Open() != 0 {
 		t.Errorf("%d opened, %d closed, %d open", opens, closes, s.Open())
 	}
-	if used := s.opt.Budget.used.Load(); used != 0 {
-		t.Errorf("%d of the budget still used", used)
+	if used := s.opt.Budget.Used(); used != 0 {
+		t.Errorf("%d connections of the budget are still used", used)
 	}
 	if now := openFiles(t); now > files {
 		t.Errorf("%d files open, before %d", now, files)
@@ -546,15 +544,15 @@ func visit(addr string, how int) error {
 	}
 	buf := make([]byte, 4096)
 	switch how {
-	case 0: // says nothing
-	case 1: // leaves in the middle of a frame
+	case 0: // sends nothing
+	case 1: // closes in the middle of a frame
 		_, err = c.Write(hello[:len(hello)-1])
-	case 2: // leaves before the answer
+	case 2: // closes before the answer
 		_, err = c.Write(hello)
 	case 3: // resets the connection
 		_, _ = c.Write(hello)
 		err = c.SetLinger(0)
-	case 4: // sends what ends the connection
+	case 4: // sends a frame that closes the connection
 		_, _ = c.Write([]byte{0, 0, 0, 1})
 		_, _ = c.Read(buf)
 	case 5: // closes one direction only
@@ -572,8 +570,7 @@ func visit(addr string, how int) error {
 	return nil
 }
 
-// TestStartStop: a server leaves no files behind.
-func TestStartStop(t *testing.T) {
+func TestServerClosesItsFiles(t *testing.T) {
 	once := func() {
 		r := newRole()
 		s := start(t, Options{Handler: r})
@@ -585,7 +582,7 @@ func TestStartStop(t *testing.T) {
 		c.wantEnd()
 		c.Close()
 	}
-	once() // the runtime's own poller opens files, too
+	once() // opens the files of the runtime's own poller as well
 	files := openFiles(t)
 	for range 5 {
 		once()
@@ -595,8 +592,9 @@ func TestStartStop(t *testing.T) {
 	}
 }
 
-// TestOutOfFiles: when accept fails for want of files, gnet ends its engine without an error. It is reported as one.
-func TestOutOfFiles(t *testing.T) {
+// TestFailingAcceptIsAnError uses up the file descriptors, so that gnet's engine ends
+// without an error.
+func TestFailingAcceptIsAnError(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r})
 	dial(t, s).echo(hello)
@@ -625,16 +623,16 @@ func TestOutOfFiles(t *testing.T) {
 	if err := taken[0].Close(); err != nil {
 		t.Fatal(err)
 	}
-	// The one file that is left is the client's.
+	// The last descriptor is the client's.
 	if c, err := net.Dial("tcp", s.Addr().String()); err == nil {
 		defer c.Close()
 	}
 	next(t, s.Done())
 	if err := s.Err(); err == nil {
-		t.Error("the engine ended by itself, but says nothing")
+		t.Error("the engine ended without Close, and Err returns nil")
 	}
 	if err := s.Close(context.Background()); err == nil {
-		t.Error("closing it says nothing of it")
+		t.Error("the engine ended without Close, and Close returns nil")
 	}
 }
 

@@ -17,8 +17,8 @@ import (
 
 var hello = frameOf(pb.CmdMsgData, 7, []byte("hello"))
 
-// TestFramesInPieces: how a stream is cut into segments makes no difference.
-func TestFramesInPieces(t *testing.T) {
+// TestSegmentsDoNotMatter sends a stream cut into segments of several sizes.
+func TestSegmentsDoNotMatter(t *testing.T) {
 	var stream []byte
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for i, size := range []int{0, 1, 84, 0, 5000, 0, 3} {
@@ -30,7 +30,8 @@ func TestFramesInPieces(t *testing.T) {
 	}
 	r := newRole()
 	s := start(t, Options{Handler: r})
-	for name, step := range map[string]int{"byte by byte": 1, "seventeen": 17, "at once": len(stream)} {
+	for name, step := range map[string]int{"byte by byte": 1, "seventeen": 17,
+		"at once": len(stream)} {
 		t.Run(name, func(t *testing.T) {
 			c := dial(t, s)
 			for i := 0; i < len(stream); i += step {
@@ -41,8 +42,8 @@ func TestFramesInPieces(t *testing.T) {
 	}
 }
 
-// TestTenInOneSegment: ten frames come together, their answers leave together.
-func TestTenInOneSegment(t *testing.T) {
+// TestTenAnswersLeaveInOneWrite sends ten frames in one segment.
+func TestTenAnswersLeaveInOneWrite(t *testing.T) {
 	r := newRole()
 	reg := prometheus.NewRegistry()
 	s := start(t, Options{Handler: r, Registerer: reg})
@@ -51,7 +52,7 @@ func TestTenInOneSegment(t *testing.T) {
 	before := written(t, reg)
 	c.echo(bytes.Repeat(hello, 10))
 	if n := written(t, reg) - before; n >= 10 {
-		t.Errorf("%v writes for ten answers", n)
+		t.Errorf("%v writes for ten answers, want 1", n)
 	}
 }
 
@@ -61,7 +62,7 @@ func TestLargestFrame(t *testing.T) {
 	c, other := dial(t, s), dial(t, s)
 	largest := frameOf(pb.CmdMsgData, 1, make([]byte, pdu.MaxClientFrame-pdu.HeaderLen))
 	got := make(chan struct{})
-	go func() { // as it comes, neither side has room for all of it
+	go func() { // concurrently, because neither side can buffer the whole frame
 		defer close(got)
 		c.want(largest)
 		c.want(hello)
@@ -72,8 +73,9 @@ func TestLargestFrame(t *testing.T) {
 	other.echo(hello)
 }
 
-// TestLengthOutOfRange: such a connection ends as soon as the length is there, and nobody else notices.
-func TestLengthOutOfRange(t *testing.T) {
+// TestLengthOutOfRangeClosesTheConnection sends the four bytes of a bad length. Other
+// connections are not affected.
+func TestLengthOutOfRangeClosesTheConnection(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r, Loops: 1})
 	other := dial(t, s)
@@ -101,18 +103,19 @@ func TestLengthOutOfRange(t *testing.T) {
 	}
 }
 
-// TestFramesBeforeGarbage are answered before the connection ends.
-func TestFramesBeforeGarbage(t *testing.T) {
+func TestFramesBeforeGarbageAreAnswered(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r})
 	c := dial(t, s)
-	c.send(append(bytes.Clone(hello), "\xff\xff\xff\xff rubbish, and after it a good frame: "+string(hello)...))
+	c.send(append(bytes.Clone(hello), "\xff\xff\xff\xff rubbish, and after it a good frame: "+
+		string(hello)...))
 	c.want(hello)
 	c.wantEnd()
 }
 
-// TestGarbage: random bytes end in a closed connection or wait for more; nobody else notices.
-func TestGarbage(t *testing.T) {
+// TestGarbageAffectsOneConnection sends random bytes. The connection is closed or waits
+// for more bytes.
+func TestGarbageAffectsOneConnection(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r, Loops: 1})
 	other := dial(t, s)
@@ -124,15 +127,15 @@ func TestGarbage(t *testing.T) {
 			junk[i] = byte(rnd.Uint32())
 		}
 		junk[0] |= 0x80 // out of range in any case
-		// It may end before all is written.
+		// The server may close the connection before all bytes are written.
 		_, _ = c.Write(junk)
 		c.wantEnd()
 		other.echo(hello)
 	}
 }
 
-// TestClaimsCostNothing: what a client says it will send takes no memory until it comes.
-func TestClaimsCostNothing(t *testing.T) {
+// TestAnnouncedLengthTakesNoMemory announces long frames without sending them.
+func TestAnnouncedLengthTakesNoMemory(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r})
 	allocated := func(claim []byte, want func(c *client)) uint64 {
@@ -151,14 +154,15 @@ func TestClaimsCostNothing(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return (after.TotalAlloc - before.TotalAlloc) / n
 	}
-	// The frame in front comes back when the claim after it was seen.
-	perConn := allocated([]byte{0, 0x10, 0, 0, 0, 1, 0, 0, 0, 3, 3, 1, 0, 1, 0, 0}, func(c *client) { c.want(hello) })
+	// The echo of the first frame shows that the server has read the length behind it.
+	perConn := allocated([]byte{0, 0x10, 0, 0, 0, 1, 0, 0, 0, 3, 3, 1, 0, 1, 0, 0},
+		func(c *client) { c.want(hello) })
 	if perConn > 64<<10 {
-		t.Errorf("a claim of 1 MiB took %d bytes", perConn)
+		t.Errorf("an announced frame of 1 MiB took %d bytes", perConn)
 	}
 	perConn = allocated([]byte{0xff, 0xff, 0xff, 0xff}, func(c *client) {
 		c.want(hello)
-		// More than the sockets hold, until the server has closed.
+		// More bytes than the sockets hold, until the server has closed the connection.
 		for {
 			if _, err := c.Write(make([]byte, 64<<10)); err != nil {
 				break
@@ -166,19 +170,22 @@ func TestClaimsCostNothing(t *testing.T) {
 		}
 	})
 	if perConn > 1<<20 {
-		t.Errorf("a claim of 4 GiB took %d bytes", perConn)
+		t.Errorf("an announced frame of 4 GiB took %d bytes", perConn)
 	}
 }
 
-// TestMalformedBodies: the third in a row ends the connection.
-func TestMalformedBodies(t *testing.T) {
+func TestThirdMalformedBodyClosesTheConnection(t *testing.T) {
 	r := newRole()
 	table := router.New(router.Options{})
-	router.Handle(table, router.Public, func(s *session.Session, seq uint16, m *pb.MsgData) error { return s.Send(seq, m) })
+	router.Handle(table, router.Public, func(s *session.Session, seq uint16,
+		m *pb.MsgData) error {
+		return s.Send(seq, m)
+	})
 	r.frame = table.Frame
 	s := start(t, Options{Handler: r})
 	c := dial(t, s)
-	good, err := pdu.Append(nil, 3, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("hi")})
+	good, err := pdu.Append(nil, 3, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT,
+		Data: []byte("hi")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +201,7 @@ func TestMalformedBodies(t *testing.T) {
 	}
 }
 
-// written is how many writes to connections there were.
+// written returns the number of writes to connections.
 func written(t *testing.T, reg *prometheus.Registry) float64 {
 	t.Helper()
 	families, err := reg.Gather()
@@ -206,6 +213,6 @@ func written(t *testing.T, reg *prometheus.Registry) float64 {
 			return f.GetMetric()[0].GetCounter().GetValue()
 		}
 	}
-	t.Fatal("no such metric")
+	t.Fatal("the metric of writes is missing")
 	return 0
 }

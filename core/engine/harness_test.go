@@ -17,16 +17,16 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// patience is how long a test waits for what must come before it gives up. Nothing that works comes near it.
+// patience bounds every wait of a test. A working server stays far below it.
 const patience = 30 * time.Second
 
-// role is a handler made of functions. Without frame it echoes.
+// role is a handler made of functions. Without a frame function it echoes.
 type role struct {
 	open  func(s *session.Session) error
 	frame func(s *session.Session, h pdu.Header, body []byte)
 	close func(s *session.Session, err error)
 
-	sessions chan *session.Session // opened
+	sessions chan *session.Session // sessions that were opened
 	closed   chan end
 	opens    atomic.Int64
 	closes   atomic.Int64
@@ -70,7 +70,7 @@ func (r *role) Close(s *session.Session, err error) {
 	}
 }
 
-// frameOf encodes a frame with any body.
+// frameOf encodes a frame with the given body, which need not be a valid one.
 func frameOf(cmd pb.Command, seq uint16, body []byte) []byte {
 	b := append(pdu.AppendHeader(nil, cmd, seq), body...)
 	binary.BigEndian.PutUint32(b, uint32(len(b)))
@@ -88,7 +88,7 @@ func start(t testing.TB, opt Options) *Server {
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
-		cancel() // no draining: the clients are gone, or do not read
+		cancel() // without draining: the clients have ended, or do not read
 		if err := s.Close(ctx); err != nil {
 			t.Errorf("close: %v", err)
 		}
@@ -122,7 +122,7 @@ func (c *client) send(p []byte) {
 	}
 }
 
-// want reads exactly this.
+// want reads len(p) bytes and compares them with p.
 func (c *client) want(p []byte) {
 	c.t.Helper()
 	got := make([]byte, len(p))
@@ -130,18 +130,20 @@ func (c *client) want(p []byte) {
 		c.t.Fatalf("read: %v after %d of %d bytes", err, n, len(p))
 	}
 	if !bytes.Equal(got, p) {
-		c.t.Fatalf("read %d bytes that are not the ones expected: %.100x, want %.100x", len(got), got, p)
+		c.t.Fatalf("read %d bytes that are not the ones expected: %.100x, want %.100x", len(got),
+			got, p)
 	}
 }
 
-// echo sends a frame and wants it back: the connection lives, and so does its loop.
+// echo sends a frame and reads its echo, which shows that the connection and its loop
+// work.
 func (c *client) echo(frame []byte) {
 	c.t.Helper()
 	c.send(frame)
 	c.want(frame)
 }
 
-// wantEnd wants the server to have closed the connection, with nothing more to read.
+// wantEnd fails unless the server closes the connection without sending more.
 func (c *client) wantEnd() {
 	c.t.Helper()
 	n, err := io.Copy(io.Discard, c)
@@ -153,7 +155,7 @@ func (c *client) wantEnd() {
 	}
 }
 
-// next takes one from what a role reports.
+// next receives one value that a role reports.
 func next[T any](t testing.TB, from <-chan T) T {
 	t.Helper()
 	select {
@@ -165,7 +167,7 @@ func next[T any](t testing.TB, from <-chan T) T {
 	}
 }
 
-// clock is a time that moves when told, on all loops.
+// clock is a time for all loops that changes only by advance.
 type clock struct{ nanos atomic.Int64 }
 
 func newClock() *clock {

@@ -9,9 +9,10 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestKeptFrames: frames that leave without being copied come whole and in order among others, also where the kernel takes a part of them, or nothing, and are
-// afterwards what they were: others are sent them too.
-func TestKeptFrames(t *testing.T) {
+// TestKeptFramesAreSentWholeAndUnchanged sends frames without copying them among copied
+// ones. They arrive whole and in order, even when the kernel takes a part of a frame or
+// nothing. They do not change, because other sessions are sent the same bytes.
+func TestKeptFramesAreSentWholeAndUnchanged(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Handler: r, Loops: 1, MaxBuffered: pdu.MaxServerFrame})
 	slow := dial(t, s)
@@ -20,14 +21,16 @@ func TestKeptFrames(t *testing.T) {
 	also := next(t, r.sessions)
 	var kept [][]byte
 	for i := range 40 {
-		kept = append(kept, frameOf(pb.CmdFilePullDataRsp, uint16(i), bytes.Repeat([]byte{byte(i)}, 8<<10+i*1000)))
+		kept = append(kept, frameOf(pb.CmdFilePullDataRsp, uint16(i),
+			bytes.Repeat([]byte{byte(i)}, 8<<10+i*1000)))
 	}
 	before := bytes.Join(kept, nil)
 	var want []byte
 	for turn := range 20 { // the first ones fill the kernel's buffer
 		var round [][]byte
 		for i, frame := range kept {
-			round = append(round, frame, frameOf(pb.CmdMsgData, uint16(turn), bytes.Repeat([]byte("s"), i*50)))
+			round = append(round, frame, frameOf(pb.CmdMsgData, uint16(turn),
+				bytes.Repeat([]byte("s"), i*50)))
 		}
 		want = append(want, bytes.Join(round, nil)...)
 		done := make(chan struct{})

@@ -13,22 +13,26 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// directoryRsp is an answer about n users, of about 3 MB for 20,000.
+// directoryRsp is the answer with a directory of n users. It has about 3 MB for 20,000.
 func directoryRsp(n int) *pb.IMAllUserRsp {
 	text := string(slices.Repeat([]byte{'x'}, 20))
 	users := make([]*pb.UserInfo, n)
 	for i := range users {
 		users[i] = pb.UserInfo_builder{
-			UserId: new(uint32(i + 1)), UserGender: new(uint32(1)), UserNickName: &text, AvatarUrl: &text, DepartmentId: new(uint32(3)), Email: &text,
+			UserId: new(uint32(i + 1)), UserGender: new(uint32(1)), UserNickName: &text,
+			AvatarUrl: &text, DepartmentId: new(uint32(3)), Email: &text,
 			UserRealName: &text, UserTel: &text, UserDomain: &text, Status: new(uint32(0)),
 		}.Build()
 	}
-	return pb.IMAllUserRsp_builder{UserId: new(uint32(7)), LatestUpdateTime: new(uint32(1700000000)), UserList: users}.Build()
+	return pb.IMAllUserRsp_builder{UserId: new(uint32(7)),
+		LatestUpdateTime: new(uint32(1700000000)), UserList: users}.Build()
 }
 
-// BenchmarkLargeAnswers sends a directory of 20,000 users to fifty clients at once on one loop: decoded by whoever brings it and encoded on the loop for
-// each, as a message server would that understands what it passes on, and encoded once. Another client of the loop sends heartbeats meanwhile; reported is
-// how long it waits for the echo.
+// BenchmarkLargeAnswers sends a directory of 20,000 users to fifty clients at once on one
+// loop. "decoded" encodes the answer on the loop for each client, as a message server
+// does with a message that it understands. "encoded" encodes it once. Another client of
+// the loop sends heartbeats in the meantime, and the benchmark reports how long it waits
+// for the echo.
 func BenchmarkLargeAnswers(b *testing.B) {
 	m := directoryRsp(20_000)
 	e, err := pb.Encode(m)
@@ -101,12 +105,14 @@ func exchange(b *testing.B, c net.Conn, cmd pb.Command) {
 		b.Error(err)
 		return
 	}
-	if _, err := io.CopyN(io.Discard, c, int64(pdu.ParseHeader(head).Length)-pdu.HeaderLen); err != nil {
+	if _, err := io.CopyN(io.Discard, c,
+		int64(pdu.ParseHeader(head).Length)-pdu.HeaderLen); err != nil {
 		b.Error(err)
 	}
 }
 
-// largeHandler answers heartbeats at once and everything else as an answer of another server comes.
+// largeHandler answers heartbeats at once, and every other frame the way another server's
+// answer is sent.
 type largeHandler struct{ answer pb.Message }
 
 func (h *largeHandler) Open(*session.Session) error                  { return nil }

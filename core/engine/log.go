@@ -7,8 +7,10 @@ import (
 	"log/slog"
 )
 
-// logger gives gnet's messages to slog. Its chatter at start and stop is ours to say, so it goes down a level. So do its warnings: the only one is of
-// an event for a connection that was closed in the same round, which clients that come and go cause by the hundred.
+// logger passes gnet's messages to slog. The engine logs start and stop itself, so gnet's
+// Info becomes Debug. gnet's only warning reports an event for a connection that was
+// closed in the same round, which clients cause by the hundred when they connect and
+// disconnect, so Warn becomes Debug as well.
 type logger struct{ log *slog.Logger }
 
 func (l logger) Debugf(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
@@ -17,7 +19,8 @@ func (l logger) Warnf(format string, args ...any)  { l.log.Debug(fmt.Sprintf(for
 func (l logger) Errorf(format string, args ...any) { l.log.Error(fmt.Sprintf(format, args...)) }
 func (l logger) Fatalf(format string, args ...any) { l.log.Error(fmt.Sprintf(format, args...)) }
 
-// cleanEOF is nil when the other side closed in good order.
+// cleanEOF returns nil for the error of a peer that closed the connection properly, and
+// otherwise err.
 func cleanEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil

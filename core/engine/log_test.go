@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestLogger: what clients cause by coming and going does not fill the log; what gnet calls an error is in it.
-func TestLogger(t *testing.T) {
+func TestLoggerKeepsErrorsAndHidesWarnings(t *testing.T) {
 	var out bytes.Buffer
 	l := logger{slog.New(slog.NewTextHandler(&out, nil))}
 	l.Warnf("received event[fd=%d] of a stale connection", 7)
@@ -17,7 +16,8 @@ func TestLogger(t *testing.T) {
 		t.Errorf("logged: %s", out.String())
 	}
 	l.Errorf("failed to accept: %s", "EMFILE")
-	if got := out.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "failed to accept: EMFILE") {
+	if got := out.String(); !strings.Contains(got, "level=ERROR") ||
+		!strings.Contains(got, "failed to accept: EMFILE") {
 		t.Errorf("an error is logged as %q", got)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"os"
 	"strconv"
@@ -16,17 +15,18 @@ import (
 	"teamtalk/core/im"
 )
 
-// FCMOptions say who speaks to Google: a service account.
+// FCMOptions configure an FCM. A service account identifies the sender to Google.
 type FCMOptions struct {
 	CredentialsFile string // the account's JSON, with its key. Required.
-	Host            string // instead of Google's: https://host:port
-	// Client carries the requests, and those for access tokens. nil: http.DefaultClient.
+	Host            string // replaces Google's server, as https://host:port
+	// Client sends the notifications and fetches the access tokens. nil:
+	// http.DefaultClient.
 	Client *http.Client
 }
 
 // FCM is Google's Firebase Cloud Messaging, HTTP v1.
 type FCM struct {
-	client *http.Client // signs
+	client *http.Client // adds the access token to each request
 	url    string
 }
 
@@ -37,11 +37,11 @@ const (
 	fcmScope = "https://www.googleapis.com/auth/firebase.messaging"
 )
 
-// NewFCM reads the credentials. It does not connect.
+// NewFCM reads the credentials. It does not connect. Errors are of kind im.Invalid.
 func NewFCM(o FCMOptions) (*FCM, error) {
 	data, err := os.ReadFile(o.CredentialsFile)
 	if err != nil {
-		return nil, im.WithKind(im.Invalid, "FCM credentials", err)
+		return nil, im.WithKind(im.Invalid, "read FCM credentials "+o.CredentialsFile, err)
 	}
 	var account struct {
 		Type         string `json:"type"`
@@ -52,13 +52,16 @@ func NewFCM(o FCMOptions) (*FCM, error) {
 		TokenURL     string `json:"token_uri"`
 	}
 	if err := json.Unmarshal(data, &account); err != nil {
-		return nil, im.WithKind(im.Invalid, "FCM credentials", err)
+		return nil, im.WithKind(im.Invalid, "read FCM credentials "+o.CredentialsFile, err)
 	}
-	if account.Type != "service_account" || account.Project == "" || account.Email == "" || account.PrivateKey == "" || account.TokenURL == "" {
-		return nil, im.Errorf(im.Invalid, "FCM credentials are not those of a service account")
+	if account.Type != "service_account" || account.Project == "" || account.Email == "" ||
+		account.PrivateKey == "" || account.TokenURL == "" {
+		return nil, im.Errorf(im.Invalid,
+			"FCM credentials %s are not those of a service account", o.CredentialsFile)
 	}
-	conf := jwt.Config{Email: account.Email, PrivateKey: []byte(account.PrivateKey), PrivateKeyID: account.PrivateKeyID,
-		Scopes: []string{fcmScope}, TokenURL: account.TokenURL}
+	conf := jwt.Config{Email: account.Email, PrivateKey: []byte(account.PrivateKey),
+		PrivateKeyID: account.PrivateKeyID,
+		Scopes:       []string{fcmScope}, TokenURL: account.TokenURL}
 	ctx := context.Background()
 	if o.Client != nil {
 		ctx = context.WithValue(ctx, oauth2.HTTPClient, o.Client)
@@ -67,10 +70,12 @@ func NewFCM(o FCMOptions) (*FCM, error) {
 	if host == "" {
 		host = fcmHost
 	}
-	return &FCM{client: conf.Client(ctx), url: host + "/v1/projects/" + account.Project + "/messages:send"}, nil
+	return &FCM{client: conf.Client(ctx), url: host + "/v1/projects/" + account.Project +
+		"/messages:send"}, nil
 }
 
-// fcmMessage is a request's body: https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages
+// fcmMessage is a request's body:
+// https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages
 type fcmMessage struct {
 	Message struct {
 		Token        string            `json:"token"`
@@ -92,16 +97,17 @@ type fcmAndroid struct {
 	} `json:"notification"`
 }
 
-// maxAnswer is how much of an answer is read, in bytes.
+// maxAnswer is the longest part of an answer that is read, in bytes.
 const maxAnswer = 64 << 10
 
-// Send hands one notification to Google.
+// Send sends one notification to Google.
 func (f *FCM) Send(ctx context.Context, n Notification) Result {
 	var m fcmMessage
 	m.Message.Token = n.Token
 	m.Message.Notification.Body = n.Text
 	if n.Data != "" {
-		m.Message.Data = map[string]string{"custom": n.Data, "badge": strconv.FormatUint(uint64(n.Badge), 10)}
+		m.Message.Data = map[string]string{"custom": n.Data,
+			"badge": strconv.FormatUint(uint64(n.Badge), 10)}
 	}
 	m.Message.Android.Priority = "NORMAL"
 	m.Message.Android.Notification.Count = n.Badge
@@ -118,21 +124,17 @@ func (f *FCM) Send(ctx context.Context, n Notification) Result {
 		return Result{Outcome: Refused, Reason: "INVALID_ARGUMENT"}
 	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
-	rsp, err := f.client.Do(req)
+	status, header, answer, err := exchange(f.client, req)
 	if err != nil {
 		return Result{Outcome: Later, Reason: "unreachable"}
 	}
-	defer rsp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(rsp.Body, maxAnswer))
-	if err != nil {
-		return Result{Outcome: Later, Reason: "unreachable"}
-	}
-	return fcmResult(rsp, answer)
+	return fcmResult(status, header, answer)
 }
 
-// fcmResult reads Google's answer: https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
-func fcmResult(rsp *http.Response, body []byte) Result {
-	if rsp.StatusCode == http.StatusOK {
+// fcmResult reads Google's answer:
+// https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
+func fcmResult(status int, header http.Header, body []byte) Result {
+	if status == http.StatusOK {
 		return Result{Outcome: Sent}
 	}
 	var e struct {
@@ -143,7 +145,7 @@ func fcmResult(rsp *http.Response, body []byte) Result {
 			} `json:"details"`
 		} `json:"error"`
 	}
-	_ = json.Unmarshal(body, &e) // what does not decode has no reason but its status
+	_ = json.Unmarshal(body, &e) // an answer that does not decode has its status as reason
 	reason := e.Error.Status
 	for _, d := range e.Error.Details {
 		if d.Code != "" {
@@ -151,21 +153,23 @@ func fcmResult(rsp *http.Response, body []byte) Result {
 		}
 	}
 	if reason == "" {
-		reason = "status " + strconv.Itoa(rsp.StatusCode)
+		reason = "status " + strconv.Itoa(status)
 	}
 	switch {
 	case reason == "UNREGISTERED", reason == "SENDER_ID_MISMATCH":
 		return Result{Outcome: Dead, Reason: reason}
-	case rsp.StatusCode == http.StatusTooManyRequests, rsp.StatusCode >= 500, rsp.StatusCode == http.StatusUnauthorized:
-		return Result{Outcome: Later, Reason: reason, After: retryAfter(rsp.Header)}
+	case status == http.StatusTooManyRequests, status >= 500,
+		status == http.StatusUnauthorized:
+		return Result{Outcome: Later, Reason: reason, After: retryAfter(header)}
 	}
 	return Result{Outcome: Refused, Reason: reason}
 }
 
-// maxRetryAfter is the longest that a service is left alone because it says so.
+// maxRetryAfter is the longest pause that a service can ask for.
 const maxRetryAfter = 10 * time.Minute
 
-// retryAfter reads the header of that name in its form with seconds.
+// retryAfter returns the pause that the header Retry-After asks for in seconds, and 0
+// when it gives none or a date.
 func retryAfter(h http.Header) time.Duration {
 	s, err := strconv.ParseUint(h.Get("Retry-After"), 10, 31)
 	if err != nil {

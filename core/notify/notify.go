@@ -1,4 +1,5 @@
-// Package notify hands notifications to the services that wake phones: Apple's (APNs) and Google's (FCM), or to the log where there are none.
+// Package notify sends notifications to the services that wake phones: Apple's (APNs) and
+// Google's (FCM). Without credentials for a service, notifications go to the log.
 package notify
 
 import (
@@ -9,28 +10,28 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Notification is what one phone is told.
+// Notification is a message to one phone.
 type Notification struct {
 	Client pb.ClientType // CLIENT_TYPE_IOS or CLIENT_TYPE_ANDROID
-	Token  string        // of the phone
-	Text   string        // shown
-	Data   string        // for the app, as the message server wrote it; JSON
+	Token  string        // the phone's, from its service
+	Text   string        // shown to the user
+	Data   string        // JSON for the app, as the message server wrote it
 	Badge  uint32        // unread messages, shown on the app's icon
 	Silent bool          // shown without a sound: the user sits at a pc
 }
 
-// Outcome is what became of a notification.
+// Outcome is the result of sending a notification.
 type Outcome uint8
 
 // The outcomes.
 const (
-	Sent    Outcome = iota // the service took it
-	Dead                   // the token is nobody's any more: forget it
-	Refused                // the service will never take this one
-	Later                  // the service, or the way to it, is in trouble: try again
+	Sent    Outcome = iota // the service accepted it
+	Dead                   // the token is no longer valid: the sender deletes it
+	Refused                // the service will never accept this notification
+	Later                  // the service failed or was not reached: the sender retries
 )
 
-// String names the outcome as metrics do.
+// String returns the outcome's name in metrics.
 func (o Outcome) String() string {
 	return [...]string{"sent", "dead", "refused", "later"}[o]
 }
@@ -38,21 +39,24 @@ func (o Outcome) String() string {
 // Result is a service's answer.
 type Result struct {
 	Outcome Outcome
-	Reason  string        // the service's word for it; empty when sent
-	After   time.Duration // with Later: how long the service wants to be left alone, 0 when it did not say
+	Reason  string // the service's code for it; empty when sent
+	// After is the pause that the service asked for, with the outcome Later. 0: none.
+	After time.Duration
 }
 
-// Provider is a service.
+// Provider is a service that sends notifications.
 type Provider interface {
-	// Send hands over one notification and waits for the answer, no longer than ctx allows. It may be called from many goroutines.
+	// Send sends one notification and waits for the answer until ctx ends. Any goroutine.
 	Send(ctx context.Context, n Notification) Result
 }
 
-// Log is a Provider that tells the log what would be sent, without its text and token.
+// Log is a Provider that logs notifications instead of sending them, without text and
+// token.
 type Log struct{ Logger *slog.Logger }
 
 // Send logs n.
 func (l Log) Send(_ context.Context, n Notification) Result {
-	l.Logger.Info("push not sent: no service is set up", "client", n.Client.String(), "badge", n.Badge, "silent", n.Silent)
+	l.Logger.Info("push not sent: no service is set up", "client", n.Client.String(), "badge",
+		n.Badge, "silent", n.Silent)
 	return Result{Outcome: Sent}
 }

@@ -16,29 +16,30 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// AdminOptions sets up an Admin. Zero values mean the defaults.
+// AdminOptions configure an Admin. Zero fields mean the defaults.
 type AdminOptions struct {
 	// Addr is the TCP address, as "host:port". Port 0 takes a free one. Required.
 	Addr string
-	// Gatherer gives /metrics. Default: no metrics.
+	// Gatherer supplies /metrics. Default: no metrics.
 	Gatherer prometheus.Gatherer
-	// Ready decides /readyz. Default: an empty one, which is never ready.
+	// Ready supplies /readyz. Default: an empty one, which is never ready.
 	Ready *Ready
-	// PProf serves the profiler under /debug/pprof/. Default off: profiles show what is in memory.
+	// PProf serves the profiler under /debug/pprof/. Default off, because profiles show
+	// the memory's content.
 	PProf bool
-	// Log gets what goes wrong. Default: discarded.
+	// Log logs errors. Default: discarded.
 	Log *slog.Logger
 }
 
-// Admin is the operators' HTTP port.
+// Admin is the HTTP port for operators.
 type Admin struct {
 	server *http.Server
 	addr   net.Addr
 	done   chan struct{}
-	err    error // why it ended when nobody asked for it; valid after done
+	err    error // why it ended without Close; valid after done
 }
 
-// StartAdmin opens the port and serves it until Close. When it returns, the port is open.
+// StartAdmin opens the port and serves it until Close. The port is open when it returns.
 func StartAdmin(opt AdminOptions) (*Admin, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -54,7 +55,8 @@ func StartAdmin(opt AdminOptions) (*Admin, error) {
 		Handler:           handler(opt),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		// Profiles and traces take the seconds they are asked for; pprof refuses those beyond this.
+		// A profile or a trace takes as many seconds as its request says. pprof refuses
+		// to exceed this timeout.
 		WriteTimeout:   2 * time.Minute,
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 64 << 10,
@@ -70,13 +72,14 @@ func StartAdmin(opt AdminOptions) (*Admin, error) {
 	return a, nil
 }
 
-// Addr is the address that is listened on.
+// Addr returns the address of the port.
 func (a *Admin) Addr() net.Addr { return a.addr }
 
-// Close answers what has been asked, for as long as ctx allows, and closes the port. It returns why the port closed earlier, if it did.
+// Close closes the port and waits until the requests that arrived are answered, or until
+// ctx ends. It returns the reason when the port ended without Close.
 func (a *Admin) Close(ctx context.Context) error {
 	if err := a.server.Shutdown(ctx); err != nil {
-		a.server.Close() // what is still being answered is cut off; the caller knows from err
+		a.server.Close() // cuts off the other requests; err tells the caller
 		<-a.done
 		return fmt.Errorf("close admin port: %w", err)
 	}
@@ -88,7 +91,10 @@ func handler(opt AdminOptions) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		io.WriteString(w, "/metrics  what this process counts, for Prometheus\n/healthz  it is alive\n/readyz   it can do its work; if not, why\n")
+		io.WriteString(w,
+			"/metrics  what this process counts, for Prometheus\n"+
+				"/healthz  whether the process is alive\n"+
+				"/readyz   whether the process can do its work; if not, why\n")
 		if opt.PProf {
 			io.WriteString(w, "/debug/pprof/  profiles\n")
 		}
@@ -108,8 +114,9 @@ func handler(opt AdminOptions) http.Handler {
 	})
 	if opt.Gatherer != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(opt.Gatherer, promhttp.HandlerOpts{
-			ErrorLog:            slog.NewLogLogger(opt.Log.Handler(), slog.LevelWarn),
-			ErrorHandling:       promhttp.ContinueOnError, // one broken collector must not hide the rest
+			ErrorLog: slog.NewLogLogger(opt.Log.Handler(), slog.LevelWarn),
+			// One broken collector must not hide the others.
+			ErrorHandling:       promhttp.ContinueOnError,
 			MaxRequestsInFlight: 4,
 		}))
 	}

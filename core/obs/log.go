@@ -1,4 +1,5 @@
-// Package obs is what an operator sees of a process: its log, its metrics, whether it is ready, and which build it is.
+// Package obs shows operators the state of a process: its log, its metrics, whether it is
+// ready, and its build.
 package obs
 
 import (
@@ -8,16 +9,18 @@ import (
 	"strings"
 )
 
-// LogOptions sets up a logger. Zero values mean the defaults.
+// LogOptions configure a logger. Zero fields mean the defaults.
 type LogOptions struct {
-	// Level is the least important level that is logged: debug, info, warn or error. Default info.
+	// Level is the least important level that is logged: debug, info, warn or error.
+	// Default info.
 	Level string
 	// Format is text (key=value) or json. Default text.
 	Format string
 }
 
-// NewLogger makes a logger that writes to w, one line a record. The keys that mean the same everywhere are role, conn, user, cmd, seq and err.
-// It fails for a level or format that does not exist.
+// NewLogger makes a logger that writes one line per record to w. Keys with the same
+// meaning everywhere are role, conn, user, cmd, seq and err. It returns an error for an
+// unknown level or format.
 func NewLogger(w io.Writer, opt LogOptions) (*slog.Logger, error) {
 	var level slog.Level
 	switch strings.ToLower(opt.Level) {
@@ -30,7 +33,7 @@ func NewLogger(w io.Writer, opt LogOptions) (*slog.Logger, error) {
 	case "error":
 		level = slog.LevelError
 	default:
-		return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", opt.Level)
+		return nil, fmt.Errorf("log level %q is not one of debug, info, warn, error", opt.Level)
 	}
 	h := &slog.HandlerOptions{Level: level}
 	switch opt.Format {
@@ -39,5 +42,5 @@ func NewLogger(w io.Writer, opt LogOptions) (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, h)), nil
 	}
-	return nil, fmt.Errorf("log format %q is none of text, json", opt.Format)
+	return nil, fmt.Errorf("log format %q is neither text nor json", opt.Format)
 }

@@ -17,13 +17,14 @@ import (
 	"time"
 )
 
-func TestLogger(t *testing.T) {
+func TestLoggerLevelsAndFormats(t *testing.T) {
 	for _, x := range []struct {
 		opt  LogOptions
-		want string // the level that is the first to be logged
+		want string // the lowest level that is logged
 		json bool
 	}{
-		{LogOptions{}, "INFO", false}, {LogOptions{Level: "debug"}, "DEBUG", false}, {LogOptions{Level: "warn", Format: "json"}, "WARN", true},
+		{LogOptions{}, "INFO", false}, {LogOptions{Level: "debug"}, "DEBUG", false},
+		{LogOptions{Level: "warn", Format: "json"}, "WARN", true},
 		{LogOptions{Level: "error", Format: "text"}, "ERROR", false},
 	} {
 		var out bytes.Buffer
@@ -47,22 +48,24 @@ func TestLogger(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
+func TestVersionSources(t *testing.T) {
 	info := &debug.BuildInfo{Main: debug.Module{Version: "(devel)"}, Settings: []debug.BuildSetting{
-		{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}}}
+		{Key: "vcs.revision", Value: "0123456789abcdef"},
+		{Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}}}
 	v := versionOf("", "", info)
-	if got := v.String(); !strings.HasPrefix(got, "teamtalk dev (0123456789ab, 2026-01-02T03:04:05Z, modified) go") {
+	if got := v.String(); !strings.HasPrefix(got,
+		"teamtalk dev (0123456789ab, 2026-01-02T03:04:05Z, modified) go") {
 		t.Error(got)
 	}
 	if v = versionOf("v1", "f00", info); v.Version != "v1" || v.Revision != "f00" {
-		t.Errorf("the linker's word does not count: %+v", v)
+		t.Errorf("the linker's values are ignored: %+v", v)
 	}
 	if v = versionOf("", "", nil); !strings.HasPrefix(v.String(), "teamtalk dev go") {
 		t.Error(v)
 	}
 }
 
-// get asks an admin port.
+// get sends a request to an admin port.
 func get(t *testing.T, a *Admin, path string) (int, string) {
 	t.Helper()
 	resp, err := http.Get("http://" + a.Addr().String() + path)
@@ -92,7 +95,7 @@ func start(t *testing.T, opt AdminOptions) *Admin {
 	return a
 }
 
-func TestAdmin(t *testing.T) {
+func TestAdminPages(t *testing.T) {
 	ready := NewReady(0)
 	a := start(t, AdminOptions{Gatherer: NewRegistry(Version{Version: "v1"}), Ready: ready})
 	var storeErr error
@@ -105,17 +108,28 @@ func TestAdmin(t *testing.T) {
 	}{
 		{nil, "/healthz", 200, "ok\n"},
 		{nil, "/", 200, "/readyz"},
-		{nil, "/metrics", 200, `teamtalk_build_info{goversion="",modified="false",revision="",version="v1"} 1`},
+		{nil, "/metrics", 200,
+			`teamtalk_build_info{goversion="",modified="false",revision="",version="v1"} 1`},
 		{nil, "/metrics", 200, "go_goroutines"},
 		{nil, "/metrics", 200, "process_open_fds"},
 		{nil, "/debug/pprof/", 404, ""},
 		{nil, "/nothing", 404, ""},
 		{nil, "/readyz", 503, `{"ready":false,"checks":{"start":"starting"}}`},
-		{func() { ready.Set("start", nil) }, "/readyz", 200, `{"ready":true,"checks":{"start":"ok"}}`},
-		{func() { ready.Add("store", func(context.Context) error { return storeErr }) }, "/readyz", 200, `{"ready":true,"checks":{"start":"ok","store":"ok"}}`},
-		{func() { storeErr = errors.New("gone") }, "/readyz", 503, `{"ready":false,"checks":{"start":"ok","store":"gone"}}`},
-		{func() { ready.Remove("store") }, "/readyz", 200, `{"ready":true,"checks":{"start":"ok"}}`},
-		{func() { ready.Add("bad", func(context.Context) error { panic("oops") }) }, "/readyz", 503, `"bad":"panic: oops"`},
+		{func() {
+			ready.Set("start", nil)
+		}, "/readyz", 200, `{"ready":true,"checks":{"start":"ok"}}`},
+		{func() {
+			ready.Add("store", func(context.Context) error { return storeErr })
+		}, "/readyz", 200, `{"ready":true,"checks":{"start":"ok","store":"ok"}}`},
+		{func() {
+			storeErr = errors.New("gone")
+		}, "/readyz", 503, `{"ready":false,"checks":{"start":"ok","store":"gone"}}`},
+		{func() {
+			ready.Remove("store")
+		}, "/readyz", 200, `{"ready":true,"checks":{"start":"ok"}}`},
+		{func() {
+			ready.Add("bad", func(context.Context) error { panic("oops") })
+		}, "/readyz", 503, `"bad":"panic: oops"`},
 	} {
 		if x.change != nil {
 			x.change()
@@ -127,7 +141,7 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-func TestNothingIsNotReady(t *testing.T) {
+func TestProcessWithoutEntriesIsNotReady(t *testing.T) {
 	a := start(t, AdminOptions{PProf: true})
 	if code, body := get(t, a, "/readyz"); code != 503 {
 		t.Errorf("%d %s", code, body)
@@ -137,7 +151,7 @@ func TestNothingIsNotReady(t *testing.T) {
 	}
 }
 
-func TestPortTaken(t *testing.T) {
+func TestStartAdminFailsOnAPortInUse(t *testing.T) {
 	a := start(t, AdminOptions{})
 	_, err := StartAdmin(AdminOptions{Addr: a.Addr().String()})
 	if err == nil || !strings.Contains(err.Error(), "admin port") {
@@ -160,12 +174,15 @@ func TestCloseFreesThePort(t *testing.T) {
 	l.Close()
 }
 
-// TestCheckThatHangs has a check that ignores its context: the answer comes in time all the same, and the check is not piled up.
-func TestCheckThatHangs(t *testing.T) {
+// TestHangingCheckDoesNotDelayTheReport has a check that ignores its context. The report
+// is in time, and the check is not started again.
+func TestHangingCheckDoesNotDelayTheReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ready, release := NewReady(3*time.Second), make(chan struct{})
 		var runs atomic.Int32
-		for i := range 40 { // enough that some are looked at after the time is up: they are ready all the same
+		// Enough checks that some results are read after the timeout. They count as
+		// ready.
+		for i := range 40 {
 			ready.Set(fmt.Sprint("other", i), nil)
 		}
 		ready.Add("store", func(context.Context) error {
@@ -187,7 +204,8 @@ func TestCheckThatHangs(t *testing.T) {
 		if d := time.Since(begin); d != 3*time.Second {
 			t.Errorf("took %v", d)
 		}
-		if got := ready.Check(t.Context()); got.Ready || got.Checks["store"] != "no answer in time" || runs.Load() != 1 {
+		if got := ready.Check(t.Context()); got.Ready ||
+			got.Checks["store"] != "no answer in time" || runs.Load() != 1 {
 			t.Errorf("second: %+v", got)
 		}
 		close(release)
@@ -198,8 +216,9 @@ func TestCheckThatHangs(t *testing.T) {
 	})
 }
 
-// TestAskedTwiceAtOnce asks while a check runs for somebody else: both get the result of the one run.
-func TestAskedTwiceAtOnce(t *testing.T) {
+// TestConcurrentReportsShareARun asks while a check runs for another request. Both get
+// the result of that run.
+func TestConcurrentReportsShareARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ready := NewReady(0)
 		var runs atomic.Int32
@@ -211,7 +230,7 @@ func TestAskedTwiceAtOnce(t *testing.T) {
 		first, cancel := context.WithCancel(t.Context())
 		go ready.Check(first)
 		synctest.Wait()
-		cancel() // whoever asked first is gone; the run goes on
+		cancel() // ends the first request; the run continues
 		if got := ready.Check(t.Context()); !got.Ready || runs.Load() != 1 {
 			t.Errorf("%+v after %d runs", got, runs.Load())
 		}

@@ -5,14 +5,16 @@ import (
 	"time"
 )
 
-// Often keeps a line that may come thousands of times a second from flooding the log: it lets one a second through and counts the others. The
-// metrics, not the log, say how many there were. The zero value is ready; it may be used from anywhere.
+// Often limits a log line that may be written thousands of times a second to one a
+// second, and counts the others. Metrics report the total. The zero value is ready. Any
+// goroutine.
 type Often struct {
-	second atomic.Int64 // unix second of the last line let through
-	held   atomic.Int64 // since then
+	second atomic.Int64 // unix second of the last line that was allowed
+	held   atomic.Int64 // lines held back since then
 }
 
-// Allow reports whether a line may be logged at now, and how many were held back since the last one that was.
+// Allow reports whether a line may be logged at now. held is the number of lines held
+// back since the last one that was allowed.
 func (o *Often) Allow(now time.Time) (held int64, ok bool) {
 	second := now.Unix()
 	if last := o.second.Load(); last == second || !o.second.CompareAndSwap(last, second) {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestOften(t *testing.T) {
+func TestOftenAllowsOneLineASecond(t *testing.T) {
 	var o Often
 	at := time.Unix(1_700_000_000, 0)
 	for i, step := range []struct {
@@ -20,7 +20,7 @@ func TestOften(t *testing.T) {
 		{999 * time.Millisecond, 0, false},
 		{time.Millisecond, 2, true}, // the next second
 		{0, 0, false},
-		{-5 * time.Second, 1, true}, // a clock set back does not silence the log
+		{-5 * time.Second, 1, true}, // a clock that is set back does not silence the log
 	} {
 		at = at.Add(step.after)
 		if held, ok := o.Allow(at); held != step.held || ok != step.ok {
@@ -47,10 +47,13 @@ func TestOftenFromManyGoroutines(t *testing.T) {
 	if lines.Load() != 1 {
 		t.Errorf("%d lines in one second, want 1", lines.Load())
 	}
-	// Those held back between the first line's claim of the second and its reading of the count are told with that first line: none is told twice
-	// and none is lost.
+	// A line that is held back after the first line has taken the second and before it
+	// reads the count is reported with the first line. No line is reported twice, and
+	// none is lost.
 	held, ok := o.Allow(time.Unix(2, 0))
 	if told.Load()+held != 7999 || !ok {
-		t.Errorf("held back: %d told with the first line, %d with the next (%v), want 7999 together", told.Load(), held, ok)
+		t.Errorf(
+			"held back: %d reported with the first line, %d with the next (%v), want 7999 together",
+			told.Load(), held, ok)
 	}
 }

@@ -8,15 +8,16 @@ import (
 	"time"
 )
 
-// DefaultCheckTimeout is how long one check may take before it counts as failed.
+// DefaultCheckTimeout is the time after which a check counts as failed.
 const DefaultCheckTimeout = 2 * time.Second
 
-// Check reports why a part is not ready, nil when it is. It should end when ctx does; one that does not is left behind, and is not
-// started again before it has ended. Its context is its own: whoever asked may be gone.
+// Check returns nil when a part of the process is ready, and otherwise the reason. It
+// should end when ctx ends. A check that does not is left running, and is not started
+// again before it has ended. ctx is independent of the request.
 type Check func(ctx context.Context) error
 
-// Ready collects what has to work for a process to be of use. A process without a single entry is not ready: it has not got so far as to
-// say what it needs. All methods may be called from many goroutines.
+// Ready collects the checks that decide whether a process can do its work. A process
+// without an entry is not ready, because it has not started its parts yet. Any goroutine.
 type Ready struct {
 	timeout time.Duration
 
@@ -26,16 +27,17 @@ type Ready struct {
 
 type check struct {
 	run     Check
-	current *run // what has not come back yet, nil without; guarded by Ready.mu
+	current *run // the run that has not ended yet; nil without one; guarded by Ready.mu
 }
 
-// run is one run of a check. Everybody who asks while it runs gets its result.
+// run is one run of a check. All requests that arrive while it runs get its result.
 type run struct {
 	done chan struct{}
 	err  error // valid after done
 }
 
-// NewReady makes an empty collection whose checks may take timeout each; 0 is DefaultCheckTimeout.
+// NewReady makes an empty collection. Each check may take timeout; 0:
+// DefaultCheckTimeout.
 func NewReady(timeout time.Duration) *Ready {
 	if timeout <= 0 {
 		timeout = DefaultCheckTimeout
@@ -43,35 +45,35 @@ func NewReady(timeout time.Duration) *Ready {
 	return &Ready{timeout: timeout, checks: map[string]*check{}}
 }
 
-// Add has run asked on each request, under a name that stands in the answer ("store", "msg listener"). A name that is there already
-// is replaced.
+// Add adds a check that runs on each request. The answer shows it under name ("store",
+// "msg listener"). It replaces an entry of the same name.
 func (r *Ready) Add(name string, run Check) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.checks[name] = &check{run: run}
 }
 
-// Set notes a state that is known without asking: why the part is not ready, or nil. Serving begins with Set("start", an error) and ends its start with
-// Set("start", nil).
+// Set adds a state that needs no check: nil when the part is ready, and otherwise the
+// reason. A process sets "start" to an error when it starts, and to nil when it serves.
 func (r *Ready) Set(name string, state error) {
 	r.Add(name, func(context.Context) error { return state })
 }
 
-// Remove takes a name out.
+// Remove removes an entry.
 func (r *Ready) Remove(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.checks, name)
 }
 
-// Report is the answer of one round of checks.
+// Report is the result of one round of checks.
 type Report struct {
 	Ready  bool              `json:"ready"`
-	Checks map[string]string `json:"checks"` // by name: "ok", or why not
+	Checks map[string]string `json:"checks"` // by name: "ok", or the reason
 }
 
-// Check runs all checks side by side. It returns when the slowest is done, at the latest after the time that one check may take, or when ctx
-// ends.
+// Check runs all checks concurrently. It returns when the last one has ended, after the
+// timeout of a check, or when ctx ends, whichever is first.
 func (r *Ready) Check(ctx context.Context) Report {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
@@ -88,8 +90,9 @@ func (r *Ready) Check(ctx context.Context) Report {
 
 var errNoAnswer = errors.New("no answer in time")
 
-// wait returns the run's result, errNoAnswer when ctx ends before. A result that is there counts even then: a slow check must not make
-// the others look slow.
+// wait returns the run's result, and errNoAnswer when ctx ends first. A result that
+// exists counts even after the end of ctx, so that a slow check does not make the others
+// look slow.
 func (r *run) wait(ctx context.Context) error {
 	select {
 	case <-r.done:
@@ -104,7 +107,7 @@ func (r *run) wait(ctx context.Context) error {
 	}
 }
 
-// start has every check running, and returns the runs by name.
+// start starts every check that is not running, and returns the runs by name.
 func (r *Ready) start() map[string]*run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -129,7 +132,7 @@ func (r *Ready) runCheck(c *check, current *run) {
 	close(current.done)
 }
 
-// protect runs a check; one that panics has failed.
+// protect runs a check. A panic is a failure of the check.
 func protect(ctx context.Context, run Check) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -5,7 +5,7 @@ import (
 	"runtime/debug"
 )
 
-// Version says which build a process is.
+// Version identifies the build of a process.
 type Version struct {
 	Version  string `json:"version"`  // "v1.2.3", or "dev" for a build without one
 	Revision string `json:"revision"` // commit; "" when unknown
@@ -15,15 +15,17 @@ type Version struct {
 	Platform string `json:"platform"` // "linux/amd64"
 }
 
-// ReadVersion asks the running binary. What the linker was told (go build -ldflags "-X main.version=v1.2.3 -X main.revision=…") goes before what the Go
-// tool recorded; empty texts were not told.
+// ReadVersion returns the version of the running binary. The arguments are the values
+// that the linker set (go build -ldflags "-X main.version=v1.2.3 -X main.revision=…"). A
+// value that is not empty replaces the one that the go command recorded.
 func ReadVersion(version, revision string) Version {
 	info, _ := debug.ReadBuildInfo()
 	return versionOf(version, revision, info)
 }
 
 func versionOf(version, revision string, info *debug.BuildInfo) Version {
-	v := Version{Version: version, Revision: revision, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := Version{Version: version, Revision: revision, Go: runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info != nil {
 		if v.Version == "" && info.Main.Version != "(devel)" {
 			v.Version = info.Main.Version
@@ -45,7 +47,8 @@ func versionOf(version, revision string, info *debug.BuildInfo) Version {
 	return v
 }
 
-// String is the version in one line: "teamtalk v1.2.3 (4b7fca10ab12, 2026-11-23T11:00:00Z, modified) go1.26 linux/amd64".
+// String returns the version in one line: "teamtalk v1.2.3 (4b7fca10ab12,
+// 2026-11-23T11:00:00Z, modified) go1.26 linux/amd64".
 func (v Version) String() string {
 	s, note := "teamtalk "+v.Version, ""
 	if v.Revision != "" {

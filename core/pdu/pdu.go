@@ -1,9 +1,12 @@
-// Package pdu is the frame codec: a 16-byte header, all big-endian, then a protobuf body.
+// Package pdu encodes and decodes frames (PDUs): a 16-byte header in big-endian order,
+// and a protobuf body.
 //
-//	u32 length (header included) · u16 version (1) · u16 flag (0) · u16 service id · u16 command id · u16 seq · u16 reserved (0)
+//	u32 length (header included) · u16 version (1) · u16 flag (0) ·
+//	u16 service id · u16 command id · u16 seq · u16 reserved (0)
 //
-// A reply carries the request's seq; what a server sends of its own accord carries 0. Receivers ignore version, flag, service id and
-// reserved, as the first implementation did.
+// A reply has the request's seq. A frame that a server sends without a request has seq 0.
+// Receivers ignore version, flag, service id and reserved, as the C++ servers and clients
+// do.
 package pdu
 
 import (
@@ -17,26 +20,29 @@ import (
 // HeaderLen is the length of a frame's header, and of the shortest frame, in bytes.
 const HeaderLen = 16
 
-// Version is what stands in the version field of every frame sent.
+// Version is the version field of every frame that is sent.
 const Version = 1
 
-// Limits of a whole frame, in bytes. A longer one is a fault or an attack: the connection is closed before a buffer of that size exists.
+// The longest frames, in bytes, header included. A longer one is a fault or an attack:
+// the connection is closed before a buffer of that size exists.
 const (
 	MaxClientFrame = 1<<20 + 64<<10 // between client and server
 	MaxServerFrame = 64 << 20       // between servers
 )
 
-// ErrLength says that a frame's length field is below HeaderLen or above the limit. The stream cannot be read any further.
+// ErrLength means that a frame's length field is below HeaderLen or above the limit. The
+// rest of the stream cannot be read.
 var ErrLength = errors.New("pdu: frame length out of range")
 
-// Header is a frame's header, without the fields that nobody reads.
+// Header is a frame's header without the fields that receivers ignore.
 type Header struct {
 	Length  uint32 // of the whole frame, header included
 	Command pb.Command
 	Seq     uint16
 }
 
-// ParseHeader reads the header at the start of b, which holds at least HeaderLen bytes. The length is not checked.
+// ParseHeader reads the header at the start of b, which must have at least HeaderLen
+// bytes. It does not check the length.
 func ParseHeader(b []byte) Header {
 	_ = b[HeaderLen-1]
 	return Header{
@@ -46,16 +52,18 @@ func ParseHeader(b []byte) Header {
 	}
 }
 
-// Next cuts the first frame off b. It returns the frame's header, its body (a slice of b), and the length of the whole frame, n.
-// n is 0 when b does not hold a whole frame yet; the header is filled in then if it is there, so that a reader knows how much to wait for.
-// The error is ErrLength, as soon as the length field is there to see.
+// Next cuts the first frame off b. It returns the frame's header, its body (a slice of b)
+// and n, the length of the whole frame. n is 0 when b does not have the whole frame yet.
+// h is then filled in as far as b has the header, so that a reader knows for how many
+// bytes to wait. The error is ErrLength as soon as b has the length field.
 func Next(b []byte, limit int) (h Header, body []byte, n int, err error) {
 	if len(b) < 4 {
 		return Header{}, nil, 0, nil
 	}
 	length := int64(binary.BigEndian.Uint32(b))
 	if length < HeaderLen || length > int64(limit) {
-		return Header{Length: uint32(length)}, nil, 0, fmt.Errorf("%w: %d bytes, limit %d", ErrLength, length, limit)
+		return Header{Length: uint32(length)}, nil, 0,
+			fmt.Errorf("%w: %d bytes, limit %d", ErrLength, length, limit)
 	}
 	if len(b) < HeaderLen {
 		return Header{Length: uint32(length)}, nil, 0, nil
@@ -67,8 +75,9 @@ func Next(b []byte, limit int) (h Header, body []byte, n int, err error) {
 	return h, b[HeaderLen:length:length], int(length), nil
 }
 
-// Append appends the frame of m to b. It fails, returning b as it was, when m does not encode (a required field is not set) or
-// would be longer than MaxServerFrame.
+// Append appends the frame of m to b. It returns an error, and b unchanged, when m does
+// not encode (a required field is not set) or when the frame would be longer than
+// MaxServerFrame.
 func Append(b []byte, seq uint16, m pb.Message) ([]byte, error) {
 	start := len(b)
 	b = AppendHeader(b, m.Command(), seq)
@@ -84,8 +93,9 @@ func Append(b []byte, seq uint16, m pb.Message) ([]byte, error) {
 	return frame, nil
 }
 
-// AppendHead appends the frame of e as far as it is e's own; e.Shared() follows. It fails, returning b as it was, when the frame would be longer than
-// MaxServerFrame.
+// AppendHead appends the part of e's frame that is not shared. e.Shared() is the other
+// part, and follows it. AppendHead returns an error, and b unchanged, when the frame
+// would be longer than MaxServerFrame.
 func AppendHead(b []byte, seq uint16, e *pb.Encoded) ([]byte, error) {
 	start := len(b)
 	head := e.AppendHead(AppendHeader(b, e.Command(), seq))
@@ -108,7 +118,7 @@ func AppendHeader(b []byte, cmd pb.Command, seq uint16) []byte {
 	return binary.BigEndian.AppendUint16(b, 0)
 }
 
-// Decode decodes a body. ErrUnknown when no message has that command id.
+// Decode decodes a body. The error is ErrUnknown for a command id without a message.
 func Decode(cmd pb.Command, body []byte) (pb.Message, error) {
 	m := pb.New(cmd)
 	if m == nil {
@@ -120,5 +130,5 @@ func Decode(cmd pb.Command, body []byte) (pb.Message, error) {
 	return m, nil
 }
 
-// ErrUnknown says that a command id belongs to no message.
+// ErrUnknown means that no message has that command id.
 var ErrUnknown = errors.New("pdu: unknown command")

@@ -13,7 +13,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// recordedFrames are frames of the first implementation's servers and clients, of every kind they sent.
+// recordedFrames returns frames of the C++ servers and clients, of every kind in the
+// recordings.
 func recordedFrames(tb testing.TB) [][]byte {
 	tb.Helper()
 	f, err := os.Open("../../proto/pb/testdata/recorded.jsonl")
@@ -41,7 +42,7 @@ func recordedFrames(tb testing.TB) [][]byte {
 	return frames
 }
 
-func TestRecorded(t *testing.T) {
+func TestRecordedFramesEncodeToTheSameBytes(t *testing.T) {
 	var stream, again []byte
 	for _, frame := range recordedFrames(t) {
 		stream = append(stream, frame...)
@@ -61,11 +62,11 @@ func TestRecorded(t *testing.T) {
 		rest = rest[n:]
 	}
 	if !bytes.Equal(again, stream) {
-		t.Error("encoded anew the frames are not what was recorded")
+		t.Error("the encoded frames differ from the recorded ones")
 	}
 }
 
-func TestNext(t *testing.T) {
+func TestNextCutsFrames(t *testing.T) {
 	frame := AppendHeader(nil, pb.CmdMsgDataAck, 0xabcd)
 	frame = append(frame, "body"...)
 	binary.BigEndian.PutUint32(frame, 20)
@@ -84,55 +85,63 @@ func TestNext(t *testing.T) {
 		n     int
 		err   error
 	}{
-		"nothing":                     {in: nil, limit: 100},
-		"three bytes":                 {in: frame[:3], limit: 100},
-		"the length":                  {in: frame[:4], limit: 100, h: Header{Length: 20}},
-		"all but one of the header":   {in: frame[:15], limit: 100, h: Header{Length: 20}},
-		"the header":                  {in: frame[:16], limit: 100, h: whole},
-		"all but one":                 {in: frame[:19], limit: 100, h: whole},
-		"one frame":                   {in: frame, limit: 100, h: whole, body: "body", n: 20},
-		"two frames":                  {in: two, limit: 100, h: whole, body: "body", n: 20},
-		"at the limit":                {in: frame, limit: 20, h: whole, body: "body", n: 20},
-		"one above the limit":         {in: frame, limit: 19, h: Header{Length: 20}, err: ErrLength},
-		"above the limit, four bytes": {in: frame[:4], limit: 19, h: Header{Length: 20}, err: ErrLength},
-		"no body":                     {in: length(16), limit: 100, h: Header{16, pb.CmdMsgDataAck, 0xabcd}, n: 16},
-		"length 15":                   {in: length(15), limit: 100, h: Header{Length: 15}, err: ErrLength},
-		"length 0":                    {in: length(0), limit: 100, h: Header{}, err: ErrLength},
-		"length 4 GiB":                {in: length(1<<32 - 1), limit: MaxServerFrame, h: Header{Length: 1<<32 - 1}, err: ErrLength},
+		"nothing":                   {in: nil, limit: 100},
+		"three bytes":               {in: frame[:3], limit: 100},
+		"the length":                {in: frame[:4], limit: 100, h: Header{Length: 20}},
+		"all but one of the header": {in: frame[:15], limit: 100, h: Header{Length: 20}},
+		"the header":                {in: frame[:16], limit: 100, h: whole},
+		"all but one":               {in: frame[:19], limit: 100, h: whole},
+		"one frame":                 {in: frame, limit: 100, h: whole, body: "body", n: 20},
+		"two frames":                {in: two, limit: 100, h: whole, body: "body", n: 20},
+		"at the limit":              {in: frame, limit: 20, h: whole, body: "body", n: 20},
+		"one above the limit": {in: frame, limit: 19, h: Header{Length: 20},
+			err: ErrLength},
+		"above the limit, four bytes": {in: frame[:4], limit: 19, h: Header{Length: 20},
+			err: ErrLength},
+		"no body": {in: length(16), limit: 100, h: Header{16, pb.CmdMsgDataAck, 0xabcd},
+			n: 16},
+		"length 15": {in: length(15), limit: 100, h: Header{Length: 15}, err: ErrLength},
+		"length 0":  {in: length(0), limit: 100, h: Header{}, err: ErrLength},
+		"length 4 GiB": {in: length(1<<32 - 1), limit: MaxServerFrame, h: Header{Length: 1<<32 - 1},
+			err: ErrLength},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, body, n, err := Next(c.in, c.limit)
 			if h != c.h || string(body) != c.body || n != c.n || !errors.Is(err, c.err) {
-				t.Errorf("got %+v, %q, %d, %v; want %+v, %q, %d, %v", h, body, n, err, c.h, c.body, c.n, c.err)
+				t.Errorf("got %+v, %q, %d, %v; want %+v, %q, %d, %v", h, body, n, err, c.h, c.body,
+					c.n, c.err)
 			}
 			if cap(body) != len(body) {
-				t.Error("appending to the body would write over the next frame")
+				t.Error("the body's capacity reaches into the next frame")
 			}
 		})
 	}
 }
 
-func TestHeaderFields(t *testing.T) {
-	frame, err := Append([]byte("before"), 0x1234, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT})
+func TestHeaderFieldsInOrder(t *testing.T) {
+	frame, err := Append([]byte("before"), 0x1234,
+		&pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "before" + "\x00\x00\x00\x1c" + "\x00\x01" + "\x00\x00" + "\x00\x03" + "\x03\x01" + "\x12\x34" + "\x00\x00" +
+	want := "before" + "\x00\x00\x00\x1c" + "\x00\x01" + "\x00\x00" + "\x00\x03" + "\x03\x01" +
+		"\x12\x34" + "\x00\x00" +
 		"\x08\x00\x10\x00\x18\x00\x20\x00\x28\x01\x32\x00"
 	if string(frame) != want {
 		t.Errorf("got\n%x, want\n%x", frame, want)
 	}
-	// Version, flag, service id and reserved are not looked at.
+	// Version, flag, service id and reserved are ignored.
 	for _, i := range []int{4, 5, 6, 7, 8, 9, 14, 15} {
 		odd := bytes.Clone(frame[6:])
 		odd[i] ^= 0xff
-		if h, _, n, err := Next(odd, 100); err != nil || n != 28 || h != (Header{28, pb.CmdMsgData, 0x1234}) {
+		if h, _, n, err := Next(odd, 100); err != nil || n != 28 ||
+			h != (Header{28, pb.CmdMsgData, 0x1234}) {
 			t.Errorf("byte %d changed: %+v, %d, %v", i, h, n, err)
 		}
 	}
 }
 
-// unencodable fails, and gives no slice back with the error.
+// unencodable returns an error and no slice.
 type unencodable struct{ pb.Message }
 
 var errNoField = errors.New("no field")
@@ -148,7 +157,7 @@ func (huge) AppendBody(b []byte) ([]byte, error) {
 	return append(b, make([]byte, MaxServerFrame)...), nil
 }
 
-func TestAppendFails(t *testing.T) {
+func TestAppendErrorsKeepTheBuffer(t *testing.T) {
 	before := []byte("before")
 	for _, c := range []struct {
 		m    pb.Message
@@ -164,16 +173,18 @@ func TestAppendFails(t *testing.T) {
 	}
 }
 
-func TestDecodeFails(t *testing.T) {
+func TestDecodeErrors(t *testing.T) {
 	if m, err := Decode(0x0799, nil); m != nil || !errors.Is(err, ErrUnknown) {
 		t.Errorf("unknown command: %v, %v", m, err)
 	}
-	if m, err := Decode(pb.CmdMsgData, []byte{1}); m != nil || err == nil || errors.Is(err, ErrUnknown) {
+	if m, err := Decode(pb.CmdMsgData, []byte{1}); m != nil || err == nil ||
+		errors.Is(err, ErrUnknown) {
 		t.Errorf("garbage: %v, %v", m, err)
 	}
 }
 
-// FuzzNext cuts a stream in two ways, whole and as it trickles in, and wants the same frames, no byte lost, nothing beyond the limit.
+// FuzzNext cuts a stream as a whole and in steps. Both give the same frames, lose no byte
+// and exceed no limit.
 func FuzzNext(f *testing.F) {
 	f.Add([]byte{}, uint16(100), uint8(1))
 	for i, frame := range recordedFrames(f) {
@@ -183,7 +194,8 @@ func FuzzNext(f *testing.F) {
 		whole, wholeErr := cut(t, stream, int(limit), len(stream))
 		trickled, err := cut(t, stream, int(limit), int(step)+1)
 		if !bytes.Equal(whole, trickled) || (wholeErr == nil) != (err == nil) {
-			t.Fatalf("whole: %d bytes, %v; in steps of %d: %d bytes, %v", len(whole), wholeErr, step, len(trickled), err)
+			t.Fatalf("whole: %d bytes, %v; in steps of %d: %d bytes, %v", len(whole), wholeErr,
+				step, len(trickled), err)
 		}
 		if !bytes.HasPrefix(stream, whole) {
 			t.Fatal("the frames are not the stream")
@@ -191,7 +203,8 @@ func FuzzNext(f *testing.F) {
 	})
 }
 
-// cut reads stream as it grows by step bytes at a time and returns the frames it found, one after the other.
+// cut reads stream, which grows by step bytes at a time, and returns the frames one after
+// the other.
 func cut(t *testing.T, stream []byte, limit, step int) ([]byte, error) {
 	var frames []byte
 	for end := 0; end < len(stream); {
@@ -206,7 +219,8 @@ func cut(t *testing.T, stream []byte, limit, step int) ([]byte, error) {
 				break
 			}
 			if n > limit || n != len(body)+HeaderLen || int(h.Length) != n {
-				t.Fatalf("frame of %d bytes, body %d, length %d, limit %d", n, len(body), h.Length, limit)
+				t.Fatalf("frame of %d bytes, body %d, length %d, limit %d", n, len(body), h.Length,
+					limit)
 			}
 			frames = append(frames, rest[:n]...)
 		}
@@ -214,7 +228,7 @@ func cut(t *testing.T, stream []byte, limit, step int) ([]byte, error) {
 	return frames, nil
 }
 
-// FuzzDecode throws frames at the decoder: no panic, and what decodes has the same bytes when encoded twice.
+// FuzzDecode decodes any frame. A message that decodes encodes to the same bytes twice.
 func FuzzDecode(f *testing.F) {
 	for _, frame := range recordedFrames(f) {
 		f.Add(frame)
@@ -257,12 +271,13 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkNext cuts ten frames that came in one segment.
+// BenchmarkNext cuts ten frames that arrived in one segment.
 func BenchmarkNext(b *testing.B) {
 	var stream []byte
 	for range 10 {
 		var err error
-		if stream, err = Append(stream, 1, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: make([]byte, 88)}); err != nil {
+		if stream, err = Append(stream, 1, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT,
+			Data: make([]byte, 88)}); err != nil {
 			b.Fatal(err)
 		}
 	}

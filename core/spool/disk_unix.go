@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freeBytes is what may still be written to the disk that dir is on, in bytes.
+// freeBytes returns the number of bytes that may still be written to the disk of dir.
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
@@ -18,7 +18,7 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
-// lockFolder keeps other processes out, until the file is closed.
+// lockFolder locks the folder against other processes until the returned file is closed.
 func lockFolder(root *os.Root) (*os.File, error) {
 	f, err := root.OpenFile("lock", os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
@@ -26,7 +26,7 @@ func lockFolder(root *os.Root) (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("another process has it: %w", err)
+		return nil, fmt.Errorf("another process has locked it: %w", err)
 	}
 	return f, nil
 }

@@ -11,7 +11,7 @@ import (
 	"teamtalk/core/im"
 )
 
-// What the names of a file's parts end in.
+// The extensions of a file's parts.
 const (
 	extMeta = ".meta"
 	extTemp = ".tmp" // a meta file being written
@@ -21,24 +21,26 @@ const (
 	extBad  = ".bad"
 )
 
-// syncEvery is after how many bytes a part is flushed, so that the last flush is not a long one.
+// syncEvery is the number of bytes after which a part is flushed, so that the last flush
+// does not take long.
 const syncEvery = 16 << 20
 
-// Create makes a file of which nothing is there yet. Its Created is rounded down to seconds. im.Invalid when its id is no UUID in lower case, or its name is
-// empty or too long.
+// Create makes an unfinished file without bytes. It rounds info.Created down to seconds.
+// The error is of kind im.Invalid when the id is not a UUID in lower case, or when the
+// name is empty or too long.
 func (s *Spool) Create(info Info) error {
 	if !validID(info.ID) {
-		return im.Errorf(im.Invalid, "task id is no UUID")
+		return im.Errorf(im.Invalid, "the task id is not a UUID")
 	}
 	if info.Name == "" || len(info.Name) > maxName {
-		return im.Errorf(im.Invalid, "file name is %d bytes long", len(info.Name))
+		return im.Errorf(im.Invalid, "the file name has %d bytes", len(info.Name))
 	}
 	info.Created = info.Created.Truncate(time.Second)
 	free := int64(0)
 	if s.opt.MinFree > 0 {
 		var err error
 		if free, err = freeBytes(s.opt.Dir); err != nil {
-			return diskError("look for free space", err)
+			return diskError("read the free space", err)
 		}
 	}
 	e := &entry{info: info, since: s.opt.Now()}
@@ -50,14 +52,14 @@ func (s *Spool) Create(info Info) error {
 	if err := s.writeMeta(info); err != nil {
 		e.gone = true
 		s.remove(e)
-		_ = s.root.Remove(info.ID + extTemp) // or the next start does
+		_ = s.root.Remove(info.ID + extTemp) // if this fails, the next Open removes it
 		_ = s.root.Remove(info.ID + extMeta)
 		return err
 	}
 	return nil
 }
 
-// writeMeta puts the meta file on the disk.
+// writeMeta writes the meta file and flushes it.
 func (s *Spool) writeMeta(info Info) error {
 	s.step("create meta")
 	f, err := s.root.OpenFile(info.ID+extTemp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
@@ -81,7 +83,7 @@ func (s *Spool) writeMeta(info Info) error {
 	return s.syncDir()
 }
 
-// syncDir flushes the names in the folder.
+// syncDir flushes the folder's entries.
 func (s *Spool) syncDir() error {
 	d, err := s.root.Open(".")
 	if err != nil {
@@ -90,7 +92,8 @@ func (s *Spool) syncDir() error {
 	return diskError("flush spool", errors.Join(d.Sync(), d.Close()))
 }
 
-// Append adds data to an unfinished file at offset, which is how long it is. im.Invalid when it is not, or when the file would be longer than announced.
+// Append adds data to an unfinished file. The error is of kind im.Invalid when offset is
+// not the file's length so far, or when the file would be longer than announced.
 func (s *Spool) Append(id string, offset int64, data []byte) error {
 	e, err := s.hold(id, Unfinished)
 	if err != nil {
@@ -99,7 +102,8 @@ func (s *Spool) Append(id string, offset int64, data []byte) error {
 	defer e.disk.Unlock()
 	end := offset + int64(len(data))
 	if offset != e.written || end > int64(e.info.Size) {
-		return im.Errorf(im.Invalid, "bytes %d to %d of a file that has %d of %d", offset, end, e.written, e.info.Size)
+		return im.Errorf(im.Invalid, "bytes %d to %d of a file that has %d of %d", offset, end,
+			e.written, e.info.Size)
 	}
 	s.step("append")
 	f, err := s.root.OpenFile(id+extPart, os.O_WRONLY|os.O_CREATE, 0o640)
@@ -122,19 +126,20 @@ func (s *Spool) Append(id string, offset int64, data []byte) error {
 	return nil
 }
 
-// room refuses to go on when somebody else has filled the disk.
+// room returns an error of kind im.Busy when other programs have filled the disk.
 func (s *Spool) room() error {
 	if s.opt.MinFree <= 0 {
 		return nil
 	}
 	free, err := freeBytes(s.opt.Dir)
 	if err == nil && free < s.opt.MinFree {
-		err = im.Errorf(im.Busy, "%d MiB are free on the disk, %d MiB are kept back", free>>20, s.opt.MinFree>>20)
+		err = im.Errorf(im.Busy, "the disk has %d MiB free, and %d MiB are reserved", free>>20,
+			s.opt.MinFree>>20)
 	}
 	return err
 }
 
-// Resume flushes what has been uploaded and returns how much that is, in bytes.
+// Resume flushes an unfinished file and returns its length so far, in bytes.
 func (s *Spool) Resume(id string) (int64, error) {
 	e, err := s.hold(id, Unfinished)
 	if err != nil {
@@ -152,15 +157,16 @@ func (s *Spool) Resume(id string) (int64, error) {
 	return e.written, diskError("flush part", errors.Join(f.Sync(), f.Close()))
 }
 
-// touch says that somebody works on a file.
+// touch restarts the time for which an unfinished file is kept.
 func (s *Spool) touch(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.since = s.opt.Now()
 }
 
-// Finish makes a file of which every byte has been uploaded a waiting one. It is on the disk when Finish returns, whatever happens then. im.Invalid when
-// bytes are missing. A file that is finished already stays so.
+// Finish makes an unfinished file a waiting one. The file survives a crash after Finish
+// returns. The error is of kind im.Invalid when bytes are missing. Finish does nothing
+// for a file that is finished already.
 func (s *Spool) Finish(id string) error {
 	e, err := s.hold(id, Unfinished, Waiting, Fetched)
 	if err != nil {
@@ -171,7 +177,7 @@ func (s *Spool) Finish(id string) error {
 		return nil
 	}
 	if e.written != int64(e.info.Size) {
-		return im.Errorf(im.Invalid, "%d of %d bytes are there", e.written, e.info.Size)
+		return im.Errorf(im.Invalid, "the file has %d of its %d bytes", e.written, e.info.Size)
 	}
 	if err := s.place(e); err != nil {
 		return err
@@ -182,17 +188,18 @@ func (s *Spool) Finish(id string) error {
 	return nil
 }
 
-// place flushes a part and gives it the name of a whole file.
+// place flushes a part and renames it to a data file.
 func (s *Spool) place(e *entry) error {
 	id := e.info.ID
 	s.step("open part")
-	f, err := s.root.OpenFile(id+extPart, os.O_WRONLY|os.O_CREATE, 0o640) // an empty file has no part yet
+	// An empty file has no part yet.
+	f, err := s.root.OpenFile(id+extPart, os.O_WRONLY|os.O_CREATE, 0o640)
 	if err != nil {
 		return diskError("open part", err)
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() != int64(e.info.Size) {
-		err = errors.New("its length has been changed by somebody else")
+		err = errors.New("another program changed its length")
 	}
 	if err == nil {
 		s.step("flush part")
@@ -209,14 +216,16 @@ func (s *Spool) place(e *entry) error {
 	return s.syncDir()
 }
 
-// Read fills buf with the bytes of a whole file from offset on. im.Invalid when there are not so many.
+// Read fills buf with a whole file's bytes from offset on. The error is of kind
+// im.Invalid when the file has fewer.
 func (s *Spool) Read(id string, offset int64, buf []byte) error {
 	info, state, ok := s.Lookup(id)
 	switch {
 	case !ok || state == Unfinished:
 		return errNotFound
 	case offset < 0 || offset+int64(len(buf)) > int64(info.Size):
-		return im.Errorf(im.Invalid, "bytes %d to %d of a file of %d", offset, offset+int64(len(buf)), info.Size)
+		return im.Errorf(im.Invalid, "bytes %d to %d of a file of %d", offset,
+			offset+int64(len(buf)), info.Size)
 	}
 	f, err := s.root.Open(id + extData)
 	if err != nil {
@@ -229,7 +238,8 @@ func (s *Spool) Read(id string, offset int64, buf []byte) error {
 	return diskError("read file", errors.Join(err, f.Close()))
 }
 
-// MarkFetched notes that the receiver has had all of a file. From then on it is kept for KeepFetched only, and no longer counts for its sender.
+// MarkFetched makes a waiting file a fetched one. It is then kept for KeepFetched, and no
+// longer counts for its sender.
 func (s *Spool) MarkFetched(id string) error {
 	e, err := s.hold(id, Waiting, Fetched)
 	if err != nil {
@@ -254,7 +264,7 @@ func (s *Spool) MarkFetched(id string) error {
 	return nil
 }
 
-// Delete removes a file in whatever state.
+// Delete removes a file in any state.
 func (s *Spool) Delete(id string) error {
 	e, err := s.hold(id, Unfinished, Waiting, Fetched)
 	if err != nil {
@@ -264,7 +274,7 @@ func (s *Spool) Delete(id string) error {
 	return s.deleteHeld(e)
 }
 
-// deleteHeld removes a file. With its parts locked.
+// deleteHeld removes a file. The caller holds e.disk.
 func (s *Spool) deleteHeld(e *entry) error {
 	for _, ext := range []string{extMeta, extPart, extData, extGot} {
 		s.step("delete " + ext)
@@ -279,8 +289,8 @@ func (s *Spool) deleteHeld(e *entry) error {
 	return nil
 }
 
-// Sweep removes the files whose time is over, and returns how many these were. It ends early with ctx. An error is the first of those it met; it goes on
-// with the other files.
+// Sweep removes the files that have been kept long enough, and returns their number. It
+// ends early with ctx. It continues after an error, and returns the first one.
 func (s *Spool) Sweep(ctx context.Context) (n int, err error) {
 	for _, id := range s.expired() {
 		if ctx.Err() != nil {
@@ -310,17 +320,18 @@ func (s *Spool) expired() []string {
 	return ids
 }
 
-// over reports whether a file has been kept long enough. With s.mu held.
+// over reports whether a file has been kept long enough. The caller holds s.mu.
 func (s *Spool) over(e *entry, now time.Time) bool {
-	keep := map[State]time.Duration{Unfinished: s.opt.KeepUnfinished, Waiting: s.opt.KeepWaiting, Fetched: s.opt.KeepFetched}[e.state]
+	keep := map[State]time.Duration{Unfinished: s.opt.KeepUnfinished, Waiting: s.opt.KeepWaiting,
+		Fetched: s.opt.KeepFetched}[e.state]
 	return now.Sub(e.since) >= keep
 }
 
-// expire removes a file unless something has happened to it meanwhile.
+// expire removes a file unless its state or age changed in the meantime.
 func (s *Spool) expire(id string) (bool, error) {
 	e, err := s.hold(id, Unfinished, Waiting, Fetched)
 	if err != nil {
-		return false, nil // it is gone already
+		return false, nil // removed in the meantime
 	}
 	defer e.disk.Unlock()
 	s.mu.Lock()
@@ -333,7 +344,7 @@ func (s *Spool) expire(id string) (bool, error) {
 	return err == nil, err
 }
 
-// Ping reports whether the folder is there and has room.
+// Ping reports whether the folder is usable and has room.
 func (s *Spool) Ping(context.Context) error {
 	if _, err := s.root.Stat("."); err != nil {
 		return diskError("spool", err)

@@ -10,13 +10,13 @@ import (
 
 const (
 	maxName = 1024
-	maxMeta = 4096 // bytes of a meta file; more than the longest there is
+	maxMeta = 4096 // longest meta file, in bytes; longer than any that is written
 )
 
-// metaVersion is the one written, and the one read.
+// metaVersion is the version of the meta files that are written and read.
 const metaVersion = 1
 
-// meta is what stands in a meta file.
+// meta is the content of a meta file.
 type meta struct {
 	Version int    `json:"version"`
 	ID      string `json:"id"`
@@ -28,14 +28,15 @@ type meta struct {
 }
 
 func formatMeta(i Info) []byte {
-	b, err := json.Marshal(meta{Version: metaVersion, ID: i.ID, From: i.From, To: i.To, Name: []byte(i.Name), Size: i.Size, Created: i.Created.Unix()})
+	b, err := json.Marshal(meta{Version: metaVersion, ID: i.ID, From: i.From, To: i.To,
+		Name: []byte(i.Name), Size: i.Size, Created: i.Created.Unix()})
 	if err != nil {
-		panic(fmt.Sprintf("spool: meta does not encode: %v", err)) // numbers and bytes always do
+		panic(fmt.Sprintf("spool: encode meta: %v", err)) // numbers and bytes always encode
 	}
 	return append(b, '\n')
 }
 
-// parseMeta reads a meta file; a file that is not whole, or not ours, is an error.
+// parseMeta reads a meta file. It returns an error for an incomplete or foreign one.
 func parseMeta(b []byte) (Info, error) {
 	if len(b) > maxMeta {
 		return Info{}, errors.New("too long")
@@ -47,18 +48,20 @@ func parseMeta(b []byte) (Info, error) {
 	}
 	switch {
 	case dec.More() || b[len(b)-1] != '\n':
-		return Info{}, errors.New("more or less than one value")
+		return Info{}, errors.New("not exactly one JSON value")
 	case m.Version != metaVersion:
-		return Info{}, fmt.Errorf("version %d is not known", m.Version)
+		return Info{}, fmt.Errorf("unknown version %d", m.Version)
 	case !validID(m.ID):
-		return Info{}, errors.New("id is no UUID")
+		return Info{}, errors.New("the id is not a UUID")
 	case len(m.Name) == 0 || len(m.Name) > maxName:
-		return Info{}, errors.New("name out of range")
+		return Info{}, errors.New("the name is empty or too long")
 	}
-	return Info{ID: m.ID, From: m.From, To: m.To, Name: string(m.Name), Size: m.Size, Created: time.Unix(m.Created, 0)}, nil
+	return Info{ID: m.ID, From: m.From, To: m.To, Name: string(m.Name), Size: m.Size,
+		Created: time.Unix(m.Created, 0)}, nil
 }
 
-// validID reports whether id is a UUID in lower case, with its dashes. Nothing else becomes part of a file's name.
+// validID reports whether id is a UUID in lower case with dashes. Only such ids become
+// part of a file's name.
 func validID(id string) bool {
 	if len(id) != 36 {
 		return false

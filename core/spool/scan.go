@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// found is what lies in the folder under one id.
+// found holds the parts of one file that the folder has.
 type found map[string]fs.FileInfo // by extension
 
-// scan learns what is in the folder, and puts it right.
+// scan enters the folder's files and repairs what a crash left.
 func (s *Spool) scan() error {
 	all, err := s.list()
 	if err != nil {
@@ -27,7 +27,7 @@ func (s *Spool) scan() error {
 	return nil
 }
 
-// list groups what lies in the folder. What this package does not name it leaves alone.
+// list groups the folder's files by id. It ignores names that this package does not make.
 func (s *Spool) list() (map[string]found, error) {
 	d, err := s.root.Open(".")
 	if err != nil {
@@ -65,7 +65,7 @@ func (s *Spool) learn(id string, parts found) error {
 	if parts[extBad] != nil {
 		return s.old(id, parts)
 	}
-	if parts[extMeta] == nil { // being made, or being deleted
+	if parts[extMeta] == nil { // left by a Create or a Delete that was interrupted
 		return s.discard(id, parts, extTemp, extPart, extData, extGot)
 	}
 	if err := s.discard(id, parts, extTemp); err != nil {
@@ -107,18 +107,19 @@ func (s *Spool) readMeta(id string) (Info, error) {
 	}
 	info, err := parseMeta(b)
 	if err == nil && info.ID != id {
-		err = errors.New("it belongs to another file")
+		err = errors.New("its id is that of another file")
 	}
 	return info, err
 }
 
-// setAside keeps a file that is not in order from being used, for somebody to look at.
+// setAside renames the meta file of a damaged file to ID.bad, so that the file is not
+// used and an operator can look at it.
 func (s *Spool) setAside(id string, why error) error {
 	s.opt.Log.Error("file in the spool set aside", "task", id, "err", why)
 	return s.root.Rename(id+extMeta, id+extBad)
 }
 
-// old removes a file that was set aside for as long as one may wait.
+// old removes a damaged file when it has been kept for as long as a waiting one.
 func (s *Spool) old(id string, parts found) error {
 	if s.opt.Now().Sub(parts[extBad].ModTime()) < s.opt.KeepWaiting {
 		return nil
@@ -134,7 +135,8 @@ func (s *Spool) discard(id string, parts found, exts ...string) error {
 		if err := s.root.Remove(id + ext); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		s.opt.Log.Info("left behind in the spool, removed", "task", id, "part", ext, "age", s.opt.Now().Sub(parts[ext].ModTime()).Round(time.Second))
+		s.opt.Log.Info("left behind in the spool, removed", "task", id, "part", ext, "age",
+			s.opt.Now().Sub(parts[ext].ModTime()).Round(time.Second))
 	}
 	return nil
 }

@@ -1,20 +1,23 @@
-// Package spool keeps files that wait for their receivers, in one folder.
+// Package spool stores files in one folder until their receivers have fetched them.
 //
-// A file is known by its id, a UUID, which is also what its parts on the disk are called; whatever is no UUID names nothing. There are up to four:
+// A file is identified by a UUID, which is also the name of its parts on the disk. Any
+// other id identifies no file. There are up to four parts:
 //
-//	ID.meta  who sends what to whom; there as long as the file is
-//	ID.part  what has been uploaded so far
-//	ID.data  all of it: ID.part under another name
-//	ID.got   empty; its receiver has fetched it
+//	ID.meta  sender, receiver, name and size; exists as long as the file
+//	ID.part  the bytes uploaded so far
+//	ID.data  all bytes: ID.part after a rename
+//	ID.got   empty; its receiver has fetched the file
 //
-// # What survives
+// # Crashes
 //
-// Create returns when the meta file is on the disk. Bytes are appended to the part; Resume flushes it and says where it stands. Finish flushes the part and
-// only then, in one step, gives it its other name: there is never a data file that is not whole. Delete removes the meta file first, so a file is gone or
-// there. What the end of a process leaves behind, at any point, is put right by Open.
+// Create returns after the meta file has been flushed. Append adds bytes to the part.
+// Resume flushes the part and returns its length. Finish flushes the part and then
+// renames it, so that a data file is always whole. Delete removes the meta file first, so
+// that a file either exists or not. Open repairs what a process that ended at any point
+// left behind.
 //
-// After a failure of power, which is more than the end of a process, an unfinished part is as long as the file system says; those that order data before
-// sizes, as ext4 and XFS do, keep it true.
+// After a power failure the length of an unfinished part depends on the file system. It
+// is right on those that write data before sizes, such as ext4 and XFS.
 package spool
 
 import (
@@ -27,80 +30,89 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
-// Options sets up a Spool. Zero values mean the defaults.
+// Options configure a Spool. Zero fields mean the defaults.
 type Options struct {
-	// Dir is the folder, made when missing. Required. A second process that opens it is refused.
+	// Dir is the folder. It is made if it is missing. Required. Open fails when another
+	// process has the folder open.
 	Dir string
-	// MinFree is how many bytes stay free on the folder's disk: what would go below is refused. 0: no such bound.
+	// MinFree is the number of bytes to leave free on the folder's disk. A file that
+	// would leave fewer is refused. 0: no bound.
 	MinFree int64
-	// Quota is the most bytes of one sender's files that are unfinished, by their full size, or wait. Default 8 GiB.
+	// Quota bounds the bytes of one sender's waiting files and unfinished files, which
+	// count with their full size. Default 8 GiB.
 	Quota int64
-	// MaxFiles bounds all files, MaxUserFiles those of one sender that are unfinished or wait. Defaults 50,000 and 200.
+	// MaxFiles bounds all files, and MaxUserFiles one sender's unfinished and waiting
+	// files. Defaults 50,000 and 200.
 	MaxFiles, MaxUserFiles int
-	// KeepUnfinished is how long an upload is kept after its last byte came, KeepWaiting a file that nobody fetched, KeepFetched one that was. Defaults
-	// 7 days, 30 days and 24 hours.
+	// KeepUnfinished is how long an upload is kept after its last byte, KeepWaiting how
+	// long a waiting file is kept, and KeepFetched how long a fetched one. Defaults 7
+	// days, 30 days and 24 hours.
 	KeepUnfinished, KeepWaiting, KeepFetched time.Duration
-	// Now tells the time. Default time.Now.
+	// Now returns the time. Default time.Now.
 	Now func() time.Time
-	// Log gets what Open puts right. Default: discarded.
+	// Log logs the repairs of Open. Default: discarded.
 	Log *slog.Logger
 }
 
-// Info says what a file is. It does not change.
+// Info describes a file. It does not change.
 type Info struct {
 	ID       string
 	From, To uint32
-	Name     string // as the sender calls it; up to 1,024 bytes, of any kind
+	Name     string // the sender's name for it; up to 1,024 bytes in any charset
 	Size     uint32 // bytes
 	Created  time.Time
 }
 
-// State is how far a file has come.
+// State is a file's state.
 type State uint8
 
 // The states of a file.
 const (
 	Unfinished State = iota // being uploaded
 	Waiting                 // whole
-	Fetched                 // whole, and its receiver has had all of it
+	Fetched                 // whole, and its receiver has read all of it
 )
 
-// Spool is a folder of files. Its methods may be called from anywhere, and wait for the disk, except Lookup, Waiting and Usage. Errors are of kind im.NotFound (no such
-// file, or not in that state), im.Invalid, im.Busy (a bound), im.Unavailable (the disk) or im.Closed.
+// Spool is a folder of files. Any goroutine. All methods except Lookup, Waiting and Usage
+// wait for the disk. Errors are of kind im.NotFound (no such file in that state),
+// im.Invalid, im.Busy (a bound), im.Unavailable (the disk) or im.Closed.
 type Spool struct {
 	opt  Options
 	root *os.Root
 	lock *os.File
-	step func(string) // tests end the process here
+	step func(string) // called before each change of the disk; tests end the process here
 
 	mu        sync.Mutex
 	files     map[string]*entry
 	users     map[uint32]usage
-	bytes     int64 // of all files, unfinished ones by their full size
-	unwritten int64 // of unfinished ones
+	bytes     int64 // of all files; unfinished ones count with their full size
+	unwritten int64 // bytes of unfinished files that have not arrived
 	closed    bool
 }
 
-// usage is what a sender's unfinished and waiting files take.
+// usage counts a sender's unfinished and waiting files.
 type usage struct {
 	files int
 	bytes int64
 }
 
-// entry is a file. disk is held while its parts are changed; the rest is the spool's mutex's.
+// entry is a file. disk is held while its parts change. The spool's mutex protects the
+// other fields.
 type entry struct {
 	info    Info
 	disk    sync.Mutex
 	state   State
-	written int64     // of the part
-	since   time.Time // when it got into its state; when unfinished, of the last byte
+	written int64     // length of the part
+	since   time.Time // when it got its state; for an unfinished file, when its last byte arrived
 	gone    bool
 }
 
-// Open opens a folder and puts right what an earlier process left behind: files that are being made or removed are removed, and meta files that cannot be read
-// are called ID.bad, with what belongs to them left alone.
+// Open opens a folder and repairs what an earlier process left behind. It removes files
+// whose Create or Delete was interrupted, and renames meta files that cannot be read to
+// ID.bad.
 func Open(opt Options) (*Spool, error) {
 	opt.defaults()
 	if err := os.MkdirAll(opt.Dir, 0o750); err != nil {
@@ -110,7 +122,8 @@ func Open(opt Options) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
-	s := &Spool{opt: opt, root: root, step: func(string) {}, files: map[string]*entry{}, users: map[uint32]usage{}}
+	s := &Spool{opt: opt, root: root, step: func(string) {}, files: map[string]*entry{},
+		users: map[uint32]usage{}}
 	if s.lock, err = lockFolder(root); err == nil {
 		if err = s.scan(); err == nil {
 			return s, nil
@@ -122,23 +135,12 @@ func Open(opt Options) (*Spool, error) {
 }
 
 func (o *Options) defaults() {
-	span := func(v *time.Duration, def time.Duration) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	if o.Quota <= 0 {
-		o.Quota = 8 << 30
-	}
-	if o.MaxFiles <= 0 {
-		o.MaxFiles = 50_000
-	}
-	if o.MaxUserFiles <= 0 {
-		o.MaxUserFiles = 200
-	}
-	span(&o.KeepUnfinished, 7*24*time.Hour)
-	span(&o.KeepWaiting, 30*24*time.Hour)
-	span(&o.KeepFetched, 24*time.Hour)
+	opt.Default(&o.Quota, 8<<30)
+	opt.Default(&o.MaxFiles, 50_000)
+	opt.Default(&o.MaxUserFiles, 200)
+	opt.Default(&o.KeepUnfinished, 7*24*time.Hour)
+	opt.Default(&o.KeepWaiting, 30*24*time.Hour)
+	opt.Default(&o.KeepFetched, 24*time.Hour)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -147,7 +149,7 @@ func (o *Options) defaults() {
 	}
 }
 
-// Close frees the folder. What is under way fails.
+// Close releases the folder. Calls that are running fail.
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -159,7 +161,7 @@ func (s *Spool) Close() error {
 	return errors.Join(s.root.Close(), s.lock.Close())
 }
 
-// Lookup returns what is known of a file. It never touches the disk, whatever id is.
+// Lookup returns a file's Info and State. It does not use the disk.
 func (s *Spool) Lookup(id string) (Info, State, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,7 +172,8 @@ func (s *Spool) Lookup(id string) (Info, State, bool) {
 	return e.info, e.state, true
 }
 
-// Waiting returns the files that became whole before a time and that nobody has fetched. It never touches the disk.
+// Waiting returns the waiting files that were finished before a time. It does not use the
+// disk.
 func (s *Spool) Waiting(before time.Time) []Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,37 +186,42 @@ func (s *Spool) Waiting(before time.Time) []Info {
 	return list
 }
 
-// Usage is how many files there are, and their bytes; unfinished ones count by their full size.
+// Usage returns the number of files and of their bytes. Unfinished files count with their
+// full size.
 func (s *Spool) Usage() (files int, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.files), s.bytes
 }
 
-// admit enters a new file if its sender, the spool and the disk have room for it.
+// admit enters a new file if it exceeds no bound of its sender, the spool and the disk.
 func (s *Spool) admit(e *entry, free int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u, size := s.users[e.info.From], int64(e.info.Size)
 	switch {
 	case s.closed:
-		return im.Errorf(im.Closed, "spool is closed")
+		return im.Errorf(im.Closed, "the spool is closed")
 	case s.files[e.info.ID] != nil:
-		return im.Errorf(im.Exists, "a file of that id is there")
+		return im.Errorf(im.Exists, "a file with that id exists")
 	case len(s.files) >= s.opt.MaxFiles:
-		return im.Errorf(im.Busy, "%d files are in the spool", len(s.files))
+		return im.Errorf(im.Busy, "the spool has %d files, which is its limit", len(s.files))
 	case u.files >= s.opt.MaxUserFiles:
 		return im.Errorf(im.Busy, "user %d has %d files in the spool", e.info.From, u.files)
 	case u.bytes+size > s.opt.Quota:
-		return im.Errorf(im.Busy, "user %d has %d MiB in the spool, %d MiB more are too much", e.info.From, u.bytes>>20, size>>20)
+		return im.Errorf(im.Busy,
+			"user %d has %d MiB in the spool, and %d MiB more exceed the quota",
+			e.info.From, u.bytes>>20, size>>20)
 	case s.opt.MinFree > 0 && free-s.unwritten-size < s.opt.MinFree:
-		return im.Errorf(im.Busy, "%d MiB are free on the spool's disk, %d MiB are promised, %d MiB are kept back", free>>20, s.unwritten>>20, s.opt.MinFree>>20)
+		return im.Errorf(im.Busy,
+			"the spool's disk has %d MiB free, %d MiB are promised and %d MiB reserved",
+			free>>20, s.unwritten>>20, s.opt.MinFree>>20)
 	}
 	s.enter(e)
 	return nil
 }
 
-// enter counts a file. With s.mu held.
+// enter counts a file. The caller holds s.mu.
 func (s *Spool) enter(e *entry) {
 	s.files[e.info.ID] = e
 	s.bytes += int64(e.info.Size)
@@ -225,7 +233,7 @@ func (s *Spool) enter(e *entry) {
 	}
 }
 
-// remove takes a file off the counts.
+// remove no longer counts a file.
 func (s *Spool) remove(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,7 +250,7 @@ func (s *Spool) remove(e *entry) {
 	}
 }
 
-// charge counts a file for its sender, or with -1 no longer. With s.mu held.
+// charge counts a file for its sender (n is 1), or no longer (-1). The caller holds s.mu.
 func (s *Spool) charge(e *entry, n int) {
 	u := s.users[e.info.From]
 	u.files += n
@@ -254,14 +262,15 @@ func (s *Spool) charge(e *entry, n int) {
 	s.users[e.info.From] = u
 }
 
-// hold finds a file in one of the states and locks its parts. The caller unlocks entry.disk.
+// hold returns the file if it has one of the states, and locks its parts. The caller
+// unlocks entry.disk.
 func (s *Spool) hold(id string, states ...State) (*entry, error) {
 	s.mu.Lock()
 	e, closed := s.files[id], s.closed
 	s.mu.Unlock()
 	switch {
 	case closed:
-		return nil, im.Errorf(im.Closed, "spool is closed")
+		return nil, im.Errorf(im.Closed, "the spool is closed")
 	case e == nil:
 		return nil, errNotFound
 	}
@@ -280,7 +289,7 @@ func (s *Spool) hold(id string, states ...State) (*entry, error) {
 
 var errNotFound = im.Errorf(im.NotFound, "no such file in that state")
 
-// diskError says what failed on the disk; nil when nothing did.
+// diskError wraps an error of the disk; nil stays nil.
 func diskError(what string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return im.WithKind(im.NotFound, what, err)

@@ -16,7 +16,7 @@ import (
 	"teamtalk/core/im"
 )
 
-// clock is a time that tests move.
+// clock is a time that changes only by add.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -66,10 +66,11 @@ const id = "6bd466b8-85bd-4ec3-94a6-01886865f3e0"
 func idOf(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012x", n) }
 
 func file(size int) Info {
-	return Info{ID: id, From: 7, To: 8, Name: "r\x80port \"1\".pdf", Size: uint32(size), Created: time.Unix(1795412926, 0)}
+	return Info{ID: id, From: 7, To: 8, Name: "r\x80port \"1\".pdf", Size: uint32(size),
+		Created: time.Unix(1795412926, 0)}
 }
 
-// names is what lies in a folder, but for the lock.
+// names returns the folder's files without the lock.
 func names(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -83,70 +84,98 @@ func names(t *testing.T, dir string) []string {
 	return list
 }
 
-func TestLife(t *testing.T) {
+func TestFileFromUploadToDelete(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, Options{Dir: dir})
 	content := bytes.Repeat([]byte("0123456789"), 1000)
 	info := file(len(content))
-	must(t, s.Create(info))
-	wantKind(t, "a second file of that id", s.Create(info), im.Exists)
-	if at, err := s.Resume(id); at != 0 || err != nil {
-		t.Errorf("Resume of a new file: %d, %v", at, err)
+	t.Cleanup(func() { s.Close() })
+	restart := func(t *testing.T) {
+		t.Helper()
+		must(t, s.Close())
+		var err error
+		s, err = Open(Options{Dir: dir})
+		must(t, err)
 	}
-	must(t, s.Append(id, 0, content[:4000]))
-	wantKind(t, "bytes that are there", s.Append(id, 0, content[:4000]), im.Invalid)
-	wantKind(t, "bytes behind a hole", s.Append(id, 4001, content[:10]), im.Invalid)
-	wantKind(t, "more bytes than announced", s.Append(id, 4000, content[:6001]), im.Invalid)
-	wantKind(t, "Finish too early", s.Finish(id), im.Invalid)
-	wantKind(t, "Read too early", s.Read(id, 0, make([]byte, 10)), im.NotFound)
-	wantKind(t, "MarkFetched too early", s.MarkFetched(id), im.NotFound)
-	_, err := Open(Options{Dir: dir})
-	if err == nil {
-		t.Fatal("two spools in one folder")
+	step := func(name string, f func(t *testing.T)) {
+		if !t.Run(name, f) {
+			t.FailNow()
+		}
 	}
 
-	must(t, s.Close())
-	s = mustOpen(t, Options{Dir: dir})
-	if got, state, ok := s.Lookup(id); !ok || state != Unfinished || got != info {
-		t.Fatalf("after a restart: %+v, %v, %v", got, state, ok)
-	}
-	at, err := s.Resume(id)
-	if at != 4000 || err != nil {
-		t.Fatalf("Resume after a restart: %d, %v", at, err)
-	}
-	must(t, s.Append(id, at, content[at:]))
-	must(t, s.Finish(id))
-	must(t, s.Finish(id))
-	wantKind(t, "Append to a whole file", s.Append(id, 10000, nil), im.NotFound)
-	wantKind(t, "Resume of a whole file", func() error { _, err := s.Resume(id); return err }(), im.NotFound)
-	must(t, s.Close())
-	s = mustOpen(t, Options{Dir: dir})
-	got := make([]byte, len(content))
-	must(t, s.Read(id, 0, got[:5000]))
-	must(t, s.Read(id, 5000, got[5000:]))
-	if !bytes.Equal(got, content) {
-		t.Error("other bytes came out than went in")
-	}
-	wantKind(t, "Read behind the end", s.Read(id, 9999, make([]byte, 2)), im.Invalid)
-	wantKind(t, "Read before the beginning", s.Read(id, -1, make([]byte, 2)), im.Invalid)
-	must(t, s.MarkFetched(id))
-	must(t, s.Close())
-	s = mustOpen(t, Options{Dir: dir})
-	if _, state, _ := s.Lookup(id); state != Fetched {
-		t.Errorf("state %v after MarkFetched and a restart", state)
-	}
-	must(t, s.Read(id, 0, got))
-	must(t, s.Delete(id))
-	wantKind(t, "Delete again", s.Delete(id), im.NotFound)
-	if files, n := s.Usage(); files != 0 || n != 0 || len(names(t, dir)) > 0 || s.unwritten != 0 || len(s.users) > 0 {
-		t.Errorf("left: %d files, %d bytes, %v, %d unwritten, %v", files, n, names(t, dir), s.unwritten, s.users)
-	}
-	must(t, s.Close())
-	wantKind(t, "Create after Close", s.Create(info), im.Closed)
-	wantKind(t, "Append after Close", s.Append(id, 0, nil), im.Closed)
+	step("an upload appends in order", func(t *testing.T) {
+		must(t, s.Create(info))
+		wantKind(t, "a second file of that id", s.Create(info), im.Exists)
+		if at, err := s.Resume(id); at != 0 || err != nil {
+			t.Errorf("Resume of a new file: %d, %v", at, err)
+		}
+		must(t, s.Append(id, 0, content[:4000]))
+		wantKind(t, "bytes that the file has", s.Append(id, 0, content[:4000]), im.Invalid)
+		wantKind(t, "bytes behind a hole", s.Append(id, 4001, content[:10]), im.Invalid)
+		wantKind(t, "more bytes than announced", s.Append(id, 4000, content[:6001]), im.Invalid)
+	})
+	step("an unfinished file is not served", func(t *testing.T) {
+		wantKind(t, "Finish too early", s.Finish(id), im.Invalid)
+		wantKind(t, "Read too early", s.Read(id, 0, make([]byte, 10)), im.NotFound)
+		wantKind(t, "MarkFetched too early", s.MarkFetched(id), im.NotFound)
+	})
+	step("a folder has one spool", func(t *testing.T) {
+		if _, err := Open(Options{Dir: dir}); err == nil {
+			t.Error("two spools opened one folder")
+		}
+	})
+	step("an upload continues after a restart", func(t *testing.T) {
+		restart(t)
+		if got, state, ok := s.Lookup(id); !ok || state != Unfinished || got != info {
+			t.Fatalf("Lookup: %+v, %v, %v", got, state, ok)
+		}
+		at, err := s.Resume(id)
+		if at != 4000 || err != nil {
+			t.Fatalf("Resume: %d, %v", at, err)
+		}
+		must(t, s.Append(id, at, content[at:]))
+		must(t, s.Finish(id))
+		must(t, s.Finish(id))
+		wantKind(t, "Append to a whole file", s.Append(id, 10000, nil), im.NotFound)
+		_, err = s.Resume(id)
+		wantKind(t, "Resume of a whole file", err, im.NotFound)
+	})
+	step("a whole file is served", func(t *testing.T) {
+		restart(t)
+		got := make([]byte, len(content))
+		must(t, s.Read(id, 0, got[:5000]))
+		must(t, s.Read(id, 5000, got[5000:]))
+		if !bytes.Equal(got, content) {
+			t.Error("Read returned other bytes than were appended")
+		}
+		wantKind(t, "Read behind the end", s.Read(id, 9999, make([]byte, 2)), im.Invalid)
+		wantKind(t, "Read before the beginning", s.Read(id, -1, make([]byte, 2)), im.Invalid)
+	})
+	step("a fetched file is still served", func(t *testing.T) {
+		must(t, s.MarkFetched(id))
+		restart(t)
+		if _, state, _ := s.Lookup(id); state != Fetched {
+			t.Errorf("state %v after MarkFetched and a restart", state)
+		}
+		must(t, s.Read(id, 0, make([]byte, len(content))))
+	})
+	step("nothing is left of a deleted file", func(t *testing.T) {
+		must(t, s.Delete(id))
+		wantKind(t, "Delete again", s.Delete(id), im.NotFound)
+		if files, n := s.Usage(); files != 0 || n != 0 || len(names(t, dir)) > 0 ||
+			s.unwritten != 0 || len(s.users) > 0 {
+			t.Errorf("left: %d files, %d bytes, %v, %d unwritten, %v", files, n, names(t, dir),
+				s.unwritten, s.users)
+		}
+	})
+	step("a closed spool refuses", func(t *testing.T) {
+		must(t, s.Close())
+		wantKind(t, "Create after Close", s.Create(info), im.Closed)
+		wantKind(t, "Append after Close", s.Append(id, 0, nil), im.Closed)
+	})
 }
 
-func TestEmptyFile(t *testing.T) {
+func TestEmptyFileBecomesWhole(t *testing.T) {
 	s := mustOpen(t, Options{})
 	must(t, s.Create(file(0)))
 	must(t, s.Finish(id))
@@ -156,11 +185,13 @@ func TestEmptyFile(t *testing.T) {
 	}
 }
 
-// TestNames: nothing but a UUID becomes part of a file's name.
-func TestNames(t *testing.T) {
+// TestOnlyUUIDsBecomeFileNames uses ids that would lead elsewhere on the disk.
+func TestOnlyUUIDsBecomeFileNames(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, Options{Dir: filepath.Join(dir, "spool")})
-	for _, bad := range []string{"", ".", "..", "../x", "/etc/passwd", strings.ToUpper(id), id + "x", id[:35], "6bd466b8/85bd-4ec3-94a6-01886865f3e0", "6bd466b8-85bd-4ec3-94a6-0188686../..",
+	for _, bad := range []string{"", ".", "..", "../x", "/etc/passwd", strings.ToUpper(id),
+		id + "x", id[:35], "6bd466b8/85bd-4ec3-94a6-01886865f3e0",
+		"6bd466b8-85bd-4ec3-94a6-0188686../..",
 		"../../../../../../../../etc/passwd00", id[:35] + "\x00", strings.Repeat("a", 100_000)} {
 		info := file(1)
 		info.ID = bad
@@ -178,11 +209,11 @@ func TestNames(t *testing.T) {
 		wantKind(t, "Create with a name out of range", s.Create(info), im.Invalid)
 	}
 	if got := names(t, dir); !slices.Equal(got, []string{"spool"}) {
-		t.Errorf("beside the spool: %v", got)
+		t.Errorf("files beside the spool: %v", got)
 	}
 }
 
-func TestBounds(t *testing.T) {
+func TestBoundsOfSendersAndSpool(t *testing.T) {
 	c := &clock{now: time.Now()}
 	s := mustOpen(t, Options{Quota: 1000, MaxFiles: 5, MaxUserFiles: 3, Now: c.Now})
 	create := func(n int, from uint32, size int) error {
@@ -207,7 +238,7 @@ func TestBounds(t *testing.T) {
 	wantKind(t, "beyond the quota again", create(7, 1, 1), im.Busy)
 }
 
-func TestFreeDisk(t *testing.T) {
+func TestFreeSpaceIsReserved(t *testing.T) {
 	dir := t.TempDir()
 	free, err := freeBytes(dir)
 	must(t, err)
@@ -224,7 +255,7 @@ func TestFreeDisk(t *testing.T) {
 	wantKind(t, "Ping with a full disk", s.Ping(context.Background()), im.Busy)
 }
 
-func TestExpiry(t *testing.T) {
+func TestSweepRemovesExpiredFiles(t *testing.T) {
 	c := &clock{now: time.Now()}
 	dir := t.TempDir()
 	s := mustOpen(t, Options{Dir: dir, Now: c.Now})
@@ -254,11 +285,13 @@ func TestExpiry(t *testing.T) {
 		after time.Duration
 		n     int
 		left  string
-	}{{day - time.Second, 0, "012"}, {time.Second, 1, "01"}, {6*day - time.Second, 0, "01"}, {time.Second, 1, "1"}, {23*day - time.Second, 0, "1"}, {time.Second, 1, ""}} {
+	}{{day - time.Second, 0, "012"}, {time.Second, 1, "01"}, {6*day - time.Second, 0, "01"},
+		{time.Second, 1, "1"}, {23*day - time.Second, 0, "1"}, {time.Second, 1, ""}} {
 		c.add(step.after)
 		n, err := s.Sweep(context.Background())
 		if n != step.n || err != nil || left() != step.left {
-			t.Errorf("after %s more: %d removed, %v; left %s, want %s", step.after, n, err, left(), step.left)
+			t.Errorf("after %s more: %d removed, %v; left %s, want %s", step.after, n, err, left(),
+				step.left)
 		}
 	}
 	if list := names(t, dir); len(list) > 0 {
@@ -266,11 +299,12 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// errKilled is what ends a process in TestKilled.
+// errKilled ends a process in TestCrashAtEveryStep.
 var errKilled = errors.New("killed")
 
-// TestKilled ends the process at every point at which the disk is about to be changed, and looks at what the next one finds.
-func TestKilled(t *testing.T) {
+// TestCrashAtEveryStep ends the process before every change of the disk, and checks the
+// files that the next process finds.
+func TestCrashAtEveryStep(t *testing.T) {
 	content := bytes.Repeat([]byte("x1y2"), 500)
 	life := func(s *Spool) (phase string) {
 		must := func(err error) {
@@ -309,14 +343,15 @@ func TestKilled(t *testing.T) {
 			}
 		}
 		phase := life(s)
-		must(t, s.Close()) // which a kill does to the lock
+		must(t, s.Close()) // releases the lock, as a kill does
 		seen[phase] = true
 		s = mustOpen(t, Options{Dir: dir})
 		found, state, ok := s.Lookup(id)
 		what := fmt.Sprintf("killed in %s before %q", phase, at)
 		switch {
 		case phase == "create" || phase == "end":
-			// Not announced, or deleted: there or not, but nothing half.
+			// The file was not announced yet, or is deleted: it exists as a whole or not
+			// at all.
 			if ok && (state != Unfinished || found != file(len(content))) {
 				t.Errorf("%s: %+v %v", what, found, state)
 			}
@@ -336,18 +371,20 @@ func TestKilled(t *testing.T) {
 		}
 		must(t, s.Close())
 	}
-	for _, phase := range []string{"create", "upload", "upload more", "finish", "fetch", "delete", "end"} {
+	for _, phase := range []string{"create", "upload", "upload more", "finish", "fetch", "delete",
+		"end"} {
 		if !seen[phase] {
-			t.Errorf("never killed in %s", phase)
+			t.Errorf("no step in %s", phase)
 		}
 	}
 }
 
-// complete uploads what is missing and reads it all.
+// complete uploads the missing bytes and reads the whole file.
 func complete(t *testing.T, s *Spool, what string, content []byte, state State) {
 	t.Helper()
 	if state == Unfinished {
-		wantKind(t, what+": Read of an unfinished file", s.Read(id, 0, make([]byte, 1)), im.NotFound)
+		wantKind(t, what+": Read of an unfinished file", s.Read(id, 0, make([]byte, 1)),
+			im.NotFound)
 		at, err := s.Resume(id)
 		must(t, err)
 		if at != 0 && at != 1000 && at != int64(len(content)) {
@@ -358,12 +395,12 @@ func complete(t *testing.T, s *Spool, what string, content []byte, state State) 
 	}
 	got := make([]byte, len(content))
 	if err := s.Read(id, 0, got); err != nil || !bytes.Equal(got, content) {
-		t.Errorf("%s: other bytes came out than went in: %v", what, err)
+		t.Errorf("%s: Read returned other bytes than were appended: %v", what, err)
 	}
 }
 
-// TestTornWrite: what a write that was cut off in the middle left behind is gone on from there.
-func TestTornWrite(t *testing.T) {
+// TestUploadResumesAfterATornWrite leaves a part that a write filled halfway.
+func TestUploadResumesAfterATornWrite(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, Options{Dir: dir})
 	content := bytes.Repeat([]byte("abcdefg"), 1000)
@@ -380,13 +417,17 @@ func TestTornWrite(t *testing.T) {
 	complete(t, s, "torn", content, Waiting)
 }
 
-// TestSetAside: what is not in order is neither served nor thrown away at once.
-func TestSetAside(t *testing.T) {
+// TestDamagedFilesAreSetAside checks that a damaged file is not served, and is removed
+// after a month.
+func TestDamagedFilesAreSetAside(t *testing.T) {
 	content := []byte("hello")
 	for what, spoil := range map[string]func(dir string) error{
-		"meta": func(dir string) error { return os.WriteFile(filepath.Join(dir, id+extMeta), []byte("{"), 0o600) },
+		"meta": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, id+extMeta), []byte("{"), 0o600)
+		},
 		"another meta": func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, id+extMeta), formatMeta(Info{ID: idOf(1), Name: "x"}), 0o600)
+			return os.WriteFile(filepath.Join(dir, id+extMeta),
+				formatMeta(Info{ID: idOf(1), Name: "x"}), 0o600)
 		},
 		"data": func(dir string) error { return os.Truncate(filepath.Join(dir, id+extData), 4) },
 	} {
@@ -401,17 +442,17 @@ func TestSetAside(t *testing.T) {
 			for range 2 {
 				s = mustOpen(t, Options{Dir: dir, Now: c.Now})
 				if _, _, ok := s.Lookup(id); ok {
-					t.Error("it is served")
+					t.Error("the damaged file is served")
 				}
 				if got := names(t, dir); !slices.Equal(got, []string{extBad, extData}) {
-					t.Errorf("in the folder: %v", got)
+					t.Errorf("the folder has %v", got)
 				}
 				must(t, s.Close())
 			}
 			c.add(31 * 24 * time.Hour)
 			mustOpen(t, Options{Dir: dir, Now: c.Now})
 			if got := names(t, dir); len(got) > 0 {
-				t.Errorf("after a month: %v", got)
+				t.Errorf("after a month the folder has %v", got)
 			}
 		})
 	}
@@ -436,8 +477,8 @@ func FuzzMeta(f *testing.F) {
 	})
 }
 
-// TestWaiting: only what is whole, not fetched, and has been so for long enough; as after a new start.
-func TestWaiting(t *testing.T) {
+// TestWaitingReturnsFilesFinishedBefore checks Waiting before and after a restart.
+func TestWaitingReturnsFilesFinishedBefore(t *testing.T) {
 	time0 := time.Now().Truncate(time.Second)
 	now := &clock{now: time0}
 	opt := Options{Dir: t.TempDir(), Now: now.Now}
@@ -463,7 +504,7 @@ func TestWaiting(t *testing.T) {
 			}
 		}
 		if !slices.Equal(got, ids) {
-			t.Errorf("%s: %v wait, want %v", what, got, ids)
+			t.Errorf("%s: Waiting returned %v, want %v", what, got, ids)
 		}
 	}
 	want("before", time0)

@@ -1,8 +1,12 @@
-// Package web serves HTTP to people nobody knows: net/http with bounds on how many connections there are, and on how long each may take.
+// Package web serves HTTP to unknown clients. It runs net/http with bounds on the number
+// of connections and on the time that each may take.
 //
-// A connection that is not being answered – silent, between two requests, or sending the header of one as slowly as it may – is there on sufferance: when a
-// port has all the connections it may have, the one that has waited longest makes room for the next. So a crowd of idle connections neither takes the
-// process's file descriptors, which its other ports need, nor keeps anybody from being answered.
+// A connection is waiting while none of its requests is being answered: it is silent,
+// between two requests, or sends the header of a request slowly. When a port has all the
+// connections it may have, the connection that has been waiting longest is closed to make
+// room for the next. So a crowd of idle connections neither takes the process's file
+// descriptors, which its other ports need, nor keeps the server from answering other
+// clients.
 package web
 
 import (
@@ -18,45 +22,41 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"teamtalk/core/engine"
+	"teamtalk/core/budget"
+	"teamtalk/core/opt"
 )
 
-// Options sets up a Server. Zero values mean the defaults.
+// Options configure a Server. Zero fields mean the defaults.
 type Options struct {
-	// Name is the listener's, in logs and metrics.
+	// Name is the listener's name in logs and metrics.
 	Name string
-	// Handler answers. Required.
+	// Handler answers requests. Required.
 	Handler http.Handler
-	// MaxConns is how many connections may be open at once. Default 10,000.
+	// MaxConns bounds the open connections. Default 10,000.
 	MaxConns int
-	// Budget is shared by everything in the process that opens many connections. Default: MaxConns alone counts.
-	Budget *engine.Budget
-	// HeaderTimeout is how long a request's header may take, the silence before a connection's first one included. Default 10 s.
+	// Budget is shared by all ports of the process that have many connections. Default:
+	// only MaxConns bounds them.
+	Budget *budget.Budget
+	// HeaderTimeout bounds the arrival of a request's header, including the silence
+	// before a connection's first header. Default 10 s.
 	HeaderTimeout time.Duration
-	// ReadTimeout is how long a whole request may take to arrive, WriteTimeout how long its answer may take from then on; handlers can extend both. Defaults
-	// 20 s and 30 s.
+	// ReadTimeout bounds the arrival of a whole request, and WriteTimeout the time from
+	// then to the end of the answer. Handlers can extend both. Defaults 20 s and 30 s.
 	ReadTimeout, WriteTimeout time.Duration
-	// IdleTimeout is how long a connection may be silent between two requests. Default 1 minute.
+	// IdleTimeout bounds the silence between two requests. Default 1 minute.
 	IdleTimeout time.Duration
-	// Log gets what goes wrong. Default: discarded.
+	// Log logs errors. Default: discarded.
 	Log *slog.Logger
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 
 func (o *Options) defaults() {
-	span := func(v *time.Duration, def time.Duration) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	span(&o.HeaderTimeout, 10*time.Second)
-	span(&o.ReadTimeout, 20*time.Second)
-	span(&o.WriteTimeout, 30*time.Second)
-	span(&o.IdleTimeout, time.Minute)
-	if o.MaxConns <= 0 {
-		o.MaxConns = 10_000
-	}
+	opt.Default(&o.HeaderTimeout, 10*time.Second)
+	opt.Default(&o.ReadTimeout, 20*time.Second)
+	opt.Default(&o.WriteTimeout, 30*time.Second)
+	opt.Default(&o.IdleTimeout, time.Minute)
+	opt.Default(&o.MaxConns, 10_000)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -65,22 +65,22 @@ func (o *Options) defaults() {
 // maxHeader is the longest header of a request, in bytes.
 const maxHeader = 16 << 10
 
-// Server is a port with its connections.
+// Server is a port with its connections. Any goroutine.
 type Server struct {
 	opt       Options
 	listener  *net.TCPListener
 	http      *http.Server
 	done      chan struct{} // closed when http is no longer served
-	failure   error         // why, when nobody asked for it; valid after done
+	failure   error         // why serving ended without Close; valid after done
 	refused   prometheus.Counter
 	displaced prometheus.Counter
 
 	mu      sync.Mutex
 	open    int
-	waiting list.List // of *conn: those not being answered, the one that has waited longest first
+	waiting list.List // of *conn, the one that has been waiting longest first
 }
 
-// Listen opens a TCP port, as "host:port" or ":port". Port 0 takes a free one.
+// Listen opens a TCP port, given as "host:port" or ":port". Port 0 takes a free one.
 func Listen(addr string) (*net.TCPListener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -89,27 +89,37 @@ func Listen(addr string) (*net.TCPListener, error) {
 	return l.(*net.TCPListener), nil
 }
 
-// Serve answers on l until Close, which closes l too.
+// Serve answers on l until Close, which closes l as well.
 func Serve(l *net.TCPListener, opt Options) *Server {
 	opt.defaults()
 	labels := prometheus.Labels{"listener": opt.Name}
 	s := &Server{opt: opt, listener: l, done: make(chan struct{}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_web_refused_total",
-			Help: "HTTP connections closed on arrival: too many, all of them being answered.", ConstLabels: labels}),
-		displaced: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_web_displaced_total",
-			Help: "HTTP connections closed while they waited, to make room for others.", ConstLabels: labels}),
+			Help: "HTTP connections closed on arrival because all others were being " +
+				"answered.",
+			ConstLabels: labels}),
+		displaced: prometheus.NewCounter(
+			prometheus.CounterOpts{Name: "teamtalk_web_displaced_total",
+				Help:        "Waiting HTTP connections closed to make room for others.",
+				ConstLabels: labels}),
 	}
 	if opt.Registerer != nil {
 		opt.Registerer.MustRegister(s.refused, s.displaced,
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_web_open", Help: "HTTP connections open.", ConstLabels: labels},
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_web_open",
+				Help: "HTTP connections open.", ConstLabels: labels},
 				func() float64 { return float64(s.Open()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_web_waiting",
-				Help: "HTTP connections open and not being answered.", ConstLabels: labels}, func() float64 { return float64(s.idle()) }))
+				Help: "HTTP connections open and not being answered.", ConstLabels: labels},
+				func() float64 { return float64(s.idle()) }))
 	}
 	s.http = &http.Server{
-		Handler: http.HandlerFunc(s.answer), ErrorLog: slog.NewLogLogger(opt.Log.Handler(), slog.LevelDebug), MaxHeaderBytes: maxHeader,
-		ReadHeaderTimeout: opt.HeaderTimeout, ReadTimeout: opt.ReadTimeout, WriteTimeout: opt.WriteTimeout, IdleTimeout: opt.IdleTimeout,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		Handler: http.HandlerFunc(s.answer), ErrorLog: slog.NewLogLogger(opt.Log.Handler(),
+			slog.LevelDebug), MaxHeaderBytes: maxHeader,
+		ReadHeaderTimeout: opt.HeaderTimeout, ReadTimeout: opt.ReadTimeout,
+		WriteTimeout: opt.WriteTimeout, IdleTimeout: opt.IdleTimeout,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
 		ConnState: func(c net.Conn, st http.ConnState) {
 			if st == http.StateIdle {
 				s.rest(c.(*conn))
@@ -125,30 +135,32 @@ func Serve(l *net.TCPListener, opt Options) *Server {
 	return s
 }
 
-// Addr is the address listened on, with the port that was taken.
+// Addr returns the address of the port, with the number that the system chose for port 0.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Open is the number of connections now open.
+// Open returns the number of open connections.
 func (s *Server) Open() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open
 }
 
-// idle is how many of them are not being answered.
+// idle returns the number of connections that wait.
 func (s *Server) idle() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waiting.Len()
 }
 
-// Err is why the port ended although nobody asked for it: nil after Close. It waits for the end.
+// Err waits until the port is closed. It returns the reason when it closed without Close,
+// otherwise nil.
 func (s *Server) Err() error {
 	<-s.done
 	return s.failure
 }
 
-// Close closes the port and waits until what was asked is answered; when ctx ends first, the rest is cut off.
+// Close closes the port and waits until the requests that arrived are answered. When ctx
+// ends first, it closes the other connections.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err != nil {
@@ -160,7 +172,8 @@ func (s *Server) Close(ctx context.Context) error {
 
 type connKey struct{}
 
-// answer hands a request on. Its connection is nobody's to close meanwhile.
+// answer passes a request to the handler. While the handler answers, the connection is
+// not waiting.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
 		s.mu.Lock()
@@ -170,7 +183,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	s.opt.Handler.ServeHTTP(w, r)
 }
 
-// rest notes that a connection's request is answered.
+// rest makes a connection wait after its request was answered.
 func (s *Server) rest(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,7 +192,7 @@ func (s *Server) rest(c *conn) {
 	}
 }
 
-// leave takes a connection off the list of those that wait. With mu held.
+// leave ends a connection's wait. The caller holds mu.
 func (s *Server) leave(c *conn) {
 	if c.at != nil {
 		s.waiting.Remove(c.at)
@@ -187,7 +200,8 @@ func (s *Server) leave(c *conn) {
 	}
 }
 
-// admit counts a new connection, if there is room or can be made.
+// admit counts a new connection. When there is no room it closes the connection that has
+// been waiting longest. It returns false when none waits.
 func (s *Server) admit() bool {
 	if s.take() {
 		return true
@@ -202,7 +216,7 @@ func (s *Server) admit() bool {
 		return false
 	}
 	s.displaced.Inc()
-	_ = longest.Close() // nobody is there to hear of it
+	_ = longest.Close() // the client gets no answer, so the error is of no use
 	return s.take()
 }
 
@@ -216,13 +230,13 @@ func (s *Server) take() bool {
 	return true
 }
 
-// bounded is the listener, with its bounds.
+// bounded is the listener with the bounds of its Server.
 type bounded struct {
 	*net.TCPListener
 	s *Server
 }
 
-// Accept returns the next connection there is room for.
+// Accept returns the next connection for which there is room, and closes those before it.
 func (b bounded) Accept() (net.Conn, error) {
 	for {
 		tcp, err := b.AcceptTCP()
@@ -231,7 +245,7 @@ func (b bounded) Accept() (net.Conn, error) {
 		}
 		if !b.s.admit() {
 			b.s.refused.Inc()
-			_ = tcp.Close() // nobody is there to hear of it
+			_ = tcp.Close() // the client gets no answer, so the error is of no use
 			continue
 		}
 		c := &conn{TCPConn: tcp, s: b.s}
@@ -240,14 +254,14 @@ func (b bounded) Accept() (net.Conn, error) {
 	}
 }
 
-// conn is a connection that is counted until it is closed. It has all that a TCP connection has, so that files go from disk to socket without
-// passing through here.
+// conn counts as open until it is closed. It embeds the TCP connection so that net/http
+// can send files from disk to socket without copying (sendfile).
 type conn struct {
 	*net.TCPConn
 	s *Server
 
 	// With s.mu held.
-	at     *list.Element // among those that wait; nil while a request is answered
+	at     *list.Element // in waiting; nil while a request is answered
 	closed bool
 }
 

@@ -15,11 +15,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"teamtalk/core/engine"
+	"teamtalk/core/budget"
 	"teamtalk/core/web"
 )
 
-// patience is how long anything may take before a test gives up.
+// patience bounds every wait of a test.
 const patience = 20 * time.Second
 
 func serve(t *testing.T, opt web.Options) *web.Server {
@@ -36,7 +36,7 @@ func serve(t *testing.T, opt web.Options) *web.Server {
 			t.Errorf("close: %v", err)
 		}
 		if err := s.Err(); err != nil {
-			t.Errorf("it ended by itself: %v", err)
+			t.Errorf("the server ended without Close: %v", err)
 		}
 	})
 	return s
@@ -55,7 +55,8 @@ func dial(t *testing.T, s *web.Server) net.Conn {
 	return c
 }
 
-// ask sends a request over a connection of its own and returns all that comes back.
+// ask sends a request that closes the connection afterwards, and returns all bytes
+// received.
 func ask(t *testing.T, c net.Conn, path string) string {
 	t.Helper()
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path)
@@ -66,7 +67,7 @@ func ask(t *testing.T, c net.Conn, path string) string {
 	return string(b)
 }
 
-// answer reads one answer; what went wrong, when there is none.
+// answer reads one answer, and returns the error's text when there is none.
 func answer(c net.Conn) string {
 	rsp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
@@ -79,13 +80,13 @@ func answer(c net.Conn) string {
 	return rsp.Status + " " + string(b)
 }
 
-// open waits until so many connections are open.
+// open waits until n connections are open.
 func open(t *testing.T, s *web.Server, n int) {
 	t.Helper()
 	until(t, fmt.Sprint(n, " connections"), func() bool { return s.Open() == n })
 }
 
-// until waits for something that no event tells of.
+// until polls for a condition that no event reports.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
@@ -95,7 +96,7 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// gone fails unless the server has closed a connection without a word.
+// gone fails unless the server closed the connection without an answer.
 func gone(t *testing.T, what string, c net.Conn) {
 	t.Helper()
 	if b, err := io.ReadAll(c); len(b) > 0 || os.IsTimeout(err) {
@@ -118,21 +119,24 @@ func count(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	return 0
 }
 
-// TestRoom: a full port makes room by closing who waits longest – silent, with half a header, between requests – and never who is being answered; when
-// all are, it refuses.
-func TestRoom(t *testing.T) {
+// TestFullPortClosesTheLongestWaiting fills a port with connections that are silent, have
+// sent half a header, or are between two requests. The port closes those to make room,
+// and never one that is being answered. When all are being answered it refuses new ones.
+func TestFullPortClosesTheLongestWaiting(t *testing.T) {
 	for _, bound := range []string{"MaxConns", "Budget"} {
 		t.Run(bound, func(t *testing.T) {
-			entered, leave, reg := make(chan struct{}), make(chan struct{}), prometheus.NewRegistry()
-			opt := web.Options{Name: "x", MaxConns: 3, Registerer: reg, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/wait" {
-					entered <- struct{}{}
-					<-leave
-				}
-				io.WriteString(w, "hello")
-			})}
+			entered, leave, reg := make(chan struct{}), make(chan struct{}),
+				prometheus.NewRegistry()
+			opt := web.Options{Name: "x", MaxConns: 3, Registerer: reg,
+				Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/wait" {
+						entered <- struct{}{}
+						<-leave
+					}
+					io.WriteString(w, "hello")
+				})}
 			if bound == "Budget" {
-				opt.MaxConns, opt.Budget = 100, engine.FixedBudget(3)
+				opt.MaxConns, opt.Budget = 100, budget.Fixed(3)
 			}
 			s := serve(t, opt)
 			answered := dial(t, s)
@@ -140,9 +144,9 @@ func TestRoom(t *testing.T) {
 			<-entered
 			silent, half := dial(t, s), dial(t, s)
 			fmt.Fprint(half, "GET / HTTP/1.1\r\nHo")
-			for range 10 { // the first makes one go
+			for range 10 { // the first request displaces a connection
 				if a := ask(t, dial(t, s), "/"); !strings.HasSuffix(a, "hello") {
-					t.Fatalf("beside who waits: %q", a)
+					t.Fatalf("a request beside waiting connections: %q", a)
 				}
 				open(t, s, 2)
 			}
@@ -151,7 +155,8 @@ func TestRoom(t *testing.T) {
 			if a := answer(half); !strings.HasSuffix(a, "hello") {
 				t.Errorf("half a header: %q", a)
 			}
-			until(t, "half to wait again", func() bool { return count(t, reg, "teamtalk_web_waiting") == 1 })
+			until(t, "half to wait again",
+				func() bool { return count(t, reg, "teamtalk_web_waiting") == 1 })
 			if n := count(t, reg, "teamtalk_web_displaced_total"); n < 1 {
 				t.Errorf("%v displaced", n)
 			}
@@ -162,7 +167,8 @@ func TestRoom(t *testing.T) {
 			}
 			gone(t, "between requests", half)
 			gone(t, "beyond the limit, all being answered", dial(t, s))
-			if n, now := count(t, reg, "teamtalk_web_refused_total"), count(t, reg, "teamtalk_web_open"); n != 1 || now != 3 {
+			if n, now := count(t, reg, "teamtalk_web_refused_total"),
+				count(t, reg, "teamtalk_web_open"); n != 1 || now != 3 {
 				t.Errorf("%v refused, %v open", n, now)
 			}
 			close(leave)
@@ -173,9 +179,9 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-// TestBudgetBack: connections that end are no longer counted.
-func TestBudgetBack(t *testing.T) {
-	b := engine.FixedBudget(1)
+// TestBudgetIsReturned opens and closes more connections than the budget allows at once.
+func TestBudgetIsReturned(t *testing.T) {
+	b := budget.Fixed(1)
 	s := serve(t, web.Options{Handler: http.NotFoundHandler(), Budget: b})
 	for range 50 {
 		if a := ask(t, dial(t, s), "/"); !strings.HasPrefix(a, "HTTP/1.1 404") {
@@ -184,19 +190,21 @@ func TestBudgetBack(t *testing.T) {
 		open(t, s, 0)
 	}
 	if !b.Take() || b.Take() {
-		t.Error("the budget is not what it was")
+		t.Error("the budget has not exactly one connection left")
 	}
 }
 
-// TestTimeouts: who is silent, slow with a header or with a body, idle, or does not read, is closed.
-func TestTimeouts(t *testing.T) {
+// TestTimeoutsCloseConnections tries a client that is silent, one that sends a header or
+// a body slowly, one that is idle, and one that does not read.
+func TestTimeoutsCloseConnections(t *testing.T) {
 	const short = 50 * time.Millisecond
 	big := filepath.Join(t.TempDir(), "big")
 	if err := os.WriteFile(big, make([]byte, 64<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	s := serve(t, web.Options{HeaderTimeout: short, ReadTimeout: short, WriteTimeout: short, IdleTimeout: short,
+	s := serve(t, web.Options{HeaderTimeout: short, ReadTimeout: short, WriteTimeout: short,
+		IdleTimeout: short,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPost {
 				_, err := io.ReadAll(r.Body)
@@ -225,11 +233,10 @@ func TestTimeouts(t *testing.T) {
 	open(t, s, 0)
 }
 
-// TestLongHeader: a header without end is refused.
-func TestLongHeader(t *testing.T) {
+func TestEndlessHeaderIsRefused(t *testing.T) {
 	s := serve(t, web.Options{Handler: http.NotFoundHandler()})
 	c := dial(t, s)
-	go func() { // until it is closed
+	go func() { // until the server closes the connection
 		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\nX: ")
 		line := []byte(strings.Repeat("x", 1<<16))
 		for {

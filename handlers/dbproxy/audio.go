@@ -11,8 +11,8 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
-	"teamtalk/core/files"
 	"teamtalk/core/im"
+	"teamtalk/core/sound"
 	"teamtalk/proto/pb"
 )
 
@@ -42,7 +42,7 @@ const (
 
 // sounds keeps the sound of audio messages in files: what the store keeps of a message is where its sound is.
 type sounds struct {
-	files   files.Files // nil: audio messages are refused
+	files   sound.Store // nil: audio messages are refused
 	clock   func() time.Time
 	metrics *metrics
 	rests   atomic.Pointer[time.Time] // until then; nil: not
@@ -52,7 +52,7 @@ type sounds struct {
 	bytes int // in cache
 }
 
-func newSounds(f files.Files, clock func() time.Time, m *metrics) *sounds {
+func newSounds(f sound.Store, clock func() time.Time, m *metrics) *sounds {
 	s := &sounds{files: f, clock: clock, metrics: m}
 	// More entries than soundCache has room for, were all sounds of 1 KiB. The only error is a size that is not positive.
 	s.cache, _ = simplelru.NewLRU(soundCache>>10, func(_ string, data []byte) { s.bytes -= len(data) })

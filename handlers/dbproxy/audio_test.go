@@ -12,16 +12,16 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"teamtalk/core/files"
 	"teamtalk/core/im"
+	"teamtalk/core/sound"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/pool"
 	"teamtalk/proto/pb"
 )
 
-// soundHook is Files with a hook in front of each call, and a count of gets.
+// soundHook is a Store that calls a hook before each call, and counts the calls of Get.
 type soundHook struct {
-	files.Files
+	sound.Store
 	mu       sync.Mutex
 	put, get func(ctx context.Context) error
 	gets     int
@@ -36,7 +36,7 @@ func (f *soundHook) Put(ctx context.Context, name string, data []byte) (string, 
 			return "", err
 		}
 	}
-	return f.Files.Put(ctx, name, data)
+	return f.Store.Put(ctx, name, data)
 }
 
 func (f *soundHook) Get(ctx context.Context, url string) ([]byte, error) {
@@ -49,7 +49,7 @@ func (f *soundHook) Get(ctx context.Context, url string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return f.Files.Get(ctx, url)
+	return f.Store.Get(ctx, url)
 }
 
 func (f *soundHook) set(put, get func(ctx context.Context) error) {
@@ -58,8 +58,8 @@ func (f *soundHook) set(put, get func(ctx context.Context) error) {
 	f.put, f.get = put, get
 }
 
-// sound is an audio message of that many seconds and bytes.
-func sound(from, to, seconds uint32, size int) *pb.MsgData {
+// audioMessage is an audio message of that many seconds and bytes.
+func audioMessage(from, to, seconds uint32, size int) *pb.MsgData {
 	m := text(from, to, "")
 	m.Type = pb.MsgType_MSG_TYPE_SINGLE_AUDIO
 	m.Data = append(binary.BigEndian.AppendUint32(nil, seconds), bytes.Repeat([]byte{0xfe}, size)...)
@@ -67,7 +67,7 @@ func sound(from, to, seconds uint32, size int) *pb.MsgData {
 }
 
 func TestAudio(t *testing.T) {
-	sounds := &soundHook{Files: newSounds(t)}
+	sounds := &soundHook{Store: newSounds(t)}
 	h := open(t, options{db: dbproxy.Options{Sounds: sounds}})
 	p := h.dial()
 	g := makeGroup(p, 1, temporary, 1, 2)
@@ -80,15 +80,15 @@ func TestAudio(t *testing.T) {
 		m    *pb.MsgData
 		id   uint32
 	}{
-		{"one byte", sound(1, 2, 3, 1), 1},
-		{"the longest", sound(1, 2, 60, im.MaxAudio), 2},
+		{"one byte", audioMessage(1, 2, 3, 1), 1},
+		{"the longest", audioMessage(1, 2, 60, im.MaxAudio), 2},
 		{"a text between", text(1, 2, "t"), 3},
-		{"in a group", toGroup(sound(1, g, 7, 1000)), 1},
-		{"four billion seconds", sound(2, 1, 1<<32-1, 10), 4},
-		{"too long", sound(1, 2, 60, im.MaxAudio+1), 0},
-		{"no sound", sound(1, 2, 60, 0), 0},
+		{"in a group", toGroup(audioMessage(1, g, 7, 1000)), 1},
+		{"four billion seconds", audioMessage(2, 1, 1<<32-1, 10), 4},
+		{"too long", audioMessage(1, 2, 60, im.MaxAudio+1), 0},
+		{"no sound", audioMessage(1, 2, 60, 0), 0},
 		{"no duration", &pb.MsgData{FromUserID: 1, ToSessionID: 2, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: []byte("abc")}, 0},
-		{"not a member", toGroup(sound(3, g, 7, 1000)), 0},
+		{"not a member", toGroup(audioMessage(3, g, 7, 1000)), 0},
 		{"after failures", text(1, 2, "t"), 5},
 	} {
 		rsp := ask[*pb.MsgData](p, uint16(i), test.m)
@@ -100,13 +100,13 @@ func TestAudio(t *testing.T) {
 	if len(list) != 5 {
 		t.Fatalf("%d messages", len(list))
 	}
-	for i, want := range [][]byte{[]byte("t"), sound(2, 1, 1<<32-1, 10).Data, []byte("t"), sound(1, 2, 60, im.MaxAudio).Data, sound(1, 2, 3, 1).Data} {
+	for i, want := range [][]byte{[]byte("t"), audioMessage(2, 1, 1<<32-1, 10).Data, []byte("t"), audioMessage(1, 2, 60, im.MaxAudio).Data, audioMessage(1, 2, 3, 1).Data} {
 		if m := list[i]; m.GetMsgId() != uint32(5-i) || !bytes.Equal(m.GetMsgData(), want) {
 			t.Errorf("message %d has %d bytes of type %v", m.GetMsgId(), len(m.GetMsgData()), m.GetMsgType())
 		}
 	}
 	byID := ask[*pb.IMGetMsgByIdRsp](p, 21, pb.IMGetMsgByIdReq_builder{UserId: proto.Uint32(2), SessionType: group.Enum(), SessionId: &g, MsgIdList: []uint32{1}}.Build())
-	if l := byID.GetMsgList(); len(l) != 1 || !bytes.Equal(l[0].GetMsgData(), sound(1, g, 7, 1000).Data) || l[0].GetMsgType() != pb.MsgType_MSG_TYPE_GROUP_AUDIO {
+	if l := byID.GetMsgList(); len(l) != 1 || !bytes.Equal(l[0].GetMsgData(), audioMessage(1, g, 7, 1000).Data) || l[0].GetMsgType() != pb.MsgType_MSG_TYPE_GROUP_AUDIO {
 		t.Errorf("by id: %v", l)
 	}
 	if sounds.gets != 0 {
@@ -123,7 +123,7 @@ func TestAudioPreview(t *testing.T) {
 	}
 	h := open(t, options{db: dbproxy.Options{Sounds: newSounds(t), Text: cipher}})
 	p := h.dial()
-	ask[*pb.MsgData](p, 1, sound(1, 2, 3, 100))
+	ask[*pb.MsgData](p, 1, audioMessage(1, 2, 3, 100))
 	check := func(body []byte, typ pb.MsgType) {
 		t.Helper()
 		if s, err := cipher.Decrypt(body); err != nil || s != "[语音]" || typ != pb.MsgType_MSG_TYPE_SINGLE_AUDIO {
@@ -139,14 +139,14 @@ func TestAudioPreview(t *testing.T) {
 
 // TestAudioOrder: texts and sounds in one conversation keep their order, also when a sound takes its time.
 func TestAudioOrder(t *testing.T) {
-	sounds := &soundHook{Files: newSounds(t)}
+	sounds := &soundHook{Store: newSounds(t)}
 	h := open(t, options{db: dbproxy.Options{Sounds: sounds}})
 	reached, goOn := make(chan struct{}, 100), make(chan struct{})
 	sounds.set(func(context.Context) error { reached <- struct{}{}; <-goOn; return nil }, nil)
 	p := h.dial()
 	for i := range 20 {
 		if i%2 == 0 {
-			p.send(uint16(i), sound(1, 2, uint32(i), 10))
+			p.send(uint16(i), audioMessage(1, 2, uint32(i), 10))
 		} else {
 			p.send(uint16(i), text(1, 2, fmt.Sprint(i)))
 		}
@@ -162,7 +162,7 @@ func TestAudioOrder(t *testing.T) {
 
 // TestAudioFailures: a sound that cannot be kept fails its message alone; one that cannot be found leaves its message in the list.
 func TestAudioFailures(t *testing.T) {
-	sounds := &soundHook{Files: newSounds(t)}
+	sounds := &soundHook{Store: newSounds(t)}
 	h := open(t, options{db: dbproxy.Options{Sounds: sounds, Timeout: 4 * time.Second}, pool: pool.Options{Workers: 1, BatchWorkers: 1}})
 	p := h.dial()
 	for _, test := range []struct {
@@ -176,7 +176,7 @@ func TestAudioFailures(t *testing.T) {
 	} {
 		name := test.name
 		sounds.set(test.hook, nil)
-		p.send(1, sound(1, 2, 3, 10))
+		p.send(1, audioMessage(1, 2, 3, 10))
 		p.send(2, text(1, 2, name))
 		if m := answer[*pb.MsgData](p, 1); m.MsgID != 0 {
 			t.Errorf("%s: id %d without a sound", name, m.MsgID)
@@ -187,12 +187,12 @@ func TestAudioFailures(t *testing.T) {
 	}
 	sounds.set(nil, nil)
 	h.clock.Add(10 * time.Second)
-	if m := ask[*pb.MsgData](p, 3, sound(1, 2, 3, 10)); m.MsgID != 5 {
+	if m := ask[*pb.MsgData](p, 3, audioMessage(1, 2, 3, 10)); m.MsgID != 5 {
 		t.Errorf("afterwards: id %d", m.MsgID)
 	}
 
 	// A db_proxy that has not seen the sound before, and does not find it now.
-	second := &soundHook{Files: sounds.Files}
+	second := &soundHook{Store: sounds.Store}
 	h2 := dbproxy.New(dbproxy.Options{Store: h.store, Tasks: inline{}, Sounds: second})
 	second.set(nil, func(context.Context) error { return im.Errorf(im.NotFound, "gone") })
 	if got := fetch(t, h2, 5); len(got) != 0 {
@@ -204,7 +204,7 @@ func TestAudioFailures(t *testing.T) {
 	}
 	second.set(nil, nil)
 	for range 3 {
-		if got := fetch(t, h2, 5); !bytes.Equal(got, sound(1, 2, 3, 10).Data) {
+		if got := fetch(t, h2, 5); !bytes.Equal(got, audioMessage(1, 2, 3, 10).Data) {
 			t.Errorf("%d bytes", len(got))
 		}
 	}

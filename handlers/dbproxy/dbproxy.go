@@ -39,11 +39,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
-	"teamtalk/core/files"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
+	"teamtalk/core/sound"
 	"teamtalk/proto/pb"
 )
 
@@ -69,7 +69,7 @@ type Options struct {
 	Messages Messages
 	// Sounds keeps the sound of audio messages, in files of up to im.MaxAudio bytes. nil: audio messages are not stored, and those that are in the store
 	// are answered without their sound.
-	Sounds files.Files
+	Sounds sound.Store
 	// Text encrypts what stands for a sound in lists of conversations. nil: with im.DefaultTextKey.
 	Text *im.TextCipher
 	// HistoryLimit is the most messages one request returns. Default 100.

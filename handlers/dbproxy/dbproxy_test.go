@@ -13,9 +13,9 @@ import (
 
 	"teamtalk/core/blob"
 	"teamtalk/core/engine"
-	"teamtalk/core/files"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
+	"teamtalk/core/sound"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/pool"
 	"teamtalk/proto/pb"
@@ -161,7 +161,7 @@ func open(t *testing.T, o options) *house {
 }
 
 // newSounds is a folder for sounds.
-func newSounds(t *testing.T) files.Files {
+func newSounds(t *testing.T) sound.Store {
 	t.Helper()
 	folder, err := blob.OpenFolder(t.TempDir(), 0)
 	if err != nil {
@@ -172,7 +172,7 @@ func newSounds(t *testing.T) files.Files {
 			t.Error(err)
 		}
 	})
-	return files.NewBlobs(folder, im.MaxAudio)
+	return sound.NewBlobs(folder, im.MaxAudio)
 }
 
 func addUsers(t *testing.T, store im.Store, n int) {

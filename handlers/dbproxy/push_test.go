@@ -61,7 +61,7 @@ func TestPushTargets(t *testing.T) {
 	// What is not read counts as soon as the message is answered: of users, groups, sounds.
 	g := makeGroup(p, 1, temporary, 1, 2, 4)
 	ask[*pb.MsgData](p, 5, text(3, 1, "a"))
-	ask[*pb.MsgData](p, 6, sound(2, 1, 1, 10))
+	ask[*pb.MsgData](p, 6, audioMessage(2, 1, 1, 10))
 	ask[*pb.MsgData](p, 7, groupText(4, g, "b"))
 	expect("1/0x11/0aF/3/1 2/0x11/baF/1/1 4/0x12/dro/0/1", 1, 2, 4)
 

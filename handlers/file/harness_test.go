@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/budget"
 	"teamtalk/core/engine"
 	"teamtalk/core/pdu"
 	"teamtalk/core/spool"
@@ -78,7 +79,7 @@ func (h *house) start() {
 		opt.Tasks = h.gate
 	}
 	h.server = file.New(opt)
-	h.clients, err = engine.Start(engine.Options{Name: "file", Addr: "127.0.0.1:0", Handler: h.server.Clients(), Loops: h.loops, MaxFrame: file.MaxFrame, Budget: engine.FixedBudget(12_000)})
+	h.clients, err = engine.Start(engine.Options{Name: "file", Addr: "127.0.0.1:0", Handler: h.server.Clients(), Loops: h.loops, MaxFrame: file.MaxFrame, Budget: budget.Fixed(12_000)})
 	if err == nil {
 		h.servers, err = engine.Start(engine.Options{Name: "servers", Addr: "127.0.0.1:0", Handler: h.server.Servers(), Loops: 1})
 	}

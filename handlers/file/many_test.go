@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"teamtalk/core/engine"
+	"teamtalk/core/budget"
 	"teamtalk/handlers/file"
 	"teamtalk/proto/pb"
 )
@@ -334,7 +334,7 @@ func TestIdleCrowd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("10,000 connections: not with -short")
 	}
-	if _, err := engine.NewBudget(); err != nil { // raises the limit
+	if _, err := budget.New(); err != nil { // raises the limit
 		t.Fatal(err)
 	}
 	var lim unix.Rlimit

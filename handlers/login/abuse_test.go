@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/core/budget"
 	"teamtalk/core/engine"
 	"teamtalk/core/pdu"
 	"teamtalk/core/web"
@@ -117,7 +118,7 @@ func TestIdleCrowdTCP(t *testing.T) {
 		t.Skip("10,000 connections: not with -short")
 	}
 	l := login.New(login.Options{ClientDeadline: 3 * time.Second})
-	b, err := engine.NewBudget() // raises the limit
+	b, err := budget.New() // raises the limit
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"teamtalk/core/blob"
-	"teamtalk/core/files"
 	"teamtalk/core/im"
+	"teamtalk/core/sound"
 )
 
 // TestHere: what db_proxy keeps on the small file server of its process lies with the uploads and can be fetched by everybody; it is found again under
@@ -25,29 +25,29 @@ func TestHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	here := func(url string) *files.Here {
-		http, err := files.NewHTTP(files.HTTPOptions{URL: url})
+	here := func(url string) *sound.Here {
+		http, err := sound.NewHTTP(sound.HTTPOptions{URL: url})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { http.Close() })
-		return files.NewHere(files.HereOptions{Server: New(Options{Store: store, URL: url, MaxSize: 3}), URL: url, Elsewhere: http, MaxSize: 100})
+		return sound.NewHere(sound.HereOptions{Server: New(Options{Store: store, URL: url, MaxSize: 3}), URL: url, Elsewhere: http, MaxSize: 100})
 	}
 	web := httptest.NewServer(New(Options{Store: store}))
 	defer web.Close()
 	f := here(web.URL)
-	sound := bytes.Repeat([]byte{0xfe}, 100)
-	url, err := f.Put(t.Context(), "sound.audio", sound)
+	data := bytes.Repeat([]byte{0xfe}, 100)
+	url, err := f.Put(t.Context(), "sound.audio", data)
 	if err != nil || !strings.HasPrefix(url, web.URL+"/g0/") {
 		t.Fatalf("kept at %q, %v", url, err)
 	}
-	over, err := files.NewHTTP(files.HTTPOptions{URL: "http://localhost"}) // as another db_proxy does
+	over, err := sound.NewHTTP(sound.HTTPOptions{URL: "http://localhost"}) // as another db_proxy does
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer over.Close()
-	for name, from := range map[string]files.Files{"here": f, "later, under another address": here("http://files.example.com/msfs/"), "over HTTP": over} {
-		if got, err := from.Get(t.Context(), url); err != nil || !bytes.Equal(got, sound) {
+	for name, from := range map[string]sound.Store{"here": f, "later, under another address": here("http://files.example.com/msfs/"), "over HTTP": over} {
+		if got, err := from.Get(t.Context(), url); err != nil || !bytes.Equal(got, data) {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
 	}
@@ -63,7 +63,7 @@ func TestHere(t *testing.T) {
 	if rsp, err := http.Get(url); err != nil || rsp.StatusCode != http.StatusOK {
 		t.Errorf("GET %s: %v, %v", url, rsp, err)
 	}
-	alone := files.NewHere(files.HereOptions{Server: New(Options{Store: store})})
+	alone := sound.NewHere(sound.HereOptions{Server: New(Options{Store: store})})
 	if _, err := alone.Get(t.Context(), elsewhere.URL); im.KindOf(err) != im.NotFound {
 		t.Errorf("of another server, which nobody may ask: %v", err)
 	}

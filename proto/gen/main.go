@@ -1,12 +1,14 @@
-// Command gen turns the .proto files of this project into Go.
+// Command gen generates Go code from the .proto files of this project.
 //
 //	go generate ./proto/...
 //
-// is all there is to know: it needs nothing but Go. The .proto files are parsed in this process, the Go code is written by
-// the protoc-gen-go that go.mod pins (the same version as the runtime), and commands.gen.go joins each message to
-// its command id, which stands in the comment above the message as "cmd: 0x0103".
+// It needs only Go. It parses the .proto files itself. The protoc-gen-go that go.mod
+// pins, of the same version as the runtime, writes the Go code. commands.gen.go joins
+// each message to its command id, which the comment above the message states as "cmd:
+// 0x0103".
 //
-// With -check nothing is written; the exit status says whether what is checked in is what would be written.
+// With -check it writes nothing, and fails when the generated files differ from those in
+// the folder.
 package main
 
 import (
@@ -34,8 +36,10 @@ import (
 func main() {
 	in := flag.String("in", ".", "folder of the .proto files")
 	out := flag.String("out", "pb", "folder of the generated Go")
-	api := flag.String("api", "API_OPAQUE", "generated API: API_OPAQUE or API_OPEN (to compare their cost)")
-	check := flag.Bool("check", false, "write nothing; fail when a file in -out is not what would be written")
+	api := flag.String("api", "API_OPAQUE",
+		"generated API: API_OPAQUE or API_OPEN (to compare their cost)")
+	check := flag.Bool("check", false,
+		"write nothing, and fail when a file in -out differs from the generated one")
 	flag.Parse()
 	if err := run(*in, *out, *api, *check); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
@@ -62,7 +66,8 @@ func run(in, out, api string, check bool) error {
 	return nil
 }
 
-// compare reports the files in out that differ from what was generated, also those nothing generates any more.
+// compare returns an error that names the files in out that differ from the generated
+// ones, and those that nothing generates any more.
 func compare(out string, files map[string][]byte) error {
 	var stale []string
 	for name, content := range files {
@@ -84,7 +89,8 @@ func compare(out string, files map[string][]byte) error {
 	}
 	if len(stale) > 0 {
 		sort.Strings(stale)
-		return fmt.Errorf("stale: %s (go generate ./proto/... writes them anew)", strings.Join(stale, ", "))
+		return fmt.Errorf("stale: %s (run make generate)",
+			strings.Join(stale, ", "))
 	}
 	return nil
 }
@@ -96,7 +102,7 @@ func generate(in, api string) (map[string][]byte, error) {
 		return nil, err
 	}
 	if len(paths) == 0 {
-		return nil, fmt.Errorf("no .proto files in %s", in)
+		return nil, fmt.Errorf("the folder %s has no .proto files", in)
 	}
 	names := make([]string, len(paths))
 	for i, p := range paths {
@@ -122,13 +128,14 @@ func generate(in, api string) (map[string][]byte, error) {
 	return files, err
 }
 
-// messages runs protoc-gen-go, as protoc would.
+// messages runs protoc-gen-go the way protoc does.
 func messages(compiled linker.Files, names []string, api string) (map[string][]byte, error) {
 	req := &pluginpb.CodeGeneratorRequest{
 		FileToGenerate: names,
 		Parameter:      proto.String("paths=source_relative,default_api_level=" + api),
 	}
-	// base.proto first: a plugin wants every file after the files it imports.
+	// A plugin expects every file after the files that it imports, so base.proto is
+	// first.
 	for _, f := range compiled {
 		if f.Imports().Len() == 0 {
 			req.ProtoFile = append(req.ProtoFile, protodesc.ToFileDescriptorProto(f))
@@ -166,20 +173,22 @@ func messages(compiled linker.Files, names []string, api string) (map[string][]b
 	return files, nil
 }
 
-// addSource gives d back the comments that protodesc leaves out.
+// addSource adds to d the comments that protodesc leaves out.
 func addSource(d *descriptorpb.FileDescriptorProto, compiled linker.Files) {
 	f := compiled.FindFileByPath(d.GetName())
 	info := &descriptorpb.SourceCodeInfo{}
 	locs := f.SourceLocations()
 	for i := range locs.Len() {
 		l := locs.Get(i)
-		span := []int32{int32(l.StartLine), int32(l.StartColumn), int32(l.EndLine), int32(l.EndColumn)}
+		span := []int32{int32(l.StartLine), int32(l.StartColumn), int32(l.EndLine),
+			int32(l.EndColumn)}
 		if l.StartLine == l.EndLine {
 			span = []int32{int32(l.StartLine), int32(l.StartColumn), int32(l.EndColumn)}
 		}
 		info.Location = append(info.Location, &descriptorpb.SourceCodeInfo_Location{
 			Path: l.Path, Span: span, LeadingDetachedComments: l.LeadingDetachedComments,
-			LeadingComments: optional(l.LeadingComments), TrailingComments: optional(l.TrailingComments),
+			LeadingComments:  optional(l.LeadingComments),
+			TrailingComments: optional(l.TrailingComments),
 		})
 	}
 	d.SourceCodeInfo = info
@@ -197,7 +206,8 @@ type command struct {
 	message string
 }
 
-// commands writes the table of command ids and the methods that make each message a pb.Message; nil when no message has an id.
+// commands generates the table of command ids and the methods that make each message a
+// pb.Message. It returns nil when no message has an id.
 func commands(compiled linker.Files) ([]byte, error) {
 	var cmds []command
 	seen := map[uint16]string{}
@@ -209,7 +219,7 @@ func commands(compiled linker.Files) ([]byte, error) {
 				return nil, err
 			}
 			if id == 0 {
-				continue // used inside messages only
+				continue // a part of other messages
 			}
 			if other := seen[id]; other != "" {
 				return nil, fmt.Errorf("command 0x%04x: both %s and %s", id, other, m.Name())
@@ -230,23 +240,31 @@ func commands(compiled linker.Files) ([]byte, error) {
 	for _, c := range cmds {
 		p("\tCmd%s Command = 0x%04x", strings.TrimPrefix(c.message, "IM"), c.id)
 	}
-	p(")\n\n// commands is the one table of what travels in frames, in order of id.\nvar commands = []commandInfo{")
+	p(
+		")\n\n// commands lists the messages of frames, in the order of their ids.\n" +
+			"var commands = []commandInfo{")
 	for _, c := range cmds {
 		p("\t{0x%04x, %q, func() Message { return new(%s) }},", c.id, c.message, c.goType())
 	}
 	p("}\n")
 	for _, c := range cmds {
-		p("// Command returns 0x%04x.\nfunc (*%s) Command() Command { return 0x%04x }\n", c.id, c.goType(), c.id)
+		p("// Command returns 0x%04x.\nfunc (*%s) Command() Command { return 0x%04x }\n", c.id,
+			c.goType(), c.id)
 		if c.message == "IMMsgData" {
 			continue // AppendBody and ParseBody of MsgData are written by hand, in msgdata.go
 		}
-		p("// AppendBody appends the encoded message to b.\nfunc (m *%s) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }\n", c.message)
-		p("// ParseBody decodes b, which is not kept.\nfunc (m *%s) ParseBody(b []byte) error { return parseBody(b, m) }\n", c.message)
+		p(
+			"// AppendBody appends the encoded message to b.\nfunc (m *%s) AppendBody(b []byte) "+
+				"([]byte, error) { return appendBody(b, m) }\n", c.message)
+		p(
+			"// ParseBody decodes b, and does not retain it.\n"+
+				"func (m *%s) ParseBody(b []byte) error { return parseBody(b, m) }\n", c.message)
 	}
 	return format.Source(b.Bytes())
 }
 
-// goType is the Go type that carries the command: MsgData, written by hand, in place of IMMsgData.
+// goType returns the Go type of the command's message: MsgData, which is written by hand,
+// for IMMsgData.
 func (c command) goType() string {
 	if c.message == "IMMsgData" {
 		return "MsgData"
@@ -254,7 +272,7 @@ func (c command) goType() string {
 	return c.message
 }
 
-// commandID reads "cmd: 0x0103" from the comment above m; 0 when there is none.
+// commandID returns the id in the comment "cmd: 0x0103" above m; 0 when there is none.
 func commandID(f linker.File, m protoreflect.MessageDescriptor) (uint16, error) {
 	comment := f.SourceLocations().ByDescriptor(m).LeadingComments
 	for line := range strings.Lines(comment) {

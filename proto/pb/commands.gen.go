@@ -105,7 +105,7 @@ const (
 	CmdFileListRepairRsp         Command = 0x0738
 )
 
-// commands is the one table of what travels in frames, in order of id.
+// commands lists the messages of frames, in the order of their ids.
 var commands = []commandInfo{
 	{0x0101, "IMMsgServReq", func() Message { return new(IMMsgServReq) }},
 	{0x0102, "IMMsgServRsp", func() Message { return new(IMMsgServRsp) }},
@@ -214,7 +214,7 @@ func (*IMMsgServReq) Command() Command { return 0x0101 }
 // AppendBody appends the encoded message to b.
 func (m *IMMsgServReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMMsgServReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0102.
@@ -223,7 +223,7 @@ func (*IMMsgServRsp) Command() Command { return 0x0102 }
 // AppendBody appends the encoded message to b.
 func (m *IMMsgServRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMMsgServRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0103.
@@ -232,7 +232,7 @@ func (*IMLoginReq) Command() Command { return 0x0103 }
 // AppendBody appends the encoded message to b.
 func (m *IMLoginReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMLoginReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0104.
@@ -241,7 +241,7 @@ func (*IMLoginRes) Command() Command { return 0x0104 }
 // AppendBody appends the encoded message to b.
 func (m *IMLoginRes) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMLoginRes) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0105.
@@ -250,7 +250,7 @@ func (*IMLogoutReq) Command() Command { return 0x0105 }
 // AppendBody appends the encoded message to b.
 func (m *IMLogoutReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMLogoutReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0106.
@@ -259,7 +259,7 @@ func (*IMLogoutRsp) Command() Command { return 0x0106 }
 // AppendBody appends the encoded message to b.
 func (m *IMLogoutRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMLogoutRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0107.
@@ -268,7 +268,7 @@ func (*IMKickUser) Command() Command { return 0x0107 }
 // AppendBody appends the encoded message to b.
 func (m *IMKickUser) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMKickUser) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0108.
@@ -277,7 +277,7 @@ func (*IMDeviceTokenReq) Command() Command { return 0x0108 }
 // AppendBody appends the encoded message to b.
 func (m *IMDeviceTokenReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMDeviceTokenReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0109.
@@ -286,7 +286,7 @@ func (*IMDeviceTokenRsp) Command() Command { return 0x0109 }
 // AppendBody appends the encoded message to b.
 func (m *IMDeviceTokenRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMDeviceTokenRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x010a.
@@ -295,7 +295,7 @@ func (*IMKickPCClientReq) Command() Command { return 0x010a }
 // AppendBody appends the encoded message to b.
 func (m *IMKickPCClientReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMKickPCClientReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x010b.
@@ -304,7 +304,7 @@ func (*IMKickPCClientRsp) Command() Command { return 0x010b }
 // AppendBody appends the encoded message to b.
 func (m *IMKickPCClientRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMKickPCClientRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x010c.
@@ -313,7 +313,7 @@ func (*IMPushShieldReq) Command() Command { return 0x010c }
 // AppendBody appends the encoded message to b.
 func (m *IMPushShieldReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMPushShieldReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x010d.
@@ -322,7 +322,7 @@ func (*IMPushShieldRsp) Command() Command { return 0x010d }
 // AppendBody appends the encoded message to b.
 func (m *IMPushShieldRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMPushShieldRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x010e.
@@ -331,7 +331,7 @@ func (*IMQueryPushShieldReq) Command() Command { return 0x010e }
 // AppendBody appends the encoded message to b.
 func (m *IMQueryPushShieldReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMQueryPushShieldReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x010f.
@@ -340,7 +340,7 @@ func (*IMQueryPushShieldRsp) Command() Command { return 0x010f }
 // AppendBody appends the encoded message to b.
 func (m *IMQueryPushShieldRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMQueryPushShieldRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0201.
@@ -349,7 +349,7 @@ func (*IMRecentContactSessionReq) Command() Command { return 0x0201 }
 // AppendBody appends the encoded message to b.
 func (m *IMRecentContactSessionReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMRecentContactSessionReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0202.
@@ -358,7 +358,7 @@ func (*IMRecentContactSessionRsp) Command() Command { return 0x0202 }
 // AppendBody appends the encoded message to b.
 func (m *IMRecentContactSessionRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMRecentContactSessionRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0203.
@@ -367,7 +367,7 @@ func (*IMUserStatNotify) Command() Command { return 0x0203 }
 // AppendBody appends the encoded message to b.
 func (m *IMUserStatNotify) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMUserStatNotify) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0204.
@@ -376,7 +376,7 @@ func (*IMUsersInfoReq) Command() Command { return 0x0204 }
 // AppendBody appends the encoded message to b.
 func (m *IMUsersInfoReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMUsersInfoReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0205.
@@ -385,7 +385,7 @@ func (*IMUsersInfoRsp) Command() Command { return 0x0205 }
 // AppendBody appends the encoded message to b.
 func (m *IMUsersInfoRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMUsersInfoRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0206.
@@ -394,7 +394,7 @@ func (*IMRemoveSessionReq) Command() Command { return 0x0206 }
 // AppendBody appends the encoded message to b.
 func (m *IMRemoveSessionReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMRemoveSessionReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0207.
@@ -403,7 +403,7 @@ func (*IMRemoveSessionRsp) Command() Command { return 0x0207 }
 // AppendBody appends the encoded message to b.
 func (m *IMRemoveSessionRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMRemoveSessionRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0208.
@@ -412,7 +412,7 @@ func (*IMAllUserReq) Command() Command { return 0x0208 }
 // AppendBody appends the encoded message to b.
 func (m *IMAllUserReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMAllUserReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0209.
@@ -421,7 +421,7 @@ func (*IMAllUserRsp) Command() Command { return 0x0209 }
 // AppendBody appends the encoded message to b.
 func (m *IMAllUserRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMAllUserRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x020a.
@@ -430,7 +430,7 @@ func (*IMUsersStatReq) Command() Command { return 0x020a }
 // AppendBody appends the encoded message to b.
 func (m *IMUsersStatReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMUsersStatReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x020b.
@@ -439,7 +439,7 @@ func (*IMUsersStatRsp) Command() Command { return 0x020b }
 // AppendBody appends the encoded message to b.
 func (m *IMUsersStatRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMUsersStatRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x020c.
@@ -448,7 +448,7 @@ func (*IMChangeAvatarReq) Command() Command { return 0x020c }
 // AppendBody appends the encoded message to b.
 func (m *IMChangeAvatarReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMChangeAvatarReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x020d.
@@ -457,7 +457,7 @@ func (*IMChangeAvatarRsp) Command() Command { return 0x020d }
 // AppendBody appends the encoded message to b.
 func (m *IMChangeAvatarRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMChangeAvatarRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x020e.
@@ -466,7 +466,7 @@ func (*IMPCLoginStatusNotify) Command() Command { return 0x020e }
 // AppendBody appends the encoded message to b.
 func (m *IMPCLoginStatusNotify) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMPCLoginStatusNotify) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x020f.
@@ -475,7 +475,7 @@ func (*IMRemoveSessionNotify) Command() Command { return 0x020f }
 // AppendBody appends the encoded message to b.
 func (m *IMRemoveSessionNotify) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMRemoveSessionNotify) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0210.
@@ -484,7 +484,7 @@ func (*IMDepartmentReq) Command() Command { return 0x0210 }
 // AppendBody appends the encoded message to b.
 func (m *IMDepartmentReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMDepartmentReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0211.
@@ -493,7 +493,7 @@ func (*IMDepartmentRsp) Command() Command { return 0x0211 }
 // AppendBody appends the encoded message to b.
 func (m *IMDepartmentRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMDepartmentRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0212.
@@ -502,7 +502,7 @@ func (*IMAvatarChangedNotify) Command() Command { return 0x0212 }
 // AppendBody appends the encoded message to b.
 func (m *IMAvatarChangedNotify) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMAvatarChangedNotify) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0213.
@@ -511,7 +511,7 @@ func (*IMChangeSignInfoReq) Command() Command { return 0x0213 }
 // AppendBody appends the encoded message to b.
 func (m *IMChangeSignInfoReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMChangeSignInfoReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0214.
@@ -520,7 +520,7 @@ func (*IMChangeSignInfoRsp) Command() Command { return 0x0214 }
 // AppendBody appends the encoded message to b.
 func (m *IMChangeSignInfoRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMChangeSignInfoRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0215.
@@ -529,7 +529,7 @@ func (*IMSignInfoChangedNotify) Command() Command { return 0x0215 }
 // AppendBody appends the encoded message to b.
 func (m *IMSignInfoChangedNotify) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMSignInfoChangedNotify) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0301.
@@ -541,7 +541,7 @@ func (*IMMsgDataAck) Command() Command { return 0x0302 }
 // AppendBody appends the encoded message to b.
 func (m *IMMsgDataAck) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMMsgDataAck) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0303.
@@ -550,7 +550,7 @@ func (*IMMsgDataReadAck) Command() Command { return 0x0303 }
 // AppendBody appends the encoded message to b.
 func (m *IMMsgDataReadAck) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMMsgDataReadAck) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0304.
@@ -559,7 +559,7 @@ func (*IMMsgDataReadNotify) Command() Command { return 0x0304 }
 // AppendBody appends the encoded message to b.
 func (m *IMMsgDataReadNotify) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMMsgDataReadNotify) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0305.
@@ -568,7 +568,7 @@ func (*IMClientTimeReq) Command() Command { return 0x0305 }
 // AppendBody appends the encoded message to b.
 func (m *IMClientTimeReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMClientTimeReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0306.
@@ -577,7 +577,7 @@ func (*IMClientTimeRsp) Command() Command { return 0x0306 }
 // AppendBody appends the encoded message to b.
 func (m *IMClientTimeRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMClientTimeRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0307.
@@ -586,7 +586,7 @@ func (*IMUnreadMsgCntReq) Command() Command { return 0x0307 }
 // AppendBody appends the encoded message to b.
 func (m *IMUnreadMsgCntReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMUnreadMsgCntReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0308.
@@ -595,7 +595,7 @@ func (*IMUnreadMsgCntRsp) Command() Command { return 0x0308 }
 // AppendBody appends the encoded message to b.
 func (m *IMUnreadMsgCntRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMUnreadMsgCntRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0309.
@@ -604,7 +604,7 @@ func (*IMGetMsgListReq) Command() Command { return 0x0309 }
 // AppendBody appends the encoded message to b.
 func (m *IMGetMsgListReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGetMsgListReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x030a.
@@ -613,7 +613,7 @@ func (*IMGetMsgListRsp) Command() Command { return 0x030a }
 // AppendBody appends the encoded message to b.
 func (m *IMGetMsgListRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGetMsgListRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x030b.
@@ -622,7 +622,7 @@ func (*IMGetLatestMsgIdReq) Command() Command { return 0x030b }
 // AppendBody appends the encoded message to b.
 func (m *IMGetLatestMsgIdReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGetLatestMsgIdReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x030c.
@@ -631,7 +631,7 @@ func (*IMGetLatestMsgIdRsp) Command() Command { return 0x030c }
 // AppendBody appends the encoded message to b.
 func (m *IMGetLatestMsgIdRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGetLatestMsgIdRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x030d.
@@ -640,7 +640,7 @@ func (*IMGetMsgByIdReq) Command() Command { return 0x030d }
 // AppendBody appends the encoded message to b.
 func (m *IMGetMsgByIdReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGetMsgByIdReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x030e.
@@ -649,7 +649,7 @@ func (*IMGetMsgByIdRsp) Command() Command { return 0x030e }
 // AppendBody appends the encoded message to b.
 func (m *IMGetMsgByIdRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGetMsgByIdRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0401.
@@ -658,7 +658,7 @@ func (*IMNormalGroupListReq) Command() Command { return 0x0401 }
 // AppendBody appends the encoded message to b.
 func (m *IMNormalGroupListReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMNormalGroupListReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0402.
@@ -667,7 +667,7 @@ func (*IMNormalGroupListRsp) Command() Command { return 0x0402 }
 // AppendBody appends the encoded message to b.
 func (m *IMNormalGroupListRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMNormalGroupListRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0403.
@@ -676,7 +676,7 @@ func (*IMGroupInfoListReq) Command() Command { return 0x0403 }
 // AppendBody appends the encoded message to b.
 func (m *IMGroupInfoListReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGroupInfoListReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0404.
@@ -685,7 +685,7 @@ func (*IMGroupInfoListRsp) Command() Command { return 0x0404 }
 // AppendBody appends the encoded message to b.
 func (m *IMGroupInfoListRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGroupInfoListRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0405.
@@ -694,7 +694,7 @@ func (*IMGroupCreateReq) Command() Command { return 0x0405 }
 // AppendBody appends the encoded message to b.
 func (m *IMGroupCreateReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGroupCreateReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0406.
@@ -703,7 +703,7 @@ func (*IMGroupCreateRsp) Command() Command { return 0x0406 }
 // AppendBody appends the encoded message to b.
 func (m *IMGroupCreateRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGroupCreateRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0407.
@@ -712,7 +712,7 @@ func (*IMGroupChangeMemberReq) Command() Command { return 0x0407 }
 // AppendBody appends the encoded message to b.
 func (m *IMGroupChangeMemberReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGroupChangeMemberReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0408.
@@ -721,7 +721,7 @@ func (*IMGroupChangeMemberRsp) Command() Command { return 0x0408 }
 // AppendBody appends the encoded message to b.
 func (m *IMGroupChangeMemberRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGroupChangeMemberRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0409.
@@ -730,7 +730,7 @@ func (*IMGroupShieldReq) Command() Command { return 0x0409 }
 // AppendBody appends the encoded message to b.
 func (m *IMGroupShieldReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGroupShieldReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x040a.
@@ -739,7 +739,7 @@ func (*IMGroupShieldRsp) Command() Command { return 0x040a }
 // AppendBody appends the encoded message to b.
 func (m *IMGroupShieldRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGroupShieldRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x040b.
@@ -748,7 +748,7 @@ func (*IMGroupChangeMemberNotify) Command() Command { return 0x040b }
 // AppendBody appends the encoded message to b.
 func (m *IMGroupChangeMemberNotify) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGroupChangeMemberNotify) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0501.
@@ -757,7 +757,7 @@ func (*IMFileLoginReq) Command() Command { return 0x0501 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileLoginReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileLoginReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0502.
@@ -766,7 +766,7 @@ func (*IMFileLoginRsp) Command() Command { return 0x0502 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileLoginRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileLoginRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0503.
@@ -775,7 +775,7 @@ func (*IMFileState) Command() Command { return 0x0503 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileState) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileState) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0504.
@@ -784,7 +784,7 @@ func (*IMFilePullDataReq) Command() Command { return 0x0504 }
 // AppendBody appends the encoded message to b.
 func (m *IMFilePullDataReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFilePullDataReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0505.
@@ -793,7 +793,7 @@ func (*IMFilePullDataRsp) Command() Command { return 0x0505 }
 // AppendBody appends the encoded message to b.
 func (m *IMFilePullDataRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFilePullDataRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0506.
@@ -802,7 +802,7 @@ func (*IMFileReq) Command() Command { return 0x0506 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0507.
@@ -811,7 +811,7 @@ func (*IMFileRsp) Command() Command { return 0x0507 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0508.
@@ -820,7 +820,7 @@ func (*IMFileNotify) Command() Command { return 0x0508 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileNotify) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileNotify) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0509.
@@ -829,7 +829,7 @@ func (*IMFileHasOfflineReq) Command() Command { return 0x0509 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileHasOfflineReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileHasOfflineReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x050a.
@@ -838,7 +838,7 @@ func (*IMFileHasOfflineRsp) Command() Command { return 0x050a }
 // AppendBody appends the encoded message to b.
 func (m *IMFileHasOfflineRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileHasOfflineRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x050b.
@@ -847,7 +847,7 @@ func (*IMFileAddOfflineReq) Command() Command { return 0x050b }
 // AppendBody appends the encoded message to b.
 func (m *IMFileAddOfflineReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileAddOfflineReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x050c.
@@ -856,7 +856,7 @@ func (*IMFileDelOfflineReq) Command() Command { return 0x050c }
 // AppendBody appends the encoded message to b.
 func (m *IMFileDelOfflineReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileDelOfflineReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0601.
@@ -865,7 +865,7 @@ func (*IMP2PCmdMsg) Command() Command { return 0x0601 }
 // AppendBody appends the encoded message to b.
 func (m *IMP2PCmdMsg) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMP2PCmdMsg) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0701.
@@ -874,7 +874,7 @@ func (*IMHeartBeat) Command() Command { return 0x0701 }
 // AppendBody appends the encoded message to b.
 func (m *IMHeartBeat) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMHeartBeat) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0702.
@@ -883,7 +883,7 @@ func (*IMStopReceivePacket) Command() Command { return 0x0702 }
 // AppendBody appends the encoded message to b.
 func (m *IMStopReceivePacket) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMStopReceivePacket) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0703.
@@ -892,7 +892,7 @@ func (*IMValidateReq) Command() Command { return 0x0703 }
 // AppendBody appends the encoded message to b.
 func (m *IMValidateReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMValidateReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0704.
@@ -901,7 +901,7 @@ func (*IMValidateRsp) Command() Command { return 0x0704 }
 // AppendBody appends the encoded message to b.
 func (m *IMValidateRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMValidateRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0705.
@@ -910,7 +910,7 @@ func (*IMGetDeviceTokenReq) Command() Command { return 0x0705 }
 // AppendBody appends the encoded message to b.
 func (m *IMGetDeviceTokenReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGetDeviceTokenReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0706.
@@ -919,7 +919,7 @@ func (*IMGetDeviceTokenRsp) Command() Command { return 0x0706 }
 // AppendBody appends the encoded message to b.
 func (m *IMGetDeviceTokenRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGetDeviceTokenRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0707.
@@ -928,7 +928,7 @@ func (*IMRoleSet) Command() Command { return 0x0707 }
 // AppendBody appends the encoded message to b.
 func (m *IMRoleSet) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMRoleSet) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0708.
@@ -937,7 +937,7 @@ func (*IMOnlineUserInfo) Command() Command { return 0x0708 }
 // AppendBody appends the encoded message to b.
 func (m *IMOnlineUserInfo) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMOnlineUserInfo) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0709.
@@ -946,7 +946,7 @@ func (*IMMsgServInfo) Command() Command { return 0x0709 }
 // AppendBody appends the encoded message to b.
 func (m *IMMsgServInfo) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMMsgServInfo) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x070a.
@@ -955,7 +955,7 @@ func (*IMUserStatusUpdate) Command() Command { return 0x070a }
 // AppendBody appends the encoded message to b.
 func (m *IMUserStatusUpdate) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMUserStatusUpdate) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x070b.
@@ -964,7 +964,7 @@ func (*IMUserCntUpdate) Command() Command { return 0x070b }
 // AppendBody appends the encoded message to b.
 func (m *IMUserCntUpdate) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMUserCntUpdate) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x070d.
@@ -973,7 +973,7 @@ func (*IMServerKickUser) Command() Command { return 0x070d }
 // AppendBody appends the encoded message to b.
 func (m *IMServerKickUser) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMServerKickUser) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x070e.
@@ -982,7 +982,7 @@ func (*IMServerPCLoginStatusNotify) Command() Command { return 0x070e }
 // AppendBody appends the encoded message to b.
 func (m *IMServerPCLoginStatusNotify) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMServerPCLoginStatusNotify) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x070f.
@@ -991,7 +991,7 @@ func (*IMPushToUserReq) Command() Command { return 0x070f }
 // AppendBody appends the encoded message to b.
 func (m *IMPushToUserReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMPushToUserReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0710.
@@ -1000,7 +1000,7 @@ func (*IMPushToUserRsp) Command() Command { return 0x0710 }
 // AppendBody appends the encoded message to b.
 func (m *IMPushToUserRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMPushToUserRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0711.
@@ -1009,7 +1009,7 @@ func (*IMGroupGetShieldReq) Command() Command { return 0x0711 }
 // AppendBody appends the encoded message to b.
 func (m *IMGroupGetShieldReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGroupGetShieldReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0712.
@@ -1018,7 +1018,7 @@ func (*IMGroupGetShieldRsp) Command() Command { return 0x0712 }
 // AppendBody appends the encoded message to b.
 func (m *IMGroupGetShieldRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMGroupGetShieldRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0731.
@@ -1027,7 +1027,7 @@ func (*IMFileTransferReq) Command() Command { return 0x0731 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileTransferReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileTransferReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0732.
@@ -1036,7 +1036,7 @@ func (*IMFileTransferRsp) Command() Command { return 0x0732 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileTransferRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileTransferRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0733.
@@ -1045,7 +1045,7 @@ func (*IMFileServerIPReq) Command() Command { return 0x0733 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileServerIPReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileServerIPReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0734.
@@ -1054,7 +1054,7 @@ func (*IMFileServerIPRsp) Command() Command { return 0x0734 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileServerIPRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileServerIPRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0735.
@@ -1063,7 +1063,7 @@ func (*IMFileListReq) Command() Command { return 0x0735 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileListReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileListReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0736.
@@ -1072,7 +1072,7 @@ func (*IMFileListRsp) Command() Command { return 0x0736 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileListRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileListRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0737.
@@ -1081,7 +1081,7 @@ func (*IMFileListRepairReq) Command() Command { return 0x0737 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileListRepairReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileListRepairReq) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0738.
@@ -1090,5 +1090,5 @@ func (*IMFileListRepairRsp) Command() Command { return 0x0738 }
 // AppendBody appends the encoded message to b.
 func (m *IMFileListRepairRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
 
-// ParseBody decodes b, which is not kept.
+// ParseBody decodes b, and does not retain it.
 func (m *IMFileListRepairRsp) ParseBody(b []byte) error { return parseBody(b, m) }

@@ -8,28 +8,31 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Encoded is a message that is bytes already: an answer of megabytes that many get, encoded once, or one that is only passed on, never decoded.
-// Most of it, Shared, is the same slice for all who get it; what is each one's own, the user_id of the answers to users and attach_data, is
-// kept apart and travels in front of it. Receivers take fields in any order.
+// Encoded is a message that is encoded already: an answer of megabytes for many clients,
+// which is encoded once, or an answer that a server forwards without decoding it. All
+// receivers get the same slice of bytes, Shared. The fields that differ for each receiver
+// (user_id of the answers to users, and attach_data) are kept apart and are sent before
+// it. Receivers accept fields in any order.
 //
-// It is an Attachment like the message it stands for. Make one with Encode or ParseEncoded; ForUser makes another of the same bytes.
+// Like its message, Encoded is an Attachment. Make one with Encode or ParseEncoded.
+// ForUser makes another one with the same Shared.
 type Encoded struct {
 	command Command
-	shared  []byte // never changed
+	shared  []byte // immutable
 	user    uint32
 	hasUser bool
 	attach  []byte // nil: none
-	fields  []byte // of one part of several: what stands beside the list, in each of them
+	fields  []byte // in a part of a split answer: the fields beside the list
 	split   *split // shared like the bytes
 }
 
 var _ Attachment = (*Encoded)(nil)
 
-// fieldUser is user_id in all answers to users. Where field 1 is another number it is kept apart all the same, which does no harm, but for the one
-// message that repeats it.
+// fieldUser is the number of user_id in all answers to users. In other messages field 1
+// is kept apart as well, which is harmless except in the one message that repeats it.
 const fieldUser = 1
 
-// ErrNotEncoded says that bytes are not the fields of a message.
+// ErrNotEncoded means that bytes are not the encoding of a message.
 var ErrNotEncoded = errors.New("pb: not a message")
 
 // Encode encodes m. The error is that of AppendBody.
@@ -42,14 +45,16 @@ func Encode(m Message) (*Encoded, error) {
 	return e, e.set(b, false)
 }
 
-// ParseEncoded takes b as the encoding of a message of kind c. It is looked at no further than its fields, at the top level: numbers, types, lengths.
-// ErrNotEncoded when these are wrong. b may be reused.
+// ParseEncoded makes an Encoded from b, the encoding of a message of kind c. It checks
+// the numbers, types and lengths of the top-level fields only; the error is ErrNotEncoded
+// when they are wrong. The caller may reuse b.
 func ParseEncoded(c Command, b []byte) (*Encoded, error) {
 	e := &Encoded{command: c}
 	return e, e.set(b, true)
 }
 
-// AttachOf returns attach_data in the encoding of a message, a slice of b, without looking at anything else; nil when there is none, or b is no message.
+// AttachOf returns attach_data, a slice of b, from the encoding of a message. It reads
+// nothing else. It returns nil when there is none, and when b is not a message.
 func AttachOf(b []byte) (attach []byte) {
 	for len(b) > 0 {
 		num, typ, tag := protowire.ConsumeTag(b)
@@ -68,19 +73,21 @@ func AttachOf(b []byte) (attach []byte) {
 	return attach
 }
 
-// ForUser returns an answer of the same bytes with another user_id, and no attach_data. e may be used by many at once, as long as nobody sets its own.
+// ForUser returns an answer with the same Shared, another user_id and no attach_data. Any
+// goroutine, unless another goroutine sets e's attach_data.
 func (e *Encoded) ForUser(id uint32) *Encoded {
 	return &Encoded{command: e.command, shared: e.shared, user: id, hasUser: true, fields: e.fields,
 		split: e.split}
 }
 
-// Command is the id of the message it stands for.
+// Command returns the command id of the encoded message.
 func (e *Encoded) Command() Command { return e.command }
 
-// Shared is the part of the body that follows what AppendHead appends. It must not be changed.
+// Shared returns the part of the body that follows the bytes of AppendHead. The caller
+// must not change it.
 func (e *Encoded) Shared() []byte { return e.shared }
 
-// AppendHead appends the part of the body that is e's own.
+// AppendHead appends the part of the body that is not shared.
 func (e *Encoded) AppendHead(b []byte) []byte {
 	if e.hasUser {
 		b = appendVarintField(b, fieldUser, e.user)
@@ -96,10 +103,10 @@ func (e *Encoded) AppendBody(b []byte) ([]byte, error) {
 	return append(e.AppendHead(b), e.shared...), nil
 }
 
-// ParseBody sets e to what b encodes, see ParseEncoded.
+// ParseBody sets e to the message that b encodes, see ParseEncoded.
 func (e *Encoded) ParseBody(b []byte) error { return e.set(b, true) }
 
-// Decode returns the message it stands for, attach_data included.
+// Decode decodes the message, with its attach_data.
 func (e *Encoded) Decode() (Message, error) {
 	m := New(e.command)
 	if m == nil {
@@ -121,7 +128,7 @@ func (e *Encoded) GetAttachData() []byte { return e.attach }
 // HasAttachData reports whether attach_data is present, also when empty.
 func (e *Encoded) HasAttachData() bool { return e.attach != nil }
 
-// SetAttachData attaches v, which is kept.
+// SetAttachData sets attach_data to v, and retains v.
 func (e *Encoded) SetAttachData(v []byte) {
 	if v == nil {
 		v = []byte{}
@@ -132,10 +139,11 @@ func (e *Encoded) SetAttachData(v []byte) {
 // ClearAttachData removes the attached bytes.
 func (e *Encoded) ClearAttachData() { e.attach = nil }
 
-// set takes b apart. With reused, what is kept of b is copied.
+// set splits b into shared bytes and fields that are kept apart. With reused it copies
+// the bytes that it retains.
 func (e *Encoded) set(b []byte, reused bool) error {
 	*e = Encoded{command: e.command, split: &split{}}
-	var kept [][]byte // what is between the fields kept apart
+	var kept [][]byte // the shared bytes: those between the fields that are kept apart
 	start := 0
 	for pos := 0; pos < len(b); {
 		num, typ, tag := protowire.ConsumeTag(b[pos:])
@@ -163,7 +171,8 @@ func (e *Encoded) set(b []byte, reused bool) error {
 	return nil
 }
 
-// apart takes a field that is kept apart, and reports that. Of a field that comes several times the last counts.
+// apart stores a field if it is one that is kept apart, and reports whether it is. When a
+// field is repeated, the last one counts.
 func (e *Encoded) apart(num protowire.Number, typ protowire.Type, value []byte) bool {
 	switch {
 	case num == fieldUser && typ == protowire.VarintType && e.command != CmdGetDeviceTokenReq:

@@ -15,15 +15,19 @@ func directory(n int) *pb.IMAllUserRsp {
 	users := make([]*pb.UserInfo, n)
 	for i := range users {
 		users[i] = pb.UserInfo_builder{
-			UserId: new(uint32(i + 1)), UserGender: new(uint32(1)), UserNickName: new("nick"), AvatarUrl: new("avatar"), DepartmentId: new(uint32(3)),
-			Email: new("user@example.com"), UserRealName: new("name"), UserTel: new("13800000000"), UserDomain: new("domain"), Status: new(uint32(0)),
+			UserId: new(uint32(i + 1)), UserGender: new(uint32(1)), UserNickName: new("nick"),
+			AvatarUrl: new("avatar"), DepartmentId: new(uint32(3)),
+			Email: new("user@example.com"), UserRealName: new("name"), UserTel: new("13800000000"),
+			UserDomain: new("domain"), Status: new(uint32(0)),
 		}.Build()
 	}
-	return pb.IMAllUserRsp_builder{UserId: new(uint32(7)), LatestUpdateTime: new(uint32(1700000000)), UserList: users}.Build()
+	return pb.IMAllUserRsp_builder{UserId: new(uint32(7)),
+		LatestUpdateTime: new(uint32(1700000000)), UserList: users}.Build()
 }
 
-// TestEncodedRecorded: whatever the first implementation sent is, passed on, still the same message, and without its attach_data when that is taken out.
-func TestEncodedRecorded(t *testing.T) {
+// TestRecordedFramesSurviveEncoded forwards the recorded frames of the C++ servers
+// through Encoded. The message stays the same, also when its attach_data is removed.
+func TestRecordedFramesSurviveEncoded(t *testing.T) {
 	for _, frame := range recordedFrames(t) {
 		cmd, body := commandOf(frame), frame[16:]
 		buf := bytes.Clone(body)
@@ -32,14 +36,15 @@ func TestEncodedRecorded(t *testing.T) {
 			t.Errorf("%s: %v", cmd, err)
 			continue
 		}
-		clear(buf) // the caller's again
+		clear(buf) // the caller may reuse it
 		want := pb.New(cmd)
 		if err := want.ParseBody(body); err != nil {
 			t.Fatal(err)
 		}
 		sameEncoded(t, e, want)
 		if a, ok := want.(pb.Attachment); ok {
-			if e.HasAttachData() != a.HasAttachData() || !bytes.Equal(e.GetAttachData(), a.GetAttachData()) {
+			if e.HasAttachData() != a.HasAttachData() ||
+				!bytes.Equal(e.GetAttachData(), a.GetAttachData()) {
 				t.Errorf("%s: attach_data %x, want %x", cmd, e.GetAttachData(), a.GetAttachData())
 			}
 			a.ClearAttachData()
@@ -66,7 +71,7 @@ func sameEncoded(t *testing.T, e *pb.Encoded, want pb.Message) {
 	}
 }
 
-func TestEncodedIsShared(t *testing.T) {
+func TestForUserSharesTheBytes(t *testing.T) {
 	m := directory(100)
 	e, err := pb.Encode(m)
 	if err != nil {
@@ -85,21 +90,22 @@ func TestEncodedIsShared(t *testing.T) {
 	sameEncoded(t, a, m)
 	whole, err := a.AppendBody([]byte("before"))
 	if err != nil || !bytes.Equal(whole, append(a.AppendHead([]byte("before")), a.Shared()...)) {
-		t.Errorf("the body is not head and shared part: %v", err)
+		t.Errorf("the body is not the head followed by the shared part: %v", err)
 	}
 	if _, err := pb.Encode(&pb.IMAllUserRsp{}); err == nil {
-		t.Error("encoded without required fields")
+		t.Error("Encode accepted a message without its required fields")
 	}
 }
 
-// TestEncodedFieldsAnywhere: others may write fields in any order, and more than once.
-func TestEncodedFieldsAnywhere(t *testing.T) {
+// TestEncodedAcceptsFieldsInAnyOrder uses repeated fields as well.
+func TestEncodedAcceptsFieldsInAnyOrder(t *testing.T) {
 	var b []byte
 	b = protowire.AppendBytes(protowire.AppendTag(b, 20, protowire.BytesType), []byte("first"))
 	b = protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.VarintType), 5)
 	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.VarintType), 3)
 	b = protowire.AppendBytes(protowire.AppendTag(b, 20, protowire.BytesType), []byte("last"))
-	b = protowire.AppendVarint(protowire.AppendTag(b, 200, protowire.VarintType), 9) // unknown, kept
+	// An unknown field, which is kept.
+	b = protowire.AppendVarint(protowire.AppendTag(b, 200, protowire.VarintType), 9)
 	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.VarintType), 4)
 	e, err := pb.ParseEncoded(pb.CmdAllUserRsp, b)
 	if err != nil {
@@ -117,12 +123,13 @@ func TestEncodedFieldsAnywhere(t *testing.T) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 	user, err := e.ForUser(77).Decode()
-	if err != nil || user.(*pb.IMAllUserRsp).GetUserId() != 77 || user.(*pb.IMAllUserRsp).HasAttachData() {
+	if err != nil || user.(*pb.IMAllUserRsp).GetUserId() != 77 ||
+		user.(*pb.IMAllUserRsp).HasAttachData() {
 		t.Errorf("for another user: %v, %v", user, err)
 	}
 }
 
-func TestEncodedRefuses(t *testing.T) {
+func TestParseEncodedRefusesMalformedBytes(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"half a tag":       {0x80},
 		"no value":         {0x08},
@@ -146,7 +153,9 @@ func TestEncodedRefuses(t *testing.T) {
 	}
 }
 
-// FuzzEncoded: what the decoder takes is taken here, and is the same message afterwards; what is taken here is well-formed when passed on.
+// FuzzEncoded compares Encoded with the decoder. Encoded accepts everything that the
+// decoder accepts, and the forwarded bytes are the same message. The other bytes that
+// Encoded accepts are well-formed when it forwards them.
 func FuzzEncoded(f *testing.F) {
 	for _, frame := range recordedFrames(f) {
 		f.Add(uint16(commandOf(frame)), frame[16:])
@@ -157,7 +166,7 @@ func FuzzEncoded(f *testing.F) {
 		m := pb.New(pb.Command(cmd))
 		if err != nil {
 			if m != nil && m.ParseBody(b) == nil {
-				t.Fatalf("%s: refused what decodes: %x", pb.Command(cmd), b)
+				t.Fatalf("%s: ParseEncoded refused %x, which decodes", pb.Command(cmd), b)
 			}
 			return
 		}
@@ -166,7 +175,8 @@ func FuzzEncoded(f *testing.F) {
 			t.Fatal(err)
 		}
 		again, err := pb.ParseEncoded(pb.Command(cmd), body)
-		if err != nil || !bytes.Equal(again.Shared(), e.Shared()) || !bytes.Equal(again.AppendHead(nil), e.AppendHead(nil)) {
+		if err != nil || !bytes.Equal(again.Shared(), e.Shared()) ||
+			!bytes.Equal(again.AppendHead(nil), e.AppendHead(nil)) {
 			t.Fatalf("%x became %x: %v", b, body, err)
 		}
 		p, ok := m.(proto.Message)
@@ -175,9 +185,11 @@ func FuzzEncoded(f *testing.F) {
 		}
 		got, err := e.Decode()
 		if err != nil {
-			t.Fatalf("%s: %x decodes, passed on as %x it does not: %v", pb.Command(cmd), b, body, err)
+			t.Fatalf("%s: %x decodes, the forwarded bytes %x do not: %v", pb.Command(cmd), b, body,
+				err)
 		}
-		// A field 1 that is unknown to the message may come back in a shorter encoding.
+		// When field 1 is unknown to the message, Encoded may write it in a shorter
+		// encoding.
 		p.ProtoReflect().SetUnknown(nil)
 		got.(proto.Message).ProtoReflect().SetUnknown(nil)
 		if !proto.Equal(got.(proto.Message), p) {
@@ -186,7 +198,8 @@ func FuzzEncoded(f *testing.F) {
 	})
 }
 
-// BenchmarkEncoded passes on a directory of 20,000 users: decoded and encoded, and as it is.
+// BenchmarkEncoded forwards a directory of 20,000 users: decoded and encoded again, and
+// as an Encoded.
 func BenchmarkEncoded(b *testing.B) {
 	body, err := directory(20_000).AppendBody(nil)
 	if err != nil {

@@ -1,11 +1,14 @@
-// Package pb is the wire vocabulary: every message that travels between clients and servers, as Go types, and the table that
-// joins command ids to them.
+// Package pb has the messages that clients and servers exchange, as Go types, and the
+// table that joins command ids to them.
 //
-// The types are generated from the .proto files beside this folder (go generate ./proto/...), except MsgData, the chat message
-// itself, which is written by hand: it is most of what a messenger moves, and pays for it (see msgdata.go for numbers).
+// The types are generated from the .proto files beside this folder (go generate
+// ./proto/...), except MsgData, the chat message. Most messages that a messenger moves
+// are chat messages, so MsgData is written by hand for speed (msgdata.go has the
+// numbers).
 //
-// Encoding is protobuf proto2. Peers built on proto2 reject a message that lacks a required field, so AppendBody
-// fails rather than leave one out, and ParseBody refuses what lacks one.
+// The encoding is protobuf proto2. Peers built on proto2 reject a message without one of
+// its required fields. So AppendBody returns an error rather than leave one out, and
+// ParseBody rejects a message without one.
 package pb
 
 import (
@@ -17,13 +20,14 @@ import (
 
 //go:generate go run ../gen -in .. -out .
 
-// Command is a command id: what a frame's body is. Its high byte is the service id.
+// Command is a command id. It identifies the message in a frame's body. Its high byte is
+// the service id.
 type Command uint16
 
-// Service is the service id that stands beside c in a frame's header.
+// Service returns the service id, which a frame's header has beside the command id.
 func (c Command) Service() uint16 { return uint16(c) >> 8 }
 
-// String is the message's name, or the number where no message has it.
+// String returns the message's name, and the number when no message has it.
 func (c Command) String() string {
 	if i, ok := byID[c]; ok {
 		return commands[i].name
@@ -31,19 +35,21 @@ func (c Command) String() string {
 	return fmt.Sprintf("0x%04x", uint16(c))
 }
 
-// Message is what a frame carries.
+// Message is the content of a frame's body.
 type Message interface {
-	// Command is the id of this kind of message, the same for every value of a type.
+	// Command returns the command id, which is the same for all values of a type.
 	Command() Command
-	// AppendBody appends the encoding to b and returns the extended slice. It fails when a required field is not set.
+	// AppendBody appends the encoding to b and returns the extended slice. It returns an
+	// error when a required field is not set.
 	AppendBody(b []byte) ([]byte, error)
-	// ParseBody sets the message to what b encodes. b may be reused as soon as it returns. The
-	// error wraps ErrIncomplete when b is protobuf, but lacks a required field.
+	// ParseBody sets the message to the one that b encodes. It does not retain b. The
+	// error wraps ErrIncomplete when b is protobuf and lacks a required field.
 	ParseBody(b []byte) error
 }
 
-// Attachment is a message with room for attach_data: the opaque bytes that a server sends with a request to find its way
-// back, and that the answering server echoes unchanged. They never go to a client.
+// Attachment is a message with attach_data: opaque bytes that a server sends with a
+// request, and that the answering server echoes unchanged, so that the first server finds
+// the request's state again. They are never sent to a client.
 type Attachment interface {
 	Message
 	GetAttachData() []byte
@@ -52,7 +58,7 @@ type Attachment interface {
 	ClearAttachData()
 }
 
-// New returns an empty message for c, nil when no message has that id.
+// New returns an empty message for c; nil when no message has that id.
 func New(c Command) Message {
 	if i, ok := byID[c]; ok {
 		return commands[i].make()
@@ -60,7 +66,7 @@ func New(c Command) Message {
 	return nil
 }
 
-// Commands returns all ids that have a message, in increasing order.
+// Commands returns the ids of all messages, in increasing order.
 func Commands() []Command {
 	ids := make([]Command, len(commands))
 	for i, c := range commands {
@@ -75,7 +81,7 @@ type commandInfo struct {
 	make func() Message
 }
 
-// byID is commands by id.
+// byID maps an id to its index in commands.
 var byID = func() map[Command]int {
 	m := make(map[Command]int, len(commands))
 	for i, c := range commands {
@@ -88,13 +94,13 @@ func appendBody(b []byte, m proto.Message) ([]byte, error) {
 	return proto.MarshalOptions{}.MarshalAppend(b, m)
 }
 
-// ErrIncomplete says that a body is protobuf but lacks a required field. An unknown value of a
-// required enum counts as lacking, as proto2 demands. The stream it came in is sound: the sender
-// only builds this message in another way.
+// ErrIncomplete means that a body is protobuf and lacks a required field. An unknown
+// value of a required enum counts as lacking, as proto2 demands. The stream of frames is
+// intact: the sender only builds this message in another way.
 var ErrIncomplete = errors.New("pb: required field missing")
 
-// parseBody decodes b into m. It decodes a second time only on the error path: the library has no
-// error value that tells a missing field from bytes that are no protobuf.
+// parseBody decodes b into m. After an error it decodes again, because the library has no
+// error value that distinguishes a missing field from bytes that are not protobuf.
 func parseBody(b []byte, m proto.Message) error {
 	err := proto.Unmarshal(b, m)
 	if err == nil {

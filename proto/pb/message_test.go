@@ -17,13 +17,14 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// recorded is a frame between the first implementation's servers and clients.
+// recorded is a frame between the C++ servers and clients.
 type recorded struct {
 	Link, Dir, Command, Frame string
 }
 
-// recordedFrames reads testdata/recorded.jsonl: of all frames of a long recording, one of each shape (command, link, fields present),
-// without those above 1,200 bytes where smaller ones show the same.
+// recordedFrames reads testdata/recorded.jsonl. It has one frame of each shape (command,
+// link, fields present) of a long recording, without frames above 1,200 bytes where
+// shorter ones have the same shape.
 func recordedFrames(tb testing.TB) map[string][]byte {
 	tb.Helper()
 	f, err := os.Open("testdata/recorded.jsonl")
@@ -53,8 +54,9 @@ func recordedFrames(tb testing.TB) map[string][]byte {
 
 func commandOf(frame []byte) pb.Command { return pb.Command(binary.BigEndian.Uint16(frame[10:])) }
 
-// TestRecorded decodes what the first implementation sent and encodes it again: the same bytes, for every frame.
-func TestRecorded(t *testing.T) {
+// TestRecordedFramesEncodeToTheSameBytes decodes the frames of the C++ servers and
+// encodes them again.
+func TestRecordedFramesEncodeToTheSameBytes(t *testing.T) {
 	seen := map[pb.Command]bool{}
 	for _, frame := range recordedFrames(t) {
 		cmd, body := commandOf(frame), frame[16:]
@@ -65,7 +67,7 @@ func TestRecorded(t *testing.T) {
 			continue
 		}
 		if m.Command() != cmd {
-			t.Errorf("%s: the message says it is %s", cmd, m.Command())
+			t.Errorf("%s: the message's command is %s", cmd, m.Command())
 		}
 		if err := m.ParseBody(bytes.Clone(body)); err != nil {
 			t.Errorf("%s: %v", cmd, err)
@@ -76,16 +78,17 @@ func TestRecorded(t *testing.T) {
 			t.Errorf("%s: %v", cmd, err)
 		}
 		if !bytes.Equal(again, body) {
-			t.Errorf("%s: encoded anew\n%x\nrecorded\n%x", cmd, again, body)
+			t.Errorf("%s: encoded again\n%x\nrecorded\n%x", cmd, again, body)
 		}
 		if p, ok := m.(proto.Message); ok {
 			if unknown := p.ProtoReflect().GetUnknown(); len(unknown) > 0 {
-				t.Errorf("%s: fields unknown to us: %x", cmd, unknown)
+				t.Errorf("%s: unknown fields: %x", cmd, unknown)
 			}
 		}
 	}
-	// These were never said while the recording ran, and the last four are ours alone.
-	notRecorded := []pb.Command{0x0101, 0x0102, 0x0208, 0x0209, 0x020c, 0x020d, 0x0212, 0x0702, 0x070f, 0x0710, 0x0735, 0x0736, 0x0737, 0x0738}
+	// The recording has none of these. The last four exist only in this project.
+	notRecorded := []pb.Command{0x0101, 0x0102, 0x0208, 0x0209, 0x020c, 0x020d, 0x0212, 0x0702,
+		0x070f, 0x0710, 0x0735, 0x0736, 0x0737, 0x0738}
 	for _, cmd := range pb.Commands() {
 		if seen[cmd] == slices.Contains(notRecorded, cmd) {
 			t.Errorf("%s: recorded %v", cmd, seen[cmd])
@@ -93,14 +96,15 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
-// TestEveryMessage fills every field of every message with random values: what comes back is what was put in, byte for byte, and without
-// any one of its required fields it is refused in both directions.
-func TestEveryMessage(t *testing.T) {
+// TestEveryMessageRoundTrips fills every field of every message with random values, and
+// encodes and decodes it. Without any one of its required fields the message neither
+// encodes nor decodes.
+func TestEveryMessageRoundTrips(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, cmd := range pb.Commands() {
 		m, ok := pb.New(cmd).(proto.Message)
 		if !ok {
-			continue // MsgData, see msgdata_test.go
+			continue // MsgData has tests of its own in msgdata_test.go
 		}
 		for range 20 {
 			m := m.ProtoReflect().New()
@@ -127,14 +131,14 @@ func roundTrip(t *testing.T, cmd pb.Command, m protoreflect.Message) {
 	}
 	body, found := bytes.CutPrefix(body, []byte("before"))
 	if !found {
-		t.Fatalf("%s: AppendBody does not append", cmd)
+		t.Fatalf("%s: AppendBody changed the bytes before", cmd)
 	}
 	read := pb.New(cmd)
 	buf := bytes.Clone(body)
 	if err := read.ParseBody(buf); err != nil {
 		t.Fatalf("%s: %v", cmd, err)
 	}
-	clear(buf) // the caller's again
+	clear(buf) // the caller may reuse it
 	if !proto.Equal(read.(proto.Message), m.Interface()) {
 		t.Errorf("%s: got %v, want %v", cmd, read, m)
 	}
@@ -147,18 +151,18 @@ func roundTrip(t *testing.T, cmd pb.Command, m protoreflect.Message) {
 func refused(t *testing.T, cmd pb.Command, m protoreflect.Message, without protoreflect.Name) {
 	t.Helper()
 	if _, err := m.Interface().(pb.Message).AppendBody(nil); err == nil {
-		t.Errorf("%s without %s: encoded", cmd, without)
+		t.Errorf("%s without %s encodes", cmd, without)
 	}
 	body, err := proto.MarshalOptions{AllowPartial: true}.Marshal(m.Interface())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := pb.New(cmd).ParseBody(body); err == nil {
-		t.Errorf("%s without %s: decoded", cmd, without)
+		t.Errorf("%s without %s decodes", cmd, without)
 	}
 }
 
-// fill gives every field a value, lists up to three.
+// fill gives every field a value. Lists have up to three elements.
 func fill(rnd *rand.Rand, m protoreflect.Message, depth int) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
@@ -191,17 +195,18 @@ func scalar(rnd *rand.Rand, fd protoreflect.FieldDescriptor) protoreflect.Value 
 	case protoreflect.Uint32Kind:
 		return protoreflect.ValueOfUint32(rnd.Uint32() >> rnd.IntN(32))
 	case protoreflect.StringKind:
-		return protoreflect.ValueOfString("成员 " + hex.EncodeToString(binary.AppendUvarint(nil, rnd.Uint64())))
+		return protoreflect.ValueOfString("成员 " + hex.EncodeToString(binary.AppendUvarint(nil,
+			rnd.Uint64())))
 	case protoreflect.BytesKind:
 		return protoreflect.ValueOfBytes(binary.AppendUvarint(nil, rnd.Uint64()))
 	}
 	panic("no value for " + fd.Kind().String())
 }
 
-func TestCommands(t *testing.T) {
+func TestCommandTable(t *testing.T) {
 	ids := pb.Commands()
 	if !slices.IsSorted(ids) || len(slices.Compact(slices.Clone(ids))) != len(ids) {
-		t.Errorf("ids not in order, or doubled: %v", ids)
+		t.Errorf("the ids are not in strictly increasing order: %v", ids)
 	}
 	for _, id := range ids {
 		if got := pb.New(id).Command(); got != id {
@@ -212,7 +217,7 @@ func TestCommands(t *testing.T) {
 		}
 	}
 	if pb.New(0x0799) != nil || pb.New(0) != nil {
-		t.Error("New makes messages for ids nobody has")
+		t.Error("New makes messages for unknown ids")
 	}
 	if got := pb.CmdMsgData.String(); got != "IMMsgData" {
 		t.Errorf("name of 0x0301: %s", got)
@@ -222,8 +227,9 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// TestAttachment: exactly the messages with a field attach_data are Attachments, and setting it is seen on the wire.
-func TestAttachment(t *testing.T) {
+// TestAttachments checks that the messages with a field attach_data, and no others, are
+// Attachments, and that SetAttachData changes the encoding.
+func TestAttachments(t *testing.T) {
 	for _, cmd := range pb.Commands() {
 		m := pb.New(cmd)
 		a, is := m.(pb.Attachment)
@@ -265,7 +271,7 @@ func TestDeviceClasses(t *testing.T) {
 		}
 	}
 	if !pc[0].SameClass(pc[1]) || !mobile[0].SameClass(mobile[1]) {
-		t.Error("a class is not the same as itself")
+		t.Error("a client type is not in its own device class")
 	}
 	for v := range pb.MsgType_name {
 		want := v == 0x11 || v == 0x12
@@ -275,7 +281,8 @@ func TestDeviceClasses(t *testing.T) {
 	}
 }
 
-// FuzzParseBody throws bytes at every message: no panic, and what was accepted is stable when encoded and parsed again.
+// FuzzParseBody parses any bytes as every message. A message that is accepted stays the
+// same when it is encoded and parsed again.
 func FuzzParseBody(f *testing.F) {
 	for _, frame := range recordedFrames(f) {
 		f.Add(uint16(commandOf(frame)), frame[16:])

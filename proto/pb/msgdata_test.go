@@ -11,7 +11,7 @@ import (
 	"teamtalk/proto/pb/internal/openpb"
 )
 
-// generatedOf is the generated twin of m.
+// generatedOf returns the generated form of m.
 func generatedOf(m *pb.MsgData) *pb.IMMsgData {
 	g := &pb.IMMsgData{}
 	g.SetFromUserId(m.FromUserID)
@@ -45,14 +45,18 @@ func generatedOf(m *pb.MsgData) *pb.IMMsgData {
 	return g
 }
 
-// same fails unless m and its generated twin g are equal, in their fields and in their bytes.
+// same fails unless m and its generated form g have the same fields and the same bytes.
 func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 	t.Helper()
-	if m.FromUserID != g.GetFromUserId() || m.ToSessionID != g.GetToSessionId() || m.MsgID != g.GetMsgId() ||
-		m.CreateTime != g.GetCreateTime() || m.Type != g.GetMsgType() || !bytes.Equal(m.Data, g.GetMsgData()) ||
+	if m.FromUserID != g.GetFromUserId() || m.ToSessionID != g.GetToSessionId() ||
+		m.MsgID != g.GetMsgId() ||
+		m.CreateTime != g.GetCreateTime() || m.Type != g.GetMsgType() ||
+		!bytes.Equal(m.Data, g.GetMsgData()) ||
 		m.HasAttachData() != g.HasAttachData() || !bytes.Equal(m.AttachData, g.GetAttachData()) ||
-		(m.ClientMsgID != nil) != g.HasClientMsgId() || !bytes.Equal(m.ClientMsgID, g.GetClientMsgId()) ||
-		m.Duplicate != g.GetDuplicate() || m.GroupVersion != g.GetGroupVersion() || m.HasGroupVersion != g.HasGroupVersion() ||
+		(m.ClientMsgID != nil) != g.HasClientMsgId() ||
+		!bytes.Equal(m.ClientMsgID, g.GetClientMsgId()) ||
+		m.Duplicate != g.GetDuplicate() || m.GroupVersion != g.GetGroupVersion() ||
+		m.HasGroupVersion != g.HasGroupVersion() ||
 		m.SenderConn != g.GetSenderConn() || m.Epoch != g.GetEpoch() ||
 		m.WantRefusal != g.GetWantRefusal() || m.Rejected != g.GetRejected() {
 		t.Fatalf("fields differ: %+v, %v", m, g)
@@ -67,14 +71,15 @@ func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(mine, theirs) {
-		t.Fatalf("bytes differ: by hand\n%x\ngenerated\n%x", mine, theirs)
+		t.Fatalf("the bytes differ: by hand\n%x\ngenerated\n%x", mine, theirs)
 	}
 	if m.BodySize() != len(mine) {
 		t.Fatalf("BodySize %d, encoded %d bytes", m.BodySize(), len(mine))
 	}
 }
 
-// normalise makes g what is written by hand: false is the same as absent, an epoch has a connection.
+// normalise removes from g the fields that MsgData does not write: a false one, which
+// means the same as absent, and an epoch without a connection.
 func normalise(g *pb.IMMsgData) {
 	if !g.GetDuplicate() {
 		g.ClearDuplicate()
@@ -93,17 +98,24 @@ func normalise(g *pb.IMMsgData) {
 	}
 }
 
-func TestMsgDataAgainstGenerated(t *testing.T) {
+func TestMsgDataEncodesLikeGenerated(t *testing.T) {
 	const maxU32 = 1<<32 - 1
 	for name, m := range map[string]*pb.MsgData{
-		"zeroes":      {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT},
-		"ones":        {FromUserID: 1, ToSessionID: 1, MsgID: 1, CreateTime: 1, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: []byte("x")},
-		"greatest":    {FromUserID: maxU32, ToSessionID: maxU32, MsgID: maxU32, CreateTime: maxU32, Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: make([]byte, 70000)},
-		"all fields":  {FromUserID: 128, ToSessionID: 16384, MsgID: 1 << 21, CreateTime: 1 << 28, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: make([]byte, 128), AttachData: []byte("way back"), ClientMsgID: []byte("id"), Duplicate: true, GroupVersion: 300, HasGroupVersion: true},
-		"of a sender": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: maxU32, Epoch: 1 << 14, WantRefusal: true, Rejected: true},
-		"no epoch":    {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
-		"no version":  {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
-		"empty bytes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, AttachData: []byte{}, ClientMsgID: []byte{}},
+		"zeroes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT},
+		"ones": {FromUserID: 1, ToSessionID: 1, MsgID: 1, CreateTime: 1,
+			Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: []byte("x")},
+		"greatest": {FromUserID: maxU32, ToSessionID: maxU32, MsgID: maxU32, CreateTime: maxU32,
+			Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: make([]byte, 70000)},
+		"all fields": {FromUserID: 128, ToSessionID: 16384, MsgID: 1 << 21, CreateTime: 1 << 28,
+			Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: make([]byte, 128),
+			AttachData: []byte("way back"), ClientMsgID: []byte("id"), Duplicate: true,
+			GroupVersion: 300, HasGroupVersion: true},
+		"of a sender": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: maxU32, Epoch: 1 << 14,
+			WantRefusal: true, Rejected: true},
+		"no epoch":   {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
+		"no version": {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
+		"empty bytes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, AttachData: []byte{},
+			ClientMsgID: []byte{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := generatedOf(m)
@@ -116,43 +128,45 @@ func TestMsgDataAgainstGenerated(t *testing.T) {
 			if err := read.ParseBody(body); err != nil {
 				t.Fatal(err)
 			}
-			clear(body) // the caller's again
+			clear(body) // the caller may reuse it
 			same(t, &read, g)
 		})
 	}
 }
 
-// TestMsgDataParse has the cases where decoders come apart.
-func TestMsgDataParse(t *testing.T) {
+// TestMsgDataParsesLikeGenerated uses bytes on which decoders tend to differ.
+func TestMsgDataParsesLikeGenerated(t *testing.T) {
 	varint := func(b []byte, num protowire.Number, v uint64) []byte {
 		return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
 	}
-	whole, err := (&pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: 3, CreateTime: 4, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("text")}).AppendBody(nil)
+	whole, err := (&pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: 3, CreateTime: 4,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("text")}).AppendBody(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	with := func(tail ...byte) []byte { return append(bytes.Clone(whole), tail...) }
 	for name, body := range map[string][]byte{
-		"nothing":                   nil,
-		"cut short":                 whole[:len(whole)-1],
-		"without data":              whole[:len(whole)-6],
-		"field twice":               varint(with(), 1, 7),
-		"wider than 32 bits":        varint(with(), 1, 7<<32|9),
-		"unknown type":              varint(bytes.Replace(with(), []byte{5 << 3, 1}, nil, 1), 5, 9),
-		"unknown type after known":  varint(with(), 5, 9),
-		"negative type":             varint(with(), 5, 1<<64-1),
-		"type wider than 32 bits":   varint(with(), 5, 1<<32|2),
-		"unknown field":             varint(with(), 77, 9),
-		"unknown group":             with(0x3b, 0x08, 0x01, 0x3c),
-		"group not ended":           with(0x3b, 0x08, 0x01),
-		"end without group":         with(0x3c),
-		"wrong wire type":           with(0x0d, 1, 2, 3, 4),
-		"data as varint":            varint(with(), 6, 1),
-		"from as bytes":             with(0x0a, 1, 1),
-		"field number zero":         with(0x00, 1),
-		"field number too large":    append(protowire.AppendVarint(with(), 1<<32), 1),
-		"length beyond the end":     with(0x32, 0xff, 0xff, 0xff, 0xff, 0x0f),
-		"varint of eleven bytes":    with(0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
+		"nothing":                  nil,
+		"cut short":                whole[:len(whole)-1],
+		"without data":             whole[:len(whole)-6],
+		"field twice":              varint(with(), 1, 7),
+		"wider than 32 bits":       varint(with(), 1, 7<<32|9),
+		"unknown type":             varint(bytes.Replace(with(), []byte{5 << 3, 1}, nil, 1), 5, 9),
+		"unknown type after known": varint(with(), 5, 9),
+		"negative type":            varint(with(), 5, 1<<64-1),
+		"type wider than 32 bits":  varint(with(), 5, 1<<32|2),
+		"unknown field":            varint(with(), 77, 9),
+		"unknown group":            with(0x3b, 0x08, 0x01, 0x3c),
+		"group not ended":          with(0x3b, 0x08, 0x01),
+		"end without group":        with(0x3c),
+		"wrong wire type":          with(0x0d, 1, 2, 3, 4),
+		"data as varint":           varint(with(), 6, 1),
+		"from as bytes":            with(0x0a, 1, 1),
+		"field number zero":        with(0x00, 1),
+		"field number too large":   append(protowire.AppendVarint(with(), 1<<32), 1),
+		"length beyond the end":    with(0x32, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"varint of eleven bytes": with(0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+			0xff, 0xff, 0x01),
 		"varint longer than needed": with(0x88, 0x80, 0x00, 0x81, 0x80, 0x00),
 		"duplicate said to be zero": varint(with(), 101, 0),
 		"duplicate two":             varint(with(), 101, 2),
@@ -164,14 +178,17 @@ func TestMsgDataParse(t *testing.T) {
 	}
 }
 
-// compare parses body by hand and with generated code: both accept it and agree, or both refuse it.
+// compare parses body by hand and with generated code. Both accept it with the same
+// fields, or both reject it.
 func compare(t *testing.T, body []byte) {
 	t.Helper()
-	m := pb.MsgData{FromUserID: 99, AttachData: []byte("left over"), Duplicate: true, GroupVersion: 1, HasGroupVersion: true} // ParseBody sets everything
+	// ParseBody must overwrite every field.
+	m := pb.MsgData{FromUserID: 99, AttachData: []byte("left over"), Duplicate: true,
+		GroupVersion: 1, HasGroupVersion: true}
 	var g pb.IMMsgData
 	buf := bytes.Clone(body)
 	mine := m.ParseBody(buf)
-	clear(buf) // the caller's again
+	clear(buf) // the caller may reuse it
 	theirs := proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(withoutUnknownTypes(body), &g)
 	if (mine == nil) != (theirs == nil) {
 		t.Fatalf("%x: by hand %v, generated %v", body, mine, theirs)
@@ -181,14 +198,15 @@ func compare(t *testing.T, body []byte) {
 	}
 }
 
-// withoutUnknownTypes drops the fields msg_type whose value is not one of the four. To the protobuf of the other servers, and to MsgData, such a
-// field is unknown, and the message lacks a required one; Go's generated code takes any number.
+// withoutUnknownTypes removes the fields msg_type with an unknown value. MsgData and the
+// C++ servers treat such a field as unknown, so that the message lacks a required field.
+// Go's generated code accepts any number.
 func withoutUnknownTypes(body []byte) []byte {
 	var kept []byte
 	for len(body) > 0 {
 		num, typ, n := protowire.ConsumeField(body)
 		if n < 0 {
-			break // both have to find out
+			break // both decoders must reject the rest
 		}
 		if num == 5 && typ == protowire.VarintType {
 			_, _, tag := protowire.ConsumeTag(body)
@@ -204,7 +222,8 @@ func withoutUnknownTypes(body []byte) []byte {
 	return append(kept, body...)
 }
 
-// FuzzMsgData looks for bytes on which the decoder by hand and the generated one differ.
+// FuzzMsgData searches for bytes on which the hand-written decoder and the generated one
+// differ.
 func FuzzMsgData(f *testing.F) {
 	for _, frame := range recordedFrames(f) {
 		if commandOf(frame) == pb.CmdMsgData {
@@ -214,14 +233,17 @@ func FuzzMsgData(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) { compare(t, body) })
 }
 
-// benchmarked is a message of the usual size: 64 bytes of text, encrypted and in base64.
+// benchmarked returns a message of the usual size: 64 bytes of text, encrypted and in
+// base64.
 func benchmarked() *pb.MsgData {
 	return &pb.MsgData{FromUserID: 10007, ToSessionID: 10011, MsgID: 52311, CreateTime: 1763900000,
-		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: bytes.Repeat([]byte("a"), 88), AttachData: make([]byte, 12)}
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: bytes.Repeat([]byte("a"), 88),
+		AttachData: make([]byte, 12)}
 }
 
 func openOf(m *pb.MsgData) *openpb.IMMsgData {
-	return &openpb.IMMsgData{FromUserId: &m.FromUserID, ToSessionId: &m.ToSessionID, MsgId: &m.MsgID, CreateTime: &m.CreateTime,
+	return &openpb.IMMsgData{FromUserId: &m.FromUserID, ToSessionId: &m.ToSessionID,
+		MsgId: &m.MsgID, CreateTime: &m.CreateTime,
 		MsgType: openpb.MsgType(m.Type).Enum(), MsgData: m.Data, AttachData: m.AttachData}
 }
 
@@ -238,13 +260,20 @@ func BenchmarkMsgDataEncode(b *testing.B) {
 			}
 		})
 	}
-	// What a server does: it fills a message in and encodes it into a buffer that is there.
+	// As a server does: fill in a message and encode it into a buffer that exists.
 	run("hand", func() ([]byte, error) {
-		return (&pb.MsgData{FromUserID: m.FromUserID, ToSessionID: m.ToSessionID, MsgID: m.MsgID, CreateTime: m.CreateTime,
-			Type: m.Type, Data: m.Data, AttachData: m.AttachData}).AppendBody(buf)
+		return (&pb.MsgData{FromUserID: m.FromUserID, ToSessionID: m.ToSessionID, MsgID: m.MsgID,
+			CreateTime: m.CreateTime,
+			Type:       m.Type, Data: m.Data, AttachData: m.AttachData}).AppendBody(buf)
 	})
-	run("opaque", func() ([]byte, error) { return proto.MarshalOptions{}.MarshalAppend(buf, generatedOf(m)) })
-	run("open", func() ([]byte, error) { return proto.MarshalOptions{}.MarshalAppend(buf, openOf(m)) })
+	run("opaque", func() ([]byte, error) {
+		return proto.MarshalOptions{}.MarshalAppend(buf,
+			generatedOf(m))
+	})
+	run("open", func() ([]byte, error) {
+		return proto.MarshalOptions{}.MarshalAppend(buf,
+			openOf(m))
+	})
 }
 
 func BenchmarkMsgDataDecode(b *testing.B) {
@@ -252,7 +281,7 @@ func BenchmarkMsgDataDecode(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var keep [3]any // on the heap, where a message that goes to another goroutine is
+	var keep [3]any // forces the messages to the heap, as for another goroutine
 	b.Run("hand", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -285,7 +314,8 @@ func BenchmarkMsgDataDecode(b *testing.B) {
 	})
 }
 
-// BenchmarkAck encodes and decodes the shortest frequent message: every text costs a server two of them.
+// BenchmarkAck encodes and decodes the shortest frequent message. A server handles two
+// for every text.
 func BenchmarkAck(b *testing.B) {
 	ack := func() *pb.IMMsgDataAck {
 		m := &pb.IMMsgDataAck{}
@@ -308,7 +338,7 @@ func BenchmarkAck(b *testing.B) {
 			}
 		}
 	})
-	var keep pb.Message // on the heap, where a message that goes to another goroutine is
+	var keep pb.Message // forces the message to the heap, as for another goroutine
 	b.Run("decode", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

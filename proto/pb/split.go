@@ -7,7 +7,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// split is how an Encoded was split last, kept for all that share its bytes.
+// split is the last result of Split, for all Encoded that share the bytes.
 type split struct {
 	mu    sync.Mutex
 	list  protowire.Number
@@ -15,18 +15,18 @@ type split struct {
 	parts []*Encoded // without a user and attach_data
 }
 
-// ownFields is the room that Split leaves for user_id, in bytes.
+// ownFields is the number of bytes that Split leaves for user_id.
 const ownFields = 6
 
-// Split returns e as several messages with bodies of at most limit bytes, attach_data not
-// counted: their lists, field list of e, make up the list of e in its order; all other
-// fields are in each of them. e alone when it fits. The bytes are shared, not copied,
-// unless other fields stand between the elements of the list. An element that does not
-// fit alone is given to replace, which returns what is to stand in its place, nil for
-// nothing; with replace nil it makes a part by itself that is too long.
+// Split splits e into messages whose bodies have at most limit bytes, without
+// attach_data. The elements of e's field list are divided among the parts in their order.
+// All other fields are in each part. If e fits, Split returns e alone. The parts share
+// e's bytes, which are copied only if other fields stand between the elements. An element
+// that does not fit into a part is passed to replace, which returns its replacement, or
+// nil to drop it. With a nil replace such an element is a part alone, which is too long.
 //
-// The elements are not looked at, and e need not be a valid message otherwise. Any
-// goroutine; what was split without a replace is kept for the next caller.
+// Split does not decode the elements, and e need not be a valid message otherwise. The
+// result of a call without replace is stored for the next caller. Any goroutine.
 func (e *Encoded) Split(list protowire.Number, limit int,
 	replace func(element []byte) []byte) []*Encoded {
 	if len(e.fields)+len(e.shared)+ownFields <= limit || e.split == nil {
@@ -44,7 +44,7 @@ func (e *Encoded) Split(list protowire.Number, limit int,
 	return e.own(parts)
 }
 
-// own returns copies of parts with what is e's own. The bytes of all are shared.
+// own returns copies of parts with e's own fields. All share their bytes.
 func (e *Encoded) own(parts []*Encoded) []*Encoded {
 	list := make([]*Encoded, len(parts))
 	for i, p := range parts {
@@ -54,7 +54,7 @@ func (e *Encoded) own(parts []*Encoded) []*Encoded {
 	return list
 }
 
-// cut does the work of Split.
+// cut splits e for Split.
 func (e *Encoded) cut(list protowire.Number, limit int, replace func([]byte) []byte) []*Encoded {
 	others, longest := slices.Clone(e.fields), 0
 	first, next, whole := -1, 0, true // whole: the elements are one piece of the shared bytes
@@ -96,8 +96,8 @@ func (e *Encoded) cut(list protowire.Number, limit int, replace func([]byte) []b
 	return parts
 }
 
-// elements copies the elements of the list into one piece. One of more than room bytes is
-// replaced.
+// elements copies the elements of the list into one piece. It replaces those of more than
+// room bytes.
 func (e *Encoded) elements(list protowire.Number, room int, replace func([]byte) []byte) []byte {
 	var found [][]byte
 	eachField(e.shared, func(num protowire.Number, _ int, field []byte) {
@@ -112,7 +112,7 @@ func (e *Encoded) elements(list protowire.Number, room int, replace func([]byte)
 	return slices.Concat(found...)
 }
 
-// replaced returns field with another value; nil when there is none.
+// replaced returns field with the value of its replacement; nil to drop it.
 func replaced(field []byte, replace func([]byte) []byte) []byte {
 	num, typ, tag := protowire.ConsumeTag(field)
 	if typ != protowire.BytesType {
@@ -125,7 +125,8 @@ func replaced(field []byte, replace func([]byte) []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, num, typ), value)
 }
 
-// eachField calls do with each field of b, tag included, and its place. b is well-formed.
+// eachField calls do with each field of b, with its tag, and its position. b must be
+// well-formed.
 func eachField(b []byte, do func(num protowire.Number, at int, field []byte)) {
 	for at := 0; at < len(b); {
 		num, typ, tag := protowire.ConsumeTag(b[at:])

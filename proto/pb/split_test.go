@@ -14,9 +14,9 @@ import (
 // userList is the field of the list in IMAllUserRsp.
 const userList = 3
 
-// TestSplit: the parts have one update time and, together, the list; none is longer than
-// allowed, and their bytes are those of the whole.
-func TestSplit(t *testing.T) {
+// TestSplitDividesTheList checks that the parts have the update time and, together, the
+// list, that none exceeds the limit, and that they share the bytes.
+func TestSplitDividesTheList(t *testing.T) {
 	m := directory(1000)
 	e, err := pb.Encode(m)
 	if err != nil {
@@ -66,8 +66,9 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// TestSplitFields: fields between the elements, written by others, are in each part.
-func TestSplitFields(t *testing.T) {
+// TestSplitRepeatsOtherFields has fields between the elements, as other encoders may
+// write them.
+func TestSplitRepeatsOtherFields(t *testing.T) {
 	var b []byte
 	for i := range uint64(100) {
 		b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType),
@@ -102,8 +103,8 @@ func TestSplitFields(t *testing.T) {
 	}
 }
 
-// TestSplitReplaces: an element that does not fit alone has something else in its place.
-func TestSplitReplaces(t *testing.T) {
+// TestSplitReplacesLongElements has an element that exceeds the limit alone.
+func TestSplitReplacesLongElements(t *testing.T) {
 	list := make([]*pb.MsgInfo, 5)
 	for i := range list {
 		size := 10
@@ -152,8 +153,8 @@ func TestSplitReplaces(t *testing.T) {
 	}
 }
 
-// FuzzSplit: however bytes are split, the parts are well-formed, hold the list in its
-// order and all other fields, and are no longer than allowed unless one element is.
+// FuzzSplit checks that the parts are well-formed, hold the list in its order and all
+// other fields, and exceed the limit only with an element that does.
 func FuzzSplit(f *testing.F) {
 	for _, frame := range recordedFrames(f) {
 		f.Add(frame[16:], uint8(2), uint16(40), true)
@@ -226,7 +227,8 @@ func equalFields(a, b [][]byte) bool {
 	return bytes.Equal(bytes.Join(a, nil), bytes.Join(b, nil)) && len(a) == len(b)
 }
 
-// BenchmarkSplit splits a directory of 20,000 users, as for the first of many phones.
+// BenchmarkSplit splits a directory of 20,000 users, as for the first of many mobile
+// clients.
 func BenchmarkSplit(b *testing.B) {
 	body, err := directory(20_000).AppendBody(nil)
 	if err != nil {

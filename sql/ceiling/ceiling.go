@@ -1,8 +1,10 @@
-// Package ceiling measures what the databases alone make of the rows of messages: as many as they take, in batches, with no servers, no clients, no
-// order to keep and nothing to look up. It is what a store's rate is held against: "so much of what this machine's databases can do".
+// Package ceiling measures how many message rows per second the databases alone can
+// store: in batches, without servers, clients, order and lookups. A store's rate is
+// compared with it, as a part of what the databases of this machine can do.
 //
-// MySQL measures MariaDB or MySQL with Redis, Embedded measures SQLite; both use the real schema, in a database of their own that is gone afterwards, and the durability
-// of the real one: a batch counts once it is committed. How many batches run at once, and how large they are, is found by a short search.
+// MySQL measures MariaDB or MySQL with Redis, and Embedded measures SQLite. Both use the
+// real schema, in a temporary database, and the real durability: a batch counts when it
+// is committed. A short search finds the best number and size of concurrent batches.
 package ceiling
 
 import (
@@ -17,17 +19,20 @@ import (
 	"teamtalk/core/im"
 )
 
-// Options say what is stored. Zero values mean the defaults.
+// Options say what to store. Zero fields mean the defaults.
 type Options struct {
-	// Duration is how long is counted. Default 3 s. The search before takes about 2 s more.
+	// Duration is the time of the measurement. Default 3 s. The search before it takes
+	// about 2 s.
 	Duration time.Duration
-	// Search is how long each shape of batches is tried. Default 300 ms.
+	// Search is the time for which each shape of batches is tried. Default 300 ms.
 	Search time.Duration
 	// Size is the length of each text in bytes, 1 to 4,096. Default 64.
 	Size int
-	// Conversations is how many the messages belong to. Default 200, at least 16.
+	// Conversations is the number of conversations of the messages. Default 200, at least
+	// 16.
 	Conversations int
-	// Groups says that they are messages to groups, not between two users: their tables have fewer indexes, and of unread messages one number is kept.
+	// Groups selects group messages instead of messages between two users. Their tables
+	// have fewer indexes, and their unread count is a single number.
 	Groups bool
 }
 
@@ -42,7 +47,8 @@ func (o *Options) defaults() error {
 		o.Size = 64
 	}
 	if o.Size < 1 || o.Size > im.MaxContent {
-		return im.Errorf(im.Invalid, "texts of %d bytes: 1 to %d can be stored", o.Size, im.MaxContent)
+		return im.Errorf(im.Invalid, "texts of %d bytes are out of range (1 to %d)", o.Size,
+			im.MaxContent)
 	}
 	if o.Conversations <= 0 {
 		o.Conversations = 200
@@ -53,25 +59,28 @@ func (o *Options) defaults() error {
 
 func (o *Options) text() string { return strings.Repeat("x", o.Size) }
 
-// Result is what was found.
+// Result is the result of a measurement.
 type Result struct {
-	Rate     float64 // rows a second
-	Rows     int64   // that were counted
-	Workers  int     // batches under way at once
-	Batch    int     // rows of a batch
-	Database string  // what stored them, in words
+	Rate     float64 // rows per second
+	Rows     int64   // rows that were counted
+	Workers  int     // concurrent batches
+	Batch    int     // rows per batch
+	Database string  // the databases and their durability, as text
 }
 
-// shape is a way to cut the rows into batches.
+// shape is a number of concurrent batches, and their size.
 type shape struct{ workers, batch int }
 
-// bed is a database that takes batches.
+// bed is a database under measurement.
 type bed interface {
-	// worker returns a function that stores one batch of a shape. Each belongs to one goroutine; close frees what it holds.
-	worker(ctx context.Context, s shape, n int) (batch func(context.Context) error, close func(), err error)
+	// worker returns a function that stores one batch of a shape. One goroutine may use
+	// it. close releases its resources.
+	worker(ctx context.Context, s shape, n int) (batch func(context.Context) error, close func(),
+		err error)
 }
 
-// run finds the best of shapes and measures it. The first ones are steps of one row: the search goes on in the next row with the best of the last.
+// run finds the best shape and measures it. The search tries all numbers of workers with
+// the first batch size, and then all batch sizes with the best number.
 func run(ctx context.Context, b bed, o Options, workers, batches []int) (Result, error) {
 	best, rate := shape{}, -1.0
 	try := func(s shape) error {
@@ -95,11 +104,14 @@ func run(ctx context.Context, b bed, o Options, workers, batches []int) (Result,
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Rate: float64(n) / d.Seconds(), Rows: n, Workers: best.workers, Batch: best.batch}, nil
+	return Result{Rate: float64(n) / d.Seconds(), Rows: n, Workers: best.workers,
+		Batch: best.batch}, nil
 }
 
-// measure stores batches for d, and returns how many rows were committed in how long.
-func measure(ctx context.Context, b bed, s shape, d time.Duration) (rows int64, took time.Duration, err error) {
+// measure stores batches for d. It returns the rows that were committed, and the time
+// that they took.
+func measure(ctx context.Context, b bed, s shape, d time.Duration) (rows int64, took time.Duration,
+	err error) {
 	var (
 		wg     sync.WaitGroup
 		count  atomic.Int64
@@ -129,21 +141,22 @@ func measure(ctx context.Context, b bed, s shape, d time.Duration) (rows int64, 
 		})
 	}
 	wg.Wait()
-	took = time.Since(begin) // the last batches count with the time they took
+	took = time.Since(begin) // includes the last batches, which count as well
 	if err := errors.Join(failed...); err != nil {
 		return 0, 0, fmt.Errorf("store batches of %d rows, %d at once: %w", s.batch, s.workers, err)
 	}
 	return count.Load(), took, nil
 }
 
-// part is a conversation's share of a batch.
+// part is a conversation's part of a batch.
 type part struct {
-	conversation int // from 1 on
+	conversation int // from 1
 	rows         int
 }
 
-// spread shares a batch out over the conversations of a worker: each has its own, as strands see to it in a server. The batches go on where the last one
-// ended.
+// spread divides a batch among the conversations of a worker. No two workers share a
+// conversation, as with the strands of a server. Each batch continues after the
+// conversation with which the previous one ended.
 type spread struct {
 	conversations []int
 	next          int
@@ -157,7 +170,7 @@ func newSpread(o Options, s shape, worker int) *spread {
 	return &spread{conversations: list}
 }
 
-// parts returns the shares of n rows, in increasing order of conversation.
+// parts returns the parts of n rows, in increasing order of conversation.
 func (s *spread) parts(n int, buf []part) []part {
 	all := len(s.conversations)
 	buf = buf[:0]

@@ -14,11 +14,13 @@ import (
 	"teamtalk/sql/store"
 )
 
-// short makes a test of what takes seconds.
-var short = Options{Duration: 200 * time.Millisecond, Search: 30 * time.Millisecond, Conversations: 40, Size: 100}
+// short options make a test of a measurement that takes seconds.
+var short = Options{Duration: 200 * time.Millisecond, Search: 30 * time.Millisecond,
+	Conversations: 40, Size: 100}
 
-// Every row of a batch goes to one of the worker's conversations, evenly.
-func TestSpread(t *testing.T) {
+// TestSpreadIsEven checks that the rows of a batch are divided evenly among the worker's
+// conversations.
+func TestSpreadIsEven(t *testing.T) {
 	s := shape{workers: 3, batch: 10}
 	total := map[int]int{}
 	for worker := range s.workers {
@@ -53,13 +55,14 @@ func check(t *testing.T, r Result, err error, database string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Rate <= 0 || r.Rows <= 0 || r.Workers < 1 || r.Batch < 64 || !strings.Contains(r.Database, database) {
+	if r.Rate <= 0 || r.Rows <= 0 || r.Workers < 1 || r.Batch < 64 ||
+		!strings.Contains(r.Database, database) {
 		t.Errorf("%+v", r)
 	}
 	t.Logf("%+v", r)
 }
 
-func TestMySQL(t *testing.T) {
+func TestMySQLLeavesNothingBehind(t *testing.T) {
 	server := dbtest.MariaDB(t)
 	dsn := server.NewDatabase(t)
 	redis := dbtest.Redis(t)
@@ -74,29 +77,32 @@ func TestMySQL(t *testing.T) {
 	clean(t, server, redis)
 }
 
-// clean wants the databases as they were.
+// clean fails unless the databases are as before.
 func clean(t *testing.T, server *dbtest.Server, redis *dbtest.RedisServer) {
 	t.Helper()
 	var n int
-	if err := server.Admin().QueryRow("SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE 'teamtalk\\_ceiling%'").Scan(&n); err != nil || n != 0 {
-		t.Errorf("%d databases left (%v)", n, err)
+	if err := server.Admin().QueryRow(
+		"SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE " +
+			"'teamtalk\\_ceiling%'").Scan(&n); err != nil || n != 0 {
+		t.Errorf("%d databases are left (%v)", n, err)
 	}
 	if got := redis.Do("DBSIZE"); got != "1" {
-		t.Errorf("%s keys are in Redis, want the one from before", got)
+		t.Errorf("Redis has %s keys, want only the one from before", got)
 	}
 }
 
-func TestMySQLCluster(t *testing.T) {
+func TestMySQLWithRedisCluster(t *testing.T) {
 	dsn := dbtest.MariaDB(t).NewDatabase(t)
 	redis := dbtest.RedisCluster(t)
 	o := short
-	o.Conversations = 1 // as few as it takes
-	r, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{redis.Addr()}, Cluster: true}, o)
+	o.Conversations = 1 // raised to the minimum
+	r, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{redis.Addr()}, Cluster: true},
+		o)
 	check(t, r, err, "Redis")
 }
 
-// What it stores is what a store holds, row for row.
-func TestMySQLRows(t *testing.T) {
+// TestMySQLStoresCompleteRows compares the stored rows with those of a store.
+func TestMySQLStoresCompleteRows(t *testing.T) {
 	server := dbtest.MariaDB(t)
 	redis := dbtest.Redis(t)
 	ctx := t.Context()
@@ -130,7 +136,9 @@ func TestMySQLRows(t *testing.T) {
 	for c := 1; c <= b.o.Conversations; c++ {
 		var n, top, length int
 		table := []string{"0", "1", "2", "3", "4", "5", "6", "7"}[c%8]
-		err := b.db.QueryRow("SELECT COUNT(*), MAX(msgId), MIN(LENGTH(content)) FROM IMMessage_"+table+" WHERE relateId=? AND fromId=? AND toId=?", c, 2*c-1, 2*c).Scan(&n, &top, &length)
+		err := b.db.QueryRow("SELECT COUNT(*), MAX(msgId), MIN(LENGTH(content)) FROM IMMessage_"+
+			table+" WHERE relateId=? AND fromId=? AND toId=?", c, 2*c-1, 2*c).Scan(&n, &top,
+			&length)
 		if err != nil || n != 5 || top != n || length != 100 {
 			t.Errorf("conversation %d: %d rows up to %d, of %d bytes, %v", c, n, top, length, err)
 		}
@@ -141,24 +149,25 @@ func TestMySQLRows(t *testing.T) {
 	all := 0
 	for n := range 8 {
 		var k int
-		if err := b.db.QueryRow(fmt.Sprintf("SELECT COUNT(*) FROM IMMessage_%d", n)).Scan(&k); err != nil {
+		if err := b.db.QueryRow(fmt.Sprintf("SELECT COUNT(*) FROM IMMessage_%d", n)).Scan(
+			&k); err != nil {
 			t.Error(err)
 		}
 		all += k
 	}
 	if all != rows {
-		t.Errorf("%d rows in all tables, %d where they belong", all, rows)
+		t.Errorf("all tables have %d rows, the right ones %d", all, rows)
 	}
 	if rows != 200 || unread != 200 {
 		t.Errorf("%d rows, %d unread, want 200", rows, unread)
 	}
 	if err := b.closeRedis(); err != nil || redis.Do("DBSIZE") != "0" {
-		t.Errorf("keys are left: %v", err)
+		t.Errorf("keys are left in Redis: %v", err)
 	}
 }
 
-// Nothing stays when it is interrupted, or Redis is not there.
-func TestMySQLFails(t *testing.T) {
+// TestMySQLErrorsLeaveNothingBehind interrupts a measurement, and measures without Redis.
+func TestMySQLErrorsLeaveNothingBehind(t *testing.T) {
 	server := dbtest.MariaDB(t)
 	dsn := server.NewDatabase(t)
 	redis := dbtest.Redis(t)
@@ -168,7 +177,7 @@ func TestMySQLFails(t *testing.T) {
 	long := short
 	long.Duration = time.Hour
 	if r, err := MySQL(ctx, dsn, store.Instance{Addrs: []string{redis.Addr()}}, long); err == nil {
-		t.Errorf("interrupted, but it says %+v", r)
+		t.Errorf("an interrupted measurement returned %+v", r)
 	}
 	clean(t, server, redis)
 	_, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{"127.0.0.1:1"}}, short)
@@ -179,12 +188,13 @@ func TestMySQLFails(t *testing.T) {
 	if _, err := MySQL(t.Context(), "what", store.Instance{}, short); im.KindOf(err) != im.Invalid {
 		t.Errorf("a wrong DSN: %v", err)
 	}
-	if _, err := MySQL(t.Context(), dsn, store.Instance{}, Options{Size: 5000}); im.KindOf(err) != im.Invalid {
-		t.Errorf("texts that do not fit: %v", err)
+	if _, err := MySQL(t.Context(), dsn, store.Instance{},
+		Options{Size: 5000}); im.KindOf(err) != im.Invalid {
+		t.Errorf("texts that are too long: %v", err)
 	}
 }
 
-func TestEmbedded(t *testing.T) {
+func TestEmbeddedLeavesNothingBehind(t *testing.T) {
 	dir := t.TempDir()
 	r, err := Embedded(t.Context(), dir, short)
 	check(t, r, err, "SQLite 3")
@@ -197,13 +207,13 @@ func TestEmbedded(t *testing.T) {
 	long := short
 	long.Duration = time.Hour
 	if r, err := Embedded(ctx, dir, long); err == nil {
-		t.Errorf("interrupted, but it says %+v", r)
+		t.Errorf("an interrupted measurement returned %+v", r)
 	}
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("files are left: %v, %v", left, err)
 	}
 	if _, err := Embedded(t.Context(), dir+"/missing", short); err == nil {
-		t.Error("a folder that is not there is made")
+		t.Error("Embedded made a folder that does not exist")
 	}
 }

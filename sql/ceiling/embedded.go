@@ -13,10 +13,13 @@ import (
 	"teamtalk/sql/embedded"
 )
 
-// Embedded measures SQLite as the embedded store sets it up: its schema, one writer, the log of changes flushed before a commit returns. A batch is one
-// transaction: its messages, and a row per conversation with the last message id and the unread count, which take the place of Redis.
+// Embedded measures SQLite with the set-up of the embedded store: its schema, one writer,
+// and a write-ahead log that is flushed before a commit returns. A batch is one
+// transaction: its messages, and for each conversation an update of the last message id
+// and the unread count, which replaces Redis.
 //
-// The database is made in a temporary folder inside dir, which must be on the disk that is to be measured, and is removed.
+// The database is in a temporary folder inside dir, which must be on the disk to measure.
+// Embedded removes it.
 func Embedded(ctx context.Context, dir string, o Options) (res Result, err error) {
 	if err := o.defaults(); err != nil {
 		return res, err
@@ -47,18 +50,20 @@ func Embedded(ctx context.Context, dir string, o Options) (res Result, err error
 	return res, err
 }
 
-// embeddedBed stores in SQLite. There is one worker at a time.
+// embeddedBed stores in SQLite, with one worker at a time.
 type embeddedBed struct {
 	o     Options
 	store *embedded.Store
-	last  []int64 // message id, by conversation
+	last  []int64 // last message id of each conversation
 }
 
 func (b *embeddedBed) makeConversations(conn *sql.Conn) error {
 	now := time.Now().Unix()
-	insert := "insert into IMRelationShip (id, smallId, bigId, lastMsgId, unreadSmall, unreadBig, created, updated) values (?1, 2*?1-1, 2*?1, 0, 0, 0, ?2, ?2)"
+	insert := "insert into IMRelationShip (id, smallId, bigId, lastMsgId, unreadSmall, " +
+		"unreadBig, created, updated) values (?1, 2*?1-1, 2*?1, 0, 0, 0, ?2, ?2)"
 	if b.o.Groups {
-		insert = "insert into IMGroup (id, name, avatar, creator, type, version, lastMsgId, lastChated, created, updated) values (?1, '', '', 2*?1, 1, 1, 0, 0, ?2, ?2)"
+		insert = "insert into IMGroup (id, name, avatar, creator, type, version, lastMsgId, " +
+			"lastChated, created, updated) values (?1, '', '', 2*?1, 1, 1, 0, 0, ?2, ?2)"
 	}
 	for c := 1; c <= b.o.Conversations; c++ {
 		if _, err := conn.ExecContext(context.Background(), insert, c, now); err != nil {
@@ -68,11 +73,14 @@ func (b *embeddedBed) makeConversations(conn *sql.Conn) error {
 	return nil
 }
 
-// rowsPerStatement is how many rows one INSERT has; what is left of a batch goes one by one. More gain nothing.
+// rowsPerStatement is the number of rows of one INSERT. The rest of a batch is inserted
+// row by row. More rows per statement are not faster.
 const rowsPerStatement = 16
 
-func (b *embeddedBed) worker(ctx context.Context, s shape, n int) (func(context.Context) error, func(), error) {
-	w := &embeddedWorker{embeddedBed: b, spread: newSpread(b.o, s, n), rows: s.batch, text: []byte(b.o.text())}
+func (b *embeddedBed) worker(ctx context.Context, s shape, n int) (func(context.Context) error,
+	func(), error) {
+	w := &embeddedWorker{embeddedBed: b, spread: newSpread(b.o, s, n), rows: s.batch,
+		text: []byte(b.o.text())}
 	err := b.store.Raw(ctx, func(conn *sql.Conn) error { return w.prepare(ctx, conn) })
 	if err != nil {
 		w.close()
@@ -81,7 +89,7 @@ func (b *embeddedBed) worker(ctx context.Context, s shape, n int) (func(context.
 	return w.batch, w.close, nil
 }
 
-// embeddedWorker stores one batch after the other.
+// embeddedWorker stores batches one after the other.
 type embeddedWorker struct {
 	*embeddedBed
 	spread            *spread
@@ -93,11 +101,17 @@ type embeddedWorker struct {
 }
 
 func (w *embeddedWorker) prepare(ctx context.Context, conn *sql.Conn) error {
-	insert, row := "insert into IMMessage (id, fromId, type, created, content) values ", "(?, ?, 1, ?, ?)"
-	update := "update IMRelationShip set lastMsgId = ?2, unreadBig = unreadBig + ?3, updated = ?4 where id = ?1"
+	insert, row := "insert into IMMessage (id, fromId, type, created, content) values ",
+		"(?, ?, 1, ?, ?)"
+	update := "update IMRelationShip set lastMsgId = ?2, unreadBig = unreadBig + ?3, updated = " +
+		"?4 where id = ?1"
 	if w.o.Groups {
-		insert, row = "insert into IMGroupMessage (id, userId, type, created, content) values ", "(?, ?, 17, ?, ?)"
-		update = "update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?4 + 0*?3) where id = ?1" // the numbers of messages and of the last are one
+		insert, row = "insert into IMGroupMessage (id, userId, type, created, content) values ",
+			"(?, ?, 17, ?, ?)"
+		// A group has no unread count of its own, so the number of messages (?3) is not
+		// used.
+		update = "update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?4 + 0*?3) " +
+			"where id = ?1"
 	}
 	for _, q := range []struct {
 		stmt **sql.Stmt
@@ -118,7 +132,7 @@ func (w *embeddedWorker) prepare(ctx context.Context, conn *sql.Conn) error {
 func (w *embeddedWorker) close() {
 	for _, s := range []*sql.Stmt{w.many, w.one, w.update} {
 		if s != nil {
-			_ = s.Close() // its connection goes soon after
+			_ = s.Close() // its connection is closed soon after
 		}
 	}
 }
@@ -131,7 +145,8 @@ func (w *embeddedWorker) batch(ctx context.Context) error {
 		for _, c := range w.parts {
 			for range c.rows {
 				w.last[c.conversation]++
-				w.args = append(w.args, int64(c.conversation)<<32|w.last[c.conversation], int64(2*c.conversation-1), now, w.text)
+				w.args = append(w.args, int64(c.conversation)<<32|w.last[c.conversation],
+					int64(2*c.conversation-1), now, w.text)
 			}
 		}
 		const columns = 4
@@ -146,7 +161,8 @@ func (w *embeddedWorker) batch(ctx context.Context) error {
 			args = args[n:]
 		}
 		for _, c := range w.parts {
-			if _, err := w.update.Exec(int64(c.conversation), w.last[c.conversation], int64(c.rows), now); err != nil {
+			if _, err := w.update.Exec(int64(c.conversation), w.last[c.conversation], int64(c.rows),
+				now); err != nil {
 				return err
 			}
 		}

@@ -21,15 +21,18 @@ import (
 	"teamtalk/sql/store"
 )
 
-// dropTimeout is how long removing the database and the keys may take.
+// dropTimeout bounds the removal of the database and the keys.
 const dropTimeout = 30 * time.Second
 
-// MySQL measures the MySQL server of dsn together with Redis. For each batch: one pipeline of INCRBY that draws the message ids, one transaction with an
-// INSERT per table, one pipeline of HINCRBY that counts unread messages. Session rows, which a server writes once a second for a
-// conversation, are left out. A commit is as durable as the server's innodb_flush_log_at_trx_commit makes it.
+// MySQL measures the MySQL server of dsn together with Redis. Each batch is a pipeline of
+// INCRBY for the message ids, a transaction with one INSERT per table, and a pipeline of
+// HINCRBY for the unread counts. It leaves out the session rows, which a server writes
+// once a second for each conversation. The server's innodb_flush_log_at_trx_commit
+// decides how durable a commit is.
 //
-// The database that dsn names is not touched: it makes another, which needs the privilege, and drops it; its keys in Redis have a prefix of
-// their own, and go too.
+// The database that dsn names is not changed. MySQL makes another one, which needs the
+// privilege, and drops it afterwards. Its keys in Redis have a prefix of their own, and
+// are removed as well.
 func MySQL(ctx context.Context, dsn string, r store.Instance, o Options) (res Result, err error) {
 	if err := o.defaults(); err != nil {
 		return res, err
@@ -59,17 +62,18 @@ type mysqlBed struct {
 	o      Options
 	db     *sql.DB
 	redis  redis.UniversalClient
-	prefix string // of keys
+	prefix string // of its keys
 }
 
-// makeDatabase makes the database and its tables, and connects to it. drop undoes that.
-func (b *mysqlBed) makeDatabase(ctx context.Context, dsn, name string, connections int) (drop func() error, err error) {
+// makeDatabase makes the database and its tables, and connects to it. drop drops it.
+func (b *mysqlBed) makeDatabase(ctx context.Context, dsn, name string,
+	connections int) (drop func() error, err error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
 	}
 	cfg.DBName, cfg.InterpolateParams, cfg.MultiStatements = "", true, false
-	cfg.Logger = &mysql.NopLogger{} // what goes wrong comes back as errors
+	cfg.Logger = &mysql.NopLogger{} // the driver returns all errors
 	connect := func(database string) (*sql.DB, error) {
 		c := cfg.Clone()
 		c.DBName = database
@@ -86,8 +90,13 @@ func (b *mysqlBed) makeDatabase(ctx context.Context, dsn, name string, connectio
 	if err != nil {
 		return nil, err
 	}
-	if _, err := admin.ExecContext(ctx, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4"); err != nil {
-		return nil, errors.Join(fmt.Errorf("make a database of its own (GRANT ALL ON `teamtalk\\_ceiling\\_%%`.* allows it): %w", err), admin.Close())
+	if _, err := admin.ExecContext(ctx, "CREATE DATABASE "+name+
+		" CHARACTER SET utf8mb4"); err != nil {
+		return nil,
+			errors.Join(
+				fmt.Errorf(
+					"make a temporary database (GRANT ALL ON `teamtalk\\_ceiling\\_%%`.* "+
+						"allows it): %w", err), admin.Close())
 	}
 	drop = func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
@@ -110,7 +119,7 @@ func (b *mysqlBed) makeDatabase(ctx context.Context, dsn, name string, connectio
 	return drop, nil
 }
 
-// connectRedis checks that Redis is there.
+// connectRedis connects to Redis and checks that it answers.
 func (b *mysqlBed) connectRedis(ctx context.Context, r store.Instance, connections int) error {
 	b.redis = store.Connect(r, connections)
 	if err := b.redis.Ping(ctx).Err(); err != nil {
@@ -125,7 +134,8 @@ func (b *mysqlBed) closeRedis() error {
 	defer cancel()
 	_, err := b.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for c := 1; c <= b.o.Conversations; c++ {
-			p.Unlink(ctx, b.counter(c)) // one key each: a cluster has them on different nodes
+			// One key per command, since the nodes of a cluster share the keys.
+			p.Unlink(ctx, b.counter(c))
 			p.Unlink(ctx, b.unread(c))
 		}
 		return nil
@@ -136,21 +146,24 @@ func (b *mysqlBed) closeRedis() error {
 	return errors.Join(err, b.redis.Close())
 }
 
-// describe names the server, and how durable a commit is.
+// describe returns the server's name, and how durable its commits are.
 func (b *mysqlBed) describe(ctx context.Context) (string, error) {
 	var version string
 	var flush int
-	if err := b.db.QueryRowContext(ctx, "SELECT VERSION(), @@global.innodb_flush_log_at_trx_commit").Scan(&version, &flush); err != nil {
+	if err := b.db.QueryRowContext(ctx,
+		"SELECT VERSION(), @@global.innodb_flush_log_at_trx_commit").Scan(&version,
+		&flush); err != nil {
 		return "", fmt.Errorf("read the server's version: %w", err)
 	}
 	product := "MySQL "
 	if number, _, ok := strings.Cut(version, "-MariaDB"); ok {
 		product, version = "MariaDB ", number
 	}
-	return fmt.Sprintf("%s%s, innodb_flush_log_at_trx_commit=%d, and Redis", product, version, flush), nil
+	return fmt.Sprintf("%s%s, innodb_flush_log_at_trx_commit=%d, and Redis", product, version,
+		flush), nil
 }
 
-// counter is the key of a conversation's message ids.
+// counter returns the key of a conversation's message-id counter.
 func (b *mysqlBed) counter(conversation int) string {
 	if b.o.Groups {
 		return b.prefix + "group_msg_id_" + strconv.Itoa(conversation)
@@ -158,7 +171,8 @@ func (b *mysqlBed) counter(conversation int) string {
 	return b.prefix + "msg_id_" + strconv.Itoa(conversation)
 }
 
-// unread is the key of the counts of who gets a conversation's messages: its second user, or the group.
+// unread returns the key of the unread counts of a conversation's receiver: its second
+// user, or the group.
 func (b *mysqlBed) unread(conversation int) string {
 	if b.o.Groups {
 		return b.prefix + strconv.Itoa(conversation) + "_im_group_msg"
@@ -166,7 +180,7 @@ func (b *mysqlBed) unread(conversation int) string {
 	return b.prefix + "unread_" + strconv.Itoa(2*conversation)
 }
 
-// field is where in it the count is.
+// field returns the field of that key that has the count.
 func (b *mysqlBed) field(conversation int) string {
 	if b.o.Groups {
 		return "count"
@@ -174,19 +188,22 @@ func (b *mysqlBed) field(conversation int) string {
 	return strconv.Itoa(2*conversation - 1)
 }
 
-// mysqlWorker stores one batch after the other. The users of conversation c are 2c-1, who writes, and 2c.
+// mysqlWorker stores batches one after the other. In conversation c user 2c-1 writes to
+// user 2c.
 type mysqlWorker struct {
 	*mysqlBed
 	spread *spread
 	rows   int
-	tail   string // of a row: the text
+	tail   string // the end of a row, with the text
 	parts  []part
 	ids    []*redis.IntCmd
 	buf    []byte
 }
 
-func (b *mysqlBed) worker(_ context.Context, s shape, n int) (func(context.Context) error, func(), error) {
-	w := &mysqlWorker{mysqlBed: b, spread: newSpread(b.o, s, n), rows: s.batch, tail: ",'" + b.o.text() + "')"}
+func (b *mysqlBed) worker(_ context.Context, s shape, n int) (func(context.Context) error, func(),
+	error) {
+	w := &mysqlWorker{mysqlBed: b, spread: newSpread(b.o, s, n), rows: s.batch,
+		tail: ",'" + b.o.text() + "')"}
 	return w.batch, func() {}, nil
 }
 
@@ -217,16 +234,18 @@ func (w *mysqlWorker) batch(ctx context.Context) error {
 	return nil
 }
 
-// insert commits the batch: one statement a table.
+// insert commits the batch with one INSERT per table.
 func (w *mysqlWorker) insert(ctx context.Context) error {
 	tx, err := w.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	now := uint64(time.Now().Unix())
-	into := "INSERT INTO IMMessage_%d (relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES "
+	into := "INSERT INTO IMMessage_%d " +
+		"(relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES "
 	if w.o.Groups {
-		into = "INSERT INTO IMGroupMessage_%d (groupId,userId,msgId,type,status,created,updated,content) VALUES "
+		into = "INSERT INTO IMGroupMessage_%d " +
+			"(groupId,userId,msgId,type,status,created,updated,content) VALUES "
 	}
 	for table := range schema.Tables {
 		b := fmt.Appendf(w.buf[:0], into, table)
@@ -242,9 +261,11 @@ func (w *mysqlWorker) insert(ctx context.Context) error {
 				}
 				id, user := uint64(c.conversation), uint64(2*c.conversation)
 				if w.o.Groups {
-					b = appendRow(b, id, user, first+k, uint64(pb.MsgType_MSG_TYPE_GROUP_TEXT), 0, now, now)
+					b = appendRow(b, id, user, first+k, uint64(pb.MsgType_MSG_TYPE_GROUP_TEXT), 0,
+						now, now)
 				} else {
-					b = appendRow(b, id, user-1, user, first+k, uint64(pb.MsgType_MSG_TYPE_SINGLE_TEXT), 0, now, now)
+					b = appendRow(b, id, user-1, user, first+k,
+						uint64(pb.MsgType_MSG_TYPE_SINGLE_TEXT), 0, now, now)
 				}
 				b = append(b, w.tail...)
 			}
@@ -269,7 +290,8 @@ func appendRow(b []byte, values ...uint64) []byte {
 	return b
 }
 
-// ignoreDone drops what Rollback says of a transaction that the end of the context has rolled back.
+// ignoreDone drops the error of Rollback for a transaction that the end of its context
+// has rolled back.
 func ignoreDone(err error) error {
 	if cmp.Or(err, sql.ErrTxDone) == sql.ErrTxDone {
 		return nil

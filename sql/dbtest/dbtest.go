@@ -1,7 +1,9 @@
-// Package dbtest starts private database servers for tests: a MariaDB of this process's own, and as many Redis servers as a test asks for. They live in
-// temporary folders, listen on loopback only, and go when the test process goes, however it goes.
+// Package dbtest starts private database servers for tests: one MariaDB per process, and
+// as many Redis servers as a test asks for. They use temporary folders, listen on
+// loopback only, and end with the test process, even if it is killed.
 //
-// The servers run with the durability of production (a commit is on disk), so that what a test or benchmark says about them is true.
+// The servers have the durability of production (a commit is on the disk), so that tests
+// and benchmarks show the real behaviour.
 package dbtest
 
 import (
@@ -19,12 +21,15 @@ import (
 	"time"
 )
 
-// startTimeout is how long a server may take until it answers. Starting takes below a second; a loaded CI machine is given much more.
+// startTimeout bounds the start of a server. A start takes less than a second, and much
+// longer on a loaded CI machine.
 const startTimeout = 60 * time.Second
 
-// guard is the shell that runs a server. It reads a pipe that only the test process holds open: when that process ends, even by SIGKILL,
-// the read ends, and the shell kills the server; its folder goes too, unless the test process said "keep" (it may start the server
-// again on it). The first line it prints is the server's process id.
+// guard is the shell script that runs a server. It reads a pipe that only the test
+// process holds open. When that process ends, even by SIGKILL, the read ends and the
+// shell kills the server. It then removes the server's folder, unless the test process
+// wrote "keep" because it may start the server again. Its first line of output is the
+// server's process id.
 const guard = `"$@" >>"$TEAMTALK_DBTEST_DIR/log" 2>&1 </dev/null &
 pid=$!
 echo $pid
@@ -34,19 +39,20 @@ wait $pid 2>/dev/null
 [ "$word" = keep ] || rm -rf "$TEAMTALK_DBTEST_DIR"
 `
 
-// process is a database server under its guard.
+// process is a database server with its guard.
 type process struct {
 	cmd   *exec.Cmd
 	leash io.WriteCloser // closing it ends the guard and the server
-	pid   int            // of the server
+	pid   int            // the server's
 	dir   string
 }
 
-// start runs a server in dir.
+// start starts a server in dir.
 func start(dir string, name string, args ...string) (*process, error) {
 	cmd := exec.Command("/bin/sh", append([]string{"-c", guard, "sh", name}, args...)...)
 	cmd.Env = append(os.Environ(), "TEAMTALK_DBTEST_DIR="+dir)
-	// Its own process group: a Ctrl-C at the terminal must reach the test process alone, and leave the guard to clean up.
+	// In a process group of its own: Ctrl-C at the terminal then reaches only the test
+	// process, and the guard can clean up.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	leash, err := cmd.StdinPipe()
 	if err != nil {
@@ -67,14 +73,14 @@ func start(dir string, name string, args ...string) (*process, error) {
 	return p, nil
 }
 
-// stop kills the server and waits until it is gone; its folder stays.
+// stop kills the server and waits for its end. Its folder stays.
 func (p *process) stop() {
 	io.WriteString(p.leash, "keep\n")
 	p.leash.Close()
-	p.cmd.Wait() // its status says nothing: the guard always kills
+	p.cmd.Wait() // the status has no meaning, because the guard always kills
 }
 
-// log returns the end of what the server wrote.
+// log returns the end of the server's log.
 func (p *process) log() string {
 	b, _ := os.ReadFile(filepath.Join(p.dir, "log"))
 	if len(b) > 4096 {
@@ -86,7 +92,8 @@ func (p *process) log() string {
 // alive reports whether the server runs.
 func (p *process) alive() bool { return syscall.Kill(p.pid, 0) == nil }
 
-// await calls ready until it returns nil, the server has died or the time is over.
+// await calls ready until it returns nil. It returns an error when the server ends or
+// does not answer within startTimeout.
 func (p *process) await(ready func() error) error {
 	deadline := time.Now().Add(startTimeout)
 	for {
@@ -95,17 +102,18 @@ func (p *process) await(ready func() error) error {
 			return nil
 		}
 		if !p.alive() {
-			return fmt.Errorf("server ended while starting: %s", p.log())
+			return fmt.Errorf("the server ended while it started: %s", p.log())
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("server does not answer after %v: %w: %s", startTimeout, err, p.log())
+			return fmt.Errorf("the server did not answer within %v: %w: %s", startTimeout, err,
+				p.log())
 		}
-		time.Sleep(5 * time.Millisecond) // a poll for an outside process; nothing to wait on
+		time.Sleep(5 * time.Millisecond) // polls another process, which sends no event
 	}
 }
 
-// freePort returns a TCP port of loopback that was free a moment ago. Servers that cannot listen on port 0 need one; whoever starts them
-// tries again when somebody else was faster.
+// freePort returns a TCP port of loopback that was free a moment ago, for servers that
+// cannot listen on port 0. Another process may take it first, so the caller retries.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -115,23 +123,27 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// missing ends the test when a server's program is not installed: skipped at home, failed on CI, where it must be there.
+// missing skips the test because a server's program is not installed. With CI=true it
+// fails the test instead.
 func missing(tb testing.TB, program string) {
 	tb.Helper()
-	const msg = "%s is not installed: on Debian and Ubuntu `apt-get install mariadb-server redis-server`, or run `make test`"
+	const msg = "%s is not installed: on Debian and Ubuntu `apt-get install mariadb-server " +
+		"redis-server`, or run `make test`"
 	if os.Getenv("CI") == "true" {
 		tb.Fatalf(msg, program)
 	}
 	tb.Skipf(msg, program)
 }
 
-// find returns the path of the first of the programs that is installed. Debian keeps servers in sbin, which is not in everyone's PATH.
+// find returns the path of the first program that is installed. Debian keeps servers in
+// sbin, which PATH may lack.
 func find(programs ...string) string {
 	for _, name := range programs {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
-		for _, dir := range []string{"/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/libexec", "/opt/homebrew/bin"} {
+		for _, dir := range []string{"/usr/sbin", "/usr/local/sbin", "/usr/local/bin",
+			"/usr/libexec", "/opt/homebrew/bin"} {
 			path := filepath.Join(dir, name)
 			if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
 				return path
@@ -141,18 +153,19 @@ func find(programs ...string) string {
 	return ""
 }
 
-// tempDir makes a folder for a server.
+// tempDir makes a temporary folder for a server.
 func tempDir(kind string) (string, error) {
 	return os.MkdirTemp("", "teamtalk-"+kind+"-")
 }
 
-// run runs a program to its end; the error holds the end of what it said.
+// run runs a program and waits for its end. The error has the end of its output.
 func run(name string, args ...string) error {
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
-			return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, strings.TrimSpace(string(out)))
+			return fmt.Errorf("%s: %w: %s", filepath.Base(name), err,
+				strings.TrimSpace(string(out)))
 		}
 		return err
 	}

@@ -10,26 +10,27 @@ import (
 	"testing"
 )
 
-func TestMariaDB(t *testing.T) {
+func TestMariaDBDatabasesAreSeparate(t *testing.T) {
 	s := MariaDB(t)
 	a, b := s.NewDatabase(t), s.NewDatabase(t)
 	if a == b {
-		t.Fatalf("two databases, one DSN: %s", a)
+		t.Fatalf("two databases have one DSN: %s", a)
 	}
 	db := s.Open(t, a)
 	if _, err := db.Exec("CREATE TABLE t (id INT)"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Open(t, b).Exec("SELECT * FROM t"); err == nil {
-		t.Error("a table of one database is seen in the other")
+		t.Error("a table of one database exists in the other")
 	}
 	var flush int
-	if err := db.QueryRow("SELECT @@innodb_flush_log_at_trx_commit").Scan(&flush); err != nil || flush != 1 {
-		t.Errorf("innodb_flush_log_at_trx_commit = %d, %v; benchmarks would lie", flush, err)
+	if err := db.QueryRow("SELECT @@innodb_flush_log_at_trx_commit").Scan(&flush); err != nil ||
+		flush != 1 {
+		t.Errorf("innodb_flush_log_at_trx_commit = %d, %v; benchmarks would be wrong", flush, err)
 	}
 }
 
-func TestRedisRestart(t *testing.T) {
+func TestRedisRestartsFromItsSnapshot(t *testing.T) {
 	r := Redis(t)
 	r.Do("SET a 1")
 	r.Save()
@@ -45,14 +46,15 @@ func TestRedisRestart(t *testing.T) {
 	}
 }
 
-func TestRedisCluster(t *testing.T) {
+func TestRedisClusterRefusesCrossSlot(t *testing.T) {
 	r := RedisCluster(t)
 	if _, err := r.do("MSET a 1 b 2"); err == nil || !strings.Contains(err.Error(), "CROSSSLOT") {
 		t.Errorf("keys of two slots in one command: %v, want CROSSSLOT", err)
 	}
 }
 
-// TestKilledProcessLeavesNothing runs this test again in a child, kills the child without warning, and looks for what it left.
+// TestKilledProcessLeavesNothing runs itself in a child process, kills the child, and
+// looks for servers and folders.
 func TestKilledProcessLeavesNothing(t *testing.T) {
 	if os.Getenv("TEAMTALK_DBTEST_CHILD") != "" {
 		s, r := MariaDB(t), Redis(t)
@@ -85,7 +87,7 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 			}
 			return nil
 		}); err != nil {
-			t.Errorf("server %d outlives its process: %v", pid, err)
+			t.Errorf("server %d runs after the end of its process: %v", pid, err)
 		}
 	}
 	for _, dir := range []string{dir1, dir2} {
@@ -102,7 +104,8 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 
 var errStill = errors.New("still there")
 
-// zombie reports whether a process has ended and only waits for its parent to notice, where the system tells (Linux).
+// zombie reports whether a process has ended and its parent has not waited for it yet.
+// Linux only.
 func zombie(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && strings.Contains(string(b), ") Z ")

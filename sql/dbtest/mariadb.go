@@ -13,21 +13,22 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// Server is a MariaDB server with nothing in it but what the tests put there.
+// Server is a MariaDB server for tests, which starts empty.
 type Server struct {
 	proc   *process
 	socket string
 	port   int
-	last   atomic.Uint64 // the number of the newest database
+	last   atomic.Uint64 // number of the last database
 	admin  *sql.DB
 }
 
-// shared is this process's one MariaDB. Starting one takes a good part of a second and 100 MB, so all tests of a process share it, each with a
-// database of its own; a package variable is the only place that all of them can reach.
+// shared is the MariaDB of this process. A start takes almost a second and 100 MB, so all
+// tests of a process share a server, each with a database of its own. Only a package
+// variable is reachable for all of them.
 var shared = sync.OnceValues(startMariaDB)
 
-// MariaDB returns this process's MariaDB server, started by the first call. The test is skipped when MariaDB is not installed, and fails then
-// if the environment has CI=true.
+// MariaDB returns this process's MariaDB server. The first call starts it. The test is
+// skipped when MariaDB is not installed, and fails with CI=true.
 func MariaDB(tb testing.TB) *Server {
 	tb.Helper()
 	if find("mariadbd", "mysqld") == "" || find("mariadb-install-db", "mysql_install_db") == "" {
@@ -40,12 +41,13 @@ func MariaDB(tb testing.TB) *Server {
 	return s
 }
 
-// NewDatabase makes an empty database (utf8mb4) and returns its DSN for github.com/go-sql-driver/mysql, over TCP. The database is dropped when
-// the test ends.
+// NewDatabase makes an empty database (utf8mb4) and returns its DSN for
+// github.com/go-sql-driver/mysql, over TCP. It is dropped at the end of the test.
 func (s *Server) NewDatabase(tb testing.TB) string {
 	tb.Helper()
 	name := fmt.Sprintf("teamtalk_%d", s.last.Add(1))
-	if _, err := s.admin.Exec("CREATE DATABASE " + name + " CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"); err != nil {
+	if _, err := s.admin.Exec("CREATE DATABASE " + name +
+		" CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"); err != nil {
 		tb.Fatalf("create database: %v", err)
 	}
 	tb.Cleanup(func() {
@@ -61,10 +63,11 @@ func (s *Server) NewDatabase(tb testing.TB) string {
 	return cfg.FormatDSN()
 }
 
-// Addr is the server's TCP address. User root, no password.
+// Addr returns the server's TCP address. The user is root, without a password.
 func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 
-// Open opens a DSN of this server for a test's own queries; it is closed when the test ends.
+// Open opens a DSN of this server for a test's own queries. It is closed at the end of
+// the test.
 func (s *Server) Open(tb testing.TB, dsn string) *sql.DB {
 	tb.Helper()
 	db, err := sql.Open("mysql", dsn)
@@ -75,7 +78,8 @@ func (s *Server) Open(tb testing.TB, dsn string) *sql.DB {
 	return db
 }
 
-// Admin returns a connection pool without a database, for what concerns the whole server: process lists, killing connections, global settings.
+// Admin returns a connection pool without a database, for the whole server: process
+// lists, killing connections, global settings.
 func (s *Server) Admin() *sql.DB { return s.admin }
 
 // startMariaDB makes a data folder and starts a server on it.
@@ -89,7 +93,8 @@ func startMariaDB() (*Server, error) {
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root")
 	}
-	err = run(find("mariadb-install-db", "mysql_install_db"), append(args, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")...)
+	err = run(find("mariadb-install-db", "mysql_install_db"), append(args,
+		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")...)
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, err
@@ -99,7 +104,7 @@ func startMariaDB() (*Server, error) {
 		if err == nil {
 			return s, nil
 		}
-		if try == 2 { // the port was taken by somebody else, three times: something else is wrong
+		if try == 2 { // three ports in a row were taken, so this is another error
 			os.RemoveAll(dir)
 			return nil, err
 		}
@@ -114,22 +119,27 @@ func tryMariaDB(dir string, args []string) (*Server, error) {
 	}
 	s := &Server{port: port, socket: filepath.Join(dir, "sock")}
 	s.proc, err = start(dir, find("mariadbd", "mysqld"), append(args,
-		"--socket="+s.socket, "--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", port), "--pid-file="+filepath.Join(dir, "pid"),
-		"--skip-log-bin", "--skip-name-resolve", "--max-connections=500", "--innodb-flush-log-at-trx-commit=1",
-		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=128M", "--performance-schema=OFF")...)
+		"--socket="+s.socket, "--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", port),
+		"--pid-file="+filepath.Join(dir, "pid"),
+		"--skip-log-bin", "--skip-name-resolve", "--max-connections=500",
+		"--innodb-flush-log-at-trx-commit=1",
+		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=128M",
+		"--performance-schema=OFF")...)
 	if err != nil {
 		return nil, err
 	}
 	cfg := mysql.NewConfig()
 	cfg.User, cfg.Net, cfg.Addr = "root", "unix", s.socket
-	cfg.Logger = &mysql.NopLogger{} // refused connections while it starts
+	cfg.Logger = &mysql.NopLogger{} // the server refuses connections while it starts
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		s.proc.stop()
 		return nil, err
 	}
 	s.admin = sql.OpenDB(connector)
-	if err := s.proc.await(func() error { return s.admin.PingContext(context.Background()) }); err != nil {
+	if err := s.proc.await(func() error {
+		return s.admin.PingContext(context.Background())
+	}); err != nil {
 		s.admin.Close()
 		s.proc.stop()
 		return nil, err

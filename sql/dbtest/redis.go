@@ -10,24 +10,26 @@ import (
 	"time"
 )
 
-// RedisServer is a Redis server of one test, on an address that stays the same when it is stopped and started again.
+// RedisServer is the Redis server of a test. Its address stays the same when it is
+// stopped and started again.
 type RedisServer struct {
 	tb      testing.TB
 	dir     string
 	port    int
 	cluster bool
-	proc    *process // nil while it is stopped
+	proc    *process // nil while stopped
 }
 
-// Redis starts an empty Redis server for the test and returns it; it is stopped when the test ends. It keeps nothing on disk unless told (Save). The
-// test is skipped when Redis is not installed, and fails then if the environment has CI=true.
+// Redis starts an empty Redis server and stops it at the end of the test. It writes
+// nothing to the disk except by Save. The test is skipped when Redis is not installed,
+// and fails with CI=true.
 func Redis(tb testing.TB) *RedisServer {
 	tb.Helper()
 	return newRedis(tb, false)
 }
 
-// RedisCluster starts a Redis Cluster of one node that holds all slots: commands on keys of different slots fail there as they do on a
-// larger one.
+// RedisCluster starts a Redis Cluster of one node with all slots. Commands on keys of
+// different slots fail there, as they do on a larger cluster.
 func RedisCluster(tb testing.TB) *RedisServer {
 	tb.Helper()
 	r := newRedis(tb, true)
@@ -35,9 +37,9 @@ func RedisCluster(tb testing.TB) *RedisServer {
 	deadline := time.Now().Add(startTimeout)
 	for !strings.Contains(r.Do("CLUSTER INFO"), "cluster_state:ok") {
 		if time.Now().After(deadline) {
-			tb.Fatal("Redis Cluster does not become ready")
+			tb.Fatal("the Redis Cluster did not become ready")
 		}
-		time.Sleep(10 * time.Millisecond) // a poll for an outside process; nothing to wait on
+		time.Sleep(10 * time.Millisecond) // polls another process, which sends no event
 	}
 	return r
 }
@@ -64,15 +66,16 @@ func newRedis(tb testing.TB, cluster bool) *RedisServer {
 		if err == nil {
 			return r
 		}
-		if try == 2 { // the port was taken by somebody else, three times: something else is wrong
+		if try == 2 { // three ports in a row were taken, so this is another error
 			tb.Fatalf("start Redis: %v", err)
 		}
 	}
 }
 
-// start runs a server on the port and waits until it answers.
+// start starts a server on the port and waits until it answers.
 func (r *RedisServer) start() error {
-	args := []string{"--port", fmt.Sprint(r.port), "--bind", "127.0.0.1", "--dir", r.dir, "--save", "", "--appendonly", "no"}
+	args := []string{"--port", fmt.Sprint(r.port), "--bind", "127.0.0.1", "--dir", r.dir, "--save",
+		"", "--appendonly", "no"}
 	if r.cluster {
 		args = append(args, "--cluster-enabled", "yes")
 	}
@@ -80,7 +83,8 @@ func (r *RedisServer) start() error {
 	if err != nil {
 		return err
 	}
-	// Something else that got the port first must not be taken for our server: it is asked for its process id.
+	// Another server may have taken the port first, so check the process id of the one
+	// that answers.
 	err = proc.await(func() error {
 		out, err := r.do("INFO server")
 		if err == nil && !strings.Contains(out, fmt.Sprintf("process_id:%d\r\n", proc.pid)) {
@@ -96,10 +100,11 @@ func (r *RedisServer) start() error {
 	return nil
 }
 
-// Addr is the server's TCP address. No password.
+// Addr returns the server's TCP address. There is no password.
 func (r *RedisServer) Addr() string { return fmt.Sprintf("127.0.0.1:%d", r.port) }
 
-// Stop kills the server (SIGKILL); what it had not saved is lost. It does nothing when the server is stopped.
+// Stop kills the server (SIGKILL). Data that was not saved is lost. It does nothing when
+// the server is stopped.
 func (r *RedisServer) Stop() {
 	if r.proc != nil {
 		r.proc.stop()
@@ -107,24 +112,25 @@ func (r *RedisServer) Stop() {
 	}
 }
 
-// Start starts a stopped server on the same address, with what the last Save kept, empty when there was none.
+// Start starts a stopped server on the same address, with the data of the last Save.
 func (r *RedisServer) Start() {
 	r.tb.Helper()
 	if r.proc != nil {
 		return
 	}
 	if err := r.start(); err != nil {
-		r.tb.Fatalf("start Redis again: %v", err)
+		r.tb.Fatalf("restart Redis: %v", err)
 	}
 }
 
-// Save writes what the server holds to its disk: a snapshot that Start comes back with.
+// Save writes a snapshot to the disk, which Start loads.
 func (r *RedisServer) Save() { r.Do("SAVE") }
 
-// FlushAll removes everything, as an operator's FLUSHALL does: connections stay.
+// FlushAll removes all keys, as an operator's FLUSHALL does. Connections stay open.
 func (r *RedisServer) FlushAll() { r.Do("FLUSHALL") }
 
-// Do sends one command, its words separated by spaces, and returns the answer as the protocol has it.
+// Do sends one command, whose words are separated by spaces, and returns the answer as
+// text.
 func (r *RedisServer) Do(command string) string {
 	r.tb.Helper()
 	out, err := r.do(command)
@@ -134,7 +140,8 @@ func (r *RedisServer) Do(command string) string {
 	return out
 }
 
-// do sends an inline command over a connection of its own: this package needs no client, and a client's pool would hide restarts.
+// do sends an inline command over a new connection. This package needs no client library,
+// and a client's pool would hide restarts.
 func (r *RedisServer) do(command string) (string, error) {
 	c, err := net.DialTimeout("tcp", r.Addr(), time.Second)
 	if err != nil {

@@ -11,13 +11,15 @@ import (
 	"teamtalk/sql/embedded"
 )
 
-// Rows of one transaction: large, because each ends with a flush to the disk; not all, because the log of changes would grow as large as the database.
+// The rows of one transaction. There are many, because each transaction ends with a flush
+// to the disk, and not all, because the write-ahead log would become as large as the
+// database.
 const (
 	embeddedRelations = 100_000
 	embeddedMessages  = 400_000
 )
 
-// Embedded fills an embedded store, which is not in use otherwise: nothing else is stored meanwhile.
+// Embedded fills an embedded store. Nothing else may use the store in the meantime.
 func Embedded(ctx context.Context, s *embedded.Store, spec Spec) (res Result, err error) {
 	if err := spec.check(); err != nil {
 		return res, err
@@ -36,8 +38,9 @@ func Embedded(ctx context.Context, s *embedded.Store, spec Spec) (res Result, er
 		return res, fmt.Errorf("fill groups: %w", err)
 	}
 	sortByID(groups)
-	if res.GroupMessages, err = f.addMessages(ctx, groups, "group messages", groupRows); err != nil {
-		return res, fmt.Errorf("fill messages of groups: %w", err)
+	if res.GroupMessages, err = f.addMessages(ctx, groups, "group messages",
+		groupRows); err != nil {
+		return res, fmt.Errorf("fill group messages: %w", err)
 	}
 	return res, nil
 }
@@ -47,8 +50,9 @@ type embeddedFill struct {
 	store *embedded.Store
 }
 
-// prepared runs do with statements, in one transaction.
-func (f *embeddedFill) prepared(ctx context.Context, texts []string, do func(stmts []*sql.Stmt) error) error {
+// prepared prepares statements and runs do with them, in one transaction.
+func (f *embeddedFill) prepared(ctx context.Context, texts []string,
+	do func(stmts []*sql.Stmt) error) error {
 	return f.store.Raw(ctx, func(conn *sql.Conn) (err error) {
 		var stmts []*sql.Stmt
 		defer func() {
@@ -67,7 +71,7 @@ func (f *embeddedFill) prepared(ctx context.Context, texts []string, do func(stm
 	})
 }
 
-// makeRelations makes the relations that are not there, and finds out the ids of all.
+// makeRelations makes the missing relations, and reads the ids of all.
 func (f *embeddedFill) makeRelations(ctx context.Context, list []thread) (made int64, err error) {
 	st := f.stage("relations", int64(len(list)))
 	for len(list) > 0 {
@@ -75,7 +79,8 @@ func (f *embeddedFill) makeRelations(ctx context.Context, list []thread) (made i
 		list = list[len(part):]
 		n := int64(0)
 		err := f.prepared(ctx, []string{
-			`insert or ignore into IMRelationShip (smallId, bigId, lastMsgId, unreadSmall, unreadBig, created, updated) values (?1, ?2, 0, 0, 0, ?3, ?3)`,
+			"insert or ignore into IMRelationShip (smallId, bigId, lastMsgId, unreadSmall, " +
+				"unreadBig, created, updated) values (?1, ?2, 0, 0, 0, ?3, ?3)",
 			`select id, lastMsgId, updated from IMRelationShip where smallId = ? and bigId = ?`,
 		}, func(stmts []*sql.Stmt) error {
 			for i := range part {
@@ -94,7 +99,7 @@ func (f *embeddedFill) makeRelations(ctx context.Context, list []thread) (made i
 					return err
 				}
 				if last == 0 {
-					updated = 0 // the time of its making, not of a message
+					updated = 0 // of a relation without messages
 				}
 				if err := t.after(last, updated); err != nil {
 					return err
@@ -111,9 +116,11 @@ func (f *embeddedFill) makeRelations(ctx context.Context, list []thread) (made i
 	return made, nil
 }
 
-// findGroups finds out how far the groups are.
+// findGroups reads the last message id and the join times of the groups.
 func (f *embeddedFill) findGroups(ctx context.Context, list []thread) error {
-	return f.prepared(ctx, []string{`select g.lastMsgId, max(g.lastChated, (select max(created) from IMGroupMember where groupId = g.id)) from IMGroup g where g.id = ?`},
+	return f.prepared(ctx,
+		[]string{"select g.lastMsgId, max(g.lastChated, (select max(created) from " +
+			"IMGroupMember where groupId = g.id)) from IMGroup g where g.id = ?"},
 		func(stmts []*sql.Stmt) error {
 			for i := range list {
 				t := &list[i]
@@ -133,29 +140,35 @@ func (f *embeddedFill) findGroups(ctx context.Context, list []thread) error {
 		})
 }
 
-// family is how the messages of relations, or groups, are stored.
+// family says how the messages of relations, or those of groups, are stored.
 type family struct {
 	insert string // up to VALUES
-	update string // of the thread's row: its id, last message id, that one's time
-	read   string // then, for members who have read everything: the thread's id, last message id
-	kind   int    // IMMessage.type
+	update string // of the thread's row: its id, the last message's id and time
+	// read updates the members, so that they have read everything: the thread's id, the
+	// last message's id.
+	read string
+	kind int // IMMessage.type
 }
 
 var (
 	relationRows = family{"insert into IMMessage (id, fromId, type, created, content) values ",
-		"update IMRelationShip set lastMsgId = ?2, updated = max(updated, ?3), statusSmall = 0, statusBig = 0 where id = ?1", "", 1}
+		"update IMRelationShip set lastMsgId = ?2, updated = max(updated, ?3), statusSmall = 0, " +
+			"statusBig = 0 where id = ?1", "", 1}
 	groupRows = family{"insert into IMGroupMessage (id, userId, type, created, content) values ",
-		"update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?3) where id = ?1", "update IMGroupMember set readMsgId = ?2 where groupId = ?1", 0x11}
+		"update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?3) where id = ?1",
+		"update IMGroupMember set readMsgId = ?2 where groupId = ?1", 0x11}
 )
 
-// perStatement is how many rows one INSERT has.
+// perStatement is the number of rows of one INSERT.
 const perStatement = 32
 
-func (f *embeddedFill) addMessages(ctx context.Context, list []thread, name string, fam family) (added int64, err error) {
+func (f *embeddedFill) addMessages(ctx context.Context, list []thread, name string,
+	fam family) (added int64, err error) {
 	st := f.stage(name, count(list))
 	all := &rows{list: list, texts: f.Texts}
 	row := fmt.Sprintf("(?, ?, %d, ?, ?)", fam.kind)
-	texts := []string{fam.insert + strings.Repeat(row+",", perStatement-1) + row, fam.insert + row, fam.update}
+	texts := []string{fam.insert + strings.Repeat(row+",", perStatement-1) + row, fam.insert + row,
+		fam.update}
 	if fam.read != "" {
 		texts = append(texts, fam.read)
 	}
@@ -174,7 +187,7 @@ func (f *embeddedFill) addMessages(ctx context.Context, list []thread, name stri
 	return added, nil
 }
 
-// addSome adds n messages, and brings their threads' rows up to date.
+// addSome adds n messages and updates the rows of their threads.
 func addSome(all *rows, stmts []*sql.Stmt, n int) (int, error) {
 	const columns = 4
 	args := make([]any, 0, perStatement*columns)

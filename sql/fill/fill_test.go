@@ -18,7 +18,7 @@ import (
 	"teamtalk/sql/store"
 )
 
-// place is a store that can be closed, filled and opened again.
+// place is a store under test that can be closed, filled and opened again.
 type place struct {
 	open func(t *testing.T) im.Store
 	fill func(t *testing.T, s Spec) (Result, error)
@@ -53,7 +53,8 @@ func inMySQL(t *testing.T) place {
 	return place{
 		func(t *testing.T) im.Store {
 			t.Helper()
-			s, err := store.Open(t.Context(), store.Options{Master: dsn, Redis: store.Redis{Unread: store.Instance{Addrs: []string{redis.Addr()}}}})
+			s, err := store.Open(t.Context(), store.Options{Master: dsn,
+				Redis: store.Redis{Unread: store.Instance{Addrs: []string{redis.Addr()}}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,12 +64,12 @@ func inMySQL(t *testing.T) place {
 	}
 }
 
-func TestEmbedded(t *testing.T) { testFill(t, inEmbedded(t)) }
+func TestFillEmbedded(t *testing.T) { testFill(t, inEmbedded(t)) }
 
-func TestMySQL(t *testing.T) { testFill(t, inMySQL(t)) }
+func TestFillMySQL(t *testing.T) { testFill(t, inMySQL(t)) }
 
-// Where LOAD DATA LOCAL is not allowed, the rows are the same.
-func TestMySQLWithoutLoad(t *testing.T) {
+// TestFillMySQLWithoutLoad fills a server that refuses LOAD DATA LOCAL.
+func TestFillMySQLWithoutLoad(t *testing.T) {
 	p := inMySQL(t)
 	admin := dbtest.MariaDB(t).Admin()
 	if _, err := admin.Exec("SET GLOBAL local_infile=0"); err != nil {
@@ -82,13 +83,15 @@ func TestMySQLWithoutLoad(t *testing.T) {
 	testFill(t, p)
 }
 
-// texts hold what must be quoted on the way.
-var texts = [][]byte{[]byte("plain"), []byte("tab\there, line\nthere\r, back\\slash, quote ' and \"double\", nul\x00 end"), []byte("語音 🎉"), []byte(`\N`)}
+// texts have the characters that must be escaped.
+var texts = [][]byte{[]byte("plain"),
+	[]byte("tab\there, line\nthere\r, back\\slash, quote ' and \"double\", nul\x00 end"),
+	[]byte("語音 🎉"), []byte(`\N`)}
 
 const (
 	userCount     = 21
 	relationCount = 100
-	messageCount  = 1050 // ten and a half for each relation
+	messageCount  = 1050 // 10.5 for each relation
 	groupMessages = 70
 )
 
@@ -103,18 +106,20 @@ func testFill(t *testing.T, p place) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := Spec{Users: users, Relations: relationCount, Messages: messageCount, GroupMessages: groupMessages, Texts: texts}
+	spec := Spec{Users: users, Relations: relationCount, Messages: messageCount,
+		GroupMessages: groupMessages, Texts: texts}
 	for range 2 {
-		g, err := s.CreateGroup(ctx, im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP, Members: users[:5]})
+		g, err := s.CreateGroup(ctx, im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP,
+			Members: users[:5]})
 		if err != nil {
 			t.Fatal(err)
 		}
 		spec.Groups = append(spec.Groups, Group{g.ID, g.Members})
 	}
-	// Some messages are there before, sent the usual way.
+	// Some messages exist already, sent through the store.
 	send(t, s, users[1], users[0], 1)
 	send(t, s, users[0], users[1], 2)
-	send(t, s, users[20], users[10], 1) // a relation that is not among those filled
+	send(t, s, users[20], users[10], 1) // a relation that Spec does not list
 	sendGroup(t, s, users[2], spec.Groups[0].ID, 1)
 	closeStore(t, s)
 
@@ -133,23 +138,23 @@ func testFill(t *testing.T, p place) {
 		t.Errorf("%+v, want %+v", res, want)
 	}
 	if told["messages"] != messageCount || told["group messages"] != groupMessages {
-		t.Errorf("told of %v", told)
+		t.Errorf("Progress reported %v", told)
 	}
 	s = p.open(t)
 	checkFilled(t, s, spec, 1)
 	closeStore(t, s)
 
-	// Again: the relations stay, the messages come on top.
+	// A second run keeps the relations and adds messages.
 	clear(told)
 	if res, err = p.fill(t, spec); err != nil {
 		t.Fatal(err)
 	}
 	if want := (Result{0, messageCount, groupMessages}); res != want {
-		t.Errorf("again: %+v, want %+v", res, want)
+		t.Errorf("second run: %+v, want %+v", res, want)
 	}
 	s = p.open(t)
 	checkFilled(t, s, spec, 2)
-	goOn(t, s, spec)
+	continueFilled(t, s, spec)
 	closeStore(t, s)
 }
 
@@ -167,7 +172,8 @@ func send(t *testing.T, s im.Store, from, to, want uint32) {
 
 func sendGroup(t *testing.T, s im.Store, from, group, want uint32) {
 	t.Helper()
-	sendMessage(t, s, &im.Message{From: from, To: group, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT}, want)
+	sendMessage(t, s, &im.Message{From: from, To: group, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT},
+		want)
 }
 
 func sendMessage(t *testing.T, s im.Store, m *im.Message, want uint32) {
@@ -179,7 +185,7 @@ func sendMessage(t *testing.T, s im.Store, m *im.Message, want uint32) {
 	}
 }
 
-// pairs are the relations of a spec, in order of its list.
+// pairs returns the relations of a spec, in the order of its list.
 func pairs(s Spec) (list [][2]uint32, messages []int) {
 	_ = s.check()
 	for _, th := range s.relations() {
@@ -189,7 +195,7 @@ func pairs(s Spec) (list [][2]uint32, messages []int) {
 	return list, messages
 }
 
-// checkFilled reads with the store's own code what was filled, so many times.
+// checkFilled reads the rows of so many fills with the store's own code.
 func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 	t.Helper()
 	ctx := t.Context()
@@ -211,7 +217,7 @@ func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 		checkHistory(t, h[:len(h)-before], before)
 		for k, m := range h[:len(h)-before] {
 			if m.From == h[min(k+1, len(h)-before-1)].From && k+1 < messages[i] {
-				t.Fatalf("pair %v: sides do not take turns: %+v", pair, h)
+				t.Fatalf("pair %v: the users do not write in turn: %+v", pair, h)
 			}
 		}
 		if id, err := s.LatestID(ctx, pair[1], pair[0]); err != nil || int(id) != want {
@@ -220,7 +226,7 @@ func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 		peers[pair[0]]++
 		peers[pair[1]]++
 	}
-	peers[spec.Users[10]]++ // the one that was there besides
+	peers[spec.Users[10]]++ // the relation that Spec does not list
 	peers[spec.Users[20]]++
 	for i, u := range spec.Users {
 		want := peers[u]
@@ -229,7 +235,8 @@ func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 		}
 		sessions, err := s.RecentSessions(ctx, u, 0, 1000)
 		if err != nil || len(sessions) != want {
-			t.Errorf("user %d has %d conversations in its list, want %d (%v)", u, len(sessions), want, err)
+			t.Errorf("user %d has %d conversations in its list, want %d (%v)", u, len(sessions),
+				want, err)
 		}
 		for _, r := range sessions {
 			if r.Updated != r.Latest.Created || r.Latest.ID == 0 || r.Removed {
@@ -241,11 +248,12 @@ func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 	checkUnread(t, s, spec)
 }
 
-// checkHistory wants messages, newest first, that follow after before.
+// checkHistory expects messages, newest first, whose ids follow before.
 func checkHistory(t *testing.T, h []im.Message, before int) {
 	t.Helper()
 	for k, m := range h {
-		if int(m.ID) != before+len(h)-k || !slices.ContainsFunc(texts, func(x []byte) bool { return bytes.Equal(x, m.Data) }) {
+		if int(m.ID) != before+len(h)-k || !slices.ContainsFunc(texts,
+			func(x []byte) bool { return bytes.Equal(x, m.Data) }) {
 			t.Fatalf("message %d of %d after %d: %+v", k, len(h), before, m)
 		}
 		if k > 0 && m.Created > h[k-1].Created {
@@ -257,12 +265,13 @@ func checkHistory(t *testing.T, h []im.Message, before int) {
 func checkGroups(t *testing.T, s im.Store, spec Spec, times int) {
 	t.Helper()
 	for i, g := range spec.Groups {
-		before := 1 - i // one is sent to the first
+		before := 1 - i // the first group has one message already
 		want := before + times*groupMessages/2
 		for _, user := range g.Members {
 			h, err := s.GroupHistory(t.Context(), user, g.ID, 0, 1000)
 			if err != nil || len(h) != want {
-				t.Fatalf("user %d sees %d messages of group %d, want %d (%v)", user, len(h), g.ID, want, err)
+				t.Fatalf("user %d sees %d messages of group %d, want %d (%v)", user, len(h), g.ID,
+					want, err)
 			}
 			checkHistory(t, h[:len(h)-before], before)
 			if id, err := s.GroupLatestID(t.Context(), user, g.ID); err != nil || int(id) != want {
@@ -272,8 +281,9 @@ func checkGroups(t *testing.T, s im.Store, spec Spec, times int) {
 	}
 }
 
-// checkUnread wants what was sent the usual way to be unread, and nothing that was filled. (The embedded store counts up to the last message read of a
-// group: what is filled behind is read, and so is what was before.)
+// checkUnread expects the messages that were sent through the store to be unread, and no
+// filled ones. (The embedded store counts from the last message of a group that was read.
+// The filled messages are read, and so are those before them.)
 func checkUnread(t *testing.T, s im.Store, spec Spec) {
 	t.Helper()
 	for _, u := range spec.Users {
@@ -289,28 +299,32 @@ func checkUnread(t *testing.T, s im.Store, spec Spec) {
 	}
 }
 
-// goOn sends messages the usual way to what was filled.
-func goOn(t *testing.T, s im.Store, spec Spec) {
+// continueFilled sends messages through the store in conversations that were filled.
+func continueFilled(t *testing.T, s im.Store, spec Spec) {
 	t.Helper()
 	list, messages := pairs(spec)
 	for i := 1; i < len(list); i += 7 {
 		from, to := list[i][1], list[i][0]
 		send(t, s, from, to, uint32(2*messages[i]+1))
 		counts, err := s.UnreadCounts(t.Context(), to)
-		if err != nil || !slices.ContainsFunc(counts, func(u im.Unread) bool { return u.Peer == from && u.Count == 1 }) {
+		if err != nil || !slices.ContainsFunc(counts,
+			func(u im.Unread) bool { return u.Peer == from && u.Count == 1 }) {
 			t.Errorf("unread of user %d: %+v (%v)", to, counts, err)
 		}
 	}
 	g := spec.Groups[1]
 	sendGroup(t, s, g.Members[0], g.ID, groupMessages+1)
 	counts, err := s.UnreadCounts(t.Context(), g.Members[1])
-	if err != nil || !slices.ContainsFunc(counts, func(u im.Unread) bool { return u.Peer == g.ID && u.Count == 1 }) {
+	if err != nil || !slices.ContainsFunc(counts, func(u im.Unread) bool {
+		return u.Peer == g.ID &&
+			u.Count == 1
+	}) {
 		t.Errorf("unread of the group: %+v (%v)", counts, err)
 	}
 }
 
-// Every pair comes once, those beside each other first.
-func TestRelations(t *testing.T) {
+// TestRelationsAreDistinct checks that every pair is made once, neighbours first.
+func TestRelationsAreDistinct(t *testing.T) {
 	for users := 2; users < 12; users++ {
 		s := Spec{Relations: MaxRelations(users), Messages: 5 * users, Texts: texts}
 		for i := range users {
@@ -323,7 +337,8 @@ func TestRelations(t *testing.T) {
 		n := int64(0)
 		list := s.relations()
 		for _, th := range list {
-			if th.a >= th.b || seen[[2]uint32{th.a, th.b}] || th.until > s.Until || th.until < th.from {
+			if th.a >= th.b || seen[[2]uint32{th.a, th.b}] || th.until > s.Until ||
+				th.until < th.from {
 				t.Errorf("%d users: %+v", users, th)
 			}
 			seen[[2]uint32{th.a, th.b}] = true
@@ -340,16 +355,19 @@ func TestRelations(t *testing.T) {
 	}
 }
 
-func TestInvalid(t *testing.T) {
+func TestInvalidSpecs(t *testing.T) {
 	users := []uint32{1, 2, 3}
 	for name, s := range map[string]Spec{
-		"too many relations":        {Users: users, Relations: 4},
-		"negative":                  {Users: users, Relations: -1},
-		"messages, but nobody":      {Users: users, Messages: 1, Texts: texts},
-		"no texts":                  {Users: users, Relations: 1, Messages: 1},
-		"empty text":                {Users: users, Relations: 1, Messages: 1, Texts: [][]byte{nil}},
-		"long text":                 {Users: users, Relations: 1, Messages: 1, Texts: [][]byte{bytes.Repeat([]byte("x"), 4097)}},
-		"not UTF-8":                 {Users: users, Relations: 1, Messages: 1, Texts: [][]byte{{0xff}}},
+		"too many relations":   {Users: users, Relations: 4},
+		"negative":             {Users: users, Relations: -1},
+		"messages, but nobody": {Users: users, Messages: 1, Texts: texts},
+		"no texts":             {Users: users, Relations: 1, Messages: 1},
+		"empty text": {Users: users, Relations: 1, Messages: 1,
+			Texts: [][]byte{nil}},
+		"long text": {Users: users, Relations: 1, Messages: 1,
+			Texts: [][]byte{bytes.Repeat([]byte("x"), 4097)}},
+		"not UTF-8": {Users: users, Relations: 1, Messages: 1,
+			Texts: [][]byte{{0xff}}},
 		"group messages, no groups": {GroupMessages: 1, Texts: texts},
 		"empty group":               {GroupMessages: 1, Texts: texts, Groups: []Group{{ID: 1}}},
 		"time runs backwards":       {Since: 2, Until: 1},
@@ -360,22 +378,25 @@ func TestInvalid(t *testing.T) {
 	}
 	th := thread{id: 1, n: 10}
 	if err := th.after(1<<32-5, 0); im.KindOf(err) != im.Invalid {
-		t.Errorf("message ids run over: %v", err)
+		t.Errorf("the last message id exceeds its range: %v", err)
 	}
 }
 
-// What cannot be filled says why, and is left alone.
-func TestRefused(t *testing.T) {
+// TestFillRefusesWithAReason tries groups that do not exist and a database without
+// tables.
+func TestFillRefusesWithAReason(t *testing.T) {
 	p := inEmbedded(t)
-	if _, err := p.fill(t, Spec{GroupMessages: 1, Texts: texts, Groups: []Group{{ID: 9, Members: []uint32{1}}}}); im.KindOf(err) != im.NotFound {
-		t.Errorf("a group that is not there: %v", err)
+	if _, err := p.fill(t, Spec{GroupMessages: 1, Texts: texts,
+		Groups: []Group{{ID: 9, Members: []uint32{1}}}}); im.KindOf(err) != im.NotFound {
+		t.Errorf("a group that does not exist: %v", err)
 	}
 	server := dbtest.MariaDB(t)
 	_, err := MySQL(t.Context(), server.NewDatabase(t), Spec{})
 	if im.KindOf(err) != im.Invalid || !strings.Contains(err.Error(), "migrate") {
 		t.Errorf("a database without tables: %v", err)
 	}
-	if _, err := inMySQL(t).fill(t, Spec{GroupMessages: 1, Texts: texts, Groups: []Group{{ID: 9, Members: []uint32{1}}}}); im.KindOf(err) != im.NotFound {
-		t.Errorf("a group that is not there: %v", err)
+	if _, err := inMySQL(t).fill(t, Spec{GroupMessages: 1, Texts: texts,
+		Groups: []Group{{ID: 9, Members: []uint32{1}}}}); im.KindOf(err) != im.NotFound {
+		t.Errorf("a group that does not exist: %v", err)
 	}
 }

@@ -20,19 +20,22 @@ import (
 	"teamtalk/sql/schema"
 )
 
-// How much goes into one statement, which is one transaction.
+// The rows of one statement, which is one transaction.
 const (
 	smallRows   = 5_000   // relations, session rows: multi-row INSERT
 	loadRows    = 200_000 // messages: LOAD DATA
-	insertRows  = 2_000   // messages, where the server does not take LOAD DATA LOCAL
-	insertBytes = 1 << 20 // of texts in one INSERT
-	loaders     = 4       // tables of messages that are filled at once
+	insertRows  = 2_000   // messages, when the server refuses LOAD DATA LOCAL
+	insertBytes = 1 << 20 // bytes of texts in one INSERT
+	loaders     = 4       // message tables that are filled concurrently
 )
 
-// MySQL fills the database of dsn, which must be migrated and finalized. Redis needs nothing: the store takes a counter of message ids that is missing, or
-// too low, from the table, and a count that is missing is no unread message. (C++ db_proxies do not; they must not run on such a database.)
+// MySQL fills the database of dsn, which must be migrated and finalized. Redis needs no
+// changes: the store replaces a message-id counter that is missing or too low by the
+// table's highest id, and a missing unread count means 0. (C++ db_proxies do not, and
+// must not run on such a database.)
 //
-// Messages are loaded with LOAD DATA LOCAL where the server allows it (local_infile), else with INSERTs of 2,000 rows, which takes a few times as long.
+// Messages are loaded with LOAD DATA LOCAL when the server allows it (local_infile), and
+// otherwise with INSERTs of 2,000 rows, which takes several times as long.
 func MySQL(ctx context.Context, dsn string, spec Spec) (res Result, err error) {
 	if err := spec.check(); err != nil {
 		return res, err
@@ -53,14 +56,15 @@ func MySQL(ctx context.Context, dsn string, spec Spec) (res Result, err error) {
 	if err := f.findJoinTimes(ctx, groups); err != nil {
 		return res, fmt.Errorf("fill groups: %w", err)
 	}
-	if res.GroupMessages, err = f.addMessages(ctx, groups, "group messages", groupTables); err != nil {
-		return res, fmt.Errorf("fill messages of groups: %w", err)
+	if res.GroupMessages, err = f.addMessages(ctx, groups, "group messages",
+		groupTables); err != nil {
+		return res, fmt.Errorf("fill group messages: %w", err)
 	}
 	if err := f.writeChats(ctx, groups); err != nil {
-		return res, fmt.Errorf("fill groups: %w", err)
+		return res, fmt.Errorf("update groups: %w", err)
 	}
 	if err := f.writeSessions(ctx, relations, groups); err != nil {
-		return res, fmt.Errorf("fill lists of conversations: %w", err)
+		return res, fmt.Errorf("fill conversation lists: %w", err)
 	}
 	return res, nil
 }
@@ -77,11 +81,11 @@ func (f *mysqlFill) open(ctx context.Context, dsn string) error {
 	}
 	cfg.InterpolateParams, cfg.MultiStatements = true, false
 	cfg.ReadTimeout, cfg.WriteTimeout = 0, 0 // a statement may take a minute
-	cfg.Logger = &mysql.NopLogger{}          // what goes wrong comes back as errors
+	cfg.Logger = &mysql.NopLogger{}          // the driver returns all errors
 	if cfg.Params == nil {
 		cfg.Params = map[string]string{}
 	}
-	cfg.Params["sql_mode"] = "''" // with NO_BACKSLASH_ESCAPES texts would not be what they are
+	cfg.Params["sql_mode"] = "''" // NO_BACKSLASH_ESCAPES would change texts
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return im.WithKind(im.Invalid, "MySQL DSN", err)
@@ -93,9 +97,11 @@ func (f *mysqlFill) open(ctx context.Context, dsn string) error {
 	switch {
 	case err != nil:
 	case len(state.Pending) > 0:
-		err = im.Errorf(im.Invalid, "the database is not migrated (pending: %s): run migrate first", strings.Join(state.Pending, ", "))
+		err = im.Errorf(im.Invalid, "the database is not migrated (pending: %s): run migrate first",
+			strings.Join(state.Pending, ", "))
 	case !state.Finalized:
-		err = im.Errorf(im.Invalid, "the database is not finalized: fill a new one, not one that C++ servers have used")
+		err = im.Errorf(im.Invalid,
+			"the database is not finalized: fill a new one, not one that C++ servers have used")
 	}
 	if err != nil {
 		return errors.Join(err, f.db.Close())
@@ -103,8 +109,9 @@ func (f *mysqlFill) open(ctx context.Context, dsn string) error {
 	return nil
 }
 
-// each reads numbers, and calls do with every row.
-func (f *mysqlFill) each(ctx context.Context, query string, columns int, do func(v []uint32) error) error {
+// each queries rows of numbers, and calls do with each row.
+func (f *mysqlFill) each(ctx context.Context, query string, columns int,
+	do func(v []uint32) error) error {
 	rows, err := f.db.QueryContext(ctx, query)
 	if err != nil {
 		return err
@@ -126,7 +133,7 @@ func (f *mysqlFill) each(ctx context.Context, query string, columns int, do func
 	return rows.Err()
 }
 
-// makeRelations makes the relations that are not there, and finds out the ids of all.
+// makeRelations makes the missing relations, and reads the ids of all.
 func (f *mysqlFill) makeRelations(ctx context.Context, list []thread) (made int64, err error) {
 	if len(list) == 0 {
 		return 0, nil
@@ -136,12 +143,13 @@ func (f *mysqlFill) makeRelations(ctx context.Context, list []thread) (made int6
 		wanted[im.ConversationKey(list[i].a, list[i].b)] = int32(i)
 	}
 	find := func() error {
-		return f.each(ctx, "SELECT id, smallId, bigId FROM IMRelationShip", 3, func(v []uint32) error {
-			if i, ok := wanted[im.ConversationKey(v[1], v[2])]; ok {
-				list[i].id = v[0]
-			}
-			return nil
-		})
+		return f.each(ctx, "SELECT id, smallId, bigId FROM IMRelationShip", 3,
+			func(v []uint32) error {
+				if i, ok := wanted[im.ConversationKey(v[1], v[2])]; ok {
+					list[i].id = v[0]
+				}
+				return nil
+			})
 	}
 	if err := find(); err != nil {
 		return 0, err
@@ -153,10 +161,12 @@ func (f *mysqlFill) makeRelations(ctx context.Context, list []thread) (made int6
 		}
 	}
 	slices.SortFunc(missing, func(a, b *thread) int { return compare2(a.a, b.a, a.b, b.b) })
-	err = f.insert(ctx, "relations", "INSERT IGNORE INTO IMRelationShip (smallId,bigId,status,created,updated) VALUES ", "", len(missing), func(i int, b []byte) []byte {
-		t := missing[i]
-		return fmt.Appendf(b, "(%d,%d,0,%d,%d)", t.a, t.b, f.Since, t.until)
-	})
+	err = f.insert(ctx, "relations",
+		"INSERT IGNORE INTO IMRelationShip (smallId,bigId,status,created,updated) VALUES ", "",
+		len(missing), func(i int, b []byte) []byte {
+			t := missing[i]
+			return fmt.Appendf(b, "(%d,%d,0,%d,%d)", t.a, t.b, f.Since, t.until)
+		})
 	if err != nil || len(missing) == 0 {
 		return 0, err
 	}
@@ -165,14 +175,16 @@ func (f *mysqlFill) makeRelations(ctx context.Context, list []thread) (made int6
 	}
 	for _, t := range missing {
 		if t.id == 0 {
-			return 0, im.Errorf(im.Internal, "relation of users %d and %d vanished", t.a, t.b)
+			return 0, im.Errorf(im.Internal, "the new relation of users %d and %d does not exist",
+				t.a, t.b)
 		}
 	}
 	return int64(len(missing)), nil
 }
 
-// insert writes n rows, some at a time, which row appends.
-func (f *mysqlFill) insert(ctx context.Context, name, begin, end string, n int, row func(i int, b []byte) []byte) error {
+// insert writes n rows, several per statement. row appends one.
+func (f *mysqlFill) insert(ctx context.Context, name, begin, end string, n int,
+	row func(i int, b []byte) []byte) error {
 	st := f.stage(name, int64(n))
 	var b []byte
 	for i := 0; i < n; {
@@ -193,26 +205,30 @@ func (f *mysqlFill) insert(ctx context.Context, name, begin, end string, n int, 
 	return nil
 }
 
-// tables are where the messages of relations, or groups, are.
+// tables says where the messages of relations, or those of groups, are stored.
 type tables struct {
-	name    string // of table n, with %d
+	name    string // of table n, as a format with %d
 	thread  string // column of the thread's id
 	columns string
 	row     func(b []byte, t *thread, m message, sep byte) []byte
 }
 
 var (
-	relationTables = tables{"IMMessage_%d", "relateId", "relateId,fromId,toId,msgId,type,status,created,updated,content",
+	relationTables = tables{"IMMessage_%d", "relateId",
+		"relateId,fromId,toId,msgId,type,status,created,updated,content",
 		func(b []byte, t *thread, m message, sep byte) []byte {
-			return numbers(b, sep, t.id, m.from, m.to, m.id, uint32(pb.MsgType_MSG_TYPE_SINGLE_TEXT), 0, m.created, m.created)
+			return numbers(b, sep, t.id, m.from, m.to, m.id,
+				uint32(pb.MsgType_MSG_TYPE_SINGLE_TEXT), 0, m.created, m.created)
 		}}
-	groupTables = tables{"IMGroupMessage_%d", "groupId", "groupId,userId,msgId,type,status,created,updated,content",
+	groupTables = tables{"IMGroupMessage_%d", "groupId",
+		"groupId,userId,msgId,type,status,created,updated,content",
 		func(b []byte, t *thread, m message, sep byte) []byte {
-			return numbers(b, sep, t.id, m.from, m.id, uint32(pb.MsgType_MSG_TYPE_GROUP_TEXT), 0, m.created, m.created)
+			return numbers(b, sep, t.id, m.from, m.id, uint32(pb.MsgType_MSG_TYPE_GROUP_TEXT), 0,
+				m.created, m.created)
 		}}
 )
 
-// numbers appends values, each with sep behind.
+// numbers appends values, each followed by sep.
 func numbers(b []byte, sep byte, values ...uint32) []byte {
 	for _, v := range values {
 		b = append(strconv.AppendUint(b, uint64(v), 10), sep)
@@ -220,8 +236,10 @@ func numbers(b []byte, sep byte, values ...uint32) []byte {
 	return b
 }
 
-// addMessages adds the messages of all threads, which it sorts, several tables at once.
-func (f *mysqlFill) addMessages(ctx context.Context, list []thread, name string, in tables) (added int64, err error) {
+// addMessages adds the messages of all threads, several tables concurrently. It sorts the
+// threads.
+func (f *mysqlFill) addMessages(ctx context.Context, list []thread, name string,
+	in tables) (added int64, err error) {
 	if count(list) == 0 {
 		return 0, nil
 	}
@@ -250,7 +268,7 @@ func (f *mysqlFill) addMessages(ctx context.Context, list []thread, name string,
 	return st.done, firstCause(failed)
 }
 
-// firstCause is the error that the others, cancelled, followed.
+// firstCause returns the error that led to the cancellation of the others.
 func firstCause(list []error) (err error) {
 	for _, e := range list {
 		if e != nil && (err == nil || errors.Is(err, context.Canceled)) {
@@ -261,7 +279,8 @@ func firstCause(list []error) (err error) {
 }
 
 // fillTable adds the messages of one table.
-func (f *mysqlFill) fillTable(ctx context.Context, list []thread, n int, in tables, st *stage) error {
+func (f *mysqlFill) fillTable(ctx context.Context, list []thread, n int, in tables,
+	st *stage) error {
 	table := fmt.Sprintf(in.name, n)
 	var mine []*thread
 	for i := range list {
@@ -284,7 +303,7 @@ func (f *mysqlFill) fillTable(ctx context.Context, list []thread, n int, in tabl
 	for left := count(own); left > 0; {
 		n, err := load(ctx, table, in, all, left)
 		if notAllowed(err) {
-			load = f.insertMessages // it has read nothing yet
+			load = f.insertMessages // load has consumed no row yet
 			continue
 		}
 		if err != nil {
@@ -296,13 +315,14 @@ func (f *mysqlFill) fillTable(ctx context.Context, list []thread, n int, in tabl
 	return nil
 }
 
-// findLast finds out how far threads are.
+// findLast reads the highest message ids and times of threads.
 func (f *mysqlFill) findLast(ctx context.Context, table, column string, mine []*thread) error {
 	by := make(map[uint32]*thread, len(mine))
 	for _, t := range mine {
 		by[t.id] = t
 	}
-	return f.each(ctx, fmt.Sprintf("SELECT %s, MAX(msgId), MAX(created) FROM %s GROUP BY %[1]s", column, table), 3, func(v []uint32) error {
+	return f.each(ctx, fmt.Sprintf("SELECT %s, MAX(msgId), MAX(created) FROM %s GROUP BY %[1]s",
+		column, table), 3, func(v []uint32) error {
 		if t := by[v[0]]; t != nil {
 			return t.after(v[1], v[2])
 		}
@@ -317,33 +337,42 @@ func notAllowed(err error) bool {
 }
 
 // load adds messages with LOAD DATA LOCAL.
-func (f *mysqlFill) load(ctx context.Context, table string, in tables, all *rows, left int64) (int, error) {
+func (f *mysqlFill) load(ctx context.Context, table string, in tables, all *rows, left int64) (int,
+	error) {
 	n := int(min(left, loadRows))
 	name := uuid.NewString()
-	mysql.RegisterReaderHandler(name, func() io.Reader { return &lines{rows: all, in: in, left: n} })
+	mysql.RegisterReaderHandler(name, func() io.Reader {
+		return &lines{rows: all, in: in,
+			left: n}
+	})
 	defer mysql.DeregisterReaderHandler(name)
-	res, err := f.db.ExecContext(ctx, fmt.Sprintf("LOAD DATA LOCAL INFILE 'Reader::%s' INTO TABLE %s CHARACTER SET utf8mb4 FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' (%s)",
+	res, err := f.db.ExecContext(ctx, fmt.Sprintf(
+		"LOAD DATA LOCAL INFILE 'Reader::%s' INTO TABLE %s CHARACTER SET utf8mb4 FIELDS "+
+			"TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' (%s)",
 		name, table, in.columns))
 	if err != nil {
 		return 0, err
 	}
-	// With LOCAL, rows that a key refuses are passed over without an error.
+	// With LOCAL, MySQL skips rows that violate a key without an error.
 	if got, err := res.RowsAffected(); err != nil || got != int64(n) {
-		return 0, errors.Join(im.Errorf(im.Busy, "%d of %d messages were taken: a server must not run on the database meanwhile", got, n), err)
+		return 0,
+			errors.Join(im.Errorf(im.Busy,
+				"the server stored %d of %d messages: no server may run on the database meanwhile",
+				got, n), err)
 	}
 	return n, nil
 }
 
-// lines reads as the file that LOAD DATA takes.
+// lines is a reader of the file that LOAD DATA loads.
 type lines struct {
 	rows *rows
 	in   tables
 	left int
 	buf  []byte
-	at   int // of buf, what is read next
+	at   int // start of the unread part of buf
 }
 
-// Read makes rows as they are wanted.
+// Read makes rows as they are read.
 func (l *lines) Read(p []byte) (int, error) {
 	if l.at == len(l.buf) {
 		if l.left == 0 {
@@ -363,7 +392,7 @@ func (l *lines) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// appendEscaped appends a text as LOAD DATA, and a string in quotes, want it.
+// appendEscaped appends a text, escaped for LOAD DATA and for a quoted string.
 func appendEscaped(b, text []byte) []byte {
 	if !bytes.ContainsAny(text, "\\\t\n\r\x00'") {
 		return append(b, text...)
@@ -388,7 +417,8 @@ func appendEscaped(b, text []byte) []byte {
 }
 
 // insertMessages adds messages with one INSERT.
-func (f *mysqlFill) insertMessages(ctx context.Context, table string, in tables, all *rows, left int64) (int, error) {
+func (f *mysqlFill) insertMessages(ctx context.Context, table string, in tables, all *rows,
+	left int64) (int, error) {
 	b := fmt.Appendf(nil, "INSERT INTO %s (%s) VALUES ", table, in.columns)
 	n := 0
 	for ; n < insertRows && int64(n) < left && len(b) < insertBytes; n++ {

@@ -12,30 +12,33 @@ import (
 	"teamtalk/core/im"
 )
 
-// relation is a row of IMRelationShip, and how many messages are under it.
+// relation is a row of IMRelationShip, with the number of its messages.
 type relation struct {
 	id, status, created, updated uint32
 	messages                     int
 }
 
-// stored is a message as far as its id is concerned.
+// stored is the part of a message that concerns its id.
 type stored struct {
 	table   string
 	id      uint32 // primary key
 	relate  uint32
 	msgID   uint32
 	created uint32
-	newID   uint32 // msgId that it gets
+	newID   uint32 // the msgId that it gets
 }
 
-// messageTable is where a relation's messages are.
+// messageTable returns the table of a relation's messages.
 func messageTable(relate uint32) string { return fmt.Sprintf("IMMessage_%d", relate%Tables) }
 
-// mergeRelations leaves one row for each pair of users, with all the messages.
+// mergeRelations leaves one row for each pair of users, which gets all messages of the
+// pair.
 func (r *run) mergeRelations(ctx context.Context) error {
-	list, err := r.pairsOf(ctx, "SELECT smallId, bigId, 0 FROM IMRelationShip GROUP BY smallId, bigId HAVING COUNT(*)>1 ORDER BY smallId, bigId")
+	list, err := r.pairsOf(ctx,
+		"SELECT smallId, bigId, 0 FROM IMRelationShip GROUP BY smallId, bigId HAVING COUNT(*)>1 "+
+			"ORDER BY smallId, bigId")
 	if err != nil {
-		return fmt.Errorf("look for doubled relations: %w", err)
+		return fmt.Errorf("look for duplicate relations: %w", err)
 	}
 	for _, pair := range list {
 		var moved, renumbered int
@@ -47,23 +50,29 @@ func (r *run) mergeRelations(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("merge relations of users %d and %d: %w", pair[0], pair[1], err)
 		}
-		r.say("relation of users %d and %d: merged; %d messages moved, %d of them with a new id", pair[0], pair[1], moved, renumbered)
+		r.say("relation of users %d and %d: merged; %d messages moved, %d of them with a new id",
+			pair[0], pair[1], moved, renumbered)
 	}
 	return nil
 }
 
-// mergePair moves the messages of a pair's other relations to the one that is kept.
+// mergePair moves the messages of a pair's other relations to the relation that is kept.
 //
-// Kept is the relation with most messages, so that fewest move. A moved message keeps its msgId where that is free. Where it is taken it gets
-// one after the conversation's last, in order of time: clients know messages by id, so to give a message that they have another one would
-// show it twice, and to give it one that another message has would hide it. Its time stays what it was, so clients that sort by time show it at its place.
-func (r *run) mergePair(ctx context.Context, tx *sql.Tx, small, big uint32) (moved, renumbered int, err error) {
+// It keeps the relation with most messages, so that the fewest messages move. A moved
+// message keeps its msgId if the id is free. Otherwise it gets an id after the
+// conversation's last, in order of time. Clients identify messages by id: with a new id
+// for a message that a client has, the client would show it twice, and with the id of
+// another message it would hide one. The time of a message does not change, so clients
+// that sort by time show it in its place.
+func (r *run) mergePair(ctx context.Context, tx *sql.Tx, small, big uint32) (moved, renumbered int,
+	err error) {
 	rels, err := relationsOf(ctx, tx, small, big)
 	if err != nil || len(rels) < 2 {
 		return 0, 0, err
 	}
 	keep := slices.MaxFunc(rels, func(a, b relation) int {
-		return cmp.Or(cmp.Compare(a.messages, b.messages), cmp.Compare(b.status, a.status), cmp.Compare(a.updated, b.updated), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.messages, b.messages), cmp.Compare(b.status, a.status),
+			cmp.Compare(a.updated, b.updated), cmp.Compare(a.id, b.id))
 	})
 	present, err := storedUnder(ctx, tx, messageTable(keep.id), "relateId", keep.id)
 	if err != nil {
@@ -99,9 +108,11 @@ func (r *run) mergePair(ctx context.Context, tx *sql.Tx, small, big uint32) (mov
 	return len(moving), renumbered, dropRelations(ctx, tx, keep, rels)
 }
 
-// relationsOf returns a pair's relations, locked.
+// relationsOf returns a pair's relations, and locks them.
 func relationsOf(ctx context.Context, tx *sql.Tx, small, big uint32) ([]relation, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT id, COALESCE(status, 0), created, updated FROM IMRelationShip WHERE smallId=? AND bigId=? ORDER BY id FOR UPDATE", small, big)
+	rows, err := tx.QueryContext(ctx,
+		"SELECT id, COALESCE(status, 0), created, updated FROM IMRelationShip WHERE smallId=? "+
+			"AND bigId=? ORDER BY id FOR UPDATE", small, big)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +138,8 @@ func relationsOf(ctx context.Context, tx *sql.Tx, small, big uint32) ([]relation
 	return rels, nil
 }
 
-// dropRelations removes the rows that are merged into keep. That lives on if any of them did, and is as old as the oldest.
+// dropRelations deletes the rows that are merged into keep. keep is not removed if any of
+// them was not, and gets the oldest creation time.
 func dropRelations(ctx context.Context, tx *sql.Tx, keep relation, rels []relation) error {
 	var gone []string
 	for _, rel := range rels {
@@ -138,16 +150,22 @@ func dropRelations(ctx context.Context, tx *sql.Tx, keep relation, rels []relati
 			gone = append(gone, fmt.Sprint(rel.id))
 		}
 	}
-	if _, err := tx.ExecContext(ctx, "DELETE FROM IMRelationShip WHERE id IN ("+strings.Join(gone, ",")+")"); err != nil {
+	if _, err := tx.ExecContext(ctx, "DELETE FROM IMRelationShip WHERE id IN ("+
+		strings.Join(gone, ",")+")"); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, "UPDATE IMRelationShip SET status=?, created=?, updated=? WHERE id=?", keep.status, keep.created, keep.updated, keep.id)
+	_, err := tx.ExecContext(ctx,
+		"UPDATE IMRelationShip SET status=?, created=?, updated=? WHERE id=?", keep.status,
+		keep.created, keep.updated, keep.id)
 	return err
 }
 
-// storedUnder returns the messages of a conversation, locked, deleted ones too: they have ids like all others.
-func storedUnder(ctx context.Context, tx *sql.Tx, table, column string, id uint32) ([]stored, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT id, msgId, created FROM "+table+" WHERE "+column+"=? FOR UPDATE", id)
+// storedUnder returns the messages of a conversation, and locks them. It includes deleted
+// messages, which have ids as well.
+func storedUnder(ctx context.Context, tx *sql.Tx, table, column string, id uint32) ([]stored,
+	error) {
+	rows, err := tx.QueryContext(ctx, "SELECT id, msgId, created FROM "+table+" WHERE "+column+
+		"=? FOR UPDATE", id)
 	if err != nil {
 		return nil, err
 	}
@@ -163,11 +181,13 @@ func storedUnder(ctx context.Context, tx *sql.Tx, table, column string, id uint3
 	return list, rows.Err()
 }
 
-// assign gives every message an id that no other has: its own where that is free, the earliest first, else one after the highest, in
-// order of time. It returns the highest id then in use.
+// assign gives every message a unique id. A message keeps its own id if the id is free,
+// the earliest message first. Otherwise it gets an id after the highest, in order of
+// time. assign returns the highest id then in use.
 func assign(taken map[uint32]bool, ms []stored) (highest uint32, renumbered int, err error) {
 	slices.SortFunc(ms, func(a, b stored) int {
-		return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.msgID, b.msgID), cmp.Compare(a.table, b.table), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.msgID, b.msgID),
+			cmp.Compare(a.table, b.table), cmp.Compare(a.id, b.id))
 	})
 	var late []*stored
 	for i := range ms {
@@ -182,7 +202,7 @@ func assign(taken map[uint32]bool, ms []stored) (highest uint32, renumbered int,
 		highest = max(highest, id)
 	}
 	if uint64(highest)+uint64(len(late)) > math.MaxUint32 {
-		return 0, 0, im.Errorf(im.Invalid, "no message ids left above %d", highest)
+		return 0, 0, im.Errorf(im.Invalid, "no message ids are left above %d", highest)
 	}
 	for _, m := range late {
 		highest++
@@ -191,19 +211,25 @@ func assign(taken map[uint32]bool, ms []stored) (highest uint32, renumbered int,
 	return highest, len(late), nil
 }
 
-// move puts a message under another relation, into that one's table, and what is remembered of its client_msg_id after it.
+// move moves a message to another relation, into that relation's table, and updates its
+// row of IMClientMsgId.
 func move(ctx context.Context, tx *sql.Tx, m stored, relate uint32) error {
-	_, err := tx.ExecContext(ctx, "UPDATE IMClientMsgId SET relateId=?, msgId=? WHERE relateId=? AND msgId=? AND toType=1", relate, m.newID, m.relate, m.msgID)
+	_, err := tx.ExecContext(ctx,
+		"UPDATE IMClientMsgId SET relateId=?, msgId=? WHERE relateId=? AND msgId=? AND toType=1",
+		relate, m.newID, m.relate, m.msgID)
 	if err != nil {
 		return err
 	}
 	table := messageTable(relate)
 	if table == m.table {
-		_, err := tx.ExecContext(ctx, "UPDATE "+table+" SET relateId=?, msgId=? WHERE id=?", relate, m.newID, m.id)
+		_, err := tx.ExecContext(ctx, "UPDATE "+table+" SET relateId=?, msgId=? WHERE id=?", relate,
+			m.newID, m.id)
 		return err
 	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO "+table+" (relateId, fromId, toId, msgId, content, type, status, updated, created) "+
-		"SELECT ?, fromId, toId, ?, content, type, status, updated, created FROM "+m.table+" WHERE id=?", relate, m.newID, m.id)
+	_, err = tx.ExecContext(ctx, "INSERT INTO "+table+
+		" (relateId, fromId, toId, msgId, content, type, status, updated, created) "+
+		"SELECT ?, fromId, toId, ?, content, type, status, updated, created FROM "+m.table+
+		" WHERE id=?", relate, m.newID, m.id)
 	if err != nil {
 		return err
 	}
@@ -211,34 +237,41 @@ func move(ctx context.Context, tx *sql.Tx, m stored, relate uint32) error {
 	return err
 }
 
-// splitMessageIDs gives each message of a table a msgId that no other of its conversation has. Of several with one id the earliest keeps
-// it. They come of counters that Redis lost: so the later ones are indeed later, and get ids after the conversation's last.
+// splitMessageIDs gives each message of a table a msgId that is unique in its
+// conversation. Of several messages with one id the earliest keeps it. Such ids are given
+// after Redis has lost a counter, so the later messages are newer, and get ids after the
+// conversation's last.
 func (r *run) splitMessageIDs(ctx context.Context, table string) error {
 	column, group := "relateId", strings.HasPrefix(table, "IMGroupMessage_")
 	if group {
 		column = "groupId"
 	}
-	list, err := r.pairsOf(ctx, fmt.Sprintf("SELECT DISTINCT %[1]s, 0, 0 FROM (SELECT %[1]s FROM %[2]s GROUP BY %[1]s, msgId HAVING COUNT(*)>1) AS d ORDER BY %[1]s", column, table))
+	list, err := r.pairsOf(ctx,
+		fmt.Sprintf(
+			"SELECT DISTINCT %[1]s, 0, 0 FROM (SELECT %[1]s FROM %[2]s GROUP BY %[1]s, msgId "+
+				"HAVING COUNT(*)>1) AS d ORDER BY %[1]s", column, table))
 	if err != nil {
-		return fmt.Errorf("look for doubled message ids in %s: %w", table, err)
+		return fmt.Errorf("look for duplicate message ids in %s: %w", table, err)
 	}
 	for _, c := range list {
 		var renumbered int
 		err := r.inTx(ctx, func(tx *sql.Tx) error {
 			var err error
-			renumbered, err = r.splitConversation(ctx, tx, table, column, Conversation{Group: group, ID: c[0]})
+			renumbered, err = r.splitConversation(ctx, tx, table, column,
+				Conversation{Group: group, ID: c[0]})
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("give new message ids in %s to %s %d: %w", table, column, c[0], err)
 		}
-		r.say("%s: %s %d: %d messages with a new id", table, column, c[0], renumbered)
+		r.say("%s: %s %d: %d messages get a new id", table, column, c[0], renumbered)
 	}
 	return nil
 }
 
-// splitConversation does it for one conversation.
-func (r *run) splitConversation(ctx context.Context, tx *sql.Tx, table, column string, c Conversation) (int, error) {
+// splitConversation gives unique ids to the messages of one conversation.
+func (r *run) splitConversation(ctx context.Context, tx *sql.Tx, table, column string,
+	c Conversation) (int, error) {
 	ms, err := storedUnder(ctx, tx, table, column, c.ID)
 	if err != nil {
 		return 0, err
@@ -254,14 +287,16 @@ func (r *run) splitConversation(ctx context.Context, tx *sql.Tx, table, column s
 		if m.newID == m.msgID {
 			continue
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE "+table+" SET msgId=? WHERE id=?", m.newID, m.id); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE "+table+" SET msgId=? WHERE id=?", m.newID,
+			m.id); err != nil {
 			return 0, err
 		}
 	}
 	return renumbered, nil
 }
 
-// raise brings a conversation's counter up. Before the commit: a counter above the messages is harmless, one below them gives ids twice.
+// raise raises a conversation's counter to highest. It precedes the commit: a counter
+// above the messages is harmless, and one below them gives ids twice.
 func (r *run) raise(ctx context.Context, c Conversation, highest uint32) error {
 	if r.o.RaiseCounter == nil {
 		return nil

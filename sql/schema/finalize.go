@@ -10,21 +10,27 @@ import (
 	"teamtalk/core/im"
 )
 
-// Finalize resolves the duplicates that C++ servers left and adds the unique keys. No message is lost and rows that are kept keep their primary keys; SCHEMA.md
-// says what happens to each kind of duplicate. Each pair, conversation and session is one transaction, so a run that is killed has done
-// whole ones, and the next goes on.
+// Finalize resolves the duplicates that C++ servers left, and adds the unique keys. No
+// message is lost, and rows that are kept keep their primary keys. SCHEMA.md describes
+// the result for each kind of duplicate. Each pair, conversation and session is one
+// transaction. A run that is killed has resolved some of them completely, and the next
+// run continues.
 //
-// It refuses, with an error of kind Denied, when it cannot be safe: while other connections use the database (unless o.Force), on a
-// replica, with migrations pending, or with tables that know no transactions. db must be used by nobody else meanwhile; its idle connections are closed.
+// Finalize refuses, with an error of kind Denied, when it is not safe: while other
+// connections use the database (unless o.Force), on a replica, with migrations pending,
+// or with tables without transactions. Nothing else may use db in the meantime. Finalize
+// closes its idle connections.
 func Finalize(ctx context.Context, db *sql.DB, o Options) error {
-	db.SetMaxIdleConns(0) // ours would count as somebody using the database
+	db.SetMaxIdleConns(0) // our own idle connections would count as other users of the database
 	return locked(ctx, db, o, (*run).finalize)
 }
 
-// rounds is how often finalize starts over because duplicates came up between resolving them and adding the key.
+// rounds bounds how often finalize starts again because a new duplicate was stored after
+// its kind was resolved and before the key was added.
 const rounds = 3
 
-// finalize does the work in the order that dependencies dictate: merging relations moves messages, so it comes before message ids.
+// finalize resolves the duplicates in the order of their dependencies: merging relations
+// moves messages, so it precedes the message ids.
 func (r *run) finalize(ctx context.Context) error {
 	if err := r.safe(ctx); err != nil {
 		return err
@@ -41,11 +47,11 @@ func (r *run) finalize(ctx context.Context) error {
 		if !isMySQL(err, 1062) || round == rounds {
 			return err
 		}
-		r.say("new duplicates came up meanwhile; once more")
+		r.say("new duplicates were stored in the meantime: start again")
 	}
 }
 
-// resolve removes every kind of duplicate that has no unique key against it yet.
+// resolve resolves every kind of duplicate that has no unique key yet.
 func (r *run) resolve(ctx context.Context) error {
 	for _, st := range finalSteps() {
 		done, err := r.has(ctx, st)
@@ -70,7 +76,7 @@ func (r *run) resolve(ctx context.Context) error {
 	return nil
 }
 
-// safe refuses to go on where finalize could lose something.
+// safe returns an error when Finalize could lose data.
 func (r *run) safe(ctx context.Context) error {
 	if err := r.writable(ctx); err != nil {
 		return err
@@ -80,16 +86,20 @@ func (r *run) safe(ctx context.Context) error {
 		return err
 	}
 	if len(state.Pending) > 0 {
-		return im.Errorf(im.Denied, "migrations are pending (%s): run migrate first", strings.Join(state.Pending, ", "))
+		return im.Errorf(im.Denied, "migrations are pending (%s): run migrate first",
+			strings.Join(state.Pending, ", "))
 	}
 	var table, engine string
 	err = r.conn.QueryRowContext(ctx, `SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES
-		WHERE TABLE_SCHEMA=DATABASE() AND TABLE_TYPE='BASE TABLE' AND TABLE_NAME LIKE 'IM%' AND ENGINE<>'InnoDB' LIMIT 1`).Scan(&table, &engine)
+		WHERE TABLE_SCHEMA=DATABASE() AND TABLE_TYPE='BASE TABLE' AND TABLE_NAME LIKE 'IM%'
+		AND ENGINE<>'InnoDB' LIMIT 1`).Scan(&table, &engine)
 	if err == nil {
-		return im.Errorf(im.Denied, "table %s is kept by %s, which knows no transactions: convert it to InnoDB first", table, engine)
+		return im.Errorf(im.Denied,
+			"table %s uses %s, which has no transactions: convert it to InnoDB first",
+			table, engine)
 	}
 	if err != sql.ErrNoRows {
-		return fmt.Errorf("look at the tables' engines: %w", err)
+		return fmt.Errorf("read the tables' engines: %w", err)
 	}
 	if r.o.Force {
 		return nil
@@ -97,14 +107,16 @@ func (r *run) safe(ctx context.Context) error {
 	return r.alone(ctx)
 }
 
-// alone refuses while other connections use the database. A db_proxy that is running would go on with the ids it has cached. Connections
-// that are just being closed get a moment. (Seeing those of other MySQL users takes the PROCESS privilege.)
+// alone returns an error while other connections use the database: a running db_proxy
+// would continue with its cached ids. It waits a moment for connections that are being
+// closed. (Seeing connections of other MySQL users needs the PROCESS privilege.)
 func (r *run) alone(ctx context.Context) error {
 	for try := 1; ; try++ {
 		var n int
-		var who sql.NullString
-		err := r.conn.QueryRowContext(ctx, `SELECT COUNT(*), MIN(CONCAT(USER, ' from ', HOST)) FROM information_schema.PROCESSLIST
-			WHERE DB=DATABASE() AND ID<>CONNECTION_ID()`).Scan(&n, &who)
+		var example sql.NullString
+		err := r.conn.QueryRowContext(ctx, `SELECT COUNT(*), MIN(CONCAT(USER, ' from ', HOST))
+			FROM information_schema.PROCESSLIST
+			WHERE DB=DATABASE() AND ID<>CONNECTION_ID()`).Scan(&n, &example)
 		if err != nil {
 			return fmt.Errorf("list connections: %w", err)
 		}
@@ -112,7 +124,9 @@ func (r *run) alone(ctx context.Context) error {
 			return nil
 		}
 		if try == 20 {
-			return im.Errorf(im.Denied, "%d other connections use this database (%s): stop every db_proxy first", n, who.String)
+			return im.Errorf(im.Denied,
+				"%d other connections use this database (%s): stop every db_proxy first", n,
+				example.String)
 		}
 		select {
 		case <-ctx.Done():
@@ -122,7 +136,7 @@ func (r *run) alone(ctx context.Context) error {
 	}
 }
 
-// pairsOf returns the rows of a query of up to three numbers each.
+// pairsOf returns the rows of a query with up to three numbers each.
 func (r *run) pairsOf(ctx context.Context, query string) ([][3]uint32, error) {
 	rows, err := r.conn.QueryContext(ctx, query)
 	if err != nil {
@@ -140,7 +154,7 @@ func (r *run) pairsOf(ctx context.Context, query string) ([][3]uint32, error) {
 	return list, rows.Err()
 }
 
-// inTx runs do in a transaction, again after a deadlock.
+// inTx runs do in a transaction, and again after a deadlock.
 func (r *run) inTx(ctx context.Context, do func(tx *sql.Tx) error) error {
 	for try := 1; ; try++ {
 		tx, err := r.conn.BeginTx(ctx, nil)
@@ -157,34 +171,41 @@ func (r *run) inTx(ctx context.Context, do func(tx *sql.Tx) error) error {
 	}
 }
 
-// mergeSessions leaves one session row of each side: the one updated last, listed if any of them was (nothing vanishes from anybody's list), as old
-// as the oldest.
+// mergeSessions leaves one session row for each side: the one that was updated last. It
+// is listed if any of them was, so that no user's list loses an entry, and gets the
+// oldest creation time.
 func (r *run) mergeSessions(ctx context.Context) error {
-	list, err := r.pairsOf(ctx, `SELECT userId, peerId, type FROM IMRecentSession WHERE type IS NOT NULL
+	list, err := r.pairsOf(ctx, `SELECT userId, peerId, type FROM IMRecentSession
+		WHERE type IS NOT NULL
 		GROUP BY userId, peerId, type HAVING COUNT(*)>1 ORDER BY userId, peerId, type`)
 	if err != nil {
-		return fmt.Errorf("look for doubled sessions: %w", err)
+		return fmt.Errorf("look for duplicate sessions: %w", err)
 	}
 	for _, k := range list {
 		err := r.inTx(ctx, func(tx *sql.Tx) error {
 			const side = " FROM IMRecentSession WHERE userId=? AND peerId=? AND type=?"
 			var keep, status, created uint32
-			err := tx.QueryRowContext(ctx, "SELECT id"+side+" ORDER BY updated DESC, id DESC LIMIT 1 FOR UPDATE", k[0], k[1], k[2]).Scan(&keep)
+			err := tx.QueryRowContext(ctx, "SELECT id"+side+
+				" ORDER BY updated DESC, id DESC LIMIT 1 FOR UPDATE", k[0], k[1], k[2]).Scan(&keep)
 			if err != nil {
 				return err
 			}
-			err = tx.QueryRowContext(ctx, "SELECT COALESCE(MIN(status), 0), MIN(created)"+side, k[0], k[1], k[2]).Scan(&status, &created)
+			err = tx.QueryRowContext(ctx, "SELECT COALESCE(MIN(status), 0), MIN(created)"+side,
+				k[0], k[1], k[2]).Scan(&status, &created)
 			if err != nil {
 				return err
 			}
-			if _, err := tx.ExecContext(ctx, "DELETE"+side+" AND id<>?", k[0], k[1], k[2], keep); err != nil {
+			if _, err := tx.ExecContext(ctx, "DELETE"+side+" AND id<>?", k[0], k[1], k[2],
+				keep); err != nil {
 				return err
 			}
-			_, err = tx.ExecContext(ctx, "UPDATE IMRecentSession SET status=?, created=? WHERE id=?", status, created, keep)
+			_, err = tx.ExecContext(ctx,
+				"UPDATE IMRecentSession SET status=?, created=? WHERE id=?", status, created, keep)
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("merge sessions of user %d with %d (type %d): %w", k[0], k[1], k[2], err)
+			return fmt.Errorf("merge sessions of user %d with %d (type %d): %w", k[0], k[1], k[2],
+				err)
 		}
 		r.say("session of user %d with %d (type %d): merged", k[0], k[1], k[2])
 	}

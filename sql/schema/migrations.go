@@ -11,10 +11,12 @@ import (
 //go:embed migrations/*.sql
 var files embed.FS
 
-// Tables is over how many tables the messages of each family are spread: IMMessage_0 to IMMessage_7, by relateId % Tables.
+// Tables is the number of tables for the messages of each family: IMMessage_0 to
+// IMMessage_7, by relateId % Tables.
 const Tables = 8
 
-// kind is what a step makes; it decides where to look whether that is there.
+// kind is the kind of thing that a step makes. It decides how to check whether the thing
+// exists.
 type kind uint8
 
 const (
@@ -24,16 +26,16 @@ const (
 	widenColumn
 )
 
-// step is one statement of a migration, which makes one thing.
+// step is one statement of a migration. It makes one thing.
 type step struct {
 	kind  kind
 	table string
 	name  string // of the column or index
-	width int    // of a column that is made wider, in characters
+	width int    // new width of a column, in characters
 	sql   string
 }
 
-// String names what the step makes.
+// String names the thing that the step makes.
 func (s step) String() string {
 	switch s.kind {
 	case addColumn:
@@ -46,14 +48,15 @@ func (s step) String() string {
 	return "table " + s.table
 }
 
-// migration is one numbered file.
+// migration is a numbered file of statements.
 type migration struct {
 	version int
 	name    string
 	steps   []step
 }
 
-// migrations returns all of them in order. The files are part of the program, and a test reads them: a mistake in one is a panic.
+// migrations returns all migrations in order. The files are part of the program and a
+// test reads them, so an error in a file is a panic.
 func migrations() []migration {
 	entries, err := files.ReadDir("migrations") // sorted by name, so by number
 	if err != nil {
@@ -64,24 +67,28 @@ func migrations() []migration {
 		number, name, _ := strings.Cut(strings.TrimSuffix(e.Name(), ".sql"), "_")
 		version, err := strconv.Atoi(number)
 		if err != nil {
-			continue // finalize.sql
+			continue // finalize.sql has the final steps
 		}
 		list = append(list, migration{version: version, name: name, steps: load(e.Name())})
 	}
 	return list
 }
 
-// finalSteps are the unique keys.
+// finalSteps returns the statements that add the unique keys.
 func finalSteps() []step { return load("finalize.sql") }
 
-// The four forms of a statement. One thing each: a statement that makes two could be half done.
+// The four forms of a statement. A statement makes one thing, because a statement with
+// two could be half done.
 var (
 	createForm = regexp.MustCompile(`^CREATE TABLE (\w+) \(`)
-	widenForm  = regexp.MustCompile(`^ALTER TABLE (\w+) MODIFY COLUMN (\w+) VARCHAR\((\d+)\) [^;]*$`)
-	alterForm  = regexp.MustCompile(`^ALTER TABLE (\w+) ADD (COLUMN|INDEX|UNIQUE INDEX) (\w+) [^;]*$`)
+	widenForm  = regexp.MustCompile(
+		`^ALTER TABLE (\w+) MODIFY COLUMN (\w+) VARCHAR\((\d+)\) [^;]*$`)
+	alterForm = regexp.MustCompile(
+		`^ALTER TABLE (\w+) ADD (COLUMN|INDEX|UNIQUE INDEX) (\w+) [^;]*$`)
 )
 
-// load reads a file into steps. A statement with {n} stands for one on each of the eight tables of messages.
+// load reads the steps of a file. A statement with {n} stands for one on each of the
+// eight message tables.
 func load(file string) []step {
 	text, err := files.ReadFile("migrations/" + file)
 	if err != nil {
@@ -109,7 +116,7 @@ func load(file string) []step {
 	return steps
 }
 
-// parse finds out what a statement makes.
+// parse determines the thing that a statement makes.
 func parse(stmt string) step {
 	if m := createForm.FindStringSubmatch(stmt); m != nil {
 		return step{kind: createTable, table: m[1], sql: stmt}
@@ -123,7 +130,7 @@ func parse(stmt string) step {
 	}
 	m := alterForm.FindStringSubmatch(stmt)
 	if m == nil {
-		panic(fmt.Sprintf("schema: a statement of no known form: %q", stmt))
+		panic(fmt.Sprintf("schema: the statement has no known form: %q", stmt))
 	}
 	k := addIndex
 	if m[2] == "COLUMN" {

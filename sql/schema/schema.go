@@ -1,12 +1,17 @@
-// Package schema makes and changes the MySQL tables: numbered migrations, in two phases.
+// Package schema creates and changes the MySQL tables: numbered migrations, in two
+// phases.
 //
-// Migrate makes the changes that are safe while C++ db_proxies write to the same database: it adds tables, indexes and columns with defaults,
-// and never renames or drops. Finalize, run when every db_proxy is ours, resolves the duplicates that the C++ servers left and adds the unique
-// keys that keep new ones out. A database that Migrate made from nothing has the unique keys from birth.
+// Migrate makes the changes that are safe while C++ db_proxies write to the same
+// database. It adds tables, indexes and columns with defaults, and never renames or
+// drops. Finalize runs when no C++ db_proxy is left. It resolves the duplicates that they
+// made, and adds the unique keys that prevent new ones. A database that Migrate created
+// has the unique keys from the beginning.
 //
-// Both may be killed at any point and run again, and two never run at once: they hold a named lock of the database. The runner is written by hand
-// because DDL in MySQL commits by itself: what makes a migration resumable is that each statement first looks whether its work is done, which
-// migration libraries do not do. SCHEMA.md, one folder up, describes every table and key.
+// Both may be killed at any point and run again. Two never run at once, because they hold
+// a named lock of the database. The runner is written by hand because DDL in MySQL
+// commits by itself: a migration can be resumed only if each statement first checks
+// whether its change exists, and migration libraries do not do that. SCHEMA.md, one
+// folder up, describes every table and key.
 package schema
 
 import (
@@ -22,33 +27,36 @@ import (
 	"teamtalk/core/im"
 )
 
-// Options say how Migrate and Finalize run. The zero value is good for Migrate.
+// Options configure Migrate and Finalize. The zero value is right for Migrate.
 type Options struct {
-	// Progress is told each thing that is done, in a sentence for people. Nil means nobody listens.
+	// Progress is called with a sentence about each change. nil: no reports.
 	Progress func(msg string)
-	// RaiseCounter sets a conversation's counter of message ids to at least max. Finalize calls it before it commits ids above what
-	// the counter may hold. Nil means that no counter is raised: the store then raises each when it first uses it.
+	// RaiseCounter raises a conversation's message-id counter to at least max. Finalize
+	// calls it before it commits ids above the counter. nil: no counter is raised, and
+	// the store raises each one before its first use.
 	RaiseCounter func(ctx context.Context, c Conversation, max uint32) error
-	// Force makes Finalize run although other connections use the database. Messages they store meanwhile may fail.
+	// Force makes Finalize run while other connections use the database. Storing a
+	// message over such a connection may fail.
 	Force bool
 }
 
-// Conversation names a sequence of message ids.
+// Conversation identifies a sequence of message ids.
 type Conversation struct {
-	Group bool   // of a group
+	Group bool   // whether it is a group
 	ID    uint32 // IMRelationShip.id, or the group's id
 }
 
-// State is how far a database's schema is.
+// State is the state of a database's schema.
 type State struct {
-	Version   int      // number of the newest migration applied, 0 for none
-	Latest    int      // number of the newest migration there is
-	Pending   []string // names of those not applied, in order
-	Finalized bool     // every unique key is there
-	Missing   []string // unique keys that are not there, as table.key
+	Version   int      // number of the newest migration that was applied, 0 for none
+	Latest    int      // number of the newest migration
+	Pending   []string // names of the migrations that were not applied, in order
+	Finalized bool     // whether all unique keys exist
+	Missing   []string // unique keys that do not exist, as table.key
 }
 
-// versionTable records what was applied. Row 0 says that Migrate made the database from nothing.
+// versionTable records the migrations that were applied. Row 0 means that Migrate created
+// the database.
 const versionTable = `CREATE TABLE schema_migrations (
   version INT UNSIGNED NOT NULL,
   name VARCHAR(64) NOT NULL,
@@ -56,7 +64,7 @@ const versionTable = `CREATE TABLE schema_migrations (
   PRIMARY KEY (version)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin`
 
-// Status returns the state of the schema of the database that db is connected to. It changes nothing.
+// Status returns the state of the schema of db's database. It changes nothing.
 func Status(ctx context.Context, db *sql.DB) (State, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
@@ -66,13 +74,14 @@ func Status(ctx context.Context, db *sql.DB) (State, error) {
 	return (&run{conn: conn}).status(ctx)
 }
 
-// Migrate brings the schema to the newest version with changes that are safe beside running C++ servers, and finalizes the database when it
-// was empty before. Its kind of error is Busy when another process migrates, Unavailable when the database does not answer.
+// Migrate applies all pending migrations, whose changes are safe beside running C++
+// servers. It finalizes a database that was empty before. The error is of kind Busy when
+// another process migrates, and Unavailable when the database does not answer.
 func Migrate(ctx context.Context, db *sql.DB, o Options) error {
 	return locked(ctx, db, o, (*run).migrate)
 }
 
-// run is one migration at work. It holds one connection, which holds the named lock.
+// run is a migration in progress. It has one connection, which holds the named lock.
 type run struct {
 	conn *sql.Conn
 	o    Options
@@ -85,12 +94,14 @@ func (r *run) say(format string, args ...any) {
 	}
 }
 
-// lockName is an SQL expression for the name of the lock: named locks belong to the server, so the name holds the database's, hashed because
-// a lock's name has at most 64 characters.
+// lockName is an SQL expression for the lock's name. Named locks belong to the server, so
+// the name contains the database's name, as a hash because a lock's name has at most 64
+// characters.
 const lockName = `CONCAT('teamtalk.schema.', LEFT(MD5(DATABASE()), 16))`
 
-// locked runs do on one connection, under the named lock.
-func locked(ctx context.Context, db *sql.DB, o Options, do func(*run, context.Context) error) error {
+// locked runs do on one connection that holds the named lock.
+func locked(ctx context.Context, db *sql.DB, o Options,
+	do func(*run, context.Context) error) error {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return im.WithKind(im.Unavailable, "connect to the database", err)
@@ -103,16 +114,19 @@ func locked(ctx context.Context, db *sql.DB, o Options, do func(*run, context.Co
 	if got.Int64 != 1 {
 		return im.Errorf(im.Busy, "another process is migrating this database")
 	}
-	// When the connection is gone so is the lock; nothing is left to do about an error here.
+	// The lock ends with the connection, so an error of the release has no consequence.
 	defer conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK("+lockName+")")
-	// A table that stays locked must not make every other statement on it queue behind a waiting ALTER: give up soon, and try again.
-	if _, err := conn.ExecContext(ctx, "SET SESSION lock_wait_timeout=5, SESSION innodb_lock_wait_timeout=20, SESSION sql_mode='STRICT_ALL_TABLES'"); err != nil {
+	// While an ALTER waits for a locked table, all other statements on that table queue
+	// behind it. So it gives up after a short wait, and is retried.
+	if _, err := conn.ExecContext(ctx,
+		"SET SESSION lock_wait_timeout=5, SESSION innodb_lock_wait_timeout=20, SESSION "+
+			"sql_mode='STRICT_ALL_TABLES'"); err != nil {
 		return fmt.Errorf("prepare the session: %w", err)
 	}
 	return do(&run{conn: conn, o: o}, ctx)
 }
 
-// migrate applies what is pending.
+// migrate applies the pending migrations.
 func (r *run) migrate(ctx context.Context) error {
 	if err := r.writable(ctx); err != nil {
 		return err
@@ -144,8 +158,8 @@ func (r *run) migrate(ctx context.Context) error {
 	return nil
 }
 
-// begin makes the table of versions, and notes in it whether the database is new. From the note a migration that is killed half way knows later that
-// the tables it finds are its own.
+// begin creates the version table, and records in it whether the database is new. A
+// migration that was killed knows from this record that the tables it finds are its own.
 func (r *run) begin(ctx context.Context) ([]int, error) {
 	old, err := r.has(ctx, step{table: "IMUser"})
 	if err != nil {
@@ -161,16 +175,18 @@ func (r *run) begin(ctx context.Context) ([]int, error) {
 	return []int{0}, r.record(ctx, 0, "new database")
 }
 
-// record notes that a migration is done.
+// record records a migration as applied.
 func (r *run) record(ctx context.Context, version int, name string) error {
-	_, err := r.conn.ExecContext(ctx, "INSERT INTO schema_migrations (version, name, applied) VALUES (?, ?, UNIX_TIMESTAMP())", version, name)
+	_, err := r.conn.ExecContext(ctx,
+		"INSERT INTO schema_migrations (version, name, applied) VALUES (?, ?, UNIX_TIMESTAMP())",
+		version, name)
 	if err != nil {
 		return fmt.Errorf("record migration %d: %w", version, err)
 	}
 	return nil
 }
 
-// applied returns the numbers of the migrations done.
+// applied returns the numbers of the applied migrations.
 func (r *run) applied(ctx context.Context) ([]int, error) {
 	if ok, err := r.has(ctx, step{table: "schema_migrations"}); err != nil || !ok {
 		return nil, err
@@ -191,7 +207,7 @@ func (r *run) applied(ctx context.Context) ([]int, error) {
 	return versions, rows.Err()
 }
 
-// status reads versions and keys.
+// status reads the versions and the keys.
 func (r *run) status(ctx context.Context) (State, error) {
 	applied, err := r.applied(ctx)
 	if err != nil {
@@ -219,7 +235,7 @@ func (r *run) status(ctx context.Context) (State, error) {
 	return s, nil
 }
 
-// apply runs the steps whose work is not done.
+// apply runs the steps whose changes do not exist yet.
 func (r *run) apply(ctx context.Context, steps []step) error {
 	for _, st := range steps {
 		done, err := r.has(ctx, st)
@@ -237,16 +253,27 @@ func (r *run) apply(ctx context.Context, steps []step) error {
 	return nil
 }
 
-// has reports whether the work of a step is done.
+// has reports whether the change of a step exists.
 func (r *run) has(ctx context.Context, st step) (bool, error) {
-	query, args := "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?)", []any{st.table}
+	query,
+		args := "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA=DATABASE() "+
+		"AND LOWER(TABLE_NAME)=LOWER(?)", []any{st.table}
 	switch st.kind {
 	case addColumn:
-		query, args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=?", []any{st.table, st.name}
+		query,
+			args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE "+
+			"TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=?",
+			[]any{st.table, st.name}
 	case addIndex:
-		query, args = "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND INDEX_NAME=?", []any{st.table, st.name}
+		query,
+			args = "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE "+
+			"TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND INDEX_NAME=?",
+			[]any{st.table, st.name}
 	case widenColumn:
-		query, args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=? AND CHARACTER_MAXIMUM_LENGTH>=?",
+		query,
+			args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE "+
+			"TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=? AND "+
+			"CHARACTER_MAXIMUM_LENGTH>=?",
 			[]any{st.table, st.name, st.width}
 	}
 	var n int
@@ -256,10 +283,10 @@ func (r *run) has(ctx context.Context, st step) (bool, error) {
 	return n > 0, nil
 }
 
-// lockTries is how often a statement is tried whose table stays locked, 5 seconds each.
+// lockTries bounds the tries of a statement whose table is locked. Each takes 5 seconds.
 const lockTries = 24
 
-// ddl runs a statement, again while its table is locked by others.
+// ddl runs a statement, and retries while its table is locked.
 func (r *run) ddl(ctx context.Context, stmt string) error {
 	for try := 1; ; try++ {
 		_, err := r.conn.ExecContext(ctx, stmt)
@@ -270,12 +297,13 @@ func (r *run) ddl(ctx context.Context, stmt string) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(100 * time.Millisecond): // let those who queued behind us go first
+		case <-time.After(100 * time.Millisecond): // statements that queued behind ours go first
 		}
 	}
 }
 
-// writable refuses a replica, where changes would be lost or break replication.
+// writable returns an error on a replica, where changes would be lost or break the
+// replication.
 func (r *run) writable(ctx context.Context) error {
 	var readOnly bool
 	if err := r.conn.QueryRowContext(ctx, "SELECT @@global.read_only").Scan(&readOnly); err != nil {
@@ -287,7 +315,7 @@ func (r *run) writable(ctx context.Context) error {
 	return nil
 }
 
-// isMySQL reports whether err is one of the server's errors with these numbers.
+// isMySQL reports whether err is an error of the server with one of these numbers.
 func isMySQL(err error, numbers ...uint16) bool {
 	var e *mysql.MySQLError
 	return errors.As(err, &e) && slices.Contains(numbers, e.Number)

@@ -14,7 +14,7 @@ import (
 	"teamtalk/sql/dbtest"
 )
 
-// database makes a database, and with file the tables in it.
+// database makes a database, with the tables of file unless it is empty.
 func database(t *testing.T, file string) *sql.DB {
 	t.Helper()
 	server := dbtest.MariaDB(t)
@@ -57,23 +57,26 @@ func status(t *testing.T, db *sql.DB) State {
 	return s
 }
 
-func TestNewDatabaseIsBornFinalized(t *testing.T) {
+func TestNewDatabaseIsFinalized(t *testing.T) {
 	db := database(t, "")
 	if s := status(t, db); s.Version != 0 || len(s.Pending) != s.Latest || s.Finalized {
 		t.Errorf("status of an empty database: %+v", s)
 	}
 	migrate(t, db)
 	want := State{Version: 5, Latest: 5, Finalized: true}
-	if s := status(t, db); s.Version != want.Version || s.Latest != want.Latest || len(s.Pending) > 0 || !s.Finalized || len(s.Missing) > 0 {
+	if s := status(t, db); s.Version != want.Version || s.Latest != want.Latest ||
+		len(s.Pending) > 0 || !s.Finalized || len(s.Missing) > 0 {
 		t.Errorf("status after Migrate: %+v", s)
 	}
 	did := 0
-	if err := Migrate(t.Context(), db, Options{Progress: func(string) { did++ }}); err != nil || did > 0 {
-		t.Errorf("a second Migrate did %d things, %v", did, err)
+	if err := Migrate(t.Context(), db, Options{Progress: func(string) {
+		did++
+	}}); err != nil || did > 0 {
+		t.Errorf("a second Migrate made %d changes, %v", did, err)
 	}
 }
 
-// TestExistingDatabaseIsNotFinalized: C++ servers may be writing to it.
+// TestExistingDatabaseIsNotFinalized migrates tables to which C++ servers may be writing.
 func TestExistingDatabaseIsNotFinalized(t *testing.T) {
 	db := database(t, "testdata/cpp.sql")
 	before := columns(t, db)
@@ -82,28 +85,40 @@ func TestExistingDatabaseIsNotFinalized(t *testing.T) {
 		t.Errorf("status after Migrate: %+v", s)
 	}
 	after := columns(t, db)
-	before["IMTransmitFile.fileName"] = "varchar(255)NO''" // wider, which C++ servers do not notice
+	// The migration widens this column, which C++ servers do not notice.
+	before["IMTransmitFile.fileName"] = "varchar(255)NO''"
 	for name, typ := range before {
 		if after[name] != typ {
 			t.Errorf("%s was %q and is %q", name, typ, after[name])
 		}
 	}
-	// Rows as a C++ server writes them.
-	exec(t, db, "INSERT INTO IMUser (sex,name,domain,nick,password,salt,phone,email,avatar,departId,status,created,updated,push_shield_status,sign_info) VALUES (1,'Bob','bob','Bob','x','1234','1','e','a',1,0,1,1,0,'')")
-	exec(t, db, "INSERT INTO IMMessage_3 (relateId,fromId,toId,msgId,content,status,type,created,updated) VALUES (3,1,2,1,'a',0,1,1,1), (3,1,2,1,'a',0,1,1,1)")
+	// Rows in the form that a C++ server writes.
+	exec(t, db,
+		"INSERT INTO IMUser "+
+			"(sex,name,domain,nick,password,salt,phone,email,avatar,departId,status,created,"+
+			"updated,push_shield_status,sign_info) "+
+			"VALUES (1,'Bob','bob','Bob','x','1234','1','e','a',1,0,1,1,0,'')")
+	exec(t, db,
+		"INSERT INTO IMMessage_3 "+
+			"(relateId,fromId,toId,msgId,content,status,type,created,updated) VALUES "+
+			"(3,1,2,1,'a',0,1,1,1), (3,1,2,1,'a',0,1,1,1)")
 	var id int
-	if err := db.QueryRow("SELECT id FROM IMUser WHERE nameFold='bob'").Scan(&id); err != nil || id != 1 {
+	if err := db.QueryRow("SELECT id FROM IMUser WHERE nameFold='bob'").Scan(&id); err != nil ||
+		id != 1 {
 		t.Errorf("user by folded name: %d, %v", id, err)
 	}
 }
 
-// columns lists every column and index of the tables, with its type.
+// columns returns every column and index of the tables, with its type.
 func columns(t *testing.T, db *sql.DB) map[string]string {
 	t.Helper()
 	list := map[string]string{}
 	for _, query := range []string{
-		"SELECT CONCAT(TABLE_NAME, '.', COLUMN_NAME), CONCAT(COLUMN_TYPE, IS_NULLABLE, COALESCE(COLUMN_DEFAULT, '-')) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA=DATABASE()",
-		"SELECT CONCAT(TABLE_NAME, ' key ', INDEX_NAME, SEQ_IN_INDEX), CONCAT(COLUMN_NAME, NON_UNIQUE) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA=DATABASE()",
+		"SELECT CONCAT(TABLE_NAME, '.', COLUMN_NAME), CONCAT(COLUMN_TYPE, IS_NULLABLE, " +
+			"COALESCE(COLUMN_DEFAULT, '-')) FROM information_schema.COLUMNS WHERE " +
+			"TABLE_SCHEMA=DATABASE()",
+		"SELECT CONCAT(TABLE_NAME, ' key ', INDEX_NAME, SEQ_IN_INDEX), CONCAT(COLUMN_NAME, " +
+			"NON_UNIQUE) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA=DATABASE()",
 	} {
 		rows, err := db.Query(query)
 		if err != nil {
@@ -121,8 +136,10 @@ func columns(t *testing.T, db *sql.DB) map[string]string {
 	return list
 }
 
-// TestSameColumns: a database of ours holds what C++ servers expect, under the same names, keys included (they name indexes in queries).
-func TestSameColumns(t *testing.T) {
+// TestNewDatabaseHasTheColumnsOfCPP compares a database that Migrate created with that of
+// the C++ servers. It needs the same names, also of keys, because the C++ servers name
+// indexes in queries.
+func TestNewDatabaseHasTheColumnsOfCPP(t *testing.T) {
 	ours, theirs := database(t, ""), database(t, "testdata/cpp.sql")
 	migrate(t, ours)
 	have := columns(t, ours)
@@ -133,7 +150,7 @@ func TestSameColumns(t *testing.T) {
 	}
 }
 
-func TestMigrateKilledAnywhere(t *testing.T) {
+func TestMigrateResumesAfterAKillAtAnyStep(t *testing.T) {
 	for _, file := range []string{"", "testdata/cpp.sql"} {
 		for steps := 1; ; steps += 7 {
 			db := database(t, file)
@@ -146,7 +163,7 @@ func TestMigrateKilledAnywhere(t *testing.T) {
 			}})
 			kill()
 			if err == nil {
-				break // no steps left to be killed at
+				break // all steps were tried
 			}
 			migrate(t, db)
 			if s := status(t, db); len(s.Pending) > 0 || s.Finalized != (file == "") {
@@ -156,7 +173,7 @@ func TestMigrateKilledAnywhere(t *testing.T) {
 	}
 }
 
-func TestTwoMigrationsAtOnce(t *testing.T) {
+func TestConcurrentMigrateIsRefused(t *testing.T) {
 	db := database(t, "")
 	in, out := make(chan struct{}), make(chan error)
 	first := true
@@ -171,7 +188,7 @@ func TestTwoMigrationsAtOnce(t *testing.T) {
 	}()
 	<-in
 	if err := Migrate(t.Context(), db, Options{}); im.KindOf(err) != im.Busy {
-		t.Errorf("a second Migrate meanwhile: %v, want kind busy", err)
+		t.Errorf("a concurrent Migrate: %v, want an error of kind Busy", err)
 	}
 	in <- struct{}{}
 	if err := <-out; err != nil {
@@ -179,18 +196,19 @@ func TestTwoMigrationsAtOnce(t *testing.T) {
 	}
 }
 
-// message is a row of a table of messages.
+// message is a row of a message table.
 type message struct {
 	id, relate, msgID, created uint32
 	content                    string
 }
 
-// messages returns all rows of the eight tables that have a prefix.
+// messages returns all rows of the eight tables with a prefix.
 func messages(t *testing.T, db *sql.DB, prefix, column string) []message {
 	t.Helper()
 	var list []message
 	for n := range Tables {
-		rows, err := db.Query(fmt.Sprintf("SELECT id, %s, msgId, created, content FROM %s%d", column, prefix, n))
+		rows, err := db.Query(fmt.Sprintf("SELECT id, %s, msgId, created, content FROM %s%d",
+			column, prefix, n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,37 +228,55 @@ func messages(t *testing.T, db *sql.DB, prefix, column string) []message {
 	return list
 }
 
-// doubled makes a database with duplicates of every kind.
+// doubled makes a database with every kind of duplicate.
 func doubled(t *testing.T) *sql.DB {
 	t.Helper()
 	db := database(t, "testdata/cpp.sql")
 	migrate(t, db)
-	// Users 1 and 2: two relations in different tables. 10 has two messages, one of them deleted; 12 has five, with one msgId twice and a gap.
-	// Users 3 and 4: two relations in the same table; the one with fewer messages was updated last. Users 5 and 6: three, one removed and empty.
+	// Users 1 and 2 have two relations in different tables. Relation 10 has two messages,
+	// one of them deleted. Relation 12 has five, one msgId twice, and a gap. Users 3 and
+	// 4 have two relations in the same table. The one with fewer messages was updated
+	// last. Users 5 and 6 have three, one of them removed and empty.
 	exec(t, db, `INSERT INTO IMRelationShip (id, smallId, bigId, status, created, updated) VALUES
-		(10,1,2,0,100,100), (12,1,2,0,100,100), (20,3,4,0,90,200), (28,3,4,0,100,300), (31,5,6,1,50,60), (32,5,6,0,70,70), (33,5,6,0,70,80), (40,7,8,0,1,1)`)
+		(10,1,2,0,100,100), (12,1,2,0,100,100), (20,3,4,0,90,200), (28,3,4,0,100,300),
+		(31,5,6,1,50,60),
+		(32,5,6,0,70,70), (33,5,6,0,70,80), (40,7,8,0,1,1)`)
 	insert := func(relate int, rows string) {
-		exec(t, db, fmt.Sprintf("INSERT INTO IMMessage_%d (relateId, msgId, created, content, status, fromId, toId, updated) VALUES %s", relate%Tables, rows))
+		exec(t, db,
+			fmt.Sprintf(
+				"INSERT INTO IMMessage_%d (relateId, msgId, created, content, status, fromId, "+
+					"toId, updated) VALUES %s", relate%Tables, rows))
 	}
 	insert(10, "(10,1,100,'a1',0,1,2,1), (10,2,105,'a2 deleted',1,2,1,1)")
-	insert(12, "(12,1,100,'b1',0,1,2,1), (12,3,110,'b3',0,1,2,1), (12,4,120,'b4',0,1,2,1), (12,4,121,'b4 again',0,1,2,1), (12,5,130,'b5',0,1,2,1)")
+	insert(12,
+		"(12,1,100,'b1',0,1,2,1), (12,3,110,'b3',0,1,2,1), (12,4,120,'b4',0,1,2,1), "+
+			"(12,4,121,'b4 again',0,1,2,1), (12,5,130,'b5',0,1,2,1)")
 	insert(20, "(20,1,100,'c1',0,3,4,1), (20,2,101,'c2',0,3,4,1), (20,3,102,'c3',0,3,4,1)")
 	insert(28, "(28,1,300,'d1',0,4,3,1), (28,2,99,'d2',0,4,3,1)")
 	insert(33, "(33,1,70,'e1',0,5,6,1)")
 	insert(32, "(32,1,71,'f1',0,6,5,1)")
-	// A counter that Redis lost after four messages, which then gave one to three again.
-	insert(40, "(40,1,1,'g1',0,7,8,1), (40,2,2,'g2',0,7,8,1), (40,3,3,'g3',0,7,8,1), (40,4,4,'g4',0,7,8,1), (40,1,5,'g5',0,7,8,1), (40,2,6,'g6',0,7,8,1), (40,3,7,'g7',0,7,8,1)")
-	exec(t, db, `INSERT INTO IMGroupMessage_1 (groupId, userId, msgId, content, created) VALUES (9,1,1,'h1',1), (9,2,2,'h2',2), (9,3,2,'h2 again',2), (17,1,2,'i2',1)`)
-	exec(t, db, `INSERT INTO IMRecentSession (id, userId, peerId, type, status, created, updated) VALUES
-		(1,1,2,1,0,100,100), (2,1,2,1,1,90,200), (3,2,1,1,0,100,100), (4,3,9,2,1,1,5), (5,3,9,2,1,1,4), (6,3,9,1,0,1,1)`)
-	exec(t, db, "INSERT INTO IMClientMsgId (fromId, toId, clientMsgId, relateId, msgId, created) VALUES (1,2,'k1',10,1,100), (1,2,'k2',12,1,100)")
+	// A counter that Redis lost after four messages: it gave the ids one to three again.
+	insert(40,
+		"(40,1,1,'g1',0,7,8,1), (40,2,2,'g2',0,7,8,1), (40,3,3,'g3',0,7,8,1), "+
+			"(40,4,4,'g4',0,7,8,1), (40,1,5,'g5',0,7,8,1), (40,2,6,'g6',0,7,8,1), "+
+			"(40,3,7,'g7',0,7,8,1)")
+	exec(t, db, `INSERT INTO IMGroupMessage_1 (groupId, userId, msgId, content, created) VALUES
+		(9,1,1,'h1',1), (9,2,2,'h2',2), (9,3,2,'h2 again',2), (17,1,2,'i2',1)`)
+	exec(t, db, `INSERT INTO IMRecentSession (id, userId, peerId, type, status, created, updated)
+		VALUES
+		(1,1,2,1,0,100,100), (2,1,2,1,1,90,200), (3,2,1,1,0,100,100), (4,3,9,2,1,1,5),
+		(5,3,9,2,1,1,4), (6,3,9,1,0,1,1)`)
+	exec(t, db,
+		"INSERT INTO IMClientMsgId (fromId, toId, clientMsgId, relateId, msgId, created) VALUES "+
+			"(1,2,'k1',10,1,100), (1,2,'k2',12,1,100)")
 	return db
 }
 
-// wantMessages is what Finalize makes of doubled: no message is lost, those that are kept keep their ids.
+// wantMessages are the messages of doubled after Finalize. No message is lost, and those
+// of a kept relation keep their primary keys.
 var wantMessages = []message{
-	{relate: 12, msgID: 6, created: 100, content: "a1"},         // 1 is taken
-	{relate: 12, msgID: 2, created: 105, content: "a2 deleted"}, // 2 is free
+	{relate: 12, msgID: 6, created: 100, content: "a1"},         // id 1 is taken
+	{relate: 12, msgID: 2, created: 105, content: "a2 deleted"}, // id 2 is free
 	{relate: 12, msgID: 1, created: 100, content: "b1"},
 	{relate: 12, msgID: 3, created: 110, content: "b3"},
 	{relate: 12, msgID: 4, created: 120, content: "b4"},
@@ -249,7 +285,7 @@ var wantMessages = []message{
 	{relate: 20, msgID: 1, created: 100, content: "c1"},
 	{relate: 20, msgID: 2, created: 101, content: "c2"},
 	{relate: 20, msgID: 3, created: 102, content: "c3"},
-	{relate: 20, msgID: 5, created: 300, content: "d1"}, // later than d2 by time
+	{relate: 20, msgID: 5, created: 300, content: "d1"}, // newer than d2
 	{relate: 20, msgID: 4, created: 99, content: "d2"},
 	{relate: 33, msgID: 1, created: 70, content: "e1"},
 	{relate: 33, msgID: 2, created: 71, content: "f1"},
@@ -262,7 +298,7 @@ var wantMessages = []message{
 	{relate: 40, msgID: 7, created: 7, content: "g7"},
 }
 
-// checkFinalized compares a database with what doubled must have become.
+// checkFinalized compares a database with the expected result for doubled.
 func checkFinalized(t *testing.T, db *sql.DB, before []message) {
 	t.Helper()
 	if s := status(t, db); !s.Finalized {
@@ -275,32 +311,41 @@ func checkFinalized(t *testing.T, db *sql.DB, before []message) {
 	got := messages(t, db, "IMMessage_", "relateId")
 	for i := range got {
 		if strings.ContainsAny(got[i].content[:1], "bceg") && keys[got[i].content] != got[i].id {
-			t.Errorf("message %q was kept and has primary key %d instead of %d", got[i].content, got[i].id, keys[got[i].content])
+			t.Errorf("message %q was kept, and has primary key %d instead of %d", got[i].content,
+				got[i].id, keys[got[i].content])
 		}
 		got[i].id = 0
 	}
 	if !slices.Equal(got, wantMessages) {
 		t.Errorf("messages:\n got %v\nwant %v", got, wantMessages)
 	}
-	if lines := query(t, db, "SELECT CONCAT_WS(' ', id, smallId, bigId, status, created, updated) FROM IMRelationShip ORDER BY id"); !slices.Equal(lines,
+	if lines := query(t, db,
+		"SELECT CONCAT_WS(' ', id, smallId, bigId, status, created, updated) FROM "+
+			"IMRelationShip ORDER BY id"); !slices.Equal(lines,
 		[]string{"12 1 2 0 100 100", "20 3 4 0 90 300", "33 5 6 0 50 80", "40 7 8 0 1 1"}) {
 		t.Errorf("relations: %q", lines)
 	}
-	if lines := query(t, db, "SELECT CONCAT_WS(' ', id, userId, peerId, type, status, created, updated) FROM IMRecentSession ORDER BY id"); !slices.Equal(lines,
+	if lines := query(t, db,
+		"SELECT CONCAT_WS(' ', id, userId, peerId, type, status, created, updated) FROM "+
+			"IMRecentSession ORDER BY id"); !slices.Equal(lines,
 		[]string{"2 1 2 1 0 90 200", "3 2 1 1 0 100 100", "4 3 9 2 1 1 5", "6 3 9 1 0 1 1"}) {
 		t.Errorf("sessions: %q", lines)
 	}
-	if lines := query(t, db, "SELECT CONCAT_WS(' ', groupId, msgId, content) FROM IMGroupMessage_1 ORDER BY groupId, msgId"); !slices.Equal(lines,
+	if lines := query(t, db,
+		"SELECT CONCAT_WS(' ', groupId, msgId, content) FROM IMGroupMessage_1 ORDER BY groupId, "+
+			"msgId"); !slices.Equal(lines,
 		[]string{"9 1 h1", "9 2 h2", "9 3 h2 again", "17 2 i2"}) {
 		t.Errorf("group messages: %q", lines)
 	}
-	if lines := query(t, db, "SELECT CONCAT_WS(' ', clientMsgId, relateId, msgId) FROM IMClientMsgId ORDER BY clientMsgId"); !slices.Equal(lines,
+	if lines := query(t, db,
+		"SELECT CONCAT_WS(' ', clientMsgId, relateId, msgId) FROM IMClientMsgId ORDER BY "+
+			"clientMsgId"); !slices.Equal(lines,
 		[]string{"k1 12 6", "k2 12 1"}) {
 		t.Errorf("client message ids: %q", lines)
 	}
 }
 
-// query returns the first column of a query's rows.
+// query returns the first column of all rows of a query.
 func query(t *testing.T, db *sql.DB, q string) []string {
 	t.Helper()
 	rows, err := db.Query(q)
@@ -334,19 +379,23 @@ func TestFinalizeResolvesEveryDuplicate(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkFinalized(t, db, before)
-	for c, want := range map[Conversation]uint32{{ID: 12}: 7, {ID: 20}: 5, {ID: 33}: 2, {ID: 40}: 7, {Group: true, ID: 9}: 3} {
+	for c, want := range map[Conversation]uint32{{ID: 12}: 7, {ID: 20}: 5, {ID: 33}: 2, {ID: 40}: 7,
+		{Group: true, ID: 9}: 3} {
 		if counters[c] != want {
 			t.Errorf("counter of %+v raised to %d, want %d", c, counters[c], want)
 		}
 	}
 	did := 0
-	if err := Finalize(t.Context(), db, Options{Progress: func(string) { did++ }}); err != nil || did > 1 {
-		t.Errorf("a second Finalize did %d things, %v", did, err)
+	if err := Finalize(t.Context(), db, Options{Progress: func(string) {
+		did++
+	}}); err != nil || did > 1 {
+		t.Errorf("a second Finalize made %d changes, %v", did, err)
 	}
 }
 
-// TestFinalizeKilledAnywhere kills it after each thing it does, and between raising a counter and the commit.
-func TestFinalizeKilledAnywhere(t *testing.T) {
+// TestFinalizeResumesAfterAKillAtAnyStep kills Finalize after each change, and between
+// raising a counter and the commit.
+func TestFinalizeResumesAfterAKillAtAnyStep(t *testing.T) {
 	for steps := 1; ; steps++ {
 		db := doubled(t)
 		before := messages(t, db, "IMMessage_", "relateId")
@@ -378,11 +427,11 @@ func TestFinalizeKilledAnywhere(t *testing.T) {
 	}
 }
 
-func TestFinalizeRefuses(t *testing.T) {
+func TestFinalizeRefusesWhenUnsafe(t *testing.T) {
 	t.Run("pending migrations", func(t *testing.T) {
 		db := database(t, "testdata/cpp.sql")
 		if err := Finalize(t.Context(), db, Options{}); im.KindOf(err) != im.Denied {
-			t.Errorf("%v, want kind denied", err)
+			t.Errorf("%v, want an error of kind Denied", err)
 		}
 	})
 	t.Run("others connected", func(t *testing.T) {
@@ -392,14 +441,14 @@ func TestFinalizeRefuses(t *testing.T) {
 		migrate(t, db)
 		exec(t, other, "DO 1")
 		if err := Finalize(t.Context(), db, Options{}); im.KindOf(err) != im.Denied {
-			t.Errorf("%v, want kind denied", err)
+			t.Errorf("%v, want an error of kind Denied", err)
 		}
 		if err := Finalize(t.Context(), db, Options{Force: true}); err != nil {
 			t.Errorf("forced: %v", err)
 		}
 		other.Close()
 		if err := Finalize(t.Context(), db, Options{}); err != nil {
-			t.Errorf("after the other left: %v", err)
+			t.Errorf("after the other connection was closed: %v", err)
 		}
 	})
 	t.Run("no transactions", func(t *testing.T) {
@@ -407,27 +456,29 @@ func TestFinalizeRefuses(t *testing.T) {
 		migrate(t, db)
 		exec(t, db, "ALTER TABLE IMMessage_5 ENGINE=MyISAM")
 		if err := Finalize(t.Context(), db, Options{}); im.KindOf(err) != im.Denied {
-			t.Errorf("%v, want kind denied", err)
+			t.Errorf("%v, want an error of kind Denied", err)
 		}
 	})
 }
 
-// TestFinalizeStartsOver: a duplicate that comes up after its kind was resolved.
-func TestFinalizeStartsOver(t *testing.T) {
+// TestFinalizeStartsAgain stores a duplicate after its kind was resolved.
+func TestFinalizeStartsAgain(t *testing.T) {
 	db := doubled(t)
 	before := messages(t, db, "IMMessage_", "relateId")
 	late := false
 	err := Finalize(t.Context(), db, Options{Force: true, Progress: func(msg string) {
 		if strings.HasPrefix(msg, "IMMessage_0: relateId 40") && !late {
 			late = true
-			exec(t, db, "INSERT INTO IMRecentSession (userId, peerId, type, status, created, updated) VALUES (2,1,1,1,100,100)")
+			exec(t, db,
+				"INSERT INTO IMRecentSession (userId, peerId, type, status, created, updated) "+
+					"VALUES (2,1,1,1,100,100)")
 		}
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !late {
-		t.Fatal("the moment never came")
+		t.Fatal("Progress never reported the step")
 	}
 	if n := len(messages(t, db, "IMMessage_", "relateId")); n != len(before) {
 		t.Errorf("%d messages of %d", n, len(before))

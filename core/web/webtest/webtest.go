@@ -1,4 +1,5 @@
-// Package webtest serves HTTP in tests as the servers do, and speaks it as no decent client would.
+// Package webtest serves HTTP in tests with the limits of the real servers, and sends
+// them input that breaks the protocol.
 package webtest
 
 import (
@@ -14,11 +15,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"teamtalk/core/engine"
+	"teamtalk/core/budget"
 	"teamtalk/core/web"
 )
 
-// Patience is how long anything may take before a test gives up.
+// Patience bounds every wait of a test.
 const Patience = 20 * time.Second
 
 // Serve answers on a free port until the test ends.
@@ -31,7 +32,7 @@ func Serve(t testing.TB, opt web.Options) *web.Server {
 	s := web.Serve(l, opt)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
-		cancel() // at once, whoever is connected
+		cancel() // closes open connections at once
 		_ = s.Close(ctx)
 	})
 	return s
@@ -51,16 +52,19 @@ func Dial(t testing.TB, s *web.Server) net.Conn {
 	return c
 }
 
-// Raw sends what may be no HTTP at all, on a connection of its own, and returns all that comes back until the server closes it. The test fails when it
-// does not. \n stands for the end of a line.
+// Raw sends request, which may break the protocol, on a connection of its own, and
+// returns all bytes received until the server closes it. The test fails if the server
+// does not close it. "\n" in request is sent as the end of a line.
 func Raw(t testing.TB, s *web.Server, request string) string {
 	t.Helper()
 	c := Dial(t, s)
-	go io.WriteString(c, strings.ReplaceAll(request, "\n", "\r\n")) // an answer may come before the end of it
+	// Written by another goroutine, because the answer may precede the end of the
+	// request.
+	go io.WriteString(c, strings.ReplaceAll(request, "\n", "\r\n"))
 	return Rest(t, c)
 }
 
-// Rest reads until the server closes a connection, and fails the test when it does not.
+// Rest reads until the server closes a connection, and fails the test if it does not.
 func Rest(t testing.TB, c net.Conn) string {
 	t.Helper()
 	b, err := io.ReadAll(c)
@@ -70,7 +74,7 @@ func Rest(t testing.TB, c net.Conn) string {
 	return string(b)
 }
 
-// Status is the status an answer begins with; 0 when it is none.
+// Status returns the status code of an answer; 0 when there is none.
 func Status(answer string) int {
 	var n int
 	if _, err := fmt.Sscanf(answer, "HTTP/1.1 %d", &n); err != nil {
@@ -79,17 +83,20 @@ func Status(answer string) int {
 	return n
 }
 
-// CrowdLimits are limits under which IdleCrowd is tried: less room than the crowd needs, and a short patience.
+// CrowdLimits are the limits for IdleCrowd: fewer connections than the crowd opens, and a
+// short timeout.
 var CrowdLimits = web.Options{MaxConns: 4000, HeaderTimeout: 2 * time.Second}
 
-// IdleCrowd opens 10,000 connections, or as many as this process may have, that say nothing or only the beginning of a request, to a server with CrowdLimits. Meanwhile
-// ask has to be answered; at the end all of them have to be closed.
+// IdleCrowd opens 10,000 connections, or as many as the process may have, to a server
+// with CrowdLimits. They are silent or send the beginning of a request. ask must get its
+// answers in the meantime, and the server must close all connections of the crowd in the
+// end.
 func IdleCrowd(t testing.TB, s *web.Server, ask func()) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("10,000 connections: not with -short")
 	}
-	if _, err := engine.NewBudget(); err != nil { // raises the limit
+	if _, err := budget.New(); err != nil { // raises the limit of open files
 		t.Fatal(err)
 	}
 	var lim unix.Rlimit

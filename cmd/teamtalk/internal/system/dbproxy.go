@@ -12,8 +12,8 @@ import (
 
 	"teamtalk/core/blob"
 	"teamtalk/core/engine"
-	"teamtalk/core/files"
 	"teamtalk/core/im"
+	"teamtalk/core/sound"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/pool"
 )
@@ -24,7 +24,7 @@ const soundRoom = 64 << 20
 
 // openSounds opens where the sound of audio messages is kept: the small file server that is set, else that of this process, else a folder in data_dir. What
 // lies in that folder from other times is found also by the first two.
-func (s *system) openSounds() (files.Files, error) {
+func (s *system) openSounds() (sound.Store, error) {
 	dir := filepath.Join(s.cfg.DataDir, "audio")
 	keep, err := s.soundServer()
 	if err != nil {
@@ -38,9 +38,9 @@ func (s *system) openSounds() (files.Files, error) {
 		return nil, fmt.Errorf("folder for audio messages: %w (setting data_dir)", err)
 	}
 	s.dbEnd.sounds = append(s.dbEnd.sounds, folder)
-	here := files.NewBlobs(folder, im.MaxAudio)
+	here := sound.NewBlobs(folder, im.MaxAudio)
 	if keep != nil {
-		return files.NewMoved(keep, here), nil
+		return sound.NewMoved(keep, here), nil
 	}
 	if !s.cfg.AllInOne() {
 		s.log.Warn("sounds of audio messages are kept in a folder of this process; other dbproxy servers do not see it (setting dbproxy.msfs)",
@@ -50,7 +50,7 @@ func (s *system) openSounds() (files.Files, error) {
 }
 
 // soundServer is the small file server that keeps sounds, nil when there is none.
-func (s *system) soundServer() (files.Files, error) {
+func (s *system) soundServer() (sound.Store, error) {
 	at := s.cfg.DBProxy.MSFS
 	if at == "" && s.msfs != nil {
 		at = s.msfs.url // none without a port and a URL: then nobody could fetch what is told
@@ -58,7 +58,7 @@ func (s *system) soundServer() (files.Files, error) {
 	if at == "" {
 		return nil, nil
 	}
-	server, err := files.NewHTTP(files.HTTPOptions{URL: at, MaxSize: im.MaxAudio, Timeout: s.cfg.Link.CallTimeout / 4})
+	server, err := sound.NewHTTP(sound.HTTPOptions{URL: at, MaxSize: im.MaxAudio, Timeout: s.cfg.Link.CallTimeout / 4})
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting dbproxy.msfs)", err)
 	}
@@ -66,7 +66,7 @@ func (s *system) soundServer() (files.Files, error) {
 	if s.cfg.DBProxy.MSFS != "" {
 		return server, nil
 	}
-	return files.NewHere(files.HereOptions{Server: s.msfs.server, URL: at, Elsewhere: server, MaxSize: im.MaxAudio}), nil
+	return sound.NewHere(sound.HereOptions{Server: s.msfs.server, URL: at, Elsewhere: server, MaxSize: im.MaxAudio}), nil
 }
 
 // dbProxyEnd is what db_proxy needs until its last request is answered.

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/core/budget"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
@@ -53,7 +54,7 @@ type system struct {
 	demo   bool
 	reg    *prometheus.Registry
 	ready  *obs.Ready
-	budget *engine.Budget
+	budget *budget.Budget
 	links  *link.Metrics
 
 	admin *obs.Admin
@@ -156,7 +157,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 			_ = s.Stop(stop) // the first error is the one to tell
 		}
 	}()
-	if s.budget, err = engine.NewBudget(); err != nil {
+	if s.budget, err = budget.New(); err != nil {
 		return nil, err
 	}
 	// Nothing is ready until all of it is: the admin port opens first, so that a probe gets an answer meanwhile.

@@ -1,4 +1,4 @@
-package files_test
+package sound_test
 
 import (
 	"bytes"
@@ -12,8 +12,8 @@ import (
 	"sync"
 	"testing"
 
-	"teamtalk/core/files"
 	"teamtalk/core/im"
+	"teamtalk/core/sound"
 )
 
 // smallFiles is a small file server: POST of a form, GET of the path.
@@ -21,7 +21,7 @@ type smallFiles struct {
 	mu    sync.Mutex
 	names []string
 	files map[string][]byte
-	host  string // what URLs in answers begin with; "" gives paths only
+	host  string // the beginning of the URLs in answers; "" gives paths only
 }
 
 func (s *smallFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -51,9 +51,9 @@ func (s *smallFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"error_code":0,"error_msg":"成功","path":%q,"url":%q}`, path[1:], s.host+path)
 }
 
-func newHTTP(t *testing.T, o files.HTTPOptions) *files.HTTP {
+func newHTTP(t *testing.T, o sound.HTTPOptions) *sound.HTTP {
 	t.Helper()
-	h, err := files.NewHTTP(o)
+	h, err := sound.NewHTTP(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,16 +65,16 @@ func newHTTP(t *testing.T, o files.HTTPOptions) *files.HTTP {
 	return h
 }
 
-func TestHTTP(t *testing.T) {
+func TestHTTPReturnsWhatWasPut(t *testing.T) {
 	store := &smallFiles{files: map[string][]byte{}}
 	server := httptest.NewServer(store)
 	defer server.Close()
 	for _, host := range []string{server.URL, ""} {
 		store.host = host
 		for _, base := range []string{server.URL, server.URL + "/"} {
-			h := newHTTP(t, files.HTTPOptions{URL: base, MaxSize: 100_000})
-			sound := bytes.Repeat([]byte("\r\n--\x00\xff"), 10_000)
-			url, err := h.Put(t.Context(), "sound.amr", sound)
+			h := newHTTP(t, sound.HTTPOptions{URL: base, MaxSize: 100_000})
+			data := bytes.Repeat([]byte("\r\n--\x00\xff"), 10_000)
+			url, err := h.Put(t.Context(), "sound.amr", data)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,28 +82,32 @@ func TestHTTP(t *testing.T) {
 				t.Errorf("url %s", url)
 			}
 			got, err := h.Get(t.Context(), url)
-			if err != nil || !bytes.Equal(got, sound) {
-				t.Errorf("%d bytes came back of %d, %v", len(got), len(sound), err)
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d bytes came back of %d, %v", len(got), len(data), err)
 			}
 			if _, err := h.Get(t.Context(), url+"x"); im.KindOf(err) != im.NotFound {
-				t.Errorf("what is not there: %v", err)
+				t.Errorf("Get of a file that does not exist: %v, want NotFound", err)
 			}
-			if _, err := h.Put(t.Context(), "big", make([]byte, 100_001)); im.KindOf(err) != im.Invalid {
-				t.Errorf("put of what is too big: %v", err)
+			if _, err := h.Put(t.Context(), "big",
+				make([]byte, 100_001)); im.KindOf(err) != im.Invalid {
+				t.Errorf("Put of a file that is too large: %v, want Invalid", err)
 			}
-			if _, err := newHTTP(t, files.HTTPOptions{URL: base, MaxSize: len(sound) - 1}).Get(t.Context(), url); im.KindOf(err) != im.Invalid {
-				t.Errorf("get of what is too big: %v", err)
+			if _, err := newHTTP(t, sound.HTTPOptions{URL: base, MaxSize: len(data) - 1}).Get(
+				t.Context(), url); im.KindOf(err) != im.Invalid {
+				t.Errorf("Get of a file that is too large: %v, want Invalid", err)
 			}
 		}
 	}
 }
 
-// TestHTTPAnswers: a server that answers anything else than it should.
-func TestHTTPAnswers(t *testing.T) {
+// TestHTTPMapsBadAnswersToKinds talks to servers that break the protocol.
+func TestHTTPMapsBadAnswersToKinds(t *testing.T) {
 	var answer http.HandlerFunc
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, r) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, r)
+	}))
 	defer server.Close()
-	h := newHTTP(t, files.HTTPOptions{URL: server.URL, MaxSize: 1000})
+	h := newHTTP(t, sound.HTTPOptions{URL: server.URL, MaxSize: 1000})
 	text := func(s string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, s) }
 	}
@@ -144,13 +148,15 @@ func TestHTTPAnswers(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			answer = test.answer
-			if url, err := h.Put(t.Context(), "x", []byte("y")); err == nil || im.KindOf(err) != test.put {
+			if url, err := h.Put(t.Context(), "x", []byte("y")); err == nil ||
+				im.KindOf(err) != test.put {
 				t.Errorf("put: %q, %v", url, err)
 			}
 			if test.get == 255 {
 				return
 			}
-			if data, err := h.Get(t.Context(), server.URL+"/x"); err == nil || im.KindOf(err) != test.get {
+			if data, err := h.Get(t.Context(), server.URL+"/x"); err == nil ||
+				im.KindOf(err) != test.get {
 				t.Errorf("get: %q, %v", data, err)
 			}
 		})
@@ -161,14 +167,14 @@ func TestHTTPAnswers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	answer = func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }
 	if _, err := h.Get(ctx, server.URL+"/x"); im.KindOf(err) != im.Unavailable {
-		t.Errorf("given up: %v", err)
+		t.Errorf("a context that was cancelled: %v", err)
 	}
 	server.Close()
 	if _, err := h.Put(t.Context(), "x", nil); im.KindOf(err) != im.Unavailable {
-		t.Errorf("put without a server: %v", err)
+		t.Errorf("Put without a server: %v", err)
 	}
 	for _, url := range []string{"", "host:8700", "ftp://host", "http://", "http://[::1"} {
-		if _, err := files.NewHTTP(files.HTTPOptions{URL: url}); im.KindOf(err) != im.Invalid {
+		if _, err := sound.NewHTTP(sound.HTTPOptions{URL: url}); im.KindOf(err) != im.Invalid {
 			t.Errorf("%q: %v", url, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package files
+package sound
 
 import (
 	"bytes"
@@ -14,21 +14,24 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
-// HTTPOptions sets up an HTTP. Zero values mean the defaults.
+// HTTPOptions configure an HTTP. Zero fields mean the defaults.
 type HTTPOptions struct {
-	// URL is where files are posted to, http or https. Required.
+	// URL is the address to which files are posted, http or https. Required.
 	URL string
-	// Timeout is how long one file may take, connecting included. Default 5 s.
+	// Timeout bounds the transfer of one file, including the connect. Default 5 s.
 	Timeout time.Duration
-	// MaxSize is the biggest file, in bytes. Default DefaultMaxSize.
+	// MaxSize is the largest file, in bytes. Default DefaultMaxSize.
 	MaxSize int
-	// Conns is how many connections there are to a server at most; who needs one more waits. Default 16.
+	// Conns bounds the connections to one server. A transfer that needs one more waits.
+	// Default 16.
 	Conns int
 }
 
-// HTTP keeps files on the small file server: POST of a form with the file, GET of the URL that the answer names.
+// HTTP stores sounds on a small file server: a POST of a form with the file, and a GET of
+// the URL in the answer.
 type HTTP struct {
 	base    *url.URL
 	timeout time.Duration
@@ -36,45 +39,45 @@ type HTTP struct {
 	client  *http.Client
 }
 
-var _ Files = (*HTTP)(nil)
+var _ Store = (*HTTP)(nil)
 
-// answerLimit is the longest answer to a POST that is read, in bytes.
+// answerLimit is the longest answer to a POST, in bytes.
 const answerLimit = 64 << 10
 
-// NewHTTP makes an HTTP: Invalid when the URL is none. It does not connect yet. Close it.
+// NewHTTP makes an HTTP. It does not connect yet. The error is of kind Invalid for a bad
+// URL. The caller must Close it.
 func NewHTTP(o HTTPOptions) (*HTTP, error) {
 	base, err := url.Parse(o.URL)
 	if err != nil {
-		return nil, im.WithKind(im.Invalid, "URL of the small file server", err)
+		return nil, im.WithKind(im.Invalid, "parse the small file server's URL", err)
 	}
 	if !web(base) {
-		return nil, im.Errorf(im.Invalid, "URL of the small file server is not http://host or https://host")
+		return nil, im.Errorf(im.Invalid,
+			"the small file server's URL %q is not http://host or https://host", o.URL)
 	}
 	if base.Path == "" {
 		base.Path = "/"
 	}
-	if o.Timeout <= 0 {
-		o.Timeout = 5 * time.Second
-	}
-	if o.MaxSize <= 0 {
-		o.MaxSize = DefaultMaxSize
-	}
-	if o.Conns <= 0 {
-		o.Conns = 16
-	}
+	opt.Default(&o.Timeout, 5*time.Second)
+	opt.Default(&o.MaxSize, DefaultMaxSize)
+	opt.Default(&o.Conns, 16)
 	return &HTTP{base: base, timeout: o.Timeout, max: o.MaxSize, client: &http.Client{
-		Transport: &http.Transport{ // without a proxy: it is a server of this system
+		Transport: &http.Transport{ // without a proxy, since the server is part of this system
 			DialContext:     (&net.Dialer{Timeout: o.Timeout}).DialContext,
 			MaxConnsPerHost: o.Conns, MaxIdleConnsPerHost: o.Conns, IdleConnTimeout: time.Minute,
-			TLSHandshakeTimeout: o.Timeout, ResponseHeaderTimeout: o.Timeout, MaxResponseHeaderBytes: 64 << 10,
+			TLSHandshakeTimeout: o.Timeout, ResponseHeaderTimeout: o.Timeout,
+			MaxResponseHeaderBytes: 64 << 10,
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a status as any other: not 200
+		// A redirect is an error like any status except 200.
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}}, nil
 }
 
 func web(u *url.URL) bool { return (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" }
 
-// Put posts data, see Files. How safely it is kept is the server's matter.
+// Put posts data, see Store. The server decides how safely it stores data.
 func (h *HTTP) Put(ctx context.Context, name string, data []byte) (string, error) {
 	if len(data) > h.max {
 		return "", tooBig(int64(len(data)), h.max)
@@ -90,13 +93,13 @@ func (h *HTTP) Put(ctx context.Context, name string, data []byte) (string, error
 		err = form.Close()
 	}
 	if err != nil { // a buffer does not fail
-		return "", fmt.Errorf("form for a file: %w", err)
+		return "", fmt.Errorf("encode the form: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.base.String(), &body)
 	if err != nil {
-		return "", fmt.Errorf("request for a file: %w", err)
+		return "", fmt.Errorf("make the request: %w", err)
 	}
 	req.Header.Set("Content-Type", form.FormDataContentType())
 	answer, err := h.do(req, answerLimit)
@@ -106,7 +109,7 @@ func (h *HTTP) Put(ctx context.Context, name string, data []byte) (string, error
 	return h.parse(answer)
 }
 
-// answer is what the small file server says to a POST.
+// answer is the body of the small file server's answer to a POST.
 type answer struct {
 	Code int    `json:"error_code"`
 	Msg  string `json:"error_msg"`
@@ -114,29 +117,32 @@ type answer struct {
 	URL  string `json:"url"`
 }
 
-// parse finds the file's URL in the answer to a POST. A server that does not know its own name tells only a path.
+// parse returns the file's URL from the answer to a POST. A server that does not know its
+// own name answers with a path only.
 func (h *HTTP) parse(data []byte) (string, error) {
 	var a answer
 	if err := json.Unmarshal(data, &a); err != nil {
-		return "", im.WithKind(im.Unavailable, "answer of the small file server", err)
+		return "", im.WithKind(im.Unavailable, "decode the small file server's answer", err)
 	}
 	if a.Code != 0 {
-		return "", im.Errorf(im.Unavailable, "small file server refused the file with error %d %.100q", a.Code, a.Msg)
+		return "", im.Errorf(im.Unavailable,
+			"the small file server refused the file with error %d %.100q", a.Code, a.Msg)
 	}
 	if a.URL == "" {
 		a.URL = a.Path
 	}
 	if a.URL == "" {
-		return "", im.Errorf(im.Unavailable, "small file server did not say where the file is")
+		return "", im.Errorf(im.Unavailable, "the small file server's answer has no URL")
 	}
 	u, err := h.resolve(a.URL)
 	if err != nil {
-		return "", im.WithKind(im.Unavailable, "small file server said where the file is", err)
+		return "", im.WithKind(im.Unavailable, "parse the URL in the server's answer",
+			err)
 	}
 	return u.String(), nil
 }
 
-// resolve makes a whole URL of one that may lack the server.
+// resolve completes a URL that may lack the server.
 func (h *HTTP) resolve(ref string) (*url.URL, error) {
 	u, err := h.base.Parse(ref)
 	if err != nil {
@@ -148,39 +154,40 @@ func (h *HTTP) resolve(ref string) (*url.URL, error) {
 	return u, nil
 }
 
-// Get returns the file at u, see Files.
+// Get returns the sound at u, see Store.
 func (h *HTTP) Get(ctx context.Context, u string) ([]byte, error) {
 	whole, err := h.resolve(u)
 	if err != nil {
-		return nil, im.WithKind(im.NotFound, "URL of a file", err)
+		return nil, im.WithKind(im.NotFound, "parse a sound's URL", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, whole.String(), nil)
 	if err != nil {
-		return nil, im.WithKind(im.NotFound, "URL of a file", err)
+		return nil, im.WithKind(im.NotFound, "parse a sound's URL", err)
 	}
 	return h.do(req, h.max)
 }
 
-// do sends a request and returns the body of its answer, of at most limit bytes.
+// do sends a request and returns the answer's body. The error is of kind Invalid when the
+// body is longer than limit bytes.
 func (h *HTTP) do(req *http.Request, limit int) ([]byte, error) {
 	rsp, err := h.client.Do(req)
 	if err != nil {
-		return nil, im.WithKind(im.Unavailable, "small file server", err)
+		return nil, im.WithKind(im.Unavailable, "ask the small file server", err)
 	}
 	defer rsp.Body.Close()
 	switch {
 	case rsp.StatusCode == http.StatusNotFound || rsp.StatusCode == http.StatusGone:
-		return nil, im.Errorf(im.NotFound, "small file server answered %s", rsp.Status)
+		return nil, im.Errorf(im.NotFound, "the small file server answered %s", rsp.Status)
 	case rsp.StatusCode != http.StatusOK:
-		return nil, im.Errorf(im.Unavailable, "small file server answered %s", rsp.Status)
+		return nil, im.Errorf(im.Unavailable, "the small file server answered %s", rsp.Status)
 	case rsp.ContentLength > int64(limit):
 		return nil, tooBig(rsp.ContentLength, limit)
 	}
 	data, err := io.ReadAll(io.LimitReader(rsp.Body, int64(limit)+1))
 	if err != nil {
-		return nil, im.WithKind(im.Unavailable, "small file server", err)
+		return nil, im.WithKind(im.Unavailable, "read the small file server's answer", err)
 	}
 	if len(data) > limit {
 		return nil, tooBig(int64(len(data)), limit)
@@ -188,7 +195,7 @@ func (h *HTTP) do(req *http.Request, limit int) ([]byte, error) {
 	return data, nil
 }
 
-// Close ends the connections that nobody uses.
+// Close closes idle connections.
 func (h *HTTP) Close() error {
 	h.client.CloseIdleConnections()
 	return nil

@@ -1,4 +1,4 @@
-package files_test
+package sound_test
 
 import (
 	"bytes"
@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"teamtalk/core/blob"
-	"teamtalk/core/files"
 	"teamtalk/core/im"
+	"teamtalk/core/sound"
 )
 
 func openFolder(t testing.TB, dir string) *blob.Folder {
@@ -27,13 +27,15 @@ func openFolder(t testing.TB, dir string) *blob.Folder {
 	return f
 }
 
-func TestBlobs(t *testing.T) {
+func TestBlobsReturnWhatWasPut(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audio")
-	f := files.NewBlobs(openFolder(t, dir), 1000)
+	f := sound.NewBlobs(openFolder(t, dir), 1000)
 	urls := map[string][]byte{}
 	for i, test := range []struct{ name, extension string }{
-		{"sound.amr", ".amr"}, {"sound.amr", ".amr"}, {"", ""}, {"noext", ""}, {"x.", ""}, {"x.AMR", ""}, {"x.tar.gz", ".gz"},
-		{"x./../../etc/passwd", ""}, {"../../x", ""}, {"x.a\x00b", ""}, {"x.123456789", ""}, {"x.12345678", ".12345678"},
+		{"sound.amr", ".amr"}, {"sound.amr", ".amr"}, {"", ""}, {"noext", ""}, {"x.", ""},
+		{"x.AMR", ""}, {"x.tar.gz", ".gz"},
+		{"x./../../etc/passwd", ""}, {"../../x", ""}, {"x.a\x00b", ""}, {"x.123456789", ""},
+		{"x.12345678", ".12345678"},
 	} {
 		data := bytes.Repeat([]byte{byte(i)}, 1+i*50)
 		url, err := f.Put(t.Context(), test.name, data)
@@ -49,34 +51,38 @@ func TestBlobs(t *testing.T) {
 		urls[url] = data
 	}
 	if _, err := f.Put(t.Context(), "big", make([]byte, 1001)); im.KindOf(err) != im.Invalid {
-		t.Errorf("a file that is too big: %v", err)
+		t.Errorf("Put of a file that is too large: %v, want an error of kind Invalid", err)
 	}
-	again := files.NewBlobs(openFolder(t, dir), 1000) // after a restart
-	small := files.NewBlobs(openFolder(t, dir), 100)
+	again := sound.NewBlobs(openFolder(t, dir), 1000) // as after a restart
+	small := sound.NewBlobs(openFolder(t, dir), 100)
 	for url, want := range urls {
 		got, err := again.Get(t.Context(), url)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %d bytes, want %d, %v", url, len(got), len(want), err)
 		}
-		if _, err := small.Get(t.Context(), url); (im.KindOf(err) == im.Invalid) != (len(want) > 100) {
-			t.Errorf("%d bytes where 100 are the most: %v", len(want), err)
+		_, err = small.Get(t.Context(), url)
+		if refused := im.KindOf(err) == im.Invalid; refused != (len(want) > 100) {
+			t.Errorf("Get of %d bytes with a limit of 100: %v", len(want), err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if url, err := f.Put(ctx, "x", []byte("y")); err == nil {
-		t.Errorf("put with a context that is over: %s", url)
+		t.Errorf("Put with an ended context stored %s", url)
 	}
 }
 
-// TestBlobNames asks for what Put did not name: things in the store and beside it, a link out of it, a directory.
-func TestBlobNames(t *testing.T) {
+// TestBlobsOpenOnlyTheirNames asks for files in the store and beside it, for a link out
+// of the store and for a directory.
+func TestBlobsOpenOnlyTheirNames(t *testing.T) {
 	top := t.TempDir()
 	dir := filepath.Join(top, "audio")
-	f := files.NewBlobs(openFolder(t, dir), 0)
+	f := sound.NewBlobs(openFolder(t, dir), 0)
 	const stem = "0123456789abcdef0123456789abcdef"
-	for name, data := range map[string]string{"secret": "x", "audio/secret": "x", "audio/.tmp/" + stem: "x"} {
-		if err := os.WriteFile(filepath.Join(top, filepath.FromSlash(name)), []byte(data), 0o600); err != nil {
+	for name, data := range map[string]string{"secret": "x", "audio/secret": "x",
+		"audio/.tmp/" + stem: "x"} {
+		if err := os.WriteFile(filepath.Join(top, filepath.FromSlash(name)), []byte(data),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -86,8 +92,10 @@ func TestBlobNames(t *testing.T) {
 	if err := os.Symlink(filepath.Join(top, "secret"), filepath.Join(dir, "01", stem)); err != nil {
 		t.Fatal(err)
 	}
-	for _, url := range []string{"", "secret", "../secret", "/" + top + "/secret", ".tmp/" + stem, "01/" + stem, "01/" + stem + ".dir", "01/" + stem + ".gone",
-		"01/" + stem + "/../../secret", "01/" + stem + ".", "02/" + stem, "01\\" + stem, "01/" + strings.ToUpper(stem), "http://host/01/" + stem} {
+	for _, url := range []string{"", "secret", "../secret", "/" + top + "/secret", ".tmp/" + stem,
+		"01/" + stem, "01/" + stem + ".dir", "01/" + stem + ".gone", "01/" + stem + "/../../secret",
+		"01/" + stem + ".", "02/" + stem, "01\\" + stem, "01/" + strings.ToUpper(stem),
+		"http://host/01/" + stem} {
 		if data, err := f.Get(t.Context(), url); err == nil {
 			t.Errorf("%q: %q", url, data)
 		} else if k := im.KindOf(err); k != im.NotFound && url != "01/"+stem {
@@ -96,18 +104,19 @@ func TestBlobNames(t *testing.T) {
 	}
 }
 
-// FuzzBlobsGet: whatever is asked for, nothing but what Put named is found.
+// FuzzBlobsGet asks for any name. Only the name that Put returned is found.
 func FuzzBlobsGet(f *testing.F) {
 	top := f.TempDir()
 	if err := os.WriteFile(filepath.Join(top, "secret"), []byte("secret"), 0o600); err != nil {
 		f.Fatal(err)
 	}
-	blobs := files.NewBlobs(openFolder(f, filepath.Join(top, "audio")), 0)
+	blobs := sound.NewBlobs(openFolder(f, filepath.Join(top, "audio")), 0)
 	url, err := blobs.Put(f.Context(), "x.amr", []byte("sound"))
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, s := range []string{url, "", "../secret", ".tmp", url[:2], url + "/..", "ab/../../secret"} {
+	for _, s := range []string{url, "", "../secret", ".tmp", url[:2], url + "/..",
+		"ab/../../secret"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, ask string) {
@@ -121,14 +130,14 @@ func FuzzBlobsGet(f *testing.F) {
 	})
 }
 
-// TestMoved: what Blobs kept is still found beside what is kept elsewhere now.
-func TestMoved(t *testing.T) {
-	before, now := files.NewBlobs(openFolder(t, t.TempDir()), 0), &urls{kept: map[string][]byte{}}
+// TestMovedFindsOldAndNewSounds puts a sound before the move and another one after it.
+func TestMovedFindsOldAndNewSounds(t *testing.T) {
+	before, now := sound.NewBlobs(openFolder(t, t.TempDir()), 0), &urls{kept: map[string][]byte{}}
 	was, err := before.Put(t.Context(), "x.audio", []byte("before"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := files.NewMoved(now, before)
+	f := sound.NewMoved(now, before)
 	is, err := f.Put(t.Context(), "x.audio", []byte("now"))
 	if err != nil || now.kept[is] == nil {
 		t.Fatalf("kept at %q, %v", is, err)
@@ -145,7 +154,7 @@ func TestMoved(t *testing.T) {
 	}
 }
 
-// urls keeps files under URLs.
+// urls stores files in memory, under URLs.
 type urls struct{ kept map[string][]byte }
 
 func (u *urls) Put(_ context.Context, name string, data []byte) (string, error) {

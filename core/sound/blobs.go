@@ -1,4 +1,4 @@
-package files
+package sound
 
 import (
 	"bytes"
@@ -8,29 +8,30 @@ import (
 
 	"teamtalk/core/blob"
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
-// Blobs keeps files in a blob.Store under names it draws at random, spread over 256 folders. Its URLs are these names; it finds nothing else in the
-// store.
+// Blobs stores sounds in a blob.Store, under random names that are spread over 256
+// folders. The names are its URLs. It opens no other names of the store.
 type Blobs struct {
 	store blob.Store
 	max   int
 }
 
-var _ Files = (*Blobs)(nil)
+var _ Store = (*Blobs)(nil)
 
-// randomBytes are in a name, so that names do not meet, and nobody guesses one.
+// randomBytes is the length of a name's random part. It makes names unique and impossible
+// to guess.
 const randomBytes = 16
 
-// NewBlobs keeps files in store. maxSize is the biggest file, in bytes; 0: DefaultMaxSize.
+// NewBlobs stores sounds in store. maxSize is the largest one, in bytes; 0:
+// DefaultMaxSize.
 func NewBlobs(store blob.Store, maxSize int) *Blobs {
-	if maxSize <= 0 {
-		maxSize = DefaultMaxSize
-	}
-	return &Blobs{store: store, max: maxSize}
+	return &Blobs{store: store, max: opt.Or(maxSize, DefaultMaxSize)}
 }
 
-// Put keeps data, see Files. When it returns without an error the file survives a crash. Errors are also of kind Busy, when the store has no room.
+// Put stores data, see Store. After it returns without an error the file survives a
+// crash. The error is of kind Busy when the store has no room.
 func (b *Blobs) Put(ctx context.Context, name string, data []byte) (string, error) {
 	if len(data) > b.max {
 		return "", tooBig(int64(len(data)), b.max)
@@ -45,7 +46,7 @@ func (b *Blobs) Put(ctx context.Context, name string, data []byte) (string, erro
 	return url, nil
 }
 
-// Get returns a file, see Files.
+// Get returns a sound, see Store.
 func (b *Blobs) Get(ctx context.Context, url string) ([]byte, error) {
 	if !named(url) {
 		return nil, im.Errorf(im.NotFound, "no such file")
@@ -57,7 +58,8 @@ func (b *Blobs) Get(ctx context.Context, url string) ([]byte, error) {
 	return readBlob(file, b.max)
 }
 
-// named reports whether url is one that Put makes: "6f/6f0c…", 32 small hexadecimal digits, and an extension.
+// named reports whether url has the form of Put's: "6f/6f0c…", 32 hexadecimal digits in
+// lower case, and an extension.
 func named(url string) bool {
 	const stem = 2 * randomBytes
 	if len(url) < 3+stem || url[2] != '/' || url[:2] != url[3:5] {

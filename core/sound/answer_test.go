@@ -1,13 +1,15 @@
-package files
+package sound
 
 import (
 	"net/url"
 	"testing"
 )
 
-// FuzzAnswer: whatever a server says to a POST, what comes of it is an http URL or an error.
+// FuzzAnswer parses the answers of a small file server. Each one gives an http URL or an
+// error.
 func FuzzAnswer(f *testing.F) {
-	for _, s := range []string{`{"error_code":0,"url":"http://host/g0/x"}`, `{"error_code":0,"path":"g0/x"}`, `{"error_code":1}`, `{"url":"javascript:x"}`,
+	for _, s := range []string{`{"error_code":0,"url":"http://host/g0/x"}`,
+		`{"error_code":0,"path":"g0/x"}`, `{"error_code":1}`, `{"url":"javascript:x"}`,
 		`{"url":"//other/x"}`, `{"url":"http:x"}`, `[]`, `{"url":1}`} {
 		f.Add([]byte(s))
 	}

@@ -1,0 +1,61 @@
+// Package budget bounds the number of connections that a process may have open, over all
+// its ports.
+package budget
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// reserve is the number of file descriptors that are kept for everything except client
+// connections: databases, links, logs, listeners.
+const reserve = 256
+
+// Budget counts the connections of a process, so that accept never fails for lack of file
+// descriptors: gnet ends its engine then. All ports of a process share one Budget. Any
+// goroutine.
+type Budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// New raises the soft limit of open files to the hard one. The Budget allows that many
+// connections less a reserve of 256 (a quarter of a limit below 1,024).
+func New() (*Budget, error) {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return nil, fmt.Errorf("read limit of open files: %w", err)
+	}
+	if lim.Cur < lim.Max {
+		raised := unix.Rlimit{Cur: lim.Max, Max: lim.Max}
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
+			lim = raised
+		}
+	}
+	limit := int64(min(lim.Cur, 1<<30))
+	return &Budget{limit: limit - min(reserve, limit/4)}, nil
+}
+
+// Fixed returns a Budget of n connections.
+func Fixed(n int) *Budget { return &Budget{limit: int64(n)} }
+
+// Limit returns the number of connections that the Budget allows.
+func (b *Budget) Limit() int { return int(b.limit) }
+
+// Used returns the number of connections that count now.
+func (b *Budget) Used() int { return int(b.used.Load()) }
+
+// Take counts one more connection. It returns false, and does not count, when the Budget
+// is used up.
+func (b *Budget) Take() bool {
+	if b.used.Add(1) > b.limit {
+		b.used.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Put returns a connection that Take counted.
+func (b *Budget) Put() { b.used.Add(-1) }

@@ -1,0 +1,16 @@
+package opt
+
+import (
+	"testing"
+	"time"
+)
+
+func TestDefaultReplacesWhatIsNotPositive(t *testing.T) {
+	for in, want := range map[time.Duration]time.Duration{-1: 7, 0: 7, 1: 1, 9: 9} {
+		got := in
+		Default(&got, 7)
+		if got != want {
+			t.Errorf("Default of %d: %d, want %d", in, got, want)
+		}
+	}
+}
