@@ -10,7 +10,7 @@ BENCH       ?= .
 PKG         ?= ./...
 TESTLOG     := $(shell mktemp -u /tmp/teamtalk-test-XXXXXX.log)
 
-.PHONY: help build test deps lint generated race fuzz generate bench clean
+.PHONY: help build check test deps lint generated race fuzz generate bench clean
 
 help: ## list what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ test: deps lint ## everything CI checks: lint, all tests with the race detector,
 	.ci/fuzz $(FUZZTIME); \
 	echo; echo "All passed. The tests were:"; \
 	grep -E '^ok' $(TESTLOG)
+
+check: lint ## the loop while working: lint, and the tests that need no database or binary
+	$(GO) test -short $$($(GO) list ./... | grep -v '/sql/')
 
 deps: # MariaDB, Redis and a C compiler, installed on Debian when missing
 	@.ci/deps

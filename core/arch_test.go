@@ -68,7 +68,10 @@ var owners = []struct {
 }
 
 // topLevel is what may lie beside the folders of levels and the files whose names begin with a dot.
-var topLevel = []string{"go.mod", "go.sum", "README.md", "LICENSE", "Makefile"}
+var topLevel = []string{
+	"go.mod", "go.sum", "README.md", "LICENSE", "Makefile",
+	"CHANGELOG.md", "CONTRIBUTING.md", "PROTOCOL.md", "SECURITY.md",
+}
 
 // under reports whether p is dir or lies below it.
 func under(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
