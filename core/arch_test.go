@@ -73,6 +73,9 @@ var topLevel = []string{
 	"CHANGELOG.md", "CONTRIBUTING.md", "PROTOCOL.md", "SECURITY.md",
 }
 
+// topFolders are the folders of the top level that hold no Go package.
+var topFolders = []string{"findings"}
+
 // under reports whether p is dir or lies below it.
 func under(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
 
@@ -310,7 +313,7 @@ func TestTopLevel(t *testing.T) {
 		_, folder := levels[name]
 		switch {
 		case strings.HasPrefix(name, "."):
-		case e.IsDir() && folder:
+		case e.IsDir() && (folder || slices.Contains(topFolders, name)):
 		case !e.IsDir() && slices.Contains(topLevel, name):
 		case slices.ContainsFunc(ignored, func(p string) bool { ok, _ := path.Match(p, name); return ok }):
 		default:
