@@ -119,7 +119,7 @@ func (o *sendOrder) admit(g *sending) bool {
 		return true
 	}
 	h := o.find(g.target)
-	if h != nil && g.at.Sub(h.unsettled[0].at) > h.unsettled[0].await && !h.unsettled[0].flying {
+	if h != nil && h.place(g) < 0 && h.isGivenUp(g.at) {
 		g.epoch = h.epoch // db_proxy hears of the new one
 		o.drop(h)
 		return true
@@ -139,7 +139,7 @@ func (o *sendOrder) admit(g *sending) bool {
 // admit is sendOrder.admit for a conversation with messages that were not stored. more says that
 // another one has failed, and is not among them yet.
 func (h *hold) admit(g *sending, more bool) bool {
-	i := slices.IndexFunc(h.unsettled, func(u unsettled) bool { return u.seq == g.seq && u.hash == g.hash })
+	i := h.place(g)
 	blocked := more
 	if i < 0 {
 		blocked = blocked || slices.ContainsFunc(h.unsettled, func(u unsettled) bool { return !u.flying })
@@ -164,6 +164,20 @@ func (h *hold) admit(g *sending, more bool) bool {
 		return !u.flying && int32(u.first-first) < 0
 	})
 	return true
+}
+
+// place returns the place of a message among those that were not stored, -1 when it is a new one.
+func (h *hold) place(g *sending) int {
+	return slices.IndexFunc(h.unsettled, func(u unsettled) bool {
+		return u.seq == g.seq && u.hash == g.hash
+	})
+}
+
+// isGivenUp reports whether the sender has let the first message wait for longer than it takes to
+// repeat it. A repeat of any of them, however late, shows that the sender has not given them up.
+func (h *hold) isGivenUp(now time.Time) bool {
+	first := &h.unsettled[0]
+	return !first.flying && now.Sub(first.at) > first.await
 }
 
 func unsettledOf(g *sending) unsettled {

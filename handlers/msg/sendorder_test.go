@@ -43,6 +43,9 @@ func TestOrderAfterOutage(t *testing.T) {
 			{0, "down", 1, 2, "A"}, {s, "", 2, 2, "B"}, {5 * s, "", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {6 * s, "", 2, 2, "B"}}, "B"},
 		{"given up: A never comes again", []step{
 			{0, "down", 1, 2, "A"}, {3 * s, "up", 2, 2, "B"}, {8 * s, "", 3, 2, "A"}, {0, "", 4, 2, "B"}}, "A B"},
+		{"A is repeated late", []step{
+			{0, "down", 1, 2, "A"}, {3 * s, "up", 2, 2, "B"}, {6 * s, "", 1, 2, "A"},
+			{0, "", 3, 2, "C"}, {s, "", 2, 2, "B"}, {5 * s, "", 3, 2, "C"}}, "A B C"},
 		{"without numbers nothing waits", []step{
 			{0, "down", 1, 2, "A"}, {s, "up", 0, 2, "B"}}, ""},
 	} {
