@@ -2,17 +2,48 @@ package store
 
 import (
 	"context"
-	"encoding/hex"
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
+
+// messages is the part that stores messages.
+type messages struct {
+	*databases
+	directory     *directory
+	conversations *conversations
+	ids           *messageIDs
+	members       *members
+	sessions      *sessions
+	outbox        *outbox
+
+	slots  chan *slot    // one for each of Options.Workers
+	closed chan struct{} // closed by Store.Close
+}
+
+// newMessages makes the part, with the parts of s that it calls.
+func newMessages(s *Store) *messages {
+	m := &messages{databases: s.databases, directory: s.directory, conversations: s.conversations,
+		ids: s.messageIDs, members: s.members, sessions: s.sessions, outbox: s.outbox,
+		slots: make(chan *slot, s.o.Workers), closed: make(chan struct{})}
+	for range s.o.Workers {
+		m.slots <- newSlot()
+	}
+	return m
+}
+
+// takeSlots waits for the batches that are being stored and returns all slots. No batch is
+// stored after it.
+func (s *messages) takeSlots() []*slot {
+	slots := make([]*slot, s.o.Workers)
+	for i := range slots {
+		slots[i] = <-s.slots
+	}
+	return slots
+}
 
 // item is a message of a batch on its way.
 type item struct {
@@ -27,7 +58,7 @@ type item struct {
 
 // AppendMessages stores a batch; see im.MessageStore. It waits until one of the Workers is free. What it costs: two pipelines to Redis and one transaction, with
 // messages to groups one query for their versions, and queries for what the caches do not know, none of them per message.
-func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
+func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	if len(batch) == 0 {
 		return
 	}
@@ -60,11 +91,11 @@ func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
 }
 
 // withSlot does it with a slot, and gives it back. After a panic it does so under a new owner's name: what became of the old one's counts is housekeeping's to see.
-func (s *Store) withSlot(ctx context.Context, sl *slot, batch []*im.Message) {
+func (s *messages) withSlot(ctx context.Context, sl *slot, batch []*im.Message) {
 	whole := false
 	defer func() {
 		if !whole {
-			s.retire(sl)
+			s.outbox.retire(sl)
 		}
 		s.slots <- sl
 	}()
@@ -80,13 +111,13 @@ func fail(err error, batch []*im.Message) {
 }
 
 // appendWith stores a batch. Messages that fail a step leave the batch, the others go on.
-func (s *Store) appendWith(ctx context.Context, sl *slot, batch []*im.Message) {
+func (s *messages) appendWith(ctx context.Context, sl *slot, batch []*im.Message) {
 	if err := ctx.Err(); err != nil {
 		fail(im.WithKind(im.Unavailable, "store message", err), batch)
 		return
 	}
 	items := s.admit(batch)
-	for _, step := range []func(context.Context, []*item) error{s.checkRecipients, s.checkSenders, s.findSent} {
+	for _, step := range []func(context.Context, []*item) error{s.directory.checkRecipients, s.members.checkSenders, s.findSent} {
 		if err := step(ctx, items); err != nil {
 			failItems(items, err)
 			return
@@ -113,7 +144,7 @@ func failItems(items []*item, err error) {
 }
 
 // admit refuses what can be refused without asking anybody.
-func (s *Store) admit(batch []*im.Message) []*item {
+func (s *messages) admit(batch []*im.Message) []*item {
 	items := make([]*item, 0, len(batch))
 	all := make([]item, len(batch))
 	for i, m := range batch {
@@ -153,79 +184,6 @@ func invalid(m *im.Message) error {
 	return nil
 }
 
-// knownTTL is how long a user is believed to exist without asking, in seconds.
-const knownTTL = 60
-
-// checkRecipients marks messages to users who are not there.
-func (s *Store) checkRecipients(ctx context.Context, items []*item) error {
-	now := s.now().Unix()
-	ask := map[uint32]bool{}
-	for _, it := range items {
-		if it.m.Type.IsGroup() {
-			continue
-		}
-		if at, ok := s.known.Get(it.m.To); !ok || now-at >= knownTTL {
-			ask[it.m.To] = false
-		}
-	}
-	if len(ask) == 0 {
-		return nil
-	}
-	ids := make([]uint32, 0, len(ask))
-	for id := range ask {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	err := inChunks(ids, chunk, func(part []uint32) error {
-		rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT id FROM IMUser WHERE id IN (%s) AND COALESCE(status, 0)<>%d", join(part), im.StatusDeparted))
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id uint32
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			ask[id] = true
-			s.known.Add(id, now)
-		}
-		return rows.Err()
-	})
-	if err != nil {
-		return s.dbError("look up recipients", err)
-	}
-	for _, it := range items {
-		if there, asked := ask[it.m.To]; asked && !there && !it.m.Type.IsGroup() {
-			it.m.Err = im.Errorf(im.Invalid, "recipient %d does not exist", it.m.To)
-		}
-	}
-	return nil
-}
-
-// join makes a list for IN ( ).
-func join(ids []uint32) string {
-	b := make([]byte, 0, len(ids)*8)
-	for i, id := range ids {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = strconv.AppendUint(b, uint64(id), 10)
-	}
-	return string(b)
-}
-
-// clientKey tells client_msg_ids apart: each belongs to its sender and recipient.
-type clientKey struct {
-	from, to uint32
-	toType   pb.SessionType
-	id       string
-}
-
-func (it *item) clientKey() clientKey {
-	return clientKey{it.m.From, it.m.To, it.sessionType(), string(it.m.ClientID)}
-}
-
 // sessionType says whether a message goes to a user or a group.
 func (it *item) sessionType() pb.SessionType {
 	if it.m.Type.IsGroup() {
@@ -234,95 +192,8 @@ func (it *item) sessionType() pb.SessionType {
 	return pb.SessionType_SESSION_TYPE_SINGLE
 }
 
-// clientIDLimit is the creation time of the youngest client_msg_id that is forgotten.
-func (s *Store) clientIDLimit() int64 { return s.now().Unix() - im.ClientIDTTL }
-
-// findSent marks messages whose client_msg_id was stored before.
-func (s *Store) findSent(ctx context.Context, items []*item) error {
-	var named []*item
-	for _, it := range items {
-		if len(it.m.ClientID) > 0 {
-			named = append(named, it)
-		}
-	}
-	if len(named) == 0 {
-		return nil
-	}
-	type sent struct{ id, created uint32 }
-	found := map[clientKey]sent{}
-	err := inChunks(named, chunk, func(part []*item) error {
-		var q strings.Builder
-		q.WriteString("SELECT fromId, toId, toType, clientMsgId, msgId, created FROM IMClientMsgId WHERE ")
-		for i, it := range part {
-			if i > 0 {
-				q.WriteString(" OR ")
-			}
-			fmt.Fprintf(&q, "(fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d)", it.m.From, it.m.To, it.m.ClientID, it.sessionType())
-		}
-		rows, err := s.master.QueryContext(ctx, q.String())
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var k clientKey
-			var v sent
-			if err := rows.Scan(&k.from, &k.to, &k.toType, &k.id, &v.id, &v.created); err != nil {
-				return err
-			}
-			found[k] = v
-		}
-		return rows.Err()
-	})
-	if err != nil {
-		return s.dbError("look up client message ids", err)
-	}
-	limit := s.clientIDLimit()
-	for _, it := range named {
-		v, ok := found[it.clientKey()]
-		it.stale = ok && int64(v.created) <= limit
-		if ok && !it.stale {
-			it.m.ID, it.m.Duplicate = v.id, true
-		}
-	}
-	return nil
-}
-
-// splitRepeated takes those out of items that repeat an earlier one's client_msg_id.
-func splitRepeated(items *[]*item) []*item {
-	var repeated []*item
-	var seen map[clientKey]*item
-	*items = slices.DeleteFunc(*items, func(it *item) bool {
-		if len(it.m.ClientID) == 0 {
-			return false
-		}
-		if seen == nil {
-			seen = map[clientKey]*item{}
-		}
-		k := it.clientKey()
-		if it.first = seen[k]; it.first != nil {
-			repeated = append(repeated, it)
-			return true
-		}
-		seen[k] = it
-		return false
-	})
-	return repeated
-}
-
-// answerRepeated gives repetitions the id of the first, and returns those whose first was not stored.
-func answerRepeated(repeated []*item) []*item {
-	return slices.DeleteFunc(repeated, func(it *item) bool {
-		if it.first.m.Err != nil {
-			return false
-		}
-		it.m.ID, it.m.Duplicate = it.first.m.ID, true
-		return true
-	})
-}
-
 // prepare finds the items' conversations and draws their ids.
-func (s *Store) prepare(ctx context.Context, items []*item) error {
+func (s *messages) prepare(ctx context.Context, items []*item) error {
 	if len(items) == 0 {
 		return nil
 	}
@@ -334,7 +205,7 @@ func (s *Store) prepare(ctx context.Context, items []*item) error {
 			keys = append(keys, it.key)
 		}
 	}
-	found, err := s.findOrCreate(ctx, keys)
+	found, err := s.conversations.findOrCreate(ctx, keys)
 	if err != nil {
 		return err
 	}
@@ -347,7 +218,7 @@ func (s *Store) prepare(ctx context.Context, items []*item) error {
 }
 
 // number draws ids for items, in their order within each conversation.
-func (s *Store) number(ctx context.Context, items []*item) error {
+func (s *messages) number(ctx context.Context, items []*item) error {
 	by := make(map[*conversation]*draw, len(items))
 	list := make([]*draw, 0, len(items))
 	for _, it := range items {
@@ -359,7 +230,7 @@ func (s *Store) number(ctx context.Context, items []*item) error {
 		}
 		d.n++
 	}
-	if err := s.drawIDs(ctx, list); err != nil {
+	if err := s.ids.drawIDs(ctx, list); err != nil {
 		return err
 	}
 	for _, it := range items {
@@ -368,11 +239,4 @@ func (s *Store) number(ctx context.Context, items []*item) error {
 		d.first++
 	}
 	return nil
-}
-
-// appendHex writes bytes as SQL has them.
-func appendHex(b, v []byte) []byte {
-	b = append(b, "x'"...)
-	b = hex.AppendEncode(b, v)
-	return append(b, '\'')
 }

@@ -1,20 +1,24 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
-	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"teamtalk/core/im"
-	"teamtalk/sql/schema"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
+
+// conversations is the part that finds and creates the conversations of users and groups.
+type conversations struct {
+	*databases
+	cache *lru.Cache[uint64, *conversation]
+}
 
 // conversation is what is known of two users' conversation, or a group's, without asking: one entry of the cache. An entry may be dropped at any time; the
 // next use asks the databases again.
@@ -29,69 +33,6 @@ type conversation struct {
 	floor    uint32 // highest message id known to be given
 	verified uint64 // epoch in which floor was compared with the table; 0 for never
 	chatted  uint32 // a group's lastChated is at or after this unix second, by us
-}
-
-// thread is where a conversation's messages are, and what they are numbered under: a relation or a group.
-type thread struct {
-	group bool
-	id    uint32 // IMRelationShip.id, or IMGroup.id
-}
-
-// table is where a thread's messages are.
-func (t thread) table() string {
-	if t.group {
-		return fmt.Sprintf("IMGroupMessage_%d", t.id%schema.Tables)
-	}
-	return fmt.Sprintf("IMMessage_%d", t.id%schema.Tables)
-}
-
-// slot numbers the tables of messages: those of relations, then those of groups.
-func (t thread) slot() uint32 { return t.id%schema.Tables + t.kind()*schema.Tables }
-
-// kind is how queries tell the two: 1 for a group.
-func (t thread) kind() uint32 {
-	if t.group {
-		return 1
-	}
-	return 0
-}
-
-// column is what a table of messages has the thread's id in.
-func (t thread) column() string {
-	if t.group {
-		return "groupId"
-	}
-	return "relateId"
-}
-
-// columns are those of a message, in the order that scanMessages reads.
-func (t thread) columns() string {
-	if t.group {
-		return "1, groupId, msgId, userId, groupId, type, created, content"
-	}
-	return "0, relateId, msgId, fromId, toId, type, created, content"
-}
-
-// counter is the key of its message ids in Redis.
-func (t thread) counter() string {
-	if t.group {
-		return "group_msg_id_" + strconv.FormatUint(uint64(t.id), 10)
-	}
-	return "msg_id_" + strconv.FormatUint(uint64(t.id), 10)
-}
-
-// LogValue names it in logs.
-func (t thread) LogValue() slog.Value { return slog.StringValue(t.counter()) }
-
-// compareThreads is the order in which threads are gone through, the same everywhere, so that two transactions cannot wait for each other.
-func compareThreads(a, b thread) int {
-	if a.group != b.group {
-		if b.group {
-			return -1
-		}
-		return 1
-	}
-	return cmp.Compare(a.id, b.id)
 }
 
 // sides are the two users of a conversation, the smaller id first; of a group 0 and the group.
@@ -109,29 +50,9 @@ func groupOf(key uint64) uint32 {
 // then use; we follow after this time.
 const relationTTL = 60 * time.Second
 
-// inChunks calls do with consecutive parts of list of at most n elements.
-func inChunks[T any](list []T, n int, do func([]T) error) error {
-	for part := range slices.Chunk(list, n) {
-		if err := do(part); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// chunk is how many keys one query asks for at most: optimizers give up on conditions that are much longer.
-const chunk = 256
-
-// querier is a *sql.DB, *sql.Conn or *sql.Tx.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-}
-
 // cached returns the conversation of a pair if it is known.
-func (s *Store) cached(key uint64) *conversation {
-	c, ok := s.conversations.Get(key)
+func (s *conversations) cached(key uint64) *conversation {
+	c, ok := s.cache.Get(key)
 	if !ok || c.expires != 0 && s.now().UnixNano() > c.expires {
 		return nil
 	}
@@ -139,7 +60,7 @@ func (s *Store) cached(key uint64) *conversation {
 }
 
 // remember puts a conversation into the cache. What is known of its ids and sessions stays when only its time was over.
-func (s *Store) remember(key uint64, t thread) *conversation {
+func (s *conversations) remember(key uint64, t thread) *conversation {
 	c := &conversation{key: key, thread: t}
 	if !t.group {
 		c.sides = [2]*side{{}, {}}
@@ -147,19 +68,19 @@ func (s *Store) remember(key uint64, t thread) *conversation {
 			c.expires = s.now().Add(relationTTL).UnixNano()
 		}
 	}
-	if old, ok := s.conversations.Peek(key); ok && old.thread == t {
+	if old, ok := s.cache.Peek(key); ok && old.thread == t {
 		old.mu.Lock()
 		c.floor, c.verified, c.chatted = old.floor, old.verified, old.chatted
 		old.mu.Unlock()
 		c.sides = old.sides
 	}
-	s.conversations.Add(key, c)
+	s.cache.Add(key, c)
 	return c
 }
 
 // find returns the conversations of these pairs of users that exist, from the cache and for the rest from db. A pair with user 0, of which there is none, looks
 // like a group's key, and has no conversation.
-func (s *Store) find(ctx context.Context, db querier, keys []uint64) (map[uint64]*conversation, error) {
+func (s *conversations) find(ctx context.Context, db querier, keys []uint64) (map[uint64]*conversation, error) {
 	found := make(map[uint64]*conversation, len(keys))
 	var missing []uint64
 	for _, k := range keys {
@@ -183,7 +104,7 @@ func (s *Store) find(ctx context.Context, db querier, keys []uint64) (map[uint64
 }
 
 // findOrCreate returns the conversations of these keys; the relations of pairs are made where they are not there, groups are known to be.
-func (s *Store) findOrCreate(ctx context.Context, keys []uint64) (map[uint64]*conversation, error) {
+func (s *conversations) findOrCreate(ctx context.Context, keys []uint64) (map[uint64]*conversation, error) {
 	found, err := s.find(ctx, s.master, keys)
 	if err != nil {
 		return nil, err
@@ -270,7 +191,7 @@ func better(a, b relation) bool {
 
 // createRelations makes the relations of pairs that had none a moment ago. Against others who do the same there is the unique key, before
 // finalize a named lock and a second look.
-func (s *Store) createRelations(ctx context.Context, keys []uint64) (map[uint64]relation, error) {
+func (s *conversations) createRelations(ctx context.Context, keys []uint64) (map[uint64]relation, error) {
 	if s.finalized {
 		if err := insertRelations(ctx, s.master, keys, uint32(s.now().Unix())); err != nil {
 			return nil, err
@@ -310,41 +231,12 @@ func insertRelations(ctx context.Context, db querier, keys []uint64, now uint32)
 	})
 }
 
-// lockWait is how long a named lock is waited for, in seconds.
-const lockWait = 10
-
-// locked runs do on one connection that holds a named lock of this database.
-func (s *Store) locked(ctx context.Context, name string, do func(*sql.Conn) error) error {
-	conn, err := s.master.Conn(ctx)
+// conversationOf returns the conversation of two users, nil when they have none.
+func (s *conversations) conversationOf(ctx context.Context, db *sql.DB, user, peer uint32) (*conversation, error) {
+	key := im.ConversationKey(user, peer)
+	found, err := s.find(ctx, db, []uint64{key})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer conn.Close()
-	if err := s.lock(ctx, conn, name); err != nil {
-		return err
-	}
-	defer s.unlock(conn, name)
-	return do(conn)
-}
-
-// lock takes a named lock for a connection.
-func (s *Store) lock(ctx context.Context, conn *sql.Conn, name string) error {
-	var got sql.NullInt64
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", s.locks+name, lockWait).Scan(&got); err != nil {
-		return err
-	}
-	if got.Int64 != 1 {
-		return im.Errorf(im.Busy, "lock %q is taken for longer than %d s", name, lockWait)
-	}
-	return nil
-}
-
-// unlock gives it back. If that fails so has the connection, and the lock with it.
-func (s *Store) unlock(conn *sql.Conn, name string) {
-	ctx, cancel := context.WithTimeout(context.Background(), lockWait*time.Second)
-	defer cancel()
-	if _, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", s.locks+name); err != nil {
-		// A connection that is not known to have let go must not be used again.
-		discard(conn)
-	}
+	return found[key], nil
 }

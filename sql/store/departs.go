@@ -31,7 +31,7 @@ func departsWhere(ctx context.Context, db querier, where string) ([]im.Depart, e
 }
 
 // DepartsChangedSince returns departments for a client's synchronisation; see im.DepartStore. From the slave, unless this process changed any lately.
-func (s *Store) DepartsChangedSince(ctx context.Context, since uint32) ([]im.Depart, uint32, error) {
+func (s *directory) DepartsChangedSince(ctx context.Context, since uint32) ([]im.Depart, uint32, error) {
 	where := fmt.Sprintf("updated>=%d", since)
 	if since == 0 {
 		where = fmt.Sprintf("status<>%d", pb.DepartmentStatusType_DEPT_STATUS_DELETE)
@@ -47,7 +47,7 @@ func (s *Store) DepartsChangedSince(ctx context.Context, since uint32) ([]im.Dep
 }
 
 // CreateDepart adds a department; see im.DepartStore.
-func (s *Store) CreateDepart(ctx context.Context, d im.Depart) (uint32, error) {
+func (s *directory) CreateDepart(ctx context.Context, d im.Depart) (uint32, error) {
 	d.ID = 0
 	var id int64
 	err := s.changeDirectory(ctx, "IMDepart", true, func(tx *sql.Tx, now int64) error {
@@ -74,7 +74,7 @@ func (s *Store) CreateDepart(ctx context.Context, d im.Depart) (uint32, error) {
 }
 
 // UpdateDepart changes a department; see im.DepartStore.
-func (s *Store) UpdateDepart(ctx context.Context, d im.Depart) error {
+func (s *directory) UpdateDepart(ctx context.Context, d im.Depart) error {
 	err := s.changeDirectory(ctx, "IMDepart", false, func(tx *sql.Tx, now int64) error {
 		if err := s.checkUpdate(ctx, tx, d); err != nil {
 			return err
@@ -91,7 +91,7 @@ func (s *Store) UpdateDepart(ctx context.Context, d im.Depart) error {
 }
 
 // checkUpdate says what keeps a department from being changed to d. Under the directory's lock nothing of that changes before the commit.
-func (s *Store) checkUpdate(ctx context.Context, tx *sql.Tx, d im.Depart) error {
+func (s *directory) checkUpdate(ctx context.Context, tx *sql.Tx, d im.Depart) error {
 	all, err := departsWhere(ctx, tx, "true")
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func (s *Store) checkUpdate(ctx context.Context, tx *sql.Tx, d im.Depart) error 
 }
 
 // wantDepart says that a department is not there, or deleted; 0 is none, and fine.
-func (s *Store) wantDepart(ctx context.Context, tx *sql.Tx, id uint32) error {
+func (s *directory) wantDepart(ctx context.Context, tx *sql.Tx, id uint32) error {
 	if id == 0 {
 		return nil
 	}

@@ -91,7 +91,7 @@ func duplicateKey(err error) string {
 }
 
 // dbError gives a database's error its kind.
-func (s *Store) dbError(doing string, err error) error {
+func (s *databases) dbError(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -111,7 +111,7 @@ func (s *Store) dbError(doing string, err error) error {
 }
 
 // redisError is the same for Redis. Whatever went wrong may have cost counters, so a new epoch begins.
-func (s *Store) redisError(doing string, err error) error {
+func (s *databases) redisError(doing string, err error) error {
 	if err == nil {
 		return nil
 	}

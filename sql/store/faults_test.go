@@ -78,8 +78,8 @@ func wantIDs(t testing.TB, s *Store, a, b uint32, from, to uint32) {
 	}
 }
 
-// unread returns a count.
-func unread(t testing.TB, s *Store, user, peer uint32) uint32 {
+// unreadOf returns a count.
+func unreadOf(t testing.TB, s *Store, user, peer uint32) uint32 {
 	t.Helper()
 	list, err := s.UnreadCounts(context.Background(), user)
 	if err != nil {
@@ -177,7 +177,7 @@ func TestCrash(t *testing.T) {
 				s.Close()
 				for range 2 { // recovered once, however often it is tried
 					s = e.open(t)
-					if a, b := unread(t, s, u[1], u[0]), unread(t, s, u[1], u[2]); a != 5 || b != 1 {
+					if a, b := unreadOf(t, s, u[1], u[0]), unreadOf(t, s, u[1], u[2]); a != 5 || b != 1 {
 						t.Errorf("unread %d and %d, want 5 and 1", a, b)
 					}
 					if n := e.outboxRows(t); n != 0 {
@@ -202,11 +202,11 @@ func TestRedisGoneBetweenCommitAndCount(t *testing.T) {
 	send(t, s, texts(u[0], u[1], 3)...)
 	s.o.hooks.afterCommit = nil
 	e.redis.Start()
-	for unread(t, s, u[1], u[0]) != 5 { // housekeeping; the test's own timeout ends a wait in vain
+	for unreadOf(t, s, u[1], u[0]) != 5 { // housekeeping; the test's own timeout ends a wait in vain
 		time.Sleep(10 * time.Millisecond)
 	}
 	send(t, s, texts(u[0], u[1], 1)...)
-	if n := unread(t, s, u[1], u[0]); n != 6 {
+	if n := unreadOf(t, s, u[1], u[0]); n != 6 {
 		t.Errorf("unread %d, want 6", n)
 	}
 	wantIDs(t, s, u[0], u[1], 1, 6)
@@ -228,7 +228,7 @@ func TestOtherProcessTakesOver(t *testing.T) {
 		return nil // and the slow one goes on to count
 	}
 	send(t, slow, texts(u[0], u[1], 3)...)
-	if n := unread(t, other, u[1], u[0]); n != 3 {
+	if n := unreadOf(t, other, u[1], u[0]); n != 3 {
 		t.Errorf("unread %d, want 3", n)
 	}
 }
@@ -343,7 +343,7 @@ func TestClientIDTwoProcesses(t *testing.T) {
 	if err != nil || len(list) != 30 {
 		t.Errorf("%d messages, %v, want 30", len(list), err)
 	}
-	if n := unread(t, s[0], u[1], u[0]); n != 30 {
+	if n := unreadOf(t, s[0], u[1], u[0]); n != 30 {
 		t.Errorf("%d unread, want 30", n)
 	}
 }
@@ -370,7 +370,7 @@ func TestConnectionLostAtCommit(t *testing.T) {
 			}
 			send(t, s, texts(u[0], u[1], 3)...)
 			wantIDs(t, s, u[0], u[1], 1, 5)
-			if n := unread(t, s, u[1], u[0]); n != 5 {
+			if n := unreadOf(t, s, u[1], u[0]); n != 5 {
 				t.Errorf("unread %d, want 5", n)
 			}
 		})
@@ -422,7 +422,7 @@ func TestConnectionsKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := unread(t, s, u[w+4], u[w]); int(n) != len(list) {
+		if n := unreadOf(t, s, u[w+4], u[w]); int(n) != len(list) {
 			t.Errorf("%d messages and %d unread", len(list), n)
 		}
 		if len(list) == 0 || len(list) > 60 {
@@ -497,7 +497,7 @@ func TestReadYourWrites(t *testing.T) {
 	if n := read(); n != 0 {
 		t.Errorf("written long ago: %d things read, want what the slave has: none", n)
 	}
-	if n := unread(t, s, u[1], u[0]); n != 2 {
+	if n := unreadOf(t, s, u[1], u[0]); n != 2 {
 		t.Errorf("unread %d, want 2: its messages must be found on the master", n)
 	}
 }

@@ -8,8 +8,11 @@ import (
 	"teamtalk/core/im"
 )
 
+// files is the part that keeps the list of files that wait for their receivers.
+type files struct{ *databases }
+
 // AddOfflineFile notes a file that waits for its receiver; see im.FileStore.
-func (s *Store) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
+func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	if err := im.CheckOfflineFile(f); err != nil {
 		return err
 	}
@@ -33,7 +36,7 @@ func (s *Store) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 
 // addFile looks at the users first, and keeps their rows: what is read after that is of no earlier moment, and nobody else adds a file for one of them meanwhile. Nothing but
 // that makes a task one row: files of C++ servers have no unique key.
-func (s *Store) addFile(ctx context.Context, tx *sql.Tx, f *im.OfflineFile) error {
+func (s *files) addFile(ctx context.Context, tx *sql.Tx, f *im.OfflineFile) error {
 	want := 2
 	if f.From == f.To {
 		want = 1
@@ -77,7 +80,7 @@ func countRows(ctx context.Context, db querier, query string, args ...any) (n in
 }
 
 // OfflineFiles lists the files that wait for a user; see im.FileStore. From the slave, unless this process wrote any to the user lately.
-func (s *Store) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
+func (s *files) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
 	list, err := filesWhere(ctx, s.reader(to), fmt.Sprintf("toId=%d AND status=0 ORDER BY id LIMIT %d", to, im.MaxOfflineFiles))
 	return list, s.dbError("read offline files", err)
 }
@@ -104,7 +107,7 @@ func filesWhere(ctx context.Context, db querier, where string) ([]im.OfflineFile
 }
 
 // DeleteOfflineFile takes a file off its receiver's list; see im.FileStore.
-func (s *Store) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
+func (s *files) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
 	if !im.ValidTaskID(task) {
 		return s.dbError("delete offline file", ctx.Err()) // there is none: the database would have to compare what may not even be text
 	}
@@ -124,7 +127,7 @@ func (s *Store) DeleteOfflineFile(ctx context.Context, from, to uint32, task str
 const expireAtOnce = 1000
 
 // ExpireOfflineFiles forgets old files; see im.FileStore. There is no index for it: it reads the table once, a piece at a time, without keeping anybody from it.
-func (s *Store) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, err error) {
+func (s *files) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, err error) {
 	for after := uint32(0); ; {
 		var old []uint32
 		last, read := after, 0
@@ -172,7 +175,7 @@ func oldFiles(ctx context.Context, db querier, after, before uint32) (old []uint
 }
 
 // OfflineFilePage reads a piece of everybody's list, see im.FileStore. From the slave: it is asked all day long, and nobody takes what it says for the last word.
-func (s *Store) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile, last uint32, err error) {
+func (s *files) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile, last uint32, err error) {
 	files, last, err = filePage(ctx, s.slave, after)
 	return files, last, s.dbError("read a page of offline files", err)
 }
@@ -205,7 +208,7 @@ func filePage(ctx context.Context, db querier, after uint32) (files []im.Offline
 }
 
 // OfflineFileState tells what the list says of a file, see im.FileStore. C++ servers may have noted it more than once.
-func (s *Store) OfflineFileState(ctx context.Context, from, to uint32, task string) (im.OfflineFileState, error) {
+func (s *files) OfflineFileState(ctx context.Context, from, to uint32, task string) (im.OfflineFileState, error) {
 	if !im.ValidTaskID(task) {
 		return im.FileUnlisted, s.dbError("read state of offline file", ctx.Err())
 	}
@@ -226,7 +229,7 @@ func (s *Store) OfflineFileState(ctx context.Context, from, to uint32, task stri
 }
 
 // ForgetOfflineFile forgets that a file waits; see im.FileStore.
-func (s *Store) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error) {
+func (s *files) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error) {
 	if !im.ValidTaskID(task) {
 		return false, s.dbError("forget offline file", ctx.Err())
 	}

@@ -13,11 +13,11 @@ const historyPage = 100
 
 // GroupHistory returns messages of a group, newest first; see im.GroupStore. Whether user is in is read from the master, the messages from the slave, unless
 // this process stored to the group lately.
-func (s *Store) GroupHistory(ctx context.Context, user, group, begin uint32, count int) ([]im.Message, error) {
+func (s *history) GroupHistory(ctx context.Context, user, group, begin uint32, count int) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || count <= 0 {
 		return nil, s.dbError("read group history", err)
 	}
-	since, ok, err := s.joinedAt(ctx, user, group)
+	since, ok, err := s.members.joinedAt(ctx, user, group)
 	if !ok || err != nil {
 		return nil, s.dbError("read group history", err)
 	}
@@ -58,11 +58,11 @@ func groupHistory(ctx context.Context, db querier, group, since, begin uint32, c
 }
 
 // GroupMessagesByID returns messages of a group; see im.GroupStore. Read where GroupHistory is.
-func (s *Store) GroupMessagesByID(ctx context.Context, user, group uint32, ids []uint32) ([]im.Message, error) {
+func (s *history) GroupMessagesByID(ctx context.Context, user, group uint32, ids []uint32) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || len(ids) == 0 {
 		return nil, s.dbError("read group messages", err)
 	}
-	since, ok, err := s.joinedAt(ctx, user, group)
+	since, ok, err := s.members.joinedAt(ctx, user, group)
 	if !ok || err != nil {
 		return nil, s.dbError("read group messages", err)
 	}
@@ -72,7 +72,7 @@ func (s *Store) GroupMessagesByID(ctx context.Context, user, group uint32, ids [
 }
 
 // GroupLatestID returns the id of a group's newest message that user may see; see im.GroupStore. Read where GroupHistory is.
-func (s *Store) GroupLatestID(ctx context.Context, user, group uint32) (uint32, error) {
+func (s *history) GroupLatestID(ctx context.Context, user, group uint32) (uint32, error) {
 	list, err := s.GroupHistory(ctx, user, group, 0, 1)
 	if err != nil || len(list) == 0 {
 		return 0, err

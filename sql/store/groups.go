@@ -15,6 +15,16 @@ import (
 // A change of a group is one transaction that locks the group's row first, so that changes by whatever process of ours come one after the other. What Redis
 // has to hear of it for C++ servers is owed in the outbox, written by that transaction (mirror.go).
 
+// groups is the part that reads and changes groups.
+type groups struct {
+	*databases
+	ids      *messageIDs
+	members  *members
+	outbox   *outbox
+	mirror   *mirror
+	sessions *sessions
+}
+
 // groupColumns are read in this order by groupFields.
 const groupColumns = "id, name, avatar, creator, type, version, created, updated, lastChated"
 
@@ -58,7 +68,7 @@ func distinct(ids []uint32) []uint32 {
 }
 
 // CreateGroup makes a group; see im.GroupStore.
-func (s *Store) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
+func (s *groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
 	if err := checkGroupName(g.Name); err != nil {
 		return im.Group{}, err
 	}
@@ -94,7 +104,7 @@ func (s *Store) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
 		return im.Group{}, s.dbError("create group", err)
 	}
 	s.m.changes.WithLabelValues("created").Inc()
-	s.tell(ctx, owed)
+	s.mirror.tell(ctx, owed)
 	g.Members = slices.Clone(g.Members)
 	return g, nil
 }
@@ -146,7 +156,7 @@ type owedChange struct {
 }
 
 // change runs do in a transaction and commits with it what do says is owed; again when it meets a deadlock or a lost connection.
-func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) (dues, error)) (owedChange, error) {
+func (s *groups) change(ctx context.Context, do func(tx *sql.Tx) (dues, error)) (owedChange, error) {
 	c := owedChange{sl: newSlot()}
 	err := s.retry(ctx, func() error {
 		conn, err := s.master.Conn(ctx)
@@ -166,13 +176,13 @@ func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) (dues, error)) (
 			tx.Rollback() // when it fails the connection is gone, and the transaction with it
 			return err
 		}
-		return s.finish(ctx, conn, c.sl, c.owed, tx.Commit)
+		return s.outbox.finish(ctx, conn, c.sl, c.owed, tx.Commit)
 	})
 	return c, err
 }
 
 // ChangeMembers adds users to a group or takes them out; see im.GroupStore.
-func (s *Store) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32, allow func(g *im.Group) error) (im.MemberChange, error) {
+func (s *groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32, allow func(g *im.Group) error) (im.MemberChange, error) {
 	adding := t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
 	if !adding && t != pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL {
 		return im.MemberChange{}, im.Errorf(im.Invalid, "change %d of members", t)
@@ -209,11 +219,11 @@ func (s *Store) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModif
 	}
 	s.m.changes.WithLabelValues(what).Inc()
 	for _, u := range result.Changed {
-		s.forgetSide(u, group, true)
+		s.sessions.forgetSide(u, group, true)
 	}
 	s.wroteTo(result.Changed...)
-	s.members.put(group, membership{result.Version, slices.Clone(result.Current)})
-	s.tell(ctx, owed)
+	s.members.cache.put(group, membership{result.Version, slices.Clone(result.Current)})
+	s.mirror.tell(ctx, owed)
 	return result, nil
 }
 
@@ -236,7 +246,7 @@ func lockGroup(ctx context.Context, tx *sql.Tx, id uint32) (im.Group, error) {
 func errNoGroup(id uint32) error { return im.Errorf(im.NotFound, "group %d does not exist", id) }
 
 // changeMembers writes a change of g's members, and says in result what became of it.
-func (s *Store) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, adding bool, asked []uint32, result *im.MemberChange) (dues, error) {
+func (s *groups) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, adding bool, asked []uint32, result *im.MemberChange) (dues, error) {
 	in := membership{users: g.Members}
 	changed := slices.DeleteFunc(slices.Clone(asked), func(u uint32) bool { return in.has(u) == adding })
 	var err error
@@ -299,7 +309,7 @@ func addMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, n
 }
 
 // removeMembers marks members as gone, and takes the group out of their lists: C++ servers list what has a row.
-func (s *Store) removeMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, now uint32) error {
+func (s *groups) removeMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, now uint32) error {
 	var rows []uint32
 	err := memberRows(ctx, tx, group, users, func(id, _, status uint32) {
 		if status == 0 {
@@ -318,7 +328,7 @@ func (s *Store) removeMembers(ctx context.Context, tx *sql.Tx, group uint32, use
 		return err
 	}
 	of := thread{group: true, id: group}
-	highest, err := s.highestIDs(ctx, tx, []thread{of})
+	highest, err := s.ids.highestIDs(ctx, tx, []thread{of})
 	if err != nil {
 		return err
 	}
@@ -353,7 +363,7 @@ func memberRows(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, d
 }
 
 // SetGroupName changes a group's name; see im.GroupStore.
-func (s *Store) SetGroupName(ctx context.Context, group uint32, name string) error {
+func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) error {
 	if err := checkGroupName(name); err != nil {
 		return err
 	}
@@ -376,7 +386,7 @@ func (s *Store) SetGroupName(ctx context.Context, group uint32, name string) err
 }
 
 // Groups returns groups by id; see im.GroupStore. From the master, as everything about groups but their messages: it must be as new as the last change.
-func (s *Store) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
+func (s *groups) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.dbError("read groups", err)
 	}
@@ -390,7 +400,7 @@ func (s *Store) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
 }
 
 // ListGroups returns groups in order of id; see im.GroupStore.
-func (s *Store) ListGroups(ctx context.Context, after uint32, limit int) ([]im.Group, error) {
+func (s *groups) ListGroups(ctx context.Context, after uint32, limit int) ([]im.Group, error) {
 	if err := ctx.Err(); err != nil || limit <= 0 {
 		return nil, s.dbError("list groups", err)
 	}
@@ -400,7 +410,7 @@ func (s *Store) ListGroups(ctx context.Context, after uint32, limit int) ([]im.G
 
 // groupsWhere returns the groups that a condition selects, with their members. A group changed between the two has its earlier version and the later
 // members: who compares versions asks again.
-func (s *Store) groupsWhere(ctx context.Context, where string) ([]im.Group, error) {
+func (s *groups) groupsWhere(ctx context.Context, where string) ([]im.Group, error) {
 	list, err := readGroups(ctx, s.master, where)
 	if err != nil {
 		return nil, err
@@ -409,7 +419,7 @@ func (s *Store) groupsWhere(ctx context.Context, where string) ([]im.Group, erro
 	for i, g := range list {
 		versions[i] = im.GroupVersion{ID: g.ID, Version: g.Version}
 	}
-	members, err := s.membersAt(ctx, s.master, versions)
+	members, err := s.members.membersAt(ctx, s.master, versions)
 	if err != nil {
 		return nil, err
 	}
@@ -438,7 +448,7 @@ func readGroups(ctx context.Context, db querier, where string) ([]im.Group, erro
 }
 
 // GroupVersions returns the versions of groups; see im.GroupStore.
-func (s *Store) GroupVersions(ctx context.Context, ids []uint32) ([]im.GroupVersion, error) {
+func (s *groups) GroupVersions(ctx context.Context, ids []uint32) ([]im.GroupVersion, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.dbError("read group versions", err)
 	}
@@ -447,7 +457,7 @@ func (s *Store) GroupVersions(ctx context.Context, ids []uint32) ([]im.GroupVers
 }
 
 // GroupsOf returns a user's groups; see im.GroupStore.
-func (s *Store) GroupsOf(ctx context.Context, user uint32, t pb.GroupType, since uint32) ([]im.GroupVersion, error) {
+func (s *groups) GroupsOf(ctx context.Context, user uint32, t pb.GroupType, since uint32) ([]im.GroupVersion, error) {
 	var q strings.Builder
 	fmt.Fprintf(&q, "SELECT DISTINCT g.id, g.version FROM IMGroupMember AS m JOIN IMGroup AS g ON g.id=m.groupId WHERE m.userId=%d AND m.status=0 AND g.status=0 AND g.type=%d",
 		user, t)

@@ -350,7 +350,7 @@ func TestGroupCrash(t *testing.T) {
 					s = e.open(t)
 					wantGroupUnread(t, "one group", s, g, u, 0, 3, 7)
 					wantGroupUnread(t, "the other", s, h, u, 4, 0, 4)
-					if n := unread(t, s, u[2], u[0]); n != 1 {
+					if n := unreadOf(t, s, u[2], u[0]); n != 1 {
 						t.Errorf("%d unread between users, want 1", n)
 					}
 					s.Close()

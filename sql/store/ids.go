@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -24,6 +23,9 @@ import (
 // Else it is compared with the highest id in the table, on the master, and raised to it. The script does all that to the counter at once, so
 // that between two processes there is no moment at which one draws from a counter that the other is about to raise. Ids are
 // drawn by range, all conversations of a batch in one pipeline.
+
+// messageIDs is the part that gives message ids.
+type messageIDs struct{ *databases }
 
 // drawScript draws ARGV[1] ids from KEYS[1] and returns the last of them. ARGV[2] is the highest id known to be given. ARGV[3] is 1 when that was just read from
 // the table: a counter below it is raised to it and ARGV[4] more, and the answer is negative. Otherwise nothing is drawn from a counter
@@ -53,7 +55,7 @@ type draw struct {
 }
 
 // drawIDs fills in first of each draw.
-func (s *Store) drawIDs(ctx context.Context, list []*draw) error {
+func (s *messageIDs) drawIDs(ctx context.Context, list []*draw) error {
 	slices.SortFunc(list, func(a, b *draw) int { return compareThreads(a.c.thread, b.c.thread) })
 	open := list
 	var err error
@@ -79,7 +81,7 @@ func (s *Store) drawIDs(ctx context.Context, list []*draw) error {
 }
 
 // drawOnce asks for all the ids of list in one pipeline. What is still 0 after it must be asked for again.
-func (s *Store) drawOnce(ctx context.Context, list []*draw) error {
+func (s *messageIDs) drawOnce(ctx context.Context, list []*draw) error {
 	epoch := s.epoch.now()
 	fresh, err := s.verify(ctx, list, epoch)
 	if err != nil {
@@ -100,7 +102,7 @@ func (s *Store) drawOnce(ctx context.Context, list []*draw) error {
 }
 
 // take uses an answer of the script.
-func (d *draw) take(s *Store, answer int64) {
+func (d *draw) take(s *messageIDs, answer int64) {
 	d.c.mu.Lock()
 	defer d.c.mu.Unlock()
 	if answer == 0 { // lost
@@ -119,7 +121,7 @@ func (d *draw) take(s *Store, answer int64) {
 }
 
 // verify compares those with the table that are not in this epoch, and returns which they are.
-func (s *Store) verify(ctx context.Context, list []*draw, epoch uint64) ([]bool, error) {
+func (s *messageIDs) verify(ctx context.Context, list []*draw, epoch uint64) ([]bool, error) {
 	fresh := make([]bool, len(list))
 	var unknown []thread
 	for i, d := range list {
@@ -146,7 +148,7 @@ func (s *Store) verify(ctx context.Context, list []*draw, epoch uint64) ([]bool,
 }
 
 // compareAnswers takes the answers that are above what the table has, in a new epoch.
-func (s *Store) compareAnswers(ctx context.Context, list []*draw, answers []int64, epoch uint64) error {
+func (s *messageIDs) compareAnswers(ctx context.Context, list []*draw, answers []int64, epoch uint64) error {
 	threads := make([]thread, len(list))
 	for i, d := range list {
 		threads[i] = d.c.thread
@@ -171,7 +173,7 @@ func (s *Store) compareAnswers(ctx context.Context, list []*draw, answers []int6
 }
 
 // runDraws runs the script for every draw.
-func (s *Store) runDraws(ctx context.Context, list []*draw, fresh []bool) ([]int64, error) {
+func (s *messageIDs) runDraws(ctx context.Context, list []*draw, fresh []bool) ([]int64, error) {
 	answers := make([]int64, len(list))
 	todo := make([]int, len(list))
 	for i := range todo {
@@ -218,7 +220,7 @@ func (s *Store) runDraws(ctx context.Context, list []*draw, fresh []bool) ([]int
 }
 
 // drawArgs are the script's arguments.
-func (s *Store) drawArgs(d *draw, fresh bool) []any {
+func (s *messageIDs) drawArgs(d *draw, fresh bool) []any {
 	d.c.mu.Lock()
 	floor := d.c.floor
 	d.c.mu.Unlock()
@@ -234,7 +236,7 @@ func (s *Store) drawArgs(d *draw, fresh bool) []any {
 
 // highestIDs returns the highest message id in the table of each thread that has messages. db is the master, or a connection to it: a slave may not have
 // the last.
-func (s *Store) highestIDs(ctx context.Context, db querier, threads []thread) (map[thread]uint32, error) {
+func (s *messageIDs) highestIDs(ctx context.Context, db querier, threads []thread) (map[thread]uint32, error) {
 	highest := make(map[thread]uint32, len(threads))
 	form := func(t thread, ids string) string {
 		// Grouped so that the index in use answers with one step a group: (relateId, msgId), or before finalize (relateId, status, msgId).
@@ -284,36 +286,6 @@ func unionByTable(threads []thread, form func(t thread, ids string) string) stri
 		}
 	}
 	return "(" + strings.Join(parts, ") UNION ALL (") + ")"
-}
-
-// pause waits before try number n, a little longer each time, at most half a second.
-func pause(ctx context.Context, n int) error {
-	d := min(time.Duration(1)<<n*5*time.Millisecond, 500*time.Millisecond)
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}
-
-// transactionTries is how often a transaction is run that meets a deadlock, a lock or a lost connection.
-const transactionTries = 8
-
-// retry runs do until it succeeds or fails for a reason that stays.
-func (s *Store) retry(ctx context.Context, do func() error) error {
-	for try := 1; ; try++ {
-		err := do()
-		if err == nil || !transient(err) || try == transactionTries || ctx.Err() != nil {
-			return err
-		}
-		s.m.retries.Inc()
-		if pause(ctx, try) != nil {
-			return err
-		}
-	}
 }
 
 // CounterRaiser connects to Redis and returns what schema.Finalize wants as Options.RaiseCounter: a function that sets the counter of a

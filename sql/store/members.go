@@ -15,6 +15,12 @@ import (
 // MySQL alone says who is in a group. Its members are cached under the group's version, which whoever changes them raises, after the rows or together with
 // them; C++ servers do so too. So whoever has just read the version on the master knows whether the cache is right.
 
+// members is the part that knows the members of groups.
+type members struct {
+	*databases
+	cache *memberCache
+}
+
 // membership is a group's members at a version.
 type membership struct {
 	version uint32
@@ -66,7 +72,7 @@ func (c *memberCache) put(group uint32, m membership) {
 }
 
 // checkSenders marks messages to groups that are not there or that the sender is not in.
-func (s *Store) checkSenders(ctx context.Context, items []*item) error {
+func (s *members) checkSenders(ctx context.Context, items []*item) error {
 	var ids []uint32
 	for _, it := range items {
 		if it.m.Type.IsGroup() && it.m.Err == nil {
@@ -99,7 +105,7 @@ func (s *Store) checkSenders(ctx context.Context, items []*item) error {
 
 // membersOf returns the members of groups as they are now, leaving out groups that do not exist: by one query for their versions, and one for members that
 // have changed.
-func (s *Store) membersOf(ctx context.Context, ids []uint32) (map[uint32]membership, error) {
+func (s *members) membersOf(ctx context.Context, ids []uint32) (map[uint32]membership, error) {
 	versions, err := groupVersions(ctx, s.master, ids)
 	if err != nil {
 		return nil, err
@@ -108,11 +114,11 @@ func (s *Store) membersOf(ctx context.Context, ids []uint32) (map[uint32]members
 }
 
 // membersAt returns the members of groups at these versions, or later ones.
-func (s *Store) membersAt(ctx context.Context, db querier, versions []im.GroupVersion) (map[uint32]membership, error) {
+func (s *members) membersAt(ctx context.Context, db querier, versions []im.GroupVersion) (map[uint32]membership, error) {
 	found := make(map[uint32]membership, len(versions))
 	var missing []uint32
 	for _, v := range versions {
-		if m, ok := s.members.get(v.ID, v.Version); ok {
+		if m, ok := s.cache.get(v.ID, v.Version); ok {
 			found[v.ID] = m
 		} else {
 			missing = append(missing, v.ID)
@@ -125,7 +131,7 @@ func (s *Store) membersAt(ctx context.Context, db querier, versions []im.GroupVe
 	read, err := readMembers(ctx, db, missing)
 	for g, m := range read {
 		found[g] = m
-		s.members.put(g, m)
+		s.cache.put(g, m)
 	}
 	return found, err
 }
@@ -191,10 +197,35 @@ func readMembers(ctx context.Context, db querier, ids []uint32) (map[uint32]memb
 const joinTime = "GREATEST(created, updated)"
 
 // joinedAt returns since when a user is in a group, unix seconds; ok is false when the user is not in.
-func (s *Store) joinedAt(ctx context.Context, user, group uint32) (at uint32, ok bool, err error) {
+func (s *members) joinedAt(ctx context.Context, user, group uint32) (at uint32, ok bool, err error) {
 	var v sql.NullInt64
 	query := fmt.Sprintf("SELECT MAX("+joinTime+") FROM IMGroupMember WHERE groupId=%d AND userId=%d AND status=0 AND EXISTS (SELECT 1 FROM IMGroup WHERE id=%[1]d AND status=0)",
 		group, user)
 	err = s.master.QueryRowContext(ctx, query).Scan(&v)
 	return uint32(v.Int64), v.Valid, err
+}
+
+// joinedGroup is a group that a user is in, since a time.
+type joinedGroup struct{ user, group, since uint32 }
+
+// joinedGroups returns the groups of users, from the master.
+func (s *members) joinedGroups(ctx context.Context, users []uint32) ([]joinedGroup, error) {
+	var list []joinedGroup
+	err := inChunks(users, chunk, func(part []uint32) error {
+		rows, err := s.master.QueryContext(ctx, "SELECT m.userId, m.groupId, MAX(GREATEST(m.created, m.updated)) FROM IMGroupMember AS m JOIN IMGroup AS g ON g.id=m.groupId "+
+			"WHERE m.status=0 AND g.status=0 AND m.userId IN ("+join(part)+") GROUP BY m.userId, m.groupId")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var j joinedGroup
+			if err := rows.Scan(&j.user, &j.group, &j.since); err != nil {
+				return err
+			}
+			list = append(list, j)
+		}
+		return rows.Err()
+	})
+	return list, s.dbError("read users' groups", err)
 }

@@ -16,11 +16,17 @@ import (
 // what C++ servers write meanwhile of others stays; when that leaves a number of members that is not the rows', all are written anew. What
 // Redis cannot take now the outbox has (outbox.go).
 
+// mirror is the part that writes changes of a group's members to Redis.
+type mirror struct {
+	*databases
+	outbox *outbox
+}
+
 // memberKey is the hash of a group's members, with their times of joining.
 func memberKey(group uint32) string { return "group_member_" + strconv.FormatUint(uint64(group), 10) }
 
 // tell tells Redis of a change that is committed. It cannot fail: what Redis does not take now it gets from the outbox later.
-func (s *Store) tell(ctx context.Context, c owedChange) {
+func (s *mirror) tell(ctx context.Context, c owedChange) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := s.o.hooks.run(s.o.hooks.afterCommit)
@@ -30,17 +36,17 @@ func (s *Store) tell(ctx context.Context, c owedChange) {
 		}
 	}
 	if err == nil {
-		err = s.dropOwed(ctx, c.sl.owner, c.sl.seq)
+		err = s.outbox.dropOwed(ctx, c.sl.owner, c.sl.seq)
 	}
 	if err != nil {
 		s.m.changes.WithLabelValues("deferred").Inc()
 		s.log.Warn("a change of members waits for Redis in the outbox", "group", c.owed.changes[0].group, "err", err)
-		s.retired.add(c.sl.owner)
+		s.outbox.retired.add(c.sl.owner)
 	}
 }
 
 // applyChange brings Redis up to date after a change of members. Doing it again does no harm.
-func (s *Store) applyChange(ctx context.Context, c memberChange) error {
+func (s *mirror) applyChange(ctx context.Context, c memberChange) error {
 	if c.joined {
 		if err := s.startReading(ctx, c); err != nil {
 			return err
@@ -50,7 +56,7 @@ func (s *Store) applyChange(ctx context.Context, c memberChange) error {
 }
 
 // startReading lets users who joined have read all that was sent before. What is still owed of that is counted first.
-func (s *Store) startReading(ctx context.Context, c memberChange) error {
+func (s *mirror) startReading(ctx context.Context, c memberChange) error {
 	if c.version > 1 {
 		if err := s.countOwed(ctx, c.group); err != nil {
 			return err
@@ -80,30 +86,12 @@ if j and (type(j) ~= 'string' or (tonumber(j) or 0) >= tonumber(ARGV[2])) then r
 redis.call('HSET', KEYS[1], 'count', ARGV[1], 'joined', ARGV[2])
 return 1`)
 
-// groupCount returns how many messages were sent in a group.
-func (s *Store) groupCount(ctx context.Context, group uint32) (int64, error) {
-	v, err := s.redis.unread.HGet(ctx, groupKey(group), "count").Result()
-	if err != nil && err != redis.Nil && !wrongType(err) {
-		return 0, s.redisError("read the count of a group's messages", err)
-	}
-	return countOf(v), nil
-}
-
-// countOf is a count as Redis holds it, 0 for what is none.
-func countOf(v string) int64 {
-	n, err := strconv.ParseInt(v, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return max(n, 0)
-}
-
 // owedLimit is how many rows of the outbox are looked through for a group's counts. There is one a worker, and more only after Redis was away.
 const owedLimit = 1000
 
 // countOwed applies what the outbox has of a group's messages. Rows stay where they are: they may be of workers who are about to apply them too.
-func (s *Store) countOwed(ctx context.Context, group uint32) error {
-	rows, err := s.readOwed(ctx, "TRUE", owedLimit)
+func (s *mirror) countOwed(ctx context.Context, group uint32) error {
+	rows, err := s.outbox.readOwed(ctx, "TRUE", owedLimit)
 	if err != nil {
 		return s.dbError("read the outbox", err)
 	}
@@ -111,7 +99,7 @@ func (s *Store) countOwed(ctx context.Context, group uint32) error {
 		if !slices.ContainsFunc(r.owed.groups, func(g groupCount) bool { return g.group == group }) {
 			continue
 		}
-		if err := s.apply(ctx, r.owner, r.seq, r.owed); err != nil {
+		if err := s.outbox.apply(ctx, r.owner, r.seq, r.owed); err != nil {
 			return err
 		}
 	}
@@ -119,7 +107,7 @@ func (s *Store) countOwed(ctx context.Context, group uint32) error {
 }
 
 // mirrorMembers writes to Redis who of the changed users is in, as the rows say now.
-func (s *Store) mirrorMembers(ctx context.Context, c memberChange) error {
+func (s *mirror) mirrorMembers(ctx context.Context, c memberChange) error {
 	err := s.retry(ctx, func() error {
 		tx, err := s.master.BeginTx(ctx, nil)
 		if err != nil {
@@ -164,7 +152,7 @@ func joinTimes(ctx context.Context, tx *sql.Tx, group uint32) (map[uint32]uint32
 }
 
 // writeMirror writes the changed users' fields, and all of them if that does not make it right.
-func (s *Store) writeMirror(ctx context.Context, c memberChange, joined map[uint32]uint32) error {
+func (s *mirror) writeMirror(ctx context.Context, c memberChange, joined map[uint32]uint32) error {
 	key := memberKey(c.group)
 	var in []any
 	var out []string

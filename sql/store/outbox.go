@@ -25,6 +25,15 @@ import (
 // the number of the last one applied. A worker whose counts could not be applied takes a new owner's name and leaves the row to housekeeping, here or in
 // another process.
 
+// outbox is the part that applies to Redis what committed transactions owe to it.
+type outbox struct {
+	*databases
+	retired owners
+
+	// applyChange brings Redis up to date after a change of a group's members.
+	applyChange func(context.Context, memberChange) error
+}
+
 // slot is the right to store one batch at a time, and an owner of counts.
 type slot struct {
 	owner uuid.UUID
@@ -38,7 +47,7 @@ type slot struct {
 func newSlot() *slot { return &slot{owner: uuid.New()} }
 
 // retire leaves the owner's row to housekeeping and makes a new owner.
-func (s *Store) retire(sl *slot) {
+func (s *outbox) retire(sl *slot) {
 	s.retired.add(sl.owner)
 	sl.owner, sl.seq = uuid.New(), 0
 }
@@ -89,7 +98,7 @@ func readKey(user, group uint32) string {
 
 // markKey names the mark of an owner. In a cluster the keys of one script must share a slot, so there the counts of each key have a mark of their own that
 // hashes like it.
-func (s *Store) markKey(owner uuid.UUID, key string) string {
+func (s *outbox) markKey(owner uuid.UUID, key string) string {
 	if s.redis.cluster {
 		return "unread_mark_{" + key + "}_" + owner.String()
 	}
@@ -110,7 +119,7 @@ func (a *applying) add(key string, what any, n uint32) {
 }
 
 // apply adds counts to Redis, once however often it is called.
-func (s *Store) apply(ctx context.Context, owner uuid.UUID, seq uint64, owed dues) error {
+func (s *outbox) apply(ctx context.Context, owner uuid.UUID, seq uint64, owed dues) error {
 	var runs []*applying
 	// on returns where to add a key that begins or continues the counts of key.
 	on := func(key string, fresh bool) *applying {
@@ -144,7 +153,7 @@ func (s *Store) apply(ctx context.Context, owner uuid.UUID, seq uint64, owed due
 }
 
 // runApplies runs the script, all in one pipeline.
-func (s *Store) runApplies(ctx context.Context, runs []*applying) ([]int64, error) {
+func (s *outbox) runApplies(ctx context.Context, runs []*applying) ([]int64, error) {
 	if len(runs) == 0 {
 		return nil, nil
 	}
@@ -189,7 +198,7 @@ if not have or type(have) == 'string' and (tonumber(have) or 0) < tonumber(ARGV[
 return 1`)
 
 // applySenders says, in a cluster, what the senders of the groups' messages have read.
-func (s *Store) applySenders(ctx context.Context, runs []*applying, counts []int64) error {
+func (s *outbox) applySenders(ctx context.Context, runs []*applying, counts []int64) error {
 	err := scripted(func(byHash bool) error {
 		_, err := s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, r := range runs {
@@ -208,7 +217,7 @@ func (s *Store) applySenders(ctx context.Context, runs []*applying, counts []int
 }
 
 // applied asks the mark whether a batch's counts are in Redis.
-func (s *Store) applied(ctx context.Context, owner uuid.UUID, seq uint64, owed dues) (bool, error) {
+func (s *outbox) applied(ctx context.Context, owner uuid.UUID, seq uint64, owed dues) (bool, error) {
 	key := ""
 	switch {
 	case len(owed.counts) > 0:
@@ -234,7 +243,7 @@ func (s *Store) applied(ctx context.Context, owner uuid.UUID, seq uint64, owed d
 }
 
 // settle applies the counts of a batch just committed. It cannot fail: what Redis does not take now it gets from the outbox later.
-func (s *Store) settle(ctx context.Context, sl *slot, owed dues) {
+func (s *outbox) settle(ctx context.Context, sl *slot, owed dues) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := s.o.hooks.run(s.o.hooks.afterCommit)
@@ -306,7 +315,7 @@ type owedRow struct {
 // recover applies what has waited in the outbox for at least age, and what this process owes, and returns how many rows it removed. Applied
 // twice is applied once, so a live owner's row does no harm; its age only spares the work. Counts go before changes of members: who joined has not to read
 // what was sent before.
-func (s *Store) recover(ctx context.Context, age time.Duration) (int, error) {
+func (s *outbox) recover(ctx context.Context, age time.Duration) (int, error) {
 	for total := 0; ; {
 		rows, err := s.owedRows(ctx, age)
 		if err != nil {
@@ -336,7 +345,7 @@ func (s *Store) recover(ctx context.Context, age time.Duration) (int, error) {
 }
 
 // recoverRow applies and removes one row.
-func (s *Store) recoverRow(ctx context.Context, r owedRow) error {
+func (s *outbox) recoverRow(ctx context.Context, r owedRow) error {
 	if err := s.apply(ctx, r.owner, r.seq, r.owed); err != nil {
 		return err
 	}
@@ -353,14 +362,14 @@ func (s *Store) recoverRow(ctx context.Context, r owedRow) error {
 }
 
 // postpone puts a row behind the others: it has its age to wait again.
-func (s *Store) postpone(ctx context.Context, r owedRow) error {
+func (s *outbox) postpone(ctx context.Context, r owedRow) error {
 	_, err := s.master.ExecContext(ctx, fmt.Sprintf("UPDATE IMUnreadOutbox SET created=UNIX_TIMESTAMP() WHERE owner=x'%x'", r.owner[:]))
 	s.retired.remove(r.owner)
 	return s.dbError("postpone a change of members", err)
 }
 
 // dropOwed removes a row that is applied.
-func (s *Store) dropOwed(ctx context.Context, owner uuid.UUID, seq uint64) error {
+func (s *outbox) dropOwed(ctx context.Context, owner uuid.UUID, seq uint64) error {
 	_, err := s.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMUnreadOutbox WHERE owner=x'%x' AND seq=%d", owner[:], seq))
 	if err != nil {
 		return s.dbError("clear the outbox", err)
@@ -373,7 +382,7 @@ func (s *Store) dropOwed(ctx context.Context, owner uuid.UUID, seq uint64) error
 const owedPage = 100
 
 // owedRows reads rows to recover. Ages are taken by the database's clock, which all processes share.
-func (s *Store) owedRows(ctx context.Context, age time.Duration) ([]owedRow, error) {
+func (s *outbox) owedRows(ctx context.Context, age time.Duration) ([]owedRow, error) {
 	var q strings.Builder
 	fmt.Fprintf(&q, "created<=UNIX_TIMESTAMP()-%d", int64(age/time.Second))
 	for i, id := range s.retired.list(owedPage) {
@@ -391,7 +400,7 @@ func (s *Store) owedRows(ctx context.Context, age time.Duration) ([]owedRow, err
 }
 
 // readOwed reads the rows that a condition selects, the oldest first.
-func (s *Store) readOwed(ctx context.Context, where string, limit int) ([]owedRow, error) {
+func (s *outbox) readOwed(ctx context.Context, where string, limit int) ([]owedRow, error) {
 	rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT owner, seq, payload FROM IMUnreadOutbox WHERE %s ORDER BY created LIMIT %d", where, limit))
 	if err != nil {
 		return nil, err
@@ -416,43 +425,8 @@ func (s *Store) readOwed(ctx context.Context, where string, limit int) ([]owedRo
 	return list, rows.Err()
 }
 
-// housekeep looks through the outbox and forgets old client_msg_ids, until ctx ends.
-func (s *Store) housekeep(ctx context.Context) {
-	tick := time.NewTicker(s.o.Housekeeping)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if _, err := s.recover(ctx, s.o.OutboxAge); err != nil && ctx.Err() == nil {
-			s.log.Warn("outbox not looked through", "err", err)
-		}
-		if err := s.forgetClientIDs(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("old client message ids not removed", "err", err)
-		}
-		if err := s.payMark(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("mark of the directory not set", "err", err)
-		}
-	}
-}
-
-// forgetClientIDs removes client_msg_ids that are older than they are remembered, a bounded number at a time.
-func (s *Store) forgetClientIDs(ctx context.Context) error {
-	for {
-		res, err := s.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId WHERE created<=%d LIMIT 1000", s.clientIDLimit()))
-		if err != nil {
-			return s.dbError("remove old client message ids", err)
-		}
-		if n, err := res.RowsAffected(); err != nil || n < 1000 {
-			return err
-		}
-	}
-}
-
 // clearOutbox removes the rows of slots whose counts are applied, when the store closes.
-func (s *Store) clearOutbox(ctx context.Context, slots []*slot) error {
+func (s *outbox) clearOutbox(ctx context.Context, slots []*slot) error {
 	var ids []string
 	for _, sl := range slots {
 		if sl.seq > 0 {

@@ -112,7 +112,7 @@ func TestCommitArrivesLate(t *testing.T) {
 		t.Fatalf("the COMMIT was late %d times of 5", times)
 	}
 	wantIDs(t, s, u[0], u[1], 1, 17)
-	if n := unread(t, s, u[1], u[0]); n != 17 {
+	if n := unreadOf(t, s, u[1], u[0]); n != 17 {
 		t.Errorf("unread %d, want 17", n)
 	}
 }

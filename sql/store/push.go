@@ -24,6 +24,9 @@ import (
 //
 // A token without its key is with nobody, and is not given to a user who still names it: that would push to a phone on which somebody else logged out.
 
+// push is the part that keeps push tokens and the groups that users have muted.
+type push struct{ *databases }
+
 // deviceKey is the key of a user.
 func deviceKey(user uint32) string { return "device_" + strconv.FormatUint(uint64(user), 10) }
 
@@ -61,7 +64,7 @@ end
 return 0`)
 
 // dropUser deletes a user's key if it holds this token.
-func (s *Store) dropUser(ctx context.Context, user uint32, token string) error {
+func (s *push) dropUser(ctx context.Context, user uint32, token string) error {
 	values := make([]any, 0, len(tokenPrefixes))
 	for _, prefix := range tokenPrefixes {
 		values = append(values, prefix+token)
@@ -70,7 +73,7 @@ func (s *Store) dropUser(ctx context.Context, user uint32, token string) error {
 }
 
 // dropToken deletes a token's key if it names this user.
-func (s *Store) dropToken(ctx context.Context, token string, user uint32) error {
+func (s *push) dropToken(ctx context.Context, token string, user uint32) error {
 	return drops.Run(ctx, s.redis.token, []string{tokenKey(token)}, user).Err()
 }
 
@@ -83,7 +86,7 @@ func found(value string, err error) (string, error) {
 }
 
 // SetDeviceToken gives a user a token, or clears it; see im.PushStore.
-func (s *Store) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
+func (s *push) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
 	if err := im.CheckDeviceToken(t); err != nil {
 		return err
 	}
@@ -94,7 +97,7 @@ func (s *Store) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
 }
 
 // takeToken gives a token to a user.
-func (s *Store) takeToken(ctx context.Context, t im.DeviceToken) error {
+func (s *push) takeToken(ctx context.Context, t im.DeviceToken) error {
 	owner, err := found(s.redis.token.GetSet(ctx, tokenKey(t.Token), t.User).Result())
 	if err != nil {
 		return err
@@ -115,7 +118,7 @@ func (s *Store) takeToken(ctx context.Context, t im.DeviceToken) error {
 }
 
 // clearToken takes its token from a user.
-func (s *Store) clearToken(ctx context.Context, user uint32) error {
+func (s *push) clearToken(ctx context.Context, user uint32) error {
 	value, err := found(s.redis.token.Get(ctx, deviceKey(user)).Result())
 	if err != nil || value == "" {
 		return err
@@ -130,7 +133,7 @@ func (s *Store) clearToken(ctx context.Context, user uint32) error {
 }
 
 // DropDeviceToken clears a token that no phone answers to; see im.PushStore.
-func (s *Store) DropDeviceToken(ctx context.Context, token string) error {
+func (s *push) DropDeviceToken(ctx context.Context, token string) error {
 	if token == "" || im.CheckDeviceToken(im.DeviceToken{Client: pb.ClientType_CLIENT_TYPE_IOS, Token: token}) != nil {
 		return s.redisError("drop a push token", ctx.Err()) // nobody can have it
 	}
@@ -144,7 +147,7 @@ func (s *Store) DropDeviceToken(ctx context.Context, token string) error {
 }
 
 // DeviceTokens returns the tokens of users; see im.PushStore. In two pipelines: what the users name, and whom the tokens name.
-func (s *Store) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
+func (s *push) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
 	var list []im.DeviceToken
 	err := inChunks(ascending(users), 1000, func(part []uint32) error {
 		keys := make([]string, len(part))
@@ -181,7 +184,7 @@ func (s *Store) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceTo
 }
 
 // getAll reads keys of the tokens' instance in one pipeline; "" for those that are not there.
-func (s *Store) getAll(ctx context.Context, keys []string) ([]string, error) {
+func (s *push) getAll(ctx context.Context, keys []string) ([]string, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
@@ -217,7 +220,7 @@ func shieldKey(group uint32) string { return "group_set_" + strconv.FormatUint(u
 func shieldField(user uint32) string { return strconv.FormatUint(uint64(user), 10) + "_1" }
 
 // SetGroupShield turns pushes off or on; see im.PushStore.
-func (s *Store) SetGroupShield(ctx context.Context, user, group uint32, on bool) error {
+func (s *push) SetGroupShield(ctx context.Context, user, group uint32, on bool) error {
 	value := 0
 	if on {
 		value = 1
@@ -226,7 +229,7 @@ func (s *Store) SetGroupShield(ctx context.Context, user, group uint32, on bool)
 }
 
 // GroupShields returns who wants no pushes; see im.PushStore.
-func (s *Store) GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error) {
+func (s *push) GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error) {
 	var list []uint32
 	err := inChunks(ascending(users), 1000, func(part []uint32) error {
 		fields := make([]string, len(part))
@@ -254,7 +257,7 @@ func (s *Store) GroupShields(ctx context.Context, group uint32, users []uint32) 
 }
 
 // ShieldedGroups returns for which groups a user wants no pushes; see im.PushStore. In a pipeline: each group has a hash of its own.
-func (s *Store) ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error) {
+func (s *push) ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error) {
 	var list []uint32
 	err := inChunks(ascending(groups), 1000, func(part []uint32) error {
 		cmds := make([]*redis.StringCmd, len(part))

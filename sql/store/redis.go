@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -167,4 +168,22 @@ func (e *epoch) connected(ctx context.Context, c *redis.Conn) error {
 		e.next()
 	}
 	return nil
+}
+
+// groupCount returns how many messages were sent in a group.
+func (s *databases) groupCount(ctx context.Context, group uint32) (int64, error) {
+	v, err := s.redis.unread.HGet(ctx, groupKey(group), "count").Result()
+	if err != nil && err != redis.Nil && !wrongType(err) {
+		return 0, s.redisError("read the count of a group's messages", err)
+	}
+	return countOf(v), nil
+}
+
+// countOf is a count as Redis holds it, 0 for what is none.
+func countOf(v string) int64 {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
 }

@@ -11,12 +11,27 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // Session rows are the table's hot spot: each message between two users concerns two of them. They count whole seconds, so they are written in the
 // transaction of the first message of a conversation's second; the messages that follow within it would change nothing. (A session that another process
 // removes within that very second comes back with the first message of the next.) Of a group only the sender's is written with the message;
 // those of the other members are SyncSessions' (sync.go).
+
+// sessions is the part that keeps the users' lists of conversations.
+type sessions struct {
+	*databases
+	conversations *conversations
+	ids           *messageIDs
+	members       *members
+	history       *history
+	unread        *unread
+
+	senders *lru.Cache[uint64, *side] // session rows of senders to groups, by senderKey
+	synced  syncedGroups
+}
 
 // side is what is known of one user's session row.
 type side struct {
@@ -54,7 +69,7 @@ func (t *touch) wrote() {
 func senderKey(user, group uint32) uint64 { return uint64(user)<<32 | uint64(group) }
 
 // senderSide returns what is known of a member's session row for a group.
-func (s *Store) senderSide(user, group uint32) *side {
+func (s *sessions) senderSide(user, group uint32) *side {
 	fresh := &side{}
 	if sd, ok, _ := s.senders.PeekOrAdd(senderKey(user, group), fresh); ok {
 		s.senders.Get(senderKey(user, group)) // it is in use
@@ -64,7 +79,7 @@ func (s *Store) senderSide(user, group uint32) *side {
 }
 
 // touchedSessions returns the session rows that are older than a message, sorted.
-func (s *Store) touchedSessions(items []*item) []*touch {
+func (s *sessions) touchedSessions(items []*item) []*touch {
 	by := map[*side]*touch{}
 	var list []*touch
 	add := func(sd *side, user, peer uint32, kind pb.SessionType, second uint32) {
@@ -98,7 +113,7 @@ func (s *Store) touchedSessions(items []*item) []*touch {
 }
 
 // findSessions fills in ids of rows that are not known.
-func (s *Store) findSessions(ctx context.Context, touched []*touch) error {
+func (s *sessions) findSessions(ctx context.Context, touched []*touch) error {
 	return readSessions(ctx, s.master, missingRows(touched))
 }
 
@@ -150,7 +165,7 @@ func readSessions(ctx context.Context, db querier, list []*touch) error {
 }
 
 // writeSessions brings rows up to date, or makes them.
-func (s *Store) writeSessions(ctx context.Context, tx execer, touched []*touch) error {
+func (s *sessions) writeSessions(ctx context.Context, tx execer, touched []*touch) error {
 	if err := updateSessions(ctx, tx, touched); err != nil {
 		return err
 	}
@@ -187,7 +202,7 @@ func eachSecond(bySecond map[uint32][]uint32, do func(second uint32, ids string)
 }
 
 // insertSessions makes rows. One that another process made meanwhile is updated, where the unique key tells.
-func (s *Store) insertSessions(ctx context.Context, db execer, list []*touch) error {
+func (s *sessions) insertSessions(ctx context.Context, db execer, list []*touch) error {
 	return inChunks(list, 1000, func(part []*touch) error {
 		b := []byte("INSERT INTO IMRecentSession (userId,peerId,type,status,created,updated) VALUES ")
 		for i, t := range part {
@@ -210,7 +225,7 @@ func (s *Store) insertSessions(ctx context.Context, db execer, list []*touch) er
 }
 
 // RemoveSession takes a conversation out of a user's list; see im.MessageStore. The count is cleared first: a message that comes meanwhile stays counted.
-func (s *Store) RemoveSession(ctx context.Context, user, peer uint32, t pb.SessionType) error {
+func (s *sessions) RemoveSession(ctx context.Context, user, peer uint32, t pb.SessionType) error {
 	group := t == pb.SessionType_SESSION_TYPE_GROUP
 	ids, err := s.listedRows(ctx, user, peer, t)
 	if err != nil {
@@ -222,15 +237,15 @@ func (s *Store) RemoveSession(ctx context.Context, user, peer uint32, t pb.Sessi
 	last := uint32(0)
 	if group {
 		of := thread{group: true, id: peer}
-		highest, err := s.highestIDs(ctx, s.master, []thread{of})
+		highest, err := s.ids.highestIDs(ctx, s.master, []thread{of})
 		if err != nil {
 			return err
 		}
 		last = highest[of]
-		if err := s.clearGroup(ctx, user, peer); err != nil {
+		if err := s.unread.clearGroup(ctx, user, peer); err != nil {
 			return err
 		}
-	} else if err := s.ClearUnread(ctx, user, peer); err != nil {
+	} else if err := s.unread.ClearUnread(ctx, user, peer); err != nil {
 		return err
 	}
 	var found int64
@@ -258,7 +273,7 @@ func errNoSession(user, peer uint32) error {
 }
 
 // listedRows returns the ids of the listed rows of one side: before finalize there may be several.
-func (s *Store) listedRows(ctx context.Context, user, peer uint32, t pb.SessionType) ([]uint32, error) {
+func (s *sessions) listedRows(ctx context.Context, user, peer uint32, t pb.SessionType) ([]uint32, error) {
 	return numbers(ctx, s.master, fmt.Sprintf("SELECT id FROM IMRecentSession WHERE userId=%d AND peerId=%d AND type=%d AND status=0 ORDER BY id", user, peer, t))
 }
 
@@ -281,11 +296,11 @@ func numbers(ctx context.Context, db querier, query string) ([]uint32, error) {
 }
 
 // forgetSide makes the next message write a session row whatever its second.
-func (s *Store) forgetSide(user, peer uint32, group bool) {
+func (s *sessions) forgetSide(user, peer uint32, group bool) {
 	var sd *side
 	if group {
 		sd, _ = s.senders.Peek(senderKey(user, peer))
-	} else if c, ok := s.conversations.Peek(im.ConversationKey(user, peer)); ok {
+	} else if c, ok := s.conversations.cache.Peek(im.ConversationKey(user, peer)); ok {
 		sd = c.sides[0]
 		if user > peer {
 			sd = c.sides[1]

@@ -65,7 +65,7 @@ func (y *syncedGroups) forget(mark uint32) {
 }
 
 // SyncSessions brings the lists of groups' members up to date; see im.MessageStore.
-func (s *Store) SyncSessions(ctx context.Context) (int, error) {
+func (s *sessions) SyncSessions(ctx context.Context) (int, error) {
 	start := time.Now()
 	conn, err := s.master.Conn(ctx)
 	if err != nil {
@@ -93,7 +93,7 @@ func (s *Store) SyncSessions(ctx context.Context) (int, error) {
 }
 
 // syncGroups goes through the groups from the mark on, in order of their last messages, and moves the mark after each page of them.
-func (s *Store) syncGroups(ctx context.Context, conn *sql.Conn) (total int, err error) {
+func (s *sessions) syncGroups(ctx context.Context, conn *sql.Conn) (total int, err error) {
 	mark, err := s.readSyncMark(ctx)
 	if err != nil {
 		return 0, err
@@ -132,7 +132,7 @@ func (s *Store) syncGroups(ctx context.Context, conn *sql.Conn) (total int, err 
 }
 
 // readSyncMark reads the mark, 0 when there is none.
-func (s *Store) readSyncMark(ctx context.Context) (uint32, error) {
+func (s *sessions) readSyncMark(ctx context.Context) (uint32, error) {
 	v, err := s.redis.sync.Get(ctx, syncMark).Result()
 	if err != nil && err != redis.Nil {
 		return 0, s.redisError("read the mark of synchronised sessions", err)
@@ -163,13 +163,13 @@ func chattedGroups(ctx context.Context, conn *sql.Conn, after chattedGroup) ([]c
 }
 
 // syncPageOf writes the sessions of the members of some groups.
-func (s *Store) syncPageOf(ctx context.Context, conn *sql.Conn, page []chattedGroup) (total int, err error) {
+func (s *sessions) syncPageOf(ctx context.Context, conn *sql.Conn, page []chattedGroup) (total int, err error) {
 	threads := make([]thread, len(page))
 	for i, g := range page {
 		threads[i] = thread{group: true, id: g.id}
 	}
 	// Before the rows are read: whoever removes a session after this has seen at least these messages.
-	highest, err := s.highestIDs(ctx, conn, threads)
+	highest, err := s.ids.highestIDs(ctx, conn, threads)
 	if err != nil {
 		return 0, err
 	}
@@ -193,7 +193,7 @@ func (s *Store) syncPageOf(ctx context.Context, conn *sql.Conn, page []chattedGr
 }
 
 // syncGroup writes the sessions of a group's members that are missing or older than its last message, and lists those again that were removed before it.
-func (s *Store) syncGroup(ctx context.Context, conn *sql.Conn, group uint32, c chatted) (int, error) {
+func (s *sessions) syncGroup(ctx context.Context, conn *sql.Conn, group uint32, c chatted) (int, error) {
 	rows, err := conn.QueryContext(ctx, fmt.Sprintf("SELECT m.userId, COALESCE(MAX(r.id), 0) FROM IMGroupMember AS m "+
 		"LEFT JOIN IMRecentSession AS r ON r.userId=m.userId AND r.peerId=m.groupId AND r.type=%d "+
 		"WHERE m.groupId=%d AND m.status=0 AND GREATEST(m.created, m.updated)<=%d GROUP BY m.userId "+
@@ -245,7 +245,7 @@ func updateMembers(ctx context.Context, db querier, ids []uint32, c chatted) (to
 }
 
 // insertMissing makes rows that are not there. Before finalize no unique key keeps out second ones: the lock does, and another look.
-func (s *Store) insertMissing(ctx context.Context, conn *sql.Conn, fresh []*touch) (total int, err error) {
+func (s *sessions) insertMissing(ctx context.Context, conn *sql.Conn, fresh []*touch) (total int, err error) {
 	slices.SortFunc(fresh, (*touch).compare)
 	err = inChunks(fresh, 1000, func(part []*touch) error {
 		if !s.finalized {

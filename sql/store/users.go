@@ -9,7 +9,21 @@ import (
 	"unicode/utf8"
 
 	"teamtalk/core/im"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
+
+// directory is the part for users and departments.
+type directory struct {
+	*databases
+
+	// known holds the users that exist and have not departed, with the unix second of the look-up.
+	known *lru.Cache[uint32, int64]
+
+	lateMark lateMark // a sync mark that Redis has not taken
+
+	userStamps, departStamps im.Stamps // guarded by the directory's lock in the database
+}
 
 // userColumns are read in this order by userFields.
 const userColumns = "id, name, domain, nick, sex, phone, email, COALESCE(avatar, ''), departId, COALESCE(status, 0), sign_info, push_shield_status, updated"
@@ -38,7 +52,7 @@ func usersWhere(ctx context.Context, db querier, where string, args ...any) ([]i
 }
 
 // AccountByName returns the account with a login name; see im.UserStore.
-func (s *Store) AccountByName(ctx context.Context, name string) (im.Account, error) {
+func (s *directory) AccountByName(ctx context.Context, name string) (im.Account, error) {
 	list, err := s.AccountsByName(ctx, []string{name})
 	switch {
 	case err != nil:
@@ -51,7 +65,7 @@ func (s *Store) AccountByName(ctx context.Context, name string) (im.Account, err
 
 // AccountsByName returns accounts by login name; see im.UserStore. From the slave; from the master those that the slave does not have, which may be
 // since they are new, or that this process changed lately.
-func (s *Store) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
+func (s *directory) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
 	list := make([]im.Account, len(names))
 	all := make([]int, len(names))
 	for i := range all {
@@ -160,7 +174,7 @@ func nameRank(a *im.Account, name string) (rank int) {
 }
 
 // Users returns users by id; see im.UserStore. From the slave, and what it does not have or this process changed lately from the master.
-func (s *Store) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
+func (s *directory) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
 	list, err := usersByID(ctx, s.reader(ids...), ids)
 	if err != nil || s.slave == s.master {
 		return list, s.dbError("read users", err)
@@ -188,7 +202,7 @@ func usersByID(ctx context.Context, db querier, ids []uint32) ([]im.User, error)
 }
 
 // UsersChangedSince returns users for a client's synchronisation; see im.UserStore. From the slave: clients ask again.
-func (s *Store) UsersChangedSince(ctx context.Context, since uint32) ([]im.User, uint32, error) {
+func (s *directory) UsersChangedSince(ctx context.Context, since uint32) ([]im.User, uint32, error) {
 	where := fmt.Sprintf("updated>=%d", since)
 	if since == 0 {
 		where = fmt.Sprintf("COALESCE(status, 0)<>%d", im.StatusDeparted)
@@ -204,7 +218,7 @@ func (s *Store) UsersChangedSince(ctx context.Context, since uint32) ([]im.User,
 }
 
 // ListUsers returns users in order of id; see im.UserStore. From the master: administrators look at what they just did.
-func (s *Store) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
+func (s *directory) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
 	if limit <= 0 {
 		return nil, s.dbError("list users", ctx.Err())
 	}
@@ -213,7 +227,7 @@ func (s *Store) ListUsers(ctx context.Context, after uint32, limit int) ([]im.Us
 }
 
 // SetPassword replaces a user's password; see im.UserStore.
-func (s *Store) SetPassword(ctx context.Context, id uint32, password, salt string) error {
+func (s *directory) SetPassword(ctx context.Context, id uint32, password, salt string) error {
 	if err := checkFields(&im.Account{User: im.User{Name: "-"}, Password: password, Salt: salt}); err != nil {
 		return err
 	}
@@ -221,7 +235,7 @@ func (s *Store) SetPassword(ctx context.Context, id uint32, password, salt strin
 }
 
 // SetUserStatus changes a user's standing; see im.UserStore.
-func (s *Store) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
+func (s *directory) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
 	if status > 255 {
 		return im.Errorf(im.Invalid, "user status %d", status)
 	}
@@ -229,7 +243,7 @@ func (s *Store) SetUserStatus(ctx context.Context, id uint32, status im.UserStat
 }
 
 // SetSignInfo changes what a user says of itself; see im.UserStore.
-func (s *Store) SetSignInfo(ctx context.Context, id uint32, text string) error {
+func (s *directory) SetSignInfo(ctx context.Context, id uint32, text string) error {
 	if err := checkFields(&im.Account{User: im.User{Name: "-", SignInfo: text}}); err != nil {
 		return err
 	}
@@ -237,7 +251,7 @@ func (s *Store) SetSignInfo(ctx context.Context, id uint32, text string) error {
 }
 
 // SetAvatar changes a user's picture; see im.UserStore.
-func (s *Store) SetAvatar(ctx context.Context, id uint32, url string) error {
+func (s *directory) SetAvatar(ctx context.Context, id uint32, url string) error {
 	if err := checkFields(&im.Account{User: im.User{Name: "-", Avatar: url}}); err != nil {
 		return err
 	}
@@ -245,17 +259,17 @@ func (s *Store) SetAvatar(ctx context.Context, id uint32, url string) error {
 }
 
 // SetUserDepart puts a user into a department; see im.UserStore.
-func (s *Store) SetUserDepart(ctx context.Context, id, depart uint32) error {
+func (s *directory) SetUserDepart(ctx context.Context, id, depart uint32) error {
 	return s.changeListed(ctx, id, "departId", depart, func(tx *sql.Tx) error { return s.wantDepart(ctx, tx, depart) })
 }
 
 // SetPushShield turns the nightly rest on or off; see im.UserStore.
-func (s *Store) SetPushShield(ctx context.Context, id uint32, on bool) error {
+func (s *directory) SetPushShield(ctx context.Context, id uint32, on bool) error {
 	return s.changeUser(ctx, id, "push_shield_status=?", on)
 }
 
 // changeListed sets a column of a user that others see, and updated, unless check, which is for the same transaction, returns an error.
-func (s *Store) changeListed(ctx context.Context, id uint32, column string, value any, check func(*sql.Tx) error) error {
+func (s *directory) changeListed(ctx context.Context, id uint32, column string, value any, check func(*sql.Tx) error) error {
 	err := s.changeDirectory(ctx, "IMUser", false, func(tx *sql.Tx, now int64) error {
 		// The user first: who is not there is not found, whatever else is wrong.
 		res, err := tx.ExecContext(ctx, "UPDATE IMUser SET "+column+"=?, updated=? WHERE id=?", value, now, id)
@@ -281,7 +295,7 @@ func (s *Store) changeListed(ctx context.Context, id uint32, column string, valu
 }
 
 // changeUser sets columns of one user that nobody else sees.
-func (s *Store) changeUser(ctx context.Context, id uint32, set string, args ...any) error {
+func (s *directory) changeUser(ctx context.Context, id uint32, set string, args ...any) error {
 	var found int64
 	err := s.retry(ctx, func() error {
 		res, err := s.master.ExecContext(ctx, "UPDATE IMUser SET "+set+" WHERE id=?", append(args, id)...)
@@ -328,7 +342,7 @@ func checkFields(a *im.Account) error {
 
 // CreateUsers adds accounts, all or none; see im.UserStore. The directory's lock keeps two calls from taking one name: the column has no unique key,
 // existing deployments may have names twice.
-func (s *Store) CreateUsers(ctx context.Context, accounts []im.Account) ([]uint32, error) {
+func (s *directory) CreateUsers(ctx context.Context, accounts []im.Account) ([]uint32, error) {
 	for i := range accounts {
 		if err := checkFields(&accounts[i]); err != nil {
 			return nil, fmt.Errorf("account %d: %w", i, err)
@@ -408,4 +422,54 @@ func idsByName(ctx context.Context, tx *sql.Tx, accounts []im.Account) ([]uint32
 		}
 	}
 	return ids, nil
+}
+
+// knownTTL is how long a user is believed to exist without asking, in seconds.
+const knownTTL = 60
+
+// checkRecipients marks messages to users who are not there.
+func (s *directory) checkRecipients(ctx context.Context, items []*item) error {
+	now := s.now().Unix()
+	ask := map[uint32]bool{}
+	for _, it := range items {
+		if it.m.Type.IsGroup() {
+			continue
+		}
+		if at, ok := s.known.Get(it.m.To); !ok || now-at >= knownTTL {
+			ask[it.m.To] = false
+		}
+	}
+	if len(ask) == 0 {
+		return nil
+	}
+	ids := make([]uint32, 0, len(ask))
+	for id := range ask {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	err := inChunks(ids, chunk, func(part []uint32) error {
+		rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT id FROM IMUser WHERE id IN (%s) AND COALESCE(status, 0)<>%d", join(part), im.StatusDeparted))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id uint32
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ask[id] = true
+			s.known.Add(id, now)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return s.dbError("look up recipients", err)
+	}
+	for _, it := range items {
+		if there, asked := ask[it.m.To]; asked && !there && !it.m.Type.IsGroup() {
+			it.m.Err = im.Errorf(im.Invalid, "recipient %d does not exist", it.m.To)
+		}
+	}
+	return nil
 }

@@ -20,7 +20,7 @@ import (
 
 // changeDirectory runs do in a transaction under the directory's lock. now is the new value of updated for the rows of table. A change that must not be
 // made twice is not made again (once) when the connection was lost over its commit, which leaves open whether it was made.
-func (s *Store) changeDirectory(ctx context.Context, table string, once bool, do func(tx *sql.Tx, now int64) error) error {
+func (s *directory) changeDirectory(ctx context.Context, table string, once bool, do func(tx *sql.Tx, now int64) error) error {
 	var stamp int64
 	err := s.retry(ctx, func() error {
 		return s.locked(ctx, "users", func(conn *sql.Conn) error {
@@ -51,7 +51,7 @@ func (s *Store) changeDirectory(ctx context.Context, table string, once bool, do
 }
 
 // stamp is the time for a change: now, or one that is not before the newest there is.
-func (s *Store) stamp(ctx context.Context, tx *sql.Tx, table string) (int64, error) {
+func (s *directory) stamp(ctx context.Context, tx *sql.Tx, table string) (int64, error) {
 	var newest int64
 	err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(updated), 0) FROM "+table).Scan(&newest)
 	if err != nil {
@@ -78,7 +78,7 @@ const markTimeout = 2 * time.Second
 
 // markDirectory sets the mark. The change is made, and an error would say that it is not: when Redis is away the mark is owed, and set by payMark or
 // with the next change.
-func (s *Store) markDirectory(ctx context.Context, stamp int64) {
+func (s *directory) markDirectory(ctx context.Context, stamp int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
 	defer cancel()
 	if err := marks.Run(ctx, s.redis.sync, []string{directoryMark}, stamp).Err(); err != nil {
@@ -88,7 +88,7 @@ func (s *Store) markDirectory(ctx context.Context, stamp int64) {
 }
 
 // payMark sets the mark if one is owed.
-func (s *Store) payMark(ctx context.Context) error {
+func (s *directory) payMark(ctx context.Context) error {
 	stamp := s.lateMark.take()
 	if stamp == 0 {
 		return nil

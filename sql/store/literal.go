@@ -1,0 +1,45 @@
+package store
+
+import (
+	"encoding/hex"
+	"strconv"
+)
+
+// appendText writes a text, which is UTF-8, as SQL has it with the sql_mode and character set that openMySQL sets.
+func appendText(b, text []byte) []byte {
+	b = append(b, '\'')
+	from := 0
+	for i, c := range text {
+		switch c {
+		case 0:
+			c = '0'
+		case '\\', '\'':
+		default:
+			continue
+		}
+		b = append(b, text[from:i]...)
+		b = append(b, '\\', c)
+		from = i + 1
+	}
+	b = append(b, text[from:]...)
+	return append(b, '\'')
+}
+
+// join makes a list for IN ( ).
+func join(ids []uint32) string {
+	b := make([]byte, 0, len(ids)*8)
+	for i, id := range ids {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, uint64(id), 10)
+	}
+	return string(b)
+}
+
+// appendHex writes bytes as SQL has them.
+func appendHex(b, v []byte) []byte {
+	b = append(b, "x'"...)
+	b = hex.AppendEncode(b, v)
+	return append(b, '\'')
+}

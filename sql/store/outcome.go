@@ -1,0 +1,57 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"teamtalk/core/im"
+)
+
+// finish commits. When the connection is lost over it, the outcome is looked up.
+func (s *outbox) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues, commit func() error) error {
+	err := commit()
+	if err == nil || mysqlError(err) != nil && !lostConnection(err) {
+		return err
+	}
+	discard(conn)
+	conn.Close() // the look needs a connection, and there may be only one
+	committed, lookErr := s.committed(ctx, sl, owed)
+	if lookErr != nil {
+		// Not known: the counts stay with the row, if there is one.
+		s.retire(sl)
+		return im.WithKind(im.Unavailable, "connection lost while committing", errors.Join(errOutcome, err, lookErr))
+	}
+	if committed {
+		return nil
+	}
+	return err
+}
+
+// outcomeTimeout is how long the outcome of a commit is looked for.
+const outcomeTimeout = 20 * time.Second
+
+// committed reports whether a slot's last transaction is committed, by its row in the outbox. The row is read with a lock: if the transaction is still
+// open on a connection that the server has not noticed to be gone, that waits for its end.
+func (s *outbox) committed(ctx context.Context, sl *slot, owed dues) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
+	defer cancel()
+	for try := 1; ; try++ {
+		var seq uint64
+		err := s.master.QueryRowContext(ctx, fmt.Sprintf("SELECT seq FROM IMUnreadOutbox WHERE owner=x'%x' FOR UPDATE", sl.owner[:])).Scan(&seq)
+		switch {
+		case err == nil:
+			return seq >= sl.seq, nil
+		case err == sql.ErrNoRows:
+			// Never written, or already recovered by another process, which leaves its mark.
+			return s.applied(ctx, sl.owner, sl.seq, owed)
+		case !transient(err):
+			return false, err
+		}
+		if err := pause(ctx, try); err != nil {
+			return false, err
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/schema"
+)
+
+// threadMessage is a message and where it is.
+type threadMessage struct {
+	in thread
+	im.Message
+}
+
+// readMessages runs a query for thread.columns, and reads the sounds of audio messages.
+func readMessages(ctx context.Context, db querier, query string) ([]threadMessage, error) {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []threadMessage
+	for rows.Next() {
+		var m threadMessage
+		if err := rows.Scan(&m.in.group, &m.in.id, &m.ID, &m.From, &m.To, &m.Type, &m.Created, &m.Data); err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	rows.Close() // before the next query: a transaction, or a pool of one, has one connection for both
+	return list, readAudio(ctx, db, list)
+}
+
+// plain takes messages out of their threads.
+func plain(list []threadMessage) []im.Message {
+	if len(list) == 0 {
+		return nil
+	}
+	messages := make([]im.Message, len(list))
+	for i := range list {
+		messages[i] = list[i].Message
+	}
+	return messages
+}
+
+// messagesWhere returns the messages of a thread, deleted ones left out, that a condition selects.
+func messagesWhere(ctx context.Context, db querier, t thread, where string) ([]threadMessage, error) {
+	return readMessages(ctx, db, fmt.Sprintf("SELECT %s FROM %s WHERE %s=%d AND status=0%s", t.columns(), t.table(), t.column(), t.id, where))
+}
+
+// newestFirst reads a thread back from its newest message, or below one, passing over some. The index gives them in that order, so it costs as many rows as are asked
+// for, however many there are; one more column in the order, and all of the thread is sorted each time. Before finalize an id may be there twice: which of the
+// two comes first is the index's to say.
+const newestFirst = "%s ORDER BY msgId DESC LIMIT %d, %d"
+
+// messagesByID reads messages of a thread by their ids.
+func messagesByID(ctx context.Context, db querier, t thread, ids []uint32) ([]threadMessage, error) {
+	var list []threadMessage
+	err := inChunks(distinct(ids), chunk, func(part []uint32) error {
+		some, err := messagesWhere(ctx, db, t, fmt.Sprintf(" AND msgId IN (%s) ORDER BY msgId, id", join(part)))
+		list = append(list, some...)
+		return err
+	})
+	return list, err
+}
+
+// thread is where a conversation's messages are, and what they are numbered under: a relation or a group.
+type thread struct {
+	group bool
+	id    uint32 // IMRelationShip.id, or IMGroup.id
+}
+
+// table is where a thread's messages are.
+func (t thread) table() string {
+	if t.group {
+		return fmt.Sprintf("IMGroupMessage_%d", t.id%schema.Tables)
+	}
+	return fmt.Sprintf("IMMessage_%d", t.id%schema.Tables)
+}
+
+// slot numbers the tables of messages: those of relations, then those of groups.
+func (t thread) slot() uint32 { return t.id%schema.Tables + t.kind()*schema.Tables }
+
+// kind is how queries tell the two: 1 for a group.
+func (t thread) kind() uint32 {
+	if t.group {
+		return 1
+	}
+	return 0
+}
+
+// column is what a table of messages has the thread's id in.
+func (t thread) column() string {
+	if t.group {
+		return "groupId"
+	}
+	return "relateId"
+}
+
+// columns are those of a message, in the order that scanMessages reads.
+func (t thread) columns() string {
+	if t.group {
+		return "1, groupId, msgId, userId, groupId, type, created, content"
+	}
+	return "0, relateId, msgId, fromId, toId, type, created, content"
+}
+
+// counter is the key of its message ids in Redis.
+func (t thread) counter() string {
+	if t.group {
+		return "group_msg_id_" + strconv.FormatUint(uint64(t.id), 10)
+	}
+	return "msg_id_" + strconv.FormatUint(uint64(t.id), 10)
+}
+
+// LogValue names it in logs.
+func (t thread) LogValue() slog.Value { return slog.StringValue(t.counter()) }
+
+// compareThreads is the order in which threads are gone through, the same everywhere, so that two transactions cannot wait for each other.
+func compareThreads(a, b thread) int {
+	if a.group != b.group {
+		if b.group {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Compare(a.id, b.id)
+}
