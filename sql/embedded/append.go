@@ -12,6 +12,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
+// messages is the part that stores messages.
+type messages struct{ *database }
+
 // pending is a message of a batch on its way into the database. What im.Message says of the outcome is set when it is final.
 type pending struct {
 	m          *im.Message
@@ -33,7 +36,7 @@ type conversation struct {
 
 // AppendMessages stores a batch in one transaction. If the database refuses one of its messages, the batch is done again with a
 // savepoint before each.
-func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
+func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	if len(batch) == 0 {
 		return
 	}
@@ -105,7 +108,7 @@ func checkBody(m *im.Message) error {
 
 // appendAll stores messages in the writer's transaction; those with an err, and duplicates, are not stored. It returns the error of the
 // first statement that fails; nothing of todo counts then.
-func (s *Store) appendAll(w *writer, todo []pending) error {
+func (s *messages) appendAll(w *writer, todo []pending) error {
 	conversations, groups := make(map[uint64]*conversation), make(map[uint32]*groupChat)
 	now := uint32(s.now().Unix())
 	named := 0
@@ -176,7 +179,7 @@ func (w *writer) forgetClientIDs(n int, now uint32) error {
 }
 
 // appendEach stores messages one by one, each in a savepoint of its own, so that what the database refuses fails alone.
-func (s *Store) appendEach(w *writer, todo []pending) error {
+func (s *messages) appendEach(w *writer, todo []pending) error {
 	for i := range todo {
 		if _, err := w.savepoint.Exec(); err != nil {
 			return err
@@ -308,7 +311,7 @@ func (w *writer) claimClientID(names int64, next uint32, p *pending, now uint32)
 }
 
 // count counts the outcomes of a batch.
-func (s *Store) count(batch []*im.Message) {
+func (s *messages) count(batch []*im.Message) {
 	stored, duplicate := 0, 0
 	for _, m := range batch {
 		switch {

@@ -16,7 +16,7 @@ func scanDepart(row scanner) (d im.Depart, err error) {
 }
 
 // DepartsChangedSince returns departments by time of change, as im.DepartStore says.
-func (s *Store) DepartsChangedSince(ctx context.Context, since uint32) ([]im.Depart, uint32, error) {
+func (s *directory) DepartsChangedSince(ctx context.Context, since uint32) ([]im.Depart, uint32, error) {
 	var departs []im.Depart
 	newest := since
 	err := s.rows(ctx, "departments changed", s.read.departsSince, func(row scanner) error {
@@ -50,7 +50,7 @@ func (w *writer) departs() ([]im.Depart, error) {
 }
 
 // CreateDepart adds a department, as im.DepartStore says.
-func (s *Store) CreateDepart(ctx context.Context, d im.Depart) (id uint32, err error) {
+func (s *directory) CreateDepart(ctx context.Context, d im.Depart) (id uint32, err error) {
 	d.ID = 0
 	err = s.changeDirectory(ctx, "create department", "IMDepart", func(w *writer, now int64) error {
 		departs, err := w.departs()
@@ -70,7 +70,7 @@ func (s *Store) CreateDepart(ctx context.Context, d im.Depart) (id uint32, err e
 }
 
 // UpdateDepart changes a department, as im.DepartStore says.
-func (s *Store) UpdateDepart(ctx context.Context, d im.Depart) error {
+func (s *directory) UpdateDepart(ctx context.Context, d im.Depart) error {
 	return s.changeDirectory(ctx, "update department", "IMDepart", func(w *writer, now int64) error {
 		if err := w.checkUpdate(d); err != nil {
 			return err

@@ -10,17 +10,9 @@ package embedded
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/url"
-	"os"
-	"path/filepath"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,32 +46,24 @@ type Options struct {
 	Metrics prometheus.Registerer
 }
 
-// Store is an open directory. Make one with Open.
+// Store is an open directory. Its parts, each with the methods of one subject, share the
+// connections of database. Make one with Open.
 type Store struct {
-	dir     string
-	now     func() time.Time
-	log     *slog.Logger
-	metrics *metrics
-	lock    io.Closer // nil for Admin
-
-	writer  *writer
-	slot    chan struct{} // holds a token while the writer is in use
-	readers *sql.DB
-	read    statements
-
-	clears clears
-
-	userStamps, departStamps im.Stamps // times of changes, given by the writer
-
-	refused atomic.Bool // the disk did not take the last batch
-
-	running    sync.RWMutex   // read-locked by every call, locked by Close
-	background sync.WaitGroup // what a call has left running
-	closed     bool
+	*database
+	*directory
+	*messages
+	*history
+	*unread
+	*sessions
+	*groups
+	*files
+	*push
 }
 
-// Open opens the store in o.Dir, makes it when there is none, and brings its schema up to date. The error says what to do about it: another
-// server has the directory (with its process id), it cannot be written, the file is damaged or not ours, or was written by a newer version.
+// Open opens the store in o.Dir, creates it when the directory has none, and brings its schema
+// up to date. The error says how to solve it: another server uses the directory (with its process
+// id), the directory cannot be written, the file is damaged or belongs to another program, or a
+// newer version of this program wrote it.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Dir == "" {
 		return nil, im.Errorf(im.Invalid, "embedded: no directory given")
@@ -96,153 +80,23 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{dir: o.Dir, now: o.Now, log: o.Log, slot: make(chan struct{}, 1)}
-	err := s.open(ctx, o)
+	db := &database{dir: o.Dir, now: o.Now, log: o.Log, slot: make(chan struct{}, 1)}
+	err := db.open(ctx, o)
 	if err == nil {
-		s.metrics, err = newMetrics(o.Metrics)
+		db.metrics, err = newMetrics(o.Metrics)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("embedded: open %s: %w", o.Dir, err), s.free())
+		return nil, errors.Join(fmt.Errorf("embedded: open %s: %w", o.Dir, err), db.free())
 	}
-	return s, nil
-}
-
-func (s *Store) open(ctx context.Context, o Options) error {
-	err := makeDir(o.Dir)
-	if err != nil {
-		return err
-	}
-	if !o.Admin {
-		if s.lock, err = lockDir(o.Dir); err != nil {
-			return err
-		}
-	}
-	path := filepath.Join(o.Dir, FileName)
-	if err := makeFile(path); err != nil {
-		return err
-	}
-	if s.writer, err = openWriter(ctx, path, o.BusyTimeout); err != nil {
-		return err
-	}
-	if err := s.migrate(ctx, o.Admin); err != nil {
-		return err
-	}
-	if err := s.writer.prepareAppend(ctx); err != nil {
-		return describe(err)
-	}
-	// SQLite opens a file that it may only read without a word; better to hear of it now than with the first message.
-	if err := s.transact(ctx, (*writer).tryWrite); err != nil {
-		return describe(err)
-	}
-	s.readers = openDB(path, o.BusyTimeout, o.Workers, "_query_only=1", "_pragma=cache_size(-8192)")
-	if err := s.read.prepare(ctx, s.readers); err != nil {
-		return describe(err)
-	}
-	return nil
-}
-
-// openDB makes a pool of n connections to the database file, which are opened when needed.
-func openDB(path string, busy time.Duration, n int, params ...string) *sql.DB {
-	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_busy_timeout=" + strconv.FormatInt(busy.Milliseconds(), 10)
-	for _, p := range params {
-		dsn += "&" + p
-	}
-	db, err := sql.Open("sqlite", dsn)
-	if err != nil {
-		panic(err) // the driver is linked in; sql.Open looks at nothing else
-	}
-	db.SetMaxOpenConns(n)
-	db.SetMaxIdleConns(n)
-	return db
-}
-
-// makeDir makes the directory, readable for this user alone: it holds everybody's messages.
-func makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(dir)) // else a power cut could take the new directory with everything in it
-}
-
-// makeFile makes an empty database file for this user alone; SQLite would leave the mode to the umask. An existing file is not
-// touched, not even opened: closing any descriptor of it would release this process's locks on it.
-func makeFile(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
-}
-
-// Ping reads from the database and checks that it can be written. That it may be written is all it looks for, until the disk has refused a
-// batch: from then on it writes something itself, until that is taken, so that a full disk shows for as long as it is full.
-func (s *Store) Ping(ctx context.Context) error {
-	return s.call("ping", func() error {
-		if !s.refused.Load() {
-			return s.transact(ctx, (*writer).tryWrite)
-		}
-		err := s.transact(ctx, (*writer).tryRoom)
-		if err == nil {
-			s.refused.Store(false)
-		}
-		return err
-	})
-}
-
-// Close waits for what is running, folds the log into the database file and closes it. A second Close does nothing.
-func (s *Store) Close() error {
-	s.running.Lock()
-	defer s.running.Unlock()
-	if s.closed {
-		return nil
-	}
-	s.closed = true
-	s.background.Wait()
-	if err := s.free(); err != nil {
-		return fmt.Errorf("embedded: close %s: %w", s.dir, err)
-	}
-	return nil
-}
-
-// free closes what is open. The lock goes last: until then nobody else may come in.
-func (s *Store) free() error {
-	s.metrics.unregister()
-	var errs []error
-	if s.readers != nil {
-		errs = append(errs, s.readers.Close())
-	}
-	if s.writer != nil {
-		errs = append(errs, s.writer.close())
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// call is the frame of every operation: not after Close, timed, errors described and counted. err carries its kind.
-func (s *Store) call(op string, f func() error) error {
-	s.running.RLock()
-	defer s.running.RUnlock()
-	if s.closed {
-		return im.Errorf(im.Closed, "embedded: %s: the store is closed", op)
-	}
-	start := time.Now()
-	err := f()
-	s.metrics.calls.WithLabelValues(op).Observe(time.Since(start).Seconds())
-	if err == nil {
-		return nil
-	}
-	err = describe(err)
-	if kind := im.KindOf(err); kind == im.Internal || kind == im.Unavailable {
-		s.metrics.errors.WithLabelValues(kind.String()).Inc()
-	}
-	return fmt.Errorf("embedded: %s: %w", op, err)
+	return &Store{
+		database:  db,
+		directory: &directory{database: db},
+		messages:  &messages{db},
+		history:   &history{db},
+		unread:    &unread{database: db},
+		sessions:  &sessions{db},
+		groups:    &groups{db},
+		files:     &files{db},
+		push:      &push{db},
+	}, nil
 }

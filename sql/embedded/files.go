@@ -6,8 +6,11 @@ import (
 	"teamtalk/core/im"
 )
 
+// files is the part that keeps the list of files that wait for their receivers.
+type files struct{ *database }
+
 // AddOfflineFile notes a file that waits for its receiver, as im.FileStore says.
-func (s *Store) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
+func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	if err := im.CheckOfflineFile(f); err != nil {
 		return err
 	}
@@ -52,7 +55,7 @@ func (w *writer) addFile(f *im.OfflineFile, now int64) (refused, err error) {
 }
 
 // OfflineFiles lists the files that wait for a user, as im.FileStore says.
-func (s *Store) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
+func (s *files) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
 	var list []im.OfflineFile
 	err := s.rows(ctx, "offline files", s.read.offlineFiles, func(row scanner) error {
 		var f im.OfflineFile
@@ -67,7 +70,7 @@ func (s *Store) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, 
 }
 
 // DeleteOfflineFile takes a file off its receiver's list, as im.FileStore says.
-func (s *Store) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
+func (s *files) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
 	return s.call("delete offline file", func() error {
 		return s.transact(ctx, func(w *writer) error {
 			return w.exec("update IMTransmitFile set status = 1, updated = ? where toId = ? and fromId = ? and taskId = ? and status = 0",
@@ -80,7 +83,7 @@ func (s *Store) DeleteOfflineFile(ctx context.Context, from, to uint32, task str
 const expireAtOnce = 1000
 
 // ExpireOfflineFiles forgets old files, as im.FileStore says.
-func (s *Store) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, err error) {
+func (s *files) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, err error) {
 	err = s.call("expire offline files", func() error {
 		for {
 			gone := 0
@@ -103,7 +106,7 @@ func (s *Store) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, e
 }
 
 // OfflineFilePage reads a piece of everybody's list, as im.FileStore says.
-func (s *Store) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile, last uint32, err error) {
+func (s *files) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile, last uint32, err error) {
 	read := 0
 	err = s.rows(ctx, "page of offline files", s.read.offlineFilePage, func(row scanner) error {
 		var f im.OfflineFile
@@ -124,7 +127,7 @@ func (s *Store) OfflineFilePage(ctx context.Context, after uint32) (files []im.O
 }
 
 // OfflineFileState tells what the list says of a file, as im.FileStore says.
-func (s *Store) OfflineFileState(ctx context.Context, from, to uint32, task string) (im.OfflineFileState, error) {
+func (s *files) OfflineFileState(ctx context.Context, from, to uint32, task string) (im.OfflineFileState, error) {
 	state := im.FileUnlisted
 	err := s.rows(ctx, "state of offline file", s.read.offlineFileState, func(row scanner) error {
 		var status int
@@ -140,7 +143,7 @@ func (s *Store) OfflineFileState(ctx context.Context, from, to uint32, task stri
 }
 
 // ForgetOfflineFile forgets that a file waits, as im.FileStore says.
-func (s *Store) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (gone bool, err error) {
+func (s *files) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (gone bool, err error) {
 	err = s.call("forget offline file", func() error {
 		return s.transact(ctx, func(w *writer) error {
 			n := 0

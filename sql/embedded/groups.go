@@ -11,6 +11,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
+// groups is the part that reads and changes groups.
+type groups struct{ *database }
+
 // groupColumns are a group with its members as a JSON array. lastMsgId is for the writer.
 const groupColumns = `g.id, g.name, g.avatar, g.creator, g.type, g.version, g.created, g.updated, g.lastChated, g.lastMsgId,
 	(select json_group_array(userId) from IMGroupMember where groupId = g.id)`
@@ -30,7 +33,7 @@ func scanGroup(row scanner) (g im.Group, lastMsgID uint32, err error) {
 }
 
 // CreateGroup makes a group, as im.GroupStore says.
-func (s *Store) CreateGroup(ctx context.Context, g im.Group) (made im.Group, err error) {
+func (s *groups) CreateGroup(ctx context.Context, g im.Group) (made im.Group, err error) {
 	var refused error
 	err = s.call("create group", func() error {
 		if err := checkGroup(&g); err != nil {
@@ -126,7 +129,7 @@ func (w *writer) leave(group uint32, users []uint32) error {
 }
 
 // ChangeMembers adds users to a group or takes them out, as im.GroupStore says. allow is called in the writer's transaction.
-func (s *Store) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32,
+func (s *groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32,
 	allow func(g *im.Group) error) (change im.MemberChange, err error) {
 	var refused error
 	err = s.call("change members", func() error {
@@ -224,7 +227,7 @@ func (w *writer) changeGroup(group, now uint32, name string) (bool, error) {
 }
 
 // SetGroupName changes a group's name, as im.GroupStore says.
-func (s *Store) SetGroupName(ctx context.Context, group uint32, name string) error {
+func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) error {
 	return s.call("set group name", func() error {
 		if err := checkGroupName(name); err != nil {
 			return err
@@ -242,7 +245,7 @@ func (s *Store) SetGroupName(ctx context.Context, group uint32, name string) err
 }
 
 // groupRows runs a read of groups.
-func (s *Store) groupRows(ctx context.Context, op string, stmt *sql.Stmt, args ...any) ([]im.Group, error) {
+func (s *groups) groupRows(ctx context.Context, op string, stmt *sql.Stmt, args ...any) ([]im.Group, error) {
 	var groups []im.Group
 	err := s.rows(ctx, op, stmt, func(row scanner) error {
 		g, _, err := scanGroup(row)
@@ -256,17 +259,17 @@ func (s *Store) groupRows(ctx context.Context, op string, stmt *sql.Stmt, args .
 }
 
 // Groups returns groups by id, as im.GroupStore says.
-func (s *Store) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
+func (s *groups) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
 	return s.groupRows(ctx, "groups", s.read.groups, jsonArray(ids))
 }
 
 // ListGroups returns a page of groups, as im.GroupStore says.
-func (s *Store) ListGroups(ctx context.Context, after uint32, limit int) ([]im.Group, error) {
+func (s *groups) ListGroups(ctx context.Context, after uint32, limit int) ([]im.Group, error) {
 	return s.groupRows(ctx, "list groups", s.read.listGroups, after, max(limit, 0))
 }
 
 // versionRows runs a read of groups' versions.
-func (s *Store) versionRows(ctx context.Context, op string, stmt *sql.Stmt, args ...any) ([]im.GroupVersion, error) {
+func (s *groups) versionRows(ctx context.Context, op string, stmt *sql.Stmt, args ...any) ([]im.GroupVersion, error) {
 	var versions []im.GroupVersion
 	err := s.rows(ctx, op, stmt, func(row scanner) error {
 		var v im.GroupVersion
@@ -281,11 +284,11 @@ func (s *Store) versionRows(ctx context.Context, op string, stmt *sql.Stmt, args
 }
 
 // GroupVersions returns the versions of groups, as im.GroupStore says.
-func (s *Store) GroupVersions(ctx context.Context, ids []uint32) ([]im.GroupVersion, error) {
+func (s *groups) GroupVersions(ctx context.Context, ids []uint32) ([]im.GroupVersion, error) {
 	return s.versionRows(ctx, "group versions", s.read.groupVersions, jsonArray(ids))
 }
 
 // GroupsOf returns a user's groups, as im.GroupStore says. Who joins changes the group, so the time of the change says it all.
-func (s *Store) GroupsOf(ctx context.Context, user uint32, t pb.GroupType, since uint32) ([]im.GroupVersion, error) {
+func (s *groups) GroupsOf(ctx context.Context, user uint32, t pb.GroupType, since uint32) ([]im.GroupVersion, error) {
 	return s.versionRows(ctx, "groups of", s.read.groupsOf, user, t, since)
 }

@@ -46,7 +46,7 @@ func migrations() ([]migration, error) {
 
 // migrate brings the schema up to date. Beside a running server (admin) it does so only if no server has the directory: one of another
 // version would not know the new schema.
-func (s *Store) migrate(ctx context.Context, admin bool) error {
+func (s *database) migrate(ctx context.Context, admin bool) error {
 	steps, err := migrations()
 	if err != nil {
 		return err

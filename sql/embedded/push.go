@@ -7,8 +7,11 @@ import (
 	"teamtalk/core/im"
 )
 
+// push is the part that keeps push tokens and the groups that users have muted.
+type push struct{ *database }
+
 // SetDeviceToken gives a user a token, or clears it, as im.PushStore says.
-func (s *Store) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
+func (s *push) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
 	if err := im.CheckDeviceToken(t); err != nil {
 		return err
 	}
@@ -23,14 +26,14 @@ func (s *Store) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
 }
 
 // DropDeviceToken clears a token, as im.PushStore says.
-func (s *Store) DropDeviceToken(ctx context.Context, token string) error {
+func (s *push) DropDeviceToken(ctx context.Context, token string) error {
 	return s.call("drop device token", func() error {
 		return s.transact(ctx, func(w *writer) error { return w.exec("delete from DeviceToken where token = ?", token) })
 	})
 }
 
 // DeviceTokens returns the tokens of users, as im.PushStore says.
-func (s *Store) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
+func (s *push) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
 	var tokens []im.DeviceToken
 	err := s.rows(ctx, "device tokens", s.read.deviceTokens, func(row scanner) error {
 		var t im.DeviceToken
@@ -45,7 +48,7 @@ func (s *Store) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceTo
 }
 
 // SetGroupShield turns pushes for a group off or on, as im.PushStore says.
-func (s *Store) SetGroupShield(ctx context.Context, user, group uint32, on bool) error {
+func (s *push) SetGroupShield(ctx context.Context, user, group uint32, on bool) error {
 	text := "delete from GroupShield where groupId = ? and userId = ?"
 	if on {
 		text = "insert or ignore into GroupShield (groupId, userId) values (?, ?)"
@@ -56,17 +59,17 @@ func (s *Store) SetGroupShield(ctx context.Context, user, group uint32, on bool)
 }
 
 // GroupShields returns who wants no pushes, as im.PushStore says.
-func (s *Store) GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error) {
+func (s *push) GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error) {
 	return s.shields(ctx, s.read.groupShields, group, users)
 }
 
 // ShieldedGroups returns for which groups a user wants no pushes, as im.PushStore says.
-func (s *Store) ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error) {
+func (s *push) ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error) {
 	return s.shields(ctx, s.read.shieldedGroups, user, groups)
 }
 
 // shields returns those of ids that share a row of GroupShield with one.
-func (s *Store) shields(ctx context.Context, stmt *sql.Stmt, one uint32, ids []uint32) ([]uint32, error) {
+func (s *push) shields(ctx context.Context, stmt *sql.Stmt, one uint32, ids []uint32) ([]uint32, error) {
 	var shields []uint32
 	err := s.rows(ctx, "group shields", stmt, func(row scanner) error {
 		var id uint32

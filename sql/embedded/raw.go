@@ -10,7 +10,7 @@ import (
 // transaction and the connection's settings as they are, and the rows as the schema says; what the store had cached is forgotten.
 //
 // Nothing else is stored meanwhile.
-func (s *Store) Raw(ctx context.Context, f func(conn *sql.Conn) error) error {
+func (s *database) Raw(ctx context.Context, f func(conn *sql.Conn) error) error {
 	return s.call("raw", func() error {
 		return s.transact(ctx, func(w *writer) error {
 			defer w.forgetAll()

@@ -11,8 +11,14 @@ import (
 	"teamtalk/core/im"
 )
 
+// directory is the part for users and departments.
+type directory struct {
+	*database
+	userStamps, departStamps im.Stamps // times of changes, given by the writer
+}
+
 // AccountByName returns the account with that login name, as im.UserStore says.
-func (s *Store) AccountByName(ctx context.Context, name string) (im.Account, error) {
+func (s *directory) AccountByName(ctx context.Context, name string) (im.Account, error) {
 	list, err := s.AccountsByName(ctx, []string{name})
 	switch {
 	case err != nil:
@@ -24,7 +30,7 @@ func (s *Store) AccountByName(ctx context.Context, name string) (im.Account, err
 }
 
 // AccountsByName returns the accounts with those login names, as im.UserStore says.
-func (s *Store) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
+func (s *directory) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
 	list := make([]im.Account, len(names))
 	err := s.call("accounts by name", func() error {
 		for i, name := range names {
@@ -65,7 +71,7 @@ func scanUser(row scanner, dest ...any) (u im.User, err error) {
 }
 
 // userRows runs a read of users.
-func (s *Store) userRows(ctx context.Context, op string, stmt *sql.Stmt, args ...any) ([]im.User, error) {
+func (s *directory) userRows(ctx context.Context, op string, stmt *sql.Stmt, args ...any) ([]im.User, error) {
 	var users []im.User
 	err := s.rows(ctx, op, stmt, func(row scanner) error {
 		u, err := scanUser(row)
@@ -79,12 +85,12 @@ func (s *Store) userRows(ctx context.Context, op string, stmt *sql.Stmt, args ..
 }
 
 // Users returns users by id, as im.UserStore says.
-func (s *Store) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
+func (s *directory) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
 	return s.userRows(ctx, "users", s.read.users, jsonArray(ids))
 }
 
 // UsersChangedSince returns users by time of change, as im.UserStore says.
-func (s *Store) UsersChangedSince(ctx context.Context, since uint32) (users []im.User, newest uint32, err error) {
+func (s *directory) UsersChangedSince(ctx context.Context, since uint32) (users []im.User, newest uint32, err error) {
 	if since == 0 {
 		users, err = s.userRows(ctx, "users changed", s.read.usersPresent)
 	} else {
@@ -98,7 +104,7 @@ func (s *Store) UsersChangedSince(ctx context.Context, since uint32) (users []im
 }
 
 // ListUsers returns a page of users, as im.UserStore says.
-func (s *Store) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
+func (s *directory) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
 	return s.userRows(ctx, "list users", s.read.listUsers, after, max(limit, 0))
 }
 
@@ -106,7 +112,7 @@ const insertUser = `insert into IMUser (nameKey, name, domain, nick, sex, passwo
 	push_shield_status, sign_info, created, updated) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15)`
 
 // CreateUsers adds accounts, all or none, as im.UserStore says. Their ID and Updated are not read.
-func (s *Store) CreateUsers(ctx context.Context, accounts []im.Account) (ids []uint32, err error) {
+func (s *directory) CreateUsers(ctx context.Context, accounts []im.Account) (ids []uint32, err error) {
 	for i := range accounts {
 		if err := checkAccount(&accounts[i]); err != nil {
 			return nil, err

@@ -14,7 +14,7 @@ import (
 // under way, and is not before any there is, even when the clock was set back.
 
 // changeDirectory runs f in a transaction. now is the new value of updated for the rows of table.
-func (s *Store) changeDirectory(ctx context.Context, op, table string, f func(w *writer, now int64) error) error {
+func (s *directory) changeDirectory(ctx context.Context, op, table string, f func(w *writer, now int64) error) error {
 	return s.call(op, func() error {
 		return s.transact(ctx, func(w *writer) error {
 			newest := int64(0)
@@ -36,7 +36,7 @@ func (w *writer) one(text string, dest any, args ...any) error {
 }
 
 // SetPassword replaces a user's password and salt, as im.UserStore says. Invalid when one is too long.
-func (s *Store) SetPassword(ctx context.Context, id uint32, password, salt string) error {
+func (s *directory) SetPassword(ctx context.Context, id uint32, password, salt string) error {
 	if err := errors.Join(checkField("password", password, 32), checkField("salt", salt, 4)); err != nil {
 		return im.WithKind(im.Invalid, "embedded: set password", err)
 	}
@@ -44,19 +44,19 @@ func (s *Store) SetPassword(ctx context.Context, id uint32, password, salt strin
 }
 
 // SetPushShield turns the nightly rest on or off, as im.UserStore says.
-func (s *Store) SetPushShield(ctx context.Context, id uint32, on bool) error {
+func (s *directory) SetPushShield(ctx context.Context, id uint32, on bool) error {
 	return s.changeUser(ctx, "set push shield", "update IMUser set push_shield_status = ? where id = ?", on, id)
 }
 
 // changeUser runs a statement that changes what nobody else sees of a user, whose id is the last argument.
-func (s *Store) changeUser(ctx context.Context, op, text string, args ...any) error {
+func (s *directory) changeUser(ctx context.Context, op, text string, args ...any) error {
 	return s.call(op, func() error {
 		return s.transact(ctx, func(w *writer) error { return w.updateUser(text, args...) })
 	})
 }
 
 // SetUserStatus changes a user's standing, as im.UserStore says.
-func (s *Store) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
+func (s *directory) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
 	return s.changeDirectory(ctx, "set user status", "IMUser", func(w *writer, now int64) error {
 		w.recipients.Remove(id)
 		return w.updateUser("update IMUser set status = ?, updated = ? where id = ?", status, now, id)
@@ -64,7 +64,7 @@ func (s *Store) SetUserStatus(ctx context.Context, id uint32, status im.UserStat
 }
 
 // SetSignInfo changes what a user says of itself, as im.UserStore says.
-func (s *Store) SetSignInfo(ctx context.Context, id uint32, text string) error {
+func (s *directory) SetSignInfo(ctx context.Context, id uint32, text string) error {
 	if err := checkField("sign info", text, 128); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (s *Store) SetSignInfo(ctx context.Context, id uint32, text string) error {
 }
 
 // SetAvatar changes a user's picture, as im.UserStore says.
-func (s *Store) SetAvatar(ctx context.Context, id uint32, url string) error {
+func (s *directory) SetAvatar(ctx context.Context, id uint32, url string) error {
 	if err := checkField("avatar", url, 255); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (s *Store) SetAvatar(ctx context.Context, id uint32, url string) error {
 }
 
 // SetUserDepart puts a user into a department, as im.UserStore says.
-func (s *Store) SetUserDepart(ctx context.Context, id, depart uint32) error {
+func (s *directory) SetUserDepart(ctx context.Context, id, depart uint32) error {
 	return s.changeDirectory(ctx, "set user department", "IMUser", func(w *writer, now int64) error {
 		// The user first: who is not there is not found, whatever else is wrong.
 		if err := w.updateUser("update IMUser set departId = ?, updated = ? where id = ?", depart, now, id); err != nil {

@@ -175,44 +175,6 @@ func (w *writer) tryRoom() error {
 	return nil
 }
 
-// transact runs f in a transaction of the writer, which is committed if f returns nil and ctx has not ended. It waits for the
-// writer, and for other processes, as long as ctx allows.
-func (s *Store) transact(ctx context.Context, f func(*writer) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case s.slot <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-s.slot }()
-	w := s.writer
-	committed := false
-	defer func() {
-		if !committed { // f may have panicked
-			w.abandon()
-		}
-	}()
-	if _, err := w.begin.ExecContext(ctx); err != nil {
-		return err
-	}
-	if err := w.refresh(); err != nil {
-		return err
-	}
-	if err := f(w); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if _, err := w.commit.Exec(); err != nil {
-		return err
-	}
-	committed = true
-	return nil
-}
-
 // abandon ends a transaction without a trace. There may be none: it never began, or the database ended it itself, which is what the error
 // says then. The caches may know what has not happened.
 func (w *writer) abandon() {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-
-	"teamtalk/core/im"
 )
 
 // statements are the reads, each one statement, so that each sees one moment of the database. database/sql prepares them on
@@ -98,120 +96,37 @@ func (st *statements) queries() []query {
 	}...)
 }
 
-// scanner is a *sql.Row or *sql.Rows.
-type scanner interface{ Scan(dest ...any) error }
-
-// rows runs a read and calls scan for each row.
-func (s *Store) rows(ctx context.Context, op string, stmt *sql.Stmt, scan func(scanner) error, args ...any) error {
-	return s.call(op, func() error {
-		rows, err := stmt.QueryContext(ctx, args...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			if err := scan(rows); err != nil {
-				return err
-			}
-		}
-		return rows.Err()
-	})
-}
-
-// scanMessage reads messageColumns, after the columns for dest, into a message between user and peer, or in the group peer.
-func scanMessage(row scanner, user, peer *uint32, dest ...any) (m im.Message, err error) {
-	var path *string
-	var size, duration *uint32
-	dest = append(dest, &m.ID, &m.From, &m.Type, &m.Created, &m.Data, &path, &size, &duration)
-	if err := row.Scan(dest...); err != nil {
-		return im.Message{}, err
-	}
-	if isAudio(m.Type) {
-		m.Data = nil // says where the audio is
-		if path != nil {
-			m.Audio = &im.Audio{Path: *path, Size: *size, Duration: *duration}
-		}
-	}
-	if m.Type.IsGroup() {
-		m.To = *peer
-		return m, nil
-	}
-	if m.To = *peer; m.From == *peer {
-		m.To = *user
-	}
-	return m, nil
-}
-
-// messages runs a read of a conversation's messages.
-func (s *Store) messages(ctx context.Context, op string, stmt *sql.Stmt, user, peer uint32, args ...any) ([]im.Message, error) {
-	return s.messageRows(ctx, op, stmt, user, peer, append([]any{min(user, peer), max(user, peer)}, args...)...)
-}
-
-// messageRows runs a read of messages between user and peer, or in the group peer.
-func (s *Store) messageRows(ctx context.Context, op string, stmt *sql.Stmt, user, peer uint32, args ...any) ([]im.Message, error) {
-	var messages []im.Message
-	err := s.rows(ctx, op, stmt, func(row scanner) error {
-		m, err := scanMessage(row, &user, &peer)
-		messages = append(messages, m)
-		return err
-	}, args...)
-	if err != nil {
-		return nil, err
-	}
-	return messages, nil
-}
-
-// History returns messages newest first, as im.MessageStore says.
-func (s *Store) History(ctx context.Context, user, peer, begin uint32, count int) ([]im.Message, error) {
-	if begin == 0 {
-		begin-- // the highest there is
-	}
-	return s.messages(ctx, "history", s.read.history, user, peer, begin, max(count, 0))
-}
-
-// MessagesByID returns messages in order of id, as im.MessageStore says.
-func (s *Store) MessagesByID(ctx context.Context, user, peer uint32, ids []uint32) ([]im.Message, error) {
-	return s.messages(ctx, "messages by id", s.read.messagesByID, user, peer, jsonArray(ids))
-}
-
 // jsonArray is ids as json_each wants them: one argument however many they are.
 func jsonArray(ids []uint32) string {
 	b, _ := json.Marshal(ids) // numbers always marshal; nil gives null, which json_each takes for one row without a value
 	return string(b)
 }
 
-// LatestID returns a conversation's newest id, as im.MessageStore says.
-func (s *Store) LatestID(ctx context.Context, user, peer uint32) (id uint32, err error) {
-	err = s.rows(ctx, "latest id", s.read.latestID, func(row scanner) error { return row.Scan(&id) }, min(user, peer), max(user, peer))
-	return id, err
+// groupStatements are the reads about groups.
+type groupStatements struct {
+	groups, listGroups, groupVersions, groupsOf    *sql.Stmt
+	groupHistory, groupMessagesByID, groupLatestID *sql.Stmt
+	hasGroupUnread                                 *sql.Stmt
 }
 
-// UnreadCounts returns a user's conversations with unread messages, as im.MessageStore says.
-func (s *Store) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
-	var counts []im.Unread
-	err := s.rows(ctx, "unread counts", s.read.unreadCounts, func(row scanner) (err error) {
-		var u im.Unread
-		u.Latest, err = scanMessage(row, &user, &u.Peer, &u.Type, &u.Peer, &u.Count)
-		counts = append(counts, u)
-		return err
-	}, user)
-	if err != nil {
-		return nil, err
+func (st *groupStatements) queries() []query {
+	return []query{
+		{&st.groups, "select " + groupColumns + " from IMGroup g where g.id in (select value from json_each(?))"},
+		{&st.listGroups, "select " + groupColumns + " from IMGroup g where g.id > ? order by g.id limit ?"},
+		{&st.groupVersions, "select id, version from IMGroup where id in (select value from json_each(?))"},
+		{&st.groupsOf, `select g.id, g.version from IMGroupMember m join IMGroup g on g.id = m.groupId
+			where m.userId = ? and g.type = ? and g.updated >= ? order by g.id`},
+		{&st.groupHistory, "select " + groupMessageColumns + " from IMGroupMessage m " + joinAudio + " where m.id > " + visible +
+			" and m.id <= (?1 << 32) + ?3 and m.status = 0 order by m.id desc limit ?4"},
+		{&st.groupMessagesByID, "select " + groupMessageColumns + " from IMGroupMessage m " + joinAudio +
+			" where m.id in (select (?1 << 32) + value from json_each(?3)) and m.id > " + visible + " and m.status = 0 order by m.id"},
+		{&st.groupLatestID, `select g.lastMsgId from IMGroupMember m join IMGroup g on g.id = m.groupId
+			where m.groupId = ?1 and m.userId = ?2 and g.lastMsgId > m.joinMsgId`},
+		{&st.hasGroupUnread, `select g.lastMsgId - m.readMsgId from IMGroupMember m join IMGroup g on g.id = m.groupId
+			where m.groupId = ?1 and m.userId = ?2`},
 	}
-	return counts, nil
 }
 
-// RecentSessions returns a user's conversations, newest first, as im.MessageStore says.
-func (s *Store) RecentSessions(ctx context.Context, user, since uint32, limit int) ([]im.RecentSession, error) {
-	var sessions []im.RecentSession
-	err := s.rows(ctx, "recent sessions", s.read.recentSessions, func(row scanner) (err error) {
-		var r im.RecentSession
-		r.Latest, err = scanMessage(row, &user, &r.Peer, &r.Type, &r.Peer, &r.Updated)
-		sessions = append(sessions, r)
-		return err
-	}, user, since, max(limit, 0))
-	if err != nil {
-		return nil, err
-	}
-	return sessions, nil
-}
+// visible is what a member may see of a group: the part of IMGroupMessage.id above the message id, and the newest message before joining; NULL,
+// which equals nothing and is below nothing, when user ?2 is not in group ?1.
+const visible = "(select (groupId << 32) + joinMsgId from IMGroupMember where groupId = ?1 and userId = ?2)"
