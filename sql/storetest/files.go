@@ -12,6 +12,9 @@ import (
 	"teamtalk/core/im"
 )
 
+// fileFixture has the helpers for files that wait for their receivers.
+type fileFixture struct{ *base }
+
 var fileTests = []test{
 	{"every field comes back", everyFileField},
 	{"invalid ones", filesInvalid},
@@ -35,13 +38,13 @@ var fileTests = []test{
 func task(n int) string { return fmt.Sprintf("6bd466b8-85bd-4ec3-94a6-%012d", n) }
 
 // addFile notes a file.
-func (f *fixture) addFile(from, to uint32, task string) {
+func (f fileFixture) addFile(from, to uint32, task string) {
 	f.Helper()
 	f.check("AddOfflineFile", f.s.AddOfflineFile(f.ctx, im.OfflineFile{From: from, To: to, Task: task, Name: "a.pdf", Size: 5}))
 }
 
 // wantFiles checks which files wait for a user, and returns them.
-func (f *fixture) wantFiles(what string, to uint32, tasks ...string) []im.OfflineFile {
+func (f fileFixture) wantFiles(what string, to uint32, tasks ...string) []im.OfflineFile {
 	f.Helper()
 	list, err := f.s.OfflineFiles(f.ctx, to)
 	f.check(what, err)
@@ -178,7 +181,7 @@ func filesBetween(f *fixture) {
 }
 
 // expire forgets what is from before a time, and checks how many that were.
-func (f *fixture) expire(before uint32, want int) {
+func (f fileFixture) expire(before uint32, want int) {
 	f.Helper()
 	n, err := f.s.ExpireOfflineFiles(f.ctx, before)
 	if err != nil || n != want {

@@ -12,6 +12,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
+// groupFixture has the helpers for groups and their members.
+type groupFixture struct{ *base }
+
 var groupTests = []test{
 	{"every field comes back", everyGroupField},
 	{"members once each, in order, without those who are not there", groupMembersTaken},
@@ -29,12 +32,12 @@ var groupTests = []test{
 }
 
 // group makes a temporary group of these members, the first of which made it.
-func (f *fixture) group(members ...uint32) im.Group {
+func (f groupFixture) group(members ...uint32) im.Group {
 	f.Helper()
 	return f.createGroup(im.Group{Name: "group", Creator: members[0], Type: pb.GroupType_GROUP_TYPE_TMP, Members: members})
 }
 
-func (f *fixture) createGroup(g im.Group) im.Group {
+func (f groupFixture) createGroup(g im.Group) im.Group {
 	f.Helper()
 	got, err := f.s.CreateGroup(f.ctx, g)
 	f.check("CreateGroup", err)
@@ -42,7 +45,7 @@ func (f *fixture) createGroup(g im.Group) im.Group {
 }
 
 // readGroup reads a group that is there.
-func (f *fixture) readGroup(id uint32) im.Group {
+func (f groupFixture) readGroup(id uint32) im.Group {
 	f.Helper()
 	got, err := f.s.Groups(f.ctx, []uint32{id})
 	f.check("Groups", err)
@@ -60,7 +63,7 @@ func sameGroup(a, b im.Group) bool {
 }
 
 // wantGroup checks that a group reads so by every way there is.
-func (f *fixture) wantGroup(want im.Group) {
+func (f groupFixture) wantGroup(want im.Group) {
 	f.Helper()
 	if got := f.readGroup(want.ID); !sameGroup(got, want) {
 		f.Errorf("Groups:\n got %+v\nwant %+v", got, want)
@@ -78,7 +81,7 @@ func (f *fixture) wantGroup(want im.Group) {
 }
 
 // depart creates a user who has departed.
-func (f *fixture) departed(i int) uint32 {
+func (f groupFixture) departed(i int) uint32 {
 	f.Helper()
 	a := account(i)
 	a.Status = im.StatusDeparted
@@ -244,7 +247,7 @@ func versionsOf(groups ...im.Group) (versions []im.GroupVersion) {
 }
 
 // listGroups is a page of all groups.
-func (f *fixture) listGroups(after uint32, limit int) []im.Group {
+func (f groupFixture) listGroups(after uint32, limit int) []im.Group {
 	f.Helper()
 	got, err := f.s.ListGroups(f.ctx, after, limit)
 	f.check("ListGroups", err)
@@ -279,7 +282,7 @@ func groupPages(f *fixture) {
 }
 
 // wantGroupsOf checks which groups of a type user has, changed at or after since.
-func (f *fixture) wantGroupsOf(what string, user uint32, t pb.GroupType, since uint32, want ...im.Group) {
+func (f groupFixture) wantGroupsOf(what string, user uint32, t pb.GroupType, since uint32, want ...im.Group) {
 	f.Helper()
 	got, err := f.s.GroupsOf(f.ctx, user, t, since)
 	f.check("GroupsOf", err)
@@ -432,7 +435,7 @@ func groupsCancelled(f *fixture) {
 var errNotAllowed = fmt.Errorf("not in this test: %w", im.Errorf(im.Denied, "only the creator may"))
 
 // wantNotAllowed checks that err is what the permission callback said.
-func (f *fixture) wantNotAllowed(what string, err error) {
+func (f groupFixture) wantNotAllowed(what string, err error) {
 	f.Helper()
 	f.wantKind(what, err, im.Denied)
 	if !errors.Is(err, errNotAllowed) {

@@ -12,6 +12,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
+// pushFixture has the helpers for push tokens and muted groups.
+type pushFixture struct{ *base }
+
 var pushTests = []test{
 	{"a token comes back", tokenComesBack},
 	{"one token a user", oneToken},
@@ -34,13 +37,13 @@ const (
 )
 
 // setToken gives a user a token.
-func (f *fixture) setToken(user uint32, client pb.ClientType, token string) {
+func (f pushFixture) setToken(user uint32, client pb.ClientType, token string) {
 	f.Helper()
 	f.check("SetDeviceToken", f.s.SetDeviceToken(f.ctx, im.DeviceToken{User: user, Client: client, Token: token}))
 }
 
 // tokens is what DeviceTokens returns, in order of user.
-func (f *fixture) tokens(users ...uint32) []im.DeviceToken {
+func (f pushFixture) tokens(users ...uint32) []im.DeviceToken {
 	f.Helper()
 	list, err := f.s.DeviceTokens(f.ctx, users)
 	f.check("DeviceTokens", err)
@@ -49,7 +52,7 @@ func (f *fixture) tokens(users ...uint32) []im.DeviceToken {
 }
 
 // wantTokens checks what DeviceTokens returns for users; want is in order of user.
-func (f *fixture) wantTokens(what string, users []uint32, want ...im.DeviceToken) {
+func (f pushFixture) wantTokens(what string, users []uint32, want ...im.DeviceToken) {
 	f.Helper()
 	if got := f.tokens(users...); !slices.Equal(got, want) {
 		f.Errorf("%s: tokens %+v, want %+v", what, got, want)
@@ -244,7 +247,7 @@ func oneTokenForAll(f *fixture) {
 }
 
 // wantShields checks who of users wants no pushes.
-func (f *fixture) wantShields(what string, group uint32, users []uint32, want ...uint32) {
+func (f pushFixture) wantShields(what string, group uint32, users []uint32, want ...uint32) {
 	f.Helper()
 	got, err := f.s.GroupShields(f.ctx, group, users)
 	f.check("GroupShields", err)
@@ -254,7 +257,7 @@ func (f *fixture) wantShields(what string, group uint32, users []uint32, want ..
 }
 
 // wantShielded checks for which of groups a user wants no pushes.
-func (f *fixture) wantShielded(what string, user uint32, groups []uint32, want ...uint32) {
+func (f pushFixture) wantShielded(what string, user uint32, groups []uint32, want ...uint32) {
 	f.Helper()
 	got, err := f.s.ShieldedGroups(f.ctx, user, groups)
 	f.check("ShieldedGroups", err)

@@ -72,8 +72,9 @@ func Run(t *testing.T, f Factory) {
 		tests []test
 	}{
 		{"users", userTests},
-		{"append", appendTests},
-		{"read", readTests},
+		{"departments", departTests},
+		{"messages", messageTests},
+		{"history", historyTests},
 		{"unread", unreadTests},
 		{"sessions", sessionTests},
 		{"concurrent", concurrentTests},
@@ -81,9 +82,9 @@ func Run(t *testing.T, f Factory) {
 		{"groups", groupTests},
 		{"members", memberTests},
 		{"group messages", groupMessageTests},
+		{"group history", groupHistoryTests},
 		{"group unread", groupUnreadTests},
 		{"group sessions", groupSessionTests},
-		{"departments", departTests},
 		{"push", pushTests},
 		{"files", fileTests},
 	} {
@@ -100,33 +101,44 @@ type test struct {
 	run  func(f *fixture)
 }
 
-// fixture is one subtest's store and the shorthand that makes tests readable. Its methods fail the test; they are for the test's own
-// goroutine, except those that return errors.
+// fixture is the store of one subtest, with the helpers that keep tests readable. Each part of
+// the store has its helpers; those for messages are methods of fixture itself. A helper fails the
+// test. Call helpers from the goroutine of the test, except those that return errors.
 type fixture struct {
+	*base
+	directoryFixture
+	groupFixture
+	fileFixture
+	pushFixture
+}
+
+// base is the part of a fixture that all helpers share.
+type base struct {
 	*testing.T
 	factory Factory
 	ctx     context.Context
 	s       im.Store
 }
 
+// newFixture opens a store and closes it with the test.
 func newFixture(t *testing.T, factory Factory) *fixture {
-	f := &fixture{T: t, factory: factory, ctx: context.Background(), s: factory.Open(t)}
+	b := &base{T: t, factory: factory, ctx: context.Background(), s: factory.Open(t)}
 	t.Cleanup(func() {
-		if err := f.s.Close(); err != nil {
+		if err := b.s.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 	})
-	return f
+	return &fixture{b, directoryFixture{b}, groupFixture{b}, fileFixture{b}, pushFixture{b}}
 }
 
 // reopen closes the store and opens it again.
-func (f *fixture) reopen() {
+func (f *base) reopen() {
 	f.Helper()
 	f.s = f.factory.Reopen(f.T, f.s)
 }
 
 // second is another process's store on the same databases, closed with the test.
-func (f *fixture) second() im.Store {
+func (f *base) second() im.Store {
 	f.Helper()
 	if f.factory.Second == nil {
 		f.Skip("a store for one process")
@@ -141,7 +153,7 @@ func (f *fixture) second() im.Store {
 }
 
 // advance lets d pass, or skips the test where that cannot be done.
-func (f *fixture) advance(d time.Duration) {
+func (f *base) advance(d time.Duration) {
 	f.Helper()
 	if f.factory.Advance == nil {
 		f.Skip("no way to let time pass")
@@ -150,10 +162,10 @@ func (f *fixture) advance(d time.Duration) {
 }
 
 // now is the store's clock, in unix seconds.
-func (f *fixture) now() uint32 { return uint32(f.factory.Now().Unix()) }
+func (f *base) now() uint32 { return uint32(f.factory.Now().Unix()) }
 
 // check fails the test on an error.
-func (f *fixture) check(what string, err error) {
+func (f *base) check(what string, err error) {
 	f.Helper()
 	if err != nil {
 		f.Fatalf("%s: %v", what, err)
@@ -161,7 +173,7 @@ func (f *fixture) check(what string, err error) {
 }
 
 // wantKind fails the test unless err is of that kind.
-func (f *fixture) wantKind(what string, err error, kind im.Kind) {
+func (f *base) wantKind(what string, err error, kind im.Kind) {
 	f.Helper()
 	if err == nil {
 		f.Fatalf("%s: no error, want one of kind %v", what, kind)
@@ -172,7 +184,7 @@ func (f *fixture) wantKind(what string, err error, kind im.Kind) {
 }
 
 // users creates n users and returns their ids.
-func (f *fixture) users(n int) []uint32 {
+func (f *base) users(n int) []uint32 {
 	f.Helper()
 	accounts := make([]im.Account, n)
 	for i := range accounts {
@@ -187,8 +199,18 @@ func (f *fixture) users(n int) []uint32 {
 }
 
 // pair creates two users.
-func (f *fixture) pair() (a, b uint32) {
+func (f *base) pair() (a, b uint32) {
 	f.Helper()
 	ids := f.users(2)
 	return ids[0], ids[1]
+}
+
+// wantGivenUp checks the error of a call whose context had ended: it is not about the request.
+func (f *base) wantGivenUp(name string, err error) {
+	f.Helper()
+	if err == nil {
+		f.Errorf("%s with a cancelled context: no error", name)
+	} else if kind := im.KindOf(err); kind == im.NotFound || kind == im.Exists || kind == im.Invalid {
+		f.Errorf("%s with a cancelled context says %v, which is about the request: %v", name, kind, err)
+	}
 }

@@ -31,7 +31,7 @@ const (
 )
 
 // change changes a group's members.
-func (f *fixture) change(group uint32, t pb.GroupModifyType, users ...uint32) im.MemberChange {
+func (f groupFixture) change(group uint32, t pb.GroupModifyType, users ...uint32) im.MemberChange {
 	f.Helper()
 	c, err := f.s.ChangeMembers(f.ctx, group, t, users, nil)
 	f.check("ChangeMembers", err)
@@ -39,14 +39,14 @@ func (f *fixture) change(group uint32, t pb.GroupModifyType, users ...uint32) im
 }
 
 // changeGroup changes a group's members and returns the group as it is then.
-func (f *fixture) changeGroup(group uint32, t pb.GroupModifyType, users ...uint32) im.Group {
+func (f groupFixture) changeGroup(group uint32, t pb.GroupModifyType, users ...uint32) im.Group {
 	f.Helper()
 	f.change(group, t, users...)
 	return f.readGroup(group)
 }
 
 // wantChange checks what a change of members said.
-func (f *fixture) wantChange(what string, got im.MemberChange, version uint32, current, changed []uint32) {
+func (f groupFixture) wantChange(what string, got im.MemberChange, version uint32, current, changed []uint32) {
 	f.Helper()
 	current, changed = slices.Sorted(slices.Values(current)), slices.Sorted(slices.Values(changed))
 	if got.Version != version || !slices.Equal(got.Current, current) || !slices.Equal(got.Changed, changed) {

@@ -31,7 +31,7 @@ var departTests = []test{
 const departDeleted = pb.DepartmentStatusType_DEPT_STATUS_DELETE
 
 // depart creates a department and returns its id.
-func (f *fixture) depart(name string, parent uint32) uint32 {
+func (f directoryFixture) depart(name string, parent uint32) uint32 {
 	f.Helper()
 	id, err := f.s.CreateDepart(f.ctx, im.Depart{Name: name, Parent: parent})
 	f.check("CreateDepart "+name, err)
@@ -39,7 +39,7 @@ func (f *fixture) depart(name string, parent uint32) uint32 {
 }
 
 // departs is the departments changed since, in order of id; those of since 0 by id too.
-func (f *fixture) departs(since uint32) (list []im.Depart, newest uint32) {
+func (f directoryFixture) departs(since uint32) (list []im.Depart, newest uint32) {
 	f.Helper()
 	list, newest, err := f.s.DepartsChangedSince(f.ctx, since)
 	f.check("DepartsChangedSince", err)
@@ -53,7 +53,7 @@ func (f *fixture) departs(since uint32) (list []im.Depart, newest uint32) {
 }
 
 // wantDeparts checks the ids of the departments changed since.
-func (f *fixture) wantDeparts(what string, since uint32, want ...uint32) {
+func (f directoryFixture) wantDeparts(what string, since uint32, want ...uint32) {
 	f.Helper()
 	list, _ := f.departs(since)
 	var got []uint32
@@ -67,7 +67,7 @@ func (f *fixture) wantDeparts(what string, since uint32, want ...uint32) {
 }
 
 // readDepart reads a department, deleted or not.
-func (f *fixture) readDepart(id uint32) im.Depart {
+func (f directoryFixture) readDepart(id uint32) im.Depart {
 	f.Helper()
 	list, _ := f.departs(1)
 	i := slices.IndexFunc(list, func(d im.Depart) bool { return d.ID == id })
@@ -78,7 +78,7 @@ func (f *fixture) readDepart(id uint32) im.Depart {
 }
 
 // updateDepart changes a department.
-func (f *fixture) updateDepart(id uint32, change func(*im.Depart)) {
+func (f directoryFixture) updateDepart(id uint32, change func(*im.Depart)) {
 	f.Helper()
 	d := f.readDepart(id)
 	change(&d)
@@ -202,7 +202,7 @@ func departCircles(f *fixture) {
 }
 
 // homeless creates n users without a department.
-func (f *fixture) homeless(n int) []uint32 {
+func (f directoryFixture) homeless(n int) []uint32 {
 	f.Helper()
 	ids := f.users(n)
 	for _, id := range ids {
@@ -404,15 +404,5 @@ func departsCancelled(f *fixture) {
 	}
 	if got := f.account("user0"); got != user {
 		f.Errorf("user changed:\n got %+v\nwant %+v", got, user)
-	}
-}
-
-// wantGivenUp checks the error of a call whose context had ended: it is not about the request.
-func (f *fixture) wantGivenUp(name string, err error) {
-	f.Helper()
-	if err == nil {
-		f.Errorf("%s with a cancelled context: no error", name)
-	} else if kind := im.KindOf(err); kind == im.NotFound || kind == im.Exists || kind == im.Invalid {
-		f.Errorf("%s with a cancelled context says %v, which is about the request: %v", name, kind, err)
 	}
 }
