@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -276,27 +275,4 @@ func TestLockWait(t *testing.T) {
 	m.Created += 5
 	send(t, s, m)
 	wantIDs(t, s, u[0], u[1], 1, 2)
-}
-
-// TestSettingsStand: whatever the DSN says of them, the settings that quoting and transactions rest on are those of this package.
-func TestSettingsStand(t *testing.T) {
-	e := newEnv(t)
-	e.o.Master = addParams(e.dsn, "SQL_MODE=%27NO_BACKSLASH_ESCAPES%27", "Sql_Mode=%27NO_BACKSLASH_ESCAPES,ANSI_QUOTES%27", "AutoCommit=0", "character_set_client=gbk", "Character_Set_Connection=gbk")
-	s := e.store(t)
-	for name, want := range map[string]string{"sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION", "autocommit": "1", "character_set_client": "utf8mb4",
-		"character_set_connection": "utf8mb4", "character_set_results": "utf8mb4"} {
-		var got string
-		if err := s.master.QueryRow("SELECT @@" + name).Scan(&got); err != nil || got != want {
-			t.Errorf("%s is %q, want %q (%v)", name, got, want, err)
-		}
-	}
-}
-
-// addParams adds parameters to a DSN.
-func addParams(dsn string, params ...string) string {
-	sep := "?"
-	if strings.Contains(dsn, "?") {
-		sep = "&"
-	}
-	return dsn + sep + strings.Join(params, "&")
 }
