@@ -35,8 +35,8 @@ func newMessages(s *Store) *messages {
 	return m
 }
 
-// takeSlots waits for the batches that are being stored and returns all slots. No batch is
-// stored after it.
+// takeSlots waits for the batches that are being stored and returns all slots. No batch
+// is stored after it.
 func (s *messages) takeSlots() []*slot {
 	slots := make([]*slot, s.o.Workers)
 	for i := range slots {
@@ -45,19 +45,21 @@ func (s *messages) takeSlots() []*slot {
 	return slots
 }
 
-// item is a message of a batch on its way.
+// item is a message of a batch while it is being stored.
 type item struct {
 	m     *im.Message
 	key   uint64 // im.Message.Key
 	c     *conversation
 	id    uint32
-	audio uint32 // IMAudio.id, of an audio message
+	audio uint32 // IMAudio.id of an audio message
 	first *item  // an earlier message of the batch with the same client_msg_id
-	stale bool   // its client_msg_id is in the table, too old to count
+	stale bool   // the table has its client_msg_id, which has expired
 }
 
-// AppendMessages stores a batch; see im.MessageStore. It waits until one of the Workers is free. What it costs: two pipelines to Redis and one transaction, with
-// messages to groups one query for their versions, and queries for what the caches do not know, none of them per message.
+// AppendMessages stores a batch; see im.MessageStore. It waits until one of the Workers
+// is free. A batch costs two pipelines to Redis and one transaction, one query for the
+// versions of the groups in it, and queries for what the caches lack. No query is made
+// per message.
 func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	if len(batch) == 0 {
 		return
@@ -90,7 +92,8 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	}
 }
 
-// withSlot does it with a slot, and gives it back. After a panic it does so under a new owner's name: what became of the old one's counts is housekeeping's to see.
+// withSlot stores a batch with a slot and returns the slot. After a panic the slot gets a
+// new owner: housekeeping recovers the counts of the old owner.
 func (s *messages) withSlot(ctx context.Context, sl *slot, batch []*im.Message) {
 	whole := false
 	defer func() {
@@ -103,47 +106,52 @@ func (s *messages) withSlot(ctx context.Context, sl *slot, batch []*im.Message) 
 	whole = true
 }
 
-// fail marks all messages as not stored.
+// fail sets the error of all messages of a batch.
 func fail(err error, batch []*im.Message) {
 	for _, m := range batch {
 		m.Err = err
 	}
 }
 
-// appendWith stores a batch. Messages that fail a step leave the batch, the others go on.
+// appendWith stores a batch. A message that fails in a step leaves the batch, and the
+// others proceed.
 func (s *messages) appendWith(ctx context.Context, sl *slot, batch []*im.Message) {
 	if err := ctx.Err(); err != nil {
 		fail(im.WithKind(im.Unavailable, "store message", err), batch)
 		return
 	}
 	items := s.admit(batch)
-	for _, step := range []func(context.Context, []*item) error{s.directory.checkRecipients, s.members.checkSenders, s.findSent} {
+	for _, step := range []func(context.Context, []*item) error{s.directory.checkRecipients,
+		s.members.checkSenders, s.findSent} {
 		if err := step(ctx, items); err != nil {
 			failItems(items, err)
 			return
 		}
-		items = slices.DeleteFunc(items, func(it *item) bool { return it.m.Err != nil || it.m.Duplicate })
+		items = slices.DeleteFunc(items, func(it *item) bool {
+			return it.m.Err != nil || it.m.Duplicate
+		})
 	}
-	// A message that repeats one of this very batch waits for what becomes of that one; if it fails, the repetition is tried in its place.
+	// A message that repeats another message of this batch waits for the outcome of that
+	// message. If that message fails, the repetition is stored in its place.
 	for len(items) > 0 {
 		repeated := splitRepeated(&items)
 		if err := s.prepare(ctx, items); err != nil {
 			failItems(items, err)
 		} else {
-			_ = s.store(ctx, sl, items) // each item has its own
+			_ = s.store(ctx, sl, items) // every item holds its own error
 		}
 		items = answerRepeated(repeated)
 	}
 }
 
-// failItems marks messages as not stored.
+// failItems sets the error of the messages of items.
 func failItems(items []*item, err error) {
 	for _, it := range items {
 		it.m.Err = err
 	}
 }
 
-// admit refuses what can be refused without asking anybody.
+// admit rejects the messages that are invalid whatever the databases hold.
 func (s *messages) admit(batch []*im.Message) []*item {
 	items := make([]*item, 0, len(batch))
 	all := make([]item, len(batch))
@@ -156,13 +164,14 @@ func (s *messages) admit(batch []*im.Message) []*item {
 	return items
 }
 
-// invalid says what is wrong with a message.
+// invalid returns the reason why a message is invalid, nil when it is valid.
 func invalid(m *im.Message) error {
 	switch m.Type {
 	case pb.MsgType_MSG_TYPE_SINGLE_TEXT, pb.MsgType_MSG_TYPE_GROUP_TEXT:
 		switch {
 		case len(m.Data) > im.MaxContent:
-			return im.Errorf(im.Invalid, "message of %d bytes is longer than %d", len(m.Data), im.MaxContent)
+			return im.Errorf(im.Invalid, "message of %d bytes is longer than %d", len(m.Data),
+				im.MaxContent)
 		case !utf8.Valid(m.Data):
 			return im.Errorf(im.Invalid, "message is not UTF-8")
 		}
@@ -179,12 +188,13 @@ func invalid(m *im.Message) error {
 	case m.From == m.To && !m.Type.IsGroup():
 		return im.Errorf(im.Invalid, "message to oneself")
 	case len(m.ClientID) > im.MaxClientID:
-		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is longer than %d", len(m.ClientID), im.MaxClientID)
+		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is longer than %d", len(m.ClientID),
+			im.MaxClientID)
 	}
 	return nil
 }
 
-// sessionType says whether a message goes to a user or a group.
+// sessionType returns whether the message goes to a user or to a group.
 func (it *item) sessionType() pb.SessionType {
 	if it.m.Type.IsGroup() {
 		return pb.SessionType_SESSION_TYPE_GROUP
@@ -192,7 +202,7 @@ func (it *item) sessionType() pb.SessionType {
 	return pb.SessionType_SESSION_TYPE_SINGLE
 }
 
-// prepare finds the items' conversations and draws their ids.
+// prepare finds the conversations of items and draws their ids.
 func (s *messages) prepare(ctx context.Context, items []*item) error {
 	if len(items) == 0 {
 		return nil
@@ -211,13 +221,14 @@ func (s *messages) prepare(ctx context.Context, items []*item) error {
 	}
 	for _, it := range items {
 		if it.c = found[it.key]; it.c == nil {
-			return im.Errorf(im.Internal, "relation of users %d and %d vanished", it.m.From, it.m.To)
+			return im.Errorf(im.Internal, "relation of users %d and %d vanished",
+				it.m.From, it.m.To)
 		}
 	}
 	return s.number(ctx, items)
 }
 
-// number draws ids for items, in their order within each conversation.
+// number draws ids for items, in the order of items within each conversation.
 func (s *messages) number(ctx context.Context, items []*item) error {
 	by := make(map[*conversation]*draw, len(items))
 	list := make([]*draw, 0, len(items))

@@ -11,7 +11,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// clientKey tells client_msg_ids apart: each belongs to its sender and recipient.
+// clientKey identifies a client_msg_id, which belongs to its sender and recipient.
 type clientKey struct {
 	from, to uint32
 	toType   pb.SessionType
@@ -22,10 +22,11 @@ func (it *item) clientKey() clientKey {
 	return clientKey{it.m.From, it.m.To, it.sessionType(), string(it.m.ClientID)}
 }
 
-// clientIDLimit is the creation time of the youngest client_msg_id that is forgotten.
+// clientIDLimit returns the creation time up to which client_msg_ids have expired.
 func (s *messages) clientIDLimit() int64 { return s.now().Unix() - im.ClientIDTTL }
 
-// findSent marks messages whose client_msg_id was stored before.
+// findSent marks the messages whose client_msg_id is stored, and has not expired, as
+// duplicates.
 func (s *messages) findSent(ctx context.Context, items []*item) error {
 	var named []*item
 	for _, it := range items {
@@ -40,12 +41,14 @@ func (s *messages) findSent(ctx context.Context, items []*item) error {
 	found := map[clientKey]sent{}
 	err := inChunks(named, chunk, func(part []*item) error {
 		var q strings.Builder
-		q.WriteString("SELECT fromId, toId, toType, clientMsgId, msgId, created FROM IMClientMsgId WHERE ")
+		q.WriteString("SELECT fromId, toId, toType, clientMsgId, msgId, created " +
+			"FROM IMClientMsgId WHERE ")
 		for i, it := range part {
 			if i > 0 {
 				q.WriteString(" OR ")
 			}
-			fmt.Fprintf(&q, "(fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d)", it.m.From, it.m.To, it.m.ClientID, it.sessionType())
+			fmt.Fprintf(&q, "(fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d)",
+				it.m.From, it.m.To, it.m.ClientID, it.sessionType())
 		}
 		rows, err := s.master.QueryContext(ctx, q.String())
 		if err != nil {
@@ -76,7 +79,8 @@ func (s *messages) findSent(ctx context.Context, items []*item) error {
 	return nil
 }
 
-// splitRepeated takes those out of items that repeat an earlier one's client_msg_id.
+// splitRepeated removes from items, and returns, the messages that repeat the
+// client_msg_id of an earlier one.
 func splitRepeated(items *[]*item) []*item {
 	var repeated []*item
 	var seen map[clientKey]*item
@@ -98,7 +102,8 @@ func splitRepeated(items *[]*item) []*item {
 	return repeated
 }
 
-// answerRepeated gives repetitions the id of the first, and returns those whose first was not stored.
+// answerRepeated gives each repetition the id of the first message, and returns the
+// repetitions whose first message was not stored.
 func answerRepeated(repeated []*item) []*item {
 	return slices.DeleteFunc(repeated, func(it *item) bool {
 		if it.first.m.Err != nil {
@@ -109,7 +114,7 @@ func answerRepeated(repeated []*item) []*item {
 	})
 }
 
-// writeClientIDs remembers client_msg_ids.
+// writeClientIDs stores the client_msg_ids of items.
 func (s *messages) writeClientIDs(ctx context.Context, tx execer, items []*item) error {
 	var named []*item
 	stale := false
@@ -123,7 +128,8 @@ func (s *messages) writeClientIDs(ctx context.Context, tx execer, items []*item)
 		return nil
 	}
 	slices.SortFunc(named, func(a, b *item) int {
-		return cmp.Or(cmp.Compare(a.m.From, b.m.From), cmp.Compare(a.m.To, b.m.To), slices.Compare(a.m.ClientID, b.m.ClientID),
+		return cmp.Or(cmp.Compare(a.m.From, b.m.From), cmp.Compare(a.m.To, b.m.To),
+			slices.Compare(a.m.ClientID, b.m.ClientID),
 			cmp.Compare(a.sessionType(), b.sessionType()))
 	})
 	if stale {
@@ -132,23 +138,26 @@ func (s *messages) writeClientIDs(ctx context.Context, tx execer, items []*item)
 		}
 	}
 	now := s.now().Unix()
-	b := []byte("INSERT INTO IMClientMsgId (fromId,toId,toType,relateId,msgId,created,clientMsgId) VALUES ")
+	b := []byte("INSERT INTO IMClientMsgId " +
+		"(fromId,toId,toType,relateId,msgId,created,clientMsgId) VALUES ")
 	for i, it := range named {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = fmt.Appendf(b, "(%d,%d,%d,%d,%d,%d,x'%x')", it.m.From, it.m.To, it.sessionType(), it.c.thread.id, it.id, now, it.m.ClientID)
+		b = fmt.Appendf(b, "(%d,%d,%d,%d,%d,%d,x'%x')", it.m.From, it.m.To, it.sessionType(),
+			it.c.thread.id, it.id, now, it.m.ClientID)
 	}
 	return tx.add(ctx, b)
 }
 
-// removeStale makes room for client_msg_ids that are there, but too old to count.
+// removeStale deletes the expired rows whose client_msg_ids are about to be stored again.
 func (s *messages) removeStale(ctx context.Context, tx execer, named []*item) error {
 	for _, it := range named {
 		if !it.stale {
 			continue
 		}
-		err := tx.add(ctx, fmt.Appendf(nil, "DELETE FROM IMClientMsgId WHERE fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d AND created<=%d",
+		err := tx.add(ctx, fmt.Appendf(nil, "DELETE FROM IMClientMsgId "+
+			"WHERE fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d AND created<=%d",
 			it.m.From, it.m.To, it.m.ClientID, it.sessionType(), s.clientIDLimit()))
 		if err != nil {
 			return err
@@ -157,10 +166,11 @@ func (s *messages) removeStale(ctx context.Context, tx execer, named []*item) er
 	return nil
 }
 
-// forgetClientIDs removes client_msg_ids that are older than they are remembered, a bounded number at a time.
+// forgetClientIDs deletes expired client_msg_ids, at most 1,000 per statement.
 func (s *messages) forgetClientIDs(ctx context.Context) error {
 	for {
-		res, err := s.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId WHERE created<=%d LIMIT 1000", s.clientIDLimit()))
+		res, err := s.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId "+
+			"WHERE created<=%d LIMIT 1000", s.clientIDLimit()))
 		if err != nil {
 			return s.dbError("remove old client message ids", err)
 		}

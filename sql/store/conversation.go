@@ -20,25 +20,31 @@ type conversations struct {
 	cache *lru.Cache[uint64, *conversation]
 }
 
-// conversation is what is known of two users' conversation, or a group's, without asking: one entry of the cache. An entry may be dropped at any time; the
-// next use asks the databases again.
+// conversation is an entry of the cache: the state of a conversation between two users,
+// or in a group. An entry may be evicted at any time. The next use reads the databases
+// again.
 type conversation struct {
 	key     uint64 // im.ConversationKey or im.GroupKey
 	thread  thread
-	expires int64    // unix nanoseconds; 0 for never
-	sides   [2]*side // session rows of the smaller and the bigger user; those of a group's members are in Store.senders
+	expires int64 // unix nanoseconds; 0 for never
+	// session rows of the smaller and the bigger user; sessions.senders has those of
+	// groups
+	sides [2]*side
 
-	// The rest is used by the batch that stores to the conversation; callers run one at a time, the lock is for those who do not.
+	// The batch that stores to the conversation uses the fields below. One batch at a
+	// time does; the lock is for callers that break this rule.
 	mu       sync.Mutex
 	floor    uint32 // highest message id known to be given
-	verified uint64 // epoch in which floor was compared with the table; 0 for never
-	chatted  uint32 // a group's lastChated is at or after this unix second, by us
+	verified uint64 // epoch in which floor was compared with the table; 0: none
+	chatted  uint32 // this process set a group's lastChated to this unix second or later
 }
 
-// sides are the two users of a conversation, the smaller id first; of a group 0 and the group.
+// sides returns the two users of a conversation, the smaller id first. For a group it
+// returns 0 and the group.
 func sides(key uint64) (small, big uint32) { return uint32(key >> 32), uint32(key) }
 
-// groupOf returns the group that a conversation's key is of, 0 for that of two users, of whom none is 0.
+// groupOf returns the group of a conversation's key, or 0 when the conversation is
+// between two users. No user has id 0.
 func groupOf(key uint64) uint32 {
 	if small, big := sides(key); small == 0 {
 		return big
@@ -46,11 +52,13 @@ func groupOf(key uint64) uint32 {
 	return 0
 }
 
-// relationTTL is how long a relation is believed before finalize. Until then C++ servers may make a second row for a pair, which they
-// then use; we follow after this time.
+// relationTTL is the time for which the cache keeps a relation before finalize. Until
+// finalize a C++ server may create a second row for a pair and use that one from then on.
+// This process follows after relationTTL.
 const relationTTL = 60 * time.Second
 
-// cached returns the conversation of a pair if it is known.
+// cached returns the conversation of a pair from the cache, nil when it is missing or
+// expired.
 func (s *conversations) cached(key uint64) *conversation {
 	c, ok := s.cache.Get(key)
 	if !ok || c.expires != 0 && s.now().UnixNano() > c.expires {
@@ -59,7 +67,8 @@ func (s *conversations) cached(key uint64) *conversation {
 	return c
 }
 
-// remember puts a conversation into the cache. What is known of its ids and sessions stays when only its time was over.
+// remember adds a conversation to the cache. The ids and sessions of an expired entry for
+// the same thread are kept.
 func (s *conversations) remember(key uint64, t thread) *conversation {
 	c := &conversation{key: key, thread: t}
 	if !t.group {
@@ -78,9 +87,11 @@ func (s *conversations) remember(key uint64, t thread) *conversation {
 	return c
 }
 
-// find returns the conversations of these pairs of users that exist, from the cache and for the rest from db. A pair with user 0, of which there is none, looks
-// like a group's key, and has no conversation.
-func (s *conversations) find(ctx context.Context, db querier, keys []uint64) (map[uint64]*conversation, error) {
+// find returns the existing conversations of these pairs of users, from the cache and
+// otherwise from db. It skips keys of groups. A pair with user 0 has the form of a
+// group's key; no user has id 0, so it has no conversation.
+func (s *conversations) find(ctx context.Context, db querier,
+	keys []uint64) (map[uint64]*conversation, error) {
 	found := make(map[uint64]*conversation, len(keys))
 	var missing []uint64
 	for _, k := range keys {
@@ -103,8 +114,10 @@ func (s *conversations) find(ctx context.Context, db querier, keys []uint64) (ma
 	return found, nil
 }
 
-// findOrCreate returns the conversations of these keys; the relations of pairs are made where they are not there, groups are known to be.
-func (s *conversations) findOrCreate(ctx context.Context, keys []uint64) (map[uint64]*conversation, error) {
+// findOrCreate returns the conversations of these keys. It creates the missing relations
+// of pairs. Groups must exist.
+func (s *conversations) findOrCreate(ctx context.Context,
+	keys []uint64) (map[uint64]*conversation, error) {
 	found, err := s.find(ctx, s.master, keys)
 	if err != nil {
 		return nil, err
@@ -122,7 +135,7 @@ func (s *conversations) findOrCreate(ctx context.Context, keys []uint64) (map[ui
 	if len(missing) == 0 {
 		return found, nil
 	}
-	slices.Sort(missing) // one order everywhere, so that two processes cannot deadlock
+	slices.Sort(missing) // the same order everywhere prevents deadlocks between processes
 	err = s.retry(ctx, func() error {
 		made, err := s.createRelations(ctx, missing)
 		for k, r := range made {
@@ -143,13 +156,15 @@ type relation struct {
 	updated uint32
 }
 
-// relationsOf returns the relation of each pair that has one. Before finalize a pair may have several; then it is the one that C++ servers use: not
-// removed, updated last, with the highest id.
+// relationsOf returns the relation of each pair that has one. Before finalize a pair may
+// have several relations. Then the result is the one that C++ servers use: not removed,
+// updated last, with the highest id.
 func relationsOf(ctx context.Context, db querier, keys []uint64) (map[uint64]relation, error) {
 	found := make(map[uint64]relation, len(keys))
 	err := inChunks(keys, chunk, func(part []uint64) error {
 		var q strings.Builder
-		q.WriteString("SELECT id, smallId, bigId, COALESCE(status, 0), updated FROM IMRelationShip WHERE ")
+		q.WriteString("SELECT id, smallId, bigId, COALESCE(status, 0), updated " +
+			"FROM IMRelationShip WHERE ")
 		for i, k := range part {
 			if i > 0 {
 				q.WriteString(" OR ")
@@ -178,7 +193,7 @@ func relationsOf(ctx context.Context, db querier, keys []uint64) (map[uint64]rel
 	return found, err
 }
 
-// better reports whether a is the relation to use rather than b.
+// better reports whether a is to be used instead of b.
 func better(a, b relation) bool {
 	if a.status != b.status {
 		return a.status < b.status
@@ -189,9 +204,11 @@ func better(a, b relation) bool {
 	return a.id > b.id
 }
 
-// createRelations makes the relations of pairs that had none a moment ago. Against others who do the same there is the unique key, before
-// finalize a named lock and a second look.
-func (s *conversations) createRelations(ctx context.Context, keys []uint64) (map[uint64]relation, error) {
+// createRelations creates the relations of pairs that had none at the last look. Another
+// process may do the same at this time. The unique key prevents a second row; before
+// finalize a named lock and a second look do.
+func (s *conversations) createRelations(ctx context.Context,
+	keys []uint64) (map[uint64]relation, error) {
 	if s.finalized {
 		if err := insertRelations(ctx, s.master, keys, uint32(s.now().Unix())); err != nil {
 			return nil, err
@@ -204,7 +221,10 @@ func (s *conversations) createRelations(ctx context.Context, keys []uint64) (map
 		if err != nil {
 			return err
 		}
-		missing := slices.DeleteFunc(slices.Clone(keys), func(k uint64) bool { _, ok := there[k]; return ok })
+		missing := slices.DeleteFunc(slices.Clone(keys), func(k uint64) bool {
+			_, ok := there[k]
+			return ok
+		})
 		if err := insertRelations(ctx, conn, missing, uint32(s.now().Unix())); err != nil {
 			return err
 		}
@@ -214,11 +234,12 @@ func (s *conversations) createRelations(ctx context.Context, keys []uint64) (map
 	return made, err
 }
 
-// insertRelations adds rows, passing over those that a unique key keeps out.
+// insertRelations inserts rows. It skips rows that a unique key rejects.
 func insertRelations(ctx context.Context, db querier, keys []uint64, now uint32) error {
 	return inChunks(keys, chunk, func(part []uint64) error {
 		var q strings.Builder
-		q.WriteString("INSERT IGNORE INTO IMRelationShip (smallId, bigId, status, created, updated) VALUES ")
+		q.WriteString("INSERT IGNORE INTO IMRelationShip (smallId, bigId, status, created, " +
+			"updated) VALUES ")
 		for i, k := range part {
 			if i > 0 {
 				q.WriteByte(',')
@@ -232,7 +253,8 @@ func insertRelations(ctx context.Context, db querier, keys []uint64, now uint32)
 }
 
 // conversationOf returns the conversation of two users, nil when they have none.
-func (s *conversations) conversationOf(ctx context.Context, db *sql.DB, user, peer uint32) (*conversation, error) {
+func (s *conversations) conversationOf(ctx context.Context, db *sql.DB,
+	user, peer uint32) (*conversation, error) {
 	key := im.ConversationKey(user, peer)
 	found, err := s.find(ctx, db, []uint64{key})
 	if err != nil {

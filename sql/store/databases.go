@@ -14,7 +14,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// databases are the connections that all parts share, with their errors, retries and locks.
+// databases are the connections that all parts share, with their errors, retries and
+// locks.
 type databases struct {
 	o      Options
 	log    *slog.Logger
@@ -25,17 +26,17 @@ type databases struct {
 	redis  instances
 	epoch  *epoch
 
-	// finalized reports whether the unique keys exist. It does not change while a Store is open:
-	// finalize refuses while any process is connected.
+	// finalized reports whether the unique keys exist. It does not change while a Store
+	// is open: finalize refuses while any process is connected.
 	finalized bool
 	locks     string // prefix of the names of this database's locks
 
-	// wrote holds when this process last wrote about a user or group, in unix nanoseconds.
-	// It is nil without a slave.
+	// wrote holds when this process last wrote about a user or group, in unix
+	// nanoseconds. It is nil without a slave.
 	wrote *lru.Cache[uint64, int64]
 }
 
-// inChunks calls do with consecutive parts of list of at most n elements.
+// inChunks calls do with consecutive parts of list, each of at most n elements.
 func inChunks[T any](list []T, n int, do func([]T) error) error {
 	for part := range slices.Chunk(list, n) {
 		if err := do(part); err != nil {
@@ -45,7 +46,8 @@ func inChunks[T any](list []T, n int, do func([]T) error) error {
 	return nil
 }
 
-// chunk is how many keys one query asks for at most: optimizers give up on conditions that are much longer.
+// chunk is the largest number of keys in one query. Optimizers choose worse plans for
+// conditions that are much longer.
 const chunk = 256
 
 // querier is a *sql.DB, *sql.Conn or *sql.Tx.
@@ -55,10 +57,10 @@ type querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// lockWait is how long a named lock is waited for, in seconds.
+// lockWait is the longest time to wait for a named lock, in seconds.
 const lockWait = 10
 
-// locked runs do on one connection that holds a named lock of this database.
+// locked runs do on a connection that holds a named lock of this database.
 func (s *databases) locked(ctx context.Context, name string, do func(*sql.Conn) error) error {
 	conn, err := s.master.Conn(ctx)
 	if err != nil {
@@ -72,29 +74,31 @@ func (s *databases) locked(ctx context.Context, name string, do func(*sql.Conn) 
 	return do(conn)
 }
 
-// lock takes a named lock for a connection.
+// lock takes a named lock on a connection. It fails with kind Busy after lockWait.
 func (s *databases) lock(ctx context.Context, conn *sql.Conn, name string) error {
 	var got sql.NullInt64
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", s.locks+name, lockWait).Scan(&got); err != nil {
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", s.locks+name,
+		lockWait).Scan(&got); err != nil {
 		return err
 	}
 	if got.Int64 != 1 {
-		return im.Errorf(im.Busy, "lock %q is taken for longer than %d s", name, lockWait)
+		return im.Errorf(im.Busy, "lock %q was not free within %d s", name, lockWait)
 	}
 	return nil
 }
 
-// unlock gives it back. If that fails so has the connection, and the lock with it.
+// unlock releases a named lock. If the statement fails, the connection is closed, which
+// releases the lock.
 func (s *databases) unlock(conn *sql.Conn, name string) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockWait*time.Second)
 	defer cancel()
 	if _, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", s.locks+name); err != nil {
-		// A connection that is not known to have let go must not be used again.
+		// The connection may still hold the lock, so it must not be used again.
 		discard(conn)
 	}
 }
 
-// pause waits before try number n, a little longer each time, at most half a second.
+// pause waits before try number n. The wait doubles with each try, up to half a second.
 func pause(ctx context.Context, n int) error {
 	d := min(time.Duration(1)<<n*5*time.Millisecond, 500*time.Millisecond)
 	t := time.NewTimer(d)
@@ -107,10 +111,12 @@ func pause(ctx context.Context, n int) error {
 	}
 }
 
-// transactionTries is how often a transaction is run that meets a deadlock, a lock or a lost connection.
+// transactionTries bounds the tries of a transaction that meets a deadlock, a lock wait
+// or a lost connection.
 const transactionTries = 8
 
-// retry runs do until it succeeds or fails for a reason that stays.
+// retry runs do until it succeeds or fails with an error that another try would meet
+// again.
 func (s *databases) retry(ctx context.Context, do func() error) error {
 	for try := 1; ; try++ {
 		err := do()
@@ -124,7 +130,8 @@ func (s *databases) retry(ctx context.Context, do func() error) error {
 	}
 }
 
-// connect opens the pools and checks what is behind them.
+// connect opens the pools and checks the databases: whether they answer, whether the
+// schema is migrated and whether it is finalized.
 func (s *databases) connect(ctx context.Context) (err error) {
 	if s.master, err = openMySQL(s.o.Master, s.o.Workers); err != nil {
 		return err
@@ -146,10 +153,12 @@ func (s *databases) connect(ctx context.Context) (err error) {
 		return im.WithKind(im.Unavailable, "read the schema's version", err)
 	}
 	if len(state.Pending) > 0 {
-		return im.Errorf(im.Invalid, "the database is not migrated (pending: %s): run migrate first", strings.Join(state.Pending, ", "))
+		return im.Errorf(im.Invalid, "the database is not migrated (pending: %s): run "+
+			"migrate first", strings.Join(state.Pending, ", "))
 	}
 	s.finalized = state.Finalized
-	if err := s.master.QueryRowContext(ctx, "SELECT CONCAT('teamtalk.', LEFT(MD5(DATABASE()), 16), '.')").Scan(&s.locks); err != nil {
+	if err := s.master.QueryRowContext(ctx,
+		"SELECT CONCAT('teamtalk.', LEFT(MD5(DATABASE()), 16), '.')").Scan(&s.locks); err != nil {
 		return s.dbError("read the database's name", err)
 	}
 	return nil
@@ -168,8 +177,9 @@ func (s *databases) Ping(ctx context.Context) error {
 	return s.redis.ping(ctx)
 }
 
-// reader returns where to read what concerns these users: the slave, or the master when one of them was written about so lately that the
-// slave may not have it. The bound is per process: what another db_proxy wrote may be late by the slave's lag, as it always was.
+// reader returns the database to read the data of these users from: the slave, or the
+// master when this process has written about one of the users within ReplicaLag. Writes
+// of other processes may be missing for as long as the slave lags.
 func (s *databases) reader(users ...uint32) *sql.DB {
 	for _, u := range users {
 		if s.lately(uint64(u)) {
@@ -179,7 +189,7 @@ func (s *databases) reader(users ...uint32) *sql.DB {
 	return s.slave
 }
 
-// groupReader is reader for the messages of a group.
+// groupReader returns the database to read the messages of a group from, as reader does.
 func (s *databases) groupReader(group uint32) *sql.DB {
 	if s.lately(wroteGroup | uint64(group)) {
 		return s.master
@@ -187,10 +197,11 @@ func (s *databases) groupReader(group uint32) *sql.DB {
 	return s.slave
 }
 
-// wroteGroup tells groups from users in Store.wrote.
+// wroteGroup distinguishes groups from users in databases.wrote.
 const wroteGroup = 1 << 32
 
-// lately reports whether a slave may not have what was written about a user or group.
+// lately reports whether the slave may lack what this process wrote about a user or
+// group.
 func (s *databases) lately(key uint64) bool {
 	if s.wrote == nil {
 		return false
@@ -199,7 +210,7 @@ func (s *databases) lately(key uint64) bool {
 	return ok && s.now().UnixNano()-at < int64(s.o.ReplicaLag)
 }
 
-// wroteTo notes a write that concerns a user.
+// wroteTo records a write that concerns these users.
 func (s *databases) wroteTo(users ...uint32) {
 	if s.wrote == nil {
 		return
@@ -210,7 +221,7 @@ func (s *databases) wroteTo(users ...uint32) {
 	}
 }
 
-// wroteToGroup notes a message in a group.
+// wroteToGroup records a message in a group.
 func (s *databases) wroteToGroup(group uint32) {
 	if s.wrote != nil {
 		s.wrote.Add(wroteGroup|uint64(group), s.now().UnixNano())

@@ -14,8 +14,11 @@ type history struct {
 	members       *members
 }
 
-// History returns messages between two users, newest first; see im.MessageStore. Read from the slave, unless this process stored to one of them lately.
-func (s *history) History(ctx context.Context, user, peer, begin uint32, count int) ([]im.Message, error) {
+// History returns messages between two users, newest first; see im.MessageStore. It reads
+// from the slave, or from the master after a recent message of this process to one of
+// them.
+func (s *history) History(ctx context.Context, user, peer, begin uint32,
+	count int) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || count <= 0 {
 		return nil, s.dbError("read history", err)
 	}
@@ -35,8 +38,10 @@ func (s *history) History(ctx context.Context, user, peer, begin uint32, count i
 	return plain(list), nil
 }
 
-// MessagesByID returns messages between two users; see im.MessageStore. Read where History is.
-func (s *history) MessagesByID(ctx context.Context, user, peer uint32, ids []uint32) ([]im.Message, error) {
+// MessagesByID returns messages between two users; see im.MessageStore. It reads as
+// History does.
+func (s *history) MessagesByID(ctx context.Context, user, peer uint32,
+	ids []uint32) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || len(ids) == 0 {
 		return nil, s.dbError("read messages", err)
 	}
@@ -52,7 +57,8 @@ func (s *history) MessagesByID(ctx context.Context, user, peer uint32, ids []uin
 	return plain(list), nil
 }
 
-// LatestID returns the id of the newest message between two users, 0 when there is none; see im.MessageStore. Read where History is.
+// LatestID returns the id of the newest message between two users, 0 when they have none;
+// see im.MessageStore. It reads as History does.
 func (s *history) LatestID(ctx context.Context, user, peer uint32) (uint32, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, s.dbError("read the latest message id", err)
@@ -63,7 +69,8 @@ func (s *history) LatestID(ctx context.Context, user, peer uint32) (uint32, erro
 		return 0, err
 	}
 	var id uint32
-	query := fmt.Sprintf("SELECT COALESCE(MAX(msgId), 0) FROM %s WHERE relateId=%d AND status=0", c.thread.table(), c.thread.id)
+	query := fmt.Sprintf("SELECT COALESCE(MAX(msgId), 0) FROM %s WHERE relateId=%d AND status=0",
+		c.thread.table(), c.thread.id)
 	if err := db.QueryRowContext(ctx, query).Scan(&id); err != nil {
 		return 0, s.dbError("read the latest message id", err)
 	}

@@ -10,8 +10,10 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// latest returns the newest message of each of user's conversations that has one to be seen. joined are user's groups.
-func (s *history) latest(ctx context.Context, user uint32, keys []peerKey, joined []joinedGroup) (map[peerKey]im.Message, error) {
+// latest returns the newest visible message of each of the user's conversations that has
+// one. joined are the user's groups.
+func (s *history) latest(ctx context.Context, user uint32, keys []peerKey,
+	joined []joinedGroup) (map[peerKey]im.Message, error) {
 	since := make(map[uint32]uint32, len(joined))
 	for _, j := range joined {
 		since[j.group] = j.since
@@ -20,10 +22,11 @@ func (s *history) latest(ctx context.Context, user uint32, keys []peerKey, joine
 	if err != nil || s.slave == s.master {
 		return newest, s.dbError("read latest messages", err)
 	}
-	// Once more on the master: what a slave did not have, and groups that it may have older messages of.
+	// The master is asked for what the slave lacks, and for groups with recent messages.
 	missing := slices.DeleteFunc(slices.Clone(keys), func(k peerKey) bool {
 		_, ok := newest[k]
-		return ok && (k.kind == pb.SessionType_SESSION_TYPE_SINGLE || !s.lately(wroteGroup|uint64(k.peer)))
+		return ok && (k.kind == pb.SessionType_SESSION_TYPE_SINGLE ||
+			!s.lately(wroteGroup|uint64(k.peer)))
 	})
 	more, err := s.latestIn(ctx, s.master, user, missing, since)
 	for k, m := range more {
@@ -32,16 +35,19 @@ func (s *history) latest(ctx context.Context, user uint32, keys []peerKey, joine
 	return newest, s.dbError("read latest messages", err)
 }
 
-// latestIn asks one database: by one query for relations that are not cached, and one for the messages. Of a group whose newest message is from before the
-// user's joining others since then are looked for: the message servers' clocks may differ.
-func (s *history) latestIn(ctx context.Context, db *sql.DB, user uint32, keys []peerKey, since map[uint32]uint32) (map[peerKey]im.Message, error) {
+// latestIn reads one database, with one query for relations that are not cached and one
+// for the messages. When the newest message of a group is older than the user's joining,
+// it looks for others since then: the clocks of message servers may differ.
+func (s *history) latestIn(ctx context.Context, db *sql.DB, user uint32, keys []peerKey,
+	since map[uint32]uint32) (map[peerKey]im.Message, error) {
 	newest := make(map[peerKey]im.Message, len(keys))
 	threads, of, err := s.threadsOf(ctx, db, user, keys)
 	if err != nil || len(threads) == 0 {
 		return newest, err
 	}
 	form := func(t thread, ids string) string {
-		return fmt.Sprintf("SELECT %s FROM %s JOIN (SELECT %s AS c, MAX(msgId) AS n FROM %[2]s WHERE %[3]s IN (%[4]s) AND status=0 GROUP BY %[3]s) AS l "+
+		return fmt.Sprintf("SELECT %s FROM %s JOIN (SELECT %s AS c, MAX(msgId) AS n FROM %[2]s "+
+			"WHERE %[3]s IN (%[4]s) AND status=0 GROUP BY %[3]s) AS l "+
 			"ON %[3]s=l.c AND msgId=l.n WHERE status=0", t.columns(), t.table(), t.column(), ids)
 	}
 	err = inChunks(threads, chunk, func(part []thread) error {
@@ -70,8 +76,10 @@ func (s *history) latestIn(ctx context.Context, db *sql.DB, user uint32, keys []
 	return newest, nil
 }
 
-// threadsOf returns where the messages of user's conversations are, and which conversation each thread is.
-func (s *history) threadsOf(ctx context.Context, db *sql.DB, user uint32, keys []peerKey) ([]thread, map[thread]peerKey, error) {
+// threadsOf returns the threads of the user's conversations, and the conversation of each
+// thread.
+func (s *history) threadsOf(ctx context.Context, db *sql.DB, user uint32,
+	keys []peerKey) ([]thread, map[thread]peerKey, error) {
 	var pairs []uint64
 	of := make(map[thread]peerKey, len(keys))
 	for _, k := range keys {
@@ -86,7 +94,8 @@ func (s *history) threadsOf(ctx context.Context, db *sql.DB, user uint32, keys [
 		return nil, nil, err
 	}
 	for _, k := range keys {
-		if c := found[im.ConversationKey(user, k.peer)]; c != nil && k.kind == pb.SessionType_SESSION_TYPE_SINGLE {
+		if c := found[im.ConversationKey(user, k.peer)]; c != nil &&
+			k.kind == pb.SessionType_SESSION_TYPE_SINGLE {
 			of[c.thread] = k
 		}
 	}

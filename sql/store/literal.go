@@ -5,7 +5,8 @@ import (
 	"strconv"
 )
 
-// appendText writes a text, which is UTF-8, as SQL has it with the sql_mode and character set that openMySQL sets.
+// appendText appends a text, which must be UTF-8, as a literal of SQL. The literal is
+// right only with the sql_mode and character set of sessionSettings.
 func appendText(b, text []byte) []byte {
 	b = append(b, '\'')
 	from := 0
@@ -25,7 +26,7 @@ func appendText(b, text []byte) []byte {
 	return append(b, '\'')
 }
 
-// join makes a list for IN ( ).
+// join returns ids as the list for IN ().
 func join(ids []uint32) string {
 	b := make([]byte, 0, len(ids)*8)
 	for i, id := range ids {
@@ -37,7 +38,7 @@ func join(ids []uint32) string {
 	return string(b)
 }
 
-// appendHex writes bytes as SQL has them.
+// appendHex appends bytes as a hex literal of SQL.
 func appendHex(b, v []byte) []byte {
 	b = append(b, "x'"...)
 	b = hex.AppendEncode(b, v)

@@ -13,23 +13,23 @@ import (
 
 // Values enter statements in three ways. Numbers are formatted as decimals. Bytes are hex
 // literals (appendHex). A text is either an argument, which the driver quotes because
-// InterpolateParams is set, or, in the script of a batch, a literal that appendText quotes: a
-// script of a thousand messages as arguments would cost an allocation and a placeholder each.
-// Both ways of quoting are right only with the sql_mode and the character set of
-// sessionSettings. TestHostileTexts sends texts that would end a literal early over connections
-// whose DSN asks for other settings.
+// InterpolateParams is set, or, in the script of a batch, a literal that appendText
+// quotes: a script of a thousand messages as arguments would cost an allocation and a
+// placeholder each. Both ways of quoting are right only with the sql_mode and the
+// character set of sessionSettings. TestHostileTexts sends texts that would end a literal
+// early over connections whose DSN asks for other settings.
 
 // sessionSettings is the statement with which every connection begins. It runs after the
 // settings that the driver takes from the DSN, so it prevails whatever the DSN says.
 //
-// Strict mode rejects a text that does not fit a column, where MySQL would cut it. Without
-// NO_BACKSLASH_ESCAPES a backslash escapes. With autocommit a single statement is its own
-// transaction, also on servers with another default.
+// Strict mode rejects a text that does not fit a column, where MySQL would cut it.
+// Without NO_BACKSLASH_ESCAPES a backslash escapes. With autocommit a single statement is
+// its own transaction, also on servers with another default.
 const sessionSettings = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, " +
 	"sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout=10, autocommit=1"
 
-// openMySQL opens a pool of n connections with the settings that this package relies on, for
-// any DSN that names a database.
+// openMySQL opens a pool of n connections with the settings that this package relies on,
+// for any DSN that names a database.
 func openMySQL(dsn string, n int) (*sql.DB, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// hostileDSN are parameters of a DSN that ask for a sql_mode or a character set in which a
-// text that this package quotes would end early.
+// hostileDSN are parameters of a DSN that ask for a sql_mode or a character set in which
+// a text that this package quotes would end early.
 var hostileDSN = map[string][]string{
 	"no backslash escapes": {"sql_mode=%27NO_BACKSLASH_ESCAPES%27"},
 	"twice, in capitals":   {"SQL_MODE=%27NO_BACKSLASH_ESCAPES%27", "Sql_Mode=%27ANSI_QUOTES%27"},
@@ -27,11 +27,12 @@ var hostileDSN = map[string][]string{
 var hostileTexts = []string{
 	`'`, `\`, `\'`, `'' OR ''='`, `"`, `\"`, "`", `\\'; DROP TABLE IMUser; -- `, `';--`,
 	"\x00", "a\x00'b", "\n\r\x1a\t\b", `\0\n\Z\%\_`, "/* ' */ '", "?", "%s %d", "?, ?)",
-	"\u00bf\\'", "\u00bf'", "縗'", "縗\\'", // bytes that gbk and sjis pair with the backslash or the quote
+	"\u00bf\\'", "\u00bf'", "縗'", "縗\\'", // bytes that gbk and sjis pair with a backslash
 	"\u00a5' OR 1=1 -- ", "\u20a9'", "ʼ' ＇ ′", "😀'\\", strings.Repeat(`\'`, 1000), `ends in \`,
 }
 
-// TestSettingsPrevail opens a store with every hostile DSN and reads the settings of a connection.
+// TestSettingsPrevail opens a store with every hostile DSN and checks the settings of a
+// connection.
 func TestSettingsPrevail(t *testing.T) {
 	e := newEnv(t)
 	dsn := e.dsn
@@ -60,9 +61,9 @@ func TestSettingsPrevail(t *testing.T) {
 	}
 }
 
-// TestHostileTexts stores texts over connections with every hostile DSN. A message takes the
-// way through appendText, the sign info of a user and the path of a sound are quoted by the driver, a
-// client_msg_id is a hex literal. All of them must be read back byte for byte.
+// TestHostileTexts stores texts over connections with every hostile DSN. appendText quotes the
+// content of a message. The driver quotes the sign info of a user and the path of a sound. A
+// client_msg_id is a hex literal. Every text must be read back byte for byte.
 func TestHostileTexts(t *testing.T) {
 	e := newEnv(t)
 	dsn := e.dsn
@@ -80,7 +81,7 @@ func TestHostileTexts(t *testing.T) {
 			}
 			sound := text(u[0], u[1], "")
 			sound.Type = pb.MsgType_MSG_TYPE_SINGLE_AUDIO
-			sound.Audio = &im.Audio{Path: strings.Join(hostileTexts[:12], " "), Size: 1, Duration: 1}
+			sound.Audio = &im.Audio{Path: strings.Join(hostileTexts[:12], " ")}
 			send(t, s, append(batch, sound)...)
 			list, err := s.History(t.Context(), u[0], u[1], 0, len(hostileTexts)+1)
 			if err != nil {

@@ -10,19 +10,21 @@ import (
 	"teamtalk/core/im"
 )
 
-// finish commits. When the connection is lost over it, the outcome is looked up.
-func (s *outbox) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues, commit func() error) error {
+// finish commits. When the connection is lost meanwhile, finish looks up the outcome.
+func (s *outbox) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues,
+	commit func() error) error {
 	err := commit()
 	if err == nil || mysqlError(err) != nil && !lostConnection(err) {
 		return err
 	}
 	discard(conn)
-	conn.Close() // the look needs a connection, and there may be only one
+	conn.Close() // the look-up needs a connection, and the pool may have only one
 	committed, lookErr := s.committed(ctx, sl, owed)
 	if lookErr != nil {
-		// Not known: the counts stay with the row, if there is one.
+		// In doubt: the outbox row, if it exists, keeps the counts.
 		s.retire(sl)
-		return im.WithKind(im.Unavailable, "connection lost while committing", errors.Join(errOutcome, err, lookErr))
+		return im.WithKind(im.Unavailable, "connection lost while committing",
+			errors.Join(errOutcome, err, lookErr))
 	}
 	if committed {
 		return nil
@@ -30,22 +32,25 @@ func (s *outbox) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues
 	return err
 }
 
-// outcomeTimeout is how long the outcome of a commit is looked for.
+// outcomeTimeout bounds the look-up of a commit's outcome.
 const outcomeTimeout = 20 * time.Second
 
-// committed reports whether a slot's last transaction is committed, by its row in the outbox. The row is read with a lock: if the transaction is still
-// open on a connection that the server has not noticed to be gone, that waits for its end.
+// committed reports whether the last transaction of a slot is committed, by its row in
+// the outbox. The row is read with a lock: if the transaction is still open on a
+// connection that the server believes to be alive, the read waits until it ends.
 func (s *outbox) committed(ctx context.Context, sl *slot, owed dues) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
 		var seq uint64
-		err := s.master.QueryRowContext(ctx, fmt.Sprintf("SELECT seq FROM IMUnreadOutbox WHERE owner=x'%x' FOR UPDATE", sl.owner[:])).Scan(&seq)
+		err := s.master.QueryRowContext(ctx, fmt.Sprintf("SELECT seq FROM IMUnreadOutbox "+
+			"WHERE owner=x'%x' FOR UPDATE", sl.owner[:])).Scan(&seq)
 		switch {
 		case err == nil:
 			return seq >= sl.seq, nil
 		case err == sql.ErrNoRows:
-			// Never written, or already recovered by another process, which leaves its mark.
+			// Either the row was never written, or another process has recovered it and
+			// left its mark.
 			return s.applied(ctx, sl.owner, sl.seq, owed)
 		case !transient(err):
 			return false, err

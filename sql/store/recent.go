@@ -10,8 +10,10 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// RecentSessions returns user's conversations; see im.MessageStore. Read where UnreadCounts is.
-func (s *sessions) RecentSessions(ctx context.Context, user, since uint32, limit int) ([]im.RecentSession, error) {
+// RecentSessions returns the user's conversations; see im.MessageStore. It reads as
+// UnreadCounts does.
+func (s *sessions) RecentSessions(ctx context.Context, user, since uint32,
+	limit int) ([]im.RecentSession, error) {
 	if err := ctx.Err(); err != nil || limit <= 0 {
 		return nil, s.dbError("read sessions", err)
 	}
@@ -34,22 +36,26 @@ func (s *sessions) RecentSessions(ctx context.Context, user, since uint32, limit
 	for i := range list {
 		list[i].Latest = newest[keys[i]]
 	}
-	// A session with no message to be seen, all deleted or from before joining, has nothing to show; C++ servers leave it out too.
+	// A session without a visible message (all deleted, or from before joining) has
+	// nothing to show. C++ servers leave it out too.
 	return slices.DeleteFunc(list, func(r im.RecentSession) bool { return r.Latest.ID == 0 }), nil
 }
 
-// sessionRows reads a user's listed sessions, with groups only those that the user is in; each conversation once (before finalize a side may have several
-// rows).
-func sessionRows(ctx context.Context, db *sql.DB, user, since uint32, limit int, joined []joinedGroup) ([]im.RecentSession, error) {
+// sessionRows reads the listed sessions of a user, with groups only those of joined.
+// Before finalize a side may have several rows; each conversation appears once.
+func sessionRows(ctx context.Context, db *sql.DB, user, since uint32, limit int,
+	joined []joinedGroup) ([]im.RecentSession, error) {
 	kinds := fmt.Sprintf("type=%d", pb.SessionType_SESSION_TYPE_SINGLE)
 	if len(joined) > 0 {
 		groups := make([]uint32, len(joined))
 		for i, j := range joined {
 			groups[i] = j.group
 		}
-		kinds = fmt.Sprintf("(%s OR type=%d AND peerId IN (%s))", kinds, pb.SessionType_SESSION_TYPE_GROUP, join(groups))
+		kinds = fmt.Sprintf("(%s OR type=%d AND peerId IN (%s))", kinds,
+			pb.SessionType_SESSION_TYPE_GROUP, join(groups))
 	}
-	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT peerId, type, MAX(updated) AS u FROM IMRecentSession WHERE userId=%d AND status=0 AND updated>=%d AND %s "+
+	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT peerId, type, MAX(updated) AS u "+
+		"FROM IMRecentSession WHERE userId=%d AND status=0 AND updated>=%d AND %s "+
 		"GROUP BY peerId, type ORDER BY u DESC, type, peerId LIMIT %d", user, since, kinds, limit))
 	if err != nil {
 		return nil, err

@@ -5,17 +5,21 @@ import (
 	"database/sql"
 )
 
-// script collects statements whose results nobody needs, so that they go to the server, and are answered, in one round trip: each of them would cost a
-// batch two changes between processes, twice. The COMMIT is none of them: a connection that breaks before it was sent has committed nothing for sure.
+// script collects statements whose results are not needed. They go to the server, and are
+// answered, in one round trip: each single statement would cost a batch two process
+// switches on either side. COMMIT is not part of the script: a connection that breaks
+// before COMMIT was sent has certainly committed nothing.
 type script struct {
 	conn *sql.Conn
 	b    []byte
 }
 
-// keptBytes is how much memory a slot keeps for a statement, and for a script: more than batches of usual texts need.
+// keptBytes bounds the buffers that a slot keeps for a statement and for a script.
+// Batches of usual texts need less.
 const keptBytes = 256 << 10
 
-// kept empties a buffer for the next batch, unless one batch of long texts has made it larger than is to be kept all day.
+// kept empties a buffer for the next batch. It drops a buffer that a batch of long texts
+// has made larger than keptBytes.
 func kept(b []byte) []byte {
 	if cap(b) > keptBytes {
 		return nil
@@ -23,12 +27,13 @@ func kept(b []byte) []byte {
 	return b[:0]
 }
 
-// execer runs statements, or takes them to run them later.
+// execer runs statements, or collects them to run them later.
 type execer interface {
 	add(ctx context.Context, statement []byte) error
 }
 
-// add adds a statement, and sends what is there when that is enough for one packet.
+// add adds a statement. It first sends the collected statements when they would exceed
+// the size of a packet.
 func (sc *script) add(ctx context.Context, statement []byte) error {
 	if len(sc.b)+len(statement) > statementBytes {
 		if err := sc.flush(ctx); err != nil {
@@ -42,7 +47,8 @@ func (sc *script) add(ctx context.Context, statement []byte) error {
 	return nil
 }
 
-// flush sends what is there. The error is that of the first statement that failed; those behind it were not run.
+// flush sends the collected statements. It returns the error of the first statement that
+// failed; the statements after it did not run.
 func (sc *script) flush(ctx context.Context) error {
 	if len(sc.b) == 0 {
 		return nil
@@ -60,5 +66,6 @@ func (o atOnce) add(ctx context.Context, statement []byte) error {
 	return err
 }
 
-// statementBytes is how much content one INSERT carries at most: with escapes well below the smallest usual max_allowed_packet (4 MiB).
+// statementBytes bounds the content of one INSERT. With escapes it stays well below the
+// smallest usual max_allowed_packet (4 MiB).
 const statementBytes = 1 << 20

@@ -1,10 +1,14 @@
-// Package store keeps everything in MySQL and Redis, in the tables and under the keys of existing deployments: other servers, C++ ones
-// included, may use the same databases at the same time.
+// Package store stores everything in MySQL and Redis, in the tables and under the keys of
+// existing deployments. Other servers, C++ servers included, may use the same databases
+// at the same time.
 //
-// Messages are committed in MySQL before anybody hears of them. Redis gives the message ids and counts what is unread; it may lose all it
-// has at any moment without an id being given twice (ids.go), and be away for any time without a count being lost (outbox.go).
+// A message is committed in MySQL before any client is told of it. Redis gives the
+// message ids and holds the unread counts. Redis may lose all its data at any moment: no
+// id is given twice (ids.go). Redis may be unavailable for any time: no count is lost
+// (outbox.go).
 //
-// No method holds more than one MySQL connection, and none waits for a second while it holds one: a pool of one works.
+// No method holds more than one MySQL connection, and no method waits for a second
+// connection while it holds one. A pool of one connection is enough.
 package store
 
 import (
@@ -22,47 +26,60 @@ import (
 	"teamtalk/core/im"
 )
 
-// Options say where the databases are and how much may go on at once.
+// Options name the databases and bound the connections and caches.
 type Options struct {
-	Master string // DSN of the MySQL master, as github.com/go-sql-driver/mysql has them; the database must be migrated
-	Slave  string // DSN of a replica for reads; empty: the master
+	Master string // DSN of the MySQL master, in the form of go-sql-driver/mysql
+	Slave  string // DSN of a replica for reads. Empty means the master.
 
 	Redis Redis
 
-	// Workers is how many calls may be at work at once: the size of each pool of connections, MySQL's and Redis's. 0 means 8.
+	// Workers is the number of calls that may run at once: the size of each pool of
+	// connections to MySQL and to Redis. 0 means 8.
 	Workers int
-	// Conversations is how many conversations are kept in the cache with their relation, session rows and ids given, and of how many pairs of group
-	// and sender the session row. More than are active in a minute costs memory (200 bytes each), fewer costs queries. 0 means 200,000.
+	// Conversations is the number of conversations in the cache, each with its relation,
+	// its session rows and the ids given. It also bounds the cache of the session rows of
+	// senders to groups, one for each pair of group and sender. A bound above the number
+	// of conversations that are active in a minute costs memory (200 bytes each), a bound
+	// below it costs queries. 0 means 200,000.
 	Conversations int
-	// GroupMembers is how many memberships are kept in the cache, of all groups together, at 4 bytes each; the groups used last stay. 0 means 5 million.
+	// GroupMembers is the number of memberships in the cache, over all groups, at 4 bytes
+	// each. The groups used least recently are evicted. 0 means 5 million.
 	GroupMembers int
-	// Users is how many users are known to exist without asking. 0 means 200,000.
+	// Users is the number of users in the cache of users that exist. 0 means 200,000.
 	Users int
-	// ReplicaLag is how long after a user's or conversation's last write by this process its reads go to the master. It should be
-	// longer than the slave is ever behind. 0 means 10 s. Without a slave it does not matter.
+	// ReplicaLag is the time during which reads go to the master after this process has
+	// written about a user or conversation. It should be longer than the slave's largest
+	// lag. 0 means 10 s. It has no effect without a slave.
 	ReplicaLag time.Duration
-	// OutboxAge is how long counts owed by a process may wait before another one takes them over. 0 means 60 s.
+	// OutboxAge is the time after which a process applies the counts that another process
+	// owes. 0 means 60 s.
 	OutboxAge time.Duration
-	// Housekeeping is how often the outbox is looked through and expired client_msg_ids are removed. 0 means 5 s.
+	// Housekeeping is the interval at which the store reads the outbox and removes
+	// expired client_msg_ids. 0 means 5 s.
 	Housekeeping time.Duration
 
-	Logger  *slog.Logger          // nil: nothing is logged
-	Metrics prometheus.Registerer // nil: not registered
+	Logger  *slog.Logger          // nil: no logs
+	Metrics prometheus.Registerer // nil: metrics are not registered
 	Now     func() time.Time      // nil: time.Now
 
-	hooks hooks // for tests: places to fail at
+	hooks hooks // points of failure, for tests
 }
 
-// hooks are places where tests let a process "die": a hook that returns an error ends the batch there, as a crash would.
+// hooks are points at which a test lets a process crash: a hook that returns an error
+// ends the batch at that point.
 type hooks struct {
-	afterCommit func() error                                    // messages are committed, unread counts not applied
-	afterCount  func() error                                    // unread counts are applied, their outbox row is there
-	commit      func(ctx context.Context, conn *sql.Conn) error // commits instead of commitOn
-	mirror      func() error                                    // members are read for Redis, not written there yet
+	// after the commit, before the unread counts are applied
+	afterCommit func() error
+	// after the counts are applied, before the outbox row is removed
+	afterCount func() error
+	commit     func(ctx context.Context, conn *sql.Conn) error // replaces commitOn
+	// after the members are read for Redis, before they are written
+	mirror func() error
 }
 
-// Store is an im.Store. Its parts, each with the methods of one subject, share the connections
-// of databases. The calls between parts go one way: Open makes them in that order.
+// Store is an im.Store. Each of its parts has the methods of one subject. All parts share
+// the connections of databases. Calls between parts go one way: a part calls only parts
+// that newStore makes before it.
 type Store struct {
 	*databases
 	*directory
@@ -86,9 +103,10 @@ type Store struct {
 
 var _ im.Store = (*Store)(nil)
 
-// Open connects to the databases, checks that they answer and that the schema is migrated, and
-// applies the counts that a crash left unapplied. The error has kind Unavailable when a database
-// does not answer, and kind Invalid when an option is wrong or the schema is not migrated.
+// Open connects to the databases, checks that they answer and that the schema is
+// migrated, and applies the counts that a crash left unapplied. The error has kind
+// Unavailable when a database does not answer, and kind Invalid when an option is wrong
+// or the schema is not migrated.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o = o.withDefaults()
 	db := &databases{o: o, log: o.Logger, now: o.Now, epoch: newEpoch()}
@@ -105,7 +123,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	if _, err := s.recover(ctx, 0); err != nil {
-		s.log.Warn("counts of an earlier process wait", "err", err)
+		s.log.Warn("counts of an earlier process are not applied yet", "err", err)
 	}
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -117,7 +135,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// newStore makes the parts and their caches. Each part gets the parts that it calls.
+// newStore makes the parts and their caches, and gives each part the parts that it calls.
 func newStore(db *databases) (*Store, error) {
 	o := db.o
 	var err error
@@ -156,7 +174,7 @@ func newStore(db *databases) (*Store, error) {
 	return s, nil
 }
 
-// withDefaults replaces what is zero.
+// withDefaults returns o with defaults in place of zero values.
 func (o Options) withDefaults() Options {
 	pick := func(v *int, def int) {
 		if *v <= 0 {
@@ -184,8 +202,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Close waits for batches at work, ends the background work and closes all connections. Counts that are owed stay in the outbox for whoever opens the
-// databases next. Messages that come later fail with kind Closed. A second Close does nothing.
+// Close waits for the batches that are being stored, ends housekeeping and closes all
+// connections. Counts that are owed stay in the outbox until the next process opens the
+// databases. A message appended later fails with kind Closed. A second Close does
+// nothing.
 func (s *Store) Close() (err error) {
 	s.closing.Do(func() {
 		close(s.closed)
@@ -195,14 +215,15 @@ func (s *Store) Close() (err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := s.clearOutbox(ctx, slots); err != nil {
-			s.log.Warn("outbox not cleared", "err", err) // the next process does
+			s.log.Warn("outbox not cleared", "err", err) // the next process clears it
 		}
 		err = s.databases.close()
 	})
 	return err
 }
 
-// housekeep looks through the outbox and forgets old client_msg_ids, until ctx ends.
+// housekeep recovers the outbox and removes old client_msg_ids at intervals, until ctx
+// ends.
 func (s *Store) housekeep(ctx context.Context) {
 	tick := time.NewTicker(s.o.Housekeeping)
 	defer tick.Stop()
@@ -213,7 +234,7 @@ func (s *Store) housekeep(ctx context.Context) {
 		case <-tick.C:
 		}
 		if _, err := s.recover(ctx, s.o.OutboxAge); err != nil && ctx.Err() == nil {
-			s.log.Warn("outbox not looked through", "err", err)
+			s.log.Warn("outbox not recovered", "err", err)
 		}
 		if err := s.forgetClientIDs(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("old client message ids not removed", "err", err)

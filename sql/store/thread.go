@@ -11,7 +11,7 @@ import (
 	"teamtalk/sql/schema"
 )
 
-// threadMessage is a message and where it is.
+// threadMessage is a message with its thread.
 type threadMessage struct {
 	in thread
 	im.Message
@@ -27,7 +27,8 @@ func readMessages(ctx context.Context, db querier, query string) ([]threadMessag
 	var list []threadMessage
 	for rows.Next() {
 		var m threadMessage
-		if err := rows.Scan(&m.in.group, &m.in.id, &m.ID, &m.From, &m.To, &m.Type, &m.Created, &m.Data); err != nil {
+		if err := rows.Scan(&m.in.group, &m.in.id, &m.ID, &m.From, &m.To, &m.Type, &m.Created,
+			&m.Data); err != nil {
 			return nil, err
 		}
 		list = append(list, m)
@@ -35,11 +36,11 @@ func readMessages(ctx context.Context, db querier, query string) ([]threadMessag
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	rows.Close() // before the next query: a transaction, or a pool of one, has one connection for both
+	rows.Close() // a transaction, or a pool of one, has one connection for this and the next query
 	return list, readAudio(ctx, db, list)
 }
 
-// plain takes messages out of their threads.
+// plain returns the messages without their threads.
 func plain(list []threadMessage) []im.Message {
 	if len(list) == 0 {
 		return nil
@@ -51,34 +52,41 @@ func plain(list []threadMessage) []im.Message {
 	return messages
 }
 
-// messagesWhere returns the messages of a thread, deleted ones left out, that a condition selects.
-func messagesWhere(ctx context.Context, db querier, t thread, where string) ([]threadMessage, error) {
-	return readMessages(ctx, db, fmt.Sprintf("SELECT %s FROM %s WHERE %s=%d AND status=0%s", t.columns(), t.table(), t.column(), t.id, where))
+// messagesWhere returns the messages of a thread that a condition selects, without
+// deleted ones.
+func messagesWhere(ctx context.Context, db querier, t thread,
+	where string) ([]threadMessage, error) {
+	return readMessages(ctx, db, fmt.Sprintf("SELECT %s FROM %s WHERE %s=%d AND status=0%s",
+		t.columns(), t.table(), t.column(), t.id, where))
 }
 
-// newestFirst reads a thread back from its newest message, or below one, passing over some. The index gives them in that order, so it costs as many rows as are asked
-// for, however many there are; one more column in the order, and all of the thread is sorted each time. Before finalize an id may be there twice: which of the
-// two comes first is the index's to say.
+// newestFirst selects messages of a thread backwards, from the newest or from an id,
+// after an offset. The index gives this order, so the query reads only the rows that it
+// returns. With one more column in the order, the database sorts the whole thread each
+// time. Before finalize an id may exist twice; the index then decides the order of the
+// two.
 const newestFirst = "%s ORDER BY msgId DESC LIMIT %d, %d"
 
 // messagesByID reads messages of a thread by their ids.
-func messagesByID(ctx context.Context, db querier, t thread, ids []uint32) ([]threadMessage, error) {
+func messagesByID(ctx context.Context, db querier, t thread,
+	ids []uint32) ([]threadMessage, error) {
 	var list []threadMessage
 	err := inChunks(distinct(ids), chunk, func(part []uint32) error {
-		some, err := messagesWhere(ctx, db, t, fmt.Sprintf(" AND msgId IN (%s) ORDER BY msgId, id", join(part)))
+		some, err := messagesWhere(ctx, db, t, fmt.Sprintf(" AND msgId IN (%s) "+
+			"ORDER BY msgId, id", join(part)))
 		list = append(list, some...)
 		return err
 	})
 	return list, err
 }
 
-// thread is where a conversation's messages are, and what they are numbered under: a relation or a group.
+// thread identifies where messages are stored and numbered: under a relation or a group.
 type thread struct {
 	group bool
 	id    uint32 // IMRelationShip.id, or IMGroup.id
 }
 
-// table is where a thread's messages are.
+// table returns the table of the thread's messages.
 func (t thread) table() string {
 	if t.group {
 		return fmt.Sprintf("IMGroupMessage_%d", t.id%schema.Tables)
@@ -86,10 +94,10 @@ func (t thread) table() string {
 	return fmt.Sprintf("IMMessage_%d", t.id%schema.Tables)
 }
 
-// slot numbers the tables of messages: those of relations, then those of groups.
+// slot numbers the tables of messages: first those of relations, then those of groups.
 func (t thread) slot() uint32 { return t.id%schema.Tables + t.kind()*schema.Tables }
 
-// kind is how queries tell the two: 1 for a group.
+// kind is 1 for a group and 0 for a relation. Queries return it.
 func (t thread) kind() uint32 {
 	if t.group {
 		return 1
@@ -97,7 +105,7 @@ func (t thread) kind() uint32 {
 	return 0
 }
 
-// column is what a table of messages has the thread's id in.
+// column returns the column that holds the thread's id in the table of messages.
 func (t thread) column() string {
 	if t.group {
 		return "groupId"
@@ -105,7 +113,7 @@ func (t thread) column() string {
 	return "relateId"
 }
 
-// columns are those of a message, in the order that scanMessages reads.
+// columns returns the columns of a message in the order in which readMessages scans them.
 func (t thread) columns() string {
 	if t.group {
 		return "1, groupId, msgId, userId, groupId, type, created, content"
@@ -113,7 +121,7 @@ func (t thread) columns() string {
 	return "0, relateId, msgId, fromId, toId, type, created, content"
 }
 
-// counter is the key of its message ids in Redis.
+// counter returns the key of the thread's message ids in Redis.
 func (t thread) counter() string {
 	if t.group {
 		return "group_msg_id_" + strconv.FormatUint(uint64(t.id), 10)
@@ -121,10 +129,11 @@ func (t thread) counter() string {
 	return "msg_id_" + strconv.FormatUint(uint64(t.id), 10)
 }
 
-// LogValue names it in logs.
+// LogValue names the thread in logs.
 func (t thread) LogValue() slog.Value { return slog.StringValue(t.counter()) }
 
-// compareThreads is the order in which threads are gone through, the same everywhere, so that two transactions cannot wait for each other.
+// compareThreads orders threads. All transactions take threads in this order, so that
+// they do not wait for each other in a circle.
 func compareThreads(a, b thread) int {
 	if a.group != b.group {
 		if b.group {

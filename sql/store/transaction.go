@@ -12,9 +12,10 @@ import (
 	"teamtalk/sql/schema"
 )
 
-// store commits items that have ids. What the database refuses is cut in two until the message at fault stands alone.
-// It returns the error when that is one that would meet any message. Once it has met some, the
-// later ones of the batch are not tried: in their conversations they would overtake those.
+// store commits items that have ids. When the database rejects a message, store halves
+// the list until that message stands alone. It returns an error that any other message
+// would meet too. After such an error the later messages of the batch are not tried: they
+// would overtake the failed ones of their conversation.
 func (s *messages) store(ctx context.Context, sl *slot, items []*item) error {
 	for try := 1; len(items) > 0; try++ {
 		p := s.planFor(items)
@@ -47,8 +48,8 @@ func (s *messages) store(ctx context.Context, sl *slot, items []*item) error {
 	return nil
 }
 
-// mend does something about an error of a transaction that makes it worth to run again, and says so. Items that turn out to be stored already
-// leave the list.
+// mend prepares items for another try after an error of their transaction, and reports
+// whether another try makes sense. Items that turn out to be stored leave the list.
 func (s *messages) mend(ctx context.Context, items []*item, err error, try int) ([]*item, bool) {
 	if transient(err) {
 		s.m.retries.Inc()
@@ -56,7 +57,8 @@ func (s *messages) mend(ctx context.Context, items []*item, err error, try int) 
 	}
 	switch duplicateKey(err) {
 	case "uniq_relateId_msgId", "uniq_groupId_msgId":
-		// Redis gave ids that are taken: it lost its counters without our noticing.
+		// Redis gave ids that exist: it lost its counters, and this process did not
+		// notice.
 		for _, it := range items {
 			it.c.mu.Lock()
 			it.c.verified = 0
@@ -68,18 +70,20 @@ func (s *messages) mend(ctx context.Context, items []*item, err error, try int) 
 		}
 		return items, true
 	case "PRIMARY":
-		// A client_msg_id that another process stored since we looked.
+		// Another process has stored a client_msg_id since findSent.
 		if err := s.findSent(ctx, items); err != nil {
 			failItems(items, err)
 			return nil, true
 		}
-		left := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.m.Duplicate })
+		left := slices.DeleteFunc(slices.Clone(items), func(it *item) bool {
+			return it.m.Duplicate
+		})
 		return left, len(left) < len(items)
 	}
 	return items, false
 }
 
-// done notes what is known after a commit, and has the unread counts applied.
+// done records the state after a commit and applies the unread counts.
 func (s *messages) done(ctx context.Context, sl *slot, items []*item, p *plan) {
 	for _, it := range items {
 		it.m.ID = it.id
@@ -101,22 +105,23 @@ func (s *messages) done(ctx context.Context, sl *slot, items []*item, p *plan) {
 	s.outbox.settle(ctx, sl, p.owed)
 }
 
-// plan is what a transaction writes besides the messages.
+// plan is the part of a transaction besides the messages.
 type plan struct {
 	sessions []*touch
 	chats    []*chat
 	owed     dues
 }
 
-// chat is a group whose lastChated a transaction writes.
+// chat is a group whose lastChated a transaction updates.
 type chat struct {
 	c      *conversation
 	second uint32
 }
 
-// planFor finds out what storing items takes.
+// planFor returns what the transaction of items writes besides the messages.
 func (s *messages) planFor(items []*item) *plan {
-	return &plan{sessions: s.sessions.touchedSessions(items), chats: touchedGroups(items), owed: duesOf(items)}
+	return &plan{sessions: s.sessions.touchedSessions(items), chats: touchedGroups(items),
+		owed: duesOf(items)}
 }
 
 // touchedGroups returns the groups with a message newer than their lastChated, sorted.
@@ -143,18 +148,21 @@ func touchedGroups(items []*item) []*chat {
 	return list
 }
 
-// writeChats brings groups' lastChated up to date: by primary key, as little as session rows.
+// writeChats updates lastChated of groups. It selects rows by primary key, so that no
+// other rows are locked.
 func writeChats(ctx context.Context, tx execer, list []*chat) error {
 	bySecond := map[uint32][]uint32{}
 	for _, t := range list {
 		bySecond[t.second] = append(bySecond[t.second], t.c.thread.id)
 	}
 	return eachSecond(bySecond, func(second uint32, ids string) error {
-		return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMGroup SET lastChated=GREATEST(lastChated, %d) WHERE id IN (%s)", second, ids))
+		return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMGroup SET lastChated=GREATEST(lastChated, "+
+			"%d) WHERE id IN (%s)", second, ids))
 	})
 }
 
-// commit stores items in one transaction: their rows, session rows, client_msg_ids and what is owed to the unread counts.
+// commit stores items in one transaction: their rows, session rows, client_msg_ids and
+// the outbox row of the unread counts.
 func (s *messages) commit(ctx context.Context, sl *slot, items []*item, p *plan) error {
 	if err := s.sessions.findSessions(ctx, p.sessions); err != nil {
 		return err
@@ -166,7 +174,8 @@ func (s *messages) commit(ctx context.Context, sl *slot, items []*item, p *plan)
 	defer conn.Close()
 	whole := false
 	defer func() {
-		if !whole { // a panic: the next transaction on this connection would commit what is open on it
+		// after a panic the next transaction on this connection would commit the open one
+		if !whole {
 			discard(conn)
 		}
 	}()
@@ -175,10 +184,12 @@ func (s *messages) commit(ctx context.Context, sl *slot, items []*item, p *plan)
 	return err
 }
 
-// commitWith is commit with a connection.
-func (s *messages) commitWith(ctx context.Context, conn *sql.Conn, sl *slot, items []*item, p *plan) error {
+// commitWith runs the transaction of commit on conn.
+func (s *messages) commitWith(ctx context.Context, conn *sql.Conn, sl *slot, items []*item,
+	p *plan) error {
 	if fresh := missingRows(p.sessions); len(fresh) > 0 && !s.finalized {
-		// No unique key keeps out a second session row: the lock does, until the commit. Whoever made one before has committed it.
+		// No unique key prevents a second session row; this lock does, until the commit.
+		// A process that made a row before has committed it.
 		if err := s.lock(ctx, conn, "create"); err != nil {
 			return err
 		}
@@ -199,13 +210,14 @@ func (s *messages) commitWith(ctx context.Context, conn *sql.Conn, sl *slot, ite
 	return s.outbox.finish(ctx, conn, sl, p.owed, func() error {
 		err := commit(ctx, conn)
 		if mysqlError(err) != nil && !lostConnection(err) {
-			rollBack(ctx, conn) // as a rule the server has; nothing of it may stay with the connection
+			rollBack(ctx, conn) // no part of the transaction may stay on the connection
 		}
 		return err
 	})
 }
 
-// rollBack ends a connection's transaction. When that fails the connection is not used again, and the transaction ends with it.
+// rollBack ends the transaction of a connection. If the statement fails, the connection
+// is closed, which ends the transaction.
 func rollBack(ctx context.Context, conn *sql.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWait*time.Second)
 	defer cancel()
@@ -214,17 +226,20 @@ func rollBack(ctx context.Context, conn *sql.Conn) {
 	}
 }
 
-// discard sees to it that a connection is closed instead of kept. The server ends what is open on it.
+// discard makes database/sql close a connection instead of keeping it. The server then
+// ends its transaction.
 func discard(conn *sql.Conn) { conn.Raw(func(any) error { return errDiscard }) }
 
-// commitOn commits a connection's transaction.
+// commitOn commits the transaction of a connection.
 func commitOn(ctx context.Context, conn *sql.Conn) error {
 	_, err := conn.ExecContext(ctx, "COMMIT")
 	return err
 }
 
-// write begins a transaction and sends its statements, each over sorted keys: as one script, but for what has an answer that is needed.
-func (s *messages) write(ctx context.Context, conn *sql.Conn, sl *slot, items []*item, p *plan) error {
+// write begins a transaction and sends its statements, each over sorted keys. They go as
+// one script, except statements whose result is needed.
+func (s *messages) write(ctx context.Context, conn *sql.Conn, sl *slot, items []*item,
+	p *plan) error {
 	sc := &script{conn: conn, b: sl.script[:0]}
 	defer func() { sl.script = kept(sc.b) }()
 	if err := sc.add(ctx, []byte("START TRANSACTION")); err != nil {
@@ -251,7 +266,7 @@ func (s *messages) write(ctx context.Context, conn *sql.Conn, sl *slot, items []
 	return sc.flush(ctx)
 }
 
-// writeOwed puts what is owed to Redis into the outbox.
+// writeOwed writes to the outbox what the transaction owes to Redis.
 func writeOwed(ctx context.Context, tx execer, sl *slot, owed dues) error {
 	b := append(sl.buf[:0], "INSERT INTO IMUnreadOutbox (owner, seq, payload, created) VALUES ("...)
 	b = appendHex(b, sl.owner[:])
@@ -259,12 +274,13 @@ func writeOwed(ctx context.Context, tx execer, sl *slot, owed dues) error {
 	b = strconv.AppendUint(b, sl.seq, 10)
 	b = append(b, ',')
 	b = appendHex(b, appendDues(nil, owed))
-	b = append(b, ",UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE seq=VALUES(seq), payload=VALUES(payload), created=VALUES(created)"...)
+	b = append(b, ",UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE seq=VALUES(seq), "+
+		"payload=VALUES(payload), created=VALUES(created)"...)
 	sl.buf = kept(b)
 	return tx.add(ctx, b)
 }
 
-// writeMessages inserts the rows, one statement a table.
+// writeMessages inserts the rows, with one statement per table.
 func (s *messages) writeMessages(ctx context.Context, tx execer, sl *slot, items []*item) error {
 	var byTable [2 * schema.Tables][]*item
 	for _, it := range items {
@@ -316,7 +332,7 @@ func insertMessages(ctx context.Context, tx execer, sl *slot, rows []*item) erro
 		for _, v := range [...]uint32{it.id, uint32(it.m.Type), 0, it.m.Created, it.m.Created} {
 			number(v)
 		}
-		if it.audio != 0 { // where the sound is
+		if it.audio != 0 { // the row of the sound
 			b = append(b, '\'')
 			b = strconv.AppendUint(b, uint64(it.audio), 10)
 			b = append(b, '\'')

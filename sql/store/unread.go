@@ -13,11 +13,14 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Unread messages of users are counted one by one. Of a group two counts are kept, how many messages were sent and how many of those a member has read: so a
-// message costs one count, however many members there are. Redis may lose either:
+// Unread messages between users are counted one by one. A group has two counts: the
+// messages sent, and for each member the messages read. So a message costs one count,
+// whatever the number of members. Redis may lose either count:
 //
-//   - what a member has read is missing: unread is what was sent since joining, at most what was counted; that becomes the count.
-//   - it is more than was sent: nothing is unread; the group's count becomes the member's.
+//   - If a member's count is missing, the messages sent since joining are unread, up to
+//     the group's count. The member's count is set to match.
+//   - If a member's count exceeds the group's count, nothing is unread. The member's
+//     count is set to the group's count.
 
 // unread is the part that reads and clears unread counts.
 type unread struct {
@@ -26,15 +29,17 @@ type unread struct {
 	history *history
 }
 
-// peerKey is a conversation in a user's list.
+// peerKey identifies a conversation in a user's list.
 type peerKey struct {
 	peer uint32
 	kind pb.SessionType
 }
 
-// UnreadCounts returns user's unread conversations; see im.MessageStore. Counts come from Redis, groups and joining times from the master; the latest messages
-// from the slave, unless this process stored to the user or group lately or the slave does not have one yet. A count of a conversation without messages is
-// left out, as C++ servers do: clients cannot show it.
+// UnreadCounts returns the user's unread conversations; see im.MessageStore. Counts come
+// from Redis, groups and times of joining from the master. The latest messages come from
+// the slave, or from the master when the slave lacks one or after a recent message of
+// this process to the user or group. The count of a conversation without messages is left
+// out, as C++ servers do, because clients cannot show it.
 func (s *unread) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
 	joined, err := s.members.joinedGroups(ctx, []uint32{user})
 	if err != nil {
@@ -60,7 +65,9 @@ func (s *unread) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, er
 	for _, c := range groups {
 		add(peerKey{c.peer, pb.SessionType_SESSION_TYPE_GROUP}, c.n)
 	}
-	slices.SortFunc(keys, func(a, b peerKey) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.peer, b.peer)) })
+	slices.SortFunc(keys, func(a, b peerKey) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.peer, b.peer))
+	})
 	newest, err := s.history.latest(ctx, user, keys, joined)
 	if err != nil {
 		return nil, err
@@ -74,7 +81,7 @@ func (s *unread) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, er
 	return list, nil
 }
 
-// UnreadTotals returns how many unread messages users have; see im.MessageStore.
+// UnreadTotals returns the numbers of users' unread messages; see im.MessageStore.
 func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error) {
 	if err := ctx.Err(); err != nil || len(users) == 0 {
 		return nil, s.dbError("read unread totals", err)
@@ -99,10 +106,10 @@ func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]u
 	return totals, nil
 }
 
-// pipelineSize is how many commands are sent to Redis at once at most.
+// pipelineSize bounds the number of commands in a pipeline.
 const pipelineSize = 2000
 
-// peerCounts returns the unread messages between users, counts that are none left out.
+// peerCounts returns the counts of unread messages between users, without zeros.
 func (s *unread) peerCounts(ctx context.Context, users []uint32) ([]count, error) {
 	var list []count
 	err := inChunks(users, pipelineSize, func(part []uint32) error {
@@ -129,10 +136,11 @@ func (s *unread) peerCounts(ctx context.Context, users []uint32) ([]count, error
 	return list, s.redisError("read unread counts", err)
 }
 
-// wrongType reports whether a key holds something else than counts, which is passed over.
+// wrongType reports whether a key holds something other than counts. Such keys are
+// skipped.
 func wrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
 
-// groupCounts returns how many messages users have not read of their groups, none left out.
+// groupCounts returns the numbers of unread messages in users' groups, without zeros.
 func (s *unread) groupCounts(ctx context.Context, joined []joinedGroup) ([]count, error) {
 	var list []count
 	err := inChunks(joined, pipelineSize/2, func(part []joinedGroup) error {
@@ -154,9 +162,12 @@ func (s *unread) groupCounts(ctx context.Context, joined []joinedGroup) ([]count
 	return list, err
 }
 
-// readAndSent reads both counts of groups: first what users have read, which is "" where it is missing, so that it is not more than was sent.
-func (s *unread) readAndSent(ctx context.Context, joined []joinedGroup) (sent map[uint32]int64, read []string, err error) {
-	reads, sents := make([]*redis.StringCmd, len(joined)), make(map[uint32]*redis.StringCmd, len(joined))
+// readAndSent reads both counts of groups. It reads the members' counts first, so that
+// they do not exceed the groups' counts. A missing member's count gives "".
+func (s *unread) readAndSent(ctx context.Context, joined []joinedGroup) (sent map[uint32]int64,
+	read []string, err error) {
+	reads, sents := make([]*redis.StringCmd, len(joined)), make(map[uint32]*redis.StringCmd,
+		len(joined))
 	_, err = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, j := range joined {
 			reads[i] = p.HGet(ctx, readKey(j.user, j.group), "count")
@@ -188,8 +199,10 @@ func (s *unread) readAndSent(ctx context.Context, joined []joinedGroup) (sent ma
 	return sent, read, nil
 }
 
-// unreadOf is the difference of a group's two counts, and what is done where Redis lost one.
-func (s *unread) unreadOf(ctx context.Context, j joinedGroup, read string, sent int64) (uint32, error) {
+// unreadOf returns the difference of a group's two counts, and repairs a count that Redis
+// lost.
+func (s *unread) unreadOf(ctx context.Context, j joinedGroup, read string,
+	sent int64) (uint32, error) {
 	switch have := countOf(read); {
 	case read == "" && sent > 0:
 		return s.startCount(ctx, j, sent)
@@ -200,14 +213,17 @@ func (s *unread) unreadOf(ctx context.Context, j joinedGroup, read string, sent 
 	}
 }
 
-// startCountMax is up to how many messages are counted in the table to find what is unread; of more the group's count is believed.
+// startCountMax bounds the messages that are counted in the table. With more the group's
+// count is used.
 const startCountMax = 1000
 
-// startCount makes the missing count of what a user has read, so that what was sent since joining is unread, if so much was counted.
+// startCount restores the missing count of a member, so that the messages sent since
+// joining are unread, up to the group's count.
 func (s *unread) startCount(ctx context.Context, j joinedGroup, sent int64) (uint32, error) {
 	of := thread{group: true, id: j.group}
 	var since int64
-	query := fmt.Sprintf("SELECT COUNT(*) FROM (SELECT 1 FROM %s WHERE groupId=%d AND status=0 AND created>=%d LIMIT %d) AS m", of.table(), j.group, j.since, startCountMax)
+	query := fmt.Sprintf("SELECT COUNT(*) FROM (SELECT 1 FROM %s WHERE groupId=%d AND status=0 "+
+		"AND created>=%d LIMIT %d) AS m", of.table(), j.group, j.since, startCountMax)
 	if err := s.master.QueryRowContext(ctx, query).Scan(&since); err != nil {
 		return 0, s.dbError("count a group's messages", err)
 	}
@@ -224,11 +240,14 @@ func (s *unread) startCount(ctx context.Context, j joinedGroup, sent int64) (uin
 }
 
 // lowers sets a count that is still ARGV[1] to ARGV[2].
-var lowers = redis.NewScript(`if redis.call('HGET', KEYS[1], 'count') == ARGV[1] then redis.call('HSET', KEYS[1], 'count', ARGV[2]) end
+var lowers = redis.NewScript(`if redis.call('HGET', KEYS[1], 'count') == ARGV[1] then
+  redis.call('HSET', KEYS[1], 'count', ARGV[2])
+end
 return 1`)
 
-// lowerCount repairs a count of what a user has read that is more than was sent: the group's was lost and counts anew. In a cluster the two were read at no
-// particular order, so the group's is read again first.
+// lowerCount repairs a member's count that exceeds the group's count: the group's count
+// was lost and began anew. In a cluster the two are read in no particular order, so the
+// group's count is read again first.
 func (s *unread) lowerCount(ctx context.Context, j joinedGroup, read string) error {
 	sent, err := s.groupCount(ctx, j.group)
 	if err != nil || countOf(read) <= sent {
@@ -245,7 +264,7 @@ func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
 	return s.redisError("clear unread count", err)
 }
 
-// ClearGroupUnread says that a user has read everything in a group; see im.GroupStore.
+// ClearGroupUnread marks everything in a group as read by a user; see im.GroupStore.
 func (s *unread) ClearGroupUnread(ctx context.Context, user, group uint32) error {
 	_, ok, err := s.members.joinedAt(ctx, user, group)
 	if !ok || err != nil {
@@ -254,7 +273,7 @@ func (s *unread) ClearGroupUnread(ctx context.Context, user, group uint32) error
 	return s.clearGroup(ctx, user, group)
 }
 
-// clearGroup lets a user have read all that was counted.
+// clearGroup sets a member's count to the group's count.
 func (s *unread) clearGroup(ctx context.Context, user, group uint32) error {
 	sent, err := s.groupCount(ctx, group)
 	if err != nil {
