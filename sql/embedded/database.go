@@ -15,13 +15,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
 
 	"teamtalk/core/im"
 )
 
-// database is the directory with its connections, which all parts share: one connection that
-// writes, and a pool of connections that read.
+// database is the directory with its connections, which all parts share: one connection
+// that writes, and a pool of connections that read.
 type database struct {
 	dir     string
 	now     func() time.Time
@@ -64,7 +64,8 @@ func (s *database) open(ctx context.Context, o Options) error {
 	if err := s.writer.prepareAppend(ctx); err != nil {
 		return describe(err)
 	}
-	// SQLite opens a file that it may only read without a word; better to hear of it now than with the first message.
+	// SQLite opens a read-only file without an error. Open must fail here, before the
+	// first message.
 	if err := s.transact(ctx, (*writer).tryWrite); err != nil {
 		return describe(err)
 	}
@@ -75,22 +76,25 @@ func (s *database) open(ctx context.Context, o Options) error {
 	return nil
 }
 
-// openDB makes a pool of n connections to the database file, which are opened when needed.
+// openDB makes a pool of n connections to the database file. Each opens when it is first
+// needed.
 func openDB(path string, busy time.Duration, n int, params ...string) *sql.DB {
-	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_busy_timeout=" + strconv.FormatInt(busy.Milliseconds(), 10)
+	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_busy_timeout=" +
+		strconv.FormatInt(busy.Milliseconds(), 10)
 	for _, p := range params {
 		dsn += "&" + p
 	}
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {
-		panic(err) // the driver is linked in; sql.Open looks at nothing else
+		panic(err) // cannot happen: the driver is linked in, and sql.Open checks nothing else
 	}
 	db.SetMaxOpenConns(n)
 	db.SetMaxIdleConns(n)
 	return db
 }
 
-// makeDir makes the directory, readable for this user alone: it holds everybody's messages.
+// makeDir makes the directory, with access for this user alone, because it holds all
+// messages.
 func makeDir(dir string) error {
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, os.ErrExist) {
@@ -99,11 +103,13 @@ func makeDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(dir)) // else a power cut could take the new directory with everything in it
+	// Without it a power cut could lose the new directory with its content.
+	return syncDir(filepath.Dir(dir))
 }
 
-// makeFile makes an empty database file for this user alone; SQLite would leave the mode to the umask. An existing file is not
-// touched, not even opened: closing any descriptor of it would release this process's locks on it.
+// makeFile makes an empty database file with access for this user alone; SQLite would
+// apply the umask. It does not open an existing file: closing any descriptor of the file
+// would release the locks of this process on it.
 func makeFile(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if errors.Is(err, os.ErrExist) {
@@ -115,8 +121,9 @@ func makeFile(path string) error {
 	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
 }
 
-// Ping reads from the database and checks that it can be written. That it may be written is all it looks for, until the disk has refused a
-// batch: from then on it writes something itself, until that is taken, so that a full disk shows for as long as it is full.
+// Ping reads from the database and checks that writing is permitted. After the disk has
+// refused a batch, Ping writes data itself until the disk takes it, so that a full disk
+// is reported for as long as it is full.
 func (s *database) Ping(ctx context.Context) error {
 	return s.call("ping", func() error {
 		if !s.refused.Load() {
@@ -130,7 +137,8 @@ func (s *database) Ping(ctx context.Context) error {
 	})
 }
 
-// Close waits for what is running, folds the log into the database file and closes it. A second Close does nothing.
+// Close waits for running calls, folds the log into the database file and closes it. A
+// second Close does nothing.
 func (s *database) Close() error {
 	s.running.Lock()
 	defer s.running.Unlock()
@@ -145,7 +153,8 @@ func (s *database) Close() error {
 	return nil
 }
 
-// free closes what is open. The lock goes last: until then nobody else may come in.
+// free closes what is open. The lock is released last, so that no other server opens the
+// directory before.
 func (s *database) free() error {
 	s.metrics.unregister()
 	var errs []error
@@ -161,7 +170,8 @@ func (s *database) free() error {
 	return errors.Join(errs...)
 }
 
-// call is the frame of every operation: not after Close, timed, errors described and counted. err carries its kind.
+// call runs f as the operation op: it fails after Close, measures the time, and adds the
+// kind and an explanation to errors.
 func (s *database) call(op string, f func() error) error {
 	s.running.RLock()
 	defer s.running.RUnlock()
@@ -181,8 +191,8 @@ func (s *database) call(op string, f func() error) error {
 	return fmt.Errorf("embedded: %s: %w", op, err)
 }
 
-// transact runs f in a transaction of the writer, which is committed if f returns nil and ctx has not ended. It waits for the
-// writer, and for other processes, as long as ctx allows.
+// transact runs f in a transaction of the writer. It commits if f returns nil and ctx has
+// not ended. It waits for the writer, and for other processes, until ctx ends.
 func (s *database) transact(ctx context.Context, f func(*writer) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -196,7 +206,7 @@ func (s *database) transact(ctx context.Context, f func(*writer) error) error {
 	w := s.writer
 	committed := false
 	defer func() {
-		if !committed { // f may have panicked
+		if !committed { // also after a panic in f
 			w.abandon()
 		}
 	}()
@@ -223,7 +233,8 @@ func (s *database) transact(ctx context.Context, f func(*writer) error) error {
 type scanner interface{ Scan(dest ...any) error }
 
 // rows runs a read and calls scan for each row.
-func (s *database) rows(ctx context.Context, op string, stmt *sql.Stmt, scan func(scanner) error, args ...any) error {
+func (s *database) rows(ctx context.Context, op string, stmt *sql.Stmt, scan func(scanner) error,
+	args ...any) error {
 	return s.call(op, func() error {
 		rows, err := stmt.QueryContext(ctx, args...)
 		if err != nil {

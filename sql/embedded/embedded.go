@@ -1,11 +1,13 @@
-// Package embedded is the store that needs no database server: an im.Store on SQLite, in one directory, for one server process. It
-// is the default of "teamtalk serve".
+// Package embedded is an im.Store on SQLite, in one directory, for one server process. It
+// needs no database server. It is the default of "teamtalk serve".
 //
-// What AppendMessages has accepted is on the disk: the log of changes is flushed before a transaction counts as committed. Messages, their
-// counters, unread counts and recent sessions change in one transaction, so no crash can part them. DESIGN.md says how, and what it costs.
+// A message that AppendMessages has accepted is on the disk: SQLite flushes its log
+// before a transaction counts as committed. Messages, their counters, unread counts and
+// recent sessions change in one transaction, so a crash cannot separate them. DESIGN.md
+// describes how, and the cost.
 //
-// One connection writes, several read beside it. Commands beside a running server ("teamtalk user add") open the same directory
-// with Options.Admin.
+// One connection writes, and several read at the same time. Commands beside a running
+// server ("teamtalk user add") open the same directory with Options.Admin.
 package embedded
 
 import (
@@ -23,26 +25,32 @@ import (
 
 var _ im.Store = (*Store)(nil)
 
-// FileName is the database's name in its directory. SQLite keeps two more beside it, with -wal and -shm at the end, which belong to
-// it: who copies the database of a running server copies all three, or uses SQLite's own backup.
+// FileName is the name of the database in its directory. SQLite has two more files beside
+// it, with the suffixes -wal and -shm. A copy of the database of a running server needs
+// all three files, or SQLite's backup.
 const FileName = "teamtalk.db"
 
-// Options of a store. Only Dir is required.
+// Options are the settings of a store. Only Dir is required.
 type Options struct {
-	// Dir is the directory; it is made, for this user alone, when it is missing. Its parent must exist.
+	// Dir is the directory. Open creates it, with access for this user alone, when it
+	// does not exist. Its parent must exist.
 	Dir string
-	// Workers is how many reads run at once, each on a connection of its own. 0: 4.
+	// Workers is the number of reads that run at once, each on its own connection. 0
+	// means 4.
 	Workers int
-	// Admin opens beside a server that runs on the same directory: without taking the lock that makes the server the only one.
-	// Several may be open. Each change is a short transaction that waits for the server's, and the server for it, at most BusyTimeout.
+	// Admin opens the directory beside a running server: without the lock that admits one
+	// server. Several processes may do so. Each change is a short transaction. It waits
+	// for transactions of other processes, and they for it, at most BusyTimeout.
 	Admin bool
-	// BusyTimeout is how long a change waits for one of another process. 0: 5 s.
+	// BusyTimeout is the longest wait of a change for another process. 0 means 5 s.
 	BusyTimeout time.Duration
-	// Now is the clock of Updated and of the memory of client_msg_ids. nil: time.Now.
+	// Now is the clock for Updated and for the expiry of client_msg_ids. nil means
+	// time.Now.
 	Now func() time.Time
-	// Log hears of what nobody else is told: messages that the database refused. nil: nothing is logged.
+	// Log receives the messages that the database rejected. nil means no logs.
 	Log *slog.Logger
-	// Metrics is where the metrics teamtalk_store_* are registered, until Close. nil: nowhere.
+	// Metrics registers the metrics teamtalk_store_* until Close. nil means that they are
+	// not registered.
 	Metrics prometheus.Registerer
 }
 
@@ -60,10 +68,10 @@ type Store struct {
 	*push
 }
 
-// Open opens the store in o.Dir, creates it when the directory has none, and brings its schema
-// up to date. The error says how to solve it: another server uses the directory (with its process
-// id), the directory cannot be written, the file is damaged or belongs to another program, or a
-// newer version of this program wrote it.
+// Open opens the store in o.Dir, creates it when the directory has none, and brings its
+// schema up to date. The error says how to solve it: another server uses the directory
+// (with its process id), the directory cannot be written, the file is damaged or belongs
+// to another program, or a newer version of this program wrote it.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Dir == "" {
 		return nil, im.Errorf(im.Invalid, "embedded: no directory given")

@@ -10,7 +10,8 @@ import (
 // history is the part that reads messages.
 type history struct{ *database }
 
-// scanMessage reads messageColumns, after the columns for dest, into a message between user and peer, or in the group peer.
+// scanMessage reads the columns for dest and then messageColumns, into a message between
+// user and peer, or in the group peer.
 func scanMessage(row scanner, user, peer *uint32, dest ...any) (m im.Message, err error) {
 	var path *string
 	var size, duration *uint32
@@ -19,7 +20,7 @@ func scanMessage(row scanner, user, peer *uint32, dest ...any) (m im.Message, er
 		return im.Message{}, err
 	}
 	if isAudio(m.Type) {
-		m.Data = nil // says where the audio is
+		m.Data = nil // it was the id of the sound
 		if path != nil {
 			m.Audio = &im.Audio{Path: *path, Size: *size, Duration: *duration}
 		}
@@ -35,12 +36,15 @@ func scanMessage(row scanner, user, peer *uint32, dest ...any) (m im.Message, er
 }
 
 // between runs a read of a conversation's messages.
-func (s *history) between(ctx context.Context, op string, stmt *sql.Stmt, user, peer uint32, args ...any) ([]im.Message, error) {
-	return s.messageRows(ctx, op, stmt, user, peer, append([]any{min(user, peer), max(user, peer)}, args...)...)
+func (s *history) between(ctx context.Context, op string, stmt *sql.Stmt, user, peer uint32,
+	args ...any) ([]im.Message, error) {
+	return s.messageRows(ctx, op, stmt, user, peer, append([]any{min(user, peer), max(user, peer)},
+		args...)...)
 }
 
 // messageRows runs a read of messages between user and peer, or in the group peer.
-func (s *history) messageRows(ctx context.Context, op string, stmt *sql.Stmt, user, peer uint32, args ...any) ([]im.Message, error) {
+func (s *history) messageRows(ctx context.Context, op string, stmt *sql.Stmt, user, peer uint32,
+	args ...any) ([]im.Message, error) {
 	var messages []im.Message
 	err := s.rows(ctx, op, stmt, func(row scanner) error {
 		m, err := scanMessage(row, &user, &peer)
@@ -53,45 +57,55 @@ func (s *history) messageRows(ctx context.Context, op string, stmt *sql.Stmt, us
 	return messages, nil
 }
 
-// History returns messages newest first, as im.MessageStore says.
-func (s *history) History(ctx context.Context, user, peer, begin uint32, count int) ([]im.Message, error) {
+// History returns messages, newest first; see im.MessageStore.
+func (s *history) History(ctx context.Context, user, peer, begin uint32,
+	count int) ([]im.Message, error) {
 	if begin == 0 {
-		begin-- // the highest there is
+		begin-- // the highest possible id
 	}
 	return s.between(ctx, "history", s.read.history, user, peer, begin, max(count, 0))
 }
 
-// MessagesByID returns messages in order of id, as im.MessageStore says.
-func (s *history) MessagesByID(ctx context.Context, user, peer uint32, ids []uint32) ([]im.Message, error) {
+// MessagesByID returns messages in order of id; see im.MessageStore.
+func (s *history) MessagesByID(ctx context.Context, user, peer uint32,
+	ids []uint32) ([]im.Message, error) {
 	return s.between(ctx, "messages by id", s.read.messagesByID, user, peer, jsonArray(ids))
 }
 
-// LatestID returns a conversation's newest id, as im.MessageStore says.
+// LatestID returns the newest id of a conversation; see im.MessageStore.
 func (s *history) LatestID(ctx context.Context, user, peer uint32) (id uint32, err error) {
-	err = s.rows(ctx, "latest id", s.read.latestID, func(row scanner) error { return row.Scan(&id) }, min(user, peer), max(user, peer))
+	err = s.rows(ctx, "latest id", s.read.latestID, func(row scanner) error {
+		return row.Scan(&id)
+	}, min(user, peer), max(user, peer))
 	return id, err
 }
 
 // inGroup runs a read of a group's messages.
-func (s *history) inGroup(ctx context.Context, op string, stmt *sql.Stmt, user, group uint32, args ...any) ([]im.Message, error) {
+func (s *history) inGroup(ctx context.Context, op string, stmt *sql.Stmt, user, group uint32,
+	args ...any) ([]im.Message, error) {
 	return s.messageRows(ctx, op, stmt, user, group, append([]any{group, user}, args...)...)
 }
 
-// GroupHistory returns messages newest first, as im.GroupStore says.
-func (s *history) GroupHistory(ctx context.Context, user, group, begin uint32, count int) ([]im.Message, error) {
+// GroupHistory returns messages, newest first; see im.GroupStore.
+func (s *history) GroupHistory(ctx context.Context, user, group, begin uint32,
+	count int) ([]im.Message, error) {
 	if begin == 0 {
-		begin-- // the highest there is
+		begin-- // the highest possible id
 	}
 	return s.inGroup(ctx, "group history", s.read.groupHistory, user, group, begin, max(count, 0))
 }
 
-// GroupMessagesByID returns messages in order of id, as im.GroupStore says.
-func (s *history) GroupMessagesByID(ctx context.Context, user, group uint32, ids []uint32) ([]im.Message, error) {
-	return s.inGroup(ctx, "group messages by id", s.read.groupMessagesByID, user, group, jsonArray(ids))
+// GroupMessagesByID returns messages in order of id; see im.GroupStore.
+func (s *history) GroupMessagesByID(ctx context.Context, user, group uint32,
+	ids []uint32) ([]im.Message, error) {
+	return s.inGroup(ctx, "group messages by id", s.read.groupMessagesByID, user, group,
+		jsonArray(ids))
 }
 
-// GroupLatestID returns a group's newest id, as im.GroupStore says.
+// GroupLatestID returns the newest id of a group; see im.GroupStore.
 func (s *history) GroupLatestID(ctx context.Context, user, group uint32) (id uint32, err error) {
-	err = s.rows(ctx, "group latest id", s.read.groupLatestID, func(row scanner) error { return row.Scan(&id) }, group, user)
+	err = s.rows(ctx, "group latest id", s.read.groupLatestID, func(row scanner) error {
+		return row.Scan(&id)
+	}, group, user)
 	return id, err
 }

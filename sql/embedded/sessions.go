@@ -7,11 +7,12 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// sessions is the part that keeps the users' lists of conversations.
+// sessions is the part that stores the users' lists of conversations.
 type sessions struct{ *database }
 
-// RecentSessions returns a user's conversations, newest first, as im.MessageStore says.
-func (s *sessions) RecentSessions(ctx context.Context, user, since uint32, limit int) ([]im.RecentSession, error) {
+// RecentSessions returns a user's conversations, newest first; see im.MessageStore.
+func (s *sessions) RecentSessions(ctx context.Context, user, since uint32,
+	limit int) ([]im.RecentSession, error) {
 	var sessions []im.RecentSession
 	err := s.rows(ctx, "recent sessions", s.read.recentSessions, func(row scanner) (err error) {
 		var r im.RecentSession
@@ -27,17 +28,23 @@ func (s *sessions) RecentSessions(ctx context.Context, user, since uint32, limit
 
 const (
 	removeSession = `update IMRelationShip set
-			statusSmall = case smallId when ?1 then 1 else statusSmall end, unreadSmall = case smallId when ?1 then 0 else unreadSmall end,
-			statusBig = case bigId when ?1 then 1 else statusBig end, unreadBig = case bigId when ?1 then 0 else unreadBig end
-		where smallId = min(?1, ?2) and bigId = max(?1, ?2) and case smallId when ?1 then statusSmall else statusBig end = 0`
+			statusSmall = case smallId when ?1 then 1 else statusSmall end, unreadSmall =
+			case smallId when ?1 then 0 else unreadSmall end,
+			statusBig = case bigId when ?1 then 1 else statusBig end, unreadBig = case bigId
+			when ?1 then 0 else unreadBig end
+		where smallId = min(?1, ?2) and bigId = max(?1, ?2) and case smallId when ?1 then
+		statusSmall else statusBig end = 0`
 
-	removeGroupSession = `update IMGroupMember set removeMsgId = g.lastMsgId, readMsgId = g.lastMsgId from IMGroup g
-		where g.id = ?2 and groupId = ?2 and userId = ?1 and g.lastMsgId > max(joinMsgId, removeMsgId)`
+	removeGroupSession = `update IMGroupMember set removeMsgId = g.lastMsgId,
+		readMsgId = g.lastMsgId from IMGroup g
+		where g.id = ?2 and groupId = ?2 and userId = ?1 and g.lastMsgId > max(joinMsgId,
+		removeMsgId)`
 )
 
-// RemoveSession takes a conversation out of user's list, as im.MessageStore says.
+// RemoveSession removes a conversation from a user's list; see im.MessageStore.
 func (s *sessions) RemoveSession(ctx context.Context, user, peer uint32, t pb.SessionType) error {
-	text := map[pb.SessionType]string{pb.SessionType_SESSION_TYPE_SINGLE: removeSession, pb.SessionType_SESSION_TYPE_GROUP: removeGroupSession}[t]
+	text := map[pb.SessionType]string{pb.SessionType_SESSION_TYPE_SINGLE: removeSession,
+		pb.SessionType_SESSION_TYPE_GROUP: removeGroupSession}[t]
 	return s.call("remove session", func() error {
 		if text == "" {
 			return im.Errorf(im.NotFound, "no session is of type %d", t)
@@ -58,7 +65,8 @@ func (s *sessions) RemoveSession(ctx context.Context, user, peer uint32, t pb.Se
 	})
 }
 
-// SyncSessions has nothing to do: a member's session with a group is computed from the group's last message.
+// SyncSessions does nothing: the session of a member with a group follows from the
+// group's last message.
 func (s *sessions) SyncSessions(ctx context.Context) (int, error) {
 	return 0, s.call("sync sessions", ctx.Err)
 }

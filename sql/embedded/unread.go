@@ -14,41 +14,47 @@ type unread struct {
 	clears clears
 }
 
-// clears gathers calls of ClearUnread into transactions. People read what they are sent, so these calls are about as many as
-// messages; one transaction each would leave the writer little time for messages.
+// clears batches calls of ClearUnread into transactions. These calls are about as many as
+// messages, because users read what they receive. A transaction for each would leave the
+// writer little time for messages.
 type clears struct {
 	mu   sync.Mutex
-	next *clearBatch // waits for the writer; nil when none does
+	next *clearBatch // the batch that waits for the writer, or nil
 }
 
-// clearBatch is what one transaction will clear.
+// clearBatch is the set of counts that one transaction clears.
 type clearBatch struct {
 	unread []unreadKey // guarded by clears.mu until the transaction takes the batch
 	done   chan struct{}
 	err    error // set before done is closed
 }
 
-// unreadKey is a side of a conversation, or a member of a group.
+// unreadKey identifies a side of a conversation, or a member of a group.
 type unreadKey struct {
 	user, peer uint32
 	group      bool
 }
 
-// ClearUnread sets user's unread count for peer to zero. Many calls find it there already, and write nothing. When ctx ends while
-// the call waits for its turn, the count may be cleared all the same.
+// ClearUnread sets user's unread count for peer to zero. A call that finds zero writes
+// nothing. When ctx ends while the call waits for the writer, the count may still be
+// cleared.
 func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
-	return s.clear(ctx, unreadKey{user: user, peer: peer}, s.read.hasUnread, min(user, peer), max(user, peer), user)
+	return s.clear(ctx, unreadKey{user: user, peer: peer}, s.read.hasUnread, min(user, peer),
+		max(user, peer), user)
 }
 
-// ClearGroupUnread says that user has read everything in a group. Calls of it and of ClearUnread share transactions.
+// ClearGroupUnread marks everything in a group as read by user. It shares transactions
+// with ClearUnread.
 func (s *unread) ClearGroupUnread(ctx context.Context, user, group uint32) error {
 	return s.clear(ctx, unreadKey{user, group, true}, s.read.hasGroupUnread, group, user)
 }
 
-// clear sets what is unread of k to zero, unless has, with args, finds it so.
+// clear sets the unread count of k to zero, unless has, with args, reads zero.
 func (s *unread) clear(ctx context.Context, k unreadKey, has *sql.Stmt, args ...any) error {
 	unread := 0
-	err := s.rows(ctx, "has unread", has, func(row scanner) error { return row.Scan(&unread) }, args...)
+	err := s.rows(ctx, "has unread", has, func(row scanner) error {
+		return row.Scan(&unread)
+	}, args...)
 	if err != nil || unread == 0 {
 		return err
 	}
@@ -63,8 +69,8 @@ func (s *unread) clear(ctx context.Context, k unreadKey, has *sql.Stmt, args ...
 	})
 }
 
-// joinClears adds k to the batch that waits for the writer; the first of a batch starts it. It runs apart from any caller, whose context
-// may end before the others'.
+// joinClears adds k to the batch that waits for the writer. The first key of a batch
+// starts its transaction, which is independent of any caller's context.
 func (s *unread) joinClears(k unreadKey) *clearBatch {
 	s.clears.mu.Lock()
 	defer s.clears.mu.Unlock()
@@ -87,7 +93,7 @@ func (s *unread) runClears(b *clearBatch) {
 		s.clears.next, taken = nil, true
 	}
 	b.err = s.transact(context.Background(), func(w *writer) error {
-		take() // from here on calls make the next batch
+		take() // later calls make the next batch
 		for _, k := range b.unread {
 			if err := w.clear(k); err != nil {
 				return err
@@ -100,7 +106,7 @@ func (s *unread) runClears(b *clearBatch) {
 	}
 }
 
-// clear sets what is unread of k to zero.
+// clear sets the unread count of k to zero.
 func (w *writer) clear(k unreadKey) (err error) {
 	if k.group {
 		_, err = w.clearGroupUnread.Exec(k.peer, k.user)
@@ -110,7 +116,8 @@ func (w *writer) clear(k unreadKey) (err error) {
 	return err
 }
 
-// UnreadTotals returns users' unread messages, groups included, as im.MessageStore says.
+// UnreadTotals returns users' numbers of unread messages, groups included; see
+// im.MessageStore.
 func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error) {
 	totals := make(map[uint32]uint32, len(users))
 	err := s.rows(ctx, "unread totals", s.read.unreadTotals, func(row scanner) error {
@@ -125,7 +132,7 @@ func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]u
 	return totals, nil
 }
 
-// UnreadCounts returns a user's conversations with unread messages, as im.MessageStore says.
+// UnreadCounts returns a user's conversations with unread messages; see im.MessageStore.
 func (s *unread) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
 	var counts []im.Unread
 	err := s.rows(ctx, "unread counts", s.read.unreadCounts, func(row scanner) (err error) {
