@@ -13,11 +13,12 @@ func setPassword(f *fixture) {
 	ids := f.users(2)
 	salt := "new1"
 	hash := im.HashPassword(im.ClientPassword("changed"), salt)
-	for range 2 { // the second changes nothing, and the user is found all the same
+	for range 2 { // the second call changes nothing, and must find the user
 		f.check("SetPassword", f.s.SetPassword(f.ctx, ids[0], hash, salt))
 	}
 	changed, other := f.account("user0"), f.account("user1")
-	if changed.Password != hash || changed.Salt != salt || !changed.Check(im.ClientPassword("changed")) {
+	if changed.Password != hash || changed.Salt != salt ||
+		!changed.Check(im.ClientPassword("changed")) {
 		f.Errorf("password %q salt %q, want %q %q", changed.Password, changed.Salt, hash, salt)
 	}
 	if want := account(1); other.Password != want.Password || other.Salt != want.Salt {
@@ -27,7 +28,8 @@ func setPassword(f *fixture) {
 
 func setStatus(f *fixture) {
 	ids := f.users(2)
-	for _, status := range []im.UserStatus{im.StatusDeparted, im.StatusDeparted, im.StatusIntern, im.StatusOK} {
+	for _, status := range []im.UserStatus{im.StatusDeparted, im.StatusDeparted, im.StatusIntern,
+		im.StatusOK} {
 		before := f.now()
 		f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, ids[0], status))
 		got := f.account("user0")
@@ -43,7 +45,7 @@ func setStatus(f *fixture) {
 	}
 }
 
-// userTexts are the texts of a user that have a method to set them.
+// userTexts returns the texts of a user that have a method to set them.
 func userTexts(s im.UserStore) []userText {
 	return []userText{
 		{"SetSignInfo", 128, s.SetSignInfo, func(u im.User) string { return u.SignInfo }},
@@ -62,14 +64,16 @@ func setTexts(f *fixture) {
 	ids := f.users(2)
 	other := f.account("user1")
 	for _, x := range userTexts(f.s) {
-		for _, text := range []string{"签名 🙂 'x\"\\%_", "签名 🙂 'x\"\\%_", strings.Repeat("界", x.limit), " ends with blanks  ", ""} {
+		for _, text := range []string{"签名 🙂 'x\"\\%_", "签名 🙂 'x\"\\%_", strings.Repeat("界",
+			x.limit), " ends with blanks  ", ""} {
 			f.check(x.name, x.set(f.ctx, ids[0], text))
 			if got := x.get(f.account("user0").User); got != text {
 				f.Errorf("%s: %q, want %q", x.name, got, text)
 			}
 		}
 		f.check(x.name, x.set(f.ctx, ids[0], "stays"))
-		for what, text := range map[string]string{"too long": strings.Repeat("x", x.limit+1), "not UTF-8": "\xff\xfe"} {
+		for what, text := range map[string]string{"too long": strings.Repeat("x", x.limit+1),
+			"not UTF-8": "\xff\xfe"} {
 			f.wantKind(x.name+" "+what, x.set(f.ctx, ids[0], text), im.Invalid)
 		}
 		if got := x.get(f.account("user0").User); got != "stays" {
@@ -91,9 +95,11 @@ func setDepart(f *fixture) {
 			f.Errorf("department %d, want %d", got, depart)
 		}
 	}
-	f.wantKind("a department that is not there", f.s.SetUserDepart(f.ctx, ids[0], a+1000), im.Invalid)
-	f.wantKind("a user who is not there", f.s.SetUserDepart(f.ctx, ids[0]+1000, a), im.NotFound)
-	f.wantKind("a user who is not there, into none", f.s.SetUserDepart(f.ctx, ids[0]+1000, 0), im.NotFound)
+	f.wantKind("a department that is not there", f.s.SetUserDepart(f.ctx, ids[0], a+1000),
+		im.Invalid)
+	f.wantKind("a missing user", f.s.SetUserDepart(f.ctx, ids[0]+1000, a), im.NotFound)
+	f.wantKind("a missing user, into no department", f.s.SetUserDepart(f.ctx, ids[0]+1000, 0),
+		im.NotFound)
 	if got := f.account("user0").DepartID; got != 0 {
 		f.Errorf("department %d after errors, want 0", got)
 	}
@@ -110,7 +116,8 @@ func setPushShield(f *fixture) {
 	if other := f.account("user1"); other.PushShield != account(1).PushShield {
 		f.Errorf("another user's push shield is %v", other.PushShield)
 	}
-	f.wantKind("push shield of nobody", f.s.SetPushShield(f.ctx, slices.Max(ids)+1000, true), im.NotFound)
+	f.wantKind("push shield of nobody", f.s.SetPushShield(f.ctx, slices.Max(ids)+1000, true),
+		im.NotFound)
 }
 
 func changesSetUpdated(f *fixture) {
@@ -136,14 +143,15 @@ func changesSetUpdated(f *fixture) {
 	}
 }
 
-// changed is the ids of UsersChangedSince.
+// changed returns the ids from UsersChangedSince.
 func (f directoryFixture) changed(since uint32) (ids []uint32, newest uint32) {
 	f.Helper()
 	users, newest, err := f.s.UsersChangedSince(f.ctx, since)
 	f.check("UsersChangedSince", err)
 	for _, u := range users {
 		if u.Updated > newest {
-			f.Errorf("UsersChangedSince(%d): user %d is newer, %d, than the newest, %d", since, u.ID, u.Updated, newest)
+			f.Errorf("UsersChangedSince(%d): user %d is newer, %d, than the newest, %d", since,
+				u.ID, u.Updated, newest)
 		}
 		if u.Updated < since {
 			f.Errorf("UsersChangedSince(%d): user %d of %d", since, u.ID, u.Updated)
@@ -167,7 +175,8 @@ func changedSince(f *fixture) {
 	}
 	oldest := f.account("user0").Updated
 	if got, _ := f.changed(oldest); !slices.Equal(got, ids) {
-		f.Errorf("since %d, the time of the oldest: got %v, want all %v, the departed too", oldest, got, ids)
+		f.Errorf("since %d, the time of the oldest: got %v, want all %v, the departed too",
+			oldest, got, ids)
 	}
 	if got, _ := f.changed(newest); len(got) == 0 {
 		f.Errorf("since %d, the newest itself: nothing, want those of that second", newest)
@@ -192,14 +201,17 @@ func changedSinceLater(f *fixture) {
 	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, ids[1], im.StatusDeparted))
 	got, later := f.changed(newest + 1)
 	if !slices.Equal(got, ids[1:2]) || later <= newest {
-		f.Errorf("after a change: got %v, newest %d; want %v, newer than %d", got, later, ids[1:2], newest)
+		f.Errorf("after a change: got %v, newest %d; want %v, newer than %d", got, later,
+			ids[1:2], newest)
 	}
-	// The newest of a first sync is that of the users in it: what it leaves out must not be skipped over by the next.
+	// The newest time of a first sync is that of the users in it. The next sync must not
+	// skip users that the first one left out.
 	if _, first := f.changed(0); first != newest {
 		f.Errorf("first sync after the newest departed: newest %d, want %d", first, newest)
 	}
 	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, ids[0], im.StatusIntern))
 	if _, first := f.changed(0); first != later {
-		f.Errorf("first sync after the user with the lowest id changed: newest %d, want %d", first, later)
+		f.Errorf("first sync after the user with the lowest id changed: newest %d, want %d", first,
+			later)
 	}
 }

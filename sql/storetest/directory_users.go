@@ -36,20 +36,24 @@ var userTests = []test{
 	{"seen by another process", usersShared},
 }
 
-// account is a valid account with every field set.
+// account returns a valid account with every field set.
 func account(i int) im.Account {
 	return im.Account{
 		User: im.User{
-			Name: fmt.Sprintf("user%d", i), Domain: fmt.Sprintf("yonghu%d", i), Nick: fmt.Sprintf("用户 %d 🙂", i),
-			Gender: uint32(i % 3), Phone: fmt.Sprintf("1380000%04d", i%10000), Email: fmt.Sprintf("user%d@example.com", i),
-			Avatar: fmt.Sprintf("http://127.0.0.1:8700/g0/%d.jpg", i), DepartID: uint32(i%7 + 1), Status: im.StatusOK,
+			Name: fmt.Sprintf("user%d", i), Domain: fmt.Sprintf("yonghu%d",
+				i), Nick: fmt.Sprintf("用户 %d 🙂", i),
+			Gender: uint32(i % 3), Phone: fmt.Sprintf("1380000%04d",
+				i%10000), Email: fmt.Sprintf("user%d@example.com", i),
+			Avatar: fmt.Sprintf("http://127.0.0.1:8700/g0/%d.jpg", i), DepartID: uint32(i%7 +
+				1), Status: im.StatusOK,
 			SignInfo: fmt.Sprintf("sign %d", i), PushShield: i%2 == 1,
 		},
-		Password: im.HashPassword(im.ClientPassword(fmt.Sprintf("secret%d", i)), "salt"), Salt: "salt",
+		Password: im.HashPassword(im.ClientPassword(fmt.Sprintf("secret%d", i)),
+			"salt"), Salt: "salt",
 	}
 }
 
-// countUsers is how many users there are.
+// countUsers returns the number of users.
 func (f directoryFixture) countUsers() int {
 	f.Helper()
 	users, err := f.s.ListUsers(f.ctx, 0, 1<<20)
@@ -86,7 +90,8 @@ func everyField(f *fixture) {
 	f.check("ListUsers", err)
 	changed, _, err := f.s.UsersChangedSince(f.ctx, 0)
 	f.check("UsersChangedSince", err)
-	for what, users := range map[string][]im.User{"Users": byID, "ListUsers": listed, "UsersChangedSince": changed} {
+	for what, users := range map[string][]im.User{"Users": byID, "ListUsers": listed,
+		"UsersChangedSince": changed} {
 		if len(users) != 1 || users[0] != want.User {
 			f.Errorf("%s:\n got %+v\nwant %+v", what, users, want.User)
 		}
@@ -145,7 +150,9 @@ func namesFold(f *fixture) {
 		if strings.EqualFold(name, "Alice.Ж") {
 			want = ids[0]
 		}
-		if len(list) != len(names) || list[i].ID != want || want != 0 && (list[i].Name != "Alice.Ж" || list[i].Password != a.Password || list[i].Salt != a.Salt) {
+		if len(list) != len(names) || list[i].ID != want || want != 0 &&
+			(list[i].Name != "Alice.Ж" || list[i].Password != a.Password ||
+				list[i].Salt != a.Salt) {
 			f.Fatalf("AccountsByName(%q) found %+v", names, list)
 		}
 	}
@@ -178,7 +185,7 @@ func noneWhenTwice(f *fixture) {
 	_, err := f.s.CreateUsers(f.ctx, []im.Account{account(0), account(1), twice})
 	f.wantKind("CreateUsers", err, im.Exists)
 	if !strings.Contains(strings.ToLower(err.Error()), "user1") {
-		f.Errorf("the error does not name the name that is there twice: %v", err)
+		f.Errorf("the error does not contain the name that appears twice: %v", err)
 	}
 	if n := f.countUsers(); n != 0 {
 		f.Errorf("%d users after a CreateUsers that failed", n)
@@ -247,7 +254,8 @@ func userNotFound(f *fixture) {
 	f.wantKind("SetUserStatus", f.s.SetUserStatus(f.ctx, unknown, im.StatusDeparted), im.NotFound)
 }
 
-// manyAccounts asks for more than one query is made for, in another order than they were made.
+// manyAccounts reads more accounts than one query returns, in another order than they
+// were created.
 func manyAccounts(f *fixture) {
 	const n = 300
 	ids := f.users(n)
@@ -273,7 +281,8 @@ func usersByID(f *fixture) {
 	}{
 		{"none", nil, nil},
 		{"unknown only", []uint32{0, ids[4] + 1000}, nil},
-		{"some, departed and unknown", []uint32{ids[4], ids[4] + 1000, ids[0], ids[3]}, []uint32{ids[0], ids[3], ids[4]}},
+		{"some, departed and unknown", []uint32{ids[4], ids[4] + 1000, ids[0], ids[3]},
+			[]uint32{ids[0], ids[3], ids[4]}},
 	} {
 		users, err := f.s.Users(f.ctx, tc.ask)
 		f.check("Users: "+tc.name, err)
@@ -283,7 +292,7 @@ func usersByID(f *fixture) {
 	}
 }
 
-// idsOf is the sorted ids of users.
+// idsOf returns the sorted ids of users.
 func idsOf(users []im.User) []uint32 {
 	var ids []uint32
 	for _, u := range users {

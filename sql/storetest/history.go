@@ -37,7 +37,7 @@ func historyPages(f *fixture) {
 	for _, tc := range []struct {
 		begin        uint32
 		count        int
-		newest, last uint32 // ids; 0, 0: nothing
+		newest, last uint32 // ids; 0, 0: no message
 	}{
 		{0, 3, 10, 8},
 		{0, 10, 10, 1},

@@ -22,9 +22,10 @@ func groupHistoryPages(f *fixture) {
 	for _, tc := range []struct {
 		begin        uint32
 		count        int
-		newest, last uint32 // ids; 0, 0: nothing
+		newest, last uint32 // ids; 0, 0: no message
 	}{
-		{0, 3, 10, 8}, {0, 100, 10, 1}, {10, 1, 10, 10}, {7, 3, 7, 5}, {3, 5, 3, 1}, {11, 2, 10, 9}, {1<<32 - 1, 2, 10, 9}, {0, 0, 0, 0}, {5, -1, 0, 0},
+		{0, 3, 10, 8}, {0, 100, 10, 1}, {10, 1, 10, 10}, {7, 3, 7, 5}, {3, 5, 3, 1}, {11, 2, 10,
+			9}, {1<<32 - 1, 2, 10, 9}, {0, 0, 0, 0}, {5, -1, 0, 0},
 	} {
 		got, err := f.s.GroupHistory(f.ctx, u[1], g.ID, tc.begin, tc.count)
 		f.check("GroupHistory", err)
@@ -46,7 +47,8 @@ func groupStrangers(f *fixture) {
 	g := f.group(u[:2]...)
 	f.post(u[0], g.ID, "x")
 	f.sync()
-	for _, tc := range []struct{ user, group uint32 }{{u[2], g.ID}, {u[0], g.ID + 1000}, {u[2] + 1000, g.ID}, {u[0], 0}} {
+	for _, tc := range []struct{ user, group uint32 }{{u[2], g.ID}, {u[0], g.ID + 1000},
+		{u[2] + 1000, g.ID}, {u[0], 0}} {
 		f.wantGroupHistory(tc.user, tc.group)
 		got, err := f.s.GroupMessagesByID(f.ctx, tc.user, tc.group, []uint32{1})
 		if err != nil || len(got) != 0 {
@@ -56,15 +58,16 @@ func groupStrangers(f *fixture) {
 			f.Errorf("user %d, group %d: GroupLatestID: %d, %v", tc.user, tc.group, id, err)
 		}
 		f.check("ClearGroupUnread", f.s.ClearGroupUnread(f.ctx, tc.user, tc.group))
-		f.wantKind("RemoveSession", f.s.RemoveSession(f.ctx, tc.user, tc.group, groupSession), im.NotFound)
+		f.wantKind("RemoveSession", f.s.RemoveSession(f.ctx, tc.user, tc.group, groupSession),
+			im.NotFound)
 		if n := f.groupUnread(tc.user, tc.group); n != 0 {
 			f.Errorf("user %d, group %d: %d unread", tc.user, tc.group, n)
 		}
 	}
 	if _, ok := f.sessionOf(u[2], g.ID, groupSession); ok {
-		f.Error("who is not in has a session")
+		f.Error("a stranger has a session")
 	}
-	// What a stranger has cleared is not cleared once he is in.
+	// A clear by a stranger has no effect, also after the stranger has joined.
 	f.change(g.ID, add, u[2])
 	f.post(u[0], g.ID, "y")
 	if n := f.groupUnread(u[2], g.ID); n != 1 {
@@ -84,7 +87,8 @@ func groupMessagesByID(f *fixture) {
 		many[i] = uint32(len(many) - i)
 	}
 	for _, tc := range []struct{ ask, want []uint32 }{
-		{nil, nil}, {[]uint32{7, 2, 5}, []uint32{2, 5, 7}}, {[]uint32{11, 3, 0, 10, 1<<32 - 1}, []uint32{3, 10}}, {[]uint32{4, 4}, []uint32{4}},
+		{nil, nil}, {[]uint32{7, 2, 5}, []uint32{2, 5, 7}}, {[]uint32{11, 3, 0, 10, 1<<32 - 1},
+			[]uint32{3, 10}}, {[]uint32{4, 4}, []uint32{4}},
 		{many, []uint32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}},
 	} {
 		got, err := f.s.GroupMessagesByID(f.ctx, u[1], g.ID, tc.ask)

@@ -7,18 +7,20 @@ import (
 	"teamtalk/core/im"
 )
 
-// named is a text message of now with a client_msg_id. Of now, because a store may forget ids by the messages' time or by its own.
+// named returns a text message created now, with a client_msg_id. A store may expire ids
+// by the time of messages or by its own clock.
 func (f *fixture) named(from, to uint32, body, id string) *im.Message {
 	m := text(from, to, body)
 	m.Created, m.ClientID = f.now(), []byte(id)
 	return m
 }
 
-// wantDuplicate checks that m was recognised as the message stored under id.
+// wantDuplicate checks that m was recognised as a duplicate of the message with that id.
 func (f *fixture) wantDuplicate(what string, m *im.Message, id uint32) {
 	f.Helper()
 	if m.Err != nil || !m.Duplicate || m.ID != id {
-		f.Fatalf("%s: id %d, duplicate %v, error %v; want a duplicate of %d", what, m.ID, m.Duplicate, m.Err, id)
+		f.Fatalf("%s: id %d, duplicate %v, error %v; want a duplicate of %d", what, m.ID,
+			m.Duplicate, m.Err, id)
 	}
 }
 
@@ -65,7 +67,8 @@ func clientIDLater(f *fixture) {
 		f.Errorf("%d unread, want 2", n)
 	}
 	if s, _ := f.session(b, a); s.Updated != first.Created {
-		f.Errorf("a duplicate moved the session to %d, the message is of %d", s.Updated, first.Created)
+		f.Errorf("a duplicate moved the session to %d, the message is of %d", s.Updated,
+			first.Created)
 	}
 	mixed := []*im.Message{f.named(a, b, "resent", "key\x00\xff"), text(a, b, "third")}
 	f.s.AppendMessages(f.ctx, mixed)

@@ -16,7 +16,7 @@ var sessionTests = []test{
 	{"updated by every second with a message", sessionsUpdated},
 }
 
-// session is user's session with peer.
+// session returns user's session with peer.
 func (f *fixture) session(user, peer uint32) (s im.RecentSession, ok bool) {
 	f.Helper()
 	sessions, err := f.s.RecentSessions(f.ctx, user, 0, 1<<20)
@@ -32,7 +32,7 @@ func (f *fixture) session(user, peer uint32) (s im.RecentSession, ok bool) {
 	return s, ok
 }
 
-// at is a message created at a time, in unix seconds.
+// at returns a message created at a unix second.
 func at(created, from, to uint32) *im.Message {
 	m := text(from, to, fmt.Sprintf("at %d", created))
 	m.Created = created
@@ -50,13 +50,14 @@ func sessionsBothSides(f *fixture) {
 			f.Fatalf("%d has %d sessions, want 1", side[0], len(got))
 		}
 		s := got[0]
-		if s.Peer != side[1] || s.Type != pb.SessionType_SESSION_TYPE_SINGLE || s.Removed || s.Updated != 1002 || !sameMessage(s.Latest, *last) {
+		if s.Peer != side[1] || s.Type != pb.SessionType_SESSION_TYPE_SINGLE || s.Removed ||
+			s.Updated != 1002 || !sameMessage(s.Latest, *last) {
 			f.Errorf("session of %d with %d: %+v", side[0], side[1], s)
 		}
 	}
 }
 
-// peers are the peers of user's recent sessions, in the order they come.
+// peers returns the peers of user's recent sessions, in order.
 func (f *fixture) peers(user, since uint32, limit int) []uint32 {
 	f.Helper()
 	sessions, err := f.s.RecentSessions(f.ctx, user, since, limit)
@@ -64,7 +65,8 @@ func (f *fixture) peers(user, since uint32, limit int) []uint32 {
 	var peers []uint32
 	for i, s := range sessions {
 		if i > 0 && s.Updated > sessions[i-1].Updated {
-			f.Errorf("sessions are not newest first: %d before %d", sessions[i-1].Updated, s.Updated)
+			f.Errorf("sessions are not newest first: %d before %d", sessions[i-1].Updated,
+				s.Updated)
 		}
 		peers = append(peers, s.Peer)
 	}
@@ -73,9 +75,11 @@ func (f *fixture) peers(user, since uint32, limit int) []uint32 {
 
 func sessionsOrder(f *fixture) {
 	u := f.users(5)
-	f.append(at(1000, u[0], u[1]), at(1001, u[0], u[2]), at(1002, u[3], u[0]), at(1003, u[0], u[4]), at(1004, u[1], u[0]))
+	f.append(at(1000, u[0], u[1]), at(1001, u[0], u[2]), at(1002, u[3], u[0]), at(1003, u[0], u[4]),
+		at(1004, u[1], u[0]))
 	newest := []uint32{u[1], u[4], u[3], u[2]}
-	for limit, want := range map[int][]uint32{100: newest, 4: newest, 2: newest[:2], 1: newest[:1], 0: nil, -1: nil} {
+	for limit, want := range map[int][]uint32{100: newest, 4: newest, 2: newest[:2], 1: newest[:1],
+		0: nil, -1: nil} {
 		if got := f.peers(u[0], 0, limit); !slices.Equal(got, want) {
 			f.Errorf("limit %d: got %v, want %v", limit, got, want)
 		}
@@ -86,7 +90,8 @@ func sessionsSince(f *fixture) {
 	u := f.users(4)
 	f.append(at(1000, u[0], u[1]), at(1001, u[0], u[2]), at(1002, u[0], u[3]))
 	for since, want := range map[uint32][]uint32{
-		0: {u[3], u[2], u[1]}, 1000: {u[3], u[2], u[1]}, 1001: {u[3], u[2]}, 1002: {u[3]}, 1003: nil,
+		0: {u[3], u[2], u[1]}, 1000: {u[3], u[2], u[1]}, 1001: {u[3],
+			u[2]}, 1002: {u[3]}, 1003: nil,
 	} {
 		if got := f.peers(u[0], since, 100); !slices.Equal(got, want) {
 			f.Errorf("since %d: got %v, want %v", since, got, want)
@@ -101,7 +106,8 @@ func sessionsOneSecond(f *fixture) {
 		batch = append(batch, at(1000, u[0], peer))
 	}
 	f.append(batch[:30]...)
-	// A client that asked now has 1000 as its time. What comes later in the same second must not be skipped.
+	// A client that asked now got time 1000. Later sessions of the same second must not
+	// be skipped.
 	f.append(batch[30:]...)
 	got := f.peers(u[0], 1000, 100)
 	slices.Sort(got)
@@ -119,8 +125,10 @@ func sessionsUpdated(f *fixture) {
 		f.append(m)
 		f.append(at(created, u[2], u[0]))
 		for _, side := range [][2]uint32{{u[0], u[1]}, {u[1], u[0]}, {u[0], u[2]}, {u[2], u[0]}} {
-			if s, ok := f.session(side[0], side[1]); !ok || s.Updated != created || s.Latest.ID == 0 {
-				f.Errorf("after a message at %d: session of %d with %d is %+v", created, side[0], side[1], s)
+			if s, ok := f.session(side[0], side[1]); !ok || s.Updated != created ||
+				s.Latest.ID == 0 {
+				f.Errorf("after a message at %d: session of %d with %d is %+v", created,
+					side[0], side[1], s)
 			}
 		}
 		if s, _ := f.session(u[1], u[0]); !sameMessage(s.Latest, *m) {

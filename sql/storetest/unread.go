@@ -10,11 +10,11 @@ import (
 var unreadTests = []test{
 	{"counted for the recipient, with the latest message", unreadCounted},
 	{"cleared for one side and one peer", unreadCleared},
-	{"latest message of the conversation, whoever sent it", unreadLatest},
+	{"latest message of the conversation, by either sender", unreadLatest},
 	{"many conversations", unreadMany},
 }
 
-// unread is how many unread messages user has from peer.
+// unread returns the number of unread messages that user has from peer.
 func (f *fixture) unread(user, peer uint32) uint32 {
 	f.Helper()
 	counts, err := f.s.UnreadCounts(f.ctx, user)
@@ -67,9 +67,11 @@ func unreadCleared(f *fixture) {
 	f.append(slices.Concat(texts(u[0], u[1], 2), texts(u[1], u[0], 3), texts(u[2], u[1], 4))...)
 	check := func(when string, bFromA, aFromB, bFromC uint32) {
 		f.Helper()
-		for _, tc := range []struct{ user, peer, want uint32 }{{u[1], u[0], bFromA}, {u[0], u[1], aFromB}, {u[1], u[2], bFromC}} {
+		for _, tc := range []struct{ user, peer, want uint32 }{{u[1], u[0], bFromA},
+			{u[0], u[1], aFromB}, {u[1], u[2], bFromC}} {
 			if got := f.unread(tc.user, tc.peer); got != tc.want {
-				f.Errorf("%s: %d has %d unread from %d, want %d", when, tc.user, got, tc.peer, tc.want)
+				f.Errorf("%s: %d has %d unread from %d, want %d", when, tc.user, got,
+					tc.peer, tc.want)
 			}
 		}
 	}
