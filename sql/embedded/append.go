@@ -202,7 +202,8 @@ func (s *messages) appendEach(w *writer, todo []pending) error {
 		}
 		if err != nil {
 			p := &todo[i]
-			s.log.Warn("the database rejected a message", "user", p.m.From, "peer", p.m.To, "err", err)
+			s.log.Warn("the database rejected a message", "user", p.m.From,
+				"peer", p.m.To, "err", err)
 			p.err = im.WithKind(im.Internal, "the database rejected the message", err)
 			if _, err := w.rollbackTo.Exec(); err != nil {
 				return err
