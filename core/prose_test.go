@@ -37,8 +37,11 @@ var plain = []string{
 	"proto/pb",
 	"sql/ceiling",
 	"sql/dbtest",
+	"sql/embedded",
 	"sql/fill",
 	"sql/schema",
+	"sql/store",
+	"sql/storetest",
 }
 
 // maxColumns is the longest line of code, with a tab counted as four columns.

@@ -12,28 +12,33 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// pending is a message of a batch on its way into the database. What im.Message says of the outcome is set when it is final.
+// messages is the part that stores messages.
+type messages struct{ *database }
+
+// pending is a message of a batch before the outcome is final. The outcome is then copied
+// to the im.Message.
 type pending struct {
 	m          *im.Message
-	small, big uint32 // the conversation's users; not used in a group
+	small, big uint32 // users of the conversation; unused for a group
 	id         uint32
 	duplicate  bool
 	err        error
 
-	groupVersion uint32 // that its sender was found a member in
+	groupVersion uint32 // version at which its sender was found to be a member
 }
 
-// conversation is a relation during a transaction.
+// conversation is the state of a relation during a transaction.
 type conversation struct {
 	relation
 	small, big uint32
-	unread     [2]uint32 // more than before: small's, big's
+	unread     [2]uint32 // messages added: for small, for big
 	updated    uint32
 }
 
-// AppendMessages stores a batch in one transaction. If the database refuses one of its messages, the batch is done again with a
-// savepoint before each.
-func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
+// AppendMessages stores a batch in one transaction; see im.MessageStore. If the database
+// rejects one of the messages, the batch is stored again with a savepoint before each
+// message.
+func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	if len(batch) == 0 {
 		return
 	}
@@ -72,15 +77,17 @@ func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
 	s.count(batch)
 }
 
-// check finds what makes a message invalid whatever is in the database.
+// check returns the reason why a message is invalid whatever the database holds.
 func check(m *im.Message) error {
 	switch m.Type {
-	case pb.MsgType_MSG_TYPE_SINGLE_TEXT, pb.MsgType_MSG_TYPE_GROUP_TEXT, pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO:
+	case pb.MsgType_MSG_TYPE_SINGLE_TEXT, pb.MsgType_MSG_TYPE_GROUP_TEXT,
+		pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO:
 	default:
 		return im.Errorf(im.Invalid, "message of type %d cannot be stored", m.Type)
 	}
 	if len(m.ClientID) > im.MaxClientID {
-		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is too long, %d are allowed", len(m.ClientID), im.MaxClientID)
+		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is too long, %d are allowed",
+			len(m.ClientID), im.MaxClientID)
 	}
 	if m.From == m.To && !m.Type.IsGroup() {
 		return im.Errorf(im.Invalid, "message from user %d to itself", m.From)
@@ -88,7 +95,7 @@ func check(m *im.Message) error {
 	return checkBody(m)
 }
 
-// checkBody holds what a message carries against the columns of the MySQL schema.
+// checkBody checks the content of a message against the columns of the MySQL schema.
 func checkBody(m *im.Message) error {
 	switch {
 	case isAudio(m.Type) && m.Audio == nil:
@@ -96,16 +103,19 @@ func checkBody(m *im.Message) error {
 	case isAudio(m.Type):
 		return im.WithKind(im.Invalid, "audio message", checkField("path", m.Audio.Path, 255))
 	case len(m.Data) > im.MaxContent:
-		return im.Errorf(im.Invalid, "message of %d bytes is too long, %d are allowed", len(m.Data), im.MaxContent)
-	case !utf8.Valid(m.Data): // SQLite would take it, the MySQL that the store may move to would not
+		return im.Errorf(im.Invalid, "message of %d bytes is too long, %d are allowed", len(m.Data),
+			im.MaxContent)
+	// SQLite accepts such a text. MySQL, to which the store may move, rejects it.
+	case !utf8.Valid(m.Data):
 		return im.Errorf(im.Invalid, "message is not UTF-8")
 	}
 	return nil
 }
 
-// appendAll stores messages in the writer's transaction; those with an err, and duplicates, are not stored. It returns the error of the
-// first statement that fails; nothing of todo counts then.
-func (s *Store) appendAll(w *writer, todo []pending) error {
+// appendAll stores messages in the transaction of w. Messages that get an err, and
+// duplicates, are not stored. It returns the error of the first statement that fails; the
+// outcomes in todo are then void.
+func (s *messages) appendAll(w *writer, todo []pending) error {
 	conversations, groups := make(map[uint64]*conversation), make(map[uint32]*groupChat)
 	now := uint32(s.now().Unix())
 	named := 0
@@ -137,7 +147,8 @@ func (s *Store) appendAll(w *writer, todo []pending) error {
 	return nil
 }
 
-// addToUser stores p in the conversation of its two users, unless there is nobody to receive it.
+// addToUser stores p in the conversation of its two users. It sets p.err when the
+// recipient does not exist or has departed.
 func (w *writer) addToUser(known map[uint64]*conversation, p *pending, now uint32) error {
 	if err := w.checkRecipient(p); err != nil || p.err != nil {
 		return err
@@ -149,22 +160,25 @@ func (w *writer) addToUser(known map[uint64]*conversation, p *pending, now uint3
 	return w.add(c, p, now)
 }
 
-// updateConversations writes what the messages of a transaction have changed about their conversations.
+// updateConversations writes what the messages of a transaction change in their
+// conversations.
 func (w *writer) updateConversations(conversations map[uint64]*conversation) error {
 	for key, c := range conversations {
-		if c.unread[0]+c.unread[1] == 0 { // nothing but duplicates
+		if c.unread[0]+c.unread[1] == 0 { // only duplicates
 			continue
 		}
-		if _, err := w.updateRelation.Exec(c.id, c.last, c.unread[0], c.unread[1], c.updated); err != nil {
+		if _, err := w.updateRelation.Exec(c.id, c.last, c.unread[0], c.unread[1],
+			c.updated); err != nil {
 			return err
 		}
-		w.relations.Add(key, c.relation) // an abandoned transaction takes the cache with it
+		w.relations.Add(key, c.relation) // if the transaction is rolled back, the cache is emptied
 	}
 	return nil
 }
 
-// forgetClientIDs deletes up to n client_msg_ids that are older than ClientIDTTL, the oldest first. Twice as many as come: so their
-// number falls to what a day brings, and no transaction pays for more than its share.
+// forgetClientIDs deletes up to n client_msg_ids older than ClientIDTTL, oldest first. n
+// is twice the number that the transaction adds. So their number shrinks to those of one
+// day, and no transaction deletes a large number.
 func (w *writer) forgetClientIDs(n int, now uint32) error {
 	if int64(w.oldestClientID)+im.ClientIDTTL > int64(now) {
 		return nil
@@ -172,11 +186,12 @@ func (w *writer) forgetClientIDs(n int, now uint32) error {
 	if _, err := w.forget.Exec(n, int64(now)-im.ClientIDTTL); err != nil {
 		return err
 	}
-	return w.getOldest.QueryRow().Scan(&w.oldestClientID) // there is one: now's
+	return w.getOldest.QueryRow().Scan(&w.oldestClientID) // the row just added exists
 }
 
-// appendEach stores messages one by one, each in a savepoint of its own, so that what the database refuses fails alone.
-func (s *Store) appendEach(w *writer, todo []pending) error {
+// appendEach stores messages one by one, each in a savepoint, so that a message that the
+// database rejects fails alone.
+func (s *messages) appendEach(w *writer, todo []pending) error {
 	for i := range todo {
 		if _, err := w.savepoint.Exec(); err != nil {
 			return err
@@ -187,8 +202,9 @@ func (s *Store) appendEach(w *writer, todo []pending) error {
 		}
 		if err != nil {
 			p := &todo[i]
-			s.log.Warn("database refused a message", "user", p.m.From, "peer", p.m.To, "err", err)
-			p.err = im.WithKind(im.Internal, "the database refused the message", err)
+			s.log.Warn("the database rejected a message", "user", p.m.From,
+				"peer", p.m.To, "err", err)
+			p.err = im.WithKind(im.Internal, "the database rejected the message", err)
 			if _, err := w.rollbackTo.Exec(); err != nil {
 				return err
 			}
@@ -201,7 +217,7 @@ func (s *Store) appendEach(w *writer, todo []pending) error {
 	return nil
 }
 
-// checkRecipient sets p.err when nobody is there to receive.
+// checkRecipient sets p.err when the recipient does not exist or has departed.
 func (w *writer) checkRecipient(p *pending) error {
 	to := p.m.To
 	if w.recipients.Contains(to) {
@@ -222,7 +238,8 @@ func (w *writer) checkRecipient(p *pending) error {
 	return nil
 }
 
-// conversation returns the conversation of p: of this transaction, from the cache, from the database, or a new one.
+// conversation returns the conversation of p: from this transaction, from the cache, from
+// the database, or a new one.
 func (w *writer) conversation(known map[uint64]*conversation, p *pending) (*conversation, error) {
 	key := im.ConversationKey(p.small, p.big)
 	if c := known[key]; c != nil {
@@ -246,7 +263,7 @@ func (w *writer) conversation(known map[uint64]*conversation, p *pending) (*conv
 	return c, err
 }
 
-// add gives p the next id of c and inserts it, or finds that it is there.
+// add gives p the next id of c and inserts it, or marks it as a duplicate.
 func (w *writer) add(c *conversation, p *pending, now uint32) error {
 	if err := w.insert(w.insertMessage, c.id, c.id, c.last, p, now); err != nil || p.duplicate {
 		return err
@@ -261,12 +278,13 @@ func (w *writer) add(c *conversation, p *pending, now uint32) error {
 	return nil
 }
 
-// messageKey is the id of a row of IMMessage, or, for a group, of IMGroupMessage.
+// messageKey returns the id of a row of IMMessage, or of IMGroupMessage for a group.
 func messageKey(relation int64, id uint32) int64 { return relation<<32 | int64(id) }
 
-// insert stores p with stmt under the id after last in a relation, or group, or finds that it is there. names is the same for
-// ClientMessage.relateId.
-func (w *writer) insert(stmt *sql.Stmt, relation, names int64, last uint32, p *pending, now uint32) error {
+// insert stores p with stmt under the id after last in a relation or group, or marks it
+// as a duplicate. names is the relateId in ClientMessage.
+func (w *writer) insert(stmt *sql.Stmt, relation, names int64, last uint32, p *pending,
+	now uint32) error {
 	if len(p.m.ClientID) > 0 {
 		if err := w.claimClientID(names, last+1, p, now); err != nil || p.duplicate {
 			return err
@@ -281,8 +299,8 @@ func (w *writer) insert(stmt *sql.Stmt, relation, names int64, last uint32, p *p
 	return err
 }
 
-// claimClientID notes p's client_msg_id for the message id next, or, when a message had it within the last ClientIDTTL, sets p.id and
-// p.duplicate.
+// claimClientID stores the client_msg_id of p for the message id next. If a message had
+// it within the last ClientIDTTL, it sets p.id and p.duplicate instead.
 func (w *writer) claimClientID(names int64, next uint32, p *pending, now uint32) error {
 	result, err := w.putClientID.Exec(names, p.m.From, p.m.ClientID, next, now)
 	if err != nil {
@@ -292,14 +310,15 @@ func (w *writer) claimClientID(names int64, next uint32, p *pending, now uint32)
 		return err
 	}
 	var since uint32
-	if err := w.getClientID.QueryRow(names, p.m.From, p.m.ClientID).Scan(&p.id, &since); err != nil {
+	if err := w.getClientID.QueryRow(names, p.m.From, p.m.ClientID).Scan(&p.id,
+		&since); err != nil {
 		return err
 	}
 	if int64(since)+im.ClientIDTTL > int64(now) {
 		p.duplicate = true
 		return nil
 	}
-	// A row of now, not the old one changed: rows are in order of time.
+	// The row is replaced, because rows must be in the order of time.
 	if _, err := w.dropClientID.Exec(names, p.m.From, p.m.ClientID); err != nil {
 		return err
 	}
@@ -307,8 +326,8 @@ func (w *writer) claimClientID(names int64, next uint32, p *pending, now uint32)
 	return err
 }
 
-// count counts the outcomes of a batch.
-func (s *Store) count(batch []*im.Message) {
+// count counts the outcomes of a batch in the metrics.
+func (s *messages) count(batch []*im.Message) {
 	stored, duplicate := 0, 0
 	for _, m := range batch {
 		switch {

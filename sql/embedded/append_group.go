@@ -9,23 +9,23 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// group is what an append has to know of a group.
+// group is the cached state of a group.
 type group struct {
 	version uint32
-	last    uint32 // message id
+	last    uint32 // id of its newest message
 }
 
-// memberKey is someone's being in a group.
+// memberKey identifies a member of a group.
 type memberKey struct{ group, user uint32 }
 
-// groupChat is a group during a transaction.
+// groupChat is the state of a group during a transaction.
 type groupChat struct {
 	group
-	senders map[uint32]uint32 // each sender's last message; nil: nothing was added
+	senders map[uint32]uint32 // each sender's last message; nil: no message was added
 	updated uint32
 }
 
-// addToGroup stores p in its group, unless its sender is not a member.
+// addToGroup stores p in its group. It sets p.err when the sender is not a member.
 func (w *writer) addToGroup(known map[uint32]*groupChat, p *pending, now uint32) error {
 	id := p.m.To
 	g, err := w.groupChat(known, id)
@@ -42,7 +42,8 @@ func (w *writer) addToGroup(known map[uint32]*groupChat, p *pending, now uint32)
 		p.err = im.Errorf(im.Denied, "user %d is not in group %d", p.m.From, id)
 		return nil
 	}
-	if err := w.insert(w.insertGroupMessage, int64(id), -int64(id), g.last, p, now); err != nil || p.duplicate {
+	if err := w.insert(w.insertGroupMessage, int64(id), -int64(id), g.last, p, now); err != nil ||
+		p.duplicate {
 		return err
 	}
 	if g.senders == nil {
@@ -54,7 +55,8 @@ func (w *writer) addToGroup(known map[uint32]*groupChat, p *pending, now uint32)
 	return nil
 }
 
-// groupChat returns a group: of this transaction, from the cache, or from the database; nil when there is none.
+// groupChat returns a group: from this transaction, from the cache, or from the database.
+// It returns nil when the group does not exist.
 func (w *writer) groupChat(known map[uint32]*groupChat, id uint32) (*groupChat, error) {
 	if g := known[id]; g != nil {
 		return g, nil
@@ -74,7 +76,7 @@ func (w *writer) groupChat(known map[uint32]*groupChat, id uint32) (*groupChat, 
 	return g, nil
 }
 
-// isMember reports whether a user is in a group.
+// isMember reports whether a user is a member of a group.
 func (w *writer) isMember(k memberKey) (bool, error) {
 	if w.members.Contains(k) {
 		return true, nil
@@ -90,10 +92,10 @@ func (w *writer) isMember(k memberKey) (bool, error) {
 	return err == nil, err
 }
 
-// updateGroups writes what the messages of a transaction have changed about their groups.
+// updateGroups writes what the messages of a transaction change in their groups.
 func (w *writer) updateGroups(groups map[uint32]*groupChat) error {
 	for id, g := range groups {
-		if g.senders == nil { // nothing but duplicates and those who are not in
+		if g.senders == nil { // only duplicates and messages of strangers
 			w.groups.Add(id, g.group)
 			continue
 		}
@@ -105,20 +107,22 @@ func (w *writer) updateGroups(groups map[uint32]*groupChat) error {
 				return err
 			}
 		}
-		w.groups.Add(id, g.group) // an abandoned transaction takes the cache with it
+		w.groups.Add(id, g.group) // if the transaction is rolled back, the cache is emptied
 	}
 	return nil
 }
 
-// isAudio reports whether messages of that type have im.Message.Audio.
+// isAudio reports whether messages of type t have im.Message.Audio.
 func isAudio(t pb.MsgType) bool {
 	return t == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || t == pb.MsgType_MSG_TYPE_GROUP_AUDIO
 }
 
-// content is what the row of a message has as its content: the message's data, or the id of its audio, which it stores.
+// content returns the content of the row of a message: its data, or the id of its sound,
+// which it inserts.
 func (w *writer) content(m *im.Message) ([]byte, error) {
 	if isAudio(m.Type) {
-		result, err := w.insertAudio.Exec(m.From, m.To, m.Audio.Path, m.Audio.Size, m.Audio.Duration, m.Created)
+		result, err := w.insertAudio.Exec(m.From, m.To, m.Audio.Path, m.Audio.Size,
+			m.Audio.Duration, m.Created)
 		if err != nil {
 			return nil, err
 		}
@@ -126,7 +130,7 @@ func (w *writer) content(m *im.Message) ([]byte, error) {
 		return strconv.AppendInt(nil, id, 10), err
 	}
 	if m.Data == nil {
-		return []byte{}, nil // nil is NULL
+		return []byte{}, nil // nil would be NULL
 	}
 	return m.Data, nil
 }

@@ -25,8 +25,9 @@ func add(t *testing.T, s *Store, batch ...*im.Message) uint32 {
 	return batch[len(batch)-1].ID
 }
 
-// TestCacheAgrees wants ordinary batches to succeed at once. A cache that is behind would not show otherwise: the id it leads to is
-// refused as taken, and the batch is done again, right.
+// TestCacheAgrees requires that ordinary batches succeed at the first try. Nothing else
+// would show a stale cache: the database rejects the id that it leads to, and the batch
+// is then stored again with the right one.
 func TestCacheAgrees(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data"), Metrics: reg})
@@ -36,7 +37,8 @@ func TestCacheAgrees(t *testing.T) {
 		add(t, s, message(u[0], u[1], "x"), message(u[1], u[0], "y"), message(u[0], u[2], "z"))
 	}
 	refuse(t, s, "refused")
-	s.AppendMessages(context.Background(), []*im.Message{message(u[0], u[1], "x"), message(u[0], u[1], "refused"), message(u[1], u[0], "y")})
+	s.AppendMessages(context.Background(), []*im.Message{message(u[0], u[1], "x"),
+		message(u[0], u[1], "refused"), message(u[1], u[0], "y")})
 	if got := gather(t, reg)["bisects_total"]; got != 1 {
 		t.Fatalf("%v batches done again, want the one with a refused message", got)
 	}
@@ -48,7 +50,7 @@ func TestCacheAgrees(t *testing.T) {
 	}
 }
 
-// TestAbandoned takes back a transaction that has gone all the way to its commit.
+// TestAbandoned rolls back a transaction that has run up to its commit.
 func TestAbandoned(t *testing.T) {
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
 	defer s.Close()
@@ -85,7 +87,8 @@ func TestAbandoned(t *testing.T) {
 	checkWhole(t, s)
 }
 
-// TestOtherWriter waits for another process's transaction as long as its caller, or Options.BusyTimeout, allows, and no longer.
+// TestOtherWriter waits for another process's transaction until the caller's context or
+// Options.BusyTimeout ends, and no longer.
 func TestOtherWriter(t *testing.T) {
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data"), BusyTimeout: time.Hour})
 	defer s.Close()
@@ -123,7 +126,7 @@ func TestOtherWriter(t *testing.T) {
 	}
 }
 
-// TestPanic leaves the store usable after a panic in a transaction.
+// TestPanic uses the store after a panic in a transaction.
 func TestPanic(t *testing.T) {
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
 	defer s.Close()
@@ -137,7 +140,8 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// TestRemovedSession: a message brings a removed session back, a duplicate does not; and a clock that steps back does not move it back.
+// TestRemovedSession requires that a message lists a removed session again and a
+// duplicate does not, and that a clock that steps back does not decrease its time.
 func TestRemovedSession(t *testing.T) {
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
 	defer s.Close()
@@ -158,17 +162,20 @@ func TestRemovedSession(t *testing.T) {
 	again := *first
 	s.AppendMessages(context.Background(), []*im.Message{&again})
 	if !again.Duplicate || len(sessions(u[0])) != 1 || len(sessions(u[1])) != 0 {
-		t.Errorf("after a duplicate: %v and %v, want the first one's only", sessions(u[0]), sessions(u[1]))
+		t.Errorf("after a duplicate: %v and %v, want the first one's only", sessions(u[0]),
+			sessions(u[1]))
 	}
 	earlier := message(u[0], u[1], "y")
 	earlier.Created -= 100
 	add(t, s, earlier)
-	if got := sessions(u[1]); len(got) != 1 || got[0].Updated != first.Created || got[0].Latest.ID != 2 {
+	if got := sessions(u[1]); len(got) != 1 || got[0].Updated != first.Created ||
+		got[0].Latest.ID != 2 {
 		t.Errorf("after a message: %+v", got)
 	}
 }
 
-// TestClearOutlivesCaller: a clear whose caller has gone is done before Close returns.
+// TestClearOutlivesCaller requires that a clear whose caller has returned is done before
+// Close returns.
 func TestClearOutlivesCaller(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	synctest.Test(t, func(t *testing.T) {
@@ -182,7 +189,7 @@ func TestClearOutlivesCaller(t *testing.T) {
 				t.Errorf("ClearUnread given up: %v", err)
 			}
 		}()
-		synctest.Wait() // until the clear waits for the writer
+		synctest.Wait() // waits until the clear waits for the writer
 		cancel()
 		synctest.Wait()
 		closed := make(chan error, 1)
@@ -203,7 +210,8 @@ func TestClearOutlivesCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, u := range users {
-		if counts, err := s.UnreadCounts(context.Background(), u.ID); err != nil || len(counts) != 0 {
+		if counts, err := s.UnreadCounts(context.Background(), u.ID); err != nil ||
+			len(counts) != 0 {
 			t.Errorf("user %d has unread %v, %v", u.ID, counts, err)
 		}
 	}

@@ -12,7 +12,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-var benchDir = flag.String("benchdir", "", "directory on the disk to measure; default the one for temporary files")
+var benchDir = flag.String("benchdir", "", "directory on the disk to measure; default the one "+
+	"for temporary files")
 
 // people creates n users.
 func people(t testing.TB, s *Store, n int) []uint32 {
@@ -28,12 +29,14 @@ func people(t testing.TB, s *Store, n int) []uint32 {
 	return ids
 }
 
-// BenchmarkAppend stores messages of 88 bytes in 200 conversations, each batch spread over them; without and with client_msg_ids.
-// rows/s is what to look at.
+// BenchmarkAppend stores messages of 88 bytes in 200 conversations, each batch spread
+// over them, without and with client_msg_ids. The result is rows/s.
 func BenchmarkAppend(b *testing.B) {
 	for _, named := range []bool{false, true} {
 		for _, size := range []int{1, 16, 64, 256} {
-			b.Run(fmt.Sprintf("named=%v/batch=%d", named, size), func(b *testing.B) { benchmarkAppend(b, size, named) })
+			b.Run(fmt.Sprintf("named=%v/batch=%d", named, size), func(b *testing.B) {
+				benchmarkAppend(b, size, named)
+			})
 		}
 	}
 }
@@ -54,15 +57,17 @@ func benchmarkAppend(b *testing.B, size int, named bool) {
 	})
 }
 
-// BenchmarkAppendGroup stores the same messages in 200 groups, and in one; every member in turn sends, so that a batch has as many senders as it can.
-// The number of members should make no difference.
+// BenchmarkAppendGroup stores the same messages in 200 groups, and in one group. The
+// members send in turn, so that a batch has the largest number of senders. The number of
+// members should make no difference.
 func BenchmarkAppendGroup(b *testing.B) {
 	for _, groups := range []int{200, 1} {
 		for _, members := range []int{2, 500} {
 			for _, size := range []int{1, 16, 64, 256} {
-				b.Run(fmt.Sprintf("groups=%d/members=%d/batch=%d", groups, members, size), func(b *testing.B) {
-					benchmarkAppendGroup(b, groups, members, size)
-				})
+				b.Run(fmt.Sprintf("groups=%d/members=%d/batch=%d", groups, members, size),
+					func(b *testing.B) {
+						benchmarkAppendGroup(b, groups, members, size)
+					})
 			}
 		}
 	}
@@ -73,7 +78,8 @@ func benchmarkAppendGroup(b *testing.B, groups, members, size int) {
 	users := people(b, s, 500)
 	ids := make([]uint32, groups)
 	for i := range ids {
-		g, err := s.CreateGroup(context.Background(), im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP, Members: users[:members]})
+		g, err := s.CreateGroup(context.Background(), im.Group{Name: "g",
+			Type: pb.GroupType_GROUP_TYPE_TMP, Members: users[:members]})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -88,12 +94,14 @@ func benchmarkAppendGroup(b *testing.B, groups, members, size int) {
 
 var benchData = bytes.Repeat([]byte("x"), 88)
 
-// benchMessage is the n-th message of a benchmark: 20,000 have the same time.
+// benchMessage returns the n-th message of a benchmark. 20,000 messages have the same
+// time.
 func benchMessage(n int, from, to uint32) *im.Message {
-	return &im.Message{From: from, To: to, Created: uint32(1_700_000_000 + n/20_000), Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: benchData}
+	return &im.Message{From: from, To: to, Created: uint32(1_700_000_000 + n/20_000),
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: benchData}
 }
 
-// benchStore opens a store for a benchmark, closed with it.
+// benchStore opens a store that is closed with the benchmark.
 func benchStore(b *testing.B, name string) *Store {
 	b.Helper()
 	dir := *benchDir
@@ -130,8 +138,8 @@ func benchmarkBatches(b *testing.B, s *Store, size int, next func(n int) *im.Mes
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
 }
 
-// BenchmarkUnreadTotals asks for 200 users at once, each with 50 conversations and 20 groups: what a message to a group costs when so many
-// members get a push.
+// BenchmarkUnreadTotals reads the totals of 200 users at once, each with 50 conversations
+// and 20 groups, as for a message to a group when so many members get a push.
 func BenchmarkUnreadTotals(b *testing.B) {
 	s := benchStore(b, "totals")
 	users := people(b, s, 250)
@@ -142,7 +150,8 @@ func BenchmarkUnreadTotals(b *testing.B) {
 		}
 	}
 	for range 20 {
-		g, err := s.CreateGroup(context.Background(), im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP, Members: users})
+		g, err := s.CreateGroup(context.Background(), im.Group{Name: "g",
+			Type: pb.GroupType_GROUP_TYPE_TMP, Members: users})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -15,8 +15,9 @@ func scanDepart(row scanner) (d im.Depart, err error) {
 	return d, err
 }
 
-// DepartsChangedSince returns departments by time of change, as im.DepartStore says.
-func (s *Store) DepartsChangedSince(ctx context.Context, since uint32) ([]im.Depart, uint32, error) {
+// DepartsChangedSince returns departments by time of change; see im.DepartStore.
+func (s *directory) DepartsChangedSince(ctx context.Context,
+	since uint32) ([]im.Depart, uint32, error) {
 	var departs []im.Depart
 	newest := since
 	err := s.rows(ctx, "departments changed", s.read.departsSince, func(row scanner) error {
@@ -49,8 +50,8 @@ func (w *writer) departs() ([]im.Depart, error) {
 	return departs, rows.Err()
 }
 
-// CreateDepart adds a department, as im.DepartStore says.
-func (s *Store) CreateDepart(ctx context.Context, d im.Depart) (id uint32, err error) {
+// CreateDepart adds a department; see im.DepartStore.
+func (s *directory) CreateDepart(ctx context.Context, d im.Depart) (id uint32, err error) {
 	d.ID = 0
 	err = s.changeDirectory(ctx, "create department", "IMDepart", func(w *writer, now int64) error {
 		departs, err := w.departs()
@@ -60,7 +61,9 @@ func (s *Store) CreateDepart(ctx context.Context, d im.Depart) (id uint32, err e
 		if err := im.CheckDepart(d, departs); err != nil {
 			return err
 		}
-		return w.one("insert into IMDepart (departName, parentId, priority, status, created, updated) values (?1, ?2, ?3, ?4, ?5, ?5) returning id",
+		return w.one("insert into IMDepart "+
+			"(departName, parentId, priority, status, created, updated) "+
+			"values (?1, ?2, ?3, ?4, ?5, ?5) returning id",
 			&id, d.Name, d.Parent, d.Priority, d.Status, now)
 	})
 	if err != nil {
@@ -69,18 +72,20 @@ func (s *Store) CreateDepart(ctx context.Context, d im.Depart) (id uint32, err e
 	return id, nil
 }
 
-// UpdateDepart changes a department, as im.DepartStore says.
-func (s *Store) UpdateDepart(ctx context.Context, d im.Depart) error {
-	return s.changeDirectory(ctx, "update department", "IMDepart", func(w *writer, now int64) error {
+// UpdateDepart changes a department; see im.DepartStore.
+func (s *directory) UpdateDepart(ctx context.Context, d im.Depart) error {
+	change := func(w *writer, now int64) error {
 		if err := w.checkUpdate(d); err != nil {
 			return err
 		}
-		return w.exec("update IMDepart set departName = ?, parentId = ?, priority = ?, status = ?, updated = ? where id = ?",
+		return w.exec("update IMDepart "+
+			"set departName = ?, parentId = ?, priority = ?, status = ?, updated = ? where id = ?",
 			d.Name, d.Parent, d.Priority, d.Status, now, d.ID)
-	})
+	}
+	return s.changeDirectory(ctx, "update department", "IMDepart", change)
 }
 
-// checkUpdate says what keeps a department from being changed to d.
+// checkUpdate returns the reason why a department must not be changed to d.
 func (w *writer) checkUpdate(d im.Depart) error {
 	departs, err := w.departs()
 	if err != nil {
@@ -93,18 +98,21 @@ func (w *writer) checkUpdate(d im.Depart) error {
 	if !there {
 		return im.Errorf(im.NotFound, "department %d does not exist", d.ID)
 	}
-	if err := im.CheckDepart(d, departs); err != nil || d.Status != pb.DepartmentStatusType_DEPT_STATUS_DELETE {
+	if err := im.CheckDepart(d, departs); err != nil ||
+		d.Status != pb.DepartmentStatusType_DEPT_STATUS_DELETE {
 		return err
 	}
 	users := 0
-	err = w.one("select count(*) from IMUser where departId = ? and status <> ?", &users, d.ID, im.StatusDeparted)
+	err = w.one("select count(*) from IMUser where departId = ? and status <> ?", &users, d.ID,
+		im.StatusDeparted)
 	if err == nil && users > 0 {
 		return im.Errorf(im.Invalid, "department %d has users in it: %d", d.ID, users)
 	}
 	return err
 }
 
-// wantDepart says that a department is not there, or deleted; 0 is none, and fine.
+// wantDepart returns an error when a department does not exist or is deleted. Id 0, no
+// department, is accepted.
 func (w *writer) wantDepart(id uint32) error {
 	if id == 0 {
 		return nil

@@ -15,7 +15,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// childDir is the environment variable that makes the test binary a child that appends until it is killed.
+// childDir is the environment variable that makes the test binary a child, which appends
+// until it is killed.
 const childDir = "EMBEDDED_TEST_CHILD_DIR"
 
 func TestMain(m *testing.M) {
@@ -25,7 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// appendForever prints "type user peer id body" for every message it was told is stored, and never returns.
+// appendForever prints "type user peer id body" for every stored message, and never
+// returns.
 func appendForever(dir string) {
 	s, err := Open(context.Background(), Options{Dir: dir})
 	if err != nil {
@@ -74,8 +76,9 @@ func appendForever(dir string) {
 	select {}
 }
 
-// TestKill kills a process that appends, with -9, several times on the same directory, and wants everything it said was stored, and
-// everything that belongs to it.
+// TestKill kills a process that appends, with -9, several times on the same directory.
+// Every message that the process had reported as stored must exist, with counts and
+// sessions.
 func TestKill(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := open(t, Options{Dir: dir})
@@ -84,7 +87,7 @@ func TestKill(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	seen := map[string]int{} // bodies, to find what is there twice
+	seen := map[string]int{} // bodies, to find duplicates
 	for round := range 3 {
 		acked := killedChild(t, dir, 300*(round+1))
 		s := open(t, Options{Dir: dir})
@@ -95,14 +98,16 @@ func TestKill(t *testing.T) {
 				read = s.GroupMessagesByID
 			}
 			got, err := read(context.Background(), m.From, m.To, []uint32{m.ID})
-			if err != nil || len(got) != 1 || string(got[0].Data) != string(m.Data) || got[0].From != m.From {
+			if err != nil || len(got) != 1 || string(got[0].Data) != string(m.Data) ||
+				got[0].From != m.From {
 				t.Fatalf("round %d: %q was acked; stored is %v, %v", round, line, got, err)
 			}
 			m.ClientID = m.Data
 			again := *m
 			s.AppendMessages(context.Background(), []*im.Message{&again})
 			if again.Err != nil || !again.Duplicate || again.ID != m.ID {
-				t.Fatalf("round %d: resent %q: id %d, duplicate %v, %v", round, line, again.ID, again.Duplicate, again.Err)
+				t.Fatalf("round %d: resent %q: id %d, duplicate %v, %v", round, line, again.ID,
+					again.Duplicate, again.Err)
 			}
 			seen[string(m.Data)]++
 		}
@@ -116,7 +121,8 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// killedChild runs a child on dir, kills it after it has acked n messages, and returns what it acked, which is more.
+// killedChild runs a child on dir, kills it after it has acked n messages, and returns
+// all messages that it acked.
 func killedChild(t *testing.T, dir string, n int) (acked []string) {
 	t.Helper()
 	child := exec.Command(os.Args[0])
@@ -132,7 +138,7 @@ func killedChild(t *testing.T, dir string, n int) (acked []string) {
 	lines := bufio.NewReader(out)
 	for {
 		line, err := lines.ReadString('\n')
-		if err != nil { // what has no newline was not said to the end
+		if err != nil { // a line without a newline is incomplete
 			break
 		}
 		if acked = append(acked, strings.TrimSpace(line)); len(acked) == n {
@@ -158,7 +164,8 @@ func parseAcked(t *testing.T, line string) *im.Message {
 	return m
 }
 
-// checkWhole wants every conversation without gaps, and its unread counts and sessions to agree with its messages. Nothing was read.
+// checkWhole requires that no conversation has a gap, and that unread counts and sessions
+// agree with the messages. No message was read.
 func checkWhole(t *testing.T, s *Store) {
 	t.Helper()
 	ctx := context.Background()
@@ -193,7 +200,8 @@ func checkWhole(t *testing.T, s *Store) {
 			toUser := uint32(0)
 			for i, m := range history {
 				if want := uint32(len(history) - i); m.ID != want {
-					t.Fatalf("conversation %d-%d: id %d where %d should be", u.ID, r.Peer, m.ID, want)
+					t.Fatalf("conversation %d-%d: id %d where %d should be", u.ID,
+						r.Peer, m.ID, want)
 				}
 				if m.To == u.ID {
 					toUser++
@@ -206,12 +214,14 @@ func checkWhole(t *testing.T, s *Store) {
 		}
 	}
 	var result string
-	if err := s.readers.QueryRow("pragma integrity_check").Scan(&result); err != nil || result != "ok" {
+	if err := s.readers.QueryRow("pragma integrity_check").Scan(&result); err != nil ||
+		result != "ok" {
 		t.Errorf("integrity_check: %s, %v", result, err)
 	}
 }
 
-// checkGroupWhole wants a group without gaps, and a member's session and unread count to agree with its messages. Nothing was read, but by sending.
+// checkGroupWhole requires that a group has no gap, and that a member's session and
+// unread count agree with the messages. Only sending has marked messages as read.
 func checkGroupWhole(t *testing.T, s *Store, user uint32, r im.RecentSession) {
 	t.Helper()
 	history, err := s.GroupHistory(context.Background(), user, r.Peer, 0, 1<<20)
@@ -228,11 +238,13 @@ func checkGroupWhole(t *testing.T, s *Store, user uint32, r im.RecentSession) {
 		}
 	}
 	if got := unreadIn(t, s, user, r.Peer); got != unread || r.Latest.ID != uint32(len(history)) {
-		t.Errorf("group %d: %d messages, latest %d; %d after the last of user %d, %d unread", r.Peer, len(history), r.Latest.ID, unread, user, got)
+		t.Errorf("group %d: %d messages, latest %d; %d after the last of user %d, %d unread",
+			r.Peer, len(history), r.Latest.ID, unread, user, got)
 	}
 }
 
-// TestCloseWhileAppending closes the store under appends: each is whole, or refused as Closed.
+// TestCloseWhileAppending closes the store during appends. Each batch must be stored
+// whole, or fail with kind Closed.
 func TestCloseWhileAppending(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := open(t, Options{Dir: dir})
@@ -243,7 +255,8 @@ func TestCloseWhileAppending(t *testing.T) {
 	for i := range 4 {
 		wg.Go(func() {
 			for {
-				batch := []*im.Message{message(u[2*i], u[2*i+1], "x"), message(u[2*i+1], u[2*i], "y")}
+				batch := []*im.Message{message(u[2*i], u[2*i+1], "x"),
+					message(u[2*i+1], u[2*i], "y")}
 				s.AppendMessages(context.Background(), batch)
 				if batch[0].Err != nil {
 					if im.KindOf(batch[0].Err) != im.Closed || batch[1].Err == nil {
@@ -269,7 +282,8 @@ func TestCloseWhileAppending(t *testing.T) {
 	s = open(t, Options{Dir: dir})
 	defer s.Close()
 	for i := range 4 {
-		if id, err := s.LatestID(context.Background(), u[2*i], u[2*i+1]); err != nil || int(id) != stored[i] {
+		if id, err := s.LatestID(context.Background(), u[2*i], u[2*i+1]); err != nil ||
+			int(id) != stored[i] {
 			t.Errorf("conversation %d: latest id %d, %v; %d were stored", i, id, err, stored[i])
 		}
 	}

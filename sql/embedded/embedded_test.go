@@ -12,7 +12,7 @@ import (
 	"teamtalk/sql/storetest"
 )
 
-// clock is a clock that tests move.
+// clock is a clock that a test sets.
 type clock struct{ seconds atomic.Int64 }
 
 func newClock() *clock {
@@ -25,7 +25,7 @@ func (c *clock) now() time.Time { return time.Unix(c.seconds.Load(), 0) }
 
 func (c *clock) advance(d time.Duration) { c.seconds.Add(int64(d / time.Second)) }
 
-// open opens a store in dir, to be closed by the caller.
+// open opens a store that the caller closes.
 func open(t testing.TB, o Options) *Store {
 	t.Helper()
 	s, err := Open(context.Background(), o)
@@ -50,18 +50,20 @@ func TestContract(t *testing.T) {
 		Now:     c.now,
 		Advance: func(_ *testing.T, _ im.Store, d time.Duration) { c.advance(d) },
 		Second: func(t *testing.T, s im.Store) im.Store {
-			return open(t, Options{Dir: s.(*Store).dir, Now: c.now, Admin: true, BusyTimeout: time.Minute})
+			return open(t, Options{Dir: s.(*Store).dir, Now: c.now, Admin: true,
+				BusyTimeout: time.Minute})
 		},
 		FailOn: func(t *testing.T, s im.Store, content string) { refuse(t, s.(*Store), content) },
 	})
 }
 
-// refuse makes the database refuse messages with that content.
+// refuse makes the database reject messages with that content.
 func refuse(t *testing.T, s *Store, content string) {
 	t.Helper()
 	err := s.transact(context.Background(), func(w *writer) error {
 		for _, table := range []string{"IMMessage", "IMGroupMessage"} {
-			err := w.exec(fmt.Sprintf(`create trigger refuse%[1]s before insert on %[1]s when new.content = cast('%[2]s' as blob)
+			err := w.exec(fmt.Sprintf(`create trigger refuse%[1]s before insert on %[1]s
+				when new.content = cast('%[2]s' as blob)
 				begin select raise(abort, 'refused by the test'); end`, table, content))
 			if err != nil {
 				return err

@@ -10,8 +10,8 @@ import (
 	"teamtalk/core/im"
 )
 
-// describe gives an error of the database its kind, and words for the person who has to do something about it. Errors that have a
-// kind, and those that are not of the database, pass unchanged.
+// describe adds to an error of the database its kind, and what an administrator must do
+// about it. Errors with a kind, and errors from elsewhere, pass unchanged.
 func describe(err error) error {
 	var known *im.Error
 	if err == nil || errors.As(err, &known) {
@@ -26,20 +26,24 @@ func describe(err error) error {
 	case lib.SQLITE_FULL:
 		return im.WithKind(im.Unavailable, "the disk is full", err)
 	case lib.SQLITE_READONLY:
-		return im.WithKind(im.Unavailable, "the database cannot be written: check the owner and mode of the directory and its files", err)
+		return im.WithKind(im.Unavailable, "the database cannot be written: check the owner "+
+			"and mode of the directory and its files", err)
 	case lib.SQLITE_CANTOPEN, lib.SQLITE_PERM:
-		return im.WithKind(im.Unavailable, "the database cannot be opened: check the owner and mode of the directory and its files", err)
+		return im.WithKind(im.Unavailable, "the database cannot be opened: check the owner "+
+			"and mode of the directory and its files", err)
 	case lib.SQLITE_IOERR:
 		return im.WithKind(im.Unavailable, "the disk fails", err)
 	case lib.SQLITE_CORRUPT:
-		return im.WithKind(im.Internal, "the database file is damaged: restore it from a backup", err)
+		return im.WithKind(im.Internal, "the database file is damaged: restore it "+
+			"from a backup", err)
 	case lib.SQLITE_NOTADB:
 		return im.WithKind(im.Internal, "the file is not a database, or is damaged", err)
 	}
 	return err
 }
 
-// code is SQLite's primary result code, 0 when err is not from SQLite. The upper bits say more, and are in the message.
+// code returns SQLite's primary result code, 0 when err is not from SQLite. The message
+// of err has the upper bits.
 func code(err error) int {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
@@ -48,7 +52,7 @@ func code(err error) int {
 	return e.Code() & 0xff
 }
 
-// extendedCode is SQLite's whole result code.
+// extendedCode returns SQLite's extended result code, 0 when err is not from SQLite.
 func extendedCode(err error) int {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
@@ -57,7 +61,8 @@ func extendedCode(err error) int {
 	return e.Code()
 }
 
-// aboutTheRow reports whether the database refused what was to be written, not the writing: another row may succeed.
+// aboutTheRow reports whether the database rejected a row, so that another row may
+// succeed.
 func aboutTheRow(err error) bool {
 	switch code(err) {
 	case lib.SQLITE_CONSTRAINT, lib.SQLITE_TOOBIG, lib.SQLITE_MISMATCH, lib.SQLITE_RANGE:
@@ -66,7 +71,7 @@ func aboutTheRow(err error) bool {
 	return false
 }
 
-// byDisk reports whether the disk, not the database, refused to write.
+// byDisk reports whether the disk refused to write.
 func byDisk(err error) bool {
 	switch code(err) {
 	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_READONLY:
@@ -75,5 +80,5 @@ func byDisk(err error) bool {
 	return false
 }
 
-// nameTaken reports whether a row was refused because an equal one is there.
+// nameTaken reports whether a unique key rejected a row.
 func nameTaken(err error) bool { return extendedCode(err) == lib.SQLITE_CONSTRAINT_UNIQUE }

@@ -6,8 +6,11 @@ import (
 	"teamtalk/core/im"
 )
 
-// AddOfflineFile notes a file that waits for its receiver, as im.FileStore says.
-func (s *Store) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
+// files is the part that stores the list of files that wait for their receivers.
+type files struct{ *database }
+
+// AddOfflineFile adds a file to its receiver's list; see im.FileStore.
+func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	if err := im.CheckOfflineFile(f); err != nil {
 		return err
 	}
@@ -24,10 +27,12 @@ func (s *Store) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	})
 }
 
-// addFile notes a file. What is refused is no error of the transaction, which would cost the writer its caches.
+// addFile adds a file. A rejected file is returned in refused and not as an error: an
+// error would roll back the transaction, which empties the caches of the writer.
 func (w *writer) addFile(f *im.OfflineFile, now int64) (refused, err error) {
 	there, waiting := false, 0
-	err = w.one("select exists (select 1 from IMTransmitFile where toId = ? and fromId = ? and taskId = ?)", &there, f.To, f.From, f.Task)
+	err = w.one("select exists (select 1 from IMTransmitFile "+
+		"where toId = ? and fromId = ? and taskId = ?)", &there, f.To, f.From, f.Task)
 	if err != nil || there {
 		return nil, err
 	}
@@ -38,21 +43,25 @@ func (w *writer) addFile(f *im.OfflineFile, now int64) (refused, err error) {
 	if users, err := w.present([]uint32{f.From, f.To}); err != nil {
 		return nil, err
 	} else if len(users) != want {
-		return im.Errorf(im.Invalid, "file from user %d to user %d, who are not both there", f.From, f.To), nil
+		return im.Errorf(im.Invalid, "file from user %d to user %d: one of them does not exist",
+			f.From, f.To), nil
 	}
-	err = w.one("select count(*) from IMTransmitFile where toId = ? and fromId = ? and status = 0", &waiting, f.To, f.From)
+	err = w.one("select count(*) from IMTransmitFile where toId = ? and fromId = ? and status = 0",
+		&waiting, f.To, f.From)
 	if err != nil {
 		return nil, err
 	}
 	if waiting >= im.MaxFilesBetween {
-		return im.Errorf(im.Denied, "%d files from user %d wait for user %d already", waiting, f.From, f.To), nil
+		return im.Errorf(im.Denied, "%d files from user %d wait for user %d already", waiting,
+			f.From, f.To), nil
 	}
-	return nil, w.exec(`insert into IMTransmitFile (fromId, toId, taskId, fileName, size, status, created, updated) values (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6)`,
+	return nil, w.exec(`insert into IMTransmitFile (fromId, toId, taskId, fileName, size, status,
+		created, updated) values (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6)`,
 		f.From, f.To, f.Task, f.Name, f.Size, now)
 }
 
-// OfflineFiles lists the files that wait for a user, as im.FileStore says.
-func (s *Store) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
+// OfflineFiles returns the files that wait for a user; see im.FileStore.
+func (s *files) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
 	var list []im.OfflineFile
 	err := s.rows(ctx, "offline files", s.read.offlineFiles, func(row scanner) error {
 		var f im.OfflineFile
@@ -66,26 +75,30 @@ func (s *Store) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, 
 	return list, nil
 }
 
-// DeleteOfflineFile takes a file off its receiver's list, as im.FileStore says.
-func (s *Store) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
+// DeleteOfflineFile removes a file from its receiver's list; see im.FileStore.
+func (s *files) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
 	return s.call("delete offline file", func() error {
 		return s.transact(ctx, func(w *writer) error {
-			return w.exec("update IMTransmitFile set status = 1, updated = ? where toId = ? and fromId = ? and taskId = ? and status = 0",
+			return w.exec("update IMTransmitFile set status = 1, updated = ? "+
+				"where toId = ? and fromId = ? and taskId = ? and status = 0",
 				s.now().Unix(), to, from, task)
 		})
 	})
 }
 
-// expireAtOnce is how many rows a transaction deletes: others wait for it.
+// expireAtOnce is the number of rows that a transaction deletes. Other changes wait
+// meanwhile.
 const expireAtOnce = 1000
 
-// ExpireOfflineFiles forgets old files, as im.FileStore says.
-func (s *Store) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, err error) {
+// ExpireOfflineFiles deletes old files; see im.FileStore.
+func (s *files) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, err error) {
 	err = s.call("expire offline files", func() error {
 		for {
 			gone := 0
 			err := s.transact(ctx, func(w *writer) error {
-				err := w.exec("delete from IMTransmitFile where id in (select id from IMTransmitFile where created < ? limit ?)", before, expireAtOnce)
+				err := w.exec("delete from IMTransmitFile where id in "+
+					"(select id from IMTransmitFile where created < ? limit ?)",
+					before, expireAtOnce)
 				if err != nil {
 					return err
 				}
@@ -102,8 +115,9 @@ func (s *Store) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, e
 	return n, err
 }
 
-// OfflineFilePage reads a piece of everybody's list, as im.FileStore says.
-func (s *Store) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile, last uint32, err error) {
+// OfflineFilePage returns a page of the list of all users; see im.FileStore.
+func (s *files) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile,
+	last uint32, err error) {
 	read := 0
 	err = s.rows(ctx, "page of offline files", s.read.offlineFilePage, func(row scanner) error {
 		var f im.OfflineFile
@@ -123,8 +137,9 @@ func (s *Store) OfflineFilePage(ctx context.Context, after uint32) (files []im.O
 	return files, last, nil
 }
 
-// OfflineFileState tells what the list says of a file, as im.FileStore says.
-func (s *Store) OfflineFileState(ctx context.Context, from, to uint32, task string) (im.OfflineFileState, error) {
+// OfflineFileState returns the state of a file on its receiver's list; see im.FileStore.
+func (s *files) OfflineFileState(ctx context.Context, from, to uint32,
+	task string) (im.OfflineFileState, error) {
 	state := im.FileUnlisted
 	err := s.rows(ctx, "state of offline file", s.read.offlineFileState, func(row scanner) error {
 		var status int
@@ -139,12 +154,14 @@ func (s *Store) OfflineFileState(ctx context.Context, from, to uint32, task stri
 	return state, err
 }
 
-// ForgetOfflineFile forgets that a file waits, as im.FileStore says.
-func (s *Store) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (gone bool, err error) {
+// ForgetOfflineFile removes a waiting file without a trace; see im.FileStore.
+func (s *files) ForgetOfflineFile(ctx context.Context, from, to uint32,
+	task string) (gone bool, err error) {
 	err = s.call("forget offline file", func() error {
 		return s.transact(ctx, func(w *writer) error {
 			n := 0
-			err := w.exec("delete from IMTransmitFile where toId = ? and fromId = ? and taskId = ? and status = 0", to, from, task)
+			err := w.exec("delete from IMTransmitFile "+
+				"where toId = ? and fromId = ? and taskId = ? and status = 0", to, from, task)
 			if err == nil {
 				err = w.one("select changes()", &n)
 			}

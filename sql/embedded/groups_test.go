@@ -19,17 +19,18 @@ const (
 	taking = pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL
 )
 
-// groupMessage is a text message to a group.
+// groupMessage returns a text message to a group.
 func groupMessage(from, group uint32, body string) *im.Message {
 	m := message(from, group, body)
 	m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
 	return m
 }
 
-// newGroup makes a group.
+// newGroup creates a group.
 func newGroup(t *testing.T, s *Store, members ...uint32) uint32 {
 	t.Helper()
-	g, err := s.CreateGroup(context.Background(), im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP, Members: members})
+	g, err := s.CreateGroup(context.Background(), im.Group{Name: "g",
+		Type: pb.GroupType_GROUP_TYPE_TMP, Members: members})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +45,7 @@ func changeMembers(t *testing.T, s *Store, group uint32, how pb.GroupModifyType,
 	}
 }
 
-// unreadIn is how many messages a user has not read in a group.
+// unreadIn returns the number of unread messages that a user has in a group.
 func unreadIn(t *testing.T, s *Store, user, group uint32) (n uint32) {
 	t.Helper()
 	counts, err := s.UnreadCounts(context.Background(), user)
@@ -59,7 +60,8 @@ func unreadIn(t *testing.T, s *Store, user, group uint32) (n uint32) {
 	return n
 }
 
-// TestGroupCacheAgrees is TestCacheAgrees for groups: a cache that is behind would have the batch done again.
+// TestGroupCacheAgrees is TestCacheAgrees for groups: with a stale cache the batch would
+// be stored again.
 func TestGroupCacheAgrees(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data"), Metrics: reg})
@@ -67,12 +69,15 @@ func TestGroupCacheAgrees(t *testing.T) {
 	u := people(t, s, 3)
 	a, b := newGroup(t, s, u...), newGroup(t, s, u[:2]...)
 	for range 3 {
-		add(t, s, groupMessage(u[0], a, "x"), groupMessage(u[1], b, "y"), groupMessage(u[1], a, "z"))
+		add(t, s, groupMessage(u[0], a, "x"), groupMessage(u[1], b, "y"),
+			groupMessage(u[1], a, "z"))
 	}
 	refuse(t, s, "refused")
-	batch := []*im.Message{groupMessage(u[0], a, "x"), groupMessage(u[0], a, "refused"), groupMessage(u[2], b, "denied"), groupMessage(u[1], a, "y")}
+	batch := []*im.Message{groupMessage(u[0], a, "x"), groupMessage(u[0], a, "refused"),
+		groupMessage(u[2], b, "denied"), groupMessage(u[1], a, "y")}
 	s.AppendMessages(context.Background(), batch)
-	if got := gather(t, reg); got["bisects_total"] != 1 || got["failed_total denied"] != 1 || got["failed_total internal"] != 1 {
+	if got := gather(t, reg); got["bisects_total"] != 1 || got["failed_total denied"] != 1 ||
+		got["failed_total internal"] != 1 {
 		t.Fatalf("metrics %v, want one batch done again, one message refused, one denied", got)
 	}
 	changeMembers(t, s, a, taking, u[2])
@@ -81,15 +86,18 @@ func TestGroupCacheAgrees(t *testing.T) {
 	}
 	last := []*im.Message{groupMessage(u[0], a, "x"), groupMessage(u[1], b, "y")}
 	add(t, s, last...)
-	if last[0].ID != 9 || last[1].ID != 4 || last[0].GroupVersion != 2 || last[1].GroupVersion != 2 {
-		t.Errorf("ids %d, %d, versions %d, %d; want 9, 4, 2, 2", last[0].ID, last[1].ID, last[0].GroupVersion, last[1].GroupVersion)
+	if last[0].ID != 9 || last[1].ID != 4 || last[0].GroupVersion != 2 ||
+		last[1].GroupVersion != 2 {
+		t.Errorf("ids %d, %d, versions %d, %d; want 9, 4, 2, 2", last[0].ID, last[1].ID,
+			last[0].GroupVersion, last[1].GroupVersion)
 	}
 	if got := gather(t, reg)["bisects_total"]; got != 1 {
 		t.Errorf("%v batches done again, the last without need", got)
 	}
 }
 
-// TestGroupAbandoned takes back transactions about groups: nothing of them may stay in the caches.
+// TestGroupAbandoned rolls back transactions about groups. Their changes must leave the
+// caches.
 func TestGroupAbandoned(t *testing.T) {
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
 	defer s.Close()
@@ -98,7 +106,9 @@ func TestGroupAbandoned(t *testing.T) {
 	add(t, s, groupMessage(u[0], g, "x"))
 	stop := errors.New("stop")
 	for name, f := range map[string]func(*writer) error{
-		"append": func(w *writer) error { return s.appendAll(w, []pending{{m: groupMessage(u[0], g, "taken back")}}) },
+		"append": func(w *writer) error {
+			return s.appendAll(w, []pending{{m: groupMessage(u[0], g, "taken back")}})
+		},
 		"join and append": func(w *writer) error {
 			if _, _, err := w.changeMembers(g, adding, u, nil, 1); err != nil {
 				return err
@@ -106,11 +116,14 @@ func TestGroupAbandoned(t *testing.T) {
 			todo := []pending{{m: groupMessage(u[2], g, "taken back")}}
 			err := s.appendAll(w, todo)
 			if todo[0].err != nil {
-				t.Errorf("who has joined: %v", todo[0].err)
+				t.Errorf("message of a user that has joined: %v", todo[0].err)
 			}
 			return err
 		},
-		"leave": func(w *writer) error { _, _, err := w.changeMembers(g, taking, u, nil, 1); return err },
+		"leave": func(w *writer) error {
+			_, _, err := w.changeMembers(g, taking, u, nil, 1)
+			return err
+		},
 	} {
 		err := s.transact(context.Background(), func(w *writer) error {
 			if err := f(w); err != nil {
@@ -124,13 +137,16 @@ func TestGroupAbandoned(t *testing.T) {
 	}
 	mine, theirs := groupMessage(u[1], g, "y"), groupMessage(u[2], g, "z")
 	s.AppendMessages(context.Background(), []*im.Message{mine, theirs})
-	if mine.Err != nil || mine.ID != 2 || mine.GroupVersion != 1 || im.KindOf(theirs.Err) != im.Denied {
-		t.Errorf("id %d, version %d, %v; who never joined: %v", mine.ID, mine.GroupVersion, mine.Err, theirs.Err)
+	if mine.Err != nil || mine.ID != 2 || mine.GroupVersion != 1 ||
+		im.KindOf(theirs.Err) != im.Denied {
+		t.Errorf("id %d, version %d, %v; user that never joined: %v", mine.ID, mine.GroupVersion,
+			mine.Err, theirs.Err)
 	}
 	checkWhole(t, s)
 }
 
-// TestRefusalsKeepCaches: requests that change nothing, of which anyone can send any number, leave the caches to those who send messages.
+// TestRefusalsKeepCaches requires that requests that change nothing keep the caches. Any
+// client can send any number of them.
 func TestRefusalsKeepCaches(t *testing.T) {
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
 	defer s.Close()
@@ -144,27 +160,37 @@ func TestRefusalsKeepCaches(t *testing.T) {
 			_, err := s.ChangeMembers(ctx, g, adding, u, func(*im.Group) error { return no })
 			return err
 		},
-		"no such group": func() error { _, err := s.ChangeMembers(ctx, g+1, adding, u, nil); return err },
+		"no such group": func() error {
+			_, err := s.ChangeMembers(ctx, g+1, adding, u, nil)
+			return err
+		},
 		"nobody": func() error {
 			_, err := s.CreateGroup(ctx, im.Group{Name: "g", Type: 1, Members: []uint32{99}})
 			return err
 		},
 		"no group's name": func() error { return s.SetGroupName(ctx, g+1, "x") },
-		"no session":      func() error { return s.RemoveSession(ctx, u[2], g, pb.SessionType_SESSION_TYPE_GROUP) },
-		"nothing to do":   func() error { _, err := s.ChangeMembers(ctx, g, adding, u[:2], nil); return errors.Join(err, no) },
+		"no session": func() error {
+			return s.RemoveSession(ctx, u[2], g, pb.SessionType_SESSION_TYPE_GROUP)
+		},
+		"nothing to do": func() error {
+			_, err := s.ChangeMembers(ctx, g, adding, u[:2], nil)
+			return errors.Join(err, no)
+		},
 	} {
 		if call() == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 	w := s.writer
-	if !w.groups.Contains(g) || !w.members.Contains(memberKey{g, u[0]}) || w.relations.Len() != 1 || w.recipients.Len() != 1 {
-		t.Errorf("%d groups, %d members, %d conversations, %d recipients are left in the caches, want 1 each",
+	if !w.groups.Contains(g) || !w.members.Contains(memberKey{g, u[0]}) ||
+		w.relations.Len() != 1 || w.recipients.Len() != 1 {
+		t.Errorf("%d groups, %d members, %d conversations, %d recipients are left in the caches, "+
+			"want 1 each",
 			w.groups.Len(), w.members.Len(), w.relations.Len(), w.recipients.Len())
 	}
 }
 
-// TestAudioRowMissing still lists a message whose audio has gone.
+// TestAudioRowMissing lists a message whose sound was deleted.
 func TestAudioRowMissing(t *testing.T) {
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
 	defer s.Close()
@@ -196,7 +222,8 @@ func TestAudioRowMissing(t *testing.T) {
 	}
 }
 
-// TestUpgrade opens a directory of the first version: what is there stays, and groups can be made.
+// TestUpgrade opens a directory of the first version: its data remains, and groups can be
+// created.
 func TestUpgrade(t *testing.T) {
 	dir := t.TempDir()
 	steps, err := migrations()
@@ -207,12 +234,17 @@ func TestUpgrade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const user = `insert into IMUser (id, nameKey, name, domain, nick, sex, password, salt, phone, email, avatar, departId, status, push_shield_status,
-		sign_info, created, updated) values (%[1]d, 'u%[1]d', 'u%[1]d', '', '', 0, '', '', '', '', '', 0, 0, 0, '', 1, 1);`
-	_, err = db.Exec(steps[0].script + fmt.Sprintf("; pragma user_version = 1; pragma application_id = %d;", applicationID) +
+	const user = `insert into IMUser (id, nameKey, name, domain, nick, sex, password, salt, phone,
+		email, avatar, departId, status, push_shield_status,
+		sign_info, created, updated) values (%[1]d, 'u%[1]d', 'u%[1]d', '', '', 0, '', '', '', '',
+		'', 0, 0, 0, '', 1, 1);`
+	_, err = db.Exec(steps[0].script + fmt.Sprintf("; pragma user_version = 1; pragma "+
+		"application_id = %d;", applicationID) +
 		fmt.Sprintf(user, 1) + fmt.Sprintf(user, 2) + `
-		insert into IMRelationShip (id, smallId, bigId, lastMsgId, unreadSmall, unreadBig, created, updated) values (1, 1, 2, 1, 0, 1, 5, 5);
-		insert into IMMessage (id, fromId, type, created, content) values ((1 << 32) + 1, 1, 1, 5, cast('old' as blob));`)
+		insert into IMRelationShip (id, smallId, bigId, lastMsgId, unreadSmall, unreadBig, created,
+		updated) values (1, 1, 2, 1, 0, 1, 5, 5);
+		insert into IMMessage (id, fromId, type, created, content) values ((1 << 32) + 1, 1, 1, 5,
+		cast('old' as blob));`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,8 @@ package embedded
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are what the store counts, under the same names as the store on MySQL and Redis where it is the same thing.
+// metrics are the metrics of the store. Their names are those of the store on MySQL and
+// Redis where both count the same.
 type metrics struct {
 	rows       prometheus.Counter
 	batches    prometheus.Counter
@@ -18,31 +19,37 @@ type metrics struct {
 	all []prometheus.Collector
 }
 
-// newMetrics makes them, and registers them unless reg is nil.
+// newMetrics makes the metrics, and registers them unless reg is nil.
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	const prefix = "teamtalk_store_"
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help})
 	}
 	byKind := func(name, help string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, []string{"kind"})
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help},
+			[]string{"kind"})
 	}
 	m := &metrics{
 		reg:     reg,
 		rows:    counter("rows_total", "Messages committed."),
-		batches: counter("batches_total", "Batches of messages taken."),
+		batches: counter("batches_total", "Batches of messages received."),
 		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{Name: prefix + "batch_size",
 			Help: "Messages in a batch.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: prefix + "batch_seconds",
-			Help: "Time to store a batch, from its arrival to its commit.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}),
-		bisects:    counter("bisects_total", "Batches done again to find the message that the database refuses."),
-		failed:     byKind("failed_total", "Messages not stored, by the kind of error."),
-		duplicates: counter("duplicates_total", "Messages recognised by their client_msg_id as sent again."),
-		errors:     byKind("errors_total", "Errors of the database, by kind."),
+			Help:    "Time to store a batch, from its arrival to its commit.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}),
+		bisects: counter("bisects_total",
+			"Batches done again to find the message that the database rejects."),
+		failed: byKind("failed_total", "Messages not stored, by the kind of error."),
+		duplicates: counter("duplicates_total",
+			"Messages recognised as duplicates by client_msg_id."),
+		errors: byKind("errors_total", "Errors of the database, by kind."),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + "call_seconds",
-			Help: "Time of a call of the store.", Buckets: prometheus.ExponentialBuckets(10e-6, 4, 11)}, []string{"op"}),
+			Help:    "Time of a call of the store.",
+			Buckets: prometheus.ExponentialBuckets(10e-6, 4, 11)}, []string{"op"}),
 	}
-	collectors := []prometheus.Collector{m.rows, m.batches, m.batchSize, m.seconds, m.bisects, m.failed, m.duplicates, m.errors, m.calls}
+	collectors := []prometheus.Collector{m.rows, m.batches, m.batchSize, m.seconds, m.bisects,
+		m.failed, m.duplicates, m.errors, m.calls}
 	for _, c := range collectors {
 		if reg == nil {
 			break
@@ -56,7 +63,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// unregister takes them back, so that a store can be opened again in the same process.
+// unregister unregisters the metrics, so that a store can be opened again in the same
+// process.
 func (m *metrics) unregister() {
 	if m == nil || m.reg == nil {
 		return

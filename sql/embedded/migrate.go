@@ -9,20 +9,21 @@ import (
 	"teamtalk/core/im"
 )
 
-// applicationID marks the file as ours, for us and for the file(1) command: "TTLK".
+// applicationID marks the file as a database of this package, also for the file(1)
+// command: "TTLK".
 const applicationID = 0x54544c4b
 
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// migration is one numbered step of the schema. Steps are never changed once released; new ones are added.
+// migration is one numbered step of the schema. A released step is never changed.
 type migration struct {
-	version int // the database's user_version after it; 1 for the first, without gaps
+	version int // user_version of the database after it; the first has 1, without gaps
 	name    string
 	script  string
 }
 
-// migrations are the steps in order.
+// migrations returns the steps in order.
 func migrations() ([]migration, error) {
 	entries, err := migrationFiles.ReadDir("migrations") // sorted by name
 	if err != nil {
@@ -44,9 +45,9 @@ func migrations() ([]migration, error) {
 	return steps, nil
 }
 
-// migrate brings the schema up to date. Beside a running server (admin) it does so only if no server has the directory: one of another
-// version would not know the new schema.
-func (s *Store) migrate(ctx context.Context, admin bool) error {
+// migrate brings the schema up to date. With admin it does so only when no server uses
+// the directory: a server of another version would not know the new schema.
+func (s *database) migrate(ctx context.Context, admin bool) error {
 	steps, err := migrations()
 	if err != nil {
 		return err
@@ -56,7 +57,8 @@ func (s *Store) migrate(ctx context.Context, admin bool) error {
 		return describe(err)
 	}
 	if version > len(steps) {
-		return im.Errorf(im.Unavailable, "the database has schema version %d, this program knows %d: use a newer program", version, len(steps))
+		return im.Errorf(im.Unavailable, "the database has schema version %d, this program knows "+
+			"%d: use a newer program", version, len(steps))
 	}
 	if version == len(steps) {
 		return nil
@@ -76,7 +78,8 @@ func (s *Store) migrate(ctx context.Context, admin bool) error {
 	return nil
 }
 
-// schemaVersion is the number of migrations the database has seen. It is the first read of the file, and finds out whether it is ours.
+// schemaVersion returns the number of migrations that the database has. As the first read
+// of the file, it also checks that the file is a database of this package.
 func (w *writer) schemaVersion(ctx context.Context) (int, error) {
 	var version, app, objects int
 	if err := w.conn.QueryRowContext(ctx, "pragma user_version").Scan(&version); err != nil {
@@ -85,7 +88,8 @@ func (w *writer) schemaVersion(ctx context.Context) (int, error) {
 	if err := w.conn.QueryRowContext(ctx, "pragma application_id").Scan(&app); err != nil {
 		return 0, err
 	}
-	if err := w.conn.QueryRowContext(ctx, "select count(*) from sqlite_schema").Scan(&objects); err != nil {
+	count := "select count(*) from sqlite_schema"
+	if err := w.conn.QueryRowContext(ctx, count).Scan(&objects); err != nil {
 		return 0, err
 	}
 	if app != applicationID && (version != 0 || objects != 0) {
@@ -94,11 +98,12 @@ func (w *writer) schemaVersion(ctx context.Context) (int, error) {
 	return version, nil
 }
 
-// apply runs m unless the database has it: another process may have been first.
+// apply runs m unless the database has it. Another process may have run it meanwhile.
 func (w *writer) apply(m migration) error {
 	version, err := w.schemaVersion(context.Background())
 	if err != nil || version >= m.version {
 		return err
 	}
-	return w.exec(fmt.Sprintf("%s; pragma user_version = %d; pragma application_id = %d", m.script, m.version, applicationID))
+	return w.exec(fmt.Sprintf("%s; pragma user_version = %d; pragma application_id = %d", m.script,
+		m.version, applicationID))
 }

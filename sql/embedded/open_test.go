@@ -18,12 +18,13 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// message is a text message.
+// message returns a text message.
 func message(from, to uint32, body string) *im.Message {
-	return &im.Message{From: from, To: to, Created: 1_700_000_000, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(body)}
+	return &im.Message{From: from, To: to, Created: 1_700_000_000,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(body)}
 }
 
-// wantError fails the test unless err holds all the words.
+// wantError fails the test unless err contains all the words.
 func wantError(t *testing.T, err error, words ...string) {
 	t.Helper()
 	if err == nil {
@@ -44,7 +45,7 @@ func TestOneServer(t *testing.T) {
 	if im.KindOf(err) != im.Unavailable {
 		t.Errorf("kind %v", im.KindOf(err))
 	}
-	people(t, s, 1) // the attempt has done no harm
+	people(t, s, 1) // the attempt must do no harm
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestOneServer(t *testing.T) {
 	}
 }
 
-// TestAdmin adds users beside a running server, and before there is one.
+// TestAdmin adds users beside a running server, and before any server has run.
 func TestAdmin(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	admin := open(t, Options{Dir: dir, Admin: true})
@@ -71,7 +72,7 @@ func TestAdmin(t *testing.T) {
 	}
 	server.AppendMessages(context.Background(), []*im.Message{m})
 	if im.KindOf(m.Err) != im.Invalid {
-		t.Errorf("message to a user who departed by another process: %v", m.Err)
+		t.Errorf("message to a user that departed by another process: %v", m.Err)
 	}
 	if err := admin.Close(); err != nil {
 		t.Fatal(err)
@@ -81,7 +82,7 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-// TestAdminOfAnotherVersion does not change the schema under a running server.
+// TestAdminOfAnotherVersion requires that Admin keeps the schema while a server runs.
 func TestAdminOfAnotherVersion(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := open(t, Options{Dir: dir})
@@ -93,7 +94,8 @@ func TestAdminOfAnotherVersion(t *testing.T) {
 	wantError(t, err, "another version", "process")
 }
 
-// TestClosed wants the database in one file after Close, and that file closed.
+// TestClosed requires that after Close the database is one file, and that this file is
+// closed.
 func TestClosed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := open(t, Options{Dir: dir})
@@ -141,7 +143,7 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// TestSettings holds the connections to what DESIGN.md promises.
+// TestSettings checks the connections against DESIGN.md.
 func TestSettings(t *testing.T) {
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "a b%20c?#d")}) // a path is not a URI
 	defer s.Close()
@@ -152,10 +154,12 @@ func TestSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "busy_timeout": "5000",
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2",
+		"busy_timeout": "5000",
 		"user_version": strconv.Itoa(len(steps))} {
 		var got string
-		if err := s.writer.conn.QueryRowContext(context.Background(), "pragma "+pragma).Scan(&got); err != nil || got != want {
+		if err := s.writer.conn.QueryRowContext(context.Background(),
+			"pragma "+pragma).Scan(&got); err != nil || got != want {
 			t.Errorf("%s of the writer is %s, %v; want %s", pragma, got, err, want)
 		}
 	}
@@ -233,17 +237,20 @@ func TestCannotOpen(t *testing.T) {
 	})
 }
 
-// TestDamaged overwrites the pages behind the header and the schema, and wants an error that says so, not an empty history.
+// TestDamaged overwrites the pages after the header and the schema. Reading must fail
+// with an error that names the damage, and not return an empty history.
 func TestDamaged(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := open(t, Options{Dir: dir})
 	u := people(t, s, 2)
-	var schema int // pages
-	if err := s.writer.conn.QueryRowContext(context.Background(), "pragma page_count").Scan(&schema); err != nil {
+	var schema int // in pages
+	if err := s.writer.conn.QueryRowContext(context.Background(),
+		"pragma page_count").Scan(&schema); err != nil {
 		t.Fatal(err)
 	}
 	for range 50 {
-		s.AppendMessages(context.Background(), []*im.Message{message(u[0], u[1], strings.Repeat("x", 1000))})
+		s.AppendMessages(context.Background(), []*im.Message{
+			message(u[0], u[1], strings.Repeat("x", 1000))})
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -268,8 +275,9 @@ func TestDamaged(t *testing.T) {
 	wantError(t, m.Err, "damaged")
 }
 
-// TestFull fills the database up to its limit: what does not fit fails as Unavailable and leaves no trace, reading goes on, and so does
-// writing once there is room.
+// TestFull fills the database up to its limit. A message that does not fit fails with
+// kind Unavailable and leaves no trace. Reading continues, and writing does once the
+// limit is raised.
 func TestFull(t *testing.T) {
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
 	defer s.Close()
@@ -319,7 +327,8 @@ func TestFull(t *testing.T) {
 	checkWhole(t, s)
 }
 
-// TestClientIDsAreForgotten keeps the memory of client_msg_ids at what a day brings.
+// TestClientIDsAreForgotten requires that the number of client_msg_ids stays at those of
+// one day.
 func TestClientIDsAreForgotten(t *testing.T) {
 	c := newClock()
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data"), Now: c.now})
@@ -368,7 +377,7 @@ func TestClientIDsAreForgotten(t *testing.T) {
 	}
 }
 
-// TestClearTogether clears many counts at once, with messages coming in beside.
+// TestClearTogether clears many counts at once, while messages are stored.
 func TestClearTogether(t *testing.T) {
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data"), Workers: 2})
 	defer s.Close()
@@ -405,7 +414,8 @@ func TestClearTogether(t *testing.T) {
 	}
 }
 
-// gather is the metrics of a store by name, without the prefix and with the values of their labels: a counter's value, a histogram's count.
+// gather returns the metrics of a store by name, without the prefix and with the values
+// of their labels: the value of a counter, the count of a histogram.
 func gather(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	families, err := reg.Gather()
@@ -434,12 +444,14 @@ func TestMetrics(t *testing.T) {
 	named := message(u[0], u[1], "x")
 	named.ClientID = []byte("k")
 	again := *named
-	s.AppendMessages(context.Background(), []*im.Message{named, &again, message(u[0], u[1], "refused"), message(u[0], 99, "x")})
+	s.AppendMessages(context.Background(), []*im.Message{named, &again,
+		message(u[0], u[1], "refused"), message(u[0], 99, "x")})
 	if _, err := s.AccountByName(context.Background(), "nobody"); err == nil {
 		t.Fatal("found nobody")
 	}
-	want := map[string]float64{"rows_total": 1, "batches_total": 1, "duplicates_total": 1, "failed_total internal": 1,
-		"failed_total invalid": 1, "bisects_total": 1, "batch_size": 1, "batch_seconds": 1}
+	want := map[string]float64{"rows_total": 1, "batches_total": 1, "duplicates_total": 1,
+		"failed_total internal": 1,
+		"failed_total invalid":  1, "bisects_total": 1, "batch_size": 1, "batch_seconds": 1}
 	got := gather(t, reg)
 	for name, n := range want {
 		if got[name] != n {
@@ -452,20 +464,23 @@ func TestMetrics(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, o) // the names are free again
+	s = open(t, o) // the names must be unregistered
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestNameKey tries what counts as the same name.
+// TestNameKey tries which names are the same.
 func TestNameKey(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		same bool
 	}{
-		{"Alice", "aLICE", true}, {"ЖЕНЯ", "женя", true}, {"σίσυφος", "ΣΊΣΥΦΟΣ", true}, {"k", "\u212a", true}, // the Kelvin sign
-		{"bob ", "bob", true}, {" bob", "bob", false}, {"a", "b", false}, {"张三", "张三", true}, {"e", "é", false},
+		// the Kelvin sign
+		{"Alice", "aLICE", true}, {"ЖЕНЯ", "женя", true}, {"σίσυφος", "ΣΊΣΥΦΟΣ", true}, {"k",
+			"\u212a", true},
+		{"bob ", "bob", true}, {" bob", "bob", false}, {"a", "b", false}, {"张三", "张三", true}, {"e",
+			"é", false},
 	} {
 		if got := nameKey(c.a) == nameKey(c.b); got != c.same {
 			t.Errorf("%q and %q: same %v, want %v", c.a, c.b, got, c.same)

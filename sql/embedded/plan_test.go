@@ -8,14 +8,18 @@ import (
 	"testing"
 )
 
-// TestPlans wants every read to find its rows of the tables that grow with use by a key or an index.
+// TestPlans requires that every read finds its rows in growing tables by a key or an
+// index.
 func TestPlans(t *testing.T) {
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
 	defer s.Close()
-	grow := []string{"IMMessage", "IMGroupMessage", "IMRelationShip", "IMGroupMember", "IMGroup", "IMAudio", "IMTransmitFile", "m", "g", "a"} // m, g, a: as the statements call them
+	// m, g, a: aliases in the statements
+	grow := []string{"IMMessage", "IMGroupMessage", "IMRelationShip", "IMGroupMember", "IMGroup",
+		"IMAudio", "IMTransmitFile", "m", "g", "a"}
 	var st statements
 	for _, q := range st.queries() {
-		rows, err := s.readers.QueryContext(context.Background(), "explain query plan "+q.text, 1, 2, 3, 4)
+		rows, err := s.readers.QueryContext(context.Background(),
+			"explain query plan "+q.text, 1, 2, 3, 4)
 		if err != nil {
 			t.Fatalf("%s: %v", q.text, err)
 		}
@@ -26,7 +30,8 @@ func TestPlans(t *testing.T) {
 			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
 				t.Fatal(err)
 			}
-			if words := strings.Fields(detail); words[0] == "SCAN" && slices.Contains(grow, words[1]) {
+			if words := strings.Fields(detail); words[0] == "SCAN" &&
+				slices.Contains(grow, words[1]) {
 				t.Errorf("%s\nof %s", detail, q.text)
 			}
 			steps++

@@ -4,8 +4,9 @@ package embedded
 
 import "io"
 
-// lockDir locks nothing here. A second server does no harm to the data (see DESIGN.md, Several processes); it is only not told.
+// lockDir does not lock on this system. A second server does not damage the data (see
+// DESIGN.md, Several processes), but is not rejected either.
 func lockDir(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
-// syncDir does nothing where directories cannot be flushed.
+// syncDir does nothing on systems that cannot flush directories.
 func syncDir(string) error { return nil }

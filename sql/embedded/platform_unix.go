@@ -14,10 +14,12 @@ import (
 	"teamtalk/core/im"
 )
 
-// lockName is a file of its own: locking the database file would get in SQLite's way.
+// lockName is a separate file, because a lock on the database file would conflict with
+// SQLite's.
 const lockName = "teamtalk.lock"
 
-// lockDir makes this process the directory's only server, until the result is closed or the process ends, however it ends.
+// lockDir makes this process the only server of the directory, until the result is closed
+// or the process ends in any way.
 func lockDir(dir string) (io.Closer, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -33,18 +35,21 @@ func lockDir(dir string) (io.Closer, error) {
 		owner := lockOwner(f)
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, im.Errorf(im.Unavailable, "%s is in use by another server%s; stop it, or give this one a directory of its own", dir, owner)
+			return nil, im.Errorf(im.Unavailable, "%s is in use by another server%s; stop it, "+
+				"or give this one a directory of its own", dir, owner)
 		}
 		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
-	// For whoever finds the lock taken. Without it the lock is as good.
+	// The id is for the message of a server that finds the lock taken. The lock works
+	// without it.
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
 	}
 	return f, nil
 }
 
-// lockOwner is the process that wrote its id into the lock file, for people; empty when it did not.
+// lockOwner returns the text that names the process in the lock file, "" when it names
+// none.
 func lockOwner(f *os.File) string {
 	b := make([]byte, 32)
 	n, _ := f.ReadAt(b, 0)
@@ -55,7 +60,7 @@ func lockOwner(f *os.File) string {
 	return " (process " + pid + ")"
 }
 
-// syncDir makes the names in dir durable.
+// syncDir flushes the names in dir to the disk.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

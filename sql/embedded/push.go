@@ -7,30 +7,37 @@ import (
 	"teamtalk/core/im"
 )
 
-// SetDeviceToken gives a user a token, or clears it, as im.PushStore says.
-func (s *Store) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
+// push is the part that keeps push tokens and the groups that users have muted.
+type push struct{ *database }
+
+// SetDeviceToken sets the token of a user, or clears it; see im.PushStore.
+func (s *push) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
 	if err := im.CheckDeviceToken(t); err != nil {
 		return err
 	}
 	return s.call("set device token", func() error {
 		return s.transact(ctx, func(w *writer) error {
-			if err := w.exec("delete from DeviceToken where userId = ? or token = ?", t.User, t.Token); err != nil || t.Token == "" {
+			if err := w.exec("delete from DeviceToken where userId = ? or token = ?", t.User,
+				t.Token); err != nil || t.Token == "" {
 				return err
 			}
-			return w.exec("insert into DeviceToken (userId, client, token) values (?, ?, ?)", t.User, t.Client, t.Token)
+			return w.exec("insert into DeviceToken (userId, client, token) values (?, ?, ?)",
+				t.User, t.Client, t.Token)
 		})
 	})
 }
 
-// DropDeviceToken clears a token, as im.PushStore says.
-func (s *Store) DropDeviceToken(ctx context.Context, token string) error {
+// DropDeviceToken clears a token; see im.PushStore.
+func (s *push) DropDeviceToken(ctx context.Context, token string) error {
 	return s.call("drop device token", func() error {
-		return s.transact(ctx, func(w *writer) error { return w.exec("delete from DeviceToken where token = ?", token) })
+		return s.transact(ctx, func(w *writer) error {
+			return w.exec("delete from DeviceToken where token = ?", token)
+		})
 	})
 }
 
-// DeviceTokens returns the tokens of users, as im.PushStore says.
-func (s *Store) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
+// DeviceTokens returns the tokens of users; see im.PushStore.
+func (s *push) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
 	var tokens []im.DeviceToken
 	err := s.rows(ctx, "device tokens", s.read.deviceTokens, func(row scanner) error {
 		var t im.DeviceToken
@@ -44,8 +51,8 @@ func (s *Store) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceTo
 	return tokens, nil
 }
 
-// SetGroupShield turns pushes for a group off or on, as im.PushStore says.
-func (s *Store) SetGroupShield(ctx context.Context, user, group uint32, on bool) error {
+// SetGroupShield mutes a group for a user or unmutes it; see im.PushStore.
+func (s *push) SetGroupShield(ctx context.Context, user, group uint32, on bool) error {
 	text := "delete from GroupShield where groupId = ? and userId = ?"
 	if on {
 		text = "insert or ignore into GroupShield (groupId, userId) values (?, ?)"
@@ -55,18 +62,19 @@ func (s *Store) SetGroupShield(ctx context.Context, user, group uint32, on bool)
 	})
 }
 
-// GroupShields returns who wants no pushes, as im.PushStore says.
-func (s *Store) GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error) {
+// GroupShields returns the users that have muted a group; see im.PushStore.
+func (s *push) GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error) {
 	return s.shields(ctx, s.read.groupShields, group, users)
 }
 
-// ShieldedGroups returns for which groups a user wants no pushes, as im.PushStore says.
-func (s *Store) ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error) {
+// ShieldedGroups returns the groups that a user has muted; see im.PushStore.
+func (s *push) ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error) {
 	return s.shields(ctx, s.read.shieldedGroups, user, groups)
 }
 
 // shields returns those of ids that share a row of GroupShield with one.
-func (s *Store) shields(ctx context.Context, stmt *sql.Stmt, one uint32, ids []uint32) ([]uint32, error) {
+func (s *push) shields(ctx context.Context, stmt *sql.Stmt, one uint32,
+	ids []uint32) ([]uint32, error) {
 	var shields []uint32
 	err := s.rows(ctx, "group shields", stmt, func(row scanner) error {
 		var id uint32

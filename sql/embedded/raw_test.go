@@ -10,13 +10,15 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// What Raw changes is seen by the store at once, whatever it had cached, and what fails is not there.
+// TestRaw requires that the store sees changes by Raw at once, whatever its caches held,
+// and that a failed Raw changes nothing.
 func TestRaw(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, Options{Dir: t.TempDir()})
 	users := people(t, s, 2)
 	send := func() *im.Message {
-		m := &im.Message{From: users[0], To: users[1], Created: 1, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("x")}
+		m := &im.Message{From: users[0], To: users[1], Created: 1,
+			Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("x")}
 		s.AppendMessages(ctx, []*im.Message{m})
 		if m.Err != nil {
 			t.Fatal(m.Err)
@@ -26,7 +28,8 @@ func TestRaw(t *testing.T) {
 	send()
 	set := func(n int, fail error) error {
 		return s.Raw(ctx, func(conn *sql.Conn) error {
-			if _, err := conn.ExecContext(ctx, "update IMRelationShip set lastMsgId = ?", n); err != nil {
+			if _, err := conn.ExecContext(ctx, "update IMRelationShip set lastMsgId = ?",
+				n); err != nil {
 				return err
 			}
 			return fail

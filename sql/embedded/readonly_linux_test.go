@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestReadOnly opens a database as a user who may not write it.
+// TestReadOnly opens a database as a user without permission to write.
 func TestReadOnly(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, Options{Dir: dir})
@@ -24,7 +24,8 @@ func TestReadOnly(t *testing.T) {
 	}
 	done := make(chan error)
 	go func() {
-		// Root may write everything. The file system user is this thread's alone, and the thread ends with the goroutine.
+		// Root may write everywhere. The file system user belongs to this thread, which
+		// ends with the goroutine.
 		runtime.LockOSThread()
 		if err := syscall.Setfsuid(65534); err != nil {
 			t.Error(err)

@@ -6,44 +6,55 @@ import (
 	"sync"
 
 	"teamtalk/core/im"
-	"teamtalk/proto/pb"
 )
 
-// clears gathers calls of ClearUnread into transactions. People read what they are sent, so these calls are about as many as
-// messages; one transaction each would leave the writer little time for messages.
-type clears struct {
-	mu   sync.Mutex
-	next *clearBatch // waits for the writer; nil when none does
+// unread is the part that reads and clears unread counts.
+type unread struct {
+	*database
+	clears clears
 }
 
-// clearBatch is what one transaction will clear.
+// clears batches calls of ClearUnread into transactions. These calls are about as many as
+// messages, because users read what they receive. A transaction for each would leave the
+// writer little time for messages.
+type clears struct {
+	mu   sync.Mutex
+	next *clearBatch // the batch that waits for the writer, or nil
+}
+
+// clearBatch is the set of counts that one transaction clears.
 type clearBatch struct {
 	unread []unreadKey // guarded by clears.mu until the transaction takes the batch
 	done   chan struct{}
 	err    error // set before done is closed
 }
 
-// unreadKey is a side of a conversation, or a member of a group.
+// unreadKey identifies a side of a conversation, or a member of a group.
 type unreadKey struct {
 	user, peer uint32
 	group      bool
 }
 
-// ClearUnread sets user's unread count for peer to zero. Many calls find it there already, and write nothing. When ctx ends while
-// the call waits for its turn, the count may be cleared all the same.
-func (s *Store) ClearUnread(ctx context.Context, user, peer uint32) error {
-	return s.clear(ctx, unreadKey{user: user, peer: peer}, s.read.hasUnread, min(user, peer), max(user, peer), user)
+// ClearUnread sets user's unread count for peer to zero. A call that finds zero writes
+// nothing. When ctx ends while the call waits for the writer, the count may still be
+// cleared.
+func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
+	return s.clear(ctx, unreadKey{user: user, peer: peer}, s.read.hasUnread, min(user, peer),
+		max(user, peer), user)
 }
 
-// ClearGroupUnread says that user has read everything in a group. Calls of it and of ClearUnread share transactions.
-func (s *Store) ClearGroupUnread(ctx context.Context, user, group uint32) error {
+// ClearGroupUnread marks everything in a group as read by user. It shares transactions
+// with ClearUnread.
+func (s *unread) ClearGroupUnread(ctx context.Context, user, group uint32) error {
 	return s.clear(ctx, unreadKey{user, group, true}, s.read.hasGroupUnread, group, user)
 }
 
-// clear sets what is unread of k to zero, unless has, with args, finds it so.
-func (s *Store) clear(ctx context.Context, k unreadKey, has *sql.Stmt, args ...any) error {
+// clear sets the unread count of k to zero, unless has, with args, reads zero.
+func (s *unread) clear(ctx context.Context, k unreadKey, has *sql.Stmt, args ...any) error {
 	unread := 0
-	err := s.rows(ctx, "has unread", has, func(row scanner) error { return row.Scan(&unread) }, args...)
+	err := s.rows(ctx, "has unread", has, func(row scanner) error {
+		return row.Scan(&unread)
+	}, args...)
 	if err != nil || unread == 0 {
 		return err
 	}
@@ -58,9 +69,9 @@ func (s *Store) clear(ctx context.Context, k unreadKey, has *sql.Stmt, args ...a
 	})
 }
 
-// joinClears adds k to the batch that waits for the writer; the first of a batch starts it. It runs apart from any caller, whose context
-// may end before the others'.
-func (s *Store) joinClears(k unreadKey) *clearBatch {
+// joinClears adds k to the batch that waits for the writer. The first key of a batch
+// starts its transaction, which is independent of any caller's context.
+func (s *unread) joinClears(k unreadKey) *clearBatch {
 	s.clears.mu.Lock()
 	defer s.clears.mu.Unlock()
 	b := s.clears.next
@@ -73,7 +84,7 @@ func (s *Store) joinClears(k unreadKey) *clearBatch {
 	return b
 }
 
-func (s *Store) runClears(b *clearBatch) {
+func (s *unread) runClears(b *clearBatch) {
 	defer close(b.done)
 	taken := false
 	take := func() {
@@ -82,7 +93,7 @@ func (s *Store) runClears(b *clearBatch) {
 		s.clears.next, taken = nil, true
 	}
 	b.err = s.transact(context.Background(), func(w *writer) error {
-		take() // from here on calls make the next batch
+		take() // later calls make the next batch
 		for _, k := range b.unread {
 			if err := w.clear(k); err != nil {
 				return err
@@ -95,7 +106,7 @@ func (s *Store) runClears(b *clearBatch) {
 	}
 }
 
-// clear sets what is unread of k to zero.
+// clear sets the unread count of k to zero.
 func (w *writer) clear(k unreadKey) (err error) {
 	if k.group {
 		_, err = w.clearGroupUnread.Exec(k.peer, k.user)
@@ -105,8 +116,9 @@ func (w *writer) clear(k unreadKey) (err error) {
 	return err
 }
 
-// UnreadTotals returns users' unread messages, groups included, as im.MessageStore says.
-func (s *Store) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error) {
+// UnreadTotals returns users' numbers of unread messages, groups included; see
+// im.MessageStore.
+func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error) {
 	totals := make(map[uint32]uint32, len(users))
 	err := s.rows(ctx, "unread totals", s.read.unreadTotals, func(row scanner) error {
 		var user, unread uint32
@@ -120,40 +132,17 @@ func (s *Store) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]ui
 	return totals, nil
 }
 
-const (
-	removeSession = `update IMRelationShip set
-			statusSmall = case smallId when ?1 then 1 else statusSmall end, unreadSmall = case smallId when ?1 then 0 else unreadSmall end,
-			statusBig = case bigId when ?1 then 1 else statusBig end, unreadBig = case bigId when ?1 then 0 else unreadBig end
-		where smallId = min(?1, ?2) and bigId = max(?1, ?2) and case smallId when ?1 then statusSmall else statusBig end = 0`
-
-	removeGroupSession = `update IMGroupMember set removeMsgId = g.lastMsgId, readMsgId = g.lastMsgId from IMGroup g
-		where g.id = ?2 and groupId = ?2 and userId = ?1 and g.lastMsgId > max(joinMsgId, removeMsgId)`
-)
-
-// RemoveSession takes a conversation out of user's list, as im.MessageStore says.
-func (s *Store) RemoveSession(ctx context.Context, user, peer uint32, t pb.SessionType) error {
-	text := map[pb.SessionType]string{pb.SessionType_SESSION_TYPE_SINGLE: removeSession, pb.SessionType_SESSION_TYPE_GROUP: removeGroupSession}[t]
-	return s.call("remove session", func() error {
-		if text == "" {
-			return im.Errorf(im.NotFound, "no session is of type %d", t)
-		}
-		removed := int64(0)
-		err := s.transact(ctx, func(w *writer) error {
-			result, err := w.conn.ExecContext(context.Background(), text, user, peer)
-			if err != nil {
-				return err
-			}
-			removed, err = result.RowsAffected()
-			return err
-		})
-		if err == nil && removed == 0 {
-			return im.Errorf(im.NotFound, "user %d has no session with %d", user, peer)
-		}
+// UnreadCounts returns a user's conversations with unread messages; see im.MessageStore.
+func (s *unread) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
+	var counts []im.Unread
+	err := s.rows(ctx, "unread counts", s.read.unreadCounts, func(row scanner) (err error) {
+		var u im.Unread
+		u.Latest, err = scanMessage(row, &user, &u.Peer, &u.Type, &u.Peer, &u.Count)
+		counts = append(counts, u)
 		return err
-	})
-}
-
-// SyncSessions has nothing to do: a member's session with a group is computed from the group's last message.
-func (s *Store) SyncSessions(ctx context.Context) (int, error) {
-	return 0, s.call("sync sessions", ctx.Err)
+	}, user)
+	if err != nil {
+		return nil, err
+	}
+	return counts, nil
 }

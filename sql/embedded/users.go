@@ -11,8 +11,14 @@ import (
 	"teamtalk/core/im"
 )
 
-// AccountByName returns the account with that login name, as im.UserStore says.
-func (s *Store) AccountByName(ctx context.Context, name string) (im.Account, error) {
+// directory is the part for users and departments.
+type directory struct {
+	*database
+	userStamps, departStamps im.Stamps // times of changes, given in the writer's transaction
+}
+
+// AccountByName returns the account with a login name; see im.UserStore.
+func (s *directory) AccountByName(ctx context.Context, name string) (im.Account, error) {
 	list, err := s.AccountsByName(ctx, []string{name})
 	switch {
 	case err != nil:
@@ -23,14 +29,15 @@ func (s *Store) AccountByName(ctx context.Context, name string) (im.Account, err
 	return list[0], nil
 }
 
-// AccountsByName returns the accounts with those login names, as im.UserStore says.
-func (s *Store) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
+// AccountsByName returns the accounts with login names; see im.UserStore.
+func (s *directory) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
 	list := make([]im.Account, len(names))
 	err := s.call("accounts by name", func() error {
 		for i, name := range names {
 			a := &list[i]
 			var err error
-			a.User, err = scanUser(s.read.accountByName.QueryRowContext(ctx, nameKey(name)), &a.Password, &a.Salt)
+			a.User, err = scanUser(s.read.accountByName.QueryRowContext(ctx, nameKey(name)),
+				&a.Password, &a.Salt)
 			if errors.Is(err, sql.ErrNoRows) {
 				*a = im.Account{}
 			} else if err != nil {
@@ -45,10 +52,11 @@ func (s *Store) AccountsByName(ctx context.Context, names []string) ([]im.Accoun
 	return list, nil
 }
 
-// nameKey folds a name: two names are the same when their keys are. Blanks at the end do not count, as in MySQL.
+// nameKey folds a name: two names are the same when their keys are equal. Blanks at the
+// end are ignored, as in MySQL.
 func nameKey(name string) string {
 	return strings.Map(func(r rune) rune {
-		// The smallest of the letters that differ in case only.
+		// The result is the smallest of the letters that differ only in case.
 		for next := unicode.SimpleFold(r); ; next = unicode.SimpleFold(next) {
 			if next <= r {
 				return next
@@ -59,13 +67,15 @@ func nameKey(name string) string {
 
 // scanUser reads userColumns, and the columns after them into dest.
 func scanUser(row scanner, dest ...any) (u im.User, err error) {
-	err = row.Scan(append([]any{&u.ID, &u.Name, &u.Domain, &u.Nick, &u.Gender, &u.Phone, &u.Email, &u.Avatar, &u.DepartID, &u.Status,
+	err = row.Scan(append([]any{&u.ID, &u.Name, &u.Domain, &u.Nick, &u.Gender, &u.Phone, &u.Email,
+		&u.Avatar, &u.DepartID, &u.Status,
 		&u.SignInfo, &u.PushShield, &u.Updated}, dest...)...)
 	return u, err
 }
 
 // userRows runs a read of users.
-func (s *Store) userRows(ctx context.Context, op string, stmt *sql.Stmt, args ...any) ([]im.User, error) {
+func (s *directory) userRows(ctx context.Context, op string, stmt *sql.Stmt,
+	args ...any) ([]im.User, error) {
 	var users []im.User
 	err := s.rows(ctx, op, stmt, func(row scanner) error {
 		u, err := scanUser(row)
@@ -78,13 +88,14 @@ func (s *Store) userRows(ctx context.Context, op string, stmt *sql.Stmt, args ..
 	return users, nil
 }
 
-// Users returns users by id, as im.UserStore says.
-func (s *Store) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
+// Users returns users by id; see im.UserStore.
+func (s *directory) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
 	return s.userRows(ctx, "users", s.read.users, jsonArray(ids))
 }
 
-// UsersChangedSince returns users by time of change, as im.UserStore says.
-func (s *Store) UsersChangedSince(ctx context.Context, since uint32) (users []im.User, newest uint32, err error) {
+// UsersChangedSince returns users by time of change; see im.UserStore.
+func (s *directory) UsersChangedSince(ctx context.Context,
+	since uint32) (users []im.User, newest uint32, err error) {
 	if since == 0 {
 		users, err = s.userRows(ctx, "users changed", s.read.usersPresent)
 	} else {
@@ -97,16 +108,20 @@ func (s *Store) UsersChangedSince(ctx context.Context, since uint32) (users []im
 	return users, newest, err
 }
 
-// ListUsers returns a page of users, as im.UserStore says.
-func (s *Store) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
+// ListUsers returns a page of users; see im.UserStore.
+func (s *directory) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
 	return s.userRows(ctx, "list users", s.read.listUsers, after, max(limit, 0))
 }
 
-const insertUser = `insert into IMUser (nameKey, name, domain, nick, sex, password, salt, phone, email, avatar, departId, status,
-	push_shield_status, sign_info, created, updated) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15)`
+const insertUser = `insert into IMUser (nameKey, name, domain, nick, sex, password, salt, phone,
+	email, avatar, departId, status,
+	push_shield_status, sign_info, created, updated) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+	?10, ?11, ?12, ?13, ?14, ?15, ?15)`
 
-// CreateUsers adds accounts, all or none, as im.UserStore says. Their ID and Updated are not read.
-func (s *Store) CreateUsers(ctx context.Context, accounts []im.Account) (ids []uint32, err error) {
+// CreateUsers adds accounts, all or none; see im.UserStore. It ignores their ID and
+// Updated.
+func (s *directory) CreateUsers(ctx context.Context,
+	accounts []im.Account) (ids []uint32, err error) {
 	for i := range accounts {
 		if err := checkAccount(&accounts[i]); err != nil {
 			return nil, err
@@ -131,7 +146,8 @@ func (w *writer) insertUsers(accounts []im.Account, now int64) ([]uint32, error)
 	ids := make([]uint32, len(accounts))
 	for i := range accounts {
 		a := &accounts[i]
-		result, err := stmt.Exec(nameKey(a.Name), a.Name, a.Domain, a.Nick, a.Gender, a.Password, a.Salt, a.Phone, a.Email, a.Avatar,
+		result, err := stmt.Exec(nameKey(a.Name), a.Name, a.Domain, a.Nick, a.Gender, a.Password,
+			a.Salt, a.Phone, a.Email, a.Avatar,
 			a.DepartID, a.Status, a.PushShield, a.SignInfo, now)
 		if nameTaken(err) {
 			return nil, im.Errorf(im.Exists, "the name %q is taken", a.Name)
@@ -148,17 +164,20 @@ func (w *writer) insertUsers(accounts []im.Account, now int64) ([]uint32, error)
 	return ids, nil
 }
 
-// checkAccount holds an account against the columns of the MySQL schema, which it must fit when the store moves there.
+// checkAccount checks an account against the columns of the MySQL schema, to which the
+// store may move.
 func checkAccount(a *im.Account) error {
 	if strings.TrimRight(a.Name, " ") == "" {
-		return im.Errorf(im.Invalid, "an account has no name")
+		return im.Errorf(im.Invalid, "account without a name")
 	}
 	for _, f := range []struct {
 		name, value string
-		limit       int // characters
+		limit       int // in characters
 	}{
-		{"name", a.Name, 32}, {"domain", a.Domain, 32}, {"nick", a.Nick, 32}, {"phone", a.Phone, 11}, {"email", a.Email, 64},
-		{"avatar", a.Avatar, 255}, {"sign info", a.SignInfo, 128}, {"password", a.Password, 32}, {"salt", a.Salt, 4},
+		{"name", a.Name, 32}, {"domain", a.Domain, 32}, {"nick", a.Nick, 32}, {"phone", a.Phone,
+			11}, {"email", a.Email, 64},
+		{"avatar", a.Avatar, 255}, {"sign info", a.SignInfo, 128}, {"password", a.Password,
+			32}, {"salt", a.Salt, 4},
 	} {
 		if err := checkField(f.name, f.value, f.limit); err != nil {
 			return im.WithKind(im.Invalid, "account "+strings.ToValidUTF8(a.Name, "?"), err)

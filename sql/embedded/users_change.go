@@ -7,14 +7,17 @@ import (
 	"teamtalk/core/im"
 )
 
-// Clients keep the directory, users and departments, and ask for what was changed after
-// the newest change they have. So no change may become visible with an earlier time than
-// one that was visible before, nor with one that was told as settled: a client would
-// never ask for it. The time of a change is taken in its transaction, where no other is
-// under way, and is not before any there is, even when the clock was set back.
+// Clients keep the directory, users and departments, and ask for the changes since the
+// newest one they have. So a change must not become visible with an earlier time than a
+// change that was visible before, nor with a time that a client was told is complete:
+// that client would never ask for it. The time of a change is taken in its transaction,
+// beside which no other runs. It is not before any other time, even when the clock was
+// set back.
 
-// changeDirectory runs f in a transaction. now is the new value of updated for the rows of table.
-func (s *Store) changeDirectory(ctx context.Context, op, table string, f func(w *writer, now int64) error) error {
+// changeDirectory runs f in a transaction. now is the new value of updated for the rows
+// of table.
+func (s *directory) changeDirectory(ctx context.Context, op, table string,
+	f func(w *writer, now int64) error) error {
 	return s.call(op, func() error {
 		return s.transact(ctx, func(w *writer) error {
 			newest := int64(0)
@@ -30,51 +33,58 @@ func (s *Store) changeDirectory(ctx context.Context, op, table string, f func(w 
 	})
 }
 
-// one reads one row of one column, with a statement that is not worth preparing.
+// one reads one row of one column, without preparing the statement.
 func (w *writer) one(text string, dest any, args ...any) error {
 	return w.conn.QueryRowContext(context.Background(), text, args...).Scan(dest)
 }
 
-// SetPassword replaces a user's password and salt, as im.UserStore says. Invalid when one is too long.
-func (s *Store) SetPassword(ctx context.Context, id uint32, password, salt string) error {
-	if err := errors.Join(checkField("password", password, 32), checkField("salt", salt, 4)); err != nil {
+// SetPassword replaces a user's password and salt; see im.UserStore. It fails with kind
+// Invalid when one of them is too long.
+func (s *directory) SetPassword(ctx context.Context, id uint32, password, salt string) error {
+	if err := errors.Join(checkField("password", password, 32), checkField("salt", salt,
+		4)); err != nil {
 		return im.WithKind(im.Invalid, "embedded: set password", err)
 	}
-	return s.changeUser(ctx, "set password", "update IMUser set password = ?, salt = ? where id = ?", password, salt, id)
+	return s.changeUser(ctx, "set password", "update IMUser set password = ?, salt = ? "+
+		"where id = ?", password, salt, id)
 }
 
-// SetPushShield turns the nightly rest on or off, as im.UserStore says.
-func (s *Store) SetPushShield(ctx context.Context, id uint32, on bool) error {
-	return s.changeUser(ctx, "set push shield", "update IMUser set push_shield_status = ? where id = ?", on, id)
+// SetPushShield turns a user's nightly rest from pushes on or off; see im.UserStore.
+func (s *directory) SetPushShield(ctx context.Context, id uint32, on bool) error {
+	return s.changeUser(ctx, "set push shield", "update IMUser set push_shield_status = ? "+
+		"where id = ?", on, id)
 }
 
-// changeUser runs a statement that changes what nobody else sees of a user, whose id is the last argument.
-func (s *Store) changeUser(ctx context.Context, op, text string, args ...any) error {
+// changeUser runs a statement that changes columns that other users do not see. The last
+// argument is the user's id.
+func (s *directory) changeUser(ctx context.Context, op, text string, args ...any) error {
 	return s.call(op, func() error {
 		return s.transact(ctx, func(w *writer) error { return w.updateUser(text, args...) })
 	})
 }
 
-// SetUserStatus changes a user's standing, as im.UserStore says.
-func (s *Store) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
+// SetUserStatus changes a user's status; see im.UserStore.
+func (s *directory) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
 	return s.changeDirectory(ctx, "set user status", "IMUser", func(w *writer, now int64) error {
 		w.recipients.Remove(id)
-		return w.updateUser("update IMUser set status = ?, updated = ? where id = ?", status, now, id)
+		return w.updateUser("update IMUser set status = ?, updated = ? where id = ?",
+			status, now, id)
 	})
 }
 
-// SetSignInfo changes what a user says of itself, as im.UserStore says.
-func (s *Store) SetSignInfo(ctx context.Context, id uint32, text string) error {
+// SetSignInfo changes a user's signature text; see im.UserStore.
+func (s *directory) SetSignInfo(ctx context.Context, id uint32, text string) error {
 	if err := checkField("sign info", text, 128); err != nil {
 		return err
 	}
 	return s.changeDirectory(ctx, "set sign info", "IMUser", func(w *writer, now int64) error {
-		return w.updateUser("update IMUser set sign_info = ?, updated = ? where id = ?", text, now, id)
+		return w.updateUser("update IMUser set sign_info = ?, updated = ? where id = ?",
+			text, now, id)
 	})
 }
 
-// SetAvatar changes a user's picture, as im.UserStore says.
-func (s *Store) SetAvatar(ctx context.Context, id uint32, url string) error {
+// SetAvatar changes a user's avatar; see im.UserStore.
+func (s *directory) SetAvatar(ctx context.Context, id uint32, url string) error {
 	if err := checkField("avatar", url, 255); err != nil {
 		return err
 	}
@@ -83,18 +93,22 @@ func (s *Store) SetAvatar(ctx context.Context, id uint32, url string) error {
 	})
 }
 
-// SetUserDepart puts a user into a department, as im.UserStore says.
-func (s *Store) SetUserDepart(ctx context.Context, id, depart uint32) error {
-	return s.changeDirectory(ctx, "set user department", "IMUser", func(w *writer, now int64) error {
-		// The user first: who is not there is not found, whatever else is wrong.
-		if err := w.updateUser("update IMUser set departId = ?, updated = ? where id = ?", depart, now, id); err != nil {
-			return err
-		}
-		return w.wantDepart(depart)
-	})
+// SetUserDepart moves a user to a department; see im.UserStore.
+func (s *directory) SetUserDepart(ctx context.Context, id, depart uint32) error {
+	return s.changeDirectory(ctx, "set user department",
+		"IMUser", func(w *writer, now int64) error {
+			// The user is updated first, so that a missing user is NotFound whatever else
+			// is wrong.
+			if err := w.updateUser("update IMUser set departId = ?, updated = ? "+
+				"where id = ?", depart,
+				now, id); err != nil {
+				return err
+			}
+			return w.wantDepart(depart)
+		})
 }
 
-// updateUser runs a statement that changes one user, whose id is the last argument.
+// updateUser runs a statement that changes one user. The last argument is the user's id.
 func (w *writer) updateUser(text string, args ...any) error {
 	result, err := w.conn.ExecContext(context.Background(), text, args...)
 	if err != nil {

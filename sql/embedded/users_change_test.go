@@ -8,13 +8,15 @@ import (
 	"teamtalk/core/im"
 )
 
-// TestUpdatedNeverGoesBack: the clock is set back between two changes. A client that has the first must get the second.
+// TestUpdatedNeverGoesBack sets the clock back between two changes. A client that has the
+// first change must get the second.
 func TestUpdatedNeverGoesBack(t *testing.T) {
 	c := newClock()
 	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data"), Now: c.now})
 	defer s.Close()
 	ctx := t.Context()
-	ids, err := s.CreateUsers(ctx, []im.Account{{User: im.User{Name: "a"}}, {User: im.User{Name: "b"}}})
+	ids, err := s.CreateUsers(ctx, []im.Account{{User: im.User{Name: "a"}},
+		{User: im.User{Name: "b"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +34,8 @@ func TestUpdatedNeverGoesBack(t *testing.T) {
 	if _, err := s.CreateUsers(ctx, []im.Account{{User: im.User{Name: "late"}}}); err != nil {
 		t.Fatal(err)
 	}
-	// After the time that was given, not at it: it may have been given as settled.
+	// The second change must be after the time of the first, because that time was told
+	// as complete.
 	if list, _, err := s.UsersChangedSince(ctx, since+1); err != nil || len(list) != 2 {
 		t.Errorf("after %d: %+v, %v; want the two changed then", since, list, err)
 	}

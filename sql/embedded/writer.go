@@ -10,27 +10,32 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// cacheSize bounds each of the writer's caches, in entries of some hundred bytes.
+// cacheSize bounds each cache of the writer, in entries of a few hundred bytes.
 const cacheSize = 32 << 10
 
-// writer is the one connection that writes. It belongs to whoever holds Store.slot.
+// writer is the connection that writes. Only the holder of the token in database.slot may
+// use it.
 //
-// Inside a transaction its statements run without the caller's context: they take microseconds, and watching a context costs a goroutine
-// each. The context is looked at before the transaction and before its commit.
+// Statements inside a transaction run without the caller's context: they take
+// microseconds, and watching a context costs a goroutine each. The context is checked
+// before the transaction and before its commit.
 type writer struct {
 	db   *sql.DB
 	conn *sql.Conn
 
-	// What is known of the database. Every change goes through this connection or shows in its data_version, so nothing here is stale.
+	// The caches below are never stale: every change goes through this connection or
+	// raises data_version.
 	dataVersion int64
 	relations   *lru.Cache[uint64, relation] // by im.ConversationKey
-	recipients  *lru.Cache[uint32, struct{}] // users who can be sent to; others are looked up each time
-	groups      *lru.Cache[uint32, group]
-	members     *lru.Cache[memberKey, struct{}] // who is in a group; who is not is looked up each time
+	// users that can receive messages; others are read each time
+	recipients *lru.Cache[uint32, struct{}]
+	groups     *lru.Cache[uint32, group]
+	// members of groups; other users are read each time
+	members *lru.Cache[memberKey, struct{}]
 
-	oldestClientID uint32 // no ClientMessage was created before; 0: not known
+	oldestClientID uint32 // time of the oldest ClientMessage, or earlier; 0: unknown
 
-	statements []*sql.Stmt // all of them, to close
+	statements []*sql.Stmt // all statements, for close
 
 	begin, commit, rollback                *sql.Stmt
 	savepoint, rollbackTo, release         *sql.Stmt
@@ -48,10 +53,10 @@ type writer struct {
 	forget, getOldest                      *sql.Stmt
 }
 
-// relation is what an append has to know of a conversation.
+// relation is the cached state of a conversation.
 type relation struct {
 	id   int64
-	last uint32 // message id
+	last uint32 // id of its newest message
 }
 
 func openWriter(ctx context.Context, path string, busy time.Duration) (*writer, error) {
@@ -114,40 +119,56 @@ func (w *writer) prepare(ctx context.Context, queries ...query) error {
 	return nil
 }
 
-// prepareAppend prepares what needs the schema.
+// prepareAppend prepares the statements that need the schema.
 func (w *writer) prepareAppend(ctx context.Context) error {
 	return w.prepare(ctx, []query{
 		{&w.savepoint, "savepoint message"},
 		{&w.rollbackTo, "rollback to message"},
 		{&w.release, "release message"},
 		{&w.canReceive, "select status <> 3 from IMUser where id = ?"},
-		{&w.getRelation, "select id, lastMsgId from IMRelationShip where smallId = ? and bigId = ?"},
-		{&w.newRelation, `insert into IMRelationShip (smallId, bigId, lastMsgId, unreadSmall, unreadBig, created, updated)
+		{&w.getRelation, "select id, lastMsgId from IMRelationShip where smallId = ? " +
+			"and bigId = ?"},
+		{&w.newRelation, `insert into IMRelationShip (smallId, bigId, lastMsgId, unreadSmall,
+			unreadBig, created, updated)
 			values (?1, ?2, 0, 0, 0, ?3, ?3)`},
-		// A removed session comes back with the next message.
-		{&w.updateRelation, `update IMRelationShip set lastMsgId = ?2, unreadSmall = unreadSmall + ?3, unreadBig = unreadBig + ?4,
+		// The next message lists a removed session again.
+		{&w.updateRelation, `update IMRelationShip set lastMsgId = ?2,
+			unreadSmall = unreadSmall + ?3, unreadBig = unreadBig + ?4,
 			updated = max(updated, ?5), statusSmall = 0, statusBig = 0 where id = ?1`},
-		{&w.insertMessage, "insert into IMMessage (id, fromId, type, created, content) values (?, ?, ?, ?, ?)"},
+		{&w.insertMessage, "insert into IMMessage (id, fromId, type, created, content) " +
+			"values (?, ?, ?, ?, ?)"},
 		{&w.getGroup, "select version, lastMsgId from IMGroup where id = ?"},
 		{&w.getMember, "select 1 from IMGroupMember where groupId = ? and userId = ?"},
-		{&w.updateGroup, "update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?3) where id = ?1"},
-		{&w.updateMember, "update IMGroupMember set readMsgId = ?3 where groupId = ?1 and userId = ?2"},
-		{&w.insertGroupMessage, "insert into IMGroupMessage (id, userId, type, created, content) values (?, ?, ?, ?, ?)"},
-		{&w.insertAudio, "insert into IMAudio (fromId, toId, path, size, duration, created) values (?, ?, ?, ?, ?, ?)"},
-		{&w.clearGroupUnread, `update IMGroupMember set readMsgId = (select lastMsgId from IMGroup where id = ?1)
+		{&w.updateGroup, "update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?3) " +
+			"where id = ?1"},
+		{&w.updateMember, "update IMGroupMember set readMsgId = ?3 where groupId = ?1 " +
+			"and userId = ?2"},
+		{&w.insertGroupMessage, "insert into IMGroupMessage (id, userId, type, created, content) " +
+			"values (?, ?, ?, ?, ?)"},
+		{&w.insertAudio, "insert into IMAudio (fromId, toId, path, size, duration, created) " +
+			"values (?, ?, ?, ?, ?, ?)"},
+		{&w.clearGroupUnread, `update IMGroupMember set readMsgId = (select lastMsgId from IMGroup
+			where id = ?1)
 			where groupId = ?1 and userId = ?2`},
-		{&w.putClientID, "insert or ignore into ClientMessage (relateId, fromId, clientId, msgId, created) values (?, ?, ?, ?, ?)"},
-		{&w.getClientID, "select msgId, created from ClientMessage where relateId = ? and fromId = ? and clientId = ?"},
-		{&w.dropClientID, "delete from ClientMessage where relateId = ? and fromId = ? and clientId = ?"},
-		{&w.clearUnread, `update IMRelationShip set unreadSmall = case smallId when ?3 then 0 else unreadSmall end,
-			unreadBig = case bigId when ?3 then 0 else unreadBig end where smallId = ?1 and bigId = ?2`},
-		{&w.forget, "delete from ClientMessage where id < (select min(id) from ClientMessage) + ? and created <= ?"},
+		{&w.putClientID, "insert or ignore into ClientMessage (relateId, fromId, clientId, " +
+			"msgId, created) values (?, ?, ?, ?, ?)"},
+		{&w.getClientID, "select msgId, created from ClientMessage where relateId = ? " +
+			"and fromId = ? and clientId = ?"},
+		{&w.dropClientID, "delete from ClientMessage where relateId = ? and fromId = ? " +
+			"and clientId = ?"},
+		{&w.clearUnread, `update IMRelationShip set unreadSmall = case smallId
+			when ?3 then 0 else unreadSmall end,
+			unreadBig = case bigId when ?3 then 0 else unreadBig end where smallId = ?1
+			and bigId = ?2`},
+		{&w.forget, "delete from ClientMessage where id < (select min(id) " +
+			"from ClientMessage) + ? and created <= ?"},
 		{&w.getOldest, "select created from ClientMessage order by id limit 1"},
 	}...)
 }
 
-// close frees the connection. Its statements go first: database/sql does not close those of a sql.Conn, and SQLite keeps a connection
-// with open statements, its locks and its log, until the process ends.
+// close closes the connection. Statements are closed first: database/sql does not close
+// those of a sql.Conn, and SQLite keeps a connection with open statements, with its locks
+// and its log, until the process ends.
 func (w *writer) close() error {
 	var errs []error
 	for _, s := range w.statements {
@@ -156,18 +177,20 @@ func (w *writer) close() error {
 	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
 }
 
-// exec runs a statement that is not worth preparing.
+// exec runs a statement without preparing it.
 func (w *writer) exec(text string, args ...any) error {
 	_, err := w.conn.ExecContext(context.Background(), text, args...)
 	return err
 }
 
-// tryWrite changes nothing, and fails where changing something would: to begin a transaction is not enough for that.
+// tryWrite changes nothing, and fails when a change would fail. Beginning a transaction
+// is not enough for that.
 func (w *writer) tryWrite() error { return w.exec("update IMRelationShip set id = id where false") }
 
-// tryRoom writes as much as a batch may need, 64 KiB, and gives it back.
+// tryRoom writes as much as a batch may need, 64 KiB, and removes it.
 func (w *writer) tryRoom() error {
-	for _, text := range []string{"create table probe (x)", "insert into probe values (zeroblob(65536))", "drop table probe"} {
+	for _, text := range []string{"create table probe (x)", "insert into probe " +
+		"values (zeroblob(65536))", "drop table probe"} {
 		if err := w.exec(text); err != nil {
 			return err
 		}
@@ -175,52 +198,15 @@ func (w *writer) tryRoom() error {
 	return nil
 }
 
-// transact runs f in a transaction of the writer, which is committed if f returns nil and ctx has not ended. It waits for the
-// writer, and for other processes, as long as ctx allows.
-func (s *Store) transact(ctx context.Context, f func(*writer) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case s.slot <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-s.slot }()
-	w := s.writer
-	committed := false
-	defer func() {
-		if !committed { // f may have panicked
-			w.abandon()
-		}
-	}()
-	if _, err := w.begin.ExecContext(ctx); err != nil {
-		return err
-	}
-	if err := w.refresh(); err != nil {
-		return err
-	}
-	if err := f(w); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if _, err := w.commit.Exec(); err != nil {
-		return err
-	}
-	committed = true
-	return nil
-}
-
-// abandon ends a transaction without a trace. There may be none: it never began, or the database ended it itself, which is what the error
-// says then. The caches may know what has not happened.
+// abandon rolls back. The transaction may not exist: it never began, or the database
+// ended it, which the rollback then reports. The caches may hold changes that did not
+// happen, so they are emptied.
 func (w *writer) abandon() {
 	_, _ = w.rollback.Exec()
 	w.forgetAll()
 }
 
-// forgetAll empties the caches: the database is not, or may not be, what they say.
+// forgetAll empties the caches, which may differ from the database.
 func (w *writer) forgetAll() {
 	w.relations.Purge()
 	w.recipients.Purge()
@@ -229,7 +215,7 @@ func (w *writer) forgetAll() {
 	w.oldestClientID = 0
 }
 
-// refresh forgets what is cached when another process has changed the database.
+// refresh empties the caches after another process has changed the database.
 func (w *writer) refresh() error {
 	var v int64
 	if err := w.version.QueryRow().Scan(&v); err != nil {

@@ -2,11 +2,7 @@ package store
 
 import (
 	"context"
-	"encoding/hex"
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -14,20 +10,57 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// item is a message of a batch on its way.
+// messages is the part that stores messages.
+type messages struct {
+	*databases
+	directory     *directory
+	conversations *conversations
+	ids           *messageIDs
+	members       *members
+	sessions      *sessions
+	outbox        *outbox
+
+	slots  chan *slot    // one for each of Options.Workers
+	closed chan struct{} // closed by Store.Close
+}
+
+// newMessages makes the part, with the parts of s that it calls.
+func newMessages(s *Store) *messages {
+	m := &messages{databases: s.databases, directory: s.directory, conversations: s.conversations,
+		ids: s.messageIDs, members: s.members, sessions: s.sessions, outbox: s.outbox,
+		slots: make(chan *slot, s.o.Workers), closed: make(chan struct{})}
+	for range s.o.Workers {
+		m.slots <- newSlot()
+	}
+	return m
+}
+
+// takeSlots waits for the batches that are being stored and returns all slots. No batch
+// is stored after it.
+func (s *messages) takeSlots() []*slot {
+	slots := make([]*slot, s.o.Workers)
+	for i := range slots {
+		slots[i] = <-s.slots
+	}
+	return slots
+}
+
+// item is a message of a batch while it is being stored.
 type item struct {
 	m     *im.Message
 	key   uint64 // im.Message.Key
 	c     *conversation
 	id    uint32
-	audio uint32 // IMAudio.id, of an audio message
+	audio uint32 // IMAudio.id of an audio message
 	first *item  // an earlier message of the batch with the same client_msg_id
-	stale bool   // its client_msg_id is in the table, too old to count
+	stale bool   // the table has its client_msg_id, which has expired
 }
 
-// AppendMessages stores a batch; see im.MessageStore. It waits until one of the Workers is free. What it costs: two pipelines to Redis and one transaction, with
-// messages to groups one query for their versions, and queries for what the caches do not know, none of them per message.
-func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
+// AppendMessages stores a batch; see im.MessageStore. It waits until one of the Workers
+// is free. A batch costs two pipelines to Redis and one transaction, one query for the
+// versions of the groups in it, and queries for what the caches lack. No query is made
+// per message.
+func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	if len(batch) == 0 {
 		return
 	}
@@ -59,12 +92,13 @@ func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
 	}
 }
 
-// withSlot does it with a slot, and gives it back. After a panic it does so under a new owner's name: what became of the old one's counts is housekeeping's to see.
-func (s *Store) withSlot(ctx context.Context, sl *slot, batch []*im.Message) {
+// withSlot stores a batch with a slot and returns the slot. After a panic the slot gets a
+// new owner: housekeeping recovers the counts of the old owner.
+func (s *messages) withSlot(ctx context.Context, sl *slot, batch []*im.Message) {
 	whole := false
 	defer func() {
 		if !whole {
-			s.retire(sl)
+			s.outbox.retire(sl)
 		}
 		s.slots <- sl
 	}()
@@ -72,48 +106,53 @@ func (s *Store) withSlot(ctx context.Context, sl *slot, batch []*im.Message) {
 	whole = true
 }
 
-// fail marks all messages as not stored.
+// fail sets the error of all messages of a batch.
 func fail(err error, batch []*im.Message) {
 	for _, m := range batch {
 		m.Err = err
 	}
 }
 
-// appendWith stores a batch. Messages that fail a step leave the batch, the others go on.
-func (s *Store) appendWith(ctx context.Context, sl *slot, batch []*im.Message) {
+// appendWith stores a batch. A message that fails in a step leaves the batch, and the
+// others proceed.
+func (s *messages) appendWith(ctx context.Context, sl *slot, batch []*im.Message) {
 	if err := ctx.Err(); err != nil {
 		fail(im.WithKind(im.Unavailable, "store message", err), batch)
 		return
 	}
 	items := s.admit(batch)
-	for _, step := range []func(context.Context, []*item) error{s.checkRecipients, s.checkSenders, s.findSent} {
+	for _, step := range []func(context.Context, []*item) error{s.directory.checkRecipients,
+		s.members.checkSenders, s.findSent} {
 		if err := step(ctx, items); err != nil {
 			failItems(items, err)
 			return
 		}
-		items = slices.DeleteFunc(items, func(it *item) bool { return it.m.Err != nil || it.m.Duplicate })
+		items = slices.DeleteFunc(items, func(it *item) bool {
+			return it.m.Err != nil || it.m.Duplicate
+		})
 	}
-	// A message that repeats one of this very batch waits for what becomes of that one; if it fails, the repetition is tried in its place.
+	// A message that repeats another message of this batch waits for the outcome of that
+	// message. If that message fails, the repetition is stored in its place.
 	for len(items) > 0 {
 		repeated := splitRepeated(&items)
 		if err := s.prepare(ctx, items); err != nil {
 			failItems(items, err)
 		} else {
-			_ = s.store(ctx, sl, items) // each item has its own
+			_ = s.store(ctx, sl, items) // every item holds its own error
 		}
 		items = answerRepeated(repeated)
 	}
 }
 
-// failItems marks messages as not stored.
+// failItems sets the error of the messages of items.
 func failItems(items []*item, err error) {
 	for _, it := range items {
 		it.m.Err = err
 	}
 }
 
-// admit refuses what can be refused without asking anybody.
-func (s *Store) admit(batch []*im.Message) []*item {
+// admit rejects the messages that are invalid whatever the databases hold.
+func (s *messages) admit(batch []*im.Message) []*item {
 	items := make([]*item, 0, len(batch))
 	all := make([]item, len(batch))
 	for i, m := range batch {
@@ -125,13 +164,14 @@ func (s *Store) admit(batch []*im.Message) []*item {
 	return items
 }
 
-// invalid says what is wrong with a message.
+// invalid returns the reason why a message is invalid, nil when it is valid.
 func invalid(m *im.Message) error {
 	switch m.Type {
 	case pb.MsgType_MSG_TYPE_SINGLE_TEXT, pb.MsgType_MSG_TYPE_GROUP_TEXT:
 		switch {
 		case len(m.Data) > im.MaxContent:
-			return im.Errorf(im.Invalid, "message of %d bytes is longer than %d", len(m.Data), im.MaxContent)
+			return im.Errorf(im.Invalid, "message of %d bytes is longer than %d", len(m.Data),
+				im.MaxContent)
 		case !utf8.Valid(m.Data):
 			return im.Errorf(im.Invalid, "message is not UTF-8")
 		}
@@ -148,85 +188,13 @@ func invalid(m *im.Message) error {
 	case m.From == m.To && !m.Type.IsGroup():
 		return im.Errorf(im.Invalid, "message to oneself")
 	case len(m.ClientID) > im.MaxClientID:
-		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is longer than %d", len(m.ClientID), im.MaxClientID)
+		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is longer than %d", len(m.ClientID),
+			im.MaxClientID)
 	}
 	return nil
 }
 
-// knownTTL is how long a user is believed to exist without asking, in seconds.
-const knownTTL = 60
-
-// checkRecipients marks messages to users who are not there.
-func (s *Store) checkRecipients(ctx context.Context, items []*item) error {
-	now := s.now().Unix()
-	ask := map[uint32]bool{}
-	for _, it := range items {
-		if it.m.Type.IsGroup() {
-			continue
-		}
-		if at, ok := s.known.Get(it.m.To); !ok || now-at >= knownTTL {
-			ask[it.m.To] = false
-		}
-	}
-	if len(ask) == 0 {
-		return nil
-	}
-	ids := make([]uint32, 0, len(ask))
-	for id := range ask {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	err := inChunks(ids, chunk, func(part []uint32) error {
-		rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT id FROM IMUser WHERE id IN (%s) AND COALESCE(status, 0)<>%d", join(part), im.StatusDeparted))
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id uint32
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			ask[id] = true
-			s.known.Add(id, now)
-		}
-		return rows.Err()
-	})
-	if err != nil {
-		return s.dbError("look up recipients", err)
-	}
-	for _, it := range items {
-		if there, asked := ask[it.m.To]; asked && !there && !it.m.Type.IsGroup() {
-			it.m.Err = im.Errorf(im.Invalid, "recipient %d does not exist", it.m.To)
-		}
-	}
-	return nil
-}
-
-// join makes a list for IN ( ).
-func join(ids []uint32) string {
-	b := make([]byte, 0, len(ids)*8)
-	for i, id := range ids {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = strconv.AppendUint(b, uint64(id), 10)
-	}
-	return string(b)
-}
-
-// clientKey tells client_msg_ids apart: each belongs to its sender and recipient.
-type clientKey struct {
-	from, to uint32
-	toType   pb.SessionType
-	id       string
-}
-
-func (it *item) clientKey() clientKey {
-	return clientKey{it.m.From, it.m.To, it.sessionType(), string(it.m.ClientID)}
-}
-
-// sessionType says whether a message goes to a user or a group.
+// sessionType returns whether the message goes to a user or to a group.
 func (it *item) sessionType() pb.SessionType {
 	if it.m.Type.IsGroup() {
 		return pb.SessionType_SESSION_TYPE_GROUP
@@ -234,95 +202,8 @@ func (it *item) sessionType() pb.SessionType {
 	return pb.SessionType_SESSION_TYPE_SINGLE
 }
 
-// clientIDLimit is the creation time of the youngest client_msg_id that is forgotten.
-func (s *Store) clientIDLimit() int64 { return s.now().Unix() - im.ClientIDTTL }
-
-// findSent marks messages whose client_msg_id was stored before.
-func (s *Store) findSent(ctx context.Context, items []*item) error {
-	var named []*item
-	for _, it := range items {
-		if len(it.m.ClientID) > 0 {
-			named = append(named, it)
-		}
-	}
-	if len(named) == 0 {
-		return nil
-	}
-	type sent struct{ id, created uint32 }
-	found := map[clientKey]sent{}
-	err := inChunks(named, chunk, func(part []*item) error {
-		var q strings.Builder
-		q.WriteString("SELECT fromId, toId, toType, clientMsgId, msgId, created FROM IMClientMsgId WHERE ")
-		for i, it := range part {
-			if i > 0 {
-				q.WriteString(" OR ")
-			}
-			fmt.Fprintf(&q, "(fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d)", it.m.From, it.m.To, it.m.ClientID, it.sessionType())
-		}
-		rows, err := s.master.QueryContext(ctx, q.String())
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var k clientKey
-			var v sent
-			if err := rows.Scan(&k.from, &k.to, &k.toType, &k.id, &v.id, &v.created); err != nil {
-				return err
-			}
-			found[k] = v
-		}
-		return rows.Err()
-	})
-	if err != nil {
-		return s.dbError("look up client message ids", err)
-	}
-	limit := s.clientIDLimit()
-	for _, it := range named {
-		v, ok := found[it.clientKey()]
-		it.stale = ok && int64(v.created) <= limit
-		if ok && !it.stale {
-			it.m.ID, it.m.Duplicate = v.id, true
-		}
-	}
-	return nil
-}
-
-// splitRepeated takes those out of items that repeat an earlier one's client_msg_id.
-func splitRepeated(items *[]*item) []*item {
-	var repeated []*item
-	var seen map[clientKey]*item
-	*items = slices.DeleteFunc(*items, func(it *item) bool {
-		if len(it.m.ClientID) == 0 {
-			return false
-		}
-		if seen == nil {
-			seen = map[clientKey]*item{}
-		}
-		k := it.clientKey()
-		if it.first = seen[k]; it.first != nil {
-			repeated = append(repeated, it)
-			return true
-		}
-		seen[k] = it
-		return false
-	})
-	return repeated
-}
-
-// answerRepeated gives repetitions the id of the first, and returns those whose first was not stored.
-func answerRepeated(repeated []*item) []*item {
-	return slices.DeleteFunc(repeated, func(it *item) bool {
-		if it.first.m.Err != nil {
-			return false
-		}
-		it.m.ID, it.m.Duplicate = it.first.m.ID, true
-		return true
-	})
-}
-
-// prepare finds the items' conversations and draws their ids.
-func (s *Store) prepare(ctx context.Context, items []*item) error {
+// prepare finds the conversations of items and draws their ids.
+func (s *messages) prepare(ctx context.Context, items []*item) error {
 	if len(items) == 0 {
 		return nil
 	}
@@ -334,20 +215,21 @@ func (s *Store) prepare(ctx context.Context, items []*item) error {
 			keys = append(keys, it.key)
 		}
 	}
-	found, err := s.findOrCreate(ctx, keys)
+	found, err := s.conversations.findOrCreate(ctx, keys)
 	if err != nil {
 		return err
 	}
 	for _, it := range items {
 		if it.c = found[it.key]; it.c == nil {
-			return im.Errorf(im.Internal, "relation of users %d and %d vanished", it.m.From, it.m.To)
+			return im.Errorf(im.Internal, "relation of users %d and %d vanished",
+				it.m.From, it.m.To)
 		}
 	}
 	return s.number(ctx, items)
 }
 
-// number draws ids for items, in their order within each conversation.
-func (s *Store) number(ctx context.Context, items []*item) error {
+// number draws ids for items, in the order of items within each conversation.
+func (s *messages) number(ctx context.Context, items []*item) error {
 	by := make(map[*conversation]*draw, len(items))
 	list := make([]*draw, 0, len(items))
 	for _, it := range items {
@@ -359,7 +241,7 @@ func (s *Store) number(ctx context.Context, items []*item) error {
 		}
 		d.n++
 	}
-	if err := s.drawIDs(ctx, list); err != nil {
+	if err := s.ids.drawIDs(ctx, list); err != nil {
 		return err
 	}
 	for _, it := range items {
@@ -368,11 +250,4 @@ func (s *Store) number(ctx context.Context, items []*item) error {
 		d.first++
 	}
 	return nil
-}
-
-// appendHex writes bytes as SQL has them.
-func appendHex(b, v []byte) []byte {
-	b = append(b, "x'"...)
-	b = hex.AppendEncode(b, v)
-	return append(b, '\'')
 }

@@ -11,12 +11,14 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// The sound of an audio message is a row of IMAudio, written in the message's transaction; the message's content is its id.
+// The sound of an audio message is a row of IMAudio, written in the transaction of the
+// message. The content of the message is the id of that row.
 
-// maxAudioPath is how many characters the column takes.
+// maxAudioPath is the width of the column, in characters.
 const maxAudioPath = 255
 
-// invalidAudio says what is wrong with an audio message's sound.
+// invalidAudio returns the reason why the sound of an audio message is invalid, nil when
+// it is valid.
 func invalidAudio(a *im.Audio) error {
 	switch {
 	case a == nil:
@@ -29,15 +31,18 @@ func invalidAudio(a *im.Audio) error {
 	return nil
 }
 
-// isAudio reports whether a message's content is the id of its sound.
+// isAudio reports whether the content of a message is the id of its sound.
 func isAudio(t pb.MsgType) bool {
 	return t == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || t == pb.MsgType_MSG_TYPE_GROUP_AUDIO
 }
 
-// writeAudio inserts the sounds of items and notes their ids. A multi-row INSERT gets its ids in a row, auto_increment_increment apart, whatever
-// others insert at the time; the server returns the first.
+// writeAudio inserts the sounds of items and records their ids. The rows of one INSERT
+// get ids that are auto_increment_increment apart, whatever other connections insert
+// meanwhile. The server returns the first of them.
 func writeAudio(ctx context.Context, sc *script, items []*item) error {
-	sounds := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return !isAudio(it.m.Type) })
+	sounds := slices.DeleteFunc(slices.Clone(items), func(it *item) bool {
+		return !isAudio(it.m.Type)
+	})
 	if len(sounds) == 0 {
 		return nil
 	}
@@ -47,7 +52,8 @@ func writeAudio(ctx context.Context, sc *script, items []*item) error {
 	tx := sc.conn
 	step := int64(1)
 	if len(sounds) > 1 {
-		if err := tx.QueryRowContext(ctx, "SELECT @@auto_increment_increment").Scan(&step); err != nil {
+		if err := tx.QueryRowContext(ctx,
+			"SELECT @@auto_increment_increment").Scan(&step); err != nil {
 			return err
 		}
 	}
@@ -58,7 +64,8 @@ func writeAudio(ctx context.Context, sc *script, items []*item) error {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = fmt.Appendf(b, "(%d,%d,%d,%d,%d,?)", it.m.From, it.m.To, it.m.Audio.Size, it.m.Audio.Duration, it.m.Created)
+			b = fmt.Appendf(b, "(%d,%d,%d,%d,%d,?)", it.m.From, it.m.To, it.m.Audio.Size,
+				it.m.Audio.Duration, it.m.Created)
 			args[i] = it.m.Audio.Path
 		}
 		res, err := tx.ExecContext(ctx, string(b), args...)
@@ -76,7 +83,8 @@ func writeAudio(ctx context.Context, sc *script, items []*item) error {
 	})
 }
 
-// readAudio gives audio messages their sounds, in the place of the ids in Data. One whose row is missing has neither.
+// readAudio replaces the ids in Data of audio messages by their sounds. A message whose
+// row is missing has neither.
 func readAudio(ctx context.Context, db querier, list []threadMessage) error {
 	var ids []uint32
 	of := map[uint32][]int{} // messages by the id of their sound
@@ -94,7 +102,8 @@ func readAudio(ctx context.Context, db querier, list []threadMessage) error {
 		of[uint32(id)] = append(of[uint32(id)], i)
 	}
 	return inChunks(ids, chunk, func(part []uint32) error {
-		rows, err := db.QueryContext(ctx, "SELECT id, COALESCE(path, ''), size, duration FROM IMAudio WHERE id IN ("+join(part)+")")
+		rows, err := db.QueryContext(ctx, "SELECT id, COALESCE(path, ''), size, duration "+
+			"FROM IMAudio WHERE id IN ("+join(part)+")")
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// BenchmarkAppend stores messages of 88 bytes in 200 conversations, four batches at a time, durably. Read the messages/s.
+// BenchmarkAppend stores messages of 88 bytes in 200 conversations, four batches at a
+// time, durably. Read the messages/s.
 //
 //	go test ./sql/store -run '^$' -bench Append -benchtime 3s
 func BenchmarkAppend(b *testing.B) {
@@ -22,7 +23,8 @@ func BenchmarkAppend(b *testing.B) {
 	b.Run("256, client ids", func(b *testing.B) { benchmarkAppend(b, 256, true) })
 }
 
-// BenchmarkGroupAppend does the same with messages to 100 groups of 20 members, all of whom send.
+// BenchmarkGroupAppend stores the same messages in 100 groups of 20 members. All
+// members send.
 //
 //	go test ./sql/store -run '^$' -bench 'Append/(64|256)$' -benchtime 3s
 func BenchmarkGroupAppend(b *testing.B) {
@@ -32,7 +34,7 @@ func BenchmarkGroupAppend(b *testing.B) {
 }
 
 func benchmarkGroupAppend(b *testing.B, size int) {
-	const groups, members = 25, 20 // of each worker
+	const groups, members = 25, 20 // for each worker
 	e := newEnv(b)
 	s := e.store(b)
 	u := users(b, s, members)
@@ -46,16 +48,17 @@ func benchmarkGroupAppend(b *testing.B, size int) {
 		now := uint32(time.Now().Unix())
 		for i := range list {
 			k := n*size + i
-			list[i] = &im.Message{From: u[(k/groups)%members], To: all[w*groups+k%groups], Created: now, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: body}
+			list[i] = &im.Message{From: u[(k/groups)%members], To: all[w*groups+k%groups],
+				Created: now, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: body}
 		}
 		return list
 	})
 }
 
-// workers is how many batches are under way at once.
+// workers is the number of batches that run at once.
 const workers = 4
 
-// benchmarkAppend gives each of four workers conversations of its own, as strands do.
+// benchmarkAppend gives each of four workers its own conversations, as strands do.
 func benchmarkAppend(b *testing.B, size int, clientIDs bool) {
 	const pairs = 50
 	e := newEnv(b)
@@ -71,7 +74,8 @@ func benchmarkAppend(b *testing.B, size int, clientIDs bool) {
 			if i%2 == 1 {
 				from, to = to, from
 			}
-			list[i] = &im.Message{From: from, To: to, Created: now, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: body}
+			list[i] = &im.Message{From: from, To: to, Created: now,
+				Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: body}
 			if clientIDs {
 				list[i].ClientID = fmt.Appendf(nil, "%d-%d-%d", w, n, i)
 			}
@@ -84,7 +88,7 @@ func benchmarkAppend(b *testing.B, size int, clientIDs bool) {
 func appendBatches(b *testing.B, s *Store, size int, batch func(worker, n int) []*im.Message) {
 	var next sync.Mutex
 	left := b.N
-	b.ReportAllocs() // of a batch
+	b.ReportAllocs() // per batch
 	b.ResetTimer()
 	var wg sync.WaitGroup
 	for w := range workers {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,18 +18,19 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// spy stands between a store and MySQL and calls a function at the n-th command of those that match: before the server gets it, or after its answer came.
+// spy is a proxy between a store and MySQL. It calls a function at the n-th command that
+// matches, before the server receives the command or after its answer has arrived.
 type spy struct {
 	listener net.Listener
 	server   string
 	mu       sync.Mutex
 	match    string
-	left     int // commands until do is called; 0: never
+	left     int // commands until do is called; 0: do is not called
 	after    bool
 	do       func()
 }
 
-// newSpy starts one in front of a server.
+// newSpy starts a spy in front of a server.
 func newSpy(t *testing.T, server string) *spy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,7 +52,7 @@ func newSpy(t *testing.T, server string) *spy {
 	return p
 }
 
-// at arms it, and reports whether the command armed for before had come.
+// at arms the spy, and reports whether the command armed before has arrived.
 func (p *spy) at(n int, match string, after bool, do func()) (came bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +61,7 @@ func (p *spy) at(n int, match string, after bool, do func()) (came bool) {
 	return came
 }
 
-// due takes a command, and returns what to call about it.
+// due receives a command, and returns the function to call.
 func (p *spy) due(command []byte) (do func(), after bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,7 +74,8 @@ func (p *spy) due(command []byte) (do func(), after bool) {
 	return p.do, p.after
 }
 
-// serve carries one connection: a command of the driver is one write, which waits for the answer.
+// serve carries one connection. The driver sends a command in one write and waits for the
+// answer.
 func (p *spy) serve(client net.Conn) {
 	defer client.Close()
 	server, err := net.Dial("tcp", p.server)
@@ -82,7 +83,7 @@ func (p *spy) serve(client net.Conn) {
 		return
 	}
 	var mu sync.Mutex
-	var answered func() // called with the next answer, before the client has it
+	var answered func() // called with the next answer, before the client receives it
 	go func() {
 		defer client.Close()
 		buf := make([]byte, 1<<16)
@@ -125,7 +126,7 @@ func (p *spy) serve(client net.Conn) {
 	}
 }
 
-// spied is a store of one connection with a spy on it.
+// spied opens a store with one connection, through a spy.
 func (e *env) spied(t *testing.T) (*Store, *spy) {
 	t.Helper()
 	cfg, err := mysql.ParseDSN(e.dsn)
@@ -139,7 +140,7 @@ func (e *env) spied(t *testing.T) (*Store, *spy) {
 	return e.store(t), p
 }
 
-// wantStored checks that what is stored of a conversation is what the senders were told.
+// wantStored checks that the messages stored in a conversation are those that were acked.
 func wantStored(t *testing.T, s *Store, a, b uint32, sent []*im.Message) {
 	t.Helper()
 	list, err := s.History(context.Background(), a, b, 0, 1<<20)
@@ -170,8 +171,9 @@ func wantStored(t *testing.T, s *Store, a, b uint32, sent []*im.Message) {
 	}
 }
 
-// TestCancelledAnywhere: whenever a batch is cancelled, at whichever command and before or after it was done, what is stored is what was acked, and the only
-// connection goes on without anything of the old transaction.
+// TestCancelledAnywhere cancels a batch at each command, before and after the server has
+// executed it. The stored messages must be the acked ones, and the only connection must
+// continue without the old transaction.
 func TestCancelledAnywhere(t *testing.T) {
 	for _, kind := range []struct {
 		name string
@@ -183,11 +185,15 @@ func TestCancelledAnywhere(t *testing.T) {
 			all := users(t, s, 200)
 			for _, after := range []bool{false, true} {
 				for n, met := 1, true; met; n++ {
-					var u []uint32 // who have not written to each other before: relation and session rows are made
+					// New pairs of users, so that relation and session rows are inserted.
+					var u []uint32
 					u, all = all[:2], all[2:]
-					batch := []*im.Message{text(u[0], u[1], fmt.Sprintf("a %v %d", after, n)), text(u[1], u[0], fmt.Sprintf("b %v %d", after, n))}
+					batch := []*im.Message{text(u[0], u[1], fmt.Sprintf("a %v %d", after, n)),
+						text(u[1], u[0], fmt.Sprintf("b %v %d", after, n))}
 					batch[1].ClientID = fmt.Appendf(nil, "%v %d", after, n)
-					batch = append(batch, &im.Message{From: u[0], To: u[1], Created: batch[0].Created, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Audio: &im.Audio{Path: fmt.Sprintf("c %v %d", after, n)}})
+					batch = append(batch, &im.Message{From: u[0], To: u[1],
+						Created: batch[0].Created, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO,
+						Audio: &im.Audio{Path: fmt.Sprintf("c %v %d", after, n)}})
 					ctx, cancel := context.WithCancel(context.Background())
 					p.at(n, "", after, cancel)
 					s.AppendMessages(ctx, batch)
@@ -205,7 +211,8 @@ func TestCancelledAnywhere(t *testing.T) {
 	}
 }
 
-// TestAppendPanics: a batch that panics leaves neither its transaction on the connection nor the store with a worker less.
+// TestAppendPanics requires that a batch that panics leaves no transaction on the
+// connection, and that the store keeps all its workers.
 func TestAppendPanics(t *testing.T) {
 	e := newEnv(t)
 	e.o.Workers = 1
@@ -245,8 +252,9 @@ func TestAppendPanics(t *testing.T) {
 	}
 }
 
-// TestLockWait: a statement in the middle of the script that waits too long for a lock undoes itself alone; the transaction is undone by the store, and
-// nothing of it is committed with the next try.
+// TestLockWait lets a statement in the middle of the script wait too long for a lock.
+// MySQL rolls back only this statement. The store must roll back the transaction, and the
+// next try must not commit any of it.
 func TestLockWait(t *testing.T) {
 	e := newEnv(t)
 	s, p := e.spied(t)
@@ -270,33 +278,10 @@ func TestLockWait(t *testing.T) {
 	if _, err := tx.Exec("SELECT id FROM IMRecentSession FOR UPDATE"); err != nil {
 		t.Fatal(err)
 	}
-	// The rows are free again once the store undoes its first try.
+	// The rows are unlocked when the store rolls back its first try.
 	p.at(1, "ROLLBACK", false, func() { tx.Rollback() })
 	m := text(u[0], u[1], "second")
 	m.Created += 5
 	send(t, s, m)
 	wantIDs(t, s, u[0], u[1], 1, 2)
-}
-
-// TestSettingsStand: whatever the DSN says of them, the settings that quoting and transactions rest on are those of this package.
-func TestSettingsStand(t *testing.T) {
-	e := newEnv(t)
-	e.o.Master = addParams(e.dsn, "SQL_MODE=%27NO_BACKSLASH_ESCAPES%27", "Sql_Mode=%27NO_BACKSLASH_ESCAPES,ANSI_QUOTES%27", "AutoCommit=0", "character_set_client=gbk", "Character_Set_Connection=gbk")
-	s := e.store(t)
-	for name, want := range map[string]string{"sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION", "autocommit": "1", "character_set_client": "utf8mb4",
-		"character_set_connection": "utf8mb4", "character_set_results": "utf8mb4"} {
-		var got string
-		if err := s.master.QueryRow("SELECT @@" + name).Scan(&got); err != nil || got != want {
-			t.Errorf("%s is %q, want %q (%v)", name, got, want, err)
-		}
-	}
-}
-
-// addParams adds parameters to a DSN.
-func addParams(dsn string, params ...string) string {
-	sep := "?"
-	if strings.Contains(dsn, "?") {
-		sep = "&"
-	}
-	return dsn + sep + strings.Join(params, "&")
 }

@@ -1,103 +1,50 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
-	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"teamtalk/core/im"
-	"teamtalk/sql/schema"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// conversation is what is known of two users' conversation, or a group's, without asking: one entry of the cache. An entry may be dropped at any time; the
-// next use asks the databases again.
+// conversations is the part that finds and creates the conversations of users and groups.
+type conversations struct {
+	*databases
+	cache *lru.Cache[uint64, *conversation]
+}
+
+// conversation is an entry of the cache: the state of a conversation between two users,
+// or in a group. An entry may be evicted at any time. The next use reads the databases
+// again.
 type conversation struct {
 	key     uint64 // im.ConversationKey or im.GroupKey
 	thread  thread
-	expires int64    // unix nanoseconds; 0 for never
-	sides   [2]*side // session rows of the smaller and the bigger user; those of a group's members are in Store.senders
+	expires int64 // unix nanoseconds; 0 for never
+	// session rows of the smaller and the bigger user; sessions.senders has those of
+	// groups
+	sides [2]*side
 
-	// The rest is used by the batch that stores to the conversation; callers run one at a time, the lock is for those who do not.
+	// The batch that stores to the conversation uses the fields below. One batch at a
+	// time does; the lock is for callers that break this rule.
 	mu       sync.Mutex
 	floor    uint32 // highest message id known to be given
-	verified uint64 // epoch in which floor was compared with the table; 0 for never
-	chatted  uint32 // a group's lastChated is at or after this unix second, by us
+	verified uint64 // epoch in which floor was compared with the table; 0: none
+	chatted  uint32 // this process set a group's lastChated to this unix second or later
 }
 
-// thread is where a conversation's messages are, and what they are numbered under: a relation or a group.
-type thread struct {
-	group bool
-	id    uint32 // IMRelationShip.id, or IMGroup.id
-}
-
-// table is where a thread's messages are.
-func (t thread) table() string {
-	if t.group {
-		return fmt.Sprintf("IMGroupMessage_%d", t.id%schema.Tables)
-	}
-	return fmt.Sprintf("IMMessage_%d", t.id%schema.Tables)
-}
-
-// slot numbers the tables of messages: those of relations, then those of groups.
-func (t thread) slot() uint32 { return t.id%schema.Tables + t.kind()*schema.Tables }
-
-// kind is how queries tell the two: 1 for a group.
-func (t thread) kind() uint32 {
-	if t.group {
-		return 1
-	}
-	return 0
-}
-
-// column is what a table of messages has the thread's id in.
-func (t thread) column() string {
-	if t.group {
-		return "groupId"
-	}
-	return "relateId"
-}
-
-// columns are those of a message, in the order that scanMessages reads.
-func (t thread) columns() string {
-	if t.group {
-		return "1, groupId, msgId, userId, groupId, type, created, content"
-	}
-	return "0, relateId, msgId, fromId, toId, type, created, content"
-}
-
-// counter is the key of its message ids in Redis.
-func (t thread) counter() string {
-	if t.group {
-		return "group_msg_id_" + strconv.FormatUint(uint64(t.id), 10)
-	}
-	return "msg_id_" + strconv.FormatUint(uint64(t.id), 10)
-}
-
-// LogValue names it in logs.
-func (t thread) LogValue() slog.Value { return slog.StringValue(t.counter()) }
-
-// compareThreads is the order in which threads are gone through, the same everywhere, so that two transactions cannot wait for each other.
-func compareThreads(a, b thread) int {
-	if a.group != b.group {
-		if b.group {
-			return -1
-		}
-		return 1
-	}
-	return cmp.Compare(a.id, b.id)
-}
-
-// sides are the two users of a conversation, the smaller id first; of a group 0 and the group.
+// sides returns the two users of a conversation, the smaller id first. For a group it
+// returns 0 and the group.
 func sides(key uint64) (small, big uint32) { return uint32(key >> 32), uint32(key) }
 
-// groupOf returns the group that a conversation's key is of, 0 for that of two users, of whom none is 0.
+// groupOf returns the group of a conversation's key, or 0 when the conversation is
+// between two users. No user has id 0.
 func groupOf(key uint64) uint32 {
 	if small, big := sides(key); small == 0 {
 		return big
@@ -105,41 +52,24 @@ func groupOf(key uint64) uint32 {
 	return 0
 }
 
-// relationTTL is how long a relation is believed before finalize. Until then C++ servers may make a second row for a pair, which they
-// then use; we follow after this time.
+// relationTTL is the time for which the cache keeps a relation before finalize. Until
+// finalize a C++ server may create a second row for a pair and use that one from then on.
+// This process follows after relationTTL.
 const relationTTL = 60 * time.Second
 
-// inChunks calls do with consecutive parts of list of at most n elements.
-func inChunks[T any](list []T, n int, do func([]T) error) error {
-	for part := range slices.Chunk(list, n) {
-		if err := do(part); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// chunk is how many keys one query asks for at most: optimizers give up on conditions that are much longer.
-const chunk = 256
-
-// querier is a *sql.DB, *sql.Conn or *sql.Tx.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-}
-
-// cached returns the conversation of a pair if it is known.
-func (s *Store) cached(key uint64) *conversation {
-	c, ok := s.conversations.Get(key)
+// cached returns the conversation of a pair from the cache, nil when it is missing or
+// expired.
+func (s *conversations) cached(key uint64) *conversation {
+	c, ok := s.cache.Get(key)
 	if !ok || c.expires != 0 && s.now().UnixNano() > c.expires {
 		return nil
 	}
 	return c
 }
 
-// remember puts a conversation into the cache. What is known of its ids and sessions stays when only its time was over.
-func (s *Store) remember(key uint64, t thread) *conversation {
+// remember adds a conversation to the cache. The ids and sessions of an expired entry for
+// the same thread are kept.
+func (s *conversations) remember(key uint64, t thread) *conversation {
 	c := &conversation{key: key, thread: t}
 	if !t.group {
 		c.sides = [2]*side{{}, {}}
@@ -147,19 +77,21 @@ func (s *Store) remember(key uint64, t thread) *conversation {
 			c.expires = s.now().Add(relationTTL).UnixNano()
 		}
 	}
-	if old, ok := s.conversations.Peek(key); ok && old.thread == t {
+	if old, ok := s.cache.Peek(key); ok && old.thread == t {
 		old.mu.Lock()
 		c.floor, c.verified, c.chatted = old.floor, old.verified, old.chatted
 		old.mu.Unlock()
 		c.sides = old.sides
 	}
-	s.conversations.Add(key, c)
+	s.cache.Add(key, c)
 	return c
 }
 
-// find returns the conversations of these pairs of users that exist, from the cache and for the rest from db. A pair with user 0, of which there is none, looks
-// like a group's key, and has no conversation.
-func (s *Store) find(ctx context.Context, db querier, keys []uint64) (map[uint64]*conversation, error) {
+// find returns the existing conversations of these pairs of users, from the cache and
+// otherwise from db. It skips keys of groups. A pair with user 0 has the form of a
+// group's key; no user has id 0, so it has no conversation.
+func (s *conversations) find(ctx context.Context, db querier,
+	keys []uint64) (map[uint64]*conversation, error) {
 	found := make(map[uint64]*conversation, len(keys))
 	var missing []uint64
 	for _, k := range keys {
@@ -182,8 +114,10 @@ func (s *Store) find(ctx context.Context, db querier, keys []uint64) (map[uint64
 	return found, nil
 }
 
-// findOrCreate returns the conversations of these keys; the relations of pairs are made where they are not there, groups are known to be.
-func (s *Store) findOrCreate(ctx context.Context, keys []uint64) (map[uint64]*conversation, error) {
+// findOrCreate returns the conversations of these keys. It creates the missing relations
+// of pairs. Groups must exist.
+func (s *conversations) findOrCreate(ctx context.Context,
+	keys []uint64) (map[uint64]*conversation, error) {
 	found, err := s.find(ctx, s.master, keys)
 	if err != nil {
 		return nil, err
@@ -201,7 +135,7 @@ func (s *Store) findOrCreate(ctx context.Context, keys []uint64) (map[uint64]*co
 	if len(missing) == 0 {
 		return found, nil
 	}
-	slices.Sort(missing) // one order everywhere, so that two processes cannot deadlock
+	slices.Sort(missing) // the same order everywhere prevents deadlocks between processes
 	err = s.retry(ctx, func() error {
 		made, err := s.createRelations(ctx, missing)
 		for k, r := range made {
@@ -222,13 +156,15 @@ type relation struct {
 	updated uint32
 }
 
-// relationsOf returns the relation of each pair that has one. Before finalize a pair may have several; then it is the one that C++ servers use: not
-// removed, updated last, with the highest id.
+// relationsOf returns the relation of each pair that has one. Before finalize a pair may
+// have several relations. Then the result is the one that C++ servers use: not removed,
+// updated last, with the highest id.
 func relationsOf(ctx context.Context, db querier, keys []uint64) (map[uint64]relation, error) {
 	found := make(map[uint64]relation, len(keys))
 	err := inChunks(keys, chunk, func(part []uint64) error {
 		var q strings.Builder
-		q.WriteString("SELECT id, smallId, bigId, COALESCE(status, 0), updated FROM IMRelationShip WHERE ")
+		q.WriteString("SELECT id, smallId, bigId, COALESCE(status, 0), updated " +
+			"FROM IMRelationShip WHERE ")
 		for i, k := range part {
 			if i > 0 {
 				q.WriteString(" OR ")
@@ -257,7 +193,7 @@ func relationsOf(ctx context.Context, db querier, keys []uint64) (map[uint64]rel
 	return found, err
 }
 
-// better reports whether a is the relation to use rather than b.
+// better reports whether a is to be used instead of b.
 func better(a, b relation) bool {
 	if a.status != b.status {
 		return a.status < b.status
@@ -268,9 +204,11 @@ func better(a, b relation) bool {
 	return a.id > b.id
 }
 
-// createRelations makes the relations of pairs that had none a moment ago. Against others who do the same there is the unique key, before
-// finalize a named lock and a second look.
-func (s *Store) createRelations(ctx context.Context, keys []uint64) (map[uint64]relation, error) {
+// createRelations creates the relations of pairs that had none at the last look. Another
+// process may do the same at this time. The unique key prevents a second row; before
+// finalize a named lock and a second look do.
+func (s *conversations) createRelations(ctx context.Context,
+	keys []uint64) (map[uint64]relation, error) {
 	if s.finalized {
 		if err := insertRelations(ctx, s.master, keys, uint32(s.now().Unix())); err != nil {
 			return nil, err
@@ -283,7 +221,10 @@ func (s *Store) createRelations(ctx context.Context, keys []uint64) (map[uint64]
 		if err != nil {
 			return err
 		}
-		missing := slices.DeleteFunc(slices.Clone(keys), func(k uint64) bool { _, ok := there[k]; return ok })
+		missing := slices.DeleteFunc(slices.Clone(keys), func(k uint64) bool {
+			_, ok := there[k]
+			return ok
+		})
 		if err := insertRelations(ctx, conn, missing, uint32(s.now().Unix())); err != nil {
 			return err
 		}
@@ -293,11 +234,12 @@ func (s *Store) createRelations(ctx context.Context, keys []uint64) (map[uint64]
 	return made, err
 }
 
-// insertRelations adds rows, passing over those that a unique key keeps out.
+// insertRelations inserts rows. It skips rows that a unique key rejects.
 func insertRelations(ctx context.Context, db querier, keys []uint64, now uint32) error {
 	return inChunks(keys, chunk, func(part []uint64) error {
 		var q strings.Builder
-		q.WriteString("INSERT IGNORE INTO IMRelationShip (smallId, bigId, status, created, updated) VALUES ")
+		q.WriteString("INSERT IGNORE INTO IMRelationShip (smallId, bigId, status, created, " +
+			"updated) VALUES ")
 		for i, k := range part {
 			if i > 0 {
 				q.WriteByte(',')
@@ -310,41 +252,13 @@ func insertRelations(ctx context.Context, db querier, keys []uint64, now uint32)
 	})
 }
 
-// lockWait is how long a named lock is waited for, in seconds.
-const lockWait = 10
-
-// locked runs do on one connection that holds a named lock of this database.
-func (s *Store) locked(ctx context.Context, name string, do func(*sql.Conn) error) error {
-	conn, err := s.master.Conn(ctx)
+// conversationOf returns the conversation of two users, nil when they have none.
+func (s *conversations) conversationOf(ctx context.Context, db *sql.DB,
+	user, peer uint32) (*conversation, error) {
+	key := im.ConversationKey(user, peer)
+	found, err := s.find(ctx, db, []uint64{key})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer conn.Close()
-	if err := s.lock(ctx, conn, name); err != nil {
-		return err
-	}
-	defer s.unlock(conn, name)
-	return do(conn)
-}
-
-// lock takes a named lock for a connection.
-func (s *Store) lock(ctx context.Context, conn *sql.Conn, name string) error {
-	var got sql.NullInt64
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", s.locks+name, lockWait).Scan(&got); err != nil {
-		return err
-	}
-	if got.Int64 != 1 {
-		return im.Errorf(im.Busy, "lock %q is taken for longer than %d s", name, lockWait)
-	}
-	return nil
-}
-
-// unlock gives it back. If that fails so has the connection, and the lock with it.
-func (s *Store) unlock(conn *sql.Conn, name string) {
-	ctx, cancel := context.WithTimeout(context.Background(), lockWait*time.Second)
-	defer cancel()
-	if _, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", s.locks+name); err != nil {
-		// A connection that is not known to have let go must not be used again.
-		discard(conn)
-	}
+	return found[key], nil
 }

@@ -9,12 +9,14 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// departments stands for all departments where a user's id is asked for: what this process changed lately is read from the master. No user has it.
+// departments stands for all departments as an argument of reader and wroteTo: after a
+// change this process reads departments from the master. No user has this id.
 const departments = 0
 
 // departsWhere returns the departments that a condition selects.
 func departsWhere(ctx context.Context, db querier, where string) ([]im.Depart, error) {
-	rows, err := db.QueryContext(ctx, "SELECT id, departName, parentId, priority, status, updated FROM IMDepart WHERE "+where)
+	rows, err := db.QueryContext(ctx, "SELECT id, departName, parentId, priority, status, "+
+		"updated FROM IMDepart WHERE "+where)
 	if err != nil {
 		return nil, err
 	}
@@ -22,7 +24,8 @@ func departsWhere(ctx context.Context, db querier, where string) ([]im.Depart, e
 	var list []im.Depart
 	for rows.Next() {
 		var d im.Depart
-		if err := rows.Scan(&d.ID, &d.Name, &d.Parent, &d.Priority, &d.Status, &d.Updated); err != nil {
+		if err := rows.Scan(&d.ID, &d.Name, &d.Parent, &d.Priority, &d.Status,
+			&d.Updated); err != nil {
 			return nil, err
 		}
 		list = append(list, d)
@@ -30,8 +33,11 @@ func departsWhere(ctx context.Context, db querier, where string) ([]im.Depart, e
 	return list, rows.Err()
 }
 
-// DepartsChangedSince returns departments for a client's synchronisation; see im.DepartStore. From the slave, unless this process changed any lately.
-func (s *Store) DepartsChangedSince(ctx context.Context, since uint32) ([]im.Depart, uint32, error) {
+// DepartsChangedSince returns departments for a client's synchronisation; see
+// im.DepartStore. It reads from the slave, or from the master after a recent change by
+// this process.
+func (s *directory) DepartsChangedSince(ctx context.Context,
+	since uint32) ([]im.Depart, uint32, error) {
 	where := fmt.Sprintf("updated>=%d", since)
 	if since == 0 {
 		where = fmt.Sprintf("status<>%d", pb.DepartmentStatusType_DEPT_STATUS_DELETE)
@@ -47,7 +53,7 @@ func (s *Store) DepartsChangedSince(ctx context.Context, since uint32) ([]im.Dep
 }
 
 // CreateDepart adds a department; see im.DepartStore.
-func (s *Store) CreateDepart(ctx context.Context, d im.Depart) (uint32, error) {
+func (s *directory) CreateDepart(ctx context.Context, d im.Depart) (uint32, error) {
 	d.ID = 0
 	var id int64
 	err := s.changeDirectory(ctx, "IMDepart", true, func(tx *sql.Tx, now int64) error {
@@ -58,7 +64,8 @@ func (s *Store) CreateDepart(ctx context.Context, d im.Depart) (uint32, error) {
 		if err := im.CheckDepart(d, all); err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, "INSERT INTO IMDepart (departName,priority,parentId,status,created,updated) VALUES (?,?,?,?,?,?)",
+		res, err := tx.ExecContext(ctx, "INSERT INTO IMDepart "+
+			"(departName,priority,parentId,status,created,updated) VALUES (?,?,?,?,?,?)",
 			d.Name, d.Priority, d.Parent, uint32(d.Status), now, now)
 		if err != nil {
 			return err
@@ -74,12 +81,13 @@ func (s *Store) CreateDepart(ctx context.Context, d im.Depart) (uint32, error) {
 }
 
 // UpdateDepart changes a department; see im.DepartStore.
-func (s *Store) UpdateDepart(ctx context.Context, d im.Depart) error {
+func (s *directory) UpdateDepart(ctx context.Context, d im.Depart) error {
 	err := s.changeDirectory(ctx, "IMDepart", false, func(tx *sql.Tx, now int64) error {
 		if err := s.checkUpdate(ctx, tx, d); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, "UPDATE IMDepart SET departName=?, priority=?, parentId=?, status=?, updated=? WHERE id=?",
+		_, err := tx.ExecContext(ctx, "UPDATE IMDepart SET departName=?, priority=?, parentId=?, "+
+			"status=?, updated=? WHERE id=?",
 			d.Name, d.Priority, d.Parent, uint32(d.Status), now, d.ID)
 		return err
 	})
@@ -90,8 +98,9 @@ func (s *Store) UpdateDepart(ctx context.Context, d im.Depart) error {
 	return nil
 }
 
-// checkUpdate says what keeps a department from being changed to d. Under the directory's lock nothing of that changes before the commit.
-func (s *Store) checkUpdate(ctx context.Context, tx *sql.Tx, d im.Depart) error {
+// checkUpdate returns the reason why a department must not be changed to d. The
+// directory's lock keeps its answer true until the commit.
+func (s *directory) checkUpdate(ctx context.Context, tx *sql.Tx, d im.Depart) error {
 	all, err := departsWhere(ctx, tx, "true")
 	if err != nil {
 		return err
@@ -103,23 +112,27 @@ func (s *Store) checkUpdate(ctx context.Context, tx *sql.Tx, d im.Depart) error 
 	if !there {
 		return im.Errorf(im.NotFound, "no department has id %d", d.ID)
 	}
-	if err := im.CheckDepart(d, all); err != nil || d.Status != pb.DepartmentStatusType_DEPT_STATUS_DELETE {
+	if err := im.CheckDepart(d, all); err != nil ||
+		d.Status != pb.DepartmentStatusType_DEPT_STATUS_DELETE {
 		return err
 	}
 	var users int
-	err = tx.QueryRowContext(ctx, fmt.Sprintf("SELECT COUNT(*) FROM IMUser WHERE departId=%d AND COALESCE(status, 0)<>%d", d.ID, im.StatusDeparted)).Scan(&users)
+	err = tx.QueryRowContext(ctx, fmt.Sprintf("SELECT COUNT(*) FROM IMUser WHERE departId=%d "+
+		"AND COALESCE(status, 0)<>%d", d.ID, im.StatusDeparted)).Scan(&users)
 	if err == nil && users > 0 {
 		return im.Errorf(im.Invalid, "department %d has users in it: %d", d.ID, users)
 	}
 	return err
 }
 
-// wantDepart says that a department is not there, or deleted; 0 is none, and fine.
-func (s *Store) wantDepart(ctx context.Context, tx *sql.Tx, id uint32) error {
+// wantDepart returns an error when a department does not exist or is deleted. Id 0, no
+// department, is accepted.
+func (s *directory) wantDepart(ctx context.Context, tx *sql.Tx, id uint32) error {
 	if id == 0 {
 		return nil
 	}
-	there, err := departsWhere(ctx, tx, fmt.Sprintf("id=%d AND status<>%d", id, pb.DepartmentStatusType_DEPT_STATUS_DELETE))
+	there, err := departsWhere(ctx, tx, fmt.Sprintf("id=%d AND status<>%d", id,
+		pb.DepartmentStatusType_DEPT_STATUS_DELETE))
 	if err == nil && len(there) == 0 {
 		return im.Errorf(im.Invalid, "no department has id %d", id)
 	}

@@ -8,37 +8,39 @@ import (
 	"teamtalk/core/im"
 )
 
-// dues is what a transaction owes to Redis: an outbox row's payload.
+// dues are what a transaction owes to Redis: the payload of an outbox row.
 type dues struct {
 	counts  []count
 	groups  []groupCount
 	changes []memberChange
 }
 
-// count is n more unread messages of peer to user.
+// count adds n unread messages of peer to user.
 type count struct{ user, peer, n uint32 }
 
-// groupCount is n more messages in a group.
+// groupCount adds n messages to the count of a group.
 type groupCount struct {
 	group, n uint32
 	senders  []sender
 }
 
-// sender has read the group's messages up to its own last, after which came others of the same batch.
+// sender is a user that sent to a group and thereby has read it up to its own last
+// message. after is the number of messages of the same batch that follow that message.
 type sender struct{ user, after uint32 }
 
-// memberChange is a change of a group's members that the group's version names.
+// memberChange is the change of a group's members that made version.
 type memberChange struct {
 	group, version uint32
-	joined         bool // or left
+	joined         bool // false: left
 	users          []uint32
 }
 
-// duesOf sums up what a list of messages owes.
+// duesOf returns what the transaction of items owes.
 func duesOf(items []*item) dues {
 	sums := make(map[uint64]uint32, len(items))
 	groups := map[uint32]*groupCount{}
-	last := map[uint64]uint32{} // by sender and group: which of the group's messages is the sender's last
+	// by sender and group: the position of the sender's last message in the group
+	last := map[uint64]uint32{}
 	for _, it := range items {
 		if !it.m.Type.IsGroup() {
 			sums[uint64(it.m.To)<<32|uint64(it.m.From)]++
@@ -57,7 +59,9 @@ func duesOf(items []*item) dues {
 	for k, n := range sums {
 		d.counts = append(d.counts, count{uint32(k >> 32), uint32(k), n})
 	}
-	slices.SortFunc(d.counts, func(a, b count) int { return cmp.Or(cmp.Compare(a.user, b.user), cmp.Compare(a.peer, b.peer)) })
+	slices.SortFunc(d.counts, func(a, b count) int {
+		return cmp.Or(cmp.Compare(a.user, b.user), cmp.Compare(a.peer, b.peer))
+	})
 	for k, n := range last {
 		g := groups[uint32(k)]
 		g.senders = append(g.senders, sender{uint32(k >> 32), g.n - n})
@@ -70,11 +74,13 @@ func duesOf(items []*item) dues {
 	return d
 }
 
-// The payload of counts alone is three uvarints each. No user has id 0, so a payload that begins with 0 is of a later form: then comes the form's number,
-// and of form 2, the only one yet, counts, groups and changes of members, each after how many there are.
+// duesForm is the form of a payload with groups or changes. A payload with counts alone
+// is three uvarints per count. No user has id 0, so a payload that begins with 0 has
+// another form, and its number follows. Form 2, the only one so far, holds counts, groups
+// and changes of members, each list after its length.
 const duesForm = 2
 
-// appendDues encodes dues as the outbox holds them.
+// appendDues appends the payload of d.
 func appendDues(b []byte, d dues) []byte {
 	put := func(list ...uint32) {
 		for _, v := range list {
@@ -110,7 +116,7 @@ func appendDues(b []byte, d dues) []byte {
 	return b
 }
 
-// duesReader decodes uvarints; after the first that is none it returns zeros, and err says so.
+// duesReader decodes uvarints. After the first invalid one it returns zeros and sets err.
 type duesReader struct {
 	b   []byte
 	err error
@@ -127,7 +133,9 @@ func (r *duesReader) next() uint32 {
 	return uint32(v)
 }
 
-// len returns how many elements follow: of at least a byte each, so no row makes us hold more than it is long.
+// len returns the length of a list. An element takes at least one byte, so a length above
+// the rest of the payload is an error: no payload makes the reader allocate more than its
+// size.
 func (r *duesReader) len() int {
 	n := int(r.next())
 	if n > len(r.b) {
@@ -146,7 +154,7 @@ func (r *duesReader) count() count {
 	return c
 }
 
-// parseDues decodes them.
+// parseDues decodes a payload.
 func parseDues(b []byte) (dues, error) {
 	r := &duesReader{b: b}
 	var d dues

@@ -8,7 +8,8 @@ import (
 	"teamtalk/core/im"
 )
 
-// TestGroupQueriesUseIndexes: the queries that every message, every list and every run of the synchronisation causes read no table whole.
+// TestGroupQueriesUseIndexes requires that the queries for messages, lists and the
+// synchronisation do not read a table as a whole.
 func TestGroupQueriesUseIndexes(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -25,24 +26,33 @@ func TestGroupQueriesUseIndexes(t *testing.T) {
 	send(t, s, texts(u[0], u[1], 300)...)
 	pair := s.cached(im.ConversationKey(u[0], u[1])).thread
 	syncAll(t, s)
-	for _, table := range []string{"IMGroup", "IMGroupMember", "IMRecentSession", "IMUser", of(g).table(), pair.table()} {
+	for _, table := range []string{"IMGroup", "IMGroupMember", "IMRecentSession",
+		"IMUser", of(g).table(), pair.table()} {
 		if _, err := e.db.Exec("ANALYZE TABLE " + table); err != nil {
 			t.Fatal(err)
 		}
 	}
 	queries := map[string]string{
-		fmt.Sprintf("SELECT id, version FROM IMGroup WHERE status=0 AND id IN (%d,%d)", g, g-1):                                           "PRIMARY",
-		fmt.Sprintf("SELECT groupId, MAX(msgId) FROM %s WHERE groupId IN (%d,%d) GROUP BY groupId", of(g).table(), g, g-8):                "groupId_msgId",
-		fmt.Sprintf("SELECT content FROM %s WHERE groupId=%d AND status=0 AND msgId<=50 ORDER BY msgId DESC LIMIT 20", of(g).table(), g):  "groupId_msgId",
-		fmt.Sprintf("SELECT MAX(created) FROM IMGroupMember WHERE groupId=%d AND userId=%d AND status=0", g, u[0]):                        "idx_groupId_userId_status",
-		fmt.Sprintf("SELECT groupId FROM IMGroupMember WHERE status=0 AND userId IN (%d,%d)", u[0], u[1]):                                 "idx_",
-		fmt.Sprintf("SELECT lastChated, id FROM IMGroup WHERE lastChated>=%d AND status=0 ORDER BY lastChated, id LIMIT 200", 4000000000): "idx_lastChated",
-		fmt.Sprintf("SELECT id FROM IMRecentSession WHERE userId=%d AND peerId=%d AND type=2 AND status=0", u[0], g):                      "userId_peerId",
+		fmt.Sprintf("SELECT id, version FROM IMGroup WHERE status=0 AND id IN (%d,%d)", g,
+			g-1): "PRIMARY",
+		fmt.Sprintf("SELECT groupId, MAX(msgId) FROM %s WHERE groupId IN (%d,%d) GROUP BY groupId",
+			of(g).table(), g, g-8): "groupId_msgId",
+		fmt.Sprintf("SELECT content FROM %s WHERE groupId=%d AND status=0 AND msgId<=50 "+
+			"ORDER BY msgId DESC LIMIT 20", of(g).table(), g): "groupId_msgId",
+		fmt.Sprintf("SELECT MAX(created) FROM IMGroupMember WHERE groupId=%d AND userId=%d "+
+			"AND status=0", g, u[0]): "idx_groupId_userId_status",
+		fmt.Sprintf("SELECT groupId FROM IMGroupMember WHERE status=0 AND userId IN (%d,%d)", u[0],
+			u[1]): "idx_",
+		fmt.Sprintf("SELECT lastChated, id FROM IMGroup WHERE lastChated>=%d AND status=0 "+
+			"ORDER BY lastChated, id LIMIT 200", 4000000000): "idx_lastChated",
+		fmt.Sprintf("SELECT id FROM IMRecentSession WHERE userId=%d AND peerId=%d AND type=2 "+
+			"AND status=0", u[0], g): "userId_peerId",
 	}
-	// Back from the newest message, or from one.
+	// backwards from the newest message, or from an id
 	for _, of := range []thread{of(g), pair} {
 		for _, below := range []string{"", " AND msgId<=50"} {
-			queries[fmt.Sprintf("SELECT %s FROM %s WHERE %s=%d AND status=0"+newestFirst, of.columns(), of.table(), of.column(), of.id, below, 0, 20)] = "msgId"
+			queries[fmt.Sprintf("SELECT %s FROM %s WHERE %s=%d AND status=0"+newestFirst,
+				of.columns(), of.table(), of.column(), of.id, below, 0, 20)] = "msgId"
 		}
 	}
 	for query, keys := range queries {
@@ -78,5 +88,5 @@ func TestGroupQueriesUseIndexes(t *testing.T) {
 	}
 }
 
-// of is a group's thread.
+// of returns the thread of a group.
 func of(group uint32) thread { return thread{group: true, id: group} }

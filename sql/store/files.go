@@ -8,8 +8,11 @@ import (
 	"teamtalk/core/im"
 )
 
-// AddOfflineFile notes a file that waits for its receiver; see im.FileStore.
-func (s *Store) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
+// files is the part that stores the list of files that wait for their receivers.
+type files struct{ *databases }
+
+// AddOfflineFile adds a file to its receiver's list; see im.FileStore.
+func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	if err := im.CheckOfflineFile(f); err != nil {
 		return err
 	}
@@ -19,10 +22,10 @@ func (s *Store) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 			return err
 		}
 		if err := s.addFile(ctx, tx, &f); err != nil {
-			tx.Rollback() // when it fails the connection is gone, and the transaction with it
+			tx.Rollback() // if it fails, the connection is lost and the transaction with it
 			return err
 		}
-		return tx.Commit() // where that is left open, the next try finds it
+		return tx.Commit() // if its outcome is in doubt, the next try finds the row
 	})
 	if err != nil {
 		return s.dbError("add offline file", err)
@@ -31,34 +34,42 @@ func (s *Store) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	return nil
 }
 
-// addFile looks at the users first, and keeps their rows: what is read after that is of no earlier moment, and nobody else adds a file for one of them meanwhile. Nothing but
-// that makes a task one row: files of C++ servers have no unique key.
-func (s *Store) addFile(ctx context.Context, tx *sql.Tx, f *im.OfflineFile) error {
+// addFile reads the users first and keeps their rows locked. Later reads of the
+// transaction then see the current state, and no other process adds a file for these
+// users meanwhile. Only this makes a task one row: the table of C++ servers has no unique
+// key.
+func (s *files) addFile(ctx context.Context, tx *sql.Tx, f *im.OfflineFile) error {
 	want := 2
 	if f.From == f.To {
 		want = 1
 	}
-	users, err := countRows(ctx, tx, fmt.Sprintf("SELECT id FROM IMUser WHERE id IN (%d,%d) AND COALESCE(status, 0)<>%d ORDER BY id FOR UPDATE",
+	users, err := countRows(ctx, tx, fmt.Sprintf("SELECT id FROM IMUser WHERE id IN (%d,%d) "+
+		"AND COALESCE(status, 0)<>%d ORDER BY id FOR UPDATE",
 		f.From, f.To, im.StatusDeparted))
 	if err != nil {
 		return err
 	}
 	if users != want {
-		return im.Errorf(im.Invalid, "file from user %d to user %d, who are not both there", f.From, f.To)
+		return im.Errorf(im.Invalid, "file from user %d to user %d: one of them does not exist",
+			f.From, f.To)
 	}
-	there, err := countRows(ctx, tx, "SELECT id FROM IMTransmitFile WHERE taskId=? AND fromId=? AND toId=? LIMIT 1", f.Task, f.From, f.To)
+	there, err := countRows(ctx, tx, "SELECT id FROM IMTransmitFile WHERE taskId=? AND fromId=? "+
+		"AND toId=? LIMIT 1", f.Task, f.From, f.To)
 	if err != nil || there > 0 {
 		return err
 	}
-	waiting, err := countRows(ctx, tx, fmt.Sprintf("SELECT id FROM IMTransmitFile WHERE toId=%d AND status=0 AND fromId=%d LIMIT %d", f.To, f.From, im.MaxFilesBetween))
+	waiting, err := countRows(ctx, tx, fmt.Sprintf("SELECT id FROM IMTransmitFile "+
+		"WHERE toId=%d AND status=0 AND fromId=%d LIMIT %d", f.To, f.From, im.MaxFilesBetween))
 	if err != nil {
 		return err
 	}
 	if waiting >= im.MaxFilesBetween {
-		return im.Errorf(im.Denied, "%d files from user %d wait for user %d already", waiting, f.From, f.To)
+		return im.Errorf(im.Denied, "%d files from user %d wait for user %d already",
+			waiting, f.From, f.To)
 	}
 	now := s.now().Unix()
-	_, err = tx.ExecContext(ctx, "INSERT INTO IMTransmitFile (fromId,toId,fileName,size,taskId,status,created,updated) VALUES (?,?,?,?,?,0,?,?)",
+	_, err = tx.ExecContext(ctx, "INSERT INTO IMTransmitFile "+
+		"(fromId,toId,fileName,size,taskId,status,created,updated) VALUES (?,?,?,?,?,0,?,?)",
 		f.From, f.To, f.Name, f.Size, f.Task, now, now)
 	return err
 }
@@ -76,15 +87,18 @@ func countRows(ctx context.Context, db querier, query string, args ...any) (n in
 	return n, rows.Err()
 }
 
-// OfflineFiles lists the files that wait for a user; see im.FileStore. From the slave, unless this process wrote any to the user lately.
-func (s *Store) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
-	list, err := filesWhere(ctx, s.reader(to), fmt.Sprintf("toId=%d AND status=0 ORDER BY id LIMIT %d", to, im.MaxOfflineFiles))
+// OfflineFiles returns the files that wait for a user; see im.FileStore. It reads from
+// the slave, or from the master after a recent write of this process for the user.
+func (s *files) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
+	list, err := filesWhere(ctx, s.reader(to), fmt.Sprintf("toId=%d AND status=0 ORDER BY id "+
+		"LIMIT %d", to, im.MaxOfflineFiles))
 	return list, s.dbError("read offline files", err)
 }
 
 // filesWhere returns the files that a condition selects.
 func filesWhere(ctx context.Context, db querier, where string) ([]im.OfflineFile, error) {
-	rows, err := db.QueryContext(ctx, "SELECT fromId, toId, taskId, fileName, size, created FROM IMTransmitFile WHERE "+where)
+	rows, err := db.QueryContext(ctx, "SELECT fromId, toId, taskId, fileName, size, created "+
+		"FROM IMTransmitFile WHERE "+where)
 	if err != nil {
 		return nil, err
 	}
@@ -103,13 +117,15 @@ func filesWhere(ctx context.Context, db querier, where string) ([]im.OfflineFile
 	return list, nil
 }
 
-// DeleteOfflineFile takes a file off its receiver's list; see im.FileStore.
-func (s *Store) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
+// DeleteOfflineFile removes a file from its receiver's list; see im.FileStore.
+func (s *files) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
 	if !im.ValidTaskID(task) {
-		return s.dbError("delete offline file", ctx.Err()) // there is none: the database would have to compare what may not even be text
+		// no such file exists, and the id may not even be text
+		return s.dbError("delete offline file", ctx.Err())
 	}
 	err := s.retry(ctx, func() error {
-		_, err := s.master.ExecContext(ctx, "UPDATE IMTransmitFile SET status=1, updated=? WHERE taskId=? AND fromId=? AND toId=? AND status=0",
+		_, err := s.master.ExecContext(ctx, "UPDATE IMTransmitFile SET status=1, updated=? "+
+			"WHERE taskId=? AND fromId=? AND toId=? AND status=0",
 			s.now().Unix(), task, from, to)
 		return err
 	})
@@ -120,11 +136,12 @@ func (s *Store) DeleteOfflineFile(ctx context.Context, from, to uint32, task str
 	return nil
 }
 
-// expireAtOnce is how many rows a statement deletes.
+// expireAtOnce is the number of rows that a statement reads and deletes.
 const expireAtOnce = 1000
 
-// ExpireOfflineFiles forgets old files; see im.FileStore. There is no index for it: it reads the table once, a piece at a time, without keeping anybody from it.
-func (s *Store) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, err error) {
+// ExpireOfflineFiles deletes old files; see im.FileStore. No index helps, so it reads the
+// table once, in pieces, and locks nothing while it reads.
+func (s *files) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, err error) {
 	for after := uint32(0); ; {
 		var old []uint32
 		last, read := after, 0
@@ -134,7 +151,8 @@ func (s *Store) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, e
 		})
 		if err == nil && len(old) > 0 {
 			err = s.retry(ctx, func() error {
-				res, err := s.master.ExecContext(ctx, "DELETE FROM IMTransmitFile WHERE id IN ("+join(old)+")")
+				res, err := s.master.ExecContext(ctx, "DELETE FROM IMTransmitFile "+
+					"WHERE id IN ("+join(old)+")")
 				if err != nil {
 					return err
 				}
@@ -152,9 +170,12 @@ func (s *Store) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, e
 	}
 }
 
-// oldFiles reads a piece of the table, and returns the rows in it from before a time, where it ends, and how many rows it has.
-func oldFiles(ctx context.Context, db querier, after, before uint32) (old []uint32, last uint32, read int, err error) {
-	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT id, created FROM IMTransmitFile WHERE id>%d ORDER BY id LIMIT %d", after, expireAtOnce))
+// oldFiles reads a piece of the table. It returns the rows created before a time, the id
+// of the last row, and the number of rows.
+func oldFiles(ctx context.Context, db querier, after, before uint32) (old []uint32, last uint32,
+	read int, err error) {
+	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT id, created FROM IMTransmitFile "+
+		"WHERE id>%d ORDER BY id LIMIT %d", after, expireAtOnce))
 	if err != nil {
 		return nil, 0, 0, err
 	}
@@ -171,14 +192,18 @@ func oldFiles(ctx context.Context, db querier, after, before uint32) (old []uint
 	return old, last, read, rows.Err()
 }
 
-// OfflineFilePage reads a piece of everybody's list, see im.FileStore. From the slave: it is asked all day long, and nobody takes what it says for the last word.
-func (s *Store) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile, last uint32, err error) {
+// OfflineFilePage returns a page of the list of all users; see im.FileStore. It reads
+// from the slave: callers ask all day, and check each file again before they act.
+func (s *files) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile,
+	last uint32, err error) {
 	files, last, err = filePage(ctx, s.slave, after)
 	return files, last, s.dbError("read a page of offline files", err)
 }
 
-func filePage(ctx context.Context, db querier, after uint32) (files []im.OfflineFile, last uint32, err error) {
-	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT id, status, fromId, toId, taskId, fileName, size, created FROM IMTransmitFile WHERE id>%d ORDER BY id LIMIT %d",
+func filePage(ctx context.Context, db querier, after uint32) (files []im.OfflineFile,
+	last uint32, err error) {
+	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT id, status, fromId, toId, taskId, "+
+		"fileName, size, created FROM IMTransmitFile WHERE id>%d ORDER BY id LIMIT %d",
 		after, im.OfflineFilePage))
 	if err != nil {
 		return nil, 0, err
@@ -188,7 +213,8 @@ func filePage(ctx context.Context, db querier, after uint32) (files []im.Offline
 	for ; rows.Next(); read++ {
 		var f im.OfflineFile
 		var status int
-		if err := rows.Scan(&last, &status, &f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created); err != nil {
+		if err := rows.Scan(&last, &status, &f.From, &f.To, &f.Task, &f.Name, &f.Size,
+			&f.Created); err != nil {
 			return nil, 0, err
 		}
 		if status == 0 {
@@ -204,14 +230,17 @@ func filePage(ctx context.Context, db querier, after uint32) (files []im.Offline
 	return files, last, nil
 }
 
-// OfflineFileState tells what the list says of a file, see im.FileStore. C++ servers may have noted it more than once.
-func (s *Store) OfflineFileState(ctx context.Context, from, to uint32, task string) (im.OfflineFileState, error) {
+// OfflineFileState returns the state of a file on its receiver's list; see im.FileStore.
+// C++ servers may have added a file more than once.
+func (s *files) OfflineFileState(ctx context.Context, from, to uint32,
+	task string) (im.OfflineFileState, error) {
 	if !im.ValidTaskID(task) {
 		return im.FileUnlisted, s.dbError("read state of offline file", ctx.Err())
 	}
 	var rows, waiting int
 	err := s.retry(ctx, func() error {
-		return s.master.QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(SUM(status=0), 0) FROM IMTransmitFile WHERE taskId=? AND fromId=? AND toId=?", task, from, to).
+		return s.master.QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(SUM(status=0), 0) "+
+			"FROM IMTransmitFile WHERE taskId=? AND fromId=? AND toId=?", task, from, to).
 			Scan(&rows, &waiting)
 	})
 	switch {
@@ -225,14 +254,15 @@ func (s *Store) OfflineFileState(ctx context.Context, from, to uint32, task stri
 	return im.FileUnlisted, nil
 }
 
-// ForgetOfflineFile forgets that a file waits; see im.FileStore.
-func (s *Store) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error) {
+// ForgetOfflineFile removes a waiting file without a trace; see im.FileStore.
+func (s *files) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error) {
 	if !im.ValidTaskID(task) {
 		return false, s.dbError("forget offline file", ctx.Err())
 	}
 	gone := false
 	err := s.retry(ctx, func() error {
-		res, err := s.master.ExecContext(ctx, "DELETE FROM IMTransmitFile WHERE taskId=? AND fromId=? AND toId=? AND status=0", task, from, to)
+		res, err := s.master.ExecContext(ctx, "DELETE FROM IMTransmitFile "+
+			"WHERE taskId=? AND fromId=? AND toId=? AND status=0", task, from, to)
 		if err != nil {
 			return err
 		}

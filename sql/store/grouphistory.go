@@ -8,16 +8,19 @@ import (
 	"teamtalk/core/im"
 )
 
-// historyPage is how many messages of a group are read at once, at least, when those from before a member's joining must be told from those since.
+// historyPage is the smallest page of messages when some may be older than the member's
+// joining.
 const historyPage = 100
 
-// GroupHistory returns messages of a group, newest first; see im.GroupStore. Whether user is in is read from the master, the messages from the slave, unless
-// this process stored to the group lately.
-func (s *Store) GroupHistory(ctx context.Context, user, group, begin uint32, count int) ([]im.Message, error) {
+// GroupHistory returns messages of a group, newest first; see im.GroupStore. Membership
+// is read from the master. Messages are read from the slave, or from the master after a
+// recent message of this process to the group.
+func (s *history) GroupHistory(ctx context.Context, user, group, begin uint32,
+	count int) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || count <= 0 {
 		return nil, s.dbError("read group history", err)
 	}
-	since, ok, err := s.joinedAt(ctx, user, group)
+	since, ok, err := s.members.joinedAt(ctx, user, group)
 	if !ok || err != nil {
 		return nil, s.dbError("read group history", err)
 	}
@@ -25,9 +28,12 @@ func (s *Store) GroupHistory(ctx context.Context, user, group, begin uint32, cou
 	return plain(list), s.dbError("read group history", err)
 }
 
-// groupHistory reads back from begin (0: the newest) until count messages since a time are found. Ids follow the order of time but for the difference of the
-// message servers' clocks: a whole page without one is the end.
-func groupHistory(ctx context.Context, db querier, group, since, begin uint32, count int) ([]threadMessage, error) {
+// groupHistory reads backwards from begin (0: the newest) until it has count messages
+// created at or after since. Ids follow time except for the differences between the
+// clocks of message servers. A whole page without such a message therefore ends the
+// search.
+func groupHistory(ctx context.Context, db querier, group, since, begin uint32,
+	count int) ([]threadMessage, error) {
 	of := thread{group: true, id: group}
 	below := ""
 	if begin > 0 {
@@ -35,7 +41,7 @@ func groupHistory(ctx context.Context, db querier, group, since, begin uint32, c
 	}
 	size := max(count, historyPage)
 	if begin == 0 && count < historyPage {
-		size = count // the newest are what is asked for most, and mostly all to be seen
+		size = count // most calls ask for the newest messages, and most of these are visible
 	}
 	var list []threadMessage
 	for offset := 0; ; {
@@ -57,12 +63,14 @@ func groupHistory(ctx context.Context, db querier, group, since, begin uint32, c
 	}
 }
 
-// GroupMessagesByID returns messages of a group; see im.GroupStore. Read where GroupHistory is.
-func (s *Store) GroupMessagesByID(ctx context.Context, user, group uint32, ids []uint32) ([]im.Message, error) {
+// GroupMessagesByID returns messages of a group; see im.GroupStore. It reads as
+// GroupHistory does.
+func (s *history) GroupMessagesByID(ctx context.Context, user, group uint32,
+	ids []uint32) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || len(ids) == 0 {
 		return nil, s.dbError("read group messages", err)
 	}
-	since, ok, err := s.joinedAt(ctx, user, group)
+	since, ok, err := s.members.joinedAt(ctx, user, group)
 	if !ok || err != nil {
 		return nil, s.dbError("read group messages", err)
 	}
@@ -71,8 +79,9 @@ func (s *Store) GroupMessagesByID(ctx context.Context, user, group uint32, ids [
 	return plain(list), s.dbError("read group messages", err)
 }
 
-// GroupLatestID returns the id of a group's newest message that user may see; see im.GroupStore. Read where GroupHistory is.
-func (s *Store) GroupLatestID(ctx context.Context, user, group uint32) (uint32, error) {
+// GroupLatestID returns the id of the newest message of a group that user may see; see
+// im.GroupStore. It reads as GroupHistory does.
+func (s *history) GroupLatestID(ctx context.Context, user, group uint32) (uint32, error) {
 	list, err := s.GroupHistory(ctx, user, group, 0, 1)
 	if err != nil || len(list) == 0 {
 		return 0, err

@@ -12,29 +12,42 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// A change of a group is one transaction that locks the group's row first, so that changes by whatever process of ours come one after the other. What Redis
-// has to hear of it for C++ servers is owed in the outbox, written by that transaction (mirror.go).
+// A change of a group is one transaction that first locks the group's row. So changes by
+// different processes run one after the other. The same transaction writes to the outbox
+// what Redis must learn of the change for C++ servers (mirror.go).
 
-// groupColumns are read in this order by groupFields.
-const groupColumns = "id, name, avatar, creator, type, version, created, updated, lastChated"
-
-// groupFields are where a row of groupColumns goes.
-func groupFields(g *im.Group) []any {
-	return []any{&g.ID, &g.Name, &g.Avatar, &g.Creator, &g.Type, &g.Version, &g.Created, &g.Updated, &g.LastChat}
+// groups is the part that reads and changes groups.
+type groups struct {
+	*databases
+	ids      *messageIDs
+	members  *members
+	outbox   *outbox
+	mirror   *mirror
+	sessions *sessions
 }
 
-// invalidGroupName says what is wrong with a group's name or avatar.
+// groupColumns are the columns of a group, in the order of groupFields.
+const groupColumns = "id, name, avatar, creator, type, version, created, updated, lastChated"
+
+// groupFields returns the destinations for a row of groupColumns.
+func groupFields(g *im.Group) []any {
+	return []any{&g.ID, &g.Name, &g.Avatar, &g.Creator, &g.Type, &g.Version, &g.Created,
+		&g.Updated, &g.LastChat}
+}
+
+// invalidGroupName returns the reason why a group's name or avatar is invalid.
 func invalidGroupName(what, value string) error {
 	if !utf8.ValidString(value) {
 		return im.Errorf(im.Invalid, "%s of a group is not UTF-8", what)
 	}
 	if n := utf8.RuneCountInString(value); n > im.MaxGroupName {
-		return im.Errorf(im.Invalid, "%s of a group of %d characters is longer than %d", what, n, im.MaxGroupName)
+		return im.Errorf(im.Invalid, "%s of a group of %d characters is longer than %d", what, n,
+			im.MaxGroupName)
 	}
 	return nil
 }
 
-// checkGroupName says what is wrong with a group's name.
+// checkGroupName returns the reason why a group's name is invalid.
 func checkGroupName(name string) error {
 	if name == "" {
 		return im.Errorf(im.Invalid, "group without a name")
@@ -42,7 +55,7 @@ func checkGroupName(name string) error {
 	return invalidGroupName("name", name)
 }
 
-// tooMany says that a group would get more members than it may have.
+// tooMany returns an error when n exceeds the members that a group may have.
 func tooMany(n int) error {
 	if n > im.MaxGroupMembers {
 		return im.Errorf(im.Invalid, "%d members are more than %d", n, im.MaxGroupMembers)
@@ -57,8 +70,8 @@ func distinct(ids []uint32) []uint32 {
 	return slices.Compact(ids)
 }
 
-// CreateGroup makes a group; see im.GroupStore.
-func (s *Store) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
+// CreateGroup creates a group; see im.GroupStore.
+func (s *groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
 	if err := checkGroupName(g.Name); err != nil {
 		return im.Group{}, err
 	}
@@ -66,7 +79,7 @@ func (s *Store) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
 		return im.Group{}, err
 	}
 	if g.Type != pb.GroupType_GROUP_TYPE_NORMAL && g.Type != pb.GroupType_GROUP_TYPE_TMP {
-		return im.Group{}, im.Errorf(im.Invalid, "group type %d", g.Type)
+		return im.Group{}, im.Errorf(im.Invalid, "unknown group type %d", g.Type)
 	}
 	asked := distinct(g.Members)
 	owed, err := s.change(ctx, func(tx *sql.Tx) (dues, error) {
@@ -88,13 +101,14 @@ func (s *Store) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
 		if err := insertMembers(ctx, tx, g.ID, g.Members, g.Created); err != nil {
 			return dues{}, err
 		}
-		return dues{changes: []memberChange{{group: g.ID, version: 1, joined: true, users: g.Members}}}, nil
+		return dues{changes: []memberChange{{group: g.ID, version: 1, joined: true,
+			users: g.Members}}}, nil
 	})
 	if err != nil {
 		return im.Group{}, s.dbError("create group", err)
 	}
 	s.m.changes.WithLabelValues("created").Inc()
-	s.tell(ctx, owed)
+	s.mirror.tell(ctx, owed)
 	g.Members = slices.Clone(g.Members)
 	return g, nil
 }
@@ -103,16 +117,19 @@ func (s *Store) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
 func presentUsers(ctx context.Context, db querier, ids []uint32) ([]uint32, error) {
 	var list []uint32
 	err := inChunks(ids, 1000, func(part []uint32) error {
-		some, err := numbers(ctx, db, fmt.Sprintf("SELECT id FROM IMUser WHERE id IN (%s) AND COALESCE(status, 0)<>%d ORDER BY id", join(part), im.StatusDeparted))
+		some, err := numbers(ctx, db, fmt.Sprintf("SELECT id FROM IMUser WHERE id IN (%s) "+
+			"AND COALESCE(status, 0)<>%d ORDER BY id", join(part), im.StatusDeparted))
 		list = append(list, some...)
 		return err
 	})
 	return list, err
 }
 
-// insertGroup adds a group's row and returns its id.
+// insertGroup inserts a group's row and returns its id.
 func insertGroup(ctx context.Context, tx *sql.Tx, g im.Group) (uint32, error) {
-	res, err := tx.ExecContext(ctx, "INSERT INTO IMGroup (name,avatar,creator,type,userCnt,status,version,lastChated,updated,created) VALUES (?,?,?,?,?,0,1,0,?,?)",
+	res, err := tx.ExecContext(ctx, "INSERT INTO IMGroup "+
+		"(name,avatar,creator,type,userCnt,status,version,lastChated,updated,created) "+
+		"VALUES (?,?,?,?,?,0,1,0,?,?)",
 		g.Name, g.Avatar, g.Creator, uint32(g.Type), len(g.Members), g.Updated, g.Created)
 	if err != nil {
 		return 0, err
@@ -121,8 +138,9 @@ func insertGroup(ctx context.Context, tx *sql.Tx, g im.Group) (uint32, error) {
 	return uint32(id), err
 }
 
-// insertMembers adds rows of users who never were in the group.
-func insertMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, now uint32) error {
+// insertMembers inserts the rows of users that were never members of the group.
+func insertMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32,
+	now uint32) error {
 	return inChunks(users, 1000, func(part []uint32) error {
 		b := []byte("INSERT INTO IMGroupMember (groupId,userId,status,created,updated) VALUES ")
 		for i, u := range part {
@@ -136,17 +154,19 @@ func insertMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32
 	})
 }
 
-// errUnchanged ends a change that has nothing to do.
+// errUnchanged ends a transaction that would change nothing.
 var errUnchanged = fmt.Errorf("nothing to change")
 
-// owedChange is what a committed change owes, and its name in the outbox.
+// owedChange is what a committed change owes to Redis, with its owner in the outbox.
 type owedChange struct {
 	sl   *slot
 	owed dues
 }
 
-// change runs do in a transaction and commits with it what do says is owed; again when it meets a deadlock or a lost connection.
-func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) (dues, error)) (owedChange, error) {
+// change runs do in a transaction, and commits with it what do returns as owed. It
+// retries after a deadlock or a lost connection.
+func (s *groups) change(ctx context.Context,
+	do func(tx *sql.Tx) (dues, error)) (owedChange, error) {
 	c := owedChange{sl: newSlot()}
 	err := s.retry(ctx, func() error {
 		conn, err := s.master.Conn(ctx)
@@ -163,19 +183,20 @@ func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) (dues, error)) (
 			err = writeOwed(ctx, atOnce{tx}, c.sl, c.owed)
 		}
 		if err != nil {
-			tx.Rollback() // when it fails the connection is gone, and the transaction with it
+			tx.Rollback() // if it fails, the connection is lost and the transaction with it
 			return err
 		}
-		return s.finish(ctx, conn, c.sl, c.owed, tx.Commit)
+		return s.outbox.finish(ctx, conn, c.sl, c.owed, tx.Commit)
 	})
 	return c, err
 }
 
-// ChangeMembers adds users to a group or takes them out; see im.GroupStore.
-func (s *Store) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32, allow func(g *im.Group) error) (im.MemberChange, error) {
+// ChangeMembers adds users to a group or removes them; see im.GroupStore.
+func (s *groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType,
+	users []uint32, allow func(g *im.Group) error) (im.MemberChange, error) {
 	adding := t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
 	if !adding && t != pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL {
-		return im.MemberChange{}, im.Errorf(im.Invalid, "change %d of members", t)
+		return im.MemberChange{}, im.Errorf(im.Invalid, "unknown change %d of members", t)
 	}
 	asked := distinct(users)
 	var result im.MemberChange
@@ -209,36 +230,43 @@ func (s *Store) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModif
 	}
 	s.m.changes.WithLabelValues(what).Inc()
 	for _, u := range result.Changed {
-		s.forgetSide(u, group, true)
+		s.sessions.forgetSide(u, group, true)
 	}
 	s.wroteTo(result.Changed...)
-	s.members.put(group, membership{result.Version, slices.Clone(result.Current)})
-	s.tell(ctx, owed)
+	s.members.cache.put(group, membership{result.Version, slices.Clone(result.Current)})
+	s.mirror.tell(ctx, owed)
 	return result, nil
 }
 
-// lockGroup reads a group, whose row stays locked until the transaction ends, and its members as they are then.
+// lockGroup reads a group and its current members. The group's row stays locked until the
+// transaction ends.
 func lockGroup(ctx context.Context, tx *sql.Tx, id uint32) (im.Group, error) {
 	var g im.Group
-	err := tx.QueryRowContext(ctx, fmt.Sprintf("SELECT "+groupColumns+" FROM IMGroup WHERE id=%d AND status=0 FOR UPDATE", id)).Scan(groupFields(&g)...)
+	err := tx.QueryRowContext(ctx, fmt.Sprintf("SELECT "+groupColumns+" FROM IMGroup "+
+		"WHERE id=%d AND status=0 FOR UPDATE", id)).Scan(groupFields(&g)...)
 	if err == sql.ErrNoRows {
 		return g, errNoGroup(id)
 	}
 	if err != nil {
 		return g, err
 	}
-	// The transaction's first read without a lock: it sees what was committed until now.
-	g.Members, err = numbers(ctx, tx, fmt.Sprintf("SELECT DISTINCT userId FROM IMGroupMember WHERE groupId=%d AND status=0 ORDER BY userId", id))
+	// This is the transaction's first read without a lock, so it sees all commits up to
+	// now.
+	g.Members, err = numbers(ctx, tx, fmt.Sprintf("SELECT DISTINCT userId FROM IMGroupMember "+
+		"WHERE groupId=%d AND status=0 ORDER BY userId", id))
 	return g, err
 }
 
-// errNoGroup says that a group does not exist.
+// errNoGroup returns the error for a group that does not exist.
 func errNoGroup(id uint32) error { return im.Errorf(im.NotFound, "group %d does not exist", id) }
 
-// changeMembers writes a change of g's members, and says in result what became of it.
-func (s *Store) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, adding bool, asked []uint32, result *im.MemberChange) (dues, error) {
+// changeMembers writes a change of the members of g and stores its outcome in result.
+func (s *groups) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, adding bool,
+	asked []uint32, result *im.MemberChange) (dues, error) {
 	in := membership{users: g.Members}
-	changed := slices.DeleteFunc(slices.Clone(asked), func(u uint32) bool { return in.has(u) == adding })
+	changed := slices.DeleteFunc(slices.Clone(asked), func(u uint32) bool {
+		return in.has(u) == adding
+	})
 	var err error
 	if adding {
 		if changed, err = presentUsers(ctx, tx, changed); err != nil {
@@ -264,18 +292,22 @@ func (s *Store) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, addin
 	if err != nil {
 		return dues{}, err
 	}
-	_, err = tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroup SET version=version+1, userCnt=%d, updated=GREATEST(updated, %d) WHERE id=%d", len(current), now, g.ID))
+	_, err = tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroup SET version=version+1, userCnt=%d, "+
+		"updated=GREATEST(updated, %d) WHERE id=%d", len(current), now, g.ID))
 	if err != nil {
 		return dues{}, err
 	}
 	*result = im.MemberChange{Version: g.Version + 1, Current: current, Changed: changed}
-	return dues{changes: []memberChange{{group: g.ID, version: result.Version, joined: adding, users: changed}}}, nil
+	return dues{changes: []memberChange{{group: g.ID, version: result.Version, joined: adding,
+		users: changed}}}, nil
 }
 
-// addMembers uses the rows of users who were in the group before again, and makes those of the others.
+// addMembers adds users. It reuses the rows of former members and inserts the others.
 func addMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, now uint32) error {
 	known := map[uint32]uint32{}
-	err := memberRows(ctx, tx, group, users, func(id, user, _ uint32) { known[user] = max(known[user], id) })
+	err := memberRows(ctx, tx, group, users, func(id, user, _ uint32) {
+		known[user] = max(known[user], id)
+	})
 	if err != nil {
 		return err
 	}
@@ -289,7 +321,8 @@ func addMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, n
 	}
 	slices.Sort(rows)
 	err = inChunks(rows, 1000, func(part []uint32) error {
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroupMember SET status=0, created=%d, updated=%[1]d WHERE id IN (%s)", now, join(part)))
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroupMember "+
+			"SET status=0, created=%d, updated=%[1]d WHERE id IN (%s)", now, join(part)))
 		return err
 	})
 	if err != nil {
@@ -298,8 +331,10 @@ func addMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, n
 	return insertMembers(ctx, tx, group, fresh, now)
 }
 
-// removeMembers marks members as gone, and takes the group out of their lists: C++ servers list what has a row.
-func (s *Store) removeMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, now uint32) error {
+// removeMembers marks members as removed, and removes the group from their lists of
+// conversations: C++ servers list every conversation that has a row.
+func (s *groups) removeMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32,
+	now uint32) error {
 	var rows []uint32
 	err := memberRows(ctx, tx, group, users, func(id, _, status uint32) {
 		if status == 0 {
@@ -311,32 +346,37 @@ func (s *Store) removeMembers(ctx context.Context, tx *sql.Tx, group uint32, use
 	}
 	slices.Sort(rows)
 	err = inChunks(rows, 1000, func(part []uint32) error {
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroupMember SET status=1, updated=%d WHERE id IN (%s)", now, join(part)))
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroupMember SET status=1, updated=%d "+
+			"WHERE id IN (%s)", now, join(part)))
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	of := thread{group: true, id: group}
-	highest, err := s.highestIDs(ctx, tx, []thread{of})
+	highest, err := s.ids.highestIDs(ctx, tx, []thread{of})
 	if err != nil {
 		return err
 	}
 	return inChunks(users, 1000, func(part []uint32) error {
-		ids, err := numbers(ctx, tx, fmt.Sprintf("SELECT id FROM IMRecentSession WHERE userId IN (%s) AND peerId=%d AND type=%d AND status=0 ORDER BY id",
+		ids, err := numbers(ctx, tx, fmt.Sprintf("SELECT id FROM IMRecentSession "+
+			"WHERE userId IN (%s) AND peerId=%d AND type=%d AND status=0 ORDER BY id",
 			join(part), group, pb.SessionType_SESSION_TYPE_GROUP))
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession SET status=1, removedMsgId=%d WHERE id IN (%s)", highest[of], join(ids)))
+		_, err = tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession "+
+			"SET status=1, removedMsgId=%d WHERE id IN (%s)", highest[of], join(ids)))
 		return err
 	})
 }
 
 // memberRows calls do with the rows that users have in a group.
-func memberRows(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, do func(id, user, status uint32)) error {
+func memberRows(ctx context.Context, tx *sql.Tx, group uint32, users []uint32,
+	do func(id, user, status uint32)) error {
 	return inChunks(users, 1000, func(part []uint32) error {
-		rows, err := tx.QueryContext(ctx, fmt.Sprintf("SELECT id, userId, status FROM IMGroupMember WHERE groupId=%d AND userId IN (%s)", group, join(part)))
+		rows, err := tx.QueryContext(ctx, fmt.Sprintf("SELECT id, userId, status "+
+			"FROM IMGroupMember WHERE groupId=%d AND userId IN (%s)", group, join(part)))
 		if err != nil {
 			return err
 		}
@@ -353,13 +393,14 @@ func memberRows(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, d
 }
 
 // SetGroupName changes a group's name; see im.GroupStore.
-func (s *Store) SetGroupName(ctx context.Context, group uint32, name string) error {
+func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) error {
 	if err := checkGroupName(name); err != nil {
 		return err
 	}
 	var found int64
 	err := s.retry(ctx, func() error {
-		res, err := s.master.ExecContext(ctx, "UPDATE IMGroup SET name=?, version=version+1, updated=GREATEST(updated, ?) WHERE id=? AND status=0", name, s.now().Unix(), group)
+		res, err := s.master.ExecContext(ctx, "UPDATE IMGroup SET name=?, version=version+1, "+
+			"updated=GREATEST(updated, ?) WHERE id=? AND status=0", name, s.now().Unix(), group)
 		if err == nil {
 			found, err = res.RowsAffected()
 		}
@@ -375,8 +416,9 @@ func (s *Store) SetGroupName(ctx context.Context, group uint32, name string) err
 	return nil
 }
 
-// Groups returns groups by id; see im.GroupStore. From the master, as everything about groups but their messages: it must be as new as the last change.
-func (s *Store) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
+// Groups returns groups by id; see im.GroupStore. Everything about groups except their
+// messages is read from the master, because it must include the last change.
+func (s *groups) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.dbError("read groups", err)
 	}
@@ -390,7 +432,7 @@ func (s *Store) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
 }
 
 // ListGroups returns groups in order of id; see im.GroupStore.
-func (s *Store) ListGroups(ctx context.Context, after uint32, limit int) ([]im.Group, error) {
+func (s *groups) ListGroups(ctx context.Context, after uint32, limit int) ([]im.Group, error) {
 	if err := ctx.Err(); err != nil || limit <= 0 {
 		return nil, s.dbError("list groups", err)
 	}
@@ -398,9 +440,10 @@ func (s *Store) ListGroups(ctx context.Context, after uint32, limit int) ([]im.G
 	return list, s.dbError("list groups", err)
 }
 
-// groupsWhere returns the groups that a condition selects, with their members. A group changed between the two has its earlier version and the later
-// members: who compares versions asks again.
-func (s *Store) groupsWhere(ctx context.Context, where string) ([]im.Group, error) {
+// groupsWhere returns the groups that a condition selects, with their members. A group
+// that changes between the two reads has its earlier version and its later members. A
+// caller that compares versions then asks again.
+func (s *groups) groupsWhere(ctx context.Context, where string) ([]im.Group, error) {
 	list, err := readGroups(ctx, s.master, where)
 	if err != nil {
 		return nil, err
@@ -409,7 +452,7 @@ func (s *Store) groupsWhere(ctx context.Context, where string) ([]im.Group, erro
 	for i, g := range list {
 		versions[i] = im.GroupVersion{ID: g.ID, Version: g.Version}
 	}
-	members, err := s.membersAt(ctx, s.master, versions)
+	members, err := s.members.membersAt(ctx, s.master, versions)
 	if err != nil {
 		return nil, err
 	}
@@ -421,7 +464,8 @@ func (s *Store) groupsWhere(ctx context.Context, where string) ([]im.Group, erro
 
 // readGroups reads groups without their members.
 func readGroups(ctx context.Context, db querier, where string) ([]im.Group, error) {
-	rows, err := db.QueryContext(ctx, "SELECT "+groupColumns+" FROM IMGroup WHERE status=0 AND "+where)
+	rows, err := db.QueryContext(ctx, "SELECT "+groupColumns+" FROM IMGroup "+
+		"WHERE status=0 AND "+where)
 	if err != nil {
 		return nil, err
 	}
@@ -438,7 +482,7 @@ func readGroups(ctx context.Context, db querier, where string) ([]im.Group, erro
 }
 
 // GroupVersions returns the versions of groups; see im.GroupStore.
-func (s *Store) GroupVersions(ctx context.Context, ids []uint32) ([]im.GroupVersion, error) {
+func (s *groups) GroupVersions(ctx context.Context, ids []uint32) ([]im.GroupVersion, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.dbError("read group versions", err)
 	}
@@ -447,9 +491,11 @@ func (s *Store) GroupVersions(ctx context.Context, ids []uint32) ([]im.GroupVers
 }
 
 // GroupsOf returns a user's groups; see im.GroupStore.
-func (s *Store) GroupsOf(ctx context.Context, user uint32, t pb.GroupType, since uint32) ([]im.GroupVersion, error) {
+func (s *groups) GroupsOf(ctx context.Context, user uint32, t pb.GroupType,
+	since uint32) ([]im.GroupVersion, error) {
 	var q strings.Builder
-	fmt.Fprintf(&q, "SELECT DISTINCT g.id, g.version FROM IMGroupMember AS m JOIN IMGroup AS g ON g.id=m.groupId WHERE m.userId=%d AND m.status=0 AND g.status=0 AND g.type=%d",
+	fmt.Fprintf(&q, "SELECT DISTINCT g.id, g.version FROM IMGroupMember AS m JOIN IMGroup AS g "+
+		"ON g.id=m.groupId WHERE m.userId=%d AND m.status=0 AND g.status=0 AND g.type=%d",
 		user, t)
 	if since > 0 {
 		fmt.Fprintf(&q, " AND (g.updated>=%d OR m.created>=%[1]d OR m.updated>=%[1]d)", since)

@@ -21,14 +21,14 @@ const (
 	del = pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL
 )
 
-// groupText is a text message to a group.
+// groupText returns a text message to a group.
 func groupText(from, group uint32, body string) *im.Message {
 	m := text(from, group, body)
 	m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
 	return m
 }
 
-// groupTexts are n messages.
+// groupTexts returns n messages to a group.
 func groupTexts(from, group uint32, n int) []*im.Message {
 	list := make([]*im.Message, n)
 	for i := range list {
@@ -37,18 +37,20 @@ func groupTexts(from, group uint32, n int) []*im.Message {
 	return list
 }
 
-// newGroup makes a group.
+// newGroup creates a group.
 func newGroup(t testing.TB, s *Store, members ...uint32) uint32 {
 	t.Helper()
-	g, err := s.CreateGroup(context.Background(), im.Group{Name: "group", Creator: members[0], Type: pb.GroupType_GROUP_TYPE_TMP, Members: members})
+	g, err := s.CreateGroup(context.Background(), im.Group{Name: "group", Creator: members[0],
+		Type: pb.GroupType_GROUP_TYPE_TMP, Members: members})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return g.ID
 }
 
-// change changes members, which must work.
-func change(t testing.TB, s *Store, group uint32, how pb.GroupModifyType, users ...uint32) im.MemberChange {
+// change changes members, which must succeed.
+func change(t testing.TB, s *Store, group uint32, how pb.GroupModifyType,
+	users ...uint32) im.MemberChange {
 	t.Helper()
 	c, err := s.ChangeMembers(context.Background(), group, how, users, nil)
 	if err != nil {
@@ -57,7 +59,7 @@ func change(t testing.TB, s *Store, group uint32, how pb.GroupModifyType, users 
 	return c
 }
 
-// groupUnread returns a count of group messages.
+// groupUnread returns the unread count of a group.
 func groupUnread(t testing.TB, s *Store, user, group uint32) uint32 {
 	t.Helper()
 	list, err := s.UnreadCounts(context.Background(), user)
@@ -72,8 +74,9 @@ func groupUnread(t testing.TB, s *Store, user, group uint32) uint32 {
 	return 0
 }
 
-// wantGroupUnread checks what each of users has not read.
-func wantGroupUnread(t testing.TB, what string, s *Store, group uint32, users []uint32, want ...uint32) {
+// wantGroupUnread checks the unread counts of users.
+func wantGroupUnread(t testing.TB, what string, s *Store, group uint32, users []uint32,
+	want ...uint32) {
 	t.Helper()
 	for i, n := range want {
 		if got := groupUnread(t, s, users[i], group); got != n {
@@ -82,7 +85,7 @@ func wantGroupUnread(t testing.TB, what string, s *Store, group uint32, users []
 	}
 }
 
-// mirror is what Redis has of a group's members: users and joining times, in order of the users.
+// mirror returns a group's members in Redis: users and times of joining, ordered by user.
 func (e *env) mirror(t testing.TB, group uint32) []string {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: e.redis.Addr()})
@@ -99,10 +102,11 @@ func (e *env) mirror(t testing.TB, group uint32) []string {
 	return list
 }
 
-// wantMirror checks that Redis has the members that MySQL has.
+// wantMirror checks that Redis has the same members as MySQL.
 func (e *env) wantMirror(t testing.TB, what string, group uint32) {
 	t.Helper()
-	want := e.names(t, fmt.Sprintf("SELECT CONCAT(userId, ' ', created) FROM IMGroupMember WHERE groupId=%d AND status=0", group))
+	want := e.names(t, fmt.Sprintf("SELECT CONCAT(userId, ' ', created) FROM IMGroupMember "+
+		"WHERE groupId=%d AND status=0", group))
 	slices.Sort(want)
 	if got := e.mirror(t, group); !slices.Equal(got, want) {
 		t.Errorf("%s: Redis has members %q, MySQL %q", what, got, want)
@@ -118,7 +122,8 @@ func (e *env) number(t testing.TB, query string) (n int) {
 	return n
 }
 
-// TestGroupAsCPPServersSeeIt: what Redis and MySQL hold for servers that read them directly.
+// TestGroupAsCPPServersSeeIt checks the contents of Redis and MySQL that C++ servers read
+// directly.
 func TestGroupAsCPPServersSeeIt(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -140,23 +145,29 @@ func TestGroupAsCPPServersSeeIt(t *testing.T) {
 		fmt.Sprintf("HEXISTS group_member_%d %d", g, u[0]):     "0",
 		fmt.Sprintf("HLEN %d_im_group_msg", g):                 "1",
 		fmt.Sprintf("TYPE %d_%d_im_user_group", u[3], g):       "hash",
-		fmt.Sprintf("HGET group_member_%d %d", g, u[1]):        e.names(t, fmt.Sprintf("SELECT created FROM IMGroupMember WHERE groupId=%d AND userId=%d", g, u[1]))[0],
+		fmt.Sprintf("HGET group_member_%d %d", g, u[1]): e.names(t,
+			fmt.Sprintf("SELECT created FROM IMGroupMember WHERE groupId=%d AND userId=%d", g,
+				u[1]))[0],
 	} {
 		if got := e.redis.Do(command); got != want {
 			t.Errorf("%s: %q, want %q", command, got, want)
 		}
 	}
-	row := e.names(t, fmt.Sprintf("SELECT CONCAT_WS(' ', userCnt, status, version, lastChated>0, updated>=created) FROM IMGroup WHERE id=%d", g))
+	row := e.names(t, fmt.Sprintf("SELECT CONCAT_WS(' ', userCnt, status, version, lastChated>0, "+
+		"updated>=created) FROM IMGroup WHERE id=%d", g))
 	if row[0] != "3 0 3 1 1" {
 		t.Errorf("IMGroup: %q", row)
 	}
-	rows := e.names(t, fmt.Sprintf("SELECT CONCAT_WS(' ', userId, msgId, type, status) FROM IMGroupMessage_%d WHERE groupId=%d ORDER BY msgId", g%8, g))
-	if want := []string{fmt.Sprintf("%d 1 17 0", u[0]), fmt.Sprintf("%d 2 17 0", u[0]), fmt.Sprintf("%d 3 17 0", u[1])}; !slices.Equal(rows, want) {
+	rows := e.names(t, fmt.Sprintf("SELECT CONCAT_WS(' ', userId, msgId, type, status) "+
+		"FROM IMGroupMessage_%d WHERE groupId=%d ORDER BY msgId", g%8, g))
+	if want := []string{fmt.Sprintf("%d 1 17 0", u[0]), fmt.Sprintf("%d 2 17 0", u[0]),
+		fmt.Sprintf("%d 3 17 0", u[1])}; !slices.Equal(rows, want) {
 		t.Errorf("messages %q, want %q", rows, want)
 	}
 }
 
-// TestChangesByCPPServers: rows changed by others, who raise the version after it, count with the next message and read.
+// TestChangesByCPPServers changes rows as C++ servers do, which raise the version
+// afterwards. The next message and read must see the change.
 func TestChangesByCPPServers(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -164,35 +175,42 @@ func TestChangesByCPPServers(t *testing.T) {
 	g := newGroup(t, s, u[0], u[1])
 	send(t, s, groupTexts(u[0], g, 2)...)
 	now := time.Now().Unix()
-	e.exec(t, fmt.Sprintf("INSERT INTO IMGroupMember (groupId, userId, status, created, updated) VALUES (%d,%d,0,%d,%[3]d)", g, u[2], now))
-	e.exec(t, fmt.Sprintf("UPDATE IMGroupMember SET status=1, updated=%d WHERE groupId=%d AND userId=%d", now, g, u[1]))
+	e.exec(t, fmt.Sprintf("INSERT INTO IMGroupMember (groupId, userId, status, created, updated) "+
+		"VALUES (%d,%d,0,%d,%[3]d)", g, u[2], now))
+	e.exec(t, fmt.Sprintf("UPDATE IMGroupMember SET status=1, updated=%d "+
+		"WHERE groupId=%d AND userId=%d", now, g, u[1]))
 	e.exec(t, fmt.Sprintf("UPDATE IMGroup SET version=version+1, userCnt=2 WHERE id=%d", g))
 	in, out := groupText(u[2], g, "in"), groupText(u[1], g, "out")
 	s.AppendMessages(t.Context(), []*im.Message{in, out})
 	if in.Err != nil || in.GroupVersion != 2 {
-		t.Errorf("who was added: version %d, %v", in.GroupVersion, in.Err)
+		t.Errorf("message of an added user: version %d, %v", in.GroupVersion, in.Err)
 	}
 	if im.KindOf(out.Err) != im.Denied || out.Err == nil {
-		t.Errorf("who was removed: %v", out.Err)
+		t.Errorf("message of a removed user: %v", out.Err)
 	}
-	if list, err := s.Groups(t.Context(), []uint32{g}); err != nil || len(list) != 1 || !slices.Equal(list[0].Members, []uint32{u[0], u[2]}) {
+	if list, err := s.Groups(t.Context(), []uint32{g}); err != nil || len(list) != 1 ||
+		!slices.Equal(list[0].Members, []uint32{u[0], u[2]}) {
 		t.Errorf("group: %+v, %v", list, err)
 	}
 	if list, err := s.GroupHistory(t.Context(), u[1], g, 0, 10); err != nil || len(list) != 0 {
-		t.Errorf("who was removed reads %d messages, %v", len(list), err)
+		t.Errorf("a removed user reads %d messages, %v", len(list), err)
 	}
-	// Coming again they keep the row's created; the joining is updated.
-	e.exec(t, fmt.Sprintf("UPDATE IMGroupMember SET status=0, updated=%d WHERE groupId=%d AND userId=%d", now+1000, g, u[1]))
+	// A user that joins again keeps created in the row; updated has the time of joining.
+	e.exec(t, fmt.Sprintf("UPDATE IMGroupMember SET status=0, updated=%d "+
+		"WHERE groupId=%d AND userId=%d", now+1000, g, u[1]))
 	e.exec(t, fmt.Sprintf("UPDATE IMGroup SET version=version+1 WHERE id=%d", g))
 	late := groupText(u[0], g, "late")
 	late.Created = uint32(now + 1000)
 	send(t, s, late)
-	if list, err := s.GroupHistory(t.Context(), u[1], g, 0, 10); err != nil || len(list) != 1 || list[0].ID != late.ID {
-		t.Errorf("who came again reads %+v, %v", list, err)
+	if list, err := s.GroupHistory(t.Context(), u[1], g, 0, 10); err != nil || len(list) != 1 ||
+		list[0].ID != late.ID {
+		t.Errorf("a user that joined again reads %+v, %v", list, err)
 	}
-	// A change of ours leaves what they wrote to Redis of others, and repairs what is missing: here both of theirs are.
+	// A change by this store keeps the fields that C++ servers wrote for other users, and
+	// adds missing fields. Here both of theirs are missing.
 	change(t, s, g, add, u[3])
-	want := e.names(t, fmt.Sprintf("SELECT CONCAT(userId, ' ', GREATEST(created, updated)) FROM IMGroupMember WHERE groupId=%d AND status=0 ORDER BY CONCAT(userId)", g))
+	want := e.names(t, fmt.Sprintf("SELECT CONCAT(userId, ' ', GREATEST(created, updated)) "+
+		"FROM IMGroupMember WHERE groupId=%d AND status=0 ORDER BY CONCAT(userId)", g))
 	slices.Sort(want)
 	if got := e.mirror(t, g); !slices.Equal(got, want) {
 		t.Errorf("Redis has %q, want %q", got, want)
@@ -205,7 +223,8 @@ func TestChangesByCPPServers(t *testing.T) {
 	}
 }
 
-// TestMembersChangedTogether: two processes change one group 200 times at the same time, while messages are sent: MySQL, Redis and both caches agree.
+// TestMembersChangedTogether changes one group 200 times from two processes at once,
+// while messages are sent. MySQL, Redis and both caches must agree at the end.
 func TestMembersChangedTogether(t *testing.T) {
 	e := newEnv(t)
 	stores := []*Store{e.store(t), e.store(t)}
@@ -219,7 +238,8 @@ func TestMembersChangedTogether(t *testing.T) {
 				if n%2 == 1 {
 					how = del
 				}
-				if _, err := s.ChangeMembers(context.Background(), g, how, []uint32{u[1+(n*3+i)%11], u[1+(n*7)%11]}, nil); err != nil {
+				if _, err := s.ChangeMembers(context.Background(), g, how, []uint32{u[1+(n*3+i)%11],
+					u[1+(n*7)%11]}, nil); err != nil {
 					t.Error(err)
 				}
 				m := groupText(u[0], g, "between")
@@ -231,7 +251,8 @@ func TestMembersChangedTogether(t *testing.T) {
 	}
 	wg.Wait()
 	e.wantMirror(t, "after all", g)
-	if n := e.number(t, "SELECT COUNT(*) FROM IMUnreadOutbox WHERE LENGTH(payload)>0 AND HEX(payload) LIKE '00020000%'"); n != 0 {
+	if n := e.number(t, "SELECT COUNT(*) FROM IMUnreadOutbox WHERE LENGTH(payload)>0 "+
+		"AND HEX(payload) LIKE '00020000%'"); n != 0 {
 		t.Errorf("%d changes are left in the outbox", n)
 	}
 	members := func(s *Store) []uint32 {
@@ -241,22 +262,26 @@ func TestMembersChangedTogether(t *testing.T) {
 		}
 		return list[0].Members
 	}
-	want, err := numbers(t.Context(), e.db, fmt.Sprintf("SELECT userId FROM IMGroupMember WHERE groupId=%d AND status=0 ORDER BY userId", g))
+	want, err := numbers(t.Context(), e.db, fmt.Sprintf("SELECT userId FROM IMGroupMember "+
+		"WHERE groupId=%d AND status=0 ORDER BY userId", g))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, b := members(stores[0]), members(stores[1]); !slices.Equal(a, want) || !slices.Equal(b, want) {
+	if a, b := members(stores[0]), members(stores[1]); !slices.Equal(a, want) ||
+		!slices.Equal(b, want) {
 		t.Errorf("members %v and %v, rows %v", a, b, want)
 	}
 	if n := e.number(t, fmt.Sprintf("SELECT userCnt FROM IMGroup WHERE id=%d", g)); n != len(want) {
 		t.Errorf("userCnt %d, want %d", n, len(want))
 	}
-	if n := e.number(t, fmt.Sprintf("SELECT COUNT(*)-COUNT(DISTINCT userId) FROM IMGroupMember WHERE groupId=%d", g)); n != 0 {
+	if n := e.number(t, fmt.Sprintf("SELECT COUNT(*)-COUNT(DISTINCT userId) FROM IMGroupMember "+
+		"WHERE groupId=%d", g)); n != 0 {
 		t.Errorf("%d users have two rows", n)
 	}
 }
 
-// TestRedisAwayAtChange: members are changed while Redis is down; it hears of it later, and who joined has not to read what was sent before.
+// TestRedisAwayAtChange changes members while Redis is down. Redis must get the change
+// later, and earlier messages must not be unread for new members.
 func TestRedisAwayAtChange(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		t.Run(fmt.Sprintf("crash %v", crash), func(t *testing.T) {
@@ -277,7 +302,8 @@ func TestRedisAwayAtChange(t *testing.T) {
 			}
 			change(t, s, g, del, u[1])
 			c := change(t, s, g, add, u[3])
-			if n := e.number(t, "SELECT COUNT(*) FROM IMUnreadOutbox WHERE HEX(payload) LIKE '00020000%'"); n != 2 {
+			if n := e.number(t, "SELECT COUNT(*) FROM IMUnreadOutbox "+
+				"WHERE HEX(payload) LIKE '00020000%'"); n != 2 {
 				t.Fatalf("%d changes in the outbox, want 2", n)
 			}
 			if crash {
@@ -285,7 +311,7 @@ func TestRedisAwayAtChange(t *testing.T) {
 				s = e.open(t)
 			} else {
 				e.redis.Start()
-				for e.outboxRows(t) > 1 { // housekeeping; a worker's own row stays
+				for e.outboxRows(t) > 1 { // housekeeping removes it; the row of a worker stays
 					time.Sleep(10 * time.Millisecond)
 				}
 			}
@@ -305,7 +331,8 @@ func TestRedisAwayAtChange(t *testing.T) {
 	}
 }
 
-// TestJoinCountsWhatIsOwed: messages are stored and not counted when somebody joins: they are none of the newcomer's business later either.
+// TestJoinCountsWhatIsOwed lets a user join while the counts of stored messages are still
+// owed. These messages must never be unread for the new member.
 func TestJoinCountsWhatIsOwed(t *testing.T) {
 	e := newEnv(t)
 	s, other := e.store(t), e.store(t)
@@ -321,7 +348,8 @@ func TestJoinCountsWhatIsOwed(t *testing.T) {
 	wantGroupUnread(t, "recovered", other, g, u, 0, 3, 0)
 }
 
-// TestGroupCrash: a process dies between commit and count, and between the count and its note that it is done, also on a cluster.
+// TestGroupCrash crashes a process between the commit and the count, and between the
+// count and the end of its outbox row, also with a Redis Cluster.
 func TestGroupCrash(t *testing.T) {
 	for name, point := range map[string]func(*hooks){
 		"not counted":        func(h *hooks) { h.afterCommit = func() error { return errCrash } },
@@ -346,11 +374,11 @@ func TestGroupCrash(t *testing.T) {
 					t.Fatal("nothing in the outbox")
 				}
 				s.Close()
-				for range 2 { // recovered once, however often it is tried
+				for range 2 { // recovering twice counts once
 					s = e.open(t)
 					wantGroupUnread(t, "one group", s, g, u, 0, 3, 7)
 					wantGroupUnread(t, "the other", s, h, u, 4, 0, 4)
-					if n := unread(t, s, u[2], u[0]); n != 1 {
+					if n := unreadOf(t, s, u[2], u[0]); n != 1 {
 						t.Errorf("%d unread between users, want 1", n)
 					}
 					s.Close()
@@ -360,7 +388,7 @@ func TestGroupCrash(t *testing.T) {
 	}
 }
 
-// TestGroupCountsLost: Redis loses one of the two counts, or both, or everything.
+// TestGroupCountsLost loses one of the two counts, both, or everything in Redis.
 func TestGroupCountsLost(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -373,7 +401,8 @@ func TestGroupCountsLost(t *testing.T) {
 	}
 	e.redis.Do(fmt.Sprintf("DEL %d_%d_im_user_group", u[2], g))
 	wantGroupUnread(t, "what one has read lost", s, g, u, 0, 0, 20)
-	e.redis.Do(fmt.Sprintf("HSET %d_im_group_msg count 500", g)) // most of it from before their joining, with servers that did not count that
+	// mostly from before their joining, by servers that do not record it
+	e.redis.Do(fmt.Sprintf("HSET %d_im_group_msg count 500", g))
 	e.redis.Do(fmt.Sprintf("DEL %d_%d_im_user_group", u[2], g))
 	wantGroupUnread(t, "what one has read lost", s, g, u[2:], 20)
 	if n := testutil.ToFloat64(s.m.repairs.WithLabelValues("read")); n != 2 {
@@ -400,7 +429,7 @@ func TestGroupCountsLost(t *testing.T) {
 	wantGroupUnread(t, "not a count, and a message", s, g, u, 0, 0, 0)
 }
 
-// TestGroupUniqueKeyStopsDoubleID: as between users.
+// TestGroupUniqueKeyStopsDoubleID is TestUniqueKeyStopsDoubleID for groups.
 func TestGroupUniqueKeyStopsDoubleID(t *testing.T) {
 	e := newEnv(t)
 	a, b := e.store(t), e.store(t)
@@ -417,7 +446,8 @@ func TestGroupUniqueKeyStopsDoubleID(t *testing.T) {
 	wantGroupUnread(t, "after all", a, g, u, 0, 3, 13)
 }
 
-// TestAudioRowMissing: C++ servers may fail between the sound and the message.
+// TestAudioRowMissing reads an audio message without a sound: a C++ server may fail
+// between the two.
 func TestAudioRowMissing(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -430,12 +460,14 @@ func TestAudioRowMissing(t *testing.T) {
 	var batch []*im.Message
 	for i := range 4 {
 		m := groupText(u[0], g, "")
-		m.Type, m.Audio = pb.MsgType_MSG_TYPE_GROUP_AUDIO, &im.Audio{Path: fmt.Sprintf("g0/%d.amr", i), Size: uint32(100 + i), Duration: uint32(i)}
+		m.Type, m.Audio = pb.MsgType_MSG_TYPE_GROUP_AUDIO, &im.Audio{Path: fmt.Sprintf("g0/%d.amr",
+			i), Size: uint32(100 + i), Duration: uint32(i)}
 		batch = append(batch, m)
 	}
 	send(t, s, batch...)
 	e.exec(t, "DELETE FROM IMAudio WHERE path='g0/2.amr'")
-	e.exec(t, fmt.Sprintf("UPDATE IMGroupMessage_%d SET content='' WHERE groupId=%d AND msgId=1", g%8, g))
+	e.exec(t, fmt.Sprintf("UPDATE IMGroupMessage_%d SET content='' WHERE groupId=%d AND msgId=1",
+		g%8, g))
 	list, err := s.GroupHistory(t.Context(), u[1], g, 0, 10)
 	if err != nil || len(list) != 4 {
 		t.Fatalf("%d messages, %v", len(list), err)
@@ -448,7 +480,8 @@ func TestAudioRowMissing(t *testing.T) {
 	}
 }
 
-// TestMirrorKeepsOrder: a process has read the members for Redis, and another changes them: it has to wait, so that Redis ends with the later change.
+// TestMirrorKeepsOrder changes members after another process has read them for Redis. The
+// change must wait, so that Redis ends with the later state.
 func TestMirrorKeepsOrder(t *testing.T) {
 	e := newEnv(t)
 	s, other := e.store(t), e.store(t)
@@ -461,8 +494,9 @@ func TestMirrorKeepsOrder(t *testing.T) {
 			_, err := other.ChangeMembers(context.Background(), g, del, u[1:], nil)
 			done <- err
 		}()
-		for len(done) == 0 && e.number(t, "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state='LOCK WAIT'") == 0 {
-			time.Sleep(10 * time.Millisecond) // it either waits, as it should, or is done
+		for len(done) == 0 && e.number(t, "SELECT COUNT(*) FROM information_schema.INNODB_TRX "+
+			"WHERE trx_state='LOCK WAIT'") == 0 {
+			time.Sleep(10 * time.Millisecond) // the change waits, as it should, or is finished
 		}
 		return nil
 	}
@@ -476,7 +510,8 @@ func TestMirrorKeepsOrder(t *testing.T) {
 	}
 }
 
-// TestJoinAppliedAgain: a process dies after Redis heard of who joined and before the outbox did. What came since stays unread.
+// TestJoinAppliedAgain crashes a process after Redis has the new member and before the
+// outbox row is removed. Messages since then must stay unread.
 func TestJoinAppliedAgain(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -486,7 +521,8 @@ func TestJoinAppliedAgain(t *testing.T) {
 	s.o.hooks.afterCommit = func() error { return errCrash }
 	change(t, s, g, add, u[2])
 	s.o.hooks.afterCommit = nil
-	e.exec(t, "CREATE TABLE copy AS SELECT * FROM IMUnreadOutbox WHERE HEX(payload) LIKE '00020000%'")
+	e.exec(t, "CREATE TABLE copy AS SELECT * FROM IMUnreadOutbox "+
+		"WHERE HEX(payload) LIKE '00020000%'")
 	for round := range 3 {
 		if _, err := s.recover(t.Context(), 0); err != nil {
 			t.Fatal(err)

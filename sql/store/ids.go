@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -15,19 +14,27 @@ import (
 	"teamtalk/sql/schema"
 )
 
-// Message ids come from counters in Redis, msg_id_<relateId> and group_msg_id_<group>. Redis may lose a counter (FLUSHALL, a server that comes back empty) or turn it back (an
-// old snapshot, a replica that was behind). An id must not be given twice for that, so a counter is believed only
+// Message ids are drawn from counters in Redis, msg_id_<relateId> and
+// group_msg_id_<group>. Redis may lose a counter (FLUSHALL, a server that restarts empty)
+// or set it back (an old snapshot, a replica that lagged). No id may be given twice
+// because of that, so a counter is trusted only
 //
-//   - if, in this epoch (no Redis server came new, no connection failed), this process has compared it with the table, and
+//   - if this process has compared it with the table in this epoch, in which no new Redis
+//     server appeared and no connection failed, and
 //   - if it exists and is not below the highest id that this process knows to be given.
 //
-// Else it is compared with the highest id in the table, on the master, and raised to it. The script does all that to the counter at once, so
-// that between two processes there is no moment at which one draws from a counter that the other is about to raise. Ids are
-// drawn by range, all conversations of a batch in one pipeline.
+// Otherwise the counter is compared with the highest id in the table, on the master, and
+// raised to it. The script does all of this in one step. No other process can draw
+// between the comparison and the raise. Ids are drawn by range, for all conversations of
+// a batch in one pipeline.
 
-// drawScript draws ARGV[1] ids from KEYS[1] and returns the last of them. ARGV[2] is the highest id known to be given. ARGV[3] is 1 when that was just read from
-// the table: a counter below it is raised to it and ARGV[4] more, and the answer is negative. Otherwise nothing is drawn from a counter
-// that is missing or below, and the answer is 0.
+// messageIDs is the part that gives message ids.
+type messageIDs struct{ *databases }
+
+// drawScript draws ARGV[1] ids from KEYS[1] and returns the last of them. ARGV[2] is the
+// highest id known to be given. If ARGV[3] is 1, that id was just read from the table: a
+// lower counter is raised to it plus ARGV[4], and the answer is negative. Otherwise
+// nothing is drawn from a missing or lower counter, and the answer is 0.
 const drawScript = `local v = redis.call('GET', KEYS[1])
 if not v or tonumber(v) < tonumber(ARGV[2]) then
   if ARGV[3] ~= '1' then return 0 end
@@ -38,22 +45,23 @@ return redis.call('INCRBY', KEYS[1], ARGV[1])`
 
 var draws = redis.NewScript(drawScript)
 
-// lostGap is how many ids are passed over when a lost counter is restored before finalize: other processes may have drawn ids that are not
-// in the table yet, and no unique key would stop them.
+// lostGap is the number of ids skipped when a lost counter is restored before finalize:
+// other processes may have drawn ids that are not in the table yet, and no unique key
+// would reject them.
 const lostGap = 1024
 
-// drawTries is how often ids are asked for before a batch is given up.
+// drawTries bounds the tries to draw the ids of a batch.
 const drawTries = 5
 
-// draw is the ids that one conversation of a batch needs.
+// draw is the request for the ids of one conversation in a batch.
 type draw struct {
 	c     *conversation
 	n     int
-	first uint32 // answer; 0 while there is none
+	first uint32 // the answer; 0 until it arrives
 }
 
-// drawIDs fills in first of each draw.
-func (s *Store) drawIDs(ctx context.Context, list []*draw) error {
+// drawIDs sets first of each draw.
+func (s *messageIDs) drawIDs(ctx context.Context, list []*draw) error {
 	slices.SortFunc(list, func(a, b *draw) int { return compareThreads(a.c.thread, b.c.thread) })
 	open := list
 	var err error
@@ -63,7 +71,8 @@ func (s *Store) drawIDs(ctx context.Context, list []*draw) error {
 				return s.dbError("draw message ids", err)
 			}
 		}
-		// A connection may have been lost with Redis well, or Redis be starting: both are over in a moment.
+		// The connection failed while Redis is well, or Redis is starting. Both end in a
+		// moment.
 		if err = s.drawOnce(ctx, open); err != nil && im.KindOf(err) != im.Unavailable {
 			return err
 		}
@@ -73,13 +82,15 @@ func (s *Store) drawIDs(ctx context.Context, list []*draw) error {
 		}
 	}
 	if err == nil {
-		err = im.Errorf(im.Unavailable, "Redis loses message id counters faster than they are restored")
+		err = im.Errorf(im.Unavailable, "Redis loses message id counters faster than they "+
+			"are restored")
 	}
 	return err
 }
 
-// drawOnce asks for all the ids of list in one pipeline. What is still 0 after it must be asked for again.
-func (s *Store) drawOnce(ctx context.Context, list []*draw) error {
+// drawOnce draws the ids of list in one pipeline. Draws whose first is 0 afterwards need
+// another try.
+func (s *messageIDs) drawOnce(ctx context.Context, list []*draw) error {
 	epoch := s.epoch.now()
 	fresh, err := s.verify(ctx, list, epoch)
 	if err != nil {
@@ -90,7 +101,8 @@ func (s *Store) drawOnce(ctx context.Context, list []*draw) error {
 		return err
 	}
 	if s.epoch.now() != epoch {
-		// The answers came over a new connection, maybe from a server with old counters.
+		// The answers came over a new connection, perhaps from a server with old
+		// counters.
 		return s.compareAnswers(ctx, list, answers, s.epoch.now())
 	}
 	for i, d := range list {
@@ -99,11 +111,11 @@ func (s *Store) drawOnce(ctx context.Context, list []*draw) error {
 	return nil
 }
 
-// take uses an answer of the script.
-func (d *draw) take(s *Store, answer int64) {
+// take records an answer of the script.
+func (d *draw) take(s *messageIDs, answer int64) {
 	d.c.mu.Lock()
 	defer d.c.mu.Unlock()
-	if answer == 0 { // lost
+	if answer == 0 { // the counter is lost
 		d.c.verified = 0
 		return
 	}
@@ -111,15 +123,17 @@ func (d *draw) take(s *Store, answer int64) {
 		answer = -answer
 		if d.c.floor > 0 {
 			s.m.restores.Inc()
-			s.log.Warn("restored a message id counter that Redis had lost", "counter", d.c.thread, "msg", d.c.floor)
+			s.log.Warn("restored a message id counter that Redis had lost", "counter", d.c.thread,
+				"msg", d.c.floor)
 		}
 	}
 	d.first = uint32(answer - int64(d.n) + 1)
 	d.c.floor = max(d.c.floor, uint32(answer))
 }
 
-// verify compares those with the table that are not in this epoch, and returns which they are.
-func (s *Store) verify(ctx context.Context, list []*draw, epoch uint64) ([]bool, error) {
+// verify compares with the table the counters that were not compared in this epoch. It
+// reports for each draw whether that was necessary.
+func (s *messageIDs) verify(ctx context.Context, list []*draw, epoch uint64) ([]bool, error) {
 	fresh := make([]bool, len(list))
 	var unknown []thread
 	for i, d := range list {
@@ -145,8 +159,9 @@ func (s *Store) verify(ctx context.Context, list []*draw, epoch uint64) ([]bool,
 	return fresh, nil
 }
 
-// compareAnswers takes the answers that are above what the table has, in a new epoch.
-func (s *Store) compareAnswers(ctx context.Context, list []*draw, answers []int64, epoch uint64) error {
+// compareAnswers accepts, in a new epoch, the answers above the highest id in the table.
+func (s *messageIDs) compareAnswers(ctx context.Context, list []*draw, answers []int64,
+	epoch uint64) error {
 	threads := make([]thread, len(list))
 	for i, d := range list {
 		threads[i] = d.c.thread
@@ -171,13 +186,13 @@ func (s *Store) compareAnswers(ctx context.Context, list []*draw, answers []int6
 }
 
 // runDraws runs the script for every draw.
-func (s *Store) runDraws(ctx context.Context, list []*draw, fresh []bool) ([]int64, error) {
+func (s *messageIDs) runDraws(ctx context.Context, list []*draw, fresh []bool) ([]int64, error) {
 	answers := make([]int64, len(list))
 	todo := make([]int, len(list))
 	for i := range todo {
 		todo[i] = i
 	}
-	// A server that does not know the script by its hash is sent its text, once.
+	// A server that does not know the hash of the script gets its text, once.
 	for _, byHash := range []bool{true, false} {
 		cmds := make([]*redis.Cmd, 0, len(todo))
 		_, err := s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -205,7 +220,8 @@ func (s *Store) runDraws(ctx context.Context, list []*draw, fresh []bool) ([]int
 			case err != nil:
 				return nil, s.redisError("draw message ids", err)
 			case v > math.MaxUint32 || v < -math.MaxUint32:
-				return nil, im.Errorf(im.Internal, "message ids of %s are used up", list[i].c.thread.counter())
+				return nil, im.Errorf(im.Internal, "message ids of %s are used up",
+					list[i].c.thread.counter())
 			default:
 				answers[i] = v
 			}
@@ -217,8 +233,8 @@ func (s *Store) runDraws(ctx context.Context, list []*draw, fresh []bool) ([]int
 	return answers, nil
 }
 
-// drawArgs are the script's arguments.
-func (s *Store) drawArgs(d *draw, fresh bool) []any {
+// drawArgs returns the arguments of the script.
+func (s *messageIDs) drawArgs(d *draw, fresh bool) []any {
 	d.c.mu.Lock()
 	floor := d.c.floor
 	d.c.mu.Unlock()
@@ -232,18 +248,21 @@ func (s *Store) drawArgs(d *draw, fresh bool) []any {
 	return []any{d.n, floor, authority, gap}
 }
 
-// highestIDs returns the highest message id in the table of each thread that has messages. db is the master, or a connection to it: a slave may not have
-// the last.
-func (s *Store) highestIDs(ctx context.Context, db querier, threads []thread) (map[thread]uint32, error) {
+// highestIDs returns the highest message id in the table, for each thread that has
+// messages. db is the master or a connection to it: a slave may lack the last message.
+func (s *messageIDs) highestIDs(ctx context.Context, db querier,
+	threads []thread) (map[thread]uint32, error) {
 	highest := make(map[thread]uint32, len(threads))
 	form := func(t thread, ids string) string {
-		// Grouped so that the index in use answers with one step a group: (relateId, msgId), or before finalize (relateId, status, msgId).
-		// That of groups begins with (groupId, msgId) always.
+		// The grouping follows the index in use, so that the database answers with one
+		// step per group: (relateId, msgId), or (relateId, status, msgId) before
+		// finalize. The index of groups always begins with (groupId, msgId).
 		grouping := t.column()
 		if !s.finalized && !t.group {
 			grouping = "relateId, status"
 		}
-		return fmt.Sprintf("SELECT %d, %s, MAX(msgId) FROM %s WHERE %[2]s IN (%[4]s) GROUP BY %[5]s", t.kind(), t.column(), t.table(), ids, grouping)
+		return fmt.Sprintf("SELECT %d, %s, MAX(msgId) FROM %s WHERE %[2]s IN (%[4]s) "+
+			"GROUP BY %[5]s", t.kind(), t.column(), t.table(), ids, grouping)
 	}
 	err := inChunks(threads, chunk, func(part []thread) error {
 		rows, err := db.QueryContext(ctx, unionByTable(part, form))
@@ -267,8 +286,8 @@ func (s *Store) highestIDs(ctx context.Context, db querier, threads []thread) (m
 	return highest, nil
 }
 
-// unionByTable makes one query over all tables that these threads' messages are in. The form gets a thread, for the table and its columns, and the list of
-// ids in it.
+// unionByTable returns one query over all tables that hold messages of these threads.
+// form returns the part for one table, given a thread in it and the list of ids.
 func unionByTable(threads []thread, form func(t thread, ids string) string) string {
 	var lists [2 * schema.Tables][]uint32
 	var some [2 * schema.Tables]thread
@@ -286,39 +305,12 @@ func unionByTable(threads []thread, form func(t thread, ids string) string) stri
 	return "(" + strings.Join(parts, ") UNION ALL (") + ")"
 }
 
-// pause waits before try number n, a little longer each time, at most half a second.
-func pause(ctx context.Context, n int) error {
-	d := min(time.Duration(1)<<n*5*time.Millisecond, 500*time.Millisecond)
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}
-
-// transactionTries is how often a transaction is run that meets a deadlock, a lock or a lost connection.
-const transactionTries = 8
-
-// retry runs do until it succeeds or fails for a reason that stays.
-func (s *Store) retry(ctx context.Context, do func() error) error {
-	for try := 1; ; try++ {
-		err := do()
-		if err == nil || !transient(err) || try == transactionTries || ctx.Err() != nil {
-			return err
-		}
-		s.m.retries.Inc()
-		if pause(ctx, try) != nil {
-			return err
-		}
-	}
-}
-
-// CounterRaiser connects to Redis and returns what schema.Finalize wants as Options.RaiseCounter: a function that sets the counter of a
-// conversation's message ids to at least max. close frees the connections.
-func CounterRaiser(ctx context.Context, r Redis) (raise func(ctx context.Context, c schema.Conversation, max uint32) error, close func() error, err error) {
+// CounterRaiser connects to Redis and returns the function for Options.RaiseCounter of
+// schema.Finalize. It sets the counter of a conversation's message ids to at least max.
+// close closes the connections.
+func CounterRaiser(ctx context.Context, r Redis) (
+	raise func(ctx context.Context, c schema.Conversation, max uint32) error,
+	close func() error, err error) {
 	in, err := openRedis(r, 1, newEpoch())
 	if err != nil {
 		return nil, nil, err
@@ -332,7 +324,8 @@ func CounterRaiser(ctx context.Context, r Redis) (raise func(ctx context.Context
 		if c.Group {
 			key = "group_msg_id_"
 		}
-		err := raises.Run(ctx, in.unread, []string{key + strconv.FormatUint(uint64(c.ID), 10)}, max).Err()
+		err := raises.Run(ctx, in.unread, []string{key + strconv.FormatUint(uint64(c.ID), 10)},
+			max).Err()
 		return im.WithKind(im.Unavailable, "raise a counter of message ids", err)
 	}
 	return raise, in.close, nil

@@ -12,22 +12,30 @@ import (
 	"teamtalk/core/im"
 )
 
-// MySQL alone says who is in a group. Its members are cached under the group's version, which whoever changes them raises, after the rows or together with
-// them; C++ servers do so too. So whoever has just read the version on the master knows whether the cache is right.
+// MySQL alone decides the membership of groups. The cache holds members with the version
+// of their group. Every change of members, also by a C++ server, raises the version after
+// or together with the rows. So the version on the master tells whether the cached
+// members are current.
 
-// membership is a group's members at a version.
-type membership struct {
-	version uint32
-	users   []uint32 // in increasing order; not to be changed
+// members is the part that reads the members of groups.
+type members struct {
+	*databases
+	cache *memberCache
 }
 
-// has reports whether a user is in.
+// membership holds the members of a group at a version.
+type membership struct {
+	version uint32
+	users   []uint32 // in increasing order; read only
+}
+
+// has reports whether user is a member.
 func (m membership) has(user uint32) bool {
 	_, ok := slices.BinarySearch(m.users, user)
 	return ok
 }
 
-// memberCache keeps groups' members, up to so many memberships in all.
+// memberCache holds the members of groups, up to a number of memberships in total.
 type memberCache struct {
 	mu    sync.Mutex
 	max   int
@@ -35,17 +43,19 @@ type memberCache struct {
 	lru   *simplelru.LRU[uint32, membership]
 }
 
-// groupCost is what a group costs in the cache besides its members, in memberships.
+// groupCost is the cost of a group in the cache besides its members, in memberships.
 const groupCost = 30
 
 func newMemberCache(max int) *memberCache {
 	c := &memberCache{max: max}
-	// Its bound on groups is never reached before that on memberships.
-	c.lru, _ = simplelru.NewLRU(max/groupCost+1, func(_ uint32, m membership) { c.total -= len(m.users) + groupCost })
+	// The bound on groups is never reached before the bound on memberships.
+	c.lru, _ = simplelru.NewLRU(max/groupCost+1, func(_ uint32, m membership) {
+		c.total -= len(m.users) + groupCost
+	})
 	return c
 }
 
-// get returns a group's members if they are known at that version.
+// get returns the members of a group if the cache has them at that version.
 func (c *memberCache) get(group, version uint32) (membership, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,7 +63,7 @@ func (c *memberCache) get(group, version uint32) (membership, bool) {
 	return m, ok && m.version == version
 }
 
-// put keeps a group's members.
+// put adds the members of a group, and evicts the groups used least recently.
 func (c *memberCache) put(group uint32, m membership) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,8 +75,9 @@ func (c *memberCache) put(group uint32, m membership) {
 	}
 }
 
-// checkSenders marks messages to groups that are not there or that the sender is not in.
-func (s *Store) checkSenders(ctx context.Context, items []*item) error {
+// checkSenders sets the error of messages to groups that do not exist, or whose members
+// do not include the sender.
+func (s *members) checkSenders(ctx context.Context, items []*item) error {
 	var ids []uint32
 	for _, it := range items {
 		if it.m.Type.IsGroup() && it.m.Err == nil {
@@ -97,9 +108,9 @@ func (s *Store) checkSenders(ctx context.Context, items []*item) error {
 	return nil
 }
 
-// membersOf returns the members of groups as they are now, leaving out groups that do not exist: by one query for their versions, and one for members that
-// have changed.
-func (s *Store) membersOf(ctx context.Context, ids []uint32) (map[uint32]membership, error) {
+// membersOf returns the current members of the groups that exist. It costs one query for
+// the versions, and one for the members that have changed.
+func (s *members) membersOf(ctx context.Context, ids []uint32) (map[uint32]membership, error) {
 	versions, err := groupVersions(ctx, s.master, ids)
 	if err != nil {
 		return nil, err
@@ -107,12 +118,13 @@ func (s *Store) membersOf(ctx context.Context, ids []uint32) (map[uint32]members
 	return s.membersAt(ctx, s.master, versions)
 }
 
-// membersAt returns the members of groups at these versions, or later ones.
-func (s *Store) membersAt(ctx context.Context, db querier, versions []im.GroupVersion) (map[uint32]membership, error) {
+// membersAt returns the members of groups at these versions, or at later ones.
+func (s *members) membersAt(ctx context.Context, db querier,
+	versions []im.GroupVersion) (map[uint32]membership, error) {
 	found := make(map[uint32]membership, len(versions))
 	var missing []uint32
 	for _, v := range versions {
-		if m, ok := s.members.get(v.ID, v.Version); ok {
+		if m, ok := s.cache.get(v.ID, v.Version); ok {
 			found[v.ID] = m
 		} else {
 			missing = append(missing, v.ID)
@@ -125,18 +137,19 @@ func (s *Store) membersAt(ctx context.Context, db querier, versions []im.GroupVe
 	read, err := readMembers(ctx, db, missing)
 	for g, m := range read {
 		found[g] = m
-		s.members.put(g, m)
+		s.cache.put(g, m)
 	}
 	return found, err
 }
 
-// groupVersions reads the versions of those groups that exist.
+// groupVersions reads the versions of the groups that exist.
 func groupVersions(ctx context.Context, db querier, ids []uint32) ([]im.GroupVersion, error) {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	var list []im.GroupVersion
 	err := inChunks(slices.Compact(ids), 1000, func(part []uint32) error {
-		rows, err := db.QueryContext(ctx, "SELECT id, version FROM IMGroup WHERE status=0 AND id IN ("+join(part)+")")
+		rows, err := db.QueryContext(ctx, "SELECT id, version FROM IMGroup "+
+			"WHERE status=0 AND id IN ("+join(part)+")")
 		if err != nil {
 			return err
 		}
@@ -153,12 +166,13 @@ func groupVersions(ctx context.Context, db querier, ids []uint32) ([]im.GroupVer
 	return list, err
 }
 
-// readMembers reads the members of groups, and the version they are of: in one statement, so that both are of one moment. (A group has one row in the
-// answer when nobody is in it.)
+// readMembers reads the members of groups with the group's version. One statement reads
+// both, so that they belong together. A group without members has one row in the answer.
 func readMembers(ctx context.Context, db querier, ids []uint32) (map[uint32]membership, error) {
 	found := make(map[uint32]membership, len(ids))
 	err := inChunks(ids, chunk, func(part []uint32) error {
-		rows, err := db.QueryContext(ctx, "SELECT g.id, g.version, m.userId FROM IMGroup AS g LEFT JOIN IMGroupMember AS m ON m.groupId=g.id AND m.status=0 "+
+		rows, err := db.QueryContext(ctx, "SELECT g.id, g.version, m.userId FROM IMGroup AS g "+
+			"LEFT JOIN IMGroupMember AS m ON m.groupId=g.id AND m.status=0 "+
 			"WHERE g.status=0 AND g.id IN ("+join(part)+")")
 		if err != nil {
 			return err
@@ -181,20 +195,53 @@ func readMembers(ctx context.Context, db querier, ids []uint32) (map[uint32]memb
 	})
 	for g, m := range found {
 		slices.Sort(m.users)
-		m.users = slices.Clip(slices.Compact(m.users)) // C++ servers may have made a member twice
+		// a C++ server may have inserted a member twice
+		m.users = slices.Clip(slices.Compact(m.users))
 		found[g] = m
 	}
 	return found, err
 }
 
-// joinTime is an SQL expression for the time since which a row's user is in: C++ servers do not touch created when a user comes again.
+// joinTime is the SQL expression for the time of joining. C++ servers do not change
+// created when a user joins again.
 const joinTime = "GREATEST(created, updated)"
 
-// joinedAt returns since when a user is in a group, unix seconds; ok is false when the user is not in.
-func (s *Store) joinedAt(ctx context.Context, user, group uint32) (at uint32, ok bool, err error) {
+// joinedAt returns the unix second at which a user joined a group. ok is false when the
+// user is not a member.
+func (s *members) joinedAt(ctx context.Context,
+	user, group uint32) (at uint32, ok bool, err error) {
 	var v sql.NullInt64
-	query := fmt.Sprintf("SELECT MAX("+joinTime+") FROM IMGroupMember WHERE groupId=%d AND userId=%d AND status=0 AND EXISTS (SELECT 1 FROM IMGroup WHERE id=%[1]d AND status=0)",
+	query := fmt.Sprintf("SELECT MAX("+joinTime+") FROM IMGroupMember WHERE groupId=%d "+
+		"AND userId=%d AND status=0 AND EXISTS (SELECT 1 FROM IMGroup WHERE id=%[1]d AND status=0)",
 		group, user)
 	err = s.master.QueryRowContext(ctx, query).Scan(&v)
 	return uint32(v.Int64), v.Valid, err
+}
+
+// joinedGroup is a group with the time at which a user joined it.
+type joinedGroup struct{ user, group, since uint32 }
+
+// joinedGroups returns the groups of users, from the master.
+func (s *members) joinedGroups(ctx context.Context, users []uint32) ([]joinedGroup, error) {
+	var list []joinedGroup
+	err := inChunks(users, chunk, func(part []uint32) error {
+		rows, err := s.master.QueryContext(ctx, "SELECT m.userId, m.groupId, "+
+			"MAX(GREATEST(m.created, m.updated)) FROM IMGroupMember AS m JOIN IMGroup AS g "+
+			"ON g.id=m.groupId "+
+			"WHERE m.status=0 AND g.status=0 AND m.userId IN ("+join(part)+") "+
+			"GROUP BY m.userId, m.groupId")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var j joinedGroup
+			if err := rows.Scan(&j.user, &j.group, &j.since); err != nil {
+				return err
+			}
+			list = append(list, j)
+		}
+		return rows.Err()
+	})
+	return list, s.dbError("read users' groups", err)
 }

@@ -4,7 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are what the store counts.
+// metrics are the metrics of the store.
 type metrics struct {
 	rows       prometheus.Counter
 	batches    prometheus.Counter
@@ -29,42 +29,63 @@ type metrics struct {
 	all []prometheus.Collector
 }
 
-// newMetrics makes them, and registers them unless reg is nil.
+// newMetrics makes the metrics, and registers them unless reg is nil.
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{reg: reg}
 	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_store_" + name + "_total", Help: help})
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_store_" + name +
+			"_total", Help: help})
 		m.all = append(m.all, c)
 		return c
 	}
 	vec := func(name, help, label string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_store_" + name + "_total", Help: help}, []string{label})
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_store_" + name +
+			"_total", Help: help}, []string{label})
 		m.all = append(m.all, c)
 		return c
 	}
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
-		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "teamtalk_store_" + name, Help: help, Buckets: buckets})
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "teamtalk_store_" + name,
+			Help: help, Buckets: buckets})
 		m.all = append(m.all, h)
 		return h
 	}
 	m.rows = counter("rows", "Messages committed.")
-	m.batches = counter("batches", "Batches of messages taken.")
-	m.batchSize = histogram("batch_size", "Messages in a batch.", prometheus.ExponentialBuckets(1, 2, 11))
-	m.seconds = histogram("batch_seconds", "Time to store a batch, from its arrival to the unread counts.", prometheus.ExponentialBuckets(0.0005, 2, 15))
-	m.retries = counter("retries", "Transactions run again after a deadlock, a lock wait or a lost connection.")
-	m.bisects = counter("bisects", "Batches cut in two to find the message that the database refuses.")
+	m.batches = counter("batches", "Batches of messages received.")
+	m.batchSize = histogram("batch_size", "Messages in a batch.",
+		prometheus.ExponentialBuckets(1, 2, 11))
+	m.seconds = histogram("batch_seconds",
+		"Time to store a batch, from its arrival until its unread counts are applied.",
+		prometheus.ExponentialBuckets(0.0005, 2, 15))
+	m.retries = counter("retries",
+		"Transactions run again after a deadlock, a lock wait or a lost connection.")
+	m.bisects = counter("bisects",
+		"Batches halved to find the message that the database rejects.")
 	m.failed = vec("failed", "Messages not stored, by the kind of error.", "kind")
-	m.duplicates = counter("duplicates", "Messages recognised by their client_msg_id as sent again.")
-	m.restores = counter("ids_restored", "Sequences of message ids that Redis had lost, raised to the table's last id.")
-	m.outbox = vec("outbox", "Unread counts of a batch: applied after the commit, deferred because Redis was away, recovered later.", "what")
+	m.duplicates = counter("duplicates", "Messages recognised as duplicates by client_msg_id.")
+	m.restores = counter("ids_restored",
+		"Counters of message ids that Redis had lost, raised to the last id in the table.")
+	m.outbox = vec("outbox",
+		"Outbox rows by outcome: applied after the commit, deferred because Redis was "+
+			"unavailable, recovered later, or dropped as damaged.", "what")
 	m.errors = vec("errors", "Errors of the databases, by kind.", "kind")
-	m.loads = counter("group_loads", "Groups whose members were read, because they were not cached or had changed.")
-	m.changes = vec("group_changes", "Changes of groups: created, added, removed, renamed; deferred is one whose members Redis gets later.", "what")
-	m.rewrites = counter("group_members_rewritten", "Groups whose members Redis had wrong, and got all anew.")
-	m.repairs = vec("group_unread_repaired", "Counts of what a user has read of a group that Redis had lost, or had lost the group's of.", "what")
-	m.syncs = vec("session_syncs", "Runs of the synchronisation of group members' sessions: done, failed, or passed since another process was at it.", "what")
-	m.syncRows = counter("session_sync_rows", "Sessions of group members that the synchronisation wrote.")
-	m.syncTime = histogram("session_sync_seconds", "Time that a run of the synchronisation took.", prometheus.ExponentialBuckets(0.001, 2, 16))
+	m.loads = counter("group_loads",
+		"Groups whose members were read because the cache lacked them or they had changed.")
+	m.changes = vec("group_changes",
+		"Changes of groups: created, added, removed, renamed. Deferred counts the changes of "+
+			"members that Redis gets later.", "what")
+	m.rewrites = counter("group_members_rewritten",
+		"Groups whose members were wrong in Redis and were written anew.")
+	m.repairs = vec("group_unread_repaired",
+		"Unread counts of groups repaired after Redis had lost the member's count (read) or "+
+			"the group's count (sent).", "what")
+	m.syncs = vec("session_syncs",
+		"Runs of the synchronisation of group members' sessions: done, failed, or passed "+
+			"because another process ran it.", "what")
+	m.syncRows = counter("session_sync_rows",
+		"Sessions of group members that the synchronisation wrote.")
+	m.syncTime = histogram("session_sync_seconds", "Time of a run of the synchronisation.",
+		prometheus.ExponentialBuckets(0.001, 2, 16))
 	for i, c := range m.all {
 		if reg == nil {
 			break
@@ -78,7 +99,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// unregister takes them back, so that a Store can be opened again in the same process.
+// unregister unregisters the metrics, so that a Store can be opened again in the same
+// process.
 func (m *metrics) unregister() {
 	if m == nil || m.reg == nil {
 		return

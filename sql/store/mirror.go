@@ -11,16 +11,28 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// C++ servers take group_member_<group> in Redis for the truth about who is in. So each change of ours is told there, after its commit and under the lock of
-// the group's row again: whoever of us writes last writes what the rows are then. Only the users changed are written, so that
-// what C++ servers write meanwhile of others stays; when that leaves a number of members that is not the rows', all are written anew. What
-// Redis cannot take now the outbox has (outbox.go).
+// C++ servers read the members of a group from group_member_<group> in Redis. So every
+// change of members is written to that hash after its commit, while the group's row is
+// locked again: the last writer writes the current rows. Only the fields of the changed
+// users are written, so that concurrent writes of C++ servers for other users remain. If
+// the number of fields then differs from the number of rows, all fields are written anew.
+// When Redis is unavailable, the outbox keeps the change (outbox.go).
 
-// memberKey is the hash of a group's members, with their times of joining.
-func memberKey(group uint32) string { return "group_member_" + strconv.FormatUint(uint64(group), 10) }
+// mirror is the part that writes changes of a group's members to Redis.
+type mirror struct {
+	*databases
+	outbox *outbox
+}
 
-// tell tells Redis of a change that is committed. It cannot fail: what Redis does not take now it gets from the outbox later.
-func (s *Store) tell(ctx context.Context, c owedChange) {
+// memberKey returns the key of the hash of a group's members, with their times of
+// joining.
+func memberKey(group uint32) string {
+	return "group_member_" + strconv.FormatUint(uint64(group), 10)
+}
+
+// tell writes a committed change to Redis. It does not fail: the outbox keeps a change
+// that Redis does not take, and housekeeping writes it later.
+func (s *mirror) tell(ctx context.Context, c owedChange) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := s.o.hooks.run(s.o.hooks.afterCommit)
@@ -30,17 +42,19 @@ func (s *Store) tell(ctx context.Context, c owedChange) {
 		}
 	}
 	if err == nil {
-		err = s.dropOwed(ctx, c.sl.owner, c.sl.seq)
+		err = s.outbox.dropOwed(ctx, c.sl.owner, c.sl.seq)
 	}
 	if err != nil {
 		s.m.changes.WithLabelValues("deferred").Inc()
-		s.log.Warn("a change of members waits for Redis in the outbox", "group", c.owed.changes[0].group, "err", err)
-		s.retired.add(c.sl.owner)
+		s.log.Warn("a change of members waits for Redis in the outbox",
+			"group", c.owed.changes[0].group, "err", err)
+		s.outbox.retired.add(c.sl.owner)
 	}
 }
 
-// applyChange brings Redis up to date after a change of members. Doing it again does no harm.
-func (s *Store) applyChange(ctx context.Context, c memberChange) error {
+// applyChange updates Redis after a change of members. It may run more than once for a
+// change.
+func (s *mirror) applyChange(ctx context.Context, c memberChange) error {
 	if c.joined {
 		if err := s.startReading(ctx, c); err != nil {
 			return err
@@ -49,8 +63,9 @@ func (s *Store) applyChange(ctx context.Context, c memberChange) error {
 	return s.mirrorMembers(ctx, c)
 }
 
-// startReading lets users who joined have read all that was sent before. What is still owed of that is counted first.
-func (s *Store) startReading(ctx context.Context, c memberChange) error {
+// startReading sets the read count of new members to all messages sent before. It first
+// applies the counts of those messages that are still in the outbox.
+func (s *mirror) startReading(ctx context.Context, c memberChange) error {
 	if c.version > 1 {
 		if err := s.countOwed(ctx, c.group); err != nil {
 			return err
@@ -64,7 +79,8 @@ func (s *Store) startReading(ctx context.Context, c memberChange) error {
 		err := scripted(func(byHash bool) error {
 			_, err := s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 				for _, u := range part {
-					runScript(ctx, p, joins, byHash, []string{readKey(u, c.group)}, count, c.version)
+					runScript(ctx, p, joins, byHash, []string{readKey(u, c.group)},
+						count, c.version)
 				}
 				return nil
 			})
@@ -74,60 +90,49 @@ func (s *Store) startReading(ctx context.Context, c memberChange) error {
 	})
 }
 
-// joins sets what a user has read to ARGV[1], once for each version ARGV[2] of the group: counts go on after it.
+// joins sets a user's read count to ARGV[1], once for each version ARGV[2] of the group.
+// Later counts continue from there.
 var joins = redis.NewScript(`local j = redis.pcall('HGET', KEYS[1], 'joined')
 if j and (type(j) ~= 'string' or (tonumber(j) or 0) >= tonumber(ARGV[2])) then return 0 end
 redis.call('HSET', KEYS[1], 'count', ARGV[1], 'joined', ARGV[2])
 return 1`)
 
-// groupCount returns how many messages were sent in a group.
-func (s *Store) groupCount(ctx context.Context, group uint32) (int64, error) {
-	v, err := s.redis.unread.HGet(ctx, groupKey(group), "count").Result()
-	if err != nil && err != redis.Nil && !wrongType(err) {
-		return 0, s.redisError("read the count of a group's messages", err)
-	}
-	return countOf(v), nil
-}
-
-// countOf is a count as Redis holds it, 0 for what is none.
-func countOf(v string) int64 {
-	n, err := strconv.ParseInt(v, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return max(n, 0)
-}
-
-// owedLimit is how many rows of the outbox are looked through for a group's counts. There is one a worker, and more only after Redis was away.
+// owedLimit bounds the outbox rows that are read for the counts of a group. The outbox
+// has one row per worker, and more only after Redis was unavailable.
 const owedLimit = 1000
 
-// countOwed applies what the outbox has of a group's messages. Rows stay where they are: they may be of workers who are about to apply them too.
-func (s *Store) countOwed(ctx context.Context, group uint32) error {
-	rows, err := s.readOwed(ctx, "TRUE", owedLimit)
+// countOwed applies the counts of a group that are in the outbox. The rows remain,
+// because their workers may be about to apply them too.
+func (s *mirror) countOwed(ctx context.Context, group uint32) error {
+	rows, err := s.outbox.readOwed(ctx, "TRUE", owedLimit)
 	if err != nil {
 		return s.dbError("read the outbox", err)
 	}
 	for _, r := range rows {
-		if !slices.ContainsFunc(r.owed.groups, func(g groupCount) bool { return g.group == group }) {
+		if !slices.ContainsFunc(r.owed.groups, func(g groupCount) bool {
+			return g.group == group
+		}) {
 			continue
 		}
-		if err := s.apply(ctx, r.owner, r.seq, r.owed); err != nil {
+		if err := s.outbox.apply(ctx, r.owner, r.seq, r.owed); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// mirrorMembers writes to Redis who of the changed users is in, as the rows say now.
-func (s *Store) mirrorMembers(ctx context.Context, c memberChange) error {
+// mirrorMembers writes to Redis which of the changed users are members by the current
+// rows.
+func (s *mirror) mirrorMembers(ctx context.Context, c memberChange) error {
 	err := s.retry(ctx, func() error {
 		tx, err := s.master.BeginTx(ctx, nil)
 		if err != nil {
 			return err
 		}
-		defer tx.Rollback() // nothing is written; the lock has done its work
+		defer tx.Rollback() // the transaction only held the lock
 		var id uint32
-		if err := tx.QueryRowContext(ctx, fmt.Sprintf("SELECT id FROM IMGroup WHERE id=%d FOR UPDATE", c.group)).Scan(&id); err != nil {
+		if err := tx.QueryRowContext(ctx, fmt.Sprintf("SELECT id FROM IMGroup "+
+			"WHERE id=%d FOR UPDATE", c.group)).Scan(&id); err != nil {
 			return err
 		}
 		joined, err := joinTimes(ctx, tx, c.group)
@@ -139,15 +144,17 @@ func (s *Store) mirrorMembers(ctx context.Context, c memberChange) error {
 		}
 		return s.writeMirror(ctx, c, joined)
 	})
-	if err == sql.ErrNoRows { // an administrator removed the group's row: nobody asks who was in
+	// an administrator deleted the group's row, so its members do not matter
+	if err == sql.ErrNoRows {
 		return nil
 	}
 	return s.dbError("mirror members", err)
 }
 
-// joinTimes reads the members of a group and their times of joining.
+// joinTimes reads the members of a group with their times of joining.
 func joinTimes(ctx context.Context, tx *sql.Tx, group uint32) (map[uint32]uint32, error) {
-	rows, err := tx.QueryContext(ctx, fmt.Sprintf("SELECT userId, "+joinTime+" FROM IMGroupMember WHERE groupId=%d AND status=0", group))
+	rows, err := tx.QueryContext(ctx, fmt.Sprintf("SELECT userId, "+joinTime+" "+
+		"FROM IMGroupMember WHERE groupId=%d AND status=0", group))
 	if err != nil {
 		return nil, err
 	}
@@ -163,8 +170,9 @@ func joinTimes(ctx context.Context, tx *sql.Tx, group uint32) (map[uint32]uint32
 	return joined, rows.Err()
 }
 
-// writeMirror writes the changed users' fields, and all of them if that does not make it right.
-func (s *Store) writeMirror(ctx context.Context, c memberChange, joined map[uint32]uint32) error {
+// writeMirror writes the fields of the changed users. If the number of fields is then
+// wrong, it writes all fields.
+func (s *mirror) writeMirror(ctx context.Context, c memberChange, joined map[uint32]uint32) error {
 	key := memberKey(c.group)
 	var in []any
 	var out []string

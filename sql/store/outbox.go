@@ -17,41 +17,61 @@ import (
 	"teamtalk/core/im"
 )
 
-// Unread counts live in Redis, messages in MySQL, and a process may die between the two. So the counts that a batch owes are written into the
-// table IMUnreadOutbox in the batch's own transaction, and applied to Redis after it, together with a mark that says so. The mark and the counts change
-// in one script, which does nothing when the mark is there already: so counts can be applied again and again, by anybody, and count once.
+// Unread counts are in Redis and messages in MySQL, and a process may crash between the
+// two. So the transaction of a batch also writes the counts that it owes to the table
+// IMUnreadOutbox. After the commit the counts are applied to Redis together with a mark.
+// One script changes the counts and the mark, and does nothing when the mark exists. So
+// any process may apply the counts any number of times, and they count once.
 //
-// An owner is one worker's life: its batches are numbered and applied one after the other, so its row holds only its last batch, and its mark
-// the number of the last one applied. A worker whose counts could not be applied takes a new owner's name and leaves the row to housekeeping, here or in
-// another process.
+// An owner is one life of a worker. Its batches are numbered and applied one after the
+// other. So its outbox row holds only the last batch, and its mark the number of the last
+// batch applied. A worker whose counts could not be applied becomes a new owner, and
+// leaves the row to housekeeping, in this or another process.
 
-// slot is the right to store one batch at a time, and an owner of counts.
+// outbox is the part that applies to Redis what committed transactions owe to it.
+type outbox struct {
+	*databases
+	retired owners
+
+	// applyChange updates Redis after a change of a group's members.
+	applyChange func(context.Context, memberChange) error
+}
+
+// slot is the right to store one batch at a time. It is also an owner of counts.
 type slot struct {
 	owner uuid.UUID
-	seq   uint64 // of the owner's last transaction tried
-	buf   []byte // for a statement
+	seq   uint64 // number of the owner's last transaction
+	buf   []byte // buffer for a statement
 
-	script []byte // for all of a transaction
+	script []byte // buffer for the script of a transaction
 }
 
 // newSlot makes a slot with a new owner.
 func newSlot() *slot { return &slot{owner: uuid.New()} }
 
-// retire leaves the owner's row to housekeeping and makes a new owner.
-func (s *Store) retire(sl *slot) {
+// retire leaves the owner's row to housekeeping, and gives the slot a new owner.
+func (s *outbox) retire(sl *slot) {
 	s.retired.add(sl.owner)
 	sl.owner, sl.seq = uuid.New(), 0
 }
 
-// markTTL is how long a mark is kept: longer than any row may lie in the outbox unseen.
+// markTTL is the lifetime of a mark. It exceeds the time for which a row may stay in the
+// outbox.
 const markTTL = 24 * time.Hour
 
-// applyScript adds counts unless the mark KEYS[1] says that it was done. ARGV[1] is the batch's number, ARGV[2] the mark's time to live in
-// seconds; then come two arguments for each of the other keys: peer and number for one with unread counts; "g" and number for that of a group's messages;
-// "s" and how many of these came after the sender's last, for one of what a sender has read of the group before it. A key that holds something else than
-// counts is passed over: it must not keep the others from being counted. The answer is the count of the last group.
+// applyScript adds counts unless the mark KEYS[1] says that they were added. ARGV[1] is
+// the number of the batch, ARGV[2] the time to live of the mark in seconds. Two arguments
+// follow for each further key:
 //
-// The mark holds the number, and that answer: it is given again when the batch is applied again, -1 when a later one was.
+//   - peer and n, for a hash of unread counts
+//   - "g" and n, for the number of messages in a group
+//   - "s" and n, for the messages that a sender has read of the group before it, where n
+//     messages of the batch follow the sender's last one
+//
+// A key that holds no counts is skipped, so that the other keys are counted. The answer
+// is the count of the last group. The mark holds the number of the batch and the answer.
+// A second run for the same batch returns that answer; a run for an earlier batch returns
+// -1.
 const applyScript = `local m = redis.call('GET', KEYS[1])
 if m then
   local seq, count = string.match(m, '^(%d+) ?(%d*)$')
@@ -66,7 +86,9 @@ for i = 2, #KEYS do
     if type(c) ~= 'number' then c = 0 end
   elseif what == 's' then
     local have = redis.pcall('HGET', KEYS[i], 'count')
-    if not have or type(have) == 'string' and (tonumber(have) or 0) < c - n then redis.call('HSET', KEYS[i], 'count', string.format('%d', c - n)) end
+    if not have or type(have) == 'string' and (tonumber(have) or 0) < c - n then
+      redis.call('HSET', KEYS[i], 'count', string.format('%d', c - n))
+    end
   else
     redis.pcall('HINCRBY', KEYS[i], what, n)
   end
@@ -76,46 +98,53 @@ return c`
 
 var applies = redis.NewScript(applyScript)
 
-// unreadKey is the hash of a user's unread counts, by peer.
+// unreadKey returns the key of a user's unread counts, a hash by peer.
 func unreadKey(user uint32) string { return "unread_" + strconv.FormatUint(uint64(user), 10) }
 
-// groupKey is the hash whose field "count" is how many messages were sent in a group.
-func groupKey(group uint32) string { return strconv.FormatUint(uint64(group), 10) + "_im_group_msg" }
-
-// readKey is the hash whose field "count" is how many of them a user has read; "joined" is the group's version with which that began.
-func readKey(user, group uint32) string {
-	return strconv.FormatUint(uint64(user), 10) + "_" + strconv.FormatUint(uint64(group), 10) + "_im_user_group"
+// groupKey returns the key of a group's count: field "count" is the number of messages
+// sent.
+func groupKey(group uint32) string {
+	return strconv.FormatUint(uint64(group), 10) + "_im_group_msg"
 }
 
-// markKey names the mark of an owner. In a cluster the keys of one script must share a slot, so there the counts of each key have a mark of their own that
-// hashes like it.
-func (s *Store) markKey(owner uuid.UUID, key string) string {
+// readKey returns the key of a member's count: field "count" is the number of messages
+// read, and "joined" the version of the group at which that count began.
+func readKey(user, group uint32) string {
+	return strconv.FormatUint(uint64(user), 10) + "_" + strconv.FormatUint(uint64(group), 10) +
+		"_im_user_group"
+}
+
+// markKey returns the key of an owner's mark. In a cluster all keys of a script must hash
+// to the same slot, so each key has its own mark there, which hashes like the key.
+func (s *outbox) markKey(owner uuid.UUID, key string) string {
 	if s.redis.cluster {
 		return "unread_mark_{" + key + "}_" + owner.String()
 	}
 	return "unread_mark_" + owner.String()
 }
 
-// applying collects what one run of the script does.
+// applying collects the arguments of one run of the script.
 type applying struct {
 	keys  []string
 	args  []any
-	group *groupCount // in a cluster, that whose count it answers
+	group *groupCount // in a cluster: the group whose count the script answers
 }
 
-// add adds a key to it.
+// add adds a key with its two arguments.
 func (a *applying) add(key string, what any, n uint32) {
 	a.keys = append(a.keys, key)
 	a.args = append(a.args, what, n)
 }
 
-// apply adds counts to Redis, once however often it is called.
-func (s *Store) apply(ctx context.Context, owner uuid.UUID, seq uint64, owed dues) error {
+// apply adds counts to Redis. Counts that were applied are not added again.
+func (s *outbox) apply(ctx context.Context, owner uuid.UUID, seq uint64, owed dues) error {
 	var runs []*applying
-	// on returns where to add a key that begins or continues the counts of key.
+	// on returns the run to which counts of key are added. In a cluster a fresh key
+	// begins a run.
 	on := func(key string, fresh bool) *applying {
 		if len(runs) == 0 || s.redis.cluster && fresh {
-			runs = append(runs, &applying{keys: []string{s.markKey(owner, key)}, args: []any{seq, int64(markTTL / time.Second)}})
+			runs = append(runs, &applying{keys: []string{s.markKey(owner, key)}, args: []any{seq,
+				int64(markTTL / time.Second)}})
 		}
 		return runs[len(runs)-1]
 	}
@@ -143,8 +172,8 @@ func (s *Store) apply(ctx context.Context, owner uuid.UUID, seq uint64, owed due
 	return s.applySenders(ctx, runs, answers)
 }
 
-// runApplies runs the script, all in one pipeline.
-func (s *Store) runApplies(ctx context.Context, runs []*applying) ([]int64, error) {
+// runApplies runs the script for all runs in one pipeline.
+func (s *outbox) runApplies(ctx context.Context, runs []*applying) ([]int64, error) {
 	if len(runs) == 0 {
 		return nil, nil
 	}
@@ -158,15 +187,15 @@ func (s *Store) runApplies(ctx context.Context, runs []*applying) ([]int64, erro
 			return nil
 		})
 		for i, cmd := range cmds {
-			answers[i], _ = cmd.Int64() // an error is err
+			answers[i], _ = cmd.Int64() // its error is also err
 		}
 		return err
 	})
 	return answers, s.redisError("apply unread counts", err)
 }
 
-// scripted runs do, and once more when a server does not know a script by its hash: then it is to send the text. What was done the first time is done
-// twice, so the scripts must bear that.
+// scripted runs do with hashes of scripts. When a server does not know a hash, it runs do
+// again with their texts. The scripts must tolerate that some of them run twice.
 func scripted(do func(byHash bool) error) error {
 	err := do(true)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
@@ -175,21 +204,24 @@ func scripted(do func(byHash bool) error) error {
 	return err
 }
 
-// runScript adds a script to a pipeline.
-func runScript(ctx context.Context, p redis.Pipeliner, script *redis.Script, byHash bool, keys []string, args ...any) *redis.Cmd {
+// runScript adds a run of a script to a pipeline.
+func runScript(ctx context.Context, p redis.Pipeliner, script *redis.Script, byHash bool,
+	keys []string, args ...any) *redis.Cmd {
 	if byHash {
 		return script.EvalSha(ctx, p, keys, args...)
 	}
 	return script.Eval(ctx, p, keys, args...)
 }
 
-// raises a count to ARGV[1], unless it is there already.
+// raiseCount raises a count to ARGV[1], unless it is that high.
 var raiseCount = redis.NewScript(`local have = redis.pcall('HGET', KEYS[1], 'count')
-if not have or type(have) == 'string' and (tonumber(have) or 0) < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'count', ARGV[1]) end
+if not have or type(have) == 'string' and (tonumber(have) or 0) < tonumber(ARGV[1]) then
+  redis.call('HSET', KEYS[1], 'count', ARGV[1])
+end
 return 1`)
 
-// applySenders says, in a cluster, what the senders of the groups' messages have read.
-func (s *Store) applySenders(ctx context.Context, runs []*applying, counts []int64) error {
+// applySenders sets, in a cluster, the read counts of the senders to groups.
+func (s *outbox) applySenders(ctx context.Context, runs []*applying, counts []int64) error {
 	err := scripted(func(byHash bool) error {
 		_, err := s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, r := range runs {
@@ -197,7 +229,8 @@ func (s *Store) applySenders(ctx context.Context, runs []*applying, counts []int
 					continue
 				}
 				for _, by := range r.group.senders {
-					runScript(ctx, p, raiseCount, byHash, []string{readKey(by.user, r.group.group)}, counts[i]-int64(by.after))
+					runScript(ctx, p, raiseCount, byHash, []string{readKey(by.user, r.group.group)},
+						counts[i]-int64(by.after))
 				}
 			}
 			return nil
@@ -207,8 +240,9 @@ func (s *Store) applySenders(ctx context.Context, runs []*applying, counts []int
 	return s.redisError("apply what senders have read", err)
 }
 
-// applied asks the mark whether a batch's counts are in Redis.
-func (s *Store) applied(ctx context.Context, owner uuid.UUID, seq uint64, owed dues) (bool, error) {
+// applied reports whether the counts of a batch are in Redis, by its mark.
+func (s *outbox) applied(ctx context.Context, owner uuid.UUID, seq uint64,
+	owed dues) (bool, error) {
 	key := ""
 	switch {
 	case len(owed.counts) > 0:
@@ -216,7 +250,9 @@ func (s *Store) applied(ctx context.Context, owner uuid.UUID, seq uint64, owed d
 	case len(owed.groups) > 0:
 		key = groupKey(owed.groups[0].group)
 	default:
-		return false, nil // a change of members leaves no mark, and its row lies longer than anybody asks
+		// a change of members has no mark, and its row remains longer than this question
+		// is asked
+		return false, nil
 	}
 	mark, err := s.redis.unread.Get(ctx, s.markKey(owner, key)).Result()
 	if err == redis.Nil {
@@ -233,8 +269,9 @@ func (s *Store) applied(ctx context.Context, owner uuid.UUID, seq uint64, owed d
 	return n >= seq, nil
 }
 
-// settle applies the counts of a batch just committed. It cannot fail: what Redis does not take now it gets from the outbox later.
-func (s *Store) settle(ctx context.Context, sl *slot, owed dues) {
+// settle applies the counts of a batch that was just committed. It does not fail: the
+// outbox keeps counts that Redis does not take, and housekeeping applies them later.
+func (s *outbox) settle(ctx context.Context, sl *slot, owed dues) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := s.o.hooks.run(s.o.hooks.afterCommit)
@@ -253,7 +290,7 @@ func (s *Store) settle(ctx context.Context, sl *slot, owed dues) {
 	s.retire(sl)
 }
 
-// run calls a hook if there is one.
+// run calls a hook if the test has set it.
 func (hooks) run(h func() error) error {
 	if h == nil {
 		return nil
@@ -261,8 +298,9 @@ func (hooks) run(h func() error) error {
 	return h()
 }
 
-// owners is a set of owners whose rows are to be recovered without waiting for their age. One is added when Redis fails between giving ids and
-// counting, so it stays small; beyond the bound the row's age finds it.
+// owners is a set of owners whose rows are recovered without waiting for OutboxAge. It
+// grows by one when Redis fails between giving ids and counting. Beyond its bound a row
+// is recovered by its age.
 type owners struct {
 	mu  sync.Mutex
 	set map[uuid.UUID]bool
@@ -282,7 +320,7 @@ func (o *owners) remove(id uuid.UUID) {
 	delete(o.set, id)
 }
 
-// list returns up to n of them.
+// list returns up to n of the owners.
 func (o *owners) list(n int) []uuid.UUID {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -303,16 +341,20 @@ type owedRow struct {
 	owed  dues
 }
 
-// recover applies what has waited in the outbox for at least age, and what this process owes, and returns how many rows it removed. Applied
-// twice is applied once, so a live owner's row does no harm; its age only spares the work. Counts go before changes of members: who joined has not to read
-// what was sent before.
-func (s *Store) recover(ctx context.Context, age time.Duration) (int, error) {
+// recover applies and removes the outbox rows that are at least age old, and those of
+// retired owners. It returns the number of rows removed. Counts are applied once however
+// often they are tried, so a row of a live owner does no harm; age only saves work.
+// Counts are applied before changes of members, because a new member must not have unread
+// messages from before.
+func (s *outbox) recover(ctx context.Context, age time.Duration) (int, error) {
 	for total := 0; ; {
 		rows, err := s.owedRows(ctx, age)
 		if err != nil {
 			return total, s.dbError("read the outbox", err)
 		}
-		slices.SortStableFunc(rows, func(a, b owedRow) int { return cmp.Compare(len(a.owed.changes), len(b.owed.changes)) })
+		slices.SortStableFunc(rows, func(a, b owedRow) int {
+			return cmp.Compare(len(a.owed.changes), len(b.owed.changes))
+		})
 		var failed error
 		for _, r := range rows {
 			err := s.recoverRow(ctx, r)
@@ -323,7 +365,8 @@ func (s *Store) recover(ctx context.Context, age time.Duration) (int, error) {
 			if len(r.owed.changes) == 0 {
 				return total, err
 			}
-			// Members are in a Redis of their own, maybe. While that is away the counts must not wait behind them.
+			// The hash of members may be in another Redis. While that is unavailable,
+			// counts must not wait.
 			failed = cmp.Or(failed, err)
 			if err := s.postpone(ctx, r); err != nil {
 				return total, err
@@ -336,7 +379,7 @@ func (s *Store) recover(ctx context.Context, age time.Duration) (int, error) {
 }
 
 // recoverRow applies and removes one row.
-func (s *Store) recoverRow(ctx context.Context, r owedRow) error {
+func (s *outbox) recoverRow(ctx context.Context, r owedRow) error {
 	if err := s.apply(ctx, r.owner, r.seq, r.owed); err != nil {
 		return err
 	}
@@ -352,16 +395,18 @@ func (s *Store) recoverRow(ctx context.Context, r owedRow) error {
 	return nil
 }
 
-// postpone puts a row behind the others: it has its age to wait again.
-func (s *Store) postpone(ctx context.Context, r owedRow) error {
-	_, err := s.master.ExecContext(ctx, fmt.Sprintf("UPDATE IMUnreadOutbox SET created=UNIX_TIMESTAMP() WHERE owner=x'%x'", r.owner[:]))
+// postpone moves a row behind the others, for another age.
+func (s *outbox) postpone(ctx context.Context, r owedRow) error {
+	_, err := s.master.ExecContext(ctx, fmt.Sprintf("UPDATE IMUnreadOutbox "+
+		"SET created=UNIX_TIMESTAMP() WHERE owner=x'%x'", r.owner[:]))
 	s.retired.remove(r.owner)
 	return s.dbError("postpone a change of members", err)
 }
 
-// dropOwed removes a row that is applied.
-func (s *Store) dropOwed(ctx context.Context, owner uuid.UUID, seq uint64) error {
-	_, err := s.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMUnreadOutbox WHERE owner=x'%x' AND seq=%d", owner[:], seq))
+// dropOwed removes a row whose counts are applied.
+func (s *outbox) dropOwed(ctx context.Context, owner uuid.UUID, seq uint64) error {
+	_, err := s.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMUnreadOutbox "+
+		"WHERE owner=x'%x' AND seq=%d", owner[:], seq))
 	if err != nil {
 		return s.dbError("clear the outbox", err)
 	}
@@ -369,11 +414,12 @@ func (s *Store) dropOwed(ctx context.Context, owner uuid.UUID, seq uint64) error
 	return nil
 }
 
-// owedPage is how many rows are recovered at a time.
+// owedPage is the number of rows that recover reads at once.
 const owedPage = 100
 
-// owedRows reads rows to recover. Ages are taken by the database's clock, which all processes share.
-func (s *Store) owedRows(ctx context.Context, age time.Duration) ([]owedRow, error) {
+// owedRows reads the rows to recover. Ages use the clock of the database, which all
+// processes share.
+func (s *outbox) owedRows(ctx context.Context, age time.Duration) ([]owedRow, error) {
 	var q strings.Builder
 	fmt.Fprintf(&q, "created<=UNIX_TIMESTAMP()-%d", int64(age/time.Second))
 	for i, id := range s.retired.list(owedPage) {
@@ -390,9 +436,10 @@ func (s *Store) owedRows(ctx context.Context, age time.Duration) ([]owedRow, err
 	return s.readOwed(ctx, q.String(), owedPage)
 }
 
-// readOwed reads the rows that a condition selects, the oldest first.
-func (s *Store) readOwed(ctx context.Context, where string, limit int) ([]owedRow, error) {
-	rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT owner, seq, payload FROM IMUnreadOutbox WHERE %s ORDER BY created LIMIT %d", where, limit))
+// readOwed reads the rows that a condition selects, oldest first.
+func (s *outbox) readOwed(ctx context.Context, where string, limit int) ([]owedRow, error) {
+	rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT owner, seq, payload "+
+		"FROM IMUnreadOutbox WHERE %s ORDER BY created LIMIT %d", where, limit))
 	if err != nil {
 		return nil, err
 	}
@@ -406,7 +453,8 @@ func (s *Store) readOwed(ctx context.Context, where string, limit int) ([]owedRo
 		}
 		copy(r.owner[:], owner)
 		if r.owed, err = parseDues(payload); err != nil {
-			// Nothing can be made of it, and it must not keep the others waiting.
+			// The row cannot be decoded. It is removed, because it would block the
+			// others.
 			s.log.Error("dropped a damaged outbox row", "err", err)
 			s.m.outbox.WithLabelValues("dropped").Inc()
 			r.owed = dues{}
@@ -416,43 +464,8 @@ func (s *Store) readOwed(ctx context.Context, where string, limit int) ([]owedRo
 	return list, rows.Err()
 }
 
-// housekeep looks through the outbox and forgets old client_msg_ids, until ctx ends.
-func (s *Store) housekeep(ctx context.Context) {
-	tick := time.NewTicker(s.o.Housekeeping)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if _, err := s.recover(ctx, s.o.OutboxAge); err != nil && ctx.Err() == nil {
-			s.log.Warn("outbox not looked through", "err", err)
-		}
-		if err := s.forgetClientIDs(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("old client message ids not removed", "err", err)
-		}
-		if err := s.payMark(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("mark of the directory not set", "err", err)
-		}
-	}
-}
-
-// forgetClientIDs removes client_msg_ids that are older than they are remembered, a bounded number at a time.
-func (s *Store) forgetClientIDs(ctx context.Context) error {
-	for {
-		res, err := s.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId WHERE created<=%d LIMIT 1000", s.clientIDLimit()))
-		if err != nil {
-			return s.dbError("remove old client message ids", err)
-		}
-		if n, err := res.RowsAffected(); err != nil || n < 1000 {
-			return err
-		}
-	}
-}
-
-// clearOutbox removes the rows of slots whose counts are applied, when the store closes.
-func (s *Store) clearOutbox(ctx context.Context, slots []*slot) error {
+// clearOutbox removes the rows of slots whose counts are applied. Close calls it.
+func (s *outbox) clearOutbox(ctx context.Context, slots []*slot) error {
 	var ids []string
 	for _, sl := range slots {
 		if sl.seq > 0 {
@@ -462,6 +475,7 @@ func (s *Store) clearOutbox(ctx context.Context, slots []*slot) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err := s.master.ExecContext(ctx, "DELETE FROM IMUnreadOutbox WHERE owner IN ("+strings.Join(ids, ",")+")")
+	_, err := s.master.ExecContext(ctx, "DELETE FROM IMUnreadOutbox WHERE owner IN ("+
+		strings.Join(ids, ",")+")")
 	return err
 }

@@ -12,18 +12,20 @@ import (
 	"teamtalk/sql/schema"
 )
 
-// lateCommit stands between a store and MySQL. Armed, it cuts the client off when it sends COMMIT, and hands the COMMIT to the server only when a later
-// connection asks what became of it: the moment in which a look that does not wait would see nothing and store everything twice.
+// lateCommit is a proxy between a store and MySQL. When armed, it disconnects the client
+// that sends COMMIT. It passes the COMMIT to the server only when a later connection
+// looks up the outcome. A look-up that does not wait would then find nothing, and the
+// batch would be stored twice.
 type lateCommit struct {
 	listener net.Listener
 	server   string
 	mu       sync.Mutex
 	armed    bool
-	held     func() // hands over the COMMIT
+	held     func() // passes the COMMIT to the server
 	times    int    // how often that happened
 }
 
-// newLateCommit starts one in front of a server.
+// newLateCommit starts a lateCommit in front of a server.
 func newLateCommit(t *testing.T, server string) *lateCommit {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -45,7 +47,8 @@ func newLateCommit(t *testing.T, server string) *lateCommit {
 	return p
 }
 
-// serve carries one connection. The driver sends each command in one write and waits for the answer, so a read is a command.
+// serve carries one connection. The driver sends each command in one write and waits for
+// the answer, so a read is a command.
 func (p *lateCommit) serve(client net.Conn) {
 	server, err := net.Dial("tcp", p.server)
 	if err != nil {
@@ -64,13 +67,14 @@ func (p *lateCommit) serve(client net.Conn) {
 		p.mu.Lock()
 		if p.armed && bytes.HasSuffix(command, []byte("COMMIT")) {
 			p.armed = false
-			p.held = func() { server.Write(command) } // the server's connection stays open, as behind a broken link
+			// the connection to the server stays open, as behind a broken link
+			p.held = func() { server.Write(command) }
 			p.mu.Unlock()
 			client.Close()
 			return
 		}
 		if p.held != nil && bytes.Contains(command, []byte("FROM IMUnreadOutbox WHERE owner=")) {
-			// The look first, then the COMMIT: the look must wait for it.
+			// The look-up comes first, then the COMMIT: the look-up must wait for it.
 			server.Write(command)
 			p.held()
 			p.held, p.times = nil, p.times+1
@@ -85,7 +89,8 @@ func (p *lateCommit) serve(client net.Conn) {
 	}
 }
 
-// TestCommitArrivesLate: the connection is lost over the COMMIT, and the server gets it all the same, after the store has asked.
+// TestCommitArrivesLate loses the connection during COMMIT. The server receives the
+// COMMIT after the store has asked for the outcome.
 func TestCommitArrivesLate(t *testing.T) {
 	e := newEnv(t)
 	cfg, err := mysql.ParseDSN(e.dsn)
@@ -112,17 +117,20 @@ func TestCommitArrivesLate(t *testing.T) {
 		t.Fatalf("the COMMIT was late %d times of 5", times)
 	}
 	wantIDs(t, s, u[0], u[1], 1, 17)
-	if n := unread(t, s, u[1], u[0]); n != 17 {
+	if n := unreadOf(t, s, u[1], u[0]); n != 17 {
 		t.Errorf("unread %d, want 17", n)
 	}
 }
 
-// TestFinalizeRaisesCounters: ids that finalize gives are not given again.
+// TestFinalizeRaisesCounters requires that ids given by finalize are not given again.
 func TestFinalizeRaisesCounters(t *testing.T) {
 	e := unfinalized(t)
-	e.exec(t, "INSERT INTO IMRelationShip (id, smallId, bigId, status, created, updated) VALUES (11,1,2,0,1,1)")
-	e.exec(t, "INSERT INTO IMMessage_3 (relateId, fromId, toId, msgId, content, status, type, created, updated) VALUES (11,1,2,1,'a',0,1,1,1), (11,1,2,1,'b',0,1,2,2)")
-	e.exec(t, "INSERT INTO IMGroupMessage_1 (groupId, userId, msgId, content, created) VALUES (9,1,7,'a',1), (9,1,7,'b',1)")
+	e.exec(t, "INSERT INTO IMRelationShip (id, smallId, bigId, status, created, updated) "+
+		"VALUES (11,1,2,0,1,1)")
+	e.exec(t, "INSERT INTO IMMessage_3 (relateId, fromId, toId, msgId, content, status, type, "+
+		"created, updated) VALUES (11,1,2,1,'a',0,1,1,1), (11,1,2,1,'b',0,1,2,2)")
+	e.exec(t, "INSERT INTO IMGroupMessage_1 (groupId, userId, msgId, content, created) "+
+		"VALUES (9,1,7,'a',1), (9,1,7,'b',1)")
 	e.redis.Do("SET msg_id_11 1")
 	raise, done, err := CounterRaiser(t.Context(), e.o.Redis)
 	if err != nil {

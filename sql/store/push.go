@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -13,27 +12,40 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// A token stands twice in Redis: device_<user> holds "ios:<token>" or "android:<token>", device_<token> holds the user. No command touches two keys, so
-// another process, or a crash, may come between any two. What makes one user of a token is its own key: who is not named there does not have it,
-// whatever the user's key says. (C++ servers leave a token with its former users, and empty values instead of none.) Hence the order:
+// A token has two keys in Redis: device_<user> holds "ios:<token>" or "android:<token>",
+// and device_<token> holds the user. No command changes both keys, so another process or
+// a crash may come between two commands. The key of the token decides which user has it:
+// a user that this key does not name has no token, whatever the user's key holds. C++
+// servers leave a token with former users, and empty values in place of deleted ones.
+// Hence the order of changes:
 //
-//   - To take a token, first its key, then the user's, then what both had before is cleared: each only if it is still what was found. A crash after the first
-//     step leaves the token with nobody until its phone says it again, which phones do with every login.
-//   - To clear, first the user's key, then the token's. A token's key that stays behind after a crash names a user who does not name the token, which is
-//     nobody.
+//   - To take a token, set the token's key, then the user's key, then clear what both
+//     held before, each only if it still holds that value. A crash after the first step
+//     leaves the token unused until its phone sends it again, which phones do with every
+//     login.
+//   - To clear a token, delete the user's key, then the token's key. After a crash the
+//     token's key may remain and name a user whose key does not hold the token: such a
+//     token is unused.
 //
-// A token without its key is with nobody, and is not given to a user who still names it: that would push to a phone on which somebody else logged out.
+// A token without a key of its own belongs to nobody. It is not given to a user whose key
+// still holds it: that would push to a phone on which another user has logged out.
 
-// deviceKey is the key of a user.
+// push is the part that keeps push tokens and the groups that users have muted.
+type push struct{ *databases }
+
+// deviceKey returns the key of a user.
 func deviceKey(user uint32) string { return "device_" + strconv.FormatUint(uint64(user), 10) }
 
-// tokenKey is the key of a token. im.CheckDeviceToken sees to it that it is no user's.
+// tokenKey returns the key of a token. im.CheckDeviceToken rejects tokens that have the
+// form of a user's id.
 func tokenKey(token string) string { return "device_" + token }
 
-// tokenPrefixes say whose phone it is, in the value of a user's key.
-var tokenPrefixes = map[pb.ClientType]string{pb.ClientType_CLIENT_TYPE_IOS: "ios:", pb.ClientType_CLIENT_TYPE_ANDROID: "android:"}
+// tokenPrefixes are the prefixes by device class in the value of a user's key.
+var tokenPrefixes = map[pb.ClientType]string{pb.ClientType_CLIENT_TYPE_IOS: "ios:",
+	pb.ClientType_CLIENT_TYPE_ANDROID: "android:"}
 
-// parseToken reads the value of a user's key. C++ servers leave other things there too: they are no token.
+// parseToken parses the value of a user's key. C++ servers store other values too, which
+// are no tokens.
 func parseToken(user uint32, value string) (im.DeviceToken, bool) {
 	for client, prefix := range tokenPrefixes {
 		if token, ok := strings.CutPrefix(value, prefix); ok && token != "" {
@@ -44,7 +56,7 @@ func parseToken(user uint32, value string) (im.DeviceToken, bool) {
 	return im.DeviceToken{}, false
 }
 
-// parseOwner reads the value of a token's key; 0 is nobody.
+// parseOwner parses the value of a token's key. 0 means no user.
 func parseOwner(value string) uint32 {
 	n, err := strconv.ParseUint(value, 10, 32)
 	if err != nil {
@@ -61,7 +73,7 @@ end
 return 0`)
 
 // dropUser deletes a user's key if it holds this token.
-func (s *Store) dropUser(ctx context.Context, user uint32, token string) error {
+func (s *push) dropUser(ctx context.Context, user uint32, token string) error {
 	values := make([]any, 0, len(tokenPrefixes))
 	for _, prefix := range tokenPrefixes {
 		values = append(values, prefix+token)
@@ -70,11 +82,11 @@ func (s *Store) dropUser(ctx context.Context, user uint32, token string) error {
 }
 
 // dropToken deletes a token's key if it names this user.
-func (s *Store) dropToken(ctx context.Context, token string, user uint32) error {
+func (s *push) dropToken(ctx context.Context, token string, user uint32) error {
 	return drops.Run(ctx, s.redis.token, []string{tokenKey(token)}, user).Err()
 }
 
-// found passes an answer on, and makes "" of a key that is not there.
+// found returns an answer of Redis, with "" for a key that does not exist.
 func found(value string, err error) (string, error) {
 	if errors.Is(err, redis.Nil) {
 		return "", nil
@@ -82,8 +94,8 @@ func found(value string, err error) (string, error) {
 	return value, err
 }
 
-// SetDeviceToken gives a user a token, or clears it; see im.PushStore.
-func (s *Store) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
+// SetDeviceToken sets the token of a user, or clears it; see im.PushStore.
+func (s *push) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
 	if err := im.CheckDeviceToken(t); err != nil {
 		return err
 	}
@@ -94,12 +106,13 @@ func (s *Store) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
 }
 
 // takeToken gives a token to a user.
-func (s *Store) takeToken(ctx context.Context, t im.DeviceToken) error {
+func (s *push) takeToken(ctx context.Context, t im.DeviceToken) error {
 	owner, err := found(s.redis.token.GetSet(ctx, tokenKey(t.Token), t.User).Result())
 	if err != nil {
 		return err
 	}
-	before, err := found(s.redis.token.GetSet(ctx, deviceKey(t.User), tokenPrefixes[t.Client]+t.Token).Result())
+	before, err := found(s.redis.token.GetSet(ctx, deviceKey(t.User),
+		tokenPrefixes[t.Client]+t.Token).Result())
 	if err != nil {
 		return err
 	}
@@ -114,8 +127,8 @@ func (s *Store) takeToken(ctx context.Context, t im.DeviceToken) error {
 	return nil
 }
 
-// clearToken takes its token from a user.
-func (s *Store) clearToken(ctx context.Context, user uint32) error {
+// clearToken clears the token of a user.
+func (s *push) clearToken(ctx context.Context, user uint32) error {
 	value, err := found(s.redis.token.Get(ctx, deviceKey(user)).Result())
 	if err != nil || value == "" {
 		return err
@@ -129,10 +142,11 @@ func (s *Store) clearToken(ctx context.Context, user uint32) error {
 	return nil
 }
 
-// DropDeviceToken clears a token that no phone answers to; see im.PushStore.
-func (s *Store) DropDeviceToken(ctx context.Context, token string) error {
-	if token == "" || im.CheckDeviceToken(im.DeviceToken{Client: pb.ClientType_CLIENT_TYPE_IOS, Token: token}) != nil {
-		return s.redisError("drop a push token", ctx.Err()) // nobody can have it
+// DropDeviceToken clears a token that no phone uses; see im.PushStore.
+func (s *push) DropDeviceToken(ctx context.Context, token string) error {
+	if token == "" || im.CheckDeviceToken(im.DeviceToken{Client: pb.ClientType_CLIENT_TYPE_IOS,
+		Token: token}) != nil {
+		return s.redisError("drop a push token", ctx.Err()) // no user can have such a token
 	}
 	owner, err := found(s.redis.token.Get(ctx, tokenKey(token)).Result())
 	if user := parseOwner(owner); err == nil && user != 0 {
@@ -143,10 +157,11 @@ func (s *Store) DropDeviceToken(ctx context.Context, token string) error {
 	return s.redisError("drop a push token", err)
 }
 
-// DeviceTokens returns the tokens of users; see im.PushStore. In two pipelines: what the users name, and whom the tokens name.
-func (s *Store) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
+// DeviceTokens returns the tokens of users; see im.PushStore. It costs two pipelines: one
+// for the keys of the users, one for the keys of their tokens.
+func (s *push) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
 	var list []im.DeviceToken
-	err := inChunks(ascending(users), 1000, func(part []uint32) error {
+	err := inChunks(distinct(users), 1000, func(part []uint32) error {
 		keys := make([]string, len(part))
 		for i, user := range part {
 			keys[i] = deviceKey(user)
@@ -172,7 +187,7 @@ func (s *Store) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceTo
 		return nil
 	})
 	if err == nil {
-		err = ctx.Err() // nobody may have been asked for
+		err = ctx.Err() // with no users Redis was not asked
 	}
 	if err != nil {
 		return nil, s.redisError("read push tokens", err)
@@ -180,13 +195,15 @@ func (s *Store) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceTo
 	return list, nil
 }
 
-// getAll reads keys of the tokens' instance in one pipeline; "" for those that are not there.
-func (s *Store) getAll(ctx context.Context, keys []string) ([]string, error) {
+// getAll reads keys of the Token instance in one pipeline. A key that does not exist
+// gives "".
+func (s *push) getAll(ctx context.Context, keys []string) ([]string, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
 	cmds := make([]*redis.StringCmd, len(keys))
-	// Its error is that of the first command that failed; each has its own.
+	// The error of the pipeline is that of its first failed command. Each command has its
+	// own.
 	_, _ = s.redis.token.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, key := range keys {
 			cmds[i] = p.Get(ctx, key)
@@ -203,32 +220,26 @@ func (s *Store) getAll(ctx context.Context, keys []string) ([]string, error) {
 	return values, nil
 }
 
-// ascending is ids once each, in increasing order.
-func ascending(ids []uint32) []uint32 {
-	ids = slices.Clone(ids)
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
-// shieldKey is the hash of a group's settings.
+// shieldKey returns the key of a group's settings.
 func shieldKey(group uint32) string { return "group_set_" + strconv.FormatUint(uint64(group), 10) }
 
-// shieldField is the setting of a user; 1 is the kind of it: no pushes.
+// shieldField returns the field of a user's setting of kind 1, no pushes.
 func shieldField(user uint32) string { return strconv.FormatUint(uint64(user), 10) + "_1" }
 
-// SetGroupShield turns pushes off or on; see im.PushStore.
-func (s *Store) SetGroupShield(ctx context.Context, user, group uint32, on bool) error {
+// SetGroupShield mutes a group for a user or unmutes it; see im.PushStore.
+func (s *push) SetGroupShield(ctx context.Context, user, group uint32, on bool) error {
 	value := 0
 	if on {
 		value = 1
 	}
-	return s.redisError("set a group's shield", s.redis.groupSet.HSet(ctx, shieldKey(group), shieldField(user), value).Err())
+	return s.redisError("set a group's shield", s.redis.groupSet.HSet(ctx, shieldKey(group),
+		shieldField(user), value).Err())
 }
 
-// GroupShields returns who wants no pushes; see im.PushStore.
-func (s *Store) GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error) {
+// GroupShields returns the users that have muted a group; see im.PushStore.
+func (s *push) GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error) {
 	var list []uint32
-	err := inChunks(ascending(users), 1000, func(part []uint32) error {
+	err := inChunks(distinct(users), 1000, func(part []uint32) error {
 		fields := make([]string, len(part))
 		for i, user := range part {
 			fields[i] = shieldField(user)
@@ -245,7 +256,7 @@ func (s *Store) GroupShields(ctx context.Context, group uint32, users []uint32) 
 		return nil
 	})
 	if err == nil {
-		err = ctx.Err() // nobody may have been asked for
+		err = ctx.Err() // with no users Redis was not asked
 	}
 	if err != nil {
 		return nil, s.redisError("read a group's shields", err)
@@ -253,12 +264,14 @@ func (s *Store) GroupShields(ctx context.Context, group uint32, users []uint32) 
 	return list, nil
 }
 
-// ShieldedGroups returns for which groups a user wants no pushes; see im.PushStore. In a pipeline: each group has a hash of its own.
-func (s *Store) ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error) {
+// ShieldedGroups returns the groups that a user has muted; see im.PushStore. It costs one
+// pipeline, because each group has a hash of its own.
+func (s *push) ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error) {
 	var list []uint32
-	err := inChunks(ascending(groups), 1000, func(part []uint32) error {
+	err := inChunks(distinct(groups), 1000, func(part []uint32) error {
 		cmds := make([]*redis.StringCmd, len(part))
-		// Its error is that of the first command that failed; each has its own.
+		// The error of the pipeline is that of its first failed command. Each command has
+		// its own.
 		_, _ = s.redis.groupSet.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, group := range part {
 				cmds[i] = p.HGet(ctx, shieldKey(group), shieldField(user))
@@ -277,7 +290,7 @@ func (s *Store) ShieldedGroups(ctx context.Context, user uint32, groups []uint32
 		return nil
 	})
 	if err == nil {
-		err = ctx.Err() // nothing may have been asked
+		err = ctx.Err() // with no groups Redis was not asked
 	}
 	if err != nil {
 		return nil, s.redisError("read a user's shields", err)

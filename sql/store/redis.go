@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,8 @@ import (
 	"teamtalk/core/im"
 )
 
-// Redis names the five logical instances of a deployment. Unread must be given; one without addresses is the same as Unread.
+// Redis names the five logical instances of a deployment. Unread must be given. An
+// instance without addresses is the same as Unread.
 type Redis struct {
 	Unread      Instance // unread counts and message ids
 	GroupSet    Instance // groups muted for pushes
@@ -27,37 +29,40 @@ type Redis struct {
 
 // Instance is a Redis server, or a Redis Cluster.
 type Instance struct {
-	Addrs    []string // host:port; several, or Cluster, mean a Redis Cluster
+	Addrs    []string // host:port; several addresses, or Cluster, mean a Redis Cluster
 	Cluster  bool
 	Username string
 	Password string
-	DB       int         // logical database; a cluster has 0 only
+	DB       int         // logical database; a cluster has only 0
 	TLS      *tls.Config // nil: plain TCP
 }
 
-// same reports whether two instances are one, and can share connections.
+// same reports whether two instances are the same server, so that they share connections.
 func (i Instance) same(j Instance) bool {
-	return slices.Equal(i.Addrs, j.Addrs) && i.Cluster == j.Cluster && i.Username == j.Username && i.Password == j.Password && i.DB == j.DB && i.TLS == j.TLS
+	return slices.Equal(i.Addrs, j.Addrs) && i.Cluster == j.Cluster && i.Username == j.Username &&
+		i.Password == j.Password && i.DB == j.DB && i.TLS == j.TLS
 }
 
-// instances are the clients of the five.
+// instances are the clients of the five instances.
 type instances struct {
 	unread, groupSet, token, sync, groupMember redis.UniversalClient
 
-	all     []redis.UniversalClient // each once
-	cluster bool                    // unread is a cluster: a script's keys must share a slot
+	all []redis.UniversalClient // each client once
+	// unread is a cluster: the keys of a script must hash to one slot
+	cluster bool
 }
 
-// quiet keeps go-redis from writing to standard error on its own: its logger is one for the whole process, and not guarded, so it is set once, before
-// the first client. What goes wrong comes back as errors, and those are logged.
+// quiet stops go-redis from writing to standard error. Its logger is global and
+// unguarded, so it is set once, before the first client. Errors are returned and logged
+// by this package.
 var quiet = sync.OnceFunc(func() { redis.SetLogger(silence{}) })
 
 type silence struct{}
 
-// Printf drops it.
+// Printf drops the message.
 func (silence) Printf(context.Context, string, ...any) {}
 
-// openRedis makes the clients; they connect when first used.
+// openRedis makes the clients. A client connects at its first use.
 func openRedis(r Redis, workers int, e *epoch) (instances, error) {
 	quiet()
 	var in instances
@@ -69,7 +74,8 @@ func openRedis(r Redis, workers int, e *epoch) (instances, error) {
 	for _, want := range []struct {
 		client *redis.UniversalClient
 		i      Instance
-	}{{&in.unread, r.Unread}, {&in.groupSet, r.GroupSet}, {&in.token, r.Token}, {&in.sync, r.Sync}, {&in.groupMember, r.GroupMember}} {
+	}{{&in.unread, r.Unread}, {&in.groupSet, r.GroupSet}, {&in.token, r.Token}, {&in.sync,
+		r.Sync}, {&in.groupMember, r.GroupMember}} {
 		if len(want.i.Addrs) == 0 {
 			want.i = r.Unread
 		}
@@ -84,28 +90,45 @@ func openRedis(r Redis, workers int, e *epoch) (instances, error) {
 	return in, nil
 }
 
-// Connect makes a client with this package's settings, which connects when it is first used. For who measures Redis as the store uses it.
+// Connect makes a client with the settings of this package, for measurements of Redis
+// under the conditions of the store. The client connects at its first use.
 func Connect(i Instance, connections int) redis.UniversalClient {
 	quiet()
 	return newClient(i, connections, nil)
 }
 
-// newClient makes a client. It never repeats a command by itself: a count whose answer was lost must not be counted twice.
-func newClient(i Instance, workers int, onConnect func(context.Context, *redis.Conn) error) redis.UniversalClient {
+// newClient makes a client. The client never repeats a command by itself: a count whose
+// answer was lost must not be counted twice.
+func newClient(i Instance, workers int,
+	onConnect func(context.Context, *redis.Conn) error) redis.UniversalClient {
 	return redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs: i.Addrs, IsClusterMode: i.Cluster, Username: i.Username, Password: i.Password, DB: i.DB, TLSConfig: i.TLS,
-		PoolSize: workers, MaxRetries: -1, DialTimeout: 2 * time.Second, DialerRetries: 1, DisableIdentity: true, Protocol: 2, ContextTimeoutEnabled: true,
+		Addrs:         i.Addrs,
+		IsClusterMode: i.Cluster,
+		Username:      i.Username,
+		Password:      i.Password,
+		DB:            i.DB,
+		TLSConfig:     i.TLS,
+
+		PoolSize:                 workers,
+		MaxRetries:               -1,
+		DialTimeout:              2 * time.Second,
+		DialerRetries:            1,
+		DisableIdentity:          true,
+		Protocol:                 2,
+		ContextTimeoutEnabled:    true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		OnConnect:                onConnect,
 	})
 }
 
-// ping asks every instance.
+// ping pings every instance.
 func (in *instances) ping(ctx context.Context) error {
 	for _, c := range in.all {
 		var err error
 		if nodes, ok := c.(*redis.ClusterClient); ok {
-			err = nodes.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return node.Ping(ctx).Err() })
+			err = nodes.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+				return node.Ping(ctx).Err()
+			})
 		} else {
 			err = c.Ping(ctx).Err()
 		}
@@ -127,8 +150,9 @@ func (in *instances) close() error {
 	return first
 }
 
-// epoch counts the times at which Redis may have lost or turned back its counters: a server not seen before answers, or a
-// connection failed. What was known of a counter in an earlier epoch is not relied on.
+// epoch counts the times at which Redis may have lost its counters or set them back: a
+// new server answered, or a connection failed. Knowledge about a counter from an earlier
+// epoch is not used.
 type epoch struct {
 	n    atomic.Uint64
 	mu   sync.Mutex
@@ -140,13 +164,13 @@ func newEpoch() *epoch { return &epoch{seen: map[string]bool{}} }
 // now returns the epoch.
 func (e *epoch) now() uint64 { return e.n.Load() }
 
-// next begins another.
+// next begins a new epoch.
 func (e *epoch) next() { e.n.Add(1) }
 
 var runID = regexp.MustCompile(`(?m)^run_id:(\w+)`)
 
-// connected runs on every new connection, before the command that needs it: so nothing drawn from a restarted server is taken for
-// something of the old one.
+// connected runs on every new connection before its first command. So an id from a
+// restarted server is never taken for an id of the server before.
 func (e *epoch) connected(ctx context.Context, c *redis.Conn) error {
 	info, err := c.Info(ctx, "server").Result()
 	if err != nil && !strings.HasPrefix(err.Error(), "NOPERM") {
@@ -158,13 +182,33 @@ func (e *epoch) connected(ctx context.Context, c *redis.Conn) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	// Without an id (not permitted to ask) every connection may be to another server.
+	// Without an id (INFO is not permitted) every connection may lead to another server.
 	if id == "" || !e.seen[id] {
-		if len(e.seen) > 1000 { // servers come and go for years; forgetting costs one look into a table
+		// servers are replaced over years; after clearing, ids cost one comparison with
+		// the table
+		if len(e.seen) > 1000 {
 			clear(e.seen)
 		}
 		e.seen[id] = id != ""
 		e.next()
 	}
 	return nil
+}
+
+// groupCount returns the number of messages sent in a group.
+func (s *databases) groupCount(ctx context.Context, group uint32) (int64, error) {
+	v, err := s.redis.unread.HGet(ctx, groupKey(group), "count").Result()
+	if err != nil && err != redis.Nil && !wrongType(err) {
+		return 0, s.redisError("read the count of a group's messages", err)
+	}
+	return countOf(v), nil
+}
+
+// countOf parses a count in Redis. An invalid or negative count gives 0.
+func countOf(v string) int64 {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
 }

@@ -11,19 +11,36 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// Session rows are the table's hot spot: each message between two users concerns two of them. They count whole seconds, so they are written in the
-// transaction of the first message of a conversation's second; the messages that follow within it would change nothing. (A session that another process
-// removes within that very second comes back with the first message of the next.) Of a group only the sender's is written with the message;
-// those of the other members are SyncSessions' (sync.go).
+// Session rows are the hot spot of the database: each message between two users concerns
+// two of them. They hold whole seconds. So the transaction of the first message of a
+// conversation in a second writes them, and further messages in that second would not
+// change them. When another process removes a session within that second, the first
+// message of the next second lists it again. A message to a group writes only the row of
+// its sender. SyncSessions writes the rows of the other members (sync.go).
 
-// side is what is known of one user's session row.
+// sessions is the part that stores the users' lists of conversations.
+type sessions struct {
+	*databases
+	conversations *conversations
+	ids           *messageIDs
+	members       *members
+	history       *history
+	unread        *unread
+
+	senders *lru.Cache[uint64, *side] // session rows of senders to groups, by senderKey
+	synced  syncedGroups
+}
+
+// side is the cached state of one user's session row.
 type side struct {
 	mu      sync.Mutex
-	row     uint32 // IMRecentSession.id; 0 where not known
-	second  uint32 // the row is listed and updated at or after this unix second, by us
-	removed uint32 // how often it was removed by us
+	row     uint32 // IMRecentSession.id; 0: unknown
+	second  uint32 // this process listed the row with this updated second or a later one
+	removed uint32 // how often this process has removed the row
 }
 
 // touch is a session row that a transaction writes.
@@ -32,16 +49,17 @@ type touch struct {
 	user, peer uint32
 	kind       pb.SessionType
 	second     uint32 // new value of updated
-	row        uint32 // its id; 0: not there
+	row        uint32 // its id; 0: does not exist
 	removed    uint32 // side.removed before the transaction
 }
 
-// compare is the order in which rows are written.
+// compare orders rows for writing.
 func (t *touch) compare(o *touch) int {
-	return cmp.Or(cmp.Compare(t.user, o.user), cmp.Compare(t.peer, o.peer), cmp.Compare(t.kind, o.kind))
+	return cmp.Or(cmp.Compare(t.user, o.user), cmp.Compare(t.peer, o.peer),
+		cmp.Compare(t.kind, o.kind))
 }
 
-// wrote notes, after the commit, up to what second the row is written.
+// wrote records, after the commit, the second up to which the row is written.
 func (t *touch) wrote() {
 	t.side.mu.Lock()
 	defer t.side.mu.Unlock()
@@ -50,21 +68,22 @@ func (t *touch) wrote() {
 	}
 }
 
-// senderKey is a group member's key in Store.senders.
+// senderKey returns the key of a group member in sessions.senders.
 func senderKey(user, group uint32) uint64 { return uint64(user)<<32 | uint64(group) }
 
-// senderSide returns what is known of a member's session row for a group.
-func (s *Store) senderSide(user, group uint32) *side {
+// senderSide returns the cached state of a member's session row for a group.
+func (s *sessions) senderSide(user, group uint32) *side {
 	fresh := &side{}
 	if sd, ok, _ := s.senders.PeekOrAdd(senderKey(user, group), fresh); ok {
-		s.senders.Get(senderKey(user, group)) // it is in use
+		s.senders.Get(senderKey(user, group)) // marks the entry as used
 		return sd
 	}
 	return fresh
 }
 
-// touchedSessions returns the session rows that are older than a message, sorted.
-func (s *Store) touchedSessions(items []*item) []*touch {
+// touchedSessions returns the session rows that are older than a message of items,
+// sorted.
+func (s *sessions) touchedSessions(items []*item) []*touch {
 	by := map[*side]*touch{}
 	var list []*touch
 	add := func(sd *side, user, peer uint32, kind pb.SessionType, second uint32) {
@@ -75,11 +94,12 @@ func (s *Store) touchedSessions(items []*item) []*touch {
 		sd.mu.Lock()
 		defer sd.mu.Unlock()
 		if second > sd.second {
-			by[sd] = &touch{side: sd, user: user, peer: peer, kind: kind, second: second, row: sd.row, removed: sd.removed}
+			by[sd] = &touch{side: sd, user: user, peer: peer, kind: kind, second: second,
+				row: sd.row, removed: sd.removed}
 			list = append(list, by[sd])
 		}
 	}
-	senders := map[uint64]*side{} // each once, though the cache may forget one meanwhile
+	senders := map[uint64]*side{} // each once, although the cache may evict one meanwhile
 	for _, it := range items {
 		if it.m.Type.IsGroup() {
 			k := senderKey(it.m.From, it.m.To)
@@ -97,17 +117,18 @@ func (s *Store) touchedSessions(items []*item) []*touch {
 	return list
 }
 
-// findSessions fills in ids of rows that are not known.
-func (s *Store) findSessions(ctx context.Context, touched []*touch) error {
+// findSessions reads the ids of rows whose ids are unknown.
+func (s *sessions) findSessions(ctx context.Context, touched []*touch) error {
 	return readSessions(ctx, s.master, missingRows(touched))
 }
 
-// missingRows returns those whose row is not known.
+// missingRows returns the touches without a row id.
 func missingRows(list []*touch) []*touch {
 	return slices.DeleteFunc(slices.Clone(list), func(t *touch) bool { return t.row != 0 })
 }
 
-// readSessions reads the ids of rows. Before finalize a side may have several: then it is the one that C++ servers write, the last.
+// readSessions reads the ids of rows. Before finalize a side may have several rows. Then
+// the result is the last one, which C++ servers write.
 func readSessions(ctx context.Context, db querier, list []*touch) error {
 	type key struct {
 		user, peer uint32
@@ -149,15 +170,15 @@ func readSessions(ctx context.Context, db querier, list []*touch) error {
 	})
 }
 
-// writeSessions brings rows up to date, or makes them.
-func (s *Store) writeSessions(ctx context.Context, tx execer, touched []*touch) error {
+// writeSessions updates existing rows and inserts missing ones.
+func (s *sessions) writeSessions(ctx context.Context, tx execer, touched []*touch) error {
 	if err := updateSessions(ctx, tx, touched); err != nil {
 		return err
 	}
 	return s.insertSessions(ctx, tx, missingRows(touched))
 }
 
-// updateSessions updates the rows whose ids are known: by primary key, so that nothing else is locked.
+// updateSessions updates rows by primary key, so that no other rows are locked.
 func updateSessions(ctx context.Context, tx execer, touched []*touch) error {
 	bySecond := map[uint32][]uint32{}
 	for _, t := range touched {
@@ -166,7 +187,9 @@ func updateSessions(ctx context.Context, tx execer, touched []*touch) error {
 		}
 	}
 	return eachSecond(bySecond, func(second uint32, ids string) error {
-		return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMRecentSession SET status=0, removedMsgId=0, updated=GREATEST(updated, %d) WHERE id IN (%s)", second, ids))
+		return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMRecentSession "+
+			"SET status=0, removedMsgId=0, updated=GREATEST(updated, %d) WHERE id IN (%s)", second,
+			ids))
 	})
 }
 
@@ -186,10 +209,12 @@ func eachSecond(bySecond map[uint32][]uint32, do func(second uint32, ids string)
 	return nil
 }
 
-// insertSessions makes rows. One that another process made meanwhile is updated, where the unique key tells.
-func (s *Store) insertSessions(ctx context.Context, db execer, list []*touch) error {
+// insertSessions inserts rows. With the unique key, a row that another process has
+// inserted meanwhile is updated.
+func (s *sessions) insertSessions(ctx context.Context, db execer, list []*touch) error {
 	return inChunks(list, 1000, func(part []*touch) error {
-		b := []byte("INSERT INTO IMRecentSession (userId,peerId,type,status,created,updated) VALUES ")
+		b := []byte("INSERT INTO IMRecentSession (userId,peerId,type,status,created,updated) " +
+			"VALUES ")
 		for i, t := range part {
 			if i > 0 {
 				b = append(b, ',')
@@ -203,14 +228,16 @@ func (s *Store) insertSessions(ctx context.Context, db execer, list []*touch) er
 			b = append(b, ')')
 		}
 		if s.finalized {
-			b = append(b, " ON DUPLICATE KEY UPDATE status=0, removedMsgId=0, updated=GREATEST(updated, VALUES(updated))"...)
+			b = append(b, " ON DUPLICATE KEY UPDATE status=0, removedMsgId=0, "+
+				"updated=GREATEST(updated, VALUES(updated))"...)
 		}
 		return db.add(ctx, b)
 	})
 }
 
-// RemoveSession takes a conversation out of a user's list; see im.MessageStore. The count is cleared first: a message that comes meanwhile stays counted.
-func (s *Store) RemoveSession(ctx context.Context, user, peer uint32, t pb.SessionType) error {
+// RemoveSession removes a conversation from a user's list; see im.MessageStore. It clears
+// the count first, so that a message that arrives meanwhile stays counted.
+func (s *sessions) RemoveSession(ctx context.Context, user, peer uint32, t pb.SessionType) error {
 	group := t == pb.SessionType_SESSION_TYPE_GROUP
 	ids, err := s.listedRows(ctx, user, peer, t)
 	if err != nil {
@@ -222,20 +249,21 @@ func (s *Store) RemoveSession(ctx context.Context, user, peer uint32, t pb.Sessi
 	last := uint32(0)
 	if group {
 		of := thread{group: true, id: peer}
-		highest, err := s.highestIDs(ctx, s.master, []thread{of})
+		highest, err := s.ids.highestIDs(ctx, s.master, []thread{of})
 		if err != nil {
 			return err
 		}
 		last = highest[of]
-		if err := s.clearGroup(ctx, user, peer); err != nil {
+		if err := s.unread.clearGroup(ctx, user, peer); err != nil {
 			return err
 		}
-	} else if err := s.ClearUnread(ctx, user, peer); err != nil {
+	} else if err := s.unread.ClearUnread(ctx, user, peer); err != nil {
 		return err
 	}
 	var found int64
 	err = s.retry(ctx, func() error {
-		res, err := s.master.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession SET status=1, removedMsgId=%d WHERE id IN (%s) AND status=0", last, join(ids)))
+		res, err := s.master.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession "+
+			"SET status=1, removedMsgId=%d WHERE id IN (%s) AND status=0", last, join(ids)))
 		if err == nil {
 			found, err = res.RowsAffected()
 		}
@@ -252,17 +280,20 @@ func (s *Store) RemoveSession(ctx context.Context, user, peer uint32, t pb.Sessi
 	return nil
 }
 
-// errNoSession says that a user's list does not have a conversation.
+// errNoSession returns the error for a conversation that a user's list does not have.
 func errNoSession(user, peer uint32) error {
 	return im.Errorf(im.NotFound, "the list of user %d has no conversation with %d", user, peer)
 }
 
-// listedRows returns the ids of the listed rows of one side: before finalize there may be several.
-func (s *Store) listedRows(ctx context.Context, user, peer uint32, t pb.SessionType) ([]uint32, error) {
-	return numbers(ctx, s.master, fmt.Sprintf("SELECT id FROM IMRecentSession WHERE userId=%d AND peerId=%d AND type=%d AND status=0 ORDER BY id", user, peer, t))
+// listedRows returns the ids of the listed rows of one side. Before finalize it may have
+// several.
+func (s *sessions) listedRows(ctx context.Context, user, peer uint32,
+	t pb.SessionType) ([]uint32, error) {
+	return numbers(ctx, s.master, fmt.Sprintf("SELECT id FROM IMRecentSession "+
+		"WHERE userId=%d AND peerId=%d AND type=%d AND status=0 ORDER BY id", user, peer, t))
 }
 
-// numbers returns the only column of a query.
+// numbers returns the values of the only column of a query.
 func numbers(ctx context.Context, db querier, query string) ([]uint32, error) {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
@@ -280,12 +311,12 @@ func numbers(ctx context.Context, db querier, query string) ([]uint32, error) {
 	return list, rows.Err()
 }
 
-// forgetSide makes the next message write a session row whatever its second.
-func (s *Store) forgetSide(user, peer uint32, group bool) {
+// forgetSide makes the next message write the session row, whatever its second.
+func (s *sessions) forgetSide(user, peer uint32, group bool) {
 	var sd *side
 	if group {
 		sd, _ = s.senders.Peek(senderKey(user, peer))
-	} else if c, ok := s.conversations.Peek(im.ConversationKey(user, peer)); ok {
+	} else if c, ok := s.conversations.cache.Peek(im.ConversationKey(user, peer)); ok {
 		sd = c.sides[0]
 		if user > peer {
 			sd = c.sides[1]

@@ -16,13 +16,13 @@ import (
 	"teamtalk/sql/storetest"
 )
 
-// env is the databases of one test, and the stores opened on them.
+// env holds the databases of a test and the options of the stores opened on them.
 type env struct {
 	dsn   string
-	db    *sql.DB // for the test's own queries
+	db    *sql.DB // for queries of the test
 	redis *dbtest.RedisServer
 	clock *clock
-	o     Options // what stores are opened with
+	o     Options // options of the stores
 }
 
 // clock is a clock that a test sets ahead.
@@ -46,7 +46,8 @@ func bareEnv(t testing.TB) *env {
 	server := dbtest.MariaDB(t)
 	e := &env{dsn: server.NewDatabase(t), redis: dbtest.Redis(t), clock: &clock{}}
 	e.db = server.Open(t, e.dsn)
-	e.o = Options{Master: e.dsn, Redis: Redis{Unread: Instance{Addrs: []string{e.redis.Addr()}}}, Workers: 4, Now: e.clock.now}
+	e.o = Options{Master: e.dsn, Redis: Redis{Unread: Instance{Addrs: []string{e.redis.Addr()}}},
+		Workers: 4, Now: e.clock.now}
 	return e
 }
 
@@ -68,11 +69,14 @@ func (e *env) store(t testing.TB) *Store {
 	return s
 }
 
-// suite is the factory of the contract's tests: make makes the databases, change may alter what the stores are opened with. Making tables is most
-// of a test's time, so the databases are emptied and used again by the next test; they live as long as parent.
-func suite(parent *testing.T, make func(*testing.T) *env, change func(*testing.T, *env)) storetest.Factory {
+// suite returns the factory for the contract's tests. make makes the databases, and
+// change may alter the options of the stores. Creating tables takes most of the time of a
+// test, so the next test reuses the databases after they are emptied. They live as long
+// as parent.
+func suite(parent *testing.T, make func(*testing.T) *env,
+	change func(*testing.T, *env)) storetest.Factory {
 	ticking := &clock{}
-	base := 0 // ids that no test has reached
+	base := 0 // higher than the ids of any test so far
 	envs := map[im.Store]*env{}
 	var free []*env
 	take := func(t *testing.T) *env {
@@ -120,7 +124,9 @@ func suite(parent *testing.T, make func(*testing.T) *env, change func(*testing.T
 		},
 		SameIDs: func(t *testing.T, s im.Store) {
 			var next int
-			if err := envs[s].db.QueryRow("SELECT 1+GREATEST((SELECT COALESCE(MAX(id), 0) FROM IMUser), (SELECT COALESCE(MAX(id), 0) FROM IMGroup))").Scan(&next); err != nil {
+			if err := envs[s].db.QueryRow("SELECT 1+GREATEST((SELECT COALESCE(MAX(id), 0) " +
+				"FROM IMUser), (SELECT COALESCE(MAX(id), 0) " +
+				"FROM IMGroup))").Scan(&next); err != nil {
 				t.Fatal(err)
 			}
 			base++
@@ -140,19 +146,21 @@ func suite(parent *testing.T, make func(*testing.T) *env, change func(*testing.T
 	}
 }
 
-// empty removes all rows, and what refuse made.
+// empty deletes all rows, and the triggers of refuse.
 func (e *env) empty(t *testing.T) {
 	t.Helper()
-	for _, trigger := range e.names(t, "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA=DATABASE()") {
+	for _, trigger := range e.names(t, "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS "+
+		"WHERE TRIGGER_SCHEMA=DATABASE()") {
 		e.exec(t, "DROP TRIGGER "+trigger)
 	}
-	for _, table := range e.names(t, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME LIKE 'IM%'") {
+	for _, table := range e.names(t, "SELECT TABLE_NAME FROM information_schema.TABLES "+
+		"WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME LIKE 'IM%'") {
 		e.exec(t, "DELETE FROM "+table)
 	}
 	e.redis.FlushAll()
 }
 
-// exec runs a statement of the test's own.
+// exec runs a statement of the test.
 func (e *env) exec(t testing.TB, stmt string) {
 	t.Helper()
 	if _, err := e.db.Exec(stmt); err != nil {
@@ -181,25 +189,28 @@ func (e *env) names(t testing.TB, query string) []string {
 
 var errCrash = fmt.Errorf("the process died here")
 
-// refuse makes every table of messages refuse a content.
+// refuse makes every table of messages reject a content.
 func (e *env) refuse(t *testing.T, content string) {
 	t.Helper()
 	for n := range schema.Tables {
 		for _, table := range []string{"IMMessage", "IMGroupMessage"} {
-			e.exec(t, fmt.Sprintf("CREATE TRIGGER refuse_%s_%d_%d BEFORE INSERT ON %[1]s_%[2]d FOR EACH ROW "+
-				"IF NEW.content='%[4]s' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT='refused'; END IF", table, n, time.Now().UnixNano(), content))
+			e.exec(t, fmt.Sprintf("CREATE TRIGGER refuse_%s_%d_%d BEFORE INSERT ON %[1]s_%[2]d "+
+				"FOR EACH ROW "+
+				"IF NEW.content='%[4]s' THEN SIGNAL SQLSTATE '45000' "+
+				"SET MESSAGE_TEXT='refused'; END IF", table, n, time.Now().UnixNano(), content))
 		}
 	}
 }
 
 func TestContract(t *testing.T) { storetest.Run(t, suite(t, newEnvT, nil)) }
 
-// TestContractOneConnection proves that nothing takes a second connection while it holds one: it would wait for itself.
+// TestContractOneConnection requires that no method takes a second connection while it
+// holds one: it would wait for itself.
 func TestContractOneConnection(t *testing.T) {
 	storetest.Run(t, suite(t, newEnvT, func(_ *testing.T, e *env) { e.o.Workers = 1 }))
 }
 
-// unfinalized makes a database as C++ servers leave it, migrated and no more.
+// unfinalized makes a database as C++ servers leave it, migrated but not finalized.
 func unfinalized(t *testing.T) *env {
 	t.Helper()
 	e := bareEnv(t)
@@ -210,7 +221,7 @@ func unfinalized(t *testing.T) *env {
 	return e
 }
 
-// cppTables makes the tables of a C++ deployment.
+// cppTables creates the tables of a C++ deployment.
 func (e *env) cppTables(t *testing.T) {
 	t.Helper()
 	text, err := os.ReadFile("../schema/testdata/cpp.sql")
@@ -227,10 +238,10 @@ func (e *env) cppTables(t *testing.T) {
 	}
 }
 
-// TestContractUnfinalized: beside C++ servers the contract is the same, without the help of unique keys.
+// TestContractUnfinalized runs the contract without unique keys, as beside C++ servers.
 func TestContractUnfinalized(t *testing.T) { storetest.Run(t, suite(t, unfinalized, nil)) }
 
-// TestContractCluster: the same on a Redis Cluster.
+// TestContractCluster runs the contract with a Redis Cluster.
 func TestContractCluster(t *testing.T) {
 	storetest.Run(t, suite(t, newEnvT, func(t *testing.T, e *env) {
 		e.redis = dbtest.RedisCluster(t)
@@ -238,7 +249,8 @@ func TestContractCluster(t *testing.T) {
 	}))
 }
 
-// TestContractSlave: reads go to another pool. (The same server: what a slave lags, TestReadYourWrites shows.)
+// TestContractSlave runs the contract with a second pool for reads, on the same server.
+// TestReadYourWrites covers a slave that lags.
 func TestContractSlave(t *testing.T) {
 	storetest.Run(t, suite(t, newEnvT, func(_ *testing.T, e *env) { e.o.Slave = e.dsn }))
 }

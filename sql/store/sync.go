@@ -14,36 +14,40 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// A message to a group writes the session row of its sender alone. The others' follow here, every few seconds, one process at a time: of groups whose
-// lastChated is at or after the mark last_update_group in Redis. The mark lies syncMargin behind, since a message may be committed later than its time
-// says; what this process has done already within that it remembers, and does not do again.
+// A message to a group writes only the session row of its sender. SyncSessions writes the
+// rows of the other members, every few seconds, in one process at a time: for the groups
+// whose lastChated is at or after the mark last_update_group in Redis. The mark stays
+// syncMargin behind the clock, because a message may be committed later than its time.
+// This process remembers the groups that it has synchronised within the margin, and skips
+// them.
 
 // syncMark is the key of the time up to which sessions are written.
 const syncMark = "last_update_group"
 
-// syncMargin is how long after its time a message may come to be committed, and how far the clocks of message servers may be behind, in seconds.
+// syncMargin is the longest time, in seconds, between the time of a message and its
+// commit, including the lag of message servers' clocks.
 const syncMargin = 60
 
-// syncPage is how many groups are looked up at once.
+// syncPage is the number of groups that are read at once.
 const syncPage = 200
 
-// syncedGroups is what this process has written, of groups within the margin.
+// syncedGroups holds the groups within the margin that this process has synchronised.
 type syncedGroups struct {
 	mu   sync.Mutex
 	done map[uint32]chatted
 }
 
-// chatted is up to where a group's messages are known.
+// chatted is the position up to which a group's messages are known.
 type chatted struct{ at, msg uint32 }
 
-// has reports whether a group is done up to c.
+// has reports whether a group is synchronised up to c.
 func (y *syncedGroups) has(group uint32, c chatted) bool {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return y.done[group] == c && c != chatted{}
 }
 
-// add notes that a group is done up to c.
+// add records that a group is synchronised up to c.
 func (y *syncedGroups) add(group uint32, c chatted) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
@@ -53,7 +57,7 @@ func (y *syncedGroups) add(group uint32, c chatted) {
 	y.done[group] = c
 }
 
-// forget drops groups that are before the mark.
+// forget drops the groups before the mark.
 func (y *syncedGroups) forget(mark uint32) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
@@ -64,8 +68,8 @@ func (y *syncedGroups) forget(mark uint32) {
 	}
 }
 
-// SyncSessions brings the lists of groups' members up to date; see im.MessageStore.
-func (s *Store) SyncSessions(ctx context.Context) (int, error) {
+// SyncSessions updates the lists of conversations of group members; see im.MessageStore.
+func (s *sessions) SyncSessions(ctx context.Context) (int, error) {
 	start := time.Now()
 	conn, err := s.master.Conn(ctx)
 	if err != nil {
@@ -73,7 +77,8 @@ func (s *Store) SyncSessions(ctx context.Context) (int, error) {
 	}
 	defer conn.Close()
 	var got sql.NullInt64
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 0)", s.locks+"sync").Scan(&got); err != nil {
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 0)",
+		s.locks+"sync").Scan(&got); err != nil {
 		return 0, s.dbError("synchronise sessions", err)
 	}
 	if got.Int64 != 1 {
@@ -92,14 +97,15 @@ func (s *Store) SyncSessions(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// syncGroups goes through the groups from the mark on, in order of their last messages, and moves the mark after each page of them.
-func (s *Store) syncGroups(ctx context.Context, conn *sql.Conn) (total int, err error) {
+// syncGroups synchronises the groups from the mark on, in the order of their last
+// messages, and moves the mark after each page.
+func (s *sessions) syncGroups(ctx context.Context, conn *sql.Conn) (total int, err error) {
 	mark, err := s.readSyncMark(ctx)
 	if err != nil {
 		return 0, err
 	}
 	safe := uint32(max(s.now().Unix()-syncMargin, 0))
-	ahead := mark > safe // as after a C++ server, which leaves no margin, or a clock that was
+	ahead := mark > safe // a C++ server leaves no margin, or a clock was ahead
 	if ahead {
 		mark = safe
 	}
@@ -119,7 +125,8 @@ func (s *Store) syncGroups(ctx context.Context, conn *sql.Conn) (total int, err 
 			end = min(last.at, safe)
 		}
 		if end > mark || ahead && len(page) < syncPage {
-			if err := s.redis.sync.Set(ctx, syncMark, strconv.FormatUint(uint64(end), 10), 0).Err(); err != nil {
+			if err := s.redis.sync.Set(ctx, syncMark, strconv.FormatUint(uint64(end), 10),
+				0).Err(); err != nil {
 				return total, s.redisError("move the mark of synchronised sessions", err)
 			}
 			mark = end
@@ -131,8 +138,8 @@ func (s *Store) syncGroups(ctx context.Context, conn *sql.Conn) (total int, err 
 	}
 }
 
-// readSyncMark reads the mark, 0 when there is none.
-func (s *Store) readSyncMark(ctx context.Context) (uint32, error) {
+// readSyncMark returns the mark, 0 when it does not exist.
+func (s *sessions) readSyncMark(ctx context.Context) (uint32, error) {
 	v, err := s.redis.sync.Get(ctx, syncMark).Result()
 	if err != nil && err != redis.Nil {
 		return 0, s.redisError("read the mark of synchronised sessions", err)
@@ -140,12 +147,15 @@ func (s *Store) readSyncMark(ctx context.Context) (uint32, error) {
 	return uint32(min(countOf(v), 1<<32-1)), nil
 }
 
-// chattedGroup is a group and when it had its last message.
+// chattedGroup is a group with the time of its last message.
 type chattedGroup struct{ at, id uint32 }
 
-// chattedGroups returns the groups that follow one in the order of their last messages. Those without any are left out.
-func chattedGroups(ctx context.Context, conn *sql.Conn, after chattedGroup) ([]chattedGroup, error) {
-	rows, err := conn.QueryContext(ctx, fmt.Sprintf("SELECT lastChated, id FROM IMGroup WHERE lastChated>=%[1]d AND lastChated>0 AND (lastChated>%[1]d OR id>%[2]d) AND status=0 "+
+// chattedGroups returns the groups that follow after in the order of their last messages.
+// Groups without messages are left out.
+func chattedGroups(ctx context.Context, conn *sql.Conn,
+	after chattedGroup) ([]chattedGroup, error) {
+	rows, err := conn.QueryContext(ctx, fmt.Sprintf("SELECT lastChated, id FROM IMGroup "+
+		"WHERE lastChated>=%[1]d AND lastChated>0 AND (lastChated>%[1]d OR id>%[2]d) AND status=0 "+
 		"ORDER BY lastChated, id LIMIT %[3]d", after.at, after.id, syncPage))
 	if err != nil {
 		return nil, err
@@ -162,14 +172,16 @@ func chattedGroups(ctx context.Context, conn *sql.Conn, after chattedGroup) ([]c
 	return list, rows.Err()
 }
 
-// syncPageOf writes the sessions of the members of some groups.
-func (s *Store) syncPageOf(ctx context.Context, conn *sql.Conn, page []chattedGroup) (total int, err error) {
+// syncPageOf writes the sessions of the members of a page of groups.
+func (s *sessions) syncPageOf(ctx context.Context, conn *sql.Conn,
+	page []chattedGroup) (total int, err error) {
 	threads := make([]thread, len(page))
 	for i, g := range page {
 		threads[i] = thread{group: true, id: g.id}
 	}
-	// Before the rows are read: whoever removes a session after this has seen at least these messages.
-	highest, err := s.highestIDs(ctx, conn, threads)
+	// Read before the rows: a user that removes a session later has seen at least these
+	// messages.
+	highest, err := s.ids.highestIDs(ctx, conn, threads)
 	if err != nil {
 		return 0, err
 	}
@@ -192,12 +204,17 @@ func (s *Store) syncPageOf(ctx context.Context, conn *sql.Conn, page []chattedGr
 	return total, nil
 }
 
-// syncGroup writes the sessions of a group's members that are missing or older than its last message, and lists those again that were removed before it.
-func (s *Store) syncGroup(ctx context.Context, conn *sql.Conn, group uint32, c chatted) (int, error) {
-	rows, err := conn.QueryContext(ctx, fmt.Sprintf("SELECT m.userId, COALESCE(MAX(r.id), 0) FROM IMGroupMember AS m "+
+// syncGroup writes the sessions of a group's members that are missing or older than its
+// last message. It lists sessions again that were removed before that message.
+func (s *sessions) syncGroup(ctx context.Context, conn *sql.Conn, group uint32,
+	c chatted) (int, error) {
+	rows, err := conn.QueryContext(ctx, fmt.Sprintf("SELECT m.userId, COALESCE(MAX(r.id), 0) "+
+		"FROM IMGroupMember AS m "+
 		"LEFT JOIN IMRecentSession AS r ON r.userId=m.userId AND r.peerId=m.groupId AND r.type=%d "+
-		"WHERE m.groupId=%d AND m.status=0 AND GREATEST(m.created, m.updated)<=%d GROUP BY m.userId "+
-		"HAVING MAX(r.id) IS NULL OR MAX(r.updated)<%[3]d OR MIN(r.status)<>0", pb.SessionType_SESSION_TYPE_GROUP, group, c.at))
+		"WHERE m.groupId=%d AND m.status=0 AND GREATEST(m.created, m.updated)<=%d "+
+		"GROUP BY m.userId "+
+		"HAVING MAX(r.id) IS NULL OR MAX(r.updated)<%[3]d OR MIN(r.status)<>0",
+		pb.SessionType_SESSION_TYPE_GROUP, group, c.at))
 	if err != nil {
 		return 0, err
 	}
@@ -213,7 +230,8 @@ func (s *Store) syncGroup(ctx context.Context, conn *sql.Conn, group uint32, c c
 			old = append(old, row)
 			continue
 		}
-		fresh = append(fresh, &touch{side: &side{}, user: user, peer: group, kind: pb.SessionType_SESSION_TYPE_GROUP, second: c.at})
+		fresh = append(fresh, &touch{side: &side{}, user: user, peer: group,
+			kind: pb.SessionType_SESSION_TYPE_GROUP, second: c.at})
 	}
 	if err := rows.Err(); err != nil {
 		return 0, err
@@ -227,13 +245,17 @@ func (s *Store) syncGroup(ctx context.Context, conn *sql.Conn, group uint32, c c
 	return total + n, err
 }
 
-// updateMembers brings rows up to date. One that was removed is listed again if a message came after: one with a higher id than the last then; or where
-// that is not known, as of removals by C++ servers, one of a later second than the row.
-func updateMembers(ctx context.Context, db querier, ids []uint32, c chatted) (total int, err error) {
+// updateMembers updates rows. A removed row is listed again if a message followed the
+// removal: a message with a higher id than the last one at the removal. Removals by C++
+// servers do not record that id; then a message in a later second than the row counts.
+func updateMembers(ctx context.Context, db querier, ids []uint32,
+	c chatted) (total int, err error) {
 	slices.Sort(ids)
 	err = inChunks(ids, 1000, func(part []uint32) error {
-		res, err := db.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession SET status=0, removedMsgId=0, updated=GREATEST(updated, %[2]d) "+
-			"WHERE id IN (%[3]s) AND (status=0 AND updated<%[2]d OR status<>0 AND IF(removedMsgId>0, removedMsgId<%[1]d, updated<%[2]d))", c.msg, c.at, join(part)))
+		res, err := db.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession "+
+			"SET status=0, removedMsgId=0, updated=GREATEST(updated, %[2]d) "+
+			"WHERE id IN (%[3]s) AND (status=0 AND updated<%[2]d OR status<>0 AND "+
+			"IF(removedMsgId>0, removedMsgId<%[1]d, updated<%[2]d))", c.msg, c.at, join(part)))
 		if err != nil {
 			return err
 		}
@@ -244,8 +266,10 @@ func updateMembers(ctx context.Context, db querier, ids []uint32, c chatted) (to
 	return total, err
 }
 
-// insertMissing makes rows that are not there. Before finalize no unique key keeps out second ones: the lock does, and another look.
-func (s *Store) insertMissing(ctx context.Context, conn *sql.Conn, fresh []*touch) (total int, err error) {
+// insertMissing inserts the rows that do not exist. Before finalize no unique key
+// prevents second rows; the lock and another look do.
+func (s *sessions) insertMissing(ctx context.Context, conn *sql.Conn,
+	fresh []*touch) (total int, err error) {
 	slices.SortFunc(fresh, (*touch).compare)
 	err = inChunks(fresh, 1000, func(part []*touch) error {
 		if !s.finalized {

@@ -14,7 +14,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// syncAll runs the synchronisation and returns how many rows it wrote.
+// syncAll runs the synchronisation and returns the number of rows that it wrote.
 func syncAll(t testing.TB, s *Store) int {
 	t.Helper()
 	n, err := s.SyncSessions(context.Background())
@@ -24,7 +24,7 @@ func syncAll(t testing.TB, s *Store) int {
 	return n
 }
 
-// listed returns which users have the group in their lists.
+// listed returns the users that have the group in their lists.
 func listed(t testing.TB, s *Store, group uint32, users []uint32) (in []int) {
 	t.Helper()
 	for i, u := range users {
@@ -41,7 +41,7 @@ func listed(t testing.TB, s *Store, group uint32, users []uint32) (in []int) {
 	return in
 }
 
-// wantListed checks it.
+// wantListed checks the users that have the group in their lists.
 func wantListed(t testing.TB, what string, s *Store, group uint32, users []uint32, want ...int) {
 	t.Helper()
 	if got := listed(t, s, group, users); !slices.Equal(got, want) {
@@ -49,12 +49,15 @@ func wantListed(t testing.TB, what string, s *Store, group uint32, users []uint3
 	}
 }
 
-// syncedUpTo reads the mark of the synchronisation.
+// syncedUpTo returns the mark of the synchronisation.
 func (e *env) syncedUpTo() string { return e.redis.Do("GET last_update_group") }
 
-// TestSyncMark: the mark follows behind, what is done is not done again, and nothing within the margin is passed over, whatever order it comes in.
+// TestSyncMark requires that the mark follows behind the clock, that a group is not
+// synchronised twice, and that no message within the margin is missed, in whatever order
+// messages are committed.
 func TestSyncMark(t *testing.T) {
-	for name, open := range map[string]func(*testing.T) *env{"finalized": newEnvT, "unfinalized": unfinalized} {
+	for name, open := range map[string]func(*testing.T) *env{"finalized": newEnvT,
+		"unfinalized": unfinalized} {
 		t.Run(name, func(t *testing.T) {
 			e := open(t)
 			s, other := e.store(t), e.store(t)
@@ -74,16 +77,17 @@ func TestSyncMark(t *testing.T) {
 			if behind := s.now().Unix() - mark; behind < 60 || behind > 120 {
 				t.Errorf("the mark is %d s behind", behind)
 			}
-			// A message that is committed later than others whose time is after its own.
+			// This message is committed after others with later times.
 			late := groupText(u[1], h, "late")
 			late.Created = uint32(s.now().Unix()) - 30
-			e.exec(t, fmt.Sprintf("UPDATE IMGroupMember SET created=1, updated=1 WHERE groupId=%d", h))
+			e.exec(t, fmt.Sprintf("UPDATE IMGroupMember SET created=1, updated=1 "+
+				"WHERE groupId=%d", h))
 			send(t, s, late)
 			if n := syncAll(t, s); n != 1 {
 				t.Errorf("%d rows written, want 1: of the late message", n)
 			}
 			wantListed(t, "late", s, h, u, 0, 1)
-			// Somebody's clock was ahead.
+			// The clock of another process was ahead.
 			e.redis.Do("SET last_update_group " + fmt.Sprint(s.now().Unix()+100_000))
 			send(t, s, groupText(u[0], g, "2"))
 			if syncAll(t, s); e.syncedUpTo() > fmt.Sprint(s.now().Unix()) {
@@ -91,16 +95,17 @@ func TestSyncMark(t *testing.T) {
 			}
 			e.redis.Do("DEL last_update_group")
 			if n := syncAll(t, other); n != 0 {
-				t.Errorf("without a mark %d rows are written, of which none is missing", n)
+				t.Errorf("without a mark %d rows are written although none is missing", n)
 			}
-			if n := e.number(t, "SELECT COUNT(*)-COUNT(DISTINCT userId, peerId, type) FROM IMRecentSession"); n != 0 {
+			if n := e.number(t, "SELECT COUNT(*)-COUNT(DISTINCT userId, peerId, type) "+
+				"FROM IMRecentSession"); n != 0 {
 				t.Errorf("%d sides have two rows", n)
 			}
 		})
 	}
 }
 
-// TestSyncPages: more groups than are looked up at once, most of one second.
+// TestSyncPages synchronises more groups than one page, most of them in the same second.
 func TestSyncPages(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -121,7 +126,8 @@ func TestSyncPages(t *testing.T) {
 	}
 }
 
-// TestSyncCrash: a run ends in the middle; the next does what is left.
+// TestSyncCrash ends a run in the middle. The next run must synchronise the remaining
+// groups.
 func TestSyncCrash(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -132,9 +138,10 @@ func TestSyncCrash(t *testing.T) {
 		groups = append(groups, g)
 		send(t, s, groupText(u[0], g, "x"))
 	}
-	// The third group's rows are refused.
+	// The database rejects the rows of the third group.
 	e.exec(t, fmt.Sprintf("CREATE TRIGGER refuse BEFORE INSERT ON IMRecentSession FOR EACH ROW "+
-		"IF NEW.peerId=%d AND NEW.type=2 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT='refused'; END IF", groups[2]))
+		"IF NEW.peerId=%d AND NEW.type=2 THEN SIGNAL SQLSTATE '45000' "+
+		"SET MESSAGE_TEXT='refused'; END IF", groups[2]))
 	if _, err := s.SyncSessions(t.Context()); err == nil {
 		t.Fatal("no error")
 	}
@@ -153,7 +160,8 @@ func TestSyncCrash(t *testing.T) {
 	}
 }
 
-// TestSyncOneAtATime: while one process is at it the others return at once; the lock is free after a failure.
+// TestSyncOneAtATime requires that other processes return at once while one runs, and
+// that the lock is free after a failure.
 func TestSyncOneAtATime(t *testing.T) {
 	e := newEnv(t)
 	s, other := e.store(t), e.store(t)
@@ -177,7 +185,7 @@ func TestSyncOneAtATime(t *testing.T) {
 		t.Errorf("without Redis: %v", err)
 	}
 	e.redis.Start()
-	for s.Ping(t.Context()) != nil { // the client tries a server that was away once a second
+	for s.Ping(t.Context()) != nil { // the client tries an unavailable server once a second
 		time.Sleep(10 * time.Millisecond)
 	}
 	if n := syncAll(t, s); n != 1 {
@@ -185,7 +193,7 @@ func TestSyncOneAtATime(t *testing.T) {
 	}
 }
 
-// TestRemovedSession: what brings a removed session back, and what does not.
+// TestRemovedSession tries which messages list a removed session again.
 func TestRemovedSession(t *testing.T) {
 	e := newEnv(t)
 	s, other := e.store(t), e.store(t)
@@ -200,7 +208,8 @@ func TestRemovedSession(t *testing.T) {
 	}
 	remove := func(user uint32) {
 		t.Helper()
-		if err := s.RemoveSession(t.Context(), user, g, pb.SessionType_SESSION_TYPE_GROUP); err != nil {
+		if err := s.RemoveSession(t.Context(), user, g,
+			pb.SessionType_SESSION_TYPE_GROUP); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -217,14 +226,15 @@ func TestRemovedSession(t *testing.T) {
 	syncAll(t, s)
 	wantListed(t, "a message after the removal, in the same second", s, g, u, 0, 1, 2)
 	remove(u[1])
-	// Removed before the message before it was synchronised.
+	// The session is removed before the earlier message is synchronised.
 	remove(u[0])
 	post(other, u[2])
 	remove(u[2])
 	syncAll(t, other)
 	wantListed(t, "messages before and after the removals", s, g, u, 0, 1)
-	// A C++ server notes no message id.
-	e.exec(t, fmt.Sprintf("UPDATE IMRecentSession SET status=1 WHERE userId=%d AND peerId=%d AND type=2", u[0], g))
+	// A C++ server does not record a message id.
+	e.exec(t, fmt.Sprintf("UPDATE IMRecentSession SET status=1 WHERE userId=%d AND peerId=%d "+
+		"AND type=2", u[0], g))
 	for _, by := range []*Store{e.store(t), s} {
 		syncAll(t, by)
 		wantListed(t, "removed by a C++ server", s, g, u, 1)
@@ -236,12 +246,14 @@ func TestRemovedSession(t *testing.T) {
 	change(t, s, g, del, u[2])
 	post(s, u[1])
 	syncAll(t, s)
-	if n := e.number(t, fmt.Sprintf("SELECT status FROM IMRecentSession WHERE userId=%d AND peerId=%d AND type=2", u[2], g)); n != 1 {
-		t.Error("who left has a row that C++ servers list")
+	if n := e.number(t, fmt.Sprintf("SELECT status FROM IMRecentSession "+
+		"WHERE userId=%d AND peerId=%d AND type=2", u[2], g)); n != 1 {
+		t.Error("a former member has a row that C++ servers list")
 	}
 }
 
-// TestRemovedWhileStored: a session is removed while a message is being stored: the next message brings it back, in the same second too.
+// TestRemovedWhileStored removes a session while a message is being stored. The next
+// message must list it again, also in the same second.
 func TestRemovedWhileStored(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -268,9 +280,11 @@ func TestRemovedWhileStored(t *testing.T) {
 	}
 }
 
-// TestSyncTogether: several processes run it all the time while messages come; at the end nothing is missing.
+// TestSyncTogether synchronises from several processes while messages are stored. At the
+// end no row may be missing.
 func TestSyncTogether(t *testing.T) {
-	for name, open := range map[string]func(*testing.T) *env{"finalized": newEnvT, "unfinalized": unfinalized} {
+	for name, open := range map[string]func(*testing.T) *env{"finalized": newEnvT,
+		"unfinalized": unfinalized} {
 		t.Run(name, func(t *testing.T) {
 			e := open(t)
 			stores := []*Store{e.store(t), e.store(t)}

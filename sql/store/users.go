@@ -9,14 +9,31 @@ import (
 	"unicode/utf8"
 
 	"teamtalk/core/im"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// userColumns are read in this order by userFields.
-const userColumns = "id, name, domain, nick, sex, phone, email, COALESCE(avatar, ''), departId, COALESCE(status, 0), sign_info, push_shield_status, updated"
+// directory is the part for users and departments.
+type directory struct {
+	*databases
 
-// userFields are where a row of userColumns goes.
+	// known holds the users that exist and have not departed, with the unix second of the
+	// look-up.
+	known *lru.Cache[uint32, int64]
+
+	lateMark lateMark // a sync mark that Redis has not taken
+
+	userStamps, departStamps im.Stamps // guarded by the directory's lock in the database
+}
+
+// userColumns are the columns of a user, in the order of userFields.
+const userColumns = "id, name, domain, nick, sex, phone, email, COALESCE(avatar, ''), departId, " +
+	"COALESCE(status, 0), sign_info, push_shield_status, updated"
+
+// userFields returns the destinations for a row of userColumns.
 func userFields(u *im.User) []any {
-	return []any{&u.ID, &u.Name, &u.Domain, &u.Nick, &u.Gender, &u.Phone, &u.Email, &u.Avatar, &u.DepartID, &u.Status, &u.SignInfo, &u.PushShield, &u.Updated}
+	return []any{&u.ID, &u.Name, &u.Domain, &u.Nick, &u.Gender, &u.Phone, &u.Email, &u.Avatar,
+		&u.DepartID, &u.Status, &u.SignInfo, &u.PushShield, &u.Updated}
 }
 
 // usersWhere returns the users that a condition selects.
@@ -38,7 +55,7 @@ func usersWhere(ctx context.Context, db querier, where string, args ...any) ([]i
 }
 
 // AccountByName returns the account with a login name; see im.UserStore.
-func (s *Store) AccountByName(ctx context.Context, name string) (im.Account, error) {
+func (s *directory) AccountByName(ctx context.Context, name string) (im.Account, error) {
 	list, err := s.AccountsByName(ctx, []string{name})
 	switch {
 	case err != nil:
@@ -49,9 +66,10 @@ func (s *Store) AccountByName(ctx context.Context, name string) (im.Account, err
 	return list[0], nil
 }
 
-// AccountsByName returns accounts by login name; see im.UserStore. From the slave; from the master those that the slave does not have, which may be
-// since they are new, or that this process changed lately.
-func (s *Store) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
+// AccountsByName returns accounts by login name; see im.UserStore. It reads from the
+// slave. It reads from the master the accounts that the slave lacks, perhaps because they
+// are new, and those that this process changed recently.
+func (s *directory) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
 	list := make([]im.Account, len(names))
 	all := make([]int, len(names))
 	for i := range all {
@@ -59,7 +77,9 @@ func (s *Store) AccountsByName(ctx context.Context, names []string) ([]im.Accoun
 	}
 	err := accountsByName(ctx, s.slave, names, all, list)
 	if err == nil && s.slave != s.master {
-		again := slices.DeleteFunc(all, func(i int) bool { return list[i].ID != 0 && s.reader(list[i].ID) != s.master })
+		again := slices.DeleteFunc(all, func(i int) bool {
+			return list[i].ID != 0 && s.reader(list[i].ID) != s.master
+		})
 		err = accountsByName(ctx, s.master, names, again, list)
 	}
 	if err != nil {
@@ -68,17 +88,18 @@ func (s *Store) AccountsByName(ctx context.Context, names []string) ([]im.Accoun
 	return list, nil
 }
 
-// accountColumns are read in this order by accountFields.
+// accountColumns are the columns of an account, in the order of accountFields.
 const accountColumns = userColumns + ", password, salt"
 
-// accountFields are where a row of accountColumns goes.
+// accountFields returns the destinations for a row of accountColumns.
 func accountFields(a *im.Account) []any { return append(userFields(&a.User), &a.Password, &a.Salt) }
 
-// accountsByName asks one database for the names at some places, and enters the accounts there.
-// Tables filled by the first implementation may hold a name several times, or names that differ
-// in case alone. The rows spelled like the name asked for come first, then those that may log
-// in; of the rest the last one counts, as it does there.
-func accountsByName(ctx context.Context, db querier, names []string, places []int, list []im.Account) error {
+// accountsByName reads from one database the accounts for the names at some places, and
+// stores them at these places of list. Tables filled by the first implementation may hold
+// a name several times, or names that differ only in case. The rows spelled like the name
+// come first, then those that may log in. Of the rest the last one is used, as there.
+func accountsByName(ctx context.Context, db querier, names []string, places []int,
+	list []im.Account) error {
 	var plain, other []int
 	for _, i := range places {
 		list[i] = im.Account{}
@@ -89,12 +110,15 @@ func accountsByName(ctx context.Context, db querier, names []string, places []in
 			other = append(other, i)
 		}
 	}
-	if err := inChunks(plain, chunk, func(part []int) error { return plainAccounts(ctx, db, names, part, list) }); err != nil {
+	if err := inChunks(plain, chunk, func(part []int) error {
+		return plainAccounts(ctx, db, names, part, list)
+	}); err != nil {
 		return err
 	}
-	// What is the same name in other letters is for the database to say.
+	// The database decides which other letters make the same name.
 	for _, i := range other {
-		err := db.QueryRowContext(ctx, "SELECT "+accountColumns+" FROM IMUser WHERE nameFold=LOWER(?) "+
+		err := db.QueryRowContext(ctx, "SELECT "+accountColumns+" FROM IMUser "+
+			"WHERE nameFold=LOWER(?) "+
 			"ORDER BY name=? DESC, COALESCE(status, 0)=? DESC, id DESC LIMIT 1",
 			names[i], names[i], im.StatusOK).Scan(accountFields(&list[i])...)
 		if err == sql.ErrNoRows {
@@ -106,18 +130,19 @@ func accountsByName(ctx context.Context, db querier, names []string, places []in
 	return ctx.Err()
 }
 
-// isPlain reports whether strings.ToLower makes of a name what LOWER makes of it in every database.
+// isPlain reports whether strings.ToLower and LOWER of every database fold a name alike.
 func isPlain(name string) bool {
 	for i := range len(name) {
 		if name[i] >= utf8.RuneSelf || name[i] < ' ' {
 			return false
 		}
 	}
-	return name != "" && name[len(name)-1] != ' ' // at the end they do not count
+	return name != "" && name[len(name)-1] != ' ' // blanks at the end do not count
 }
 
-// plainAccounts is accountsByName for plain names, in one look at the index.
-func plainAccounts(ctx context.Context, db querier, names []string, places []int, list []im.Account) error {
+// plainAccounts is accountsByName for plain names, with one read of the index.
+func plainAccounts(ctx context.Context, db querier, names []string, places []int,
+	list []im.Account) error {
 	asked := make(map[string][]int, len(places))
 	args := make([]any, 0, len(places))
 	for _, i := range places {
@@ -127,7 +152,8 @@ func plainAccounts(ctx context.Context, db querier, names []string, places []int
 		}
 		asked[fold] = append(asked[fold], i)
 	}
-	q := "SELECT nameFold, " + accountColumns + " FROM IMUser WHERE nameFold IN (?" + strings.Repeat(",?", len(args)-1) + ") ORDER BY id"
+	q := "SELECT nameFold, " + accountColumns + " FROM IMUser WHERE nameFold IN (?" +
+		strings.Repeat(",?", len(args)-1) + ") ORDER BY id"
 	rows, err := db.QueryContext(ctx, q, args...)
 	if err != nil {
 		return err
@@ -148,7 +174,7 @@ func plainAccounts(ctx context.Context, db querier, names []string, places []int
 	return rows.Err()
 }
 
-// nameRank orders accounts with the same folded name for a login as name, see accountsByName.
+// nameRank orders the accounts with the same folded name; see accountsByName.
 func nameRank(a *im.Account, name string) (rank int) {
 	if strings.TrimRight(a.Name, " ") == name {
 		rank += 2
@@ -159,8 +185,9 @@ func nameRank(a *im.Account, name string) (rank int) {
 	return rank
 }
 
-// Users returns users by id; see im.UserStore. From the slave, and what it does not have or this process changed lately from the master.
-func (s *Store) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
+// Users returns users by id; see im.UserStore. It reads from the slave, and from the
+// master those that the slave lacks or that this process changed recently.
+func (s *directory) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
 	list, err := usersByID(ctx, s.reader(ids...), ids)
 	if err != nil || s.slave == s.master {
 		return list, s.dbError("read users", err)
@@ -174,7 +201,7 @@ func (s *Store) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
 	return append(list, more...), s.dbError("read users", err)
 }
 
-// usersByID asks one database.
+// usersByID reads users from one database.
 func usersByID(ctx context.Context, db querier, ids []uint32) ([]im.User, error) {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
@@ -187,8 +214,10 @@ func usersByID(ctx context.Context, db querier, ids []uint32) ([]im.User, error)
 	return list, err
 }
 
-// UsersChangedSince returns users for a client's synchronisation; see im.UserStore. From the slave: clients ask again.
-func (s *Store) UsersChangedSince(ctx context.Context, since uint32) ([]im.User, uint32, error) {
+// UsersChangedSince returns users for a client's synchronisation; see im.UserStore. It
+// reads from the slave, because clients ask again.
+func (s *directory) UsersChangedSince(ctx context.Context,
+	since uint32) ([]im.User, uint32, error) {
 	where := fmt.Sprintf("updated>=%d", since)
 	if since == 0 {
 		where = fmt.Sprintf("COALESCE(status, 0)<>%d", im.StatusDeparted)
@@ -203,8 +232,9 @@ func (s *Store) UsersChangedSince(ctx context.Context, since uint32) ([]im.User,
 	return list, since, nil
 }
 
-// ListUsers returns users in order of id; see im.UserStore. From the master: administrators look at what they just did.
-func (s *Store) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
+// ListUsers returns users in order of id; see im.UserStore. It reads from the master, so
+// that administrators see their last change.
+func (s *directory) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
 	if limit <= 0 {
 		return nil, s.dbError("list users", ctx.Err())
 	}
@@ -213,52 +243,59 @@ func (s *Store) ListUsers(ctx context.Context, after uint32, limit int) ([]im.Us
 }
 
 // SetPassword replaces a user's password; see im.UserStore.
-func (s *Store) SetPassword(ctx context.Context, id uint32, password, salt string) error {
-	if err := checkFields(&im.Account{User: im.User{Name: "-"}, Password: password, Salt: salt}); err != nil {
+func (s *directory) SetPassword(ctx context.Context, id uint32, password, salt string) error {
+	if err := checkFields(&im.Account{User: im.User{Name: "-"}, Password: password,
+		Salt: salt}); err != nil {
 		return err
 	}
 	return s.changeUser(ctx, id, "password=?, salt=?", password, salt)
 }
 
-// SetUserStatus changes a user's standing; see im.UserStore.
-func (s *Store) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
+// SetUserStatus changes a user's status; see im.UserStore.
+func (s *directory) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
 	if status > 255 {
-		return im.Errorf(im.Invalid, "user status %d", status)
+		return im.Errorf(im.Invalid, "user status %d is out of range", status)
 	}
 	return s.changeListed(ctx, id, "status", uint32(status), nil)
 }
 
-// SetSignInfo changes what a user says of itself; see im.UserStore.
-func (s *Store) SetSignInfo(ctx context.Context, id uint32, text string) error {
+// SetSignInfo changes a user's signature text; see im.UserStore.
+func (s *directory) SetSignInfo(ctx context.Context, id uint32, text string) error {
 	if err := checkFields(&im.Account{User: im.User{Name: "-", SignInfo: text}}); err != nil {
 		return err
 	}
 	return s.changeListed(ctx, id, "sign_info", text, nil)
 }
 
-// SetAvatar changes a user's picture; see im.UserStore.
-func (s *Store) SetAvatar(ctx context.Context, id uint32, url string) error {
+// SetAvatar changes a user's avatar; see im.UserStore.
+func (s *directory) SetAvatar(ctx context.Context, id uint32, url string) error {
 	if err := checkFields(&im.Account{User: im.User{Name: "-", Avatar: url}}); err != nil {
 		return err
 	}
 	return s.changeListed(ctx, id, "avatar", url, nil)
 }
 
-// SetUserDepart puts a user into a department; see im.UserStore.
-func (s *Store) SetUserDepart(ctx context.Context, id, depart uint32) error {
-	return s.changeListed(ctx, id, "departId", depart, func(tx *sql.Tx) error { return s.wantDepart(ctx, tx, depart) })
+// SetUserDepart moves a user to a department; see im.UserStore.
+func (s *directory) SetUserDepart(ctx context.Context, id, depart uint32) error {
+	return s.changeListed(ctx, id, "departId", depart, func(tx *sql.Tx) error {
+		return s.wantDepart(ctx, tx, depart)
+	})
 }
 
-// SetPushShield turns the nightly rest on or off; see im.UserStore.
-func (s *Store) SetPushShield(ctx context.Context, id uint32, on bool) error {
+// SetPushShield turns a user's nightly rest from pushes on or off; see im.UserStore.
+func (s *directory) SetPushShield(ctx context.Context, id uint32, on bool) error {
 	return s.changeUser(ctx, id, "push_shield_status=?", on)
 }
 
-// changeListed sets a column of a user that others see, and updated, unless check, which is for the same transaction, returns an error.
-func (s *Store) changeListed(ctx context.Context, id uint32, column string, value any, check func(*sql.Tx) error) error {
+// changeListed sets a column that other users see, and updated. check, if given, runs in
+// the same transaction, and its error ends it.
+func (s *directory) changeListed(ctx context.Context, id uint32, column string, value any,
+	check func(*sql.Tx) error) error {
 	err := s.changeDirectory(ctx, "IMUser", false, func(tx *sql.Tx, now int64) error {
-		// The user first: who is not there is not found, whatever else is wrong.
-		res, err := tx.ExecContext(ctx, "UPDATE IMUser SET "+column+"=?, updated=? WHERE id=?", value, now, id)
+		// The user is updated first, so that a missing user is NotFound whatever else is
+		// wrong.
+		res, err := tx.ExecContext(ctx, "UPDATE IMUser SET "+column+"=?, updated=? WHERE id=?",
+			value, now, id)
 		if err != nil {
 			return err
 		}
@@ -280,13 +317,14 @@ func (s *Store) changeListed(ctx context.Context, id uint32, column string, valu
 	return nil
 }
 
-// changeUser sets columns of one user that nobody else sees.
-func (s *Store) changeUser(ctx context.Context, id uint32, set string, args ...any) error {
+// changeUser sets columns of a user that other users do not see.
+func (s *directory) changeUser(ctx context.Context, id uint32, set string, args ...any) error {
 	var found int64
 	err := s.retry(ctx, func() error {
-		res, err := s.master.ExecContext(ctx, "UPDATE IMUser SET "+set+" WHERE id=?", append(args, id)...)
+		res, err := s.master.ExecContext(ctx, "UPDATE IMUser SET "+set+" WHERE id=?",
+			append(args, id)...)
 		if err == nil {
-			found, err = res.RowsAffected() // found, not changed: see openMySQL
+			found, err = res.RowsAffected() // rows found, not rows changed; see openMySQL
 		}
 		return err
 	})
@@ -301,14 +339,17 @@ func (s *Store) changeUser(ctx context.Context, id uint32, set string, args ...a
 	return nil
 }
 
-// checkFields says which field of an account does not fit its column. Lengths are in characters.
+// checkFields returns an error for a field of an account that does not fit its column.
+// Lengths are in characters.
 func checkFields(a *im.Account) error {
 	for _, f := range []struct {
 		name, value string
 		max         int
 	}{
-		{"name", a.Name, 32}, {"domain", a.Domain, 32}, {"nick", a.Nick, 32}, {"password", a.Password, 32}, {"salt", a.Salt, 4},
-		{"phone", a.Phone, 11}, {"email", a.Email, 64}, {"avatar", a.Avatar, 255}, {"sign info", a.SignInfo, 128},
+		{"name", a.Name, 32}, {"domain", a.Domain, 32}, {"nick", a.Nick, 32}, {"password",
+			a.Password, 32}, {"salt", a.Salt, 4},
+		{"phone", a.Phone, 11}, {"email", a.Email, 64}, {"avatar", a.Avatar, 255}, {"sign info",
+			a.SignInfo, 128},
 	} {
 		if !utf8.ValidString(f.value) {
 			return im.Errorf(im.Invalid, "%s is not UTF-8", f.name)
@@ -326,9 +367,10 @@ func checkFields(a *im.Account) error {
 	return nil
 }
 
-// CreateUsers adds accounts, all or none; see im.UserStore. The directory's lock keeps two calls from taking one name: the column has no unique key,
-// existing deployments may have names twice.
-func (s *Store) CreateUsers(ctx context.Context, accounts []im.Account) ([]uint32, error) {
+// CreateUsers adds accounts, all or none; see im.UserStore. The directory's lock prevents
+// two calls from taking the same name. The column has no unique key, because existing
+// deployments may have names twice.
+func (s *directory) CreateUsers(ctx context.Context, accounts []im.Account) ([]uint32, error) {
 	for i := range accounts {
 		if err := checkFields(&accounts[i]); err != nil {
 			return nil, fmt.Errorf("account %d: %w", i, err)
@@ -349,19 +391,23 @@ func (s *Store) CreateUsers(ctx context.Context, accounts []im.Account) ([]uint3
 	return ids, nil
 }
 
-// insertUsers adds rows and returns their ids.
-func insertUsers(ctx context.Context, tx *sql.Tx, accounts []im.Account, now int64) ([]uint32, error) {
+// insertUsers inserts rows and returns their ids.
+func insertUsers(ctx context.Context, tx *sql.Tx, accounts []im.Account,
+	now int64) ([]uint32, error) {
 	var ids []uint32
 	err := inChunks(accounts, chunk, func(part []im.Account) error {
 		var q strings.Builder
 		var args []any
-		q.WriteString("INSERT INTO IMUser (sex,name,domain,nick,password,salt,phone,email,avatar,departId,status,created,updated,push_shield_status,sign_info) VALUES ")
+		q.WriteString("INSERT INTO IMUser " +
+			"(sex,name,domain,nick,password,salt,phone,email,avatar,departId,status," +
+			"created,updated,push_shield_status,sign_info) VALUES ")
 		for i, a := range part {
 			if i > 0 {
 				q.WriteByte(',')
 			}
 			q.WriteString("(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")
-			args = append(args, a.Gender, a.Name, a.Domain, a.Nick, a.Password, a.Salt, a.Phone, a.Email, a.Avatar, a.DepartID, uint32(a.Status), now, now, a.PushShield, a.SignInfo)
+			args = append(args, a.Gender, a.Name, a.Domain, a.Nick, a.Password, a.Salt, a.Phone,
+				a.Email, a.Avatar, a.DepartID, uint32(a.Status), now, now, a.PushShield, a.SignInfo)
 		}
 		if _, err := tx.ExecContext(ctx, q.String(), args...); err != nil {
 			return err
@@ -373,15 +419,17 @@ func insertUsers(ctx context.Context, tx *sql.Tx, accounts []im.Account, now int
 	return ids, err
 }
 
-// idsByName returns the ids of accounts just inserted. Names are compared by the database, in one place: who finds two rows of one name, whether the
-// other was there before or was inserted with it, has found that it is taken.
+// idsByName returns the ids of accounts that were just inserted. The database compares
+// the names. When two rows have the same name, that name was taken, by an earlier row or
+// within this call.
 func idsByName(ctx context.Context, tx *sql.Tx, accounts []im.Account) ([]uint32, error) {
 	args := make([]any, len(accounts))
 	for i, a := range accounts {
 		args[i] = a.Name
 	}
 	marks := strings.TrimSuffix(strings.Repeat("LOWER(?),", len(args)), ",")
-	rows, err := tx.QueryContext(ctx, "SELECT id, name, nameFold FROM IMUser WHERE nameFold IN ("+marks+") ORDER BY id", args...)
+	rows, err := tx.QueryContext(ctx, "SELECT id, name, nameFold FROM IMUser WHERE nameFold IN ("+
+		marks+") ORDER BY id", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -393,7 +441,8 @@ func idsByName(ctx context.Context, tx *sql.Tx, accounts []im.Account) ([]uint32
 		if err := rows.Scan(&id, &name, &fold); err != nil {
 			return nil, err
 		}
-		if fold = strings.TrimRight(fold, " "); folded[fold] { // the database compares without trailing blanks
+		// the database ignores blanks at the end
+		if fold = strings.TrimRight(fold, " "); folded[fold] {
 			return nil, im.Errorf(im.Exists, "the name %q is taken", name)
 		}
 		folded[fold], byName[name] = true, id
@@ -408,4 +457,55 @@ func idsByName(ctx context.Context, tx *sql.Tx, accounts []im.Account) ([]uint32
 		}
 	}
 	return ids, nil
+}
+
+// knownTTL is the time for which a look-up of a user is valid, in seconds.
+const knownTTL = 60
+
+// checkRecipients sets the error of messages to users that do not exist or have departed.
+func (s *directory) checkRecipients(ctx context.Context, items []*item) error {
+	now := s.now().Unix()
+	ask := map[uint32]bool{}
+	for _, it := range items {
+		if it.m.Type.IsGroup() {
+			continue
+		}
+		if at, ok := s.known.Get(it.m.To); !ok || now-at >= knownTTL {
+			ask[it.m.To] = false
+		}
+	}
+	if len(ask) == 0 {
+		return nil
+	}
+	ids := make([]uint32, 0, len(ask))
+	for id := range ask {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	err := inChunks(ids, chunk, func(part []uint32) error {
+		rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT id FROM IMUser "+
+			"WHERE id IN (%s) AND COALESCE(status, 0)<>%d", join(part), im.StatusDeparted))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id uint32
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ask[id] = true
+			s.known.Add(id, now)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return s.dbError("look up recipients", err)
+	}
+	for _, it := range items {
+		if there, asked := ask[it.m.To]; asked && !there && !it.m.Type.IsGroup() {
+			it.m.Err = im.Errorf(im.Invalid, "recipient %d does not exist", it.m.To)
+		}
+	}
+	return nil
 }

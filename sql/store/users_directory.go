@@ -10,17 +10,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Clients keep the directory, users and departments, and ask for what was changed after
-// the newest change they have. So no change may become visible with an earlier time than
-// one that was visible before, nor with one that was told as settled: a client would
-// never ask for it. All changes of the directory go one at a time under a lock of the
-// database, and each gets a time that is not before any there is, whatever the clocks of
-// the processes say. (C++ servers and other programs do not take the lock. What they
-// change is as safe as it always was.)
+// Clients keep the directory, users and departments, and ask for the changes since the
+// newest one they have. So a change must not become visible with an earlier time than a
+// change that was visible before, nor with a time that a client was told is complete:
+// that client would never ask for it. All changes of the directory run one at a time
+// under a lock of the database. Each gets a time that is not before any other, whatever
+// the clocks of the processes say. C++ servers and other programs do not take the lock;
+// their changes are as safe as before.
 
-// changeDirectory runs do in a transaction under the directory's lock. now is the new value of updated for the rows of table. A change that must not be
-// made twice is not made again (once) when the connection was lost over its commit, which leaves open whether it was made.
-func (s *Store) changeDirectory(ctx context.Context, table string, once bool, do func(tx *sql.Tx, now int64) error) error {
+// changeDirectory runs do in a transaction under the directory's lock. now is the new
+// value of updated for the rows of table. With once, a change is not tried again when the
+// connection was lost during its commit, because it may be committed.
+func (s *directory) changeDirectory(ctx context.Context, table string, once bool,
+	do func(tx *sql.Tx, now int64) error) error {
 	var stamp int64
 	err := s.retry(ctx, func() error {
 		return s.locked(ctx, "users", func(conn *sql.Conn) error {
@@ -32,7 +34,7 @@ func (s *Store) changeDirectory(ctx context.Context, table string, once bool, do
 				err = do(tx, stamp)
 			}
 			if err != nil {
-				tx.Rollback() // when it fails the connection is gone, and the transaction with it
+				tx.Rollback() // if it fails, the connection is lost and the transaction with it
 				return err
 			}
 			if err := tx.Commit(); err != nil {
@@ -50,8 +52,9 @@ func (s *Store) changeDirectory(ctx context.Context, table string, once bool, do
 	return err
 }
 
-// stamp is the time for a change: now, or one that is not before the newest there is.
-func (s *Store) stamp(ctx context.Context, tx *sql.Tx, table string) (int64, error) {
+// stamp returns the time of a change: now, or a later one that is not before the newest
+// change.
+func (s *directory) stamp(ctx context.Context, tx *sql.Tx, table string) (int64, error) {
 	var newest int64
 	err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(updated), 0) FROM "+table).Scan(&newest)
 	if err != nil {
@@ -64,31 +67,33 @@ func (s *Store) stamp(ctx context.Context, tx *sql.Tx, table string) (int64, err
 	return stamps.Next(newest, s.now().Unix()), nil
 }
 
-// directoryMark is the key of the time of the directory's last change. C++ servers ask the database for changes only when it is later than what the
-// client has; our own do not need it.
+// directoryMark is the key of the time of the last change of the directory. C++ servers
+// read changes from the database only when it is later than the time that the client has.
+// Servers of this package do not use it.
 const directoryMark = "total_user_update"
 
-// marks sets a time unless a later one is there.
+// marks sets a time unless a later one is set.
 var marks = redis.NewScript(`local v = tonumber(redis.call('GET', KEYS[1]))
 if not v or v < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
 return 0`)
 
-// markTimeout is how long a change that is made waits for its mark.
+// markTimeout bounds the time for which a committed change waits to set its mark.
 const markTimeout = 2 * time.Second
 
-// markDirectory sets the mark. The change is made, and an error would say that it is not: when Redis is away the mark is owed, and set by payMark or
-// with the next change.
-func (s *Store) markDirectory(ctx context.Context, stamp int64) {
+// markDirectory sets the mark. The change is committed, so it does not return an error.
+// While Redis is unavailable the mark is owed. payMark or the next change sets it.
+func (s *directory) markDirectory(ctx context.Context, stamp int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
 	defer cancel()
 	if err := marks.Run(ctx, s.redis.sync, []string{directoryMark}, stamp).Err(); err != nil {
-		s.log.Warn("mark of the directory waits for Redis", "err", s.redisError("set the mark of the directory", err))
+		s.log.Warn("mark of the directory waits for Redis",
+			"err", s.redisError("set the mark of the directory", err))
 		s.lateMark.owe(stamp)
 	}
 }
 
-// payMark sets the mark if one is owed.
-func (s *Store) payMark(ctx context.Context) error {
+// payMark sets the mark if it is owed.
+func (s *directory) payMark(ctx context.Context) error {
 	stamp := s.lateMark.take()
 	if stamp == 0 {
 		return nil
@@ -100,7 +105,7 @@ func (s *Store) payMark(ctx context.Context) error {
 	return nil
 }
 
-// lateMark is the latest time that is owed to the mark; 0: none.
+// lateMark is the latest time that the mark is owed; 0: none.
 type lateMark struct{ stamp atomic.Int64 }
 
 func (o *lateMark) take() int64 { return o.stamp.Swap(0) }

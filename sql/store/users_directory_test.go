@@ -11,7 +11,7 @@ import (
 	"teamtalk/sql/schema"
 )
 
-// mark is the time that C++ servers go by.
+// mark returns the mark of the directory, which C++ servers read.
 func (e *env) mark(t *testing.T) int64 {
 	t.Helper()
 	v := e.redis.Do("GET " + directoryMark)
@@ -25,7 +25,8 @@ func (e *env) mark(t *testing.T) int64 {
 	return n
 }
 
-// TestDirectoryMark: every change of the directory sets the mark, and nothing moves it back.
+// TestDirectoryMark requires that every change of the directory sets the mark, and that
+// the mark never decreases.
 func TestDirectoryMark(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -39,7 +40,8 @@ func TestDirectoryMark(t *testing.T) {
 		}
 		got := e.mark(t)
 		if raised && (got < before || got > e.clock.now().Unix()) {
-			t.Errorf("%s: the mark is %d, changed between %d and %d", what, got, before, e.clock.now().Unix())
+			t.Errorf("%s: the mark is %d, changed between %d and %d", what, got, before,
+				e.clock.now().Unix())
 		}
 		if !raised && got != old {
 			t.Errorf("%s: the mark went from %d to %d", what, old, got)
@@ -57,20 +59,26 @@ func TestDirectoryMark(t *testing.T) {
 		depart, err = s.CreateDepart(ctx, im.Depart{Name: "a"})
 		return err
 	})
-	check("UpdateDepart", true, func() error { return s.UpdateDepart(ctx, im.Depart{ID: depart, Name: "b"}) })
+	check("UpdateDepart", true, func() error {
+		return s.UpdateDepart(ctx, im.Depart{ID: depart,
+			Name: "b"})
+	})
 	check("SetUserDepart", true, func() error { return s.SetUserDepart(ctx, user, depart) })
 	check("SetPassword", false, func() error { return s.SetPassword(ctx, user, "x", "y") })
 	check("SetPushShield", false, func() error { return s.SetPushShield(ctx, user, true) })
 	future := e.clock.now().Add(time.Hour).Unix()
 	e.redis.Do(fmt.Sprintf("SET %s %d", directoryMark, future))
-	check("SetSignInfo before a later mark", false, func() error { return s.SetSignInfo(ctx, user, "y") })
+	check("SetSignInfo before a later mark", false, func() error {
+		return s.SetSignInfo(ctx, user, "y")
+	})
 	e.redis.Do("SET " + directoryMark + " nonsense")
 	if err := s.SetSignInfo(ctx, user, "z"); err != nil || e.mark(t) == 0 {
 		t.Errorf("over nonsense: %v, mark %d", err, e.mark(t))
 	}
 }
 
-// TestDirectoryMarkOwed: a change is made without Redis, and its mark is set when Redis is back.
+// TestDirectoryMarkOwed changes the directory without Redis. The mark must be set when
+// Redis is available again.
 func TestDirectoryMarkOwed(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -85,7 +93,8 @@ func TestDirectoryMarkOwed(t *testing.T) {
 	}
 	e.redis.Start()
 	e.redis.FlushAll()
-	for try := 0; s.payMark(t.Context()) != nil; try++ { // connections of the old one may be in the pool
+	// the pool may have connections of the old server
+	for try := 0; s.payMark(t.Context()) != nil; try++ {
 		if try == 100 {
 			t.Fatal("Redis is back, and the mark cannot be set")
 		}
@@ -93,13 +102,15 @@ func TestDirectoryMarkOwed(t *testing.T) {
 	if got := e.mark(t); got < before {
 		t.Errorf("the mark is %d, the change of %d", got, before)
 	}
-	if list, err := s.Users(t.Context(), u); err != nil || len(list) != 1 || list[0].SignInfo != "made" {
+	if list, err := s.Users(t.Context(), u); err != nil || len(list) != 1 ||
+		list[0].SignInfo != "made" {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
 
-// TestUpdatedNeverGoesBack: a process whose clock is behind changes users and departments after one whose clock is ahead. A client that has the one's
-// change must get the other's.
+// TestUpdatedNeverGoesBack changes users and departments in a process whose clock lags,
+// after a process whose clock is ahead. A client that has the first change must get the
+// second.
 func TestUpdatedNeverGoesBack(t *testing.T) {
 	e := newEnv(t)
 	s := e.store(t)
@@ -122,7 +133,8 @@ func TestUpdatedNeverGoesBack(t *testing.T) {
 	if _, err := s.CreateUsers(ctx, []im.Account{{User: im.User{Name: "late"}}}); err != nil {
 		t.Fatal(err)
 	}
-	// After the time that was given, not at it: it may have been given as settled.
+	// The second change must be after the time of the first, because that time was told
+	// as complete.
 	if list, _, err := s.UsersChangedSince(ctx, since+1); err != nil || len(list) != 2 {
 		t.Errorf("after %d: %+v, %v; want two changed after it", since, list, err)
 	}
@@ -134,7 +146,8 @@ func TestUpdatedNeverGoesBack(t *testing.T) {
 	}
 }
 
-// TestReadOwnDepart: a slave that is behind does not hide what this process has just changed.
+// TestReadOwnDepart requires that this process reads its own recent change although the
+// slave lags.
 func TestReadOwnDepart(t *testing.T) {
 	e := newEnv(t)
 	server := dbtest.MariaDB(t)
@@ -155,7 +168,7 @@ func TestReadOwnDepart(t *testing.T) {
 	}
 }
 
-// BenchmarkSetSignInfo is a change of the directory, one at a time.
+// BenchmarkSetSignInfo measures changes of the directory, one at a time.
 func BenchmarkSetSignInfo(b *testing.B) {
 	e := newEnv(b)
 	s := e.store(b)

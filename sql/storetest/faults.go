@@ -23,7 +23,7 @@ func ping(f *fixture) {
 	f.check("Ping after reopen", f.s.Ping(f.ctx))
 }
 
-// cancelled is a context that has ended.
+// cancelled returns a context that has ended.
 func cancelled() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -36,27 +36,47 @@ func cancelledCalls(f *fixture) {
 	want := f.account("user0")
 	ctx := cancelled()
 	for name, call := range map[string]func() error{
-		"Ping":              func() error { return f.s.Ping(ctx) },
-		"AccountByName":     func() error { _, err := f.s.AccountByName(ctx, "user0"); return err },
-		"AccountsByName":    func() error { _, err := f.s.AccountsByName(ctx, []string{"user0", "user1"}); return err },
-		"Users":             func() error { _, err := f.s.Users(ctx, []uint32{a}); return err },
-		"UsersChangedSince": func() error { _, _, err := f.s.UsersChangedSince(ctx, 0); return err },
-		"CreateUsers":       func() error { _, err := f.s.CreateUsers(ctx, []im.Account{account(7)}); return err },
-		"ListUsers":         func() error { _, err := f.s.ListUsers(ctx, 0, 10); return err },
-		"SetPassword":       func() error { return f.s.SetPassword(ctx, a, "other", "oth") },
-		"SetUserStatus":     func() error { return f.s.SetUserStatus(ctx, a, im.StatusDeparted) },
-		"History":           func() error { _, err := f.s.History(ctx, a, b, 0, 10); return err },
-		"MessagesByID":      func() error { _, err := f.s.MessagesByID(ctx, a, b, []uint32{1}); return err },
-		"LatestID":          func() error { _, err := f.s.LatestID(ctx, a, b); return err },
-		"UnreadCounts":      func() error { _, err := f.s.UnreadCounts(ctx, b); return err },
-		"ClearUnread":       func() error { return f.s.ClearUnread(ctx, b, a) },
-		"RecentSessions":    func() error { _, err := f.s.RecentSessions(ctx, a, 0, 10); return err },
+		"Ping":          func() error { return f.s.Ping(ctx) },
+		"AccountByName": func() error { _, err := f.s.AccountByName(ctx, "user0"); return err },
+		"AccountsByName": func() error {
+			_, err := f.s.AccountsByName(ctx, []string{"user0",
+				"user1"})
+			return err
+		},
+		"Users": func() error { _, err := f.s.Users(ctx, []uint32{a}); return err },
+		"UsersChangedSince": func() error {
+			_, _, err := f.s.UsersChangedSince(ctx, 0)
+			return err
+		},
+		"CreateUsers": func() error {
+			_, err := f.s.CreateUsers(ctx,
+				[]im.Account{account(7)})
+			return err
+		},
+		"ListUsers":     func() error { _, err := f.s.ListUsers(ctx, 0, 10); return err },
+		"SetPassword":   func() error { return f.s.SetPassword(ctx, a, "other", "oth") },
+		"SetUserStatus": func() error { return f.s.SetUserStatus(ctx, a, im.StatusDeparted) },
+		"History":       func() error { _, err := f.s.History(ctx, a, b, 0, 10); return err },
+		"MessagesByID": func() error {
+			_, err := f.s.MessagesByID(ctx, a, b,
+				[]uint32{1})
+			return err
+		},
+		"LatestID":     func() error { _, err := f.s.LatestID(ctx, a, b); return err },
+		"UnreadCounts": func() error { _, err := f.s.UnreadCounts(ctx, b); return err },
+		"ClearUnread":  func() error { return f.s.ClearUnread(ctx, b, a) },
+		"RecentSessions": func() error {
+			_, err := f.s.RecentSessions(ctx, a, 0, 10)
+			return err
+		},
 	} {
 		err := call()
 		if err == nil {
 			f.Errorf("%s with a cancelled context: no error", name)
-		} else if kind := im.KindOf(err); kind == im.NotFound || kind == im.Exists || kind == im.Invalid {
-			f.Errorf("%s with a cancelled context says %v, which is about the request: %v", name, kind, err)
+		} else if kind := im.KindOf(err); kind == im.NotFound || kind == im.Exists ||
+			kind == im.Invalid {
+			f.Errorf("%s with a cancelled context says %v, which is about the request: %v",
+				name, kind, err)
 		}
 	}
 	if got := f.account("user0"); got != want {
@@ -82,7 +102,7 @@ func cancelledAppend(f *fixture) {
 		}
 	}
 	f.wantNothing(a, b)
-	f.append(batch...) // the same again, client ids too
+	f.append(batch...) // the same batch again, with its client ids
 	f.wantHistory(a, b, batch...)
 }
 
@@ -98,7 +118,8 @@ func cancelledWhile(f *fixture) {
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			// Somewhere on the way; where, the scheduler decides, and the amount of work done meanwhile.
+			// The context ends somewhere during the call. The scheduler and the work done
+			// meanwhile decide where.
 			for range i {
 				_, _ = f.s.LatestID(context.Background(), u[0], to)
 			}
@@ -118,13 +139,15 @@ func cancelledWhile(f *fixture) {
 				f.Errorf("message %d to %d has no error and is not stored", i, a.to)
 			}
 		}
-		// With an error a message may be stored nevertheless (the end of the context met the commit), but then wholly.
+		// A message with an error may be stored, when the context ended during the
+		// commit. Then it must be stored completely.
 		if n := f.unread(a.to, u[0]); int(n) != len(stored) {
 			f.Errorf("%d has %d messages and %d unread", a.to, len(stored), n)
 		}
 		for _, side := range [][2]uint32{{u[0], a.to}, {a.to, u[0]}} {
 			if _, ok := f.session(side[0], side[1]); ok != (len(stored) > 0) {
-				f.Errorf("session of %d with %d: %v, with %d messages", side[0], side[1], ok, len(stored))
+				f.Errorf("session of %d with %d: %v, with %d messages", side[0], side[1],
+					ok, len(stored))
 			}
 		}
 	}
@@ -132,7 +155,7 @@ func cancelledWhile(f *fixture) {
 
 func countersLost(f *fixture) {
 	if f.factory.LoseCounters == nil {
-		f.Skip("counters cannot be lost alone")
+		f.Skip("the factory has no LoseCounters")
 	}
 	u := f.users(3)
 	var ab, ac []*im.Message
@@ -147,7 +170,7 @@ func countersLost(f *fixture) {
 			f.reopen()
 		}
 	}
-	// The first batch after the loss, with both directions in it.
+	// The first batch after the loss has messages in both directions.
 	last := []*im.Message{text(u[1], u[0], "a"), text(u[0], u[1], "b")}
 	f.append(last...)
 	f.wantHistory(u[0], u[1], append(ab, last...)...)

@@ -12,10 +12,13 @@ import (
 	"teamtalk/core/im"
 )
 
+// fileFixture has the helpers for files that wait for their receivers.
+type fileFixture struct{ *base }
+
 var fileTests = []test{
 	{"every field comes back", everyFileField},
 	{"invalid ones", filesInvalid},
-	{"noted twice", fileTwice},
+	{"added twice", fileTwice},
 	{"deleted", fileDeleted},
 	{"of others", filesOfOthers},
 	{"in order and bounded", filesInOrder},
@@ -24,24 +27,25 @@ var fileTests = []test{
 	{"many expire", manyFilesExpire},
 	{"survive reopen", filesSurvive},
 	{"two processes", filesShared},
-	{"noted at the same time", fileRace},
+	{"added at the same time", fileRace},
 	{"cancelled before", filesCancelled},
-	{"everybody's, in pages", filesInPages},
+	{"of all users, in pages", filesInPages},
 	{"state", fileState},
 	{"forgotten", fileForgotten},
 }
 
-// task is the n-th name of a transfer.
+// task returns the n-th task id.
 func task(n int) string { return fmt.Sprintf("6bd466b8-85bd-4ec3-94a6-%012d", n) }
 
-// addFile notes a file.
-func (f *fixture) addFile(from, to uint32, task string) {
+// addFile adds a file to its receiver's list.
+func (f fileFixture) addFile(from, to uint32, task string) {
 	f.Helper()
-	f.check("AddOfflineFile", f.s.AddOfflineFile(f.ctx, im.OfflineFile{From: from, To: to, Task: task, Name: "a.pdf", Size: 5}))
+	f.check("AddOfflineFile", f.s.AddOfflineFile(f.ctx, im.OfflineFile{From: from, To: to,
+		Task: task, Name: "a.pdf", Size: 5}))
 }
 
-// wantFiles checks which files wait for a user, and returns them.
-func (f *fixture) wantFiles(what string, to uint32, tasks ...string) []im.OfflineFile {
+// wantFiles checks the files that wait for a user, and returns them.
+func (f fileFixture) wantFiles(what string, to uint32, tasks ...string) []im.OfflineFile {
 	f.Helper()
 	list, err := f.s.OfflineFiles(f.ctx, to)
 	f.check(what, err)
@@ -58,13 +62,15 @@ func (f *fixture) wantFiles(what string, to uint32, tasks ...string) []im.Offlin
 func everyFileField(f *fixture) {
 	u := f.users(3)
 	want := []im.OfflineFile{
-		{From: u[0], To: u[1], Task: task(1), Name: "报告 \U0001f4c4 'final'; \\ / ..\x00 ", Size: math.MaxUint32},
-		{From: u[2], To: u[1], Task: strings.Repeat("Az9-", im.MaxTaskID/4), Name: strings.Repeat("漢", im.MaxFileName), Size: 0},
+		{From: u[0], To: u[1], Task: task(1), Name: "报告 \U0001f4c4 'final'; \\ / ..\x00 ",
+			Size: math.MaxUint32},
+		{From: u[2], To: u[1], Task: strings.Repeat("Az9-", im.MaxTaskID/4),
+			Name: strings.Repeat("漢", im.MaxFileName), Size: 0},
 		{From: u[1], To: u[1], Task: "1", Name: "to another device", Size: 1},
 	}
 	before := f.now()
 	for _, o := range want {
-		o.Created = 1 // is not looked at
+		o.Created = 1 // must be ignored
 		f.check("AddOfflineFile", f.s.AddOfflineFile(f.ctx, o))
 	}
 	for range 2 {
@@ -87,11 +93,15 @@ func filesInvalid(f *fixture) {
 	u := f.users(3)
 	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, u[2], im.StatusDeparted))
 	for name, spoil := range map[string]func(*im.OfflineFile){
-		"no name":                func(o *im.OfflineFile) { o.Name = "" },
-		"name too long":          func(o *im.OfflineFile) { o.Name = strings.Repeat("x", im.MaxFileName+1) },
-		"name not UTF-8":         func(o *im.OfflineFile) { o.Name = "\xff" },
-		"no task":                func(o *im.OfflineFile) { o.Task = "" },
-		"task too long":          func(o *im.OfflineFile) { o.Task = strings.Repeat("x", im.MaxTaskID+1) },
+		"no name": func(o *im.OfflineFile) { o.Name = "" },
+		"name too long": func(o *im.OfflineFile) {
+			o.Name = strings.Repeat("x", im.MaxFileName+1)
+		},
+		"name not UTF-8": func(o *im.OfflineFile) { o.Name = "\xff" },
+		"no task":        func(o *im.OfflineFile) { o.Task = "" },
+		"task too long": func(o *im.OfflineFile) {
+			o.Task = strings.Repeat("x", im.MaxTaskID+1)
+		},
 		"task with a path":       func(o *im.OfflineFile) { o.Task = "../x" },
 		"task with other digits": func(o *im.OfflineFile) { o.Task = "١" },
 		"no sender":              func(o *im.OfflineFile) { o.From = 0 },
@@ -110,11 +120,13 @@ func filesInvalid(f *fixture) {
 func fileTwice(f *fixture) {
 	u := f.users(3)
 	f.addFile(u[0], u[1], task(1))
-	f.check("again", f.s.AddOfflineFile(f.ctx, im.OfflineFile{From: u[0], To: u[1], Task: task(1), Name: "other", Size: 9}))
+	f.check("again", f.s.AddOfflineFile(f.ctx, im.OfflineFile{From: u[0], To: u[1], Task: task(1),
+		Name: "other", Size: 9}))
 	if got := f.wantFiles("again", u[1], task(1)); got[0].Name != "a.pdf" || got[0].Size != 5 {
 		f.Errorf("changed to %+v", got[0])
 	}
-	// The same task with other users is another: nobody takes a name away from others.
+	// The same task with other users is another task: no user can take a task id from
+	// others.
 	f.addFile(u[2], u[1], task(1))
 	f.addFile(u[0], u[2], task(1))
 	f.wantFiles("from another", u[1], task(1), task(1))
@@ -142,7 +154,8 @@ func fileDeleted(f *fixture) {
 func filesOfOthers(f *fixture) {
 	u := f.users(3)
 	f.addFile(u[0], u[1], task(1))
-	for _, pair := range [][2]uint32{{u[1], u[0]}, {u[2], u[1]}, {u[0], u[2]}, {0, u[1]}, {u[0], 0}} {
+	for _, pair := range [][2]uint32{{u[1], u[0]}, {u[2], u[1]}, {u[0], u[2]},
+		{0, u[1]}, {u[0], 0}} {
 		f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, pair[0], pair[1], task(1)))
 	}
 	f.wantFiles("deleted by others", u[1], task(1))
@@ -169,16 +182,17 @@ func filesBetween(f *fixture) {
 	}
 	more := im.OfflineFile{From: u[0], To: u[1], Task: task(1000), Name: "x", Size: 1}
 	f.wantKind("one too many", f.s.AddOfflineFile(f.ctx, more), im.Denied)
-	f.addFile(u[0], u[1], task(0)) // is there
+	f.addFile(u[0], u[1], task(0)) // exists
 	f.addFile(u[0], u[2], task(1000))
 	f.addFile(u[2], u[1], task(1000))
 	f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, u[0], u[1], task(7)))
 	f.check("room for one", f.s.AddOfflineFile(f.ctx, more))
-	f.wantKind("and one too many", f.s.AddOfflineFile(f.ctx, im.OfflineFile{From: u[0], To: u[1], Task: task(1001), Name: "x"}), im.Denied)
+	f.wantKind("and one too many", f.s.AddOfflineFile(f.ctx, im.OfflineFile{From: u[0], To: u[1],
+		Task: task(1001), Name: "x"}), im.Denied)
 }
 
-// expire forgets what is from before a time, and checks how many that were.
-func (f *fixture) expire(before uint32, want int) {
+// expire deletes the files from before a time, and checks their number.
+func (f fileFixture) expire(before uint32, want int) {
 	f.Helper()
 	n, err := f.s.ExpireOfflineFiles(f.ctx, before)
 	if err != nil || n != want {
@@ -207,7 +221,7 @@ func filesExpire(f *fixture) {
 }
 
 func manyFilesExpire(f *fixture) {
-	const n = 2500 // more than a store may want to take at once
+	const n = 2500 // more than a store deletes at once
 	u := f.users(n/im.MaxFilesBetween + 1)
 	for i := range n {
 		f.addFile(u[1+i/im.MaxFilesBetween], u[0], task(i))
@@ -237,7 +251,8 @@ func filesShared(f *fixture) {
 	f.wantFiles("deleted by the other process", u[1])
 }
 
-// fileRace: a sender repeats itself on several connections; and several at once do not get past the bound.
+// fileRace adds the same file on several connections at once. The file must be listed
+// once, and the bound must hold.
 func fileRace(f *fixture) {
 	u := f.users(2)
 	for i := range im.MaxFilesBetween - 5 {
@@ -267,7 +282,8 @@ func fileRace(f *fixture) {
 		tasks[o.Task]++
 	}
 	if len(list) != im.MaxFilesBetween || len(tasks) != im.MaxFilesBetween || added < 5 {
-		f.Errorf("%d files of %d transfers wait, %d calls added one; want %d", len(list), len(tasks), added, im.MaxFilesBetween)
+		f.Errorf("%d files of %d transfers wait, %d calls added one; want %d", len(list),
+			len(tasks), added, im.MaxFilesBetween)
 	}
 }
 
@@ -276,7 +292,8 @@ func filesCancelled(f *fixture) {
 	f.addFile(u[0], u[1], task(1))
 	ctx, cancel := context.WithCancel(f.ctx)
 	cancel()
-	if err := f.s.AddOfflineFile(ctx, im.OfflineFile{From: u[0], To: u[1], Task: task(2), Name: "x"}); err == nil {
+	if err := f.s.AddOfflineFile(ctx, im.OfflineFile{From: u[0], To: u[1], Task: task(2),
+		Name: "x"}); err == nil {
 		f.Error("AddOfflineFile: no error")
 	}
 	if _, err := f.s.OfflineFiles(ctx, u[1]); err == nil {
@@ -304,16 +321,18 @@ func filesCancelled(f *fixture) {
 	f.wantFiles("after all that", u[1], task(1))
 }
 
-// filesInPages: everybody's files that wait, each once, in bounded pieces, whatever is taken off or noted between two of them.
+// filesInPages reads the waiting files of all users in pages. Each must appear once,
+// whatever is removed or added between two pages.
 func filesInPages(f *fixture) {
 	const n = 2*im.OfflineFilePage + 300
 	u := f.users(n/im.MaxFilesBetween + 1)
 	to := u[len(u)-1]
-	if files, last, err := f.s.OfflineFilePage(f.ctx, 0); len(files) != 0 || last != 0 || err != nil {
+	if files, last, err := f.s.OfflineFilePage(f.ctx, 0); len(files) != 0 ||
+		last != 0 || err != nil {
 		f.Errorf("of an empty list: %d files up to %d, %v", len(files), last, err)
 	}
 	before := f.now()
-	want := map[string]uint32{} // senders
+	want := map[string]uint32{} // sender by task
 	for i := range n {
 		from := u[i/im.MaxFilesBetween]
 		f.addFile(from, to, task(i))
@@ -333,14 +352,16 @@ func filesInPages(f *fixture) {
 			f.Errorf("a page of %d files", len(files))
 		}
 		for _, o := range files {
-			if o.From != want[o.Task] || o.To != to || o.Name != "a.pdf" || o.Size != 5 || o.Created < before || o.Created > f.now() || seen[o.Task] {
+			if o.From != want[o.Task] || o.To != to || o.Name != "a.pdf" || o.Size != 5 ||
+				o.Created < before || o.Created > f.now() || seen[o.Task] {
 				f.Errorf("page %d has %+v, seen before: %v", pages, o, seen[o.Task])
 			}
 			seen[o.Task] = true
 		}
-		if pages == 1 { // behind, and before what comes
+		if pages == 1 { // one on a page that was read, one on a later page
 			f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, want[task(1)], to, task(1)))
-			f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, want[task(n-1)], to, task(n-1)))
+			f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, want[task(n-1)],
+				to, task(n-1)))
 			delete(want, task(n-1))
 			f.addFile(to, to, task(n))
 			want[task(n)] = to
@@ -356,7 +377,8 @@ func filesInPages(f *fixture) {
 	if len(seen) != len(want) || pages < 3 {
 		f.Errorf("%d files in %d pages, want %d", len(seen), pages, len(want))
 	}
-	if files, last, err := f.s.OfflineFilePage(f.ctx, math.MaxUint32); len(files) != 0 || last != 0 || err != nil {
+	if files, last, err := f.s.OfflineFilePage(f.ctx, math.MaxUint32); len(files) != 0 ||
+		last != 0 || err != nil {
 		f.Errorf("behind the end: %d files up to %d, %v", len(files), last, err)
 	}
 }
@@ -395,7 +417,8 @@ func fileForgotten(f *fixture) {
 	}
 	f.addFile(u[0], u[1], task(1))
 	f.addFile(u[0], u[1], task(2))
-	for _, pair := range [][2]uint32{{u[1], u[0]}, {u[2], u[1]}, {u[0], u[2]}, {0, u[1]}, {u[0], 0}} {
+	for _, pair := range [][2]uint32{{u[1], u[0]}, {u[2], u[1]}, {u[0], u[2]},
+		{0, u[1]}, {u[0], 0}} {
 		forget("of others", pair[0], pair[1], task(1), false)
 	}
 	for _, none := range []string{"", task(3), "\xff", "../x", strings.Repeat("x", 1<<16)} {
@@ -407,7 +430,7 @@ func fileForgotten(f *fixture) {
 	f.wantFiles("one forgotten", u[1], task(2))
 	f.addFile(u[0], u[1], task(1))
 	f.wantFiles("noted again", u[1], task(2), task(1))
-	// What its receiver has taken off stays so.
+	// A file that its receiver has removed stays removed.
 	f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, u[0], u[1], task(2)))
 	forget("taken off", u[0], u[1], task(2), false)
 	f.addFile(u[0], u[1], task(2))

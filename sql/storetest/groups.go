@@ -12,9 +12,12 @@ import (
 	"teamtalk/proto/pb"
 )
 
+// groupFixture has the helpers for groups and their members.
+type groupFixture struct{ *base }
+
 var groupTests = []test{
 	{"every field comes back", everyGroupField},
-	{"members once each, in order, without those who are not there", groupMembersTaken},
+	{"members once each, in order, without users that do not exist", groupMembersTaken},
 	{"invalid ones", groupsInvalid},
 	{"the longest fields", groupLongestFields},
 	{"the most members", groupMostMembers},
@@ -28,21 +31,22 @@ var groupTests = []test{
 	{"cancelled before", groupsCancelled},
 }
 
-// group makes a temporary group of these members, the first of which made it.
-func (f *fixture) group(members ...uint32) im.Group {
+// group creates a temporary group of these members. The first one is its creator.
+func (f groupFixture) group(members ...uint32) im.Group {
 	f.Helper()
-	return f.createGroup(im.Group{Name: "group", Creator: members[0], Type: pb.GroupType_GROUP_TYPE_TMP, Members: members})
+	return f.createGroup(im.Group{Name: "group", Creator: members[0],
+		Type: pb.GroupType_GROUP_TYPE_TMP, Members: members})
 }
 
-func (f *fixture) createGroup(g im.Group) im.Group {
+func (f groupFixture) createGroup(g im.Group) im.Group {
 	f.Helper()
 	got, err := f.s.CreateGroup(f.ctx, g)
 	f.check("CreateGroup", err)
 	return got
 }
 
-// readGroup reads a group that is there.
-func (f *fixture) readGroup(id uint32) im.Group {
+// readGroup reads a group that must exist.
+func (f groupFixture) readGroup(id uint32) im.Group {
 	f.Helper()
 	got, err := f.s.Groups(f.ctx, []uint32{id})
 	f.check("Groups", err)
@@ -55,12 +59,14 @@ func (f *fixture) readGroup(id uint32) im.Group {
 // sameGroup compares two groups field by field.
 func sameGroup(a, b im.Group) bool {
 	members := slices.Equal(a.Members, b.Members)
-	return members && a.ID == b.ID && a.Name == b.Name && a.Avatar == b.Avatar && a.Creator == b.Creator && a.Type == b.Type &&
-		a.Version == b.Version && a.Created == b.Created && a.Updated == b.Updated && a.LastChat == b.LastChat
+	return members && a.ID == b.ID && a.Name == b.Name && a.Avatar == b.Avatar &&
+		a.Creator == b.Creator && a.Type == b.Type &&
+		a.Version == b.Version && a.Created == b.Created && a.Updated == b.Updated &&
+		a.LastChat == b.LastChat
 }
 
-// wantGroup checks that a group reads so by every way there is.
-func (f *fixture) wantGroup(want im.Group) {
+// wantGroup checks a group with every method that reads groups.
+func (f groupFixture) wantGroup(want im.Group) {
 	f.Helper()
 	if got := f.readGroup(want.ID); !sameGroup(got, want) {
 		f.Errorf("Groups:\n got %+v\nwant %+v", got, want)
@@ -77,8 +83,8 @@ func (f *fixture) wantGroup(want im.Group) {
 	}
 }
 
-// depart creates a user who has departed.
-func (f *fixture) departed(i int) uint32 {
+// departed creates a user that has departed.
+func (f groupFixture) departed(i int) uint32 {
 	f.Helper()
 	a := account(i)
 	a.Status = im.StatusDeparted
@@ -91,13 +97,17 @@ func everyGroupField(f *fixture) {
 	u := f.users(3)
 	before := f.now()
 	for _, want := range []im.Group{
-		{Name: "小组 🙂 'x\"", Avatar: "http://127.0.0.1:8700/g0/1.jpg", Creator: u[1], Type: pb.GroupType_GROUP_TYPE_TMP, Members: u},
+		{Name: "小组 🙂 'x\"", Avatar: "http://127.0.0.1:8700/g0/1.jpg", Creator: u[1],
+			Type: pb.GroupType_GROUP_TYPE_TMP, Members: u},
 		{Name: "made elsewhere", Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: u[:1]},
-		{Name: "made by who is not in it", Creator: u[2], Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: u[:2]},
-		{Name: "made by who is not there", Creator: u[2] + 1000, Type: pb.GroupType_GROUP_TYPE_TMP, Members: u[1:]},
+		{Name: "creator is not a member", Creator: u[2], Type: pb.GroupType_GROUP_TYPE_NORMAL,
+			Members: u[:2]},
+		{Name: "creator does not exist", Creator: u[2] + 1000, Type: pb.GroupType_GROUP_TYPE_TMP,
+			Members: u[1:]},
 	} {
 		asked := want
-		asked.ID, asked.Version, asked.Created, asked.Updated, asked.LastChat = 77, 78, 79, 80, 81 // do not matter
+		// must be ignored
+		asked.ID, asked.Version, asked.Created, asked.Updated, asked.LastChat = 77, 78, 79, 80, 81
 		got := f.createGroup(asked)
 		if after := f.now(); got.Created < before || got.Created > after {
 			f.Errorf("created %d, between %d and %d", got.Created, before, after)
@@ -120,7 +130,8 @@ func groupMembersTaken(f *fixture) {
 	unknown := slices.Max(append(u, gone)) + 1000
 	g := f.createGroup(im.Group{Name: "g", Creator: u[0], Type: pb.GroupType_GROUP_TYPE_NORMAL,
 		Members: []uint32{u[3], u[0], unknown, u[3], gone, 0, u[1], math.MaxUint32, u[0]}})
-	if want := slices.Sorted(slices.Values([]uint32{u[0], u[1], u[3]})); !slices.Equal(g.Members, want) {
+	if want := slices.Sorted(slices.Values([]uint32{u[0], u[1], u[3]})); !slices.Equal(g.Members,
+		want) {
 		f.Errorf("members %v, want %v", g.Members, want)
 	}
 	f.wantGroup(g)
@@ -131,13 +142,17 @@ func groupsInvalid(f *fixture) {
 	gone := f.departed(2)
 	ok := im.Group{Name: "g", Creator: u[0], Type: pb.GroupType_GROUP_TYPE_TMP, Members: u}
 	for name, spoil := range map[string]func(*im.Group){
-		"no members":              func(g *im.Group) { g.Members = nil },
-		"unknown members only":    func(g *im.Group) { g.Members = []uint32{0, u[1] + 1000} },
-		"departed members only":   func(g *im.Group) { g.Members = []uint32{gone} },
-		"no name":                 func(g *im.Group) { g.Name = "" },
-		"name too long":           func(g *im.Group) { g.Name = strings.Repeat("漢", im.MaxGroupName+1) },
-		"name not UTF-8":          func(g *im.Group) { g.Name = "a\xff" },
-		"avatar too long":         func(g *im.Group) { g.Avatar = strings.Repeat("x", im.MaxGroupName+1) },
+		"no members":            func(g *im.Group) { g.Members = nil },
+		"unknown members only":  func(g *im.Group) { g.Members = []uint32{0, u[1] + 1000} },
+		"departed members only": func(g *im.Group) { g.Members = []uint32{gone} },
+		"no name":               func(g *im.Group) { g.Name = "" },
+		"name too long": func(g *im.Group) {
+			g.Name = strings.Repeat("漢", im.MaxGroupName+1)
+		},
+		"name not UTF-8": func(g *im.Group) { g.Name = "a\xff" },
+		"avatar too long": func(g *im.Group) {
+			g.Avatar = strings.Repeat("x", im.MaxGroupName+1)
+		},
 		"avatar not UTF-8":        func(g *im.Group) { g.Avatar = "a\xff" },
 		"neither normal nor temp": func(g *im.Group) { g.Type = 3 },
 		"no type":                 func(g *im.Group) { g.Type = 0 },
@@ -154,9 +169,11 @@ func groupsInvalid(f *fixture) {
 
 func groupLongestFields(f *fixture) {
 	u := f.users(1)
-	g := f.createGroup(im.Group{Name: strings.Repeat("🙂", im.MaxGroupName), Avatar: strings.Repeat("é", im.MaxGroupName), Creator: math.MaxUint32,
+	g := f.createGroup(im.Group{Name: strings.Repeat("🙂", im.MaxGroupName),
+		Avatar: strings.Repeat("é", im.MaxGroupName), Creator: math.MaxUint32,
 		Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: u})
-	if g.Name != strings.Repeat("🙂", im.MaxGroupName) || g.Avatar != strings.Repeat("é", im.MaxGroupName) || g.Creator != math.MaxUint32 {
+	if g.Name != strings.Repeat("🙂", im.MaxGroupName) || g.Avatar != strings.Repeat("é",
+		im.MaxGroupName) || g.Creator != math.MaxUint32 {
 		f.Errorf("got %+v", g)
 	}
 	f.wantGroup(g)
@@ -167,7 +184,7 @@ func groupMostMembers(f *fixture) {
 	all := im.Group{Name: "everybody", Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: u}
 	_, err := f.s.CreateGroup(f.ctx, all)
 	f.wantKind("one too many", err, im.Invalid)
-	// As many as may be, counted without those named twice and those who are not there.
+	// The largest number of members, without duplicates and users that do not exist.
 	all.Members = append(slices.Clone(u[1:]), u[1], u[2], math.MaxUint32)
 	g := f.createGroup(all)
 	if len(g.Members) != im.MaxGroupMembers {
@@ -178,11 +195,13 @@ func groupMostMembers(f *fixture) {
 	f.wantKind("adding one too many", err, im.Invalid)
 	f.wantGroup(g)
 	if c := f.change(g.ID, add, u[1], u[2]); c.Version != 1 || len(c.Changed) != 0 {
-		f.Errorf("adding who is in a full group: version %d, changed %v", c.Version, c.Changed)
+		f.Errorf("adding a member to a full group: version %d, changed %v", c.Version, c.Changed)
 	}
 	f.change(g.ID, del, u[1:5001]...)
-	if c := f.change(g.ID, add, u[:5000]...); len(c.Current) != im.MaxGroupMembers || len(c.Changed) != 5000 || c.Version != 3 {
-		f.Errorf("5,000 out, 5,000 in: %d members, %d changed, version %d", len(c.Current), len(c.Changed), c.Version)
+	if c := f.change(g.ID, add, u[:5000]...); len(c.Current) != im.MaxGroupMembers ||
+		len(c.Changed) != 5000 || c.Version != 3 {
+		f.Errorf("5,000 out, 5,000 in: %d members, %d changed, version %d", len(c.Current),
+			len(c.Changed), c.Version)
 	}
 }
 
@@ -198,7 +217,8 @@ func setGroupName(f *fixture) {
 	}
 	g.Name, g.Version, g.Updated = "新名字", 2, got.Updated
 	f.wantGroup(g)
-	for name, bad := range map[string]string{"empty": "", "too long": strings.Repeat("x", im.MaxGroupName+1), "not UTF-8": "\xff"} {
+	for name, bad := range map[string]string{"empty": "",
+		"too long": strings.Repeat("x", im.MaxGroupName+1), "not UTF-8": "\xff"} {
 		f.wantKind(name, f.s.SetGroupName(f.ctx, g.ID, bad), im.Invalid)
 	}
 	f.wantKind("no such group", f.s.SetGroupName(f.ctx, other.ID+1000, "x"), im.NotFound)
@@ -230,12 +250,13 @@ func groupsByID(f *fixture) {
 		f.check("GroupVersions", err)
 		slices.SortFunc(versions, func(x, y im.GroupVersion) int { return int(x.ID) - int(y.ID) })
 		if !slices.Equal(versions, versionsOf(tc.want...)) {
-			f.Errorf("GroupVersions of %v: got %v, want %v", tc.ask, versions, versionsOf(tc.want...))
+			f.Errorf("GroupVersions of %v: got %v, want %v", tc.ask, versions,
+				versionsOf(tc.want...))
 		}
 	}
 }
 
-// versionsOf are the versions of groups, in their order.
+// versionsOf returns the versions of groups, in their order.
 func versionsOf(groups ...im.Group) (versions []im.GroupVersion) {
 	for _, g := range groups {
 		versions = append(versions, im.GroupVersion{ID: g.ID, Version: g.Version})
@@ -243,8 +264,8 @@ func versionsOf(groups ...im.Group) (versions []im.GroupVersion) {
 	return versions
 }
 
-// listGroups is a page of all groups.
-func (f *fixture) listGroups(after uint32, limit int) []im.Group {
+// listGroups returns a page of all groups.
+func (f groupFixture) listGroups(after uint32, limit int) []im.Group {
 	f.Helper()
 	got, err := f.s.ListGroups(f.ctx, after, limit)
 	f.check("ListGroups", err)
@@ -278,8 +299,9 @@ func groupPages(f *fixture) {
 	}
 }
 
-// wantGroupsOf checks which groups of a type user has, changed at or after since.
-func (f *fixture) wantGroupsOf(what string, user uint32, t pb.GroupType, since uint32, want ...im.Group) {
+// wantGroupsOf checks the groups of a type that user is in, changed at or after since.
+func (f groupFixture) wantGroupsOf(what string, user uint32, t pb.GroupType, since uint32,
+	want ...im.Group) {
 	f.Helper()
 	got, err := f.s.GroupsOf(f.ctx, user, t, since)
 	f.check("GroupsOf", err)
@@ -294,7 +316,8 @@ func groupsOf(f *fixture) {
 	make := func(t pb.GroupType, members ...uint32) im.Group {
 		return f.createGroup(im.Group{Name: "g", Creator: u[0], Type: t, Members: members})
 	}
-	a, b, c, d := make(normal, u[0], u[1]), make(temporary, u[0], u[1]), make(normal, u[1]), make(normal, u[0], u[2])
+	a, b, c, d := make(normal, u[0], u[1]), make(temporary, u[0], u[1]), make(normal,
+		u[1]), make(normal, u[0], u[2])
 	f.wantGroupsOf("normal", u[0], normal, 0, a, d)
 	f.wantGroupsOf("temporary", u[0], temporary, 0, b)
 	f.wantGroupsOf("normal", u[1], normal, 0, a, c)
@@ -312,7 +335,8 @@ func groupsOfOneSecond(f *fixture) {
 	for range 40 {
 		all = append(all, f.group(u[0]))
 	}
-	// A client that asked after the first was given its time; all that were made at that time, or since, must come again.
+	// A client that asked after the first group got its time. Groups created at that time
+	// or later must be returned again.
 	since := all[0].Updated
 	f.wantGroupsOf("at or after the first", u[0], pb.GroupType_GROUP_TYPE_TMP, since, all...)
 }
@@ -327,8 +351,8 @@ func groupsOfLater(f *fixture) {
 	f.post(u[0], a.ID, "a message is no change")
 	f.wantGroupsOf("a message", u[0], temporary, since)
 	a = f.changeGroup(a.ID, add, u[2])
-	f.wantGroupsOf("who was in", u[0], temporary, since, a)
-	f.wantGroupsOf("who joined", u[2], temporary, since, a)
+	f.wantGroupsOf("a member before", u[0], temporary, since, a)
+	f.wantGroupsOf("a new member", u[2], temporary, since, a)
 	f.wantGroupsOf("everything", u[0], temporary, 0, a, b)
 	f.advance(10 * time.Second)
 	f.wantGroupsOf("later", u[0], temporary, f.now())
@@ -366,7 +390,7 @@ func groupsSurvive(f *fixture) {
 	}
 	denied := groupText(u[3], a.ID, "x")
 	f.s.AppendMessages(f.ctx, []*im.Message{denied})
-	f.wantKind("who left", denied.Err, im.Denied)
+	f.wantKind("a former member", denied.Err, im.Denied)
 }
 
 func groupsCancelled(f *fixture) {
@@ -384,18 +408,43 @@ func groupsCancelled(f *fixture) {
 			_, err := f.s.ChangeMembers(ctx, g.ID, add, u[2:], nil)
 			return err
 		},
-		"SetGroupName":         func() error { return f.s.SetGroupName(ctx, g.ID, "x") },
-		"Groups":               func() error { _, err := f.s.Groups(ctx, []uint32{g.ID}); return err },
-		"GroupVersions":        func() error { _, err := f.s.GroupVersions(ctx, []uint32{g.ID}); return err },
-		"GroupsOf":             func() error { _, err := f.s.GroupsOf(ctx, u[0], g.Type, 0); return err },
-		"ListGroups":           func() error { _, err := f.s.ListGroups(ctx, 0, 10); return err },
-		"GroupHistory":         func() error { _, err := f.s.GroupHistory(ctx, u[0], g.ID, 0, 10); return err },
-		"GroupMessagesByID":    func() error { _, err := f.s.GroupMessagesByID(ctx, u[0], g.ID, []uint32{1}); return err },
-		"GroupLatestID":        func() error { _, err := f.s.GroupLatestID(ctx, u[0], g.ID); return err },
-		"ClearGroupUnread":     func() error { return f.s.ClearGroupUnread(ctx, u[1], g.ID) },
-		"UnreadTotals":         func() error { _, err := f.s.UnreadTotals(ctx, u); return err },
-		"RemoveSession":        func() error { return f.s.RemoveSession(ctx, u[1], g.ID, groupSession) },
-		"RemoveSession of 1:1": func() error { return f.s.RemoveSession(ctx, u[1], u[0], singleSession) },
+		"SetGroupName": func() error { return f.s.SetGroupName(ctx, g.ID, "x") },
+		"Groups": func() error {
+			_, err := f.s.Groups(ctx,
+				[]uint32{g.ID})
+			return err
+		},
+		"GroupVersions": func() error {
+			_, err := f.s.GroupVersions(ctx,
+				[]uint32{g.ID})
+			return err
+		},
+		"GroupsOf": func() error {
+			_, err := f.s.GroupsOf(ctx, u[0], g.Type, 0)
+			return err
+		},
+		"ListGroups": func() error { _, err := f.s.ListGroups(ctx, 0, 10); return err },
+		"GroupHistory": func() error {
+			_, err := f.s.GroupHistory(ctx, u[0], g.ID, 0, 10)
+			return err
+		},
+		"GroupMessagesByID": func() error {
+			_, err := f.s.GroupMessagesByID(ctx, u[0], g.ID,
+				[]uint32{1})
+			return err
+		},
+		"GroupLatestID": func() error {
+			_, err := f.s.GroupLatestID(ctx, u[0], g.ID)
+			return err
+		},
+		"ClearGroupUnread": func() error { return f.s.ClearGroupUnread(ctx, u[1], g.ID) },
+		"UnreadTotals":     func() error { _, err := f.s.UnreadTotals(ctx, u); return err },
+		"RemoveSession": func() error {
+			return f.s.RemoveSession(ctx, u[1], g.ID, groupSession)
+		},
+		"RemoveSession of 1:1": func() error {
+			return f.s.RemoveSession(ctx, u[1], u[0], singleSession)
+		},
 		"AppendMessages": func() error {
 			m := groupText(u[0], g.ID, "y")
 			f.s.AppendMessages(ctx, []*im.Message{m})
@@ -407,8 +456,10 @@ func groupsCancelled(f *fixture) {
 			f.Errorf("%s with a cancelled context: no error", name)
 			continue
 		}
-		if kind := im.KindOf(err); slices.Contains([]im.Kind{im.NotFound, im.Exists, im.Invalid, im.Denied}, kind) {
-			f.Errorf("%s with a cancelled context says %v, which is about the request: %v", name, kind, err)
+		if kind := im.KindOf(err); slices.Contains([]im.Kind{im.NotFound, im.Exists, im.Invalid,
+			im.Denied}, kind) {
+			f.Errorf("%s with a cancelled context says %v, which is about the request: %v",
+				name, kind, err)
 		}
 	}
 	f.wantGroup(g)
@@ -428,11 +479,11 @@ func groupsCancelled(f *fixture) {
 	}
 }
 
-// errNotAllowed is what the permission callbacks of the tests say.
+// errNotAllowed is the error of the permission callbacks.
 var errNotAllowed = fmt.Errorf("not in this test: %w", im.Errorf(im.Denied, "only the creator may"))
 
-// wantNotAllowed checks that err is what the permission callback said.
-func (f *fixture) wantNotAllowed(what string, err error) {
+// wantNotAllowed checks that err is the error of the permission callback.
+func (f groupFixture) wantNotAllowed(what string, err error) {
 	f.Helper()
 	f.wantKind(what, err, im.Denied)
 	if !errors.Is(err, errNotAllowed) {

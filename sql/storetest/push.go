@@ -12,6 +12,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
+// pushFixture has the helpers for push tokens and muted groups.
+type pushFixture struct{ *base }
+
 var pushTests = []test{
 	{"a token comes back", tokenComesBack},
 	{"one token a user", oneToken},
@@ -33,14 +36,15 @@ const (
 	android = pb.ClientType_CLIENT_TYPE_ANDROID
 )
 
-// setToken gives a user a token.
-func (f *fixture) setToken(user uint32, client pb.ClientType, token string) {
+// setToken sets the token of a user.
+func (f pushFixture) setToken(user uint32, client pb.ClientType, token string) {
 	f.Helper()
-	f.check("SetDeviceToken", f.s.SetDeviceToken(f.ctx, im.DeviceToken{User: user, Client: client, Token: token}))
+	f.check("SetDeviceToken", f.s.SetDeviceToken(f.ctx, im.DeviceToken{User: user, Client: client,
+		Token: token}))
 }
 
-// tokens is what DeviceTokens returns, in order of user.
-func (f *fixture) tokens(users ...uint32) []im.DeviceToken {
+// tokens returns the result of DeviceTokens, ordered by user.
+func (f pushFixture) tokens(users ...uint32) []im.DeviceToken {
 	f.Helper()
 	list, err := f.s.DeviceTokens(f.ctx, users)
 	f.check("DeviceTokens", err)
@@ -48,8 +52,8 @@ func (f *fixture) tokens(users ...uint32) []im.DeviceToken {
 	return list
 }
 
-// wantTokens checks what DeviceTokens returns for users; want is in order of user.
-func (f *fixture) wantTokens(what string, users []uint32, want ...im.DeviceToken) {
+// wantTokens checks the result of DeviceTokens for users; want is ordered by user.
+func (f pushFixture) wantTokens(what string, users []uint32, want ...im.DeviceToken) {
 	f.Helper()
 	if got := f.tokens(users...); !slices.Equal(got, want) {
 		f.Errorf("%s: tokens %+v, want %+v", what, got, want)
@@ -62,7 +66,7 @@ func tokenComesBack(f *fixture) {
 	f.setToken(1, ios, strings.Repeat("0123456789abcdef", 4))
 	f.setToken(3, android, "APA91b:with-colons_and <brackets> ~")
 	f.setToken(4, ios, strings.Repeat("x", im.MaxDeviceToken))
-	f.setToken(4294967295, android, "12345678901") // longer than any id
+	f.setToken(4294967295, android, "12345678901") // longer than any user id
 	want := []im.DeviceToken{{User: 1, Client: ios, Token: strings.Repeat("0123456789abcdef", 4)},
 		{User: 3, Client: android, Token: "APA91b:with-colons_and <brackets> ~"},
 		{User: 4, Client: ios, Token: strings.Repeat("x", im.MaxDeviceToken)},
@@ -78,13 +82,17 @@ func oneToken(f *fixture) {
 	f.setToken(1, android, "new")
 	f.wantTokens("a new phone", []uint32{1}, im.DeviceToken{User: 1, Client: android, Token: "new"})
 	f.setToken(1, android, "new")
-	f.wantTokens("the same again", []uint32{1}, im.DeviceToken{User: 1, Client: android, Token: "new"})
+	f.wantTokens("the same again", []uint32{1}, im.DeviceToken{User: 1, Client: android,
+		Token: "new"})
 	f.setToken(1, ios, "new")
-	f.wantTokens("the same with another client", []uint32{1}, im.DeviceToken{User: 1, Client: ios, Token: "new"})
+	f.wantTokens("the same with another client", []uint32{1}, im.DeviceToken{User: 1, Client: ios,
+		Token: "new"})
 	f.check("DropDeviceToken", f.s.DropDeviceToken(f.ctx, "old"))
-	f.wantTokens("the old one dropped", []uint32{1}, im.DeviceToken{User: 1, Client: ios, Token: "new"})
+	f.wantTokens("the old one dropped", []uint32{1}, im.DeviceToken{User: 1, Client: ios,
+		Token: "new"})
 	f.setToken(2, ios, "old")
-	f.wantTokens("the old one with another", []uint32{1, 2}, im.DeviceToken{User: 1, Client: ios, Token: "new"}, im.DeviceToken{User: 2, Client: ios, Token: "old"})
+	f.wantTokens("the old one with another", []uint32{1, 2}, im.DeviceToken{User: 1, Client: ios,
+		Token: "new"}, im.DeviceToken{User: 2, Client: ios, Token: "old"})
 }
 
 func phoneChangesHands(f *fixture) {
@@ -93,37 +101,44 @@ func phoneChangesHands(f *fixture) {
 	f.setToken(2, ios, "phone")
 	f.wantTokens("taken", []uint32{1, 2}, im.DeviceToken{User: 2, Client: ios, Token: "phone"})
 	f.setToken(1, ios, "")
-	f.wantTokens("cleared by who has it no more", []uint32{1, 2}, im.DeviceToken{User: 2, Client: ios, Token: "phone"})
+	f.wantTokens("cleared by its former user", []uint32{1, 2}, im.DeviceToken{User: 2,
+		Client: ios, Token: "phone"})
 	f.setToken(1, ios, "phone")
 	f.wantTokens("taken back", []uint32{1, 2}, im.DeviceToken{User: 1, Client: ios, Token: "phone"})
 	f.setToken(2, android, "new")
-	f.wantTokens("and the other has a new one", []uint32{1, 2}, im.DeviceToken{User: 1, Client: ios, Token: "phone"},
+	f.wantTokens("and the other has a new one", []uint32{1, 2}, im.DeviceToken{User: 1, Client: ios,
+		Token: "phone"},
 		im.DeviceToken{User: 2, Client: android, Token: "new"})
 }
 
 func clearToken(f *fixture) {
 	f.setToken(1, ios, "phone")
 	f.setToken(2, ios, "other")
-	for _, client := range []pb.ClientType{ios, 0, pb.ClientType_CLIENT_TYPE_MAC} { // the one of the token, none and any
+	// the client of the token, none, and another one
+	for _, client := range []pb.ClientType{ios, 0, pb.ClientType_CLIENT_TYPE_MAC} {
 		f.setToken(1, client, "")
-		f.wantTokens("cleared", []uint32{1, 2}, im.DeviceToken{User: 2, Client: ios, Token: "other"})
-		f.setToken(1, client, "") // there is none
+		f.wantTokens("cleared", []uint32{1, 2}, im.DeviceToken{User: 2, Client: ios,
+			Token: "other"})
+		f.setToken(1, client, "") // the user has no token
 		f.setToken(1, ios, "phone")
 	}
-	// Whoever logs out of a phone does not give it back to who had it before.
+	// Logging out of a phone does not return the phone to its former user.
 	f.setToken(3, ios, "phone")
 	f.setToken(3, ios, "")
-	f.wantTokens("cleared by the second owner", []uint32{1, 2, 3}, im.DeviceToken{User: 2, Client: ios, Token: "other"})
+	f.wantTokens("cleared by the second owner", []uint32{1, 2, 3}, im.DeviceToken{User: 2,
+		Client: ios, Token: "other"})
 }
 
 func deadTokens(f *fixture) {
 	f.setToken(1, ios, "one")
 	f.setToken(2, android, "two")
-	for _, token := range []string{"one", "one", "unknown", "", "2", "1", "\xff", strings.Repeat("x", im.MaxDeviceToken+1)} {
+	for _, token := range []string{"one", "one", "unknown", "", "2", "1",
+		"\xff", strings.Repeat("x", im.MaxDeviceToken+1)} {
 		f.check("DropDeviceToken", f.s.DropDeviceToken(f.ctx, token))
-		f.wantTokens(fmt.Sprintf("dropped %.10q", token), []uint32{1, 2}, im.DeviceToken{User: 2, Client: android, Token: "two"})
+		f.wantTokens(fmt.Sprintf("dropped %.10q", token), []uint32{1, 2}, im.DeviceToken{User: 2,
+			Client: android, Token: "two"})
 	}
-	f.setToken(1, ios, "one") // it was not so dead
+	f.setToken(1, ios, "one") // the token is in use again
 	f.setToken(1, ios, "three")
 	f.check("DropDeviceToken", f.s.DropDeviceToken(f.ctx, "three"))
 	f.wantTokens("dropped", []uint32{1, 2}, im.DeviceToken{User: 2, Client: android, Token: "two"})
@@ -141,13 +156,14 @@ func invalidTokens(f *fixture) {
 		"DEL":                   {Client: ios, Token: "\x7f"},
 		"no client":             {Token: "t"},
 		"a client on a desktop": {Client: pb.ClientType_CLIENT_TYPE_MAC, Token: "t"},
-		// Where tokens and users share keys it would be taken for the other user.
+		// Where users and tokens share keys, it would have the key of the other user.
 		"a user's number": {Client: ios, Token: "2"},
 	} {
 		t.User = 1
 		f.wantKind("SetDeviceToken: "+what, f.s.SetDeviceToken(f.ctx, t), im.Invalid)
 	}
-	f.wantTokens("after it", []uint32{1, 2}, im.DeviceToken{User: 1, Client: ios, Token: "phone"}, im.DeviceToken{User: 2, Client: ios, Token: "other"})
+	f.wantTokens("after it", []uint32{1, 2}, im.DeviceToken{User: 1, Client: ios, Token: "phone"},
+		im.DeviceToken{User: 2, Client: ios, Token: "other"})
 }
 
 func manyTokens(f *fixture) {
@@ -157,7 +173,8 @@ func manyTokens(f *fixture) {
 	for i := range uint32(n) {
 		users = append(users, 2*n-i)
 		if i%100 == 0 {
-			want = append(want, im.DeviceToken{User: i + n + 1, Client: android, Token: fmt.Sprint("token ", i)})
+			want = append(want, im.DeviceToken{User: i + n + 1, Client: android,
+				Token: fmt.Sprint("token ", i)})
 			f.setToken(want[len(want)-1].User, android, want[len(want)-1].Token)
 		}
 	}
@@ -172,7 +189,8 @@ func pushSurvives(f *fixture) {
 	f.wantShields("after reopen", 9, []uint32{1, 2}, 1)
 }
 
-// phonesSwapped has users swap phones, from two processes where there are two, while others look: nobody ever sees one phone with two users.
+// phonesSwapped lets users swap phones, from two processes if possible, while others
+// read. No read may return one phone for two users.
 func phonesSwapped(f *fixture) {
 	const users, phones, rounds = 6, 4, 60
 	stores := []im.Store{f.s, f.s}
@@ -200,7 +218,8 @@ func phonesSwapped(f *fixture) {
 	for _, user := range all {
 		wg.Go(func() {
 			for i := range rounds {
-				t := im.DeviceToken{User: user, Client: ios, Token: fmt.Sprint("phone ", rand.IntN(phones))}
+				t := im.DeviceToken{User: user, Client: ios, Token: fmt.Sprint("phone ",
+					rand.IntN(phones))}
 				if i%7 == 6 {
 					t.Token = ""
 				}
@@ -213,23 +232,25 @@ func phonesSwapped(f *fixture) {
 	}
 	wg.Wait()
 	look()
-	// Whatever was left behind, what is set now counts.
+	// Whatever the swaps left, a token set now is used.
 	for i := range uint32(phones) {
 		f.setToken(all[i], android, fmt.Sprint("phone ", i))
 	}
 	for i := range uint32(phones) {
-		f.wantTokens("set after it", all[i:i+1], im.DeviceToken{User: all[i], Client: android, Token: fmt.Sprint("phone ", i)})
+		f.wantTokens("set after it", all[i:i+1], im.DeviceToken{User: all[i], Client: android,
+			Token: fmt.Sprint("phone ", i)})
 	}
 }
 
-// oneTokenForAll has many users take one phone at once: one has it.
+// oneTokenForAll sets the same token for many users at once. One of them must have it.
 func oneTokenForAll(f *fixture) {
 	var all []uint32
 	var wg sync.WaitGroup
 	for i := range uint32(16) {
 		all = append(all, i+1)
 		wg.Go(func() {
-			if err := f.s.SetDeviceToken(f.ctx, im.DeviceToken{User: i + 1, Client: ios, Token: "phone"}); err != nil {
+			if err := f.s.SetDeviceToken(f.ctx, im.DeviceToken{User: i + 1, Client: ios,
+				Token: "phone"}); err != nil {
 				f.Errorf("SetDeviceToken: %v", err)
 			}
 		})
@@ -243,8 +264,8 @@ func oneTokenForAll(f *fixture) {
 	f.wantTokens("cleared by its owner", all)
 }
 
-// wantShields checks who of users wants no pushes.
-func (f *fixture) wantShields(what string, group uint32, users []uint32, want ...uint32) {
+// wantShields checks the users that have muted a group.
+func (f pushFixture) wantShields(what string, group uint32, users []uint32, want ...uint32) {
 	f.Helper()
 	got, err := f.s.GroupShields(f.ctx, group, users)
 	f.check("GroupShields", err)
@@ -253,8 +274,8 @@ func (f *fixture) wantShields(what string, group uint32, users []uint32, want ..
 	}
 }
 
-// wantShielded checks for which of groups a user wants no pushes.
-func (f *fixture) wantShielded(what string, user uint32, groups []uint32, want ...uint32) {
+// wantShielded checks the groups that a user has muted.
+func (f pushFixture) wantShielded(what string, user uint32, groups []uint32, want ...uint32) {
 	f.Helper()
 	got, err := f.s.ShieldedGroups(f.ctx, user, groups)
 	f.check("ShieldedGroups", err)
@@ -270,7 +291,7 @@ func groupShields(f *fixture) {
 		f.check("SetGroupShield", f.s.SetGroupShield(f.ctx, user, group, on))
 	}
 	f.wantShields("before", 9, all)
-	set(3, 9, false) // is off
+	set(3, 9, false) // not muted before
 	set(7, 9, true)
 	set(7, 9, true)
 	set(1, 9, true)
@@ -287,7 +308,7 @@ func groupShields(f *fixture) {
 	f.wantShielded("some asked for", 7, []uint32{9, 11}, 9)
 	f.wantShielded("none asked for", 7, nil)
 	f.wantShielded("another user", 3, groups, 10)
-	f.wantShielded("a user who shields none", 8, groups)
+	f.wantShielded("a user that shields none", 8, groups)
 	set(7, 9, false)
 	set(7, 9, false)
 	f.wantShields("off", 9, all, 1, 4294967295)
@@ -315,16 +336,43 @@ func pushCancelled(f *fixture) {
 	f.check("SetGroupShield", f.s.SetGroupShield(f.ctx, 1, 9, true))
 	ctx := cancelled()
 	for name, call := range map[string]func() error{
-		"SetDeviceToken":          func() error { return f.s.SetDeviceToken(ctx, im.DeviceToken{User: 2, Client: ios, Token: "phone"}) },
-		"SetDeviceToken to clear": func() error { return f.s.SetDeviceToken(ctx, im.DeviceToken{User: 1}) },
-		"DropDeviceToken":         func() error { return f.s.DropDeviceToken(ctx, "phone") },
-		"DeviceTokens":            func() error { _, err := f.s.DeviceTokens(ctx, []uint32{1}); return err },
-		"DeviceTokens of nobody":  func() error { _, err := f.s.DeviceTokens(ctx, nil); return err },
-		"SetGroupShield":          func() error { return f.s.SetGroupShield(ctx, 1, 9, false) },
-		"GroupShields":            func() error { _, err := f.s.GroupShields(ctx, 9, []uint32{1}); return err },
-		"GroupShields of nobody":  func() error { _, err := f.s.GroupShields(ctx, 9, nil); return err },
-		"ShieldedGroups":          func() error { _, err := f.s.ShieldedGroups(ctx, 1, []uint32{9}); return err },
-		"ShieldedGroups of none":  func() error { _, err := f.s.ShieldedGroups(ctx, 1, nil); return err },
+		"SetDeviceToken": func() error {
+			return f.s.SetDeviceToken(ctx,
+				im.DeviceToken{User: 2, Client: ios, Token: "phone"})
+		},
+		"SetDeviceToken to clear": func() error {
+			return f.s.SetDeviceToken(ctx,
+				im.DeviceToken{User: 1})
+		},
+		"DropDeviceToken": func() error { return f.s.DropDeviceToken(ctx, "phone") },
+		"DeviceTokens": func() error {
+			_, err := f.s.DeviceTokens(ctx,
+				[]uint32{1})
+			return err
+		},
+		"DeviceTokens of nobody": func() error {
+			_, err := f.s.DeviceTokens(ctx, nil)
+			return err
+		},
+		"SetGroupShield": func() error { return f.s.SetGroupShield(ctx, 1, 9, false) },
+		"GroupShields": func() error {
+			_, err := f.s.GroupShields(ctx, 9,
+				[]uint32{1})
+			return err
+		},
+		"GroupShields of nobody": func() error {
+			_, err := f.s.GroupShields(ctx, 9, nil)
+			return err
+		},
+		"ShieldedGroups": func() error {
+			_, err := f.s.ShieldedGroups(ctx, 1,
+				[]uint32{9})
+			return err
+		},
+		"ShieldedGroups of none": func() error {
+			_, err := f.s.ShieldedGroups(ctx, 1, nil)
+			return err
+		},
 	} {
 		f.wantGivenUp(name, call())
 	}

@@ -20,33 +20,31 @@ var groupMessageTests = []test{
 	{"both kinds in one batch", mixedBatch},
 	{"a large batch into many groups", largeGroupBatch},
 	{"a bad message fails alone", badGroupFailsAlone},
-	{"a message the database refuses fails alone", refusedGroupFailsAlone},
+	{"a message that the database rejects fails alone", refusedGroupFailsAlone},
 	{"client ids", groupClientIDs},
 	{"client ids of a user and a group of one number", twinClientIDs},
 	{"client ids of many conversations and groups", manyClientIDs},
-	{"client id of who is not a member", clientIDOfDenied},
+	{"client id of a stranger", clientIDOfDenied},
 	{"a user and a group of one number", twins},
-	{"history in pages", groupHistoryPages},
-	{"who is not in sees nothing", groupStrangers},
-	{"messages by id", groupMessagesByID},
 	{"last chat", lastChat},
 }
 
-// groupText is a text message to a group. Its time is for messages whose time does not matter.
+// groupText returns a text message to a group. Its creation time does not matter.
 func groupText(from, group uint32, body string) *im.Message {
 	m := text(from, group, body)
 	m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
 	return m
 }
 
-// groupText is a text message to a group, of now: whoever is in the group sees it.
+// groupText returns a text message to a group, created now, so that current members see
+// it.
 func (f *fixture) groupText(from, group uint32, body string) *im.Message {
 	m := groupText(from, group, body)
 	m.Created = f.now()
 	return m
 }
 
-// post stores a text message of now in a group.
+// post stores a text message, created now, in a group.
 func (f *fixture) post(from, group uint32, body string) *im.Message {
 	f.Helper()
 	m := f.groupText(from, group, body)
@@ -54,7 +52,8 @@ func (f *fixture) post(from, group uint32, body string) *im.Message {
 	return m
 }
 
-// groupHistory is all that user sees of a group, oldest first, after checking that it came newest first, without an id twice.
+// groupHistory returns the messages of a group that user sees, oldest first. It checks
+// that the store returned them newest first and without duplicate ids.
 func (f *fixture) groupHistory(user, group uint32) []im.Message {
 	f.Helper()
 	got, err := f.s.GroupHistory(f.ctx, user, group, 0, 1<<20)
@@ -127,7 +126,8 @@ func mixedBatch(f *fixture) {
 	u := f.users(4)
 	a, b := f.group(u[:3]...), f.group(u[0], u[3])
 	batches := [][]*im.Message{
-		{text(u[0], u[1], "1"), f.groupText(u[0], a.ID, "1"), f.groupText(u[3], b.ID, "1"), text(u[1], u[0], "2"), f.groupText(u[1], a.ID, "2"),
+		{text(u[0], u[1], "1"), f.groupText(u[0], a.ID, "1"), f.groupText(u[3], b.ID, "1"),
+			text(u[1], u[0], "2"), f.groupText(u[1], a.ID, "2"),
 			f.groupText(u[0], a.ID, "3"), text(u[0], u[1], "3")},
 		{f.groupText(u[0], b.ID, "2"), text(u[2], u[0], "1"), f.groupText(u[2], a.ID, "4")},
 	}
@@ -153,9 +153,10 @@ func mixedBatch(f *fixture) {
 	f.wantHistory(u[0], u[2], pick(im.ConversationKey(u[0], u[2]))...)
 	f.wantGroupHistory(u[1], a.ID, pick(im.GroupKey(a.ID))...)
 	f.wantGroupHistory(u[3], b.ID, pick(im.GroupKey(b.ID))...)
-	// Unread: what came after one's own last message.
+	// The unread messages are those after the user's own last message.
 	for _, tc := range []struct{ user, group, want uint32 }{
-		{u[0], a.ID, 1}, {u[1], a.ID, 2}, {u[2], a.ID, 0}, {u[0], b.ID, 0}, {u[3], b.ID, 1}, {u[3], a.ID, 0},
+		{u[0], a.ID, 1}, {u[1], a.ID, 2}, {u[2], a.ID, 0}, {u[0], b.ID, 0}, {u[3], b.ID,
+			1}, {u[3], a.ID, 0},
 	} {
 		if got := f.groupUnread(tc.user, tc.group); got != tc.want {
 			f.Errorf("user %d has %d unread in group %d, want %d", tc.user, got, tc.group, tc.want)
@@ -178,7 +179,8 @@ func largeGroupBatch(f *fixture) {
 	last := map[uint32]uint32{}
 	for i, m := range batch {
 		if last[m.To]++; m.ID != last[m.To] || m.GroupVersion != 1 {
-			f.Fatalf("message %d: id %d, version %d; want %d, 1", i, m.ID, m.GroupVersion, last[m.To])
+			f.Fatalf("message %d: id %d, version %d; want %d, 1", i, m.ID,
+				m.GroupVersion, last[m.To])
 		}
 	}
 	m := batch[len(batch)/2]
@@ -203,13 +205,15 @@ func badGroupFailsAlone(f *fixture) {
 		{"too long", f.groupText(u[0], g.ID, strings.Repeat("x", im.MaxContent+1)), im.Invalid},
 		{"not UTF-8", f.groupText(u[0], g.ID, "\xff"), im.Invalid},
 		{"client id too long", long, im.Invalid},
-		{"no such group", f.groupText(u[0], slices.Max([]uint32{g.ID, other.ID})+1000, "x"), im.Invalid},
+		{"no such group", f.groupText(u[0], slices.Max([]uint32{g.ID, other.ID})+1000,
+			"x"), im.Invalid},
 		{"group 0", f.groupText(u[0], 0, "x"), im.Invalid},
 		{"not a member", f.groupText(u[0], other.ID, "x"), im.Denied},
 		{"no longer a member", f.groupText(u[2], g.ID, "x"), im.Denied},
 		{"no such user", f.groupText(math.MaxUint32, g.ID, "x"), im.Denied},
 	} {
-		good := []*im.Message{f.groupText(u[0], g.ID, tc.name), f.groupText(u[1], g.ID, "after"), text(u[0], u[3], "elsewhere")}
+		good := []*im.Message{f.groupText(u[0], g.ID, tc.name), f.groupText(u[1], g.ID, "after"),
+			text(u[0], u[3], "elsewhere")}
 		f.s.AppendMessages(f.ctx, []*im.Message{good[0], tc.bad, good[1], good[2]})
 		f.wantKind(tc.name, tc.bad.Err, tc.kind)
 		if tc.bad.ID != 0 || tc.bad.Duplicate {
@@ -217,7 +221,8 @@ func badGroupFailsAlone(f *fixture) {
 		}
 		for i, m := range good {
 			if m.Err != nil || m.ID == 0 || m.Duplicate {
-				f.Errorf("%s: good message %d: id %d, duplicate %v, %v", tc.name, i, m.ID, m.Duplicate, m.Err)
+				f.Errorf("%s: good message %d: id %d, duplicate %v, %v", tc.name, i, m.ID,
+					m.Duplicate, m.Err)
 			}
 		}
 		stored = append(stored, good[0], good[1])
@@ -231,7 +236,7 @@ func badGroupFailsAlone(f *fixture) {
 
 func refusedGroupFailsAlone(f *fixture) {
 	if f.factory.FailOn == nil {
-		f.Skip("the database cannot be made to refuse a row")
+		f.Skip("the factory has no FailOn")
 	}
 	u := f.users(3)
 	a, b := f.group(u...), f.group(u[:2]...)
@@ -240,7 +245,8 @@ func refusedGroupFailsAlone(f *fixture) {
 	named.ClientID = []byte("id")
 	batch := []*im.Message{
 		f.groupText(u[0], a.ID, "a1"), named, f.groupText(u[1], a.ID, "a2"), text(u[0], u[1], "c1"),
-		f.groupText(u[0], b.ID, "refused"), f.groupText(u[2], b.ID, "denied"), text(u[0], u[1], "refused"), f.groupText(u[0], a.ID, "a3"),
+		f.groupText(u[0], b.ID, "refused"), f.groupText(u[2], b.ID, "denied"), text(u[0], u[1],
+			"refused"), f.groupText(u[0], a.ID, "a3"),
 	}
 	f.s.AppendMessages(f.ctx, batch)
 	var stored []*im.Message
@@ -281,7 +287,7 @@ func refusedGroupFailsAlone(f *fixture) {
 	}
 }
 
-// namedIn is a text message to a group with a client_msg_id.
+// namedIn returns a text message to a group with a client_msg_id.
 func (f *fixture) namedIn(from, group uint32, body, id string) *im.Message {
 	m := f.groupText(from, group, body)
 	m.ClientID = []byte(id)
@@ -291,8 +297,10 @@ func (f *fixture) namedIn(from, group uint32, body, id string) *im.Message {
 func groupClientIDs(f *fixture) {
 	u := f.users(3)
 	a, b := f.group(u...), f.group(u...)
-	first, other := f.namedIn(u[0], a.ID, "first", "k"), f.namedIn(u[1], a.ID, "another sender", "k")
-	elsewhere, again := f.namedIn(u[0], b.ID, "another group", "k"), f.namedIn(u[0], a.ID, "resent", "k")
+	first, other := f.namedIn(u[0], a.ID, "first", "k"), f.namedIn(u[1], a.ID, "another sender",
+		"k")
+	elsewhere, again := f.namedIn(u[0], b.ID, "another group", "k"), f.namedIn(u[0], a.ID,
+		"resent", "k")
 	batch := []*im.Message{f.groupText(u[1], a.ID, "before"), first, other, elsewhere, again}
 	f.s.AppendMessages(f.ctx, batch)
 	for i, m := range batch[:4] {
@@ -315,7 +323,8 @@ func groupClientIDs(f *fixture) {
 	f.wantGroupHistory(u[2], a.ID, batch[0], first, other)
 	for i, want := range []uint32{1, 0, 3} {
 		if got := f.groupUnread(u[i], a.ID); got != want {
-			f.Errorf("user %d has %d unread, want %d: a duplicate is neither counted nor does it read", i, got, want)
+			f.Errorf("user %d has %d unread, want %d: a duplicate is neither counted nor "+
+				"does it read", i, got, want)
 		}
 	}
 	f.advance(2 * time.Minute)
@@ -324,7 +333,8 @@ func groupClientIDs(f *fixture) {
 	f.wantGroupHistory(u[2], a.ID, batch[0], first, other, later)
 }
 
-// twin makes a user and a group of the same number, the group with all the users given and the new one.
+// twin creates a user and a group with the same id. The group has the given users and the
+// new one.
 func (f *fixture) twin(users ...uint32) uint32 {
 	f.Helper()
 	if f.factory.SameIDs != nil {
@@ -332,7 +342,7 @@ func (f *fixture) twin(users ...uint32) uint32 {
 	}
 	ids, err := f.s.CreateUsers(f.ctx, []im.Account{account(5000)})
 	f.check("CreateUsers", err)
-	for range len(users) + 2 { // the users have ids before it
+	for range len(users) + 2 { // the users have taken the ids before it
 		if g := f.group(append(users, ids[0])...); g.ID == ids[0] {
 			return g.ID
 		} else if g.ID > ids[0] {
@@ -347,7 +357,8 @@ func twinClientIDs(f *fixture) {
 	a, b := f.pair()
 	n := f.twin(a, b)
 	for _, when := range []string{"one batch", "batches"} {
-		batch := []*im.Message{f.named(a, n, "to the user", when), f.namedIn(a, n, "to the group", when)}
+		batch := []*im.Message{f.named(a, n, "to the user", when), f.namedIn(a, n,
+			"to the group", when)}
 		if when == "one batch" {
 			f.append(batch...)
 		} else {
@@ -362,12 +373,14 @@ func twinClientIDs(f *fixture) {
 	}
 }
 
-// manyClientIDs uses one id for everything, so that numbers of conversations and of groups, whatever a store has them for, meet.
+// manyClientIDs uses the same client_msg_id everywhere, so that equal numbers of
+// conversations and groups meet in the store.
 func manyClientIDs(f *fixture) {
 	u := f.users(9)
 	var batch []*im.Message
 	for _, to := range u[1:] {
-		batch = append(batch, f.named(u[0], to, "x", "k"), f.namedIn(u[0], f.group(u...).ID, "x", "k"))
+		batch = append(batch, f.named(u[0], to, "x", "k"), f.namedIn(u[0], f.group(u...).ID, "x",
+			"k"))
 	}
 	f.append(batch[:8]...)
 	f.append(batch[8:]...)
@@ -395,7 +408,8 @@ func twins(f *fixture) {
 	a, b := f.pair()
 	n := f.twin(a, b)
 	toUser := []*im.Message{f.named(a, n, "1", ""), f.named(n, a, "2", "")}
-	toGroup := []*im.Message{f.groupText(b, n, "1"), f.groupText(n, n, "from the user of that number"), f.groupText(b, n, "3")}
+	toGroup := []*im.Message{f.groupText(b, n, "1"), f.groupText(n, n,
+		"from the user of that number"), f.groupText(b, n, "3")}
 	f.append(toUser[0], toGroup[0], toUser[1], toGroup[1], toGroup[2])
 	f.sync()
 	f.wantHistory(a, n, toUser...)
@@ -422,108 +436,20 @@ func twins(f *fixture) {
 	}
 }
 
-func groupHistoryPages(f *fixture) {
-	u := f.users(2)
-	g := f.group(u...)
-	for i := range 10 {
-		f.post(u[i%2], g.ID, fmt.Sprint(i))
-	}
-	for _, tc := range []struct {
-		begin        uint32
-		count        int
-		newest, last uint32 // ids; 0, 0: nothing
-	}{
-		{0, 3, 10, 8}, {0, 100, 10, 1}, {10, 1, 10, 10}, {7, 3, 7, 5}, {3, 5, 3, 1}, {11, 2, 10, 9}, {1<<32 - 1, 2, 10, 9}, {0, 0, 0, 0}, {5, -1, 0, 0},
-	} {
-		got, err := f.s.GroupHistory(f.ctx, u[1], g.ID, tc.begin, tc.count)
-		f.check("GroupHistory", err)
-		var ids, want []uint32
-		for _, m := range got {
-			ids = append(ids, m.ID)
-		}
-		for id := tc.newest; id >= tc.last && id > 0; id-- {
-			want = append(want, id)
-		}
-		if !slices.Equal(ids, want) {
-			f.Errorf("from %d, %d messages: got %v, want %v", tc.begin, tc.count, ids, want)
-		}
-	}
-}
-
-func groupStrangers(f *fixture) {
-	u := f.users(3)
-	g := f.group(u[:2]...)
-	f.post(u[0], g.ID, "x")
-	f.sync()
-	for _, tc := range []struct{ user, group uint32 }{{u[2], g.ID}, {u[0], g.ID + 1000}, {u[2] + 1000, g.ID}, {u[0], 0}} {
-		f.wantGroupHistory(tc.user, tc.group)
-		got, err := f.s.GroupMessagesByID(f.ctx, tc.user, tc.group, []uint32{1})
-		if err != nil || len(got) != 0 {
-			f.Errorf("user %d, group %d: GroupMessagesByID: %v, %v", tc.user, tc.group, got, err)
-		}
-		if id, err := f.s.GroupLatestID(f.ctx, tc.user, tc.group); err != nil || id != 0 {
-			f.Errorf("user %d, group %d: GroupLatestID: %d, %v", tc.user, tc.group, id, err)
-		}
-		f.check("ClearGroupUnread", f.s.ClearGroupUnread(f.ctx, tc.user, tc.group))
-		f.wantKind("RemoveSession", f.s.RemoveSession(f.ctx, tc.user, tc.group, groupSession), im.NotFound)
-		if n := f.groupUnread(tc.user, tc.group); n != 0 {
-			f.Errorf("user %d, group %d: %d unread", tc.user, tc.group, n)
-		}
-	}
-	if _, ok := f.sessionOf(u[2], g.ID, groupSession); ok {
-		f.Error("who is not in has a session")
-	}
-	// What a stranger has cleared is not cleared once he is in.
-	f.change(g.ID, add, u[2])
-	f.post(u[0], g.ID, "y")
-	if n := f.groupUnread(u[2], g.ID); n != 1 {
-		f.Errorf("%d unread, want 1", n)
-	}
-}
-
-func groupMessagesByID(f *fixture) {
-	u := f.users(2)
-	g := f.group(u...)
-	var stored []*im.Message
-	for i := range 10 {
-		stored = append(stored, f.post(u[i%2], g.ID, fmt.Sprint(i)))
-	}
-	many := make([]uint32, 5000)
-	for i := range many {
-		many[i] = uint32(len(many) - i)
-	}
-	for _, tc := range []struct{ ask, want []uint32 }{
-		{nil, nil}, {[]uint32{7, 2, 5}, []uint32{2, 5, 7}}, {[]uint32{11, 3, 0, 10, 1<<32 - 1}, []uint32{3, 10}}, {[]uint32{4, 4}, []uint32{4}},
-		{many, []uint32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}},
-	} {
-		got, err := f.s.GroupMessagesByID(f.ctx, u[1], g.ID, tc.ask)
-		f.check("GroupMessagesByID", err)
-		var ids []uint32
-		for _, m := range got {
-			ids = append(ids, m.ID)
-			if !sameMessage(m, *stored[m.ID-1]) {
-				f.Errorf("got %+v, want %+v", m, *stored[m.ID-1])
-			}
-		}
-		if !slices.Equal(ids, tc.want) {
-			f.Errorf("got %v, want %v", ids, tc.want)
-		}
-	}
-	if id, err := f.s.GroupLatestID(f.ctx, u[1], g.ID); err != nil || id != 10 {
-		f.Errorf("GroupLatestID %d, %v; want 10", id, err)
-	}
-}
-
 func lastChat(f *fixture) {
 	u := f.users(2)
 	g := f.group(u...)
 	start := f.now()
-	for _, step := range []struct{ created, want uint32 }{{0, 0}, {0, 0}, {1, 1}, {7, 7}, {5, 7}, {7, 7}, {8, 8}} { // a clock may step back
+	// A clock may step back, so the times are not in order.
+	for _, step := range []struct{ created, want uint32 }{
+		{0, 0}, {0, 0}, {1, 1}, {7, 7}, {5, 7}, {7, 7}, {8, 8},
+	} {
 		m := f.groupText(u[0], g.ID, "x")
 		m.Created = start + step.created
 		f.append(m)
 		if got := f.readGroup(g.ID).LastChat; got != start+step.want {
-			f.Errorf("after a message at %d: last chat at %d, want %d", step.created, int64(got)-int64(start), step.want)
+			f.Errorf("after a message at %d: last chat at %d, want %d", step.created,
+				int64(got)-int64(start), step.want)
 		}
 	}
 	g.LastChat = start + 8

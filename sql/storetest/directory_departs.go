@@ -31,29 +31,30 @@ var departTests = []test{
 const departDeleted = pb.DepartmentStatusType_DEPT_STATUS_DELETE
 
 // depart creates a department and returns its id.
-func (f *fixture) depart(name string, parent uint32) uint32 {
+func (f directoryFixture) depart(name string, parent uint32) uint32 {
 	f.Helper()
 	id, err := f.s.CreateDepart(f.ctx, im.Depart{Name: name, Parent: parent})
 	f.check("CreateDepart "+name, err)
 	return id
 }
 
-// departs is the departments changed since, in order of id; those of since 0 by id too.
-func (f *fixture) departs(since uint32) (list []im.Depart, newest uint32) {
+// departs returns the departments changed since a time, in order of id.
+func (f directoryFixture) departs(since uint32) (list []im.Depart, newest uint32) {
 	f.Helper()
 	list, newest, err := f.s.DepartsChangedSince(f.ctx, since)
 	f.check("DepartsChangedSince", err)
 	slices.SortFunc(list, func(a, b im.Depart) int { return cmp.Compare(a.ID, b.ID) })
 	for _, d := range list {
 		if d.Updated < since || d.Updated > newest {
-			f.Errorf("DepartsChangedSince(%d): department %d of %d, newest %d", since, d.ID, d.Updated, newest)
+			f.Errorf("DepartsChangedSince(%d): department %d of %d, newest %d", since, d.ID,
+				d.Updated, newest)
 		}
 	}
 	return list, newest
 }
 
 // wantDeparts checks the ids of the departments changed since.
-func (f *fixture) wantDeparts(what string, since uint32, want ...uint32) {
+func (f directoryFixture) wantDeparts(what string, since uint32, want ...uint32) {
 	f.Helper()
 	list, _ := f.departs(since)
 	var got []uint32
@@ -67,7 +68,7 @@ func (f *fixture) wantDeparts(what string, since uint32, want ...uint32) {
 }
 
 // readDepart reads a department, deleted or not.
-func (f *fixture) readDepart(id uint32) im.Depart {
+func (f directoryFixture) readDepart(id uint32) im.Depart {
 	f.Helper()
 	list, _ := f.departs(1)
 	i := slices.IndexFunc(list, func(d im.Depart) bool { return d.ID == id })
@@ -78,7 +79,7 @@ func (f *fixture) readDepart(id uint32) im.Depart {
 }
 
 // updateDepart changes a department.
-func (f *fixture) updateDepart(id uint32, change func(*im.Depart)) {
+func (f directoryFixture) updateDepart(id uint32, change func(*im.Depart)) {
 	f.Helper()
 	d := f.readDepart(id)
 	change(&d)
@@ -94,7 +95,7 @@ func everyDepartField(f *fixture) {
 		{Name: "deleted from the start", Parent: parent, Status: departDeleted},
 	} {
 		asked := want
-		asked.ID, asked.Updated = parent, 77 // do not matter
+		asked.ID, asked.Updated = parent, 77 // must be ignored
 		id, err := f.s.CreateDepart(f.ctx, asked)
 		f.check("CreateDepart", err)
 		got := f.readDepart(id)
@@ -115,9 +116,11 @@ func departsInvalid(f *fixture) {
 	stored := f.depart("stored", parent)
 	all, _ := f.departs(1)
 	for what, spoil := range map[string]func(*im.Depart){
-		"no name":                   func(d *im.Depart) { d.Name = "" },
-		"a name of blanks":          func(d *im.Depart) { d.Name = "  " },
-		"name too long":             func(d *im.Depart) { d.Name = strings.Repeat("x", im.MaxDepartName+1) },
+		"no name":          func(d *im.Depart) { d.Name = "" },
+		"a name of blanks": func(d *im.Depart) { d.Name = "  " },
+		"name too long": func(d *im.Depart) {
+			d.Name = strings.Repeat("x", im.MaxDepartName+1)
+		},
 		"name not UTF-8":            func(d *im.Depart) { d.Name = "a\xff" },
 		"a parent that is not here": func(d *im.Depart) { d.Parent = stored + 1000 },
 		"a deleted parent":          func(d *im.Depart) { d.Parent = gone },
@@ -130,7 +133,8 @@ func departsInvalid(f *fixture) {
 		d.ID = stored
 		f.wantKind("UpdateDepart with "+what, f.s.UpdateDepart(f.ctx, d), im.Invalid)
 	}
-	f.wantKind("UpdateDepart of none", f.s.UpdateDepart(f.ctx, im.Depart{ID: stored + 1000, Name: "x"}), im.NotFound)
+	f.wantKind("UpdateDepart of none", f.s.UpdateDepart(f.ctx, im.Depart{ID: stored + 1000,
+		Name: "x"}), im.NotFound)
 	f.wantKind("UpdateDepart of 0", f.s.UpdateDepart(f.ctx, im.Depart{Name: "x"}), im.NotFound)
 	if after, _ := f.departs(1); !slices.Equal(after, all) {
 		f.Errorf("departments changed:\n got %+v\nwant %+v", after, all)
@@ -141,7 +145,7 @@ func departNames(f *fixture) {
 	a, b := f.depart("a", 0), f.depart("b", 0)
 	sales := f.depart("sales", a)
 	f.depart("sales", b)
-	f.depart("Sales", a) // letter by letter
+	f.depart("Sales", a) // names are compared letter by letter
 	_, err := f.s.CreateDepart(f.ctx, im.Depart{Name: "sales", Parent: a})
 	f.wantKind("a second department of a name", err, im.Exists)
 	if err != nil && !strings.Contains(err.Error(), "sales") {
@@ -158,7 +162,7 @@ func departNames(f *fixture) {
 	f.check("updated to what it is", f.s.UpdateDepart(f.ctx, d))
 
 	f.updateDepart(sales, func(d *im.Depart) { d.Status = departDeleted })
-	again := f.depart("sales", a) // a deleted one holds no name
+	again := f.depart("sales", a) // a deleted department does not hold its name
 	d.Status = pb.DepartmentStatusType_DEPT_STATUS_OK
 	f.wantKind("brought back to where the name is taken", f.s.UpdateDepart(f.ctx, d), im.Exists)
 	f.updateDepart(again, func(d *im.Depart) { d.Status = departDeleted })
@@ -170,7 +174,7 @@ func updateDepart(f *fixture) {
 	other := f.readDepart(a)
 	before := f.now()
 	want := im.Depart{ID: b, Name: "改名", Parent: a, Priority: 3, Updated: 12}
-	for range 2 { // the second changes nothing, and the department is found all the same
+	for range 2 { // the second call changes nothing, and must find the department
 		f.check("UpdateDepart", f.s.UpdateDepart(f.ctx, want))
 	}
 	got := f.readDepart(b)
@@ -192,7 +196,8 @@ func departCircles(f *fixture) {
 	for _, parent := range []uint32{a, b, c} {
 		d := f.readDepart(a)
 		d.Parent = parent
-		f.wantKind(fmt.Sprintf("the first of three moved into %d", parent), f.s.UpdateDepart(f.ctx, d), im.Invalid)
+		f.wantKind(fmt.Sprintf("the first of three moved into %d", parent), f.s.UpdateDepart(f.ctx,
+			d), im.Invalid)
 	}
 	f.updateDepart(c, func(d *im.Depart) { d.Parent = 0 })
 	f.updateDepart(a, func(d *im.Depart) { d.Parent = c })
@@ -202,7 +207,7 @@ func departCircles(f *fixture) {
 }
 
 // homeless creates n users without a department.
-func (f *fixture) homeless(n int) []uint32 {
+func (f directoryFixture) homeless(n int) []uint32 {
 	f.Helper()
 	ids := f.users(n)
 	for _, id := range ids {
@@ -226,7 +231,8 @@ func deleteDepart(f *fixture) {
 	f.wantKind("deleted with users in it", remove(b), im.Invalid)
 	f.check("SetUserDepart", f.s.SetUserDepart(f.ctx, u[0], a))
 	f.wantKind("deleted with a user in it", remove(b), im.Invalid)
-	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, u[1], im.StatusDeparted)) // who has departed does not count
+	// users that have departed do not count
+	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, u[1], im.StatusDeparted))
 	f.check("deleted", remove(b))
 	f.check("deleted again", remove(b))
 	f.wantKind("a user into a deleted department", f.s.SetUserDepart(f.ctx, u[0], b), im.Invalid)
@@ -252,7 +258,9 @@ func departsChanged(f *fixture) {
 	f.wantDeparts("first sync", 0, a, c)
 	f.wantDeparts("at the time of the oldest", f.readDepart(a).Updated, a, b, c)
 	list, newest := f.departs(1)
-	if latest := slices.MaxFunc(list, func(a, b im.Depart) int { return cmp.Compare(a.Updated, b.Updated) }); latest.Updated != newest {
+	if latest := slices.MaxFunc(list, func(a, b im.Depart) int {
+		return cmp.Compare(a.Updated, b.Updated)
+	}); latest.Updated != newest {
 		f.Errorf("newest %d, want %d", newest, latest.Updated)
 	}
 	if list, _ := f.departs(newest); len(list) == 0 {
@@ -271,7 +279,7 @@ func departsChangedLater(f *fixture) {
 	f.wantDeparts("nothing has changed", newest+1)
 	f.updateDepart(b, func(d *im.Depart) { d.Status = departDeleted })
 	f.wantDeparts("after b was deleted", newest+1, b)
-	// The newest of a first sync is that of the departments in it.
+	// The newest time of a first sync is that of the departments in it.
 	if _, first := f.departs(0); first != newest {
 		f.Errorf("first sync after the newest was deleted: newest %d, want %d", first, newest)
 	}
@@ -307,7 +315,7 @@ func departsShared(f *fixture) {
 	f.check("CreateDepart in the other process", err)
 	f.wantDeparts("made by two", 0, a, b)
 
-	// Both make the same ones: each is there once.
+	// Both processes create the same departments. Each must exist once.
 	var wg sync.WaitGroup
 	for _, s := range []im.Store{f.s, other} {
 		wg.Go(func() {
@@ -325,7 +333,8 @@ func departsShared(f *fixture) {
 	}
 }
 
-// departRace deletes departments while users are put into them: no user may end in a deleted one.
+// departRace deletes departments while users are moved to them. No user may end in a
+// deleted one.
 func departRace(f *fixture) {
 	other := f.second()
 	u := f.homeless(8)
@@ -364,11 +373,13 @@ func departRace(f *fixture) {
 	}
 }
 
-// circleRace moves a into b and b into a at once, from two processes: one of them must be refused.
+// circleRace moves a into b and b into a at once, from two processes. One of them must
+// fail.
 func circleRace(f *fixture) {
 	other := f.second()
 	for i := range 20 {
-		a, b := f.readDepart(f.depart(fmt.Sprint("a", i), 0)), f.readDepart(f.depart(fmt.Sprint("b", i), 0))
+		a, b := f.readDepart(f.depart(fmt.Sprint("a", i), 0)), f.readDepart(f.depart(fmt.Sprint("b",
+			i), 0))
 		a.Parent, b.Parent = b.ID, a.ID
 		var wg sync.WaitGroup
 		var errs [2]error
@@ -388,13 +399,23 @@ func departsCancelled(f *fixture) {
 	user := f.account("user0")
 	ctx := cancelled()
 	for name, call := range map[string]func() error{
-		"DepartsChangedSince": func() error { _, _, err := f.s.DepartsChangedSince(ctx, 0); return err },
-		"CreateDepart":        func() error { _, err := f.s.CreateDepart(ctx, im.Depart{Name: "b"}); return err },
-		"UpdateDepart":        func() error { return f.s.UpdateDepart(ctx, im.Depart{ID: id, Name: "c"}) },
-		"SetSignInfo":         func() error { return f.s.SetSignInfo(ctx, u[0], "x") },
-		"SetAvatar":           func() error { return f.s.SetAvatar(ctx, u[0], "x") },
-		"SetUserDepart":       func() error { return f.s.SetUserDepart(ctx, u[0], id) },
-		"SetPushShield":       func() error { return f.s.SetPushShield(ctx, u[0], true) },
+		"DepartsChangedSince": func() error {
+			_, _, err := f.s.DepartsChangedSince(ctx, 0)
+			return err
+		},
+		"CreateDepart": func() error {
+			_, err := f.s.CreateDepart(ctx,
+				im.Depart{Name: "b"})
+			return err
+		},
+		"UpdateDepart": func() error {
+			return f.s.UpdateDepart(ctx, im.Depart{ID: id,
+				Name: "c"})
+		},
+		"SetSignInfo":   func() error { return f.s.SetSignInfo(ctx, u[0], "x") },
+		"SetAvatar":     func() error { return f.s.SetAvatar(ctx, u[0], "x") },
+		"SetUserDepart": func() error { return f.s.SetUserDepart(ctx, u[0], id) },
+		"SetPushShield": func() error { return f.s.SetPushShield(ctx, u[0], true) },
 	} {
 		f.wantGivenUp(name, call())
 	}
@@ -404,15 +425,5 @@ func departsCancelled(f *fixture) {
 	}
 	if got := f.account("user0"); got != user {
 		f.Errorf("user changed:\n got %+v\nwant %+v", got, user)
-	}
-}
-
-// wantGivenUp checks the error of a call whose context had ended: it is not about the request.
-func (f *fixture) wantGivenUp(name string, err error) {
-	f.Helper()
-	if err == nil {
-		f.Errorf("%s with a cancelled context: no error", name)
-	} else if kind := im.KindOf(err); kind == im.NotFound || kind == im.Exists || kind == im.Invalid {
-		f.Errorf("%s with a cancelled context says %v, which is about the request: %v", name, kind, err)
 	}
 }

@@ -25,7 +25,7 @@ const (
 	groupSession  = pb.SessionType_SESSION_TYPE_GROUP
 )
 
-// groupUnread is how many messages user has not read in a group.
+// groupUnread returns the number of unread messages that user has in a group.
 func (f *fixture) groupUnread(user, group uint32) uint32 {
 	f.Helper()
 	counts, err := f.s.UnreadCounts(f.ctx, user)
@@ -51,10 +51,11 @@ func groupUnreadCounted(f *fixture) {
 	last := f.post(u[1], g.ID, "y")
 	counts, err := f.s.UnreadCounts(f.ctx, u[2])
 	f.check("UnreadCounts", err)
-	if len(counts) != 1 || counts[0].Peer != g.ID || counts[0].Type != groupSession || counts[0].Count != 4 || !sameMessage(counts[0].Latest, *last) {
+	if len(counts) != 1 || counts[0].Peer != g.ID || counts[0].Type != groupSession ||
+		counts[0].Count != 4 || !sameMessage(counts[0].Latest, *last) {
 		f.Errorf("got %+v, want 4 of group %d, latest %+v", counts, g.ID, *last)
 	}
-	for i, want := range []uint32{1, 0, 4, 0} { // who writes has read
+	for i, want := range []uint32{1, 0, 4, 0} { // senders have read their own messages
 		if got := f.groupUnread(u[i], g.ID); got != want {
 			f.Errorf("user %d has %d unread, want %d", i, got, want)
 		}
@@ -68,9 +69,11 @@ func groupUnreadCleared(f *fixture) {
 	f.post(u[0], b.ID, "x")
 	check := func(when string, oneA, oneB, twoA uint32) {
 		f.Helper()
-		for _, tc := range []struct{ user, group, want uint32 }{{u[1], a.ID, oneA}, {u[1], b.ID, oneB}, {u[2], a.ID, twoA}} {
+		for _, tc := range []struct{ user, group, want uint32 }{{u[1], a.ID, oneA},
+			{u[1], b.ID, oneB}, {u[2], a.ID, twoA}} {
 			if got := f.groupUnread(tc.user, tc.group); got != tc.want {
-				f.Errorf("%s: %d has %d unread in %d, want %d", when, tc.user, got, tc.group, tc.want)
+				f.Errorf("%s: %d has %d unread in %d, want %d", when, tc.user, got,
+					tc.group, tc.want)
 			}
 		}
 	}
@@ -115,7 +118,7 @@ func unreadTotals(f *fixture) {
 			}
 		}
 		if got[u[4]+1000] != 0 {
-			f.Errorf("%s: who is not there has %d unread", when, got[u[4]+1000])
+			f.Errorf("%s: a missing user has %d unread", when, got[u[4]+1000])
 		}
 	}
 	check("at first", 1, 4, 3, 0, 0)
@@ -154,19 +157,21 @@ func groupUnreadMany(f *fixture) {
 	f.check("UnreadCounts", err)
 	for _, c := range counts {
 		if c.Count != want[c.Peer] || c.Latest.ID != c.Count || c.Latest.To != c.Peer {
-			f.Errorf("group %d: %d unread, latest %+v; want %d", c.Peer, c.Count, c.Latest, want[c.Peer])
+			f.Errorf("group %d: %d unread, latest %+v; want %d", c.Peer, c.Count,
+				c.Latest, want[c.Peer])
 		}
 	}
 	totals, err := f.s.UnreadTotals(f.ctx, u)
 	f.check("UnreadTotals", err)
 	if len(counts) != len(want) || totals[u[0]] != total {
-		f.Errorf("unread in %d groups, %d in all; want %d, %d", len(counts), totals[u[0]], len(want), total)
+		f.Errorf("unread in %d groups, %d in all; want %d, %d", len(counts), totals[u[0]],
+			len(want), total)
 	}
 }
 
 func groupCountersLost(f *fixture) {
 	if f.factory.LoseCounters == nil {
-		f.Skip("counters cannot be lost alone")
+		f.Skip("the factory has no LoseCounters")
 	}
 	u := f.users(3)
 	g := f.group(u...)
@@ -175,7 +180,7 @@ func groupCountersLost(f *fixture) {
 		for i := range 5 {
 			all = append(all, f.post(u[i%2], g.ID, fmt.Sprint(round, i)))
 		}
-		f.wantGroupHistory(u[2], g.ID, all...) // the ids go on
+		f.wantGroupHistory(u[2], g.ID, all...) // the ids continue
 		f.factory.LoseCounters(f.T, f.s)
 		if round == 1 {
 			f.reopen()
@@ -209,7 +214,8 @@ func groupCrashBeforeCount(f *fixture) {
 	f.post(u[0], a.ID, "1")
 	f.check("ClearGroupUnread", f.s.ClearGroupUnread(f.ctx, u[1], a.ID))
 	f.s = f.factory.CrashBeforeCount(f.T, f.s, []*im.Message{
-		f.groupText(u[0], a.ID, "2"), f.groupText(u[1], a.ID, "3"), text(u[0], u[3], "1"), f.groupText(u[0], a.ID, "4"), f.groupText(u[3], b.ID, "1"),
+		f.groupText(u[0], a.ID, "2"), f.groupText(u[1], a.ID, "3"), text(u[0], u[3],
+			"1"), f.groupText(u[0], a.ID, "4"), f.groupText(u[3], b.ID, "1"),
 	})
 	check := func(when string, inA [3]uint32, inB [2]uint32) {
 		f.Helper()
@@ -218,7 +224,8 @@ func groupCrashBeforeCount(f *fixture) {
 				f.Errorf("%s: user %d has %d unread, want %d", when, i, got, want)
 			}
 		}
-		if zero, three := f.groupUnread(u[0], b.ID), f.groupUnread(u[3], b.ID); zero != inB[0] || three != inB[1] {
+		if zero, three := f.groupUnread(u[0], b.ID), f.groupUnread(u[3], b.ID); zero != inB[0] ||
+			three != inB[1] {
 			f.Errorf("%s: %d and %d unread, want %v", when, zero, three, inB)
 		}
 	}
@@ -234,7 +241,7 @@ func groupCrashBeforeCount(f *fixture) {
 
 func groupSenders64(f *fixture) {
 	const senders, each, window = 64, 25, 4
-	u := f.users(senders + 1) // the last one only listens
+	u := f.users(senders + 1) // the last user only reads
 	g, other := f.group(u...), f.group(u[:2]...)
 	p := newStrands(f.s, 3)
 	sent := make([][]*im.Message, senders)
@@ -247,7 +254,7 @@ func groupSenders64(f *fixture) {
 				sent[i] = append(sent[i], m)
 				credit <- struct{}{}
 				p.post(m, func() { <-credit })
-				if i < 2 { // so that batches have more than one group in them, and both kinds
+				if i < 2 { // so that batches have messages to two groups and to users
 					p.post(f.groupText(u[i], other.ID, "elsewhere"), func() {})
 					p.post(text(u[i], u[i+1], "elsewhere"), func() {})
 				}
@@ -259,8 +266,10 @@ func groupSenders64(f *fixture) {
 	f.wantAllInGroup(g.ID, u, sent, false)
 }
 
-// wantAllInGroup checks that everything sent is stored once, with ids 1 … n, each sender's in its order, and that every user of u has
-// as many unread as came after its own last one; with apart, that of several processes, only those who sent nothing. sent[i] are messages of u[i].
+// wantAllInGroup checks that every message is stored once, with ids 1 … n and each
+// sender's in order, and that the unread count of each user of u is the number of
+// messages after its own last one. With apart, for senders in several processes, it
+// checks only the counts of users that sent nothing. sent[i] are the messages of u[i].
 func (f *fixture) wantAllInGroup(group uint32, u []uint32, sent [][]*im.Message, apart bool) {
 	f.Helper()
 	byID := map[uint32]*im.Message{}
@@ -269,7 +278,8 @@ func (f *fixture) wantAllInGroup(group uint32, u []uint32, sent [][]*im.Message,
 		before := uint32(0)
 		for _, m := range messages {
 			if m.Err != nil || m.Duplicate || m.ID <= before || byID[m.ID] != nil {
-				f.Fatalf("sender %d: id %d after %d, duplicate %v, %v", i, m.ID, before, m.Duplicate, m.Err)
+				f.Fatalf("sender %d: id %d after %d, duplicate %v, %v", i, m.ID, before,
+					m.Duplicate, m.Err)
 			}
 			before = m.ID
 			byID[m.ID] = m
@@ -289,10 +299,12 @@ func (f *fixture) wantAllInGroup(group uint32, u []uint32, sent [][]*im.Message,
 	f.wantGroupHistory(u[len(u)-1], group, all...)
 	for _, user := range u {
 		want := uint32(len(all)) - last[user]
-		if got := f.groupUnread(user, group); (got != want || totals[user] < want) && (!apart || last[user] == 0) {
+		if got := f.groupUnread(user, group); (got != want || totals[user] < want) &&
+			(!apart || last[user] == 0) {
 			f.Errorf("user %d has %d unread, %d in all; want %d", user, got, totals[user], want)
 		}
-		if s, ok := f.sessionOf(user, group, groupSession); !ok || !sameMessage(s.Latest, *all[len(all)-1]) {
+		if s, ok := f.sessionOf(user, group, groupSession); !ok || !sameMessage(s.Latest,
+			*all[len(all)-1]) {
 			f.Errorf("session of %d: %+v, latest should be %+v", user, s, *all[len(all)-1])
 		}
 	}
@@ -301,7 +313,7 @@ func (f *fixture) wantAllInGroup(group uint32, u []uint32, sent [][]*im.Message,
 func groupTwoProcesses(f *fixture) {
 	const each = 25
 	other := f.second()
-	u := f.users(5) // the last one only listens
+	u := f.users(5) // the last user only reads
 	g, h := f.group(u...), f.group(u[:2]...)
 	sent := make([][]*im.Message, 4)
 	var wg sync.WaitGroup
@@ -309,7 +321,8 @@ func groupTwoProcesses(f *fixture) {
 		wg.Go(func() {
 			for range each {
 				a, b := f.groupText(u[2*i], g.ID, "a"), f.groupText(u[2*i+1], g.ID, "b")
-				batch := []*im.Message{a, f.groupText(u[i], h.ID, "elsewhere"), text(u[0], u[3], "elsewhere"), b}
+				batch := []*im.Message{a, f.groupText(u[i], h.ID, "elsewhere"), text(u[0], u[3],
+					"elsewhere"), b}
 				if i == 1 {
 					slices.Reverse(batch)
 				}
@@ -324,8 +337,9 @@ func groupTwoProcesses(f *fixture) {
 		})
 	}
 	wg.Wait()
-	// What two processes store in one moment may be counted in another order than that of the ids: then a sender has read a little more, or less, than what
-	// came before its own last message. From then on every count is right.
+	// Messages that two processes store at the same time may be counted in another order
+	// than that of their ids. A sender has then read a few messages more or fewer than
+	// those before its own last message. After the next messages every count is exact.
 	f.wantAllInGroup(g.ID, u, sent, true)
 	before := make([]uint32, 4)
 	for i := range before {

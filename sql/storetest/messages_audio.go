@@ -9,18 +9,22 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// voice is an audio message of now.
+// voice returns an audio message created now.
 func (f *fixture) voice(from, to uint32, t pb.MsgType, path string) *im.Message {
-	return &im.Message{From: from, To: to, Created: f.now(), Type: t, Audio: &im.Audio{Path: path, Size: 20_480, Duration: 12}}
+	return &im.Message{From: from, To: to, Created: f.now(), Type: t, Audio: &im.Audio{Path: path,
+		Size: 20_480, Duration: 12}}
 }
 
 func audio(f *fixture) {
 	u := f.users(3)
 	g := f.group(u...)
 	const single, group = pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO
-	first, second := f.voice(u[0], u[1], single, "http://127.0.0.1:8700/g0/000/001/一.spx"), f.voice(u[1], u[0], single, strings.Repeat("漢", 255))
+	first, second := f.voice(u[0], u[1], single,
+		"http://127.0.0.1:8700/g0/000/001/一.spx"), f.voice(u[1], u[0], single,
+		strings.Repeat("漢", 255))
 	toGroup, last := f.voice(u[0], g.ID, group, "g0/2.spx"), f.voice(u[2], g.ID, group, "g0/2.spx")
-	second.Data = bytes.Repeat([]byte{0xff}, im.MaxAudio) // the sound itself is not for the store
+	// the store does not keep the sound itself
+	second.Data = bytes.Repeat([]byte{0xff}, im.MaxAudio)
 	second.Audio.Size, second.Audio.Duration = im.MaxAudio, 60
 	toGroup.Audio.Size, toGroup.Audio.Duration = math.MaxUint32, 0
 	between, inGroup := text(u[0], u[1], "between"), f.groupText(u[1], g.ID, "between")
@@ -32,8 +36,10 @@ func audio(f *fixture) {
 		f.sync()
 		unread, err := f.s.UnreadCounts(f.ctx, u[1])
 		f.check("UnreadCounts", err)
-		for _, got := range unread { // of the group: its last message; of the first user: its own answer
-			if want := map[pb.SessionType]*im.Message{singleSession: second, groupSession: last}[got.Type]; !sameMessage(got.Latest, *want) {
+		// the last message of the group; the answer of the first user
+		for _, got := range unread {
+			if want := map[pb.SessionType]*im.Message{singleSession: second,
+				groupSession: last}[got.Type]; !sameMessage(got.Latest, *want) {
 				f.Errorf("latest unread: %+v, want %+v", got.Latest, *want)
 			}
 		}
@@ -44,7 +50,8 @@ func audio(f *fixture) {
 			f.Errorf("session %+v", s)
 		}
 		got, err := f.s.MessagesByID(f.ctx, u[1], u[0], []uint32{first.ID, second.ID})
-		if err != nil || len(got) != 2 || !sameMessage(got[0], *first) || !sameMessage(got[1], *second) {
+		if err != nil || len(got) != 2 || !sameMessage(got[0], *first) ||
+			!sameMessage(got[1], *second) {
 			f.Errorf("MessagesByID: %+v, %v", got, err)
 		}
 		got, err = f.s.GroupMessagesByID(f.ctx, u[1], g.ID, []uint32{toGroup.ID})
@@ -58,16 +65,19 @@ func audio(f *fixture) {
 func audioInvalid(f *fixture) {
 	u := f.users(2)
 	g := f.group(u...)
-	for _, t := range []pb.MsgType{pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO} {
+	for _, t := range []pb.MsgType{pb.MsgType_MSG_TYPE_SINGLE_AUDIO,
+		pb.MsgType_MSG_TYPE_GROUP_AUDIO} {
 		to := u[1]
 		if t.IsGroup() {
 			to = g.ID
 		}
 		for name, spoil := range map[string]func(*im.Message){
-			"no audio":          func(m *im.Message) { m.Audio, m.Data = nil, []byte("42") },
-			"path too long":     func(m *im.Message) { m.Audio.Path = strings.Repeat("x", 256) },
-			"path not UTF-8":    func(m *im.Message) { m.Audio.Path = "\xff" },
-			"client id too big": func(m *im.Message) { m.ClientID = make([]byte, im.MaxClientID+1) },
+			"no audio":       func(m *im.Message) { m.Audio, m.Data = nil, []byte("42") },
+			"path too long":  func(m *im.Message) { m.Audio.Path = strings.Repeat("x", 256) },
+			"path not UTF-8": func(m *im.Message) { m.Audio.Path = "\xff" },
+			"client id too big": func(m *im.Message) {
+				m.ClientID = make([]byte, im.MaxClientID+1)
+			},
 		} {
 			bad := f.voice(u[0], to, t, "x")
 			spoil(bad)

@@ -19,8 +19,9 @@ var concurrentTests = []test{
 	{"creating users", createTogether},
 }
 
-// strands stands for the pool above a store: it gathers messages into batches and never has two batches with messages of one
-// conversation under way at once. Different conversations share batches, and several batches are under way.
+// strands stands for the pool above a store. It collects messages into batches. No two
+// batches with messages of the same conversation run at once; several batches run at
+// once, and different conversations share a batch.
 type strands struct {
 	store  im.Store
 	shards []*strand
@@ -46,7 +47,7 @@ func newStrands(store im.Store, n int) *strands {
 	return p
 }
 
-// post stores m in its conversation's order; done is called when it has an outcome.
+// post stores m in the order of its conversation. done is called with the outcome.
 func (p *strands) post(m *im.Message, done func()) {
 	key := m.Key()
 	s := p.shards[(key>>32*31+key&0xffffffff)%uint64(len(p.shards))]
@@ -59,7 +60,7 @@ func (p *strands) post(m *im.Message, done func()) {
 	}
 }
 
-// run stores what is queued, batch by batch, until nothing is.
+// run stores queued messages, batch by batch, until the queue is empty.
 func (p *strands) run(s *strand) {
 	for {
 		s.mu.Lock()
@@ -86,7 +87,7 @@ func (p *strands) run(s *strand) {
 func senders64(f *fixture) {
 	const senders, each, window, shards = 64, 40, 4, 3
 	u := f.users(5)
-	var pairs [][2]uint32 // every user talks to every other: ten conversations, twenty directions
+	var pairs [][2]uint32 // each user writes to each other: ten conversations, twenty directions
 	for _, a := range u {
 		for _, b := range u {
 			if a != b {
@@ -100,7 +101,7 @@ func senders64(f *fixture) {
 	for i := range senders {
 		wg.Go(func() {
 			pair := pairs[i%len(pairs)]
-			credit := make(chan struct{}, window) // how many of one sender may be under way
+			credit := make(chan struct{}, window) // bounds the messages of one sender in flight
 			for n := range each {
 				m := text(pair[0], pair[1], fmt.Sprintf("sender %d #%d", i, n))
 				m.Created += uint32(n / 10)
@@ -115,8 +116,9 @@ func senders64(f *fixture) {
 	f.wantAllStored(sent)
 }
 
-// wantAllStored checks that everything sent is stored once: per conversation the ids are 1 … n without a gap, each sender's in its
-// order; that it is what History returns; and that it is counted as unread. Nothing was in those conversations before.
+// wantAllStored checks that every message is stored once, that the ids of a conversation
+// are 1 … n without a gap, that each sender's messages are in order, that History returns
+// them, and that they count as unread. The conversations must have been empty before.
 func (f *fixture) wantAllStored(sent [][]*im.Message) {
 	f.Helper()
 	byID := map[uint64]map[uint32]*im.Message{}
@@ -147,7 +149,8 @@ func (f *fixture) wantAllStored(sent [][]*im.Message) {
 		want := make([]*im.Message, len(messages))
 		for id, m := range messages {
 			if id > uint32(len(messages)) {
-				f.Fatalf("conversation %d-%d: id %d, with %d messages: there is a gap", a, b, id, len(messages))
+				f.Fatalf("conversation %d-%d: id %d, with %d messages: there is a gap", a, b, id,
+					len(messages))
 			}
 			want[id-1] = m
 		}
@@ -156,8 +159,10 @@ func (f *fixture) wantAllStored(sent [][]*im.Message) {
 			if got := f.unread(side[0], side[1]); got != unread[side] {
 				f.Errorf("%d has %d unread from %d, want %d", side[0], got, side[1], unread[side])
 			}
-			if s, ok := f.session(side[0], side[1]); !ok || !sameMessage(s.Latest, *want[len(want)-1]) {
-				f.Errorf("session of %d with %d: %+v, latest should be %+v", side[0], side[1], s, *want[len(want)-1])
+			if s, ok := f.session(side[0], side[1]); !ok || !sameMessage(s.Latest,
+				*want[len(want)-1]) {
+				f.Errorf("session of %d with %d: %+v, latest should be %+v", side[0], side[1], s,
+					*want[len(want)-1])
 			}
 		}
 	}
@@ -166,7 +171,8 @@ func (f *fixture) wantAllStored(sent [][]*im.Message) {
 func readWhileWriting(f *fixture) {
 	const batches, readers = 60, 8
 	u := f.users(4)
-	var written atomic.Uint32 // the newest id in the conversation of u[0] and u[1] that AppendMessages has returned
+	// the newest id of the conversation of u[0] and u[1] that AppendMessages has returned
+	var written atomic.Uint32
 	var stop atomic.Bool
 	errs := make(chan error, readers)
 	var wg sync.WaitGroup
@@ -205,7 +211,8 @@ func readWhileWriting(f *fixture) {
 	}
 }
 
-// readOnce reads something at random and checks that it is whole, and at least as new as what was written before.
+// readOnce makes a random read. The result must be consistent, and include what was
+// written before.
 func readOnce(f *fixture, u []uint32, written *atomic.Uint32, rnd *rand.Rand) error {
 	floor := written.Load()
 	switch rnd.IntN(5) {
@@ -234,7 +241,8 @@ func readOnce(f *fixture, u []uint32, written *atomic.Uint32, rnd *rand.Rand) er
 		}
 		for _, s := range sessions {
 			if s.Latest.ID == 0 || s.Peer == u[1] && s.Latest.ID < floor {
-				return fmt.Errorf("session with %d has latest message %d, %d was stored", s.Peer, s.Latest.ID, floor)
+				return fmt.Errorf("session with %d has latest message %d, %d was stored", s.Peer,
+					s.Latest.ID, floor)
 			}
 		}
 	case 3:
@@ -243,7 +251,8 @@ func readOnce(f *fixture, u []uint32, written *atomic.Uint32, rnd *rand.Rand) er
 			return fmt.Errorf("read: UnreadCounts: %w", err)
 		}
 		if floor > 0 && (len(counts) != 1 || counts[0].Count < floor/5*3) {
-			return fmt.Errorf("UnreadCounts is %+v after %d messages, three of five from there", counts, floor)
+			return fmt.Errorf("UnreadCounts is %+v after %d messages, three of five from there",
+				counts, floor)
 		}
 	case 4:
 		if _, err := f.s.AccountByName(f.ctx, "user1"); err != nil {
@@ -263,7 +272,8 @@ func readOwnWrite(f *fixture) {
 				f.s.AppendMessages(f.ctx, []*im.Message{m})
 				id, err := f.s.LatestID(f.ctx, u[0], peer)
 				if m.Err != nil || err != nil || m.ID != want || id != want {
-					f.Errorf("message %d: id %d, %v; then LatestID %d, %v", want, m.ID, m.Err, id, err)
+					f.Errorf("message %d: id %d, %v; then LatestID %d, %v", want, m.ID,
+						m.Err, id, err)
 					return
 				}
 			}
@@ -278,7 +288,8 @@ func twoProcesses(f *fixture) {
 	u := f.users(3)
 	sent := make([][]*im.Message, 4)
 	var wg sync.WaitGroup
-	// Each process sends in both directions of one conversation, one batch at a time; the other conversation makes their batches overlap.
+	// Each process sends in both directions of one conversation, one batch at a time. The
+	// other conversation makes their batches overlap.
 	for i, s := range []im.Store{f.s, other} {
 		wg.Go(func() {
 			for range each {
@@ -300,7 +311,7 @@ func twoProcesses(f *fixture) {
 
 func createTogether(f *fixture) {
 	const goroutines = 8
-	// Each creates users of its own, and one that all of them want.
+	// Each process creates its own users, and one that all of them try to create.
 	var taken, created atomic.Int32
 	var wg sync.WaitGroup
 	for i := range goroutines {
@@ -322,7 +333,8 @@ func createTogether(f *fixture) {
 	}
 	wg.Wait()
 	if created.Load() != 1 || taken.Load() != goroutines-1 {
-		f.Errorf("the name was given %d times and refused %d times, want 1 and %d", created.Load(), taken.Load(), goroutines-1)
+		f.Errorf("the name was given %d times and refused %d times, want 1 and %d", created.Load(),
+			taken.Load(), goroutines-1)
 	}
 	if got, want := f.countUsers(), 2*goroutines+2; got != want {
 		f.Errorf("%d users, want %d", got, want)

@@ -11,15 +11,15 @@ import (
 )
 
 var memberTests = []test{
-	{"added and taken out", membersChanged},
-	{"nobody to change", membersUnchanged},
+	{"added and removed", membersChanged},
+	{"nothing to change", membersUnchanged},
 	{"permission", membersAllowed},
 	{"invalid and not found", membersInvalid},
 	{"everybody leaves", membersAllLeave},
-	{"a member who departs", memberDeparts},
+	{"a member that departs", memberDeparts},
 	{"joined again: everything begins anew", memberJoinsAgain},
-	{"appends go by it at once", membersAtOnce},
-	{"another process goes by it at once", membersAtOnceElsewhere},
+	{"appends see a change at once", membersAtOnce},
+	{"another process sees a change at once", membersAtOnceElsewhere},
 	{"changes at once", membersTogether},
 	{"changes by two processes at once", membersTogetherElsewhere},
 	{"messages while members change", messagesWhileMembersChange},
@@ -31,26 +31,29 @@ const (
 )
 
 // change changes a group's members.
-func (f *fixture) change(group uint32, t pb.GroupModifyType, users ...uint32) im.MemberChange {
+func (f groupFixture) change(group uint32, t pb.GroupModifyType, users ...uint32) im.MemberChange {
 	f.Helper()
 	c, err := f.s.ChangeMembers(f.ctx, group, t, users, nil)
 	f.check("ChangeMembers", err)
 	return c
 }
 
-// changeGroup changes a group's members and returns the group as it is then.
-func (f *fixture) changeGroup(group uint32, t pb.GroupModifyType, users ...uint32) im.Group {
+// changeGroup changes a group's members and returns the group after the change.
+func (f groupFixture) changeGroup(group uint32, t pb.GroupModifyType, users ...uint32) im.Group {
 	f.Helper()
 	f.change(group, t, users...)
 	return f.readGroup(group)
 }
 
-// wantChange checks what a change of members said.
-func (f *fixture) wantChange(what string, got im.MemberChange, version uint32, current, changed []uint32) {
+// wantChange checks the result of a change of members.
+func (f groupFixture) wantChange(what string, got im.MemberChange, version uint32,
+	current, changed []uint32) {
 	f.Helper()
 	current, changed = slices.Sorted(slices.Values(current)), slices.Sorted(slices.Values(changed))
-	if got.Version != version || !slices.Equal(got.Current, current) || !slices.Equal(got.Changed, changed) {
-		f.Errorf("%s: got %+v, want version %d, current %v, changed %v", what, got, version, current, changed)
+	if got.Version != version || !slices.Equal(got.Current, current) ||
+		!slices.Equal(got.Changed, changed) {
+		f.Errorf("%s: got %+v, want version %d, current %v, changed %v", what, got, version,
+			current, changed)
 	}
 }
 
@@ -90,13 +93,13 @@ func membersUnchanged(f *fixture) {
 		t     pb.GroupModifyType
 		users []uint32
 	}{
-		"add who is in":            {add, u[:2]},
-		"add who departed":         {add, []uint32{gone}},
-		"add who is not there":     {add, []uint32{math.MaxUint32, 0}},
-		"add nobody":               {add, nil},
-		"take out who is not in":   {del, u[2:]},
-		"take out who is not here": {del, []uint32{math.MaxUint32}},
-		"take out nobody":          {del, nil},
+		"add members":          {add, u[:2]},
+		"add departed":         {add, []uint32{gone}},
+		"add missing users":    {add, []uint32{math.MaxUint32, 0}},
+		"add nobody":           {add, nil},
+		"remove strangers":     {del, u[2:]},
+		"remove missing users": {del, []uint32{math.MaxUint32}},
+		"take out nobody":      {del, nil},
 	} {
 		f.wantChange(what, f.change(g.ID, tc.t, tc.users...), 1, g.Members, nil)
 	}
@@ -110,18 +113,24 @@ func membersAllowed(f *fixture) {
 	g.LastChat = m.Created
 	for _, t := range []pb.GroupModifyType{add, del} {
 		var saw im.Group
-		_, err := f.s.ChangeMembers(f.ctx, g.ID, t, u[1:], func(g *im.Group) error { saw = *g; return errNotAllowed })
+		_, err := f.s.ChangeMembers(f.ctx, g.ID, t, u[1:], func(g *im.Group) error {
+			saw = *g
+			return errNotAllowed
+		})
 		f.wantNotAllowed(t.String(), err)
 		if !sameGroup(saw, g) {
 			f.Errorf("%v: allow saw\n     %+v\nwant %+v", t, saw, g)
 		}
 		f.wantGroup(g)
 	}
-	// It is asked even when there is nothing to do, else it would tell who is in.
-	_, err := f.s.ChangeMembers(f.ctx, g.ID, add, u[:1], func(*im.Group) error { return errNotAllowed })
+	// allow is called even when nothing would change. Otherwise the call would reveal the
+	// members.
+	_, err := f.s.ChangeMembers(f.ctx, g.ID, add, u[:1], func(*im.Group) error {
+		return errNotAllowed
+	})
 	f.wantNotAllowed("nothing to do", err)
 	c, err := f.s.ChangeMembers(f.ctx, g.ID, add, u[3:], func(g *im.Group) error {
-		clear(g.Members) // what it does to its group is its own business
+		clear(g.Members) // the callback may change its copy of the group
 		g.Name, g.Version = "spoilt", 99
 		return nil
 	})
@@ -232,14 +241,14 @@ func memberJoinsAgain(f *fixture) {
 	check("a message", 1, four)
 	f.reopen()
 	check("after reopen", 1, four)
-	// Out and in again without a message between.
+	// Leaving and joining without a message between.
 	f.change(g.ID, del, u[1])
 	f.change(g.ID, add, u[1])
 	check("out and in", 0)
 	five := say("5")
 	check("another message", 1, five)
 	f.wantGroupHistory(u[0], g.ID, all...)
-	f.change(g.ID, add, u[1]) // who is in already has not joined again
+	f.change(g.ID, add, u[1]) // adding a member is not joining again
 	check("added while in", 1, five)
 	f.change(g.ID, add, u[2])
 	f.wantGroupHistory(u[2], g.ID)
@@ -251,7 +260,8 @@ func membersAtOnce(f *fixture) { membersAtOnceIn(f, f.s) }
 
 func membersAtOnceElsewhere(f *fixture) { membersAtOnceIn(f, f.second()) }
 
-// membersAtOnceIn changes members in one store and looks in the other, and the other way round.
+// membersAtOnceIn changes members in one store and reads them in the other, in both
+// directions.
 func membersAtOnceIn(f *fixture, other im.Store) {
 	u := f.users(3)
 	g := f.group(u[0], u[1])
@@ -272,25 +282,31 @@ func membersAtOnceIn(f *fixture, other im.Store) {
 			batch := []*im.Message{f.groupText(u[0], g.ID, "x"), f.groupText(u[1], g.ID, "y")}
 			s.AppendMessages(f.ctx, batch)
 			if batch[0].Err != nil || batch[0].GroupVersion != version {
-				f.Fatalf("round %d: version %d of a message, %v; want %d", round, batch[0].GroupVersion, batch[0].Err, version)
+				f.Fatalf("round %d: version %d of a message, %v; want %d", round,
+					batch[0].GroupVersion, batch[0].Err, version)
 			}
 			if member && (batch[1].Err != nil || batch[1].GroupVersion != version) {
-				f.Fatalf("round %d: who was added: version %d, %v", round, batch[1].GroupVersion, batch[1].Err)
+				f.Fatalf("round %d: message of an added user: version %d, %v", round,
+					batch[1].GroupVersion,
+					batch[1].Err)
 			}
 			if !member {
-				f.wantKind("who was taken out", batch[1].Err, im.Denied)
+				f.wantKind("message of a removed user", batch[1].Err, im.Denied)
 			}
 			groups, err := s.Groups(f.ctx, []uint32{g.ID})
 			f.check("Groups", err)
 			versions, err := s.GroupVersions(f.ctx, []uint32{g.ID})
 			f.check("GroupVersions", err)
-			if len(groups) != 1 || len(versions) != 1 || groups[0].Version != version || versions[0].Version != version ||
+			if len(groups) != 1 || len(versions) != 1 || groups[0].Version != version ||
+				versions[0].Version != version ||
 				slices.Contains(groups[0].Members, u[1]) != member {
-				f.Fatalf("round %d: %+v, %+v; want version %d, member %v", round, groups, versions, version, member)
+				f.Fatalf("round %d: %+v, %+v; want version %d, member %v", round, groups, versions,
+					version, member)
 			}
 			history, err := s.GroupHistory(f.ctx, u[1], g.ID, 0, 1)
 			if err != nil || len(history) > 0 != member {
-				f.Fatalf("round %d: history has %d messages, %v; member %v", round, len(history), err, member)
+				f.Fatalf("round %d: history has %d messages, %v; member %v", round,
+					len(history), err, member)
 			}
 		}
 	}
@@ -300,15 +316,15 @@ func membersTogether(f *fixture) { membersTogetherIn(f, f.s) }
 
 func membersTogetherElsewhere(f *fixture) { membersTogetherIn(f, f.second()) }
 
-// membersTogetherIn changes the members of one group from both stores at once, and wants both to agree afterwards, with each other and with
-// the change that came last.
+// membersTogetherIn changes the members of one group from both stores at once. Afterwards
+// both must agree with each other and with the last change.
 func membersTogetherIn(f *fixture, other im.Store) {
 	const each = 100
 	u := f.users(8)
 	g := f.group(u[0])
 	stores := []im.Store{f.s, other}
 	var mu sync.Mutex
-	byVersion := map[uint32][]uint32{1: u[:1]} // members at every version
+	byVersion := map[uint32][]uint32{1: u[:1]} // members by version
 	var wg sync.WaitGroup
 	for i, s := range stores {
 		wg.Go(func() {
@@ -345,7 +361,8 @@ func membersTogetherIn(f *fixture, other im.Store) {
 	for _, s := range stores {
 		groups, err := s.Groups(f.ctx, []uint32{g.ID})
 		f.check("Groups", err)
-		if len(groups) != 1 || groups[0].Version != last || !slices.Equal(groups[0].Members, byVersion[last]) {
+		if len(groups) != 1 || groups[0].Version != last || !slices.Equal(groups[0].Members,
+			byVersion[last]) {
 			f.Errorf("got %+v, want version %d with %v", groups, last, byVersion[last])
 		}
 		for _, user := range u {
@@ -362,11 +379,12 @@ func membersTogetherIn(f *fixture, other im.Store) {
 	}
 }
 
-// messagesWhileMembersChange wants every message judged by one state of the group, which it names.
+// messagesWhileMembersChange requires that each message is checked against one version of
+// the group, and that the message names that version.
 func messagesWhileMembersChange(f *fixture) {
 	u := f.users(3)
 	g := f.group(u[0], u[1])
-	member := map[uint32]bool{1: true} // whether u[1] was in, by version
+	member := map[uint32]bool{1: true} // whether u[1] was a member, by version
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -390,9 +408,11 @@ func messagesWhileMembersChange(f *fixture) {
 			running = false
 		default:
 		}
-		batch := []*im.Message{f.groupText(u[1], g.ID, "x"), f.groupText(u[0], g.ID, "y"), f.groupText(u[1], g.ID, "z")}
+		batch := []*im.Message{f.groupText(u[1], g.ID, "x"), f.groupText(u[0], g.ID, "y"),
+			f.groupText(u[1], g.ID, "z")}
 		f.s.AppendMessages(f.ctx, batch)
-		if (batch[0].Err == nil) != (batch[2].Err == nil) && batch[0].GroupVersion == batch[2].GroupVersion {
+		if (batch[0].Err == nil) != (batch[2].Err == nil) &&
+			batch[0].GroupVersion == batch[2].GroupVersion {
 			f.Errorf("one batch, one version, two judgements: %v, %v", batch[0].Err, batch[2].Err)
 		}
 		sent = append(sent, batch...)
@@ -402,11 +422,12 @@ func messagesWhileMembersChange(f *fixture) {
 			f.Fatalf("message %d: %v", i, m.Err)
 		}
 		if m.Err != nil {
-			f.wantKind("message of who is not in", m.Err, im.Denied)
+			f.wantKind("message of a stranger", m.Err, im.Denied)
 			continue
 		}
 		if m.From == u[1] && !member[m.GroupVersion] {
-			f.Errorf("message %d was checked against version %d, where its sender is not in", i, m.GroupVersion)
+			f.Errorf("message %d was checked against version %d, where its sender is not in", i,
+				m.GroupVersion)
 		}
 		stored = append(stored, m)
 	}

@@ -1,14 +1,15 @@
 package storetest
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"teamtalk/core/im"
 )
+
+// directoryFixture has the helpers for users and departments.
+type directoryFixture struct{ *base }
 
 var userTests = []test{
 	{"every field comes back", everyField},
@@ -35,21 +36,25 @@ var userTests = []test{
 	{"seen by another process", usersShared},
 }
 
-// account is a valid account with every field set.
+// account returns a valid account with every field set.
 func account(i int) im.Account {
 	return im.Account{
 		User: im.User{
-			Name: fmt.Sprintf("user%d", i), Domain: fmt.Sprintf("yonghu%d", i), Nick: fmt.Sprintf("用户 %d 🙂", i),
-			Gender: uint32(i % 3), Phone: fmt.Sprintf("1380000%04d", i%10000), Email: fmt.Sprintf("user%d@example.com", i),
-			Avatar: fmt.Sprintf("http://127.0.0.1:8700/g0/%d.jpg", i), DepartID: uint32(i%7 + 1), Status: im.StatusOK,
+			Name: fmt.Sprintf("user%d", i), Domain: fmt.Sprintf("yonghu%d",
+				i), Nick: fmt.Sprintf("用户 %d 🙂", i),
+			Gender: uint32(i % 3), Phone: fmt.Sprintf("1380000%04d",
+				i%10000), Email: fmt.Sprintf("user%d@example.com", i),
+			Avatar: fmt.Sprintf("http://127.0.0.1:8700/g0/%d.jpg", i), DepartID: uint32(i%7 +
+				1), Status: im.StatusOK,
 			SignInfo: fmt.Sprintf("sign %d", i), PushShield: i%2 == 1,
 		},
-		Password: im.HashPassword(im.ClientPassword(fmt.Sprintf("secret%d", i)), "salt"), Salt: "salt",
+		Password: im.HashPassword(im.ClientPassword(fmt.Sprintf("secret%d", i)),
+			"salt"), Salt: "salt",
 	}
 }
 
-// countUsers is how many users there are.
-func (f *fixture) countUsers() int {
+// countUsers returns the number of users.
+func (f directoryFixture) countUsers() int {
 	f.Helper()
 	users, err := f.s.ListUsers(f.ctx, 0, 1<<20)
 	f.check("ListUsers", err)
@@ -57,7 +62,7 @@ func (f *fixture) countUsers() int {
 }
 
 // account reads a user by name.
-func (f *fixture) account(name string) im.Account {
+func (f directoryFixture) account(name string) im.Account {
 	f.Helper()
 	a, err := f.s.AccountByName(f.ctx, name)
 	f.check("AccountByName "+name, err)
@@ -85,7 +90,8 @@ func everyField(f *fixture) {
 	f.check("ListUsers", err)
 	changed, _, err := f.s.UsersChangedSince(f.ctx, 0)
 	f.check("UsersChangedSince", err)
-	for what, users := range map[string][]im.User{"Users": byID, "ListUsers": listed, "UsersChangedSince": changed} {
+	for what, users := range map[string][]im.User{"Users": byID, "ListUsers": listed,
+		"UsersChangedSince": changed} {
 		if len(users) != 1 || users[0] != want.User {
 			f.Errorf("%s:\n got %+v\nwant %+v", what, users, want.User)
 		}
@@ -144,7 +150,9 @@ func namesFold(f *fixture) {
 		if strings.EqualFold(name, "Alice.Ж") {
 			want = ids[0]
 		}
-		if len(list) != len(names) || list[i].ID != want || want != 0 && (list[i].Name != "Alice.Ж" || list[i].Password != a.Password || list[i].Salt != a.Salt) {
+		if len(list) != len(names) || list[i].ID != want || want != 0 &&
+			(list[i].Name != "Alice.Ж" || list[i].Password != a.Password ||
+				list[i].Salt != a.Salt) {
 			f.Fatalf("AccountsByName(%q) found %+v", names, list)
 		}
 	}
@@ -177,7 +185,7 @@ func noneWhenTwice(f *fixture) {
 	_, err := f.s.CreateUsers(f.ctx, []im.Account{account(0), account(1), twice})
 	f.wantKind("CreateUsers", err, im.Exists)
 	if !strings.Contains(strings.ToLower(err.Error()), "user1") {
-		f.Errorf("the error does not name the name that is there twice: %v", err)
+		f.Errorf("the error does not contain the name that appears twice: %v", err)
 	}
 	if n := f.countUsers(); n != 0 {
 		f.Errorf("%d users after a CreateUsers that failed", n)
@@ -246,7 +254,8 @@ func userNotFound(f *fixture) {
 	f.wantKind("SetUserStatus", f.s.SetUserStatus(f.ctx, unknown, im.StatusDeparted), im.NotFound)
 }
 
-// manyAccounts asks for more than one query is made for, in another order than they were made.
+// manyAccounts reads more accounts than one query returns, in another order than they
+// were created.
 func manyAccounts(f *fixture) {
 	const n = 300
 	ids := f.users(n)
@@ -272,7 +281,8 @@ func usersByID(f *fixture) {
 	}{
 		{"none", nil, nil},
 		{"unknown only", []uint32{0, ids[4] + 1000}, nil},
-		{"some, departed and unknown", []uint32{ids[4], ids[4] + 1000, ids[0], ids[3]}, []uint32{ids[0], ids[3], ids[4]}},
+		{"some, departed and unknown", []uint32{ids[4], ids[4] + 1000, ids[0], ids[3]},
+			[]uint32{ids[0], ids[3], ids[4]}},
 	} {
 		users, err := f.s.Users(f.ctx, tc.ask)
 		f.check("Users: "+tc.name, err)
@@ -282,7 +292,7 @@ func usersByID(f *fixture) {
 	}
 }
 
-// idsOf is the sorted ids of users.
+// idsOf returns the sorted ids of users.
 func idsOf(users []im.User) []uint32 {
 	var ids []uint32
 	for _, u := range users {
@@ -321,201 +331,6 @@ func listPages(f *fixture) {
 		if len(page) != 0 {
 			f.Errorf("ListUsers with limit %d returned %d users", limit, len(page))
 		}
-	}
-}
-
-func setPassword(f *fixture) {
-	ids := f.users(2)
-	salt := "new1"
-	hash := im.HashPassword(im.ClientPassword("changed"), salt)
-	for range 2 { // the second changes nothing, and the user is found all the same
-		f.check("SetPassword", f.s.SetPassword(f.ctx, ids[0], hash, salt))
-	}
-	changed, other := f.account("user0"), f.account("user1")
-	if changed.Password != hash || changed.Salt != salt || !changed.Check(im.ClientPassword("changed")) {
-		f.Errorf("password %q salt %q, want %q %q", changed.Password, changed.Salt, hash, salt)
-	}
-	if want := account(1); other.Password != want.Password || other.Salt != want.Salt {
-		f.Errorf("another user's password changed to %q %q", other.Password, other.Salt)
-	}
-}
-
-func setStatus(f *fixture) {
-	ids := f.users(2)
-	for _, status := range []im.UserStatus{im.StatusDeparted, im.StatusDeparted, im.StatusIntern, im.StatusOK} {
-		before := f.now()
-		f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, ids[0], status))
-		got := f.account("user0")
-		if got.Status != status {
-			f.Errorf("status %d, want %d", got.Status, status)
-		}
-		if got.Updated < before {
-			f.Errorf("Updated is %d after a change at %d", got.Updated, before)
-		}
-	}
-	if other := f.account("user1"); other.Status != im.StatusOK {
-		f.Errorf("another user's status is %d", other.Status)
-	}
-}
-
-// userTexts are the texts of a user that have a method to set them.
-func userTexts(s im.UserStore) []userText {
-	return []userText{
-		{"SetSignInfo", 128, s.SetSignInfo, func(u im.User) string { return u.SignInfo }},
-		{"SetAvatar", 255, s.SetAvatar, func(u im.User) string { return u.Avatar }},
-	}
-}
-
-type userText struct {
-	name  string
-	limit int
-	set   func(ctx context.Context, id uint32, text string) error
-	get   func(im.User) string
-}
-
-func setTexts(f *fixture) {
-	ids := f.users(2)
-	other := f.account("user1")
-	for _, x := range userTexts(f.s) {
-		for _, text := range []string{"签名 🙂 'x\"\\%_", "签名 🙂 'x\"\\%_", strings.Repeat("界", x.limit), " ends with blanks  ", ""} {
-			f.check(x.name, x.set(f.ctx, ids[0], text))
-			if got := x.get(f.account("user0").User); got != text {
-				f.Errorf("%s: %q, want %q", x.name, got, text)
-			}
-		}
-		f.check(x.name, x.set(f.ctx, ids[0], "stays"))
-		for what, text := range map[string]string{"too long": strings.Repeat("x", x.limit+1), "not UTF-8": "\xff\xfe"} {
-			f.wantKind(x.name+" "+what, x.set(f.ctx, ids[0], text), im.Invalid)
-		}
-		if got := x.get(f.account("user0").User); got != "stays" {
-			f.Errorf("%s: %q after an error, want what was there", x.name, got)
-		}
-		f.wantKind(x.name+" of nobody", x.set(f.ctx, slices.Max(ids)+1000, "x"), im.NotFound)
-	}
-	if got := f.account("user1"); got != other {
-		f.Errorf("another user changed:\n got %+v\nwant %+v", got, other)
-	}
-}
-
-func setDepart(f *fixture) {
-	ids := f.users(1)
-	a := f.depart("a", 0)
-	for _, depart := range []uint32{a, a, 0} {
-		f.check("SetUserDepart", f.s.SetUserDepart(f.ctx, ids[0], depart))
-		if got := f.account("user0").DepartID; got != depart {
-			f.Errorf("department %d, want %d", got, depart)
-		}
-	}
-	f.wantKind("a department that is not there", f.s.SetUserDepart(f.ctx, ids[0], a+1000), im.Invalid)
-	f.wantKind("a user who is not there", f.s.SetUserDepart(f.ctx, ids[0]+1000, a), im.NotFound)
-	f.wantKind("a user who is not there, into none", f.s.SetUserDepart(f.ctx, ids[0]+1000, 0), im.NotFound)
-	if got := f.account("user0").DepartID; got != 0 {
-		f.Errorf("department %d after errors, want 0", got)
-	}
-}
-
-func setPushShield(f *fixture) {
-	ids := f.users(2)
-	for _, on := range []bool{true, true, false, false, true} {
-		f.check("SetPushShield", f.s.SetPushShield(f.ctx, ids[0], on))
-		if got := f.account("user0").PushShield; got != on {
-			f.Errorf("push shield %v, want %v", got, on)
-		}
-	}
-	if other := f.account("user1"); other.PushShield != account(1).PushShield {
-		f.Errorf("another user's push shield is %v", other.PushShield)
-	}
-	f.wantKind("push shield of nobody", f.s.SetPushShield(f.ctx, slices.Max(ids)+1000, true), im.NotFound)
-}
-
-func changesSetUpdated(f *fixture) {
-	ids := f.users(5)
-	a := f.depart("a", 0)
-	_, newest := f.changed(0)
-	f.advance(10 * time.Second)
-	f.check("SetPushShield", f.s.SetPushShield(f.ctx, ids[4], true))
-	if got, _ := f.changed(newest + 1); len(got) != 0 {
-		f.Errorf("the push shield changed Updated of %v", got)
-	}
-	before := f.now()
-	f.check("SetSignInfo", f.s.SetSignInfo(f.ctx, ids[0], "x"))
-	f.check("SetAvatar", f.s.SetAvatar(f.ctx, ids[1], "x"))
-	f.check("SetUserDepart", f.s.SetUserDepart(f.ctx, ids[2], a))
-	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, ids[3], im.StatusIntern))
-	got, later := f.changed(newest + 1)
-	if want := slices.Sorted(slices.Values(ids[:4])); !slices.Equal(got, want) {
-		f.Errorf("changed: %v, want %v", got, want)
-	}
-	if later < before || later > f.now() {
-		f.Errorf("newest %d, changed between %d and %d", later, before, f.now())
-	}
-}
-
-// changed is the ids of UsersChangedSince.
-func (f *fixture) changed(since uint32) (ids []uint32, newest uint32) {
-	f.Helper()
-	users, newest, err := f.s.UsersChangedSince(f.ctx, since)
-	f.check("UsersChangedSince", err)
-	for _, u := range users {
-		if u.Updated > newest {
-			f.Errorf("UsersChangedSince(%d): user %d is newer, %d, than the newest, %d", since, u.ID, u.Updated, newest)
-		}
-		if u.Updated < since {
-			f.Errorf("UsersChangedSince(%d): user %d of %d", since, u.ID, u.Updated)
-		}
-	}
-	return idsOf(users), newest
-}
-
-func changedSince(f *fixture) {
-	if ids, newest := f.changed(0); len(ids) != 0 || newest != 0 {
-		f.Errorf("empty directory: users %v, newest %d", ids, newest)
-	}
-	ids := f.users(4)
-	slices.Sort(ids)
-	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, ids[1], im.StatusDeparted))
-	rest := []uint32{ids[0], ids[2], ids[3]}
-
-	got, newest := f.changed(0)
-	if !slices.Equal(got, rest) {
-		f.Errorf("first sync: got %v, want %v, without the departed", got, rest)
-	}
-	oldest := f.account("user0").Updated
-	if got, _ := f.changed(oldest); !slices.Equal(got, ids) {
-		f.Errorf("since %d, the time of the oldest: got %v, want all %v, the departed too", oldest, got, ids)
-	}
-	if got, _ := f.changed(newest); len(got) == 0 {
-		f.Errorf("since %d, the newest itself: nothing, want those of that second", newest)
-	}
-	future := f.now() + 1000
-	if got, n := f.changed(future); len(got) != 0 || n != future {
-		f.Errorf("since %d, later than all: got %v, newest %d", future, got, n)
-	}
-}
-
-func changedSinceLater(f *fixture) {
-	ids := f.users(3)
-	slices.Sort(ids)
-	f.advance(10 * time.Second)
-	before, newest := f.changed(0)
-	if !slices.Equal(before, ids) {
-		f.Fatalf("first sync: got %v, want %v", before, ids)
-	}
-	if got, _ := f.changed(newest + 1); len(got) != 0 {
-		f.Errorf("nothing has changed, and yet %v", got)
-	}
-	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, ids[1], im.StatusDeparted))
-	got, later := f.changed(newest + 1)
-	if !slices.Equal(got, ids[1:2]) || later <= newest {
-		f.Errorf("after a change: got %v, newest %d; want %v, newer than %d", got, later, ids[1:2], newest)
-	}
-	// The newest of a first sync is that of the users in it: what it leaves out must not be skipped over by the next.
-	if _, first := f.changed(0); first != newest {
-		f.Errorf("first sync after the newest departed: newest %d, want %d", first, newest)
-	}
-	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, ids[0], im.StatusIntern))
-	if _, first := f.changed(0); first != later {
-		f.Errorf("first sync after the user with the lowest id changed: newest %d, want %d", first, later)
 	}
 }
 

@@ -14,14 +14,14 @@ var groupSessionTests = []test{
 	{"the sender's at once, the members' after syncing", groupSessions},
 	{"both kinds, newest first, up to limit, at or after", groupSessionsOrder},
 	{"many in one second", groupSessionsOneSecond},
-	{"who left has none", groupSessionsOfLeft},
+	{"a former member has none", groupSessionsOfLeft},
 	{"removed: between users", removeSingle},
 	{"removed: of a group", removeGroup},
 	{"removed: not found", removeNotFound},
 	{"synced by several at once", syncTogether},
 }
 
-// sessionOf is user's session of a type.
+// sessionOf returns user's session of a type.
 func (f *fixture) sessionOf(user, peer uint32, t pb.SessionType) (s im.RecentSession, ok bool) {
 	f.Helper()
 	sessions, err := f.s.RecentSessions(f.ctx, user, 0, 1<<20)
@@ -37,7 +37,7 @@ func (f *fixture) sessionOf(user, peer uint32, t pb.SessionType) (s im.RecentSes
 	return s, ok
 }
 
-// sync brings the sessions of groups up to date.
+// sync synchronises the sessions of groups.
 func (f *fixture) sync() {
 	f.Helper()
 	n, err := f.s.SyncSessions(f.ctx)
@@ -47,12 +47,14 @@ func (f *fixture) sync() {
 	}
 }
 
-// wantSession checks a session that should be there.
-func (f *fixture) wantSession(what string, user uint32, t pb.SessionType, peer uint32, latest *im.Message) {
+// wantSession checks a session that must exist.
+func (f *fixture) wantSession(what string, user uint32, t pb.SessionType, peer uint32,
+	latest *im.Message) {
 	f.Helper()
 	s, ok := f.sessionOf(user, peer, t)
 	if !ok || s.Removed || s.Updated != latest.Created || !sameMessage(s.Latest, *latest) {
-		f.Errorf("%s: session of %d with %v %d: %v, %+v; want latest %+v", what, user, t, peer, ok, s, *latest)
+		f.Errorf("%s: session of %d with %v %d: %v, %+v; want latest %+v", what, user, t, peer,
+			ok, s, *latest)
 	}
 }
 
@@ -81,7 +83,7 @@ func groupSessions(f *fixture) {
 			f.wantSession("synced", user, groupSession, g.ID, m)
 		}
 	}
-	m = post(u[2], 1) // in the second that has been synced
+	m = post(u[2], 1) // in a second that is already synchronised
 	f.sync()
 	for _, user := range u {
 		f.wantSession("the same second", user, groupSession, g.ID, m)
@@ -94,20 +96,21 @@ func groupSessions(f *fixture) {
 	}
 }
 
-// typed is a session's peer and type.
+// typed identifies a session by peer and type.
 type typed struct {
 	peer uint32
 	t    pb.SessionType
 }
 
-// sessionKeys are user's sessions in the order they come.
+// sessionKeys returns user's sessions, in order.
 func (f *fixture) sessionKeys(user, since uint32, limit int) (keys []typed) {
 	f.Helper()
 	sessions, err := f.s.RecentSessions(f.ctx, user, since, limit)
 	f.check("RecentSessions", err)
 	for i, s := range sessions {
 		if i > 0 && s.Updated > sessions[i-1].Updated {
-			f.Errorf("sessions are not newest first: %d before %d", sessions[i-1].Updated, s.Updated)
+			f.Errorf("sessions are not newest first: %d before %d", sessions[i-1].Updated,
+				s.Updated)
 		}
 		keys = append(keys, typed{s.Peer, s.Type})
 	}
@@ -129,13 +132,16 @@ func groupSessionsOrder(f *fixture) {
 	send(groupText(u[1], c.ID, "not in it"), 5)
 	send(groupText(u[2], a.ID, "x"), 6)
 	f.sync()
-	newest := []typed{{a.ID, groupSession}, {u[2], singleSession}, {b.ID, groupSession}, {u[1], singleSession}}
-	for limit, want := range map[int][]typed{100: newest, 4: newest, 3: newest[:3], 1: newest[:1], 0: nil, -1: nil} {
+	newest := []typed{{a.ID, groupSession}, {u[2], singleSession}, {b.ID, groupSession},
+		{u[1], singleSession}}
+	for limit, want := range map[int][]typed{100: newest, 4: newest, 3: newest[:3], 1: newest[:1],
+		0: nil, -1: nil} {
 		if got := f.sessionKeys(u[0], 0, limit); !slices.Equal(got, want) {
 			f.Errorf("limit %d: got %v, want %v", limit, got, want)
 		}
 	}
-	for since, want := range map[uint32][]typed{2: newest, 3: newest[:3], 4: newest[:2], 6: newest[:1], 7: nil} {
+	for since, want := range map[uint32][]typed{2: newest, 3: newest[:3], 4: newest[:2],
+		6: newest[:1], 7: nil} {
 		if got := f.sessionKeys(u[0], start+since, 100); !slices.Equal(got, want) {
 			f.Errorf("since %d: got %v, want %v", since, got, want)
 		}
@@ -156,7 +162,7 @@ func groupSessionsOneSecond(f *fixture) {
 	}
 	f.append(batch[:30]...)
 	f.sync()
-	f.append(batch[30:]...) // in the second that has been synced
+	f.append(batch[30:]...) // in a second that is already synchronised
 	f.sync()
 	var got []uint32
 	for _, k := range f.sessionKeys(u[0], now+1, 100) {
@@ -180,7 +186,7 @@ func groupSessionsOfLeft(f *fixture) {
 		f.Helper()
 		for _, user := range u[:2] {
 			if s, ok := f.sessionOf(user, g.ID, groupSession); ok {
-				f.Errorf("%s: who left has the session %+v", when, s)
+				f.Errorf("%s: a former member has the session %+v", when, s)
 			}
 			f.wantKind(when, f.s.RemoveSession(f.ctx, user, g.ID, groupSession), im.NotFound)
 		}
@@ -189,7 +195,7 @@ func groupSessionsOfLeft(f *fixture) {
 	m := f.post(u[2], g.ID, "y")
 	f.sync()
 	check("and a message")
-	f.wantSession("who stayed", u[2], groupSession, g.ID, m)
+	f.wantSession("a member that stayed", u[2], groupSession, g.ID, m)
 }
 
 func removeSingle(f *fixture) {
@@ -215,7 +221,8 @@ func removeSingle(f *fixture) {
 	gone("removed")
 	f.reopen()
 	gone("after reopen")
-	// Of the same second as the one before. The second time by this store, which has stored the one before as well.
+	// The message has the same second as the one before. In the second round this store
+	// has stored the message before as well.
 	for i := range 2 {
 		m := text(u[i], u[1-i], "3")
 		f.append(m)
@@ -254,7 +261,8 @@ func removeGroup(f *fixture) {
 			f.wantKind(when, f.s.RemoveSession(f.ctx, user, g.ID, groupSession), im.NotFound)
 		}
 		if _, ok := f.sessionOf(u[2], g.ID, groupSession); !ok || f.groupUnread(u[2], g.ID) != 2 {
-			f.Errorf("%s: another member: session %v, %d unread", when, ok, f.groupUnread(u[2], g.ID))
+			f.Errorf("%s: another member: session %v, %d unread", when, ok,
+				f.groupUnread(u[2], g.ID))
 		}
 	}
 	gone("removed")
@@ -275,7 +283,7 @@ func removeGroup(f *fixture) {
 			f.Errorf("user %d has %d unread, want %d", i, got, want)
 		}
 	}
-	// The sender's own, in the second of its last message.
+	// The sender removes its own session in the second of its last message.
 	f.check("RemoveSession", f.s.RemoveSession(f.ctx, u[0], g.ID, groupSession))
 	again := f.groupText(u[0], g.ID, "4")
 	again.Created = m.Created
@@ -334,7 +342,7 @@ func syncTogether(f *fixture) {
 			})
 		}
 		wg.Wait()
-		f.sync() // whoever was first has seen everything, but another may have been first before it
+		f.sync() // another process may hold the lock and have read before the last messages
 		for _, g := range groups {
 			f.wantSession("synced", u[3], groupSession, g.ID, last[g.ID])
 		}

@@ -12,43 +12,37 @@ import (
 	"teamtalk/proto/pb"
 )
 
-var appendTests = []test{
+var messageTests = []test{
 	{"every field comes back", everyMessageField},
 	{"bodies", bodies},
 	{"empty batch", emptyBatch},
 	{"ids count from one per conversation, in batch order", batchOrder},
 	{"a large batch", largeBatch},
 	{"a bad message fails alone", badFailsAlone},
-	{"a message the database refuses fails alone", refusedFailsAlone},
+	{"a message that the database rejects fails alone", refusedFailsAlone},
 	{"recipient that departs", recipientDeparts},
 	{"client id: same batch", clientIDSameBatch},
 	{"client id: later batch, after reopen", clientIDLater},
-	{"client id: whose it is", clientIDScope},
+	{"client id: belongs to sender and recipient", clientIDScope},
 	{"client id: of a message that failed", clientIDOfFailed},
 	{"client id: how long it is remembered", clientIDForgotten},
 	{"tried again", triedAgain},
 	{"survive reopen", messagesSurvive},
 }
 
-// text is a text message with a creation time of its own.
+// text returns a text message with a creation time of its own.
 func text(from, to uint32, body string) *im.Message {
-	return &im.Message{From: from, To: to, Created: 1_700_000_000, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(body)}
+	return &im.Message{From: from, To: to, Created: 1_700_000_000,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(body)}
 }
 
-// texts are n messages from one user to another, named 0 … n-1.
+// texts returns n messages from one user to another, with the bodies 0 … n-1.
 func texts(from, to uint32, n int) []*im.Message {
 	batch := make([]*im.Message, n)
 	for i := range batch {
 		batch[i] = text(from, to, fmt.Sprintf("%d>%d #%d", from, to, i))
 	}
 	return batch
-}
-
-// named is a text message of now with a client_msg_id. Of now, because a store may forget ids by the messages' time or by its own.
-func (f *fixture) named(from, to uint32, body, id string) *im.Message {
-	m := text(from, to, body)
-	m.Created, m.ClientID = f.now(), []byte(id)
-	return m
 }
 
 // append stores messages that must all be stored.
@@ -60,15 +54,18 @@ func (f *fixture) append(batch ...*im.Message) {
 			f.Fatalf("message %d of %d, %d to %d: %v", i, len(batch), m.From, m.To, m.Err)
 		}
 		if m.Duplicate {
-			f.Fatalf("message %d of %d, %d to %d: taken for a duplicate of %d", i, len(batch), m.From, m.To, m.ID)
+			f.Fatalf("message %d of %d, %d to %d: taken for a duplicate of %d", i, len(batch),
+				m.From, m.To, m.ID)
 		}
 		if m.ID == 0 {
-			f.Fatalf("message %d of %d, %d to %d: stored without an id", i, len(batch), m.From, m.To)
+			f.Fatalf("message %d of %d, %d to %d: stored without an id", i, len(batch), m.From,
+				m.To)
 		}
 	}
 }
 
-// history is all of a conversation, oldest first, after checking that it came newest first, without an id twice.
+// history returns a whole conversation, oldest first. It checks that the store returned
+// it newest first and without duplicate ids.
 func (f *fixture) history(user, peer uint32) []im.Message {
 	f.Helper()
 	got, err := f.s.History(f.ctx, user, peer, 0, 1<<20)
@@ -82,30 +79,34 @@ func (f *fixture) history(user, peer uint32) []im.Message {
 	return got
 }
 
-// sameMessage compares what readers see of a message: all but the client's id for it.
+// sameMessage compares the fields that readers see: all except the client's id.
 func sameMessage(got, want im.Message) bool {
 	data := want.Data
-	if want.Audio != nil { // is stored instead
+	if want.Audio != nil { // the sound is stored in its place
 		data = nil
 	}
 	if (got.Audio == nil) != (want.Audio == nil) || got.Audio != nil && *got.Audio != *want.Audio {
 		return false
 	}
-	return got.ID == want.ID && got.From == want.From && got.To == want.To && got.Created == want.Created &&
+	return got.ID == want.ID && got.From == want.From && got.To == want.To &&
+		got.Created == want.Created &&
 		got.Type == want.Type && bytes.Equal(got.Data, data) && got.Err == nil && !got.Duplicate
 }
 
-// wantHistory checks that a conversation, read from both sides, is exactly these messages.
+// wantHistory checks that a conversation, read from both sides, has exactly these
+// messages.
 func (f *fixture) wantHistory(a, b uint32, want ...*im.Message) {
 	f.Helper()
 	for _, side := range [][2]uint32{{a, b}, {b, a}} {
 		got := f.history(side[0], side[1])
 		if len(got) != len(want) {
-			f.Fatalf("history of %d and %d has %d messages, want %d", side[0], side[1], len(got), len(want))
+			f.Fatalf("history of %d and %d has %d messages, want %d", side[0], side[1],
+				len(got), len(want))
 		}
 		for i := range got {
 			if !sameMessage(got[i], *want[i]) {
-				f.Errorf("history of %d and %d:\n got %+v\nwant %+v", side[0], side[1], got[i], *want[i])
+				f.Errorf("history of %d and %d:\n got %+v\nwant %+v", side[0], side[1],
+					got[i], *want[i])
 			}
 		}
 	}
@@ -113,7 +114,8 @@ func (f *fixture) wantHistory(a, b uint32, want ...*im.Message) {
 
 func everyMessageField(f *fixture) {
 	a, b := f.pair()
-	m := &im.Message{From: b, To: a, Created: math.MaxUint32, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("42"),
+	m := &im.Message{From: b, To: a, Created: math.MaxUint32, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT,
+		Data:     []byte("42"),
 		ClientID: bytes.Repeat([]byte{0, 0xff}, im.MaxClientID/2)}
 	f.append(m)
 	if m.ID != 1 {
@@ -122,7 +124,7 @@ func everyMessageField(f *fixture) {
 	f.wantHistory(a, b, m)
 }
 
-// everyASCII is one of each, NUL to DEL.
+// everyASCII holds each character from NUL to DEL.
 var everyASCII = func() string {
 	b := make([]byte, 128)
 	for i := range b {
@@ -136,7 +138,7 @@ func bodies(f *fixture) {
 	var stored []*im.Message
 	for _, tc := range []struct {
 		name, body string
-		kind       im.Kind // im.Internal, the zero value: it is stored
+		kind       im.Kind // im.Internal, the zero value, means that the message is stored
 	}{
 		{name: "empty", body: ""},
 		{name: "base64", body: "gAAAAABh+/=="},
@@ -178,8 +180,10 @@ func emptyBatch(f *fixture) {
 
 func batchOrder(f *fixture) {
 	u := f.users(3)
-	// Two conversations mixed, both directions, over two batches; what counts is the order within a conversation.
-	first := []*im.Message{text(u[0], u[1], "1"), text(u[2], u[0], "1"), text(u[1], u[0], "2"), text(u[0], u[1], "3"), text(u[0], u[2], "2")}
+	// Two conversations are mixed, in both directions, over two batches. The order within
+	// each conversation must hold.
+	first := []*im.Message{text(u[0], u[1], "1"), text(u[2], u[0], "1"), text(u[1], u[0], "2"),
+		text(u[0], u[1], "3"), text(u[0], u[2], "2")}
 	second := []*im.Message{text(u[1], u[0], "4"), text(u[0], u[1], "5"), text(u[2], u[0], "3")}
 	f.append(first...)
 	f.append(second...)
@@ -220,7 +224,7 @@ func largeBatch(f *fixture) {
 	}
 }
 
-// wantNothing checks that there is no trace of a conversation.
+// wantNothing checks that a conversation has left no trace.
 func (f *fixture) wantNothing(a, b uint32) {
 	f.Helper()
 	f.wantHistory(a, b)
@@ -256,17 +260,20 @@ func badFailsAlone(f *fixture) {
 		{"recipient departed", text(u[0], gone, "x")},
 		{"to oneself", text(u[0], u[0], "x")},
 	} {
-		good := []*im.Message{text(u[0], u[1], tc.name), text(u[1], u[0], "after"), text(u[0], u[3], "elsewhere")}
+		good := []*im.Message{text(u[0], u[1], tc.name), text(u[1], u[0], "after"), text(u[0], u[3],
+			"elsewhere")}
 		before := len(f.history(u[0], u[1]))
 		f.s.AppendMessages(f.ctx, []*im.Message{good[0], tc.bad, good[1], good[2]})
 		f.wantKind(tc.name, tc.bad.Err, im.Invalid)
 		for i, m := range good {
 			if m.Err != nil || m.ID == 0 || m.Duplicate {
-				f.Errorf("%s: good message %d: id %d, duplicate %v, %v", tc.name, i, m.ID, m.Duplicate, m.Err)
+				f.Errorf("%s: good message %d: id %d, duplicate %v, %v", tc.name, i, m.ID,
+					m.Duplicate, m.Err)
 			}
 		}
 		got := f.history(u[0], u[1])
-		if len(got) != before+2 || !sameMessage(got[before], *good[0]) || !sameMessage(got[before+1], *good[1]) {
+		if len(got) != before+2 || !sameMessage(got[before], *good[0]) ||
+			!sameMessage(got[before+1], *good[1]) {
 			f.Errorf("%s: history ends in %+v", tc.name, got[before:])
 		}
 		f.wantNothing(tc.bad.From, tc.bad.To)
@@ -275,11 +282,12 @@ func badFailsAlone(f *fixture) {
 
 func refusedFailsAlone(f *fixture) {
 	if f.factory.FailOn == nil {
-		f.Skip("the database cannot be made to refuse a row")
+		f.Skip("the factory has no FailOn")
 	}
 	u := f.users(4)
 	f.factory.FailOn(f.T, f.s, "refused")
-	// The refused one is in the middle of one conversation, the first of another, and all there is of a third.
+	// The rejected message is in the middle of one conversation, the first of another,
+	// and the only one of a third.
 	batch := []*im.Message{
 		text(u[0], u[1], "a1"), f.named(u[0], u[1], "refused", "id"), text(u[1], u[0], "a2"),
 		text(u[0], u[2], "refused"), text(u[0], u[2], "b1"),
@@ -300,15 +308,16 @@ func refusedFailsAlone(f *fixture) {
 			b = append(b, m)
 		}
 	}
-	f.wantHistory(u[0], u[1], a...) // which also checks that the ids increase
+	f.wantHistory(u[0], u[1], a...) // also checks that the ids increase
 	f.wantHistory(u[0], u[2], b...)
 	f.wantNothing(u[0], u[3])
-	for _, tc := range []struct{ user, peer, want uint32 }{{u[1], u[0], 2}, {u[0], u[1], 1}, {u[2], u[0], 1}, {u[0], u[2], 0}} {
+	for _, tc := range []struct{ user, peer, want uint32 }{{u[1], u[0], 2}, {u[0], u[1], 1},
+		{u[2], u[0], 1}, {u[0], u[2], 0}} {
 		if got := f.unread(tc.user, tc.peer); got != tc.want {
 			f.Errorf("%d has %d unread from %d, want %d", tc.user, got, tc.peer, tc.want)
 		}
 	}
-	// And the conversations go on, with ids that were never given to a stored message.
+	// The conversations continue, with ids that no stored message has.
 	next := []*im.Message{f.named(u[0], u[1], "a4", "id"), text(u[3], u[0], "c1")}
 	f.append(next...)
 	f.wantHistory(u[0], u[1], append(a, next[0])...)
@@ -320,139 +329,16 @@ func recipientDeparts(f *fixture) {
 	before := text(a, b, "before")
 	f.append(before)
 	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, b, im.StatusDeparted))
-	f.advance(time.Minute + time.Second) // the age of the oldest answer a cache may give
+	f.advance(time.Minute + time.Second) // the longest time for which a store may cache a user
 	m := text(a, b, "after")
 	f.s.AppendMessages(f.ctx, []*im.Message{m})
-	f.wantKind("message to a user who has departed", m.Err, im.Invalid)
+	f.wantKind("message to a user that has departed", m.Err, im.Invalid)
 	f.wantHistory(a, b, before)
 	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, b, im.StatusOK))
 	f.advance(time.Minute + time.Second)
 	back := text(a, b, "back")
 	f.append(back)
 	f.wantHistory(a, b, before, back)
-}
-
-// wantDuplicate checks that m was recognised as the message stored under id.
-func (f *fixture) wantDuplicate(what string, m *im.Message, id uint32) {
-	f.Helper()
-	if m.Err != nil || !m.Duplicate || m.ID != id {
-		f.Fatalf("%s: id %d, duplicate %v, error %v; want a duplicate of %d", what, m.ID, m.Duplicate, m.Err, id)
-	}
-}
-
-func clientIDSameBatch(f *fixture) {
-	a, b := f.pair()
-	batch := []*im.Message{
-		text(a, b, "before"),
-		f.named(a, b, "first", "k1"), text(b, a, "between"), f.named(a, b, "resent", "k1"),
-		f.named(a, b, "another", "k2"), f.named(a, b, "resent", "k1"),
-	}
-	f.s.AppendMessages(f.ctx, batch)
-	f.wantDuplicate("resent at once", batch[3], batch[1].ID)
-	f.wantDuplicate("resent again", batch[5], batch[1].ID)
-	for _, i := range []int{0, 1, 2, 4} {
-		if m := batch[i]; m.Err != nil || m.Duplicate {
-			f.Fatalf("message %d: duplicate %v, error %v", i, m.Duplicate, m.Err)
-		}
-	}
-	f.wantHistory(a, b, batch[0], batch[1], batch[2], batch[4])
-	if n := f.unread(b, a); n != 3 {
-		f.Errorf("%d unread, want 3: a duplicate is not counted", n)
-	}
-}
-
-func clientIDLater(f *fixture) {
-	a, b := f.pair()
-	first := f.named(a, b, "first", "key\x00\xff")
-	f.append(text(a, b, "before"), first)
-	resend := func(what string, created uint32) {
-		f.Helper()
-		m := f.named(a, b, "resent", "key\x00\xff")
-		m.Created = created
-		f.s.AppendMessages(f.ctx, []*im.Message{m})
-		f.wantDuplicate(what, m, first.ID)
-	}
-	resend("later batch", first.Created+1)
-	resend("just inside the time", first.Created+im.ClientIDTTL-1)
-	f.reopen()
-	resend("after reopen", first.Created+2)
-	if got := len(f.history(a, b)); got != 2 {
-		f.Errorf("%d messages, want 2", got)
-	}
-	if n := f.unread(b, a); n != 2 {
-		f.Errorf("%d unread, want 2", n)
-	}
-	if s, _ := f.session(b, a); s.Updated != first.Created {
-		f.Errorf("a duplicate moved the session to %d, the message is of %d", s.Updated, first.Created)
-	}
-	mixed := []*im.Message{f.named(a, b, "resent", "key\x00\xff"), text(a, b, "third")}
-	f.s.AppendMessages(f.ctx, mixed)
-	f.wantDuplicate("beside a new message", mixed[0], first.ID)
-	if mixed[1].Err != nil || mixed[1].ID <= first.ID {
-		f.Errorf("the new message: id %d, %v", mixed[1].ID, mixed[1].Err)
-	}
-}
-
-func clientIDScope(f *fixture) {
-	u := f.users(3)
-	for _, when := range []string{"one batch", "batches"} {
-		batch := []*im.Message{
-			f.named(u[0], u[1], "first", when),
-			f.named(u[1], u[0], "the other side", when),
-			f.named(u[2], u[1], "another sender", when),
-			f.named(u[0], u[2], "another recipient", when),
-			f.named(u[0], u[1], "another id", strings.ToUpper(when)),
-			f.named(u[0], u[1], "another id", when+" "),
-			f.named(u[0], u[1], "no id", ""),
-			f.named(u[0], u[1], "no id", ""),
-			text(u[0], u[1], "no id"),
-			text(u[0], u[1], "no id"),
-		}
-		if when == "one batch" {
-			f.append(batch...)
-			continue
-		}
-		for _, m := range batch {
-			f.append(m)
-		}
-	}
-}
-
-func clientIDOfFailed(f *fixture) {
-	a, b := f.pair()
-	failed := f.named(a, b, strings.Repeat("x", im.MaxContent+1), "k")
-	batch := []*im.Message{failed, f.named(a, b, "in the same batch", "k")}
-	f.s.AppendMessages(f.ctx, batch)
-	f.wantKind("too long", failed.Err, im.Invalid)
-	if m := batch[1]; m.Err != nil || m.Duplicate {
-		f.Fatalf("after one that failed: duplicate %v, error %v", m.Duplicate, m.Err)
-	}
-	failed = f.named(a, b, strings.Repeat("x", im.MaxContent+1), "k2")
-	f.s.AppendMessages(f.ctx, []*im.Message{failed})
-	f.wantKind("too long", failed.Err, im.Invalid)
-	later := f.named(a, b, "in the next", "k2")
-	f.append(later)
-	f.wantHistory(a, b, batch[1], later)
-}
-
-func clientIDForgotten(f *fixture) {
-	a, b := f.pair()
-	first := f.named(a, b, "first", "k")
-	f.append(first)
-	resend := func() *im.Message {
-		m := f.named(a, b, "first", "k")
-		f.s.AppendMessages(f.ctx, []*im.Message{m})
-		return m
-	}
-	f.advance(im.ClientIDTTL*time.Second - time.Minute)
-	f.wantDuplicate("a minute before", resend(), first.ID)
-	f.advance(2 * time.Minute)
-	m := resend()
-	if m.Err != nil || m.Duplicate {
-		f.Fatalf("a minute after: duplicate %v, error %v", m.Duplicate, m.Err)
-	}
-	f.wantDuplicate("of the second", resend(), m.ID)
-	f.wantHistory(a, b, first, m)
 }
 
 func triedAgain(f *fixture) {
@@ -483,7 +369,8 @@ func messagesSurvive(f *fixture) {
 	if got := len(f.history(u[0], u[2])); got != 12 {
 		f.Errorf("%d messages, want 12", got)
 	}
-	for _, tc := range []struct{ user, peer, want uint32 }{{u[1], u[0], 20}, {u[0], u[1], 0}, {u[0], u[2], 2}} {
+	for _, tc := range []struct{ user, peer, want uint32 }{{u[1], u[0], 20}, {u[0], u[1], 0},
+		{u[0], u[2], 2}} {
 		if got := f.unread(tc.user, tc.peer); got != tc.want {
 			f.Errorf("%d has %d unread from %d, want %d", tc.user, got, tc.peer, tc.want)
 		}

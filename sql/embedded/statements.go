@@ -1,0 +1,173 @@
+package embedded
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+)
+
+// statements are the reads. Each read is one statement, so that it sees one state of the
+// database. database/sql prepares them on every connection that runs them.
+type statements struct {
+	accountByName, users, usersSince, usersPresent, listUsers *sql.Stmt
+	departsSince, deviceTokens, groupShields, shieldedGroups  *sql.Stmt
+	offlineFiles, offlineFilePage, offlineFileState           *sql.Stmt
+	history, messagesByID, latestID                           *sql.Stmt
+	hasUnread, unreadCounts, unreadTotals, recentSessions     *sql.Stmt
+
+	groupStatements
+}
+
+const (
+	userColumns = "id, name, domain, nick, sex, phone, email, avatar, departId, status, " +
+		"sign_info, push_shield_status, updated"
+
+	// relationKey is the part of IMMessage.id above the message id. It is NULL, which
+	// equals nothing, when ?1 and ?2 have no conversation.
+	relationKey = "(select id << 32 from IMRelationShip where smallId = ?1 and bigId = ?2)"
+
+	messageColumns = "m.id & 4294967295, m.fromId, m.type, m.created, m.content, a.path, " +
+		"a.size, a.duration"
+	groupMessageColumns = "m.id & 4294967295, m.userId, m.type, m.created, m.content, a.path, " +
+		"a.size, a.duration"
+
+	// joinAudio joins the sound of a message m. It matches none when m is not an audio
+	// message.
+	joinAudio = "left join IMAudio a on a.id = case when m.type in (2, 18) then " +
+		"cast(cast(m.content as text) as integer) end"
+
+	// sides are the conversations of a user from its side, groups included. type is im's
+	// SessionType. A row outside the user's list has status 1.
+	sides = `select 1 as type, id, bigId as peer, unreadSmall as unread, statusSmall as status,
+		lastMsgId, updated
+			from IMRelationShip where smallId = ?1
+		union all
+		select 1, id, smallId, unreadBig, statusBig, lastMsgId, updated
+			from IMRelationShip where bigId = ?1
+		union all
+		select 2, g.id, g.id, g.lastMsgId - m.readMsgId, g.lastMsgId <= max(m.joinMsgId,
+		m.removeMsgId), g.lastMsgId, g.lastChated
+			from IMGroupMember m join IMGroup g on g.id = m.groupId where m.userId = ?1`
+
+	// latest joins the last messages of the sides in c.
+	latest = " c join IMMessage m on m.id = (c.id << 32) + c.lastMsgId " + joinAudio + " " +
+		"where c.type = 1"
+	latestInGroup = " c join IMGroupMessage m on m.id = (c.id << 32) + c.lastMsgId " + joinAudio +
+		" where c.type = 2"
+)
+
+func (st *statements) prepare(ctx context.Context, db *sql.DB) error {
+	for _, q := range st.queries() {
+		if err := q.prepare(ctx, db); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (st *statements) queries() []query {
+	return append(st.groupStatements.queries(), []query{
+		{&st.accountByName, "select " + userColumns + ", password, salt from IMUser " +
+			"where nameKey = ?"},
+		{&st.users, "select " + userColumns + " from IMUser where id in (select value " +
+			"from json_each(?))"},
+		{&st.usersSince, "select " + userColumns + " from IMUser where updated >= ?"},
+		{&st.usersPresent, "select " + userColumns + " from IMUser where status <> 3"},
+		{&st.listUsers, "select " + userColumns + " from IMUser where id > ? order by id limit ?"},
+		{&st.departsSince, "select " + departColumns + " from IMDepart where updated >= ?1 and " +
+			"(?1 > 0 or status <> 1)"},
+		{&st.deviceTokens, "select userId, client, token from DeviceToken " +
+			"where userId in (select value from json_each(?))"},
+		{&st.groupShields, `select userId from GroupShield where groupId = ? and userId
+			in (select value from json_each(?))
+			order by userId`},
+		{&st.shieldedGroups, `select groupId from GroupShield where userId = ? and groupId
+			in (select value from json_each(?))
+			order by groupId`},
+		{&st.offlineFiles, `select fromId, toId, taskId, fileName, size, created from IMTransmitFile
+			where toId = ? and status = 0 order by id limit ?`},
+		{&st.offlineFilePage, `select id, status, fromId, toId, taskId, fileName, size, created
+			from IMTransmitFile
+			where id > ? order by id limit ?`},
+		{&st.offlineFileState,
+			`select status from IMTransmitFile where toId = ? and fromId = ? and taskId = ?`},
+		{&st.history, "select " + messageColumns + " from IMMessage m " + joinAudio + " " +
+			"where m.id > " + relationKey +
+			" and m.id <= " + relationKey + " + ?3 and m.status = 0 order by m.id desc limit ?4"},
+		{&st.messagesByID, "select " + messageColumns + " from IMMessage m " + joinAudio + " " +
+			"where m.id in (select " + relationKey +
+			" + value from json_each(?3)) and m.status = 0 order by m.id"},
+		{&st.latestID, "select lastMsgId from IMRelationShip where smallId = ? and bigId = ?"},
+		{&st.hasUnread, `select coalesce(sum(case
+			when smallId = ?3 then unreadSmall else unreadBig end), 0)
+			from IMRelationShip where smallId = ?1 and bigId = ?2`},
+		{&st.unreadCounts, "with side as materialized (select * from (" + sides + ") " +
+			"where unread > 0) " +
+			"select c.type, c.peer, c.unread, " + messageColumns + " from side" + latest + " " +
+			"union all " +
+			"select c.type, c.peer, c.unread, " + groupMessageColumns + " from side" +
+			latestInGroup},
+		{&st.unreadTotals, `with asked as materialized (select value as id from json_each(?)),
+			side as (select smallId as user, unreadSmall as unread from IMRelationShip where smallId
+			in asked
+				union all select bigId, unreadBig from IMRelationShip where bigId in asked
+				union all select m.userId, g.lastMsgId - m.readMsgId
+					from IMGroupMember m join IMGroup g on g.id = m.groupId where m.userId in asked)
+			select user, sum(unread) from side where unread > 0 group by user`},
+		{&st.recentSessions, "with side as materialized (select * from (" + sides +
+			") where updated >= ?2 and status = 0 order by updated desc, type, peer limit ?3) " +
+			"select c.type, c.peer, c.updated, " + messageColumns + " from side" + latest + " " +
+			"union all " +
+			"select c.type, c.peer, c.updated, " + groupMessageColumns + " from side" +
+			latestInGroup + " order by 3 desc, 1, 2"},
+	}...)
+}
+
+// jsonArray returns ids for json_each: one argument for any number of ids.
+func jsonArray(ids []uint32) string {
+	// Numbers always marshal. nil gives null, for which json_each returns one row without
+	// a value.
+	b, _ := json.Marshal(ids)
+	return string(b)
+}
+
+// groupStatements are the reads of groups.
+type groupStatements struct {
+	groups, listGroups, groupVersions, groupsOf    *sql.Stmt
+	groupHistory, groupMessagesByID, groupLatestID *sql.Stmt
+	hasGroupUnread                                 *sql.Stmt
+}
+
+func (st *groupStatements) queries() []query {
+	return []query{
+		{&st.groups, "select " + groupColumns + " from IMGroup g where g.id in (select value " +
+			"from json_each(?))"},
+		{&st.listGroups, "select " + groupColumns + " from IMGroup g where g.id > ? " +
+			"order by g.id limit ?"},
+		{&st.groupVersions, "select id, version from IMGroup where id in (select value " +
+			"from json_each(?))"},
+		{&st.groupsOf, `select g.id, g.version from IMGroupMember m join IMGroup g
+			on g.id = m.groupId
+			where m.userId = ? and g.type = ? and g.updated >= ? order by g.id`},
+		{&st.groupHistory, "select " + groupMessageColumns + " from IMGroupMessage m " +
+			joinAudio + " where m.id > " + visible +
+			" and m.id <= (?1 << 32) + ?3 and m.status = 0 order by m.id desc limit ?4"},
+		{&st.groupMessagesByID, "select " + groupMessageColumns + " from IMGroupMessage m " +
+			joinAudio +
+			" where m.id in (select (?1 << 32) + value from json_each(?3)) and m.id > " + visible +
+			" and m.status = 0 order by m.id"},
+		{&st.groupLatestID, `select g.lastMsgId from IMGroupMember m join IMGroup g
+			on g.id = m.groupId
+			where m.groupId = ?1 and m.userId = ?2 and g.lastMsgId > m.joinMsgId`},
+		{&st.hasGroupUnread, `select g.lastMsgId - m.readMsgId from IMGroupMember m join IMGroup g
+			on g.id = m.groupId
+			where m.groupId = ?1 and m.userId = ?2`},
+	}
+}
+
+// visible is the limit of the messages that a member may see: the part of
+// IMGroupMessage.id above the message id, plus the newest message before joining. It is
+// NULL, which equals nothing and is below nothing, when user ?2 is not a member of group
+// ?1.
+const visible = "(select (groupId << 32) + joinMsgId from IMGroupMember where groupId = ?1 " +
+	"and userId = ?2)"

@@ -1,0 +1,181 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// clientKey identifies a client_msg_id, which belongs to its sender and recipient.
+type clientKey struct {
+	from, to uint32
+	toType   pb.SessionType
+	id       string
+}
+
+func (it *item) clientKey() clientKey {
+	return clientKey{it.m.From, it.m.To, it.sessionType(), string(it.m.ClientID)}
+}
+
+// clientIDLimit returns the creation time up to which client_msg_ids have expired.
+func (s *messages) clientIDLimit() int64 { return s.now().Unix() - im.ClientIDTTL }
+
+// findSent marks the messages whose client_msg_id is stored, and has not expired, as
+// duplicates.
+func (s *messages) findSent(ctx context.Context, items []*item) error {
+	var named []*item
+	for _, it := range items {
+		if len(it.m.ClientID) > 0 {
+			named = append(named, it)
+		}
+	}
+	if len(named) == 0 {
+		return nil
+	}
+	type sent struct{ id, created uint32 }
+	found := map[clientKey]sent{}
+	err := inChunks(named, chunk, func(part []*item) error {
+		var q strings.Builder
+		q.WriteString("SELECT fromId, toId, toType, clientMsgId, msgId, created " +
+			"FROM IMClientMsgId WHERE ")
+		for i, it := range part {
+			if i > 0 {
+				q.WriteString(" OR ")
+			}
+			fmt.Fprintf(&q, "(fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d)",
+				it.m.From, it.m.To, it.m.ClientID, it.sessionType())
+		}
+		rows, err := s.master.QueryContext(ctx, q.String())
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var k clientKey
+			var v sent
+			if err := rows.Scan(&k.from, &k.to, &k.toType, &k.id, &v.id, &v.created); err != nil {
+				return err
+			}
+			found[k] = v
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return s.dbError("look up client message ids", err)
+	}
+	limit := s.clientIDLimit()
+	for _, it := range named {
+		v, ok := found[it.clientKey()]
+		it.stale = ok && int64(v.created) <= limit
+		if ok && !it.stale {
+			it.m.ID, it.m.Duplicate = v.id, true
+		}
+	}
+	return nil
+}
+
+// splitRepeated removes from items, and returns, the messages that repeat the
+// client_msg_id of an earlier one.
+func splitRepeated(items *[]*item) []*item {
+	var repeated []*item
+	var seen map[clientKey]*item
+	*items = slices.DeleteFunc(*items, func(it *item) bool {
+		if len(it.m.ClientID) == 0 {
+			return false
+		}
+		if seen == nil {
+			seen = map[clientKey]*item{}
+		}
+		k := it.clientKey()
+		if it.first = seen[k]; it.first != nil {
+			repeated = append(repeated, it)
+			return true
+		}
+		seen[k] = it
+		return false
+	})
+	return repeated
+}
+
+// answerRepeated gives each repetition the id of the first message, and returns the
+// repetitions whose first message was not stored.
+func answerRepeated(repeated []*item) []*item {
+	return slices.DeleteFunc(repeated, func(it *item) bool {
+		if it.first.m.Err != nil {
+			return false
+		}
+		it.m.ID, it.m.Duplicate = it.first.m.ID, true
+		return true
+	})
+}
+
+// writeClientIDs stores the client_msg_ids of items.
+func (s *messages) writeClientIDs(ctx context.Context, tx execer, items []*item) error {
+	var named []*item
+	stale := false
+	for _, it := range items {
+		if len(it.m.ClientID) > 0 {
+			named = append(named, it)
+			stale = stale || it.stale
+		}
+	}
+	if len(named) == 0 {
+		return nil
+	}
+	slices.SortFunc(named, func(a, b *item) int {
+		return cmp.Or(cmp.Compare(a.m.From, b.m.From), cmp.Compare(a.m.To, b.m.To),
+			slices.Compare(a.m.ClientID, b.m.ClientID),
+			cmp.Compare(a.sessionType(), b.sessionType()))
+	})
+	if stale {
+		if err := s.removeStale(ctx, tx, named); err != nil {
+			return err
+		}
+	}
+	now := s.now().Unix()
+	b := []byte("INSERT INTO IMClientMsgId " +
+		"(fromId,toId,toType,relateId,msgId,created,clientMsgId) VALUES ")
+	for i, it := range named {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = fmt.Appendf(b, "(%d,%d,%d,%d,%d,%d,x'%x')", it.m.From, it.m.To, it.sessionType(),
+			it.c.thread.id, it.id, now, it.m.ClientID)
+	}
+	return tx.add(ctx, b)
+}
+
+// removeStale deletes the expired rows whose client_msg_ids are about to be stored again.
+func (s *messages) removeStale(ctx context.Context, tx execer, named []*item) error {
+	for _, it := range named {
+		if !it.stale {
+			continue
+		}
+		err := tx.add(ctx, fmt.Appendf(nil, "DELETE FROM IMClientMsgId "+
+			"WHERE fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d AND created<=%d",
+			it.m.From, it.m.To, it.m.ClientID, it.sessionType(), s.clientIDLimit()))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetClientIDs deletes expired client_msg_ids, at most 1,000 per statement.
+func (s *messages) forgetClientIDs(ctx context.Context) error {
+	for {
+		res, err := s.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId "+
+			"WHERE created<=%d LIMIT 1000", s.clientIDLimit()))
+		if err != nil {
+			return s.dbError("remove old client message ids", err)
+		}
+		if n, err := res.RowsAffected(); err != nil || n < 1000 {
+			return err
+		}
+	}
+}

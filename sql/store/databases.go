@@ -1,0 +1,248 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/schema"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// databases are the connections that all parts share, with their errors, retries and
+// locks.
+type databases struct {
+	o      Options
+	log    *slog.Logger
+	now    func() time.Time
+	m      *metrics
+	master *sql.DB
+	slave  *sql.DB // the master when the options name no slave
+	redis  instances
+	epoch  *epoch
+
+	// finalized reports whether the unique keys exist. It does not change while a Store
+	// is open: finalize refuses while any process is connected.
+	finalized bool
+	locks     string // prefix of the names of this database's locks
+
+	// wrote holds when this process last wrote about a user or group, in unix
+	// nanoseconds. It is nil without a slave.
+	wrote *lru.Cache[uint64, int64]
+}
+
+// inChunks calls do with consecutive parts of list, each of at most n elements.
+func inChunks[T any](list []T, n int, do func([]T) error) error {
+	for part := range slices.Chunk(list, n) {
+		if err := do(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chunk is the largest number of keys in one query. Optimizers choose worse plans for
+// conditions that are much longer.
+const chunk = 256
+
+// querier is a *sql.DB, *sql.Conn or *sql.Tx.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// lockWait is the longest time to wait for a named lock, in seconds.
+const lockWait = 10
+
+// locked runs do on a connection that holds a named lock of this database.
+func (s *databases) locked(ctx context.Context, name string, do func(*sql.Conn) error) error {
+	conn, err := s.master.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := s.lock(ctx, conn, name); err != nil {
+		return err
+	}
+	defer s.unlock(conn, name)
+	return do(conn)
+}
+
+// lock takes a named lock on a connection. It fails with kind Busy after lockWait.
+func (s *databases) lock(ctx context.Context, conn *sql.Conn, name string) error {
+	var got sql.NullInt64
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", s.locks+name,
+		lockWait).Scan(&got); err != nil {
+		return err
+	}
+	if got.Int64 != 1 {
+		return im.Errorf(im.Busy, "lock %q was not free within %d s", name, lockWait)
+	}
+	return nil
+}
+
+// unlock releases a named lock. If the statement fails, the connection is closed, which
+// releases the lock.
+func (s *databases) unlock(conn *sql.Conn, name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), lockWait*time.Second)
+	defer cancel()
+	if _, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", s.locks+name); err != nil {
+		// The connection may still hold the lock, so it must not be used again.
+		discard(conn)
+	}
+}
+
+// pause waits before try number n. The wait doubles with each try, up to half a second.
+func pause(ctx context.Context, n int) error {
+	d := min(time.Duration(1)<<n*5*time.Millisecond, 500*time.Millisecond)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// transactionTries bounds the tries of a transaction that meets a deadlock, a lock wait
+// or a lost connection.
+const transactionTries = 8
+
+// retry runs do until it succeeds or fails with an error that another try would meet
+// again.
+func (s *databases) retry(ctx context.Context, do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
+		if err == nil || !transient(err) || try == transactionTries || ctx.Err() != nil {
+			return err
+		}
+		s.m.retries.Inc()
+		if pause(ctx, try) != nil {
+			return err
+		}
+	}
+}
+
+// connect opens the pools and checks the databases: whether they answer, whether the
+// schema is migrated and whether it is finalized.
+func (s *databases) connect(ctx context.Context) (err error) {
+	if s.master, err = openMySQL(s.o.Master, s.o.Workers); err != nil {
+		return err
+	}
+	s.slave = s.master
+	if s.o.Slave != "" {
+		if s.slave, err = openMySQL(s.o.Slave, s.o.Workers); err != nil {
+			return err
+		}
+	}
+	if s.redis, err = openRedis(s.o.Redis, s.o.Workers, s.epoch); err != nil {
+		return err
+	}
+	if err := s.Ping(ctx); err != nil {
+		return err
+	}
+	state, err := schema.Status(ctx, s.master)
+	if err != nil {
+		return im.WithKind(im.Unavailable, "read the schema's version", err)
+	}
+	if len(state.Pending) > 0 {
+		return im.Errorf(im.Invalid, "the database is not migrated (pending: %s): run "+
+			"migrate first", strings.Join(state.Pending, ", "))
+	}
+	s.finalized = state.Finalized
+	if err := s.master.QueryRowContext(ctx,
+		"SELECT CONCAT('teamtalk.', LEFT(MD5(DATABASE()), 16), '.')").Scan(&s.locks); err != nil {
+		return s.dbError("read the database's name", err)
+	}
+	return nil
+}
+
+// Ping reports whether every database answers.
+func (s *databases) Ping(ctx context.Context) error {
+	if err := s.master.PingContext(ctx); err != nil {
+		return im.WithKind(im.Unavailable, "MySQL master", err)
+	}
+	if s.slave != s.master {
+		if err := s.slave.PingContext(ctx); err != nil {
+			return im.WithKind(im.Unavailable, "MySQL slave", err)
+		}
+	}
+	return s.redis.ping(ctx)
+}
+
+// reader returns the database to read the data of these users from: the slave, or the
+// master when this process has written about one of the users within ReplicaLag. Writes
+// of other processes may be missing for as long as the slave lags.
+func (s *databases) reader(users ...uint32) *sql.DB {
+	for _, u := range users {
+		if s.lately(uint64(u)) {
+			return s.master
+		}
+	}
+	return s.slave
+}
+
+// groupReader returns the database to read the messages of a group from, as reader does.
+func (s *databases) groupReader(group uint32) *sql.DB {
+	if s.lately(wroteGroup | uint64(group)) {
+		return s.master
+	}
+	return s.slave
+}
+
+// wroteGroup distinguishes groups from users in databases.wrote.
+const wroteGroup = 1 << 32
+
+// lately reports whether the slave may lack what this process wrote about a user or
+// group.
+func (s *databases) lately(key uint64) bool {
+	if s.wrote == nil {
+		return false
+	}
+	at, ok := s.wrote.Get(key)
+	return ok && s.now().UnixNano()-at < int64(s.o.ReplicaLag)
+}
+
+// wroteTo records a write that concerns these users.
+func (s *databases) wroteTo(users ...uint32) {
+	if s.wrote == nil {
+		return
+	}
+	now := s.now().UnixNano()
+	for _, u := range users {
+		s.wrote.Add(uint64(u), now)
+	}
+}
+
+// wroteToGroup records a message in a group.
+func (s *databases) wroteToGroup(group uint32) {
+	if s.wrote != nil {
+		s.wrote.Add(wroteGroup|uint64(group), s.now().UnixNano())
+	}
+}
+
+// close closes the connections that are open, and unregisters the metrics.
+func (s *databases) close() error {
+	var first error
+	keep := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
+	keep(s.redis.close())
+	if s.slave != nil && s.slave != s.master {
+		keep(s.slave.Close())
+	}
+	if s.master != nil {
+		keep(s.master.Close())
+	}
+	s.m.unregister()
+	return first
+}

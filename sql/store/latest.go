@@ -1,0 +1,108 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// latest returns the newest visible message of each of the user's conversations that has
+// one. joined are the user's groups.
+func (s *history) latest(ctx context.Context, user uint32, keys []peerKey,
+	joined []joinedGroup) (map[peerKey]im.Message, error) {
+	since := make(map[uint32]uint32, len(joined))
+	for _, j := range joined {
+		since[j.group] = j.since
+	}
+	newest, err := s.latestIn(ctx, s.reader(user), user, keys, since)
+	if err != nil || s.slave == s.master {
+		return newest, s.dbError("read latest messages", err)
+	}
+	// The master is asked for what the slave lacks, and for groups with recent messages.
+	missing := slices.DeleteFunc(slices.Clone(keys), func(k peerKey) bool {
+		_, ok := newest[k]
+		return ok && (k.kind == pb.SessionType_SESSION_TYPE_SINGLE ||
+			!s.lately(wroteGroup|uint64(k.peer)))
+	})
+	more, err := s.latestIn(ctx, s.master, user, missing, since)
+	for k, m := range more {
+		newest[k] = m
+	}
+	return newest, s.dbError("read latest messages", err)
+}
+
+// latestIn reads one database, with one query for relations that are not cached and one
+// for the messages. When the newest message of a group is older than the user's joining,
+// it looks for others since then: the clocks of message servers may differ.
+func (s *history) latestIn(ctx context.Context, db *sql.DB, user uint32, keys []peerKey,
+	since map[uint32]uint32) (map[peerKey]im.Message, error) {
+	newest := make(map[peerKey]im.Message, len(keys))
+	threads, of, err := s.threadsOf(ctx, db, user, keys)
+	if err != nil || len(threads) == 0 {
+		return newest, err
+	}
+	form := func(t thread, ids string) string {
+		return fmt.Sprintf("SELECT %s FROM %s JOIN (SELECT %s AS c, MAX(msgId) AS n FROM %[2]s "+
+			"WHERE %[3]s IN (%[4]s) AND status=0 GROUP BY %[3]s) AS l "+
+			"ON %[3]s=l.c AND msgId=l.n WHERE status=0", t.columns(), t.table(), t.column(), ids)
+	}
+	err = inChunks(threads, chunk, func(part []thread) error {
+		list, err := readMessages(ctx, db, unionByTable(part, form))
+		for _, m := range list {
+			newest[of[m.in]] = m.Message
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for k, m := range newest {
+		if k.kind != pb.SessionType_SESSION_TYPE_GROUP || m.Created >= since[k.peer] {
+			continue
+		}
+		delete(newest, k)
+		list, err := groupHistory(ctx, db, k.peer, since[k.peer], m.ID, 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(list) > 0 {
+			newest[k] = list[0].Message
+		}
+	}
+	return newest, nil
+}
+
+// threadsOf returns the threads of the user's conversations, and the conversation of each
+// thread.
+func (s *history) threadsOf(ctx context.Context, db *sql.DB, user uint32,
+	keys []peerKey) ([]thread, map[thread]peerKey, error) {
+	var pairs []uint64
+	of := make(map[thread]peerKey, len(keys))
+	for _, k := range keys {
+		if k.kind == pb.SessionType_SESSION_TYPE_GROUP {
+			of[thread{group: true, id: k.peer}] = k
+		} else {
+			pairs = append(pairs, im.ConversationKey(user, k.peer))
+		}
+	}
+	found, err := s.conversations.find(ctx, db, pairs)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, k := range keys {
+		if c := found[im.ConversationKey(user, k.peer)]; c != nil &&
+			k.kind == pb.SessionType_SESSION_TYPE_SINGLE {
+			of[c.thread] = k
+		}
+	}
+	threads := make([]thread, 0, len(of))
+	for t := range of {
+		threads = append(threads, t)
+	}
+	slices.SortFunc(threads, compareThreads)
+	return threads, of, nil
+}
