@@ -25,7 +25,7 @@ import (
 	"teamtalk/core/im"
 )
 
-// picture is a JPEG or PNG of w×h pixels.
+// picture returns a JPEG or PNG of w×h pixels.
 func picture(t testing.TB, ending string, w, h int) []byte {
 	t.Helper()
 	m := image.NewRGBA(image.Rect(0, 0, w, h))
@@ -44,7 +44,7 @@ func picture(t testing.TB, ending string, w, h int) []byte {
 	return b.Bytes()
 }
 
-// stores are a folder and a bucket.
+// stores returns a folder and a bucket.
 func stores(t *testing.T) map[string]blob.Store {
 	t.Helper()
 	folder, err := blob.OpenFolder(t.TempDir(), 0)
@@ -67,7 +67,8 @@ func stores(t *testing.T) map[string]blob.Store {
 	return map[string]blob.Store{"folder": folder, "S3": bucket}
 }
 
-// TestScaled: a picture is served in the size asked for, with everything that a file has.
+// TestScaled: a picture is served in the requested size, with type, ETag, ranges and HEAD
+// as for any file.
 func TestScaled(t *testing.T) {
 	for name, store := range stores(t) {
 		t.Run(name, func(t *testing.T) {
@@ -115,11 +116,13 @@ func testScaled(r *rig) {
 			r.Fatal(err)
 		}
 		_, tiny := r.get(at + "_32x32.jpg")
-		if n := int64(len(tiny)); head.StatusCode != 200 || head.ContentLength != n || n >= int64(len(data)) {
-			r.Errorf("%s: HEAD: status %d, %d bytes of %d", ending, head.StatusCode, head.ContentLength, n)
+		if n := int64(len(tiny)); head.StatusCode != 200 || head.ContentLength != n ||
+			n >= int64(len(data)) {
+			r.Errorf("%s: HEAD: status %d, %d bytes of %d", ending, head.StatusCode,
+				head.ContentLength, n)
 		}
 	}
-	// The names of the first implementation, where files of any name may lie.
+	// Names of the first implementation's files, which may end in a size.
 	big := picture(r.T, ".jpg", 200, 200)
 	for name, data := range map[string][]byte{"g0/000/001/a.jpg": big, "g0/000/001/b.jpg": big,
 		"g0/000/001/b.jpg_10x10.jpg": []byte("stored")} {
@@ -168,7 +171,7 @@ func TestNotScaled(t *testing.T) {
 		if n := r.server.results(c.result) - before; n != 1 {
 			t.Errorf("%s%s: %v counted as %s", c.name, c.size, n, c.result)
 		}
-		r.get(at) // that it cannot be scaled is kept
+		r.get(at) // the result "cannot be scaled" is cached
 		if n := r.server.results(c.result) - before; n != 1 && c.result != scaledSize {
 			t.Errorf("%s%s: %v counted as %s after the second request", c.name, c.size, n, c.result)
 		}
@@ -191,13 +194,13 @@ func TestNotScaled(t *testing.T) {
 	}
 }
 
-// results is how many pictures had a result.
+// results returns the number of requests with a result.
 func (s *Server) results(result string) float64 {
 	return testutil.ToFloat64(s.metrics.scaled.WithLabelValues(result))
 }
 
-// TestScaledRoom: neither many pictures nor many sizes of one take more room than allowed, and
-// many sizes of one do not evict the others.
+// TestScaledRoom: neither many pictures nor many sizes of one exceed the limit of the
+// cache, and many sizes of one picture do not evict other pictures.
 func TestScaledRoom(t *testing.T) {
 	const room = 64 << 10
 	r := newRig(t, func(o *Options) { o.ScaledCache = room })
@@ -230,16 +233,16 @@ func TestScaledRoom(t *testing.T) {
 	}
 }
 
-// heldStore is a store that holds up those who open a file to scale it.
+// heldStore is a store whose Open blocks when a picture is opened for scaling.
 type heldStore struct {
 	blob.Store
 	data  []byte
-	opens atomic.Int64 // to scale
+	opens atomic.Int64 // calls of Open for scaling
 	enter chan struct{}
 	fail  error
 }
 
-// Open tells those who scale from those who serve by their deadline.
+// Open tells scaling from serving by the deadline of the context.
 func (s *heldStore) Open(ctx context.Context, name string) (*blob.Blob, error) {
 	if strings.HasSuffix(name, "0.jpg") {
 		return nil, im.Errorf(im.NotFound, "no such blob")
@@ -259,8 +262,9 @@ type nopCloser struct{ *bytes.Reader }
 
 func (nopCloser) Close() error { return nil }
 
-// TestScalingTogether: many requests for one picture scale it once; more pictures than may wait
-// are served as they are, for a minute; so is one that takes too long, or whose store fails.
+// TestScalingTogether: many requests for one picture scale it once. The original is
+// served, and may be cached for a minute, when too many pictures are in progress, when
+// scaling takes too long, and when the store fails.
 func TestScalingTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &heldStore{data: picture(t, ".jpg", 64, 64), enter: make(chan struct{})}
@@ -275,7 +279,8 @@ func TestScalingTogether(t *testing.T) {
 		get := func(path string) {
 			wg.Go(func() {
 				switch w := ask(path); {
-				case w.Header().Get("Cache-Control") == cacheForEver && w.Body.Len() < len(store.data):
+				case w.Header().Get("Cache-Control") == cacheForEver &&
+					w.Body.Len() < len(store.data):
 					scaledOnes.Add(1)
 				case w.Header().Get("Cache-Control") == cacheAMinute &&
 					bytes.Equal(w.Body.Bytes(), store.data):
@@ -301,7 +306,8 @@ func TestScalingTogether(t *testing.T) {
 		}
 		close(store.enter)
 		wg.Wait()
-		if n, opened := scaledOnes.Load(), store.opens.Load(); n != 10+maxScaling-1 || opened != maxScaling {
+		if n, opened := scaledOnes.Load(), store.opens.Load(); n != 10+maxScaling-1 ||
+			opened != maxScaling {
 			t.Errorf("%d got a scaled picture of %d made", n, opened)
 		}
 		originals.Store(0)
@@ -315,8 +321,9 @@ func TestScalingTogether(t *testing.T) {
 		}
 		close(store.enter)
 		synctest.Wait()
-		if w := ask("/slow_10x10.jpg"); w.Body.Len() >= len(store.data) || s.results(scaledCached) != 1 {
-			t.Errorf("what was late is not kept: %d bytes", w.Body.Len())
+		if w := ask("/slow_10x10.jpg"); w.Body.Len() >= len(store.data) ||
+			s.results(scaledCached) != 1 {
+			t.Errorf("the late picture is not cached: %d bytes", w.Body.Len())
 		}
 		store.fail = im.Errorf(im.Unavailable, "bucket away")
 		get("/fails_10x10.jpg")
@@ -328,7 +335,7 @@ func TestScalingTogether(t *testing.T) {
 		get("/fails_10x10.jpg")
 		wg.Wait()
 		if n := scaledOnes.Load(); n != 10+maxScaling {
-			t.Error("a failure of the store is kept")
+			t.Error("a failure of the store is cached")
 		}
 	})
 }
@@ -338,7 +345,8 @@ func FuzzParseScaled(f *testing.F) {
 	f.Add("a_1x1.png_2x2.jpg")
 	f.Fuzz(func(t *testing.T, name string) {
 		path, size, ok := parseScaled(name)
-		if ok && (path == "" || !strings.HasPrefix(name, path+"_") || size.X < 0 || size.Y < 0 || size.X > 99999) {
+		if ok && (path == "" || !strings.HasPrefix(name, path+"_") || size.X < 0 || size.Y < 0 ||
+			size.X > 99999) {
 			t.Errorf("%q: %q, %v", name, path, size)
 		}
 	})
