@@ -10,6 +10,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
+// TestLoginLock: ten different wrong passwords within half an hour lock a name until the
+// oldest is older than that. A successful login resets the count.
 func TestLoginLock(t *testing.T) {
 	h := open(t, options{users: 5})
 	if err := h.store.SetUserStatus(t.Context(), 5, im.StatusDeparted); err != nil {
@@ -37,16 +39,16 @@ func TestLoginLock(t *testing.T) {
 		h.clock.Add(time.Minute)
 	}
 	expect("right after nine", login("u00001", "pw"), 0)
-	for range 9 { // the right one made a new start
+	for range 9 { // the right password has reset the count
 		bad := guess()
 		for range 30 { // a client repeats its password
 			expect("wrong", login("u00001", bad), 1)
 		}
 		h.clock.Add(time.Minute)
 	}
-	expect("tenth", login("U00001", guess()), 1) // a name is the same in other letters
+	expect("tenth", login("U00001", guess()), 1) // upper and lower case are the same name
 	expect("locked", login("u00001", "pw"), 6)
-	expect("locked in other letters", login("U00001", "pw"), 6)
+	expect("locked in upper case", login("U00001", "pw"), 6)
 	expect("another user", login("u00002", "pw"), 0)
 	h.clock.Add(21*time.Minute - time.Second) // the oldest is 29:59 old
 	expect("still locked", login("u00001", "pw"), 6)
@@ -59,7 +61,7 @@ func TestLoginLock(t *testing.T) {
 	for range 10 {
 		expect("nobody", login("nobody", guess()), 1)
 	}
-	expect("nobody locked: a lock does not tell who exists", login("NOBODY", "pw"), 6)
+	expect("unknown name is locked too", login("NOBODY", "pw"), 6)
 	expect("departed", login("u00005", "pw"), 1)
 	expect("no name", login("", "pw"), 1)
 	expect("name that cannot be", login(string(make([]byte, 1000)), "pw"), 1)

@@ -27,7 +27,8 @@ type house struct {
 	t                *testing.T
 	clients, servers string
 	web              *httptest.Server
-	// one for each frame that the servers' handler has handled, and for each close
+	// events receives a value for each frame that the servers' handler has handled, and
+	// for each close.
 	events chan string
 }
 

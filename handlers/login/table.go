@@ -76,9 +76,10 @@ func (t *table) count(link uint64, more bool) bool {
 			continue
 		}
 		e.handed = 0
+		// A restarted server may report disconnects of clients that it never counted, so
+		// that the count could fall below 0.
 		if more {
 			e.current++
-			// a restarted server may report disconnects of clients that it never counted
 		} else if e.current > 0 {
 			e.current--
 		}

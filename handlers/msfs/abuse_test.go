@@ -46,9 +46,9 @@ func TestAbuseUploadSizes(t *testing.T) {
 		t.Fatalf("an upload: %q", a)
 	}
 	kept := r.files()
-	// the last: a byte more than a file and its form
+	// The last length is a byte more than a file and its form.
 	for _, length := range []string{"99999999999", "9223372036854775807", "1114113"} {
-		// without a byte of it
+		// No byte of the body is sent.
 		if a := webtest.Raw(t, r.web, head+"Content-Length: "+length+"\n\n"); !refused(a) {
 			t.Errorf("Content-Length %s: %q", length, a)
 		}
@@ -125,7 +125,7 @@ func TestAbuseForms(t *testing.T) {
 		if a != "" && !refused(a) {
 			t.Errorf("%s: %.300q", what, a)
 		}
-		// the test itself makes two copies of the request
+		// The test itself makes two copies of the request.
 		if n := after.TotalAlloc - before.TotalAlloc; n > 80<<20 {
 			t.Errorf("%s: %d MiB were allocated", what, n>>20)
 		}
@@ -162,7 +162,7 @@ func TestAbuseNames(t *testing.T) {
 		{"a.jpg", "image/jpeg", ""},
 	} {
 		body, contentType := form(t, "file", c.name, script)
-		// as the uploader says
+		// The uploader claims another type.
 		u := r.post(bytes.Replace(body, []byte("application/octet-stream"), []byte("text/html"), 1),
 			contentType)
 		rsp, got := r.get("/" + u.Path)

@@ -25,11 +25,11 @@ func (r *Server) handleForwards() {
 	forward(r, func(m *pb.IMRemoveSessionNotify) []uint32 { return []uint32{m.GetUserId()} })
 	// Every message server caches the members of groups, also of groups without a member
 	// online on it. So all of them receive changes of members.
-	router.Handle(r.Router, router.Public, func(s *session.Session, seq uint16,
-		m *pb.IMGroupChangeMemberNotify) error {
-		r.forwardTo(r.all(of(s).node), seq, m)
-		return nil
-	})
+	router.Handle(r.Router, router.Public,
+		func(s *session.Session, seq uint16, m *pb.IMGroupChangeMemberNotify) error {
+			r.forwardTo(r.all(of(s).node), seq, m)
+			return nil
+		})
 	everybody[pb.IMSignInfoChangedNotify](r)
 	everybody[pb.IMAvatarChangedNotify](r)
 }
