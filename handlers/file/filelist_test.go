@@ -201,43 +201,46 @@ func TestCompare(t *testing.T) {
 	list.rows = append(list.rows, row(3, 2, tasks["listed"]), row(1, 9, tasks["unlisted"]))
 	want := []string{"unlisted 1>2", "listed 1>2", "fetched 1>2", "unfinished 1>2", "first 1>2",
 		"chance 1>2", "other 1>2", "text 1>2"}
-
-	h.compare()
-	h.until("the file to be deleted", func() bool {
-		_, _,
-			ok := h.spool.Lookup(tasks["taken"])
-		return !ok
-	})
-	list.want(t, "compared", tasks, want...)
 	files := map[string]spool.State{"unlisted": spool.Waiting, "listed": spool.Waiting,
 		"fetched": spool.Fetched, "unfinished": spool.Unfinished}
-	if got := h.states(tasks); !maps.Equal(got, files) {
-		t.Errorf("files %v, want %v", got, files)
-	}
-	// One file is listed, one is removed, three rows are forgotten.
-	if n := h.metric("teamtalk_file_list_repairs_total"); n != 5 {
-		t.Errorf("%v repairs", n)
-	}
 
-	// Correct files and rows remain, also after a restart.
-	before := list.repairs
-	h.stop()
-	h.start()
-	h.compare()
-	list.want(t, "compared again", tasks, want...)
-	if list.repairs != before || !maps.Equal(h.states(tasks), files) {
-		t.Errorf("%d more repairs, files %v", list.repairs-before, h.states(tasks))
-	}
-
-	// Another server does not recognize these ids, whether it has lost files or not.
-	h.server.SetAddresses(file.Address{IP: "127.0.0.1", Port: 15861})
-	for _, name := range []string{"unlisted", "listed"} {
-		if err := h.spool.Delete(tasks[name]); err != nil {
-			t.Fatal(err)
+	t.Run("differences are repaired", func(t *testing.T) {
+		h.compare()
+		h.until("the file to be deleted", func() bool {
+			_, _, ok := h.spool.Lookup(tasks["taken"])
+			return !ok
+		})
+		list.want(t, "compared", tasks, want...)
+		if got := h.states(tasks); !maps.Equal(got, files) {
+			t.Errorf("files %v, want %v", got, files)
 		}
-	}
-	h.compare()
-	list.want(t, "under another address", tasks, want...)
+		// One file is listed, one is removed, three rows are forgotten.
+		if n := h.metric("teamtalk_file_list_repairs_total"); n != 5 {
+			t.Errorf("%v repairs", n)
+		}
+	})
+
+	t.Run("correct files and rows remain after a restart", func(t *testing.T) {
+		before := list.repairs
+		h.stop()
+		h.start()
+		h.compare()
+		list.want(t, "compared again", tasks, want...)
+		if list.repairs != before || !maps.Equal(h.states(tasks), files) {
+			t.Errorf("%d more repairs, files %v", list.repairs-before, h.states(tasks))
+		}
+	})
+
+	t.Run("another server does not recognize the ids", func(t *testing.T) {
+		h.server.SetAddresses(file.Address{IP: "127.0.0.1", Port: 15861})
+		for _, name := range []string{"unlisted", "listed"} {
+			if err := h.spool.Delete(tasks[name]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.compare()
+		list.want(t, "under another address", tasks, want...)
+	})
 }
 
 // TestCompareFails: after half a list, or an answer that is not a list, nothing is

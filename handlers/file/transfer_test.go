@@ -31,6 +31,22 @@ func TestOffline(t *testing.T) {
 	h := open(t, file.Options{})
 	content := random(1, 2<<20+12345)
 	id := h.task(1, 2, len(content), offline)
+	for _, step := range []struct {
+		name string
+		run  func(t *testing.T, h *house, id string, content []byte)
+	}{
+		{"the upload is interrupted", interruptUpload},
+		{"the upload resumes", resumeUpload},
+		{"the upload resumes after a restart", finishUpload},
+		{"the download is interrupted and resumes after a restart", downloadInTwo},
+		{"the receiver refuses the file", refuseFile},
+	} {
+		t.Run(step.name, func(t *testing.T) { step.run(t, h, id, content) })
+	}
+}
+
+// interruptUpload uploads the first part. The file cannot be downloaded yet.
+func interruptUpload(t *testing.T, h *house, id string, content []byte) {
 	p := h.in(1, id, uploader)
 	if _, err := p.serve(id, 1, content, 300_000); err != nil {
 		t.Fatal(err)
@@ -42,17 +58,23 @@ func TestOffline(t *testing.T) {
 		pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN) {
 		t.Errorf("login to an incomplete file: %v", rsp)
 	}
-	early.closed("login to a file that is not whole")
+	early.closed("login to an incomplete file")
+}
 
-	p = h.in(1, id, uploader)
-	first := next[*pb.IMFilePullDataReq](p)
+// resumeUpload logs in again. The server requests the part that is missing.
+func resumeUpload(t *testing.T, h *house, id string, _ []byte) {
+	first := next[*pb.IMFilePullDataReq](h.in(1, id, uploader))
 	if first.GetOffset() != 327_680 && first.GetOffset() != 294_912 {
 		t.Errorf("resumed at %d", first.GetOffset())
 	}
+}
+
+// finishUpload uploads the rest after a restart.
+func finishUpload(t *testing.T, h *house, id string, content []byte) {
 	h.stop()
 	h.start()
-	p = h.in(1, id, uploader)
-	first = next[*pb.IMFilePullDataReq](p)
+	p := h.in(1, id, uploader)
+	first := next[*pb.IMFilePullDataReq](p)
 	at := int(first.GetOffset())
 	if at < 294_912 {
 		t.Errorf("resumed at %d after a restart", at)
@@ -67,10 +89,13 @@ func TestOffline(t *testing.T) {
 		uploader)); m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
 		t.Errorf("second upload: %v", m)
 	}
+}
 
+// downloadInTwo downloads the file over two connections.
+func downloadInTwo(t *testing.T, h *house, id string, content []byte) {
 	h.stop()
 	h.start()
-	p = h.in(2, id, downloader)
+	p := h.in(2, id, downloader)
 	got, err := p.fetch(id, 2, offline, len(content), 0, 1, 500_000)
 	if err != nil {
 		t.Fatal(err)
@@ -89,9 +114,13 @@ func TestOffline(t *testing.T) {
 	if names := h.left(); len(names) != 3 {
 		t.Errorf("in the spool: %v", names)
 	}
-	// A receiver that does not want the file refuses it, and it is deleted.
+}
+
+// refuseFile refuses the file as its receiver, which deletes it.
+func refuseFile(_ *testing.T, h *house, id string, _ []byte) {
+	p := h.in(2, id, downloader)
 	p.send(5, state(id, 2, pb.ClientFileState_CLIENT_FILE_REFUSE))
-	h.until("the file to be removed", func() bool { return len(h.left()) == 0 })
+	h.until("the file to be deleted", func() bool { return len(h.left()) == 0 })
 }
 
 // TestEmptyFile: an empty file is complete at once, for its sender and for its receiver.

@@ -137,6 +137,13 @@ type rig struct {
 
 const goodKey = "0123456789abcdef"
 
+// in returns r for a subtest.
+func (r *rig) in(t *testing.T) *rig {
+	sub := *r
+	sub.T = t
+	return &sub
+}
+
 func newRig(t *testing.T, change func(o *Options)) *rig {
 	t.Helper()
 	return newRigOn(t, change, web.Options{})
@@ -265,13 +272,70 @@ func TestGroups(t *testing.T) {
 func TestSendMessage(t *testing.T) {
 	phones := &pushed{}
 	r := newRig(t, func(o *Options) { o.Pushes = phones })
-	u, ctx := r.users, context.Background()
+	u := r.users
+	t.Run("to a user", func(t *testing.T) { sendText(t, r.in(t)) })
+	t.Run("repeated with the same id", func(t *testing.T) {
+		r := r.in(t)
+		for range 2 {
+			if a := r.want(0, "SendMessage",
+				`{KEY,"req_user_id":%d,"to_user_id":%d,"text":"once","client_msg_id":"x"}`, u[0],
+				u[1]); a["msg_id"] != 2.0 {
+				t.Errorf("answer %v", a)
+			}
+		}
+		if sent := r.route.take(); len(sent) != 1 || sent[0].(*pb.MsgData).ClientMsgID != nil {
+			t.Errorf("forwarded: %v", sent)
+		}
+	})
+	g, err := r.store.CreateGroup(t.Context(), im.Group{Name: "g",
+		Type: pb.GroupType_GROUP_TYPE_TMP, Members: u[:2]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("to a group", func(t *testing.T) {
+		r := r.in(t)
+		r.want(0, "SendMessage", `{KEY,"req_user_id":%d,"to_group_id":%d,"text":"all"}`, u[0], g.ID)
+		if sent := r.route.take(); len(sent) != 1 || !sent[0].(*pb.MsgData).Type.IsGroup() ||
+			sent[0].(*pb.MsgData).GroupVersion != g.Version {
+			t.Errorf("forwarded: %+v", sent)
+		}
+	})
+	if len(phones.got) != 3 || phones.got[0].ToSessionID != u[1] || phones.got[1].MsgID != 2 ||
+		phones.got[2].ToSessionID != g.ID || !phones.got[2].Type.IsGroup() {
+		t.Errorf("reported for pushes: %+v", phones.got)
+	}
+	t.Run("refused", func(t *testing.T) {
+		r := r.in(t)
+		const toGroup = `{KEY,"req_user_id":%d,"to_group_id":%d,"text":"not in"}`
+		r.want(4, "SendMessage", toGroup, u[2], g.ID)
+		r.want(4, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":99999,"text":"nobody"}`, u[2])
+		for _, body := range []string{`"to_user_id":2,"text":"x"`, `"req_user_id":1,"text":"x"`,
+			`"req_user_id":1,"to_user_id":2,"to_group_id":3,"text":"x"`,
+			`"req_user_id":1,"to_user_id":1,"text":"x"`, `"req_user_id":1,"to_user_id":2,"text":""`,
+			`"req_user_id":1,"to_user_id":2,"text":"` + strings.Repeat("x", im.MaxText+1) + `"`} {
+			r.want(1, "SendMessage", `{KEY,`+body+`}`)
+		}
+	})
+	t.Run("without a route server", func(t *testing.T) {
+		r := r.in(t)
+		r.route.down = true
+		r.want(0, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":%d,"text":"stored"}`, u[0],
+			u[1])
+	})
+	if len(phones.got) != 4 { // refused messages are not reported
+		t.Errorf("%d messages reported for pushes", len(phones.got))
+	}
+}
+
+// sendText sends a text to a user. It is stored encrypted, and forwarded.
+func sendText(t *testing.T, r *rig) {
+	u := r.users
 	a := r.want(0, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":%d,"text":"你好 \ud83d\ude00"}`,
 		u[0], u[1])
 	if a["msg_id"] != 1.0 {
 		t.Errorf("answer %v", a)
 	}
-	list, err := r.store.History(ctx, u[1], u[0], 0, 10)
+	list, err := r.store.History(t.Context(), u[1], u[0], 0, 10)
 	if err != nil || len(list) != 1 {
 		t.Fatalf("history: %v, %v", list, err)
 	}
@@ -285,43 +349,6 @@ func TestSendMessage(t *testing.T) {
 	if m := sent[0].(*pb.MsgData); m.MsgID != 1 || m.FromUserID != u[0] || m.ToSessionID != u[1] ||
 		!bytes.Equal(m.Data, list[0].Data) || m.HasAttachData() {
 		t.Errorf("forwarded: %+v", m)
-	}
-	for range 2 {
-		if a := r.want(0, "SendMessage",
-			`{KEY,"req_user_id":%d,"to_user_id":%d,"text":"once","client_msg_id":"x"}`, u[0],
-			u[1]); a["msg_id"] != 2.0 {
-			t.Errorf("answer %v", a)
-		}
-	}
-	if sent := r.route.take(); len(sent) != 1 || sent[0].(*pb.MsgData).ClientMsgID != nil {
-		t.Errorf("forwarded: %v", sent)
-	}
-	g, err := r.store.CreateGroup(ctx, im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP,
-		Members: u[:2]})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.want(0, "SendMessage", `{KEY,"req_user_id":%d,"to_group_id":%d,"text":"all"}`, u[0], g.ID)
-	if sent := r.route.take(); len(sent) != 1 || !sent[0].(*pb.MsgData).Type.IsGroup() ||
-		sent[0].(*pb.MsgData).GroupVersion != g.Version {
-		t.Errorf("forwarded: %+v", sent)
-	}
-	if len(phones.got) != 3 || phones.got[0].ToSessionID != u[1] || phones.got[1].MsgID != 2 ||
-		phones.got[2].ToSessionID != g.ID || !phones.got[2].Type.IsGroup() {
-		t.Errorf("reported for pushes: %+v", phones.got)
-	}
-	r.want(4, "SendMessage", `{KEY,"req_user_id":%d,"to_group_id":%d,"text":"not in"}`, u[2], g.ID)
-	r.want(4, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":99999,"text":"nobody"}`, u[2])
-	for _, body := range []string{`"to_user_id":2,"text":"x"`, `"req_user_id":1,"text":"x"`,
-		`"req_user_id":1,"to_user_id":2,"to_group_id":3,"text":"x"`,
-		`"req_user_id":1,"to_user_id":1,"text":"x"`, `"req_user_id":1,"to_user_id":2,"text":""`,
-		`"req_user_id":1,"to_user_id":2,"text":"` + strings.Repeat("x", im.MaxText+1) + `"`} {
-		r.want(1, "SendMessage", `{KEY,`+body+`}`)
-	}
-	r.route.down = true
-	r.want(0, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":%d,"text":"stored"}`, u[0], u[1])
-	if len(phones.got) != 4 { // refused messages are not reported
-		t.Errorf("%d messages reported for pushes", len(phones.got))
 	}
 }
 

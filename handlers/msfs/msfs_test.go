@@ -33,6 +33,13 @@ type rig struct {
 	server *Server
 }
 
+// in returns r for a subtest.
+func (r *rig) in(t *testing.T) *rig {
+	sub := *r
+	sub.T = t
+	return &sub
+}
+
 func newRig(t *testing.T, change func(o *Options)) *rig {
 	t.Helper()
 	return newRigOn(t, change, web.Options{})

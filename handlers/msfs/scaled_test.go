@@ -73,7 +73,10 @@ func TestScaled(t *testing.T) {
 	for name, store := range stores(t) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, func(o *Options) { o.Store, o.ScaledCache = store, 1<<20 })
-			testScaled(r)
+			for _, ending := range []string{".jpg", ".png"} {
+				t.Run("a picture "+ending, func(t *testing.T) { scaledPicture(r.in(t), ending) })
+			}
+			t.Run("names that end in a size", func(t *testing.T) { sizedNames(r.in(t)) })
 			if made := r.server.results(scaledMade); made != 5 {
 				t.Errorf("%v pictures were scaled, want 5", made)
 			}
@@ -81,48 +84,50 @@ func TestScaled(t *testing.T) {
 	}
 }
 
-func testScaled(r *rig) {
-	for _, ending := range []string{".jpg", ".png"} {
-		at := "/" + r.upload("me_300x200"+ending, picture(r.T, ending, 300, 200)).Path
-		rsp, data := r.get(at + "_100x100.jpg")
-		m, format, err := image.Decode(bytes.NewReader(data))
-		h := rsp.Header
-		if err != nil || m.Bounds().Size() != image.Pt(100, 67) || rsp.StatusCode != 200 ||
-			h.Get("Content-Type") != "image/"+format || h.Get("Cache-Control") != cacheForEver ||
-			h.Get("X-Content-Type-Options") != "nosniff" {
-			r.Errorf("%s: status %d, %s, %v, %v", ending, rsp.StatusCode, format, h, err)
-			continue
-		}
-		whole, _ := r.get(at)
-		if etag := h.Get("ETag"); etag == "" || etag == whole.Header.Get("ETag") {
-			r.Errorf("%s: ETag %s, of the original %s", ending, etag, whole.Header.Get("ETag"))
-		}
-		small := at + "_100x100.jpg"
-		for _, path := range []string{small, "/" + small, at + "_100x100.png"} {
-			if rsp, again := r.get(path); rsp.StatusCode != 200 || !bytes.Equal(again, data) ||
-				rsp.Header.Get("ETag") != h.Get("ETag") {
-				r.Errorf("%s again: status %d, %d bytes", path, rsp.StatusCode, len(again))
-			}
-		}
-		rsp, part := r.get(small, "Range", "bytes=5-9")
-		if rsp.StatusCode != 206 || !bytes.Equal(part, data[5:10]) {
-			r.Errorf("%s: range: status %d, %x", ending, rsp.StatusCode, part)
-		}
-		if rsp, _ := r.get(small, "If-None-Match", h.Get("ETag")); rsp.StatusCode != 304 {
-			r.Errorf("%s: with its ETag: status %d", ending, rsp.StatusCode)
-		}
-		head, err := http.Head(r.url + at + "_32x32.jpg") // not made before
-		if err != nil {
-			r.Fatal(err)
-		}
-		_, tiny := r.get(at + "_32x32.jpg")
-		if n := int64(len(tiny)); head.StatusCode != 200 || head.ContentLength != n ||
-			n >= int64(len(data)) {
-			r.Errorf("%s: HEAD: status %d, %d bytes of %d", ending, head.StatusCode,
-				head.ContentLength, n)
+// scaledPicture uploads a picture and requests it in two sizes.
+func scaledPicture(r *rig, ending string) {
+	at := "/" + r.upload("me_300x200"+ending, picture(r.T, ending, 300, 200)).Path
+	rsp, data := r.get(at + "_100x100.jpg")
+	m, format, err := image.Decode(bytes.NewReader(data))
+	h := rsp.Header
+	if err != nil || m.Bounds().Size() != image.Pt(100, 67) || rsp.StatusCode != 200 ||
+		h.Get("Content-Type") != "image/"+format || h.Get("Cache-Control") != cacheForEver ||
+		h.Get("X-Content-Type-Options") != "nosniff" {
+		r.Errorf("%s: status %d, %s, %v, %v", ending, rsp.StatusCode, format, h, err)
+		return
+	}
+	whole, _ := r.get(at)
+	if etag := h.Get("ETag"); etag == "" || etag == whole.Header.Get("ETag") {
+		r.Errorf("%s: ETag %s, of the original %s", ending, etag, whole.Header.Get("ETag"))
+	}
+	small := at + "_100x100.jpg"
+	for _, path := range []string{small, "/" + small, at + "_100x100.png"} {
+		if rsp, again := r.get(path); rsp.StatusCode != 200 || !bytes.Equal(again, data) ||
+			rsp.Header.Get("ETag") != h.Get("ETag") {
+			r.Errorf("%s again: status %d, %d bytes", path, rsp.StatusCode, len(again))
 		}
 	}
-	// Names of the first implementation's files, which may end in a size.
+	rsp, part := r.get(small, "Range", "bytes=5-9")
+	if rsp.StatusCode != 206 || !bytes.Equal(part, data[5:10]) {
+		r.Errorf("%s: range: status %d, %x", ending, rsp.StatusCode, part)
+	}
+	if rsp, _ := r.get(small, "If-None-Match", h.Get("ETag")); rsp.StatusCode != 304 {
+		r.Errorf("%s: with its ETag: status %d", ending, rsp.StatusCode)
+	}
+	head, err := http.Head(r.url + at + "_32x32.jpg") // not made before
+	if err != nil {
+		r.Fatal(err)
+	}
+	_, tiny := r.get(at + "_32x32.jpg")
+	if n := int64(len(tiny)); head.StatusCode != 200 || head.ContentLength != n ||
+		n >= int64(len(data)) {
+		r.Errorf("%s: HEAD: status %d, %d bytes of %d", ending, head.StatusCode,
+			head.ContentLength, n)
+	}
+}
+
+// sizedNames requests files of the first implementation, whose names may end in a size.
+func sizedNames(r *rig) {
 	big := picture(r.T, ".jpg", 200, 200)
 	for name, data := range map[string][]byte{"g0/000/001/a.jpg": big, "g0/000/001/b.jpg": big,
 		"g0/000/001/b.jpg_10x10.jpg": []byte("stored")} {
@@ -262,79 +267,107 @@ type nopCloser struct{ *bytes.Reader }
 
 func (nopCloser) Close() error { return nil }
 
-// TestScalingTogether: many requests for one picture scale it once. The original is
-// served, and may be cached for a minute, when too many pictures are in progress, when
-// scaling takes too long, and when the store fails.
+// scalings requests scaled pictures from a server whose store is held, and counts the
+// answers.
+type scalings struct {
+	t         *testing.T
+	store     *heldStore
+	s         *Server
+	wg        sync.WaitGroup
+	scaled    atomic.Int64
+	originals atomic.Int64 // answers with the original, which may be cached for a minute
+}
+
+func newScalings(t *testing.T) *scalings {
+	store := &heldStore{data: picture(t, ".jpg", 64, 64), enter: make(chan struct{})}
+	return &scalings{t: t, store: store, s: New(Options{Store: store, ScaledCache: 1 << 20})}
+}
+
+func (c *scalings) ask(path string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	c.s.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	return w
+}
+
+// get requests a picture in a goroutine of wg.
+func (c *scalings) get(path string) {
+	c.wg.Go(func() {
+		switch w := c.ask(path); {
+		case w.Header().Get("Cache-Control") == cacheForEver && w.Body.Len() < len(c.store.data):
+			c.scaled.Add(1)
+		case w.Header().Get("Cache-Control") == cacheAMinute &&
+			bytes.Equal(w.Body.Bytes(), c.store.data):
+			c.originals.Add(1)
+		default:
+			c.t.Errorf("%s: %v", path, w.Header())
+		}
+	})
+}
+
+// TestScalingTogether: many requests for one picture scale it once, one picture is scaled
+// at a time, and the original is served when too many pictures wait.
 func TestScalingTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &heldStore{data: picture(t, ".jpg", 64, 64), enter: make(chan struct{})}
-		s := New(Options{Store: store, ScaledCache: 1 << 20})
-		ask := func(path string) *httptest.ResponseRecorder {
-			w := httptest.NewRecorder()
-			s.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
-			return w
-		}
-		var wg sync.WaitGroup
-		var scaledOnes, originals atomic.Int64
-		get := func(path string) {
-			wg.Go(func() {
-				switch w := ask(path); {
-				case w.Header().Get("Cache-Control") == cacheForEver &&
-					w.Body.Len() < len(store.data):
-					scaledOnes.Add(1)
-				case w.Header().Get("Cache-Control") == cacheAMinute &&
-					bytes.Equal(w.Body.Bytes(), store.data):
-					originals.Add(1)
-				default:
-					t.Errorf("%s: %v", path, w.Header())
-				}
-			})
-		}
+		c := newScalings(t)
 		for range 10 {
-			get("/a_10x10.jpg")
+			c.get("/a_10x10.jpg")
 		}
 		synctest.Wait()
 		for i := range maxScaling + 6 {
-			get(fmt.Sprintf("/b%d_10x10.jpg", i))
+			c.get(fmt.Sprintf("/b%d_10x10.jpg", i))
 		}
 		synctest.Wait()
-		if n := originals.Load(); n != 7 || s.results(scaledBusy) != 7 {
-			t.Errorf("%d were served as they are at once, want 7", n)
+		if n := c.originals.Load(); n != 7 || c.s.results(scaledBusy) != 7 {
+			t.Errorf("%d originals were served at once, want 7", n)
 		}
-		if n := store.opens.Load(); n != 1 {
-			t.Errorf("%d are scaled at once, want 1", n)
+		if n := c.store.opens.Load(); n != 1 {
+			t.Errorf("%d pictures are scaled at once, want 1", n)
 		}
-		close(store.enter)
-		wg.Wait()
-		if n, opened := scaledOnes.Load(), store.opens.Load(); n != 10+maxScaling-1 ||
+		close(c.store.enter)
+		c.wg.Wait()
+		if n, opened := c.scaled.Load(), c.store.opens.Load(); n != 10+maxScaling-1 ||
 			opened != maxScaling {
-			t.Errorf("%d got a scaled picture of %d made", n, opened)
+			t.Errorf("%d answers with a scaled picture, %d pictures scaled", n, opened)
 		}
-		originals.Store(0)
+	})
+}
 
-		store.enter = make(chan struct{})
+// TestScalingSlow: the original is served when scaling takes too long. The late picture
+// is cached.
+func TestScalingSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScalings(t)
 		begun := time.Now()
-		get("/slow_10x10.jpg")
-		wg.Wait()
-		if d := time.Since(begun); d != scalePatience || originals.Load() != 1 {
-			t.Errorf("waited %v, %d originals", d, originals.Load())
+		c.get("/slow_10x10.jpg")
+		c.wg.Wait()
+		if d := time.Since(begun); d != scalePatience || c.originals.Load() != 1 {
+			t.Errorf("waited %v, %d originals", d, c.originals.Load())
 		}
-		close(store.enter)
+		close(c.store.enter)
 		synctest.Wait()
-		if w := ask("/slow_10x10.jpg"); w.Body.Len() >= len(store.data) ||
-			s.results(scaledCached) != 1 {
+		if w := c.ask("/slow_10x10.jpg"); w.Body.Len() >= len(c.store.data) ||
+			c.s.results(scaledCached) != 1 {
 			t.Errorf("the late picture is not cached: %d bytes", w.Body.Len())
 		}
-		store.fail = im.Errorf(im.Unavailable, "bucket away")
-		get("/fails_10x10.jpg")
-		wg.Wait()
-		store.fail = nil
-		if originals.Load() != 2 || s.results(scaledFailed) != 1 {
-			t.Errorf("store fails: %d originals", originals.Load())
+	})
+}
+
+// TestScalingFails: the original is served when the store fails, and the failure is not
+// cached.
+func TestScalingFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScalings(t)
+		close(c.store.enter)
+		c.store.fail = im.Errorf(im.Unavailable, "bucket away")
+		c.get("/fails_10x10.jpg")
+		c.wg.Wait()
+		c.store.fail = nil
+		if c.originals.Load() != 1 || c.s.results(scaledFailed) != 1 {
+			t.Errorf("the store fails: %d originals", c.originals.Load())
 		}
-		get("/fails_10x10.jpg")
-		wg.Wait()
-		if n := scaledOnes.Load(); n != 10+maxScaling {
+		c.get("/fails_10x10.jpg")
+		c.wg.Wait()
+		if n := c.scaled.Load(); n != 1 {
 			t.Error("a failure of the store is cached")
 		}
 	})
