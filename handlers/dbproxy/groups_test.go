@@ -145,6 +145,12 @@ func TestChangeMembers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestChangeMembersRefused: a creator outside its group, an unknown group and a full
+// queue are answered with result 1.
+func TestChangeMembersRefused(t *testing.T) {
+	p := open(t, options{}).dial()
 	t.Run("creator that left", func(t *testing.T) {
 		group := makeGroup(p, 1, temporary, 1, 2, 3)
 		ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(1, group, del, 1))

@@ -70,8 +70,13 @@ func TestReading(t *testing.T) {
 		})
 	}
 
-	// A read ack for the group with the peer's id changes nothing. The peer's own does,
-	// and the request after it shows the effect.
+	t.Run("read acks", func(t *testing.T) { readAcks(t, p) })
+	t.Run("latest id", func(t *testing.T) { latestIDs(t, p) })
+}
+
+// readAcks sends a read ack for the group with the peer's id, which changes nothing, and
+// then one for the peer. The request after each shows the effect.
+func readAcks(t *testing.T, p *peer) {
 	ack := func(typ pb.SessionType) pb.Message {
 		return pb.IMMsgDataReadAck_builder{UserId: proto.Uint32(2), SessionId: proto.Uint32(1),
 			MsgId: proto.Uint32(8), SessionType: typ.Enum()}.Build()
@@ -86,7 +91,10 @@ func TestReading(t *testing.T) {
 		len(rsp.GetUnreadinfoList()) != 0 {
 		t.Errorf("unread after reading: %v", rsp)
 	}
+}
 
+// latestIDs requests the latest id of a user, and of the group with the same id.
+func latestIDs(t *testing.T, p *peer) {
 	latest := func(typ pb.SessionType) uint32 {
 		return ask[*pb.IMGetLatestMsgIdRsp](p, 5,
 			pb.IMGetLatestMsgIdReq_builder{UserId: proto.Uint32(1), SessionType: typ.Enum(),
