@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestAbusePage: every line of the page of what outsiders may try names tests, and they are there, in the folders that its section says.
+// TestAbusePage checks that each item of the page of what outsiders can try names tests,
+// and that these tests exist in the folders that the item's section names.
 func TestAbusePage(t *testing.T) {
 	page, err := os.ReadFile("../../handlers/ABUSE.md")
 	if err != nil {
@@ -17,44 +18,52 @@ func TestAbusePage(t *testing.T) {
 	ports := []string{"8080", "8008", "8000", "8700", "8400", "8500", "8601", "8600"}
 	_, all, _ := strings.Cut(string(page), "\n## ")
 	sections := strings.Split(all, "\n## ")
-	quoted, row := regexp.MustCompile("`([^`]+)`"), regexp.MustCompile("^\\| .+ \\| .+ \\| `Test\\w+`(, `Test\\w+`)* \\|$")
 	for i, section := range sections {
 		if i >= len(ports) || !strings.HasPrefix(section, ports[i]+": ") {
 			t.Errorf("section %.30q: want one for each of the ports %v", section, ports)
 			continue
 		}
-		var tests string
-		lines := 0
-		for line := range strings.Lines(section) {
-			line = strings.TrimSpace(line)
-			switch {
-			case strings.HasPrefix(line, "Tests: "):
-				for _, dir := range quoted.FindAllStringSubmatch(line, -1) {
-					tests += testSource(t, filepath.Join("../..", dir[1]))
-				}
-			case strings.HasPrefix(line, "| what is tried"), !strings.HasPrefix(line, "| "):
-			case !row.MatchString(line):
-				t.Errorf("%s: names no test: %s", ports[i], line)
-			default:
-				lines++
-				last := line[strings.LastIndex(strings.TrimSuffix(line, " |"), " | ")+3:]
-				for _, name := range quoted.FindAllStringSubmatch(last, -1) {
-					if !strings.Contains(tests, "\nfunc "+name[1]+"(t *testing.T)") {
-						t.Errorf("%s: no test %s: %s", ports[i], name[1], line)
-					}
-				}
-			}
-		}
-		if lines < 3 {
-			t.Errorf("%s: %d lines", ports[i], lines)
-		}
+		t.Run(ports[i], func(t *testing.T) { abuseSection(t, section) })
 	}
 	if len(sections) != len(ports) {
 		t.Errorf("%d sections for %d ports", len(sections), len(ports))
 	}
 }
 
-// testSource is the text of all test files of a folder.
+// abuseSection checks the items of one port's section.
+func abuseSection(t *testing.T, section string) {
+	quoted := regexp.MustCompile("`([^`]+)`")
+	item := regexp.MustCompile("(?s)^\\*\\*.+?\\.\\*\\* .+\\. \\((`Test\\w+`(?:, `Test\\w+`)*)\\)$")
+	head, list, _ := strings.Cut(section, "\n- ")
+	_, folders, found := strings.Cut(head, "\nTests: ")
+	if !found {
+		t.Fatal("the section names no folders of tests")
+	}
+	folders, _, _ = strings.Cut(folders, "\n")
+	var tests string
+	for _, dir := range quoted.FindAllStringSubmatch(folders, -1) {
+		tests += testSource(t, filepath.Join("../..", dir[1]))
+	}
+	items := strings.Split(list, "\n- ")
+	for _, text := range items {
+		text = strings.Join(strings.Fields(text), " ")
+		m := item.FindStringSubmatch(text)
+		if m == nil {
+			t.Errorf("not an item with its tests: %s", text)
+			continue
+		}
+		for _, name := range quoted.FindAllStringSubmatch(m[1], -1) {
+			if !strings.Contains(tests, "\nfunc "+name[1]+"(t *testing.T)") {
+				t.Errorf("no test %s: %s", name[1], text)
+			}
+		}
+	}
+	if len(items) < 3 {
+		t.Errorf("%d items", len(items))
+	}
+}
+
+// testSource returns the text of all test files of a folder.
 func testSource(t *testing.T, dir string) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))

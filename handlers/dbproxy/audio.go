@@ -16,54 +16,62 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// durationLen is the length of what stands before the sound in the body of an audio message: its duration in seconds, big-endian.
+// durationLen is the length of the duration at the start of an audio message's body:
+// seconds, big-endian.
 const durationLen = 4
 
-// audioText is what stands for a sound in lists of conversations, as a text: the first clients show it as it is.
+// audioText is the text that replaces a sound in lists of conversations. Stock clients
+// show it unchanged.
 const audioText = "[语音]"
 
-// soundsAtOnce is how many files one batch, or one answer, puts or gets at the same time.
+// soundsAtOnce is the number of files that one batch, or one answer, writes or reads at
+// the same time.
 const soundsAtOnce = 8
 
-// soundCache is how many bytes of sounds are remembered. A page of history that all who just heard of it ask for is read once.
+// soundCache bounds the cached sounds, in bytes. When many clients request the same page
+// of history, each sound is read once.
 const soundCache = 16 << 20
 
-// isAudio reports whether messages of type t carry sound.
+// isAudio reports whether messages of type t contain a sound.
 func isAudio(t pb.MsgType) bool {
 	return t == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || t == pb.MsgType_MSG_TYPE_GROUP_AUDIO
 }
 
-// Where files are kept may be there and not answer. A batch with a sound then takes its part of the time for nothing, and the texts beside it wait. So
-// after a sound that was not kept in soundSlow none is tried for soundRest: audio messages fail at once.
+// The file server may accept connections and not answer. A batch with a sound then waits
+// in vain, and so do the texts in it. So after a sound that could not be stored within
+// soundSlow, no sound is stored for soundRest: audio messages fail at once.
 const (
 	soundSlow = 500 * time.Millisecond
 	soundRest = 10 * time.Second
 )
 
-// sounds keeps the sound of audio messages in files: what the store keeps of a message is where its sound is.
+// sounds stores the sounds of audio messages in files. The store contains their URLs.
 type sounds struct {
 	files   sound.Store // nil: audio messages are refused
 	clock   func() time.Time
 	metrics *metrics
-	rests   atomic.Pointer[time.Time] // until then; nil: not
+	rests   atomic.Pointer[time.Time] // sounds are refused until then; nil: they are not
 
-	mu    sync.Mutex // held for one look-up
+	mu    sync.Mutex // held for one lookup
 	cache *simplelru.LRU[string, []byte]
-	bytes int // in cache
+	bytes int // total size of cache
 }
 
 func newSounds(f sound.Store, clock func() time.Time, m *metrics) *sounds {
 	s := &sounds{files: f, clock: clock, metrics: m}
-	// More entries than soundCache has room for, were all sounds of 1 KiB. The only error is a size that is not positive.
-	s.cache, _ = simplelru.NewLRU(soundCache>>10, func(_ string, data []byte) { s.bytes -= len(data) })
+	// The number of entries suffices for sounds of 1 KiB. NewLRU fails only when the size
+	// is not positive.
+	s.cache, _ = simplelru.NewLRU(soundCache>>10,
+		func(_ string, data []byte) { s.bytes -= len(data) })
 	return s
 }
 
-// put keeps the sound of an audio message's body.
+// put stores the sound in an audio message's body.
 func (s *sounds) put(ctx context.Context, body []byte) (*im.Audio, error) {
 	if until := s.rests.Load(); until != nil && s.clock().Before(*until) {
 		s.metrics.soundFailures.WithLabelValues("put").Inc()
-		return nil, im.Errorf(im.Unavailable, "sounds could not be kept a moment ago")
+		return nil, im.Errorf(im.Unavailable, "storing a sound timed out less than %s ago",
+			soundRest)
 	}
 	sound := body[durationLen:]
 	began := time.Now()
@@ -77,16 +85,17 @@ func (s *sounds) put(ctx context.Context, body []byte) (*im.Audio, error) {
 		s.metrics.soundFailures.WithLabelValues("put").Inc()
 		return nil, err
 	}
-	s.remember(url, bytes.Clone(sound)) // the message's memory is its caller's again once it is answered
-	return &im.Audio{Path: url, Size: uint32(len(sound)), Duration: binary.BigEndian.Uint32(body)}, nil
+	s.remember(url, bytes.Clone(sound)) // the caller reuses the message's memory after the answer
+	return &im.Audio{Path: url, Size: uint32(len(sound)), Duration: binary.BigEndian.Uint32(body)},
+		nil
 }
 
-// body returns the body of an audio message: duration and sound.
+// body returns the body of an audio message: its duration and its sound.
 func (s *sounds) body(ctx context.Context, a *im.Audio) ([]byte, error) {
 	sound, ok := s.recall(a.Path)
 	if !ok {
 		if s.files == nil {
-			return nil, im.Errorf(im.NotFound, "no sounds are kept here")
+			return nil, im.Errorf(im.NotFound, "audio messages are turned off")
 		}
 		var err error
 		began := time.Now()
@@ -107,7 +116,8 @@ func (s *sounds) recall(url string) ([]byte, bool) {
 	return s.cache.Get(url)
 }
 
-// remember keeps sound, which must not change any more, in the place of those that were not asked for longest.
+// remember adds sound to the cache, and evicts the sounds that were used least recently.
+// The caller must not change sound afterwards.
 func (s *sounds) remember(url string, sound []byte) {
 	if len(sound) > soundCache/4 {
 		return
@@ -122,20 +132,22 @@ func (s *sounds) remember(url string, sound []byte) {
 	}
 }
 
-// playable says why a body cannot be that of an audio message, nil when it can.
+// playable returns the reason why a body cannot be an audio message's; nil when it can.
 func (s *sounds) playable(body []byte) error {
 	switch n := len(body) - durationLen; {
 	case s.files == nil:
-		return im.Errorf(im.Invalid, "audio messages are not served")
+		return im.Errorf(im.Invalid, "audio messages are turned off")
 	case n <= 0:
 		return im.Errorf(im.Invalid, "audio message without a sound")
 	case n > im.MaxAudio:
-		return im.Errorf(im.Invalid, "audio message of %d bytes, at most %d are taken", n, im.MaxAudio)
+		return im.Errorf(im.Invalid, "audio message with a sound of %d bytes, the limit is %d", n,
+			im.MaxAudio)
 	}
 	return nil
 }
 
-// putSounds keeps the sounds of a batch before its messages are stored, so that these keep their order. A message whose sound is not kept fails alone.
+// putSounds stores the sounds of a batch before its messages, so that the messages keep
+// their order. When a sound cannot be stored, only its own message fails.
 func (s *Server) putSounds(ctx context.Context, batch []*Pending) {
 	var audio []*Pending
 	for _, p := range batch {
@@ -146,7 +158,8 @@ func (s *Server) putSounds(ctx context.Context, batch []*Pending) {
 	if len(audio) == 0 {
 		return
 	}
-	// Half of the time: the other messages of the batch are to be stored also when the files take too long.
+	// Half of the batch's time, so that its other messages can be stored when the files
+	// take too long.
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/4)
 	defer cancel()
 	atOnce(len(audio), func(i int) {
@@ -156,7 +169,8 @@ func (s *Server) putSounds(ctx context.Context, batch []*Pending) {
 	})
 }
 
-// playBack gives the audio messages of a list their bodies again. One whose sound is gone has an empty body: the others are worth an answer.
+// playBack restores the bodies of the audio messages in a list. A message whose sound
+// cannot be read keeps an empty body, so that the others can be returned.
 func (s *Server) playBack(ctx context.Context, list []im.Message) {
 	var audio []*im.Message
 	for i := range list {
@@ -170,7 +184,7 @@ func (s *Server) playBack(ctx context.Context, list []im.Message) {
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/4)
 	defer cancel()
 	var mu sync.Mutex
-	var first error // one stands for all in the log
+	var first error // logged for all
 	atOnce(len(audio), func(i int) {
 		body, err := s.sounds.body(ctx, audio[i].Audio)
 		if err != nil {
@@ -186,11 +200,13 @@ func (s *Server) playBack(ctx context.Context, list []im.Message) {
 		return
 	}
 	if held, ok := s.often.sound.Allow(s.opt.Now()); ok {
-		s.log.Warn("sounds not found, messages answered without", "role", "dbproxy", "err", first, "held", held)
+		s.log.Warn("sounds not found, messages returned without them", "role", "dbproxy", "err",
+			first, "held", held)
 	}
 }
 
-// atOnce calls f with 0 … n-1, soundsAtOnce of them at the same time, and returns when all are done. A panic in one goes on in the caller.
+// atOnce calls f with 0 … n-1, soundsAtOnce calls at the same time, and returns after the
+// last call. A panic in f is repeated in the caller.
 func atOnce(n int, f func(i int)) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex

@@ -58,14 +58,16 @@ func (f *soundHook) set(put, get func(ctx context.Context) error) {
 	f.put, f.get = put, get
 }
 
-// audioMessage is an audio message of that many seconds and bytes.
+// audioMessage returns an audio message with these seconds and bytes.
 func audioMessage(from, to, seconds uint32, size int) *pb.MsgData {
 	m := text(from, to, "")
 	m.Type = pb.MsgType_MSG_TYPE_SINGLE_AUDIO
-	m.Data = append(binary.BigEndian.AppendUint32(nil, seconds), bytes.Repeat([]byte{0xfe}, size)...)
+	m.Data = append(binary.BigEndian.AppendUint32(nil, seconds),
+		bytes.Repeat([]byte{0xfe}, size)...)
 	return m
 }
 
+// TestAudio: sounds are stored as files and returned in messages, for users and groups.
 func TestAudio(t *testing.T) {
 	sounds := &soundHook{Store: newSounds(t)}
 	h := open(t, options{db: dbproxy.Options{Sounds: sounds}})
@@ -87,34 +89,42 @@ func TestAudio(t *testing.T) {
 		{"four billion seconds", audioMessage(2, 1, 1<<32-1, 10), 4},
 		{"too long", audioMessage(1, 2, 60, im.MaxAudio+1), 0},
 		{"no sound", audioMessage(1, 2, 60, 0), 0},
-		{"no duration", &pb.MsgData{FromUserID: 1, ToSessionID: 2, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: []byte("abc")}, 0},
+		{"no duration", &pb.MsgData{FromUserID: 1, ToSessionID: 2,
+			Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: []byte("abc")}, 0},
 		{"not a member", toGroup(audioMessage(3, g, 7, 1000)), 0},
 		{"after failures", text(1, 2, "t"), 5},
 	} {
 		rsp := ask[*pb.MsgData](p, uint16(i), test.m)
 		if rsp.MsgID != test.id || !bytes.Equal(rsp.Data, test.m.Data) || rsp.Type != test.m.Type {
-			t.Errorf("%s: id %d, want %d; %d bytes of type %v", test.name, rsp.MsgID, test.id, len(rsp.Data), rsp.Type)
+			t.Errorf("%s: id %d, want %d; %d bytes of type %v", test.name, rsp.MsgID, test.id,
+				len(rsp.Data), rsp.Type)
 		}
 	}
 	list := ask[*pb.IMGetMsgListRsp](p, 20, listReq(single, 0, 100)).GetMsgList()
 	if len(list) != 5 {
 		t.Fatalf("%d messages", len(list))
 	}
-	for i, want := range [][]byte{[]byte("t"), audioMessage(2, 1, 1<<32-1, 10).Data, []byte("t"), audioMessage(1, 2, 60, im.MaxAudio).Data, audioMessage(1, 2, 3, 1).Data} {
+	for i, want := range [][]byte{[]byte("t"), audioMessage(2, 1, 1<<32-1, 10).Data, []byte("t"),
+		audioMessage(1, 2, 60, im.MaxAudio).Data, audioMessage(1, 2, 3, 1).Data} {
 		if m := list[i]; m.GetMsgId() != uint32(5-i) || !bytes.Equal(m.GetMsgData(), want) {
-			t.Errorf("message %d has %d bytes of type %v", m.GetMsgId(), len(m.GetMsgData()), m.GetMsgType())
+			t.Errorf("message %d has %d bytes of type %v", m.GetMsgId(), len(m.GetMsgData()),
+				m.GetMsgType())
 		}
 	}
-	byID := ask[*pb.IMGetMsgByIdRsp](p, 21, pb.IMGetMsgByIdReq_builder{UserId: proto.Uint32(2), SessionType: group.Enum(), SessionId: &g, MsgIdList: []uint32{1}}.Build())
-	if l := byID.GetMsgList(); len(l) != 1 || !bytes.Equal(l[0].GetMsgData(), audioMessage(1, g, 7, 1000).Data) || l[0].GetMsgType() != pb.MsgType_MSG_TYPE_GROUP_AUDIO {
+	byID := ask[*pb.IMGetMsgByIdRsp](p, 21, pb.IMGetMsgByIdReq_builder{UserId: proto.Uint32(2),
+		SessionType: group.Enum(), SessionId: &g, MsgIdList: []uint32{1}}.Build())
+	if l := byID.GetMsgList(); len(l) != 1 ||
+		!bytes.Equal(l[0].GetMsgData(), audioMessage(1, g, 7, 1000).Data) ||
+		l[0].GetMsgType() != pb.MsgType_MSG_TYPE_GROUP_AUDIO {
 		t.Errorf("by id: %v", l)
 	}
 	if sounds.gets != 0 {
-		t.Errorf("%d sounds read that were just written", sounds.gets)
+		t.Errorf("%d sounds were read although they were just written", sounds.gets)
 	}
 }
 
-// TestAudioPreview: in lists of conversations a text stands for a sound, encrypted as clients expect it.
+// TestAudioPreview: in lists of conversations a text replaces a sound, encrypted as
+// clients expect it.
 func TestAudioPreview(t *testing.T) {
 	const key = "abcdefghijklmnopqrstuvwxyz012345"
 	cipher, err := im.NewTextCipher(key)
@@ -126,18 +136,21 @@ func TestAudioPreview(t *testing.T) {
 	ask[*pb.MsgData](p, 1, audioMessage(1, 2, 3, 100))
 	check := func(body []byte, typ pb.MsgType) {
 		t.Helper()
-		if s, err := cipher.Decrypt(body); err != nil || s != "[语音]" || typ != pb.MsgType_MSG_TYPE_SINGLE_AUDIO {
+		if s, err := cipher.Decrypt(body); err != nil || s != "[语音]" ||
+			typ != pb.MsgType_MSG_TYPE_SINGLE_AUDIO {
 			t.Errorf("%q of type %v, %v", s, typ, err)
 		}
 	}
 	unread := ask[*pb.IMUnreadMsgCntRsp](p, 2, unreadOf(2)).GetUnreadinfoList()[0]
 	check(unread.GetLatestMsgData(), unread.GetLatestMsgType())
-	req := pb.IMRecentContactSessionReq_builder{UserId: proto.Uint32(1), LatestUpdateTime: proto.Uint32(0)}.Build()
+	req := pb.IMRecentContactSessionReq_builder{UserId: proto.Uint32(1),
+		LatestUpdateTime: proto.Uint32(0)}.Build()
 	recent := ask[*pb.IMRecentContactSessionRsp](p, 3, req).GetContactSessionList()[0]
 	check(recent.GetLatestMsgData(), recent.GetLatestMsgType())
 }
 
-// TestAudioOrder: texts and sounds in one conversation keep their order, also when a sound takes its time.
+// TestAudioOrder: texts and sounds in one conversation keep their order, also when
+// storing a sound is slow.
 func TestAudioOrder(t *testing.T) {
 	sounds := &soundHook{Store: newSounds(t)}
 	h := open(t, options{db: dbproxy.Options{Sounds: sounds}})
@@ -160,10 +173,12 @@ func TestAudioOrder(t *testing.T) {
 	}
 }
 
-// TestAudioFailures: a sound that cannot be kept fails its message alone; one that cannot be found leaves its message in the list.
+// TestAudioFailures: when a sound cannot be stored, only its message fails. When a sound
+// cannot be read, its message is returned without it.
 func TestAudioFailures(t *testing.T) {
 	sounds := &soundHook{Store: newSounds(t)}
-	h := open(t, options{db: dbproxy.Options{Sounds: sounds, Timeout: 4 * time.Second}, pool: pool.Options{Workers: 1, BatchWorkers: 1}})
+	h := open(t, options{db: dbproxy.Options{Sounds: sounds, Timeout: 4 * time.Second},
+		pool: pool.Options{Workers: 1, BatchWorkers: 1}})
 	p := h.dial()
 	for _, test := range []struct {
 		name string
@@ -171,8 +186,10 @@ func TestAudioFailures(t *testing.T) {
 	}{
 		{"unavailable", func(context.Context) error { return im.Errorf(im.Unavailable, "away") }},
 		{"internal", func(context.Context) error { return errors.New("broken") }},
-		{"stuck", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},              // for a quarter of Timeout
-		{"after that", func(context.Context) error { t.Error("tried again at once"); return nil }}, // the texts are not to wait again
+		// It blocks for a quarter of Timeout.
+		{"stuck", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
+		// The texts must not wait again.
+		{"after that", func(context.Context) error { t.Error("tried again at once"); return nil }},
 	} {
 		name := test.name
 		sounds.set(test.hook, nil)
@@ -191,12 +208,12 @@ func TestAudioFailures(t *testing.T) {
 		t.Errorf("afterwards: id %d", m.MsgID)
 	}
 
-	// A db_proxy that has not seen the sound before, and does not find it now.
+	// A db_proxy that has not cached the sound, and cannot read it.
 	second := &soundHook{Store: sounds.Store}
 	h2 := dbproxy.New(dbproxy.Options{Store: h.store, Tasks: inline{}, Sounds: second})
 	second.set(nil, func(context.Context) error { return im.Errorf(im.NotFound, "gone") })
 	if got := fetch(t, h2, 5); len(got) != 0 {
-		t.Errorf("%d bytes of a sound that is gone", len(got))
+		t.Errorf("%d bytes of a deleted sound", len(got))
 	}
 	second.set(nil, func(context.Context) error { panic("test") })
 	if rsp := fetchAll(t, h2); rsp != nil {
@@ -208,10 +225,12 @@ func TestAudioFailures(t *testing.T) {
 			t.Errorf("%d bytes", len(got))
 		}
 	}
-	if second.gets != 3 { // gone, panic, and once for all
+	if second.gets != 3 { // deleted, panic, and one successful read
 		t.Errorf("read %d times", second.gets)
 	}
-	if got := fetch(t, dbproxy.New(dbproxy.Options{Store: h.store, Tasks: inline{}}), 5); len(got) != 0 { // nothing keeps sounds
-		t.Errorf("%d bytes of nothing", len(got))
+	// Without Sounds.
+	if got := fetch(t, dbproxy.New(dbproxy.Options{Store: h.store, Tasks: inline{}}),
+		5); len(got) != 0 {
+		t.Errorf("%d bytes without a store for sounds", len(got))
 	}
 }

@@ -1,31 +1,38 @@
-// Package dbproxy decides for the db_proxy server: the only role that touches the store. It turns requests of message servers into
-// calls of an im.Store, run by workers so that no loop waits, and answers when they are done.
+// Package dbproxy implements the db_proxy server, the only role that uses the store. It
+// turns requests of message servers into calls of an im.Store, which run on workers so
+// that they never block a loop, and sends the answers when the calls return.
 //
 // # Order
 //
-// Messages of one conversation are stored, and answered, in the order they came. When one cannot be
-// stored for now, those that its sender pipelined behind it are not stored either: see order.go.
+// Messages of one conversation are stored, and answered, in the order of their arrival.
+// When the store cannot store a message for now, the messages that its sender pipelined
+// behind it are not stored either: see order.go.
 //
-// All other requests of one user are done in order, too: who
-// says that something is read and then asks what is unread gets the right count.
+// All other requests of one user run in order, too. A client that reports messages as
+// read and then requests the unread counts receives the new counts.
 //
 // # Failure
 //
-// What cannot be done is answered so that nobody takes it for done:
+// The answer to a request that failed never looks like success:
 //
-//   - A message that is not stored comes back with msg_id 0: its sender gets no ack and repeats it.
-//   - A login that cannot be checked is answered with result 2 and a text if the asker knows that
-//     result, and else not at all: see notValidated.
-//   - A query that fails is not answered. The protocol has no "failed" for them, and an empty answer would be believed: a client would
-//     show an empty history, or no unread messages. The asking server's call times out, and the client asks again.
-//   - A change whose answer has a result_code – of a group, a conversation removed, a sign info – is answered with 1, like one that is not allowed.
+//   - A message that is not stored is answered with msg_id 0. Its sender gets no ack and
+//     repeats it.
+//   - A login that cannot be checked is answered with result 2 and a text when the
+//     message server knows that result, and otherwise not at all: see notValidated.
+//   - A query that fails is not answered. The protocol has no error code for queries, and
+//     a client would believe an empty answer: it would show an empty history, or no
+//     unread messages. The message server's call times out, and the client asks again.
+//   - A change whose answer has a result_code (of a group, a removed conversation, a sign
+//     info) is answered with code 1, like a change that is not allowed.
 //
-// The same holds when too much is queued, and for requests that waited longer than Options.Timeout, whose caller has given up.
+// The same holds when a queue is full, and for requests that waited longer than
+// Options.Timeout, whose callers have given up.
 //
 // # Memory
 //
-// Users and departments are kept in memory and followed by what has changed: see directory.go. Sounds of audio messages are files, not rows: the
-// store knows where they are (Options.Sounds). All else is the store's to remember.
+// Users and departments are cached in memory and updated with the rows that changed: see
+// directory.go. The sounds of audio messages are files, not rows, and the store contains
+// their paths (Options.Sounds). All other state is in the store.
 package dbproxy
 
 import (
@@ -47,49 +54,59 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Tasks runs a task on a worker, after all earlier ones of the same key, and returns at once. An error, of kind im.Busy or im.Closed, means that it
-// will not run. The context ends when the program does.
+// Tasks runs a task on a worker, after all earlier tasks with the same key. Do does not
+// block. An error of kind im.Busy or im.Closed means that the task will not run. ctx ends
+// when the program stops.
 type Tasks interface {
 	Do(key uint64, task func(ctx context.Context)) error
 }
 
-// Messages collects messages into batches for Server.AppendBatch, those of one key in the order of their Adds, never two batches with the same
-// key at once. An error, of kind im.Busy or im.Closed, means that the message was not taken.
+// Messages collects messages into batches for Server.AppendBatch. Messages with the same
+// key keep the order of their Adds, and never are in two batches at the same time. An
+// error of kind im.Busy or im.Closed means that the message was not accepted.
 type Messages interface {
 	Add(key uint64, p *Pending) error
 }
 
-// Options sets up a Server. Zero values mean the defaults.
+// Options configures a Server. Zero values mean the defaults.
 type Options struct {
-	// Store keeps everything. Required.
+	// Store stores all data. Required.
 	Store im.Store
-	// Tasks runs what is not a message. Required.
+	// Tasks runs the requests other than messages. Required.
 	Tasks Tasks
-	// Messages collects messages. Required before the first session; as it is made of the server's own methods, SetMessages may set it later.
+	// Messages collects messages into batches. Required before the first session. It
+	// calls methods of the server, so it can be set with SetMessages after New.
 	Messages Messages
-	// Sounds keeps the sound of audio messages, in files of up to im.MaxAudio bytes. nil: audio messages are not stored, and those that are in the store
-	// are answered without their sound.
+	// Sounds stores the sounds of audio messages, in files of up to im.MaxAudio bytes.
+	// nil: audio messages are not stored, and those in the store are returned without
+	// their sound.
 	Sounds sound.Store
-	// Text encrypts what stands for a sound in lists of conversations. nil: with im.DefaultTextKey.
+	// Text encrypts the text that replaces a sound in lists of conversations. nil: the
+	// cipher with im.DefaultTextKey.
 	Text *im.TextCipher
-	// HistoryLimit is the most messages one request returns. Default 100.
+	// HistoryLimit is the largest number of messages that one request returns. Default
+	// 100.
 	HistoryLimit int
-	// Timeout is how long a request may take, waiting included; half of it is for a message's waiting, half for storing it. It must be shorter than
-	// the callers' patience: a message stored after its message server gave up is not acked, not delivered, and stored once more when
+	// Timeout bounds the duration of a request, including its time in queues. A message
+	// has half of it for its time in queues, and half for storing it. It must be shorter
+	// than the callers' timeouts. Otherwise a message may be stored after its message
+	// server gave up: it is then neither acked nor delivered, and stored once more when
 	// its sender repeats it. Default 8 s.
 	Timeout time.Duration
-	// LockAttempts different wrong passwords within LockWindow lock a name until the oldest of
-	// them is over; negative: never. Defaults 10 and 30 minutes.
+	// LockAttempts is the number of different wrong passwords within LockWindow that lock
+	// a login name, until the oldest of them is older than LockWindow. Negative: names
+	// are never locked. Defaults 10 and 30 minutes.
 	LockAttempts int
 	LockWindow   time.Duration
-	// LinkTimeout is how long a message server may be silent before its link is closed, LinkHeartbeat how long this side may be.
-	// Defaults 30 s and 5 s.
+	// LinkTimeout is the longest time that a message server may be silent before its link
+	// is closed. LinkHeartbeat is the interval of this side's heartbeats. Defaults 30 s
+	// and 5 s.
 	LinkTimeout, LinkHeartbeat time.Duration
-	// Now tells the time. Default time.Now.
+	// Now returns the current time. Default time.Now.
 	Now func() time.Time
-	// Log gets failures and locked names. Default: discarded.
+	// Log records failures and locked names. Default: discarded.
 	Log *slog.Logger
-	// Registerer gets the metrics. Default: none.
+	// Registerer registers the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 
@@ -108,9 +125,10 @@ type Server struct {
 	logins      [loginShards]logins
 	metrics     *metrics
 	fileMetrics fileMetrics
-	// audioText stands for a sound, encrypted.
+	// audioText is the encrypted text that replaces a sound.
 	audioText []byte
-	// often keeps the log readable while a store that is gone fails everything.
+	// often limits the rate of log lines, for the time in which the store is away and all
+	// requests fail.
 	often struct {
 		request, messages [im.Closed + 1]obs.Often
 		sound, sync       obs.Often
@@ -118,15 +136,15 @@ type Server struct {
 
 	open     atomic.Int64 // requests accepted and not answered
 	draining atomic.Bool
-	stopped  chan struct{} // closed once draining
-	idle     chan struct{} // closed once draining and open is 0
+	stopped  chan struct{} // closed when draining begins
+	idle     chan struct{} // closed when draining has begun and open is 0
 	once     sync.Once     // closes idle
 
 	mu       sync.Mutex
 	sessions map[*session.Session]struct{}
 }
 
-// New makes a db_proxy.
+// New returns a db_proxy.
 func New(opt Options) *Server {
 	if opt.HistoryLimit <= 0 {
 		opt.HistoryLimit = 100
@@ -155,13 +173,16 @@ func New(opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opt: opt, log: opt.Log, store: opt.Store, stopped: make(chan struct{}), idle: make(chan struct{}),
-		sessions: map[*session.Session]struct{}{}, seed: maphash.MakeSeed(), lock: newLockout(opt.LockAttempts, opt.LockWindow),
+	s := &Server{opt: opt, log: opt.Log, store: opt.Store, stopped: make(chan struct{}),
+		idle:     make(chan struct{}),
+		sessions: map[*session.Session]struct{}{}, seed: maphash.MakeSeed(),
+		lock:      newLockout(opt.LockAttempts, opt.LockWindow),
 		audioText: opt.Text.Encrypt(audioText)}
 	s.metrics, s.fileMetrics = newMetrics(opt.Registerer, s), newFileMetrics(opt.Registerer)
 	s.order = newSendOrder(2*opt.Timeout, opt.Registerer)
 	s.sounds = newSounds(opt.Sounds, opt.Now, s.metrics)
-	s.users, s.departs = newUserBook(opt.Store, opt.Now, s.metrics), newDepartBook(opt.Store, opt.Now, s.metrics)
+	s.users, s.departs = newUserBook(opt.Store, opt.Now, s.metrics),
+		newDepartBook(opt.Store, opt.Now, s.metrics)
 	s.Router = router.New(router.Options{Role: "dbproxy", Log: opt.Log, Registerer: opt.Registerer})
 	s.handleMessages()
 	s.handleUsers()
@@ -174,10 +195,10 @@ func New(opt Options) *Server {
 	return s
 }
 
-// SetMessages sets Options.Messages. Before the first session.
+// SetMessages sets Options.Messages. Call it before the first session.
 func (s *Server) SetMessages(m Messages) { s.opt.Messages = m }
 
-// Open begins a link.
+// Open registers a link. It fails when the server is draining.
 func (s *Server) Open(ses *session.Session) error {
 	if s.draining.Load() {
 		return im.Errorf(im.Closed, "db_proxy is shutting down")
@@ -193,7 +214,7 @@ func (s *Server) Open(ses *session.Session) error {
 	return nil
 }
 
-// Close ends a link. What it asked for is done all the same.
+// Close unregisters a link. Its requests still run.
 func (s *Server) Close(ses *session.Session, err error) {
 	s.mu.Lock()
 	delete(s.sessions, ses)
@@ -202,15 +223,19 @@ func (s *Server) Close(ses *session.Session, err error) {
 	s.log.Info("server gone", "role", "dbproxy", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
 }
 
-// Drain asks all servers to send nothing more, refuses what comes all the same, and returns when all that was accepted is answered, or
-// with ctx's error. The answers may still be on their way to the sockets: close the engine afterwards, which waits for that. Drain may be called again.
+// Drain asks all message servers to send nothing more, rejects requests that arrive
+// nevertheless, and returns when all accepted requests are answered, or with ctx's error.
+// The answers may then still be in buffers: close the engine afterwards, which writes
+// them. Drain may be called again.
 func (s *Server) Drain(ctx context.Context) error {
 	if !s.draining.Swap(true) {
 		close(s.stopped)
 		s.mu.Lock()
 		for ses := range s.sessions {
-			if err := ses.Push(0, pb.IMStopReceivePacket_builder{Result: proto.Uint32(0)}.Build()); err != nil {
-				s.log.Debug("not told to stop", "role", "dbproxy", "conn", ses.ID(), "err", err)
+			if err := ses.Push(0,
+				pb.IMStopReceivePacket_builder{Result: proto.Uint32(0)}.Build()); err != nil {
+				s.log.Debug("stop request not sent", "role", "dbproxy", "conn", ses.ID(), "err",
+					err)
 			}
 		}
 		s.mu.Unlock()
@@ -224,7 +249,8 @@ func (s *Server) Drain(ctx context.Context) error {
 	}
 }
 
-// begin accepts a request unless the server is draining. The count goes first: either Drain sees it and waits, or it is taken back here.
+// begin accepts a request unless the server is draining. It increments open first: either
+// Drain sees the request and waits for it, or begin rejects it and decrements open again.
 func (s *Server) begin() error {
 	s.open.Add(1)
 	if s.draining.Load() {
@@ -234,7 +260,7 @@ func (s *Server) begin() error {
 	return nil
 }
 
-// end says that a request has its answer.
+// end records that a request is answered.
 func (s *Server) end() {
 	if s.open.Add(-1) == 0 && s.draining.Load() {
 		s.checkIdle()
@@ -247,5 +273,6 @@ func (s *Server) checkIdle() {
 	}
 }
 
-// handleHeartBeat has nothing to do: that something came is what counts.
+// handleHeartBeat does nothing: the arrival of a frame is enough to restart the idle
+// limit.
 func (s *Server) handleHeartBeat(*session.Session, uint16, *pb.IMHeartBeat) error { return nil }

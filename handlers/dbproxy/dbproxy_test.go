@@ -22,18 +22,18 @@ import (
 	"teamtalk/sql/embedded"
 )
 
-// house is a db_proxy on the embedded store, a pool and TCP.
+// house is a db_proxy with the embedded store and a pool, on a TCP port.
 type house struct {
 	t      *testing.T
 	server *dbproxy.Server
 	store  *faulty
 	clock  *clock
-	// recorded is the store's clock, if options.recorded.
+	// recorded is the store's clock, with options.recorded.
 	recorded *clock
 	addr     string
 }
 
-// clock is a time that tests move.
+// clock is a time that tests set.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -57,11 +57,12 @@ func (c *clock) Add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// faulty is the embedded store, with a hook in front of what tests want to fail, hold up or count.
+// faulty is the embedded store with a hook before the calls that tests let fail, block or
+// count.
 type faulty struct {
 	im.Store
 	mu   sync.Mutex
-	hook func() error // before each call below; it may panic
+	hook func() error // called before each call below; it may panic
 }
 
 func (f *faulty) set(hook func() error) {
@@ -97,25 +98,26 @@ func (f *faulty) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, er
 func (f *faulty) AppendMessages(ctx context.Context, batch []*im.Message) {
 	if err := f.before(); err != nil {
 		for _, m := range batch {
-			m.ID, m.Err = 7, err // drawn, and then it failed
+			m.ID, m.Err = 7, err // an id was assigned before the failure
 		}
 		return
 	}
 	f.Store.AppendMessages(ctx, batch)
 }
 
-// Users returns users in no particular order: not that of their ids.
+// Users returns users in an arbitrary order, not that of their ids.
 func (f *faulty) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
 	users, err := f.Store.Users(ctx, ids)
 	slices.Reverse(users)
 	return users, err
 }
 
-// options changes a house.
+// options configures a house.
 type options struct {
 	users int // u00001 …, with the password pw; default 10
 	db    dbproxy.Options
-	// recorded gives the store a clock that stands at when the recordings were made.
+	// recorded sets the store's clock to the time of the recordings, at which it stands
+	// still.
 	recorded bool
 	pool     pool.Options
 	batches  pool.BatchOptions[*dbproxy.Pending]
@@ -136,13 +138,16 @@ func open(t *testing.T, o options) *house {
 		o.users = 10
 	}
 	addUsers(t, store, o.users)
-	h := &house{t: t, store: &faulty{Store: store}, clock: &clock{now: time.Now()}, recorded: recorded}
+	h := &house{t: t, store: &faulty{Store: store}, clock: &clock{now: time.Now()},
+		recorded: recorded}
 	p := pool.New(o.pool)
 	o.db.Store, o.db.Tasks, o.db.Now = h.store, p, h.clock.Now
 	h.server = dbproxy.New(o.db)
 	o.batches.Shards, o.batches.Failed = 1, h.server.FailBatch
-	h.server.SetMessages(pool.NewBatcher(p, o.batches, (*dbproxy.Pending).Size, h.server.AppendBatch))
-	srv, err := engine.Start(engine.Options{Name: t.Name(), Addr: "127.0.0.1:0", Handler: h.server, Loops: 2, MaxFrame: pdu.MaxServerFrame, MaxBuffered: pdu.MaxServerFrame})
+	h.server.SetMessages(pool.NewBatcher(p, o.batches, (*dbproxy.Pending).Size,
+		h.server.AppendBatch))
+	srv, err := engine.Start(engine.Options{Name: t.Name(), Addr: "127.0.0.1:0", Handler: h.server,
+		Loops: 2, MaxFrame: pdu.MaxServerFrame, MaxBuffered: pdu.MaxServerFrame})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +156,8 @@ func open(t *testing.T, o options) *house {
 		h.store.set(nil)
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		for _, err := range []error{h.server.Drain(ctx), p.Close(ctx), srv.Close(ctx), store.Close()} {
+		for _, err := range []error{h.server.Drain(ctx), p.Close(ctx), srv.Close(ctx),
+			store.Close()} {
 			if err != nil {
 				t.Error(err)
 			}
@@ -160,7 +166,7 @@ func open(t *testing.T, o options) *house {
 	return h
 }
 
-// newSounds is a folder for sounds.
+// newSounds returns a folder for sounds.
 func newSounds(t *testing.T) sound.Store {
 	t.Helper()
 	folder, err := blob.OpenFolder(t.TempDir(), 0)
@@ -225,7 +231,7 @@ func (p *peer) send(seq uint16, m pb.Message) {
 	p.write(frame)
 }
 
-// read returns the next frame, whole and decoded.
+// read returns the next frame, raw and decoded.
 func (p *peer) read() (seq uint16, m pb.Message, raw []byte) {
 	p.t.Helper()
 	if err := p.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
@@ -247,7 +253,8 @@ func (p *peer) read() (seq uint16, m pb.Message, raw []byte) {
 	return h.Seq, m, raw
 }
 
-// answer reads the next frame but heartbeats, which come when an answer takes its time. It must be of kind P with this seq.
+// answer reads the next frame, except heartbeats, which are sent while an answer takes
+// long. The frame must have type P and this seq.
 func answer[P pb.Message](p *peer, seq uint16) P {
 	p.t.Helper()
 	for {

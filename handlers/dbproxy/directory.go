@@ -15,32 +15,41 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// The directory – users and departments – is what every client asks for at every login, and what changes a few times a day. It is kept in memory,
-// and the store is asked for what has changed: at most once a second, and only when somebody asks. An answer is at most a second
-// old, and never older than the last change made through this server; who asks meanwhile waits for the answer to the one question under way, on a
-// worker, but not on a database connection. An older answer at once would do less good: a client asks once, at its login, and would go by it all day.
+// The directory is the lists of users and departments. Every client requests it at every
+// login, and it changes a few times a day. So it is cached in memory, and the store is
+// asked for changed rows, at most once a second and only when a request needs it. An
+// answer is at most a second old, and never older than the last change made through this
+// server. Requests that arrive during a read wait for its result, on a worker, but
+// without a database connection. Answering them from the old cache at once would be
+// worse: a client asks once, at its login, and would use the old answer all day.
 const (
-	// directoryAge is how old an answer may be.
+	// directoryAge is the largest age of an answer.
 	directoryAge = time.Second
-	// directoryShare makes a question that took long wait in proportion, so that the directory takes at most a tenth of one connection.
+	// directoryShare delays the next read in proportion to the duration of the last one,
+	// so that the directory takes at most a tenth of one connection.
 	directoryShare = 10
-	// directoryReload is how often everything is read again: for rows that went away, and for clocks that disagree by more than a minute.
+	// directoryReload is the interval of full reads: they notice deleted rows, and rows
+	// from clocks that differ by more than a minute.
 	directoryReload = 10 * time.Minute
-	// directoryPage is how many users one query reads then.
+	// directoryPage is the number of users in one query of a full read.
 	directoryPage = 5000
 
-	// A row counts from when its transaction committed, but has the time of when it began, by the clock of whoever wrote it. So a question goes back
-	// a minute (directorySlack, in seconds) before the newest change known, until that has stood for two: then all that could still come before it is in.
+	// A row becomes visible when its transaction commits, but its time of change is when
+	// the transaction began, by the clock of its writer. So a read starts a minute
+	// (directorySlack, in seconds) before the newest known change, until that change is
+	// two minutes old (directorySettled): all earlier rows are visible then.
 	directorySlack   = 60
 	directorySettled = 2 * time.Minute
 
-	// ownClock is how far a client's own clock may be ahead, in seconds. Android asks with the time
-	// of its clock at the last answer, not with the time that the answer gave. A time given is that
-	// of a row; to a time that is no row's, rows from this much before it are told once more.
+	// ownClock is the largest difference that is allowed for a client's own clock, in
+	// seconds. Android sends the time of its own clock at the last answer, not the time
+	// in the answer. A time from an answer is that of a row. When since is not the time
+	// of a row, rows from this many seconds before it are sent once more.
 	ownClock = 60
 
-	// An answer of more rows than directoryTyped is encoded once for all who ask with the same time. That of a first sync is kept, and of the others
-	// directoryAnswers.
+	// An answer of more rows than directoryTyped is encoded once for all clients with the
+	// same question. The answer of a first sync is cached, and the last directoryAnswers
+	// of the others.
 	directoryTyped   = 50
 	directoryAnswers = 4
 )
@@ -48,7 +57,7 @@ const (
 // book is one list of the directory.
 type book[T comparable] struct {
 	name    string
-	all     func(ctx context.Context) ([]T, error) // what is gone included, once each
+	all     func(ctx context.Context) ([]T, error) // every row once, including deleted ones
 	changed func(ctx context.Context, since uint32) ([]T, error)
 	key     func(row *T) bookKey
 	answer  func(user uint32, rows []T, newest uint32) pb.Attachment // without attach_data
@@ -57,51 +66,52 @@ type book[T comparable] struct {
 
 	current   atomic.Pointer[edition[T]]
 	writes    atomic.Uint64 // changes made through this server
-	turn      chan struct{} // holds one while the store is asked for changes
+	turn      chan struct{} // holds one element while the store is asked for changes
 	reloading atomic.Bool
 }
 
-// bookKey is what a book knows of a row.
+// bookKey holds the parts of a row that a book uses.
 type bookKey struct {
 	id, updated uint32
-	gone        bool // not told to who asks for the first time
+	gone        bool // left out of a first sync
 }
 
-// edition is a state of a book. It does not change.
+// edition is one state of a book. It is immutable.
 type edition[T comparable] struct {
 	*pages[T]
-	asked  time.Time     // when the question began that it is the answer to
-	loaded time.Time     // when everything was read
-	moved  time.Time     // when newest went up last
-	age    time.Duration // how old it may get
-	writes uint64        // book.writes before the question
+	asked  time.Time     // when the read began
+	loaded time.Time     // when the last full read began
+	moved  time.Time     // when newest last increased
+	age    time.Duration // largest age at which it is used
+	writes uint64        // book.writes before the read
 }
 
-// pages are the rows of one edition, and of those after it until a row changes.
+// pages holds the rows of an edition. Later editions share it until a row changes.
 type pages[T comparable] struct {
 	rows   []T            // by time of change, then id
-	byID   map[uint32]int // their places
-	newest uint32         // of their times
+	byID   map[uint32]int // index into rows
+	newest uint32         // latest time of change
 
-	mu      sync.Mutex // held for one look-up
+	mu      sync.Mutex // held for one lookup
 	first   encoding   // the answer of a first sync
 	answers *simplelru.LRU[question, encoding]
 }
 
-// question is what an answer depends on.
+// question holds all that an answer depends on, except the user.
 type question struct {
-	from int    // place of the first row that is told
-	told uint32 // the time that the answer gives
-	gone bool   // rows that are gone are told too
+	from int    // index of the first row to send
+	told uint32 // the time in the answer
+	gone bool   // deleted rows are sent too
 }
 
-// encoding is an answer for any user, encoded by the first caller of do.
+// encoding is an answer for any user. The first call of do encodes it.
 type encoding struct {
 	question
 	do func() (*pb.Encoded, error)
 }
 
-// touch says that a row was changed through this server: the next who asks is to see it.
+// touch records that a row was changed through this server, so that the next answer
+// contains the change.
 func (b *book[T]) touch() { b.writes.Add(1) }
 
 // latest returns an edition that is fresh.
@@ -114,7 +124,7 @@ func (b *book[T]) latest(ctx context.Context) (*edition[T], error) {
 		return e, err
 	}
 	defer b.reloading.Store(false)
-	// This one reads everything, the others go on with what is there.
+	// This request performs the full read. The others continue with the current edition.
 	return b.load(ctx)
 }
 
@@ -122,7 +132,7 @@ func (b *book[T]) fresh(e *edition[T]) bool {
 	return e != nil && e.writes == b.writes.Load() && b.clock().Sub(e.asked) < e.age
 }
 
-// renew brings the book up to date, or waits until another has.
+// renew brings the book up to date, or waits until another caller has done so.
 func (b *book[T]) renew(ctx context.Context) (*edition[T], error) {
 	select {
 	case b.turn <- struct{}{}:
@@ -155,15 +165,16 @@ func (b *book[T]) renew(ctx context.Context) (*edition[T], error) {
 	return b.publish(next), nil
 }
 
-// since is the time from which changes may be missing at now.
+// since returns the time from which changes may be missing at now.
 func (e *edition[T]) since(now time.Time) uint32 {
 	if now.Sub(e.moved) >= directorySettled {
 		return e.newest + 1
 	}
-	return max(e.newest, directorySlack+1) - directorySlack // never 0, which leaves out who is gone
+	// The time is never 0, which would leave out deleted rows.
+	return max(e.newest, directorySlack+1) - directorySlack
 }
 
-// load reads everything.
+// load reads all rows.
 func (b *book[T]) load(ctx context.Context) (*edition[T], error) {
 	began, writes := b.clock(), b.writes.Load()
 	rows, err := b.all(ctx)
@@ -171,7 +182,8 @@ func (b *book[T]) load(ctx context.Context) (*edition[T], error) {
 		return nil, err
 	}
 	b.metrics.directoryReads.WithLabelValues(b.name, "all").Inc()
-	return b.publish(&edition[T]{pages: b.paginate(rows), asked: began, loaded: began, moved: b.clock(), writes: writes}), nil
+	return b.publish(&edition[T]{pages: b.paginate(rows), asked: began, loaded: began,
+		moved: b.clock(), writes: writes}), nil
 }
 
 // publish makes e the current edition.
@@ -182,7 +194,7 @@ func (b *book[T]) publish(e *edition[T]) *edition[T] {
 	return e
 }
 
-// paginate makes pages of rows, which it keeps.
+// paginate returns pages of rows, which it takes over.
 func (b *book[T]) paginate(rows []T) *pages[T] {
 	slices.SortFunc(rows, func(x, y T) int {
 		kx, ky := b.key(&x), b.key(&y)
@@ -198,10 +210,11 @@ func (b *book[T]) paginate(rows []T) *pages[T] {
 	return p
 }
 
-// merge puts the rows changed since a time among those known: the same pages when nothing is new. It reports false when a row known to have changed since is
-// not among them: rows went away.
+// merge adds the rows changed since a time to the known ones. It returns old itself when
+// no row differs. It returns false when a known row, changed since that time, is missing:
+// rows were deleted.
 func (b *book[T]) merge(old *pages[T], rows []T, since uint32) (*pages[T], bool) {
-	news := make(map[uint32]bool, len(rows)) // whether the row is another than the one known
+	news := make(map[uint32]bool, len(rows)) // whether the row differs from the known one
 	same := 0
 	for i := range rows {
 		id := b.key(&rows[i]).id
@@ -219,7 +232,8 @@ func (b *book[T]) merge(old *pages[T], rows []T, since uint32) (*pages[T], bool)
 	if same == len(rows) {
 		return old, true
 	}
-	kept := slices.DeleteFunc(slices.Clone(old.rows), func(row T) bool { return news[b.key(&row).id] })
+	kept := slices.DeleteFunc(slices.Clone(old.rows),
+		func(row T) bool { return news[b.key(&row).id] })
 	for i := range rows {
 		if news[b.key(&rows[i]).id] {
 			kept = append(kept, rows[i])
@@ -228,13 +242,14 @@ func (b *book[T]) merge(old *pages[T], rows []T, since uint32) (*pages[T], bool)
 	return b.paginate(kept), true
 }
 
-// from is where the rows changed at or after since begin.
+// from returns the index of the first row changed at or after since.
 func (b *book[T]) from(p *pages[T], since uint32) int {
-	at, _ := slices.BinarySearchFunc(p.rows, since, func(row T, t uint32) int { return cmp.Compare(b.key(&row).updated, t) })
+	at, _ := slices.BinarySearchFunc(p.rows, since,
+		func(row T, t uint32) int { return cmp.Compare(b.key(&row).updated, t) })
 	return at
 }
 
-// ask makes the question of a client that asks e with since at now.
+// ask returns the question of a client that sends since at now, for edition e.
 func (b *book[T]) ask(e *edition[T], since uint32, now time.Time) question {
 	q := question{told: b.told(e), gone: since != 0}
 	if since == 0 || isAhead(since, now) {
@@ -248,7 +263,7 @@ func (b *book[T]) ask(e *edition[T], since uint32, now time.Time) question {
 	return q
 }
 
-// told is the time that an answer from e gives: that of the newest row that has settled.
+// told returns the time in an answer from e: that of the newest row that has settled.
 func (b *book[T]) told(e *edition[T]) uint32 {
 	if len(e.rows) == 0 {
 		return 0
@@ -257,10 +272,10 @@ func (b *book[T]) told(e *edition[T]) uint32 {
 	if at := b.from(e.pages, settled+1); at > 0 && b.key(&e.rows[at-1]).updated > 0 {
 		return b.key(&e.rows[at-1]).updated
 	}
-	return settled // there is no row of this time or before that has a time
+	return settled // no row up to this time has a time of change
 }
 
-// find returns the rows that answer q, in order of id.
+// find returns the rows that answer q, in ascending order of id.
 func (b *book[T]) find(p *pages[T], q question) []T {
 	rows := slices.Clone(p.rows[q.from:])
 	if !q.gone {
@@ -270,8 +285,9 @@ func (b *book[T]) find(p *pages[T], q question) []T {
 	return rows
 }
 
-// reply answers user with what has changed since.
-func (b *book[T]) reply(ctx context.Context, user, since uint32, attach []byte) (pb.Message, error) {
+// reply returns user's answer with the rows changed since.
+func (b *book[T]) reply(ctx context.Context, user, since uint32, attach []byte) (pb.Message,
+	error) {
 	e, err := b.latest(ctx)
 	if err != nil {
 		return nil, err
@@ -291,8 +307,8 @@ func (b *book[T]) reply(ctx context.Context, user, since uint32, attach []byte) 
 	return rsp, nil
 }
 
-// encoded returns the answer to q for any user. It is encoded once, while others with the same
-// question wait: that takes less time than encoding it twice.
+// encoded returns the answer to q for any user. The first caller encodes it while others
+// with the same question wait, because that is faster than encoding it twice.
 func (b *book[T]) encoded(p *pages[T], q question) (*pb.Encoded, error) {
 	p.mu.Lock()
 	var known encoding
@@ -316,7 +332,7 @@ func (b *book[T]) encoded(p *pages[T], q question) (*pb.Encoded, error) {
 	return known.do()
 }
 
-// newUserBook is the list of users.
+// newUserBook returns the book of users.
 func newUserBook(store im.UserStore, clock func() time.Time, m *metrics) *book[im.User] {
 	return &book[im.User]{
 		name: "users", clock: clock, metrics: m, turn: make(chan struct{}, 1),
@@ -340,17 +356,19 @@ func newUserBook(store im.UserStore, clock func() time.Time, m *metrics) *book[i
 			return bookKey{id: u.ID, updated: u.Updated, gone: u.Status == im.StatusDeparted}
 		},
 		answer: func(user uint32, users []im.User, newest uint32) pb.Attachment {
-			return pb.IMAllUserRsp_builder{UserId: proto.Uint32(user), LatestUpdateTime: proto.Uint32(newest), UserList: userInfos(users)}.Build()
+			return pb.IMAllUserRsp_builder{UserId: proto.Uint32(user),
+				LatestUpdateTime: proto.Uint32(newest), UserList: userInfos(users)}.Build()
 		},
 	}
 }
 
-// newDepartBook is the list of departments.
+// newDepartBook returns the book of departments.
 func newDepartBook(store im.DepartStore, clock func() time.Time, m *metrics) *book[im.Depart] {
 	return &book[im.Depart]{
 		name: "departments", clock: clock, metrics: m, turn: make(chan struct{}, 1),
 		all: func(ctx context.Context) ([]im.Depart, error) {
-			there, _, err := store.DepartsChangedSince(ctx, 0) // those without a time, but not those deleted
+			// The rows include those without a time, and not deleted ones.
+			there, _, err := store.DepartsChangedSince(ctx, 0)
 			if err != nil {
 				return nil, err
 			}
@@ -359,21 +377,24 @@ func newDepartBook(store im.DepartStore, clock func() time.Time, m *metrics) *bo
 			for i := range all {
 				have[all[i].ID] = true
 			}
-			return append(all, slices.DeleteFunc(there, func(d im.Depart) bool { return have[d.ID] })...), err
+			return append(all, slices.DeleteFunc(there,
+				func(d im.Depart) bool { return have[d.ID] })...), err
 		},
 		changed: func(ctx context.Context, since uint32) ([]im.Depart, error) {
 			departs, _, err := store.DepartsChangedSince(ctx, since)
 			return departs, err
 		},
 		key: func(d *im.Depart) bookKey {
-			return bookKey{id: d.ID, updated: d.Updated, gone: d.Status == pb.DepartmentStatusType_DEPT_STATUS_DELETE}
+			return bookKey{id: d.ID, updated: d.Updated,
+				gone: d.Status == pb.DepartmentStatusType_DEPT_STATUS_DELETE}
 		},
 		answer: func(user uint32, departs []im.Depart, newest uint32) pb.Attachment {
 			list := make([]*pb.DepartInfo, len(departs))
 			for i := range departs {
 				list[i] = departInfo(&departs[i])
 			}
-			return pb.IMDepartmentRsp_builder{UserId: proto.Uint32(user), LatestUpdateTime: proto.Uint32(newest), DeptList: list}.Build()
+			return pb.IMDepartmentRsp_builder{UserId: proto.Uint32(user),
+				LatestUpdateTime: proto.Uint32(newest), DeptList: list}.Build()
 		},
 	}
 }

@@ -15,19 +15,22 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// table is a store's table of departments, which counts what it is asked, and can be held up.
+// table is a store's table of departments. It counts its reads and can block them.
 type table struct {
 	mu      sync.Mutex
 	rows    map[uint32]im.Depart
 	all     int
-	changes []uint32 // since when
+	changes []uint32 // the time of each read of changes
 	err     error
-	hold    chan struct{} // each question takes one
-	asked   chan struct{} // and says so before
+	hold    chan struct{} // each read receives one value
+	asked   chan struct{} // and sends one before
 	now     time.Time
 }
 
-func newTable() *table { return &table{rows: map[uint32]im.Depart{}, now: time.Unix(2_000_000_000, 0)} }
+func newTable() *table {
+	return &table{rows: map[uint32]im.Depart{},
+		now: time.Unix(2_000_000_000, 0)}
+}
 
 func (t *table) set(d im.Depart) {
 	t.mu.Lock()
@@ -85,7 +88,7 @@ func (t *table) book() *book[im.Depart] {
 	return b
 }
 
-// answer is what user 7 gets: "newest: id id …".
+// answer returns the answer to user 7 as text: "newest: id id …".
 func answer(t *testing.T, b *book[im.Depart], since uint32) string {
 	t.Helper()
 	m, err := b.reply(t.Context(), 7, since, []byte("way back"))
@@ -108,10 +111,12 @@ func answer(t *testing.T, b *book[im.Depart], since uint32) string {
 	return s
 }
 
+// TestBook checks the rows in the answers to different times.
 func TestBook(t *testing.T) {
 	tab := newTable()
 	const gone = pb.DepartmentStatusType_DEPT_STATUS_DELETE
-	for _, d := range []im.Depart{{ID: 4, Updated: 0}, {ID: 3, Updated: 1000}, {ID: 1, Updated: 1000}, {ID: 2, Updated: 2000}, {ID: 9, Updated: 3000, Status: gone}} {
+	for _, d := range []im.Depart{{ID: 4, Updated: 0}, {ID: 3, Updated: 1000},
+		{ID: 1, Updated: 1000}, {ID: 2, Updated: 2000}, {ID: 9, Updated: 3000, Status: gone}} {
 		tab.set(d)
 	}
 	b := tab.book()
@@ -121,7 +126,7 @@ func TestBook(t *testing.T) {
 	}{
 		{0, "3000: 1 2 3 4"}, {1, "3000: 1 2 3 9"}, {999, "3000: 1 2 3 9"},
 		{1000, "3000: 2 9"}, {2000, "3000: 9"}, {3000, "3000:"},
-		// The time of a client's clock.
+		// A time of a client's own clock.
 		{1001, "3000: 1 2 3 9"}, {1060, "3000: 2 9"}, {3059, "3000: 9"}, {3060, "3000:"},
 		// Ahead counts as 0.
 		{2_000_000_000, "3000:"}, {2_000_000_001, "3000: 1 2 3 4 9"}, {1<<32 - 1,
@@ -136,7 +141,8 @@ func TestBook(t *testing.T) {
 	}
 }
 
-// TestBookFollows: what others change is seen when a second is over, what this server changes at once; the store is asked no more than that needs.
+// TestBookFollows: an answer contains others' changes after a second, and changes through
+// this server at once. The store is asked no more often than this requires.
 func TestBookFollows(t *testing.T) {
 	tab := newTable()
 	tab.set(im.Depart{ID: 1, Updated: 1000})
@@ -147,7 +153,8 @@ func TestBookFollows(t *testing.T) {
 			t.Errorf("answer %s, want %s", got, want)
 		}
 		if a, c := tab.questions(); a != all || c != changes {
-			t.Errorf("asked for all %d times, for changes %d times, want %d and %d", a, c, all, changes)
+			t.Errorf("asked for all %d times, for changes %d times, want %d and %d", a, c, all,
+				changes)
 		}
 	}
 	expect("1000: 1", 1, 0)
@@ -163,9 +170,9 @@ func TestBookFollows(t *testing.T) {
 	tab.pass(time.Second)
 	expect("1001: 1 2 3", 1, 3)
 	if b.current.Load().pages != pages {
-		t.Error("new pages, and nothing is new")
+		t.Error("new pages although no row differs")
 	}
-	tab.set(im.Depart{ID: 4, Updated: 950}) // by a transaction that took long, or a clock that is behind
+	tab.set(im.Depart{ID: 4, Updated: 950}) // by a slow transaction, or a clock that is behind
 	tab.set(im.Depart{ID: 1, Updated: 1002})
 	tab.pass(time.Second)
 	expect("1002: 1 2 3 4", 1, 4)
@@ -175,7 +182,7 @@ func TestBookFollows(t *testing.T) {
 	tab.pass(time.Second)
 	expect("1003: 1 2 3 4 5", 1, 6)
 	if got := fmt.Sprint(tab.changes); got != "[940 941 941 941 1003 1003]" {
-		t.Errorf("asked for changes since %s", got)
+		t.Errorf("read changes since %s", got)
 	}
 
 	tab.delete(5) // by hand, in the database
@@ -186,7 +193,8 @@ func TestBookFollows(t *testing.T) {
 	expect("1002: 1 2 3 4 6", 3, 8)
 }
 
-// TestBookFails: an error is an error, not an answer that is old; then it goes on.
+// TestBookFails: when the store fails, the request fails, and an old answer is not
+// returned. The next request works.
 func TestBookFails(t *testing.T) {
 	tab := newTable()
 	tab.set(im.Depart{ID: 1, Updated: 1000})
@@ -210,7 +218,8 @@ func TestBookFails(t *testing.T) {
 	}
 }
 
-// TestBookAsksOnce: of many who ask at once one asks the store; who is tired of waiting goes without an answer, and the others get theirs.
+// TestBookAsksOnce: of many requests at the same time one asks the store. A request whose
+// context ends fails, and the others are answered.
 func TestBookAsksOnce(t *testing.T) {
 	tab := newTable()
 	tab.set(im.Depart{ID: 1, Updated: 1000})
@@ -228,7 +237,7 @@ func TestBookAsksOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := b.reply(ctx, 1, 0, nil); im.KindOf(err) != im.Busy {
-		t.Errorf("tired of waiting: %v", err)
+		t.Errorf("after the context ended: %v", err)
 	}
 	close(tab.hold)
 	wg.Wait()
@@ -237,14 +246,15 @@ func TestBookAsksOnce(t *testing.T) {
 	}
 }
 
-// TestBookSeesOwnWrites: who asks after a change made here waits for a question that began after it, not for one under way.
+// TestBookSeesOwnWrites: a request after a change through this server waits for a read
+// that began after the change, not for one in progress.
 func TestBookSeesOwnWrites(t *testing.T) {
 	tab := newTable()
 	tab.set(im.Depart{ID: 1, Updated: 1000})
 	b := tab.book()
 	answer(t, b, 0)
 	tab.pass(time.Second)
-	// A question that begins before the change and ends after it, without it.
+	// A read that begins before the change and ends after it, without the change.
 	changed, began, goOn := b.changed, make(chan struct{}), make(chan struct{})
 	var first sync.Once
 	b.changed = func(ctx context.Context, since uint32) ([]im.Depart, error) {
@@ -267,7 +277,8 @@ func TestBookSeesOwnWrites(t *testing.T) {
 	wg.Wait()
 }
 
-// TestBookReloads: while one reads everything again, others get their answers from what is there.
+// TestBookReloads: during a full read, other requests are answered from the current
+// edition.
 func TestBookReloads(t *testing.T) {
 	tab := newTable()
 	tab.set(im.Depart{ID: 1, Updated: 1000})
@@ -293,7 +304,8 @@ func TestBookReloads(t *testing.T) {
 	}
 }
 
-// TestBookSharesBytes: a big answer is encoded once for all who ask with the same time.
+// TestBookSharesBytes: a large answer is encoded once for all clients that ask with the
+// same time.
 func TestBookSharesBytes(t *testing.T) {
 	tab := newTable()
 	for i := range uint32(directoryTyped + 1) {
@@ -322,25 +334,30 @@ func TestBookSharesBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 		rsp := m.(*pb.IMDepartmentRsp)
-		if rsp.GetUserId() != 1 || !rsp.HasAttachData() || len(rsp.GetDeptList()) != directoryTyped+1 ||
-			!slices.IsSortedFunc(rsp.GetDeptList(), func(x, y *pb.DepartInfo) int { return int(x.GetDeptId()) - int(y.GetDeptId()) }) {
+		if rsp.GetUserId() != 1 || !rsp.HasAttachData() ||
+			len(rsp.GetDeptList()) != directoryTyped+1 ||
+			!slices.IsSortedFunc(rsp.GetDeptList(),
+				func(x, y *pb.DepartInfo) int { return int(x.GetDeptId()) - int(y.GetDeptId()) }) {
 			t.Errorf("since %d: %v", since, rsp)
 		}
 	}
 	before := encoded(1, 0)
 	tab.set(im.Depart{ID: 1, Updated: 2000, Name: "x"})
 	tab.pass(time.Second)
-	if after := encoded(1, 0); &before.Shared()[0] == &after.Shared()[0] || len(after.Shared()) != len(before.Shared())+1 {
+	if after := encoded(1, 0); &before.Shared()[0] == &after.Shared()[0] ||
+		len(after.Shared()) != len(before.Shared())+1 {
 		t.Error("a change is not in the bytes")
 	}
 }
 
-// BenchmarkDirectory is a first sync in a company of 20,000: what the first who asks costs, each one after it, and each whose answer must be encoded again.
+// BenchmarkDirectory measures a first sync in a company of 20,000 users: the first
+// request, each later one, and one whose answer must be encoded again.
 func BenchmarkDirectory(b *testing.B) {
 	users := make([]im.User, 20_000)
 	for i := range users {
 		name := fmt.Sprintf("user%05d", i)
-		users[i] = im.User{ID: uint32(i + 1), Name: name, Domain: name, Nick: name, Phone: "13800000000", Email: name + "@example.com",
+		users[i] = im.User{ID: uint32(i + 1), Name: name, Domain: name, Nick: name,
+			Phone: "13800000000", Email: name + "@example.com",
 			Avatar: "http://files.example.com/g0/000/001/" + name + ".jpg", DepartID: 1, Updated: 1_700_000_000}
 	}
 	m := newMetrics(nil, nil)
@@ -358,7 +375,7 @@ func BenchmarkDirectory(b *testing.B) {
 			ask(b)
 		}
 	})
-	b.Run("look", func(b *testing.B) { // nothing has changed, but all have the newest time
+	b.Run("look", func(b *testing.B) { // no row has changed, but all have the newest time
 		for b.Loop() {
 			book.touch()
 			ask(b)
@@ -374,7 +391,7 @@ func BenchmarkDirectory(b *testing.B) {
 		}
 		b.ReportMetric(float64(len(e.Shared())), "bytes/answer")
 	})
-	b.Run("typed", func(b *testing.B) { // what it would be without the bytes
+	b.Run("typed", func(b *testing.B) { // for comparison: without the shared encoding
 		e := book.current.Load()
 		q := book.ask(e, 0, time.Now())
 		rows := book.find(e.pages, q)

@@ -10,22 +10,29 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// File servers look at the list of all files that wait, and have it repaired where it is not what they have: see handlers/file. One such request is done at a time, so that
-// they leave the other workers, and most of the store, to people.
+// File servers read the list of all offline files, and repair it where it differs from
+// the files that they hold: see handlers/file. These requests run one at a time, so that
+// the other workers, and most of the store's capacity, remain for clients.
 
-// listKey is the strand of these requests: no user has this id.
+// listKey is the task key of these requests. No user has this id.
 const listKey = 1<<63 + 2
 
-// maxRepairs is how many files one request may name. More would not be done within Options.Timeout.
+// maxRepairs is the largest number of files in one request. More would not be finished
+// within Options.Timeout.
 const maxRepairs = 200
 
-// handleFileList enters them. What fails is not answered, and the file server changes nothing by half an answer.
+// handleFileList registers the requests about the list of all offline files. A request
+// that fails is not answered, so that the file server never acts on half an answer.
 func (s *Server) handleFileList() {
-	handle(s, work[*pb.IMFileListReq]{user: func(*pb.IMFileListReq) uint64 { return listKey }, run: s.filePage})
-	handle(s, work[*pb.IMFileListRepairReq]{user: func(*pb.IMFileListRepairReq) uint64 { return listKey }, run: s.repairFiles})
+	handle(s, work[*pb.IMFileListReq]{user: func(*pb.IMFileListReq) uint64 { return listKey },
+		run: s.filePage})
+	handle(s, work[*pb.IMFileListRepairReq]{user: func(*pb.IMFileListRepairReq) uint64 {
+		return listKey
+	}, run: s.repairFiles})
 }
 
-// filePage reads a page of the list. Ages are told, not times: clocks differ.
+// filePage returns a page of the list. It contains ages instead of times, because clocks
+// differ.
 func (s *Server) filePage(ctx context.Context, m *pb.IMFileListReq) (pb.Message, error) {
 	list, last, err := s.store.OfflineFilePage(ctx, m.GetAfter())
 	if err != nil {
@@ -35,7 +42,8 @@ func (s *Server) filePage(ctx context.Context, m *pb.IMFileListReq) (pb.Message,
 	files := make([]*pb.ListedFile, len(list))
 	for i, f := range list {
 		age := max(now.Sub(time.Unix(int64(f.Created), 0))/time.Second, 0)
-		files[i] = pb.ListedFile_builder{FromUserId: proto.Uint32(f.From), ToUserId: proto.Uint32(f.To), TaskId: proto.String(f.Task),
+		files[i] = pb.ListedFile_builder{FromUserId: proto.Uint32(f.From),
+			ToUserId: proto.Uint32(f.To), TaskId: proto.String(f.Task),
 			Age: proto.Uint32(uint32(age))}.Build()
 	}
 	rsp := pb.IMFileListRsp_builder{Files: files, Last: proto.Uint32(last)}.Build()
@@ -43,7 +51,8 @@ func (s *Server) filePage(ctx context.Context, m *pb.IMFileListReq) (pb.Message,
 	return rsp, nil
 }
 
-// repairFiles notes files that are not listed, and forgets others. When it fails in the middle, what was done before stays done.
+// repairFiles lists files that are missing from the list, and removes others from it.
+// When it fails midway, the earlier changes remain.
 func (s *Server) repairFiles(ctx context.Context, m *pb.IMFileListRepairReq) (pb.Message, error) {
 	if n := len(m.GetList()) + len(m.GetForget()); n > maxRepairs {
 		return nil, im.Errorf(im.Invalid, "%d files to be repaired, at most %d", n, maxRepairs)
@@ -59,7 +68,8 @@ func (s *Server) repairFiles(ctx context.Context, m *pb.IMFileListRepairReq) (pb
 	}
 	forgotten := uint32(0)
 	for _, f := range m.GetForget() {
-		gone, err := s.store.ForgetOfflineFile(ctx, f.GetFromUserId(), f.GetToUserId(), f.GetTaskId())
+		gone, err := s.store.ForgetOfflineFile(ctx, f.GetFromUserId(), f.GetToUserId(),
+			f.GetTaskId())
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +83,7 @@ func (s *Server) repairFiles(ctx context.Context, m *pb.IMFileListRepairReq) (pb
 	return rsp, nil
 }
 
-// listFile notes a file if it never was.
+// listFile adds a file to the list unless it is or was in it.
 func (s *Server) listFile(ctx context.Context, f *pb.ListedFile) (pb.ListResult, error) {
 	state, err := s.store.OfflineFileState(ctx, f.GetFromUserId(), f.GetToUserId(), f.GetTaskId())
 	switch {
@@ -84,7 +94,8 @@ func (s *Server) listFile(ctx context.Context, f *pb.ListedFile) (pb.ListResult,
 	case state == im.FileTaken:
 		return pb.ListResult_LIST_RESULT_TAKEN, nil
 	}
-	err = s.store.AddOfflineFile(ctx, im.OfflineFile{From: f.GetFromUserId(), To: f.GetToUserId(), Task: f.GetTaskId(), Name: f.GetFileName(), Size: f.GetFileSize()})
+	err = s.store.AddOfflineFile(ctx, im.OfflineFile{From: f.GetFromUserId(), To: f.GetToUserId(),
+		Task: f.GetTaskId(), Name: f.GetFileName(), Size: f.GetFileSize()})
 	switch im.KindOf(err) {
 	case im.Invalid, im.Denied:
 		return pb.ListResult_LIST_RESULT_REFUSED, nil

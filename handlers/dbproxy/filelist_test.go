@@ -15,21 +15,24 @@ import (
 	"teamtalk/proto/pb"
 )
 
-func (f *faulty) OfflineFilePage(ctx context.Context, after uint32) ([]im.OfflineFile, uint32, error) {
+func (f *faulty) OfflineFilePage(ctx context.Context, after uint32) ([]im.OfflineFile, uint32,
+	error) {
 	if err := f.before(); err != nil {
 		return nil, 0, err
 	}
 	return f.Store.OfflineFilePage(ctx, after)
 }
 
-func (f *faulty) OfflineFileState(ctx context.Context, from, to uint32, task string) (im.OfflineFileState, error) {
+func (f *faulty) OfflineFileState(ctx context.Context, from, to uint32,
+	task string) (im.OfflineFileState, error) {
 	if err := f.before(); err != nil {
 		return 0, err
 	}
 	return f.Store.OfflineFileState(ctx, from, to, task)
 }
 
-func (f *faulty) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error) {
+func (f *faulty) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool,
+	error) {
 	if err := f.before(); err != nil {
 		return false, err
 	}
@@ -37,7 +40,8 @@ func (f *faulty) ForgetOfflineFile(ctx context.Context, from, to uint32, task st
 }
 
 func listed(from, to uint32, task string) *pb.ListedFile {
-	return pb.ListedFile_builder{FromUserId: &from, ToUserId: &to, TaskId: &task, FileName: proto.String("报告.pdf"), FileSize: proto.Uint32(4294967295)}.Build()
+	return pb.ListedFile_builder{FromUserId: &from, ToUserId: &to, TaskId: &task,
+		FileName: proto.String("报告.pdf"), FileSize: proto.Uint32(4294967295)}.Build()
 }
 
 func pageReq(after uint32) *pb.IMFileListReq {
@@ -45,20 +49,23 @@ func pageReq(after uint32) *pb.IMFileListReq {
 }
 
 func repairReq(list, forget []*pb.ListedFile) *pb.IMFileListRepairReq {
-	return pb.IMFileListRepairReq_builder{List: list, Forget: forget, AttachData: []byte("back")}.Build()
+	return pb.IMFileListRepairReq_builder{List: list, Forget: forget,
+		AttachData: []byte("back")}.Build()
 }
 
-// TestFileListPages: a file server reads everybody's list, page by page.
+// TestFileListPages: a file server reads the list of all users, page by page.
 func TestFileListPages(t *testing.T) {
 	h := open(t, options{users: 20, db: dbproxy.Options{LinkHeartbeat: time.Hour}})
 	p := h.dial()
-	if rsp := ask[*pb.IMFileListRsp](p, 1, pageReq(0)); len(rsp.GetFiles()) != 0 || rsp.GetLast() != 0 || string(rsp.GetAttachData()) != "back" {
+	if rsp := ask[*pb.IMFileListRsp](p, 1, pageReq(0)); len(rsp.GetFiles()) != 0 ||
+		rsp.GetLast() != 0 || string(rsp.GetAttachData()) != "back" {
 		t.Errorf("nobody's list: %v", rsp)
 	}
 	want, begun := map[string]bool{}, time.Now()
 	for i := range im.OfflineFilePage + 300 {
 		from, task := uint32(1+i/im.MaxFilesBetween), fmt.Sprintf("task-%d", i)
-		if err := h.store.AddOfflineFile(t.Context(), im.OfflineFile{From: from, To: 20, Task: task, Name: "x"}); err != nil {
+		if err := h.store.AddOfflineFile(t.Context(),
+			im.OfflineFile{From: from, To: 20, Task: task, Name: "x"}); err != nil {
 			t.Fatal(err)
 		}
 		want[task] = true
@@ -74,7 +81,8 @@ func TestFileListPages(t *testing.T) {
 	for after := uint32(0); ; pages++ {
 		rsp := ask[*pb.IMFileListRsp](p, uint16(10+pages), pageReq(after))
 		for _, f := range rsp.GetFiles() {
-			if !want[f.GetTaskId()] || f.GetToUserId() != 20 || f.GetFromUserId() == 0 || f.GetAge() < 3599 || f.GetAge() > oldest || f.HasFileName() {
+			if !want[f.GetTaskId()] || f.GetToUserId() != 20 || f.GetFromUserId() == 0 ||
+				f.GetAge() < 3599 || f.GetAge() > oldest || f.HasFileName() {
 				t.Errorf("file %v", f)
 			}
 			delete(want, f.GetTaskId())
@@ -86,13 +94,13 @@ func TestFileListPages(t *testing.T) {
 	if pages != 1 || len(want) != 0 {
 		t.Errorf("%d pages before the last, %d files missing", pages, len(want))
 	}
-	h.clock.Add(-24 * time.Hour) // a clock that is behind the store's makes nobody older than he is
+	h.clock.Add(-24 * time.Hour) // a clock behind the store's does not make ages negative
 	if rsp := ask[*pb.IMFileListRsp](p, 4, pageReq(0)); rsp.GetFiles()[0].GetAge() != 0 {
 		t.Errorf("from the future: %v", rsp.GetFiles()[0])
 	}
 }
 
-// TestFileListRepair: each file that is to be listed has its answer, in order.
+// TestFileListRepair: the answer has one result for each file to list, in order.
 func TestFileListRepair(t *testing.T) {
 	p := open(t, options{}).dial()
 	p.send(1, addFile(1, 2, "there"))
@@ -101,11 +109,15 @@ func TestFileListRepair(t *testing.T) {
 	p.send(1, addFile(1, 2, "lost"))
 	p.wantFiles(2, 2, "there", "lost")
 	rsp := ask[*pb.IMFileListRepairRsp](p, 3, repairReq(
-		[]*pb.ListedFile{listed(1, 2, "there"), listed(1, 2, "new"), listed(1, 99, "nobody"), listed(1, 2, "taken"), listed(1, 2, "no/task"), listed(1, 2, "new")},
-		[]*pb.ListedFile{listed(1, 2, "lost"), listed(1, 2, "lost"), listed(1, 2, "taken"), listed(3, 2, "there"), listed(1, 2, "none")}))
-	want := []pb.ListResult{pb.ListResult_LIST_RESULT_THERE, pb.ListResult_LIST_RESULT_LISTED, pb.ListResult_LIST_RESULT_REFUSED, pb.ListResult_LIST_RESULT_TAKEN,
+		[]*pb.ListedFile{listed(1, 2, "there"), listed(1, 2, "new"), listed(1, 99, "nobody"),
+			listed(1, 2, "taken"), listed(1, 2, "no/task"), listed(1, 2, "new")},
+		[]*pb.ListedFile{listed(1, 2, "lost"), listed(1, 2, "lost"), listed(1, 2, "taken"),
+			listed(3, 2, "there"), listed(1, 2, "none")}))
+	want := []pb.ListResult{pb.ListResult_LIST_RESULT_THERE, pb.ListResult_LIST_RESULT_LISTED,
+		pb.ListResult_LIST_RESULT_REFUSED, pb.ListResult_LIST_RESULT_TAKEN,
 		pb.ListResult_LIST_RESULT_REFUSED, pb.ListResult_LIST_RESULT_THERE}
-	if !slices.Equal(rsp.GetResults(), want) || rsp.GetForgotten() != 1 || string(rsp.GetAttachData()) != "back" {
+	if !slices.Equal(rsp.GetResults(), want) || rsp.GetForgotten() != 1 ||
+		string(rsp.GetAttachData()) != "back" {
 		t.Errorf("answer %v, want %v", rsp, want)
 	}
 	p.wantFiles(4, 2, "there", "new")
@@ -113,7 +125,8 @@ func TestFileListRepair(t *testing.T) {
 	p.wantFiles(6, 2, "there", "new", "lost")
 }
 
-// TestFileListUnanswered: what the store cannot say is not answered, and neither is what is too much.
+// TestFileListUnanswered: a request is not answered when the store fails, or when it
+// names too many files.
 func TestFileListUnanswered(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
@@ -132,7 +145,8 @@ func TestFileListUnanswered(t *testing.T) {
 		many[i] = listed(1, 2, fmt.Sprintf("task-%d", i))
 	}
 	p.send(1, repairReq(many, nil))
-	// They are done one after the other: when one that can be answered is, the others have had their turn.
+	// The requests run one after the other: the answer to the last one shows that the
+	// earlier ones have run.
 	rsp := ask[*pb.IMFileListRsp](p, 2, pageReq(0))
 	if len(rsp.GetFiles()) != 0 {
 		t.Errorf("listed: %v", rsp)

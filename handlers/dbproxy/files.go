@@ -11,18 +11,23 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// handleFiles enters the list of files that wait for their receivers. Requests about one receiver's list run in order: who hears of a file and asks finds it. Only asking
-// has an answer.
+// handleFiles registers the requests about lists of offline files. Requests about one
+// receiver's list run in order: a client that is notified of a file and then requests its
+// list finds the file in it. Only IMFileHasOfflineReq is answered.
 func (s *Server) handleFiles() {
-	handle(s, work[*pb.IMFileHasOfflineReq]{user: userOf[*pb.IMFileHasOfflineReq], run: s.offlineFiles})
-	handle(s, work[*pb.IMFileAddOfflineReq]{user: receiverOf[*pb.IMFileAddOfflineReq], run: s.addOfflineFile})
-	handle(s, work[*pb.IMFileDelOfflineReq]{user: receiverOf[*pb.IMFileDelOfflineReq], run: s.deleteOfflineFile})
+	handle(s, work[*pb.IMFileHasOfflineReq]{user: userOf[*pb.IMFileHasOfflineReq],
+		run: s.offlineFiles})
+	handle(s, work[*pb.IMFileAddOfflineReq]{user: receiverOf[*pb.IMFileAddOfflineReq],
+		run: s.addOfflineFile})
+	handle(s, work[*pb.IMFileDelOfflineReq]{user: receiverOf[*pb.IMFileDelOfflineReq],
+		run: s.deleteOfflineFile})
 }
 
-// receiverOf is the key of what concerns a receiver's list.
+// receiverOf returns the key of requests about a receiver's list.
 func receiverOf[P interface{ GetToUserId() uint32 }](m P) uint64 { return uint64(m.GetToUserId()) }
 
-// offlineFiles lists what waits for a user. Where the file servers are the message server knows.
+// offlineFiles returns the list of a user. The message server adds the addresses of the
+// file servers.
 func (s *Server) offlineFiles(ctx context.Context, m *pb.IMFileHasOfflineReq) (pb.Message, error) {
 	list, err := s.store.OfflineFiles(ctx, m.GetUserId())
 	if err != nil {
@@ -30,34 +35,41 @@ func (s *Server) offlineFiles(ctx context.Context, m *pb.IMFileHasOfflineReq) (p
 	}
 	infos := make([]*pb.OfflineFileInfo, len(list))
 	for i, f := range list {
-		infos[i] = pb.OfflineFileInfo_builder{FromUserId: proto.Uint32(f.From), TaskId: proto.String(f.Task), FileName: proto.String(f.Name),
+		infos[i] = pb.OfflineFileInfo_builder{FromUserId: proto.Uint32(f.From),
+			TaskId: proto.String(f.Task), FileName: proto.String(f.Name),
 			FileSize: proto.Uint32(f.Size)}.Build()
 	}
-	rsp := pb.IMFileHasOfflineRsp_builder{UserId: proto.Uint32(m.GetUserId()), OfflineFileList: infos}.Build()
+	rsp := pb.IMFileHasOfflineRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		OfflineFileList: infos}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }
 
-// addOfflineFile notes a file whose upload its sender says is whole.
-func (s *Server) addOfflineFile(ctx context.Context, m *pb.IMFileAddOfflineReq) (pb.Message, error) {
-	return nil, s.store.AddOfflineFile(ctx, im.OfflineFile{From: m.GetFromUserId(), To: m.GetToUserId(), Task: m.GetTaskId(), Name: m.GetFileName(),
+// addOfflineFile adds a file whose sender reports the upload as complete.
+func (s *Server) addOfflineFile(ctx context.Context, m *pb.IMFileAddOfflineReq) (pb.Message,
+	error) {
+	return nil, s.store.AddOfflineFile(ctx, im.OfflineFile{From: m.GetFromUserId(),
+		To: m.GetToUserId(), Task: m.GetTaskId(), Name: m.GetFileName(),
 		Size: m.GetFileSize()})
 }
 
-// deleteOfflineFile takes a file off its receiver's list. Message servers say who the receiver is, clients do not.
-func (s *Server) deleteOfflineFile(ctx context.Context, m *pb.IMFileDelOfflineReq) (pb.Message, error) {
+// deleteOfflineFile removes a file from its receiver's list. The message server sets the
+// receiver; clients cannot choose it.
+func (s *Server) deleteOfflineFile(ctx context.Context, m *pb.IMFileDelOfflineReq) (pb.Message,
+	error) {
 	return nil, s.store.DeleteOfflineFile(ctx, m.GetFromUserId(), m.GetToUserId(), m.GetTaskId())
 }
 
 const (
-	// expiryKey is the strand of RunFileExpiry's work: no user has this id.
+	// expiryKey is the task key of RunFileExpiry. No user has this id.
 	expiryKey = 1<<63 + 1
-	// expiryEvery is how often old files are forgotten, and expiryAgain when it is tried again after a failure.
+	// expiryEvery is the interval of the expiry runs. expiryAgain is the interval after a
+	// failed run.
 	expiryEvery = 24 * time.Hour
 	expiryAgain = time.Hour
 )
 
-// fileMetrics are those of files.
+// fileMetrics counts the expiry of files.
 type fileMetrics struct {
 	runs    *prometheus.CounterVec
 	expired prometheus.Counter
@@ -65,9 +77,13 @@ type fileMetrics struct {
 
 func newFileMetrics(reg prometheus.Registerer) fileMetrics {
 	m := fileMetrics{
-		runs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_dbproxy_file_expiries_total",
-			Help: "Runs that forget files that waited too long, by result: done, failed, busy (not begun)."}, []string{"result"}),
-		expired: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_dbproxy_files_expired_total", Help: "Files forgotten by such runs, fetched ones among them."}),
+		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "teamtalk_dbproxy_file_expiries_total",
+			Help: "Runs that delete offline files older than the limit, by result: done, failed, " +
+				"busy (not started)."}, []string{"result"}),
+		expired: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "teamtalk_dbproxy_files_expired_total",
+			Help: "Offline files deleted by these runs, including those that were fetched."}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.runs, m.expired)
@@ -75,8 +91,10 @@ func newFileMetrics(reg prometheus.Registerer) fileMetrics {
 	return m
 }
 
-// RunFileExpiry forgets files (im.FileStore's ExpireOfflineFiles) that have waited longer than keep: at once, and then every day, until ctx ends or Drain is called; it
-// returns when the last run is over. A run has a worker of Options.Tasks, as any request, and as long as a request may take. keep is at least a second.
+// RunFileExpiry deletes offline files (ExpireOfflineFiles of im.FileStore) that are older
+// than keep: at once, and then every day, until ctx ends or Drain is called. It returns
+// after the last run. A run is a task of Options.Tasks and ends after Options.Timeout, as
+// any request. keep must be at least a second.
 func (s *Server) RunFileExpiry(ctx context.Context, keep time.Duration) {
 	for {
 		next := expiryEvery
@@ -96,11 +114,12 @@ func (s *Server) RunFileExpiry(ctx context.Context, keep time.Duration) {
 	}
 }
 
-// expireOnce has a worker do one run, and waits for it: in vain when the pool gives its tasks up, but no longer than ctx. Drain waits for it, too. It reports whether all of
-// it was done.
+// expireOnce posts one run and waits for it, but no longer than ctx: a pool that is
+// closed drops its tasks. Drain waits for the run, too. It reports whether the run
+// succeeded.
 func (s *Server) expireOnce(ctx context.Context, keep time.Duration) bool {
 	if s.begin() != nil {
-		return false // draining: RunFileExpiry is about to return
+		return false // draining: RunFileExpiry returns next
 	}
 	over := make(chan bool, 1)
 	err := s.opt.Tasks.Do(expiryKey, func(ctx context.Context) {
@@ -136,11 +155,12 @@ func (s *Server) expireFiles(ctx context.Context, keep time.Duration) bool {
 	}
 	s.fileMetrics.runs.WithLabelValues("done").Inc()
 	if n > 0 {
-		s.log.Info("files that waited too long forgotten", "role", "dbproxy", "count", n)
+		s.log.Info("expired offline files deleted", "role", "dbproxy", "count", n)
 	}
 	return true
 }
 
 func (s *Server) logExpiry(err error) {
-	s.log.Log(context.Background(), failureLevel(im.KindOf(err)), "files that waited too long not forgotten", "role", "dbproxy", "err", err)
+	s.log.Log(context.Background(), failureLevel(im.KindOf(err)),
+		"expired offline files not deleted", "role", "dbproxy", "err", err)
 }

@@ -21,17 +21,20 @@ import (
 )
 
 func addFile(from, to uint32, task string) *pb.IMFileAddOfflineReq {
-	return pb.IMFileAddOfflineReq_builder{FromUserId: &from, ToUserId: &to, TaskId: &task, FileName: proto.String("报告.pdf"), FileSize: proto.Uint32(4294967295)}.Build()
+	return pb.IMFileAddOfflineReq_builder{FromUserId: &from, ToUserId: &to, TaskId: &task,
+		FileName: proto.String("报告.pdf"), FileSize: proto.Uint32(4294967295)}.Build()
 }
 
 func deleteFile(from, to uint32, task string) *pb.IMFileDelOfflineReq {
 	return pb.IMFileDelOfflineReq_builder{FromUserId: &from, ToUserId: &to, TaskId: &task}.Build()
 }
 
-// wantFiles asks for the files that wait for a user, on the connection of what was said about them before.
+// wantFiles requests the list of a user, on the connection of the earlier requests about
+// it.
 func (p *peer) wantFiles(seq uint16, user uint32, tasks ...string) {
 	p.t.Helper()
-	rsp := ask[*pb.IMFileHasOfflineRsp](p, seq, pb.IMFileHasOfflineReq_builder{UserId: &user, AttachData: []byte("back")}.Build())
+	rsp := ask[*pb.IMFileHasOfflineRsp](p, seq,
+		pb.IMFileHasOfflineReq_builder{UserId: &user, AttachData: []byte("back")}.Build())
 	var got []string
 	for _, f := range rsp.GetOfflineFileList() {
 		got = append(got, f.GetTaskId())
@@ -39,34 +42,40 @@ func (p *peer) wantFiles(seq uint16, user uint32, tasks ...string) {
 			p.t.Errorf("file %v", f)
 		}
 	}
-	if !slices.Equal(got, tasks) || rsp.GetUserId() != user || string(rsp.GetAttachData()) != "back" || len(rsp.GetIpAddrList()) != 0 {
+	if !slices.Equal(got, tasks) || rsp.GetUserId() != user ||
+		string(rsp.GetAttachData()) != "back" || len(rsp.GetIpAddrList()) != 0 {
 		p.t.Errorf("answer %v, want transfers %v", rsp, tasks)
 	}
 }
 
-// TestFiles: requests about a receiver's list run in order without waiting for answers, which only asking has.
+// TestFiles: requests about a receiver's list run in order, without waiting for answers.
+// Only IMFileHasOfflineReq is answered.
 func TestFiles(t *testing.T) {
 	p := open(t, options{}).dial()
 	p.wantFiles(1, 2)
-	for _, m := range []pb.Message{addFile(1, 2, "a"), addFile(3, 2, "b"), addFile(1, 2, "a"), addFile(1, 3, "c")} {
+	for _, m := range []pb.Message{addFile(1, 2, "a"), addFile(3, 2, "b"), addFile(1, 2, "a"),
+		addFile(1, 3, "c")} {
 		p.send(2, m)
 	}
 	p.wantFiles(3, 2, "a", "b")
 	p.wantFiles(4, 3, "c")
-	for _, m := range []pb.Message{deleteFile(1, 2, "b"), deleteFile(3, 1, "b"), deleteFile(1, 2, "a"), deleteFile(1, 2, "a"), deleteFile(9, 9, "../x")} {
+	for _, m := range []pb.Message{deleteFile(1, 2, "b"), deleteFile(3, 1, "b"),
+		deleteFile(1, 2, "a"), deleteFile(1, 2, "a"), deleteFile(9, 9, "../x")} {
 		p.send(5, m)
 	}
 	p.wantFiles(6, 2, "b")
 	p.send(7, deleteFile(3, 2, "b"))
 	p.wantFiles(8, 2)
-	// What cannot be noted is dropped, and what comes behind it is not.
-	for _, m := range []pb.Message{addFile(1, 4, "no/task"), addFile(1, 4, strings.Repeat("x", im.MaxTaskID+1)), addFile(1, 99, "d"), addFile(99, 4, "d"), addFile(1, 4, "e")} {
+	// A file that cannot be added is ignored, and the requests after it are not.
+	for _, m := range []pb.Message{addFile(1, 4, "no/task"),
+		addFile(1, 4, strings.Repeat("x", im.MaxTaskID+1)), addFile(1, 99, "d"),
+		addFile(99, 4, "d"), addFile(1, 4, "e")} {
 		p.send(9, m)
 	}
 	p.wantFiles(10, 4, "e")
 }
 
-// TestFilesMany: the longest list, with the longest names, is one frame.
+// TestFilesMany: the longest list, with the longest names, fits into one frame.
 func TestFilesMany(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
@@ -75,20 +84,22 @@ func TestFilesMany(t *testing.T) {
 	for from := uint32(1); from <= 7; from++ {
 		for range im.MaxFilesBetween {
 			n++
-			task := strings.Repeat("x", im.MaxTaskID-4) + string([]byte{byte('0' + n/1000%10), byte('0' + n/100%10), byte('0' + n/10%10), byte('0' + n%10)})
+			task := strings.Repeat("x", im.MaxTaskID-4) + string([]byte{byte('0' + n/1000%10),
+				byte('0' + n/100%10), byte('0' + n/10%10), byte('0' + n%10)})
 			m := addFile(from, 9, task)
 			m.SetFileName(name)
 			p.send(1, m)
 		}
 	}
-	rsp := ask[*pb.IMFileHasOfflineRsp](p, 2, pb.IMFileHasOfflineReq_builder{UserId: proto.Uint32(9)}.Build())
+	rsp := ask[*pb.IMFileHasOfflineRsp](p, 2,
+		pb.IMFileHasOfflineReq_builder{UserId: proto.Uint32(9)}.Build())
 	body, err := rsp.AppendBody(nil)
 	if len(rsp.GetOfflineFileList()) != im.MaxOfflineFiles || err != nil || len(body) > 640<<10 {
 		t.Errorf("%d files in %d bytes, %v", len(rsp.GetOfflineFileList()), len(body), err)
 	}
 }
 
-// expiryStore is a store of which only ExpireOfflineFiles is asked.
+// expiryStore is a store that implements only ExpireOfflineFiles.
 type expiryStore struct {
 	im.Store
 	mu     sync.Mutex
@@ -113,7 +124,7 @@ func (s *expiryStore) set(err error, panics bool) {
 	s.err, s.panics = err, panics
 }
 
-// take returns what the runs since the last call were for.
+// take returns the time limits of the runs since the last call.
 func (s *expiryStore) take() []time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,7 +133,7 @@ func (s *expiryStore) take() []time.Time {
 	return b
 }
 
-// recovering runs each task in a goroutine, and recovers as the pool does.
+// recovering runs each task in a goroutine and recovers from panics, as the pool does.
 type recovering struct{ tasks }
 
 func (r *recovering) Do(key uint64, task func(ctx context.Context)) error {
@@ -132,12 +143,14 @@ func (r *recovering) Do(key uint64, task func(ctx context.Context)) error {
 	})
 }
 
-// TestRunFileExpiry: at once, then daily; after a failure within the hour; and it ends with Drain.
+// TestRunFileExpiry: a run takes place at once, then daily, and an hour after a failed
+// run, until Drain.
 func TestRunFileExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		reg, pool, store := prometheus.NewRegistry(), &recovering{}, &expiryStore{}
-		s := dbproxy.New(dbproxy.Options{Store: store, Tasks: pool, Registerer: reg, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		s := dbproxy.New(dbproxy.Options{Store: store, Tasks: pool, Registerer: reg,
+			Log: slog.New(slog.NewTextHandler(&log, nil))})
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
@@ -152,7 +165,8 @@ func TestRunFileExpiry(t *testing.T) {
 				t.Fatalf("%d runs, want %d", len(got), runs)
 			}
 			if runs > 0 {
-				if age := time.Since(got[len(got)-1]); age < 30*24*time.Hour || age > 33*24*time.Hour {
+				if age := time.Since(got[len(got)-1]); age < 30*24*time.Hour ||
+					age > 33*24*time.Hour {
 					t.Errorf("files of %v expire", age)
 				}
 			}
@@ -185,11 +199,12 @@ func TestRunFileExpiry(t *testing.T) {
 	})
 }
 
-// TestRunFileExpiryBeforeTime: a clock of 1970 expires nothing.
+// TestRunFileExpiryBeforeTime: with a clock of 1970 no file expires.
 func TestRunFileExpiryBeforeTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &expiryStore{}
-		s := dbproxy.New(dbproxy.Options{Store: store, Tasks: &tasks{}, Now: func() time.Time { return time.Unix(60, 0) }})
+		s := dbproxy.New(dbproxy.Options{Store: store, Tasks: &tasks{},
+			Now: func() time.Time { return time.Unix(60, 0) }})
 		ctx, cancel := context.WithCancel(t.Context())
 		go s.RunFileExpiry(ctx, time.Hour)
 		synctest.Wait()

@@ -13,17 +13,19 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestFailuresDoNotFloodTheLog: what fails by the thousand is logged once a second and kind, with how many were kept back.
+// TestFailuresDoNotFloodTheLog: when thousands of requests fail, one line a second and
+// kind of error is logged, with the number of lines left out.
 func TestFailuresDoNotFloodTheLog(t *testing.T) {
 	var log bytes.Buffer
 	now := time.Unix(1_700_000_000, 0)
-	s := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return now }})
+	s := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Now: func() time.Time { return now }})
 	rq := &request{session: linkSession(), cmd: pb.CmdUnreadMsgCntReq}
 	gone := im.WithKind(im.Unavailable, "count", errors.New("connection refused"))
 	for range 100 {
 		s.logFailure(rq, gone)
 	}
-	s.logFailure(rq, im.Errorf(im.Busy, "queue full")) // another kind has its own line
+	s.logFailure(rq, im.Errorf(im.Busy, "queue full")) // a line of its own for another kind
 	if n := strings.Count(log.String(), "request failed"); n != 2 {
 		t.Errorf("%d lines, want 2: %s", n, log.String())
 	}
@@ -31,12 +33,13 @@ func TestFailuresDoNotFloodTheLog(t *testing.T) {
 	log.Reset()
 	s.logFailure(rq, gone)
 	if !strings.Contains(log.String(), "held=99") {
-		t.Errorf("the next second's line does not say how many were held back: %s", log.String())
+		t.Errorf("the line of the next second lacks the number of lines left out: %s", log.String())
 	}
 
 	log.Reset()
 	for range 100 {
-		p := &Pending{request: request{session: linkSession(), cmd: pb.CmdMsgData}, msg: &pb.MsgData{}}
+		p := &Pending{request: request{session: linkSession(), cmd: pb.CmdMsgData},
+			msg: &pb.MsgData{}}
 		s.open.Add(1)
 		s.FailBatch([]*Pending{p}, gone)
 	}
@@ -45,7 +48,7 @@ func TestFailuresDoNotFloodTheLog(t *testing.T) {
 	}
 }
 
-// linkSession is a session whose link is gone: what is answered on it goes nowhere.
+// linkSession returns a session whose link has ended: answers on it are dropped.
 func linkSession() *session.Session {
 	return session.NewLink(session.NextID(), "msg", goneCarrier{})
 }

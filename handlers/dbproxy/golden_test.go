@@ -17,7 +17,7 @@ import (
 
 // line is one line of testdata/exchanges.txt.
 type line struct {
-	at     time.Time // about, by the clock of whoever recorded it
+	at     time.Time // approximate, by the clock of the recording machine
 	conn   int
 	in     bool
 	header pdu.Header
@@ -49,49 +49,65 @@ func load(t *testing.T) (names []string, exchanges map[string][]*line) {
 		if exchanges[name] == nil {
 			names = append(names, name)
 		}
-		exchanges[name] = append(exchanges[name], &line{at: time.Unix(unix, 0), conn: conn, in: dir == ">", header: pdu.ParseHeader(raw), raw: raw})
+		exchanges[name] = append(exchanges[name],
+			&line{at: time.Unix(unix, 0), conn: conn, in: dir == ">", header: pdu.ParseHeader(raw),
+				raw: raw})
 	}
 	return names, exchanges
 }
 
-// differs are answers that are meant to be others than the recorded ones: what is changed in these before they are compared, and why. They are
-// named by exchange, command and seq, those with seq 0 by their number among their kind.
+// differs lists the answers that intentionally differ from the recorded ones: the change
+// that is made to the recorded answer before the comparison, and the reason. Answers are
+// named by exchange, command and seq; those with seq 0 by their number among answers of
+// the same command.
 var differs = map[string]struct {
 	why  string
 	edit func(m pb.Message)
 }{
-	"group.recent_session/IMRecentContactSessionReq/2":  {atOnce, addGroupSession},
-	"group.recent_session/IMRecentContactSessionReq/3":  {atOnce, addGroupSession},
-	"group.recent_session/IMRecentContactSessionReq/29": {"a conversation has the time of its last message, not that of the run that noticed it", lastMessageTime},
+	"group.recent_session/IMRecentContactSessionReq/2": {atOnce, addGroupSession},
+	"group.recent_session/IMRecentContactSessionReq/3": {atOnce, addGroupSession},
+	"group.recent_session/IMRecentContactSessionReq/29": {
+		"a conversation has the time of its last message, not the time of the run that updated it",
+		lastMessageTime},
 
-	"group.del_and_add_again/IMGroupInfoListReq#2": {"asked after the member was removed; then both were under way at once", func(m pb.Message) {
-		g := m.(*pb.IMGroupInfoListRsp).GetGroupInfoList()[0]
-		g.SetVersion(2)
-		g.SetGroupMemberList([]uint32{2968})
-	}},
+	"group.del_and_add_again/IMGroupInfoListReq#2": {
+		"asked after the member was removed; then both were under way at once", func(m pb.Message) {
+			g := m.(*pb.IMGroupInfoListRsp).GetGroupInfoList()[0]
+			g.SetVersion(2)
+			g.SetGroupMemberList([]uint32{2968})
+		}},
 
-	"file.offline_roundtrip/IMFileHasOfflineReq/4": {"asked after the file was taken off the list; then both were under way at once", func(m pb.Message) {
-		m.(*pb.IMFileHasOfflineRsp).SetOfflineFileList(nil)
-	}},
+	"file.offline_roundtrip/IMFileHasOfflineReq/4": {
+		"asked after the file was taken off the list; then both were under way at once",
+		func(m pb.Message) {
+			m.(*pb.IMFileHasOfflineRsp).SetOfflineFileList(nil)
+		}},
 }
 
-// atOnce is a reason that two answers share.
-const atOnce = "the members of a group have its conversation with its first message, not seconds later"
+// atOnce is the reason for two of the answers.
+const atOnce = "the members of a group have its conversation with its first message, not seconds " +
+	"later"
 
 func addGroupSession(m pb.Message) {
-	m.(*pb.IMRecentContactSessionRsp).SetContactSessionList([]*pb.ContactSessionInfo{pb.ContactSessionInfo_builder{
-		SessionId: new(uint32(18)), SessionType: pb.SessionType_SESSION_TYPE_GROUP.Enum(), SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
-		UpdatedTime: new(uint32(1795412924)), LatestMsgId: new(uint32(1)), LatestMsgData: []byte("aB2DX4QNrfu/pL+qb5TVWCy4N05QkzEbz2cGRlNnFmY="),
-		LatestMsgType: pb.MsgType_MSG_TYPE_GROUP_TEXT.Enum(), LatestMsgFromUserId: new(uint32(4848)),
-	}.Build()})
+	m.(*pb.IMRecentContactSessionRsp).SetContactSessionList(
+		[]*pb.ContactSessionInfo{pb.ContactSessionInfo_builder{
+			SessionId: new(uint32(18)), SessionType: pb.SessionType_SESSION_TYPE_GROUP.Enum(),
+			SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
+			UpdatedTime:   new(uint32(1795412924)), LatestMsgId: new(uint32(1)),
+			LatestMsgData:       []byte("aB2DX4QNrfu/pL+qb5TVWCy4N05QkzEbz2cGRlNnFmY="),
+			LatestMsgType:       pb.MsgType_MSG_TYPE_GROUP_TEXT.Enum(),
+			LatestMsgFromUserId: new(uint32(4848)),
+		}.Build()})
 }
 
 func lastMessageTime(m pb.Message) {
 	m.(*pb.IMRecentContactSessionRsp).GetContactSessionList()[0].SetUpdatedTime(1795412924)
 }
 
-// TestRecordedExchanges asks what message servers asked the first implementation's db_proxy. The answers are equal byte for
-// byte: users have the ids, conversations the message ids and groups the ids they had then, and times are the message server's.
+// TestRecordedExchanges sends the requests that message servers sent to the first
+// implementation's db_proxy. The answers are equal byte for byte: the store is prepared
+// with the users, conversations and groups of the recording, and times are set by the
+// message server.
 func TestRecordedExchanges(t *testing.T) {
 	h := open(t, options{users: 8100, db: dbproxy.Options{Sounds: newSounds(t)}, recorded: true})
 	names, exchanges := load(t)
@@ -148,7 +164,8 @@ func TestRecordedExchanges(t *testing.T) {
 	}
 }
 
-// settle waits until m, which has no answer, is done: the next request may come on another connection.
+// settle waits until m, which is not answered, has run: the next request may be sent on
+// another connection.
 func (p *peer) settle(m pb.Message) {
 	p.t.Helper()
 	var user uint32
@@ -158,16 +175,17 @@ func (p *peer) settle(m pb.Message) {
 	case interface{ GetToUserId() uint32 }: // of files
 		user = m.GetToUserId()
 	default:
-		p.t.Fatalf("whose request is %v?", m)
+		p.t.Fatalf("the user of %v is not known", m)
 	}
 	ask[*pb.IMUnreadMsgCntRsp](p, 60000, pb.IMUnreadMsgCntReq_builder{UserId: &user}.Build())
 }
 
-// compare reads the next answer, which is to be want.
+// compare reads the next answer and compares it with want.
 func compare(t *testing.T, p *peer, key string, req *line, want pb.Message) {
 	t.Helper()
 	seq, m, got := p.read()
-	if change, ok := m.(*pb.IMGroupChangeMemberRsp); ok { // the first implementation has no such field
+	// The first implementation does not have this field.
+	if change, ok := m.(*pb.IMGroupChangeMemberRsp); ok {
 		if change.HasVersion() != (change.GetResultCode() == 0) {
 			t.Errorf("%s: version in %v", key, change)
 		}
@@ -187,7 +205,9 @@ func compare(t *testing.T, p *peer, key string, req *line, want pb.Message) {
 	}
 }
 
-// recordedAnswer finds the answer to req in what follows; nil when there is none. A message that was not stored had none then, and comes back with id 0 now.
+// recordedAnswer finds the answer to req in the following lines; nil when there is none.
+// A message that was not stored had no answer in the recording, and is answered with id 0
+// now.
 func recordedAnswer(t *testing.T, lines []*line, req *line) pb.Message {
 	t.Helper()
 	asked := decode(t, req)
@@ -196,11 +216,13 @@ func recordedAnswer(t *testing.T, lines []*line, req *line) pb.Message {
 		want = pb.CmdMsgData
 	}
 	for _, l := range lines {
-		if l.in || l.used || l.conn != req.conn || l.header.Seq != req.header.Seq || l.header.Command != want {
+		if l.in || l.used || l.conn != req.conn || l.header.Seq != req.header.Seq ||
+			l.header.Command != want {
 			continue
 		}
 		m := decode(t, l)
-		if a, ok := asked.(pb.Attachment); ok && !bytes.Equal(a.GetAttachData(), m.(pb.Attachment).GetAttachData()) {
+		if a, ok := asked.(pb.Attachment); ok &&
+			!bytes.Equal(a.GetAttachData(), m.(pb.Attachment).GetAttachData()) {
 			continue
 		}
 		l.used = true

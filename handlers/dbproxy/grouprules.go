@@ -8,9 +8,12 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// CreateGroup makes a group with g's Name, Avatar, Creator, Type and Members, and returns it as it is stored: members once each, in increasing order,
-// without those that do not exist. The creator is in it only when named among the members, and is 0 for a group of another system. Invalid
-// without a name, without a member, and as im.GroupStore says. Which types of groups clients may make is the message server's rule.
+// CreateGroup stores a group with g's Name, Avatar, Creator, Type and Members, and
+// returns the stored group. Its members are unique, in ascending order, and users that do
+// not exist are left out. The creator is a member only when Members contains it. Creator
+// 0 is another system. The error is Invalid when g has no name or no member, and as
+// documented at im.GroupStore. The message server decides which types of groups clients
+// may create.
 func (s *Server) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
 	switch {
 	case g.Name == "":
@@ -24,22 +27,29 @@ func (s *Server) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) 
 	return s.store.CreateGroup(ctx, g)
 }
 
-// ChangeMembers adds users to a group or takes them out, in the name of user by; 0 is another system, which may do everything. Denied when by may
-// not (see mayChange), Invalid when nobody is named or nobody was changed, NotFound and Invalid as im.GroupStore says.
-func (s *Server) ChangeMembers(ctx context.Context, by, group uint32, t pb.GroupModifyType, users []uint32) (im.MemberChange, error) {
+// ChangeMembers adds users to a group or removes them, on behalf of user by. User 0 is
+// another system, which may make every change. The error is Denied when by may not make
+// the change (see mayChange), Invalid when users is empty or no member was changed, and
+// as documented at im.GroupStore.
+func (s *Server) ChangeMembers(ctx context.Context, by, group uint32, t pb.GroupModifyType,
+	users []uint32) (im.MemberChange, error) {
 	if len(users) == 0 {
 		return im.MemberChange{}, im.Errorf(im.Invalid, "no members named")
 	}
 	users = ascending(users)
-	change, err := s.store.ChangeMembers(ctx, group, t, users, func(g *im.Group) error { return mayChange(by, t, users, g) })
+	change, err := s.store.ChangeMembers(ctx, group, t, users,
+		func(g *im.Group) error { return mayChange(by, t, users, g) })
 	if err == nil && len(change.Changed) == 0 {
-		err = im.Errorf(im.Invalid, "no member of group %d to change", group) // who is in already, or is not
+		// All users to add are members already, or no user to remove is a member.
+		err = im.Errorf(im.Invalid, "no member of group %d to change", group)
 	}
 	return change, err
 }
 
-// mayChange says why user by may not change g's members in this way, nil when it may. Every member of a temporary group may add to it, and leave it;
-// everything else is for the creator, who must be a member too. User 0 is another system.
+// mayChange returns the reason why user by may not make this change to g's members; nil
+// when it may. Every member of a temporary group may add users and may leave. Other
+// changes are reserved for the creator, if it is a member. User 0 is another system,
+// which may make every change.
 func mayChange(by uint32, t pb.GroupModifyType, users []uint32, g *im.Group) error {
 	if by == 0 {
 		return nil
@@ -53,13 +63,13 @@ func mayChange(by uint32, t pb.GroupModifyType, users []uint32, g *im.Group) err
 		return nil
 	case temporary && t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD:
 		return nil
-	case temporary && len(users) == 1 && users[0] == by: // not ADD: leaving
+	case temporary && len(users) == 1 && users[0] == by: // not ADD: by leaves the group
 		return nil
 	}
 	return im.Errorf(im.Denied, "user %d may not change the members of group %d", by, g.ID)
 }
 
-// ascending returns ids in increasing order, once each, in a slice of its own.
+// ascending returns ids in ascending order without duplicates, in a new slice.
 func ascending(ids []uint32) []uint32 {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)

@@ -11,32 +11,41 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// infoLimit is the most users, and the most groups, that one request for their data gets; ids beyond it are passed over.
+// infoLimit is the largest number of users, or of groups, in the answer to one request
+// for their data. Further ids are ignored.
 const infoLimit = 1000
 
-// Values of result_code where there are only two.
+// Values of result_code in answers that have only two.
 const (
 	resultOK      = 0
 	resultRefused = 1
 )
 
-// handleGroups enters what is asked about groups.
+// handleGroups registers the requests about groups.
 func (s *Server) handleGroups() {
-	handle(s, work[*pb.IMNormalGroupListReq]{user: userOf[*pb.IMNormalGroupListReq], run: s.normalGroups})
+	handle(s, work[*pb.IMNormalGroupListReq]{user: userOf[*pb.IMNormalGroupListReq],
+		run: s.normalGroups})
 	handle(s, work[*pb.IMGroupInfoListReq]{user: userOf[*pb.IMGroupInfoListReq], run: s.groupInfos})
 	handle(s, work[*pb.IMGroupCreateReq]{user: userOf[*pb.IMGroupCreateReq], run: s.createGroup,
 		refuse: func(m *pb.IMGroupCreateReq, _ error) pb.Message { return groupNotCreated(m) }})
-	handle(s, work[*pb.IMGroupChangeMemberReq]{user: userOf[*pb.IMGroupChangeMemberReq], run: s.changeMembers,
+	handle(s, work[*pb.IMGroupChangeMemberReq]{user: userOf[*pb.IMGroupChangeMemberReq],
+		run: s.changeMembers,
 		refuse: func(m *pb.IMGroupChangeMemberReq, _ error) pb.Message {
-			return membersChanged(m, resultRefused, im.MemberChange{})
+			return membersChanged(m,
+				resultRefused, im.MemberChange{})
 		}})
 	handle(s, work[*pb.IMGroupShieldReq]{user: userOf[*pb.IMGroupShieldReq], run: s.shieldGroup,
-		refuse: func(m *pb.IMGroupShieldReq, _ error) pb.Message { return groupShielded(m, resultRefused) }})
-	handle(s, work[*pb.IMGroupGetShieldReq]{user: func(m *pb.IMGroupGetShieldReq) uint64 { return uint64(m.GetGroupId()) }, run: s.groupShields})
+		refuse: func(m *pb.IMGroupShieldReq, _ error) pb.Message {
+			return groupShielded(m, resultRefused)
+		}})
+	handle(s, work[*pb.IMGroupGetShieldReq]{user: func(m *pb.IMGroupGetShieldReq) uint64 {
+		return uint64(m.GetGroupId())
+	}, run: s.groupShields})
 }
 
-// normalGroups lists the normal groups of a user; temporary ones clients know from their
-// conversations. A client that sent a time is told with which one to ask next.
+// normalGroups returns the normal groups of a user. Clients learn of temporary groups
+// from their conversations. When the client sent a time, the answer contains the time to
+// send next.
 func (s *Server) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (pb.Message, error) {
 	now := s.opt.Now() // before the read
 	earliest := changedFrom(m.GetLatestUpdateTime(), now, directorySettle)
@@ -46,9 +55,11 @@ func (s *Server) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (
 	}
 	list := make([]*pb.GroupVersionInfo, len(groups))
 	for i, g := range groups {
-		list[i] = pb.GroupVersionInfo_builder{GroupId: proto.Uint32(g.ID), Version: proto.Uint32(g.Version)}.Build()
+		list[i] = pb.GroupVersionInfo_builder{GroupId: proto.Uint32(g.ID),
+			Version: proto.Uint32(g.Version)}.Build()
 	}
-	rsp := pb.IMNormalGroupListRsp_builder{UserId: proto.Uint32(m.GetUserId()), GroupVersionList: list}.Build()
+	rsp := pb.IMNormalGroupListRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		GroupVersionList: list}.Build()
 	if m.HasLatestUpdateTime() {
 		rsp.SetLatestUpdateTime(settledAt(now, directorySettle))
 	}
@@ -56,8 +67,9 @@ func (s *Server) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (
 	return rsp, nil
 }
 
-// groupInfos answers with those groups that are newer than the asker has them, in increasing order of id. User 0, a message server that asks for
-// itself, is told no shields.
+// groupInfos returns those groups whose version is newer than the requester's, in
+// ascending order of id. The answer to user 0, a message server that asks for itself,
+// contains no shields.
 func (s *Server) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.Message, error) {
 	ids, err := s.newerGroups(ctx, m.GetGroupVersionList())
 	if err != nil {
@@ -81,13 +93,16 @@ func (s *Server) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.M
 		_, on := slices.BinarySearch(shields, groups[i].ID)
 		list[i] = groupInfo(&groups[i], shieldStatus(on))
 	}
-	rsp := pb.IMGroupInfoListRsp_builder{UserId: proto.Uint32(m.GetUserId()), GroupInfoList: list}.Build()
+	rsp := pb.IMGroupInfoListRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		GroupInfoList: list}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }
 
-// newerGroups returns the ids of those groups whose version is newer than the asker's, at most infoLimit of those asked. Who has version 0 has nothing. The
-// versions of the others come first, because they cost little, and the members of a group do not.
+// newerGroups returns the ids of those groups whose version is newer than the
+// requester's, of at most infoLimit requested ids. Version 0 means that the requester has
+// no version of the group. For the other groups the store is asked for the versions
+// first, because reading a version is cheap and reading the members is not.
 func (s *Server) newerGroups(ctx context.Context, asked []*pb.GroupVersionInfo) ([]uint32, error) {
 	have := make(map[uint32]uint32, min(len(asked), infoLimit))
 	var ids, known []uint32
@@ -120,33 +135,42 @@ func (s *Server) newerGroups(ctx context.Context, asked []*pb.GroupVersionInfo) 
 
 func groupInfo(g *im.Group, shield uint32) *pb.GroupInfo {
 	return pb.GroupInfo_builder{
-		GroupId: proto.Uint32(g.ID), Version: proto.Uint32(g.Version), GroupName: proto.String(g.Name), GroupAvatar: proto.String(g.Avatar),
-		GroupCreatorId: proto.Uint32(g.Creator), GroupType: g.Type.Enum(), ShieldStatus: proto.Uint32(shield), GroupMemberList: g.Members,
+		GroupId: proto.Uint32(g.ID), Version: proto.Uint32(g.Version),
+		GroupName: proto.String(g.Name), GroupAvatar: proto.String(g.Avatar),
+		GroupCreatorId: proto.Uint32(g.Creator), GroupType: g.Type.Enum(),
+		ShieldStatus: proto.Uint32(shield), GroupMemberList: g.Members,
 	}.Build()
 }
 
 func (s *Server) createGroup(ctx context.Context, m *pb.IMGroupCreateReq) (pb.Message, error) {
-	g, err := s.CreateGroup(ctx, im.Group{Name: m.GetGroupName(), Avatar: m.GetGroupAvatar(), Creator: m.GetUserId(), Type: m.GetGroupType(),
+	g, err := s.CreateGroup(ctx, im.Group{Name: m.GetGroupName(), Avatar: m.GetGroupAvatar(),
+		Creator: m.GetUserId(), Type: m.GetGroupType(),
 		Members: m.GetMemberIdList()})
 	if err != nil {
 		return nil, err
 	}
-	rsp := pb.IMGroupCreateRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(resultOK), GroupId: proto.Uint32(g.ID),
+	rsp := pb.IMGroupCreateRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		ResultCode: proto.Uint32(resultOK), GroupId: proto.Uint32(g.ID),
 		GroupName: proto.String(g.Name), UserIdList: g.Members}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }
 
-// groupNotCreated has no group_id, and what was asked for.
+// groupNotCreated returns the answer to a refused request: it has the requested name and
+// members, and no group_id.
 func groupNotCreated(m *pb.IMGroupCreateReq) *pb.IMGroupCreateRsp {
-	rsp := pb.IMGroupCreateRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(resultRefused),
-		GroupName: proto.String(m.GetGroupName()), UserIdList: ascending(m.GetMemberIdList())}.Build()
+	rsp := pb.IMGroupCreateRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		ResultCode: proto.Uint32(resultRefused),
+		GroupName:  proto.String(m.GetGroupName()),
+		UserIdList: ascending(m.GetMemberIdList())}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp
 }
 
-func (s *Server) changeMembers(ctx context.Context, m *pb.IMGroupChangeMemberReq) (pb.Message, error) {
-	change, err := s.ChangeMembers(ctx, m.GetUserId(), m.GetGroupId(), m.GetChangeType(), m.GetMemberIdList())
+func (s *Server) changeMembers(ctx context.Context, m *pb.IMGroupChangeMemberReq) (pb.Message,
+	error) {
+	change, err := s.ChangeMembers(ctx, m.GetUserId(), m.GetGroupId(), m.GetChangeType(),
+		m.GetMemberIdList())
 	if err != nil {
 		return nil, err
 	}
@@ -155,14 +179,18 @@ func (s *Server) changeMembers(ctx context.Context, m *pb.IMGroupChangeMemberReq
 	return rsp, nil
 }
 
-func membersChanged(m *pb.IMGroupChangeMemberReq, code uint32, c im.MemberChange) *pb.IMGroupChangeMemberRsp {
-	rsp := pb.IMGroupChangeMemberRsp_builder{UserId: proto.Uint32(m.GetUserId()), ChangeType: m.GetChangeType().Enum(), ResultCode: proto.Uint32(code),
-		GroupId: proto.Uint32(m.GetGroupId()), CurUserIdList: c.Current, ChgUserIdList: c.Changed}.Build()
+func membersChanged(m *pb.IMGroupChangeMemberReq, code uint32,
+	c im.MemberChange) *pb.IMGroupChangeMemberRsp {
+	rsp := pb.IMGroupChangeMemberRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		ChangeType: m.GetChangeType().Enum(), ResultCode: proto.Uint32(code),
+		GroupId: proto.Uint32(m.GetGroupId()), CurUserIdList: c.Current,
+		ChgUserIdList: c.Changed}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp
 }
 
-// shieldGroup turns pushes for a group off or on. Only its members may: others would fill the store with settings of groups that are not theirs.
+// shieldGroup turns pushes for a group off or on. Only members may do so: other users
+// could fill the store with settings of groups that they are not in.
 func (s *Server) shieldGroup(ctx context.Context, m *pb.IMGroupShieldReq) (pb.Message, error) {
 	groups, err := s.store.Groups(ctx, []uint32{m.GetGroupId()})
 	if err != nil {
@@ -173,21 +201,24 @@ func (s *Server) shieldGroup(ctx context.Context, m *pb.IMGroupShieldReq) (pb.Me
 		_, in = slices.BinarySearch(groups[i].Members, m.GetUserId())
 	}
 	if !in {
-		return nil, im.Errorf(im.Denied, "user %d is not in group %d", m.GetUserId(), m.GetGroupId())
+		return nil, im.Errorf(im.Denied, "user %d is not in group %d", m.GetUserId(),
+			m.GetGroupId())
 	}
-	if err := s.store.SetGroupShield(ctx, m.GetUserId(), m.GetGroupId(), m.GetShieldStatus() != 0); err != nil {
+	if err := s.store.SetGroupShield(ctx, m.GetUserId(), m.GetGroupId(),
+		m.GetShieldStatus() != 0); err != nil {
 		return nil, err
 	}
 	return groupShielded(m, resultOK), nil
 }
 
 func groupShielded(m *pb.IMGroupShieldReq, code uint32) *pb.IMGroupShieldRsp {
-	rsp := pb.IMGroupShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()), GroupId: proto.Uint32(m.GetGroupId()), ResultCode: proto.Uint32(code)}.Build()
+	rsp := pb.IMGroupShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		GroupId: proto.Uint32(m.GetGroupId()), ResultCode: proto.Uint32(code)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp
 }
 
-// shieldStatus is 1 for who wants no pushes.
+// shieldStatus returns 1 when the user receives no pushes.
 func shieldStatus(on bool) uint32 {
 	if on {
 		return 1
@@ -195,7 +226,8 @@ func shieldStatus(on bool) uint32 {
 	return 0
 }
 
-// groupShields says of each user asked, in that order, whether it wants no pushes for the group.
+// groupShields returns for each of the users, in the order of the request, whether it
+// receives no pushes for the group.
 func (s *Server) groupShields(ctx context.Context, m *pb.IMGroupGetShieldReq) (pb.Message, error) {
 	users := m.GetUserId()
 	users = users[:min(len(users), im.MaxGroupMembers)]
@@ -209,9 +241,12 @@ func (s *Server) groupShields(ctx context.Context, m *pb.IMGroupGetShieldReq) (p
 	list := make([]*pb.ShieldStatus, len(users))
 	for i, u := range users {
 		_, on := slices.BinarySearch(shields, u)
-		list[i] = pb.ShieldStatus_builder{UserId: proto.Uint32(u), GroupId: proto.Uint32(m.GetGroupId()), ShieldStatus: proto.Uint32(shieldStatus(on))}.Build()
+		list[i] = pb.ShieldStatus_builder{UserId: proto.Uint32(u),
+			GroupId:      proto.Uint32(m.GetGroupId()),
+			ShieldStatus: proto.Uint32(shieldStatus(on))}.Build()
 	}
-	rsp := pb.IMGroupGetShieldRsp_builder{GroupId: proto.Uint32(m.GetGroupId()), ShieldStatusList: list}.Build()
+	rsp := pb.IMGroupGetShieldRsp_builder{GroupId: proto.Uint32(m.GetGroupId()),
+		ShieldStatusList: list}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }

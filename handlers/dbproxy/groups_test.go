@@ -23,11 +23,12 @@ const (
 )
 
 func createReq(by uint32, t pb.GroupType, name string, members ...uint32) *pb.IMGroupCreateReq {
-	return pb.IMGroupCreateReq_builder{UserId: &by, GroupType: t.Enum(), GroupName: &name, GroupAvatar: proto.String("a.png"), MemberIdList: members,
+	return pb.IMGroupCreateReq_builder{UserId: &by, GroupType: t.Enum(), GroupName: &name,
+		GroupAvatar: proto.String("a.png"), MemberIdList: members,
 		AttachData: []byte("way back")}.Build()
 }
 
-// makeGroup has a group made, and returns its id.
+// makeGroup creates a group and returns its id.
 func makeGroup(p *peer, by uint32, t pb.GroupType, members ...uint32) uint32 {
 	p.t.Helper()
 	rsp := ask[*pb.IMGroupCreateRsp](p, 1, createReq(by, t, "group", members...))
@@ -38,9 +39,12 @@ func makeGroup(p *peer, by uint32, t pb.GroupType, members ...uint32) uint32 {
 }
 
 func changeReq(by, group uint32, t pb.GroupModifyType, users ...uint32) *pb.IMGroupChangeMemberReq {
-	return pb.IMGroupChangeMemberReq_builder{UserId: &by, ChangeType: t.Enum(), GroupId: &group, MemberIdList: users, AttachData: []byte("way back")}.Build()
+	return pb.IMGroupChangeMemberReq_builder{UserId: &by, ChangeType: t.Enum(), GroupId: &group,
+		MemberIdList: users, AttachData: []byte("way back")}.Build()
 }
 
+// TestCreateGroup: a created group has unique members in ascending order, and
+// unknown users are left out.
 func TestCreateGroup(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
@@ -51,27 +55,33 @@ func TestCreateGroup(t *testing.T) {
 		want []uint32
 	}{
 		{"temporary", createReq(1, temporary, "x", 1, 2, 3), 0, []uint32{1, 2, 3}},
-		{"members once each, ascending", createReq(1, temporary, "x", 3, 1, 3, 2, 1), 0, []uint32{1, 2, 3}},
+		{"members once each, ascending", createReq(1, temporary, "x", 3, 1, 3, 2, 1), 0,
+			[]uint32{1, 2, 3}},
 		{"normal", createReq(1, normal, "x", 1), 0, []uint32{1}},
 		{"of another system", createReq(0, normal, "x", 2, 1), 0, []uint32{1, 2}},
 		{"without its creator", createReq(1, temporary, "x", 2, 3), 0, []uint32{2, 3}},
-		{"nobody of these exists but one", createReq(1, temporary, "x", 1, 999), 0, []uint32{1}},
-		{"nobody of these exists", createReq(1, temporary, "x", 998, 999, 998), 1, []uint32{998, 999}},
+		{"one member exists", createReq(1, temporary, "x", 1, 999), 0, []uint32{1}},
+		{"no member exists", createReq(1, temporary, "x", 998, 999, 998), 1, []uint32{998, 999}},
 		{"no name", createReq(1, temporary, "", 2, 1), 1, []uint32{1, 2}},
 		{"no members", createReq(1, temporary, "x"), 1, nil},
-		{"name too long", createReq(1, temporary, strings.Repeat("x", im.MaxGroupName+1), 1), 1, []uint32{1}},
+		{"name too long", createReq(1, temporary, strings.Repeat("x", im.MaxGroupName+1), 1), 1,
+			[]uint32{1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			rsp := ask[*pb.IMGroupCreateRsp](p, 5, test.req)
-			if rsp.GetResultCode() != test.code || rsp.HasGroupId() != (test.code == 0) || rsp.GetGroupName() != test.req.GetGroupName() ||
-				!slices.Equal(rsp.GetUserIdList(), test.want) || string(rsp.GetAttachData()) != "way back" || rsp.GetUserId() != test.req.GetUserId() {
+			if rsp.GetResultCode() != test.code || rsp.HasGroupId() != (test.code == 0) ||
+				rsp.GetGroupName() != test.req.GetGroupName() ||
+				!slices.Equal(rsp.GetUserIdList(), test.want) ||
+				string(rsp.GetAttachData()) != "way back" ||
+				rsp.GetUserId() != test.req.GetUserId() {
 				t.Errorf("answer %v", rsp)
 			}
 		})
 	}
 }
 
-// TestChangeMembers: who may change what, step by step in a temporary and a normal group of 1 (the creator), 2 and 3.
+// TestChangeMembers checks which changes a creator, a member and a stranger may make,
+// each in a new group of 1 (the creator), 2 and 3.
 func TestChangeMembers(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
@@ -84,57 +94,74 @@ func TestChangeMembers(t *testing.T) {
 		cur    []uint32 // nil: refused
 		chg    []uint32
 	}{
-		{"creator adds", temporary, 1, add, []uint32{5, 4, 5}, []uint32{1, 2, 3, 4, 5}, []uint32{4, 5}},
+		{"creator adds", temporary, 1, add, []uint32{5, 4, 5}, []uint32{1, 2, 3, 4, 5},
+			[]uint32{4, 5}},
 		{"creator removes", temporary, 1, del, []uint32{3, 2}, []uint32{1}, []uint32{2, 3}},
 		{"creator leaves", temporary, 1, del, []uint32{1}, []uint32{2, 3}, []uint32{1}},
 		{"member adds", temporary, 2, add, []uint32{4}, []uint32{1, 2, 3, 4}, []uint32{4}},
 		{"member removes", temporary, 2, del, []uint32{3}, nil, nil},
 		{"member leaves", temporary, 2, del, []uint32{2}, []uint32{1, 3}, []uint32{2}},
-		{"member leaves and takes one along", temporary, 2, del, []uint32{2, 3}, nil, nil},
+		{"member leaves and removes another", temporary, 2, del, []uint32{2, 3}, nil, nil},
 		{"stranger adds", temporary, 4, add, []uint32{4}, nil, nil},
 		{"stranger leaves", temporary, 4, del, []uint32{4}, nil, nil},
 		{"another system adds", temporary, 0, add, []uint32{4}, []uint32{1, 2, 3, 4}, []uint32{4}},
 		{"another system removes", temporary, 0, del, []uint32{1}, []uint32{2, 3}, []uint32{1}},
-		{"one is in, one is not", temporary, 1, add, []uint32{2, 4}, []uint32{1, 2, 3, 4}, []uint32{4}},
-		{"who is in", temporary, 1, add, []uint32{2}, nil, nil},
-		{"who is not in", temporary, 1, del, []uint32{4}, nil, nil},
-		{"who does not exist", temporary, 1, add, []uint32{999}, nil, nil},
-		{"nobody", temporary, 1, add, nil, nil, nil},
-		{"creator adds to a normal group", normal, 1, add, []uint32{4}, []uint32{1, 2, 3, 4}, []uint32{4}},
-		{"creator removes from a normal group", normal, 1, del, []uint32{2}, []uint32{1, 3}, []uint32{2}},
+		{"one user is a member, one is not", temporary, 1, add, []uint32{2, 4},
+			[]uint32{1, 2, 3, 4}, []uint32{4}},
+		{"a member is added", temporary, 1, add, []uint32{2}, nil, nil},
+		{"a stranger is removed", temporary, 1, del, []uint32{4}, nil, nil},
+		{"an unknown user is added", temporary, 1, add, []uint32{999}, nil, nil},
+		{"no users", temporary, 1, add, nil, nil, nil},
+		{"creator adds to a normal group", normal, 1, add, []uint32{4}, []uint32{1, 2, 3, 4},
+			[]uint32{4}},
+		{"creator removes from a normal group", normal, 1, del, []uint32{2}, []uint32{1, 3},
+			[]uint32{2}},
 		{"member adds to a normal group", normal, 2, add, []uint32{4}, nil, nil},
 		{"member leaves a normal group", normal, 2, del, []uint32{2}, nil, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			group := makeGroup(p, 1, test.group, 1, 2, 3)
-			rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(test.by, group, test.change, test.users...))
+			rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2,
+				changeReq(test.by, group, test.change, test.users...))
 			code, version := uint32(0), uint32(2)
 			if test.cur == nil {
 				code, version = 1, 0
 			}
-			if rsp.GetResultCode() != code || rsp.GetVersion() != version || rsp.HasVersion() != (version != 0) || rsp.GetGroupId() != group || rsp.GetUserId() != test.by ||
+			if rsp.GetResultCode() != code || rsp.GetVersion() != version ||
+				rsp.HasVersion() != (version != 0) || rsp.GetGroupId() != group ||
+				rsp.GetUserId() != test.by ||
 				rsp.GetChangeType() != test.change || string(rsp.GetAttachData()) != "way back" ||
-				!slices.Equal(rsp.GetCurUserIdList(), test.cur) || !slices.Equal(rsp.GetChgUserIdList(), test.chg) {
+				!slices.Equal(rsp.GetCurUserIdList(), test.cur) ||
+				!slices.Equal(rsp.GetChgUserIdList(), test.chg) {
 				t.Errorf("answer %v", rsp)
 			}
 			want := test.cur
 			if want == nil {
 				want = []uint32{1, 2, 3}
 			}
-			if groups, err := h.store.Groups(t.Context(), []uint32{group}); err != nil || len(groups) != 1 || !slices.Equal(groups[0].Members, want) {
+			if groups, err := h.store.Groups(t.Context(), []uint32{group}); err != nil ||
+				len(groups) != 1 || !slices.Equal(groups[0].Members, want) {
 				t.Errorf("group %v, %v", groups, err)
 			}
 		})
 	}
-	t.Run("creator who left", func(t *testing.T) {
+}
+
+// TestChangeMembersRefused: a creator outside its group, an unknown group and a full
+// queue are answered with result 1.
+func TestChangeMembersRefused(t *testing.T) {
+	p := open(t, options{}).dial()
+	t.Run("creator that left", func(t *testing.T) {
 		group := makeGroup(p, 1, temporary, 1, 2, 3)
 		ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(1, group, del, 1))
-		if rsp := ask[*pb.IMGroupChangeMemberRsp](p, 3, changeReq(1, group, del, 2)); rsp.GetResultCode() != 1 {
+		if rsp := ask[*pb.IMGroupChangeMemberRsp](p, 3,
+			changeReq(1, group, del, 2)); rsp.GetResultCode() != 1 {
 			t.Errorf("answer %v", rsp)
 		}
 	})
 	t.Run("no such group", func(t *testing.T) {
-		if rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(1, 99999, add, 2)); rsp.GetResultCode() != 1 || rsp.GetGroupId() != 99999 {
+		if rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2,
+			changeReq(1, 99999, add, 2)); rsp.GetResultCode() != 1 || rsp.GetGroupId() != 99999 {
 			t.Errorf("answer %v", rsp)
 		}
 	})
@@ -143,10 +170,13 @@ func TestChangeMembers(t *testing.T) {
 		g, p := h.gate(), h.dial()
 		p.send(1, unreadOf(1))
 		<-g.reached
-		if rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(1, 1, add, 2)); rsp.GetResultCode() != 1 {
+		if rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2,
+			changeReq(1, 1, add, 2)); rsp.GetResultCode() != 1 {
 			t.Errorf("answer %v", rsp)
 		}
-		if rsp := ask[*pb.IMGroupCreateRsp](p, 3, createReq(1, temporary, "x", 2, 1)); rsp.GetResultCode() != 1 || len(rsp.GetUserIdList()) != 2 {
+		if rsp := ask[*pb.IMGroupCreateRsp](p, 3,
+			createReq(1, temporary, "x", 2, 1)); rsp.GetResultCode() != 1 ||
+			len(rsp.GetUserIdList()) != 2 {
 			t.Errorf("answer %v", rsp)
 		}
 		h.store.set(nil)
@@ -155,7 +185,8 @@ func TestChangeMembers(t *testing.T) {
 	})
 }
 
-// TestGroupInfo: who asks gets what is newer than what it has, once each.
+// TestGroupInfo: a request for groups is answered with those that are newer than the
+// requester's version, once each.
 func TestGroupInfo(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
@@ -165,7 +196,8 @@ func TestGroupInfo(t *testing.T) {
 	}
 	ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(1, groups[1], add, 3)) // version 2
 	for _, test := range []struct{ ask, want string }{
-		{"", ""}, {"3/0 1/0", "1/1 3/1"}, {"1/1 2/1 3/1", "2/2"}, {"1/0 2/2", "1/1"}, {"2/0 2/2 2/0", "2/2"}, {"2/2 2/0", ""}, {"1/7", ""}, {"99/0 98/1", ""},
+		{"", ""}, {"3/0 1/0", "1/1 3/1"}, {"1/1 2/1 3/1", "2/2"}, {"1/0 2/2", "1/1"},
+		{"2/0 2/2 2/0", "2/2"}, {"2/2 2/0", ""}, {"1/7", ""}, {"99/0 98/1", ""},
 	} {
 		var list []*pb.GroupVersionInfo
 		for _, s := range strings.Fields(test.ask) {
@@ -177,13 +209,18 @@ func TestGroupInfo(t *testing.T) {
 			if n <= 3 {
 				id = groups[n-1]
 			}
-			list = append(list, pb.GroupVersionInfo_builder{GroupId: &id, Version: &version}.Build())
+			list = append(list, pb.GroupVersionInfo_builder{GroupId: &id,
+				Version: &version}.Build())
 		}
-		rsp := ask[*pb.IMGroupInfoListRsp](p, 3, pb.IMGroupInfoListReq_builder{UserId: proto.Uint32(0), GroupVersionList: list, AttachData: []byte("x")}.Build())
+		rsp := ask[*pb.IMGroupInfoListRsp](p, 3,
+			pb.IMGroupInfoListReq_builder{UserId: proto.Uint32(0), GroupVersionList: list,
+				AttachData: []byte("x")}.Build())
 		var got []string
 		for _, g := range rsp.GetGroupInfoList() {
-			got = append(got, fmt.Sprintf("%d/%d", slices.Index(groups, g.GetGroupId())+1, g.GetVersion()))
-			if g.GetGroupName() != "group" || g.GetGroupAvatar() != "a.png" || g.GetGroupCreatorId() != 1 || g.GetGroupType() != temporary ||
+			got = append(got, fmt.Sprintf("%d/%d", slices.Index(groups, g.GetGroupId())+1,
+				g.GetVersion()))
+			if g.GetGroupName() != "group" || g.GetGroupAvatar() != "a.png" ||
+				g.GetGroupCreatorId() != 1 || g.GetGroupType() != temporary ||
 				g.GetShieldStatus() != 0 || len(g.GetGroupMemberList()) != int(1+g.GetVersion()) {
 				t.Errorf("group %v", g)
 			}
@@ -194,7 +231,8 @@ func TestGroupInfo(t *testing.T) {
 	}
 }
 
-// TestNormalGroups: with field 100 the list has what was changed, or joined, at or after that time.
+// TestNormalGroups: with field 100 the answer contains the groups that changed, or that
+// the user joined, at or after that time.
 func TestNormalGroups(t *testing.T) {
 	h := open(t, options{recorded: true})
 	p := h.dial()
@@ -216,7 +254,8 @@ func TestNormalGroups(t *testing.T) {
 			t.Errorf("asked since %d: told %d", since, told)
 		}
 		for _, g := range rsp.GetGroupVersionList() {
-			s += fmt.Sprintf("%c%d", 'a'+g.GetGroupId()/second, g.GetVersion()) // a is the first, b the second
+			// a is the first, b the second
+			s += fmt.Sprintf("%c%d", 'a'+g.GetGroupId()/second, g.GetVersion())
 		}
 		return s
 	}
@@ -241,10 +280,11 @@ func TestNormalGroups(t *testing.T) {
 func groupText(from, to uint32, body string) *pb.MsgData {
 	m := text(from, to, body)
 	m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
-	m.CreateTime = uint32(time.Now().Unix() + 60) // after everybody joined
+	m.CreateTime = uint32(time.Now().Unix() + 60) // after all members joined
 	return m
 }
 
+// TestGroupMessage: members write in a group, others may not, and unread counts follow.
 func TestGroupMessage(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
@@ -256,7 +296,8 @@ func TestGroupMessage(t *testing.T) {
 	check := func(name string, m *pb.MsgData, id uint32, has bool, v uint32) {
 		t.Helper()
 		rsp := ask[*pb.MsgData](p, 7, m)
-		if rsp.MsgID != id || rsp.HasGroupVersion != has || rsp.GroupVersion != v || string(rsp.Data) != string(m.Data) {
+		if rsp.MsgID != id || rsp.HasGroupVersion != has || rsp.GroupVersion != v ||
+			string(rsp.Data) != string(m.Data) {
 			t.Errorf("%s: %+v", name, rsp)
 		}
 	}
@@ -266,40 +307,46 @@ func TestGroupMessage(t *testing.T) {
 	check("not a member", with(groupText(3, g, "d"), version(1)), 0, true, 0)
 	check("no such group", groupText(1, 99999, "e"), 0, false, 0)
 	check("empty", groupText(1, g, ""), 0, false, 0)
-	check("to the number of the sender", text(g, 2, "f"), 1, false, 0) // a user whose id is the group's: another conversation
+	// This is another conversation than the group's.
+	check("to the user with the group's id", text(g, 2, "f"), 1, false, 0)
 	if g == 1 {
 		check("user and group of one number", groupText(1, 1, "g"), 4, false, 0)
 	} else {
 		t.Errorf("group %d, want 1, the number of a member", g)
 	}
-	if rsp := ask[*pb.IMGroupChangeMemberRsp](p, 8, changeReq(1, g, add, 3)); rsp.GetVersion() != 2 {
+	if rsp := ask[*pb.IMGroupChangeMemberRsp](p, 8,
+		changeReq(1, g, add, 3)); rsp.GetVersion() != 2 {
 		t.Errorf("member not added: %v", rsp)
 	}
-	check("from who was added", with(groupText(3, g, "h"), version(1)), 5, true, 2)
+	check("from the added member", with(groupText(3, g, "h"), version(1)), 5, true, 2)
 
 	unread := func(user uint32) string {
 		t.Helper()
 		rsp := ask[*pb.IMUnreadMsgCntRsp](p, 9, unreadOf(user))
 		s := fmt.Sprint(rsp.GetTotalCnt(), ":")
 		for _, u := range rsp.GetUnreadinfoList() {
-			s += fmt.Sprint(" ", u.GetSessionType().Number(), "/", u.GetSessionId(), " ", u.GetUnreadCnt(), " ", u.GetLatestMsgId(), " ", u.GetLatestMsgFromUserId())
+			s += fmt.Sprint(" ", u.GetSessionType().Number(), "/", u.GetSessionId(), " ",
+				u.GetUnreadCnt(), " ", u.GetLatestMsgId(), " ", u.GetLatestMsgFromUserId())
 		}
 		return s
 	}
 	if got := unread(2); got != "3: 1/1 1 1 1 2/1 2 5 3" { // the user's before the group's
 		t.Errorf("unread of 2: %s", got)
 	}
-	p.send(10, pb.IMMsgDataReadAck_builder{UserId: proto.Uint32(2), SessionId: &g, MsgId: proto.Uint32(5), SessionType: group.Enum()}.Build())
+	p.send(10, pb.IMMsgDataReadAck_builder{UserId: proto.Uint32(2), SessionId: &g,
+		MsgId: proto.Uint32(5), SessionType: group.Enum()}.Build())
 	if got := unread(2); got != "1: 1/1 1 1 1" {
 		t.Errorf("unread of 2 after reading the group: %s", got)
 	}
-	if id := ask[*pb.IMGetLatestMsgIdRsp](p, 11, pb.IMGetLatestMsgIdReq_builder{UserId: proto.Uint32(4), SessionType: group.Enum(),
-		SessionId: &g}.Build()).GetLatestMsgId(); id != 0 {
-		t.Errorf("latest id %d for who is not in", id)
+	if id := ask[*pb.IMGetLatestMsgIdRsp](p, 11,
+		pb.IMGetLatestMsgIdReq_builder{UserId: proto.Uint32(4), SessionType: group.Enum(),
+			SessionId: &g}.Build()).GetLatestMsgId(); id != 0 {
+		t.Errorf("latest id %d for a user outside the group", id)
 	}
 }
 
-// TestGroupOrder: members write at once through several servers. Each gets its answers in its order, and all ids are given once, without a gap.
+// TestGroupOrder: members write at the same time through several servers. Each receives
+// its answers in order, and every id is assigned once, without a gap.
 func TestGroupOrder(t *testing.T) {
 	h := open(t, options{batches: pool.BatchOptions[*dbproxy.Pending]{MaxItems: 16}})
 	g := makeGroup(h.dial(), 1, temporary, 1, 2, 3, 4)
@@ -329,7 +376,7 @@ func TestGroupOrder(t *testing.T) {
 	slices.Sort(all)
 	for i, id := range all {
 		if id != uint32(i+1) {
-			t.Fatalf("id %d at place %d", id, i)
+			t.Fatalf("id %d at position %d", id, i)
 		}
 	}
 }

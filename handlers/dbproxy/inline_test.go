@@ -9,7 +9,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// inline is Tasks that runs each at once, and logs a panic away as the pool does.
+// inline is Tasks that runs each task at once, and drops panics as the pool does.
 type inline struct{}
 
 func (inline) Do(_ uint64, task func(ctx context.Context)) error {
@@ -18,7 +18,7 @@ func (inline) Do(_ uint64, task func(ctx context.Context)) error {
 	return nil
 }
 
-// keys is Messages that keeps what they would be ordered by.
+// keys is Messages that records the keys by which messages are ordered.
 type keys []uint64
 
 func (k *keys) Add(key uint64, _ *dbproxy.Pending) error {
@@ -26,12 +26,14 @@ func (k *keys) Add(key uint64, _ *dbproxy.Pending) error {
 	return nil
 }
 
-// TestKeys: what must keep its order has one key – a conversation whoever writes, a group whoever writes – and other conversations other ones.
+// TestKeys: messages of one conversation have the same key, for both users or all members
+// of a group, and other conversations have other keys.
 func TestKeys(t *testing.T) {
 	k := &keys{}
 	s := dbproxy.New(dbproxy.Options{Tasks: inline{}, Messages: k})
 	link := session.NewLink(session.NextID(), "msg", &answers{})
-	for _, m := range []*pb.MsgData{text(1, 2, "x"), text(2, 1, "x"), groupText(1, 2, "x"), groupText(3, 2, "x"), text(3, 2, "x"), groupText(3, 1, "x")} {
+	for _, m := range []*pb.MsgData{text(1, 2, "x"), text(2, 1, "x"), groupText(1, 2, "x"),
+		groupText(3, 2, "x"), text(3, 2, "x"), groupText(3, 1, "x")} {
 		s.Message(link, 1, m)
 	}
 	names, got := map[uint64]rune{}, ""
@@ -46,13 +48,14 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// answers is the carrier of a link that keeps the last answer.
+// answers is the carrier of a link that records the last answer.
 type answers struct{ last pb.Message }
 
 func (a *answers) SendMessage(_ uint16, m pb.Message) error { a.last = m; return nil }
 func (a *answers) Close(error)                              {}
 
-// fetchAll asks for the messages between users 1 and 2, without a socket; nil when there is no answer.
+// fetchAll requests the messages between users 1 and 2 without a socket; nil when there
+// is no answer.
 func fetchAll(t *testing.T, s *dbproxy.Server) *pb.IMGetMsgListRsp {
 	t.Helper()
 	a := &answers{}
@@ -61,7 +64,7 @@ func fetchAll(t *testing.T, s *dbproxy.Server) *pb.IMGetMsgListRsp {
 	return rsp
 }
 
-// fetch returns the body of one of them.
+// fetch returns the body of one of these messages.
 func fetch(t *testing.T, s *dbproxy.Server, id uint32) []byte {
 	t.Helper()
 	for _, m := range fetchAll(t, s).GetMsgList() {

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// TestLockoutIsBounded: trying names does not fill the memory, and does not unlock users.
+// TestLockoutIsBounded: attempts with many names do not fill the memory, and do not
+// unlock users.
 func TestLockoutIsBounded(t *testing.T) {
 	l := newLockout(2, time.Hour)
 	now := time.Unix(1_000_000, 0)
@@ -22,10 +23,10 @@ func TestLockoutIsBounded(t *testing.T) {
 		l.fail(suspect{name: fmt.Sprint(i)}, "a", now)
 	}
 	if n := l.unknown.Len(); n != lockoutNames {
-		t.Errorf("%d names remembered", n)
+		t.Errorf("%d names are counted", n)
 	}
 	if !l.locked(user, now) {
-		t.Error("unlocked by others")
+		t.Error("unlocked by attempts with other names")
 	}
 	if l.locked(user, now.Add(time.Hour)) {
 		t.Error("locked for ever")

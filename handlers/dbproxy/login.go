@@ -13,11 +13,12 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Result codes of IMValidateRsp, and the texts beside them, which clients show to people.
+// Result codes of IMValidateRsp, and the texts with them, which clients show to their
+// users.
 const (
 	validateOK     = 0
-	validateWrong  = 1 // no such user, or not this password: which of them is nobody's business
-	validateFailed = 2 // could not be checked
+	validateWrong  = 1 // unknown user or wrong password; the answer does not tell which
+	validateFailed = 2 // the login could not be checked
 	validateLocked = 6
 
 	textOK     = "成功"
@@ -27,41 +28,50 @@ const (
 	textLocked = "用户名/密码错误次数太多"
 )
 
-// maxName is the longest login name looked up, in bytes: 32 characters of utf8mb4.
+// maxName is the longest login name that is looked up, in bytes: 32 characters of
+// utf8mb4.
 const maxName = 4 * 32
 
-// nameKey is the same for all spellings of a name.
-func (s *Server) nameKey(name string) uint64 { return maphash.String(s.seed, strings.ToLower(name)) }
+// nameKey returns the same key for all spellings of a name.
+func (s *Server) nameKey(name string) uint64 {
+	return maphash.String(s.seed,
+		strings.ToLower(name))
+}
 
-// Logins come in storms – a server that comes back has all of its clients at once – and each is a look-up by name. So those that came while the look-up before was under
-// way are looked up together. A login on an idle system waits for nobody.
+// Logins arrive in storms: when a message server restarts, all of its clients log in at
+// once, and each login is a lookup by name. So the logins that arrive during a lookup are
+// looked up together in the next one. A login on an idle system does not wait.
 
-// login is one on its way.
+// login is one login that is not answered yet.
 type login struct {
 	request
 	m *pb.IMValidateReq
 }
 
-// logins is a shard of them: those of one name always meet in the same, and are checked in the order they came.
+// logins is one shard of the logins. Logins with the same name are always in the same
+// shard, and are checked in the order of their arrival.
 type logins struct {
 	mu      sync.Mutex
 	waiting []*login
-	running bool   // a task is posted, or runs
-	turn    uint64 // tasks posted
+	running bool   // a task is posted or runs
+	turn    uint64 // number of tasks posted
 }
 
 const (
-	// loginShards is how many look-ups may be under way at once: enough that one slow answer does not hold up everybody.
+	// loginShards is the number of lookups that may run at the same time: more than one,
+	// so that one slow answer does not delay all logins.
 	loginShards = 4
-	// maxLoginBatch is how many names one look-up is for, maxLoginsWaiting how many logins may wait in a shard: what comes then is told to try again later.
+	// maxLoginBatch is the largest number of names in one lookup. maxLoginsWaiting bounds
+	// the logins that wait in a shard. Further ones are refused as busy.
 	maxLoginBatch    = 64
 	maxLoginsWaiting = 4096
-	// loginKeys is where the keys of their tasks begin: no user has them. loginTries is how many of them are tried when queues are full.
+	// loginKeys is the first key of the login tasks. No user has these keys. loginTries
+	// is the number of keys that are tried while queues are full.
 	loginKeys  = 1 << 62
 	loginTries = 4
 )
 
-// handleValidate takes a login.
+// handleValidate accepts a login.
 func (s *Server) handleValidate(ses *session.Session, seq uint16, m *pb.IMValidateReq) error {
 	l := &login{request: request{session: ses, seq: seq, cmd: m.Command(), came: s.opt.Now()}, m: m}
 	err := s.begin()
@@ -76,7 +86,7 @@ func (s *Server) handleValidate(ses *session.Session, seq uint16, m *pb.IMValida
 	return err
 }
 
-// addLogin puts a login into its shard.
+// addLogin adds a login to its shard.
 func (s *Server) addLogin(l *login) error {
 	key := s.nameKey(l.m.GetUserName()) % loginShards
 	g := &s.logins[key]
@@ -95,13 +105,17 @@ func (s *Server) addLogin(l *login) error {
 	return nil
 }
 
-// postLogins has a shard's logins checked; the shard's mutex is held. Tasks share their queues with those of other keys, among them users who ask for very much. So each task
-// has a key of its own: what stands in one queue does not keep a quarter of all users from logging in. There is one task of a shard at a time, so the order stays.
+// postLogins posts a task that checks the logins of a shard. The caller holds the shard's
+// mutex. Tasks share their queues with tasks of other keys, also with those of users with
+// very many requests. So each task gets a new key: a full queue then does not keep a
+// quarter of all users from logging in. A shard has one task at a time, so the order is
+// kept.
 func (s *Server) postLogins(key uint64) (err error) {
 	g := &s.logins[key]
 	for range loginTries {
 		g.turn++
-		err = s.opt.Tasks.Do(loginKeys+g.turn*loginShards+key, func(ctx context.Context) { s.runLogins(ctx, key) })
+		err = s.opt.Tasks.Do(loginKeys+g.turn*loginShards+key,
+			func(ctx context.Context) { s.runLogins(ctx, key) })
 		if im.KindOf(err) != im.Busy {
 			break
 		}
@@ -109,7 +123,8 @@ func (s *Server) postLogins(key uint64) (err error) {
 	return err
 }
 
-// runLogins checks what waits in a shard, on a worker; with more left than one look-up is for, it goes to the end of a queue.
+// runLogins checks waiting logins of a shard, on a worker. When more than one lookup's
+// worth waits, the rest is left to a further task at the end of a queue.
 func (s *Server) runLogins(ctx context.Context, key uint64) {
 	g := &s.logins[key]
 	g.mu.Lock()
@@ -119,11 +134,11 @@ func (s *Server) runLogins(ctx context.Context, key uint64) {
 		batch, g.waiting = batch[:maxLoginBatch:maxLoginBatch], batch[maxLoginBatch:]
 	}
 	g.mu.Unlock()
-	defer s.goOnWithLogins(key) // also after a panic
+	defer s.goOnWithLogins(key) // after a panic too
 	s.checkLogins(ctx, batch)
 }
 
-// goOnWithLogins sees to it that what has come meanwhile is checked.
+// goOnWithLogins posts a further task when logins are waiting.
 func (s *Server) goOnWithLogins(key uint64) {
 	g := &s.logins[key]
 	var left []*login
@@ -141,7 +156,7 @@ func (s *Server) goOnWithLogins(key uint64) {
 	}
 }
 
-// checkLogins answers logins, each in its turn.
+// checkLogins looks up a batch of logins and answers them in order.
 func (s *Server) checkLogins(ctx context.Context, batch []*login) {
 	defer func() {
 		for _, l := range batch {
@@ -184,12 +199,12 @@ func (s *Server) checkLogins(ctx context.Context, batch []*login) {
 	}
 }
 
-// notValidated ends a login that could not be checked. The asker is told so only if it can tell
-// that from a wrong password. A message server of the first implementation cannot: it makes
-// REFUSE_REASON_DB_VALIDATE_FAILED of every result, its client shows that the password is wrong,
-// and the Android client repeats the login at once, without end. Without an answer that server
-// closes the connection 15 s after it was opened, and the client takes it for what it is, a
-// server that does not work.
+// notValidated ends a login that could not be checked. It answers only a message server
+// that can tell this result from a wrong password. A message server of the first
+// implementation cannot: it answers every result with REFUSE_REASON_DB_VALIDATE_FAILED,
+// its client shows that the password is wrong, and the Android client repeats the login
+// at once, without end. Without an answer that server closes the connection 15 s after it
+// was opened, and the client shows that the server does not work.
 func (s *Server) notValidated(l *login, err error) {
 	s.metrics.failures.WithLabelValues(l.cmd.String(), im.KindOf(err).String()).Inc()
 	if !l.m.GetTellFailure() {
@@ -203,31 +218,33 @@ func (s *Server) notValidated(l *login, err error) {
 	s.answer(&l.request, validated(l.m, validateFailed, text, nil))
 }
 
-// validate checks a name and password. The account is that of the name, without an id when there is none.
+// validate checks a name and password. account is the account of the name; its ID is 0
+// when there is none.
 func (s *Server) validate(m *pb.IMValidateReq, account *im.Account) *pb.IMValidateRsp {
-	who := suspect{name: strings.ToLower(m.GetUserName())}
+	name := suspect{name: strings.ToLower(m.GetUserName())}
 	known := account.ID != 0
 	if known {
-		who = suspect{id: account.ID} // the database knows more spellings of a name than ToLower
+		name = suspect{id: account.ID} // the database matches more spellings of a name than ToLower
 	}
 	now := s.opt.Now()
-	if s.lock.locked(who, now) {
+	if s.lock.locked(name, now) {
 		s.metrics.refusedLogins.WithLabelValues("locked").Inc()
 		return validated(m, validateLocked, textLocked, nil)
 	}
 	if reason := refusal(known, account, m.GetPassword()); reason != "" {
 		s.metrics.refusedLogins.WithLabelValues(reason).Inc()
-		if s.lock.fail(who, m.GetPassword(), now) {
+		if s.lock.fail(name, m.GetPassword(), now) {
 			s.metrics.locks.Inc()
-			s.log.Warn("login name locked", "role", "dbproxy", "user", account.ID, "name", m.GetUserName())
+			s.log.Warn("login name locked", "role", "dbproxy", "user", account.ID, "name",
+				m.GetUserName())
 		}
 		return validated(m, validateWrong, textWrong, nil)
 	}
-	s.lock.clear(who)
+	s.lock.clear(name)
 	return validated(m, validateOK, textOK, userInfo(&account.User))
 }
 
-// refusal says why an account may not log in, "" when it may.
+// refusal returns the reason why an account may not log in; "" when it may.
 func refusal(known bool, a *im.Account, password string) string {
 	switch {
 	case !known:
@@ -241,7 +258,8 @@ func refusal(known bool, a *im.Account, password string) string {
 }
 
 func validated(m *pb.IMValidateReq, code uint32, text string, info *pb.UserInfo) *pb.IMValidateRsp {
-	rsp := pb.IMValidateRsp_builder{UserName: proto.String(m.GetUserName()), ResultCode: proto.Uint32(code),
+	rsp := pb.IMValidateRsp_builder{UserName: proto.String(m.GetUserName()),
+		ResultCode:   proto.Uint32(code),
 		ResultString: proto.String(text), UserInfo: info}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp

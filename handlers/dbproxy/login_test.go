@@ -10,6 +10,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
+// TestLoginLock: ten different wrong passwords within half an hour lock a name until the
+// oldest is older than that. A successful login resets the count.
 func TestLoginLock(t *testing.T) {
 	h := open(t, options{users: 5})
 	if err := h.store.SetUserStatus(t.Context(), 5, im.StatusDeparted); err != nil {
@@ -24,7 +26,7 @@ func TestLoginLock(t *testing.T) {
 		}
 		return rsp.GetResultCode()
 	}
-	expect := func(what string, got, want uint32) {
+	expect := func(t *testing.T, what string, got, want uint32) {
 		t.Helper()
 		if got != want {
 			t.Errorf("%s: result %d, want %d", what, got, want)
@@ -32,37 +34,47 @@ func TestLoginLock(t *testing.T) {
 	}
 	guesses := 0
 	guess := func() string { guesses++; return fmt.Sprint("guess ", guesses) }
-	for range 9 {
-		expect("wrong", login("u00001", guess()), 1)
-		h.clock.Add(time.Minute)
-	}
-	expect("right after nine", login("u00001", "pw"), 0)
-	for range 9 { // the right one made a new start
-		bad := guess()
-		for range 30 { // a client repeats its password
-			expect("wrong", login("u00001", bad), 1)
+	t.Run("nine wrong passwords do not lock", func(t *testing.T) {
+		for range 9 {
+			expect(t, "wrong", login("u00001", guess()), 1)
+			h.clock.Add(time.Minute)
 		}
+		expect(t, "right after nine", login("u00001", "pw"), 0)
+	})
+	t.Run("ten lock the name", func(t *testing.T) {
+		for range 9 { // the right password has reset the count
+			bad := guess()
+			for range 30 { // a client repeats its password
+				expect(t, "wrong", login("u00001", bad), 1)
+			}
+			h.clock.Add(time.Minute)
+		}
+		expect(t, "tenth", login("U00001", guess()), 1) // upper and lower case are the same name
+		expect(t, "locked", login("u00001", "pw"), 6)
+		expect(t, "locked in upper case", login("U00001", "pw"), 6)
+		expect(t, "another user", login("u00002", "pw"), 0)
+	})
+	t.Run("the oldest expires", func(t *testing.T) {
+		h.clock.Add(21*time.Minute - time.Second) // the oldest is 29:59 old
+		expect(t, "still locked", login("u00001", "pw"), 6)
+		h.clock.Add(time.Second)
+		expect(t, "one over, wrong again", login("u00001", guess()), 1)
+		expect(t, "locked again", login("u00001", "pw"), 6)
 		h.clock.Add(time.Minute)
-	}
-	expect("tenth", login("U00001", guess()), 1) // a name is the same in other letters
-	expect("locked", login("u00001", "pw"), 6)
-	expect("locked in other letters", login("U00001", "pw"), 6)
-	expect("another user", login("u00002", "pw"), 0)
-	h.clock.Add(21*time.Minute - time.Second) // the oldest is 29:59 old
-	expect("still locked", login("u00001", "pw"), 6)
-	h.clock.Add(time.Second)
-	expect("one over, wrong again", login("u00001", guess()), 1)
-	expect("locked again", login("u00001", "pw"), 6)
-	h.clock.Add(time.Minute)
-	expect("next one over", login("u00001", "pw"), 0)
+		expect(t, "next one over", login("u00001", "pw"), 0)
+	})
 
-	for range 10 {
-		expect("nobody", login("nobody", guess()), 1)
-	}
-	expect("nobody locked: a lock does not tell who exists", login("NOBODY", "pw"), 6)
-	expect("departed", login("u00005", "pw"), 1)
-	expect("no name", login("", "pw"), 1)
-	expect("name that cannot be", login(string(make([]byte, 1000)), "pw"), 1)
+	t.Run("unknown names", func(t *testing.T) {
+		for range 10 {
+			expect(t, "nobody", login("nobody", guess()), 1)
+		}
+		expect(t, "unknown name is locked too", login("NOBODY", "pw"), 6)
+	})
+	t.Run("names that cannot log in", func(t *testing.T) {
+		expect(t, "departed", login("u00005", "pw"), 1)
+		expect(t, "no name", login("", "pw"), 1)
+		expect(t, "name that cannot be", login(string(make([]byte, 1000)), "pw"), 1)
+	})
 }
 
 func TestLoginNeverLocks(t *testing.T) {

@@ -13,14 +13,14 @@ import (
 	"teamtalk/sql/embedded"
 )
 
-// told is the carrier of a link that hands on what is answered.
+// told is the carrier of a link that passes answers to a channel.
 type told chan pb.Message
 
 func (c told) SendMessage(_ uint16, m pb.Message) error { c <- m; return nil }
 func (told) Close(error)                                {}
 
-// TestLoginsPastFullQueues: users whose requests fill the queues they are in keep nobody else from logging in, although all logins of a quarter of the names
-// are looked up together.
+// TestLoginsPastFullQueues: users whose requests fill their queues do not keep others
+// from logging in, although the logins of a quarter of all names are looked up together.
 func TestLoginsPastFullQueues(t *testing.T) {
 	store, err := embedded.Open(t.Context(), embedded.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -32,7 +32,7 @@ func TestLoginsPastFullQueues(t *testing.T) {
 	p := pool.New(pool.Options{Workers: 8, StrandQueue: 1})
 	s := dbproxy.New(dbproxy.Options{Store: store, Tasks: p, Timeout: time.Minute})
 	release := make(chan struct{})
-	for key := range uint64(4) { // as few as there are shards of logins
+	for key := range uint64(4) { // the number of login shards
 		began := make(chan struct{})
 		if err := p.Do(key, func(context.Context) { close(began); <-release }); err != nil {
 			t.Fatal(err)

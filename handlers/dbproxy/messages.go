@@ -9,36 +9,40 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Pending is a message on its way to the store.
+// Pending is a message between its arrival and its answer.
 type Pending struct {
 	request
 	msg  *pb.MsgData // the request; becomes the answer
 	row  im.Message
-	size int // of the body and client id, in bytes; answering changes msg
+	size int // of the body and client id, in bytes, as received: the answer changes msg
 
-	// What its sender's order is kept by, see sendOrder; zero: it is not kept.
+	// The key and number by which sendOrder keeps the sender's order; zero: the order is
+	// not kept.
 	sender sender
 	epoch  uint32
 	order  uint64
 }
 
-// pendingOverhead is what a message costs beyond its bytes, roughly, in the bounds of a batch.
+// pendingOverhead is the approximate memory of a message besides its bytes, for the
+// bounds of a batch.
 const pendingOverhead = 64
 
-// Size is what p counts for against the bounds of a batch, in bytes.
+// Size returns the size of p for the bounds of a batch, in bytes.
 func (p *Pending) Size() int { return p.size }
 
 func (s *Server) handleMessages() {
 	router.Handle(s.Router, router.Public, s.handleMsgData)
 }
 
-// handleMsgData puts a message into a batch. The answer is the message itself, with its msg_id; 0 when it was not stored.
+// handleMsgData adds a message to a batch. The answer is the message with its msg_id; 0
+// when it was not stored.
 func (s *Server) handleMsgData(ses *session.Session, seq uint16, m *pb.MsgData) error {
 	p := &Pending{
 		request: request{session: ses, seq: seq, cmd: m.Command(), came: s.opt.Now()},
 		msg:     m,
-		row:     im.Message{From: m.FromUserID, To: m.ToSessionID, Created: m.CreateTime, Type: m.Type, Data: m.Data},
-		size:    len(m.Data) + len(m.ClientMsgID) + pendingOverhead,
+		row: im.Message{From: m.FromUserID, To: m.ToSessionID, Created: m.CreateTime,
+			Type: m.Type, Data: m.Data},
+		size: len(m.Data) + len(m.ClientMsgID) + pendingOverhead,
 	}
 	if len(m.ClientMsgID) > 0 {
 		p.row.ClientID = m.ClientMsgID
@@ -58,11 +62,12 @@ func (s *Server) handleMsgData(ses *session.Session, seq uint16, m *pb.MsgData) 
 	return err
 }
 
-// storable says why a message can never be stored.
+// storable returns the reason why a message can never be stored; nil when it can.
 func (s *Server) storable(row *im.Message) error {
 	switch {
 	case row.From == 0 || row.To == 0 || (row.From == row.To && !row.Type.IsGroup()):
-		return im.Errorf(im.Invalid, "message of type %#x from %d to %d", int32(row.Type), row.From, row.To)
+		return im.Errorf(im.Invalid, "message of type %#x from %d to %d", int32(row.Type), row.From,
+			row.To)
 	case len(row.Data) == 0:
 		return im.Errorf(im.Invalid, "empty message")
 	case len(row.ClientID) > im.MaxClientID:
@@ -84,13 +89,15 @@ func (s *Server) accept(p *Pending) error {
 	return err
 }
 
-// AppendBatch stores a batch and answers each of its messages, in the order of the batch: what the batcher runs.
+// AppendBatch stores a batch and answers each of its messages, in the order of the batch.
+// The batcher calls it.
 func (s *Server) AppendBatch(ctx context.Context, batch []*Pending) {
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/2)
 	defer cancel()
 	now := s.opt.Now()
 	for _, p := range batch {
-		// With the time that storing may take, its sender would be told that nothing came of it, and repeat it: that would make two of it.
+		// Storing may take the rest of Timeout. The caller would give up, the sender
+		// would repeat the message, and it would be stored twice.
 		if now.Sub(p.came) > s.opt.Timeout/2 {
 			p.row.Err = im.Errorf(im.Busy, "message waited longer than %s", s.opt.Timeout/2)
 		}
@@ -109,7 +116,8 @@ func (s *Server) AppendBatch(ctx context.Context, batch []*Pending) {
 	s.finish(batch)
 }
 
-// FailBatch answers messages that the batcher gave up, as not stored, except those that are answered already.
+// FailBatch answers the messages that the batcher gave up, as not stored. Messages that
+// are answered already are skipped.
 func (s *Server) FailBatch(batch []*Pending, err error) {
 	for _, p := range batch {
 		p.row.Err = err
@@ -117,7 +125,8 @@ func (s *Server) FailBatch(batch []*Pending, err error) {
 	s.finish(batch)
 }
 
-// finish answers what is not answered yet, and logs failures, once per kind and second.
+// finish answers the messages that are not answered yet, and logs failures at most once a
+// second for each kind of error.
 func (s *Server) finish(batch []*Pending) {
 	type failure struct {
 		first *Pending
@@ -146,19 +155,24 @@ func (s *Server) finish(batch []*Pending) {
 		if !ok {
 			continue
 		}
-		s.log.Log(context.Background(), failureLevel(k), "messages not stored", "role", "dbproxy", "count", f.count, "held", held,
-			"conn", f.first.session.ID(), "user", f.first.row.From, "cmd", f.first.cmd.String(), "seq", f.first.seq, "err", f.first.row.Err)
+		s.log.Log(context.Background(), failureLevel(k), "messages not stored", "role", "dbproxy",
+			"count", f.count, "held", held,
+			"conn", f.first.session.ID(), "user", f.first.row.From, "cmd", f.first.cmd.String(),
+			"seq", f.first.seq, "err", f.first.row.Err)
 	}
 }
 
-// settle answers one message as its row says. The group's version is for those who asked with one: others do not know the field.
+// settle answers one message with the result in its row. Only a request with a group
+// version receives the version: other message servers do not know the field.
 func (s *Server) settle(p *Pending) {
 	p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = p.row.ID, p.row.Duplicate, p.row.GroupVersion
 	p.msg.Rejected = false
 	switch {
 	case p.row.Err != nil:
-		s.order.note(p, s.opt.Now())                                   // before the answer, which begins a new epoch
-		p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = 0, false, 0 // the request may have had one
+		// The failure is recorded before the answer, which begins a new epoch.
+		s.order.note(p, s.opt.Now())
+		// The request may contain values.
+		p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = 0, false, 0
 		p.msg.Rejected = p.msg.SenderConn != 0 && rejected(p.row.Err)
 		s.metrics.failed.Inc()
 		s.metrics.failures.WithLabelValues(p.cmd.String(), im.KindOf(p.row.Err).String()).Inc()

@@ -20,9 +20,12 @@ import (
 )
 
 func text(from, to uint32, body string) *pb.MsgData {
-	return &pb.MsgData{FromUserID: from, ToSessionID: to, CreateTime: 1_700_000_000, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(body)}
+	return &pb.MsgData{FromUserID: from, ToSessionID: to, CreateTime: 1_700_000_000,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(body)}
 }
 
+// TestMessage checks the answer to each kind of message, and what the store contains
+// afterwards.
 func TestMessage(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
@@ -37,22 +40,32 @@ func TestMessage(t *testing.T) {
 		{"back", text(2, 1, "b"), 2, false},
 		{"same content is another message", text(2, 1, "b"), 3, false},
 		{"other conversation", text(3, 1, "c"), 1, false},
-		{"id of the client is ignored", with(text(1, 2, "d"), func(m *pb.MsgData) { m.MsgID = 77 }), 4, false},
-		{"client id", with(text(1, 2, "e"), func(m *pb.MsgData) { m.ClientMsgID = []byte("x") }), 5, false},
-		{"client id again", with(text(1, 2, "e"), func(m *pb.MsgData) { m.ClientMsgID = []byte("x") }), 5, true},
-		{"empty client id is none", with(text(1, 2, "f"), func(m *pb.MsgData) { m.ClientMsgID = []byte{} }), 6, false},
-		{"empty client id again", with(text(1, 2, "f"), func(m *pb.MsgData) { m.ClientMsgID = []byte{} }), 7, false},
-		{"client id too long", with(text(1, 2, "g"), func(m *pb.MsgData) { m.ClientMsgID = make([]byte, im.MaxClientID+1) }), 0, false},
+		{"id of the client is ignored", with(text(1, 2, "d"), func(m *pb.MsgData) { m.MsgID = 77 }),
+			4, false},
+		{"client id", with(text(1, 2, "e"), func(m *pb.MsgData) { m.ClientMsgID = []byte("x") }), 5,
+			false},
+		{"client id again", with(text(1, 2, "e"),
+			func(m *pb.MsgData) { m.ClientMsgID = []byte("x") }), 5, true},
+		{"empty client id is none", with(text(1, 2, "f"),
+			func(m *pb.MsgData) { m.ClientMsgID = []byte{} }), 6, false},
+		{"empty client id again", with(text(1, 2, "f"),
+			func(m *pb.MsgData) { m.ClientMsgID = []byte{} }), 7, false},
+		{"client id too long", with(text(1, 2, "g"),
+			func(m *pb.MsgData) { m.ClientMsgID = make([]byte, im.MaxClientID+1) }), 0, false},
 		{"nobody", with(text(1, 99, "h"), func(m *pb.MsgData) { m.MsgID = 77 }), 0, false},
 		{"to self", text(1, 1, "i"), 0, false},
 		{"from nobody", text(0, 1, "i"), 0, false},
 		{"empty", text(1, 2, ""), 0, false},
 		{"too long", text(1, 2, strings.Repeat("x", im.MaxContent+1)), 0, false},
-		{"audio", with(text(1, 2, "j"), func(m *pb.MsgData) { m.Type = pb.MsgType_MSG_TYPE_SINGLE_AUDIO }), 0, false},
-		{"group", with(text(1, 2, "j"), func(m *pb.MsgData) { m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT }), 0, false},
+		{"audio", with(text(1, 2, "j"),
+			func(m *pb.MsgData) { m.Type = pb.MsgType_MSG_TYPE_SINGLE_AUDIO }), 0, false},
+		{"group", with(text(1, 2, "j"),
+			func(m *pb.MsgData) { m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT }), 0, false},
 		{"after failures", text(1, 2, "k"), 8, false},
-		{"long attachment", with(text(1, 2, "l"), func(m *pb.MsgData) { m.AttachData = bytes.Repeat([]byte{9}, 5000) }), 9, false},
-		{"empty attachment", with(text(1, 2, "m"), func(m *pb.MsgData) { m.AttachData = []byte{} }), 10, false},
+		{"long attachment", with(text(1, 2, "l"),
+			func(m *pb.MsgData) { m.AttachData = bytes.Repeat([]byte{9}, 5000) }), 9, false},
+		{"empty attachment", with(text(1, 2, "m"), func(m *pb.MsgData) { m.AttachData = []byte{} }),
+			10, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			seq := uint16(100 + i)
@@ -73,8 +86,9 @@ func TestMessage(t *testing.T) {
 	}
 }
 
-// TestOrder: many servers write in the same conversations at once. Every one gets its answers with increasing ids per conversation, all ids
-// are given once, and history has each under the id that was answered.
+// TestOrder: many servers write in the same conversations at the same time. Each receives
+// its answers with increasing ids per conversation, every id is assigned once, and the
+// history contains each message under the id in its answer.
 func TestOrder(t *testing.T) {
 	h := open(t, options{batches: pool.BatchOptions[*dbproxy.Pending]{MaxItems: 16}})
 	const servers, each = 4, 200
@@ -88,7 +102,8 @@ func TestOrder(t *testing.T) {
 			for i := range each {
 				from, to := uint32(1+(n+i)%2), uint32(1+(n+i+1)%2)
 				var err error
-				if frames, err = pdu.Append(frames, uint16(i), text(from, to, fmt.Sprintf("%d/%d", n, i))); err != nil {
+				if frames, err = pdu.Append(frames, uint16(i),
+					text(from, to, fmt.Sprintf("%d/%d", n, i))); err != nil {
 					t.Error(err)
 					return
 				}
@@ -96,7 +111,7 @@ func TestOrder(t *testing.T) {
 			p.write(frames)
 			last := uint32(0)
 			for i := range each {
-				m := answer[*pb.MsgData](p, uint16(i)) // in the order asked
+				m := answer[*pb.MsgData](p, uint16(i)) // in the order of the requests
 				if m.MsgID <= last {
 					t.Errorf("id %d after %d", m.MsgID, last)
 				}
@@ -125,7 +140,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestFailures: what comes back when the store fails, or a handler does.
+// TestFailures checks the answers when the store fails or panics.
 func TestFailures(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
@@ -141,14 +156,16 @@ func TestFailures(t *testing.T) {
 				t.Errorf("message stored: %+v", m)
 			}
 			first := validateReq("u00001", "pw").(*pb.IMValidateReq)
-			first.ClearTellFailure() // as servers of the first implementation ask
+			first.ClearTellFailure() // as servers of the first implementation do
 			p.send(5, first)         // not answered
 			rsp := ask[*pb.IMValidateRsp](p, 3, validateReq("u00001", "pw"))
-			if rsp.GetResultCode() != 2 || rsp.GetResultString() != "服务端内部错误" || rsp.HasUserInfo() || string(rsp.GetAttachData()) != "way back" {
+			if rsp.GetResultCode() != 2 || rsp.GetResultString() != "服务端内部错误" ||
+				rsp.HasUserInfo() || string(rsp.GetAttachData()) != "way back" {
 				t.Errorf("login answered %v", rsp)
 			}
 			h.store.set(nil)
-			if rsp := ask[*pb.IMValidateRsp](p, 4, validateReq("u00001", "pw")); rsp.GetResultCode() != 0 {
+			if rsp := ask[*pb.IMValidateRsp](p, 4,
+				validateReq("u00001", "pw")); rsp.GetResultCode() != 0 {
 				t.Errorf("login afterwards answered %v", rsp)
 			}
 		})
@@ -158,7 +175,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// gate holds store calls up: reached gets one value per call that waits, open lets one call pass.
+// gate blocks calls of the store: reached receives one value for each call that waits,
+// and open lets one call pass.
 type gate struct{ reached, open chan struct{} }
 
 func (h *house) gate() *gate {
@@ -171,7 +189,7 @@ func (h *house) gate() *gate {
 	return g
 }
 
-// TestBusy: with full queues everything is refused at once.
+// TestBusy: with full queues all requests are refused at once.
 func TestBusy(t *testing.T) {
 	h := open(t, options{pool: pool.Options{Workers: 2, BatchWorkers: 1, Queue: 1, StrandQueue: 1},
 		batches: pool.BatchOptions[*dbproxy.Pending]{QueueItems: 1}})
@@ -208,9 +226,10 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// TestTooLate: what waited until its caller gave up is not done any more.
+// TestTooLate: a request that waited until its caller gave up is not run.
 func TestTooLate(t *testing.T) {
-	h := open(t, options{pool: pool.Options{Workers: 2, BatchWorkers: 1, Strands: 1}, db: dbproxy.Options{Timeout: 10 * time.Second}})
+	h := open(t, options{pool: pool.Options{Workers: 2, BatchWorkers: 1, Strands: 1},
+		db: dbproxy.Options{Timeout: 10 * time.Second}})
 	g := h.gate()
 	p := h.dial()
 	p.send(1, unreadOf(1))
@@ -220,7 +239,8 @@ func TestTooLate(t *testing.T) {
 	p.send(3, unreadOf(1)) // waits behind 1, is never answered
 	p.send(4, validateReq("u00001", "pw"))
 	p.send(5, text(1, 2, "too late"))
-	if m := ask[*pb.MsgData](p, 6, text(1, 2, "")); m.MsgID != 0 { // answered at once: the others are in their queues
+	// The answer shows that the others are in their queues.
+	if m := ask[*pb.MsgData](p, 6, text(1, 2, "")); m.MsgID != 0 {
 		t.Errorf("empty message: %+v", m)
 	}
 	h.clock.Add(11 * time.Second)
@@ -237,7 +257,8 @@ func TestTooLate(t *testing.T) {
 	if m, ok := got[5].(*pb.MsgData); !ok || m.MsgID != 0 {
 		t.Errorf("message too late: %+v", got[5])
 	}
-	if rsp, ok := got[4].(*pb.IMValidateRsp); !ok || rsp.GetResultCode() != 2 || rsp.GetResultString() != "服务器繁忙，请稍后再试" {
+	if rsp, ok := got[4].(*pb.IMValidateRsp); !ok || rsp.GetResultCode() != 2 ||
+		rsp.GetResultString() != "服务器繁忙，请稍后再试" {
 		t.Errorf("login too late: %+v", got[4])
 	}
 	if _, ok := got[1].(*pb.IMUnreadMsgCntRsp); !ok {
@@ -248,15 +269,18 @@ func TestTooLate(t *testing.T) {
 	}
 }
 
-// TestTooLateToStore: a message is refused as soon as storing it could outlast its caller's patience.
+// TestTooLateToStore: a message is refused as soon as storing it could take longer than
+// its caller waits.
 func TestTooLateToStore(t *testing.T) {
-	h := open(t, options{pool: pool.Options{Workers: 1, BatchWorkers: 1, Strands: 1}, db: dbproxy.Options{Timeout: 10 * time.Second}})
+	h := open(t, options{pool: pool.Options{Workers: 1, BatchWorkers: 1, Strands: 1},
+		db: dbproxy.Options{Timeout: 10 * time.Second}})
 	g := h.gate()
 	p := h.dial()
 	p.send(1, text(1, 2, "in time"))
 	<-g.reached
 	p.send(2, text(1, 2, "too late"))
-	if m := ask[*pb.MsgData](p, 3, text(1, 2, "")); m.MsgID != 0 { // answered at once: the other is in its queue
+	// The answer shows that the other is in its queue.
+	if m := ask[*pb.MsgData](p, 3, text(1, 2, "")); m.MsgID != 0 {
 		t.Errorf("empty message: %+v", m)
 	}
 	h.clock.Add(6 * time.Second)
@@ -269,20 +293,23 @@ func TestTooLateToStore(t *testing.T) {
 	}
 }
 
-// TestDrain: what was accepted is finished, what comes later is refused.
+// TestDrain: accepted requests are completed, later ones are refused.
 func TestDrain(t *testing.T) {
 	h := open(t, options{})
 	g := h.gate()
 	p, q := h.dial(), h.dial()
-	if rsp := ask[*pb.IMDeviceTokenRsp](q, 1, pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(1), DeviceToken: proto.String("")}.Build()); !rsp.HasAttachData() {
-		t.Error("no attach_data") // the first implementation's is always there
+	if rsp := ask[*pb.IMDeviceTokenRsp](q, 1,
+		pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(1),
+			DeviceToken: proto.String("")}.Build()); !rsp.HasAttachData() {
+		t.Error("no attach_data") // the first implementation always sends it
 	}
 	p.send(1, text(1, 2, "a"))
 	<-g.reached
 
 	short, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := h.server.Drain(short); im.KindOf(err) != im.Closed || !errors.Is(err, context.Canceled) {
+	if err := h.server.Drain(short); im.KindOf(err) != im.Closed ||
+		!errors.Is(err, context.Canceled) {
 		t.Errorf("drain without patience: %v", err)
 	}
 	for _, c := range []*peer{p, q} {
@@ -313,10 +340,12 @@ func TestDrain(t *testing.T) {
 }
 
 func unreadOf(user uint32) pb.Message {
-	return pb.IMUnreadMsgCntReq_builder{UserId: proto.Uint32(user), AttachData: []byte("way back")}.Build()
+	return pb.IMUnreadMsgCntReq_builder{UserId: proto.Uint32(user),
+		AttachData: []byte("way back")}.Build()
 }
 
 func validateReq(name, password string) pb.Message {
-	return pb.IMValidateReq_builder{UserName: proto.String(name), Password: proto.String(im.ClientPassword(password)),
+	return pb.IMValidateReq_builder{UserName: proto.String(name),
+		Password:   proto.String(im.ClientPassword(password)),
 		AttachData: []byte("way back"), TellFailure: proto.Bool(true)}.Build()
 }

@@ -22,35 +22,57 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
-	messages := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_dbproxy_messages_total",
-		Help: "Messages by what became of them: stored, duplicate, failed."}, []string{"result"})
+	const prefix = "teamtalk_dbproxy_"
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help})
+	}
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help},
+			labels)
+	}
+	seconds := func(name, help string) prometheus.HistogramOpts {
+		return prometheus.HistogramOpts{Name: prefix + name, Help: help,
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15)}
+	}
+	messages := vec("messages_total", "Messages by result: stored, duplicate, failed.", "result")
 	m := &metrics{
-		stored: messages.WithLabelValues("stored"), duplicate: messages.WithLabelValues("duplicate"), failed: messages.WithLabelValues("failed"),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "teamtalk_dbproxy_request_seconds",
-			Help: "Time from a request to its answer, waiting included, by command.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15)}, []string{"cmd"}),
-		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_dbproxy_failures_total",
-			Help: "Requests that could not be done, by command and kind of error."}, []string{"cmd", "kind"}),
-		refusedLogins: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_dbproxy_logins_refused_total",
-			Help: "Logins refused, by reason: unknown, password, status, locked."}, []string{"reason"}),
-		locks:  prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_dbproxy_login_locks_total", Help: "Names locked after too many different wrong passwords."}),
-		unsent: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_dbproxy_unsent_total", Help: "Answers whose link was gone or full."}),
-		soundSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "teamtalk_dbproxy_sound_seconds",
-			Help: "Time to put the sound of an audio message, or get it, by op.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15)}, []string{"op"}),
-		soundFailures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_dbproxy_sound_failures_total",
-			Help: "Sounds not put (the message is not stored), or not found (it is answered without), by op: put, get."}, []string{"op"}),
-		directoryReads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_dbproxy_directory_reads_total",
-			Help: "Times the store was asked for the directory, by list (users, departments) and what was asked for (all, changes)."}, []string{"list", "what"}),
-		directoryRows: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "teamtalk_dbproxy_directory_rows",
-			Help: "Rows of the directory in memory, by list (users, departments)."}, []string{"list"}),
-		syncs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_dbproxy_session_syncs_total",
-			Help: "Runs that bring the conversation lists of groups' members up to date, by result: done, failed, busy (not begun)."}, []string{"result"}),
-		syncSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "teamtalk_dbproxy_session_sync_seconds",
-			Help: "Time of such a run.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15)}),
-		synced: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_dbproxy_session_synced_total", Help: "Entries of conversation lists such runs have written."}),
+		stored:    messages.WithLabelValues("stored"),
+		duplicate: messages.WithLabelValues("duplicate"),
+		failed:    messages.WithLabelValues("failed"),
+		seconds: prometheus.NewHistogramVec(seconds("request_seconds",
+			"Duration from a request to its answer, including its time in queues, in seconds, "+
+				"by command."), []string{"cmd"}),
+		failures: vec("failures_total", "Requests that failed, by command and kind of error.",
+			"cmd", "kind"),
+		refusedLogins: vec("logins_refused_total",
+			"Logins refused, by reason: unknown, password, status, locked.", "reason"),
+		locks: counter("login_locks_total",
+			"Login names locked after too many different wrong passwords."),
+		unsent: counter("unsent_total", "Answers dropped because the link had ended or was full."),
+		soundSeconds: prometheus.NewHistogramVec(seconds("sound_seconds",
+			"Duration of storing or reading the sound of an audio message, in seconds, by op: "+
+				"put, get."), []string{"op"}),
+		soundFailures: vec("sound_failures_total", "Sounds not stored (the message is then not "+
+			"stored either) or not found (the message is returned without its sound), by op: "+
+			"put, get.", "op"),
+		directoryReads: vec("directory_reads_total", "Reads of the directory from the store, by "+
+			"list (users, departments) and extent (all, changes).", "list", "what"),
+		directoryRows: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "directory_rows",
+			Help: "Rows of the directory in memory, by list (users, departments)."},
+			[]string{"list"}),
+		syncs: vec("session_syncs_total", "Runs that update the conversation lists of groups' "+
+			"members, by result: done, failed, busy (not started).", "result"),
+		syncSeconds: prometheus.NewHistogram(seconds("session_sync_seconds",
+			"Duration of a run that updates the conversation lists, in seconds.")),
+		synced: counter("session_synced_total",
+			"Entries of conversation lists written by these runs."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.directoryReads, m.directoryRows, m.syncs, m.syncSeconds, m.synced, m.soundSeconds, m.soundFailures, m.seconds, m.failures, messages, m.refusedLogins, m.locks, m.unsent,
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_dbproxy_requests_open", Help: "Requests accepted and not answered."},
+		reg.MustRegister(m.directoryReads, m.directoryRows, m.syncs, m.syncSeconds, m.synced,
+			m.soundSeconds, m.soundFailures, m.seconds, m.failures, messages, m.refusedLogins,
+			m.locks, m.unsent,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + "requests_open",
+				Help: "Requests accepted and not answered."},
 				func() float64 { return float64(s.open.Load()) }))
 	}
 	return m

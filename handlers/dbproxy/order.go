@@ -11,69 +11,76 @@ import (
 	"teamtalk/core/session"
 )
 
-// A sender pipelines: B is on its way while A is being stored. When A cannot be stored, B must not
-// be either, or B would get the lower id once A is sent again. This server sees all of a
-// conversation in order, so it is the one that can tell: after A failed it refuses what the same
-// connection of a client sent in the same conversation and epoch. The message server begins a new
-// epoch when it hears that A failed, so a message of a later epoch was sent in knowledge of that.
+// A sender pipelines: message B is in flight while A is being stored. When A cannot be
+// stored, B must not be stored either. Otherwise B would have the lower id once A is
+// repeated. This server receives all messages of a conversation in order, so it enforces
+// the rule: after A failed, it refuses messages that the same client connection sent in
+// the same conversation and epoch. The message server begins a new epoch when it learns
+// that A failed. So a message of a later epoch was sent after the message server knew of
+// the failure.
 
 // sender is one client connection in one conversation.
 type sender struct {
-	link         *session.Session // the message server's
-	conn         uint32           // the client's connection there
+	link         *session.Session // of the message server
+	conn         uint32           // the client's connection on the message server
 	conversation uint64
 }
 
 // failedSend is the first message of an epoch that could not be stored.
 type failedSend struct {
 	epoch uint32
-	order uint64 // of arrival; what came before it is not held back
+	order uint64 // number of arrival; earlier messages are not held back
 	at    time.Time
 }
 
-// sendOrder remembers senders of whom a message could not be stored, until their next epoch. Its
-// methods may be called from anywhere.
+// sendOrder records senders with a message that could not be stored, until their next
+// epoch. Any goroutine.
 type sendOrder struct {
 	arrivals atomic.Uint64
 	keep     time.Duration
 	held     prometheus.Counter
 	dropped  prometheus.Counter
 
-	count atomic.Int64 // of failed, read without the lock
+	count atomic.Int64 // length of failed, read without the lock
 	mu    sync.Mutex
-	// failed is bounded by maxFailedSends. A store that is down fails the messages of everybody.
+	// failed is bounded by maxFailedSends: when the store is down, the messages of all
+	// senders fail.
 	failed map[sender]failedSend
 	swept  time.Time
 }
 
-// maxFailedSends bounds the senders remembered, at about 100 bytes each.
+// maxFailedSends bounds the recorded senders, at about 100 bytes each.
 const maxFailedSends = 1 << 16
 
-// newSendOrder makes one that remembers a failure for keep: as long as a message of the same epoch
-// may be on its way.
+// newSendOrder returns a sendOrder that records a failure for the time keep. keep must be
+// the longest time that a message of the same epoch can be in flight.
 func newSendOrder(keep time.Duration, reg prometheus.Registerer) *sendOrder {
 	o := &sendOrder{keep: keep, failed: map[sender]failedSend{}}
-	o.held = prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_dbproxy_messages_held_back_total",
-		Help: "Messages not stored because an earlier one of the same sender and conversation could not be stored."})
-	o.dropped = prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_dbproxy_failed_sends_dropped_total",
-		Help: "Senders of a failed message that were not remembered, because too many were. Order is not kept for them."})
+	o.held = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "teamtalk_dbproxy_messages_held_back_total",
+		Help: "Messages not stored because an earlier message of the same sender and " +
+			"conversation could not be stored."})
+	o.dropped = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "teamtalk_dbproxy_failed_sends_dropped_total",
+		Help: "Senders of failed messages that were not recorded because the table was full. " +
+			"Their order is not kept."})
 	if reg != nil {
 		reg.MustRegister(o.held, o.dropped)
 	}
 	return o
 }
 
-// came numbers p by its arrival.
+// came assigns p the number of its arrival.
 func (o *sendOrder) came(p *Pending) {
 	if p.msg.SenderConn == 0 {
-		return // of a server that says nothing of its senders
+		return // the message server does not identify its senders
 	}
 	p.sender = sender{link: p.session, conn: p.msg.SenderConn, conversation: p.row.Key()}
 	p.epoch, p.order = p.msg.Epoch, o.arrivals.Add(1)
 }
 
-// holdBack gives an error to each message of a batch that stands behind a failed one, in the same
-// batch or before.
+// holdBack sets the error of each message in a batch whose sender has an earlier failed
+// message, in the same batch or in a former one.
 func (o *sendOrder) holdBack(batch []*Pending, now time.Time) {
 	for _, p := range batch {
 		if p.row.Err == nil && o.behind(p, now) {
@@ -102,8 +109,8 @@ func (o *sendOrder) behind(p *Pending, now time.Time) bool {
 	return p.order > f.order
 }
 
-// note remembers p's sender when p was not stored and may be sent again. A message that can never
-// be stored holds nobody back.
+// note records p's sender when p was not stored and may be repeated. A message that can
+// never be stored holds no other message back.
 func (o *sendOrder) note(p *Pending, now time.Time) {
 	if p.row.Err == nil || p.sender.link == nil || rejected(p.row.Err) {
 		return
@@ -124,7 +131,7 @@ func (o *sendOrder) note(p *Pending, now time.Time) {
 	o.count.Store(int64(len(o.failed)))
 }
 
-// sweep removes what is no longer needed, at most once a second; o.mu is held.
+// sweep removes expired entries, at most once a second. The caller holds o.mu.
 func (o *sendOrder) sweep(now time.Time) {
 	if now.Sub(o.swept) < time.Second {
 		return
@@ -137,13 +144,13 @@ func (o *sendOrder) sweep(now time.Time) {
 	}
 }
 
-// remove forgets a sender; o.mu is held.
+// remove deletes the entry of a sender. The caller holds o.mu.
 func (o *sendOrder) remove(s sender) {
 	delete(o.failed, s)
 	o.count.Store(int64(len(o.failed)))
 }
 
-// gone forgets the senders of a message server whose link has ended.
+// gone deletes the entries of a message server whose link has ended.
 func (o *sendOrder) gone(link *session.Session) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -154,8 +161,8 @@ func (o *sendOrder) gone(link *session.Session) {
 	}
 }
 
-// rejected reports whether a message that failed with err can never be stored. What is not known
-// to be so may be stored later.
+// rejected reports whether a message that failed with err can never be stored. Errors
+// that are not listed may be temporary.
 func rejected(err error) bool {
 	switch im.KindOf(err) {
 	case im.Invalid, im.Malformed, im.NotFound, im.Denied:

@@ -12,20 +12,20 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// sentBy is a text of a client connection, in an epoch of its conversation.
+// sentBy sets the client connection and the epoch of m.
 func sentBy(conn, epoch uint32, m *pb.MsgData) *pb.MsgData {
 	m.SenderConn, m.Epoch = conn, epoch
 	return m
 }
 
-// TestPipelinedBehindFailed: the store is away for one batch. What was pipelined behind a message of
-// that batch is not stored, though the store is back.
+// TestPipelinedBehindFailed: the store fails for one batch. Messages pipelined behind a
+// message of that batch are not stored, although the store works again.
 func TestPipelinedBehindFailed(t *testing.T) {
 	h := open(t, options{batches: pool.BatchOptions[*dbproxy.Pending]{MaxItems: 1}})
 	p := h.dial()
 	reached, goOn := make(chan bool), make(chan bool)
 	first := true
-	h.store.set(func() error { // workers call it one at a time: there is one shard
+	h.store.set(func() error { // calls do not overlap: there is one shard
 		if !first {
 			return nil
 		}
@@ -70,7 +70,8 @@ func TestPipelinedBehindFailed(t *testing.T) {
 	}
 }
 
-// TestFailureForgotten: a failure is remembered no longer than a message of its epoch may be under way.
+// TestFailureForgotten: a failure is recorded no longer than a message of its epoch may
+// be in flight.
 func TestFailureForgotten(t *testing.T) {
 	h := open(t, options{db: dbproxy.Options{Timeout: 5 * time.Second}})
 	p := h.dial()
@@ -88,6 +89,6 @@ func TestFailureForgotten(t *testing.T) {
 	}
 	h.clock.Add(11 * time.Second)
 	if id := send(3); id != 1 {
-		t.Errorf("id %d once the failure is forgotten, want 1", id)
+		t.Errorf("id %d after the failure expired, want 1", id)
 	}
 }

@@ -6,7 +6,8 @@ import (
 	"teamtalk/core/im"
 )
 
-// TestPage: an answer full of the longest sounds is cut so that its frame still passes between servers.
+// TestPage: an answer full of the longest sounds is cut so that its frame fits the limit
+// between servers.
 func TestPage(t *testing.T) {
 	long := &im.Audio{Size: im.MaxAudio}
 	list := make([]im.Message, 100)
@@ -14,11 +15,12 @@ func TestPage(t *testing.T) {
 		list[i] = im.Message{ID: uint32(100 - i), Audio: long}
 	}
 	got := page(list)
-	if n := len(got); n == 0 || n*im.MaxAudio > pageBytes || (n+1)*im.MaxAudio <= pageBytes || got[0].ID != 100 {
+	if n := len(got); n == 0 || n*im.MaxAudio > pageBytes || (n+1)*im.MaxAudio <= pageBytes ||
+		got[0].ID != 100 {
 		t.Errorf("%d of 100 sounds of a megabyte", n)
 	}
 	if got := page([]im.Message{{Audio: &im.Audio{Size: 1<<32 - 1}}, {}}); len(got) != 2 {
-		t.Errorf("a size that cannot be: %d messages", len(got))
+		t.Errorf("an impossible size: %d messages", len(got))
 	}
 	texts := []im.Message{{Data: make([]byte, pageBytes)}, {Data: []byte("x")}}
 	if got := page(texts); len(got) != 1 {

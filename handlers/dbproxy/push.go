@@ -13,29 +13,38 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// The hours, on this server's clock, in which users with a push shield get no pushes: from 22:00 until 07:00.
+// The hours, on this server's clock, in which users with a push shield receive no pushes:
+// from 22:00 until 07:00.
 const (
 	nightBegins = 22
 	nightEnds   = 7
 )
 
-// pushLoud is the push_type of a push that is shown. Which pushes are silent decides the message server, which knows whose pc is on line.
+// pushLoud is the push_type of a push with a notice. The message server decides which
+// pushes are silent, because it knows which users have a pc online.
 const pushLoud = 1
 
-// handlePush enters where pushes go and who does not want them.
+// handlePush registers the requests about device tokens and push shields.
 func (s *Server) handlePush() {
 	handle(s, work[*pb.IMDeviceTokenReq]{user: userOf[*pb.IMDeviceTokenReq], run: s.deviceToken})
 	handle(s, work[*pb.IMPushShieldReq]{user: userOf[*pb.IMPushShieldReq], run: s.shieldPushes,
-		refuse: func(m *pb.IMPushShieldReq, _ error) pb.Message { return pushesShielded(m, resultRefused) }})
-	handle(s, work[*pb.IMQueryPushShieldReq]{user: userOf[*pb.IMQueryPushShieldReq], run: s.pushShield,
-		refuse: func(m *pb.IMQueryPushShieldReq, _ error) pb.Message { return pushShield(m, resultRefused) }})
+		refuse: func(m *pb.IMPushShieldReq, _ error) pb.Message {
+			return pushesShielded(m, resultRefused)
+		}})
+	handle(s, work[*pb.IMQueryPushShieldReq]{user: userOf[*pb.IMQueryPushShieldReq],
+		run: s.pushShield,
+		refuse: func(m *pb.IMQueryPushShieldReq, _ error) pb.Message {
+			return pushShield(m, resultRefused)
+		}})
 	handle(s, work[*pb.IMGetDeviceTokenReq]{user: firstUser, run: s.pushTargets})
 }
 
-// deviceToken stores where a user's pushes go; an empty token ends them. The answer has no result code, so a failure has none. That a token is dead is not
-// answered.
+// deviceToken stores the token to which a user's pushes are sent. An empty token turns
+// pushes off. The answer has no result code, so a request that fails is not answered. A
+// report of a dead token is not answered either.
 func (s *Server) deviceToken(ctx context.Context, m *pb.IMDeviceTokenReq) (pb.Message, error) {
-	if dead := m.GetDeadToken(); dead != "" { // only that one: the user may have another by now
+	if dead := m.GetDeadToken(); dead != "" {
+		// Only this token is deleted: the user may have a new one by now.
 		return nil, s.store.DropDeviceToken(ctx, dead)
 	}
 	t := im.DeviceToken{User: m.GetUserId(), Client: m.GetClientType(), Token: m.GetDeviceToken()}
@@ -50,10 +59,11 @@ func (s *Server) deviceToken(ctx context.Context, m *pb.IMDeviceTokenReq) (pb.Me
 	return rsp, nil
 }
 
-// appleToken is the length of Apple's tokens, which are hexadecimal digits.
+// appleToken is the length of Apple's tokens in hexadecimal digits.
 const appleToken = 64
 
-// phoneOf tells the kind of phone from its token, for a request that does not name it: one to clear does not, nor do old message servers.
+// phoneOf derives the client type from the token, for a request without one: a request to
+// clear the token, or one from an old message server.
 func phoneOf(token string) pb.ClientType {
 	if len(token) == appleToken && strings.Trim(token, "0123456789abcdefABCDEF") == "" {
 		return pb.ClientType_CLIENT_TYPE_IOS
@@ -71,7 +81,8 @@ func (s *Server) shieldPushes(ctx context.Context, m *pb.IMPushShieldReq) (pb.Me
 }
 
 func pushesShielded(m *pb.IMPushShieldReq, code uint32) *pb.IMPushShieldRsp {
-	rsp := pb.IMPushShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(code)}.Build()
+	rsp := pb.IMPushShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		ResultCode: proto.Uint32(code)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp
 }
@@ -90,13 +101,15 @@ func (s *Server) pushShield(ctx context.Context, m *pb.IMQueryPushShieldReq) (pb
 }
 
 func pushShield(m *pb.IMQueryPushShieldReq, code uint32) *pb.IMQueryPushShieldRsp {
-	rsp := pb.IMQueryPushShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(code)}.Build()
+	rsp := pb.IMQueryPushShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		ResultCode: proto.Uint32(code)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp
 }
 
-// firstUser is the key of a question about several users: the push for a message between two asks about one, and is not to overtake what that one
-// has read.
+// firstUser returns the key of a request about several users. The push for a single
+// message concerns one user, and the request must not overtake earlier requests of that
+// user, such as read acks.
 func firstUser(m *pb.IMGetDeviceTokenReq) uint64 {
 	if users := m.GetUserId(); len(users) > 0 {
 		return uint64(users[0])
@@ -104,8 +117,8 @@ func firstUser(m *pb.IMGetDeviceTokenReq) uint64 {
 	return 0
 }
 
-// pushTargets answers with the tokens of those of the users who have one and want pushes now, in increasing order of user, with how many messages each of them
-// has not read.
+// pushTargets returns the tokens of the users that have one and receive pushes now, in
+// ascending order of user, with the number of unread messages of each.
 func (s *Server) pushTargets(ctx context.Context, m *pb.IMGetDeviceTokenReq) (pb.Message, error) {
 	tokens, err := s.wanted(ctx, ascending(m.GetUserId()))
 	if err != nil {
@@ -120,7 +133,8 @@ func (s *Server) pushTargets(ctx context.Context, m *pb.IMGetDeviceTokenReq) (pb
 	slices.SortFunc(tokens, func(a, b im.DeviceToken) int { return cmp.Compare(a.User, b.User) })
 	list := make([]*pb.UserTokenInfo, len(tokens))
 	for i, t := range tokens {
-		list[i] = pb.UserTokenInfo_builder{UserId: proto.Uint32(t.User), UserType: t.Client.Enum(), Token: proto.String(t.Token),
+		list[i] = pb.UserTokenInfo_builder{UserId: proto.Uint32(t.User), UserType: t.Client.Enum(),
+			Token:     proto.String(t.Token),
 			PushCount: proto.Uint32(totals[t.User]), PushType: proto.Uint32(pushLoud)}.Build()
 	}
 	rsp := pb.IMGetDeviceTokenRsp_builder{UserTokenInfo: list}.Build()
@@ -128,7 +142,7 @@ func (s *Server) pushTargets(ctx context.Context, m *pb.IMGetDeviceTokenReq) (pb
 	return rsp, nil
 }
 
-// wanted returns the tokens of those of the users who have one and no rest from pushes now.
+// wanted returns the tokens of the users that have one and receive pushes now.
 func (s *Server) wanted(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
 	users = users[:min(len(users), im.MaxGroupMembers)]
 	if len(users) == 0 {
@@ -157,5 +171,6 @@ func usersOf(tokens []im.DeviceToken) []uint32 {
 	return users
 }
 
-// atNight reports whether users with a push shield rest at t, by the clock on the wall.
+// atNight reports whether t, in its own time zone, is within the hours in which push
+// shields apply.
 func atNight(t time.Time) bool { return t.Hour() >= nightBegins || t.Hour() < nightEnds }

@@ -11,25 +11,31 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// sessionLimit is the most conversations IMRecentContactSessionReq returns.
+// sessionLimit is the largest number of conversations in the answer to
+// IMRecentContactSessionReq.
 const sessionLimit = 100
 
-// handleReading enters what is asked about messages. What is asked about a group that the asker is not in has an empty answer.
+// handleReading registers the requests about messages and conversations. A request about
+// a group that the user is not in has an empty answer.
 func (s *Server) handleReading() {
 	handle(s, work[*pb.IMMsgDataReadAck]{user: userOf[*pb.IMMsgDataReadAck], run: s.readAck})
 	handle(s, work[*pb.IMUnreadMsgCntReq]{user: userOf[*pb.IMUnreadMsgCntReq], run: s.unread})
 	handle(s, work[*pb.IMGetMsgListReq]{user: userOf[*pb.IMGetMsgListReq], run: s.history})
 	handle(s, work[*pb.IMGetMsgByIdReq]{user: userOf[*pb.IMGetMsgByIdReq], run: s.messagesByID})
 	handle(s, work[*pb.IMGetLatestMsgIdReq]{user: userOf[*pb.IMGetLatestMsgIdReq], run: s.latestID})
-	handle(s, work[*pb.IMRecentContactSessionReq]{user: userOf[*pb.IMRecentContactSessionReq], run: s.recentSessions})
-	handle(s, work[*pb.IMRemoveSessionReq]{user: userOf[*pb.IMRemoveSessionReq], run: s.removeSession,
-		refuse: func(m *pb.IMRemoveSessionReq, _ error) pb.Message { return sessionRemoved(m, resultRefused) }})
+	handle(s, work[*pb.IMRecentContactSessionReq]{user: userOf[*pb.IMRecentContactSessionReq],
+		run: s.recentSessions})
+	handle(s, work[*pb.IMRemoveSessionReq]{user: userOf[*pb.IMRemoveSessionReq],
+		run: s.removeSession,
+		refuse: func(m *pb.IMRemoveSessionReq, _ error) pb.Message {
+			return sessionRemoved(m, resultRefused)
+		}})
 }
 
 // single reports whether a conversation is between two users.
 func single(t pb.SessionType) bool { return t == pb.SessionType_SESSION_TYPE_SINGLE }
 
-// readAck has no answer.
+// readAck clears the unread count of a conversation. It is not answered.
 func (s *Server) readAck(ctx context.Context, m *pb.IMMsgDataReadAck) (pb.Message, error) {
 	clear := s.store.ClearUnread
 	if !single(m.GetSessionType()) {
@@ -44,7 +50,8 @@ func (s *Server) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Messag
 		return nil, err
 	}
 	slices.SortFunc(unread, func(a, b im.Unread) int {
-		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Peer, b.Peer)) // users, then groups
+		// Users come before groups.
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Peer, b.Peer))
 	})
 	total := uint32(0)
 	list := make([]*pb.UnreadInfo, len(unread))
@@ -52,19 +59,23 @@ func (s *Server) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Messag
 		u := &unread[i]
 		total += u.Count
 		list[i] = pb.UnreadInfo_builder{
-			SessionId: proto.Uint32(u.Peer), SessionType: u.Type.Enum(), UnreadCnt: proto.Uint32(u.Count), LatestMsgId: proto.Uint32(u.Latest.ID),
-			LatestMsgData: s.preview(&u.Latest), LatestMsgType: msgType(&u.Latest, u.Type), LatestMsgFromUserId: proto.Uint32(from(u.Peer, u.Type, &u.Latest)),
+			SessionId: proto.Uint32(u.Peer), SessionType: u.Type.Enum(),
+			UnreadCnt: proto.Uint32(u.Count), LatestMsgId: proto.Uint32(u.Latest.ID),
+			LatestMsgData: s.preview(&u.Latest), LatestMsgType: msgType(&u.Latest, u.Type),
+			LatestMsgFromUserId: proto.Uint32(from(u.Peer, u.Type, &u.Latest)),
 		}.Build()
 	}
-	rsp := pb.IMUnreadMsgCntRsp_builder{UserId: proto.Uint32(m.GetUserId()), TotalCnt: proto.Uint32(total), UnreadinfoList: list}.Build()
+	rsp := pb.IMUnreadMsgCntRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		TotalCnt: proto.Uint32(total), UnreadinfoList: list}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }
 
-// recentSessions answers with the conversations changed since. The answer has no time of its own:
-// a client asks with the latest updated_time it was told. So that of a conversation that has not
-// settled is told as the latest settled one.
-func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessionReq) (pb.Message, error) {
+// recentSessions returns the conversations changed since a time. The answer has no time
+// of its own: a client sends the latest updated_time that it received. So a conversation
+// that has not settled is returned with the latest settled time.
+func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessionReq) (pb.Message,
+	error) {
 	now := s.opt.Now() // before the read
 	earliest := changedFrom(m.GetLatestUpdateTime(), now, sessionSettle)
 	sessions, err := s.store.RecentSessions(ctx, m.GetUserId(), earliest, sessionLimit)
@@ -75,27 +86,33 @@ func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessio
 	for i := range sessions {
 		r := &sessions[i]
 		list[i] = pb.ContactSessionInfo_builder{
-			SessionId: proto.Uint32(r.Peer), SessionType: r.Type.Enum(), SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
-			UpdatedTime: proto.Uint32(min(r.Updated, settledAt(now, sessionSettle))),
-			LatestMsgId: proto.Uint32(r.Latest.ID), LatestMsgData: s.preview(&r.Latest),
-			LatestMsgType: msgType(&r.Latest, r.Type), LatestMsgFromUserId: proto.Uint32(from(r.Peer, r.Type, &r.Latest)),
+			SessionId: proto.Uint32(r.Peer), SessionType: r.Type.Enum(),
+			SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
+			UpdatedTime:   proto.Uint32(min(r.Updated, settledAt(now, sessionSettle))),
+			LatestMsgId:   proto.Uint32(r.Latest.ID), LatestMsgData: s.preview(&r.Latest),
+			LatestMsgType:       msgType(&r.Latest, r.Type),
+			LatestMsgFromUserId: proto.Uint32(from(r.Peer, r.Type, &r.Latest)),
 		}.Build()
 	}
-	rsp := pb.IMRecentContactSessionRsp_builder{UserId: proto.Uint32(m.GetUserId()), ContactSessionList: list}.Build()
+	rsp := pb.IMRecentContactSessionRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		ContactSessionList: list}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }
 
-// removeSession takes a conversation out of the asker's own list; the other side keeps it in its.
+// removeSession removes a conversation from the user's own list. It remains in the
+// peer's.
 func (s *Server) removeSession(ctx context.Context, m *pb.IMRemoveSessionReq) (pb.Message, error) {
-	if err := s.store.RemoveSession(ctx, m.GetUserId(), m.GetSessionId(), m.GetSessionType()); err != nil {
+	if err := s.store.RemoveSession(ctx, m.GetUserId(), m.GetSessionId(),
+		m.GetSessionType()); err != nil {
 		return nil, err
 	}
 	return sessionRemoved(m, resultOK), nil
 }
 
 func sessionRemoved(m *pb.IMRemoveSessionReq, code uint32) *pb.IMRemoveSessionRsp {
-	rsp := pb.IMRemoveSessionRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: proto.Uint32(code), SessionType: m.GetSessionType().Enum(),
+	rsp := pb.IMRemoveSessionRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		ResultCode: proto.Uint32(code), SessionType: m.GetSessionType().Enum(),
 		SessionId: proto.Uint32(m.GetSessionId())}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp
@@ -103,30 +120,35 @@ func sessionRemoved(m *pb.IMRemoveSessionReq, code uint32) *pb.IMRemoveSessionRs
 
 func (s *Server) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.Message, error) {
 	var list []im.Message
-	// Compared as numbers without a sign: a client that asks for four billion gets the limit.
+	// The comparison is unsigned: a client that requests four billion messages receives
+	// the limit.
 	if count := min(m.GetMsgCnt(), uint32(s.opt.HistoryLimit)); count > 0 {
 		read := s.store.History
 		if !single(m.GetSessionType()) {
 			read = s.store.GroupHistory
 		}
 		var err error
-		if list, err = read(ctx, m.GetUserId(), m.GetSessionId(), m.GetMsgIdBegin(), int(count)); err != nil {
+		if list, err = read(ctx, m.GetUserId(), m.GetSessionId(), m.GetMsgIdBegin(),
+			int(count)); err != nil {
 			return nil, err
 		}
 	}
 	list = page(list)
 	s.playBack(ctx, list)
-	rsp := pb.IMGetMsgListRsp_builder{UserId: proto.Uint32(m.GetUserId()), SessionType: m.GetSessionType().Enum(),
-		SessionId: proto.Uint32(m.GetSessionId()), MsgIdBegin: proto.Uint32(m.GetMsgIdBegin()), MsgList: msgInfos(list)}.Build()
+	rsp := pb.IMGetMsgListRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		SessionType: m.GetSessionType().Enum(),
+		SessionId:   proto.Uint32(m.GetSessionId()), MsgIdBegin: proto.Uint32(m.GetMsgIdBegin()),
+		MsgList: msgInfos(list)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }
 
-// pageBytes is how much of messages one answer holds, sounds included, in bytes: half of the longest frame between servers. Only pages of the longest sounds
-// come near it.
+// pageBytes bounds the messages of one answer, including sounds, in bytes: half of the
+// longest frame between servers. Only pages with the longest sounds reach it.
 const pageBytes = 32 << 20
 
-// page cuts a list, newest first, to what one answer holds, at least one message: a client that misses older ones asks for them from there.
+// page cuts a list, newest first, to pageBytes, but keeps at least one message. A client
+// requests the older ones from there.
 func page(list []im.Message) []im.Message {
 	size := 0
 	for i := range list {
@@ -141,7 +163,7 @@ func page(list []im.Message) []im.Message {
 	return list
 }
 
-// messagesByID answers newest first, whatever the order asked in.
+// messagesByID returns the messages newest first, in any order of the request.
 func (s *Server) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq) (pb.Message, error) {
 	var list []im.Message
 	ids := m.GetMsgIdList()
@@ -158,8 +180,9 @@ func (s *Server) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq) (pb.Me
 	}
 	list = page(list)
 	s.playBack(ctx, list)
-	rsp := pb.IMGetMsgByIdRsp_builder{UserId: proto.Uint32(m.GetUserId()), SessionType: m.GetSessionType().Enum(),
-		SessionId: proto.Uint32(m.GetSessionId()), MsgList: msgInfos(list)}.Build()
+	rsp := pb.IMGetMsgByIdRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		SessionType: m.GetSessionType().Enum(),
+		SessionId:   proto.Uint32(m.GetSessionId()), MsgList: msgInfos(list)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }
@@ -173,8 +196,9 @@ func (s *Server) latestID(ctx context.Context, m *pb.IMGetLatestMsgIdReq) (pb.Me
 	if err != nil {
 		return nil, err
 	}
-	rsp := pb.IMGetLatestMsgIdRsp_builder{UserId: proto.Uint32(m.GetUserId()), SessionType: m.GetSessionType().Enum(),
-		SessionId: proto.Uint32(m.GetSessionId()), LatestMsgId: proto.Uint32(id)}.Build()
+	rsp := pb.IMGetLatestMsgIdRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		SessionType: m.GetSessionType().Enum(),
+		SessionId:   proto.Uint32(m.GetSessionId()), LatestMsgId: proto.Uint32(id)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }
@@ -183,14 +207,16 @@ func msgInfos(list []im.Message) []*pb.MsgInfo {
 	infos := make([]*pb.MsgInfo, len(list))
 	for i := range list {
 		m := &list[i]
-		infos[i] = pb.MsgInfo_builder{MsgId: proto.Uint32(m.ID), FromSessionId: proto.Uint32(m.From), CreateTime: proto.Uint32(m.Created),
+		infos[i] = pb.MsgInfo_builder{MsgId: proto.Uint32(m.ID),
+			FromSessionId: proto.Uint32(m.From), CreateTime: proto.Uint32(m.Created),
 			MsgType: m.Type.Enum(), MsgData: data(m)}.Build()
 	}
 	return infos
 }
 
-// from is what clients are told as the sender of a conversation's latest message. Between two users that is the peer, whoever of
-// them sent it: what the first implementation told, and clients build on.
+// from returns the sender of a conversation's latest message for clients. Between two
+// users it is the peer, also when the user sent the message: the first implementation
+// answered so, and clients depend on it.
 func from(peer uint32, t pb.SessionType, latest *im.Message) uint32 {
 	if single(t) {
 		return peer
@@ -198,7 +224,7 @@ func from(peer uint32, t pb.SessionType, latest *im.Message) uint32 {
 	return latest.From
 }
 
-// data is a message's body for a required field, which must not be nil.
+// data returns a message's body for a required field, which must not be nil.
 func data(m *im.Message) []byte {
 	if m.Data == nil {
 		return []byte{}
@@ -206,7 +232,8 @@ func data(m *im.Message) []byte {
 	return m.Data
 }
 
-// preview is a message's body in a list of conversations, where a text stands for a sound.
+// preview returns a message's body for a list of conversations, where a text replaces a
+// sound.
 func (s *Server) preview(m *im.Message) []byte {
 	if isAudio(m.Type) {
 		return s.audioText
@@ -214,7 +241,8 @@ func (s *Server) preview(m *im.Message) []byte {
 	return data(m)
 }
 
-// msgType is a message's type; that of a conversation without messages is one that readers know, as they reject others.
+// msgType returns a message's type. A conversation without messages gets a text type,
+// because clients reject unknown types.
 func msgType(m *im.Message, t pb.SessionType) *pb.MsgType {
 	switch {
 	case m.Type != 0:

@@ -15,12 +15,14 @@ import (
 var single, group = pb.SessionType_SESSION_TYPE_SINGLE, pb.SessionType_SESSION_TYPE_GROUP
 
 func listReq(typ pb.SessionType, begin, count uint32) pb.Message {
-	return pb.IMGetMsgListReq_builder{UserId: proto.Uint32(2), SessionType: typ.Enum(), SessionId: proto.Uint32(1),
+	return pb.IMGetMsgListReq_builder{UserId: proto.Uint32(2), SessionType: typ.Enum(),
+		SessionId:  proto.Uint32(1),
 		MsgIdBegin: proto.Uint32(begin), MsgCnt: proto.Uint32(count)}.Build()
 }
 
 func byIDReq(typ pb.SessionType, ids ...uint32) pb.Message {
-	return pb.IMGetMsgByIdReq_builder{UserId: proto.Uint32(2), SessionType: typ.Enum(), SessionId: proto.Uint32(1), MsgIdList: ids}.Build()
+	return pb.IMGetMsgByIdReq_builder{UserId: proto.Uint32(2), SessionType: typ.Enum(),
+		SessionId: proto.Uint32(1), MsgIdList: ids}.Build()
 }
 
 func ids(list []*pb.MsgInfo) (ids []uint32) {
@@ -30,6 +32,7 @@ func ids(list []*pb.MsgInfo) (ids []uint32) {
 	return ids
 }
 
+// TestReading checks histories, lists of messages by id, unread counts and read acks.
 func TestReading(t *testing.T) {
 	h := open(t, options{db: dbproxy.Options{HistoryLimit: 5}})
 	p := h.dial()
@@ -67,33 +70,48 @@ func TestReading(t *testing.T) {
 		})
 	}
 
-	// A group's read mark, of a group with the peer's number, changes nothing; then the peer's does, and the question behind it sees that.
+	t.Run("read acks", func(t *testing.T) { readAcks(t, p) })
+	t.Run("latest id", func(t *testing.T) { latestIDs(t, p) })
+}
+
+// readAcks sends a read ack for the group with the peer's id, which changes nothing, and
+// then one for the peer. The request after each shows the effect.
+func readAcks(t *testing.T, p *peer) {
 	ack := func(typ pb.SessionType) pb.Message {
-		return pb.IMMsgDataReadAck_builder{UserId: proto.Uint32(2), SessionId: proto.Uint32(1), MsgId: proto.Uint32(8), SessionType: typ.Enum()}.Build()
+		return pb.IMMsgDataReadAck_builder{UserId: proto.Uint32(2), SessionId: proto.Uint32(1),
+			MsgId: proto.Uint32(8), SessionType: typ.Enum()}.Build()
 	}
 	p.send(1, ack(group))
-	if rsp := ask[*pb.IMUnreadMsgCntRsp](p, 2, unreadOf(2)); rsp.GetTotalCnt() != 8 || rsp.GetUnreadinfoList()[0].GetUnreadCnt() != 8 {
+	if rsp := ask[*pb.IMUnreadMsgCntRsp](p, 2, unreadOf(2)); rsp.GetTotalCnt() != 8 ||
+		rsp.GetUnreadinfoList()[0].GetUnreadCnt() != 8 {
 		t.Errorf("unread: %v", rsp)
 	}
 	p.send(3, ack(single))
-	if rsp := ask[*pb.IMUnreadMsgCntRsp](p, 4, unreadOf(2)); rsp.GetTotalCnt() != 0 || len(rsp.GetUnreadinfoList()) != 0 {
+	if rsp := ask[*pb.IMUnreadMsgCntRsp](p, 4, unreadOf(2)); rsp.GetTotalCnt() != 0 ||
+		len(rsp.GetUnreadinfoList()) != 0 {
 		t.Errorf("unread after reading: %v", rsp)
 	}
+}
 
+// latestIDs requests the latest id of a user, and of the group with the same id.
+func latestIDs(t *testing.T, p *peer) {
 	latest := func(typ pb.SessionType) uint32 {
-		return ask[*pb.IMGetLatestMsgIdRsp](p, 5, pb.IMGetLatestMsgIdReq_builder{UserId: proto.Uint32(1), SessionType: typ.Enum(),
-			SessionId: proto.Uint32(2)}.Build()).GetLatestMsgId()
+		return ask[*pb.IMGetLatestMsgIdRsp](p, 5,
+			pb.IMGetLatestMsgIdReq_builder{UserId: proto.Uint32(1), SessionType: typ.Enum(),
+				SessionId: proto.Uint32(2)}.Build()).GetLatestMsgId()
 	}
 	if s, g := latest(single), latest(group); s != 8 || g != 0 {
 		t.Errorf("latest id %d, of a group %d", s, g)
 	}
 }
 
+// TestDirectory: the list of users contains changes of other servers after a second.
 func TestDirectory(t *testing.T) {
 	h := open(t, options{users: 4})
 	p := h.dial()
 	all := func(since uint32) *pb.IMAllUserRsp {
-		return ask[*pb.IMAllUserRsp](p, 1, pb.IMAllUserReq_builder{UserId: proto.Uint32(1), LatestUpdateTime: proto.Uint32(since)}.Build())
+		return ask[*pb.IMAllUserRsp](p, 1, pb.IMAllUserReq_builder{UserId: proto.Uint32(1),
+			LatestUpdateTime: proto.Uint32(since)}.Build())
 	}
 	names := func(list []*pb.UserInfo) (names []string) {
 		for _, u := range list {
@@ -102,14 +120,15 @@ func TestDirectory(t *testing.T) {
 		return names
 	}
 	rsp := all(0)
-	if got := fmt.Sprint(names(rsp.GetUserList())); got != "[1u000010 2u000020 3u000030 4u000040]" || rsp.GetLatestUpdateTime() == 0 {
+	if got := fmt.Sprint(names(rsp.GetUserList())); got != "[1u000010 2u000020 3u000030 "+
+		"4u000040]" || rsp.GetLatestUpdateTime() == 0 {
 		t.Errorf("all users: %v", rsp)
 	}
 	newest := rsp.GetLatestUpdateTime()
 	if err := h.store.SetUserStatus(t.Context(), 3, im.StatusDeparted); err != nil {
 		t.Fatal(err)
 	}
-	h.clock.Add(time.Second) // what others change is seen within a second
+	h.clock.Add(time.Second) // changes by others are visible after a second
 	if got := fmt.Sprint(names(all(0).GetUserList())); got != "[1u000010 2u000020 4u000040]" {
 		t.Errorf("all users without 3: %s", got)
 	}
@@ -121,15 +140,18 @@ func TestDirectory(t *testing.T) {
 	if !found {
 		t.Errorf("changed users without the departed one: %v", rsp)
 	}
-	info := ask[*pb.IMUsersInfoRsp](p, 2, pb.IMUsersInfoReq_builder{UserId: proto.Uint32(1), UserIdList: []uint32{4, 99, 2, 4}, AttachData: []byte("x")}.Build())
-	if got := fmt.Sprint(names(info.GetUserInfoList())); got != "[2u000020 4u000040]" || string(info.GetAttachData()) != "x" {
+	info := ask[*pb.IMUsersInfoRsp](p, 2, pb.IMUsersInfoReq_builder{UserId: proto.Uint32(1),
+		UserIdList: []uint32{4, 99, 2, 4}, AttachData: []byte("x")}.Build())
+	if got := fmt.Sprint(names(info.GetUserInfoList())); got != "[2u000020 4u000040]" ||
+		string(info.GetAttachData()) != "x" {
 		t.Errorf("users: %v", info)
 	}
 }
 
-// TestSessionsSince: a client asks with the latest updated_time it was told. It misses no
-// conversation, also when the message of a server whose clock is 5 s behind comes last and the
-// client asks only an hour later, and is told each until it has settled.
+// TestSessionsSince: a client that asks with the latest updated_time that it received
+// misses no conversation. This holds also when the message of a server whose clock is 5 s
+// behind arrives last, and when the client asks an hour later. Each conversation is sent
+// until it has settled.
 func TestSessionsSince(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
@@ -159,13 +181,13 @@ func TestSessionsSince(t *testing.T) {
 	say(2, now-3600)
 	say(3, now+5) // by a clock that is ahead
 	expect("first", " 3 2")
-	say(4, now-5) // by one that is behind
+	say(4, now-5) // by a clock that is behind
 	h.clock.Add(time.Hour)
 	expect("an hour later", " 3 4")
 	expect("settled", "")
 	since = now + 7200
 	expect("with a time ahead", " 3 4 2")
-	since = now + 3600 // given by another server while it was young
+	since = now + 3600 // from a server whose answer contained unsettled times
 	say(5, now+3595)
 	expect("young", " 5")
 	expect("at once again", " 5")
@@ -173,24 +195,28 @@ func TestSessionsSince(t *testing.T) {
 	expect("a few seconds later", "")
 }
 
-// TestRemoveSession: a conversation goes from one side's list, with what is unread of it, and comes back with its next message.
+// TestRemoveSession: a removed conversation disappears from one user's list, with its
+// unread count, and reappears with its next message.
 func TestRemoveSession(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
 	g := makeGroup(p, 1, temporary, 1, 2)
 	remove := func(user uint32, typ pb.SessionType, peer uint32) uint32 {
 		t.Helper()
-		rsp := ask[*pb.IMRemoveSessionRsp](p, 1, pb.IMRemoveSessionReq_builder{UserId: &user, SessionType: typ.Enum(), SessionId: &peer,
-			AttachData: []byte("x")}.Build())
-		if rsp.GetUserId() != user || rsp.GetSessionId() != peer || rsp.GetSessionType() != typ || string(rsp.GetAttachData()) != "x" {
+		rsp := ask[*pb.IMRemoveSessionRsp](p, 1,
+			pb.IMRemoveSessionReq_builder{UserId: &user, SessionType: typ.Enum(), SessionId: &peer,
+				AttachData: []byte("x")}.Build())
+		if rsp.GetUserId() != user || rsp.GetSessionId() != peer || rsp.GetSessionType() != typ ||
+			string(rsp.GetAttachData()) != "x" {
 			t.Errorf("answer %v", rsp)
 		}
 		return rsp.GetResultCode()
 	}
-	state := func(user uint32) string { // sessions, and what is unread
+	state := func(user uint32) string { // sessions and unread counts
 		t.Helper()
 		s := ""
-		req := pb.IMRecentContactSessionReq_builder{UserId: &user, LatestUpdateTime: proto.Uint32(0)}.Build()
+		req := pb.IMRecentContactSessionReq_builder{UserId: &user,
+			LatestUpdateTime: proto.Uint32(0)}.Build()
 		for _, c := range ask[*pb.IMRecentContactSessionRsp](p, 2, req).GetContactSessionList() {
 			s += fmt.Sprintf("%d/%d ", c.GetSessionType().Number(), c.GetSessionId())
 		}
@@ -214,23 +240,25 @@ func TestRemoveSession(t *testing.T) {
 		t.Errorf("result %d", code)
 	}
 	expect(2, "0")
-	for _, code := range []uint32{remove(2, single, 3), remove(2, group, 99999), remove(3, group, g)} {
+	for _, code := range []uint32{remove(2, single, 3), remove(2, group, 99999),
+		remove(3, group, g)} {
 		if code != 1 {
-			t.Errorf("result %d for what is not there", code)
+			t.Errorf("result %d for an unknown conversation", code)
 		}
 	}
 	ask[*pb.MsgData](p, 6, text(1, 2, "c"))
 	expect(2, "1/1 1")
 }
 
-// TestUsersInfoLimit: of more ids than the limit the first ones count.
+// TestUsersInfoLimit: of more ids than the limit, the first ones are answered.
 func TestUsersInfoLimit(t *testing.T) {
 	h := open(t, options{users: 1001})
 	ids := make([]uint32, 1001)
 	for i := range ids {
 		ids[i] = uint32(1001 - i)
 	}
-	info := ask[*pb.IMUsersInfoRsp](h.dial(), 2, pb.IMUsersInfoReq_builder{UserId: proto.Uint32(1), UserIdList: ids}.Build())
+	info := ask[*pb.IMUsersInfoRsp](h.dial(), 2,
+		pb.IMUsersInfoReq_builder{UserId: proto.Uint32(1), UserIdList: ids}.Build())
 	if n := len(info.GetUserInfoList()); n != 1000 || info.GetUserInfoList()[0].GetUserId() != 2 {
 		t.Errorf("%d users", n)
 	}

@@ -11,26 +11,27 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// request is what is known of a request while a worker has it.
+// request is a request that is not answered yet.
 type request struct {
 	session *session.Session
 	seq     uint16
 	cmd     pb.Command
 	came    time.Time
-	done    bool // answered, or known not to be
+	done    bool // answered, or ended without an answer
 }
 
-// work is one kind of request that is not a message.
+// work describes how one kind of request, other than a message, is handled.
 type work[P pb.Message] struct {
-	// user is whose request it is: requests of one user run in order.
+	// user returns the key of a request. Requests with the same key run in order.
 	user func(m P) uint64
-	// run does it, on a worker, and returns the answer; nil for none.
+	// run handles the request on a worker and returns the answer; nil for none.
 	run func(ctx context.Context, m P) (pb.Message, error)
-	// refuse returns the answer when it could not be done; nil, or a nil result, for none.
+	// refuse returns the answer to a request that failed. When refuse or its result is
+	// nil, the request is not answered.
 	refuse func(m P, err error) pb.Message
 }
 
-// handle enters a command whose requests a worker does.
+// handle registers a command whose requests run on workers.
 func handle[M any, P interface {
 	*M
 	pb.Message
@@ -39,7 +40,8 @@ func handle[M any, P interface {
 		rq := &request{session: ses, seq: seq, cmd: m.Command(), came: s.opt.Now()}
 		err := s.begin()
 		if err == nil {
-			if err = s.opt.Tasks.Do(w.user(m), func(ctx context.Context) { do(ctx, s, rq, m, w) }); err != nil {
+			if err = s.opt.Tasks.Do(w.user(m),
+				func(ctx context.Context) { do(ctx, s, rq, m, w) }); err != nil {
 				s.end()
 			}
 		}
@@ -50,11 +52,11 @@ func handle[M any, P interface {
 	})
 }
 
-// do does a request on a worker.
+// do runs a request on a worker.
 func do[P pb.Message](ctx context.Context, s *Server, rq *request, m P, w work[P]) {
 	defer s.end()
 	defer func() {
-		if !rq.done { // run panicked; the pool logs that
+		if !rq.done { // run panicked, which the pool logs
 			refuse(s, rq, m, w, im.Errorf(im.Internal, "request failed"))
 		}
 	}()
@@ -76,7 +78,7 @@ func do[P pb.Message](ctx context.Context, s *Server, rq *request, m P, w work[P
 	s.answer(rq, answer)
 }
 
-// refuse ends a request that could not be done.
+// refuse ends a request that failed.
 func refuse[P pb.Message](s *Server, rq *request, m P, w work[P], err error) {
 	s.metrics.failures.WithLabelValues(rq.cmd.String(), im.KindOf(err).String()).Inc()
 	var answer pb.Message
@@ -86,27 +88,33 @@ func refuse[P pb.Message](s *Server, rq *request, m P, w work[P], err error) {
 	s.answer(rq, answer)
 }
 
-// answer pushes m, or nothing when it is nil, and ends the request.
+// answer ends the request and pushes m; nil pushes nothing.
 func (s *Server) answer(rq *request, m pb.Message) {
 	rq.done = true
 	s.metrics.seconds.WithLabelValues(rq.cmd.String()).Observe(s.opt.Now().Sub(rq.came).Seconds())
 	if m == nil {
 		return
 	}
-	if err := rq.session.Push(rq.seq, m); err != nil { // the link is gone or full: its calls have failed already
+	// The push fails when the link has ended or is full. Its calls have failed then.
+	if err := rq.session.Push(rq.seq, m); err != nil {
 		s.metrics.unsent.Inc()
-		s.log.Debug("answer not sent", "role", "dbproxy", "conn", rq.session.ID(), "cmd", rq.cmd.String(), "seq", rq.seq, "err", err)
+		s.log.Debug("answer not sent", "role", "dbproxy", "conn", rq.session.ID(), "cmd",
+			rq.cmd.String(), "seq", rq.seq, "err", err)
 	}
 }
 
-// logFailure logs what went wrong on a worker; what is refused at once the router logs.
+// logFailure logs a failure on a worker. The router logs the requests that are refused on
+// the loop.
 func (s *Server) logFailure(rq *request, err error) {
 	kind := im.KindOf(err)
 	held, ok := s.often.request[kind].Allow(s.opt.Now())
 	if !ok {
-		return // a store that is gone fails thousands a second: the metrics count them all
+		// When the store is away, thousands of requests a second fail: the metrics count
+		// all of them.
+		return
 	}
-	s.log.Log(context.Background(), failureLevel(kind), "request failed", "role", "dbproxy", "conn", rq.session.ID(),
+	s.log.Log(context.Background(), failureLevel(kind), "request failed", "role", "dbproxy", "conn",
+		rq.session.ID(),
 		"cmd", rq.cmd.String(), "seq", rq.seq, "err", err, "held", held)
 }
 

@@ -2,28 +2,29 @@ package dbproxy
 
 import "time"
 
-// A request for what has changed since a time T is answered with the rows whose time of
-// change is after T. A row may become visible after its time: its writer's clock is
-// behind, or its transaction took long. So that no such row is skipped, the time that an
-// answer gives is never later than a settle time before the answer was read. Rows younger
-// than that are told, and told again to the next request, until they have settled; then
-// the answer to the time given is empty.
+// A request for changes since a time T is answered with the rows whose time of change is
+// after T. A row may become visible later than its time of change: when the clock of its
+// writer is behind, or when its transaction took long. So that no row is skipped, the
+// time in an answer is never later than one settle time before the answer was read.
+// Younger rows are sent, and sent again in the next answer, until they have settled.
+// After that, the answer to a request with the returned time is empty.
 //
-// A T that is younger than the settle time (given by one of the first implementation's
-// servers, or taken from a client's own clock) is taken as the settle time ago. A T ahead
+// A T younger than the settle time is replaced by the time one settle time ago. It may
+// come from a server of the first implementation, or from a client's own clock. A T ahead
 // of the clock counts as 0.
 const (
-	// directorySettle covers clocks of writers that differ by 5 s, the second that times
-	// are rounded to, and transactions of 2 s. Users, departments and groups.
+	// directorySettle covers 5 s of difference between the clocks of writers, 1 s of
+	// rounding of times, and 2 s of a transaction. It applies to users, departments and
+	// groups.
 	directorySettle = 8 * time.Second
-	// sessionSettle adds the 5 s in which SyncSessions brings the lists of a group's
-	// members up to date, less a second: messages are committed in less time than changes
-	// of the directory.
+	// sessionSettle adds the 5 s within which SyncSessions updates the lists of a group's
+	// members, and subtracts 1 s, because messages are committed faster than changes of
+	// the directory.
 	sessionSettle = 12 * time.Second
 )
 
-// settledAt is the latest time of change, in unix seconds, after which every row of that
-// time was visible at now.
+// settledAt returns the latest time of change, in unix seconds, for which every row was
+// visible at now.
 func settledAt(now time.Time, settle time.Duration) uint32 {
 	return uint32(max(now.Add(-settle).Unix(), 0))
 }
@@ -31,8 +32,8 @@ func settledAt(now time.Time, settle time.Duration) uint32 {
 // isAhead reports whether a time that a client sent is ahead of the clock.
 func isAhead(since uint32, now time.Time) bool { return int64(since) > now.Unix() }
 
-// changedFrom is the earliest time of change that answers a request with since; 0:
-// everything.
+// changedFrom returns the earliest time of change that a request with since is answered
+// with; 0 means all rows.
 func changedFrom(since uint32, now time.Time, settle time.Duration) uint32 {
 	if since == 0 || isAhead(since, now) {
 		return 0

@@ -9,7 +9,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// departsIn asks a book and returns the ids told and the time given.
+// departsIn sends a request to a book and returns the ids and the time in the answer.
 func departsIn(t *testing.T, b *book[im.Depart], since uint32) (ids []uint32, told uint32) {
 	t.Helper()
 	m, err := b.reply(t.Context(), 7, since, nil)
@@ -28,9 +28,9 @@ func departsIn(t *testing.T, b *book[im.Depart], since uint32) (ids []uint32, to
 	return ids, rsp.GetLatestUpdateTime()
 }
 
-// TestThreeRequests: six thousand rows that were made in one second are told once, and
-// again only to a client that asks within the seconds in which more rows of that second
-// may still come.
+// TestThreeRequests: six thousand rows that changed in the same second are sent once.
+// They are sent again only to a client that asks during the seconds in which more rows of
+// that second may become visible.
 func TestThreeRequests(t *testing.T) {
 	const n = 6000
 	for _, test := range []struct {
@@ -65,8 +65,8 @@ func TestThreeRequests(t *testing.T) {
 }
 
 // TestLateRows: rows that become visible up to seven seconds after their time, in any
-// second around a request, are told to a client that asks with the time it was given – at
-// once, or only long after.
+// second around a request, are sent to a client that asks with the time in its last
+// answer, at once or much later.
 func TestLateRows(t *testing.T) {
 	for late := range uint32(8) {
 		for _, later := range []time.Duration{1e9, 5e9, time.Minute, time.Hour} {
@@ -93,8 +93,8 @@ func TestLateRows(t *testing.T) {
 	}
 }
 
-// TestOwnClock: a client that asks with its own clock's time of the last answer misses
-// nothing, though its clock is up to 45 s ahead or behind, and is told nothing for ever.
+// TestOwnClock: a client that sends the time of its own clock at the last answer misses
+// no row, although its clock is up to 45 s ahead or behind. No row is sent for ever.
 func TestOwnClock(t *testing.T) {
 	for _, off := range []int64{-45, -5, 0, 5, 45} {
 		tab := newTable()
@@ -118,8 +118,8 @@ func TestOwnClock(t *testing.T) {
 	}
 }
 
-// TestClockSetBack: times that were given before the clock was set back are ahead of it,
-// and count as 0.
+// TestClockSetBack: times in answers that were sent before the clock was set back are
+// ahead of it, and count as 0.
 func TestClockSetBack(t *testing.T) {
 	tab := newTable()
 	now := uint32(tab.now.Unix())
@@ -130,7 +130,7 @@ func TestClockSetBack(t *testing.T) {
 	}
 	tab.pass(-time.Hour)
 	b.touch()
-	tab.set(im.Depart{ID: 2, Updated: now - 9}) // as im.Stamps gives it
+	tab.set(im.Depart{ID: 2, Updated: now - 9}) // the time that im.Stamps assigns
 	ids, told := departsIn(t, b, now-10)
 	if len(ids) != 2 || told > uint32(tab.now.Unix()) {
 		t.Errorf("set back: %v, told %d", ids, told)

@@ -7,11 +7,13 @@ import (
 	"teamtalk/core/im"
 )
 
-// syncKey is the strand of RunSync's work: no user has this id.
+// syncKey is the task key of RunSync. No user has this id.
 const syncKey = 1 << 63
 
-// RunSync brings the conversation lists of groups' members up to date (im.MessageStore's SyncSessions) every so often, until ctx ends or Drain is called; it
-// returns when the last run is over. A run has a worker of Options.Tasks, as any request, and as long as a request may take.
+// RunSync updates the conversation lists of groups' members (SyncSessions of
+// im.MessageStore) at the given interval, until ctx ends or Drain is called. It returns
+// after the last run. A run is a task of Options.Tasks and ends after Options.Timeout, as
+// any request.
 func (s *Server) RunSync(ctx context.Context, every time.Duration) {
 	ticks := time.NewTicker(every)
 	defer ticks.Stop()
@@ -27,10 +29,11 @@ func (s *Server) RunSync(ctx context.Context, every time.Duration) {
 	}
 }
 
-// syncOnce has a worker do one run, and waits for it: in vain when the pool gives its tasks up, but no longer than ctx. Drain waits for it, too.
+// syncOnce posts one run and waits for it, but no longer than ctx: a pool that is closed
+// drops its tasks. Drain waits for the run, too.
 func (s *Server) syncOnce(ctx context.Context) {
 	if s.begin() != nil {
-		return // draining: RunSync is about to return
+		return // draining: RunSync returns next
 	}
 	over := make(chan struct{})
 	err := s.opt.Tasks.Do(syncKey, func(ctx context.Context) {
@@ -67,7 +70,8 @@ func (s *Server) syncSessions(ctx context.Context) {
 
 func (s *Server) logSync(err error) {
 	if held, ok := s.often.sync.Allow(s.opt.Now()); ok {
-		s.log.Log(context.Background(), failureLevel(im.KindOf(err)), "conversation lists of groups' members not brought up to date", "role", "dbproxy",
+		s.log.Log(context.Background(), failureLevel(im.KindOf(err)),
+			"conversation lists of groups' members not updated", "role", "dbproxy",
 			"err", err, "held", held)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"teamtalk/handlers/dbproxy"
 )
 
-// syncStore is a store of which only SyncSessions is asked.
+// syncStore is a store that implements only SyncSessions.
 type syncStore struct {
 	im.Store
 	runs atomic.Int32
@@ -34,7 +34,7 @@ func (s *syncStore) SyncSessions(ctx context.Context) (int, error) {
 	return s.do.Load().(func(ctx context.Context) (int, error))(ctx)
 }
 
-// tasks runs each in a goroutine, unless it is full.
+// tasks runs each task in a goroutine, unless it is full.
 type tasks struct{ full atomic.Bool }
 
 func (t *tasks) Do(_ uint64, task func(ctx context.Context)) error {
@@ -45,13 +45,15 @@ func (t *tasks) Do(_ uint64, task func(ctx context.Context)) error {
 	return nil
 }
 
-// TestRunSync goes through its life: runs in time, one that is slow, one that is stuck, failures, a full pool, and Drain, which waits for the last.
+// TestRunSync goes through its life: runs in time, one that is slow, one that is stuck,
+// failures, a full pool, and Drain, which waits for the last.
 func TestRunSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		reg, pool := prometheus.NewRegistry(), &tasks{}
 		store := new(syncStore).set(func(context.Context) (int, error) { return 3, nil })
-		s := dbproxy.New(dbproxy.Options{Store: store, Tasks: pool, Registerer: reg, Log: slog.New(slog.NewTextHandler(&log, nil)), Timeout: 8 * time.Second})
+		s := dbproxy.New(dbproxy.Options{Store: store, Tasks: pool, Registerer: reg,
+			Log: slog.New(slog.NewTextHandler(&log, nil)), Timeout: 8 * time.Second})
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
@@ -68,11 +70,12 @@ func TestRunSync(t *testing.T) {
 		after(4*time.Second, 0)
 		after(12*time.Second, 3)
 		store.set(func(context.Context) (int, error) { time.Sleep(7 * time.Second); return 1, nil })
-		after(10*time.Second, 1) // the second waits for the first, and is not made up for
+		// The second run waits for the first, and missed runs are not repeated.
+		after(10*time.Second, 1)
 		store.set(func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, ctx.Err() })
 		after(15*time.Second, 2)
 		store.set(func(context.Context) (int, error) { return 0, errors.New("broken") })
-		after(10*time.Second, 3) // the first is late
+		after(10*time.Second, 3) // the first run is late
 		if !strings.Contains(log.String(), "broken") {
 			t.Errorf("log: %s", log.String())
 		}
@@ -96,17 +99,19 @@ func TestRunSync(t *testing.T) {
 			t.Error(err)
 		}
 		<-ended
-		// Nine by the three runs in time, one by the slow one, one by the last.
+		// Nine by the three runs in time, one by the slow run, one by the last.
 		if n := counted(t, reg, "teamtalk_dbproxy_session_synced_total"); n != 11 {
 			t.Errorf("%g entries counted", n)
 		}
-		if n := counted(t, reg, "teamtalk_dbproxy_session_syncs_total"); n != 12 { // and two that were not begun
+		// Two of them did not start.
+		if n := counted(t, reg, "teamtalk_dbproxy_session_syncs_total"); n != 12 {
 			t.Errorf("%g runs counted", n)
 		}
 	})
 }
 
-// TestRunSyncEnds: with its context, also when a run never ends.
+// TestRunSyncEnds: RunSync returns when its context ends, also during a run that never
+// ends.
 func TestRunSyncEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -125,7 +130,7 @@ func TestRunSyncEnds(t *testing.T) {
 	})
 }
 
-// counted is the sum of a counter over all its labels.
+// counted returns the sum of a counter over all its labels.
 func counted(t *testing.T, reg *prometheus.Registry, name string) (sum float64) {
 	t.Helper()
 	families, err := reg.Gather()

@@ -11,7 +11,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestAbuseServerFrames: what is no frame of a message server ends its connection; transfers and other links go on.
+// TestAbuseServerFrames: a malformed frame closes its link. Transfers and other links
+// continue.
 func TestAbuseServerFrames(t *testing.T) {
 	h := open(t, file.Options{})
 	good := dial(t, h.servers.Addr())
@@ -31,12 +32,15 @@ func TestAbuseServerFrames(t *testing.T) {
 		p.closed(what)
 	}
 	id := good.task(1, 2, 100, offline).GetTaskId()
-	if st, err := h.in(1, id, uploader).serve(id, 1, make([]byte, 100), 101); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
-		t.Errorf("a transfer beside them: %v, %v", st, err)
+	if st, err := h.in(1, id, uploader).serve(id, 1, make([]byte, 100),
+		101); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+		t.Errorf("a transfer after them: %v, %v", st, err)
 	}
 }
 
-// TestAbuseServerTasks: names that are paths, sizes beyond all, users that are none: a task is made, or refused; nothing of it becomes a name on the disk.
+// TestAbuseServerTasks: for tasks with names that are paths, excessive sizes or
+// impossible users, a task is created or refused, and the name never becomes a name on
+// the disk.
 func TestAbuseServerTasks(t *testing.T) {
 	h := open(t, file.Options{})
 	p := dial(t, h.servers.Addr())
@@ -47,22 +51,29 @@ func TestAbuseServerTasks(t *testing.T) {
 		mode     pb.TransferFileType
 		made     bool
 	}{
-		{"../../etc/passwd", 1, 2, 10, offline, true}, {"/etc/passwd", 1, 2, 10, offline, true}, {"a\x00b", 1, 2, 10, offline, true}, {strings.Repeat("x", 1<<20-200), 1, 2, 10, online, true},
-		{"a", 1, 2, 1<<32 - 1, offline, true}, {"a", 1<<32 - 1, 1<<32 - 1, 1<<32 - 1, online, true}, {"a", 1, 2, 10, 99, true},
+		{"../../etc/passwd", 1, 2, 10, offline, true}, {"/etc/passwd", 1, 2, 10, offline, true},
+		{"a\x00b", 1, 2, 10, offline, true}, {strings.Repeat("x", 1<<20-200), 1, 2, 10, online,
+			true},
+		{"a", 1, 2, 1<<32 - 1, offline, true}, {"a", 1<<32 - 1, 1<<32 - 1, 1<<32 - 1, online, true},
+		{"a", 1, 2, 10, 99, true},
 	} {
-		p.send(1, pb.IMFileTransferReq_builder{FromUserId: &c.from, ToUserId: &c.to, FileName: &c.name, FileSize: &c.size, TransMode: &c.mode}.Build())
+		p.send(1, pb.IMFileTransferReq_builder{FromUserId: &c.from, ToUserId: &c.to,
+			FileName: &c.name, FileSize: &c.size, TransMode: &c.mode}.Build())
 		rsp := next[*pb.IMFileTransferRsp](p)
 		if made := rsp.GetResultCode() == 0; made != c.made || made && len(rsp.GetTaskId()) != 36 {
-			t.Errorf("%.20q of %d bytes, mode %d: code %d, task %.50q", c.name, c.size, c.mode, rsp.GetResultCode(), rsp.GetTaskId())
+			t.Errorf("%.20q of %d bytes, mode %d: code %d, task %.50q", c.name, c.size, c.mode,
+				rsp.GetResultCode(), rsp.GetTaskId())
 		}
 	}
 }
 
-// TestAbuseServerSilence: a link that is silent, or stops in the middle of a frame, is closed.
+// TestAbuseServerSilence: a link that is silent, or stops in the middle of a frame, is
+// closed.
 func TestAbuseServerSilence(t *testing.T) {
 	h := open(t, file.Options{LinkTimeout: 200 * time.Millisecond, LinkHeartbeat: time.Hour})
 	silent, half := dial(t, h.servers.Addr()), dial(t, h.servers.Addr())
-	if _, err := half.Write(setLength(pdu.AppendHeader(nil, pb.CmdFileTransferReq, 1), 100)); err != nil {
+	if _, err := half.Write(setLength(pdu.AppendHeader(nil, pb.CmdFileTransferReq, 1),
+		100)); err != nil {
 		t.Fatal(err)
 	}
 	silent.closed("silence")

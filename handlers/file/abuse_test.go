@@ -1,7 +1,6 @@
 package file_test
 
 import (
-	"context"
 	"encoding/binary"
 	"os"
 	"path/filepath"
@@ -10,14 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"teamtalk/core/im"
 	"teamtalk/core/pdu"
-	"teamtalk/core/session"
 	"teamtalk/handlers/file"
 	"teamtalk/proto/pb"
 )
 
-// TestAbuseLogin tries logins that are not the client's to make.
+// TestAbuseLogin tries logins to tasks and roles that are not open to the client.
 func TestAbuseLogin(t *testing.T) {
 	h := open(t, file.Options{})
 	on, off := h.task(1, 2, 100, online), h.task(1, 2, 100, offline)
@@ -25,7 +22,8 @@ func TestAbuseLogin(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const unknown, wrong = pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN, pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK
+	const unknown, wrong = pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN,
+		pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK
 	for _, c := range []struct {
 		what string
 		user uint32
@@ -39,7 +37,8 @@ func TestAbuseLogin(t *testing.T) {
 		{"the receiver as sender", 2, on, sender, wrong},
 		{"the sender as receiver", 1, on, receiver, wrong},
 		{"the receiver uploads", 2, off, uploader, wrong},
-		{"the sender downloads", 1, off, downloader, unknown}, // it is not whole yet, whoever asks
+		// the upload is not complete, so that no role downloads
+		{"the sender downloads", 1, off, downloader, unknown},
 		{"a role of the other mode", 1, on, uploader, wrong},
 		{"a role of the other mode", 1, off, sender, wrong},
 		{"no such task", 1, "6bd466b8-85bd-4ec3-94a6-01886865f3e0", uploader, unknown},
@@ -64,7 +63,7 @@ func TestAbuseLogin(t *testing.T) {
 	}
 }
 
-// TestAbuseBeforeLogin: without a login there are only heartbeats.
+// TestAbuseBeforeLogin: before a login the server answers heartbeats only.
 func TestAbuseBeforeLogin(t *testing.T) {
 	h := open(t, file.Options{})
 	id := h.task(1, 2, 100, offline)
@@ -83,16 +82,28 @@ func TestAbuseBeforeLogin(t *testing.T) {
 	}
 }
 
-// TestAbuseUpload: only the bytes that were asked for are taken, in their order.
+// TestAbuseUpload: only the requested bytes are accepted, in the requested order.
 func TestAbuseUpload(t *testing.T) {
 	const size = 3*file.Segment + 10
 	content := random(5, size)
 	for what, send := range map[string]func(p *peer, id string){
-		"more than asked":   func(p *peer, id string) { p.send(1, data(id, 1, 0, content[:file.Segment+1])) },
-		"less than asked":   func(p *peer, id string) { p.send(1, data(id, 1, 0, content[:file.Segment-1])) },
-		"nothing":           func(p *peer, id string) { p.send(1, data(id, 1, 0, []byte{})) },
-		"at another offset": func(p *peer, id string) { p.send(1, data(id, 1, file.Segment, content[:file.Segment])) },
-		"at the end of all": func(p *peer, id string) { p.send(1, data(id, 1, 1<<32-1, content[:file.Segment])) },
+		"more than asked": func(p *peer, id string) {
+			p.send(1,
+				data(id, 1, 0, content[:file.Segment+1]))
+		},
+		"less than asked": func(p *peer, id string) {
+			p.send(1,
+				data(id, 1, 0, content[:file.Segment-1]))
+		},
+		"nothing": func(p *peer, id string) { p.send(1, data(id, 1, 0, []byte{})) },
+		"at another offset": func(p *peer, id string) {
+			p.send(1,
+				data(id, 1, file.Segment, content[:file.Segment]))
+		},
+		"at the end of all": func(p *peer, id string) {
+			p.send(1,
+				data(id, 1, 1<<32-1, content[:file.Segment]))
+		},
 		"of another task": func(p *peer, id string) {
 			p.send(1, data(strings.Replace(id, "-", "+", 1), 1, 0, content[:file.Segment]))
 		},
@@ -114,12 +125,13 @@ func TestAbuseUpload(t *testing.T) {
 			next[*pb.IMFilePullDataReq](p)
 			if send == nil {
 				p.send(3, pullReq(id, 1, offline, 0, 100))
-				if rsp := next[*pb.IMFilePullDataRsp](p); rsp.GetResultCode() != uint32(pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_ILLIEAGE_USER) {
+				if rsp := next[*pb.IMFilePullDataRsp](p); rsp.GetResultCode() != uint32(
+					pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_ILLIEAGE_USER) {
 					t.Errorf("answer %v", rsp)
 				}
 			} else {
 				send(p, id)
-				// A pull may come first, for the segment that was right.
+				// A pull for the accepted segment may precede the close.
 				for {
 					_, m, err := p.read()
 					if err != nil {
@@ -133,8 +145,9 @@ func TestAbuseUpload(t *testing.T) {
 					t.Errorf("%v violations", n)
 				}
 			}
-			// The upload can still be made.
-			if st, err := h.in(1, id, uploader).serve(id, 1, content, size+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+			// The upload can still be completed.
+			if st, err := h.in(1, id, uploader).serve(id, 1, content,
+				size+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
 				t.Fatalf("upload ends with %v, %v", st, err)
 			}
 			got, err := h.in(2, id, downloader).fetch(id, 2, offline, size, 0, 4, size)
@@ -146,25 +159,46 @@ func TestAbuseUpload(t *testing.T) {
 	}
 }
 
-// TestAbuseRelay: a sender relays only what its receiver asked for.
+// TestAbuseRelay: only the bytes that the receiver requested are relayed.
 func TestAbuseRelay(t *testing.T) {
 	content := make([]byte, file.Segment)
 	for what, c := range map[string]struct {
 		pull bool
 		send func(p *peer, id string)
 	}{
-		"without a pull":    {false, func(p *peer, id string) { p.send(1, data(id, 1, 0, content[:10])) }},
-		"more than asked":   {true, func(p *peer, id string) { p.send(1, data(id, 1, 0, content[:101])) }},
-		"at another offset": {true, func(p *peer, id string) { p.send(1, data(id, 1, 1, content[:100])) }},
-		"of another task":   {true, func(p *peer, id string) { p.send(1, data("x", 1, 0, content[:100])) }},
-		"nothing":           {true, func(p *peer, id string) { p.send(1, data(id, 1, 0, []byte{})) }},
+		"without a pull": {false, func(p *peer, id string) {
+			p.send(1,
+				data(id, 1, 0, content[:10]))
+		}},
+		"more than asked": {true, func(p *peer, id string) {
+			p.send(1,
+				data(id, 1, 0, content[:101]))
+		}},
+		"at another offset": {true, func(p *peer, id string) {
+			p.send(1,
+				data(id, 1, 1, content[:100]))
+		}},
+		"of another task": {true, func(p *peer, id string) {
+			p.send(1,
+				data("x", 1, 0, content[:100]))
+		}},
+		"nothing": {true, func(p *peer, id string) { p.send(1, data(id, 1, 0, []byte{})) }},
 		"twice": {true, func(p *peer, id string) {
 			p.send(1, data(id, 1, 0, content[:100]))
 			p.send(1, data(id, 1, 0, content[:100]))
 		}},
-		"what does not decode":  {true, func(p *peer, _ string) { p.garbage(pb.CmdFilePullDataRsp, []byte{0xff, 0xff}) }},
-		"without its fields":    {true, func(p *peer, _ string) { p.garbage(pb.CmdFilePullDataRsp, []byte{8, 0}) }},
-		"a frame that is large": {true, func(p *peer, id string) { p.send(1, data(id, 1, 0, make([]byte, file.MaxFrame))) }},
+		"what does not decode": {true, func(p *peer, _ string) {
+			p.garbage(pb.CmdFilePullDataRsp,
+				[]byte{0xff, 0xff})
+		}},
+		"without its fields": {true, func(p *peer, _ string) {
+			p.garbage(pb.CmdFilePullDataRsp,
+				[]byte{8, 0})
+		}},
+		"a frame that is large": {true, func(p *peer, id string) {
+			p.send(1,
+				data(id, 1, 0, make([]byte, file.MaxFrame)))
+		}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			h := open(t, file.Options{})
@@ -177,16 +211,17 @@ func TestAbuseRelay(t *testing.T) {
 			from.closed(what)
 			m := next[pb.Message](to)
 			if d, ok := m.(*pb.IMFilePullDataRsp); ok && len(d.GetFileData()) == 100 {
-				m = next[pb.Message](to) // the first of two
+				m = next[pb.Message](to) // the first of two messages
 			}
-			if st, ok := m.(*pb.IMFileState); !ok || st.GetState() != pb.ClientFileState_CLIENT_FILE_CANCEL {
+			if st, ok := m.(*pb.IMFileState); !ok ||
+				st.GetState() != pb.ClientFileState_CLIENT_FILE_CANCEL {
 				t.Errorf("the receiver gets %v", m)
 			}
 		})
 	}
 }
 
-// garbage sends a frame with a body as it is.
+// garbage sends a frame with an arbitrary body.
 func (p *peer) garbage(cmd pb.Command, body []byte) {
 	p.t.Helper()
 	frame := append(pdu.AppendHeader(nil, cmd, 1), body...)
@@ -196,7 +231,7 @@ func (p *peer) garbage(cmd pb.Command, body []byte) {
 	}
 }
 
-// TestAbusePull: what a receiver cannot have is answered, or ends its connection.
+// TestAbusePull: an impossible pull is refused or closes the receiver's connection.
 func TestAbusePull(t *testing.T) {
 	for _, mode := range []pb.TransferFileType{online, offline} {
 		h := open(t, file.Options{})
@@ -206,7 +241,8 @@ func TestAbusePull(t *testing.T) {
 			id, _, to = h.relay(100_000)
 		} else {
 			id = h.task(1, 2, 100_000, offline)
-			if _, err := h.in(1, id, uploader).serve(id, 1, make([]byte, 100_000), 100_001); err != nil {
+			if _, err := h.in(1, id, uploader).serve(id, 1, make([]byte, 100_000),
+				100_001); err != nil {
 				t.Fatal(err)
 			}
 			to = h.in(2, id, downloader)
@@ -216,18 +252,25 @@ func TestAbusePull(t *testing.T) {
 			m    *pb.IMFilePullDataReq
 			code pb.FileServerError
 		}{
-			{"of another task", pullReq("x", 2, mode, 0, 10), pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID},
-			{"as another user", pullReq(id, 1, mode, 0, 10), pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_ILLIEAGE_USER},
-			{"behind the end", pullReq(id, 2, mode, 100_000, 10), pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_SEEK_OFFSET_ERROR},
-			{"far behind the end", pullReq(id, 2, mode, 1<<32-1, 1<<32-1), pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_SEEK_OFFSET_ERROR},
-			{"nothing", pullReq(id, 2, mode, 0, 0), pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_SEEK_OFFSET_ERROR},
+			{"of another task", pullReq("x", 2, mode, 0, 10),
+				pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID},
+			{"as another user", pullReq(id, 1, mode, 0, 10),
+				pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_ILLIEAGE_USER},
+			{"behind the end", pullReq(id, 2, mode, 100_000, 10),
+				pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_SEEK_OFFSET_ERROR},
+			{"far behind the end", pullReq(id, 2, mode, 1<<32-1, 1<<32-1),
+				pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_SEEK_OFFSET_ERROR},
+			{"nothing", pullReq(id, 2, mode, 0, 0),
+				pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_SEEK_OFFSET_ERROR},
 		} {
 			to.send(4, c.m)
-			if rsp := next[*pb.IMFilePullDataRsp](to); rsp.GetResultCode() != uint32(c.code) || len(rsp.GetFileData()) > 0 {
-				t.Errorf("%s %s: code %d, %d bytes", mode, c.what, rsp.GetResultCode(), len(rsp.GetFileData()))
+			if rsp := next[*pb.IMFilePullDataRsp](to); rsp.GetResultCode() != uint32(c.code) ||
+				len(rsp.GetFileData()) > 0 {
+				t.Errorf("%s %s: code %d, %d bytes", mode, c.what, rsp.GetResultCode(),
+					len(rsp.GetFileData()))
 			}
 		}
-		if mode == online { // nobody answers, and there is an end to what may be asked for
+		if mode == online { // the sender does not answer, and the number of pulls is bounded
 			for range 17 {
 				to.send(4, pullReq(id, 2, mode, 0, 10))
 			}
@@ -241,7 +284,7 @@ func TestAbusePull(t *testing.T) {
 	}
 }
 
-// TestAbuseStates: who may not say something is not listened to.
+// TestAbuseStates: states that a role may not report are ignored.
 func TestAbuseStates(t *testing.T) {
 	h := open(t, file.Options{})
 	id, from, to := h.relay(100)
@@ -254,11 +297,12 @@ func TestAbuseStates(t *testing.T) {
 	to.send(3, &pb.IMHeartBeat{})
 	next[*pb.IMHeartBeat](to)
 	to.send(2, state(id, 77, pb.ClientFileState_CLIENT_FILE_REFUSE))
-	if m := next[*pb.IMFileState](from); m.GetState() != pb.ClientFileState_CLIENT_FILE_REFUSE || m.GetUserId() != 2 {
+	if m := next[*pb.IMFileState](from); m.GetState() != pb.ClientFileState_CLIENT_FILE_REFUSE ||
+		m.GetUserId() != 2 {
 		t.Errorf("the sender is told %v", m)
 	}
 
-	// A file that is whole is not its sender's any more.
+	// The sender of a complete file can no longer cancel it.
 	id = h.task(1, 2, 10, offline)
 	up := h.in(1, id, uploader)
 	if _, err := up.serve(id, 1, make([]byte, 10), 11); err != nil {
@@ -267,20 +311,22 @@ func TestAbuseStates(t *testing.T) {
 	up.send(2, state(id, 1, pb.ClientFileState_CLIENT_FILE_CANCEL))
 	up.send(3, &pb.IMHeartBeat{})
 	next[*pb.IMHeartBeat](up)
-	if got, err := h.in(2, id, downloader).fetch(id, 2, offline, 10, 0, 1, 10); len(got) != 10 || err != nil {
+	if got, err := h.in(2, id, downloader).fetch(id, 2, offline, 10, 0, 1, 10); len(got) != 10 ||
+		err != nil {
 		t.Errorf("after a late cancel: %d bytes, %v", len(got), err)
 	}
 }
 
-// TestAbuseFrames: lengths and bodies that are none end the connection.
+// TestAbuseFrames: frames with impossible lengths or bodies close the connection.
 func TestAbuseFrames(t *testing.T) {
 	h := open(t, file.Options{})
 	for what, raw := range map[string][]byte{
-		"4 GiB":      {0xff, 0xff, 0xff, 0xff},
-		"too long":   binary.BigEndian.AppendUint32(nil, file.MaxFrame+1),
-		"too short":  {0, 0, 0, 15},
-		"HTTP":       []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
-		"three bad":  []byte(strings.Repeat(string(append(setLength(pdu.AppendHeader(nil, pb.CmdFileLoginReq, 1), 18), 0xff, 0xff)), 3)),
+		"4 GiB":     {0xff, 0xff, 0xff, 0xff},
+		"too long":  binary.BigEndian.AppendUint32(nil, file.MaxFrame+1),
+		"too short": {0, 0, 0, 15},
+		"HTTP":      []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+		"three bad": []byte(strings.Repeat(string(append(setLength(pdu.AppendHeader(nil,
+			pb.CmdFileLoginReq, 1), 18), 0xff, 0xff)), 3)),
 		"TLS, hello": {0x16, 0x03, 0x01, 0x02, 0x00, 0x01},
 	} {
 		p := h.dial()
@@ -296,7 +342,8 @@ func setLength(frame []byte, n uint32) []byte {
 	return frame
 }
 
-// TestAbuseSilence: who does not log in, and who says nothing more, or says it a byte at a time, is closed.
+// TestAbuseSilence: the server closes a client that does not log in, one that falls
+// silent, and one that sends single bytes.
 func TestAbuseSilence(t *testing.T) {
 	h := open(t, file.Options{LoginDeadline: time.Second, IdleTimeout: 2 * time.Second})
 	id := h.task(1, 2, 1<<20, offline)
@@ -308,19 +355,20 @@ func TestAbuseSilence(t *testing.T) {
 	owes := h.in(1, id, uploader)
 	next[*pb.IMFilePullDataReq](owes)
 	var wg sync.WaitGroup
-	wg.Go(func() { // a byte at a time, of a frame that never ends
+	wg.Go(func() { // sends a frame that never ends, a byte at a time
 		for _, b := range setLength(pdu.AppendHeader(nil, pb.CmdFileLoginReq, 1), 30_000) {
 			if _, err := slow.Write([]byte{b}); err != nil {
 				return
 			}
 		}
 	})
-	wg.Go(func() { // a heartbeat instead of the segment it owes, as long as it is let
+	wg.Go(func() { // sends heartbeats in place of the segment that it owes
 		for owes.write(1, &pb.IMHeartBeat{}) == nil {
 			if _, _, err := owes.read(); err != nil {
 				return
 			}
-			time.Sleep(100 * time.Millisecond) // a client that beats, not one that floods
+			// The client sends heartbeats, and does not flood the server.
+			time.Sleep(100 * time.Millisecond)
 		}
 	})
 	for _, p := range append(idle, slow) {
@@ -330,7 +378,7 @@ func TestAbuseSilence(t *testing.T) {
 	h.until("all to be closed", func() bool { return h.clients.Open() == 0 })
 }
 
-// TestSlowDisk: while the disk hangs, loops go on.
+// TestSlowDisk: while the disk hangs, the loops answer other clients.
 func TestSlowDisk(t *testing.T) {
 	h := open(t, file.Options{})
 	id := h.task(1, 2, 100, offline)
@@ -338,119 +386,14 @@ func TestSlowDisk(t *testing.T) {
 	g := &gate{hold: make(chan struct{})}
 	h.gate = g
 	h.start()
-	p := h.in(1, id, uploader) // is answered before the disk is looked at
+	p := h.in(1, id, uploader) // the login is answered before the disk is read
 	for seq := range uint16(100) {
 		p.send(seq, &pb.IMHeartBeat{})
 		next[*pb.IMHeartBeat](p)
 	}
 	close(g.hold)
-	if st, err := p.serve(id, 1, make([]byte, 100), 101); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+	if st, err := p.serve(id, 1, make([]byte, 100),
+		101); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
 		t.Errorf("upload ends with %v, %v", st, err)
 	}
-}
-
-// directory answers who is online.
-type directory struct {
-	mu     sync.Mutex
-	online map[uint32]bool
-	err    error
-	asked  int
-	cpp    bool // does not know the scope of a question
-}
-
-func (d *directory) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.asked++
-	m := req.(*pb.IMUsersStatReq)
-	var list []*pb.UserStat
-	for _, u := range m.GetUserIdList() {
-		st := pb.UserStatType_USER_STATUS_OFFLINE
-		if d.online[u] {
-			st = pb.UserStatType_USER_STATUS_ONLINE
-		}
-		list = append(list, pb.UserStat_builder{UserId: &u, Status: &st}.Build())
-	}
-	rsp := pb.IMUsersStatRsp_builder{UserId: new(m.GetUserId()), UserStatList: list}.Build()
-	if m.HasScope() && !d.cpp {
-		rsp.SetScope(m.GetScope())
-	}
-	l.PostResult(done, rsp, d.err)
-}
-
-// TestOnlineOnly: with a route server to ask, the id and the user's number are not enough.
-func TestOnlineOnly(t *testing.T) {
-	d := &directory{online: map[uint32]bool{1: true}}
-	h := open(t, file.Options{Online: d, OnlineWait: time.Millisecond})
-	id := h.task(1, 2, 100, online)
-	h.in(1, id, sender)
-	refused := func(what string, code pb.FileServerError) {
-		p := h.dial()
-		p.login(2, id, receiver)
-		if rsp := next[*pb.IMFileLoginRsp](p); rsp.GetResultCode() != uint32(code) {
-			t.Errorf("%s: %v", what, rsp)
-		}
-		p.closed(what)
-	}
-	refused("not online", pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK)
-	d.mu.Lock()
-	d.online[2], d.err = true, im.Errorf(im.Unavailable, "no route server")
-	d.mu.Unlock()
-	refused("nobody to ask", pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN)
-	d.mu.Lock()
-	d.err = nil
-	d.mu.Unlock()
-	h.in(2, id, receiver)
-}
-
-// TestOnlineBehindCpp: a C++ route server calls users with only a phone offline. They are let in.
-func TestOnlineBehindCpp(t *testing.T) {
-	h := open(t, file.Options{Online: &directory{cpp: true}, OnlineWait: time.Millisecond})
-	h.in(1, h.task(1, 2, 100, online), sender)
-}
-
-// TestOnlineLater: a login that comes while no route server can be asked waits for one. Meanwhile it is none, and another one on the connection is ignored.
-func TestOnlineLater(t *testing.T) {
-	d := &directory{online: map[uint32]bool{1: true, 2: true}, err: im.Errorf(im.Unavailable, "no route server")}
-	h := open(t, file.Options{Online: d, OnlineWait: patience, LoginDeadline: 2 * patience})
-	id := h.task(1, 2, 100, online)
-	p := h.dial()
-	p.login(1, id, sender)
-	p.login(1, id, sender)
-	p.send(5, state(id, 1, pb.ClientFileState_CLIENT_FILE_CANCEL))
-	h.until("the route server to be asked twice", func() bool {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d.asked == 2
-	})
-	d.mu.Lock()
-	d.err = nil
-	d.mu.Unlock()
-	if rsp := next[*pb.IMFileLoginRsp](p); rsp.GetResultCode() != 0 {
-		t.Errorf("login: %v", rsp)
-	}
-	if st := next[*pb.IMFileState](h.in(2, id, receiver)); st.GetState() != pb.ClientFileState_CLIENT_FILE_PEER_READY {
-		t.Errorf("the receiver got %v instead of the sender", st)
-	}
-}
-
-// TestAbandoned: a transfer between two clients that nobody comes for is forgotten, also one whose end nobody comes to hear of.
-func TestAbandoned(t *testing.T) {
-	h := open(t, file.Options{TaskTimeout: time.Millisecond})
-	for range 5 {
-		h.task(1, 2, 10, online)
-	}
-	id := h.task(1, 2, 10, online)
-	p := h.in(2, id, receiver)
-	p.send(3, state(id, 2, pb.ClientFileState_CLIENT_FILE_REFUSE))
-	p.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	end := make(chan struct{})
-	go func() {
-		defer close(end)
-		h.server.RunSweep(ctx, time.Millisecond)
-	}()
-	h.until("the tasks to be gone", func() bool { return h.metric("teamtalk_file_tasks") == 0 })
-	cancel()
-	<-end
 }

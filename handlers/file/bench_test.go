@@ -9,17 +9,19 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// benchSize is the length of the file that benchmarks move, in bytes.
+// benchSize is the length of the file in the benchmarks, in bytes.
 const benchSize = 256 << 20
 
-// BenchmarkUpload, BenchmarkDownload and BenchmarkRelay move a file of 256 MiB; compare with BenchmarkCopy, which sends as many bytes through a plain connection.
+// BenchmarkUpload, BenchmarkDownload and BenchmarkRelay move a file of 256 MiB. Compare
+// them with BenchmarkCopy, which sends as many bytes through a plain connection.
 func BenchmarkUpload(b *testing.B) {
 	h := open(b, file.Options{})
 	content := make([]byte, benchSize)
 	b.SetBytes(benchSize)
 	for b.Loop() {
 		id := h.task(1, 2, benchSize, offline)
-		if st, err := h.in(1, id, uploader).serve(id, 1, content, benchSize+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+		if st, err := h.in(1, id, uploader).serve(id, 1, content,
+			benchSize+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
 			b.Fatal(st, err)
 		}
 		b.StopTimer()
@@ -30,11 +32,12 @@ func BenchmarkUpload(b *testing.B) {
 	}
 }
 
-// BenchmarkDownload fetches with eight segments under way.
+// BenchmarkDownload downloads with eight segments in flight.
 func BenchmarkDownload(b *testing.B) {
 	h := open(b, file.Options{})
 	id := h.task(1, 2, benchSize, offline)
-	if st, err := h.in(1, id, uploader).serve(id, 1, make([]byte, benchSize), benchSize+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+	if st, err := h.in(1, id, uploader).serve(id, 1, make([]byte, benchSize),
+		benchSize+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
 		b.Fatal(st, err)
 	}
 	b.SetBytes(benchSize)
@@ -43,7 +46,8 @@ func BenchmarkDownload(b *testing.B) {
 	}
 }
 
-// BenchmarkRelay relays with eight segments under way, between clients on one event loop and on two.
+// BenchmarkRelay relays with eight segments in flight, between clients on one event loop
+// and on two.
 func BenchmarkRelay(b *testing.B) {
 	b.Run("loops=1", func(b *testing.B) { benchRelay(b, 1) })
 	b.Run("loops=2", func(b *testing.B) { benchRelay(b, 2) })
@@ -70,7 +74,7 @@ func benchRelay(b *testing.B, loops int) {
 	}
 }
 
-// BenchmarkCopy is what two plain connections do.
+// BenchmarkCopy copies the same number of bytes through a plain connection.
 func BenchmarkCopy(b *testing.B) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -96,14 +100,15 @@ func BenchmarkCopy(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, c, make([]byte, file.Segment)); n != benchSize || err != nil {
+		if n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, c,
+			make([]byte, file.Segment)); n != benchSize || err != nil {
 			b.Fatal(n, err)
 		}
 		c.Close()
 	}
 }
 
-// drain pulls a whole file and forgets it.
+// drain pulls a whole file and discards it.
 func (p *peer) drain(b *testing.B, id string, mode pb.TransferFileType) {
 	asked := 0
 	for got := 0; got < benchSize; {

@@ -13,8 +13,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// errReplaced is why a connection ends whose client has logged in on another one.
-var errReplaced = errors.New("file: the client has logged in to the same transfer on another connection")
+// errReplaced closes a connection whose client has logged in on another one.
+var errReplaced = errors.New("file: the client has logged in to the same transfer on another " +
+	"connection")
 
 // clients handles the port for clients.
 type clients struct {
@@ -25,33 +26,36 @@ type clients struct {
 var _ session.LoopHandler = (*clients)(nil)
 
 func newClients(s *Server) *clients {
-	h := &clients{Router: router.New(router.Options{Role: "file_clients", Log: s.opt.Log, Registerer: s.opt.Registerer}), s: s}
+	h := &clients{Router: router.New(router.Options{Role: "file_clients", Log: s.opt.Log,
+		Registerer: s.opt.Registerer}), s: s}
 	router.Handle(h.Router, router.Public, h.handleLogin)
 	router.Handle(h.Router, router.LoggedIn, h.handleState)
 	router.Handle(h.Router, router.LoggedIn, h.handlePull)
 	router.Handle(h.Router, router.LoggedIn, h.handleData)
-	router.Handle(h.Router, router.Public, func(ses *session.Session, seq uint16, m *pb.IMHeartBeat) error { return ses.Send(seq, m) })
+	router.Handle(h.Router, router.Public,
+		func(ses *session.Session, seq uint16, m *pb.IMHeartBeat) error { return ses.Send(seq, m) })
 	return h
 }
 
-// conn is a client's connection: Session.Data. Its loop's, but for what never changes and the fields of side.
+// conn is a client's connection: Session.Data. Its fields belong to its loop, except
+// task, user and role, which do not change after the login.
 type conn struct {
 	*session.Session
 	task   *task // nil before login
 	user   uint32
 	role   pb.ClientFileRole
-	asking bool   // a login is being looked at
-	again  func() // asks for it again, see Tick; nil: it is being asked, or was answered
+	asking bool   // a login is being checked
+	again  func() // repeats the check, see Tick; nil: a check is in flight, or was answered
 
-	// Uploading.
-	asked   int64     // up to here the client was asked
-	came    int64     // up to here it has answered
-	written int64     // up to here that is in the spool
-	moved   time.Time // when something came, or was asked for after a pause
+	// For uploads.
+	asked   int64     // end of the requested bytes
+	came    int64     // end of the received bytes
+	written int64     // end of the bytes in the spool
+	moved   time.Time // when bytes last arrived, or were requested after a pause
 
-	// Fetching.
+	// For downloads.
 	pulls  int   // not answered yet
-	served int64 // everything up to here, from where the client began
+	served int64 // end of the contiguous bytes that were sent
 }
 
 // end is a side of a task.
@@ -62,7 +66,8 @@ const (
 	receives end = 1
 )
 
-// endOf is the side that a role is on, and whether it is one of a task between two clients.
+// endOf returns the side of a role, and whether the role is one in a task between two
+// clients.
 func endOf(r pb.ClientFileRole) (e end, relay, ok bool) {
 	switch r {
 	case pb.ClientFileRole_CLIENT_REALTIME_SENDER:
@@ -77,16 +82,16 @@ func endOf(r pb.ClientFileRole) (e end, relay, ok bool) {
 	return 0, false, false
 }
 
-// of returns the connection of a session, nil for one that is no client's.
+// of returns the connection of a session; nil when it is not a client's.
 func of(ses *session.Session) *conn {
 	c, _ := ses.Data.(*conn)
 	return c
 }
 
-// Open gives the client a deadline.
+// Open sets the login deadline and the idle limit of a client.
 func (h *clients) Open(ses *session.Session) error {
 	if ses.Loop() == nil {
-		return im.Errorf(im.Denied, "clients of the file server come over connections of their own")
+		return im.Errorf(im.Denied, "a client of the file server must use a connection of its own")
 	}
 	ses.Data = &conn{Session: ses}
 	ses.SetDeadline(h.s.opt.LoginDeadline)
@@ -94,20 +99,23 @@ func (h *clients) Open(ses *session.Session) error {
 	return nil
 }
 
-// Close takes the client off its task.
+// Close removes the client from its task.
 func (h *clients) Close(ses *session.Session, err error) {
 	if c := of(ses); c != nil && c.task != nil {
 		h.s.detach(c)
-		h.s.log.Debug("client gone", "conn", ses.ID(), "user", c.user, "task", c.task.info.ID, "err", err)
+		h.s.log.Debug("client gone", "conn", ses.ID(), "user", c.user, "task", c.task.info.ID,
+			"err", err)
 	}
 }
 
-// Frame takes segments that are only passed on without decoding them.
+// Frame relays segments without decoding them, and passes all other frames to the router.
 func (h *clients) Frame(ses *session.Session, head pdu.Header, body []byte) {
-	if c := of(ses); c != nil && c.role == pb.ClientFileRole_CLIENT_REALTIME_SENDER && head.Command == pb.CmdFilePullDataRsp {
+	if c := of(ses); c != nil && c.role == pb.ClientFileRole_CLIENT_REALTIME_SENDER &&
+		head.Command == pb.CmdFilePullDataRsp {
 		if err := h.s.relayData(c, head.Seq, body); err != nil {
 			h.s.metrics.violations.Inc()
-			h.s.log.Debug("segment refused", "conn", ses.ID(), "user", c.user, "task", c.task.info.ID, "err", err)
+			h.s.log.Debug("segment refused", "conn", ses.ID(), "user", c.user, "task",
+				c.task.info.ID, "err", err)
 			ses.Close(err)
 		}
 		return
@@ -115,10 +123,11 @@ func (h *clients) Frame(ses *session.Session, head pdu.Header, body []byte) {
 	h.Router.Frame(ses, head, body)
 }
 
-// OpenLoop has nothing to prepare.
+// OpenLoop does nothing.
 func (h *clients) OpenLoop(*session.Loop) {}
 
-// Tick closes, once a second, those who owe a segment for too long, and asks again about logins that nobody could be asked about.
+// Tick runs once a second. It closes connections that left a segment unsent for
+// IdleTimeout, and repeats the checks of logins for which no route server was reachable.
 func (h *clients) Tick(l *session.Loop, now time.Time) {
 	last, _ := l.Data.(time.Time)
 	if now.Sub(last) < time.Second {
@@ -139,7 +148,8 @@ func (h *clients) Tick(l *session.Loop, now time.Time) {
 	})
 }
 
-// owesSince is since when the client owes something; now when it does not.
+// owesSince returns the time since which the client owes a segment; now when it owes
+// none.
 func (c *conn) owesSince(now time.Time) time.Time {
 	switch {
 	case c.role == pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD && c.came < c.asked:
@@ -154,7 +164,8 @@ func (c *conn) owesSince(now time.Time) time.Time {
 	return now
 }
 
-// handleLogin lets a client in, once it is known to be logged in to the system. A second login on a connection is ignored.
+// handleLogin logs a client in, after a check that its user is logged in to the system. A
+// second login on a connection is ignored.
 func (h *clients) handleLogin(ses *session.Session, seq uint16, m *pb.IMFileLoginReq) error {
 	c, s := of(ses), h.s
 	if c == nil || c.asking || c.task != nil {
@@ -171,8 +182,10 @@ func (h *clients) handleLogin(ses *session.Session, seq uint16, m *pb.IMFileLogi
 	return nil
 }
 
-// askOnline asks a route server whether the client is logged in to the system, and lets it in or refuses it. With none there – this server or that one has
-// just started – it is asked again for a while: clients of other makers do not come back by themselves.
+// askOnline asks a route server whether the user is logged in to the system, and then
+// logs the client in or refuses it. While no route server is reachable, because one of
+// the servers has just started, Tick repeats the question until OnlineWait: stock clients
+// do not log in again by themselves.
 func (s *Server) askOnline(c *conn, seq uint16, m *pb.IMFileLoginReq) {
 	user := m.GetUserId()
 	ask := pb.IMUsersStatReq_builder{UserId: proto.Uint32(user), UserIdList: []uint32{user},
@@ -181,7 +194,8 @@ func (s *Server) askOnline(c *conn, seq uint16, m *pb.IMFileLoginReq) {
 		switch {
 		case c.IsClosed():
 			return
-		case err != nil && im.KindOf(err) == im.Unavailable && c.Loop().Now().Sub(c.Opened()) < s.opt.OnlineWait:
+		case err != nil && im.KindOf(err) == im.Unavailable &&
+			c.Loop().Now().Sub(c.Opened()) < s.opt.OnlineWait:
 			c.again = func() { s.askOnline(c, seq, m) }
 			return
 		}
@@ -189,10 +203,12 @@ func (s *Server) askOnline(c *conn, seq uint16, m *pb.IMFileLoginReq) {
 		switch {
 		case err != nil:
 			s.metrics.unasked.Inc()
-			s.warn("login refused: nobody could say whether the user is online", m.GetTaskId(), err)
+			s.warn("login refused: no route server answered whether the user is online",
+				m.GetTaskId(), err)
 			err = s.refuseLogin(c, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN)
 		case !s.online(answer, user):
-			err = s.refuseLogin(c, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK)
+			err = s.refuseLogin(c, seq, m,
+				pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK)
 		default:
 			err = s.login(c, seq, m)
 		}
@@ -202,9 +218,9 @@ func (s *Server) askOnline(c *conn, seq uint16, m *pb.IMFileLoginReq) {
 	})
 }
 
-// online reports whether an answer says that a device of user is logged in. A C++ route server knows
-// of pc clients only, and its answer lacks the scope: a user that it calls offline may sit at a
-// phone, and counts as online.
+// online reports whether an answer shows that a device of user is logged in. A C++ route
+// server counts pc clients only, and its answer lacks the scope. A user that it reports
+// as offline may use a phone, and counts as online.
 func (s *Server) online(answer pb.Message, user uint32) bool {
 	rsp, ok := answer.(*pb.IMUsersStatRsp)
 	if !ok {
@@ -222,19 +238,22 @@ func (s *Server) online(answer pb.Message, user uint32) bool {
 	return true
 }
 
-// refuseLogin answers and closes.
-func (s *Server) refuseLogin(c *conn, seq uint16, m *pb.IMFileLoginReq, code pb.FileServerError) error {
+// refuseLogin sends the refusal and closes the connection.
+func (s *Server) refuseLogin(c *conn, seq uint16, m *pb.IMFileLoginReq,
+	code pb.FileServerError) error {
 	s.metrics.logins.WithLabelValues(code.String()).Inc()
-	rsp := pb.IMFileLoginRsp_builder{ResultCode: proto.Uint32(uint32(code)), TaskId: proto.String(m.GetTaskId())}.Build()
+	rsp := pb.IMFileLoginRsp_builder{ResultCode: proto.Uint32(uint32(code)),
+		TaskId: proto.String(m.GetTaskId())}.Build()
 	if err := c.Send(seq, rsp); err != nil {
 		return err
 	}
-	err := im.Errorf(im.Denied, "user %d may not log in to the task as %s: %s", m.GetUserId(), m.GetFileRole(), code)
+	err := im.Errorf(im.Denied, "user %d may not log in to the task as %s: %s", m.GetUserId(),
+		m.GetFileRole(), code)
 	c.Close(err)
 	return err
 }
 
-// login lets a client in, and sets the transfer going.
+// login logs a client in and starts the transfer.
 func (s *Server) login(c *conn, seq uint16, m *pb.IMFileLoginReq) error {
 	code, replaced, peer, over := s.attach(c, m)
 	if code != pb.FileServerError_FILE_SERVER_ERRNO_OK {
@@ -245,7 +264,8 @@ func (s *Server) login(c *conn, seq uint16, m *pb.IMFileLoginReq) error {
 		replaced.PushClose(errReplaced)
 	}
 	c.SetLoggedIn(c.user, 0)
-	rsp := pb.IMFileLoginRsp_builder{ResultCode: proto.Uint32(uint32(code)), TaskId: proto.String(m.GetTaskId())}.Build()
+	rsp := pb.IMFileLoginRsp_builder{ResultCode: proto.Uint32(uint32(code)),
+		TaskId: proto.String(m.GetTaskId())}.Build()
 	if err := c.Send(seq, rsp); err != nil {
 		return err
 	}
@@ -256,11 +276,13 @@ func (s *Server) login(c *conn, seq uint16, m *pb.IMFileLoginReq) error {
 	switch c.role {
 	case pb.ClientFileRole_CLIENT_REALTIME_SENDER:
 		if peer != nil {
-			return s.tell(c, peer, 0, c.task.state(pb.ClientFileState_CLIENT_FILE_PEER_READY, c.task.info.From))
+			return s.tell(c, peer, 0, c.task.state(pb.ClientFileState_CLIENT_FILE_PEER_READY,
+				c.task.info.From))
 		}
 	case pb.ClientFileRole_CLIENT_REALTIME_RECVER:
 		if peer != nil {
-			return c.Send(0, c.task.state(pb.ClientFileState_CLIENT_FILE_PEER_READY, c.task.info.From))
+			return c.Send(0, c.task.state(pb.ClientFileState_CLIENT_FILE_PEER_READY,
+				c.task.info.From))
 		}
 	case pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD:
 		return s.beginUpload(c)
@@ -272,7 +294,7 @@ func (s *Server) login(c *conn, seq uint16, m *pb.IMFileLoginReq) error {
 	return nil
 }
 
-// handlePull takes a receiver's wish for a segment.
+// handlePull handles a receiver's request for a segment.
 func (h *clients) handlePull(ses *session.Session, seq uint16, m *pb.IMFilePullDataReq) error {
 	c, s := of(ses), h.s
 	code := pb.FileServerError_FILE_SERVER_ERRNO_OK
@@ -296,17 +318,22 @@ func (h *clients) handlePull(ses *session.Session, seq uint16, m *pb.IMFilePullD
 	return s.fetch(c, seq, int64(m.GetOffset()), int(n))
 }
 
-// refusePull answers a wish that cannot be met.
-func (s *Server) refusePull(c *conn, seq uint16, m *pb.IMFilePullDataReq, code pb.FileServerError) error {
-	rsp := pb.IMFilePullDataRsp_builder{ResultCode: proto.Uint32(uint32(code)), TaskId: proto.String(m.GetTaskId()),
-		UserId: proto.Uint32(m.GetUserId()), Offset: proto.Uint32(m.GetOffset()), FileData: []byte{}}.Build()
+// refusePull answers a request for a segment that does not exist or is not the client's.
+func (s *Server) refusePull(c *conn, seq uint16, m *pb.IMFilePullDataReq,
+	code pb.FileServerError) error {
+	rsp := pb.IMFilePullDataRsp_builder{ResultCode: proto.Uint32(uint32(code)),
+		TaskId: proto.String(m.GetTaskId()),
+		UserId: proto.Uint32(m.GetUserId()), Offset: proto.Uint32(m.GetOffset()),
+		FileData: []byte{}}.Build()
 	if err := c.Send(seq, rsp); err != nil {
 		return err
 	}
-	return im.Errorf(im.Invalid, "pull of %d bytes at %d refused: %s", m.GetDataSize(), m.GetOffset(), code)
+	return im.Errorf(im.Invalid, "pull of %d bytes at %d refused: %s", m.GetDataSize(),
+		m.GetOffset(), code)
 }
 
-// handleState takes what a client says of a transfer: that it gives up, does not want it, or has it all.
+// handleState handles the state that a client reports: it cancels or refuses the
+// transfer, or has received all of it.
 func (h *clients) handleState(ses *session.Session, seq uint16, m *pb.IMFileState) error {
 	c, s := of(ses), h.s
 	if m.GetTaskId() != c.task.info.ID {
@@ -322,7 +349,7 @@ func (h *clients) handleState(ses *session.Session, seq uint16, m *pb.IMFileStat
 	case st == pb.ClientFileState_CLIENT_FILE_DONE && e == receives && relay:
 		how = "relayed"
 	case st == pb.ClientFileState_CLIENT_FILE_DONE && e == receives:
-		return nil // it was told so itself
+		return nil // the server told the client so itself
 	default:
 		return im.Errorf(im.Invalid, "state %s from a client in the role %s", st, c.role)
 	}
@@ -332,7 +359,8 @@ func (h *clients) handleState(ses *session.Session, seq uint16, m *pb.IMFileStat
 	return s.endOffline(c, how)
 }
 
-// linger closes a connection whose transfer has ended, if the client does not. On its loop.
+// linger closes a connection whose transfer has ended, unless the client closes it first.
+// Loop only.
 func (s *Server) linger(c *conn) {
 	c.SetDeadline(c.Loop().Now().Sub(c.Opened()) + s.opt.Linger)
 }

@@ -1,26 +1,36 @@
-// Package file decides for the file server: it passes files between two clients that are both there, and takes files for receivers who are not, and
-// hands them out later.
+// Package file implements the file server: it relays files between two clients that are
+// connected at the same time, and stores files for receivers that are offline, which
+// download them later.
 //
-// Every byte moves because its receiver asked for it: a client that fetches pulls segment by segment, and from a client that sends this server, or the
-// receiver behind it, pulls in the same way. What is asked for and did not come yet is bounded, so a slow receiver slows its sender, and memory is bounded
-// by the number of connections.
+// Every byte moves because its receiver asked for it. A client that downloads pulls
+// segment by segment. From a client that sends, this server, or the receiver behind it,
+// pulls in the same way. The requested segments that have not arrived are bounded, so a
+// slow receiver slows its sender down, and the memory is bounded by the number of
+// connections.
 //
-// Files that wait lie in a spool (core/spool). It is touched by workers only, never by a loop, and one task's reads and writes come one after the other.
+// Offline files are in a spool (core/spool). Only workers use it, never a loop, and the
+// reads and writes of one task never overlap.
 //
-// # Who may do what
+// # Permissions
 //
-// Message servers make tasks. A task's id is random, and the only name anybody can say: it is looked up among the ids that are there, and never
-// becomes part of a path. A client logs in to one task in one of the roles that are open to its user: the sender sends, the receiver receives. With
-// Options.Online it must, besides, be logged in to the system just then. A second login in the same role replaces the first, so a client whose connection
-// broke needs not wait.
+// Message servers create tasks. The id of a task is random, and clients can name a task
+// only by it. It is looked up among the existing ids, and never becomes part of a path. A
+// client logs in to one task, in one of the roles that are open to its user: the sender
+// sends, the receiver receives. With Options.Online it must also be logged in to the
+// system at that moment. A second login in the same role replaces the first, so that a
+// client whose connection broke need not wait.
 //
-// # What breaks
+// # Interruptions
 //
-// An upload that breaks off is resumed: at the next login the server asks from where it stands. A download is resumed by asking from there. A transfer between
-// two clients ends when one of them goes, and the other is told as if it had been cancelled. When one side ends it before the
-// other has come, that is kept for a minute, and told to the other as it logs in.
+// An interrupted upload is resumed: at the next login the server asks for the part that
+// is missing. An interrupted download is resumed when the client asks for the missing
+// part. A transfer between two clients ends when one of them disconnects, and the other
+// is told as if it had been cancelled. When one side ends it before the other has logged
+// in, the server records that for a minute and tells the other side at its login.
 //
-// The list by which receivers find their files is kept by db_proxy. Where news of a file did not get there, or from there to here, RunCompare puts it right: see filelist.go.
+// The list by which receivers find their files is kept by db_proxy. RunCompare repairs
+// the list and the spool when a message about a file was lost between the servers: see
+// filelist.go.
 package file
 
 import (
@@ -40,73 +50,89 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Segment is the length of the pieces that files are moved in, in bytes.
+// Segment is the length of the pieces in which files are moved, in bytes.
 const Segment = 32 << 10
 
-// MaxFrame is the longest frame that the clients' port has to take, in bytes: a segment and what is around it.
+// MaxFrame is the longest frame that the clients' port must accept, in bytes: a segment
+// with its message and header.
 const MaxFrame = Segment + 1024
 
-// maxPulls is how many segments a client may have asked for without having them.
+// maxPulls is the number of segments that a client may have requested and not received.
 const maxPulls = 16
 
-// maxWindow is the most that may be asked of an uploading client at once, in segments.
+// maxWindow is the largest number of segments requested from an uploading client at the
+// same time.
 const maxWindow = 64
 
-// Tasks runs a task on a worker, after all earlier ones of the same key, and returns at once. An error, of kind im.Busy or im.Closed, means that it
-// will not run. The context ends when the program does.
+// Tasks runs a task on a worker, after all earlier tasks with the same key. Do does not
+// block. An error of kind im.Busy or im.Closed means that the task will not run. ctx ends
+// when the program stops.
 type Tasks interface {
 	Do(key uint64, task func(ctx context.Context)) error
 }
 
-// Peer answers who is online, or what is listed: a route server or a db_proxy, or several.
+// Peer is a route server or a db_proxy, or several of one kind.
 type Peer interface {
-	// Call sends req and runs done on l with the answer or an error, exactly once, never before Call returns.
+	// Call sends req. It runs done on l with the answer or an error, exactly once, and
+	// never before Call returns.
 	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
 }
 
-// Address is where clients reach this server.
+// Address is an address at which clients reach this server.
 type Address struct {
-	IP   string // or a host's name
+	IP   string // or a host name
 	Port uint32
 }
 
-// Options sets up a Server. Zero values mean the defaults.
+// Options configures a Server. Zero values mean the defaults.
 type Options struct {
-	// Spool keeps files that wait. Required.
+	// Spool stores offline files. Required.
 	Spool *spool.Spool
-	// Tasks runs what touches the spool. Required.
+	// Tasks runs the work on the spool. Required.
 	Tasks Tasks
-	// Online answers who is logged in. nil: nobody is asked, and a task's id and its users are enough.
+	// Online answers which users are logged in. nil: logins are not checked with it, and
+	// a task's id and user suffice.
 	Online Peer
-	// List is a db_proxy, or several, with which RunCompare compares the list of files that wait. nil: nobody is asked.
+	// List is a db_proxy, or several, with whose list RunCompare compares the spool. nil:
+	// RunCompare does nothing.
 	List Peer
-	// Grace is how long a file that became whole, and a row that was noted, is left alone by RunCompare; negative: not at all. Default 10 min.
+	// Grace is the age below which RunCompare ignores completed files and rows of the
+	// list. Negative: none are ignored. Default 10 min.
 	Grace time.Duration
-	// MaxTasks bounds the transfers between two clients that are open, MaxUserTasks those of one sender. The spool has bounds of its own. Defaults
-	// 50,000 and 200.
+	// MaxTasks bounds the open transfers between two clients, MaxUserTasks those of one
+	// sender. The spool has bounds of its own. Defaults 50,000 and 200.
 	MaxTasks, MaxUserTasks int
-	// UploadWindow is how many segments are asked of an uploading client at once, after the first 16, which are asked for one by one as the first
-	// implementation did. At most 64. Default 8.
+	// UploadWindow is the number of segments requested from an uploading client at the
+	// same time, after the first 16, which are requested one by one as in the first
+	// implementation. At most 64. Default 8.
 	UploadWindow int
-	// OnlineWait is how long a login waits for Online to be reachable, before it is refused. Default 5 s; below LoginDeadline.
+	// OnlineWait is the longest time that a login waits for Online to be reachable before
+	// it is refused. It must be below LoginDeadline. Default 5 s.
 	OnlineWait time.Duration
-	// LoginDeadline is how long a connection may stay without a login. Default 15 s.
+	// LoginDeadline is the longest time that a connection may stay without a login.
+	// Default 15 s.
 	LoginDeadline time.Duration
-	// IdleTimeout is how long a client may say nothing, and how long it may owe a segment. Default 120 s.
+	// IdleTimeout is the longest time that a client may send nothing, and the longest
+	// time that it may leave a requested segment unsent. Default 120 s.
 	IdleTimeout time.Duration
-	// Linger is how long a connection may stay after its transfer has ended. Default 10 s.
+	// Linger is the longest time that a connection may stay after its transfer has ended.
+	// Default 10 s.
 	Linger time.Duration
-	// TaskTimeout is how long a transfer between two clients may have nobody logged in to it. Default 1 h.
+	// TaskTimeout is the longest time that a transfer between two clients may be without
+	// a client logged in to it. Default 1 h.
 	TaskTimeout time.Duration
-	// LinkTimeout is how long a message server may be silent before its link is closed, LinkHeartbeat how long this side may be. Defaults 30 s and 5 s.
+	// LinkTimeout is the longest time that a message server may be silent before its link
+	// is closed. LinkHeartbeat is the interval of this side's heartbeats. Defaults 30 s
+	// and 5 s.
 	LinkTimeout, LinkHeartbeat time.Duration
-	// NewID makes a task's id. Default: a random UUID, with the mark and the seal of this server's address (im.SealTask).
+	// NewID returns the id of a new task. Default: a random UUID with the mark and the
+	// seal of this server's address (im.SealTask).
 	NewID func() (string, error)
-	// Now tells the time. Default time.Now.
+	// Now returns the current time. Default time.Now.
 	Now func() time.Time
-	// Log gets failures. Default: discarded.
+	// Log records failures. Default: discarded.
 	Log *slog.Logger
-	// Registerer gets the metrics. Default: none.
+	// Registerer registers the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 
@@ -145,7 +171,7 @@ func (o *Options) defaults() {
 	}
 }
 
-// Server is the file role. Its two sides share one table of tasks and may be used from anywhere.
+// Server is the file role. Its two handlers share one table of tasks. Any goroutine.
 type Server struct {
 	opt     Options
 	log     *slog.Logger
@@ -158,15 +184,17 @@ type Server struct {
 
 	mu        sync.Mutex
 	addresses []Address
-	tasks     map[string]*task // that somebody is logged in to, and all between two clients
-	open      map[uint32]int   // tasks between two clients, by sender
-	relays    int              // all of these
+	tasks     map[string]*task // tasks with a client logged in, and all tasks between two clients
+	open      map[uint32]int   // number of tasks between two clients, by sender
+	relays    int              // sum of open
 }
 
-// New makes a file server. SetAddresses says where clients reach it.
+// New returns a file server. SetAddresses must be called before the first message server
+// connects.
 func New(opt Options) *Server {
 	opt.defaults()
-	s := &Server{opt: opt, log: opt.Log.With("role", "file"), spool: opt.Spool, seed: maphash.MakeSeed(), tasks: map[string]*task{}, open: map[uint32]int{}}
+	s := &Server{opt: opt, log: opt.Log.With("role", "file"), spool: opt.Spool,
+		seed: maphash.MakeSeed(), tasks: map[string]*task{}, open: map[uint32]int{}}
 	if s.opt.NewID == nil {
 		s.opt.NewID = s.newID
 	}
@@ -176,14 +204,16 @@ func New(opt Options) *Server {
 	return s
 }
 
-// SetAddresses says where clients reach this server, in the order in which they should try. Before the first message server connects.
+// SetAddresses sets the addresses at which clients reach this server, in the order in
+// which they should try them. Call it before the first message server connects.
 func (s *Server) SetAddresses(list ...Address) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.addresses = list
 }
 
-// newID makes an id that leads message servers to this server, where there are several, and by which this server knows that it made it.
+// newID returns an id by which message servers find this server among several, and by
+// which this server recognizes its own tasks.
 func (s *Server) newID() (string, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -197,11 +227,12 @@ func (s *Server) newID() (string, error) {
 	return im.SealTask(id.String(), s.addresses[0].IP, s.addresses[0].Port), nil
 }
 
-// Clients is the handler of the port for clients. Its frames are MaxFrame long at most.
+// Clients returns the handler of the port for clients. Its frames have at most MaxFrame
+// bytes.
 func (s *Server) Clients() session.Handler { return s.clients }
 
-// Servers is the handler of the port for message servers.
+// Servers returns the handler of the port for message servers.
 func (s *Server) Servers() session.Handler { return s.servers }
 
-// key makes the reads and writes of one task come one after the other.
+// key returns the key of a task's reads and writes, which run in order.
 func (s *Server) key(id string) uint64 { return maphash.String(s.seed, id) }

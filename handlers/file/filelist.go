@@ -12,41 +12,52 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// The files are here, the list by which receivers find them is db_proxy's, and clients carry the news from one to the other: of an upload the sender, through a message server,
-// after this server told it that all is safe, and of a download the receiver. Where such news is lost the two differ. So this server reads the whole list now and then, page by
-// page, and has it repaired:
+// The files are in this server's spool, the list by which receivers find them is
+// db_proxy's, and clients carry the changes from one to the other. The sender of a file
+// reports its upload through a message server, after this server told it that the file is
+// complete. The receiver reports a download. When such a report is lost, spool and list
+// differ. So this server reads the whole list at intervals, page by page, and repairs it:
 //
-//   - A file that waits and was never listed is listed.
-//   - A file that its receiver has taken off the list is removed.
-//   - A row without its file is forgotten, if the file was this server's: its id is sealed with this server's address, or the file is here and for others than the row says.
-//     Forgotten, not taken off: should the file be found again – the folder's disk was not mounted –, it is listed again.
+//   - A file that was never listed is listed.
+//   - A file that its receiver has removed from the list is deleted.
+//   - A row without a file is forgotten, if the file was this server's: its id is sealed
+//     with this server's address, or the spool contains the id for other users than the
+//     row. A forgotten row is not marked as removed by the receiver. If the file
+//     reappears, because the folder's disk was not mounted, it is listed again.
 //
-// A file that was fetched stays listed until it expires: that its last bytes were sent does not mean that they came, and who looks for them must find them.
+// A fetched file stays listed until it expires. This server knows that the last bytes
+// were sent, not that they arrived, and a receiver that asks again must find the file.
 //
-// Nothing is changed before the whole list was read without a failure, and what is younger than Options.Grace is left alone. All decisions are such that an answer which has
-// been overtaken does no harm: db_proxy looks again before it lists a file, and only what waits is forgotten.
+// Nothing is changed before the whole list was read without a failure, and files and rows
+// younger than Options.Grace are ignored. An answer that is outdated when it is used does
+// no harm: db_proxy checks again before it lists a file, and forgets a row only while it
+// is listed.
 
 const (
-	// listPause is how long this server waits before each question, so that it never asks more than 50 a second.
+	// listPause is the pause before each request, so that this server sends at most 50 a
+	// second.
 	listPause = 20 * time.Millisecond
-	// repairBatch is how many files one request names, and maxRepairs how many a comparison may list, and forget; the rest is the next one's.
+	// repairBatch is the number of files in one request. maxRepairs bounds the files that
+	// one comparison lists, and the rows that it forgets. The next comparison handles the
+	// rest.
 	repairBatch = 100
 	maxRepairs  = 10_000
 )
 
-// comparison is one reading of the list.
+// comparison is one comparison of the spool with the list.
 type comparison struct {
 	s      *Server
-	key    uint64                // of its requests: they go to one db_proxy
-	due    map[string]spool.Info // files that are old enough to be listed, and have not been seen there
+	key    uint64                // of its requests, so that one db_proxy answers all of them
+	due    map[string]spool.Info // files older than Grace that are not seen in the list yet
 	forget []*pb.ListedFile
 
-	// What the log says: rows read, those of other servers among them, and what was repaired. left were too many for once.
+	// The numbers in the log: rows read, those of other servers, and the repairs. left
+	// counts files and rows beyond maxRepairs.
 	rows, others, listed, refused, removed, forgotten, left int
 }
 
-// RunCompare compares the files with db_proxy's list, every interval, the first time after one. It returns when ctx ends, and at once when there is nobody to
-// ask (Options.List).
+// RunCompare compares the spool with db_proxy's list at the given interval, first after
+// one interval. It returns when ctx ends, and at once without Options.List.
 func (s *Server) RunCompare(ctx context.Context, interval time.Duration) {
 	if s.opt.List == nil {
 		return
@@ -64,7 +75,8 @@ func (s *Server) RunCompare(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// compareOnce makes one comparison and tells of it; of failures only the first. It reports whether it failed.
+// compareOnce runs one comparison and logs it. Of successive failures only the first is
+// logged as a warning. It reports whether the comparison failed.
 func (s *Server) compareOnce(ctx context.Context, key uint64, failing bool) bool {
 	c := &comparison{s: s, key: key, due: map[string]spool.Info{}}
 	err := c.run(ctx)
@@ -77,7 +89,9 @@ func (s *Server) compareOnce(ctx context.Context, key uint64, failing bool) bool
 			level = slog.LevelWarn
 		}
 		s.metrics.compared.WithLabelValues("failed").Inc()
-		s.log.Log(ctx, level, "files not compared with the list; a db_proxy of the first implementation cannot be asked", "err", err,
+		s.log.Log(ctx, level,
+			"files not compared with the list; a db_proxy of the first implementation cannot be "+
+				"asked", "err", err,
 			"rows", c.rows, "listed", c.listed, "removed", c.removed, "forgotten", c.forgotten)
 		return true
 	}
@@ -85,14 +99,15 @@ func (s *Server) compareOnce(ctx context.Context, key uint64, failing bool) bool
 		level = slog.LevelInfo
 	}
 	s.metrics.compared.WithLabelValues("done").Inc()
-	s.log.Log(ctx, level, "files compared with the list", "rows", c.rows, "others", c.others, "listed", c.listed, "refused", c.refused,
+	s.log.Log(ctx, level, "files compared with the list", "rows", c.rows, "others", c.others,
+		"listed", c.listed, "refused", c.refused,
 		"removed", c.removed, "forgotten", c.forgotten, "left", c.left)
 	return false
 }
 
-// run reads the list, and repairs it only then.
+// run reads the whole list, and then repairs it.
 func (c *comparison) run(ctx context.Context) error {
-	c.s.sweep(ctx) // what has expired is here no more
+	c.s.sweep(ctx) // deletes expired files first
 	for _, info := range c.s.spool.Waiting(c.s.opt.Now().Add(-c.s.opt.Grace)) {
 		c.due[info.ID] = info
 	}
@@ -118,7 +133,7 @@ func (c *comparison) run(ctx context.Context) error {
 	return c.listFiles(ctx)
 }
 
-// ask asks db_proxy.
+// ask sends a request to db_proxy and waits for the answer.
 func (c *comparison) ask(ctx context.Context, req pb.Attachment) (pb.Message, error) {
 	select {
 	case <-ctx.Done():
@@ -139,7 +154,7 @@ func (c *comparison) ask(ctx context.Context, req pb.Attachment) (pb.Message, er
 	}
 }
 
-// look decides about a row.
+// look compares one row with the spool.
 func (c *comparison) look(row *pb.ListedFile) {
 	c.rows++
 	info, _, here := c.s.spool.Lookup(row.GetTaskId())
@@ -157,14 +172,14 @@ func (c *comparison) look(row *pb.ListedFile) {
 	}
 }
 
-// made reports whether an id is one of this server's.
+// made reports whether an id was created by this server.
 func (s *Server) made(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.addresses) > 0 && im.SealedTask(id, s.addresses[0].IP, s.addresses[0].Port)
 }
 
-// forgetRows has rows without a file forgotten.
+// forgetRows asks db_proxy to forget rows without a file.
 func (c *comparison) forgetRows(ctx context.Context) error {
 	for len(c.forget) > 0 {
 		n := min(repairBatch, len(c.forget))
@@ -178,13 +193,14 @@ func (c *comparison) forgetRows(ctx context.Context) error {
 	return nil
 }
 
-// listFiles has files listed that were not seen on the list, and removes those of them that their receivers have taken off it.
+// listFiles asks db_proxy to list files that were not in the list, and deletes the files
+// that their receivers had removed from it.
 func (c *comparison) listFiles(ctx context.Context) error {
 	var all []spool.Info
 	for _, info := range c.due {
 		switch {
 		case im.CheckOfflineFile(im.OfflineFile{Task: info.ID, Name: info.Name}) != nil:
-			c.count("refused", &c.refused, 1) // its receiver was told of it, no more
+			c.count("refused", &c.refused, 1) // its receiver was only notified of it
 		case len(all) >= maxRepairs:
 			c.left++
 		default:
@@ -206,10 +222,11 @@ func (c *comparison) listBatch(ctx context.Context, batch []spool.Info) error {
 	var asked []spool.Info
 	for _, info := range batch {
 		if _, state, ok := c.s.spool.Lookup(info.ID); !ok || state != spool.Waiting {
-			continue // fetched, or removed, meanwhile
+			continue // fetched or deleted meanwhile
 		}
 		asked = append(asked, info)
-		list = append(list, pb.ListedFile_builder{FromUserId: proto.Uint32(info.From), ToUserId: proto.Uint32(info.To), TaskId: proto.String(info.ID),
+		list = append(list, pb.ListedFile_builder{FromUserId: proto.Uint32(info.From),
+			ToUserId: proto.Uint32(info.To), TaskId: proto.String(info.ID),
 			FileName: proto.String(info.Name), FileSize: proto.Uint32(info.Size)}.Build())
 	}
 	if len(list) == 0 {
@@ -237,7 +254,8 @@ func (c *comparison) listBatch(ctx context.Context, batch []spool.Info) error {
 	return nil
 }
 
-func (c *comparison) repair(ctx context.Context, req *pb.IMFileListRepairReq) (*pb.IMFileListRepairRsp, error) {
+func (c *comparison) repair(ctx context.Context,
+	req *pb.IMFileListRepairReq) (*pb.IMFileListRepairRsp, error) {
 	m, err := c.ask(ctx, req)
 	if err != nil {
 		return nil, err

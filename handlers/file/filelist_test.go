@@ -16,22 +16,24 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// listStand answers as a db_proxy with a list: for what a real one does not say, and to be looked at. cmd/teamtalk has the tests with real ones.
+// listStand is a db_proxy with a list, for answers that a real one does not send.
+// cmd/teamtalk has the tests with real ones.
 type listStand struct {
 	mu      sync.Mutex
 	rows    []*pb.ListedFile
 	taken   map[string]bool
 	refuse  bool
-	largest int // repair
+	largest int // number of files in the largest repair
 	repairs int
-	// spoil changes an answer, or withholds it.
+	// spoil changes or withholds an answer.
 	spoil func(answer pb.Message) (pb.Message, error)
 }
 
-// pageRows is how many rows a page of listStand has.
+// pageRows is the number of rows in a page of listStand.
 const pageRows = 3
 
-func (l *listStand) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
+func (l *listStand) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment,
+	done func(pb.Message, error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var answer pb.Message
@@ -61,7 +63,10 @@ func (l *listStand) repair(m *pb.IMFileListRepairReq) pb.Message {
 	l.largest = max(l.largest, len(m.GetList())+len(m.GetForget()))
 	n := uint32(0)
 	for _, f := range m.GetForget() {
-		if i := slices.IndexFunc(l.rows, func(r *pb.ListedFile) bool { return sameFile(r, f) }); i >= 0 {
+		if i := slices.IndexFunc(l.rows, func(r *pb.ListedFile) bool {
+			return sameFile(r,
+				f)
+		}); i >= 0 {
 			l.rows = slices.Delete(slices.Clone(l.rows), i, i+1)
 			n++
 		}
@@ -85,12 +90,14 @@ func (l *listStand) repair(m *pb.IMFileListRepairReq) pb.Message {
 }
 
 func sameFile(a, b *pb.ListedFile) bool {
-	return a.GetTaskId() == b.GetTaskId() && a.GetFromUserId() == b.GetFromUserId() && a.GetToUserId() == b.GetToUserId()
+	return a.GetTaskId() == b.GetTaskId() && a.GetFromUserId() == b.GetFromUserId() &&
+		a.GetToUserId() == b.GetToUserId()
 }
 
-// row is a row that is a day old.
+// row returns a row that is a day old.
 func row(from, to uint32, task string) *pb.ListedFile {
-	return pb.ListedFile_builder{FromUserId: &from, ToUserId: &to, TaskId: &task, Age: new(uint32(86_400))}.Build()
+	return pb.ListedFile_builder{FromUserId: &from, ToUserId: &to, TaskId: &task,
+		Age: new(uint32(86_400))}.Build()
 }
 
 func (l *listStand) set(f func()) {
@@ -99,7 +106,7 @@ func (l *listStand) set(f func()) {
 	f()
 }
 
-// want checks which rows there are, by the names that the test gave the transfers.
+// want compares the rows with want. Transfers have the names that the test gave them.
 func (l *listStand) want(t *testing.T, what string, tasks map[string]string, want ...string) {
 	t.Helper()
 	l.mu.Lock()
@@ -110,7 +117,8 @@ func (l *listStand) want(t *testing.T, what string, tasks map[string]string, wan
 	}
 	var got []string
 	for _, r := range l.rows {
-		got = append(got, fmt.Sprintf("%s %d>%d", names[r.GetTaskId()], r.GetFromUserId(), r.GetToUserId()))
+		got = append(got, fmt.Sprintf("%s %d>%d", names[r.GetTaskId()], r.GetFromUserId(),
+			r.GetToUserId()))
 	}
 	slices.Sort(got)
 	slices.Sort(want)
@@ -119,7 +127,7 @@ func (l *listStand) want(t *testing.T, what string, tasks map[string]string, wan
 	}
 }
 
-// compare runs comparisons until two that began after its call have ended.
+// compare waits for two comparisons that began after its call.
 func (h *house) compare() {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -129,24 +137,26 @@ func (h *house) compare() {
 		defer close(end)
 		h.server.RunCompare(ctx, time.Millisecond)
 	}()
-	h.until("two comparisons", func() bool { return h.metric("teamtalk_file_list_comparisons_total") >= before+2 })
+	h.until("two comparisons",
+		func() bool { return h.metric("teamtalk_file_list_comparisons_total") >= before+2 })
 	cancel()
 	<-end
 }
 
-// upload has a file of 40,000 bytes uploaded, and returns its task.
+// upload uploads a file of 40,000 bytes and returns its task.
 func (h *house) upload(from, to uint32) string {
 	h.t.Helper()
 	task := h.task(from, to, 40_000, offline)
 	p := h.in(from, task, uploader)
 	defer p.Close()
-	if st, err := p.serve(task, from, random(1, 40_000), 40_000); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+	if st, err := p.serve(task, from, random(1, 40_000),
+		40_000); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
 		h.t.Fatalf("upload: %v, %v", st, err)
 	}
 	return task
 }
 
-// states are the files in the spool.
+// states returns the files in the spool.
 func (h *house) states(tasks map[string]string) map[string]spool.State {
 	all := map[string]spool.State{}
 	for name, id := range tasks {
@@ -157,20 +167,24 @@ func (h *house) states(tasks map[string]string) map[string]spool.State {
 	return all
 }
 
-// TestCompare: every way in which files and list can differ, and rows that are none of this server's business.
+// TestCompare checks every way in which spool and list can differ, and rows of other
+// servers.
 func TestCompare(t *testing.T) {
 	list := &listStand{taken: map[string]bool{}}
 	h := open(t, file.Options{List: list, Grace: -1})
 	tasks := map[string]string{
-		"unlisted": h.upload(1, 2), "listed": h.upload(1, 2), "taken": h.upload(1, 2), "fetched": h.upload(1, 2), "lost": h.upload(1, 2),
+		"unlisted": h.upload(1, 2), "listed": h.upload(1, 2), "taken": h.upload(1, 2),
+		"fetched": h.upload(1, 2), "lost": h.upload(1, 2),
 		"unfinished": h.task(1, 2, 40_000, offline),
-		"first":      "6bd466b8-85bd-4ec3-94a6-01886865f3e0", // one of the first implementation's
-		"chance":     im.MarkTask("6bd466b8-85bd-4ec3-94a6-01886865f3e0", im.ServerMark("127.0.0.1", 15860)),
-		"other":      im.SealTask("6bd466b8-85bd-4ec3-94a6-01886865f3e0", "10.0.0.9", 15860),
-		"text":       "not-a-uuid",
+		"first":      "6bd466b8-85bd-4ec3-94a6-01886865f3e0", // from the first implementation
+		"chance": im.MarkTask("6bd466b8-85bd-4ec3-94a6-01886865f3e0",
+			im.ServerMark("127.0.0.1", 15860)),
+		"other": im.SealTask("6bd466b8-85bd-4ec3-94a6-01886865f3e0", "10.0.0.9", 15860),
+		"text":  "not-a-uuid",
 	}
 	p := h.in(2, tasks["fetched"], downloader)
-	if got, err := p.fetch(tasks["fetched"], 2, offline, 40_000, 0, 4, 40_000); err != nil || len(got) != 40_000 {
+	if got, err := p.fetch(tasks["fetched"], 2, offline, 40_000, 0, 4, 40_000); err != nil ||
+		len(got) != 40_000 {
 		t.Fatal(err)
 	}
 	next[*pb.IMFileState](p)
@@ -179,49 +193,65 @@ func TestCompare(t *testing.T) {
 		t.Fatal(err)
 	}
 	list.taken[tasks["taken"]] = true
-	for _, name := range []string{"listed", "fetched", "lost", "unfinished", "first", "chance", "other", "text"} {
+	for _, name := range []string{"listed", "fetched", "lost", "unfinished", "first", "chance",
+		"other", "text"} {
 		list.rows = append(list.rows, row(1, 2, tasks[name]))
 	}
-	list.rows = append(list.rows, row(3, 2, tasks["listed"]), row(1, 9, tasks["unlisted"])) // somebody else's words
-	want := []string{"unlisted 1>2", "listed 1>2", "fetched 1>2", "unfinished 1>2", "first 1>2", "chance 1>2", "other 1>2", "text 1>2"}
+	// These rows name other users.
+	list.rows = append(list.rows, row(3, 2, tasks["listed"]), row(1, 9, tasks["unlisted"]))
+	want := []string{"unlisted 1>2", "listed 1>2", "fetched 1>2", "unfinished 1>2", "first 1>2",
+		"chance 1>2", "other 1>2", "text 1>2"}
+	files := map[string]spool.State{"unlisted": spool.Waiting, "listed": spool.Waiting,
+		"fetched": spool.Fetched, "unfinished": spool.Unfinished}
 
-	h.compare()
-	h.until("the file to be removed", func() bool { _, _, ok := h.spool.Lookup(tasks["taken"]); return !ok })
-	list.want(t, "compared", tasks, want...)
-	files := map[string]spool.State{"unlisted": spool.Waiting, "listed": spool.Waiting, "fetched": spool.Fetched, "unfinished": spool.Unfinished}
-	if got := h.states(tasks); !maps.Equal(got, files) {
-		t.Errorf("files %v, want %v", got, files)
-	}
-	if n := h.metric("teamtalk_file_list_repairs_total"); n != 5 { // one listed, one removed, three forgotten
-		t.Errorf("%v repairs", n)
-	}
-
-	// What is right stays as it is, also after the end of the process.
-	before := list.repairs
-	h.stop()
-	h.start()
-	h.compare()
-	list.want(t, "compared again", tasks, want...)
-	if list.repairs != before || !maps.Equal(h.states(tasks), files) {
-		t.Errorf("%d more repairs, files %v", list.repairs-before, h.states(tasks))
-	}
-
-	// Nor does a server elsewhere know these ids, whatever it has lost.
-	h.server.SetAddresses(file.Address{IP: "127.0.0.1", Port: 15861})
-	for _, name := range []string{"unlisted", "listed"} {
-		if err := h.spool.Delete(tasks[name]); err != nil {
-			t.Fatal(err)
+	t.Run("differences are repaired", func(t *testing.T) {
+		h.compare()
+		h.until("the file to be deleted", func() bool {
+			_, _, ok := h.spool.Lookup(tasks["taken"])
+			return !ok
+		})
+		list.want(t, "compared", tasks, want...)
+		if got := h.states(tasks); !maps.Equal(got, files) {
+			t.Errorf("files %v, want %v", got, files)
 		}
-	}
-	h.compare()
-	list.want(t, "under another address", tasks, want...)
+		// One file is listed, one is removed, three rows are forgotten.
+		if n := h.metric("teamtalk_file_list_repairs_total"); n != 5 {
+			t.Errorf("%v repairs", n)
+		}
+	})
+
+	t.Run("correct files and rows remain after a restart", func(t *testing.T) {
+		before := list.repairs
+		h.stop()
+		h.start()
+		h.compare()
+		list.want(t, "compared again", tasks, want...)
+		if list.repairs != before || !maps.Equal(h.states(tasks), files) {
+			t.Errorf("%d more repairs, files %v", list.repairs-before, h.states(tasks))
+		}
+	})
+
+	t.Run("another server does not recognize the ids", func(t *testing.T) {
+		h.server.SetAddresses(file.Address{IP: "127.0.0.1", Port: 15861})
+		for _, name := range []string{"unlisted", "listed"} {
+			if err := h.spool.Delete(tasks[name]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.compare()
+		list.want(t, "under another address", tasks, want...)
+	})
 }
 
-// TestCompareFails: nothing is changed by half a list, or by what is no list.
+// TestCompareFails: after half a list, or an answer that is not a list, nothing is
+// changed.
 func TestCompareFails(t *testing.T) {
 	asked := 0
 	for name, spoil := range map[string]func(pb.Message) (pb.Message, error){
-		"no answer": func(pb.Message) (pb.Message, error) { return nil, im.Errorf(im.Unavailable, "no answer in 10s") },
+		"no answer": func(pb.Message) (pb.Message, error) {
+			return nil,
+				im.Errorf(im.Unavailable, "no answer in 10s")
+		},
 		"not to the second page": func(m pb.Message) (pb.Message, error) {
 			if asked++; asked%2 == 0 {
 				return nil, im.Errorf(im.Unavailable, "the link broke")
@@ -264,12 +294,13 @@ func TestCompareFails(t *testing.T) {
 	}
 }
 
-// TestCompareBadResults: an answer to a repair that fits no question removes nothing.
+// TestCompareBadResults: an answer to a repair with impossible results deletes nothing.
 func TestCompareBadResults(t *testing.T) {
 	list := &listStand{}
 	h := open(t, file.Options{List: list, Grace: -1})
 	task := h.upload(1, 2)
-	for _, results := range [][]pb.ListResult{nil, {pb.ListResult_LIST_RESULT_TAKEN, pb.ListResult_LIST_RESULT_TAKEN}, {99}} {
+	for _, results := range [][]pb.ListResult{nil,
+		{pb.ListResult_LIST_RESULT_TAKEN, pb.ListResult_LIST_RESULT_TAKEN}, {99}} {
 		list.set(func() {
 			list.spoil = func(m pb.Message) (pb.Message, error) {
 				if rsp, ok := m.(*pb.IMFileListRepairRsp); ok {
@@ -281,12 +312,12 @@ func TestCompareBadResults(t *testing.T) {
 		})
 		h.compare()
 		if _, state, ok := h.spool.Lookup(task); !ok || state != spool.Waiting {
-			t.Errorf("results %v: the file is gone", results)
+			t.Errorf("results %v: the file was deleted", results)
 		}
 	}
 }
 
-// TestCompareGrace: what is young is left alone, on both sides.
+// TestCompareGrace: young files and young rows are ignored.
 func TestCompareGrace(t *testing.T) {
 	list, time := &listStand{taken: map[string]bool{}}, &clock{}
 	h := open(t, file.Options{List: list, Now: time.Now})
@@ -308,7 +339,8 @@ func TestCompareGrace(t *testing.T) {
 	list.want(t, "old", tasks, "young 1>2")
 }
 
-// TestCompareMany: requests are bounded, and what cannot be listed is counted and stays.
+// TestCompareMany: requests are bounded, and files that cannot be listed are counted and
+// kept.
 func TestCompareMany(t *testing.T) {
 	const n = 130
 	list := &listStand{refuse: true}
@@ -335,7 +367,7 @@ func TestCompareMany(t *testing.T) {
 	}
 }
 
-// TestCompareNobody: without a db_proxy there is nothing to run.
+// TestCompareNobody: RunCompare returns at once without a db_proxy.
 func TestCompareNobody(t *testing.T) {
 	open(t, file.Options{}).server.RunCompare(t.Context(), time.Hour)
 }

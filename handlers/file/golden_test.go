@@ -51,8 +51,9 @@ func load(t *testing.T) (names []string, exchanges map[string][]line) {
 	return names, exchanges
 }
 
-// TestRecordedExchanges says to the server what clients and message servers said to the first implementation's. The answers are equal byte for byte: tasks have
-// the ids they had then.
+// TestRecordedExchanges sends the frames that clients and message servers sent to the
+// first implementation's file server. The answers are equal byte for byte: tasks get the
+// ids of the recording.
 func TestRecordedExchanges(t *testing.T) {
 	names, exchanges := load(t)
 	if len(names) != 7 {

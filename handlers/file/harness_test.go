@@ -24,7 +24,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// patience is how long anything may take before a test gives up.
+// patience is the longest time that any step of a test may take.
 const patience = 20 * time.Second
 
 // Roles of clients.
@@ -37,7 +37,7 @@ const (
 	offline    = pb.TransferFileType_FILE_TYPE_OFFLINE
 )
 
-// house is a file server on a spool, a pool and TCP.
+// house is a file server with a spool and a pool, on TCP ports.
 type house struct {
 	t       testing.TB
 	dir     string
@@ -49,16 +49,17 @@ type house struct {
 	reg     *prometheus.Registry
 	clients *engine.Server
 	servers *engine.Server
-	gate    *gate // between server and pool, when a test wants one
+	gate    *gate // between server and pool, in tests that need one
 	loops   int   // event loops for clients
 }
 
 func open(t testing.TB, opt file.Options) *house { t.Helper(); return openOn(t, opt, 2) }
 
-// openOn opens a server whose clients are on so many event loops.
+// openOn starts a server with this number of event loops for clients.
 func openOn(t testing.TB, opt file.Options, loops int) *house {
 	t.Helper()
-	h := &house{t: t, dir: t.TempDir(), opt: opt, loops: loops, spoolOp: spool.Options{Quota: 16 << 30, MaxUserFiles: 1000}}
+	h := &house{t: t, dir: t.TempDir(), opt: opt, loops: loops,
+		spoolOp: spool.Options{Quota: 16 << 30, MaxUserFiles: 1000}}
 	h.start()
 	t.Cleanup(h.stop)
 	return h
@@ -79,9 +80,12 @@ func (h *house) start() {
 		opt.Tasks = h.gate
 	}
 	h.server = file.New(opt)
-	h.clients, err = engine.Start(engine.Options{Name: "file", Addr: "127.0.0.1:0", Handler: h.server.Clients(), Loops: h.loops, MaxFrame: file.MaxFrame, Budget: budget.Fixed(12_000)})
+	h.clients, err = engine.Start(engine.Options{Name: "file", Addr: "127.0.0.1:0",
+		Handler: h.server.Clients(), Loops: h.loops, MaxFrame: file.MaxFrame,
+		Budget: budget.Fixed(12_000)})
 	if err == nil {
-		h.servers, err = engine.Start(engine.Options{Name: "servers", Addr: "127.0.0.1:0", Handler: h.server.Servers(), Loops: 1})
+		h.servers, err = engine.Start(engine.Options{Name: "servers", Addr: "127.0.0.1:0",
+			Handler: h.server.Servers(), Loops: 1})
 	}
 	if err != nil {
 		h.t.Fatal(err)
@@ -89,21 +93,22 @@ func (h *house) start() {
 	h.server.SetAddresses(file.Address{IP: "127.0.0.1", Port: 15860})
 }
 
-// stop ends the server as an operator would.
+// stop stops the server as an operator does.
 func (h *house) stop() {
 	if h.spool == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	err := errors.Join(h.clients.Close(ctx), h.servers.Close(ctx), h.pool.Close(ctx), h.spool.Close())
+	err := errors.Join(h.clients.Close(ctx), h.servers.Close(ctx), h.pool.Close(ctx),
+		h.spool.Close())
 	if err != nil {
 		h.t.Errorf("stop: %v", err)
 	}
 	h.spool = nil
 }
 
-// metric is a metric's value, summed over labels.
+// metric returns a metric's value, summed over its labels.
 func (h *house) metric(name string) float64 {
 	h.t.Helper()
 	families, err := h.reg.Gather()
@@ -121,12 +126,12 @@ func (h *house) metric(name string) float64 {
 	return sum
 }
 
-// until waits for something that no event tells of.
+// until polls until ok, for a condition that no event reports.
 func (h *house) until(what string, ok func() bool) {
 	h.t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			h.t.Fatalf("waited %v for: %s", patience, what)
+			h.t.Fatalf("not reached within %v: %s", patience, what)
 		}
 	}
 }
@@ -154,7 +159,7 @@ func dial(t testing.TB, addr net.Addr) *peer {
 	return &peer{t: t, Conn: c, r: bufio.NewReaderSize(c, 64<<10)}
 }
 
-// write sends a message; a connection that is closed takes none.
+// write sends a message. It fails on a closed connection.
 func (p *peer) write(seq uint16, m pb.Message) error {
 	frame, err := pdu.Append(p.out[:0], seq, m)
 	if err != nil {
@@ -197,7 +202,7 @@ func (p *peer) readRaw() (pdu.Header, []byte, error) {
 	return h, raw, err
 }
 
-// next returns the next message, which must be an M.
+// next returns the next message, which must be of type M.
 func next[M pb.Message](p *peer) M {
 	p.t.Helper()
 	_, m, err := p.read()
@@ -211,17 +216,17 @@ func next[M pb.Message](p *peer) M {
 	return typed
 }
 
-// closed reports that the server closes the connection without another word.
+// closed fails unless the server closes the connection without a further message.
 func (p *peer) closed(what string) {
 	p.t.Helper()
 	if _, m, err := p.read(); err == nil {
-		p.t.Errorf("%s: got %s instead of an end", what, m.Command())
+		p.t.Errorf("%s: got %s, want the end of the connection", what, m.Command())
 	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		p.t.Errorf("%s: the connection stays open", what)
 	}
 }
 
-// task has the server make a task.
+// task creates a task over a message server's link.
 func (h *house) task(from, to uint32, size int, mode pb.TransferFileType) string {
 	h.t.Helper()
 	p := dial(h.t, h.servers.Addr())
@@ -236,7 +241,8 @@ func (h *house) task(from, to uint32, size int, mode pb.TransferFileType) string
 func (p *peer) task(from, to uint32, size int, mode pb.TransferFileType) *pb.IMFileTransferRsp {
 	p.t.Helper()
 	n := uint32(size)
-	p.send(1, pb.IMFileTransferReq_builder{FromUserId: &from, ToUserId: &to, FileName: new("a.bin"), FileSize: &n, TransMode: &mode, AttachData: []byte("back")}.Build())
+	p.send(1, pb.IMFileTransferReq_builder{FromUserId: &from, ToUserId: &to, FileName: new("a.bin"),
+		FileSize: &n, TransMode: &mode, AttachData: []byte("back")}.Build())
 	return next[*pb.IMFileTransferRsp](p)
 }
 
@@ -245,7 +251,7 @@ func (p *peer) login(user uint32, task string, role pb.ClientFileRole) {
 	p.send(1, pb.IMFileLoginReq_builder{UserId: &user, TaskId: &task, FileRole: &role}.Build())
 }
 
-// in logs in, which must succeed.
+// in logs a client in. The login must succeed.
 func (h *house) in(user uint32, task string, role pb.ClientFileRole) *peer {
 	h.t.Helper()
 	p := h.dial()
@@ -257,19 +263,23 @@ func (h *house) in(user uint32, task string, role pb.ClientFileRole) *peer {
 }
 
 func pullReq(task string, user uint32, mode pb.TransferFileType, at, n int) *pb.IMFilePullDataReq {
-	return pb.IMFilePullDataReq_builder{TaskId: &task, UserId: &user, TransMode: &mode, Offset: new(uint32(at)), DataSize: new(uint32(n))}.Build()
+	return pb.IMFilePullDataReq_builder{TaskId: &task, UserId: &user, TransMode: &mode,
+		Offset: new(uint32(at)), DataSize: new(uint32(n))}.Build()
 }
 
 func data(task string, user uint32, at int, b []byte) *pb.IMFilePullDataRsp {
-	return pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: &task, UserId: &user, Offset: new(uint32(at)), FileData: b}.Build()
+	return pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: &task, UserId: &user,
+		Offset: new(uint32(at)), FileData: b}.Build()
 }
 
 func state(task string, user uint32, st pb.ClientFileState) *pb.IMFileState {
 	return pb.IMFileState_builder{State: &st, TaskId: &task, UserId: &user}.Build()
 }
 
-// serve answers what is pulled from content until it is done, after is reached (then it returns without a word), or the end. It returns how it ended.
-func (p *peer) serve(task string, user uint32, content []byte, after int) (pb.ClientFileState, error) {
+// serve answers pulls from content until the transfer has ended or after bytes are
+// requested; then it returns without a message. It returns the last state.
+func (p *peer) serve(task string, user uint32, content []byte, after int) (pb.ClientFileState,
+	error) {
 	for {
 		seq, m, err := p.read()
 		if err != nil {
@@ -281,7 +291,8 @@ func (p *peer) serve(task string, user uint32, content []byte, after int) (pb.Cl
 			if at >= after {
 				return 0, nil
 			}
-			if err := p.write(seq, data(task, user, at, content[at:min(len(content), at+int(m.GetDataSize()))])); err != nil {
+			if err := p.write(seq, data(task, user, at,
+				content[at:min(len(content), at+int(m.GetDataSize()))])); err != nil {
 				return 0, err
 			}
 		case *pb.IMFileState:
@@ -292,8 +303,10 @@ func (p *peer) serve(task string, user uint32, content []byte, after int) (pb.Cl
 	}
 }
 
-// fetch pulls from offset at on, with a number of pulls under way, until everything is there or more than after bytes are.
-func (p *peer) fetch(task string, user uint32, mode pb.TransferFileType, size, at, window, after int) ([]byte, error) {
+// fetch pulls from offset at, with a number of pulls in flight, until it has the whole
+// file or more than after bytes.
+func (p *peer) fetch(task string, user uint32, mode pb.TransferFileType, size, at, window,
+	after int) ([]byte, error) {
 	var got []byte
 	asked := at
 	for at < size && at <= after {
@@ -309,8 +322,10 @@ func (p *peer) fetch(task string, user uint32, mode pb.TransferFileType, size, a
 			return got, err
 		}
 		rsp, ok := m.(*pb.IMFilePullDataRsp)
-		if !ok || rsp.GetResultCode() != 0 || int(rsp.GetOffset()) != at || len(rsp.GetFileData()) == 0 {
-			return got, fmt.Errorf("at %d: got %s with %d bytes", at, m.Command(), len(rsp.GetFileData()))
+		if !ok || rsp.GetResultCode() != 0 || int(rsp.GetOffset()) != at ||
+			len(rsp.GetFileData()) == 0 {
+			return got, fmt.Errorf("at %d: got %s with %d bytes", at, m.Command(),
+				len(rsp.GetFileData()))
 		}
 		got = append(got, rsp.GetFileData()...)
 		at += len(rsp.GetFileData())
@@ -318,7 +333,7 @@ func (p *peer) fetch(task string, user uint32, mode pb.TransferFileType, size, a
 	return got, nil
 }
 
-// random makes bytes that are the same for the same seed.
+// random returns bytes that depend on the seed only.
 func random(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -331,11 +346,11 @@ func random(seed uint64, n int) []byte {
 func sameBytes(t testing.TB, what string, got, want []byte) {
 	t.Helper()
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s: %d other bytes than the %d sent", what, len(got), len(want))
+		t.Errorf("%s: got %d bytes that differ from the %d sent", what, len(got), len(want))
 	}
 }
 
-// gate holds up what is done on the spool until hold is closed.
+// gate blocks the work on the spool until hold is closed.
 type gate struct {
 	file.Tasks
 	hold chan struct{}

@@ -23,7 +23,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// clock is a time that tests move.
+// clock is a time that tests set.
 type clock struct {
 	mu  sync.Mutex
 	off time.Duration
@@ -41,7 +41,7 @@ func (c *clock) add(d time.Duration) {
 	c.off += d
 }
 
-// descriptors is what this process has open, of files and connections.
+// descriptors returns the numbers of open files and connections of this process.
 func descriptors(t testing.TB) (files, sockets int) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -65,8 +65,8 @@ type many struct {
 	n       int
 	id      string
 	content []byte
-	cancel  int // from this byte on it is given up; -1: never
-	how     int // of several ways
+	cancel  int // offset at which it is cancelled; -1: never
+	how     int // selects the way of cancelling and resuming
 }
 
 // relay runs a transfer between two clients.
@@ -104,7 +104,7 @@ func (m *many) relay() error {
 	case m.how == 1:
 		err = to.Close()
 	default:
-		// The sender's connection goes while its other half still reads.
+		// The sender closes its connection while its other goroutine still reads.
 		err = from.Close()
 		<-served
 		return err
@@ -123,14 +123,16 @@ func (m *many) wait() error {
 		if _, err := up.serve(m.id, 1, m.content, m.cancel); err != nil {
 			return err
 		}
-		// Not closed before the server has it: a reset, for what the server asked last and nobody reads, could overtake it.
-		if err := errors.Join(up.write(4, state(m.id, 1, pb.ClientFileState_CLIENT_FILE_CANCEL)), up.Conn.(*net.TCPConn).CloseWrite()); err != nil {
+		// The connection is closed after the server has read the cancellation: a reset,
+		// because of unread requests of the server, could overtake it.
+		if err := errors.Join(up.write(4, state(m.id, 1, pb.ClientFileState_CLIENT_FILE_CANCEL)),
+			up.Conn.(*net.TCPConn).CloseWrite()); err != nil {
 			return err
 		}
 		_, err := io.Copy(io.Discard, up.r)
 		return err
 	}
-	if m.how == 1 { // it breaks off, and goes on
+	if m.how == 1 { // the upload is interrupted and resumed
 		if _, err := up.serve(m.id, 1, m.content, len(m.content)/2); err != nil {
 			return err
 		}
@@ -141,7 +143,8 @@ func (m *many) wait() error {
 			return err
 		}
 	}
-	if st, err := up.serve(m.id, 1, m.content, len(m.content)+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+	if st, err := up.serve(m.id, 1, m.content,
+		len(m.content)+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
 		return fmt.Errorf("upload ends with %v, %w", st, err)
 	}
 	down := m.h.dial()
@@ -156,14 +159,16 @@ func (m *many) wait() error {
 	if string(got) != string(m.content) {
 		return errors.New("other bytes were fetched than sent")
 	}
-	if _, msg, err := down.read(); err != nil || msg.(*pb.IMFileState).GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
+	if _, msg, err := down.read(); err != nil ||
+		msg.(*pb.IMFileState).GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
 		return fmt.Errorf("download does not end: %w", err)
 	}
 	return nil
 }
 
 func (m *many) enter(p *peer, user uint32, role pb.ClientFileRole) error {
-	if err := p.write(1, pb.IMFileLoginReq_builder{UserId: &user, TaskId: &m.id, FileRole: &role}.Build()); err != nil {
+	if err := p.write(1, pb.IMFileLoginReq_builder{UserId: &user, TaskId: &m.id,
+		FileRole: &role}.Build()); err != nil {
 		return err
 	}
 	_, rsp, err := p.read()
@@ -176,7 +181,8 @@ func (m *many) enter(p *peer, user uint32, role pb.ClientFileRole) error {
 	return nil
 }
 
-// TestMany runs 200 transfers at once, half of them over the spool, and gives up a third at some point: the others are whole, and nothing is left of any.
+// TestMany runs 200 transfers at the same time, half of them over the spool, and cancels
+// a third of them: the others arrive whole, and nothing remains of any.
 func TestMany(t *testing.T) {
 	c := &clock{}
 	h := open(t, file.Options{Now: c.Now, MaxUserTasks: 1000})
@@ -190,9 +196,11 @@ func TestMany(t *testing.T) {
 	var wg sync.WaitGroup
 	cancelled := 0
 	for n := range 200 {
-		m := &many{h: h, n: n, content: random(seed+uint64(n), 1+r.IntN(20*file.Segment)), cancel: -1, how: r.IntN(3)}
+		m := &many{h: h, n: n, content: random(seed+uint64(n), 1+r.IntN(20*file.Segment)),
+			cancel: -1, how: r.IntN(3)}
 		if r.IntN(3) == 0 {
-			m.cancel = r.IntN((len(m.content)+file.Segment-1)/file.Segment) * file.Segment // before the last segment
+			// The cancellation precedes the last segment.
+			m.cancel = r.IntN((len(m.content)+file.Segment-1)/file.Segment) * file.Segment
 			cancelled++
 		}
 		run, mode := m.relay, online
@@ -202,14 +210,18 @@ func TestMany(t *testing.T) {
 		m.id = h.task(1, 2, len(m.content), mode)
 		wg.Go(func() {
 			if err := run(); err != nil {
-				t.Errorf("transfer %d (%s, %d bytes, given up at %d, way %d): %v", n, mode, len(m.content), m.cancel, m.how, err)
+				t.Errorf("transfer %d (%s, %d bytes, cancelled at %d, way %d): %v", n, mode,
+					len(m.content), m.cancel, m.how, err)
 			}
 		})
 	}
 	wg.Wait()
-	h.until("the connections to be closed", func() bool { return h.clients.Open() == 0 && h.servers.Open() == 0 })
+	h.until("the connections to be closed", func() bool {
+		return h.clients.Open() == 0 &&
+			h.servers.Open() == 0
+	})
 	h.until("the tasks to be gone", func() bool { return h.metric("teamtalk_file_tasks") == 0 })
-	// What was fetched stays for a day.
+	// Fetched files stay for a day.
 	c.add(24*time.Hour + time.Second)
 	h.until("the spool to be empty", func() bool {
 		if _, err := h.spool.Sweep(t.Context()); err != nil {
@@ -227,26 +239,29 @@ func TestMany(t *testing.T) {
 	if n := h.metric("teamtalk_file_violations_total"); n != 0 {
 		t.Errorf("%v violations", n)
 	}
-	t.Logf("%d of 200 given up", cancelled)
+	t.Logf("%d of 200 cancelled", cancelled)
 }
 
-// TestMemory: what a large file takes does not depend on its length, nor on how slowly its receiver reads.
+// TestMemory: the memory of a transfer depends neither on the length of the file nor on
+// the speed of its receiver.
 func TestMemory(t *testing.T) {
 	h := open(t, file.Options{})
 	h.stop()
 	h.start()
 	size := 96 << 20
 	var before, after runtime.MemStats
-	content := make([]byte, size) // shared by all
+	content := make([]byte, size) // shared by all transfers
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	id, from, to := h.relay(size)
 	go from.serve(id, 1, content, size+1)
-	// The receiver asks for as much as it may and does not read; it asks for no more before it has.
+	// The receiver requests the largest number of segments and does not read. It requests
+	// no more before it has read them.
 	for i := range 16 {
 		to.send(9, pullReq(id, 2, online, i*file.Segment, file.Segment))
 	}
-	h.until("sixteen segments to be relayed", func() bool { return h.metric("teamtalk_file_bytes_total") == 16*file.Segment })
+	h.until("sixteen segments to be relayed",
+		func() bool { return h.metric("teamtalk_file_bytes_total") == 16*file.Segment })
 	for range 16 {
 		next[*pb.IMFilePullDataRsp](to)
 	}
@@ -256,7 +271,7 @@ func TestMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(got) == 0 {
-			t.Fatal("nothing more")
+			t.Fatal("no further segment arrived")
 		}
 		at += len(got)
 		got = nil
@@ -270,13 +285,15 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestSlowReader: a receiver that asks for more than it reads is closed before much waits for it.
+// TestSlowReader: a receiver that requests more than it reads is closed before much data
+// waits for it.
 func TestSlowReader(t *testing.T) {
 	h := open(t, file.Options{})
 	size := 64 << 20
 	id := h.task(1, 2, size, offline)
 	up := h.in(1, id, uploader)
-	if st, err := up.serve(id, 1, make([]byte, size), size+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+	if st, err := up.serve(id, 1, make([]byte, size),
+		size+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
 		t.Fatal(st, err)
 	}
 	down := h.in(2, id, downloader)
@@ -288,8 +305,9 @@ func TestSlowReader(t *testing.T) {
 	h.until("the reader to be closed", func() bool { return h.clients.Open() <= 1 })
 }
 
-// TestSlowReceiver: a receiver who asks a sender for more as soon as the last went by, and never reads, is closed once what waits for it is more than the
-// bound, and the sender hears of it. Until then nothing is held but that, and what the kernel takes.
+// TestSlowReceiver: a receiver that requests more as soon as a segment was relayed, and
+// never reads, is closed once the data that waits for it exceeds the bound, and the
+// sender is told. Until then only that data is held, and the kernel's buffers.
 func TestSlowReceiver(t *testing.T) {
 	for _, loops := range []int{1, 2} {
 		t.Run(fmt.Sprint("loops=", loops), func(t *testing.T) {
@@ -310,7 +328,8 @@ func TestSlowReceiver(t *testing.T) {
 			relayed := func() int { return int(h.metric("teamtalk_file_bytes_total")) }
 			told := func() bool { return len(end) > 0 }
 			for at := 0; at < size && !told(); at += file.Segment {
-				h.until("a segment to be relayed", func() bool { return at-relayed() < window || told() })
+				h.until("a segment to be relayed",
+					func() bool { return at-relayed() < window || told() })
 				if to.write(9, pullReq(id, 2, online, at, file.Segment)) != nil {
 					break
 				}
@@ -318,8 +337,9 @@ func TestSlowReceiver(t *testing.T) {
 			if st := <-end; st != pb.ClientFileState_CLIENT_FILE_CANCEL {
 				t.Errorf("the sender was told %v", st)
 			}
-			if n := relayed(); n < 1<<20 || n > 24<<20 { // the bound, and the largest buffers that kernels have for a connection
-				t.Errorf("%d KiB went by", n>>10)
+			// The limits are the bound, and the kernel's largest buffers of a connection.
+			if n := relayed(); n < 1<<20 || n > 24<<20 {
+				t.Errorf("%d KiB were relayed", n>>10)
 			}
 			if n := h.metric("teamtalk_file_violations_total"); n != 0 {
 				t.Errorf("%v violations", n)
@@ -329,7 +349,8 @@ func TestSlowReceiver(t *testing.T) {
 	}
 }
 
-// TestIdleCrowd: 10,000 connections, or as many as this process may have, that never log in neither keep transfers from going on nor stay.
+// TestIdleCrowd opens 10,000 connections, or as many as this process may have, that never
+// log in. Transfers continue, and the connections are closed.
 func TestIdleCrowd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("10,000 connections: not with -short")
@@ -341,7 +362,7 @@ func TestIdleCrowd(t *testing.T) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
 		t.Fatal(err)
 	}
-	crowd := min(10_000, int(min(lim.Cur, 1<<20)-500)/2) // both ends are here
+	crowd := min(10_000, int(min(lim.Cur, 1<<20)-500)/2) // this process holds both ends
 	t.Logf("%d connections", crowd)
 	h := open(t, file.Options{LoginDeadline: 5 * time.Second})
 	for range crowd {
@@ -353,7 +374,8 @@ func TestIdleCrowd(t *testing.T) {
 	}
 	content := random(6, 200_000)
 	id := h.task(1, 2, len(content), offline)
-	if st, err := h.in(1, id, uploader).serve(id, 1, content, 1<<30); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+	if st, err := h.in(1, id, uploader).serve(id, 1, content,
+		1<<30); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
 		t.Fatal(st, err)
 	}
 	p := h.in(2, id, downloader)

@@ -13,17 +13,21 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// slowStart is how many bytes of an upload are asked for segment by segment, as the first implementation did with all.
+// slowStart is the number of bytes of an upload that are requested segment by segment.
+// The first implementation requested whole uploads in this way.
 const slowStart = 16 * Segment
 
-// do runs f on a worker, in the order of the task, and then what it returns on c's loop, if c is still there. When f fails, or cannot run, c is closed: its
-// client comes back and goes on from where the spool stands.
+// do runs f on a worker, in the order of the task, and then f's result on c's loop,
+// unless c is closed. When f fails, or cannot run, c is closed: its client logs in again,
+// and the transfer resumes from the state of the spool.
 func (s *Server) do(c *conn, what string, f func() (then func(), err error)) error {
 	id := c.task.info.ID
 	err := s.opt.Tasks.Do(s.key(id), func(context.Context) {
 		then, err := f()
 		if err != nil {
-			if k := im.KindOf(err); k != im.NotFound && k != im.Closed { // it was cancelled, replaced, or is over; or everything is
+			// NotFound: the transfer was cancelled, replaced or is over. Closed: the
+			// server is shutting down.
+			if k := im.KindOf(err); k != im.NotFound && k != im.Closed {
 				s.failed(what, id, err)
 			}
 			c.PushClose(err)
@@ -41,13 +45,13 @@ func (s *Server) do(c *conn, what string, f func() (then func(), err error)) err
 	return err
 }
 
-// errGone is for work that was queued for a connection that has been replaced since.
+// errGone ends work that was queued for a connection which was replaced meanwhile.
 var errGone = im.Errorf(im.NotFound, "the connection has been replaced, or the transfer has ended")
 
-// beginUpload asks for what is missing.
+// beginUpload requests the missing part of an upload.
 func (s *Server) beginUpload(c *conn) error {
 	t := c.task
-	return s.do(c, "upload not begun", func() (func(), error) {
+	return s.do(c, "upload not started", func() (func(), error) {
 		if !t.is(sends, c) {
 			return nil, errGone
 		}
@@ -68,7 +72,7 @@ func (s *Server) beginUpload(c *conn) error {
 	})
 }
 
-// ask asks an uploading client for as much as may be under way.
+// ask requests as many segments from an uploading client as the window allows.
 func (s *Server) ask(c *conn) {
 	t := c.task
 	window := int64(Segment)
@@ -80,23 +84,31 @@ func (s *Server) ask(c *conn) {
 	}
 	for size := int64(t.info.Size); c.asked < size && c.asked-c.written < window; {
 		n := min(Segment, size-c.asked)
-		_ = c.Send(0, pb.IMFilePullDataReq_builder{TaskId: proto.String(t.info.ID), UserId: proto.Uint32(c.user), // it always encodes
-			TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(), Offset: proto.Uint32(uint32(c.asked)), DataSize: proto.Uint32(uint32(n))}.Build())
+		// Encoding cannot fail.
+		_ = c.Send(0, pb.IMFilePullDataReq_builder{TaskId: proto.String(t.info.ID),
+			UserId:    proto.Uint32(c.user),
+			TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(),
+			Offset:    proto.Uint32(uint32(c.asked)), DataSize: proto.Uint32(uint32(n))}.Build())
 		c.asked += n
 	}
 }
 
-// handleData takes a segment of an upload. Only exactly what was asked for, in that order, is taken; all else closes the connection.
+// handleData stores a segment of an upload. The client must send exactly the requested
+// segments in the requested order. Any other segment closes the connection.
 func (h *clients) handleData(ses *session.Session, _ uint16, m *pb.IMFilePullDataRsp) error {
 	c, s := of(ses), h.s
 	t, data, at := c.task, m.GetFileData(), c.came
 	switch {
 	case c.role != pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD || m.GetTaskId() != t.info.ID:
-		return s.violation(c, im.Errorf(im.Denied, "segment from a client in the role %s, or of another task", c.role))
+		return s.violation(c, im.Errorf(im.Denied,
+			"segment from a client in the role %s, or of another task", c.role))
 	case m.GetResultCode() != 0:
-		return s.violation(c, im.Errorf(im.Invalid, "the client cannot read its file: code %d", m.GetResultCode()))
-	case at == c.asked || int64(m.GetOffset()) != at || int64(len(data)) != min(Segment, c.asked-at):
-		return s.violation(c, im.Errorf(im.Invalid, "%d bytes at %d instead of those at %d", len(data), m.GetOffset(), at))
+		return s.violation(c, im.Errorf(im.Invalid, "the client cannot read its file: code %d",
+			m.GetResultCode()))
+	case at == c.asked || int64(m.GetOffset()) != at ||
+		int64(len(data)) != min(Segment, c.asked-at):
+		return s.violation(c, im.Errorf(im.Invalid, "%d bytes at %d instead of those at %d",
+			len(data), m.GetOffset(), at))
 	}
 	c.came += int64(len(data))
 	c.moved = ses.Loop().Now()
@@ -119,7 +131,8 @@ func (h *clients) handleData(ses *session.Session, _ uint16, m *pb.IMFilePullDat
 	})
 }
 
-// finish makes an upload a file that waits, on a worker, and then says so.
+// finish marks an upload as complete, on a worker, and returns the function that tells
+// the client.
 func (s *Server) finish(c *conn) (func(), error) {
 	if err := s.spool.Finish(c.task.info.ID); err != nil {
 		return nil, err
@@ -128,22 +141,25 @@ func (s *Server) finish(c *conn) (func(), error) {
 	return func() { s.uploaded(c) }, nil
 }
 
-// uploaded tells the client that all of its file is safe.
+// uploaded tells the client that the whole file is stored.
 func (s *Server) uploaded(c *conn) {
 	c.written, c.came = c.asked, c.asked
-	_ = c.Send(0, c.task.state(pb.ClientFileState_CLIENT_FILE_DONE, c.task.info.From)) // it always encodes
+	// Encoding cannot fail.
+	_ = c.Send(0, c.task.state(pb.ClientFileState_CLIENT_FILE_DONE, c.task.info.From))
 	s.linger(c)
 }
 
-// fetch sends n bytes of a file that waits to its receiver, and after the last of them that they were the last.
+// fetch sends n bytes of an offline file to its receiver. After the last bytes it sends
+// the state DONE.
 func (s *Server) fetch(c *conn, seq uint16, at int64, n int) error {
 	if c.pulls >= maxPulls {
-		return s.violation(c, im.Errorf(im.Busy, "more than %d segments asked for at once", maxPulls))
+		return s.violation(c, im.Errorf(im.Busy, "more than %d segments requested at once",
+			maxPulls))
 	}
 	c.pulls++
 	t := c.task
 	if at == 0 || c.served == 0 {
-		c.served = at // where the client begins
+		c.served = at // the offset at which the client begins
 	}
 	last := false
 	if at == c.served {
@@ -165,7 +181,7 @@ func (s *Server) fetch(c *conn, seq uint16, at int64, n int) error {
 		}
 		if last {
 			if err := s.spool.MarkFetched(t.info.ID); err != nil {
-				s.failed("file not marked as fetched", t.info.ID, err) // it only stays longer
+				s.failed("file not marked as fetched", t.info.ID, err) // the file only stays longer
 			}
 			s.metrics.ended.WithLabelValues("fetched").Inc()
 		}
@@ -173,16 +189,19 @@ func (s *Server) fetch(c *conn, seq uint16, at int64, n int) error {
 			c.pulls--
 			c.SendKept(frame)
 			if last {
-				_ = c.Send(0, t.state(pb.ClientFileState_CLIENT_FILE_DONE, t.info.From)) // it always encodes
+				// Encoding cannot fail.
+				_ = c.Send(0, t.state(pb.ClientFileState_CLIENT_FILE_DONE, t.info.From))
 			}
 		}, nil
 	})
 }
 
-// segmentFrame makes the frame of an IMFilePullDataRsp with room for n bytes of data, so that these are read to where they leave from.
+// segmentFrame returns the frame of an IMFilePullDataRsp with room for n bytes of data,
+// so that the spool reads the data into the frame.
 func segmentFrame(seq uint16, id string, user, at uint32, n int) (frame, data []byte) {
 	b := pdu.AppendHeader(make([]byte, 0, pdu.HeaderLen+len(id)+32+n), pb.CmdFilePullDataRsp, seq)
-	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.VarintType), uint64(pb.FileServerError_FILE_SERVER_ERRNO_OK))
+	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.VarintType),
+		uint64(pb.FileServerError_FILE_SERVER_ERRNO_OK))
 	b = protowire.AppendString(protowire.AppendTag(b, 2, protowire.BytesType), id)
 	b = protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), uint64(user))
 	b = protowire.AppendVarint(protowire.AppendTag(b, 4, protowire.VarintType), uint64(at))
@@ -192,16 +211,18 @@ func segmentFrame(seq uint16, id string, user, at uint32, n int) (frame, data []
 	return frame, frame[len(b):]
 }
 
-// endOffline ends what a client does with a file that waits: a sender who cancels and a receiver who refuses it remove it.
+// endOffline ends a client's work on an offline file. A sender that cancels and a
+// receiver that refuses delete the file.
 func (s *Server) endOffline(c *conn, how string) error {
 	t := c.task
 	s.linger(c)
 	if c.role == pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD && how == "cancelled" {
-		return nil // it may come back
+		return nil // the receiver may log in again
 	}
-	return s.do(c, "file not removed", func() (func(), error) {
-		if _, state, ok := s.spool.Lookup(t.info.ID); ok && c.role == pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD && state != spool.Unfinished {
-			return func() {}, nil // too late: the receiver may have been told
+	return s.do(c, "file not deleted", func() (func(), error) {
+		if _, state, ok := s.spool.Lookup(t.info.ID); ok &&
+			c.role == pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD && state != spool.Unfinished {
+			return func() {}, nil // too late: the receiver may have been notified
 		}
 		if err := s.spool.Delete(t.info.ID); err != nil {
 			return nil, err

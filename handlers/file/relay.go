@@ -11,7 +11,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// tell sends m to another client of the task, on c's loop.
+// tell sends m to another client of the task. Loop of c only.
 func (s *Server) tell(c, to *conn, seq uint16, m pb.Message) error {
 	if to.Loop() == c.Loop() {
 		return to.Send(seq, m)
@@ -19,19 +19,21 @@ func (s *Server) tell(c, to *conn, seq uint16, m pb.Message) error {
 	return to.Push(seq, m)
 }
 
-// tellEnd tells a client that its transfer is over. From anywhere.
+// tellEnd tells a client that its transfer is over. Any goroutine.
 func (s *Server) tellEnd(to *conn, seq uint16, m pb.Message) {
 	to.Loop().Post(func() {
-		_ = to.Send(seq, m) // it always encodes
+		_ = to.Send(seq, m) // encoding cannot fail
 		s.linger(to)
 	})
 }
 
-// relayPull passes a receiver's wish on to the sender.
+// relayPull forwards a receiver's request for a segment to the sender.
 func (s *Server) relayPull(c *conn, seq uint16, m *pb.IMFilePullDataReq) error {
 	t := c.task
-	if m.GetDataSize() > Segment || int64(m.GetOffset())+int64(m.GetDataSize()) > int64(t.info.Size) {
-		return s.refusePull(c, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_SEEK_OFFSET_ERROR)
+	if m.GetDataSize() > Segment ||
+		int64(m.GetOffset())+int64(m.GetDataSize()) > int64(t.info.Size) {
+		return s.refusePull(c, seq, m,
+			pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_SEEK_OFFSET_ERROR)
 	}
 	t.mu.Lock()
 	to, n := t.conns[sends], len(t.pulls)
@@ -45,21 +47,25 @@ func (s *Server) relayPull(c *conn, seq uint16, m *pb.IMFilePullDataReq) error {
 	t.mu.Unlock()
 	switch {
 	case n >= maxPulls:
-		return s.violation(c, im.Errorf(im.Busy, "more than %d segments asked for at once", maxPulls))
+		return s.violation(c, im.Errorf(im.Busy, "more than %d segments requested at once",
+			maxPulls))
 	case !ok:
-		return s.refusePull(c, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID)
+		return s.refusePull(c, seq, m,
+			pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID)
 	}
 	return s.tell(c, to, seq, m)
 }
 
-// violation closes the connection of a client that does what no client does.
+// violation closes the connection of a client that breaks the protocol.
 func (s *Server) violation(c *conn, err error) error {
 	s.metrics.violations.Inc()
 	c.Close(err)
 	return err
 }
 
-// relayData passes a segment on to the receiver, who must have asked for it. body is only looked at. An error ends the sender's connection.
+// relayData forwards a segment to the receiver, which must have requested it. body is
+// valid during the call only. The caller closes the sender's connection when it returns
+// an error.
 func (s *Server) relayData(c *conn, seq uint16, body []byte) error {
 	seg, err := parseSegment(body)
 	if err != nil {
@@ -72,19 +78,19 @@ func (s *Server) relayData(c *conn, seq uint16, body []byte) error {
 	t.mu.Lock()
 	if t.ended || t.conns[sends] != c {
 		t.mu.Unlock()
-		return nil // it crossed the end on its way
+		return nil // it crossed the end of the transfer
 	}
 	asked := func(p pull) bool { return p.offset == seg.offset }
 	if i := slices.IndexFunc(t.stale, asked); i >= 0 {
 		t.stale = slices.Delete(t.stale, i, i+1)
 		t.moved = c.Loop().Now()
 		t.mu.Unlock()
-		return nil // who asked for it has gone
+		return nil // the connection that requested it was replaced
 	}
 	i := slices.IndexFunc(t.pulls, asked)
 	if i < 0 || seg.length > int(t.pulls[i].size) || (seg.length == 0 && seg.code == 0) {
 		t.mu.Unlock()
-		return im.Errorf(im.Invalid, "%d bytes at %d, which nobody asked for", seg.length, seg.offset)
+		return im.Errorf(im.Invalid, "%d bytes at %d were not requested", seg.length, seg.offset)
 	}
 	t.pulls = slices.Delete(t.pulls, i, i+1)
 	t.moved = c.Loop().Now()
@@ -98,8 +104,9 @@ func (s *Server) relayData(c *conn, seq uint16, body []byte) error {
 	return nil
 }
 
-// passOn sends a segment that is in c's loop's buffer to another client. Its bytes are copied once: on the same loop to the buffer they leave from; to another
-// loop into a frame of their own, which leaves from where it is.
+// passOn sends a segment, which is in the read buffer of c's loop, to another client. The
+// bytes are copied once: on the same loop into the write buffer, for another loop into a
+// new frame that is written from there.
 func passOn(c, to *conn, seq uint16, body []byte) {
 	frame := func(room int) []byte {
 		head := pdu.AppendHeader(make([]byte, 0, room), pb.CmdFilePullDataRsp, seq)
@@ -111,16 +118,17 @@ func passOn(c, to *conn, seq uint16, body []byte) {
 		to.SendFrame(body)
 		return
 	}
-	// With a mailbox that is full the session is closed, which ends the transfer.
+	// When the mailbox is full, PushFrame closes the session, which ends the transfer.
 	_ = to.PushFrame(append(frame(pdu.HeaderLen+len(body)), body...))
 }
 
-// putLength sets the length of a frame.
+// putLength sets the length in the header of a frame.
 func putLength(frame []byte, n int) {
 	frame[0], frame[1], frame[2], frame[3] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
 }
 
-// endRelay ends a transfer between two clients as c says. The other side is told, or will be when it comes.
+// endRelay ends a transfer between two clients with the state that c reports. The other
+// side is told, at once or at its login.
 func (s *Server) endRelay(c *conn, seq uint16, st pb.ClientFileState, how string) error {
 	t := c.task
 	e, _, _ := endOf(c.role)
@@ -149,7 +157,7 @@ func (s *Server) endRelay(c *conn, seq uint16, st pb.ClientFileState, how string
 	return nil
 }
 
-// segment is what is looked at of an IMFilePullDataRsp.
+// segment holds the fields of an IMFilePullDataRsp that are checked.
 type segment struct {
 	code   uint32
 	task   string
@@ -157,8 +165,9 @@ type segment struct {
 	length int
 }
 
-// parseSegment reads the fields of an encoded IMFilePullDataRsp without taking its data out. All of them must be there; of one that comes twice the last counts,
-// as for whoever decodes it later.
+// parseSegment reads the fields of an encoded IMFilePullDataRsp without copying its data.
+// All fields are required. When a field occurs twice, the last value counts, as in the
+// receiver's decoder.
 func parseSegment(b []byte) (seg segment, err error) {
 	var seen uint
 	for len(b) > 0 {
@@ -197,21 +206,22 @@ func parseSegment(b []byte) (seg segment, err error) {
 	return seg, nil
 }
 
-// RouteLink is the handler for links to route servers: it tells them not to send presence here, and listens to nothing.
+// RouteLink is the handler for links to route servers. It tells them not to send presence
+// here, and ignores all messages.
 type RouteLink struct{}
 
-// Open introduces this server.
+// Open sends the role of this server.
 func (RouteLink) Open(ses *session.Session) error {
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
 	return ses.Push(0, role)
 }
 
-// Frame has no use for what is sent to all servers.
+// Frame ignores frames that are sent to all servers.
 func (RouteLink) Frame(*session.Session, pdu.Header, []byte) {}
 
-// Message has no use for what is sent to all servers.
+// Message ignores messages that are sent to all servers.
 func (RouteLink) Message(*session.Session, uint16, pb.Message) {}
 
-// Close has nothing to do: the link fails its calls itself.
+// Close does nothing: the link itself fails its calls.
 func (RouteLink) Close(*session.Session, error) {}

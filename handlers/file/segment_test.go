@@ -7,7 +7,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// FuzzSegment: what is only looked at says the same as what is decoded.
+// FuzzSegment: parseSegment returns the same values as the decoder.
 func FuzzSegment(f *testing.F) {
 	frame, data := segmentFrame(7, "6bd466b8-85bd-4ec3-94a6-01886865f3e0", 4936, 98304, 10)
 	copy(data, "0123456789")
@@ -20,23 +20,26 @@ func FuzzSegment(f *testing.F) {
 		seg, err := parseSegment(b)
 		var m pb.IMFilePullDataRsp
 		decoded := m.ParseBody(b)
-		if err == nil && decoded == nil && (seg.code != m.GetResultCode() || seg.task != m.GetTaskId() || seg.offset != m.GetOffset() || seg.length != len(m.GetFileData())) {
-			t.Fatalf("looked at: %+v, decoded: %v", seg, &m)
+		if err == nil && decoded == nil && (seg.code != m.GetResultCode() ||
+			seg.task != m.GetTaskId() || seg.offset != m.GetOffset() ||
+			seg.length != len(m.GetFileData())) {
+			t.Fatalf("parsed: %+v, decoded: %v", seg, &m)
 		}
 		if decoded == nil && err != nil {
-			t.Fatalf("decodes, and is refused: %v", err)
+			t.Fatalf("the decoder accepts a segment that parseSegment rejects: %v", err)
 		}
 	})
 }
 
-// TestSegmentFrame: the frame is the one that the message encodes to.
+// TestSegmentFrame: the frame equals the encoded message.
 func TestSegmentFrame(t *testing.T) {
 	for _, n := range []int{1, 127, 128, Segment} {
 		got, data := segmentFrame(9, "6bd466b8-85bd-4ec3-94a6-01886865f3e0", 1<<32-1, 1<<32-1, n)
 		for i := range data {
 			data[i] = byte(i)
 		}
-		m := pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: new("6bd466b8-85bd-4ec3-94a6-01886865f3e0"), UserId: new(uint32(1<<32 - 1)),
+		m := pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)),
+			TaskId: new("6bd466b8-85bd-4ec3-94a6-01886865f3e0"), UserId: new(uint32(1<<32 - 1)),
 			Offset: new(uint32(1<<32 - 1)), FileData: data}.Build()
 		want, err := pdu.Append(nil, 9, m)
 		if err != nil {

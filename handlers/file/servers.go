@@ -19,15 +19,17 @@ type servers struct {
 }
 
 func newServers(s *Server) *servers {
-	h := &servers{Router: router.New(router.Options{Role: "file_servers", Log: s.opt.Log, Registerer: s.opt.Registerer}), s: s}
+	h := &servers{Router: router.New(router.Options{Role: "file_servers", Log: s.opt.Log,
+		Registerer: s.opt.Registerer}), s: s}
 	router.Handle(h.Router, router.Public, h.handleTransferReq)
 	router.Handle(h.Router, router.Public, h.handleServerIPReq)
 	router.Handle(h.Router, router.Public, h.handleDelOffline)
-	router.Handle(h.Router, router.Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
+	router.Handle(h.Router, router.Public,
+		func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
 	return h
 }
 
-// Open begins a link.
+// Open sets the idle limit and the heartbeats of a link.
 func (h *servers) Open(ses *session.Session) error {
 	if ses.Loop() != nil {
 		ses.SetIdleLimit(h.s.opt.LinkTimeout)
@@ -37,33 +39,38 @@ func (h *servers) Open(ses *session.Session) error {
 	return nil
 }
 
-// Close ends a link. Tasks that were made over it stay.
+// Close logs the end of a link. The tasks created over it remain.
 func (h *servers) Close(ses *session.Session, err error) {
 	h.s.log.Info("server gone", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
 }
 
-// handleServerIPReq tells where clients reach this server.
-func (h *servers) handleServerIPReq(ses *session.Session, seq uint16, _ *pb.IMFileServerIPReq) error {
+// handleServerIPReq returns the addresses at which clients reach this server.
+func (h *servers) handleServerIPReq(ses *session.Session, seq uint16,
+	_ *pb.IMFileServerIPReq) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	rsp := &pb.IMFileServerIPRsp{}
 	var list []*pb.IpAddr
 	for _, a := range h.s.addresses {
-		list = append(list, pb.IpAddr_builder{Ip: proto.String(a.IP), Port: proto.Uint32(a.Port)}.Build())
+		list = append(list, pb.IpAddr_builder{Ip: proto.String(a.IP),
+			Port: proto.Uint32(a.Port)}.Build())
 	}
 	rsp.SetIpAddrList(list)
 	return ses.Push(seq, rsp)
 }
 
-// handleTransferReq makes a task. For one whose file is to wait the answer comes when the spool has noted it.
-func (h *servers) handleTransferReq(ses *session.Session, seq uint16, m *pb.IMFileTransferReq) error {
+// handleTransferReq creates a task. For an offline file the answer is sent after the
+// spool has recorded the task.
+func (h *servers) handleTransferReq(ses *session.Session, seq uint16,
+	m *pb.IMFileTransferReq) error {
 	s := h.s
 	id, err := s.opt.NewID()
 	if err != nil {
 		s.refuseTask(ses, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_CREATE_TASK_ID_ERROR)
 		return im.WithKind(im.Internal, "draw task id", err)
 	}
-	info := spool.Info{ID: id, From: m.GetFromUserId(), To: m.GetToUserId(), Name: m.GetFileName(), Size: m.GetFileSize(), Created: s.opt.Now()}
+	info := spool.Info{ID: id, From: m.GetFromUserId(), To: m.GetToUserId(), Name: m.GetFileName(),
+		Size: m.GetFileSize(), Created: s.opt.Now()}
 	if m.GetTransMode() == pb.TransferFileType_FILE_TYPE_ONLINE {
 		if err := s.addRelay(info); err != nil {
 			s.refuseTask(ses, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_CREATE_TASK_ERROR)
@@ -73,14 +80,14 @@ func (h *servers) handleTransferReq(ses *session.Session, seq uint16, m *pb.IMFi
 	}
 	err = s.opt.Tasks.Do(s.key(id), func(context.Context) {
 		if err := s.spool.Create(info); err != nil {
-			s.failed("task not made", id, err)
+			s.failed("task not created", id, err)
 			s.refuseTask(ses, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_CREATE_TASK_ERROR)
 			return
 		}
 		s.metrics.made.WithLabelValues("offline").Inc()
 		if err := ses.Push(seq, transferRsp(m, id)); err != nil {
 			s.log.Debug("answer not sent", "conn", ses.ID(), "task", id, "err", err)
-			if err := s.spool.Delete(id); err != nil { // nobody knows of it
+			if err := s.spool.Delete(id); err != nil { // no client can learn the id
 				s.failed("task not removed", id, err)
 			}
 		}
@@ -91,11 +98,13 @@ func (h *servers) handleTransferReq(ses *session.Session, seq uint16, m *pb.IMFi
 	return err
 }
 
-// transferRsp is the answer when a task was made.
+// transferRsp returns the answer with a created task.
 func transferRsp(m *pb.IMFileTransferReq, id string) *pb.IMFileTransferRsp {
 	rsp := pb.IMFileTransferRsp_builder{
-		ResultCode: proto.Uint32(uint32(pb.FileServerError_FILE_SERVER_ERRNO_OK)), FromUserId: proto.Uint32(m.GetFromUserId()), ToUserId: proto.Uint32(m.GetToUserId()),
-		FileName: proto.String(m.GetFileName()), FileSize: proto.Uint32(m.GetFileSize()), TaskId: proto.String(id), TransMode: m.GetTransMode().Enum(),
+		ResultCode: proto.Uint32(uint32(pb.FileServerError_FILE_SERVER_ERRNO_OK)),
+		FromUserId: proto.Uint32(m.GetFromUserId()), ToUserId: proto.Uint32(m.GetToUserId()),
+		FileName: proto.String(m.GetFileName()), FileSize: proto.Uint32(m.GetFileSize()),
+		TaskId: proto.String(id), TransMode: m.GetTransMode().Enum(),
 	}.Build()
 	if m.HasAttachData() {
 		rsp.SetAttachData(m.GetAttachData())
@@ -103,8 +112,9 @@ func transferRsp(m *pb.IMFileTransferReq, id string) *pb.IMFileTransferRsp {
 	return rsp
 }
 
-// refuseTask answers that no task was made.
-func (s *Server) refuseTask(ses *session.Session, seq uint16, m *pb.IMFileTransferReq, code pb.FileServerError) {
+// refuseTask answers that the task was not created.
+func (s *Server) refuseTask(ses *session.Session, seq uint16, m *pb.IMFileTransferReq,
+	code pb.FileServerError) {
 	s.metrics.refused.WithLabelValues(code.String()).Inc()
 	rsp := transferRsp(m, "")
 	rsp.SetResultCode(uint32(code))

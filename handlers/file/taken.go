@@ -10,23 +10,31 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// A receiver that takes a file off its list wants no more of it: it has fetched it, or will not. The file is removed at once, unless somebody is fetching it just then –
-// the receiver's other device. Then it is only marked as fetched, and removed when that connection ends: whoever is fetching gets all of it, or is told that it does not,
-// by an end of the connection and, when it logs in again, by code 3 (no such transfer). Nobody takes a part for the whole. An upload that is under way is not touched.
+// A receiver that removes a file from its list has downloaded it or does not want it. The
+// file is deleted at once, unless another device of the receiver is downloading it. Then
+// the file is only marked as fetched, and deleted when that connection ends. The other
+// device either receives the whole file, or learns that it does not: its connection ends,
+// and its next login is answered with code 3 (no such transfer). So no device takes a
+// part for the whole file. An unfinished upload is not affected.
 
-// handleDelOffline takes what a message server says of a file's receiver. It has no answer. A message server that does not know which file server has a file tells all of them.
+// handleDelOffline handles the report of a message server that a receiver removed a file
+// from its list. It is not answered. A message server that does not know which file
+// server has the file tells all of them.
 func (h *servers) handleDelOffline(_ *session.Session, _ uint16, m *pb.IMFileDelOfflineReq) error {
 	info, state, ok := h.s.spool.Lookup(m.GetTaskId())
 	switch {
 	case !ok || state == spool.Unfinished:
 		return nil
 	case info.From != m.GetFromUserId() || info.To != m.GetToUserId():
-		return im.Errorf(im.Denied, "user %d may not take a file from user %d to user %d off the list", m.GetToUserId(), info.From, info.To)
+		return im.Errorf(im.Denied,
+			"user %d may not remove a file from user %d to user %d from the list", m.GetToUserId(),
+			info.From, info.To)
 	}
 	return h.s.takeOff(info.ID)
 }
 
-// takeOff removes a whole file of which its receiver wants no more, now or when nobody fetches it any longer. An error means that it was not begun.
+// takeOff deletes a complete file that its receiver does not want any more, at once or
+// after the last download. An error means that the task was not queued.
 func (s *Server) takeOff(id string) error {
 	err := s.opt.Tasks.Do(s.key(id), func(context.Context) {
 		_, state, ok := s.spool.Lookup(id)
@@ -35,21 +43,23 @@ func (s *Server) takeOff(id string) error {
 		}
 		err := error(nil)
 		if s.isFetching(id) {
-			err = s.spool.MarkFetched(id) // should this process end before the connection does
+			// The mark matters when this process ends before the connection does.
+			err = s.spool.MarkFetched(id)
 		} else if err = s.spool.Delete(id); err == nil {
 			s.metrics.ended.WithLabelValues("taken").Inc()
 		}
 		if k := im.KindOf(err); err != nil && k != im.NotFound && k != im.Closed {
-			s.failed("file that was taken off the list not removed", id, err)
+			s.failed("file not deleted after its receiver removed it from the list", id, err)
 		}
 	})
 	if err != nil && im.KindOf(err) != im.Closed {
-		s.failed("file that was taken off the list not removed", id, err)
+		s.failed("file not deleted after its receiver removed it from the list", id, err)
 	}
 	return err
 }
 
-// isFetching reports whether a receiver is logged in to a file. If so, detach ends what takeOff began.
+// isFetching reports whether a receiver is logged in to a file. If so, detach deletes the
+// file later.
 func (s *Server) isFetching(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,17 +76,18 @@ func (s *Server) isFetching(id string) bool {
 	return true
 }
 
-// ListLink is the handler for links to db_proxies: what is asked there is answered by calls, and there is nothing to introduce or to listen to.
+// ListLink is the handler for links to db_proxies. All requests are calls of the link, so
+// that the handler does nothing.
 type ListLink struct{}
 
-// Open has nothing to say.
+// Open sends nothing.
 func (ListLink) Open(*session.Session) error { return nil }
 
-// Frame has no use for a command that nobody knows.
+// Frame ignores frames: db_proxies send only answers.
 func (ListLink) Frame(*session.Session, pdu.Header, []byte) {}
 
-// Message has no use for what is sent to all servers.
+// Message ignores messages that are sent to all servers.
 func (ListLink) Message(*session.Session, uint16, pb.Message) {}
 
-// Close has nothing to do: the link fails its calls itself.
+// Close does nothing: the link itself fails its calls.
 func (ListLink) Close(*session.Session, error) {}

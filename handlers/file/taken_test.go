@@ -8,23 +8,26 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// takeOff says that a receiver has taken a file off its list, as a message server does, and returns when that was heard.
+// takeOff reports, as a message server, that a receiver removed a file from its list, and
+// returns after the server has handled it.
 func (h *house) takeOff(from, to uint32, task string) {
 	h.t.Helper()
 	p := dial(h.t, h.servers.Addr())
 	defer p.Close()
-	p.send(1, pb.IMFileDelOfflineReq_builder{FromUserId: &from, ToUserId: &to, TaskId: &task}.Build())
+	p.send(1, pb.IMFileDelOfflineReq_builder{FromUserId: &from, ToUserId: &to,
+		TaskId: &task}.Build())
 	p.send(2, &pb.IMFileServerIPReq{})
 	next[*pb.IMFileServerIPRsp](p)
 }
 
-// gone waits until a file is gone.
+// gone waits until a file is deleted.
 func (h *house) gone(task string) {
 	h.t.Helper()
 	h.until("the file to be removed", func() bool { _, _, ok := h.spool.Lookup(task); return !ok })
 }
 
-// TestTakenOff: its receiver's word removes a file, and nobody else's.
+// TestTakenOff: a file is deleted when its receiver removes it from the list, and not by
+// other users.
 func TestTakenOff(t *testing.T) {
 	h := open(t, file.Options{})
 	task, half := h.upload(1, 2), h.task(1, 2, 40_000, offline)
@@ -34,7 +37,7 @@ func TestTakenOff(t *testing.T) {
 	for _, other := range []string{half, "", "../" + task, "6bd466b8-85bd-4ec3-94a6-01886865f3e0"} {
 		h.takeOff(1, 2, other)
 	}
-	h.pool.Close(t.Context()) // whatever was begun is done
+	h.pool.Close(t.Context()) // completes the work in progress
 	for id, want := range map[string]spool.State{task: spool.Waiting, half: spool.Unfinished} {
 		if _, state, ok := h.spool.Lookup(id); !ok || state != want {
 			t.Errorf("file %s: there %v, state %d", id, ok, state)
@@ -47,12 +50,13 @@ func TestTakenOff(t *testing.T) {
 	h.takeOff(1, 2, task)
 	p := h.dial()
 	p.login(2, task, downloader)
-	if code := next[*pb.IMFileLoginRsp](p).GetResultCode(); code != uint32(pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN) {
-		t.Errorf("login to a file that is gone: %d", code)
+	if code := next[*pb.IMFileLoginRsp](p).GetResultCode(); code != uint32(
+		pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN) {
+		t.Errorf("login to a deleted file: %d", code)
 	}
 }
 
-// TestTakenOffWhileFetched: the receiver's other device gets all of it.
+// TestTakenOffWhileFetched: the receiver's other device receives the whole file.
 func TestTakenOffWhileFetched(t *testing.T) {
 	h := open(t, file.Options{})
 	task := h.upload(1, 2)
@@ -62,7 +66,11 @@ func TestTakenOffWhileFetched(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.takeOff(1, 2, task)
-	h.until("it to be marked", func() bool { _, state, _ := h.spool.Lookup(task); return state == spool.Fetched })
+	h.until("it to be marked", func() bool {
+		_, state,
+			_ := h.spool.Lookup(task)
+		return state == spool.Fetched
+	})
 	end, err := p.fetch(task, 2, offline, 40_000, len(begin), 1, 40_000)
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +80,8 @@ func TestTakenOffWhileFetched(t *testing.T) {
 	h.gone(task)
 }
 
-// TestTakenOffAndBroken: a device whose connection breaks in the middle is told that there is no more, not that it has all.
+// TestTakenOffAndBroken: a device whose connection breaks midway learns that the file is
+// deleted, and does not take its part for the whole.
 func TestTakenOffAndBroken(t *testing.T) {
 	h := open(t, file.Options{})
 	task := h.upload(1, 2)
@@ -81,8 +90,13 @@ func TestTakenOffAndBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.takeOff(1, 2, task)
-	h.until("it to be marked", func() bool { _, state, _ := h.spool.Lookup(task); return state == spool.Fetched })
-	// A login that replaces the connection goes on: it is the same device, or another, and the file is there.
+	h.until("it to be marked", func() bool {
+		_, state,
+			_ := h.spool.Lookup(task)
+		return state == spool.Fetched
+	})
+	// A login that replaces the connection continues: it is the same device, or another,
+	// and the file exists.
 	q := h.in(2, task, downloader)
 	p.closed("replaced")
 	if _, err := q.fetch(task, 2, offline, 40_000, file.Segment, 1, file.Segment); err != nil {
@@ -92,19 +106,25 @@ func TestTakenOffAndBroken(t *testing.T) {
 	h.gone(task)
 	r := h.dial()
 	r.login(2, task, downloader)
-	if code := next[*pb.IMFileLoginRsp](r).GetResultCode(); code != uint32(pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN) {
-		t.Errorf("login to a file that is gone: %d", code)
+	if code := next[*pb.IMFileLoginRsp](r).GetResultCode(); code != uint32(
+		pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN) {
+		t.Errorf("login to a deleted file: %d", code)
 	}
 }
 
-// TestTakenOffAndKilled: the process ends while somebody fetches. What is on the disk then is as good as fetched.
+// TestTakenOffAndKilled: when the process ends during a download, the file on the disk
+// counts as fetched.
 func TestTakenOffAndKilled(t *testing.T) {
 	h := open(t, file.Options{})
 	task := h.upload(1, 2)
 	h.in(2, task, downloader)
 	h.takeOff(1, 2, task)
-	h.until("it to be marked", func() bool { _, state, _ := h.spool.Lookup(task); return state == spool.Fetched })
-	h.spool.Close() // nothing more gets to the disk, as after kill -9
+	h.until("it to be marked", func() bool {
+		_, state,
+			_ := h.spool.Lookup(task)
+		return state == spool.Fetched
+	})
+	h.spool.Close() // no further writes reach the disk, as after kill -9
 	h.stop()
 	h.start()
 	if _, state, ok := h.spool.Lookup(task); !ok || state != spool.Fetched {

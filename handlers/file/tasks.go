@@ -12,40 +12,46 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// task is a transfer that somebody is logged in to, or one between two clients. What is in the spool only is no task here.
+// task is a transfer with a client logged in, or a transfer between two clients. An
+// offline file without a client logged in is in the spool only.
 type task struct {
 	info  spool.Info
 	relay bool // between two clients
 
-	// Under Server.mu.
-	idle    time.Time       // with nobody logged in, since when
-	untold  *pb.IMFileState // how it ended, for the side that was not there; nil: it goes on
-	awaited end             // that side
+	// The fields below are guarded by Server.mu.
+	idle time.Time // when the last client disconnected
+	// untold is how the transfer ended, for the side that was not logged in; else nil.
+	untold  *pb.IMFileState
+	awaited end // the side that was not logged in
 
-	mu    sync.Mutex // after Server.mu; never held while waiting
+	mu    sync.Mutex // locked after Server.mu; never held while blocking
 	conns [2]*conn   // by end
 	ended bool
-	taken bool      // its receiver wants no more of it: the file goes with the connection that is still fetching it
-	pulls []pull    // a relay's: asked by the receiver, not answered by the sender
-	stale []pull    // the same of receivers whose place another connection took: what answers them goes nowhere
+	// taken is set when the receiver removed the file from its list during a download.
+	// The file is deleted when the downloading connection ends.
+	taken bool
+	pulls []pull    // of a relay: requested by the receiver, not answered by the sender
+	stale []pull    // pulls of replaced receivers: their answers are dropped
 	moved time.Time // when the oldest pull became due
 }
 
-// keepUntold is how long the end of a transfer between two clients is kept for the side that was not there.
+// keepUntold is the time for which the end of a transfer between two clients is recorded
+// for the side that was not logged in.
 const keepUntold = time.Minute
 
-// maxStale is how many pulls of replaced receivers are remembered.
+// maxStale bounds the recorded pulls of replaced receivers.
 const maxStale = 4 * maxPulls
 
-// pull is a segment that was asked for.
+// pull is a requested segment.
 type pull struct {
 	offset uint32
 	size   uint32
 }
 
-// state makes the message that tells of t.
+// state returns the message that reports the state st of t.
 func (t *task) state(st pb.ClientFileState, user uint32) *pb.IMFileState {
-	return pb.IMFileState_builder{State: st.Enum(), TaskId: proto.String(t.info.ID), UserId: proto.Uint32(user)}.Build()
+	return pb.IMFileState_builder{State: st.Enum(), TaskId: proto.String(t.info.ID),
+		UserId: proto.Uint32(user)}.Build()
 }
 
 // is reports whether c is still the connection of its client.
@@ -55,17 +61,18 @@ func (t *task) is(e end, c *conn) bool {
 	return t.conns[e] == c && !t.ended
 }
 
-// addRelay makes a task between two clients.
+// addRelay creates a task between two clients.
 func (s *Server) addRelay(info spool.Info) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.tasks[info.ID] != nil:
-		return im.Errorf(im.Exists, "a task of that id is there")
+		return im.Errorf(im.Exists, "task %s exists", info.ID)
 	case s.relays >= s.opt.MaxTasks:
-		return im.Errorf(im.Busy, "%d transfers are open", s.relays)
+		return im.Errorf(im.Busy, "%d transfers are open, the limit is reached", s.relays)
 	case s.open[info.From] >= s.opt.MaxUserTasks:
-		return im.Errorf(im.Busy, "user %d has %d transfers open", info.From, s.open[info.From])
+		return im.Errorf(im.Busy, "user %d has %d transfers open, the limit is reached", info.From,
+			s.open[info.From])
 	}
 	s.tasks[info.ID] = &task{info: info, relay: true, idle: s.opt.Now()}
 	s.relays++
@@ -74,7 +81,7 @@ func (s *Server) addRelay(info spool.Info) error {
 	return nil
 }
 
-// dropRelay takes a task between two clients out. With s.mu held.
+// dropRelay removes a task between two clients from the table. The caller holds s.mu.
 func (s *Server) dropRelay(t *task) {
 	if s.tasks[t.info.ID] != t {
 		return
@@ -86,14 +93,15 @@ func (s *Server) dropRelay(t *task) {
 	}
 }
 
-// mayLogin finds the task, one that is not in the table for a file that waits, and says whether the client may log in to it.
+// mayLogin returns the task, and whether the client may log in to it. The task of an
+// offline file may be a new value that is not in the table.
 func (s *Server) mayLogin(m *pb.IMFileLoginReq) (*task, pb.FileServerError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.find(m)
 }
 
-// find is mayLogin with s.mu held.
+// find is mayLogin for callers that hold s.mu.
 func (s *Server) find(m *pb.IMFileLoginReq) (*task, pb.FileServerError) {
 	t := s.tasks[m.GetTaskId()]
 	e, relay, ok := endOf(m.GetFileRole())
@@ -119,8 +127,10 @@ func (s *Server) find(m *pb.IMFileLoginReq) (*task, pb.FileServerError) {
 	return t, pb.FileServerError_FILE_SERVER_ERRNO_OK
 }
 
-// attach logs c in. replaced is the connection whose place it took, peer that of the other side, over how the transfer has ended before c came.
-func (s *Server) attach(c *conn, m *pb.IMFileLoginReq) (code pb.FileServerError, replaced, peer *conn, over *pb.IMFileState) {
+// attach logs c in. replaced is the connection that c replaces, peer the connection of
+// the other side. over is the end of a transfer that ended before c logged in.
+func (s *Server) attach(c *conn, m *pb.IMFileLoginReq) (code pb.FileServerError, replaced,
+	peer *conn, over *pb.IMFileState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, code := s.find(m)
@@ -134,10 +144,10 @@ func (s *Server) attach(c *conn, m *pb.IMFileLoginReq) (code pb.FileServerError,
 	replaced, peer = t.conns[e], t.conns[1-e]
 	t.conns[e] = c
 	c.task, c.user, c.role = t, m.GetUserId(), m.GetFileRole()
-	if e == receives { // the sender answers what the connection before has asked
+	if e == receives { // the sender still answers the pulls of the replaced connection
 		t.stale = append(t.stale, t.pulls...)
 		t.stale = t.stale[max(0, len(t.stale)-maxStale):]
-	} else { // nobody does
+	} else { // the pulls went to the replaced sender, which does not answer them
 		t.stale = nil
 	}
 	t.pulls = nil
@@ -147,7 +157,8 @@ func (s *Server) attach(c *conn, m *pb.IMFileLoginReq) (code pb.FileServerError,
 	return code, replaced, peer, over
 }
 
-// detach takes c off its task when it is gone. Whoever waits for it in a transfer between two clients is told.
+// detach removes c from its task after it was closed. In a transfer between two clients
+// the other side is told.
 func (s *Server) detach(c *conn) {
 	s.mu.Lock()
 	t := c.task
@@ -173,7 +184,7 @@ func (s *Server) detach(c *conn) {
 	}
 	s.mu.Unlock()
 	if taken {
-		_ = s.takeOff(t.info.ID) // logged there; the file expires all the same
+		_ = s.takeOff(t.info.ID) // takeOff logs the error, and the file still expires
 	}
 	if lost {
 		s.metrics.ended.WithLabelValues("lost").Inc()
@@ -181,7 +192,8 @@ func (s *Server) detach(c *conn) {
 	}
 }
 
-// RunSweep removes, every interval, what nobody has come for, from the table and from the spool. It returns when ctx ends.
+// RunSweep deletes expired tasks and expired files from the table and from the spool, at
+// the given interval. It returns when ctx ends.
 func (s *Server) RunSweep(ctx context.Context, interval time.Duration) {
 	t := time.NewTicker(interval)
 	defer t.Stop()
@@ -218,17 +230,17 @@ func (s *Server) sweep(ctx context.Context) {
 	n, err := s.spool.Sweep(ctx)
 	s.metrics.ended.WithLabelValues("expired").Add(float64(n))
 	if err != nil {
-		s.failed("sweep of the spool", "", err)
+		s.failed("expired files not deleted from the spool", "", err)
 	}
 }
 
-// failed counts and logs what the spool could not do.
+// failed counts and logs a failure of the spool.
 func (s *Server) failed(what, id string, err error) {
 	s.metrics.failures.Inc()
 	s.warn(what, id, err)
 }
 
-// warn logs, once a second at most.
+// warn logs at most once a second.
 func (s *Server) warn(what, id string, err error) {
 	if held, ok := s.often.Allow(s.opt.Now()); ok {
 		s.log.Warn(what, "task", id, "err", err, "held", held)

@@ -9,7 +9,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// left is what lies in the spool's folder.
+// left returns the names in the spool's folder.
 func (h *house) left() []string {
 	h.t.Helper()
 	entries, err := os.ReadDir(h.dir)
@@ -25,11 +25,28 @@ func (h *house) left() []string {
 	return names
 }
 
-// TestOffline uploads, breaking off in the middle of it and with a restart of the server, and downloads, breaking off too.
+// TestOffline uploads a file with interruptions and a restart of the server, and
+// downloads it with an interruption.
 func TestOffline(t *testing.T) {
 	h := open(t, file.Options{})
 	content := random(1, 2<<20+12345)
 	id := h.task(1, 2, len(content), offline)
+	for _, step := range []struct {
+		name string
+		run  func(t *testing.T, h *house, id string, content []byte)
+	}{
+		{"the upload is interrupted", interruptUpload},
+		{"the upload resumes", resumeUpload},
+		{"the upload resumes after a restart", finishUpload},
+		{"the download is interrupted and resumes after a restart", downloadInTwo},
+		{"the receiver refuses the file", refuseFile},
+	} {
+		t.Run(step.name, func(t *testing.T) { step.run(t, h, id, content) })
+	}
+}
+
+// interruptUpload uploads the first part. The file cannot be downloaded yet.
+func interruptUpload(t *testing.T, h *house, id string, content []byte) {
 	p := h.in(1, id, uploader)
 	if _, err := p.serve(id, 1, content, 300_000); err != nil {
 		t.Fatal(err)
@@ -37,36 +54,48 @@ func TestOffline(t *testing.T) {
 	p.Close()
 	early := h.dial()
 	early.login(2, id, downloader)
-	if rsp := next[*pb.IMFileLoginRsp](early); rsp.GetResultCode() != uint32(pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN) {
-		t.Errorf("login to a file that is not whole: %v", rsp)
+	if rsp := next[*pb.IMFileLoginRsp](early); rsp.GetResultCode() != uint32(
+		pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN) {
+		t.Errorf("login to an incomplete file: %v", rsp)
 	}
-	early.closed("login to a file that is not whole")
+	early.closed("login to an incomplete file")
+}
 
-	p = h.in(1, id, uploader)
-	first := next[*pb.IMFilePullDataReq](p)
+// resumeUpload logs in again. The server requests the part that is missing.
+func resumeUpload(t *testing.T, h *house, id string, _ []byte) {
+	first := next[*pb.IMFilePullDataReq](h.in(1, id, uploader))
 	if first.GetOffset() != 327_680 && first.GetOffset() != 294_912 {
 		t.Errorf("resumed at %d", first.GetOffset())
 	}
+}
+
+// finishUpload uploads the rest after a restart.
+func finishUpload(t *testing.T, h *house, id string, content []byte) {
 	h.stop()
 	h.start()
-	p = h.in(1, id, uploader)
-	first = next[*pb.IMFilePullDataReq](p)
+	p := h.in(1, id, uploader)
+	first := next[*pb.IMFilePullDataReq](p)
 	at := int(first.GetOffset())
 	if at < 294_912 {
 		t.Errorf("resumed at %d after a restart", at)
 	}
 	p.send(0, data(id, 1, at, content[at:at+file.Segment]))
-	if st, err := p.serve(id, 1, content, 1<<30); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+	if st, err := p.serve(id, 1, content, 1<<30); st != pb.ClientFileState_CLIENT_FILE_DONE ||
+		err != nil {
 		t.Fatalf("upload ends with %v, %v", st, err)
 	}
-	// It is whole: a sender who did not hear so is told again.
-	if m := next[*pb.IMFileState](h.in(1, id, uploader)); m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
+	// The file is complete: a sender that missed the message receives it again.
+	if m := next[*pb.IMFileState](h.in(1, id,
+		uploader)); m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
 		t.Errorf("second upload: %v", m)
 	}
+}
 
+// downloadInTwo downloads the file over two connections.
+func downloadInTwo(t *testing.T, h *house, id string, content []byte) {
 	h.stop()
 	h.start()
-	p = h.in(2, id, downloader)
+	p := h.in(2, id, downloader)
 	got, err := p.fetch(id, 2, offline, len(content), 0, 1, 500_000)
 	if err != nil {
 		t.Fatal(err)
@@ -78,17 +107,23 @@ func TestOffline(t *testing.T) {
 		t.Fatal(err)
 	}
 	sameBytes(t, "download", append(got, rest...), content)
-	if m := next[*pb.IMFileState](p); m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE || m.GetUserId() != 1 {
+	if m := next[*pb.IMFileState](p); m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE ||
+		m.GetUserId() != 1 {
 		t.Errorf("after the last segment: %v", m)
 	}
 	if names := h.left(); len(names) != 3 {
 		t.Errorf("in the spool: %v", names)
 	}
-	// A receiver who does not want it any more has it removed.
-	p.send(5, state(id, 2, pb.ClientFileState_CLIENT_FILE_REFUSE))
-	h.until("the file to be removed", func() bool { return len(h.left()) == 0 })
 }
 
+// refuseFile refuses the file as its receiver, which deletes it.
+func refuseFile(_ *testing.T, h *house, id string, _ []byte) {
+	p := h.in(2, id, downloader)
+	p.send(5, state(id, 2, pb.ClientFileState_CLIENT_FILE_REFUSE))
+	h.until("the file to be deleted", func() bool { return len(h.left()) == 0 })
+}
+
+// TestEmptyFile: an empty file is complete at once, for its sender and for its receiver.
 func TestEmptyFile(t *testing.T) {
 	h := open(t, file.Options{})
 	id := h.task(1, 2, 0, offline)
@@ -96,13 +131,14 @@ func TestEmptyFile(t *testing.T) {
 		user uint32
 		role pb.ClientFileRole
 	}{{1, uploader}, {2, downloader}} {
-		if m := next[*pb.IMFileState](h.in(c.user, id, c.role)); m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
+		if m := next[*pb.IMFileState](h.in(c.user, id,
+			c.role)); m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
 			t.Errorf("%s: %v", c.role, m)
 		}
 	}
 }
 
-// TestCancelUpload: a sender who changes its mind leaves nothing behind.
+// TestCancelUpload: a cancelled upload leaves no file.
 func TestCancelUpload(t *testing.T) {
 	h := open(t, file.Options{})
 	content := random(2, 200_000)
@@ -117,17 +153,19 @@ func TestCancelUpload(t *testing.T) {
 	h.until("the task to be removed", func() bool { return h.metric("teamtalk_file_tasks") == 0 })
 }
 
-// relay has both sides of a transfer in.
+// relay logs both sides of a transfer in.
 func (h *house) relay(size int) (id string, from, to *peer) {
 	h.t.Helper()
 	id = h.task(1, 2, size, online)
 	from, to = h.in(1, id, sender), h.in(2, id, receiver)
-	if m := next[*pb.IMFileState](to); m.GetState() != pb.ClientFileState_CLIENT_FILE_PEER_READY || m.GetUserId() != 1 {
+	if m := next[*pb.IMFileState](to); m.GetState() != pb.ClientFileState_CLIENT_FILE_PEER_READY ||
+		m.GetUserId() != 1 {
 		h.t.Fatalf("instead of ready: %v", m)
 	}
 	return id, from, to
 }
 
+// TestRelay relays a file between two clients, and leaves neither a task nor a file.
 func TestRelay(t *testing.T) {
 	for _, window := range []int{1, 16} {
 		h := open(t, file.Options{})
@@ -159,7 +197,8 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// TestRelayReceiverFirst: who comes last makes both ready.
+// TestRelayReceiverFirst: the receiver may log in first; both are ready after the second
+// login.
 func TestRelayReceiverFirst(t *testing.T) {
 	h := open(t, file.Options{})
 	id := h.task(1, 2, 10, online)
@@ -170,25 +209,26 @@ func TestRelayReceiverFirst(t *testing.T) {
 	}
 }
 
-// TestRelayLost: the other side of one that goes is told.
+// TestRelayLost: when one side disconnects, the other is told.
 func TestRelayLost(t *testing.T) {
 	h := open(t, file.Options{})
 	id, from, to := h.relay(100)
 	to.Close()
-	if m := next[*pb.IMFileState](from); m.GetState() != pb.ClientFileState_CLIENT_FILE_CANCEL || m.GetUserId() != 2 {
+	if m := next[*pb.IMFileState](from); m.GetState() != pb.ClientFileState_CLIENT_FILE_CANCEL ||
+		m.GetUserId() != 2 {
 		t.Errorf("instead of cancelled: %v", m)
 	}
 	p := h.dial()
 	p.login(2, id, receiver)
 	if rsp := next[*pb.IMFileLoginRsp](p); rsp.GetResultCode() == 0 {
-		t.Error("the transfer goes on")
+		t.Error("the transfer continues")
 	}
 	if n := h.metric("teamtalk_file_tasks"); n != 0 {
 		t.Errorf("%v tasks are left", n)
 	}
 }
 
-// TestSecondLogin: a client that comes again takes the place of its connection before.
+// TestSecondLogin: a client that logs in again replaces its former connection.
 func TestSecondLogin(t *testing.T) {
 	h := open(t, file.Options{})
 	content := random(4, 100_000)
@@ -197,7 +237,8 @@ func TestSecondLogin(t *testing.T) {
 	next[*pb.IMFilePullDataReq](old)
 	p := h.in(1, id, uploader)
 	old.closed("the connection before")
-	if st, err := p.serve(id, 1, content, 1<<30); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+	if st, err := p.serve(id, 1, content, 1<<30); st != pb.ClientFileState_CLIENT_FILE_DONE ||
+		err != nil {
 		t.Errorf("upload ends with %v, %v", st, err)
 	}
 
@@ -213,7 +254,8 @@ func TestSecondLogin(t *testing.T) {
 	}
 }
 
-// TestSecondReceiver: what was on the way to a receiver's connection before is no reason to close the sender, and does not come on the new one.
+// TestSecondReceiver: segments in flight to a receiver's former connection do not close
+// the sender, and do not arrive on the new connection.
 func TestSecondReceiver(t *testing.T) {
 	h := open(t, file.Options{})
 	content := random(5, 4*file.Segment)
@@ -234,7 +276,8 @@ func TestSecondReceiver(t *testing.T) {
 		segment(from, at)
 	}
 	segment(from, file.Segment)
-	if m := next[*pb.IMFilePullDataRsp](again); m.GetOffset() != file.Segment || len(m.GetFileData()) != file.Segment {
+	if m := next[*pb.IMFilePullDataRsp](again); m.GetOffset() != file.Segment ||
+		len(m.GetFileData()) != file.Segment {
 		t.Errorf("got %d bytes at %d", len(m.GetFileData()), m.GetOffset())
 	}
 	again.send(9, pullReq(id, 2, online, 0, file.Segment))
@@ -250,7 +293,8 @@ func TestSecondReceiver(t *testing.T) {
 	from.closed("a segment nobody asked for")
 }
 
-// TestRelayEndedBefore: who comes after the other side has ended a transfer is told how; nobody else, and only once.
+// TestRelayEndedBefore: a side that logs in after the other side has ended a transfer is
+// told how. No other client is told, and it is told once.
 func TestRelayEndedBefore(t *testing.T) {
 	for _, c := range []struct {
 		first, second         pb.ClientFileRole
@@ -265,17 +309,20 @@ func TestRelayEndedBefore(t *testing.T) {
 		id := h.task(1, 2, 100, online)
 		first := h.in(c.firstUser, id, c.first)
 		first.send(3, state(id, c.firstUser, c.how))
-		h.until("the transfer to be over", func() bool { return h.metric("teamtalk_file_ended_total") == 1 })
+		h.until("the transfer to be over",
+			func() bool { return h.metric("teamtalk_file_ended_total") == 1 })
 		refused := func(user uint32, role pb.ClientFileRole) {
 			p := h.dial()
 			p.login(user, id, role)
-			if rsp := next[*pb.IMFileLoginRsp](p); rsp.GetResultCode() != uint32(pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN) {
+			if rsp := next[*pb.IMFileLoginRsp](p); rsp.GetResultCode() != uint32(
+				pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN) {
 				t.Errorf("%s: %v", role, rsp)
 			}
 		}
 		refused(c.firstUser, c.first)
 		second := h.in(c.secondUser, id, c.second)
-		if m := next[*pb.IMFileState](second); m.GetState() != c.how || m.GetUserId() != c.firstUser || m.GetTaskId() != id {
+		if m := next[*pb.IMFileState](second); m.GetState() != c.how ||
+			m.GetUserId() != c.firstUser || m.GetTaskId() != id {
 			t.Errorf("%s is told %v", c.second, m)
 		}
 		refused(c.secondUser, c.second)
@@ -285,6 +332,7 @@ func TestRelayEndedBefore(t *testing.T) {
 	}
 }
 
+// TestServers checks the answers to message servers.
 func TestServers(t *testing.T) {
 	h := open(t, file.Options{MaxTasks: 3, MaxUserTasks: 2})
 	p := dial(t, h.servers.Addr())
@@ -299,7 +347,8 @@ func TestServers(t *testing.T) {
 		code pb.FileServerError
 	}{{1, 0}, {1, 0}, {1, 2}, {2, 0}, {3, 2}} {
 		rsp := p.task(c.from, 9, 10, online)
-		if rsp.GetResultCode() != uint32(c.code) || string(rsp.GetAttachData()) != "back" || rsp.HasTaskId() != (c.code == 0) || ids[rsp.GetTaskId()] {
+		if rsp.GetResultCode() != uint32(c.code) || string(rsp.GetAttachData()) != "back" ||
+			rsp.HasTaskId() != (c.code == 0) || ids[rsp.GetTaskId()] {
 			t.Errorf("task %d: %v", i, rsp)
 		}
 		if c.code == 0 {
@@ -312,7 +361,8 @@ func TestServers(t *testing.T) {
 	for range 3 {
 		p.task(1, 9, 1<<32-1, offline)
 	}
-	if rsp := p.task(1, 9, 1<<32-1, offline); rsp.GetResultCode() != 2 || string(rsp.GetAttachData()) != "back" {
+	if rsp := p.task(1, 9, 1<<32-1, offline); rsp.GetResultCode() != 2 ||
+		string(rsp.GetAttachData()) != "back" {
 		t.Errorf("beyond the quota: %v", rsp)
 	}
 	for id := range ids {

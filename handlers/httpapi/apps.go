@@ -12,27 +12,33 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// App is a system that may call. Empty lists mean: no restriction.
+// App is a system that may make calls. Empty lists mean no restriction.
 type App struct {
-	Name     string         // for logs and errors; unique
-	Key      string         // its app_key, unique; MinKey bytes or more, see there
-	Calls    []string       // the calls it may make
-	As       []uint32       // the users it may act as (req_user_id); 0 is the system itself
-	Users    []uint32       // the users it may write to, ask about, kick, and put into groups or take out
-	Groups   []uint32       // the groups it may change or write to
-	Networks []netip.Prefix // where it calls from
+	Name string // unique, for logs and errors
+	// Key is its app_key. It is unique and has MinKey bytes or more, with the exception
+	// that MinKey describes.
+	Key   string
+	Calls []string // calls that it may make
+	// As are the users on whose behalf it may act (req_user_id); 0 is the system itself.
+	As []uint32
+	// Users are the users that it may write to, ask about, kick, and add to or remove
+	// from groups.
+	Users    []uint32
+	Groups   []uint32       // groups that it may change or write to
+	Networks []netip.Prefix // networks from which it may call
 	Rate     float64        // calls a second; 0: 20
-	Burst    int            // calls at once; 0: as Rate, at least 1
+	Burst    int            // calls at once; 0: Rate, but at least 1
 }
 
-// MinKey is the shortest app_key of an app that strangers can reach, in bytes: 16 of them
-// cannot be guessed. An app whose Networks contain only private addresses may have a shorter
-// one, such as the fixed key of the first implementation's web administration: its networks
-// protect it, the key only tells which app calls.
+// MinKey is the length of the shortest app_key of an app that strangers can reach, in
+// bytes. A random key of 16 bytes cannot be guessed. An app whose Networks contain only
+// private addresses may have a shorter key, such as the fixed one of the first
+// implementation's web administration: its networks protect it, and the key only
+// identifies the app.
 const MinKey = 16
 
-// privateNetworks contain the addresses that the internet does not route: loopback, RFC 1918,
-// and unique local IPv6 addresses (RFC 4193).
+// privateNetworks contain the addresses that the internet does not route: loopback, RFC
+// 1918, and unique local IPv6 addresses (RFC 4193).
 var privateNetworks = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"),
 	netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
@@ -46,7 +52,7 @@ func isPrivate(network netip.Prefix) bool {
 	})
 }
 
-// checkKey returns the error of an app_key that is too short for the app's networks.
+// checkKey returns an error when the app_key is too short for the app's networks.
 func checkKey(one *App) error {
 	if len(one.Key) >= MinKey {
 		return nil
@@ -67,16 +73,17 @@ func checkKey(one *App) error {
 		"such as 127.0.0.0/8 or 10.0.0.0/8", one.Name, len(one.Key), why, MinKey)
 }
 
-// Calls are the names of all calls that need an app.
+// Calls are the names of the calls that an app may make.
 var Calls = []string{"CreateGroup", "ChangeMembers", "SendMessage", "GetUserStatus", "KickUser"}
 
-// app is an App at work.
+// app is an App with its rate limit.
 type app struct {
 	App
 	limit *rate.Limiter
 }
 
-// apps finds apps by a digest of their keys, so that the time it takes says nothing about a key.
+// apps finds apps by a digest of their keys, so that the duration of a lookup reveals
+// nothing about a key.
 type apps struct{ byKey map[[sha256.Size]byte]*app }
 
 func newApps(list []App) (*apps, error) {
@@ -85,7 +92,7 @@ func newApps(list []App) (*apps, error) {
 	for i, one := range list {
 		switch {
 		case one.Name == "" || names[one.Name]:
-			return nil, fmt.Errorf("app %d: name %q is empty or taken", i+1, one.Name)
+			return nil, fmt.Errorf("app %d: name %q is empty or used by another app", i+1, one.Name)
 		case one.Rate < 0 || one.Burst < 0:
 			return nil, fmt.Errorf("app %s: rate and burst must not be negative", one.Name)
 		}
@@ -94,12 +101,14 @@ func newApps(list []App) (*apps, error) {
 		}
 		for _, c := range one.Calls {
 			if !slices.Contains(Calls, c) {
-				return nil, fmt.Errorf("app %s: no call is named %q; there are %v", one.Name, c, Calls)
+				return nil, fmt.Errorf("app %s: unknown call %q; the calls are %v", one.Name, c,
+					Calls)
 			}
 		}
 		digest := sha256.Sum256([]byte(one.Key))
 		if a.byKey[digest] != nil {
-			return nil, fmt.Errorf("app %s: has the key of app %s", one.Name, a.byKey[digest].Name)
+			return nil, fmt.Errorf("app %s: the key is that of app %s", one.Name,
+				a.byKey[digest].Name)
 		}
 		names[one.Name] = true
 		if one.Rate == 0 {
@@ -115,13 +124,17 @@ func newApps(list []App) (*apps, error) {
 
 func (a *apps) find(key string) *app { return a.byKey[sha256.Sum256([]byte(key))] }
 
-func (a *app) mayCall(call string) bool { return len(a.Calls) == 0 || slices.Contains(a.Calls, call) }
-
-func (a *app) reachedFrom(addr netip.Addr) bool {
-	return len(a.Networks) == 0 || slices.ContainsFunc(a.Networks, func(p netip.Prefix) bool { return p.Contains(addr) })
+func (a *app) mayCall(call string) bool {
+	return len(a.Calls) == 0 ||
+		slices.Contains(a.Calls, call)
 }
 
-// mayAct fails unless the app may act as that user.
+func (a *app) reachedFrom(addr netip.Addr) bool {
+	return len(a.Networks) == 0 || slices.ContainsFunc(a.Networks,
+		func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// mayAct returns an error unless the app may act on behalf of this user.
 func (a *app) mayAct(user uint32) error {
 	if len(a.As) > 0 && !slices.Contains(a.As, user) {
 		return fail(codeDenied, "the app may not act as this user")
@@ -129,15 +142,16 @@ func (a *app) mayAct(user uint32) error {
 	return nil
 }
 
-// mayReach fails unless the app may do something to all these users.
+// mayReach returns an error unless the app may reach all these users.
 func (a *app) mayReach(users ...uint32) error {
-	if len(a.Users) > 0 && slices.ContainsFunc(users, func(u uint32) bool { return !slices.Contains(a.Users, u) }) {
+	if len(a.Users) > 0 && slices.ContainsFunc(users,
+		func(u uint32) bool { return !slices.Contains(a.Users, u) }) {
 		return fail(codeDenied, "the app may not reach one of these users")
 	}
 	return nil
 }
 
-// mayChange fails unless the app may do something to the group.
+// mayChange returns an error unless the app may reach the group.
 func (a *app) mayChange(group uint32) error {
 	if len(a.Groups) > 0 && !slices.Contains(a.Groups, group) {
 		return fail(codeDenied, "the app may not reach this group")
@@ -145,13 +159,15 @@ func (a *app) mayChange(group uint32) error {
 	return nil
 }
 
-// addresses bounds what callers without a valid key may try, or how often they may register. Of those that are not remembered any more nothing is known.
+// addresses limits the attempts of callers without a valid key, or the registrations, of
+// each address. The attempts of an evicted address are forgotten.
 type addresses struct {
 	mu   sync.Mutex
 	seen *lru.Cache[netip.Addr, *rate.Limiter]
 }
 
-// maxAddresses is how many addresses are remembered, triesPerMinute and triesAtOnce what each may get wrong.
+// maxAddresses bounds the recorded addresses. An address may make triesAtOnce attempts at
+// once and triesPerMinute after that.
 const (
 	maxAddresses   = 16384
 	triesPerMinute = 10
@@ -166,8 +182,9 @@ func newAddresses() *addresses {
 	return &addresses{seen: c}
 }
 
-// who is what addr counts as: of an IPv6 network of 64 bits, which one customer has to himself, all addresses are one.
-func who(addr netip.Addr) netip.Addr {
+// network returns the address for which the attempts of addr count. All addresses of an
+// IPv6 network of 64 bits count as one, because one customer has such a network.
+func network(addr netip.Addr) netip.Addr {
 	if !addr.Is6() {
 		return addr
 	}
@@ -178,14 +195,14 @@ func who(addr netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
-// try takes one of the tries of an address; false when it has used them up.
+// try counts an attempt of an address. It returns false when the address has none left.
 func (a *addresses) try(addr netip.Addr, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l, ok := a.seen.Get(who(addr))
+	l, ok := a.seen.Get(network(addr))
 	if !ok {
 		l = rate.NewLimiter(rate.Every(time.Minute/triesPerMinute), triesAtOnce)
-		a.seen.Add(who(addr), l)
+		a.seen.Add(network(addr), l)
 	}
 	return l.AllowN(now, 1)
 }

@@ -8,7 +8,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// createGroupRequest is CreateGroup's. Fields are the first implementation's.
+// createGroupRequest is the request of CreateGroup. Its fields are the first
+// implementation's.
 type createGroupRequest struct {
 	request
 	As      uint32   `json:"req_user_id"`
@@ -23,13 +24,16 @@ type createGroupResult struct {
 	Group uint32 `json:"group_id"`
 }
 
-// createGroup makes a group. Clients learn of it with the next list they ask for, as before.
-func (s *Server) createGroup(ctx context.Context, app *app, q *createGroupRequest, r *createGroupResult) error {
+// createGroup creates a group. Clients learn of it from the next list that they request,
+// as in the first implementation.
+func (s *Server) createGroup(ctx context.Context, app *app, q *createGroupRequest,
+	r *createGroupResult) error {
 	t := pb.GroupType(q.Type)
 	switch {
 	case t != pb.GroupType_GROUP_TYPE_NORMAL && t != pb.GroupType_GROUP_TYPE_TMP:
 		return fail(codeBad, "group_type is 1 (normal) or 2 (temporary)")
-	case q.Name == "" || utf8.RuneCountInString(q.Name) > im.MaxGroupName || utf8.RuneCountInString(q.Avatar) > im.MaxGroupName:
+	case q.Name == "" || utf8.RuneCountInString(q.Name) > im.MaxGroupName ||
+		utf8.RuneCountInString(q.Avatar) > im.MaxGroupName:
 		return fail(codeBad, "group_name is missing, or it or group_avatar is too long")
 	case len(q.Members) == 0 || len(q.Members) > im.MaxGroupMembers:
 		return fail(codeBad, "user_id_list is empty or too long")
@@ -48,13 +52,14 @@ func (s *Server) createGroup(ctx context.Context, app *app, q *createGroupReques
 		return err
 	}
 	if rsp.GetResultCode() != 0 {
-		return fail(codeBad, "the group was not made: do its members exist?")
+		return fail(codeBad, "the group was not created: do its members exist?")
 	}
 	r.Group = rsp.GetGroupId()
 	return nil
 }
 
-// changeMembersRequest is ChangeMembers'. Fields are the first implementation's.
+// changeMembersRequest is the request of ChangeMembers. Its fields are the first
+// implementation's.
 type changeMembersRequest struct {
 	request
 	As    uint32   `json:"req_user_id"`
@@ -63,18 +68,21 @@ type changeMembersRequest struct {
 	Users []uint32 `json:"user_id_list"`
 }
 
-// changeMembers adds users to a group or takes them out, and has everybody concerned told.
-func (s *Server) changeMembers(ctx context.Context, app *app, q *changeMembersRequest, _ *answer) error {
+// changeMembers adds users to a group or removes them, and notifies the members.
+func (s *Server) changeMembers(ctx context.Context, app *app, q *changeMembersRequest,
+	_ *answer) error {
 	t := pb.GroupModifyType(q.Type)
 	switch {
-	case t != pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD && t != pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL:
+	case t != pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD &&
+		t != pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL:
 		return fail(codeBad, "modify_type is 1 (add) or 2 (remove)")
 	case q.Group == 0:
 		return fail(codeBad, "group_id is missing")
 	case len(q.Users) == 0 || len(q.Users) > im.MaxGroupMembers:
 		return fail(codeBad, "user_id_list is empty or too long")
 	}
-	if err := firstOf(app.mayAct(q.As), app.mayChange(q.Group), app.mayReach(q.Users...)); err != nil {
+	if err := firstOf(app.mayAct(q.As), app.mayChange(q.Group),
+		app.mayReach(q.Users...)); err != nil {
 		return err
 	}
 	req := &pb.IMGroupChangeMemberReq{}
@@ -87,7 +95,8 @@ func (s *Server) changeMembers(ctx context.Context, app *app, q *changeMembersRe
 		return err
 	}
 	if rsp.GetResultCode() != 0 {
-		return fail(codeDenied, "the members were not changed: does the group exist, and may this user change it?")
+		return fail(codeDenied,
+			"the members were not changed: does the group exist, and may this user change it?")
 	}
 	n := &pb.IMGroupChangeMemberNotify{}
 	n.SetUserId(q.As)
@@ -102,16 +111,19 @@ func (s *Server) changeMembers(ctx context.Context, app *app, q *changeMembersRe
 	return nil
 }
 
-// forward has route_server pass m on. What it does not take is counted: the change is made all the same, and clients see it later.
+// forward sends m to a route server, which forwards it. A failure is counted and logged:
+// the change is stored, and clients receive it later.
 func (s *Server) forward(key uint64, m pb.Message) {
 	if err := s.opt.Route.Send(key, 0, m); err != nil {
 		s.metrics.notForwarded.WithLabelValues(m.Command().String()).Inc()
 		if held, ok := s.often.Allow(s.opt.Now()); ok {
-			s.log.Warn("not forwarded", "cmd", m.Command().String(), "err", err, "held", held)
+			s.log.Warn("message not forwarded", "cmd", m.Command().String(), "err", err, "held",
+				held)
 		}
 	}
 }
 
+// firstOf returns the first error that is not nil.
 func firstOf(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {

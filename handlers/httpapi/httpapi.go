@@ -1,8 +1,11 @@
-// Package httpapi decides for the HTTP message server: other systems of the company make groups, send texts, ask who is online. Two of its calls are
-// those of the first implementation, field by field; the others have their manner.
+// Package httpapi implements the HTTP message server, through which other systems of the
+// company create groups, send texts and ask which users are online. Two of its calls are
+// those of the first implementation, field by field; the others follow their form.
 //
-// A call is POST /query/Name with a JSON object that names an app_key; the answer is a JSON object with error_code and error_msg, status 200
-// whatever came of it. An app's key says which calls it may make, as whom, to whom, from where and how often.
+// A call is POST /query/Name with a JSON object that contains an app_key. The answer is a
+// JSON object with error_code and error_msg. Its status is always 200. An app's key
+// determines which calls it may make, on whose behalf, to which users and groups, from
+// which networks and how often.
 package httpapi
 
 import (
@@ -29,57 +32,61 @@ import (
 // Values of error_code. 0, 1, 2 and 9 are the first implementation's.
 const (
 	codeOK      = 0
-	codeBad     = 1 // a parameter
-	codeKey     = 2 // the app_key
-	codeDenied  = 3 // the app, or the user it acts as, may not do that
+	codeBad     = 1 // a parameter is wrong
+	codeKey     = 2 // the app_key is wrong
+	codeDenied  = 3 // the app, or the user on whose behalf it acts, may not do this
 	codeUnknown = 4 // no such user or group
-	codeClosed  = 5 // registration, to this address
-	codeTooMany = 8 // calls of this app, or from this address
-	codeServer  = 9 // the server's fault; the call may succeed later
+	codeClosed  = 5 // registration is not open to this address
+	codeTooMany = 8 // too many calls of this app, or from this address
+	codeServer  = 9 // the server failed; the call may succeed later
 )
 
 const textOK = "成功"
 
-// Peer is another server that is asked: link.Peer and link.Group are ones.
+// Peer is a db_proxy or a route server, or a group of them: link.Peer and link.Group
+// implement it.
 type Peer interface {
-	// Call sends req and runs done with the answer or an error; l is nil here: done runs where the answer arrives and must not wait.
+	// Call sends req and runs done with the answer or an error. l is nil here: done runs
+	// on the goroutine that receives the answer and must not block.
 	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
-	// Send sends m, which is not answered.
+	// Send sends m, which has no answer.
 	Send(key uint64, seq uint16, m pb.Message) error
 }
 
-// Accounts makes users: what self-registration needs of a store.
+// Accounts creates users. It is the part of a store that self-registration needs.
 type Accounts interface {
 	CreateUsers(ctx context.Context, accounts []im.Account) ([]uint32, error)
 }
 
-// Pushes has phones pushed to about messages: a pusher.Pusher.
+// Pushes sends pushes to phones: a pusher.Pusher.
 type Pushes interface {
-	// Stored is told of a message that was stored; members are nil: they are not known here. It does not wait.
+	// Stored reports a stored message. members is nil, because they are not known here.
+	// It does not block.
 	Stored(m *pb.MsgData, members []uint32)
 }
 
-// Options sets up a Server. Zero values mean the defaults.
+// Options configures a Server. Zero values mean the defaults.
 type Options struct {
-	// DB is asked to store and change, Route who is online, and to forward. Required.
+	// DB stores and changes data. Route answers which users are online, and forwards
+	// messages. Both are required.
 	DB, Route Peer
-	// Pushes is told of every message that was stored. nil: nobody is pushed to.
+	// Pushes receives every stored message. nil: no pushes are sent.
 	Pushes Pushes
-	// Apps are the systems that may call. None: every call is refused.
+	// Apps are the systems that may make calls. Empty: every call is refused.
 	Apps []App
-	// Text encrypts what is sent, for clients. Required.
+	// Text encrypts texts for clients. Required.
 	Text *im.TextCipher
-	// Register offers self-registration; nil: not.
+	// Register configures self-registration; nil: users cannot register.
 	Register *Register
-	// MaxBody is the longest request body, in bytes. Default 1 MiB.
+	// MaxBody is the length of the longest request body, in bytes. Default 1 MiB.
 	MaxBody int64
-	// Timeout bounds a call. Default 10 s.
+	// Timeout bounds the duration of a call. Default 10 s.
 	Timeout time.Duration
-	// Now tells the time. Default time.Now.
+	// Now returns the current time. Default time.Now.
 	Now func() time.Time
-	// Log gets failures. Default: discarded.
+	// Log records failures. Default: discarded.
 	Log *slog.Logger
-	// Registerer gets the metrics. Default: none.
+	// Registerer registers the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 
@@ -89,16 +96,17 @@ type Server struct {
 	log       *slog.Logger
 	apps      *apps
 	clients   *addresses // wrong keys, by address
-	newcomers *addresses // registrations; apart, as a portal registers people and calls with a key from one address
+	newcomers *addresses // registrations, by address
 	pages     *http.CrossOriginProtection
-	big       chan struct{} // one for each request longer than smallBody
+	big       chan struct{} // holds one element for each request longer than smallBody
 	mux       *http.ServeMux
 	metrics   metrics
 	often     obs.Often
 	guesses   obs.Often // wrong keys beyond the limit
 }
 
-// New makes a server. It fails when the apps are not right.
+// New returns a server. It fails when the apps or the settings of the registration are
+// invalid.
 func New(opt Options) (*Server, error) {
 	if opt.MaxBody <= 0 {
 		opt.MaxBody = 1 << 20
@@ -116,8 +124,10 @@ func New(opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opt: opt, log: opt.Log.With("role", "http"), apps: known, clients: newAddresses(), newcomers: newAddresses(),
-		pages: http.NewCrossOriginProtection(), big: make(chan struct{}, maxBigBodies), mux: http.NewServeMux(), metrics: newMetrics(opt.Registerer)}
+	s := &Server{opt: opt, log: opt.Log.With("role", "http"), apps: known, clients: newAddresses(),
+		newcomers: newAddresses(),
+		pages:     http.NewCrossOriginProtection(), big: make(chan struct{}, maxBigBodies),
+		mux: http.NewServeMux(), metrics: newMetrics(opt.Registerer)}
 	handle(s, "CreateGroup", s.createGroup)
 	handle(s, "ChangeMembers", s.changeMembers)
 	handle(s, "SendMessage", s.sendMessage)
@@ -134,10 +144,10 @@ func New(opt Options) (*Server, error) {
 	return s, nil
 }
 
-// ServeHTTP answers calls.
+// ServeHTTP handles calls.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// failure is what a call answers instead of its result.
+// failure is the code and text of a call that failed.
 type failure struct {
 	code int
 	text string
@@ -147,7 +157,7 @@ func (f *failure) Error() string { return f.text }
 
 func fail(code int, text string) error { return &failure{code, text} }
 
-// answer is the beginning of every answer.
+// answer holds the first fields of every answer.
 type answer struct {
 	Code int    `json:"error_code"`
 	Text string `json:"error_msg"`
@@ -155,17 +165,17 @@ type answer struct {
 
 func (a *answer) set(code int, text string) { a.Code, a.Text = code, text }
 
-// result is a call's answer: an answer with more fields.
+// result is a call's answer: an answer with further fields.
 type result interface{ set(code int, text string) }
 
-// request is what every call names.
+// request holds the field that every request has.
 type request struct {
 	AppKey string `json:"app_key"`
 }
 
 func (r *request) key() string { return r.AppKey }
 
-// handle enters a call that an app makes.
+// handle registers a call that apps make.
 func handle[Q any, PQ interface {
 	*Q
 	key() string
@@ -191,8 +201,8 @@ func handle[Q any, PQ interface {
 	})
 }
 
-// mayAsk refuses calls that a page of another site makes a browser send: the browser may stand
-// where strangers cannot reach.
+// mayAsk refuses calls that a page of another site makes through a user's browser: the
+// browser may be in a network that outsiders cannot reach.
 func (s *Server) mayAsk(r *http.Request) error {
 	if s.pages.Check(r) != nil {
 		return fail(codeDenied, "not from the pages of another site")
@@ -200,8 +210,9 @@ func (s *Server) mayAsk(r *http.Request) error {
 	return nil
 }
 
-// smallBody is how much of a request everybody may have held in memory, in bytes; maxBigBodies how many may be longer at a time. The key is in the body, so all of them are
-// read before it is known who calls.
+// smallBody is the part of a request that is read in any case, in bytes. maxBigBodies
+// bounds the longer requests that are read at the same time. The key is in the body, so a
+// body must be read before the caller is known.
 const (
 	smallBody    = 16 << 10
 	maxBigBodies = 64
@@ -233,23 +244,23 @@ func (s *Server) decode(w http.ResponseWriter, r *http.Request, into any, limit 
 	return nil
 }
 
-// unread says why a body was not taken.
+// unread returns the reason why a body could not be read or decoded.
 func unread(err error) error {
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
 		return fail(codeBad, "request is too long")
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fail(codeBad, "request did not come in time")
+		return fail(codeBad, "the request did not arrive in time")
 	}
-	return fail(codeBad, "request is not the JSON object it should be")
+	return fail(codeBad, "the request is not a JSON object with the fields of this call")
 }
 
-// admit finds the app of a key, and says whether it may make the call now. The key is looked up
-// before wrong keys of the address count: several systems may call from one address, and one
-// with a wrong key must not lock out the others. Wrong keys beyond the limit all get the same
-// answer. A key can be guessed in this way only if it is short, and a short key is right only
-// from the private networks of its app.
+// admit returns the app of a key, if it may make the call now. The key is looked up
+// before wrong keys are counted: several systems may call from one address, and one with
+// a wrong key must not lock out the others. Above the limit all wrong keys get the same
+// answer. So only a short key could be guessed, and a short key is valid only from the
+// private networks of its app.
 func (s *Server) admit(r *http.Request, key, call string) (*app, error) {
 	from, now := remote(r), s.opt.Now()
 	a := s.apps.find(key)
@@ -271,7 +282,8 @@ func (s *Server) admit(r *http.Request, key, call string) (*app, error) {
 	return a, nil
 }
 
-// remote is the caller's address. A proxy's word for it is not taken: anybody could give it.
+// remote returns the caller's address. Headers of proxies are ignored, because every
+// caller can send them.
 func remote(r *http.Request) netip.Addr {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -301,7 +313,7 @@ func (s *Server) respond(w http.ResponseWriter, call string, a result, err error
 	a.set(code, text)
 	s.metrics.calls(call, code)
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	if err := json.NewEncoder(w).Encode(a); err != nil { // the caller is gone
+	if err := json.NewEncoder(w).Encode(a); err != nil { // the caller disconnected
 		s.log.Debug("answer not sent", "call", call, "err", err)
 	}
 }
@@ -323,7 +335,7 @@ func ask[R pb.Message](ctx context.Context, p Peer, key uint64, req pb.Attachmen
 		if m, ok := got.m.(R); ok {
 			return m, nil
 		}
-		return none, im.Errorf(im.Internal, "answer of another kind: %T", got.m)
+		return none, im.Errorf(im.Internal, "answer of type %T", got.m)
 	case <-ctx.Done():
 		return none, im.WithKind(im.Unavailable, "no answer in time", ctx.Err())
 	}

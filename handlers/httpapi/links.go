@@ -6,14 +6,14 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Link is the handler for links to db_proxies and route servers: it introduces itself where it must, and listens to nothing. What it asks is answered
-// by calls.
+// Link is the handler for links to db_proxies and route servers. All requests are calls
+// of the link, so that it ignores all messages.
 type Link struct {
-	// Route says that it leads to a route server, which is told not to send presence here.
+	// Route is set for links to route servers, which are told not to send presence here.
 	Route bool
 }
 
-// Open introduces this server.
+// Open sends the role of this server to a route server.
 func (l Link) Open(s *session.Session) error {
 	if !l.Route {
 		return nil
@@ -23,11 +23,11 @@ func (l Link) Open(s *session.Session) error {
 	return s.Push(0, role)
 }
 
-// Frame has no use for a command that nobody knows.
+// Frame ignores frames: the peers send only answers.
 func (Link) Frame(*session.Session, pdu.Header, []byte) {}
 
-// Message has no use for what is sent to all servers.
+// Message ignores messages that are sent to all servers.
 func (Link) Message(*session.Session, uint16, pb.Message) {}
 
-// Close has nothing to do: the link fails its calls itself.
+// Close does nothing: the link itself fails its calls.
 func (Link) Close(*session.Session, error) {}

@@ -7,14 +7,17 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// sendMessageRequest is SendMessage's: a text from a user, or a bot that has a user of its own, to a user or a group.
+// sendMessageRequest is the request of SendMessage: a text from a user, or from a bot
+// that has a user of its own, to a user or a group.
 type sendMessageRequest struct {
 	request
-	As       uint32 `json:"req_user_id"`
-	User     uint32 `json:"to_user_id"`
-	Group    uint32 `json:"to_group_id"`
-	Text     string `json:"text"`
-	ClientID string `json:"client_msg_id"` // optional; a repeated call with the same one is not a second message
+	As    uint32 `json:"req_user_id"`
+	User  uint32 `json:"to_user_id"`
+	Group uint32 `json:"to_group_id"`
+	Text  string `json:"text"`
+	// ClientID is optional. A repeated call with the same id does not store a second
+	// message.
+	ClientID string `json:"client_msg_id"`
 }
 
 type sendMessageResult struct {
@@ -22,15 +25,17 @@ type sendMessageResult struct {
 	ID uint32 `json:"msg_id"`
 }
 
-// sendMessage stores a text, encrypted as clients expect it, has it delivered, and phones pushed to.
-func (s *Server) sendMessage(ctx context.Context, app *app, q *sendMessageRequest, r *sendMessageResult) error {
+// sendMessage stores a text, encrypted as clients expect it, forwards it to the
+// receivers, and reports it for pushes.
+func (s *Server) sendMessage(ctx context.Context, app *app, q *sendMessageRequest,
+	r *sendMessageResult) error {
 	switch {
 	case q.As == 0:
 		return fail(codeBad, "req_user_id is needed: a message has a sender")
 	case (q.User == 0) == (q.Group == 0):
 		return fail(codeBad, "either to_user_id or to_group_id is needed")
 	case q.User == q.As:
-		return fail(codeBad, "a message to its sender")
+		return fail(codeBad, "to_user_id is the sender")
 	case q.Text == "" || len(q.Text) > im.MaxText:
 		return fail(codeBad, "text is empty or too long")
 	case len(q.ClientID) > im.MaxClientID:
@@ -54,7 +59,9 @@ func (s *Server) sendMessage(ctx context.Context, app *app, q *sendMessageReques
 		return err
 	}
 	if stored.MsgID == 0 {
-		return fail(codeUnknown, "the message was not stored: do sender and recipient exist, is the sender in the group?")
+		return fail(codeUnknown,
+			"the message was not stored: do sender and recipient exist, is the sender in the "+
+				"group?")
 	}
 	r.ID = stored.MsgID
 	if stored.Duplicate {
@@ -69,7 +76,7 @@ func (s *Server) sendMessage(ctx context.Context, app *app, q *sendMessageReques
 	return nil
 }
 
-// userStatusRequest is GetUserStatus'.
+// userStatusRequest is the request of GetUserStatus.
 type userStatusRequest struct {
 	request
 	Users []uint32 `json:"user_id_list"`
@@ -85,10 +92,11 @@ type userStatus struct {
 	Status uint32 `json:"status"` // 1 online, 2 offline
 }
 
-// maxAsked is how many users' statuses one call may ask for.
+// maxAsked is the largest number of users in one call of GetUserStatus.
 const maxAsked = 10_000
 
-func (s *Server) userStatus(ctx context.Context, app *app, q *userStatusRequest, r *userStatusResult) error {
+func (s *Server) userStatus(ctx context.Context, app *app, q *userStatusRequest,
+	r *userStatusResult) error {
 	r.List = []userStatus{}
 	if len(q.Users) == 0 || len(q.Users) > maxAsked {
 		return fail(codeBad, "user_id_list is empty or too long")
@@ -99,7 +107,8 @@ func (s *Server) userStatus(ctx context.Context, app *app, q *userStatusRequest,
 	req := &pb.IMUsersStatReq{}
 	req.SetUserId(0)
 	req.SetUserIdList(q.Users)
-	// A C++ route server ignores the scope: it calls users with only a phone offline.
+	// A C++ route server ignores the scope and reports users with only a phone as
+	// offline.
 	req.SetScope(pb.DeviceScope_DEVICE_SCOPE_ANY)
 	rsp, err := ask[*pb.IMUsersStatRsp](ctx, s.opt.Route, 0, req)
 	if err != nil {
@@ -111,13 +120,14 @@ func (s *Server) userStatus(ctx context.Context, app *app, q *userStatusRequest,
 	return nil
 }
 
-// kickUserRequest is KickUser's.
+// kickUserRequest is the request of KickUser.
 type kickUserRequest struct {
 	request
 	User uint32 `json:"user_id"`
 }
 
-// kickUser ends all connections of a user. The clients are told that the user logged in elsewhere: the protocol has no other word for it.
+// kickUser closes all connections of a user. The clients show that the user logged in
+// elsewhere, because the protocol has no other reason.
 func (s *Server) kickUser(_ context.Context, app *app, q *kickUserRequest, _ *answer) error {
 	if q.User == 0 {
 		return fail(codeBad, "user_id is missing")
@@ -125,7 +135,8 @@ func (s *Server) kickUser(_ context.Context, app *app, q *kickUserRequest, _ *an
 	if err := app.mayReach(q.User); err != nil {
 		return err
 	}
-	for _, class := range []pb.ClientType{pb.ClientType_CLIENT_TYPE_WINDOWS, pb.ClientType_CLIENT_TYPE_IOS} {
+	for _, class := range []pb.ClientType{pb.ClientType_CLIENT_TYPE_WINDOWS,
+		pb.ClientType_CLIENT_TYPE_IOS} {
 		kick := &pb.IMServerKickUser{}
 		kick.SetUserId(q.User)
 		kick.SetClientType(class)

@@ -19,19 +19,23 @@ import (
 	"teamtalk/core/im"
 )
 
-// Register is what self-registration needs. Who registers names an invite code, unless it is open to all.
+// Register configures self-registration. A new user needs an invite code, unless
+// registration is open.
 type Register struct {
-	// Accounts makes the users. Required.
+	// Accounts creates the users. Required.
 	Accounts Accounts
-	// Open lets everybody register, without a code.
+	// Open lets every client register without a code.
 	Open bool
-	// Invites are the codes, at least MinInvite characters each; everybody with one of them may register. Required, unless Open.
+	// Invites are the invite codes, of at least MinInvite characters each. A code may be
+	// used any number of times. Required unless Open is set.
 	Invites []string
-	// Networks are where people may register from, not through a proxy; empty: anywhere.
+	// Networks are the networks from which clients may register, and only directly, not
+	// through a proxy. Empty: all networks.
 	Networks []netip.Prefix
-	// PerHour is how many users may be made in an hour, by all together. Default 1000.
+	// PerHour bounds the users created in an hour, for all clients together. Default
+	// 1000.
 	PerHour int
-	// Depart is the department new users are put in; 0: none.
+	// Depart is the department of new users; 0: none.
 	Depart uint32
 
 	codes map[[sha256.Size]byte]bool
@@ -43,10 +47,11 @@ const MinInvite = 8
 
 func (r *Register) defaults() error {
 	if len(r.Invites) == 0 && !r.Open {
-		return im.Errorf(im.Invalid, "self-registration needs invite codes, or to be open")
+		return im.Errorf(im.Invalid, "self-registration needs invite codes, or must be open")
 	}
 	if r.PerHour < 0 {
-		return im.Errorf(im.Invalid, "users an hour must not be negative")
+		return im.Errorf(im.Invalid, "%d new users an hour: the number must not be negative",
+			r.PerHour)
 	}
 	if r.PerHour == 0 {
 		r.PerHour = 1000
@@ -55,20 +60,25 @@ func (r *Register) defaults() error {
 	r.codes = map[[sha256.Size]byte]bool{}
 	for _, c := range r.Invites {
 		if len(c) < MinInvite {
-			return im.Errorf(im.Invalid, "an invite code of %d characters; at least %d are needed", len(c), MinInvite)
+			return im.Errorf(im.Invalid, "invite code of %d characters: use at least %d", len(c),
+				MinInvite)
 		}
 		r.codes[sha256.Sum256([]byte(c))] = true
 	}
 	return nil
 }
 
-// reachedFrom reports whether people at addr may register.
+// reachedFrom reports whether a client at addr may register.
 func (r *Register) reachedFrom(addr netip.Addr) bool {
-	return len(r.Networks) == 0 || slices.ContainsFunc(r.Networks, func(p netip.Prefix) bool { return p.Contains(addr) })
+	return len(r.Networks) == 0 || slices.ContainsFunc(r.Networks,
+		func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// invited reports whether who names code may register.
-func (r *Register) invited(code string) bool { return r.Open || r.codes[sha256.Sum256([]byte(code))] }
+// invited reports whether a client with this code may register.
+func (r *Register) invited(code string) bool {
+	return r.Open ||
+		r.codes[sha256.Sum256([]byte(code))]
+}
 
 type registerRequest struct {
 	Name     string `json:"user_name"`
@@ -80,27 +90,29 @@ type registerRequest struct {
 type registerResult struct {
 	answer
 	User  uint32 `json:"user_id"`
-	Field string `json:"field"` // the one that was not taken
+	Field string `json:"field"` // the rejected field, if any
 }
 
-// termsResult says what registering takes, to who asks before.
+// termsResult is the answer to a client that asks for the terms of registration.
 type termsResult struct {
 	answer
 	Invite      bool `json:"invite_needed"`
-	MinPassword int  `json:"min_password"` // characters
+	MinPassword int  `json:"min_password"` // in characters
 }
 
-// terms answers who wants to know whether, and how, people may register.
+// terms returns whether, and with which terms, the client may register.
 func (s *Server) terms(w http.ResponseWriter, r *http.Request) {
 	a := &termsResult{Invite: !s.opt.Register.Open, MinPassword: minPassword}
 	s.respond(w, "RegisterTerms", a, s.mayRegister(r))
 }
 
-// forwardedBy are the headers by which proxies say whom they ask for.
+// forwardedBy are the headers in which proxies name the client of a request.
 var forwardedBy = []string{"Forwarded", "Via", "X-Forwarded-For", "X-Real-Ip"}
 
-// mayRegister says whether who asks is where people may register from. Where not everybody may, nobody may through a proxy: its address is not that of the
-// person, and what it says of that one anybody could say. Nor may a page of another site, in the browser of somebody who is in the right place.
+// mayRegister returns the reason why the client may not register from its address; nil
+// when it may. When registration is limited to networks, requests through a proxy are
+// refused: the proxy's address is not the client's, and any client can send the headers
+// of a proxy.
 func (s *Server) mayRegister(r *http.Request) error {
 	reg := s.opt.Register
 	proxied := slices.ContainsFunc(forwardedBy, func(h string) bool { return len(r.Header[h]) > 0 })
@@ -110,16 +122,19 @@ func (s *Server) mayRegister(r *http.Request) error {
 	return nil
 }
 
-// loginName is what a self-chosen login name looks like: what people type on every keyboard.
+// loginName matches the login names that new users may choose: characters that every
+// keyboard has.
 var loginName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,31}$`)
 
-// minPassword is the shortest password, in characters; maxPassword the longest, in bytes.
+// minPassword is the length of the shortest password, in characters; maxPassword that of
+// the longest, in bytes.
 const (
 	minPassword = 8
 	maxPassword = 1024
 )
 
-// register makes a user for whoever may be one. Every try counts against the address, those that succeed too.
+// register creates a user. Every attempt counts against the client's address, successful
+// ones included.
 func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	q, a := &registerRequest{}, &registerResult{}
 	err := firstOf(s.mayRegister(r), s.mayAsk(r))
@@ -132,21 +147,23 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	s.respond(w, "Register", a, err)
 }
 
-// not says that a field was not taken.
+// not sets the rejected field and returns the error.
 func (a *registerResult) not(field string, code int, text string) error {
 	a.Field = field
 	return fail(code, text)
 }
 
-// check says what is wrong with a request, nil when it can be done.
+// check returns the error of an invalid request; nil when it is valid.
 func (s *Server) check(q *registerRequest, a *registerResult) error {
 	switch {
 	case !s.opt.Register.invited(q.Invite):
 		return a.not("invite_code", codeKey, "invite_code is wrong")
 	case !loginName.MatchString(q.Name):
-		return a.not("user_name", codeBad, "user_name has 2 to 32 letters, digits, dots, dashes or underscores")
+		return a.not("user_name", codeBad,
+			"user_name has 2 to 32 letters, digits, dots, dashes or underscores")
 	case utf8.RuneCountInString(q.Password) < minPassword:
-		return a.not("password", codeBad, fmt.Sprintf("password has at least %d characters", minPassword))
+		return a.not("password", codeBad, fmt.Sprintf("password has at least %d characters",
+			minPassword))
 	case len(q.Password) > maxPassword:
 		return a.not("password", codeBad, fmt.Sprintf("password has at most %d bytes", maxPassword))
 	case utf8.RuneCountInString(q.Nick) > 32:
@@ -176,7 +193,8 @@ func (s *Server) newUser(r *http.Request, q *registerRequest, a *registerResult)
 	ctx, cancel := context.WithTimeout(r.Context(), s.opt.Timeout)
 	defer cancel()
 	ids, err := s.opt.Register.Accounts.CreateUsers(ctx, []im.Account{{
-		User:     im.User{Name: q.Name, Nick: q.Nick, Domain: q.Name, DepartID: s.opt.Register.Depart},
+		User: im.User{Name: q.Name, Nick: q.Nick, Domain: q.Name,
+			DepartID: s.opt.Register.Depart},
 		Password: im.HashPassword(im.ClientPassword(q.Password), salt), Salt: salt,
 	}})
 	switch im.KindOf(err) {

@@ -1,8 +1,9 @@
-// Package login decides for the login server: it knows the message servers and how full they are, and gives each client the address of the
-// least loaded one, over HTTP or over TCP.
+// Package login implements the login server: it tracks the message servers and their
+// numbers of clients, and tells each client, over HTTP or TCP, the address of the least
+// loaded message server.
 //
-// Message servers announce themselves on a port of their own and then report each client that comes and goes. An entry lives as long as
-// the link it came over.
+// Message servers announce themselves on a port of their own, and then report each client
+// that connects or disconnects. An entry is removed when the link that announced it ends.
 package login
 
 import (
@@ -17,33 +18,40 @@ import (
 	"teamtalk/core/session"
 )
 
-// Options sets up a Server. Zero values mean the defaults.
+// Options configures a Server. Zero values mean the defaults.
 type Options struct {
-	// IP2Networks are the networks whose clients are given a message server's second address first: a server that is reached over two
-	// carriers has an address with each. Default: none, everybody gets the first address first.
+	// IP2Networks are the networks whose clients are told a message server's second
+	// address first. A server that is reached through two carriers has one address in
+	// each carrier's network. Default: none, every client is told the first address
+	// first.
 	IP2Networks []netip.Prefix
-	// MSFSPrior and MSFSBackup are the URLs of the small file server that HTTP clients are told; MSFSBackup defaults to MSFSPrior.
-	// Clients append paths to them, so they are told with a slash at the end, whether it is
-	// given here or not.
+	// MSFSPrior and MSFSBackup are the URLs of the small file server that HTTP clients
+	// are told. MSFSBackup defaults to MSFSPrior. Clients append paths to both, so the
+	// server announces them with a slash at the end, whether or not they are given with
+	// one.
 	MSFSPrior, MSFSBackup string
 	// Discovery is the URL of the discovery page that HTTP clients are told.
 	Discovery string
-	// Register is the URL of the HTTP API where people may register, told to HTTP clients; empty: nowhere. Only those in RegisterNetworks are told, when there
-	// are any.
+	// Register is the URL of the HTTP API where users may register. HTTP clients are told
+	// it; empty: they are told none. When RegisterNetworks is not empty, only clients in
+	// these networks are told.
 	Register         string
 	RegisterNetworks []netip.Prefix
-	// ClientDeadline is how long a client may stay connected to the TCP port without asking. Default 15 s.
+	// ClientDeadline is the longest time that a client may stay connected to the TCP port
+	// without a request. Default 15 s.
 	ClientDeadline time.Duration
-	// LinkTimeout is how long a message server may be silent before its entry goes, LinkHeartbeat how long this side may be.
-	// Defaults 30 s and 5 s.
+	// LinkTimeout is the longest time that a message server may be silent before its link
+	// is closed and its entry removed. LinkHeartbeat is the interval of this side's
+	// heartbeats. Defaults 30 s and 5 s.
 	LinkTimeout, LinkHeartbeat time.Duration
-	// Log gets message servers coming and going. Default: discarded.
+	// Log records the message servers that connect and disconnect. Default: discarded.
 	Log *slog.Logger
-	// Registerer gets the metrics. Default: none.
+	// Registerer registers the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 
-// Server is the login role. Its three sides share one table of message servers and may be used from anywhere.
+// Server is the login role. Its three handlers share one table of message servers. Any
+// goroutine.
 type Server struct {
 	opt     Options
 	log     *slog.Logger
@@ -53,7 +61,7 @@ type Server struct {
 	servers *servers
 }
 
-// New makes a login server that knows no message server yet.
+// New returns a login server whose table of message servers is empty.
 func New(opt Options) *Server {
 	if opt.MSFSBackup == "" {
 		opt.MSFSBackup = opt.MSFSPrior
@@ -78,7 +86,7 @@ func New(opt Options) *Server {
 	return s
 }
 
-// withSlash returns url with one slash at its end; "" for "".
+// withSlash returns url with exactly one slash at its end. An empty url stays empty.
 func withSlash(url string) string {
 	if url == "" {
 		return ""
@@ -86,28 +94,30 @@ func withSlash(url string) string {
 	return strings.TrimRight(url, "/") + "/"
 }
 
-// Clients is the handler of the TCP port for clients: one question, one answer, end.
+// Clients returns the handler of the TCP port for clients. It answers one request and
+// then closes the connection.
 func (s *Server) Clients() session.Handler { return s.clients }
 
-// Servers is the handler of the port for message servers.
+// Servers returns the handler of the port for message servers.
 func (s *Server) Servers() session.Handler { return s.servers }
 
-// result is the outcome of a choice, with the protocol's numbers.
+// result is the outcome of a choice. The values are the protocol's.
 type result int
 
 const (
 	resultOK   result = 0
 	resultNone result = 1 // no message server is known
-	resultFull result = 2 // all are full
+	resultFull result = 2 // every message server has reached its limit
 )
 
-// address is where a client should connect.
+// address is the address to which a client should connect.
 type address struct {
 	prior, backup string
 	port          uint32
 }
 
-// choose picks the message server for a client at addr and counts the answer. via is http or tcp.
+// choose returns the message server for a client at addr, and counts the outcome. via is
+// http or tcp.
 func (s *Server) choose(via string, addr netip.Addr) (address, result) {
 	e, r := s.table.choose()
 	s.metrics.dispatched.WithLabelValues(via, resultNames[r]).Inc()
@@ -127,7 +137,7 @@ func (s *Server) secondFirst(addr netip.Addr) bool {
 	return within(s.opt.IP2Networks, addr)
 }
 
-// register is where a client at addr may register.
+// register returns the URL where a client at addr may register; "" when it may not.
 func (s *Server) register(addr netip.Addr) string {
 	if len(s.opt.RegisterNetworks) > 0 && !within(s.opt.RegisterNetworks, addr) {
 		return ""
@@ -145,14 +155,18 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer, t *table) *metrics {
-	m := &metrics{dispatched: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_login_dispatched_total",
-		Help: "Clients that asked for a message server, by way and answer (ok, none, full)."}, []string{"via", "result"})}
+	m := &metrics{dispatched: prometheus.NewCounterVec(
+		prometheus.CounterOpts{Name: "teamtalk_login_dispatched_total",
+			Help: "Clients that requested a message server, by protocol (http, tcp) and result " +
+				"(ok, none, full)."}, []string{"via", "result"})}
 	if reg != nil {
 		reg.MustRegister(m.dispatched,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_login_message_servers",
-				Help: "Message servers known."}, func() float64 { n, _ := t.totals(); return float64(n) }),
+				Help: "Message servers known."},
+				func() float64 { n, _ := t.totals(); return float64(n) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_login_clients",
-				Help: "Clients logged in, as the message servers report them."}, func() float64 { _, n := t.totals(); return float64(n) }))
+				Help: "Clients logged in, as the message servers report them."},
+				func() float64 { _, n := t.totals(); return float64(n) }))
 	}
 	return m
 }

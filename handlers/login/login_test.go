@@ -22,15 +22,18 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// house is a login server on its three ports.
+// house is a login server with its three ports.
 type house struct {
 	t                *testing.T
 	clients, servers string
 	web              *httptest.Server
-	events           chan string // sessions of message servers that the handler has opened, handled or closed
+	// events receives a value for each frame that the servers' handler has handled, and
+	// for each close.
+	events chan string
 }
 
-// told tells when the message servers' handler is done with something, so that tests need not guess.
+// told reports to the test each frame and each close that the message servers' handler
+// has handled, so that the test need not wait for a guessed time.
 type told struct {
 	session.Handler
 	events chan string
@@ -105,15 +108,17 @@ func write(t *testing.T, conn net.Conn, seq uint16, m pb.Message) {
 }
 
 func info(ip1, ip2 string, port, limit, current uint32) pb.Message {
-	return pb.IMMsgServInfo_builder{Ip1: proto.String(ip1), Ip2: proto.String(ip2), Port: proto.Uint32(port), MaxConnCnt: proto.Uint32(limit),
+	return pb.IMMsgServInfo_builder{Ip1: proto.String(ip1), Ip2: proto.String(ip2),
+		Port: proto.Uint32(port), MaxConnCnt: proto.Uint32(limit),
 		CurConnCnt: proto.Uint32(current), HostName: proto.String("host")}.Build()
 }
 
 func count(action uint32) pb.Message {
-	return pb.IMUserCntUpdate_builder{UserAction: proto.Uint32(action), UserId: proto.Uint32(7)}.Build()
+	return pb.IMUserCntUpdate_builder{UserAction: proto.Uint32(action),
+		UserId: proto.Uint32(7)}.Build()
 }
 
-// get asks over HTTP and returns the body.
+// get requests a message server over HTTP and returns the body.
 func (h *house) get() string {
 	h.t.Helper()
 	rsp, err := http.Get(h.web.URL + "/msg_server")
@@ -131,7 +136,7 @@ func (h *house) get() string {
 	return strings.TrimSpace(string(body))
 }
 
-// port is the port in the next answer, or the code that says why there is none.
+// port returns the port in the next answer; when the answer names no server, its code.
 func (h *house) port() string {
 	h.t.Helper()
 	body := h.get()
@@ -149,12 +154,13 @@ func (h *house) ports(n int) string {
 	return strings.Join(all, " ")
 }
 
-// ask asks over TCP: the answer, after which the server closes.
+// ask requests a message server over TCP. It returns the answer and fails unless the
+// server then closes the connection.
 func (h *house) ask(seq uint16) *pb.IMMsgServRsp {
 	h.t.Helper()
 	conn := dial(h.t, h.clients)
 	write(h.t, conn, seq, &pb.IMMsgServReq{})
-	all, err := io.ReadAll(conn) // until it closes
+	all, err := io.ReadAll(conn) // until the server closes it
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -169,7 +175,9 @@ func (h *house) ask(seq uint16) *pb.IMMsgServRsp {
 	return &rsp
 }
 
-func TestAnswers(t *testing.T) {
+// TestAnswersFollowTheMessageServer follows the answers over HTTP and TCP while a message
+// server is announced, fills up, has room again and disconnects.
+func TestAnswersFollowTheMessageServer(t *testing.T) {
 	h := open(t, login.Options{MSFSPrior: "http://10.0.0.9:8700/?a&b", Discovery: "http://10.0.0.9/x"})
 	if got := h.get(); got != `{"code":1,"msg":"没有msg_server"}` {
 		t.Errorf("no server: %s", got)
@@ -184,7 +192,8 @@ func TestAnswers(t *testing.T) {
 	if got := h.get(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if rsp := h.ask(6); rsp.GetResultCode() != 0 || rsp.GetPriorIp() != "10.0.0.1" || rsp.GetBackipIp() != "10.9.9.1" || rsp.GetPort() != 8000 {
+	if rsp := h.ask(6); rsp.GetResultCode() != 0 || rsp.GetPriorIp() != "10.0.0.1" ||
+		rsp.GetBackipIp() != "10.9.9.1" || rsp.GetPort() != 8000 {
 		t.Errorf("over TCP: %v", rsp)
 	}
 	h.send(conn, count(1))
@@ -196,18 +205,19 @@ func TestAnswers(t *testing.T) {
 	}
 	h.send(conn, count(2))
 	if got := h.get(); got != want {
-		t.Errorf("one left: %s", got)
+		t.Errorf("room for one client again: %s", got)
 	}
 	conn.Close()
 	if e := <-h.events; e != "close" {
 		t.Fatal(e)
 	}
 	if got := h.port(); got != `{"code":1}` {
-		t.Errorf("server gone: %s", got)
+		t.Errorf("after the server disconnected: %s", got)
 	}
 }
 
-// TestRegister: clients are told where they may register, if they may from where they are.
+// TestRegister: clients are told the URL for registration when their network may
+// register.
 func TestRegister(t *testing.T) {
 	for nets, told := range map[string]bool{"": true, "192.0.2.0/24": false, "127.0.0.0/8": true} {
 		opt := login.Options{Register: "http://10.0.0.9:8400"}
@@ -216,18 +226,22 @@ func TestRegister(t *testing.T) {
 		}
 		h := open(t, opt)
 		h.send(dial(t, h.servers), info("10.0.0.1", "", 8000, 2, 1))
-		if got := h.get(); strings.Contains(got, `"discovery":"","register":"http://10.0.0.9:8400","port":"8000"}`) != told || strings.Contains(got, "register") != told {
+		if got := h.get(); strings.Contains(got,
+			`"discovery":"","register":"http://10.0.0.9:8400","port":"8000"}`) != told ||
+			strings.Contains(got, "register") != told {
 			t.Errorf("networks %q: %s", nets, got)
 		}
 	}
 }
 
+// TestLeastLoaded: the server with the fewest clients is chosen. The table follows the
+// counts and announcements of the link that announced a server last.
 func TestLeastLoaded(t *testing.T) {
 	h := open(t, login.Options{})
 	a, b, c := dial(t, h.servers), dial(t, h.servers), dial(t, h.servers)
 	h.send(a, info("10.0.0.1", "", 1, 100, 3))
 	h.send(b, info("10.0.0.2", "", 2, 100, 1))
-	h.send(c, info("10.0.0.3", "", 3, 0, 0)) // takes nobody
+	h.send(c, info("10.0.0.3", "", 3, 0, 0)) // limit 0: accepts no client
 	expect := func(what, want string) {
 		t.Helper()
 		if got := h.ports(len(strings.Fields(want))); got != want {
@@ -238,9 +252,9 @@ func TestLeastLoaded(t *testing.T) {
 	h.send(b, count(1), count(1))
 	expect("equal: in turn", "1 2 1 2 1 2")
 	h.send(a, count(2))
-	expect("one less", "1 1 1")
+	expect("one client fewer", "1 1 1")
 	for range 5 {
-		h.send(a, count(2)) // more leave than came
+		h.send(a, count(2)) // more clients disconnect than were counted
 	}
 	h.send(a, count(1), count(1))
 	expect("counts end at zero", "1 1")
@@ -249,7 +263,8 @@ func TestLeastLoaded(t *testing.T) {
 	h.send(b, info("10.0.0.2", "", 4, 100, 0))
 	expect("on another port", "4 4")
 
-	// Another link with the same address takes the entry over; what the old one says or its end means nothing then.
+	// A newer link that announces the same address replaces the entry. The counts and the
+	// end of the older link are then ignored.
 	d := dial(t, h.servers)
 	h.send(d, info("10.0.0.2", "", 4, 100, 50))
 	expect("the new link's count", "1 1")
@@ -263,13 +278,16 @@ func TestLeastLoaded(t *testing.T) {
 	}
 	expect("the old link's end", "4 4")
 	h.send(d, count(7), &pb.IMHeartBeat{})
-	expect("no such action", "4 4")
+	expect("unknown action", "4 4")
 }
 
+// TestInvalidAnnouncements: an announcement without a usable address or port is ignored.
+// A single address counts as both.
 func TestInvalidAnnouncements(t *testing.T) {
 	h := open(t, login.Options{})
 	conn := dial(t, h.servers)
-	h.send(conn, count(1), info("", "", 1, 9, 0), info("10.0.0.1", "", 0, 9, 0), info("10.0.0.1", "", 65536, 9, 0))
+	h.send(conn, count(1), info("", "", 1, 9, 0), info("10.0.0.1", "", 0, 9, 0),
+		info("10.0.0.1", "", 65536, 9, 0))
 	if got := h.port(); got != `{"code":1}` {
 		t.Errorf("listed: %s", got)
 	}
@@ -279,6 +297,7 @@ func TestInvalidAnnouncements(t *testing.T) {
 	}
 }
 
+// TestSecondAddressFirst: clients in IP2Networks are told the second address first.
 func TestSecondAddressFirst(t *testing.T) {
 	for _, test := range []struct {
 		nets string
@@ -294,19 +313,22 @@ func TestSecondAddressFirst(t *testing.T) {
 			t.Errorf("%s: %s over TCP", test.nets, got)
 		}
 		ips := strings.Fields(test.want)
-		if got := h.get(); !strings.Contains(got, fmt.Sprintf(`"priorIP":%q,"backupIP":%q`, ips[0], ips[1])) {
+		if got := h.get(); !strings.Contains(got,
+			fmt.Sprintf(`"priorIP":%q,"backupIP":%q`, ips[0], ips[1])) {
 			t.Errorf("%s: %s", test.nets, got)
 		}
 	}
 }
 
+// TestHTTPMethods: GET and HEAD of /msg_server are the only requests that are accepted.
 func TestHTTPMethods(t *testing.T) {
 	h := open(t, login.Options{})
 	for _, test := range []struct {
 		method, path string
 		status       int
 	}{
-		{"GET", "/msg_server", 200}, {"HEAD", "/msg_server", 200}, {"POST", "/msg_server", 405}, {"DELETE", "/msg_server", 405},
+		{"GET", "/msg_server", 200}, {"HEAD", "/msg_server", 200}, {"POST", "/msg_server", 405},
+		{"DELETE", "/msg_server", 405},
 		{"GET", "/", 404}, {"GET", "/msg_server/x", 404},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), test.method, h.web.URL+test.path, nil)
@@ -324,11 +346,13 @@ func TestHTTPMethods(t *testing.T) {
 	}
 }
 
-// TestSilence: clients that do not ask, and message servers that say nothing, are closed.
+// TestSilence: the server closes a client that sends no request, and a message server
+// that sends nothing.
 func TestSilence(t *testing.T) {
-	h := open(t, login.Options{ClientDeadline: time.Millisecond, LinkTimeout: time.Millisecond, LinkHeartbeat: time.Hour})
+	h := open(t, login.Options{ClientDeadline: time.Millisecond, LinkTimeout: time.Millisecond,
+		LinkHeartbeat: time.Hour})
 	client := dial(t, h.clients)
-	write(t, client, 1, &pb.IMHeartBeat{}) // not what it is here for
+	write(t, client, 1, &pb.IMHeartBeat{}) // not a request
 	if b, err := io.ReadAll(client); err != nil || len(b) > 0 {
 		t.Errorf("client got %x, %v", b, err)
 	}
@@ -341,15 +365,16 @@ func TestSilence(t *testing.T) {
 		t.Fatal(e)
 	}
 	if got := h.port(); got != `{"code":1}` {
-		t.Errorf("silent server still there: %s", got)
+		t.Errorf("the silent server is still listed: %s", got)
 	}
 }
 
-// TestHeartbeat: the login server keeps its side of a link alive.
+// TestHeartbeat: the login server sends heartbeats on a link.
 func TestHeartbeat(t *testing.T) {
 	h := open(t, login.Options{LinkHeartbeat: time.Millisecond})
 	head := make([]byte, pdu.HeaderLen)
-	if _, err := io.ReadFull(bufio.NewReader(dial(t, h.servers)), head); err != nil || pdu.ParseHeader(head).Command != pb.CmdHeartBeat {
+	if _, err := io.ReadFull(bufio.NewReader(dial(t, h.servers)), head); err != nil ||
+		pdu.ParseHeader(head).Command != pb.CmdHeartBeat {
 		t.Errorf("got %x, %v", head, err)
 	}
 }

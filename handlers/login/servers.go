@@ -13,21 +13,23 @@ type servers struct {
 	s *Server
 }
 
-// What IMUserCntUpdate.user_action says.
+// Values of IMUserCntUpdate.user_action.
 const (
 	actionMore = 1
 	actionLess = 2
 )
 
 func newServers(s *Server) *servers {
-	h := &servers{Router: router.New(router.Options{Role: "login", Log: s.log, Registerer: s.opt.Registerer}), s: s}
+	h := &servers{Router: router.New(router.Options{Role: "login", Log: s.log,
+		Registerer: s.opt.Registerer}), s: s}
 	router.Handle(h.Router, router.Public, h.handleMsgServInfo)
 	router.Handle(h.Router, router.Public, h.handleUserCntUpdate)
 	router.Handle(h.Router, router.Public, h.handleHeartBeat)
 	return h
 }
 
-// Open watches over the link: a server that dies without closing must not be handed out for long.
+// Open sets the idle limit of the link: a server that died without closing its connection
+// must not be given to clients for long.
 func (h *servers) Open(s *session.Session) error {
 	if s.Loop() != nil {
 		s.SetIdleLimit(h.s.opt.LinkTimeout)
@@ -36,16 +38,18 @@ func (h *servers) Open(s *session.Session) error {
 	return nil
 }
 
-// Close forgets the message server.
+// Close removes the message server from the table.
 func (h *servers) Close(s *session.Session, err error) {
 	if e := h.s.table.remove(s.ID()); e != nil {
-		h.s.log.Info("message server gone", "role", "login", "conn", s.ID(), "host", e.hostName, "ip", e.ip1, "port", e.port, "err", err)
+		h.s.log.Info("message server gone", "role", "login", "conn", s.ID(), "host", e.hostName,
+			"ip", e.ip1, "port", e.port, "err", err)
 	}
 }
 
 func (h *servers) handleMsgServInfo(s *session.Session, _ uint16, m *pb.IMMsgServInfo) error {
-	e := &entry{link: s.ID(), ip1: m.GetIp1(), ip2: m.GetIp2(), port: m.GetPort(), hostName: m.GetHostName(),
-		limit: m.GetMaxConnCnt(), current: m.GetCurConnCnt()}
+	e := &entry{link: s.ID(), ip1: m.GetIp1(), ip2: m.GetIp2(), port: m.GetPort(),
+		hostName: m.GetHostName(),
+		limit:    m.GetMaxConnCnt(), current: m.GetCurConnCnt()}
 	if e.ip1 == "" {
 		e.ip1 = e.ip2
 	}
@@ -53,10 +57,12 @@ func (h *servers) handleMsgServInfo(s *session.Session, _ uint16, m *pb.IMMsgSer
 		e.ip2 = e.ip1
 	}
 	if e.ip1 == "" || e.port == 0 || e.port > 65535 {
-		return im.Errorf(im.Invalid, "message server %q announces no address that clients can use", e.hostName)
+		return im.Errorf(im.Invalid, "message server %q announces no address that clients can use",
+			e.hostName)
 	}
 	replaced := h.s.table.put(e)
-	h.s.log.Info("message server announced", "role", "login", "conn", s.ID(), "host", e.hostName, "ip", e.ip1, "port", e.port,
+	h.s.log.Info("message server announced", "role", "login", "conn", s.ID(), "host", e.hostName,
+		"ip", e.ip1, "port", e.port,
 		"clients", e.current, "limit", e.limit, "replaced", replaced)
 	return nil
 }
@@ -67,10 +73,13 @@ func (h *servers) handleUserCntUpdate(s *session.Session, _ uint16, m *pb.IMUser
 		return im.Errorf(im.Invalid, "user action %d", action)
 	}
 	if !h.s.table.count(s.ID(), action == actionMore) {
-		return im.Errorf(im.Invalid, "client counted before its message server was announced, or after another link took its place")
+		return im.Errorf(im.Invalid,
+			"count from a link that announced no message server, or whose entry another link "+
+				"replaced")
 	}
 	return nil
 }
 
-// handleHeartBeat has nothing to do: that something came is what counts.
+// handleHeartBeat does nothing: the arrival of a frame is enough to restart the idle
+// limit.
 func (h *servers) handleHeartBeat(*session.Session, uint16, *pb.IMHeartBeat) error { return nil }

@@ -2,25 +2,27 @@ package login
 
 import "sync"
 
-// table is the list of message servers, in the order they announced themselves. There are few, so a choice looks at all of them.
+// table lists the message servers in the order of their announcements. They are few, so
+// that choose reads the whole list.
 type table struct {
 	mu      sync.Mutex // held for a walk through the list
 	entries []*entry
 }
 
-// entry is one message server. The addresses do not change; a new announcement makes a new entry.
+// entry is one message server. Its addresses do not change; a new announcement makes a
+// new entry.
 type entry struct {
-	link     uint64 // id of the session it came over
+	link     uint64 // id of the session that announced it
 	ip1, ip2 string
 	port     uint32
 	hostName string
-	limit    uint32 // clients it takes
+	limit    uint32 // clients that it accepts at most
 
-	current uint32 // clients it has
-	handed  uint32 // clients sent there since current last changed: breaks ties
+	current uint32 // clients that it reports
+	handed  uint32 // clients told its address since current last changed: breaks ties
 }
 
-// chosen is what a client needs to know of an entry.
+// chosen holds the parts of an entry that a client needs.
 type chosen struct {
 	ip1, ip2 string
 	port     uint32
@@ -28,9 +30,10 @@ type chosen struct {
 
 func newTable() *table { return &table{} }
 
-// put enters e in place of what its link announced before. When another link announced the same address, that entry goes too, and true
-// is returned: there can be only one server behind an address, and the newer link is the one that works (the older one
-// is what is left of a connection whose end nobody noticed yet).
+// put adds e in place of the entry that its link announced before. When another link
+// announced the same address, put removes that entry too and returns true: only one
+// server can listen on an address, and the newer link is the one that works. The older
+// one belongs to a connection whose end was not detected yet.
 func (t *table) put(e *entry) (replaced bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -49,7 +52,8 @@ func (t *table) put(e *entry) (replaced bool) {
 	return replaced
 }
 
-// remove takes out what link announced; nil when that is nothing, or was replaced.
+// remove deletes and returns the entry that link announced; nil when there is none, or
+// when another link replaced it.
 func (t *table) remove(link uint64) *entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -62,7 +66,8 @@ func (t *table) remove(link uint64) *entry {
 	return nil
 }
 
-// count notes that one more client is at link's server, or one less. It returns false when the link has no entry.
+// count adds one client to the entry of link, or subtracts one. It returns false when
+// link has no entry.
 func (t *table) count(link uint64, more bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -71,9 +76,11 @@ func (t *table) count(link uint64, more bool) bool {
 			continue
 		}
 		e.handed = 0
+		// A restarted server may report disconnects of clients that it never counted, so
+		// that the count could fall below 0.
 		if more {
 			e.current++
-		} else if e.current > 0 { // a server that restarted may report leaving clients that it never counted
+		} else if e.current > 0 {
 			e.current--
 		}
 		return true
@@ -81,8 +88,10 @@ func (t *table) count(link uint64, more bool) bool {
 	return false
 }
 
-// choose picks the server with the fewest clients among those below their limit. Among equals it takes the one that
-// was given the fewest clients since its count last changed, so that a crowd that asks before anyone has logged in is spread evenly.
+// choose returns the server with the fewest clients among those below their limit. Among
+// equals it returns the one whose address was given to the fewest clients since its count
+// last changed: so a crowd that asks before any of its clients has logged in is spread
+// evenly.
 func (t *table) choose() (chosen, result) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -94,7 +103,8 @@ func (t *table) choose() (chosen, result) {
 		if e.current >= e.limit {
 			continue
 		}
-		if best == nil || e.current < best.current || e.current == best.current && e.handed < best.handed {
+		if best == nil || e.current < best.current || e.current == best.current &&
+			e.handed < best.handed {
 			best = e
 		}
 	}
@@ -105,7 +115,7 @@ func (t *table) choose() (chosen, result) {
 	return chosen{ip1: best.ip1, ip2: best.ip2, port: best.port}, resultOK
 }
 
-// totals is the number of servers and of their clients.
+// totals returns the number of servers and of their clients.
 func (t *table) totals() (servers int, clients uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

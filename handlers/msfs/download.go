@@ -11,16 +11,20 @@ import (
 	"teamtalk/core/im"
 )
 
-// inline are the endings served with a type that clients show or play. Everything else is a download of bytes: what browsers would run – HTML, SVG,
-// scripts – is not among these, whatever the uploader says of it.
+// inline lists the extensions that are served with a type that clients show or play. All
+// other files are served as a download of bytes. Formats that browsers run, such as HTML,
+// SVG and scripts, are not in the list, so that the type which the uploader gave does not
+// matter.
 var inline = map[string]string{
-	".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".bmp": "image/bmp",
+	".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".gif": "image/gif",
+	".webp": "image/webp", ".bmp": "image/bmp",
 	".heic": "image/heic", ".ico": "image/x-icon",
-	".amr": "audio/amr", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".aac": "audio/aac", ".wav": "audio/wav", ".ogg": "audio/ogg",
+	".amr": "audio/amr", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".aac": "audio/aac",
+	".wav": "audio/wav", ".ogg": "audio/ogg",
 	".opus": "audio/ogg", ".spx": "audio/ogg", ".mp4": "video/mp4", ".webm": "video/webm",
 }
 
-// contentType is what a file of that name is served as.
+// contentType returns the type with which a file of this name is served.
 func contentType(name string) string {
 	if t, ok := inline[path.Ext(name)]; ok {
 		return t
@@ -28,11 +32,11 @@ func contentType(name string) string {
 	return bytesType
 }
 
-// bytesType is the type of files that clients only keep.
+// bytesType is the type of files that clients store and do not show.
 const bytesType = "application/octet-stream"
 
-// blobName returns the name that a URL's path asks for. Clients join addresses and paths with a
-// slash too many, so several count as one.
+// blobName returns the name in the path of a URL. Clients join addresses and paths with a
+// superfluous slash, so several slashes count as one.
 func blobName(path string) string {
 	for strings.Contains(path, "//") {
 		path = strings.ReplaceAll(path, "//", "/")
@@ -40,23 +44,24 @@ func blobName(path string) string {
 	return strings.TrimPrefix(path, "/")
 }
 
-// content is what one request gets, or a range of it.
+// content is the file or picture that a request receives, whole or in a range.
 type content struct {
 	io.ReadSeeker
 	kind     string // content type
-	etag     string // with its quotes
+	etag     string // including its quotes
 	modified time.Time
-	cache    string // Cache-Control
+	cache    string // value of Cache-Control
 }
 
-// original is a stored file to be served. The file stays bare, so that the kernel sends it.
+// original returns the content of a stored file. It does not wrap the file, so that the
+// kernel can send it.
 func original(name string, b *blob.Blob) *content {
 	return &content{ReadSeeker: b.ReadSeekCloser, kind: contentType(name), etag: b.ETag,
 		modified: b.Modified, cache: cacheForEver}
 }
 
-// download serves a file, or a picture in another size. A stored file of the name asked for
-// comes first: names may themselves end in a size.
+// download serves a file, or a scaled picture. A stored file with the requested name
+// takes precedence, because names of files may end in a size too.
 func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 	name := blobName(r.URL.Path)
 	path, size, sized := parseScaled(name)
@@ -78,7 +83,7 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serve answers with c, or the range of it that is asked for.
+// serve answers with c, or with the range of it that was requested.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, c *content) {
 	h := w.Header()
 	h.Set("Content-Type", c.kind)
@@ -88,17 +93,20 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, c *content) {
 		h.Set("Content-Disposition", "attachment")
 	}
 	if strings.Contains(r.Header.Get("Range"), ",") {
-		// Clients take up a download where it broke off, in one range. Thousands of little ones in one request would be as many ways to the store.
+		// Clients resume a download with one range. A request with thousands of small
+		// ranges would cause as many reads of the store, so several ranges are ignored
+		// and the whole file is sent.
 		r.Header.Del("Range")
 	}
 	control := http.NewResponseController(w)
-	out := &counted{ResponseWriter: w, extend: func() { _ = control.SetWriteDeadline(time.Now().Add(s.opt.Progress)) }}
+	out := &counted{ResponseWriter: w,
+		extend: func() { _ = control.SetWriteDeadline(time.Now().Add(s.opt.Progress)) }}
 	http.ServeContent(out, r, "", c.modified, c.ReadSeeker)
 	s.metrics.downloads.WithLabelValues("ok").Inc()
 	s.metrics.bytesOut.Add(float64(out.n))
 }
 
-// missing answers for a file that cannot be opened.
+// missing answers a request for a file that cannot be opened.
 func (s *Server) missing(w http.ResponseWriter, err error) {
 	switch im.KindOf(err) {
 	case im.NotFound, im.Invalid:
@@ -111,15 +119,16 @@ func (s *Server) missing(w http.ResponseWriter, err error) {
 	}
 }
 
-// complain logs what the store may do wrong for thousands of requests at once.
+// complain logs an error of the store at a limited rate, because it may occur in
+// thousands of requests at once.
 func (s *Server) complain(text string, err error) {
 	if held, ok := s.often.Allow(time.Now()); ok {
 		s.log.Error(text, "err", err, "held", held)
 	}
 }
 
-// counted counts what is written, and gives the client more time with every piece. It has ReadFrom, so that files go from disk to socket without
-// passing through here.
+// counted counts the bytes written, and extends the client's deadline with every piece.
+// It implements ReadFrom, so that the kernel copies files to the socket.
 type counted struct {
 	http.ResponseWriter
 	n      int64
@@ -133,11 +142,12 @@ func (c *counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// sendPiece is how much may take one Progress, in bytes.
+// sendPiece is the number of bytes that the client must read within one Progress.
 const sendPiece = 1 << 20
 
-// ReadFrom hands pieces to the connection's own ReadFrom. What http.ServeContent gives is a file behind one io.LimitedReader; a second one
-// around it would hide the file from the kernel.
+// ReadFrom passes r to the connection's ReadFrom in pieces. http.ServeContent wraps the
+// file in one io.LimitedReader. A second one around it would hide the file from the
+// kernel, so each piece gets a new one around the file itself.
 func (c *counted) ReadFrom(r io.Reader) (int64, error) {
 	to, ok := c.ResponseWriter.(io.ReaderFrom)
 	all, limited := r.(*io.LimitedReader)

@@ -12,8 +12,9 @@ import (
 	"teamtalk/core/sound"
 )
 
-// TestHere: what db_proxy keeps on the small file server of its process lies with the uploads and can be fetched by everybody; it is found again under
-// another address, and what other servers keep is fetched from them.
+// TestHere: files that db_proxy stores on the small file server of its own process can be
+// downloaded by every client. They are found under another address too, and files of
+// other servers are fetched from these.
 func TestHere(t *testing.T) {
 	other := newRig(t, nil)
 	var elsewhere uploaded
@@ -31,7 +32,8 @@ func TestHere(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { http.Close() })
-		return sound.NewHere(sound.HereOptions{Server: New(Options{Store: store, URL: url, MaxSize: 3}), URL: url, Elsewhere: http, MaxSize: 100})
+		return sound.NewHere(sound.HereOptions{Server: New(Options{Store: store, URL: url,
+			MaxSize: 3}), URL: url, Elsewhere: http, MaxSize: 100})
 	}
 	web := httptest.NewServer(New(Options{Store: store}))
 	defer web.Close()
@@ -46,7 +48,8 @@ func TestHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer over.Close()
-	for name, from := range map[string]sound.Store{"here": f, "later, under another address": here("http://files.example.com/msfs/"), "over HTTP": over} {
+	for name, from := range map[string]sound.Store{"here": f,
+		"later, under another address": here("http://files.example.com/msfs/"), "over HTTP": over} {
 		if got, err := from.Get(t.Context(), url); err != nil || !bytes.Equal(got, data) {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}

@@ -1,8 +1,10 @@
-// Package msfs decides for the small-file server: pictures, avatars and sounds over HTTP.
+// Package msfs implements the small-file server: pictures, avatars and sounds over HTTP.
 //
-// A client uploads with POST and a multipart form, one file, and gets a path and URL; everybody downloads with GET. Nobody is asked who they are, as in
-// the first implementation: a file is found by who knows its name, and names cannot be guessed. What comes from outsiders is never
-// held in memory whole, and never served as something that a browser would run.
+// A client uploads one file in a multipart form with POST, and receives its path and URL.
+// Files are downloaded with GET. The server does not authenticate clients, as in the
+// first implementation: a client must know the name of a file to download it, and names
+// cannot be guessed. Uploads are never held in memory whole, and never served with a type
+// that a browser would run.
 package msfs
 
 import (
@@ -27,31 +29,37 @@ import (
 	"teamtalk/core/obs"
 )
 
-// Options sets up a Server. Zero values mean the defaults.
+// Options configures a Server. Zero values mean the defaults.
 type Options struct {
-	// Store keeps the files. Required.
+	// Store stores the files. Required.
 	Store blob.Store
-	// URL is how clients reach this server, told with every upload: http://files.example.com:8700. Default: what the uploading client called.
+	// URL is the address under which clients reach this server, as in
+	// http://files.example.com:8700. The URL in the answer to an upload begins with it.
+	// Default: the host that the uploading client used.
 	URL string
-	// MaxSize is the largest file taken, in bytes. Default 10 MiB.
+	// MaxSize is the size of the largest file that is accepted, in bytes. Default 10 MiB.
 	MaxSize int64
-	// MaxUploads bounds the uploads at work at once; beyond it they are refused as busy. Default 64.
+	// MaxUploads bounds the uploads at the same time. Further ones are refused as busy.
+	// Default 64.
 	MaxUploads int
-	// Progress is how long a client may be silent in the middle of an upload, or not read in the middle of a download. Default 30 s.
+	// Progress is the longest time that a client may be silent during an upload, or read
+	// nothing during a download. Default 30 s.
 	Progress time.Duration
-	// ScaledCache is the memory that scaled pictures may take, in bytes; 0: pictures are served as
-	// they are.
+	// ScaledCache bounds the memory for scaled pictures, in bytes. 0: pictures are not
+	// scaled.
 	ScaledCache int64
-	// ScalePixels is the largest picture that is scaled, in pixels. Default 12,500,000, the photo
-	// of a phone. While one is scaled it takes about 2 bytes of memory a pixel, at the worst 24.
+	// ScalePixels is the size of the largest picture that is scaled, in pixels. Default
+	// 12,500,000, a photo of a phone. Scaling takes about 2 bytes of memory a pixel, at
+	// most 24.
 	ScalePixels int
-	// Scalers is how many pictures are scaled at once. Default 1.
+	// Scalers is the number of pictures that are scaled at the same time. Default 1.
 	Scalers int
-	// ScalePatience is how long a request waits for a picture to be scaled. Default 5 s.
+	// ScalePatience is the longest time that a request waits for a picture to be scaled.
+	// Default 5 s.
 	ScalePatience time.Duration
-	// Log gets failures. Default: discarded.
+	// Log records failures. Default: discarded.
 	Log *slog.Logger
-	// Registerer gets the metrics. Default: none.
+	// Registerer registers the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 
@@ -65,7 +73,7 @@ type Server struct {
 	scaler  *scaler
 }
 
-// New makes a small-file server.
+// New returns a small-file server.
 func New(opt Options) *Server {
 	if opt.MaxSize <= 0 {
 		opt.MaxSize = 10 << 20
@@ -89,13 +97,14 @@ func New(opt Options) *Server {
 		opt.ScalePatience = scalePatience
 	}
 	opt.URL = strings.TrimSuffix(opt.URL, "/")
-	s := &Server{opt: opt, log: opt.Log.With("role", "msfs"), uploads: make(chan struct{}, opt.MaxUploads)}
+	s := &Server{opt: opt, log: opt.Log.With("role", "msfs"),
+		uploads: make(chan struct{}, opt.MaxUploads)}
 	s.scaler = newScaler(s)
 	s.metrics = newMetrics(opt.Registerer, s.scaler)
 	return s
 }
 
-// ServeHTTP answers uploads and downloads.
+// ServeHTTP handles uploads and downloads.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
@@ -110,8 +119,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Put stores a file and returns its URL: for servers in the same process. name is a file name with its ending. How much r may yield is the caller's to bound:
-// MaxSize is for strangers.
+// Put stores a file and returns its URL, for servers in the same process. name is a file
+// name with its extension. The caller must bound the size of r: MaxSize applies to HTTP
+// uploads only.
 func (s *Server) Put(ctx context.Context, name string, r io.Reader) (url string, err error) {
 	stored := storedName(name)
 	n, err := s.opt.Store.Put(ctx, stored, r, contentType(stored))
@@ -123,8 +133,9 @@ func (s *Server) Put(ctx context.Context, name string, r io.Reader) (url string,
 	return s.opt.URL + "/" + stored, nil
 }
 
-// Open opens the file at a URL that Put or an upload was told: for servers in the same process. The URL may be of a time when clients reached this server
-// under another address. NotFound when it is no such URL, or the file is not there; else the errors are the store's.
+// Open opens the file of a URL that Put or an upload returned, for servers in the same
+// process. The URL may contain an earlier address of this server. The error is NotFound
+// when url has another form or the file does not exist; other errors are the store's.
 func (s *Server) Open(ctx context.Context, url string) (*blob.Blob, error) {
 	name := nameInURL.FindString(url)
 	if name == "" {
@@ -133,29 +144,34 @@ func (s *Server) Open(ctx context.Context, url string) (*blob.Blob, error) {
 	return s.opt.Store.Open(ctx, name[1:])
 }
 
-// nameInURL finds, with a slash before it, what storedName made, at the end of a URL.
-var nameInURL = regexp.MustCompile(`/g0/[0-9]{3}/[0-9]{3}/[0-9a-f]{32}(_[0-9]{1,5}x[0-9]{1,5})?(\.[a-z0-9]{1,8})?$`)
+// nameInURL matches a name made by storedName at the end of a URL, with the slash before
+// it.
+var nameInURL = regexp.MustCompile(
+	`/g0/[0-9]{3}/[0-9]{3}/[0-9a-f]{32}(_[0-9]{1,5}x[0-9]{1,5})?(\.[a-z0-9]{1,8})?$`)
 
-// sizeInName finds what clients write into names of pictures: name_WxH.ending.
+// sizeInName matches the size that clients write into the names of pictures:
+// name_WxH.extension.
 var sizeInName = regexp.MustCompile(`_([0-9]{1,5}x[0-9]{1,5})$`)
 
-// storedName makes a name nobody can guess, in folders that do not grow without end, and keeps of the client's name the size and the ending: those
-// are what other clients read out of it.
+// storedName returns a new name that cannot be guessed, in one of 65,536 folders. It
+// keeps the size and the extension of the client's name, because other clients read them
+// from the stored name.
 func storedName(client string) string {
 	id := uuid.New()
 	ending := strings.ToLower(path.Ext(client))
 	size := sizeInName.FindString(strings.TrimSuffix(client, path.Ext(client)))
-	if len(ending) < 2 || len(ending) > 9 || strings.Trim(ending[1:], "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+	if len(ending) < 2 || len(ending) > 9 || strings.Trim(ending[1:],
+		"abcdefghijklmnopqrstuvwxyz0123456789") != "" {
 		ending = ""
 	}
 	at := binary.BigEndian.Uint16(id[14:])
 	return fmt.Sprintf("g0/%03d/%03d/%x%s%s", at>>8, at&0xff, id[:], size, ending)
 }
 
-// errTooLarge ends an upload of more than MaxSize.
+// errTooLarge is the error of an upload above MaxSize.
 var errTooLarge = errors.New("file is too large")
 
-// limited fails a reader that yields more than is left to it.
+// limited is a reader that fails with errTooLarge once it has read more than left bytes.
 type limited struct {
 	r    io.Reader
 	left int64
@@ -166,7 +182,7 @@ func (l *limited) Read(p []byte) (int, error) {
 		return 0, errTooLarge
 	}
 	if int64(len(p)) > l.left+1 {
-		p = p[:l.left+1] // one more tells too large from just right
+		p = p[:l.left+1] // one byte more shows that the file is too large
 	}
 	n, err := l.r.Read(p)
 	if l.left -= int64(n); l.left < 0 {
@@ -175,7 +191,7 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// filePart returns the first part of a form that is a file.
+// filePart returns the first part of form that is a file.
 func filePart(form *multipart.Reader) (*multipart.Part, error) {
 	for range maxParts {
 		p, err := form.NextPart()
@@ -189,5 +205,5 @@ func filePart(form *multipart.Reader) (*multipart.Part, error) {
 	return nil, im.Errorf(im.Invalid, "no file among the first %d parts", maxParts)
 }
 
-// maxParts is how many parts of a form are looked at for a file.
+// maxParts is the number of parts that are searched for a file.
 const maxParts = 16

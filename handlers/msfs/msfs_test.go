@@ -23,7 +23,7 @@ import (
 	"teamtalk/core/web/webtest"
 )
 
-// rig is a server on a folder, reached over TCP.
+// rig is a server on a temporary folder with a TCP port.
 type rig struct {
 	*testing.T
 	dir string
@@ -33,12 +33,19 @@ type rig struct {
 	server *Server
 }
 
+// in returns r for a subtest.
+func (r *rig) in(t *testing.T) *rig {
+	sub := *r
+	sub.T = t
+	return &sub
+}
+
 func newRig(t *testing.T, change func(o *Options)) *rig {
 	t.Helper()
 	return newRigOn(t, change, web.Options{})
 }
 
-// newRigOn makes a server on a port with those limits.
+// newRigOn starts a server on a port with these limits.
 func newRigOn(t *testing.T, change func(o *Options), limits web.Options) *rig {
 	t.Helper()
 	r := &rig{T: t, dir: t.TempDir()}
@@ -58,7 +65,7 @@ func newRigOn(t *testing.T, change func(o *Options), limits web.Options) *rig {
 	return r
 }
 
-// form is an upload's body.
+// form returns the body of an upload and its type.
 func form(t *testing.T, field, name string, data []byte) (body []byte, contentType string) {
 	t.Helper()
 	var b bytes.Buffer
@@ -124,7 +131,7 @@ func (r *rig) get(path string, header ...string) (*http.Response, []byte) {
 	return rsp, data
 }
 
-// files is how many files lie in the folder, those half written included.
+// files returns the number of files in the folder, including incomplete uploads.
 func (r *rig) files() int {
 	n := 0
 	filepath.WalkDir(r.dir, func(_ string, d os.DirEntry, err error) error {
@@ -136,6 +143,8 @@ func (r *rig) files() int {
 	return n
 }
 
+// TestUploadAndDownload: an uploaded file is served whole, in ranges and with an ETag,
+// with the type of its extension.
 func TestUploadAndDownload(t *testing.T) {
 	r := newRig(t, nil)
 	data := make([]byte, 1<<20) // as large as may be
@@ -152,17 +161,21 @@ func TestUploadAndDownload(t *testing.T) {
 		{"文件_3x4.jpg", `_3x4\.jpg`, "image/jpeg", ""},
 	} {
 		u := r.upload(c.name, data)
-		if u.Code != 0 || u.Text != "成功" || !regexp.MustCompile(`^g0/\d{3}/\d{3}/[0-9a-f]{32}`+c.path+`$`).MatchString(u.Path) || u.URL != r.url+"/"+u.Path {
+		if u.Code != 0 || u.Text != "成功" || !regexp.MustCompile(`^g0/\d{3}/\d{3}/[0-9a-f]{32}`+
+			c.path+`$`).MatchString(u.Path) || u.URL != r.url+"/"+u.Path {
 			t.Errorf("%s: %+v", c.name, u)
 			continue
 		}
 		rsp, got := r.get("/" + u.Path)
 		h := rsp.Header
-		if rsp.StatusCode != 200 || !bytes.Equal(got, data) || h.Get("Content-Type") != c.contentType || h.Get("Content-Disposition") != c.disposition ||
+		if rsp.StatusCode != 200 || !bytes.Equal(got, data) ||
+			h.Get("Content-Type") != c.contentType ||
+			h.Get("Content-Disposition") != c.disposition ||
 			h.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: status %d, %d bytes, %v", c.name, rsp.StatusCode, len(got), h)
 		}
-		if rsp, got := r.get("/"+u.Path, "Range", "bytes=10-19"); rsp.StatusCode != 206 || !bytes.Equal(got, data[10:20]) {
+		if rsp, got := r.get("/"+u.Path, "Range", "bytes=10-19"); rsp.StatusCode != 206 ||
+			!bytes.Equal(got, data[10:20]) {
 			t.Errorf("%s: range: status %d, %d bytes", c.name, rsp.StatusCode, len(got))
 		}
 		if rsp, _ := r.get("/"+u.Path, "If-None-Match", h.Get("ETag")); rsp.StatusCode != 304 {
@@ -174,8 +187,8 @@ func TestUploadAndDownload(t *testing.T) {
 	}
 }
 
-// TestPaths: clients upload to the announced address and to upload/ below it, and ask with a
-// slash too many.
+// TestPaths: clients upload to the announced address and to upload/ below it, and
+// download with superfluous slashes.
 func TestPaths(t *testing.T) {
 	r := newRig(t, nil)
 	for _, path := range []string{"/", "/upload/", "/upload", "//upload/"} {
@@ -185,7 +198,8 @@ func TestPaths(t *testing.T) {
 			t.Errorf("POST %s: %+v", path, u)
 			continue
 		}
-		for _, at := range []string{"/" + u.Path, "//" + u.Path, "///" + strings.ReplaceAll(u.Path, "/", "//")} {
+		for _, at := range []string{"/" + u.Path, "//" + u.Path,
+			"///" + strings.ReplaceAll(u.Path, "/", "//")} {
 			if rsp, got := r.get(at); rsp.StatusCode != 200 || string(got) != "picture" {
 				t.Errorf("GET %s: status %d, %q", at, rsp.StatusCode, got)
 			}
@@ -193,7 +207,8 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// TestRefused: what outsiders may try.
+// TestRefused: uploads that are too large, empty or malformed are refused, and paths
+// outside the folder are not found.
 func TestRefused(t *testing.T) {
 	r := newRig(t, nil)
 	body, contentType := form(t, "file", "a.jpg", make([]byte, 1<<20+1))
@@ -232,10 +247,12 @@ func TestRefused(t *testing.T) {
 	if n := r.files(); n != 0 {
 		t.Errorf("%d files left", n)
 	}
-	if err := os.WriteFile(filepath.Join(filepath.Dir(r.dir), "outside"), []byte("secret"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(filepath.Dir(r.dir), "outside"), []byte("secret"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/", "/..", "/../outside", "/%2e%2e/outside", "/..%2foutside", "//etc/passwd", "/.tmp/x", "/g0/../../outside", "/g0%00", "/g0"} {
+	for _, path := range []string{"/", "/..", "/../outside", "/%2e%2e/outside", "/..%2foutside",
+		"//etc/passwd", "/.tmp/x", "/g0/../../outside", "/g0%00", "/g0"} {
 		if rsp, got := r.get(path); rsp.StatusCode != 404 {
 			t.Errorf("GET %s: status %d, %q", path, rsp.StatusCode, got)
 		}
@@ -247,7 +264,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestSlow: an upload that stops in the middle ends, and leaves nothing. While it lasts it holds its place.
+// TestSlow: an upload that stalls is refused and leaves no file. Until then it occupies
+// its slot.
 func TestSlow(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.MaxUploads, o.Progress = 1, 50*time.Millisecond })
 	body, contentType := form(t, "file", "a.jpg", make([]byte, 1000))
@@ -256,8 +274,9 @@ func TestSlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", contentType, len(body), body[:500])
-	answer, err := io.ReadAll(c) // it answers and hangs up without the rest
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+		contentType, len(body), body[:500])
+	answer, err := io.ReadAll(c) // the server answers and closes without the rest
 	if err != nil || !bytes.Contains(answer, []byte(`"error_code":1`)) {
 		t.Errorf("a client that stopped got %q, %v", answer, err)
 	}
@@ -275,12 +294,14 @@ type blocked struct {
 	entered, leave chan struct{}
 }
 
-func (b *blocked) Put(ctx context.Context, name string, r io.Reader, contentType string) (int64, error) {
+func (b *blocked) Put(ctx context.Context, name string, r io.Reader, contentType string) (int64,
+	error) {
 	b.entered <- struct{}{}
 	<-b.leave
 	return b.Store.Put(ctx, name, r, contentType)
 }
 
+// TestBusy: an upload above MaxUploads is refused at once.
 func TestBusy(t *testing.T) {
 	b := &blocked{entered: make(chan struct{}), leave: make(chan struct{})}
 	r := newRig(t, func(o *Options) { b.Store, o.Store, o.MaxUploads = o.Store, b, 1 })
@@ -296,6 +317,8 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// TestPut: Open finds files that Put stored, also under an earlier address, and no
+// others.
 func TestPut(t *testing.T) {
 	dir := t.TempDir()
 	store, err := blob.OpenFolder(dir, 0)
@@ -308,7 +331,9 @@ func TestPut(t *testing.T) {
 	if err != nil || !strings.HasPrefix(url, "http://files:8700/g0/") || !strings.HasSuffix(url, ".amr") {
 		t.Errorf("Put: %s, %v", url, err)
 	}
-	if _, err := s.Put(context.Background(), "x.amr", strings.NewReader("eleven byte")); err != nil { // MaxSize is for strangers
+	// MaxSize is for HTTP
+	if _, err := s.Put(context.Background(), "x.amr",
+		strings.NewReader("eleven byte")); err != nil {
 		t.Errorf("Put of more than MaxSize: %v", err)
 	}
 	name := strings.TrimPrefix(url, "http://files:8700")
@@ -319,7 +344,8 @@ func TestPut(t *testing.T) {
 		}
 		b.Close()
 	}
-	for _, at := range []string{"", url + "x", url + "/", url[:len(url)-1], "http://files:8700/g0/../x", name[1:], "http://files:8700/g0/000/000/" + strings.Repeat("0", 32)} {
+	for _, at := range []string{"", url + "x", url + "/", url[:len(url)-1],
+		"http://files:8700/g0/../x", name[1:], "http://files:8700/g0/000/000/" + strings.Repeat("0", 32)} {
 		if _, err := s.Open(context.Background(), at); im.KindOf(err) != im.NotFound {
 			t.Errorf("Open %q: %v", at, err)
 		}

@@ -18,33 +18,38 @@ import (
 	"teamtalk/core/thumb"
 )
 
-// Clients show a picture small by asking for <path>_WxH.jpg. It is scaled once and kept in
-// memory: a picture that cannot be scaled, or not now, is served as it is, since every client
-// can show it in any size.
+// Clients show a small picture by requesting <path>_WxH.jpg. The server scales it once
+// and caches it in memory. When a picture cannot be scaled, or not now, the original is
+// served, because every client can scale it on the screen.
 //
-// Anybody may upload pictures and ask for any size. So sizes, pixels, time, the number of
-// pictures that are scaled or wait for it, the memory kept, and the sizes kept of one picture
-// all have limits; scaling never takes more than one or two cores.
+// Outsiders may upload pictures and request any size. So the server bounds the sizes, the
+// pixels, the time, the number of pictures that are being scaled or wait for it, the
+// memory of the cache, and the cached sizes of each picture. Scaling uses at most
+// Options.Scalers cores.
 
 const (
-	// maxSide is the largest width or height that is made, in pixels. Clients ask for up to 310.
+	// maxSide is the largest width or height of a scaled picture, in pixels. Clients
+	// request at most 310.
 	maxSide = 1024
-	// maxScaling bounds the pictures that are scaled or wait for it.
+	// maxScaling bounds the pictures that are being scaled or wait for it.
 	maxScaling = 32
-	// maxSizes bounds the sizes kept of one picture; clients ask for about five.
+	// maxSizes bounds the cached sizes of one picture. Clients request about five.
 	maxSizes = 8
-	// scaleTime limits the reading and decoding of one picture.
+	// scaleTime bounds the reading and decoding of one picture.
 	scaleTime = 10 * time.Second
-	// scalePatience is how long a request waits for its picture before it gets the original.
+	// scalePatience is the default of Options.ScalePatience.
 	scalePatience = 5 * time.Second
-	// keptOverhead is counted for each picture kept beside its bytes.
+	// keptOverhead is added to the size of each cached picture for its entry in the
+	// cache.
 	keptOverhead = 512
 )
 
-// scaledName is what clients append to a path. The ending does not choose the format.
+// scaledName matches a path with the size that clients append. The extension does not
+// choose the format.
 var scaledName = regexp.MustCompile(`^(.+)_([0-9]{1,5})x([0-9]{1,5})\.(?:jpg|jpeg|png)$`)
 
-// parseScaled returns the path and the size that a name asks for; false when it asks for none.
+// parseScaled returns the path and the size in a requested name; false when the name has
+// no size.
 func parseScaled(name string) (path string, size image.Point, ok bool) {
 	m := scaledName.FindStringSubmatch(name)
 	if m == nil {
@@ -55,20 +60,20 @@ func parseScaled(name string) (path string, size image.Point, ok bool) {
 	return m[1], image.Pt(w, h), errW == nil && errH == nil
 }
 
-// The results of scaling, as metrics name them. Those of thumb.AsIs are others.
+// The results of scaling in the metrics. The reasons of thumb.AsIs are further results.
 const (
 	scaledMade   = "made"
 	scaledCached = "cached"
-	scaledBusy   = "busy"   // too many at once, or not ready in time
-	scaledFailed = "failed" // the store, or the scaling itself
-	scaledSize   = "size"   // a size that is not made
+	scaledBusy   = "busy"   // too many pictures at once, or the time to wait was over
+	scaledFailed = "failed" // the store or the scaling failed
+	scaledSize   = "size"   // the size is above maxSide or 0, or the cache is off
 )
 
-// scaled is a picture of one size. A nil picture means that the original is served.
+// scaled is a picture of one size. When Picture is nil, the original is served.
 type scaled struct {
 	size image.Point
 	*thumb.Picture
-	etag     string // of this size, with its quotes
+	etag     string // of this size, including its quotes
 	modified time.Time
 }
 
@@ -79,7 +84,8 @@ func (v *scaled) bytes() int64 {
 	return keptOverhead + int64(len(v.Data))
 }
 
-// scaling is a picture that is scaled or waits for it. The result is valid once done is closed.
+// scaling is a picture that is being scaled or waits for it. result and err are valid
+// once done is closed.
 type scaling struct {
 	done   chan struct{}
 	result scaled
@@ -91,15 +97,15 @@ type scalingKey struct {
 	size image.Point
 }
 
-// scaler scales pictures and keeps them. Any goroutine.
+// scaler scales pictures and caches them. Any goroutine.
 type scaler struct {
 	s     *Server
-	slots chan struct{} // one for each picture that is scaled at this moment
+	slots chan struct{} // one entry for each picture that is being scaled
 
 	mu      sync.Mutex
 	running map[scalingKey]*scaling
-	kept    *simplelru.LRU[string, []scaled] // by path; the size used last is the last
-	bytes   int64                            // of all kept
+	kept    *simplelru.LRU[string, []scaled] // by path; each list is ordered by last use
+	bytes   int64                            // total size of kept
 }
 
 func newScaler(s *Server) *scaler {
@@ -117,7 +123,7 @@ func newScaler(s *Server) *scaler {
 	return c
 }
 
-// cached returns a picture that is kept.
+// cached returns a cached picture.
 func (c *scaler) cached(path string, size image.Point) (scaled, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,8 +134,8 @@ func (c *scaler) cached(path string, size image.Point) (scaled, bool) {
 	return v, ok
 }
 
-// get returns the picture of that size. ready is false when there was no time or room to scale
-// it. The error is that of the store.
+// get returns the picture of that size, scaled now unless it is cached. ready is false
+// when it was busy or the time to wait was over. The error is the store's.
 func (c *scaler) get(ctx context.Context, path string, size image.Point) (
 	v scaled, ready bool, err error) {
 	made := size.X >= 1 && size.Y >= 1 && size.X <= maxSide && size.Y <= maxSide
@@ -154,8 +160,8 @@ func (c *scaler) get(ctx context.Context, path string, size image.Point) (
 	return scaled{}, false, nil
 }
 
-// begin returns the scaling of a picture, begun now unless another request did; nil when there
-// are too many.
+// begin returns the scaling of a picture, which it starts unless another request has
+// started it; nil when maxScaling pictures are in progress.
 func (c *scaler) begin(key scalingKey) *scaling {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,7 +179,7 @@ func (c *scaler) begin(key scalingKey) *scaling {
 	return one
 }
 
-// find returns a picture that is kept. With mu held.
+// find returns a cached picture and marks it as used. The caller holds mu.
 func (c *scaler) find(key scalingKey) (scaled, bool) {
 	list, _ := c.kept.Get(key.path)
 	for i, v := range list {
@@ -186,7 +192,8 @@ func (c *scaler) find(key scalingKey) (scaled, bool) {
 	return scaled{}, false
 }
 
-// keep keeps a picture and evicts those used least recently. With mu held.
+// keep adds a picture to the cache, and evicts the least recently used ones above the
+// limit. The caller holds mu.
 func (c *scaler) keep(path string, v scaled) {
 	list, _ := c.kept.Get(path)
 	if len(list) == maxSizes {
@@ -200,7 +207,7 @@ func (c *scaler) keep(path string, v scaled) {
 	}
 }
 
-// run scales a picture when it is its turn, and keeps the result.
+// run waits for a slot, scales a picture, and adds the result to the cache.
 func (c *scaler) run(key scalingKey, one *scaling) {
 	c.slots <- struct{}{}
 	one.result, one.err = c.scale(key)
@@ -223,8 +230,8 @@ func (c *scaler) run(key scalingKey, one *scaling) {
 	close(one.done)
 }
 
-// scale reads the original and scales it. A picture that makes a decoder panic is served as it
-// is.
+// scale reads the original and scales it. When the decoder panics, the original is
+// served.
 func (c *scaler) scale(key scalingKey) (v scaled, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), scaleTime)
 	defer cancel()
@@ -248,17 +255,17 @@ func (c *scaler) scale(key scalingKey) (v scaled, err error) {
 
 func (c *scaler) count(result string) { c.s.metrics.scaled.WithLabelValues(result).Inc() }
 
-// keptBytes is how much memory the pictures kept take.
+// keptBytes returns the memory of the cached pictures.
 func (c *scaler) keptBytes() float64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return float64(c.bytes)
 }
 
-// How long clients and proxies may keep what they get.
+// Values of Cache-Control: how long clients and proxies may cache an answer.
 const (
-	cacheForEver = "public, max-age=31536000, immutable" // a name is never given to another file
-	cacheAMinute = "public, max-age=60"                  // the original instead of a scaled picture
+	cacheForEver = "public, max-age=31536000, immutable" // the content of a name never changes
+	cacheAMinute = "public, max-age=60"                  // an original in place of a scaled picture
 )
 
 // serveScaled serves the picture at path in a size, or the original.
@@ -285,7 +292,7 @@ func (s *Server) serveScaled(w http.ResponseWriter, r *http.Request, path string
 	s.serve(w, r, c)
 }
 
-// content is a scaled picture to be served.
+// content returns the content of a scaled picture.
 func (v *scaled) content() *content {
 	return &content{ReadSeeker: bytes.NewReader(v.Data), kind: v.Type, etag: v.etag,
 		modified: v.modified, cache: cacheForEver}

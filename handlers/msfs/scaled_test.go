@@ -25,7 +25,7 @@ import (
 	"teamtalk/core/im"
 )
 
-// picture is a JPEG or PNG of w×h pixels.
+// picture returns a JPEG or PNG of w×h pixels.
 func picture(t testing.TB, ending string, w, h int) []byte {
 	t.Helper()
 	m := image.NewRGBA(image.Rect(0, 0, w, h))
@@ -44,7 +44,7 @@ func picture(t testing.TB, ending string, w, h int) []byte {
 	return b.Bytes()
 }
 
-// stores are a folder and a bucket.
+// stores returns a folder and a bucket.
 func stores(t *testing.T) map[string]blob.Store {
 	t.Helper()
 	folder, err := blob.OpenFolder(t.TempDir(), 0)
@@ -67,12 +67,16 @@ func stores(t *testing.T) map[string]blob.Store {
 	return map[string]blob.Store{"folder": folder, "S3": bucket}
 }
 
-// TestScaled: a picture is served in the size asked for, with everything that a file has.
+// TestScaled: a picture is served in the requested size, with type, ETag, ranges and HEAD
+// as for any file.
 func TestScaled(t *testing.T) {
 	for name, store := range stores(t) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, func(o *Options) { o.Store, o.ScaledCache = store, 1<<20 })
-			testScaled(r)
+			for _, ending := range []string{".jpg", ".png"} {
+				t.Run("a picture "+ending, func(t *testing.T) { scaledPicture(r.in(t), ending) })
+			}
+			t.Run("names that end in a size", func(t *testing.T) { sizedNames(r.in(t)) })
 			if made := r.server.results(scaledMade); made != 5 {
 				t.Errorf("%v pictures were scaled, want 5", made)
 			}
@@ -80,46 +84,50 @@ func TestScaled(t *testing.T) {
 	}
 }
 
-func testScaled(r *rig) {
-	for _, ending := range []string{".jpg", ".png"} {
-		at := "/" + r.upload("me_300x200"+ending, picture(r.T, ending, 300, 200)).Path
-		rsp, data := r.get(at + "_100x100.jpg")
-		m, format, err := image.Decode(bytes.NewReader(data))
-		h := rsp.Header
-		if err != nil || m.Bounds().Size() != image.Pt(100, 67) || rsp.StatusCode != 200 ||
-			h.Get("Content-Type") != "image/"+format || h.Get("Cache-Control") != cacheForEver ||
-			h.Get("X-Content-Type-Options") != "nosniff" {
-			r.Errorf("%s: status %d, %s, %v, %v", ending, rsp.StatusCode, format, h, err)
-			continue
-		}
-		whole, _ := r.get(at)
-		if etag := h.Get("ETag"); etag == "" || etag == whole.Header.Get("ETag") {
-			r.Errorf("%s: ETag %s, of the original %s", ending, etag, whole.Header.Get("ETag"))
-		}
-		small := at + "_100x100.jpg"
-		for _, path := range []string{small, "/" + small, at + "_100x100.png"} {
-			if rsp, again := r.get(path); rsp.StatusCode != 200 || !bytes.Equal(again, data) ||
-				rsp.Header.Get("ETag") != h.Get("ETag") {
-				r.Errorf("%s again: status %d, %d bytes", path, rsp.StatusCode, len(again))
-			}
-		}
-		rsp, part := r.get(small, "Range", "bytes=5-9")
-		if rsp.StatusCode != 206 || !bytes.Equal(part, data[5:10]) {
-			r.Errorf("%s: range: status %d, %x", ending, rsp.StatusCode, part)
-		}
-		if rsp, _ := r.get(small, "If-None-Match", h.Get("ETag")); rsp.StatusCode != 304 {
-			r.Errorf("%s: with its ETag: status %d", ending, rsp.StatusCode)
-		}
-		head, err := http.Head(r.url + at + "_32x32.jpg") // not made before
-		if err != nil {
-			r.Fatal(err)
-		}
-		_, tiny := r.get(at + "_32x32.jpg")
-		if n := int64(len(tiny)); head.StatusCode != 200 || head.ContentLength != n || n >= int64(len(data)) {
-			r.Errorf("%s: HEAD: status %d, %d bytes of %d", ending, head.StatusCode, head.ContentLength, n)
+// scaledPicture uploads a picture and requests it in two sizes.
+func scaledPicture(r *rig, ending string) {
+	at := "/" + r.upload("me_300x200"+ending, picture(r.T, ending, 300, 200)).Path
+	rsp, data := r.get(at + "_100x100.jpg")
+	m, format, err := image.Decode(bytes.NewReader(data))
+	h := rsp.Header
+	if err != nil || m.Bounds().Size() != image.Pt(100, 67) || rsp.StatusCode != 200 ||
+		h.Get("Content-Type") != "image/"+format || h.Get("Cache-Control") != cacheForEver ||
+		h.Get("X-Content-Type-Options") != "nosniff" {
+		r.Errorf("%s: status %d, %s, %v, %v", ending, rsp.StatusCode, format, h, err)
+		return
+	}
+	whole, _ := r.get(at)
+	if etag := h.Get("ETag"); etag == "" || etag == whole.Header.Get("ETag") {
+		r.Errorf("%s: ETag %s, of the original %s", ending, etag, whole.Header.Get("ETag"))
+	}
+	small := at + "_100x100.jpg"
+	for _, path := range []string{small, "/" + small, at + "_100x100.png"} {
+		if rsp, again := r.get(path); rsp.StatusCode != 200 || !bytes.Equal(again, data) ||
+			rsp.Header.Get("ETag") != h.Get("ETag") {
+			r.Errorf("%s again: status %d, %d bytes", path, rsp.StatusCode, len(again))
 		}
 	}
-	// The names of the first implementation, where files of any name may lie.
+	rsp, part := r.get(small, "Range", "bytes=5-9")
+	if rsp.StatusCode != 206 || !bytes.Equal(part, data[5:10]) {
+		r.Errorf("%s: range: status %d, %x", ending, rsp.StatusCode, part)
+	}
+	if rsp, _ := r.get(small, "If-None-Match", h.Get("ETag")); rsp.StatusCode != 304 {
+		r.Errorf("%s: with its ETag: status %d", ending, rsp.StatusCode)
+	}
+	head, err := http.Head(r.url + at + "_32x32.jpg") // not made before
+	if err != nil {
+		r.Fatal(err)
+	}
+	_, tiny := r.get(at + "_32x32.jpg")
+	if n := int64(len(tiny)); head.StatusCode != 200 || head.ContentLength != n ||
+		n >= int64(len(data)) {
+		r.Errorf("%s: HEAD: status %d, %d bytes of %d", ending, head.StatusCode,
+			head.ContentLength, n)
+	}
+}
+
+// sizedNames requests files of the first implementation, whose names may end in a size.
+func sizedNames(r *rig) {
 	big := picture(r.T, ".jpg", 200, 200)
 	for name, data := range map[string][]byte{"g0/000/001/a.jpg": big, "g0/000/001/b.jpg": big,
 		"g0/000/001/b.jpg_10x10.jpg": []byte("stored")} {
@@ -168,7 +176,7 @@ func TestNotScaled(t *testing.T) {
 		if n := r.server.results(c.result) - before; n != 1 {
 			t.Errorf("%s%s: %v counted as %s", c.name, c.size, n, c.result)
 		}
-		r.get(at) // that it cannot be scaled is kept
+		r.get(at) // the result "cannot be scaled" is cached
 		if n := r.server.results(c.result) - before; n != 1 && c.result != scaledSize {
 			t.Errorf("%s%s: %v counted as %s after the second request", c.name, c.size, n, c.result)
 		}
@@ -191,13 +199,13 @@ func TestNotScaled(t *testing.T) {
 	}
 }
 
-// results is how many pictures had a result.
+// results returns the number of requests with a result.
 func (s *Server) results(result string) float64 {
 	return testutil.ToFloat64(s.metrics.scaled.WithLabelValues(result))
 }
 
-// TestScaledRoom: neither many pictures nor many sizes of one take more room than allowed, and
-// many sizes of one do not evict the others.
+// TestScaledRoom: neither many pictures nor many sizes of one exceed the limit of the
+// cache, and many sizes of one picture do not evict other pictures.
 func TestScaledRoom(t *testing.T) {
 	const room = 64 << 10
 	r := newRig(t, func(o *Options) { o.ScaledCache = room })
@@ -230,16 +238,16 @@ func TestScaledRoom(t *testing.T) {
 	}
 }
 
-// heldStore is a store that holds up those who open a file to scale it.
+// heldStore is a store whose Open blocks when a picture is opened for scaling.
 type heldStore struct {
 	blob.Store
 	data  []byte
-	opens atomic.Int64 // to scale
+	opens atomic.Int64 // calls of Open for scaling
 	enter chan struct{}
 	fail  error
 }
 
-// Open tells those who scale from those who serve by their deadline.
+// Open tells scaling from serving by the deadline of the context.
 func (s *heldStore) Open(ctx context.Context, name string) (*blob.Blob, error) {
 	if strings.HasSuffix(name, "0.jpg") {
 		return nil, im.Errorf(im.NotFound, "no such blob")
@@ -259,76 +267,108 @@ type nopCloser struct{ *bytes.Reader }
 
 func (nopCloser) Close() error { return nil }
 
-// TestScalingTogether: many requests for one picture scale it once; more pictures than may wait
-// are served as they are, for a minute; so is one that takes too long, or whose store fails.
+// scalings requests scaled pictures from a server whose store is held, and counts the
+// answers.
+type scalings struct {
+	t         *testing.T
+	store     *heldStore
+	s         *Server
+	wg        sync.WaitGroup
+	scaled    atomic.Int64
+	originals atomic.Int64 // answers with the original, which may be cached for a minute
+}
+
+func newScalings(t *testing.T) *scalings {
+	store := &heldStore{data: picture(t, ".jpg", 64, 64), enter: make(chan struct{})}
+	return &scalings{t: t, store: store, s: New(Options{Store: store, ScaledCache: 1 << 20})}
+}
+
+func (c *scalings) ask(path string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	c.s.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	return w
+}
+
+// get requests a picture in a goroutine of wg.
+func (c *scalings) get(path string) {
+	c.wg.Go(func() {
+		switch w := c.ask(path); {
+		case w.Header().Get("Cache-Control") == cacheForEver && w.Body.Len() < len(c.store.data):
+			c.scaled.Add(1)
+		case w.Header().Get("Cache-Control") == cacheAMinute &&
+			bytes.Equal(w.Body.Bytes(), c.store.data):
+			c.originals.Add(1)
+		default:
+			c.t.Errorf("%s: %v", path, w.Header())
+		}
+	})
+}
+
+// TestScalingTogether: many requests for one picture scale it once, one picture is scaled
+// at a time, and the original is served when too many pictures wait.
 func TestScalingTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &heldStore{data: picture(t, ".jpg", 64, 64), enter: make(chan struct{})}
-		s := New(Options{Store: store, ScaledCache: 1 << 20})
-		ask := func(path string) *httptest.ResponseRecorder {
-			w := httptest.NewRecorder()
-			s.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
-			return w
-		}
-		var wg sync.WaitGroup
-		var scaledOnes, originals atomic.Int64
-		get := func(path string) {
-			wg.Go(func() {
-				switch w := ask(path); {
-				case w.Header().Get("Cache-Control") == cacheForEver && w.Body.Len() < len(store.data):
-					scaledOnes.Add(1)
-				case w.Header().Get("Cache-Control") == cacheAMinute &&
-					bytes.Equal(w.Body.Bytes(), store.data):
-					originals.Add(1)
-				default:
-					t.Errorf("%s: %v", path, w.Header())
-				}
-			})
-		}
+		c := newScalings(t)
 		for range 10 {
-			get("/a_10x10.jpg")
+			c.get("/a_10x10.jpg")
 		}
 		synctest.Wait()
 		for i := range maxScaling + 6 {
-			get(fmt.Sprintf("/b%d_10x10.jpg", i))
+			c.get(fmt.Sprintf("/b%d_10x10.jpg", i))
 		}
 		synctest.Wait()
-		if n := originals.Load(); n != 7 || s.results(scaledBusy) != 7 {
-			t.Errorf("%d were served as they are at once, want 7", n)
+		if n := c.originals.Load(); n != 7 || c.s.results(scaledBusy) != 7 {
+			t.Errorf("%d originals were served at once, want 7", n)
 		}
-		if n := store.opens.Load(); n != 1 {
-			t.Errorf("%d are scaled at once, want 1", n)
+		if n := c.store.opens.Load(); n != 1 {
+			t.Errorf("%d pictures are scaled at once, want 1", n)
 		}
-		close(store.enter)
-		wg.Wait()
-		if n, opened := scaledOnes.Load(), store.opens.Load(); n != 10+maxScaling-1 || opened != maxScaling {
-			t.Errorf("%d got a scaled picture of %d made", n, opened)
+		close(c.store.enter)
+		c.wg.Wait()
+		if n, opened := c.scaled.Load(), c.store.opens.Load(); n != 10+maxScaling-1 ||
+			opened != maxScaling {
+			t.Errorf("%d answers with a scaled picture, %d pictures scaled", n, opened)
 		}
-		originals.Store(0)
+	})
+}
 
-		store.enter = make(chan struct{})
+// TestScalingSlow: the original is served when scaling takes too long. The late picture
+// is cached.
+func TestScalingSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScalings(t)
 		begun := time.Now()
-		get("/slow_10x10.jpg")
-		wg.Wait()
-		if d := time.Since(begun); d != scalePatience || originals.Load() != 1 {
-			t.Errorf("waited %v, %d originals", d, originals.Load())
+		c.get("/slow_10x10.jpg")
+		c.wg.Wait()
+		if d := time.Since(begun); d != scalePatience || c.originals.Load() != 1 {
+			t.Errorf("waited %v, %d originals", d, c.originals.Load())
 		}
-		close(store.enter)
+		close(c.store.enter)
 		synctest.Wait()
-		if w := ask("/slow_10x10.jpg"); w.Body.Len() >= len(store.data) || s.results(scaledCached) != 1 {
-			t.Errorf("what was late is not kept: %d bytes", w.Body.Len())
+		if w := c.ask("/slow_10x10.jpg"); w.Body.Len() >= len(c.store.data) ||
+			c.s.results(scaledCached) != 1 {
+			t.Errorf("the late picture is not cached: %d bytes", w.Body.Len())
 		}
-		store.fail = im.Errorf(im.Unavailable, "bucket away")
-		get("/fails_10x10.jpg")
-		wg.Wait()
-		store.fail = nil
-		if originals.Load() != 2 || s.results(scaledFailed) != 1 {
-			t.Errorf("store fails: %d originals", originals.Load())
+	})
+}
+
+// TestScalingFails: the original is served when the store fails, and the failure is not
+// cached.
+func TestScalingFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScalings(t)
+		close(c.store.enter)
+		c.store.fail = im.Errorf(im.Unavailable, "bucket away")
+		c.get("/fails_10x10.jpg")
+		c.wg.Wait()
+		c.store.fail = nil
+		if c.originals.Load() != 1 || c.s.results(scaledFailed) != 1 {
+			t.Errorf("the store fails: %d originals", c.originals.Load())
 		}
-		get("/fails_10x10.jpg")
-		wg.Wait()
-		if n := scaledOnes.Load(); n != 10+maxScaling {
-			t.Error("a failure of the store is kept")
+		c.get("/fails_10x10.jpg")
+		c.wg.Wait()
+		if n := c.scaled.Load(); n != 1 {
+			t.Error("a failure of the store is cached")
 		}
 	})
 }
@@ -338,7 +378,8 @@ func FuzzParseScaled(f *testing.F) {
 	f.Add("a_1x1.png_2x2.jpg")
 	f.Fuzz(func(t *testing.T, name string) {
 		path, size, ok := parseScaled(name)
-		if ok && (path == "" || !strings.HasPrefix(name, path+"_") || size.X < 0 || size.Y < 0 || size.X > 99999) {
+		if ok && (path == "" || !strings.HasPrefix(name, path+"_") || size.X < 0 || size.Y < 0 ||
+			size.X > 99999) {
 			t.Errorf("%q: %q, %v", name, path, size)
 		}
 	})

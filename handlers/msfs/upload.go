@@ -13,8 +13,8 @@ import (
 // Values of error_code in the answer to an upload.
 const (
 	codeOK     = 0
-	codeBad    = 1 // the request: no file in it, or too large
-	codeFailed = 9 // the server: no room, or too busy
+	codeBad    = 1 // the request: it has no file, or one that is too large
+	codeFailed = 9 // the server: its disk is full, or it is busy
 
 	textOK = "成功"
 )
@@ -27,14 +27,18 @@ type uploaded struct {
 	URL  string `json:"url"`
 }
 
-// formOverhead is how much longer than its file a form may be, in bytes: names, boundaries, fields beside it. What comes before the file is held in memory, line by
-// line, so it is bounded by this alone.
+// formOverhead bounds the part of a form that is not the file, in bytes: names,
+// boundaries and other fields. The lines before the file are held in memory, and this is
+// their only bound.
 const formOverhead = 64 << 10
 
-// minPace is how fast an upload has to come on the whole, in bytes a second, beyond the first Progress: with a byte now and then its place could be held for ever.
+// minPace is the lowest average speed of an upload after the first Progress, in bytes a
+// second. Without it a client that sends one byte now and then would occupy an upload
+// slot for ever.
 const minPace = 4 << 10
 
-// upload stores the file of a form. The status is 200 whatever came of it, as clients expect: they read error_code.
+// upload stores the file of a form. The status is always 200, because clients read
+// error_code.
 func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength > s.opt.MaxSize+formOverhead {
 		s.refuse(w, codeBad, "too_large", "file is too large")
@@ -47,7 +51,8 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, codeFailed, "busy", "服务器繁忙")
 		return
 	}
-	body := &limited{left: formOverhead, r: &patient{r: r.Body, control: http.NewResponseController(w), begun: time.Now(), progress: s.opt.Progress}}
+	body := &limited{left: formOverhead, r: &patient{r: r.Body,
+		control: http.NewResponseController(w), begun: time.Now(), progress: s.opt.Progress}}
 	r.Body = struct {
 		io.Reader
 		io.Closer
@@ -64,7 +69,8 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 	}
 	body.left += s.opt.MaxSize
 	stored := storedName(part.FileName())
-	n, err := s.opt.Store.Put(r.Context(), stored, &limited{r: part, left: s.opt.MaxSize}, contentType(stored))
+	n, err := s.opt.Store.Put(r.Context(), stored, &limited{r: part, left: s.opt.MaxSize},
+		contentType(stored))
 	if err != nil {
 		s.refuseFile(w, err)
 		return
@@ -78,27 +84,29 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, uploaded{Code: codeOK, Text: textOK, Path: stored, URL: base + "/" + stored})
 }
 
-// patient gives a client more time with every piece it sends, as long as it is not too slow on the whole.
+// patient extends the client's read deadline with every piece, unless the upload is
+// slower than minPace on average.
 type patient struct {
 	r        io.Reader
 	control  *http.ResponseController
 	begun    time.Time
 	progress time.Duration
-	n        int64 // bytes that came
+	n        int64 // bytes read
 }
 
 func (p *patient) Read(b []byte) (int, error) {
-	until, pace := time.Now().Add(p.progress), p.begun.Add(p.progress+time.Duration(p.n)*time.Second/minPace)
+	until, pace := time.Now().Add(p.progress),
+		p.begun.Add(p.progress+time.Duration(p.n)*time.Second/minPace)
 	if pace.Before(until) {
 		until = pace
 	}
-	_ = p.control.SetReadDeadline(until) // not every server can; then its own limits hold
+	_ = p.control.SetReadDeadline(until) // an error means that the server has only its own limits
 	n, err := p.r.Read(b)
 	p.n += int64(n)
 	return n, err
 }
 
-// refuseFile says why a file was not stored.
+// refuseFile answers with the reason why a file was not stored.
 func (s *Server) refuseFile(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, errTooLarge):
@@ -110,24 +118,25 @@ func (s *Server) refuseFile(w http.ResponseWriter, err error) {
 			s.log.Error("file not stored", "err", err, "held", held)
 		}
 		s.refuse(w, codeFailed, "store", "服务端内部错误")
-	default: // of reading: the client is gone, or too slow
+	default: // an error of reading: the client disconnected, or was too slow
 		s.refuse(w, codeBad, "broken", "upload broken off")
 	}
 }
 
 func (s *Server) refuse(w http.ResponseWriter, code int, reason, text string) {
 	s.metrics.uploads.WithLabelValues(reason).Inc()
-	// What is left of the body is not worth reading.
+	// Closing the connection avoids reading the rest of the body.
 	w.Header().Set("Connection", "close")
 	s.answer(w, uploaded{Code: code, Text: text})
 }
 
 func (s *Server) answer(w http.ResponseWriter, a uploaded) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.opt.Progress)) // the upload may have taken all of the server's
-	// JSON that says it is HTML: the Mac and iOS clients take no other type. The encoder escapes
-	// what HTML gives a meaning.
+	// The upload may have used up the server's own deadline for the whole request.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.opt.Progress))
+	// The body is JSON, but the Mac and iOS clients accept no type except text/html. The
+	// encoder escapes the characters that have a meaning in HTML.
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	if err := json.NewEncoder(w).Encode(a); err != nil { // the client is gone
+	if err := json.NewEncoder(w).Encode(a); err != nil { // the client disconnected
 		s.log.Debug("answer not sent", "err", err)
 	}
 }

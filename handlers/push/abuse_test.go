@@ -18,16 +18,17 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// What servers that are none may try, as ABUSE.md lists it.
+// Frames that a connection other than a message server's may try, as ABUSE.md lists them.
 
-// patience is how long anything may take before a test gives up.
+// patience is the longest time that any step of a test may take.
 const patience = 20 * time.Second
 
-// listen serves a push server over TCP.
+// listen starts a push server on a TCP port.
 func listen(t *testing.T, opt Options) *engine.Server {
 	t.Helper()
 	s := New(opt)
-	srv, err := engine.Start(engine.Options{Name: "push", Addr: "127.0.0.1:0", Handler: s, Loops: 1, MaxFrame: 16 << 20, MaxBuffered: 64 << 20})
+	srv, err := engine.Start(engine.Options{Name: "push", Addr: "127.0.0.1:0", Handler: s, Loops: 1,
+		MaxFrame: 16 << 20, MaxBuffered: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,13 +39,13 @@ func listen(t *testing.T, opt Options) *engine.Server {
 			t.Error(err)
 		}
 		ctx, cancel = context.WithCancel(context.Background())
-		cancel() // what is left is given up
+		cancel() // gives up the notifications that remain
 		_ = s.Drain(ctx)
 	})
 	return srv
 }
 
-// server is a connection of what says it is a message server.
+// server is a connection that behaves as a message server.
 type server struct {
 	t *testing.T
 	net.Conn
@@ -64,14 +65,14 @@ func dial(t *testing.T, srv *engine.Server) *server {
 	return &server{t, c, bufio.NewReader(c)}
 }
 
-// push asks for pushes and returns what became of them.
+// push sends a request and returns its answer.
 func (s *server) push(m *pb.IMPushToUserReq) *pb.IMPushToUserRsp {
 	s.t.Helper()
 	frame, err := pdu.Append(nil, 7, m)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	go s.Write(frame) // the answer may come before all of it has left
+	go s.Write(frame) // the answer may arrive before the whole frame is written
 	for {
 		head := make([]byte, pdu.HeaderLen)
 		if _, err := io.ReadFull(s.in, head); err != nil {
@@ -93,7 +94,8 @@ func (s *server) push(m *pb.IMPushToUserReq) *pb.IMPushToUserRsp {
 	}
 }
 
-// closed fails unless the server closes the connection, heartbeats aside.
+// closed fails unless the server closes the connection. Heartbeats before the end are
+// ignored.
 func (s *server) closed(what string) {
 	s.t.Helper()
 	if _, err := io.Copy(io.Discard, s.in); err != nil && strings.Contains(err.Error(), "timeout") {
@@ -101,15 +103,18 @@ func (s *server) closed(what string) {
 	}
 }
 
-// TestAbuseFrames: frames that are none end their connection and no other.
+// TestAbuseFrames: a malformed frame closes its own connection and no other.
 func TestAbuseFrames(t *testing.T) {
 	srv := listen(t, Options{IOS: &phones{}})
 	good := dial(t, srv)
 	bad := append(pdu.AppendHeader(nil, pb.CmdPushToUserReq, 1), 0xff, 0xff, 0xff)
 	binary.BigEndian.PutUint32(bad, uint32(len(bad)))
 	for what, raw := range map[string]string{
-		"4 GiB": "\xff\xff\xff\xff", "too long": string(binary.BigEndian.AppendUint32(nil, 16<<20+1)), "too short": "\x00\x00\x00\x0f", "HTTP": "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-		"TLS": "\x16\x03\x01\x02\x00\x01", "three that do not decode": strings.Repeat(string(bad), 3),
+		"4 GiB": "\xff\xff\xff\xff", "too long": string(binary.BigEndian.AppendUint32(nil,
+			16<<20+1)), "too short": "\x00\x00\x00\x0f",
+		"HTTP": "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"TLS":  "\x16\x03\x01\x02\x00\x01", "three that do not decode": strings.Repeat(string(bad),
+			3),
 	} {
 		c := dial(t, srv)
 		if _, err := io.WriteString(c, raw); err != nil {
@@ -118,11 +123,12 @@ func TestAbuseFrames(t *testing.T) {
 		c.closed(what)
 	}
 	if got := results(good.push(push(ios("a")))); got != "[a=0]" {
-		t.Errorf("beside them: %s", got)
+		t.Errorf("on the other connection: %s", got)
 	}
 }
 
-// TestAbuseContent: what no service would take is refused before it is queued; the rest is not held up.
+// TestAbuseContent: a push that is longer than any service accepts is refused before it
+// is queued. The other pushes of the request are sent.
 func TestAbuseContent(t *testing.T) {
 	apple := &phones{}
 	srv := listen(t, Options{IOS: apple})
@@ -130,11 +136,12 @@ func TestAbuseContent(t *testing.T) {
 	long := push(ios("a"), ios("b"))
 	long.SetFlash(strings.Repeat("x", 8<<20))
 	if got := results(c.push(long)); got != "[a=1 b=1]" {
-		t.Errorf("8 MiB to show: %s", got)
+		t.Errorf("text of 8 MiB: %s", got)
 	}
 	token := strings.Repeat("x", im.MaxDeviceToken+1)
-	if got := results(c.push(push(ios(token), ios("c"), ios("")))); got != fmt.Sprintf("[%s=1 c=0 =0]", token) {
-		t.Errorf("a token too long: %.100s", got)
+	if got := results(c.push(push(ios(token), ios("c"),
+		ios("")))); got != fmt.Sprintf("[%s=1 c=0 =0]", token) {
+		t.Errorf("overlong token: %.100s", got)
 	}
 	if apple.mu.Lock(); len(apple.got) != 2 {
 		t.Errorf("%d notifications sent", len(apple.got))
@@ -143,14 +150,19 @@ func TestAbuseContent(t *testing.T) {
 	strange := push(phone(1<<32-1, pb.ClientType(99), "d", 1<<32-1, 1<<32-1))
 	strange.SetData("\x00 no json {")
 	if got := results(c.push(strange)); got != "[d=0]" {
-		t.Errorf("no client, no push type: %s", got)
+		t.Errorf("unknown client and push type: %s", got)
 	}
 }
 
-// TestAbuseFlood: more than the queue holds is answered as failed, at once; what is in it stays, and the port answers.
+// TestAbuseFlood: pushes beyond the limit of the queue are answered as failed at once.
+// The queued ones stay, and the port keeps answering.
 func TestAbuseFlood(t *testing.T) {
 	hold := make(chan struct{})
-	apple := &phones{answer: func(notify.Notification, int) notify.Result { <-hold; return notify.Result{} }}
+	apple := &phones{answer: func(notify.Notification,
+		int) notify.Result {
+		<-hold
+		return notify.Result{}
+	}}
 	srv := listen(t, Options{IOS: apple, Queue: 100, Workers: 2})
 	tokens := make([]*pb.UserTokenInfo, 100)
 	for i := range tokens {
@@ -161,9 +173,9 @@ func TestAbuseFlood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Write(frame) // has no answer while the service hangs
+	c.Write(frame) // gets no answer while the service hangs
 	if got := results(c.push(push(ios("x")))); got != "[x=1]" {
-		t.Errorf("beyond the queue: %s", got)
+		t.Errorf("one beyond the queue: %s", got)
 	}
 	many := make([]*pb.UserTokenInfo, 100_000)
 	for i := range many {
@@ -172,7 +184,7 @@ func TestAbuseFlood(t *testing.T) {
 	rsp := c.push(push(many...))
 	for _, r := range rsp.GetPushResultList() {
 		if r.GetResultCode() != resultFailed {
-			t.Fatalf("beyond the queue: %v", r)
+			t.Fatalf("many beyond the queue: %v", r)
 		}
 	}
 	if n := len(rsp.GetPushResultList()); n != len(many) {
@@ -181,9 +193,11 @@ func TestAbuseFlood(t *testing.T) {
 	close(hold)
 }
 
-// TestAbuseSilence: who is silent, or sends a byte at a time, is closed.
+// TestAbuseSilence: the server closes a silent connection, and one that sends part of a
+// header.
 func TestAbuseSilence(t *testing.T) {
-	srv := listen(t, Options{LinkTimeout: 200 * time.Millisecond, LinkHeartbeat: 50 * time.Millisecond})
+	srv := listen(t, Options{LinkTimeout: 200 * time.Millisecond,
+		LinkHeartbeat: 50 * time.Millisecond})
 	silent, half := dial(t, srv), dial(t, srv)
 	half.Write([]byte{0, 0, 1})
 	silent.closed("silence")

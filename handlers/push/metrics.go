@@ -10,16 +10,24 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	m := &metrics{
-		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_push_notifications_total",
-			Help: "Notifications by what became of them: sent, dead (the token), refused, later (tried in vain), dropped (no room)."}, []string{"outcome"}),
-		retries: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_push_retries_total", Help: "Attempts beyond the first."}),
-		unsent:  prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_push_answers_unsent_total", Help: "Answers whose message server was gone."}),
-		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "teamtalk_push_attempt_seconds", Help: "Time one attempt took.",
+		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "teamtalk_push_notifications_total",
+			Help: "Notifications by outcome: sent, dead (invalid token), refused, later (all " +
+				"attempts failed), " +
+				"dropped (queue full)."}, []string{"outcome"}),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_push_retries_total",
+			Help: "Attempts after the first one of a notification."}),
+		unsent: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "teamtalk_push_answers_unsent_total",
+			Help: "Answers dropped because the message server had disconnected."}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "teamtalk_push_attempt_seconds", Help: "Duration of one attempt, in seconds.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.outcomes, m.retries, m.unsent, m.seconds,
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_push_queue", Help: "Notifications without an outcome yet."},
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_push_queue",
+				Help: "Notifications without an outcome yet, queued or in flight."},
 				func() float64 { return float64(s.open.Load()) }))
 	}
 	return m

@@ -1,5 +1,6 @@
-// Package push decides for the push server: it takes pushes from message servers, hands each to the service of its phone, tries again what the service
-// could not take just now, and tells the message server what became of them.
+// Package push implements the push server: it accepts pushes from message servers, sends
+// each to the push service of its phone, retries those that the service could not accept
+// yet, and returns the outcomes to the message server.
 package push
 
 import (
@@ -25,30 +26,34 @@ import (
 const (
 	resultSent   = 0
 	resultFailed = 1
-	resultDead   = 2 // ours
+	resultDead   = 2 // our addition
 )
 
-// Options sets up a Server. Zero values mean the defaults.
+// Options configures a Server. Zero values mean the defaults.
 type Options struct {
-	// IOS and Android are the services of phones of each kind. Default: notify.Log.
+	// IOS and Android are the push services for phones of each kind. Default: notify.Log.
 	IOS, Android notify.Provider
-	// Queue bounds the notifications that wait or are tried again; beyond it they fail at once. Default 20,000.
+	// Queue bounds the notifications without an outcome: queued, in flight or waiting for
+	// a retry. Those beyond it fail at once. Default 20,000.
 	Queue int
-	// Workers is how many notifications are on their way to a service at once. Default 32.
+	// Workers is the number of notifications in flight to the services at the same time.
+	// Default 32.
 	Workers int
-	// Attempts is how often one is tried. Default 5.
+	// Attempts is the number of attempts for one notification. Default 5.
 	Attempts int
-	// Timeout bounds one attempt. Default 10 s.
+	// Timeout bounds the duration of one attempt. Default 10 s.
 	Timeout time.Duration
-	// MinBackoff is the pause after a first failure; each further one doubles it, up to MaxBackoff. Pauses are drawn from half to all of that. Defaults
-	// 1 s and 1 minute.
+	// MinBackoff is the pause after the first failure. Each further failure doubles it,
+	// up to MaxBackoff. The actual pause is random, between half of that and all of it.
+	// Defaults 1 s and 1 minute.
 	MinBackoff, MaxBackoff time.Duration
-	// LinkTimeout is how long a message server may be silent before its link is closed, LinkHeartbeat how long this side may be.
-	// Defaults 30 s and 5 s.
+	// LinkTimeout is the longest time that a message server may be silent before its link
+	// is closed. LinkHeartbeat is the interval of this side's heartbeats. Defaults 30 s
+	// and 5 s.
 	LinkTimeout, LinkHeartbeat time.Duration
-	// Log gets failures. Default: discarded.
+	// Log records failures. Default: discarded.
 	Log *slog.Logger
-	// Registerer gets the metrics. Default: none.
+	// Registerer registers the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 
@@ -91,35 +96,35 @@ type Server struct {
 	often   obs.Often
 
 	ios, android service
-	jobs         chan *job // has room for all that open allows
+	jobs         chan *job // its capacity is the limit of open
 	open         atomic.Int64
-	ctx          context.Context // ends when Close gives up
+	ctx          context.Context // canceled by Drain
 	cancel       context.CancelFunc
 	workers      sync.WaitGroup
-	stop         chan struct{} // closed: workers end
+	stop         chan struct{} // closed by Drain: workers return
 
-	mu     sync.Mutex // of closing against new jobs
+	mu     sync.Mutex // guards closed against take
 	closed bool
-	idle   chan struct{} // closed once closed and open is 0
+	idle   chan struct{} // closed when closed is set and open is 0
 }
 
-// service is a provider, and until when it wants to be left alone.
+// service is a provider with the time until which it asked for no requests.
 type service struct {
 	notify.Provider
 	until atomic.Int64 // unix nanoseconds
 }
 
-// job is one notification on its way.
+// job is one notification without an outcome.
 type job struct {
 	request *request
-	at      int // in the request's results
+	at      int // index into request.results
 	to      *service
 	n       notify.Notification
 	user    uint32
 	tries   int
 }
 
-// request is what one message server asked, and waits for the answer to.
+// request is one request of a message server that is not answered yet.
 type request struct {
 	session *session.Session
 	seq     uint16
@@ -127,23 +132,27 @@ type request struct {
 	left    atomic.Int64
 }
 
-// New makes a push server and starts its workers. Close ends it.
+// New returns a push server and starts its workers. Drain stops them.
 func New(opt Options) *Server {
 	opt.defaults()
-	s := &Server{opt: opt, log: opt.Log.With("role", "push"), jobs: make(chan *job, opt.Queue), stop: make(chan struct{}), idle: make(chan struct{})}
+	s := &Server{opt: opt, log: opt.Log.With("role", "push"), jobs: make(chan *job, opt.Queue),
+		stop: make(chan struct{}), idle: make(chan struct{})}
 	s.ios.Provider, s.android.Provider = opt.IOS, opt.Android
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.metrics = newMetrics(opt.Registerer, s)
 	s.Router = router.New(router.Options{Role: "push", Log: opt.Log, Registerer: opt.Registerer})
 	router.Handle(s.Router, router.Public, s.handlePush)
-	router.Handle(s.Router, router.Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
+	router.Handle(s.Router, router.Public, func(*session.Session, uint16,
+		*pb.IMHeartBeat) error {
+		return nil
+	})
 	for range opt.Workers {
 		s.workers.Go(s.work)
 	}
 	return s
 }
 
-// Open begins a link.
+// Open sets the idle limit and the heartbeats of a link.
 func (s *Server) Open(ses *session.Session) error {
 	if ses.Loop() != nil {
 		ses.SetIdleLimit(s.opt.LinkTimeout)
@@ -153,23 +162,25 @@ func (s *Server) Open(ses *session.Session) error {
 	return nil
 }
 
-// Close ends a link. What it asked for is done all the same.
+// Close logs the end of a link. The notifications that it requested are still sent.
 func (s *Server) Close(ses *session.Session, err error) {
 	s.log.Info("server gone", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
 }
 
-// handlePush queues a notification for each token. The answer comes when all of them have an outcome.
+// handlePush queues a notification for each token. The answer is sent when all of them
+// have an outcome.
 func (s *Server) handlePush(ses *session.Session, seq uint16, m *pb.IMPushToUserReq) error {
 	tokens := m.GetUserTokenList()
 	if len(tokens) == 0 {
-		return im.Errorf(im.Invalid, "push to nobody")
+		return im.Errorf(im.Invalid, "push request without a token")
 	}
 	rq := &request{session: ses, seq: seq, results: make([]*pb.PushResult, len(tokens))}
 	rq.left.Store(int64(len(tokens)))
 	refused, unfit := 0, 0
 	for i, t := range tokens {
 		j := &job{request: rq, at: i, to: &s.android, user: t.GetUserId(), n: notify.Notification{
-			Client: t.GetUserType(), Token: t.GetToken(), Text: m.GetFlash(), Data: m.GetData(), Badge: t.GetPushCount(), Silent: t.GetPushType() == silent,
+			Client: t.GetUserType(), Token: t.GetToken(), Text: m.GetFlash(), Data: m.GetData(),
+			Badge: t.GetPushCount(), Silent: t.GetPushType() == silent,
 		}}
 		if t.GetUserType() == pb.ClientType_CLIENT_TYPE_IOS {
 			j.to = &s.ios
@@ -186,21 +197,26 @@ func (s *Server) handlePush(ses *session.Session, seq uint16, m *pb.IMPushToUser
 		}
 	}
 	if unfit > 0 {
-		return im.Errorf(im.Invalid, "%d of %d pushes refused: longer than any service takes", unfit, len(tokens))
+		return im.Errorf(im.Invalid,
+			"%d of %d pushes refused: text and data above %d bytes, or token above %d", unfit,
+			len(tokens), maxContent, im.MaxDeviceToken)
 	}
 	if refused > 0 {
-		return im.Errorf(im.Busy, "%d of %d pushes dropped: queue is full, or shutting down", refused, len(tokens))
+		return im.Errorf(im.Busy,
+			"%d of %d pushes dropped: the queue is full or the server is shutting down", refused,
+			len(tokens))
 	}
 	return nil
 }
 
-// maxContent is the longest text and data of a push together, in bytes. Services take 4 KiB; what waits in the queue must have some bound.
+// maxContent bounds the text and the data of a push together, in bytes. The services
+// accept 4 KiB; the bound limits the memory of the queue.
 const maxContent = 8 << 10
 
 // silent is the push_type of a push without a sound.
 const silent = 2
 
-// take queues a new job, if there is room.
+// take queues a new job. It returns false when the queue is full or the server is closed.
 func (s *Server) take(j *job) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,11 +224,11 @@ func (s *Server) take(j *job) bool {
 		return false
 	}
 	s.open.Add(1)
-	s.jobs <- j // never waits: it has room for Queue
+	s.jobs <- j // never blocks: the capacity is Queue
 	return true
 }
 
-// work sends what is queued.
+// work sends queued notifications until stop is closed.
 func (s *Server) work() {
 	for {
 		select {
@@ -224,7 +240,7 @@ func (s *Server) work() {
 	}
 }
 
-// try sends a notification once.
+// try makes one attempt at a notification.
 func (s *Server) try(j *job) {
 	if wait := time.Until(time.Unix(0, j.to.until.Load())); wait > 0 && s.ctx.Err() == nil {
 		s.again(j, wait)
@@ -249,7 +265,8 @@ func (s *Server) try(j *job) {
 	s.finish(j, r)
 }
 
-// send guards against a provider that panics: one bad notification must not end the others.
+// send calls the provider and recovers from its panics: one bad notification must not
+// stop the others.
 func (s *Server) send(ctx context.Context, j *job) (r notify.Result) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -260,12 +277,13 @@ func (s *Server) send(ctx context.Context, j *job) (r notify.Result) {
 	return j.to.Send(ctx, j.n)
 }
 
-// again queues a job once more, after a pause. It stays counted, so there is room for it.
+// again queues j once more after a pause. j stays counted in open, so that jobs has room
+// for it.
 func (s *Server) again(j *job, after time.Duration) {
 	time.AfterFunc(after, func() { s.jobs <- j })
 }
 
-// backoff is the pause after a number of failures.
+// backoff returns the pause after a number of failures.
 func (s *Server) backoff(failures int) time.Duration {
 	d := s.opt.MaxBackoff
 	if shift := failures - 1; shift < 30 && s.opt.MinBackoff<<shift < d {
@@ -274,7 +292,7 @@ func (s *Server) backoff(failures int) time.Duration {
 	return d/2 + time.Duration(rand.Int64N(int64(d/2)+1))
 }
 
-// finish ends a job with its last result.
+// finish records the last result of a job.
 func (s *Server) finish(j *job, r notify.Result) {
 	s.metrics.outcomes.WithLabelValues(r.Outcome.String()).Inc()
 	code := uint32(resultFailed)
@@ -285,14 +303,16 @@ func (s *Server) finish(j *job, r notify.Result) {
 		code = resultDead
 	default:
 		if held, ok := s.often.Allow(time.Now()); ok {
-			s.log.Warn("push not sent", "user", j.user, "client", j.n.Client.String(), "reason", r.Reason, "tries", j.tries, "held", held)
+			s.log.Warn("push failed", "user", j.user, "client", j.n.Client.String(), "reason",
+				r.Reason, "tries", j.tries, "held", held)
 		}
 	}
 	s.settle(j, code)
 	s.ended()
 }
 
-// settle notes a job's result, and answers the request when it was the last.
+// settle stores the result of a job, and answers the request when the result is the last
+// one missing.
 func (s *Server) settle(j *job, code uint32) {
 	r := &pb.PushResult{}
 	r.SetUserToken(j.n.Token)
@@ -307,12 +327,16 @@ func (s *Server) settle(j *job, code uint32) {
 	}
 	rsp := &pb.IMPushToUserRsp{}
 	rsp.SetPushResultList(rq.results)
-	if err := rq.session.Push(rq.seq, rsp); err != nil { // the message server is gone; it does not miss it
+	// The push fails when the message server has disconnected. Nothing then waits for the
+	// answer.
+	if err := rq.session.Push(rq.seq, rsp); err != nil {
 		s.metrics.unsent.Inc()
 		s.log.Debug("answer not sent", "conn", rq.session.ID(), "err", err)
 	}
 }
 
+// ended counts a job that has an outcome, and closes idle when it was the last one of a
+// closed server.
 func (s *Server) ended() {
 	if s.open.Add(-1) > 0 {
 		return
@@ -324,7 +348,7 @@ func (s *Server) ended() {
 	}
 }
 
-// once closes idle. With mu held.
+// once closes idle unless it is closed. The caller holds mu.
 func (s *Server) once() {
 	select {
 	case <-s.idle:
@@ -333,8 +357,10 @@ func (s *Server) once() {
 	}
 }
 
-// Drain takes nothing more and waits until everything taken has an outcome. When ctx ends first, what is left is given up, and gets no answer. The
-// server is over then, in both cases.
+// Drain rejects new pushes and waits until every accepted one has an outcome. When ctx
+// ends first, Drain gives up the remaining notifications, which get no answer, and
+// returns an error of kind im.Closed. In both cases the workers have stopped when it
+// returns. Call it once.
 func (s *Server) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
@@ -346,7 +372,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	select {
 	case <-s.idle:
 	case <-ctx.Done():
-		err = im.WithKind(im.Closed, "pushes were given up", ctx.Err())
+		err = im.WithKind(im.Closed, "pushes were given up at shutdown", ctx.Err())
 		s.log.Warn("pushes given up", "count", s.open.Load())
 	}
 	s.cancel()

@@ -15,7 +15,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// phones is a service that answers as the test says.
+// phones is a push service whose answers the test chooses.
 type phones struct {
 	mu     sync.Mutex
 	got    []notify.Notification
@@ -44,7 +44,7 @@ func (p *phones) Send(ctx context.Context, n notify.Notification) notify.Result 
 	return p.answer(n, try)
 }
 
-// peer is a message server's side of a link.
+// peer is the message server's end of a link.
 type peer struct {
 	*session.Session
 	answers chan *pb.IMPushToUserRsp
@@ -87,7 +87,7 @@ func ios(token string) *pb.UserTokenInfo {
 	return phone(7, pb.ClientType_CLIENT_TYPE_IOS, token, 1, 1)
 }
 
-// results tells an answer as text.
+// results formats an answer as text.
 func results(m *pb.IMPushToUserRsp) string {
 	var list []string
 	for _, r := range m.GetPushResultList() {
@@ -100,17 +100,22 @@ func results(m *pb.IMPushToUserRsp) string {
 	return fmt.Sprint(list)
 }
 
+// TestPush: each notification reaches the service of its phone, with all its fields.
 func TestPush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		apple, google, p := &phones{}, &phones{}, newPeer()
 		s := New(Options{IOS: apple, Android: google})
-		s.Message(p.Session, 5, push(phone(7, pb.ClientType_CLIENT_TYPE_IOS, "i", 3, 1), phone(8, pb.ClientType_CLIENT_TYPE_ANDROID, "a", 0, 2)))
+		s.Message(p.Session, 5, push(phone(7, pb.ClientType_CLIENT_TYPE_IOS, "i", 3, 1),
+			phone(8, pb.ClientType_CLIENT_TYPE_ANDROID, "a", 0, 2)))
 		if got, seq := results(<-p.answers), <-p.seqs; got != "[i=0 a=0]" || seq != 5 {
 			t.Errorf("answer %s with seq %d", got, seq)
 		}
-		wantApple := notify.Notification{Client: pb.ClientType_CLIENT_TYPE_IOS, Token: "i", Text: "你好", Data: `{"msg_type":1}`, Badge: 3}
-		wantGoogle := notify.Notification{Client: pb.ClientType_CLIENT_TYPE_ANDROID, Token: "a", Text: "你好", Data: `{"msg_type":1}`, Silent: true}
-		if !slices.Equal(apple.got, []notify.Notification{wantApple}) || !slices.Equal(google.got, []notify.Notification{wantGoogle}) {
+		wantApple := notify.Notification{Client: pb.ClientType_CLIENT_TYPE_IOS, Token: "i",
+			Text: "你好", Data: `{"msg_type":1}`, Badge: 3}
+		wantGoogle := notify.Notification{Client: pb.ClientType_CLIENT_TYPE_ANDROID, Token: "a",
+			Text: "你好", Data: `{"msg_type":1}`, Silent: true}
+		if !slices.Equal(apple.got, []notify.Notification{wantApple}) ||
+			!slices.Equal(google.got, []notify.Notification{wantGoogle}) {
 			t.Errorf("apple %+v, google %+v", apple.got, google.got)
 		}
 		if err := s.Drain(context.Background()); err != nil {
@@ -119,6 +124,8 @@ func TestPush(t *testing.T) {
 	})
 }
 
+// TestOutcomes: a notification is retried when the service answers Later. Every outcome
+// is reported.
 func TestOutcomes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		apple, p := &phones{}, newPeer()
@@ -139,8 +146,10 @@ func TestOutcomes(t *testing.T) {
 			return notify.Result{Outcome: notify.Later}
 		}
 		s := New(Options{IOS: apple, Attempts: 4})
-		s.Message(p.Session, 1, push(ios("dead"), ios("refused"), ios("third"), ios("never"), ios("panics"), ios("hangs")))
-		if got := results(<-p.answers); got != "[dead=2 of 7 refused=1 third=0 never=1 panics=1 hangs=1]" {
+		s.Message(p.Session, 1, push(ios("dead"), ios("refused"), ios("third"), ios("never"),
+			ios("panics"), ios("hangs")))
+		if got := results(<-p.answers); got != "[dead=2 of 7 refused=1 third=0 never=1 panics=1 "+
+			"hangs=1]" {
 			t.Errorf("answer %s", got)
 		}
 		tries := map[string]int{}
@@ -156,7 +165,8 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
-// TestServiceWantsRest: a service that names a time is left alone until then, by all notifications for it.
+// TestServiceWantsRest: when a service names a time to wait, no notification is sent to
+// it before. The other service is not affected.
 func TestServiceWantsRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		apple, google, p := &phones{}, &phones{}, newPeer()
@@ -180,7 +190,8 @@ func TestServiceWantsRest(t *testing.T) {
 		}
 		<-p.answers
 		<-p.answers
-		if len(apple.at) != 3 || apple.at[1].Sub(began) < 42*time.Second || apple.at[2].Sub(began) < 42*time.Second {
+		if len(apple.at) != 3 || apple.at[1].Sub(began) < 42*time.Second ||
+			apple.at[2].Sub(began) < 42*time.Second {
 			t.Errorf("tried at %v, began at %v", apple.at, began)
 		}
 		if err := s.Drain(context.Background()); err != nil {
@@ -189,10 +200,15 @@ func TestServiceWantsRest(t *testing.T) {
 	})
 }
 
+// TestBounds: a push beyond the limit of the queue fails at once. Drain gives up when its
+// context ends.
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		apple, p := &phones{}, newPeer()
-		apple.answer = func(notify.Notification, int) notify.Result { return notify.Result{Outcome: notify.Later} }
+		apple.answer = func(notify.Notification,
+			int) notify.Result {
+			return notify.Result{Outcome: notify.Later}
+		}
 		s := New(Options{IOS: apple, Queue: 2, Workers: 1})
 		s.Message(p.Session, 1, push(ios("hangs"), ios("b"), ios("c")))
 		s.Message(p.Session, 2, push(ios("d")))
@@ -215,7 +231,7 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-// TestDrain: what was taken is sent before the end.
+// TestDrain: Drain sends the accepted notifications before it returns.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		apple, p := &phones{}, newPeer()

@@ -8,7 +8,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// BenchmarkTable compares one lock for all users with many: nine look-ups for one change, on all cores.
+// BenchmarkTable compares one lock for all users with many locks, on all cores. One
+// operation in ten is a change, the others are lookups.
 func BenchmarkTable(b *testing.B) {
 	for _, shards := range []int{1, 16, tableShards} {
 		b.Run(fmt.Sprintf("shards=%d", shards), func(b *testing.B) {

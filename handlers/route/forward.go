@@ -10,25 +10,32 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// handleForwards enters the commands that are sent on, each with the users it concerns.
+// handleForwards registers the commands that are forwarded, each with the users whose
+// servers receive it.
 func (r *Server) handleForwards() {
 	router.Handle(r.Router, router.Public, r.handleServerKickUser)
 	router.Handle(r.Router, router.Public, r.handleMsgData)
 	router.Handle(r.Router, router.Public, r.handleMsgDataAck)
-	forward(r, func(m *pb.IMP2PCmdMsg) []uint32 { return []uint32{m.GetFromUserId(), m.GetToUserId()} })
+	forward(r, func(m *pb.IMP2PCmdMsg) []uint32 {
+		return []uint32{m.GetFromUserId(),
+			m.GetToUserId()}
+	})
 	forward(r, func(m *pb.IMMsgDataReadNotify) []uint32 { return []uint32{m.GetUserId()} })
 	forward(r, func(m *pb.IMFileNotify) []uint32 { return []uint32{m.GetToUserId()} })
 	forward(r, func(m *pb.IMRemoveSessionNotify) []uint32 { return []uint32{m.GetUserId()} })
-	// Message servers keep memberships of groups whose members are elsewhere at the moment: all of them hear of changes.
-	router.Handle(r.Router, router.Public, func(s *session.Session, seq uint16, m *pb.IMGroupChangeMemberNotify) error {
-		r.forwardTo(r.all(of(s).node), seq, m)
-		return nil
-	})
+	// Every message server caches the members of groups, also of groups without a member
+	// online on it. So all of them receive changes of members.
+	router.Handle(r.Router, router.Public,
+		func(s *session.Session, seq uint16, m *pb.IMGroupChangeMemberNotify) error {
+			r.forwardTo(r.all(of(s).node), seq, m)
+			return nil
+		})
 	everybody[pb.IMSignInfoChangedNotify](r)
 	everybody[pb.IMAvatarChangedNotify](r)
 }
 
-// forward sends commands of M's kind on to the other message servers that hold one of the users.
+// forward registers the command of M, which is forwarded to the other message servers
+// that hold one of the users.
 func forward[M any, P interface {
 	*M
 	pb.Message
@@ -39,7 +46,8 @@ func forward[M any, P interface {
 	})
 }
 
-// everybody sends commands of M's kind to all message servers, the sending one included: it tells its own clients when it comes back.
+// everybody registers the command of M, which is forwarded to all message servers. The
+// sending server is included: it notifies its own clients when the message returns.
 func everybody[M any, P interface {
 	*M
 	pb.Message
@@ -50,10 +58,11 @@ func everybody[M any, P interface {
 	})
 }
 
-// handleMsgData sends a message on for the recipient's clients and the sender's other ones.
+// handleMsgData forwards a message to the servers that hold the recipient, and to those
+// that hold other clients of the sender.
 func (r *Server) handleMsgData(s *session.Session, seq uint16, m *pb.MsgData) error {
 	from := of(s).node
-	if m.Type.IsGroup() { // who is a member is for the message servers to know
+	if m.Type.IsGroup() { // only the message servers know the members
 		r.forwardTo(r.all(from), seq, m)
 		return nil
 	}
@@ -61,17 +70,22 @@ func (r *Server) handleMsgData(s *session.Session, seq uint16, m *pb.MsgData) er
 	return nil
 }
 
-// handleMsgDataAck tells the message server of a message's sender that it was delivered. Of group messages nobody waits for that.
+// handleMsgDataAck forwards the receiver's ack to the message servers that hold the
+// sender. Acks of group messages are not forwarded: senders do not wait for them.
 func (r *Server) handleMsgDataAck(s *session.Session, seq uint16, m *pb.IMMsgDataAck) error {
 	if m.GetSessionType() != pb.SessionType_SESSION_TYPE_SINGLE {
-		return im.Errorf(im.Invalid, "ack of session type %d is not forwarded", m.GetSessionType())
+		return im.Errorf(im.Invalid,
+			"ack of a message with session type %d: only acks of single messages are forwarded",
+			m.GetSessionType())
 	}
 	r.forwardTo(r.holders(of(s).node, m.GetSessionId()), seq, m)
 	return nil
 }
 
-// handleServerKickUser ends a user's clients of a class on the other message servers.
-func (r *Server) handleServerKickUser(s *session.Session, seq uint16, m *pb.IMServerKickUser) error {
+// handleServerKickUser forwards a kick to the other message servers that hold the user,
+// and records the login that sent it.
+func (r *Server) handleServerKickUser(s *session.Session, seq uint16,
+	m *pb.IMServerKickUser) error {
 	sv, user := of(s), m.GetUserId()
 	st := r.stripe(user)
 	st.mu.Lock()
@@ -83,7 +97,8 @@ func (r *Server) handleServerKickUser(s *session.Session, seq uint16, m *pb.IMSe
 	return nil
 }
 
-// holders returns the other servers that hold one of users; with Options.Flood all others.
+// holders returns the other servers that hold one of users; with Options.Flood all other
+// servers.
 func (r *Server) holders(from Node, users ...uint32) []*server {
 	if r.opt.Flood {
 		return r.all(from)
@@ -99,7 +114,7 @@ func (r *Server) holders(from Node, users ...uint32) []*server {
 	return r.find(nodes, from)
 }
 
-// forwardTo sends m on as it came, seq and attach_data included.
+// forwardTo forwards m unchanged, with its seq and attach_data.
 func (r *Server) forwardTo(to []*server, seq uint16, m pb.Message) {
 	if len(to) == 0 {
 		r.metrics.nobody.WithLabelValues(m.Command().String()).Inc()
@@ -109,24 +124,29 @@ func (r *Server) forwardTo(to []*server, seq uint16, m pb.Message) {
 	r.send(to, seq, m)
 }
 
-// send pushes messages to servers, in order. They are encoded once for all servers that are on the wire; those in this process share
-// them, and nobody changes them.
+// send pushes ms to servers, in order. The messages are encoded once for all servers that
+// are connected over TCP. Servers in this process receive the same message values and
+// must not change them.
 func (r *Server) send(to []*server, seq uint16, ms ...pb.Message) {
 	frames, err := encode(to, seq, ms)
 	if err != nil {
 		r.metrics.drops.Add(float64(len(to) * len(ms)))
-		r.log.Error("message not encoded", "role", "route", "cmd", ms[0].Command().String(), "err", err)
+		r.log.Error("message not encoded", "role", "route", "cmd", ms[0].Command().String(), "err",
+			err)
 		return
 	}
 	for _, sv := range to {
-		if err := sv.push(seq, ms, frames); err != nil { // the link is full or closed: it ends, and its server asks anew
+		// A push fails when the link is full or closed. The link ends, and its server
+		// reports its users again when it has reconnected.
+		if err := sv.push(seq, ms, frames); err != nil {
 			r.metrics.drops.Add(float64(len(ms)))
-			r.log.Warn("message not sent", "role", "route", "conn", sv.session.ID(), "cmd", ms[0].Command().String(), "err", err)
+			r.log.Warn("message not sent", "role", "route", "conn", sv.session.ID(), "cmd",
+				ms[0].Command().String(), "err", err)
 		}
 	}
 }
 
-// encode returns the frames of ms, nil when nobody needs them.
+// encode returns the frames of ms; nil when every server in to is in this process.
 func encode(to []*server, seq uint16, ms []pb.Message) ([]byte, error) {
 	if !slices.ContainsFunc(to, (*server).remote) {
 		return nil, nil
@@ -141,7 +161,8 @@ func encode(to []*server, seq uint16, ms []pb.Message) ([]byte, error) {
 	return frames, nil
 }
 
-// remote reports whether frames are what the server understands; the others are in this process.
+// remote reports whether the server is connected over TCP and needs frames. A server
+// without a loop is in this process.
 func (sv *server) remote() bool { return sv.session.Loop() != nil }
 
 func (sv *server) push(seq uint16, ms []pb.Message, frames []byte) error {

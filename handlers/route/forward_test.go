@@ -9,47 +9,63 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestForwards: who gets what, with user 1 on servers 1 and 2, user 2 on server 2, user 3 on server 3, user 4 on server 1; it
-// always comes from server 1.
+// TestForwards sends each command from server 1 and checks which servers receive it. User
+// 1 is on servers 1 and 2, user 2 on server 2, user 3 on server 3, user 4 on server 1.
 func TestForwards(t *testing.T) {
 	single, group := pb.SessionType_SESSION_TYPE_SINGLE, pb.SessionType_SESSION_TYPE_GROUP
 	message := func(from, to uint32, typ pb.MsgType) pb.Message {
-		return &pb.MsgData{FromUserID: from, ToSessionID: to, MsgID: 5, CreateTime: 6, Type: typ, Data: []byte("text"),
+		return &pb.MsgData{FromUserID: from, ToSessionID: to, MsgID: 5, CreateTime: 6, Type: typ,
+			Data:       []byte("text"),
 			AttachData: []byte{}, ClientMsgID: []byte("id")}
 	}
 	ack := func(user, session uint32, typ pb.SessionType) pb.Message {
-		return pb.IMMsgDataAck_builder{UserId: proto.Uint32(user), SessionId: proto.Uint32(session), MsgId: proto.Uint32(5), SessionType: typ.Enum()}.Build()
+		return pb.IMMsgDataAck_builder{UserId: proto.Uint32(user), SessionId: proto.Uint32(session),
+			MsgId: proto.Uint32(5), SessionType: typ.Enum()}.Build()
 	}
 	tests := []struct {
 		name string
 		m    pb.Message
 		want [3]bool
 	}{
-		{"message, both elsewhere", message(1, 3, pb.MsgType_MSG_TYPE_SINGLE_TEXT), [3]bool{false, true, true}},
-		{"message, recipient elsewhere", message(4, 2, pb.MsgType_MSG_TYPE_SINGLE_AUDIO), [3]bool{false, true, false}},
-		{"message, sender elsewhere too", message(1, 4, pb.MsgType_MSG_TYPE_SINGLE_TEXT), [3]bool{false, true, false}},
+		{"message, both elsewhere", message(1, 3, pb.MsgType_MSG_TYPE_SINGLE_TEXT),
+			[3]bool{false, true, true}},
+		{"message, recipient elsewhere", message(4, 2, pb.MsgType_MSG_TYPE_SINGLE_AUDIO),
+			[3]bool{false, true, false}},
+		{"message, sender elsewhere too", message(1, 4, pb.MsgType_MSG_TYPE_SINGLE_TEXT),
+			[3]bool{false, true, false}},
 		{"message, nobody elsewhere", message(4, 99, pb.MsgType_MSG_TYPE_SINGLE_TEXT), [3]bool{}},
-		{"message to a group", message(1, 99, pb.MsgType_MSG_TYPE_GROUP_TEXT), [3]bool{false, true, true}},
+		{"message to a group", message(1, 99, pb.MsgType_MSG_TYPE_GROUP_TEXT),
+			[3]bool{false, true, true}},
 		{"ack for a sender elsewhere", ack(4, 3, single), [3]bool{false, false, true}},
 		{"ack for a sender here and elsewhere", ack(4, 1, single), [3]bool{false, true, false}},
 		{"ack for a sender here", ack(1, 4, single), [3]bool{}},
 		{"ack in a group", ack(4, 3, group), [3]bool{}},
-		{"p2p", pb.IMP2PCmdMsg_builder{FromUserId: proto.Uint32(1), ToUserId: proto.Uint32(3), CmdMsgData: proto.String("typing")}.Build(),
+		{"p2p", pb.IMP2PCmdMsg_builder{FromUserId: proto.Uint32(1), ToUserId: proto.Uint32(3),
+			CmdMsgData: proto.String("typing")}.Build(),
 			[3]bool{false, true, true}},
-		{"read notify", pb.IMMsgDataReadNotify_builder{UserId: proto.Uint32(1), SessionId: proto.Uint32(3), MsgId: proto.Uint32(5),
+		{"read notify", pb.IMMsgDataReadNotify_builder{UserId: proto.Uint32(1),
+			SessionId: proto.Uint32(3), MsgId: proto.Uint32(5),
 			SessionType: single.Enum()}.Build(), [3]bool{false, true, false}},
-		{"removed session", pb.IMRemoveSessionNotify_builder{UserId: proto.Uint32(1), SessionId: proto.Uint32(3), SessionType: single.Enum()}.Build(),
+		{"removed session", pb.IMRemoveSessionNotify_builder{UserId: proto.Uint32(1),
+			SessionId: proto.Uint32(3), SessionType: single.Enum()}.Build(),
 			[3]bool{false, true, false}},
-		{"file", pb.IMFileNotify_builder{FromUserId: proto.Uint32(1), ToUserId: proto.Uint32(3), FileName: proto.String("f"),
-			FileSize: proto.Uint32(1), TaskId: proto.String("t"), TransMode: pb.TransferFileType_FILE_TYPE_ONLINE.Enum(),
+		{"file", pb.IMFileNotify_builder{FromUserId: proto.Uint32(1), ToUserId: proto.Uint32(3),
+			FileName: proto.String("f"),
+			FileSize: proto.Uint32(1), TaskId: proto.String("t"),
+			TransMode:    pb.TransferFileType_FILE_TYPE_ONLINE.Enum(),
 			OfflineReady: proto.Uint32(0)}.Build(), [3]bool{false, false, true}},
-		{"kick", kick(1, windows, pb.KickReasonType_KICK_REASON_DUPLICATE_USER), [3]bool{false, true, false}},
+		{"kick", kick(1, windows, pb.KickReasonType_KICK_REASON_DUPLICATE_USER),
+			[3]bool{false, true, false}},
 		{"kick of nobody", kick(99, windows, pb.KickReasonType_KICK_REASON_MOBILE_KICK), [3]bool{}},
-		{"members changed", pb.IMGroupChangeMemberNotify_builder{UserId: proto.Uint32(1), GroupId: proto.Uint32(8),
-			ChangeType: pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD.Enum(), CurUserIdList: []uint32{4}}.Build(), [3]bool{false, true, true}},
-		{"sign info", pb.IMSignInfoChangedNotify_builder{ChangedUserId: proto.Uint32(1), SignInfo: proto.String("busy")}.Build(),
+		{"members changed", pb.IMGroupChangeMemberNotify_builder{UserId: proto.Uint32(1),
+			GroupId:       proto.Uint32(8),
+			ChangeType:    pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD.Enum(),
+			CurUserIdList: []uint32{4}}.Build(), [3]bool{false, true, true}},
+		{"sign info", pb.IMSignInfoChangedNotify_builder{ChangedUserId: proto.Uint32(1),
+			SignInfo: proto.String("busy")}.Build(),
 			[3]bool{true, true, true}},
-		{"avatar", pb.IMAvatarChangedNotify_builder{ChangedUserId: proto.Uint32(1), AvatarUrl: proto.String("http://x/y.png")}.Build(),
+		{"avatar", pb.IMAvatarChangedNotify_builder{ChangedUserId: proto.Uint32(1),
+			AvatarUrl: proto.String("http://x/y.png")}.Build(),
 			[3]bool{true, true, true}},
 		{"heartbeat", &pb.IMHeartBeat{}, [3]bool{}},
 	}
@@ -57,7 +73,8 @@ func TestForwards(t *testing.T) {
 	peers := []*peer{dial(), dial(), dial()}
 	peers[0].send(0, online(1, ios), online(4, ios))
 	peers[1].send(0, online(1, android), online(2, ios))
-	peers[2].send(0, online(3, ios), online(4, android), gone(4, android)) // 4 was on server 3 before
+	// 4 was on server 3 before
+	peers[2].send(0, online(3, ios), online(4, android), gone(4, android))
 	settleAll(peers...)
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -75,7 +92,8 @@ func TestForwards(t *testing.T) {
 	}
 }
 
-// TestLoginsThatMeet: two logins of a user at once on two servers, whose kicks do not find each other. The later one stays.
+// TestLoginsThatMeet: when two logins of a user on two servers overlap, so that neither
+// kick finds the other client, the later login stays.
 func TestLoginsThatMeet(t *testing.T) {
 	dup := pb.KickReasonType_KICK_REASON_DUPLICATE_USER
 	l := listen(t)
@@ -85,28 +103,36 @@ func TestLoginsThatMeet(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		events         []event
-		kicks1, kicks2 []pb.Message // what each server hears of kicks
+		kicks1, kicks2 []pb.Message // kicks that each server receives
 	}{
-		"one after the other": {
-			[]event{{0, kick(7, windows, dup)}, {0, online(7, windows)}, {1, kick(7, mac, dup)}, {1, online(7, mac)}},
+		"logins one after the other": {
+			[]event{{0, kick(7, windows, dup)}, {0, online(7, windows)}, {1, kick(7, mac, dup)},
+				{1, online(7, mac)}},
 			[]pb.Message{kick(7, mac, dup)}, nil},
-		"both kicks first, first known first": {
-			[]event{{0, kick(7, windows, dup)}, {1, kick(7, mac, dup)}, {0, online(7, windows)}, {1, online(7, mac)}},
+		"both kicks first, then the first client": {
+			[]event{{0, kick(7, windows, dup)}, {1, kick(7, mac, dup)}, {0, online(7, windows)},
+				{1, online(7, mac)}},
 			[]pb.Message{kick(7, mac, dup)}, nil},
-		"both kicks first, second known first": {
-			[]event{{0, kick(7, windows, dup)}, {1, kick(7, mac, dup)}, {1, online(7, mac)}, {0, online(7, windows)}},
+		"both kicks first, then the second client": {
+			[]event{{0, kick(7, windows, dup)}, {1, kick(7, mac, dup)}, {1, online(7, mac)},
+				{0, online(7, windows)}},
 			[]pb.Message{kick(7, mac, dup)}, nil},
-		"the other class stays": {
-			[]event{{0, kick(7, windows, dup)}, {1, kick(7, ios, dup)}, {0, online(7, windows)}, {1, online(7, ios)}},
+		"the other device class stays": {
+			[]event{{0, kick(7, windows, dup)}, {1, kick(7, ios, dup)}, {0, online(7, windows)},
+				{1, online(7, ios)}},
 			nil, nil},
-		"kicked by a phone is no login": {
-			[]event{{0, kick(7, windows, dup)}, {1, kick(7, windows, pb.KickReasonType_KICK_REASON_MOBILE_KICK)}, {0, online(7, windows)}},
+		"a kick by a phone does not count as a login": {
+			[]event{{0, kick(7, windows, dup)},
+				{1, kick(7, windows, pb.KickReasonType_KICK_REASON_MOBILE_KICK)},
+				{0, online(7, windows)}},
 			nil, nil},
-		"one client at all: kicks of both classes, and a phone meanwhile": {
-			[]event{{0, kick(7, windows, dup)}, {0, kick(7, ios, dup)}, {1, kick(7, ios, dup)}, {0, online(7, windows)}, {1, online(7, ios)}},
+		"kicks of both device classes, and a phone that logs in meanwhile": {
+			[]event{{0, kick(7, windows, dup)}, {0, kick(7, ios, dup)}, {1, kick(7, ios, dup)},
+				{0, online(7, windows)}, {1, online(7, ios)}},
 			nil, nil},
-		"a login that is over is not kicked later": {
-			[]event{{0, kick(7, windows, dup)}, {0, online(7, windows)}, {0, gone(7, windows)}, {1, kick(7, mac, dup)}, {0, online(7, windows)}},
+		"a completed login is not kicked later": {
+			[]event{{0, kick(7, windows, dup)}, {0, online(7, windows)}, {0, gone(7, windows)},
+				{1, kick(7, mac, dup)}, {0, online(7, windows)}},
 			nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -48,12 +48,14 @@ func load(t *testing.T) (names []string, exchanges map[string][]recorded) {
 		if exchanges[name] == nil {
 			names = append(names, name)
 		}
-		exchanges[name] = append(exchanges[name], recorded{conn - 1, dir == ">", frame{h.Command, h.Seq, string(body)}, raw})
+		exchanges[name] = append(exchanges[name],
+			recorded{conn - 1, dir == ">", frame{h.Command, h.Seq, string(body)}, raw})
 	}
 	return names, exchanges
 }
 
-// before is who was online where when an exchange was recorded that does not begin with an empty house; connections count from 0.
+// before holds the users that were online at the start of an exchange whose recording
+// began with clients connected. Connections count from 0.
 var before = map[string]map[int][]pb.Message{
 	"two_servers.kick_pc_by_login_on_2": {1: {online(8001, windows)}, 0: {online(8001, ios)}},
 	"two_servers.logout":                {0: {online(8002, mac)}},
@@ -64,9 +66,10 @@ var before = map[string]map[int][]pb.Message{
 	"two_servers.text_1_to_2":           {0: {online(8001, mac)}, 1: {online(8002, mac)}},
 }
 
-// TestRecordedExchanges plays what message servers said to the first implementation's route server, and compares what each
-// connection hears. With Flood everything is equal, byte for byte and in order. Without, the only difference is that what
-// concerns certain users is not sent to servers that hold none of them.
+// TestRecordedExchanges replays the frames that message servers sent to the first
+// implementation's route server, and compares the frames that each connection receives.
+// With Flood they are equal, byte for byte and in order. Without it the only difference
+// is that a frame for certain users is not sent to servers that hold none of them.
 func TestRecordedExchanges(t *testing.T) {
 	names, exchanges := load(t)
 	if len(names) < 80 {
@@ -101,11 +104,14 @@ func play(t *testing.T, l *listener, flood bool, name string, lines []recorded) 
 			continue
 		}
 		where.note(line.conn, line.frame)
-		// What the others hear of it stands further down, in the order of the connection: find it while it is known who is where.
+		// The frames that the others receive stand further down, in the order of their
+		// connection. Mark the frames that ours does not send now, while it is known
+		// which users are on which connection.
 		if !flood {
 			users := concerned(t, line.frame)
 			for j := range lines {
-				if o := &lines[j]; j > i && !o.in && o.frame == line.frame && users != nil && !where.holds(o.conn, users) {
+				if o := &lines[j]; j > i && !o.in && o.frame == line.frame && users != nil &&
+					!where.holds(o.conn, users) {
 					o.frame.cmd = 0 // ours does not send it
 				}
 			}
@@ -122,12 +128,14 @@ func play(t *testing.T, l *listener, flood bool, name string, lines []recorded) 
 	}
 	for c := range peers {
 		if !slices.Equal(got[c], want[c]) {
-			t.Errorf("connection %d got\n  %s\nwant\n  %s", c+1, describe(got[c]), describe(want[c]))
+			t.Errorf("connection %d got\n  %s\nwant\n  %s", c+1, describe(got[c]),
+				describe(want[c]))
 		}
 	}
 }
 
-// concerned returns the users that a forwarded frame is for; nil when it goes to everyone in any case.
+// concerned returns the users that a forwarded frame is for; nil when it is for all
+// servers.
 func concerned(t *testing.T, f frame) []uint32 {
 	t.Helper()
 	m, err := pdu.Decode(f.cmd, []byte(f.body))
@@ -154,7 +162,8 @@ func concerned(t *testing.T, f frame) []uint32 {
 	return nil
 }
 
-// whereabouts is the test's own idea of who is where: connections by user, one entry per client.
+// whereabouts is the test's own record of the users on each connection: connections by
+// user, one entry per client.
 type whereabouts map[uint32][]int
 
 func (w whereabouts) note(conn int, f frame) {

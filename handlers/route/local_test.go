@@ -12,7 +12,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// heard is a message server in the same process as the route server: it collects what it is told.
+// heard is a message server in the process of the route server. It collects the messages
+// that it receives.
 type heard struct{ messages chan pb.Message }
 
 func (h heard) Open(*session.Session) error                        { return nil }
@@ -20,7 +21,8 @@ func (h heard) Frame(*session.Session, pdu.Header, []byte)         {}
 func (h heard) Message(_ *session.Session, _ uint16, m pb.Message) { h.messages <- m }
 func (h heard) Close(*session.Session, error)                      { close(h.messages) }
 
-// TestInProcess: one message server in this process, one behind TCP. Each is told of the other's users, and gets their messages.
+// TestInProcess: a message server in the route server's process and one behind TCP
+// receive each other's notifies and messages.
 func TestInProcess(t *testing.T) {
 	l := listen(t)
 	dial := l.serve(t, route.Options{})
@@ -51,11 +53,13 @@ func TestInProcess(t *testing.T) {
 	there.settle()
 	expectHere(pcNotify(2, 1), statNotify(2, statOnline))
 
-	message := &pb.MsgData{FromUserID: 2, ToSessionID: 1, MsgID: 3, CreateTime: 4, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("text")}
+	message := &pb.MsgData{FromUserID: 2, ToSessionID: 1, MsgID: 3, CreateTime: 4,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("text")}
 	there.send(0, message)
 	expectHere(message)
 	answered := make(chan *pb.IMUsersStatRsp, 1)
-	pipe.Call(nil, 0, 0, pb.IMUsersStatReq_builder{UserId: proto.Uint32(1), UserIdList: []uint32{2}}.Build(), func(m pb.Message, err error) {
+	pipe.Call(nil, 0, 0, pb.IMUsersStatReq_builder{UserId: proto.Uint32(1),
+		UserIdList: []uint32{2}}.Build(), func(m pb.Message, err error) {
 		if err != nil {
 			t.Error(err)
 		}

@@ -12,7 +12,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// handlePresence enters the commands that say or ask who is online.
+// handlePresence registers the commands that report or ask which users are online.
 func (r *Server) handlePresence() {
 	router.Handle(r.Router, router.Public, r.handleRoleSet)
 	router.Handle(r.Router, router.Public, r.handleOnlineUserInfo)
@@ -21,8 +21,9 @@ func (r *Server) handlePresence() {
 	router.Handle(r.Router, router.Public, r.handleHeartBeat)
 }
 
-// handleRoleSet notes whether the message server listens to this route server. One of ours is told
-// what this server understands; a C++ message server does not ask, and must not be answered.
+// handleRoleSet records whether the message server takes presence from this route server.
+// A message server of ours sends its features and receives this server's. A C++ message
+// server sends none and must not receive an answer.
 func (r *Server) handleRoleSet(s *session.Session, _ uint16, m *pb.IMRoleSet) error {
 	of(s).slave.Store(m.GetMaster() == 0)
 	if !m.HasFeatures() {
@@ -34,13 +35,14 @@ func (r *Server) handleRoleSet(s *session.Session, _ uint16, m *pb.IMRoleSet) er
 	}.Build())
 }
 
-// client is one client in a message server's list.
+// client is one client in the list of a message server.
 type client struct {
 	kind pb.ClientType
 	acks bool
 }
 
-// handleOnlineUserInfo takes the list of all clients that a message server holds: what it sends when it has connected.
+// handleOnlineUserInfo replaces the clients of a message server by the list that it sends
+// after it has connected.
 func (r *Server) handleOnlineUserInfo(s *session.Session, _ uint16, m *pb.IMOnlineUserInfo) error {
 	sv := of(s)
 	first := !sv.reported
@@ -64,12 +66,14 @@ func (r *Server) handleOnlineUserInfo(s *session.Session, _ uint16, m *pb.IMOnli
 	r.each(changed, func(st *stripe, n *notes, user uint32) {
 		r.replace(st, n, sv, user, now[user], first)
 	})
-	r.log.Info("server reported its users", "role", "route", "conn", s.ID(), "peer", s.Remote(), "users", len(now))
+	r.log.Info("server reported its users", "role", "route", "conn", s.ID(), "peer", s.Remote(),
+		"users", len(now))
 	return nil
 }
 
-// replace sets user's clients on sv. With the user's stripe locked.
-func (r *Server) replace(st *stripe, n *notes, sv *server, user uint32, clients []client, first bool) {
+// replace sets user's clients on sv. The caller holds the lock of user's stripe.
+func (r *Server) replace(st *stripe, n *notes, sv *server, user uint32, clients []client,
+	first bool) {
 	c := r.where.Drop(sv.node, user)
 	for _, cl := range clients {
 		a := r.where.Add(sv.node, user, cl.kind)
@@ -95,9 +99,10 @@ func (r *Server) replace(st *stripe, n *notes, sv *server, user uint32, clients 
 	}
 }
 
-// handleUserStatusUpdate takes one client that came or went, or that acknowledges deliveries from
-// now on, or no more.
-func (r *Server) handleUserStatusUpdate(s *session.Session, _ uint16, m *pb.IMUserStatusUpdate) error {
+// handleUserStatusUpdate records a client that connected or disconnected, or a change of
+// whether a client acknowledges deliveries.
+func (r *Server) handleUserStatusUpdate(s *session.Session, _ uint16,
+	m *pb.IMUserStatusUpdate) error {
 	user, client := m.GetUserId(), m.GetClientType()
 	if m.HasAcks() {
 		r.where.SetAcks(of(s).node, user, client, m.GetAcks())
@@ -110,6 +115,8 @@ func (r *Server) handleUserStatusUpdate(s *session.Session, _ uint16, m *pb.IMUs
 	return nil
 }
 
+// arrive records a client that connected, and sends the notifies and the kicks of later
+// logins.
 func (r *Server) arrive(sv *server, user uint32, client pb.ClientType) {
 	st := r.stripe(user)
 	st.mu.Lock()
@@ -130,6 +137,7 @@ func (r *Server) arrive(sv *server, user uint32, client pb.ClientType) {
 	}
 }
 
+// leave records a client that disconnected. It fails when the client was not known.
 func (r *Server) leave(sv *server, user uint32, client pb.ClientType) error {
 	st := r.stripe(user)
 	st.mu.Lock()
@@ -137,7 +145,8 @@ func (r *Server) leave(sv *server, user uint32, client pb.ClientType) error {
 	c, known := r.where.Remove(sv.node, user, client)
 	if !known {
 		r.metrics.unknown.Inc()
-		return im.Errorf(im.NotFound, "client type %d of user %d goes, but was not there", client, user)
+		return im.Errorf(im.NotFound, "client type %d of user %d disconnected, but was not known",
+			client, user)
 	}
 	if sv.users[user]--; sv.users[user] == 0 {
 		delete(sv.users, user)
@@ -150,7 +159,7 @@ func (r *Server) leave(sv *server, user uint32, client pb.ClientType) error {
 	return nil
 }
 
-// lose forgets a server's users.
+// lose takes the users of a server offline.
 func (r *Server) lose(sv *server) {
 	for i := range r.stripes {
 		r.stripes[i].forget(sv.node)
@@ -165,8 +174,10 @@ func (r *Server) lose(sv *server) {
 	clear(sv.users)
 }
 
-// each calls f for many users, with the user's stripe locked, and pushes what f notes. Users of a stripe are taken together: a message server
-// that takes tens of thousands of users with it must not fill the mailboxes of the others with as many notes.
+// each calls f for each of many users, with the user's stripe locked, and pushes the
+// notifies that f adds. The notifies of a stripe's users are pushed together: a lost
+// message server with tens of thousands of users must not fill the mailboxes of the other
+// servers with as many pushes.
 func (r *Server) each(users []uint32, f func(st *stripe, n *notes, user uint32)) {
 	var groups [len(r.stripes)][]uint32
 	for _, user := range users {
@@ -188,34 +199,36 @@ func (r *Server) each(users []uint32, f func(st *stripe, n *notes, user uint32))
 	}
 }
 
-// notes are the notifies that one change, or many at once, lead to.
+// notes collects the notifies of one change, or of many changes that are pushed together.
 type notes []pb.Message
 
-// gone notes that user's last pc client went.
+// gone adds the notifies for user's last pc client, which disconnected.
 func (n *notes) gone(user uint32, c Change) {
-	if c.Online { // only phones are left to hear it
+	if c.Online { // only phones are left, and they show whether a pc is online
 		n.pc(user, false)
 	}
 	n.status(user, pb.UserStatType_USER_STATUS_OFFLINE)
 }
 
-// pc notes, for the user's phones, whether a pc is online.
+// pc adds the notify that tells user's phones whether a pc is online.
 func (n *notes) pc(user uint32, online bool) {
 	status := uint32(0)
 	if online {
 		status = 1
 	}
-	*n = append(*n, pb.IMServerPCLoginStatusNotify_builder{UserId: proto.Uint32(user), LoginStatus: proto.Uint32(status)}.Build())
+	*n = append(*n, pb.IMServerPCLoginStatusNotify_builder{UserId: proto.Uint32(user),
+		LoginStatus: proto.Uint32(status)}.Build())
 }
 
-// status notes, for everybody's pc clients, whether user is online.
+// status adds the notify that tells all pc clients whether user is online.
 func (n *notes) status(user uint32, status pb.UserStatType) {
 	*n = append(*n, pb.IMUserStatNotify_builder{
 		UserStat: pb.UserStat_builder{UserId: proto.Uint32(user), Status: status.Enum()}.Build(),
 	}.Build())
 }
 
-// notify tells message servers. With the stripe of the users concerned locked.
+// notify pushes n to the message servers. The caller holds the stripe of the users
+// concerned.
 func (r *Server) notify(n notes) {
 	if len(n) == 0 {
 		return
@@ -225,7 +238,8 @@ func (r *Server) notify(n notes) {
 	r.send(to, 0, n...)
 }
 
-// scopeOf is the scope of a question about presence, 0 without one that this server knows.
+// scopeOf returns the device scope of a presence request; 0 when it has none that this
+// server knows.
 func scopeOf(m *pb.IMUsersStatReq) pb.DeviceScope {
 	if _, known := pb.DeviceScope_name[int32(m.GetScope())]; known && m.HasScope() {
 		return m.GetScope()
@@ -233,13 +247,14 @@ func scopeOf(m *pb.IMUsersStatReq) pb.DeviceScope {
 	return 0
 }
 
-// filterOf is what a question about presence counts. As in the first implementation a user is
-// online when a pc client is, unless the question says otherwise.
+// filterOf returns the clients that a presence request counts. A user is online when a pc
+// client is, as in the first implementation, unless the request has a scope or a class.
 func filterOf(s *session.Session, m *pb.IMUsersStatReq) Filter {
 	scope := scopeOf(m)
 	f := Filter{PC: !m.HasSameClass() && scope == 0}
-	// A message server asks in these two ways about clients elsewhere: about rivals of one that logs
-	// in there, and for a receiver's device to wait for. It knows its own, and sooner than this server.
+	// A message server asks in these two ways about clients on other servers: rivals of a
+	// client that logs in, and receivers' devices whose acks it should wait for. It knows
+	// its own clients itself, and earlier than this server.
 	if m.HasSameClass() {
 		f.SameClass, f.Class, f.Except = true, m.GetSameClass(), Node(s.ID())
 	}
@@ -249,7 +264,8 @@ func filterOf(s *session.Session, m *pb.IMUsersStatReq) Filter {
 	return f
 }
 
-// handleUsersStatReq answers who is online, in the order asked.
+// handleUsersStatReq answers whether each of the users is online, in the order of the
+// request.
 func (r *Server) handleUsersStatReq(s *session.Session, seq uint16, m *pb.IMUsersStatReq) error {
 	f := filterOf(s, m)
 	list := make([]*pb.UserStat, 0, len(m.GetUserIdList()))
@@ -258,13 +274,16 @@ func (r *Server) handleUsersStatReq(s *session.Session, seq uint16, m *pb.IMUser
 		if r.where.Online(user, f) {
 			status = pb.UserStatType_USER_STATUS_ONLINE
 		}
-		list = append(list, pb.UserStat_builder{UserId: proto.Uint32(user), Status: status.Enum()}.Build())
+		list = append(list, pb.UserStat_builder{UserId: proto.Uint32(user),
+			Status: status.Enum()}.Build())
 	}
-	rsp := pb.IMUsersStatRsp_builder{UserId: proto.Uint32(m.GetUserId()), UserStatList: list}.Build()
+	rsp := pb.IMUsersStatRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+		UserStatList: list}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	if scope := scopeOf(m); scope != 0 {
 		rsp.SetScope(scope)
 	}
-	// Push, not Send: the answer stays behind the notifies of what the same server said before it asked.
+	// Push keeps the order and Send would not: the answer must follow the notifies of
+	// earlier changes that the same server reported.
 	return s.Push(seq, rsp)
 }

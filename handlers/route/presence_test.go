@@ -12,57 +12,62 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// step is something that happens to two message servers and what each is told then.
+// step is a list of messages from one of two message servers, and the notifies that both
+// then receive.
 type step struct {
 	what   string
-	server int // who sends
+	server int // index of the sender
 	send   []pb.Message
-	want   []pb.Message // both hear the same
+	want   []pb.Message // both servers receive the same
 }
 
+// TestPresence checks the notifies for each way in which clients connect and disconnect.
 func TestPresence(t *testing.T) {
 	on, off := statNotify(7, statOnline), statNotify(7, statOffline)
 	pcOn, pcOff := pcNotify(7, 1), pcNotify(7, 0)
 	tests := map[string][]step{
 		"phone only": {
-			{"comes", 0, []pb.Message{online(7, ios)}, nil},
-			{"goes", 0, []pb.Message{gone(7, ios)}, nil},
+			{"phone connects", 0, []pb.Message{online(7, ios)}, nil},
+			{"phone disconnects", 0, []pb.Message{gone(7, ios)}, nil},
 		},
 		"pc and phone on two servers": {
-			{"phone comes", 0, []pb.Message{online(7, android)}, nil},
-			{"pc comes", 1, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
-			{"pc goes", 1, []pb.Message{gone(7, windows)}, []pb.Message{pcOff, off}},
-			{"phone goes", 0, []pb.Message{gone(7, android)}, nil},
+			{"phone connects", 0, []pb.Message{online(7, android)}, nil},
+			{"pc connects", 1, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
+			{"pc disconnects", 1, []pb.Message{gone(7, windows)}, []pb.Message{pcOff, off}},
+			{"phone disconnects", 0, []pb.Message{gone(7, android)}, nil},
 		},
-		"two pcs of one kind on one server count twice": {
-			{"one", 0, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
-			{"two", 0, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
-			{"one less", 0, []pb.Message{gone(7, windows)}, nil},
-			{"none", 0, []pb.Message{gone(7, windows)}, []pb.Message{off}},
+		"two pcs of one client type on one server count twice": {
+			{"first connects", 0, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
+			{"second connects", 0, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
+			{"one disconnects", 0, []pb.Message{gone(7, windows)}, nil},
+			{"the other disconnects", 0, []pb.Message{gone(7, windows)}, []pb.Message{off}},
 		},
 		"pc on each server": {
-			{"first", 0, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
-			{"second", 1, []pb.Message{online(7, mac)}, []pb.Message{pcOn, on}},
-			{"first goes", 0, []pb.Message{gone(7, windows)}, nil},
-			{"second goes", 1, []pb.Message{gone(7, mac)}, []pb.Message{off}},
+			{"first connects", 0, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
+			{"second connects", 1, []pb.Message{online(7, mac)}, []pb.Message{pcOn, on}},
+			{"first disconnects", 0, []pb.Message{gone(7, windows)}, nil},
+			{"second disconnects", 1, []pb.Message{gone(7, mac)}, []pb.Message{off}},
 		},
-		"who was not there does not go": {
-			{"unknown", 0, []pb.Message{gone(7, windows)}, nil},
-			{"pc on 1", 0, []pb.Message{online(7, windows)}, []pb.Message{pcOn, on}},
-			{"other server", 1, []pb.Message{gone(7, windows)}, nil},
-			{"other kind", 0, []pb.Message{gone(7, mac)}, nil},
-			{"right", 0, []pb.Message{gone(7, windows)}, []pb.Message{off}},
+		"disconnects of unknown clients are ignored": {
+			{"user not online", 0, []pb.Message{gone(7, windows)}, nil},
+			{"pc connects to server 1", 0, []pb.Message{online(7, windows)},
+				[]pb.Message{pcOn, on}},
+			{"disconnect on the other server", 1, []pb.Message{gone(7, windows)}, nil},
+			{"disconnect of another client type", 0, []pb.Message{gone(7, mac)}, nil},
+			{"disconnect of the pc", 0, []pb.Message{gone(7, windows)}, []pb.Message{off}},
 		},
-		"leave counts as online": {
-			{"pc comes, away", 0, []pb.Message{update(3, 7, windows)}, []pb.Message{pcOn, on}},
+		"away counts as online": {
+			{"pc connects as away", 0, []pb.Message{update(3, 7, windows)}, []pb.Message{pcOn, on}},
 		},
-		"list on connecting is silent, a later one is not": {
-			{"first list", 0, []pb.Message{info(held(7, windows), held(7, windows), held(8, ios))}, nil},
-			{"one of two goes", 0, []pb.Message{gone(7, windows)}, nil},
-			{"7 not in the list any more", 0, []pb.Message{info(held(8, ios))}, []pb.Message{off}},
-			{"7 back", 0, []pb.Message{info(held(7, mac), held(8, ios))}, []pb.Message{pcOn, on}},
-			{"same again", 0, []pb.Message{info(held(7, mac), held(8, ios))}, nil},
-			{"goes", 0, []pb.Message{gone(7, mac)}, []pb.Message{off}},
+		"the first list causes no notifies, a later list does": {
+			{"first list", 0, []pb.Message{info(held(7, windows), held(7, windows), held(8, ios))},
+				nil},
+			{"one of two disconnects", 0, []pb.Message{gone(7, windows)}, nil},
+			{"list without 7", 0, []pb.Message{info(held(8, ios))}, []pb.Message{off}},
+			{"list with 7 again", 0, []pb.Message{info(held(7, mac), held(8, ios))},
+				[]pb.Message{pcOn, on}},
+			{"same list again", 0, []pb.Message{info(held(7, mac), held(8, ios))}, nil},
+			{"disconnects", 0, []pb.Message{gone(7, mac)}, []pb.Message{off}},
 		},
 	}
 	l := listen(t)
@@ -80,19 +85,24 @@ func TestPresence(t *testing.T) {
 	}
 }
 
-// TestLostServer: users go with their server, with the notifies that follow, and come back with it.
+// TestLostServer: when the link of a message server ends, its users go offline, with the
+// same notifies as for single clients. They come online again when the server reports
+// them.
 func TestLostServer(t *testing.T) {
 	l := listen(t)
 	dial := l.serve(t, route.Options{})
 	a, b := dial(), dial()
-	// 1: pc on a; 2: pc on a, phone on b; 3: pc on both; 4: phone on a. All in different stripes or not: order is per user.
+	// User 1: pc on a. User 2: pc on a, phone on b. User 3: pc on both. User 4: phone on
+	// a. The order of notifies holds for each user alone, so that the stripes do not
+	// matter.
 	a.send(0, online(1, windows), online(2, windows), online(3, windows), online(4, ios))
 	b.send(0, online(2, ios), online(3, mac))
 	settleAll(a, b)
 
 	a.conn.Close()
 	for want := map[frame]bool{
-		toFrame(t, 0, statNotify(1, statOffline)): true, toFrame(t, 0, pcNotify(2, 0)): true, toFrame(t, 0, statNotify(2, statOffline)): true,
+		toFrame(t, 0, statNotify(1, statOffline)): true, toFrame(t, 0, pcNotify(2, 0)): true,
+		toFrame(t, 0, statNotify(2, statOffline)): true,
 	}; len(want) > 0; {
 		f := b.read()
 		if !want[f] {
@@ -100,14 +110,17 @@ func TestLostServer(t *testing.T) {
 		}
 		delete(want, f)
 	}
-	<-l.closed // phones go without a word
-	if got := statuses(t, b, nil, anyDevice, 1, 2, 3, 4); fmt.Sprint(got) != "[false true true false]" {
+	<-l.closed // phones go offline without a notify
+	if got := statuses(t, b, nil, anyDevice, 1, 2, 3,
+		4); fmt.Sprint(got) != "[false true true false]" {
 		t.Errorf("online after loss of the server: %v", got)
 	}
 
-	// Back, and 5 logged in meanwhile. Those announced as gone are announced again; 5 was never announced as gone.
+	// Server a reconnects, and user 5 logged in meanwhile. Users announced as offline are
+	// announced again. User 5 was never announced as offline.
 	a = dial()
-	a.send(0, info(held(1, windows), held(2, windows), held(3, windows), held(4, ios), held(5, windows)))
+	a.send(0, info(held(1, windows), held(2, windows), held(3, windows), held(4, ios),
+		held(5, windows)))
 	want := map[frame]int{}
 	for _, user := range []uint32{1, 2} {
 		want[toFrame(t, 0, pcNotify(user, 1))]++
@@ -115,17 +128,18 @@ func TestLostServer(t *testing.T) {
 	}
 	for i, got := range settleAll(a, b) {
 		if len(got) != 4 {
-			t.Errorf("server %d hears\n  %s", i+1, describe(got))
+			t.Errorf("server %d receives\n  %s", i+1, describe(got))
 		}
 		for _, f := range got {
 			if want[f] == 0 {
-				t.Errorf("server %d hears %s", i+1, describe([]frame{f}))
+				t.Errorf("server %d receives %s", i+1, describe([]frame{f}))
 			}
 		}
 	}
 }
 
-// TestLostServerWithManyUsers: a server that takes a hundred thousand users with it does not overrun the links of the others.
+// TestLostServerWithManyUsers: when a server with a hundred thousand users is lost, the
+// notifies do not overflow the links of the other servers.
 func TestLostServerWithManyUsers(t *testing.T) {
 	dial := start(t, route.Options{})
 	a, b := dial(), dial()
@@ -145,7 +159,8 @@ func TestLostServerWithManyUsers(t *testing.T) {
 	expect(t, "afterwards", b.settle())
 }
 
-// TestRoleSet: presence is told by one route server of several.
+// TestRoleSet: a message server with several route servers receives presence from one of
+// them only.
 func TestRoleSet(t *testing.T) {
 	dial := start(t, route.Options{})
 	a, b := dial(), dial()
@@ -161,9 +176,10 @@ func TestRoleSet(t *testing.T) {
 	expect(t, "new master", settleAll(a, b)[1], statNotify(7, statOffline))
 }
 
-// statuses asks p's route server which users are online. The answer has to repeat the scope of the
-// question, if that is one that the server knows.
-func statuses(t *testing.T, p *peer, class *pb.ClientType, scope pb.DeviceScope, users ...uint32) []bool {
+// statuses asks p's route server which users are online. The answer must repeat the scope
+// of the request when the server knows this scope.
+func statuses(t *testing.T, p *peer, class *pb.ClientType, scope pb.DeviceScope,
+	users ...uint32) []bool {
 	t.Helper()
 	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(9), UserIdList: users, SameClass: class,
 		AttachData: []byte("way back")}.Build()
@@ -182,7 +198,8 @@ func statuses(t *testing.T, p *peer, class *pb.ClientType, scope pb.DeviceScope,
 	if err := rsp.ParseBody([]byte(f.body)); err != nil {
 		t.Fatal(err)
 	}
-	if rsp.GetUserId() != 9 || string(rsp.GetAttachData()) != "way back" || len(rsp.GetUserStatList()) != len(users) {
+	if rsp.GetUserId() != 9 || string(rsp.GetAttachData()) != "way back" ||
+		len(rsp.GetUserStatList()) != len(users) {
 		t.Fatalf("answer %v", &rsp)
 	}
 	if rsp.HasScope() != (scope != 0) || rsp.HasScope() && rsp.GetScope() != scope {
@@ -204,6 +221,8 @@ const (
 	unknownScope = pb.DeviceScope(77)
 )
 
+// TestUsersStat: a presence request counts pc clients, or the clients of its scope or
+// class.
 func TestUsersStat(t *testing.T) {
 	dial := start(t, route.Options{})
 	a, b := dial(), dial()
@@ -231,14 +250,15 @@ func TestUsersStat(t *testing.T) {
 		{"phones elsewhere", a, &phone, 0, "[false false false false false]"},
 		{"phones elsewhere, from the other", b, &phone, anyDevice, "[false true true false false]"},
 	} {
-		if got := statuses(t, test.p, test.class, test.scope, 1, 2, 3, 99, 1); fmt.Sprint(got) != test.want {
+		if got := statuses(t, test.p, test.class, test.scope, 1, 2, 3, 99,
+			1); fmt.Sprint(got) != test.want {
 			t.Errorf("%s: %v, want %s", test.what, got, test.want)
 		}
 	}
 }
 
-// TestAcks follows which users have a device that acknowledges: message servers report it when it
-// changes, and in their lists.
+// TestAcks follows which users have a device that acknowledges deliveries. Message
+// servers report it when it changes, and in their lists.
 func TestAcks(t *testing.T) {
 	dial := start(t, route.Options{})
 	a, b, asking := dial(), dial(), dial()
@@ -250,15 +270,18 @@ func TestAcks(t *testing.T) {
 		send []pb.Message
 		want string // of users 1 to 4
 	}{
-		{"those in a list", a, []pb.Message{info(held(1, windows), held(2, ios), listed)}, "[false false false true]"},
+		{"those in a list", a, []pb.Message{info(held(1, windows), held(2, ios), listed)},
+			"[false false false true]"},
 		{"one begins", a, []pb.Message{acks(1, windows, true)}, "[true false false true]"},
-		{"one of no such client", a, []pb.Message{acks(2, android, true), acks(3, ios, true)}, "[true false false true]"},
+		{"one of no such client", a, []pb.Message{acks(2, android, true), acks(3, ios, true)},
+			"[true false false true]"},
 		{"the same user elsewhere", b, []pb.Message{online(1, mac)}, "[true false false true]"},
 		{"one ends", a, []pb.Message{acks(1, windows, false)}, "[false false false true]"},
 		{"one elsewhere", b, []pb.Message{acks(1, mac, true)}, "[true false false true]"},
 		{"it goes", b, []pb.Message{gone(1, mac)}, "[false false false true]"},
 		{"it comes back", b, []pb.Message{online(1, mac)}, "[false false false true]"},
-		{"another list", a, []pb.Message{info(held(1, windows), held(4, ios))}, "[false false false false]"},
+		{"another list", a, []pb.Message{info(held(1, windows), held(4, ios))},
+			"[false false false false]"},
 	}
 	for _, s := range steps {
 		s.p.send(0, s.send...)
@@ -267,13 +290,14 @@ func TestAcks(t *testing.T) {
 			t.Errorf("%s: %v, want %s", s.what, got, s.want)
 		}
 	}
-	if got := statuses(t, a, nil, anyDevice, 1, 2, 3, 4); fmt.Sprint(got) != "[true false false true]" {
+	if got := statuses(t, a, nil, anyDevice, 1, 2, 3,
+		4); fmt.Sprint(got) != "[true false false true]" {
 		t.Errorf("online afterwards: %v", got) // reports of acks count nobody
 	}
 }
 
-// TestFeatures: a message server that says what it understands is told what the route server does.
-// One that does not is told nothing.
+// TestFeatures: a message server that sends its features receives the route server's. One
+// that sends none receives no answer.
 func TestFeatures(t *testing.T) {
 	dial := start(t, route.Options{})
 	ours, other := dial(), dial()
@@ -285,7 +309,8 @@ func TestFeatures(t *testing.T) {
 	expect(t, "another", got[1])
 }
 
-// TestLastWordIsTrue: many servers report the same user at once; what each is told last is how it is in the end.
+// TestLastWordIsTrue: many servers report the same user at the same time. The last notify
+// that each receives is the final state.
 func TestLastWordIsTrue(t *testing.T) {
 	dial := start(t, route.Options{})
 	watch := dial()
@@ -317,12 +342,12 @@ func TestLastWordIsTrue(t *testing.T) {
 	for _, f := range watch.settle() {
 		if f.cmd == pb.CmdUserStatNotify {
 			if f == last && f == toFrame(t, 0, statNotify(7, statOffline)) {
-				t.Fatal("told twice in a row that the user went")
+				t.Fatal("two notifies in a row report the user as offline")
 			}
 			last = f
 		}
 	}
 	if last != toFrame(t, 0, statNotify(7, statOffline)) {
-		t.Errorf("the last word is %s", describe([]frame{last}))
+		t.Errorf("the last notify is %s", describe([]frame{last}))
 	}
 }

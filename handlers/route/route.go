@@ -1,24 +1,30 @@
-// Package route decides for the route server: it knows which users are online on which message servers, tells everyone when that changes,
-// and forwards what concerns users elsewhere.
+// Package route implements the route server: it tracks which users are online on which
+// message servers, notifies the message servers of changes, and forwards messages for
+// users that are connected to other message servers.
 //
 // # Order
 //
-// Message servers talk over several event loops at once. Everything that changes one user happens under one lock, the user's stripe, and
-// what follows from it is pushed before the lock is left: so each message server hears of a user's changes in the order in which they
-// happened, and the last word is the truth. Pushing never waits.
+// Message servers send over several event loops at the same time. Every change of a user,
+// and the pushes that follow from it, happen under one lock, the user's stripe. So each
+// message server receives a user's notifies in the order of the changes, and the last
+// notify is the current state. A push never blocks.
 //
 // # Presence
 //
-// What message servers are told, all of them, the reporting one included, as the first implementation did:
+// All message servers receive the following notifies, including the one that reported the
+// change, as in the first implementation:
 //
-//   - A pc client comes: IMServerPCLoginStatusNotify 1, IMUserStatNotify online.
-//   - A phone comes while a pc is online: IMServerPCLoginStatusNotify 1.
-//   - The last pc client goes, and a phone stays: IMServerPCLoginStatusNotify 0, IMUserStatNotify offline.
-//   - The last pc client goes, and nothing stays: IMUserStatNotify offline.
-//   - Else nothing: phones are not announced.
+//   - A pc client connects: IMServerPCLoginStatusNotify 1, IMUserStatNotify online.
+//   - A phone connects while a pc is online: IMServerPCLoginStatusNotify 1.
+//   - The last pc client disconnects and a phone remains: IMServerPCLoginStatusNotify 0,
+//     IMUserStatNotify offline.
+//   - The last pc client disconnects and no client remains: IMUserStatNotify offline.
+//   - Any other change sends nothing: the status of phones is not announced.
 //
-// A message server that is lost takes its users with it, with the same notifies. When it comes back and reports them, those that
-// were announced as gone are announced again; others are not, so that a restart of the route server is silent.
+// When the link of a message server ends, its users go offline, with the same notifies.
+// When the server reconnects and reports its users, those that were announced as offline
+// are announced as online again. Others are not announced, so that a restart of the route
+// server sends no notifies.
 package route
 
 import (
@@ -35,19 +41,22 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Options sets up a Server. Zero values mean the defaults.
+// Options configures a Server. Zero values mean the defaults.
 type Options struct {
-	// Whereabouts says who is where. Default: a Table of the server's own.
+	// Whereabouts stores which users are online where. Default: a Table of the server's
+	// own.
 	Whereabouts Whereabouts
-	// Flood forwards everything to all message servers, as the first implementation did, not only to those that hold a user concerned. Clients
-	// cannot tell the difference; it is for message servers that do not report their users.
+	// Flood forwards every message to all message servers, as the first implementation
+	// did, and not only to those that hold one of its users. Clients cannot tell the
+	// difference. It is for message servers that do not report their users.
 	Flood bool
-	// LinkTimeout is how long a message server may be silent before its users count as gone, LinkHeartbeat how long this side
-	// may be. Defaults 30 s and 5 s.
+	// LinkTimeout is the longest time that a message server may be silent before its link
+	// is closed and its users count as offline. LinkHeartbeat is the interval of this
+	// side's heartbeats. Defaults 30 s and 5 s.
 	LinkTimeout, LinkHeartbeat time.Duration
-	// Log gets message servers coming and going. Default: discarded.
+	// Log records the message servers that connect and disconnect. Default: discarded.
 	Log *slog.Logger
-	// Registerer gets the metrics. Default: none.
+	// Registerer registers the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 
@@ -60,23 +69,23 @@ type Server struct {
 	metrics metrics
 	stripes [64]stripe
 
-	mu      sync.Mutex                // of those who change servers
-	servers atomic.Pointer[[]*server] // replaced, never changed
+	mu      sync.Mutex                // held to replace servers
+	servers atomic.Pointer[[]*server] // copy on write
 }
 
-// server is one link: a message server, or another that only sends.
+// server is one link: of a message server, or of another server that only sends.
 type server struct {
 	session *session.Session
 	node    Node
-	// slave says that this route server is not the one the message server listens to for presence.
+	// slave is set when the message server takes presence from another route server.
 	slave atomic.Bool
 
-	// Below: within the session's own calls only, which come one after another.
+	// The fields below are used only in the session's own calls, which run one at a time.
 	users    map[uint32]int // clients by user
-	reported bool           // it has sent its users
+	reported bool           // it has sent the list of its users
 }
 
-// New makes a route server that knows nobody yet.
+// New returns a route server that knows no user yet.
 func New(opt Options) *Server {
 	if opt.LinkTimeout <= 0 {
 		opt.LinkTimeout = 30 * time.Second
@@ -102,7 +111,7 @@ func New(opt Options) *Server {
 	return r
 }
 
-// Open takes in a link.
+// Open adds a link.
 func (r *Server) Open(s *session.Session) error {
 	if s.Loop() != nil {
 		s.SetIdleLimit(r.opt.LinkTimeout)
@@ -118,23 +127,25 @@ func (r *Server) Open(s *session.Session) error {
 	return nil
 }
 
-// Close takes a link out, and its users with it.
+// Close removes a link and takes its users offline.
 func (r *Server) Close(s *session.Session, err error) {
 	sv, ok := s.Data.(*server)
 	if !ok {
 		return
 	}
 	r.mu.Lock()
-	all := slices.DeleteFunc(slices.Clone(*r.servers.Load()), func(o *server) bool { return o == sv })
+	all := slices.DeleteFunc(slices.Clone(*r.servers.Load()),
+		func(o *server) bool { return o == sv })
 	r.servers.Store(&all)
 	r.mu.Unlock()
-	r.log.Info("server gone", "role", "route", "conn", s.ID(), "peer", s.Remote(), "users", len(sv.users), "err", err)
+	r.log.Info("server gone", "role", "route", "conn", s.ID(), "peer", s.Remote(), "users",
+		len(sv.users), "err", err)
 	r.lose(sv)
 }
 
 func of(s *session.Session) *server { return s.Data.(*server) }
 
-// find returns the servers with the given nodes, except one.
+// find returns the servers of nodes, except the one of node except.
 func (r *Server) find(nodes []Node, except Node) []*server {
 	if len(nodes) == 0 || len(nodes) == 1 && nodes[0] == except {
 		return nil
@@ -148,18 +159,21 @@ func (r *Server) find(nodes []Node, except Node) []*server {
 	return found
 }
 
-// all returns all servers, without except.
+// all returns all servers, except the one of node except.
 func (r *Server) all(except Node) []*server {
-	return slices.DeleteFunc(slices.Clone(*r.servers.Load()), func(sv *server) bool { return sv.node == except })
+	return slices.DeleteFunc(slices.Clone(*r.servers.Load()),
+		func(sv *server) bool { return sv.node == except })
 }
 
-// masters returns the servers that listen to this route server for presence. With several route servers each message server reports to
-// all, and would hear everything as many times.
+// masters returns the servers that take presence from this route server. A message server
+// reports to every route server; if each of them sent it presence, it would receive every
+// notify several times.
 func (r *Server) masters() []*server {
-	return slices.DeleteFunc(slices.Clone(*r.servers.Load()), func(sv *server) bool { return sv.slave.Load() })
+	return slices.DeleteFunc(slices.Clone(*r.servers.Load()),
+		func(sv *server) bool { return sv.slave.Load() })
 }
 
-// metrics counts what the role does beyond answering.
+// metrics counts forwards, notifies and errors.
 type metrics struct {
 	forwards prometheus.Counter
 	nobody   *prometheus.CounterVec
@@ -170,27 +184,37 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer, r *Server) metrics {
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_route_" + name, Help: help})
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_route_" + name,
+			Help: help})
 	}
 	m := metrics{
-		forwards: counter("forwards_total", "Messages sent on to a message server; one that goes to two counts twice."),
-		nobody: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_route_forwards_nobody_total",
-			Help: "Messages not sent on because no other message server holds a user concerned, by command."}, []string{"cmd"}),
-		drops:    counter("drops_total", "Messages lost because a message server's link was full or closed."),
+		forwards: counter("forwards_total",
+			"Messages forwarded to a message server. One that is forwarded to two servers counts "+
+				"twice."),
+		nobody: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "teamtalk_route_forwards_nobody_total",
+			Help: "Messages not forwarded because no other message server holds one of its " +
+				"users, by command."}, []string{"cmd"}),
+		drops: counter("drops_total",
+			"Messages dropped because the link of a message server was full or closed."),
 		notifies: counter("notifies_total", "Presence notifies sent to message servers."),
-		unknown:  counter("unknown_clients_total", "Clients reported as gone that were not known to be there."),
+		unknown: counter("unknown_clients_total",
+			"Reports of disconnected clients that were not known to be connected."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.forwards, m.nobody, m.drops, m.notifies, m.unknown,
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_route_servers", Help: "Servers connected."},
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_route_servers",
+				Help: "Servers connected."},
 				func() float64 { return float64(len(*r.servers.Load())) }))
 		if t, ok := r.where.(*Table); ok {
-			reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_route_users", Help: "Users online."},
+			reg.MustRegister(prometheus.NewGaugeFunc(
+				prometheus.GaugeOpts{Name: "teamtalk_route_users", Help: "Users online."},
 				func() float64 { return float64(t.Users()) }))
 		}
 	}
 	return m
 }
 
-// handleHeartBeat has nothing to do: that something came is what counts.
+// handleHeartBeat does nothing: the arrival of a frame is enough to restart the idle
+// limit.
 func (r *Server) handleHeartBeat(*session.Session, uint16, *pb.IMHeartBeat) error { return nil }

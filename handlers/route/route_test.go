@@ -19,7 +19,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// frame is one frame as it travels.
+// frame is one frame on a connection.
 type frame struct {
 	cmd  pb.Command
 	seq  uint16
@@ -33,10 +33,11 @@ type peer struct {
 	in   *bufio.Reader
 }
 
-// listener is a TCP port in front of one route server after the other: starting and stopping an engine takes half a second.
+// listener is a TCP port that serves one route server after the other, because starting
+// and stopping an engine takes half a second.
 type listener struct {
 	addr   string
-	closed chan struct{} // one for each connection whose end was handled
+	closed chan struct{} // one for each closed connection that was handled
 
 	mu      sync.Mutex
 	current *route.Server
@@ -46,7 +47,8 @@ type listener struct {
 func listen(t *testing.T) *listener {
 	t.Helper()
 	l := &listener{closed: make(chan struct{}, 10_000), owner: map[*session.Session]*route.Server{}}
-	srv, err := engine.Start(engine.Options{Name: t.Name(), Addr: "127.0.0.1:0", Handler: l, Loops: 2,
+	srv, err := engine.Start(engine.Options{Name: t.Name(), Addr: "127.0.0.1:0", Handler: l,
+		Loops:    2,
 		MaxFrame: pdu.MaxServerFrame, MaxBuffered: pdu.MaxServerFrame})
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +64,8 @@ func listen(t *testing.T) *listener {
 	return l
 }
 
-// serve puts a new route server behind the port for the connections that come from now on.
+// serve puts a new route server behind the port, for the connections that are accepted
+// from now on.
 func (l *listener) serve(t *testing.T, opt route.Options) (dial func() *peer) {
 	r := route.New(opt)
 	l.mu.Lock()
@@ -76,7 +79,7 @@ func (l *listener) serve(t *testing.T, opt route.Options) (dial func() *peer) {
 		}
 		t.Cleanup(func() { conn.Close() })
 		p := &peer{t: t, conn: conn, in: bufio.NewReader(conn)}
-		p.settle() // it is connected when it is answered
+		p.settle() // an answer shows that the connection is open
 		return p
 	}
 }
@@ -100,9 +103,15 @@ func (l *listener) Open(s *session.Session) error {
 	return l.of(s).Open(s)
 }
 
-func (l *listener) Frame(s *session.Session, h pdu.Header, body []byte) { l.of(s).Frame(s, h, body) }
+func (l *listener) Frame(s *session.Session, h pdu.Header,
+	body []byte) {
+	l.of(s).Frame(s, h, body)
+}
 
-func (l *listener) Message(s *session.Session, seq uint16, m pb.Message) { l.of(s).Message(s, seq, m) }
+func (l *listener) Message(s *session.Session, seq uint16,
+	m pb.Message) {
+	l.of(s).Message(s, seq, m)
+}
 
 func (l *listener) Close(s *session.Session, err error) {
 	l.of(s).Close(s, err)
@@ -149,10 +158,11 @@ func (p *peer) read() frame {
 	return frame{h.Command, h.Seq, string(body)}
 }
 
-// settleSeq marks the question by which settle knows that all is done.
+// settleSeq is the seq of settle's request.
 const settleSeq = 0xfffe
 
-// settle asks a question and returns what arrives before the answer: everything that was pushed to this connection before it.
+// settle sends a request and returns the frames that arrive before its answer: all that
+// was pushed to this connection before.
 func (p *peer) settle() []frame {
 	p.t.Helper()
 	p.send(settleSeq, pb.IMUsersStatReq_builder{UserId: proto.Uint32(0)}.Build())
@@ -166,7 +176,8 @@ func (p *peer) settle() []frame {
 	}
 }
 
-// settleAll is settle for several, once for what they sent themselves and once for what that led to at the others.
+// settleAll calls settle on each peer twice: the first round covers the frames that a
+// peer sent itself, the second the frames that they caused at the others.
 func settleAll(peers ...*peer) [][]frame {
 	got := make([][]frame, len(peers))
 	for range 2 {
@@ -177,15 +188,15 @@ func settleAll(peers ...*peer) [][]frame {
 	return got
 }
 
-// expect compares what arrived, with frames made of messages; seq 0.
-func expect(t *testing.T, who string, got []frame, want ...pb.Message) {
+// expect compares the received frames with those of messages with seq 0.
+func expect(t *testing.T, name string, got []frame, want ...pb.Message) {
 	t.Helper()
 	var frames []frame
 	for _, m := range want {
 		frames = append(frames, toFrame(t, 0, m))
 	}
 	if !slices.Equal(got, frames) {
-		t.Errorf("%s got\n  %s\nwant\n  %s", who, describe(got), describe(frames))
+		t.Errorf("%s got\n  %s\nwant\n  %s", name, describe(got), describe(frames))
 	}
 }
 
@@ -202,7 +213,8 @@ func online(user uint32, client pb.ClientType) pb.Message { return update(1, use
 func gone(user uint32, client pb.ClientType) pb.Message   { return update(2, user, client) }
 
 func update(status, user uint32, client pb.ClientType) pb.Message {
-	return pb.IMUserStatusUpdate_builder{UserStatus: proto.Uint32(status), UserId: proto.Uint32(user), ClientType: client.Enum()}.Build()
+	return pb.IMUserStatusUpdate_builder{UserStatus: proto.Uint32(status),
+		UserId: proto.Uint32(user), ClientType: client.Enum()}.Build()
 }
 
 func info(clients ...*pb.ServerUserStat) pb.Message {
@@ -216,19 +228,23 @@ func acks(user uint32, client pb.ClientType, acks bool) pb.Message {
 }
 
 func held(user uint32, client pb.ClientType) *pb.ServerUserStat {
-	return pb.ServerUserStat_builder{UserId: proto.Uint32(user), Status: pb.UserStatType_USER_STATUS_ONLINE.Enum(), ClientType: client.Enum()}.Build()
+	return pb.ServerUserStat_builder{UserId: proto.Uint32(user),
+		Status: pb.UserStatType_USER_STATUS_ONLINE.Enum(), ClientType: client.Enum()}.Build()
 }
 
 func pcNotify(user, status uint32) pb.Message {
-	return pb.IMServerPCLoginStatusNotify_builder{UserId: proto.Uint32(user), LoginStatus: proto.Uint32(status)}.Build()
+	return pb.IMServerPCLoginStatusNotify_builder{UserId: proto.Uint32(user),
+		LoginStatus: proto.Uint32(status)}.Build()
 }
 
 func statNotify(user uint32, status pb.UserStatType) pb.Message {
-	return pb.IMUserStatNotify_builder{UserStat: pb.UserStat_builder{UserId: proto.Uint32(user), Status: status.Enum()}.Build()}.Build()
+	return pb.IMUserStatNotify_builder{UserStat: pb.UserStat_builder{UserId: proto.Uint32(user),
+		Status: status.Enum()}.Build()}.Build()
 }
 
 func kick(user uint32, client pb.ClientType, reason pb.KickReasonType) pb.Message {
-	return pb.IMServerKickUser_builder{UserId: proto.Uint32(user), ClientType: client.Enum(), Reason: proto.Uint32(uint32(reason))}.Build()
+	return pb.IMServerKickUser_builder{UserId: proto.Uint32(user), ClientType: client.Enum(),
+		Reason: proto.Uint32(uint32(reason))}.Build()
 }
 
 const (

@@ -7,28 +7,35 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// stripe is the lock of a part of the users, and what has to be remembered of them beyond their whereabouts.
+// stripe is the lock of a part of the users, with the state of these users that
+// Whereabouts does not hold.
 type stripe struct {
 	mu sync.Mutex // held while a user changes and the notifies are pushed
-	// lost are users whose pc was announced as gone because their message server was lost.
+	// lost holds the users that were announced as offline because the link of their
+	// message server ended.
 	lost map[uint32]struct{}
-	// claims are logins under way, by user, in order: see claim.
+	// claims holds the logins in progress of each user, in order: see claim.
 	claims map[uint32][]claim
-	_      [32]byte // a stripe to a cache line
+	_      [32]byte // pads a stripe to a cache line
 }
 
-// claim is a login between its two messages: IMServerKickUser, which ends the user's other clients of the class, and
-// IMUserStatusUpdate, which makes it known. Two logins at once on two message servers would otherwise not see each other, as the kick of
-// each comes before the other is known, and both would stay. So the later kick is kept for the earlier login, and given to its
-// server when it becomes known. The later login stays.
+// claim is a login in progress: its IMServerKickUser, which disconnects the user's other
+// clients of the same device class, has arrived, and its IMUserStatusUpdate, which
+// reports the client as connected, has not.
+//
+// Two logins at the same time on two message servers would otherwise both stay: the kick
+// of each arrives before the other client is known. So the later kick is kept in the
+// claim of the earlier login, and sent to that login's server when the client becomes
+// known. The later login stays.
 type claim struct {
 	node   Node
 	client pb.ClientType
-	beaten *pb.IMServerKickUser // the later kick, nil while there is none
+	beaten *pb.IMServerKickUser // kick of the later login; nil when there is none
 }
 
-// maxClaims bounds the logins under way in one stripe; they last for milliseconds. Beyond it all are forgotten, which matters
-// only to those that meet at that moment.
+// maxClaims bounds the logins in progress in one stripe. A login lasts milliseconds.
+// Above the bound all claims of the stripe are dropped: two logins of one user that
+// overlap at that moment may then both stay.
 const maxClaims = 4096
 
 func (st *stripe) init() {
@@ -38,10 +45,11 @@ func (st *stripe) init() {
 
 func (r *Server) stripe(user uint32) *stripe { return &r.stripes[user%uint32(len(r.stripes))] }
 
-// claim notes the login that sent kick from n. With st.mu held.
+// claim records the login on n that sent kick. The caller holds st.mu.
 func (st *stripe) claim(n Node, kick *pb.IMServerKickUser) {
 	user := kick.GetUserId()
-	claims := slices.DeleteFunc(st.claims[user], func(c claim) bool { return c.node == n && c.client.SameClass(kick.GetClientType()) })
+	claims := slices.DeleteFunc(st.claims[user],
+		func(c claim) bool { return c.node == n && c.client.SameClass(kick.GetClientType()) })
 	for i := range claims {
 		if claims[i].client.SameClass(kick.GetClientType()) {
 			claims[i].beaten = kick
@@ -54,8 +62,8 @@ func (st *stripe) claim(n Node, kick *pb.IMServerKickUser) {
 	st.claims[user] = append(claims, claim{node: n, client: kick.GetClientType()})
 }
 
-// arrive ends user's logins under way at n, now that client is known. It returns the kicks of later logins that client must hear.
-// With st.mu held.
+// arrive removes the claims of user's logins on n, now that client is known. It returns
+// the kicks of later logins that client must receive. The caller holds st.mu.
 func (st *stripe) arrive(n Node, user uint32, client pb.ClientType) []*pb.IMServerKickUser {
 	claims, ok := st.claims[user]
 	if !ok {
@@ -72,7 +80,7 @@ func (st *stripe) arrive(n Node, user uint32, client pb.ClientType) []*pb.IMServ
 	return kicks
 }
 
-// forget ends all logins under way at n.
+// forget removes all claims of n.
 func (st *stripe) forget(n Node) {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -7,63 +7,68 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Node is a message server as the whereabouts know it: the id of the session it is connected by.
+// Node identifies a message server: it is the id of the session over which the server is
+// connected.
 type Node uint64
 
-// Whereabouts knows which users are online, on which message servers and by which kinds of client. Route_server's own Table is one
-// form of it; a store that several route_servers share would be another.
+// Whereabouts stores which users are online, on which message servers, and with which
+// client types. Table implements it in the memory of one route server. An implementation
+// that several route servers share is possible.
 //
-// Server changes one user at a time, so an implementation need not order changes of the same user. Reads come at any time, from anywhere.
+// Server never runs two changes of the same user at a time, so an implementation need not
+// order them. Reads: any goroutine, at any time.
 type Whereabouts interface {
-	// Add notes one more client of user on node.
+	// Add adds one client of user on node n.
 	Add(n Node, user uint32, client pb.ClientType) Change
-	// Remove notes one less. Known is false, and nothing changes, when node has no such client of user.
+	// Remove removes one client. When n has no such client of user, nothing changes and
+	// known is false.
 	Remove(n Node, user uint32, client pb.ClientType) (c Change, known bool)
-	// Drop forgets all of user's clients on node.
+	// Drop removes all of user's clients on n.
 	Drop(n Node, user uint32) Change
-	// SetAcks notes whether user's clients of that kind on node acknowledge deliveries. It changes
-	// nothing when node has no such client; clients that are added do not.
+	// SetAcks records whether user's clients of this type on n acknowledge deliveries. It
+	// has no effect when n has no such client. Added clients do not acknowledge until
+	// SetAcks says so.
 	SetAcks(n Node, user uint32, client pb.ClientType, acks bool)
-	// Holders returns the nodes that have user; the slice must not be changed.
+	// Holders returns the nodes that hold user. The caller must not change the slice.
 	Holders(user uint32) []Node
-	// Online reports whether user has a client that f lets count.
+	// Online reports whether user has a client that f counts.
 	Online(user uint32, f Filter) bool
 }
 
-// Change says what became of a user's pc clients by one change.
+// Change is the effect of one change on a user's clients.
 type Change struct {
-	PCBefore, PCAfter bool // any pc client online
-	Online            bool // any client online, afterwards
+	PCBefore, PCAfter bool // whether a pc client was online before the change, and is after it
+	Online            bool // whether any client is online after the change
 }
 
-// Filter says which clients count. The zero value counts all.
+// Filter selects the clients that count. The zero value counts all.
 type Filter struct {
-	Class  pb.ClientType // with SameClass
-	Except Node          // clients of this node do not count; 0: all do
+	Class  pb.ClientType // used with SameClass
+	Except Node          // clients of this node do not count; 0: no exception
 
 	SameClass bool // only clients of Class's device class
 	PC        bool // only pc clients
 	Acks      bool // only clients that acknowledge deliveries
 }
 
-// Table is the whereabouts in memory. All methods may be called from anywhere.
+// Table is a Whereabouts in memory. Any goroutine.
 type Table struct {
 	shards []tableShard
 }
 
 type tableShard struct {
-	mu    sync.RWMutex // held for one change or look-up
+	mu    sync.RWMutex // held for one change or lookup
 	users map[uint32]*presence
-	_     [32]byte // a shard to a cache line
+	_     [32]byte // pads a shard to a cache line
 }
 
 // presence is one online user.
 type presence struct {
-	nodes   []Node // replaced, never changed: readers keep the one they got
+	nodes   []Node // copy on write: readers keep the slice that they got
 	devices []device
 }
 
-// device is the clients of one kind on one node.
+// device is the clients of one client type on one node.
 type device struct {
 	node   Node
 	client pb.ClientType
@@ -71,11 +76,12 @@ type device struct {
 	acks   bool // one of them acknowledges deliveries
 }
 
-// tableShards is how many locks the users share. On two cores BenchmarkTable finds no difference between 1 and 64 (180 ns); it is machines with
-// more that one lock would hold up.
+// tableShards is the number of locks that the users share. On two cores BenchmarkTable
+// shows no difference between 1 and 64 (180 ns). The shards are for machines with more
+// cores, where one lock would be contended.
 const tableShards = 64
 
-// NewTable makes an empty table.
+// NewTable returns an empty table.
 func NewTable() *Table { return newTable(tableShards) }
 
 func newTable(shards int) *Table {
@@ -88,7 +94,7 @@ func newTable(shards int) *Table {
 
 func (t *Table) shard(user uint32) *tableShard { return &t.shards[user%uint32(len(t.shards))] }
 
-// Add notes one more client of user on n.
+// Add adds one client of user on n.
 func (t *Table) Add(n Node, user uint32, client pb.ClientType) Change {
 	sh := t.shard(user)
 	sh.mu.Lock()
@@ -103,7 +109,7 @@ func (t *Table) Add(n Node, user uint32, client pb.ClientType) Change {
 	return Change{PCBefore: before, PCAfter: p.pc(), Online: true}
 }
 
-// Remove notes one client less.
+// Remove removes one client of user on n, and reports whether there was one.
 func (t *Table) Remove(n Node, user uint32, client pb.ClientType) (Change, bool) {
 	sh := t.shard(user)
 	sh.mu.Lock()
@@ -117,7 +123,7 @@ func (t *Table) Remove(n Node, user uint32, client pb.ClientType) (Change, bool)
 	return sh.settle(user, p, before), known
 }
 
-// Drop forgets all of user's clients on n.
+// Drop removes all of user's clients on n.
 func (t *Table) Drop(n Node, user uint32) Change {
 	sh := t.shard(user)
 	sh.mu.Lock()
@@ -132,7 +138,7 @@ func (t *Table) Drop(n Node, user uint32) Change {
 	return sh.settle(user, p, before)
 }
 
-// SetAcks notes whether user's clients of that kind on n acknowledge deliveries.
+// SetAcks records whether user's clients of this type on n acknowledge deliveries.
 func (t *Table) SetAcks(n Node, user uint32, client pb.ClientType, acks bool) {
 	sh := t.shard(user)
 	sh.mu.Lock()
@@ -144,7 +150,7 @@ func (t *Table) SetAcks(n Node, user uint32, client pb.ClientType, acks bool) {
 	}
 }
 
-// Holders returns the nodes that have user.
+// Holders returns the nodes that hold user. The caller must not change the slice.
 func (t *Table) Holders(user uint32) []Node {
 	sh := t.shard(user)
 	sh.mu.RLock()
@@ -155,7 +161,7 @@ func (t *Table) Holders(user uint32) []Node {
 	return nil
 }
 
-// Online reports whether user has a client that f lets count.
+// Online reports whether user has a client that f counts.
 func (t *Table) Online(user uint32, f Filter) bool {
 	sh := t.shard(user)
 	sh.mu.RLock()
@@ -164,7 +170,7 @@ func (t *Table) Online(user uint32, f Filter) bool {
 	return p != nil && slices.ContainsFunc(p.devices, f.counts)
 }
 
-// Users is the number of users online.
+// Users returns the number of users online.
 func (t *Table) Users() int {
 	n := 0
 	for i := range t.shards {
@@ -181,7 +187,7 @@ func (f Filter) counts(d device) bool {
 		(!f.PC || !d.client.IsMobile()) && (!f.Acks || d.acks)
 }
 
-// settle takes a user out who has no client left, and says what changed.
+// settle deletes a user without clients, and returns the change.
 func (sh *tableShard) settle(user uint32, p *presence, before bool) Change {
 	if len(p.devices) == 0 {
 		delete(sh.users, user)
@@ -194,7 +200,10 @@ func (p *presence) pc() bool {
 }
 
 func (p *presence) find(n Node, client pb.ClientType) int {
-	return slices.IndexFunc(p.devices, func(d device) bool { return d.node == n && d.client == client })
+	return slices.IndexFunc(p.devices, func(d device) bool {
+		return d.node == n &&
+			d.client == client
+	})
 }
 
 func (p *presence) add(n Node, client pb.ClientType) {
@@ -220,7 +229,7 @@ func (p *presence) remove(n Node, client pb.ClientType) bool {
 	return true
 }
 
-// settleNode takes n out of nodes when no client is left there.
+// settleNode removes n from nodes when no client is left on it.
 func (p *presence) settleNode(n Node) {
 	if slices.ContainsFunc(p.devices, func(d device) bool { return d.node == n }) {
 		return
