@@ -21,6 +21,7 @@ var plain = []string{
 	"bench/report",
 	"bench/swarm",
 	"cmd/teamtalk/internal/persona",
+	"cmd/teamtalk/internal/system",
 	"core/blob",
 	"core/budget",
 	"core/engine",
