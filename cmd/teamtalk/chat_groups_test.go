@@ -32,7 +32,8 @@ func TestChatJSONGroups(t *testing.T) {
 	s.StoreGroup(3, 40, crypt(t, "welcome"))
 	alice := startChat(t, s, "alice", "--json", "--password", "alice")
 	ready := alice.until("ready")
-	if len(ready.Unread) != 1 || ready.Unread[0] != (jsonio.Unread{Peer: "#The Company", Group: 40, Count: 1, Latest: 1}) {
+	if len(ready.Unread) != 1 || ready.Unread[0] != (jsonio.Unread{Peer: "#The Company", Group: 40,
+		Count: 1, Latest: 1}) {
 		t.Errorf("ready %+v", ready)
 	}
 	bob := startChat(t, s, "bob", "#the comp", "--json", "--password", "bob")
@@ -46,7 +47,8 @@ func TestChatJSONGroups(t *testing.T) {
 	if ack := alice.until("ack"); ack.To != "#dev team" || ack.ID != 1 {
 		t.Errorf("ack %+v", ack)
 	}
-	if e := bob.until("group"); e.Peer != "#dev team" || e.By != "" || !slices.Equal(e.Members, []string{"alice", "bob"}) {
+	if e := bob.until("group"); e.Peer != "#dev team" || e.By != "" || !slices.Equal(e.Members,
+		[]string{"alice", "bob"}) {
 		t.Errorf("new group %+v", e)
 	}
 	if m := bob.until("message"); m.Peer != "#dev team" || m.Group != made.Group || m.From != "alice" || *m.Text != "hello" {
@@ -60,7 +62,8 @@ func TestChatJSONGroups(t *testing.T) {
 	if e := bob.doneWith("add_members"); !slices.Equal(e.Added, []string{"carol"}) {
 		t.Errorf("added %+v", e)
 	}
-	if e := alice.until("group"); e.By != "bob" || !slices.Equal(e.Added, []string{"carol"}) || len(e.Members) != 3 {
+	if e := alice.until("group"); e.By != "bob" || !slices.Equal(e.Added,
+		[]string{"carol"}) || len(e.Members) != 3 {
 		t.Errorf("change %+v", e)
 	}
 	bob.say(fmt.Sprintf(`{"cmd":"remove_members","group":%d,"users":["alice"]}`, made.Group))
@@ -81,7 +84,8 @@ func TestChatJSONGroups(t *testing.T) {
 	}
 	bob.say(`{"cmd":"leave_group","peer":"#dev team"}`)
 	bob.doneWith("leave_group")
-	if e := alice.until("group"); e.By != "bob" || !slices.Equal(e.Removed, []string{"bob"}) || e.Left {
+	if e := alice.until("group"); e.By != "bob" || !slices.Equal(e.Removed,
+		[]string{"bob"}) || e.Left {
 		t.Errorf("change %+v", e)
 	}
 	bob.say(`{"cmd":"history","peer":"#dev team"}`)
@@ -102,7 +106,8 @@ func TestChatJSONSettings(t *testing.T) {
 	s.AddDepart(im.Depart{ID: 2, Name: "Kitchen", Parent: 1, Updated: 2})
 	s.SetDepart(2, 2)
 	s.SetDepart(1, 1)
-	alice, bob := startChat(t, s, "alice", "--json", "--password", "alice"), startChat(t, s, "bob", "--json", "--password", "bob")
+	alice, bob := startChat(t, s, "alice", "--json", "--password", "alice"),
+		startChat(t, s, "bob", "--json", "--password", "bob")
 	alice.until("ready")
 	bob.until("ready")
 	phone := startChat(t, s, "alice", "--json", "--mobile", "--password", "alice")
@@ -119,7 +124,8 @@ func TestChatJSONSettings(t *testing.T) {
 	alice.say(`{"cmd":"departs"}`)
 	departs := *alice.until("departs").Departs
 	if len(departs) != 3 || departs[1].Name != "Kitchen" || departs[1].Depth != 1 || len(departs[1].Users) != 1 || departs[1].Users[0].Name != "bob" ||
-		departs[1].Users[0].Status != "online" || departs[1].Users[0].Sign != "at lunch" || departs[2].ID != 0 || departs[2].Users[0].Name != "carol" {
+		departs[1].Users[0].Status != "online" || departs[1].Users[0].Sign != "at lunch" ||
+		departs[2].ID != 0 || departs[2].Users[0].Name != "carol" {
 		t.Errorf("departments %+v", departs)
 	}
 	alice.say(`{"cmd":"status","users":["bob","carol"]}`)

@@ -189,7 +189,8 @@ func TestChatJSON(t *testing.T) {
 	}
 }
 
-// Commands that cannot be done are told with their line, do not end the program, and show in the exit code.
+// Commands that cannot be done are told with their line, do not end the program, and show
+// in the exit code.
 func TestChatJSONErrors(t *testing.T) {
 	s := chatServer(t)
 	c := startChat(t, s, "alice", "--json", "--password", "alice")
@@ -212,7 +213,8 @@ func TestChatJSONErrors(t *testing.T) {
 // The server goes away in the middle: what was said stays said, and said once.
 func TestChatJSONReconnect(t *testing.T) {
 	s := chatServer(t)
-	alice, bob := startChat(t, s, "alice", "bob", "--json", "--password", "alice"), startChat(t, s, "bob", "--json", "--password", "bob")
+	alice, bob := startChat(t, s, "alice", "bob", "--json", "--password", "alice"),
+		startChat(t, s, "bob", "--json", "--password", "bob")
 	alice.until("ready")
 	bob.until("ready")
 	s.Crash()
