@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestAbusePage: every line of the page of what outsiders may try names tests, and they are there, in the folders that its section says.
+// TestAbusePage: every line of the page of what outsiders may try names tests, and they
+// are there, in the folders that its section says.
 func TestAbusePage(t *testing.T) {
 	page, err := os.ReadFile("../../handlers/ABUSE.md")
 	if err != nil {

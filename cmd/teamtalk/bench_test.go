@@ -24,36 +24,45 @@ func TestBenchUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{"sinlge"}, `did you mean "single"?`},
-		{[]string{"single", "--pairs", "0"}, "pairs: want 1 or more, got 0 (see teamtalk bench single --help)"},
+		{[]string{"single", "--pairs", "0"},
+			"pairs: want 1 or more, got 0 (see teamtalk bench single --help)"},
 		{[]string{"single", "--pairs", "x"}, "want a whole number"},
 		{[]string{"single", "--members", "3"}, "unknown flag: --members"},
 		{[]string{"single", "--arrivals", "never"}, "arrivals: want one of constant, poisson"},
 		{[]string{"single", "x"}, "unknown command"},
 		{[]string{"single", "--generators", "-1"}, "--generators: want 0 to 1000"},
 		{[]string{"run"}, "accepts 1 arg"},
-		{[]string{"run", file("kind = 'single'\nnothing = 1")}, "nothing: no such setting of single"},
+		{[]string{"run", file("kind = 'single'\nnothing = 1")},
+			"nothing: no such setting of single"},
 		{[]string{"run", file("x")}, "line 1"},
-		{[]string{"run", file("kind = 'single'"), "--set", "rate"}, "--set rate: want setting=value"},
-		{[]string{"run", file("kind = 'single'"), "--set", "members=3"}, "--set members=3: no such setting of single"},
-		{[]string{"run", file("kind = 'single'"), "--set", "pairs=x"}, "--set pairs=x: want a whole number"},
+		{[]string{"run", file("kind = 'single'"), "--set", "rate"},
+			"--set rate: want setting=value"},
+		{[]string{"run", file("kind = 'single'"), "--set", "members=3"},
+			"--set members=3: no such setting of single"},
+		{[]string{"run", file("kind = 'single'"), "--set", "pairs=x"},
+			"--set pairs=x: want a whole number"},
 		{[]string{"run", file("kind = 'single'"), "--set", "pairs=0"}, "pairs: want 1 or more"},
-		{[]string{"sweep", "run", file("kind = 'single'"), "--from", "1", "--to", "2", "--set", "pairs=0"}, "pairs: want 1 or more"},
+		{[]string{"sweep", "run", file("kind = 'single'"), "--from", "1", "--to", "2", "--set",
+			"pairs=0"}, "pairs: want 1 or more"},
 	} {
 		command(t, "", append([]string{"bench"}, x.args...)...).want(t, cli.ExitUsage, "", x.want)
 	}
-	command(t, "", "bench", "run", "none.toml").want(t, cli.ExitFailure, "", "none.toml: no such file")
+	command(t, "", "bench", "run", "none.toml").want(t, cli.ExitFailure, "",
+		"none.toml: no such file")
 	for addr, want := range map[string]string{
 		"127.0.0.1:1": "teamtalk: user u00001 at 127.0.0.1:1: connect: connection refused",
 		"nowhere":     `teamtalk: message server "nowhere": want host:port`,
 	} {
 		r := command(t, "", "bench", "idle", "--addr", addr, "--connections", "1")
-		if lines := strings.Split(strings.TrimSpace(r.err), "\n"); r.code != cli.ExitFailure || lines[len(lines)-1] != want {
+		if lines := strings.Split(strings.TrimSpace(r.err),
+			"\n"); r.code != cli.ExitFailure || lines[len(lines)-1] != want {
 			t.Errorf("%s: exit code %d, %q", addr, r.code, r.err)
 		}
 	}
 }
 
-// TestBenchHelp: every kind of scenario has a command that explains itself in lines that fit a terminal.
+// TestBenchHelp: every kind of scenario has a command that explains itself in lines that
+// fit a terminal.
 func TestBenchHelp(t *testing.T) {
 	for _, kind := range bench.Kinds() {
 		k, ok := benchcmd.Kinds[kind]

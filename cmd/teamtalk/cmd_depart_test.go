@@ -25,9 +25,10 @@ func testDepartCommands(t *testing.T) {
 	run("add", "East", "--parent", "2").want(t, cli.ExitOK, "added 研发部/East (id 4)\n", "")
 	run("add", "East", "--parent", "/Sales/").want(t, cli.ExitFailure, "", `there is a department "East" in the same place, with id 3`)
 	run("add", "x", "--parent", "East").want(t, cli.ExitFailure, "",
-		`2 departments have the name "East"; say which by its place or id: 3 (Sales/East), 4 (研发部/East)`)
-	run("add", "x", "--parent", "West").want(t, cli.ExitFailure, "", `no department has the name, place or id "West"; see teamtalk depart list`)
-	run("add", "Shop", "--parent", "Sales/East").want(t, cli.ExitOK, "added Sales/East/Shop (id 5)\n", "")
+		`2 departments have the name "East"; give the path or id of one: 3 (Sales/East), 4 (研发部/East)`)
+	run("add", "x", "--parent", "West").want(t, cli.ExitFailure, "", `no department has the name, path or id "West"; see teamtalk depart list`)
+	run("add", "Shop", "--parent", "Sales/East").want(t, cli.ExitOK,
+		"added Sales/East/Shop (id 5)\n", "")
 
 	addNamed(t, "alice", "bob", "carol")
 	user := func(want string, args ...string) {
@@ -35,25 +36,29 @@ func testDepartCommands(t *testing.T) {
 		command(t, "", append([]string{"user"}, args...)...).want(t, cli.ExitOK, want, "")
 	}
 	user("alice is in Sales/East\n", "set", "alice", "--department", "Sales/East")
-	user("bob is in Sales/East/Shop\nbob has another picture\nbob has another sign info\n", "set", "2", "--department", "5", "--avatar", "http://x/b.png", "--sign", "签名 🙂")
+	user("bob is in Sales/East/Shop\nbob has another picture\nbob has another sign info\n", "set",
+		"2", "--department", "5", "--avatar", "http://x/b.png", "--sign", "签名 🙂")
 	user("carol is in Sales/East\n", "set", "carol", "--department", "Sales/East")
 	user("carol is disabled\n", "disable", "3")
-	command(t, "", "user", "set", "bob", "--department", "none", "--sign", "y").want(t, cli.ExitFailure, "", `no department has the name, place or id "none"`)
+	command(t, "", "user", "set", "bob", "--department", "none", "--sign", "y").want(t, cli.ExitFailure, "", `no department has the name, path or id "none"`)
 	user(`"avatar":"http://x/b.png","department":5,"sign":"签名 🙂","status":"ok"}`, "list", "--json")
 	run("list").want(t, cli.ExitOK, "ID  NAME      PRIORITY  USERS\n2   研发部    1         0\n4     East    0         0\n1   Sales     2         0\n3     East    0         1\n5       Shop  0         1\n", "")
 	run("list", "--json").want(t, cli.ExitOK, `{"id":3,"name":"East","path":"Sales/East","parent":1,"priority":0,"users":1}`+"\n", "")
 
-	run("move", "Sales", "Sales/East/Shop").want(t, cli.ExitFailure, "", "department 1 would be inside itself")
+	run("move", "Sales", "Sales/East/Shop").want(t, cli.ExitFailure, "",
+		"department 1 would be inside itself")
 	run("delete", "Sales").want(t, cli.ExitFailure, "", `department 1 has departments in it: "East"`)
 	run("delete", "5").want(t, cli.ExitFailure, "", "department 5 has users in it: 1")
-	run("rename", "Sales/East", "Orient").want(t, cli.ExitOK, "Sales/East (id 3) is now Sales/Orient\n", "")
-	run("move", "Shop", "/", "--priority", "7").want(t, cli.ExitOK, "Sales/Orient/Shop (id 5) is now Shop\n", "")
+	run("rename", "Sales/East", "Orient").want(t, cli.ExitOK,
+		"Sales/East (id 3) is now Sales/Orient\n", "")
+	run("move", "Shop", "/", "--priority", "7").want(t, cli.ExitOK,
+		"Sales/Orient/Shop (id 5) is now Shop\n", "")
 	run("move", "Orient", "研发部").want(t, cli.ExitOK, "Sales/Orient (id 3) is now 研发部/Orient\n", "")
 	user("bob is in no department\n", "set", "bob", "--department", "/")
 	run("delete", "Shop").want(t, cli.ExitOK, "Shop (id 5) is deleted\n", "")
-	run("delete", "Shop").want(t, cli.ExitFailure, "", "no department has the name, place or id")
+	run("delete", "Shop").want(t, cli.ExitFailure, "", "no department has the name, path or id")
 	run("delete", "Sales").want(t, cli.ExitOK, "Sales (id 1) is deleted\n", "")
-	command(t, "", "user", "set", "bob", "--department", "1").want(t, cli.ExitFailure, "", `no department has the name, place or id "1"`)
+	command(t, "", "user", "set", "bob", "--department", "1").want(t, cli.ExitFailure, "", `no department has the name, path or id "1"`)
 	run("list").want(t, cli.ExitOK, "ID  NAME      PRIORITY  USERS\n2   研发部    1         0\n4     East    0         0\n3     Orient  0         1\n", "")
 }
 
@@ -72,7 +77,8 @@ func TestDepartBesideServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	command(t, "", "depart", "add", "Sales").want(t, cli.ExitOK, "added", "")
-	command(t, "", "user", "set", "alice", "--department", "Sales").want(t, cli.ExitOK, "alice is in Sales", "")
+	command(t, "", "user", "set", "alice", "--department", "Sales").want(t, cli.ExitOK,
+		"alice is in Sales", "")
 	departs, _, err := s.DepartsChangedSince(t.Context(), 0)
 	if err != nil || len(departs) != 1 || departs[0].Name != "Sales" {
 		t.Errorf("%+v, %v", departs, err)
@@ -83,11 +89,14 @@ func TestDepartBesideServer(t *testing.T) {
 	}
 }
 
-// TestDepartTree draws what other programs may have left: departments in ones that are not there, and inside one another.
+// TestDepartTree draws what other programs may have left: departments in ones that are
+// not there, and inside one another.
 func TestDepartTree(t *testing.T) {
 	b := &admin.Departs{ByID: map[uint32]im.Depart{}, Below: map[uint32][]im.Depart{}}
-	for _, d := range []im.Depart{{ID: 1, Name: "a"}, {ID: 2, Name: "b", Parent: 1}, {ID: 4, Name: "in orphan", Parent: 5}, {ID: 5, Name: "orphan", Parent: 99},
-		{ID: 6, Name: "x", Parent: 7}, {ID: 7, Name: "y", Parent: 6}, {ID: 8, Name: "self", Parent: 8}} {
+	for _, d := range []im.Depart{{ID: 1, Name: "a"}, {ID: 2, Name: "b", Parent: 1},
+		{ID: 4, Name: "in orphan", Parent: 5}, {ID: 5, Name: "orphan", Parent: 99},
+		{ID: 6, Name: "x", Parent: 7}, {ID: 7, Name: "y", Parent: 6},
+		{ID: 8, Name: "self", Parent: 8}} {
 		b.ByID[d.ID] = d
 		b.Below[d.Parent] = append(b.Below[d.Parent], d)
 	}

@@ -11,8 +11,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestCommandsPage: the page of all commands misses none, and what it names is there: messages, files of handlers, tests. Only the file server's commands
-// may have no test yet.
+// TestCommandsPage: the page of all commands misses none, and what it names is there:
+// messages, files of handlers, tests. Only the file server's commands may have no test
+// yet.
 func TestCommandsPage(t *testing.T) {
 	page, err := os.ReadFile("../../handlers/COMMANDS.md")
 	if err != nil {
@@ -38,7 +39,8 @@ func TestCommandsPage(t *testing.T) {
 			t.Errorf("%s stands there twice", key)
 		}
 		seen[key] = true
-		if later := strings.Contains(line, "later: the file server"); later != (len(files) == 0) || later != (test == "–") {
+		if later := strings.Contains(line,
+			"later: the file server"); later != (len(files) == 0) || later != (test == "–") {
 			t.Errorf("%s: handler %s, test %s", id, cells[3], test)
 		}
 		for _, f := range files {
