@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestAbusePage: every line of the page of what outsiders may try names tests, and they
-// are there, in the folders that its section says.
+// TestAbusePage: every attack on the page names tests, and the tests exist in the folders
+// that the section names.
 func TestAbusePage(t *testing.T) {
 	page, err := os.ReadFile("../../handlers/ABUSE.md")
 	if err != nil {
@@ -18,7 +18,8 @@ func TestAbusePage(t *testing.T) {
 	ports := []string{"8080", "8008", "8000", "8700", "8400", "8500", "8601", "8600"}
 	_, all, _ := strings.Cut(string(page), "\n## ")
 	sections := strings.Split(all, "\n## ")
-	quoted, row := regexp.MustCompile("`([^`]+)`"), regexp.MustCompile("^\\| .+ \\| .+ \\| `Test\\w+`(, `Test\\w+`)* \\|$")
+	quoted := regexp.MustCompile("`([^`]+)`")
+	row := regexp.MustCompile("^\\| .+ \\| .+ \\| `Test\\w+`(, `Test\\w+`)* \\|$")
 	for i, section := range sections {
 		if i >= len(ports) || !strings.HasPrefix(section, ports[i]+": ") {
 			t.Errorf("section %.30q: want one for each of the ports %v", section, ports)
@@ -55,7 +56,7 @@ func TestAbusePage(t *testing.T) {
 	}
 }
 
-// testSource is the text of all test files of a folder.
+// testSource returns the text of all test files of a folder.
 func testSource(t *testing.T, dir string) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))

@@ -11,6 +11,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
+// TestBenchUsage checks the errors of wrong usage, and of servers that cannot be reached.
 func TestBenchUsage(t *testing.T) {
 	file := func(text string) string {
 		path := filepath.Join(t.TempDir(), "s.toml")
@@ -61,8 +62,8 @@ func TestBenchUsage(t *testing.T) {
 	}
 }
 
-// TestBenchHelp: every kind of scenario has a command that explains itself in lines that
-// fit a terminal.
+// TestBenchHelp checks the help of every kind of scenario: lines that fit a terminal, and
+// examples that parse.
 func TestBenchHelp(t *testing.T) {
 	for _, kind := range bench.Kinds() {
 		k, ok := benchcmd.Kinds[kind]
@@ -94,6 +95,7 @@ func TestBenchHelp(t *testing.T) {
 	}
 }
 
+// TestBenchExamples parses the example scenarios.
 func TestBenchExamples(t *testing.T) {
 	files, err := filepath.Glob("example/bench/*.toml")
 	if err != nil || len(files) < 4 {

@@ -12,7 +12,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
-// kept writes a result and returns where it is.
+// kept writes a result to a file, and returns the path.
 func kept(t *testing.T, name string, acked int64, lost int64) string {
 	t.Helper()
 	r := &bench.Result{
@@ -30,6 +30,7 @@ func kept(t *testing.T, name string, acked int64, lost int64) string {
 	return path
 }
 
+// TestBenchReport shows and compares results in each form.
 func TestBenchReport(t *testing.T) {
 	a, b := kept(t, "a.json", 10000, 0), kept(t, "b.json", 12000, 3)
 	command(t, "", "bench", "report", a).want(t, cli.ExitOK,
@@ -51,7 +52,7 @@ func TestBenchReport(t *testing.T) {
 		"")
 }
 
-// What is asked wrong is said, in the words of the one who asks.
+// TestBenchReportUsage checks that errors name the flags and files of the command line.
 func TestBenchReportUsage(t *testing.T) {
 	a := kept(t, "a.json", 10000, 0)
 	other := filepath.Join(t.TempDir(), "other.json")

@@ -28,8 +28,8 @@ type chatFlags struct {
 }
 
 // chatLong is the help text of the chat command.
-const chatLong = `Chat as USER with PEER, a user or #GROUP, or with any conversation that you open. /list, /contacts
-and /groups list them, and /help lists all commands.
+const chatLong = `Chat as USER with PEER, a user or #GROUP, or with any conversation that you
+open. /list, /contacts and /groups list them, and /help lists all commands.
 
 The login server (--server) names the message server. After a lost connection the client
 reconnects by itself, sends unacknowledged messages again, and shows missed ones. The password is

@@ -52,8 +52,8 @@ func newConfigCheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
 		Short: "Check the settings",
-		Long: `Check that the settings are valid, and complete for the roles that they name. The command opens no
-port and no connection. Its exit code is 2 when a setting is wrong or missing.`,
+		Long: `Check that the settings are valid, and complete for the roles that they name. The
+command opens no port and no connection. Its exit code is 2 when a setting is wrong or missing.`,
 		Example: `  teamtalk config check --config teamtalk.toml
   teamtalk config check --config cluster.toml --roles msg`,
 		Args: cli.NoArgs,

@@ -20,11 +20,11 @@ func newDepartCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "depart",
 		Short: "Add, list and change departments",
-		Long: `Add, list and change departments, in the store that the settings name. Servers may run on the
-store: they notice a change within a second. Clients see it when they next connect.
+		Long: `Add, list and change departments, in the store that the settings name. Servers may
+run on the store: they notice a change within a second. Clients see it when they next connect.
 
-A DEPARTMENT is an id, a path such as Sales/East, or a name that only one department has. To put a
-user into a department: teamtalk user set NAME --department DEPARTMENT.`,
+A DEPARTMENT is an id, a path such as Sales/East, or a name that only one department has. To put
+a user into a department: teamtalk user set NAME --department DEPARTMENT.`,
 		Example: `  teamtalk depart add Sales
   teamtalk depart add East --parent Sales
   teamtalk depart list`,
@@ -58,7 +58,8 @@ func newDepartAddCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a department",
-		Long:  "Add a department, at the top or inside another one. Departments inside the same one need\ndifferent names.",
+		Long: "Add a department, at the top or inside another one. Departments inside the " +
+			"same one need\ndifferent names.",
 		Example: `  teamtalk depart add Sales
   teamtalk depart add East --parent Sales --priority 2`,
 		Args: cli.Exactly(1, "one NAME"),
@@ -105,8 +106,8 @@ func newDepartListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List all departments as a tree",
-		Long: `List all departments as a tree, with the number of users in each: without disabled users, and
-without the users of departments inside.
+		Long: `List all departments as a tree, with the number of users in each: without disabled
+users, and without the users of departments inside.
 
 With --json, print one object a line, in the same order: id, name, path, parent (an id, or 0),
 priority, users.`,
@@ -212,8 +213,8 @@ func newDepartMoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "move DEPARTMENT PARENT",
 		Short: "Move a department into another one, or change its rank",
-		Long: `Move a department, with the departments inside, into another one, or with / to the top. With
---priority, change its rank among its neighbours too.`,
+		Long: `Move a department, with the departments inside, into another one, or with / to the
+top. With --priority, change its rank among its neighbours too.`,
 		Example: `  teamtalk depart move East Sales
   teamtalk depart move Sales/East / --priority 4`,
 		Args: cli.Exactly(2, "a DEPARTMENT and its new PARENT (/ for the top)"),
@@ -237,8 +238,8 @@ func newDepartDeleteCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete DEPARTMENT",
 		Short: "Delete an empty department",
-		Long: `Delete a department. It must have no departments inside and no users but disabled ones. Move them
-first, with teamtalk depart move and teamtalk user set.`,
+		Long: `Delete a department. It must have no departments inside and no users but disabled
+ones. Move them first, with teamtalk depart move and teamtalk user set.`,
 		Example: "  teamtalk depart delete Sales/East",
 		Args:    cli.Exactly(1, "one DEPARTMENT"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -24,13 +24,14 @@ func newGroupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "group",
 		Short: "Create, list and change groups",
-		Long: `Create, list and change groups, in the store that the settings name. Servers may run on the store.
+		Long: `Create, list and change groups, in the store that the settings name. Servers may
+run on the store.
 
 A change of members applies to all later messages. Clients see a new group, its members and its
 name when they next connect. A new member also sees the group with its next message.
 
-A GROUP is an id, or a name that only one group has. A USER is a name or an id. These commands may
-change every group, whatever users may change in their clients.`,
+A GROUP is an id, or a name that only one group has. A USER is a name or an id. These commands
+may change every group, whatever users may change in their clients.`,
 		Example: `  teamtalk group create "All staff" --from staff.txt
   teamtalk group add "All staff" alice bob
   teamtalk group show 3`,
@@ -43,12 +44,12 @@ change every group, whatever users may change in their clients.`,
 		newGroupRenameCommand(),
 		newGroupMembersCommand(pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD, "add",
 			"Add users to a group",
-			`Add users to a group. Members stay members. A user that was a member before sees the messages
-from now on.`),
+			`Add users to a group. Members remain members. A former member sees the messages from
+now on.`),
 		newGroupMembersCommand(pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL, "remove",
 			"Remove users from a group",
-			`Remove users from a group. They receive no more messages of the group, and cannot read its
-history. Users that are no members are ignored.`))
+			`Remove users from a group. They receive no more messages of the group, and cannot read
+its history. Users that are no members are ignored.`))
 	return cmd
 }
 
@@ -103,7 +104,7 @@ A normal group is in its members' lists of groups. In a client only its creator 
 without a creator no client can. Clients create temporary groups: any member may add others.`,
 		Example: `  teamtalk group create "All staff" --from staff.txt
   teamtalk group create Sales alice bob --creator alice
-  teamtalk user list --json | jq -r 'select(.status == "ok") | .name' | teamtalk group create Everybody --from -`,
+  teamtalk user list --json | jq -r .name | teamtalk group create Everybody --from -`,
 		Args: cli.AtLeast(1, "a NAME and users"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, ok := admin.GroupTypes[kind]
@@ -197,8 +198,8 @@ func newGroupListCommand() *cobra.Command {
 		Short: "List all groups",
 		Long: `List all groups in order of id.
 
-With --json, print one object a line: id, name, avatar, type (normal or temporary), creator (an id, or 0),
-version, created, updated and last_chat (unix seconds), members (ids).`,
+With --json, print one object a line: id, name, avatar, type (normal or temporary), creator (an
+id, or 0), version, created, updated and last_chat (unix seconds), members (ids).`,
 		Example: `  teamtalk group list
   teamtalk group list --json | jq -r 'select(.members | length > 100) | .name'`,
 		Args: cli.NoArgs,

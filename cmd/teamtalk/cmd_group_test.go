@@ -15,7 +15,7 @@ import (
 	"teamtalk/sql/embedded"
 )
 
-// onBothStores runs a test of commands on the embedded store, and on MariaDB and Redis.
+// onBothStores runs a test on the embedded store, and on MariaDB and Redis.
 func onBothStores(t *testing.T, test func(t *testing.T)) {
 	t.Run("embedded", func(t *testing.T) {
 		t.Setenv("TEAMTALK_DATA_DIR", t.TempDir())
@@ -35,13 +35,14 @@ func onBothStores(t *testing.T, test func(t *testing.T)) {
 	})
 }
 
-// addUsers adds users with these names; their ids are 1, 2 and so on in a new store.
+// addNamed adds users with these names. In a new store their ids are 1, 2 and so on.
 func addNamed(t *testing.T, names ...string) {
 	t.Helper()
 	command(t, "name,password\n"+strings.Join(names, ",x\n")+",x\n", "user", "add", "--csv",
 		"-").want(t, cli.ExitOK, "", "added")
 }
 
+// TestGroupCommands runs the commands on both stores.
 func TestGroupCommands(t *testing.T) { onBothStores(t, testGroupCommands) }
 
 func testGroupCommands(t *testing.T) {
@@ -77,10 +78,13 @@ func testGroupCommands(t *testing.T) {
 	}
 	run("create", "Talk", "2000").want(t, cli.ExitOK, "(id 3) of 1 member\n",
 		"") // a name that is a number
-	run("show", "Talk").want(t, cli.ExitFailure, "", `2 groups have the name "Talk"; give the id of one: 2, 3`)
+	run("show", "Talk").want(t, cli.ExitFailure, "",
+		`2 groups have the name "Talk"; give the id of one: 2, 3`)
 	run("create", "None", "alice", "nobody", "77", "dora").want(t, cli.ExitFailure, "",
-		"no user has the name \"nobody\"; see teamtalk user list\nteamtalk: no user has the name or id \"77\"; see teamtalk user list\n"+
-			"teamtalk: dora is disabled; first: teamtalk user enable dora\nteamtalk: nothing was changed\n")
+		"no user has the name \"nobody\"; see teamtalk user list\nteamtalk: no user has the "+
+			"name or id \"77\"; see teamtalk user list\n"+
+			"teamtalk: dora is disabled; first: teamtalk user enable dora\nteamtalk: nothing "+
+			"was changed\n")
 
 	run("add", "2", "alice", "bob", "alice").want(t, cli.ExitOK,
 		"Talk (id 2): 1 member added, 3 now; in it already: 1\n", "")
@@ -91,20 +95,25 @@ func testGroupCommands(t *testing.T) {
 	if g := show("2"); !slices.Equal(g.Members, []uint32{3}) || g.Version != 3 {
 		t.Errorf("%+v", g)
 	}
-	run("add", "9", "alice").want(t, cli.ExitFailure, "", `no group has the name or id "9"; see teamtalk group list`)
+	run("add", "9", "alice").want(t, cli.ExitFailure, "",
+		`no group has the name or id "9"; see teamtalk group list`)
 	run("rename", "3", "All staff").want(t, cli.ExitOK, "the group Talk (id 3) is now All staff\n",
 		"")
 	run("show", "All staff").want(t, cli.ExitOK, "creator       nobody\n", "")
 	run("show", "2").want(t, cli.ExitOK, "creator       carol (id 3)\n", "")
 	run("show", "2").want(t, cli.ExitOK, "\nID  NAME   NICK   STATUS\n3   carol  carol  ok\n", "")
-	run("list").want(t, cli.ExitOK, "ID  NAME       TYPE       MEMBERS  LAST MESSAGE\n1   小组 'x\"   normal     2\n2   Talk       temporary  1\n3   All staff  normal     1\n", "")
-	if lines := strings.Split(strings.TrimSpace(run("list", "--json").out), "\n"); len(lines) != 3 || !strings.Contains(lines[0], `"name":"小组 'x\"","avatar":"http://x/a.png","type":"normal","creator":0,"version":1,`) ||
+	run("list").want(t, cli.ExitOK, "ID  NAME       TYPE       MEMBERS  LAST MESSAGE\n1   小组 "+
+		"'x\"   normal     2\n2   Talk       temporary  1\n3   All staff  normal     1\n", "")
+	if lines := strings.Split(strings.TrimSpace(run("list", "--json").out),
+		"\n"); len(lines) != 3 || !strings.Contains(lines[0],
+		`"name":"小组 'x\"","avatar":"http://x/a.png","type":"normal","creator":0,"version":1,`) ||
 		!strings.HasSuffix(lines[0], `"last_chat":0,"members":[1,2]}`) {
 		t.Errorf("%s", lines)
 	}
 }
 
-// TestGroupFromFile names members in a file, as user list prints them.
+// TestGroupFromFile reads the names of members from files and from the output of user
+// list.
 func TestGroupFromFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TEAMTALK_DATA_DIR", dir)
@@ -135,7 +144,8 @@ func TestGroupFromFile(t *testing.T) {
 		cli.ExitFailure, "", "no such file")
 }
 
-// TestGroupBesideServer: a server that has the store open goes by what a command changes.
+// TestGroupBesideServer: a server that uses the store applies the changes of a command at
+// once.
 func TestGroupBesideServer(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TEAMTALK_DATA_DIR", dir)
@@ -165,6 +175,7 @@ func TestGroupBesideServer(t *testing.T) {
 	}
 }
 
+// TestGroupAndDepartUsage checks the errors of wrong usage.
 func TestGroupAndDepartUsage(t *testing.T) {
 	t.Setenv("TEAMTALK_DATA_DIR", t.TempDir())
 	for _, x := range []struct {
@@ -179,7 +190,8 @@ func TestGroupAndDepartUsage(t *testing.T) {
 		{[]string{"group", "create", strings.Repeat("x", im.MaxGroupName+1), "a"}, "256 fit"},
 		{[]string{"group", "create", "x", "a", "--avatar", strings.Repeat("x", im.MaxGroupName+1)},
 			"256 fit"},
-		{[]string{"group", "create", "x", "a", "--type", "secret"}, `--type "secret" is none of normal and temporary`},
+		{[]string{"group", "create", "x", "a", "--type", "secret"},
+			`--type "secret" is none of normal and temporary`},
 		{[]string{"group", "list", "x"}, "want no arguments"},
 		{[]string{"group", "show"}, "want one GROUP, got 0 arguments"},
 		{[]string{"group", "add", "x"}, "want users"},
@@ -210,6 +222,7 @@ func TestGroupAndDepartUsage(t *testing.T) {
 	}
 }
 
+// TestGroupAndDepartHelp compares the help with the golden files.
 func TestGroupAndDepartHelp(t *testing.T) {
 	golden(t, "help-group.txt", command(t, "", "group", "--help").out)
 	golden(t, "help-depart.txt", command(t, "", "depart", "--help").out)

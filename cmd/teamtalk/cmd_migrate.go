@@ -24,15 +24,15 @@ func newMigrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Create or update the tables in MySQL",
-		Long: `Create the tables in an empty MySQL database, or update those of an existing deployment. (The
-embedded store updates its tables when it is opened.)
+		Long: `Create the tables in an empty MySQL database, or update those of an existing
+deployment. (The embedded store updates its tables when it is opened.)
 
 The command only adds tables, columns with defaults, and indexes. So C++ servers may use the
-database at the same time. Changes that C++ servers cannot bear are made by "teamtalk migrate
-finalize": run it once, when the last C++ db_proxy is gone. A new database needs no finalize.
+database at the same time. Changes that C++ servers do not tolerate are made by "teamtalk
+migrate finalize": run it once, when the last C++ db_proxy is gone. A new database needs no finalize.
 
-The command may be stopped at any point and run again. A lock keeps two of them from running at the
-same time.`,
+The command may be stopped at any point and run again. A lock keeps two of them from running at
+the same time.`,
 		Example: `  mysql -e 'CREATE DATABASE teamtalk CHARACTER SET utf8mb4'
   teamtalk migrate --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk'
   teamtalk migrate status --config teamtalk.toml`,
@@ -58,13 +58,13 @@ func newFinalizeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "finalize",
 		Short: "Resolve duplicates of C++ servers, and add unique keys",
-		Long: `Resolve the duplicates that C++ db_proxies left in relations, recent sessions and message ids, and
-add the unique keys that prevent new ones. No message is lost.
+		Long: `Resolve the duplicates that C++ db_proxies left in relations, recent sessions and
+message ids, and add the unique keys that prevent new ones. No message is lost.
 
 Run the command once, when every db_proxy is one of this program, and stop them for it. A C++
-db_proxy that writes to a finalized database loses messages. The command refuses to run while other
-programs are connected to the database. It needs Redis too: when a message gets another id, the
-counter of its conversation is raised.`,
+db_proxy that writes to a finalized database loses messages. The command refuses to run while
+other programs are connected to the database. It needs Redis too: when a message gets another id,
+the counter of its conversation is raised.`,
 		Example: `  teamtalk migrate finalize --dry-run --config teamtalk.toml
   teamtalk migrate finalize --config teamtalk.toml`,
 		Args: cli.NoArgs,
@@ -161,7 +161,8 @@ func explainMySQL(err error, database string) error {
 	}
 	switch e.Number {
 	case 1049: // unknown database
-		return fmt.Errorf("%w; make it first: CREATE DATABASE `%s` CHARACTER SET utf8mb4", err, database)
+		return fmt.Errorf("%w; make it first: CREATE DATABASE `%s` CHARACTER SET utf8mb4", err,
+			database)
 	case 1044, 1142: // access denied to a database, to a command
 		return fmt.Errorf("%w; the user needs all privileges on `%s`.*", err, database)
 	case 1045: // wrong user or password

@@ -178,8 +178,11 @@ func TestConfigCommand(t *testing.T) {
 	r := command(t, "", "config", "--effective", "--config", file, "--msg.max_connections", "5")
 	for _, want := range []string{"rate = 7  # " + file + ":2",
 		"max_connections = 5  # flag --msg.max-connections",
-		`password = "********"  # environment TEAMTALK_REDIS_PASSWORD`, `listen = ":8000"  # default`} {
-		r.want(t, cli.ExitOK, want, "warning: environment variable TEAMTALK_MSG_LISTN is no setting; did you mean TEAMTALK_MSG_LISTEN?")
+		`password = "********"  # environment TEAMTALK_REDIS_PASSWORD`,
+		`listen = ":8000"  # default`,
+	} {
+		r.want(t, cli.ExitOK, want, "warning: environment variable TEAMTALK_MSG_LISTN is no "+
+			"setting; did you mean TEAMTALK_MSG_LISTEN?")
 	}
 	t.Setenv("TEAMTALK_CONFIG", file)
 	command(t, "", "config", "check").want(t, cli.ExitOK, "ok: 2 settings given", "")
@@ -250,10 +253,12 @@ func TestUserCommands(t *testing.T) {
 		t.Fatalf("no password in %q", r.out)
 	}
 	a := mustLogin("alice", made[1], true)
-	if a.Nick != "爱丽丝" || a.Email != "a@example.com" || a.Gender != 2 || a.Phone != "123" || a.DepartID != 4 || a.Domain != "ailisi" || a.Avatar != "http://x/a.png" {
+	if a.Nick != "爱丽丝" || a.Email != "a@example.com" || a.Gender != 2 || a.Phone != "123" ||
+		a.DepartID != 4 || a.Domain != "ailisi" || a.Avatar != "http://x/a.png" {
 		t.Errorf("%+v", a)
 	}
-	run("", "add", "Alice", "--password", "x").want(t, cli.ExitFailure, "", `the name "Alice" is taken`)
+	run("", "add", "Alice", "--password", "x").want(t, cli.ExitFailure, "",
+		`the name "Alice" is taken`)
 	if r := run("pass word \r\n", "add", "bob", "--password-stdin"); strings.Contains(r.out,
 		"password") {
 		t.Errorf("a given password is printed: %s", r.out)
@@ -269,7 +274,8 @@ func TestUserCommands(t *testing.T) {
 
 	run("", "disable", "BOB").want(t, cli.ExitOK, "bob is disabled", "")
 	mustLogin("bob", "new", false)
-	run("", "list").want(t, cli.ExitOK, "ID  NAME   NICK    STATUS    EMAIL\n1   alice  爱丽丝  ok        a@example.com\n2   bob    bob     disabled\n", "")
+	run("", "list").want(t, cli.ExitOK, "ID  NAME   NICK    STATUS    EMAIL\n1   alice  爱丽丝  "+
+		"ok        a@example.com\n2   bob    bob     disabled\n", "")
 	run("", "enable", "bob").want(t, cli.ExitOK, "bob is enabled", "")
 	mustLogin("bob", "new", true)
 
@@ -306,14 +312,17 @@ func TestUserAddFile(t *testing.T) {
 		{"empty", "", "the file is empty"},
 		{"header only", "name\n", "line 1: there are no users"},
 		{"no name", "nick,email\nx,y\n", `line 1: there is no column "name"`},
-		{"unknown column", "name,passwort\n", `line 1: there is no column "passwort"; known are name, password,`},
+		{"unknown column", "name,passwort\n",
+			`line 1: there is no column "passwort"; known are name, password,`},
 		{"semicolons", "name;nick\na;b\n", "columns are separated by commas"},
 		{"column twice", "name,nick,nick\n", `names column "nick" twice`},
 		{"fields", "name,nick\na,b\nc\n", "line 3: 1 fields where the header has 2"},
 		{"quotes", "name,nick\na,b\nc,\"d\n", "line 3: "},
 		{"every mistake at once", "name,gender,department\n,m,1\nb,x,1\nc,m,none\nd,m,1\nD,f,2\n",
-			"line 2: a user needs a name\nteamtalk: standard input: line 3: gender \"x\" is none of m, f, and nothing for unknown\n" +
-				"teamtalk: standard input: line 4: department \"none\" is no number\nteamtalk: standard input: line 6: the name \"D\" is in line 5 already\n" +
+			"line 2: a user needs a name\nteamtalk: standard input: line 3: gender \"x\" is " +
+				"none of m, f, and nothing for unknown\n" +
+				"teamtalk: standard input: line 4: department \"none\" is no number\nteamtalk: " +
+				"standard input: line 6: the name \"D\" is in line 5 already\n" +
 				"teamtalk: no user was added"},
 		{"too long, behind a field of two lines",
 			"name,nick\n\"a\",\"x\ny\"\n" + strings.Repeat("n", 33) + ",z\n", "line 4: name"},
@@ -362,7 +371,8 @@ func TestUserAddCount(t *testing.T) {
 	if ok, a := tryLogin(t, dir, "u02500", "pw"); !ok || a.ID != 2500 {
 		t.Errorf("the last: %v, id %d", ok, a.ID)
 	}
-	run("--count", "5", "--first", "2500").want(t, cli.ExitFailure, "", `the name "u02500" is taken; no user was added (--skip-existing skips such users, --first 2505`)
+	run("--count", "5", "--first", "2500").want(t, cli.ExitFailure, "",
+		`the name "u02500" is taken; no user was added (--skip-existing skips such users, --first 2505`)
 	run("--count", "5", "--first", "2500", "--dry-run", "--skip-existing").want(t, cli.ExitOK, "",
 		"would add 4 users")
 	run("--count", "5", "--first", "2500", "--skip-existing").want(t, cli.ExitOK, "",
@@ -475,7 +485,8 @@ func TestMigrateAnswers(t *testing.T) {
 		t.Skip("starts MariaDB")
 	}
 	addr := dbtest.MariaDB(t).Addr()
-	command(t, "", "migrate", "--mysql.master", "root@tcp("+addr+")/not_there").want(t, cli.ExitFailure, "", "make it first: CREATE DATABASE `not_there`")
+	command(t, "", "migrate", "--mysql.master", "root@tcp("+addr+")/not_there").want(t,
+		cli.ExitFailure, "", "make it first: CREATE DATABASE `not_there`")
 	command(t, "", "migrate", "--mysql.master", "nobody:geheim@tcp("+addr+")/x").want(t,
 		cli.ExitFailure, "", "check the user and password in mysql.master")
 	command(t, "", "migrate", "--mysql.master", "root:geheim@tcp(127.0.0.1:1)/x").want(t,
@@ -496,9 +507,11 @@ func TestFinalizeCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := `INSERT INTO IMRelationShip (id, smallId, bigId, status, created, updated) VALUES (8, 1, 2, 0, 1, 1);
-INSERT INTO IMMessage_0 (relateId, fromId, toId, msgId, content, type, status, created, updated) VALUES
-(8, 1, 2, 1, 'one', 1, 0, 1, 1), (8, 2, 1, 1, 'one too', 1, 0, 2, 2), (8, 1, 2, 2, 'two', 1, 0, 3, 3);`
+	rows := `INSERT INTO IMRelationShip (id, smallId, bigId, status, created, updated)
+VALUES (8, 1, 2, 0, 1, 1);
+INSERT INTO IMMessage_0 (relateId, fromId, toId, msgId, content, type, status, created, updated)
+VALUES (8, 1, 2, 1, 'one', 1, 0, 1, 1), (8, 2, 1, 1, 'one too', 1, 0, 2, 2),
+(8, 1, 2, 2, 'two', 1, 0, 3, 3);`
 	for _, q := range strings.Split(string(script)+rows, ";\n") {
 		if strings.TrimSpace(q) == "" {
 			continue
@@ -521,7 +534,8 @@ INSERT INTO IMMessage_0 (relateId, fromId, toId, msgId, content, type, status, c
 	command(t, "", "migrate", "status").want(t, cli.ExitOK, "finalized: yes", "")
 	db = server.Open(t, dsn)
 	var n, ids, highest int
-	if err := db.QueryRow("SELECT COUNT(*), COUNT(DISTINCT msgId), MAX(msgId) FROM IMMessage_0 WHERE relateId = 8").Scan(&n, &ids, &highest); err != nil {
+	if err := db.QueryRow("SELECT COUNT(*), COUNT(DISTINCT msgId), MAX(msgId) FROM IMMessage_0 "+
+		"WHERE relateId = 8").Scan(&n, &ids, &highest); err != nil {
 		t.Fatal(err)
 	}
 	if n != 3 || ids != 3 {

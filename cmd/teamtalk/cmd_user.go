@@ -19,8 +19,8 @@ func newUserCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "user",
 		Short: "Add, list and change users",
-		Long: `Add, list and change users, in the store that the settings name. Servers may run on the store: they
-notice a change within a minute. A user is given by name or id.`,
+		Long: `Add, list and change users, in the store that the settings name. Servers may run
+on the store: they notice a change within a minute. A user is given by name or id.`,
 		Example: `  teamtalk user add alice --nick "Alice Liddell"
   teamtalk user list
   teamtalk user disable alice --config teamtalk.toml`,
@@ -32,8 +32,8 @@ notice a change within a minute. A user is given by name or id.`,
 	cmd.AddCommand(newUserAddCommand(), newUserListCommand(), newUserSetCommand(),
 		newUserPasswdCommand(),
 		newUserStatusCommand("disable", im.StatusDeparted, "Refuse the logins of a user",
-			`Refuse the logins of a user, and remove the user from the contact lists of others. The user's
-messages remain. A client that is logged in remains so until it reconnects.`),
+			`Refuse the logins of a user, and remove the user from the contact lists of others. The
+user's messages remain. A client that is logged in remains so until it reconnects.`),
 		newUserStatusCommand("enable", im.StatusOK, "Allow the logins of a disabled user",
 			"Allow the logins of a user that was disabled, or that had a status other than ok."))
 	return cmd
@@ -103,8 +103,8 @@ func newUserListCommand() *cobra.Command {
 		Short: "List all users",
 		Long: `List all users in the order of their ids, also disabled ones.
 
-With --json, print one object a line: id, name, nick, domain, gender (m, f or empty), phone, email,
-avatar, department, sign, status.`,
+With --json, print one object a line: id, name, nick, domain, gender (m, f or empty), phone,
+email, avatar, department, sign, status.`,
 		Example: `  teamtalk user list
   teamtalk user list --json | jq -r 'select(.status == "ok") | .name'`,
 		Args: cli.NoArgs,
@@ -185,8 +185,8 @@ func newUserPasswdCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "passwd NAME",
 		Short: "Give a user a new password",
-		Long: `Give a user a new password. Without --password or --password-stdin the command generates and prints
-one. A client that is logged in remains so until it reconnects.`,
+		Long: `Give a user a new password. Without --password or --password-stdin the command
+generates and prints one. A client that is logged in remains so until it reconnects.`,
 		Example: `  teamtalk user passwd alice
   printf '%s\n' "$PASSWORD" | teamtalk user passwd alice --password-stdin`,
 		Args: cli.OneName,

@@ -21,9 +21,9 @@ func newUserSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set NAME [--department DEPARTMENT] [--avatar URL] [--sign TEXT]",
 		Short: "Change a user's department, picture or sign info",
-		Long: `Change a user's department, picture or sign info, which is the text beside the user's name. Without
-its flag a value does not change; an empty text clears it. Clients see a change when they next
-connect.
+		Long: `Change a user's department, picture or sign info, which is the text beside the
+user's name. Without its flag a value does not change; an empty text clears it. Clients see a
+change when they next connect.
 
 The user is a name or an id. The department is an id, a name, a path such as Sales/East, or / for
 none.`,

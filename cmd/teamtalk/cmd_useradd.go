@@ -36,12 +36,13 @@ func newUserAddCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME | --csv FILE | --count N --format u%05d",
 		Short: "Add one user, a file of users, or many for a load test",
-		Long: `Add one user. Without --password or --password-stdin the command generates a password and prints it.
+		Long: `Add one user. Without --password or --password-stdin the command generates a
+password and prints it.
 
-With --csv, add all users of a file, or none when one of them cannot be added. The first line names
-the columns: name, and any of password, nick, domain, gender (m or f), phone, email, avatar and
-department. The command generates missing passwords and prints them, as CSV with the columns name
-and password.
+With --csv, add all users of a file, or none when one of them cannot be added. The first line
+names the columns: name, and any of password, nick, domain, gender (m or f), phone, email, avatar
+and department. The command generates missing passwords and prints them, as CSV with the columns
+name and password.
 
 With --count, add that many users with numbered names and the same password, for load tests.
 

@@ -11,16 +11,16 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestCommandsPage: the page of all commands misses none, and what it names is there:
-// messages, files of handlers, tests. Only the file server's commands may have no test
-// yet.
+// TestCommandsPage: the page lists all commands, and the files of handlers and the tests
+// that it names exist. Only commands of the file server may have no test.
 func TestCommandsPage(t *testing.T) {
 	page, err := os.ReadFile("../../handlers/COMMANDS.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	tests := testNames(t)
-	row := regexp.MustCompile(`^\| (0x[0-9a-f]{4}) \| (\w+) \| [^|]+ \| ([^|]+) \| ([^|]+) \| [^|]*\|$`)
+	row := regexp.MustCompile(
+		`^\| (0x[0-9a-f]{4}) \| (\w+) \| [^|]+ \| ([^|]+) \| ([^|]+) \| [^|]*\|$`)
 	named := regexp.MustCompile("`([^`]+)`")
 	seen := map[string]bool{}
 	for line := range strings.Lines(string(page)) {
@@ -33,10 +33,11 @@ func TestCommandsPage(t *testing.T) {
 			t.Errorf("not a row of the table: %s", line)
 			continue
 		}
-		id, files, test := cells[1], named.FindAllStringSubmatch(cells[3], -1), strings.Trim(cells[4], "`")
+		id, files := cells[1], named.FindAllStringSubmatch(cells[3], -1)
+		test := strings.Trim(cells[4], "`")
 		key := id + " " + cells[2]
 		if seen[key] {
-			t.Errorf("%s stands there twice", key)
+			t.Errorf("%s is listed twice", key)
 		}
 		seen[key] = true
 		if later := strings.Contains(line,
@@ -62,7 +63,7 @@ func TestCommandsPage(t *testing.T) {
 	}
 }
 
-// testNames are the end-to-end tests.
+// testNames returns the names of the end-to-end tests.
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
 	files, err := filepath.Glob("e2e_*_test.go")

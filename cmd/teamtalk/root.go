@@ -35,7 +35,8 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	cli.SetBuild(root, obs.ReadVersion(version, revision))
 	root.SetHelpCommandGroupID("care")
 	// A command that only holds others has no usage line of its own.
-	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", `{{if and .Runnable (ne (index .Annotations "holds") "commands")}}`, 1))
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}",
+		`{{if and .Runnable (ne (index .Annotations "holds") "commands")}}`, 1))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command,
 		err error) error {
 		return &cli.UsageError{Cmd: cmd, Err: err}

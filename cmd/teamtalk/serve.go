@@ -41,7 +41,8 @@ ends. A second signal ends it at once.`,
 		},
 	}
 	cli.AddConfigFlags(cmd)
-	cmd.Flags().BoolVar(&demo, "demo", false, "add the users alice and bob, print commands to chat as them, and let users on this machine register")
+	cmd.Flags().BoolVar(&demo, "demo", false, "add the users alice and bob, print commands to "+
+		"chat as them, and let users on this machine register")
 	return cmd
 }
 
@@ -52,7 +53,8 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 		return err
 	}
 	if demo && !cfg.Runs(system.RoleDBProxy) {
-		return &cli.UsageError{Err: fmt.Errorf("--demo adds users to the store: it needs the role %s in this process", system.RoleDBProxy)}
+		return &cli.UsageError{Err: fmt.Errorf("--demo adds users to the store: it needs the "+
+			"role %s in this process", system.RoleDBProxy)}
 	}
 	return system.Run(ctx, system.Options{
 		Config: cfg, Log: log, Version: obs.ReadVersion(version, revision), Demo: demo,

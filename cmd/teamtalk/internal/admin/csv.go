@@ -155,7 +155,8 @@ func readHeader(r *csv.Reader) ([]string, error) {
 		name = strings.ToLower(strings.TrimSpace(name))
 		header[i] = name
 		if columns[name] == nil {
-			hint := "known are name, password, nick, domain, gender, phone, email, avatar, department"
+			hint := "known are name, password, nick, domain, gender, phone, email, avatar, " +
+				"department"
 			if strings.ContainsAny(name, ";\t") {
 				hint = "columns are separated by commas"
 			}

@@ -23,13 +23,12 @@ func New() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure message servers, of this program or others",
-		Long: `Measure message servers that speak this protocol, of this program or others. A run checks that
-every message is acked, and delivered once, in order and unchanged. The result shows failed checks
-beside each rate, and the exit code is then 1.
+		Long: `Measure message servers that speak this protocol, of this program or others. A run
+checks that every message is acked, and delivered once, in order and unchanged. The result shows
+failed checks beside each rate, and the exit code is then 1.
 
 With --rate operations start on a schedule, and latency counts from the scheduled time, so that a
-stalled server cannot hide the delay. Without it each operation starts when the server has answered
-the one before.
+stalled server cannot hide the delay. Without it operations start as fast as the servers answer.
 
 The users must exist, and the server must not limit the rate of a connection:
 
@@ -84,26 +83,55 @@ type Kind struct{ Short, Long, Example string }
 
 // Kinds holds the kinds of scenarios with a command of their own.
 var Kinds = map[string]Kind{
-	bench.KindConnect: {"Log many users in: logins a second, and the time of a login", `Users log in, and then log out and make room for the next user, or close the connection without
-logout, or stay until all are logged in.`,
-		"  teamtalk bench connect --connections 5000 --duration 30s\n  teamtalk bench connect --connections 15000 --after stay --duration 5m\n  teamtalk bench connect --connections 2000 --online 10000 --rate 500"},
-	bench.KindIdle: {"Hold many logged-in connections: the memory of one", `Users log in and send only heartbeats. The memory of the processes is read before and after.`,
-		"  teamtalk bench idle --connections 15000 --pid $(pgrep -f 'teamtalk serve --roles msg')"},
-	bench.KindSingle: {"Send texts between pairs of users: time to ack and delivery", `The first user of each pair sends texts to the second.`,
-		"  teamtalk bench single --pairs 200\n  teamtalk bench single --pairs 200 --rate 400 --duration 30s"},
-	bench.KindGroup: {"Send texts to groups: time until every member has each text", `Some members of each group send texts; every other member must receive each text once.`,
-		"  teamtalk bench group --groups 10 --members 200 --senders 2 --rate 100"},
-	bench.KindMixed: {"Mix logins, texts, groups, reads and files, as on a working day", `Online users send texts to each other and to groups, mark messages as read, read history, ask for
-presence, type, and send files. Other users log in, fetch the data that a client shows first, and
-log out. --share-… set the proportions.`,
-		"  teamtalk bench mixed --population 2000 --roaming 200 --groups 50 --members 40 --rate 500 --duration 1m"},
-	bench.KindFile: {"Send files between pairs of users", `The first user of each pair sends files to the second, and every byte is compared. Message servers
-accept ten frames about files a second from a client, so a pair sends at most five files a second.
-For more load, use larger files or more pairs.`,
-		"  teamtalk bench file --pairs 10 --file-size 10MiB\n  teamtalk bench file --pairs 50 --mode online --rate 20"},
-	bench.KindSoak: {"Run another kind of scenario for hours", `Run another kind of scenario for hours, with a line of output a minute. The command takes the
-settings of all kinds.`,
-		"  teamtalk bench soak --of mixed --population 1000 --rate 200 --duration 8h"},
+	bench.KindConnect: {
+		Short: "Log many users in: logins a second, and the time of a login",
+		Long: `Users log in, and then log out and make room for the next user, or close the
+connection without logout, or stay until all are logged in.`,
+		Example: `  teamtalk bench connect --connections 5000 --duration 30s
+  teamtalk bench connect --connections 15000 --after stay --duration 5m
+  teamtalk bench connect --connections 2000 --online 10000 --rate 500`,
+	},
+	bench.KindIdle: {
+		Short: "Hold many logged-in connections: the memory of one",
+		Long: `Users log in and send only heartbeats. The memory of the processes is read before and
+after.`,
+		Example: "  teamtalk bench idle --connections 15000 " +
+			"--pid $(pgrep -f 'teamtalk serve --roles msg')",
+	},
+	bench.KindSingle: {
+		Short: "Send texts between pairs of users: time to ack and delivery",
+		Long:  `The first user of each pair sends texts to the second.`,
+		Example: `  teamtalk bench single --pairs 200
+  teamtalk bench single --pairs 200 --rate 400 --duration 30s`,
+	},
+	bench.KindGroup: {
+		Short: "Send texts to groups: time until every member has each text",
+		Long: `Some members of each group send texts; every other member must receive each text
+once.`,
+		Example: "  teamtalk bench group --groups 10 --members 200 --senders 2 --rate 100",
+	},
+	bench.KindMixed: {
+		Short: "Mix logins, texts, groups, reads and files, as on a working day",
+		Long: `Online users send texts to each other and to groups, mark messages as read, read
+history, ask for presence, type, and send files. Other users log in, fetch the data that a client
+shows first, and log out. --share-… set the proportions.`,
+		Example: "  teamtalk bench mixed --population 2000 --roaming 200 --groups 50 " +
+			"--members 40 --rate 500 --duration 1m",
+	},
+	bench.KindFile: {
+		Short: "Send files between pairs of users",
+		Long: `The first user of each pair sends files to the second, and every byte is
+compared. Message servers accept ten frames about files a second from a client, so a pair sends at
+most five files a second. For more load, use larger files or more pairs.`,
+		Example: `  teamtalk bench file --pairs 10 --file-size 10MiB
+  teamtalk bench file --pairs 50 --mode online --rate 20`,
+	},
+	bench.KindSoak: {
+		Short: "Run another kind of scenario for hours",
+		Long: `Run another kind of scenario for hours, with a line of output a minute. The command
+takes the settings of all kinds.`,
+		Example: "  teamtalk bench soak --of mixed --population 1000 --rate 200 --duration 8h",
+	},
 }
 
 // benchOutput holds the flags of the generators, of the watched processes and of the
@@ -148,7 +176,8 @@ func (o *benchOutput) flags(cmd *cobra.Command) {
 	o.reportFiles.flags(f)
 	f.IntVar(&o.generators, "generators", 0,
 		"generator processes to start on this machine (0: this process generates)")
-	f.StringArrayVar(&o.agents, "agent", nil, "command that starts a generator on another machine, such as 'ssh host teamtalk bench agent'; repeat the flag for more")
+	f.StringArrayVar(&o.agents, "agent", nil, "command that starts a generator on another "+
+		"machine, such as 'ssh host teamtalk bench agent'; repeat the flag for more")
 	o.watch.flags(f)
 	o.ceilings.flags(cmd)
 }
@@ -177,15 +206,16 @@ func newBenchRunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO.toml",
 		Short: "Run the scenario of a file",
-		Long: `Run the scenario of a file. The file has "kind" and the settings of that kind's command, without
-dashes:
+		Long: `Run the scenario of a file. The file has "kind" and the settings of that kind's
+command, without dashes:
 
   kind = "single"
   pairs = 200
   rate = 400
   duration = "30s"`,
-		Example: "  teamtalk bench run day.toml --html day.html\n  teamtalk bench run day.toml --set addr=10.0.0.5:8000 --set duration=1m",
-		Args:    cli.CheckArgs(cobra.ExactArgs(1)),
+		Example: "  teamtalk bench run day.toml --html day.html\n  teamtalk bench run day.toml " +
+			"--set addr=10.0.0.5:8000 --set duration=1m",
+		Args: cli.CheckArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := file.read(cmd, args[0])
 			if err != nil {

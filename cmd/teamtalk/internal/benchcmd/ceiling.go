@@ -36,14 +36,16 @@ type benchCeilings struct {
 // flags defines the flags of a run.
 func (b *benchCeilings) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.BoolVar(&b.on, "ceilings", false, "after the run, measure the machine without the servers: a bare echo of the same frames, and the databases alone with the same rows")
+	f.BoolVar(&b.on, "ceilings", false, "after the run, measure the machine without the "+
+		"servers: a bare echo of the same frames, and the databases alone with the same rows")
 	b.shared(f)
 	addDatabaseFlags(cmd)
 }
 
 // shared defines the flags that "bench ceiling" has too.
 func (b *benchCeilings) shared(f *pflag.FlagSet) {
-	f.StringVar(&b.echo, "echo", "", "address of a \"teamtalk bench echo\" on the servers' machine (default: start one on this machine)")
+	f.StringVar(&b.echo, "echo", "", "address of a \"teamtalk bench echo\" on the servers' "+
+		"machine (default: start one on this machine)")
 	f.DurationVar(&b.duration, "ceiling-duration", 3*time.Second,
 		"duration of the measurement of each ceiling")
 }
@@ -193,11 +195,12 @@ func newEchoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "echo",
 		Short: "Send every frame back, to measure the ceiling from another machine",
-		Long: `Send every frame back unchanged, with the servers' event engine and nothing else, until interrupted.
-The command prints its address. Run it on the machine of the message servers, while they are
-stopped, and give the address to --echo on the generator's machine. Do not open it to the internet.`,
-		Example: `  teamtalk bench echo --listen :9999                     # on the machine of the servers
-  teamtalk bench ceiling --echo server:9999              # on the machine of the generator`,
+		Long: `Send every frame back unchanged, with the servers' event engine and nothing else,
+until interrupted. The command prints its address. Run it on the machine of the message servers,
+while they are stopped, and give the address to --echo on the generator's machine. Do not open it
+to the internet.`,
+		Example: `  teamtalk bench echo --listen :9999           # on the machine of the servers
+  teamtalk bench ceiling --echo server:9999    # on the machine of the generator`,
 		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEcho(cmd, opt, untilEOF) },
 	}
@@ -245,16 +248,17 @@ func newBenchCeilingCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ceiling",
 		Short: "Measure the machine without the servers: a bare echo, and the databases alone",
-		Long: `Measure the ceilings of the servers' rates on this machine: the frames a second that a bare echo
-sends back to the same connections, and the rows of messages a second that the databases alone
-store, in batches and as durable as a server's. A scenario with --ceilings measures them after its
-run, and reports the share of them that it reached.
+		Long: `Measure the ceilings of the servers' rates on this machine: the frames a second
+that a bare echo sends back to the same connections, and the rows of messages a second that the
+databases alone store, in batches and as durable as a server's. A scenario with --ceilings
+measures them after its run, and reports the share of them that it reached.
 
-With MySQL the command creates and drops a database of its own, and uses keys of its own in Redis.
-With the embedded store it uses a temporary folder beside the data. Existing data is not touched.`,
+With MySQL the command creates and drops a database of its own, and uses keys of its own in
+Redis. With the embedded store it uses a temporary folder beside the data. Existing data is not
+touched.`,
 		Example: `  teamtalk bench ceiling
-  teamtalk bench ceiling --store mysql --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk' \\
-    --redis.addrs 127.0.0.1:6379
+  teamtalk bench ceiling --store mysql --redis.addrs 127.0.0.1:6379 \
+    --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk'
   teamtalk bench ceiling --config teamtalk.toml --size 1000`,
 		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -37,13 +37,13 @@ func newBenchFillCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fill --relations N --messages M",
 		Short: "Fill a store with many conversations and messages",
-		Long: `Write conversations and messages into a store, millions in minutes, to measure servers on a large
-store. No server may run on the store at the same time.
+		Long: `Write conversations and messages into a store, millions in minutes, to measure
+servers on a large store. No server may run on the store at the same time.
 
-Missing users are added, with names as of "teamtalk user add --count". The pairs of "teamtalk bench
-single" are among the first conversations. Messages are spread evenly over the conversations and
-over the last --days, and all count as read. Existing rows remain: a second run completes the
-conversations and adds messages after the last ones.
+Missing users are added, with names as of "teamtalk user add --count". The pairs of "teamtalk
+bench single" are among the first conversations. Messages are spread evenly over the
+conversations and over the last --days, and all count as read. Existing rows remain: a second run
+completes the conversations and adds messages after the last ones.
 
 Use a database that serves measurements only. The rows cannot be removed again.`,
 		Example: `  teamtalk bench fill --relations 1000000 --messages 10000000

@@ -31,15 +31,15 @@ func NewSweepCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep",
 		Short: "Find the knee: the highest rate that the servers sustain",
-		Long: `Find the knee: the highest rate at which the 99th percentile of a latency stays below --p99, all
-checks succeed, and at least 95 % of the rate is reached. The rate grows from --from to --to, by
---factor or --step, until a step fails. Then the gap between the last two rates is halved until it
-is narrower than --within.
+		Long: `Find the knee: the highest rate at which the 99th percentile of a latency stays
+below --p99, all checks succeed, and at least 95 % of the rate is reached. The rate grows from
+--from to --to, by --factor or --step, until a step fails. Then the gap between the last two
+rates is halved until it is narrower than --within.
 
 Each step is a run with a warm-up of its own. A generator without spare processor time ends the
 sweep, because it can measure no higher rate. Ctrl-c ends the sweep and reports the steps so far.`,
 		Example: `  teamtalk bench sweep single --pairs 500 --p99 20ms --from 1000 --to 100000
-  teamtalk bench sweep connect --connections 5000 --p99 500ms --from 200 --to 20000 --html logins.html
+  teamtalk bench sweep connect --connections 5000 --p99 500ms --from 200 --to 20000
   teamtalk bench sweep run company.toml --p99 50ms --of delivery --from 500 --to 20000 --step 500`,
 		Args:        cli.CheckArgs(cobra.ArbitraryArgs),
 		RunE:        cli.CommandsOnly,
@@ -68,8 +68,10 @@ type benchSweep struct {
 func (o *benchSweep) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.DurationVar(&o.Under, "p99", 20*time.Millisecond, "bound of the 99th percentile")
-	f.StringVar(&o.Of, "of", "", "the bounded latency: ack, delivery, login, … (default: that of the scenario's main operation)")
-	f.StringVar(&o.Total, "total", "", "the total that must keep up with the rate: acked, logins, … (default: that of the scenario's main operation)")
+	f.StringVar(&o.Of, "of", "", "the bounded latency: ack, delivery, login, … (default: that "+
+		"of the scenario's main operation)")
+	f.StringVar(&o.Total, "total", "", "the total that must keep up with the rate: acked, "+
+		"logins, … (default: that of the scenario's main operation)")
 	f.Float64Var(&o.From, "from", 0, "first rate, operations a second")
 	f.Float64Var(&o.To, "to", 0, "highest rate, operations a second")
 	f.Float64Var(&o.Step, "step", 0, "increase of the rate at each step")
@@ -85,9 +87,10 @@ func newBenchSweepKindCommand(kind string, k Kind) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   kind,
 		Short: "Sweep the rate of " + swept[kind].what,
-		Long:  k.Long + "\n\nThe command finds the knee of the rate: see teamtalk bench sweep --help.",
-		Args:  cli.CheckArgs(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runBenchSweep(cmd, s, &o) },
+		Long: k.Long + "\n\nThe command finds the knee of the rate: see teamtalk bench sweep " +
+			"--help.",
+		Args: cli.CheckArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runBenchSweep(cmd, s, &o) },
 	}
 	scenarioFlags(cmd.Flags(), kind, &s)
 	_ = cmd.Flags().MarkHidden("rate") // the sweep sets it

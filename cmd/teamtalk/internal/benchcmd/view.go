@@ -121,11 +121,12 @@ func newBenchReportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report RESULT.json",
 		Short: "Show a kept result as a table, as Markdown or as a page with charts",
-		Long: `Show the result of a run or a sweep that --json has written: as a table, as Markdown for another
-page, or as a page with charts that needs no other files. The exit code does not depend on the
-checks of the result.`,
-		Example: "  teamtalk bench report single.json\n  teamtalk bench report single.json --html single.html",
-		Args:    cli.CheckArgs(cobra.ExactArgs(1)),
+		Long: `Show the result of a run or a sweep that --json has written: as a table, as
+Markdown for another page, or as a page with charts that needs no other files. The exit code does
+not depend on the checks of the result.`,
+		Example: "  teamtalk bench report single.json\n  teamtalk bench report single.json " +
+			"--html single.html",
+		Args: cli.CheckArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := report.ReadFile(args[0])
 			if err != nil {
@@ -182,11 +183,12 @@ func newBenchCompareCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compare BEFORE.json AFTER.json…",
 		Short: "Compare results side by side",
-		Long: `Compare results that --json has written side by side. The others are compared with the first, and
-differences below the noise count as equal. The command warns when scenarios or machines differ, and
-when a result is not clean: it may be better only because it left out work.`,
-		Example: "  teamtalk bench compare before.json after.json\n  teamtalk bench compare v1.json v2.json v3.json --html versions.html",
-		Args:    cli.CheckArgs(cobra.MinimumNArgs(2)),
+		Long: `Compare results that --json has written side by side. The others are compared with
+the first, and differences below the noise count as equal. The command warns when scenarios or
+machines differ, and when a result is not clean: it may be better only because it left out work.`,
+		Example: "  teamtalk bench compare before.json after.json\n  teamtalk bench compare " +
+			"v1.json v2.json v3.json --html versions.html",
+		Args: cli.CheckArgs(cobra.MinimumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var files []*report.File
 			for _, path := range args {
@@ -215,7 +217,8 @@ when a result is not clean: it may be better only because it left out work.`,
 		},
 	}
 	pageFlags(cmd, &html, &markdown)
-	cmd.Flags().Float64Var(&noise, "noise", noise, "percentage within which rates, values and medians count as equal; twice as much for p99, four times for p99.9 and max")
+	cmd.Flags().Float64Var(&noise, "noise", noise, "percentage within which rates, values and "+
+		"medians count as equal; twice as much for p99, four times for p99.9 and max")
 	return cmd
 }
 

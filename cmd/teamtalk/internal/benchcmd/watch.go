@@ -23,7 +23,9 @@ type benchWatch struct {
 
 // flags defines the flags.
 func (b *benchWatch) flags(f *pflag.FlagSet) {
-	f.StringSliceVar(&b.names, "watch", nil, "more processes to watch, as name=pid, or the name of a program (mariadbd); the measured servers on this machine, and the servers that they are connected to, are always watched")
+	f.StringSliceVar(&b.names, "watch", nil, "more processes to watch, as name=pid, or the "+
+		"name of a program (mariadbd); the measured servers on this machine, and the servers "+
+		"that they are connected to, are always watched")
 	f.IntSliceVar(&b.pids, "pid", nil, "more processes to watch")
 }
 

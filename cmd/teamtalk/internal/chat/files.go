@@ -174,8 +174,9 @@ func (d *FileDesk) find(n int) (*FileEntry, error) {
 	return d.entries[i], nil
 }
 
-// Send offers a file to a user and starts the upload. With online the receiver fetches
-// the file while the sender waits; otherwise the server keeps it for the receiver.
+// Send offers a file to a user and starts the upload. With online, a receiver that is
+// online fetches the file directly from the sender; otherwise the server keeps it for the
+// receiver.
 func (d *FileDesk) Send(ctx context.Context, to client.Peer, path string, online bool) (
 	FileEntry, error,
 ) {

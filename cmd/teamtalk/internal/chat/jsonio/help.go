@@ -3,7 +3,7 @@ package jsonio
 // Help documents the commands and the events, for the help text of the chat command.
 const Help = `
 With --json, each line of standard input is a command:
-  {"to":"bob","text":"hi","ref":"any"}        send a text; ref is optional and returns
+  {"to":"bob","text":"hi","ref":"any"}        send a text; the events repeat ref
   a line that does not start with {           send the line to PEER
   {"cmd":"history","peer":"bob","n":20}       read old messages; older ones with "before":ID
   {"cmd":"read","peer":"bob"}                 mark as read; no other command does
