@@ -20,7 +20,15 @@ var plain = []string{
 	"bench/proc",
 	"bench/report",
 	"bench/swarm",
+	"cmd/teamtalk/internal/admin",
+	"cmd/teamtalk/internal/benchcmd",
+	"cmd/teamtalk/internal/chat",
+	"cmd/teamtalk/internal/chat/jsonio",
+	"cmd/teamtalk/internal/chat/plain",
+	"cmd/teamtalk/internal/chat/terminal",
+	"cmd/teamtalk/internal/cli",
 	"cmd/teamtalk/internal/persona",
+	"cmd/teamtalk/internal/system",
 	"core/blob",
 	"core/budget",
 	"core/engine",
@@ -77,6 +85,7 @@ var phrasings = []struct {
 // part of the sentence, with the reason.
 var allowedPhrasings = []struct{ part, reason string }{
 	{"whois", "a name, not the word"},
+	{"who w contacts", "names of a command of the chat client"},
 }
 
 // awkward returns the advice for the first form that text contains; "" when there is none.

@@ -11,6 +11,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
+// TestBenchUsage checks the errors of wrong usage, and of servers that cannot be reached.
 func TestBenchUsage(t *testing.T) {
 	file := func(text string) string {
 		path := filepath.Join(t.TempDir(), "s.toml")
@@ -24,36 +25,45 @@ func TestBenchUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{"sinlge"}, `did you mean "single"?`},
-		{[]string{"single", "--pairs", "0"}, "pairs: want 1 or more, got 0 (see teamtalk bench single --help)"},
+		{[]string{"single", "--pairs", "0"},
+			"pairs: want 1 or more, got 0 (see teamtalk bench single --help)"},
 		{[]string{"single", "--pairs", "x"}, "want a whole number"},
 		{[]string{"single", "--members", "3"}, "unknown flag: --members"},
 		{[]string{"single", "--arrivals", "never"}, "arrivals: want one of constant, poisson"},
 		{[]string{"single", "x"}, "unknown command"},
 		{[]string{"single", "--generators", "-1"}, "--generators: want 0 to 1000"},
 		{[]string{"run"}, "accepts 1 arg"},
-		{[]string{"run", file("kind = 'single'\nnothing = 1")}, "nothing: no such setting of single"},
+		{[]string{"run", file("kind = 'single'\nnothing = 1")},
+			"nothing: no such setting of single"},
 		{[]string{"run", file("x")}, "line 1"},
-		{[]string{"run", file("kind = 'single'"), "--set", "rate"}, "--set rate: want setting=value"},
-		{[]string{"run", file("kind = 'single'"), "--set", "members=3"}, "--set members=3: no such setting of single"},
-		{[]string{"run", file("kind = 'single'"), "--set", "pairs=x"}, "--set pairs=x: want a whole number"},
+		{[]string{"run", file("kind = 'single'"), "--set", "rate"},
+			"--set rate: want setting=value"},
+		{[]string{"run", file("kind = 'single'"), "--set", "members=3"},
+			"--set members=3: no such setting of single"},
+		{[]string{"run", file("kind = 'single'"), "--set", "pairs=x"},
+			"--set pairs=x: want a whole number"},
 		{[]string{"run", file("kind = 'single'"), "--set", "pairs=0"}, "pairs: want 1 or more"},
-		{[]string{"sweep", "run", file("kind = 'single'"), "--from", "1", "--to", "2", "--set", "pairs=0"}, "pairs: want 1 or more"},
+		{[]string{"sweep", "run", file("kind = 'single'"), "--from", "1", "--to", "2", "--set",
+			"pairs=0"}, "pairs: want 1 or more"},
 	} {
 		command(t, "", append([]string{"bench"}, x.args...)...).want(t, cli.ExitUsage, "", x.want)
 	}
-	command(t, "", "bench", "run", "none.toml").want(t, cli.ExitFailure, "", "none.toml: no such file")
+	command(t, "", "bench", "run", "none.toml").want(t, cli.ExitFailure, "",
+		"none.toml: no such file")
 	for addr, want := range map[string]string{
 		"127.0.0.1:1": "teamtalk: user u00001 at 127.0.0.1:1: connect: connection refused",
 		"nowhere":     `teamtalk: message server "nowhere": want host:port`,
 	} {
 		r := command(t, "", "bench", "idle", "--addr", addr, "--connections", "1")
-		if lines := strings.Split(strings.TrimSpace(r.err), "\n"); r.code != cli.ExitFailure || lines[len(lines)-1] != want {
+		if lines := strings.Split(strings.TrimSpace(r.err),
+			"\n"); r.code != cli.ExitFailure || lines[len(lines)-1] != want {
 			t.Errorf("%s: exit code %d, %q", addr, r.code, r.err)
 		}
 	}
 }
 
-// TestBenchHelp: every kind of scenario has a command that explains itself in lines that fit a terminal.
+// TestBenchHelp checks the help of every kind of scenario: lines that fit a terminal, and
+// examples that parse.
 func TestBenchHelp(t *testing.T) {
 	for _, kind := range bench.Kinds() {
 		k, ok := benchcmd.Kinds[kind]
@@ -85,6 +95,7 @@ func TestBenchHelp(t *testing.T) {
 	}
 }
 
+// TestBenchExamples parses the example scenarios.
 func TestBenchExamples(t *testing.T) {
 	files, err := filepath.Glob("example/bench/*.toml")
 	if err != nil || len(files) < 4 {

@@ -12,12 +12,15 @@ import (
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
-// kept writes a result and returns where it is.
+// kept writes a result to a file, and returns the path.
 func kept(t *testing.T, name string, acked int64, lost int64) string {
 	t.Helper()
 	r := &bench.Result{
-		Version: bench.ResultVersion, Started: time.Unix(1e9, 0), Scenario: bench.NewScenario(bench.KindSingle), Seconds: 10,
-		Totals: map[string]int64{"acked": acked}, Latencies: map[string]bench.Latency{"ack": {Count: acked, P50: 1, P90: 2, P99: 3, P999: 4, Max: 5}},
+		Version: bench.ResultVersion, Started: time.Unix(1e9, 0),
+		Scenario: bench.NewScenario(bench.KindSingle), Seconds: 10,
+		Totals: map[string]int64{"acked": acked},
+		Latencies: map[string]bench.Latency{"ack": {Count: acked, P50: 1, P90: 2, P99: 3, P999: 4,
+			Max: 5}},
 		Checks: bench.Checks{Lost: lost},
 	}
 	path := filepath.Join(t.TempDir(), name)
@@ -27,11 +30,14 @@ func kept(t *testing.T, name string, acked int64, lost int64) string {
 	return path
 }
 
+// TestBenchReport shows and compares results in each form.
 func TestBenchReport(t *testing.T) {
 	a, b := kept(t, "a.json", 10000, 0), kept(t, "b.json", 12000, 3)
-	command(t, "", "bench", "report", a).want(t, cli.ExitOK, "acked        1,000   10,000   0 unacked", "")
+	command(t, "", "bench", "report", a).want(t, cli.ExitOK,
+		"acked        1,000   10,000   0 unacked", "")
 	command(t, "", "bench", "report", b).want(t, cli.ExitOK, "NOT CLEAN: 3 lost", "")
-	command(t, "", "bench", "report", a, "--markdown").want(t, cli.ExitOK, "| acked | 1,000 | 10,000 | 0 unacked |", "")
+	command(t, "", "bench", "report", a, "--markdown").want(t, cli.ExitOK,
+		"| acked | 1,000 | 10,000 | 0 unacked |", "")
 	command(t, "", "bench", "report", a, "--html", "-").want(t, cli.ExitOK, "<!DOCTYPE html>", "")
 	page := filepath.Join(t.TempDir(), "a.html")
 	command(t, "", "bench", "report", a, "--html", page).want(t, cli.ExitOK, "", "")
@@ -40,11 +46,13 @@ func TestBenchReport(t *testing.T) {
 	}
 	command(t, "", "bench", "compare", a, b).want(t, cli.ExitOK, "1.20× not clean", "")
 	command(t, "", "bench", "compare", a, b, "--noise", "25").want(t, cli.ExitOK, "1.20× ≈", "")
-	command(t, "", "bench", "compare", a, b, "--markdown").want(t, cli.ExitOK, "| acked | 1,000 | 1,200 ! |", "")
-	command(t, "", "bench", "compare", a, b, "--html", "-").want(t, cli.ExitOK, "Percentiles: ack", "")
+	command(t, "", "bench", "compare", a, b, "--markdown").want(t, cli.ExitOK,
+		"| acked | 1,000 | 1,200 ! |", "")
+	command(t, "", "bench", "compare", a, b, "--html", "-").want(t, cli.ExitOK, "Percentiles: ack",
+		"")
 }
 
-// What is asked wrong is said, in the words of the one who asks.
+// TestBenchReportUsage checks that errors name the flags and files of the command line.
 func TestBenchReportUsage(t *testing.T) {
 	a := kept(t, "a.json", 10000, 0)
 	other := filepath.Join(t.TempDir(), "other.json")
@@ -61,11 +69,15 @@ func TestBenchReportUsage(t *testing.T) {
 	}{
 		{cli.ExitUsage, []string{"bench", "report"}, "accepts 1 arg"},
 		{cli.ExitFailure, []string{"bench", "report", "none.json"}, "none.json: no such file"},
-		{cli.ExitFailure, []string{"bench", "report", other}, "other.json: written by a newer build"},
+		{cli.ExitFailure, []string{"bench", "report", other},
+			"other.json: written by a newer build"},
 		{cli.ExitUsage, []string{"bench", "compare", a}, "requires at least 2"},
-		{cli.ExitUsage, []string{"bench", "compare", a, a, "--noise", "100"}, "--noise: want a percentage"},
-		{cli.ExitUsage, []string{"bench", "single", "--html", "none/r.html"}, "none/r.html cannot be written"},
-		{cli.ExitUsage, []string{"bench", "single", "--json", "none/r.json"}, "none/r.json cannot be written"},
+		{cli.ExitUsage, []string{"bench", "compare", a, a, "--noise", "100"},
+			"--noise: want a percentage"},
+		{cli.ExitUsage, []string{"bench", "single", "--html", "none/r.html"},
+			"none/r.html cannot be written"},
+		{cli.ExitUsage, []string{"bench", "single", "--json", "none/r.json"},
+			"none/r.json cannot be written"},
 		{cli.ExitUsage, []string{"bench", "sweep", "single", "--to", "200"}, "rates from 0 to 200"},
 		{cli.ExitUsage, sweep("--rate", "5"), "give --from and --to"},
 		{cli.ExitUsage, sweep("--p99", "0s"), "a bound of the 99th percentile"},

@@ -14,7 +14,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// done waits until a command was done.
+// doneWith waits for the success of a command.
 func (c *chatting) doneWith(cmd string) jsonio.Event {
 	c.t.Helper()
 	e := c.until("done")
@@ -24,7 +24,7 @@ func (c *chatting) doneWith(cmd string) jsonio.Event {
 	return e
 }
 
-// Everything a program can do with groups.
+// TestChatJSONGroups runs the commands about groups.
 func TestChatJSONGroups(t *testing.T) {
 	s := chatServer(t)
 	s.AddUser(3, "carol")
@@ -32,7 +32,8 @@ func TestChatJSONGroups(t *testing.T) {
 	s.StoreGroup(3, 40, crypt(t, "welcome"))
 	alice := startChat(t, s, "alice", "--json", "--password", "alice")
 	ready := alice.until("ready")
-	if len(ready.Unread) != 1 || ready.Unread[0] != (jsonio.Unread{Peer: "#The Company", Group: 40, Count: 1, Latest: 1}) {
+	if len(ready.Unread) != 1 || ready.Unread[0] != (jsonio.Unread{Peer: "#The Company", Group: 40,
+		Count: 1, Latest: 1}) {
 		t.Errorf("ready %+v", ready)
 	}
 	bob := startChat(t, s, "bob", "#the comp", "--json", "--password", "bob")
@@ -46,10 +47,12 @@ func TestChatJSONGroups(t *testing.T) {
 	if ack := alice.until("ack"); ack.To != "#dev team" || ack.ID != 1 {
 		t.Errorf("ack %+v", ack)
 	}
-	if e := bob.until("group"); e.Peer != "#dev team" || e.By != "" || !slices.Equal(e.Members, []string{"alice", "bob"}) {
+	if e := bob.until("group"); e.Peer != "#dev team" || e.By != "" || !slices.Equal(e.Members,
+		[]string{"alice", "bob"}) {
 		t.Errorf("new group %+v", e)
 	}
-	if m := bob.until("message"); m.Peer != "#dev team" || m.Group != made.Group || m.From != "alice" || *m.Text != "hello" {
+	if m := bob.until("message"); m.Peer != "#dev team" || m.Group != made.Group ||
+		m.From != "alice" || *m.Text != "hello" {
 		t.Errorf("message %+v", m)
 	}
 	bob.say(`a plain line to the company`)
@@ -60,7 +63,8 @@ func TestChatJSONGroups(t *testing.T) {
 	if e := bob.doneWith("add_members"); !slices.Equal(e.Added, []string{"carol"}) {
 		t.Errorf("added %+v", e)
 	}
-	if e := alice.until("group"); e.By != "bob" || !slices.Equal(e.Added, []string{"carol"}) || len(e.Members) != 3 {
+	if e := alice.until("group"); e.By != "bob" || !slices.Equal(e.Added,
+		[]string{"carol"}) || len(e.Members) != 3 {
 		t.Errorf("change %+v", e)
 	}
 	bob.say(fmt.Sprintf(`{"cmd":"remove_members","group":%d,"users":["alice"]}`, made.Group))
@@ -71,30 +75,34 @@ func TestChatJSONGroups(t *testing.T) {
 	bob.doneWith("mute")
 	bob.say(`{"cmd":"groups"}`)
 	groups := *bob.until("groups").Groups
-	if len(groups) != 2 || groups[0].Name != "dev team" || !groups[0].Muted || groups[0].Type != "temporary" || groups[0].Creator != "alice" ||
+	if len(groups) != 2 || groups[0].Name != "dev team" || !groups[0].Muted ||
+		groups[0].Type != "temporary" || groups[0].Creator != "alice" ||
 		groups[0].Unread != 1 || groups[1].Group != 40 || groups[1].Type != "normal" {
 		t.Errorf("groups %+v", groups)
 	}
 	bob.say(`{"cmd":"history","peer":"#dev team"}`)
-	if h := bob.until("history"); h.Peer != "#dev team" || len(h.Messages) != 1 || h.Messages[0].Group != made.Group {
+	if h := bob.until("history"); h.Peer != "#dev team" || len(h.Messages) != 1 ||
+		h.Messages[0].Group != made.Group {
 		t.Errorf("history %+v", h)
 	}
 	bob.say(`{"cmd":"leave_group","peer":"#dev team"}`)
 	bob.doneWith("leave_group")
-	if e := alice.until("group"); e.By != "bob" || !slices.Equal(e.Removed, []string{"bob"}) || e.Left {
+	if e := alice.until("group"); e.By != "bob" || !slices.Equal(e.Removed,
+		[]string{"bob"}) || e.Left {
 		t.Errorf("change %+v", e)
 	}
 	bob.say(`{"cmd":"history","peer":"#dev team"}`)
 	bob.until("error")
 	alice.say(`{"cmd":"list"}`)
 	list := *alice.until("list").List
-	if len(list) != 2 || list[0].Peer != "#The Company" || list[0].Unread != 2 || list[1].Group != made.Group {
+	if len(list) != 2 || list[0].Peer != "#The Company" || list[0].Unread != 2 ||
+		list[1].Group != made.Group {
 		t.Errorf("list %+v", list)
 	}
 	equalInt(t, "stored", len(s.StoredGroup(40)), 2)
 }
 
-// Everything a program can do with people and its own settings.
+// TestChatJSONSettings runs the commands about users and about the user's own settings.
 func TestChatJSONSettings(t *testing.T) {
 	s := chatServer(t)
 	s.AddUser(3, "carol")
@@ -102,7 +110,8 @@ func TestChatJSONSettings(t *testing.T) {
 	s.AddDepart(im.Depart{ID: 2, Name: "Kitchen", Parent: 1, Updated: 2})
 	s.SetDepart(2, 2)
 	s.SetDepart(1, 1)
-	alice, bob := startChat(t, s, "alice", "--json", "--password", "alice"), startChat(t, s, "bob", "--json", "--password", "bob")
+	alice, bob := startChat(t, s, "alice", "--json", "--password", "alice"),
+		startChat(t, s, "bob", "--json", "--password", "bob")
 	alice.until("ready")
 	bob.until("ready")
 	phone := startChat(t, s, "alice", "--json", "--mobile", "--password", "alice")
@@ -118,12 +127,15 @@ func TestChatJSONSettings(t *testing.T) {
 	}
 	alice.say(`{"cmd":"departs"}`)
 	departs := *alice.until("departs").Departs
-	if len(departs) != 3 || departs[1].Name != "Kitchen" || departs[1].Depth != 1 || len(departs[1].Users) != 1 || departs[1].Users[0].Name != "bob" ||
-		departs[1].Users[0].Status != "online" || departs[1].Users[0].Sign != "at lunch" || departs[2].ID != 0 || departs[2].Users[0].Name != "carol" {
+	if len(departs) != 3 || departs[1].Name != "Kitchen" || departs[1].Depth != 1 ||
+		len(departs[1].Users) != 1 || departs[1].Users[0].Name != "bob" ||
+		departs[1].Users[0].Status != "online" || departs[1].Users[0].Sign != "at lunch" ||
+		departs[2].ID != 0 || departs[2].Users[0].Name != "carol" {
 		t.Errorf("departments %+v", departs)
 	}
 	alice.say(`{"cmd":"status","users":["bob","carol"]}`)
-	if e := alice.until("status"); len(e.Contacts) != 2 || e.Contacts[0].Status != "online" || e.Contacts[1].Status != "offline" {
+	if e := alice.until("status"); len(e.Contacts) != 2 || e.Contacts[0].Status != "online" ||
+		e.Contacts[1].Status != "offline" {
 		t.Errorf("status %+v", e)
 	}
 	bob.say(`{"cmd":"typing","peer":"alice"}`)
@@ -153,9 +165,12 @@ func TestChatJSONSettings(t *testing.T) {
 		}
 	}
 	for _, line := range []string{
-		`{"cmd":"kick_pc"}`, `{"cmd":"remove_session","peer":"bob"}`, `{"cmd":"typing","group":3}`, `{"cmd":"voice","to":"bob","file":"/nowhere"}`,
-		`{"cmd":"create_group","name":"x","users":["nobody"]}`, `{"cmd":"create_group","users":["bob"]}`, `{"cmd":"mute","peer":"bob"}`,
-		`{"cmd":"add_members","group":3}`, `{"cmd":"leave_group"}`, `{"cmd":"status","users":["nobody"]}`,
+		`{"cmd":"kick_pc"}`, `{"cmd":"remove_session","peer":"bob"}`, `{"cmd":"typing","group":3}`,
+		`{"cmd":"voice","to":"bob","file":"/nowhere"}`,
+		`{"cmd":"create_group","name":"x","users":["nobody"]}`,
+		`{"cmd":"create_group","users":["bob"]}`, `{"cmd":"mute","peer":"bob"}`,
+		`{"cmd":"add_members","group":3}`, `{"cmd":"leave_group"}`,
+		`{"cmd":"status","users":["nobody"]}`,
 	} {
 		alice.say(line)
 		if e := alice.until("error"); e.Error == "" {
@@ -168,7 +183,7 @@ func TestChatJSONSettings(t *testing.T) {
 	equalInt(t, "exit code", alice.end(), chat.ExitEnded)
 }
 
-// A pipe of lines can be one to a group.
+// TestChatPlainGroup sends the lines of a pipe to a group.
 func TestChatPlainGroup(t *testing.T) {
 	s := chatServer(t)
 	s.AddGroup(40, "The Company", pb.GroupType_GROUP_TYPE_NORMAL, 1, 2)

@@ -16,7 +16,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// chatting is a chat command that runs, with pipes for its input and output.
+// chatting is a running chat command, with pipes for its input and output.
 type chatting struct {
 	t    testing.TB
 	in   *io.PipeWriter
@@ -26,12 +26,13 @@ type chatting struct {
 	stop context.CancelFunc
 }
 
-// lineReader reads lines as they come, so that who writes them is never held up.
+// lineReader reads lines as they arrive, so that their writer never blocks.
 type lineReader struct {
 	lines chan string
 	line  string
 }
 
+// newLineReader returns a reader of the lines of r.
 func newLineReader(r io.Reader) *lineReader {
 	l := &lineReader{lines: make(chan string, 10000)}
 	go func() {
@@ -43,7 +44,7 @@ func newLineReader(r io.Reader) *lineReader {
 	return l
 }
 
-// Scan, Text and Bytes are as those of a bufio.Scanner.
+// Scan, Text and Bytes behave as those of a bufio.Scanner.
 func (l *lineReader) Scan() (ok bool) { l.line, ok = <-l.lines; return ok }
 func (l *lineReader) Text() string    { return l.line }
 func (l *lineReader) Bytes() []byte   { return []byte(l.line) }
@@ -78,7 +79,7 @@ func (c *chatting) say(line string) {
 	}
 }
 
-// until reads events up to one of a kind, which it returns; the rest is dropped.
+// until reads events up to the first of a kind, which it returns. It drops the others.
 func (c *chatting) until(event string) jsonio.Event {
 	c.t.Helper()
 	for c.out.Scan() {
@@ -101,7 +102,7 @@ func (c *chatting) end() int {
 	return exitCode(<-c.done)
 }
 
-// exitCode is what the process would end with.
+// exitCode returns the exit code of the process for an error.
 func exitCode(err error) int {
 	var coded interface{ ExitCode() int }
 	switch {
@@ -113,6 +114,7 @@ func exitCode(err error) int {
 	return 1
 }
 
+// chatServer returns a server with the users alice and bob.
 func chatServer(t testing.TB) *clienttest.Server {
 	s := clienttest.New(t)
 	s.AddUser(1, "alice")
@@ -121,6 +123,7 @@ func chatServer(t testing.TB) *clienttest.Server {
 	return s
 }
 
+// crypt returns a text as clients encrypt it.
 func crypt(t testing.TB, text string) []byte {
 	t.Helper()
 	c, err := im.NewTextCipher("")
@@ -130,12 +133,15 @@ func crypt(t testing.TB, text string) []byte {
 	return c.Encrypt(text)
 }
 
+// TestChatJSON: two users exchange messages, and read history, contacts and unread
+// counts.
 func TestChatJSON(t *testing.T) {
 	s := chatServer(t)
 	s.Store(1, 2, crypt(t, "before"))
 	bob := startChat(t, s, "bob", "alice", "--json", "--password", "bob")
 	ready := bob.until("ready")
-	if ready.User != "bob" || len(ready.Unread) != 1 || ready.Unread[0] != (jsonio.Unread{Peer: "alice", Count: 1, Latest: 1}) {
+	if ready.User != "bob" || len(ready.Unread) != 1 ||
+		ready.Unread[0] != (jsonio.Unread{Peer: "alice", Count: 1, Latest: 1}) {
 		t.Errorf("ready %+v", ready)
 	}
 	alice := startChat(t, s, "alice", "--json", "--password", "alice")
@@ -145,10 +151,12 @@ func TestChatJSON(t *testing.T) {
 	}
 	alice.say(`{"to":"BOB","text":"hi\u001b[31m\nthere","ref":{"a":1}}`)
 	sending := alice.until("sending")
-	if ack := alice.until("ack"); ack.N != sending.N || ack.ID != 2 || ack.To != "bob" || ack.Ref == nil {
+	if ack := alice.until("ack"); ack.N != sending.N || ack.ID != 2 || ack.To != "bob" ||
+		ack.Ref == nil {
 		t.Errorf("ack %+v of %+v", ack, sending)
 	}
-	if m := bob.until("message"); m.From != "alice" || m.Peer != "alice" || m.ID != 2 || *m.Text != "hi\x1b[31m\nthere" || m.Missed {
+	if m := bob.until("message"); m.From != "alice" || m.Peer != "alice" || m.ID != 2 ||
+		*m.Text != "hi\x1b[31m\nthere" || m.Missed {
 		t.Errorf("message %+v", m)
 	}
 	bob.say("a plain line")
@@ -156,7 +164,8 @@ func TestChatJSON(t *testing.T) {
 		t.Errorf("message %+v", m)
 	}
 	bob.say(`{"cmd":"history","peer":"alice","n":2}`)
-	if h := bob.until("history"); len(h.Messages) != 2 || h.Messages[0].ID != 2 || h.Messages[1].From != "bob" {
+	if h := bob.until("history"); len(h.Messages) != 2 || h.Messages[0].ID != 2 ||
+		h.Messages[1].From != "bob" {
 		t.Errorf("history %+v", h)
 	}
 	bob.say(`{"cmd":"history","before":2}`)
@@ -164,7 +173,9 @@ func TestChatJSON(t *testing.T) {
 		t.Errorf("older history %+v", h)
 	}
 	bob.say(`{"cmd":"contacts"}`)
-	if e := bob.until("contacts"); len(e.Contacts) != 1 || e.Contacts[0] != (jsonio.Contact{Name: "alice", Nick: "alice", ID: 1, Status: "online", Unread: 2}) {
+	if e := bob.until("contacts"); len(e.Contacts) != 1 ||
+		e.Contacts[0] != (jsonio.Contact{Name: "alice", Nick: "alice", ID: 1, Status: "online",
+			Unread: 2}) {
 		t.Errorf("contacts %+v", e)
 	}
 	bob.say(`{"cmd":"read","peer":"alice"}`)
@@ -189,13 +200,16 @@ func TestChatJSON(t *testing.T) {
 	}
 }
 
-// Commands that cannot be done are told with their line, do not end the program, and show in the exit code.
+// TestChatJSONErrors: a command that fails is reported with its line. It does not end the
+// program, and sets the exit code.
 func TestChatJSONErrors(t *testing.T) {
 	s := chatServer(t)
 	c := startChat(t, s, "alice", "--json", "--password", "alice")
 	for i, line := range []string{
-		`{"to":"nobody","text":"x"}`, `{"to":"bob"}`, `{"text":"x"}`, `{"x":1}`, `{"to":"bob","text":"x"} {}`, `{`, `no peer`, `{"cmd":"dance"}`,
-		`{"to":"alice","text":"x"}`, `{"to":"bob","text":"` + strings.Repeat("x", im.MaxText+1) + `"}`,
+		`{"to":"nobody","text":"x"}`, `{"to":"bob"}`, `{"text":"x"}`, `{"x":1}`,
+		`{"to":"bob","text":"x"} {}`, `{`, `no peer`, `{"cmd":"dance"}`,
+		`{"to":"alice","text":"x"}`, `{"to":"bob","text":"` + strings.Repeat("x", im.MaxText+1) +
+			`"}`,
 	} {
 		c.say(line)
 		if e := c.until("error"); e.Line != i+1 || e.Error == "" {
@@ -209,10 +223,12 @@ func TestChatJSONErrors(t *testing.T) {
 	equalInt(t, "messages sent", len(s.Frames(pb.CmdMsgData)), 0)
 }
 
-// The server goes away in the middle: what was said stays said, and said once.
+// TestChatJSONReconnect: texts that are sent while the server is away are stored once
+// after the reconnection.
 func TestChatJSONReconnect(t *testing.T) {
 	s := chatServer(t)
-	alice, bob := startChat(t, s, "alice", "bob", "--json", "--password", "alice"), startChat(t, s, "bob", "--json", "--password", "bob")
+	alice, bob := startChat(t, s, "alice", "bob", "--json", "--password", "alice"),
+		startChat(t, s, "bob", "--json", "--password", "bob")
 	alice.until("ready")
 	bob.until("ready")
 	s.Crash()
@@ -234,6 +250,7 @@ func TestChatJSONReconnect(t *testing.T) {
 	equalInt(t, "stored", len(s.Stored(1, 2)), 2)
 }
 
+// TestChatJSONUnsent: a message without ack sets the exit code.
 func TestChatJSONUnsent(t *testing.T) {
 	s := chatServer(t)
 	s.MuteAcks(true)
@@ -246,6 +263,7 @@ func TestChatJSONUnsent(t *testing.T) {
 	equalInt(t, "exit code", c.end(), chat.ExitUnsent)
 }
 
+// TestChatJSONKicked: a kick ends the command, with an exit code of its own.
 func TestChatJSONKicked(t *testing.T) {
 	s := chatServer(t)
 	c := startChat(t, s, "alice", "--json", "--follow", "--password", "alice")
@@ -257,7 +275,8 @@ func TestChatJSONKicked(t *testing.T) {
 	equalInt(t, "exit code", c.end(), chat.ExitEnded)
 }
 
-// --follow outlives the input; an interrupt is a clean end.
+// TestChatFollow: with --follow the command continues after the end of its input. An
+// interrupt ends it with a logout.
 func TestChatFollow(t *testing.T) {
 	s := chatServer(t)
 	c := startChat(t, s, "alice", "--json", "--follow", "--password", "alice")
@@ -271,6 +290,7 @@ func TestChatFollow(t *testing.T) {
 	equalInt(t, "logouts", len(s.Frames(pb.CmdLogoutReq)), 1)
 }
 
+// TestChatPlain: each line of input is a message, and each message a line of output.
 func TestChatPlain(t *testing.T) {
 	s := chatServer(t)
 	bob := startChat(t, s, "bob", "--password", "bob")
@@ -299,7 +319,7 @@ func TestChatPlain(t *testing.T) {
 	equalInt(t, "wrong password", wrong.end(), 1)
 }
 
-// More lines than may wait for their acks at once.
+// TestChatPlainMany sends more lines than may be unacked at the same time.
 func TestChatPlainMany(t *testing.T) {
 	if testing.Short() {
 		t.Skip("sends at the pace that servers allow")
@@ -314,6 +334,7 @@ func TestChatPlainMany(t *testing.T) {
 	equalInt(t, "stored", len(s.Stored(1, 2)), 30)
 }
 
+// equalInt compares two numbers.
 func equalInt(t testing.TB, what string, got, want int) {
 	t.Helper()
 	if got != want {

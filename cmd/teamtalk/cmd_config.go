@@ -9,6 +9,7 @@ import (
 	"teamtalk/core/config"
 )
 
+// newConfigCommand returns the command "config".
 func newConfigCommand() *cobra.Command {
 	var effective bool
 	cmd := &cobra.Command{
@@ -17,10 +18,10 @@ func newConfigCommand() *cobra.Command {
 		Long: `Print every setting with its default and meaning, as a TOML file to start from.
 
 Each setting can be given in a file (msg.listen: section [msg], key listen), in the environment
-(TEAMTALK_MSG_LISTEN) and as a flag (--msg.listen). A flag wins over the environment, that over the
-file, and that over the default.
+(TEAMTALK_MSG_LISTEN) and as a flag (--msg.listen). A flag overrides the environment, the
+environment overrides the file, and the file overrides the default.
 
-With --effective, print the values that count here and where each came from; passwords are not shown.`,
+With --effective, print the values in use and the source of each, without passwords.`,
 		Example: `  teamtalk config > teamtalk.toml
   teamtalk config --effective --config teamtalk.toml
   teamtalk config check --config teamtalk.toml`,
@@ -40,17 +41,19 @@ With --effective, print the values that count here and where each came from; pas
 		},
 	}
 	cli.AddConfigFlags(cmd)
-	cmd.Flags().BoolVar(&effective, "effective", false, "print the values that count, and where each came from")
+	cmd.Flags().BoolVar(&effective, "effective", false,
+		"print the values in use, and the source of each")
 	cmd.AddCommand(newConfigCheckCommand())
 	return cmd
 }
 
+// newConfigCheckCommand returns the command "config check".
 func newConfigCheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
-		Short: "Say whether the settings are right and complete to serve",
-		Long: `Say whether the settings are right, and complete to run the roles they name. Nothing is opened and
-nothing is connected to. Exit code 2 when something is wrong.`,
+		Short: "Check the settings",
+		Long: `Check that the settings are valid, and complete for the roles that they name. The
+command opens no port and no connection. Its exit code is 2 when a setting is wrong or missing.`,
 		Example: `  teamtalk config check --config teamtalk.toml
   teamtalk config check --config cluster.toml --roles msg`,
 		Args: cli.NoArgs,
@@ -68,7 +71,8 @@ nothing is connected to. Exit code 2 when something is wrong.`,
 					set++
 				}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %d settings given, %d at their default\n", set, len(config.Settings())-set)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %d settings given, %d at their default\n",
+				set, len(config.Settings())-set)
 			return err
 		},
 	}

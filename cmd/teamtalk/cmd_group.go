@@ -19,17 +19,19 @@ import (
 	"teamtalk/proto/pb"
 )
 
+// newGroupCommand returns the command "group".
 func newGroupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "group",
-		Short: "Make, list and change groups",
-		Long: `Make, list and change groups, in the store that the settings name. It works beside running servers.
+		Short: "Create, list and change groups",
+		Long: `Create, list and change groups, in the store that the settings name. Servers may
+run on the store.
 
-A change of members counts for every message from then on. Clients show a new group, its members and its
-name when they connect again; somebody who is added also with the first message that comes.
+A change of members applies to all later messages. Clients see a new group, its members and its
+name when they next connect. A new member also sees the group with its next message.
 
-A GROUP is given by its id, or by its name where only one has it; a USER by name or id. Here everybody's
-groups may be changed: who may change them in a client does not matter.`,
+A GROUP is an id, or a name that only one group has. A USER is a name or an id. These commands
+may change every group, whatever users may change in their clients.`,
 		Example: `  teamtalk group create "All staff" --from staff.txt
   teamtalk group add "All staff" alice bob
   teamtalk group show 3`,
@@ -38,23 +40,29 @@ groups may be changed: who may change them in a client does not matter.`,
 		Annotations: cli.HoldsCommands,
 	}
 	cli.AddConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
-	cmd.AddCommand(newGroupCreateCommand(), newGroupListCommand(), newGroupShowCommand(), newGroupRenameCommand(),
-		newGroupMembersCommand(pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD, "add", "Add users to a group",
-			`Add users to a group. Who is in it already stays so; who is added again sees the messages from then on.`),
-		newGroupMembersCommand(pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL, "remove", "Take users out of a group",
-			`Take users out of a group. They get its messages no more, and cannot read the old ones either.
-Who is not in it is passed over.`))
+	cmd.AddCommand(newGroupCreateCommand(), newGroupListCommand(), newGroupShowCommand(),
+		newGroupRenameCommand(),
+		newGroupMembersCommand(pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD, "add",
+			"Add users to a group",
+			`Add users to a group. Members remain members. A former member sees the messages from
+now on.`),
+		newGroupMembersCommand(pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL, "remove",
+			"Remove users from a group",
+			`Remove users from a group. They receive no more messages of the group, and cannot read
+its history. Users that are no members are ignored.`))
 	return cmd
 }
 
-// memberFlags are the ways to name users.
+// memberFlags are the flags that name users.
 type memberFlags struct{ from string }
 
+// add defines the flags.
 func (f *memberFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.from, "from", "", "also the users in this file, one name or id a line; - is standard input")
+	cmd.Flags().StringVar(&f.from, "from", "",
+		"also add the users of this file, one name or id a line; - is standard input")
 }
 
-// names returns the users named in arguments and in the file.
+// names returns the users of the arguments and of the file.
 func (f *memberFlags) names(cmd *cobra.Command, args []string) ([]string, error) {
 	names := slices.Clone(args)
 	if f.from != "" {
@@ -83,27 +91,28 @@ func (f *memberFlags) names(cmd *cobra.Command, args []string) ([]string, error)
 	return names, nil
 }
 
+// newGroupCreateCommand returns the command "group create".
 func newGroupCreateCommand() *cobra.Command {
 	var members memberFlags
 	var kind, creator, avatar string
 	cmd := &cobra.Command{
 		Use:   "create NAME USER ... | --from FILE",
-		Short: "Make a group",
-		Long: `Make a group of users. Several groups may have one name.
+		Short: "Create a group",
+		Long: `Create a group of users. Several groups may have the same name.
 
-A normal group is in its members' lists of groups; only its creator changes it in a client, and without one
-nobody does. A temporary group is what clients make themselves: any member may add others.`,
+A normal group is in its members' lists of groups. In a client only its creator can change it;
+without a creator no client can. Clients create temporary groups: any member may add others.`,
 		Example: `  teamtalk group create "All staff" --from staff.txt
   teamtalk group create Sales alice bob --creator alice
-  teamtalk user list --json | jq -r 'select(.status == "ok") | .name' | teamtalk group create Everybody --from -`,
+  teamtalk user list --json | jq -r .name | teamtalk group create Everybody --from -`,
 		Args: cli.AtLeast(1, "a NAME and users"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, ok := admin.GroupTypes[kind]
 			if !ok {
 				return cli.Usagef(cmd, "--type %q is none of normal and temporary", kind)
 			}
-			if err := admin.CheckText("name", args[0], im.MaxGroupName); err != nil || args[0] == "" {
-				return cli.UsageOr(cmd, err, "a group needs a name")
+			if err := admin.CheckName("group", args[0], im.MaxGroupName); err != nil {
+				return &cli.UsageError{Cmd: cmd, Err: err}
 			}
 			if err := admin.CheckText("avatar", avatar, im.MaxGroupName); err != nil {
 				return &cli.UsageError{Cmd: cmd, Err: err}
@@ -112,7 +121,8 @@ nobody does. A temporary group is what clients make themselves: any member may a
 			if err != nil {
 				return err
 			}
-			return withStore(cmd, true, func(ctx context.Context, cfg *config.Config, s im.Store) error {
+			return withStore(cmd, true, func(ctx context.Context, cfg *config.Config,
+				s im.Store) error {
 				g := im.Group{Name: args[0], Avatar: avatar, Type: t}
 				return createGroup(ctx, s, cmd.OutOrStdout(), g, creator, names)
 			})
@@ -120,12 +130,15 @@ nobody does. A temporary group is what clients make themselves: any member may a
 	}
 	members.add(cmd)
 	cmd.Flags().StringVar(&kind, "type", "normal", "normal or temporary")
-	cmd.Flags().StringVar(&creator, "creator", "", "the user who may change it in a client, and is in it")
+	cmd.Flags().StringVar(&creator, "creator", "",
+		"the user that may change the group in a client; becomes a member")
 	cmd.Flags().StringVar(&avatar, "avatar", "", "URL of a picture")
 	return cmd
 }
 
-func createGroup(ctx context.Context, s im.Store, out io.Writer, g im.Group, creator string, names []string) error {
+// createGroup creates a group of the named users and the creator, if one is named.
+func createGroup(ctx context.Context, s im.Store, out io.Writer, g im.Group, creator string,
+	names []string) error {
 	if creator != "" {
 		names = append([]string{creator}, names...)
 	}
@@ -140,11 +153,12 @@ func createGroup(ctx context.Context, s im.Store, out io.Writer, g im.Group, cre
 	if g, err = s.CreateGroup(ctx, g); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "made the group %s (id %d) of %s\n", cli.Printable(g.Name), g.ID, countOf(len(g.Members), "member"))
+	_, err = fmt.Fprintf(out, "created the group %s (id %d) of %s\n", cli.Printable(g.Name), g.ID,
+		countOf(len(g.Members), "member"))
 	return err
 }
 
-// countOf is a number with what it counts.
+// countOf returns a number and the noun that it counts.
 func countOf(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -152,7 +166,7 @@ func countOf(n int, what string) string {
 	return fmt.Sprint(n, " ", what, "s")
 }
 
-// groupJSON is a group as --json prints it.
+// groupJSON is the form in which --json prints a group.
 type groupJSON struct {
 	ID       uint32   `json:"id"`
 	Name     string   `json:"name"`
@@ -166,10 +180,17 @@ type groupJSON struct {
 	Members  []uint32 `json:"members"`
 }
 
+// asJSON returns the form of a group for --json.
 func asJSON(g im.Group) groupJSON {
-	return groupJSON{g.ID, g.Name, g.Avatar, admin.GroupTypeName(g.Type), g.Creator, g.Version, g.Created, g.Updated, g.LastChat, append([]uint32{}, g.Members...)}
+	return groupJSON{
+		ID: g.ID, Name: g.Name, Avatar: g.Avatar, Type: admin.GroupTypeName(g.Type),
+		Creator: g.Creator,
+		Version: g.Version, Created: g.Created, Updated: g.Updated, LastChat: g.LastChat,
+		Members: append([]uint32{}, g.Members...),
+	}
 }
 
+// newGroupListCommand returns the command "group list".
 func newGroupListCommand() *cobra.Command {
 	var wantJSON bool
 	cmd := &cobra.Command{
@@ -177,13 +198,14 @@ func newGroupListCommand() *cobra.Command {
 		Short: "List all groups",
 		Long: `List all groups in order of id.
 
-With --json, print one object a line: id, name, avatar, type (normal or temporary), creator (an id, or 0),
-version, created, updated and last_chat (unix seconds), members (ids).`,
+With --json, print one object a line: id, name, avatar, type (normal or temporary), creator (an
+id, or 0), version, created, updated and last_chat (unix seconds), members (ids).`,
 		Example: `  teamtalk group list
   teamtalk group list --json | jq -r 'select(.members | length > 100) | .name'`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+				s im.Store) error {
 				return listGroups(ctx, s, cmd.OutOrStdout(), wantJSON)
 			})
 		},
@@ -192,6 +214,7 @@ version, created, updated and last_chat (unix seconds), members (ids).`,
 	return cmd
 }
 
+// listGroups writes the groups as a table, or as lines of JSON.
 func listGroups(ctx context.Context, s im.GroupStore, out io.Writer, wantJSON bool) error {
 	enc, first := cli.NewEncoder(out), true
 	err := admin.EachGroup(ctx, s, func(groups []im.Group) error {
@@ -206,7 +229,10 @@ func listGroups(ctx context.Context, s im.GroupStore, out io.Writer, wantJSON bo
 					return err
 				}
 			}
-			rows = append(rows, []string{fmt.Sprint(g.ID), g.Name, admin.GroupTypeName(g.Type), fmt.Sprint(len(g.Members)), timeText(g.LastChat)})
+			rows = append(rows, []string{
+				fmt.Sprint(g.ID), g.Name, admin.GroupTypeName(g.Type), fmt.Sprint(len(g.Members)),
+				timeText(g.LastChat),
+			})
 		}
 		if wantJSON {
 			return nil
@@ -214,12 +240,14 @@ func listGroups(ctx context.Context, s im.GroupStore, out io.Writer, wantJSON bo
 		return cli.WriteTable(out, rows)
 	})
 	if err == nil && first && !wantJSON {
-		_, err = fmt.Fprintln(out, "no groups yet; make one with teamtalk group create NAME USER ...")
+		_, err = fmt.Fprintln(out,
+			"no groups yet; create one with teamtalk group create NAME USER ...")
 	}
 	return err
 }
 
-// timeText is a time for people, in the zone of this machine; nothing for 0.
+// timeText returns a time in the zone of this machine, from unix seconds; an empty text
+// for 0.
 func timeText(seconds uint32) string {
 	if seconds == 0 {
 		return ""
@@ -227,6 +255,7 @@ func timeText(seconds uint32) string {
 	return time.Unix(int64(seconds), 0).Format("2006-01-02 15:04:05")
 }
 
+// newGroupShowCommand returns the command "group show".
 func newGroupShowCommand() *cobra.Command {
 	var wantJSON bool
 	cmd := &cobra.Command{
@@ -239,7 +268,8 @@ With --json, print one object, as teamtalk group list does.`,
   teamtalk group show 3 --json | jq .members`,
 		Args: cli.Exactly(1, "one GROUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+				s im.Store) error {
 				g, err := admin.FindGroup(ctx, s, args[0])
 				if err != nil {
 					return err
@@ -255,6 +285,7 @@ With --json, print one object, as teamtalk group list does.`,
 	return cmd
 }
 
+// showGroup writes a group and its members as tables.
 func showGroup(ctx context.Context, s im.UserStore, out io.Writer, g im.Group) error {
 	ids := g.Members
 	if g.Creator != 0 {
@@ -272,9 +303,13 @@ func showGroup(ctx context.Context, s im.UserStore, out io.Writer, g im.Group) e
 	if g.Creator != 0 {
 		creator = fmt.Sprintf("%s (id %d)", byID[g.Creator].Name, g.Creator)
 	}
-	rows := [][]string{{"name", g.Name}, {"id", fmt.Sprint(g.ID)}, {"type", admin.GroupTypeName(g.Type)}, {"creator", creator}, {"avatar", g.Avatar},
-		{"version", fmt.Sprint(g.Version)}, {"created", timeText(g.Created)}, {"changed", timeText(g.Updated)}, {"last message", timeText(g.LastChat)},
-		{"members", fmt.Sprint(len(g.Members))}}
+	rows := [][]string{
+		{"name", g.Name}, {"id", fmt.Sprint(g.ID)}, {"type", admin.GroupTypeName(g.Type)},
+		{"creator", creator},
+		{"avatar", g.Avatar}, {"version", fmt.Sprint(g.Version)}, {"created", timeText(g.Created)},
+		{"changed", timeText(g.Updated)}, {"last message", timeText(g.LastChat)},
+		{"members", fmt.Sprint(len(g.Members))},
+	}
 	if err := cli.WriteTable(out, rows); err != nil {
 		return err
 	}
@@ -287,18 +322,20 @@ func showGroup(ctx context.Context, s im.UserStore, out io.Writer, g im.Group) e
 	return cli.WriteTable(out, rows)
 }
 
+// newGroupRenameCommand returns the command "group rename".
 func newGroupRenameCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "rename GROUP NAME",
 		Short:   "Give a group another name",
-		Long:    "Give a group another name. Clients show it when they connect again.",
+		Long:    "Give a group another name. Clients see it when they next connect.",
 		Example: `  teamtalk group rename 3 "All staff"`,
 		Args:    cli.Exactly(2, "a GROUP and its new NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := admin.CheckText("name", args[1], im.MaxGroupName); err != nil || args[1] == "" {
-				return cli.UsageOr(cmd, err, "a group needs a name")
+			if err := admin.CheckName("group", args[1], im.MaxGroupName); err != nil {
+				return &cli.UsageError{Cmd: cmd, Err: err}
 			}
-			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+				s im.Store) error {
 				g, err := admin.FindGroup(ctx, s, args[0])
 				if err != nil {
 					return err
@@ -306,27 +343,31 @@ func newGroupRenameCommand() *cobra.Command {
 				if err := s.SetGroupName(ctx, g.ID, args[1]); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "the group %s (id %d) is now %s\n", cli.Printable(g.Name), g.ID, cli.Printable(args[1]))
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "the group %s (id %d) is now %s\n",
+					cli.Printable(g.Name), g.ID, cli.Printable(args[1]))
 				return err
 			})
 		},
 	}
 }
 
+// newGroupMembersCommand returns the command "group add" or "group remove".
 func newGroupMembersCommand(t pb.GroupModifyType, verb, short, long string) *cobra.Command {
 	var members memberFlags
 	cmd := &cobra.Command{
-		Use:     verb + " GROUP USER ... | --from FILE",
-		Short:   short,
-		Long:    long,
-		Example: "  teamtalk group " + verb + " \"All staff\" alice bob\n  teamtalk group " + verb + " 3 --from names.txt",
-		Args:    cli.AtLeast(1, "a GROUP and users"),
+		Use:   verb + " GROUP USER ... | --from FILE",
+		Short: short,
+		Long:  long,
+		Example: "  teamtalk group " + verb + " \"All staff\" alice bob\n  teamtalk group " + verb +
+			" 3 --from names.txt",
+		Args: cli.AtLeast(1, "a GROUP and users"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names, err := members.names(cmd, args[1:])
 			if err != nil {
 				return err
 			}
-			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+				s im.Store) error {
 				return changeMembers(ctx, s, cmd.OutOrStdout(), t, args[0], names)
 			})
 		},
@@ -335,7 +376,9 @@ func newGroupMembersCommand(t pb.GroupModifyType, verb, short, long string) *cob
 	return cmd
 }
 
-func changeMembers(ctx context.Context, s im.Store, out io.Writer, t pb.GroupModifyType, group string, names []string) error {
+// changeMembers adds or removes members, and writes how many changed.
+func changeMembers(ctx context.Context, s im.Store, out io.Writer, t pb.GroupModifyType,
+	group string, names []string) error {
 	g, err := admin.FindGroup(ctx, s, group)
 	if err != nil {
 		return err
@@ -349,7 +392,7 @@ func changeMembers(ctx context.Context, s im.Store, out io.Writer, t pb.GroupMod
 	if err != nil {
 		return err
 	}
-	done, passed := "taken out", "not in it"
+	done, passed := "removed", "not in it"
 	if add {
 		done, passed = "added", "in it already"
 	}
@@ -359,6 +402,7 @@ func changeMembers(ctx context.Context, s im.Store, out io.Writer, t pb.GroupMod
 	if n := len(slices.Compact(asked)) - len(change.Changed); n > 0 {
 		note = fmt.Sprintf("; %s: %d", passed, n)
 	}
-	_, err = fmt.Fprintf(out, "%s (id %d): %s %s, %d now%s\n", cli.Printable(g.Name), g.ID, countOf(len(change.Changed), "member"), done, len(change.Current), note)
+	_, err = fmt.Fprintf(out, "%s (id %d): %s %s, %d now%s\n", cli.Printable(g.Name), g.ID,
+		countOf(len(change.Changed), "member"), done, len(change.Current), note)
 	return err
 }

@@ -15,7 +15,7 @@ import (
 	"teamtalk/sql/embedded"
 )
 
-// onBothStores runs a test of commands on the embedded store, and on MariaDB and Redis.
+// onBothStores runs a test on the embedded store, and on MariaDB and Redis.
 func onBothStores(t *testing.T, test func(t *testing.T)) {
 	t.Run("embedded", func(t *testing.T) {
 		t.Setenv("TEAMTALK_DATA_DIR", t.TempDir())
@@ -35,12 +35,14 @@ func onBothStores(t *testing.T, test func(t *testing.T)) {
 	})
 }
 
-// addUsers adds users with these names; their ids are 1, 2 and so on in a new store.
+// addNamed adds users with these names. In a new store their ids are 1, 2 and so on.
 func addNamed(t *testing.T, names ...string) {
 	t.Helper()
-	command(t, "name,password\n"+strings.Join(names, ",x\n")+",x\n", "user", "add", "--csv", "-").want(t, cli.ExitOK, "", "added")
+	command(t, "name,password\n"+strings.Join(names, ",x\n")+",x\n", "user", "add", "--csv",
+		"-").want(t, cli.ExitOK, "", "added")
 }
 
+// TestGroupCommands runs the commands on both stores.
 func TestGroupCommands(t *testing.T) { onBothStores(t, testGroupCommands) }
 
 func testGroupCommands(t *testing.T) {
@@ -58,42 +60,60 @@ func testGroupCommands(t *testing.T) {
 	}
 	addNamed(t, "alice", "bob", "carol", "dora", "2000")
 	command(t, "", "user", "disable", "dora").want(t, cli.ExitOK, "", "")
-	run("list").want(t, cli.ExitOK, "no groups yet; make one with teamtalk group create", "")
+	run("list").want(t, cli.ExitOK, "no groups yet; create one with teamtalk group create", "")
 
-	run("create", "小组 'x\"", "alice", "2", "alice", "--avatar", "http://x/a.png").want(t, cli.ExitOK, "made the group 小组 'x\" (id 1) of 2 members\n", "")
+	run("create", "小组 'x\"", "alice", "2", "alice", "--avatar", "http://x/a.png").want(t,
+		cli.ExitOK, "created the group 小组 'x\" (id 1) of 2 members\n", "")
 	g := show("1")
-	if !slices.Equal(g.Members, []uint32{1, 2}) || g.Type != "normal" || g.Creator != 0 || g.Version != 1 || g.Avatar != "http://x/a.png" || g.Created == 0 {
+	if !slices.Equal(g.Members,
+		[]uint32{1, 2}) || g.Type != "normal" || g.Creator != 0 || g.Version != 1 ||
+		g.Avatar != "http://x/a.png" || g.Created == 0 {
 		t.Errorf("%+v", g)
 	}
-	run("create", "Talk", "bob", "--creator", "carol", "--type", "temporary").want(t, cli.ExitOK, "(id 2) of 2 members", "")
-	if g := show("Talk"); !slices.Equal(g.Members, []uint32{2, 3}) || g.Type != "temporary" || g.Creator != 3 {
+	run("create", "Talk", "bob", "--creator", "carol", "--type", "temporary").want(t, cli.ExitOK,
+		"(id 2) of 2 members", "")
+	if g := show("Talk"); !slices.Equal(g.Members,
+		[]uint32{2, 3}) || g.Type != "temporary" || g.Creator != 3 {
 		t.Errorf("%+v", g)
 	}
-	run("create", "Talk", "2000").want(t, cli.ExitOK, "(id 3) of 1 member\n", "") // a name that is a number
-	run("show", "Talk").want(t, cli.ExitFailure, "", `2 groups have the name "Talk"; say which by its id: 2, 3`)
+	run("create", "Talk", "2000").want(t, cli.ExitOK, "(id 3) of 1 member\n",
+		"") // a name that is a number
+	run("show", "Talk").want(t, cli.ExitFailure, "",
+		`2 groups have the name "Talk"; give the id of one: 2, 3`)
 	run("create", "None", "alice", "nobody", "77", "dora").want(t, cli.ExitFailure, "",
-		"no user has the name \"nobody\"; see teamtalk user list\nteamtalk: no user has the name or id \"77\"; see teamtalk user list\n"+
-			"teamtalk: dora is disabled; first: teamtalk user enable dora\nteamtalk: nothing was changed\n")
+		"no user has the name \"nobody\"; see teamtalk user list\nteamtalk: no user has the "+
+			"name or id \"77\"; see teamtalk user list\n"+
+			"teamtalk: dora is disabled; first: teamtalk user enable dora\nteamtalk: nothing "+
+			"was changed\n")
 
-	run("add", "2", "alice", "bob", "alice").want(t, cli.ExitOK, "Talk (id 2): 1 member added, 3 now; in it already: 1\n", "")
-	run("add", "2", "alice").want(t, cli.ExitOK, "Talk (id 2): 0 members added, 3 now; in it already: 1\n", "")
-	run("remove", "2", "bob", "alice", "2000").want(t, cli.ExitOK, "Talk (id 2): 2 members taken out, 1 now; not in it: 1\n", "")
+	run("add", "2", "alice", "bob", "alice").want(t, cli.ExitOK,
+		"Talk (id 2): 1 member added, 3 now; in it already: 1\n", "")
+	run("add", "2", "alice").want(t, cli.ExitOK,
+		"Talk (id 2): 0 members added, 3 now; in it already: 1\n", "")
+	run("remove", "2", "bob", "alice", "2000").want(t, cli.ExitOK,
+		"Talk (id 2): 2 members removed, 1 now; not in it: 1\n", "")
 	if g := show("2"); !slices.Equal(g.Members, []uint32{3}) || g.Version != 3 {
 		t.Errorf("%+v", g)
 	}
-	run("add", "9", "alice").want(t, cli.ExitFailure, "", `no group has the name or id "9"; see teamtalk group list`)
-	run("rename", "3", "All staff").want(t, cli.ExitOK, "the group Talk (id 3) is now All staff\n", "")
+	run("add", "9", "alice").want(t, cli.ExitFailure, "",
+		`no group has the name or id "9"; see teamtalk group list`)
+	run("rename", "3", "All staff").want(t, cli.ExitOK, "the group Talk (id 3) is now All staff\n",
+		"")
 	run("show", "All staff").want(t, cli.ExitOK, "creator       nobody\n", "")
 	run("show", "2").want(t, cli.ExitOK, "creator       carol (id 3)\n", "")
 	run("show", "2").want(t, cli.ExitOK, "\nID  NAME   NICK   STATUS\n3   carol  carol  ok\n", "")
-	run("list").want(t, cli.ExitOK, "ID  NAME       TYPE       MEMBERS  LAST MESSAGE\n1   小组 'x\"   normal     2\n2   Talk       temporary  1\n3   All staff  normal     1\n", "")
-	if lines := strings.Split(strings.TrimSpace(run("list", "--json").out), "\n"); len(lines) != 3 || !strings.Contains(lines[0], `"name":"小组 'x\"","avatar":"http://x/a.png","type":"normal","creator":0,"version":1,`) ||
+	run("list").want(t, cli.ExitOK, "ID  NAME       TYPE       MEMBERS  LAST MESSAGE\n1   小组 "+
+		"'x\"   normal     2\n2   Talk       temporary  1\n3   All staff  normal     1\n", "")
+	if lines := strings.Split(strings.TrimSpace(run("list", "--json").out),
+		"\n"); len(lines) != 3 || !strings.Contains(lines[0],
+		`"name":"小组 'x\"","avatar":"http://x/a.png","type":"normal","creator":0,"version":1,`) ||
 		!strings.HasSuffix(lines[0], `"last_chat":0,"members":[1,2]}`) {
 		t.Errorf("%s", lines)
 	}
 }
 
-// TestGroupFromFile names members in a file, as user list prints them.
+// TestGroupFromFile reads the names of members from files and from the output of user
+// list.
 func TestGroupFromFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TEAMTALK_DATA_DIR", dir)
@@ -103,22 +123,29 @@ func TestGroupFromFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	command(t, "", "group", "create", "few", "u00009", "--from", file).want(t, cli.ExitOK, "of 4 members", "")
-	command(t, command(t, "", "user", "list", "--json").out, "group", "create", "x", "--from", "-").want(t, cli.ExitFailure, "", "and 580 more problems\n")
+	command(t, "", "group", "create", "few", "u00009", "--from", file).want(t, cli.ExitOK,
+		"of 4 members", "")
+	command(t, command(t, "", "user", "list", "--json").out, "group", "create", "x", "--from",
+		"-").want(t, cli.ExitFailure, "", "and 580 more problems\n")
 	names := strings.Builder{}
-	for _, line := range strings.Split(strings.TrimSpace(command(t, "", "user", "list", "--json").out), "\n") {
+	for _, line := range strings.Split(strings.TrimSpace(command(t, "", "user", "list",
+		"--json").out), "\n") {
 		var u struct{ Name string }
 		if err := json.Unmarshal([]byte(line), &u); err != nil {
 			t.Fatal(err)
 		}
 		names.WriteString(u.Name + "\n")
 	}
-	command(t, names.String(), "group", "add", "few", "--from", "-").want(t, cli.ExitOK, "few (id 1): 596 members added, 600 now; in it already: 4", "")
-	command(t, "\n\n", "group", "add", "few", "--from", "-").want(t, cli.ExitUsage, "", "want users, as arguments or with --from FILE")
-	command(t, "", "group", "add", "few", "--from", filepath.Join(dir, "none")).want(t, cli.ExitFailure, "", "no such file")
+	command(t, names.String(), "group", "add", "few", "--from", "-").want(t, cli.ExitOK,
+		"few (id 1): 596 members added, 600 now; in it already: 4", "")
+	command(t, "\n\n", "group", "add", "few", "--from", "-").want(t, cli.ExitUsage, "",
+		"want users, as arguments or with --from FILE")
+	command(t, "", "group", "add", "few", "--from", filepath.Join(dir, "none")).want(t,
+		cli.ExitFailure, "", "no such file")
 }
 
-// TestGroupBesideServer: a server that has the store open goes by what a command changes.
+// TestGroupBesideServer: a server that uses the store applies the changes of a command at
+// once.
 func TestGroupBesideServer(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TEAMTALK_DATA_DIR", dir)
@@ -129,7 +156,8 @@ func TestGroupBesideServer(t *testing.T) {
 	}
 	defer s.Close()
 	send := func() *im.Message {
-		m := &im.Message{From: 3, To: 1, Created: 1, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: []byte("x")}
+		m := &im.Message{From: 3, To: 1, Created: 1, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT,
+			Data: []byte("x")}
 		s.AppendMessages(t.Context(), []*im.Message{m})
 		return m
 	}
@@ -141,11 +169,13 @@ func TestGroupBesideServer(t *testing.T) {
 	if m := send(); m.Err != nil || m.GroupVersion != 2 {
 		t.Errorf("carol is in it now: %v, version %d", m.Err, m.GroupVersion)
 	}
-	if v, err := s.GroupVersions(t.Context(), []uint32{1}); err != nil || len(v) != 1 || v[0].Version != 2 {
+	if v, err := s.GroupVersions(t.Context(),
+		[]uint32{1}); err != nil || len(v) != 1 || v[0].Version != 2 {
 		t.Errorf("versions %v, %v", v, err)
 	}
 }
 
+// TestGroupAndDepartUsage checks the errors of wrong usage.
 func TestGroupAndDepartUsage(t *testing.T) {
 	t.Setenv("TEAMTALK_DATA_DIR", t.TempDir())
 	for _, x := range []struct {
@@ -158,8 +188,10 @@ func TestGroupAndDepartUsage(t *testing.T) {
 		{[]string{"group", "create", "", "a"}, "a group needs a name"},
 		{[]string{"group", "create", " x", "a"}, "begins or ends with a blank"},
 		{[]string{"group", "create", strings.Repeat("x", im.MaxGroupName+1), "a"}, "256 fit"},
-		{[]string{"group", "create", "x", "a", "--avatar", strings.Repeat("x", im.MaxGroupName+1)}, "256 fit"},
-		{[]string{"group", "create", "x", "a", "--type", "secret"}, `--type "secret" is none of normal and temporary`},
+		{[]string{"group", "create", "x", "a", "--avatar", strings.Repeat("x", im.MaxGroupName+1)},
+			"256 fit"},
+		{[]string{"group", "create", "x", "a", "--type", "secret"},
+			`--type "secret" is none of normal and temporary`},
 		{[]string{"group", "list", "x"}, "want no arguments"},
 		{[]string{"group", "show"}, "want one GROUP, got 0 arguments"},
 		{[]string{"group", "add", "x"}, "want users"},
@@ -184,11 +216,13 @@ func TestGroupAndDepartUsage(t *testing.T) {
 			t.Errorf("%q: printed %q", x.args, r.out)
 		}
 	}
-	for _, args := range [][]string{{"group", "list"}, {"group", "create", "x", "a"}, {"depart", "list"}, {"depart", "delete", "x"}, {"user", "set", "a", "--sign", ""}} {
+	for _, args := range [][]string{{"group", "list"}, {"group", "create", "x", "a"},
+		{"depart", "list"}, {"depart", "delete", "x"}, {"user", "set", "a", "--sign", ""}} {
 		command(t, "", args...).want(t, cli.ExitFailure, "", "no store in ")
 	}
 }
 
+// TestGroupAndDepartHelp compares the help with the golden files.
 func TestGroupAndDepartHelp(t *testing.T) {
 	golden(t, "help-group.txt", command(t, "", "group", "--help").out)
 	golden(t, "help-depart.txt", command(t, "", "depart", "--help").out)

@@ -18,19 +18,21 @@ import (
 	"teamtalk/sql/store"
 )
 
+// newMigrateCommand returns the command "migrate".
 func newMigrateCommand() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "migrate",
-		Short: "Make or update the tables in MySQL",
-		Long: `Make the tables in an empty MySQL database, or bring those of an existing deployment up to date.
-(The embedded store does this by itself.)
+		Short: "Create or update the tables in MySQL",
+		Long: `Create the tables in an empty MySQL database, or update those of an existing
+deployment. (The embedded store updates its tables when it is opened.)
 
-It only adds - tables, columns with defaults, indexes - and so is safe while the C++ servers use the
-database. What is not safe beside them is left to "teamtalk migrate finalize", to be run once when the
-last C++ db_proxy is gone. A new database needs no finalize.
+The command only adds tables, columns with defaults, and indexes. So C++ servers may use the
+database at the same time. Changes that C++ servers do not tolerate are made by "teamtalk
+migrate finalize": run it once, when the last C++ db_proxy is gone. A new database needs no finalize.
 
-It may be stopped at any point and run again; two never run at once.`,
+The command may be stopped at any point and run again. A lock keeps two of them from running at
+the same time.`,
 		Example: `  mysql -e 'CREATE DATABASE teamtalk CHARACTER SET utf8mb4'
   teamtalk migrate --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk'
   teamtalk migrate status --config teamtalk.toml`,
@@ -39,26 +41,30 @@ It may be stopped at any point and run again; two never run at once.`,
 			if len(args) > 0 {
 				return cli.CommandsOnly(cmd, args)
 			}
-			return withMySQL(cmd, func(ctx context.Context, db *sql.DB) error { return migrate(ctx, cmd.OutOrStdout(), db, dryRun) })
+			return withMySQL(cmd, func(ctx context.Context, db *sql.DB) error {
+				return migrate(ctx, cmd.OutOrStdout(), db, dryRun)
+			})
 		},
 	}
 	cli.AddConfigFlags(cmd, "mysql.master", "redis.addrs")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, change nothing")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the changes without making them")
 	cmd.AddCommand(newFinalizeCommand(), newMigrateStatusCommand())
 	return cmd
 }
 
+// newFinalizeCommand returns the command "migrate finalize".
 func newFinalizeCommand() *cobra.Command {
 	var dryRun, force bool
 	cmd := &cobra.Command{
 		Use:   "finalize",
-		Short: "Resolve duplicates that C++ servers left, and keep new ones out",
-		Long: `Resolve the duplicates that C++ db_proxies leave in relations, recent sessions and message ids, and
-add the unique keys that keep new ones out. No message is lost.
+		Short: "Resolve duplicates of C++ servers, and add unique keys",
+		Long: `Resolve the duplicates that C++ db_proxies left in relations, recent sessions and
+message ids, and add the unique keys that prevent new ones. No message is lost.
 
-Run it once, when every db_proxy is this program's, and stop them for it: a C++ db_proxy that wrote to a
-finalized database would lose messages. It refuses to run while others are connected to the database.
-Where a message gets another id, the conversation's counter in Redis is raised: so it needs Redis too.`,
+Run the command once, when every db_proxy is one of this program, and stop them for it. A C++
+db_proxy that writes to a finalized database loses messages. The command refuses to run while
+other programs are connected to the database. It needs Redis too: when a message gets another id,
+the counter of its conversation is raised.`,
 		Example: `  teamtalk migrate finalize --dry-run --config teamtalk.toml
   teamtalk migrate finalize --config teamtalk.toml`,
 		Args: cli.NoArgs,
@@ -68,13 +74,17 @@ Where a message gets another id, the conversation's counter in Redis is raised: 
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, change nothing")
-	cmd.Flags().BoolVar(&force, "force", false, "run although others are connected; what they store meanwhile may fail")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the changes without making them")
+	cmd.Flags().BoolVar(&force, "force", false,
+		"run while other programs are connected; their writes may fail")
 	return cmd
 }
 
-// counterRaiser connects to the Redis that the settings name, for the counters of message ids.
-func counterRaiser(ctx context.Context, cmd *cobra.Command) (raise func(context.Context, schema.Conversation, uint32) error, done func() error, err error) {
+// counterRaiser connects to the Redis of the settings. raise raises the counter of
+// message ids of a conversation, and done closes the connection.
+func counterRaiser(ctx context.Context, cmd *cobra.Command) (
+	raise func(context.Context, schema.Conversation, uint32) error, done func() error, err error,
+) {
 	cfg, err := cli.LoadConfig(cmd)
 	if err != nil {
 		return nil, nil, err
@@ -90,11 +100,12 @@ func counterRaiser(ctx context.Context, cmd *cobra.Command) (raise func(context.
 	return raise, done, nil
 }
 
+// newMigrateStatusCommand returns the command "migrate status".
 func newMigrateStatusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Say how far the tables are",
+		Short: "Print the version of the tables",
 		Args:  cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withMySQL(cmd, func(ctx context.Context, db *sql.DB) error {
@@ -114,20 +125,21 @@ func newMigrateStatusCommand() *cobra.Command {
 	return cmd
 }
 
-// withMySQL connects to the master and hands it to do.
+// withMySQL connects to the master, and calls do with the connection.
 func withMySQL(cmd *cobra.Command, do func(context.Context, *sql.DB) error) error {
 	cfg, err := cli.LoadConfig(cmd)
 	if err != nil {
 		return err
 	}
 	if cfg.MySQL.Master == "" {
-		return cli.Usagef(cmd, "no MySQL database given: use --mysql.master 'user:password@tcp(host:3306)/teamtalk' or a --config file")
+		return cli.Usagef(cmd, "no MySQL database given: use --mysql.master "+
+			"'user:password@tcp(host:3306)/teamtalk' or a --config file")
 	}
 	settings, err := mysql.ParseDSN(cfg.MySQL.Master.Reveal())
 	if err != nil {
 		return cli.Usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
 	}
-	settings.Logger = &mysql.NopLogger{} // what goes wrong comes back as errors
+	settings.Logger = &mysql.NopLogger{} // the driver returns every error
 	connector, err := mysql.NewConnector(settings)
 	if err != nil {
 		return cli.Usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
@@ -141,7 +153,7 @@ func withMySQL(cmd *cobra.Command, do func(context.Context, *sql.DB) error) erro
 	return explainMySQL(do(ctx, db), settings.DBName)
 }
 
-// explainMySQL adds what to do next to the errors that people meet first.
+// explainMySQL adds advice to the errors of a new deployment.
 func explainMySQL(err error, database string) error {
 	var e *mysql.MySQLError
 	if !errors.As(err, &e) {
@@ -149,7 +161,8 @@ func explainMySQL(err error, database string) error {
 	}
 	switch e.Number {
 	case 1049: // unknown database
-		return fmt.Errorf("%w; make it first: CREATE DATABASE `%s` CHARACTER SET utf8mb4", err, database)
+		return fmt.Errorf("%w; make it first: CREATE DATABASE `%s` CHARACTER SET utf8mb4", err,
+			database)
 	case 1044, 1142: // access denied to a database, to a command
 		return fmt.Errorf("%w; the user needs all privileges on `%s`.*", err, database)
 	case 1045: // wrong user or password
@@ -158,6 +171,7 @@ func explainMySQL(err error, database string) error {
 	return err
 }
 
+// migrate applies the pending migrations.
 func migrate(ctx context.Context, out io.Writer, db *sql.DB, dryRun bool) error {
 	before, err := schema.Status(ctx, db)
 	if err != nil {
@@ -185,6 +199,7 @@ func migrate(ctx context.Context, out io.Writer, db *sql.DB, dryRun bool) error 
 	return nil
 }
 
+// finalize resolves duplicates and adds the unique keys.
 func finalize(ctx context.Context, cmd *cobra.Command, db *sql.DB, dryRun, force bool) error {
 	out := cmd.OutOrStdout()
 	before, err := schema.Status(ctx, db)
@@ -197,7 +212,9 @@ func finalize(ctx context.Context, cmd *cobra.Command, db *sql.DB, dryRun, force
 	}
 	if dryRun {
 		if len(before.Pending) > 0 {
-			fmt.Fprintf(out, "%d migrations are pending; finalize needs them applied first: teamtalk migrate\n", len(before.Pending))
+			fmt.Fprintf(out,
+				"%d migrations are pending; finalize needs them applied first: teamtalk migrate\n",
+				len(before.Pending))
 		}
 		for _, key := range before.Missing {
 			fmt.Fprintf(out, "would resolve duplicates for, and add, the unique key %s\n", key)
@@ -210,19 +227,20 @@ func finalize(ctx context.Context, cmd *cobra.Command, db *sql.DB, dryRun, force
 		return err
 	}
 	defer done()
-	err = schema.Finalize(ctx, db, schema.Options{Progress: progress(out), RaiseCounter: raise, Force: force})
+	err = schema.Finalize(ctx, db, schema.Options{Progress: progress(out), RaiseCounter: raise,
+		Force: force})
 	if im.KindOf(err) == im.Denied && !force {
 		return fmt.Errorf("refused, nothing was changed: %w", err)
 	}
 	return err
 }
 
-// progress prints what a migration reports.
+// progress returns a function that prints the reports of a migration.
 func progress(out io.Writer) func(string) {
 	return func(msg string) { fmt.Fprintf(out, "  %s\n", msg) }
 }
 
-// writeStatus says how far the schema is, and what to do next.
+// writeStatus writes the version of the schema, and the next command.
 func writeStatus(out io.Writer, s schema.State) {
 	switch {
 	case s.Version == 0 && len(s.Pending) > 0:
@@ -239,7 +257,8 @@ func writeStatus(out io.Writer, s schema.State) {
 	case s.Finalized:
 		fmt.Fprintln(out, "finalized: yes; nothing is left to do")
 	default:
-		fmt.Fprintf(out, "finalized: no; %d unique keys are missing\nnext: when the last C++ db_proxy is gone, teamtalk migrate finalize\n", len(s.Missing))
+		fmt.Fprintf(out, "finalized: no; %d unique keys are missing\n"+
+			"next: when the last C++ db_proxy is gone, teamtalk migrate finalize\n", len(s.Missing))
 	}
 }
 
@@ -254,7 +273,7 @@ func writeStatusJSON(out io.Writer, s schema.State) error {
 	}{s.Version, s.Latest, notNil(s.Pending), s.Finalized, notNil(s.Missing)})
 }
 
-// notNil makes JSON say [] rather than null.
+// notNil returns list, or an empty list for nil, which JSON would write as null.
 func notNil(list []string) []string {
 	if list == nil {
 		return []string{}

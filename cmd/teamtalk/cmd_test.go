@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/csv"
 	"encoding/json"
 	"flag"
@@ -10,23 +9,20 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/cmd/teamtalk/internal/benchcmd"
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
-	"teamtalk/sql/dbtest"
 	"teamtalk/sql/embedded"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files")
 
-// result is what a command line did.
+// result is the outcome of a command line.
 type result struct {
 	code     int
 	out, err string
@@ -44,14 +40,16 @@ func command(t *testing.T, stdin string, args ...string) result {
 	return result{code, out.String(), errOut.String()}
 }
 
-// want checks an exit code, and what the output and the error begin with or hold.
+// want checks the exit code, and parts of the output and of the error.
 func (r result) want(t *testing.T, code int, out, errOut string) {
 	t.Helper()
 	if r.code != code || !strings.Contains(r.out, out) || !strings.Contains(r.err, errOut) {
-		t.Errorf("exit code %d, want %d\n--- out\n%s--- want\n%s\n--- err\n%s--- want\n%s", r.code, code, r.out, out, r.err, errOut)
+		t.Errorf("exit code %d, want %d\n--- out\n%s--- want\n%s\n--- err\n%s--- want\n%s", r.code,
+			code, r.out, out, r.err, errOut)
 	}
-	if code != cli.ExitOK && (strings.Count(r.err, "\n") < 1 || !strings.HasPrefix(r.err, "teamtalk: ")) {
-		t.Errorf("the error is no line of its own: %q", r.err)
+	if code != cli.ExitOK && (strings.Count(r.err, "\n") < 1 ||
+		!strings.HasPrefix(r.err, "teamtalk: ")) {
+		t.Errorf("the error is not one line: %q", r.err)
 	}
 }
 
@@ -69,21 +67,25 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("%s differs (go test -update writes it anew):\n%s", path, got)
+		t.Errorf("%s differs (go test -update writes it):\n%s", path, got)
 	}
 }
 
+// TestHelp compares the help of two commands.
 func TestHelp(t *testing.T) {
 	r := command(t, "")
-	for _, want := range []string{"teamtalk serve --demo", "Usage:\n  teamtalk [command]\n", "\nTo run it:\n", "\nTo look after it:\n", "  user        Add, list and change users\n"} {
+	for _, want := range []string{"teamtalk serve --demo", "Usage:\n  teamtalk [command]\n",
+		"\nRun:\n", "\nAdminister and measure:\n", "  user        Add, list and change users\n"} {
 		r.want(t, cli.ExitOK, want, "")
 	}
 	golden(t, "help-user-add.txt", command(t, "", "user", "add", "--help").out)
 }
 
-// TestHelpOfAll has every command explain itself in lines that fit a terminal.
+// TestHelpOfAll checks the help of every command: a short text, and lines that fit a
+// terminal.
 func TestHelpOfAll(t *testing.T) {
-	for _, c := range slices.Concat(newRootCommand().Commands(), newUserCommand().Commands(), newGroupCommand().Commands(), newDepartCommand().Commands(),
+	for _, c := range slices.Concat(newRootCommand().Commands(), newUserCommand().Commands(),
+		newGroupCommand().Commands(), newDepartCommand().Commands(),
 		benchcmd.New().Commands(), benchcmd.NewSweepCommand().Commands()) {
 		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
 			t.Errorf("%s: short help %q", c.Name(), c.Short)
@@ -96,6 +98,8 @@ func TestHelpOfAll(t *testing.T) {
 	}
 }
 
+// TestUsageErrors checks the error of each kind of wrong usage, and that none shows a
+// password.
 func TestUsageErrors(t *testing.T) {
 	for _, x := range []struct {
 		args []string
@@ -116,7 +120,8 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"user", "add", "--csv", "f", "--password", "x"}, "passwords are a column"},
 		{[]string{"user", "add", "a", "--first", "3"}, "--first and --format go with --count"},
 		{[]string{"user", "add", "a", "--skip-existing"}, "--skip-existing goes with"},
-		{[]string{"user", "add", "a", "--password", "x", "--password-stdin"}, "want one of --password and --password-stdin"},
+		{[]string{"user", "add", "a", "--password", "x", "--password-stdin"},
+			"want one of --password and --password-stdin"},
 		{[]string{"user", "add", "a", "--password", ""}, "the password is empty"},
 		{[]string{"user", "add", "a", "--gender", "x"}, `gender "x" is none of m, f`},
 		{[]string{"user", "add", ""}, "a user needs a name"},
@@ -126,9 +131,12 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"user", "add", "a", "--phone", "123456789012"}, "is 12 characters long; 11 fit"},
 		{[]string{"user", "add", "--count", "0", "--password", "x"}, "--count must be"},
 		{[]string{"user", "add", "--count", "3"}, "--count needs --password"},
-		{[]string{"user", "add", "--count", "3", "--password", "x", "--format", "u"}, "must hold one %d"},
-		{[]string{"user", "add", "--count", "3", "--password", "x", "--format", "u%d%s"}, "must hold one %d"},
-		{[]string{"user", "add", "--count", "3", "--password", "x", "--format", "u%999d"}, "must hold one %d"},
+		{[]string{"user", "add", "--count", "3", "--password", "x", "--format", "u"},
+			"must hold one %d"},
+		{[]string{"user", "add", "--count", "3", "--password", "x", "--format", "u%d%s"},
+			"must hold one %d"},
+		{[]string{"user", "add", "--count", "3", "--password", "x", "--format", "u%999d"},
+			"must hold one %d"},
 		{[]string{"user", "passwd"}, "want one NAME, got 0"},
 		{[]string{"user", "list", "--store", "mysql"}, "mysql.master: needed with store"},
 		{[]string{"migrate"}, "no MySQL database given"},
@@ -145,14 +153,17 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
+// TestVersionCommand prints the version as text and as JSON.
 func TestVersionCommand(t *testing.T) {
 	command(t, "", "version").want(t, cli.ExitOK, "teamtalk dev", "")
 	var v struct{ Version, Go string }
-	if err := json.Unmarshal([]byte(command(t, "", "version", "--json").out), &v); err != nil || v.Version == "" || v.Go == "" {
+	if err := json.Unmarshal([]byte(command(t, "", "version", "--json").out),
+		&v); err != nil || v.Version == "" || v.Go == "" {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
 
+// TestConfigCommand prints the sources of settings, and warns about unknown variables.
 func TestConfigCommand(t *testing.T) {
 	t.Setenv("TEAMTALK_REDIS_PASSWORD", "geheim")
 	t.Setenv("TEAMTALK_MSG_LISTN", ":1")
@@ -161,15 +172,22 @@ func TestConfigCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := command(t, "", "config", "--effective", "--config", file, "--msg.max_connections", "5")
-	for _, want := range []string{"rate = 7  # " + file + ":2", "max_connections = 5  # flag --msg.max-connections",
-		`password = "********"  # environment TEAMTALK_REDIS_PASSWORD`, `listen = ":8000"  # default`} {
-		r.want(t, cli.ExitOK, want, "warning: environment variable TEAMTALK_MSG_LISTN is no setting; did you mean TEAMTALK_MSG_LISTEN?")
+	for _, want := range []string{"rate = 7  # " + file + ":2",
+		"max_connections = 5  # flag --msg.max-connections",
+		`password = "********"  # environment TEAMTALK_REDIS_PASSWORD`,
+		`listen = ":8000"  # default`,
+	} {
+		r.want(t, cli.ExitOK, want, "warning: environment variable TEAMTALK_MSG_LISTN is no "+
+			"setting; did you mean TEAMTALK_MSG_LISTEN?")
 	}
 	t.Setenv("TEAMTALK_CONFIG", file)
 	command(t, "", "config", "check").want(t, cli.ExitOK, "ok: 2 settings given", "")
-	command(t, "", "config", "check", "--roles", "msg").want(t, cli.ExitUsage, "", "msg.dbproxy: needed: this process runs msg without dbproxy")
+	command(t, "", "config", "check", "--roles", "msg").want(t, cli.ExitUsage, "",
+		"msg.dbproxy: needed: this process runs msg without dbproxy")
 }
 
+// TestExamples checks the example files, and that reference.toml lists the present
+// settings.
 func TestExamples(t *testing.T) {
 	golden(t, filepath.Join("..", "example", "reference.toml"), command(t, "", "config").out)
 	files, err := filepath.Glob("example/*.toml")
@@ -187,7 +205,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// tryLogin opens the store as a server does and checks a password.
+// tryLogin opens the store as a server does, and checks a password.
 func tryLogin(t *testing.T, dir, name, password string) (ok bool, a im.Account) {
 	t.Helper()
 	s, err := embedded.Open(t.Context(), embedded.Options{Dir: dir})
@@ -222,7 +240,8 @@ func TestUserCommands(t *testing.T) {
 	run("", "add", "alice", "--dry-run").want(t, cli.ExitOK, "would add alice", "")
 	run("", "list").want(t, cli.ExitOK, "no users yet", "")
 
-	r := run("", "add", "alice", "--nick", "爱丽丝", "--email", "a@example.com", "--gender", "f", "--phone", "123", "--department", "4", "--domain", "ailisi",
+	r := run("", "add", "alice", "--nick", "爱丽丝", "--email", "a@example.com", "--gender", "f",
+		"--phone", "123", "--department", "4", "--domain", "ailisi",
 		"--avatar", "http://x/a.png")
 	r.want(t, cli.ExitOK, "added alice (id 1)", "")
 	made := printedPassword.FindStringSubmatch(r.out)
@@ -230,15 +249,19 @@ func TestUserCommands(t *testing.T) {
 		t.Fatalf("no password in %q", r.out)
 	}
 	a := mustLogin("alice", made[1], true)
-	if a.Nick != "爱丽丝" || a.Email != "a@example.com" || a.Gender != 2 || a.Phone != "123" || a.DepartID != 4 || a.Domain != "ailisi" || a.Avatar != "http://x/a.png" {
+	if a.Nick != "爱丽丝" || a.Email != "a@example.com" || a.Gender != 2 || a.Phone != "123" ||
+		a.DepartID != 4 || a.Domain != "ailisi" || a.Avatar != "http://x/a.png" {
 		t.Errorf("%+v", a)
 	}
-	run("", "add", "Alice", "--password", "x").want(t, cli.ExitFailure, "", `the name "Alice" is taken`)
-	if r := run("pass word \r\n", "add", "bob", "--password-stdin"); strings.Contains(r.out, "password") {
+	run("", "add", "Alice", "--password", "x").want(t, cli.ExitFailure, "",
+		`the name "Alice" is taken`)
+	if r := run("pass word \r\n", "add", "bob", "--password-stdin"); strings.Contains(r.out,
+		"password") {
 		t.Errorf("a given password is printed: %s", r.out)
 	}
 	mustLogin("bob", "pass word ", true)
-	run("one\ntwo\n", "passwd", "bob", "--password-stdin").want(t, cli.ExitUsage, "", "want one line")
+	run("one\ntwo\n", "passwd", "bob", "--password-stdin").want(t, cli.ExitUsage, "",
+		"want one line")
 
 	run("", "passwd", "bob", "--password", "new").want(t, cli.ExitOK, "bob has a new password", "")
 	mustLogin("bob", "pass word ", false)
@@ -247,7 +270,8 @@ func TestUserCommands(t *testing.T) {
 
 	run("", "disable", "BOB").want(t, cli.ExitOK, "bob is disabled", "")
 	mustLogin("bob", "new", false)
-	run("", "list").want(t, cli.ExitOK, "ID  NAME   NICK    STATUS    EMAIL\n1   alice  爱丽丝  ok        a@example.com\n2   bob    bob     disabled\n", "")
+	run("", "list").want(t, cli.ExitOK, "ID  NAME   NICK    STATUS    EMAIL\n1   alice  爱丽丝  "+
+		"ok        a@example.com\n2   bob    bob     disabled\n", "")
 	run("", "enable", "bob").want(t, cli.ExitOK, "bob is enabled", "")
 	mustLogin("bob", "new", true)
 
@@ -258,7 +282,7 @@ func TestUserCommands(t *testing.T) {
 	}
 }
 
-// TestUserBesideServer adds a user while a server has the store open.
+// TestUserBesideServer adds a user while a server uses the store.
 func TestUserBesideServer(t *testing.T) {
 	dir := t.TempDir()
 	s, err := embedded.Open(t.Context(), embedded.Options{Dir: dir})
@@ -272,26 +296,32 @@ func TestUserBesideServer(t *testing.T) {
 	}
 }
 
+// TestUserAddFile adds files of users, all of a file or none.
 func TestUserAddFile(t *testing.T) {
 	dir := t.TempDir()
 	run := func(stdin string, args ...string) result {
 		t.Helper()
-		return command(t, stdin, append([]string{"user", "add", "--data-dir", dir, "--csv", "-"}, args...)...)
+		return command(t, stdin, append([]string{"user", "add", "--data-dir", dir, "--csv", "-"},
+			args...)...)
 	}
 	for _, x := range []struct{ name, file, want string }{
 		{"empty", "", "the file is empty"},
 		{"header only", "name\n", "line 1: there are no users"},
 		{"no name", "nick,email\nx,y\n", `line 1: there is no column "name"`},
-		{"unknown column", "name,passwort\n", `line 1: there is no column "passwort"; known are name, password,`},
+		{"unknown column", "name,passwort\n",
+			`line 1: there is no column "passwort"; known are name, password,`},
 		{"semicolons", "name;nick\na;b\n", "columns are separated by commas"},
-		{"column twice", "name,nick,nick\n", `column "nick" is there twice`},
+		{"column twice", "name,nick,nick\n", `names column "nick" twice`},
 		{"fields", "name,nick\na,b\nc\n", "line 3: 1 fields where the header has 2"},
 		{"quotes", "name,nick\na,b\nc,\"d\n", "line 3: "},
 		{"every mistake at once", "name,gender,department\n,m,1\nb,x,1\nc,m,none\nd,m,1\nD,f,2\n",
-			"line 2: a user needs a name\nteamtalk: standard input: line 3: gender \"x\" is none of m, f, and nothing for unknown\n" +
-				"teamtalk: standard input: line 4: department \"none\" is no number\nteamtalk: standard input: line 6: the name \"D\" is in line 5 already\n" +
-				"teamtalk: nobody was added"},
-		{"too long, behind a field of two lines", "name,nick\n\"a\",\"x\ny\"\n" + strings.Repeat("n", 33) + ",z\n", "line 4: name"},
+			"line 2: a user needs a name\nteamtalk: standard input: line 3: gender \"x\" is " +
+				"none of m, f, and nothing for unknown\n" +
+				"teamtalk: standard input: line 4: department \"none\" is no number\nteamtalk: " +
+				"standard input: line 6: the name \"D\" is in line 5 already\n" +
+				"teamtalk: no user was added"},
+		{"too long, behind a field of two lines",
+			"name,nick\n\"a\",\"x\ny\"\n" + strings.Repeat("n", 33) + ",z\n", "line 4: name"},
 		{"many mistakes", "name\n" + strings.Repeat("\"\"\n", 50), "… and 30 more problems"},
 	} {
 		run(x.file).want(t, cli.ExitFailure, "", x.want)
@@ -313,32 +343,43 @@ func TestUserAddFile(t *testing.T) {
 	}
 
 	// All or none.
-	run("name,password\ncleo,x\nANN,x\n").want(t, cli.ExitFailure, "", "standard input: line 3: the name \"ANN\" is taken")
-	command(t, "", "user", "passwd", "cleo", "--data-dir", dir).want(t, cli.ExitFailure, "", "no user has the name")
-	run("name,password\ncleo,x\nANN,x\n", "--skip-existing").want(t, cli.ExitOK, "", "added 1 user to "+dir+"; there already: 1")
+	run("name,password\ncleo,x\nANN,x\n").want(t, cli.ExitFailure, "",
+		"standard input: line 3: the name \"ANN\" is taken")
+	command(t, "", "user", "passwd", "cleo", "--data-dir", dir).want(t, cli.ExitFailure, "",
+		"no user has the name")
+	run("name,password\ncleo,x\nANN,x\n", "--skip-existing").want(t, cli.ExitOK, "",
+		"added 1 user to "+dir+"; skipped: 1")
 	if ok, _ := tryLogin(t, dir, "cleo", "x"); !ok {
 		t.Error("cleo was not added")
 	}
 }
 
+// TestUserAddCount adds numbered users.
 func TestUserAddCount(t *testing.T) {
 	dir := t.TempDir()
 	run := func(args ...string) result {
 		t.Helper()
-		return command(t, "", append([]string{"user", "add", "--data-dir", dir, "--password", "pw"}, args...)...)
+		return command(t, "", append([]string{"user", "add", "--data-dir", dir, "--password", "pw"},
+			args...)...)
 	}
-	run("--count", "2500", "--format", "u%05d").want(t, cli.ExitOK, "", "added 2500 users to "+dir+"\nu00001 … u02500 in ")
+	run("--count", "2500", "--format", "u%05d").want(t, cli.ExitOK, "",
+		"added 2500 users to "+dir+"\nu00001 … u02500 in ")
 	if ok, a := tryLogin(t, dir, "u02500", "pw"); !ok || a.ID != 2500 {
 		t.Errorf("the last: %v, id %d", ok, a.ID)
 	}
-	run("--count", "5", "--first", "2500").want(t, cli.ExitFailure, "", `the name "u02500" is taken; nobody was added (--skip-existing leaves such users out, --first 2505`)
-	run("--count", "5", "--first", "2500", "--dry-run", "--skip-existing").want(t, cli.ExitOK, "", "would add 4 users")
-	run("--count", "5", "--first", "2500", "--skip-existing").want(t, cli.ExitOK, "", "added 4 users to "+dir+"; there already: 1")
-	if n := strings.Count(command(t, "", "user", "list", "--json", "--data-dir", dir).out, "\n"); n != 2504 {
+	run("--count", "5", "--first", "2500").want(t, cli.ExitFailure, "",
+		`the name "u02500" is taken; no user was added (--skip-existing skips such users, --first 2505`)
+	run("--count", "5", "--first", "2500", "--dry-run", "--skip-existing").want(t, cli.ExitOK, "",
+		"would add 4 users")
+	run("--count", "5", "--first", "2500", "--skip-existing").want(t, cli.ExitOK, "",
+		"added 4 users to "+dir+"; skipped: 1")
+	if n := strings.Count(command(t, "", "user", "list", "--json", "--data-dir", dir).out,
+		"\n"); n != 2504 {
 		t.Errorf("%d users, want 2504", n)
 	}
 }
 
+// TestTableIsPrintable: a table holds no control characters of users.
 func TestTableIsPrintable(t *testing.T) {
 	var out bytes.Buffer
 	if err := cli.WriteTable(&out, [][]string{{"A", "B"}, {"x\x1b[2J\n", "用户"}}); err != nil {
@@ -349,9 +390,11 @@ func TestTableIsPrintable(t *testing.T) {
 	}
 }
 
-// FuzzReadUsers reads arbitrary files of users. What is accepted must be fit for a store.
+// FuzzReadUsers reads arbitrary files of users. The users that it accepts must be fit for
+// a store.
 func FuzzReadUsers(f *testing.F) {
-	for _, s := range []string{"name\na\n", "name,password,nick\na,b,c\n\"d\",\"e\ne\",f\n", "\xef\xbb\xbfname,department\nx,1\n", "name;x", "\"name\n", "name,name\n,\n"} {
+	for _, s := range []string{"name\na\n", "name,password,nick\na,b,c\n\"d\",\"e\ne\",f\n",
+		"\xef\xbb\xbfname,department\nx,1\n", "name;x", "\"name\n", "name,name\n,\n"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -371,112 +414,4 @@ func FuzzReadUsers(f *testing.F) {
 			names[admin.FoldName(u.Name)] = true
 		}
 	})
-}
-
-// TestOnMySQL runs the commands of a new deployment on MariaDB and Redis, from an empty database on.
-func TestOnMySQL(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts MariaDB")
-	}
-	dsn := dbtest.MariaDB(t).NewDatabase(t)
-	t.Setenv("TEAMTALK_STORE", "mysql")
-	t.Setenv("TEAMTALK_MYSQL_MASTER", dsn)
-	t.Setenv("TEAMTALK_REDIS_ADDRS", dbtest.Redis(t).Addr())
-
-	command(t, "", "user", "list").want(t, cli.ExitFailure, "", "migrate")
-	command(t, "", "migrate", "status").want(t, cli.ExitOK, "schema: not migrated", "")
-	command(t, "", "migrate", "--dry-run").want(t, cli.ExitOK, "would apply migration 1 (", "")
-	command(t, "", "migrate", "finalize", "--dry-run").want(t, cli.ExitOK, "finalize needs them applied first", "")
-	command(t, "", "migrate", "finalize").want(t, cli.ExitFailure, "", "nothing was changed: migrations are pending")
-	command(t, "", "migrate", "status").want(t, cli.ExitOK, "next: teamtalk migrate\n", "")
-	command(t, "", "migrate").want(t, cli.ExitOK, "finalized: yes; nothing is left to do", "")
-	command(t, "", "migrate").want(t, cli.ExitOK, "nothing is left to do", "")
-	command(t, "", "migrate", "finalize").want(t, cli.ExitOK, "nothing is left to do", "")
-	var state struct {
-		Version, Latest int
-		Finalized       bool
-		Pending         []string
-	}
-	if err := json.Unmarshal([]byte(command(t, "", "migrate", "status", "--json").out), &state); err != nil || !state.Finalized ||
-		state.Version != state.Latest || state.Pending == nil {
-		t.Errorf("%+v, %v", state, err)
-	}
-
-	command(t, "", "user", "add", "alice", "--password", "x").want(t, cli.ExitOK, "added alice (id 1) to root", "")
-	command(t, "", "user", "add", "alice", "--password", "x").want(t, cli.ExitFailure, "", "is taken")
-	command(t, "", "user", "add", "--count", "3000", "--password", "x").want(t, cli.ExitOK, "", "added 3000 users")
-	command(t, "", "user", "disable", "alice").want(t, cli.ExitOK, "alice is disabled", "")
-	command(t, "", "user", "passwd", "u00007", "--password", "y").want(t, cli.ExitOK, "new password", "")
-	command(t, "", "user", "list").want(t, cli.ExitOK, "disabled", "")
-
-	cfg, err := config.Load(config.Sources{Env: os.Environ()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := system.OpenStore(context.Background(), cfg, system.StoreOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	a, err := s.AccountByName(t.Context(), "u00007")
-	if err != nil || !a.Check(im.ClientPassword("y")) {
-		t.Errorf("u00007: %v", err)
-	}
-}
-
-func TestMigrateAnswers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts MariaDB")
-	}
-	addr := dbtest.MariaDB(t).Addr()
-	command(t, "", "migrate", "--mysql.master", "root@tcp("+addr+")/not_there").want(t, cli.ExitFailure, "", "make it first: CREATE DATABASE `not_there`")
-	command(t, "", "migrate", "--mysql.master", "nobody:geheim@tcp("+addr+")/x").want(t, cli.ExitFailure, "", "check the user and password in mysql.master")
-	command(t, "", "migrate", "--mysql.master", "root:geheim@tcp(127.0.0.1:1)/x").want(t, cli.ExitFailure, "", "connect to root:********@tcp(127.0.0.1:1)/x")
-}
-
-// TestFinalizeCommand takes a database of C++ servers, with a message id given twice, through both phases.
-func TestFinalizeCommand(t *testing.T) {
-	server := dbtest.MariaDB(t)
-	dsn, redis := server.NewDatabase(t), dbtest.Redis(t)
-	redis.FlushAll()
-	t.Setenv("TEAMTALK_STORE", "mysql")
-	t.Setenv("TEAMTALK_MYSQL_MASTER", dsn)
-	t.Setenv("TEAMTALK_REDIS_ADDRS", redis.Addr())
-	db := server.Open(t, dsn)
-	script, err := os.ReadFile("../../sql/schema/testdata/cpp.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := `INSERT INTO IMRelationShip (id, smallId, bigId, status, created, updated) VALUES (8, 1, 2, 0, 1, 1);
-INSERT INTO IMMessage_0 (relateId, fromId, toId, msgId, content, type, status, created, updated) VALUES
-(8, 1, 2, 1, 'one', 1, 0, 1, 1), (8, 2, 1, 1, 'one too', 1, 0, 2, 2), (8, 1, 2, 2, 'two', 1, 0, 3, 3);`
-	for _, q := range strings.Split(string(script)+rows, ";\n") {
-		if strings.TrimSpace(q) == "" {
-			continue
-		}
-		if _, err := db.Exec(q); err != nil {
-			t.Fatalf("%s: %v", q, err)
-		}
-	}
-	redis.Do("SET msg_id_8 2")
-	if err := db.Close(); err != nil { // finalize refuses to run beside others
-		t.Fatal(err)
-	}
-
-	command(t, "", "migrate").want(t, cli.ExitOK, "finalized: no", "")
-	command(t, "", "migrate", "finalize", "--redis.addrs", "127.0.0.1:1").want(t, cli.ExitFailure, "", "nothing was changed")
-	command(t, "", "migrate", "finalize", "--dry-run").want(t, cli.ExitOK, "nothing was changed", "")
-	command(t, "", "migrate", "finalize").want(t, cli.ExitOK, "", "")
-	command(t, "", "migrate", "status").want(t, cli.ExitOK, "finalized: yes", "")
-	db = server.Open(t, dsn)
-	var n, ids, highest int
-	if err := db.QueryRow("SELECT COUNT(*), COUNT(DISTINCT msgId), MAX(msgId) FROM IMMessage_0 WHERE relateId = 8").Scan(&n, &ids, &highest); err != nil {
-		t.Fatal(err)
-	}
-	if n != 3 || ids != 3 {
-		t.Errorf("%d messages with %d ids, want 3 and 3", n, ids)
-	}
-	if counter := redis.Do("GET msg_id_8"); counter != strconv.Itoa(highest) {
-		t.Errorf("the counter says %s, the highest id is %d", counter, highest)
-	}
 }

@@ -14,12 +14,13 @@ import (
 	"teamtalk/core/im"
 )
 
+// newUserCommand returns the command "user".
 func newUserCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "user",
 		Short: "Add, list and change users",
-		Long: `Add, list and change users, in the store that the settings name. It works beside running servers;
-they notice within a minute. A user is given by name or id.`,
+		Long: `Add, list and change users, in the store that the settings name. Servers may run
+on the store: they notice a change within a minute. A user is given by name or id.`,
 		Example: `  teamtalk user add alice --nick "Alice Liddell"
   teamtalk user list
   teamtalk user disable alice --config teamtalk.toml`,
@@ -28,22 +29,26 @@ they notice within a minute. A user is given by name or id.`,
 		Annotations: cli.HoldsCommands,
 	}
 	cli.AddConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
-	cmd.AddCommand(newUserAddCommand(), newUserListCommand(), newUserSetCommand(), newUserPasswdCommand(),
-		newUserStatusCommand("disable", im.StatusDeparted, "Keep a user from logging in",
-			`Keep a user from logging in, and take it off the others' contact lists. Its messages stay. A client
-that is logged in stays so until it connects again.`),
-		newUserStatusCommand("enable", im.StatusOK, "Let a disabled user log in again",
-			"Let a user log in that was disabled, or whose status was another than ok."))
+	cmd.AddCommand(newUserAddCommand(), newUserListCommand(), newUserSetCommand(),
+		newUserPasswdCommand(),
+		newUserStatusCommand("disable", im.StatusDeparted, "Refuse the logins of a user",
+			`Refuse the logins of a user, and remove the user from the contact lists of others. The
+user's messages remain. A client that is logged in remains so until it reconnects.`),
+		newUserStatusCommand("enable", im.StatusOK, "Allow the logins of a disabled user",
+			"Allow the logins of a user that was disabled, or that had a status other than ok."))
 	return cmd
 }
 
-// withStore opens the store for a command and hands it to do.
-func withStore(cmd *cobra.Command, mustExist bool, do func(context.Context, *config.Config, im.Store) error) (err error) {
+// withStore opens the store for a command, and calls do with it. mustExist fails instead
+// of making a new embedded store.
+func withStore(cmd *cobra.Command, mustExist bool,
+	do func(context.Context, *config.Config, im.Store) error) (err error) {
 	cfg, err := cli.LoadConfig(cmd)
 	if err != nil {
 		return err
 	}
-	s, err := system.OpenStore(cmd.Context(), cfg, system.StoreOptions{Admin: true, MustExist: mustExist})
+	s, err := system.OpenStore(cmd.Context(), cfg,
+		system.StoreOptions{Admin: true, MustExist: mustExist})
 	if err != nil {
 		return err
 	}
@@ -55,18 +60,20 @@ func withStore(cmd *cobra.Command, mustExist bool, do func(context.Context, *con
 	return do(cmd.Context(), cfg, s)
 }
 
-// passwordFlags are the ways to give a password.
+// passwordFlags are the flags that give a password.
 type passwordFlags struct {
 	password string
 	stdin    bool
 }
 
+// add defines the flags.
 func (p *passwordFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&p.password, "password", "", "the password; others on this machine may see it while the command runs")
+	cmd.Flags().StringVar(&p.password, "password", "",
+		"the password; other users of this machine can see it while the command runs")
 	cmd.Flags().BoolVar(&p.stdin, "password-stdin", false, "read the password from standard input")
 }
 
-// get returns the password, and whether it was made up here and so has to be told.
+// get returns the password, and whether it was generated and so must be printed.
 func (p *passwordFlags) get(cmd *cobra.Command) (password string, generated bool, err error) {
 	given := cmd.Flags().Changed("password")
 	switch {
@@ -88,20 +95,22 @@ func (p *passwordFlags) get(cmd *cobra.Command) (password string, generated bool
 	return password, false, nil
 }
 
+// newUserListCommand returns the command "user list".
 func newUserListCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List all users",
-		Long: `List all users in order of id, disabled ones too.
+		Long: `List all users in the order of their ids, also disabled ones.
 
-With --json, print one object a line: id, name, nick, domain, gender (m, f or empty), phone, email,
-avatar, department, sign, status.`,
+With --json, print one object a line: id, name, nick, domain, gender (m, f or empty), phone,
+email, avatar, department, sign, status.`,
 		Example: `  teamtalk user list
   teamtalk user list --json | jq -r 'select(.status == "ok") | .name'`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+				s im.Store) error {
 				if asJSON {
 					return listJSON(ctx, cmd.OutOrStdout(), s)
 				}
@@ -113,24 +122,34 @@ avatar, department, sign, status.`,
 	return cmd
 }
 
+// userJSON is the form in which --json prints a user.
+type userJSON struct {
+	ID         uint32 `json:"id"`
+	Name       string `json:"name"`
+	Nick       string `json:"nick"`
+	Domain     string `json:"domain"`
+	Gender     string `json:"gender"`
+	Phone      string `json:"phone"`
+	Email      string `json:"email"`
+	Avatar     string `json:"avatar"`
+	Department uint32 `json:"department"`
+	Sign       string `json:"sign"`
+	Status     string `json:"status"`
+}
+
 // listJSON writes every user as a line of JSON.
 func listJSON(ctx context.Context, out io.Writer, s im.UserStore) error {
 	enc := cli.NewEncoder(out)
 	return admin.EachUser(ctx, s, func(users []im.User) error {
 		for _, u := range users {
-			if err := enc.Encode(struct {
-				ID         uint32 `json:"id"`
-				Name       string `json:"name"`
-				Nick       string `json:"nick"`
-				Domain     string `json:"domain"`
-				Gender     string `json:"gender"`
-				Phone      string `json:"phone"`
-				Email      string `json:"email"`
-				Avatar     string `json:"avatar"`
-				Department uint32 `json:"department"`
-				Sign       string `json:"sign"`
-				Status     string `json:"status"`
-			}{u.ID, u.Name, u.Nick, u.Domain, admin.GenderName(u.Gender), u.Phone, u.Email, u.Avatar, u.DepartID, u.SignInfo, admin.StatusName(u.Status)}); err != nil {
+			err := enc.Encode(userJSON{
+				ID: u.ID, Name: u.Name, Nick: u.Nick, Domain: u.Domain,
+				Gender: admin.GenderName(u.Gender),
+				Phone:  u.Phone, Email: u.Email, Avatar: u.Avatar, Department: u.DepartID,
+				Sign:   u.SignInfo,
+				Status: admin.StatusName(u.Status),
+			})
+			if err != nil {
 				return err
 			}
 		}
@@ -138,7 +157,8 @@ func listJSON(ctx context.Context, out io.Writer, s im.UserStore) error {
 	})
 }
 
-// listTable writes every user as a row of a table whose columns are as wide as their texts, a thousand rows at a time.
+// listTable writes every user as a row of a table. Columns are as wide as the longest
+// text of a thousand users.
 func listTable(ctx context.Context, out io.Writer, s im.UserStore) error {
 	first := true
 	err := admin.EachUser(ctx, s, func(users []im.User) error {
@@ -148,7 +168,8 @@ func listTable(ctx context.Context, out io.Writer, s im.UserStore) error {
 		}
 		first = false
 		for _, u := range users {
-			rows = append(rows, []string{fmt.Sprint(u.ID), u.Name, u.Nick, admin.StatusName(u.Status), u.Email})
+			rows = append(rows, []string{fmt.Sprint(u.ID), u.Name, u.Nick,
+				admin.StatusName(u.Status), u.Email})
 		}
 		return cli.WriteTable(out, rows)
 	})
@@ -158,13 +179,14 @@ func listTable(ctx context.Context, out io.Writer, s im.UserStore) error {
 	return err
 }
 
+// newUserPasswdCommand returns the command "user passwd".
 func newUserPasswdCommand() *cobra.Command {
 	var password passwordFlags
 	cmd := &cobra.Command{
 		Use:   "passwd NAME",
 		Short: "Give a user a new password",
-		Long: `Give a user a new password. Without --password or --password-stdin one is made up and printed.
-A client that is logged in stays so until it connects again.`,
+		Long: `Give a user a new password. Without --password or --password-stdin the command
+generates and prints one. A client that is logged in remains so until it reconnects.`,
 		Example: `  teamtalk user passwd alice
   printf '%s\n' "$PASSWORD" | teamtalk user passwd alice --password-stdin`,
 		Args: cli.OneName,
@@ -173,7 +195,8 @@ A client that is logged in stays so until it connects again.`,
 			if err != nil {
 				return err
 			}
-			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+				s im.Store) error {
 				if err := admin.SetPassword(ctx, s, args[0], clear); err != nil {
 					return err
 				}
@@ -187,13 +210,14 @@ A client that is logged in stays so until it connects again.`,
 	return cmd
 }
 
-// tellPassword prints a password that nobody else knows.
+// tellPassword prints a generated password.
 func tellPassword(out io.Writer, clear string, generated bool) {
 	if generated {
 		fmt.Fprintf(out, "password: %s\n", clear)
 	}
 }
 
+// newUserStatusCommand returns the command "user disable" or "user enable".
 func newUserStatusCommand(verb string, status im.UserStatus, short, long string) *cobra.Command {
 	return &cobra.Command{
 		Use:     verb + " NAME",
@@ -202,7 +226,8 @@ func newUserStatusCommand(verb string, status im.UserStatus, short, long string)
 		Example: "  teamtalk user " + verb + " alice",
 		Args:    cli.OneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+				s im.Store) error {
 				a, err := admin.FindUser(ctx, s, args[0])
 				if err != nil {
 					return err

@@ -15,15 +15,18 @@ import (
 // setFlags are the flags of user set.
 type setFlags struct{ department, avatar, sign string }
 
+// newUserSetCommand returns the command "user set".
 func newUserSetCommand() *cobra.Command {
 	var f setFlags
 	cmd := &cobra.Command{
 		Use:   "set NAME [--department DEPARTMENT] [--avatar URL] [--sign TEXT]",
 		Short: "Change a user's department, picture or sign info",
-		Long: `Change a user's department, picture or sign info, which is what the user says of itself. What is not
-given stays; an empty text clears. Clients see it when they connect again.
+		Long: `Change a user's department, picture or sign info, which is the text beside the
+user's name. Without its flag a value does not change; an empty text clears it. Clients see a
+change when they next connect.
 
-The user is given by name or id, the department by id, name or place: Sales/East; / is none.`,
+The user is a name or an id. The department is an id, a name, a path such as Sales/East, or / for
+none.`,
 		Example: `  teamtalk user set alice --department Sales/East
   teamtalk user set alice --avatar http://10.0.0.5:8700/g0/000/001/a.png --sign ""`,
 		Args: cli.OneName,
@@ -40,18 +43,20 @@ The user is given by name or id, the department by id, name or place: Sales/East
 					return &cli.UsageError{Cmd: cmd, Err: err}
 				}
 			}
-			return withStore(cmd, true, func(ctx context.Context, _ *config.Config, s im.Store) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+				s im.Store) error {
 				return f.set(ctx, cmd, s, args[0])
 			})
 		},
 	}
 	cmd.Flags().StringVar(&f.department, "department", "", "the department; / is none")
 	cmd.Flags().StringVar(&f.avatar, "avatar", "", "URL of a picture")
-	cmd.Flags().StringVar(&f.sign, "sign", "", "the sign info")
+	cmd.Flags().StringVar(&f.sign, "sign", "", "the text beside the user's name")
 	return cmd
 }
 
-// set changes what was given, and tells each change as soon as it is made. What cannot be found is found out before the first.
+// set changes the values whose flags are given, and writes each change once it is made.
+// It looks up the user and the department before the first change.
 func (f *setFlags) set(ctx context.Context, cmd *cobra.Command, s im.Store, name string) error {
 	a, err := admin.FindUser(ctx, s, name)
 	if err != nil {
@@ -74,7 +79,10 @@ func (f *setFlags) set(ctx context.Context, cmd *cobra.Command, s im.Store, name
 		flag, told string
 		set        func() error
 	}{
-		{"department", "is in " + place, func() error { return s.SetUserDepart(ctx, a.ID, depart) }},
+		{"department", "is in " + place, func() error {
+			return s.SetUserDepart(ctx, a.ID,
+				depart)
+		}},
 		{"avatar", "has another picture", func() error { return s.SetAvatar(ctx, a.ID, f.avatar) }},
 		{"sign", "has another sign info", func() error { return s.SetSignInfo(ctx, a.ID, f.sign) }},
 	} {
@@ -84,7 +92,8 @@ func (f *setFlags) set(ctx context.Context, cmd *cobra.Command, s im.Store, name
 		if err := change.set(); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", a.Name, cli.Printable(change.told)); err != nil {
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", a.Name,
+			cli.Printable(change.told)); err != nil {
 			return err
 		}
 	}

@@ -30,20 +30,23 @@ type addFlags struct {
 	dryRun, skipExisting bool
 }
 
+// newUserAddCommand returns the command "user add".
 func newUserAddCommand() *cobra.Command {
 	f := &addFlags{}
 	cmd := &cobra.Command{
 		Use:   "add NAME | --csv FILE | --count N --format u%05d",
 		Short: "Add one user, a file of users, or many for a load test",
-		Long: `Add one user. Without --password or --password-stdin a password is made up and printed.
+		Long: `Add one user. Without --password or --password-stdin the command generates a
+password and prints it.
 
-With --csv, add all users of a file, or none when one of them cannot be added. Its first line names the
-columns: name, and any of password, nick, domain, gender (m or f), phone, email, avatar, department.
-Passwords that are missing are made up and printed, as CSV with the columns name and password.
+With --csv, add all users of a file, or none when one of them cannot be added. The first line
+names the columns: name, and any of password, nick, domain, gender (m or f), phone, email, avatar
+and department. The command generates missing passwords and prints them, as CSV with the columns
+name and password.
 
-With --count, add that many users with numbered names and one password, for load tests.
+With --count, add that many users with numbered names and the same password, for load tests.
 
-The domain is the name in pinyin, which clients search by; it is the name when it is not given.`,
+The domain is the name in pinyin, by which clients search. It is the name by default.`,
 		Example: `  teamtalk user add alice --nick "Alice Liddell" --email alice@example.com
   printf '%s\n' "$PASSWORD" | teamtalk user add bob --password-stdin
   teamtalk user add --csv staff.csv --dry-run
@@ -53,8 +56,8 @@ The domain is the name in pinyin, which clients search by; it is the name when i
 	}
 	f.cmd = cmd
 	flags := cmd.Flags()
-	flags.StringVar(&f.user.Nick, "nick", "", "the name that is shown (default the name)")
-	flags.StringVar(&f.user.Domain, "domain", "", "the name in pinyin (default the name)")
+	flags.StringVar(&f.user.Nick, "nick", "", "the name that clients show (default: the name)")
+	flags.StringVar(&f.user.Domain, "domain", "", "the name in pinyin (default: the name)")
 	flags.StringVar(&f.gender, "gender", "", "m or f")
 	flags.StringVar(&f.user.Phone, "phone", "", "telephone number")
 	flags.StringVar(&f.user.Email, "email", "", "mail address")
@@ -64,17 +67,33 @@ The domain is the name in pinyin, which clients search by; it is the name when i
 	flags.StringVar(&f.csv, "csv", "", "add the users of this file; - is standard input")
 	flags.IntVar(&f.count, "count", 0, "add this many numbered users")
 	flags.IntVar(&f.first, "first", 1, "with --count: the first number")
-	flags.StringVar(&f.format, "format", "u%05d", "with --count: the names, %d or %05d standing for the number")
+	flags.StringVar(&f.format, "format", "u%05d",
+		"with --count: the names, with %d or %05d for the number")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "check everything, add nothing")
-	flags.BoolVar(&f.skipExisting, "skip-existing", false, "with --csv and --count: leave out users that are there already")
+	flags.BoolVar(&f.skipExisting, "skip-existing", false,
+		"with --csv and --count: skip users that exist already")
 	return cmd
 }
 
-// forOne are the flags that describe one user.
+// forOne lists the flags that describe one user.
 var forOne = []string{"nick", "domain", "gender", "phone", "email", "avatar", "department"}
 
-// run picks one of the three ways to add.
+// run adds one user, a file of users, or numbered users.
 func (f *addFlags) run(cmd *cobra.Command, args []string) error {
+	if err := f.check(cmd, args); err != nil {
+		return err
+	}
+	switch changed := cmd.Flags().Changed; {
+	case changed("csv"):
+		return f.addFile()
+	case changed("count"):
+		return f.addNumbered()
+	}
+	return f.addOne(args[0])
+}
+
+// check rejects flags and arguments that do not go together.
+func (f *addFlags) check(cmd *cobra.Command, args []string) error {
 	changed := cmd.Flags().Changed
 	many := changed("csv") || changed("count")
 	switch {
@@ -93,18 +112,14 @@ func (f *addFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	for _, name := range forOne {
 		if many && changed(name) {
-			return cli.Usagef(cmd, "--%s describes one user; it does not go with --csv and --count", name)
+			return cli.Usagef(cmd, "--%s describes one user; it does not go with --csv and --count",
+				name)
 		}
 	}
-	switch {
-	case changed("csv"):
-		return f.addFile()
-	case changed("count"):
-		return f.addNumbered()
-	}
-	return f.addOne(args[0])
+	return nil
 }
 
+// addOne adds one user.
 func (f *addFlags) addOne(name string) error {
 	u := f.user
 	u.Name = name
@@ -123,7 +138,8 @@ func (f *addFlags) addOne(name string) error {
 		out := f.cmd.OutOrStdout()
 		_, err := s.AccountByName(ctx, name)
 		if err == nil {
-			return im.Errorf(im.Exists, "the name %q is taken; to change its password: teamtalk user passwd %s", name, name)
+			return im.Errorf(im.Exists,
+				"the name %q is taken; to change its password: teamtalk user passwd %s", name, name)
 		} else if im.KindOf(err) != im.NotFound {
 			return err
 		}
@@ -141,6 +157,7 @@ func (f *addFlags) addOne(name string) error {
 	})
 }
 
+// addFile adds the users of a file.
 func (f *addFlags) addFile() error {
 	in, name := f.cmd.InOrStdin(), "standard input"
 	if f.csv != "-" {
@@ -163,7 +180,7 @@ func (f *addFlags) addFile() error {
 		generated := admin.GeneratePasswords(users)
 		if !f.dryRun && len(users) > 0 {
 			if _, err := admin.AddUsers(ctx, s, users); err != nil {
-				return fmt.Errorf("%s: nobody was added: %w", name, err)
+				return fmt.Errorf("%s: no user was added: %w", name, err)
 			}
 		}
 		f.report(len(users), skipped, cfg)
@@ -175,7 +192,7 @@ func (f *addFlags) addFile() error {
 	})
 }
 
-// report says what was done, on standard error: standard output is for passwords.
+// report writes the outcome to standard error: standard output is for passwords.
 func (f *addFlags) report(added, skipped int, cfg *config.Config) {
 	verb := "added"
 	if f.dryRun {
@@ -183,17 +200,20 @@ func (f *addFlags) report(added, skipped int, cfg *config.Config) {
 	}
 	note := ""
 	if skipped > 0 {
-		note = fmt.Sprintf("; there already: %d", skipped)
+		note = fmt.Sprintf("; skipped: %d", skipped)
 	}
 	users := "users"
 	if added == 1 {
 		users = "user"
 	}
-	fmt.Fprintf(f.cmd.ErrOrStderr(), "%s %d %s to %s%s\n", verb, added, users, system.StoreName(cfg), note)
+	fmt.Fprintf(f.cmd.ErrOrStderr(), "%s %d %s to %s%s\n", verb, added, users,
+		system.StoreName(cfg), note)
 }
 
-// leaveOut finds the users whose names are taken: with --skip-existing they are left out, else they are an error.
-func (f *addFlags) leaveOut(ctx context.Context, s im.UserStore, users []admin.NewUser) (left []admin.NewUser, skipped int, err error) {
+// leaveOut finds the users whose names are taken. With --skip-existing it leaves them
+// out; otherwise it returns an error.
+func (f *addFlags) leaveOut(ctx context.Context, s im.UserStore,
+	users []admin.NewUser) (left []admin.NewUser, skipped int, err error) {
 	taken, err := admin.TakenNames(ctx, s)
 	if err != nil {
 		return nil, 0, err
@@ -206,15 +226,17 @@ func (f *addFlags) leaveOut(ctx context.Context, s im.UserStore, users []admin.N
 		case f.skipExisting:
 			skipped++
 		case u.Line > 0:
-			bad.Add(u.Line, "the name %q is taken (--skip-existing leaves such users out)", u.Name)
+			bad.Add(u.Line, "the name %q is taken (--skip-existing skips such users)", u.Name)
 		default:
-			return nil, 0, im.Errorf(im.Exists, "the name %q is taken; nobody was added (--skip-existing leaves such users out, --first %d goes on behind)",
-				u.Name, f.first+f.count)
+			return nil, 0, im.Errorf(im.Exists, "the name %q is taken; no user was added "+
+				"(--skip-existing skips such users, --first %d continues after them)", u.Name,
+				f.first+f.count)
 		}
 	}
 	return left, skipped, bad.Err()
 }
 
+// addNumbered adds users with numbered names.
 func (f *addFlags) addNumbered() error {
 	users, err := f.numbered()
 	if err != nil {
@@ -226,32 +248,33 @@ func (f *addFlags) addNumbered() error {
 		if err != nil {
 			return err
 		}
-		for done := 0; done < len(users) && !f.dryRun; {
-			batch := users[done:min(done+admin.AddBatch, len(users))]
-			if _, err := admin.AddUsers(ctx, s, batch); err != nil {
-				return fmt.Errorf("%d of %d users were added: %w", done, len(users), err)
+		if !f.dryRun {
+			if err := admin.AddInBatches(ctx, s, users); err != nil {
+				return err
 			}
-			done += len(batch)
 		}
 		f.report(len(users), skipped, cfg)
 		if len(users) > 0 && !f.dryRun {
-			fmt.Fprintf(f.cmd.ErrOrStderr(), "%s … %s in %.1f s\n", users[0].Name, users[len(users)-1].Name, time.Since(begin).Seconds())
+			fmt.Fprintf(f.cmd.ErrOrStderr(), "%s … %s in %.1f s\n", users[0].Name,
+				users[len(users)-1].Name, time.Since(begin).Seconds())
 		}
 		return nil
 	})
 }
 
-// numbered makes the users of --count.
+// numbered returns the users of --count.
 func (f *addFlags) numbered() ([]admin.NewUser, error) {
+	format := admin.CheckFormat(f.format)
 	switch {
 	case f.count < 1 || f.count > 10_000_000:
 		return nil, cli.Usagef(f.cmd, "--count must be 1 to 10000000")
 	case f.first < 0:
 		return nil, cli.Usagef(f.cmd, "--first must not be negative")
-	case !admin.OneNumber.MatchString(f.format):
-		return nil, cli.Usagef(f.cmd, "--format %q must hold one %%d, such as u%%05d", f.format)
+	case format != nil:
+		return nil, cli.Usagef(f.cmd, "--format %w", format)
 	case !f.cmd.Flags().Changed("password") && !f.password.stdin:
-		return nil, cli.Usagef(f.cmd, "--count needs --password or --password-stdin, the password of them all")
+		return nil, cli.Usagef(f.cmd,
+			"--count needs --password or --password-stdin, the password of them all")
 	}
 	password, _, err := f.password.get(f.cmd)
 	if err != nil {
@@ -259,7 +282,8 @@ func (f *addFlags) numbered() ([]admin.NewUser, error) {
 	}
 	users := make([]admin.NewUser, f.count)
 	for i := range users {
-		users[i] = admin.NewUser{User: im.User{Name: fmt.Sprintf(f.format, f.first+i)}, Password: password}
+		users[i] = admin.NewUser{User: im.User{Name: fmt.Sprintf(f.format, f.first+i)},
+			Password: password}
 		if err := users[i].Complete(); err != nil {
 			return nil, &cli.UsageError{Cmd: f.cmd, Err: err}
 		}

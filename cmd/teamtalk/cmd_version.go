@@ -10,11 +10,12 @@ import (
 	"teamtalk/core/obs"
 )
 
+// newVersionCommand returns the command "version".
 func newVersionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Print which build this is",
+		Short: "Print the version of this build",
 		Args:  cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := obs.ReadVersion(version, revision)

@@ -1,4 +1,5 @@
-// Teamtalk is the server side of the TeamTalk messenger in one binary: the servers, and the commands to look after them.
+// Teamtalk is the server side of the TeamTalk messenger in one binary: the servers, and
+// the commands to administer and measure them.
 package main
 
 import (
@@ -10,18 +11,20 @@ import (
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
-// Set by the linker: go build -ldflags "-X main.version=v1.2.3 -X main.revision=0123abcd". Without them the Go tool's own records count.
+// The linker sets these: go build -ldflags "-X main.version=v1.2.3 -X
+// main.revision=0123abcd". When they are empty, the records of the Go tool are used.
 var version, revision string
 
 func main() {
 	os.Exit(run())
 }
 
-// run is main with its deferred calls.
+// run runs the command line and returns the exit code. Its deferred calls run before
+// os.Exit.
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// The first signal asks to finish, the second ends the process at once.
+	// The first signal asks the process to finish; the second ends it at once.
 	context.AfterFunc(ctx, stop)
 	return cli.Execute(ctx, newRootCommand(), os.Args[1:])
 }

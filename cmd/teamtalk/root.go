@@ -12,20 +12,20 @@ import (
 	"teamtalk/core/obs"
 )
 
-// newRootCommand puts the commands together.
+// newRootCommand returns the root command with all subcommands.
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "teamtalk",
-		Short: "The TeamTalk messenger: servers, and the commands to look after them",
-		Long: `teamtalk runs the servers of the TeamTalk messenger, and looks after them.
+		Short: "The servers of the TeamTalk messenger, and the commands to administer them",
+		Long: `teamtalk runs and administers the servers of the TeamTalk messenger.
 
-  teamtalk serve --demo      run everything in this process, with two users to try it
+  teamtalk serve --demo      run all servers in this process, with two users to try them
   teamtalk user add alice    add a user
   teamtalk chat alice        chat in this terminal
 
-Settings come from a TOML file (--config FILE), from TEAMTALK_… variables and from flags, the later
-winning; "teamtalk config" prints them all with their meaning.`,
-		Args:              cobra.ArbitraryArgs, // so that unknown commands come to commandsOnly
+Settings come from a TOML file (--config FILE), from TEAMTALK_… variables and from flags. A flag
+overrides a variable, and a variable overrides the file. "teamtalk config" prints all settings.`,
+		Args:              cobra.ArbitraryArgs, // CommandsOnly reports unknown commands
 		RunE:              cli.CommandsOnly,
 		Annotations:       maps.Clone(cli.HoldsCommands),
 		SilenceUsage:      true,
@@ -34,14 +34,19 @@ winning; "teamtalk config" prints them all with their meaning.`,
 	}
 	cli.SetBuild(root, obs.ReadVersion(version, revision))
 	root.SetHelpCommandGroupID("care")
-	// Commands that only hold others are not worth a line of their own under "Usage".
-	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", `{{if and .Runnable (ne (index .Annotations "holds") "commands")}}`, 1))
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &cli.UsageError{Cmd: cmd, Err: err} })
-	// --msg.max_connections is as good as --msg.max-connections: the file spells it so.
+	// A command that only holds others has no usage line of its own.
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}",
+		`{{if and .Runnable (ne (index .Annotations "holds") "commands")}}`, 1))
+	root.SetFlagErrorFunc(func(cmd *cobra.Command,
+		err error) error {
+		return &cli.UsageError{Cmd: cmd, Err: err}
+	})
+	// A flag may be written with underscores, as in the file: --msg.max_connections.
 	root.SetGlobalNormalizationFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
 	})
-	root.AddGroup(&cobra.Group{ID: "run", Title: "To run it:"}, &cobra.Group{ID: "care", Title: "To look after it:"})
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"},
+		&cobra.Group{ID: "care", Title: "Administer and measure:"})
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
 			c.GroupID = group
@@ -49,6 +54,7 @@ winning; "teamtalk config" prints them all with their meaning.`,
 		}
 	}
 	add("run", newServeCommand(), newChatCommand())
-	add("care", newUserCommand(), newGroupCommand(), newDepartCommand(), newConfigCommand(), newMigrateCommand(), benchcmd.New(), newVersionCommand())
+	add("care", newUserCommand(), newGroupCommand(), newDepartCommand(), newConfigCommand(),
+		newMigrateCommand(), benchcmd.New(), newVersionCommand())
 	return root
 }

@@ -13,19 +13,20 @@ import (
 	"teamtalk/core/obs"
 )
 
+// newServeCommand returns the command "serve".
 func newServeCommand() *cobra.Command {
 	var demo bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the servers",
-		Long: `Run the servers: all of them in this process, or those named with --roles.
+		Long: `Run the servers: all of them in this process, or those that --roles names.
 
-Without any setting it runs the whole system on an embedded store in ./teamtalk-data, and needs nothing
-else. With --roles the servers of a larger deployment run as processes of their own, beside each other or
-beside the C++ ones; each message server is told where the others are.
+Without settings the command runs the whole system on an embedded store in ./teamtalk-data, and
+needs no other program. In a larger deployment each process runs some roles, beside processes of
+this program or of the C++ servers. The settings of a role name the servers that it connects to.
 
-Logs go to standard error. It ends on Ctrl-C or SIGTERM, once what it has accepted is finished; a second
-signal ends it at once.`,
+Logs are written to standard error. On Ctrl-C or SIGTERM the command finishes accepted work and
+ends. A second signal ends it at once.`,
 		Example: `  teamtalk serve --demo
   teamtalk serve --data-dir /var/lib/teamtalk
   teamtalk serve --config teamtalk.toml
@@ -40,7 +41,8 @@ signal ends it at once.`,
 		},
 	}
 	cli.AddConfigFlags(cmd)
-	cmd.Flags().BoolVar(&demo, "demo", false, "make two users, alice and bob, and say how to chat as them; let people on this machine register")
+	cmd.Flags().BoolVar(&demo, "demo", false, "add the users alice and bob, print commands to "+
+		"chat as them, and let users on this machine register")
 	return cmd
 }
 
@@ -51,7 +53,8 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 		return err
 	}
 	if demo && !cfg.Runs(system.RoleDBProxy) {
-		return &cli.UsageError{Err: fmt.Errorf("--demo makes users in the store: it needs the role %s in this process", system.RoleDBProxy)}
+		return &cli.UsageError{Err: fmt.Errorf("--demo adds users to the store: it needs the "+
+			"role %s in this process", system.RoleDBProxy)}
 	}
 	return system.Run(ctx, system.Options{
 		Config: cfg, Log: log, Version: obs.ReadVersion(version, revision), Demo: demo,

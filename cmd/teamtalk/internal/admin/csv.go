@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// GeneratePasswords makes up the passwords that are missing, and returns them with the names.
+// GeneratePasswords generates the missing passwords, and returns them with the names of
+// their users.
 func GeneratePasswords(users []NewUser) (made [][]string) {
 	for i := range users {
 		if users[i].Password == "" {
@@ -20,16 +21,17 @@ func GeneratePasswords(users []NewUser) (made [][]string) {
 	return made
 }
 
-// Problems collects what is wrong with a file, so that it can be mended at once.
+// Problems collects the errors of a file, so that the user can correct all of them at
+// once.
 type Problems struct {
 	lines []string
 	more  int
 }
 
-// maxProblems is how many problems of a file are shown.
+// maxProblems is how many problems of a file an error lists.
 const maxProblems = 20
 
-// Add notes a problem of a line. Problems beyond the limit are only counted.
+// Add adds a problem of a line. Problems beyond maxProblems are only counted.
 func (p *Problems) Add(line int, format string, args ...any) {
 	if len(p.lines) == maxProblems {
 		p.more++
@@ -38,7 +40,7 @@ func (p *Problems) Add(line int, format string, args ...any) {
 	p.lines = append(p.lines, fmt.Sprintf("line %d: ", line)+fmt.Sprintf(format, args...))
 }
 
-// Err returns the problems as one error with a line for each; nil when there are none.
+// Err returns the problems as one error with a line for each; nil without problems.
 func (p *Problems) Err() error {
 	if len(p.lines) == 0 {
 		return nil
@@ -49,13 +51,14 @@ func (p *Problems) Err() error {
 	return &fileError{p.lines}
 }
 
-// fileError is what is wrong with a file, line by line.
+// fileError holds the problems of a file, one a line.
 type fileError struct{ lines []string }
 
 // Error returns the problems, one a line.
 func (e *fileError) Error() string { return strings.Join(e.lines, "\n") }
 
-// InFile puts the file's name before each line of an error, and the outcome behind.
+// InFile adds the name of the file to each line of an error, and says that no user was
+// added.
 func InFile(name string, err error) error {
 	bad, ok := err.(*fileError)
 	if !ok {
@@ -65,10 +68,11 @@ func InFile(name string, err error) error {
 	for i, l := range bad.lines {
 		lines[i] = name + ": " + l
 	}
-	return &fileError{append(lines, "nobody was added")}
+	return &fileError{append(lines, "no user was added")}
 }
 
-// columns of a file of users, by the name in its header.
+// columns holds the setters of the columns of a file of users, by their names in the
+// header.
 var columns = map[string]func(u *NewUser, text string) error{
 	"name":     func(u *NewUser, text string) error { u.Name = text; return nil },
 	"password": func(u *NewUser, text string) error { u.Password = text; return nil },
@@ -94,10 +98,10 @@ var columns = map[string]func(u *NewUser, text string) error{
 	},
 }
 
-// ReadUsers reads a file of users and checks it. Passwords that are missing stay empty.
+// ReadUsers reads and checks a file of users. Missing passwords stay empty.
 func ReadUsers(in io.Reader) ([]NewUser, error) {
 	r := csv.NewReader(SkipBOM(in))
-	r.FieldsPerRecord = -1 // the answer is ours to word
+	r.FieldsPerRecord = -1 // readUser reports a wrong number of fields
 	header, err := readHeader(r)
 	if err != nil {
 		return nil, err
@@ -133,11 +137,14 @@ func ReadUsers(in io.Reader) ([]NewUser, error) {
 	return users, bad.Err()
 }
 
+// headerHint explains the header of a file of users.
+const headerHint = "the first line must name the columns, as in: name,password,nick,email"
+
 // readHeader returns the names of the columns, in order.
 func readHeader(r *csv.Reader) ([]string, error) {
 	header, err := r.Read()
 	if err == io.EOF {
-		return nil, &fileError{[]string{"the file is empty; its first line should name the columns, as in: name,password,nick,email"}}
+		return nil, &fileError{[]string{"the file is empty; " + headerHint}}
 	}
 	if err != nil {
 		return nil, csvError(err)
@@ -148,23 +155,25 @@ func readHeader(r *csv.Reader) ([]string, error) {
 		name = strings.ToLower(strings.TrimSpace(name))
 		header[i] = name
 		if columns[name] == nil {
-			hint := "known are name, password, nick, domain, gender, phone, email, avatar, department"
+			hint := "known are name, password, nick, domain, gender, phone, email, avatar, " +
+				"department"
 			if strings.ContainsAny(name, ";\t") {
 				hint = "columns are separated by commas"
 			}
 			bad.Add(1, "there is no column %q; %s", name, hint)
 		}
 		if seen[name] {
-			bad.Add(1, "column %q is there twice", name)
+			bad.Add(1, "the header names column %q twice", name)
 		}
 		seen[name] = true
 	}
 	if !seen["name"] && bad.Err() == nil {
-		bad.Add(1, "there is no column \"name\"; the first line should name the columns, as in: name,password,nick,email")
+		bad.Add(1, "there is no column \"name\"; %s", headerHint)
 	}
 	return header, bad.Err()
 }
 
+// readUser returns the user of a record.
 func readUser(header, record []string) (NewUser, error) {
 	var u NewUser
 	if len(record) != len(header) {
@@ -187,7 +196,7 @@ func readUser(header, record []string) (NewUser, error) {
 	return checked, err
 }
 
-// csvError words an error of the CSV reader as ours are.
+// csvError returns an error of the CSV reader as a fileError.
 func csvError(err error) error {
 	if e, ok := err.(*csv.ParseError); ok {
 		return &fileError{[]string{fmt.Sprintf("line %d: %v", e.Line, e.Err)}}
@@ -195,11 +204,11 @@ func csvError(err error) error {
 	return err
 }
 
-// SkipBOM drops the byte order mark that spreadsheets put before UTF-8.
+// SkipBOM skips the byte order mark that spreadsheets write before UTF-8.
 func SkipBOM(in io.Reader) io.Reader {
 	b := bufio.NewReader(in)
 	if mark, _ := b.Peek(3); string(mark) == "\xef\xbb\xbf" {
-		b.Discard(3) // is there: it was just peeked
+		b.Discard(3) // cannot fail after the Peek
 	}
 	return b
 }

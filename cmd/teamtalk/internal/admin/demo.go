@@ -7,13 +7,13 @@ import (
 	"teamtalk/core/im"
 )
 
-// DemoPassword is the password of the demo users. Everybody knows it: that is what makes it a demo.
+// DemoPassword is the password of the demo users. It is public.
 const DemoPassword = "demo"
 
-// DemoUsers are the names of the demo users.
+// DemoUsers holds the names of the demo users.
 var DemoUsers = []string{"alice", "bob"}
 
-// MakeDemoUsers adds the users that are not there yet.
+// MakeDemoUsers adds the demo users that the store does not have yet.
 func MakeDemoUsers(ctx context.Context, store im.Store) error {
 	for _, name := range DemoUsers {
 		if _, err := store.AccountByName(ctx, name); err == nil {

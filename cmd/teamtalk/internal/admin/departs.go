@@ -11,20 +11,21 @@ import (
 	"teamtalk/core/im"
 )
 
-// Departs is all departments that are not deleted.
+// Departs holds all departments that are not deleted.
 type Departs struct {
 	ByID  map[uint32]im.Depart
-	Below map[uint32][]im.Depart // by parent, as clients show them
+	Below map[uint32][]im.Depart // by parent, in the order in which clients show them
 }
 
-// ReadDeparts reads them.
+// ReadDeparts reads the departments from a store.
 func ReadDeparts(ctx context.Context, s im.DepartStore) (*Departs, error) {
 	list, _, err := s.DepartsChangedSince(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
 	slices.SortFunc(list, func(a, b im.Depart) int {
-		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.ID, b.ID))
 	})
 	b := &Departs{ByID: map[uint32]im.Depart{}, Below: map[uint32][]im.Depart{}}
 	for _, d := range list {
@@ -36,7 +37,9 @@ func ReadDeparts(ctx context.Context, s im.DepartStore) (*Departs, error) {
 	return b, nil
 }
 
-// Path is a department's place. Other programs may have left circles: the way up is no longer than there are departments.
+// Path returns the names from the top down to a department, separated by slashes. Other
+// programs may have left cycles, so a path has at most as many names as there are
+// departments.
 func (b *Departs) Path(d im.Depart) string {
 	path := d.Name
 	for range b.ByID {
@@ -49,7 +52,8 @@ func (b *Departs) Path(d im.Depart) string {
 	return path
 }
 
-// Find looks a department up by id, or else by place or name.
+// Find returns the department with an id, else the one with a path, else the only one
+// with a name.
 func (b *Departs) Find(text string) (im.Depart, error) {
 	if id, err := strconv.ParseUint(text, 10, 32); err == nil {
 		if d, ok := b.ByID[uint32(id)]; ok {
@@ -58,7 +62,7 @@ func (b *Departs) Find(text string) (im.Depart, error) {
 	}
 	var found []im.Depart
 	for _, d := range b.ByID {
-		if path := b.Path(d); path == strings.Trim(text, "/") { // one place has one name
+		if path := b.Path(d); path == strings.Trim(text, "/") { // a path belongs to one department
 			return d, nil
 		}
 		if d.Name == text {
@@ -67,19 +71,23 @@ func (b *Departs) Find(text string) (im.Depart, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return im.Depart{}, im.Errorf(im.NotFound, "no department has the name, place or id %q; see teamtalk depart list", text)
+		return im.Depart{}, im.Errorf(im.NotFound,
+			"no department has the name, path or id %q; see teamtalk depart list", text)
 	case len(found) > 1:
 		slices.SortFunc(found, func(x, y im.Depart) int { return cmp.Compare(x.ID, y.ID) })
 		var which []string
 		for _, d := range found[:min(len(found), 10)] {
 			which = append(which, fmt.Sprintf("%d (%s)", d.ID, b.Path(d)))
 		}
-		return im.Depart{}, im.Errorf(im.Invalid, "%d departments have the name %q; say which by its place or id: %s", len(found), text, strings.Join(which, ", "))
+		return im.Depart{}, im.Errorf(im.Invalid,
+			"%d departments have the name %q; give the path or id of one: %s",
+			len(found), text, strings.Join(which, ", "))
 	}
 	return found[0], nil
 }
 
-// FindParent is find, with "/" or nothing for the company itself.
+// FindParent returns the id of a department, see Find; 0 for "/" or an empty text, which
+// mean the company itself.
 func (b *Departs) FindParent(text string) (uint32, error) {
 	if text == "" || text == "/" {
 		return 0, nil
@@ -88,7 +96,7 @@ func (b *Departs) FindParent(text string) (uint32, error) {
 	return d.ID, err
 }
 
-// UsersByDepart counts who is in each department.
+// UsersByDepart counts the users of each department, without disabled ones.
 func UsersByDepart(ctx context.Context, s im.UserStore) (map[uint32]int, error) {
 	count := map[uint32]int{}
 	err := EachUser(ctx, s, func(users []im.User) error {
@@ -102,8 +110,9 @@ func UsersByDepart(ctx context.Context, s im.UserStore) (map[uint32]int, error) 
 	return count, err
 }
 
-// InOrder returns all departments from the top down, with how deep each is. What hangs in no tree, since another program deleted what it hung in, or made a circle,
-// comes last.
+// InOrder returns all departments from the top down, with the depth of each. Departments
+// that the top does not reach are last: another program has deleted a parent, or made a
+// cycle.
 func (b *Departs) InOrder() (list []im.Depart, depth []int) {
 	seen := map[uint32]bool{}
 	var walk func(d im.Depart, deep int)
@@ -125,7 +134,8 @@ func (b *Departs) InOrder() (list []im.Depart, depth []int) {
 		rest = append(rest, id)
 	}
 	slices.Sort(rest)
-	for _, orphans := range []bool{true, false} { // the top of what hangs nowhere before what is inside it
+	for _, orphans := range []bool{true,
+		false} { // departments without a parent before those inside them
 		for _, id := range rest {
 			if _, ok := b.ByID[b.ByID[id].Parent]; ok != orphans {
 				walk(b.ByID[id], 0)

@@ -10,8 +10,10 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// FindMembers looks users up by name or id, all or none: an error names everyone who is not there, and with present, who is disabled.
-func FindMembers(ctx context.Context, s im.UserStore, names []string, present bool) ([]im.User, error) {
+// FindMembers returns the users with names or ids, all or none. The error names every
+// user that does not exist and, with present, every user that is disabled.
+func FindMembers(ctx context.Context, s im.UserStore, names []string, present bool) ([]im.User,
+	error) {
 	var users []im.User
 	var bad []string
 	for _, name := range names {
@@ -22,7 +24,8 @@ func FindMembers(ctx context.Context, s im.UserStore, names []string, present bo
 		case err != nil:
 			bad = append(bad, err.Error())
 		case present && a.Status == im.StatusDeparted:
-			bad = append(bad, fmt.Sprintf("%s is disabled; first: teamtalk user enable %s", a.Name, a.Name))
+			bad = append(bad, fmt.Sprintf("%s is disabled; first: teamtalk user enable %s", a.Name,
+				a.Name))
 		default:
 			users = append(users, a.User)
 		}
@@ -31,7 +34,8 @@ func FindMembers(ctx context.Context, s im.UserStore, names []string, present bo
 		bad = append(bad[:maxProblems], fmt.Sprintf("… and %d more problems", n-maxProblems))
 	}
 	if len(bad) > 0 {
-		return nil, im.Errorf(im.NotFound, "%s", strings.Join(append(bad, "nothing was changed"), "\n"))
+		return nil, im.Errorf(im.NotFound, "%s",
+			strings.Join(append(bad, "nothing was changed"), "\n"))
 	}
 	return users, nil
 }
@@ -45,10 +49,11 @@ func UserIDs(users []im.User) []uint32 {
 	return ids
 }
 
-// GroupTypes are the types of groups as flags and JSON name them.
-var GroupTypes = map[string]pb.GroupType{"normal": pb.GroupType_GROUP_TYPE_NORMAL, "temporary": pb.GroupType_GROUP_TYPE_TMP}
+// GroupTypes holds the types of groups by their names in flags and JSON.
+var GroupTypes = map[string]pb.GroupType{"normal": pb.GroupType_GROUP_TYPE_NORMAL,
+	"temporary": pb.GroupType_GROUP_TYPE_TMP}
 
-// GroupTypeName returns the word for a type of group.
+// GroupTypeName returns the name of a type of group.
 func GroupTypeName(t pb.GroupType) string {
 	for name, of := range GroupTypes {
 		if of == t {
@@ -58,9 +63,9 @@ func GroupTypeName(t pb.GroupType) string {
 	return fmt.Sprint("type ", int32(t))
 }
 
-// EachGroup calls do for every group in order of id, in slices of at most groupBatch.
+// EachGroup calls do with slices of all groups, in the order of their ids.
 func EachGroup(ctx context.Context, s im.GroupStore, do func([]im.Group) error) error {
-	const groupBatch = 200 // with their members
+	const groupBatch = 200 // groups of a slice, each with its members
 	for after := uint32(0); ; {
 		groups, err := s.ListGroups(ctx, after, groupBatch)
 		if err != nil || len(groups) == 0 {
@@ -73,7 +78,7 @@ func EachGroup(ctx context.Context, s im.GroupStore, do func([]im.Group) error) 
 	}
 }
 
-// FindGroup looks a group up by id, or else by name.
+// FindGroup returns the group with an id, else the only group with a name.
 func FindGroup(ctx context.Context, s im.GroupStore, text string) (im.Group, error) {
 	if id, err := strconv.ParseUint(text, 10, 32); err == nil {
 		groups, err := s.Groups(ctx, []uint32{uint32(id)})
@@ -94,13 +99,16 @@ func FindGroup(ctx context.Context, s im.GroupStore, text string) (im.Group, err
 	case err != nil:
 		return im.Group{}, err
 	case len(found) == 0:
-		return im.Group{}, im.Errorf(im.NotFound, "no group has the name or id %q; see teamtalk group list", text)
+		return im.Group{}, im.Errorf(im.NotFound,
+			"no group has the name or id %q; see teamtalk group list", text)
 	case len(found) > 1:
 		var ids []string
 		for _, g := range found[:min(len(found), 10)] {
 			ids = append(ids, fmt.Sprint(g.ID))
 		}
-		return im.Group{}, im.Errorf(im.Invalid, "%d groups have the name %q; say which by its id: %s", len(found), text, strings.Join(ids, ", "))
+		return im.Group{}, im.Errorf(im.Invalid,
+			"%d groups have the name %q; give the id of one: %s",
+			len(found), text, strings.Join(ids, ", "))
 	}
 	return found[0], nil
 }

@@ -1,11 +1,36 @@
 package admin
 
-import "regexp"
+import (
+	"context"
+	"fmt"
+	"regexp"
 
-// AddBatch is how many numbered users one transaction adds. Large transactions are fast, but a
-// transaction must not delay others for long.
-const AddBatch = 2000
+	"teamtalk/core/im"
+)
 
-// OneNumber matches a format for names that holds one number, and nothing else that package fmt
-// would act on.
-var OneNumber = regexp.MustCompile(`^[^%]*%(0?[1-9][0-9]?)?d[^%]*$`)
+// addBatch is how many users one transaction of AddInBatches adds. Large transactions are
+// fast, but a transaction must not delay other writers for long.
+const addBatch = 2000
+
+// AddInBatches adds many users, a batch a transaction. After an error the users of
+// earlier batches remain, and the error counts them.
+func AddInBatches(ctx context.Context, s im.UserStore, users []NewUser) error {
+	for done := 0; done < len(users); done += addBatch {
+		if _, err := AddUsers(ctx, s, users[done:min(done+addBatch, len(users))]); err != nil {
+			return fmt.Errorf("%d of %d users were added: %w", done, len(users), err)
+		}
+	}
+	return nil
+}
+
+// oneNumber matches a format with one %d, and with nothing else that package fmt would
+// act on.
+var oneNumber = regexp.MustCompile(`^[^%]*%(0?[1-9][0-9]?)?d[^%]*$`)
+
+// CheckFormat checks the format of numbered names.
+func CheckFormat(format string) error {
+	if !oneNumber.MatchString(format) {
+		return fmt.Errorf("%q must hold one %%d, such as u%%05d", format)
+	}
+	return nil
+}

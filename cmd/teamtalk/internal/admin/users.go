@@ -1,5 +1,6 @@
-// Package admin holds the operations of administrators on users, groups and departments. The shell
-// commands and the HTTP side call the same functions.
+// Package admin holds the operations of administrators on users, groups and departments.
+// Commands of the shell call them, and the demo and bench fill make their users with
+// them.
 package admin
 
 import (
@@ -20,10 +21,10 @@ import (
 type NewUser struct {
 	im.User
 	Password string // clear
-	Line     int    // of the file it came from; 0 without
+	Line     int    // in the file of users; 0 without a file
 }
 
-// fieldLimits are the longest texts that the tables take, in characters.
+// fieldLimits holds the longest texts of the tables, in characters.
 var fieldLimits = []struct {
 	name  string
 	limit int
@@ -37,7 +38,7 @@ var fieldLimits = []struct {
 	{"avatar", 255, func(u *NewUser) *string { return &u.Avatar }},
 }
 
-// Complete checks a user and fills in what was left open: nick and domain are the name.
+// Complete checks a user. An empty nick and an empty domain become the name.
 func (u *NewUser) Complete() error {
 	if u.Name == "" {
 		return errors.New("a user needs a name")
@@ -56,7 +57,8 @@ func (u *NewUser) Complete() error {
 	return CheckPassword(u.Password)
 }
 
-// CheckText refuses texts that do not fit, limit in characters, and those that can only be a mistake.
+// CheckText rejects a text that is longer than limit characters, and a text that can only
+// be a mistake. name is the field, for the error.
 func CheckText(name, text string, limit int) error {
 	switch {
 	case !utf8.ValidString(text):
@@ -66,12 +68,22 @@ func CheckText(name, text string, limit int) error {
 	case text != strings.TrimSpace(text):
 		return fmt.Errorf("%s %q begins or ends with a blank", name, text)
 	case utf8.RuneCountInString(text) > limit:
-		return fmt.Errorf("%s %q is %d characters long; %d fit", name, text, utf8.RuneCountInString(text), limit)
+		return fmt.Errorf("%s %q is %d characters long; %d fit", name, text,
+			utf8.RuneCountInString(text), limit)
 	}
 	return nil
 }
 
-// CheckPassword refuses what can only be a mistake. Length is the company's policy, not ours.
+// CheckName checks the name of a group or a department, as kind says.
+func CheckName(kind, name string, limit int) error {
+	if name == "" {
+		return fmt.Errorf("a %s needs a name", kind)
+	}
+	return CheckText("name", name, limit)
+}
+
+// CheckPassword rejects a password that can only be a mistake. The length is the
+// company's policy.
 func CheckPassword(clear string) error {
 	if clear == "" {
 		return errors.New("the password is empty")
@@ -82,9 +94,11 @@ func CheckPassword(clear string) error {
 	return nil
 }
 
-// letters of generated passwords and salts: none that looks like another. There are 32, so a byte picks one evenly.
+// letters holds the letters of generated passwords and salts. No two look alike. There
+// are 32, so that the bits of a byte select each with the same probability.
 const letters = "abcdefghijkmnpqrstuvwxyz23456789"
 
+// randomLetters returns n random letters.
 func randomLetters(n int) string {
 	b := make([]byte, n)
 	rand.Read(b) // never fails
@@ -94,24 +108,26 @@ func randomLetters(n int) string {
 	return string(b)
 }
 
-// GeneratePassword makes a password of 80 random bits that can be read out over the telephone.
+// GeneratePassword returns a password of 80 random bits that can be dictated over the
+// telephone.
 func GeneratePassword() string {
-	return randomLetters(4) + "-" + randomLetters(4) + "-" + randomLetters(4) + "-" + randomLetters(4)
+	return randomLetters(4) + "-" + randomLetters(4) + "-" + randomLetters(4) + "-" +
+		randomLetters(4)
 }
 
-// hashPassword returns what the store keeps of a clear password, and a new salt.
+// hashPassword returns the hash of a clear password that the store keeps, and a new salt.
 func hashPassword(clear string) (hash, salt string) {
 	salt = randomLetters(4)
 	return im.HashPassword(im.ClientPassword(clear), salt), salt
 }
 
-// account is what the store takes.
+// account returns the user in the form that the store takes.
 func (u *NewUser) account() im.Account {
 	hash, salt := hashPassword(u.Password)
 	return im.Account{User: u.User, Password: hash, Salt: salt}
 }
 
-// AddUsers adds the users, all or none, and returns their ids.
+// AddUsers adds users in one transaction, all or none, and returns their ids.
 func AddUsers(ctx context.Context, s im.UserStore, users []NewUser) ([]uint32, error) {
 	accounts := make([]im.Account, len(users))
 	for i := range users {
@@ -120,13 +136,14 @@ func AddUsers(ctx context.Context, s im.UserStore, users []NewUser) ([]uint32, e
 	return s.CreateUsers(ctx, accounts)
 }
 
-// ListBatch is how many users are read at once.
-const ListBatch = 1000
+// listBatch is how many users one request to the store reads.
+const listBatch = 1000
 
-// EachUser calls do for every user in order of id, in slices of at most listBatch.
+// EachUser calls do with slices of all users, at most listBatch long, in the order of
+// their ids.
 func EachUser(ctx context.Context, s im.UserStore, do func([]im.User) error) error {
 	for after := uint32(0); ; {
-		users, err := s.ListUsers(ctx, after, ListBatch)
+		users, err := s.ListUsers(ctx, after, listBatch)
 		if err != nil || len(users) == 0 {
 			return err
 		}
@@ -137,7 +154,7 @@ func EachUser(ctx context.Context, s im.UserStore, do func([]im.User) error) err
 	}
 }
 
-// TakenNames returns the names in use, folded as foldName does.
+// TakenNames returns the names of all users, folded by FoldName.
 func TakenNames(ctx context.Context, s im.UserStore) (map[string]bool, error) {
 	taken := map[string]bool{}
 	err := EachUser(ctx, s, func(users []im.User) error {
@@ -149,7 +166,8 @@ func TakenNames(ctx context.Context, s im.UserStore) (map[string]bool, error) {
 	return taken, err
 }
 
-// FoldName makes names equal that differ in case only. The store has the last word on which names are one.
+// FoldName returns a name in lower case. The store decides whether two names are equal;
+// folded names find most collisions before the store does.
 func FoldName(name string) string { return strings.ToLower(name) }
 
 // SetPassword gives the user a new password.
@@ -165,7 +183,8 @@ func SetPassword(ctx context.Context, s im.UserStore, name, clear string) error 
 	return s.SetPassword(ctx, a.ID, hash, salt)
 }
 
-// FindUser looks a user up by name, or else by id; by id, password and salt are not set.
+// FindUser returns the user with a name, else with an id. The account of a user found by
+// id has no password and no salt.
 func FindUser(ctx context.Context, s im.UserStore, name string) (im.Account, error) {
 	a, err := s.AccountByName(ctx, name)
 	if err == nil || im.KindOf(err) != im.NotFound {
@@ -179,12 +198,13 @@ func FindUser(ctx context.Context, s im.UserStore, name string) (im.Account, err
 		if len(users) > 0 {
 			return im.Account{User: users[0]}, nil
 		}
-		return a, im.Errorf(im.NotFound, "no user has the name or id %q; see teamtalk user list", name)
+		return a, im.Errorf(im.NotFound, "no user has the name or id %q; see teamtalk user list",
+			name)
 	}
 	return a, im.Errorf(im.NotFound, "no user has the name %q; see teamtalk user list", name)
 }
 
-// ReadPassword takes the first line of r.
+// ReadPassword reads the only line of r.
 func ReadPassword(r io.Reader) (string, error) {
 	data, err := io.ReadAll(io.LimitReader(r, 4096))
 	if err != nil {
@@ -197,9 +217,10 @@ func ReadPassword(r io.Reader) (string, error) {
 	return strings.TrimSuffix(line, "\r"), nil
 }
 
-// statusNames are the standings of users, in words.
+// statusNames holds the words for the statuses of users.
 var statusNames = map[im.UserStatus]string{
-	im.StatusOK: "ok", im.StatusTrial: "trial", im.StatusRegular: "regular", im.StatusDeparted: "disabled", im.StatusIntern: "intern",
+	im.StatusOK: "ok", im.StatusTrial: "trial", im.StatusRegular: "regular",
+	im.StatusDeparted: "disabled", im.StatusIntern: "intern",
 }
 
 // StatusName returns the word for a user's status.
@@ -210,10 +231,10 @@ func StatusName(s im.UserStatus) string {
 	return fmt.Sprint("status ", uint32(s))
 }
 
-// genders as they are written in files and flags.
+// genders holds the values of genders by their letters in files and flags.
 var genders = map[string]uint32{"": 0, "m": 1, "f": 2}
 
-// ParseGender reads a gender: m, f, or nothing for unknown.
+// ParseGender parses a gender: m, f, or an empty text for unknown.
 func ParseGender(text string) (uint32, error) {
 	g, ok := genders[strings.ToLower(text)]
 	if !ok {
@@ -222,7 +243,7 @@ func ParseGender(text string) (uint32, error) {
 	return g, nil
 }
 
-// GenderName returns what ParseGender reads as g.
+// GenderName returns the text that ParseGender parses as g.
 func GenderName(g uint32) string {
 	for name, n := range genders {
 		if n == g {

@@ -1,4 +1,5 @@
-// Package benchcmd is the command "bench": it measures servers with the scenarios of package bench.
+// Package benchcmd is the command "bench". It measures servers with the scenarios of
+// package bench, and prints, keeps and compares the results.
 package benchcmd
 
 import (
@@ -17,30 +18,33 @@ import (
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
-// New makes the command "bench" with its subcommands.
+// New returns the command "bench" with its subcommands.
 func New() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure message servers, these or others of the protocol",
-		Long: `Measure message servers that speak this protocol, these or others. Every message is checked: acked,
-delivered once and in order, unchanged; what went wrong stands beside every rate, and makes the exit code 1.
+		Short: "Measure message servers, of this program or others",
+		Long: `Measure message servers that speak this protocol, of this program or others. A run
+checks that every message is acked, and delivered once, in order and unchanged. The result shows
+failed checks beside each rate, and the exit code is then 1.
 
-With --rate things start on a schedule, and latency counts from the scheduled time, so that a server
-that stalls cannot hide it. Without it they go as fast as the servers answer.
+With --rate operations start on a schedule, and latency counts from the scheduled time, so that a
+stalled server cannot hide the delay. Without it operations start as fast as the servers answer.
 
 The users must exist, and the server must not limit the rate of a connection:
 
   teamtalk user add --count 15000 --format u%05d --password pw
   teamtalk serve --msg.rate 0 --msg.ack stored
 
-A run is shown while it goes on; ctrl-c ends it early, and what was counted is reported. --json keeps the
-result, to be shown again or compared with others, and --html makes a page with charts of it.`,
+The progress of a run is shown. Ctrl-c ends the run early, and the counts so far are reported.
+--json keeps the result, to show it again or to compare it with others. --html writes a page with
+charts.`,
 		Args:        cli.CheckArgs(cobra.ArbitraryArgs),
 		RunE:        cli.CommandsOnly,
 		Annotations: cli.HoldsCommands,
 	}
-	cmd.AddGroup(&cobra.Group{ID: "measure", Title: "To measure:"}, &cobra.Group{ID: "read", Title: "To read what was measured:"},
-		&cobra.Group{ID: "prepare", Title: "To prepare:"})
+	cmd.AddGroup(&cobra.Group{ID: "measure", Title: "Measure:"},
+		&cobra.Group{ID: "read", Title: "Show results:"},
+		&cobra.Group{ID: "prepare", Title: "Prepare:"})
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
 			c.GroupID = group
@@ -52,18 +56,20 @@ result, to be shown again or compared with others, and --html makes a page with 
 			add("measure", NewKindCommand(kind, k))
 		}
 	}
-	add("measure", newBenchRunCommand(), NewSweepCommand(), newBenchCeilingCommand(), newEchoCommand())
+	add("measure", newBenchRunCommand(), NewSweepCommand(), newBenchCeilingCommand(),
+		newEchoCommand())
 	add("read", newBenchReportCommand(), newBenchCompareCommand())
 	add("prepare", newBenchFillCommand())
 	cmd.AddCommand(newBenchAgentCommand())
 	return cmd
 }
 
-// newBenchAgentCommand is what --generators and --agent start.
+// newBenchAgentCommand returns the command "bench agent", which --generators and --agent
+// start.
 func newBenchAgentCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "agent",
-		Short:  "Generate load for another process, which says what on standard input",
+		Short:  "Generate the load that another process describes on standard input",
 		Hidden: true,
 		Args:   cli.CheckArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -72,31 +78,64 @@ func newBenchAgentCommand() *cobra.Command {
 	}
 }
 
-// Kind is what the help says about a kind of scenario.
+// Kind is the help text of a kind of scenario.
 type Kind struct{ Short, Long, Example string }
 
-// Kinds are the scenarios with a command of their own.
+// Kinds holds the kinds of scenarios with a command of their own.
 var Kinds = map[string]Kind{
-	bench.KindConnect: {"Many users log in: how many a second, and how long does it take", `Users log in, log out, and let the next one in; or close without a word; or stay until all are there.`,
-		"  teamtalk bench connect --connections 5000 --duration 30s\n  teamtalk bench connect --connections 15000 --after stay --duration 5m\n  teamtalk bench connect --connections 2000 --online 10000 --rate 500"},
-	bench.KindIdle: {"Hold many logged-in connections, and say what one costs", `Users log in and do nothing but send heartbeats. The memory of processes is read before and after.`,
-		"  teamtalk bench idle --connections 15000 --pid $(pgrep -f 'teamtalk serve --roles msg')"},
-	bench.KindSingle: {"Pairs of users write texts: how fast are they acked and delivered", `Pairs of users write texts, the first of each pair to the second.`,
-		"  teamtalk bench single --pairs 200\n  teamtalk bench single --pairs 200 --rate 400 --duration 30s"},
-	bench.KindGroup: {"Users write to groups: how fast does every member get it", `Some members of each group write to it; every other member has to get each message once.`,
-		"  teamtalk bench group --groups 10 --members 200 --senders 2 --rate 100"},
-	bench.KindMixed: {"A company's day: logins, texts, groups, reads, files, all at once", `Users at work write to each other and in groups, mark as read, read history, ask who is online, type,
-and send files; others log in, fetch what a client shows first, and log out. --share-… set the proportions.`,
-		"  teamtalk bench mixed --population 2000 --roaming 200 --groups 50 --members 40 --rate 500 --duration 1m"},
-	bench.KindFile: {"Pairs of users send files over the file server", `Pairs of users send files, the first of each to the second, and every byte is compared.
-Message servers let a client say ten things about files a second, so that a pair sends five files
-a second at most: larger files, or more pairs, make more of a load.`,
-		"  teamtalk bench file --pairs 10 --file-size 10MiB\n  teamtalk bench file --pairs 50 --mode online --rate 20"},
-	bench.KindSoak: {"Another kind of scenario, for hours", `Another kind of scenario, for hours, with a line a minute. It takes the settings of all kinds.`,
-		"  teamtalk bench soak --of mixed --population 1000 --rate 200 --duration 8h"},
+	bench.KindConnect: {
+		Short: "Log many users in: logins a second, and the time of a login",
+		Long: `Users log in, and then log out and make room for the next user, or close the
+connection without logout, or stay until all are logged in.`,
+		Example: `  teamtalk bench connect --connections 5000 --duration 30s
+  teamtalk bench connect --connections 15000 --after stay --duration 5m
+  teamtalk bench connect --connections 2000 --online 10000 --rate 500`,
+	},
+	bench.KindIdle: {
+		Short: "Hold many logged-in connections: the memory of one",
+		Long: `Users log in and send only heartbeats. The memory of the processes is read before and
+after.`,
+		Example: "  teamtalk bench idle --connections 15000 " +
+			"--pid $(pgrep -f 'teamtalk serve --roles msg')",
+	},
+	bench.KindSingle: {
+		Short: "Send texts between pairs of users: time to ack and delivery",
+		Long:  `The first user of each pair sends texts to the second.`,
+		Example: `  teamtalk bench single --pairs 200
+  teamtalk bench single --pairs 200 --rate 400 --duration 30s`,
+	},
+	bench.KindGroup: {
+		Short: "Send texts to groups: time until every member has each text",
+		Long: `Some members of each group send texts; every other member must receive each text
+once.`,
+		Example: "  teamtalk bench group --groups 10 --members 200 --senders 2 --rate 100",
+	},
+	bench.KindMixed: {
+		Short: "Mix logins, texts, groups, reads and files, as on a working day",
+		Long: `Online users send texts to each other and to groups, mark messages as read, read
+history, ask for presence, type, and send files. Other users log in, fetch the data that a client
+shows first, and log out. --share-… set the proportions.`,
+		Example: "  teamtalk bench mixed --population 2000 --roaming 200 --groups 50 " +
+			"--members 40 --rate 500 --duration 1m",
+	},
+	bench.KindFile: {
+		Short: "Send files between pairs of users",
+		Long: `The first user of each pair sends files to the second, and every byte is
+compared. Message servers accept ten frames about files a second from a client, so a pair sends at
+most five files a second. For more load, use larger files or more pairs.`,
+		Example: `  teamtalk bench file --pairs 10 --file-size 10MiB
+  teamtalk bench file --pairs 50 --mode online --rate 20`,
+	},
+	bench.KindSoak: {
+		Short: "Run another kind of scenario for hours",
+		Long: `Run another kind of scenario for hours, with a line of output a minute. The command
+takes the settings of all kinds.`,
+		Example: "  teamtalk bench soak --of mixed --population 1000 --rate 200 --duration 8h",
+	},
 }
 
-// benchOutput says who generates, and where results go.
+// benchOutput holds the flags of the generators, of the watched processes and of the
+// results.
 type benchOutput struct {
 	reportFiles
 	generators int
@@ -105,10 +144,10 @@ type benchOutput struct {
 	ceilings   benchCeilings
 }
 
-// ownGenerator begins the names of generators started on this machine.
+// ownGenerator begins the names of the generators on this machine.
 const ownGenerator = "generator "
 
-// processes are the generators to be started, none when this process is the generator.
+// processes returns the generators to start; none when this process generates.
 func (o *benchOutput) processes(cmd *cobra.Command) ([]bench.Agent, error) {
 	var agents []bench.Agent
 	if o.generators < 0 || o.generators > 1000 {
@@ -120,25 +159,30 @@ func (o *benchOutput) processes(cmd *cobra.Command) ([]bench.Agent, error) {
 			return nil, err
 		}
 		for i := range o.generators {
-			agents = append(agents, bench.Agent{Name: fmt.Sprint(ownGenerator, i+1), Command: []string{self, "bench", "agent"}})
+			agents = append(agents, bench.Agent{Name: fmt.Sprint(ownGenerator, i+1),
+				Command: []string{self, "bench", "agent"}})
 		}
 	}
 	for i, command := range o.agents {
-		agents = append(agents, bench.Agent{Name: fmt.Sprint("agent ", i+1), Command: []string{"sh", "-c", command}})
+		agents = append(agents, bench.Agent{Name: fmt.Sprint("agent ", i+1),
+			Command: []string{"sh", "-c", command}})
 	}
 	return agents, nil
 }
 
+// flags defines the flags.
 func (o *benchOutput) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.reportFiles.flags(f)
-	f.IntVar(&o.generators, "generators", 0, "generator processes to start on this machine (0: this process generates)")
-	f.StringArrayVar(&o.agents, "agent", nil, "command that starts a generator elsewhere, such as 'ssh host teamtalk bench agent'; once for each")
+	f.IntVar(&o.generators, "generators", 0,
+		"generator processes to start on this machine (0: this process generates)")
+	f.StringArrayVar(&o.agents, "agent", nil, "command that starts a generator on another "+
+		"machine, such as 'ssh host teamtalk bench agent'; repeat the flag for more")
 	o.watch.flags(f)
 	o.ceilings.flags(cmd)
 }
 
-// NewKindCommand makes the command that runs one kind of scenario.
+// NewKindCommand returns the command that runs one kind of scenario.
 func NewKindCommand(kind string, k Kind) *cobra.Command {
 	s := bench.NewScenario(kind)
 	var out benchOutput
@@ -155,20 +199,23 @@ func NewKindCommand(kind string, k Kind) *cobra.Command {
 	return cmd
 }
 
+// newBenchRunCommand returns the command "bench run".
 func newBenchRunCommand() *cobra.Command {
 	var out benchOutput
 	var file benchFile
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO.toml",
 		Short: "Run the scenario of a file",
-		Long: `Run the scenario of a file. It has "kind" and the settings of that kind's command, without the dashes:
+		Long: `Run the scenario of a file. The file has "kind" and the settings of that kind's
+command, without dashes:
 
   kind = "single"
   pairs = 200
   rate = 400
   duration = "30s"`,
-		Example: "  teamtalk bench run day.toml --html day.html\n  teamtalk bench run day.toml --set addr=10.0.0.5:8000 --set duration=1m",
-		Args:    cli.CheckArgs(cobra.ExactArgs(1)),
+		Example: "  teamtalk bench run day.toml --html day.html\n  teamtalk bench run day.toml " +
+			"--set addr=10.0.0.5:8000 --set duration=1m",
+		Args: cli.CheckArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := file.read(cmd, args[0])
 			if err != nil {
@@ -182,13 +229,16 @@ func newBenchRunCommand() *cobra.Command {
 	return cmd
 }
 
-// benchFile is a scenario's file, with settings in place of the file's.
+// benchFile reads the file of a scenario. Settings of flags override those of the file.
 type benchFile struct{ set []string }
 
+// flags defines the flags.
 func (b *benchFile) flags(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&b.set, "set", nil, "a setting in place of the file's, such as rate=400; once for each")
+	cmd.Flags().StringArrayVar(&b.set, "set", nil,
+		"override a setting of the file, such as rate=400; repeat the flag for more")
 }
 
+// read returns the scenario of a file, with the settings of the flags.
 func (b *benchFile) read(cmd *cobra.Command, path string) (bench.Scenario, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -204,7 +254,9 @@ func (b *benchFile) read(cmd *cobra.Command, path string) (bench.Scenario, error
 	for _, text := range b.set {
 		key, value, ok := strings.Cut(text, "=")
 		fields := bench.Fields(s.Kind)
-		i := slices.IndexFunc(fields, func(f bench.Field) bool { return f.Key != "kind" && (f.Key == key || f.Flag() == key) })
+		i := slices.IndexFunc(fields, func(f bench.Field) bool {
+			return f.Key != "kind" && (f.Key == key || f.Flag() == key)
+		})
 		switch {
 		case !ok:
 			return s, cli.Usagef(cmd, "--set %s: want setting=value", text)
@@ -218,7 +270,7 @@ func (b *benchFile) read(cmd *cobra.Command, path string) (bench.Scenario, error
 	return s, nil
 }
 
-// scenarioFlags makes a flag for every setting of a kind of scenario.
+// scenarioFlags defines a flag for every setting of a kind of scenario.
 func scenarioFlags(flags *pflag.FlagSet, kind string, s *bench.Scenario) {
 	for _, f := range bench.Fields(kind) {
 		if f.Key == "kind" {
@@ -237,17 +289,18 @@ type scenarioValue struct {
 	s *bench.Scenario
 }
 
-// String is the value now.
+// String returns the present value.
 func (v *scenarioValue) String() string {
 	if v.s == nil {
-		return "" // made by the flag package to learn what the zero value looks like
+		return "" // the flag package calls it on a zero value
 	}
 	return v.Get(v.s)
 }
 
-// Set sets it.
+// Set parses and sets the value.
 func (v *scenarioValue) Set(text string) error { return v.Field.Set(v.s, text) }
 
+// runBench runs a scenario and writes the result.
 func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
 	if err := errors.Join(s.Validate(), out.check()); err != nil {
 		return cli.Usagef(cmd, "%w", err)
@@ -280,8 +333,9 @@ func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
 	return nil
 }
 
-// run makes a run, with the processes on this machine watched.
-func (o *benchOutput) run(cmd *cobra.Command, s bench.Scenario, opt bench.Options) (*bench.Result, error) {
+// run runs a scenario, and watches the processes on this machine.
+func (o *benchOutput) run(cmd *cobra.Command, s bench.Scenario, opt bench.Options) (*bench.Result,
+	error) {
 	if err := o.watch.open(cmd, &s, &opt); err != nil {
 		return nil, err
 	}

@@ -25,27 +25,33 @@ import (
 	"teamtalk/sql/ceiling"
 )
 
-// benchCeilings has a run measure what this machine can do without the servers, once the run is over.
+// benchCeilings measures the ceilings of this machine after a run: the rates without the
+// servers.
 type benchCeilings struct {
 	on       bool
 	echo     string
 	duration time.Duration
 }
 
+// flags defines the flags of a run.
 func (b *benchCeilings) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.BoolVar(&b.on, "ceilings", false, "then measure what this machine does without the servers: a bare echo of the same frames, and the databases alone with the same rows")
+	f.BoolVar(&b.on, "ceilings", false, "after the run, measure the machine without the "+
+		"servers: a bare echo of the same frames, and the databases alone with the same rows")
 	b.shared(f)
 	addDatabaseFlags(cmd)
 }
 
-// shared are the flags that "bench ceiling" has too.
+// shared defines the flags that "bench ceiling" has too.
 func (b *benchCeilings) shared(f *pflag.FlagSet) {
-	f.StringVar(&b.echo, "echo", "", "address of a \"teamtalk bench echo\", on the servers' machine (default: one is started on this one)")
-	f.DurationVar(&b.duration, "ceiling-duration", 3*time.Second, "how long each ceiling is measured")
+	f.StringVar(&b.echo, "echo", "", "address of a \"teamtalk bench echo\" on the servers' "+
+		"machine (default: start one on this machine)")
+	f.DurationVar(&b.duration, "ceiling-duration", 3*time.Second,
+		"duration of the measurement of each ceiling")
 }
 
-// measure adds the ceilings to a result. What cannot be measured says so in its place.
+// measure adds the ceilings to a result. A ceiling that cannot be measured holds the
+// error.
 func (b *benchCeilings) measure(cmd *cobra.Command, s *bench.Scenario, res *bench.Result) error {
 	if !b.on {
 		return nil
@@ -59,7 +65,9 @@ func (b *benchCeilings) measure(cmd *cobra.Command, s *bench.Scenario, res *benc
 	if s.ToGroups() {
 		conversations = s.Groups
 	}
-	for _, c := range b.both(cmd, cfg, bench.EchoOf(s), ceiling.Options{Size: int(s.Size), Duration: b.duration, Conversations: conversations, Groups: s.ToGroups()}) {
+	for _, c := range b.both(cmd, cfg, bench.EchoOf(s), ceiling.Options{
+		Size: int(s.Size), Duration: b.duration, Conversations: conversations, Groups: s.ToGroups(),
+	}) {
 		c.Of = map[string]string{echoCeiling: echoOf}[c.Name]
 		if c.Of == "" {
 			c.Of = storedOf
@@ -70,7 +78,7 @@ func (b *benchCeilings) measure(cmd *cobra.Command, s *bench.Scenario, res *benc
 	return nil
 }
 
-// check says early what measure would say after the run.
+// check returns the errors that measure would return after the run.
 func (b *benchCeilings) check(cmd *cobra.Command, s *bench.Scenario) error {
 	if !b.on {
 		return nil
@@ -82,14 +90,15 @@ func (b *benchCeilings) check(cmd *cobra.Command, s *bench.Scenario) error {
 	return err
 }
 
-// echoCeiling is the name of the first ceiling.
+// echoCeiling is the name of the ceiling of the echo.
 const echoCeiling = "echo of the same frames"
 
-// maxConversations bounds those of the rows: more make no difference.
+// maxConversations bounds the conversations of the rows: more do not change the rate.
 const maxConversations = 10_000
 
-// both measures the echo and the databases.
-func (b *benchCeilings) both(cmd *cobra.Command, cfg *config.Config, e bench.EchoOptions, o ceiling.Options) []bench.Ceiling {
+// both measures the ceilings of the echo and of the databases.
+func (b *benchCeilings) both(cmd *cobra.Command, cfg *config.Config, e bench.EchoOptions,
+	o ceiling.Options) []bench.Ceiling {
 	ctx, errOut := cmd.Context(), cmd.ErrOrStderr()
 	fmt.Fprintf(errOut, "ceiling: a bare echo, %v\n", b.duration)
 	echo := bench.Ceiling{Name: echoCeiling}
@@ -112,7 +121,8 @@ func (b *benchCeilings) both(cmd *cobra.Command, cfg *config.Config, e bench.Ech
 }
 
 // measureStore measures the database that the settings name.
-func measureStore(ctx context.Context, cfg *config.Config, o ceiling.Options) (ceiling.Result, error) {
+func measureStore(ctx context.Context, cfg *config.Config, o ceiling.Options) (ceiling.Result,
+	error) {
 	if cfg.Store == "mysql" {
 		instances, err := system.RedisInstances(cfg.Redis)
 		if err != nil {
@@ -120,7 +130,8 @@ func measureStore(ctx context.Context, cfg *config.Config, o ceiling.Options) (c
 		}
 		return ceiling.MySQL(ctx, cfg.MySQL.Master.Reveal(), instances.Unread, o)
 	}
-	// On the disk of the data: in its folder, or where that would be made.
+	// Measure on the disk of the data: in its folder, or in the folder where it would be
+	// made.
 	dir := cfg.DataDir
 	if _, err := os.Stat(dir); err != nil {
 		dir = filepath.Dir(filepath.Clean(dir))
@@ -128,7 +139,8 @@ func measureStore(ctx context.Context, cfg *config.Config, o ceiling.Options) (c
 	return ceiling.Embedded(ctx, dir, o)
 }
 
-// measureEcho measures the echo that o names, or one in a process of its own: in this one it would share the generator's scheduler, which no server does.
+// measureEcho measures the echo at o.Addr, or one that it starts in a process of its own.
+// An echo in this process would share the generator's scheduler, which no server does.
 func measureEcho(ctx context.Context, o bench.EchoOptions) (rate float64, err error) {
 	if o.Addr == "" {
 		addr, stop, err := startEcho(ctx)
@@ -141,13 +153,15 @@ func measureEcho(ctx context.Context, o bench.EchoOptions) (rate float64, err er
 	return bench.Echo(ctx, o)
 }
 
-// startEcho starts this program as an echo. It ends with stop, or with this process, however that ends.
+// startEcho starts this program as an echo. The echo ends when stop is called, and when
+// this process ends, even if it is killed.
 func startEcho(ctx context.Context) (addr string, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", nil, fmt.Errorf("start an echo: %w", err)
 	}
-	child := exec.CommandContext(ctx, self, "bench", "echo", "--listen", "127.0.0.1:0", "--until-eof")
+	child := exec.CommandContext(ctx, self, "bench", "echo", "--listen", "127.0.0.1:0",
+		"--until-eof")
 	in, err := child.StdinPipe()
 	if err != nil {
 		return "", nil, fmt.Errorf("start an echo: %w", err)
@@ -163,38 +177,43 @@ func startEcho(ctx context.Context) (addr string, stop func(), err error) {
 	}
 	stop = func() {
 		in.Close()
-		_ = child.Wait() // it was told to end; how it did says nothing of the measurement
+		_ = child.Wait() // the outcome of the echo does not change the measurement
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		stop()
-		return "", nil, fmt.Errorf("start an echo: %w: %s", err, strings.TrimSpace(complaint.String()))
+		return "", nil, fmt.Errorf("start an echo: %w: %s", err,
+			strings.TrimSpace(complaint.String()))
 	}
 	return strings.TrimSpace(line), stop, nil
 }
 
+// newEchoCommand returns the command "bench echo".
 func newEchoCommand() *cobra.Command {
 	var opt engine.EchoOptions
 	var untilEOF bool
 	cmd := &cobra.Command{
 		Use:   "echo",
-		Short: "Send every frame back: the other end of a ceiling measured from another machine",
-		Long: `Send every frame back as it came, with the servers' event engine and nothing else, until interrupted.
-The address is printed. Run it where the message servers run, in their place, and give its address to
---echo on the generator's machine. It is not for the open network.`,
-		Example: `  teamtalk bench echo --listen :9999                     # on the servers' machine
-  teamtalk bench ceiling --echo server:9999              # on the generator's`,
+		Short: "Send every frame back, to measure the ceiling from another machine",
+		Long: `Send every frame back unchanged, with the servers' event engine and nothing else,
+until interrupted. The command prints its address. Run it on the machine of the message servers,
+while they are stopped, and give the address to --echo on the generator's machine. Do not open it
+to the internet.`,
+		Example: `  teamtalk bench echo --listen :9999           # on the machine of the servers
+  teamtalk bench ceiling --echo server:9999    # on the machine of the generator`,
 		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEcho(cmd, opt, untilEOF) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&opt.Addr, "listen", "127.0.0.1:9999", "address to listen on; port 0 takes a free one")
+	f.StringVar(&opt.Addr, "listen", "127.0.0.1:9999",
+		"address to listen on; port 0 selects a free one")
 	f.IntVar(&opt.Loops, "loops", 0, "event loops (0: as many as cores)")
 	f.BoolVar(&untilEOF, "until-eof", false, "end with standard input")
 	f.Lookup("until-eof").Hidden = true
 	return cmd
 }
 
+// runEcho runs an echo until it is interrupted, or until the end of standard input.
 func runEcho(cmd *cobra.Command, opt engine.EchoOptions, untilEOF bool) error {
 	if _, _, err := net.SplitHostPort(opt.Addr); err != nil {
 		return cli.Usagef(cmd, "--listen: %v", err)
@@ -220,6 +239,7 @@ func runEcho(cmd *cobra.Command, opt engine.EchoOptions, untilEOF bool) error {
 	return e.Close()
 }
 
+// newBenchCeilingCommand returns the command "bench ceiling".
 func newBenchCeilingCommand() *cobra.Command {
 	var b benchCeilings
 	var e bench.EchoOptions
@@ -227,15 +247,18 @@ func newBenchCeilingCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "ceiling",
-		Short: "What this machine does without the servers: a bare echo, and the databases alone",
-		Long: `Measure what bounds the servers' rates on this machine: how many frames a bare echo sends back to the
-same connections, and how many rows of messages the databases alone take, in batches, as durable as a
-server's. A scenario with --ceilings does this after its run and says which part of it was reached.
+		Short: "Measure the machine without the servers: a bare echo, and the databases alone",
+		Long: `Measure the ceilings of the servers' rates on this machine: the frames a second
+that a bare echo sends back to the same connections, and the rows of messages a second that the
+databases alone store, in batches and as durable as a server's. A scenario with --ceilings
+measures them after its run, and reports the share of them that it reached.
 
-With MySQL a database of its own is made on the server and dropped, and keys of its own in Redis; with
-the embedded store a temporary folder beside the data. Nothing that is there is touched.`,
+With MySQL the command creates and drops a database of its own, and uses keys of its own in
+Redis. With the embedded store it uses a temporary folder beside the data. Existing data is not
+touched.`,
 		Example: `  teamtalk bench ceiling
-  teamtalk bench ceiling --store mysql --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk' --redis.addrs 127.0.0.1:6379
+  teamtalk bench ceiling --store mysql --redis.addrs 127.0.0.1:6379 \
+    --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk'
   teamtalk bench ceiling --config teamtalk.toml --size 1000`,
 		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -250,7 +273,7 @@ the embedded store a temporary folder beside the data. Nothing that is there is 
 			}
 			for _, c := range list {
 				if c.Error != "" {
-					return errors.New("not every ceiling could be measured")
+					return errors.New("a ceiling could not be measured: see above")
 				}
 			}
 			return nil
@@ -258,7 +281,7 @@ the embedded store a temporary folder beside the data. Nothing that is there is 
 	}
 	f := cmd.Flags()
 	f.IntVar(&e.Connections, "connections", 400, "connections to the echo")
-	f.IntVar(&e.Window, "window", 16, "frames of a connection that are on their way")
+	f.IntVar(&e.Window, "window", 16, "frames in flight on each connection")
 	f.IntVar(&e.Size, "size", 64, "bytes of each text")
 	f.IntVar(&o.Conversations, "conversations", 200, "conversations that the rows belong to")
 	f.BoolVar(&o.Groups, "groups", false, "the rows are messages to groups")
@@ -268,6 +291,7 @@ the embedded store a temporary folder beside the data. Nothing that is there is 
 	return cmd
 }
 
+// printCeilingList writes the ceilings as text or as JSON.
 func printCeilingList(w io.Writer, list []bench.Ceiling, asJSON bool) error {
 	if !asJSON {
 		printCeilings(w, list)
@@ -278,7 +302,7 @@ func printCeilingList(w io.Writer, list []bench.Ceiling, asJSON bool) error {
 	return enc.Encode(list)
 }
 
-// printCeilings is a line for every ceiling.
+// printCeilings writes a line for each ceiling.
 func printCeilings(w io.Writer, list []bench.Ceiling) {
 	for _, c := range list {
 		how := ""

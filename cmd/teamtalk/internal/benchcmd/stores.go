@@ -10,22 +10,26 @@ import (
 	"teamtalk/core/config"
 )
 
-// addDatabaseFlags gives a command of bench --config and the settings that say where the databases are, to be read with loadDatabases. Not all settings:
-// some have the names of flags that these commands have.
+// addDatabaseFlags adds --config and the settings of the databases to a command of bench,
+// for loadDatabases. Other settings are left out: some have the names of flags of these
+// commands.
 func addDatabaseFlags(cmd *cobra.Command) {
 	all := pflag.NewFlagSet("settings", pflag.ContinueOnError)
 	config.AddFlags(all, []string{"store", "data_dir", "mysql.master", "redis.addrs"})
 	all.VisitAll(func(f *pflag.Flag) {
 		name := strings.ReplaceAll(f.Name, "_", "-")
-		if name == "store" || name == "data-dir" || name == "workers" || name == "keys.text-key" || strings.HasPrefix(name, "mysql.") || strings.HasPrefix(name, "redis.") {
+		switch {
+		case name == "store", name == "data-dir", name == "workers", name == "keys.text-key",
+			strings.HasPrefix(name, "mysql."), strings.HasPrefix(name, "redis."):
 			cmd.Flags().AddFlag(f)
 		}
 	})
-	cmd.Flags().String("config", "", "TOML file with the servers' settings (environment: "+config.EnvFile+")")
-	_ = cmd.MarkFlagFilename("config", "toml") // fails only for a flag that is not there
+	cmd.Flags().String("config", "",
+		"TOML file with the servers' settings (environment: "+config.EnvFile+")")
+	_ = cmd.MarkFlagFilename("config", "toml") // fails for an unknown flag only
 }
 
-// loadDatabases reads the settings for a command that addDatabaseFlags was called for.
+// loadDatabases returns the settings of a command with the flags of addDatabaseFlags.
 func loadDatabases(cmd *cobra.Command) (*config.Config, error) {
 	cfg, err := cli.LoadConfig(cmd)
 	if err != nil {

@@ -12,29 +12,34 @@ import (
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
-// swept says for each kind of scenario with a rate what that is of, what is bounded, and what has to keep up when nothing else is said.
-var swept = map[string]struct{ what, of, total, asked string }{
+// swept holds the kinds of scenarios whose rate can be swept.
+var swept = map[string]struct {
+	what  string // the operations that the rate counts
+	of    string // the default of the bounded latency
+	total string // the default of the total that must keep up with the rate
+	asked string // the total that counts the attempts; empty: the rate counts them
+}{
 	bench.KindSingle:  {"texts between pairs of users", "ack", "acked", ""},
 	bench.KindGroup:   {"texts in groups", "ack", "acked", ""},
 	bench.KindConnect: {"logins", "login", "logins", ""},
-	bench.KindMixed:   {"all that a company does", "ack", "acked", "sent"},
+	bench.KindMixed:   {"the operations of a working day", "ack", "acked", "sent"},
 	bench.KindFile:    {"files", "upload", "files", ""},
 }
 
-// NewSweepCommand makes the command "bench sweep".
+// NewSweepCommand returns the command "bench sweep".
 func NewSweepCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep",
-		Short: "Step the rate up to find the knee: the highest that servers keep up with",
-		Long: `Step the rate up to find the knee: the highest rate at which the 99th percentile of a latency stays under
---p99, while every message arrives as it should and at least 95 % of the rate is done. The rate grows from
---from to --to, by --factor or --step, until one does not hold; then the gap is halved until it is narrower
-than --within.
+		Short: "Find the knee: the highest rate that the servers sustain",
+		Long: `Find the knee: the highest rate at which the 99th percentile of a latency stays
+below --p99, all checks succeed, and at least 95 % of the rate is reached. The rate grows from
+--from to --to, by --factor or --step, until a step fails. Then the gap between the last two
+rates is halved until it is narrower than --within.
 
-Each step is a run of its own with its own warm-up. A generator that has no processor time to spare ends the
-sweep, since nothing more can be learned of the servers. Ctrl-c ends it with what was found so far.`,
+Each step is a run with a warm-up of its own. A generator without spare processor time ends the
+sweep, because it can measure no higher rate. Ctrl-c ends the sweep and reports the steps so far.`,
 		Example: `  teamtalk bench sweep single --pairs 500 --p99 20ms --from 1000 --to 100000
-  teamtalk bench sweep connect --connections 5000 --p99 500ms --from 200 --to 20000 --html logins.html
+  teamtalk bench sweep connect --connections 5000 --p99 500ms --from 200 --to 20000
   teamtalk bench sweep run company.toml --p99 50ms --of delivery --from 500 --to 20000 --step 500`,
 		Args:        cli.CheckArgs(cobra.ArbitraryArgs),
 		RunE:        cli.CommandsOnly,
@@ -52,42 +57,48 @@ sweep, since nothing more can be learned of the servers. Ctrl-c ends it with wha
 	return cmd
 }
 
-// benchSweep is what a sweep is asked for.
+// benchSweep holds the flags of a sweep.
 type benchSweep struct {
 	bench.SweepOptions
 	within float64 // in percent
 	run    benchOutput
 }
 
+// flags defines the flags.
 func (o *benchSweep) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.DurationVar(&o.Under, "p99", 20*time.Millisecond, "bound of the 99th percentile")
-	f.StringVar(&o.Of, "of", "", "the latency that is bounded: ack, delivery, login, … (default: what the scenario is about)")
-	f.StringVar(&o.Total, "total", "", "what has to keep up with the rate: acked, logins, … (default: what the scenario is about)")
-	f.Float64Var(&o.From, "from", 0, "first rate, a second")
-	f.Float64Var(&o.To, "to", 0, "highest rate that is tried, a second")
-	f.Float64Var(&o.Step, "step", 0, "what is added to the rate at each step")
-	f.Float64Var(&o.Factor, "factor", 0, "what the rate is multiplied by at each step (default 1.5)")
-	f.Float64Var(&o.within, "within", 5, "percentage to which the knee is found")
+	f.StringVar(&o.Of, "of", "", "the bounded latency: ack, delivery, login, … (default: that "+
+		"of the scenario's main operation)")
+	f.StringVar(&o.Total, "total", "", "the total that must keep up with the rate: acked, "+
+		"logins, … (default: that of the scenario's main operation)")
+	f.Float64Var(&o.From, "from", 0, "first rate, operations a second")
+	f.Float64Var(&o.To, "to", 0, "highest rate, operations a second")
+	f.Float64Var(&o.Step, "step", 0, "increase of the rate at each step")
+	f.Float64Var(&o.Factor, "factor", 0, "factor of the rate at each step (default 1.5)")
+	f.Float64Var(&o.within, "within", 5, "precision of the knee, in percent")
 	o.run.flags(cmd)
 }
 
+// newBenchSweepKindCommand returns the command that sweeps one kind of scenario.
 func newBenchSweepKindCommand(kind string, k Kind) *cobra.Command {
 	s := bench.NewScenario(kind)
 	var o benchSweep
 	cmd := &cobra.Command{
 		Use:   kind,
 		Short: "Sweep the rate of " + swept[kind].what,
-		Long:  k.Long + "\n\nThe rate is stepped up to find the knee: see teamtalk bench sweep --help.",
-		Args:  cli.CheckArgs(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runBenchSweep(cmd, s, &o) },
+		Long: k.Long + "\n\nThe command finds the knee of the rate: see teamtalk bench sweep " +
+			"--help.",
+		Args: cli.CheckArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runBenchSweep(cmd, s, &o) },
 	}
 	scenarioFlags(cmd.Flags(), kind, &s)
-	_ = cmd.Flags().MarkHidden("rate") // what is looked for
+	_ = cmd.Flags().MarkHidden("rate") // the sweep sets it
 	o.flags(cmd)
 	return cmd
 }
 
+// newBenchSweepRunCommand returns the command "bench sweep run".
 func newBenchSweepRunCommand() *cobra.Command {
 	var o benchSweep
 	var file benchFile
@@ -108,9 +119,10 @@ func newBenchSweepRunCommand() *cobra.Command {
 	return cmd
 }
 
-func runBenchSweep(cmd *cobra.Command, s bench.Scenario, o *benchSweep) error {
+// complete checks the flags and fills in the defaults of the scenario.
+func (o *benchSweep) complete(cmd *cobra.Command, s *bench.Scenario) error {
 	if cmd.Flags().Changed("rate") {
-		return cli.Usagef(cmd, "--rate is what is looked for: give --from and --to")
+		return cli.Usagef(cmd, "the sweep sets --rate: give --from and --to")
 	}
 	defaults, ok := swept[s.Kind]
 	if !ok {
@@ -127,6 +139,14 @@ func runBenchSweep(cmd *cobra.Command, s bench.Scenario, o *benchSweep) error {
 	if err := errors.Join(o.Validate(), s.Validate(), o.run.check()); err != nil {
 		return cli.Usagef(cmd, "%w", err)
 	}
+	return nil
+}
+
+// runBenchSweep runs a sweep and writes the result.
+func runBenchSweep(cmd *cobra.Command, s bench.Scenario, o *benchSweep) error {
+	if err := o.complete(cmd, &s); err != nil {
+		return err
+	}
 	agents, err := o.run.processes(cmd)
 	if err != nil {
 		return err
@@ -139,11 +159,12 @@ func runBenchSweep(cmd *cobra.Command, s bench.Scenario, o *benchSweep) error {
 		step.Rate = rate
 		view.Begin(sweepTitle(&step, number), countedTime(&step))
 	}
-	sweep, err := bench.RunSweep(cmd.Context(), o.SweepOptions, func(ctx context.Context, rate float64) (*bench.Result, error) {
+	runStep := func(ctx context.Context, rate float64) (*bench.Result, error) {
 		step := s
 		step.Rate = rate
 		return o.run.run(cmd, step, opt)
-	})
+	}
+	sweep, err := bench.RunSweep(cmd.Context(), o.SweepOptions, runStep)
 	view.Close()
 	if err != nil && (sweep == nil || len(sweep.Steps) == 0) {
 		return err
@@ -155,7 +176,7 @@ func runBenchSweep(cmd *cobra.Command, s bench.Scenario, o *benchSweep) error {
 	case err != nil && cmd.Context().Err() == nil:
 		return err
 	case sweep.Knee == 0:
-		return fmt.Errorf("no rate held: %s", sweep.Ended)
+		return fmt.Errorf("no rate was sustained: %s", sweep.Ended)
 	}
 	return nil
 }

@@ -17,20 +17,22 @@ import (
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
-// errNotClean makes the exit code 1 when the table above says what went wrong.
-var errNotClean = errors.New("not everything went as it should; see the checks above")
+// errNotClean sets the exit code to 1 when the table shows failed checks.
+var errNotClean = errors.New("not everything went as it should: see the checks above")
 
-// reportFiles says where a result goes, beside the table on standard output.
+// reportFiles holds the files of a result, beside the table on standard output.
 type reportFiles struct {
 	json, html string
 }
 
+// flags defines the flags.
 func (o *reportFiles) flags(f *pflag.FlagSet) {
-	f.StringVar(&o.json, "json", "", "write the result as JSON to this file (-: to standard output, instead of the table)")
+	f.StringVar(&o.json, "json", "",
+		"write the result as JSON to this file (-: to standard output instead of the table)")
 	f.StringVar(&o.html, "html", "", "write the result as a page with charts to this file")
 }
 
-// check finds folders that are missing before hours are spent.
+// check finds missing folders before a run, which may take hours.
 func (o *reportFiles) check() error {
 	for _, path := range []string{o.json, o.html} {
 		if path == "" || path == "-" {
@@ -39,14 +41,17 @@ func (o *reportFiles) check() error {
 		if st, err := os.Stat(filepath.Dir(path)); err != nil {
 			return fmt.Errorf("%s cannot be written: %w", path, err)
 		} else if !st.IsDir() {
-			return fmt.Errorf("%s cannot be written: %s is no folder", path, filepath.Dir(path))
+			return fmt.Errorf("%s cannot be written: %s is not a folder", path, filepath.Dir(path))
 		}
 	}
 	return nil
 }
 
-// write writes v, a result or a sweep, in all the forms that were asked for; one that fails does not keep the others from it.
-func (o *reportFiles) write(cmd *cobra.Command, v any, text func(w io.Writer, color bool) error, html func(io.Writer) error) error {
+// write writes v, a result or a sweep, in all the forms of the flags. A form that fails
+// does not prevent the others.
+func (o *reportFiles) write(cmd *cobra.Command, v any,
+	text func(w io.Writer, color bool) error, html func(io.Writer) error,
+) error {
 	var errs []error
 	out := cmd.OutOrStdout()
 	if o.json == "-" {
@@ -63,20 +68,22 @@ func (o *reportFiles) write(cmd *cobra.Command, v any, text func(w io.Writer, co
 	return errors.Join(errs...)
 }
 
-// writeResult writes a run's result.
+// writeResult writes the result of a run.
 func (o *reportFiles) writeResult(cmd *cobra.Command, r *bench.Result) error {
-	return o.write(cmd, r, func(w io.Writer, color bool) error { return report.Text(w, r, color) },
+	return o.write(cmd, r,
+		func(w io.Writer, color bool) error { return report.Text(w, r, color) },
 		func(w io.Writer) error { return report.HTML(w, r) })
 }
 
 // writeSweep writes a sweep.
 func (o *reportFiles) writeSweep(cmd *cobra.Command, s *bench.Sweep) error {
-	return o.write(cmd, s, func(w io.Writer, color bool) error { return report.SweepText(w, s, color) },
+	return o.write(cmd, s,
+		func(w io.Writer, color bool) error { return report.SweepText(w, s, color) },
 		func(w io.Writer) error { return report.SweepHTML(w, s) })
 }
 
-// watchBench shows runs on standard error while they go on. Ctrl-c is to the process what it is without a view: the first asks it to finish, the
-// second ends it.
+// watchBench shows the progress of runs on standard error. Ctrl-c has the same effect as
+// without a view: the first asks the process to finish, the second ends it.
 func watchBench(cmd *cobra.Command) *report.Live {
 	interrupt := func() {
 		if p, err := os.FindProcess(os.Getpid()); err == nil {
@@ -84,11 +91,12 @@ func watchBench(cmd *cobra.Command) *report.Live {
 		}
 	}
 	return report.Watch(report.LiveOptions{
-		Out: cmd.ErrOrStderr(), In: cmd.InOrStdin(), Environ: os.Environ(), Stop: interrupt, Abort: interrupt,
+		Out: cmd.ErrOrStderr(), In: cmd.InOrStdin(), Environ: os.Environ(), Stop: interrupt,
+		Abort: interrupt,
 	})
 }
 
-// benchOptions are those of a run that is shown in a view.
+// benchOptions returns the options of a run that is shown in a view.
 func benchOptions(cmd *cobra.Command, view *report.Live) bench.Options {
 	return bench.Options{
 		Log:      slog.New(slog.NewTextHandler(view, nil)),
@@ -98,7 +106,7 @@ func benchOptions(cmd *cobra.Command, view *report.Live) bench.Options {
 	}
 }
 
-// countedTime is for how long a scenario counts.
+// countedTime returns the time in which a scenario counts.
 func countedTime(s *bench.Scenario) time.Duration {
 	if s.Kind == bench.KindIdle {
 		return time.Duration(s.Hold)
@@ -106,16 +114,19 @@ func countedTime(s *bench.Scenario) time.Duration {
 	return time.Duration(s.Duration)
 }
 
+// newBenchReportCommand returns the command "bench report".
 func newBenchReportCommand() *cobra.Command {
 	var html string
 	var markdown bool
 	cmd := &cobra.Command{
 		Use:   "report RESULT.json",
-		Short: "Show a result that was kept: as a table, Markdown or a page with charts",
-		Long: `Show a result that was kept with --json, of a run or a sweep: as a table, as Markdown to paste into a page,
-or as a page with charts that needs no other files. The exit code does not tell what is in it.`,
-		Example: "  teamtalk bench report single.json\n  teamtalk bench report single.json --html single.html",
-		Args:    cli.CheckArgs(cobra.ExactArgs(1)),
+		Short: "Show a kept result as a table, as Markdown or as a page with charts",
+		Long: `Show the result of a run or a sweep that --json has written: as a table, as
+Markdown for another page, or as a page with charts that needs no other files. The exit code does
+not depend on the checks of the result.`,
+		Example: "  teamtalk bench report single.json\n  teamtalk bench report single.json " +
+			"--html single.html",
+		Args: cli.CheckArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := report.ReadFile(args[0])
 			if err != nil {
@@ -124,9 +135,15 @@ or as a page with charts that needs no other files. The exit code does not tell 
 			out := cmd.OutOrStdout()
 			switch color := report.Colors(out, os.Getenv); {
 			case html != "" && f.Sweep != nil:
-				return writePage(html, out, func(w io.Writer) error { return report.SweepHTML(w, f.Sweep) })
+				return writePage(html, out, func(w io.Writer) error {
+					return report.SweepHTML(w,
+						f.Sweep)
+				})
 			case html != "":
-				return writePage(html, out, func(w io.Writer) error { return report.HTML(w, f.Result) })
+				return writePage(html, out, func(w io.Writer) error {
+					return report.HTML(w,
+						f.Result)
+				})
 			case f.Sweep != nil && markdown:
 				return report.SweepMarkdown(out, f.Sweep)
 			case f.Sweep != nil:
@@ -142,9 +159,10 @@ or as a page with charts that needs no other files. The exit code does not tell 
 	return cmd
 }
 
-// pageFlags are the forms that kept results can be shown in.
+// pageFlags defines the flags for the forms of kept results.
 func pageFlags(cmd *cobra.Command, html *string, markdown *bool) {
-	cmd.Flags().StringVar(html, "html", "", "write a page with charts to this file (-: to standard output) instead of the table")
+	cmd.Flags().StringVar(html, "html", "",
+		"write a page with charts to this file (-: to standard output) instead of the table")
 	cmd.Flags().BoolVar(markdown, "markdown", false, "print the table as Markdown")
 	cmd.MarkFlagsMutuallyExclusive("html", "markdown")
 }
@@ -157,18 +175,20 @@ func writePage(path string, out io.Writer, page func(io.Writer) error) error {
 	return report.WriteHTMLFile(path, page)
 }
 
+// newBenchCompareCommand returns the command "bench compare".
 func newBenchCompareCommand() *cobra.Command {
 	var html string
 	var markdown bool
 	noise := 100 * report.DefaultNoise
 	cmd := &cobra.Command{
 		Use:   "compare BEFORE.json AFTER.json…",
-		Short: "Put results side by side, and say what is better and what is worse",
-		Long: `Put results that were kept with --json side by side. The first is what the others are held against; what
-differs by less than the noise counts as equal. It warns when scenarios or machines are not the same, and
-when a result is not clean: what such a one does better may be just what it left out.`,
-		Example: "  teamtalk bench compare before.json after.json\n  teamtalk bench compare v1.json v2.json v3.json --html versions.html",
-		Args:    cli.CheckArgs(cobra.MinimumNArgs(2)),
+		Short: "Compare results side by side",
+		Long: `Compare results that --json has written side by side. The others are compared with
+the first, and differences below the noise count as equal. The command warns when scenarios or
+machines differ, and when a result is not clean: it may be better only because it left out work.`,
+		Example: "  teamtalk bench compare before.json after.json\n  teamtalk bench compare " +
+			"v1.json v2.json v3.json --html versions.html",
+		Args: cli.CheckArgs(cobra.MinimumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var files []*report.File
 			for _, path := range args {
@@ -179,7 +199,8 @@ when a result is not clean: what such a one does better may be just what it left
 				files = append(files, f)
 			}
 			if !(noise > 0 && noise < 100) {
-				return cli.Usagef(cmd, "--noise: want a percentage above 0 and below 100, got %v", noise)
+				return cli.Usagef(cmd, "--noise: want a percentage above 0 and below 100, got %v",
+					noise)
 			}
 			c, err := report.Compare(files, noise/100)
 			if err != nil {
@@ -196,11 +217,12 @@ when a result is not clean: what such a one does better may be just what it left
 		},
 	}
 	pageFlags(cmd, &html, &markdown)
-	cmd.Flags().Float64Var(&noise, "noise", noise, "percentage within which rates, values and medians count as equal; twice that for p99, four times for p99.9 and max")
+	cmd.Flags().Float64Var(&noise, "noise", noise, "percentage within which rates, values and "+
+		"medians count as equal; twice as much for p99, four times for p99.9 and max")
 	return cmd
 }
 
-// sweepTitle is a step of a sweep, for the view.
+// sweepTitle returns the title of a step of a sweep, for the view.
 func sweepTitle(s *bench.Scenario, number int) string {
 	return fmt.Sprintf("step %d: %s", number, report.Title(s))
 }

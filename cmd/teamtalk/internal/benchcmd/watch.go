@@ -13,7 +13,7 @@ import (
 	"teamtalk/bench/proc"
 )
 
-// benchWatch has processes watched during a run.
+// benchWatch watches processes during a run.
 type benchWatch struct {
 	names []string
 	pids  []int
@@ -21,18 +21,23 @@ type benchWatch struct {
 	watcher *proc.Watcher
 }
 
+// flags defines the flags.
 func (b *benchWatch) flags(f *pflag.FlagSet) {
-	f.StringSliceVar(&b.names, "watch", nil, "further processes to watch, as name=pid, or the name of a program (mariadbd); the servers under test on this machine, and what they are connected to, are watched anyway")
-	f.IntSliceVar(&b.pids, "pid", nil, "further processes to watch")
+	f.StringSliceVar(&b.names, "watch", nil, "more processes to watch, as name=pid, or the "+
+		"name of a program (mariadbd); the measured servers on this machine, and the servers "+
+		"that they are connected to, are always watched")
+	f.IntSliceVar(&b.pids, "pid", nil, "more processes to watch")
 }
 
-// open finds the processes. Where none can be watched, that is an error only if some were asked for.
+// open finds the processes. On a system without process statistics it fails only if a
+// flag names processes.
 func (b *benchWatch) open(cmd *cobra.Command, s *bench.Scenario, opt *bench.Options) error {
 	watch := b.names
 	for _, pid := range b.pids {
 		watch = append(watch, fmt.Sprintf("pid %d=%[1]d", pid))
 	}
-	w, err := proc.New(proc.Options{Addrs: s.Addrs, Watch: watch, Loops: s.GeneratorLoops(), Log: opt.Log.With("part", "watch")})
+	w, err := proc.New(proc.Options{Addrs: s.Addrs, Watch: watch, Loops: s.GeneratorLoops(),
+		Log: opt.Log.With("part", "watch")})
 	switch {
 	case err == nil:
 		b.watcher, opt.Watch = w, w
@@ -45,8 +50,10 @@ func (b *benchWatch) open(cmd *cobra.Command, s *bench.Scenario, opt *bench.Opti
 	return err
 }
 
-// started watches the generators that are processes of this machine. The process behind an --agent only connects to the generator.
-func (b *benchWatch) started(before func(string, int), log *slog.Logger) func(name string, pid int) {
+// started returns a function that watches the generators on this machine. It does not
+// watch the process of an --agent, which only connects to the generator.
+func (b *benchWatch) started(before func(string, int), log *slog.Logger) func(name string,
+	pid int) {
 	return func(name string, pid int) {
 		if before != nil {
 			before(name, pid)
@@ -60,13 +67,13 @@ func (b *benchWatch) started(before func(string, int), log *slog.Logger) func(na
 	}
 }
 
-// close completes the result.
+// close adds the notes of the watcher to the result.
 func (b *benchWatch) close(res *bench.Result) {
 	if b.watcher == nil {
 		return
 	}
 	if why := proc.GeneratorBound(b.watcher.Load()); why != "" {
-		if !res.GeneratorBound { // else the generators said so themselves
+		if !res.GeneratorBound { // otherwise the generators have noted it
 			res.Notes = append(res.Notes, why)
 		}
 		res.GeneratorBound = true

@@ -14,33 +14,51 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Book is who there is: names, presence, unread counts. It may be used by many goroutines at once.
+// Book holds the users, groups and departments that the session knows, with presence and
+// unread counts. Any goroutine may use it.
 type Book struct {
-	Self im.User // set before anything else; its SignInfo and Avatar change under mu
-
 	mu     sync.Mutex
+	self   im.User // the id and the name do not change
 	users  map[uint32]im.User
 	online map[uint32]pb.UserStatType
-	unread map[client.Peer]unreadCount
-	recent map[client.Peer]uint32 // time of the last message, unix seconds
+	unread map[client.Peer]Unread
+	recent map[client.Peer]uint32 // time of the last message, in unix seconds
 	groups map[uint32]client.Group
 	depart map[uint32]im.Depart
-	since  uint32 // of depart, for the next question
+	since  uint32 // time of the newest department, for the next request
 }
 
-// unreadCount is how many messages of a conversation are unread, and the newest id.
-type unreadCount struct{ Count, Latest uint32 }
+// Unread counts the unread messages of a conversation.
+type Unread struct {
+	Count  uint32
+	Latest uint32 // id of the newest of them
+}
 
-// NewBook makes an empty book for a user.
+// NewBook returns an empty book for a user.
 func NewBook(self im.User) *Book {
 	return &Book{
-		Self:  self,
-		users: make(map[uint32]im.User), online: make(map[uint32]pb.UserStatType), unread: make(map[client.Peer]unreadCount),
-		recent: make(map[client.Peer]uint32), groups: make(map[uint32]client.Group), depart: make(map[uint32]im.Depart),
+		self:   self,
+		users:  make(map[uint32]im.User),
+		online: make(map[uint32]pb.UserStatType),
+		unread: make(map[client.Peer]Unread),
+		recent: make(map[client.Peer]uint32),
+		groups: make(map[uint32]client.Group),
+		depart: make(map[uint32]im.Depart),
 	}
 }
 
-// Load asks the server who there is and who is online. A server that does not tell the latter is no reason to fail.
+// Self returns the user of the session.
+func (b *Book) Self() im.User {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.self
+}
+
+// SelfID returns the id of the session's user.
+func (b *Book) SelfID() uint32 { return b.Self().ID }
+
+// Load asks the server for the users and their presence. Without an answer about
+// presence, the book keeps what it knew.
 func (b *Book) Load(ctx context.Context, c client.Caller) error {
 	users, _, err := client.Contacts(ctx, c, 0)
 	if err != nil {
@@ -72,7 +90,7 @@ func (b *Book) SetUsers(users []im.User) {
 	}
 }
 
-// LoadDeparts asks for the departments that are new or changed since it last did.
+// LoadDeparts asks the server for the departments that have changed since the last call.
 func (b *Book) LoadDeparts(ctx context.Context, c client.Caller) error {
 	b.mu.Lock()
 	since := b.since
@@ -94,25 +112,16 @@ func (b *Book) LoadDeparts(ctx context.Context, c client.Caller) error {
 	return nil
 }
 
-// Event follows presence and unread counts.
+// Event updates the book with an event of the client.
 func (b *Book) Event(e client.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch e := e.(type) {
 	case client.Ready:
-		clear(b.unread)
-		for _, u := range e.Unread {
-			b.unread[client.Peer{ID: u.Peer, Group: u.Type == pb.SessionType_SESSION_TYPE_GROUP}] = unreadCount{u.Count, u.Latest.ID}
-		}
-		for _, r := range e.Recent {
-			b.recent[client.Peer{ID: r.Peer, Group: r.Type == pb.SessionType_SESSION_TYPE_GROUP}] = r.Updated
-		}
-		for _, g := range e.Groups {
-			b.groups[g.ID] = g
-		}
+		b.setConversations(e)
 	case client.GroupChanged:
 		b.groups[e.Group.ID] = e.Group
-		if !e.Group.Has(b.Self.ID) {
+		if !e.Group.Has(b.self.ID) {
 			delete(b.unread, client.Peer{ID: e.Group.ID, Group: true})
 		}
 	case client.SessionRemoved:
@@ -130,19 +139,37 @@ func (b *Book) Event(e client.Event) {
 		delete(b.unread, e.Peer)
 	case client.Received:
 		b.recent[e.Peer] = e.Message.Created
-		if e.Message.From == b.Self.ID {
+		if e.Message.From == b.self.ID {
 			break
 		}
-		if u := b.unread[e.Peer]; e.Message.ID > u.Latest { // else it is among those that Ready counted
-			b.unread[e.Peer] = unreadCount{u.Count + 1, e.Message.ID}
+		if u := b.unread[e.Peer]; e.Message.ID > u.Latest { // client.Ready has counted older ones
+			b.unread[e.Peer] = Unread{u.Count + 1, e.Message.ID}
 		}
 	}
 }
 
-// change changes a user's entry; b.mu is held.
+// setConversations replaces the unread counts, and adds the recent conversations and the
+// groups. b.mu is held.
+func (b *Book) setConversations(e client.Ready) {
+	peer := func(id uint32, t pb.SessionType) client.Peer {
+		return client.Peer{ID: id, Group: t == pb.SessionType_SESSION_TYPE_GROUP}
+	}
+	clear(b.unread)
+	for _, u := range e.Unread {
+		b.unread[peer(u.Peer, u.Type)] = Unread{u.Count, u.Latest.ID}
+	}
+	for _, r := range e.Recent {
+		b.recent[peer(r.Peer, r.Type)] = r.Updated
+	}
+	for _, g := range e.Groups {
+		b.groups[g.ID] = g
+	}
+}
+
+// change changes a user's entry. b.mu is held.
 func (b *Book) change(id uint32, do func(u *im.User)) {
-	if id == b.Self.ID {
-		do(&b.Self)
+	if id == b.self.ID {
+		do(&b.self)
 	}
 	if u, ok := b.users[id]; ok {
 		do(&u)
@@ -150,7 +177,7 @@ func (b *Book) change(id uint32, do func(u *im.User)) {
 	}
 }
 
-// Forget takes a conversation out of the list.
+// Forget removes a conversation from the list.
 func (b *Book) Forget(p client.Peer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -158,26 +185,27 @@ func (b *Book) Forget(p client.Peer) {
 	delete(b.recent, p)
 }
 
-// Name is what a user is called in lines of text: the login name, as it is typed in commands.
+// Name returns the name of a user in lines of text: "you", or the login name, which
+// commands take.
 func (b *Book) Name(id uint32) string {
-	if id == b.Self.ID {
+	if id == b.SelfID() {
 		return "you"
 	}
 	return b.PlainName(id)
 }
 
-// PlainName is a user's login name, one's own too.
+// PlainName returns the login name of a user, also of the session's own.
 func (b *Book) PlainName(id uint32) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.nameLocked(id)
 }
 
-// nameLocked is plainName; b.mu is held.
+// nameLocked is PlainName; b.mu is held.
 func (b *Book) nameLocked(id uint32) string {
 	u, ok := b.users[id]
-	if id == b.Self.ID {
-		u, ok = b.Self, true
+	if id == b.self.ID {
+		u, ok = b.self, true
 	}
 	switch name := CleanLine(u.Name); {
 	case ok && name != "":
@@ -188,7 +216,7 @@ func (b *Book) nameLocked(id uint32) string {
 	return fmt.Sprintf("user %d", id)
 }
 
-// PeerName is what a conversation is called.
+// PeerName returns the name of a conversation in lines of text.
 func (b *Book) PeerName(p client.Peer) string {
 	if p.Group {
 		return b.GroupName(p.ID)
@@ -196,25 +224,26 @@ func (b *Book) PeerName(p client.Peer) string {
 	return b.Name(p.ID)
 }
 
-// User returns a user's entry, empty when there is none.
+// User returns the entry of a user; the zero User when there is none.
 func (b *Book) User(id uint32) im.User {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if id == b.Self.ID {
-		return b.Self
+	if id == b.self.ID {
+		return b.self
 	}
 	return b.users[id]
 }
 
-// Knows reports whether a user is in the directory.
+// Knows reports whether a user is in the book.
 func (b *Book) Knows(id uint32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	_, ok := b.users[id]
-	return ok || id == b.Self.ID
+	return ok || id == b.self.ID
 }
 
-// find returns the user that somebody means: by login name, else by shown name, else by a beginning that only one has. Without regard to case.
+// find returns the user with a login name, else with a shown name, else the only user
+// with a login name or shown name that begins with name. Upper and lower case are equal.
 func (b *Book) find(name string) (im.User, error) {
 	name = strings.ToLower(strings.TrimPrefix(strings.TrimSpace(name), "@"))
 	if name == "" {
@@ -227,11 +256,12 @@ func (b *Book) find(name string) (im.User, error) {
 		func(u im.User) bool { return strings.ToLower(u.Name) == name },
 		func(u im.User) bool { return strings.ToLower(u.Nick) == name },
 		func(u im.User) bool {
-			return strings.HasPrefix(strings.ToLower(u.Name), name) || strings.HasPrefix(strings.ToLower(u.Nick), name)
+			return strings.HasPrefix(strings.ToLower(u.Name), name) ||
+				strings.HasPrefix(strings.ToLower(u.Nick), name)
 		},
 	} {
 		for _, u := range b.users {
-			if u.ID != b.Self.ID && match(u) {
+			if u.ID != b.self.ID && match(u) {
 				found = append(found, u)
 			}
 		}
@@ -248,10 +278,10 @@ func (b *Book) find(name string) (im.User, error) {
 		}
 		return im.User{}, fmt.Errorf("%q may be %s", CleanLine(name), strings.Join(names, ", "))
 	}
-	if strings.ToLower(b.Self.Name) == name {
+	if strings.ToLower(b.self.Name) == name {
 		return im.User{}, fmt.Errorf("that is you")
 	}
-	return im.User{}, fmt.Errorf("nobody is called %q", CleanLine(name))
+	return im.User{}, fmt.Errorf("no user is called %q", CleanLine(name))
 }
 
 // Contact is a line of the contact list.
@@ -263,42 +293,56 @@ type Contact struct {
 	recent uint32
 }
 
-// List returns everybody but oneself: those with unread messages, then those online, then those talked to last, then the others by name.
+// List returns the other users whose login name or shown name contains filter: first
+// those with unread messages, then those online, then those of the latest conversations,
+// then by name.
 func (b *Book) List(filter string) []Contact {
 	filter = strings.ToLower(filter)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []Contact
 	for id, u := range b.users {
-		if id == b.Self.ID || !strings.Contains(strings.ToLower(u.Name+" "+u.Nick), filter) {
+		if id == b.self.ID || !strings.Contains(strings.ToLower(u.Name+" "+u.Nick), filter) {
 			continue
 		}
-		stat := b.online[id]
 		out = append(out, Contact{
-			User: u, Online: stat == pb.UserStatType_USER_STATUS_ONLINE || stat == pb.UserStatType_USER_STATUS_LEAVE,
-			Away: stat == pb.UserStatType_USER_STATUS_LEAVE, Unread: b.unread[client.Peer{ID: id}].Count, recent: b.recent[client.Peer{ID: id}],
+			User: u, Online: isOnline(b.online[id]), Away: isAway(b.online[id]),
+			Unread: b.unread[client.Peer{ID: id}].Count, recent: b.recent[client.Peer{ID: id}],
 		})
 	}
-	yes := func(v bool) int {
-		if v {
-			return 0
-		}
-		return 1
-	}
 	slices.SortFunc(out, func(x, y Contact) int {
-		return cmp.Or(cmp.Compare(yes(x.Unread > 0), yes(y.Unread > 0)), cmp.Compare(yes(x.Online), yes(y.Online)),
+		return cmp.Or(trueFirst(x.Unread > 0, y.Unread > 0), trueFirst(x.Online, y.Online),
 			cmp.Compare(y.recent, x.recent), cmp.Compare(x.Name, y.Name))
 	})
 	return out
 }
 
-// Names are all login names but one's own, sorted.
+// isOnline reports whether a presence counts as online, away included.
+func isOnline(s pb.UserStatType) bool {
+	return s == pb.UserStatType_USER_STATUS_ONLINE || isAway(s)
+}
+
+// isAway reports whether a presence is away.
+func isAway(s pb.UserStatType) bool { return s == pb.UserStatType_USER_STATUS_LEAVE }
+
+// trueFirst compares for a sort that puts true before false.
+func trueFirst(x, y bool) int {
+	switch {
+	case x == y:
+		return 0
+	case x:
+		return -1
+	}
+	return 1
+}
+
+// Names returns the login names of the other users, sorted.
 func (b *Book) Names() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := make([]string, 0, len(b.users))
 	for id, u := range b.users {
-		if id != b.Self.ID {
+		if id != b.self.ID {
 			out = append(out, CleanLine(u.Name))
 		}
 	}
@@ -306,45 +350,44 @@ func (b *Book) Names() []string {
 	return out
 }
 
-// IsOnline reports whether a user is online, as far as one knows.
+// IsOnline reports whether a user is online or away, by the last report.
 func (b *Book) IsOnline(id uint32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.online[id]
-	return s == pb.UserStatType_USER_STATUS_ONLINE || s == pb.UserStatType_USER_STATUS_LEAVE
+	return isOnline(b.online[id])
 }
 
-// UnreadOf returns the unread count of a conversation and its newest id.
-func (b *Book) UnreadOf(p client.Peer) unreadCount {
+// UnreadOf returns the unread messages of a conversation.
+func (b *Book) UnreadOf(p client.Peer) Unread {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.unread[p]
 }
 
-// ClearUnread forgets the unread count of a conversation.
+// ClearUnread sets the unread count of a conversation to zero.
 func (b *Book) ClearUnread(p client.Peer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.unread, p)
 }
 
-// unreadPeer is a conversation with unread messages.
-type unreadPeer struct {
+// UnreadPeer is a conversation with unread messages.
+type UnreadPeer struct {
 	Peer client.Peer
-	unreadCount
+	Unread
 }
 
-// AllUnread returns the conversations with unread messages, most first.
-func (b *Book) AllUnread() []unreadPeer {
+// AllUnread returns the conversations with unread messages, those with most first.
+func (b *Book) AllUnread() []UnreadPeer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var out []unreadPeer
+	var out []UnreadPeer
 	for p, u := range b.unread {
 		if u.Count > 0 {
-			out = append(out, unreadPeer{p, u})
+			out = append(out, UnreadPeer{p, u})
 		}
 	}
-	slices.SortFunc(out, func(x, y unreadPeer) int {
+	slices.SortFunc(out, func(x, y UnreadPeer) int {
 		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Peer.ID, y.Peer.ID))
 	})
 	return out

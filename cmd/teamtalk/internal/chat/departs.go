@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"teamtalk/core/im"
-	"teamtalk/proto/pb"
 )
 
 // DepartNode is a department, or a user in one, in the order of a tree.
@@ -14,12 +13,13 @@ type DepartNode struct {
 	Depth  int
 	Depart im.Depart
 	User   *Contact // nil: the department itself
-	People int      // in the department, not in those below
-	On     int      // of them
+	People int      // users in the department, without those of departments inside
+	On     int      // those of them that are online
 }
 
-// Departs returns the tree of departments with the people in them, oneself too; those whose department is unknown come last, under a department without id.
-// filter keeps departments whose name contains it, with all that is below them.
+// Departs returns the tree of departments with their users, the session's own included.
+// Users whose department is unknown are last, under a department without id. filter
+// selects the departments whose name contains it, with all departments inside.
 func (b *Book) Departs(filter string) []DepartNode {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -37,15 +37,15 @@ func (b *Book) Departs(filter string) []DepartNode {
 		if _, ok := b.depart[id]; !ok {
 			id = 0
 		}
-		stat := b.online[u.ID]
 		people[id] = append(people[id], Contact{
-			User: u, Online: stat == pb.UserStatType_USER_STATUS_ONLINE || stat == pb.UserStatType_USER_STATUS_LEAVE || u.ID == b.Self.ID,
-			Away: stat == pb.UserStatType_USER_STATUS_LEAVE,
+			User: u, Online: isOnline(b.online[u.ID]) || u.ID == b.self.ID,
+			Away: isAway(b.online[u.ID]),
 		})
 	}
-	w := departWalk{below: below, people: people, filter: strings.ToLower(filter), seen: make(map[uint32]bool)}
+	w := departWalk{below: below, people: people, filter: strings.ToLower(filter),
+		seen: make(map[uint32]bool)}
 	w.walk(0, 0, filter == "")
-	for _, d := range sortedDeparts(b.depart) { // in a circle that hangs on nothing
+	for _, d := range sortedDeparts(b.depart) { // departments of a cycle, which no root reaches
 		if !w.seen[d.ID] {
 			w.depart(d, 0, filter == "")
 		}
@@ -66,7 +66,7 @@ func sortedDeparts(m map[uint32]im.Depart) []im.Depart {
 	return list
 }
 
-// departWalk writes a tree down.
+// departWalk collects the nodes of a tree.
 type departWalk struct {
 	below  map[uint32][]im.Depart
 	people map[uint32][]Contact
@@ -75,18 +75,19 @@ type departWalk struct {
 	out    []DepartNode
 }
 
-// walk writes what is below a department.
+// walk adds the departments inside parent. all adds them without a look at the filter.
 func (w *departWalk) walk(parent uint32, depth int, all bool) {
 	list := w.below[parent]
 	slices.SortFunc(list, func(x, y im.Depart) int {
-		return cmp.Or(cmp.Compare(x.Priority, y.Priority), cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
+		return cmp.Or(cmp.Compare(x.Priority, y.Priority), cmp.Compare(x.Name, y.Name),
+			cmp.Compare(x.ID, y.ID))
 	})
 	for _, d := range list {
 		w.depart(d, depth, all)
 	}
 }
 
-// depart writes a department, its people and what is below it.
+// depart adds a department, its users, and the departments inside.
 func (w *departWalk) depart(d im.Depart, depth int, all bool) {
 	if w.seen[d.ID] {
 		return
@@ -100,16 +101,10 @@ func (w *departWalk) depart(d im.Depart, depth int, all bool) {
 	w.walk(d.ID, depth, all)
 }
 
-// add writes a department and its people, those online first.
+// add adds a department and its users, those online first.
 func (w *departWalk) add(d im.Depart, depth int, people []Contact) {
 	slices.SortFunc(people, func(x, y Contact) int {
-		if x.Online != y.Online {
-			if x.Online {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(x.Name, y.Name)
+		return cmp.Or(trueFirst(x.Online, y.Online), cmp.Compare(x.Name, y.Name))
 	})
 	node := DepartNode{Depth: depth, Depart: d, People: len(people)}
 	for i := range people {

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,70 +15,50 @@ import (
 	"teamtalk/core/im"
 )
 
-// What may become of a file. JSON says the same words.
-const (
-	FileComing    = "coming"    // its sender is bringing it to the server
-	FileOffered   = "offered"   // its sender waits for it to be fetched
-	FileWaiting   = "waiting"   // the server keeps it
-	FileSending   = "sending"   //
-	FileFetching  = "fetching"  //
-	FileDone      = "done"      // sent: with the server, or with the receiver; fetched: on this disk
-	FileCancelled = "cancelled" // by either side
-	fileRefused   = "refused"   // by the receiver
-	FileFailed    = "failed"    //
-	FilePaused    = "paused"    // goes on with the next login
-)
-
-// maxDesk is how many files a session remembers; the oldest that nothing can be done with are forgotten first.
+// maxDesk is how many files a session remembers. Beyond it the oldest file whose transfer
+// is over is forgotten.
 const maxDesk = 2000
 
-// FileEntry is a file of the session. The desk hands out copies.
-type FileEntry struct {
-	N      int // by which people and programs name it, from 1
-	File   client.File
-	Name   string // safe to show and to use
-	Mine   bool   // sent, not received
-	State  string
-	Moved  int64
-	Rate   float64 // bytes a second, since the first of them in this session
-	Path   string  // of what is sent, or was fetched
-	Err    error
-	Listed bool // the server told of it when asked, nobody did when it came
-}
-
-// over reports whether nothing will become of it any more.
-func (e FileEntry) over() bool {
-	switch e.State {
-	case FileDone, FileCancelled, fileRefused, FileFailed:
-		return true
-	}
-	return false
-}
-
-// FileDesk keeps a session's files: those offered to the user, and those under way. It may be used by many goroutines at once.
+// FileDesk keeps the files of a session: those offered to the user, and those being
+// transferred. Any goroutine may use it.
 type FileDesk struct {
-	s       *Session
+	client  fileClient
 	uploads uploadLog
-	every   time.Duration     // between two words on progress
-	news    func(e FileEntry) // is told of every change; nothing is held meanwhile
+	folder  string            // of fetched files
+	every   time.Duration     // between two reports of a transfer's progress
+	news    func(e FileEntry) // receives every change; called without a lock
 
-	Running sync.WaitGroup // transfers
+	running sync.WaitGroup // transfers
 
 	mu      sync.Mutex // guards what follows
 	last    int
 	entries []*FileEntry
-	under   map[int]*client.Transfer // by number
-	changed time.Time                // when anything last moved
+	under   map[int]*client.Transfer // running transfers, by number
+	changed time.Time                // of the last moved bytes
 	failed  int
 }
 
-func newFileDesk(s *Session, every time.Duration, news func(e FileEntry)) *FileDesk {
+// fileClient is the part of client.Client that transfers files.
+type fileClient interface {
+	UserID() uint32
+	WaitingFiles(ctx context.Context) ([]client.File, error)
+	OfferFile(ctx context.Context, to uint32, name string, size int64, online bool) (client.File,
+		error)
+	SendFile(f client.File, src io.ReaderAt, o client.FileOptions) (*client.Transfer, error)
+	FetchFile(f client.File, dir string, o client.FileOptions) (*client.Transfer, error)
+	RefuseFile(ctx context.Context, f client.File) error
+	Done() <-chan struct{}
+}
+
+// newFileDesk returns an empty desk. news receives every change of a file.
+func newFileDesk(c fileClient, o Options, news func(e FileEntry)) *FileDesk {
 	return &FileDesk{
-		s: s, uploads: newUploadLog(s.Opts), every: every, news: news, under: make(map[int]*client.Transfer), changed: time.Now(),
+		client: c, uploads: newUploadLog(o), folder: o.Downloads, every: o.Progress, news: news,
+		under: make(map[int]*client.Transfer), changed: time.Now(),
 	}
 }
 
-// event takes the Client's news. It does not wait.
+// event takes an event of the client. It does not block.
 func (d *FileDesk) event(e client.Event) {
 	switch e := e.(type) {
 	case client.Ready:
@@ -98,18 +77,20 @@ func (d *FileDesk) event(e client.Event) {
 	}
 }
 
-// login takes up again what the last session left, and asks what waits.
+// login continues the uploads of earlier sessions, if it is the first login of this one,
+// and asks for the waiting files.
 func (d *FileDesk) login(first bool) {
 	if first {
 		d.resume()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	_ = d.Refresh(ctx) // a server without files is no reason to complain; /files says more
+	_ = d.Refresh(ctx) // a server without file servers is no failure; /files shows the error
 }
 
-// Refresh asks the server what waits, and tells of what is new. What waited before and does not any more is forgotten; what has come since the question was
-// asked may not be in the answer.
+// Refresh asks the server for the waiting files and reports the new ones. It forgets
+// files that waited before the request and are not in the answer. A file that arrived
+// during the request may be missing in the answer, and stays.
 func (d *FileDesk) Refresh(ctx context.Context) error {
 	d.mu.Lock()
 	waited := make(map[*FileEntry]bool)
@@ -117,24 +98,26 @@ func (d *FileDesk) Refresh(ctx context.Context) error {
 		waited[e] = e.State == FileWaiting
 	}
 	d.mu.Unlock()
-	files, err := d.s.Client.WaitingFiles(ctx)
+	files, err := d.client.WaitingFiles(ctx)
 	if err != nil {
 		return fmt.Errorf("ask for files: %w", err)
 	}
-	there := make(map[string]bool, len(files))
+	listed := make(map[string]bool, len(files))
 	for _, f := range files {
-		there[f.Task] = true
+		listed[f.Task] = true
 		if entry, ok := d.offered(f, FileWaiting, true); ok {
 			d.news(entry)
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.entries = slices.DeleteFunc(d.entries, func(e *FileEntry) bool { return waited[e] && e.State == FileWaiting && !there[e.File.Task] })
+	d.entries = slices.DeleteFunc(d.entries, func(e *FileEntry) bool {
+		return waited[e] && e.State == FileWaiting && !listed[e.File.Task]
+	})
 	return nil
 }
 
-// offered notes a file somebody offers; false when nothing is new about it.
+// offered notes a file that another user offers; false when its entry does not change.
 func (d *FileDesk) offered(f client.File, state string, listed bool) (FileEntry, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -154,7 +137,7 @@ func (d *FileDesk) offered(f client.File, state string, listed bool) (FileEntry,
 	return *e, true
 }
 
-// add gives a file a number; nil when there are too many. d.mu is held.
+// add gives a file a number; nil when there are too many unfinished files. d.mu is held.
 func (d *FileDesk) add(e FileEntry) *FileEntry {
 	if len(d.entries) >= maxDesk {
 		i := slices.IndexFunc(d.entries, func(e *FileEntry) bool { return e.over() })
@@ -169,7 +152,7 @@ func (d *FileDesk) add(e FileEntry) *FileEntry {
 	return &e
 }
 
-// List returns the files that something can be done with, or is being done.
+// List returns the files whose transfer is not over.
 func (d *FileDesk) List() []FileEntry {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -182,7 +165,7 @@ func (d *FileDesk) List() []FileEntry {
 	return out
 }
 
-// find returns the file of a number.
+// find returns the file with a number. d.mu is held.
 func (d *FileDesk) find(n int) (*FileEntry, error) {
 	i := slices.IndexFunc(d.entries, func(e *FileEntry) bool { return e.N == n })
 	if i < 0 {
@@ -191,8 +174,12 @@ func (d *FileDesk) find(n int) (*FileEntry, error) {
 	return d.entries[i], nil
 }
 
-// Send offers a file to a user and begins to send it.
-func (d *FileDesk) Send(ctx context.Context, to client.Peer, path string, online bool) (FileEntry, error) {
+// Send offers a file to a user and starts the upload. With online, a receiver that is
+// online fetches the file directly from the sender; otherwise the server keeps it for the
+// receiver.
+func (d *FileDesk) Send(ctx context.Context, to client.Peer, path string, online bool) (
+	FileEntry, error,
+) {
 	if to.Group {
 		return FileEntry{}, errors.New("files go to single users, not to groups")
 	}
@@ -204,38 +191,21 @@ func (d *FileDesk) Send(ctx context.Context, to client.Peer, path string, online
 	if err != nil {
 		return FileEntry{}, err
 	}
-	f, err := d.s.Client.OfferFile(ctx, to.ID, client.CleanFileName(filepath.Base(path)), info.Size(), online)
+	f, err := d.client.OfferFile(ctx, to.ID, client.CleanFileName(filepath.Base(path)), info.Size(),
+		online)
 	if err != nil {
 		return FileEntry{}, errors.Join(err, src.Close())
 	}
 	if !f.Online {
-		err = d.uploads.keep(f, path, info) // without, it does not survive the end of this process, no more
+		err = d.uploads.keep(f, path, info) // without the record the upload ends with this process
 	}
 	entry, startErr := d.startSending(f, path, src)
 	return entry, errors.Join(startErr, err)
 }
 
-// openUpload opens a file to be sent.
-func openUpload(path string) (*os.File, os.FileInfo, error) {
-	if info, err := os.Stat(path); err != nil {
-		return nil, nil, err
-	} else if !info.Mode().IsRegular() { // looked at before, too: opening a pipe waits
-		return nil, nil, fmt.Errorf("%s is no file", path)
-	}
-	src, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	info, err := src.Stat()
-	if err != nil {
-		return nil, nil, errors.Join(err, src.Close())
-	}
-	return src, info, nil
-}
-
-// startSending begins a transfer, which closes src, and tells of it.
+// startSending starts an upload and reports it. It closes src in every case.
 func (d *FileDesk) startSending(f client.File, path string, src *os.File) (FileEntry, error) {
-	t, err := d.s.Client.SendFile(f, src, client.FileOptions{})
+	t, err := d.client.SendFile(f, src, client.FileOptions{})
 	if err != nil {
 		return FileEntry{}, errors.Join(err, src.Close())
 	}
@@ -249,14 +219,14 @@ func (d *FileDesk) startSending(f client.File, path string, src *os.File) (FileE
 	snapshot := d.begun(e, t)
 	d.mu.Unlock()
 	d.news(snapshot)
-	d.Running.Go(func() {
+	d.running.Go(func() {
 		d.watch(e, t)
-		_ = src.Close() // it was only read
+		_ = src.Close() // a file that was only read
 	})
 	return snapshot, nil
 }
 
-// begun notes that a transfer has begun; d.mu is held.
+// begun notes that a transfer has started. d.mu is held.
 func (d *FileDesk) begun(e *FileEntry, t *client.Transfer) FileEntry {
 	e.Moved, e.Rate, e.Err = t.Moved(), 0, nil
 	d.under[e.N] = t
@@ -264,17 +234,19 @@ func (d *FileDesk) begun(e *FileEntry, t *client.Transfer) FileEntry {
 	return *e
 }
 
-// Get begins to fetch a file, and tells of it.
+// Get starts to fetch a file, and reports it.
 func (d *FileDesk) Get(n int) (FileEntry, error) {
 	e, t, snapshot, err := d.startFetching(n)
 	if err != nil {
 		return FileEntry{}, err
 	}
 	d.news(snapshot)
-	d.Running.Go(func() { d.watch(e, t) })
+	d.running.Go(func() { d.watch(e, t) })
 	return snapshot, nil
 }
 
+// startFetching starts a download. It returns the entry, the transfer, and a copy of the
+// entry.
 func (d *FileDesk) startFetching(n int) (*FileEntry, *client.Transfer, FileEntry, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -283,14 +255,14 @@ func (d *FileDesk) startFetching(n int) (*FileEntry, *client.Transfer, FileEntry
 	case err != nil:
 		return nil, nil, FileEntry{}, err
 	case e.State == FileComing:
-		return nil, nil, FileEntry{}, errors.New("its sender is still bringing it to the server")
+		return nil, nil, FileEntry{}, errors.New("the sender is still uploading it to the server")
 	case e.Mine || d.under[n] != nil || e.State == FileDone || e.over() && e.File.Online:
 		return nil, nil, FileEntry{}, fmt.Errorf("file %d: %s", n, e.State)
 	}
-	if err := os.MkdirAll(d.s.Opts.Downloads, 0o777); err != nil {
+	if err := os.MkdirAll(d.folder, 0o777); err != nil {
 		return nil, nil, FileEntry{}, err
 	}
-	t, err := d.s.Client.FetchFile(e.File, d.s.Opts.Downloads, client.FileOptions{})
+	t, err := d.client.FetchFile(e.File, d.folder, client.FileOptions{})
 	if err != nil {
 		return nil, nil, FileEntry{}, err
 	}
@@ -298,7 +270,7 @@ func (d *FileDesk) startFetching(n int) (*FileEntry, *client.Transfer, FileEntry
 	return e, t, d.begun(e, t), nil
 }
 
-// Refuse tells that the user does not want a file.
+// Refuse tells the server that the user does not want a file.
 func (d *FileDesk) Refuse(ctx context.Context, n int) (FileEntry, error) {
 	d.mu.Lock()
 	e, err := d.find(n)
@@ -311,7 +283,7 @@ func (d *FileDesk) Refuse(ctx context.Context, n int) (FileEntry, error) {
 	}
 	f := e.File
 	d.mu.Unlock()
-	if err := d.s.Client.RefuseFile(ctx, f); err != nil {
+	if err := d.client.RefuseFile(ctx, f); err != nil {
 		return FileEntry{}, err
 	}
 	d.mu.Lock()
@@ -322,19 +294,19 @@ func (d *FileDesk) Refuse(ctx context.Context, n int) (FileEntry, error) {
 	return snapshot, nil
 }
 
-// Cancel ends a transfer.
+// Cancel stops a running transfer.
 func (d *FileDesk) Cancel(n int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t := d.under[n]
 	if t == nil {
-		return fmt.Errorf("file %d is not under way", n)
+		return fmt.Errorf("file %d is not being transferred", n)
 	}
 	t.Cancel()
 	return nil
 }
 
-// watch tells of a transfer until it has ended.
+// watch reports the progress of a transfer until it ends.
 func (d *FileDesk) watch(e *FileEntry, t *client.Transfer) {
 	p := pace{since: time.Now()}
 	tick := time.NewTicker(d.every)
@@ -368,23 +340,7 @@ func (d *FileDesk) watch(e *FileEntry, t *client.Transfer) {
 	}
 }
 
-// pace is how fast a transfer is. The time until its first bytes, in which somebody has yet to take it, does not count.
-type pace struct{ since time.Time }
-
-// rate returns how many bytes a second that is, 0 before it is known, when so many are over.
-func (p *pace) rate(now time.Time, carried int64) float64 {
-	past := now.Sub(p.since).Seconds()
-	switch {
-	case carried == 0:
-		p.since = now
-		return 0
-	case past <= 0:
-		return 0
-	}
-	return float64(carried) / past
-}
-
-// ended notes how a transfer ended; d.mu is held.
+// ended notes the outcome of a transfer. d.mu is held.
 func (d *FileDesk) ended(e *FileEntry, t *client.Transfer) {
 	delete(d.under, e.N)
 	err := t.Err()
@@ -395,7 +351,7 @@ func (d *FileDesk) ended(e *FileEntry, t *client.Transfer) {
 			e.Path = t.Path()
 		}
 	case errors.Is(err, client.ErrFileCancelled) && !e.Mine && !e.File.Online:
-		e.State = FileWaiting // it still is with the server, and what was fetched still here
+		e.State = FileWaiting // the server still keeps it, and this disk the part that was fetched
 	case errors.Is(err, client.ErrFileCancelled):
 		e.State = FileCancelled
 	case errors.Is(err, client.ErrFileRefused):
@@ -411,41 +367,50 @@ func (d *FileDesk) ended(e *FileEntry, t *client.Transfer) {
 	}
 }
 
-// resume goes on with the uploads that earlier sessions did not finish.
+// resume continues the uploads that earlier sessions did not finish.
 func (d *FileDesk) resume() {
 	for _, r := range d.uploads.load() {
 		src, info, err := openUpload(r.Path)
 		if err == nil && !r.same(info) {
-			err = errors.Join(errors.New("the file has changed since"), src.Close())
+			err = errors.Join(errors.New("the file has changed since the upload began"),
+				src.Close())
 		}
 		if err == nil {
-			_, err = d.startSending(r.file(d.s.Client.UserID()), r.Path, src)
+			_, err = d.startSending(r.file(d.client.UserID()), r.Path, src)
 		}
 		if err != nil {
 			d.uploads.forget(client.File{Task: r.Task})
-			d.news(FileEntry{File: r.file(d.s.Client.UserID()), Name: client.CleanFileName(r.Name), Mine: true, Path: r.Path, State: FileFailed, Err: err})
+			d.news(FileEntry{
+				File: r.file(d.client.UserID()), Name: client.CleanFileName(r.Name), Mine: true,
+				Path: r.Path, State: FileFailed, Err: err,
+			})
 		}
 	}
 }
 
-// Busy is how many transfers run.
+// Busy returns the number of running transfers.
 func (d *FileDesk) Busy() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.under)
 }
 
-// Failures is how many transfers have failed.
+// Failures returns the number of failed transfers.
 func (d *FileDesk) Failures() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.failed
 }
 
-// Wait waits until no transfer runs, as long as they move: when none has for so long as patience, the wait is over.
+// WaitStopped waits until no transfer runs. Call it after the client is closed, which
+// ends them.
+func (d *FileDesk) WaitStopped() { d.running.Wait() }
+
+// Wait waits until no transfer runs. It gives up when no byte has moved for patience, and
+// when ctx or the session ends.
 func (d *FileDesk) Wait(ctx context.Context, patience time.Duration) {
 	idle := make(chan struct{})
-	go func() { d.Running.Wait(); close(idle) }()
+	go func() { d.running.Wait(); close(idle) }()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -454,7 +419,7 @@ func (d *FileDesk) Wait(ctx context.Context, patience time.Duration) {
 			return
 		case <-ctx.Done():
 			return
-		case <-d.s.Client.Done():
+		case <-d.client.Done():
 			return
 		case <-tick.C:
 			d.mu.Lock()
@@ -465,76 +430,4 @@ func (d *FileDesk) Wait(ctx context.Context, patience time.Duration) {
 			}
 		}
 	}
-}
-
-// DownloadFolder is where files go when nobody says.
-func DownloadFolder() string {
-	if home, err := os.UserHomeDir(); err == nil {
-		dir := filepath.Join(home, "Downloads")
-		if info, err := os.Stat(dir); err == nil && info.IsDir() {
-			return dir
-		}
-	}
-	return "."
-}
-
-// TypedPath is the path somebody typed, or dragged into the terminal: as it is, between quotation marks, with backslashes, or as a file URL.
-func TypedPath(arg string) string {
-	arg = strings.TrimSpace(arg)
-	if _, err := os.Lstat(arg); err == nil {
-		return arg
-	}
-	if u, err := url.Parse(arg); err == nil && u.Scheme == "file" && u.Path != "" {
-		return u.Path
-	}
-	if n := len(arg); n >= 2 && (arg[0] == '\'' || arg[0] == '"') && arg[n-1] == arg[0] {
-		arg = strings.ReplaceAll(arg[1:n-1], `'\''`, "'")
-	} else if filepath.Separator == '/' {
-		arg = unescape(arg)
-	}
-	if rest, ok := strings.CutPrefix(arg, "~/"); ok {
-		if home, err := os.UserHomeDir(); err == nil {
-			return filepath.Join(home, rest)
-		}
-	}
-	return arg
-}
-
-// unescape takes backslashes away, and what they protect stays.
-func unescape(s string) string {
-	var b strings.Builder
-	protected := false
-	for _, r := range s {
-		if r == '\\' && !protected {
-			protected = true
-			continue
-		}
-		protected = false
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// FileSize is a number of bytes for people. It holds no lower-case m: see screen.mark.
-func FileSize(n int64) string {
-	switch {
-	case n < 1000:
-		return fmt.Sprintf("%d bytes", n)
-	case n < 999_950:
-		return fmt.Sprintf("%.1f KB", float64(n)/1e3)
-	case n < 999_950_000:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	}
-	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
-}
-
-// fileText names a file and its size.
-func (e FileEntry) Text() string { return e.Name + " (" + FileSize(e.File.Size) + ")" }
-
-// Other is the peer whom a file goes to or comes from.
-func (e FileEntry) Other() client.Peer {
-	if e.Mine {
-		return client.Peer{ID: e.File.To}
-	}
-	return client.Peer{ID: e.File.From}
 }

@@ -11,14 +11,14 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// GroupName is what a group is called in lines of text: its name as it is typed in commands.
+// GroupName returns the name of a group in lines of text: #NAME, which commands take.
 func (b *Book) GroupName(id uint32) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.groupNameLocked(id)
 }
 
-// groupNameLocked is groupName; b.mu is held.
+// groupNameLocked is GroupName; b.mu is held.
 func (b *Book) groupNameLocked(id uint32) string {
 	if name := CleanLine(b.groups[id].Name); name != "" {
 		return "#" + name
@@ -34,7 +34,9 @@ func (b *Book) Group(id uint32) (client.Group, bool) {
 	return g, ok
 }
 
-// FindGroup returns the group that somebody means, of those that oneself is in: by number, by name, else by a beginning that only one has.
+// FindGroup returns the user's group with a name, else with a number, else the only one
+// whose name begins with name. Upper and lower case are equal, and a # before the name is
+// ignored.
 func (b *Book) FindGroup(name string) (client.Group, error) {
 	name = strings.ToLower(strings.TrimPrefix(strings.TrimSpace(name), "#"))
 	if name == "" {
@@ -46,11 +48,14 @@ func (b *Book) FindGroup(name string) (client.Group, error) {
 	for _, match := range []func(g client.Group) bool{
 		func(g client.Group) bool { return strings.ToLower(CleanLine(g.Name)) == name },
 		func(g client.Group) bool { return err == nil && g.ID == uint32(id) },
-		func(g client.Group) bool { return strings.HasPrefix(strings.ToLower(CleanLine(g.Name)), name) },
+		func(g client.Group) bool {
+			return strings.HasPrefix(strings.ToLower(CleanLine(g.Name)),
+				name)
+		},
 	} {
 		var found []client.Group
 		for _, g := range b.groups {
-			if g.Has(b.Self.ID) && match(g) {
+			if g.Has(b.self.ID) && match(g) {
 				found = append(found, g)
 			}
 		}
@@ -65,13 +70,15 @@ func (b *Book) FindGroup(name string) (client.Group, error) {
 		for _, g := range found[:min(5, len(found))] {
 			names = append(names, fmt.Sprintf("#%d (%s)", g.ID, CleanLine(g.Name)))
 		}
-		return client.Group{}, fmt.Errorf("%q may be %s", CleanLine(name), strings.Join(names, ", "))
+		return client.Group{}, fmt.Errorf("%q may be %s", CleanLine(name),
+			strings.Join(names, ", "))
 	}
 	return client.Group{}, fmt.Errorf("you are in no group called %q", CleanLine(name))
 }
 
-// findPeer returns the conversation that somebody means: #NAME is a group, @NAME a user, anything else a user before a group.
-func (b *Book) findPeer(name string) (client.Peer, error) {
+// FindPeer returns the conversation of a name: #NAME is a group, @NAME a user, and any
+// other name a user, else a group.
+func (b *Book) FindPeer(name string) (client.Peer, error) {
 	name = strings.TrimSpace(name)
 	if !strings.HasPrefix(name, "#") {
 		u, err := b.find(name)
@@ -93,12 +100,14 @@ func (b *Book) findPeer(name string) (client.Peer, error) {
 	return client.Peer{ID: g.ID, Group: true}, nil
 }
 
-// FindUsers returns the ids of the users that somebody means. Oneself may be among them.
+// FindUsers returns the ids of the users with the names. The session's own user may be
+// one of them.
 func (b *Book) FindUsers(names []string) ([]uint32, error) {
+	self := b.Self()
 	var ids []uint32
 	for _, name := range names {
-		if strings.EqualFold(strings.TrimPrefix(name, "@"), b.Self.Name) {
-			ids = append(ids, b.Self.ID)
+		if strings.EqualFold(strings.TrimPrefix(name, "@"), self.Name) {
+			ids = append(ids, self.ID)
 			continue
 		}
 		u, err := b.find(name)
@@ -110,7 +119,7 @@ func (b *Book) FindUsers(names []string) ([]uint32, error) {
 	return ids, nil
 }
 
-// listName is the names of users in one line, at most so many.
+// listNames returns the names of users in one line, at most most of them.
 func (b *Book) listNames(ids []uint32, most int) string {
 	names := make([]string, 0, len(ids))
 	for _, id := range ids {
@@ -123,23 +132,25 @@ func (b *Book) listNames(ids []uint32, most int) string {
 	return strings.Join(names, ", ")
 }
 
-// MyGroups returns the groups that oneself is in, by name.
+// MyGroups returns the groups with the session's user, by name.
 func (b *Book) MyGroups() []client.Group {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var list []client.Group
 	for _, g := range b.groups {
-		if g.Has(b.Self.ID) {
+		if g.Has(b.self.ID) {
 			list = append(list, g)
 		}
 	}
 	slices.SortFunc(list, func(x, y client.Group) int {
-		return cmp.Or(cmp.Compare(strings.ToLower(x.Name), strings.ToLower(y.Name)), cmp.Compare(x.ID, y.ID))
+		return cmp.Or(cmp.Compare(strings.ToLower(x.Name), strings.ToLower(y.Name)),
+			cmp.Compare(x.ID, y.ID))
 	})
 	return list
 }
 
-// GroupNames are the names of one's groups as they are typed; two of the same name have their numbers.
+// GroupNames returns the names of the user's groups, as commands take them. Groups with
+// the same name are named by number.
 func (b *Book) GroupNames() []string {
 	count := make(map[string]int)
 	list := b.MyGroups()
@@ -162,12 +173,13 @@ type Talk struct {
 	Peer   client.Peer
 	Name   string
 	Unread uint32
-	Recent uint32
-	Online bool // of a user
-	Muted  bool // of a group
+	Recent uint32 // time of the last message, in unix seconds
+	Online bool   // the other user
+	Muted  bool   // the group
 }
 
-// Talks returns the conversations: those with unread messages, then the latest. Groups without a message yet are in it.
+// Talks returns the conversations: first those with unread messages, then the latest.
+// Normal groups are listed even without messages.
 func (b *Book) Talks() []Talk {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -180,7 +192,7 @@ func (b *Book) Talks() []Talk {
 	}
 	for id, g := range b.groups {
 		p := client.Peer{ID: id, Group: true}
-		if !g.Has(b.Self.ID) {
+		if !g.Has(b.self.ID) {
 			delete(peers, p)
 		} else if g.Type == pb.GroupType_GROUP_TYPE_NORMAL {
 			peers[p] = struct{}{}
@@ -192,14 +204,13 @@ func (b *Book) Talks() []Talk {
 		if p.Group {
 			t.Name, t.Muted = b.groupNameLocked(p.ID), b.groups[p.ID].Shield
 		} else {
-			stat := b.online[p.ID]
-			t.Name = b.nameLocked(p.ID)
-			t.Online = stat == pb.UserStatType_USER_STATUS_ONLINE || stat == pb.UserStatType_USER_STATUS_LEAVE
+			t.Name, t.Online = b.nameLocked(p.ID), isOnline(b.online[p.ID])
 		}
 		out = append(out, t)
 	}
 	slices.SortFunc(out, func(x, y Talk) int {
-		return cmp.Or(cmp.Compare(min(y.Unread, 1), min(x.Unread, 1)), cmp.Compare(y.Recent, x.Recent), cmp.Compare(x.Name, y.Name))
+		return cmp.Or(trueFirst(x.Unread > 0, y.Unread > 0), cmp.Compare(y.Recent, x.Recent),
+			cmp.Compare(x.Name, y.Name))
 	})
 	return out
 }

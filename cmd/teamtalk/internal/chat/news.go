@@ -2,24 +2,25 @@ package chat
 
 import (
 	"fmt"
-	"os"
 	"slices"
 
 	"teamtalk/core/client"
-	"teamtalk/core/im"
 )
 
-// GroupNews says in words what became of a group.
+// GroupNews describes a change of a group in words.
 func GroupNews(b *Book, e client.GroupChanged) string {
+	self := b.SelfID()
 	name, who := b.GroupName(e.Group.ID), b.Name(e.By)
 	const most = 8
 	switch {
-	case e.By == 0 && !e.Group.Has(b.Self.ID):
+	case e.By == 0 && !e.Group.Has(self):
 		return "you are not in " + name + " any more"
 	case e.By == 0:
-		return fmt.Sprintf("%s has %d members: %s", name, len(e.Group.Members), b.listNames(e.Group.Members, most))
+		return fmt.Sprintf("%s has %d members: %s", name, len(e.Group.Members),
+			b.listNames(e.Group.Members, most))
 	case len(e.Added) > 0 && slices.Equal(e.Added, e.Group.Members):
-		others := slices.DeleteFunc(slices.Clone(e.Added), func(id uint32) bool { return id == e.By })
+		others := slices.DeleteFunc(slices.Clone(e.Added),
+			func(id uint32) bool { return id == e.By })
 		return fmt.Sprintf("%s made %s with %s", who, name, b.listNames(others, most))
 	case len(e.Added) > 0:
 		return fmt.Sprintf("%s added %s to %s", who, b.listNames(e.Added, most), name)
@@ -31,7 +32,7 @@ func GroupNews(b *Book, e client.GroupChanged) string {
 	return MutedNews(name, e.Group.Shield)
 }
 
-// MutedNews says whether pushes come from a group.
+// MutedNews says in words whether a group is muted.
 func MutedNews(name string, on bool) string {
 	if on {
 		return name + " is muted: no pushes from it to your phone"
@@ -39,22 +40,10 @@ func MutedNews(name string, on bool) string {
 	return name + " is not muted"
 }
 
-// OnlineWord returns the word for a presence.
+// OnlineWord returns "online" or "offline".
 func OnlineWord(on bool) string {
 	if on {
 		return "online"
 	}
 	return "offline"
-}
-
-// ReadSound reads a file to be sent as a sound.
-func ReadSound(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular() || info.Size() == 0 || info.Size() > im.MaxAudio:
-		return nil, fmt.Errorf("%s: no file of 1 to %d bytes", CleanLine(path), im.MaxAudio)
-	}
-	return os.ReadFile(path)
 }

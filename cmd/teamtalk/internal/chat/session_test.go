@@ -9,7 +9,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestRefusedLogin: only a wrong password is called one.
+// TestRefusedLogin: only a refusal for the password says that the password is wrong.
 func TestRefusedLogin(t *testing.T) {
 	const unreachable, wrong = "the server cannot be reached", "name or password is wrong"
 	for _, c := range []struct {

@@ -1,21 +1,16 @@
 package chat
 
 import (
-	"fmt"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/mattn/go-runewidth"
-
-	"teamtalk/core/client"
-	"teamtalk/core/im"
-	"teamtalk/proto/pb"
 )
 
-// CleanText makes a text from elsewhere safe to write to a terminal: what could move the cursor, change settings, or turn the direction of
-// writing is taken out; line breaks stay, tabs become spaces.
+// CleanText makes a text of another user safe for a terminal. It removes the characters
+// that move the cursor, change settings, or turn the direction of writing. Line breaks
+// stay, tabs become spaces.
 func CleanText(s string) string {
 	s = strings.ReplaceAll(s, "\r\n", "\n")
 	return strings.Map(func(r rune) rune {
@@ -24,7 +19,8 @@ func CleanText(s string) string {
 			return '\n'
 		case r == '\t':
 			return ' '
-		case unicode.IsControl(r), r >= '\u202a' && r <= '\u202e', r >= '\u2066' && r <= '\u2069', r == '\u200e' || r == '\u200f':
+		case unicode.IsControl(r), r >= '\u202a' && r <= '\u202e', r >= '\u2066' && r <= '\u2069',
+			r == '\u200e' || r == '\u200f':
 			return -1
 		case r >= 0xe0000 && r <= 0xe007f: // tags: invisible text
 			return -1
@@ -33,35 +29,13 @@ func CleanText(s string) string {
 	}, strings.ToValidUTF8(s, "�"))
 }
 
-// CleanLine is cleanText for names and errors, which have one line.
+// CleanLine is CleanText for names and errors, which are one line.
 func CleanLine(s string) string {
 	return strings.TrimSpace(strings.ReplaceAll(CleanText(s), "\n", " "))
 }
 
-// MessageText is what a message says, unsafe as it came, and false when that is a description.
-func MessageText(c *client.Client, m im.Message) (string, bool) {
-	if m.Type == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || m.Type == pb.MsgType_MSG_TYPE_GROUP_AUDIO {
-		if seconds, sound, ok := client.Sound(m); ok {
-			return fmt.Sprintf("[voice message, %d s, %s]", seconds, SizeText(len(sound))), false
-		}
-		return "[voice message]", false
-	}
-	text, err := c.Text(m)
-	if err != nil {
-		return "[unreadable: encrypted with another key?]", false
-	}
-	return text, true
-}
-
-// SizeText is a number of bytes for people.
-func SizeText(n int) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	return fmt.Sprintf("%.1f KB", float64(n)/1000)
-}
-
-// WrapText breaks a text into lines of at most width columns, between words where it can.
+// WrapText breaks a text into lines of at most width columns, between words where
+// possible.
 func WrapText(s string, width int) []string {
 	var out []string
 	for _, line := range strings.Split(s, "\n") {
@@ -70,6 +44,7 @@ func WrapText(s string, width int) []string {
 	return out
 }
 
+// wrapLine breaks one line.
 func wrapLine(s string, width int) []string {
 	var out []string
 	for {
@@ -91,7 +66,7 @@ func wrapLine(s string, width int) []string {
 		if s[cut] == ' ' {
 			space = cut
 		}
-		if space > len(s[:cut])/3 { // else a word longer than the line begins here: it is broken anyway
+		if space > len(s[:cut])/3 { // otherwise the next word is longer than a line, and is broken
 			out, s = append(out, strings.TrimRight(s[:space], " ")), s[space+1:]
 		} else {
 			out, s = append(out, s[:cut]), s[cut:]
@@ -99,7 +74,8 @@ func wrapLine(s string, width int) []string {
 	}
 }
 
-// SplitText cuts a text that is too long for one message, at line breaks or spaces where it can, else between characters.
+// SplitText cuts a text into parts of at most limit bytes: at line breaks or spaces where
+// possible, else between characters.
 func SplitText(s string, limit int) []string {
 	var out []string
 	for len(s) > limit {
@@ -107,7 +83,7 @@ func SplitText(s string, limit int) []string {
 		for cut > 0 && !utf8.RuneStart(s[cut]) {
 			cut--
 		}
-		if cut == 0 { // not UTF-8: nothing begins here
+		if cut == 0 { // not UTF-8: no character begins in these bytes
 			cut = limit
 		}
 		drop := 0
@@ -123,6 +99,3 @@ func SplitText(s string, limit int) []string {
 	}
 	return out
 }
-
-// LocalTime is a message's time where the reader is.
-func LocalTime(m im.Message) time.Time { return time.Unix(int64(m.Created), 0) }

@@ -10,30 +10,36 @@ import (
 	"github.com/mattn/go-runewidth"
 )
 
+// TestCleanText removes what could steer a terminal.
 func TestCleanText(t *testing.T) {
 	for in, want := range map[string]string{
-		"plain 世界 😀": "plain 世界 😀", "a\x1b[31mb": "a[31mb", "a\rb\r\nc": "a\nb\nc", "\x07\x00\x7f\u009b1m": "1m", "a\tb": "a b",
-		"\u202eevil\u202c \u2066x\u2069": "evil x", "\xff\xfe": "�", "a\u2028b": "a\nb", "👩\u200d🚀": "👩\u200d🚀",
+		"plain 世界 😀": "plain 世界 😀", "a\x1b[31mb": "a[31mb", "a\rb\r\nc": "a\nb\nc",
+		"\x07\x00\x7f\u009b1m": "1m", "a\tb": "a b",
+		"\u202eevil\u202c \u2066x\u2069": "evil x", "\xff\xfe": "�", "a\u2028b": "a\nb",
+		"👩\u200d🚀": "👩\u200d🚀",
 	} {
 		if got := CleanText(in); got != want {
-			t.Errorf("cleanText(%q) = %q, want %q", in, got, want)
+			t.Errorf("CleanText(%q) = %q, want %q", in, got, want)
 		}
 	}
 }
 
+// FuzzCleanText: the result is clean, lines fit their width, and a split text loses only
+// blanks.
 func FuzzCleanText(f *testing.F) {
 	f.Add("plain")
 	f.Add("\x1b[2J\x9b31m\u202e\xff")
 	f.Fuzz(func(t *testing.T, s string) {
 		got := CleanText(s)
-		if !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
-			t.Errorf("cleanText(%q) = %q", s, got)
+		if !utf8.ValidString(got) || strings.ContainsFunc(got,
+			func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
+			t.Errorf("CleanText(%q) = %q", s, got)
 		}
 		if CleanText(got) != got {
 			t.Errorf("%q is not clean yet: %q", got, CleanText(got))
 		}
 		if line := CleanLine(s); strings.Contains(line, "\n") {
-			t.Errorf("cleanLine(%q) = %q", s, line)
+			t.Errorf("CleanLine(%q) = %q", s, line)
 		}
 		for _, width := range []int{4, 17} {
 			for _, l := range WrapText(got, width) {
@@ -42,12 +48,14 @@ func FuzzCleanText(f *testing.F) {
 				}
 			}
 		}
-		if joined := strings.Join(SplitText(s, 50), ""); len(joined) > len(s) || len(joined) < len(s)-len(s)/25 {
+		if joined := strings.Join(SplitText(s, 50),
+			""); len(joined) > len(s) || len(joined) < len(s)-len(s)/25 {
 			t.Errorf("%q was split into %q", s, SplitText(s, 50))
 		}
 	})
 }
 
+// TestWrapText breaks between words where possible.
 func TestWrapText(t *testing.T) {
 	for _, c := range []struct {
 		in    string
@@ -62,11 +70,12 @@ func TestWrapText(t *testing.T) {
 		{"bob: https://example.com/x", 12, []string{"bob: https:/", "/example.com", "/x"}},
 	} {
 		if got := WrapText(c.in, c.width); !slices.Equal(got, c.want) {
-			t.Errorf("wrapText(%q, %d) = %q, want %q", c.in, c.width, got, c.want)
+			t.Errorf("WrapText(%q, %d) = %q, want %q", c.in, c.width, got, c.want)
 		}
 	}
 }
 
+// TestSplitText cuts between characters.
 func TestSplitText(t *testing.T) {
 	long := strings.Repeat("世", 40) // 3 bytes each
 	for _, part := range SplitText(long, 50) {
@@ -74,7 +83,8 @@ func TestSplitText(t *testing.T) {
 			t.Errorf("part %q", part)
 		}
 	}
-	if got := SplitText("first half\nsecond half", 15); !slices.Equal(got, []string{"first half", "second half"}) {
+	if got := SplitText("first half\nsecond half", 15); !slices.Equal(got,
+		[]string{"first half", "second half"}) {
 		t.Errorf("split %q", got)
 	}
 }

@@ -14,13 +14,14 @@ import (
 	"teamtalk/core/client"
 )
 
-// uploadLog remembers, in a folder, the uploads that are under way, so that another process of the same user can go on with them.
+// uploadLog records the unfinished uploads in a folder, so that the user's next session
+// can continue them.
 type uploadLog struct {
-	dir  string // empty: nothing is remembered
-	mark string // of the server and the user: what a file's name begins with
+	dir  string // empty: nothing is recorded
+	mark string // of the server and the user; file names begin with it
 }
 
-// uploadRecord is an upload under way.
+// uploadRecord is an unfinished upload.
 type uploadRecord struct {
 	Task     string    `json:"task"`
 	To       uint32    `json:"to"`
@@ -31,7 +32,8 @@ type uploadRecord struct {
 	Modified time.Time `json:"modified"`
 }
 
-// StateFolder is where broken-off uploads are remembered when nobody says; empty when there is no such place.
+// StateFolder returns the default folder for the records of unfinished uploads; empty
+// when the system names no such place.
 func StateFolder() string {
 	dir, err := os.UserCacheDir()
 	if err != nil {
@@ -40,6 +42,7 @@ func StateFolder() string {
 	return filepath.Join(dir, "teamtalk")
 }
 
+// newUploadLog returns the log of the user and the server of the options.
 func newUploadLog(o Options) uploadLog {
 	if o.State == "" {
 		return uploadLog{}
@@ -49,21 +52,24 @@ func newUploadLog(o Options) uploadLog {
 		server = o.MsgServer
 	}
 	sum := sha256.Sum256([]byte(server + "\x00" + o.User))
-	return uploadLog{dir: filepath.Join(o.State, "uploads"), mark: hex.EncodeToString(sum[:8]) + "-"}
+	return uploadLog{dir: filepath.Join(o.State, "uploads"),
+		mark: hex.EncodeToString(sum[:8]) + "-"}
 }
 
-// path is where an upload is remembered. A task's name is the server's choice, and not used for a path.
+// path returns the file that records an upload. The server chooses a task's name, so the
+// name is hashed and not used as a path.
 func (l uploadLog) path(task string) string {
 	sum := sha256.Sum256([]byte(task))
 	return filepath.Join(l.dir, l.mark+hex.EncodeToString(sum[:8])+".json")
 }
 
-// keep remembers an upload.
+// keep records an upload.
 func (l uploadLog) keep(f client.File, path string, info os.FileInfo) error {
 	if l.dir == "" {
 		return nil
 	}
-	r := uploadRecord{Task: f.Task, To: f.To, Name: f.Name, Size: f.Size, Addrs: f.Addrs, Path: path, Modified: info.ModTime()}
+	r := uploadRecord{Task: f.Task, To: f.To, Name: f.Name, Size: f.Size, Addrs: f.Addrs,
+		Path: path, Modified: info.ModTime()}
 	err := os.MkdirAll(l.dir, 0o700)
 	if err == nil {
 		var text []byte
@@ -72,12 +78,12 @@ func (l uploadLog) keep(f client.File, path string, info os.FileInfo) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("remember the upload: %w", err)
+		return fmt.Errorf("record the upload: %w", err)
 	}
 	return nil
 }
 
-// writeWhole writes a file so that it is there whole or not at all.
+// writeWhole writes a file so that its name holds the whole text or does not exist.
 func writeWhole(path string, text []byte) error {
 	tmp := path + ".tmp"
 	if err := os.WriteFile(tmp, text, 0o600); err != nil {
@@ -89,14 +95,15 @@ func writeWhole(path string, text []byte) error {
 	return nil
 }
 
-// forget forgets an upload.
+// forget removes the record of an upload.
 func (l uploadLog) forget(f client.File) {
 	if l.dir != "" {
-		_ = os.Remove(l.path(f.Task)) // what stays is refused by the server next time
+		_ = os.Remove(l.path(f.Task)) // the server refuses the upload of a record that remains
 	}
 }
 
-// load returns what is remembered of this user at this server. What cannot be read is left alone.
+// load returns the records of this user at this server. It skips files that it cannot
+// read.
 func (l uploadLog) load() []uploadRecord {
 	if l.dir == "" {
 		return nil
@@ -112,19 +119,21 @@ func (l uploadLog) load() []uploadRecord {
 		}
 		text, err := os.ReadFile(filepath.Join(l.dir, e.Name()))
 		var r uploadRecord
-		if err == nil && json.Unmarshal(text, &r) == nil && r.Task != "" && e.Name() == filepath.Base(l.path(r.Task)) {
+		if err == nil && json.Unmarshal(text,
+			&r) == nil && r.Task != "" && e.Name() == filepath.Base(l.path(r.Task)) {
 			out = append(out, r)
 		}
 	}
 	return out
 }
 
-// file is the upload's file.
+// file returns the file of the upload.
 func (r uploadRecord) file(from uint32) client.File {
-	return client.File{Task: r.Task, From: from, To: r.To, Name: r.Name, Size: r.Size, Addrs: r.Addrs}
+	return client.File{Task: r.Task, From: from, To: r.To, Name: r.Name, Size: r.Size,
+		Addrs: r.Addrs}
 }
 
-// same reports whether a file is still the one whose upload began.
+// same reports whether a file has not changed since its upload began.
 func (r uploadRecord) same(info os.FileInfo) bool {
 	return info.Size() == r.Size && info.ModTime().Equal(r.Modified)
 }

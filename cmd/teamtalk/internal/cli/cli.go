@@ -1,4 +1,5 @@
-// Package cli holds what all commands share: exit codes, usage errors, settings, output.
+// Package cli holds the parts that all commands share: exit codes, usage errors, settings
+// and output.
 package cli
 
 import (
@@ -16,17 +17,17 @@ import (
 // Exit codes.
 const (
 	ExitOK      = 0
-	ExitFailure = 1 // it was asked right, and went wrong
-	ExitUsage   = 2 // it was asked wrong: flags, arguments, configuration
+	ExitFailure = 1 // the command failed
+	ExitUsage   = 2 // flags, arguments or settings are wrong
 )
 
-// UsageError is the caller's mistake.
+// UsageError reports wrong flags, arguments or settings.
 type UsageError struct {
-	Cmd *cobra.Command // whose help tells more
+	Cmd *cobra.Command // its help explains the usage; nil: the error says everything
 	Err error
 }
 
-// Error says what is wrong and where to read more.
+// Error returns the error, and the command that prints the help.
 func (e *UsageError) Error() string {
 	if e.Cmd == nil {
 		return e.Err.Error()
@@ -37,15 +38,17 @@ func (e *UsageError) Error() string {
 // Unwrap returns the cause.
 func (e *UsageError) Unwrap() error { return e.Err }
 
-// Usagef makes a usageError.
+// Usagef returns a UsageError.
 func Usagef(cmd *cobra.Command, format string, args ...any) error {
 	return &UsageError{cmd, fmt.Errorf(format, args...)}
 }
 
-// HoldsCommands marks commands that only hold others, for the usage template.
+// HoldsCommands is the annotation of commands that only hold other commands. The usage
+// template reads it.
 var HoldsCommands = map[string]string{"holds": "commands"}
 
-// CommandsOnly runs commands that only hold others: without an argument they show their help.
+// CommandsOnly runs a command that only holds other commands: without an argument it
+// prints the help.
 func CommandsOnly(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
@@ -57,7 +60,7 @@ func CommandsOnly(cmd *cobra.Command, args []string) error {
 	return Usagef(cmd, "unknown command %q", args[0])
 }
 
-// NoArgs wants no arguments.
+// NoArgs rejects arguments.
 func NoArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return Usagef(cmd, "want no arguments, got %q", args[0])
@@ -65,7 +68,7 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// CheckArgs makes what a command says about its arguments a usageError.
+// CheckArgs returns check with its errors as a UsageError.
 func CheckArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
@@ -75,7 +78,7 @@ func CheckArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// OneName wants one argument, the name of a user.
+// OneName requires one argument, the name of a user.
 func OneName(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
 		return Usagef(cmd, "want one NAME, got %d", len(args))
@@ -83,10 +86,11 @@ func OneName(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// Execute runs a command line and returns the exit code. What goes wrong is one line on standard error; several mistakes in the configuration are
-// one line each.
+// Execute runs a command line and returns the exit code. It writes an error as one line
+// to standard error, and errors in several settings as one line each.
 func Execute(ctx context.Context, root *cobra.Command, args []string) int {
-	root.SetArgs(append([]string{}, args...)) // never nil: cobra would take the process's own
+	root.SetArgs(append([]string{},
+		args...)) // never nil: with nil cobra takes the arguments of the process
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitOK
@@ -94,7 +98,7 @@ func Execute(ctx context.Context, root *cobra.Command, args []string) int {
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(root.ErrOrStderr(), "teamtalk: %s\n", strings.TrimRight(line, "\n"))
 	}
-	var coded interface{ ExitCode() int } // a command with codes of its own
+	var coded interface{ ExitCode() int } // an error with an exit code of its own
 	var usage *UsageError
 	var bad *config.Error
 	switch {
@@ -106,7 +110,7 @@ func Execute(ctx context.Context, root *cobra.Command, args []string) int {
 	return ExitFailure
 }
 
-// AtLeast wants a number of arguments, which what names, or more.
+// AtLeast requires n arguments or more. what describes them for the error.
 func AtLeast(n int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < n {
@@ -116,7 +120,7 @@ func AtLeast(n int, what string) cobra.PositionalArgs {
 	}
 }
 
-// Exactly wants a number of arguments, which what names.
+// Exactly requires n arguments. what describes them for the error.
 func Exactly(n int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != n {
@@ -126,21 +130,13 @@ func Exactly(n int, what string) cobra.PositionalArgs {
 	}
 }
 
-// UsageOr is the caller's mistake in err, or in text when err is nil.
-func UsageOr(cmd *cobra.Command, err error, text string) error {
-	if err != nil {
-		return &UsageError{cmd, err}
-	}
-	return Usagef(cmd, "%s", text)
-}
-
-// buildKey is the annotation of the root command that holds the build.
+// buildKey is the annotation of the root command that holds the version and the revision.
 const buildKey = "build"
 
-// SetBuild records version and revision of the program on its root command.
+// SetBuild stores the version and the revision of the program in the root command.
 func SetBuild(root *cobra.Command, v obs.Version) {
 	root.Annotations[buildKey] = strings.TrimSpace(v.Version + " " + v.Revision)
 }
 
-// Build returns version and revision of the program that cmd belongs to.
+// Build returns the version and the revision of the program with the command cmd.
 func Build(cmd *cobra.Command) string { return cmd.Root().Annotations[buildKey] }

@@ -9,16 +9,17 @@ import (
 	"teamtalk/core/config"
 )
 
-// AddConfigFlags gives a command, and those below it, --config and a flag for every setting. show names the settings that its help lists; without any it
-// lists the common ones.
+// AddConfigFlags adds --config and a flag for every setting to a command and its
+// subcommands. The help lists the settings in show; without any it lists the common ones.
 func AddConfigFlags(cmd *cobra.Command, show ...string) {
 	flags := cmd.PersistentFlags()
 	flags.String("config", "", "TOML file with settings (environment: "+config.EnvFile+")")
 	config.AddFlags(flags, show)
-	cmd.MarkPersistentFlagFilename("config", "toml") // fails only for a flag that is not there
+	cmd.MarkPersistentFlagFilename("config", "toml") // fails for an unknown flag only
 }
 
-// LoadConfig reads the settings for a command that addConfigFlags was called for.
+// LoadConfig returns the settings of a command with the flags of AddConfigFlags. It
+// writes warnings to standard error.
 func LoadConfig(cmd *cobra.Command) (*config.Config, error) {
 	file, err := cmd.Flags().GetString("config")
 	if err != nil {

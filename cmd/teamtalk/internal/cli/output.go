@@ -12,14 +12,14 @@ import (
 	"golang.org/x/term"
 )
 
-// NewEncoder writes JSON for programs, one object a line.
+// NewEncoder returns an encoder of JSON for programs, which writes one object a line.
 func NewEncoder(out io.Writer) *json.Encoder {
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	return enc
 }
 
-// WriteTable writes rows in columns as wide as their longest texts.
+// WriteTable writes rows as a table. Each column is as wide as its longest text.
 func WriteTable(out io.Writer, rows [][]string) error {
 	var widths []int
 	for _, row := range rows {
@@ -44,7 +44,8 @@ func WriteTable(out io.Writer, rows [][]string) error {
 	return nil
 }
 
-// Printable replaces what could steer a terminal: users choose their own texts.
+// Printable replaces the characters that could steer a terminal. Users choose their
+// texts, so output must not trust them.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsGraphic(r) {

@@ -5,7 +5,8 @@ import (
 	"net/netip"
 )
 
-// advertised is where clients reach the message server: as set, else the host listened on, else an address of this machine.
+// advertised returns the address of the message server that clients are told: the
+// settings', else the host and port listened on, else an address of this machine.
 func (s *system) advertised(p *port) (ip1, ip2 string, number int) {
 	cfg := s.cfg.Msg
 	ip1, ip2, number = cfg.AdvertiseIP1, cfg.AdvertiseIP2, cfg.AdvertisePort
@@ -26,7 +27,8 @@ func (s *system) advertised(p *port) (ip1, ip2 string, number int) {
 	return ip1, ip2, number
 }
 
-// ownAddress is an IPv4 address under which others reach this machine, as far as it can tell; 127.0.0.1 where it has no network.
+// ownAddress returns the first global IPv4 address of this machine's interfaces, under
+// which other machines probably reach it; 127.0.0.1 without a network.
 func ownAddress() string {
 	addrs, err := net.InterfaceAddrs()
 	if err == nil {
@@ -39,10 +41,14 @@ func ownAddress() string {
 	return "127.0.0.1"
 }
 
-// reachable is an address listened on as somebody on this machine would type it.
+// reachable returns addr, an address listened on, in the form in which it can be dialed
+// on this machine.
 func reachable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
-	if ip, bad := netip.ParseAddr(host); err == nil && (host == "" || bad == nil && ip.IsUnspecified()) {
+	if err != nil {
+		return addr
+	}
+	if ip, bad := netip.ParseAddr(host); host == "" || bad == nil && ip.IsUnspecified() {
 		return net.JoinHostPort("127.0.0.1", port)
 	}
 	return addr

@@ -11,10 +11,22 @@ import (
 	"teamtalk/core/obs"
 )
 
-// banner says what runs where, and what to do next.
+// banner writes the address of each server, and the commands to try next.
 func (s *system) banner(w io.Writer, v obs.Version) {
 	fmt.Fprintf(w, "TeamTalk %s: %s\n\n", v.Version, strings.Join(s.cfg.Roles, ", "))
-	line := func(what, where string) { fmt.Fprintf(w, "  %-15s %s\n", what, where) }
+	s.addresses(func(what, where string) { fmt.Fprintf(w, "  %-15s %s\n", what, where) })
+	fmt.Fprintln(w)
+	switch self := selfCommand(); {
+	case s.demo:
+		s.demoCommands(w, self)
+	case s.store != nil && s.msg != nil:
+		fmt.Fprintf(w, "Next: %s user add NAME, then %s chat NAME%s\n\n", self, self,
+			s.chatServer())
+	}
+}
+
+// addresses calls line with the name and the address of each server.
+func (s *system) addresses(line func(what, where string)) {
 	for _, p := range s.ports {
 		switch p.name {
 		case "clients":
@@ -24,8 +36,8 @@ func (s *system) banner(w io.Writer, v obs.Version) {
 			line(p.name, "tcp "+p.Addr().String())
 		}
 	}
-	if s.http != nil {
-		line("login", "http://"+reachable(s.http.Addr().String())+"/msg_server")
+	if addr := s.loginHTTP(); addr != "" {
+		line("login", "http://"+addr+"/msg_server")
 	}
 	if s.msfs != nil {
 		line("files", s.msfs.url)
@@ -34,47 +46,58 @@ func (s *system) banner(w io.Writer, v obs.Version) {
 		line("http", "http://"+reachable(s.api.addr)+"/openapi.json")
 	}
 	if s.admin != nil {
-		line("admin", fmt.Sprintf("http://%s  /metrics /healthz /readyz", reachable(s.admin.Addr().String())))
+		line("admin", fmt.Sprintf("http://%s  /metrics /healthz /readyz",
+			reachable(s.admin.Addr().String())))
 	}
 	if s.store != nil {
 		line("store", s.storeName())
 	}
+}
+
+// demoCommands writes the commands to chat as the demo users. self is the name of this
+// program.
+func (s *system) demoCommands(w io.Writer, self string) {
+	fmt.Fprintf(w, "Two users, alice and bob, have the password %q. In two more terminals:\n\n",
+		admin.DemoPassword)
+	for i, name := range admin.DemoUsers {
+		fmt.Fprintf(w, "  %s chat %s %s --password %s%s\n",
+			self, name, admin.DemoUsers[1-i], admin.DemoPassword, s.chatServer())
+	}
 	fmt.Fprintln(w)
-	self := selfCommand()
-	switch {
-	case s.demo:
-		fmt.Fprintf(w, "Two users, alice and bob, have the password %q. In two more terminals:\n\n", admin.DemoPassword)
-		for i, name := range admin.DemoUsers {
-			fmt.Fprintf(w, "  %s chat %s %s --password %s%s\n", self, name, admin.DemoUsers[1-i], admin.DemoPassword, s.chatServer())
+	if url, _ := s.registration(); url != "" {
+		where := ""
+		if s.cfg.HTTP.AppsFile == "" { // an apps file has networks of its own
+			where = ", on this machine"
 		}
-		fmt.Fprintln(w)
-		if url, _ := s.registration(); url != "" {
-			where := ""
-			if s.cfg.HTTP.AppsFile == "" { // else it says who may
-				where = ", on this machine"
-			}
-			fmt.Fprintf(w, "Somebody new%s:\n\n  %s chat NAME --register%s\n\n", where, self, s.chatServer())
-		}
-	case s.store != nil && s.msg != nil:
-		fmt.Fprintf(w, "Next: %s user add NAME, then %s chat NAME%s\n\n", self, self, s.chatServer())
+		fmt.Fprintf(w, "For a new user%s:\n\n  %s chat NAME --register%s\n\n", where, self,
+			s.chatServer())
 	}
 }
 
-// chatServer is what chat has to be told when login's HTTP port is not the usual one.
-func (s *system) chatServer() string {
-	if s.http == nil {
+// loginHTTP returns the address of login's HTTP port in the form in which it can be
+// dialed on this machine; empty without the port.
+func (s *system) loginHTTP() string {
+	if s.login == nil || s.login.http == nil {
 		return ""
 	}
-	addr := reachable(s.http.Addr().String())
-	if strings.HasSuffix(addr, ":8080") {
+	return reachable(s.login.http.Addr().String())
+}
+
+// chatServer returns the flag that chat needs when login's HTTP port is not the default
+// one.
+func (s *system) chatServer() string {
+	addr := s.loginHTTP()
+	if addr == "" || strings.HasSuffix(addr, ":8080") {
 		return ""
 	}
 	return " --server http://" + addr
 }
 
+// storeName returns the kind and the place of the store, for people.
 func (s *system) storeName() string {
 	if s.cfg.Store != "embedded" {
-		return fmt.Sprintf("MySQL %s, Redis %s", s.cfg.MySQL.Master, strings.Join(s.cfg.Redis.Addrs, ","))
+		return fmt.Sprintf("MySQL %s, Redis %s", s.cfg.MySQL.Master,
+			strings.Join(s.cfg.Redis.Addrs, ","))
 	}
 	dir, err := filepath.Abs(s.cfg.DataDir)
 	if err != nil {
@@ -83,7 +106,7 @@ func (s *system) storeName() string {
 	return "embedded, in " + dir
 }
 
-// selfCommand is how this program was called, to be typed again.
+// selfCommand returns the command that started this program, to be typed again.
 func selfCommand() string {
 	if strings.Contains(os.Args[0], "go-build") {
 		return "go run ./cmd/teamtalk"

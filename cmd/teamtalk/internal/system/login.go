@@ -11,6 +11,13 @@ import (
 	"teamtalk/handlers/login"
 )
 
+// loginServer is the role login while it runs.
+type loginServer struct {
+	server *login.Server
+	http   *web.Server // nil: no HTTP port
+}
+
+// startLogin opens the ports of the login server.
 func (s *system) startLogin(context.Context) error {
 	cfg := s.cfg.Login
 	var nets []netip.Prefix
@@ -22,25 +29,33 @@ func (s *system) startLogin(context.Context) error {
 		nets = append(nets, p)
 	}
 	register, from := s.registration()
-	s.login = login.New(login.Options{
-		IP2Networks: nets, MSFSPrior: s.filesURL(), MSFSBackup: cfg.MSFSBackup, Discovery: cfg.Discovery, Register: register, RegisterNetworks: from,
-		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat, Log: s.log, Registerer: s.reg,
-	})
-	err := s.listen(&port{name: "login servers"}, "login.server_listen", cfg.ServerAddr(s.cfg.AllInOne()),
-		engine.Options{Handler: s.login.Servers()})
+	l := &loginServer{server: login.New(login.Options{
+		IP2Networks: nets, MSFSPrior: s.filesURL(), MSFSBackup: cfg.MSFSBackup,
+		Discovery: cfg.Discovery,
+		Register:  register, RegisterNetworks: from,
+		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat, Log: s.log,
+		Registerer: s.reg,
+	})}
+	s.login = l
+	err := s.listen(&port{name: "login servers"}, "login.server_listen",
+		cfg.ServerAddr(s.cfg.AllInOne()),
+		engine.Options{Handler: l.server.Servers()})
 	if err != nil {
 		return err
 	}
-	err = s.listen(&port{name: "login", clients: true}, "login.client_listen", config.Addr(cfg.ClientListen),
-		engine.Options{Handler: s.login.Clients(), MaxConns: max(1, s.budget.Limit()/2)}) // the rest is for message servers' clients, who stay
+	// Half of the connections remain for the message server's clients, which stay
+	// connected.
+	err = s.listen(&port{name: "login", clients: true}, "login.client_listen",
+		config.Addr(cfg.ClientListen),
+		engine.Options{Handler: l.server.Clients(), MaxConns: max(1, s.budget.Limit()/2)})
 	if err != nil {
 		return err
 	}
-	return s.startHTTP(config.Addr(cfg.HTTPListen))
+	return s.serveLogin(config.Addr(cfg.HTTPListen))
 }
 
-// startHTTP opens the HTTP port of the login server.
-func (s *system) startHTTP(addr string) error {
+// serveLogin opens the HTTP port of the login server. An empty address opens none.
+func (s *system) serveLogin(addr string) error {
 	if addr == "" {
 		return nil
 	}
@@ -48,6 +63,9 @@ func (s *system) startHTTP(addr string) error {
 	if err != nil {
 		return fmt.Errorf("%w (setting login.http_listen)", err)
 	}
-	s.http = s.serveWeb(l, web.Options{Name: "login", Handler: s.login.HTTP(), MaxConns: s.cfg.Login.HTTPMaxConnections})
+	s.login.http = s.serveWeb(l, web.Options{
+		Name: "login", Handler: s.login.server.HTTP(), MaxConns: s.cfg.Login.HTTPMaxConnections,
+	})
+	s.stops.push(closeWeb, "login HTTP", s.login.http.Close)
 	return nil
 }

@@ -7,43 +7,59 @@ import (
 	"time"
 )
 
-// A storm – everybody logs in, a group wakes up – leaves the heap with room for the next one: about as much again as is in use, which Go keeps. Most of
-// the day a messenger holds connections that say nothing, so what they need is what it should take. When a storm is over the memory goes back to the system.
+// A burst of work, such as many logins at once, leaves the heap about twice as large as
+// the live data, and Go keeps the free half for the next burst. Most of the day a
+// messenger only holds idle connections. After a burst this file returns the free memory
+// to the operating system, so that the process takes the memory that idle connections
+// need.
 
 const (
-	// trimInterval is how often is looked whether there is something to give back.
+	// trimInterval is the time between two looks at the heap.
 	trimInterval = 2 * time.Second
-	// trimPause is the least time between two collections of ours.
+	// trimPause is the least time between two forced collections.
 	trimPause = 20 * time.Second
-	// trimFloor is how much is worth one, in bytes.
+	// trimFloor is the memory, in bytes, that is worth a collection.
 	trimFloor = 4 << 20
 )
 
-// heapUse is how the heap is used, in bytes.
+// heapUse is the use of the heap, in bytes.
 type heapUse struct {
 	live      uint64 // marked by the last collection
-	objects   uint64 // with what has become garbage since
-	free      uint64 // not used, not given back
-	allocated uint64 // ever
+	objects   uint64 // live, and the garbage since
+	free      uint64 // unused, and not returned to the system
+	allocated uint64 // since the start of the process
 }
 
-// worthTrimming reports whether little was allocated since the look before and much could be given back: a fifth of what is needed, and trimFloor.
+// worthTrimming reports whether little was allocated since the look before, and a
+// collection could return much: more than a fifth of the live data, and more than
+// trimFloor.
 func (u heapUse) worthTrimming(before heapUse) bool {
 	garbage := u.objects - min(u.objects, u.live)
-	return u.allocated-before.allocated < max(u.live/8, 1<<20) && u.free+garbage > max(u.live/5, trimFloor)
+	quiet := u.allocated-before.allocated < max(u.live/8, 1<<20)
+	return quiet && u.free+garbage > max(u.live/5, trimFloor)
 }
 
-// readHeap asks the runtime.
+// heapSamples returns the metrics that readHeap reads, in its order.
+func heapSamples() []metrics.Sample {
+	return []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/allocs:bytes"},
+	}
+}
+
+// readHeap reads the use of the heap from the runtime.
 func readHeap(samples []metrics.Sample) heapUse {
 	metrics.Read(samples)
-	return heapUse{live: samples[0].Value.Uint64(), objects: samples[1].Value.Uint64(), free: samples[2].Value.Uint64(), allocated: samples[3].Value.Uint64()}
+	return heapUse{
+		live: samples[0].Value.Uint64(), objects: samples[1].Value.Uint64(),
+		free: samples[2].Value.Uint64(), allocated: samples[3].Value.Uint64(),
+	}
 }
 
-// trimMemory gives memory back to the system when a storm is over, until ctx ends. It costs a collection each time, at most one in trimPause, and none while there
-// is work.
+// trimMemory returns memory to the system after bursts, until ctx ends. Each time costs a
+// collection: at most one in trimPause, and none during a burst.
 func trimMemory(ctx context.Context) {
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
-		{Name: "/gc/heap/allocs:bytes"}}
+	samples := heapSamples()
 	t := time.NewTicker(trimInterval)
 	defer t.Stop()
 	before := readHeap(samples)

@@ -2,18 +2,20 @@ package system
 
 import "testing"
 
+// TestWorthTrimming: memory is returned after a burst, when enough of it is free.
 func TestWorthTrimming(t *testing.T) {
 	const mb = 1 << 20
 	for _, c := range []struct {
 		name      string
 		use       heapUse
-		allocated uint64 // since the look before
+		allocated uint64 // since the previous look
 		want      bool
 	}{
 		{"after a storm", heapUse{live: 20 * mb, objects: 30 * mb, free: 12 * mb}, 0, true},
 		{"garbage alone", heapUse{live: 20 * mb, objects: 30 * mb}, 100, true},
 		{"in a storm", heapUse{live: 20 * mb, objects: 30 * mb, free: 12 * mb}, 5 * mb, false},
-		{"heartbeats only", heapUse{live: 200 * mb, objects: 300 * mb, free: 100 * mb}, 20 * mb, true},
+		{"heartbeats only", heapUse{live: 200 * mb, objects: 300 * mb, free: 100 * mb}, 20 * mb,
+			true},
 		{"nothing to give", heapUse{live: 100 * mb, objects: 110 * mb, free: 5 * mb}, 0, false},
 		{"small", heapUse{live: 2 * mb, objects: 4 * mb, free: mb}, 0, false},
 		{"collected since", heapUse{live: 30 * mb, objects: 20 * mb, free: mb}, 0, false},

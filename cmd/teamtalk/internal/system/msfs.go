@@ -2,7 +2,6 @@ package system
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,10 +17,8 @@ import (
 
 // smallFiles is the role msfs while it runs.
 type smallFiles struct {
-	store  blob.Store
 	server *msfs.Server
-	url    string      // how clients reach it
-	http   *web.Server // nil: off
+	url    string // at which clients reach it
 }
 
 // startMSFS opens the store of small files and the port for them.
@@ -31,8 +28,9 @@ func (s *system) startMSFS(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("msfs: %w", err)
 	}
-	m := &smallFiles{store: store}
-	s.msfs = m
+	if c, ok := store.(io.Closer); ok {
+		s.stops.push(closeWeb, "msfs store", closing(c.Close))
+	}
 	s.ready.Add("msfs", store.Ping)
 	var l *net.TCPListener
 	if addr := config.Addr(cfg.Listen); addr != "" {
@@ -40,21 +38,29 @@ func (s *system) startMSFS(context.Context) error {
 			return fmt.Errorf("%w (setting msfs.listen)", err)
 		}
 	}
-	m.url = webAddress(cfg.URL, l)
-	m.server = msfs.New(msfs.Options{Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads,
-		ScaledCache: int64(cfg.ScaledCache), ScalePixels: cfg.ScalePixels, Log: s.log, Registerer: s.reg})
+	m := &smallFiles{url: webAddress(cfg.URL, l)}
+	m.server = msfs.New(msfs.Options{
+		Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads,
+		ScaledCache: int64(cfg.ScaledCache), ScalePixels: cfg.ScalePixels, Log: s.log,
+		Registerer: s.reg,
+	})
+	s.msfs = m
 	if l != nil {
-		m.http = s.serveWeb(l, web.Options{Name: "msfs", Handler: m.server, MaxConns: cfg.MaxConnections})
+		srv := s.serveWeb(l, web.Options{Name: "msfs", Handler: m.server,
+			MaxConns: cfg.MaxConnections})
+		s.stops.push(closeWeb, "msfs", srv.Close)
 	}
 	return nil
 }
 
-// openBlobs opens the bucket or the folder.
+// openBlobs opens the bucket or the folder that the settings name.
 func openBlobs(cfg *config.Config) (blob.Store, error) {
 	c := &cfg.MSFS
 	if c.S3Endpoint != "" {
-		return blob.OpenS3(blob.S3Options{Endpoint: c.S3Endpoint, Secure: !c.S3Plain, Region: c.S3Region, Bucket: c.S3Bucket, Prefix: c.S3Prefix,
-			AccessKey: c.S3AccessKey, SecretKey: string(c.S3SecretKey)})
+		return blob.OpenS3(blob.S3Options{
+			Endpoint: c.S3Endpoint, Secure: !c.S3Plain, Region: c.S3Region, Bucket: c.S3Bucket,
+			Prefix: c.S3Prefix, AccessKey: c.S3AccessKey, SecretKey: string(c.S3SecretKey),
+		})
 	}
 	dir := c.Dir
 	if dir == "" {
@@ -63,7 +69,9 @@ func openBlobs(cfg *config.Config) (blob.Store, error) {
 	return blob.OpenFolder(dir, int64(c.MinFree))
 }
 
-// webAddress is the URL told to clients: as set, else this machine's address and the port listened on.
+// webAddress returns the URL that clients are told: the setting's, else this machine's
+// address and the port of l. l is nil when no port is open; the URL is empty then, unless
+// it is set.
 func webAddress(set string, l *net.TCPListener) string {
 	if set != "" || l == nil {
 		return set
@@ -76,22 +84,11 @@ func webAddress(set string, l *net.TCPListener) string {
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(at.Port))
 }
 
-// filesURL is what login servers tell clients: as set, else the small file server of this process.
+// filesURL returns the URL of small files that login servers tell clients: the setting's,
+// else that of the small file server in this process.
 func (s *system) filesURL() string {
 	if s.cfg.Login.MSFSPrior != "" || s.msfs == nil {
 		return s.cfg.Login.MSFSPrior
 	}
 	return s.msfs.url
-}
-
-// stop ends the port once its requests are answered, and closes the store.
-func (m *smallFiles) stop(ctx context.Context) error {
-	var errs []error
-	if m.http != nil {
-		errs = append(errs, m.http.Close(ctx))
-	}
-	if c, ok := m.store.(io.Closer); ok {
-		errs = append(errs, c.Close())
-	}
-	return errors.Join(errs...)
 }

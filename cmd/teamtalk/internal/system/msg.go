@@ -3,7 +3,6 @@ package system
 import (
 	"context"
 	"os"
-	"time"
 
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
@@ -12,52 +11,26 @@ import (
 	"teamtalk/handlers/msg"
 )
 
+// startMsg starts the message server: first its links, then the clients' port, and the
+// links to login servers last, because login servers send clients here from then on.
 func (s *system) startMsg(ctx context.Context) error {
-	cfg := s.cfg.Msg
-	never := func(d time.Duration) time.Duration {
-		if d == 0 {
-			return -1 // the settings say 0 for never, the options for their default
-		}
-		return d
-	}
-	rate := cfg.Rate
-	if rate == 0 {
-		rate = -1
-	}
-	limit := s.budget.Limit()
-	if cfg.MaxConnections > 0 {
-		limit = min(limit, cfg.MaxConnections)
-	}
-	host, _ := os.Hostname()
-	opt := msg.Options{
-		MaxConns: limit, HostName: host,
-		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack), Presence: msg.Presence(cfg.Presence),
-		PresenceWindow: never(cfg.PresenceWindow), PushText: pushText(s.cfg), TextKey: string(s.cfg.Keys.Text),
-		RequireCipher: cfg.RequireCipher, AckWait: cfg.AckWait, RedeliverAfter: never(cfg.RedeliverAfter), ResendWindow: never(cfg.ResendWindow),
-		Rate: rate, RateBurst: float64(cfg.RateBurst), LoginDeadline: cfg.LoginDeadline, PCTimeout: cfg.PCTimeout, MobileTimeout: cfg.MobileTimeout,
-		Log: s.log, Registerer: s.reg,
-	}
-	m, err := msg.New(opt)
+	cfg := &s.cfg.Msg
+	m, err := msg.New(s.msgOptions())
 	if err != nil {
 		return err
 	}
 	s.msg = m
-	// What is not here stays a nil interface: a nil pointer in one would not be.
-	var dbHere, routeHere, loginHere session.Handler
-	if s.db != nil {
-		dbHere = s.db
-	}
-	if s.route != nil {
-		routeHere = s.route
-	}
-	if s.login != nil {
-		loginHere = s.login.Servers()
-	}
-	db, err := s.group("dbproxy", dbHere, s.cfg.Msg.DBProxy, s.cfg.Msg.DBProxyConnections, m.DBLink())
+	s.stops.push(drainMessages, "message server", m.Drain)
+	db, err := s.group(peers{
+		name: "dbproxy", here: s.localDB(), addrs: cfg.DBProxy, conns: cfg.DBProxyConnections,
+		handler: m.DBLink(),
+	})
 	if err != nil {
 		return err
 	}
-	routes, err := s.group("route", routeHere, s.cfg.Msg.Route, 1, m.RouteLink())
+	routes, err := s.group(peers{
+		name: "route", here: s.localRoute(), addrs: cfg.Route, handler: m.RouteLink(),
+	})
 	if err != nil {
 		return err
 	}
@@ -69,17 +42,12 @@ func (s *system) startMsg(ctx context.Context) error {
 		return err
 	}
 	awaitLinks(ctx, db, routes)
-	clients := &port{name: "clients", clients: true}
-	err = s.listen(clients, "msg.listen", config.Addr(cfg.Listen),
-		engine.Options{Handler: m, MaxConns: limit, MaxFrame: int(cfg.MaxFrame), MaxBuffered: int(cfg.SlowConsumer)})
-	if err != nil {
+	if err := s.serveClients(m); err != nil {
 		return err
 	}
-	// Login servers last: from now on clients are sent here.
-	if clients.Server != nil {
-		m.Announce(s.advertised(clients))
-	}
-	logins, err := s.group("login", loginHere, s.cfg.Msg.Login, 1, m.LoginLink())
+	logins, err := s.group(peers{
+		name: "login", here: s.localLogin(), addrs: cfg.Login, handler: m.LoginLink(),
+	})
 	if err != nil {
 		return err
 	}
@@ -89,32 +57,50 @@ func (s *system) startMsg(ctx context.Context) error {
 	return nil
 }
 
-// linkPatience is how long a message server that starts waits for its links before it listens for
-// clients.
-const linkPatience = 2 * time.Second
-
-// awaitLinks waits until all groups are up, for linkPatience at most. A client that connects before
-// that would be refused, and stock clients take that worse than a port that is not open yet: Windows
-// pauses for 3 s, Android tries again at once, 15 to 200 times a second. When the other servers stay
-// away the port opens all the same, so that clients are told why they cannot log in.
-func awaitLinks(ctx context.Context, groups ...*link.Group) {
-	ctx, cancel := context.WithTimeout(ctx, linkPatience)
-	defer cancel()
-	look := time.NewTicker(2 * time.Millisecond)
-	defer look.Stop()
-	for _, g := range groups {
-		for !g.Up() {
-			select {
-			case <-look.C:
-			case <-ctx.Done():
-				return
-			}
-		}
+// msgOptions returns the options that the settings hold.
+func (s *system) msgOptions() msg.Options {
+	cfg := &s.cfg.Msg
+	host, _ := os.Hostname()
+	return msg.Options{
+		MaxConns: s.clientLimit(), HostName: host,
+		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack),
+		Presence: msg.Presence(cfg.Presence), PresenceWindow: offAtZero(cfg.PresenceWindow),
+		PushText: offAtZero(cfg.PushText), TextKey: string(s.cfg.Keys.Text),
+		RequireCipher: cfg.RequireCipher, AckWait: cfg.AckWait,
+		RedeliverAfter: offAtZero(cfg.RedeliverAfter), ResendWindow: offAtZero(cfg.ResendWindow),
+		Rate: offAtZero(cfg.Rate), RateBurst: float64(cfg.RateBurst),
+		LoginDeadline: cfg.LoginDeadline, PCTimeout: cfg.PCTimeout,
+		MobileTimeout: cfg.MobileTimeout,
+		Log:           s.log, Registerer: s.reg,
 	}
 }
 
-// connectFiles links the message server to the file servers: to the one in this process, if it is here, and to those at the addresses. Each has a link of
-// its own, since only the server that made a transfer has it.
+// clientLimit returns how many clients may be connected to the message server.
+func (s *system) clientLimit() int {
+	limit := s.budget.Limit()
+	if most := s.cfg.Msg.MaxConnections; most > 0 {
+		return min(limit, most)
+	}
+	return limit
+}
+
+// serveClients opens the clients' port.
+func (s *system) serveClients(m *msg.Server) error {
+	cfg := &s.cfg.Msg
+	clients := &port{name: "clients", clients: true}
+	err := s.listen(clients, "msg.listen", config.Addr(cfg.Listen), engine.Options{
+		Handler: m, MaxConns: s.clientLimit(), MaxFrame: int(cfg.MaxFrame),
+		MaxBuffered: int(cfg.SlowConsumer),
+	})
+	if err == nil && clients.Server != nil {
+		m.Announce(s.advertised(clients))
+	}
+	return err
+}
+
+// connectFiles links the message server to the file servers: to the one in this process,
+// if there is one, and to those at the addresses of the settings. Each file server has a
+// group of its own, since only the server that made a transfer knows it.
 func (s *system) connectFiles(m *msg.Server) error {
 	if s.file != nil {
 		if err := s.connectFile(m, s.file.Servers(), nil); err != nil {
@@ -129,9 +115,10 @@ func (s *system) connectFiles(m *msg.Server) error {
 	return nil
 }
 
+// connectFile links the message server to one file server.
 func (s *system) connectFile(m *msg.Server, here session.Handler, addrs []string) error {
 	l := m.FileLink()
-	g, err := s.group("file", here, addrs, 1, l)
+	g, err := s.group(peers{name: "file", here: here, addrs: addrs, handler: l})
 	if err != nil {
 		return err
 	}

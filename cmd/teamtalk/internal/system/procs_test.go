@@ -5,6 +5,8 @@ import (
 	"testing"
 )
 
+// TestSpareProcessors: each loop gets a processor, unless the operator has set
+// GOMAXPROCS.
 func TestSpareProcessors(t *testing.T) {
 	cores := runtime.GOMAXPROCS(0)
 	t.Setenv("GOMAXPROCS", "")

@@ -7,9 +7,13 @@ import (
 	"teamtalk/handlers/route"
 )
 
+// startRoute starts the route server and opens its port for other servers.
 func (s *system) startRoute(context.Context) error {
 	s.route = route.New(route.Options{
-		Flood: s.cfg.Route.Flood, LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat, Log: s.log, Registerer: s.reg,
+		Flood:       s.cfg.Route.Flood,
+		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat, Log: s.log,
+		Registerer: s.reg,
 	})
-	return s.listen(&port{name: "route"}, "route.listen", s.cfg.Route.Addr(s.cfg.AllInOne()), engine.Options{Handler: s.route})
+	return s.listen(&port{name: "route"}, "route.listen", s.cfg.Route.Addr(s.cfg.AllInOne()),
+		engine.Options{Handler: s.route})
 }

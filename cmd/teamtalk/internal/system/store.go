@@ -18,11 +18,16 @@ import (
 	"teamtalk/sql/store"
 )
 
-// StoreOptions say what a store is opened for. The zero value is a server's, silent.
+// StoreOptions describe the use of a store. The zero value is for a server that logs
+// nothing.
 type StoreOptions struct {
-	Admin      bool                  // by a command, perhaps beside a running server: without the server's lock on the embedded store
-	MustExist  bool                  // fail rather than make a new embedded store: for commands that look for something in it
-	Log        *slog.Logger          // nil: nothing is logged
+	// Admin opens the store for a command, perhaps beside a running server: without the
+	// server's lock on the embedded store.
+	Admin bool
+	// MustExist fails instead of making a new embedded store. It is for commands that
+	// look for something in the store.
+	MustExist  bool
+	Log        *slog.Logger          // nil: no logs
 	Registerer prometheus.Registerer // nil: no metrics
 }
 
@@ -35,13 +40,18 @@ func OpenStore(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.St
 		return OpenMySQL(ctx, cfg, opt)
 	}
 	if opt.MustExist {
-		if _, err := os.Stat(filepath.Join(cfg.DataDir, embedded.FileName)); errors.Is(err, fs.ErrNotExist) {
-			return nil, im.Errorf(im.NotFound, "no store in %s: use --data-dir or --config to say where it is, or make one with teamtalk serve or teamtalk user add",
+		file := filepath.Join(cfg.DataDir, embedded.FileName)
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			return nil, im.Errorf(im.NotFound,
+				"no store in %s: name the store's folder with --data-dir or "+
+					"--config, or make a store with teamtalk serve or teamtalk user add",
 				cfg.DataDir)
 		}
 	}
-	s, err := embedded.Open(ctx, embedded.Options{Dir: cfg.DataDir, Workers: pool.SizesFor(cfg.Workers).SQLOpen, Admin: opt.Admin,
-		Log: opt.Log, Metrics: opt.Registerer})
+	s, err := embedded.Open(ctx, embedded.Options{
+		Dir: cfg.DataDir, Workers: pool.SizesFor(cfg.Workers).SQLOpen, Admin: opt.Admin,
+		Log: opt.Log, Metrics: opt.Registerer,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -56,11 +66,12 @@ func OpenMySQL(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.St
 	}
 	slave := cfg.MySQL.Slave.Reveal()
 	if opt.Admin {
-		slave = "" // who looks after the servers looks at what was just done, by whatever process
+		slave = "" // a command reads changes that any process has just made, so it reads the master
 	}
 	s, err := store.Open(ctx, store.Options{
-		Master: cfg.MySQL.Master.Reveal(), Slave: slave, ReplicaLag: cfg.MySQL.ReplicaLag, Redis: instances,
-		Workers: pool.SizesFor(cfg.Workers).SQLOpen, Logger: opt.Log, Metrics: opt.Registerer,
+		Master: cfg.MySQL.Master.Reveal(), Slave: slave, ReplicaLag: cfg.MySQL.ReplicaLag,
+		Redis: instances, Workers: pool.SizesFor(cfg.Workers).SQLOpen,
+		Logger: opt.Log, Metrics: opt.Registerer,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the store on %s and Redis: %w", cfg.MySQL.Master, err)
@@ -68,23 +79,31 @@ func OpenMySQL(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.St
 	return s, nil
 }
 
-// RedisInstances are the five logical instances as the store takes them.
+// RedisInstances returns the five logical Redis instances of the settings, in the store's
+// form.
 func RedisInstances(r config.Redis) (store.Redis, error) {
 	var all store.Redis
 	for _, i := range []struct {
 		url  config.RedisURL
 		dest *store.Instance
-	}{{r.Unread, &all.Unread}, {r.GroupSet, &all.GroupSet}, {r.Token, &all.Token}, {r.Sync, &all.Sync}, {r.GroupMember, &all.GroupMember}} {
+	}{
+		{r.Unread, &all.Unread}, {r.GroupSet, &all.GroupSet}, {r.Token, &all.Token},
+		{r.Sync, &all.Sync},
+		{r.GroupMember, &all.GroupMember},
+	} {
 		t, err := r.Target(i.url)
 		if err != nil {
 			return store.Redis{}, fmt.Errorf("redis instance %s: %w", i.url, err)
 		}
-		*i.dest = store.Instance{Addrs: t.Addrs, Cluster: t.Cluster, Username: t.Username, Password: t.Password.Reveal(), DB: t.DB}
+		*i.dest = store.Instance{
+			Addrs: t.Addrs, Cluster: t.Cluster, Username: t.Username, Password: t.Password.Reveal(),
+			DB: t.DB,
+		}
 	}
 	return all, nil
 }
 
-// StoreName is the store in words, for people; without passwords.
+// StoreName returns a name of the store for people, without passwords.
 func StoreName(cfg *config.Config) string {
 	if cfg.Store == "mysql" {
 		return cfg.MySQL.Master.String()

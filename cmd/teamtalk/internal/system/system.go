@@ -1,5 +1,8 @@
-// Package system puts the servers of one process together: stores, handlers, listeners and the
-// links between them. It is the only package that knows all of them.
+// Package system assembles the servers of one process: stores, handlers, listeners and
+// the links between them. It is the only package that knows all of them.
+//
+// Each role has a file with its start. A start makes the role's parts and pushes the stop
+// of each on one stack (stops.go), whose phases are the order in which a process ends.
 package system
 
 import (
@@ -10,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,15 +24,12 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/obs"
-	"teamtalk/core/session"
 	"teamtalk/core/web"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/file"
-	"teamtalk/handlers/login"
 	"teamtalk/handlers/msg"
 	"teamtalk/handlers/push"
 	"teamtalk/handlers/route"
-	"teamtalk/pool"
 )
 
 // The roles, as the configuration names them.
@@ -45,9 +44,9 @@ const (
 	roleHTTP    = "http"
 )
 
-// system is the servers of one process: the only place that knows all of them. start puts them together from the bottom up – store, db_proxy,
-// route, login, message server, their links, the ports of clients last – and Stop takes them down so that what was accepted is
-// finished and answered.
+// system is the servers of one process. start makes its parts from the bottom up: the
+// stores, dbproxy, route, login and the message server, then their links, then the
+// clients' ports. Stop takes them down in the order of the phases.
 type system struct {
 	cfg    *config.Config
 	log    *slog.Logger
@@ -57,46 +56,43 @@ type system struct {
 	budget *budget.Budget
 	links  *link.Metrics
 
-	admin *obs.Admin
-	store im.Store
-	pool  *pool.Pool
-	db    *dbproxy.Server
-	dbEnd dbProxyEnd
-	route *route.Server
-	login *login.Server
-	msg   *msg.Server
+	// The roles that run here; nil for the others.
 	msfs  *smallFiles
-	file  *file.Server
 	push  *push.Server
+	db    *dbproxy.Server
+	route *route.Server
+	file  *file.Server
 	api   *httpAPI
+	login *loginServer
+	msg   *msg.Server
 
-	fileEnd fileEnd
+	admin *obs.Admin // nil: no admin port
+	store im.Store   // dbproxy's; nil without that role
+	ports []*port    // in the order of opening
 
-	ports  []*port
-	peers  []link.Peer // in the order of making
-	http   *web.Server // login's
-	failed chan error  // a part that ended by itself
+	stops  stops
+	failed chan error // errors of parts that ended by themselves
 }
 
 // port is a listener of the engine.
 type port struct {
-	name    string // as in "clients"
-	clients bool   // people's clients, not servers
+	name    string // for the banner and errors, such as "clients"
+	clients bool   // the peers are users' clients, not servers
 	*engine.Server
 }
 
-// Options say what runs in this process.
+// Options select and describe the servers of this process.
 type Options struct {
 	Config  *config.Config
 	Log     *slog.Logger
 	Version obs.Version
-	// Demo adds two users and lets people on this machine register.
+	// Demo adds two users and lets users on this machine register.
 	Demo bool
 }
 
-// Run runs the roles of the configuration until ctx ends or a part fails. It writes to out
-// where the servers listen once every port is open. Accepted work is finished before it returns,
-// within the configuration's shutdown timeout.
+// Run runs the roles of the configuration until ctx ends or a part fails. Once every port
+// is open it writes the addresses of the servers to out. It finishes accepted work before
+// it returns, within the configuration's shutdown timeout.
 func Run(ctx context.Context, opt Options, out io.Writer) error {
 	cfg, log := opt.Config, opt.Log
 	if cfg.Admin.PProf {
@@ -134,46 +130,42 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	return err
 }
 
-// mutexProfileFraction is the inverse of the share of lock waits that the profiler records: enough
-// to show which lock is contended, too few to cost anything.
+// failedStartTimeout bounds the stop of the parts that ran when a start failed.
+const failedStartTimeout = 5 * time.Second
+
+// mutexProfileFraction is the inverse of the share of lock waits that the profiler
+// records: enough to show which lock is contended, too few to cost anything.
 const mutexProfileFraction = 20
 
-// start starts the roles of the configuration. Every port is open when it returns without an
-// error. On an error it stops what it has started.
+// start starts the roles of the configuration. Every port is open when it returns without
+// an error. On an error it stops the parts that it has started.
 func start(ctx context.Context, opt Options) (_ *system, err error) {
-	cfg, log, demo := opt.Config, opt.Log, opt.Demo
+	cfg, log := opt.Config, opt.Log
 	if err := cfg.CheckServe(); err != nil {
 		return nil, err
 	}
 	s := &system{
-		cfg: cfg, log: log, demo: demo, failed: make(chan error, 16),
+		cfg: cfg, log: log, demo: opt.Demo, failed: make(chan error, 16),
 		reg: obs.NewRegistry(opt.Version), ready: obs.NewReady(0),
 	}
 	s.links = link.NewMetrics(s.reg)
 	defer func() {
 		if err != nil {
-			stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			stop, cancel := context.WithTimeout(context.Background(), failedStartTimeout)
 			defer cancel()
-			_ = s.Stop(stop) // the first error is the one to tell
+			_ = s.Stop(stop) // the first error is the cause
 		}
 	}()
 	if s.budget, err = budget.New(); err != nil {
 		return nil, err
 	}
-	// Nothing is ready until all of it is: the admin port opens first, so that a probe gets an answer meanwhile.
+	// The process is not ready until all parts are. The admin port opens first, so that
+	// probes get an answer during the start.
 	s.ready.Set("start", errors.New("starting"))
-	if addr := config.Addr(cfg.Admin.Listen); addr != "" {
-		s.admin, err = obs.StartAdmin(obs.AdminOptions{Addr: addr, Gatherer: s.reg, Ready: s.ready, PProf: cfg.Admin.PProf, Log: log})
-		if err != nil {
-			return nil, fmt.Errorf("%w (setting admin.listen)", err)
-		}
+	if err := s.startAdmin(); err != nil {
+		return nil, err
 	}
-	for _, step := range []struct {
-		role  string
-		start func(context.Context) error
-	}{
-		{roleMSFS, s.startMSFS}, {rolePush, s.startPush}, {RoleDBProxy, s.startDBProxy}, {roleRoute, s.startRoute}, {roleFile, s.startFile}, {roleHTTP, s.startHTTPAPI}, {roleLogin, s.startLogin}, {roleMsg, s.startMsg},
-	} {
+	for _, step := range s.starts() {
 		if cfg.Runs(step.role) {
 			if err := step.start(ctx); err != nil {
 				return nil, err
@@ -187,6 +179,38 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	return s, nil
 }
 
+// starter starts a role.
+type starter struct {
+	role  string
+	start func(context.Context) error
+}
+
+// starts lists the roles in the order of starting: each can use those before it.
+func (s *system) starts() []starter {
+	return []starter{
+		{roleMSFS, s.startMSFS}, {rolePush, s.startPush}, {RoleDBProxy, s.startDBProxy},
+		{roleRoute, s.startRoute}, {roleFile, s.startFile}, {roleHTTP, s.startHTTPAPI},
+		{roleLogin, s.startLogin}, {roleMsg, s.startMsg},
+	}
+}
+
+// startAdmin opens the admin port, unless the settings turn it off.
+func (s *system) startAdmin() error {
+	addr := config.Addr(s.cfg.Admin.Listen)
+	if addr == "" {
+		return nil
+	}
+	a, err := obs.StartAdmin(obs.AdminOptions{
+		Addr: addr, Gatherer: s.reg, Ready: s.ready, PProf: s.cfg.Admin.PProf, Log: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("%w (setting admin.listen)", err)
+	}
+	s.admin = a
+	s.stops.push(closeAdmin, "admin", a.Close)
+	return nil
+}
+
 // watch reports a port whose engine ends by itself.
 func (s *system) watch(p *port) {
 	if err := p.Err(); err != nil {
@@ -194,14 +218,16 @@ func (s *system) watch(p *port) {
 	}
 }
 
+// fail reports that a part ended by itself. Any goroutine.
 func (s *system) fail(err error) {
 	select {
 	case s.failed <- err:
-	default: // one is enough to end the process
+	default: // one error is enough to end the process
 	}
 }
 
-// listen opens a port for a role. where is the setting, for the error. An empty address opens none.
+// listen opens a port for a role. where names the setting, for the error. An empty
+// address opens no port and leaves p.Server nil.
 func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	if addr == "" {
 		return nil
@@ -217,11 +243,18 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	}
 	p.Server = srv
 	s.ports = append(s.ports, p)
+	last := closeServers
+	if p.clients {
+		last = closeClients
+	}
+	s.stops.push(refuseConnections, "port for "+p.name, plainly(srv.Refuse))
+	s.stops.push(last, "port for "+p.name, srv.Close)
 	return nil
 }
 
-// serveWeb answers HTTP. Of the connections that this process may have the port takes a quarter at most: a crowd on all three of these ports still leaves some to
-// the others.
+// serveWeb starts an HTTP server, which the caller closes. A port takes at most a quarter
+// of the connections that this process may have, so that a crowd on all three of the HTTP
+// ports leaves some to the other ports.
 func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.MaxConns = min(opt.MaxConns, max(1, s.budget.Limit()/4))
 	opt.Budget, opt.Log, opt.Registerer = s.budget, s.log, s.reg
@@ -234,42 +267,7 @@ func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	return srv
 }
 
-// needs makes a group of links a condition for being ready, under a name.
-func (s *system) needs(name string, g *link.Group) {
-	s.ready.Add(name, func(context.Context) error {
-		if !g.Up() {
-			return fmt.Errorf("no %s server is connected", g.Name())
-		}
-		return nil
-	})
-}
-
-// group makes the links to the servers of one role: to the one in this process, if it is here, and to those at the addresses.
-func (s *system) group(name string, here session.Handler, addrs []string, conns int, handler session.Handler) (*link.Group, error) {
-	var peers []link.Peer
-	if here != nil {
-		p, err := link.Local(link.LocalOptions{
-			Name: name, CallerName: roleMsg, Caller: handler, Callee: here, CallTimeout: s.cfg.Link.CallTimeout, Log: s.log, Metrics: s.links,
-		})
-		if err != nil {
-			return nil, err
-		}
-		peers = append(peers, p)
-	}
-	for _, addr := range addrs {
-		for range conns {
-			peers = append(peers, link.Dial(link.Options{
-				Name: name, Addr: addr, Handler: handler, DialTimeout: s.cfg.Link.DialTimeout, Heartbeat: s.cfg.Link.Heartbeat,
-				IdleLimit: s.cfg.Link.Timeout, MaxBackoff: s.cfg.Link.BackoffMax, CallTimeout: s.cfg.Link.CallTimeout,
-				MaxFrame: int(s.cfg.Link.MaxFrame), Log: s.log, Metrics: s.links,
-			}))
-		}
-	}
-	s.peers = append(s.peers, peers...)
-	return link.NewGroup(name, s.log, peers...), nil
-}
-
-// Wait returns when ctx ends, or with the error of a part that ended by itself.
+// Wait returns nil when ctx ends, or the error of a part that ended by itself.
 func (s *system) Wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -279,61 +277,11 @@ func (s *system) Wait(ctx context.Context) error {
 	}
 }
 
-// Stop ends everything: no new connections, no new messages; what was accepted is stored and answered; then clients and links are
-// closed, and the store last. When ctx ends first, what is left is cut off, and the error says what.
+// Stop ends all parts in the order of the phases: no new connections, then no new
+// messages. Accepted messages are stored and answered. Then clients and links are closed,
+// and the store last. When ctx ends first, the remaining work is cut off, and the error
+// names it.
 func (s *system) Stop(ctx context.Context) error {
-	var errs []error
-	do := func(what string, err error) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("stop %s: %w", what, err))
-		}
-	}
 	s.ready.Set("stop", errors.New("stopping"))
-	for _, p := range s.ports {
-		p.Refuse()
-	}
-	if s.api != nil {
-		do("HTTP API", s.api.stop(ctx))
-	}
-	s.fileEnd.endCompare()
-	if s.msg != nil {
-		do("message server", s.msg.Drain(ctx))
-	}
-	if s.db != nil {
-		do("dbproxy", s.db.Drain(ctx))
-	}
-	if s.pool != nil {
-		do("pool", s.pool.Close(ctx))
-	}
-	do("dbproxy", s.dbEnd.stop())
-	// Clients before links: their going is told to the other servers.
-	for _, clients := range []bool{true, false} {
-		for _, p := range slices.Backward(s.ports) {
-			if p.clients == clients {
-				do("port for "+p.name, p.Close(ctx))
-			}
-		}
-		if clients {
-			for _, peer := range slices.Backward(s.peers) {
-				do("link to "+peer.Name(), peer.Close())
-			}
-		}
-	}
-	do("file", s.fileEnd.stop(ctx))
-	if s.push != nil {
-		do("push", s.push.Drain(ctx))
-	}
-	if s.http != nil {
-		do("login HTTP", s.http.Close(ctx))
-	}
-	if s.msfs != nil {
-		do("msfs", s.msfs.stop(ctx))
-	}
-	if s.store != nil {
-		do("store", s.store.Close())
-	}
-	if s.admin != nil {
-		do("admin", s.admin.Close(ctx))
-	}
-	return errors.Join(errs...)
+	return s.stops.run(ctx)
 }

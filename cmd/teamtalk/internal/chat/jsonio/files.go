@@ -7,26 +7,13 @@ import (
 	"teamtalk/core/client"
 )
 
-// File is a file.
-type File struct {
-	N      int    `json:"n"`
-	Name   string `json:"name"`
-	Size   int64  `json:"size"`
-	From   string `json:"from"`
-	To     string `json:"to"`
-	Online bool   `json:"online"`
-	State  string `json:"state"`
-	Moved  int64  `json:"moved"`
-	Path   string `json:"path,omitempty"`
-	Task   string `json:"task"`
-	Error  string `json:"error,omitempty"`
-}
-
-// fileOf is a file in JSON.
+// fileOf returns a file in JSON.
 func (f *Frontend) fileOf(e chat.FileEntry) *File {
 	j := &File{
-		N: e.N, Name: e.Name, Size: e.File.Size, From: f.s.Book.PlainName(e.File.From), To: f.s.Book.PlainName(e.File.To), Online: e.File.Online,
-		State: e.State, Moved: e.Moved, Path: e.Path, Task: e.File.Task,
+		N: e.N, Name: e.Name, Size: e.File.Size,
+		From: f.s.Book.PlainName(e.File.From), To: f.s.Book.PlainName(e.File.To),
+		Online: e.File.Online,
+		State:  e.State, Moved: e.Moved, Path: e.Path, Task: e.File.Task,
 	}
 	if e.Err != nil {
 		j.Error = e.Err.Error()
@@ -34,10 +21,10 @@ func (f *Frontend) fileOf(e chat.FileEntry) *File {
 	return j
 }
 
-// File writes what becomes of a file.
+// File writes each change of a file.
 func (f *Frontend) File(e chat.FileEntry) { f.say(Event{Event: "file", File: f.fileOf(e)}) }
 
-// listFiles writes what can be fetched and what is under way.
+// listFiles writes the waiting files and the running transfers.
 func (f *Frontend) listFiles(ctx context.Context, _ Command) error {
 	if err := f.s.Files.Refresh(ctx); err != nil {
 		return err
@@ -50,7 +37,7 @@ func (f *Frontend) listFiles(ctx context.Context, _ Command) error {
 	return nil
 }
 
-// fileCommand does what is asked of a file.
+// fileCommand sends, fetches, refuses or cancels a file.
 func (f *Frontend) fileCommand(ctx context.Context, cmd Command) error {
 	var e chat.FileEntry
 	var err error

@@ -11,74 +11,6 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Group is a group.
-type Group struct {
-	Peer    string   `json:"peer"`
-	Group   uint32   `json:"group"`
-	Name    string   `json:"name"`
-	Type    string   `json:"type"` // normal or temporary
-	Creator string   `json:"creator"`
-	Members []string `json:"members"`
-	Muted   bool     `json:"muted"`
-	Unread  uint32   `json:"unread"`
-}
-
-// Talk is a conversation in the list.
-type Talk struct {
-	Peer   string `json:"peer"`
-	Group  uint32 `json:"group,omitempty"`
-	Unread uint32 `json:"unread"`
-	Latest uint32 `json:"updated,omitempty"` // unix seconds
-	Online bool   `json:"online"`
-	Muted  bool   `json:"muted,omitempty"`
-}
-
-// Depart is a department with the people in it; the one without id holds those who are in none.
-type Depart struct {
-	ID     uint32    `json:"id"`
-	Name   string    `json:"name"`
-	Parent uint32    `json:"parent,omitempty"`
-	Depth  int       `json:"depth"`
-	Users  []Contact `json:"users"`
-}
-
-// jsonCommands are the commands beyond those about messages.
-func jsonCommands() map[string]func(f *Frontend, ctx context.Context, cmd Command) error {
-	return map[string]func(f *Frontend, ctx context.Context, cmd Command) error{
-		"list":           (*Frontend).list,
-		"groups":         (*Frontend).groups,
-		"departs":        (*Frontend).departs,
-		"status":         (*Frontend).status,
-		"voice":          (*Frontend).voice,
-		"typing":         (*Frontend).typing,
-		"create_group":   (*Frontend).createGroup,
-		"add_members":    (*Frontend).changeGroup,
-		"remove_members": (*Frontend).changeGroup,
-		"leave_group":    (*Frontend).changeGroup,
-		"mute":           (*Frontend).mute,
-		"unmute":         (*Frontend).mute,
-		"files":          (*Frontend).listFiles,
-		"send_file":      (*Frontend).fileCommand,
-		"get_file":       (*Frontend).fileCommand,
-		"refuse_file":    (*Frontend).fileCommand,
-		"cancel_file":    (*Frontend).fileCommand,
-		"remove_session": (*Frontend).removeSession,
-		"push_shield":    (*Frontend).pushShield,
-		"sign": func(f *Frontend, ctx context.Context, cmd Command) error {
-			return f.done(cmd, Event{}, client.SetSignInfo(ctx, f.s.Client, cmd.Text))
-		},
-		"avatar": func(f *Frontend, ctx context.Context, cmd Command) error {
-			return f.done(cmd, Event{}, client.SetAvatar(ctx, f.s.Client, cmd.Text))
-		},
-		"kick_pc": func(f *Frontend, ctx context.Context, cmd Command) error {
-			if !f.s.Opts.Mobile {
-				return errors.New("only a mobile client may do that: --mobile")
-			}
-			return f.done(cmd, Event{}, client.KickPC(ctx, f.s.Client))
-		},
-	}
-}
-
 // say writes a line.
 func (f *Frontend) say(e Event) {
 	f.mu.Lock()
@@ -86,7 +18,8 @@ func (f *Frontend) say(e Event) {
 	f.put(e)
 }
 
-// done says that a command was done, if it was.
+// done writes the event of a command that succeeded, or returns the error of one that
+// failed.
 func (f *Frontend) done(cmd Command, e Event, err error) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", cmd.Cmd, err)
@@ -96,7 +29,7 @@ func (f *Frontend) done(cmd Command, e Event, err error) error {
 	return nil
 }
 
-// peerEvent is an event about a conversation.
+// peerEvent returns an event about a conversation.
 func (f *Frontend) peerEvent(p client.Peer) Event {
 	e := Event{Peer: f.s.Book.PeerName(p)}
 	if p.Group {
@@ -105,16 +38,16 @@ func (f *Frontend) peerEvent(p client.Peer) Event {
 	return e
 }
 
-// groupOf is the group that a command is about.
+// groupOf returns the group of a command.
 func (f *Frontend) groupOf(cmd Command) (client.Peer, error) {
 	p, err := f.peer(cmd.Group, cmd.Peer)
 	if err == nil && !p.Group {
-		err = fmt.Errorf("%s is no group", f.s.Book.PeerName(p))
+		err = fmt.Errorf("%s is a user, not a group", f.s.Book.PeerName(p))
 	}
 	return p, err
 }
 
-// logins are the login names of users.
+// logins returns the login names of users.
 func (f *Frontend) logins(ids []uint32) []string {
 	out := make([]string, 0, len(ids))
 	for _, id := range ids {
@@ -123,10 +56,12 @@ func (f *Frontend) logins(ids []uint32) []string {
 	return out
 }
 
+// list writes the conversations.
 func (f *Frontend) list(context.Context, Command) error {
 	list := []Talk{}
 	for _, t := range f.s.Book.Talks() {
-		j := Talk{Peer: t.Name, Unread: t.Unread, Latest: t.Recent, Online: t.Online, Muted: t.Muted}
+		j := Talk{Peer: t.Name, Unread: t.Unread, Latest: t.Recent, Online: t.Online,
+			Muted: t.Muted}
 		if t.Peer.Group {
 			j.Group = t.Peer.ID
 		}
@@ -136,6 +71,7 @@ func (f *Frontend) list(context.Context, Command) error {
 	return nil
 }
 
+// groups writes the user's groups.
 func (f *Frontend) groups(ctx context.Context, _ Command) error {
 	if err := f.s.RefreshGroups(ctx); err != nil {
 		return fmt.Errorf("groups: %w", err)
@@ -147,7 +83,8 @@ func (f *Frontend) groups(ctx context.Context, _ Command) error {
 			kind = "normal"
 		}
 		list = append(list, Group{
-			Peer: f.s.Book.GroupName(g.ID), Group: g.ID, Name: g.Name, Type: kind, Creator: f.s.Book.PlainName(g.Creator), Members: f.logins(g.Members),
+			Peer: f.s.Book.GroupName(g.ID), Group: g.ID, Name: g.Name, Type: kind,
+			Creator: f.s.Book.PlainName(g.Creator), Members: f.logins(g.Members),
 			Muted: g.Shield, Unread: f.s.Book.UnreadOf(client.Peer{ID: g.ID, Group: true}).Count,
 		})
 	}
@@ -155,6 +92,7 @@ func (f *Frontend) groups(ctx context.Context, _ Command) error {
 	return nil
 }
 
+// departs writes the departments and their users.
 func (f *Frontend) departs(ctx context.Context, cmd Command) error {
 	if err := f.s.Book.LoadDeparts(ctx, f.s.Client); err != nil {
 		return fmt.Errorf("departs: %w", err)
@@ -162,17 +100,20 @@ func (f *Frontend) departs(ctx context.Context, cmd Command) error {
 	list := []Depart{}
 	for _, n := range f.s.Book.Departs(cmd.Text) {
 		if n.User == nil {
-			list = append(list, Depart{ID: n.Depart.ID, Name: n.Depart.Name, Parent: n.Depart.Parent, Depth: n.Depth, Users: []Contact{}})
+			list = append(list, Depart{ID: n.Depart.ID, Name: n.Depart.Name,
+				Parent: n.Depart.Parent, Depth: n.Depth, Users: []Contact{}})
 			continue
 		}
 		d := &list[len(list)-1]
-		d.Users = append(d.Users, Contact{Name: n.User.Name, Nick: n.User.Nick, ID: n.User.ID, Status: statusWord(*n.User), Sign: n.User.SignInfo})
+		d.Users = append(d.Users, Contact{Name: n.User.Name, Nick: n.User.Nick, ID: n.User.ID,
+			Status: statusWord(*n.User), Sign: n.User.SignInfo})
 	}
 	f.say(Event{Event: "departs", Departs: &list})
 	return nil
 }
 
-// status asks the server, where contacts tells what is known.
+// status asks the server for the presence of users. contacts writes the last known
+// presence.
 func (f *Frontend) status(ctx context.Context, cmd Command) error {
 	ids, err := f.s.Book.FindUsers(cmd.Users)
 	if len(cmd.Users) == 0 {
@@ -191,13 +132,15 @@ func (f *Frontend) status(ctx context.Context, cmd Command) error {
 	for _, id := range ids {
 		u := f.s.Book.User(id)
 		e.Contacts = append(e.Contacts, Contact{
-			Name: u.Name, Nick: u.Nick, ID: id, Status: statWord(stats[id]), Sign: u.SignInfo, Unread: f.s.Book.UnreadOf(client.Peer{ID: id}).Count,
+			Name: u.Name, Nick: u.Nick, ID: id, Status: statWord(stats[id]), Sign: u.SignInfo,
+			Unread: f.s.Book.UnreadOf(client.Peer{ID: id}).Count,
 		})
 	}
 	f.say(e)
 	return nil
 }
 
+// voice sends a voice message.
 func (f *Frontend) voice(ctx context.Context, cmd Command) error {
 	p, err := f.peer(cmd.Group, cmd.To)
 	if err != nil {
@@ -207,39 +150,41 @@ func (f *Frontend) voice(ctx context.Context, cmd Command) error {
 	if err != nil {
 		return fmt.Errorf("voice: %w", err)
 	}
-	return f.queue(ctx, p, cmd, func() (uint64, error) { return f.s.Client.SendAudio(p, cmd.Seconds, sound) })
+	return f.queue(ctx, p, cmd, func() (uint64,
+		error) {
+		return f.s.Client.SendAudio(p, cmd.Seconds, sound)
+	})
 }
 
+// typing tells a user that this one types.
 func (f *Frontend) typing(_ context.Context, cmd Command) error {
 	p, err := f.peer(cmd.Group, cmd.Peer)
 	switch {
 	case err != nil:
 		return err
 	case p.Group:
-		return errors.New("typing is told to single users only")
+		return errors.New("typing is sent to single users, not to groups")
 	}
 	return f.done(cmd, f.peerEvent(p), f.s.Client.SendTyping(p.ID, !cmd.Off))
 }
 
+// createGroup makes a group.
 func (f *Frontend) createGroup(ctx context.Context, cmd Command) error {
 	users, err := f.s.Book.FindUsers(cmd.Users)
 	if err != nil {
 		return err
 	}
-	g, err := f.s.Client.CreateGroup(ctx, cmd.Name, "", users)
-	if err == nil {
-		f.s.Book.Event(client.GroupChanged{Group: g}) // the Client's event may come a little later
-	}
+	g, err := f.s.CreateGroup(ctx, cmd.Name, users)
 	return f.done(cmd, f.peerEvent(client.Peer{ID: g.ID, Group: true}), err)
 }
 
-// changeGroup adds members, takes them out, or leaves.
+// changeGroup adds members, removes members, or leaves a group.
 func (f *Frontend) changeGroup(ctx context.Context, cmd Command) error {
 	p, err := f.groupOf(cmd)
 	if err != nil {
 		return err
 	}
-	t, users := pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL, []uint32{f.s.Book.Self.ID}
+	t, users := pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL, []uint32{f.s.Book.SelfID()}
 	if cmd.Cmd == "add_members" {
 		t = pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
 	}
@@ -262,6 +207,7 @@ func (f *Frontend) changeGroup(ctx context.Context, cmd Command) error {
 	return f.done(cmd, e, err)
 }
 
+// mute turns pushes from a group off or on.
 func (f *Frontend) mute(ctx context.Context, cmd Command) error {
 	p, err := f.groupOf(cmd)
 	if err != nil {
@@ -270,6 +216,7 @@ func (f *Frontend) mute(ctx context.Context, cmd Command) error {
 	return f.done(cmd, f.peerEvent(p), f.s.Client.ShieldGroup(ctx, p.ID, cmd.Cmd == "mute"))
 }
 
+// removeSession removes a conversation from the list.
 func (f *Frontend) removeSession(ctx context.Context, cmd Command) error {
 	p, err := f.peer(cmd.Group, cmd.Peer)
 	if err != nil {
@@ -281,6 +228,7 @@ func (f *Frontend) removeSession(ctx context.Context, cmd Command) error {
 	return f.done(cmd, f.peerEvent(p), err)
 }
 
+// pushShield sets or asks whether pushes are off at night.
 func (f *Frontend) pushShield(ctx context.Context, cmd Command) error {
 	if cmd.On != nil {
 		return f.done(cmd, Event{On: cmd.On}, client.SetPushShield(ctx, f.s.Client, *cmd.On))
@@ -289,13 +237,14 @@ func (f *Frontend) pushShield(ctx context.Context, cmd Command) error {
 	return f.done(cmd, Event{On: &on}, err)
 }
 
-// happened writes an event about groups and people; f.mu is held.
+// happened writes an event about groups and users. f.mu is held.
 func (f *Frontend) happened(e client.Event) {
 	switch e := e.(type) {
 	case client.GroupChanged:
 		line := f.peerEvent(client.Peer{ID: e.Group.ID, Group: true})
-		line.Event, line.Added, line.Removed, line.Members = "group", f.logins(e.Added), f.logins(e.Removed), f.logins(e.Group.Members)
-		line.Left = !e.Group.Has(f.s.Book.Self.ID)
+		line.Event, line.Added, line.Removed, line.Members = "group", f.logins(e.Added),
+			f.logins(e.Removed), f.logins(e.Group.Members)
+		line.Left = !e.Group.Has(f.s.Book.SelfID())
 		if e.By != 0 {
 			line.By = f.s.Book.PlainName(e.By)
 		}
@@ -317,6 +266,7 @@ func (f *Frontend) happened(e client.Event) {
 	case client.PCLogin:
 		f.put(Event{Event: "pc", Status: chat.OnlineWord(e.Online)})
 	case client.Command:
-		f.put(Event{Event: "command", From: f.s.Book.PlainName(e.From), To: f.s.Book.PlainName(e.To), Text: &e.Data})
+		f.put(Event{Event: "command", From: f.s.Book.PlainName(e.From),
+			To: f.s.Book.PlainName(e.To), Text: &e.Data})
 	}
 }

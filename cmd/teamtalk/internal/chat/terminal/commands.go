@@ -14,53 +14,86 @@ import (
 	"teamtalk/core/client"
 )
 
-// chatCommand is something one can type behind a slash.
+// chatCommand is a command that the user types behind a slash.
 type chatCommand struct {
-	names []string // the first is shown
-	arg   string   // shown
+	names string // separated by spaces; help shows the first
+	arg   string // for help
 	help  string
-	name  bool // takes names
+	named bool // the argument holds names of users or groups
 	run   func(f *Frontend, arg string)
 }
 
-// chatCommands lists them in the order of /help. One without run leaves.
+// chatCommands returns the commands in the order of /help. The one without run ends the
+// session.
 func chatCommands() []chatCommand {
 	return []chatCommand{
-		{[]string{"to", "t", "open"}, "NAME", "open the conversation with NAME or #GROUP (or the beginning of it)", true, (*Frontend).open},
-		{[]string{"list", "l", "chats"}, "", "conversations, groups too: unread ones first, then the latest", false, (*Frontend).list},
-		{[]string{"who", "w", "contacts"}, "[TEXT]", "everybody, or whose name contains TEXT; ● online ○ offline", false, (*Frontend).who},
-		{[]string{"departs", "d"}, "[TEXT]", "the departments and who is in them, or those whose name contains TEXT", false, (*Frontend).departs},
-		{[]string{"msg", "m"}, "NAME TEXT", "send to NAME without opening the conversation", true, (*Frontend).msg},
-		{[]string{"voice"}, "SECONDS FILE", "send a recorded sound to the open conversation", false, (*Frontend).voice},
-		{[]string{"send"}, "FILE", "send a file to the open conversation; it may be dragged into the terminal", false, (*Frontend).sendFile},
-		{[]string{"drop"}, "FILE", "the same, but leave it with the server, also if the other side is there", false, (*Frontend).dropFile},
-		{[]string{"files"}, "", "files that wait for you, and those under way", false, (*Frontend).files},
-		{[]string{"get"}, "N", "fetch a file, into the folder of --downloads", false, (*Frontend).getFile},
-		{[]string{"refuse"}, "N", "do not take a file", false, (*Frontend).refuseFile},
-		{[]string{"cancel"}, "N", "stop sending or fetching a file", false, (*Frontend).cancelFile},
-		{[]string{"groups"}, "", "the groups you are in", false, (*Frontend).groups},
-		{[]string{"group", "g"}, "WHAT …", "make a group, see or change who is in it: /group says how", true, (*Frontend).groupCommand},
-		{[]string{"mute"}, "[#GROUP]", "no pushes from a group to your phone; /unmute turns them on again", true, mute(true)},
-		{[]string{"unmute"}, "[#GROUP]", "pushes from a group again", true, mute(false)},
-		{[]string{"unread", "u"}, "", "conversations with unread messages", false, (*Frontend).unreadCommand},
-		{[]string{"history", "h"}, "[N]", "the last N messages of this conversation", false, (*Frontend).historyCommand},
-		{[]string{"more"}, "[N]", "N older ones", false, (*Frontend).more},
-		{[]string{"remove"}, "[NAME]", "take a conversation out of the list, until its next message", true, (*Frontend).removeSession},
-		{[]string{"sign"}, "[TEXT]", "what everybody sees beside your name; without TEXT: nothing", false, (*Frontend).sign},
-		{[]string{"night"}, "[on|off]", "no pushes to your phone from 22:00 to 07:00", false, (*Frontend).night},
-		{[]string{"retry"}, "", "send again what failed", false, (*Frontend).retry},
-		{[]string{"status"}, "", "connection, and what waits to be sent", false, (*Frontend).status},
-		{[]string{"close"}, "", "leave the conversation", false, (*Frontend).closeConversation},
-		{[]string{"help", "?"}, "", "this", false, (*Frontend).help},
-		{[]string{"quit", "q", "exit"}, "", "log out (or Ctrl-D)", false, nil},
+		{"to t open", "NAME",
+			"open the conversation with NAME or #GROUP; the beginning of a name is enough", true,
+			(*Frontend).open},
+		{"list l chats", "",
+			"list conversations: unread ones first, then the latest", false, (*Frontend).list},
+		{"who w contacts", "[TEXT]",
+			"list users, or those whose name contains TEXT; ● online ○ offline", false,
+			(*Frontend).contacts},
+		{"departs d", "[TEXT]",
+			"list departments and their users, or those whose name contains TEXT", false,
+			(*Frontend).departs},
+		{"msg m", "NAME TEXT", "send to NAME without opening the conversation", true,
+			(*Frontend).msg},
+		{"voice", "SECONDS FILE",
+			"send a recorded voice message to the open conversation", false, (*Frontend).voice},
+		{"send", "FILE",
+			"send a file to the open conversation; drag it into the terminal to insert it", false,
+			(*Frontend).sendFile},
+		{"drop", "FILE", "leave a file at the server, also if the other user is online",
+			false, (*Frontend).dropFile},
+		{"files", "", "list files that wait for you, and running transfers", false,
+			(*Frontend).files},
+		{"get", "N", "fetch file number N into the folder of --downloads", false,
+			(*Frontend).getFile},
+		{"refuse", "N", "refuse file number N", false, (*Frontend).refuseFile},
+		{"cancel", "N", "stop sending or fetching file number N", false,
+			(*Frontend).cancelFile},
+		{"groups", "", "list your groups", false, (*Frontend).groups},
+		{"group g", "WHAT …",
+			"make a group, list or change its members; /group shows the forms", true,
+			(*Frontend).groupCommand},
+		{"mute", "[#GROUP]", "turn pushes from a group to your phone off", true,
+			mute(true)},
+		{"unmute", "[#GROUP]", "turn pushes from a group on", true, mute(false)},
+		{"unread u", "", "list conversations with unread messages", false,
+			(*Frontend).unreadCommand},
+		{"history h", "[N]", "show the last N messages of the open conversation",
+			false, (*Frontend).historyCommand},
+		{"more", "[N]", "show N older messages", false, (*Frontend).more},
+		{"remove", "[NAME]",
+			"remove a conversation from the list, until its next message", true,
+			(*Frontend).removeSession},
+		{"sign", "[TEXT]", "set the text beside your name; without TEXT: none", false,
+			(*Frontend).sign},
+		{"night", "[on|off]",
+			"turn pushes to your phone from 22:00 to 07:00 off (on) or on (off)", false,
+			(*Frontend).night},
+		{"retry", "", "send failed messages again", false, (*Frontend).retry},
+		{"status", "", "show the connection, and unsent messages", false,
+			(*Frontend).status},
+		{"close", "", "close the conversation", false, (*Frontend).closeConversation},
+		{"help ?", "", "show this list", false, (*Frontend).help},
+		{"quit q exit", "", "log out (or Ctrl-D)", false, nil},
 	}
 }
 
-// commandNames are the names that are shown, with their slash.
+// name returns the name that help shows.
+func (c chatCommand) name() string {
+	name, _, _ := strings.Cut(c.names, " ")
+	return name
+}
+
+// commandNames returns the first names of the commands, with a slash.
 func commandNames() []string {
 	var out []string
 	for _, c := range chatCommands() {
-		out = append(out, "/"+c.names[0])
+		out = append(out, "/"+c.name())
 	}
 	slices.Sort(out)
 	return out
@@ -69,26 +102,26 @@ func commandNames() []string {
 // findCommand returns the command of a name.
 func findCommand(name string) (chatCommand, bool) {
 	for _, c := range chatCommands() {
-		if slices.Contains(c.names, name) {
+		if slices.Contains(strings.Fields(c.names), name) {
 			return c, true
 		}
 	}
 	return chatCommand{}, false
 }
 
-// takesName reports whether a command's argument has names in it.
+// takesName reports whether the argument of a command holds names.
 func takesName(command string) bool {
 	c, ok := findCommand(strings.ToLower(command))
-	return ok && c.name
+	return ok && c.named
 }
 
-// command runs a command; true means leave. f.mu is not held.
+// command runs a command, and reports whether the user leaves. f.mu is not held.
 func (f *Frontend) command(name, arg string) bool {
 	c, ok := findCommand(name)
 	switch {
 	case !ok:
 		f.mu.Lock()
-		f.complain("there is no /" + chat.CleanLine(name) + "; /help lists what there is")
+		f.complain("there is no command /" + chat.CleanLine(name) + "; /help lists the commands")
 		f.mu.Unlock()
 	case c.run == nil:
 		return true
@@ -98,14 +131,15 @@ func (f *Frontend) command(name, arg string) bool {
 	return false
 }
 
-// locked runs do with the screen's lock.
+// locked runs do with the screen's lock held.
 func (f *Frontend) locked(do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	do()
 }
 
-// open opens a conversation: its name, its last messages, and it is read.
+// open opens a conversation: it shows the title and the last messages, and marks them as
+// read.
 func (f *Frontend) open(arg string) {
 	if word, rest := cutWord(arg); rest == "" {
 		arg = word
@@ -125,7 +159,7 @@ func (f *Frontend) open(arg string) {
 	f.show(p, 0, min(max(f.opts.History, unread), 200))
 }
 
-// title is the headline of a conversation.
+// title returns the headline of a conversation.
 func (f *Frontend) title(p client.Peer) string {
 	if p.Group {
 		return runewidth.Truncate("── "+f.groupLine(p.ID)+" ──", f.columns()-1, "…")
@@ -146,11 +180,12 @@ func (f *Frontend) title(p client.Peer) string {
 	return runewidth.Truncate(title+" ──", f.columns()-1, "…")
 }
 
-// show shows n messages with ids at most begin (0: the newest), and then what came in meanwhile.
+// show shows n messages with ids at most begin, or the newest with begin 0, and then the
+// messages that arrived in the meantime.
 func (f *Frontend) show(p client.Peer, begin uint32, n int) {
 	f.locked(func() { f.opening = true })
 	ctx, cancel := context.WithTimeout(f.ctx, 10*time.Second)
-	list, err := chat.History(ctx, f.s.Client, p, begin, n)
+	list, err := f.s.History(ctx, p, begin, n)
 	cancel()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -175,10 +210,10 @@ func (f *Frontend) show(p client.Peer, begin uint32, n int) {
 	}
 	f.loading = nil
 	if f.shown > 0 && begin == 0 {
-		f.read(p, f.shown)
+		f.s.MarkRead(p, f.shown)
 	}
 	if begin == 0 {
-		for _, l := range f.sent { // not in the history yet
+		for _, l := range f.sent { // the history does not hold unsent messages
 			if l.peer == p {
 				f.say("still being sent: " + snippet(l.text))
 			}
@@ -186,20 +221,20 @@ func (f *Frontend) show(p client.Peer, begin uint32, n int) {
 	}
 }
 
-// number reads a count of messages.
+// number parses a count of messages.
 func (f *Frontend) number(arg string) (int, bool) {
 	if arg == "" {
 		return f.opts.History, true
 	}
 	n, err := strconv.Atoi(arg)
 	if err != nil || n < 1 || n > 10000 {
-		f.locked(func() { f.complain("how many? A number from 1 to 10000") })
+		f.locked(func() { f.complain("want a number from 1 to 10000") })
 		return 0, false
 	}
 	return n, true
 }
 
-// current returns the open conversation, or says that there is none.
+// current returns the open conversation, or writes that none is open.
 func (f *Frontend) current() (p client.Peer, oldest uint32, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -210,6 +245,7 @@ func (f *Frontend) current() (p client.Peer, oldest uint32, ok bool) {
 	return *f.peer, f.oldest, true
 }
 
+// historyCommand shows the last messages of the open conversation.
 func (f *Frontend) historyCommand(arg string) {
 	n, ok := f.number(arg)
 	if !ok {
@@ -221,6 +257,7 @@ func (f *Frontend) historyCommand(arg string) {
 	}
 }
 
+// more shows messages before the oldest one shown.
 func (f *Frontend) more(arg string) {
 	n, ok := f.number(arg)
 	if !ok {
@@ -230,7 +267,7 @@ func (f *Frontend) more(arg string) {
 	switch {
 	case !ok:
 	case oldest <= 1:
-		f.locked(func() { f.say("that is where it began") })
+		f.locked(func() { f.say("the conversation began here") })
 	default:
 		f.locked(func() { f.day = "" })
 		f.show(p, oldest-1, n)
@@ -238,8 +275,8 @@ func (f *Frontend) more(arg string) {
 	}
 }
 
-// who lists contacts.
-func (f *Frontend) who(arg string) {
+// contacts lists users.
+func (f *Frontend) contacts(arg string) {
 	if f.s.Client.Online() {
 		f.reload()
 	}
@@ -274,15 +311,15 @@ func (f *Frontend) who(arg string) {
 	}
 	switch {
 	case len(list) == 0 && arg != "":
-		f.say("nobody whose name contains " + snippet(arg))
+		f.say("no user has a name with " + snippet(arg))
 	case len(list) == 0:
-		f.say("nobody else is here yet")
+		f.say("there are no other users yet")
 	case len(list) > most:
-		f.say(fmt.Sprintf("and %d more: /who TEXT finds them", len(list)-most))
+		f.say(fmt.Sprintf("and %d more: /contacts TEXT finds them", len(list)-most))
 	}
 }
 
-// msg sends to somebody else than the open conversation.
+// msg sends a text to a conversation that stays closed.
 func (f *Frontend) msg(arg string) {
 	name, text := cutWord(arg)
 	p, err := f.s.FindPeer(name)
@@ -292,21 +329,23 @@ func (f *Frontend) msg(arg string) {
 	case err != nil:
 		f.complain(err.Error())
 	case text == "":
-		f.complain("and what? /msg NAME TEXT")
+		f.complain("want a text: /msg NAME TEXT")
 	default:
 		f.post(p, text)
 	}
 }
 
+// unreadCommand lists conversations with unread messages.
 func (f *Frontend) unreadCommand(string) {
 	f.locked(func() {
 		if !f.sayUnread() {
-			f.say("nothing unread")
+			f.say("no unread messages")
 		}
 	})
 }
 
-// sayUnread lists conversations with unread messages; false when there are none. f.mu is held.
+// sayUnread lists conversations with unread messages; false when there are none. f.mu is
+// held.
 func (f *Frontend) sayUnread() bool {
 	list := f.s.Book.AllUnread()
 	for i, u := range list {
@@ -319,14 +358,14 @@ func (f *Frontend) sayUnread() bool {
 	return len(list) > 0
 }
 
-// retry sends again what failed.
+// retry sends failed messages again.
 func (f *Frontend) retry(string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	again := f.failed
 	f.failed = nil
 	if len(again) == 0 {
-		f.say("nothing has failed")
+		f.say("no message has failed")
 	}
 	for _, t := range again {
 		if t.sound != nil {
@@ -337,17 +376,19 @@ func (f *Frontend) retry(string) {
 	}
 }
 
+// status shows the connection and the number of unsent messages.
 func (f *Frontend) status(string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	state := "connected to " + f.s.Client.Server()
 	if f.offline {
-		state = "not connected; trying again by itself"
+		state = "not connected; reconnecting"
 	}
 	f.say(fmt.Sprintf("%s as %s; %d messages wait for the server, %d failed",
-		state, chat.CleanLine(f.s.Book.Self.Name), f.s.Client.Pending(), len(f.failed)))
+		state, chat.CleanLine(f.s.Book.Self().Name), f.s.Client.Pending(), len(f.failed)))
 }
 
+// closeConversation closes the open conversation.
 func (f *Frontend) closeConversation(string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -355,19 +396,22 @@ func (f *Frontend) closeConversation(string) {
 	f.setPrompt()
 }
 
+// help lists the commands.
 func (f *Frontend) help(string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range chatCommands() {
-		f.print(runewidth.Truncate(fmt.Sprintf("  %-20s %s", "/"+strings.TrimSpace(c.names[0]+" "+c.arg), c.help), f.columns()-1, "…"))
+		form := "/" + strings.TrimSpace(c.name()+" "+c.arg)
+		f.print(runewidth.Truncate(fmt.Sprintf("  %-20s %s", form, c.help), f.columns()-1, "…"))
 	}
 	for _, line := range []string{
-		"  Anything else is sent to the open conversation; //text sends /text.",
-		"  Tab completes commands and names, up and down bring back what was typed,",
-		"  A name with spaces stands between quotation marks where more follows it: #\"the team\",",
-		"  or has backslashes before them, as Tab writes it: #the\\ team.",
-		"  Somebody new: teamtalk chat NAME --register, where the server lets people register.",
-		"  Ctrl-O breaks the line. " + markSending + " sending  " + markStored + " stored by the server  " + markFailed + " failed",
+		"  Any other text is sent to the open conversation; //text sends /text.",
+		"  Tab completes commands and names; up and down return to earlier lines.",
+		"  A name with spaces before further words needs quotation marks: #\"the team\",",
+		"  or backslashes, which Tab inserts: #the\\ team.",
+		"  New users: teamtalk chat NAME --register, if the server registers users.",
+		"  Ctrl-O inserts a line break. " + markSending + " sending  " + markStored +
+			" stored by the server  " + markFailed + " failed",
 	} {
 		f.print(runewidth.Truncate(line, f.columns()-1, "…"))
 	}

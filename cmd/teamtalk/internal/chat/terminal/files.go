@@ -12,16 +12,17 @@ import (
 	"teamtalk/cmd/teamtalk/internal/chat"
 )
 
-// markFile stands before a file that comes in.
+// markFile is the mark of an offered file.
 const markFile = "↓"
 
-// maxListed is how many waiting files are shown at login.
+// maxListed is how many waiting files are shown after the login.
 const maxListed = 20
 
-// barWidth is how wide a bar is, in columns.
+// barWidth is the width of a bar, in columns.
 const barWidth = 64
 
-// bar draws how far a transfer is and, until it has ended, how it is stopped; always equally wide and without a lower-case m: see screen.mark.
+// bar draws the progress of a transfer, and the command that stops it while it runs. The
+// bar has barWidth columns and no lower-case m: see screen.mark.
 func bar(e chat.FileEntry) string {
 	const cells = 20
 	done := int64(0)
@@ -29,7 +30,8 @@ func bar(e chat.FileEntry) string {
 	if e.File.Size > 0 {
 		done, percent = e.Moved*cells/e.File.Size, e.Moved*100/e.File.Size
 	}
-	text := fmt.Sprintf("[%s%s] %3d%%", strings.Repeat("#", int(done)), strings.Repeat(".", cells-int(done)), percent)
+	text := fmt.Sprintf("[%s%s] %3d%%", strings.Repeat("#", int(done)),
+		strings.Repeat(".", cells-int(done)), percent)
 	if e.Rate > 0 {
 		text += fmt.Sprintf("  %s/s", chat.FileSize(int64(e.Rate)))
 	}
@@ -42,10 +44,10 @@ func bar(e chat.FileEntry) string {
 	return fmt.Sprintf("%-*s", barWidth, text)
 }
 
-// fileRows are the rows of a transfer on the screen.
+// fileRows holds the rows of a transfer on the screen.
 type fileRows struct{ head, bar int }
 
-// File shows what becomes of a file.
+// File shows each change of a file.
 func (f *Frontend) File(e chat.FileEntry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -55,7 +57,8 @@ func (f *Frontend) File(e chat.FileEntry) {
 	who := f.s.Book.PeerName(e.Other())
 	switch e.State {
 	case chat.FileComing:
-		f.say(fmt.Sprintf("%s is sending you %s; it can be fetched when the server has it", who, e.Text()))
+		f.say(fmt.Sprintf("%s is uploading %s for you; you can fetch it when the server has it",
+			who, e.Text()))
 	case chat.FileOffered, chat.FileWaiting:
 		f.fileOffer(e, who)
 	case chat.FileSending, chat.FileFetching:
@@ -65,12 +68,12 @@ func (f *Frontend) File(e chat.FileEntry) {
 	}
 }
 
-// fileOffer shows a file that can be fetched; f.mu is held.
+// fileOffer shows a file that can be fetched. f.mu is held.
 func (f *Frontend) fileOffer(e chat.FileEntry, who string) {
-	if rows, ok := f.fileRows[e.N]; ok { // it was being fetched, and somebody has stopped that
+	if rows, ok := f.fileRows[e.N]; ok { // the user stopped fetching it
 		delete(f.fileRows, e.N)
 		f.mark(rows.head, markColumn, red, markFailed)
-		f.say(fmt.Sprintf("stopped fetching %s; /get %d goes on", e.Name, e.N))
+		f.say(fmt.Sprintf("stopped fetching %s; /get %d continues", e.Name, e.N))
 		return
 	}
 	if e.Listed {
@@ -81,10 +84,11 @@ func (f *Frontend) fileOffer(e chat.FileEntry, who string) {
 			return
 		}
 	}
-	f.line(time.Now(), markFile, who, yellow, fmt.Sprintf("%s — /get %d takes it, /refuse %d does not", e.Text(), e.N, e.N))
+	f.line(time.Now(), markFile, who, yellow,
+		fmt.Sprintf("%s — /get %d fetches it, /refuse %d refuses it", e.Text(), e.N, e.N))
 }
 
-// fileProgress shows a transfer, or how far it is; f.mu is held.
+// fileProgress shows a transfer and its progress. f.mu is held.
 func (f *Frontend) fileProgress(e chat.FileEntry, who string) {
 	if rows, ok := f.fileRows[e.N]; ok {
 		if rows.bar >= 0 {
@@ -112,7 +116,7 @@ func (f *Frontend) fileProgress(e chat.FileEntry, who string) {
 	f.fileRows[e.N] = rows
 }
 
-// fileEnded shows how a transfer ended; f.mu is held.
+// fileEnded shows the outcome of a transfer. f.mu is held.
 func (f *Frontend) fileEnded(e chat.FileEntry, who string) {
 	mark, color := markFailed, red
 	if e.State == chat.FileDone {
@@ -129,7 +133,7 @@ func (f *Frontend) fileEnded(e chat.FileEntry, who string) {
 	case e.State == chat.FileFailed:
 		f.complain(fmt.Sprintf("%s: %v", e.Name, e.Err))
 	case e.State == chat.FilePaused:
-		f.say(e.Name + " goes on with your next login")
+		f.say(e.Name + " continues after your next login")
 	case e.State != chat.FileDone:
 		f.say(e.Name + " was " + e.State)
 	case !e.Mine:
@@ -137,23 +141,24 @@ func (f *Frontend) fileEnded(e chat.FileEntry, who string) {
 	case e.File.Online:
 		f.say(who + " has " + e.Name)
 	default:
-		f.say(e.Name + " is with the server; " + who + " can fetch it")
+		f.say(e.Name + " is at the server; " + who + " can fetch it")
 	}
 }
 
-// sendFile sends a file to the open conversation, now if the other side is there.
+// sendFile sends a file to the open conversation, at once if the other user is online.
 func (f *Frontend) sendFile(arg string) { f.startFile(arg, true) }
 
-// dropFile leaves a file with the server.
+// dropFile leaves a file at the server.
 func (f *Frontend) dropFile(arg string) { f.startFile(arg, false) }
 
+// startFile starts to send a file.
 func (f *Frontend) startFile(arg string, online bool) {
 	p, _, ok := f.current()
 	if !ok {
 		return
 	}
 	if arg == "" {
-		f.report(errors.New("which file? /send FILE"))
+		f.report(errors.New("want a file: /send FILE"))
 		return
 	}
 	ctx, cancel := f.asking()
@@ -162,7 +167,7 @@ func (f *Frontend) startFile(arg string, online bool) {
 	f.report(err)
 }
 
-// files lists what can be fetched and what is under way.
+// files lists the files that can be fetched and the running transfers.
 func (f *Frontend) files(string) {
 	ctx, cancel := f.asking()
 	defer cancel()
@@ -184,19 +189,22 @@ func (f *Frontend) files(string) {
 		if e.State == chat.FileSending || e.State == chat.FileFetching {
 			state = strings.TrimSpace(bar(e))
 		}
-		f.print(runewidth.Truncate(fmt.Sprintf("  %3d  %s %s, %s", e.N, e.Text(), way+f.s.Book.PeerName(e.Other()), state), f.columns()-1, "…"))
+		line := fmt.Sprintf("  %3d  %s %s, %s", e.N, e.Text(), way+f.s.Book.PeerName(e.Other()),
+			state)
+		f.print(runewidth.Truncate(line, f.columns()-1, "…"))
 	}
 }
 
-// fileNumber reads the number of a file.
+// fileNumber parses the number of a file.
 func (f *Frontend) fileNumber(arg string) (int, bool) {
 	n, err := strconv.Atoi(arg)
 	if err != nil {
-		f.report(errors.New("which one? /files lists them with their numbers"))
+		f.report(errors.New("want the number of a file: /files lists them"))
 	}
 	return n, err == nil
 }
 
+// getFile fetches a file.
 func (f *Frontend) getFile(arg string) {
 	if n, ok := f.fileNumber(arg); ok {
 		_, err := f.s.Files.Get(n)
@@ -204,6 +212,7 @@ func (f *Frontend) getFile(arg string) {
 	}
 }
 
+// refuseFile refuses a file.
 func (f *Frontend) refuseFile(arg string) {
 	if n, ok := f.fileNumber(arg); ok {
 		ctx, cancel := f.asking()
@@ -213,6 +222,7 @@ func (f *Frontend) refuseFile(arg string) {
 	}
 }
 
+// cancelFile stops a transfer.
 func (f *Frontend) cancelFile(arg string) {
 	if n, ok := f.fileNumber(arg); ok {
 		f.report(f.s.Files.Cancel(n))

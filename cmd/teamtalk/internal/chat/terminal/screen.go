@@ -9,19 +9,20 @@ import (
 	"github.com/mattn/go-runewidth"
 )
 
-// screen is a terminal's lines above the prompt, as far as they can still be changed: the mark of a message sent becomes another one where it stands.
+// screen writes the lines above the prompt. It can change the marks of lines that are
+// still visible.
 type screen struct {
-	out   io.Writer                // redraws the prompt around what is written
-	size  func() (width, rows int) // of the terminal now
+	out   io.Writer                // redraws the prompt around each write
+	size  func() (width, rows int) // the present size of the terminal
 	color bool
 
-	mu    sync.Mutex // also taken over several calls, by the one who reads the line: see hold
-	rows  int        // ever written
-	width int        // when the last line was written; marks from before another width are out of reach
-	since int        // rows when the width was last another
+	mu    sync.Mutex // the reader holds it over several calls: see Frontend.key
+	rows  int        // rows written so far
+	width int        // when the last line was written
+	since int        // rows when the width last changed; marks above cannot be changed
 }
 
-// Colours, for those who have them; nothing is said by colour alone.
+// Colours. No meaning depends on a colour alone.
 const (
 	dim    = "\x1b[2m"
 	bold   = "\x1b[1m"
@@ -40,7 +41,7 @@ func (s *screen) paint(color, text string) string {
 	return color + text + reset
 }
 
-// columns is the usable width.
+// columns returns the usable width.
 func (s *screen) columns() int {
 	w, _ := s.size()
 	if w < 20 {
@@ -49,7 +50,7 @@ func (s *screen) columns() int {
 	return w
 }
 
-// print writes lines that fit the width, and returns the row of the first; s.mu is held.
+// print writes lines that fit the width, and returns the row of the first. s.mu is held.
 func (s *screen) print(lines ...string) int {
 	if w := s.columns(); w != s.width {
 		s.width, s.since = w, s.rows
@@ -60,7 +61,8 @@ func (s *screen) print(lines ...string) int {
 	return first
 }
 
-// mark changes what stands at a column (from 0) of a row; false when the row is not on the screen any more. s.mu is held.
+// mark overwrites the text at a column, from 0, of a row. It returns false when the row
+// is not on the screen any more. s.mu is held.
 func (s *screen) mark(row, col int, color, text string) bool {
 	width, height := s.size()
 	up := s.rows - row
@@ -70,18 +72,21 @@ func (s *screen) mark(row, col int, color, text string) bool {
 	if !s.color {
 		color = ""
 	}
-	// The colour comes first and its reset last because the line editor takes everything from an escape to the next m for a colour, and so for
-	// no column: it must not count the mark as one, and so the mark must hold no m.
+	// The line editor takes all characters from an escape to the next m for a colour,
+	// which has no columns. So the colour is first and the reset last, and the text must
+	// not hold an m: the line editor does not count the columns of the text.
 	fmt.Fprintf(s.out, "%s\x1b[%dA\x1b[%dG%s\x1b[%dB\r%s", color, up, col+1, text, up, reset)
 	return true
 }
 
-// erase takes away the last rows, which are not among those counted: what somebody typed. s.mu is held.
+// erase erases the last rows, which hold the typed line and are not counted in rows. s.mu
+// is held.
 func (s *screen) erase(rows int) {
 	fmt.Fprintf(s.out, "\x1b[%dA\r\x1b[J%s", rows, reset)
 }
 
-// typedRows is how many rows a prompt and what was typed after it take in the line editor, which goes on to the next row as soon as one is full.
+// typedRows returns the number of rows of a prompt and a typed line in the line editor,
+// which begins the next row as soon as one is full.
 func typedRows(s string, width int) int {
 	rows, col := 1, 0
 	for _, r := range s {

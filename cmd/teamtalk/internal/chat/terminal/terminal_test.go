@@ -10,20 +10,24 @@ import (
 	"teamtalk/core/im"
 )
 
+// TestTypedRows counts rows of ten columns.
 func TestTypedRows(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		rows int
-	}{{"", 1}, {"123456789", 1}, {"1234567890", 2}, {"12345678901", 2}, {"123456789世", 2}, {"12345678世", 2}, {strings.Repeat("x", 20), 3}} {
+	}{{"", 1}, {"123456789", 1}, {"1234567890", 2}, {"12345678901", 2}, {"123456789世", 2},
+		{"12345678世", 2}, {strings.Repeat("x", 20), 3}} {
 		if got := typedRows(c.text, 10); got != c.rows {
 			t.Errorf("typedRows(%q) = %d, want %d", c.text, got, c.rows)
 		}
 	}
 }
 
-// A paste arrives as one line however it is cut; keys pass untouched.
+// TestPasteReader: a paste becomes one line, whatever the sizes of the reads are. Keys
+// pass unchanged.
 func TestPasteReader(t *testing.T) {
-	const in = "ab\x1b[A\x1b" + "x" + pasteStart + "one\r\ntwo\rthree\n\tfour\x03\x1b[31m" + pasteEnd + "\r"
+	const in = "ab\x1b[A\x1b" + "x" + pasteStart + "one\r\ntwo\rthree\n\tfour\x03\x1b[31m" +
+		pasteEnd + "\r"
 	const want = "ab\x1b[A\x1bx" + "one⏎two⏎three⏎ four[31m" + "\r"
 	for _, n := range []int{1, 2, 3, 7, 1000} {
 		got, err := io.ReadAll(newPasteReader(&slowReader{in, n}))
@@ -33,7 +37,7 @@ func TestPasteReader(t *testing.T) {
 	}
 }
 
-// slowReader gives at most n bytes at once.
+// slowReader returns at most n bytes a read.
 type slowReader struct {
 	s string
 	n int
@@ -48,7 +52,8 @@ func (r *slowReader) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Tab completes names of groups with spaces, whichever way they are begun.
+// TestCompleteGroups: Tab completes names with spaces, in quotation marks and with
+// backslashes.
 func TestCompleteGroups(t *testing.T) {
 	b := chat.NewBook(im.User{ID: 9, Name: "me"})
 	b.SetUsers([]im.User{{ID: 1, Name: "bob"}, {ID: 2, Name: "dev"}, {ID: 3, Name: "carol"}})
@@ -60,7 +65,9 @@ func TestCompleteGroups(t *testing.T) {
 	b.Event(client.Ready{Groups: groups})
 	f := &Frontend{s: &chat.Session{Book: b}}
 	for line, want := range map[string]string{
-		"/to bo": "/to bob ", "/to #the\\": "/to #the\\ team ", `/msg #"the t`: `/msg #"the team" `, "/group ad": "/group add ", "/group add #de": "/group add #Dev ",
+		"/to bo": "/to bob ", "/to #the\\": "/to #the\\ team ",
+		`/msg #"the t`: `/msg #"the team" `, "/group ad": "/group add ",
+		"/group add #de":            "/group add #Dev ",
 		"/group add #The\\ team bo": "/group add #The\\ team bob ", "/mute bo": "",
 	} {
 		choices, n := completer{f}.Do([]rune(line), len([]rune(line)))
@@ -74,18 +81,23 @@ func TestCompleteGroups(t *testing.T) {
 	}
 }
 
-// TestLastWord cuts the word under the cursor.
+// TestLastWord cuts the word at the cursor.
 func TestLastWord(t *testing.T) {
-	for in, want := range map[string]string{"": "", "a": "a", "a b": "b", `a #"the te`: `#"the te`, `a #the\ te`: `#the\ te`, `#"the team" b`: "b"} {
+	for in, want := range map[string]string{
+		"": "", "a": "a", "a b": "b", `a #"the te`: `#"the te`, `a #the\ te`: `#the\ te`,
+		`#"the team" b`: "b",
+	} {
 		if got := lastWord(in); got != want {
 			t.Errorf("lastWord(%q) = %q, want %q", in, got, want)
 		}
 	}
 }
 
-// A bar says how its transfer is stopped while it can be, and nothing of it is left over when it has ended.
+// TestBar: a bar shows the command that stops a running transfer, and has the same width
+// in every state, so that a later bar overwrites the whole of an earlier one.
 func TestBar(t *testing.T) {
-	e := chat.FileEntry{N: 12, Mine: true, State: chat.FileSending, File: client.File{Size: 1000, Online: true}}
+	e := chat.FileEntry{N: 12, Mine: true, State: chat.FileSending,
+		File: client.File{Size: 1000, Online: true}}
 	for _, c := range []struct {
 		state string
 		moved int64
@@ -93,14 +105,17 @@ func TestBar(t *testing.T) {
 		want  string
 	}{
 		{chat.FileSending, 0, 0, "[....................]   0%  not taken yet  /cancel 12 stops it"},
-		{chat.FileSending, 500, 999_900_000_000, "[##########..........]  50%  999.9 GB/s  /cancel 12 stops it"},
-		{chat.FileFetching, 500, 100, "[##########..........]  50%  100 bytes/s  /cancel 12 stops it"},
+		{chat.FileSending, 500, 999_900_000_000,
+			"[##########..........]  50%  999.9 GB/s  /cancel 12 stops it"},
+		{chat.FileFetching, 500, 100,
+			"[##########..........]  50%  100 bytes/s  /cancel 12 stops it"},
 		{chat.FileDone, 1000, 1e6, "[####################] 100%  1.0 MB/s"},
 		{chat.FileCancelled, 0, 0, "[....................]   0%"},
 	} {
 		e.State, e.Moved, e.Rate = c.state, c.moved, c.rate
 		got := bar(e)
-		if strings.TrimRight(got, " ") != c.want || len(got) != barWidth || strings.Contains(got, "m") {
+		if strings.TrimRight(got, " ") != c.want || len(got) != barWidth || strings.Contains(got,
+			"m") {
 			t.Errorf("%s: %q, want %q in %d columns", c.state, got, c.want, barWidth)
 		}
 	}

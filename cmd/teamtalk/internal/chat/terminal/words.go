@@ -2,8 +2,8 @@ package terminal
 
 import "strings"
 
-// splitWords cuts an argument at spaces; what stands between quotation marks is one word, and a space behind a backslash is a part of one. The mark # or @ may
-// stand before one.
+// splitWords cuts an argument at spaces. A text in quotation marks is one word, with # or
+// @ before it if they are there. A space behind a backslash is a part of the word.
 func splitWords(s string) []string {
 	var words []string
 	for {
@@ -17,7 +17,7 @@ func splitWords(s string) []string {
 	}
 }
 
-// cutWord takes the first word off an argument.
+// cutWord removes the first word from an argument.
 func cutWord(s string) (word, rest string) {
 	s = strings.TrimLeft(s, " ")
 	mark := ""
@@ -36,7 +36,8 @@ func cutWord(s string) (word, rest string) {
 	return mark + strings.ReplaceAll(s[:end], `\ `, " "), strings.TrimLeft(s[end:], " ")
 }
 
-// quoteWord is a name as splitWords takes it for one word, with marks or backslashes.
+// quoteWord returns a name in the form that splitWords takes for one word, with quotation
+// marks or with backslashes.
 func quoteWord(name string, marks bool) string {
 	switch {
 	case !strings.Contains(name, " "):

@@ -5,9 +5,12 @@ import (
 	"testing"
 )
 
+// TestSplitWords also splits the names that quoteWord returns.
 func TestSplitWords(t *testing.T) {
 	for in, want := range map[string][]string{
-		"": nil, "  a  b ": {"a", "b"}, `#"the team" bob`: {"#the team", "bob"}, `"a b" c`: {"a b", "c"}, `"open end`: {`"open`, "end"}, `"" x`: {"x"}, `#dev`: {"#dev"}, `#the\ team b\ c\`: {"#the team", `b c\`},
+		"": nil, "  a  b ": {"a", "b"}, `#"the team" bob`: {"#the team", "bob"},
+		`"a b" c`: {"a b", "c"}, `"open end`: {`"open`, "end"}, `"" x`: {"x"}, `#dev`: {"#dev"},
+		`#the\ team b\ c\`: {"#the team", `b c\`},
 	} {
 		if got := splitWords(in); !slices.Equal(got, want) {
 			t.Errorf("splitWords(%q) = %q, want %q", in, got, want)
@@ -15,13 +18,15 @@ func TestSplitWords(t *testing.T) {
 	}
 	for _, name := range []string{"bob", "#the team", "a b", "@a b"} {
 		for _, marks := range []bool{false, true} {
-			if got := splitWords(quoteWord(name, marks) + " x"); !slices.Equal(got, []string{name, "x"}) {
+			if got := splitWords(quoteWord(name, marks) + " x"); !slices.Equal(got,
+				[]string{name, "x"}) {
 				t.Errorf("%q comes back as %q", name, got)
 			}
 		}
 	}
 }
 
+// FuzzSplitWords: no word is empty.
 func FuzzSplitWords(f *testing.F) {
 	f.Add(`#"the team" bob "x`)
 	f.Fuzz(func(t *testing.T, s string) {

@@ -1,0 +1,113 @@
+package system
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"teamtalk/core/link"
+	"teamtalk/core/session"
+)
+
+// A role that runs in another process is a nil session.Handler. The functions below
+// return it, because an interface that holds a nil pointer would not compare equal to
+// nil.
+
+// localDB returns the dbproxy of this process; nil when it runs elsewhere.
+func (s *system) localDB() session.Handler {
+	if s.db == nil {
+		return nil
+	}
+	return s.db
+}
+
+// localRoute returns the route server of this process; nil when it runs elsewhere.
+func (s *system) localRoute() session.Handler {
+	if s.route == nil {
+		return nil
+	}
+	return s.route
+}
+
+// localLogin returns the login server of this process, as message servers reach it; nil
+// when it runs elsewhere.
+func (s *system) localLogin() session.Handler {
+	if s.login == nil {
+		return nil
+	}
+	return s.login.server.Servers()
+}
+
+// peers locates the servers of one role, and says how to talk to them.
+type peers struct {
+	name    string          // of the role
+	here    session.Handler // the server in this process; nil: there is none
+	addrs   []string        // of servers in other processes
+	conns   int             // connections to each of addrs; 0: one
+	handler session.Handler // of the calling server: receives the peers' frames
+}
+
+// group opens links to the servers of one role. Stop closes them.
+func (s *system) group(p peers) (*link.Group, error) {
+	var all []link.Peer
+	add := func(peer link.Peer) {
+		all = append(all, peer)
+		s.stops.push(closeLinks, "link to "+peer.Name(), closing(peer.Close))
+	}
+	if p.here != nil {
+		local, err := link.Local(link.LocalOptions{
+			Name: p.name, CallerName: roleMsg, Caller: p.handler, Callee: p.here,
+			CallTimeout: s.cfg.Link.CallTimeout, Log: s.log, Metrics: s.links,
+		})
+		if err != nil {
+			return nil, err
+		}
+		add(local)
+	}
+	for _, addr := range p.addrs {
+		for range max(p.conns, 1) {
+			add(link.Dial(link.Options{
+				Name: p.name, Addr: addr, Handler: p.handler, DialTimeout: s.cfg.Link.DialTimeout,
+				Heartbeat: s.cfg.Link.Heartbeat, IdleLimit: s.cfg.Link.Timeout,
+				MaxBackoff: s.cfg.Link.BackoffMax, CallTimeout: s.cfg.Link.CallTimeout,
+				MaxFrame: int(s.cfg.Link.MaxFrame), Log: s.log, Metrics: s.links,
+			}))
+		}
+	}
+	return link.NewGroup(p.name, s.log, all...), nil
+}
+
+// needs makes a group of links a condition for being ready, under a name.
+func (s *system) needs(name string, g *link.Group) {
+	s.ready.Add(name, func(context.Context) error {
+		if !g.Up() {
+			return fmt.Errorf("no %s server is connected", g.Name())
+		}
+		return nil
+	})
+}
+
+// linkPatience is how long a starting message server waits for its links before it
+// listens for clients.
+const linkPatience = 2 * time.Second
+
+// awaitLinks waits until all groups are up, for linkPatience at most. A client that
+// connects earlier would be refused, and stock clients handle that worse than a port that
+// is not open yet: Windows pauses for 3 s, Android tries again at once, 15 to 200 times a
+// second. When the other servers stay away, the port opens all the same, so that clients
+// are told why they cannot log in.
+func awaitLinks(ctx context.Context, groups ...*link.Group) {
+	ctx, cancel := context.WithTimeout(ctx, linkPatience)
+	defer cancel()
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for _, g := range groups {
+		for !g.Up() {
+			select {
+			case <-look.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
