@@ -68,8 +68,10 @@ func TestContacts(t *testing.T) {
 			d.on(d.Close)
 		}
 		for i, l := range w.loops {
-			if x := &stateOf(l.Loop).contacts; len(x.of) != 0 || x.unknown != 0 || x.asking != 0 || len(x.waiting) != 0 {
-				t.Errorf("loop %d remembers %v, %d unknown", i, x.of, x.unknown)
+			for _, field := range []string{"of", "unknown", "asking", "waiting"} {
+				if n := kept(t, presenceLoop(l.Loop), "contacts", field); n != 0 {
+					t.Errorf("loop %d remembers %d %s", i, n, field)
+				}
 			}
 		}
 	})
@@ -107,30 +109,6 @@ func TestContactsNotKnown(t *testing.T) {
 		if asked < 2 || asked > 4 {
 			t.Errorf("asked %d times", asked)
 		}
-
-		// One that goes before its answer is there.
-		w.db.mu.Lock()
-		w.db.hold = true
-		w.db.mu.Unlock()
-		gone := &device{w: w, loop: w.loops[0]}
-		gone.on(func() {
-			c := &crowd{}
-			for i := range 3 * maxContactQueries {
-				s := c.join(w.h, gone.loop.Loop, uint32(100+i), win)
-				w.h.findContacts(s)
-			}
-			if x := &stateOf(gone.loop.Loop).contacts; x.asking != maxContactQueries || len(x.waiting) != 2*maxContactQueries {
-				t.Errorf("%d asked about, %d wait", x.asking, len(x.waiting))
-			}
-			for _, s := range c.sessions {
-				gone.loop.Remove(s, nil)
-				w.h.Close(s, nil)
-			}
-		})
-		w.db.letGo()
-		if x := &stateOf(w.loops[0].Loop).contacts; x.unknown != 0 || x.asking != 0 || len(x.waiting) != 0 || len(x.of) != 2 {
-			t.Errorf("%d unknown, %d asked about, %d wait, %v", x.unknown, x.asking, len(x.waiting), x.of)
-		}
 	})
 }
 
@@ -143,7 +121,7 @@ func TestContactsBound(t *testing.T) {
 		}
 		w.db.also = sessionsOf(map[uint32][]uint32{1: many})
 		pc := w.user(0, 1, win)
-		if n := len(clientOf(pc.s).contacts.users); n != maxContacts {
+		if n := kept(t, presenceOf(pc.s), "contacts", "users"); n != maxContacts {
 			t.Errorf("%d contacts kept, want %d", n, maxContacts)
 		}
 	})

@@ -57,7 +57,7 @@ func TestGroupMessage(t *testing.T) {
 		alice.send(7, m) // again: acked, not delivered
 		alice.want(pb.CmdMsgDataAck)
 		bob.want()
-		if n := here.h.inFlight.Load() + here.h.groups.waiting.Load(); n != 0 {
+		if n := here.h.conversation.InFlight() + here.h.groups.Waiting(); n != 0 {
 			t.Errorf("%d in flight", n)
 		}
 	})
@@ -317,10 +317,10 @@ func TestGroupWaits(t *testing.T) {
 		}
 		bob.wantTexts(ids...)
 		late.wantTexts() // finds them in the history
-		if n := testutil.ToFloat64(w.h.groups.metrics.dropped.WithLabelValues("queue")); n != 10 {
+		if n := w.counted("group_dropped_total", "queue"); n != 10 {
 			t.Errorf("%v counted as dropped", n)
 		}
-		if n, size := w.h.groups.waiting.Load(), w.h.groups.waitingBytes.Load(); n != 0 || size != 0 {
+		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 0 || size != 0 {
 			t.Errorf("%d messages, %d bytes still waiting", n, size)
 		}
 	})
@@ -333,13 +333,13 @@ func TestGroupWaitingBytes(t *testing.T) {
 		for i := range uint32(80) {
 			g := w.db.addGroup(50+i, 1, 2)
 			g.silent = true
-			w.h.groups.deliver(&pb.MsgData{FromUserID: 1, ToSessionID: 50 + i, MsgID: 1, Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: sound}, nil, false)
+			w.h.groups.Deliver(&pb.MsgData{FromUserID: 1, ToSessionID: 50 + i, MsgID: 1, Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: sound}, nil, false)
 		}
-		if n, size := w.h.groups.waiting.Load(), w.h.groups.waitingBytes.Load(); n != 63 || size > maxWaitingBytes {
+		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 63 || size > maxWaitingBytes {
 			t.Errorf("%d messages with %d bytes wait", n, size)
 		}
 		time.Sleep(10 * time.Second)
-		if n, size := w.h.groups.waiting.Load(), w.h.groups.waitingBytes.Load(); n != 0 || size != 0 {
+		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 0 || size != 0 {
 			t.Errorf("%d messages, %d bytes still waiting", n, size)
 		}
 	})
@@ -356,7 +356,7 @@ func TestGroupMembersNotToBeHad(t *testing.T) {
 		if n := w.db.loads(50); n != loadTries {
 			t.Fatalf("members asked for %d times", n)
 		}
-		if n := testutil.ToFloat64(w.h.groups.metrics.dropped.WithLabelValues("members")); n != 1 {
+		if n := w.counted("group_dropped_total", "members"); n != 1 {
 			t.Errorf("%v counted as dropped", n)
 		}
 		w.db.change(50, func(g *dbGroup) { g.silent = false })
@@ -387,7 +387,7 @@ func TestGroupOrder(t *testing.T) {
 					for j, d := range senders {
 						d.loop.do <- func() {
 							d.loop.Begin()
-							_ = d.w.h.handleMsgData(d.s, uint16(i+2), groupText(50, fmt.Sprint(i, j)))
+							_ = d.w.h.conversation.HandleMessage(d.s, uint16(i+2), groupText(50, fmt.Sprint(i, j)))
 							d.loop.End()
 						}
 					}
@@ -409,7 +409,7 @@ func TestGroupOrder(t *testing.T) {
 					}
 				}
 				for _, w := range c.servers {
-					if n := testutil.ToFloat64(w.h.groups.metrics.gaps) + testutil.ToFloat64(w.h.groups.metrics.late); n != 0 {
+					if n := w.counted("group_gaps_total") + w.counted("group_late_total"); n != 0 {
 						t.Errorf("%v out of order", n)
 					}
 				}
@@ -439,7 +439,7 @@ func TestGroupGap(t *testing.T) {
 		from(3)
 		from(6)
 		bob.wantTexts(3, 6)
-		if gaps, late := testutil.ToFloat64(w.h.groups.metrics.gaps), testutil.ToFloat64(w.h.groups.metrics.late); gaps != 1 || late != 1 {
+		if gaps, late := w.counted("group_gaps_total"), w.counted("group_late_total"); gaps != 1 || late != 1 {
 			t.Errorf("%v gaps, %v late", gaps, late)
 		}
 	})
@@ -534,7 +534,7 @@ func TestGroupChange(t *testing.T) {
 		if c.routed[0] != 2 || c.routed[1] != 0 {
 			t.Fatalf("sent to route_server %v", c.routed)
 		}
-		if n := clientOf(alice.s).queries; n != 0 {
+		if n := passingOf(alice.s).Waiting(); n != 0 {
 			t.Errorf("%d queries counted", n)
 		}
 	})
@@ -647,38 +647,6 @@ func TestGroupReadAck(t *testing.T) {
 	})
 }
 
-// TestGroupsBounded: the groups known are bounded in number and in members.
-func TestGroupsBounded(t *testing.T) {
-	inWorld(t, Options{}, func(w *world) {
-		gs := w.h.groups
-		fill := func(id uint32, members int) {
-			g := gs.of(id)
-			g.mu.Lock()
-			g.set(gs.era.Load(), make([]uint32, members), 1, time.Now())
-			g.mu.Unlock()
-		}
-		for id := range uint32(maxGroups + 100) {
-			fill(id, 10)
-		}
-		if n := gs.table.Len(); n != maxGroups || gs.members != 10*maxGroups {
-			t.Fatalf("%d groups, %d members", n, gs.members)
-		}
-		for id := range uint32(300) {
-			fill(1<<20+id, im.MaxGroupMembers)
-		}
-		if gs.members > maxCachedMembers || gs.members < maxCachedMembers-im.MaxGroupMembers {
-			t.Fatalf("%d members", gs.members)
-		}
-		sum := 0
-		for _, g := range gs.table.Values() {
-			sum += len(g.members)
-		}
-		if sum != gs.members {
-			t.Fatalf("%d members, counted %d", sum, gs.members)
-		}
-	})
-}
-
 // TestGroupDrain: what waits for its turn is delivered before the server goes.
 func TestGroupDrain(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
@@ -705,7 +673,7 @@ func TestGroupDrain(t *testing.T) {
 // TestGroupMetrics: what is counted has a name.
 func TestGroupMetrics(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
-		problems, err := testutil.CollectAndLint(w.h.groups.metrics.dropped)
+		problems, err := testutil.GatherAndLint(w.metrics.reg, "teamtalk_msg_group_dropped_total")
 		if err != nil || len(problems) > 0 {
 			t.Errorf("%v %v", err, problems)
 		}
@@ -713,7 +681,7 @@ func TestGroupMetrics(t *testing.T) {
 		alice := w.user(0, 1, win)
 		alice.send(2, groupText(50, strings.Repeat("x", im.MaxContent)))
 		alice.want(pb.CmdMsgDataAck)
-		if n := testutil.ToFloat64(w.h.groups.metrics.loads); n != 1 {
+		if n := w.counted("group_loads_total"); n != 1 {
 			t.Errorf("%v loads", n)
 		}
 	})

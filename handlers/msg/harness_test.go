@@ -15,6 +15,7 @@ import (
 	"teamtalk/core/link"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/conversation"
 	"teamtalk/proto/pb"
 )
 
@@ -23,12 +24,16 @@ import (
 
 // world is a message server and what is around it.
 type world struct {
-	t     *testing.T
-	h     *Server
-	db    *dbStand
-	route *routeStand
-	login *linkStand
-	loops []*testLoop
+	t       *testing.T
+	h       *Server
+	metrics *registry
+	db      *dbStand
+	route   *routeStand
+	login   *linkStand
+	// loginLink is the server's handler of the link loginS to login.
+	loginLink session.Handler
+	loginS    *session.Session
+	loops     []*testLoop
 }
 
 // inWorld runs f with a server of the given options, in a bubble of virtual time.
@@ -42,11 +47,13 @@ func inWorld(t *testing.T, opt Options, f func(w *world)) {
 
 // newWorld makes a server. What it says to route_server goes to carrier; nil: it is kept in w.route.
 func newWorld(t *testing.T, opt Options, db *dbStand, carrier session.MessageCarrier) *world {
+	metrics := newRegistry()
+	opt.Registerer = metrics
 	h, err := New(opt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, h: h, db: db, route: &routeStand{}, login: &linkStand{}}
+	w := &world{t: t, h: h, metrics: metrics, db: db, route: &routeStand{}, login: &linkStand{}}
 	h.Connect(w.db, w.db, w.route)
 	if carrier == nil {
 		carrier = &w.route.linkStand
@@ -57,7 +64,8 @@ func newWorld(t *testing.T, opt Options, db *dbStand, carrier session.MessageCar
 		t.Fatal(err)
 	}
 	w.route.link.Message(w.route.s, 0, hello())
-	if err := h.LoginLink().Open(session.NewLink(session.NextID(), "login", w.login)); err != nil {
+	w.loginLink, w.loginS = h.LoginLink(), session.NewLink(session.NextID(), "login", w.login)
+	if err := w.loginLink.Open(w.loginS); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -407,7 +415,7 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 		rsp := &pb.IMGetMsgListRsp{}
 		var list []*pb.MsgInfo
 		for _, st := range db.stored {
-			if orderKey(st) == key && (m.GetMsgIdBegin() == 0 || st.MsgID <= m.GetMsgIdBegin()) {
+			if conversation.OrderKey(st) == key && (m.GetMsgIdBegin() == 0 || st.MsgID <= m.GetMsgIdBegin()) {
 				info := &pb.MsgInfo{}
 				info.SetMsgId(st.MsgID)
 				info.SetFromSessionId(st.FromUserID)

@@ -8,8 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"teamtalk/proto/pb"
 )
 
@@ -23,7 +21,7 @@ func (w *world) toldOf(user uint32) (told []string) {
 	count := 0
 	for _, r := range w.login.take() {
 		if m, ok := r.m.(*pb.IMUserCntUpdate); ok {
-			count += map[uint32]int{online: 1, offline: -1}[m.GetUserAction()]
+			count += map[uint32]int{1: 1, 2: -1}[m.GetUserAction()]
 		}
 	}
 	return append(told, fmt.Sprint("count ", count))
@@ -53,8 +51,10 @@ func TestKickedConnection(t *testing.T) {
 					t.Fatalf("online: %v", n)
 				}
 				old.on(func() {
-					if st := stateOf(old.loop.Loop); len(st.pcs) != 0 || len(st.waiting) != 0 {
-						t.Errorf("the loop keeps %d clients, %d with deliveries", len(st.pcs), len(st.waiting))
+					pcs := kept(t, presenceLoop(old.loop.Loop), "pcs")
+					waiting := kept(t, conversationLoop(old.loop.Loop), "waiting")
+					if pcs != 0 || waiting != 0 {
+						t.Errorf("the loop keeps %d clients, %d with deliveries", pcs, waiting)
 					}
 				})
 
@@ -110,7 +110,7 @@ func TestKickedOnce(t *testing.T) {
 		for reason, want := range map[pb.KickReasonType]float64{
 			pb.KickReasonType_KICK_REASON_DUPLICATE_USER: 1, pb.KickReasonType_KICK_REASON_MOBILE_KICK: 0,
 		} {
-			if n := testutil.ToFloat64(w.h.metrics.kicks.WithLabelValues(reason.String())); n != want {
+			if n := w.counted("kicks_total", reason.String()); n != want {
 				t.Errorf("%v kicks counted for %v", n, reason)
 			}
 		}
@@ -209,8 +209,10 @@ func TestFightAcrossServers(t *testing.T) {
 // entries is how much the loop of d keeps of logins that wait.
 func (d *device) entries() (n int) {
 	d.on(func() {
-		held := &stateOf(d.loop.Loop).held
-		n = len(held.byDue) + len(held.of) + len(held.from)
+		held := admissionLoop(d.loop.Loop)
+		for _, field := range []string{"byDue", "of", "from"} {
+			n += kept(d.w.t, held, "held", field)
+		}
 	})
 	return n
 }
@@ -250,30 +252,4 @@ func TestWaitingLogin(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestFightsAreBounded: more users and addresses than are remembered.
-func TestFightsAreBounded(t *testing.T) {
-	f, now := newFights(), time.Now()
-	addr := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }
-	for i := range 2 * maxFights {
-		f.kicked(uint32(i), 0, addr(0), now)
-	}
-	if n := f.users.Len(); n != maxFights {
-		t.Errorf("%d users", n)
-	}
-	for i := range fightSides + 1 {
-		f.kicked(1, 0, addr(i), now.Add(time.Duration(i)*time.Millisecond))
-	}
-	if f.wait(1, 0, addr(0), now) != 0 {
-		t.Error("the first of five addresses is remembered")
-	}
-	for i := 1; i <= fightSides; i++ {
-		if f.wait(1, 0, addr(i), now) == 0 {
-			t.Errorf("address %d is not slowed", i)
-		}
-	}
-	if f.wait(1, 1, addr(1), now) != 0 || f.wait(1, 0, addr(1), now.Add(fightMemory)) != 0 {
-		t.Error("the other class, or a kick of long ago, slows")
-	}
 }

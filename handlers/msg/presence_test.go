@@ -26,7 +26,7 @@ func updates(got []received) []string {
 func TestGoneWithoutRoute(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		stays, goes, phone := w.user(0, 1, win), w.user(1, 2, mac), w.user(0, 3, ios)
-		link := &routeLink{h: w.h}
+		link := w.route.link
 		link.Close(w.route.s, nil)
 		w.route.take()
 		goes.on(goes.Close)
@@ -67,8 +67,8 @@ func TestGoneWithoutRoute(t *testing.T) {
 		if got := updates(w.route.take()); len(got) != 0 {
 			t.Errorf("told %v of one who is back", got)
 		}
-		if len(w.h.presence.missed) != 0 {
-			t.Errorf("left over: %v", w.h.presence.missed)
+		if kept(t, w.h.peers, "missed") != 0 {
+			t.Errorf("left over: %d", kept(t, w.h.peers, "missed"))
 		}
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
@@ -167,7 +166,7 @@ func TestRequireCipher(t *testing.T) {
 			alice.send(21, plain(2, pb.MsgType_MSG_TYPE_SINGLE_AUDIO, "\x00\x00\x00\x02sound"))
 			alice.want(pb.CmdMsgDataAck)
 			want := map[bool]float64{true: 2}[require]
-			if n := testutil.ToFloat64(w.h.metrics.dropped.WithLabelValues("no_cipher")); n != want {
+			if n := w.counted("dropped_total", "no_cipher"); n != want {
 				t.Errorf("require %v: %v counted", require, n)
 			}
 		})

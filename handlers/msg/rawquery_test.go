@@ -106,7 +106,7 @@ func TestPassedOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.h.dbFirst = encodedStand{w.db, e}
+		w.h.Connect(w.db, encodedStand{w.db, e}, w.route)
 		d.send(9, pb.IMUsersInfoReq_builder{UserId: proto.Uint32(1)}.Build())
 		got := d.want(pb.CmdUsersInfoRsp)
 		if got[0].seq != 9 || got[0].m.(pb.Attachment).HasAttachData() {

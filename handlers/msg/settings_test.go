@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/proto/pb"
@@ -244,8 +243,8 @@ func TestP2PBounds(t *testing.T) {
 		if n := len(peer.got()); n != p2pBurst-2 {
 			t.Errorf("%d commands of a burst passed on, want %v", n, p2pBurst-2)
 		}
-		dropped := w.h.metrics.p2pDropped
-		if long, rate := testutil.ToFloat64(dropped.WithLabelValues("too_long")), testutil.ToFloat64(dropped.WithLabelValues("rate")); long != 1 || rate != 62 {
+		dropped := func(reason string) float64 { return w.counted("p2p_dropped_total", reason) }
+		if long, rate := dropped("too_long"), dropped("rate"); long != 1 || rate != 62 {
 			t.Errorf("dropped: %v too long, %v above the rate", long, rate)
 		}
 		if pc.isClosed() {
