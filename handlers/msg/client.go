@@ -11,8 +11,9 @@ import (
 	"teamtalk/handlers/msg/transfer"
 )
 
-// client is what the server keeps for a client connection besides its session: the state of each
-// part. It is the session's Data from Open on. Loop only, except for conversation.Client.Acks.
+// client is what the server keeps for a client connection besides its session: the state
+// of each part. It is the session's Data from Open on. Loop only, except for
+// conversation.Client.Acks.
 type client struct {
 	conversation conversation.Client
 	admission    admission.Client

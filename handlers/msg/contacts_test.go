@@ -11,7 +11,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// sessionsOf answers with users' conversations: with users, and with a group of the same numbers plus 1,000.
+// sessionsOf answers with users' conversations: with users, and with a group of the same
+// numbers plus 1,000.
 func sessionsOf(lists map[uint32][]uint32) func(pb.Message) (pb.Message, error) {
 	return func(req pb.Message) (pb.Message, error) {
 		m, ok := req.(*pb.IMRecentContactSessionReq)
@@ -28,7 +29,8 @@ func sessionsOf(lists map[uint32][]uint32) func(pb.Message) (pb.Message, error) 
 	}
 }
 
-// TestContacts: a pc client hears of those it has a conversation with, and of its own user; of more once messages pass.
+// TestContacts: a pc client hears of those it has a conversation with, and of its own
+// user; of more once messages pass.
 func TestContacts(t *testing.T) {
 	inWorld(t, Options{Presence: PresenceContacts, Ack: AckStored}, func(w *world) {
 		w.db.also = sessionsOf(map[uint32][]uint32{1: {2, 3}, 2: {1}})
@@ -77,7 +79,8 @@ func TestContacts(t *testing.T) {
 	})
 }
 
-// TestContactsNotKnown: until its list is there a client hears of everybody; a question that failed is asked again; few are asked at once.
+// TestContactsNotKnown: until its list is there a client hears of everybody; a question
+// that failed is asked again; few are asked at once.
 func TestContactsNotKnown(t *testing.T) {
 	inWorld(t, Options{Presence: PresenceContacts}, func(w *world) {
 		fail, asked := true, 0

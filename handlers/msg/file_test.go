@@ -189,7 +189,8 @@ func TestTransferToOneself(t *testing.T) {
 	})
 }
 
-// TestTransferRefused: whatever is wrong, the client gets an answer that says so, and nobody else hears of it.
+// TestTransferRefused: whatever is wrong, the client gets an answer that says so, and
+// nobody else hears of it.
 func TestTransferRefused(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -235,7 +236,8 @@ func TestTransferRefused(t *testing.T) {
 	}
 }
 
-// TestFileServersInTurn: each makes its transfers, with its own addresses; one that cannot is passed over.
+// TestFileServersInTurn: each makes its transfers, with its own addresses; one that
+// cannot is passed over.
 func TestFileServersInTurn(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		a, b, c := w.fileServer("10.0.0.1"), w.fileServer("10.0.0.2"), w.fileServer("10.0.0.3")
@@ -270,7 +272,8 @@ func TestFileServersInTurn(t *testing.T) {
 	})
 }
 
-// TestAddOffline: the file is noted under the sender's own id, then the receiver's pcs hear of it.
+// TestAddOffline: the file is noted under the sender's own id, then the receiver's pcs
+// hear of it.
 func TestAddOffline(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		f := w.fileServer("10.0.0.1")
@@ -309,7 +312,8 @@ func TestAddOffline(t *testing.T) {
 	})
 }
 
-// TestDelOffline: whoever it says it is, a client deletes from its own list only; and the file server that has the file hears of it, or all where nobody knows which.
+// TestDelOffline: whoever it says it is, a client deletes from its own list only; and the
+// file server that has the file hears of it, or all where nobody knows which.
 func TestDelOffline(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		f, other := w.fileServer("10.0.0.1"), w.fileServer("10.0.0.2")
@@ -399,7 +403,8 @@ func TestHasOffline(t *testing.T) {
 	})
 }
 
-// TestHasOfflineOfSeveral: every file is told of once, with the addresses of its server first.
+// TestHasOfflineOfSeveral: every file is told of once, with the addresses of its server
+// first.
 func TestHasOfflineOfSeveral(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		a, b, old := w.fileServer("10.0.0.1"), w.fileServer("10.0.0.2"), w.fileServer("10.0.0.3")

@@ -47,9 +47,10 @@ func (l *benchLoop) do(f func()) {
 	wg.Wait()
 }
 
-// BenchmarkGroup delivers stored messages of 64 bytes to a group whose members are all connected here, over two loops: from db_proxy's answer to
-// the write to each connection, without the kernel; and with acks, back again to the answer of each. Messages come as from many senders at once: 16
-// before the loops are waited for.
+// BenchmarkGroup delivers stored messages of 64 bytes to a group whose members are all
+// connected here, over two loops: from db_proxy's answer to the write to each connection,
+// without the kernel; and with acks, back again to the answer of each. Messages come as
+// from many senders at once: 16 before the loops are waited for.
 func BenchmarkGroup(b *testing.B) {
 	for _, members := range []int{20, 200, 2000} {
 		for _, acks := range []bool{false, true} {

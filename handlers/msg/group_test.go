@@ -89,8 +89,8 @@ func TestAudio(t *testing.T) {
 	})
 }
 
-// TestGroupMembersFollow: whoever changes a group, and whether or not it is told, a message stored after it goes by it. Members are
-// asked for no more often than needed.
+// TestGroupMembersFollow: whoever changes a group, and whether or not it is told, a
+// message stored after it goes by it. Members are asked for no more often than needed.
 func TestGroupMembersFollow(t *testing.T) {
 	inCluster(t, 2, Options{Rate: -1}, func(c *cluster) {
 		here, there := c.servers[0], c.servers[1]
@@ -152,7 +152,8 @@ func TestGroupMembersFollow(t *testing.T) {
 	})
 }
 
-// TestGroupWithoutVersions: with a db_proxy that gives no versions, what is known is asked for again after a while; changes told of count at once.
+// TestGroupWithoutVersions: with a db_proxy that gives no versions, what is known is
+// asked for again after a while; changes told of count at once.
 func TestGroupWithoutVersions(t *testing.T) {
 	inWorld(t, Options{Rate: -1, PCTimeout: time.Hour}, func(w *world) {
 		w.db.addGroup(50, 1, 2).old = true
@@ -197,7 +198,8 @@ func notify(group, version uint32, cur []uint32, chg ...uint32) *pb.IMGroupChang
 	return n
 }
 
-// TestGroupNotifies: an old notify that comes late changes nothing; one without a version counts until a version is heard of.
+// TestGroupNotifies: an old notify that comes late changes nothing; one without a version
+// counts until a version is heard of.
 func TestGroupNotifies(t *testing.T) {
 	inWorld(t, Options{Rate: -1}, func(w *world) {
 		w.db.addGroup(50, 1, 2).version = 5
@@ -237,8 +239,9 @@ func TestGroupNotifies(t *testing.T) {
 	})
 }
 
-// TestGroupNotifiesOvertaken: of two changes made at the same time on two servers the clients may be told in the wrong order. They are shown the members as
-// they are, and nobody as added who is out again.
+// TestGroupNotifiesOvertaken: of two changes made at the same time on two servers the
+// clients may be told in the wrong order. They are shown the members as they are, and
+// nobody as added who is out again.
 func TestGroupNotifiesOvertaken(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		w.db.addGroup(50, 1, 2)
@@ -267,7 +270,8 @@ func TestGroupNotifiesOvertaken(t *testing.T) {
 	})
 }
 
-// TestGroupNotifyWhileLoading: what is asked for may be older than a change that comes meanwhile.
+// TestGroupNotifyWhileLoading: what is asked for may be older than a change that comes
+// meanwhile.
 func TestGroupNotifyWhileLoading(t *testing.T) {
 	for _, version := range []uint32{0, 2} {
 		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
@@ -295,7 +299,8 @@ func TestGroupNotifyWhileLoading(t *testing.T) {
 	}
 }
 
-// TestGroupWaits: while members are asked for, messages wait, so many at most, and leave in order; the senders' acks do not wait.
+// TestGroupWaits: while members are asked for, messages wait, so many at most, and leave
+// in order; the senders' acks do not wait.
 func TestGroupWaits(t *testing.T) {
 	inWorld(t, Options{Rate: -1}, func(w *world) {
 		g := w.db.addGroup(50, 1, 2)
@@ -345,7 +350,8 @@ func TestGroupWaitingBytes(t *testing.T) {
 	})
 }
 
-// TestGroupMembersNotToBeHad: after some tries the messages are given up, counted; the next one tries again.
+// TestGroupMembersNotToBeHad: after some tries the messages are given up, counted; the
+// next one tries again.
 func TestGroupMembersNotToBeHad(t *testing.T) {
 	inWorld(t, Options{Rate: -1}, func(w *world) {
 		g := w.db.addGroup(50, 1, 2)
@@ -366,7 +372,8 @@ func TestGroupMembersNotToBeHad(t *testing.T) {
 	})
 }
 
-// TestGroupOrder: messages sent on three servers at once reach every member in the order of their ids, however long they take between servers.
+// TestGroupOrder: messages sent on three servers at once reach every member in the order
+// of their ids, however long they take between servers.
 func TestGroupOrder(t *testing.T) {
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -418,7 +425,8 @@ func TestGroupOrder(t *testing.T) {
 	}
 }
 
-// TestGroupGap: a message that never comes is waited for, but not for long; one that comes after that is delivered all the same.
+// TestGroupGap: a message that never comes is waited for, but not for long; one that
+// comes after that is delivered all the same.
 func TestGroupGap(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		w.db.addGroup(50, 1, 2)
@@ -540,7 +548,8 @@ func TestGroupChange(t *testing.T) {
 	})
 }
 
-// TestGroupResendAfterNoAnswer: as TestResendAfterNoAnswer, of a group; its members are asked for, as nobody knows when it was stored.
+// TestGroupResendAfterNoAnswer: as TestResendAfterNoAnswer, of a group; its members are
+// asked for, as nobody knows when it was stored.
 func TestGroupResendAfterNoAnswer(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored}, func(w *world) {
 		w.db.addGroup(2, 1, 2)
@@ -578,7 +587,8 @@ func TestGroupResendAfterNoAnswer(t *testing.T) {
 	})
 }
 
-// TestGroupResendInABusyGroup: the message is found behind what others have written since, and not searched for beyond its time.
+// TestGroupResendInABusyGroup: the message is found behind what others have written
+// since, and not searched for beyond its time.
 func TestGroupResendInABusyGroup(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored, Rate: -1}, func(w *world) {
 		w.db.addGroup(50, 1, 2)
@@ -627,7 +637,8 @@ func TestGroupResendInABusyGroup(t *testing.T) {
 	})
 }
 
-// TestGroupReadAck: reading a group is told to the user's other devices as reading a user is.
+// TestGroupReadAck: reading a group is told to the user's other devices as reading a user
+// is.
 func TestGroupReadAck(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		pc, phone := w.user(0, 1, win), w.user(1, 1, ios)

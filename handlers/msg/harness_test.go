@@ -19,8 +19,10 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// The tests here run a message server without sockets, under virtual time: loops are goroutines, clients are carriers that keep what is
-// written. What the server asks of db_proxy and route_server is answered by stand-ins; the end-to-end suite runs the real ones.
+// The tests here run a message server without sockets, under virtual time: loops are
+// goroutines, clients are carriers that keep what is written. What the server asks of
+// db_proxy and route_server is answered by stand-ins; the end-to-end suite runs the real
+// ones.
 
 // world is a message server and what is around it.
 type world struct {
@@ -45,7 +47,8 @@ func inWorld(t *testing.T, opt Options, f func(w *world)) {
 	})
 }
 
-// newWorld makes a server. What it says to route_server goes to carrier; nil: it is kept in w.route.
+// newWorld makes a server. What it says to route_server goes to carrier; nil: it is kept
+// in w.route.
 func newWorld(t *testing.T, opt Options, db *dbStand, carrier session.MessageCarrier) *world {
 	metrics := newRegistry()
 	opt.Registerer = metrics
@@ -144,7 +147,8 @@ func (w *world) connectFrom(loop int, from netip.AddrPort) *device {
 	return d
 }
 
-// on runs f on the device's loop, within a turn, and waits until everything it started has settled.
+// on runs f on the device's loop, within a turn, and waits until everything it started
+// has settled.
 func (d *device) on(f func()) {
 	d.loop.do <- func() {
 		d.loop.Begin()
@@ -329,7 +333,8 @@ func (db *dbStand) TryCall(key uint64, seq uint16, req pb.Attachment, done func(
 	return nil
 }
 
-// later runs f on a goroutine, after those before it, as a link does with answers that are for no loop. With mu held.
+// later runs f on a goroutine, after those before it, as a link does with answers that
+// are for no loop. With mu held.
 func (db *dbStand) later(f func()) {
 	db.replies = append(db.replies, f)
 	if db.replying {

@@ -11,7 +11,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// toldOf returns what the servers that follow user's clients were told since the last call.
+// toldOf returns what the servers that follow user's clients were told since the last
+// call.
 func (w *world) toldOf(user uint32) (told []string) {
 	for _, r := range w.route.take() {
 		if m, ok := r.m.(*pb.IMUserStatusUpdate); ok && m.GetUserId() == user {
@@ -34,8 +35,8 @@ func (w *world) wantTold(user uint32, want ...string) {
 	}
 }
 
-// TestKickedConnection: from the notice on, the connection is not served, not delivered to and
-// not online. Its end is told once, after the login that replaced it.
+// TestKickedConnection: from the notice on, the connection is not served, not delivered
+// to and not online. Its end is told once, after the login that replaced it.
 func TestKickedConnection(t *testing.T) {
 	for _, ends := range []string{"client closes", "server closes"} {
 		t.Run(ends, func(t *testing.T) {
@@ -136,8 +137,8 @@ func (w *world) loginFrom(loop int, addr string, client pb.ClientType) *device {
 	return d
 }
 
-// TestMovesAreNotSlowed: a user that moves to another machine is served at once, and so are its
-// devices of the other class.
+// TestMovesAreNotSlowed: a user that moves to another machine is served at once, and so
+// are its devices of the other class.
 func TestMovesAreNotSlowed(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		for i, x := range []struct {
@@ -151,8 +152,8 @@ func TestMovesAreNotSlowed(t *testing.T) {
 	})
 }
 
-// TestFightsAreSlowed: clients that come back as soon as they are kicked log in once in five
-// seconds, all together, from one address or many.
+// TestFightsAreSlowed: clients that come back as soon as they are kicked log in once in
+// five seconds, all together, from one address or many.
 func TestFightsAreSlowed(t *testing.T) {
 	for _, addrs := range [][]string{
 		{"10.0.0.1", "10.0.0.1"}, {"10.0.0.1", "10.0.0.2"},
@@ -187,7 +188,8 @@ func TestFightsAreSlowed(t *testing.T) {
 	}
 }
 
-// TestFightAcrossServers: a server that was told to kick a client knows it when it comes back.
+// TestFightAcrossServers: a server that was told to kick a client knows it when it comes
+// back.
 func TestFightAcrossServers(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		tab := w.loginFrom(0, "10.0.0.1", win)
@@ -217,8 +219,8 @@ func (d *device) entries() (n int) {
 	return n
 }
 
-// TestWaitingLogin: a client that waits for its turn is served as before its login, is not
-// closed by the login deadline, and is forgotten when it goes.
+// TestWaitingLogin: a client that waits for its turn is served as before its login, is
+// not closed by the login deadline, and is forgotten when it goes.
 func TestWaitingLogin(t *testing.T) {
 	inWorld(t, Options{LoginDeadline: 2 * time.Second}, func(w *world) {
 		for _, gone := range []bool{true, false} {

@@ -1,10 +1,11 @@
 // Package msg is the message server: it holds the clients.
 //
-// Server builds the parts and connects them to the commands of clients (commands.go) and of other
-// servers (links.go). Each part is a package: admission lets clients in, conversation takes and
-// delivers messages, group knows the members of groups, presence tells clients of other users,
-// passing forwards requests that db_proxy answers, transfer arranges transfers of files, and peers
-// is the links to the other servers. PATHS.md shows the way of a text and of a login through them.
+// Server builds the parts and connects them to the commands of clients (commands.go) and
+// of other servers (links.go). Each part is a package: admission lets clients in,
+// conversation takes and delivers messages, group knows the members of groups, presence
+// tells clients of other users, passing forwards requests that db_proxy answers, transfer
+// arranges transfers of files, and peers is the links to the other servers. PATHS.md
+// shows the way of a text and of a login through them.
 //
 // A client's session is touched on its loop only.
 package msg
@@ -34,9 +35,9 @@ import (
 
 // Peer is another server that is asked. link.Peer and link.Group implement it.
 type Peer interface {
-	// Call sends req and calls done with the answer or an error: on loop l, or if l is nil wherever
-	// the answer arrives, in the order of the answers of one key. In the second case done must not
-	// wait. Requests of one key keep their order.
+	// Call sends req and calls done with the answer or an error: on loop l, or if l is
+	// nil wherever the answer arrives, in the order of the answers of one key. In the
+	// second case done must not wait. Requests of one key keep their order.
 	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
 	// Send sends m. It is not answered.
 	Send(key uint64, seq uint16, m pb.Message) error
@@ -91,7 +92,8 @@ func New(opt Options) (*Server, error) {
 	h.peers = peers.New(peers.Options{MaxConns: opt.MaxConns, HostName: opt.HostName,
 		Online: h.online, Acks: acks, RouteChanged: func() { h.groups.Forget() },
 		Now: opt.Now, Registerer: opt.Registerer})
-	if err := h.build(texts.Encrypt(conversation.SoundTooLong), newMetrics(opt.Registerer, h.online)); err != nil {
+	soundTooLong := texts.Encrypt(conversation.SoundTooLong)
+	if err := h.build(soundTooLong, newMetrics(opt.Registerer, h.online)); err != nil {
 		return nil, err
 	}
 	h.commands()
@@ -141,9 +143,9 @@ type reads struct{ h *Server }
 // FlushReads passes on the read acks of s that wait. Loop only.
 func (r reads) FlushReads(s *session.Session) { r.h.conversation.FlushReads(s) }
 
-// Connect sets the peers. It must be called before the first client connects. db stores and returns
-// messages. dbFirst checks logins and returns what a client shows first. They may be the same.
-// route answers queries about users elsewhere.
+// Connect sets the peers. It must be called before the first client connects. db stores
+// and returns messages. dbFirst checks logins and returns what a client shows first. They
+// may be the same. route answers queries about users elsewhere.
 func (h *Server) Connect(db DB, dbFirst, route Peer) {
 	h.db, h.dbFirst, h.route = db, dbFirst, route
 	h.admission.Connect(dbFirst, route)
@@ -154,8 +156,8 @@ func (h *Server) Connect(db DB, dbFirst, route Peer) {
 	h.transfer.Connect(dbFirst, route)
 }
 
-// Announce sets where clients reach this server: login servers hand it out. It must be called before
-// the first link to a login server opens.
+// Announce sets where clients reach this server: login servers hand it out. It must be
+// called before the first link to a login server opens.
 func (h *Server) Announce(ip1, ip2 string, port int) { h.peers.Announce(ip1, ip2, port) }
 
 // OpenLoop prepares a loop.
@@ -197,16 +199,17 @@ func (h *Server) Sent(s *session.Session, tag session.Tag, frame []byte) {
 	h.conversation.Sent(s, tag, frame)
 }
 
-// Close forgets a connection, and tells the other servers when a user was logged in on it.
+// Close forgets a connection, and tells the other servers when a user was logged in on
+// it.
 func (h *Server) Close(s *session.Session, err error) {
 	if h.admission.Closed(s) {
 		h.log.Debug("client gone", "conn", s.ID(), "user", s.User, "err", err)
 	}
 }
 
-// Drain accepts no more messages: they get no ack, so their senders send them again elsewhere. It
-// waits until db_proxy has answered the messages that it has and those to groups are delivered, or
-// ctx ends. The connections stay.
+// Drain accepts no more messages: they get no ack, so their senders send them again
+// elsewhere. It waits until db_proxy has answered the messages that it has and those to
+// groups are delivered, or ctx ends. The connections stay.
 func (h *Server) Drain(ctx context.Context) error {
 	h.conversation.Drain()
 	poll := time.NewTicker(2 * time.Millisecond)
@@ -246,7 +249,8 @@ func newMetrics(reg prometheus.Registerer, online *session.Registry) metrics {
 			"Queries that got no answer from another server, by kind of error.", "kind"),
 		androidCut: vec("android_cut_total",
 			"Answers and deliveries to Android that are too long for it, by outcome: parts, "+
-				"shortened (the older end is left out), sound (a text in its place), dropped.", "how"),
+				"shortened (the older end is left out), sound (a text in its place), dropped.",
+			"how"),
 	}
 	if reg != nil {
 		reg.MustRegister(m.queriesFailed, m.androidCut,

@@ -296,7 +296,8 @@ func TestResend(t *testing.T) {
 	})
 }
 
-// A message whose answer from db_proxy is lost: repeated, it is delivered if it was stored, and stored if it was not.
+// A message whose answer from db_proxy is lost: repeated, it is delivered if it was
+// stored, and stored if it was not.
 func TestResendAfterNoAnswer(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored}, func(w *world) {
 		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
@@ -394,7 +395,8 @@ func TestAckDeliveredOffline(t *testing.T) {
 	})
 }
 
-// Two users write to each other from two loops, as fast as they can: every device sees the conversation in the order of its ids.
+// Two users write to each other from two loops, as fast as they can: every device sees
+// the conversation in the order of its ids.
 func TestOrder(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored, Rate: -1}, func(w *world) {
 		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
@@ -465,7 +467,8 @@ func TestLogout(t *testing.T) {
 	})
 }
 
-// A route server that connects learns of everyone from the list, and of later ones from updates: never of one twice, never of one not at all.
+// A route server that connects learns of everyone from the list, and of later ones from
+// updates: never of one twice, never of one not at all.
 func TestRouteLinkList(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		a := w.user(0, 1, win)

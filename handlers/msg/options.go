@@ -41,7 +41,8 @@ const (
 	PresenceNone     = presence.None
 )
 
-// Options sets up a Server. Zero values mean the defaults; the peers are set with Connect.
+// Options sets up a Server. Zero values mean the defaults; the peers are set with
+// Connect.
 type Options struct {
 	// MaxConns is announced to login servers as the most clients held. Default 100,000.
 	MaxConns int
@@ -52,29 +53,29 @@ type Options struct {
 	Ack      AckPolicy    // default AckDelivered
 	Presence Presence     // default PresenceAll
 
-	// PresenceWindow is how long changes of users are collected, to be told together. Default
-	// 100 ms; negative: each is told at once, unless clients are still being told of the one
-	// before.
+	// PresenceWindow is how long changes of users are collected, to be told together.
+	// Default 100 ms; negative: each is told at once, unless clients are still being told
+	// of the one before.
 	PresenceWindow time.Duration
 
 	// AckWait is the longest an ack waits for the recipient's devices. Default 2 s.
 	AckWait time.Duration
-	// RedeliverAfter is the age at which a message that a device did not acknowledge is sent to it
-	// again, once. Default 15 s; negative: never.
+	// RedeliverAfter is the age at which a message that a device did not acknowledge is
+	// sent to it again, once. Default 15 s; negative: never.
 	RedeliverAfter time.Duration
-	// ResendWindow is how long a repeated message is recognised by its seq on one connection.
-	// Default 60 s; negative: not at all.
+	// ResendWindow is how long a repeated message is recognised by its seq on one
+	// connection. Default 60 s; negative: not at all.
 	ResendWindow time.Duration
-	// Rate is how many messages a second one connection may send, RateBurst how many at once.
-	// Further ones are dropped. Default 20 and 20; a negative Rate means no limit.
+	// Rate is how many messages a second one connection may send, RateBurst how many at
+	// once. Further ones are dropped. Default 20 and 20; a negative Rate means no limit.
 	Rate, RateBurst float64
 
-	// RequireCipher drops texts that are not base64 of whole cipher blocks, see im.IsCipherText.
-	// Default: texts are opaque.
+	// RequireCipher drops texts that are not base64 of whole cipher blocks, see
+	// im.IsCipherText. Default: texts are opaque.
 	RequireCipher bool
 
-	// PushText is how many characters of a message a push shows behind the sender's nick. Default
-	// 40; negative: none, only the nick.
+	// PushText is how many characters of a message a push shows behind the sender's nick.
+	// Default 40; negative: none, only the nick.
 	PushText int
 	// TextKey is the key of the clients' texts, 32 bytes, which pushes need. Default
 	// im.DefaultTextKey.
@@ -82,8 +83,8 @@ type Options struct {
 
 	// LoginDeadline closes connections that did not log in. Default 15 s.
 	LoginDeadline time.Duration
-	// PCTimeout and MobileTimeout close clients that sent nothing for so long. Default 120 s and
-	// 300 s.
+	// PCTimeout and MobileTimeout close clients that sent nothing for so long. Default
+	// 120 s and 300 s.
 	PCTimeout, MobileTimeout time.Duration
 
 	Now        func() time.Time      // default time.Now

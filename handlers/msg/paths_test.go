@@ -58,8 +58,9 @@ func funcsOf(t *testing.T, file string) map[string][]int {
 	return lines
 }
 
-// TestPathsPage reads PATHS.md: its files and functions exist, the functions of a step stand in
-// the file in the order of the page, and no path needs more files than it may, or one twice.
+// TestPathsPage reads PATHS.md: its files and functions exist, the functions of a step
+// stand in the file in the order of the page, and no path needs more files than it may,
+// or one twice.
 func TestPathsPage(t *testing.T) {
 	page, err := os.ReadFile("PATHS.md")
 	if err != nil {
@@ -107,8 +108,8 @@ func checkStep(t *testing.T, heading string, st step) {
 	}
 }
 
-// findFile reports whether a file exists from the top of the project, in this package, or in one
-// of the packages that the page speaks of.
+// findFile reports whether a file exists from the top of the project, in this package, or
+// in one of the packages that the page speaks of.
 func findFile(name string) bool {
 	for _, dir := range []string{"../..", ".", "conversation", "admission", "../../core/link"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {

@@ -338,8 +338,8 @@ func TestAckWait(t *testing.T) {
 	})
 }
 
-// TestWaitEndsWithConnection: the sender of a message does not wait for a connection that was
-// kicked or closed, but waits for another device that acknowledges.
+// TestWaitEndsWithConnection: the sender of a message does not wait for a connection that
+// was kicked or closed, but waits for another device that acknowledges.
 func TestWaitEndsWithConnection(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -32,9 +32,10 @@ func (d *device) answeredAfter() (time.Duration, pb.ResultType) {
 	}
 }
 
-// TestRefusedLoginsWait: each refusal of an address and name is answered later than the one
-// before, up to five seconds, whatever the login deadline. Other addresses and names are not
-// slowed, nor is the right password, which also forgets the refusals. So does a quiet minute.
+// TestRefusedLoginsWait: each refusal of an address and name is answered later than the
+// one before, up to five seconds, whatever the login deadline. Other addresses and names
+// are not slowed, nor is the right password, which also forgets the refusals. So does a
+// quiet minute.
 func TestRefusedLoginsWait(t *testing.T) {
 	inWorld(t, Options{LoginDeadline: time.Second}, func(w *world) {
 		wait := func(addr string, user uint32, password string, want time.Duration) {
@@ -78,8 +79,8 @@ func TestRefusedLoginGone(t *testing.T) {
 	})
 }
 
-// TestLoginsGoOnAfterAnOutage: logins that wait because a server is missing are checked as soon
-// as it is back. Those whose password was wrong still wait.
+// TestLoginsGoOnAfterAnOutage: logins that wait because a server is missing are checked
+// as soon as it is back. Those whose password was wrong still wait.
 func TestLoginsGoOnAfterAnOutage(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		for range 4 {

@@ -9,8 +9,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestOrderAfterOutage plays what a sender does around an outage of db_proxy, and looks at what is
-// stored, in order.
+// TestOrderAfterOutage plays what a sender does around an outage of db_proxy, and looks
+// at what is stored, in order.
 func TestOrderAfterOutage(t *testing.T) {
 	type step struct {
 		after time.Duration
@@ -64,8 +64,8 @@ func TestOrderAfterOutage(t *testing.T) {
 	}
 }
 
-// TestPhonesDoNotRepeat: clients that never repeat a message are not held back behind one that
-// failed.
+// TestPhonesDoNotRepeat: clients that never repeat a message are not held back behind one
+// that failed.
 func TestPhonesDoNotRepeat(t *testing.T) {
 	for _, client := range []pb.ClientType{
 		pb.ClientType_CLIENT_TYPE_MAC, pb.ClientType_CLIENT_TYPE_IOS, pb.ClientType_CLIENT_TYPE_ANDROID,
@@ -118,8 +118,8 @@ func (db *dbStand) texts() (list string) {
 	return list
 }
 
-// TestRefusals: a client that wants to know hears at once what was not stored, and why. Others hear
-// nothing.
+// TestRefusals: a client that wants to know hears at once what was not stored, and why.
+// Others hear nothing.
 func TestRefusals(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		alice, old := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS), w.user(1, 3, pb.ClientType_CLIENT_TYPE_WINDOWS)

@@ -49,7 +49,8 @@ func wantStats(t *testing.T, who string, d *device, want ...string) {
 	}
 }
 
-// TestStatusIsCollected: what is said within the window is told together, once for each user, with the last word; phones are not told.
+// TestStatusIsCollected: what is said within the window is told together, once for each
+// user, with the last word; phones are not told.
 func TestStatusIsCollected(t *testing.T) {
 	inWorld(t, Options{PresenceWindow: time.Second}, func(w *world) {
 		pc, mac, phone := w.user(0, 1, win), w.user(1, 2, mac), w.user(0, 3, ios)
@@ -128,7 +129,8 @@ func (c *crowd) join(h *Server, l *session.Loop, user uint32, client pb.ClientTy
 	return s
 }
 
-// storm has n pc clients log in, rate of them a second, and counts the writes it costs to tell everybody.
+// storm has n pc clients log in, rate of them a second, and counts the writes it costs to
+// tell everybody.
 func storm(t testing.TB, window time.Duration, n, rate int) (writes, bytes int) {
 	inBubble := func(t *testing.T) {
 		inWorld(t, Options{PresenceWindow: window}, func(w *world) {
@@ -148,7 +150,8 @@ func storm(t testing.TB, window time.Duration, n, rate int) (writes, bytes int) 
 	return writes, bytes
 }
 
-// TestLoginStorm: 1,000 pc clients that log in within a second cost as many writes as there are windows and clients, not as there are logins and clients.
+// TestLoginStorm: 1,000 pc clients that log in within a second cost as many writes as
+// there are windows and clients, not as there are logins and clients.
 func TestLoginStorm(t *testing.T) {
 	const n, rate = 1000, 1000
 	writes, bytes := storm(t, 100*time.Millisecond, n, rate)

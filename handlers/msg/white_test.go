@@ -42,8 +42,8 @@ const (
 	fileBurst = 200.0 // transfer
 )
 
-// kept returns the size of a field of a part that the test cannot see: the length of a list or map,
-// or the value of a number. A leak shows in it.
+// kept returns the size of a field of a part that the test cannot see: the length of a
+// list or map, or the value of a number. A leak shows in it.
 func kept(t testing.TB, part any, path ...string) int {
 	t.Helper()
 	v := reflect.ValueOf(part)
@@ -70,7 +70,8 @@ func kept(t testing.TB, part any, path ...string) int {
 	return int(v.Int())
 }
 
-// registry collects the metrics of a server. Several routers of one role register the same ones.
+// registry collects the metrics of a server. Several routers of one role register the
+// same ones.
 type registry struct {
 	prometheus.Registerer
 	reg *prometheus.Registry
@@ -88,8 +89,8 @@ func (r *registry) MustRegister(cs ...prometheus.Collector) {
 	}
 }
 
-// counted returns a metric of the server, whose name is short of its prefix, by the value of its
-// label, if it has one.
+// counted returns a metric of the server, whose name is short of its prefix, by the value
+// of its label, if it has one.
 func (w *world) counted(name string, label ...string) float64 {
 	w.t.Helper()
 	families, err := w.metrics.reg.Gather()

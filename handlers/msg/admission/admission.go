@@ -1,9 +1,10 @@
 // Package admission lets clients in and ends their sessions.
 //
-// A login passes through login.go, which asks a db_proxy whether name and password are right, and
-// admit.go, which takes the answer, registers the session and answers the client. refuse.go answers
-// and delays refused logins, held.go keeps logins that wait. kick.go ends sessions, fight.go slows
-// clients that kick each other, logout.go takes logouts.
+// A login passes through login.go, which asks a db_proxy whether name and password are
+// right, and admit.go, which takes the answer, registers the session and answers the
+// client. refuse.go answers and delays refused logins, held.go keeps logins that wait.
+// kick.go ends sessions, fight.go slows clients that kick each other, logout.go takes
+// logouts.
 package admission
 
 import (
@@ -23,8 +24,8 @@ type Policy string
 
 // The policies.
 const (
-	// DeviceClass allows one PC and one mobile client. A newer login closes the older one of its
-	// class.
+	// DeviceClass allows one PC and one mobile client. A newer login closes the older one
+	// of its class.
 	DeviceClass Policy = "device_class"
 	// OneClient allows one connection. A newer login closes the older one.
 	OneClient Policy = "one_client"
@@ -51,11 +52,12 @@ type Route interface {
 
 // Others is the other servers.
 type Others interface {
-	// HasRoute and HasLogin report whether a route server and a login server are connected.
+	// HasRoute and HasLogin report whether a route server and a login server are
+	// connected.
 	HasRoute() bool
 	HasLogin() bool
-	// Lock makes the registry of sessions and what the others are told of it change together. The
-	// methods below it need it. Unlock ends that.
+	// Lock makes the registry of sessions and what the others are told of it change
+	// together. The methods below it need it. Unlock ends that.
 	Lock()
 	Unlock()
 	// Came and Left tell the others that a session came online or left.
@@ -124,10 +126,12 @@ func New(opt Options) (*Handler, error) {
 		metrics: newMetrics(opt.Registerer), refusals: newRefusals(), fights: newFights()}, nil
 }
 
-// Connect sets the peers: users checks logins, route answers questions about other message servers.
+// Connect sets the peers: users checks logins, route answers questions about other
+// message servers.
 func (h *Handler) Connect(users Users, route Route) { h.users, h.route = users, route }
 
-// Client is what the package keeps for one client connection. The zero value is ready. Loop only.
+// Client is what the package keeps for one client connection. The zero value is ready.
+// Loop only.
 type Client struct{ login loginState }
 
 // LoggedIn reports whether the client is logged in. Loop only.
@@ -145,8 +149,8 @@ const (
 // Loop is what the package keeps for one loop. The zero value is ready. Loop only.
 type Loop struct{ held heldLogins }
 
-// Closed forgets the connection of s, and tells the other servers when a user was logged in on it.
-// It reports whether that was so. Loop only.
+// Closed forgets the connection of s, and tells the other servers when a user was logged
+// in on it. It reports whether that was so. Loop only.
 func (h *Handler) Closed(s *session.Session) (wasLoggedIn bool) {
 	switch h.opt.Client(s).login {
 	case loggedIn:

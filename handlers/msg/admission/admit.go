@@ -7,15 +7,15 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// validateFailed is the result of an IMValidateRsp that says that name and password could not be
-// checked.
+// validateFailed is the result of an IMValidateRsp that says that name and password could
+// not be checked.
 const validateFailed = 2
 
 // textElsewhere is the text of a login refused by KeepFirst.
 const textElsewhere = "already logged in on another device"
 
-// checked takes db_proxy's answer. A login whose password is right continues with admitInTurn, with
-// KeepFirst with admit. Loop only.
+// checked takes db_proxy's answer. A login whose password is right continues with
+// admitInTurn, with KeepFirst with admit. Loop only.
 func (h *Handler) checked(s *session.Session, seq uint16, m *pb.IMLoginReq, rsp pb.Message,
 	err error) {
 	if s.IsClosed() {
@@ -24,8 +24,8 @@ func (h *Handler) checked(s *session.Session, seq uint16, m *pb.IMLoginReq, rsp 
 	v, ok := rsp.(*pb.IMValidateRsp)
 	code := v.GetResultCode()
 	if err != nil || !ok || code == validateFailed || code == 0 && v.GetUserInfo() == nil {
-		// It is not known whether the password is right: a client that is told that it is wrong
-		// forgets it.
+		// It is not known whether the password is right: a client that is told that it is
+		// wrong forgets it.
 		h.often.login.Warn(h.log, h.opt.Now(), "login not checked", "conn", s.ID(), "err", err)
 		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_NO_DB_SERVER, textFailed)
 		return
@@ -47,9 +47,9 @@ func (h *Handler) checked(s *session.Session, seq uint16, m *pb.IMLoginReq, rsp 
 	})
 }
 
-// ifNotElsewhere calls then with whether no other message server holds a device of that class of
-// the user. If that cannot be asked, then is called with true: the policy protects a session, it
-// must not lock a user out.
+// ifNotElsewhere calls then with whether no other message server holds a device of that
+// class of the user. If that cannot be asked, then is called with true: the policy
+// protects a session, it must not lock a user out.
 func (h *Handler) ifNotElsewhere(s *session.Session, user uint32, client pb.ClientType,
 	then func(free bool)) {
 	req := &pb.IMUsersStatReq{}
@@ -74,8 +74,8 @@ func isOnline(rsp *pb.IMUsersStatRsp, user uint32) bool {
 	})
 }
 
-// admitInTurn admits a login, at once or, if its client was kicked just before, when it is its
-// turn. Loop only.
+// admitInTurn admits a login, at once or, if its client was kicked just before, when it
+// is its turn. Loop only.
 func (h *Handler) admitInTurn(s *session.Session, seq uint16, m *pb.IMLoginReq,
 	v *pb.IMValidateRsp) {
 	class := h.fightClass(m.GetClientType())
@@ -94,8 +94,8 @@ func (h *Handler) admitInTurn(s *session.Session, seq uint16, m *pb.IMLoginReq,
 	}})
 }
 
-// admit registers the session, kicks the older ones that it replaces, tells the other servers and
-// answers the client. Loop only.
+// admit registers the session, kicks the older ones that it replaces, tells the other
+// servers and answers the client. Loop only.
 func (h *Handler) admit(s *session.Session, seq uint16, m *pb.IMLoginReq, v *pb.IMValidateRsp) {
 	user, client := v.GetUserInfo().GetUserId(), m.GetClientType()
 	if !h.enter(s, user, client) {
@@ -127,9 +127,10 @@ func (h *Handler) admit(s *session.Session, seq uint16, m *pb.IMLoginReq, v *pb.
 	h.log.Debug("client logged in", "conn", s.ID(), "user", user)
 }
 
-// enter registers the session and kicks those that its login replaces. It returns false when the
-// policy does not allow the login. The other servers hear that the user came before they hear that
-// it left elsewhere, so that no client is told that the user was offline in between.
+// enter registers the session and kicks those that its login replaces. It returns false
+// when the policy does not allow the login. The other servers hear that the user came
+// before they hear that it left elsewhere, so that no client is told that the user was
+// offline in between.
 func (h *Handler) enter(s *session.Session, user uint32, client pb.ClientType) bool {
 	c := h.opt.Client(s)
 	h.others.Lock()

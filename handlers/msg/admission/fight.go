@@ -15,19 +15,20 @@ const (
 	fightGap = 5 * time.Second
 	// fightMemory is how long a kicked client is remembered.
 	fightMemory = time.Minute
-	// maxFights is how many users with kicks are remembered, fightSides how many addresses
-	// with kicked clients of each. The one that was kicked longest ago is forgotten: its next
-	// login is not slowed.
+	// maxFights is how many users with kicks are remembered, fightSides how many
+	// addresses with kicked clients of each. The one that was kicked longest ago is
+	// forgotten: its next login is not slowed.
 	maxFights  = 16384
 	fightSides = 4
 )
 
-// fights slows clients that log in again as soon as they are kicked: two web pages of one user
-// otherwise kick each other many times a second, as they ignore IMKickUser and connect again at
-// once. A login from the address of a client that was kicked waits until fightGap after the
-// last kick of that user and class, so a fight has one login in fightGap, however many clients
-// take part. A user that moves to another machine is not slowed: no client of that machine was
-// kicked. Each message server knows the kicks of its own clients, which come back to it.
+// fights slows clients that log in again as soon as they are kicked: two web pages of one
+// user otherwise kick each other many times a second, as they ignore IMKickUser and
+// connect again at once. A login from the address of a client that was kicked waits until
+// fightGap after the last kick of that user and class, so a fight has one login in
+// fightGap, however many clients take part. A user that moves to another machine is not
+// slowed: no client of that machine was kicked. Each message server knows the kicks of
+// its own clients, which come back to it.
 type fights struct {
 	mu    sync.Mutex
 	users *simplelru.LRU[fighter, *fight]
@@ -55,7 +56,8 @@ func newFights() *fights {
 	return &fights{users: users}
 }
 
-// fightClass numbers the classes of devices that replace each other under the server's policy.
+// fightClass numbers the classes of devices that replace each other under the server's
+// policy.
 func (h *Handler) fightClass(client pb.ClientType) uint8 {
 	if h.opt.Policy != OneClient && client.IsMobile() {
 		return 1

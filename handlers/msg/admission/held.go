@@ -11,20 +11,20 @@ import (
 
 const (
 	// maxHeld is how many logins wait on one loop, maxHeldFrom how many of them from one
-	// address. With more, the login whose wait ends first, of all or of that address, does not
-	// wait any longer.
+	// address. With more, the login whose wait ends first, of all or of that address,
+	// does not wait any longer.
 	maxHeld     = 16384
 	maxHeldFrom = maxHeld / 2
-	// maxResumed is how many logins a loop resumes in a tick once the servers that they need
-	// are back.
+	// maxResumed is how many logins a loop resumes in a tick once the servers that they
+	// need are connected again.
 	maxResumed = 512
 )
 
 // heldLogin is a login that has to wait. Loop only.
 type heldLogin struct {
 	due  time.Time
-	then func(cut bool) // runs at due; cut: earlier, to make room
-	// again runs instead, as soon as no server is missing; nil: never.
+	then func(cut bool) // called at due, or earlier with cut, to make room
+	// again is called instead, as soon as no server is missing; nil: never.
 	again func()
 
 	s     *session.Session
@@ -32,8 +32,8 @@ type heldLogin struct {
 	place int // in heldLogins.byDue
 }
 
-// heldLogins is the logins that wait on a loop. The client of such a login is connected and not
-// logged in: it is served as before its login. Loop only.
+// heldLogins is the logins that wait on a loop. The client of such a login is connected
+// and not logged in: it is served as before its login. Loop only.
 type heldLogins struct {
 	byDue   heldHeap
 	of      map[*session.Session]*heldLogin
@@ -66,7 +66,8 @@ func (q *heldHeap) Pop() any {
 	return w
 }
 
-// hold lets the login of s wait. The login deadline does not end it. Loop only.
+// hold makes the login of s wait. The login deadline does not close the connection
+// meanwhile. Loop only.
 func (h *Handler) hold(s *session.Session, w *heldLogin) {
 	q := &h.opt.Loop(s.Loop()).held
 	w.s, w.addr = s, clientAddr(s)
@@ -95,7 +96,8 @@ func (h *Handler) cut(q *heldLogins, w *heldLogin, reason string) {
 	h.endWait(q, w, func() { w.then(true) })
 }
 
-// endWait removes a login that waits and continues with it, unless its session is being closed.
+// endWait removes a login that waits and continues with it, unless its session is being
+// closed.
 func (h *Handler) endWait(q *heldLogins, w *heldLogin, then func()) {
 	h.unhold(q, w)
 	if !w.s.IsClosed() {
@@ -103,7 +105,7 @@ func (h *Handler) endWait(q *heldLogins, w *heldLogin, then func()) {
 	}
 }
 
-// firstFrom returns the wait from addr that ends first. There is one.
+// firstFrom returns the login from addr whose wait ends first. At least one must wait.
 func (q *heldLogins) firstFrom(addr netip.Addr) *heldLogin {
 	var first *heldLogin
 	for _, w := range q.byDue {
@@ -130,7 +132,7 @@ func (h *Handler) unhold(q *heldLogins, w *heldLogin) {
 	h.metrics.loginsWaiting.Dec()
 }
 
-// forgetHeld drops the login of s, which is gone, if it waits. Loop only.
+// forgetHeld removes the login of s, whose connection has ended, if it waits. Loop only.
 func (h *Handler) forgetHeld(s *session.Session) {
 	q := &h.opt.Loop(s.Loop()).held
 	if w, ok := q.of[s]; ok {
@@ -138,8 +140,8 @@ func (h *Handler) forgetHeld(s *session.Session) {
 	}
 }
 
-// Tick continues with the logins that have waited long enough, and with those whose servers are
-// connected again. Loop only.
+// Tick continues with the logins that have waited long enough, and with those whose
+// servers are connected again. Loop only.
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	q := &h.opt.Loop(l).held
 	for len(q.byDue) > 0 && !now.Before(q.byDue[0].due) {

@@ -17,8 +17,8 @@ func (sink) Write([]byte) error { return nil }
 func (sink) Buffered() int      { return 0 }
 func (sink) Close()             {}
 
-// TestHeldLoginsAreBounded: with too many logins that wait, from one address or in all, the one
-// whose wait ends first is answered.
+// TestHeldLoginsAreBounded: with too many logins that wait, from one address or in all,
+// the one whose wait ends first is answered.
 func TestHeldLoginsAreBounded(t *testing.T) {
 	var state Loop
 	h, err := New(Options{Policy: DeviceClass, Now: time.Now, Log: slog.New(slog.DiscardHandler),

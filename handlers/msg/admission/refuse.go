@@ -15,12 +15,13 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// A refused login costs its client time: some of the official clients log in again at once after
-// a refusal, 15 to 200 times a second. The answer to the first refusal is sent at once, those to
-// the next ones from the same address and with the same name after 1, 2, 3, 4, 5, 5, … seconds.
+// A refused login costs its client time: some of the official clients log in again at
+// once after a refusal, 15 to 200 times a second. The answer to the first refusal is sent
+// at once, those to the next ones from the same address and with the same name after 1,
+// 2, 3, 4, 5, 5, … seconds.
 
-// textFailed is the text beside the results that say that a server is missing. It is that of the
-// first implementation; clients show it.
+// textFailed is the text beside the results that say that a server is missing. It is that
+// of the first implementation; clients show it.
 const textFailed = "服务端异常"
 
 const (
@@ -28,10 +29,11 @@ const (
 	maxRefusedDelay = 5
 	// refusedMemory is how long after its last answer a refusal counts.
 	refusedMemory = time.Minute
-	// refusedShards × refusedNames is how many pairs of address and name are remembered. All
-	// names of an address are in one shard, and a full shard forgets the pair that was refused
-	// longest ago: an address that tries many names does not make the server forget others
-	// than the pairs of its own shard. The next refusal of a forgotten pair is not delayed.
+	// refusedShards × refusedNames is how many pairs of address and name are remembered.
+	// All names of an address are in one shard, and a full shard forgets the pair that
+	// was refused longest ago: an address that tries many names does not make the server
+	// forget others than the pairs of its own shard. The next refusal of a forgotten pair
+	// is not delayed.
 	refusedShards = 16
 	refusedNames  = 4096
 )
@@ -47,7 +49,8 @@ type refusedShard struct {
 	pairs *simplelru.LRU[refusedPair, refusal]
 }
 
-// refusedPair is an address and the hash of a name: names of any length take the same memory.
+// refusedPair is an address and the hash of a name: names of any length take the same
+// memory.
 type refusedPair struct {
 	addr netip.Addr
 	name uint64
@@ -95,8 +98,9 @@ func (r *refusals) admitted(addr netip.Addr, name string) {
 	sh.pairs.Remove(pair)
 }
 
-// refuse answers a refused login and closes, now or after the delay of the client's address and
-// name. A login that waits because a server is missing continues as soon as none is. Loop only.
+// refuse answers a refused login and closes, now or after the delay of the client's
+// address and name. A login that waits because a server is missing continues as soon as
+// none is. Loop only.
 func (h *Handler) refuse(s *session.Session, seq uint16, m *pb.IMLoginReq, code pb.ResultType,
 	text string) {
 	now := s.Loop().Now()
@@ -113,8 +117,8 @@ func (h *Handler) refuse(s *session.Session, seq uint16, m *pb.IMLoginReq, code 
 	h.hold(s, w)
 }
 
-// refuseClientType answers a login of a client of a type that the protocol does not know. It is
-// not delayed: no server is asked for it.
+// refuseClientType answers a login of a client of a type that the protocol does not know.
+// It is not delayed: no server is asked for it.
 func (h *Handler) refuseClientType(s *session.Session, seq uint16, client pb.ClientType) {
 	text := fmt.Sprintf("不支持的客户端类型 %d (unknown client_type)", int32(client))
 	h.answerRefused(s, seq, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, text)

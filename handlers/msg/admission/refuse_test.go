@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// TestRefusalsAreBounded: an address that tries many names makes the server forget its own.
+// TestRefusalsAreBounded: an address that tries many names makes the server forget its
+// own.
 func TestRefusalsAreBounded(t *testing.T) {
 	r, now := newRefusals(), time.Now()
 	addr := netip.MustParseAddr("10.0.0.1")

@@ -17,9 +17,9 @@ func (h *Handler) HandleMessage(s *session.Session, seq uint16, m *pb.MsgData) e
 	return err
 }
 
-// accept checks a message, recognises a repeated one, limits the rate of the connection, keeps
-// the order of the conversation, and gives the message to db_proxy. It reports whether the
-// message is in flight now. Loop only.
+// accept checks a message, recognises a repeated one, limits the rate of the connection,
+// keeps the order of the conversation, and gives the message to db_proxy. It reports
+// whether the message is in flight now. Loop only.
 func (h *Handler) accept(s *session.Session, seq uint16, m *pb.MsgData) (taken bool, err error) {
 	if h.draining.Load() {
 		h.metrics.dropped.WithLabelValues("shutdown").Inc()
@@ -74,8 +74,8 @@ func (h *Handler) accept(s *session.Session, seq uint16, m *pb.MsgData) (taken b
 // audioHead is the length of what precedes the sound in an audio message: its duration.
 const audioHead = 4
 
-// unfit returns why a message is not accepted, empty if it is. The decoder only lets the four
-// message types through.
+// unfit returns why a message is not accepted, empty if it is. The decoder only lets the
+// four message types through.
 func (h *Handler) unfit(m *pb.MsgData) string {
 	audio := m.Type == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || m.Type == pb.MsgType_MSG_TYPE_GROUP_AUDIO
 	switch {
@@ -93,9 +93,9 @@ func (h *Handler) unfit(m *pb.MsgData) string {
 	return ""
 }
 
-// send gives a message to db_proxy and continues with stored or notStored when db_proxy has
-// answered. The answer is not taken on the sender's loop: deliveries must leave in the order of
-// the answers. Loop only.
+// send gives a message to db_proxy and continues with stored or notStored when db_proxy
+// has answered. The answer is not taken on the sender's loop: deliveries must leave in
+// the order of the answers. Loop only.
 func (h *Handler) send(f Message) {
 	if f.repeats {
 		f.data.SenderConn, f.data.Epoch = h.opt.Client(f.from).sends.order.conn, f.epoch

@@ -9,31 +9,32 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// A message is in doubt when db_proxy answered too late or was lost: it may be stored. When its
-// sender repeats it, the history is searched for it first.
+// A message is in doubt when db_proxy answered too late or was lost: it may be stored.
+// When its sender repeats it, the history is searched for it first.
 
-// The history is searched page by page, as far back as the message is old, at most maxPages pages
-// of lookBack messages. A page of the longest sounds fits into a frame between servers. clockSkew
-// is by how many seconds the clocks of message servers may differ.
+// The history is searched page by page, as far back as the message is old, at most
+// maxPages pages of lookBack messages. A page of the longest sounds fits into a frame
+// between servers. clockSkew is by how many seconds the clocks of message servers may
+// differ.
 const (
 	lookBack  = 50
 	maxPages  = 20
 	clockSkew = 5
 )
 
-// errLookedFor leaves a message in doubt: the history could not be searched for it, or a message
-// before it is still searched for.
+// errLookedFor leaves a message in doubt: the history could not be searched for it, or a
+// message before it is still searched for.
 var errLookedFor = im.Errorf(im.Unavailable, "not known whether it was stored")
 
-// storeAgain stores a message in doubt, unless the history has it. In that case it continues
-// with the message of the history, which was not delivered. Loop only.
+// storeAgain stores a message in doubt, unless the history has it. In that case it
+// continues with the message of the history, which was not delivered. Loop only.
 func (h *Handler) storeAgain(f Message) {
 	h.opt.Client(f.from).sends.order.looks(&f)
 	h.lookFor(f, 0, maxPages)
 }
 
-// lookFor searches the messages with ids up to begin, or the newest ones if begin is 0. It stores
-// the message when none of that many pages has it.
+// lookFor searches the messages with ids up to begin, or the newest ones if begin is 0.
+// It stores the message when none of that many pages has it.
 func (h *Handler) lookFor(f Message, begin uint32, pages int) {
 	req := &pb.IMGetMsgListReq{}
 	req.SetUserId(f.data.FromUserID)
@@ -90,7 +91,8 @@ func (h *Handler) storedBefore(f Message) {
 	h.stored(f)
 }
 
-// notStored ends a message that db_proxy did not store, or perhaps did not. Any goroutine.
+// notStored ends a message that db_proxy did not store, or perhaps did not. Any
+// goroutine.
 func (h *Handler) notStored(f Message, rsp *pb.MsgData, err error) {
 	rejected := err == nil && rsp != nil && rsp.Rejected
 	o := h.opt.Client(f.from).sends.order

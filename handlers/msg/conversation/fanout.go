@@ -12,7 +12,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// SoundTooLong is the text that Android gets in place of a sound that does not fit its frame.
+// SoundTooLong is the text that Android gets in place of a sound that does not fit its
+// frame.
 const SoundTooLong = "[语音过长，请在其他设备上收听]"
 
 // FanoutOptions sets up a Fanout. All fields but Registerer must be set.
@@ -27,7 +28,8 @@ type FanoutOptions struct {
 	Registerer prometheus.Registerer // nil: the metrics are not registered
 }
 
-// Fanout sends one frame to many sessions, with one note to each of their loops. Any goroutine.
+// Fanout sends one frame to many sessions, with one note to each of their loops. Any
+// goroutine.
 type Fanout struct {
 	opt        FanoutOptions
 	deliveries prometheus.Counter
@@ -45,8 +47,8 @@ func NewFanout(opt FanoutOptions) *Fanout {
 	return o
 }
 
-// Frame returns m as clients get it, without the fields that servers add. It returns nil when m
-// does not encode.
+// Frame returns m as clients get it, without the fields that servers add. It returns nil
+// when m does not encode.
 func (o *Fanout) Frame(m *pb.MsgData) []byte {
 	out := pb.MsgData{FromUserID: m.FromUserID, ToSessionID: m.ToSessionID, MsgID: m.MsgID,
 		CreateTime: m.CreateTime, Type: m.Type, Data: m.Data}
@@ -97,8 +99,8 @@ func postedBefore(sessions []*session.Session, but *session.Session, l *session.
 	return false
 }
 
-// PostLists sends a frame to the sessions of lists except but, and except those with an id from
-// since on, if since is not 0.
+// PostLists sends a frame to the sessions of lists except but, and except those with an
+// id from since on, if since is not 0.
 func (o *Fanout) PostLists(lists []session.OnLoop, but *session.Session, since uint64,
 	frame []byte, tag session.Tag) {
 	if len(frame) > pdu.MaxAndroidFrame {
@@ -156,9 +158,10 @@ func apartOnLoops(lists []session.OnLoop) (android, others []session.OnLoop) {
 	return android, others
 }
 
-// shortFrame returns the frame that Android gets in place of a sound that is too long for it: a
-// text under the same id. It returns nil when frame is no message: no other frame is that long,
-// unless a db_proxy of the first implementation has a group of tens of thousands.
+// shortFrame returns the frame that Android gets in place of a sound that is too long for
+// it: a text under the same id. It returns nil when frame is no message: no other frame
+// is that long, unless a db_proxy of the first implementation has a group of tens of
+// thousands.
 func (o *Fanout) shortFrame(frame []byte) []byte {
 	var m pb.MsgData
 	if pdu.ParseHeader(frame).Command != pb.CmdMsgData ||

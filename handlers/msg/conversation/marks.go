@@ -6,8 +6,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// maxMarks is about how many read marks are known, of all users. A mark that was
-// forgotten costs one notify too many.
+// maxMarks is about how many read marks of all users are known. A mark that was forgotten
+// costs one notify too many.
 const (
 	maxMarks   = 1 << 18
 	markShards = 16
@@ -19,7 +19,7 @@ type readKey struct {
 	kind          pb.SessionType
 }
 
-// keyOf is what a read ack or a notify of one is about.
+// keyOf returns the subject of a read ack or of a notify of one.
 func keyOf(m interface {
 	GetUserId() uint32
 	GetSessionId() uint32
@@ -28,19 +28,18 @@ func keyOf(m interface {
 	return readKey{m.GetUserId(), m.GetSessionId(), m.GetSessionType()}
 }
 
-// readMarks is up to which message users have read, as far as their devices here said or
-// were told. The zero value is ready. From anywhere.
+// readMarks holds the last message that users have read in each conversation, as far as
+// their devices here said or were told. The zero value is ready. Any goroutine.
 type readMarks struct{ shards [markShards]markShard }
 
-// markShard holds two generations. When the younger one is full the older one is
-// forgotten.
+// markShard holds two generations. When the younger one is full the older one is dropped.
 type markShard struct {
 	mu         sync.Mutex
 	young, old map[readKey]uint32
 	_          [40]byte // a shard to a cache line
 }
 
-// advance moves a mark forward to id. It reports false when the mark is there already.
+// advance moves a mark forward to id. It returns false when the mark is at id or beyond.
 func (r *readMarks) advance(key readKey, id uint32) bool {
 	sh := &r.shards[key.user%uint32(len(r.shards))]
 	sh.mu.Lock()
@@ -60,7 +59,7 @@ func (r *readMarks) advance(key readKey, id uint32) bool {
 	return moves
 }
 
-// put notes a mark in the younger generation.
+// put records a mark in the younger generation.
 func (sh *markShard) put(key readKey, mark uint32) {
 	_, there := sh.young[key]
 	if full := len(sh.young) >= maxMarks/2/markShards; sh.young == nil || full && !there {

@@ -2,8 +2,7 @@ package conversation
 
 import "testing"
 
-// TestReadMarks: marks move forward only. What is forgotten is forgotten a generation at
-// a time.
+// TestReadMarks: marks move forward only. Marks are dropped a generation at a time.
 func TestReadMarks(t *testing.T) {
 	var r readMarks
 	key := func(n uint32) readKey { return readKey{user: n % 3, session: n, kind: 1} }

@@ -8,11 +8,11 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Message is a message in flight: from the moment a client's message is accepted until its sender
-// has the ack or the refusal.
+// Message is a message in flight: from the moment a client's message is accepted until
+// its sender has the ack or the refusal.
 //
-// It is passed by value. Closures copy it as long as it stays within 128 bytes, so that a message
-// costs one allocation for each of its steps and none for itself.
+// It is passed by value. Closures copy it as long as it stays within 128 bytes, so that a
+// message costs one allocation for each of its steps and none for itself.
 type Message struct {
 	from *session.Session // the sender's
 	data *pb.MsgData      // from Stored on, the answer of db_proxy
@@ -26,8 +26,8 @@ type Message struct {
 	await time.Duration
 	// wants says that the sender is told when the message is not stored.
 	wants bool
-	// repeats says that the sender may repeat the message: it has a seq, and a client that does
-	// so.
+	// repeats says that the sender may repeat the message: it has a seq, and a client
+	// that does so.
 	repeats bool
 }
 
@@ -39,8 +39,10 @@ type target struct {
 
 func targetOf(m *pb.MsgData) target { return target{m.ToSessionID, m.Type.IsGroup()} }
 
-// newMessage returns the message in flight for m, the next one on the connection of s. Loop only.
-func (h *Handler) newMessage(s *session.Session, seq uint16, m *pb.MsgData, now time.Time) Message {
+// newMessage returns the message in flight for m, the next one on the connection of s.
+// Loop only.
+func (h *Handler) newMessage(s *session.Session, seq uint16, m *pb.MsgData,
+	now time.Time) Message {
 	c := h.opt.Client(s)
 	if c.sends.order == nil {
 		c.sends.order = newSendOrder()
@@ -52,9 +54,9 @@ func (h *Handler) newMessage(s *session.Session, seq uint16, m *pb.MsgData, now 
 		repeats: seq != 0 && (m.WantRefusal || s.Client == pb.ClientType_CLIENT_TYPE_WINDOWS)}
 }
 
-// patience returns how long the sender of m may take to repeat it. A client that wants refusals
-// repeats until it gives up, and then repeats the next message instead: see order.go. For it the
-// window counts in which a repeat is recognised.
+// patience returns how long the sender of m may take to repeat it. A client that wants
+// refusals repeats until it gives up, and then repeats the next message instead: see
+// order.go. For it the window counts in which a repeat is recognised.
 func (h *Handler) patience(m *pb.MsgData) time.Duration {
 	if m.WantRefusal {
 		return max(h.opt.ResendWindow, stockPatience)
@@ -68,7 +70,8 @@ func (f Message) answered(stored *pb.MsgData) Message {
 	return f
 }
 
-// OrderKey returns the key by which links and db_proxies keep the order of m's conversation.
+// OrderKey returns the key by which links and db_proxies keep the order of m's
+// conversation.
 func OrderKey(m *pb.MsgData) uint64 {
 	if m.Type.IsGroup() {
 		return im.GroupKey(m.ToSessionID)
@@ -93,4 +96,6 @@ func newAck(user uint32, to target, id uint32) *pb.IMMsgDataAck {
 	return ack
 }
 
-func ackOf(m *pb.MsgData, id uint32) *pb.IMMsgDataAck { return newAck(m.FromUserID, targetOf(m), id) }
+func ackOf(m *pb.MsgData, id uint32) *pb.IMMsgDataAck {
+	return newAck(m.FromUserID, targetOf(m), id)
+}

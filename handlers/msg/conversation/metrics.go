@@ -21,14 +21,16 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer) metrics {
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help})
+		return prometheus.NewCounter(
+			prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help})
 	}
 	vec := func(name, help, label string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(
 			prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help}, []string{label})
 	}
 	m := metrics{
-		received: counter("received_total", "Messages accepted from clients and given to db_proxy."),
+		received: counter("received_total",
+			"Messages accepted from clients and given to db_proxy."),
 		dropped: vec("dropped_total",
 			"Messages from clients not accepted, by reason. They get no ack.", "reason"),
 		notStored: counter("not_stored_total",
@@ -40,7 +42,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		unanswered: counter("unanswered_total",
 			"Deliveries given up without an ack: most are to clients that never acknowledge."),
 		acks: vec("delivery_acks_total",
-			"Deliveries that devices acknowledged, by kind: single, own, group, and read (by a read ack).",
+			"Deliveries that devices acknowledged, by kind: single, own, group, and read (by a "+
+				"read ack).",
 			"kind"),
 		acksUnmatched: counter("delivery_acks_unmatched_total",
 			"Acks of devices that match no delivery; they change nothing."),
@@ -50,9 +53,9 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		ackTimeouts: counter("ack_timeouts_total",
 			"Acks sent because the recipient's devices took longer than ack_wait."),
 		reads: vec("read_acks_total",
-			"Read acks of clients, by result: told (the user's other devices), known (the mark does not "+
-				"move), merged (into a later one), dropped (too many conversations at once), failed "+
-				"(no db_proxy took it).", "result"),
+			"Read acks of clients, by result: told (the user's other devices), known (the "+
+				"mark does not move), merged (into a later one), dropped (too many "+
+				"conversations at once), failed (no db_proxy took it).", "result"),
 	}
 	m.acksSingle, m.acksOwn = m.acks.WithLabelValues("single"), m.acks.WithLabelValues("own")
 	m.acksGroup, m.acksRead = m.acks.WithLabelValues("group"), m.acks.WithLabelValues("read")

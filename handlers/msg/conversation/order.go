@@ -7,41 +7,43 @@ import (
 	"time"
 )
 
-// A client pipelines messages. When one of them, A, cannot be stored, those behind it in the same
-// conversation are not stored either until the sender repeats A or gives it up. Else A, repeated,
-// would get a higher id than B, which was written after it. A refused message gets no ack, as one
-// that could not be stored: its sender repeats it, or reports a failure. Clients that set
-// want_refusal are told at once.
+// A client pipelines messages. When one of them, A, cannot be stored, the messages behind
+// it in the same conversation are not stored either until the sender repeats A or gives
+// it up. Otherwise A, repeated, would get a higher id than B, which was written after it.
+// A refused message gets no ack, like one that could not be stored: its sender repeats
+// it, or reports a failure. Clients that set want_refusal are told at once.
 //
 // A sender has given A up when
 //   - it repeats B, which was refused before, without having repeated A since. Clients repeat in
 //     order: Windows repeats each message once, after about 6 s.
-//   - a while has passed since A came last: see patience.
+//   - the time of patience has passed since A was received last.
 //   - its connection ends.
 //
-// Two servers keep the rule. This one refuses what comes after it knows that A failed. db_proxy
-// refuses what was under way by then: it knows a message by connection, conversation and epoch, and
-// the epoch ends here when A's failure is known.
+// Two servers keep the rule. This one refuses messages that it receives after it knows
+// that A failed. db_proxy refuses those that were in flight by then: it knows a message
+// by connection, conversation and epoch, and the epoch ends here when the failure of A is
+// known.
 
-// The rule holds for clients that repeat: those that set want_refusal, and those of the type of
-// the Windows client. Mac, iOS and Android clients report a failure to the user and repeat
-// nothing. Their failed message is never stored later, so nothing can overtake it, and refusing
-// what the user writes next would lose that as well.
+// The rule holds for clients that repeat: those that set want_refusal, and those of the
+// type of the Windows client. Mac, iOS and Android clients report a failure to the user
+// and repeat nothing. Their failed message is never stored later, so no message can
+// overtake it, and a refusal of the user's next message would lose that one as well.
 
-// stockPatience is how long a Windows client may take to repeat a message: it does so about 6 s
-// after it has sent it. Web clients have the same type and do not repeat: what they send is
-// refused for so long after a failure.
+// stockPatience is how long a Windows client may take to repeat a message: it does so
+// about 6 s after it has sent it. Web clients have the same type and do not repeat: their
+// messages are refused for so long after a failure.
 const stockPatience = 8 * time.Second
 
-// Bounds of what is kept for one connection. Beyond maxHolds conversations, order is not kept.
-// Beyond maxUnsettled messages in one, a further one is refused as long as the first stands.
+// Bounds for one connection. Beyond maxHolds conversations, order is not kept. Beyond
+// maxUnsettled messages in one, a further one is refused as long as the first is not
+// settled.
 const (
 	maxHolds     = 64
 	maxUnsettled = 256
 )
 
-// sendOrder keeps the order of what one connection sends. A connection has none until it sends its
-// first message. Loop only, except for failing.
+// sendOrder keeps the order of the messages of one connection. A connection has none
+// until it sends its first message. Loop only, except for fails, heard and isFailing.
 type sendOrder struct {
 	conn  uint32 // names the connection to db_proxies
 	came  uint32 // messages so far
@@ -53,23 +55,24 @@ type sendOrder struct {
 	targets []target // of failing
 }
 
-// hold is a conversation with messages that were not stored. The epoch of a conversation without
-// one is 0.
+// hold is a conversation with messages that were not stored. The epoch of a conversation
+// without one is 0.
 type hold struct {
 	target
 	epoch     uint32
-	unsettled []unsettled // in the order in which they first came
+	unsettled []unsettled // in the order of their first
 }
 
-// unsettled is a message that was not stored, or refused, and not given up.
+// unsettled is a message that was not stored, or was refused, and is not given up.
 type unsettled struct {
 	hash   uint64
 	seq    uint16
-	flying bool // repeated, and on its way to db_proxy
-	// looking, with flying: the history is searched for it first. See storeAgain.
+	flying bool // repeated, and in flight
+	// looking says that it is in flight and the history is searched for it. See
+	// storeAgain.
 	looking bool
-	first   uint32 // when it first came, in messages
-	last    uint32 // when it last came
+	first   uint32 // its number when it was received first
+	last    uint32 // its number when it was received last
 	at      time.Time
 	await   time.Duration // how long its sender may take to repeat it
 }
@@ -84,15 +87,15 @@ func newSendOrder() *sendOrder {
 	return &sendOrder{conn: n}
 }
 
-// admit decides whether a message may be given to db_proxy now, and in which epoch. Nothing waits
-// for messages that are not repeated, and they wait for nothing.
+// admit decides whether a message may be given to db_proxy now, and sets its epoch. No
+// message waits for messages that are not repeated, and they wait for none.
 func (o *sendOrder) admit(f *Message) bool {
 	if !f.repeats {
 		return true
 	}
 	h := o.find(f.target)
 	if h != nil && f.at.Sub(h.unsettled[0].at) > h.unsettled[0].await && !h.unsettled[0].flying {
-		f.epoch = h.epoch // db_proxy hears of the new one
+		f.epoch = h.epoch // db_proxy learns the new one
 		o.drop(h)
 		return true
 	}
@@ -108,13 +111,14 @@ func (o *sendOrder) admit(f *Message) bool {
 	return h.admit(f, o.isFailing(f.target))
 }
 
-// admit is sendOrder.admit for a conversation with messages that were not stored. more says that
-// another one has failed, and is not among them yet.
+// admit is sendOrder.admit for a conversation with messages that were not stored. more
+// says that another one has failed that is not among them yet.
 func (h *hold) admit(f *Message, more bool) bool {
-	i := slices.IndexFunc(h.unsettled, func(u unsettled) bool { return u.seq == f.seq && u.hash == f.hash })
+	i := slices.IndexFunc(h.unsettled, func(u unsettled) bool { return u.is(f.seq, f.hash) })
 	blocked := more
 	if i < 0 {
-		blocked = blocked || slices.ContainsFunc(h.unsettled, func(u unsettled) bool { return !u.flying })
+		waits := func(u unsettled) bool { return !u.flying }
+		blocked = blocked || slices.ContainsFunc(h.unsettled, waits)
 		if blocked {
 			h.add(unsettledOf(f))
 		}
@@ -139,32 +143,37 @@ func (h *hold) admit(f *Message, more bool) bool {
 }
 
 func unsettledOf(f *Message) unsettled {
-	return unsettled{hash: f.hash, seq: f.seq, first: f.came, last: f.came, at: f.at, await: f.await}
+	return unsettled{hash: f.hash, seq: f.seq, first: f.came, last: f.came, at: f.at,
+		await: f.await}
 }
 
-// add enters a message in its place.
+func (u *unsettled) is(seq uint16, hash uint64) bool { return u.seq == seq && u.hash == hash }
+
+// add inserts a message at its place.
 func (h *hold) add(u unsettled) {
 	if len(h.unsettled) >= maxUnsettled {
 		return
 	}
-	i, _ := slices.BinarySearchFunc(h.unsettled, u, func(a, b unsettled) int { return int(int32(a.first - b.first)) })
+	i, _ := slices.BinarySearchFunc(h.unsettled, u,
+		func(a, b unsettled) int { return int(int32(a.first - b.first)) })
 	h.unsettled = slices.Insert(h.unsettled, i, u)
 }
 
-// settled notes that a message is stored, or can never be.
+// settled records that a message is stored, or can never be stored.
 func (o *sendOrder) settled(to target, seq uint16, hash uint64) {
 	h := o.find(to)
 	if h == nil {
 		return
 	}
-	h.unsettled = slices.DeleteFunc(h.unsettled, func(u unsettled) bool { return u.seq == seq && u.hash == hash })
+	h.unsettled = slices.DeleteFunc(h.unsettled, func(u unsettled) bool { return u.is(seq, hash) })
 	if len(h.unsettled) == 0 {
 		o.drop(h)
 	}
 }
 
-// failed notes that a message was not stored and may be repeated. What is sent in its conversation
-// from now on is sent in knowledge of that: in a new epoch.
+// failed records that a message was not stored and may be repeated. A new epoch of its
+// conversation begins: the messages from now on are sent in knowledge of that. It returns
+// false when the order cannot be kept because too many conversations have failures.
 func (o *sendOrder) failed(f Message) (kept bool) {
 	if !f.repeats {
 		return true
@@ -179,7 +188,7 @@ func (o *sendOrder) failed(f Message) (kept bool) {
 		h.epoch++
 	}
 	for i := range h.unsettled {
-		if u := &h.unsettled[i]; u.seq == f.seq && u.hash == f.hash {
+		if u := &h.unsettled[i]; u.is(f.seq, f.hash) {
 			u.flying = false
 			return true
 		}
@@ -197,7 +206,7 @@ func (o *sendOrder) find(to target) *hold {
 	return nil
 }
 
-// open makes a hold, nil when there are too many.
+// open returns a new hold, nil when there are too many.
 func (o *sendOrder) open(to target) *hold {
 	if len(o.holds) >= maxHolds {
 		return nil
@@ -214,8 +223,8 @@ func (o *sendOrder) drop(h *hold) {
 	}
 }
 
-// fails notes a failure at once, from anywhere, so that the loop sends nothing behind it before it
-// has heard; heard takes it back on the loop.
+// fails records a failure at once, so that the loop sends no message behind it before
+// failed is called there. Any goroutine. heard, called on the loop, takes it back.
 func (o *sendOrder) fails(to target) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -244,15 +253,16 @@ func (o *sendOrder) isFailing(to target) bool {
 	return slices.Contains(o.targets, to)
 }
 
-// looks notes that the history is searched for a message before it is stored. Those behind it take
-// the same way, so that they cannot overtake it.
+// looks records that the history is searched for a message before it is stored. The
+// history is searched for the messages behind it as well, so that they cannot overtake
+// it.
 func (o *sendOrder) looks(f *Message) {
 	h := o.find(f.target)
 	if h == nil || !f.repeats {
 		return
 	}
 	for i := range h.unsettled {
-		if u := &h.unsettled[i]; u.seq == f.seq && u.hash == f.hash {
+		if u := &h.unsettled[i]; u.is(f.seq, f.hash) {
 			u.looking = true
 			return
 		}
@@ -268,8 +278,8 @@ func (o *sendOrder) looking(to target) bool {
 	return h != nil && slices.ContainsFunc(h.unsettled, func(u unsettled) bool { return u.looking })
 }
 
-// found notes that the search for a message is over. It reports whether the message may be stored
-// now: one before it may still be searched for, or have failed.
+// found records that the search for a message is over. It reports whether the message may
+// be stored now: a message before it may still be searched for, or have failed.
 func (o *sendOrder) found(f Message) bool {
 	h := o.find(f.target)
 	if h == nil {
@@ -277,7 +287,7 @@ func (o *sendOrder) found(f Message) bool {
 	}
 	for i := range h.unsettled {
 		u := &h.unsettled[i]
-		if u.seq == f.seq && u.hash == f.hash {
+		if u.is(f.seq, f.hash) {
 			u.looking = false
 			return true
 		}

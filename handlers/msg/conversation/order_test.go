@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestHoldsAreBounded: a connection that fails in many conversations, or often in one, costs little.
+// TestHoldsAreBounded: a connection that fails in many conversations, or often in one,
+// costs little.
 func TestHoldsAreBounded(t *testing.T) {
 	o := newSendOrder()
 	for i := range 10_000 {
@@ -21,7 +22,8 @@ func TestHoldsAreBounded(t *testing.T) {
 	}
 }
 
-// TestFailureNotYetHeard: between a failure and the loop's hearing of it nothing overtakes.
+// TestFailureNotYetHeard: no message overtakes one that failed before the loop knows of
+// the failure.
 func TestFailureNotYetHeard(t *testing.T) {
 	o := newSendOrder()
 	a := Message{repeats: true, target: target{id: 2}, seq: 1, hash: 1, came: 1}

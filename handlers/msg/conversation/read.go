@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// readRate is how many read acks a second of one connection are passed on, readBurst how many
-	// at once. A client sends one for each conversation that it opens, and for each message while
-	// one is on the screen. Beyond the rate only the last of each conversation counts.
+	// readRate is how many read acks a second of one connection are passed on, readBurst
+	// how many at once. A client sends one for each conversation that it opens, and for
+	// each message while one is on the screen. Beyond the rate only the last of each
+	// conversation counts.
 	readRate  = 20.0
 	readBurst = 40.0
 	// maxHeldReads is how many conversations' read acks one connection may have waiting.
@@ -24,8 +25,8 @@ type heldRead struct {
 	m   *pb.IMMsgDataReadAck
 }
 
-// HandleReadAck clears the unread count and tells the user's other devices. A client has received
-// the messages that it has read: that counts at once.
+// HandleReadAck clears the unread count and tells the user's other devices. A client has
+// received the messages that it has read: that counts at once.
 func (h *Handler) HandleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
 	m.SetUserId(s.User)
 	h.readUpTo(s, m)
@@ -37,7 +38,8 @@ func (h *Handler) HandleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataR
 	return h.passRead(s, seq, m)
 }
 
-// holdRead keeps a read ack until its turn. It replaces an earlier one of the conversation.
+// holdRead keeps a read ack until its turn. It replaces an earlier one of the
+// conversation.
 func (h *Handler) holdRead(st *Loop, s *session.Session, r heldRead) error {
 	held := st.reads[s]
 	for i, o := range held {
@@ -72,8 +74,8 @@ func (h *Handler) passReads(st *Loop, now time.Time) {
 	}
 }
 
-// FlushReads passes on all read acks of s that wait, so that a query after them finds the unread
-// counts cleared. Loop only.
+// FlushReads passes on all read acks of s that wait, so that a query after them finds the
+// unread counts cleared. Loop only.
 func (h *Handler) FlushReads(s *session.Session) {
 	st := h.opt.Loop(s.Loop())
 	if len(st.reads) == 0 {
@@ -102,9 +104,9 @@ func (h *Handler) passHeld(s *session.Session, r heldRead) {
 	}
 }
 
-// passRead gives a read ack to db_proxy, and tells the user's other devices when it moves the
-// mark forward. Clients that answer a notify with a read ack would otherwise answer each other
-// without end.
+// passRead gives a read ack to db_proxy, and tells the user's other devices when it moves
+// the mark forward. Clients that answer a notify with a read ack would otherwise answer
+// each other without end.
 func (h *Handler) passRead(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
 	key, id := keyOf(m), m.GetMsgId() // m is db_proxy's once it is sent
 	n := &pb.IMMsgDataReadNotify{}
@@ -112,9 +114,9 @@ func (h *Handler) passRead(s *session.Session, seq uint16, m *pb.IMMsgDataReadAc
 	n.SetSessionId(key.session)
 	n.SetMsgId(id)
 	n.SetSessionType(key.kind)
-	// Under the key of the user's queries, so that a query for unread messages that follows
-	// finds them cleared. The messages that it says were read are stored and counted: they were
-	// delivered.
+	// Under the key of the user's queries, so that a query for unread messages that
+	// follows finds them cleared. The messages that it says were read are stored and
+	// counted: they were delivered.
 	if err := h.reads.Send(uint64(s.User), seq, m); err != nil {
 		h.metrics.reads.WithLabelValues("failed").Inc()
 		return err
@@ -137,8 +139,8 @@ func (h *Handler) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Session) {
 	}
 }
 
-// HandleRoutedRead tells the devices here what their user read elsewhere, unless they know: they
-// have read it or were told of it.
+// HandleRoutedRead tells the devices here what their user read elsewhere, unless they
+// know: they have read it or were told of it.
 func (h *Handler) HandleRoutedRead(_ *session.Session, _ uint16, m *pb.IMMsgDataReadNotify) error {
 	if len(h.online.Of(m.GetUserId())) == 0 {
 		return nil

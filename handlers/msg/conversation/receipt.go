@@ -7,7 +7,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// HandleAck takes a device's ack of a delivery. An ack that matches no delivery changes nothing.
+// HandleAck takes a device's ack of a delivery. An ack that matches no delivery changes
+// nothing.
 func (h *Handler) HandleAck(s *session.Session, _ uint16, m *pb.IMMsgDataAck) error {
 	c := h.opt.Client(s)
 	u := &c.unacked
@@ -32,9 +33,10 @@ func (h *Handler) HandleAck(s *session.Session, _ uint16, m *pb.IMMsgDataAck) er
 	return nil
 }
 
-// readUpTo takes a read ack as the ack of every delivery of its conversation up to its id. It
-// says nothing of how the client acknowledges: some clients that never acknowledge send read acks
-// while the conversation is on the screen, and would get everything twice afterwards.
+// readUpTo takes a read ack as the ack of every delivery of its conversation up to its
+// id. It says nothing of how the client acknowledges: some clients that never acknowledge
+// send read acks while the conversation is on the screen, and would get everything twice
+// afterwards.
 func (h *Handler) readUpTo(s *session.Session, m *pb.IMMsgDataReadAck) {
 	c := h.opt.Client(s)
 	if c.unacked.n == 0 {
@@ -68,8 +70,9 @@ func (h *Handler) receipt(s *session.Session, tag session.Tag) {
 		SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum()}.Build())
 }
 
-// endWaits sends the acks of senders that wait for a connection that ends, unless another device
-// of its user here acknowledges deliveries: that one may still acknowledge. Loop only.
+// endWaits sends the acks of senders that wait for a connection that ends, unless another
+// device of its user here acknowledges deliveries: that one may still acknowledge. Loop
+// only.
 func (h *Handler) endWaits(s *session.Session) {
 	u := &h.opt.Client(s).unacked
 	if !u.answers.Load() {
@@ -87,8 +90,8 @@ func (h *Handler) endWaits(s *session.Session) {
 	}
 }
 
-// setAnswers records whether senders wait for the connection, and tells the route servers. Loop
-// only.
+// setAnswers records whether senders wait for the connection, and tells the route
+// servers. Loop only.
 func (h *Handler) setAnswers(s *session.Session, answers bool) {
 	if h.opt.Client(s).unacked.answers.Swap(answers) == answers {
 		return

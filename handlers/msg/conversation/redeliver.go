@@ -53,8 +53,8 @@ func (h *Handler) unwatch(st *Loop, c *Client) {
 	c.unacked.drop(&st.rings)
 }
 
-// Overdue handles the deliveries that were not acknowledged in time. It is called about once a
-// second. Loop only.
+// Overdue handles the deliveries that were not acknowledged in time. It is called about
+// once a second. Loop only.
 func (h *Handler) Overdue(l *session.Loop, now time.Time) {
 	st := h.opt.Loop(l)
 	ms := st.ms(now)
@@ -63,9 +63,9 @@ func (h *Handler) Overdue(l *session.Loop, now time.Time) {
 	}
 }
 
-// overdueOf sends again the deliveries that one connection did not acknowledge, and gives up
-// those that were sent again already: the connection has stopped to acknowledge that kind, which
-// is not followed until it does.
+// overdueOf sends again the deliveries that one connection did not acknowledge, and gives
+// up those that were sent again already: the connection has stopped to acknowledge that
+// kind, which is not followed until it does.
 func (h *Handler) overdueOf(st *Loop, s *session.Session, ms int64) {
 	c := h.opt.Client(s)
 	u := &c.unacked

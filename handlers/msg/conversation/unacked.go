@@ -8,15 +8,15 @@ import (
 	"teamtalk/core/session"
 )
 
-// The receiver's side: which deliveries a connection acknowledged. A delivery of a kind
-// that it has acknowledged before is kept, and sent again once when its ack does not
-// come. Of the other kinds the latest few are remembered, without their frames, to
-// recognise a first ack: clients that never acknowledge a kind would show a second
-// delivery as a second message.
+// On the receiver's side, the deliveries that a connection has not acknowledged are
+// followed. A delivery of a kind that the connection has acknowledged before is kept, and
+// redelivered once when it gets no ack. Of the other kinds the latest few are remembered,
+// without their frames, to recognise a first ack: clients that never acknowledge a kind
+// would show a second delivery as a second message.
 
 const (
 	// maxUnacked is how many deliveries are followed for one connection, maxUnackedBytes
-	// how long their frames may be in sum; beyond that the oldest are given up.
+	// how long their frames may be in sum. Beyond that the oldest are given up.
 	maxUnacked      = 256
 	maxUnackedBytes = 2 << 20
 	// maxRemembered is how many deliveries of kinds never acknowledged are remembered,
@@ -49,22 +49,22 @@ func kindOf(tag session.Tag) kinds {
 // They lie in a ring: acks mostly arrive in the order of the deliveries.
 type unacked struct {
 	// answers says that senders wait for this connection: it acknowledged a message from
-	// another user, and let no wait pass since. Set on the loop by Server.setAnswers,
-	// read from anywhere.
+	// another user, and let no wait pass since. Handler.setAnswers sets it, on the loop.
+	// Any goroutine reads it.
 	answers    atomic.Bool
 	acks       kinds // kinds that it acknowledges
 	remembered uint8 // deliveries without a frame
 	head       uint16
 	n          uint16
 	bytes      int32      // of frames
-	slot       int32      // place in loopState.waiting plus one, 0: not there
+	slot       int32      // place in Loop.waiting plus one; 0: none
 	ring       []delivery // length zero or a power of two, at most maxUnacked
 }
 
 type delivery struct {
 	tag   session.Tag
 	again bool   // was sent again
-	at    int64  // milliseconds, of loopState.ms
+	at    int64  // milliseconds, of Loop.ms
 	frame []byte // shared with other sessions; nil: remembered only
 }
 
@@ -82,7 +82,7 @@ func (u *unacked) find(tag session.Tag) int {
 	return -1
 }
 
-// ack is what a client says in an IMMsgDataAck.
+// ack is the content of an IMMsgDataAck.
 type ack struct {
 	user, session, id uint32
 	group             bool
@@ -123,7 +123,8 @@ func (u *unacked) match(self uint32, a ack) int {
 	return loose
 }
 
-// remove takes out the i-th delivery, moving the fewer of those before and behind it.
+// remove removes the i-th delivery. It moves those before it or those behind it,
+// whichever are fewer.
 func (u *unacked) remove(i int) {
 	u.uncount(u.at(i))
 	last := int(u.n) - 1
@@ -142,7 +143,7 @@ func (u *unacked) remove(i int) {
 	u.n--
 }
 
-// count adds a delivery to the sums, uncount takes it off.
+// count adds a delivery to the sums, uncount subtracts it.
 func (u *unacked) count(d *delivery) {
 	u.bytes += int32(len(d.frame))
 	if d.frame == nil {
@@ -195,12 +196,12 @@ func (u *unacked) makeRoom(d *delivery) (lost int) {
 	return lost
 }
 
-// full reports whether a frame of size bytes does not fit with what is there.
+// full reports whether a frame of size bytes does not fit beside the others.
 func (u *unacked) full(size int) bool {
 	return u.n > 0 && (u.n >= maxUnacked || int(u.bytes)+size > maxUnackedBytes)
 }
 
-// add appends d, with a larger ring from the pool where needed.
+// add appends d, with a larger ring from the pool if needed.
 func (u *unacked) add(d delivery, pool *ringPool) {
 	if int(u.n) == len(u.ring) {
 		ring := pool.take(max(minRing, 2*len(u.ring)))
@@ -215,7 +216,7 @@ func (u *unacked) add(d delivery, pool *ringPool) {
 	*u.at(int(u.n) - 1) = d
 }
 
-// drop forgets everything.
+// drop removes all deliveries.
 func (u *unacked) drop(pool *ringPool) {
 	pool.give(u.ring)
 	u.ring, u.head, u.n, u.bytes, u.remembered = nil, 0, 0, 0, 0
@@ -224,13 +225,13 @@ func (u *unacked) drop(pool *ringPool) {
 const (
 	minRing = 4
 	maxRing = 32 // larger ones are not kept
-	// keptRings is how many rings of each of the four sizes a loop keeps: a fan-out to
-	// many that answer at once makes no garbage. 3 MiB at most.
+	// keptRings is how many rings of each of the four sizes a loop keeps, 3 MiB at most:
+	// a fan-out to many clients that answer at once makes no garbage.
 	keptRings = 1024
 )
 
-// ringPool is a loop's rings for those that have something to wait for. A connection that
-// has answered everything holds none.
+// ringPool is the free rings of a loop. A connection that has acknowledged everything
+// holds no ring.
 type ringPool struct{ free [4][][]delivery }
 
 func ringClass(size int) int { return bits.Len(uint(size/minRing)) - 1 }
@@ -250,7 +251,7 @@ func (p *ringPool) take(size int) []delivery {
 	return ring
 }
 
-// give takes a ring back, which nobody uses any more.
+// give returns a ring to the pool. The caller must not use it any more.
 func (p *ringPool) give(ring []delivery) {
 	if len(ring) == 0 || len(ring) > maxRing {
 		return

@@ -93,7 +93,8 @@ func TestUnacked(t *testing.T) {
 		check()
 	}
 	u.add(delivery{tag: session.Tag{Peer: 1, ID: 1 << 30}}, &pool)
-	for _, other := range []session.Tag{{Peer: 1, ID: 1 << 29}, {Peer: 2, ID: 1 << 30}, {Peer: 1, ID: 1 << 30, Flags: TagGroup}} {
+	for _, other := range []session.Tag{{Peer: 1, ID: 1 << 29}, {Peer: 2, ID: 1 << 30},
+		{Peer: 1, ID: 1 << 30, Flags: TagGroup}} {
 		if u.find(other) != -1 {
 			t.Errorf("found %v, which is not there", other)
 		}

@@ -10,9 +10,10 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// With AckDelivered the sender's ack waits for an ack of the receiver's devices, for AckWait at
-// most, and only while one of them is known to acknowledge deliveries. A route server that
-// forwards acks is asked about devices on other message servers. C++ route servers drop acks.
+// With AckDelivered the sender's ack waits for an ack of the receiver's devices, for
+// AckWait at most, and only while one of them is known to acknowledge deliveries. A route
+// server that forwards acks is asked about devices on other message servers. C++ route
+// servers drop acks.
 
 // waitKind says what an ack waits for.
 type waitKind uint8
@@ -70,8 +71,9 @@ func (h *Handler) wait(f Message, kind waitKind) {
 	h.askForAcks(f.from, key)
 }
 
-// askForAcks asks whether a device elsewhere acknowledges deliveries, and sends the ack at once
-// when none does. An answer without the scope is that of a C++ route server, which does not know.
+// askForAcks asks whether a device elsewhere acknowledges deliveries, and sends the ack
+// at once when none does. An answer without the scope is that of a C++ route server,
+// which does not know.
 func (h *Handler) askForAcks(s *session.Session, key waitKey) {
 	scope := pb.DeviceScope_DEVICE_SCOPE_ACKS
 	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(key.from), UserIdList: []uint32{key.to},
@@ -104,9 +106,9 @@ func (h *Handler) release(l *session.Loop, key waitKey) {
 	_ = w.s.Send(w.seq, newAck(key.from, target{id: key.to}, key.id))
 }
 
-// expireAcks sends the acks that have waited long enough. Later acks do not wait for the devices
-// here that did not acknowledge, until they do. Devices elsewhere are judged by their own
-// server, see overdueOf.
+// expireAcks sends the acks that have waited long enough. Later acks do not wait for the
+// devices here that did not acknowledge, until they do. Devices elsewhere are judged by
+// their own server, see overdueOf.
 func (h *Handler) expireAcks(st *Loop, now time.Time) {
 	due := st.waits.due
 	for len(due) > 0 && !now.Before(due[0].at) {
@@ -132,8 +134,9 @@ func (h *Handler) expireAcks(st *Loop, now time.Time) {
 	st.waits.due = due
 }
 
-// answered releases the ack of a message that a device of its receiver acknowledged, if its
-// sender waits here. here is the loop that the caller runs on, nil if it runs on none.
+// answered releases the ack of a message that a device of its receiver acknowledged, if
+// its sender waits here. here is the loop that the caller runs on, nil if it runs on
+// none.
 func (h *Handler) answered(here *session.Loop, key waitKey) {
 	if h.opt.Ack != AckDelivered {
 		return

@@ -9,7 +9,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// HandleChange adds members to a group or removes them. db_proxy decides whether the user may.
+// HandleChange adds members to a group or removes them. db_proxy decides whether the user
+// may.
 func (gs *Groups) HandleChange(s *session.Session, seq uint16, m *pb.IMGroupChangeMemberReq) error {
 	if _, known := pb.GroupModifyType_name[int32(m.GetChangeType())]; !known {
 		return im.Errorf(im.Malformed, "change type %d", m.GetChangeType())
@@ -29,8 +30,8 @@ func (gs *Groups) HandleChange(s *session.Session, seq uint16, m *pb.IMGroupChan
 	}
 	m.SetUserId(s.User)
 	m.ClearAttachData()
-	// The answer is not taken on the client's loop: a message stored after the change is delivered
-	// after it, see Groups.
+	// The answer is not taken on the client's loop: a message stored after the change is
+	// delivered after it, see Groups.
 	gs.store.Call(nil, im.GroupKey(m.GetGroupId()), seq, m, func(rsp pb.Message, err error) {
 		s.Loop().Post(func() { gs.opt.Queries.Done(s) })
 		gs.answered(s, seq, rsp, err)
@@ -38,8 +39,8 @@ func (gs *Groups) HandleChange(s *session.Session, seq uint16, m *pb.IMGroupChan
 	return nil
 }
 
-// answered takes db_proxy's answer to a change. It runs where the answers of a group arrive, in
-// their order.
+// answered takes db_proxy's answer to a change. It runs where the answers of a group
+// arrive, in their order.
 func (gs *Groups) answered(s *session.Session, seq uint16, rsp pb.Message, err error) {
 	answer, ok := rsp.(*pb.IMGroupChangeMemberRsp)
 	if err != nil || !ok {
@@ -78,8 +79,9 @@ func notifyOf(rsp *pb.IMGroupChangeMemberRsp) *pb.IMGroupChangeMemberNotify {
 	return n
 }
 
-// tell sends a change to the devices here of all members cur, of the users chg that were added or
-// removed, and of the user that made the change, except but, the session of the request.
+// tell sends a change to the devices here of all members cur, of the users chg that were
+// added or removed, and of the user that made the change, except but, the session of the
+// request.
 func (gs *Groups) tell(n *pb.IMGroupChangeMemberNotify, cur, chg []uint32, but *session.Session) {
 	if len(chg) == 0 {
 		return // undone by a later change

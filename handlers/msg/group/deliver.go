@@ -13,18 +13,18 @@ type waiting struct {
 	m    *pb.MsgData
 	from *session.Session // the sender's, when the message was stored here
 	came time.Time
-	// since is a session id. Sessions with that id or a higher one connected after the message was
-	// stored: they find it in the history.
+	// since is a session id. Sessions with that id or a higher one connected after the
+	// message was stored: they find it in the history.
 	since uint64
 	// need is the first request for members that was made after the message arrived.
 	need uint64
 	anew bool // only such a request will do
 }
 
-// Deliver gives a stored group message to the members' sessions here, except from, as soon as the
-// members are known and it is the turn of the message. from is nil for one that another message
-// server had stored. anew says that nobody knows when it was stored, so that the members known may
-// be later ones, or earlier. m must not change any more.
+// Deliver gives a stored group message to the members' sessions here, except from, as
+// soon as the members are known and it is the turn of the message. from is nil for one
+// that another message server had stored. anew says that nobody knows when it was stored,
+// so that the members known may be later ones, or earlier. m must not change any more.
 func (gs *Groups) Deliver(m *pb.MsgData, from *session.Session, anew bool) {
 	g, now := gs.of(m.ToSessionID), gs.opt.Now()
 	g.mu.Lock()
@@ -99,8 +99,8 @@ func (g *group) turn(w *waiting) time.Time {
 	return w.came
 }
 
-// sessions returns the members' sessions here. They are gathered again when any session of this
-// server has come or left since. With mu held.
+// sessions returns the members' sessions here. They are gathered again when any session
+// of this server has come or left since. With mu held.
 func (g *group) sessions() []session.OnLoop {
 	online := g.all.opt.Online
 	if epoch := online.Epoch(); !g.gathered || g.onlineEpoch != epoch {

@@ -117,8 +117,8 @@ func (g *group) infoOf(list *pb.IMGroupInfoListRsp) *pb.GroupInfo {
 	return nil
 }
 
-// learn replaces the members by those of an answer, unless a change is known that was made after
-// it.
+// learn replaces the members by those of an answer, unless a change is known that was
+// made after it.
 func (g *group) learn(era uint64, info *pb.GroupInfo, now time.Time) {
 	if g.known && g.era == era && g.version > info.GetVersion() && now.Sub(g.checked) < memberAge {
 		return
@@ -156,10 +156,10 @@ func (g *group) failed(now time.Time, err error) {
 	g.wait = nil
 }
 
-// changed takes a change of members, made here or elsewhere, and calls tell, in the order of the
-// changes, to send it to the clients here. n has all members after the change. cur is the members
-// to show, chg those of them that changed. If the change is overtaken by a later one, these are of
-// the later one. tell must not wait.
+// changed takes a change of members, made here or elsewhere, and calls tell, in the order
+// of the changes, to send it to the clients here. n has all members after the change. cur
+// is the members to show, chg those of them that changed. If the change is overtaken by a
+// later one, these are of the later one. tell must not wait.
 func (gs *Groups) changed(n *pb.IMGroupChangeMemberNotify, tell func(cur, chg []uint32)) {
 	g := gs.of(n.GetGroupId())
 	g.mu.Lock()
@@ -177,8 +177,8 @@ func (gs *Groups) changed(n *pb.IMGroupChangeMemberNotify, tell func(cur, chg []
 	tell(n.GetCurUserIdList(), n.GetChgUserIdList())
 }
 
-// stillTrue returns the users of a change that members, of a later version, still show as added or
-// removed.
+// stillTrue returns the users of a change that members, of a later version, still show as
+// added or removed.
 func stillTrue(n *pb.IMGroupChangeMemberNotify, members []uint32) []uint32 {
 	added := n.GetChangeType() == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
 	in := make(map[uint32]struct{}, len(members))

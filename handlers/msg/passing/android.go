@@ -10,9 +10,10 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Stock Android reads frames of up to 400 KiB and drops a longer one without a word. This server
-// knows which client asked, so it cuts the answers. db_proxies of either kind answer whole. All
-// other clients get one frame: iOS reads only the first answer to a request.
+// Stock Android reads frames of up to 400 KiB and drops a longer one without a word. This
+// server knows which client asked, so it cuts the answers. db_proxies of either kind
+// answer whole. All other clients get one frame: iOS reads only the first answer to a
+// request.
 //
 // Answers of db_proxy are forwarded encoded, and cut in their bytes.
 
@@ -22,14 +23,15 @@ const androidBody = pdu.MaxAndroidFrame - pdu.HeaderLen
 // androidCut says how an answer that is too long for Android is made to fit.
 type androidCut struct {
 	list protowire.Number // field of the list
-	// parts sends the rest in further answers. Android merges them: it keeps these lists as maps by
-	// id. Otherwise the rest is left out: messages are listed newest first, and Android asks for the
-	// older ones from the oldest it got, or by the ids it misses.
+	// parts sends the rest in further answers. Android merges them: it keeps these lists
+	// as maps by id. Otherwise the rest is left out: messages are listed newest first,
+	// and Android asks for the older ones from the oldest it got, or by the ids it
+	// misses.
 	parts bool
 }
 
-// androidCuts are the answers whose length depends on what is stored. Lists of a group's members,
-// at most im.MaxGroupMembers, fit.
+// androidCuts are the answers whose length depends on what is stored. Lists of a group's
+// members, at most im.MaxGroupMembers, fit.
 var androidCuts = map[pb.Command]androidCut{
 	pb.CmdAllUserRsp:              {3, true},
 	pb.CmdDepartmentRsp:           {3, true},
@@ -44,8 +46,8 @@ var androidCuts = map[pb.Command]androidCut{
 	pb.CmdGetMsgByIdRsp:           {4, false},
 }
 
-// reply sends the answer to a request of the client of s, so that it fits what that client reads.
-// Loop only.
+// reply sends the answer to a request of the client of s, so that it fits what that
+// client reads. Loop only.
 func (h *Handler) reply(s *session.Session, seq uint16, m pb.Message) error {
 	cut, ok := androidCuts[m.Command()]
 	if !ok || s.Client != pb.ClientType_CLIENT_TYPE_ANDROID {
@@ -77,8 +79,8 @@ func (h *Handler) reply(s *session.Session, seq uint16, m pb.Message) error {
 	return s.Send(seq, parts[0])
 }
 
-// shortenSound returns the element that a list has in place of a message that fits no frame: only a
-// sound does not. It is a text under the id of the sound.
+// shortenSound returns the element that a list has in place of a message that fits no
+// frame: only a sound does not. It is a text under the id of the sound.
 func (h *Handler) shortenSound(element []byte) []byte {
 	var m pb.MsgInfo
 	if err := proto.Unmarshal(element, &m); err != nil {

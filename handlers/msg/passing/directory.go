@@ -9,9 +9,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// directoryQuery registers a request for all entries of a list, or those changed since a time. The
-// list of all entries is the same for all clients, and megabytes: it is fetched once for all
-// clients that ask meanwhile.
+// directoryQuery registers a request for all entries of a list, or those changed since a
+// time. The list of all entries is the same for all clients, and megabytes: it is fetched
+// once for all clients that ask meanwhile.
 func directoryQuery[Q, R any, PQ interface {
 	*Q
 	request
@@ -38,9 +38,9 @@ func directoryQuery[Q, R any, PQ interface {
 
 // directory is a query for all entries, on its way for many clients.
 //
-// A client that asks while one is on its way waits for the next: the answer may have been made
-// before the question, and would not show a change of which the client has just been told. So there
-// are never more than two, whatever the number of clients that log in.
+// A client that asks while one is on its way waits for the next: the answer may have been
+// made before the question, and would not show a change that the client has just been
+// told. So there are never more than two, whatever the number of clients that log in.
 type directory struct {
 	h    *Handler
 	want pb.Command
@@ -73,7 +73,8 @@ func (d *directory) query(s *session.Session, seq uint16, cmd pb.Command) error 
 	return nil
 }
 
-// next asks for all clients that wait now. The caller has set asked, so it is the only one.
+// next asks for all clients that wait now. The caller has set asked, so it is the only
+// one.
 func (d *directory) next() {
 	d.mu.Lock()
 	served := d.waiting
@@ -89,7 +90,8 @@ func (d *directory) next() {
 	})
 }
 
-// serve gives the answer to the clients it was asked for. It runs where the answer arrives.
+// serve gives the answer to the clients it was asked for. It runs where the answer
+// arrives.
 func (d *directory) serve(served []asker, rsp pb.Message, err error) {
 	e, ok := rsp.(*pb.Encoded)
 	if err == nil && !ok {

@@ -1,5 +1,6 @@
-// Package passing forwards the requests of clients that another server answers: lists, histories
-// and settings. The message server only adds who asks, and returns the answer to the client.
+// Package passing forwards the requests of clients that another server answers: lists,
+// histories and settings. The message server only adds the user, and returns the answer
+// to the client.
 package passing
 
 import (
@@ -17,21 +18,23 @@ import (
 
 // Peer is a server that answers.
 type Peer interface {
-	// Call sends req and calls done with the answer or an error. With l nil, done runs where the
-	// answer arrives, otherwise on loop l.
+	// Call sends req and calls done with the answer or an error. With l nil, done runs
+	// where the answer arrives, otherwise on loop l.
 	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
 }
 
-// encodedPeer is a Peer that can leave large answers encoded: this server forwards them without
-// decoding them.
+// encodedPeer is a Peer that can leave large answers encoded: this server forwards them
+// without decoding them.
 type encodedPeer interface {
 	// CallEncoded is Call whose answer may be a *pb.Encoded.
-	CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
+	CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment,
+		done func(pb.Message, error))
 }
 
 // Others is the other message servers.
 type Others interface {
-	// Forward gives m to the route server that passes it on. It reports whether it was taken.
+	// Forward gives m to the route server that passes it on. It reports whether it was
+	// taken.
 	Forward(m pb.Message) bool
 }
 
@@ -57,8 +60,8 @@ type Options struct {
 	Reads    Reads
 	Profiles Profiles
 
-	// SoundTooLong is the body of the text that Android gets in place of a sound that does not fit
-	// its frame. AndroidCut counts what does not fit, by outcome.
+	// SoundTooLong is the body of the text that Android gets in place of a sound that
+	// does not fit its frame. AndroidCut counts what does not fit, by outcome.
 	SoundTooLong []byte
 	AndroidCut   *prometheus.CounterVec
 	// QueriesFailed counts queries without an answer, by kind.
@@ -90,11 +93,12 @@ func New(opt Options) *Handler {
 	return h
 }
 
-// Connect sets the peers: db answers about messages, first about what a client shows first, route
-// about users.
+// Connect sets the peers: db answers about messages, first about what a client shows
+// first, route about users.
 func (h *Handler) Connect(db, first, route Peer) { h.db, h.first, h.route = db, first, route }
 
-// Client is what the package keeps for one client connection. The zero value is ready. Loop only.
+// Client is what the package keeps for one client connection. The zero value is ready.
+// Loop only.
 type Client struct {
 	queries int32 // waiting for their answers
 	stats   int   // users asked about in them
@@ -105,18 +109,19 @@ type Client struct {
 func (c *Client) Waiting() int32 { return c.queries }
 
 const (
-	// maxQueries is how many queries of one connection may wait for their answers. A client that
-	// shows its first screen asks about each of its 100 latest conversations at once. A client
-	// that asks more would fill the queues in which the logins of others wait.
+	// maxQueries is how many queries of one connection may wait for their answers. A
+	// client that shows its first screen asks about each of its 100 latest conversations
+	// at once. A client that asks more would fill the queues in which the logins of
+	// others wait.
 	maxQueries = 128
-	// maxStats is how many users the status queries of one connection that wait for their answers
-	// may ask about. A client asks about all users of the directory at once, tens of thousands;
-	// each costs route_server some hundred nanoseconds.
+	// maxStats is how many users the status queries of one connection that wait for their
+	// answers may ask about. A client asks about all users of the directory at once, tens
+	// of thousands; each costs route_server some hundred nanoseconds.
 	maxStats = 50_000
 )
 
-// Take counts a query of the client of s and reports whether it is within the bound. waiting is the
-// number of queries before it. Loop only.
+// Take counts a query of the client of s and reports whether it is within the bound.
+// waiting is the number of queries before it. Loop only.
 func (h *Handler) Take(s *session.Session) (waiting int32, ok bool) {
 	c := h.opt.Client(s)
 	if c.queries >= maxQueries {
@@ -129,8 +134,8 @@ func (h *Handler) Take(s *session.Session) (waiting int32, ok bool) {
 // Done ends a query that Take or Begin counted. Loop only.
 func (h *Handler) Done(s *session.Session) { h.opt.Client(s).queries-- }
 
-// Begin counts a query of the client of s, and passes on its read acks: a query for unread messages
-// finds them cleared. Loop only.
+// Begin counts a query of the client of s, and passes on its read acks: a query for
+// unread messages finds them cleared. Loop only.
 func (h *Handler) Begin(s *session.Session) error {
 	if waiting, ok := h.Take(s); !ok {
 		h.opt.QueriesFailed.WithLabelValues("too_many").Inc()

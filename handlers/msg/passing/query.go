@@ -13,8 +13,8 @@ type request interface {
 	SetUserId(uint32)
 }
 
-// query registers a request that another server answers. The message server only sets the user, and
-// forwards the answer as it is.
+// query registers a request that another server answers. The message server only sets the
+// user, and forwards the answer as it is.
 func query[Q, R any, PQ interface {
 	*Q
 	request
@@ -54,13 +54,15 @@ func (h *Handler) Routes(r *router.Router) {
 	router.Handle(r, router.LoggedIn, h.handleP2P)
 }
 
-// Ask asks another server for the client of s, and calls then with the answer, on the loop. If no
-// answer arrives the client gets none and asks again: an empty list would be believed. It is
-// logged and counted. over, unless nil, is called in any case, before then. Loop only.
+// Ask asks another server for the client of s, and calls then with the answer, on the
+// loop. If no answer arrives the client gets none and asks again: an empty list would be
+// believed. It is logged and counted. over, unless nil, is called in any case, before
+// then. Loop only.
 func Ask[R any, PR interface {
 	*R
 	pb.Attachment
-}](h *Handler, s *session.Session, seq uint16, peer Peer, m request, then func(PR), over func()) error {
+}](h *Handler, s *session.Session, seq uint16, peer Peer, m request, then func(PR),
+	over func()) error {
 	if err := h.Begin(s); err != nil {
 		return err
 	}
@@ -82,9 +84,10 @@ func Ask[R any, PR interface {
 	return nil
 }
 
-// pass asks another server for the client of s and forwards the answer, which must be of kind want.
-// Like Ask, it makes up no answer.
-func (h *Handler) pass(s *session.Session, seq uint16, peer Peer, m request, want pb.Command) error {
+// pass asks another server for the client of s and forwards the answer, which must be of
+// kind want. Like Ask, it makes up no answer.
+func (h *Handler) pass(s *session.Session, seq uint16, peer Peer, m request,
+	want pb.Command) error {
 	if err := h.Begin(s); err != nil {
 		return err
 	}
@@ -142,8 +145,8 @@ func (h *Handler) handleUsersStat(s *session.Session, seq uint16, m *pb.IMUsersS
 }
 
 // handleGroupCreate makes a temporary group. Clients may not make others. As in the first
-// implementation, only the client that asked is told of it: the other members see the group with
-// its first message.
+// implementation, only the client that asked is told of it: the other members see the
+// group with its first message.
 func (h *Handler) handleGroupCreate(s *session.Session, seq uint16, m *pb.IMGroupCreateReq) error {
 	if m.GetGroupType() != pb.GroupType_GROUP_TYPE_TMP {
 		return im.Errorf(im.Denied, "clients create temporary groups only, not of type %d",

@@ -9,9 +9,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// db_proxy stores what clients set. This server adds the user, and tells the clients that have to
-// know once it is stored. All requests use the key of the user's queries, so that a query after a
-// change sees it.
+// db_proxy stores what clients set. This server adds the user, and tells the clients that
+// have to know once it is stored. All requests use the key of the user's queries, so that
+// a query after a change sees it.
 
 // handleDeviceToken stores a phone's push token.
 func (h *Handler) handleDeviceToken(s *session.Session, seq uint16, m *pb.IMDeviceTokenReq) error {
@@ -23,8 +23,8 @@ func (h *Handler) handleDeviceToken(s *session.Session, seq uint16, m *pb.IMDevi
 	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMDeviceTokenRsp) { h.Answer(s, seq, rsp) }, nil)
 }
 
-// handleRemoveSession removes a conversation from the user's list, and tells the user's other
-// devices.
+// handleRemoveSession removes a conversation from the user's list, and tells the user's
+// other devices.
 func (h *Handler) handleRemoveSession(s *session.Session, seq uint16,
 	m *pb.IMRemoveSessionReq) error {
 	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMRemoveSessionRsp) {
@@ -40,7 +40,8 @@ func (h *Handler) handleRemoveSession(s *session.Session, seq uint16,
 	}, nil)
 }
 
-// HandleRoutedRemoval tells the devices here that their user removed a conversation elsewhere.
+// HandleRoutedRemoval tells the devices here that their user removed a conversation
+// elsewhere.
 func (h *Handler) HandleRoutedRemoval(_ *session.Session, _ uint16,
 	m *pb.IMRemoveSessionNotify) error {
 	h.tellDevices(m, nil, m.GetUserId())
@@ -59,8 +60,8 @@ func (h *Handler) handleChangeSignInfo(s *session.Session, seq uint16,
 	}, nil)
 }
 
-// handleChangeAvatar stores the address of a user's picture and tells all clients. All devices of
-// the user here get the answer: those that sent no request, under seq 0.
+// handleChangeAvatar stores the address of a user's picture and tells all clients. All
+// devices of the user here get the answer: those that sent no request, under seq 0.
 func (h *Handler) handleChangeAvatar(s *session.Session, seq uint16,
 	m *pb.IMChangeAvatarReq) error {
 	url := m.GetAvatarUrl()
@@ -73,17 +74,18 @@ func (h *Handler) handleChangeAvatar(s *session.Session, seq uint16,
 	}, nil)
 }
 
-// Bounds of the P2P commands of one connection. Clients say that a user is typing, or shake a
-// window.
+// Bounds of the P2P commands of one connection. Clients say that a user is typing, or
+// shake a window.
 const (
 	p2pRate  = 20.0 // commands a second
 	p2pBurst = 40.0 // at once
 	maxP2P   = 4096 // bytes
 )
 
-// handleP2P forwards a command to the other devices of both users, with seq 0: Windows reads any
-// frame with the seq of its login as the answer to it. The command is not stored. Route servers and
-// the first implementation's message servers pass the seq on, so it is 0 for them too.
+// handleP2P forwards a command to the other devices of both users, with seq 0: Windows
+// reads any frame with the seq of its login as the answer to it. The command is not
+// stored. Route servers and the first implementation's message servers pass the seq on,
+// so it is 0 for them too.
 func (h *Handler) handleP2P(s *session.Session, _ uint16, m *pb.IMP2PCmdMsg) error {
 	reason := ""
 	switch {

@@ -17,8 +17,8 @@ type routeEnd struct {
 	p *Links
 }
 
-// RouteEnd returns the handler for links to route servers. It tells them this server's clients, and
-// takes what they pass on with the handlers in r, to which it adds its own.
+// RouteEnd returns the handler for links to route servers. It tells them this server's
+// clients, and takes what they pass on with the handlers in r, to which it adds its own.
 func (p *Links) RouteEnd(r *router.Router) session.Handler {
 	router.Handle(r, router.Public, Ignore[*pb.IMHeartBeat])
 	router.Handle(r, router.Public, p.handleFeatures)
@@ -26,8 +26,8 @@ func (p *Links) RouteEnd(r *router.Router) session.Handler {
 	return &routeEnd{Router: r, p: p}
 }
 
-// handleFeatures takes a route server's answer to what this server said of itself. A route server
-// that missed a change before it answered gets the whole state, see CatchUp.
+// handleFeatures takes a route server's answer to what this server said of itself. A
+// route server that missed a change before it answered gets the whole state, see CatchUp.
 func (p *Links) handleFeatures(s *session.Session, _ uint16, m *pb.IMRoleSet) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -51,8 +51,8 @@ func (p *Links) forgetFeatures(s *session.Session) {
 	p.hasReceipts.Store(len(p.receipts) > 0)
 }
 
-// Open introduces this server. Updates are sent on the link from now on. None can be sent between
-// the list and the updates.
+// Open introduces this server. Updates are sent on the link from now on. None can be sent
+// between the list and the updates.
 func (l *routeEnd) Open(s *session.Session) error {
 	p := l.p
 	p.opt.RouteChanged() // messages and changes made elsewhere were missed until now
@@ -93,7 +93,8 @@ func (p *Links) users() *pb.IMOnlineUserInfo {
 	return m
 }
 
-// Close forgets the link. The next route server, if one is connected, is told that it forwards now.
+// Close forgets the link. The next route server, if one is connected, is told that it
+// forwards now.
 func (l *routeEnd) Close(s *session.Session, _ error) {
 	p := l.p
 	p.opt.RouteChanged() // messages and changes made elsewhere may be missed from now on
@@ -119,8 +120,8 @@ type loginEnd struct {
 	p *Links
 }
 
-// LoginEnd returns the handler for links to login servers. It announces where clients reach this
-// server, and how many it has. r must be empty.
+// LoginEnd returns the handler for links to login servers. It announces where clients
+// reach this server, and how many it has. r must be empty.
 func (p *Links) LoginEnd(r *router.Router) session.Handler {
 	router.Handle(r, router.Public, Ignore[*pb.IMHeartBeat])
 	return &loginEnd{Router: r, p: p}
@@ -162,8 +163,8 @@ func (l *loginEnd) Close(s *session.Session, _ error) {
 // dbEnd is the handler of links to db_proxies.
 type dbEnd struct{ *router.Router }
 
-// DBEnd returns the handler for links to db_proxies, for messages that are no answers to calls. r
-// must be empty.
+// DBEnd returns the handler for links to db_proxies, for messages that are no answers to
+// calls. r must be empty.
 func DBEnd(r *router.Router) session.Handler {
 	router.Handle(r, router.Public, Ignore[*pb.IMHeartBeat])
 	router.Handle(r, router.Public, Ignore[*pb.IMDeviceTokenRsp]) // a logout does not wait for it

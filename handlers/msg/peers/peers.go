@@ -1,8 +1,8 @@
-// Package peers is the message server's ends of the links to route servers, login servers and
-// db_proxies: what it tells them of its clients, and what it forwards.
+// Package peers is the message server's ends of the links to route servers, login servers
+// and db_proxies: what it tells them of its clients, and what it forwards.
 //
-// Each route and login server learns of a client either from the list that it gets when it
-// connects or from a single update, never from both.
+// Each route and login server learns of a client either from the list that it gets when
+// it connects or from a single update, never from both.
 package peers
 
 import (
@@ -31,7 +31,8 @@ type Options struct {
 	HostName string
 
 	Online *session.Registry
-	// Acks reports whether the client of a session acknowledges deliveries. Any goroutine.
+	// Acks reports whether the client of a session acknowledges deliveries. Any
+	// goroutine.
 	Acks func(*session.Session) bool
 	// RouteChanged is called when a link to a route server opens or closes: messages and
 	// changes made on other servers may have been missed.
@@ -55,16 +56,17 @@ type Links struct {
 	routes []*session.Session // in order of connecting; the first one forwards
 	logins []*session.Session
 	behind map[*session.Session]struct{} // of both: those that missed an update
-	// receipts are the route servers among routes that forward acks, in order of connecting.
-	// hasReceipts says that there is one, from any goroutine. early are those that may be one, and
-	// were not told that a client's acks changed because they had not said it yet.
+	// receipts are the route servers among routes that forward acks, in order of
+	// connecting. hasReceipts says that there is one, from any goroutine. early are those
+	// that may be one, and were not told that a client's acks changed because they had
+	// not said it yet.
 	receipts    []*session.Session
 	hasReceipts atomic.Bool
 	early       map[*session.Session]struct{}
 
-	// missed are the PC clients that left while no route server was connected, by user. There are
-	// at most as many as were here, as nobody logs in meanwhile. since is when a route server was
-	// connected again. See tellMissed.
+	// missed are the PC clients that left while no route server was connected, by user.
+	// There are at most as many as were here, as nobody logs in meanwhile. since is when
+	// a route server was connected again. See tellMissed.
 	missed map[uint32]pb.ClientType
 	since  time.Time
 }
@@ -85,13 +87,13 @@ func New(opt Options) *Links {
 	return p
 }
 
-// Announce sets where clients reach this server: login servers hand it out. It must be called
-// before the first link to a login server opens.
+// Announce sets where clients reach this server: login servers hand it out. It must be
+// called before the first link to a login server opens.
 func (p *Links) Announce(ip1, ip2 string, port int) { p.ip1, p.ip2, p.port = ip1, ip2, port }
 
-// Lock makes the registry of sessions and what the other servers are told of it change together.
-// Its caller changes the registry, calls the methods whose names end in Locked or that say so, and
-// calls Unlock.
+// Lock makes the registry of sessions and what the other servers are told of it change
+// together. Its caller changes the registry, calls the methods whose names end in Locked
+// or that say so, and calls Unlock.
 func (p *Links) Lock() { p.mu.Lock() }
 
 // Unlock ends what Lock began.
@@ -100,7 +102,8 @@ func (p *Links) Unlock() { p.mu.Unlock() }
 // Came tells the other servers that the user of s came. With the lock held.
 func (p *Links) Came(s *session.Session) { p.update(s, online) }
 
-// Left tells the other servers that the session of a user is no longer online. With the lock held.
+// Left tells the other servers that the session of a user is no longer online. With the
+// lock held.
 func (p *Links) Left(s *session.Session) {
 	if heard := p.update(s, offline); !heard && !s.Client.IsMobile() && !p.online.HasPC(s.User) {
 		p.missed[s.User] = s.Client
@@ -110,8 +113,8 @@ func (p *Links) Left(s *session.Session) {
 	}
 }
 
-// update tells every route and login server that the user of s came or left. It reports whether a
-// route server hears of it, now or when it gets the whole state. With mu held.
+// update tells every route and login server that the user of s came or left. It reports
+// whether a route server hears of it, now or when it gets the whole state. With mu held.
 func (p *Links) update(s *session.Session, status uint32) (heard bool) {
 	st := statusUpdate(s.User, s.Client, status)
 	for _, r := range p.routes {
@@ -136,9 +139,9 @@ func statusUpdate(user uint32, client pb.ClientType, status uint32) *pb.IMUserSt
 	return st
 }
 
-// tell sends an update on a link. A link that is full misses it and gets the whole state later,
-// see CatchUp. A link that is closed gets it when it opens again. tell reports whether the link is
-// open. With mu held.
+// tell sends an update on a link. A link that is full misses it and gets the whole state
+// later, see CatchUp. A link that is closed gets it when it opens again. tell reports
+// whether the link is open. With mu held.
 func (p *Links) tell(link *session.Session, m pb.Message) (open bool) {
 	err := link.Push(0, m)
 	if err != nil {
@@ -167,17 +170,17 @@ func (p *Links) CatchUp() {
 }
 
 const (
-	// missedAfter is how long a route server has to be connected again before it is told which
-	// users left meanwhile: the other message servers, whose clients are to hear it, connect at
-	// about the same time.
+	// missedAfter is how long a route server has to be connected again before it is told
+	// which users left meanwhile: the other message servers, whose clients are to hear
+	// it, connect at about the same time.
 	missedAfter = 3 * time.Second
 	// missedAtOnce is how many users are told of at a time.
 	missedAtOnce = 1000
 )
 
-// tellMissed tells the route servers of users whose PC left while none of them was connected. One
-// that was restarted does not know that they ever were here, and nobody would hear that they are
-// gone. So each is said to come, and to leave. With mu held.
+// tellMissed tells the route servers of users whose PC left while none of them was
+// connected. One that was restarted does not know that they ever were here, and nobody
+// would hear that they are gone. So each is said to come, and to leave. With mu held.
 func (p *Links) tellMissed() {
 	if len(p.missed) == 0 || len(p.routes) == 0 || p.opt.Now().Sub(p.since) < missedAfter {
 		return
@@ -199,16 +202,17 @@ func (p *Links) tellMissed() {
 	}
 }
 
-// ForwardLocked gives m to the route server that passes messages on to other message servers. With
-// the lock held.
+// ForwardLocked gives m to the route server that passes messages on to other message
+// servers. With the lock held.
 func (p *Links) ForwardLocked(m pb.Message) {
 	if len(p.routes) == 0 || p.routes[0].Push(0, m) != nil {
 		p.notForwarded.WithLabelValues(m.Command().String()).Inc()
 	}
 }
 
-// Forward gives m to the route server that forwards, and reports whether it took it. Otherwise m is
-// lost to devices elsewhere, and counted: they find messages in the history.
+// Forward gives m to the route server that forwards, and reports whether it took it.
+// Otherwise m is lost to devices elsewhere, and counted: they find messages in the
+// history.
 func (p *Links) Forward(m pb.Message) bool {
 	p.mu.Lock()
 	r := first(p.routes)
@@ -256,16 +260,16 @@ func (p *Links) HasLogin() bool {
 	return len(p.logins) > 0
 }
 
-// AcksChanged tells the route servers that forward acks whether a client of the user and type of s
-// acknowledges deliveries.
+// AcksChanged tells the route servers that forward acks whether a client of the user and
+// type of s acknowledges deliveries.
 func (p *Links) AcksChanged(s *session.Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tellAcks(s)
 }
 
-// tellAcks is AcksChanged. C++ route servers are not told: they would count one more client. With
-// mu held.
+// tellAcks is AcksChanged. C++ route servers are not told: they would count one more
+// client. With mu held.
 func (p *Links) tellAcks(s *session.Session) {
 	there, acks := false, false
 	for _, o := range p.online.Of(s.User) {

@@ -11,26 +11,26 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Changes that all clients are told occur at the rate of all users together, and are sent to as
-// many clients: told one by one, N logins cost N² writes. So they are collected for
-// Options.Window. A change of a user replaces an earlier one that was not told yet. Then each is
-// encoded once, and each client gets all of them in one write. The last state is always told, also
-// if a user left and came back within the window: a client may have asked in between, and would
-// keep that answer.
+// Changes that all clients are told occur at the rate of all users together, and are sent
+// to as many clients: told one by one, N logins cost N² writes. So they are collected for
+// Options.Window. A change of a user replaces an earlier one that was not told yet. Then
+// each is encoded once, and each client gets all of them in one write. The last state is
+// always told, also if a user left and came back within the window: a client may have
+// asked in between, and would keep that answer.
 //
-// A loop gives a batch to its clients in turns of a bounded size. The next batch waits for the
-// slowest loop, and grows meanwhile. So a client never hears something old after something new, and
-// a server that cannot keep up tells more at once, less often.
+// A loop gives a batch to its clients in turns of a bounded size. The next batch waits
+// for the slowest loop, and grows meanwhile. So a client never hears something old after
+// something new, and a server that cannot keep up tells more at once, less often.
 
 const (
-	// maxNews is how many changes may wait to be told. It is more than there are users in any
-	// company. Beyond it, new ones are dropped and counted.
+	// maxNews is how many changes may wait to be told. It is more than there are users in
+	// any company. Beyond it, new ones are dropped and counted.
 	maxNews = 1 << 18
-	// maxTold is how many bytes are told at once. It is below the number of bytes that may wait for
-	// a client that does not read.
+	// maxTold is how many bytes are told at once. It is below the number of bytes that
+	// may wait for a client that does not read.
 	maxTold = 256 << 10
-	// turnBytes is how many bytes a loop copies to its clients before it does other work and writes
-	// them.
+	// turnBytes is how many bytes a loop copies to its clients before it does other work
+	// and writes them.
 	turnBytes = 4 << 20
 	// leastWork is what the visit of one client counts for turnBytes.
 	leastWork = 64
@@ -229,8 +229,8 @@ func (h *Handler) newTelling(l *session.Loop, b *batch) *telling {
 	return t
 }
 
-// tellLoop gives a batch to some clients of a loop, and proceeds in a later turn when there are
-// more. Loop only.
+// tellLoop gives a batch to some clients of a loop, and proceeds in a later turn when
+// there are more. Loop only.
 func (h *Handler) tellLoop(l *session.Loop, t *telling) {
 	more := false
 	defer func() {
@@ -244,10 +244,10 @@ func (h *Handler) tellLoop(l *session.Loop, t *telling) {
 	}
 }
 
-// tellSome tells the clients of one turn, and reports whether those were all. The lists may have
-// changed since the turn before: the last client takes the place of one that leaves. So the places
-// below the mark hold every client that has not heard, and perhaps, which does no harm, one that
-// has.
+// tellSome tells the clients of one turn, and reports whether those were all. The lists
+// may have changed since the turn before: the last client takes the place of one that
+// leaves. So the places below the mark hold every client that has not heard, and perhaps,
+// which does no harm, one that has.
 func (h *Handler) tellSome(st *Loop, t *telling) (all bool) {
 	for left := turnBytes; left > 0; {
 		t.pcs, t.phones = min(t.pcs, len(st.pcs)), min(t.phones, len(st.phones))

@@ -70,9 +70,9 @@ func (c *crowd) join(h *Handler, l *testLoop, user uint32) *session.Session {
 	return s
 }
 
-// TestStatusTurns: many clients and many changes are told in turns. Every client hears everything,
-// changes made meanwhile are told after them, and no client hears twice though some leave in
-// between.
+// TestStatusTurns: many clients and many changes are told in turns. Every client hears
+// everything, changes made meanwhile are told after them, and no client hears twice
+// though some leave in between.
 func TestStatusTurns(t *testing.T) {
 	const clients, users = 400, 3000 // 400 × 69 KB are more than one turn's
 	var turns int
@@ -114,11 +114,11 @@ func TestStatusTurns(t *testing.T) {
 	for range 100 {
 		l.Turn()
 	}
-	// The first client has left its place, untold, to the last one. That one had left as well, and
-	// its place to the one before it, which had heard and hears again.
+	// The first client has left its place, untold, to the last one. That one had left as
+	// well, and its place to the one before it, which had heard and hears again.
 	left := clients - 1
-	// The first batch is a large frame that leaves piece by piece: frames that are sent behind it
-	// meanwhile leave in one write with its end.
+	// The first batch is a large frame that leaves piece by piece: frames that are sent
+	// behind it meanwhile leave in one write with its end.
 	if c.writes < left || c.writes > 2*left+1 {
 		t.Errorf("%d writes (%d at first) for %d clients and two batches", c.writes, told, left)
 	}
@@ -129,12 +129,13 @@ func TestStatusTurns(t *testing.T) {
 	h.news.mu.Lock()
 	defer h.news.mu.Unlock()
 	if len(h.news.list) != 0 || len(h.news.at) != 0 || h.news.telling != 0 || h.news.timed {
-		t.Errorf("left over: %d, telling %d, timed %v", len(h.news.list), h.news.telling, h.news.timed)
+		t.Errorf("left over: %d, telling %d, timed %v", len(h.news.list), h.news.telling,
+			h.news.timed)
 	}
 }
 
-// TestStatusBound: beyond maxNews new changes are dropped and counted. The changes told at once have
-// a bound too.
+// TestStatusBound: beyond maxNews new changes are dropped and counted. The changes told
+// at once have a bound too.
 func TestStatusBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _ := newHandler(t, All, 100*time.Millisecond)
@@ -176,9 +177,10 @@ func TestStatusBound(t *testing.T) {
 	})
 }
 
-// BenchmarkTellStatus measures the work of the loop for one login while 2,000 PC clients are
-// connected, told one by one and in batches of 100, as many as there are within a window at 1,000
-// logins a second. Writes to sockets, which cost the most, are not measured, but counted.
+// BenchmarkTellStatus measures the work of the loop for one login while 2,000 PC clients
+// are connected, told one by one and in batches of 100, as many as there are within a
+// window at 1,000 logins a second. Writes to sockets, which cost the most, are not
+// measured, but counted.
 func BenchmarkTellStatus(b *testing.B) {
 	for _, batch := range []int{1, 100} {
 		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {

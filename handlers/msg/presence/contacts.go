@@ -9,25 +9,26 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// With the mode Contacts a PC client hears only of users with whom it has a conversation: those in
-// its list when it logged in, asked of db_proxy, those with whom it exchanged a message since, and
-// its own user. Until db_proxy has answered it hears of all users: too much for a moment is better
-// than a status missed for as long as it is connected.
+// With the mode Contacts a PC client hears only of users that it has a conversation with:
+// those in its list when it logged in, asked of db_proxy, those that it has exchanged a
+// message with since, and its own user. Until db_proxy has answered it hears of all
+// users: too much for a moment is better than a status missed for as long as it is
+// connected.
 //
-// A contact costs some 12 to 24 bytes per connection: an id in the client's list, and a pointer in
-// the loop's index. With the 100 conversations that db_proxy returns that is about 2 KB, at most
-// three times as much.
+// A contact costs some 12 to 24 bytes per connection: an id in the client's list, and a
+// pointer in the loop's index. With the 100 conversations that db_proxy returns that is
+// about 2 KB, at most three times as much.
 
 const (
-	// maxContacts is how many contacts of one connection are kept, itself included. The client does
-	// not hear of further ones.
+	// maxContacts is how many contacts of one connection are kept, itself included. The
+	// client does not hear of further ones.
 	maxContacts = 300
-	// maxContactQueries is how many lists of conversations each loop asks for at a time, so that
-	// logins are not delayed.
+	// maxContactQueries is how many lists of conversations each loop asks for at a time,
+	// so that logins are not delayed.
 	maxContactQueries = 8
 )
 
-// contactList is the users of whom a client hears.
+// contactList is the users that a client hears of.
 type contactList struct {
 	users []uint32 // in increasing order
 	known bool     // the list was answered; until then the client hears of all users
@@ -41,7 +42,8 @@ type contactIndex struct {
 	asking  int                           // those asked about
 }
 
-// findContacts asks for the conversations of the user of s, which has just logged in. Loop only.
+// findContacts asks for the conversations of the user of s, which has just logged in.
+// Loop only.
 func (h *Handler) findContacts(s *session.Session) {
 	if h.opt.Mode != Contacts || s.Client.IsMobile() {
 		return
@@ -52,8 +54,9 @@ func (h *Handler) findContacts(s *session.Session) {
 	h.AskContacts(s.Loop())
 }
 
-// AskContacts asks for the conversations of clients that wait, as far as maxContactQueries allows.
-// It is also called about once a second, to repeat queries that failed. Loop only.
+// AskContacts asks for the conversations of clients that wait, as far as
+// maxContactQueries allows. It is also called about once a second, to repeat queries that
+// failed. Loop only.
 func (h *Handler) AskContacts(l *session.Loop) {
 	x := &h.opt.Loop(l).contacts
 	for x.asking < maxContactQueries && len(x.waiting) > 0 {
@@ -75,14 +78,15 @@ func (h *Handler) AskContacts(l *session.Loop) {
 	}
 }
 
-// contactsCame takes the answer. A query that failed is repeated by the next AskContacts, not at
-// once.
+// contactsCame takes the answer. A query that failed is repeated by the next AskContacts,
+// not at once.
 func (h *Handler) contactsCame(s *session.Session, rsp pb.Message, err error) {
 	x := &h.opt.Loop(s.Loop()).contacts
 	list, ok := rsp.(*pb.IMRecentContactSessionRsp)
 	if err != nil || !ok {
 		h.opt.QueriesFailed.WithLabelValues("contacts").Inc()
-		h.often.Warn(h.log, h.opt.Now(), "conversations not answered, the client hears of everybody",
+		h.often.Warn(h.log, h.opt.Now(),
+			"conversations not answered, the client hears of everybody",
 			"conn", s.ID(), "user", s.User, "err", err)
 		x.waiting = append(x.waiting, s)
 		return

@@ -19,8 +19,8 @@ func (st *heldStore) Call(l *session.Loop, _ uint64, _ uint16, _ pb.Attachment,
 	})
 }
 
-// TestContactsOfClientsThatLeave: few clients are asked about at a time, and those that leave before
-// their answer arrives are forgotten.
+// TestContactsOfClientsThatLeave: few clients are asked about at a time, and those that
+// leave before their answer arrives are forgotten.
 func TestContactsOfClientsThatLeave(t *testing.T) {
 	h, l := newHandler(t, Contacts, time.Hour)
 	st := &heldStore{}
@@ -48,6 +48,7 @@ func TestContactsOfClientsThatLeave(t *testing.T) {
 		l.Turn()
 	}
 	if x.unknown != 0 || x.asking != 0 || len(x.waiting) != 0 || len(x.of) != 0 {
-		t.Errorf("%d unknown, %d asked about, %d wait, %v", x.unknown, x.asking, len(x.waiting), x.of)
+		t.Errorf("%d unknown, %d asked about, %d wait, %v", x.unknown, x.asking, len(x.waiting),
+			x.of)
 	}
 }

@@ -1,9 +1,10 @@
-// Package presence tells clients that users come and leave, and of their new signatures and
-// pictures.
+// Package presence tells clients that users come and leave, and of their new signatures
+// and pictures.
 //
-// coalesce.go collects the changes of a window and gives them to the loops. audience.go is the
-// clients of a loop that hear of them, contacts.go the users of whom a client hears when it does
-// not hear of all. status.go takes the changes from route servers and from clients here.
+// coalesce.go collects the changes of a window and gives them to the loops. audience.go
+// is the clients of a loop that hear of them, contacts.go the users that a client hears
+// of when it does not hear of all. status.go takes the changes from route servers and
+// from clients here.
 package presence
 
 import (
@@ -36,15 +37,16 @@ type Store interface {
 
 // Others is the other message servers.
 type Others interface {
-	// Forward gives m to the route server that passes it on. It reports whether it was taken.
+	// Forward gives m to the route server that passes it on. It reports whether it was
+	// taken.
 	Forward(m pb.Message) bool
 }
 
 // Options sets up a Handler. All fields but Registerer must be set.
 type Options struct {
 	Mode Mode
-	// Window is how long changes are collected, to be told together. If it is negative, each is
-	// told at once, unless clients are still being told of the one before.
+	// Window is how long changes are collected, to be told together. If it is negative,
+	// each is told at once, unless clients are still being told of the one before.
 	Window time.Duration
 
 	// Client and Loop return what this package keeps for a session and for a loop.
@@ -87,7 +89,8 @@ func New(opt Options) (*Handler, error) {
 // Connect sets the db_proxy that is asked for conversations.
 func (h *Handler) Connect(store Store) { h.store = store }
 
-// Client is what the package keeps for one client connection. The zero value is ready. Loop only.
+// Client is what the package keeps for one client connection. The zero value is ready.
+// Loop only.
 type Client struct {
 	seat     int // place in the loop's audience plus one; 0: none
 	contacts contactList
@@ -115,7 +118,8 @@ type metrics struct{ told, merged, dropped prometheus.Counter }
 
 func newMetrics(reg prometheus.Registerer) metrics {
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help})
+		return prometheus.NewCounter(
+			prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help})
 	}
 	m := metrics{
 		told: counter("notifies_total",

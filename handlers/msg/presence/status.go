@@ -31,7 +31,8 @@ func (h *Handler) HandlePCLoginStatus(_ *session.Session, _ uint16,
 	return nil
 }
 
-// SignInfoChanged tells all clients of all message servers that a user has another signature.
+// SignInfoChanged tells all clients of all message servers that a user has another
+// signature.
 func (h *Handler) SignInfoChanged(user uint32, text string) {
 	h.tellEverybody(news{about: about{user, newSignInfo}, text: text})
 }
@@ -41,8 +42,8 @@ func (h *Handler) AvatarChanged(user uint32, url string) {
 	h.tellEverybody(news{about: about{user, newAvatar}, text: url})
 }
 
-// tellEverybody tells all clients of all message servers, or those here if no route server takes
-// the change. A route server sends it back for the clients here.
+// tellEverybody tells all clients of all message servers, or those here if no route
+// server takes the change. A route server sends it back for the clients here.
 func (h *Handler) tellEverybody(n news) {
 	if !h.opt.Others.Forward(n.message()) {
 		h.tell(n)

@@ -38,8 +38,8 @@ func (h *Handler) Link() *Link {
 	return l
 }
 
-// Add adds a file server: peer is the link that l handles. It must be called before the first client
-// connects. Without a file server, files are refused.
+// Add adds a file server: peer is the link that l handles. It must be called before the
+// first client connects. Without a file server, files are refused.
 func (h *Handler) Add(l *Link, peer Peer) {
 	l.peer = peer
 	h.files.links = append(h.files.links, l)
@@ -108,8 +108,8 @@ func (f *servers) of(task string) *Link {
 	return nil
 }
 
-// holders returns the file servers that may have a transfer's file: the one that its id leads to, or
-// all if it leads to none.
+// holders returns the file servers that may have a transfer's file: the one that its id
+// leads to, or all if it leads to none.
 func (f *servers) holders(task string) []*Link {
 	if l := f.of(task); l != nil {
 		return []*Link{l}
@@ -117,8 +117,8 @@ func (f *servers) holders(task string) []*Link {
 	return f.links
 }
 
-// addresses returns the addresses of all file servers, beginning with those of first. With nil they
-// are in no particular order.
+// addresses returns the addresses of all file servers, beginning with those of first.
+// With nil they are in no particular order.
 func (f *servers) addresses(first *Link) []*pb.IpAddr {
 	if len(f.links) == 1 {
 		return f.links[0].addresses()

@@ -1,8 +1,9 @@
 // Package transfer arranges the transfers of files between clients.
 //
-// A file is sent from one client to another over a file server, not over the message server. This
-// package finds out whether the receiver is connected, asks a file server for a transfer, and tells
-// both clients its address. db_proxy keeps the list of files that wait.
+// A file is sent from one client to another over a file server, not over the message
+// server. This package finds out whether the receiver is connected, asks a file server
+// for a transfer, and tells both clients its address. db_proxy keeps the list of files
+// that wait.
 package transfer
 
 import (
@@ -33,7 +34,8 @@ type Peer interface {
 
 // Others is the other message servers.
 type Others interface {
-	// Forward gives m to the route server that passes it on. It reports whether it was taken.
+	// Forward gives m to the route server that passes it on. It reports whether it was
+	// taken.
 	Forward(m pb.Message) bool
 }
 
@@ -71,7 +73,8 @@ func New(opt Options) *Handler {
 			prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help}, []string{label})
 	}
 	h := &Handler{opt: opt, queries: opt.Queries,
-		made: vec("file_transfers_total", "Transfers of files made, by mode: online, offline.", "mode"),
+		made: vec("file_transfers_total",
+			"Transfers of files made, by mode: online, offline.", "mode"),
 		refused: vec("files_refused_total",
 			"Requests about files that were refused or not passed on, by reason.", "reason")}
 	if opt.Registerer != nil {
@@ -80,15 +83,16 @@ func New(opt Options) *Handler {
 	return h
 }
 
-// Connect sets the peers: first keeps the list of files that wait, route answers whether a user is
-// online.
+// Connect sets the peers: first keeps the list of files that wait, route answers whether
+// a user is online.
 func (h *Handler) Connect(first, route Peer) { h.first, h.route = first, route }
 
-// Client is what the package keeps for one client connection. The zero value is ready. Loop only.
+// Client is what the package keeps for one client connection. The zero value is ready.
+// Loop only.
 type Client struct{ files rate.Bucket }
 
-// Bounds of what one connection may ask about files. A client that sends a folder asks for each file
-// in it, and reports each as uploaded.
+// Bounds for the requests of one connection about files. A client that sends a folder
+// asks for each file in it, and reports each as uploaded.
 const (
 	fileRate  = 10.0  // a second
 	fileBurst = 200.0 // at once
@@ -159,8 +163,8 @@ func (h *Handler) handleFile(s *session.Session, seq uint16, m *pb.IMFileReq) er
 	return nil
 }
 
-// findPeer finds out whether the receiver has a PC online. If not, a file that was to be passed on
-// at once is kept instead.
+// findPeer finds out whether the receiver has a PC online. If not, a file that was to be
+// passed on at once is kept instead.
 func (t *transfer) findPeer() {
 	to := t.m.GetToUserId()
 	if t.mode == pb.TransferFileType_FILE_TYPE_OFFLINE ||
@@ -189,8 +193,8 @@ func (t *transfer) findPeer() {
 	})
 }
 
-// ask asks the next file server. When it cannot make the transfer, because its disk is full or its
-// link breaks, the one after it is asked.
+// ask asks the next file server. When it cannot make the transfer, because its disk is
+// full or its link breaks, the one after it is asked.
 func (t *transfer) ask() {
 	l := t.left[0]
 	t.left = t.left[1:]
@@ -260,7 +264,8 @@ func (h *Handler) tell(n *pb.IMFileNotify) {
 	h.opt.Others.Forward(n)
 }
 
-// HandleRouted tells the receiver's PC clients here of a file from another message server.
+// HandleRouted tells the receiver's PC clients here of a file from another message
+// server.
 func (h *Handler) HandleRouted(_ *session.Session, _ uint16, m *pb.IMFileNotify) error {
 	h.tellPCs(m, m.GetToUserId())
 	return nil

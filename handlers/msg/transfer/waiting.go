@@ -9,11 +9,13 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// handleHasOffline lists the files that wait for the user, and their address. With several file
-// servers the list has the files of one of them, whose addresses are the first, and those of an
-// unknown server. The client is told of each other file by itself, with the addresses of its
-// server, as when it was uploaded: clients look for a listed file at the first address only.
-func (h *Handler) handleHasOffline(s *session.Session, seq uint16, m *pb.IMFileHasOfflineReq) error {
+// handleHasOffline lists the files that wait for the user, and their address. With
+// several file servers the list has the files of one of them, whose addresses are the
+// first, and those of an unknown server. The client is told of each other file by itself,
+// with the addresses of its server, as when it was uploaded: clients look for a listed
+// file at the first address only.
+func (h *Handler) handleHasOffline(s *session.Session, seq uint16,
+	m *pb.IMFileHasOfflineReq) error {
 	return passing.Ask(h.queries, s, seq, h.first, m, func(rsp *pb.IMFileHasOfflineRsp) {
 		var first *Link
 		var listed, others []*pb.OfflineFileInfo
@@ -43,9 +45,9 @@ func (h *Handler) handleHasOffline(s *session.Session, seq uint16, m *pb.IMFileH
 	}, nil)
 }
 
-// handleAddOffline enters a file that the user uploaded into the list of files that wait, and tells
-// its receiver. It has no answer. The file server knows whether there is such a file, and for which
-// user, and gives it to no other.
+// handleAddOffline enters a file that the user uploaded into the list of files that wait,
+// and tells its receiver. It has no answer. The file server knows whether there is such a
+// file, and for which user, and gives it to no other.
 func (h *Handler) handleAddOffline(s *session.Session, _ uint16, m *pb.IMFileAddOfflineReq) error {
 	switch {
 	case !h.may(s):
@@ -62,14 +64,14 @@ func (h *Handler) handleAddOffline(s *session.Session, _ uint16, m *pb.IMFileAdd
 		TransMode:    pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(),
 		OfflineReady: proto.Uint32(fileWaits)}.Build()
 	h.note(s, m.GetToUserId(), m)
-	// After note: a client that is told and asks for the list finds the file. If note failed,
-	// clients that are connected are told all the same.
+	// After note: a client that is told and asks for the list finds the file. If note
+	// failed, clients that are connected are told all the same.
 	h.tell(n)
 	return nil
 }
 
-// handleDelOffline removes a file from the user's own list, and tells the file server to remove
-// it.
+// handleDelOffline removes a file from the user's own list, and tells the file server to
+// remove it.
 func (h *Handler) handleDelOffline(s *session.Session, _ uint16, m *pb.IMFileDelOfflineReq) error {
 	switch {
 	case !h.may(s):
@@ -87,8 +89,8 @@ func (h *Handler) handleDelOffline(s *session.Session, _ uint16, m *pb.IMFileDel
 	return nil
 }
 
-// tellServer sends a file server a message that it does not answer. If that fails, the file server
-// finds out when it compares its files with the list.
+// tellServer sends a file server a message that it does not answer. If that fails, the
+// file server finds out when it compares its files with the list.
 func (h *Handler) tellServer(s *session.Session, l *Link, m *pb.IMFileDelOfflineReq) {
 	if err := l.peer.Send(uint64(s.User), 0, m); err != nil {
 		h.refused.WithLabelValues("file").Inc()
@@ -98,8 +100,8 @@ func (h *Handler) tellServer(s *session.Session, l *Link, m *pb.IMFileDelOffline
 	}
 }
 
-// note sends db_proxy a message that it does not answer. All messages about one receiver's list use
-// the key of the receiver's queries.
+// note sends db_proxy a message that it does not answer. All messages about one
+// receiver's list use the key of the receiver's queries.
 func (h *Handler) note(s *session.Session, to uint32, m pb.Message) {
 	cmd := m.Command()
 	if err := h.first.Send(uint64(to), 0, m); err != nil {
