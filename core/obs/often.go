@@ -1,6 +1,7 @@
 package obs
 
 import (
+	"log/slog"
 	"sync/atomic"
 	"time"
 )
@@ -22,4 +23,12 @@ func (o *Often) Allow(now time.Time) (held int64, ok bool) {
 		return 0, false
 	}
 	return o.held.Swap(0), true
+}
+
+// Warn logs text and args at level warn unless a line was let through in the same second. It adds
+// the number of lines suppressed since the last one, as "held". Any goroutine.
+func (o *Often) Warn(log *slog.Logger, now time.Time, text string, args ...any) {
+	if held, ok := o.Allow(now); ok {
+		log.Warn(text, append(args, "held", held)...)
+	}
 }

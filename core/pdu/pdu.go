@@ -28,6 +28,9 @@ const Version = 1
 const (
 	MaxClientFrame = 1<<20 + 64<<10 // between client and server
 	MaxServerFrame = 64 << 20       // between servers
+	// MaxAndroidFrame is the longest frame that the stock Android client reads. It drops a
+	// longer one without a word.
+	MaxAndroidFrame = 400<<10 - 1
 )
 
 // ErrLength means that a frame's length field is below HeaderLen or above the limit. The

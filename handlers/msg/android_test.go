@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
+	"teamtalk/handlers/msg/conversation"
 	"teamtalk/proto/pb"
 )
 
@@ -47,12 +48,12 @@ func sounds(n, size int) []*pb.MsgInfo {
 // longAnswers are an answer of each kind that may be too long for Android, and the ids in
 // its list.
 func longAnswers() map[string]struct {
-	req request
+	req pb.Attachment
 	rsp pb.Attachment
 	ids func(m pb.Message) []uint32
 } {
 	type answer = struct {
-		req request
+		req pb.Attachment
 		rsp pb.Attachment
 		ids func(m pb.Message) []uint32
 	}
@@ -213,7 +214,7 @@ func TestAndroidFrames(t *testing.T) {
 					frames := phone.got()
 					all, want := []uint32(nil), test.ids(test.rsp)
 					for _, f := range frames {
-						if n := frameLen(t, f.m); n > androidFrame || f.seq != 9 ||
+						if n := frameLen(t, f.m); n > pdu.MaxAndroidFrame || f.seq != 9 ||
 							f.m.Command() != test.rsp.Command() {
 							t.Errorf("%s of %d bytes with seq %d", f.m.Command(), n, f.seq)
 						}
@@ -223,11 +224,12 @@ func TestAndroidFrames(t *testing.T) {
 						}
 						all = append(all, test.ids(f.m)...)
 					}
-					cut := androidCuts[test.rsp.Command()]
+					cmd := test.rsp.Command()
+					parts := cmd != pb.CmdGetMsgListRsp && cmd != pb.CmdGetMsgByIdRsp
 					switch {
-					case cut.parts && (len(frames) < 2 || fmt.Sprint(all) != fmt.Sprint(want)):
+					case parts && (len(frames) < 2 || fmt.Sprint(all) != fmt.Sprint(want)):
 						t.Errorf("%d frames with %d of %d", len(frames), len(all), len(want))
-					case !cut.parts && (len(frames) != 1 || len(all) != 6 ||
+					case !parts && (len(frames) != 1 || len(all) != 6 ||
 						fmt.Sprint(all) != fmt.Sprint(want[:6])):
 						t.Errorf("%d frames with %v of %v", len(frames), all, want)
 					}
@@ -242,38 +244,6 @@ func TestAndroidFrames(t *testing.T) {
 				})
 			})
 		}
-	}
-}
-
-// TestAndroidCutsAll: each answer that a client can ask for and that has a list of
-// messages in it is
-// in the table, under the number of its list, or cannot be too long.
-func TestAndroidCutsAll(t *testing.T) {
-	fits := map[pb.Command]bool{pb.CmdGroupCreateRsp: true, pb.CmdGroupChangeMemberRsp: true,
-		pb.CmdGroupChangeMemberNotify: true,                         // of im.MaxGroupMembers
-		pb.CmdFileRsp:                 true, pb.CmdFileNotify: true} // addresses
-	for _, cmd := range pb.Commands() {
-		m, ok := pb.New(cmd).(proto.Message)
-		if !ok || cmd.Service() > 6 || strings.HasSuffix(cmd.String(), "Req") {
-			continue
-		}
-		fields := m.ProtoReflect().Descriptor().Fields()
-		for i := range fields.Len() {
-			if f := fields.Get(i); f.IsList() && !fits[cmd] &&
-				androidCuts[cmd].list != f.Number() && f.Name() != "ip_addr_list" {
-				t.Errorf("%s: field %s is cut for no client", cmd, f.Name())
-			}
-		}
-	}
-	n := pb.IMGroupChangeMemberNotify_builder{UserId: new(uint32(math.MaxUint32)),
-		ChangeType: pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD.Enum(),
-		GroupId:    new(uint32(math.MaxUint32)), CurUserIdList: make([]uint32,
-			im.MaxGroupMembers), ChgUserIdList: make([]uint32, im.MaxGroupMembers)}.Build()
-	for i := range n.GetCurUserIdList() {
-		n.GetCurUserIdList()[i], n.GetChgUserIdList()[i] = math.MaxUint32, math.MaxUint32
-	}
-	if size := frameLen(t, n); size > androidFrame {
-		t.Errorf("a notify of the largest group has %d bytes", size)
 	}
 }
 
@@ -293,7 +263,7 @@ func TestAndroidLongSound(t *testing.T) {
 		wantText := func(typ, want pb.MsgType, body []byte) {
 			t.Helper()
 			if text, err := cipher.Decrypt(body); err != nil || typ != want ||
-				text != soundTooLong {
+				text != conversation.SoundTooLong {
 				t.Errorf("type %s: %q, %v", typ, text, err)
 			}
 		}

@@ -87,7 +87,7 @@ func routedAck(id uint32) *pb.IMMsgDataAck {
 // fromElsewhere is a message of user 1 on another server to user 2, whose sender waits.
 func fromElsewhere(id uint32) *pb.MsgData {
 	m := text(2, "hi")
-	m.FromUserID, m.MsgID, m.AttachData = 1, id, wantAck
+	m.FromUserID, m.MsgID, m.AttachData = 1, id, []byte{0, 0, 0, 16, 11: 0} // the sender waits for an ack
 	return m
 }
 
@@ -206,7 +206,7 @@ func TestReportsOfAcks(t *testing.T) {
 				t.Errorf("a C++ route server was told %v", r.m)
 			}
 		}
-		if w.h.presence.hasReceipts.Load() || len(w.h.presence.early) > 1 {
+		if w.h.peers.HasReceipts() || kept(t, w.h.peers, "early") > 1 {
 			t.Error("route servers that are gone are remembered")
 		}
 	})
@@ -275,12 +275,21 @@ func (l *ringLink) SendMessage(seq uint16, m pb.Message) error {
 
 // inRing runs f with two message servers, in a bubble of virtual time.
 func inRing(t *testing.T, cpp bool, f func(r *ring)) {
+	t.Helper()
+	inRingWith(t, cpp, Options{Rate: -1}, f)
+}
+
+// inRingWith is inRing with the options of the servers.
+func inRingWith(t *testing.T, cpp bool, opt Options, f func(r *ring)) {
 	synctest.Test(t, func(t *testing.T) {
 		r, db := &ring{cpp: cpp, acking: map[string]bool{}}, &dbStand{ids: map[uint64]uint32{}}
 		for i := range 2 {
-			w := newWorld(t, Options{Rate: -1}, db, &ringLink{r: r, from: i})
+			w := newWorld(t, opt, db, &ringLink{r: r, from: i})
 			if w.route.cpp = cpp; cpp {
-				w.h.presence.forgetFeatures(w.route.s)
+				w.route.link.Close(w.route.s, nil) // it says nothing of receipts when it is back
+				if err := w.route.link.Open(w.route.s); err != nil {
+					t.Fatal(err)
+				}
 			}
 			defer w.stop()
 			r.servers = append(r.servers, w)

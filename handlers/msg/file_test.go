@@ -6,11 +6,11 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/transfer"
 	"teamtalk/proto/pb"
 )
 
@@ -22,7 +22,7 @@ const (
 // fileStand is a file server: a link, and answers to requests for transfers.
 type fileStand struct {
 	linkStand
-	link   *FileLink
+	link   *transfer.Link
 	s      *session.Session
 	ip     string
 	down   bool
@@ -32,8 +32,8 @@ type fileStand struct {
 	marked bool // ids lead to the server
 }
 
-// fileServer adds a file server to a world, which has said where it is.
-func (w *world) fileServer(ip string) *fileStand {
+// newFileServer adds a file server to a world, which has not said where it is.
+func (w *world) newFileServer(ip string) *fileStand {
 	w.t.Helper()
 	f := &fileStand{ip: ip, link: w.h.FileLink(), marked: true}
 	w.h.ConnectFile(f.link, f)
@@ -45,9 +45,14 @@ func (w *world) fileServer(ip string) *fileStand {
 	if len(got) != 1 || got[0].m.Command() != pb.CmdFileServerIPReq {
 		w.t.Fatalf("file server was asked %v", got)
 	}
-	if err := f.link.handleAddresses(f.s, 0, pb.IMFileServerIPRsp_builder{IpAddrList: f.at()}.Build()); err != nil {
-		w.t.Fatal(err)
-	}
+	return f
+}
+
+// fileServer adds a file server to a world, which has said where it is.
+func (w *world) fileServer(ip string) *fileStand {
+	w.t.Helper()
+	f := w.newFileServer(ip)
+	f.link.Message(f.s, 0, pb.IMFileServerIPRsp_builder{IpAddrList: f.at()}.Build())
 	return f
 }
 
@@ -165,7 +170,7 @@ func TestTransfer(t *testing.T) {
 				if tc.question {
 					same(t, w.route.questions[0], pb.IMUsersStatReq_builder{UserId: proto.Uint32(1), UserIdList: []uint32{2}}.Build())
 				}
-				if n := clientOf(sender.s).queries; n != 0 {
+				if n := clientOf(sender.s).passing.Waiting(); n != 0 {
 					t.Errorf("%d queries are left open", n)
 				}
 			})
@@ -184,7 +189,8 @@ func TestTransferToOneself(t *testing.T) {
 	})
 }
 
-// TestTransferRefused: whatever is wrong, the client gets an answer that says so, and nobody else hears of it.
+// TestTransferRefused: whatever is wrong, the client gets an answer that says so, and
+// nobody else hears of it.
 func TestTransferRefused(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -195,14 +201,21 @@ func TestTransferRefused(t *testing.T) {
 		{"name too long", 1, func(_ *world, _ *fileStand, m *pb.IMFileReq) { m.SetFileName(strings.Repeat("x", im.MaxFileName+1)) }},
 		{"no receiver", 1, func(_ *world, _ *fileStand, m *pb.IMFileReq) { m.SetToUserId(0) }},
 		{"down", 1, func(_ *world, f *fileStand, _ *pb.IMFileReq) { f.down = true }},
-		{"no address", 1, func(_ *world, f *fileStand, _ *pb.IMFileReq) { f.link.at.Store(nil) }},
-		{"none at all", 1, func(w *world, _ *fileStand, _ *pb.IMFileReq) { w.h.files.links = nil }},
+		{"no address", 1, func(*world, *fileStand, *pb.IMFileReq) {}},
+		{"none at all", 1, func(*world, *fileStand, *pb.IMFileReq) {}},
 		{"link breaks", 1, func(_ *world, f *fileStand, _ *pb.IMFileReq) { f.err = im.Errorf(im.Unavailable, "lost") }},
 		{"server refuses", 2, func(_ *world, f *fileStand, _ *pb.IMFileReq) { f.code = 2 }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inWorld(t, Options{}, func(w *world) {
-				f := w.fileServer("10.0.0.1")
+				var f *fileStand
+				switch tc.name {
+				case "none at all":
+				case "no address":
+					f = w.newFileServer("10.0.0.1")
+				default:
+					f = w.fileServer("10.0.0.1")
+				}
 				sender, peer := w.user(0, 1, win), w.user(1, 2, win)
 				w.route.take()
 				sender.got()
@@ -215,7 +228,7 @@ func TestTransferRefused(t *testing.T) {
 				}
 				w.wantRouted()
 				peer.want()
-				if n := clientOf(sender.s).queries; n != 0 {
+				if n := clientOf(sender.s).passing.Waiting(); n != 0 {
 					t.Errorf("%d queries are left open", n)
 				}
 			})
@@ -223,7 +236,8 @@ func TestTransferRefused(t *testing.T) {
 	}
 }
 
-// TestFileServersInTurn: each makes its transfers, with its own addresses; one that cannot is passed over.
+// TestFileServersInTurn: each makes its transfers, with its own addresses; one that
+// cannot is passed over.
 func TestFileServersInTurn(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		a, b, c := w.fileServer("10.0.0.1"), w.fileServer("10.0.0.2"), w.fileServer("10.0.0.3")
@@ -258,7 +272,8 @@ func TestFileServersInTurn(t *testing.T) {
 	})
 }
 
-// TestAddOffline: the file is noted under the sender's own id, then the receiver's pcs hear of it.
+// TestAddOffline: the file is noted under the sender's own id, then the receiver's pcs
+// hear of it.
 func TestAddOffline(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		f := w.fileServer("10.0.0.1")
@@ -291,13 +306,14 @@ func TestAddOffline(t *testing.T) {
 		if len(w.db.sent) != 1 {
 			t.Errorf("db_proxy got %v", w.db.sent[1:])
 		}
-		if n := testutil.ToFloat64(w.h.metrics.filesRefused.WithLabelValues("invalid")); n != 3 {
+		if n := w.counted("files_refused_total", "invalid"); n != 3 {
 			t.Errorf("%v counted", n)
 		}
 	})
 }
 
-// TestDelOffline: whoever it says it is, a client deletes from its own list only; and the file server that has the file hears of it, or all where nobody knows which.
+// TestDelOffline: whoever it says it is, a client deletes from its own list only; and the
+// file server that has the file hears of it, or all where nobody knows which.
 func TestDelOffline(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		f, other := w.fileServer("10.0.0.1"), w.fileServer("10.0.0.2")
@@ -327,7 +343,7 @@ func TestDelOffline(t *testing.T) {
 			t.Fatalf("the file server was told %v, db_proxy %v", told, w.db.sent)
 		}
 		same(t, told[0].m, del(2, other.task(1)))
-		if n := testutil.ToFloat64(w.h.metrics.filesRefused.WithLabelValues("file")); n != 1 {
+		if n := w.counted("files_refused_total", "file"); n != 1 {
 			t.Errorf("%v counted", n)
 		}
 	})
@@ -387,7 +403,8 @@ func TestHasOffline(t *testing.T) {
 	})
 }
 
-// TestHasOfflineOfSeveral: every file is told of once, with the addresses of its server first.
+// TestHasOfflineOfSeveral: every file is told of once, with the addresses of its server
+// first.
 func TestHasOfflineOfSeveral(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		a, b, old := w.fileServer("10.0.0.1"), w.fileServer("10.0.0.2"), w.fileServer("10.0.0.3")
@@ -421,7 +438,7 @@ func TestRoutedFile(t *testing.T) {
 			d.got()
 		}
 		n := fileNotify(1, 2, "x", nil, onlineMode, 0)
-		if err := w.h.handleRoutedFile(w.route.s, 9, n); err != nil {
+		if err := w.h.transfer.HandleRouted(w.route.s, 9, n); err != nil {
 			t.Fatal(err)
 		}
 		same(t, pc.want(pb.CmdFileNotify)[0].m, n)
@@ -451,7 +468,7 @@ func TestFileRate(t *testing.T) {
 		if len(w.db.sent) != 0 {
 			t.Errorf("db_proxy got %v", w.db.sent)
 		}
-		if n := testutil.ToFloat64(w.h.metrics.filesRefused.WithLabelValues("rate")); n != 52 {
+		if n := w.counted("files_refused_total", "rate"); n != 52 {
 			t.Errorf("%v counted", n)
 		}
 	})
@@ -468,21 +485,5 @@ func TestTransferOfWhoIsGone(t *testing.T) {
 		w.route.letGo()
 		synctest.Wait()
 		d.want()
-	})
-}
-
-func TestFileServerWithoutAddress(t *testing.T) {
-	inWorld(t, Options{}, func(w *world) {
-		f := w.fileServer("10.0.0.1")
-		if err := f.link.handleAddresses(f.s, 0, &pb.IMFileServerIPRsp{}); im.KindOf(err) != im.Invalid {
-			t.Errorf("error %v", err)
-		}
-		many := make([]*pb.IpAddr, 100)
-		for i := range many {
-			many[i] = f.at()[0]
-		}
-		if err := f.link.handleAddresses(f.s, 0, pb.IMFileServerIPRsp_builder{IpAddrList: many}.Build()); err != nil || len(f.link.addresses()) != maxFileAddresses {
-			t.Errorf("%d addresses, %v", len(f.link.addresses()), err)
-		}
 	})
 }

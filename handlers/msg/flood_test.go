@@ -9,8 +9,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestQueriesOfOneConnectionAreBounded: a client that asks without end is not passed on beyond a bound; what it
-// may ask again comes with the answers.
+// TestQueriesOfOneConnectionAreBounded: a client that asks without end is not passed on
+// beyond a bound; what it may ask again comes with the answers.
 func TestQueriesOfOneConnectionAreBounded(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		d, other := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS), w.user(0, 2, pb.ClientType_CLIENT_TYPE_WINDOWS)
@@ -40,7 +40,8 @@ func TestQueriesOfOneConnectionAreBounded(t *testing.T) {
 	})
 }
 
-// TestFailuresDoNotFloodTheLog: a db_proxy that stores nothing is said once a second, with the number of failures kept back.
+// TestFailuresDoNotFloodTheLog: a db_proxy that stores nothing is said once a second,
+// with the number of failures kept back.
 func TestFailuresDoNotFloodTheLog(t *testing.T) {
 	var log bytes.Buffer
 	inWorld(t, Options{Rate: -1, Log: slog.New(slog.NewTextHandler(&log, nil))}, func(w *world) {

@@ -47,9 +47,10 @@ func (l *benchLoop) do(f func()) {
 	wg.Wait()
 }
 
-// BenchmarkGroup delivers stored messages of 64 bytes to a group whose members are all connected here, over two loops: from db_proxy's answer to
-// the write to each connection, without the kernel; and with acks, back again to the answer of each. Messages come as from many senders at once: 16
-// before the loops are waited for.
+// BenchmarkGroup delivers stored messages of 64 bytes to a group whose members are all
+// connected here, over two loops: from db_proxy's answer to the write to each connection,
+// without the kernel; and with acks, back again to the answer of each. Messages come as
+// from many senders at once: 16 before the loops are waited for.
 func BenchmarkGroup(b *testing.B) {
 	for _, members := range []int{20, 200, 2000} {
 		for _, acks := range []bool{false, true} {
@@ -75,15 +76,13 @@ func benchGroup(b *testing.B, members int, acks bool) {
 			if err := h.Open(c.s); err != nil {
 				b.Error(err)
 			}
-			clientOf(c.s).login = loggedIn
 			c.s.SetLoggedIn(users[i], win)
 			h.online.Add(c.s)
 		})
 	}
-	g := h.groups.of(7)
-	g.mu.Lock()
-	g.set(0, users, 1, h.opt.Now())
-	g.mu.Unlock()
+	if err := h.groups.HandleRoutedChange(nil, 0, notify(7, 1, users)); err != nil {
+		b.Fatal(err)
+	}
 	const burst = 16
 	next := uint32(0)
 	b.ReportAllocs()
@@ -91,7 +90,7 @@ func benchGroup(b *testing.B, members int, acks bool) {
 		first := next
 		for range burst {
 			next++
-			h.groups.deliver(&pb.MsgData{FromUserID: 1, ToSessionID: 7, MsgID: next, CreateTime: 1, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: make([]byte, 64),
+			h.groups.Deliver(&pb.MsgData{FromUserID: 1, ToSessionID: 7, MsgID: next, CreateTime: 1, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: make([]byte, 64),
 				GroupVersion: 1, HasGroupVersion: true}, nil, false)
 		}
 		var wg sync.WaitGroup

@@ -149,7 +149,8 @@ func (db *dbStand) changeMembers(m *pb.IMGroupChangeMemberReq) *pb.IMGroupChange
 	return rsp
 }
 
-// cluster is several message servers on one database, joined by a stand-in for route_server that sends everything to all others.
+// cluster is several message servers on one database, joined by a stand-in for
+// route_server that sends everything to all others.
 type cluster struct {
 	t       *testing.T
 	db      *dbStand
@@ -225,7 +226,8 @@ func groupText(group uint32, body string) *pb.MsgData {
 	return m
 }
 
-// wantTexts checks that the device got group messages with these ids since the last call, and nothing else.
+// wantTexts checks that the device got group messages with these ids since the last call,
+// and nothing else.
 func (d *device) wantTexts(ids ...uint32) {
 	d.w.t.Helper()
 	var got []uint32

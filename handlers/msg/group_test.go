@@ -57,7 +57,7 @@ func TestGroupMessage(t *testing.T) {
 		alice.send(7, m) // again: acked, not delivered
 		alice.want(pb.CmdMsgDataAck)
 		bob.want()
-		if n := here.h.inFlight.Load() + here.h.groups.waiting.Load(); n != 0 {
+		if n := here.h.conversation.InFlight() + here.h.groups.Waiting(); n != 0 {
 			t.Errorf("%d in flight", n)
 		}
 	})
@@ -89,8 +89,8 @@ func TestAudio(t *testing.T) {
 	})
 }
 
-// TestGroupMembersFollow: whoever changes a group, and whether or not it is told, a message stored after it goes by it. Members are
-// asked for no more often than needed.
+// TestGroupMembersFollow: whoever changes a group, and whether or not it is told, a
+// message stored after it goes by it. Members are asked for no more often than needed.
 func TestGroupMembersFollow(t *testing.T) {
 	inCluster(t, 2, Options{Rate: -1}, func(c *cluster) {
 		here, there := c.servers[0], c.servers[1]
@@ -152,7 +152,8 @@ func TestGroupMembersFollow(t *testing.T) {
 	})
 }
 
-// TestGroupWithoutVersions: with a db_proxy that gives no versions, what is known is asked for again after a while; changes told of count at once.
+// TestGroupWithoutVersions: with a db_proxy that gives no versions, what is known is
+// asked for again after a while; changes told of count at once.
 func TestGroupWithoutVersions(t *testing.T) {
 	inWorld(t, Options{Rate: -1, PCTimeout: time.Hour}, func(w *world) {
 		w.db.addGroup(50, 1, 2).old = true
@@ -197,7 +198,8 @@ func notify(group, version uint32, cur []uint32, chg ...uint32) *pb.IMGroupChang
 	return n
 }
 
-// TestGroupNotifies: an old notify that comes late changes nothing; one without a version counts until a version is heard of.
+// TestGroupNotifies: an old notify that comes late changes nothing; one without a version
+// counts until a version is heard of.
 func TestGroupNotifies(t *testing.T) {
 	inWorld(t, Options{Rate: -1}, func(w *world) {
 		w.db.addGroup(50, 1, 2).version = 5
@@ -237,8 +239,9 @@ func TestGroupNotifies(t *testing.T) {
 	})
 }
 
-// TestGroupNotifiesOvertaken: of two changes made at the same time on two servers the clients may be told in the wrong order. They are shown the members as
-// they are, and nobody as added who is out again.
+// TestGroupNotifiesOvertaken: of two changes made at the same time on two servers the
+// clients may be told in the wrong order. They are shown the members as they are, and
+// nobody as added who is out again.
 func TestGroupNotifiesOvertaken(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		w.db.addGroup(50, 1, 2)
@@ -267,7 +270,8 @@ func TestGroupNotifiesOvertaken(t *testing.T) {
 	})
 }
 
-// TestGroupNotifyWhileLoading: what is asked for may be older than a change that comes meanwhile.
+// TestGroupNotifyWhileLoading: what is asked for may be older than a change that comes
+// meanwhile.
 func TestGroupNotifyWhileLoading(t *testing.T) {
 	for _, version := range []uint32{0, 2} {
 		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
@@ -295,7 +299,8 @@ func TestGroupNotifyWhileLoading(t *testing.T) {
 	}
 }
 
-// TestGroupWaits: while members are asked for, messages wait, so many at most, and leave in order; the senders' acks do not wait.
+// TestGroupWaits: while members are asked for, messages wait, so many at most, and leave
+// in order; the senders' acks do not wait.
 func TestGroupWaits(t *testing.T) {
 	inWorld(t, Options{Rate: -1}, func(w *world) {
 		g := w.db.addGroup(50, 1, 2)
@@ -317,10 +322,10 @@ func TestGroupWaits(t *testing.T) {
 		}
 		bob.wantTexts(ids...)
 		late.wantTexts() // finds them in the history
-		if n := testutil.ToFloat64(w.h.groups.metrics.dropped.WithLabelValues("queue")); n != 10 {
+		if n := w.counted("group_dropped_total", "queue"); n != 10 {
 			t.Errorf("%v counted as dropped", n)
 		}
-		if n, size := w.h.groups.waiting.Load(), w.h.groups.waitingBytes.Load(); n != 0 || size != 0 {
+		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 0 || size != 0 {
 			t.Errorf("%d messages, %d bytes still waiting", n, size)
 		}
 	})
@@ -333,19 +338,20 @@ func TestGroupWaitingBytes(t *testing.T) {
 		for i := range uint32(80) {
 			g := w.db.addGroup(50+i, 1, 2)
 			g.silent = true
-			w.h.groups.deliver(&pb.MsgData{FromUserID: 1, ToSessionID: 50 + i, MsgID: 1, Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: sound}, nil, false)
+			w.h.groups.Deliver(&pb.MsgData{FromUserID: 1, ToSessionID: 50 + i, MsgID: 1, Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: sound}, nil, false)
 		}
-		if n, size := w.h.groups.waiting.Load(), w.h.groups.waitingBytes.Load(); n != 63 || size > maxWaitingBytes {
+		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 63 || size > maxWaitingBytes {
 			t.Errorf("%d messages with %d bytes wait", n, size)
 		}
 		time.Sleep(10 * time.Second)
-		if n, size := w.h.groups.waiting.Load(), w.h.groups.waitingBytes.Load(); n != 0 || size != 0 {
+		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 0 || size != 0 {
 			t.Errorf("%d messages, %d bytes still waiting", n, size)
 		}
 	})
 }
 
-// TestGroupMembersNotToBeHad: after some tries the messages are given up, counted; the next one tries again.
+// TestGroupMembersNotToBeHad: after some tries the messages are given up, counted; the
+// next one tries again.
 func TestGroupMembersNotToBeHad(t *testing.T) {
 	inWorld(t, Options{Rate: -1}, func(w *world) {
 		g := w.db.addGroup(50, 1, 2)
@@ -356,7 +362,7 @@ func TestGroupMembersNotToBeHad(t *testing.T) {
 		if n := w.db.loads(50); n != loadTries {
 			t.Fatalf("members asked for %d times", n)
 		}
-		if n := testutil.ToFloat64(w.h.groups.metrics.dropped.WithLabelValues("members")); n != 1 {
+		if n := w.counted("group_dropped_total", "members"); n != 1 {
 			t.Errorf("%v counted as dropped", n)
 		}
 		w.db.change(50, func(g *dbGroup) { g.silent = false })
@@ -366,7 +372,8 @@ func TestGroupMembersNotToBeHad(t *testing.T) {
 	})
 }
 
-// TestGroupOrder: messages sent on three servers at once reach every member in the order of their ids, however long they take between servers.
+// TestGroupOrder: messages sent on three servers at once reach every member in the order
+// of their ids, however long they take between servers.
 func TestGroupOrder(t *testing.T) {
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -387,7 +394,7 @@ func TestGroupOrder(t *testing.T) {
 					for j, d := range senders {
 						d.loop.do <- func() {
 							d.loop.Begin()
-							_ = d.w.h.handleMsgData(d.s, uint16(i+2), groupText(50, fmt.Sprint(i, j)))
+							_ = d.w.h.conversation.HandleMessage(d.s, uint16(i+2), groupText(50, fmt.Sprint(i, j)))
 							d.loop.End()
 						}
 					}
@@ -409,7 +416,7 @@ func TestGroupOrder(t *testing.T) {
 					}
 				}
 				for _, w := range c.servers {
-					if n := testutil.ToFloat64(w.h.groups.metrics.gaps) + testutil.ToFloat64(w.h.groups.metrics.late); n != 0 {
+					if n := w.counted("group_gaps_total") + w.counted("group_late_total"); n != 0 {
 						t.Errorf("%v out of order", n)
 					}
 				}
@@ -418,7 +425,8 @@ func TestGroupOrder(t *testing.T) {
 	}
 }
 
-// TestGroupGap: a message that never comes is waited for, but not for long; one that comes after that is delivered all the same.
+// TestGroupGap: a message that never comes is waited for, but not for long; one that
+// comes after that is delivered all the same.
 func TestGroupGap(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		w.db.addGroup(50, 1, 2)
@@ -439,7 +447,7 @@ func TestGroupGap(t *testing.T) {
 		from(3)
 		from(6)
 		bob.wantTexts(3, 6)
-		if gaps, late := testutil.ToFloat64(w.h.groups.metrics.gaps), testutil.ToFloat64(w.h.groups.metrics.late); gaps != 1 || late != 1 {
+		if gaps, late := w.counted("group_gaps_total"), w.counted("group_late_total"); gaps != 1 || late != 1 {
 			t.Errorf("%v gaps, %v late", gaps, late)
 		}
 	})
@@ -534,13 +542,14 @@ func TestGroupChange(t *testing.T) {
 		if c.routed[0] != 2 || c.routed[1] != 0 {
 			t.Fatalf("sent to route_server %v", c.routed)
 		}
-		if n := clientOf(alice.s).queries; n != 0 {
+		if n := passingOf(alice.s).Waiting(); n != 0 {
 			t.Errorf("%d queries counted", n)
 		}
 	})
 }
 
-// TestGroupResendAfterNoAnswer: as TestResendAfterNoAnswer, of a group; its members are asked for, as nobody knows when it was stored.
+// TestGroupResendAfterNoAnswer: as TestResendAfterNoAnswer, of a group; its members are
+// asked for, as nobody knows when it was stored.
 func TestGroupResendAfterNoAnswer(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored}, func(w *world) {
 		w.db.addGroup(2, 1, 2)
@@ -578,7 +587,8 @@ func TestGroupResendAfterNoAnswer(t *testing.T) {
 	})
 }
 
-// TestGroupResendInABusyGroup: the message is found behind what others have written since, and not searched for beyond its time.
+// TestGroupResendInABusyGroup: the message is found behind what others have written
+// since, and not searched for beyond its time.
 func TestGroupResendInABusyGroup(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored, Rate: -1}, func(w *world) {
 		w.db.addGroup(50, 1, 2)
@@ -627,7 +637,8 @@ func TestGroupResendInABusyGroup(t *testing.T) {
 	})
 }
 
-// TestGroupReadAck: reading a group is told to the user's other devices as reading a user is.
+// TestGroupReadAck: reading a group is told to the user's other devices as reading a user
+// is.
 func TestGroupReadAck(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		pc, phone := w.user(0, 1, win), w.user(1, 1, ios)
@@ -643,38 +654,6 @@ func TestGroupReadAck(t *testing.T) {
 		}
 		if got := w.db.sent[0].(*pb.IMMsgDataReadAck); got.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP || got.GetUserId() != 1 {
 			t.Fatalf("db_proxy got %v", got)
-		}
-	})
-}
-
-// TestGroupsBounded: the groups known are bounded in number and in members.
-func TestGroupsBounded(t *testing.T) {
-	inWorld(t, Options{}, func(w *world) {
-		gs := w.h.groups
-		fill := func(id uint32, members int) {
-			g := gs.of(id)
-			g.mu.Lock()
-			g.set(gs.era.Load(), make([]uint32, members), 1, time.Now())
-			g.mu.Unlock()
-		}
-		for id := range uint32(maxGroups + 100) {
-			fill(id, 10)
-		}
-		if n := gs.table.Len(); n != maxGroups || gs.members != 10*maxGroups {
-			t.Fatalf("%d groups, %d members", n, gs.members)
-		}
-		for id := range uint32(300) {
-			fill(1<<20+id, im.MaxGroupMembers)
-		}
-		if gs.members > maxCachedMembers || gs.members < maxCachedMembers-im.MaxGroupMembers {
-			t.Fatalf("%d members", gs.members)
-		}
-		sum := 0
-		for _, g := range gs.table.Values() {
-			sum += len(g.members)
-		}
-		if sum != gs.members {
-			t.Fatalf("%d members, counted %d", sum, gs.members)
 		}
 	})
 }
@@ -705,7 +684,7 @@ func TestGroupDrain(t *testing.T) {
 // TestGroupMetrics: what is counted has a name.
 func TestGroupMetrics(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
-		problems, err := testutil.CollectAndLint(w.h.groups.metrics.dropped)
+		problems, err := testutil.GatherAndLint(w.metrics.reg, "teamtalk_msg_group_dropped_total")
 		if err != nil || len(problems) > 0 {
 			t.Errorf("%v %v", err, problems)
 		}
@@ -713,7 +692,7 @@ func TestGroupMetrics(t *testing.T) {
 		alice := w.user(0, 1, win)
 		alice.send(2, groupText(50, strings.Repeat("x", im.MaxContent)))
 		alice.want(pb.CmdMsgDataAck)
-		if n := testutil.ToFloat64(w.h.groups.metrics.loads); n != 1 {
+		if n := w.counted("group_loads_total"); n != 1 {
 			t.Errorf("%v loads", n)
 		}
 	})

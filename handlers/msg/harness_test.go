@@ -15,20 +15,27 @@ import (
 	"teamtalk/core/link"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/conversation"
 	"teamtalk/proto/pb"
 )
 
-// The tests here run a message server without sockets, under virtual time: loops are goroutines, clients are carriers that keep what is
-// written. What the server asks of db_proxy and route_server is answered by stand-ins; the end-to-end suite runs the real ones.
+// The tests here run a message server without sockets, under virtual time: loops are
+// goroutines, clients are carriers that keep what is written. What the server asks of
+// db_proxy and route_server is answered by stand-ins; the end-to-end suite runs the real
+// ones.
 
 // world is a message server and what is around it.
 type world struct {
-	t     *testing.T
-	h     *Server
-	db    *dbStand
-	route *routeStand
-	login *linkStand
-	loops []*testLoop
+	t       *testing.T
+	h       *Server
+	metrics *registry
+	db      *dbStand
+	route   *routeStand
+	login   *linkStand
+	// loginLink is the server's handler of the link loginS to login.
+	loginLink session.Handler
+	loginS    *session.Session
+	loops     []*testLoop
 }
 
 // inWorld runs f with a server of the given options, in a bubble of virtual time.
@@ -40,13 +47,16 @@ func inWorld(t *testing.T, opt Options, f func(w *world)) {
 	})
 }
 
-// newWorld makes a server. What it says to route_server goes to carrier; nil: it is kept in w.route.
+// newWorld makes a server. What it says to route_server goes to carrier; nil: it is kept
+// in w.route.
 func newWorld(t *testing.T, opt Options, db *dbStand, carrier session.MessageCarrier) *world {
+	metrics := newRegistry()
+	opt.Registerer = metrics
 	h, err := New(opt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, h: h, db: db, route: &routeStand{}, login: &linkStand{}}
+	w := &world{t: t, h: h, metrics: metrics, db: db, route: &routeStand{}, login: &linkStand{}}
 	h.Connect(w.db, w.db, w.route)
 	if carrier == nil {
 		carrier = &w.route.linkStand
@@ -57,7 +67,8 @@ func newWorld(t *testing.T, opt Options, db *dbStand, carrier session.MessageCar
 		t.Fatal(err)
 	}
 	w.route.link.Message(w.route.s, 0, hello())
-	if err := h.LoginLink().Open(session.NewLink(session.NextID(), "login", w.login)); err != nil {
+	w.loginLink, w.loginS = h.LoginLink(), session.NewLink(session.NextID(), "login", w.login)
+	if err := w.loginLink.Open(w.loginS); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -136,7 +147,8 @@ func (w *world) connectFrom(loop int, from netip.AddrPort) *device {
 	return d
 }
 
-// on runs f on the device's loop, within a turn, and waits until everything it started has settled.
+// on runs f on the device's loop, within a turn, and waits until everything it started
+// has settled.
 func (d *device) on(f func()) {
 	d.loop.do <- func() {
 		d.loop.Begin()
@@ -321,7 +333,8 @@ func (db *dbStand) TryCall(key uint64, seq uint16, req pb.Attachment, done func(
 	return nil
 }
 
-// later runs f on a goroutine, after those before it, as a link does with answers that are for no loop. With mu held.
+// later runs f on a goroutine, after those before it, as a link does with answers that
+// are for no loop. With mu held.
 func (db *dbStand) later(f func()) {
 	db.replies = append(db.replies, f)
 	if db.replying {
@@ -407,7 +420,7 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 		rsp := &pb.IMGetMsgListRsp{}
 		var list []*pb.MsgInfo
 		for _, st := range db.stored {
-			if orderKey(st) == key && (m.GetMsgIdBegin() == 0 || st.MsgID <= m.GetMsgIdBegin()) {
+			if conversation.OrderKey(st) == key && (m.GetMsgIdBegin() == 0 || st.MsgID <= m.GetMsgIdBegin()) {
 				info := &pb.MsgInfo{}
 				info.SetMsgId(st.MsgID)
 				info.SetFromSessionId(st.FromUserID)

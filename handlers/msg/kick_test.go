@@ -8,12 +8,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"teamtalk/proto/pb"
 )
 
-// toldOf returns what the servers that follow user's clients were told since the last call.
+// toldOf returns what the servers that follow user's clients were told since the last
+// call.
 func (w *world) toldOf(user uint32) (told []string) {
 	for _, r := range w.route.take() {
 		if m, ok := r.m.(*pb.IMUserStatusUpdate); ok && m.GetUserId() == user {
@@ -23,7 +22,7 @@ func (w *world) toldOf(user uint32) (told []string) {
 	count := 0
 	for _, r := range w.login.take() {
 		if m, ok := r.m.(*pb.IMUserCntUpdate); ok {
-			count += map[uint32]int{online: 1, offline: -1}[m.GetUserAction()]
+			count += map[uint32]int{1: 1, 2: -1}[m.GetUserAction()]
 		}
 	}
 	return append(told, fmt.Sprint("count ", count))
@@ -36,8 +35,8 @@ func (w *world) wantTold(user uint32, want ...string) {
 	}
 }
 
-// TestKickedConnection: from the notice on, the connection is not served, not delivered to and
-// not online. Its end is told once, after the login that replaced it.
+// TestKickedConnection: from the notice on, the connection is not served, not delivered
+// to and not online. Its end is told once, after the login that replaced it.
 func TestKickedConnection(t *testing.T) {
 	for _, ends := range []string{"client closes", "server closes"} {
 		t.Run(ends, func(t *testing.T) {
@@ -53,8 +52,10 @@ func TestKickedConnection(t *testing.T) {
 					t.Fatalf("online: %v", n)
 				}
 				old.on(func() {
-					if st := stateOf(old.loop.Loop); len(st.pcs) != 0 || len(st.waiting) != 0 {
-						t.Errorf("the loop keeps %d clients, %d with deliveries", len(st.pcs), len(st.waiting))
+					pcs := kept(t, presenceLoop(old.loop.Loop), "pcs")
+					waiting := kept(t, conversationLoop(old.loop.Loop), "waiting")
+					if pcs != 0 || waiting != 0 {
+						t.Errorf("the loop keeps %d clients, %d with deliveries", pcs, waiting)
 					}
 				})
 
@@ -110,7 +111,7 @@ func TestKickedOnce(t *testing.T) {
 		for reason, want := range map[pb.KickReasonType]float64{
 			pb.KickReasonType_KICK_REASON_DUPLICATE_USER: 1, pb.KickReasonType_KICK_REASON_MOBILE_KICK: 0,
 		} {
-			if n := testutil.ToFloat64(w.h.metrics.kicks.WithLabelValues(reason.String())); n != want {
+			if n := w.counted("kicks_total", reason.String()); n != want {
 				t.Errorf("%v kicks counted for %v", n, reason)
 			}
 		}
@@ -136,8 +137,8 @@ func (w *world) loginFrom(loop int, addr string, client pb.ClientType) *device {
 	return d
 }
 
-// TestMovesAreNotSlowed: a user that moves to another machine is served at once, and so are its
-// devices of the other class.
+// TestMovesAreNotSlowed: a user that moves to another machine is served at once, and so
+// are its devices of the other class.
 func TestMovesAreNotSlowed(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		for i, x := range []struct {
@@ -151,8 +152,8 @@ func TestMovesAreNotSlowed(t *testing.T) {
 	})
 }
 
-// TestFightsAreSlowed: clients that come back as soon as they are kicked log in once in five
-// seconds, all together, from one address or many.
+// TestFightsAreSlowed: clients that come back as soon as they are kicked log in once in
+// five seconds, all together, from one address or many.
 func TestFightsAreSlowed(t *testing.T) {
 	for _, addrs := range [][]string{
 		{"10.0.0.1", "10.0.0.1"}, {"10.0.0.1", "10.0.0.2"},
@@ -187,7 +188,8 @@ func TestFightsAreSlowed(t *testing.T) {
 	}
 }
 
-// TestFightAcrossServers: a server that was told to kick a client knows it when it comes back.
+// TestFightAcrossServers: a server that was told to kick a client knows it when it comes
+// back.
 func TestFightAcrossServers(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		tab := w.loginFrom(0, "10.0.0.1", win)
@@ -209,14 +211,16 @@ func TestFightAcrossServers(t *testing.T) {
 // entries is how much the loop of d keeps of logins that wait.
 func (d *device) entries() (n int) {
 	d.on(func() {
-		held := &stateOf(d.loop.Loop).held
-		n = len(held.byDue) + len(held.of) + len(held.from)
+		held := admissionLoop(d.loop.Loop)
+		for _, field := range []string{"byDue", "of", "from"} {
+			n += kept(d.w.t, held, "held", field)
+		}
 	})
 	return n
 }
 
-// TestWaitingLogin: a client that waits for its turn is served as before its login, is not
-// closed by the login deadline, and is forgotten when it goes.
+// TestWaitingLogin: a client that waits for its turn is served as before its login, is
+// not closed by the login deadline, and is forgotten when it goes.
 func TestWaitingLogin(t *testing.T) {
 	inWorld(t, Options{LoginDeadline: 2 * time.Second}, func(w *world) {
 		for _, gone := range []bool{true, false} {
@@ -250,30 +254,4 @@ func TestWaitingLogin(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestFightsAreBounded: more users and addresses than are remembered.
-func TestFightsAreBounded(t *testing.T) {
-	f, now := newFights(), time.Now()
-	addr := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }
-	for i := range 2 * maxFights {
-		f.kicked(uint32(i), 0, addr(0), now)
-	}
-	if n := f.users.Len(); n != maxFights {
-		t.Errorf("%d users", n)
-	}
-	for i := range fightSides + 1 {
-		f.kicked(1, 0, addr(i), now.Add(time.Duration(i)*time.Millisecond))
-	}
-	if f.wait(1, 0, addr(0), now) != 0 {
-		t.Error("the first of five addresses is remembered")
-	}
-	for i := 1; i <= fightSides; i++ {
-		if f.wait(1, 0, addr(i), now) == 0 {
-			t.Errorf("address %d is not slowed", i)
-		}
-	}
-	if f.wait(1, 1, addr(1), now) != 0 || f.wait(1, 0, addr(1), now.Add(fightMemory)) != 0 {
-		t.Error("the other class, or a kick of long ago, slows")
-	}
 }

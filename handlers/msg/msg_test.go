@@ -8,8 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"teamtalk/core/im"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -89,14 +87,13 @@ func TestLoginRefused(t *testing.T) {
 		w.db.broken = true
 		refused(w, pb.ResultType_REFUSE_REASON_NO_DB_SERVER)
 		w.db.broken = false
-		login := w.h.presence.logins[0]
-		w.h.LoginLink().Close(login, nil)
-		(&loginLink{h: w.h}).Close(login, nil)
+		w.h.LoginLink().Close(w.loginS, nil)
+		w.loginLink.Close(w.loginS, nil)
 		refused(w, pb.ResultType_REFUSE_REASON_NO_LOGIN_SERVER)
-		if err := (&loginLink{h: w.h}).Open(login); err != nil {
+		if err := w.loginLink.Open(w.loginS); err != nil {
 			t.Fatal(err)
 		}
-		(&routeLink{h: w.h}).Close(w.route.s, nil)
+		w.route.link.Close(w.route.s, nil)
 		refused(w, pb.ResultType_REFUSE_REASON_NO_ROUTE_SERVER)
 		w.db.down = true
 		refused(w, pb.ResultType_REFUSE_REASON_NO_DB_SERVER)
@@ -299,7 +296,8 @@ func TestResend(t *testing.T) {
 	})
 }
 
-// A message whose answer from db_proxy is lost: repeated, it is delivered if it was stored, and stored if it was not.
+// A message whose answer from db_proxy is lost: repeated, it is delivered if it was
+// stored, and stored if it was not.
 func TestResendAfterNoAnswer(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored}, func(w *world) {
 		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
@@ -342,7 +340,7 @@ func TestResendAfterNoAnswer(t *testing.T) {
 		if id := ids(bob, pb.CmdMsgData); id != 5 || len(w.db.stored) != 4 {
 			t.Errorf("delivered %d, %d stored", id, len(w.db.stored))
 		}
-		if n := w.h.inFlight.Load(); n != 0 {
+		if n := w.h.conversation.InFlight(); n != 0 {
 			t.Errorf("%d in flight", n)
 		}
 	})
@@ -397,7 +395,8 @@ func TestAckDeliveredOffline(t *testing.T) {
 	})
 }
 
-// Two users write to each other from two loops, as fast as they can: every device sees the conversation in the order of its ids.
+// Two users write to each other from two loops, as fast as they can: every device sees
+// the conversation in the order of its ids.
 func TestOrder(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored, Rate: -1}, func(w *world) {
 		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
@@ -407,13 +406,13 @@ func TestOrder(t *testing.T) {
 			m := text(2, "from alice")
 			alice.loop.do <- func() {
 				alice.loop.Begin()
-				_ = w.h.handleMsgData(alice.s, seq, m)
+				_ = w.h.conversation.HandleMessage(alice.s, seq, m)
 				alice.loop.End()
 			}
 			n := text(1, "from bob")
 			bob.loop.do <- func() {
 				bob.loop.Begin()
-				_ = w.h.handleMsgData(bob.s, seq, n)
+				_ = w.h.conversation.HandleMessage(bob.s, seq, n)
 				bob.loop.End()
 			}
 		}
@@ -462,13 +461,14 @@ func TestLogout(t *testing.T) {
 			t.Fatalf("db_proxy got %v", w.db.sent)
 		}
 		st := w.route.take()
-		if len(st) != 1 || st[0].m.(*pb.IMUserStatusUpdate).GetUserStatus() != offline || w.h.Online() != 0 {
+		if len(st) != 1 || st[0].m.(*pb.IMUserStatusUpdate).GetUserStatus() != uint32(statOffline) || w.h.Online() != 0 {
 			t.Fatalf("route server got %v", st)
 		}
 	})
 }
 
-// A route server that connects learns of everyone from the list, and of later ones from updates: never of one twice, never of one not at all.
+// A route server that connects learns of everyone from the list, and of later ones from
+// updates: never of one twice, never of one not at all.
 func TestRouteLinkList(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		a := w.user(0, 1, win)
@@ -507,7 +507,7 @@ func TestFullLink(t *testing.T) {
 		w.login.setFull(true)
 		bob.on(bob.Close)
 		alice.send(2, text(2, "nobody takes this"))
-		if n := testutil.ToFloat64(w.h.metrics.notForwarded.WithLabelValues(pb.CmdMsgData.String())); n != 1 {
+		if n := w.counted("not_forwarded_total", pb.CmdMsgData.String()); n != 1 {
 			t.Errorf("%v messages counted as not forwarded", n)
 		}
 		time.Sleep(3 * time.Second)

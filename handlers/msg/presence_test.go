@@ -21,12 +21,13 @@ func updates(got []received) []string {
 	return list
 }
 
-// TestGoneWithoutRoute: whose pc went while there was no route server is announced once there is one: as one who comes and goes, as a route server that was
-// restarted does not know of anybody who left before.
+// TestGoneWithoutRoute: whose pc went while there was no route server is announced once
+// there is one: as one who comes and goes, as a route server that was restarted does not
+// know of anybody who left before.
 func TestGoneWithoutRoute(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		stays, goes, phone := w.user(0, 1, win), w.user(1, 2, mac), w.user(0, 3, ios)
-		link := &routeLink{h: w.h}
+		link := w.route.link
 		link.Close(w.route.s, nil)
 		w.route.take()
 		goes.on(goes.Close)
@@ -50,7 +51,8 @@ func TestGoneWithoutRoute(t *testing.T) {
 		if got := updates(w.route.take()); !slices.Equal(got, []string{"2 2 1", "2 2 2"}) {
 			t.Errorf("told %v", got)
 		}
-		// Heard by a route server, nothing is said twice; and who is back is not said to be gone.
+		// Heard by a route server, nothing is said twice; and who is back is not said to
+		// be gone.
 		stays.on(stays.Close)
 		if got := updates(w.route.take()); !slices.Equal(got, []string{"1 1 2"}) {
 			t.Errorf("told %v", got)
@@ -67,8 +69,8 @@ func TestGoneWithoutRoute(t *testing.T) {
 		if got := updates(w.route.take()); len(got) != 0 {
 			t.Errorf("told %v of one who is back", got)
 		}
-		if len(w.h.presence.missed) != 0 {
-			t.Errorf("left over: %v", w.h.presence.missed)
+		if kept(t, w.h.peers, "missed") != 0 {
+			t.Errorf("left over: %d", kept(t, w.h.peers, "missed"))
 		}
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
@@ -14,7 +13,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// What is decided about pushes is tested in core/pusher; here, that the message server has it decided: for what messages, for whom, and who is here.
+// What is decided about pushes is tested in core/pusher; here, that the message server
+// has it decided: for what messages, for whom, and who is here.
 
 // pushStand is a push server: it keeps what it is sent.
 type pushStand struct {
@@ -92,7 +92,8 @@ func encrypted(t testing.TB, to uint32, text string) *pb.MsgData {
 	return &pb.MsgData{ToSessionID: to, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: c.Encrypt(text)}
 }
 
-// TestPushForSingle: a push for a message between two, loud unless a pc is here; of a pc that is here the route server is not asked.
+// TestPushForSingle: a push for a message between two, loud unless a pc is here; of a pc
+// that is here the route server is not asked.
 func TestPushForSingle(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored, PushText: 5}, func(w *world) {
 		push := w.withPush()
@@ -116,7 +117,8 @@ func TestPushForSingle(t *testing.T) {
 	})
 }
 
-// TestPushForGroup: a push for a message in a group, once, by the server that had it stored.
+// TestPushForGroup: a push for a message in a group, once, by the server that had it
+// stored.
 func TestPushForGroup(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		push := w.withPush()
@@ -141,8 +143,8 @@ func TestTextKey(t *testing.T) {
 	}
 }
 
-// TestRequireCipher: texts that are not encrypted are dropped and counted if so configured;
-// sounds are no texts.
+// TestRequireCipher: texts that are not encrypted are dropped and counted if so
+// configured; sounds are no texts.
 func TestRequireCipher(t *testing.T) {
 	for _, require := range []bool{false, true} {
 		inWorld(t, Options{Ack: AckStored, RequireCipher: require}, func(w *world) {
@@ -167,7 +169,7 @@ func TestRequireCipher(t *testing.T) {
 			alice.send(21, plain(2, pb.MsgType_MSG_TYPE_SINGLE_AUDIO, "\x00\x00\x00\x02sound"))
 			alice.want(pb.CmdMsgDataAck)
 			want := map[bool]float64{true: 2}[require]
-			if n := testutil.ToFloat64(w.h.metrics.dropped.WithLabelValues("no_cipher")); n != want {
+			if n := w.counted("dropped_total", "no_cipher"); n != want {
 				t.Errorf("require %v: %v counted", require, n)
 			}
 		})

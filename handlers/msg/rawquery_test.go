@@ -11,8 +11,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestDirectoryIsShared: who asks for everything while a request for it is on its way waits for one other, together with all others who do; each gets the answer
-// under their own id and seq. A request for what has changed is its own.
+// TestDirectoryIsShared: who asks for everything while a request for it is on its way
+// waits for one other, together with all others who do; each gets the answer under their
+// own id and seq. A request for what has changed is its own.
 func TestDirectoryIsShared(t *testing.T) {
 	for _, sends := range []string{"typed", "encoded"} {
 		t.Run(sends, func(t *testing.T) {
@@ -59,7 +60,8 @@ func TestDirectoryIsShared(t *testing.T) {
 	}
 }
 
-// TestDirectoryFails: an error, or another answer than was asked for, reaches nobody, is counted for each, and is not the end: who asks again gets an answer.
+// TestDirectoryFails: an error, or another answer than was asked for, reaches nobody, is
+// counted for each, and is not the end: who asks again gets an answer.
 func TestDirectoryFails(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		a, b := w.user(0, 1, android), w.user(1, 2, android)
@@ -98,7 +100,8 @@ func (p encodedStand) CallEncoded(l *session.Loop, _ uint64, _ uint16, _ pb.Atta
 	l.PostResult(done, p.answer, nil)
 }
 
-// TestPassedOn: an answer that came encoded goes on as it is, without attach_data, and only if it answers the question.
+// TestPassedOn: an answer that came encoded goes on as it is, without attach_data, and
+// only if it answers the question.
 func TestPassedOn(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		d := w.user(0, 1, android)
@@ -106,7 +109,7 @@ func TestPassedOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.h.dbFirst = encodedStand{w.db, e}
+		w.h.Connect(w.db, encodedStand{w.db, e}, w.route)
 		d.send(9, pb.IMUsersInfoReq_builder{UserId: proto.Uint32(1)}.Build())
 		got := d.want(pb.CmdUsersInfoRsp)
 		if got[0].seq != 9 || got[0].m.(pb.Attachment).HasAttachData() {

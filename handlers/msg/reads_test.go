@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"teamtalk/core/im"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -82,10 +80,8 @@ func TestReadNotifiesEnd(t *testing.T) {
 		cpp    bool
 	}{"one server": {0, false}, "two servers": {1, false}, "two servers, C++ route": {1, true}} {
 		t.Run(name, func(t *testing.T) {
-			inRing(t, test.cpp, func(r *ring) {
-				for _, w := range r.servers {
-					w.h.opt.Policy = Unlimited
-				}
+			opt := Options{Rate: -1, Policy: Unlimited}
+			inRingWith(t, test.cpp, opt, func(r *ring) {
 				first := r.servers[0].user(0, 1, ios)
 				devices := []*device{first, r.servers[test.second].user(1, 1, ios)}
 				devices[0].got()
@@ -174,8 +170,8 @@ func TestReadAcksAreRated(t *testing.T) {
 		if got := fmt.Sprint(w.readsSent()); got != "[2:1000 3:1000]" {
 			t.Errorf("then %s", got)
 		}
-		merged := w.h.metrics.reads.WithLabelValues("merged")
-		if n := testutil.ToFloat64(merged); n != 2000-readBurst-2 {
+		merged := func() float64 { return w.counted("read_acks_total", "merged") }
+		if n := merged(); n != 2000-readBurst-2 {
 			t.Errorf("%v merged", n)
 		}
 
@@ -194,7 +190,7 @@ func TestReadAcksAreRated(t *testing.T) {
 			pc.reads(peer+10, 1, inSingle)
 		}
 		w.readsSent()
-		if n := testutil.ToFloat64(w.h.metrics.reads.WithLabelValues("dropped")); n == 0 {
+		if n := w.counted("read_acks_total", "dropped"); n == 0 {
 			t.Error("the read acks that wait are not bounded")
 		}
 		pc.on(pc.Close)
@@ -202,45 +198,11 @@ func TestReadAcksAreRated(t *testing.T) {
 			t.Errorf("%d at the end", len(got))
 		}
 		w.user(0, 2, win).on(func() {
-			if stateOf(w.loops[0].Loop).reads != nil {
+			if kept(t, &stateOf(w.loops[0].Loop).conversation, "reads") != 0 {
 				t.Error("read acks of a connection that is gone are kept")
 			}
 		})
 	})
-}
-
-// TestReadMarks: marks move forward only. What is forgotten is forgotten a generation at
-// a time.
-func TestReadMarks(t *testing.T) {
-	var r readMarks
-	key := func(n uint32) readKey { return readKey{user: n % 3, session: n, kind: inSingle} }
-	for n := range uint32(3) {
-		for _, step := range []struct {
-			id    uint32
-			moves bool
-		}{{5, true}, {5, false}, {4, false}, {6, true}, {6, false}} {
-			if got := r.advance(key(n), step.id); got != step.moves {
-				t.Errorf("mark %d to %d: %v", n, step.id, got)
-			}
-		}
-	}
-	for n := uint32(3); n < 4*maxMarks; n++ {
-		r.advance(key(n), 1)
-		r.advance(key(0), 6) // used all the time: stays
-	}
-	if r.advance(key(0), 6) || r.advance(key(0), 5) {
-		t.Error("a mark was forgotten that is used")
-	}
-	if !r.advance(key(1), 6) {
-		t.Error("the marks are not bounded")
-	}
-	known := 0
-	for i := range r.shards {
-		known += len(r.shards[i].young) + len(r.shards[i].old)
-	}
-	if known > maxMarks {
-		t.Errorf("%d marks known", known)
-	}
 }
 
 var _ Peer = (*failingDB)(nil)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/session"
@@ -138,7 +137,7 @@ func TestOwnReceipts(t *testing.T) {
 				} else {
 					wantIDs(t, "delivered", pc.ids(), 1, 2, 3)
 				}
-				if pc.s.Data.(*client).unacked.answers.Load() {
+				if acks(pc.s) {
 					t.Error("others wait for a connection that acknowledged its own messages only")
 				}
 			})
@@ -286,7 +285,7 @@ func TestUnmatchedAck(t *testing.T) {
 		bob.acks(asPeer, 1, 2, inSingle) // another id
 		bob.acks(asPeer, 3, 1, inSingle) // another user
 		bob.acks(asPeer, 1, 1, inGroup)
-		if n := testutil.ToFloat64(w.h.metrics.acksUnmatched); n != 3 {
+		if n := w.counted("delivery_acks_unmatched_total"); n != 3 {
 			t.Errorf("%v acks counted", n)
 		}
 		if waitsFor(alice, 3, 2) {
@@ -339,8 +338,8 @@ func TestAckWait(t *testing.T) {
 	})
 }
 
-// TestWaitEndsWithConnection: the sender of a message does not wait for a connection that was
-// kicked or closed, but waits for another device that acknowledges.
+// TestWaitEndsWithConnection: the sender of a message does not wait for a connection that
+// was kicked or closed, but waits for another device that acknowledges.
 func TestWaitEndsWithConnection(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -409,19 +408,20 @@ func TestRememberedIsLittle(t *testing.T) {
 		for i := range 100 {
 			alice.send(uint16(i+2), text(2, "text"))
 		}
-		u := &clientOf(bob.s).unacked
+		u := func(field string) int { return kept(t, conversationOf(bob.s), "unacked", field) }
 		bob.on(func() {
-			if u.n != maxRemembered || u.bytes != 0 || len(u.ring) != maxRemembered {
-				t.Errorf("%d deliveries, %d bytes, ring of %d", u.n, u.bytes, len(u.ring))
+			if u("n") != maxRemembered || u("bytes") != 0 || u("ring") != maxRemembered {
+				t.Errorf("%d deliveries, %d bytes, ring of %d", u("n"), u("bytes"), u("ring"))
 			}
 		})
 		time.Sleep(rememberFor + 2*time.Second)
 		bob.on(func() {
-			if u.n != 0 || u.ring != nil || len(stateOf(bob.s.Loop()).waiting) != 0 {
-				t.Errorf("%d deliveries, ring of %d, later", u.n, len(u.ring))
+			waiting := kept(t, conversationLoop(bob.s.Loop()), "waiting")
+			if u("n") != 0 || u("ring") != 0 || waiting != 0 {
+				t.Errorf("%d deliveries, ring of %d, later", u("n"), u("ring"))
 			}
 		})
-		if n := testutil.ToFloat64(w.h.metrics.unanswered); n != 100 {
+		if n := w.counted("unanswered_total"); n != 100 {
 			t.Errorf("%v counted as unanswered", n)
 		}
 	})

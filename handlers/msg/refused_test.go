@@ -1,7 +1,6 @@
 package msg
 
 import (
-	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -33,9 +32,10 @@ func (d *device) answeredAfter() (time.Duration, pb.ResultType) {
 	}
 }
 
-// TestRefusedLoginsWait: each refusal of an address and name is answered later than the one
-// before, up to five seconds, whatever the login deadline. Other addresses and names are not
-// slowed, nor is the right password, which also forgets the refusals. So does a quiet minute.
+// TestRefusedLoginsWait: each refusal of an address and name is answered later than the
+// one before, up to five seconds, whatever the login deadline. Other addresses and names
+// are not slowed, nor is the right password, which also forgets the refusals. So does a
+// quiet minute.
 func TestRefusedLoginsWait(t *testing.T) {
 	inWorld(t, Options{LoginDeadline: time.Second}, func(w *world) {
 		wait := func(addr string, user uint32, password string, want time.Duration) {
@@ -79,8 +79,8 @@ func TestRefusedLoginGone(t *testing.T) {
 	})
 }
 
-// TestLoginsGoOnAfterAnOutage: logins that wait because a server is missing are checked as soon
-// as it is back. Those whose password was wrong still wait.
+// TestLoginsGoOnAfterAnOutage: logins that wait because a server is missing are checked
+// as soon as it is back. Those whose password was wrong still wait.
 func TestLoginsGoOnAfterAnOutage(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		for range 4 {
@@ -104,61 +104,4 @@ func TestLoginsGoOnAfterAnOutage(t *testing.T) {
 		}
 		guess.answeredAfter()
 	})
-}
-
-// TestHeldLoginsAreBounded: with too many logins that wait, from one address or in all, the one
-// whose wait ends first is answered.
-func TestHeldLoginsAreBounded(t *testing.T) {
-	inWorld(t, Options{}, func(w *world) {
-		d := w.connect(0)
-		var q *heldLogins
-		cut := map[string]int{}
-		hold := func(addr string, i int) {
-			s := w.loops[0].Add(netip.AddrPortFrom(netip.MustParseAddr(addr), 1), d)
-			s.Data = &client{login: validating}
-			w.h.hold(s, &heldLogin{due: time.Now().Add(time.Hour + time.Duration(i)),
-				then: func(bool) { cut[fmt.Sprint(addr, " ", i)]++ }})
-		}
-		d.on(func() {
-			q = &stateOf(d.loop.Loop).held
-			for i := range maxHeldFrom + 2 {
-				hold("10.0.0.1", i)
-			}
-			first := cut["10.0.0.1 0"] == 1 && cut["10.0.0.1 1"] == 1
-			if len(q.byDue) != maxHeldFrom || !first || len(cut) != 2 {
-				t.Errorf("%d wait, ended %v", len(q.byDue), cut)
-			}
-			for i := range maxHeldFrom + 1 {
-				hold(fmt.Sprintf("10.1.%d.%d", i>>8, i&255), i-maxHeldFrom-1)
-			}
-			if len(q.byDue) != maxHeld || len(q.of) != maxHeld || len(cut) != 3 {
-				t.Errorf("%d wait, ended %v", len(q.byDue), cut)
-			}
-		})
-	})
-}
-
-// TestRefusalsAreBounded: an address that tries many names makes the server forget its own.
-func TestRefusalsAreBounded(t *testing.T) {
-	r, now := newRefusals(), time.Now()
-	addr := netip.MustParseAddr("10.0.0.1")
-	for i := range 3 * refusedNames {
-		r.refused(addr, fmt.Sprint(i), now)
-	}
-	total := 0
-	for i := range r.shards {
-		total += r.shards[i].pairs.Len()
-	}
-	if total != refusedNames {
-		t.Errorf("%d names of one address remembered", total)
-	}
-	if d := r.refused(addr, fmt.Sprint(3*refusedNames-1), now); d != time.Second {
-		t.Errorf("the last one waits %v", d)
-	}
-	if d := r.refused(addr, "0", now); d != 0 {
-		t.Errorf("the first one waits %v", d)
-	}
-	if d := r.refused(addr, "ANNA", now) + r.refused(addr, "anna", now); d != time.Second {
-		t.Errorf("another spelling waits %v", d)
-	}
 }

@@ -1,7 +1,6 @@
 package msg
 
 import (
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,8 +9,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestOrderAfterOutage plays what a sender does around an outage of db_proxy, and looks at what is
-// stored, in order.
+// TestOrderAfterOutage plays what a sender does around an outage of db_proxy, and looks
+// at what is stored, in order.
 func TestOrderAfterOutage(t *testing.T) {
 	type step struct {
 		after time.Duration
@@ -68,8 +67,8 @@ func TestOrderAfterOutage(t *testing.T) {
 	}
 }
 
-// TestPhonesDoNotRepeat: clients that never repeat a message are not held back behind one that
-// failed.
+// TestPhonesDoNotRepeat: clients that never repeat a message are not held back behind one
+// that failed.
 func TestPhonesDoNotRepeat(t *testing.T) {
 	for _, client := range []pb.ClientType{
 		pb.ClientType_CLIENT_TYPE_MAC, pb.ClientType_CLIENT_TYPE_IOS, pb.ClientType_CLIENT_TYPE_ANDROID,
@@ -122,8 +121,8 @@ func (db *dbStand) texts() (list string) {
 	return list
 }
 
-// TestRefusals: a client that wants to know hears at once what was not stored, and why. Others hear
-// nothing.
+// TestRefusals: a client that wants to know hears at once what was not stored, and why.
+// Others hear nothing.
 func TestRefusals(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		alice, old := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS), w.user(1, 3, pb.ClientType_CLIENT_TYPE_WINDOWS)
@@ -180,48 +179,12 @@ func TestRefusals(t *testing.T) {
 		}
 		for _, s := range []*device{alice, old} {
 			s.on(func() {
-				if o := clientOf(s.s).sends.order; s == alice && (o.holds != nil || o.targets != nil) {
-					t.Errorf("%d conversations are still held", len(o.holds))
+				n := kept(t, conversationOf(s.s), "sends", "order", "holds") +
+					kept(t, conversationOf(s.s), "sends", "order", "targets")
+				if s == alice && n != 0 {
+					t.Errorf("%d conversations are still held", n)
 				}
 			})
 		}
 	})
-}
-
-// TestHoldsAreBounded: a connection that fails in many conversations, or often in one, costs little.
-func TestHoldsAreBounded(t *testing.T) {
-	o := newSendOrder()
-	for i := range 10_000 {
-		o.failed(sending{repeats: true, target: target{id: uint32(i)}, seq: 1, came: uint32(i)})
-		o.failed(sending{repeats: true, target: target{id: 1}, seq: uint16(i) + 1, came: uint32(i)})
-	}
-	total := 0
-	for _, h := range o.holds {
-		total += len(h.unsettled)
-	}
-	if len(o.holds) != maxHolds || total > maxHolds+maxUnsettled {
-		t.Errorf("%d conversations with %d messages", len(o.holds), total)
-	}
-}
-
-// TestFailureNotYetHeard: between a failure and the loop's hearing of it nothing overtakes.
-func TestFailureNotYetHeard(t *testing.T) {
-	o := newSendOrder()
-	a := sending{repeats: true, target: target{id: 2}, seq: 1, hash: 1, came: 1}
-	b := sending{repeats: true, target: target{id: 2}, seq: 2, hash: 2, came: 2}
-	other := sending{target: target{id: 2, group: true}, seq: 3, hash: 3, came: 3}
-	if !o.admit(&a) {
-		t.Fatal("the first message is refused")
-	}
-	o.fails(a.target)
-	if o.admit(&b) || !o.admit(&other) {
-		t.Error("B is admitted behind a failure, or the group is not")
-	}
-	o.heard(a.target)
-	o.failed(a)
-	a.came, b.came = 4, 5
-	if o.admit(&b); fmt.Sprint(o.holds[0].unsettled[0].seq) != "2" {
-		// B again without A: A is given up.
-		t.Errorf("head is %d, want 2", o.holds[0].unsettled[0].seq)
-	}
 }

@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/proto/pb"
@@ -47,8 +46,8 @@ func same(t *testing.T, m, want pb.Message) {
 	}
 }
 
-// TestSettingsAreAsked: every setting reaches db_proxy under the id of who is logged in, and its answer the client that asked, under its seq and
-// without what only servers need.
+// TestSettingsAreAsked: every setting reaches db_proxy under the id of who is logged in,
+// and its answer the client that asked, under its seq and without what only servers need.
 func TestSettingsAreAsked(t *testing.T) {
 	const liar = 99
 	for _, m := range []pb.Attachment{
@@ -97,7 +96,8 @@ func TestDeviceTokenOfPC(t *testing.T) {
 	})
 }
 
-// TestRemovedSession: the user's other devices hear of it, here and elsewhere, when db_proxy has removed it, and only then.
+// TestRemovedSession: the user's other devices hear of it, here and elsewhere, when
+// db_proxy has removed it, and only then.
 func TestRemovedSession(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		pc, phone, other := w.user(0, 1, win), w.user(1, 1, ios), w.user(0, 2, win)
@@ -133,7 +133,8 @@ func TestRemovedSession(t *testing.T) {
 	})
 }
 
-// TestChangesForEverybody: sign info and avatar are told to all clients, phones too, by way of the route server, and without one to those here.
+// TestChangesForEverybody: sign info and avatar are told to all clients, phones too, by
+// way of the route server, and without one to those here.
 func TestChangesForEverybody(t *testing.T) {
 	sign := pb.IMSignInfoChangedNotify_builder{ChangedUserId: proto.Uint32(1), SignInfo: proto.String("busy")}.Build()
 	avatar := pb.IMAvatarChangedNotify_builder{ChangedUserId: proto.Uint32(1), AvatarUrl: proto.String("http://x")}.Build()
@@ -196,8 +197,9 @@ func p2p(to uint32, body string) *pb.IMP2PCmdMsg {
 	return pb.IMP2PCmdMsg_builder{FromUserId: proto.Uint32(99), ToUserId: &to, CmdMsgData: &body}.Build()
 }
 
-// TestP2P: a command goes to all devices of both users but the one that sent it, and to the route
-// server. Its seq stays behind: Windows would read the frame as the answer to its login.
+// TestP2P: a command goes to all devices of both users but the one that sent it, and to
+// the route server. Its seq stays behind: Windows would read the frame as the answer to
+// its login.
 func TestP2P(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		pc, phone, peer, other := w.user(0, 1, win), w.user(1, 1, ios), w.user(0, 2, win), w.user(1, 3, win)
@@ -244,8 +246,8 @@ func TestP2PBounds(t *testing.T) {
 		if n := len(peer.got()); n != p2pBurst-2 {
 			t.Errorf("%d commands of a burst passed on, want %v", n, p2pBurst-2)
 		}
-		dropped := w.h.metrics.p2pDropped
-		if long, rate := testutil.ToFloat64(dropped.WithLabelValues("too_long")), testutil.ToFloat64(dropped.WithLabelValues("rate")); long != 1 || rate != 62 {
+		dropped := func(reason string) float64 { return w.counted("p2p_dropped_total", reason) }
+		if long, rate := dropped("too_long"), dropped("rate"); long != 1 || rate != 62 {
 			t.Errorf("dropped: %v too long, %v above the rate", long, rate)
 		}
 		if pc.isClosed() {

@@ -8,10 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/proto"
 
-	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -51,7 +49,8 @@ func wantStats(t *testing.T, who string, d *device, want ...string) {
 	}
 }
 
-// TestStatusIsCollected: what is said within the window is told together, once for each user, with the last word; phones are not told.
+// TestStatusIsCollected: what is said within the window is told together, once for each
+// user, with the last word; phones are not told.
 func TestStatusIsCollected(t *testing.T) {
 	inWorld(t, Options{PresenceWindow: time.Second}, func(w *world) {
 		pc, mac, phone := w.user(0, 1, win), w.user(1, 2, mac), w.user(0, 3, ios)
@@ -72,7 +71,7 @@ func TestStatusIsCollected(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		wantStats(t, "pc", pc, "8 2")
 		phone.want()
-		if all, merged := testutil.ToFloat64(w.h.metrics.news), testutil.ToFloat64(w.h.metrics.newsMerged); all != 6 || merged != 2 {
+		if all, merged := w.counted("notifies_total"), w.counted("notifies_merged_total"); all != 6 || merged != 2 {
 			t.Errorf("%v heard, %v merged; want 6 and 2", all, merged)
 		}
 		time.Sleep(5 * time.Second)
@@ -124,119 +123,14 @@ func (c *crowd) join(h *Server, l *session.Loop, user uint32, client pb.ClientTy
 		panic("refused")
 	}
 	s.SetLoggedIn(user, client)
-	clientOf(s).login = loggedIn
 	h.online.Add(s)
-	stateOf(l).join(s)
+	h.presence.Join(s)
 	c.sessions = append(c.sessions, s)
 	return s
 }
 
-// TestStatusTurns: many clients and much to tell: it is told in turns, everybody hears everything, what comes meanwhile is told after it, and nobody hears twice
-// though some go in between.
-func TestStatusTurns(t *testing.T) {
-	const clients, users = 400, 3000 // 400 × 69 KB are more than one turn's
-	h, err := New(Options{PresenceWindow: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var turns int
-	l := session.NewLoop(session.LoopOptions{Handler: h, Wake: func(*session.Loop, bool) { turns++ }, MaxTurn: 1})
-	var c crowd
-	l.Begin()
-	for i := range uint32(clients) {
-		c.join(h, l, 1+i, win)
-	}
-	l.End()
-	h.crier.mu.Lock()
-	for i := range uint32(users) {
-		n := news{about: about{10_000 + i, newStatus}, status: statOnline}
-		h.crier.at[n.about] = len(h.crier.list)
-		h.crier.list = append(h.crier.list, n)
-	}
-	h.crier.mu.Unlock()
-	frame, err := pdu.Append(nil, 0, statOf(10_000, statOnline))
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.tell(news{about: about{10_000, newStatus}, status: statOffline}) // begins
-	l.Turn()
-	if c.writes == 0 || c.writes >= clients {
-		t.Fatalf("%d clients told in the first turn", c.writes)
-	}
-	h.tell(news{about: about{10_000, newStatus}, status: statOnline})
-	told := 0
-	l.Nested(func() { // one who has not heard goes, one who has goes
-		for _, gone := range []*session.Session{c.sessions[0], c.sessions[clients-1]} {
-			l.Remove(gone, nil)
-			h.Close(gone, nil)
-		}
-		told = c.writes
-	})
-	for range 100 {
-		l.Turn()
-	}
-	// The first has left its place, untold, to the last, who had gone and left its place to the one before, who had heard: that one hears again.
-	left := clients - 1
-	// The first batch is a large frame that leaves piece by piece: what is sent behind it meanwhile leaves in one write with its end.
-	if c.writes < left || c.writes > 2*left+1 {
-		t.Errorf("%d writes (%d at first) for %d clients and two batches", c.writes, told, left)
-	}
-	if want := left*users*len(frame) + (left-1)*len(frame); c.bytes < want-users*len(frame) || c.bytes > want+2*users*len(frame) {
-		t.Errorf("%d bytes written, want about %d", c.bytes, want)
-	}
-	h.crier.mu.Lock()
-	defer h.crier.mu.Unlock()
-	if len(h.crier.list) != 0 || len(h.crier.at) != 0 || h.crier.telling != 0 || h.crier.timed {
-		t.Errorf("left over: %d, telling %d, timed %v", len(h.crier.list), h.crier.telling, h.crier.timed)
-	}
-}
-
-// TestStatusBound: beyond maxNews new changes are dropped and counted; what is told at once has a bound too.
-func TestStatusBound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, err := New(Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for user := range uint32(maxNews + 3) {
-			h.tell(news{about: about{user, newStatus}, status: statOnline})
-		}
-		h.tell(news{about: about{0, newStatus}, status: statOffline}) // has a place
-		if dropped := testutil.ToFloat64(h.metrics.newsDropped); dropped != 3 {
-			t.Errorf("%v dropped, want 3", dropped)
-		}
-		h.crier.mu.Lock()
-		b, err := h.crier.take()
-		if err != nil || len(b.stats) < maxTold || len(b.stats) > maxTold+100 {
-			t.Errorf("%d bytes told at once, %v", len(b.stats), err)
-		}
-		if len(b.each)+len(h.crier.list) != maxNews {
-			t.Errorf("%d told, %d left", len(b.each), len(h.crier.list))
-		}
-		for i, n := range h.crier.list {
-			if h.crier.at[n.about] != i {
-				t.Fatalf("user %d is not where it is looked for", n.user)
-			}
-		}
-		var frames int
-		for rest := b.stats; len(rest) > 0; frames++ {
-			_, _, n, err := pdu.Next(rest, pdu.MaxServerFrame)
-			if err != nil || n == 0 {
-				t.Fatal("not whole frames")
-			}
-			if string(rest[:n]) != string(b.each[frames].frame) {
-				t.Fatalf("frame %d is cut wrongly", frames)
-			}
-			rest = rest[n:]
-		}
-		if frames != len(b.each) {
-			t.Errorf("%d frames for %d users", frames, len(b.each))
-		}
-		h.crier.mu.Unlock()
-	})
-}
-
-// storm has n pc clients log in, rate of them a second, and counts the writes it costs to tell everybody.
+// storm has n pc clients log in, rate of them a second, and counts the writes it costs to
+// tell everybody.
 func storm(t testing.TB, window time.Duration, n, rate int) (writes, bytes int) {
 	inBubble := func(t *testing.T) {
 		inWorld(t, Options{PresenceWindow: window}, func(w *world) {
@@ -256,7 +150,8 @@ func storm(t testing.TB, window time.Duration, n, rate int) (writes, bytes int) 
 	return writes, bytes
 }
 
-// TestLoginStorm: 1,000 pc clients that log in within a second cost as many writes as there are windows and clients, not as there are logins and clients.
+// TestLoginStorm: 1,000 pc clients that log in within a second cost as many writes as
+// there are windows and clients, not as there are logins and clients.
 func TestLoginStorm(t *testing.T) {
 	const n, rate = 1000, 1000
 	writes, bytes := storm(t, 100*time.Millisecond, n, rate)
@@ -271,35 +166,5 @@ func TestLoginStorm(t *testing.T) {
 	}
 	if bytes < eachBytes {
 		t.Errorf("%d bytes with a window, fewer than %d: somebody was not told", bytes, eachBytes)
-	}
-}
-
-// BenchmarkTellStatus is the work of the loop for one login while 2,000 pc clients are connected, told one by one and in batches of 100, as many as come within
-// a window at 1,000 logins a second. Writes to sockets, which cost the most, are not in it, but counted.
-func BenchmarkTellStatus(b *testing.B) {
-	for _, batch := range []int{1, 100} {
-		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
-			h, err := New(Options{PresenceWindow: time.Hour})
-			if err != nil {
-				b.Fatal(err)
-			}
-			l := session.NewLoop(session.LoopOptions{Handler: h, Wake: func(*session.Loop, bool) {}})
-			var c crowd
-			l.Begin()
-			for i := range uint32(2000) {
-				c.join(h, l, i+1, win)
-			}
-			l.End()
-			b.ReportAllocs()
-			b.ResetTimer()
-			for i := 0; i < b.N; i++ {
-				h.tell(news{about: about{uint32(i), newStatus}, status: statOnline})
-				if i%batch == batch-1 {
-					h.tellNews()
-					l.Turn()
-				}
-			}
-			b.ReportMetric(float64(c.writes)/float64(b.N), "writes/login")
-		})
 	}
 }

@@ -292,6 +292,14 @@ func (m *MsgData) own() {
 // IsGroup reports whether t is a kind of group message.
 func (t MsgType) IsGroup() bool { return t&0x10 != 0 }
 
+// Text returns the type of a text in the conversation of a message of type t.
+func (t MsgType) Text() MsgType {
+	if t.IsGroup() {
+		return MsgType_MSG_TYPE_GROUP_TEXT
+	}
+	return MsgType_MSG_TYPE_SINGLE_TEXT
+}
+
 // IsMobile reports whether c is a mobile client. The others are pc clients.
 func (c ClientType) IsMobile() bool { return c&0x10 != 0 }
 

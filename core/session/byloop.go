@@ -1,0 +1,31 @@
+package session
+
+import "slices"
+
+// OnLoop is sessions of one loop. The slice must not be changed, only replaced.
+type OnLoop struct {
+	Loop     *Loop
+	Sessions []*Session
+}
+
+// ByLoop returns the sessions of users, grouped by loop. A user that is named twice is returned
+// twice. Any goroutine.
+func (r *Registry) ByLoop(users []uint32) []OnLoop {
+	var lists []OnLoop
+	for _, user := range users {
+		for _, s := range r.Of(user) {
+			i := slices.IndexFunc(lists, func(l OnLoop) bool { return l.Loop == s.Loop() })
+			if i < 0 {
+				i = len(lists)
+				lists = append(lists, OnLoop{Loop: s.Loop()})
+			}
+			lists[i].Sessions = append(lists[i].Sessions, s)
+		}
+	}
+	return lists
+}
+
+// HasPC reports whether user has a session of a PC client. Any goroutine.
+func (r *Registry) HasPC(user uint32) bool {
+	return slices.ContainsFunc(r.Of(user), func(s *Session) bool { return !s.Client.IsMobile() })
+}

@@ -1,0 +1,176 @@
+package admission
+
+import (
+	"slices"
+
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// validateFailed is the result of an IMValidateRsp that says that name and password could
+// not be checked.
+const validateFailed = 2
+
+// textElsewhere is the text of a login refused by KeepFirst.
+const textElsewhere = "already logged in on another device"
+
+// checked takes db_proxy's answer. A login whose password is right continues with
+// admitInTurn, with KeepFirst with admit. Loop only.
+func (h *Handler) checked(s *session.Session, seq uint16, m *pb.IMLoginReq, rsp pb.Message,
+	err error) {
+	if s.IsClosed() {
+		return
+	}
+	v, ok := rsp.(*pb.IMValidateRsp)
+	code := v.GetResultCode()
+	if err != nil || !ok || code == validateFailed || code == 0 && v.GetUserInfo() == nil {
+		// It is not known whether the password is right: a client that is told that it is
+		// wrong forgets it.
+		h.often.login.Warn(h.log, h.opt.Now(), "login not checked", "conn", s.ID(), "err", err)
+		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_NO_DB_SERVER, textFailed)
+		return
+	}
+	if code != 0 {
+		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, v.GetResultString())
+		return
+	}
+	if h.opt.Policy != KeepFirst {
+		h.admitInTurn(s, seq, m, v)
+		return
+	}
+	h.ifNotElsewhere(s, v.GetUserInfo().GetUserId(), m.GetClientType(), func(free bool) {
+		if !free {
+			h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textElsewhere)
+			return
+		}
+		h.admit(s, seq, m, v)
+	})
+}
+
+// ifNotElsewhere calls then with whether no other message server holds a device of that
+// class of the user. If that cannot be asked, then is called with true: the policy
+// protects a session, it must not lock a user out.
+func (h *Handler) ifNotElsewhere(s *session.Session, user uint32, client pb.ClientType,
+	then func(free bool)) {
+	req := &pb.IMUsersStatReq{}
+	req.SetUserId(user)
+	req.SetUserIdList([]uint32{user})
+	req.SetSameClass(client)
+	req.SetScope(pb.DeviceScope_DEVICE_SCOPE_ANY)
+	h.route.Call(s.Loop(), uint64(user), 0, req, func(rsp pb.Message, err error) {
+		if s.IsClosed() {
+			return
+		}
+		stat, ok := rsp.(*pb.IMUsersStatRsp)
+		// A C++ route server answers about PC clients, whatever it is asked.
+		there := err == nil && ok && isOnline(stat, user) && (stat.HasScope() || !client.IsMobile())
+		then(!there)
+	})
+}
+
+func isOnline(rsp *pb.IMUsersStatRsp, user uint32) bool {
+	return slices.ContainsFunc(rsp.GetUserStatList(), func(st *pb.UserStat) bool {
+		return st.GetUserId() == user && st.GetStatus() == pb.UserStatType_USER_STATUS_ONLINE
+	})
+}
+
+// admitInTurn admits a login, at once or, if its client was kicked just before, when it
+// is its turn. Loop only.
+func (h *Handler) admitInTurn(s *session.Session, seq uint16, m *pb.IMLoginReq,
+	v *pb.IMValidateRsp) {
+	class := h.fightClass(m.GetClientType())
+	wait := h.fights.wait(v.GetUserInfo().GetUserId(), class, clientAddr(s), s.Loop().Now())
+	if wait == 0 {
+		h.admit(s, seq, m, v)
+		return
+	}
+	h.metrics.loginsHeld.WithLabelValues("kicked").Inc()
+	h.hold(s, &heldLogin{due: s.Loop().Now().Add(wait), then: func(cut bool) {
+		if cut {
+			h.admit(s, seq, m, v)
+			return
+		}
+		h.admitInTurn(s, seq, m, v) // another login may have taken the turn
+	}})
+}
+
+// admit registers the session, kicks the older ones that it replaces, tells the other
+// servers and answers the client. Loop only.
+func (h *Handler) admit(s *session.Session, seq uint16, m *pb.IMLoginReq, v *pb.IMValidateRsp) {
+	user, client := v.GetUserInfo().GetUserId(), m.GetClientType()
+	if !h.enter(s, user, client) {
+		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textElsewhere)
+		return
+	}
+	h.opt.Audience.Join(s)
+	s.SetIdleLimit(h.opt.PCTimeout)
+	if client.IsMobile() {
+		s.SetIdleLimit(h.opt.MobileTimeout)
+	}
+	status := m.GetOnlineStatus()
+	if status == pb.UserStatType_USER_STATUS_OFFLINE {
+		status = pb.UserStatType_USER_STATUS_ONLINE
+	}
+	rsp := &pb.IMLoginRes{}
+	rsp.SetServerTime(h.unix())
+	rsp.SetResultCode(pb.ResultType_REFUSE_REASON_NONE)
+	rsp.SetResultString(v.GetResultString())
+	rsp.SetOnlineStatus(status)
+	rsp.SetUserInfo(v.GetUserInfo())
+	if err := s.Send(seq, rsp); err != nil {
+		h.log.Error("login answer", "conn", s.ID(), "user", user, "err", err)
+		s.Close(err)
+		return
+	}
+	h.refusals.admitted(clientAddr(s), m.GetUserName())
+	h.metrics.logins.WithLabelValues("ok").Inc()
+	h.log.Debug("client logged in", "conn", s.ID(), "user", user)
+}
+
+// enter registers the session and kicks those that its login replaces. It returns false
+// when the policy does not allow the login. The other servers hear that the user came
+// before they hear that it left elsewhere, so that no client is told that the user was
+// offline in between.
+func (h *Handler) enter(s *session.Session, user uint32, client pb.ClientType) bool {
+	c := h.opt.Client(s)
+	h.others.Lock()
+	defer h.others.Unlock()
+	if h.opt.Policy == KeepFirst && h.holdsClass(user, client) {
+		return false
+	}
+	c.login = loggedIn
+	s.SetLoggedIn(user, client)
+	replaced := slices.DeleteFunc(slices.Clone(h.online.Add(s)), func(o *session.Session) bool {
+		return !h.replaces(client, o.Client) ||
+			!h.expel(o, pb.KickReasonType_KICK_REASON_DUPLICATE_USER)
+	})
+	if h.opt.Policy == DeviceClass || h.opt.Policy == OneClient {
+		kick := &pb.IMServerKickUser{}
+		kick.SetUserId(user)
+		kick.SetClientType(client)
+		kick.SetReason(uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER))
+		h.others.ForwardLocked(kick)
+	}
+	h.others.Came(s)
+	for _, o := range replaced {
+		h.others.Left(o)
+	}
+	return true
+}
+
+func (h *Handler) holdsClass(user uint32, client pb.ClientType) bool {
+	return slices.ContainsFunc(h.online.Of(user), func(o *session.Session) bool {
+		return o.Client.SameClass(client)
+	})
+}
+
+// replaces reports whether a login with client ends an older one with old.
+func (h *Handler) replaces(client, old pb.ClientType) bool {
+	switch h.opt.Policy {
+	case OneClient:
+		return true
+	case DeviceClass:
+		return client.SameClass(old)
+	}
+	return false
+}

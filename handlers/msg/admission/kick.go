@@ -1,0 +1,82 @@
+package admission
+
+import (
+	"net/netip"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// A kicked client gets IMKickUser. Its connection is closed when the client closes it, at
+// the latest two seconds later: the official Windows client reads the end of the
+// connection in another thread than the notice, and logs in again when it sees the end
+// first. In between the connection is neither served nor delivered to, and is no longer
+// online.
+
+// HandleServerKick ends sessions of a user that logged in on another message server, or
+// whose phone ends the PC sessions.
+func (h *Handler) HandleServerKick(_ *session.Session, _ uint16, m *pb.IMServerKickUser) error {
+	reason := pb.KickReasonType(m.GetReason())
+	h.others.Lock()
+	defer h.others.Unlock()
+	for _, s := range h.online.Of(m.GetUserId()) {
+		byPhone := reason == pb.KickReasonType_KICK_REASON_MOBILE_KICK
+		switch {
+		case byPhone && s.Client.IsMobile():
+		case !byPhone && !h.replaces(m.GetClientType(), s.Client):
+		default:
+			h.kick(s, reason)
+		}
+	}
+	return nil
+}
+
+// kick ends the session of a client. The user is offline on it, here and for the other
+// servers, when kick returns. With the lock of others held. Any goroutine.
+func (h *Handler) kick(s *session.Session, reason pb.KickReasonType) {
+	if h.expel(s, reason) {
+		h.others.Left(s)
+	}
+}
+
+// expel is kick without telling the other servers. It reports whether the session was
+// online.
+func (h *Handler) expel(s *session.Session, reason pb.KickReasonType) bool {
+	if _, there := h.online.Remove(s); !there {
+		return false // it was kicked before, or is gone
+	}
+	h.metrics.kicks.WithLabelValues(reason.String()).Inc()
+	h.fights.kicked(s.User, h.fightClass(s.Client), clientAddr(s), h.opt.Now())
+	m := &pb.IMKickUser{}
+	m.SetUserId(s.User)
+	m.SetKickReason(reason)
+	s.Loop().Post(func() {
+		if s.IsClosed() {
+			return // Closed does the rest
+		}
+		h.retire(s)
+		h.opt.Client(s).login = kicked
+		_ = s.Send(0, m)
+		s.Linger(im.Errorf(im.Denied, "kicked: %s", reason))
+	})
+	return true
+}
+
+// retire drops what the loop keeps for a client that is logged in. Loop only.
+func (h *Handler) retire(s *session.Session) {
+	h.opt.Conversations.End(s)
+	h.opt.Audience.Leave(s)
+}
+
+// clientAddr returns the address by which logins are slowed. The addresses of an IPv6
+// network of 64 bits count as one: each host has all of them.
+func clientAddr(s *session.Session) netip.Addr {
+	addr := s.RemoteAddr().Addr()
+	if addr.Is6() {
+		if network, err := addr.Prefix(64); err == nil {
+			return network.Addr()
+		}
+	}
+	return addr
+}

@@ -1,0 +1,138 @@
+package admission
+
+import (
+	"fmt"
+	"hash/maphash"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// A refused login costs its client time: some of the official clients log in again at
+// once after a refusal, 15 to 200 times a second. The answer to the first refusal is sent
+// at once, those to the next ones from the same address and with the same name after 1,
+// 2, 3, 4, 5, 5, … seconds.
+
+// textFailed is the text beside the results that say that a server is missing. It is that
+// of the first implementation; clients show it.
+const textFailed = "服务端异常"
+
+const (
+	// maxRefusedDelay is the longest delay of an answer, in seconds.
+	maxRefusedDelay = 5
+	// refusedMemory is how long after its last answer a refusal counts.
+	refusedMemory = time.Minute
+	// refusedShards × refusedNames is how many pairs of address and name are remembered.
+	// All names of an address are in one shard, and a full shard forgets the pair that
+	// was refused longest ago: an address that tries many names does not make the server
+	// forget others than the pairs of its own shard. The next refusal of a forgotten pair
+	// is not delayed.
+	refusedShards = 16
+	refusedNames  = 4096
+)
+
+// refusals counts the refused logins of each address and name. Any goroutine.
+type refusals struct {
+	seed   maphash.Seed
+	shards [refusedShards]refusedShard
+}
+
+type refusedShard struct {
+	mu    sync.Mutex
+	pairs *simplelru.LRU[refusedPair, refusal]
+}
+
+// refusedPair is an address and the hash of a name: names of any length take the same
+// memory.
+type refusedPair struct {
+	addr netip.Addr
+	name uint64
+}
+
+type refusal struct {
+	times    int
+	answered time.Time // when the last answer is sent
+}
+
+func newRefusals() *refusals {
+	r := &refusals{seed: maphash.MakeSeed()}
+	for i := range r.shards {
+		// The only error is a size that is not positive.
+		r.shards[i].pairs, _ = simplelru.NewLRU[refusedPair, refusal](refusedNames, nil)
+	}
+	return r
+}
+
+func (r *refusals) find(addr netip.Addr, name string) (*refusedShard, refusedPair) {
+	pair := refusedPair{addr, maphash.String(r.seed, strings.ToLower(name))}
+	return &r.shards[maphash.Comparable(r.seed, addr)%refusedShards], pair
+}
+
+// refused counts a refused login and returns the delay of its answer.
+func (r *refusals) refused(addr netip.Addr, name string, now time.Time) time.Duration {
+	sh, pair := r.find(addr, name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	last, _ := sh.pairs.Get(pair)
+	if now.Sub(last.answered) >= refusedMemory {
+		last.times = 0
+	}
+	delay := time.Duration(last.times) * time.Second
+	next := refusal{times: min(last.times+1, maxRefusedDelay), answered: now.Add(delay)}
+	sh.pairs.Add(pair, next)
+	return delay
+}
+
+// admitted forgets the refused logins of an address and name.
+func (r *refusals) admitted(addr netip.Addr, name string) {
+	sh, pair := r.find(addr, name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.pairs.Remove(pair)
+}
+
+// refuse answers a refused login and closes, now or after the delay of the client's
+// address and name. A login that waits because a server is missing continues as soon as
+// none is. Loop only.
+func (h *Handler) refuse(s *session.Session, seq uint16, m *pb.IMLoginReq, code pb.ResultType,
+	text string) {
+	now := s.Loop().Now()
+	delay := h.refusals.refused(clientAddr(s), m.GetUserName(), now)
+	if delay == 0 {
+		h.answerRefused(s, seq, code, text)
+		return
+	}
+	h.metrics.loginsHeld.WithLabelValues("refused").Inc()
+	w := &heldLogin{due: now.Add(delay), then: func(bool) { h.answerRefused(s, seq, code, text) }}
+	if h.missing() != pb.ResultType_REFUSE_REASON_NONE {
+		w.again = func() { h.checkLogin(s, seq, m) }
+	}
+	h.hold(s, w)
+}
+
+// refuseClientType answers a login of a client of a type that the protocol does not know.
+// It is not delayed: no server is asked for it.
+func (h *Handler) refuseClientType(s *session.Session, seq uint16, client pb.ClientType) {
+	text := fmt.Sprintf("不支持的客户端类型 %d (unknown client_type)", int32(client))
+	h.answerRefused(s, seq, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, text)
+}
+
+// answerRefused answers a refused login and closes. Loop only.
+func (h *Handler) answerRefused(s *session.Session, seq uint16, code pb.ResultType, text string) {
+	h.metrics.logins.WithLabelValues(code.String()).Inc()
+	rsp := &pb.IMLoginRes{}
+	rsp.SetServerTime(h.unix())
+	rsp.SetResultCode(code)
+	rsp.SetResultString(text)
+	if err := s.Send(seq, rsp); err != nil {
+		h.log.Error("login answer", "conn", s.ID(), "err", err)
+	}
+	s.Close(im.Errorf(im.Denied, "login refused: %s", code))
+}

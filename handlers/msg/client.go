@@ -1,0 +1,48 @@
+package msg
+
+import (
+	"time"
+
+	"teamtalk/core/session"
+	"teamtalk/handlers/msg/admission"
+	"teamtalk/handlers/msg/conversation"
+	"teamtalk/handlers/msg/passing"
+	"teamtalk/handlers/msg/presence"
+	"teamtalk/handlers/msg/transfer"
+)
+
+// client is what the server keeps for a client connection besides its session: the state
+// of each part. It is the session's Data from Open on. Loop only, except for
+// conversation.Client.Acks.
+type client struct {
+	conversation conversation.Client
+	admission    admission.Client
+	passing      passing.Client
+	transfer     transfer.Client
+	presence     presence.Client
+}
+
+func clientOf(s *session.Session) *client { return s.Data.(*client) }
+
+func conversationOf(s *session.Session) *conversation.Client { return &clientOf(s).conversation }
+func admissionOf(s *session.Session) *admission.Client       { return &clientOf(s).admission }
+func passingOf(s *session.Session) *passing.Client           { return &clientOf(s).passing }
+func transferOf(s *session.Session) *transfer.Client         { return &clientOf(s).transfer }
+func presenceOf(s *session.Session) *presence.Client         { return &clientOf(s).presence }
+
+// acks reports whether the client of s acknowledges deliveries. Any goroutine.
+func acks(s *session.Session) bool { return clientOf(s).conversation.Acks() }
+
+// loopState is what each loop keeps. It is the loop's Data.
+type loopState struct {
+	conversation conversation.Loop
+	admission    admission.Loop
+	presence     presence.Loop
+	checked      time.Time // the last time that Tick did what it does once a second
+}
+
+func stateOf(l *session.Loop) *loopState { return l.Data.(*loopState) }
+
+func conversationLoop(l *session.Loop) *conversation.Loop { return &stateOf(l).conversation }
+func admissionLoop(l *session.Loop) *admission.Loop       { return &stateOf(l).admission }
+func presenceLoop(l *session.Loop) *presence.Loop         { return &stateOf(l).presence }

@@ -1,0 +1,36 @@
+package msg
+
+import (
+	"teamtalk/core/router"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// commands registers the commands of clients.
+func (h *Server) commands() {
+	r := h.Router
+	router.Handle(r, router.Public, h.handleHeartbeat)
+	router.Handle(r, router.LoggedIn, h.handleTime)
+
+	router.Handle(r, router.Public, h.admission.HandleLogin)
+	router.Handle(r, router.LoggedIn, h.admission.HandleLogout)
+	router.Handle(r, router.LoggedIn, h.admission.HandleKickPC)
+
+	router.Handle(r, router.LoggedIn, h.conversation.HandleMessage)
+	router.Handle(r, router.LoggedIn, h.conversation.HandleAck)
+	router.Handle(r, router.LoggedIn, h.conversation.HandleReadAck)
+
+	router.Handle(r, router.LoggedIn, h.groups.HandleChange)
+	h.passing.Routes(r)
+	h.transfer.Routes(r)
+}
+
+func (h *Server) handleHeartbeat(s *session.Session, seq uint16, m *pb.IMHeartBeat) error {
+	return s.Send(seq, m)
+}
+
+func (h *Server) handleTime(s *session.Session, seq uint16, _ *pb.IMClientTimeReq) error {
+	rsp := &pb.IMClientTimeRsp{}
+	rsp.SetServerTime(uint32(h.opt.Now().Unix()))
+	return s.Send(seq, rsp)
+}

@@ -1,0 +1,131 @@
+package conversation
+
+import (
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// HandleMessage takes a message from a client. accept decides whether it is stored.
+func (h *Handler) HandleMessage(s *session.Session, seq uint16, m *pb.MsgData) error {
+	m.FromUserID = s.User
+	h.inFlight.Add(1) // before draining is read, so that Drain cannot miss the message
+	taken, err := h.accept(s, seq, m)
+	if !taken {
+		h.inFlight.Add(-1)
+	}
+	return err
+}
+
+// accept checks a message, recognises a repeated one, limits the rate of the connection,
+// keeps the order of the conversation, and gives the message to db_proxy. It reports
+// whether the message is in flight now. Loop only.
+func (h *Handler) accept(s *session.Session, seq uint16, m *pb.MsgData) (taken bool, err error) {
+	if h.draining.Load() {
+		h.metrics.dropped.WithLabelValues("shutdown").Inc()
+		return false, im.Errorf(im.Closed, "message not taken: shutting down")
+	}
+	if reason := h.unfit(m); reason != "" {
+		h.metrics.dropped.WithLabelValues(reason).Inc()
+		return false, im.Errorf(im.Invalid, "message dropped: %s", reason)
+	}
+	c, now := h.opt.Client(s), s.Loop().Now()
+	id, state := c.sends.look(seq, m, now, h.opt.ResendWindow)
+	switch state {
+	case sendStored:
+		h.metrics.resends.Inc()
+		return false, s.Send(seq, ackOf(m, id))
+	case sendPending:
+		h.metrics.resends.Inc()
+		return false, nil // the answer to the first one is on its way
+	}
+	f := h.newMessage(s, seq, m, now)
+	if h.opt.Rate > 0 && !c.bucket.Take(now, h.opt.Rate, h.opt.RateBurst) {
+		h.metrics.dropped.WithLabelValues("rate").Inc()
+		if f.wants { // the sender repeats the message, and later ones wait for that
+			c.sends.order.failed(f)
+			h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+		}
+		return false, im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
+	}
+	if !c.sends.order.admit(&f) {
+		h.metrics.dropped.WithLabelValues("behind_failed").Inc()
+		h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+		return false, nil
+	}
+	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, uint32(h.opt.Now().Unix()), nil, false
+	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
+	m.WantRefusal, m.Rejected = false, false
+	if state == sendUnknown {
+		m.CreateTime = c.sends.retry(seq)
+		h.storeAgain(f)
+		return true, nil
+	}
+	c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
+	h.metrics.received.Inc()
+	if c.sends.order.looking(f.target) {
+		h.storeAgain(f) // the history is searched for a message before it
+		return true, nil
+	}
+	h.send(f)
+	return true, nil
+}
+
+// audioHead is the length of what precedes the sound in an audio message: its duration.
+const audioHead = 4
+
+// unfit returns why a message is not accepted, empty if it is. The decoder only lets the
+// four message types through.
+func (h *Handler) unfit(m *pb.MsgData) string {
+	audio := m.Type == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || m.Type == pb.MsgType_MSG_TYPE_GROUP_AUDIO
+	switch {
+	case len(m.Data) == 0, audio && len(m.Data) <= audioHead:
+		return "empty"
+	case m.ToSessionID == m.FromUserID && !m.Type.IsGroup():
+		return "to_self"
+	case audio && len(m.Data) > im.MaxAudio+audioHead, !audio && len(m.Data) > im.MaxContent:
+		return "too_long"
+	case len(m.ClientMsgID) > im.MaxClientID:
+		return "client_msg_id"
+	case h.opt.RequireCipher && !audio && !im.IsCipherText(m.Data):
+		return "no_cipher"
+	}
+	return ""
+}
+
+// send gives a message to db_proxy and continues with stored or notStored when db_proxy
+// has answered. The answer is not taken on the sender's loop: deliveries must leave in
+// the order of the answers. Loop only.
+func (h *Handler) send(f Message) {
+	if f.repeats {
+		f.data.SenderConn, f.data.Epoch = h.opt.Client(f.from).sends.order.conn, f.epoch
+	}
+	err := h.store.TryCall(OrderKey(f.data), f.seq, f.data, h.sent(f))
+	if err != nil {
+		h.inFlight.Add(-1)
+		h.notStoredHere(f, false, err)
+	}
+}
+
+// sent returns the function that takes db_proxy's answer.
+func (h *Handler) sent(f Message) func(pb.Message, error) {
+	return func(rsp pb.Message, err error) {
+		defer h.inFlight.Add(-1)
+		answer, ok := rsp.(*pb.MsgData)
+		if err != nil || !ok || answer.MsgID == 0 {
+			h.notStored(f, answer, err)
+			return
+		}
+		h.stored(f.answered(answer))
+	}
+}
+
+// refuse tells a client that wants to know it that its message was not stored. Loop only.
+func (h *Handler) refuse(f Message, why pb.MsgRefusal) {
+	if !f.wants || f.from.IsClosed() {
+		return
+	}
+	ack := newAck(f.from.User, f.target, 0)
+	ack.SetRefusal(why)
+	_ = f.from.Send(f.seq, ack)
+}

@@ -1,0 +1,226 @@
+// Package conversation takes messages from clients, stores them at a db_proxy and
+// delivers them to the connected devices of the receivers.
+//
+// A message passes through the files in this order: accept.go checks it, deduplicates it
+// and gives it to db_proxy. deliver.go delivers the stored message and acks it to the
+// sender. receipt.go takes the acks of the devices, wait.go holds the sender's ack back
+// until then, redeliver.go sends again what was not acknowledged, and read.go takes the
+// read acks. The other files hold what these decide by: order.go, sent.go and doubt.go on
+// the sender's side, unacked.go on the receiver's, marks.go for read marks.
+//
+// A client's session is touched on its loop only. What must keep the order of a
+// conversation, the delivery of stored messages, runs where db_proxy's answer arrives, in
+// the order of the answers. It reaches each client through its loop's mailbox, which
+// keeps that order.
+package conversation
+
+import (
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/obs"
+	"teamtalk/core/rate"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// AckPolicy says when a sender gets its ack. It is never sent before the message is
+// stored.
+type AckPolicy string
+
+// The ack policies.
+const (
+	// AckDelivered waits until a device of the recipient has answered, if one is
+	// connected.
+	AckDelivered AckPolicy = "delivered"
+	// AckStored does not wait once the message is stored.
+	AckStored AckPolicy = "stored"
+)
+
+// Store is the db_proxy that stores messages.
+type Store interface {
+	// TryCall sends req and calls done where the answer arrives, in the order of the
+	// answers of one key. done must not wait. TryCall returns an error when req was not
+	// sent.
+	TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error
+	// Call sends req and calls done with the answer or an error on loop l.
+	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
+}
+
+// ReadStore is the db_proxy that takes read acks.
+type ReadStore interface {
+	// Send sends m. It is not answered.
+	Send(key uint64, seq uint16, m pb.Message) error
+}
+
+// Route answers questions about devices on other message servers.
+type Route interface {
+	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
+	// Up reports whether a request would be sent now.
+	Up() bool
+}
+
+// Others is the other message servers. Any goroutine.
+type Others interface {
+	// Forward gives m to the route server that passes it on. It reports whether it was
+	// taken.
+	Forward(m pb.Message) bool
+	// HasReceipts reports whether a route server is connected that forwards acks.
+	HasReceipts() bool
+	// ForwardReceipt gives an ack to such a route server. It reports whether it was
+	// taken.
+	ForwardReceipt(m pb.Message) bool
+	// AcksChanged tells the route servers whether the client of s acknowledges
+	// deliveries.
+	AcksChanged(s *session.Session)
+}
+
+// Groups delivers stored messages to the members of groups.
+type Groups interface {
+	// Deliver delivers m to the members here. from is the session that sent it, nil for
+	// one of another message server. late says that it was stored some time ago. m must
+	// not change any more. Any goroutine.
+	Deliver(m *pb.MsgData, from *session.Session, late bool)
+}
+
+// Pushes sends notifications to phones that are not connected.
+type Pushes interface {
+	// Stored takes a message that was stored here. members is nil unless it is a group's.
+	Stored(m *pb.MsgData, members []uint32)
+}
+
+// Contacts learns that two users exchange messages.
+type Contacts interface {
+	// AddContact makes the client of s hear of user. Loop only.
+	AddContact(s *session.Session, user uint32)
+}
+
+// Options sets up a Handler. All fields but Rate, RequireCipher and Registerer must be
+// set.
+type Options struct {
+	Ack AckPolicy
+	// AckWait is the longest an ack waits for the recipient's devices.
+	AckWait time.Duration
+	// RedeliverAfter is the age at which an unacked delivery is sent again; negative:
+	// never.
+	RedeliverAfter time.Duration
+	// ResendWindow is how long a repeated message is recognised; negative: not at all.
+	ResendWindow time.Duration
+	// Rate is how many messages a second one connection may send, RateBurst how many at
+	// once. No limit if Rate is negative.
+	Rate, RateBurst float64
+	// RequireCipher drops texts that are not base64 of whole cipher blocks.
+	RequireCipher bool
+
+	// Client and Loop return what this package keeps for a session and for a loop.
+	Client func(*session.Session) *Client
+	Loop   func(*session.Loop) *Loop
+
+	Online   *session.Registry
+	Fanout   *Fanout
+	Others   Others
+	Groups   Groups
+	Pushes   Pushes
+	Contacts Contacts
+
+	Now        func() time.Time
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil: the metrics are not registered
+}
+
+func (o *Options) check() error {
+	switch o.Ack {
+	case AckDelivered, AckStored:
+		return nil
+	}
+	return fmt.Errorf("msg: unknown ack policy %q", o.Ack)
+}
+
+// Handler handles the commands of conversations.
+type Handler struct {
+	opt     Options
+	log     *slog.Logger
+	metrics metrics
+	online  *session.Registry
+	out     *Fanout
+	others  Others
+
+	store Store
+	reads ReadStore
+	route Route
+	marks readMarks
+
+	draining atomic.Bool
+	inFlight atomic.Int64
+
+	often struct{ message, read obs.Often }
+}
+
+// New returns a handler. Connect must be called before the first client connects.
+func New(opt Options) (*Handler, error) {
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
+	return &Handler{opt: opt, log: opt.Log, metrics: newMetrics(opt.Registerer),
+		online: opt.Online, out: opt.Fanout, others: opt.Others}, nil
+}
+
+// Connect sets the peers: store stores messages, reads takes read acks, route answers
+// questions about other message servers.
+func (h *Handler) Connect(store Store, reads ReadStore, route Route) {
+	h.store, h.reads, h.route = store, reads, route
+}
+
+// Client is what the package keeps for one client connection. The zero value is ready.
+// Loop only, except for Acks.
+type Client struct {
+	sends   resends
+	bucket  rate.Bucket
+	reads   rate.Bucket
+	unacked unacked
+}
+
+// Acks reports whether senders wait for this client: it acknowledged a message from
+// another user, and let no wait pass since. Any goroutine.
+func (c *Client) Acks() bool { return c.unacked.answers.Load() }
+
+// Loop is what the package keeps for one loop. Loop only.
+type Loop struct {
+	waits   ackWaits
+	waiting []*session.Session // the sessions with unacked deliveries
+	start   time.Time          // see ms
+	rings   ringPool
+	reads   map[*session.Session][]heldRead // read acks beyond the rate
+}
+
+// NewLoop returns the state of a loop.
+func NewLoop() Loop { return Loop{waits: newAckWaits()} }
+
+// Tick sends the acks that waited long enough and the read acks whose turn it is. Loop
+// only.
+func (h *Handler) Tick(l *session.Loop, now time.Time) {
+	st := h.opt.Loop(l)
+	h.expireAcks(st, now)
+	h.passReads(st, now)
+}
+
+// End drops what the loop keeps for a client that is logged in and ends: senders that
+// wait for it get their acks, and its read acks are passed on. Loop only.
+func (h *Handler) End(s *session.Session) {
+	c := h.opt.Client(s)
+	h.endWaits(s)
+	h.metrics.unansweredLost(int(c.unacked.n))
+	h.unwatch(h.opt.Loop(s.Loop()), c)
+	h.FlushReads(s)
+}
+
+// Drain makes the handler accept no more messages. Their senders get no ack, so they send
+// them again to another server.
+func (h *Handler) Drain() { h.draining.Store(true) }
+
+// InFlight returns the number of messages that db_proxy has and did not answer.
+func (h *Handler) InFlight() int64 { return h.inFlight.Load() }

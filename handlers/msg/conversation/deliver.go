@@ -1,0 +1,137 @@
+package conversation
+
+import (
+	"encoding/binary"
+
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// Flags of the tags of deliveries.
+const (
+	// TagGroup says that Peer is a group. Without it, Peer is the other user of the
+	// conversation.
+	TagGroup = 1 << iota
+	// TagRemote says that the sender's message server waits for the ack.
+	TagRemote
+	// TagOwn says that the message is the receiver's own. Peer is the user that it is
+	// for.
+	TagOwn
+)
+
+// wantAck is the attach_data of a message forwarded to other message servers whose sender
+// waits for the recipient's ack. It has the layout of the first implementation, with a
+// type that it does not use. Its servers ignore it.
+var wantAck = func() []byte {
+	b := binary.BigEndian.AppendUint32(nil, 16)
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, 0), 0)
+}()
+
+// stored delivers a message that db_proxy has stored, acks it to the sender and forwards
+// it to the other message servers. It runs where the answers of a conversation arrive, in
+// their order, and everything that a client gets of the conversation passes through the
+// mailbox of the client's loop. So each client sees the conversation in the order of its
+// ids.
+func (h *Handler) stored(f Message) {
+	m := f.data
+	m.AttachData, m.SenderConn, m.Epoch = nil, 0, 0
+	if m.Duplicate {
+		h.metrics.resends.Inc()
+		f.from.Loop().Post(func() {
+			h.opt.Client(f.from).sends.stored(f.seq, f.data.MsgID)
+			_ = f.from.Send(f.seq, ackOf(f.data, f.data.MsgID))
+		})
+		return
+	}
+	if m.Type.IsGroup() {
+		h.groupStored(f, false)
+		return
+	}
+	wait := noWait
+	if h.opt.Ack == AckDelivered {
+		wait = h.waitFor(m.ToSessionID)
+	}
+	// An ack that waits is registered before the delivery, so that no device can answer
+	// before. One that does not wait is sent after the delivery: a client that logs in
+	// once the sender has its ack finds the message in the history, and does not get it
+	// delivered as well.
+	if wait != noWait {
+		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
+	}
+	h.deliver(m, f.from, session.Tag{Peer: m.FromUserID, ID: m.MsgID})
+	if wait == noWait {
+		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
+	}
+
+	forward := *m
+	forward.ClientMsgID = nil
+	if wait != noWait { // the ack of any device counts, also if the recipient has one here
+		forward.AttachData = wantAck
+	}
+	h.others.Forward(&forward)
+	h.opt.Pushes.Stored(m, nil)
+}
+
+// groupStored is stored for a message to a group: the sender gets its ack at once. late
+// says that the message was stored some time ago.
+func (h *Handler) groupStored(f Message, late bool) {
+	m := f.data
+	m.ClientMsgID = nil
+	if m.GroupVersion == 0 { // a db_proxy that knows of no versions returns what it was sent
+		m.HasGroupVersion = false
+	}
+	// Before the ack: a client that logs in once the sender has it finds the message in
+	// the history, and does not get it delivered as well.
+	h.opt.Groups.Deliver(m, f.from, late)
+	f.from.Loop().Post(func() { h.acknowledge(f, noWait) })
+	forward := *m
+	h.others.Forward(&forward)
+}
+
+// deliver sends m to all devices of both users here, except the session from. Each
+// conversation is delivered by one goroutine at a time.
+func (h *Handler) deliver(m *pb.MsgData, from *session.Session, tag session.Tag) {
+	to, mine := h.online.Of(m.ToSessionID), h.online.Of(m.FromUserID)
+	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == from)) {
+		return
+	}
+	frame := h.out.Frame(m)
+	if frame == nil {
+		return
+	}
+	h.out.post(to, from, frame, tag)
+	h.out.post(mine, from, frame, session.Tag{Peer: m.ToSessionID, ID: m.MsgID, Flags: TagOwn})
+}
+
+// acknowledge sends the sender's ack of a stored message, or registers it to be sent when
+// the message is delivered. Loop only.
+func (h *Handler) acknowledge(f Message, kind waitKind) {
+	s, m := f.from, f.data
+	h.opt.Client(s).sends.stored(f.seq, m.MsgID)
+	if s.IsClosed() {
+		return
+	}
+	if !m.Type.IsGroup() {
+		h.opt.Contacts.AddContact(s, m.ToSessionID)
+	}
+	if kind == noWait || (kind == waitRemote && !h.route.Up()) {
+		_ = s.Send(f.seq, ackOf(m, m.MsgID))
+		return
+	}
+	h.wait(f, kind)
+}
+
+// HandleRouted delivers a message that another message server accepted.
+func (h *Handler) HandleRouted(_ *session.Session, _ uint16, m *pb.MsgData) error {
+	if m.Type.IsGroup() {
+		h.opt.Groups.Deliver(m, nil, false)
+		return nil
+	}
+	tag := session.Tag{Peer: m.FromUserID, ID: m.MsgID}
+	if len(m.AttachData) == len(wantAck) &&
+		binary.BigEndian.Uint32(m.AttachData) == binary.BigEndian.Uint32(wantAck) {
+		tag.Flags |= TagRemote
+	}
+	h.deliver(m, nil, tag)
+	return nil
+}

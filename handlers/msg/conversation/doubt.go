@@ -1,0 +1,135 @@
+package conversation
+
+import (
+	"bytes"
+	"errors"
+
+	"teamtalk/core/im"
+	"teamtalk/core/link"
+	"teamtalk/proto/pb"
+)
+
+// A message is in doubt when db_proxy answered too late or was lost: it may be stored.
+// When its sender repeats it, the history is searched for it first.
+
+// The history is searched page by page, as far back as the message is old, at most
+// maxPages pages of lookBack messages. A page of the longest sounds fits into a frame
+// between servers. clockSkew is by how many seconds the clocks of message servers may
+// differ.
+const (
+	lookBack  = 50
+	maxPages  = 20
+	clockSkew = 5
+)
+
+// errLookedFor leaves a message in doubt: the history could not be searched for it, or a
+// message before it is still searched for.
+var errLookedFor = im.Errorf(im.Unavailable, "not known whether it was stored")
+
+// storeAgain stores a message in doubt, unless the history has it. In that case it
+// continues with the message of the history, which was not delivered. Loop only.
+func (h *Handler) storeAgain(f Message) {
+	h.opt.Client(f.from).sends.order.looks(&f)
+	h.lookFor(f, 0, maxPages)
+}
+
+// lookFor searches the messages with ids up to begin, or the newest ones if begin is 0.
+// It stores the message when none of that many pages has it.
+func (h *Handler) lookFor(f Message, begin uint32, pages int) {
+	req := &pb.IMGetMsgListReq{}
+	req.SetUserId(f.data.FromUserID)
+	req.SetSessionType(sessionType(f.group))
+	req.SetSessionId(f.data.ToSessionID)
+	req.SetMsgIdBegin(begin)
+	req.SetMsgCnt(lookBack)
+	h.store.Call(f.from.Loop(), OrderKey(f.data), 0, req, func(rsp pb.Message, err error) {
+		answer, ok := rsp.(*pb.IMGetMsgListRsp)
+		sends := &h.opt.Client(f.from).sends
+		if err != nil || !ok {
+			defer h.inFlight.Add(-1)
+			sends.order.found(f)
+			h.notStoredHere(f, false, errLookedFor)
+			return
+		}
+		list, m := answer.GetMsgList(), f.data
+		for _, old := range list {
+			// Equal texts of one second are told apart by the ids of the others.
+			if isStored(m, old) && !sends.stands(m, old.GetMsgId()) {
+				defer h.inFlight.Add(-1)
+				h.metrics.resends.Inc()
+				m.MsgID = old.GetMsgId()
+				h.storedBefore(f)
+				return
+			}
+		}
+		if n := len(list); n > 0 && pages > 1 && list[n-1].GetMsgId() > 1 &&
+			list[n-1].GetCreateTime()+clockSkew >= m.CreateTime {
+			h.lookFor(f, list[n-1].GetMsgId()-1, pages-1)
+			return
+		}
+		if !sends.order.found(f) {
+			defer h.inFlight.Add(-1)
+			h.notStoredHere(f, false, errLookedFor)
+			return
+		}
+		h.send(f)
+	})
+}
+
+// isStored reports whether old, a message of the history, equals m.
+func isStored(m *pb.MsgData, old *pb.MsgInfo) bool {
+	return old.GetFromSessionId() == m.FromUserID && old.GetCreateTime() == m.CreateTime &&
+		old.GetMsgType() == m.Type && bytes.Equal(old.GetMsgData(), m.Data)
+}
+
+// storedBefore continues with a message that the history has.
+func (h *Handler) storedBefore(f Message) {
+	if f.group {
+		h.groupStored(f, true)
+		return
+	}
+	h.stored(f)
+}
+
+// notStored ends a message that db_proxy did not store, or perhaps did not. Any
+// goroutine.
+func (h *Handler) notStored(f Message, rsp *pb.MsgData, err error) {
+	rejected := err == nil && rsp != nil && rsp.Rejected
+	o := h.opt.Client(f.from).sends.order
+	if !rejected {
+		o.fails(f.target)
+	}
+	f.from.Loop().Post(func() {
+		if !rejected {
+			o.heard(f.target)
+		}
+		h.notStoredHere(f, rejected, err)
+	})
+}
+
+// notStoredHere is notStored on the loop.
+func (h *Handler) notStoredHere(f Message, rejected bool, err error) {
+	h.metrics.notStored.Inc()
+	h.often.message.Warn(h.log, h.opt.Now(), "message not stored",
+		"conn", f.from.ID(), "user", f.from.User, "seq", f.seq, "err", err)
+	sends := &h.opt.Client(f.from).sends
+	if doubtful(err) { // otherwise db_proxy refused it, or did not get it
+		sends.doubt(f.seq)
+	} else {
+		sends.forget(f.seq)
+	}
+	if rejected {
+		sends.order.settled(f.target, f.seq, f.hash)
+		h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_REJECTED)
+		return
+	}
+	if !sends.order.failed(f) {
+		h.metrics.dropped.WithLabelValues("order_not_kept").Inc()
+	}
+	h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+}
+
+// doubtful reports whether a call that ended with err may have been carried out.
+func doubtful(err error) bool {
+	return err != nil && im.KindOf(err) != im.Busy && !errors.Is(err, link.ErrNotSent)
+}

@@ -1,0 +1,175 @@
+package conversation
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/obs"
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// SoundTooLong is the text that Android gets in place of a sound that does not fit its
+// frame.
+const SoundTooLong = "[语音过长，请在其他设备上收听]"
+
+// FanoutOptions sets up a Fanout. All fields but Registerer must be set.
+type FanoutOptions struct {
+	// SoundTooLong is SoundTooLong as the body of a text.
+	SoundTooLong []byte
+	// AndroidCut counts what does not fit a frame to Android, by outcome.
+	AndroidCut *prometheus.CounterVec
+
+	Now        func() time.Time
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil: the metrics are not registered
+}
+
+// Fanout sends one frame to many sessions, with one note to each of their loops. Any
+// goroutine.
+type Fanout struct {
+	opt        FanoutOptions
+	deliveries prometheus.Counter
+	dropped    obs.Often
+}
+
+// NewFanout returns a Fanout.
+func NewFanout(opt FanoutOptions) *Fanout {
+	o := &Fanout{opt: opt, deliveries: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "teamtalk_msg_deliveries_total",
+		Help: "Messages put into the mailboxes of connected devices."})}
+	if opt.Registerer != nil {
+		opt.Registerer.MustRegister(o.deliveries)
+	}
+	return o
+}
+
+// Frame returns m as clients get it, without the fields that servers add. It returns nil
+// when m does not encode.
+func (o *Fanout) Frame(m *pb.MsgData) []byte {
+	out := pb.MsgData{FromUserID: m.FromUserID, ToSessionID: m.ToSessionID, MsgID: m.MsgID,
+		CreateTime: m.CreateTime, Type: m.Type, Data: m.Data}
+	frame, err := pdu.Append(make([]byte, 0, pdu.HeaderLen+out.BodySize()), 0, &out)
+	if err != nil {
+		o.opt.Log.Error("message not encoded", "user", m.FromUserID, "err", err)
+		return nil
+	}
+	return frame
+}
+
+// post sends a frame to sessions except but.
+func (o *Fanout) post(sessions []*session.Session, but *session.Session, frame []byte,
+	tag session.Tag) {
+	if len(frame) > pdu.MaxAndroidFrame {
+		var android []*session.Session
+		if android, sessions = apart(sessions); len(android) > 0 {
+			if short := o.shortFrame(frame); short != nil {
+				o.post(android, but, short, tag)
+			}
+		}
+	}
+	for i, s := range sessions {
+		if s == but || postedBefore(sessions[:i], but, s.Loop()) {
+			continue
+		}
+		var group []*session.Session
+		for _, other := range sessions[i:] {
+			if other != but && other.Loop() == s.Loop() {
+				group = append(group, other)
+			}
+		}
+		o.deliveries.Add(float64(len(group)))
+		if err := s.Loop().PostTagged(group, frame, tag); err != nil {
+			o.dropped.Warn(o.opt.Log, o.opt.Now(), "delivery dropped, sessions closed",
+				"user", s.User, "err", err)
+		}
+	}
+}
+
+// postedBefore reports whether a session in sessions, other than but, is on loop l.
+func postedBefore(sessions []*session.Session, but *session.Session, l *session.Loop) bool {
+	for _, s := range sessions {
+		if s != but && s.Loop() == l {
+			return true
+		}
+	}
+	return false
+}
+
+// PostLists sends a frame to the sessions of lists except but, and except those with an
+// id from since on, if since is not 0.
+func (o *Fanout) PostLists(lists []session.OnLoop, but *session.Session, since uint64,
+	frame []byte, tag session.Tag) {
+	if len(frame) > pdu.MaxAndroidFrame {
+		var android []session.OnLoop
+		if android, lists = apartOnLoops(lists); len(android) > 0 {
+			if short := o.shortFrame(frame); short != nil {
+				o.PostLists(android, but, since, short, tag)
+			}
+		}
+	}
+	for _, l := range lists {
+		to := l.Sessions
+		if since != 0 || (but != nil && but.Loop() == l.Loop) {
+			to = make([]*session.Session, 0, len(l.Sessions))
+			for _, s := range l.Sessions {
+				if s != but && (since == 0 || s.ID() < since) {
+					to = append(to, s)
+				}
+			}
+		}
+		if len(to) == 0 {
+			continue
+		}
+		o.deliveries.Add(float64(len(to)))
+		if err := l.Loop.PostTagged(to, frame, tag); err != nil {
+			o.dropped.Warn(o.opt.Log, o.opt.Now(), "delivery dropped, sessions closed",
+				"group", tag.Peer, "err", err)
+		}
+	}
+}
+
+// apart splits sessions into those of Android clients and the others.
+func apart(sessions []*session.Session) (android, others []*session.Session) {
+	for _, s := range sessions {
+		if s.Client == pb.ClientType_CLIENT_TYPE_ANDROID {
+			android = append(android, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	return android, others
+}
+
+// apartOnLoops is apart for sessions by loop.
+func apartOnLoops(lists []session.OnLoop) (android, others []session.OnLoop) {
+	for _, l := range lists {
+		a, o := apart(l.Sessions)
+		if len(a) > 0 {
+			android = append(android, session.OnLoop{Loop: l.Loop, Sessions: a})
+		}
+		if len(o) > 0 {
+			others = append(others, session.OnLoop{Loop: l.Loop, Sessions: o})
+		}
+	}
+	return android, others
+}
+
+// shortFrame returns the frame that Android gets in place of a sound that is too long for
+// it: a text under the same id. It returns nil when frame is no message: no other frame
+// is that long, unless a db_proxy of the first implementation has a group of tens of
+// thousands.
+func (o *Fanout) shortFrame(frame []byte) []byte {
+	var m pb.MsgData
+	if pdu.ParseHeader(frame).Command != pb.CmdMsgData ||
+		m.ParseBody(frame[pdu.HeaderLen:]) != nil {
+		o.opt.AndroidCut.WithLabelValues("dropped").Inc()
+		return nil
+	}
+	o.opt.AndroidCut.WithLabelValues("sound").Inc()
+	m.Type, m.Data = m.Type.Text(), o.opt.SoundTooLong
+	return o.Frame(&m)
+}

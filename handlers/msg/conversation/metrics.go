@@ -1,0 +1,87 @@
+package conversation
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	received    prometheus.Counter
+	dropped     *prometheus.CounterVec
+	notStored   prometheus.Counter
+	resends     prometheus.Counter
+	redelivered prometheus.Counter
+	unanswered  prometheus.Counter
+	acks        *prometheus.CounterVec
+	// of acks
+	acksSingle, acksOwn, acksGroup, acksRead prometheus.Counter
+	acksUnmatched                            prometheus.Counter
+	ackWaits                                 *prometheus.CounterVec
+	waitsHere, waitsElsewhere                prometheus.Counter // of ackWaits
+	ackTimeouts                              prometheus.Counter
+	reads                                    *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(
+			prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help})
+	}
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(
+			prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help}, []string{label})
+	}
+	m := metrics{
+		received: counter("received_total",
+			"Messages accepted from clients and given to db_proxy."),
+		dropped: vec("dropped_total",
+			"Messages from clients not accepted, by reason. They get no ack.", "reason"),
+		notStored: counter("not_stored_total",
+			"Messages that db_proxy did not store. They get no ack."),
+		resends: counter("resends_total",
+			"Messages recognised as repeats: acked, not stored or delivered again."),
+		redelivered: counter("redelivered_total",
+			"Messages sent to a device again because it did not acknowledge them."),
+		unanswered: counter("unanswered_total",
+			"Deliveries given up without an ack: most are to clients that never acknowledge."),
+		acks: vec("delivery_acks_total",
+			"Deliveries that devices acknowledged, by kind: single, own, group, and read (by a "+
+				"read ack).",
+			"kind"),
+		acksUnmatched: counter("delivery_acks_unmatched_total",
+			"Acks of devices that match no delivery; they change nothing."),
+		ackWaits: vec("ack_waits_total",
+			"Acks to senders held back for the receiver's device, by its place: here, elsewhere.",
+			"where"),
+		ackTimeouts: counter("ack_timeouts_total",
+			"Acks sent because the recipient's devices took longer than ack_wait."),
+		reads: vec("read_acks_total",
+			"Read acks of clients, by result: told (the user's other devices), known (the "+
+				"mark does not move), merged (into a later one), dropped (too many "+
+				"conversations at once), failed (no db_proxy took it).", "result"),
+	}
+	m.acksSingle, m.acksOwn = m.acks.WithLabelValues("single"), m.acks.WithLabelValues("own")
+	m.acksGroup, m.acksRead = m.acks.WithLabelValues("group"), m.acks.WithLabelValues("read")
+	m.waitsHere = m.ackWaits.WithLabelValues("here")
+	m.waitsElsewhere = m.ackWaits.WithLabelValues("elsewhere")
+	if reg != nil {
+		reg.MustRegister(m.received, m.dropped, m.notStored, m.resends, m.redelivered, m.unanswered,
+			m.acks, m.acksUnmatched, m.ackWaits, m.ackTimeouts, m.reads)
+	}
+	return m
+}
+
+func (m *metrics) unansweredLost(n int) {
+	if n > 0 {
+		m.unanswered.Add(float64(n))
+	}
+}
+
+// acked counts a delivery that a device acknowledged.
+func (m *metrics) acked(kind kinds) {
+	switch kind {
+	case kindGroup:
+		m.acksGroup.Inc()
+	case kindOwn:
+		m.acksOwn.Inc()
+	default:
+		m.acksSingle.Inc()
+	}
+}

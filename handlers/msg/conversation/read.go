@@ -1,0 +1,152 @@
+package conversation
+
+import (
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+const (
+	// readRate is how many read acks a second of one connection are passed on, readBurst
+	// how many at once. A client sends one for each conversation that it opens, and for
+	// each message while one is on the screen. Beyond the rate only the last of each
+	// conversation counts.
+	readRate  = 20.0
+	readBurst = 40.0
+	// maxHeldReads is how many conversations' read acks one connection may have waiting.
+	maxHeldReads = 128
+)
+
+// heldRead is a read ack that waits for its turn.
+type heldRead struct {
+	seq uint16
+	m   *pb.IMMsgDataReadAck
+}
+
+// HandleReadAck clears the unread count and tells the user's other devices. A client has
+// received the messages that it has read: that counts at once.
+func (h *Handler) HandleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
+	m.SetUserId(s.User)
+	h.readUpTo(s, m)
+	st := h.opt.Loop(s.Loop())
+	if len(st.reads[s]) > 0 ||
+		!h.opt.Client(s).reads.Take(s.Loop().Now(), readRate, readBurst) {
+		return h.holdRead(st, s, heldRead{seq, m})
+	}
+	return h.passRead(s, seq, m)
+}
+
+// holdRead keeps a read ack until its turn. It replaces an earlier one of the
+// conversation.
+func (h *Handler) holdRead(st *Loop, s *session.Session, r heldRead) error {
+	held := st.reads[s]
+	for i, o := range held {
+		if keyOf(o.m) == keyOf(r.m) {
+			h.metrics.reads.WithLabelValues("merged").Inc()
+			if r.m.GetMsgId() > o.m.GetMsgId() {
+				held[i] = r
+			}
+			return nil
+		}
+	}
+	if len(held) >= maxHeldReads {
+		h.metrics.reads.WithLabelValues("dropped").Inc()
+		return im.Errorf(im.Denied, "read ack dropped: those of %d conversations wait", len(held))
+	}
+	if st.reads == nil {
+		st.reads = map[*session.Session][]heldRead{}
+	}
+	st.reads[s] = append(held, r)
+	return nil
+}
+
+// passReads passes on the read acks whose turn it is.
+func (h *Handler) passReads(st *Loop, now time.Time) {
+	for s, held := range st.reads {
+		b := &h.opt.Client(s).reads
+		for len(held) > 0 && b.Take(now, readRate, readBurst) {
+			h.passHeld(s, held[0])
+			held = held[1:]
+		}
+		st.keepReads(s, held)
+	}
+}
+
+// FlushReads passes on all read acks of s that wait, so that a query after them finds the
+// unread counts cleared. Loop only.
+func (h *Handler) FlushReads(s *session.Session) {
+	st := h.opt.Loop(s.Loop())
+	if len(st.reads) == 0 {
+		return
+	}
+	for _, r := range st.reads[s] {
+		h.passHeld(s, r)
+	}
+	st.keepReads(s, nil)
+}
+
+func (st *Loop) keepReads(s *session.Session, held []heldRead) {
+	if len(held) > 0 {
+		st.reads[s] = held
+		return
+	}
+	if delete(st.reads, s); len(st.reads) == 0 {
+		st.reads = nil
+	}
+}
+
+func (h *Handler) passHeld(s *session.Session, r heldRead) {
+	if err := h.passRead(s, r.seq, r.m); err != nil {
+		h.often.read.Warn(h.log, h.opt.Now(), "read ack not passed on",
+			"conn", s.ID(), "user", s.User, "err", err)
+	}
+}
+
+// passRead gives a read ack to db_proxy, and tells the user's other devices when it moves
+// the mark forward. Clients that answer a notify with a read ack would otherwise answer
+// each other without end.
+func (h *Handler) passRead(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
+	key, id := keyOf(m), m.GetMsgId() // m is db_proxy's once it is sent
+	n := &pb.IMMsgDataReadNotify{}
+	n.SetUserId(key.user)
+	n.SetSessionId(key.session)
+	n.SetMsgId(id)
+	n.SetSessionType(key.kind)
+	// Under the key of the user's queries, so that a query for unread messages that
+	// follows finds them cleared. The messages that it says were read are stored and
+	// counted: they were delivered.
+	if err := h.reads.Send(uint64(s.User), seq, m); err != nil {
+		h.metrics.reads.WithLabelValues("failed").Inc()
+		return err
+	}
+	if !h.marks.advance(key, id) {
+		h.metrics.reads.WithLabelValues("known").Inc()
+		return nil
+	}
+	h.metrics.reads.WithLabelValues("told").Inc()
+	h.tellOthers(n, s)
+	h.others.Forward(n)
+	return nil
+}
+
+func (h *Handler) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Session) {
+	for _, o := range h.online.Of(n.GetUserId()) {
+		if o != but {
+			_ = o.Push(0, n) // a full mailbox closes the session
+		}
+	}
+}
+
+// HandleRoutedRead tells the devices here what their user read elsewhere, unless they
+// know: they have read it or were told of it.
+func (h *Handler) HandleRoutedRead(_ *session.Session, _ uint16, m *pb.IMMsgDataReadNotify) error {
+	if len(h.online.Of(m.GetUserId())) == 0 {
+		return nil
+	}
+	if h.marks.advance(keyOf(m), m.GetMsgId()) {
+		h.tellOthers(m, nil)
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package conversation
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// HandleAck takes a device's ack of a delivery. An ack that matches no delivery changes
+// nothing.
+func (h *Handler) HandleAck(s *session.Session, _ uint16, m *pb.IMMsgDataAck) error {
+	c := h.opt.Client(s)
+	u := &c.unacked
+	i := u.match(s.User, ack{user: m.GetUserId(), session: m.GetSessionId(), id: m.GetMsgId(),
+		group: m.GetSessionType() == pb.SessionType_SESSION_TYPE_GROUP})
+	if i < 0 {
+		h.metrics.acksUnmatched.Inc()
+		return nil // acknowledged before, no longer followed, or never delivered
+	}
+	tag := u.at(i).tag
+	kind := kindOf(tag)
+	u.remove(i)
+	if u.n == 0 {
+		h.unwatch(h.opt.Loop(s.Loop()), c)
+	}
+	u.acks |= kind
+	h.metrics.acked(kind)
+	if kind == kindSingle {
+		h.setAnswers(s, true)
+		h.receipt(s, tag)
+	}
+	return nil
+}
+
+// readUpTo takes a read ack as the ack of every delivery of its conversation up to its
+// id. It says nothing of how the client acknowledges: some clients that never acknowledge
+// send read acks while the conversation is on the screen, and would get everything twice
+// afterwards.
+func (h *Handler) readUpTo(s *session.Session, m *pb.IMMsgDataReadAck) {
+	c := h.opt.Client(s)
+	if c.unacked.n == 0 {
+		return
+	}
+	group := m.GetSessionType() == pb.SessionType_SESSION_TYPE_GROUP
+	c.unacked.takeOut(func(d *delivery) bool {
+		t := d.tag
+		if t.Peer != m.GetSessionId() || t.ID > m.GetMsgId() || group != (t.Flags&TagGroup != 0) {
+			return false
+		}
+		h.metrics.acksRead.Inc()
+		if kindOf(t) == kindSingle {
+			h.receipt(s, t)
+		}
+		return true
+	})
+	if c.unacked.n == 0 {
+		h.unwatch(h.opt.Loop(s.Loop()), c)
+	}
+}
+
+// receipt tells the sender's server that a message from another user has arrived.
+func (h *Handler) receipt(s *session.Session, tag session.Tag) {
+	h.answered(s.Loop(), waitKey{from: tag.Peer, to: s.User, id: tag.ID})
+	if tag.Flags&TagRemote == 0 {
+		return
+	}
+	h.others.ForwardReceipt(pb.IMMsgDataAck_builder{UserId: proto.Uint32(s.User),
+		SessionId: proto.Uint32(tag.Peer), MsgId: proto.Uint32(tag.ID),
+		SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum()}.Build())
+}
+
+// endWaits sends the acks of senders that wait for a connection that ends, unless another
+// device of its user here acknowledges deliveries: that one may still acknowledge. Loop
+// only.
+func (h *Handler) endWaits(s *session.Session) {
+	u := &h.opt.Client(s).unacked
+	if !u.answers.Load() {
+		return
+	}
+	for _, o := range h.online.Of(s.User) {
+		if o != s && h.opt.Client(o).Acks() {
+			return
+		}
+	}
+	for i := range int(u.n) {
+		if t := u.at(i).tag; kindOf(t) == kindSingle {
+			h.receipt(s, t)
+		}
+	}
+}
+
+// setAnswers records whether senders wait for the connection, and tells the route
+// servers. Loop only.
+func (h *Handler) setAnswers(s *session.Session, answers bool) {
+	if h.opt.Client(s).unacked.answers.Swap(answers) == answers {
+		return
+	}
+	h.others.AcksChanged(s)
+}

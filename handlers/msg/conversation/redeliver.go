@@ -1,0 +1,108 @@
+package conversation
+
+import (
+	"time"
+
+	"teamtalk/core/session"
+)
+
+// Sent follows a delivery that was sent to the client of s, or remembers it. Loop only.
+func (h *Handler) Sent(s *session.Session, tag session.Tag, frame []byte) {
+	if tag.Flags&TagGroup == 0 {
+		h.opt.Contacts.AddContact(s, tag.Peer)
+	}
+	c, st := h.opt.Client(s), h.opt.Loop(s.Loop())
+	u := &c.unacked
+	d := delivery{tag: tag, at: st.ms(s.Loop().Now())}
+	if u.acks&kindOf(tag) != 0 {
+		d.frame = frame
+	}
+	h.metrics.unansweredLost(u.makeRoom(&d))
+	u.add(d, &st.rings)
+	st.watch(s, c)
+}
+
+// ms returns the milliseconds since the loop's first delivery, on the monotonic clock.
+func (st *Loop) ms(now time.Time) int64 {
+	if st.start.IsZero() {
+		st.start = now
+	}
+	return now.Sub(st.start).Milliseconds()
+}
+
+// watch enters a session with unacked deliveries in the loop's list, unwatch removes it.
+func (st *Loop) watch(s *session.Session, c *Client) {
+	if c.unacked.slot == 0 {
+		st.waiting = append(st.waiting, s)
+		c.unacked.slot = int32(len(st.waiting))
+	}
+}
+
+func (h *Handler) unwatch(st *Loop, c *Client) {
+	i := c.unacked.slot
+	if i == 0 {
+		return
+	}
+	last := len(st.waiting) - 1
+	moved := st.waiting[last]
+	st.waiting[i-1] = moved
+	h.opt.Client(moved).unacked.slot = i
+	st.waiting[last] = nil
+	st.waiting = st.waiting[:last]
+	c.unacked.slot = 0
+	c.unacked.drop(&st.rings)
+}
+
+// Overdue handles the deliveries that were not acknowledged in time. It is called about
+// once a second. Loop only.
+func (h *Handler) Overdue(l *session.Loop, now time.Time) {
+	st := h.opt.Loop(l)
+	ms := st.ms(now)
+	for i := len(st.waiting) - 1; i >= 0; i-- {
+		h.overdueOf(st, st.waiting[i], ms)
+	}
+}
+
+// overdueOf sends again the deliveries that one connection did not acknowledge, and gives
+// up those that were sent again already: the connection has stopped to acknowledge that
+// kind, which is not followed until it does.
+func (h *Handler) overdueOf(st *Loop, s *session.Session, ms int64) {
+	c := h.opt.Client(s)
+	u := &c.unacked
+	lost, silent := 0, false
+	u.takeOut(func(d *delivery) bool {
+		age, kind := time.Duration(ms-d.at)*time.Millisecond, kindOf(d.tag)
+		if d.frame != nil && d.tag.Flags&TagRemote != 0 && age >= h.opt.AckWait {
+			silent = true // the sender on another server has waited in vain
+		}
+		again := false
+		switch {
+		case d.frame == nil:
+			if age < rememberFor {
+				return false
+			}
+		case h.opt.RedeliverAfter < 0 || age < h.opt.RedeliverAfter:
+			return false
+		case d.again:
+			u.acks &^= kind
+			silent = silent || kind == kindSingle
+		default:
+			again = u.acks&kind != 0
+		}
+		if !again {
+			lost++
+			return true
+		}
+		d.again, d.at = true, ms
+		h.metrics.redelivered.Inc()
+		s.SendFrame(d.frame)
+		return false
+	})
+	h.metrics.unansweredLost(lost)
+	if silent {
+		h.setAnswers(s, false)
+	}
+	if u.n == 0 {
+		h.unwatch(st, c)
+	}
+}

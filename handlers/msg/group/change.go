@@ -1,0 +1,115 @@
+package group
+
+import (
+	"slices"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// HandleChange adds members to a group or removes them. db_proxy decides whether the user
+// may.
+func (gs *Groups) HandleChange(s *session.Session, seq uint16, m *pb.IMGroupChangeMemberReq) error {
+	if _, known := pb.GroupModifyType_name[int32(m.GetChangeType())]; !known {
+		return im.Errorf(im.Malformed, "change type %d", m.GetChangeType())
+	}
+	if len(m.GetMemberIdList()) > im.MaxGroupMembers {
+		rsp := &pb.IMGroupChangeMemberRsp{}
+		rsp.SetUserId(s.User)
+		rsp.SetChangeType(m.GetChangeType())
+		rsp.SetResultCode(1)
+		rsp.SetGroupId(m.GetGroupId())
+		return s.Send(seq, rsp)
+	}
+	if waiting, ok := gs.opt.Queries.Take(s); !ok {
+		gs.opt.QueriesFailed.WithLabelValues("too_many").Inc()
+		return im.Errorf(im.Denied,
+			"change of members dropped: %d queries are waiting for their answers", waiting)
+	}
+	m.SetUserId(s.User)
+	m.ClearAttachData()
+	// The answer is not taken on the client's loop: a message stored after the change is
+	// delivered after it, see Groups.
+	gs.store.Call(nil, im.GroupKey(m.GetGroupId()), seq, m, func(rsp pb.Message, err error) {
+		s.Loop().Post(func() { gs.opt.Queries.Done(s) })
+		gs.answered(s, seq, rsp, err)
+	})
+	return nil
+}
+
+// answered takes db_proxy's answer to a change. It runs where the answers of a group
+// arrive, in their order.
+func (gs *Groups) answered(s *session.Session, seq uint16, rsp pb.Message, err error) {
+	answer, ok := rsp.(*pb.IMGroupChangeMemberRsp)
+	if err != nil || !ok {
+		gs.opt.QueriesFailed.WithLabelValues(im.KindOf(err).String()).Inc()
+		gs.often.change.Warn(gs.opt.Log, gs.opt.Now(), "change of members not answered",
+			"conn", s.ID(), "user", s.User, "seq", seq, "err", err)
+		return
+	}
+	answer.ClearAttachData()
+	if answer.GetResultCode() != 0 || len(answer.GetChgUserIdList()) == 0 {
+		answer.ClearVersion()
+		_ = s.Push(seq, answer) // a full mailbox closes the session
+		return
+	}
+	n := notifyOf(answer)
+	gs.changed(n, func(cur, chg []uint32) {
+		answer.SetCurUserIdList(cur)
+		answer.ClearVersion()
+		_ = s.Push(seq, answer)
+		gs.tell(n, cur, chg, s)
+	})
+	gs.opt.Others.Forward(n)
+}
+
+// notifyOf returns the notify to other servers of a change with that answer.
+func notifyOf(rsp *pb.IMGroupChangeMemberRsp) *pb.IMGroupChangeMemberNotify {
+	n := &pb.IMGroupChangeMemberNotify{}
+	n.SetUserId(rsp.GetUserId())
+	n.SetChangeType(rsp.GetChangeType())
+	n.SetGroupId(rsp.GetGroupId())
+	n.SetCurUserIdList(rsp.GetCurUserIdList())
+	n.SetChgUserIdList(rsp.GetChgUserIdList())
+	if rsp.HasVersion() {
+		n.SetVersion(rsp.GetVersion())
+	}
+	return n
+}
+
+// tell sends a change to the devices here of all members cur, of the users chg that were
+// added or removed, and of the user that made the change, except but, the session of the
+// request.
+func (gs *Groups) tell(n *pb.IMGroupChangeMemberNotify, cur, chg []uint32, but *session.Session) {
+	if len(chg) == 0 {
+		return // undone by a later change
+	}
+	users := append(slices.Clone(cur), chg...)
+	users = append(users, n.GetUserId())
+	slices.Sort(users)
+	lists := gs.opt.Online.ByLoop(slices.Compact(users))
+	if len(lists) == 0 {
+		return
+	}
+	out := &pb.IMGroupChangeMemberNotify{} // n itself is sent to other servers
+	out.SetUserId(n.GetUserId())
+	out.SetChangeType(n.GetChangeType())
+	out.SetGroupId(n.GetGroupId())
+	out.SetCurUserIdList(cur)
+	out.SetChgUserIdList(chg)
+	frame, err := pdu.Append(nil, 0, out)
+	if err != nil {
+		gs.opt.Log.Error("notify not encoded", "group", n.GetGroupId(), "err", err)
+		return
+	}
+	gs.opt.Fanout.PostLists(lists, but, 0, frame, session.Tag{})
+}
+
+// HandleRoutedChange takes a change made on another message server.
+func (gs *Groups) HandleRoutedChange(_ *session.Session, _ uint16,
+	n *pb.IMGroupChangeMemberNotify) error {
+	gs.changed(n, func(cur, chg []uint32) { gs.tell(n, cur, chg, nil) })
+	return nil
+}

@@ -1,0 +1,58 @@
+package msg
+
+import (
+	"teamtalk/core/pusher"
+	"teamtalk/core/router"
+	"teamtalk/core/session"
+	"teamtalk/handlers/msg/peers"
+	"teamtalk/handlers/msg/transfer"
+)
+
+// linkRouter returns the router of links of a kind.
+func (h *Server) linkRouter(role string) *router.Router {
+	return router.New(router.Options{Role: role, Log: h.opt.Log, Registerer: h.opt.Registerer})
+}
+
+// RouteLink returns the handler for links to route servers. It introduces this server
+// with all its users, and takes what route servers pass on from other message servers.
+func (h *Server) RouteLink() session.Handler {
+	r := h.linkRouter("msg_route")
+	router.Handle(r, router.Public, h.conversation.HandleRouted)
+	router.Handle(r, router.Public, h.conversation.HandleRoutedAck)
+	router.Handle(r, router.Public, h.conversation.HandleRoutedRead)
+	router.Handle(r, router.Public, h.groups.HandleRoutedChange)
+	router.Handle(r, router.Public, h.admission.HandleServerKick)
+	router.Handle(r, router.Public, h.presence.HandlePCLoginStatus)
+	router.Handle(r, router.Public, h.presence.HandleUserStat)
+	router.Handle(r, router.Public, h.presence.HandleSignInfoChanged)
+	router.Handle(r, router.Public, h.presence.HandleAvatarChanged)
+	router.Handle(r, router.Public, h.passing.HandleRoutedRemoval)
+	router.Handle(r, router.Public, h.passing.HandleRoutedP2P)
+	router.Handle(r, router.Public, h.transfer.HandleRouted)
+	return h.peers.RouteEnd(r)
+}
+
+// LoginLink returns the handler for links to login servers. It announces where clients
+// reach this server, and how many it has.
+func (h *Server) LoginLink() session.Handler { return h.peers.LoginEnd(h.linkRouter("msg_login")) }
+
+// DBLink returns the handler for links to db_proxies, for messages that are no answers to
+// calls.
+func (h *Server) DBLink() session.Handler { return peers.DBEnd(h.linkRouter("msg_dbproxy")) }
+
+// ConnectPush sets the push servers. It must be called after Connect and before the first
+// client connects. Without it, no pushes are sent.
+func (h *Server) ConnectPush(peer Peer) {
+	h.pushes.Connect(pusher.Peers{Push: peer, DB: h.db, Tokens: h.dbFirst, Route: h.route})
+}
+
+// PushLink returns the handler for links to push servers.
+func (h *Server) PushLink() session.Handler { return h.pushes.Link() }
+
+// FileLink returns the handler for the link to a file server. Each file server has its
+// own.
+func (h *Server) FileLink() *transfer.Link { return h.transfer.Link() }
+
+// ConnectFile adds a file server: peer is the link that l handles. It must be called
+// before the first client connects. Without a file server, files are refused.
+func (h *Server) ConnectFile(l *transfer.Link, peer Peer) { h.transfer.Add(l, peer) }

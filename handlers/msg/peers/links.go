@@ -1,0 +1,178 @@
+package peers
+
+import (
+	"slices"
+
+	"teamtalk/core/router"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// Ignore is the handler of messages that need no action.
+func Ignore[P pb.Message](*session.Session, uint16, P) error { return nil }
+
+// routeEnd is the handler of links to route servers.
+type routeEnd struct {
+	*router.Router
+	p *Links
+}
+
+// RouteEnd returns the handler for links to route servers. It tells them this server's
+// clients, and takes what they pass on with the handlers in r, to which it adds its own.
+func (p *Links) RouteEnd(r *router.Router) session.Handler {
+	router.Handle(r, router.Public, Ignore[*pb.IMHeartBeat])
+	router.Handle(r, router.Public, p.handleFeatures)
+	router.Handle(r, router.Public, Ignore[*pb.IMUsersStatRsp]) // its call had given up
+	return &routeEnd{Router: r, p: p}
+}
+
+// handleFeatures takes a route server's answer to what this server said of itself. A
+// route server that missed a change before it answered gets the whole state, see CatchUp.
+func (p *Links) handleFeatures(s *session.Session, _ uint16, m *pb.IMRoleSet) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS) == 0 ||
+		!slices.Contains(p.routes, s) || slices.Contains(p.receipts, s) {
+		return nil
+	}
+	p.receipts = append(p.receipts, s)
+	p.hasReceipts.Store(true)
+	if _, missed := p.early[s]; missed {
+		delete(p.early, s)
+		p.behind[s] = struct{}{}
+	}
+	return nil
+}
+
+// forgetFeatures forgets what a route server that is gone understood. With mu held.
+func (p *Links) forgetFeatures(s *session.Session) {
+	delete(p.early, s)
+	p.receipts = slices.DeleteFunc(p.receipts, func(o *session.Session) bool { return o == s })
+	p.hasReceipts.Store(len(p.receipts) > 0)
+}
+
+// Open introduces this server. Updates are sent on the link from now on. None can be sent
+// between the list and the updates.
+func (l *routeEnd) Open(s *session.Session) error {
+	p := l.p
+	p.opt.RouteChanged() // messages and changes made elsewhere were missed until now
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	role := &pb.IMRoleSet{}
+	role.SetMaster(0)
+	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS))
+	if len(p.routes) == 0 {
+		role.SetMaster(1)
+		p.since = p.opt.Now()
+	}
+	if err := s.Push(0, role); err != nil {
+		return err
+	}
+	if err := s.Push(0, p.users()); err != nil {
+		return err
+	}
+	p.routes = append(p.routes, s)
+	return nil
+}
+
+// users returns the list of all clients here.
+func (p *Links) users() *pb.IMOnlineUserInfo {
+	var list []*pb.ServerUserStat
+	p.online.Each(func(c *session.Session) {
+		st := &pb.ServerUserStat{}
+		st.SetUserId(c.User)
+		st.SetStatus(pb.UserStatType_USER_STATUS_ONLINE)
+		st.SetClientType(c.Client)
+		if p.opt.Acks(c) {
+			st.SetAcks(true)
+		}
+		list = append(list, st)
+	})
+	m := &pb.IMOnlineUserInfo{}
+	m.SetUserStatList(list)
+	return m
+}
+
+// Close forgets the link. The next route server, if one is connected, is told that it
+// forwards now.
+func (l *routeEnd) Close(s *session.Session, _ error) {
+	p := l.p
+	p.opt.RouteChanged() // messages and changes made elsewhere may be missed from now on
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.behind, s)
+	p.forgetFeatures(s)
+	i := slices.Index(p.routes, s)
+	if i < 0 {
+		return
+	}
+	p.routes = slices.Delete(p.routes, i, i+1)
+	if i == 0 && len(p.routes) > 0 {
+		role := &pb.IMRoleSet{}
+		role.SetMaster(1)
+		_ = p.routes[0].Push(0, role)
+	}
+}
+
+// loginEnd is the handler of links to login servers.
+type loginEnd struct {
+	*router.Router
+	p *Links
+}
+
+// LoginEnd returns the handler for links to login servers. It announces where clients
+// reach this server, and how many it has. r must be empty.
+func (p *Links) LoginEnd(r *router.Router) session.Handler {
+	router.Handle(r, router.Public, Ignore[*pb.IMHeartBeat])
+	return &loginEnd{Router: r, p: p}
+}
+
+// Open announces this server.
+func (l *loginEnd) Open(s *session.Session) error {
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	if err := s.Push(0, l.p.info()); err != nil {
+		return err
+	}
+	l.p.logins = append(l.p.logins, s)
+	return nil
+}
+
+// info returns where clients reach this server, and how many it has.
+func (p *Links) info() *pb.IMMsgServInfo {
+	info := &pb.IMMsgServInfo{}
+	info.SetIp1(p.ip1)
+	info.SetIp2(p.ip2)
+	info.SetPort(uint32(p.port))
+	info.SetMaxConnCnt(uint32(p.opt.MaxConns))
+	info.SetCurConnCnt(uint32(p.online.Count()))
+	info.SetHostName(p.opt.HostName)
+	return info
+}
+
+// Close forgets the link.
+func (l *loginEnd) Close(s *session.Session, _ error) {
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	delete(l.p.behind, s)
+	if i := slices.Index(l.p.logins, s); i >= 0 {
+		l.p.logins = slices.Delete(l.p.logins, i, i+1)
+	}
+}
+
+// dbEnd is the handler of links to db_proxies.
+type dbEnd struct{ *router.Router }
+
+// DBEnd returns the handler for links to db_proxies, for messages that are no answers to
+// calls. r must be empty.
+func DBEnd(r *router.Router) session.Handler {
+	router.Handle(r, router.Public, Ignore[*pb.IMHeartBeat])
+	router.Handle(r, router.Public, Ignore[*pb.IMDeviceTokenRsp]) // a logout does not wait for it
+	return &dbEnd{r}
+}
+
+// Open sends nothing.
+func (*dbEnd) Open(*session.Session) error { return nil }
+
+// Close does nothing: the link fails its calls itself.
+func (*dbEnd) Close(*session.Session, error) {}

@@ -1,0 +1,292 @@
+// Package peers is the message server's ends of the links to route servers, login servers
+// and db_proxies: what it tells them of its clients, and what it forwards.
+//
+// Each route and login server learns of a client either from the list that it gets when
+// it connects or from a single update, never from both.
+package peers
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/im"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// What IMUserStatusUpdate and IMUserCntUpdate say.
+const (
+	online  = uint32(pb.UserStatType_USER_STATUS_ONLINE) // also: one more
+	offline = uint32(pb.UserStatType_USER_STATUS_OFFLINE)
+)
+
+// Options sets up Links. All fields but Registerer must be set.
+type Options struct {
+	// MaxConns and HostName are announced to login servers.
+	MaxConns int
+	HostName string
+
+	Online *session.Registry
+	// Acks reports whether the client of a session acknowledges deliveries. Any
+	// goroutine.
+	Acks func(*session.Session) bool
+	// RouteChanged is called when a link to a route server opens or closes: messages and
+	// changes made on other servers may have been missed.
+	RouteChanged func()
+
+	Now        func() time.Time
+	Registerer prometheus.Registerer // nil: the metrics are not registered
+}
+
+// Links is the links to route and login servers. Any goroutine.
+type Links struct {
+	opt          Options
+	online       *session.Registry
+	notForwarded *prometheus.CounterVec
+
+	// Where clients reach this server; see Announce.
+	ip1, ip2 string
+	port     int
+
+	mu     sync.Mutex
+	routes []*session.Session // in order of connecting; the first one forwards
+	logins []*session.Session
+	behind map[*session.Session]struct{} // of both: those that missed an update
+	// receipts are the route servers among routes that forward acks, in order of
+	// connecting. hasReceipts says that there is one, from any goroutine. early are those
+	// that may be one, and were not told that a client's acks changed because they had
+	// not said it yet.
+	receipts    []*session.Session
+	hasReceipts atomic.Bool
+	early       map[*session.Session]struct{}
+
+	// missed are the PC clients that left while no route server was connected, by user.
+	// There are at most as many as were here, as nobody logs in meanwhile. since is when
+	// a route server was connected again. See tellMissed.
+	missed map[uint32]pb.ClientType
+	since  time.Time
+}
+
+// New returns Links without a link.
+func New(opt Options) *Links {
+	p := &Links{opt: opt, online: opt.Online,
+		notForwarded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "teamtalk_msg_not_forwarded_total",
+			Help: "Messages for devices on other message servers that no route server took, " +
+				"by command.",
+		}, []string{"cmd"}),
+		behind: map[*session.Session]struct{}{}, early: map[*session.Session]struct{}{},
+		missed: map[uint32]pb.ClientType{}}
+	if opt.Registerer != nil {
+		opt.Registerer.MustRegister(p.notForwarded)
+	}
+	return p
+}
+
+// Announce sets where clients reach this server: login servers hand it out. It must be
+// called before the first link to a login server opens.
+func (p *Links) Announce(ip1, ip2 string, port int) { p.ip1, p.ip2, p.port = ip1, ip2, port }
+
+// Lock makes the registry of sessions and what the other servers are told of it change
+// together. Its caller changes the registry, calls the methods whose names end in Locked
+// or that say so, and calls Unlock.
+func (p *Links) Lock() { p.mu.Lock() }
+
+// Unlock ends what Lock began.
+func (p *Links) Unlock() { p.mu.Unlock() }
+
+// Came tells the other servers that the user of s came. With the lock held.
+func (p *Links) Came(s *session.Session) { p.update(s, online) }
+
+// Left tells the other servers that the session of a user is no longer online. With the
+// lock held.
+func (p *Links) Left(s *session.Session) {
+	if heard := p.update(s, offline); !heard && !s.Client.IsMobile() && !p.online.HasPC(s.User) {
+		p.missed[s.User] = s.Client
+	}
+	if p.opt.Acks(s) {
+		p.tellAcks(s) // the devices of its type that stay may not acknowledge
+	}
+}
+
+// update tells every route and login server that the user of s came or left. It reports
+// whether a route server hears of it, now or when it gets the whole state. With mu held.
+func (p *Links) update(s *session.Session, status uint32) (heard bool) {
+	st := statusUpdate(s.User, s.Client, status)
+	for _, r := range p.routes {
+		if p.tell(r, st) {
+			heard = true
+		}
+	}
+	cnt := &pb.IMUserCntUpdate{}
+	cnt.SetUserAction(status)
+	cnt.SetUserId(s.User)
+	for _, l := range p.logins {
+		p.tell(l, cnt)
+	}
+	return heard
+}
+
+func statusUpdate(user uint32, client pb.ClientType, status uint32) *pb.IMUserStatusUpdate {
+	st := &pb.IMUserStatusUpdate{}
+	st.SetUserStatus(status)
+	st.SetUserId(user)
+	st.SetClientType(client)
+	return st
+}
+
+// tell sends an update on a link. A link that is full misses it and gets the whole state
+// later, see CatchUp. A link that is closed gets it when it opens again. tell reports
+// whether the link is open. With mu held.
+func (p *Links) tell(link *session.Session, m pb.Message) (open bool) {
+	err := link.Push(0, m)
+	if err != nil {
+		p.behind[link] = struct{}{}
+	}
+	return err == nil || im.KindOf(err) == im.Busy
+}
+
+// CatchUp gives links that missed updates the whole state, as far as they take it now.
+func (p *Links) CatchUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for link := range p.behind {
+		var m pb.Message
+		switch {
+		case slices.Contains(p.routes, link):
+			m = p.users()
+		case slices.Contains(p.logins, link):
+			m = p.info()
+		}
+		if m == nil || link.Push(0, m) == nil {
+			delete(p.behind, link)
+		}
+	}
+	p.tellMissed()
+}
+
+const (
+	// missedAfter is how long a route server has to be connected again before it is told
+	// which users left meanwhile: the other message servers, whose clients are to hear
+	// it, connect at about the same time.
+	missedAfter = 3 * time.Second
+	// missedAtOnce is how many users are told of at a time.
+	missedAtOnce = 1000
+)
+
+// tellMissed tells the route servers of users whose PC left while none of them was
+// connected. One that was restarted does not know that they ever were here, and nobody
+// would hear that they are gone. So each is said to come, and to leave. With mu held.
+func (p *Links) tellMissed() {
+	if len(p.missed) == 0 || len(p.routes) == 0 || p.opt.Now().Sub(p.since) < missedAfter {
+		return
+	}
+	n := 0
+	for user, client := range p.missed {
+		if n++; n > missedAtOnce {
+			return
+		}
+		delete(p.missed, user)
+		if p.online.HasPC(user) {
+			continue
+		}
+		for _, r := range p.routes {
+			if p.tell(r, statusUpdate(user, client, online)) {
+				p.tell(r, statusUpdate(user, client, offline)) // a full link gets the list later
+			}
+		}
+	}
+}
+
+// ForwardLocked gives m to the route server that passes messages on to other message
+// servers. With the lock held.
+func (p *Links) ForwardLocked(m pb.Message) {
+	if len(p.routes) == 0 || p.routes[0].Push(0, m) != nil {
+		p.notForwarded.WithLabelValues(m.Command().String()).Inc()
+	}
+}
+
+// Forward gives m to the route server that forwards, and reports whether it took it.
+// Otherwise m is lost to devices elsewhere, and counted: they find messages in the
+// history.
+func (p *Links) Forward(m pb.Message) bool {
+	p.mu.Lock()
+	r := first(p.routes)
+	p.mu.Unlock()
+	return p.push(r, m)
+}
+
+// ForwardReceipt is Forward for an ack, which only some route servers forward.
+func (p *Links) ForwardReceipt(m pb.Message) bool {
+	p.mu.Lock()
+	r := first(p.receipts)
+	p.mu.Unlock()
+	return p.push(r, m)
+}
+
+func first(links []*session.Session) *session.Session {
+	if len(links) == 0 {
+		return nil
+	}
+	return links[0]
+}
+
+func (p *Links) push(r *session.Session, m pb.Message) bool {
+	if r == nil || r.Push(0, m) != nil {
+		p.notForwarded.WithLabelValues(m.Command().String()).Inc()
+		return false
+	}
+	return true
+}
+
+// HasReceipts reports whether a route server is connected that forwards acks.
+func (p *Links) HasReceipts() bool { return p.hasReceipts.Load() }
+
+// HasRoute reports whether a route server is connected.
+func (p *Links) HasRoute() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.routes) > 0
+}
+
+// HasLogin reports whether a login server is connected.
+func (p *Links) HasLogin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.logins) > 0
+}
+
+// AcksChanged tells the route servers that forward acks whether a client of the user and
+// type of s acknowledges deliveries.
+func (p *Links) AcksChanged(s *session.Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tellAcks(s)
+}
+
+// tellAcks is AcksChanged. C++ route servers are not told: they would count one more
+// client. With mu held.
+func (p *Links) tellAcks(s *session.Session) {
+	there, acks := false, false
+	for _, o := range p.online.Of(s.User) {
+		if o.Client == s.Client {
+			there, acks = true, acks || p.opt.Acks(o)
+		}
+	}
+	if !there {
+		return // the last one left, and the route servers know
+	}
+	m := statusUpdate(s.User, s.Client, online)
+	m.SetAcks(acks)
+	for _, r := range p.routes {
+		if slices.Contains(p.receipts, r) {
+			p.tell(r, m)
+		} else {
+			p.early[r] = struct{}{}
+		}
+	}
+}
