@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
 	"teamtalk/core/im"
-	"teamtalk/proto/pb"
 )
 
 // messages is the part that stores messages.
@@ -46,7 +44,7 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	todo := make([]pending, 0, len(batch))
 	for _, m := range batch {
 		m.ID, m.Duplicate, m.GroupVersion = 0, false, 0
-		if m.Err = check(m); m.Err == nil {
+		if m.Err = im.CheckMessage(m); m.Err == nil {
 			todo = append(todo, pending{m: m, small: min(m.From, m.To), big: max(m.From, m.To)})
 		}
 	}
@@ -75,41 +73,6 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	}
 	s.metrics.seconds.Observe(time.Since(start).Seconds())
 	s.count(batch)
-}
-
-// check returns the reason why a message is invalid whatever the database holds.
-func check(m *im.Message) error {
-	switch m.Type {
-	case pb.MsgType_MSG_TYPE_SINGLE_TEXT, pb.MsgType_MSG_TYPE_GROUP_TEXT,
-		pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO:
-	default:
-		return im.Errorf(im.Invalid, "message of type %d cannot be stored", m.Type)
-	}
-	if len(m.ClientID) > im.MaxClientID {
-		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is too long, %d are allowed",
-			len(m.ClientID), im.MaxClientID)
-	}
-	if m.From == m.To && !m.Type.IsGroup() {
-		return im.Errorf(im.Invalid, "message from user %d to itself", m.From)
-	}
-	return checkBody(m)
-}
-
-// checkBody checks the content of a message against the columns of the MySQL schema.
-func checkBody(m *im.Message) error {
-	switch {
-	case isAudio(m.Type) && m.Audio == nil:
-		return im.Errorf(im.Invalid, "audio message without audio")
-	case isAudio(m.Type):
-		return im.WithKind(im.Invalid, "audio message", checkField("path", m.Audio.Path, 255))
-	case len(m.Data) > im.MaxContent:
-		return im.Errorf(im.Invalid, "message of %d bytes is too long, %d are allowed", len(m.Data),
-			im.MaxContent)
-	// SQLite accepts such a text. MySQL, to which the store may move, rejects it.
-	case !utf8.Valid(m.Data):
-		return im.Errorf(im.Invalid, "message is not UTF-8")
-	}
-	return nil
 }
 
 // appendAll stores messages in the transaction of w. Messages that get an err, and

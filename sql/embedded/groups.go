@@ -39,7 +39,7 @@ func scanGroup(row scanner) (g im.Group, lastMsgID uint32, err error) {
 func (s *groups) CreateGroup(ctx context.Context, g im.Group) (made im.Group, err error) {
 	var refused error
 	err = s.call("create group", func() error {
-		if err := checkGroup(&g); err != nil {
+		if err := im.CheckGroup(&g); err != nil {
 			return err
 		}
 		err := s.transact(ctx, func(w *writer) (err error) {
@@ -54,24 +54,6 @@ func (s *groups) CreateGroup(ctx context.Context, g im.Group) (made im.Group, er
 	return made, nil
 }
 
-// checkGroup returns the reason why a new group is invalid whatever its members are.
-func checkGroup(g *im.Group) error {
-	if g.Type != pb.GroupType_GROUP_TYPE_NORMAL && g.Type != pb.GroupType_GROUP_TYPE_TMP {
-		return im.Errorf(im.Invalid, "unknown group type %d", g.Type)
-	}
-	if err := checkGroupName(g.Name); err != nil {
-		return err
-	}
-	return im.WithKind(im.Invalid, "group", checkField("avatar", g.Avatar, im.MaxGroupName))
-}
-
-func checkGroupName(name string) error {
-	if name == "" {
-		return im.Errorf(im.Invalid, "group without a name")
-	}
-	return im.WithKind(im.Invalid, "group", checkField("name", name, im.MaxGroupName))
-}
-
 // createGroup inserts g. The reason for a rejection is returned in refused, so that the
 // transaction and the caches remain.
 func (w *writer) createGroup(g im.Group, now uint32) (made im.Group, refused, err error) {
@@ -80,8 +62,8 @@ func (w *writer) createGroup(g im.Group, now uint32) (made im.Group, refused, er
 	}
 	if n := len(g.Members); n == 0 {
 		return im.Group{}, im.Errorf(im.Invalid, "group without members"), nil
-	} else if n > im.MaxGroupMembers {
-		return im.Group{}, tooManyMembers(n), nil
+	} else if refused := im.CheckGroupSize(n); refused != nil {
+		return im.Group{}, refused, nil
 	}
 	result, err := w.conn.ExecContext(context.Background(), `insert into IMGroup (name, avatar,
 		creator, type, version, lastMsgId, lastChated, created, updated)
@@ -95,10 +77,6 @@ func (w *writer) createGroup(g im.Group, now uint32) (made im.Group, refused, er
 	}
 	g.ID, g.Version, g.Created, g.Updated, g.LastChat = uint32(id), 1, now, now, 0
 	return g, nil, w.join(g.ID, 0, g.Members, now)
-}
-
-func tooManyMembers(n int) error {
-	return im.Errorf(im.Invalid, "a group of %d members, %d are allowed", n, im.MaxGroupMembers)
 }
 
 // present returns those of the users that exist and have not departed, once each, in
@@ -190,8 +168,10 @@ func (w *writer) changeMembers(group uint32, t pb.GroupModifyType, users []uint3
 	if len(changed) == 0 {
 		return im.MemberChange{Version: g.Version, Current: g.Members}, nil, nil
 	}
-	if n := len(g.Members) + len(changed); adding && n > im.MaxGroupMembers {
-		return change, tooManyMembers(n), nil
+	if adding {
+		if refused := im.CheckGroupSize(len(g.Members) + len(changed)); refused != nil {
+			return change, refused, nil
+		}
 	}
 	current, err := w.setMembers(&g, last, changed, adding, now)
 	return im.MemberChange{Version: g.Version + 1, Current: current, Changed: changed}, nil, err
@@ -251,7 +231,7 @@ func (w *writer) changeGroup(group, now uint32, name string) (bool, error) {
 // SetGroupName changes a group's name; see im.GroupStore.
 func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) error {
 	return s.call("set group name", func() error {
-		if err := checkGroupName(name); err != nil {
+		if err := im.CheckGroupName(name); err != nil {
 			return err
 		}
 		found := false

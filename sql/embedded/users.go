@@ -4,9 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"teamtalk/core/im"
 )
@@ -123,8 +123,8 @@ const insertUser = `insert into IMUser (nameKey, name, domain, nick, sex, passwo
 func (s *directory) CreateUsers(ctx context.Context,
 	accounts []im.Account) (ids []uint32, err error) {
 	for i := range accounts {
-		if err := checkAccount(&accounts[i]); err != nil {
-			return nil, err
+		if err := im.CheckAccount(&accounts[i]); err != nil {
+			return nil, fmt.Errorf("account %d: %w", i, err)
 		}
 	}
 	err = s.changeDirectory(ctx, "create users", "IMUser", func(w *writer, now int64) error {
@@ -162,36 +162,4 @@ func (w *writer) insertUsers(accounts []im.Account, now int64) ([]uint32, error)
 		ids[i] = uint32(id)
 	}
 	return ids, nil
-}
-
-// checkAccount checks an account against the columns of the MySQL schema, to which the
-// store may move.
-func checkAccount(a *im.Account) error {
-	if strings.TrimRight(a.Name, " ") == "" {
-		return im.Errorf(im.Invalid, "account without a name")
-	}
-	for _, f := range []struct {
-		name, value string
-		limit       int // in characters
-	}{
-		{"name", a.Name, 32}, {"domain", a.Domain, 32}, {"nick", a.Nick, 32}, {"phone", a.Phone,
-			11}, {"email", a.Email, 64},
-		{"avatar", a.Avatar, 255}, {"sign info", a.SignInfo, 128}, {"password", a.Password,
-			32}, {"salt", a.Salt, 4},
-	} {
-		if err := checkField(f.name, f.value, f.limit); err != nil {
-			return im.WithKind(im.Invalid, "account "+strings.ToValidUTF8(a.Name, "?"), err)
-		}
-	}
-	return nil
-}
-
-func checkField(name, value string, limit int) error {
-	if !utf8.ValidString(value) {
-		return im.Errorf(im.Invalid, "%s is not UTF-8", name)
-	}
-	if n := utf8.RuneCountInString(value); n > limit {
-		return im.Errorf(im.Invalid, "%s has %d characters, %d are allowed", name, n, limit)
-	}
-	return nil
 }

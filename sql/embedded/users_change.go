@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"errors"
 
 	"teamtalk/core/im"
 )
@@ -41,9 +40,8 @@ func (w *writer) one(text string, dest any, args ...any) error {
 // SetPassword replaces a user's password and salt; see im.UserStore. It fails with kind
 // Invalid when one of them is too long.
 func (s *directory) SetPassword(ctx context.Context, id uint32, password, salt string) error {
-	if err := errors.Join(checkField("password", password, 32), checkField("salt", salt,
-		4)); err != nil {
-		return im.WithKind(im.Invalid, "embedded: set password", err)
+	if err := im.CheckPassword(password, salt); err != nil {
+		return err
 	}
 	return s.changeUser(ctx, "set password", "update IMUser set password = ?, salt = ? "+
 		"where id = ?", password, salt, id)
@@ -65,6 +63,9 @@ func (s *directory) changeUser(ctx context.Context, op, text string, args ...any
 
 // SetUserStatus changes a user's status; see im.UserStore.
 func (s *directory) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
+	if err := im.CheckUserStatus(status); err != nil {
+		return err
+	}
 	return s.changeDirectory(ctx, "set user status", "IMUser", func(w *writer, now int64) error {
 		w.recipients.Remove(id)
 		return w.updateUser("update IMUser set status = ?, updated = ? where id = ?",
@@ -74,7 +75,7 @@ func (s *directory) SetUserStatus(ctx context.Context, id uint32, status im.User
 
 // SetSignInfo changes a user's signature text; see im.UserStore.
 func (s *directory) SetSignInfo(ctx context.Context, id uint32, text string) error {
-	if err := checkField("sign info", text, 128); err != nil {
+	if err := im.CheckSignInfo(text); err != nil {
 		return err
 	}
 	return s.changeDirectory(ctx, "set sign info", "IMUser", func(w *writer, now int64) error {
@@ -85,7 +86,7 @@ func (s *directory) SetSignInfo(ctx context.Context, id uint32, text string) err
 
 // SetAvatar changes a user's avatar; see im.UserStore.
 func (s *directory) SetAvatar(ctx context.Context, id uint32, url string) error {
-	if err := checkField("avatar", url, 255); err != nil {
+	if err := im.CheckAvatar(url); err != nil {
 		return err
 	}
 	return s.changeDirectory(ctx, "set avatar", "IMUser", func(w *writer, now int64) error {

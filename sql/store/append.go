@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -156,42 +155,12 @@ func (s *messages) admit(batch []*im.Message) []*item {
 	items := make([]*item, 0, len(batch))
 	all := make([]item, len(batch))
 	for i, m := range batch {
-		if m.Err = invalid(m); m.Err == nil {
+		if m.Err = im.CheckMessage(m); m.Err == nil {
 			all[i] = item{m: m, key: m.Key()}
 			items = append(items, &all[i])
 		}
 	}
 	return items
-}
-
-// invalid returns the reason why a message is invalid, nil when it is valid.
-func invalid(m *im.Message) error {
-	switch m.Type {
-	case pb.MsgType_MSG_TYPE_SINGLE_TEXT, pb.MsgType_MSG_TYPE_GROUP_TEXT:
-		switch {
-		case len(m.Data) > im.MaxContent:
-			return im.Errorf(im.Invalid, "message of %d bytes is longer than %d", len(m.Data),
-				im.MaxContent)
-		case !utf8.Valid(m.Data):
-			return im.Errorf(im.Invalid, "message is not UTF-8")
-		}
-	case pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO:
-		if err := invalidAudio(m.Audio); err != nil {
-			return err
-		}
-	default:
-		return im.Errorf(im.Invalid, "message of unknown type %d", m.Type)
-	}
-	switch {
-	case m.From == 0 || m.To == 0:
-		return im.Errorf(im.Invalid, "message without a sender or recipient")
-	case m.From == m.To && !m.Type.IsGroup():
-		return im.Errorf(im.Invalid, "message to oneself")
-	case len(m.ClientID) > im.MaxClientID:
-		return im.Errorf(im.Invalid, "client_msg_id of %d bytes is longer than %d", len(m.ClientID),
-			im.MaxClientID)
-	}
-	return nil
 }
 
 // sessionType returns whether the message goes to a user or to a group.

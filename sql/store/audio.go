@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -13,23 +12,6 @@ import (
 
 // The sound of an audio message is a row of IMAudio, written in the transaction of the
 // message. The content of the message is the id of that row.
-
-// maxAudioPath is the width of the column, in characters.
-const maxAudioPath = 255
-
-// invalidAudio returns the reason why the sound of an audio message is invalid, nil when
-// it is valid.
-func invalidAudio(a *im.Audio) error {
-	switch {
-	case a == nil:
-		return im.Errorf(im.Invalid, "audio message without audio")
-	case !utf8.ValidString(a.Path):
-		return im.Errorf(im.Invalid, "path of audio is not UTF-8")
-	case utf8.RuneCountInString(a.Path) > maxAudioPath:
-		return im.Errorf(im.Invalid, "path of audio is longer than %d", maxAudioPath)
-	}
-	return nil
-}
 
 // isAudio reports whether the content of a message is the id of its sound.
 func isAudio(t pb.MsgType) bool {

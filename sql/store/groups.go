@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -35,34 +34,6 @@ func groupFields(g *im.Group) []any {
 		&g.Updated, &g.LastChat}
 }
 
-// invalidGroupName returns the reason why a group's name or avatar is invalid.
-func invalidGroupName(what, value string) error {
-	if !utf8.ValidString(value) {
-		return im.Errorf(im.Invalid, "%s of a group is not UTF-8", what)
-	}
-	if n := utf8.RuneCountInString(value); n > im.MaxGroupName {
-		return im.Errorf(im.Invalid, "%s of a group of %d characters is longer than %d", what, n,
-			im.MaxGroupName)
-	}
-	return nil
-}
-
-// checkGroupName returns the reason why a group's name is invalid.
-func checkGroupName(name string) error {
-	if name == "" {
-		return im.Errorf(im.Invalid, "group without a name")
-	}
-	return invalidGroupName("name", name)
-}
-
-// tooMany returns an error when n exceeds the members that a group may have.
-func tooMany(n int) error {
-	if n > im.MaxGroupMembers {
-		return im.Errorf(im.Invalid, "%d members are more than %d", n, im.MaxGroupMembers)
-	}
-	return nil
-}
-
 // distinct returns ids in increasing order, each once.
 func distinct(ids []uint32) []uint32 {
 	ids = slices.Clone(ids)
@@ -72,14 +43,8 @@ func distinct(ids []uint32) []uint32 {
 
 // CreateGroup creates a group; see im.GroupStore.
 func (s *groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
-	if err := checkGroupName(g.Name); err != nil {
+	if err := im.CheckGroup(&g); err != nil {
 		return im.Group{}, err
-	}
-	if err := invalidGroupName("avatar", g.Avatar); err != nil {
-		return im.Group{}, err
-	}
-	if g.Type != pb.GroupType_GROUP_TYPE_NORMAL && g.Type != pb.GroupType_GROUP_TYPE_TMP {
-		return im.Group{}, im.Errorf(im.Invalid, "unknown group type %d", g.Type)
 	}
 	asked := distinct(g.Members)
 	owed, err := s.change(ctx, func(tx *sql.Tx) (dues, error) {
@@ -90,7 +55,7 @@ func (s *groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) 
 		if len(g.Members) == 0 {
 			return dues{}, im.Errorf(im.Invalid, "group without members")
 		}
-		if err := tooMany(len(g.Members)); err != nil {
+		if err := im.CheckGroupSize(len(g.Members)); err != nil {
 			return dues{}, err
 		}
 		g.Version, g.Created, g.LastChat = 1, uint32(s.now().Unix()), 0
@@ -281,7 +246,7 @@ func (s *groups) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, addi
 	if adding {
 		current = append(slices.Clone(g.Members), changed...)
 		slices.Sort(current)
-		if err = tooMany(len(current)); err == nil {
+		if err = im.CheckGroupSize(len(current)); err == nil {
 			err = addMembers(ctx, tx, g.ID, changed, now)
 		}
 	} else {
@@ -394,7 +359,7 @@ func memberRows(ctx context.Context, tx *sql.Tx, group uint32, users []uint32,
 
 // SetGroupName changes a group's name; see im.GroupStore.
 func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) error {
-	if err := checkGroupName(name); err != nil {
+	if err := im.CheckGroupName(name); err != nil {
 		return err
 	}
 	var found int64

@@ -244,8 +244,7 @@ func (s *directory) ListUsers(ctx context.Context, after uint32, limit int) ([]i
 
 // SetPassword replaces a user's password; see im.UserStore.
 func (s *directory) SetPassword(ctx context.Context, id uint32, password, salt string) error {
-	if err := checkFields(&im.Account{User: im.User{Name: "-"}, Password: password,
-		Salt: salt}); err != nil {
+	if err := im.CheckPassword(password, salt); err != nil {
 		return err
 	}
 	return s.changeUser(ctx, id, "password=?, salt=?", password, salt)
@@ -253,15 +252,15 @@ func (s *directory) SetPassword(ctx context.Context, id uint32, password, salt s
 
 // SetUserStatus changes a user's status; see im.UserStore.
 func (s *directory) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
-	if status > 255 {
-		return im.Errorf(im.Invalid, "user status %d is out of range", status)
+	if err := im.CheckUserStatus(status); err != nil {
+		return err
 	}
 	return s.changeListed(ctx, id, "status", uint32(status), nil)
 }
 
 // SetSignInfo changes a user's signature text; see im.UserStore.
 func (s *directory) SetSignInfo(ctx context.Context, id uint32, text string) error {
-	if err := checkFields(&im.Account{User: im.User{Name: "-", SignInfo: text}}); err != nil {
+	if err := im.CheckSignInfo(text); err != nil {
 		return err
 	}
 	return s.changeListed(ctx, id, "sign_info", text, nil)
@@ -269,7 +268,7 @@ func (s *directory) SetSignInfo(ctx context.Context, id uint32, text string) err
 
 // SetAvatar changes a user's avatar; see im.UserStore.
 func (s *directory) SetAvatar(ctx context.Context, id uint32, url string) error {
-	if err := checkFields(&im.Account{User: im.User{Name: "-", Avatar: url}}); err != nil {
+	if err := im.CheckAvatar(url); err != nil {
 		return err
 	}
 	return s.changeListed(ctx, id, "avatar", url, nil)
@@ -339,40 +338,12 @@ func (s *directory) changeUser(ctx context.Context, id uint32, set string, args 
 	return nil
 }
 
-// checkFields returns an error for a field of an account that does not fit its column.
-// Lengths are in characters.
-func checkFields(a *im.Account) error {
-	for _, f := range []struct {
-		name, value string
-		max         int
-	}{
-		{"name", a.Name, 32}, {"domain", a.Domain, 32}, {"nick", a.Nick, 32}, {"password",
-			a.Password, 32}, {"salt", a.Salt, 4},
-		{"phone", a.Phone, 11}, {"email", a.Email, 64}, {"avatar", a.Avatar, 255}, {"sign info",
-			a.SignInfo, 128},
-	} {
-		if !utf8.ValidString(f.value) {
-			return im.Errorf(im.Invalid, "%s is not UTF-8", f.name)
-		}
-		if n := utf8.RuneCountInString(f.value); n > f.max {
-			return im.Errorf(im.Invalid, "%s of %d characters is longer than %d", f.name, n, f.max)
-		}
-	}
-	if a.Name == "" {
-		return im.Errorf(im.Invalid, "account without a name")
-	}
-	if a.Gender > 255 || a.Status > 255 {
-		return im.Errorf(im.Invalid, "gender or status out of range")
-	}
-	return nil
-}
-
 // CreateUsers adds accounts, all or none; see im.UserStore. The directory's lock prevents
 // two calls from taking the same name. The column has no unique key, because existing
 // deployments may have names twice.
 func (s *directory) CreateUsers(ctx context.Context, accounts []im.Account) ([]uint32, error) {
 	for i := range accounts {
-		if err := checkFields(&accounts[i]); err != nil {
+		if err := im.CheckAccount(&accounts[i]); err != nil {
 			return nil, fmt.Errorf("account %d: %w", i, err)
 		}
 	}

@@ -222,6 +222,7 @@ func noneWhenInvalid(f *fixture) {
 		refuse(l.name+" not UTF-8", "\xff\xfe", l.field)
 	}
 	refuse("no name", "", func(a *im.Account) *string { return &a.Name })
+	refuse("blank name", "  ", func(a *im.Account) *string { return &a.Name })
 	if n := f.countUsers(); n != 0 {
 		f.Errorf("%d users after CreateUsers that failed", n)
 	}

@@ -1,0 +1,156 @@
+package im
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"teamtalk/proto/pb"
+)
+
+// The checks of this file hold values against the columns of the MySQL schema. Every
+// store applies them, so that its rows can move to MySQL.
+
+// The longest texts of an account and of a sound, in characters.
+const (
+	MaxName      = 32 // also domain, nick and password
+	MaxSalt      = 4
+	MaxPhone     = 11
+	MaxEmail     = 64
+	MaxAvatar    = 255
+	MaxSignInfo  = 128
+	MaxAudioPath = 255
+)
+
+// maxTiny is the largest value of a column of one byte.
+const maxTiny = 255
+
+// CheckText returns an error with kind Invalid when text is not UTF-8, or has more than
+// limit characters. what names the text in the error.
+func CheckText(what, text string, limit int) error {
+	if !utf8.ValidString(text) {
+		return Errorf(Invalid, "%s is not UTF-8", what)
+	}
+	if n := utf8.RuneCountInString(text); n > limit {
+		return Errorf(Invalid, "%s of %d characters is longer than %d", what, n, limit)
+	}
+	return nil
+}
+
+// CheckAccount returns the reason why a cannot be stored, with kind Invalid: a text that
+// is too long or not UTF-8, a name that is empty or blank, or a gender or status out of
+// range.
+func CheckAccount(a *Account) error {
+	for _, f := range []struct {
+		name, text string
+		limit      int
+	}{
+		{"name", a.Name, MaxName}, {"domain", a.Domain, MaxName}, {"nick", a.Nick, MaxName},
+		{"phone", a.Phone, MaxPhone}, {"email", a.Email, MaxEmail},
+	} {
+		if err := CheckText(f.name, f.text, f.limit); err != nil {
+			return err
+		}
+	}
+	if strings.TrimRight(a.Name, " ") == "" { // databases ignore blanks at the end of a name
+		return Errorf(Invalid, "account without a name")
+	}
+	if a.Gender > maxTiny {
+		return Errorf(Invalid, "gender %d is out of range", a.Gender)
+	}
+	if err := CheckPassword(a.Password, a.Salt); err != nil {
+		return err
+	}
+	if err := CheckAvatar(a.Avatar); err != nil {
+		return err
+	}
+	if err := CheckSignInfo(a.SignInfo); err != nil {
+		return err
+	}
+	return CheckUserStatus(a.Status)
+}
+
+// CheckPassword returns the reason why a password and its salt cannot be stored, with
+// kind Invalid.
+func CheckPassword(password, salt string) error {
+	if err := CheckText("password", password, MaxName); err != nil {
+		return err
+	}
+	return CheckText("salt", salt, MaxSalt)
+}
+
+// CheckAvatar returns the reason why the avatar of a user cannot be stored, with kind
+// Invalid.
+func CheckAvatar(url string) error { return CheckText("avatar", url, MaxAvatar) }
+
+// CheckSignInfo returns the reason why the signature text of a user cannot be stored,
+// with kind Invalid.
+func CheckSignInfo(text string) error { return CheckText("sign info", text, MaxSignInfo) }
+
+// CheckUserStatus returns the reason why a status cannot be stored, with kind Invalid.
+func CheckUserStatus(s UserStatus) error {
+	if s > maxTiny {
+		return Errorf(Invalid, "user status %d is out of range", s)
+	}
+	return nil
+}
+
+// CheckMessage returns the reason why m cannot be stored whatever the store holds, with
+// kind Invalid; see MessageStore.AppendMessages.
+func CheckMessage(m *Message) error {
+	switch m.Type {
+	case pb.MsgType_MSG_TYPE_SINGLE_TEXT, pb.MsgType_MSG_TYPE_GROUP_TEXT:
+		switch {
+		case len(m.Data) > MaxContent:
+			return Errorf(Invalid, "message of %d bytes is longer than %d", len(m.Data), MaxContent)
+		case !utf8.Valid(m.Data):
+			return Errorf(Invalid, "message is not UTF-8")
+		}
+	case pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO:
+		if m.Audio == nil {
+			return Errorf(Invalid, "audio message without audio")
+		}
+		if err := CheckText("path of audio", m.Audio.Path, MaxAudioPath); err != nil {
+			return err
+		}
+	default:
+		return Errorf(Invalid, "message of unknown type %d", m.Type)
+	}
+	switch {
+	case m.From == 0 || m.To == 0:
+		return Errorf(Invalid, "message without a sender or recipient")
+	case m.From == m.To && !m.Type.IsGroup():
+		return Errorf(Invalid, "message from user %d to itself", m.From)
+	case len(m.ClientID) > MaxClientID:
+		return Errorf(Invalid, "client_msg_id of %d bytes is longer than %d",
+			len(m.ClientID), MaxClientID)
+	}
+	return nil
+}
+
+// CheckGroup returns the reason why g cannot be created whatever its members are, with
+// kind Invalid.
+func CheckGroup(g *Group) error {
+	if g.Type != pb.GroupType_GROUP_TYPE_NORMAL && g.Type != pb.GroupType_GROUP_TYPE_TMP {
+		return Errorf(Invalid, "unknown group type %d", g.Type)
+	}
+	if err := CheckGroupName(g.Name); err != nil {
+		return err
+	}
+	return CheckText("avatar of a group", g.Avatar, MaxGroupName)
+}
+
+// CheckGroupName returns the reason why a group cannot have this name, with kind Invalid.
+func CheckGroupName(name string) error {
+	if name == "" {
+		return Errorf(Invalid, "group without a name")
+	}
+	return CheckText("name of a group", name, MaxGroupName)
+}
+
+// CheckGroupSize returns the reason why a group cannot have n members, with kind Invalid.
+func CheckGroupSize(n int) error {
+	if n > MaxGroupMembers {
+		return Errorf(Invalid, "a group of %d members is larger than %d", n, MaxGroupMembers)
+	}
+	return nil
+}
