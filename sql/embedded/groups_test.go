@@ -238,8 +238,8 @@ func TestUpgrade(t *testing.T) {
 		email, avatar, departId, status, push_shield_status,
 		sign_info, created, updated) values (%[1]d, 'u%[1]d', 'u%[1]d', '', '', 0, '', '', '', '',
 		'', 0, 0, 0, '', 1, 1);`
-	_, err = db.Exec(steps[0].script + fmt.Sprintf("; pragma user_version = 1; pragma "+
-		"application_id = %d;", applicationID) +
+	_, err = db.Exec(steps[0].script +
+		fmt.Sprintf("; pragma user_version = 1; pragma application_id = %d;", applicationID) +
 		fmt.Sprintf(user, 1) + fmt.Sprintf(user, 2) + `
 		insert into IMRelationShip (id, smallId, bigId, lastMsgId, unreadSmall, unreadBig, created,
 		updated) values (1, 1, 2, 1, 0, 1, 5, 5);

@@ -28,8 +28,8 @@ func TestRaw(t *testing.T) {
 	send()
 	set := func(n int, fail error) error {
 		return s.Raw(ctx, func(conn *sql.Conn) error {
-			if _, err := conn.ExecContext(ctx, "update IMRelationShip set lastMsgId = ?",
-				n); err != nil {
+			const update = "update IMRelationShip set lastMsgId = ?"
+			if _, err := conn.ExecContext(ctx, update, n); err != nil {
 				return err
 			}
 			return fail

@@ -45,8 +45,8 @@ const (
 		select 1, id, smallId, unreadBig, statusBig, lastMsgId, updated
 			from IMRelationShip where bigId = ?1
 		union all
-		select 2, g.id, g.id, g.lastMsgId - m.readMsgId, g.lastMsgId <= max(m.joinMsgId,
-		m.removeMsgId), g.lastMsgId, g.lastChated
+		select 2, g.id, g.id, g.lastMsgId - m.readMsgId,
+			g.lastMsgId <= max(m.joinMsgId, m.removeMsgId), g.lastMsgId, g.lastChated
 			from IMGroupMember m join IMGroup g on g.id = m.groupId where m.userId = ?1`
 
 	// latest joins the last messages of the sides in c.

@@ -96,17 +96,16 @@ func (s *directory) SetAvatar(ctx context.Context, id uint32, url string) error 
 
 // SetUserDepart moves a user to a department; see im.UserStore.
 func (s *directory) SetUserDepart(ctx context.Context, id, depart uint32) error {
-	return s.changeDirectory(ctx, "set user department",
-		"IMUser", func(w *writer, now int64) error {
-			// The user is updated first, so that a missing user is NotFound whatever else
-			// is wrong.
-			if err := w.updateUser("update IMUser set departId = ?, updated = ? "+
-				"where id = ?", depart,
-				now, id); err != nil {
-				return err
-			}
-			return w.wantDepart(depart)
-		})
+	const update = "update IMUser set departId = ?, updated = ? where id = ?"
+	change := func(w *writer, now int64) error {
+		// The user is updated first, so that a missing user is NotFound whatever else is
+		// wrong.
+		if err := w.updateUser(update, depart, now, id); err != nil {
+			return err
+		}
+		return w.wantDepart(depart)
+	}
+	return s.changeDirectory(ctx, "set user department", "IMUser", change)
 }
 
 // updateUser runs a statement that changes one user. The last argument is the user's id.

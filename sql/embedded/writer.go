@@ -150,8 +150,8 @@ func (w *writer) prepareAppend(ctx context.Context) error {
 		{&w.clearGroupUnread, `update IMGroupMember set readMsgId = (select lastMsgId from IMGroup
 			where id = ?1)
 			where groupId = ?1 and userId = ?2`},
-		{&w.putClientID, "insert or ignore into ClientMessage (relateId, fromId, clientId, " +
-			"msgId, created) values (?, ?, ?, ?, ?)"},
+		{&w.putClientID, "insert or ignore into ClientMessage " +
+			"(relateId, fromId, clientId, msgId, created) values (?, ?, ?, ?, ?)"},
 		{&w.getClientID, "select msgId, created from ClientMessage where relateId = ? " +
 			"and fromId = ? and clientId = ?"},
 		{&w.dropClientID, "delete from ClientMessage where relateId = ? and fromId = ? " +
@@ -160,8 +160,8 @@ func (w *writer) prepareAppend(ctx context.Context) error {
 			when ?3 then 0 else unreadSmall end,
 			unreadBig = case bigId when ?3 then 0 else unreadBig end where smallId = ?1
 			and bigId = ?2`},
-		{&w.forget, "delete from ClientMessage where id < (select min(id) " +
-			"from ClientMessage) + ? and created <= ?"},
+		{&w.forget, "delete from ClientMessage " +
+			"where id < (select min(id) from ClientMessage) + ? and created <= ?"},
 		{&w.getOldest, "select created from ClientMessage order by id limit 1"},
 	}...)
 }

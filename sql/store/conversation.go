@@ -238,8 +238,8 @@ func (s *conversations) createRelations(ctx context.Context,
 func insertRelations(ctx context.Context, db querier, keys []uint64, now uint32) error {
 	return inChunks(keys, chunk, func(part []uint64) error {
 		var q strings.Builder
-		q.WriteString("INSERT IGNORE INTO IMRelationShip (smallId, bigId, status, created, " +
-			"updated) VALUES ")
+		q.WriteString("INSERT IGNORE INTO IMRelationShip " +
+			"(smallId, bigId, status, created, updated) VALUES ")
 		for i, k := range part {
 			if i > 0 {
 				q.WriteByte(',')

@@ -460,8 +460,9 @@ func TestAudioRowMissing(t *testing.T) {
 	var batch []*im.Message
 	for i := range 4 {
 		m := groupText(u[0], g, "")
-		m.Type, m.Audio = pb.MsgType_MSG_TYPE_GROUP_AUDIO, &im.Audio{Path: fmt.Sprintf("g0/%d.amr",
-			i), Size: uint32(100 + i), Duration: uint32(i)}
+		m.Type = pb.MsgType_MSG_TYPE_GROUP_AUDIO
+		m.Audio = &im.Audio{Path: fmt.Sprintf("g0/%d.amr", i), Size: uint32(100 + i),
+			Duration: uint32(i)}
 		batch = append(batch, m)
 	}
 	send(t, s, batch...)

@@ -61,9 +61,9 @@ func TestSettingsPrevail(t *testing.T) {
 	}
 }
 
-// TestHostileTexts stores texts over connections with every hostile DSN. appendText quotes the
-// content of a message. The driver quotes the sign info of a user and the path of a sound. A
-// client_msg_id is a hex literal. Every text must be read back byte for byte.
+// TestHostileTexts stores texts over connections with every hostile DSN. appendText quotes
+// the content of a message. The driver quotes the sign info of a user and the path of a
+// sound. A client_msg_id is a hex literal. Every text must be read back byte for byte.
 func TestHostileTexts(t *testing.T) {
 	e := newEnv(t)
 	dsn := e.dsn

@@ -144,8 +144,8 @@ func (s *push) clearToken(ctx context.Context, user uint32) error {
 
 // DropDeviceToken clears a token that no phone uses; see im.PushStore.
 func (s *push) DropDeviceToken(ctx context.Context, token string) error {
-	if token == "" || im.CheckDeviceToken(im.DeviceToken{Client: pb.ClientType_CLIENT_TYPE_IOS,
-		Token: token}) != nil {
+	t := im.DeviceToken{Client: pb.ClientType_CLIENT_TYPE_IOS, Token: token}
+	if token == "" || im.CheckDeviceToken(t) != nil {
 		return s.redisError("drop a push token", ctx.Err()) // no user can have such a token
 	}
 	owner, err := found(s.redis.token.Get(ctx, tokenKey(token)).Result())

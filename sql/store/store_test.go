@@ -124,9 +124,9 @@ func suite(parent *testing.T, make func(*testing.T) *env,
 		},
 		SameIDs: func(t *testing.T, s im.Store) {
 			var next int
-			if err := envs[s].db.QueryRow("SELECT 1+GREATEST((SELECT COALESCE(MAX(id), 0) " +
-				"FROM IMUser), (SELECT COALESCE(MAX(id), 0) " +
-				"FROM IMGroup))").Scan(&next); err != nil {
+			if err := envs[s].db.QueryRow("SELECT 1+GREATEST(" +
+				"(SELECT COALESCE(MAX(id), 0) FROM IMUser), " +
+				"(SELECT COALESCE(MAX(id), 0) FROM IMGroup))").Scan(&next); err != nil {
 				t.Fatal(err)
 			}
 			base++

@@ -156,8 +156,8 @@ func writeChats(ctx context.Context, tx execer, list []*chat) error {
 		bySecond[t.second] = append(bySecond[t.second], t.c.thread.id)
 	}
 	return eachSecond(bySecond, func(second uint32, ids string) error {
-		return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMGroup SET lastChated=GREATEST(lastChated, "+
-			"%d) WHERE id IN (%s)", second, ids))
+		return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMGroup "+
+			"SET lastChated=GREATEST(lastChated, %d) WHERE id IN (%s)", second, ids))
 	})
 }
 

@@ -64,8 +64,8 @@ func setTexts(f *fixture) {
 	ids := f.users(2)
 	other := f.account("user1")
 	for _, x := range userTexts(f.s) {
-		for _, text := range []string{"签名 🙂 'x\"\\%_", "签名 🙂 'x\"\\%_", strings.Repeat("界",
-			x.limit), " ends with blanks  ", ""} {
+		for _, text := range []string{"签名 🙂 'x\"\\%_", "签名 🙂 'x\"\\%_",
+			strings.Repeat("界", x.limit), " ends with blanks  ", ""} {
 			f.check(x.name, x.set(f.ctx, ids[0], text))
 			if got := x.get(f.account("user0").User); got != text {
 				f.Errorf("%s: %q, want %q", x.name, got, text)

@@ -133,8 +133,8 @@ func departsInvalid(f *fixture) {
 		d.ID = stored
 		f.wantKind("UpdateDepart with "+what, f.s.UpdateDepart(f.ctx, d), im.Invalid)
 	}
-	f.wantKind("UpdateDepart of none", f.s.UpdateDepart(f.ctx, im.Depart{ID: stored + 1000,
-		Name: "x"}), im.NotFound)
+	f.wantKind("UpdateDepart of none",
+		f.s.UpdateDepart(f.ctx, im.Depart{ID: stored + 1000, Name: "x"}), im.NotFound)
 	f.wantKind("UpdateDepart of 0", f.s.UpdateDepart(f.ctx, im.Depart{Name: "x"}), im.NotFound)
 	if after, _ := f.departs(1); !slices.Equal(after, all) {
 		f.Errorf("departments changed:\n got %+v\nwant %+v", after, all)
@@ -196,8 +196,8 @@ func departCircles(f *fixture) {
 	for _, parent := range []uint32{a, b, c} {
 		d := f.readDepart(a)
 		d.Parent = parent
-		f.wantKind(fmt.Sprintf("the first of three moved into %d", parent), f.s.UpdateDepart(f.ctx,
-			d), im.Invalid)
+		f.wantKind(fmt.Sprintf("the first of three moved into %d", parent),
+			f.s.UpdateDepart(f.ctx, d), im.Invalid)
 	}
 	f.updateDepart(c, func(d *im.Depart) { d.Parent = 0 })
 	f.updateDepart(a, func(d *im.Depart) { d.Parent = c })
@@ -378,8 +378,8 @@ func departRace(f *fixture) {
 func circleRace(f *fixture) {
 	other := f.second()
 	for i := range 20 {
-		a, b := f.readDepart(f.depart(fmt.Sprint("a", i), 0)), f.readDepart(f.depart(fmt.Sprint("b",
-			i), 0))
+		a := f.readDepart(f.depart(fmt.Sprint("a", i), 0))
+		b := f.readDepart(f.depart(fmt.Sprint("b", i), 0))
 		a.Parent, b.Parent = b.ID, a.ID
 		var wg sync.WaitGroup
 		var errs [2]error

@@ -40,16 +40,20 @@ var userTests = []test{
 func account(i int) im.Account {
 	return im.Account{
 		User: im.User{
-			Name: fmt.Sprintf("user%d", i), Domain: fmt.Sprintf("yonghu%d",
-				i), Nick: fmt.Sprintf("用户 %d 🙂", i),
-			Gender: uint32(i % 3), Phone: fmt.Sprintf("1380000%04d",
-				i%10000), Email: fmt.Sprintf("user%d@example.com", i),
-			Avatar: fmt.Sprintf("http://127.0.0.1:8700/g0/%d.jpg", i), DepartID: uint32(i%7 +
-				1), Status: im.StatusOK,
-			SignInfo: fmt.Sprintf("sign %d", i), PushShield: i%2 == 1,
+			Name:       fmt.Sprintf("user%d", i),
+			Domain:     fmt.Sprintf("yonghu%d", i),
+			Nick:       fmt.Sprintf("用户 %d 🙂", i),
+			Gender:     uint32(i % 3),
+			Phone:      fmt.Sprintf("1380000%04d", i%10000),
+			Email:      fmt.Sprintf("user%d@example.com", i),
+			Avatar:     fmt.Sprintf("http://127.0.0.1:8700/g0/%d.jpg", i),
+			DepartID:   uint32(i%7 + 1),
+			Status:     im.StatusOK,
+			SignInfo:   fmt.Sprintf("sign %d", i),
+			PushShield: i%2 == 1,
 		},
-		Password: im.HashPassword(im.ClientPassword(fmt.Sprintf("secret%d", i)),
-			"salt"), Salt: "salt",
+		Password: im.HashPassword(im.ClientPassword(fmt.Sprintf("secret%d", i)), "salt"),
+		Salt:     "salt",
 	}
 }
 

@@ -292,8 +292,8 @@ func filesCancelled(f *fixture) {
 	f.addFile(u[0], u[1], task(1))
 	ctx, cancel := context.WithCancel(f.ctx)
 	cancel()
-	if err := f.s.AddOfflineFile(ctx, im.OfflineFile{From: u[0], To: u[1], Task: task(2),
-		Name: "x"}); err == nil {
+	late := im.OfflineFile{From: u[0], To: u[1], Task: task(2), Name: "x"}
+	if err := f.s.AddOfflineFile(ctx, late); err == nil {
 		f.Error("AddOfflineFile: no error")
 	}
 	if _, err := f.s.OfflineFiles(ctx, u[1]); err == nil {

@@ -130,8 +130,8 @@ func groupMembersTaken(f *fixture) {
 	unknown := slices.Max(append(u, gone)) + 1000
 	g := f.createGroup(im.Group{Name: "g", Creator: u[0], Type: pb.GroupType_GROUP_TYPE_NORMAL,
 		Members: []uint32{u[3], u[0], unknown, u[3], gone, 0, u[1], math.MaxUint32, u[0]}})
-	if want := slices.Sorted(slices.Values([]uint32{u[0], u[1], u[3]})); !slices.Equal(g.Members,
-		want) {
+	want := slices.Sorted(slices.Values([]uint32{u[0], u[1], u[3]}))
+	if !slices.Equal(g.Members, want) {
 		f.Errorf("members %v, want %v", g.Members, want)
 	}
 	f.wantGroup(g)
@@ -172,8 +172,8 @@ func groupLongestFields(f *fixture) {
 	g := f.createGroup(im.Group{Name: strings.Repeat("🙂", im.MaxGroupName),
 		Avatar: strings.Repeat("é", im.MaxGroupName), Creator: math.MaxUint32,
 		Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: u})
-	if g.Name != strings.Repeat("🙂", im.MaxGroupName) || g.Avatar != strings.Repeat("é",
-		im.MaxGroupName) || g.Creator != math.MaxUint32 {
+	if g.Name != strings.Repeat("🙂", im.MaxGroupName) ||
+		g.Avatar != strings.Repeat("é", im.MaxGroupName) || g.Creator != math.MaxUint32 {
 		f.Errorf("got %+v", g)
 	}
 	f.wantGroup(g)
@@ -316,8 +316,8 @@ func groupsOf(f *fixture) {
 	make := func(t pb.GroupType, members ...uint32) im.Group {
 		return f.createGroup(im.Group{Name: "g", Creator: u[0], Type: t, Members: members})
 	}
-	a, b, c, d := make(normal, u[0], u[1]), make(temporary, u[0], u[1]), make(normal,
-		u[1]), make(normal, u[0], u[2])
+	a, b := make(normal, u[0], u[1]), make(temporary, u[0], u[1])
+	c, d := make(normal, u[1]), make(normal, u[0], u[2])
 	f.wantGroupsOf("normal", u[0], normal, 0, a, d)
 	f.wantGroupsOf("temporary", u[0], temporary, 0, b)
 	f.wantGroupsOf("normal", u[1], normal, 0, a, c)
@@ -456,8 +456,8 @@ func groupsCancelled(f *fixture) {
 			f.Errorf("%s with a cancelled context: no error", name)
 			continue
 		}
-		if kind := im.KindOf(err); slices.Contains([]im.Kind{im.NotFound, im.Exists, im.Invalid,
-			im.Denied}, kind) {
+		aboutRequest := []im.Kind{im.NotFound, im.Exists, im.Invalid, im.Denied}
+		if kind := im.KindOf(err); slices.Contains(aboutRequest, kind) {
 			f.Errorf("%s with a cancelled context says %v, which is about the request: %v",
 				name, kind, err)
 		}

@@ -361,8 +361,8 @@ func membersTogetherIn(f *fixture, other im.Store) {
 	for _, s := range stores {
 		groups, err := s.Groups(f.ctx, []uint32{g.ID})
 		f.check("Groups", err)
-		if len(groups) != 1 || groups[0].Version != last || !slices.Equal(groups[0].Members,
-			byVersion[last]) {
+		if len(groups) != 1 || groups[0].Version != last ||
+			!slices.Equal(groups[0].Members, byVersion[last]) {
 			f.Errorf("got %+v, want version %d with %v", groups, last, byVersion[last])
 		}
 		for _, user := range u {

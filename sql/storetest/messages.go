@@ -260,8 +260,8 @@ func badFailsAlone(f *fixture) {
 		{"recipient departed", text(u[0], gone, "x")},
 		{"to oneself", text(u[0], u[0], "x")},
 	} {
-		good := []*im.Message{text(u[0], u[1], tc.name), text(u[1], u[0], "after"), text(u[0], u[3],
-			"elsewhere")}
+		good := []*im.Message{text(u[0], u[1], tc.name), text(u[1], u[0], "after"),
+			text(u[0], u[3], "elsewhere")}
 		before := len(f.history(u[0], u[1]))
 		f.s.AppendMessages(f.ctx, []*im.Message{good[0], tc.bad, good[1], good[2]})
 		f.wantKind(tc.name, tc.bad.Err, im.Invalid)

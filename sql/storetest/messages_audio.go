@@ -19,9 +19,9 @@ func audio(f *fixture) {
 	u := f.users(3)
 	g := f.group(u...)
 	const single, group = pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO
-	first, second := f.voice(u[0], u[1], single,
-		"http://127.0.0.1:8700/g0/000/001/一.spx"), f.voice(u[1], u[0], single,
-		strings.Repeat("漢", 255))
+	first, second := f.voice(u[0], u[1], single, "http://127.0.0.1:8700/g0/000/001/一.spx"),
+		f.voice(u[1], u[0], single,
+			strings.Repeat("漢", 255))
 	toGroup, last := f.voice(u[0], g.ID, group, "g0/2.spx"), f.voice(u[2], g.ID, group, "g0/2.spx")
 	// the store does not keep the sound itself
 	second.Data = bytes.Repeat([]byte{0xff}, im.MaxAudio)

@@ -205,8 +205,7 @@ func badGroupFailsAlone(f *fixture) {
 		{"too long", f.groupText(u[0], g.ID, strings.Repeat("x", im.MaxContent+1)), im.Invalid},
 		{"not UTF-8", f.groupText(u[0], g.ID, "\xff"), im.Invalid},
 		{"client id too long", long, im.Invalid},
-		{"no such group", f.groupText(u[0], slices.Max([]uint32{g.ID, other.ID})+1000,
-			"x"), im.Invalid},
+		{"no such group", f.groupText(u[0], max(g.ID, other.ID)+1000, "x"), im.Invalid},
 		{"group 0", f.groupText(u[0], 0, "x"), im.Invalid},
 		{"not a member", f.groupText(u[0], other.ID, "x"), im.Denied},
 		{"no longer a member", f.groupText(u[2], g.ID, "x"), im.Denied},
@@ -245,8 +244,8 @@ func refusedGroupFailsAlone(f *fixture) {
 	named.ClientID = []byte("id")
 	batch := []*im.Message{
 		f.groupText(u[0], a.ID, "a1"), named, f.groupText(u[1], a.ID, "a2"), text(u[0], u[1], "c1"),
-		f.groupText(u[0], b.ID, "refused"), f.groupText(u[2], b.ID, "denied"), text(u[0], u[1],
-			"refused"), f.groupText(u[0], a.ID, "a3"),
+		f.groupText(u[0], b.ID, "refused"), f.groupText(u[2], b.ID, "denied"),
+		text(u[0], u[1], "refused"), f.groupText(u[0], a.ID, "a3"),
 	}
 	f.s.AppendMessages(f.ctx, batch)
 	var stored []*im.Message
@@ -357,8 +356,8 @@ func twinClientIDs(f *fixture) {
 	a, b := f.pair()
 	n := f.twin(a, b)
 	for _, when := range []string{"one batch", "batches"} {
-		batch := []*im.Message{f.named(a, n, "to the user", when), f.namedIn(a, n,
-			"to the group", when)}
+		batch := []*im.Message{f.named(a, n, "to the user", when),
+			f.namedIn(a, n, "to the group", when)}
 		if when == "one batch" {
 			f.append(batch...)
 		} else {
@@ -408,8 +407,8 @@ func twins(f *fixture) {
 	a, b := f.pair()
 	n := f.twin(a, b)
 	toUser := []*im.Message{f.named(a, n, "1", ""), f.named(n, a, "2", "")}
-	toGroup := []*im.Message{f.groupText(b, n, "1"), f.groupText(n, n,
-		"from the user of that number"), f.groupText(b, n, "3")}
+	toGroup := []*im.Message{f.groupText(b, n, "1"),
+		f.groupText(n, n, "from the user of that number"), f.groupText(b, n, "3")}
 	f.append(toUser[0], toGroup[0], toUser[1], toGroup[1], toGroup[2])
 	f.sync()
 	f.wantHistory(a, n, toUser...)

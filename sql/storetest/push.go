@@ -249,8 +249,8 @@ func oneTokenForAll(f *fixture) {
 	for i := range uint32(16) {
 		all = append(all, i+1)
 		wg.Go(func() {
-			if err := f.s.SetDeviceToken(f.ctx, im.DeviceToken{User: i + 1, Client: ios,
-				Token: "phone"}); err != nil {
+			token := im.DeviceToken{User: i + 1, Client: ios, Token: "phone"}
+			if err := f.s.SetDeviceToken(f.ctx, token); err != nil {
 				f.Errorf("SetDeviceToken: %v", err)
 			}
 		})

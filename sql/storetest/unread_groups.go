@@ -214,8 +214,8 @@ func groupCrashBeforeCount(f *fixture) {
 	f.post(u[0], a.ID, "1")
 	f.check("ClearGroupUnread", f.s.ClearGroupUnread(f.ctx, u[1], a.ID))
 	f.s = f.factory.CrashBeforeCount(f.T, f.s, []*im.Message{
-		f.groupText(u[0], a.ID, "2"), f.groupText(u[1], a.ID, "3"), text(u[0], u[3],
-			"1"), f.groupText(u[0], a.ID, "4"), f.groupText(u[3], b.ID, "1"),
+		f.groupText(u[0], a.ID, "2"), f.groupText(u[1], a.ID, "3"),
+		text(u[0], u[3], "1"), f.groupText(u[0], a.ID, "4"), f.groupText(u[3], b.ID, "1"),
 	})
 	check := func(when string, inA [3]uint32, inB [2]uint32) {
 		f.Helper()
@@ -321,8 +321,8 @@ func groupTwoProcesses(f *fixture) {
 		wg.Go(func() {
 			for range each {
 				a, b := f.groupText(u[2*i], g.ID, "a"), f.groupText(u[2*i+1], g.ID, "b")
-				batch := []*im.Message{a, f.groupText(u[i], h.ID, "elsewhere"), text(u[0], u[3],
-					"elsewhere"), b}
+				batch := []*im.Message{a, f.groupText(u[i], h.ID, "elsewhere"),
+					text(u[0], u[3], "elsewhere"), b}
 				if i == 1 {
 					slices.Reverse(batch)
 				}
