@@ -25,7 +25,7 @@ func testDepartCommands(t *testing.T) {
 	run("add", "East", "--parent", "Sales").want(t, cli.ExitOK, "added Sales/East (id 3)\n", "")
 	run("add", "East", "--parent", "2").want(t, cli.ExitOK, "added 研发部/East (id 4)\n", "")
 	run("add", "East", "--parent", "/Sales/").want(t, cli.ExitFailure, "",
-		`there is a department "East" in the same place, with id 3`)
+		`department 3 has the same parent and the same name "East"`)
 	run("add", "x", "--parent", "East").want(t, cli.ExitFailure, "",
 		`2 departments have the name "East"; give the path or id of one: `+
 			`3 (Sales/East), 4 (研发部/East)`)
@@ -54,9 +54,9 @@ func testDepartCommands(t *testing.T) {
 		`{"id":3,"name":"East","path":"Sales/East","parent":1,"priority":0,"users":1}`+"\n", "")
 
 	run("move", "Sales", "Sales/East/Shop").want(t, cli.ExitFailure, "",
-		"department 1 would be inside itself")
+		"department 1 would become its own ancestor")
 	run("delete", "Sales").want(t, cli.ExitFailure, "",
-		`department 1 has departments in it: "East"`)
+		`department 1 contains department "East"`)
 	run("delete", "5").want(t, cli.ExitFailure, "", "department 5 has users in it: 1")
 	run("rename", "Sales/East", "Orient").want(t, cli.ExitOK,
 		"Sales/East (id 3) is now Sales/Orient\n", "")

@@ -38,7 +38,7 @@ none.`,
 			for _, text := range []struct {
 				name, value string
 				limit       int
-			}{{"avatar", f.avatar, 255}, {"sign info", f.sign, 128}} {
+			}{{"avatar", f.avatar, im.MaxAvatar}, {"sign info", f.sign, im.MaxSignInfo}} {
 				if err := admin.CheckText(text.name, text.value, text.limit); err != nil {
 					return &cli.UsageError{Cmd: cmd, Err: err}
 				}

@@ -2,6 +2,7 @@ package im
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"teamtalk/proto/pb"
@@ -25,15 +26,28 @@ const (
 const maxTiny = 255
 
 // CheckText returns an error with kind Invalid when text is not UTF-8, or has more than
-// limit characters. what names the text in the error.
+// limit characters. The error calls the text by the name in what.
 func CheckText(what, text string, limit int) error {
 	if !utf8.ValidString(text) {
 		return Errorf(Invalid, "%s is not UTF-8", what)
 	}
 	if n := utf8.RuneCountInString(text); n > limit {
-		return Errorf(Invalid, "%s of %d characters is longer than %d", what, n, limit)
+		return Errorf(Invalid, "%s is %d characters long; %d fit", what, n, limit)
 	}
 	return nil
+}
+
+// CheckTyped is CheckText for a text that a person typed. It also rejects texts that can
+// only be a mistake: with a control character, or with a blank at the beginning or end.
+func CheckTyped(what, text string, limit int) error {
+	switch {
+	case !utf8.ValidString(text): // CheckText returns the error
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return Errorf(Invalid, "%s contains a control character", what)
+	case text != strings.TrimSpace(text):
+		return Errorf(Invalid, "%s begins or ends with a blank", what)
+	}
+	return CheckText(what, text, limit)
 }
 
 // CheckAccount returns the reason why a cannot be stored, with kind Invalid: a text that
@@ -52,7 +66,7 @@ func CheckAccount(a *Account) error {
 		}
 	}
 	if strings.TrimRight(a.Name, " ") == "" { // databases ignore blanks at the end of a name
-		return Errorf(Invalid, "account without a name")
+		return Errorf(Invalid, "a user needs a name")
 	}
 	if a.Gender > maxTiny {
 		return Errorf(Invalid, "gender %d is out of range", a.Gender)
@@ -142,7 +156,7 @@ func CheckGroup(g *Group) error {
 // CheckGroupName returns the reason why a group cannot have this name, with kind Invalid.
 func CheckGroupName(name string) error {
 	if name == "" {
-		return Errorf(Invalid, "group without a name")
+		return Errorf(Invalid, "a group needs a name")
 	}
 	return CheckText("name of a group", name, MaxGroupName)
 }

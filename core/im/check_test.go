@@ -10,11 +10,30 @@ import (
 // TestCheckText tries texts around a limit of three characters.
 func TestCheckText(t *testing.T) {
 	for text, want := range map[string]bool{
-		"": true, "abc": true, "漢字界": true, "a\x00b": true, "abcd": false, "漢字界x": false, "\xff": false,
+		"": true, "abc": true, "漢字界": true, "a\x00b": true, "abcd": false, "漢字界x": false,
+		"\xff": false,
 	} {
 		err := CheckText("text", text, 3)
 		if (err == nil) != want || err != nil && KindOf(err) != Invalid {
 			t.Errorf("%q: %v, want it valid: %v", text, err, want)
+		}
+	}
+}
+
+// TestCheckTypedRejectsMistakes tries texts that a person can only have typed by mistake.
+func TestCheckTypedRejectsMistakes(t *testing.T) {
+	for text, part := range map[string]string{
+		"": "", "漢字 界": "", "a\tb": "control character", "ab ": "begins or ends",
+		" ab":  "begins or ends",
+		"\xff": "not UTF-8", "12345": "text is 5 characters long; 4 fit",
+	} {
+		err := CheckTyped("text", text, 4)
+		switch {
+		case part == "" && err != nil:
+			t.Errorf("%q: %v", text, err)
+		case part == "":
+		case KindOf(err) != Invalid || err == nil || !strings.Contains(err.Error(), part):
+			t.Errorf("%q: %v, want kind invalid and %q", text, err, part)
 		}
 	}
 }

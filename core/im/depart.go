@@ -10,8 +10,11 @@ import (
 // MaxDepartName is the longest name of a department, in characters.
 const MaxDepartName = 64
 
-// CheckDepart says what keeps d from being stored among all, the departments there are; d replaces the one with its ID, or is new when there is none. Invalid and
-// Exists as DepartStore says; that a department to be deleted has no users is for the store to find out. Names are compared letter by letter.
+// CheckDepart returns the reason why department d cannot be stored, nil when it can. The
+// list all holds the departments of the store: d replaces the one with its ID, or is new
+// when no department has that ID. The error has kind Invalid or Exists, as DepartStore
+// says. The store itself checks that a department to be deleted has no users. Names are
+// compared byte by byte.
 func CheckDepart(d Depart, all []Depart) error {
 	switch {
 	case strings.TrimSpace(d.Name) == "":
@@ -19,17 +22,21 @@ func CheckDepart(d Depart, all []Depart) error {
 	case !utf8.ValidString(d.Name):
 		return Errorf(Invalid, "department name is not UTF-8")
 	case utf8.RuneCountInString(d.Name) > MaxDepartName:
-		return Errorf(Invalid, "department name of %d characters is longer than %d", utf8.RuneCountInString(d.Name), MaxDepartName)
-	case d.Status != pb.DepartmentStatusType_DEPT_STATUS_OK && d.Status != pb.DepartmentStatusType_DEPT_STATUS_DELETE:
+		return Errorf(Invalid, "department name of %d characters is longer than %d",
+			utf8.RuneCountInString(d.Name), MaxDepartName)
+	case d.Status != pb.DepartmentStatusType_DEPT_STATUS_OK &&
+		d.Status != pb.DepartmentStatusType_DEPT_STATUS_DELETE:
 		return Errorf(Invalid, "department status %d", d.Status)
 	}
 	byID := make(map[uint32]*Depart, len(all))
 	for i := range all {
 		byID[all[i].ID] = &all[i]
 	}
-	// A department whose parent another program deleted can still be deleted as it is, and no more.
 	old := byID[d.ID]
-	if goes := deleted(&d) && old != nil && old.Parent == d.Parent; !goes {
+	// Another program may have deleted the parent of a department. Such a department can
+	// be deleted where it is; every other change must give it a parent that exists.
+	stays := old != nil && old.Parent == d.Parent
+	if !deleted(&d) || !stays {
 		if err := checkParent(d, byID); err != nil {
 			return err
 		}
@@ -39,9 +46,11 @@ func CheckDepart(d Depart, all []Depart) error {
 		switch {
 		case other.ID == d.ID || deleted(other):
 		case deleted(&d) && old != nil && other.Parent == d.ID:
-			return Errorf(Invalid, "department %d has departments in it: %q and maybe others", d.ID, other.Name)
+			return Errorf(Invalid, "department %d contains department %q: move or delete it first",
+				d.ID, other.Name)
 		case !deleted(&d) && other.Parent == d.Parent && other.Name == d.Name:
-			return Errorf(Exists, "there is a department %q in the same place, with id %d", d.Name, other.ID)
+			return Errorf(Exists, "department %d has the same parent and the same name %q",
+				other.ID, d.Name)
 		}
 	}
 	return nil
@@ -49,7 +58,8 @@ func CheckDepart(d Depart, all []Depart) error {
 
 func deleted(d *Depart) bool { return d.Status == pb.DepartmentStatusType_DEPT_STATUS_DELETE }
 
-// checkParent walks up from d. Other programs may have left circles above: the walk takes no more steps than there are departments.
+// checkParent follows the parents of d to the top. Other programs may have stored cycles,
+// so the walk takes at most one step more than there are departments.
 func checkParent(d Depart, byID map[uint32]*Depart) error {
 	if d.Parent == 0 {
 		return nil
@@ -64,9 +74,9 @@ func checkParent(d Depart, byID map[uint32]*Depart) error {
 			return nil
 		}
 		if at == d.ID {
-			return Errorf(Invalid, "department %d would be inside itself", d.ID)
+			return Errorf(Invalid, "department %d would become its own ancestor", d.ID)
 		}
 		at = p.Parent
 	}
-	return Errorf(Invalid, "department %d is inside itself, by way of others", d.Parent)
+	return Errorf(Invalid, "the parents of department %d form a cycle", d.Parent)
 }

@@ -5,27 +5,28 @@ import (
 	"fmt"
 )
 
-// Kind says what went wrong in the terms of whoever has to act on it. Only the router turns kinds into the result codes of the
-// protocol.
+// Kind classifies an error by the reaction that it calls for. Only the router translates
+// kinds into the result codes of the protocol.
 type Kind uint8
 
 // The kinds of errors.
 const (
-	Internal    Kind = iota // a fault of ours; the request may be fine
+	Internal    Kind = iota // a fault of this server; the request may be valid
 	Invalid                 // the request can never succeed as it is
 	Malformed               // the bytes do not decode
-	NotFound                // what is asked for does not exist
-	Exists                  // what is to be made exists already
-	Denied                  // not allowed to this user
-	NotLoggedIn             // allowed after login only
+	NotFound                // the object of the request does not exist
+	Exists                  // the object to be created exists already
+	Denied                  // this user may not do it
+	NotLoggedIn             // it is allowed after login only
 	Busy                    // a queue or limit is full; the same request may succeed later
 	Unavailable             // a server or database that is needed is not reachable
-	Closed                  // shutting down
+	Closed                  // this server or client is shutting down
 )
 
-var kindNames = [...]string{"internal", "invalid", "malformed", "not found", "exists", "denied", "not logged in", "busy", "unavailable", "closed"}
+var kindNames = [...]string{"internal", "invalid", "malformed", "not found", "exists", "denied",
+	"not logged in", "busy", "unavailable", "closed"}
 
-// String names the kind as logs and metrics do.
+// String returns the kind's name in logs and metrics.
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
 		return kindNames[k]
@@ -37,7 +38,7 @@ func (k Kind) String() string {
 type Error struct {
 	Kind Kind
 	Msg  string // for people; no user content, no secrets
-	Err  error  // what caused it, for operators; may be nil
+	Err  error  // the cause, for operators; may be nil
 }
 
 // Error returns the message and its cause.
@@ -51,12 +52,14 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errorf makes an error of a kind. To keep a cause in the chain use WithKind.
+// Errorf returns an error of kind k. WithKind keeps a cause in the chain, Errorf does
+// not.
 func Errorf(k Kind, format string, args ...any) error {
 	return &Error{Kind: k, Msg: fmt.Sprintf(format, args...)}
 }
 
-// WithKind gives err a kind and a message. It returns nil for a nil err.
+// WithKind returns an error with kind k, a message and the cause err. It returns nil for
+// a nil err.
 func WithKind(k Kind, msg string, err error) error {
 	if err == nil {
 		return nil
@@ -64,7 +67,8 @@ func WithKind(k Kind, msg string, err error) error {
 	return &Error{Kind: k, Msg: msg, Err: err}
 }
 
-// KindOf returns the kind of the outermost Error in err's chain; Internal when there is none.
+// KindOf returns the kind of the outermost Error in err's chain; Internal when there is
+// none.
 func KindOf(err error) Kind {
 	var e *Error
 	if errors.As(err, &e) {

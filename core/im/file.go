@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// OfflineFile is a file that a file server keeps until its receiver fetches it.
+// OfflineFile is a file that a file server keeps until the receiver fetches it.
 type OfflineFile struct {
 	From, To uint32 // users
-	Task     string // the file server's name for the transfer, see ValidTaskID
+	Task     string // the file server's id of the transfer, see ValidTaskID
 	Name     string // 1 to MaxFileName characters
 	Size     uint32 // bytes
 	Created  uint32 // unix seconds
@@ -21,59 +21,75 @@ type OfflineFile struct {
 const (
 	// MaxFileName is the longest name of a file, in characters.
 	MaxFileName = 255
-	// MaxTaskID is the longest name of a transfer, in bytes. File servers draw UUIDs, of 36.
+	// MaxTaskID is the longest id of a transfer, in bytes. File servers generate UUIDs of
+	// 36 bytes.
 	MaxTaskID = 64
-	// MaxOfflineFiles is how many files that wait for one user are listed, the oldest. With the longest names that makes some 600 KB, in one frame.
+	// MaxOfflineFiles limits the list of files that wait for one user. The oldest are
+	// listed. With the longest names the list has about 600 KB, in one frame.
 	MaxOfflineFiles = 500
-	// MaxFilesBetween is how many files from one user may wait for another. Nobody can fill up another's list alone.
+	// MaxFilesBetween is the most files from one user that may wait for another user, so
+	// that one sender cannot fill the receiver's list.
 	MaxFilesBetween = 100
-	// OfflineFilePage is how many rows a page of everybody's list looks at.
+	// OfflineFilePage is the number of rows that FileStore.OfflineFilePage reads.
 	OfflineFilePage = 1000
 )
 
-// OfflineFileState is what the list says of a file.
+// OfflineFileState is the state of a file on the receiver's list.
 type OfflineFileState uint8
 
-// The states of a file on the list.
+// The states of a file on the receiver's list.
 const (
-	FileUnlisted OfflineFileState = iota // it was never noted, or has been forgotten
-	FileListed                           // it waits
-	FileTaken                            // its receiver has taken it off
+	FileUnlisted OfflineFileState = iota // it was never added, or was forgotten
+	FileListed                           // it waits for its receiver
+	FileTaken                            // its receiver deleted it from the list
 )
 
-// FileStore keeps the list of files that wait for their receivers. The files themselves are with the file servers.
+// FileStore keeps the lists of files that wait for their receivers. File servers keep the
+// files themselves.
 type FileStore interface {
-	// AddOfflineFile notes that f waits; its Created is the store's time, whatever f says. One with the same From, To and Task that is there, or was and is deleted, stays
-	// as it is. Invalid as CheckOfflineFile says, and when one of the users does not exist or has departed; Denied when MaxFilesBetween wait already.
+	// AddOfflineFile adds f to its receiver's list. The store sets Created to its own
+	// time. When the list holds or held a file with the same From, To and Task, also a
+	// deleted one, nothing changes. Invalid as CheckOfflineFile says, and when one of the
+	// users does not exist or has departed. Denied when MaxFilesBetween files wait
+	// already.
 	AddOfflineFile(ctx context.Context, f OfflineFile) error
-	// OfflineFiles returns the files that wait for a user, in the order in which they were noted, at most MaxOfflineFiles.
+	// OfflineFiles returns the files that wait for a user, oldest first, at most
+	// MaxOfflineFiles.
 	OfflineFiles(ctx context.Context, to uint32) ([]OfflineFile, error)
-	// DeleteOfflineFile takes a file off its receiver's list. It does nothing when it is not there.
+	// DeleteOfflineFile deletes a file from its receiver's list. It does nothing when the
+	// list does not hold it.
 	DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error
-	// ExpireOfflineFiles forgets what was noted before a time, in unix seconds, deleted files too, and returns how many that were.
+	// ExpireOfflineFiles forgets the files, deleted ones included, that were added before
+	// a time in unix seconds. It returns their number.
 	ExpireOfflineFiles(ctx context.Context, before uint32) (int, error)
-	// OfflineFilePage returns, of the OfflineFilePage rows after one, those of files that wait, and the last of these rows, with which the next page begins; 0 when there are
-	// none after it. The first page begins with 0. It may be as old as the slave is: what is decided by it has to bear that.
+	// OfflineFilePage reads the OfflineFilePage rows after row after, with 0 the first
+	// ones. It returns the waiting files among them, and the last row, which is the
+	// argument for the next page; last is 0 when no further row follows. The page may
+	// come from a slave and be as old as the slave: a decision based on it must tolerate
+	// that.
 	OfflineFilePage(ctx context.Context, after uint32) (files []OfflineFile, last uint32, err error)
-	// OfflineFileState tells what the list says of a file just now.
+	// OfflineFileState returns the present state of a file on the list.
 	OfflineFileState(ctx context.Context, from, to uint32, task string) (OfflineFileState, error)
-	// ForgetOfflineFile forgets that a file waits, as if it had never been noted: it may be noted again. It reports whether it did wait; one that its receiver has taken off
-	// stays taken off.
+	// ForgetOfflineFile forgets a waiting file as if it had never been added: it may be
+	// added again. It reports whether the file was waiting. A file that its receiver
+	// deleted stays deleted.
 	ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error)
 }
 
-// CheckOfflineFile says what keeps f from being noted, with kind Invalid: a name that is empty, too long or not UTF-8, or a task that is none.
+// CheckOfflineFile returns the reason why f cannot be added to a list, with kind Invalid:
+// the name is empty, too long or not UTF-8, or the task is not a valid id.
 func CheckOfflineFile(f OfflineFile) error {
 	if err := CheckFileName(f.Name); err != nil {
 		return err
 	}
 	if !ValidTaskID(f.Task) {
-		return Errorf(Invalid, "transfer whose name of %d bytes is none", len(f.Task))
+		return Errorf(Invalid, "transfer id of %d bytes is not valid", len(f.Task))
 	}
 	return nil
 }
 
-// CheckFileName says what is wrong with the name of a file, with kind Invalid. What a client makes of slashes in it is the client's to know.
+// CheckFileName returns the reason why name cannot be the name of a file, with kind
+// Invalid. Slashes are allowed: the receiving client decides how to use the name.
 func CheckFileName(name string) error {
 	switch {
 	case name == "":
@@ -81,12 +97,14 @@ func CheckFileName(name string) error {
 	case !utf8.ValidString(name):
 		return Errorf(Invalid, "file name is not UTF-8")
 	case utf8.RuneCountInString(name) > MaxFileName:
-		return Errorf(Invalid, "file name of %d characters is longer than %d", utf8.RuneCountInString(name), MaxFileName)
+		return Errorf(Invalid, "file name of %d characters is longer than %d",
+			utf8.RuneCountInString(name), MaxFileName)
 	}
 	return nil
 }
 
-// ValidTaskID reports whether s can be a file server's name for a transfer: 1 to MaxTaskID digits, ASCII letters and hyphens.
+// ValidTaskID reports whether s can be a file server's id of a transfer: 1 to MaxTaskID
+// digits, ASCII letters and hyphens.
 func ValidTaskID(s string) bool {
 	if s == "" || len(s) > MaxTaskID {
 		return false
@@ -100,19 +118,25 @@ func ValidTaskID(s string) bool {
 	return true
 }
 
-// A transfer's id says which file server made it: in the last group of its UUID the first four digits are the server's mark and the other eight its seal. Both follow from the
-// address it tells clients, so nothing has to be configured, and to everybody else the id is a UUID like others, of which 74 bits are random.
+// The id of a transfer tells which file server made it. In the last group of the UUID the
+// first four digits are the server's mark, and the other eight are its seal. Both are
+// computed from the address that the file server announces to clients, so nothing needs
+// to be configured. To other programs the id is an ordinary UUID with 74 random bits.
 //
-// The mark is for message servers, which know all these addresses: it says where to look first. Ids of other file servers have chance digits there, and lead nowhere, or rarely
-// to a wrong place. The seal covers the whole id, and the address in full: by it a file server knows that it made an id of which it has nothing else any more, so that it never
-// takes another's for its own.
+// Message servers know the addresses of all file servers and use the mark to find the
+// server to ask first. Ids of file servers of other programs have random digits in its
+// place: they match no server, or rarely a wrong one. The seal covers the rest of the id
+// and the full address. By the seal a file server recognizes an id that it made, even
+// after it has lost all other data about the transfer, and never mistakes the id of
+// another server for its own.
 const (
 	uuidLen   = 36
 	markBegin = 24
 	markEnd   = 28
 )
 
-// ServerMark is the mark of a file server: four hexadecimal digits. It takes the first address that it tells clients.
+// ServerMark returns the mark of a file server, four hexadecimal digits, for the first
+// address that it announces to clients.
 func ServerMark(ip string, port uint32) string {
 	h := fnv.New32a()
 	fmt.Fprintf(h, "%s %d", ip, port) // does not fail
@@ -120,7 +144,8 @@ func ServerMark(ip string, port uint32) string {
 	return fmt.Sprintf("%04x", sum>>16^sum&0xffff)
 }
 
-// MarkTask puts a server's mark into a transfer's id, which is a UUID in text; what is none stays as it is.
+// MarkTask returns the transfer id, a UUID in text form, with the mark in its place. It
+// returns other texts unchanged.
 func MarkTask(id, mark string) string {
 	if TaskMark(id) == "" || len(mark) != markEnd-markBegin {
 		return id
@@ -128,15 +153,18 @@ func MarkTask(id, mark string) string {
 	return id[:markBegin] + mark + id[markEnd:]
 }
 
-// TaskMark returns the mark in a transfer's id, or what stands in its place; "" when there is none.
+// TaskMark returns the digits in the place of the mark in a transfer id; "" when id is
+// not a UUID.
 func TaskMark(id string) string {
-	if len(id) != uuidLen || id[8] != '-' || id[13] != '-' || id[18] != '-' || id[23] != '-' || !ValidTaskID(id) {
+	hyphens := len(id) == uuidLen && id[8] == '-' && id[13] == '-' && id[18] == '-' && id[23] == '-'
+	if !hyphens || !ValidTaskID(id) {
 		return ""
 	}
 	return id[markBegin:markEnd]
 }
 
-// SealTask makes a transfer's id, a UUID in text, one of the file server at an address: it puts its mark and its seal in. What is no UUID stays as it is.
+// SealTask returns the transfer id, a UUID in text form, with the mark and the seal of
+// the file server at an address. It returns other texts unchanged.
 func SealTask(id, ip string, port uint32) string {
 	if TaskMark(id) == "" {
 		return id
@@ -145,12 +173,13 @@ func SealTask(id, ip string, port uint32) string {
 	return id[:markEnd] + taskSeal(id[:markEnd], ip, port)
 }
 
-// SealedTask reports whether the file server at an address made a transfer's id. One in 2^48 ids of others looks as if it had.
+// SealedTask reports whether the file server at an address made the transfer id. It also
+// returns true for one in 2^48 ids of other servers.
 func SealedTask(id, ip string, port uint32) bool {
 	return TaskMark(id) != "" && SealTask(id, ip, port) == id
 }
 
-// taskSeal is the seal of an id that begins so.
+// taskSeal returns the seal of an id that begins with begin.
 func taskSeal(begin, ip string, port uint32) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d", begin, ip, port))
 	return hex.EncodeToString(sum[:(uuidLen-markEnd)/2])

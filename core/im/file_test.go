@@ -5,9 +5,10 @@ import (
 	"testing"
 )
 
-func TestCheckFileName(t *testing.T) {
+func TestCheckFileNameLimits(t *testing.T) {
 	for name, ok := range map[string]bool{
-		"": false, "a": true, strings.Repeat("漢", MaxFileName): true, strings.Repeat("x", MaxFileName+1): false, "\xff": false, "a/../b\x00": true,
+		"": false, "a": true, strings.Repeat("漢", MaxFileName): true,
+		strings.Repeat("x", MaxFileName+1): false, "\xff": false, "a/../b\x00": true,
 	} {
 		if err := CheckFileName(name); (err == nil) != ok || err != nil && KindOf(err) != Invalid {
 			t.Errorf("%q: %v", name, err)
@@ -17,60 +18,73 @@ func TestCheckFileName(t *testing.T) {
 
 func FuzzTaskID(f *testing.F) {
 	const uuid = "6bd466b8-85bd-4ec3-94a6-01886865f3e0"
-	for _, s := range []string{"", uuid, uuid[:35], uuid + "0", "../../../../../../etc/passwd", strings.Repeat("-", 36), strings.Repeat("9", MaxTaskID+1), "6bd466b8-85bd-4ec3-94a6-٠188686f3e0"} {
+	for _, s := range []string{"", uuid, uuid[:35], uuid + "0", "../../../../../../etc/passwd",
+		strings.Repeat("-", 36), strings.Repeat("9", MaxTaskID+1),
+		"6bd466b8-85bd-4ec3-94a6-٠188686f3e0"} {
 		f.Add(s)
 	}
 	mark := ServerMark("10.0.0.1", 8600)
 	f.Fuzz(func(t *testing.T, s string) {
-		if ValidTaskID(s) && (s == "" || len(s) > MaxTaskID || strings.ContainsAny(s, "./\\\x00 ") || strings.ToValidUTF8(s, "?") != s) {
+		bad := s == "" || len(s) > MaxTaskID || strings.ContainsAny(s, "./\\\x00 ") ||
+			strings.ToValidUTF8(s, "?") != s
+		if ValidTaskID(s) && bad {
 			t.Errorf("%q is valid", s)
 		}
 		marked := MarkTask(s, mark)
 		if TaskMark(s) == "" {
-			if marked != s || SealTask(s, "10.0.0.1", 8600) != s || SealedTask(s, "10.0.0.1", 8600) {
+			if marked != s || SealTask(s, "10.0.0.1", 8600) != s ||
+				SealedTask(s, "10.0.0.1", 8600) {
 				t.Errorf("%q, which is no UUID, became %q", s, marked)
 			}
 			return
 		}
-		if !ValidTaskID(marked) || TaskMark(marked) != mark || marked[:markBegin] != s[:markBegin] || marked[markEnd:] != s[markEnd:] {
+		if !ValidTaskID(marked) || TaskMark(marked) != mark ||
+			marked[:markBegin] != s[:markBegin] || marked[markEnd:] != s[markEnd:] {
 			t.Errorf("%q became %q", s, marked)
 		}
 	})
 }
 
-// TestServerMark: what file servers write, message servers of another version must read.
-func TestServerMark(t *testing.T) {
+// TestServerMarkIsStable fixes the marks: message servers of another version must
+// understand them.
+func TestServerMarkIsStable(t *testing.T) {
 	seen := map[string]bool{}
 	for _, s := range []struct {
 		ip   string
 		port uint32
 		mark string
-	}{{"127.0.0.1", 15739, "1764"}, {"10.0.0.1", 8600, "d6ff"}, {"10.0.0.1", 8601, "da60"}, {"", 0, "3898"}} {
+	}{
+		{"127.0.0.1", 15739, "1764"}, {"10.0.0.1", 8600, "d6ff"},
+		{"10.0.0.1", 8601, "da60"}, {"", 0, "3898"},
+	} {
 		mark := ServerMark(s.ip, s.port)
 		if mark != s.mark || seen[mark] {
 			t.Errorf("%s %d: %s, want %s", s.ip, s.port, mark, s.mark)
 		}
 		seen[mark] = true
 	}
-	if id := MarkTask("6bd466b8-85bd-4ec3-94a6-01886865f3e0", "abcd"); id != "6bd466b8-85bd-4ec3-94a6-abcd6865f3e0" {
+	const uuid = "6bd466b8-85bd-4ec3-94a6-01886865f3e0"
+	if id := MarkTask(uuid, "abcd"); id != "6bd466b8-85bd-4ec3-94a6-abcd6865f3e0" {
 		t.Errorf("marked: %s", id)
 	}
-	if id := MarkTask("6bd466b8-85bd-4ec3-94a6-01886865f3e0", "abc"); id != "6bd466b8-85bd-4ec3-94a6-01886865f3e0" {
-		t.Errorf("marked with no mark: %s", id)
+	if id := MarkTask(uuid, "abc"); id != uuid {
+		t.Errorf("a mark of three digits changed the id to %s", id)
 	}
 }
 
-// TestSealTask: a server knows its own ids, and takes none of another's for them: not by the same mark, and not by a seal that was copied.
-func TestSealTask(t *testing.T) {
+// TestSealedTaskIsOwn checks that a server recognizes its own ids, and rejects ids that
+// share only its mark or carry a seal copied from another id.
+func TestSealedTaskIsOwn(t *testing.T) {
 	const uuid = "6bd466b8-85bd-4ec3-94a6-01886865f3e0"
 	id := SealTask(uuid, "10.0.0.1", 8600)
 	if id != "6bd466b8-85bd-4ec3-94a6-d6ff2230d96d" {
-		t.Errorf("sealed: %s; servers of another version do not know their ids any more", id)
+		t.Errorf("sealed: %s; servers of another version would not recognize their ids", id)
 	}
 	if !SealedTask(id, "10.0.0.1", 8600) || TaskMark(id) != ServerMark("10.0.0.1", 8600) {
 		t.Errorf("%s is not its server's", id)
 	}
-	for _, other := range []string{uuid, MarkTask(uuid, ServerMark("10.0.0.1", 8600)), SealTask(uuid, "10.0.0.1", 8601), SealTask(uuid, "10.0.0.2", 8600),
+	for _, other := range []string{uuid, MarkTask(uuid, ServerMark("10.0.0.1", 8600)),
+		SealTask(uuid, "10.0.0.1", 8601), SealTask(uuid, "10.0.0.2", 8600),
 		"7" + id[1:], id[:35] + "0", id[:35], strings.ToUpper(id), ""} {
 		if SealedTask(other, "10.0.0.1", 8600) {
 			t.Errorf("%q counts as the server's", other)

@@ -7,39 +7,43 @@ type Group struct {
 	ID      uint32
 	Name    string // at most MaxGroupName characters
 	Avatar  string // URL, at most MaxGroupName characters
-	Creator uint32 // user; 0 for one made by another system
+	Creator uint32 // user; 0 when another system created the group
 	Type    pb.GroupType
-	// Version goes up by one with every change of name or members, from 1.
+	// Version starts at 1 and increases by one with every change of name or members.
 	Version uint32
 	Created uint32 // unix seconds
 	Updated uint32 // unix seconds of the last change of name or members
 	// LastChat is the time of the last message, unix seconds; 0 before the first.
 	LastChat uint32
-	// Members are the users in it, in increasing order.
+	// Members are the users in the group, in increasing order.
 	Members []uint32
 }
 
 // MaxGroupName is the longest name or avatar of a group, in characters.
 const MaxGroupName = 256
 
-// MaxGroupMembers is the most members a group may have. A frame of 64 KiB holds a list of them; sending to a group costs by member.
+// MaxGroupMembers is the most members a group may have. A frame of 64 KiB holds a list of
+// them, and the cost of a message grows with their number.
 const MaxGroupMembers = 10_000
 
-// GroupVersion names a state of a group.
+// GroupVersion identifies a state of a group.
 type GroupVersion struct{ ID, Version uint32 }
 
-// MemberChange is what became of a change of members.
+// MemberChange is the result of a change of members.
 type MemberChange struct {
-	// Version is the group's version now. It has not changed when nobody was changed.
+	// Version is the group's version after the change. It is the old one when no user was
+	// added or removed.
 	Version uint32
-	// Current are the users in the group now, Changed those that were added or taken out, both in increasing order.
+	// Current holds the users in the group after the change, Changed the users that were
+	// added or removed. Both are in increasing order.
 	Current, Changed []uint32
 }
 
-// GroupKey is to a group what ConversationKey is to two users. The keys of both kinds are distinct.
+// GroupKey returns the key of a group's conversation. It differs from every
+// ConversationKey of two users.
 func GroupKey(group uint32) uint64 { return uint64(group) }
 
-// Key is what m's order is kept by: that of its conversation.
+// Key returns the key of m's conversation. Messages with the same key are kept in order.
 func (m *Message) Key() uint64 {
 	if m.Type.IsGroup() {
 		return GroupKey(m.To)
@@ -47,32 +51,35 @@ func (m *Message) Key() uint64 {
 	return ConversationKey(m.From, m.To)
 }
 
-// Audio is where the sound of an audio message is.
+// Audio describes the sound of an audio message.
 type Audio struct {
-	Path     string // as the small file server named it, at most 255 characters
+	Path     string // as the small file server named it, at most MaxAudioPath characters
 	Size     uint32 // bytes
 	Duration uint32 // seconds
 }
 
-// MaxAudio is the longest sound of an audio message, in bytes. Phones record some 2 KiB a second and stop at a minute.
+// MaxAudio is the longest sound of an audio message, in bytes. Phones record some 2 KiB a
+// second and stop after a minute.
 const MaxAudio = 1 << 20
 
 // Depart is a department.
 type Depart struct {
 	ID       uint32
-	Name     string // at most 64 characters
-	Parent   uint32 // department; 0: the company
-	Priority uint32 // lower is shown first
+	Name     string // at most MaxDepartName characters
+	Parent   uint32 // department; 0: the top level
+	Priority uint32 // lower is displayed first
 	Status   pb.DepartmentStatusType
 	Updated  uint32 // unix seconds
 }
 
-// DeviceToken is where pushes for a user go.
+// DeviceToken is the address at a push service of a user's phone.
 type DeviceToken struct {
 	User   uint32
 	Client pb.ClientType // CLIENT_TYPE_IOS or CLIENT_TYPE_ANDROID
 	Token  string        // at most MaxDeviceToken bytes
 }
 
-// MaxDeviceToken is the longest push token accepted, in bytes. Apple's are 64 hexadecimal digits, Google's some 160 characters, both "may grow".
+// MaxDeviceToken is the longest push token accepted, in bytes. Apple's have 64
+// hexadecimal digits, Google's some 160 characters. Both vendors say that the length may
+// grow.
 const MaxDeviceToken = 4096

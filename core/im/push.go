@@ -2,9 +2,11 @@ package im
 
 import "teamtalk/proto/pb"
 
-// CheckDeviceToken says what keeps t from being stored, with kind Invalid: a token longer than MaxDeviceToken, one that is not printable ASCII, one that could be
-// taken for a user's id where both are kept side by side (up to ten digits and nothing else; no push service makes such), or a Client that is no
-// phone. An empty token, which clears, fits any Client.
+// CheckDeviceToken returns the reason why t cannot be stored, with kind Invalid. The
+// token must be printable ASCII of at most MaxDeviceToken bytes, and Client must be a
+// phone. A token of at most ten digits and nothing else is rejected: where tokens and
+// user ids are stored side by side it could be taken for an id, and no push service
+// issues such tokens. An empty token, which clears the stored one, fits any Client.
 func CheckDeviceToken(t DeviceToken) error {
 	if t.Token == "" {
 		return nil
@@ -13,7 +15,8 @@ func CheckDeviceToken(t DeviceToken) error {
 		return Errorf(Invalid, "push token for a client of type %d, which is no phone", t.Client)
 	}
 	if len(t.Token) > MaxDeviceToken {
-		return Errorf(Invalid, "push token of %d bytes is longer than %d", len(t.Token), MaxDeviceToken)
+		return Errorf(Invalid, "push token of %d bytes is longer than %d",
+			len(t.Token), MaxDeviceToken)
 	}
 	number := len(t.Token) <= 10
 	for i := range len(t.Token) {

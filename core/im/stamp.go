@@ -2,20 +2,21 @@ package im
 
 import "sync"
 
-// Stamps gives the times of change of a list whose readers ask for what has changed since
-// a time. No change may become visible with a time that a reader may already have been
-// told as settled. The zero value is ready. Any goroutine; the caller lets no other
-// change come in between the read of the newest time and the commit.
+// Stamps assigns times of change to the entries of a list. Readers of the list ask for
+// the changes since a time. So no change may become visible with a time that the store
+// may already have reported to a reader as complete. The zero value is ready. Any
+// goroutine; the caller must not allow another change between the read of the newest time
+// and the commit.
 type Stamps struct {
 	mu  sync.Mutex
-	own int64 // the first time given since the clock fell behind; 0: it is not behind
+	own int64 // first time assigned since the clock fell behind; 0: it is not behind
 }
 
-// Next returns the time of a change, in unix seconds, where newest is the newest time
-// there is: now, unless newest is later, because another server's clock is ahead or the
-// clock was set back. Then readers may have been told that newest has settled, so the
-// first change gets a later time. The changes behind it share that time, so that times do
-// not run away from the clock.
+// Next returns the time of a change, in unix seconds. It is now, unless newest, the
+// newest time in the list, is later: another server's clock is ahead, or the clock was
+// set back. Then readers may already have been told that newest is complete, so the first
+// change gets a later time. The changes after it share that time, so that times do not
+// run away from the clock.
 func (s *Stamps) Next(newest, now int64) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

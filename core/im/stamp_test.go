@@ -2,9 +2,9 @@ package im
 
 import "testing"
 
-// TestStamps: the time of a change is never before the newest there is, and after a step
-// of the clock it is later than all that may have been told before the step.
-func TestStamps(t *testing.T) {
+// TestStampsNeverGoBack: the time of a change is never before the newest time in the
+// list. After the clock is set back it is later than every time that was reported before.
+func TestStampsNeverGoBack(t *testing.T) {
 	var s Stamps
 	for _, c := range []struct {
 		what              string

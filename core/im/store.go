@@ -6,10 +6,11 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Store keeps everything that outlives a process. There are two: MySQL with Redis, and an embedded one; the suite in sql/storetest is
-// their common contract, in code. All methods may be called from many goroutines; each holds at most one database
-// connection, for less than ctx allows. Errors carry a Kind: Unavailable when a database cannot be reached, NotFound, Exists, Invalid as said
-// below, else Internal.
+// Store keeps all data that outlives a process. There are two implementations: one on
+// MySQL with Redis, and an embedded one. The test suite in sql/storetest is their common
+// contract in code. Each method holds at most one database connection, for less time than
+// ctx allows. Errors carry a Kind: Unavailable when a database cannot be reached,
+// NotFound, Exists and Invalid as described below, otherwise Internal. Any goroutine.
 type Store interface {
 	UserStore
 	DepartStore
@@ -18,158 +19,214 @@ type Store interface {
 	PushStore
 	FileStore
 
-	// Ping reports whether every database the store needs answers.
+	// Ping returns an error unless every database that the store needs answers.
 	Ping(ctx context.Context) error
-	// Close waits for what is running and frees everything. The store is not used after it.
+	// Close waits for running calls and frees all resources. The store must not be used
+	// after it.
 	Close() error
 }
 
 // UserStore keeps the directory.
 type UserStore interface {
-	// AccountByName returns the user with that login name, departed ones too: NotFound when there is none. The name is compared
-	// as the database does: without regard to case. A store that others filled may have several
-	// such users: one spelled like name comes before others, one that may log in before one that
-	// may not, the highest id before lower ones.
+	// AccountByName returns the user with a login name, also a departed one: NotFound
+	// when there is none. Names are compared as the database does, without regard to
+	// case. A store that other programs filled may hold several such users. Then one
+	// spelled like name takes precedence, next one that may log in, next the highest id.
 	AccountByName(ctx context.Context, name string) (Account, error)
-	// AccountsByName does that for many names at once, and returns an account for each in their order: one without an id where there is no user.
+	// AccountsByName does the same for many names at once. It returns one account for
+	// each name, in their order; without a user the account has no id.
 	AccountsByName(ctx context.Context, names []string) ([]Account, error)
-	// Users returns the users with the given ids, in no particular order, leaving out those that do not exist.
+	// Users returns the users with the given ids, in no particular order. Ids without a
+	// user are left out.
 	Users(ctx context.Context, ids []uint32) ([]User, error)
-	// UsersChangedSince returns the users whose Updated is at or after since, and the newest Updated among them (since when there
-	// are none). With since 0, the first sync, those departed are left out; later they are in, so that clients remove them.
-	// At or after: many rows share one second. Which of them a client still has to be
-	// told is for the caller to say.
+	// UsersChangedSince returns the users whose Updated is at or after since, and the
+	// newest Updated among them (since when there are none). With since 0, the first
+	// sync, departed users are left out. Later they are included, so that clients remove
+	// them. Many rows share one second, so rows of the second since are returned again:
+	// the caller decides which of them a client still needs.
 	UsersChangedSince(ctx context.Context, since uint32) ([]User, uint32, error)
-	// CreateUsers adds the accounts, all or none, and returns their ids in the same order; Updated is the store's time. Exists when a name is
-	// taken (the error names it), Invalid when a name is missing, or a field is too long (limits count characters) or not UTF-8.
+	// CreateUsers adds the accounts, all or none, and returns their ids in the same
+	// order. Updated is the store's time. Exists when a name is taken; the error names
+	// it. Invalid as CheckAccount says.
 	CreateUsers(ctx context.Context, accounts []Account) ([]uint32, error)
 	// ListUsers returns up to limit users with ids above after, in order of id.
 	ListUsers(ctx context.Context, after uint32, limit int) ([]User, error)
-	// SetPassword replaces password and salt of a user: NotFound when there is none.
+	// SetPassword replaces a user's password and salt: NotFound when there is no such
+	// user, Invalid when one is too long.
 	SetPassword(ctx context.Context, id uint32, password, salt string) error
-	// SetUserStatus changes a user's standing, and sets Updated to the store's time: NotFound when there is none.
+	// SetUserStatus changes a user's standing, and sets Updated to the store's time:
+	// NotFound when there is no such user.
 	SetUserStatus(ctx context.Context, id uint32, status UserStatus) error
-	// SetSignInfo, SetAvatar and SetUserDepart change one field of a user, and set Updated to the store's time: NotFound when there is no such user,
-	// Invalid when the text is too long (128 and 255 characters) or not UTF-8, or the department does not exist (0 is none).
+	// SetSignInfo, SetAvatar and SetUserDepart change one field of a user, and set
+	// Updated to the store's time. NotFound when there is no such user. Invalid when the
+	// text is longer than MaxSignInfo or MaxAvatar or not UTF-8, or the department does
+	// not exist (0 is none).
 	SetSignInfo(ctx context.Context, id uint32, text string) error
 	SetAvatar(ctx context.Context, id uint32, url string) error
 	SetUserDepart(ctx context.Context, id, depart uint32) error
-	// SetPushShield turns a user's nightly rest from pushes on or off: NotFound when there is no such user. Updated stays: it is nobody else's business.
+	// SetPushShield turns a user's nightly rest from pushes on or off: NotFound when
+	// there is no such user. Updated does not change, because other users do not see the
+	// setting.
 	SetPushShield(ctx context.Context, id uint32, on bool) error
 }
 
 // DepartStore keeps the departments.
 type DepartStore interface {
-	// DepartsChangedSince returns the departments whose Updated is at or after since, and the newest Updated among them (since when there are
-	// none). With since 0 deleted ones are left out.
+	// DepartsChangedSince returns the departments whose Updated is at or after since, and
+	// the newest Updated among them (since when there are none). With since 0 deleted
+	// departments are left out.
 	DepartsChangedSince(ctx context.Context, since uint32) ([]Depart, uint32, error)
-	// CreateDepart adds a department and returns its id; d's ID and Updated do not matter. Invalid when the name is missing, too long or not UTF-8, or the
-	// parent does not exist or is deleted; Exists when the parent has a department of that name.
+	// CreateDepart adds a department and returns its id. It ignores d's ID and Updated.
+	// Invalid when the name is empty, too long or not UTF-8, or the parent does not exist
+	// or is deleted. Exists when the parent has a department with that name.
 	CreateDepart(ctx context.Context, d Depart) (uint32, error)
-	// UpdateDepart sets name, parent, priority and status of the department with d's ID, and Updated to the store's time: NotFound when there is none;
-	// Invalid and Exists as for CreateDepart, Invalid also when it would become its own ancestor, or is deleted while it has departments, or users who have not departed.
+	// UpdateDepart sets name, parent, priority and status of the department with d's ID,
+	// and sets Updated to the store's time. NotFound when there is no such department.
+	// Invalid and Exists as for CreateDepart. Invalid also when the department would
+	// become its own ancestor, or when it is to be deleted while it contains departments
+	// or users that have not departed.
 	UpdateDepart(ctx context.Context, d Depart) error
 }
 
-// MessageStore keeps messages and who has read what. Where a method names user and peer it is about messages between two users; for those of groups
-// there is GroupStore.
+// MessageStore keeps messages and the unread counts. Methods with the parameters user and
+// peer are about messages between two users. GroupStore has those for groups.
 type MessageStore interface {
-	// AppendMessages stores a batch. For each message it sets ID, or Err, or ID and Duplicate, whatever they were before; ID is 0 with Err. When it
-	// returns, every message without Err is committed, counted as unread to its recipient, and visible in both sides' recent
-	// sessions. Messages of one conversation get their ids in the order of the batch. One message that cannot be stored fails alone: its
-	// Err is set, the others are stored.
+	// AppendMessages stores a batch. For each message it sets ID, or Err, or ID and
+	// Duplicate, and ignores their values from before. ID is 0 when Err is set. When it
+	// returns, every message without Err is committed, counted as unread for its
+	// recipient, and visible in both sides' recent sessions. Messages of one conversation
+	// get their ids in the order of the batch. A message that cannot be stored fails
+	// alone: its Err is set, and the others are stored.
 	//
-	// Err is of kind Invalid for a body that is longer than MaxContent or not UTF-8 (clients send base64; NUL, blanks and emoji come back byte for
-	// byte), for a message to oneself, for a ClientID longer than MaxClientID, and for a recipient who does not exist or has departed
-	// (that may come from a bounded cache, at most a minute old).
+	// Err has kind Invalid for a body longer than MaxContent or not UTF-8 (clients send
+	// base64; NUL, blanks and emoji are returned byte for byte), for a message to
+	// oneself, for a ClientID longer than MaxClientID, and for a recipient that does not
+	// exist or has departed. The last may come from a bounded cache, at most a minute
+	// old.
 	//
-	// A message whose Type is a group's goes to the group To. Its Err is of kind Denied when the sender is not a member at that moment, Invalid when there is
-	// no such group; GroupVersion says against which version that was checked. It counts as unread to every member but the sender,
-	// for whom the group counts as read up to this message: what comes later, be it in the same batch, does not.
+	// A message with a group type goes to the group To. Its Err has kind Denied when the
+	// sender is not a member at that moment, Invalid when the group does not exist.
+	// GroupVersion is the version against which the membership was checked. The message
+	// counts as unread for every member but the sender. For the sender the group counts
+	// as read up to this message; later messages, also of the same batch, do not.
 	//
-	// An audio message has Audio; Invalid when it has not, or the path is too long or not UTF-8. Its Data is not looked at nor stored, and comes back empty,
+	// An audio message needs Audio: Invalid without it, or when its path is too long or
+	// not UTF-8. Its Data is neither read nor stored, and is returned empty, together
 	// with Audio.
 	//
-	// A ClientID belongs to one sender and recipient, a user and a group of the same number being two; an empty one is none. That of a message that was not stored is not remembered.
-	//
-	// Callers never run two batches with messages of one conversation (Message.Key) at once within a process; several processes
-	// on one database may.
+	// A ClientID belongs to one sender and one recipient; a user and a group with the
+	// same number are different recipients. An empty ClientID is none. The ClientID of a
+	// message that was not stored is not remembered.
+	// Within a process, callers must not run two batches with messages of one
+	// conversation (Message.Key) at the same time. Several processes on one database may.
 	AppendMessages(ctx context.Context, batch []*Message)
 
-	// History returns up to count messages between user and peer with ids at most begin (0: from the newest), newest first.
+	// History returns up to count messages between user and peer with ids of at most
+	// begin (0: from the newest), newest first.
 	History(ctx context.Context, user, peer, begin uint32, count int) ([]Message, error)
-	// MessagesByID returns the messages between user and peer with the given ids, in increasing order of id, without those that do not exist.
+	// MessagesByID returns the messages between user and peer with the given ids, in
+	// increasing order of id. Ids without a message are left out.
 	MessagesByID(ctx context.Context, user, peer uint32, ids []uint32) ([]Message, error)
-	// LatestID returns the id of the newest message between user and peer, 0 when there is none.
+	// LatestID returns the id of the newest message between user and peer, 0 when there
+	// is none.
 	LatestID(ctx context.Context, user, peer uint32) (uint32, error)
-	// UnreadCounts returns, for every peer with unread messages to user and every group that user is in with messages that user has not read, their count and
-	// the latest message of the conversation. Messages from before the member's last joining do not count.
+	// UnreadCounts returns the number of unread messages and the latest message of every
+	// conversation that has unread messages for user. Conversations are those with other
+	// users and with groups that user is in. Messages from before user's last joining of
+	// a group do not count.
 	UnreadCounts(ctx context.Context, user uint32) ([]Unread, error)
 	// ClearUnread sets user's unread count for peer to zero.
 	ClearUnread(ctx context.Context, user, peer uint32) error
-	// UnreadTotals returns how many unread messages each of the users has, groups included; users that have none may be missing.
+	// UnreadTotals returns the number of unread messages of each of the users, groups
+	// included. Users without unread messages may be missing.
 	UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error)
-	// RecentSessions returns up to limit of user's conversations updated at or after since, newest first, each with its
-	// last message; those with groups that user is in, and has a message to see of, among them. Removed ones are left out.
-	// A group's may be as late as the last SyncSessions for its members, but not for the sender.
+	// RecentSessions returns up to limit of user's conversations that were updated at or
+	// after since, newest first, each with its last message. They include groups that
+	// user is in and may see a message of. Removed conversations are left out. For other
+	// members than the sender, a group's entry may be as old as the last SyncSessions.
 	RecentSessions(ctx context.Context, user, since uint32, limit int) ([]RecentSession, error)
-	// RemoveSession takes the conversation with peer (of that type) out of user's own list, until its next message, and clears what is
-	// unread of it. NotFound when the list does not have it.
+	// RemoveSession removes the conversation with peer (of type t) from user's own list
+	// until its next message, and clears its unread count. NotFound when the list does
+	// not hold it.
 	RemoveSession(ctx context.Context, user, peer uint32, t pb.SessionType) error
-	// SyncSessions brings the lists of the members of groups up to date that had messages since it last ran, whoever ran it, and returns how many
-	// entries it wrote. It is called every few seconds by every db_proxy; one at a time does it, others return at once. After a crash in the middle the next
-	// run does what is left.
+	// SyncSessions updates the members' lists of conversations for the groups that had
+	// messages since its last run in any process. It returns the number of entries that
+	// it wrote. Every db_proxy calls it every few seconds: one runs at a time, and the
+	// others return at once. After a crash in the middle, the next run does the rest.
 	SyncSessions(ctx context.Context) (int, error)
 }
 
 // GroupStore keeps groups and their members.
 type GroupStore interface {
-	// CreateGroup makes a group with g's Name, Avatar, Creator, Type and Members, and returns it as it is stored. Members are taken once each; those that
-	// do not exist or have departed are left out. Invalid when nobody is left, there are too many, name or avatar are too long or not UTF-8, the name is empty, or
-	// the type is neither normal nor temporary.
+	// CreateGroup creates a group with g's Name, Avatar, Creator, Type and Members, and
+	// returns it as it is stored. Repeated members are stored once. Users that do not
+	// exist or have departed are left out. Invalid as CheckGroup says, and when no member
+	// remains or there are more than MaxGroupMembers.
 	CreateGroup(ctx context.Context, g Group) (Group, error)
-	// ChangeMembers adds users to a group or takes them out. It asks allow first, which gets the group as it is while nobody else can change it, must not
-	// call the store nor wait, and whose error ends the call unchanged, also when there would be nothing to change; nil allows everything. Users that do not
-	// exist or have departed are not added; those that are in already, or are not in, are passed over, and when nobody is left nothing is changed. Who is added again has joined
-	// again: history and unread count begin anew. NotFound when there is no such group, Invalid when t is neither adding nor
-	// taking out (allow is not asked about these two), or the group would get too many members.
+	// ChangeMembers adds users to a group or removes them.
 	//
-	// When it returns, every AppendMessages and read of this store, and of other processes on the same databases, goes by it.
-	ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32, allow func(g *Group) error) (MemberChange, error)
-	// SetGroupName changes a group's name: NotFound when there is none, Invalid as for CreateGroup. The version goes up.
+	// It calls allow first. Allow gets the group while no other call can change it; it
+	// must not call the store nor wait. Its error ends the call without a change, also
+	// when there would be nothing to change. A nil allow permits everything. NotFound
+	// when the group does not exist, Invalid when t is neither adding nor removing: in
+	// these two cases allow is not called. Invalid also when the group would get too many
+	// members.
+	//
+	// Users that do not exist or have departed are not added. Users that are members
+	// already, or that are to be removed and are not members, are ignored. When no user
+	// remains, nothing is changed. A user that is added again has joined again: the
+	// visible history and the unread count start anew.
+	//
+	// When it returns, every AppendMessages and every read of this store, and of other
+	// processes on the same databases, uses the new members.
+	ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32,
+		allow func(g *Group) error) (MemberChange, error)
+	// SetGroupName changes a group's name: NotFound when there is no such group, Invalid
+	// as CheckGroupName says. The version increases.
 	SetGroupName(ctx context.Context, group uint32, name string) error
-	// Groups returns the groups with the given ids, in no particular order, leaving out those that do not exist.
+	// Groups returns the groups with the given ids, in no particular order. Ids without a
+	// group are left out.
 	Groups(ctx context.Context, ids []uint32) ([]Group, error)
-	// GroupVersions returns the versions of the groups with the given ids, in no particular order, leaving out those that do not exist. It is never
-	// older than the last change by whatever process.
+	// GroupVersions returns the versions of the groups with the given ids, in no
+	// particular order. Ids without a group are left out. A version is never older than
+	// the last change by any process.
 	GroupVersions(ctx context.Context, ids []uint32) ([]GroupVersion, error)
-	// GroupsOf returns the groups of type t that user is in, in increasing order of id, those only that were changed, or joined by user, at or after since.
+	// GroupsOf returns the groups of type t that user is in, in increasing order of id.
+	// Only those are returned that changed, or that user joined, at or after since.
 	GroupsOf(ctx context.Context, user uint32, t pb.GroupType, since uint32) ([]GroupVersion, error)
 	// ListGroups returns up to limit groups with ids above after, in order of id.
 	ListGroups(ctx context.Context, after uint32, limit int) ([]Group, error)
 
-	// GroupHistory, GroupMessagesByID and GroupLatestID are History, MessagesByID and LatestID of a group, as far as user may see it: from the
-	// time of joining on, and nothing to those who are not in. Messages stored before joining, in the second of joining, may be among them.
+	// GroupHistory, GroupMessagesByID and GroupLatestID do the same as History,
+	// MessagesByID and LatestID for a group. They return the messages since user joined,
+	// and none to a user that is not a member. Messages from the second of joining may be
+	// included although they were stored before it.
 	GroupHistory(ctx context.Context, user, group, begin uint32, count int) ([]Message, error)
 	GroupMessagesByID(ctx context.Context, user, group uint32, ids []uint32) ([]Message, error)
 	GroupLatestID(ctx context.Context, user, group uint32) (uint32, error)
-	// ClearGroupUnread says that user has read everything in the group. It does nothing for who is not in.
+	// ClearGroupUnread marks all messages in the group as read by user. It does nothing
+	// for a user that is not a member.
 	ClearGroupUnread(ctx context.Context, user, group uint32) error
 }
 
-// PushStore keeps where pushes go and who does not want them.
+// PushStore keeps push tokens and the groups from which users want no pushes.
 type PushStore interface {
-	// SetDeviceToken makes t the token of its user, in place of any other, and takes it from whoever else had it: a phone changes
-	// hands. An empty Token clears, whatever Client says. Invalid as CheckDeviceToken says.
+	// SetDeviceToken makes t the only token of its user, and removes it from every other
+	// user, because phones change hands. An empty Token clears the stored one, for any
+	// Client. Invalid as CheckDeviceToken says.
 	SetDeviceToken(ctx context.Context, t DeviceToken) error
-	// DropDeviceToken clears a token, whoever has it: the push service said that it is dead.
+	// DropDeviceToken clears a token of any user. It is called when the push service
+	// reports the token as dead.
 	DropDeviceToken(ctx context.Context, token string) error
-	// DeviceTokens returns the tokens of those of the users that have one.
+	// DeviceTokens returns the tokens of the given users. Users without a token are left
+	// out.
 	DeviceTokens(ctx context.Context, users []uint32) ([]DeviceToken, error)
 	// SetGroupShield turns pushes for a group off or on for a user.
 	SetGroupShield(ctx context.Context, user, group uint32, on bool) error
-	// GroupShields returns those of the users that want no pushes for the group, in increasing order.
+	// GroupShields returns the given users that want no pushes for the group, in
+	// increasing order.
 	GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error)
-	// ShieldedGroups returns those of the groups that user wants no pushes for, in increasing order.
+	// ShieldedGroups returns the given groups from which user wants no pushes, in
+	// increasing order.
 	ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error)
 }

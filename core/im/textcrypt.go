@@ -8,24 +8,27 @@ import (
 	"encoding/binary"
 )
 
-// DefaultTextKey is the key built into the first clients. It is no secret: it keeps texts from being read by accident in a table or a
-// trace, and nothing more.
+// DefaultTextKey is the key built into the first clients. It is not a secret: it only
+// keeps people from reading texts by accident in a table or a trace.
 const DefaultTextKey = "12345678901234567890123456789012"
 
-// MaxText is the longest text, in bytes, whose body still fits MaxContent once it is padded, encrypted and in base64.
+// MaxText is the longest text, in bytes, whose body fits MaxContent after padding,
+// encryption and base64.
 const MaxText = MaxContent/4*3 - textTrailer
 
-// textTrailer is the length of the number that ends the last block.
+// textTrailer is the length of the number at the end of the last block, in bytes.
 const textTrailer = 4
 
-// TextCipher turns texts into the bodies of text messages and back: base64 of AES-256 in ECB mode, where the text is padded with zeros so that
-// the last four bytes of the last block hold its length, big-endian. Servers carry bodies as they are; clients and the maker of pushes
-// need the clear text. A TextCipher may be used by many goroutines at once.
+// TextCipher converts texts to the bodies of text messages and back. A body is base64 of
+// AES-256 in ECB mode. The text is padded with zeros, and the last four bytes of the last
+// block hold its length, big-endian. Servers pass bodies on unchanged. Clients and the
+// pusher need the clear text. Any goroutine.
 type TextCipher struct {
 	block cipher.Block
 }
 
-// NewTextCipher returns the cipher with a key of 32 bytes; "" means DefaultTextKey. Invalid when the key has another length.
+// NewTextCipher returns the cipher with a key of 32 bytes; "" means DefaultTextKey.
+// Invalid when the key has another length.
 func NewTextCipher(key string) (*TextCipher, error) {
 	if key == "" {
 		key = DefaultTextKey
@@ -40,7 +43,8 @@ func NewTextCipher(key string) (*TextCipher, error) {
 	return &TextCipher{block: block}, nil
 }
 
-// Encrypt returns the body for a text. Equal texts have equal bodies. A text longer than MaxText makes a body no store takes.
+// Encrypt returns the body for a text. Equal texts have equal bodies. Every store rejects
+// the body of a text longer than MaxText.
 func (c *TextCipher) Encrypt(text string) []byte {
 	n := (len(text) + textTrailer + aes.BlockSize - 1) / aes.BlockSize * aes.BlockSize
 	buf := make([]byte, n)
@@ -54,8 +58,10 @@ func (c *TextCipher) Encrypt(text string) []byte {
 	return body
 }
 
-// Decrypt returns the text of a body. Malformed when the body is not base64 of whole blocks, or ends in an impossible length, which is also
-// how a wrong key shows. What stands between the text and its length is ignored: the first clients left memory there.
+// Decrypt returns the text of a body. Malformed when the body is not base64 of whole
+// blocks, or ends in an impossible length; a wrong key nearly always gives such a length.
+// The bytes between the text and its length are ignored, because the first clients left
+// uninitialized memory there.
 func (c *TextCipher) Decrypt(body []byte) (string, error) {
 	buf := make([]byte, base64.StdEncoding.DecodedLen(len(body)))
 	n, err := base64.StdEncoding.Decode(buf, body)
@@ -76,8 +82,9 @@ func (c *TextCipher) Decrypt(body []byte) (string, error) {
 	return string(buf[:length]), nil
 }
 
-// IsCipherText reports whether body has the form of an encrypted text: standard base64, without
-// line breaks, of one or more whole cipher blocks. It does not decrypt: the key does not matter.
+// IsCipherText reports whether body has the form of an encrypted text: standard base64,
+// without line breaks, of one or more whole cipher blocks. It does not decrypt: the key
+// does not matter.
 func IsCipherText(body []byte) bool {
 	if len(body) == 0 || len(body)%4 != 0 {
 		return false

@@ -17,8 +17,9 @@ func testCipher(t testing.TB) *TextCipher {
 	return c
 }
 
-// Bodies as the first clients made them, in testdata.
-func TestTextCipherGolden(t *testing.T) {
+// TestTextCipherMatchesFirstClients compares with bodies that the first clients made, in
+// testdata.
+func TestTextCipherMatchesFirstClients(t *testing.T) {
 	raw, err := os.ReadFile("testdata/texts.json")
 	if err != nil {
 		t.Fatal(err)
@@ -38,14 +39,16 @@ func TestTextCipherGolden(t *testing.T) {
 	}
 }
 
-// Every remainder of the block size, with the borders at 12 and 16 bytes.
+// TestTextCipherRoundTrip tries every remainder of the block size, with the borders at 12
+// and 16 bytes.
 func TestTextCipherRoundTrip(t *testing.T) {
 	c := testCipher(t)
 	for n := range 70 {
 		text := strings.Repeat("ä", n/2) + strings.Repeat("x", n%2)
 		body := c.Encrypt(text)
 		raw, err := base64.StdEncoding.DecodeString(string(body))
-		if err != nil || len(raw)%aes.BlockSize != 0 || len(raw)-len(text) < 4 || len(raw)-len(text) >= 4+aes.BlockSize {
+		padding := len(raw) - len(text)
+		if err != nil || len(raw)%aes.BlockSize != 0 || padding < 4 || padding >= 4+aes.BlockSize {
 			t.Fatalf("%d bytes became %d, %v", len(text), len(raw), err)
 		}
 		if got, err := c.Decrypt(body); err != nil || got != text {
@@ -54,7 +57,7 @@ func TestTextCipherRoundTrip(t *testing.T) {
 	}
 }
 
-func TestMaxText(t *testing.T) {
+func TestMaxTextFitsMaxContent(t *testing.T) {
 	c := testCipher(t)
 	if n := len(c.Encrypt(strings.Repeat("x", MaxText))); n > MaxContent {
 		t.Errorf("a text of MaxText bytes makes a body of %d", n)
@@ -64,7 +67,7 @@ func TestMaxText(t *testing.T) {
 	}
 }
 
-func TestTextCipherRefuses(t *testing.T) {
+func TestTextCipherRejectsBadKeysAndBodies(t *testing.T) {
 	if _, err := NewTextCipher("short"); KindOf(err) != Invalid {
 		t.Errorf("short key: %v", err)
 	}
@@ -86,8 +89,9 @@ func TestTextCipherRefuses(t *testing.T) {
 	}
 }
 
-// The length may claim anything; what it says must be inside the body. Memory between text and length is nobody's business.
-func TestTextCipherPadding(t *testing.T) {
+// TestDecryptChecksLength checks that the length must lie inside the body, and that the
+// bytes between the text and its length do not matter.
+func TestDecryptChecksLength(t *testing.T) {
 	c := testCipher(t)
 	body := func(plain string) []byte {
 		raw := []byte(plain)
@@ -99,7 +103,8 @@ func TestTextCipherPadding(t *testing.T) {
 	if got, err := c.Decrypt(body("hi garbage..\x00\x00\x00\x02")); err != nil || got != "hi" {
 		t.Errorf("garbage in the padding: %q, %v", got, err)
 	}
-	for _, plain := range []string{"hi garbage..\x00\x00\x00\x0d", "hi garbage..\xff\xff\xff\xff", "hi garbage..\x80\x00\x00\x00"} {
+	for _, plain := range []string{"hi garbage..\x00\x00\x00\x0d", "hi garbage..\xff\xff\xff\xff",
+		"hi garbage..\x80\x00\x00\x00"} {
 		if got, err := c.Decrypt(body(plain)); err == nil {
 			t.Errorf("%q decrypted to %q", plain, got)
 		}
@@ -130,7 +135,7 @@ func TestIsCipherText(t *testing.T) {
 	c, encode := testCipher(t), base64.StdEncoding.EncodeToString
 	for n := range 70 {
 		if !IsCipherText(c.Encrypt(strings.Repeat("x", n))) {
-			t.Errorf("an encrypted text of %d bytes is refused", n)
+			t.Errorf("an encrypted text of %d bytes is rejected", n)
 		}
 		want := n > 0 && n%aes.BlockSize == 0
 		if got := IsCipherText([]byte(encode(make([]byte, n)))); got != want {
@@ -141,15 +146,17 @@ func TestIsCipherText(t *testing.T) {
 	for _, body := range []string{
 		"", "hello", "hello world, 4*n", "====", block + "\n", block[:4] + "\r\n" + block[4:],
 		strings.ReplaceAll(block, "/", "_"), block[:22], block[:20] + "=" + block[21:23] + "=",
-		block + block, strings.Repeat("=", 24), block[:21] + "===", block[:23] + "\x00", " " + block[:23],
+		block + block, strings.Repeat("=", 24), block[:21] + "===", block[:23] + "\x00",
+		" " + block[:23],
 	} {
 		if IsCipherText([]byte(body)) {
-			t.Errorf("%q is taken", body)
+			t.Errorf("%q is accepted", body)
 		}
 	}
 }
 
-// FuzzIsCipherText: a body that is taken decodes to whole blocks.
+// FuzzIsCipherText checks that exactly the bodies that decode to whole blocks are
+// accepted.
 func FuzzIsCipherText(f *testing.F) {
 	f.Add([]byte("AAAAAAAAAAAAAAAAAAAAAA=="))
 	f.Add([]byte("plain"))

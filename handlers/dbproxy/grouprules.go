@@ -15,13 +15,11 @@ import (
 // documented at im.GroupStore. The message server decides which types of groups clients
 // may create.
 func (s *Server) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
-	switch {
-	case g.Name == "":
-		return im.Group{}, im.Errorf(im.Invalid, "group without a name")
-	case len(g.Members) == 0:
+	if err := im.CheckGroup(&g); err != nil {
+		return im.Group{}, err
+	}
+	if len(g.Members) == 0 {
 		return im.Group{}, im.Errorf(im.Invalid, "group without members")
-	case g.Type != pb.GroupType_GROUP_TYPE_NORMAL && g.Type != pb.GroupType_GROUP_TYPE_TMP:
-		return im.Group{}, im.Errorf(im.Invalid, "group of type %d", g.Type)
 	}
 	g.Members = ascending(g.Members)
 	return s.store.CreateGroup(ctx, g)

@@ -30,7 +30,7 @@ const (
 
 // maxName is the longest login name that is looked up, in bytes: 32 characters of
 // utf8mb4.
-const maxName = 4 * 32
+const maxName = 4 * im.MaxName
 
 // nameKey returns the same key for all spellings of a name.
 func (s *Server) nameKey(name string) uint64 {

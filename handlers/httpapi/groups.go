@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"unicode/utf8"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -32,8 +31,8 @@ func (s *Server) createGroup(ctx context.Context, app *app, q *createGroupReques
 	switch {
 	case t != pb.GroupType_GROUP_TYPE_NORMAL && t != pb.GroupType_GROUP_TYPE_TMP:
 		return fail(codeBad, "group_type is 1 (normal) or 2 (temporary)")
-	case q.Name == "" || utf8.RuneCountInString(q.Name) > im.MaxGroupName ||
-		utf8.RuneCountInString(q.Avatar) > im.MaxGroupName:
+	case im.CheckGroupName(q.Name) != nil,
+		im.CheckText("group_avatar", q.Avatar, im.MaxGroupName) != nil:
 		return fail(codeBad, "group_name is missing, or it or group_avatar is too long")
 	case len(q.Members) == 0 || len(q.Members) > im.MaxGroupMembers:
 		return fail(codeBad, "user_id_list is empty or too long")

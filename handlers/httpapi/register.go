@@ -166,7 +166,7 @@ func (s *Server) check(q *registerRequest, a *registerResult) error {
 			minPassword))
 	case len(q.Password) > maxPassword:
 		return a.not("password", codeBad, fmt.Sprintf("password has at most %d bytes", maxPassword))
-	case utf8.RuneCountInString(q.Nick) > 32:
+	case utf8.RuneCountInString(q.Nick) > im.MaxName:
 		return a.not("nick_name", codeBad, "nick_name has at most 32 characters")
 	case strings.ContainsFunc(q.Nick, func(c rune) bool { return !unicode.IsPrint(c) }):
 		return a.not("nick_name", codeBad, "nick_name has a character that cannot be shown")

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"teamtalk/core/im"
 )
@@ -30,12 +29,12 @@ var fieldLimits = []struct {
 	limit int
 	of    func(*NewUser) *string
 }{
-	{"name", 32, func(u *NewUser) *string { return &u.Name }},
-	{"nick", 32, func(u *NewUser) *string { return &u.Nick }},
-	{"domain", 32, func(u *NewUser) *string { return &u.Domain }},
-	{"phone", 11, func(u *NewUser) *string { return &u.Phone }},
-	{"email", 64, func(u *NewUser) *string { return &u.Email }},
-	{"avatar", 255, func(u *NewUser) *string { return &u.Avatar }},
+	{"name", im.MaxName, func(u *NewUser) *string { return &u.Name }},
+	{"nick", im.MaxName, func(u *NewUser) *string { return &u.Nick }},
+	{"domain", im.MaxName, func(u *NewUser) *string { return &u.Domain }},
+	{"phone", im.MaxPhone, func(u *NewUser) *string { return &u.Phone }},
+	{"email", im.MaxEmail, func(u *NewUser) *string { return &u.Email }},
+	{"avatar", im.MaxAvatar, func(u *NewUser) *string { return &u.Avatar }},
 }
 
 // Complete checks a user. An empty nick and an empty domain become the name.
@@ -60,18 +59,7 @@ func (u *NewUser) Complete() error {
 // CheckText rejects a text that is longer than limit characters, and a text that can only
 // be a mistake. name is the field, for the error.
 func CheckText(name, text string, limit int) error {
-	switch {
-	case !utf8.ValidString(text):
-		return fmt.Errorf("%s %q is not UTF-8", name, text)
-	case strings.ContainsFunc(text, unicode.IsControl):
-		return fmt.Errorf("%s %q holds a control character", name, text)
-	case text != strings.TrimSpace(text):
-		return fmt.Errorf("%s %q begins or ends with a blank", name, text)
-	case utf8.RuneCountInString(text) > limit:
-		return fmt.Errorf("%s %q is %d characters long; %d fit", name, text,
-			utf8.RuneCountInString(text), limit)
-	}
-	return nil
+	return im.CheckTyped(fmt.Sprintf("%s %q", name, text), text, limit)
 }
 
 // CheckName checks the name of a group or a department, as kind says.
