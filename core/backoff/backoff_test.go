@@ -10,7 +10,7 @@ var policy = Policy{
 	Max: 64 * time.Second, Spread: 0.5,
 }
 
-func TestDelay(t *testing.T) {
+func TestDelayGrowsWithTheOutage(t *testing.T) {
 	for _, c := range []struct {
 		failures int
 		away     time.Duration
@@ -33,13 +33,14 @@ func TestDelay(t *testing.T) {
 		}
 		half := policy.Delay(c.failures, c.away, 0.999999)
 		if half < c.want/2 || half > c.want/2+c.want/1000 {
-			t.Errorf("Delay(%d, %v) with the most jitter = %v, want %v", c.failures, c.away, half, c.want/2)
+			t.Errorf("Delay(%d, %v) with the most jitter = %v, want %v",
+				c.failures, c.away, half, c.want/2)
 		}
 	}
 }
 
-// TestNoHammering counts the attempts against a server that stays away.
-func TestNoHammering(t *testing.T) {
+// TestAttemptsDecrease counts the attempts against a server that stays away.
+func TestAttemptsDecrease(t *testing.T) {
 	attempts := func(during time.Duration) (n int) {
 		for away := time.Duration(0); away < during; n++ {
 			away += policy.Delay(n, away, 0.5)
@@ -56,9 +57,11 @@ func TestNoHammering(t *testing.T) {
 	}
 }
 
-// TestCrowd spreads what lost a server at the same moment over the whole pause.
-func TestCrowd(t *testing.T) {
-	p := Policy{First: 800 * time.Millisecond, Recent: 800 * time.Millisecond, Fresh: time.Minute, Max: time.Minute, Spread: 1}
+// TestCrowdReturnsEvenly spreads clients that lost a server at the same moment over the
+// pause.
+func TestCrowdReturnsEvenly(t *testing.T) {
+	p := Policy{First: 800 * time.Millisecond, Recent: 800 * time.Millisecond,
+		Fresh: time.Minute, Max: time.Minute, Spread: 1}
 	var tenths [10]int
 	for i := range 1000 {
 		tenths[p.Delay(0, 0, float64(i)/1000)*10/(800*time.Millisecond+1)]++
@@ -66,6 +69,20 @@ func TestCrowd(t *testing.T) {
 	for i, n := range tenths {
 		if n < 90 || n > 110 {
 			t.Errorf("tenth %d of the pause has %d of 1000 clients", i, n)
+		}
+	}
+}
+
+func TestDoublingStopsAtTheLongestPause(t *testing.T) {
+	p := Doubling(time.Second, 5*time.Second)
+	for failures, want := range []time.Duration{1, 2, 4, 5, 5} {
+		want *= time.Second
+		if got := p.Delay(failures, 0, 0); got != want {
+			t.Errorf("pause after %d failures: %v, want %v", failures+1, got, want)
+		}
+		least := p.Delay(failures, 0, 0.999999)
+		if least < want/2 || least > want/2+want/1000 {
+			t.Errorf("shortest pause after %d failures: %v, want %v", failures+1, least, want/2)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/im"
 	"teamtalk/core/notify"
 	"teamtalk/core/obs"
@@ -258,7 +259,8 @@ func (s *Server) try(j *job) {
 		}
 		if j.tries < s.opt.Attempts && s.ctx.Err() == nil {
 			s.metrics.retries.Inc()
-			s.again(j, max(r.After, s.backoff(j.tries)))
+			pauses := backoff.Doubling(s.opt.MinBackoff, s.opt.MaxBackoff)
+			s.again(j, max(r.After, pauses.Delay(j.tries-1, 0, rand.Float64())))
 			return
 		}
 	}
@@ -281,15 +283,6 @@ func (s *Server) send(ctx context.Context, j *job) (r notify.Result) {
 // for it.
 func (s *Server) again(j *job, after time.Duration) {
 	time.AfterFunc(after, func() { s.jobs <- j })
-}
-
-// backoff returns the pause after a number of failures.
-func (s *Server) backoff(failures int) time.Duration {
-	d := s.opt.MaxBackoff
-	if shift := failures - 1; shift < 30 && s.opt.MinBackoff<<shift < d {
-		d = s.opt.MinBackoff << shift
-	}
-	return d/2 + time.Duration(rand.Int64N(int64(d/2)+1))
 }
 
 // finish records the last result of a job.
