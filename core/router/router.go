@@ -1,5 +1,6 @@
-// Package router turns frames into calls of handlers: one table per role, command id → handler, needs login, message type. Unknown,
-// unauthenticated and malformed frames end here, counted.
+// Package router dispatches frames to handlers. Each role has one table with, for each
+// command id, the handler, the message type, and whether it needs a login. The router
+// drops and counts unknown, unauthenticated and malformed frames.
 package router
 
 import (
@@ -7,43 +8,46 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
+	"teamtalk/core/obs"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
 
-// Access says who may send a command.
+// Access is the condition under which a command is accepted. Links between servers
+// may send every command.
 type Access uint8
 
 // The values of Access.
 const (
-	Public   Access = iota // also before login; on links between servers everything is
-	LoggedIn               // after login; before it the frame is ignored
+	Public   Access = iota // before and after login
+	LoggedIn               // after login only; before it the frame is dropped
 )
 
-// Options sets up a Router. Zero values mean: logs discarded, metrics not registered.
+// Options configures a Router. Without Log nothing is logged, and without Registerer the
+// metrics are not registered.
 type Options struct {
-	Role       string // names the role in logs and metrics
+	Role       string // name of the role in logs and metrics
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }
 
-// Router is a role's table of commands. It is filled before the first frame and only read afterwards.
+// Router is the command table of a role. It is filled before the first frame and only
+// read after that.
 type Router struct {
 	role    string
 	log     *slog.Logger
-	routes  [pages][]*route // by service id, then by the low byte
+	routes  [pages][]*route // by service id, then by the low byte of the command
 	metrics metrics
-	warned  atomic.Int64 // unix second of the last warning logged
+	often   obs.Often // bounds the log under overload
 }
 
-// pages is the number of services.
+// pages is the number of services, plus one because they are numbered from 1.
 const pages = 8
 
 type route struct {
@@ -54,7 +58,7 @@ type route struct {
 	count  prometheus.Counter
 }
 
-// New makes an empty table.
+// New returns an empty table.
 func New(opt Options) *Router {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -62,10 +66,12 @@ func New(opt Options) *Router {
 	return &Router{role: opt.Role, log: opt.Log, metrics: newMetrics(opt.Registerer, opt.Role)}
 }
 
-// Handle enters h for the command of M. A handler checks, does and replies, and never waits; what it cannot do it returns as an im.Error: the router
-// logs and counts it by kind, and, when an answer of that kind was set with OnError, sends that. seq belongs into the reply.
+// Handle sets h as the handler for the command of M. A handler checks the message, acts
+// on it and replies with seq. It must not wait. When it returns an error, the router logs
+// it, counts it by kind, and sends the answer that OnError returns for that kind.
 //
-// It panics when the command is taken, as the tables are fixed at start.
+// It panics when the command already has a handler, because the tables are fixed at
+// start.
 func Handle[M any, P interface {
 	*M
 	pb.Message
@@ -105,11 +111,12 @@ type options[P pb.Message] struct {
 	refusal func(m P, k im.Kind) pb.Message
 }
 
-// Option changes how one command is handled.
+// Option changes the way in which one command is handled.
 type Option[P pb.Message] func(*options[P])
 
-// OnError sets the answer a client gets when the handler refuses or fails at once; nil answers nothing. Results that
-// come later are answered by whoever gets them.
+// OnError sets a function that returns the answer to a client after the handler returned
+// an error; nil means no answer. It is not called for failures after the return: the code
+// that continues the request answers those.
 func OnError[P pb.Message](answer func(m P, k im.Kind) pb.Message) Option[P] {
 	return func(o *options[P]) { o.refusal = answer }
 }
@@ -133,13 +140,13 @@ func (r *Router) find(cmd pb.Command) *route {
 	return r.routes[page][index]
 }
 
-// Entry is one line of the table, for documentation and tests.
+// Entry is one line of the table, for documents and tests.
 type Entry struct {
 	Command    pb.Command
 	NeedsLogin bool
 }
 
-// Table lists what the role handles, in order of command id.
+// Table returns the commands that the role handles, in order of command id.
 func (r *Router) Table() []Entry {
 	var all []Entry
 	for _, page := range r.routes {
@@ -153,7 +160,7 @@ func (r *Router) Table() []Entry {
 	return all
 }
 
-// Frame dispatches an encoded frame, as session.Handler demands.
+// Frame dispatches an encoded frame, see session.Handler.
 func (r *Router) Frame(s *session.Session, h pdu.Header, body []byte) {
 	rt := r.admit(s, h.Command)
 	if rt == nil {
@@ -163,7 +170,8 @@ func (r *Router) Frame(s *session.Session, h pdu.Header, body []byte) {
 	r.done(s, h.Command, h.Seq, rt.frame(s, h.Seq, body))
 }
 
-// Message dispatches a decoded message, as session.Handler demands. One that is encoded is decoded here.
+// Message dispatches a decoded message, see session.Handler. It decodes a pb.Encoded
+// first.
 func (r *Router) Message(s *session.Session, seq uint16, m pb.Message) {
 	rt := r.admit(s, m.Command())
 	if rt == nil {
@@ -181,7 +189,7 @@ func (r *Router) Message(s *session.Session, seq uint16, m pb.Message) {
 	r.done(s, m.Command(), seq, rt.typed(s, seq, m))
 }
 
-// admit returns the route of cmd, nil when the frame ends here.
+// admit returns the route of cmd, nil when the frame is dropped.
 func (r *Router) admit(s *session.Session, cmd pb.Command) *route {
 	rt := r.find(cmd)
 	if rt == nil {
@@ -191,18 +199,19 @@ func (r *Router) admit(s *session.Session, cmd pb.Command) *route {
 	}
 	if rt.access == LoggedIn && !s.LoggedIn() {
 		r.metrics.unauthenticated.Inc()
-		r.log.Debug("command before login ignored", "role", r.role, "conn", s.ID(), "cmd", cmd.String())
+		r.log.Debug("command before login ignored",
+			"role", r.role, "conn", s.ID(), "cmd", cmd.String())
 		return nil
 	}
 	return rt
 }
 
-// bodyError is the error of a body that did not decode.
+// bodyError marks the error of a body that did not decode.
 type bodyError struct{ error }
 
 func (e *bodyError) Unwrap() error { return e.error }
 
-// incomplete is the kind under which bodies that lack a required field are counted.
+// incomplete is the label under which bodies that lack a required field are counted.
 const incomplete = "incomplete"
 
 func (r *Router) done(s *session.Session, cmd pb.Command, seq uint16, err error) {
@@ -210,8 +219,9 @@ func (r *Router) done(s *session.Session, cmd pb.Command, seq uint16, err error)
 		s.Malformed(true)
 		return
 	}
-	// Only bytes that are no protobuf say that the stream itself cannot be trusted. A body that
-	// lacks a field, or has a value that a handler refuses, is a client that is older or newer.
+	// Only bytes that are not protobuf show that the stream itself cannot be trusted. A
+	// body that lacks a field, or has a value that a handler rejects, may come from an
+	// older or newer client.
 	var body *bodyError
 	undecoded := errors.As(err, &body)
 	kind := im.KindOf(err)
@@ -221,19 +231,20 @@ func (r *Router) done(s *session.Session, cmd pb.Command, seq uint16, err error)
 	}
 	s.Malformed(!undecoded)
 	r.metrics.errors.WithLabelValues(label).Inc()
-	level := slog.LevelDebug // what a client did wrong is its own affair
+	level := slog.LevelDebug // a client's mistake needs no attention
 	switch kind {
 	case im.Internal:
 		level = slog.LevelError
 	case im.Unavailable, im.Busy:
-		// Under overload there are thousands of these a second: the metrics count them all, the log gets one a second.
+		// Under overload there are thousands of these a second: the metrics count them
+		// all, and the log gets one a second.
 		level = slog.LevelWarn
-		now := time.Now().Unix()
-		if last := r.warned.Load(); last == now || !r.warned.CompareAndSwap(last, now) {
+		if _, ok := r.often.Allow(time.Now()); !ok {
 			return
 		}
 	}
-	r.log.Log(context.Background(), level, "request failed", "role", r.role, "conn", s.ID(), "user", s.User, "cmd", cmd.String(), "seq", seq, "err", err)
+	r.log.Log(context.Background(), level, "request failed", "role", r.role, "conn", s.ID(),
+		"user", s.User, "cmd", cmd.String(), "seq", seq, "err", err)
 }
 
 type metrics struct {
@@ -244,17 +255,20 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer, role string) metrics {
-	labels := prometheus.Labels{"role": role}
+	opts := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Name: "teamtalk_router_" + name, Help: help,
+			ConstLabels: prometheus.Labels{"role": role}}
+	}
 	m := metrics{
-		frames: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_router_frames_total",
-			Help: "Frames handled, by command.", ConstLabels: labels}, []string{"cmd"}),
-		errors: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_router_errors_total",
-			Help:        "Requests that failed or were refused, by kind; incomplete: a required field is missing.",
-			ConstLabels: labels}, []string{"kind"}),
-		unknown: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_router_unknown_total",
-			Help: "Frames ignored because nothing handles their command.", ConstLabels: labels}),
-		unauthenticated: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_router_unauthenticated_total",
-			Help: "Frames ignored because their connection is not logged in.", ConstLabels: labels}),
+		frames: prometheus.NewCounterVec(opts("frames_total",
+			"Frames handled, by command."), []string{"cmd"}),
+		errors: prometheus.NewCounterVec(opts("errors_total",
+			"Requests that failed or were refused, by kind; "+
+				"incomplete: a required field is missing."), []string{"kind"}),
+		unknown: prometheus.NewCounter(opts("unknown_total",
+			"Frames dropped because their command has no handler.")),
+		unauthenticated: prometheus.NewCounter(opts("unauthenticated_total",
+			"Frames dropped before login.")),
 	}
 	if reg != nil {
 		reg.MustRegister(m.frames, m.errors, m.unknown, m.unauthenticated)

@@ -21,7 +21,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// conn is a carrier that keeps what is written.
+// conn is a carrier that keeps the bytes written to it.
 type conn struct {
 	l      *session.Loop
 	s      *session.Session
@@ -34,25 +34,28 @@ func (c *conn) Write(p []byte) error { c.out = append(c.out, p...); return nil }
 func (c *conn) Buffered() int        { return 0 }
 func (c *conn) Close()               { c.closed, c.reason = true, c.l.Remove(c.s, nil) }
 
-// role joins a router to a session's life.
+// role is a router with the other methods of a session's handler.
 type role struct{ *Router }
 
 func (role) Open(*session.Session) error   { return nil }
 func (role) Close(*session.Session, error) {}
 
 func connect(r *Router) *conn {
-	c := &conn{l: session.NewLoop(session.LoopOptions{Handler: role{r}, Wake: func(*session.Loop, bool) {}})}
+	c := &conn{l: session.NewLoop(session.LoopOptions{Handler: role{r},
+		Wake: func(*session.Loop, bool) {}})}
 	c.l.Begin()
 	c.s = c.l.Add(netip.MustParseAddrPort("192.0.2.7:1234"), c)
 	c.l.End()
 	return c
 }
 
-// frame hands a frame to the router as the engine does, and returns the messages of what was written.
+// frame delivers a frame to the router as the engine does, and returns the messages that
+// were written.
 func (c *conn) frame(tb testing.TB, cmd pb.Command, seq uint16, body []byte) []sent {
 	tb.Helper()
 	c.l.Begin()
-	c.l.Deliver(c.s, pdu.Header{Length: uint32(pdu.HeaderLen + len(body)), Command: cmd, Seq: seq}, body)
+	h := pdu.Header{Length: uint32(pdu.HeaderLen + len(body)), Command: cmd, Seq: seq}
+	c.l.Deliver(c.s, h, body)
 	c.l.End()
 	var all []sent
 	for rest := c.out; len(rest) > 0; {
@@ -87,7 +90,7 @@ func body(tb testing.TB, m pb.Message) []byte {
 
 func timeReq(*session.Session, uint16, *pb.IMClientTimeReq) error { return nil }
 
-func TestDispatch(t *testing.T) {
+func TestDispatchBeforeAndAfterLogin(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	r := New(Options{Role: "msg", Registerer: reg})
 	Handle(r, Public, func(s *session.Session, seq uint16, _ *pb.IMClientTimeReq) error {
@@ -126,10 +129,10 @@ func TestDispatch(t *testing.T) {
 		# TYPE teamtalk_router_frames_total counter
 		teamtalk_router_frames_total{cmd="IMClientTimeReq",role="msg"} 1
 		teamtalk_router_frames_total{cmd="IMMsgData",role="msg"} 2
-		# HELP teamtalk_router_unauthenticated_total Frames ignored because their connection is not logged in.
+		# HELP teamtalk_router_unauthenticated_total Frames dropped before login.
 		# TYPE teamtalk_router_unauthenticated_total counter
 		teamtalk_router_unauthenticated_total{role="msg"} 1
-		# HELP teamtalk_router_unknown_total Frames ignored because nothing handles their command.
+		# HELP teamtalk_router_unknown_total Frames dropped because their command has no handler.
 		# TYPE teamtalk_router_unknown_total counter
 		teamtalk_router_unknown_total{role="msg"} 0
 	`
@@ -138,8 +141,9 @@ func TestDispatch(t *testing.T) {
 	}
 }
 
-// TestIgnored: what nobody handles is counted and forgotten, however much of it comes.
-func TestIgnored(t *testing.T) {
+// TestUnhandledFramesAreCounted sends many frames that no handler takes, and one that
+// needs a login.
+func TestUnhandledFramesAreCounted(t *testing.T) {
 	r := New(Options{})
 	Handle(r, Public, timeReq)
 	Handle(r, LoggedIn, func(*session.Session, uint16, *pb.IMMsgDataAck) error {
@@ -158,7 +162,8 @@ func TestIgnored(t *testing.T) {
 		"a service never filled": pb.CmdFileLoginReq,
 	} {
 		t.Run(name, func(t *testing.T) {
-			unknown, early := testutil.ToFloat64(r.metrics.unknown), testutil.ToFloat64(r.metrics.unauthenticated)
+			unknown := testutil.ToFloat64(r.metrics.unknown)
+			early := testutil.ToFloat64(r.metrics.unauthenticated)
 			c := connect(r)
 			for range 10 {
 				if got := c.frame(t, cmd, 1, []byte("garbage")); len(got) > 0 {
@@ -180,10 +185,13 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
-func TestMalformed(t *testing.T) {
+func TestThirdMalformedBodyInARowCloses(t *testing.T) {
 	r := New(Options{})
 	handled := 0
-	Handle(r, Public, func(*session.Session, uint16, *pb.IMMsgDataAck) error { handled++; return nil })
+	Handle(r, Public, func(*session.Session, uint16, *pb.IMMsgDataAck) error {
+		handled++
+		return nil
+	})
 	ack := &pb.IMMsgDataAck{}
 	ack.SetUserId(1)
 	ack.SetSessionId(2)
@@ -200,7 +208,7 @@ func TestMalformed(t *testing.T) {
 	if c.closed {
 		t.Fatal("closed before the third in a row")
 	}
-	// What is ignored does not count either way.
+	// Unknown commands neither count as malformed nor end the row.
 	c.frame(t, 0x03ee, 1, nil)
 	c.frame(t, pb.CmdMsgDataAck, 1, bad)
 	if !c.closed || !errors.Is(c.reason, session.ErrMalformed) {
@@ -216,7 +224,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-func TestOnError(t *testing.T) {
+func TestOnErrorAnswersByKind(t *testing.T) {
 	refusal := map[pb.Command]error{}
 	answer := func(m *pb.IMMsgServReq, k im.Kind) pb.Message {
 		if k == im.Busy {
@@ -230,11 +238,13 @@ func TestOnError(t *testing.T) {
 	Handle(r, Public, func(s *session.Session, _ uint16, m *pb.IMMsgServReq) error {
 		return refusal[m.Command()]
 	}, OnError(answer))
-	Handle(r, Public, func(*session.Session, uint16, *pb.IMClientTimeReq) error { return im.Errorf(im.Denied, "no") })
+	Handle(r, Public, func(*session.Session, uint16, *pb.IMClientTimeReq) error {
+		return im.Errorf(im.Denied, "no")
+	})
 	c := connect(r)
 	for _, k := range []struct {
 		err  error
-		want int // the kind in the answer, -1 without
+		want int // the kind in the answer, -1 without an answer
 	}{
 		{nil, -1},
 		{im.Errorf(im.Denied, "no"), int(im.Denied)},
@@ -249,7 +259,8 @@ func TestOnError(t *testing.T) {
 		switch {
 		case k.want < 0 && len(got) > 0:
 			t.Errorf("%v: answered %v", k.err, got)
-		case k.want >= 0 && (len(got) != 1 || got[0].seq != 9 || int(got[0].m.(*pb.IMMsgServRsp).GetResultCode()) != k.want):
+		case k.want < 0:
+		case len(got) != 1 || got[0].seq != 9 || resultOf(got[0]) != k.want:
 			t.Errorf("%v: answered %v", k.err, got)
 		}
 		if counts := testutil.ToFloat64(counted) - before; (counts == 1) != (k.err != nil) {
@@ -264,8 +275,12 @@ func TestOnError(t *testing.T) {
 	}
 }
 
-// TestLog: what is logged of a failed request, how loudly, and what never is.
-func TestLog(t *testing.T) {
+// resultOf returns the result code of an IMMsgServRsp.
+func resultOf(s sent) int { return int(s.m.(*pb.IMMsgServRsp).GetResultCode()) }
+
+// TestFailureIsLoggedWithoutContent checks the level and fields of the line about a
+// failed request, and that the message text is not in it.
+func TestFailureIsLoggedWithoutContent(t *testing.T) {
 	for _, c := range []struct {
 		err   error
 		level string
@@ -276,11 +291,13 @@ func TestLog(t *testing.T) {
 		{errors.New("a bug"), "ERROR"},
 	} {
 		var out bytes.Buffer
-		r := New(Options{Role: "msg", Log: slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+		log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		r := New(Options{Role: "msg", Log: log})
 		Handle(r, LoggedIn, func(*session.Session, uint16, *pb.MsgData) error { return c.err })
 		cn := connect(r)
 		cn.s.SetLoggedIn(7, pb.ClientType_CLIENT_TYPE_MAC)
-		cn.frame(t, pb.CmdMsgData, 5, body(t, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("between us")}))
+		cn.frame(t, pb.CmdMsgData, 5, body(t, &pb.MsgData{
+			Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("between us")}))
 		if strings.Contains(out.String(), "between us") {
 			t.Errorf("the message is in the log: %s", out.String())
 		}
@@ -293,20 +310,24 @@ func TestLog(t *testing.T) {
 		if err := json.Unmarshal(out.Bytes(), &line); err != nil {
 			t.Fatalf("%v: %s", err, out.String())
 		}
-		if line.Level != c.level || line.Role != "msg" || line.Cmd != "IMMsgData" || line.Err != c.err.Error() ||
+		if line.Level != c.level || line.Role != "msg" || line.Cmd != "IMMsgData" ||
+			line.Err != c.err.Error() ||
 			line.Conn != cn.s.ID() || line.User != 7 || line.Seq != 5 {
 			t.Errorf("logged %s", out.String())
 		}
 	}
 }
 
-// Under overload the log gets a line a second; the metrics count every refusal.
-func TestLogOfOverload(t *testing.T) {
+// TestOverloadLogsOncePerSecond checks that the metrics still count every failure.
+func TestOverloadLogsOncePerSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		reg := prometheus.NewRegistry()
-		r := New(Options{Role: "msg", Registerer: reg, Log: slog.New(slog.NewTextHandler(&out, nil))})
-		Handle(r, Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return im.Errorf(im.Busy, "queue full") })
+		log := slog.New(slog.NewTextHandler(&out, nil))
+		r := New(Options{Role: "msg", Registerer: reg, Log: log})
+		Handle(r, Public, func(*session.Session, uint16, *pb.IMHeartBeat) error {
+			return im.Errorf(im.Busy, "queue full")
+		})
 		cn := connect(r)
 		for range 2 {
 			for range 1000 {
@@ -332,10 +353,14 @@ func (p *peer) SendMessage(seq uint16, m pb.Message) error {
 }
 func (p *peer) Close(error) {}
 
-// TestLinks: a server needs no login, and gets refusals like everyone.
-func TestLinks(t *testing.T) {
+// TestServersNeedNoLogin checks that a link may send commands that need a login, and gets
+// the same answers as a client when they fail.
+func TestServersNeedNoLogin(t *testing.T) {
 	r := New(Options{})
-	Handle(r, LoggedIn, func(*session.Session, uint16, *pb.IMMsgServReq) error { return im.Errorf(im.Denied, "no") },
+	deny := func(*session.Session, uint16, *pb.IMMsgServReq) error {
+		return im.Errorf(im.Denied, "no")
+	}
+	Handle(r, LoggedIn, deny,
 		OnError(func(*pb.IMMsgServReq, im.Kind) pb.Message { return &pb.IMHeartBeat{} }))
 	p := &peer{}
 	s := session.NewLink(session.NextID(), "msg-1", p)
@@ -349,7 +374,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-func TestTable(t *testing.T) {
+func TestTableIsSortedAndUnique(t *testing.T) {
 	r := New(Options{})
 	if len(r.Table()) > 0 {
 		t.Errorf("a new table holds %v", r.Table())
@@ -369,7 +394,7 @@ func TestTable(t *testing.T) {
 	Handle(r, LoggedIn, timeReq)
 }
 
-// TestEveryCommandFits: the table has room for all there are.
+// TestEveryCommandFits checks that the table has room for every command.
 func TestEveryCommandFits(t *testing.T) {
 	r := New(Options{})
 	for _, cmd := range pb.Commands() {
@@ -387,7 +412,8 @@ func BenchmarkFrame(b *testing.B) {
 	r := New(Options{})
 	Handle(r, LoggedIn, func(*session.Session, uint16, *pb.MsgData) error { return nil })
 	Handle(r, Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
-	text := body(b, &pb.MsgData{FromUserID: 1, ToSessionID: 2, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: make([]byte, 88)})
+	text := body(b, &pb.MsgData{FromUserID: 1, ToSessionID: 2,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: make([]byte, 88)})
 	c := connect(r)
 	c.s.SetLoggedIn(7, pb.ClientType_CLIENT_TYPE_MAC)
 	for _, f := range []struct {

@@ -1,6 +1,6 @@
-// Package thumb scales pictures down: JPEG, PNG, GIF (its first frame) and WebP, as anybody may
-// have uploaded them. What a picture may cost is bounded before it is decoded: its pixels are
-// counted from its header, and a context limits the time that decoding takes.
+// Package thumb scales uploaded pictures down: JPEG, PNG, GIF (the first frame) and WebP.
+// The uploads are not trusted, so the cost of a picture is bounded before it is decoded:
+// the number of pixels is read from its header, and a context limits the decoding time.
 package thumb
 
 import (
@@ -10,7 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	_ "image/gif" // formats that image.Decode knows
+	_ "image/gif" // registers a format for image.Decode
 	"image/jpeg"
 	"image/png"
 	"io"
@@ -21,12 +21,12 @@ import (
 
 // Picture is a scaled picture.
 type Picture struct {
-	Data []byte // the encoded picture
-	Type string // its content type
+	Data []byte // encoded
+	Type string // content type
 }
 
-// AsIs is the error for a picture that is not scaled and may be shown as it is. Trying again
-// gives the same.
+// AsIs is the error for a picture that is not scaled and may be shown unchanged. Another
+// attempt has the same result.
 type AsIs struct {
 	// Reason is one of the constants below.
 	Reason string
@@ -34,26 +34,26 @@ type AsIs struct {
 
 // The reasons of AsIs.
 const (
-	Fits    = "fits"    // the picture is no larger than the box
-	Unknown = "unknown" // not a format of this package, or broken
-	Large   = "large"   // more pixels than allowed
+	Fits    = "fits"    // the picture is not larger than the box
+	Unknown = "unknown" // the format is unknown, or the file is broken
+	Large   = "large"   // the picture has more pixels than allowed
 	Slow    = "slow"    // the context ended before the picture was decoded
 )
 
-// Error names the reason.
+// Error returns a text with the reason.
 func (e *AsIs) Error() string { return "picture not scaled: " + e.Reason }
 
-// quality is that of the JPEGs made, of 100.
+// quality is the quality of the JPEGs made, from 1 to 100.
 const quality = 85
 
-// Scale scales the picture in r down so that it fits into a box, in pixels, and keeps its
-// proportions. A picture of more than maxPixels is not decoded. One that is takes memory: a
-// photo about 2 bytes for each of its pixels, the worst format, a progressive JPEG in four
-// colours, 24; and 32 bytes for each of its lines times the width of the box. A JPEG that says
-// how it is to be turned is turned.
+// Scale returns the picture in r, scaled down to fit into a box, in pixels, with its
+// proportions. A picture of more than maxPixels is not decoded. Decoding takes memory:
+// about 2 bytes per pixel for a photo, 24 for the worst format, a progressive JPEG in
+// four colours, and 32 bytes per line times the width of the box. A JPEG is rotated or
+// mirrored as its Exif data says.
 //
-// It fails with an AsIs, or with the error of r. When ctx ends while the picture is decoded, the
-// picture is Slow.
+// The error is an AsIs, or an error of r. When ctx ends while the picture is decoded, the
+// reason is Slow.
 func Scale(ctx context.Context, r io.ReadSeeker, box image.Point, maxPixels int) (*Picture, error) {
 	if box.X <= 0 || box.Y <= 0 {
 		return nil, fmt.Errorf("scale picture: box of %d×%d pixels", box.X, box.Y)
@@ -93,11 +93,12 @@ func Scale(ctx context.Context, r io.ReadSeeker, box image.Point, maxPixels int)
 	return encode(turn.apply(out), format)
 }
 
-// fit returns the largest size with the proportions of size that is not larger than box or size.
+// fit returns the largest size with the proportions of size that is not larger than box
+// or size.
 func fit(size, box image.Point) image.Point {
 	w, h := int64(size.X), int64(size.Y)
 	bw, bh := min(int64(box.X), w), min(int64(box.Y), h)
-	if bw*h <= bh*w { // the width decides
+	if bw*h <= bh*w { // the width limits the size
 		bh = (h*bw + w/2) / w
 	} else {
 		bw = (w*bh + h/2) / h
@@ -105,8 +106,8 @@ func fit(size, box image.Point) image.Point {
 	return image.Pt(int(max(bw, 1)), int(max(bh, 1)))
 }
 
-// encode encodes a picture that was of a format: photos as JPEG, drawings, and what shows the
-// background, as PNG.
+// encode encodes a picture. Photos, which are JPEGs and opaque WebPs, become JPEGs.
+// Drawings and pictures with transparent pixels become PNGs.
 func encode(m *image.RGBA, format string) (*Picture, error) {
 	var b bytes.Buffer
 	if format == "jpeg" || format == "webp" && m.Opaque() {
@@ -121,19 +122,20 @@ func encode(m *image.RGBA, format string) (*Picture, error) {
 	return &Picture{Data: b.Bytes(), Type: "image/png"}, nil
 }
 
-// source reads until its context ends, and tells errors of reading from those of decoding.
+// source reads until its context ends. It keeps read errors apart from decoding errors.
 type source struct {
 	ctx context.Context
 	r   io.ReadSeeker
-	err error // of r
+	err error // the last error of r
 }
 
-// readPiece is the most bytes that one read gives a decoder, so that it meets the end of the
-// context soon. A progressive JPEG may repeat a scan of all its pixels, which takes 11 ms for
-// 12 million of them, in every 33 bytes: ten megabytes of these would take an hour.
+// readPiece is the most bytes that one read returns, so that a decoder notices soon that
+// the context has ended. A progressive JPEG may repeat a scan of all its pixels in every
+// 33 bytes. One scan takes 11 ms for 12 million pixels, so ten megabytes would take an
+// hour.
 const readPiece = 512
 
-// Read reads from r.
+// Read reads up to readPiece bytes from r.
 func (s *source) Read(p []byte) (int, error) {
 	if err := s.ctx.Err(); err != nil {
 		return 0, err
@@ -145,13 +147,13 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// rewind continues at the beginning.
+// rewind sets the next read to the beginning.
 func (s *source) rewind() error {
 	_, err := s.r.Seek(0, io.SeekStart)
 	return err
 }
 
-// failure is the error of a picture that could not be decoded.
+// failure returns the error for a picture that could not be decoded.
 func (s *source) failure() error {
 	switch {
 	case s.err != nil && s.ctx.Err() == nil:

@@ -15,7 +15,8 @@ import (
 	"testing"
 )
 
-// quarters is a picture whose quarters are red, green, blue and white, in reading order.
+// quarters returns a picture whose quarters are red, green, blue and white, in reading
+// order.
 func quarters(w, h int) *image.NRGBA {
 	m := image.NewNRGBA(image.Rect(0, 0, w, h))
 	for y := range h {
@@ -30,7 +31,7 @@ var colors = [4]color.NRGBA{
 	{255, 0, 0, 255}, {0, 255, 0, 255}, {0, 0, 255, 255}, {255, 255, 255, 255},
 }
 
-// corners names the colours of a picture's quarters: "rgbw" when it is upright.
+// corners returns the colours of a picture's quarters: "rgbw" for an upright one.
 func corners(m image.Image) string {
 	b := m.Bounds()
 	out := ""
@@ -79,7 +80,7 @@ func asGIF(t testing.TB, m image.Image) []byte {
 	return b.Bytes()
 }
 
-// exif is Exif data that says how to turn.
+// exif returns Exif data with a turn.
 func exif(order binary.AppendByteOrder, t uint16) []byte {
 	b := []byte("Exif\x00\x00MM\x00*")
 	if order == binary.AppendByteOrder(binary.LittleEndian) {
@@ -95,7 +96,7 @@ func exif(order binary.AppendByteOrder, t uint16) []byte {
 	return order.AppendUint32(b, 0)
 }
 
-// withExif inserts Exif data into a JPEG, behind another segment.
+// withExif inserts Exif data after the first other segment of a JPEG.
 func withExif(picture, exif []byte) []byte {
 	b := []byte{0xff, 0xd8, 0xff, 0xe0, 0, 4, 'x', 'x', 0xff, markerExif}
 	b = binary.BigEndian.AppendUint16(b, uint16(len(exif)+2))
@@ -109,7 +110,7 @@ func scale(data []byte, w, h, maxPixels int) (*Picture, error) {
 // webp is a picture of 2×1 pixels.
 const webp = "UklGRhwAAABXRUJQVlA4TA8AAAAvAQAAAAcQ/Y/+ByKi/wEA"
 
-func TestScale(t *testing.T) {
+func TestScaleKeepsProportions(t *testing.T) {
 	pt, clear := image.Pt, quarters(300, 200)
 	clear.SetNRGBA(0, 0, color.NRGBA{})
 	for name, c := range map[string]struct {
@@ -118,12 +119,17 @@ func TestScale(t *testing.T) {
 		want         image.Point
 		format, kind string
 	}{
-		"JPEG":          {asJPEG(t, quarters(300, 200)), pt(100, 100), pt(100, 67), "jpeg", "image/jpeg"},
-		"PNG":           {asPNG(t, quarters(300, 200)), pt(100, 100), pt(100, 67), "png", "image/png"},
-		"PNG, clear":    {asPNG(t, clear), pt(30, 200), pt(30, 20), "png", "image/png"},
-		"GIF":           {asGIF(t, quarters(300, 200)), pt(100, 20), pt(30, 20), "png", "image/png"},
-		"one side fits": {asPNG(t, quarters(300, 50)), pt(100, 100), pt(100, 17), "png", "image/png"},
-		"very flat":     {asPNG(t, quarters(5000, 2)), pt(100, 100), pt(100, 1), "png", "image/png"},
+		"JPEG": {asJPEG(t, quarters(300, 200)), pt(100, 100), pt(100, 67),
+			"jpeg", "image/jpeg"},
+		"PNG": {asPNG(t, quarters(300, 200)), pt(100, 100), pt(100, 67),
+			"png", "image/png"},
+		"PNG, clear": {asPNG(t, clear), pt(30, 200), pt(30, 20), "png", "image/png"},
+		"GIF": {asGIF(t, quarters(300, 200)), pt(100, 20), pt(30, 20),
+			"png", "image/png"},
+		"one side fits": {asPNG(t, quarters(300, 50)), pt(100, 100), pt(100, 17),
+			"png", "image/png"},
+		"very flat": {asPNG(t, quarters(5000, 2)), pt(100, 100), pt(100, 1),
+			"png", "image/png"},
 	} {
 		p, err := scale(c.data, c.box.X, c.box.Y, 1<<20)
 		if err != nil {
@@ -141,8 +147,9 @@ func TestScale(t *testing.T) {
 	}
 }
 
-// TestWebP: a format that is only read. A picture with clear pixels becomes a PNG, else a JPEG.
-func TestWebP(t *testing.T) {
+// TestWebPBecomesJPEGOrPNG covers a format that is read and never written. A picture with
+// transparent pixels becomes a PNG, every other a JPEG.
+func TestWebPBecomesJPEGOrPNG(t *testing.T) {
 	data, err := base64.StdEncoding.DecodeString(webp)
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +168,8 @@ func TestWebP(t *testing.T) {
 	}
 }
 
-// reason is that of an AsIs, or another error; "" without one.
+// reason returns the reason of an AsIs, or the text of another error; "" without an
+// error.
 func reason(err error) string {
 	var asIs *AsIs
 	switch {
@@ -173,7 +181,7 @@ func reason(err error) string {
 	return ""
 }
 
-func TestAsIs(t *testing.T) {
+func TestAsIsNamesTheReason(t *testing.T) {
 	picture := asJPEG(t, quarters(300, 200))
 	for name, c := range map[string]struct {
 		data      []byte
@@ -199,10 +207,11 @@ func TestAsIs(t *testing.T) {
 	}
 }
 
-// TestBomb: a header that promises more pixels than allowed costs nothing.
-func TestBomb(t *testing.T) {
+// TestLargeHeaderCostsNothing checks that a header with more pixels than allowed
+// allocates nothing.
+func TestLargeHeaderCostsNothing(t *testing.T) {
 	bomb := asPNG(t, quarters(2, 2))
-	binary.BigEndian.PutUint32(bomb[16:], 1<<30) // the width; its checksum is wrong then, so:
+	binary.BigEndian.PutUint32(bomb[16:], 1<<30) // the width; the checksum is wrong after that
 	if n := testing.AllocsPerRun(1, func() { _, _ = scale(bomb, 1, 1, 1<<20) }); n > 100 {
 		t.Errorf("%v allocations", n)
 	}
@@ -212,7 +221,7 @@ func TestBomb(t *testing.T) {
 	}
 }
 
-// failing yields some bytes and then an error.
+// failing returns some bytes and then an error.
 type failing struct {
 	*bytes.Reader
 	left int
@@ -230,7 +239,7 @@ func (f *failing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func TestSource(t *testing.T) {
+func TestReadErrorsAndSlowDecodingDiffer(t *testing.T) {
 	picture := asJPEG(t, quarters(3000, 2000))
 	broken := errors.New("disk broken")
 	in := &failing{Reader: bytes.NewReader(picture), left: 10_000, err: broken, then: func() {}}
@@ -244,8 +253,8 @@ func TestSource(t *testing.T) {
 	}
 }
 
-// TestTurn: a JPEG of a camera that was held in any way becomes upright.
-func TestTurn(t *testing.T) {
+// TestTurnedPhotosBecomeUpright scales JPEGs of a camera that was held in all eight ways.
+func TestTurnedPhotosBecomeUpright(t *testing.T) {
 	upright := image.Pt(240, 160)
 	for o := turn(1); o <= 8; o++ {
 		stored := image.NewRGBA(image.Rectangle{Max: upright})
@@ -271,7 +280,11 @@ func TestTurn(t *testing.T) {
 			}
 		}
 	}
-	// The numbers, against the standard: where row 0 and column 0 of the stored picture are.
+}
+
+// TestTurnsFollowExif compares with the standard, which says where row 0 and column 0 of
+// the stored picture are.
+func TestTurnsFollowExif(t *testing.T) {
 	m := image.NewRGBA(image.Rect(0, 0, 40, 20))
 	for y := range 20 {
 		for x := range 40 {
@@ -286,7 +299,7 @@ func TestTurn(t *testing.T) {
 	}
 }
 
-func TestExifTurn(t *testing.T) {
+func TestExifTurnRejectsBrokenData(t *testing.T) {
 	good := exif(binary.BigEndian, 6)
 	for name, c := range map[string]struct {
 		data []byte
@@ -306,7 +319,7 @@ func TestExifTurn(t *testing.T) {
 	}
 }
 
-// FuzzTurn: no header of a JPEG makes reading it fail, or gives a turn that is none.
+// FuzzTurn checks that reading the turn of any header returns a valid turn.
 func FuzzTurn(f *testing.F) {
 	f.Add(withExif([]byte{0xff, 0xd8, 0xff, 0xda}, exif(binary.BigEndian, 6)))
 	f.Add(withExif([]byte{0xff, 0xd8}, exif(binary.LittleEndian, 3)))
@@ -317,7 +330,7 @@ func FuzzTurn(f *testing.F) {
 	})
 }
 
-// FuzzScale: no upload makes scaling panic, or gives more than was asked for.
+// FuzzScale checks that any upload is scaled without a panic and to no more than the box.
 func FuzzScale(f *testing.F) {
 	f.Add(asJPEG(f, quarters(20, 10)), uint16(5), uint16(5))
 	f.Add(asPNG(f, quarters(20, 10)), uint16(5), uint16(50))
@@ -337,7 +350,7 @@ func FuzzScale(f *testing.F) {
 	})
 }
 
-// BenchmarkPhoto scales a photo of a phone, 12 million pixels.
+// BenchmarkPhoto scales a phone's photo of 12 million pixels.
 func BenchmarkPhoto(b *testing.B) {
 	data := asJPEG(b, quarters(4032, 3024))
 	b.ReportAllocs()

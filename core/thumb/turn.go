@@ -8,8 +8,8 @@ import (
 	"io"
 )
 
-// turn is how a picture is to be turned to be upright, as Exif numbers it: cameras store what
-// the sensor saw, and how they were held.
+// turn is an Exif orientation: the rotation and mirroring that makes a picture upright.
+// Cameras store the picture as the sensor saw it, and the way they were held.
 type turn uint16
 
 const upright turn = 1
@@ -17,7 +17,7 @@ const upright turn = 1
 // sideways reports whether the turn swaps width and height.
 func (t turn) sideways() bool { return t >= 5 }
 
-// apply returns m turned.
+// apply returns the picture m turned upright.
 func (t turn) apply(m *image.RGBA) *image.RGBA {
 	if t == upright {
 		return m
@@ -37,7 +37,7 @@ func (t turn) apply(m *image.RGBA) *image.RGBA {
 	return out
 }
 
-// origin is the pixel of a picture of w×h that comes to x, y.
+// origin returns the pixel of a picture of w×h that moves to x, y.
 func (t turn) origin(x, y, w, h int) image.Point {
 	switch t {
 	case 2: // mirrored left to right
@@ -48,28 +48,28 @@ func (t turn) origin(x, y, w, h int) image.Point {
 		return image.Pt(x, h-1-y)
 	case 5: // mirrored along the main diagonal
 		return image.Pt(y, x)
-	case 6: // turned left: to be turned right
+	case 6: // rotated left: rotate it right
 		return image.Pt(y, h-1-x)
 	case 7: // mirrored along the other diagonal
 		return image.Pt(w-1-y, h-1-x)
-	case 8: // turned right: to be turned left
+	case 8: // rotated right: rotate it left
 		return image.Pt(w-1-y, x)
 	}
 	return image.Pt(x, y)
 }
 
-// maxSegments bounds the segments of a JPEG that are searched for Exif data: cameras write it
-// first, or behind one other.
+// maxSegments is the most segments of a JPEG that are searched for Exif data. Cameras
+// write it into the first or second segment.
 const maxSegments = 16
 
 // Markers of JPEG segments.
 const (
-	markerStart = 0xd8 // of the picture; has no length
+	markerStart = 0xd8 // start of the picture; has no length
 	markerExif  = 0xe1
-	markerScan  = 0xda // the header ends here
+	markerScan  = 0xda // end of the header
 )
 
-// orientation reads how the JPEG is to be turned. A JPEG that does not say so is upright.
+// orientation returns the turn of the JPEG, upright when the file does not contain one.
 func (s *source) orientation() (turn, error) {
 	if err := s.rewind(); err != nil {
 		return upright, err
@@ -78,7 +78,7 @@ func (s *source) orientation() (turn, error) {
 	return t, s.err
 }
 
-// readTurn reads the turn from the segments of a JPEG's header.
+// readTurn returns the turn in the segments of a JPEG's header.
 func readTurn(r *bufio.Reader) turn {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:2]); err != nil || head[0] != 0xff || head[1] != markerStart {
@@ -117,7 +117,7 @@ const (
 	entryLen       = 12
 )
 
-// exifTurn reads the turn from the first directory of Exif data.
+// exifTurn returns the turn in the first directory of Exif data.
 func exifTurn(segment []byte) (turn, bool) {
 	tiff, ok := bytes.CutPrefix(segment, []byte("Exif\x00\x00"))
 	if !ok || len(tiff) < 8 {
