@@ -10,28 +10,32 @@ import (
 )
 
 const (
-	// maxUnderWay is how many messages' pushes may be under way. Of more, new ones are dropped: they would only come later still.
+	// maxUnderWay is the most messages whose pushes are under way. Pushes for further
+	// messages are dropped, because they would only arrive later and later.
 	maxUnderWay = 1024
-	// maxTokens is how many phones one request to push_server is for.
+	// maxTokens is the most phones in one request to push_server.
 	maxTokens = 1000
 )
 
-// What push_type says.
+// The values of push_type.
 const (
 	pushLoud   = 1
 	pushSilent = 2
 )
 
-// pushes is what one message leads to.
+// pushes is the work for one message: it collects the receiving phones step by step, and
+// ends with send, drop or end.
 type pushes struct {
 	p      *Pusher
-	m      pb.MsgData // not changed
+	m      pb.MsgData // read only
 	key    uint64
 	tokens []*pb.UserTokenInfo
 }
 
-// Stored decides who is pushed to about a message that was stored, and has it done; it does not wait. It is called once for a message, where it was stored.
-// members are those of the group the message is in, nil where they are not known here: then db_proxy is asked. m and members must not change any more.
+// Stored pushes a message that was stored to its recipients' phones. It is called once
+// for each message, where the message was stored, and does not wait. The members of the
+// message's group are in members; with nil the Pusher asks db_proxy for them. The caller
+// must not change m and members afterwards.
 func (p *Pusher) Stored(m *pb.MsgData, members []uint32) {
 	if p.push == nil {
 		return
@@ -54,7 +58,7 @@ func (p *Pusher) Stored(m *pb.MsgData, members []uint32) {
 	}
 }
 
-// ask asks a server and goes on with then; without an answer these pushes end.
+// ask sends a request and continues with then. An error ends these pushes.
 func (p *pushes) ask(peer Peer, req pb.Attachment, then func(pb.Message)) {
 	peer.Call(nil, p.key, 0, req, func(rsp pb.Message, err error) {
 		if err != nil {
@@ -70,13 +74,17 @@ func (p *pushes) end() { p.p.under.Add(-1) }
 func (p *pushes) drop(reason string, err error) {
 	p.end()
 	p.p.metrics.dropped.WithLabelValues(reason).Inc()
-	p.p.warn(&p.p.often.push, "nobody pushed to about a message", "user", p.m.FromUserID, "reason", reason, "err", err)
+	p.p.warn(&p.p.often.push, "no pushes for a message",
+		"user", p.m.FromUserID, "reason", reason, "err", err)
 }
 
-// findMembers goes on with who is in the group.
+// findMembers asks for the members of the group and continues with findTokens.
 func (p *pushes) findMembers() {
-	v := pb.GroupVersionInfo_builder{GroupId: proto.Uint32(p.m.ToSessionID), Version: proto.Uint32(0)}.Build() // whatever the version, all of it
-	req := pb.IMGroupInfoListReq_builder{UserId: proto.Uint32(0), GroupVersionList: []*pb.GroupVersionInfo{v}}.Build()
+	// Version 0 differs from every version, so db_proxy returns all members.
+	v := pb.GroupVersionInfo_builder{
+		GroupId: proto.Uint32(p.m.ToSessionID), Version: proto.Uint32(0)}.Build()
+	req := pb.IMGroupInfoListReq_builder{UserId: proto.Uint32(0),
+		GroupVersionList: []*pb.GroupVersionInfo{v}}.Build()
 	p.ask(p.p.db, req, func(rsp pb.Message) {
 		m, ok := rsp.(*pb.IMGroupInfoListRsp)
 		if !ok {
@@ -89,22 +97,24 @@ func (p *pushes) findMembers() {
 				return
 			}
 		}
-		p.end() // the group is gone
+		p.end() // the group was deleted
 	})
 }
 
-// findTokens goes on with who of the users has a phone.
+// findTokens asks for the phones of the users and continues with takeTokens.
 func (p *pushes) findTokens(users []uint32) {
-	users = slices.DeleteFunc(slices.Clone(users), func(user uint32) bool { return user == p.m.FromUserID })
+	users = slices.DeleteFunc(slices.Clone(users),
+		func(user uint32) bool { return user == p.m.FromUserID })
 	if len(users) == 0 {
 		p.end()
 		return
 	}
-	p.ask(p.p.db, pb.IMGetDeviceTokenReq_builder{UserId: users}.Build(), p.tokensCame)
+	p.ask(p.p.db, pb.IMGetDeviceTokenReq_builder{UserId: users}.Build(), p.takeTokens)
 }
 
-// tokensCame goes on with the phones.
-func (p *pushes) tokensCame(rsp pb.Message) {
+// takeTokens keeps the phones to push to. For a group it asks which users want no pushes
+// from it and continues with takeShields, otherwise it continues with findPCs.
+func (p *pushes) takeTokens(rsp pb.Message) {
 	m, ok := rsp.(*pb.IMGetDeviceTokenRsp)
 	if !ok {
 		p.drop("answer", nil)
@@ -117,8 +127,9 @@ func (p *pushes) tokensCame(rsp pb.Message) {
 	case len(p.tokens) == 0:
 		p.end()
 	case p.m.Type.IsGroup():
-		req := pb.IMGroupGetShieldReq_builder{GroupId: proto.Uint32(p.m.ToSessionID), UserId: p.users()}.Build()
-		p.ask(p.p.db, req, p.shieldsCame)
+		req := pb.IMGroupGetShieldReq_builder{
+			GroupId: proto.Uint32(p.m.ToSessionID), UserId: p.users()}.Build()
+		p.ask(p.p.db, req, p.takeShields)
 	default:
 		p.findPCs()
 	}
@@ -132,8 +143,9 @@ func (p *pushes) users() []uint32 {
 	return users
 }
 
-// shieldsCame goes on without those who want no pushes from the group.
-func (p *pushes) shieldsCame(rsp pb.Message) {
+// takeShields removes the phones of users that want no pushes from the group, and
+// continues with findPCs.
+func (p *pushes) takeShields(rsp pb.Message) {
 	m, ok := rsp.(*pb.IMGroupGetShieldRsp)
 	if !ok {
 		p.drop("answer", nil)
@@ -145,7 +157,8 @@ func (p *pushes) shieldsCame(rsp pb.Message) {
 			shielded[s.GetUserId()] = true
 		}
 	}
-	p.tokens = slices.DeleteFunc(p.tokens, func(t *pb.UserTokenInfo) bool { return shielded[t.GetUserId()] })
+	p.tokens = slices.DeleteFunc(p.tokens,
+		func(t *pb.UserTokenInfo) bool { return shielded[t.GetUserId()] })
 	if len(p.tokens) == 0 {
 		p.end()
 		return
@@ -153,7 +166,8 @@ func (p *pushes) shieldsCame(rsp pb.Message) {
 	p.findPCs()
 }
 
-// findPCs goes on with who sits at a pc, here or, as far as a route server can tell, elsewhere.
+// findPCs makes the pushes silent for users with a pc client that is online here or, if a
+// route server is reachable, on another message server. It continues with findNick.
 func (p *pushes) findPCs() {
 	var elsewhere []uint32
 	for _, t := range p.tokens {
@@ -168,8 +182,10 @@ func (p *pushes) findPCs() {
 		p.findNick()
 		return
 	}
-	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(p.m.FromUserID), UserIdList: elsewhere, SameClass: pb.ClientType_CLIENT_TYPE_WINDOWS.Enum()}.Build()
-	p.p.route.Call(nil, p.key, 0, req, func(rsp pb.Message, _ error) { // without an answer they are loud
+	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(p.m.FromUserID), UserIdList: elsewhere,
+		SameClass: pb.ClientType_CLIENT_TYPE_WINDOWS.Enum()}.Build()
+	p.p.route.Call(nil, p.key, 0, req, func(rsp pb.Message, _ error) {
+		// Without an answer the pushes stay loud.
 		if m, ok := rsp.(*pb.IMUsersStatRsp); ok {
 			p.hush(m.GetUserStatList())
 		}
@@ -177,7 +193,7 @@ func (p *pushes) findPCs() {
 	})
 }
 
-// hush makes the pushes to those silent who are online.
+// hush makes the pushes to online users silent.
 func (p *pushes) hush(list []*pb.UserStat) {
 	online := map[uint32]bool{}
 	for _, st := range list {
@@ -192,7 +208,8 @@ func (p *pushes) hush(list []*pb.UserStat) {
 	}
 }
 
-// send hands the pushes to push_server. nick is the sender's, "" when it is not known.
+// send sends the pushes to push_server. The parameter nick is the sender's, "" when it is
+// not known.
 func (p *pushes) send(nick string) {
 	defer p.end()
 	if nick == "" {
@@ -200,10 +217,12 @@ func (p *pushes) send(nick string) {
 	}
 	flash, data := p.p.flash(&p.m, nick), pushData(&p.m)
 	for tokens := range slices.Chunk(p.tokens, maxTokens) {
-		req := pb.IMPushToUserReq_builder{Flash: proto.String(flash), Data: proto.String(data), UserTokenList: tokens}.Build()
+		req := pb.IMPushToUserReq_builder{Flash: proto.String(flash), Data: proto.String(data),
+			UserTokenList: tokens}.Build()
 		if err := p.p.push.Send(p.key, 0, req); err != nil {
 			p.p.metrics.dropped.WithLabelValues(im.KindOf(err).String()).Inc()
-			p.p.warn(&p.p.often.push, "push not handed over", "user", p.m.FromUserID, "phones", len(tokens), "err", err)
+			p.p.warn(&p.p.often.push, "pushes not sent to push_server",
+				"user", p.m.FromUserID, "phones", len(tokens), "err", err)
 			continue
 		}
 		p.p.metrics.pushes.Add(float64(len(tokens)))

@@ -9,7 +9,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// What a push shows. The sentences follow the sender's nick. Those about sounds, and
+// The texts of a push. The sentences follow the sender's nick. Those about sounds, and
 // showNameless, are the first implementation's.
 const (
 	showNameless   = "您收到了一条消息"
@@ -20,13 +20,13 @@ const (
 	showPicture    = "[图片]"
 )
 
-// pictureBegin and pictureEnd stand around the address of a picture, within a text.
+// pictureBegin and pictureEnd enclose the address of a picture within a text.
 const (
 	pictureBegin = "&$#@~^@[{:"
 	pictureEnd   = ":}]&$~@#@"
 )
 
-// pushData tells the app what to open.
+// pushData returns the JSON that tells the app which conversation to open.
 func pushData(m *pb.MsgData) string {
 	data := struct {
 		MsgType uint32 `json:"msg_type"`
@@ -38,14 +38,15 @@ func pushData(m *pb.MsgData) string {
 	}
 	text, err := json.Marshal(data)
 	if err != nil {
-		panic(fmt.Sprintf("push data: %v", err)) // three numbers
+		panic(fmt.Sprintf("push data: %v", err)) // three numbers always encode
 	}
 	return string(text)
 }
 
-// flash returns what a push shows of a message: "nick:text", or the nick and a sentence for a
-// sound and for a text that must not or cannot be shown. nick is the sender's, "" when it is
-// not known: then nothing of the message is shown.
+// flash returns the text of a push: "nick:text", or the nick and a sentence for a sound
+// and for a text that must not or cannot be displayed. The parameter nick is the
+// sender's. When it is "", the sender is not known, and the push displays nothing of the
+// message.
 func (p *Pusher) flash(m *pb.MsgData, nick string) string {
 	if nick == "" {
 		return showNameless
@@ -65,9 +66,10 @@ func (p *Pusher) flash(m *pb.MsgData, nick string) string {
 	return nick + messageToYou
 }
 
-// clearText returns what may be shown of a text message, "" for none: no text is to be shown,
-// it is empty, or the body is not one of the clients' or is encrypted with another key. For
-// such a body the first implementation sends no push at all.
+// clearText returns the part of a text message that a push may display. It returns ""
+// when the setting forbids texts, and when the text is empty or cannot be decrypted,
+// because another program made the body or it has another key. For such a body the first
+// implementation sends no push at all.
 func (p *Pusher) clearText(body []byte) string {
 	if p.opt.Text < 0 {
 		return ""
@@ -79,7 +81,7 @@ func (p *Pusher) clearText(body []byte) string {
 	return shorten(strings.TrimSpace(showPictures(text)), p.opt.Text)
 }
 
-// showPictures puts a word in the place of each picture.
+// showPictures replaces each picture by a word.
 func showPictures(text string) string {
 	var out strings.Builder
 	for {
@@ -95,7 +97,7 @@ func showPictures(text string) string {
 	}
 }
 
-// shorten cuts text after n characters, with an ellipsis in the place of what is left out.
+// shorten cuts text after n characters, and marks the cut with an ellipsis.
 func shorten(text string, n int) string {
 	for i := range text {
 		if n == 0 {

@@ -7,17 +7,19 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
 
 const (
-	// nickAge is how long a nick is used without asking db_proxy again: no server tells of a
-	// changed nick, so pushes may show the old one for this long.
+	// nickAge is the time for which a nick is used before db_proxy is asked again. No
+	// server announces a changed nick, so pushes may display the old one for this long.
 	nickAge = time.Minute
-	// maxNicks bounds the nicks kept; the least recently used one is evicted.
+	// maxNicks bounds the cache of nicks; the least recently used one is evicted.
 	maxNicks = 8192
-	// maxNick is the longest nick shown, in characters: what the column of nicks holds.
-	maxNick = 32
+	// maxNick is the longest nick displayed, in characters. It is the width of the
+	// column.
+	maxNick = im.MaxName
 )
 
 // nicks caches the nicks of senders. Any goroutine.
@@ -25,7 +27,7 @@ type nicks struct {
 	byUser *lru.Cache[uint32, nick]
 }
 
-// nick is a cached nick and the time at which db_proxy gave it.
+// nick is a cached nick and the time at which db_proxy returned it.
 type nick struct {
 	text string
 	at   time.Time
@@ -39,7 +41,7 @@ func newNicks() nicks {
 	return nicks{c}
 }
 
-// get returns the nick of user unless it must be asked for.
+// get returns the cached nick of user; false when db_proxy must be asked.
 func (n nicks) get(user uint32, now time.Time) (string, bool) {
 	kept, ok := n.byUser.Get(user)
 	if !ok || now.Sub(kept.at) >= nickAge {
@@ -48,8 +50,8 @@ func (n nicks) get(user uint32, now time.Time) (string, bool) {
 	return kept.text, true
 }
 
-// findNick continues with the sender's nick. Without an answer the push shows no name and no
-// text, as the first implementation does for a sender that it does not know.
+// findNick finds the sender's nick and continues with send. Without an answer the push
+// displays neither name nor text, as in the first implementation for an unknown sender.
 func (p *pushes) findNick() {
 	user := p.m.FromUserID
 	if text, ok := p.p.nicks.get(user, p.p.opt.Now()); ok {
@@ -67,8 +69,8 @@ func (p *pushes) findNick() {
 	})
 }
 
-// nickIn returns the nick of user; the login name for a user without one, "" when the user is
-// not there.
+// nickIn returns the nick of user, or the login name for a user without a nick; "" when
+// the answer does not contain the user.
 func nickIn(m *pb.IMUsersInfoRsp, user uint32) string {
 	for _, u := range m.GetUserInfoList() {
 		if u.GetUserId() != user {

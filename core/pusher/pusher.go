@@ -1,9 +1,12 @@
-// Package pusher decides who is pushed to about a stored message: the recipients whose phone has a token and who want pushes, now and from that group; loud,
-// or silent where the user sits at a pc. Every server that has messages stored uses it: the message server, and the HTTP API.
+// Package pusher decides which phones get a push about a stored message. These are the
+// phones of recipients that have a token and want pushes, at this hour and from this
+// group. The push is silent when the recipient has a pc client online, and otherwise
+// loud. Every server that stores messages uses it: the message server and the HTTP API.
 //
-// It asks db_proxy for the tokens first, so that accounts without a phone cost that one question.
-// The sender's nick, which a push names, is asked last and kept for a minute. Nothing waits for it: what cannot be decided is counted
-// and left, the message is in the history.
+// It first asks db_proxy for the tokens, so that a message to users without a phone costs
+// only that question. It asks for the sender's nick, which a push displays, last, and
+// caches it for a minute. No caller waits for it. When a question fails, the push is
+// dropped and counted: the message remains in the history.
 package pusher
 
 import (
@@ -22,36 +25,40 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Peer is another server, or several that can stand in for each other: link.Peer and link.Group are ones.
+// Peer is another server, or several equivalent ones. Both link.Peer and link.Group
+// implement it.
 type Peer interface {
-	// Call sends req and runs done with the answer or an error; l is nil here: done runs where the answer arrives and must not wait.
+	// Call sends req and runs done with the answer or an error. Here l is nil: done runs
+	// on the goroutine that receives the answer and must not wait.
 	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
-	// Send sends m, which is not answered.
+	// Send sends m, which has no answer.
 	Send(key uint64, seq uint16, m pb.Message) error
 	// Up reports whether a request would be sent now.
 	Up() bool
 }
 
-// Options sets up a Pusher. Zero values mean the defaults; the peers are set with Connect.
+// Options configures a Pusher. Connect sets the peers.
 type Options struct {
-	// Role is the server that stores messages, "msg" or "http": its metrics are teamtalk_<role>_pushes_total and so on. Required.
+	// Role is the server that stores messages, "msg" or "http". It is part of the
+	// metrics' names, as in teamtalk_<role>_pushes_total. Required.
 	Role string
-	// HasPC reports whether a pc client of user is connected to this server; it may be called from anywhere. Default: nobody's is.
+	// HasPC reports whether a pc client of user is connected to this server. Any
+	// goroutine calls it. Default: false for every user.
 	HasPC func(user uint32) bool
-	// Text is how many characters of a message a push shows behind the sender's nick. Default
-	// 40; negative: none, only who sent one.
+	// Text is the number of characters of a message that a push displays after the
+	// sender's nick. Default 40; negative: no text, only the nick.
 	Text int
-	// Cipher opens the clients' texts. Required, unless Text is negative.
+	// Cipher decrypts the clients' texts. Required, unless Text is negative.
 	Cipher *im.TextCipher
-	// Now tells the time. Default time.Now.
+	// Now returns the time. Default time.Now.
 	Now func() time.Time
-	// Log gets failures. Default: discarded.
+	// Log receives failures. Default: discarded.
 	Log *slog.Logger
-	// Registerer gets the metrics. Default: none.
+	// Registerer receives the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 
-// Pusher has phones pushed to. It may be used from anywhere once it is connected.
+// Pusher sends pushes to push servers. Any goroutine, after Connect.
 type Pusher struct {
 	opt     Options
 	log     *slog.Logger
@@ -65,7 +72,7 @@ type Pusher struct {
 	under atomic.Int64 // pushes under way
 }
 
-// New makes a Pusher that pushes to nobody until it is connected.
+// New returns a Pusher. It sends no pushes before Connect.
 func New(opt Options) *Pusher {
 	if opt.HasPC == nil {
 		opt.HasPC = func(uint32) bool { return false }
@@ -83,42 +90,44 @@ func New(opt Options) *Pusher {
 		metrics: newMetrics(opt.Role, opt.Registerer)}
 }
 
-// Peers are the servers a Pusher needs.
+// Peers are the servers that a Pusher needs.
 type Peers struct {
-	Push   Peer // takes the pushes
-	DB     Peer // a db_proxy, asked about phones, groups and senders' nicks
-	Tokens Peer // a db_proxy, told of tokens that are dead
-	Route  Peer // asked who sits at a pc elsewhere
+	Push   Peer // push_server: receives the pushes
+	DB     Peer // db_proxy: returns tokens, groups and nicks
+	Tokens Peer // db_proxy: receives dead tokens
+	Route  Peer // route_server: returns the users with a pc client on other message servers
 }
 
-// Connect sets the peers, before the first message is stored.
+// Connect sets the peers. It is called before the first message is stored.
 func (p *Pusher) Connect(peers Peers) {
 	p.push, p.db, p.tokens, p.route = peers.Push, peers.DB, peers.Tokens, peers.Route
 }
 
-// Link is the handler for links to push servers: it takes what they say of pushes.
+// Link returns the handler for links to push servers. It receives the results of pushes.
 func (p *Pusher) Link() session.Handler {
-	l := &pushLink{Router: router.New(router.Options{Role: p.opt.Role + "_push", Log: p.opt.Log, Registerer: p.opt.Registerer})}
-	router.Handle(l.Router, router.Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
+	l := &pushLink{Router: router.New(router.Options{
+		Role: p.opt.Role + "_push", Log: p.opt.Log, Registerer: p.opt.Registerer})}
+	router.Handle(l.Router, router.Public,
+		func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
 	router.Handle(l.Router, router.Public, p.handlePushed)
 	return l
 }
 
 type pushLink struct{ *router.Router }
 
-// Open has nothing to say.
+// Open does nothing: push servers need no introduction.
 func (*pushLink) Open(*session.Session) error { return nil }
 
-// Close has nothing to do.
+// Close does nothing.
 func (*pushLink) Close(*session.Session, error) {}
 
-// What push_server says of a token.
+// The result codes of push_server.
 const (
 	pushSent = 0
 	pushDead = 2
 )
 
-// handlePushed counts what became of pushes, and has tokens forgotten that are dead.
+// handlePushed counts the results of pushes and asks db_proxy to clear dead tokens.
 func (p *Pusher) handlePushed(_ *session.Session, _ uint16, m *pb.IMPushToUserRsp) error {
 	for _, r := range m.GetPushResultList() {
 		switch {
@@ -126,9 +135,11 @@ func (p *Pusher) handlePushed(_ *session.Session, _ uint16, m *pb.IMPushToUserRs
 			p.metrics.results.WithLabelValues("sent").Inc()
 		case r.GetResultCode() == pushDead && r.HasUserId():
 			p.metrics.results.WithLabelValues("dead").Inc()
-			token := pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(r.GetUserId()), DeviceToken: proto.String(""), DeadToken: proto.String(r.GetUserToken())}.Build()
+			token := pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(r.GetUserId()),
+				DeviceToken: proto.String(""), DeadToken: proto.String(r.GetUserToken())}.Build()
 			if err := p.tokens.Send(uint64(r.GetUserId()), 0, token); err != nil {
-				p.warn(&p.often.token, "dead push token not cleared", "user", r.GetUserId(), "err", err)
+				p.warn(&p.often.token, "dead push token not cleared",
+					"user", r.GetUserId(), "err", err)
 			}
 		default:
 			p.metrics.results.WithLabelValues("failed").Inc()
@@ -137,7 +148,8 @@ func (p *Pusher) handlePushed(_ *session.Session, _ uint16, m *pb.IMPushToUserRs
 	return nil
 }
 
-// warn logs what may go wrong for thousands at once.
+// warn logs a failure at most once a second: it may happen for thousands of messages at
+// once.
 func (p *Pusher) warn(o *obs.Often, text string, args ...any) {
 	if held, ok := o.Allow(p.opt.Now()); ok {
 		p.log.Warn(text, append(args, "held", held)...)
@@ -154,13 +166,15 @@ type metrics struct {
 func newMetrics(role string, reg prometheus.Registerer) metrics {
 	name := func(s string) string { return fmt.Sprintf("teamtalk_%s_%s", role, s) }
 	m := metrics{
-		pushes: prometheus.NewCounter(prometheus.CounterOpts{Name: name("pushes_total"), Help: "Pushes handed to push servers, one for each phone."}),
+		pushes: prometheus.NewCounter(prometheus.CounterOpts{Name: name("pushes_total"),
+			Help: "Pushes sent to push servers, one per phone."}),
 		nameless: prometheus.NewCounter(prometheus.CounterOpts{Name: name("pushes_nameless_total"),
-			Help: "Messages pushed without sender and text: db_proxy did not give the nick."}),
+			Help: "Messages pushed without sender and text: db_proxy did not return the nick."}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("pushes_dropped_total"),
-			Help: "Messages about which nobody was pushed to, by reason."}, []string{"reason"}),
+			Help: "Messages without a push because a step failed, by reason."}, []string{"reason"}),
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("push_results_total"),
-			Help: "What push servers said of pushes: sent, failed, dead (the token is)."}, []string{"result"}),
+			Help: "Results from push servers, by phone: sent, failed, dead (the token)."},
+			[]string{"result"}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.pushes, m.nameless, m.dropped, m.results)

@@ -17,7 +17,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// stand is another server. What it is asked is answered at once, on the asking goroutine, unless it holds answers back.
+// stand is another server. It answers each request at once, on the asking goroutine,
+// unless hold is set.
 type stand struct {
 	down, full bool
 	answer     func(req pb.Message) (pb.Message, error)
@@ -37,7 +38,8 @@ func (s *stand) Send(_ uint64, _ uint16, m pb.Message) error {
 	return nil
 }
 
-func (s *stand) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
+func (s *stand) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment,
+	done func(pb.Message, error)) {
 	s.asked = append(s.asked, req)
 	rsp, err := s.answer(req)
 	if s.hold {
@@ -47,7 +49,7 @@ func (s *stand) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment, don
 	done(rsp, err)
 }
 
-// letGo gives the held answers.
+// letGo sends the held answers.
 func (s *stand) letGo() {
 	held := s.held
 	s.held, s.hold = nil, false
@@ -56,31 +58,32 @@ func (s *stand) letGo() {
 	}
 }
 
-// scene is a Pusher and what is around it.
+// scene is a Pusher and the servers around it.
 type scene struct {
 	*testing.T
 	p               *Pusher
 	push, db, route *stand
 
-	unread    map[uint32]uint32 // of those who have a token
-	shield    map[uint32]bool   // who wants no pushes from groups
+	unread    map[uint32]uint32 // of the users with a token
+	shield    map[uint32]bool   // the users that want no pushes from groups
 	members   []uint32          // of group 77
-	nick      string            // of user 1, the sender; "": there is no such user
+	nick      string            // of user 1, the sender; "": the user does not exist
 	dbErr     error
-	here      map[uint32]bool // whose pc is connected here
-	elsewhere map[uint32]bool // and elsewhere
+	here      map[uint32]bool // the users with a pc client on this server
+	elsewhere map[uint32]bool // the users with a pc client on another server
 }
 
-// newScene makes a Pusher with everything up.
+// newScene returns a Pusher with all servers up.
 func newScene(t *testing.T) *scene {
 	s := &scene{T: t, push: &stand{}, unread: map[uint32]uint32{}, nick: "Ann"}
 	s.db, s.route = &stand{answer: s.dbAnswer}, &stand{answer: s.routeAnswer}
-	s.p = New(Options{Role: "test", Cipher: cipher(t), HasPC: func(user uint32) bool { return s.here[user] }, Registerer: prometheus.NewRegistry()})
+	s.p = New(Options{Role: "test", Cipher: cipher(t), Registerer: prometheus.NewRegistry(),
+		HasPC: func(user uint32) bool { return s.here[user] }})
 	s.p.Connect(Peers{Push: s.push, DB: s.db, Tokens: s.db, Route: s.route})
 	return s
 }
 
-// dbAnswer answers for db_proxy.
+// dbAnswer is the answer of db_proxy.
 func (s *scene) dbAnswer(req pb.Message) (pb.Message, error) {
 	switch m := req.(type) {
 	case *pb.IMGetDeviceTokenReq:
@@ -98,9 +101,11 @@ func (s *scene) dbAnswer(req pb.Message) (pb.Message, error) {
 			if s.shield[user] {
 				st = 1
 			}
-			list = append(list, pb.ShieldStatus_builder{UserId: proto.Uint32(user), GroupId: proto.Uint32(m.GetGroupId()), ShieldStatus: &st}.Build())
+			list = append(list, pb.ShieldStatus_builder{UserId: proto.Uint32(user),
+				GroupId: proto.Uint32(m.GetGroupId()), ShieldStatus: &st}.Build())
 		}
-		return pb.IMGroupGetShieldRsp_builder{GroupId: proto.Uint32(m.GetGroupId()), ShieldStatusList: list}.Build(), s.dbErr
+		return pb.IMGroupGetShieldRsp_builder{GroupId: proto.Uint32(m.GetGroupId()),
+			ShieldStatusList: list}.Build(), s.dbErr
 	case *pb.IMUsersInfoReq:
 		if !slices.Equal(m.GetUserIdList(), []uint32{1}) {
 			s.Errorf("nicks of %v were asked for", m.GetUserIdList())
@@ -109,21 +114,24 @@ func (s *scene) dbAnswer(req pb.Message) (pb.Message, error) {
 		if s.nick != "" {
 			list = []*pb.UserInfo{person(1, s.nick, "ann")}
 		}
-		return pb.IMUsersInfoRsp_builder{UserId: proto.Uint32(1), UserInfoList: list}.Build(), s.dbErr
+		return pb.IMUsersInfoRsp_builder{UserId: proto.Uint32(1),
+			UserInfoList: list}.Build(), s.dbErr
 	case *pb.IMGroupInfoListReq:
 		var list []*pb.GroupInfo
 		for _, v := range m.GetGroupVersionList() {
 			if v.GetGroupId() == 77 && v.GetVersion() == 0 {
-				list = append(list, pb.GroupInfo_builder{GroupId: proto.Uint32(77), GroupMemberList: s.members}.Build())
+				list = append(list, pb.GroupInfo_builder{GroupId: proto.Uint32(77),
+					GroupMemberList: s.members}.Build())
 			}
 		}
-		return pb.IMGroupInfoListRsp_builder{UserId: proto.Uint32(m.GetUserId()), GroupInfoList: list}.Build(), s.dbErr
+		return pb.IMGroupInfoListRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+			GroupInfoList: list}.Build(), s.dbErr
 	}
 	s.Errorf("db_proxy was asked %T", req)
 	return nil, nil
 }
 
-// routeAnswer answers for the route server.
+// routeAnswer is the answer of route_server.
 func (s *scene) routeAnswer(req pb.Message) (pb.Message, error) {
 	q := req.(*pb.IMUsersStatReq)
 	if !q.HasSameClass() || q.GetSameClass().IsMobile() {
@@ -135,12 +143,14 @@ func (s *scene) routeAnswer(req pb.Message) (pb.Message, error) {
 		if s.elsewhere[user] {
 			st = pb.UserStatType_USER_STATUS_ONLINE
 		}
-		list = append(list, pb.UserStat_builder{UserId: proto.Uint32(user), Status: st.Enum()}.Build())
+		stat := pb.UserStat_builder{UserId: proto.Uint32(user), Status: st.Enum()}
+		list = append(list, stat.Build())
 	}
-	return pb.IMUsersStatRsp_builder{UserId: proto.Uint32(q.GetUserId()), UserStatList: list}.Build(), nil
+	return pb.IMUsersStatRsp_builder{UserId: proto.Uint32(q.GetUserId()),
+		UserStatList: list}.Build(), nil
 }
 
-// take returns the pushes since the last call. None may be under way.
+// take returns the pushes since the last call. It fails when pushes are still under way.
 func (s *scene) take() []*pb.IMPushToUserReq {
 	s.Helper()
 	if n := s.p.under.Load(); n != 0 {
@@ -165,11 +175,12 @@ func (s *scene) one() *pb.IMPushToUserReq {
 }
 
 func token(user, unread, typ uint32) *pb.UserTokenInfo {
-	return pb.UserTokenInfo_builder{UserId: proto.Uint32(user), UserType: pb.ClientType_CLIENT_TYPE_IOS.Enum(), Token: proto.String("token"),
+	return pb.UserTokenInfo_builder{UserId: proto.Uint32(user),
+		UserType: pb.ClientType_CLIENT_TYPE_IOS.Enum(), Token: proto.String("token"),
 		PushCount: proto.Uint32(unread), PushType: proto.Uint32(typ)}.Build()
 }
 
-// person is a user with a nick and a login name.
+// person returns a user with a nick and a login name.
 func person(id uint32, nick, name string) *pb.UserInfo {
 	return pb.UserInfo_builder{UserId: proto.Uint32(id), UserNickName: proto.String(nick),
 		UserRealName: proto.String(name)}.Build()
@@ -184,9 +195,10 @@ func cipher(t testing.TB) *im.TextCipher {
 	return c
 }
 
-// message is a text from 1.
+// message returns a text message from user 1.
 func message(t testing.TB, typ pb.MsgType, to uint32, text string) *pb.MsgData {
-	return &pb.MsgData{FromUserID: 1, ToSessionID: to, MsgID: 3, Type: typ, Data: cipher(t).Encrypt(text)}
+	return &pb.MsgData{FromUserID: 1, ToSessionID: to, MsgID: 3, Type: typ,
+		Data: cipher(t).Encrypt(text)}
 }
 
 func single(t testing.TB, text string) *pb.MsgData {
@@ -202,97 +214,136 @@ func same(t *testing.T, m, want pb.Message) {
 	}
 }
 
-// TestSingle: the whole request for a message between two, and what was asked for it.
-func TestSingle(t *testing.T) {
+func TestRequestForMessageToUser(t *testing.T) {
 	s := newScene(t)
 	s.unread = map[uint32]uint32{1: 9, 2: 5}
 	s.p.Stored(single(t, "你好"), nil)
-	same(t, s.one(), pb.IMPushToUserReq_builder{Flash: proto.String("Ann:你好"), Data: proto.String(`{"msg_type":1,"from_id":1}`),
+	same(t, s.one(), pb.IMPushToUserReq_builder{Flash: proto.String("Ann:你好"),
+		Data:          proto.String(`{"msg_type":1,"from_id":1}`),
 		UserTokenList: []*pb.UserTokenInfo{token(2, 5, pushLoud)}}.Build())
-	if len(s.db.asked) != 2 || !slices.Equal(s.db.asked[0].(*pb.IMGetDeviceTokenReq).GetUserId(), []uint32{2}) {
-		t.Errorf("db_proxy was asked %v", s.db.asked)
-	}
-
-	// Who sits at a pc, elsewhere or here, gets a silent one. Of a pc that is here the route server need not be asked; one that is down is not.
-	s.elsewhere = map[uint32]bool{2: true}
-	s.p.Stored(single(t, "elsewhere"), nil)
-	if got := s.one().GetUserTokenList()[0]; got.GetPushType() != pushSilent {
-		t.Errorf("pc elsewhere: %v", got)
-	}
-	asked := len(s.route.asked)
-	s.elsewhere, s.here = nil, map[uint32]bool{2: true}
-	s.p.Stored(single(t, "here"), nil)
-	if got := s.one().GetUserTokenList()[0]; got.GetPushType() != pushSilent {
-		t.Errorf("pc here: %v", got)
-	}
-	s.here, s.route.down = nil, true
-	s.p.Stored(single(t, "no route server"), nil)
-	if got := s.one().GetUserTokenList()[0]; got.GetPushType() != pushLoud {
-		t.Errorf("nobody knows: %v", got)
-	}
-	if len(s.route.asked) != asked {
-		t.Error("the route server was asked in vain")
-	}
-	if n := testutil.ToFloat64(s.p.metrics.pushes); n != 4 {
-		t.Errorf("%v pushes counted", n)
+	asked := s.db.asked
+	if len(asked) != 2 ||
+		!slices.Equal(asked[0].(*pb.IMGetDeviceTokenReq).GetUserId(), []uint32{2}) {
+		t.Errorf("db_proxy was asked %v", asked)
 	}
 }
 
-// TestGroup: members with a token, but the sender and those who want none from the group; whether the members are known here or not.
-func TestGroup(t *testing.T) {
-	for name, members := range map[string][]uint32{"known": {1, 2, 3, 4, 5}, "asked for": nil} {
-		t.Run(name, func(t *testing.T) { testGroup(t, members) })
+// TestPushIsSilentForUserAtPC checks that the route server is asked only for users
+// without a pc client on this server, and only while it is up.
+func TestPushIsSilentForUserAtPC(t *testing.T) {
+	two := map[uint32]bool{2: true}
+	for _, c := range []struct {
+		name            string
+		here, elsewhere map[uint32]bool
+		routeDown       bool
+		want            uint32
+		asked           int
+	}{
+		{"no pc client", nil, nil, false, pushLoud, 1},
+		{"pc client on another server", nil, two, false, pushSilent, 1},
+		{"pc client here", two, nil, false, pushSilent, 0},
+		{"route server down", nil, two, true, pushLoud, 0},
+	} {
+		s := newScene(t)
+		s.unread[2] = 5
+		s.here, s.elsewhere, s.route.down = c.here, c.elsewhere, c.routeDown
+		s.p.Stored(single(t, "text"), nil)
+		if got := s.one().GetUserTokenList()[0].GetPushType(); got != c.want {
+			t.Errorf("%s: push type %d, want %d", c.name, got, c.want)
+		}
+		if len(s.route.asked) != c.asked {
+			t.Errorf("%s: route server was asked %v", c.name, s.route.asked)
+		}
+		if n := testutil.ToFloat64(s.p.metrics.pushes); n != 1 {
+			t.Errorf("%s: %v pushes counted", c.name, n)
+		}
 	}
 }
 
-func testGroup(t *testing.T, members []uint32) {
+// groupScene returns a scene with group 77, whose members 2 and 4 get pushes: 1 is the
+// sender, 3 wants none, 5 has no token, and 4 has a pc client on another server.
+func groupScene(t *testing.T) (*scene, *pb.MsgData) {
 	s := newScene(t)
 	s.members = []uint32{1, 2, 3, 4, 5}
 	s.unread = map[uint32]uint32{1: 1, 2: 2, 3: 3, 4: 4}
 	s.shield, s.elsewhere = map[uint32]bool{3: true}, map[uint32]bool{4: true}
-	before := slices.Clone(members)
-	m := message(t, pb.MsgType_MSG_TYPE_GROUP_TEXT, 77, "group")
-	s.p.Stored(m, members)
-	same(t, s.one(), pb.IMPushToUserReq_builder{Flash: proto.String("Ann:group"), Data: proto.String(`{"msg_type":17,"from_id":1,"group_id":77}`),
-		UserTokenList: []*pb.UserTokenInfo{token(2, 2, pushLoud), token(4, 4, pushSilent)}}.Build())
-	asked := s.db.asked
-	if members == nil {
-		asked = asked[1:]
-	}
-	if len(asked) != 3 || !slices.Equal(asked[0].(*pb.IMGetDeviceTokenReq).GetUserId(), []uint32{2, 3, 4, 5}) ||
-		!slices.Equal(asked[1].(*pb.IMGroupGetShieldReq).GetUserId(), []uint32{2, 3, 4}) {
-		t.Errorf("asked %v", s.db.asked)
-	}
-	if !slices.Equal(members, before) {
-		t.Errorf("the members are now %v", members)
-	}
-	s.shield = map[uint32]bool{2: true, 3: true, 4: true}
-	s.p.Stored(m, members)
-	m.Type, m.Data = pb.MsgType_MSG_TYPE_GROUP_AUDIO, []byte("\x00\x00\x00\x02sound")
-	s.p.Stored(m, members)
-	if got := s.take(); len(got) != 0 {
-		t.Errorf("pushed to those who want none: %v", got)
-	}
-	s.shield = nil
-	s.p.Stored(m, members)
-	if got := s.one(); got.GetFlash() != "Ann在群聊中发送了一条语音消息" || got.GetData() != `{"msg_type":18,"from_id":1,"group_id":77}` {
-		t.Errorf("audio: %v", got)
-	}
-	s.p.Stored(m, []uint32{1}) // alone
-	m.ToSessionID = 78
-	s.p.Stored(m, nil) // of a group that is gone
-	if len(s.take()) != 0 {
-		t.Error("pushes for nobody")
-	}
-	s.dbErr = im.Errorf(im.Unavailable, "away")
-	s.p.Stored(m, nil)
-	if n := testutil.ToFloat64(s.p.metrics.dropped.WithLabelValues("unavailable")); n != 1 || len(s.take()) != 0 {
-		t.Errorf("%v dropped without an answer", n)
+	return s, message(t, pb.MsgType_MSG_TYPE_GROUP_TEXT, 77, "group")
+}
+
+// TestRequestForMessageToGroup checks the whole request, with members that are known and
+// with members that db_proxy is asked for.
+func TestRequestForMessageToGroup(t *testing.T) {
+	for name, members := range map[string][]uint32{"known": {1, 2, 3, 4, 5}, "asked for": nil} {
+		t.Run(name, func(t *testing.T) {
+			s, m := groupScene(t)
+			before := slices.Clone(members)
+			s.p.Stored(m, members)
+			same(t, s.one(), pb.IMPushToUserReq_builder{Flash: proto.String("Ann:group"),
+				Data: proto.String(`{"msg_type":17,"from_id":1,"group_id":77}`),
+				UserTokenList: []*pb.UserTokenInfo{token(2, 2, pushLoud),
+					token(4, 4, pushSilent)}}.Build())
+			if !slices.Equal(members, before) {
+				t.Errorf("the members are now %v", members)
+			}
+			asked := s.db.asked
+			if members == nil {
+				asked = asked[1:]
+			}
+			if len(asked) != 3 {
+				t.Fatalf("db_proxy was asked %v", s.db.asked)
+			}
+			ofTokens := asked[0].(*pb.IMGetDeviceTokenReq).GetUserId()
+			ofShields := asked[1].(*pb.IMGroupGetShieldReq).GetUserId()
+			if !slices.Equal(ofTokens, []uint32{2, 3, 4, 5}) ||
+				!slices.Equal(ofShields, []uint32{2, 3, 4}) {
+				t.Errorf("asked for tokens of %v and shields of %v", ofTokens, ofShields)
+			}
+		})
 	}
 }
 
-// TestMany: the list of a large group goes in several requests.
-func TestMany(t *testing.T) {
+func TestSoundToGroupShowsSentence(t *testing.T) {
+	s, m := groupScene(t)
+	m.Type, m.Data = pb.MsgType_MSG_TYPE_GROUP_AUDIO, []byte("\x00\x00\x00\x02sound")
+	s.p.Stored(m, nil)
+	const data = `{"msg_type":18,"from_id":1,"group_id":77}`
+	got := s.one()
+	if got.GetFlash() != "Ann在群聊中发送了一条语音消息" || got.GetData() != data {
+		t.Errorf("audio: %v", got)
+	}
+}
+
+func TestGroupWithoutReceiversGetsNoPush(t *testing.T) {
+	for name, c := range map[string]struct {
+		group   uint32
+		members []uint32
+		shield  map[uint32]bool
+	}{
+		"no member wants pushes": {77, nil, map[uint32]bool{2: true, 3: true, 4: true}},
+		"sender is alone":        {77, []uint32{1}, nil},
+		"group was deleted":      {78, nil, nil},
+	} {
+		s, m := groupScene(t)
+		s.shield, m.ToSessionID = c.shield, c.group
+		s.p.Stored(m, c.members)
+		if got := s.take(); len(got) != 0 {
+			t.Errorf("%s: pushed %v", name, got)
+		}
+	}
+}
+
+func TestGroupPushIsDroppedWithoutMembers(t *testing.T) {
+	s, m := groupScene(t)
+	s.dbErr = im.Errorf(im.Unavailable, "away")
+	s.p.Stored(m, nil)
+	n := testutil.ToFloat64(s.p.metrics.dropped.WithLabelValues("unavailable"))
+	if got := s.take(); n != 1 || len(got) != 0 {
+		t.Errorf("%v dropped, pushed %v", n, got)
+	}
+}
+
+// TestLargeGroupNeedsSeveralRequests limits the phones per request.
+func TestLargeGroupNeedsSeveralRequests(t *testing.T) {
 	s := newScene(t)
 	for user := range uint32(2*maxTokens + 1) {
 		s.members = append(s.members, user+2)
@@ -308,62 +359,75 @@ func TestMany(t *testing.T) {
 	}
 }
 
-// TestNotPossible: without a push server nothing is asked; what fails is counted, and does not stay under way.
-func TestNotPossible(t *testing.T) {
-	m := single(t, "text")
-	New(Options{Cipher: cipher(t)}).Stored(m, nil) // not connected
+// wantDropped fails unless the last message was dropped for a reason, and n so far were.
+func (s *scene) wantDropped(reason string, n float64) {
+	s.Helper()
+	if got := s.take(); len(got) > 0 {
+		s.Errorf("%s: pushed %v", reason, got)
+	}
+	if got := testutil.ToFloat64(s.p.metrics.dropped.WithLabelValues(reason)); got != n {
+		s.Errorf("%s: %v dropped, want %v", reason, got, n)
+	}
+}
 
+func TestPusherWithoutPeersDoesNothing(t *testing.T) {
+	New(Options{Cipher: cipher(t)}).Stored(single(t, "text"), nil)
+}
+
+func TestPushServerDownAsksNothing(t *testing.T) {
 	s := newScene(t)
-	s.unread[2] = 1
-	dropped := func(reason string) float64 {
-		if got := s.take(); len(got) > 0 {
-			t.Errorf("%s: %d pushes", reason, len(got))
-		}
-		return testutil.ToFloat64(s.p.metrics.dropped.WithLabelValues(reason))
+	s.unread[2], s.push.down = 1, true
+	s.p.Stored(single(t, "text"), nil)
+	s.wantDropped("down", 1)
+	if len(s.db.asked) != 0 {
+		t.Errorf("db_proxy was asked %v", s.db.asked)
 	}
-	s.push.down = true
-	s.p.Stored(m, nil)
-	if dropped("down") != 1 || len(s.db.asked) != 0 {
-		t.Errorf("push server down: %d questions", len(s.db.asked))
-	}
-	s.push.down, s.push.full = false, true
-	s.p.Stored(m, nil)
-	if dropped("busy") != 1 {
-		t.Error("a full push server")
-	}
+}
+
+func TestFailuresAreCounted(t *testing.T) {
+	s := newScene(t)
+	s.unread[2], s.push.full = 1, true
+	s.p.Stored(single(t, "text"), nil)
+	s.wantDropped("busy", 1)
 	s.push.full, s.dbErr = false, errors.New("db_proxy cannot")
-	s.p.Stored(m, nil)
-	if dropped("internal") != 1 {
-		t.Error("db_proxy without an answer")
+	s.p.Stored(single(t, "text"), nil)
+	s.wantDropped("internal", 1)
+}
+
+func TestUserWithoutPhoneCostsOneQuestion(t *testing.T) {
+	s := newScene(t)
+	s.p.Stored(single(t, "text"), nil)
+	s.wantDropped("internal", 0)
+	if len(s.db.asked) != 1 || len(s.route.asked) != 0 {
+		t.Errorf("asked %v and %v", s.db.asked, s.route.asked)
 	}
-	asked := len(s.route.asked)
-	s.dbErr, s.unread = nil, nil
-	s.p.Stored(m, nil) // no token: one question, no more
-	if dropped("internal") != 1 || len(s.route.asked) != asked {
-		t.Error("no phone: the route server was asked")
-	}
-	s.unread, s.db.hold = map[uint32]uint32{2: 1}, true
+}
+
+func TestPushesUnderWayAreBounded(t *testing.T) {
+	s := newScene(t)
+	s.unread[2], s.db.hold = 1, true
 	for range maxUnderWay + 7 {
-		s.p.Stored(m, nil)
+		s.p.Stored(single(t, "text"), nil)
 	}
 	s.db.letGo()
 	if got := s.take(); len(got) != maxUnderWay {
 		t.Errorf("%d pushes", len(got))
 	}
-	if n := dropped("too_many"); n != 7 {
-		t.Errorf("%v dropped, want 7", n)
-	}
+	s.wantDropped("too_many", 7)
 }
 
-// TestResults: what the push server says is counted, and a dead token forgotten.
-func TestResults(t *testing.T) {
+// TestResultsAreCounted also checks that db_proxy is asked to clear a dead token.
+func TestResultsAreCounted(t *testing.T) {
 	s := newScene(t)
 	result := func(code uint32, user *uint32) *pb.PushResult {
-		return pb.PushResult_builder{UserToken: proto.String("tok"), ResultCode: &code, UserId: user}.Build()
+		return pb.PushResult_builder{UserToken: proto.String("tok"), ResultCode: &code,
+			UserId: user}.Build()
 	}
 	l := s.p.Link()
-	l.Message(session.NewLink(session.NextID(), "push", nil), 0, pb.IMPushToUserRsp_builder{PushResultList: []*pb.PushResult{
-		result(0, nil), result(0, nil), result(1, nil), result(2, nil), result(2, proto.Uint32(5))}}.Build())
+	rsp := pb.IMPushToUserRsp_builder{PushResultList: []*pb.PushResult{
+		result(0, nil), result(0, nil), result(1, nil), result(2, nil),
+		result(2, proto.Uint32(5))}}
+	l.Message(session.NewLink(session.NextID(), "push", nil), 0, rsp.Build())
 	for what, want := range map[string]float64{"sent": 2, "failed": 2, "dead": 1} {
 		if n := testutil.ToFloat64(s.p.metrics.results.WithLabelValues(what)); n != want {
 			t.Errorf("%s: %v, want %v", what, n, want)
@@ -372,16 +436,18 @@ func TestResults(t *testing.T) {
 	if len(s.db.sent) != 1 {
 		t.Fatalf("db_proxy was told %v", s.db.sent)
 	}
-	same(t, s.db.sent[0], pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(5), DeviceToken: proto.String(""), DeadToken: proto.String("tok")}.Build())
+	same(t, s.db.sent[0], pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(5),
+		DeviceToken: proto.String(""), DeadToken: proto.String("tok")}.Build())
 }
 
-// TestNick: the nick is asked of db_proxy only for a push that is sent, kept for a minute, and
-// then asked again. Without one the push shows neither name nor text.
-func TestNick(t *testing.T) {
-	s := newScene(t)
-	now := time.Now()
-	s.p.opt.Now = func() time.Time { return now }
-	want := func(what, flash string, nameless float64) {
+// nickScene returns a scene with a clock, and a function that sends a message and
+// compares the push and the number of pushes without a nick.
+func nickScene(t *testing.T) (s *scene, now *time.Time,
+	want func(what, flash string, nameless float64)) {
+	s = newScene(t)
+	at := time.Now()
+	s.p.opt.Now = func() time.Time { return at }
+	return s, &at, func(what, flash string, nameless float64) {
 		t.Helper()
 		s.p.Stored(single(t, "text"), nil)
 		if got := s.one().GetFlash(); got != flash {
@@ -391,34 +457,51 @@ func TestNick(t *testing.T) {
 			t.Errorf("%s: %v counted as nameless", what, n)
 		}
 	}
+}
+
+func TestNickIsAskedOnlyForPushThatIsSent(t *testing.T) {
+	s, _, want := nickScene(t)
 	s.p.Stored(single(t, "text"), nil) // no phone
 	if len(s.db.asked) != 1 || s.p.nicks.byUser.Len() != 0 {
 		t.Errorf("without a phone db_proxy was asked %v", s.db.asked)
 	}
 	s.unread[2] = 1
+	want("with a phone", "Ann:text", 0)
+}
+
+func TestNickIsCachedForAMinute(t *testing.T) {
+	s, now, want := nickScene(t)
+	s.unread[2] = 1
 	want("asked for", "Ann:text", 0)
 	s.nick = "Anna"
-	now = now.Add(nickAge - 1)
-	want("kept", "Ann:text", 0)
-	now = now.Add(1)
+	*now = now.Add(nickAge - 1)
+	want("from the cache", "Ann:text", 0)
+	*now = now.Add(1)
 	want("asked for again", "Anna:text", 0)
-	now, s.nick = now.Add(nickAge), ""
-	want("no such user", "您收到了一条消息", 1)
-	want("nor a moment later", "您收到了一条消息", 2)
+}
 
-	now = now.Add(nickAge)
+// TestPushWithoutNickShowsNothing checks that the absence of a user is cached, a failure
+// is not.
+func TestPushWithoutNickShowsNothing(t *testing.T) {
+	s, now, want := nickScene(t)
+	s.unread[2], s.nick = 1, ""
+	want("no such user", showNameless, 1)
+	s.nick = "Ann"
+	want("the absence is cached", showNameless, 2)
+
+	*now = now.Add(nickAge)
 	s.db.answer = func(req pb.Message) (pb.Message, error) {
 		if _, ok := req.(*pb.IMUsersInfoReq); ok {
 			return nil, im.Errorf(im.Unavailable, "away")
 		}
 		return s.dbAnswer(req)
 	}
-	want("no answer", "您收到了一条消息", 3)
-	s.db.answer, s.nick = s.dbAnswer, "Ann"
-	want("no answer is not kept", "Ann:text", 3)
+	want("no answer", showNameless, 3)
+	s.db.answer = s.dbAnswer
+	want("the failure is not cached", "Ann:text", 3)
 }
 
-func TestNickIn(t *testing.T) {
+func TestNickInFallsBackToLoginName(t *testing.T) {
 	for _, test := range []struct{ nick, name, want string }{
 		{"Ann", "ann", "Ann"},
 		{"", "ann", "ann"},
@@ -436,7 +519,7 @@ func TestNickIn(t *testing.T) {
 	}
 }
 
-func TestFlash(t *testing.T) {
+func TestFlashShortensTextAndPictures(t *testing.T) {
 	const hidden = "Ann给您发送了一条消息"
 	for _, test := range []struct {
 		text string
@@ -454,8 +537,8 @@ func TestFlash(t *testing.T) {
 		{"  \n ", 0, hidden},
 		{"bad \xff", 0, hidden},
 		{pictureBegin + "http://x/y.jpg" + pictureEnd, 0, "Ann:[图片]"},
-		{"look: " + pictureBegin + "http://x" + pictureEnd + pictureBegin + "http://y" + pictureEnd +
-			" nice", 0, "Ann:look: [图片][图片] nice"},
+		{"look: " + pictureBegin + "http://x" + pictureEnd +
+			pictureBegin + "http://y" + pictureEnd + " nice", 0, "Ann:look: [图片][图片] nice"},
 		{pictureBegin + "http://" + strings.Repeat("x", 100) + pictureEnd + "12345678", 10,
 			"Ann:[图片]123456…"},
 		{"begun " + pictureBegin + "x", 0, "Ann:begun " + pictureBegin + "x"},
@@ -471,7 +554,7 @@ func TestFlash(t *testing.T) {
 	}
 }
 
-// TestFlashWithoutText: sounds, and texts that cannot be read.
+// TestFlashWithoutText covers sounds, and texts that cannot be decrypted.
 func TestFlashWithoutText(t *testing.T) {
 	other, err := im.NewTextCipher(strings.Repeat("k", 32))
 	if err != nil {
@@ -496,7 +579,8 @@ func TestFlashWithoutText(t *testing.T) {
 	}
 }
 
-// FuzzFlash: whatever a body holds, a push shows valid text behind the nick, not too long.
+// FuzzFlash checks that the push for any body has the nick first and valid text of a
+// bounded length after it.
 func FuzzFlash(f *testing.F) {
 	f.Add("hello", 3)
 	f.Add(pictureBegin+"x"+pictureEnd+pictureBegin, 40)
@@ -518,7 +602,7 @@ func FuzzFlash(f *testing.F) {
 		}
 		m.Data = []byte(text)
 		if got := p.flash(m, "Ann"); !strings.HasPrefix(got, "Ann") || !utf8.ValidString(got) {
-			t.Errorf("shows %q of what is no body", got)
+			t.Errorf("shows %q for a broken body", got)
 		}
 	})
 }
