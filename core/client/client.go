@@ -470,12 +470,9 @@ func (c *Client) onFrame(conn *Conn, h pdu.Header, body []byte) {
 	if err != nil {
 		c.malformed.Add(1)
 		c.log.Warn("frame dropped", "cmd", h.Command.String(), "seq", h.Seq, "err", err)
-		if bad >= maxMalformed {
+		if bad >= pdu.MaxMalformed {
 			conn.fail(im.Errorf(im.Malformed, "%d malformed frames in a row", bad))
 		}
 	}
 	c.throttle(conn)
 }
-
-// maxMalformed is how many frames in a row may fail to decode before the connection is given up.
-const maxMalformed = 3

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
@@ -8,7 +9,10 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// benchCalls keeps a number of calls open at a time, the peer answering at once.
+// payload is the body of the messages of the benchmarks.
+var payload = strings.Repeat("0123456789abcdef", 4)
+
+// benchCalls keeps 256 calls open while the peer answers at once.
 func benchCalls(b *testing.B, p Peer) {
 	l := newLoop(b)
 	open := make(chan struct{}, 256)
@@ -17,7 +21,7 @@ func benchCalls(b *testing.B, p Peer) {
 	for i := uint64(0); b.Loop(); i++ {
 		open <- struct{}{}
 		wg.Add(1)
-		p.Call(l, i, 0, text(1, "0123456789012345678901234567890123456789012345678901234567890123"), func(_ pb.Message, err error) {
+		p.Call(l, i, 0, text(1, payload), func(_ pb.Message, err error) {
 			if err != nil {
 				b.Error(err)
 			}
@@ -34,7 +38,8 @@ func answering() *recorder {
 	return h
 }
 
-// BenchmarkLocalCall is a call and its answer within the process, 256 open at a time.
+// BenchmarkLocalCall measures a call and its answer within the process, 256 open at a
+// time.
 func BenchmarkLocalCall(b *testing.B) {
 	p, err := Local(LocalOptions{Callee: answering()})
 	if err != nil {
@@ -44,7 +49,8 @@ func BenchmarkLocalCall(b *testing.B) {
 	benchCalls(b, p)
 }
 
-// BenchmarkRemoteCall is the same over TCP on the loopback; the peer writes each answer by itself, so most of the time is its.
+// BenchmarkRemoteCall measures the same over TCP on the loopback. The peer writes each
+// answer separately, and this takes most of the time.
 func BenchmarkRemoteCall(b *testing.B) {
 	r := newRig(b)
 	h := newRecorder()
@@ -54,7 +60,8 @@ func BenchmarkRemoteCall(b *testing.B) {
 	benchCalls(b, p)
 }
 
-// BenchmarkRemoteSend is one way, as a flood that the queue's bound slows down.
+// BenchmarkRemoteSend measures messages in one direction, as a flood slowed by the
+// queue's bound.
 func BenchmarkRemoteSend(b *testing.B) {
 	r := newRig(b)
 	h := newRecorder()
@@ -64,7 +71,7 @@ func BenchmarkRemoteSend(b *testing.B) {
 		w.waitClosed()
 	}()
 	<-h.opened
-	m := text(1, "0123456789012345678901234567890123456789012345678901234567890123")
+	m := text(1, payload)
 	b.ReportAllocs()
 	for b.Loop() {
 		for p.Send(1, 0, m) != nil {

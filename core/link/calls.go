@@ -24,25 +24,28 @@ func makeAttach(id, tag uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, tag)
 }
 
-// parseAttach returns the id of a call with that tag; ok is false for what somebody else wrote.
+// parseAttach returns the id of a call with that tag. It returns false for attach_data
+// that another program wrote.
 func parseAttach(b []byte, tag uint32) (id uint32, ok bool) {
-	if len(b) != attachLen || binary.BigEndian.Uint32(b) != attachHandle || binary.BigEndian.Uint32(b[8:]) != tag {
+	if len(b) != attachLen || binary.BigEndian.Uint32(b) != attachHandle ||
+		binary.BigEndian.Uint32(b[8:]) != tag {
 		return 0, false
 	}
 	return binary.BigEndian.Uint32(b[4:]), true
 }
 
-// call is a request without an answer yet.
+// call is a request that has no answer yet.
 type call struct {
 	id         uint32
-	encoded    bool // the answer may come as a pb.Encoded
+	encoded    bool // the answer may be a pb.Encoded
 	loop       *session.Loop
-	done       func(pb.Message, error)
+	done       Done
 	began      time.Time
 	prev, next *call // in the ring, by age
 }
 
-// calls are the open calls of one connection. An answer comes on the connection its request left on, or not at all.
+// calls are the open calls of one connection. The answer to a call arrives on the
+// connection of its request, or never.
 type calls struct {
 	name    string
 	tag     uint32
@@ -53,19 +56,22 @@ type calls struct {
 
 	mu   sync.Mutex
 	open map[uint32]*call
-	ring call // sentinel; ring.next is the oldest
+	ring call // sentinel; ring.next is the oldest call
 	last uint32
-	err  error // why no more calls are taken
+	err  error // the reason why no more calls are accepted
 }
 
-func newCalls(name string, tag uint32, max int, timeout time.Duration, log *slog.Logger, m *peerMetrics) *calls {
-	c := &calls{name: name, tag: tag, max: max, timeout: timeout, log: log, metrics: m, open: map[uint32]*call{}}
+func newCalls(name string, tag uint32, max int, timeout time.Duration, log *slog.Logger,
+	m *peerMetrics) *calls {
+	c := &calls{name: name, tag: tag, max: max, timeout: timeout, log: log, metrics: m,
+		open: map[uint32]*call{}}
 	c.ring.prev, c.ring.next = &c.ring, &c.ring
 	return c
 }
 
-// add opens a call and returns its attach_data, and its id for take.
-func (c *calls) add(l *session.Loop, encoded bool, done func(pb.Message, error)) (attach []byte, id uint32, err error) {
+// add opens a call. It returns its attach_data, and its id for take.
+func (c *calls) add(l *session.Loop, encoded bool, done Done) (attach []byte, id uint32,
+	err error) {
 	k := &call{encoded: encoded, loop: l, done: done, began: time.Now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -76,7 +82,9 @@ func (c *calls) add(l *session.Loop, encoded bool, done func(pb.Message, error))
 		return nil, 0, im.Errorf(im.Busy, "link to %s: %d calls are open", c.name, len(c.open))
 	}
 	for {
-		c.last++ // wraps around; by then a number that is still open is one that a peer has sat on for long
+		// The numbers wrap around. A number that is still open after that belongs to a
+		// call that the peer has not answered for long.
+		c.last++
 		if _, taken := c.open[c.last]; !taken {
 			break
 		}
@@ -89,7 +97,7 @@ func (c *calls) add(l *session.Loop, encoded bool, done func(pb.Message, error))
 	return makeAttach(k.id, c.tag), k.id, nil
 }
 
-// take ends the call in the table and returns it; nil when it has ended already.
+// take removes a call from the table and returns it; nil when it has ended already.
 func (c *calls) take(id uint32) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -116,7 +124,7 @@ func (c *calls) finish(k *call, m pb.Message, err error) {
 	answer(c.log, k.loop, k.done, m, err)
 }
 
-// reply ends the call that m answers, if it is an answer, and reports that.
+// reply ends the call that m answers. It reports whether m is an answer.
 func (c *calls) reply(m pb.Message) bool {
 	a, ok := m.(pb.Attachment)
 	if !ok || !a.HasAttachData() {
@@ -144,10 +152,12 @@ func (c *calls) reply(m pb.Message) bool {
 	return true
 }
 
-// encodedFrom is from which length on an answer is passed on undecoded, in bytes: below, decoding it is cheaper than all that is around it.
+// encodedFrom is the length of the smallest answer that is passed on undecoded, in bytes.
+// Decoding a smaller one is cheaper than the work around it.
 const encodedFrom = 16 << 10
 
-// replyEncoded is reply for a body that was not decoded yet; false too when its call wants it decoded.
+// replyEncoded is reply for a body that is not decoded. It also returns false when the
+// call needs a decoded answer.
 func (c *calls) replyEncoded(cmd pb.Command, body []byte) bool {
 	if len(body) < encodedFrom {
 		return false
@@ -178,7 +188,8 @@ func (c *calls) expire(now time.Time) {
 		}
 		c.remove(k)
 		c.mu.Unlock()
-		c.finish(k, nil, im.Errorf(im.Unavailable, "link to %s: no answer in %v", c.name, c.timeout))
+		err := im.Errorf(im.Unavailable, "link to %s: no answer in %v", c.name, c.timeout)
+		c.finish(k, nil, err)
 	}
 }
 

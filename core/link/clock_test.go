@@ -20,19 +20,20 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestBounds fills a queue whose writer is stuck, by frames and by bytes.
-func TestBounds(t *testing.T) {
+// TestFullQueueRefuses fills a queue whose writer is blocked, by frames and by bytes.
+func TestFullQueueRefuses(t *testing.T) {
 	frame, err := pdu.Append(nil, 0, text(1, strings.Repeat("x", 1000)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, o := range map[string]Options{"frames": {MaxQueueItems: 3}, "bytes": {MaxQueueBytes: 4*len(frame) - 1}} {
+	for name, o := range map[string]Options{
+		"frames": {MaxQueueItems: 3}, "bytes": {MaxQueueBytes: 4*len(frame) - 1}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, peer := pipeRemote(o)
 				synctest.Wait()
 				m := text(1, strings.Repeat("x", 1000))
-				for range 1 + 3 { // one is in the write that the pipe blocks, three wait
+				for range 1 + 3 { // the pipe blocks the write of the first, three wait
 					if err := r.Send(1, 0, m); err != nil {
 						t.Fatal(err)
 					}
@@ -50,7 +51,7 @@ func TestBounds(t *testing.T) {
 				for range 4 {
 					w.read()
 				}
-				if err := r.Send(1, 0, m); err != nil { // room again
+				if err := r.Send(1, 0, m); err != nil { // after the queue was written
 					t.Error(err)
 				}
 				go io.Copy(io.Discard, w.nc)
@@ -60,7 +61,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// pipeRemote makes a Remote over net.Pipe; the other ends come out of the channel.
+// pipeRemote returns a Remote over net.Pipe, and the channel for the other ends.
 func pipeRemote(o Options) (*Remote, chan net.Conn) {
 	peer := make(chan net.Conn, 10)
 	o.Dial = func(context.Context, string) (net.Conn, error) {
@@ -71,7 +72,7 @@ func pipeRemote(o Options) (*Remote, chan net.Conn) {
 	return Dial(o), peer
 }
 
-func TestHeartbeats(t *testing.T) {
+func TestHeartbeatsOnlyOnAQuietConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, peer := pipeRemote(Options{})
 		w := newWire(t, <-peer)
@@ -84,10 +85,10 @@ func TestHeartbeats(t *testing.T) {
 			if at := time.Since(start); at < 5*time.Second || at > 6*time.Second {
 				t.Errorf("heartbeat %d after %v", i, at)
 			}
-			w.write(pdu.AppendHeader(nil, pb.CmdHeartBeat, 0)) // keeps it alive
+			w.write(pdu.AppendHeader(nil, pb.CmdHeartBeat, 0)) // keeps the connection open
 			start = time.Now()
 		}
-		// Whoever sends needs no heartbeats.
+		// A connection with other frames needs no heartbeats.
 		for range 10 {
 			time.Sleep(4 * time.Second)
 			if err := r.Send(1, 7, text(1, "x")); err != nil {
@@ -102,7 +103,7 @@ func TestHeartbeats(t *testing.T) {
 	})
 }
 
-func TestSilentPeer(t *testing.T) {
+func TestSilentPeerIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newRecorder()
 		r, peer := pipeRemote(Options{Handler: h})
@@ -115,13 +116,13 @@ func TestSilentPeer(t *testing.T) {
 		if at := time.Since(start); at < 30*time.Second || at > 31*time.Second {
 			t.Errorf("dropped after %v of silence", at)
 		}
-		go io.Copy(io.Discard, <-peer) // connected again
+		go io.Copy(io.Discard, <-peer) // the next connection
 		r.Close()
 	})
 }
 
-// TestPeerThatDoesNotRead sends heartbeats and never reads: it must not hold the link for ever.
-func TestPeerThatDoesNotRead(t *testing.T) {
+// TestPeerThatDoesNotReadIsDropped checks a peer that sends heartbeats and never reads.
+func TestPeerThatDoesNotReadIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newRecorder()
 		r, peer := pipeRemote(Options{Handler: h})
@@ -141,10 +142,10 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 		}
 		start := time.Now()
 		time.Sleep(29 * time.Second)
-		c := r.slots[0].Load()
+		c := r.conn.Load()
 		c.mu.Lock()
-		if len(c.out) > pdu.HeaderLen {
-			t.Errorf("%d bytes of heartbeats wait for a peer that does not read", len(c.out))
+		if len(c.out.Waiting) > pdu.HeaderLen {
+			t.Errorf("%d bytes of heartbeats wait for the peer", len(c.out.Waiting))
 		}
 		c.mu.Unlock()
 		var ne net.Error
@@ -160,8 +161,8 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 	})
 }
 
-// TestCloseDoesNotWaitForEver: a peer that neither reads nor closes.
-func TestCloseDoesNotWaitForEver(t *testing.T) {
+// TestCloseWaitsNoLongerThanLingerTime checks a peer that neither reads nor closes.
+func TestCloseWaitsNoLongerThanLingerTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newRecorder()
 		r, peer := pipeRemote(Options{Handler: h})
@@ -170,7 +171,7 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 		if err := r.Send(1, 0, text(1, "x")); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait() // the write hangs
+		synctest.Wait() // the write is blocked
 		start := time.Now()
 		r.Close()
 		if d := time.Since(start); d != lingerTime {
@@ -183,7 +184,7 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
-func TestNoAnswer(t *testing.T) {
+func TestCallsExpireInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newRecorder()
 		r, peer := pipeRemote(Options{Handler: h})
@@ -213,7 +214,7 @@ func TestNoAnswer(t *testing.T) {
 	})
 }
 
-func TestBackoff(t *testing.T) {
+func TestPausesBetweenAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at []time.Duration
 		start := time.Now()
@@ -223,12 +224,12 @@ func TestBackoff(t *testing.T) {
 				at = append(at, time.Since(start))
 				start = time.Now()
 				switch len(at) {
-				case 9: // up for long enough to count as a success
+				case 9: // open long enough to count as working
 					here, there := net.Pipe()
 					go func() { time.Sleep(6 * time.Second); there.Close() }()
 					go io.Copy(io.Discard, there)
 					return here, nil
-				case 11: // accepts and hangs up
+				case 11: // accepts and closes
 					here, there := net.Pipe()
 					there.Close()
 					return here, nil
@@ -237,13 +238,14 @@ func TestBackoff(t *testing.T) {
 				}
 				return nil, errors.New("refused")
 			},
-			Rand: func() uint64 { return 0 }, // the upper end
+			Rand: func() uint64 { return 0 }, // the longest pauses
 		})
 		<-done
 		r.Close()
-		// The eleventh pause follows a connection that worked. The twelfth follows one that was
-		// accepted and hung up: it counts as a failure like those around it.
-		for i, want := range []time.Duration{0, 50, 100, 200, 400, 400, 400, 400, 400, 6050, 100, 200, 400} {
+		// The eleventh pause follows a connection that worked. The twelfth follows one
+		// that was accepted and closed: it counts as a failure like those around it.
+		for i, want := range []time.Duration{
+			0, 50, 100, 200, 400, 400, 400, 400, 400, 6050, 100, 200, 400} {
 			if want *= time.Millisecond; at[i] != want {
 				t.Errorf("pause %d: %v, want %v", i, at[i], want)
 			}
@@ -251,9 +253,9 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// TestBackoffGrows counts the attempts to reach a peer that stays away: many in the first half
-// minute, few later.
-func TestBackoffGrows(t *testing.T) {
+// TestPausesGrowWithTheOutage counts the attempts to reach a peer that stays away: many
+// in the first half minute, few later.
+func TestPausesGrowWithTheOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var attempts atomic.Int64
 		r := Dial(Options{Dial: func(context.Context, string) (net.Conn, error) {
@@ -273,8 +275,11 @@ func TestBackoffGrows(t *testing.T) {
 	})
 }
 
-func TestCloseWhileDialing(t *testing.T) {
-	r := Dial(Options{Dial: func(ctx context.Context, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }})
+func TestCloseEndsAnAttempt(t *testing.T) {
+	r := Dial(Options{Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
 	if r.Up() {
 		t.Error("up")
 	}
@@ -282,8 +287,8 @@ func TestCloseWhileDialing(t *testing.T) {
 	r.Close()
 }
 
-// TestCloseFindsLateConnection: an attempt may succeed at the moment of Close.
-func TestCloseFindsLateConnection(t *testing.T) {
+// TestCloseEndsALateConnection checks an attempt that succeeds at the moment of Close.
+func TestCloseEndsALateConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newRecorder()
 		r := Dial(Options{Handler: h, Dial: func(ctx context.Context, _ string) (net.Conn, error) {

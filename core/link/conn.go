@@ -8,19 +8,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"teamtalk/core/batch"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
 
-// lingerTime is how long a connection that is closing may take to write what it has.
+// lingerTime is the longest time that a closing connection takes to write its buffer.
 const lingerTime = 2 * time.Second
 
-// keepBuffer is the largest write buffer kept for the next write, in bytes.
+// keepBuffer is the largest write buffer kept after a write, in bytes.
 const keepBuffer = 1 << 20
-
-// maxMalformed is how many frames in a row may fail to decode before the connection is closed.
-const maxMalformed = 3
 
 // conn is one connection of a Remote.
 type conn struct {
@@ -31,24 +29,24 @@ type conn struct {
 
 	stopped atomic.Bool  // the peer takes no more requests
 	lastIn  atomic.Int64 // unix nanoseconds of the last byte read
-	lastOut atomic.Int64 // of the last write's end
+	lastOut atomic.Int64 // of the end of the last write
 
-	mu      sync.Mutex
-	out     []byte        // frames for the next write
-	held    []byte        // frames of others while the handler's Open runs
-	items   int           // frames in both
-	opening bool          // Open runs
-	ended   bool          // nothing is accepted any more
-	flush   bool          // write what is there, then end; with ended
-	err     error         // why it ended; nil when the peer closed
-	wake    chan struct{} // one token: the writer has something to look at
-
-	malformed int // in a row; the reader's
+	mu        sync.Mutex
+	out       batch.Buffer[byte] // frames for the next write
+	held      []byte             // frames of others while the handler's Open runs
+	items     int                // frames in both
+	opening   bool               // Open runs
+	ended     bool               // no further frames are accepted
+	flush     bool               // with ended: write the buffer, then close
+	err       error              // the reason of the end; nil when the peer closed
+	wake      chan struct{}      // holds one token when the writer has work
+	malformed int                // in a row; used by the reader only
 }
 
 func newConn(r *Remote, nc net.Conn) *conn {
 	c := &conn{r: r, nc: nc, opening: true, wake: make(chan struct{}, 1)}
-	c.calls = newCalls(r.o.Name, uint32(r.o.Rand()), r.o.MaxPending, r.o.CallTimeout, r.o.Log, r.metrics)
+	c.calls = newCalls(r.o.Name, uint32(r.o.Rand()), r.o.MaxPending, r.o.CallTimeout,
+		r.o.Log, r.metrics)
 	c.session = session.NewLink(session.NextID(), r.o.Name, c)
 	now := time.Now().UnixNano()
 	c.lastIn.Store(now)
@@ -56,7 +54,7 @@ func newConn(r *Remote, nc net.Conn) *conn {
 	return c
 }
 
-// usable reports whether requests may go here. c may be nil.
+// usable reports whether requests may be sent on c, which may be nil.
 func (c *conn) usable() bool {
 	if c == nil || c.stopped.Load() {
 		return false
@@ -66,11 +64,13 @@ func (c *conn) usable() bool {
 	return !c.ended
 }
 
-// open lets the handler introduce this server, and then lets everybody send. It reports whether the handler took the session.
+// open runs the handler's Open, which introduces this server, and then releases the
+// frames of others. It reports whether the handler accepted the session.
 func (c *conn) open() bool {
 	var refused error
 	if h := c.r.o.Handler; h != nil {
-		if err := guard(c.r.o.Log, c.r.metrics, func() { refused = h.Open(c.session) }); err != nil {
+		err := guard(c.r.o.Log, c.r.metrics, func() { refused = h.Open(c.session) })
+		if err != nil {
 			refused = err
 		}
 	}
@@ -82,30 +82,32 @@ func (c *conn) open() bool {
 		c.end(refused, false)
 		return false
 	}
-	c.out = append(c.out, c.held...)
+	c.out.Waiting = append(c.out.Waiting, c.held...)
 	c.held = nil
 	return true
 }
 
-// SendMessage sends what the handler says on its session.
+// SendMessage sends a message of the handler on its session.
 func (c *conn) SendMessage(seq uint16, m pb.Message) error { return c.enqueue(seq, m, true) }
 
-// Close ends the connection after what was sent has left. A new one follows.
+// Close ends the connection after the accepted frames are written. A new connection
+// follows.
 func (c *conn) Close(err error) { c.close(err) }
 
-// enqueue encodes m into the buffer of the next write. own is for the session's side: it may send while Open runs.
+// enqueue encodes m into the buffer of the next write. With own, m comes from the
+// session's handler, which may send while Open runs.
 func (c *conn) enqueue(seq uint16, m pb.Message, own bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
 		return c.r.down()
 	}
-	to := &c.out
+	to := &c.out.Waiting
 	if c.opening && !own {
 		to = &c.held
 	}
 	before := len(*to)
-	waiting := len(c.out) + len(c.held)
+	waiting := len(c.out.Waiting) + len(c.held)
 	if c.items >= c.r.o.MaxQueueItems || waiting >= c.r.o.MaxQueueBytes {
 		return c.full()
 	}
@@ -133,11 +135,12 @@ func (c *conn) full() error {
 func (c *conn) wakeWriter() {
 	select {
 	case c.wake <- struct{}{}:
-	default: // it will look anyway
+	default: // a token is there already
 	}
 }
 
-// end stops accepting. With c.mu held. The first reason stands; a flush may still be cut short by a failure.
+// end stops accepting frames. The caller holds c.mu. The first reason is kept. A later
+// failure ends a flush.
 func (c *conn) end(err error, flush bool) {
 	if !c.ended {
 		c.ended, c.err, c.flush = true, err, flush
@@ -145,14 +148,14 @@ func (c *conn) end(err error, flush bool) {
 		c.flush = false
 	}
 	if c.flush {
-		_ = c.nc.SetDeadline(time.Now().Add(lingerTime)) // for the write under way too
+		_ = c.nc.SetDeadline(time.Now().Add(lingerTime)) // also ends a write in progress
 	} else {
 		_ = c.nc.Close()
 	}
 	c.wakeWriter()
 }
 
-// close ends the connection after what was sent has left.
+// close ends the connection after the accepted frames are written.
 func (c *conn) close(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,18 +169,17 @@ func (c *conn) fail(err error) {
 	c.end(err, false)
 }
 
-// reason is why the connection ended.
+// reason returns the reason why the connection ended.
 func (c *conn) reason() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// writeLoop writes what is sent until the connection ends.
+// writeLoop writes the accepted frames until the connection ends.
 func (c *conn) writeLoop() {
-	var spare []byte
 	for {
-		out, last := c.takeOut(spare)
+		out, last := c.takeOut()
 		if len(out) > 0 {
 			if _, err := c.nc.Write(out); err != nil {
 				c.fail(err)
@@ -188,11 +190,8 @@ func (c *conn) writeLoop() {
 			c.r.metrics.outBytes.Add(float64(len(out)))
 		}
 		if last {
-			c.fail(nil) // flushed; the reason stands already
+			c.fail(nil) // flushed; the first reason is kept
 			return
-		}
-		if spare = out[:0]; cap(spare) > keepBuffer {
-			spare = nil
 		}
 		if len(out) == 0 {
 			<-c.wake
@@ -200,21 +199,22 @@ func (c *conn) writeLoop() {
 	}
 }
 
-// takeOut takes the buffer, leaving spare in its place. last says that nothing will follow.
-func (c *conn) takeOut(spare []byte) (out []byte, last bool) {
+// takeOut returns the buffer; last reports that no further frames follow.
+func (c *conn) takeOut() (out []byte, last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended && !c.flush {
 		return nil, true
 	}
-	out, c.out, c.items = c.out, spare, 0
-	if len(out) > 0 && !c.ended { // else the deadline of end holds
+	out, c.items = c.out.Take(keepBuffer), 0
+	if len(out) > 0 && !c.ended { // after end its deadline holds
 		_ = c.nc.SetWriteDeadline(time.Now().Add(c.r.o.IdleLimit))
 	}
 	return out, c.ended
 }
 
-// check is called from time to time: heartbeats, silence, overdue calls.
+// check is called periodically. It sends heartbeats, closes a silent connection and fails
+// overdue calls.
 func (c *conn) check(now time.Time) {
 	c.calls.expire(now)
 	if now.UnixNano()-c.lastIn.Load() >= int64(c.r.o.IdleLimit) {
@@ -226,13 +226,14 @@ func (c *conn) check(now time.Time) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.out) == 0 && !c.ended && !c.opening { // a full buffer is on its way already
-		c.out = pdu.AppendHeader(c.out, pb.CmdHeartBeat, 0)
+	// Frames in the buffer are written soon and need no heartbeat beside them.
+	if len(c.out.Waiting) == 0 && !c.ended && !c.opening {
+		c.out.Waiting = pdu.AppendHeader(c.out.Waiting, pb.CmdHeartBeat, 0)
 		c.wakeWriter()
 	}
 }
 
-// Read reads from the connection and keeps the time of it. The reader's.
+// Read reads from the connection and records the time. Used by the reader only.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.nc.Read(p)
 	if n > 0 {
@@ -242,7 +243,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readLoop hands on what the peer sends until the connection ends, and returns why; nil when the peer closed it.
+// readLoop receives frames until the connection ends. It returns the reason, nil when the
+// peer closed the connection.
 func (c *conn) readLoop() error {
 	f := newFrameReader(c, c.r.o.MaxFrame)
 	for {
@@ -259,7 +261,7 @@ func (c *conn) readLoop() error {
 	}
 }
 
-// receive hands one frame on. An error ends the connection.
+// receive handles one frame. An error ends the connection.
 func (c *conn) receive(h pdu.Header, body []byte) error {
 	switch h.Command {
 	case pb.CmdHeartBeat:
@@ -277,12 +279,13 @@ func (c *conn) receive(h pdu.Header, body []byte) error {
 	m, err := pdu.Decode(h.Command, body)
 	if err != nil && !errors.Is(err, pdu.ErrUnknown) {
 		c.r.metrics.malformed.Inc()
-		c.r.o.Log.Warn("malformed frame", "conn", c.session.ID(), "cmd", h.Command.String(), "seq", h.Seq, "err", err)
-		if errors.Is(err, pb.ErrIncomplete) { // dropped and counted; the stream itself is sound
+		c.r.o.Log.Warn("malformed frame", "conn", c.session.ID(),
+			"cmd", h.Command.String(), "seq", h.Seq, "err", err)
+		if errors.Is(err, pb.ErrIncomplete) { // a field is missing, and the stream itself is sound
 			c.malformed = 0
 			return nil
 		}
-		if c.malformed++; c.malformed >= maxMalformed {
+		if c.malformed++; c.malformed >= pdu.MaxMalformed {
 			return session.ErrMalformed
 		}
 		return nil
@@ -298,7 +301,8 @@ func (c *conn) receive(h pdu.Header, body []byte) error {
 	}
 	return guard(c.r.o.Log, c.r.metrics, func() {
 		if m == nil {
-			handler.Frame(c.session, h, body) // a command nobody knows: the role's table counts it
+			// The command is unknown: the role's table counts it.
+			handler.Frame(c.session, h, body)
 			return
 		}
 		handler.Message(c.session, h.Seq, m)

@@ -1,43 +1,59 @@
-// Package link joins one server to another: behind TCP (Remote), or in the same process (Pipe, made by Local). Both are a Peer, and whoever asks a
-// peer cannot tell which it is.
+// Package link connects one server to another: over TCP (Remote), or within the process
+// (Pipe, made by Local). Both are a Peer, and the caller of a peer cannot tell them
+// apart.
 //
 // # Calls
 //
-// A request travels with twelve bytes of attach_data, in the layout of the first implementation: u32 type = 1 (handle), u32 handle =
-// the call's number, u32 service_type = a number drawn for the connection; all big-endian. The peer echoes them, whatever
-// server it is, and that is how an answer finds its call; seq is the caller's, passed on and echoed, and may repeat. The bytes are taken
-// out of the answer before the caller sees it. An answer whose call is over (it timed out) is counted and dropped. What comes
-// with other attach_data, or none, is no answer and goes to the handler.
+// A request carries twelve bytes of attach_data, in the layout of the first
+// implementation: u32 type = 1 (handle), u32 handle = the call's number, u32 service_type
+// = a random number of the connection; all big-endian. Every server echoes attach_data in
+// the answer, and so the link finds the call of an answer. The caller chooses seq, which
+// is passed on and echoed, and may repeat. The link removes attach_data from the answer
+// before it passes the answer to the caller. An answer whose call has ended by timeout is
+// counted and dropped. A message with other attach_data, or without, is not an answer and
+// goes to the handler.
 //
-// Every call ends exactly once: with the answer, or with an error of kind im.Unavailable (no connection, connection lost, no answer in
-// time), im.Busy (too many open calls, or a queue is full) or im.Closed. A request that ended with an error may have been carried out. The
-// continuation runs on the loop it was given, so that it may touch the loop's sessions without a lock.
+// Every call ends exactly once: with the answer, or with an error of kind im.Unavailable
+// (no connection, connection lost, no answer in time), im.Busy (too many open calls, or a
+// queue is full) or im.Closed. The peer may have carried out a request that ended with an
+// error. The continuation runs on the loop that was passed with the call, so that it may
+// use the loop's sessions without a lock.
 //
-// Who only passes an answer on asks with CallEncoded: from 16 KiB on it is then taken as it came, as a pb.Encoded, with its attach_data cut out. A peer in the
-// same process, too, may answer with a pb.Encoded; for a plain Call it is decoded.
+// A caller that only passes an answer on uses CallEncoded. Answers of 16 KiB and more are
+// then passed on as they were received, as a pb.Encoded without its attach_data. A peer
+// in the same process may also answer with a pb.Encoded. A plain Call decodes it.
 //
 // # Connections
 //
-// A Remote keeps a number of connections up, each with one goroutine that reads and one that writes. What is sent is encoded at once into the
-// connection's buffer, bounded in frames and bytes, and the writer takes all of it with one write; a peer that does not read makes the
-// buffer full, senders get im.Busy, and after Options.IdleLimit without progress the connection is given up. Nothing waits.
+// A Remote keeps a connection up, with one goroutine that reads and one that writes. Send
+// encodes the message at once into the connection's buffer, which is bounded in frames
+// and bytes, and the writer takes the whole buffer with one write. When the peer does not
+// read, the buffer fills and senders get im.Busy. After Options.IdleLimit without
+// progress the connection is closed. No sender waits.
 //
-// When a connection comes up the handler's Open introduces this server. What it sends on its session leaves before anything that others
-// send meanwhile, and those are not refused but held back: a snapshot sent by Open and changes sent by others together miss nothing.
+// When a connection is up, the handler's Open introduces this server. The messages that
+// it sends on its session leave before all messages that others send meanwhile. Those are
+// not refused but held back: so a snapshot sent by Open, and the changes sent by others,
+// together miss nothing.
 //
-// Messages of one key take the same connection and so arrive in order. When connections come or go, only the keys of those move. Calls of a Group stay
-// with the member that has open calls of their key as long as it is up, so a connection that comes up disturbs no order. When the
-// member takes no more requests, calls of the key wait for the open ones, at most 256 of them, and then go to another member; when one of the open ones fails,
-// those that wait are refused with ErrNotSent. Messages that are not calls may overtake each other around that moment.
+// Messages of one key use the same connection and so arrive in order. When members of a
+// Group become reachable or fail, only the keys of those members move. While a key has
+// open calls, its further calls go to the same member as long as it is up, so a member
+// that becomes reachable does not disturb the order. When the member takes no more
+// requests, the calls of the key, at most 256, wait for the open ones to end, and then go
+// to another member. When one of the open ones fails, the waiting ones are refused with
+// ErrNotSent. Messages that are not calls may overtake each other around that moment.
 //
-// A peer that said IMStopReceivePacket gets nothing new, and its connection stays for the answers that are due.
+// After IMStopReceivePacket from the peer the link sends no further requests, and the
+// connection stays open for the answers that are due.
 //
 // # In process
 //
-// A Pipe hands the same typed messages over through bounded queues, one goroutine per direction and lane, so that the handlers' rule
-// (one call after another per session) holds and no server's handler runs inside another's. Nothing is encoded. Answers go straight
-// to the caller's loop.
+// A Pipe passes the same typed messages through bounded queues with one goroutine per
+// direction. So the handlers' rule holds, one call after another per session, and the
+// handler of one server never runs inside the handler of another. Nothing is encoded.
+// Answers go straight to the caller's loop.
 //
-// Time comes from package time alone, so that links made inside a testing/synctest bubble run on its clock, over a dialer that returns
-// net.Pipe ends.
+// The only clock is package time, so links made inside a testing/synctest bubble, with a
+// dialer that returns net.Pipe ends, run on the bubble's clock.
 package link

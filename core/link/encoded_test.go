@@ -13,72 +13,80 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// largeRsp answers m with n users, as a server does: attach_data echoed.
+// largeRsp returns an answer to m with n users that echoes attach_data, as servers do.
 func largeRsp(m pb.Message, n int) *pb.IMUsersStatRsp {
 	rsp := statRsp(m)
 	list := make([]*pb.UserStat, n)
 	for i := range list {
-		list[i] = pb.UserStat_builder{UserId: new(uint32(i + 1)), Status: pb.UserStatType_USER_STATUS_ONLINE.Enum()}.Build()
+		list[i] = pb.UserStat_builder{UserId: new(uint32(i + 1)),
+			Status: pb.UserStatType_USER_STATUS_ONLINE.Enum()}.Build()
 	}
 	rsp.SetUserStatList(list)
 	return rsp
 }
 
-// TestCallEncoded: who only passes an answer on may get it encoded; who calls as usual never does, whatever the peer sent; and it is the same answer.
-func TestCallEncoded(t *testing.T) {
+// TestOnlyCallEncodedGetsEncodedAnswers checks that Call and CallEncoded return the same
+// answer, and that Call never returns it encoded, also when the peer sent it encoded.
+func TestOnlyCallEncodedGetsEncodedAnswers(t *testing.T) {
 	for _, sends := range []string{"typed", "encoded"} {
 		t.Run(sends, func(t *testing.T) {
-			eachKind(t, func(t *testing.T, join func(caller, callee *recorder, lanes int) Peer) {
-				callee := newRecorder()
-				callee.message = func(s *session.Session, seq uint16, m pb.Message) {
-					rsp := pb.Message(largeRsp(m, 5000))
-					if sends == "encoded" {
-						e, err := pb.Encode(rsp)
-						if err != nil {
-							t.Error(err)
-						}
-						rsp = e
-					}
-					if err := s.Push(seq, rsp); err != nil {
-						t.Error(err)
-					}
-				}
-				p := join(newRecorder(), callee, 2)
-				peers := map[string]Peer{"peer": p, "group": NewGroup("g", nil, p), "class": NewGroup("g", nil, p, p).Class(ClassLogin)}
-				l := newLoop(t)
-				var wg sync.WaitGroup
-				for name, p := range peers {
-					want, err := largeRsp(statReq(5), 5000).AppendBody(nil)
-					if err != nil {
-						t.Fatal(err)
-					}
-					wg.Add(2)
-					p.Call(l, 1, 7, statReq(5), func(m pb.Message, err error) {
-						defer wg.Done()
-						if rsp, ok := m.(*pb.IMUsersStatRsp); !ok || err != nil || len(rsp.GetUserStatList()) != 5000 || rsp.HasAttachData() {
-							t.Errorf("%s: Call: got %T, %v", name, m, err)
-						}
-					})
-					p.CallEncoded(l, 1, 7, statReq(5), func(m pb.Message, err error) {
-						defer wg.Done()
-						if err != nil || m.(pb.Attachment).HasAttachData() {
-							t.Errorf("%s: CallEncoded: %T, %v", name, m, err)
-							return
-						}
-						body, err := m.AppendBody(nil)
-						if err != nil || !bytes.Equal(body, want) {
-							t.Errorf("%s: CallEncoded: another answer, %v", name, err)
-						}
-					})
-				}
-				wg.Wait()
+			eachKind(t, func(t *testing.T, join joiner) {
+				testEncodedAnswers(t, join, sends == "encoded")
 			})
 		})
 	}
 }
 
-// TestUndecoded: from another process a large answer comes as it was sent, wherever its attach_data stands, and a small one is decoded.
-func TestUndecoded(t *testing.T) {
+func testEncodedAnswers(t *testing.T, join joiner, encoded bool) {
+	callee := newRecorder()
+	callee.message = func(s *session.Session, seq uint16, m pb.Message) {
+		rsp := pb.Message(largeRsp(m, 5000))
+		if encoded {
+			e, err := pb.Encode(rsp)
+			if err != nil {
+				t.Error(err)
+			}
+			rsp = e
+		}
+		if err := s.Push(seq, rsp); err != nil {
+			t.Error(err)
+		}
+	}
+	p := join(newRecorder(), callee)
+	want, err := largeRsp(statReq(5), 5000).AppendBody(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLoop(t)
+	var wg sync.WaitGroup
+	for name, p := range map[string]Peer{"peer": p, "group": NewGroup("g", nil, p),
+		"class": NewGroup("g", nil, p, p).Class(ClassLogin)} {
+		wg.Add(2)
+		p.Call(l, 1, 7, statReq(5), func(m pb.Message, err error) {
+			defer wg.Done()
+			rsp, ok := m.(*pb.IMUsersStatRsp)
+			if !ok || err != nil || len(rsp.GetUserStatList()) != 5000 || rsp.HasAttachData() {
+				t.Errorf("%s: Call: got %T, %v", name, m, err)
+			}
+		})
+		p.CallEncoded(l, 1, 7, statReq(5), func(m pb.Message, err error) {
+			defer wg.Done()
+			if err != nil || m.(pb.Attachment).HasAttachData() {
+				t.Errorf("%s: CallEncoded: %T, %v", name, m, err)
+				return
+			}
+			body, err := m.AppendBody(nil)
+			if err != nil || !bytes.Equal(body, want) {
+				t.Errorf("%s: CallEncoded: another answer, %v", name, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestLargeAnswersArriveUndecoded checks answers of another process with attach_data at
+// the beginning and at the end. A small answer is decoded.
+func TestLargeAnswersArriveUndecoded(t *testing.T) {
 	r := newRig(t)
 	caller := newRecorder()
 	p := dial(t, Options{Name: "peer", Addr: r.addr(), Handler: caller})
@@ -101,7 +109,8 @@ func TestUndecoded(t *testing.T) {
 			t.Fatal(err)
 		}
 		if first {
-			body := protowire.AppendBytes(protowire.AppendTag(nil, 20, protowire.BytesType), attach)
+			tag := protowire.AppendTag(nil, 20, protowire.BytesType)
+			body := protowire.AppendBytes(tag, attach)
 			body = append(body, frame[pdu.HeaderLen:]...)
 			frame = pdu.AppendHeader(nil, rsp.Command(), seq)
 			frame = append(frame, body...)
@@ -132,8 +141,9 @@ func TestUndecoded(t *testing.T) {
 	}
 }
 
-// TestUndecodedMalformed: what is not even well-formed is not passed on; what a plain call cannot decode fails it.
-func TestUndecodedMalformed(t *testing.T) {
+// TestMalformedAnswerIsNotPassedOn checks that the call still gets the well-formed answer
+// behind it.
+func TestMalformedAnswerIsNotPassedOn(t *testing.T) {
 	r := newRig(t)
 	caller := newRecorder()
 	p := dial(t, Options{Name: "peer", Addr: r.addr(), Handler: caller})
@@ -156,10 +166,12 @@ func TestUndecodedMalformed(t *testing.T) {
 	} else if e, ok := got.m.(*pb.Encoded); !ok || len(e.Shared()) == 0 {
 		t.Errorf("got %T", got.m)
 	}
+}
 
+func TestCallFailsWhenAnswerDoesNotDecode(t *testing.T) {
 	callee := newRecorder()
 	callee.message = func(s *session.Session, seq uint16, m pb.Message) {
-		e, err := pb.ParseEncoded(pb.CmdUsersStatRsp, nil) // lacks user_id
+		e, err := pb.ParseEncoded(pb.CmdUsersStatRsp, nil) // without the required user_id
 		if err != nil {
 			t.Error(err)
 		}

@@ -9,35 +9,38 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Class is a kind of traffic that has peers of its own, as long as there are enough.
+// Class is a kind of traffic that has peers of its own when a group has enough of them.
 type Class uint8
 
 // The classes.
 const (
-	ClassLogin   Class = iota // logins and what a client asks for on its first screen
-	ClassMessage              // everything else, messages above all
+	ClassLogin   Class = iota // logins, and the requests of a client's first screen
+	ClassMessage              // everything else, mostly messages
 )
 
-// Group is several peers that can stand in for each other: the db_proxies, or all route servers. It is itself a Peer, whose requests may go to
-// any of them. Several connections to one server become members of their own by one Dial each.
+// Group is several equivalent peers: the db_proxies, or all route servers. It is itself a
+// Peer whose requests may go to any member. Several connections to one server are several
+// members, each with its own Dial.
 type Group struct {
 	name  string
 	peers []Peer
 	log   *slog.Logger
-	pins  pins
+	all   members
 }
 
 var _ Peer = (*Group)(nil)
 
-// NewGroup makes a group. It owns the peers: Close closes them. log may be nil.
+// NewGroup returns a group. It owns the peers: Close closes them. The log may be nil.
 func NewGroup(name string, log *slog.Logger, peers ...Peer) *Group {
-	return &Group{name: name, peers: peers, log: logFor(log, name)}
+	g := &Group{name: name, peers: peers, log: logFor(log, name)}
+	g.all.group, g.all.to = g, len(peers)
+	return g
 }
 
-// Name is the group's name.
+// Name returns the group's name.
 func (g *Group) Name() string { return g.name }
 
-// Peers returns the members; the slice must not be changed.
+// Peers returns the members. The caller must not change the slice.
 func (g *Group) Peers() []Peer { return g.peers }
 
 // Up reports whether any member takes requests.
@@ -50,49 +53,40 @@ func (g *Group) Up() bool {
 	return false
 }
 
-// Send sends m to the member that the key leads to among those that are up.
-func (g *Group) Send(key uint64, seq uint16, m pb.Message) error {
-	return g.send(0, len(g.peers), key, seq, m)
+// Send sends m to the member that the key selects among those that are up.
+func (g *Group) Send(key uint64, seq uint16, m pb.Message) error { return g.all.send(key, seq, m) }
+
+// Call sends the request to the member that the key selects among those that are up.
+// While calls of the key are open, the next one goes to the same member. When that member
+// takes no more requests, the call waits until they have ended, and then goes to another
+// member.
+func (g *Group) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done Done) {
+	g.all.call(request{callPlain, l, key, seq, req, done})
 }
 
-// Call asks the member that the key leads to among those that are up. While calls of the key are open, the next one follows them.
-// Once that member takes no more, it waits until they are over, and goes to another.
-func (g *Group) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
-	g.call(&g.pins, 0, len(g.peers), Peer.Call, l, key, seq, req, done)
+// TryCall selects the member as Call does, see Peer. A request that waits counts as sent:
+// done may receive ErrNotSent.
+func (g *Group) TryCall(key uint64, seq uint16, req pb.Attachment, done Done) error {
+	return g.all.try(request{callTry, nil, key, seq, req, done})
 }
 
-// TryCall asks as Call does, see Peer. A request that waits counts as sent: done may get ErrNotSent.
-func (g *Group) TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
-	return g.try(&g.pins, 0, len(g.peers), tryCall, nil, key, seq, req, done)
+// CallEncoded selects the member as Call does, see Peer.
+func (g *Group) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done Done) {
+	g.all.call(request{callEncoded, l, key, seq, req, done})
 }
 
-// CallEncoded asks as Call does, see Peer.
-func (g *Group) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
-	g.call(&g.pins, 0, len(g.peers), Peer.CallEncoded, l, key, seq, req, done)
-}
-
-// caller is one of the ways to ask a peer.
-type caller func(p Peer, l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
-
-// trier is one that says at once that a request was not sent.
-type trier func(p Peer, l *session.Loop, key uint64, seq uint16, req pb.Attachment,
-	done func(pb.Message, error)) error
-
-func tryCall(p Peer, _ *session.Loop, key uint64, seq uint16, req pb.Attachment,
-	done func(pb.Message, error)) error {
-	return p.TryCall(key, seq, req, done)
-}
-
-// Class returns the group as a Peer for one class of requests. With two or more members, the first half is for logins and the rest for messages, so that
-// a flood of messages does not block logins. While none of its half is up, a class uses the others. Close does nothing: it is the
-// group's to close.
+// Class returns the group as a Peer for one class of requests. With two or more members,
+// the first half is for logins and the rest for messages, so that a flood of messages
+// does not block logins. While no member of its half is up, a class uses the other half.
+// Close of the returned Peer does nothing, because the group owns the members.
 func (g *Group) Class(c Class) Peer {
-	v := &classPeer{Group: g, to: len(g.peers)}
+	v := &classPeer{Group: g}
+	v.own.group, v.own.to = g, len(g.peers)
 	if half := len(g.peers) / 2; half > 0 {
 		if c == ClassLogin {
-			v.to = half
+			v.own.to = half
 		} else {
-			v.from = half
+			v.own.from = half
 		}
 	}
 	return v
@@ -107,67 +101,108 @@ func (g *Group) Close() error {
 	return errors.Join(errs...)
 }
 
-func (g *Group) send(from, to int, key uint64, seq uint16, m pb.Message) error {
-	i := g.pick(from, to, key)
+func (g *Group) up(i int) bool { return g.peers[i].Up() }
+
+func (g *Group) down() error { return im.Errorf(im.Unavailable, "no %s is up", g.name) }
+
+// method is the method of Peer with which a request was sent.
+type method uint8
+
+const (
+	callPlain method = iota
+	callEncoded
+	callTry
+)
+
+// request is a call on its way to a member.
+type request struct {
+	by   method
+	loop *session.Loop
+	key  uint64
+	seq  uint16
+	req  pb.Attachment
+	done Done
+}
+
+// sendTo sends the request to p, with done in place of the caller's continuation. An
+// error means that the request was not sent and done will not run; only callTry returns
+// one.
+func (r *request) sendTo(p Peer, done Done) error {
+	switch r.by {
+	case callTry:
+		return p.TryCall(r.key, r.seq, r.req, done)
+	case callEncoded:
+		p.CallEncoded(r.loop, r.key, r.seq, r.req, done)
+	default:
+		p.Call(r.loop, r.key, r.seq, r.req, done)
+	}
+	return nil
+}
+
+// members are the members from … to-1 of a group, with the calls that were sent through
+// them. While none of them is up, the other members of the group take their place.
+type members struct {
+	group    *Group
+	from, to int
+	pins     pins
+}
+
+func (m *members) send(key uint64, seq uint16, msg pb.Message) error {
+	i := m.pick(key)
 	if i < 0 {
-		return g.down()
+		return m.group.down()
 	}
-	return g.peers[i].Send(key, seq, m)
+	return m.group.peers[i].Send(key, seq, msg)
 }
 
-func (g *Group) call(pins *pins, from, to int, by caller, l *session.Loop, key uint64, seq uint16, req pb.Attachment,
-	done func(pb.Message, error)) {
-	if len(g.peers) == 1 {
-		by(g.peers[0], l, key, seq, req, done)
-		return
-	}
-	always := func(p Peer, l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
-		by(p, l, key, seq, req, done)
-		return nil
-	}
-	if err := g.try(pins, from, to, always, l, key, seq, req, done); err != nil {
-		refuse(g.log, l, done, err)
+func (m *members) call(r request) {
+	if err := m.try(r); err != nil {
+		refuse(m.group.log, r.loop, r.done, err)
 	}
 }
 
-// try sends a request to the member of its key, or parks it; with an error it was not sent, and
-// done is still to be run.
-func (g *Group) try(pins *pins, from, to int, by trier, l *session.Loop, key uint64, seq uint16, req pb.Attachment,
-	done func(pb.Message, error)) error {
+// try sends a request to the member of its key, or parks it. An error means that the
+// request was not sent and done has not run.
+func (m *members) try(r request) error {
+	g := m.group
 	if len(g.peers) == 1 {
-		return by(g.peers[0], l, key, seq, req, done)
+		return r.sendTo(g.peers[0], r.done)
 	}
-	pick := func() int { return g.pick(from, to, key) }
-	send := func(peer int, at *pin) error {
-		err := by(g.peers[peer], l, key, seq, req, func(m pb.Message, err error) {
-			failed := err != nil || notStored(m) // done may change m
-			// After done: whoever takes the next answer must not come before it.
-			defer pins.release(key, at, failed, pick)
-			done(m, err)
-		})
-		if err != nil {
-			pins.release(key, at, true, pick)
-		}
-		return err
-	}
-	give := func(err error) { answer(g.log, l, done, nil, err) } // Call has returned long ago
-	peer, at := pins.take(key, g.up, pick, parked{
+	fail := func(err error) { answer(g.log, r.loop, r.done, nil, err) } // after Call has returned
+	peer, at := m.pins.take(r.key, g.up, func() int { return m.pick(r.key) }, parked{
 		send: func(peer int, at *pin) {
-			if err := send(peer, at); err != nil {
-				give(err)
+			if err := m.sendPinned(r, peer, at); err != nil {
+				fail(err)
 			}
 		},
-		refuse: give,
+		refuse: fail,
 	})
 	switch peer {
 	case noneUp:
 		return notSent(g.down())
 	case tooMany:
-		return notSent(im.Errorf(im.Busy, "%s: %d calls of one key wait for another server", g.name, maxParked))
+		return notSent(im.Errorf(im.Busy,
+			"%s: %d calls of one key wait for another server", g.name, maxParked))
 	case isParked:
 		return nil
 	}
-	return send(peer, at)
+	return m.sendPinned(r, peer, at)
+}
+
+// sendPinned sends a request to a member that take or release selected, and releases the
+// pin when the call ends.
+func (m *members) sendPinned(r request, peer int, at *pin) error {
+	pick := func() int { return m.pick(r.key) }
+	err := r.sendTo(m.group.peers[peer], func(rsp pb.Message, err error) {
+		failed := err != nil || notStored(rsp) // before done, which may change rsp
+		// Release after done: a parked call must not be answered before this one.
+		defer m.pins.release(r.key, at, failed, pick)
+		r.done(rsp, err)
+	})
+	if err != nil {
+		m.pins.release(r.key, at, true, pick)
+	}
+	return err
 }
 
 // notStored reports whether an answer says that a message was not stored.
@@ -176,42 +211,40 @@ func notStored(m pb.Message) bool {
 	return ok && d.MsgID == 0
 }
 
-func (g *Group) up(i int) bool { return g.peers[i].Up() }
-
-// pick prefers the members from … to-1 and takes any other when none of them is up; -1 when there is none.
-func (g *Group) pick(from, to int, key uint64) int {
-	if i := choose(saltPeers, key, to-from, func(i int) bool { return g.up(from + i) }); i >= 0 {
-		return from + i
+// pick returns the member for a key, -1 when no member of the group is up.
+func (m *members) pick(key uint64) int {
+	g := m.group
+	i := choose(key, m.to-m.from, func(i int) bool { return g.up(m.from + i) })
+	if i >= 0 {
+		return m.from + i
 	}
-	if to-from == len(g.peers) {
+	if m.to-m.from == len(g.peers) {
 		return -1
 	}
-	return choose(saltPeers, key, len(g.peers), g.up)
+	return choose(key, len(g.peers), g.up)
 }
 
-func (g *Group) down() error { return im.Errorf(im.Unavailable, "no %s is up", g.name) }
-
-// classPeer is a Group as one class sees it.
+// classPeer is a Group for the requests of one class.
 type classPeer struct {
 	*Group
-	from, to int
-	pins     pins
+	own members
 }
 
 func (v *classPeer) Send(key uint64, seq uint16, m pb.Message) error {
-	return v.send(v.from, v.to, key, seq, m)
+	return v.own.send(key, seq, m)
 }
 
-func (v *classPeer) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
-	v.call(&v.pins, v.from, v.to, Peer.Call, l, key, seq, req, done)
+func (v *classPeer) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done Done) {
+	v.own.call(request{callPlain, l, key, seq, req, done})
 }
 
-func (v *classPeer) TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
-	return v.try(&v.pins, v.from, v.to, tryCall, nil, key, seq, req, done)
+func (v *classPeer) TryCall(key uint64, seq uint16, req pb.Attachment, done Done) error {
+	return v.own.try(request{callTry, nil, key, seq, req, done})
 }
 
-func (v *classPeer) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) {
-	v.call(&v.pins, v.from, v.to, Peer.CallEncoded, l, key, seq, req, done)
+func (v *classPeer) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment,
+	done Done) {
+	v.own.call(request{callEncoded, l, key, seq, req, done})
 }
 
 func (v *classPeer) Close() error { return nil }

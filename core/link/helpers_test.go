@@ -14,7 +14,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// rig is a peer's side of the link under test: a listener and what it accepted.
+// rig is the peer's side of a link under test: a listener and the connections that it
+// accepted.
 type rig struct {
 	t     testing.TB
 	ln    net.Listener
@@ -95,7 +96,7 @@ func (w *wire) write(b []byte) {
 	}
 }
 
-// waitClosed reads until the other side has closed.
+// waitClosed reads until the other side closes.
 func (w *wire) waitClosed() {
 	io.Copy(io.Discard, w.nc)
 }
@@ -106,7 +107,7 @@ type got struct {
 	m   pb.Message
 }
 
-// recorder is a handler that keeps what it is told.
+// recorder is a handler that records its calls.
 type recorder struct {
 	open    func(*session.Session) error
 	message func(s *session.Session, seq uint16, m pb.Message)
@@ -121,11 +122,12 @@ type recorder struct {
 }
 
 func newRecorder() *recorder {
-	return &recorder{opened: make(chan *session.Session, 100), frames: make(chan pdu.Header, 100), msgs: make(chan got, 10000),
+	return &recorder{opened: make(chan *session.Session, 100),
+		frames: make(chan pdu.Header, 100), msgs: make(chan got, 10000),
 		closed: make(chan error, 100), inside: map[*session.Session]bool{}}
 }
 
-// enter notes calls for one session that overlap.
+// enter records whether calls for one session overlap.
 func (r *recorder) enter(s *session.Session) func() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,15 +172,16 @@ func (r *recorder) Close(s *session.Session, err error) {
 	r.closed <- err
 }
 
-// newLoop makes a loop with a thread of its own.
+// newLoop returns a loop with its own goroutine.
 func newLoop(t testing.TB) *session.Loop {
 	wake, quit := make(chan *session.Loop, 1), make(chan struct{})
-	l := session.NewLoop(session.LoopOptions{Handler: newRecorder(), Wake: func(l *session.Loop, _ bool) {
+	wakeUp := func(l *session.Loop, _ bool) {
 		select {
 		case wake <- l:
-		case <-quit: // links closed after it may still answer
+		case <-quit: // a link that is closed later may still answer
 		}
-	}})
+	}
+	l := session.NewLoop(session.LoopOptions{Handler: newRecorder(), Wake: wakeUp})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -199,7 +202,7 @@ type result struct {
 	err error
 }
 
-// ask calls and returns where the result will be.
+// ask starts a call and returns the channel for its result.
 func ask(l *session.Loop, p Peer, key uint64, seq uint16, req pb.Attachment) chan result {
 	c := make(chan result, 2)
 	p.Call(l, key, seq, req, func(m pb.Message, err error) { c <- result{m, err} })
@@ -212,7 +215,7 @@ func statReq(user uint32) *pb.IMUsersStatReq {
 	return m
 }
 
-// statRsp answers m as a server does: attach_data echoed.
+// statRsp returns an answer to m that echoes attach_data, as servers do.
 func statRsp(m pb.Message) *pb.IMUsersStatRsp {
 	req := m.(*pb.IMUsersStatReq)
 	rsp := &pb.IMUsersStatRsp{}
@@ -224,7 +227,8 @@ func statRsp(m pb.Message) *pb.IMUsersStatRsp {
 }
 
 func text(from uint32, data string) *pb.MsgData {
-	return &pb.MsgData{FromUserID: from, ToSessionID: 2, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(data)}
+	return &pb.MsgData{FromUserID: from, ToSessionID: 2,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(data)}
 }
 
 func wantKind(t testing.TB, err error, k im.Kind) {
@@ -246,12 +250,12 @@ func wantAnswer(t testing.TB, r result, user uint32) {
 	}
 }
 
-// dial makes a Remote with short pauses that is closed with the test.
-// always is a schedule of one pause.
+// always returns a schedule of one pause.
 func always(d time.Duration) backoff.Policy {
 	return backoff.Policy{First: d, Recent: d, Fresh: time.Hour, Max: d, Spread: 0.5}
 }
 
+// dial returns a Remote with short pauses. The test closes it at its end.
 func dial(t testing.TB, o Options) *Remote {
 	t.Helper()
 	if o.Backoff == (backoff.Policy{}) {

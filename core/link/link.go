@@ -10,40 +10,49 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Peer is a server as seen by one that needs it. All methods may be called from anywhere, and none of them waits, except Close.
+// Peer is another server. None of the methods waits, except Close. Any goroutine.
 type Peer interface {
-	// Name is what the configuration calls the peer.
+	// Name returns the peer's name in the configuration.
 	Name() string
 	// Up reports whether the peer takes requests now.
 	Up() bool
-	// Send sends m, which belongs to the peer from then on. Messages of one key stay in order. The error is of kind im.Unavailable
-	// (not up), im.Busy (queue full) or im.Closed, or says that m does not encode; m was not sent then.
+	// Send sends m. From here on m belongs to the peer. Messages of one key stay in
+	// order. The error has kind im.Unavailable (not up), im.Busy (queue full) or
+	// im.Closed, or says that m does not encode. With an error m was not sent.
 	Send(key uint64, seq uint16, m pb.Message) error
-	// Call sends req, whose attach_data it sets, and runs done on l with the answer or an error, exactly once, never before Call
-	// returns. req belongs to the peer from then on, the answer to done. With a nil l done runs on a goroutine of its own choosing and must
-	// not wait for anything.
-	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
-	// TryCall is Call without a loop, but returns the error when req was not sent; done does not
-	// run then. So the caller knows before its next request, and can keep the order of the two.
-	TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error
-	// CallEncoded is Call for who only passes the answer on: a large one may come as a *pb.Encoded, checked to be well-formed and not decoded.
-	CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
-	// Close sends what was accepted, fails open calls with im.Closed, and returns when the handlers were told and will not be
-	// called again. Not from a handler or continuation of this peer.
+	// Call sends req, whose attach_data it sets, and runs done on l with the answer or an
+	// error: exactly once, and never before Call returns. From here on req belongs to the
+	// peer, and the answer belongs to done. With a nil l, done runs on a goroutine of the
+	// link and must not wait.
+	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done Done)
+	// TryCall is Call without a loop that returns the error when req was not sent; done
+	// does not run then. So the caller knows the failure before its next request, and can
+	// keep the order of the two.
+	TryCall(key uint64, seq uint16, req pb.Attachment, done Done) error
+	// CallEncoded is Call for a caller that only passes the answer on. A large answer may
+	// be a *pb.Encoded, which is well-formed and not decoded.
+	CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done Done)
+	// Close sends the accepted messages and fails open calls with im.Closed. It returns
+	// after the handlers' Close, and no handler runs after that. It must not be called
+	// from a handler or continuation of this peer.
 	Close() error
 }
 
-// answer ends a call that no table of calls holds (any more).
-func answer(log *slog.Logger, l *session.Loop, done func(pb.Message, error), m pb.Message, err error) {
+// Done is the continuation of a call. It receives the answer or an error.
+type Done = func(pb.Message, error)
+
+// answer ends a call that is not in a table of calls, or not any more.
+func answer(log *slog.Logger, l *session.Loop, done Done, m pb.Message, err error) {
 	if l != nil {
 		l.PostResult(done, m, err)
 		return
 	}
-	_ = guard(log, nil, func() { done(m, err) }) // logged and, for continuations, that is all
+	_ = guard(log, nil, func() { done(m, err) }) // guard logs a panic, and no more can be done
 }
 
-// refuse ends a call that never began. Call has not returned yet, so a continuation without a loop needs another goroutine.
-func refuse(log *slog.Logger, l *session.Loop, done func(pb.Message, error), err error) {
+// refuse ends a call that was not sent. Call has not returned yet, so a continuation
+// without a loop runs on a new goroutine.
+func refuse(log *slog.Logger, l *session.Loop, done Done, err error) {
 	if l != nil {
 		l.PostResult(done, nil, err)
 		return
@@ -51,7 +60,7 @@ func refuse(log *slog.Logger, l *session.Loop, done func(pb.Message, error), err
 	go answer(log, nil, done, nil, err)
 }
 
-// guard runs f, which is somebody else's code, and turns a panic into an error.
+// guard runs f, which is code of another package, and turns a panic into an error.
 func guard(log *slog.Logger, m *peerMetrics, f func()) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -66,21 +75,21 @@ func guard(log *slog.Logger, m *peerMetrics, f func()) (err error) {
 	return nil
 }
 
-// A group chooses a peer and the peer chooses a connection, by the same key: the salts keep the one choice from deciding the other.
-const (
-	saltPeers = 1 << 32
-	saltConns = 2 << 32
-)
+// peerSalt is part of the weight of a peer. Its value must not change: servers of all
+// versions select the same peer for a key.
+const peerSalt = 1 << 32
 
-// choose picks one of n for a key by rendezvous: each candidate has a weight that follows from key and index, and the heaviest that is
-// usable wins. When one goes, only its keys move. It returns -1 when none is usable.
-func choose(salt, key uint64, n int, usable func(i int) bool) int {
+// choose selects one of n candidates for a key by rendezvous hashing. Each candidate has
+// a weight computed from the key and its index, and the usable candidate with the
+// greatest weight is selected. So when a candidate fails, only its own keys move. It
+// returns -1 when no candidate is usable.
+func choose(key uint64, n int, usable func(i int) bool) int {
 	best, weight := -1, uint64(0)
 	for i := range n {
 		if !usable(i) {
 			continue
 		}
-		if w := mix(key ^ mix(salt+uint64(i))); best < 0 || w > weight {
+		if w := mix(key ^ mix(peerSalt+uint64(i))); best < 0 || w > weight {
 			best, weight = i, w
 		}
 	}
@@ -95,8 +104,8 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// ErrNotSent is in the chain of an error of a call whose request never left: it was not carried out,
-// and will not be.
+// ErrNotSent is in the chain of a call's error when the request was not sent: the peer
+// did not carry it out and never will.
 var ErrNotSent = errors.New("not sent")
 
 // notSent adds ErrNotSent to an error of this package.
@@ -109,13 +118,6 @@ func isClosed(name string) error {
 	return im.Errorf(im.Closed, "link to %s: shutting down", name)
 }
 func queueFull(name string) error { return im.Errorf(im.Busy, "link to %s: queue is full", name) }
-
-func orDefault[T ~int | ~int64](v, def T) T {
-	if v <= 0 {
-		return def
-	}
-	return v
-}
 
 func logFor(l *slog.Logger, name string) *slog.Logger {
 	if l == nil {

@@ -2,8 +2,6 @@ package link
 
 import (
 	"errors"
-	"runtime"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,7 +24,7 @@ func local(t *testing.T, o LocalOptions) *Pipe {
 	return p
 }
 
-func TestLocalHandsOverTheSameMessage(t *testing.T) {
+func TestLocalPassesTheMessageItself(t *testing.T) {
 	callee := newRecorder()
 	p := local(t, LocalOptions{Callee: callee})
 	m := text(1, "x")
@@ -38,7 +36,7 @@ func TestLocalHandsOverTheSameMessage(t *testing.T) {
 	}
 }
 
-func TestLocalQueueFull(t *testing.T) {
+func TestLocalFullQueueRefuses(t *testing.T) {
 	callee := newRecorder()
 	inside, leave := make(chan struct{}), make(chan struct{})
 	callee.message = func(*session.Session, uint16, pb.Message) { inside <- struct{}{}; <-leave }
@@ -48,7 +46,7 @@ func TestLocalQueueFull(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i == 0 {
-			<-inside // the first is out of the queue
+			<-inside // the first left the queue
 		}
 	}
 	wantKind(t, p.Send(1, 0, text(1, "x")), im.Busy)
@@ -66,7 +64,7 @@ func TestLocalQueueFull(t *testing.T) {
 	leave <- struct{}{}
 }
 
-func TestLocalPanicAndAnswerAtOnce(t *testing.T) {
+func TestLocalPanicEndsOneMessage(t *testing.T) {
 	callee := newRecorder()
 	callee.message = func(s *session.Session, seq uint16, m pb.Message) {
 		rsp := statRsp(m)
@@ -83,7 +81,7 @@ func TestLocalPanicAndAnswerAtOnce(t *testing.T) {
 	}
 }
 
-func TestLocalNoAnswer(t *testing.T) {
+func TestLocalCallExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		callee := newRecorder()
 		p, err := Local(LocalOptions{Callee: callee})
@@ -107,7 +105,7 @@ func TestLocalNoAnswer(t *testing.T) {
 	})
 }
 
-func TestLocalRefused(t *testing.T) {
+func TestLocalFailsWhenHandlerRefuses(t *testing.T) {
 	caller, callee := newRecorder(), newRecorder()
 	refusal := errors.New("no")
 	caller.open = func(*session.Session) error { return refusal }
@@ -119,239 +117,7 @@ func TestLocalRefused(t *testing.T) {
 	}
 }
 
-func TestGroup(t *testing.T) {
-	type arrival struct {
-		at int
-		got
-	}
-	arrived := make(chan arrival, 10)
-	var peers []Peer
-	for i := range 4 {
-		h := newRecorder()
-		h.message = func(s *session.Session, seq uint16, m pb.Message) { arrived <- arrival{i, got{s, seq, m}} }
-		peers = append(peers, local(t, LocalOptions{Callee: h}))
-	}
-	g := NewGroup("db_proxy", nil, peers...)
-	where := func(p Peer, key uint64) int {
-		t.Helper()
-		m := text(1, "x")
-		if err := p.Send(key, 0, m); err != nil {
-			t.Fatal(err)
-		}
-		a := <-arrived
-		if a.m != pb.Message(m) {
-			t.Fatal("another message")
-		}
-		return a.at
-	}
-	logins, messages := g.Class(ClassLogin), g.Class(ClassMessage)
-	seen := map[string]map[int]bool{"all": {}, "logins": {}, "messages": {}}
-	before := map[uint64]int{}
-	for key := range uint64(100) {
-		before[key] = where(messages, key)
-		if before[key] != where(messages, key) {
-			t.Fatalf("key %d moves about", key)
-		}
-		seen["messages"][before[key]] = true
-		seen["logins"][where(logins, key)] = true
-		seen["all"][where(g, key)] = true
-	}
-	if m, l := seen["messages"], seen["logins"]; len(seen["all"]) != 4 || len(m) != 2 || !m[2] || !m[3] || len(l) != 2 || !l[0] || !l[1] {
-		t.Errorf("classes: %v", seen)
-	}
-	peers[2].Close()
-	for key := range uint64(100) {
-		if at := where(messages, key); at != 3 {
-			t.Fatalf("key %d went to %d", key, at)
-		}
-	}
-	peers[3].Close()
-	for key := range uint64(100) {
-		if at := where(messages, key); at > 1 { // the logins' half
-			t.Fatalf("key %d went to %d", key, at)
-		}
-	}
-	c := ask(nil, logins, 1, 0, statReq(1))
-	req := <-arrived
-	if err := req.s.Push(0, statRsp(req.m)); err != nil {
-		t.Fatal(err)
-	}
-	wantAnswer(t, <-c, 1)
-	if !g.Up() {
-		t.Error("down with two members")
-	}
-	logins.Close() // not its to close
-	if !g.Up() {
-		t.Error("closing a class closed the group")
-	}
-	g.Close()
-	if g.Up() || logins.Up() {
-		t.Error("up after Close")
-	}
-	wantKind(t, g.Send(1, 0, text(1, "x")), im.Unavailable)
-	wantKind(t, (<-ask(nil, messages, 1, 0, statReq(1))).err, im.Unavailable)
-}
-
-// sometimes is a peer that is up when it is told so.
-type sometimes struct {
-	Peer
-	up atomic.Bool
-}
-
-func (p *sometimes) Up() bool { return p.up.Load() && p.Peer.Up() }
-
-// TestGroupKeepsOrder: a member that comes up takes over no key that has calls under way elsewhere, or their answers would overtake each other.
-func TestGroupKeepsOrder(t *testing.T) {
-	requests := make(chan struct {
-		at int
-		got
-	}, 10)
-	var peers []Peer
-	for i := range 2 {
-		h := newRecorder()
-		h.message = func(s *session.Session, seq uint16, m pb.Message) {
-			requests <- struct {
-				at int
-				got
-			}{i, got{s, seq, m}}
-		}
-		peers = append(peers, &sometimes{Peer: local(t, LocalOptions{Callee: h})})
-	}
-	logins, messages := peers[0].(*sometimes), peers[1].(*sometimes)
-	logins.up.Store(true)
-	class := NewGroup("db_proxy", nil, peers...).Class(ClassMessage)
-	call := func(key uint64, want int) (answer func()) {
-		t.Helper()
-		c := ask(nil, class, key, 0, statReq(1))
-		r := <-requests
-		if r.at != want {
-			t.Fatalf("a call of key %d went to member %d, want %d", key, r.at, want)
-		}
-		return func() {
-			t.Helper()
-			if err := r.s.Push(0, statRsp(r.m)); err != nil {
-				t.Fatal(err)
-			}
-			wantAnswer(t, <-c, 1)
-		}
-	}
-	first := call(7, 0) // the messages' own member is not up yet
-	messages.up.Store(true)
-	second := call(7, 0)
-	first()
-	third := call(7, 0)
-	second()
-	third()
-	fourth := call(8, 1) // a key with nothing under way
-	messages.up.Store(false)
-	// It takes no more, and still has the fourth: the next ones wait for that, and go elsewhere.
-	var waiting []chan result
-	for range 2 {
-		waiting = append(waiting, ask(nil, class, 8, 0, statReq(1)))
-	}
-	other := call(9, 0)
-	other()
-	fourth()
-	for _, c := range waiting {
-		r := <-requests
-		if r.at != 0 {
-			t.Fatalf("a call that waited went to member %d, want 0", r.at)
-		}
-		if err := r.s.Push(0, statRsp(r.m)); err != nil {
-			t.Fatal(err)
-		}
-		wantAnswer(t, <-c, 1)
-	}
-	class.(*classPeer).pins.mustBeEmpty(t)
-}
-
-// TestGroupRefusesBehindFailed: what waits behind a call that fails with its member is refused. A
-// message would overtake the one that its sender repeats.
-func TestGroupRefusesBehindFailed(t *testing.T) {
-	requests := make(chan got, 10)
-	var peers []Peer
-	for range 2 {
-		h := newRecorder()
-		h.message = func(s *session.Session, seq uint16, m pb.Message) { requests <- got{s, seq, m} }
-		peers = append(peers, &sometimes{Peer: local(t, LocalOptions{Callee: h})})
-	}
-	peers[0].(*sometimes).up.Store(true)
-	g := NewGroup("db_proxy", nil, peers...)
-	first := ask(nil, g, 7, 0, statReq(1))
-	<-requests
-	peers[0].(*sometimes).up.Store(false)
-	peers[1].(*sometimes).up.Store(true)
-	second := make(chan error, 1)
-	if err := g.TryCall(7, 0, statReq(1), func(_ pb.Message, err error) { second <- err }); err != nil {
-		t.Fatal(err)
-	}
-	if err := peers[0].Close(); err != nil {
-		t.Fatal(err)
-	}
-	if r := <-first; r.err == nil || errors.Is(r.err, ErrNotSent) {
-		t.Errorf("the call that was under way ended with %v", r.err)
-	}
-	if err := <-second; !errors.Is(err, ErrNotSent) {
-		t.Errorf("the call behind it ended with %v, want ErrNotSent", err)
-	}
-	third := ask(nil, g, 7, 0, statReq(1))
-	r := <-requests
-	if err := r.s.Push(0, statRsp(r.m)); err != nil {
-		t.Fatal(err)
-	}
-	wantAnswer(t, <-third, 1)
-	g.pins.mustBeEmpty(t)
-	peers[1].(*sometimes).up.Store(false)
-	if err := g.TryCall(7, 0, statReq(1), nil); !errors.Is(err, ErrNotSent) {
-		t.Errorf("with nobody up: %v, want ErrNotSent", err)
-	}
-}
-
-// mustBeEmpty waits for the last calls' ends, which come after their answers.
-func (p *pins) mustBeEmpty(t *testing.T) {
-	t.Helper()
-	for i := range p.shards {
-		s := &p.shards[i]
-		for {
-			s.mu.Lock()
-			n := len(s.keys)
-			s.mu.Unlock()
-			if n == 0 {
-				break
-			}
-			runtime.Gosched()
-		}
-	}
-}
-
-func TestGroupOfOne(t *testing.T) {
-	h := newRecorder()
-	g := NewGroup("db_proxy", nil, local(t, LocalOptions{Callee: h}))
-	for _, c := range []Class{ClassLogin, ClassMessage} {
-		if err := g.Class(c).Send(1, 0, text(1, "x")); err != nil {
-			t.Error(err)
-		}
-		<-h.msgs
-	}
-}
-
-// TestKeysSpreadTwice: a group's choice must not decide the choice among the connections of the peer chosen.
-func TestKeysSpreadTwice(t *testing.T) {
-	all := func(int) bool { return true }
-	count := [2][2]int{}
-	for key := range uint64(4000) {
-		count[choose(saltPeers, key, 2, all)][choose(saltConns, key, 2, all)]++
-	}
-	for _, row := range count {
-		for _, n := range row {
-			if n < 800 || n > 1200 {
-				t.Fatalf("spread %v, want about 1,000 each", count)
-			}
-		}
-	}
-}
-
-func TestMetricsRegister(t *testing.T) {
+func TestMetricsAreValid(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	m := NewMetrics(reg)
 	callee := newRecorder()

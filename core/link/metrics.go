@@ -6,7 +6,7 @@ import (
 	"teamtalk/core/im"
 )
 
-// Metrics counts what links do, by peer. One serves all links of a process.
+// Metrics counts the work of links, by peer. All links of a process share one.
 type Metrics struct {
 	up, pending                                             *prometheus.GaugeVec
 	dials, in, out, inBytes, outBytes, writes               *prometheus.CounterVec
@@ -14,13 +14,15 @@ type Metrics struct {
 	seconds                                                 *prometheus.HistogramVec
 }
 
-// NewMetrics makes the metrics teamtalk_link_* and registers them with reg, which may be nil.
+// NewMetrics returns the metrics teamtalk_link_*, registered with reg unless it is nil.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string, more ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_link_" + name + "_total", Help: help}, append([]string{"peer"}, more...))
+		opts := prometheus.CounterOpts{Name: "teamtalk_link_" + name + "_total", Help: help}
+		return prometheus.NewCounterVec(opts, append([]string{"peer"}, more...))
 	}
 	gauge := func(name, help string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "teamtalk_link_" + name, Help: help}, []string{"peer"})
+		opts := prometheus.GaugeOpts{Name: "teamtalk_link_" + name, Help: help}
+		return prometheus.NewGaugeVec(opts, []string{"peer"})
 	}
 	m := &Metrics{
 		up:        gauge("up", "Connections that are up."),
@@ -31,19 +33,20 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		inBytes:   counter("bytes_in", "Bytes received."),
 		outBytes:  counter("bytes_out", "Bytes written."),
 		writes:    counter("writes", "Writes; each may hold many frames."),
-		late:      counter("late_answers", "Answers dropped because their call was over."),
+		late:      counter("late_answers", "Answers dropped because their call had ended."),
 		malformed: counter("malformed", "Frames that do not decode."),
 		busy:      counter("busy", "Messages refused because a queue was full."),
 		panics:    counter("panics", "Panics in handlers."),
-		ignored:   counter("ignored", "Messages ignored because the link has no handler."),
+		ignored:   counter("ignored", "Messages dropped because the link has no handler."),
 		fails:     counter("call_errors", "Calls that ended with an error, by kind.", "kind"),
 		dropouts:  counter("disconnects", "Connections that ended."),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "teamtalk_link_call_seconds", Help: "From a call to its answer.",
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "teamtalk_link_call_seconds", Help: "From a call to its answer.",
 			Buckets: prometheus.ExponentialBuckets(50e-6, 3, 12)}, []string{"peer"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.up, m.pending, m.dials, m.in, m.out, m.inBytes, m.outBytes, m.writes, m.late, m.malformed, m.busy, m.panics,
-			m.ignored, m.fails, m.dropouts, m.seconds)
+		reg.MustRegister(m.up, m.pending, m.dials, m.in, m.out, m.inBytes, m.outBytes, m.writes,
+			m.late, m.malformed, m.busy, m.panics, m.ignored, m.fails, m.dropouts, m.seconds)
 	}
 	return m
 }
@@ -64,12 +67,16 @@ func (m *Metrics) peer(name string) *peerMetrics {
 	}
 	return &peerMetrics{
 		up: m.up.WithLabelValues(name), pending: m.pending.WithLabelValues(name),
-		dialed: m.dials.WithLabelValues(name, "ok"), dialFailed: m.dials.WithLabelValues(name, "failed"),
-		in: m.in.WithLabelValues(name), out: m.out.WithLabelValues(name),
-		inBytes: m.inBytes.WithLabelValues(name), outBytes: m.outBytes.WithLabelValues(name), writes: m.writes.WithLabelValues(name),
-		late: m.late.WithLabelValues(name), malformed: m.malformed.WithLabelValues(name), busy: m.busy.WithLabelValues(name),
-		panics: m.panics.WithLabelValues(name), ignored: m.ignored.WithLabelValues(name), dropouts: m.dropouts.WithLabelValues(name),
-		fails: m.fails.MustCurryWith(prometheus.Labels{"peer": name}), seconds: m.seconds.WithLabelValues(name),
+		dialed:     m.dials.WithLabelValues(name, "ok"),
+		dialFailed: m.dials.WithLabelValues(name, "failed"),
+		in:         m.in.WithLabelValues(name), out: m.out.WithLabelValues(name),
+		inBytes: m.inBytes.WithLabelValues(name), outBytes: m.outBytes.WithLabelValues(name),
+		writes: m.writes.WithLabelValues(name),
+		late:   m.late.WithLabelValues(name), malformed: m.malformed.WithLabelValues(name),
+		busy: m.busy.WithLabelValues(name), panics: m.panics.WithLabelValues(name),
+		ignored: m.ignored.WithLabelValues(name), dropouts: m.dropouts.WithLabelValues(name),
+		fails:   m.fails.MustCurryWith(prometheus.Labels{"peer": name}),
+		seconds: m.seconds.WithLabelValues(name),
 	}
 }
 

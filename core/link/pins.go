@@ -6,57 +6,60 @@ import (
 	"teamtalk/core/im"
 )
 
-// pins hold the calls of a key to one member of a group while any of them is open. A member that
-// comes up takes over its share of the keys, but not in the middle of a conversation: with messages
-// of one key under way on two connections, their answers would overtake each other.
+// pins hold the calls of a key to one member of a group while any of them is open. A
+// member that becomes reachable takes over its share of the keys, but no key with open
+// calls: with messages of one key in flight on two connections, their answers would
+// overtake each other.
 //
-// When the member takes no more requests while calls of the key are open, the next calls are parked
-// until those are over, and then go to another member. They are refused when one of those failed:
-// what it asked for may still be repeated, and they must not overtake it.
+// When the member takes no more requests while calls of the key are open, the next calls
+// are parked until the open ones end, and then go to another member. The parked calls are
+// refused when one of the open ones failed: its sender may repeat the request, and the
+// parked calls must not overtake it.
 type pins struct {
 	shards [64]pinShard
 }
 
 type pinShard struct {
-	mu   sync.Mutex // held for one look
+	mu   sync.Mutex // never held during a call of other code
 	keys map[uint64]*pin
-	_    [48]byte // a shard to a cache line
+	_    [48]byte // one shard per cache line
 }
 
-// pin is where the open calls of a key went. All fields are guarded by the shard's lock.
+// pin is the member that has the open calls of a key. The shard's lock guards all fields.
 type pin struct {
 	peer   int
-	open   int // calls
+	open   int // number of open calls
 	failed bool
 	parked []parked
-	moving bool // parked calls are being sent: new ones go behind them
+	moving bool // parked calls are being sent, and new ones are parked behind them
 }
 
-// parked is a call that waits for the open ones of its key: send sends it to a member, refuse ends
-// it with an error.
+// parked is a call that waits for the open ones of its key. The function send sends it to
+// a member, and refuse ends it with an error.
 type parked struct {
 	send   func(peer int, at *pin)
 	refuse func(err error)
 }
 
-// maxParked bounds the parked calls of one key. They wait for the answers of calls that the member
-// has accepted: for as long as it takes to drain, and no longer than a call's timeout.
+// maxParked bounds the parked calls of one key. They wait for answers to calls that the
+// member has accepted, so at most for the timeout of a call.
 const maxParked = 256
 
 func (p *pins) shard(key uint64) *pinShard {
 	return &p.shards[mix(key)%uint64(len(p.shards))]
 }
 
-// What take returns in place of a member.
+// Results of take in place of a member.
 const (
 	noneUp   = -1
 	isParked = -2
 	tooMany  = -3
 )
 
-// take returns the member for a call of key: the one its open calls went to, if that is still
-// usable, else what pick says. release takes back what is counted here. When the call has to wait
-// take keeps wait and returns isParked. noneUp and tooMany say that it is not sent.
+// take returns the member for a call of key: the member with the open calls, if it is
+// usable, otherwise the result of pick. Each call that take counts must be given back
+// with release. When the call has to wait, take parks wait and returns isParked. With
+// noneUp and tooMany the call is not sent.
 func (p *pins) take(key uint64, usable func(i int) bool, pick func() int, wait parked) (int, *pin) {
 	s := p.shard(key)
 	s.mu.Lock()
@@ -84,8 +87,9 @@ func (p *pins) take(key uint64, usable func(i int) bool, pick func() int, wait p
 	return i, at
 }
 
-// release ends a call of key. failed says that what it asked for was not done, or may not be: calls
-// that were parked meanwhile are refused. The last one lets the parked calls go.
+// release ends a call of key. With failed the request was not carried out, or may not
+// have been: the calls parked behind it are refused. After the last open call it sends
+// the parked ones.
 func (p *pins) release(key uint64, at *pin, failed bool, pick func() int) {
 	s := p.shard(key)
 	s.mu.Lock()

@@ -6,16 +6,16 @@ import (
 	"teamtalk/core/pdu"
 )
 
-// readBuffer is the size of a connection's read buffer, in bytes. It grows for a larger frame, no faster than the frame's bytes arrive, and
-// shrinks back after it.
+// readBuffer is the size of a connection's read buffer, in bytes. The buffer grows for a
+// larger frame, no faster than the frame's bytes arrive, and shrinks after it.
 const readBuffer = 64 << 10
 
-// frameReader cuts a stream into frames.
+// frameReader splits a stream into frames.
 type frameReader struct {
 	r     io.Reader
-	limit int // of a frame, in bytes
+	limit int // longest frame, in bytes
 	buf   []byte
-	start int // buf[start:end] was read and not handed out
+	start int // buf[start:end] was read and not returned
 	end   int
 }
 
@@ -23,8 +23,9 @@ func newFrameReader(r io.Reader, limit int) *frameReader {
 	return &frameReader{r: r, limit: limit, buf: make([]byte, readBuffer)}
 }
 
-// next returns the next frame; body is valid until the call after. The error is pdu.ErrLength, io.EOF between frames,
-// io.ErrUnexpectedEOF within one, or the connection's.
+// next returns the next frame. The body is valid until the next call. The error is
+// pdu.ErrLength, io.EOF between frames, io.ErrUnexpectedEOF within a frame, or an error
+// of the connection.
 func (f *frameReader) next() (pdu.Header, []byte, error) {
 	for empty := 0; ; {
 		h, body, n, err := pdu.Next(f.buf[f.start:f.end], f.limit)
@@ -40,7 +41,7 @@ func (f *frameReader) next() (pdu.Header, []byte, error) {
 		f.end += n
 		if n > 0 {
 			empty = 0
-			continue // an error comes again
+			continue // the next Read repeats an error
 		}
 		if err == io.EOF && f.start < f.end {
 			err = io.ErrUnexpectedEOF
@@ -54,15 +55,15 @@ func (f *frameReader) next() (pdu.Header, []byte, error) {
 	}
 }
 
-// makeRoom sees to it that there is space behind the bytes that wait.
+// makeRoom makes space behind the waiting bytes.
 func (f *frameReader) makeRoom() {
 	waiting := f.end - f.start
 	switch {
-	case waiting <= readBuffer/2 && len(f.buf) > readBuffer: // the large frame is out
+	case waiting <= readBuffer/2 && len(f.buf) > readBuffer: // the large frame was returned
 		small := make([]byte, readBuffer)
 		copy(small, f.buf[f.start:f.end])
 		f.buf = small
-	case waiting == len(f.buf): // start is 0: one frame fills all of it
+	case waiting == len(f.buf): // start is 0: one frame fills the buffer
 		grown := make([]byte, 2*len(f.buf))
 		copy(grown, f.buf)
 		f.buf = grown

@@ -20,10 +20,10 @@ func badFrame(cmd pb.Command, body ...byte) []byte {
 	return b
 }
 
-func TestGarbage(t *testing.T) {
+func TestBrokenStreamEndsTheConnection(t *testing.T) {
 	malformed := badFrame(pb.CmdUsersStatRsp, 0xff, 0xff)
 	good := badFrame(pb.CmdMsgServReq)
-	incomplete := badFrame(pb.CmdUsersStatRsp) // lacks user_id
+	incomplete := badFrame(pb.CmdUsersStatRsp) // without the required user_id
 	cases := []struct {
 		name  string
 		bytes []byte
@@ -32,7 +32,8 @@ func TestGarbage(t *testing.T) {
 		{"length below the header", []byte{0, 0, 0, 15}, pdu.ErrLength},
 		{"length above the limit", []byte{0x7f, 0, 0, 0}, pdu.ErrLength},
 		{"http", []byte("HTTP/1.1 400 Bad Request\r\n\r\n"), pdu.ErrLength},
-		{"three malformed in a row", slices.Concat(malformed, malformed, malformed), session.ErrMalformed},
+		{"three malformed in a row", slices.Concat(malformed, malformed, malformed),
+			session.ErrMalformed},
 		{"half a frame", nil, io.ErrUnexpectedEOF},
 	}
 	r := newRig(t)
@@ -43,7 +44,9 @@ func TestGarbage(t *testing.T) {
 			w := r.accept()
 			<-h.opened
 			pending := ask(nil, p, 1, 1, statReq(1))
-			for range 2 { // two do no harm, nor do four that are not in a row, nor what lacks a field
+			// Two malformed frames in a row are tolerated, and any number that lack a
+			// field.
+			for range 2 {
 				w.write(slices.Concat(malformed, malformed, incomplete, incomplete, incomplete,
 					good))
 				<-h.msgs
@@ -52,7 +55,7 @@ func TestGarbage(t *testing.T) {
 				w.write(c.bytes)
 				w.waitClosed()
 			} else {
-				w.read() // so that closing is a clean one
+				w.read() // an unread request would reset the connection
 				w.write(good[:10])
 			}
 			w.nc.Close()
@@ -62,7 +65,7 @@ func TestGarbage(t *testing.T) {
 			wantKind(t, (<-pending).err, im.Unavailable)
 		})
 	}
-	// It comes back, unharmed.
+	// The next connection works.
 	w := r.accept()
 	<-h.opened
 	w.write(badFrame(0x7777, 1, 2, 3))
@@ -71,7 +74,7 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-func TestByteByByte(t *testing.T) {
+func TestFramesInAnyPieces(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
 	dial(t, Options{Addr: r.addr(), Handler: h})
@@ -98,7 +101,7 @@ func TestByteByByte(t *testing.T) {
 	}
 }
 
-func TestReadBufferShrinks(t *testing.T) {
+func TestReadBufferShrinksAfterLargeFrame(t *testing.T) {
 	big, err := pdu.Append(nil, 0, text(1, strings.Repeat("x", 1<<20)))
 	if err != nil {
 		t.Fatal(err)
@@ -116,14 +119,15 @@ func TestReadBufferShrinks(t *testing.T) {
 	if len(fr.buf) != readBuffer {
 		t.Errorf("the buffer still has %d bytes", len(fr.buf))
 	}
-	// A length alone makes no buffer.
+	// A length field alone does not grow the buffer.
 	fr = newFrameReader(&pieces{b: []byte{3, 0, 0, 0}, n: 4}, pdu.MaxServerFrame)
 	if _, _, err := fr.next(); err != io.ErrUnexpectedEOF || len(fr.buf) != readBuffer {
 		t.Errorf("%v; the buffer has %d bytes", err, len(fr.buf))
 	}
 }
 
-// FuzzReader cuts any bytes, in any pieces, as pdu.Next does in one piece; and what comes out goes through the rest of a connection.
+// FuzzReader splits any bytes, in any pieces, and compares with pdu.Next in one piece.
+// The frames also pass through the rest of a connection.
 func FuzzReader(f *testing.F) {
 	frame, _ := pdu.Append(nil, 1, text(1, "hello"))
 	f.Add(slices.Concat(frame, pdu.AppendHeader(nil, pb.CmdHeartBeat, 0)), byte(3))
@@ -132,7 +136,8 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\n\r\n"), byte(7))
 	f.Fuzz(func(t *testing.T, b []byte, piece byte) {
 		const limit = 1 << 16
-		r := &Remote{o: Options{Handler: &nothing{}, Rand: func() uint64 { return 0 }}, metrics: (*Metrics)(nil).peer("")}
+		r := &Remote{metrics: (*Metrics)(nil).peer(""),
+			o: Options{Handler: &nothing{}, Rand: func() uint64 { return 0 }}}
 		r.o.setDefaults()
 		c := newConn(r, nil)
 		fr := newFrameReader(&pieces{b: b, n: int(piece) + 1}, limit)
@@ -147,7 +152,11 @@ func FuzzReader(f *testing.F) {
 				}
 				return
 			case n == 0:
-				if want := map[bool]error{true: io.EOF, false: io.ErrUnexpectedEOF}[len(rest) == 0]; err != want {
+				want := io.ErrUnexpectedEOF
+				if len(rest) == 0 {
+					want = io.EOF
+				}
+				if err != want {
 					t.Fatalf("got %v, want %v", err, want)
 				}
 				return
@@ -162,7 +171,7 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// pieces gives its bytes n at a time.
+// pieces returns its bytes n at a time.
 type pieces struct {
 	b []byte
 	n int

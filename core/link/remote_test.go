@@ -19,10 +19,11 @@ import (
 	"teamtalk/proto/pb"
 )
 
-func TestAttachOnTheWire(t *testing.T) {
+func TestAnswersFindTheirCalls(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
-	p := dial(t, Options{Addr: r.addr(), Handler: h, Rand: func() uint64 { return 0x0102030405060708 }})
+	random := func() uint64 { return 0x0102030405060708 }
+	p := dial(t, Options{Addr: r.addr(), Handler: h, Rand: random})
 	w := r.accept()
 	l := newLoop(t)
 	<-h.opened
@@ -33,11 +34,11 @@ func TestAttachOnTheWire(t *testing.T) {
 	if a := m2.(pb.Attachment).GetAttachData(); seq != 9 || !slices.Equal(a, want) {
 		t.Errorf("second call: seq %d, attach_data %x, want %x", seq, a, want)
 	}
-	w.send(9, statRsp(m2)) // the same seq, the other order
+	w.send(9, statRsp(m2)) // the same seq, in the other order
 	w.send(9, statRsp(m1))
 	wantAnswer(t, <-second, 2)
 	wantAnswer(t, <-first, 1)
-	w.send(9, statRsp(m1)) // once more: its call is over
+	w.send(9, statRsp(m1)) // its call has ended
 	w.send(0, text(5, "after it"))
 	<-h.msgs
 	if n := testutil.ToFloat64(p.metrics.late); n != 1 {
@@ -48,7 +49,7 @@ func TestAttachOnTheWire(t *testing.T) {
 	}
 }
 
-func TestOthersWaitForTheIntroduction(t *testing.T) {
+func TestFramesOfOpenLeaveFirst(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
 	var p *Remote
@@ -78,12 +79,12 @@ func TestOthersWaitForTheIntroduction(t *testing.T) {
 	}
 }
 
-func TestDisconnectInACall(t *testing.T) {
+func TestLostConnectionEndsItsCalls(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
 	p := dial(t, Options{Addr: r.addr(), Handler: h})
 	l := newLoop(t)
-	for round := range uint32(3) { // the peer dies, and comes back
+	for round := range uint32(3) { // the peer fails and returns
 		w := r.accept()
 		<-h.opened
 		lost := ask(l, p, 1, 1, statReq(1))
@@ -112,24 +113,7 @@ func TestDisconnectInACall(t *testing.T) {
 	}
 }
 
-func TestOneOfTwoConnectionsDies(t *testing.T) {
-	r := newRig(t)
-	h := newRecorder()
-	p := dial(t, Options{Addr: r.addr(), Conns: 2, Handler: h, Backoff: always(time.Hour)})
-	a, b := r.accept(), r.accept()
-	<-h.opened
-	<-h.opened
-	a.nc.Close()
-	<-h.closed
-	for key := range uint64(50) {
-		if err := p.Send(key, 0, text(1, "x")); err != nil {
-			t.Fatal(err)
-		}
-		b.read()
-	}
-}
-
-func TestSlowPeer(t *testing.T) {
+func TestSlowPeerGetsEveryAcceptedMessage(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
 	p := dial(t, Options{Addr: r.addr(), Handler: h, MaxQueueBytes: 100 << 10})
@@ -150,12 +134,13 @@ func TestSlowPeer(t *testing.T) {
 	if n := testutil.ToFloat64(p.metrics.busy); n != 1 {
 		t.Errorf("%v refusals counted, want 1", n)
 	}
-	for i := range sent { // what was accepted arrives
+	for i := range sent { // every accepted message arrives
 		if _, m := w.read(); m.(*pb.MsgData).MsgID != uint32(i) {
 			t.Fatalf("got %v, want %d", m, i)
 		}
 	}
-	// Larger than the whole queue: taken when nothing else waits, and nothing does, for all of it has arrived.
+	// The queue is empty, because all messages have arrived. So it accepts a message that
+	// is larger than its bound.
 	if err := p.Send(1, 0, text(2, strings.Repeat("y", 300<<10))); err != nil {
 		t.Fatal(err)
 	}
@@ -183,13 +168,13 @@ func TestOpenCallsAreBounded(t *testing.T) {
 	}
 }
 
-func TestUnsendable(t *testing.T) {
+func TestUnencodableMessageLeavesStreamSound(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
 	p := dial(t, Options{Addr: r.addr(), Handler: h})
 	w := r.accept()
 	<-h.opened
-	if err := p.Send(1, 0, &pb.IMUsersStatReq{}); err == nil { // required field missing
+	if err := p.Send(1, 0, &pb.IMUsersStatReq{}); err == nil { // a required field is missing
 		t.Error("sent a message that does not encode")
 	}
 	if res := <-ask(nil, p, 1, 0, &pb.IMUsersStatReq{}); res.err == nil {
@@ -203,7 +188,7 @@ func TestUnsendable(t *testing.T) {
 	}
 }
 
-func TestPanics(t *testing.T) {
+func TestPanicEndsTheConnection(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
 	opens := 0
@@ -225,7 +210,10 @@ func TestPanics(t *testing.T) {
 	w = r.accept()
 	<-h.opened
 	ended := make(chan struct{})
-	p.Call(nil, 1, 1, statReq(1), func(pb.Message, error) { defer close(ended); panic("continuation") })
+	p.Call(nil, 1, 1, statReq(1), func(pb.Message, error) {
+		defer close(ended)
+		panic("continuation")
+	})
 	_, m := w.read()
 	w.send(1, statRsp(m))
 	<-ended
@@ -238,12 +226,12 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-func TestSessionClose(t *testing.T) {
+func TestSessionCloseSendsWhatWasAccepted(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
 	reason := errors.New("enough")
 	h.open = func(s *session.Session) error {
-		_ = s.Push(1, text(1, "good bye")) // fails when the test is over and this a further connection
+		_ = s.Push(1, text(1, "good bye")) // fails for a connection after the end of the test
 		s.Close(reason)
 		if s.Push(2, text(1, "x")) == nil {
 			t.Error("a closed session takes messages")
@@ -259,10 +247,10 @@ func TestSessionClose(t *testing.T) {
 	if err := <-h.closed; err != reason {
 		t.Errorf("closed with %v", err)
 	}
-	r.accept() // and again
+	r.accept() // the next connection
 }
 
-func TestEndedConnectionTakesNoCalls(t *testing.T) {
+func TestEndedConnectionAcceptsNoCalls(t *testing.T) {
 	c := newCalls("peer", 1, 10, time.Second, nil, (*Metrics)(nil).peer("peer"))
 	reason := notUp("peer")
 	c.failAll(reason)
@@ -271,11 +259,16 @@ func TestEndedConnectionTakesNoCalls(t *testing.T) {
 	}
 }
 
-// TestChaos calls a peer whose connections end all the time: every call ends exactly once, and an answer is always the right one.
-func TestChaos(t *testing.T) {
+// TestEveryCallEndsOnceWhileConnectionsFail calls a group whose connections end all the
+// time. An answer must be that of its call.
+func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
-	p := dial(t, Options{Addr: r.addr(), Conns: 3, Handler: h})
+	var peers []Peer
+	for range 3 {
+		peers = append(peers, dial(t, Options{Addr: r.addr(), Handler: h}))
+	}
+	p := NewGroup("db_proxy", nil, peers...)
 	var servers, callers sync.WaitGroup
 	stop := make(chan struct{})
 	servers.Go(func() {
@@ -329,7 +322,7 @@ func TestChaos(t *testing.T) {
 					default:
 						t.Error(err)
 					}
-					close(done) // panics when it happens twice
+					close(done) // panics at a second end
 				})
 				<-done
 			}

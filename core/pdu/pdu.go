@@ -33,6 +33,10 @@ const (
 	MaxAndroidFrame = 400<<10 - 1
 )
 
+// MaxMalformed is the number of frames in a row that fail to decode after which a connection is
+// closed.
+const MaxMalformed = 3
+
 // ErrLength means that a frame's length field is below HeaderLen or above the limit. The
 // rest of the stream cannot be read.
 var ErrLength = errors.New("pdu: frame length out of range")

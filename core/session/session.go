@@ -130,9 +130,6 @@ const (
 	lingering       // closing, and waits for the peer to close
 )
 
-// maxMalformed is how many frames in a row may fail to decode before the connection is closed.
-const maxMalformed = 3
-
 // NewLink makes the session of a link to the server called name.
 func NewLink(id uint64, name string, c MessageCarrier) *Session {
 	return &Session{id: id, name: name, link: c}
@@ -192,7 +189,7 @@ func (s *Session) Malformed(ok bool) {
 		s.malformed = 0
 		return
 	}
-	if s.malformed++; s.malformed >= maxMalformed && s.link == nil {
+	if s.malformed++; s.malformed >= pdu.MaxMalformed && s.link == nil {
 		s.Close(ErrMalformed)
 	}
 }
