@@ -15,76 +15,88 @@ import (
 
 	"teamtalk/core/backoff"
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
 
-// Options are the settings of a Client. Zero values mean what the comments say.
+// Options configures a Client. Zero values mean the defaults in the comments.
 type Options struct {
 	Credentials
-	Server    string         // URL of a login server, asked for a message server before every connection
-	MsgServer string         // host:port of a message server; when set, no login server is asked
+	// Server is the URL of a login server, which the Client asks for a message server
+	// before every connection.
+	Server string
+	// MsgServer is host:port of a message server. When it is set, no login server is
+	// asked.
+	MsgServer string
 	Cipher    *im.TextCipher // nil: with im.DefaultTextKey
 
-	// OnEvent gets the events, one at a time and in order, from a goroutine of the Client. It may call methods that do not wait (Send, MarkRead).
-	// Methods that wait for the server or for the Client must be called from elsewhere. While it runs, nothing more is
-	// read once a few hundred events are waiting. Nil: nothing is reported.
+	// OnEvent receives the events, one at a time and in order, on a goroutine of the
+	// Client. It may call methods that do not wait, such as Send and MarkRead. It must
+	// not call methods that wait for the server or for the Client. When it is slow, the
+	// Client stops reading from the connection while a few hundred events wait. Nil:
+	// events are dropped.
 	OnEvent func(Event)
 	Logger  *slog.Logger // nil: silent
 
-	ConnectTimeout time.Duration // one attempt, up to the answer to the login; 0 is 10 s
-	SyncTimeout    time.Duration // for an answer while catching up, and for what comes out of order; 0 is 5 s
-	AckTimeout     time.Duration // until a message without ack is sent again; 0 is 5 s
-	Attempts       int           // how often one message is sent to a server that does not ack it; 0 is 24, two minutes
-	// BackoffMin is the longest pause before an attempt to connect again while the connection was
-	// lost less than 10 s ago; 0 is 800 ms. Later the pause grows by a quarter of the time that
-	// has passed, up to BackoffMax; 0 is 30 s. Each pause is drawn evenly from nothing to all of
-	// that, so that clients that lost one server together do not come back together.
+	// ConnectTimeout is the longest time of an attempt to connect, including the login; 0
+	// is 10 s.
+	ConnectTimeout time.Duration
+	// SyncTimeout is the longest wait for an answer during a sync, and for a message that
+	// is missing before others; 0 is 5 s.
+	SyncTimeout time.Duration
+	// AckTimeout is the time after which a message without ack is sent again; 0 is 5 s.
+	AckTimeout time.Duration
+	// Attempts is the number of times that one message is sent to a server that does not
+	// ack it; 0 is 24, which takes two minutes.
+	Attempts int
+	// BackoffMin is the longest pause before an attempt to reconnect during the first 10
+	// s of an outage; 0 is 800 ms. After that the pause grows by a quarter of the time
+	// that has passed, up to BackoffMax; 0 is 30 s. The length of each pause is random,
+	// evenly from zero to that value, so that clients that lost one server together do
+	// not return together.
 	BackoffMin, BackoffMax time.Duration
 	Heartbeat              time.Duration // see ConnOptions
-	MaxPending             int           // messages without ack, also while there is no connection; 0 is 1000; one more, or 64 MiB of them, is im.Busy
-	SendRate               float64       // messages a second; 0 is 15: servers drop, by default, what exceeds 20
-	CatchUp                int           // messages fetched per conversation after a reconnect; 0 is 1000
+	// MaxPending is the most messages without ack, also while there is no connection; 0
+	// is 1000. A further message, or more than 64 MiB of them, is rejected with im.Busy.
+	MaxPending int
+	// SendRate is the most messages sent per second; 0 is 15. By default servers drop
+	// messages above 20 per second.
+	SendRate float64
+	// CatchUp is the most messages fetched per conversation after a reconnect; 0 is 1000.
+	CatchUp int
 
-	HTTP *http.Client                                                      // nil: one without cookies
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: plain TCP
-	Rand func() float64                                                    // in [0, 1), for jitter; nil: math/rand/v2
-	// NewID makes the ids by which servers know a message again; no two may be equal. Nil: random UUIDs.
+	HTTP *http.Client // nil: one without cookies
+	// Dial opens a connection. Nil: plain TCP.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	Rand func() float64 // in [0, 1), for jitter; nil: math/rand/v2
+	// NewID returns an id by which servers deduplicate a message. All ids must differ.
+	// Nil: random UUIDs.
 	NewID func() [16]byte
 
 	holdAfter time.Duration // see order.go; tests shorten it
 }
 
-// sendBurst is how many messages may leave at once, whatever SendRate says.
+// sendBurst is the number of messages that may be sent at once, above SendRate.
 const sendBurst = 5
 
-// refusals is how many logins in a row may be refused for name or password before a Client that was logged in gives up: servers say the
-// same when their database fails, or for a moment after a connection was lost.
+// refusals is the number of logins in a row that may be refused for name or password
+// before a Client that was logged in ends. Servers also refuse so when their database
+// fails, or for a moment after a connection was lost.
 const refusals = 5
 
 func (o Options) withDefaults() Options {
-	def := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	def(&o.ConnectTimeout, 10*time.Second)
-	def(&o.SyncTimeout, 5*time.Second)
-	def(&o.AckTimeout, 5*time.Second)
-	def(&o.BackoffMin, 800*time.Millisecond)
-	def(&o.BackoffMax, 30*time.Second)
-	def(&o.holdAfter, holdAfter)
-	if o.Attempts == 0 {
-		o.Attempts = 24
-	}
-	if o.MaxPending == 0 {
-		o.MaxPending = 1000
-	}
+	opt.Default(&o.ConnectTimeout, 10*time.Second)
+	opt.Default(&o.SyncTimeout, 5*time.Second)
+	opt.Default(&o.AckTimeout, 5*time.Second)
+	opt.Default(&o.BackoffMin, 800*time.Millisecond)
+	opt.Default(&o.BackoffMax, 30*time.Second)
+	opt.Default(&o.holdAfter, holdAfter)
+	opt.Default(&o.Attempts, 24)
+	opt.Default(&o.MaxPending, 1000)
+	opt.Default(&o.CatchUp, 1000)
 	if o.SendRate == 0 {
 		o.SendRate = 15
-	}
-	if o.CatchUp == 0 {
-		o.CatchUp = 1000
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -104,17 +116,17 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Stats counts what a Client did without telling. All values are since Open.
+// Stats counts the events of a Client that it does not report. All values are since Open.
 type Stats struct {
-	Connects   uint64 // logins that succeeded
-	Duplicates uint64 // messages pushed again, and suppressed
-	Malformed  uint64 // frames that did not decode, and were dropped
-	Ignored    uint64 // frames of no use to a Client, and dropped
-	Resent     uint64 // messages sent again for want of an ack
-	Fetched    uint64 // messages that came from the history
+	Connects   uint64 // successful logins
+	Duplicates uint64 // messages that were pushed again and dropped
+	Malformed  uint64 // frames dropped because they did not decode
+	Ignored    uint64 // frames dropped because a Client does not use them
+	Resent     uint64 // messages sent again after a missing ack
+	Fetched    uint64 // messages received from the history
 }
 
-// Client is a user logged in, across connections. Its methods may be called from many goroutines at once.
+// Client keeps a user logged in across connections. Any goroutine.
 type Client struct {
 	opts   Options
 	log    *slog.Logger
@@ -125,13 +137,15 @@ type Client struct {
 
 	connects, duplicates, malformed, ignored, resent, fetched atomic.Uint64
 
-	mu       sync.Mutex    // guards what follows; held for frames and calls, never while waiting for the network or for OnEvent
+	// The mutex guards all following fields. It is held for frames and calls, and never
+	// during a wait for the network or for OnEvent.
+	mu       sync.Mutex
 	conn     *Conn         // logged in; nil while there is none
-	attached chan struct{} // closed, and another in its place, with each login
+	attached chan struct{} // closed and replaced at each login
 	addr     string        // of conn, or of the last one
 	self     im.User
 	loginAt  uint32 // server time of the first login, unix seconds
-	syncedAt uint32 // and of the latest on whose connection syncing came to its end; 0 before
+	syncedAt uint32 // server time of the login before the last complete sync; 0 before
 	baseline bool   // the first Ready was reported: conversations not in convs are new
 	convs    map[Peer]*conv
 	groups   map[uint32]*groupState
@@ -153,8 +167,8 @@ type Client struct {
 	idle  *sync.Cond // out became empty, or the Client ended
 }
 
-// Open connects and logs in, and returns a Client that stays so until Close. The errors are those of Discover and Conn.Login; ctx ends the
-// attempt, not the Client.
+// Open connects and logs in. The Client stays logged in until Close. The errors are those
+// of Discover and Conn.Login. The context ends the attempt, not the Client.
 func Open(ctx context.Context, opts Options) (*Client, error) {
 	opts = opts.withDefaults()
 	if opts.Server == "" && opts.MsgServer == "" {
@@ -167,8 +181,10 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 		}
 	}
 	c := &Client{
-		opts: opts, log: opts.Logger.With("role", "client"), done: make(chan struct{}), wake: make(chan struct{}, 1),
-		convs: make(map[Peer]*conv), groups: make(map[uint32]*groupState), reads: make(map[Peer]uint32), files: make(map[string]*Transfer), attached: make(chan struct{}),
+		opts: opts, log: opts.Logger.With("role", "client"),
+		done: make(chan struct{}), wake: make(chan struct{}, 1), attached: make(chan struct{}),
+		convs: make(map[Peer]*conv), groups: make(map[uint32]*groupState),
+		reads: make(map[Peer]uint32), files: make(map[string]*Transfer),
 		limit: rate.NewLimiter(rate.Limit(opts.SendRate), sendBurst),
 	}
 	c.space, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
@@ -182,34 +198,37 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 	return c, nil
 }
 
-// UserID is who is logged in.
+// UserID returns the id of the logged-in user.
 func (c *Client) UserID() uint32 { return c.User().ID }
 
-// User is who is logged in, as of the latest login.
+// User returns the user of the Client, as of the latest login.
 func (c *Client) User() im.User {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.self
 }
 
-// Server is the address of the message server, of the last one while there is no connection.
+// Server returns the address of the message server, or of the last one while there is no
+// connection.
 func (c *Client) Server() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.addr
 }
 
-// Online reports whether there is a connection now.
+// Online reports whether the Client is connected and logged in.
 func (c *Client) Online() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.conn != nil
 }
 
-// Done is closed when the Client has ended: closed, kicked or refused. No event comes after it.
+// Done returns a channel that is closed when the Client has ended: closed, kicked or
+// refused. No event follows.
 func (c *Client) Done() <-chan struct{} { return c.done }
 
-// Err says why the Client ended: im.Closed after Close, im.Denied when kicked, else the refusal. Nil while it runs.
+// Err returns the reason why the Client ended: im.Closed after Close, im.Denied when it
+// was kicked, otherwise the refusal. Nil while it runs.
 func (c *Client) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -219,15 +238,18 @@ func (c *Client) Err() error {
 // Stats returns the counters.
 func (c *Client) Stats() Stats {
 	return Stats{
-		Connects: c.connects.Load(), Duplicates: c.duplicates.Load(), Malformed: c.malformed.Load(), Ignored: c.ignored.Load(),
-		Resent: c.resent.Load(), Fetched: c.fetched.Load(),
+		Connects: c.connects.Load(), Duplicates: c.duplicates.Load(), Malformed: c.malformed.Load(),
+		Ignored: c.ignored.Load(),
+		Resent:  c.resent.Load(), Fetched: c.fetched.Load(),
 	}
 }
 
-// Text returns the text of a message; Malformed when its body is no text of this key.
+// Text returns the text of a message. Malformed when its body is not a text encrypted
+// with this key.
 func (c *Client) Text(m im.Message) (string, error) { return c.opts.Cipher.Decrypt(m.Data) }
 
-// Call asks the server on the present connection. Unavailable when there is none.
+// Call sends a request on the present connection and waits for the answer. Unavailable
+// when there is no connection.
 func (c *Client) Call(ctx context.Context, req, resp pb.Message) error {
 	c.mu.Lock()
 	conn := c.conn
@@ -238,8 +260,9 @@ func (c *Client) Call(ctx context.Context, req, resp pb.Message) error {
 	return conn.Call(ctx, req, resp)
 }
 
-// Close logs out, waiting at most two seconds for the server's answer, and ends the Client. Messages without ack are given up: see Flush.
-// It must not be called from OnEvent.
+// Close logs out and ends the Client. It waits at most two seconds for the server's
+// answer. Messages without ack are abandoned: see Flush. It must not be called from
+// OnEvent.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closing = true
@@ -256,7 +279,7 @@ func (c *Client) Close() error {
 	return err
 }
 
-// connect makes one attempt: find, dial, log in.
+// connect makes one attempt: it finds a message server, connects and logs in.
 func (c *Client) connect(ctx context.Context) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.ConnectTimeout)
 	defer cancel()
@@ -272,7 +295,8 @@ func (c *Client) connect(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := NewConn(nc, ConnOptions{OnFrame: c.onFrame, Heartbeat: c.opts.Heartbeat, Logger: c.opts.Logger})
+	conn := NewConn(nc, ConnOptions{OnFrame: c.onFrame, Heartbeat: c.opts.Heartbeat,
+		Logger: c.opts.Logger})
 	if err := c.login(ctx, conn); err != nil {
 		_ = conn.Close()
 		<-conn.Done()
@@ -281,7 +305,8 @@ func (c *Client) connect(ctx context.Context) (*Conn, error) {
 	return conn, nil
 }
 
-// login logs in on conn. The answer is taken by the goroutine that reads, so that pushes right behind it find everything in place.
+// login logs in on conn. The goroutine that reads handles the answer, so that the Client
+// is ready for pushes that follow immediately.
 func (c *Client) login(ctx context.Context, conn *Conn) error {
 	answer := make(chan error, 1)
 	seq, err := conn.Go(c.opts.loginReq(), pb.CmdLoginRes, func(body []byte, err error) {
@@ -309,7 +334,8 @@ func (c *Client) login(ctx context.Context, conn *Conn) error {
 	}
 }
 
-// attach makes conn the connection, tells, and starts what a new one needs: waiting messages leave, missed ones are asked for.
+// attach makes conn the Client's connection and reports Connected. It sends waiting read
+// acks and messages, and starts a sync for messages that were missed.
 func (c *Client) attach(conn *Conn, res *pb.IMLoginRes) {
 	again := c.connects.Add(1) > 1
 	c.mu.Lock()
@@ -347,7 +373,7 @@ func (c *Client) run(conn *Conn) {
 	close(c.done)
 }
 
-// detach forgets a connection that has ended.
+// detach removes a connection that has ended.
 func (c *Client) detach(conn *Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -367,7 +393,7 @@ func (c *Client) detach(conn *Conn) {
 	}
 }
 
-// kickText explains a reason.
+// kickText returns a text for a reason.
 func kickText(r pb.KickReasonType) string {
 	switch r {
 	case pb.KickReasonType_KICK_REASON_DUPLICATE_USER:
@@ -378,7 +404,8 @@ func kickText(r pb.KickReasonType) string {
 	return r.String()
 }
 
-// reconnect tries until it has a connection; nil when the Client ends.
+// reconnect makes attempts until it has a connection; it returns nil when the Client
+// ends.
 func (c *Client) reconnect() *Conn {
 	denied := 0
 	var last error
@@ -411,7 +438,7 @@ func (c *Client) reconnect() *Conn {
 	return nil
 }
 
-// closeIfClosing closes a connection that Close did not see because it was not there yet.
+// closeIfClosing closes a connection that was made after Close looked for one.
 func (c *Client) closeIfClosing(conn *Conn) {
 	c.mu.Lock()
 	closing := c.closing
@@ -421,25 +448,24 @@ func (c *Client) closeIfClosing(conn *Conn) {
 	}
 }
 
-// freshOutage is how long a lost connection counts as recent. A server that restarts is back
-// sooner. A crowd of 100,000 clients makes 250,000 attempts a second for so long, and a tenth of
-// that after another 25 s.
+// freshOutage is the time for which an outage counts as recent. A restarting server
+// returns sooner. A crowd of 100,000 clients makes 250,000 attempts per second during
+// this time, and a tenth of that after another 25 s.
 const freshOutage = 10 * time.Second
 
-// reconnects is the schedule of attempts to connect again.
+// reconnects returns the schedule of attempts to reconnect.
 func (o *Options) reconnects() backoff.Policy {
 	return backoff.Policy{First: o.BackoffMin, Recent: o.BackoffMin, Fresh: freshOutage,
 		Max: max(o.BackoffMin, o.BackoffMax), Spread: 1}
 }
 
-// backoff is the pause before a further attempt at something that has failed before, doubling.
+// backoff returns the pause before attempt at something that failed before.
 func (c *Client) backoff(attempt int) time.Duration {
-	p := backoff.Policy{First: c.opts.BackoffMin, Recent: c.opts.BackoffMax, Fresh: time.Hour,
-		Max: c.opts.BackoffMax, Spread: 0.5}
+	p := backoff.Doubling(c.opts.BackoffMin, c.opts.BackoffMax)
 	return p.Delay(attempt, 0, c.opts.Rand())
 }
 
-// pause waits, delivering events; false when the Client is closed.
+// pause waits and delivers events meanwhile; false when the Client is closed.
 func (c *Client) pause(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -447,7 +473,7 @@ func (c *Client) pause(d time.Duration) bool {
 	return c.ctx.Err() == nil
 }
 
-// end sets the reason why the Client ends.
+// end sets the reason why the Client ends. It reports a refusal.
 func (c *Client) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -456,7 +482,7 @@ func (c *Client) end(err error) {
 	}
 }
 
-// onFrame takes what the server pushes; the goroutine that reads calls it.
+// onFrame handles a frame that is not an answer. The goroutine that reads calls it.
 func (c *Client) onFrame(conn *Conn, h pdu.Header, body []byte) {
 	err := c.push(conn, h, body)
 	c.mu.Lock()

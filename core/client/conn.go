@@ -1,11 +1,16 @@
 // Package client is the client's side of the protocol, in two layers.
 //
-// A Conn is one TCP connection: frames out and in, answers matched to requests by seq, heartbeats, one goroutine. The load generator and the tests
-// use it as it is. A Client is a person logged in: it finds a message server, stays connected, and keeps the promises a person
-// expects – every message sent is stored once, every message received is seen once and in order, whatever connections do in between. Messages of one conversation
-// are stored in the order of their Sends.
+// A Conn is one TCP connection with one goroutine. It sends and receives frames, matches
+// answers to requests by seq, and sends heartbeats. The load generator and tests use it
+// directly.
 //
-// Questions to the server (History, Contacts and so on) are functions that take either of the two.
+// A Client is a logged-in user. It finds a message server, stays connected, and
+// guarantees to a person what connections do not: every message sent is stored once, and
+// every message received is reported once and in order. Messages of one conversation are
+// stored in the order of their Sends.
+//
+// Requests to the server (History, Contacts and so on) are functions that take a Conn or
+// a Client.
 package client
 
 import (
@@ -23,47 +28,54 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// ConnOptions are the settings of a Conn. The zero value means what the comments say.
+// ConnOptions configures a Conn. Zero values mean the defaults in the comments.
 type ConnOptions struct {
-	// OnFrame gets what is not the answer to a request: pushes, and answers nobody waits for any more. It is called by the goroutine that
-	// reads, one frame at a time, so it must not wait for an answer of the same Conn. The body is valid until it returns. Nil: dropped.
+	// OnFrame receives frames that are not the answer to a request: pushes, and answers
+	// to requests that were given up. The goroutine that reads calls it, one frame at a
+	// time, so it must not wait for an answer on the same Conn. The body is valid until
+	// it returns. Nil: the frames are dropped.
 	OnFrame func(c *Conn, h pdu.Header, body []byte)
 
 	Heartbeat    time.Duration // between heartbeats; 0 is 30 s, negative none
 	WriteTimeout time.Duration // for one frame; 0 is 10 s
-	MaxFrame     int           // longest frame taken from the server, in bytes; 0 is pdu.MaxServerFrame: a directory of many users is one frame
-	Buffer       int           // for reading, at rest, in bytes; 0 is 1 KiB
-	MaxPending   int           // requests without an answer; 0 is 4096, at most 60,000; one more is im.Busy
-	Logger       *slog.Logger  // nil: silent
+	// MaxFrame is the longest frame accepted, in bytes; 0 is pdu.MaxServerFrame, because
+	// the directory of a large company is one frame.
+	MaxFrame int
+	Buffer   int // size of the idle read buffer, in bytes; 0 is 1 KiB
+	// MaxPending is the most requests without an answer; 0 is 4096, and at most 60,000. A
+	// further request is rejected with im.Busy.
+	MaxPending int
+	Logger     *slog.Logger // nil: silent
 }
 
-// silentTicks is after how many heartbeats without any byte from the server a connection counts as dead. The server echoes heartbeats.
+// silentTicks is the number of heartbeats without a byte from the server after which the
+// connection is closed. The server echoes heartbeats.
 const silentTicks = 3
 
-// readBuffer is the usual size of a connection's buffer at rest, in bytes.
+// readBuffer is the default size of the idle read buffer, in bytes.
 const readBuffer = 1024
 
-// Conn is a connection to a message server. Its methods may be called from many goroutines at once.
+// Conn is a connection to a message server. Any goroutine.
 type Conn struct {
 	nc     net.Conn
 	opts   ConnOptions
 	log    *slog.Logger
 	user   atomic.Uint32
-	bytes  atomic.Uint64 // ever received
-	done   chan struct{} // closed when reading has ended, after the last callback
+	bytes  atomic.Uint64 // received so far
+	done   chan struct{} // closed after the last callback
 	ticker *time.Timer
 
-	wmu  sync.Mutex // held while writing one frame
+	wmu  sync.Mutex // held during the write of one frame
 	wbuf []byte
 
-	mu      sync.Mutex // guards what follows
-	err     error      // why the connection ended; set once
-	ended   bool       // no answer will come any more
+	mu      sync.Mutex // guards the following fields
+	err     error      // the reason why the connection ended; set once
+	ended   bool       // no further answer will be handled
 	seq     uint16
 	pending map[uint16]call
 
-	lastBytes uint64 // of the ticker
-	silent    int    // of the ticker
+	lastBytes uint64 // used by tick only
+	silent    int    // used by tick only
 }
 
 // call is a request that waits for its answer.
@@ -72,7 +84,7 @@ type call struct {
 	done func(body []byte, err error)
 }
 
-// Dial connects to a message server at host:port. Unavailable when that fails.
+// Dial connects to a message server at host:port. Unavailable when the connection fails.
 func Dial(ctx context.Context, addr string, opts ConnOptions) (*Conn, error) {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "tcp", addr)
@@ -82,7 +94,7 @@ func Dial(ctx context.Context, addr string, opts ConnOptions) (*Conn, error) {
 	return NewConn(nc, opts), nil
 }
 
-// NewConn starts a Conn on an open connection, which it owns from now on.
+// NewConn returns a Conn on an open connection, which the Conn owns from here on.
 func NewConn(nc net.Conn, opts ConnOptions) *Conn {
 	c := newConn(nc, opts)
 	c.start()
@@ -109,42 +121,47 @@ func newConn(nc net.Conn, opts ConnOptions) *Conn {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Conn{nc: nc, opts: opts, log: opts.Logger, done: make(chan struct{}), pending: make(map[uint16]call)}
+	return &Conn{nc: nc, opts: opts, log: opts.Logger, done: make(chan struct{}),
+		pending: make(map[uint16]call)}
 }
 
-// start sets the goroutine and the timer going.
+// start starts the reading goroutine and the heartbeat timer.
 func (c *Conn) start() {
 	if c.opts.Heartbeat > 0 {
-		c.mu.Lock() // a tick must see c.ticker
+		c.mu.Lock() // tick must see c.ticker
 		c.ticker = time.AfterFunc(c.opts.Heartbeat, c.tick)
 		c.mu.Unlock()
 	}
 	go c.read()
 }
 
-// UserID is who is logged in on this connection, 0 before login.
+// UserID returns the id of the user logged in on this connection, 0 before login.
 func (c *Conn) UserID() uint32 { return c.user.Load() }
 
-// RemoteAddr is the server's address.
+// RemoteAddr returns the server's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 
-// Done is closed when the connection has ended and no callback will run any more.
+// Done returns a channel that is closed when the connection has ended. No callback runs
+// after that.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-// Err says why the connection ended: im.Closed after Close, im.Malformed after bytes that are no frames, else im.Unavailable. Nil while it lives.
+// Err returns the reason why the connection ended: im.Closed after Close, im.Malformed
+// after bytes that are not frames, otherwise im.Unavailable. Nil while the connection is
+// open.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// Close ends the connection at once, without logging out (see Logout), and without waiting for Done. Requests without an answer fail.
+// Close ends the connection at once. It does not log out (see Logout), and does not wait
+// for Done. Requests without an answer fail.
 func (c *Conn) Close() error {
 	c.fail(im.Errorf(im.Closed, "connection closed"))
 	return nil
 }
 
-// fail ends the connection with a reason; the first one counts.
+// fail ends the connection with a reason. The first reason is kept.
 func (c *Conn) fail(err error) {
 	c.mu.Lock()
 	first := c.err == nil
@@ -156,11 +173,12 @@ func (c *Conn) fail(err error) {
 	}
 	c.mu.Unlock()
 	if first {
-		_ = c.nc.Close() // unblocks the reader, which does the rest
+		_ = c.nc.Close() // ends the read, whose goroutine does the rest
 	}
 }
 
-// Send writes one frame; it returns when the system has taken it. When a write fails the connection ends.
+// Send writes one frame. It returns when the system has accepted the frame. A failed
+// write ends the connection.
 func (c *Conn) Send(m pb.Message, seq uint16) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -186,9 +204,12 @@ func (c *Conn) Send(m pb.Message, seq uint16) error {
 	return c.Err()
 }
 
-// Go sends a request and returns its seq. done is called once, by the goroutine that reads, with the body of the answer (valid
-// until it returns), or with the reason why none will come. There is no time limit. When Go returns an error, done is not called.
-func (c *Conn) Go(req pb.Message, want pb.Command, done func(body []byte, err error)) (uint16, error) {
+// Go sends a request and returns its seq. The goroutine that reads calls done exactly
+// once, with the body of the answer, which is valid until done returns, or with the
+// reason why no answer will arrive. The wait has no time limit. When Go returns an error,
+// done is not called.
+func (c *Conn) Go(req pb.Message, want pb.Command,
+	done func(body []byte, err error)) (uint16, error) {
 	c.mu.Lock()
 	if c.ended || c.err != nil {
 		err := c.err
@@ -212,12 +233,13 @@ func (c *Conn) Go(req pb.Message, want pb.Command, done func(body []byte, err er
 	if err := c.Send(req, seq); err != nil && c.forget(seq) {
 		return 0, err
 	}
-	return seq, nil // after a failed write the reader has called done, or will
+	return seq, nil // after a failed write the reader calls done
 }
 
-// again sends a request once more under a seq that it had before, after an answer that did not settle
-// it. It is like Go otherwise.
-func (c *Conn) again(seq uint16, req pb.Message, want pb.Command, done func(body []byte, err error)) error {
+// again sends a request once more with a seq that it had before, after an answer that did
+// not settle it. Otherwise it is like Go.
+func (c *Conn) again(seq uint16, req pb.Message, want pb.Command,
+	done func(body []byte, err error)) error {
 	c.mu.Lock()
 	if c.ended || c.err != nil {
 		err := c.err
@@ -236,7 +258,7 @@ func (c *Conn) again(seq uint16, req pb.Message, want pb.Command, done func(body
 	return nil
 }
 
-// forget takes a request out; false when its answer is being, or has been, handed over.
+// forget removes a request. It returns false when done has been called or is running.
 func (c *Conn) forget(seq uint16) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -245,13 +267,14 @@ func (c *Conn) forget(seq uint16) bool {
 	return there
 }
 
-// Call sends req and waits for the answer, which it decodes into resp. Malformed when the answer does not decode, Unavailable when the
-// connection ends or ctx does.
+// Call sends req, waits for the answer and decodes it into resp. Malformed when the
+// answer does not decode, Unavailable when the connection or ctx ends.
 func (c *Conn) Call(ctx context.Context, req, resp pb.Message) error {
 	return c.call(ctx, req, resp, nil)
 }
 
-// call is Call; then, if there is one, is called when the answer is decoded, by the goroutine that reads, and its error returned.
+// call is Call with a function that the goroutine that reads calls after it has decoded
+// the answer, unless it is nil. Its error is returned.
 func (c *Conn) call(ctx context.Context, req, resp pb.Message, then func() error) error {
 	answer := make(chan error, 1)
 	seq, err := c.Go(req, resp.Command(), func(body []byte, err error) {
@@ -274,11 +297,12 @@ func (c *Conn) call(ctx context.Context, req, resp pb.Message, then func() error
 		if c.forget(seq) {
 			return im.WithKind(im.Unavailable, "no answer to "+req.Command().String(), ctx.Err())
 		}
-		return <-answer // it is being decoded into resp right now
+		return <-answer // the answer is being decoded into resp
 	}
 }
 
-// tick sends a heartbeat, or gives up on a server that says nothing. Only the timer calls it.
+// tick sends a heartbeat, or closes the connection to a silent server. Only the timer
+// calls it.
 func (c *Conn) tick() {
 	if n := c.bytes.Load(); n != c.lastBytes {
 		c.lastBytes, c.silent = n, 0
@@ -296,7 +320,8 @@ func (c *Conn) tick() {
 	c.mu.Unlock()
 }
 
-// read hands out frames until the connection ends, then fails what still waits.
+// read dispatches frames until the connection ends, and then fails the requests without
+// an answer.
 func (c *Conn) read() {
 	err := c.readFrames()
 	c.fail(err)
@@ -312,7 +337,8 @@ func (c *Conn) read() {
 	close(c.done)
 }
 
-// readFrames reads into a buffer that is small while frames are, and grows only as bytes really come: a length field alone costs nothing.
+// readFrames reads frames. The buffer stays small while frames are small, and grows only
+// as bytes arrive: a length field alone allocates nothing.
 func (c *Conn) readFrames() error {
 	buf := make([]byte, c.opts.Buffer)
 	start, end := 0, 0
@@ -349,7 +375,7 @@ func (c *Conn) readFrames() error {
 	}
 }
 
-// dispatch hands a frame to whoever waits for it.
+// dispatch passes a frame to the request that waits for it, or to OnFrame.
 func (c *Conn) dispatch(h pdu.Header, body []byte) {
 	if h.Seq != 0 {
 		c.mu.Lock()
@@ -369,13 +395,13 @@ func (c *Conn) dispatch(h pdu.Header, body []byte) {
 	}
 }
 
-// LoginError is a login that the server refused.
+// LoginError is the error of a login that the server refused.
 type LoginError struct {
 	Code pb.ResultType
-	Text string // the server's words, may be empty
+	Text string // the server's text, may be empty
 }
 
-// Error returns the server's words, or the name of the code.
+// Error returns the server's text, or the name of the code.
 func (e *LoginError) Error() string {
 	if e.Text != "" {
 		return fmt.Sprintf("login refused: %s (%d)", e.Text, int32(e.Code))
@@ -383,14 +409,15 @@ func (e *LoginError) Error() string {
 	return fmt.Sprintf("login refused: %s (%d)", e.Code, int32(e.Code))
 }
 
-// What C++ servers, and db_proxies behind them, say under the code of a wrong password when their
-// store fails or is busy.
+// The texts that C++ servers, and db_proxies behind them, send with the code of a wrong
+// password when their store fails or is busy.
 const (
 	textFailed = "服务端内部错误"
 	textBusy   = "服务器繁忙，请稍后再试"
 )
 
-// kind sorts the reasons for a refused login by what helps: another password (Denied), another program (Invalid), or time.
+// kind classifies a refusal by its remedy: another password (Denied), another program
+// (Invalid), or a later attempt (Unavailable).
 func (e *LoginError) kind() im.Kind {
 	switch e.Code {
 	case pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED:
@@ -404,18 +431,18 @@ func (e *LoginError) kind() im.Kind {
 	return im.Unavailable
 }
 
-// Credentials are what a login needs.
+// Credentials are the data of a login.
 type Credentials struct {
 	User     string
-	Password string // clear; what travels is im.ClientPassword
-	// ClientType says what kind of client this is; 0: CLIENT_TYPE_WINDOWS, which counts as pc. For
-	// CLIENT_TYPE_ANDROID servers cut answers to 400 KiB a frame: Contacts, Departs and History
-	// then return the first part of a long list.
+	Password string // clear; im.ClientPassword is sent
+	// ClientType is the kind of this client; 0: CLIENT_TYPE_WINDOWS, a pc client. For
+	// CLIENT_TYPE_ANDROID servers cut answers to 400 KiB per frame: Contacts, Departs and
+	// History then return the first part of a long list.
 	ClientType pb.ClientType
 	Version    string // of the program, for the server's log; "" is "teamtalk/1"
 }
 
-// loginReq is the request for cr.
+// loginReq returns the request for a login.
 func (cr Credentials) loginReq() *pb.IMLoginReq {
 	if cr.ClientType == 0 {
 		cr.ClientType = pb.ClientType_CLIENT_TYPE_WINDOWS
@@ -425,12 +452,14 @@ func (cr Credentials) loginReq() *pb.IMLoginReq {
 	}
 	return pb.IMLoginReq_builder{
 		UserName: new(cr.User), Password: new(im.ClientPassword(cr.Password)),
-		OnlineStatus: pb.UserStatType_USER_STATUS_ONLINE.Enum(), ClientType: cr.ClientType.Enum(), ClientVersion: new(cr.Version),
+		OnlineStatus: pb.UserStatType_USER_STATUS_ONLINE.Enum(), ClientType: cr.ClientType.Enum(),
+		ClientVersion: new(cr.Version),
 	}.Build()
 }
 
-// Login logs in. An error with a *LoginError in its chain is a refusal: Denied for name or password, Invalid for the version, Unavailable for what
-// may pass. The server closes the connection after a refusal.
+// Login logs in. An error with a *LoginError in its chain is a refusal: Denied for name
+// or password, Invalid for the version, Unavailable for causes that may pass. The server
+// closes the connection after a refusal.
 func (c *Conn) Login(ctx context.Context, cr Credentials) (*pb.IMLoginRes, error) {
 	var res pb.IMLoginRes
 	if err := c.Call(ctx, cr.loginReq(), &res); err != nil {
@@ -442,7 +471,7 @@ func (c *Conn) Login(ctx context.Context, cr Credentials) (*pb.IMLoginRes, error
 	return &res, nil
 }
 
-// loggedIn takes the answer to a login.
+// loggedIn handles the answer to a login.
 func (c *Conn) loggedIn(res *pb.IMLoginRes) error {
 	if code := res.GetResultCode(); code != pb.ResultType_REFUSE_REASON_NONE {
 		e := &LoginError{Code: code, Text: res.GetResultString()}
@@ -456,11 +485,13 @@ func (c *Conn) loggedIn(res *pb.IMLoginRes) error {
 	return nil
 }
 
-// Logout tells the server that this client goes, waits until it says so or hangs up, and closes.
+// Logout logs out, waits until the server answers or closes the connection, and closes
+// the Conn.
 func (c *Conn) Logout(ctx context.Context) error {
 	err := c.Call(ctx, &pb.IMLogoutReq{}, &pb.IMLogoutRsp{})
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
-		err = nil // it hung up instead: just as well
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) &&
+		!errors.Is(err, context.Canceled) {
+		err = nil // the server closed the connection instead of an answer
 	}
 	return errors.Join(err, c.Close())
 }

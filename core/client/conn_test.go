@@ -27,7 +27,7 @@ func frame(t testing.TB, seq uint16, m pb.Message) []byte {
 	return b
 }
 
-// tcpPair is both ends of a TCP connection.
+// tcpPair returns both ends of a TCP connection.
 func tcpPair(t testing.TB) (client, server net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,16 +66,19 @@ func readFrame(t testing.TB, r io.Reader) (pdu.Header, pb.Message) {
 
 func timeRsp(n uint32) pb.Message { return pb.IMClientTimeRsp_builder{ServerTime: new(n)}.Build() }
 
-// However the network cuts the bytes, the same frames come out.
-func TestConnCuts(t *testing.T) {
+// TestConnReadsFramesInAnyPieces checks that the same frames arrive in any division of
+// the bytes.
+func TestConnReadsFramesInAnyPieces(t *testing.T) {
 	var raw []byte
 	const n = 10
-	big := &pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: 3, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: bytes.Repeat([]byte("x"), 3*readBuffer)}
+	big := &pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: 3,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: bytes.Repeat([]byte("x"), 3*readBuffer)}
 	for i := range uint32(n) {
 		raw = append(raw, frame(t, 0, timeRsp(i))...)
 		raw = append(raw, frame(t, 0, big)...)
 	}
-	for name, chunk := range map[string]int{"byte by byte": 1, "sevens": 7, "a buffer": readBuffer, "all": len(raw)} {
+	for name, chunk := range map[string]int{"byte by byte": 1, "sevens": 7, "a buffer": readBuffer,
+		"all": len(raw)} {
 		t.Run(name, func(t *testing.T) {
 			nc, server := tcpPair(t)
 			got := make(chan pb.Message, 2*n)
@@ -104,9 +107,10 @@ func TestConnCuts(t *testing.T) {
 	}
 }
 
-func TestConnBadLength(t *testing.T) {
+func TestConnEndsAtBadLength(t *testing.T) {
 	for name, head := range map[string]string{
-		"short": "\x00\x00\x00\x0f\x00\x01", "long": "\x7f\xff\xff\xff\x00\x01", "above the limit": "\x00\x00\x10\x01\x00",
+		"short": "\x00\x00\x00\x0f\x00\x01", "long": "\x7f\xff\xff\xff\x00\x01",
+		"above the limit": "\x00\x00\x10\x01\x00",
 	} {
 		t.Run(name, func(t *testing.T) {
 			nc, server := tcpPair(t)
@@ -122,8 +126,9 @@ func TestConnBadLength(t *testing.T) {
 	}
 }
 
-// Answers find their requests in any order; what nobody waits for is a push.
-func TestConnCall(t *testing.T) {
+// TestConnMatchesAnswersBySeq sends answers in another order. The answer to a call that
+// was given up goes to OnFrame.
+func TestConnMatchesAnswersBySeq(t *testing.T) {
 	nc, server := tcpPair(t)
 	late := make(chan pdu.Header, 1)
 	c := NewConn(nc, ConnOptions{OnFrame: func(_ *Conn, h pdu.Header, _ []byte) { late <- h }})
@@ -164,17 +169,21 @@ func TestConnCall(t *testing.T) {
 	}
 }
 
-// An answer of another kind is none, and one that does not decode is an error.
-func TestConnWrongAnswer(t *testing.T) {
+// TestConnChecksAnswers sends an answer with another command, which goes to OnFrame, and
+// one that does not decode, which fails the call.
+func TestConnChecksAnswers(t *testing.T) {
 	nc, server := tcpPair(t)
 	pushed := make(chan pb.Command, 1)
-	c := NewConn(nc, ConnOptions{OnFrame: func(_ *Conn, h pdu.Header, _ []byte) { pushed <- h.Command }})
+	c := NewConn(nc, ConnOptions{OnFrame: func(_ *Conn, h pdu.Header, _ []byte) {
+		pushed <- h.Command
+	}})
 	defer c.Close()
 	done := make(chan error, 1)
 	go func() { done <- c.Call(t.Context(), &pb.IMClientTimeReq{}, &pb.IMClientTimeRsp{}) }()
 	h, _ := readFrame(t, server)
 	out := frame(t, h.Seq, &pb.IMMsgServReq{})
-	out = append(out, pdu.AppendHeader(nil, pb.CmdClientTimeRsp, h.Seq)...) // lacks its required field
+	// The required field is missing.
+	out = append(out, pdu.AppendHeader(nil, pb.CmdClientTimeRsp, h.Seq)...)
 	if _, err := server.Write(out); err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +200,8 @@ func TestConnEndFailsCalls(t *testing.T) {
 	c := NewConn(nc, ConnOptions{MaxPending: 2})
 	errs := make(chan error, 2)
 	for range 2 {
-		if _, err := c.Go(&pb.IMClientTimeReq{}, pb.CmdClientTimeRsp, func(_ []byte, err error) { errs <- err }); err != nil {
+		done := func(_ []byte, err error) { errs <- err }
+		if _, err := c.Go(&pb.IMClientTimeReq{}, pb.CmdClientTimeRsp, done); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -205,7 +215,8 @@ func TestConnEndFailsCalls(t *testing.T) {
 		}
 	}
 	<-c.Done()
-	if _, err := c.Go(&pb.IMClientTimeReq{}, pb.CmdClientTimeRsp, nil); im.KindOf(err) != im.Unavailable {
+	if _, err := c.Go(&pb.IMClientTimeReq{}, pb.CmdClientTimeRsp,
+		nil); im.KindOf(err) != im.Unavailable {
 		t.Errorf("request after the end: %v", err)
 	}
 	if err := c.Send(&pb.IMHeartBeat{}, 0); err == nil {
@@ -213,14 +224,15 @@ func TestConnEndFailsCalls(t *testing.T) {
 	}
 }
 
-func TestConnHeartbeat(t *testing.T) {
+func TestConnEndsWithoutEchoOfHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nc, server := net.Pipe()
 		c := NewConn(nc, ConnOptions{})
 		start := time.Now()
-		for i := 1; i <= 5; i++ { // echoed: the connection stays
+		for i := 1; i <= 5; i++ { // while they are echoed, the connection stays open
 			h, m := readFrame(t, server)
-			if _, ok := m.(*pb.IMHeartBeat); !ok || time.Since(start) != time.Duration(i)*30*time.Second {
+			if _, ok := m.(*pb.IMHeartBeat); !ok ||
+				time.Since(start) != time.Duration(i)*30*time.Second {
 				t.Fatalf("%v after %v", h.Command, time.Since(start))
 			}
 			if _, err := server.Write(frame(t, h.Seq, m)); err != nil {
@@ -228,7 +240,7 @@ func TestConnHeartbeat(t *testing.T) {
 			}
 		}
 		var beats atomic.Int32
-		go func() { // not echoed any more
+		go func() { // after that they are not echoed
 			for {
 				if _, err := io.ReadFull(server, make([]byte, pdu.HeaderLen)); err != nil {
 					return
@@ -237,7 +249,8 @@ func TestConnHeartbeat(t *testing.T) {
 			}
 		}()
 		<-c.Done()
-		if err := c.Err(); im.KindOf(err) != im.Unavailable || !strings.Contains(err.Error(), "silent") {
+		if err := c.Err(); im.KindOf(err) != im.Unavailable ||
+			!strings.Contains(err.Error(), "silent") {
 			t.Errorf("ended with %v", err)
 		}
 		if d := time.Since(start); d != 9*30*time.Second || beats.Load() != 3 {
@@ -246,7 +259,7 @@ func TestConnHeartbeat(t *testing.T) {
 	})
 }
 
-func TestConnLogout(t *testing.T) {
+func TestLogoutAcceptsClosedConnection(t *testing.T) {
 	nc, server := tcpPair(t)
 	c := NewConn(nc, ConnOptions{})
 	done := make(chan error, 1)
@@ -254,13 +267,14 @@ func TestConnLogout(t *testing.T) {
 	if _, m := readFrame(t, server); m.Command() != pb.CmdLogoutReq {
 		t.Fatalf("got %v", m.Command())
 	}
-	server.Close() // as good as an answer
+	server.Close() // in place of an answer
 	if err := <-done; err != nil {
 		t.Errorf("logout: %v", err)
 	}
 }
 
-// Any bytes at all: no panic, and an end.
+// FuzzConn checks that any bytes end without a panic, and that the request fails exactly
+// once.
 func FuzzConn(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(frame(f, 0, timeRsp(1)))
@@ -269,11 +283,12 @@ func FuzzConn(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x0f garbage"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		nc, server := net.Pipe()
-		c := newConn(nc, ConnOptions{Heartbeat: -1, MaxFrame: 1 << 16, OnFrame: func(_ *Conn, h pdu.Header, body []byte) {
-			if int(h.Length) != len(body)+pdu.HeaderLen {
-				t.Errorf("header says %d, body has %d", h.Length, len(body))
-			}
-		}})
+		c := newConn(nc, ConnOptions{Heartbeat: -1, MaxFrame: 1 << 16,
+			OnFrame: func(_ *Conn, h pdu.Header, body []byte) {
+				if int(h.Length) != len(body)+pdu.HeaderLen {
+					t.Errorf("header says %d, body has %d", h.Length, len(body))
+				}
+			}})
 		answered := 0
 		c.pending[1] = call{want: pb.CmdClientTimeRsp, done: func([]byte, error) { answered++ }}
 		c.start()

@@ -15,12 +15,13 @@ import (
 	"teamtalk/core/im"
 )
 
-// maxDiscovery is the longest answer taken from a login server, in bytes.
+// maxDiscovery is the longest answer accepted from a login server, in bytes.
 const maxDiscovery = 64 << 10
 
-// Discover asks a login server for a message server and returns the addresses to try, best first, as host:port. server is the login
-// server's URL; without a path, /msg_server is asked. Unavailable when there is no answer, or no message server; Busy when all
-// are full; Malformed when the answer makes no sense.
+// Discover asks a login server for a message server and returns the addresses to try,
+// best first, as host:port. The parameter server is the login server's URL; without a
+// path it means /msg_server. Unavailable when the login server does not answer or knows
+// no message server, Busy when all are full, Malformed when the answer is not valid.
 func Discover(ctx context.Context, hc *http.Client, server string) ([]string, error) {
 	d, err := askLogin(ctx, hc, server)
 	if err != nil {
@@ -29,7 +30,7 @@ func Discover(ctx context.Context, hc *http.Client, server string) ([]string, er
 	return d.addrs()
 }
 
-// askLogin asks a login server, and returns an answer that names a message server.
+// askLogin asks a login server. It returns an answer with a message server, or an error.
 func askLogin(ctx context.Context, hc *http.Client, server string) (*discovery, error) {
 	u, err := discoveryURL(server)
 	if err != nil {
@@ -54,7 +55,7 @@ func askLogin(ctx context.Context, hc *http.Client, server string) (*discovery, 
 	return parseDiscovery(body)
 }
 
-// discoveryURL completes what people type: a scheme, and the path.
+// discoveryURL adds a missing scheme and path.
 func discoveryURL(server string) (string, error) {
 	u, err := webURL(server)
 	if err != nil {
@@ -66,26 +67,29 @@ func discoveryURL(server string) (string, error) {
 	return u.String(), nil
 }
 
-// discovery is a login server's answer. The port is a string, or in some deployments a number.
+// discovery is the answer of a login server. The port is a string, in some deployments a
+// number.
 type discovery struct {
 	Code     int             `json:"code"`
 	Msg      string          `json:"msg"`
 	PriorIP  string          `json:"priorIP"`
 	BackupIP string          `json:"backupIP"`
-	Register string          `json:"register"` // URL of the HTTP API; of our servers, where people may register
+	Register string          `json:"register"` // URL of the HTTP API, if people may register there
 	Port     json.RawMessage `json:"port"`
 }
 
-// Codes of a discovery.
+// Values of discovery.Code.
 const (
 	discoveryOK   = 0
 	discoveryFull = 2
 )
 
-// parseDiscovery reads a login server's answer. One that names no message server is an error.
+// parseDiscovery decodes the answer of a login server. An answer without a message server
+// is an error.
 func parseDiscovery(body []byte) (*discovery, error) {
 	if len(body) > maxDiscovery {
-		return nil, im.Errorf(im.Malformed, "login server's answer is longer than %d bytes", maxDiscovery)
+		return nil, im.Errorf(im.Malformed, "login server's answer is longer than %d bytes",
+			maxDiscovery)
 	}
 	var d discovery
 	if err := json.Unmarshal(body, &d); err != nil {
@@ -101,7 +105,7 @@ func parseDiscovery(body []byte) (*discovery, error) {
 	return &d, nil
 }
 
-// addrs are the addresses in a login server's answer.
+// addrs returns the addresses in the answer.
 func (d *discovery) addrs() ([]string, error) {
 	port, err := strconv.ParseUint(strings.Trim(string(d.Port), `"`), 10, 16)
 	if err != nil || port == 0 {
@@ -120,24 +124,30 @@ func (d *discovery) addrs() ([]string, error) {
 	return addrs, nil
 }
 
-// goodHost accepts IP addresses and host names.
+// goodHost reports whether s is an IP address or a host name.
 func goodHost(s string) bool {
 	if _, err := netip.ParseAddr(s); err == nil {
-		return !strings.Contains(s, "%") // a zone means nothing on another machine
+		return !strings.Contains(s, "%") // a zone has no meaning on another machine
 	}
 	if s == "" || len(s) > 253 {
 		return false
 	}
 	for _, r := range s {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' || r == '_') {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		case r == '-', r == '.', r == '_':
+		default:
 			return false
 		}
 	}
 	return true
 }
 
-// dialFirst opens a connection to the first address that answers.
-func dialFirst(ctx context.Context, dial func(ctx context.Context, network, addr string) (net.Conn, error), addrs []string) (net.Conn, error) {
+// dialer opens a connection, as net.Dialer does.
+type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// dialFirst returns a connection to the first address that accepts one.
+func dialFirst(ctx context.Context, dial dialer, addrs []string) (net.Conn, error) {
 	var all error
 	for i, addr := range addrs {
 		nc, err := dialShare(ctx, dial, addr, len(addrs)-i)
@@ -153,8 +163,9 @@ func dialFirst(ctx context.Context, dial func(ctx context.Context, network, addr
 	return nil, im.WithKind(im.Unavailable, "connect to message server", all)
 }
 
-// dialShare dials with a fair share of the time that ctx leaves, when left addresses are still to be tried.
-func dialShare(ctx context.Context, dial func(ctx context.Context, network, addr string) (net.Conn, error), addr string, left int) (net.Conn, error) {
+// dialShare dials with an equal share of the time until the deadline of ctx; left is the
+// number of addresses that remain to be tried, this one included.
+func dialShare(ctx context.Context, dial dialer, addr string, left int) (net.Conn, error) {
 	if deadline, ok := ctx.Deadline(); ok && left > 1 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))

@@ -10,15 +10,18 @@ import (
 	"teamtalk/core/im"
 )
 
-func TestParseDiscovery(t *testing.T) {
+func TestParseDiscoveryAcceptsAllForms(t *testing.T) {
 	for _, c := range []struct {
 		body string
 		want []string
 		kind im.Kind
 	}{
-		{`{"code":0,"msg":"","priorIP":"10.0.0.1","backupIP":"10.0.0.2","msfsPrior":"x","discovery":"y","port":"8000"}`, []string{"10.0.0.1:8000", "10.0.0.2:8000"}, 0},
-		{`{"code":0,"priorIP":"10.0.0.1","backupIP":"10.0.0.1","port":"8000"}`, []string{"10.0.0.1:8000"}, 0},
-		{`{"priorIP":"chat.example.com","backupIP":"","port":8000}`, []string{"chat.example.com:8000"}, 0},
+		{`{"code":0,"msg":"","priorIP":"10.0.0.1","backupIP":"10.0.0.2","msfsPrior":"x",` +
+			`"discovery":"y","port":"8000"}`, []string{"10.0.0.1:8000", "10.0.0.2:8000"}, 0},
+		{`{"code":0,"priorIP":"10.0.0.1","backupIP":"10.0.0.1","port":"8000"}`,
+			[]string{"10.0.0.1:8000"}, 0},
+		{`{"priorIP":"chat.example.com","backupIP":"","port":8000}`,
+			[]string{"chat.example.com:8000"}, 0},
 		{`{"priorIP":"::1","backupIP":"","port":"8000"}`, []string{"[::1]:8000"}, 0},
 		{`{"code":1,"msg":"没有msg_server"}`, nil, im.Unavailable},
 		{`{"code":2,"msg":"负载过高"}`, nil, im.Busy},
@@ -40,42 +43,65 @@ func TestParseDiscovery(t *testing.T) {
 	}
 }
 
-func TestDiscover(t *testing.T) {
-	var body string
-	status := http.StatusOK
-	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// loginStand is a login server with a set answer.
+type loginStand struct {
+	*httptest.Server
+	status int
+	body   string
+}
+
+func newLoginStand(t *testing.T) *loginStand {
+	s := &loginStand{status: http.StatusOK}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/msg_server" || r.Method != http.MethodGet {
 			t.Errorf("%s %s", r.Method, r.URL.Path)
 		}
-		w.WriteHeader(status)
-		_, _ = w.Write([]byte(body))
+		w.WriteHeader(s.status)
+		_, _ = w.Write([]byte(s.body))
 	}))
-	defer hs.Close()
-	body = `{"code":0,"priorIP":"127.0.0.1","backupIP":"","port":"8000"}`
-	for _, url := range []string{hs.URL, hs.URL + "/", hs.URL + "/msg_server", strings.TrimPrefix(hs.URL, "http://")} {
-		if got, err := Discover(t.Context(), hs.Client(), url); err != nil || !slices.Equal(got, []string{"127.0.0.1:8000"}) {
+	t.Cleanup(s.Close)
+	return s
+}
+
+func TestDiscoverCompletesURL(t *testing.T) {
+	s := newLoginStand(t)
+	s.body = `{"code":0,"priorIP":"127.0.0.1","backupIP":"","port":"8000"}`
+	for _, url := range []string{
+		s.URL, s.URL + "/", s.URL + "/msg_server", strings.TrimPrefix(s.URL, "http://"),
+	} {
+		got, err := Discover(t.Context(), s.Client(), url)
+		if err != nil || !slices.Equal(got, []string{"127.0.0.1:8000"}) {
 			t.Errorf("%s: %v, %v", url, got, err)
 		}
 	}
-	body = `{"code":0,"msg":"` + strings.Repeat("x", maxDiscovery) + `"}`
-	if _, err := Discover(t.Context(), hs.Client(), hs.URL); im.KindOf(err) != im.Malformed {
-		t.Errorf("endless answer: %v", err)
+}
+
+func TestDiscoverFailsWithKind(t *testing.T) {
+	s := newLoginStand(t)
+	long := `{"code":0,"msg":"` + strings.Repeat("x", maxDiscovery) + `"}`
+	for _, c := range []struct {
+		name, body, url string
+		status          int
+		want            im.Kind
+	}{
+		{"long answer", long, s.URL, http.StatusOK, im.Malformed},
+		{"bad gateway", "{}", s.URL, http.StatusBadGateway, im.Unavailable},
+		{"other scheme", "{}", "ftp://x", http.StatusOK, im.Invalid},
+	} {
+		s.status, s.body = c.status, c.body
+		if _, err := Discover(t.Context(), s.Client(), c.url); im.KindOf(err) != c.want {
+			t.Errorf("%s: %v", c.name, err)
+		}
 	}
-	status = http.StatusBadGateway
-	if _, err := Discover(t.Context(), hs.Client(), hs.URL); im.KindOf(err) != im.Unavailable {
-		t.Errorf("bad gateway: %v", err)
-	}
-	hs.Close()
-	if _, err := Discover(t.Context(), hs.Client(), hs.URL); im.KindOf(err) != im.Unavailable {
-		t.Errorf("nobody there: %v", err)
-	}
-	if _, err := Discover(t.Context(), hs.Client(), "ftp://x"); im.KindOf(err) != im.Invalid {
-		t.Errorf("ftp: %v", err)
+	s.Close()
+	if _, err := Discover(t.Context(), s.Client(), s.URL); im.KindOf(err) != im.Unavailable {
+		t.Errorf("server down: %v", err)
 	}
 }
 
 func FuzzDiscovery(f *testing.F) {
-	f.Add([]byte(`{"code":0,"msg":"","priorIP":"10.0.0.1","backupIP":"10.0.0.2","msfsPrior":"x","discovery":"y","port":"8000"}`))
+	f.Add([]byte(`{"code":0,"msg":"","priorIP":"10.0.0.1","backupIP":"10.0.0.2","msfsPrior":"x",` +
+		`"discovery":"y","port":"8000"}`))
 	f.Add([]byte(`{"code":1,"msg":"none"}`))
 	f.Add([]byte(`{"priorIP":"::1%eth0","port":1e3}`))
 	f.Fuzz(func(t *testing.T, body []byte) {

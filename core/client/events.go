@@ -7,123 +7,131 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Event is something a Client's owner wants to know: one of the types below.
+// Event is one of the types below. The Client reports it to its owner.
 type Event interface{ event() }
 
-// Connected says that the Client is logged in, for the first time or again.
+// Connected reports that the Client has logged in.
 type Connected struct {
 	User  im.User
-	Again bool   // not the first time
+	Again bool   // after a reconnect
 	Addr  string // of the message server
 }
 
-// Ready comes once after each Connected, with what the server says of the user's conversations. What was missed since the last
-// connection follows as Received.
+// Ready follows each Connected once, with the server's lists of the user's conversations.
+// Messages missed since the last connection follow as Received.
 type Ready struct {
-	Unread []im.Unread        // nil also when the server did not say
-	Recent []im.RecentSession // first time: newest first, up to 100; later only those changed
-	Groups []Group            // all that the Client knows, in increasing order of id, those left too
+	Unread []im.Unread        // nil also when the server did not answer
+	Recent []im.RecentSession // the first time up to 100, newest first; later only changed ones
+	Groups []Group            // all known groups, also left ones, in increasing order of id
 	Again  bool
 }
 
-// Disconnected says that the connection is lost. The Client connects again by itself, unless it is closed, kicked or refused.
+// Disconnected reports that the connection is lost. The Client reconnects, unless it is
+// closed, kicked or refused.
 type Disconnected struct{ Err error }
 
-// Retrying says that an attempt to connect again failed.
+// Retrying reports that an attempt to reconnect failed.
 type Retrying struct {
 	Attempt int // from 1
 	Err     error
-	Delay   time.Duration // until the next one
+	Delay   time.Duration // until the next attempt
 }
 
-// Kicked says that the server ended the session: somebody logged in with the same account on a device of the same class, or the user's phone said so.
-// The Client does not connect again.
+// Kicked reports that the server ended the session: the account logged in on another
+// device of the same class, or the user's phone ended it. The Client does not reconnect.
 type Kicked struct{ Reason pb.KickReasonType }
 
-// Refused says that a login after a reconnect was refused for good. The Client does not connect again.
+// Refused reports that the server refused the login after a reconnect for good. The
+// Client does not reconnect.
 type Refused struct{ Err error }
 
-// Received is a message: each one exactly once, those of one conversation in the order of their ids. Messages from the user's own id were
-// sent from another device.
+// Received reports a message: each message exactly once, and those of one conversation in
+// the order of their ids. Messages from the user's own id were sent by another device.
 type Received struct {
 	Peer    Peer // the conversation
 	Message im.Message
 	Missed  bool // fetched from the server's history, not pushed
 }
 
-// Skipped says that more messages were missed than Options.CatchUp: those below the id are in the history, and will not be Received.
+// Skipped reports that more messages were missed than Options.CatchUp. The messages with
+// ids below Below are in the history and are not reported as Received.
 type Skipped struct {
 	Peer  Peer
 	Below uint32
 }
 
-// Acked says that the server has stored a message of Send.
+// Acked reports that the server has stored a message of Send.
 type Acked struct {
 	ID    uint64 // as Send returned it
 	Peer  Peer
 	MsgID uint32
 }
 
-// Resent says that no ack came in time and the message was sent again.
+// Resent reports that a message was sent again because its ack did not arrive in time.
 type Resent struct {
 	ID      uint64
 	Peer    Peer
 	Attempt int // from 2
 }
 
-// SendFailed says that the Client has given up on a message: the server had it Options.Attempts times and never acked it.
+// SendFailed reports that a message of Send was given up: the server did not ack it in
+// Options.Attempts attempts, or rejected it.
 type SendFailed struct {
 	ID   uint64
 	Peer Peer
 	Err  error
 }
 
-// Presence says that a user came or went.
+// Presence reports that a user's status changed.
 type Presence struct {
 	User   uint32
 	Status pb.UserStatType
 }
 
-// ReadElsewhere says that the user read a conversation, up to a message, on another device.
+// ReadElsewhere reports that the user read a conversation, up to a message, on another
+// device.
 type ReadElsewhere struct {
 	Peer  Peer
 	MsgID uint32
 }
 
-// SessionRemoved says that the user took a conversation out of the list, on another device. Nothing of it is unread any more; it comes back with its
-// next message.
+// SessionRemoved reports that the user removed a conversation from the list on another
+// device. It has no unread messages any more, and reappears with its next message.
 type SessionRemoved struct{ Peer Peer }
 
-// GroupChanged says what became of a group: made, members added or taken out, by the user or by others; or, with By 0, that it is new to the Client,
-// or looks different after a reconnect. Who is not among Group.Members has left.
+// GroupChanged reports a change of a group: it was created, or members were added or
+// removed. With By 0 the group is new to the Client, or differs after a reconnect. A user
+// that is not in Group.Members has left.
 type GroupChanged struct {
 	Group          Group
-	By             uint32   // user; 0: nobody said
+	By             uint32   // user; 0: not known
 	Added, Removed []uint32 // users
 }
 
-// SignChanged says that a user has another sign info.
+// SignChanged reports that a user changed the sign info.
 type SignChanged struct {
 	User uint32
 	Text string
 }
 
-// AvatarChanged says that a user has another picture.
+// AvatarChanged reports that a user changed the picture.
 type AvatarChanged struct {
 	User uint32
 	URL  string
 }
 
-// PCLogin says to a phone that its user's pc client came or went.
+// PCLogin reports to a phone that its user's pc client logged in or out.
 type PCLogin struct{ Online bool }
 
-// Typing says that a user is writing to this one, or has stopped. A client that stops without a word, or writes on for long, may say nothing.
+// Typing reports that a user has begun or stopped typing to this user. Clients are not
+// required to report the end, or to repeat a report.
 type Typing struct {
 	User uint32
 	On   bool
 }
 
-// Command is a command from one client to another that the Client does not know: From or To is the user.
+// Command reports a command of another client that the Client does not handle. From or To
+// is this user.
 type Command struct {
 	From, To uint32
 	Data     string
@@ -151,10 +159,10 @@ func (SendFailed) event()    {}
 func (Presence) event()      {}
 func (ReadElsewhere) event() {}
 
-// maxQueue is how many events wait before no more frames are read.
+// maxQueue is the number of waiting events above which no further frames are read.
 const maxQueue = 256
 
-// emit queues an event; c.mu is held.
+// emit queues an event. The caller holds c.mu.
 func (c *Client) emit(e Event) {
 	if c.opts.OnEvent == nil {
 		return
@@ -173,7 +181,7 @@ func (c *Client) tell(e Event) {
 	c.emit(e)
 }
 
-// deliver reports the events that wait. Only run calls it.
+// deliver passes the waiting events to OnEvent. Only run calls it.
 func (c *Client) deliver() {
 	for {
 		c.mu.Lock()
@@ -190,7 +198,7 @@ func (c *Client) deliver() {
 	}
 }
 
-// deliverUntil reports events as they come until one of the channels says stop.
+// deliverUntil delivers events until one of the channels is ready.
 func (c *Client) deliverUntil(stop <-chan struct{}, after <-chan time.Time) {
 	for {
 		c.deliver()
@@ -204,7 +212,8 @@ func (c *Client) deliverUntil(stop <-chan struct{}, after <-chan time.Time) {
 	}
 }
 
-// throttle holds up the goroutine that reads while too many events wait, and with it the server.
+// throttle blocks the goroutine that reads while too many events wait, which slows down
+// the server.
 func (c *Client) throttle(conn *Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -5,19 +5,17 @@ import (
 	"net"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
 
-// MaxFile is the longest file that can be sent, in bytes: the protocol's sizes have 32 bits.
+// MaxFile is the longest file that can be sent, in bytes: sizes in the protocol have 32
+// bits.
 const MaxFile = 1<<32 - 1
 
-// maxFileName is the longest name of a file that is sent, in characters, as servers keep it.
-const maxFileName = 255
-
-// maxWaiting is how many waiting files are taken from a server's list, and maxFileAddrs how many addresses of file servers.
+// maxWaiting is the most waiting files accepted in a server's list, and maxFileAddrs the
+// most addresses of file servers.
 const (
 	maxWaiting   = 10_000
 	maxFileAddrs = 32
@@ -25,23 +23,24 @@ const (
 
 // File is a file that one user sends to another.
 type File struct {
-	Task     string // by which servers know it
+	Task     string // the servers' id of the transfer
 	From, To uint32 // users
-	Name     string // as the sender says; CleanFileName makes it safe to use
+	Name     string // from the sender; CleanFileName makes it safe
 	Size     int64  // bytes
-	Online   bool   // the sender waits for the receiver to fetch it now; else a server keeps it until then
+	Online   bool   // the sender waits for the receiver; otherwise a server keeps the file
 	Addrs    []string
 }
 
-// FileOffered says that another user sends a file to this one. FetchFile and RefuseFile answer it.
+// FileOffered reports that another user sends a file to this one. The owner answers with
+// FetchFile or RefuseFile.
 type FileOffered struct {
 	File  File
-	Ready bool // false: the sender is still bringing it to the server, and says again when it is there
+	Ready bool // false: the file is still being uploaded, and another event follows
 }
 
 func (FileOffered) event() {}
 
-// fileMode is a mode in the protocol's terms.
+// fileMode returns the transfer mode of the protocol.
 func fileMode(online bool) pb.TransferFileType {
 	if online {
 		return pb.TransferFileType_FILE_TYPE_ONLINE
@@ -49,7 +48,7 @@ func fileMode(online bool) pb.TransferFileType {
 	return pb.TransferFileType_FILE_TYPE_OFFLINE
 }
 
-// addrsOf are the addresses in a list, without those that are none.
+// addrsOf returns the valid addresses in a list.
 func addrsOf(list []*pb.IpAddr) []string {
 	var addrs []string
 	for _, a := range list[:min(len(list), maxFileAddrs)] {
@@ -60,11 +59,13 @@ func addrsOf(list []*pb.IpAddr) []string {
 	return addrs
 }
 
-// fileNotify takes the news of a file; c.mu is held.
+// fileNotify reports a file for this user. The caller holds c.mu.
 func (c *Client) fileNotify(m *pb.IMFileNotify) {
 	f := File{
-		Task: m.GetTaskId(), From: m.GetFromUserId(), To: m.GetToUserId(), Name: m.GetFileName(), Size: int64(m.GetFileSize()),
-		Online: m.GetTransMode() == pb.TransferFileType_FILE_TYPE_ONLINE, Addrs: addrsOf(m.GetIpAddrList()),
+		Task: m.GetTaskId(), From: m.GetFromUserId(), To: m.GetToUserId(), Name: m.GetFileName(),
+		Size:   int64(m.GetFileSize()),
+		Online: m.GetTransMode() == pb.TransferFileType_FILE_TYPE_ONLINE,
+		Addrs:  addrsOf(m.GetIpAddrList()),
 	}
 	if f.To != c.self.ID || f.Task == "" {
 		c.ignored.Add(1)
@@ -73,54 +74,67 @@ func (c *Client) fileNotify(m *pb.IMFileNotify) {
 	c.emit(FileOffered{File: f, Ready: f.Online || m.GetOfflineReady() != 0})
 }
 
-// WaitingFiles returns the files that a server keeps for this user. They may be fetched, or refused.
+// WaitingFiles returns the files that a server keeps for this user. FetchFile fetches
+// them, RefuseFile refuses them.
 func (c *Client) WaitingFiles(ctx context.Context) ([]File, error) {
 	self := c.UserID()
 	var res pb.IMFileHasOfflineRsp
-	if err := c.Call(ctx, pb.IMFileHasOfflineReq_builder{UserId: new(self)}.Build(), &res); err != nil {
+	req := pb.IMFileHasOfflineReq_builder{UserId: new(self)}.Build()
+	if err := c.Call(ctx, req, &res); err != nil {
 		return nil, err
 	}
 	addrs := addrsOf(res.GetIpAddrList())
 	var files []File
 	for _, f := range res.GetOfflineFileList()[:min(len(res.GetOfflineFileList()), maxWaiting)] {
 		files = append(files, File{
-			Task: f.GetTaskId(), From: f.GetFromUserId(), To: self, Name: f.GetFileName(), Size: int64(f.GetFileSize()), Addrs: addrs,
+			Task: f.GetTaskId(), From: f.GetFromUserId(), To: self, Name: f.GetFileName(),
+			Size: int64(f.GetFileSize()), Addrs: addrs,
 		})
 	}
 	return files, nil
 }
 
-// OfferFile asks the server to have a file sent to another user. With online it is passed on directly if the other's pc client is there; the
-// answer's Online says whether it will be. SendFile, or ResumeFile, does the rest. Invalid for a size that is 0 or above MaxFile, and for a name that is empty, has
-// a path in it, or is longer than 255 characters; Unavailable when the server has no room for files, or no file server.
-func (c *Client) OfferFile(ctx context.Context, to uint32, name string, size int64, online bool) (File, error) {
+// OfferFile asks the server for a task to send a file to another user. With online the
+// file is passed directly if the other user's pc client is online; Online of the result
+// tells whether it will be. SendFile then sends the file. Invalid for a size of 0 or
+// above MaxFile, and for a name that is empty, contains a path, or is longer than
+// im.MaxFileName. Unavailable when the server has no space or no file server.
+func (c *Client) OfferFile(ctx context.Context, to uint32, name string, size int64,
+	online bool) (File, error) {
 	f := File{From: c.UserID(), To: to, Name: name, Size: size}
 	switch {
 	case size <= 0 || size > MaxFile:
-		return File{}, im.Errorf(im.Invalid, "file of %d bytes, 1 to %d can be sent", size, int64(MaxFile))
-	case CleanFileName(name) != name || utf8.RuneCountInString(name) > maxFileName:
-		return File{}, im.Errorf(im.Invalid, "not a file's name")
+		return File{}, im.Errorf(im.Invalid, "file of %d bytes, 1 to %d can be sent", size,
+			int64(MaxFile))
+	case CleanFileName(name) != name || im.CheckFileName(name) != nil:
+		return File{}, im.Errorf(im.Invalid,
+			"file name is empty, unsafe or longer than %d characters",
+			im.MaxFileName)
 	case to == f.From:
 		return File{}, im.Errorf(im.Invalid, "file to oneself")
 	}
 	req := pb.IMFileReq_builder{
-		FromUserId: new(f.From), ToUserId: new(to), FileName: new(name), FileSize: new(uint32(size)), TransMode: fileMode(online).Enum(),
+		FromUserId: new(f.From), ToUserId: new(to), FileName: new(name),
+		FileSize: new(uint32(size)), TransMode: fileMode(online).Enum(),
 	}.Build()
 	var res pb.IMFileRsp
 	if err := c.Call(ctx, req, &res); err != nil {
 		return File{}, err
 	}
-	f.Task, f.Addrs, f.Online = res.GetTaskId(), addrsOf(res.GetIpAddrList()), res.GetTransMode() == pb.TransferFileType_FILE_TYPE_ONLINE
+	f.Task, f.Addrs = res.GetTaskId(), addrsOf(res.GetIpAddrList())
+	f.Online = res.GetTransMode() == pb.TransferFileType_FILE_TYPE_ONLINE
 	switch {
 	case res.GetResultCode() != 0:
-		return File{}, im.Errorf(im.Unavailable, "the server takes no file just now (%d)", res.GetResultCode())
+		return File{}, im.Errorf(im.Unavailable, "the server accepts no file now (%d)",
+			res.GetResultCode())
 	case f.Task == "" || len(f.Addrs) == 0:
 		return File{}, im.Errorf(im.Malformed, "the server's answer names no file server")
 	}
 	return f, nil
 }
 
-// RefuseFile tells that this user does not want a file: the sender who waits for it to be fetched, or the server that keeps it.
+// RefuseFile refuses a file. It tells the sender that waits for the receiver, or the
+// server that keeps the file.
 func (c *Client) RefuseFile(ctx context.Context, f File) error {
 	role := pb.ClientFileRole_CLIENT_REALTIME_RECVER
 	if !f.Online {
@@ -129,20 +143,25 @@ func (c *Client) RefuseFile(ctx context.Context, f File) error {
 			return err
 		}
 	}
-	err := c.newTransfer(f, role, FileOptions{}).tellOnly(ctx, pb.ClientFileState_CLIENT_FILE_REFUSE)
-	if err != nil && !f.Online { // it is off the list; the file server drops it in time
+	err := c.newTransfer(f, role, FileOptions{}).tellOnly(ctx,
+		pb.ClientFileState_CLIENT_FILE_REFUSE)
+	// The file is not on the list any more, and the file server deletes it after a time.
+	if err != nil && !f.Online {
 		c.log.Debug("file server not told of a refused file", "task", f.Task, "err", err)
 		return nil
 	}
 	return err
 }
 
-// forgetFile has the server take a file off the list of those that wait for this user.
+// forgetFile asks the server to remove a file from the list of files that wait for this
+// user.
 func (c *Client) forgetFile(ctx context.Context, f File) error {
-	return c.tellSurely(ctx, pb.IMFileDelOfflineReq_builder{FromUserId: new(f.From), ToUserId: new(f.To), TaskId: new(f.Task)}.Build())
+	return c.tellSurely(ctx, pb.IMFileDelOfflineReq_builder{
+		FromUserId: new(f.From), ToUserId: new(f.To), TaskId: new(f.Task)}.Build())
 }
 
-// tellSurely sends what has no answer, again after each reconnect, until a question behind it was answered: then the server has had it.
+// tellSurely sends a message that has no answer, again after each reconnect, until a
+// request sent after it was answered: then the server has received the message.
 func (c *Client) tellSurely(ctx context.Context, m pb.Message) error {
 	for attempt := 0; ; attempt++ {
 		err := c.tellServer(ctx, m)

@@ -10,16 +10,18 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// partial is what a receiver has of a file.
+// partial is the received part of a file.
 type partial struct {
 	f    *os.File
-	name string // when all of it is there
+	name string // after the last byte
 }
 
-// FetchFile fetches a file into a folder, under a safe form of its name, or one with a number when that is taken: nothing is overwritten. Until all of it is there
-// it is called NAME.TASK.part; fetching the same file again, after a broken connection or in another process, goes on from
-// there. A fetched file is taken off the server's list. Busy when the task is under way already, Closed when the Client is, Internal when the
-// folder cannot be written to, Invalid for a size that no file has.
+// FetchFile fetches a file into a folder, under a safe form of its name, with a number
+// when that name exists: no file is overwritten. Until it is complete the file is called
+// NAME.TASK.part. After a broken connection, also in another process, fetching the same
+// file again continues there. A fetched file is removed from the server's list. Busy when
+// the same task is in progress, Closed when the Client has ended, Internal when the
+// folder is not writable, Invalid for a size that no file has.
 func (c *Client) FetchFile(f File, dir string, o FileOptions) (*Transfer, error) {
 	if f.Size <= 0 || f.Size > MaxFile {
 		return nil, im.Errorf(im.Invalid, "file of %d bytes", f.Size)
@@ -41,12 +43,14 @@ func (c *Client) FetchFile(f File, dir string, o FileOptions) (*Transfer, error)
 	return t, nil
 }
 
-// openPartial opens what is there of a file, and says how much. The last segment is fetched again: it may not be whole, and its being asked for is
-// how the server knows that the file was fetched.
+// openPartial opens the received part of a file and returns its length. The last segment
+// is fetched again. It may be incomplete, and its request tells the server that the file
+// was fetched.
 func openPartial(f File, dir string) (*partial, int64, error) {
 	p := &partial{name: CleanFileName(f.Name)}
 	var err error
-	if p.f, err = os.OpenFile(filepath.Join(dir, partName(f)), os.O_CREATE|os.O_RDWR, 0o666); err != nil {
+	path := filepath.Join(dir, partName(f))
+	if p.f, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o666); err != nil {
 		return nil, 0, err
 	}
 	info, err := p.f.Stat()
@@ -60,11 +64,12 @@ func openPartial(f File, dir string) (*partial, int64, error) {
 	return p, have, nil
 }
 
-// end closes what was fetched, and gives it its name when it is whole. It returns how the transfer ended.
+// end closes the received file, and gives it its name when it is complete. It returns the
+// result of the transfer.
 func (p *partial) end(t *Transfer, err error) error {
 	part := p.f.Name()
 	switch {
-	case err != nil && t.file.Online: // nobody will send the rest
+	case err != nil && t.file.Online: // no other client has the rest
 		if err := errors.Join(p.f.Close(), os.Remove(part)); err != nil {
 			t.c.log.Warn("partial file not removed", "err", err)
 		}
@@ -81,44 +86,51 @@ func (p *partial) end(t *Transfer, err error) error {
 	}
 	ctx, cancel := context.WithTimeout(t.c.ctx, forgetTime)
 	defer cancel()
-	if err := t.c.forgetFile(ctx, t.file); err != nil { // it is offered again, no more
+	if err := t.c.forgetFile(ctx, t.file); err != nil { // the server only offers it again
 		t.c.log.Warn("fetched file not taken off the list", "task", t.file.Task, "err", err)
 	}
 	return nil
 }
 
-// pull asks for as much as may be on the way.
+// pull requests segments until fileWindow of them are in flight.
 func (l *fileLink) pull() {
 	t := l.t
-	l.mu.Lock() // also while sending: requests go out in order
+	l.mu.Lock() // also during Send, so that requests leave in order
 	defer l.mu.Unlock()
 	have := t.Moved()
-	for l.asked = max(l.asked, have); l.asked < t.file.Size && l.asked-have < fileWindow*fileSegment; {
+	until := min(t.file.Size, have+fileWindow*fileSegment)
+	for l.asked = max(l.asked, have); l.asked < until; {
 		n := min(fileSegment, t.file.Size-l.asked)
 		l.seq++
 		err := l.conn.Send(pb.IMFilePullDataReq_builder{
-			TaskId: new(t.file.Task), UserId: new(t.c.UserID()), TransMode: fileMode(t.file.Online).Enum(), Offset: new(uint32(l.asked)), DataSize: new(uint32(n)),
+			TaskId: new(t.file.Task), UserId: new(t.c.UserID()),
+			TransMode: fileMode(t.file.Online).Enum(), Offset: new(uint32(l.asked)),
+			DataSize: new(uint32(n)),
 		}.Build(), l.seq)
 		if err != nil {
-			return // the connection has ended, and says so
+			return // the connection has ended and reports it
 		}
 		l.asked += n
 	}
 }
 
-// take takes a segment. An error ends the transfer.
+// taskGone is the result code for a task that the file server does not know any more.
+const taskGone = uint32(pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID)
+
+// take stores a segment. An error ends the transfer.
 func (l *fileLink) take(m *pb.IMFilePullDataRsp) error {
 	t := l.t
 	have, offset, n := t.Moved(), int64(m.GetOffset()), int64(len(m.GetFileData()))
 	switch {
 	case t.dst == nil || m.GetTaskId() != t.file.Task:
 		return im.Errorf(im.Malformed, "bytes of a file that was not asked for")
-	case t.file.Online && m.GetResultCode() == uint32(pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID):
-		return ErrFileCancelled // the word that the sender has gone crossed the request
+	case t.file.Online && m.GetResultCode() == taskGone:
+		return ErrFileCancelled // the notice of the sender's end crossed the request
 	case m.GetResultCode() != 0:
 		return im.Errorf(im.Denied, "the file server does not send it (%d)", m.GetResultCode())
 	case offset != have || n != min(fileSegment, t.file.Size-have) || n == 0:
-		return im.Errorf(im.Malformed, "got %d bytes at %d, %d of %d are there", n, offset, have, t.file.Size)
+		return im.Errorf(im.Malformed, "got %d bytes at %d, %d of %d are there", n, offset, have,
+			t.file.Size)
 	}
 	if _, err := t.dst.f.WriteAt(m.GetFileData(), offset); err != nil {
 		return im.WithKind(im.Internal, "write", err)

@@ -13,11 +13,14 @@ import (
 	"unicode/utf8"
 )
 
-// maxCleanName is the longest name CleanFileName gives, in bytes: file systems take 255, and something is put behind it.
+// maxCleanName is the longest result of CleanFileName, in bytes. File systems allow 255,
+// and suffixes are added.
 const maxCleanName = 200
 
-// CleanFileName makes a name from elsewhere safe to use in a folder: the last part of a path, without what file systems or terminals take for something else,
-// not hidden, not a device of any system, at most 200 bytes. What nothing is left of is called "file".
+// CleanFileName returns a safe name for a file in a folder. It keeps the last part of a
+// path. It removes or replaces characters that file systems or terminals interpret,
+// leading dots, and names of devices on any system. The result has at most 200 bytes, and
+// is "file" when no character remains.
 func CleanFileName(name string) string {
 	name = strings.ToValidUTF8(name, "_")
 	if i := strings.LastIndexAny(name, `/\`); i >= 0 {
@@ -25,7 +28,8 @@ func CleanFileName(name string) string {
 	}
 	name = strings.Map(func(r rune) rune {
 		switch {
-		case unicode.IsControl(r), unicode.Is(unicode.Cf, r), r == '\u2028', r == '\u2029', r == utf8.RuneError:
+		case unicode.IsControl(r), unicode.Is(unicode.Cf, r),
+			r == '\u2028', r == '\u2029', r == utf8.RuneError:
 			return -1
 		case strings.ContainsRune(`<>:"|?*`, r):
 			return '_'
@@ -35,7 +39,7 @@ func CleanFileName(name string) string {
 		return r
 	}, name)
 	name = strings.TrimLeft(name, ". ")
-	if strings.HasPrefix(name, "-") { // to programs that is an option
+	if strings.HasPrefix(name, "-") { // programs would take it for an option
 		name = "_" + name[1:]
 	}
 	if stem, _, _ := strings.Cut(name, "."); deviceName(strings.TrimSpace(stem)) {
@@ -47,7 +51,7 @@ func CleanFileName(name string) string {
 	return name
 }
 
-// deviceName reports whether Windows takes a name for a device, whatever follows behind a dot.
+// deviceName reports whether Windows takes a name for a device, with any extension.
 func deviceName(stem string) bool {
 	stem = strings.ToUpper(stem)
 	switch stem {
@@ -58,7 +62,8 @@ func deviceName(stem string) bool {
 	if !found {
 		digits, found = strings.CutPrefix(stem, "LPT")
 	}
-	return found && utf8.RuneCountInString(digits) == 1 && strings.ContainsAny(digits, "0123456789¹²³")
+	return found && utf8.RuneCountInString(digits) == 1 &&
+		strings.ContainsAny(digits, "0123456789¹²³")
 }
 
 // shortName cuts a name that is too long before its extension.
@@ -77,16 +82,18 @@ func shortName(name string) string {
 	return stem + ext
 }
 
-// partName is what a file is called until all of it is there: the same for the same task, and another for any other.
+// partName returns the name of a file that is not complete. It is the same for the same
+// task and differs for others.
 func partName(f File) string {
 	sum := sha256.Sum256([]byte(f.Task))
 	return CleanFileName(f.Name) + "." + hex.EncodeToString(sum[:4]) + ".part"
 }
 
-// maxNumber is how many files of one name a folder takes.
+// maxNumber is the most files with one name in a folder.
 const maxNumber = 10_000
 
-// settle gives a complete file its name, or one with a number when that is taken, and returns its path. What is there is never overwritten.
+// settle gives a complete file its name, with a number when the name exists, and returns
+// its path. It never overwrites a file.
 func settle(part, name string) (string, error) {
 	dir, ext := filepath.Dir(part), filepath.Ext(name)
 	stem := strings.TrimSuffix(name, ext)
@@ -103,7 +110,7 @@ func settle(part, name string) (string, error) {
 	return "", fmt.Errorf("%d files are called %s already", maxNumber, name)
 }
 
-// takeName moves a file to a path where nothing is. fs.ErrExist when something is.
+// takeName moves a file to a path. fs.ErrExist when the path exists.
 func takeName(part, path string) error {
 	err := os.Link(part, path)
 	if err == nil {
@@ -112,7 +119,8 @@ func takeName(part, path string) error {
 	if errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	// No links in this file system: an empty file holds the name until the real one replaces it.
+	// This file system has no hard links: an empty file reserves the name until the
+	// rename replaces it.
 	hold, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

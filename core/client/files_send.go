@@ -8,14 +8,16 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// source is what a sender reads from.
+// source is the sender's file.
 type source struct {
 	r io.ReaderAt
 }
 
-// SendFile sends a file that OfferFile has made a task for, from r, which must have the size that was said and stay as it is until the transfer has ended; closing
-// it is the caller's. What goes to the server goes on after a broken connection, and, with the same File, in another Client of the same user:
-// the server asks for what it does not have. Busy when the task is under way already, Closed when the Client is.
+// SendFile sends a file from r for a task of OfferFile. The file must have the announced
+// size and must not change before the transfer has ended. The caller closes it. An upload
+// to the server continues after a broken connection, and with the same File in another
+// Client of the same user: the server requests the missing segments. Busy when the same
+// task is in progress, Closed when the Client has ended.
 func (c *Client) SendFile(f File, r io.ReaderAt, o FileOptions) (*Transfer, error) {
 	role := pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD
 	if f.Online {
@@ -29,11 +31,13 @@ func (c *Client) SendFile(f File, r io.ReaderAt, o FileOptions) (*Transfer, erro
 	return t, nil
 }
 
-// announce tells the receiver, through the message server, that the file is with the file server.
+// announce tells the receiver, through the message server, that the file server has the
+// file.
 func (t *Transfer) announce() error {
 	f := t.file
 	return t.c.tellSurely(t.c.ctx, pb.IMFileAddOfflineReq_builder{
-		FromUserId: new(f.From), ToUserId: new(f.To), TaskId: new(f.Task), FileName: new(f.Name), FileSize: new(uint32(f.Size)),
+		FromUserId: new(f.From), ToUserId: new(f.To), TaskId: new(f.Task), FileName: new(f.Name),
+		FileSize: new(uint32(f.Size)),
 	}.Build())
 }
 
@@ -41,8 +45,10 @@ func (t *Transfer) announce() error {
 func (l *fileLink) give(seq uint16, m *pb.IMFilePullDataReq) error {
 	t := l.t
 	offset, n := int64(m.GetOffset()), int64(m.GetDataSize())
-	if t.src.r == nil || m.GetTaskId() != t.file.Task || n < 1 || n > fileSegment || offset+n > t.file.Size {
-		return im.Errorf(im.Malformed, "asked for %d bytes at %d of a file of %d", n, offset, t.file.Size)
+	if t.src.r == nil || m.GetTaskId() != t.file.Task || n < 1 || n > fileSegment ||
+		offset+n > t.file.Size {
+		return im.Errorf(im.Malformed, "asked for %d bytes at %d of a file of %d", n, offset,
+			t.file.Size)
 	}
 	if l.buf == nil {
 		l.buf = make([]byte, fileSegment)
@@ -55,10 +61,11 @@ func (l *fileLink) give(seq uint16, m *pb.IMFilePullDataReq) error {
 		return im.WithKind(im.Internal, "read", err)
 	}
 	err = l.conn.Send(pb.IMFilePullDataRsp_builder{
-		ResultCode: new(uint32(0)), TaskId: new(t.file.Task), UserId: new(t.c.UserID()), Offset: new(m.GetOffset()), FileData: l.buf[:n],
+		ResultCode: new(uint32(0)), TaskId: new(t.file.Task), UserId: new(t.c.UserID()),
+		Offset: new(m.GetOffset()), FileData: l.buf[:n],
 	}.Build(), seq)
 	if err != nil {
-		return nil // the connection has ended, and says so
+		return nil // the connection has ended and reports it
 	}
 	t.carried.Add(n)
 	t.moveTo(offset + n)

@@ -13,7 +13,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// fileServer answers logins to transfers as it is told.
+// fileServer answers logins to transfers with a function of the test.
 type fileServer struct {
 	t      testing.TB
 	ln     net.Listener
@@ -43,7 +43,7 @@ func newFileServer(t testing.TB, answer func(n int) (uint32, pb.Message)) *fileS
 	return s
 }
 
-// serve answers the login, and reads until the client has gone.
+// serve answers the login, and reads until the client closes the connection.
 func (s *fileServer) serve(c net.Conn) {
 	defer c.Close()
 	r := bufio.NewReader(c)
@@ -59,7 +59,8 @@ func (s *fileServer) serve(c net.Conn) {
 	s.logins++
 	code, then := s.answer(s.logins)
 	s.mu.Unlock()
-	out, err := pdu.Append(nil, h.Seq, pb.IMFileLoginRsp_builder{ResultCode: &code, TaskId: new("")}.Build())
+	out, err := pdu.Append(nil, h.Seq, pb.IMFileLoginRsp_builder{ResultCode: &code,
+		TaskId: new("")}.Build())
 	if err == nil && then != nil {
 		out, err = pdu.Append(out, 0, then)
 	}
@@ -73,11 +74,14 @@ func (s *fileServer) serve(c net.Conn) {
 }
 
 func (s *fileServer) file() File {
-	return File{Task: "a task", From: alice, To: bob, Name: "a.bin", Size: 3, Addrs: []string{s.ln.Addr().String()}}
+	return File{Task: "a task", From: alice, To: bob, Name: "a.bin", Size: 3,
+		Addrs: []string{s.ln.Addr().String()}}
 }
 
-// A file server lets nobody in who is not online: while there is no connection to a message server, that is no reason to give up.
-func TestFileAway(t *testing.T) {
+// TestUploadWaitsForMessageServer: a file server refuses users that are not online. A
+// refusal while the Client has no connection to a message server does not end the
+// transfer.
+func TestUploadWaitsForMessageServer(t *testing.T) {
 	s := newServer(t)
 	a := open(t, s, "alice", nil)
 	s.Crash()
@@ -85,7 +89,8 @@ func TestFileAway(t *testing.T) {
 	var back sync.Once
 	f := newFileServer(t, func(n int) (uint32, pb.Message) {
 		if a.Online() {
-			return 0, pb.IMFileState_builder{State: pb.ClientFileState_CLIENT_FILE_DONE.Enum(), TaskId: new("a task"), UserId: new(alice)}.Build()
+			return 0, pb.IMFileState_builder{TaskId: new("a task"), UserId: new(alice),
+				State: pb.ClientFileState_CLIENT_FILE_DONE.Enum()}.Build()
 		}
 		if n > 3*refusals {
 			back.Do(s.Listen)
@@ -101,8 +106,8 @@ func TestFileAway(t *testing.T) {
 	}
 }
 
-// Who is online, and refused all the same, has no business there.
-func TestFileDenied(t *testing.T) {
+// TestUploadEndsAfterRefusals: a refusal counts when the user was online.
+func TestUploadEndsAfterRefusals(t *testing.T) {
 	s := newServer(t)
 	a := open(t, s, "alice", nil)
 	f := newFileServer(t, func(int) (uint32, pb.Message) {

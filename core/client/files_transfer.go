@@ -13,33 +13,39 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// What becomes of a transfer when one side does not want it.
+// Results of a transfer that one side ended.
 var (
-	// ErrFileCancelled says that this side or the other ended the transfer. A sender or receiver who goes away in an online transfer ends it too.
+	// ErrFileCancelled means that this side or the other ended the transfer. An online
+	// transfer also ends when the sender or receiver disconnects.
 	ErrFileCancelled = im.Errorf(im.Closed, "cancelled")
-	// ErrFileRefused says that the receiver does not want the file.
+	// ErrFileRefused means that the receiver refused the file.
 	ErrFileRefused = im.Errorf(im.Denied, "refused by the receiver")
 )
 
 const (
-	fileSegment   = 32 << 10         // bytes moved at once; servers take no longer ones
-	fileWindow    = 8                // segments asked for and not there yet
-	fileBuffer    = 2 * fileSegment  // of a connection, at rest
-	maxFileFrame  = 2 * fileSegment  // longest frame taken
-	fileStall     = 2 * time.Minute  // without a byte where some are due; then another connection is tried
-	fileTell      = 5 * time.Second  // for the last word of a transfer that is given up
+	fileSegment  = 32 << 10        // bytes in one frame; servers accept no longer ones
+	fileWindow   = 8               // segments in flight
+	fileBuffer   = 2 * fileSegment // of an idle connection, in bytes
+	maxFileFrame = 2 * fileSegment // longest frame accepted, in bytes
+	// fileStall is the time without a byte, while some are due, after which another
+	// connection is tried.
+	fileStall     = 2 * time.Minute
+	fileTell      = 5 * time.Second  // for the last frame of a transfer that is given up
 	fileWriteTime = 60 * time.Second // for one segment on a slow line
-	onlineTries   = 3                // to log in to a direct transfer: a server may have to find out first who is online
-	forgetTime    = 10 * time.Second // for telling that a file was fetched
+	// onlineTries is the number of logins to a direct transfer: the server may first have
+	// to ask whether the other user is online.
+	onlineTries = 3
+	forgetTime  = 10 * time.Second // for the request that removes a fetched file from the list
 )
 
-// FileOptions are what one may want to know of a transfer.
+// FileOptions configures a transfer.
 type FileOptions struct {
-	// Progress gets the number of bytes that are over, including those of an earlier attempt, after each segment. It must not wait. Nil: nobody is told.
+	// Progress receives the number of bytes transferred, including those of earlier
+	// attempts, after each segment. It must not wait. Nil: no reports.
 	Progress func(moved int64)
 }
 
-// Transfer is a file on its way. Its methods may be called from many goroutines at once.
+// Transfer is a file in transfer. Any goroutine.
 type Transfer struct {
 	c        *Client
 	file     File
@@ -47,7 +53,8 @@ type Transfer struct {
 	progress func(int64)
 	moved    atomic.Int64
 	carried  atomic.Int64
-	entered  atomic.Bool   // was logged in to the task: a direct transfer ends with that connection
+	// Logged in to the task at least once: a direct transfer ends with that connection.
+	entered  atomic.Bool
 	quit     chan struct{} // closed by Cancel
 	quitOnce sync.Once
 	done     chan struct{}
@@ -55,32 +62,37 @@ type Transfer struct {
 	src source   // of the sender
 	dst *partial // of the receiver
 
-	err  error  // once done
-	path string // of the receiver, once done
+	err  error  // valid once done is closed
+	path string // of the receiver, valid once done is closed
 }
 
-// File is what is transferred.
+// File returns the file.
 func (t *Transfer) File() File { return t.file }
 
-// Moved is how many bytes are over.
+// Moved returns the number of bytes transferred.
 func (t *Transfer) Moved() int64 { return t.moved.Load() }
 
-// Carried is how many bytes went over this Transfer's connections: without those that were over before it began, and with those that went twice. It is
-// what tells how fast it is.
+// Carried returns the number of bytes that passed over this Transfer's connections. It
+// does not count bytes of earlier transfers, and counts repeated bytes again. It measures
+// the speed.
 func (t *Transfer) Carried() int64 { return t.carried.Load() }
 
-// Done is closed when the transfer has ended.
+// Done returns a channel that is closed when the transfer has ended.
 func (t *Transfer) Done() <-chan struct{} { return t.done }
 
-// Err says how it ended: nil when all of the file is over and safe, ErrFileCancelled, ErrFileRefused; Denied when the server does not know the task (any more), or
-// not for this user; Closed when the Client ended before – what is not online may then be taken up again; Internal when this machine's
-// disk failed; Unavailable when the connection of an online transfer broke. Only once Done is closed.
+// Err returns the result of the transfer. It is valid only after Done is closed. Nil: the
+// whole file is transferred and safe. The errors are ErrFileCancelled and ErrFileRefused;
+// Denied when the server does not know the task, or not for this user; Closed when the
+// Client ended first (a transfer with the server can be continued); Internal when the
+// local disk failed; Unavailable when the connection of an online transfer broke.
 func (t *Transfer) Err() error { return t.err }
 
-// Path is where a fetched file is, once Done is closed and Err is nil.
+// Path returns the path of a fetched file. It is valid after Done is closed, when Err is
+// nil.
 func (t *Transfer) Path() string { return t.path }
 
-// Wait waits until the transfer has ended and returns Err, or Unavailable when ctx ends before. The transfer goes on then.
+// Wait waits until the transfer has ended and returns Err. It returns Unavailable when
+// ctx ends first; the transfer continues then.
 func (t *Transfer) Wait(ctx context.Context) error {
 	select {
 	case <-t.done:
@@ -90,14 +102,17 @@ func (t *Transfer) Wait(ctx context.Context) error {
 	}
 }
 
-// Cancel ends the transfer for good, and tells the other side, or the server. A file that is being fetched from the server stays there: see RefuseFile.
+// Cancel ends the transfer for good, and tells the other side or the server. A file that
+// is being fetched remains on the server: see RefuseFile.
 func (t *Transfer) Cancel() { t.quitOnce.Do(func() { close(t.quit) }) }
 
 func (c *Client) newTransfer(f File, role pb.ClientFileRole, o FileOptions) *Transfer {
-	return &Transfer{c: c, file: f, role: role, progress: o.Progress, quit: make(chan struct{}), done: make(chan struct{})}
+	return &Transfer{c: c, file: f, role: role, progress: o.Progress, quit: make(chan struct{}),
+		done: make(chan struct{})}
 }
 
-// begin runs the transfer; Busy when the task is under way already, Closed when the Client is.
+// begin starts the transfer. Busy when the same task is in progress, Closed when the
+// Client has ended.
 func (t *Transfer) begin() error {
 	c := t.c
 	c.mu.Lock()
@@ -106,7 +121,7 @@ func (t *Transfer) begin() error {
 		return im.Errorf(im.Closed, "client closed")
 	}
 	if c.files[t.file.Task] != nil {
-		return im.Errorf(im.Busy, "this file is under way already")
+		return im.Errorf(im.Busy, "this file is already in transfer")
 	}
 	c.files[t.file.Task] = t
 	go func() {
@@ -123,10 +138,12 @@ func (t *Transfer) begin() error {
 	return nil
 }
 
-// run makes attempts until the file is over or there is no hope. Only what a server keeps survives a connection.
+// run makes attempts until the file is transferred or an attempt fails for good. Only
+// transfers with a server continue after a lost connection.
 //
-// A file server lets in who is logged in to a message server, so what it says to a Client that was not, all the time, is no refusal; and a login is a
-// reason to try at once, since whatever ended both connections is over.
+// A file server accepts only users that are logged in to a message server. So its refusal
+// counts only when the Client was logged in during the whole attempt. A login starts an
+// attempt at once, because the cause of both lost connections has ended.
 func (t *Transfer) run() error {
 	refused := 0
 	for attempt := 0; ; attempt++ {
@@ -136,7 +153,8 @@ func (t *Transfer) run() error {
 		switch {
 		case err == nil && t.role == pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD:
 			return t.announce()
-		case err == nil || t.c.ctx.Err() != nil || errors.Is(err, ErrFileCancelled) || errors.Is(err, ErrFileRefused):
+		case err == nil || t.c.ctx.Err() != nil || errors.Is(err, ErrFileCancelled) ||
+			errors.Is(err, ErrFileRefused):
 			return err
 		case im.KindOf(err) == im.Denied:
 			if still, _ := t.c.present(); there != nil && there == still {
@@ -151,7 +169,8 @@ func (t *Transfer) run() error {
 		if t.Moved() > before {
 			attempt, refused = 0, 0
 		}
-		t.c.log.Debug("file transfer broke off", "task", t.file.Task, "moved", t.Moved(), "err", err)
+		t.c.log.Debug("file transfer broke off", "task", t.file.Task, "moved", t.Moved(), "err",
+			err)
 		select {
 		case <-time.After(t.c.backoff(attempt)):
 		case <-login:
@@ -162,14 +181,16 @@ func (t *Transfer) run() error {
 	}
 }
 
-// present returns the connection that is logged in, nil without, and what is closed with the next login.
+// present returns the logged-in connection, nil without one, and a channel that the next
+// login closes.
 func (c *Client) present() (*Conn, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.conn, c.attached
 }
 
-// attempt makes one connection to the file server and works until the transfer, or the connection, ends.
+// attempt connects to the file server, and waits until the transfer or the connection
+// ends.
 func (t *Transfer) attempt() error {
 	ctx, cancel := context.WithCancel(t.c.ctx)
 	defer cancel()
@@ -189,13 +210,14 @@ func (t *Transfer) attempt() error {
 	case <-l.conn.Done():
 	case <-t.quit:
 		if t.role != pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD {
-			_ = l.tell(pb.ClientFileState_CLIENT_FILE_CANCEL) // as in settle
+			_ = l.tell(pb.ClientFileState_CLIENT_FILE_CANCEL) // see settle
 		}
 		return ErrFileCancelled
 	case <-t.c.ctx.Done():
 		return im.Errorf(im.Closed, "client closed")
 	}
-	select { // said before the connection ended
+	// The result may have arrived before the connection ended.
+	select {
 	case err := <-l.result:
 		return l.settle(err)
 	default:
@@ -213,7 +235,7 @@ func (t *Transfer) quitting() bool {
 	}
 }
 
-// tellOnly connects only to say one thing.
+// tellOnly connects only to send one state.
 func (t *Transfer) tellOnly(ctx context.Context, state pb.ClientFileState) error {
 	for attempt := 0; ; attempt++ {
 		l, err := t.connect(ctx)
@@ -234,7 +256,7 @@ func (t *Transfer) tellOnly(ctx context.Context, state pb.ClientFileState) error
 	}
 }
 
-// moveTo notes how far it is.
+// moveTo records and reports the number of bytes transferred.
 func (t *Transfer) moveTo(n int64) {
 	t.moved.Store(n)
 	if t.progress != nil {
@@ -247,16 +269,16 @@ type fileLink struct {
 	t      *Transfer
 	conn   *Conn
 	nc     net.Conn
-	result chan error // the first counts
+	result chan error // holds the first result
 	stall  *time.Timer
-	buf    []byte // of the sender; only the goroutine that reads uses it
+	buf    []byte // of the sender; used by the goroutine that reads only
 
 	mu    sync.Mutex
-	asked int64 // of the receiver: up to here was asked for
+	asked int64 // of the receiver: segments up to here were requested
 	seq   uint16
 }
 
-// connect logs in to the task, at the first server that knows it.
+// connect logs in to the task at the first server that knows it.
 func (t *Transfer) connect(ctx context.Context) (*fileLink, error) {
 	last := im.Errorf(im.Unavailable, "no address of a file server")
 	for _, addr := range t.file.Addrs {
@@ -264,8 +286,9 @@ func (t *Transfer) connect(ctx context.Context) (*fileLink, error) {
 		if err == nil {
 			return l, nil
 		}
-		if last == nil || im.KindOf(last) != im.Unavailable || len(t.file.Addrs) == 1 || addr == t.file.Addrs[0] {
-			last = err // one that could not be asked may be the one that knows the task
+		if last == nil || im.KindOf(last) != im.Unavailable || len(t.file.Addrs) == 1 ||
+			addr == t.file.Addrs[0] {
+			last = err // a server that could not be reached may be the one that knows the task
 		}
 	}
 	return nil, last
@@ -280,18 +303,23 @@ func (t *Transfer) connectTo(ctx context.Context, addr string) (*fileLink, error
 		return nil, im.WithKind(im.Unavailable, "connect to file server", err)
 	}
 	l := &fileLink{t: t, nc: nc, result: make(chan error, 1)}
-	if t.role != pb.ClientFileRole_CLIENT_REALTIME_SENDER { // who waits for a person
-		l.stall = time.AfterFunc(fileStall, func() { l.end(im.Errorf(im.Unavailable, "nothing moved for %v", fileStall)) })
+	if t.role != pb.ClientFileRole_CLIENT_REALTIME_SENDER { // this sender waits for a person
+		l.stall = time.AfterFunc(fileStall,
+			func() { l.end(im.Errorf(im.Unavailable, "nothing moved for %v", fileStall)) })
 	}
 	l.conn = newConn(nc, ConnOptions{
-		OnFrame: func(_ *Conn, h pdu.Header, body []byte) { l.frame(h, body) }, Heartbeat: t.c.opts.Heartbeat, WriteTimeout: fileWriteTime,
+		OnFrame:   func(_ *Conn, h pdu.Header, body []byte) { l.frame(h, body) },
+		Heartbeat: t.c.opts.Heartbeat, WriteTimeout: fileWriteTime,
 		MaxFrame: maxFileFrame, Buffer: fileBuffer, Logger: t.c.opts.Logger,
 	})
 	l.conn.start()
 	var res pb.IMFileLoginRsp
-	err = l.conn.Call(ctx, pb.IMFileLoginReq_builder{UserId: new(t.c.UserID()), TaskId: new(t.file.Task), FileRole: t.role.Enum()}.Build(), &res)
+	err = l.conn.Call(ctx, pb.IMFileLoginReq_builder{UserId: new(t.c.UserID()),
+		TaskId: new(t.file.Task), FileRole: t.role.Enum()}.Build(), &res)
 	if err == nil && res.GetResultCode() != 0 {
-		err = im.Errorf(im.Denied, "the file server says that the transfer is over, or not this user's (%d)", res.GetResultCode())
+		err = im.Errorf(im.Denied,
+			"the file server does not allow the transfer: it ended, or is another user's (%d)",
+			res.GetResultCode())
 	}
 	if err == nil {
 		t.entered.Store(true)
@@ -306,7 +334,8 @@ func (t *Transfer) connectTo(ctx context.Context, addr string) (*fileLink, error
 	return l, nil
 }
 
-// end says how the transfer ended, or why this connection is no good any more. The first word counts.
+// end sets the result of the transfer, or the reason why this connection failed. The
+// first value is kept.
 func (l *fileLink) end(err error) {
 	select {
 	case l.result <- err:
@@ -314,21 +343,25 @@ func (l *fileLink) end(err error) {
 	}
 }
 
-// settle tells the other side how it ended, where that is this side's to say, and returns it.
+// settle tells the other side the result when this side determines it, and returns the
+// result.
 func (l *fileLink) settle(err error) error {
 	switch kind := im.KindOf(err); {
 	case err == nil && l.t.role == pb.ClientFileRole_CLIENT_REALTIME_RECVER:
 		return l.tell(pb.ClientFileState_CLIENT_FILE_DONE)
-	case err != nil && l.t.role != pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD && (kind == im.Internal || kind == im.Malformed):
-		_ = l.tell(pb.ClientFileState_CLIENT_FILE_CANCEL) // a failed write ends the connection, which says as much
+	case err != nil && l.t.role != pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD &&
+		(kind == im.Internal || kind == im.Malformed):
+		// A failed write ends the connection, which tells the same.
+		_ = l.tell(pb.ClientFileState_CLIENT_FILE_CANCEL)
 	}
 	return err
 }
 
-// tell says the last word and waits until the server has had it.
+// tell sends the last state and waits until the server has received it.
 func (l *fileLink) tell(state pb.ClientFileState) error {
 	t := l.t
-	err := l.conn.Send(pb.IMFileState_builder{State: state.Enum(), TaskId: new(t.file.Task), UserId: new(t.c.UserID())}.Build(), l.next())
+	err := l.conn.Send(pb.IMFileState_builder{State: state.Enum(), TaskId: new(t.file.Task),
+		UserId: new(t.c.UserID())}.Build(), l.next())
 	if err != nil {
 		return err
 	}
@@ -339,13 +372,13 @@ func (l *fileLink) tell(state pb.ClientFileState) error {
 	timer := time.NewTimer(fileTell)
 	defer timer.Stop()
 	select {
-	case <-l.conn.Done(): // the server has read to the end, and closed
+	case <-l.conn.Done(): // the server has read to the end and closed
 	case <-timer.C:
 	}
 	return nil
 }
 
-// close ends the connection and waits until nothing is done for it any more.
+// close ends the connection and waits for the end of its goroutine.
 func (l *fileLink) close() {
 	if l.stall != nil {
 		l.stall.Stop()
@@ -354,7 +387,7 @@ func (l *fileLink) close() {
 	<-l.conn.Done()
 }
 
-// next is the seq of the next frame.
+// next returns the seq of the next frame.
 func (l *fileLink) next() uint16 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -362,7 +395,8 @@ func (l *fileLink) next() uint16 {
 	return l.seq
 }
 
-// frame takes what the server says; the goroutine that reads calls it. After Cancel nothing moves any more, however much was on the way.
+// frame handles a frame from the server. The goroutine that reads calls it. After Cancel
+// all frames are dropped.
 func (l *fileLink) frame(h pdu.Header, body []byte) {
 	if l.t.quitting() {
 		return
@@ -388,7 +422,7 @@ func (l *fileLink) frame(h pdu.Header, body []byte) {
 	}
 }
 
-// state takes the other side's or the server's word on the transfer.
+// state handles a state from the other side or the server.
 func (l *fileLink) state(s pb.ClientFileState) {
 	t := l.t
 	switch s {
@@ -399,7 +433,7 @@ func (l *fileLink) state(s pb.ClientFileState) {
 	case pb.ClientFileState_CLIENT_FILE_PEER_READY:
 		if t.role == pb.ClientFileRole_CLIENT_REALTIME_RECVER && t.dst != nil {
 			l.mu.Lock()
-			l.asked = t.Moved() // of a sender who comes again nothing was asked yet
+			l.asked = t.Moved() // a sender that reconnects has no requests yet
 			l.mu.Unlock()
 			l.pull()
 		}

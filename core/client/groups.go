@@ -10,16 +10,18 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Group is a group as the server shows it to a user: of im.Group it has ID, Name, Avatar, Creator, Type, Version and Members.
+// Group is a group as the server describes it to a user. The embedded im.Group has ID,
+// Name, Avatar, Creator, Type, Version and Members.
 type Group struct {
 	im.Group
 	Shield bool // the user wants no pushes for it
 }
 
-// Has reports whether a user is in the group.
+// Has reports whether a user is a member.
 func (g *Group) Has(user uint32) bool { return slices.Contains(g.Members, user) }
 
-// NormalGroups returns the normal groups that the user is in. The temporary ones show in the list of conversations.
+// NormalGroups returns the normal groups that the user is in. Temporary groups are only
+// in the list of conversations.
 func NormalGroups(ctx context.Context, c Caller) ([]im.GroupVersion, error) {
 	var res pb.IMNormalGroupListRsp
 	if err := c.Call(ctx, normalReq(c.UserID()), &res); err != nil {
@@ -28,12 +30,12 @@ func NormalGroups(ctx context.Context, c Caller) ([]im.GroupVersion, error) {
 	return versionsOf(&res), nil
 }
 
-// normalReq asks for the normal groups.
+// normalReq returns the request for the normal groups.
 func normalReq(user uint32) *pb.IMNormalGroupListReq {
 	return pb.IMNormalGroupListReq_builder{UserId: new(user)}.Build()
 }
 
-// versionsOf is what an answer to normalReq says.
+// versionsOf returns the groups in an answer to normalReq.
 func versionsOf(res *pb.IMNormalGroupListRsp) []im.GroupVersion {
 	list := make([]im.GroupVersion, 0, len(res.GetGroupVersionList()))
 	for _, v := range res.GetGroupVersionList() {
@@ -42,10 +44,11 @@ func versionsOf(res *pb.IMNormalGroupListRsp) []im.GroupVersion {
 	return list
 }
 
-// infoBatch is how many groups are asked about at once: servers pass over what exceeds 1,000.
+// infoBatch is the number of groups in one request. Servers ignore those above 1,000.
 const infoBatch = 500
 
-// GroupInfos returns those of the groups that are newer than the versions say; version 0 is for a group of which nothing is known.
+// GroupInfos returns the groups that are newer than the known versions. Version 0 means
+// that the group is not known.
 func GroupInfos(ctx context.Context, c Caller, known []im.GroupVersion) ([]Group, error) {
 	var all []Group
 	for batch := range slices.Chunk(known, infoBatch) {
@@ -58,21 +61,23 @@ func GroupInfos(ctx context.Context, c Caller, known []im.GroupVersion) ([]Group
 	return all, nil
 }
 
-// infoReq asks for groups.
+// infoReq returns a request for groups.
 func infoReq(user uint32, known []im.GroupVersion) *pb.IMGroupInfoListReq {
 	req := pb.IMGroupInfoListReq_builder{UserId: new(user)}
 	for _, v := range known {
-		req.GroupVersionList = append(req.GroupVersionList, pb.GroupVersionInfo_builder{GroupId: new(v.ID), Version: new(v.Version)}.Build())
+		req.GroupVersionList = append(req.GroupVersionList,
+			pb.GroupVersionInfo_builder{GroupId: new(v.ID), Version: new(v.Version)}.Build())
 	}
 	return req.Build()
 }
 
-// groupsOf is what an answer to infoReq says.
+// groupsOf returns the groups in an answer to infoReq.
 func groupsOf(res *pb.IMGroupInfoListRsp) []Group {
 	list := make([]Group, 0, len(res.GetGroupInfoList()))
 	for _, g := range res.GetGroupInfoList() {
 		list = append(list, Group{Shield: g.GetShieldStatus() != 0, Group: im.Group{
-			ID: g.GetGroupId(), Name: g.GetGroupName(), Avatar: g.GetGroupAvatar(), Creator: g.GetGroupCreatorId(), Type: g.GetGroupType(),
+			ID: g.GetGroupId(), Name: g.GetGroupName(), Avatar: g.GetGroupAvatar(),
+			Creator: g.GetGroupCreatorId(), Type: g.GetGroupType(),
 			Version: g.GetVersion(), Members: sorted(g.GetGroupMemberList()),
 		}})
 	}
@@ -86,20 +91,23 @@ func sorted(ids []uint32) []uint32 {
 	return slices.Compact(ids)
 }
 
-// groupState is what a Client knows of a group. Notifies name no version, so after one the version is 0, and the next connection asks anew.
+// groupState is a Client's knowledge of a group. Notifies contain no version, so after
+// one the version is 0, and the next connection requests the group again.
 type groupState struct {
 	Group
-	known   bool // Group is what the server said
-	asked   bool // an answer is on its way, or there was none
-	changed bool // a notify came since it was last asked for
+	known   bool // the server has described the group
+	asked   bool // requested on this connection: the answer is due, or did not describe the group
+	changed bool // a notify arrived after the last request
 	held    []Event
-	timer   *time.Timer // hands out what is held when no answer comes
+	timer   *time.Timer // releases the held events when no answer arrives
 }
 
-// maxHeldEvents is how many events of a group wait for its name before they go out without.
+// maxHeldEvents is the most events of a group that wait for its name. After that they are
+// reported without it.
 const maxHeldEvents = 64
 
-// Groups returns the groups the Client knows, those the user has left too, in increasing order of id.
+// Groups returns the groups that the Client knows, also left ones, in increasing order of
+// id.
 func (c *Client) Groups() []Group {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,14 +125,14 @@ func (c *Client) Group(id uint32) (Group, bool) {
 	return g.copy(), true
 }
 
-// copy is the group for others to keep.
+// copy returns a copy for the owner.
 func (g *groupState) copy() Group {
 	out := g.Group
 	out.Members = slices.Clone(g.Members)
 	return out
 }
 
-// knownGroups is Groups; c.mu is held.
+// knownGroups is Groups. The caller holds c.mu.
 func (c *Client) knownGroups() []Group {
 	var list []Group
 	for _, g := range c.groups {
@@ -136,7 +144,8 @@ func (c *Client) knownGroups() []Group {
 	return list
 }
 
-// group returns the entry of a group, making it; c.mu is held.
+// group returns the entry of a group, which it creates if necessary. The caller holds
+// c.mu.
 func (c *Client) group(id uint32) *groupState {
 	g := c.groups[id]
 	if g == nil {
@@ -146,18 +155,23 @@ func (c *Client) group(id uint32) *groupState {
 	return g
 }
 
-// CreateGroup makes a temporary group of the user and the given ones, and returns it. Invalid when the name is empty, too long, or there are too many
-// members; Denied when the server refuses.
-func (c *Client) CreateGroup(ctx context.Context, name, avatar string, members []uint32) (Group, error) {
-	switch {
-	case name == "" || len([]rune(name)) > im.MaxGroupName || len([]rune(avatar)) > im.MaxGroupName:
-		return Group{}, im.Errorf(im.Invalid, "a group's name has 1 to %d characters", im.MaxGroupName)
-	case len(members) > im.MaxGroupMembers:
-		return Group{}, im.Errorf(im.Invalid, "a group has at most %d members", im.MaxGroupMembers)
+// CreateGroup creates a temporary group of the user and the given members, and returns
+// it. Invalid when the name is empty, name or avatar is too long, or there are too many
+// members. Denied when the server refuses.
+func (c *Client) CreateGroup(ctx context.Context, name, avatar string,
+	members []uint32) (Group, error) {
+	g := im.Group{Type: pb.GroupType_GROUP_TYPE_TMP, Name: name, Avatar: avatar}
+	if err := im.CheckGroup(&g); err != nil {
+		return Group{}, err
+	}
+	if len(members) > im.MaxGroupMembers {
+		return Group{}, im.Errorf(im.Invalid, "%d members are more than %d",
+			len(members), im.MaxGroupMembers)
 	}
 	self := c.UserID()
 	req := pb.IMGroupCreateReq_builder{
-		UserId: new(self), GroupType: pb.GroupType_GROUP_TYPE_TMP.Enum(), GroupName: new(name), GroupAvatar: new(avatar),
+		UserId: new(self), GroupType: pb.GroupType_GROUP_TYPE_TMP.Enum(), GroupName: new(name),
+		GroupAvatar:  new(avatar),
 		MemberIdList: sorted(append(slices.Clone(members), self)),
 	}.Build()
 	var res pb.IMGroupCreateRsp
@@ -170,7 +184,8 @@ func (c *Client) CreateGroup(ctx context.Context, name, avatar string, members [
 			return im.Errorf(im.Malformed, "group without id")
 		}
 		g := c.group(res.GetGroupId())
-		g.known, g.Name, g.Avatar, g.Creator, g.Type = true, res.GetGroupName(), avatar, self, pb.GroupType_GROUP_TYPE_TMP
+		g.known, g.Name, g.Avatar, g.Creator = true, res.GetGroupName(), avatar, self
+		g.Type = pb.GroupType_GROUP_TYPE_TMP
 		c.setMembers(g, res.GetUserIdList())
 		made = g.copy()
 		c.emit(GroupChanged{Group: made, By: self, Added: made.Members})
@@ -179,20 +194,26 @@ func (c *Client) CreateGroup(ctx context.Context, name, avatar string, members [
 	return made, err
 }
 
-// ChangeMembers adds users to a group or takes them out, and says what became of it (Version is 0). Denied when the server refuses: in a temporary group
-// every member may add, but only the creator take out others than itself; in a normal group only the creator may do either.
-func (c *Client) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32) (im.MemberChange, error) {
+// ChangeMembers adds users to a group or removes them, and returns the result, with
+// Version 0. Denied when the server refuses. In a temporary group every member may add,
+// and only the creator may remove members other than itself. In a normal group only the
+// creator may do either.
+func (c *Client) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType,
+	users []uint32) (im.MemberChange, error) {
 	if len(users) > im.MaxGroupMembers {
-		return im.MemberChange{}, im.Errorf(im.Invalid, "a group has at most %d members", im.MaxGroupMembers)
+		return im.MemberChange{}, im.Errorf(im.Invalid, "%d members are more than %d",
+			len(users), im.MaxGroupMembers)
 	}
-	req := pb.IMGroupChangeMemberReq_builder{UserId: new(c.UserID()), ChangeType: t.Enum(), GroupId: new(group), MemberIdList: sorted(users)}.Build()
+	req := pb.IMGroupChangeMemberReq_builder{UserId: new(c.UserID()), ChangeType: t.Enum(),
+		GroupId: new(group), MemberIdList: sorted(users)}.Build()
 	var res pb.IMGroupChangeMemberRsp
 	var change im.MemberChange
 	err := c.callThen(ctx, req, &res, func() error {
 		if err := refusal(res.GetResultCode(), "the change"); err != nil {
 			return err
 		}
-		change = im.MemberChange{Current: sorted(res.GetCurUserIdList()), Changed: sorted(res.GetChgUserIdList())}
+		change = im.MemberChange{Current: sorted(res.GetCurUserIdList()),
+			Changed: sorted(res.GetChgUserIdList())}
 		c.changeGroup(group, c.self.ID, t, change)
 		return nil
 	})
@@ -201,7 +222,8 @@ func (c *Client) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModi
 
 // ShieldGroup turns pushes for a group off or on. Denied when the server refuses.
 func (c *Client) ShieldGroup(ctx context.Context, group uint32, on bool) error {
-	req := pb.IMGroupShieldReq_builder{UserId: new(c.UserID()), GroupId: new(group), ShieldStatus: new(number(on))}.Build()
+	req := pb.IMGroupShieldReq_builder{UserId: new(c.UserID()), GroupId: new(group),
+		ShieldStatus: new(number(on))}.Build()
 	var res pb.IMGroupShieldRsp
 	return c.callThen(ctx, req, &res, func() error {
 		if err := refusal(res.GetResultCode(), "the setting"); err != nil {
@@ -217,8 +239,9 @@ func (c *Client) ShieldGroup(ctx context.Context, group uint32, on bool) error {
 	})
 }
 
-// RefreshGroups asks what groups the user is in and what became of them: for those made by administrators, of which clients are not told before they log in
-// again. GroupChanged tells what is new.
+// RefreshGroups requests the user's groups and their changes. It finds groups that
+// administrators created, which servers otherwise announce only at the next login.
+// GroupChanged reports the differences.
 func (c *Client) RefreshGroups(ctx context.Context) error {
 	normal, err := NormalGroups(ctx, c)
 	if err != nil {
@@ -239,8 +262,9 @@ func (c *Client) RefreshGroups(ctx context.Context) error {
 	return nil
 }
 
-// groupQuestions returns the groups to be asked about, with the versions known: those known, those of the list that are newer, and others that
-// are unknown; so many at a time as servers answer. c.mu is held.
+// groupQuestions returns the groups to request, with their known versions, in batches of
+// the size that servers answer. These are the known groups, groups of the list with
+// another version, and the others that are not known. The caller holds c.mu.
 func (c *Client) groupQuestions(normal []im.GroupVersion, others []uint32) [][]im.GroupVersion {
 	ids := make(map[uint32]struct{}, len(c.groups)+len(normal))
 	for id := range c.groups {
@@ -267,7 +291,8 @@ func (c *Client) groupQuestions(normal []im.GroupVersion, others []uint32) [][]i
 	return slices.Collect(slices.Chunk(ask, infoBatch))
 }
 
-// tellGroups reports groups that are new or changed, but for what Ready will say; c.mu is held.
+// tellGroups reports new and changed groups, unless Ready is still to report them. The
+// caller holds c.mu.
 func (c *Client) tellGroups(changed []Group) {
 	for _, g := range changed {
 		if c.baseline {
@@ -276,7 +301,8 @@ func (c *Client) tellGroups(changed []Group) {
 	}
 }
 
-// callThen is Call, with then called right after the answer was decoded, before any later frame, with c.mu held.
+// callThen is Call with a function that runs right after the answer was decoded, before
+// any later frame, with c.mu held.
 func (c *Client) callThen(ctx context.Context, req, resp pb.Message, then func() error) error {
 	c.mu.Lock()
 	conn := c.conn
@@ -291,12 +317,13 @@ func (c *Client) callThen(ctx context.Context, req, resp pb.Message, then func()
 	})
 }
 
-// setMembers takes the members as a server listed them without a version; c.mu is held.
+// setMembers sets the members from a server's list without a version. The caller holds
+// c.mu.
 func (c *Client) setMembers(g *groupState, members []uint32) {
 	g.Members, g.Version, g.changed = sorted(members), 0, true
 }
 
-// changeGroup takes a change of members, and asks for the group when it is new here; c.mu is held.
+// changeGroup applies and reports a change of members. The caller holds c.mu.
 func (c *Client) changeGroup(id, by uint32, t pb.GroupModifyType, change im.MemberChange) {
 	g := c.group(id)
 	c.setMembers(g, change.Current)
@@ -313,15 +340,18 @@ func (c *Client) changeGroup(id, by uint32, t pb.GroupModifyType, change im.Memb
 	c.groupEvent(g, e)
 }
 
-// joined forgets what was accounted for in a group: ids from before the user joined (again) will never be given. c.mu is held.
+// joined resets the base of a group's conversation, because servers never return messages
+// from before the user joined. The caller holds c.mu.
 func (c *Client) joined(p Peer) {
 	if v := c.convs[p]; v != nil && v.fetch == nil {
 		v.base = 0
 	}
 }
 
-// groupEvent reports an event about a group, after the group's name is known if the server gives it soon: nobody is told when somebody else
-// makes a group, so its first message is the first that is heard of it. Events of one group stay in order. c.mu is held.
+// groupEvent reports an event of a group, and first waits a short time for the group's
+// name if it is not known. Servers do not tell members that a group was created, so the
+// first message may be the first news of a group. Events of one group stay in order. The
+// caller holds c.mu.
 func (c *Client) groupEvent(g *groupState, e Event) {
 	if g.known || len(g.held) == 0 && g.asked || c.conn == nil || c.opts.OnEvent == nil {
 		c.emit(c.named(g, e))
@@ -342,7 +372,8 @@ func (c *Client) groupEvent(g *groupState, e Event) {
 	})
 }
 
-// named puts what is known of the group now into an event made before; c.mu is held.
+// named returns the event with the present data of the group, and with the members of the
+// event. The caller holds c.mu.
 func (c *Client) named(g *groupState, e Event) Event {
 	if ch, ok := e.(GroupChanged); ok {
 		members := ch.Group.Members
@@ -353,7 +384,7 @@ func (c *Client) named(g *groupState, e Event) Event {
 	return e
 }
 
-// release reports what was held; c.mu is held.
+// release reports the held events. The caller holds c.mu.
 func (c *Client) release(g *groupState) {
 	if g.timer != nil {
 		g.timer.Stop()
@@ -365,7 +396,7 @@ func (c *Client) release(g *groupState) {
 	g.held = nil
 }
 
-// askGroup asks for one group; c.mu is held.
+// askGroup requests one group. The caller holds c.mu.
 func (c *Client) askGroup(g *groupState) {
 	g.asked, g.changed = true, false
 	conn, req := c.conn, infoReq(c.self.ID, []im.GroupVersion{{ID: g.ID}})
@@ -378,7 +409,8 @@ func (c *Client) askGroup(g *groupState) {
 			c.askGroup(g)
 			return
 		}
-		g.asked = !g.known // what is not there is not asked for again on this connection
+		// A group that the server does not describe is requested once per connection.
+		g.asked = !g.known
 		if _, told := first(g.held).(GroupChanged); len(news) > 0 && !told {
 			c.emit(GroupChanged{Group: g.copy()})
 		}
@@ -386,7 +418,7 @@ func (c *Client) askGroup(g *groupState) {
 	})
 }
 
-// first is the first event, nil when there is none.
+// first returns the first event, nil when there is none.
 func first(list []Event) Event {
 	if len(list) == 0 {
 		return nil
@@ -394,8 +426,9 @@ func first(list []Event) Event {
 	return list[0]
 }
 
-// takeGroups takes what the server says of groups that were asked for, and returns those that are new or changed. Where a notify came in the
-// meantime its members count, for the answer may be older. c.mu is held.
+// takeGroups stores the server's description of requested groups, and returns the new and
+// changed ones. When a notify arrived after the request, its members are kept, because
+// the answer may be older. The caller holds c.mu.
 func (c *Client) takeGroups(list []Group, asked []im.GroupVersion) []Group {
 	var changed []Group
 	for _, n := range list {
@@ -414,13 +447,15 @@ func (c *Client) takeGroups(list []Group, asked []im.GroupVersion) []Group {
 	return changed
 }
 
-// same reports whether a group looks as before to its members.
+// same reports whether n has the same properties and members as the group.
 func (g *groupState) same(n Group) bool {
-	return g.Name == n.Name && g.Avatar == n.Avatar && g.Creator == n.Creator && g.Type == n.Type && g.Shield == n.Shield &&
+	return g.Name == n.Name && g.Avatar == n.Avatar && g.Creator == n.Creator &&
+		g.Type == n.Type && g.Shield == n.Shield &&
 		slices.Equal(g.Members, n.Members)
 }
 
-// forgetAsked gives up on answers of a connection that is lost; c.mu is held.
+// forgetAsked resets the requests on a lost connection, and releases the held events. The
+// caller holds c.mu.
 func (c *Client) forgetAsked() {
 	for _, g := range c.groups {
 		g.asked = false
@@ -428,7 +463,8 @@ func (c *Client) forgetAsked() {
 	}
 }
 
-// received reports a message, behind its group's name if it is one of a group; c.mu is held.
+// received reports a message, and first waits for the name of its group. The caller holds
+// c.mu.
 func (c *Client) received(r Received) {
 	if !r.Peer.Group {
 		c.emit(r)
@@ -436,7 +472,9 @@ func (c *Client) received(r Received) {
 	}
 	g := c.group(r.Peer.ID)
 	c.groupEvent(g, r)
-	if g.known && !g.asked && !g.Has(c.self.ID) && c.conn != nil { // only members get messages: a notify was missed, or came late
+	// Only members receive messages, so the notify of the user's membership was lost or
+	// is late.
+	if g.known && !g.asked && !g.Has(c.self.ID) && c.conn != nil {
 		c.askGroup(g)
 	}
 }

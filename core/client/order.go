@@ -8,34 +8,36 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// What Send queues leaves in order, and is stored in order, conversation by conversation.
+// Messages of Send leave in order, and are stored in order, conversation by conversation.
 //
-// While a server acks promptly, messages of one conversation are pipelined: a server of this
-// project does not store what is pipelined behind a message that it could not store. Other servers
-// do not keep that rule, so a new message is held back here once an older one has been without ack
-// for holdAfter. After a timeout, a refusal or a reconnect the oldest message of the conversation
-// is sent again alone, and the others follow its ack.
+// While the server acks promptly, messages of one conversation are pipelined: servers of
+// this project store no message that is pipelined behind one that they could not store.
+// Other servers do not have this rule, so the Client holds back new messages when an
+// older one of the conversation has waited longer than holdAfter for its ack. After a
+// timeout, a refusal or a reconnect, the oldest message of the conversation is sent again
+// alone, and the others follow its ack.
 
-// sendState is where an outgoing message is.
+// sendState is the state of an outgoing message.
 type sendState uint8
 
 const (
-	sendWaiting sendState = iota // it leaves when those before it allow
-	sendFlying                   // sent, without an answer so far
+	sendWaiting sendState = iota // to be sent when the messages before it allow
+	sendFlying                   // in flight: sent and without an answer
 	sendResting                  // refused for now; a timer sends it again
 )
 
-// holdAfter is how long a message may be without ack before later ones of its conversation wait.
-// Servers ack within 300 ms while nothing is down.
+// holdAfter is the time that a message may wait for its ack before later messages of its
+// conversation are held back. Servers ack within 300 ms unless a part of them is down.
 const holdAfter = 300 * time.Millisecond
 
-// pump sends what may leave, oldest first, as fast as SendRate allows; c.mu is held.
+// pump sends the messages that may leave, oldest first, as fast as SendRate allows. The
+// caller holds c.mu.
 func (c *Client) pump() {
 	if c.conn == nil {
 		return
 	}
 	now := time.Now()
-	var held map[Peer]bool // conversations whose later messages wait
+	var held map[Peer]bool // conversations whose later messages are held back
 	hold := func(p Peer) {
 		if held == nil {
 			held = make(map[Peer]bool)
@@ -44,10 +46,11 @@ func (c *Client) pump() {
 	}
 	for i, o := range c.out {
 		switch {
-		case o.state == sendResting, o.state == sendFlying && (o.repeat || now.Sub(o.sentAt) > c.opts.holdAfter):
+		case o.state == sendResting, o.state == sendFlying &&
+			(o.repeat || now.Sub(o.sentAt) > c.opts.holdAfter):
 			hold(o.to)
 		case o.repeat && c.oldest(o.to, i) != o:
-			hold(o.to) // it is sent again alone
+			hold(o.to) // only the oldest is sent again
 		case o.state == sendFlying || held[o.to]:
 		case !c.limit.Allow():
 			c.pumpLater()
@@ -57,7 +60,9 @@ func (c *Client) pump() {
 				if im.KindOf(err) == im.Busy {
 					c.pumpLater()
 				}
-				return // else the connection ends, and the next one sends again
+				// After other errors the connection ends, and the next one sends the
+				// messages again.
+				return
 			}
 			if o.repeat {
 				hold(o.to)
@@ -66,7 +71,8 @@ func (c *Client) pump() {
 	}
 }
 
-// transmit sends a message, again under the seq that it had on this connection; c.mu is held.
+// transmit sends a message, or sends it again with its seq on this connection. The caller
+// holds c.mu.
 func (c *Client) transmit(o *outgoing, now time.Time) error {
 	conn := c.conn
 	answered := func(body []byte, err error) {
@@ -99,7 +105,7 @@ func (c *Client) transmit(o *outgoing, now time.Time) error {
 	return nil
 }
 
-// after sets what happens next to a message, unless something else does before.
+// after starts the message's timer in place of its last one.
 func (o *outgoing) after(d time.Duration, do func()) {
 	if o.timer != nil {
 		o.timer.Stop()
@@ -107,18 +113,20 @@ func (o *outgoing) after(d time.Duration, do func()) {
 	o.timer = time.AfterFunc(d, do)
 }
 
-// overdue takes back a message whose ack did not come, and those of its conversation that were sent
-// behind it: they leave again after it.
+// overdue handles a missing ack. The message and the later ones of its conversation that
+// are in flight are sent again, in order.
 func (c *Client) overdue(o *outgoing, conn *Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := c.index(o)
-	if c.conn != conn || i < 0 || o.state != sendFlying || time.Since(o.sentAt) < c.opts.AckTimeout {
+	if c.conn != conn || i < 0 || o.state != sendFlying ||
+		time.Since(o.sentAt) < c.opts.AckTimeout {
 		return
 	}
 	defer c.pump()
 	if o.timeouts++; o.timeouts >= c.opts.Attempts {
-		c.giveUp(o, im.Errorf(im.Unavailable, "the server did not take it in %d attempts", o.attempts))
+		c.giveUp(o, im.Errorf(im.Unavailable, "the server did not ack it in %d attempts",
+			o.attempts))
 		return
 	}
 	for _, later := range c.out[i:] {
@@ -129,7 +137,7 @@ func (c *Client) overdue(o *outgoing, conn *Conn) {
 	}
 }
 
-// giveUp removes a message that is not stored, and tells; c.mu is held.
+// giveUp removes a message that is not stored, and reports it. The caller holds c.mu.
 func (c *Client) giveUp(o *outgoing, err error) {
 	c.remove(o)
 	o.timer.Stop()
@@ -139,7 +147,7 @@ func (c *Client) giveUp(o *outgoing, err error) {
 	c.emit(SendFailed{ID: o.id, Peer: o.to, Err: err})
 }
 
-// answered takes the server's ack or refusal; the goroutine that reads calls it.
+// answered handles the server's ack or refusal. The goroutine that reads calls it.
 func (c *Client) answered(o *outgoing, conn *Conn, body []byte) {
 	var ack pb.IMMsgDataAck
 	err := ack.ParseBody(body)
@@ -158,14 +166,15 @@ func (c *Client) answered(o *outgoing, conn *Conn, body []byte) {
 		c.acked(o, ack.GetMsgId())
 	case c.conn != conn: // the present connection sends it again
 	case ack.GetRefusal() == pb.MsgRefusal_MSG_REFUSAL_REJECTED:
-		c.giveUp(o, im.Errorf(im.Denied, "the server does not store it"))
+		c.giveUp(o, im.Errorf(im.Denied, "the server refuses the message"))
 	default:
 		c.refused(o, conn)
 	}
 }
 
-// refused lets a message rest that was not stored for now; c.mu is held. Only the oldest of its
-// conversation is sent again after a pause: the others follow it.
+// refused handles a message that was not stored for now. Only the oldest of its
+// conversation is sent again after a pause, and the others follow its ack. The caller
+// holds c.mu.
 func (c *Client) refused(o *outgoing, conn *Conn) {
 	o.timer.Stop()
 	o.state, o.repeat = sendWaiting, true
@@ -188,7 +197,8 @@ func (c *Client) refused(o *outgoing, conn *Conn) {
 	})
 }
 
-// oldest returns the oldest message of a conversation among the first last + 1; c.mu is held.
+// oldest returns the oldest message of a conversation among the first last + 1. The
+// caller holds c.mu.
 func (c *Client) oldest(p Peer, last int) *outgoing {
 	for _, o := range c.out[:last] {
 		if o.to == p {
@@ -198,27 +208,28 @@ func (c *Client) oldest(p Peer, last int) *outgoing {
 	return c.out[last]
 }
 
-// retries is the schedule of attempts to send a message again that the server could not store. A
-// message sent while a db_proxy restarts is stored within 400 ms of its return.
+// retries returns the schedule of attempts for a message that the server could not store.
+// A message sent during a restart of a db_proxy is stored within 400 ms of its return.
 func (o *Options) retries() backoff.Policy {
 	return backoff.Policy{First: 100 * time.Millisecond, Recent: 400 * time.Millisecond,
 		Fresh: freshOutage, Max: max(o.AckTimeout, 400*time.Millisecond), Spread: 0.5}
 }
 
-// acked takes a message's id; c.mu is held.
+// acked records a message's id. The caller holds c.mu.
 func (c *Client) acked(o *outgoing, id uint32) {
 	o.timer.Stop()
 	c.remove(o)
 	c.emit(Acked{ID: o.id, Peer: o.to, MsgID: id})
 	if o.stored != nil && o.stored.Message.ID != id {
-		c.received(*o.stored) // what looked like a copy of it was the same text from another device
+		c.received(*o.stored) // another device sent an equal text, which was taken for this message
 	}
 	v := c.conv(o.to)
 	v.sentOwn(id)
 	c.watch(o.to, v)
 }
 
-// sendAgain makes all messages without ack leave on a new connection, oldest first; c.mu is held.
+// sendAgain makes all messages without ack leave on a new connection, oldest first. The
+// caller holds c.mu.
 func (c *Client) sendAgain() {
 	for _, o := range c.out {
 		o.repeat = o.repeat || o.attempts > 0

@@ -11,7 +11,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// storedTexts is what the server has of a conversation, in order of id.
+// storedTexts returns the server's texts of a conversation, in order of id.
 func storedTexts(t *testing.T, a *person, s *clienttest.Server, other uint32) string {
 	t.Helper()
 	var list []string
@@ -25,8 +25,8 @@ func storedTexts(t *testing.T, a *person, s *clienttest.Server, other uint32) st
 	return strings.Join(list, " ")
 }
 
-// dropping makes a server ignore the first n frames of a text, as one does whose db_proxy is away,
-// and has no word for it.
+// dropping makes a server drop the first n frames of a text without an answer, as a
+// server does whose db_proxy is down and that does not know refusals.
 func dropping(t *testing.T, a *person, s *clienttest.Server, text string, n int) {
 	t.Helper()
 	s.Filter(func(f clienttest.Frame) bool {
@@ -42,11 +42,15 @@ func dropping(t *testing.T, a *person, s *clienttest.Server, text string, n int)
 	})
 }
 
-// TestNewBehindUnacked: a server drops A without a word, and stores everything else. What is sent
-// once A is late waits for it; another conversation does not.
-func TestNewBehindUnacked(t *testing.T) {
+// TestNewMessageWaitsForLateAck: the server drops A without an answer and stores all
+// others. The later messages of the conversation wait for A, another conversation does
+// not.
+func TestNewMessageWaitsForLateAck(t *testing.T) {
 	s := newServer(t)
-	a := open(t, s, "alice", func(o *Options) { o.AckTimeout, o.holdAfter = 20*time.Millisecond, 1 })
+	a := open(t, s, "alice", func(o *Options) {
+		o.AckTimeout, o.holdAfter = 20*time.Millisecond,
+			1
+	})
 	dropping(t, a, s, "A", 3)
 	a.send(bob, "A")
 	s.WaitFrames(pb.CmdMsgData, 1)
@@ -62,9 +66,9 @@ func TestNewBehindUnacked(t *testing.T) {
 	}
 }
 
-// TestRefusedInOrder: a server refuses everything of a conversation for a while, and says so. What
-// was pipelined is stored in order, without a timeout.
-func TestRefusedInOrder(t *testing.T) {
+// TestRefusedMessagesAreStoredInOrder: the server refuses all messages of a conversation
+// for a time. After that the pipelined messages are stored in order, without a timeout.
+func TestRefusedMessagesAreStoredInOrder(t *testing.T) {
 	s := newServer(t)
 	a := open(t, s, "alice", func(o *Options) { o.AckTimeout = time.Hour })
 	refused := 0
@@ -96,8 +100,8 @@ func TestRefusedInOrder(t *testing.T) {
 	}
 }
 
-// TestRejected: what can never be stored fails at once, and holds nothing back.
-func TestRejected(t *testing.T) {
+// TestRejectedMessageFailsAtOnce checks that the messages behind it are sent.
+func TestRejectedMessageFailsAtOnce(t *testing.T) {
 	s := newServer(t)
 	a := open(t, s, "alice", func(o *Options) { o.AckTimeout = time.Hour })
 	first := true
@@ -116,8 +120,8 @@ func TestRejected(t *testing.T) {
 	waitFor[Acked](a, 1)
 }
 
-// TestOrderAcrossConnections: the connection is lost with messages under way, and the next server
-// drops the first of them without a word.
+// TestOrderAcrossConnections loses the connection with messages in flight. The next
+// server drops the first of them without an answer.
 func TestOrderAcrossConnections(t *testing.T) {
 	s := newServer(t)
 	a := open(t, s, "alice", func(o *Options) { o.AckTimeout = 20 * time.Millisecond })
@@ -135,8 +139,8 @@ func TestOrderAcrossConnections(t *testing.T) {
 	}
 }
 
-// TestPipelined: while nothing is wrong messages do not wait for each other's acks.
-func TestPipelined(t *testing.T) {
+// TestMessagesArePipelined sends several messages without an ack.
+func TestMessagesArePipelined(t *testing.T) {
 	s := newServer(t)
 	a := open(t, s, "alice", func(o *Options) { o.holdAfter = time.Hour })
 	s.MuteAcks(true)

@@ -10,29 +10,36 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// conv is what a Client knows of a conversation. Ids of a conversation count up by one, so a missing one shows; both sides draw from the
-// same numbers, so those of the user's own messages must be known to tell a gap from a message just sent.
+// conv is a Client's knowledge of a conversation. The ids of a conversation count up by
+// one, so a missing message leaves a gap. Both sides use the same numbers, so the Client
+// must know the ids of its own messages to tell a gap from a message that it just sent.
 type conv struct {
-	base      uint32              // every id up to here is accounted for: delivered, one's own, or older than the Client
-	delivered uint32              // highest id handed to the owner; what is not above it is a duplicate
+	// base: every id up to here is settled: delivered, the user's own, or older than the
+	// Client.
+	base      uint32
+	delivered uint32              // highest id delivered; ids up to it are duplicates
 	own       map[uint32]struct{} // acked ids of own messages above base
-	missing   map[uint32]struct{} // ids below delivered that the server did not have when asked; if one comes after all it is no duplicate
-	held      []im.Message        // pushed, waiting for the gap before them
-	overflow  bool                // more were pushed than may be held
-	fetch     *fetch              // fills the gap; nil when there is none
-	watched   bool                // a timer looks into a gap below own messages
-	dirty     bool                // a gap was open when the connection was lost
+	// missing holds ids below delivered that the server did not return. A message with
+	// such an id is not a duplicate.
+	missing  map[uint32]struct{}
+	held     []im.Message // pushed, and waiting for the gap before them
+	overflow bool         // more messages were pushed than may be held
+	fetch    *fetch       // fills the gap; nil without one
+	watched  bool         // a timer will check a gap below own messages
+	dirty    bool         // a gap was open when the connection was lost
 }
 
-// Limits of what is kept per conversation. Beyond maxOwn the history is asked for what is between; beyond the others, and beyond sixteen times maxOwn
-// while it is asked, gaps may go unnoticed, or a late message is taken for a duplicate.
+// Limits per conversation. Above maxOwn own ids the Client fetches the history between
+// them. Above the other limits, and above sixteen times maxOwn during the fetch, a gap
+// may stay unnoticed, or a late message is taken for a duplicate.
 const (
 	maxOwn     = 256
 	maxMissing = 256
 	maxHeld    = 1000
 )
 
-// conv returns the entry of a conversation, making it; c.mu is held.
+// conv returns the entry of a conversation, which it creates if necessary. The caller
+// holds c.mu.
 func (c *Client) conv(p Peer) *conv {
 	v := c.convs[p]
 	if v == nil {
@@ -42,7 +49,7 @@ func (c *Client) conv(p Peer) *conv {
 	return v
 }
 
-// sentOwn notes the id of an own message.
+// sentOwn records the id of an own message.
 func (v *conv) sentOwn(id uint32) {
 	if id <= v.base {
 		return
@@ -56,13 +63,15 @@ func (v *conv) sentOwn(id uint32) {
 			v.base = max(v.base, id)
 		}
 	}
-	if v.fetch == nil { // else the fetched copy of the message must still be known for an own one
+	if v.fetch == nil { // during a fetch the fetched copy must still be known as own
 		v.advance()
 	}
 }
 
-// watch looks into a gap below own messages that does not close by itself: what is missing there was stored and not pushed, as happens when its
-// sender's message server finds no route server, and only a later push would tell. c.mu is held.
+// watch starts a check of a gap below own messages that does not close. A message in the
+// gap was stored and not pushed, as happens when the sender's message server has no route
+// server. Without the check only a later push would reveal the gap. The caller holds
+// c.mu.
 func (c *Client) watch(p Peer, v *conv) {
 	switch {
 	case len(v.own) == 0 || v.fetch != nil || !c.baseline || c.conn == nil:
@@ -96,7 +105,8 @@ func (v *conv) advance() {
 	}
 }
 
-// push takes a frame that is no answer. An error means that it does not decode.
+// push handles a frame that is not an answer. An error means that the frame does not
+// decode.
 func (c *Client) push(conn *Conn, h pdu.Header, body []byte) error {
 	switch h.Command {
 	case pb.CmdMsgData:
@@ -116,7 +126,8 @@ func (c *Client) push(conn *Conn, h pdu.Header, body []byte) error {
 		if err := m.ParseBody(body); err != nil {
 			return err
 		}
-		c.tell(ReadElsewhere{Peer: peerOf(m.GetSessionType(), m.GetSessionId()), MsgID: m.GetMsgId()})
+		c.tell(ReadElsewhere{Peer: peerOf(m.GetSessionType(), m.GetSessionId()),
+			MsgID: m.GetMsgId()})
 	case pb.CmdKickUser:
 		var m pb.IMKickUser
 		if err := m.ParseBody(body); err != nil {
@@ -129,7 +140,8 @@ func (c *Client) push(conn *Conn, h pdu.Header, body []byte) error {
 	return nil
 }
 
-// pushOther takes what concerns neither messages nor the connection. An error means that it does not decode.
+// pushOther handles frames that concern neither messages nor the connection. An error
+// means that the frame does not decode.
 func (c *Client) pushOther(h pdu.Header, body []byte) error {
 	m, err := pdu.Decode(h.Command, body)
 	if err != nil {
@@ -143,7 +155,8 @@ func (c *Client) pushOther(h pdu.Header, body []byte) error {
 	defer c.mu.Unlock()
 	switch m := m.(type) {
 	case *pb.IMGroupChangeMemberNotify:
-		change := im.MemberChange{Current: m.GetCurUserIdList(), Changed: sorted(m.GetChgUserIdList())}
+		change := im.MemberChange{Current: m.GetCurUserIdList(),
+			Changed: sorted(m.GetChgUserIdList())}
 		c.changeGroup(m.GetGroupId(), m.GetUserId(), m.GetChangeType(), change)
 	case *pb.IMRemoveSessionNotify:
 		c.emit(SessionRemoved{Peer: peerOf(m.GetSessionType(), m.GetSessionId())})
@@ -169,7 +182,8 @@ func (c *Client) pushOther(h pdu.Header, body []byte) error {
 	return nil
 }
 
-// kick ends the session as the server wishes. The first servers leave the connection open, so it is closed here.
+// kick ends the session on the server's request. The first servers leave the connection
+// open, so the Client closes it.
 func (c *Client) kick(conn *Conn, reason pb.KickReasonType) {
 	c.mu.Lock()
 	c.kicked = reason
@@ -177,9 +191,11 @@ func (c *Client) kick(conn *Conn, reason pb.KickReasonType) {
 	_ = conn.Close()
 }
 
-// message takes a pushed message and acks it, also one seen before: its ack may have been lost.
+// message handles a pushed message and acks it. It also acks a duplicate, because its ack
+// may have been lost.
 func (c *Client) message(conn *Conn, d *pb.MsgData) {
-	m := im.Message{ID: d.MsgID, From: d.FromUserID, To: d.ToSessionID, Created: d.CreateTime, Type: d.Type, Data: d.Data}
+	m := im.Message{ID: d.MsgID, From: d.FromUserID, To: d.ToSessionID, Created: d.CreateTime,
+		Type: d.Type, Data: d.Data}
 	self := conn.UserID()
 	peer, session := Peer{ID: m.From}, m.From
 	switch {
@@ -192,12 +208,15 @@ func (c *Client) message(conn *Conn, d *pb.MsgData) {
 	c.mu.Lock()
 	c.take(conn, peer, m)
 	c.mu.Unlock()
-	_ = conn.Send(pb.IMMsgDataAck_builder{ // a failed write ends the connection, and the message is fetched after the next one
-		UserId: new(self), SessionId: new(session), MsgId: new(m.ID), SessionType: peer.SessionType().Enum(),
+	// A failed write ends the connection, and the message is fetched after the next one.
+	_ = conn.Send(pb.IMMsgDataAck_builder{
+		UserId: new(self), SessionId: new(session), MsgId: new(m.ID),
+		SessionType: peer.SessionType().Enum(),
 	}.Build(), 0)
 }
 
-// take delivers a pushed message, or keeps it until the gap before it is filled; c.mu is held.
+// take delivers a pushed message, or holds it until the gap before it is filled. The
+// caller holds c.mu.
 func (c *Client) take(conn *Conn, p Peer, m im.Message) {
 	v := c.conv(p)
 	switch {
@@ -224,10 +243,12 @@ func (c *Client) take(conn *Conn, p Peer, m im.Message) {
 	}
 }
 
-// hand reports a message as the newest of its conversation, unless it is one of Send's; c.mu is held.
+// hand reports a message as the newest of its conversation, unless it is a message of
+// Send. The caller holds c.mu.
 func (c *Client) hand(p Peer, v *conv, m im.Message, missed bool) {
 	_, own := v.own[m.ID]
-	own = own || m.From == c.self.ID && m.ID <= v.base // only advance moves base past what was not delivered
+	// Only advance moves base over ids that were not delivered.
+	own = own || m.From == c.self.ID && m.ID <= v.base
 	if !own && !c.claim(p, m) {
 		c.received(Received{Peer: p, Message: m, Missed: missed})
 	}
@@ -236,8 +257,10 @@ func (c *Client) hand(p Peer, v *conv, m im.Message, missed bool) {
 	v.advance()
 }
 
-// claim reports whether m is a copy of a message that this Client sent and has no ack of yet: the server shows it to other connections, and a
-// connection after a reconnect is another. There is no id to tell by, so equal content counts, and the ack corrects it.
+// claim reports whether m is a copy of a message that this Client sent and that has no
+// ack yet. Servers push a message to the sender's other connections, and the connection
+// after a reconnect is another one. The copy has no client_msg_id, so a message with
+// equal content is taken for it. The ack corrects a mistake.
 func (c *Client) claim(p Peer, m im.Message) bool {
 	if m.From != c.self.ID {
 		return false
@@ -251,7 +274,8 @@ func (c *Client) claim(p Peer, m im.Message) bool {
 	return false
 }
 
-// settle delivers, in order, what a fetch brought and what was pushed meanwhile, and gives up on ids that the server does not have; c.mu is held.
+// settle delivers, in order, the messages of a fetch and those pushed meanwhile. Ids that
+// the server did not return are given up. The caller holds c.mu.
 func (c *Client) settle(p Peer, v *conv, fetched []im.Message) {
 	live := make(map[uint32]bool, len(v.held))
 	all := slices.Clone(v.held)
@@ -277,7 +301,7 @@ func (c *Client) settle(p Peer, v *conv, fetched []im.Message) {
 	}
 }
 
-// skip notes the ids between base and the next message as missing.
+// skip records the ids between base and the next message as missing.
 func (v *conv) skip(next uint32) {
 	for id := v.base + 1; id < next && len(v.missing) < maxMissing; id++ {
 		if _, own := v.own[id]; own {

@@ -13,13 +13,14 @@ import (
 	"teamtalk/core/im"
 )
 
-// Registrar is a server's HTTP API, as far as people register themselves there.
+// Registrar calls the registration in a server's HTTP API.
 type Registrar struct {
 	url  string // of the call
 	http *http.Client
 }
 
-// NewRegistrar makes a Registrar of the HTTP API at a URL; without a scheme it is http. hc nil: a client without cookies. Invalid when the URL is none.
+// NewRegistrar returns a Registrar for the HTTP API at a URL; the default scheme is http.
+// With a nil hc it uses a client without cookies. Invalid when the URL is not valid.
 func NewRegistrar(hc *http.Client, api string) (*Registrar, error) {
 	u, err := webURL(api)
 	if err != nil {
@@ -28,12 +29,16 @@ func NewRegistrar(hc *http.Client, api string) (*Registrar, error) {
 	if hc == nil {
 		hc = &http.Client{}
 	}
-	once := *hc // a password is not for whom a server may point at
-	once.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	once := *hc // never follow a redirect: it would send the password elsewhere
+	once.CheckRedirect = func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}
 	return &Registrar{url: u.JoinPath("query", "Register").String(), http: &once}, nil
 }
 
-// FindRegistrar asks a login server, given as to Discover, where people may register. NotFound when it does not say; else the errors are those of Discover.
+// FindRegistrar asks a login server, given as for Discover, for the place of
+// registration. NotFound when the server does not announce one, otherwise the errors of
+// Discover.
 func FindRegistrar(ctx context.Context, hc *http.Client, server string) (*Registrar, error) {
 	if hc == nil {
 		hc = &http.Client{}
@@ -52,36 +57,38 @@ func FindRegistrar(ctx context.Context, hc *http.Client, server string) (*Regist
 	return r, nil
 }
 
-// URL is the address of the call, for people.
+// URL returns the address of the call, for display.
 func (r *Registrar) URL() string { return r.url }
 
-// Terms are what registering takes.
+// Terms are the conditions of registration.
 type Terms struct {
 	Invite      bool // an invite code is needed
-	MinPassword int  // characters a password has at least
+	MinPassword int  // least number of characters of a password
 }
 
-// NewUser is who registers.
+// NewUser is a user to be registered.
 type NewUser struct {
 	Name, Password string
-	Nick           string // shown to others; empty: as Name
+	Nick           string // display name; empty: as Name
 	Invite         string // code; empty: none
 }
 
-// FieldError says which part of a NewUser was not taken. Its kind is Exists for a name that is taken, Denied for an invite code that is wrong or missing, else
-// Invalid.
+// FieldError is the error of one field of a NewUser. Its kind is Exists for a name that
+// is taken, Denied for an invite code that is wrong or missing, otherwise Invalid.
 type FieldError struct {
 	Field string // user_name, password, nick_name, invite_code
-	Err   error  // with a kind, and what the server says of it
+	Err   error  // with a kind and the server's text
 }
 
-// Error is what the server says.
+// Error returns the server's text.
 func (e *FieldError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the error with its kind.
 func (e *FieldError) Unwrap() error { return e.Err }
 
-// Terms asks what registering takes. NotFound: people may not register there, or not from here; Unavailable: no answer; Malformed: one that makes no sense.
+// Terms returns the conditions of registration. NotFound when registration is closed, or
+// closed for this address. Unavailable without an answer, Malformed when the answer is
+// not valid.
 func (r *Registrar) Terms(ctx context.Context) (Terms, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
 	if err != nil {
@@ -94,8 +101,9 @@ func (r *Registrar) Terms(ctx context.Context) (Terms, error) {
 	return Terms{Invite: a.Invite, MinPassword: a.MinPassword}, nil
 }
 
-// Register makes a user and returns its id. A *FieldError says what to change; Busy that there were too many tries, NotFound, Unavailable and Malformed as
-// for Terms. After Unavailable the user may have been made all the same.
+// Register creates a user and returns its id. A *FieldError names the field to change.
+// Busy after too many attempts; NotFound, Unavailable and Malformed as for Terms. After
+// Unavailable the user may have been created.
 func (r *Registrar) Register(ctx context.Context, u NewUser) (uint32, error) {
 	body, err := json.Marshal(struct {
 		Name     string `json:"user_name"`
@@ -141,7 +149,7 @@ const (
 	registerBusy    = 8
 )
 
-// err is what an answer says went wrong.
+// err returns the error in an answer.
 func (a *registerAnswer) err() error {
 	kind := im.Unavailable
 	switch *a.Code {
@@ -186,7 +194,7 @@ func (r *Registrar) ask(req *http.Request, a *registerAnswer) error {
 	return a.parse(body)
 }
 
-// parse reads an answer, and returns what it says went wrong.
+// parse decodes an answer, and returns the error in it.
 func (a *registerAnswer) parse(body []byte) error {
 	if err := json.Unmarshal(body, a); err != nil {
 		return im.WithKind(im.Malformed, "HTTP API's answer", err)
@@ -197,7 +205,7 @@ func (a *registerAnswer) parse(body []byte) error {
 	return a.err()
 }
 
-// webURL reads a URL as people type it: perhaps without its scheme.
+// webURL parses a URL and adds a missing scheme.
 func webURL(s string) (*url.URL, error) {
 	if !strings.Contains(s, "://") {
 		s = "http://" + s
@@ -212,7 +220,8 @@ func webURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// withoutURL is an error of a request without its URL: who asks knows it.
+// withoutURL returns the cause in an error of a request, without the URL, which the
+// caller knows.
 func withoutURL(err error) error {
 	var ue *url.Error
 	if errors.As(err, &ue) {

@@ -13,7 +13,7 @@ import (
 	"teamtalk/core/im"
 )
 
-// apiStand answers as the HTTP API does, and keeps what it was asked.
+// apiStand is an HTTP API with a set answer. It records the last request.
 type apiStand struct {
 	*httptest.Server
 	status        int
@@ -38,21 +38,39 @@ func newAPIStand(t *testing.T) *apiStand {
 	return s
 }
 
-func TestRegister(t *testing.T) {
-	s := newAPIStand(t)
+// newTestRegistrar returns a Registrar for the stand.
+func newTestRegistrar(t *testing.T, s *apiStand) *Registrar {
+	t.Helper()
 	r, err := NewRegistrar(nil, s.URL+"/")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r
+}
+
+func TestRegisterAndTerms(t *testing.T) {
+	s := newAPIStand(t)
+	r := newTestRegistrar(t, s)
 	s.answer = `{"error_code":0,"error_msg":"成功","user_id":7,"field":""}`
-	id, err := r.Register(t.Context(), NewUser{Name: "carol", Password: "long enough", Invite: "come in!"})
-	if id != 7 || err != nil || s.asked != `POST /query/Register {"user_name":"carol","password":"long enough","invite_code":"come in!"}` {
+	u := NewUser{Name: "carol", Password: "long enough", Invite: "come in!"}
+	const asked = `POST /query/Register {"user_name":"carol","password":"long enough",` +
+		`"invite_code":"come in!"}`
+	if id, err := r.Register(t.Context(), u); id != 7 || err != nil || s.asked != asked {
 		t.Errorf("user %d, %v, asked %s", id, err, s.asked)
 	}
 	s.answer = `{"error_code":0,"error_msg":"成功","invite_needed":true,"min_password":8}`
-	if terms, err := r.Terms(t.Context()); err != nil || terms != (Terms{Invite: true, MinPassword: 8}) || s.asked != "GET /query/Register " {
+	terms, err := r.Terms(t.Context())
+	want := Terms{Invite: true, MinPassword: 8}
+	if err != nil || terms != want || s.asked != "GET /query/Register " {
 		t.Errorf("terms %+v, %v, asked %s", terms, err, s.asked)
 	}
+}
+
+// TestRegisterFailsWithKind also checks that no redirect is followed, which would send
+// the password to another server.
+func TestRegisterFailsWithKind(t *testing.T) {
+	s := newAPIStand(t)
+	r := newTestRegistrar(t, s)
 	for _, c := range []struct {
 		status int
 		answer string
@@ -63,25 +81,38 @@ func TestRegister(t *testing.T) {
 		{200, `{"error_code":1,"error_msg":"x"}`, im.Invalid, ""},
 		{200, `{"error_code":2,"error_msg":"x","field":"invite_code"}`, im.Denied, "invite_code"},
 		{200, `{"error_code":3,"error_msg":"x","field":"user_name"}`, im.Exists, "user_name"},
-		{200, `{"error_code":5,"error_msg":"x"}`, im.NotFound, ""}, {200, `{"error_code":8,"error_msg":"x"}`, im.Busy, ""},
-		{200, `{"error_code":9,"error_msg":"x"}`, im.Unavailable, ""}, {404, `404 page not found`, im.NotFound, ""}, {405, ``, im.NotFound, ""},
-		{500, ``, im.Unavailable, ""}, {307, ``, im.Unavailable, ""}, {200, `{}`, im.Malformed, ""}, {200, `<html>`, im.Malformed, ""},
-		{200, `{"error_code":0}`, im.Malformed, ""}, {200, `{"error_code":0,"error_msg":"` + strings.Repeat("x", maxDiscovery) + `"}`, im.Malformed, ""},
+		{200, `{"error_code":5,"error_msg":"x"}`, im.NotFound, ""},
+		{200, `{"error_code":8,"error_msg":"x"}`, im.Busy, ""},
+		{200, `{"error_code":9,"error_msg":"x"}`, im.Unavailable, ""},
+		{404, `404 page not found`, im.NotFound, ""},
+		{405, ``, im.NotFound, ""},
+		{500, ``, im.Unavailable, ""},
+		{307, ``, im.Unavailable, ""},
+		{200, `{}`, im.Malformed, ""},
+		{200, `<html>`, im.Malformed, ""},
+		{200, `{"error_code":0}`, im.Malformed, ""},
+		{200, `{"error_code":0,"error_msg":"` + strings.Repeat("x", maxDiscovery) + `"}`,
+			im.Malformed, ""},
 	} {
 		s.status, s.answer = c.status, c.answer
 		_, err := r.Register(t.Context(), NewUser{})
 		var field *FieldError
-		if err == nil || im.KindOf(err) != c.kind || errors.As(err, &field) != (c.field != "") || c.field != "" && field.Field != c.field {
+		named := errors.As(err, &field)
+		if err == nil || im.KindOf(err) != c.kind || named != (c.field != "") ||
+			named && field.Field != c.field {
 			t.Errorf("status %d, %.60s: %v of kind %v", c.status, c.answer, err, im.KindOf(err))
 		}
 		if !strings.HasPrefix(s.asked, "POST /query/Register ") {
-			t.Errorf("asked %s: a password went elsewhere", s.asked)
+			t.Errorf("asked %s: the password was sent elsewhere", s.asked)
 		}
 	}
 	s.Close()
 	if _, err := r.Register(t.Context(), NewUser{}); im.KindOf(err) != im.Unavailable {
-		t.Errorf("nobody there: %v", err)
+		t.Errorf("server down: %v", err)
 	}
+}
+
+func TestNewRegistrarChecksURL(t *testing.T) {
 	for _, api := range []string{"", "ftp://x", "http://", "http://a b"} {
 		if _, err := NewRegistrar(nil, api); im.KindOf(err) != im.Invalid {
 			t.Errorf("%q: %v", api, err)
@@ -89,16 +120,20 @@ func TestRegister(t *testing.T) {
 	}
 }
 
-func TestFindRegistrar(t *testing.T) {
+func TestFindRegistrarReadsLoginServersAnswer(t *testing.T) {
 	s := newAPIStand(t)
 	const found = `{"code":0,"priorIP":"10.0.0.1","backupIP":"","port":"8000","register":%q}`
 	for _, c := range []struct {
 		answer, url string
 		kind        im.Kind
 	}{
-		{fmt.Sprintf(found, "https://api.example.com/im"), "https://api.example.com/im/query/Register", 0},
-		{fmt.Sprintf(found, ""), "", im.NotFound}, {`{"code":0,"priorIP":"10.0.0.1","backupIP":"","port":"8000"}`, "", im.NotFound},
-		{fmt.Sprintf(found, "file:///etc/passwd"), "", im.Malformed}, {`{"code":1}`, "", im.Unavailable}, {`[]`, "", im.Malformed},
+		{fmt.Sprintf(found, "https://api.example.com/im"),
+			"https://api.example.com/im/query/Register", 0},
+		{fmt.Sprintf(found, ""), "", im.NotFound},
+		{`{"code":0,"priorIP":"10.0.0.1","backupIP":"","port":"8000"}`, "", im.NotFound},
+		{fmt.Sprintf(found, "file:///etc/passwd"), "", im.Malformed},
+		{`{"code":1}`, "", im.Unavailable},
+		{`[]`, "", im.Malformed},
 	} {
 		s.answer = c.answer
 		r, err := FindRegistrar(t.Context(), nil, s.URL)
@@ -112,19 +147,23 @@ func TestFindRegistrar(t *testing.T) {
 	}
 }
 
-// FuzzRegisterAnswer: whatever a server answers is an error with a kind, or the code that says done.
+// FuzzRegisterAnswer checks that any answer is either a success or an error with a kind.
 func FuzzRegisterAnswer(f *testing.F) {
-	for _, s := range []string{`{"error_code":0,"user_id":7}`, `{"error_code":1,"error_msg":"x","field":"password"}`, `{"error_code":null}`, `{"error_code":1e9}`, `[]`, `{"user_id":-1}`} {
+	for _, s := range []string{`{"error_code":0,"user_id":7}`,
+		`{"error_code":1,"error_msg":"x","field":"password"}`, `{"error_code":null}`,
+		`{"error_code":1e9}`, `[]`, `{"user_id":-1}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var a registerAnswer
 		err := a.parse(body)
-		if (err == nil) != (a.Code != nil && *a.Code == registerOK && json.Valid(body)) && im.KindOf(err) != im.Malformed {
+		done := a.Code != nil && *a.Code == registerOK && json.Valid(body)
+		if (err == nil) != done && im.KindOf(err) != im.Malformed {
 			t.Errorf("%q: %v", body, err)
 		}
 		var field *FieldError
-		if err != nil && (im.KindOf(err) == im.Internal || errors.As(err, &field) && field.Field == "") {
+		wrong := im.KindOf(err) == im.Internal || errors.As(err, &field) && field.Field == ""
+		if err != nil && wrong {
 			t.Errorf("%q: %v of kind %v", body, err, im.KindOf(err))
 		}
 	})

@@ -8,11 +8,12 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Caller asks the server something as the user who is logged in: a Conn, or a Client.
+// Caller sends requests to the server as the logged-in user. Conn and Client implement
+// it.
 type Caller interface {
 	// Call sends req and decodes the answer into resp.
 	Call(ctx context.Context, req, resp pb.Message) error
-	// UserID is who asks.
+	// UserID returns the id of the logged-in user.
 	UserID() uint32
 }
 
@@ -22,7 +23,7 @@ type Peer struct {
 	Group bool
 }
 
-// SessionType is the peer's kind in the protocol's terms.
+// SessionType returns the peer's kind in the protocol.
 func (p Peer) SessionType() pb.SessionType {
 	if p.Group {
 		return pb.SessionType_SESSION_TYPE_GROUP
@@ -30,12 +31,12 @@ func (p Peer) SessionType() pb.SessionType {
 	return pb.SessionType_SESSION_TYPE_SINGLE
 }
 
-// peerOf is the peer of a session.
+// peerOf returns the peer of a session.
 func peerOf(t pb.SessionType, id uint32) Peer {
 	return Peer{ID: id, Group: t == pb.SessionType_SESSION_TYPE_GROUP}
 }
 
-// textType is the type of a text message to p.
+// textType returns the type of a text message to p.
 func (p Peer) textType() pb.MsgType {
 	if p.Group {
 		return pb.MsgType_MSG_TYPE_GROUP_TEXT
@@ -43,7 +44,7 @@ func (p Peer) textType() pb.MsgType {
 	return pb.MsgType_MSG_TYPE_SINGLE_TEXT
 }
 
-// audioType is the type of an audio message to p.
+// audioType returns the type of an audio message to p.
 func (p Peer) audioType() pb.MsgType {
 	if p.Group {
 		return pb.MsgType_MSG_TYPE_GROUP_AUDIO
@@ -51,16 +52,18 @@ func (p Peer) audioType() pb.MsgType {
 	return pb.MsgType_MSG_TYPE_SINGLE_AUDIO
 }
 
-// message is the message that a list holds.
+// message returns a message from a server's list.
 func (p Peer) message(self uint32, m *pb.MsgInfo) im.Message {
 	to := p.ID
 	if !p.Group && m.GetFromSessionId() == p.ID {
 		to = self
 	}
-	return im.Message{ID: m.GetMsgId(), From: m.GetFromSessionId(), To: to, Created: m.GetCreateTime(), Type: m.GetMsgType(), Data: m.GetMsgData()}
+	return im.Message{ID: m.GetMsgId(), From: m.GetFromSessionId(), To: to,
+		Created: m.GetCreateTime(), Type: m.GetMsgType(), Data: m.GetMsgData()}
 }
 
-// Contacts returns the directory's users changed since a time (unix seconds, 0: all who have not left), and the time for the next call.
+// Contacts returns the directory's users changed since a time (unix seconds, 0: all that
+// have not departed), and the time for the next call.
 func Contacts(ctx context.Context, c Caller, since uint32) ([]im.User, uint32, error) {
 	req := pb.IMAllUserReq_builder{UserId: new(c.UserID()), LatestUpdateTime: new(since)}.Build()
 	var res pb.IMAllUserRsp
@@ -74,19 +77,22 @@ func Contacts(ctx context.Context, c Caller, since uint32) ([]im.User, uint32, e
 	return users, res.GetLatestUpdateTime(), nil
 }
 
-// userOf is the user in a directory entry.
+// userOf returns the user in a directory entry.
 func userOf(u *pb.UserInfo) im.User {
 	return im.User{
-		ID: u.GetUserId(), Name: u.GetUserRealName(), Domain: u.GetUserDomain(), Nick: u.GetUserNickName(), Gender: u.GetUserGender(),
-		Phone: u.GetUserTel(), Email: u.GetEmail(), Avatar: u.GetAvatarUrl(), DepartID: u.GetDepartmentId(),
-		Status: im.UserStatus(u.GetStatus()), SignInfo: u.GetSignInfo(),
+		ID: u.GetUserId(), Name: u.GetUserRealName(), Domain: u.GetUserDomain(),
+		Nick: u.GetUserNickName(), Gender: u.GetUserGender(),
+		Phone: u.GetUserTel(), Email: u.GetEmail(), Avatar: u.GetAvatarUrl(),
+		DepartID: u.GetDepartmentId(),
+		Status:   im.UserStatus(u.GetStatus()), SignInfo: u.GetSignInfo(),
 	}
 }
 
-// statusBatch is how many users' presence is asked for at once.
+// statusBatch is the number of users in one request for statuses.
 const statusBatch = 5000
 
-// Statuses returns who of the given users is online. Those the server does not mention are left out.
+// Statuses returns the status of each of the users. Users that the server does not
+// mention are left out.
 func Statuses(ctx context.Context, c Caller, ids []uint32) (map[uint32]pb.UserStatType, error) {
 	stats := make(map[uint32]pb.UserStatType, len(ids))
 	for batch := range slices.Chunk(ids, statusBatch) {
@@ -102,7 +108,8 @@ func Statuses(ctx context.Context, c Caller, ids []uint32) (map[uint32]pb.UserSt
 	return stats, nil
 }
 
-// UserInfos returns the users with the given ids, departed ones too, without those that do not exist.
+// UserInfos returns the users with the given ids, also departed ones. Ids without a user
+// are left out.
 func UserInfos(ctx context.Context, c Caller, ids []uint32) ([]im.User, error) {
 	var users []im.User
 	for batch := range slices.Chunk(ids, infoBatch) {
@@ -118,25 +125,29 @@ func UserInfos(ctx context.Context, c Caller, ids []uint32) ([]im.User, error) {
 	return users, nil
 }
 
-// recentReq asks for the conversations changed since a time (unix seconds).
+// recentReq returns the request for the conversations changed since a time (unix
+// seconds).
 func recentReq(user, since uint32) *pb.IMRecentContactSessionReq {
-	return pb.IMRecentContactSessionReq_builder{UserId: new(user), LatestUpdateTime: new(since)}.Build()
+	return pb.IMRecentContactSessionReq_builder{UserId: new(user),
+		LatestUpdateTime: new(since)}.Build()
 }
 
-// recentOf is what an answer to recentReq says.
+// recentOf returns the conversations in an answer to recentReq.
 func recentOf(res *pb.IMRecentContactSessionRsp) []im.RecentSession {
 	list := make([]im.RecentSession, 0, len(res.GetContactSessionList()))
 	for _, s := range res.GetContactSessionList() {
 		list = append(list, im.RecentSession{
 			Peer: s.GetSessionId(), Type: s.GetSessionType(), Updated: s.GetUpdatedTime(),
 			Removed: s.GetSessionStatus() == pb.SessionStatusType_SESSION_STATUS_DELETE,
-			Latest:  im.Message{ID: s.GetLatestMsgId(), From: s.GetLatestMsgFromUserId(), Type: s.GetLatestMsgType(), Data: s.GetLatestMsgData()},
+			Latest: im.Message{ID: s.GetLatestMsgId(), From: s.GetLatestMsgFromUserId(),
+				Type: s.GetLatestMsgType(), Data: s.GetLatestMsgData()},
 		})
 	}
 	return list
 }
 
-// Recent returns up to 100 conversations changed since a time (unix seconds), newest first, each with its last message (without time).
+// Recent returns up to 100 conversations changed since a time (unix seconds), newest
+// first, each with its last message, which has no time.
 func Recent(ctx context.Context, c Caller, since uint32) ([]im.RecentSession, error) {
 	var res pb.IMRecentContactSessionRsp
 	if err := c.Call(ctx, recentReq(c.UserID(), since), &res); err != nil {
@@ -145,24 +156,26 @@ func Recent(ctx context.Context, c Caller, since uint32) ([]im.RecentSession, er
 	return recentOf(&res), nil
 }
 
-// unreadReq asks for the unread counts.
+// unreadReq returns the request for the unread counts.
 func unreadReq(user uint32) *pb.IMUnreadMsgCntReq {
 	return pb.IMUnreadMsgCntReq_builder{UserId: new(user)}.Build()
 }
 
-// unreadOf is what an answer to unreadReq says.
+// unreadOf returns the counts in an answer to unreadReq.
 func unreadOf(res *pb.IMUnreadMsgCntRsp) []im.Unread {
 	list := make([]im.Unread, 0, len(res.GetUnreadinfoList()))
 	for _, u := range res.GetUnreadinfoList() {
 		list = append(list, im.Unread{
 			Peer: u.GetSessionId(), Type: u.GetSessionType(), Count: u.GetUnreadCnt(),
-			Latest: im.Message{ID: u.GetLatestMsgId(), From: u.GetLatestMsgFromUserId(), Type: u.GetLatestMsgType(), Data: u.GetLatestMsgData()},
+			Latest: im.Message{ID: u.GetLatestMsgId(), From: u.GetLatestMsgFromUserId(),
+				Type: u.GetLatestMsgType(), Data: u.GetLatestMsgData()},
 		})
 	}
 	return list
 }
 
-// Unread returns the conversations with unread messages, each with its count and last message (without time).
+// Unread returns the conversations with unread messages, each with its count and last
+// message, which has no time.
 func Unread(ctx context.Context, c Caller) ([]im.Unread, error) {
 	var res pb.IMUnreadMsgCntRsp
 	if err := c.Call(ctx, unreadReq(c.UserID()), &res); err != nil {
@@ -171,15 +184,18 @@ func Unread(ctx context.Context, c Caller) ([]im.Unread, error) {
 	return unreadOf(&res), nil
 }
 
-// historyReq asks for up to n messages with p with ids at most begin (0: from the newest).
+// historyReq returns the request for up to n messages with p with ids of at most begin
+// (0: from the newest).
 func historyReq(user uint32, p Peer, begin uint32, n int) *pb.IMGetMsgListReq {
 	return pb.IMGetMsgListReq_builder{
-		UserId: new(user), SessionType: p.SessionType().Enum(), SessionId: new(p.ID), MsgIdBegin: new(begin), MsgCnt: new(uint32(n)),
+		UserId: new(user), SessionType: p.SessionType().Enum(), SessionId: new(p.ID),
+		MsgIdBegin: new(begin), MsgCnt: new(uint32(n)),
 	}.Build()
 }
 
-// History returns up to n messages of the conversation with p with ids at most begin (0: from the newest), newest first. Servers give at
-// most 100 a call, or less when so configured.
+// History returns up to n messages of the conversation with p with ids of at most begin
+// (0: from the newest), newest first. Servers return at most 100 per call, or fewer by
+// their configuration.
 func History(ctx context.Context, c Caller, p Peer, begin uint32, n int) ([]im.Message, error) {
 	var res pb.IMGetMsgListRsp
 	if err := c.Call(ctx, historyReq(c.UserID(), p, begin, n), &res); err != nil {
@@ -188,10 +204,12 @@ func History(ctx context.Context, c Caller, p Peer, begin uint32, n int) ([]im.M
 	return messagesOf(c.UserID(), p, res.GetMsgList()), nil
 }
 
-// ByID returns the messages of the conversation with p that have the given ids, without those that do not exist.
+// ByID returns the messages of the conversation with p with the given ids. Ids without a
+// message are left out.
 func ByID(ctx context.Context, c Caller, p Peer, ids []uint32) ([]im.Message, error) {
 	req := pb.IMGetMsgByIdReq_builder{
-		UserId: new(c.UserID()), SessionType: p.SessionType().Enum(), SessionId: new(p.ID), MsgIdList: ids,
+		UserId: new(c.UserID()), SessionType: p.SessionType().Enum(), SessionId: new(p.ID),
+		MsgIdList: ids,
 	}.Build()
 	var res pb.IMGetMsgByIdRsp
 	if err := c.Call(ctx, req, &res); err != nil {
@@ -208,9 +226,11 @@ func messagesOf(self uint32, p Peer, list []*pb.MsgInfo) []im.Message {
 	return msgs
 }
 
-// LatestID returns the id of the newest message of the conversation with p, 0 when there is none.
+// LatestID returns the id of the newest message of the conversation with p, 0 when there
+// is none.
 func LatestID(ctx context.Context, c Caller, p Peer) (uint32, error) {
-	req := pb.IMGetLatestMsgIdReq_builder{UserId: new(c.UserID()), SessionType: p.SessionType().Enum(), SessionId: new(p.ID)}.Build()
+	req := pb.IMGetLatestMsgIdReq_builder{UserId: new(c.UserID()),
+		SessionType: p.SessionType().Enum(), SessionId: new(p.ID)}.Build()
 	var res pb.IMGetLatestMsgIdRsp
 	if err := c.Call(ctx, req, &res); err != nil {
 		return 0, err
@@ -218,7 +238,7 @@ func LatestID(ctx context.Context, c Caller, p Peer) (uint32, error) {
 	return res.GetLatestMsgId(), nil
 }
 
-// ServerTime returns the server's clock, in unix seconds.
+// ServerTime returns the server's time in unix seconds.
 func ServerTime(ctx context.Context, c Caller) (uint32, error) {
 	var res pb.IMClientTimeRsp
 	if err := c.Call(ctx, &pb.IMClientTimeReq{}, &res); err != nil {

@@ -13,54 +13,58 @@ import (
 // outgoing is a message without ack.
 type outgoing struct {
 	id   uint64
-	name [16]byte // client_msg_id: the server knows the message by it, on any connection
+	name [16]byte // client_msg_id, by which servers deduplicate the message, on any connection
 	to   Peer
 	kind pb.MsgType
 	data []byte
 
 	// See order.go.
 	state    sendState
-	seq      uint16    // on the present connection, once sent
+	seq      uint16    // on the present connection, after the first attempt
 	awaited  bool      // the connection waits for an answer with seq
 	repeat   bool      // sent before without success, perhaps on another connection
 	attempts int       // on the present connection
-	timeouts int       // of these, those without an answer
-	sentAt   time.Time // the latest attempt
-	since    time.Time // the first attempt on the present connection
+	timeouts int       // attempts without an answer
+	sentAt   time.Time // time of the latest attempt
+	since    time.Time // time of the first attempt on the present connection
 	timer    *time.Timer
 
-	// A copy of it that came from the history, before its ack; nil without.
+	// stored is a copy of the message that arrived before its ack; nil without one.
 	stored *Received
 }
 
-// Send sends a text and returns a number for it at once; Acked, or SendFailed, tells of its fate under that number. While there is no
-// connection the message waits. It is stored once, however often it must be sent, and never before
-// an older message of the same conversation that is neither acked nor given up. Messages of one
-// conversation are pipelined while the server acks promptly; when it does not, later ones wait
-// here. Invalid for a text that is empty or longer than im.MaxText, Busy
-// when Options.MaxPending messages wait, Denied for a group that the user has left, Closed when the Client has ended.
+// Send queues a text and returns a number for it at once. Acked or SendFailed reports the
+// result under that number. Without a connection the message waits. It is stored once,
+// however often it is sent, and never before an older message of the same conversation
+// that is neither acked nor given up. Messages of one conversation are pipelined while
+// the server acks promptly; otherwise later ones wait in the Client. Invalid for a text
+// that is empty or longer than im.MaxText, Busy when Options.MaxPending messages wait,
+// Denied for a group that the user has left, Closed when the Client has ended.
 func (c *Client) Send(to Peer, text string) (uint64, error) {
 	if text == "" {
 		return 0, im.Errorf(im.Invalid, "empty message")
 	}
 	if len(text) > im.MaxText {
-		return 0, im.Errorf(im.Invalid, "message of %d bytes, at most %d fit", len(text), im.MaxText)
+		return 0, im.Errorf(im.Invalid, "message of %d bytes, at most %d fit", len(text),
+			im.MaxText)
 	}
 	return c.queueMessage(to, to.textType(), c.opts.Cipher.Encrypt(text))
 }
 
-// SendAudio sends a sound of so many seconds, and is like Send otherwise. Invalid when it is empty or longer than im.MaxAudio.
+// SendAudio queues a sound with its length in seconds. Otherwise it is like Send. Invalid
+// when the sound is empty or longer than im.MaxAudio.
 func (c *Client) SendAudio(to Peer, seconds uint32, sound []byte) (uint64, error) {
 	if len(sound) == 0 || len(sound) > im.MaxAudio {
 		return 0, im.Errorf(im.Invalid, "sound of %d bytes, 1 to %d fit", len(sound), im.MaxAudio)
 	}
-	return c.queueMessage(to, to.audioType(), append(binary.BigEndian.AppendUint32(nil, seconds), sound...))
+	return c.queueMessage(to, to.audioType(),
+		append(binary.BigEndian.AppendUint32(nil, seconds), sound...))
 }
 
-// maxOutBytes is how many bytes of messages may wait for their acks.
+// maxOutBytes is the most bytes of messages that wait for their acks.
 const maxOutBytes = 64 << 20
 
-// queueMessage puts a message behind those that wait.
+// queueMessage queues a message.
 func (c *Client) queueMessage(to Peer, kind pb.MsgType, data []byte) (uint64, error) {
 	name := c.opts.NewID()
 	c.mu.Lock()
@@ -84,14 +88,15 @@ func (c *Client) queueMessage(to Peer, kind pb.MsgType, data []byte) (uint64, er
 	return c.sendID, nil
 }
 
-// Pending is the number of messages without ack.
+// Pending returns the number of messages without ack.
 func (c *Client) Pending() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.out)
 }
 
-// Flush waits until every message of Send is acked or given up. It fails with ctx, or Closed when the Client ends before.
+// Flush waits until every message of Send is acked or given up. It returns Unavailable
+// when ctx ends, and Closed when the Client ends.
 func (c *Client) Flush(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() {
 		c.mu.Lock()
@@ -112,31 +117,33 @@ func (c *Client) Flush(ctx context.Context) error {
 	return nil
 }
 
-// MarkRead tells the server, and with it the user's other devices, that the conversation was read up to a message. Without a connection
-// it is told with the next one.
+// MarkRead tells the server that the conversation was read up to a message. The server
+// tells the user's other devices. Without a connection it is sent on the next one.
 func (c *Client) MarkRead(p Peer, msgID uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sendRead(p, msgID)
 }
 
-// sendRead sends a read ack, or keeps it for later; c.mu is held.
+// sendRead sends a read ack, or keeps it for the next connection. The caller holds c.mu.
 func (c *Client) sendRead(p Peer, msgID uint32) {
 	if c.conn != nil && c.conn.Send(pb.IMMsgDataReadAck_builder{
-		UserId: new(c.self.ID), SessionId: new(p.ID), MsgId: new(msgID), SessionType: p.SessionType().Enum(),
+		UserId: new(c.self.ID), SessionId: new(p.ID), MsgId: new(msgID),
+		SessionType: p.SessionType().Enum(),
 	}.Build(), 0) == nil {
 		return
 	}
 	c.reads[p] = msgID
 }
 
-// message is what travels. The server sets sender and time anew.
+// message returns the message for the server, which sets sender and time itself.
 func (o *outgoing) message(self uint32) *pb.MsgData {
-	return &pb.MsgData{FromUserID: self, ToSessionID: o.to.ID, Type: o.kind, Data: o.data, ClientMsgID: o.name[:],
+	return &pb.MsgData{FromUserID: self, ToSessionID: o.to.ID, Type: o.kind, Data: o.data,
+		ClientMsgID: o.name[:],
 		WantRefusal: true}
 }
 
-// pumpLater pumps again when the next message may leave; c.mu is held.
+// pumpLater calls pump when SendRate allows the next message. The caller holds c.mu.
 func (c *Client) pumpLater() {
 	if c.pumping {
 		return
@@ -150,7 +157,7 @@ func (c *Client) pumpLater() {
 	})
 }
 
-// stopTimers stops sending again; c.mu is held.
+// stopTimers stops the timers of all messages. The caller holds c.mu.
 func (c *Client) stopTimers() {
 	for _, o := range c.out {
 		if o.timer != nil {
@@ -159,7 +166,8 @@ func (c *Client) stopTimers() {
 	}
 }
 
-// index finds a message among those without ack, -1 when it is not; c.mu is held.
+// index returns the position of a message among those without ack, -1 when it is not
+// among them. The caller holds c.mu.
 func (c *Client) index(o *outgoing) int {
 	for i, p := range c.out {
 		if p == o {
@@ -169,7 +177,7 @@ func (c *Client) index(o *outgoing) int {
 	return -1
 }
 
-// remove takes a message out; c.mu is held.
+// remove removes a message. The caller holds c.mu.
 func (c *Client) remove(o *outgoing) {
 	i := c.index(o)
 	if i < 0 {

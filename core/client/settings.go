@@ -9,7 +9,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// number is a switch in the protocol's terms.
+// number returns a switch as a number of the protocol.
 func number(on bool) uint32 {
 	if on {
 		return 1
@@ -17,7 +17,8 @@ func number(on bool) uint32 {
 	return 0
 }
 
-// refusal is the error that a result code stands for: nil for 0, else Denied.
+// refusal returns the error for a result code: nil for 0, otherwise Denied. The text
+// names the refused object.
 func refusal(code uint32, what string) error {
 	if code == 0 {
 		return nil
@@ -25,7 +26,8 @@ func refusal(code uint32, what string) error {
 	return im.Errorf(im.Denied, "the server refused %s (%d)", what, code)
 }
 
-// Departs returns the departments changed since a time (unix seconds, 0: all there are), and the time for the next call.
+// Departs returns the departments changed since a time (unix seconds, 0: all), and the
+// time for the next call.
 func Departs(ctx context.Context, c Caller, since uint32) ([]im.Depart, uint32, error) {
 	req := pb.IMDepartmentReq_builder{UserId: new(c.UserID()), LatestUpdateTime: new(since)}.Build()
 	var res pb.IMDepartmentRsp
@@ -35,34 +37,40 @@ func Departs(ctx context.Context, c Caller, since uint32) ([]im.Depart, uint32, 
 	list := make([]im.Depart, 0, len(res.GetDeptList()))
 	for _, d := range res.GetDeptList() {
 		list = append(list, im.Depart{
-			ID: d.GetDeptId(), Name: d.GetDeptName(), Parent: d.GetParentDeptId(), Priority: d.GetPriority(), Status: d.GetDeptStatus(),
+			ID: d.GetDeptId(), Name: d.GetDeptName(), Parent: d.GetParentDeptId(),
+			Priority: d.GetPriority(), Status: d.GetDeptStatus(),
 		})
 	}
 	return list, res.GetLatestUpdateTime(), nil
 }
 
-// SetSignInfo changes the user's sign info. Denied when the server refuses: it takes 128 characters.
+// SetSignInfo changes the user's sign info. Denied when the server refuses it, as for
+// texts longer than im.MaxSignInfo.
 func SetSignInfo(ctx context.Context, c Caller, text string) error {
 	var res pb.IMChangeSignInfoRsp
-	if err := c.Call(ctx, pb.IMChangeSignInfoReq_builder{UserId: new(c.UserID()), SignInfo: new(text)}.Build(), &res); err != nil {
+	req := pb.IMChangeSignInfoReq_builder{UserId: new(c.UserID()), SignInfo: new(text)}.Build()
+	if err := c.Call(ctx, req, &res); err != nil {
 		return err
 	}
 	return refusal(res.GetResultCode(), "the text")
 }
 
-// SetAvatar changes the address of the user's picture. Denied when the server refuses: it takes 255 characters.
+// SetAvatar changes the URL of the user's picture. Denied when the server refuses it, as
+// for texts longer than im.MaxAvatar.
 func SetAvatar(ctx context.Context, c Caller, url string) error {
 	var res pb.IMChangeAvatarRsp
-	if err := c.Call(ctx, pb.IMChangeAvatarReq_builder{UserId: new(c.UserID()), AvatarUrl: new(url)}.Build(), &res); err != nil {
+	req := pb.IMChangeAvatarReq_builder{UserId: new(c.UserID()), AvatarUrl: new(url)}.Build()
+	if err := c.Call(ctx, req, &res); err != nil {
 		return err
 	}
 	return refusal(res.GetResultCode(), "the address")
 }
 
-// RemoveSession takes a conversation out of the user's list, until its next message, and clears what is unread of it. Denied when the list does
-// not have it.
+// RemoveSession removes a conversation from the user's list until its next message, and
+// clears its unread count. Denied when the list does not hold it.
 func RemoveSession(ctx context.Context, c Caller, p Peer) error {
-	req := pb.IMRemoveSessionReq_builder{UserId: new(c.UserID()), SessionType: p.SessionType().Enum(), SessionId: new(p.ID)}.Build()
+	req := pb.IMRemoveSessionReq_builder{UserId: new(c.UserID()),
+		SessionType: p.SessionType().Enum(), SessionId: new(p.ID)}.Build()
 	var res pb.IMRemoveSessionRsp
 	if err := c.Call(ctx, req, &res); err != nil {
 		return err
@@ -70,52 +78,65 @@ func RemoveSession(ctx context.Context, c Caller, p Peer) error {
 	return refusal(res.GetResultCode(), "to remove it")
 }
 
-// PushShield reports whether the user gets no pushes from 22:00 to 07:00. Denied when the server refuses.
+// PushShield reports whether the user gets no pushes from 22:00 to 07:00. Denied when the
+// server refuses.
 func PushShield(ctx context.Context, c Caller) (bool, error) {
 	var res pb.IMQueryPushShieldRsp
-	if err := c.Call(ctx, pb.IMQueryPushShieldReq_builder{UserId: new(c.UserID())}.Build(), &res); err != nil {
+	req := pb.IMQueryPushShieldReq_builder{UserId: new(c.UserID())}.Build()
+	if err := c.Call(ctx, req, &res); err != nil {
 		return false, err
 	}
 	return res.GetShieldStatus() != 0, refusal(res.GetResultCode(), "to tell")
 }
 
-// SetPushShield turns the user's nightly rest from pushes on or off. Denied when the server refuses.
+// SetPushShield turns the user's nightly rest from pushes on or off. Denied when the
+// server refuses.
 func SetPushShield(ctx context.Context, c Caller, on bool) error {
 	var res pb.IMPushShieldRsp
-	if err := c.Call(ctx, pb.IMPushShieldReq_builder{UserId: new(c.UserID()), ShieldStatus: new(number(on))}.Build(), &res); err != nil {
+	req := pb.IMPushShieldReq_builder{UserId: new(c.UserID()),
+		ShieldStatus: new(number(on))}.Build()
+	if err := c.Call(ctx, req, &res); err != nil {
 		return err
 	}
 	return refusal(res.GetResultCode(), "the setting")
 }
 
-// SetDeviceToken says where pushes for the user go; an empty token: nowhere. Servers take it from mobile clients only.
+// SetDeviceToken sets the token for the user's pushes; an empty one clears it. Servers
+// accept it from mobile clients only.
 func SetDeviceToken(ctx context.Context, c Caller, t pb.ClientType, token string) error {
-	req := pb.IMDeviceTokenReq_builder{UserId: new(c.UserID()), DeviceToken: new(token), ClientType: t.Enum()}.Build()
+	req := pb.IMDeviceTokenReq_builder{UserId: new(c.UserID()), DeviceToken: new(token),
+		ClientType: t.Enum()}.Build()
 	return c.Call(ctx, req, &pb.IMDeviceTokenRsp{})
 }
 
-// KickPC ends the session of the user's pc client. Servers take it from mobile clients only; Denied when they refuse.
+// KickPC ends the session of the user's pc client. Servers accept it from mobile clients
+// only; Denied when they refuse.
 func KickPC(ctx context.Context, c Caller) error {
 	var res pb.IMKickPCClientRsp
-	if err := c.Call(ctx, pb.IMKickPCClientReq_builder{UserId: new(c.UserID())}.Build(), &res); err != nil {
+	req := pb.IMKickPCClientReq_builder{UserId: new(c.UserID())}.Build()
+	if err := c.Call(ctx, req, &res); err != nil {
 		return err
 	}
 	return refusal(res.GetResultCode(), "it")
 }
 
-// Sound returns the duration in seconds and the sound of an audio message; false when it is none. A server that has lost the sound gives none.
+// Sound returns the duration in seconds and the sound of an audio message; false for
+// other messages. The sound is empty when the server has lost it.
 func Sound(m im.Message) (seconds uint32, sound []byte, ok bool) {
-	if m.Type != pb.MsgType_MSG_TYPE_SINGLE_AUDIO && m.Type != pb.MsgType_MSG_TYPE_GROUP_AUDIO || len(m.Data) < 4 {
+	if m.Type != pb.MsgType_MSG_TYPE_SINGLE_AUDIO && m.Type != pb.MsgType_MSG_TYPE_GROUP_AUDIO ||
+		len(m.Data) < 4 {
 		return 0, nil, false
 	}
 	return binary.BigEndian.Uint32(m.Data), m.Data[4:], true
 }
 
-// maxCommand is the longest command between clients, in bytes; servers drop longer ones.
+// maxCommand is the longest command between clients, in bytes. Servers drop longer ones.
 const maxCommand = 4096
 
-// SendCommand sends a command to another user's clients, and to the user's others. The server keeps nothing of it: who is not online never gets it, and
-// nobody is told. Invalid when it is longer than 4,096 bytes, Unavailable without a connection.
+// SendCommand sends a command to another user's clients, and to this user's other
+// clients. The server does not store it: clients that are not online never receive it,
+// and no error is reported. Invalid when it is longer than 4,096 bytes, Unavailable
+// without a connection.
 func (c *Client) SendCommand(to uint32, data string) error {
 	if len(data) > maxCommand {
 		return im.Errorf(im.Invalid, "command of %d bytes, at most %d fit", len(data), maxCommand)
@@ -126,23 +147,27 @@ func (c *Client) SendCommand(to uint32, data string) error {
 	if conn == nil {
 		return im.Errorf(im.Unavailable, "not connected")
 	}
-	return conn.Send(pb.IMP2PCmdMsg_builder{FromUserId: new(conn.UserID()), ToUserId: new(to), CmdMsgData: new(data)}.Build(), 0)
+	return conn.Send(pb.IMP2PCmdMsg_builder{FromUserId: new(conn.UserID()), ToUserId: new(to),
+		CmdMsgData: new(data)}.Build(), 0)
 }
 
-// command is what existing clients put into an IMP2PCmdMsg: a service, a command of it in the upper and lower halves of cmd_id, and a word.
+// command is the JSON that existing clients send in an IMP2PCmdMsg: a service, its
+// command in the upper and lower halves of cmd_id, and a word.
 type command struct {
 	Service uint32 `json:"service_id"`
 	ID      uint32 `json:"cmd_id"`
 	Content string `json:"content"`
 }
 
-// The commands about typing. Their content tells the same; a bare word instead of JSON is understood too.
+// The commands about typing. Content repeats the meaning. Some clients send a bare word
+// in place of the JSON.
 var (
 	typingOn  = command{Service: 1, ID: 2<<16 | 1, Content: "writing"}
 	typingOff = command{Service: 1, ID: 2<<16 | 2, Content: "stop writing"}
 )
 
-// SendTyping tells another user that this one is writing to it, or has stopped. The errors are those of SendCommand.
+// SendTyping tells another user that this user has begun or stopped typing. The errors
+// are those of SendCommand.
 func (c *Client) SendTyping(to uint32, on bool) error {
 	cmd := typingOff
 	if on {
@@ -155,7 +180,7 @@ func (c *Client) SendTyping(to uint32, on bool) error {
 	return c.SendCommand(to, string(data))
 }
 
-// typing reports whether a command is about typing, and what it says.
+// typing reports whether a command is about typing, and whether typing began.
 func typing(data string) (on, ok bool) {
 	if data == "typing" {
 		return true, true
@@ -167,13 +192,13 @@ func typing(data string) (on, ok bool) {
 	return cmd.ID == typingOn.ID, cmd.ID == typingOn.ID || cmd.ID == typingOff.ID
 }
 
-// command reports a command of another client; c.mu is held.
+// command reports a command of another client. The caller holds c.mu.
 func (c *Client) command(m *pb.IMP2PCmdMsg) {
 	on, ok := typing(m.GetCmdMsgData())
 	switch {
 	case !ok:
 		c.emit(Command{From: m.GetFromUserId(), To: m.GetToUserId(), Data: m.GetCmdMsgData()})
-	case m.GetFromUserId() != c.self.ID: // where else the user types is nobody's business
+	case m.GetFromUserId() != c.self.ID: // typing on this user's other devices is not reported
 		c.emit(Typing{User: m.GetFromUserId(), On: on})
 	}
 }

@@ -7,22 +7,24 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// syncing is what a new connection asks first: which conversations changed, which have unread messages. Unread counts alone would miss
-// what another device has read, and what it has sent. What groups there are in them is asked second.
+// syncing is the set of requests at the begin of a connection. First the Client requests
+// the conversations that changed and those with unread messages: unread counts alone
+// would miss messages that another device has read or sent. Then it requests the groups
+// in them.
 type syncing struct {
 	conn   *Conn
 	at     uint32 // server time of the login
-	since  uint32 // changes since then are asked for
+	since  uint32 // changes since this time are requested
 	tries  int
 	recent []im.RecentSession
 	unread []im.Unread
 	normal []im.GroupVersion
-	groups bool // the second round: groups are asked for
-	wait   int  // answers to come
+	groups bool // the second round: the groups are requested
+	wait   int  // answers that are due
 	timer  *time.Timer
 }
 
-// startSync asks; c.mu is held.
+// startSync sends the first requests. The caller holds c.mu.
 func (c *Client) startSync(conn *Conn, at, since uint32) {
 	s := &syncing{conn: conn, at: at, since: since, wait: 3}
 	c.syncing = s
@@ -33,12 +35,13 @@ func (c *Client) startSync(conn *Conn, at, since uint32) {
 			c.syncLate(s)
 		}
 	})
-	c.ask(conn, recentReq(c.self.ID, since), &pb.IMRecentContactSessionRsp{}, func(m pb.Message, err error) {
-		if err == nil {
-			s.recent = recentOf(m.(*pb.IMRecentContactSessionRsp))
-		}
-		c.syncAnswer(s)
-	})
+	c.ask(conn, recentReq(c.self.ID, since), &pb.IMRecentContactSessionRsp{},
+		func(m pb.Message, err error) {
+			if err == nil {
+				s.recent = recentOf(m.(*pb.IMRecentContactSessionRsp))
+			}
+			c.syncAnswer(s)
+		})
 	c.ask(conn, unreadReq(c.self.ID), &pb.IMUnreadMsgCntRsp{}, func(m pb.Message, err error) {
 		if err == nil {
 			s.unread = unreadOf(m.(*pb.IMUnreadMsgCntRsp))
@@ -53,7 +56,8 @@ func (c *Client) startSync(conn *Conn, at, since uint32) {
 	})
 }
 
-// syncLate goes on with what there is when the server is slow to tell, and asks again, as often as the connection lasts; c.mu is held.
+// syncLate continues with the answers so far when the server is slow, and requests again,
+// up to syncTries times per connection. The caller holds c.mu.
 func (c *Client) syncLate(s *syncing) {
 	c.log.Warn("server did not tell all conversations in time", "user", c.self.ID)
 	c.finishSync(s)
@@ -63,12 +67,15 @@ func (c *Client) syncLate(s *syncing) {
 	}
 }
 
-// syncTries is how often a server that does not answer is asked again on one connection.
+// syncTries is the number of repeated requests to a server that does not answer, on one
+// connection.
 const syncTries = 10
 
-// ask sends a request and calls done with the decoded answer, with c.mu held, from the goroutine that reads. c.mu is held.
+// ask sends a request. The goroutine that reads calls done with the decoded answer and
+// with c.mu held. The caller holds c.mu.
 func (c *Client) ask(conn *Conn, req, resp pb.Message, done func(m pb.Message, err error)) {
-	_, _ = conn.Go(req, resp.Command(), func(body []byte, err error) { // an error ends the connection, and the next one asks again
+	// After an error the connection ends, and the next one requests again.
+	_, _ = conn.Go(req, resp.Command(), func(body []byte, err error) {
 		if err != nil {
 			return
 		}
@@ -83,7 +90,7 @@ func (c *Client) ask(conn *Conn, req, resp pb.Message, done func(m pb.Message, e
 	})
 }
 
-// syncAnswer counts answers; c.mu is held.
+// syncAnswer counts the answers. The caller holds c.mu.
 func (c *Client) syncAnswer(s *syncing) {
 	if s.wait--; s.wait != 0 || c.syncing != s {
 		return
@@ -97,7 +104,7 @@ func (c *Client) syncAnswer(s *syncing) {
 	}
 }
 
-// syncGroups asks for the groups that are new or may have changed; c.mu is held.
+// syncGroups requests the groups that are new or may have changed. The caller holds c.mu.
 func (c *Client) syncGroups(s *syncing) {
 	var others []uint32
 	for _, r := range s.recent {
@@ -112,17 +119,19 @@ func (c *Client) syncGroups(s *syncing) {
 	}
 	for _, batch := range c.groupQuestions(s.normal, others) {
 		s.wait++
-		c.ask(s.conn, infoReq(c.self.ID, batch), &pb.IMGroupInfoListRsp{}, func(m pb.Message, err error) {
-			if err == nil {
-				c.tellGroups(c.takeGroups(groupsOf(m.(*pb.IMGroupInfoListRsp)), batch))
-			}
-			c.syncAnswer(s)
-		})
+		c.ask(s.conn, infoReq(c.self.ID, batch), &pb.IMGroupInfoListRsp{},
+			func(m pb.Message, err error) {
+				if err == nil {
+					c.tellGroups(c.takeGroups(groupsOf(m.(*pb.IMGroupInfoListRsp)), batch))
+				}
+				c.syncAnswer(s)
+			})
 	}
 }
 
-// finishSync takes what the server said: the first time as the state from which messages count as new, later as the way to find
-// what was missed. c.mu is held.
+// finishSync uses the answers. After the first login they are the state from which on
+// messages count as new. After a reconnect they show which conversations have missed
+// messages. The caller holds c.mu.
 func (c *Client) finishSync(s *syncing) {
 	s.timer.Stop()
 	c.syncing = nil
@@ -157,7 +166,8 @@ func (c *Client) finishSync(s *syncing) {
 	}
 }
 
-// stopSync forgets what was asked on a connection that is lost; what was held comes again with the next one. c.mu is held.
+// stopSync ends the requests of a lost connection. Held messages are dropped, because the
+// next connection fetches them. The caller holds c.mu.
 func (c *Client) stopSync() {
 	if c.syncing != nil {
 		c.syncing.timer.Stop()
@@ -171,32 +181,35 @@ func (c *Client) stopSync() {
 	}
 }
 
-// fetch reads a conversation's history, newest first, down to what is known.
+// fetch reads a conversation's history, newest first, down to the known messages.
 type fetch struct {
 	conn  *Conn
 	until uint32 // the highest id known to exist
-	begin uint32 // of the page asked for, 0 for the newest
+	begin uint32 // of the requested page, 0 for the newest
 	got   []im.Message
-	tries int         // that brought less than should be there
-	mute  int         // questions that were not answered
-	timer *time.Timer // asks again
+	tries int         // rounds that returned fewer messages than exist
+	mute  int         // requests without an answer
+	timer *time.Timer // repeats a request
 }
 
-// Sizes and patience of a fetch.
+// Sizes and limits of a fetch.
 const (
 	fetchPage  = 100
 	fetchTries = 3
-	fetchAgain = 400 * time.Millisecond // until ids that should be there are asked for again: the server may read from a slave that lags
+	// The pause before missing messages are requested again: the server may read from a
+	// slave that lags.
+	fetchAgain = 400 * time.Millisecond
 )
 
-// startFetch begins to fill the gap above v.base; c.mu is held.
+// startFetch begins to fill the gap above v.base. The caller holds c.mu.
 func (c *Client) startFetch(conn *Conn, p Peer, v *conv, until uint32) {
 	f := &fetch{conn: conn, until: until}
 	v.fetch = f
 	c.askPage(p, v, f)
 }
 
-// askPage asks for a page, and again when no answer comes; c.mu is held.
+// askPage requests a page, and repeats the request when no answer arrives. The caller
+// holds c.mu.
 func (c *Client) askPage(p Peer, v *conv, f *fetch) {
 	f.arm(c.opts.SyncTimeout, func() {
 		c.mu.Lock()
@@ -213,14 +226,15 @@ func (c *Client) askPage(p Peer, v *conv, f *fetch) {
 		c.settle(p, v, f.got)
 	})
 	begin := f.begin
-	c.ask(f.conn, historyReq(c.self.ID, p, begin, min(fetchPage, c.opts.CatchUp)), &pb.IMGetMsgListRsp{}, func(m pb.Message, err error) {
-		if v.fetch == f && f.begin == begin && err == nil {
-			c.page(p, v, f, messagesOf(c.self.ID, p, m.(*pb.IMGetMsgListRsp).GetMsgList()))
-		}
-	})
+	c.ask(f.conn, historyReq(c.self.ID, p, begin, min(fetchPage, c.opts.CatchUp)),
+		&pb.IMGetMsgListRsp{}, func(m pb.Message, err error) {
+			if v.fetch == f && f.begin == begin && err == nil {
+				c.page(p, v, f, messagesOf(c.self.ID, p, m.(*pb.IMGetMsgListRsp).GetMsgList()))
+			}
+		})
 }
 
-// arm sets what happens next, unless something else does before.
+// arm starts the timer of a fetch in place of its last one.
 func (f *fetch) arm(d time.Duration, do func()) {
 	if f.timer != nil {
 		f.timer.Stop()
@@ -228,7 +242,8 @@ func (f *fetch) arm(d time.Duration, do func()) {
 	f.timer = time.AfterFunc(d, do)
 }
 
-// page takes a page of history and asks for the next one, or ends the fetch; c.mu is held.
+// page stores a page of history, and requests the next page or ends the fetch. The caller
+// holds c.mu.
 func (c *Client) page(p Peer, v *conv, f *fetch, page []im.Message) {
 	lowest, before, complete := f.begin, len(f.got), false
 	for _, m := range page {
@@ -240,7 +255,8 @@ func (c *Client) page(p Peer, v *conv, f *fetch, page []im.Message) {
 		}
 	}
 	switch {
-	case complete || lowest <= 1 || len(f.got) == before: // nothing more, or a server that turns in circles
+	case complete || lowest <= 1 || len(f.got) == before:
+		// There are no more messages, or the server repeats itself.
 	case len(f.got) >= c.opts.CatchUp:
 		c.emit(Skipped{Peer: p, Below: lowest})
 		v.base = lowest - 1
@@ -252,7 +268,8 @@ func (c *Client) page(p Peer, v *conv, f *fetch, page []im.Message) {
 	c.endFetch(p, v, f)
 }
 
-// endFetch delivers, unless something that should be there is not: then it starts once more, a little later. c.mu is held.
+// endFetch delivers the messages. When messages that must exist are missing, it first
+// repeats the fetch after a pause. The caller holds c.mu.
 func (c *Client) endFetch(p Peer, v *conv, f *fetch) {
 	f.tries++
 	if (v.overflow || c.incomplete(v, f)) && f.tries < fetchTries {
@@ -271,7 +288,8 @@ func (c *Client) endFetch(p Peer, v *conv, f *fetch) {
 	c.settle(p, v, f.got)
 }
 
-// incomplete reports whether ids between base and the highest known one are still unaccounted for; c.mu is held.
+// incomplete reports whether ids between base and the highest known id are still missing.
+// The caller holds c.mu.
 func (c *Client) incomplete(v *conv, f *fetch) bool {
 	if v.base == 0 {
 		return false

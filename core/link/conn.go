@@ -135,7 +135,7 @@ func (c *conn) full() error {
 func (c *conn) wakeWriter() {
 	select {
 	case c.wake <- struct{}{}:
-	default: // a token is there already
+	default: // it holds a token already
 	}
 }
 

@@ -318,7 +318,7 @@ func (b *mailbox) close() {
 func (b *mailbox) signal() {
 	select {
 	case b.wake <- struct{}{}:
-	default: // a token is there already
+	default: // it holds a token already
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// serve reads one connection's frames.
+// serve reads the frames of one connection.
 func (c *conn) serve() {
 	defer c.gone()
 	r := bufio.NewReader(c.nc)
@@ -33,7 +33,7 @@ func (c *conn) serve() {
 	}
 }
 
-// gone closes the connection and tells the others that its user went.
+// gone closes the connection and tells the others that its user is offline.
 func (c *conn) gone() {
 	_ = c.nc.Close()
 	c.s.mu.Lock()
@@ -42,19 +42,21 @@ func (c *conn) gone() {
 	c.presence(pb.UserStatType_USER_STATUS_OFFLINE)
 }
 
-// presence tells everyone else where this connection's user is; c.s.mu is held.
+// presence sends the status of this connection's user to all others. The caller holds
+// c.s.mu.
 func (c *conn) presence(stat pb.UserStatType) {
 	if c.user == nil {
 		return
 	}
 	for other := range c.s.conns {
 		if other != c && other.user != nil {
-			other.send(0, pb.IMUserStatNotify_builder{UserStat: pb.UserStat_builder{UserId: new(c.user.ID), Status: stat.Enum()}.Build()}.Build())
+			other.send(0, pb.IMUserStatNotify_builder{UserStat: pb.UserStat_builder{
+				UserId: new(c.user.ID), Status: stat.Enum()}.Build()}.Build())
 		}
 	}
 }
 
-// take records a frame and answers it; false ends the connection.
+// take records a frame and answers it. False ends the connection.
 func (c *conn) take(h pdu.Header, body []byte) bool {
 	s := c.s
 	s.mu.Lock()
@@ -75,7 +77,7 @@ func (c *conn) take(h pdu.Header, body []byte) bool {
 	return c.answer(h.Seq, m)
 }
 
-// answer does what the message asks; c.s.mu is held.
+// answer carries out a request. The caller holds c.s.mu.
 func (c *conn) answer(seq uint16, m pb.Message) bool {
 	s := c.s
 	switch m := m.(type) {
@@ -112,7 +114,8 @@ func (c *conn) answer(seq uint16, m pb.Message) bool {
 			if s.onlineLocked(id) > 0 {
 				stat = pb.UserStatType_USER_STATUS_ONLINE
 			}
-			rsp.UserStatList = append(rsp.UserStatList, pb.UserStat_builder{UserId: new(id), Status: stat.Enum()}.Build())
+			rsp.UserStatList = append(rsp.UserStatList,
+				pb.UserStat_builder{UserId: new(id), Status: stat.Enum()}.Build())
 		}
 		c.send(seq, rsp.Build())
 	default:
@@ -123,7 +126,7 @@ func (c *conn) answer(seq uint16, m pb.Message) bool {
 	return true
 }
 
-// answerHistory answers what is asked of stored messages; c.s.mu is held.
+// answerHistory answers requests about stored messages. The caller holds c.s.mu.
 func (c *conn) answerHistory(seq uint16, m pb.Message) {
 	s, self := c.s, c.user.ID
 	switch m := m.(type) {
@@ -139,24 +142,28 @@ func (c *conn) answerHistory(seq uint16, m pb.Message) {
 			last := list[len(list)-1]
 			*rsp.TotalCnt += n
 			rsp.UnreadinfoList = append(rsp.UnreadinfoList, pb.UnreadInfo_builder{
-				SessionId: new(key.peer), SessionType: key.kind.Enum(), UnreadCnt: new(n), LatestMsgId: new(last.ID), LatestMsgData: last.Data,
+				SessionId: new(key.peer), SessionType: key.kind.Enum(), UnreadCnt: new(n),
+				LatestMsgId: new(last.ID), LatestMsgData: last.Data,
 				LatestMsgType: last.Type.Enum(), LatestMsgFromUserId: new(last.From),
 			}.Build())
 		}
 		c.send(seq, rsp.Build())
 	case *pb.IMGetMsgListReq:
 		rsp := pb.IMGetMsgListRsp_builder{
-			UserId: new(self), SessionType: m.GetSessionType().Enum(), SessionId: new(m.GetSessionId()), MsgIdBegin: new(m.GetMsgIdBegin()),
+			UserId: new(self), SessionType: m.GetSessionType().Enum(),
+			SessionId: new(m.GetSessionId()), MsgIdBegin: new(m.GetMsgIdBegin()),
 		}
 		list := s.visible(session{self, m.GetSessionId(), m.GetSessionType()})
 		for _, msg := range slices.Backward(list[:max(0, len(list)-s.lag)]) {
-			if b := m.GetMsgIdBegin(); (b == 0 || msg.ID <= b) && len(rsp.MsgList) < min(100, int(m.GetMsgCnt())) {
+			if b := m.GetMsgIdBegin(); (b == 0 || msg.ID <= b) &&
+				len(rsp.MsgList) < min(100, int(m.GetMsgCnt())) {
 				rsp.MsgList = append(rsp.MsgList, info(msg))
 			}
 		}
 		c.send(seq, rsp.Build())
 	case *pb.IMGetMsgByIdReq:
-		rsp := pb.IMGetMsgByIdRsp_builder{UserId: new(self), SessionType: m.GetSessionType().Enum(), SessionId: new(m.GetSessionId())}
+		rsp := pb.IMGetMsgByIdRsp_builder{UserId: new(self), SessionType: m.GetSessionType().Enum(),
+			SessionId: new(m.GetSessionId())}
 		for _, msg := range s.visible(session{self, m.GetSessionId(), m.GetSessionType()}) {
 			if slices.Contains(m.GetMsgIdList(), msg.ID) {
 				rsp.MsgList = append(rsp.MsgList, info(msg))
@@ -169,30 +176,34 @@ func (c *conn) answerHistory(seq uint16, m pb.Message) {
 			n = list[len(list)-1].ID
 		}
 		c.send(seq, pb.IMGetLatestMsgIdRsp_builder{
-			UserId: new(self), SessionType: m.GetSessionType().Enum(), SessionId: new(m.GetSessionId()), LatestMsgId: new(n),
+			UserId: new(self), SessionType: m.GetSessionType().Enum(),
+			SessionId: new(m.GetSessionId()), LatestMsgId: new(n),
 		}.Build())
 	}
 }
 
-// login checks the password; c.s.mu is held.
+// login checks the password. The caller holds c.s.mu.
 func (c *conn) login(seq uint16, m *pb.IMLoginReq) bool {
 	u := c.s.users[m.GetUserName()]
 	if u == nil || u.password != m.GetPassword() {
 		c.send(seq, pb.IMLoginRes_builder{
-			ServerTime: new(c.s.now), ResultCode: pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED.Enum(), ResultString: new("wrong name or password"),
+			ServerTime:   new(c.s.now),
+			ResultCode:   pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED.Enum(),
+			ResultString: new("wrong name or password"),
 		}.Build())
 		return false
 	}
-	c.s.now++ // what was stored so far is from an earlier second
+	c.s.now++ // messages stored before are from an earlier second
 	c.user = u
 	c.send(seq, pb.IMLoginRes_builder{
-		ServerTime: new(c.s.now), ResultCode: pb.ResultType_REFUSE_REASON_NONE.Enum(), UserInfo: u.info(),
+		ServerTime: new(c.s.now), ResultCode: pb.ResultType_REFUSE_REASON_NONE.Enum(),
+		UserInfo: u.info(),
 	}.Build())
 	c.presence(pb.UserStatType_USER_STATUS_ONLINE)
 	return true
 }
 
-// message stores, acks and delivers; c.s.mu is held.
+// message stores, acks and delivers a message. The caller holds c.s.mu.
 func (c *conn) message(seq uint16, d *pb.MsgData) {
 	s, from, to := c.s, c.user.ID, d.ToSessionID
 	m := im.Message{From: from, To: to, Type: d.Type, Data: d.Data}
@@ -201,7 +212,8 @@ func (c *conn) message(seq uint16, d *pb.MsgData) {
 	}
 	if s.refuse != nil && d.WantRefusal {
 		if why := s.refuse(d); why != 0 {
-			c.send(seq, pb.IMMsgDataAck_builder{UserId: new(from), SessionId: new(to), MsgId: new(uint32(0)),
+			c.send(seq, pb.IMMsgDataAck_builder{UserId: new(from), SessionId: new(to),
+				MsgId:       new(uint32(0)),
 				SessionType: sessionOf(from, m).kind.Enum(), Refusal: why.Enum()}.Build())
 			return
 		}
@@ -225,11 +237,12 @@ func (c *conn) message(seq uint16, d *pb.MsgData) {
 		return
 	}
 	c.send(seq, pb.IMMsgDataAck_builder{
-		UserId: new(from), SessionId: new(to), MsgId: new(id), SessionType: sessionOf(from, m).kind.Enum(),
+		UserId: new(from), SessionId: new(to), MsgId: new(id),
+		SessionType: sessionOf(from, m).kind.Enum(),
 	}.Build())
 }
 
-// recent lists this user's conversations, newest first; c.s.mu is held.
+// recent returns this user's conversations, newest first. The caller holds c.s.mu.
 func (c *conn) recent(since uint32) *pb.IMRecentContactSessionRsp {
 	s, self := c.s, c.user.ID
 	rsp := pb.IMRecentContactSessionRsp_builder{UserId: new(self)}
@@ -247,29 +260,37 @@ func (c *conn) recent(since uint32) *pb.IMRecentContactSessionRsp {
 		}
 		last := list[len(list)-1]
 		rsp.ContactSessionList = append(rsp.ContactSessionList, pb.ContactSessionInfo_builder{
-			SessionId: new(sess.peer), SessionType: sess.kind.Enum(), SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
-			UpdatedTime: new(last.Created), LatestMsgId: new(last.ID), LatestMsgData: last.Data, LatestMsgType: last.Type.Enum(),
+			SessionId: new(sess.peer), SessionType: sess.kind.Enum(),
+			SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
+			UpdatedTime:   new(last.Created), LatestMsgId: new(last.ID), LatestMsgData: last.Data,
+			LatestMsgType:       last.Type.Enum(),
 			LatestMsgFromUserId: new(last.From),
 		}.Build())
 	}
-	slices.SortFunc(rsp.ContactSessionList, func(a, b *pb.ContactSessionInfo) int { return int(b.GetUpdatedTime()) - int(a.GetUpdatedTime()) })
+	slices.SortFunc(rsp.ContactSessionList,
+		func(a, b *pb.ContactSessionInfo) int {
+			return int(b.GetUpdatedTime()) - int(a.GetUpdatedTime())
+		})
 	return rsp.Build()
 }
 
 func (u *user) info() *pb.UserInfo {
 	return pb.UserInfo_builder{
-		UserId: new(u.ID), UserGender: new(uint32(0)), UserNickName: new(u.Nick), AvatarUrl: new(u.Avatar), DepartmentId: new(u.DepartID), Email: new(""),
-		UserRealName: new(u.Name), UserTel: new(""), UserDomain: new(u.Name), Status: new(uint32(0)), SignInfo: new(u.SignInfo),
+		UserId: new(u.ID), UserGender: new(uint32(0)), UserNickName: new(u.Nick),
+		AvatarUrl: new(u.Avatar), DepartmentId: new(u.DepartID), Email: new(""),
+		UserRealName: new(u.Name), UserTel: new(""), UserDomain: new(u.Name),
+		Status: new(uint32(0)), SignInfo: new(u.SignInfo),
 	}.Build()
 }
 
 func info(m im.Message) *pb.MsgInfo {
 	return pb.MsgInfo_builder{
-		MsgId: new(m.ID), FromSessionId: new(m.From), CreateTime: new(m.Created), MsgType: m.Type.Enum(), MsgData: m.Data,
+		MsgId: new(m.ID), FromSessionId: new(m.From), CreateTime: new(m.Created),
+		MsgType: m.Type.Enum(), MsgData: m.Data,
 	}.Build()
 }
 
-// send writes a frame; c.s.mu is held. A client that has gone is none of its concern.
+// send writes a frame and ignores a closed connection. The caller holds c.s.mu.
 func (c *conn) send(seq uint16, m pb.Message) {
 	frame, err := pdu.Append(nil, seq, m)
 	if err != nil {

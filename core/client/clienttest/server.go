@@ -1,5 +1,6 @@
-// Package clienttest is a message server in miniature for tests of clients: real TCP, real frames, everything in memory, and every fault
-// a test can ask for. It is no model of how a server should be built, and it makes no promise that a client may not test.
+// Package clienttest is a small message server for tests of clients. It uses real TCP
+// connections and frames, keeps everything in memory, and produces every fault that a
+// test needs. It is not a model for a server, and tests are free to use all of it.
 package clienttest
 
 import (
@@ -16,14 +17,14 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TB is what of testing.TB the server uses.
+// TB is the part of testing.TB that the server uses.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
 	Cleanup(func())
 }
 
-// Server is the fake. Its users are made by AddUser.
+// Server is the fake server. AddUser adds its users.
 type Server struct {
 	t    TB
 	addr string
@@ -35,7 +36,7 @@ type Server struct {
 	history  map[uint64][]im.Message // by im.Message.Key, in order of id
 	groups   map[uint32]*group
 	departs  []im.Depart
-	shields  map[[2]uint32]bool // user, group; group 0: the night
+	shields  map[[2]uint32]bool // user, group; group 0: the nightly rest
 	removed  map[session]bool
 	named    map[string]uint32  // client_msg_id → msg_id
 	unread   map[session]uint32 // count
@@ -49,13 +50,13 @@ type Server struct {
 	changed  *sync.Cond
 }
 
-// session is one side of a conversation.
+// session is one user's side of a conversation.
 type session struct {
 	user, peer uint32
 	kind       pb.SessionType
 }
 
-// group is a group with the time when each member joined: the number of the first message to be seen.
+// group is a group with, for each member, the number of messages from before it joined.
 type group struct {
 	im.Group
 	from map[uint32]uint32
@@ -66,7 +67,7 @@ type user struct {
 	password string
 }
 
-// Frame is one that a client sent.
+// Frame is a frame that a client sent.
 type Frame struct {
 	Conn    int    // connections are numbered from 1
 	User    uint32 // 0 before login
@@ -86,9 +87,12 @@ type conn struct {
 func New(t TB) *Server {
 	t.Helper()
 	s := &Server{
-		t: t, users: make(map[string]*user), byID: make(map[uint32]*user), history: make(map[uint64][]im.Message),
-		named: make(map[string]uint32), unread: make(map[session]uint32), groups: make(map[uint32]*group),
-		shields: make(map[[2]uint32]bool), removed: make(map[session]bool), conns: make(map[*conn]struct{}), now: 1_700_000_000,
+		t: t, users: make(map[string]*user), byID: make(map[uint32]*user),
+		history: make(map[uint64][]im.Message),
+		named:   make(map[string]uint32), unread: make(map[session]uint32),
+		groups:  make(map[uint32]*group),
+		shields: make(map[[2]uint32]bool), removed: make(map[session]bool),
+		conns: make(map[*conn]struct{}), now: 1_700_000_000,
 	}
 	s.changed = sync.NewCond(&s.mu)
 	s.Listen()
@@ -96,7 +100,7 @@ func New(t TB) *Server {
 	return s
 }
 
-// Addr is the server's host:port, the same after Crash and Listen.
+// Addr returns the server's host:port, which stays the same after Crash and Listen.
 func (s *Server) Addr() string { return s.addr }
 
 // Listen accepts connections, on the same port as before Crash.
@@ -128,7 +132,7 @@ func (s *Server) Listen() {
 	}()
 }
 
-// Crash closes the port and all connections at once; what is stored stays.
+// Crash closes the port and all connections at once. Stored data remain.
 func (s *Server) Crash() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +140,7 @@ func (s *Server) Crash() {
 	s.dropLocked(0)
 }
 
-// Drop closes the connections of a user, 0: of all.
+// Drop closes the connections of a user, 0: of all users.
 func (s *Server) Drop(user uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,35 +156,38 @@ func (s *Server) dropLocked(user uint32) {
 	}
 }
 
-// Filter sets a function that sees every frame first; when it returns false the frame is recorded, and then ignored.
+// Filter sets a function that is called for every frame. When it returns false the frame
+// is recorded and not handled.
 func (s *Server) Filter(f func(Frame) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.filter = f
 }
 
-// Refuse sets a function that says why a message is not stored, 0 when it is.
+// Refuse sets a function that returns the reason why a message is not stored, 0 when it
+// is stored.
 func (s *Server) Refuse(f func(m *pb.MsgData) pb.MsgRefusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refuse = f
 }
 
-// MuteAcks makes the server store and deliver messages without telling their senders.
+// MuteAcks makes the server store and deliver messages without acks to their senders.
 func (s *Server) MuteAcks(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.muted = on
 }
 
-// Lag makes the newest n messages of every conversation invisible to those who ask for its history, as on a slave that is behind.
+// Lag hides the newest n messages of every conversation in answers with its history, like
+// a slave that lags.
 func (s *Server) Lag(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lag = n
 }
 
-// AddUser makes a user with the id and a password equal to its name.
+// AddUser adds a user whose password is its name.
 func (s *Server) AddUser(id uint32, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,28 +195,29 @@ func (s *Server) AddUser(id uint32, name string) {
 	s.users[name], s.byID[id] = u, u
 }
 
-// AddGroup makes a group of members, the first of them its creator, and tells nobody.
+// AddGroup creates a group, whose creator is the first member, without notifies.
 func (s *Server) AddGroup(id uint32, name string, t pb.GroupType, members ...uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.addGroup(im.Group{ID: id, Name: name, Type: t, Creator: members[0], Members: members})
 }
 
-// ChangeGroup changes a group's members as by a user, and notifies those of its members that are online.
+// ChangeGroup changes a group's members in the name of a user, and notifies the members
+// that are online.
 func (s *Server) ChangeGroup(by, id uint32, t pb.GroupModifyType, users ...uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changeGroup(nil, by, id, t, users)
 }
 
-// AddDepart makes a department.
+// AddDepart adds a department.
 func (s *Server) AddDepart(d im.Depart) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.departs = append(s.departs, d)
 }
 
-// SetDepart puts a user into a department.
+// SetDepart moves a user to a department.
 func (s *Server) SetDepart(user, depart uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -223,7 +231,7 @@ func (s *Server) SetPassword(name, clear string) {
 	s.users[name].password = im.ClientPassword(clear)
 }
 
-// Frames returns what was received so far of a kind, in order.
+// Frames returns the frames with a command received so far, in order.
 func (s *Server) Frames(cmd pb.Command) []Frame {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,7 +248,8 @@ func (s *Server) framesLocked(cmd pb.Command) []Frame {
 	return list
 }
 
-// WaitFrames waits until at least n frames of a kind were received, and returns all of them.
+// WaitFrames waits until at least n frames with a command were received, and returns all
+// of them.
 func (s *Server) WaitFrames(cmd pb.Command, n int) []Frame {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -252,7 +261,7 @@ func (s *Server) WaitFrames(cmd pb.Command, n int) []Frame {
 	}
 }
 
-// Online is the number of connections of a user that are logged in.
+// Online returns the number of logged-in connections of a user.
 func (s *Server) Online(user uint32) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -276,18 +285,20 @@ func (s *Server) Stored(a, b uint32) []im.Message {
 	return append([]im.Message(nil), s.history[im.ConversationKey(a, b)]...)
 }
 
-// Store stores a message that came from elsewhere, and returns it; nothing is pushed.
+// Store stores a message from another server and returns it. It is not pushed.
 func (s *Server) Store(from, to uint32, body []byte) im.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.storeLocked(from, to, body)
 }
 
-// StoreGroup stores a message to a group that came from elsewhere, and returns it; nothing is pushed.
+// StoreGroup stores a message to a group from another server and returns it. It is not
+// pushed.
 func (s *Server) StoreGroup(from, group uint32, body []byte) im.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.put(im.Message{From: from, To: group, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: body})
+	return s.put(im.Message{From: from, To: group, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT,
+		Data: body})
 }
 
 // StoredGroup returns a group's messages, in order of id.
@@ -301,7 +312,7 @@ func (s *Server) storeLocked(from, to uint32, body []byte) im.Message {
 	return s.put(im.Message{From: from, To: to, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: body})
 }
 
-// put stores a message and counts it as unread; s.mu is held.
+// put stores a message and counts it as unread. The caller holds s.mu.
 func (s *Server) put(m im.Message) im.Message {
 	key := m.Key()
 	s.now++
@@ -317,7 +328,8 @@ func (s *Server) put(m im.Message) im.Message {
 	return m
 }
 
-// recipients are those who see a message, its sender among them; s.mu is held.
+// recipients returns the users that see a message, also its sender. The caller holds
+// s.mu.
 func (s *Server) recipients(m im.Message) []uint32 {
 	if m.Type.IsGroup() {
 		return s.groups[m.To].Members
@@ -325,7 +337,7 @@ func (s *Server) recipients(m im.Message) []uint32 {
 	return []uint32{m.From, m.To}
 }
 
-// sessionOf is where a user finds a message.
+// sessionOf returns a user's side of the conversation of a message.
 func sessionOf(user uint32, m im.Message) session {
 	switch {
 	case m.Type.IsGroup():
@@ -336,7 +348,7 @@ func sessionOf(user uint32, m im.Message) session {
 	return session{user, m.From, pb.SessionType_SESSION_TYPE_SINGLE}
 }
 
-// key is where the messages of a session are.
+// key returns the key of a session's messages in history.
 func (s session) key() uint64 {
 	if s.kind == pb.SessionType_SESSION_TYPE_GROUP {
 		return im.GroupKey(s.peer)
@@ -344,7 +356,7 @@ func (s session) key() uint64 {
 	return im.ConversationKey(s.user, s.peer)
 }
 
-// visible are the messages of a session that its user may see; s.mu is held.
+// visible returns the messages of a session that its user may see. The caller holds s.mu.
 func (s *Server) visible(sess session) []im.Message {
 	list := s.history[sess.key()]
 	if sess.kind == pb.SessionType_SESSION_TYPE_GROUP {
@@ -357,12 +369,12 @@ func (s *Server) visible(sess session) []im.Message {
 	return list
 }
 
-// Push pushes a message to all connections of a user, stored or not.
+// Push pushes a message, stored or not, to all connections of a user.
 func (s *Server) Push(user uint32, m im.Message) {
 	s.PushFrame(user, msgData(m))
 }
 
-// PushFrame pushes any frame to all connections of a user, 0: to all.
+// PushFrame pushes a frame to all connections of a user, 0: of all users.
 func (s *Server) PushFrame(user uint32, m pb.Message) {
 	frame, err := pdu.Append(nil, 0, m)
 	if err != nil {
@@ -371,7 +383,7 @@ func (s *Server) PushFrame(user uint32, m pb.Message) {
 	s.PushRaw(user, frame)
 }
 
-// PushRaw writes bytes to all connections of a user, 0: to all.
+// PushRaw writes bytes to all connections of a user, 0: of all users.
 func (s *Server) PushRaw(user uint32, raw []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -382,17 +394,20 @@ func (s *Server) PushRaw(user uint32, raw []byte) {
 	}
 }
 
-// Kick tells all connections of a user that they are out, without closing them, like the first servers.
+// Kick sends a kick to all connections of a user, and does not close them, like the first
+// servers.
 func (s *Server) Kick(user uint32, reason pb.KickReasonType) {
 	s.PushFrame(user, pb.IMKickUser_builder{UserId: new(user), KickReason: reason.Enum()}.Build())
 }
 
-// HTTP starts a login server's HTTP side that names this server, and returns its URL.
+// HTTP starts the HTTP side of a login server that returns this server's address, and
+// returns its URL.
 func (s *Server) HTTP() string {
 	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, port, _ := net.SplitHostPort(s.addr)
 		_ = json.NewEncoder(w).Encode(map[string]any{
-			"code": 0, "msg": "", "priorIP": host, "backupIP": host, "msfsPrior": "", "msfsBackup": "", "discovery": "", "port": port,
+			"code": 0, "msg": "", "priorIP": host, "backupIP": host, "msfsPrior": "",
+			"msfsBackup": "", "discovery": "", "port": port,
 		})
 	}))
 	s.t.Cleanup(hs.Close)
@@ -400,10 +415,11 @@ func (s *Server) HTTP() string {
 }
 
 func msgData(m im.Message) *pb.MsgData {
-	return &pb.MsgData{FromUserID: m.From, ToSessionID: m.To, MsgID: m.ID, CreateTime: m.Created, Type: m.Type, Data: m.Data}
+	return &pb.MsgData{FromUserID: m.From, ToSessionID: m.To, MsgID: m.ID, CreateTime: m.Created,
+		Type: m.Type, Data: m.Data}
 }
 
-// sortedUsers returns all users by id; s.mu is held.
+// sortedUsers returns all users by id. The caller holds s.mu.
 func (s *Server) sortedUsers() []*user {
 	var list []*user
 	for _, u := range s.byID {
