@@ -4,6 +4,8 @@ import (
 	"math"
 	"net/netip"
 	"sync"
+
+	"teamtalk/core/batch"
 )
 
 // Loop is one event loop. Loop only: all methods but Do are called on the loop.
@@ -21,10 +23,9 @@ type Loop struct {
 	free       [][]byte // buffers that no connection uses now
 
 	mu     sync.Mutex
-	posted []func()
+	posted batch.Buffer[func()]
 	woken  bool // a wake-up has been sent
 	stop   bool
-	spare  []func()
 	done   chan struct{}
 
 	poll
@@ -53,7 +54,7 @@ func (l *Loop) Do(f func()) bool {
 	if l.stop {
 		return false
 	}
-	l.posted = append(l.posted, f)
+	l.posted.Waiting = append(l.posted.Waiting, f)
 	if !l.woken {
 		l.woken = true
 		l.wake() // under the lock, because the event descriptor may be closed once stop is set
@@ -73,20 +74,23 @@ func (l *Loop) Dial(addr netip.AddrPort, h Handler) *Conn {
 	return c
 }
 
+// keepPosted is the largest capacity of posted that is kept after a flood, in functions.
+const keepPosted = 1 << 16
+
 // turn does the work that follows the events: posted functions, timers, failed
 // connections, writes. It reports whether the loop continues.
 func (l *Loop) turn() bool {
 	l.mu.Lock()
-	l.posted, l.spare = l.spare[:0], l.posted
+	posted := l.posted.Take(keepPosted)
 	l.woken = false
 	stop := l.stop
 	l.mu.Unlock()
 	if stop {
 		return false
 	}
-	for i, f := range l.spare {
+	for i, f := range posted {
 		f()
-		l.spare[i] = nil
+		posted[i] = nil
 	}
 	l.fire()
 	for c := l.connecting.due(l.now); c != nil; c = l.connecting.due(l.now) {

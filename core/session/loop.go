@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"teamtalk/core/batch"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
@@ -70,7 +71,7 @@ type Loop struct {
 	sent    SentHandler // nil when the handler is none
 
 	mu       sync.Mutex
-	in       []item
+	in       batch.Buffer[item]
 	inBytes  int
 	active   bool                  // a turn is on: it will look at the mailbox before it ends
 	woken    bool                  // Wake was called and Turn has not come yet
@@ -79,7 +80,6 @@ type Loop struct {
 	// Below: the loop's thread only.
 	batch     []item // taken from in; from pos on still to do
 	pos       int
-	spare     []item
 	now       int64 // milliseconds: the wall clock's at begun, and monotonic from there
 	begun     time.Time
 	nowTime   time.Time
@@ -205,13 +205,13 @@ var errOverflow = im.Errorf(im.Busy, "mailbox full")
 
 func (l *Loop) post(it item, size int) error {
 	l.mu.Lock()
-	if size > 0 && (len(l.in) >= l.opt.MaxItems || (l.inBytes > 0 && l.inBytes+size > l.opt.MaxBytes)) {
+	if size > 0 && (len(l.in.Waiting) >= l.opt.MaxItems || (l.inBytes > 0 && l.inBytes+size > l.opt.MaxBytes)) {
 		l.overflowed(it)
 		l.mu.Unlock()
 		l.metrics.mailboxDrops.Inc()
 		return errOverflow
 	}
-	l.in = append(l.in, it)
+	l.in.Waiting = append(l.in.Waiting, it)
 	l.inBytes += size
 	wake := !l.active && !l.woken
 	if wake {
@@ -289,7 +289,7 @@ func (l *Loop) End() {
 			l.flush() // a write that fails ends a session, and its handler may send to others
 		}
 		l.mu.Lock()
-		if l.pos == len(l.batch) && (len(l.in) > 0 || len(l.overflow) > 0) {
+		if l.pos == len(l.batch) && (len(l.in.Waiting) > 0 || len(l.overflow) > 0) {
 			l.swap()
 		}
 		done := l.pos == len(l.batch)
@@ -319,22 +319,16 @@ func (l *Loop) finish() {
 
 // swap takes what is in the mailbox. With l.mu held.
 func (l *Loop) swap() {
-	l.spare = l.batch[:0]
-	if cap(l.spare) > 4*l.opt.MaxTurn {
-		l.spare = nil // grown in a flood; do not keep it forever
-	}
-	l.batch, l.pos = l.in, 0
-	l.in = l.spare
-	l.inBytes = 0
 	if len(l.overflow) > 0 {
 		slow := l.overflow
 		l.overflow = nil
-		l.batch = append(l.batch, item{fn: func() {
+		l.in.Waiting = append(l.in.Waiting, item{fn: func() {
 			for s := range slow {
 				s.Close(ErrOverflow)
 			}
 		}})
 	}
+	l.batch, l.pos, l.inBytes = l.in.Take(4*l.opt.MaxTurn), 0, 0
 }
 
 // Turn works off the mailbox. The engine calls it after Wake.
