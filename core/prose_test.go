@@ -56,6 +56,7 @@ var plain = []string{
 	"handlers/httpapi",
 	"handlers/login",
 	"handlers/msfs",
+	"handlers/msg",
 	"handlers/msg/admission",
 	"handlers/msg/conversation",
 	"handlers/msg/group",

@@ -107,6 +107,9 @@ func Handle[M any, P interface {
 	})
 }
 
+// Ignore is the handler of messages that need no action.
+func Ignore[P pb.Message](*session.Session, uint16, P) error { return nil }
+
 type options[P pb.Message] struct {
 	refusal func(m P, k im.Kind) pb.Message
 }

@@ -31,7 +31,8 @@ func fullUser(id uint32) *pb.UserInfo {
 	long := func(n int) *string { return proto.String(strings.Repeat("长", n)) }
 	return pb.UserInfo_builder{UserId: &id, UserGender: new(uint32(1)), UserNickName: long(32),
 		AvatarUrl: long(255), DepartmentId: new(uint32(math.MaxUint32)),
-		Email: long(64), UserRealName: long(32), UserTel: long(11), UserDomain: long(32), Status: new(uint32(0)), SignInfo: long(128)}.Build()
+		Email: long(64), UserRealName: long(32), UserTel: long(11), UserDomain: long(32),
+		Status: new(uint32(0)), SignInfo: long(128)}.Build()
 }
 
 // sounds is the newest of a conversation's messages: sounds of so many bytes.
@@ -90,7 +91,9 @@ func longAnswers() map[string]struct {
 		id := proto.Uint32(uint32(i))
 		recent[i] = pb.ContactSessionInfo_builder{SessionId: id, SessionType: typ,
 			SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(), UpdatedTime: me,
-			LatestMsgId: me, LatestMsgData: text, LatestMsgType: pb.MsgType_MSG_TYPE_SINGLE_TEXT.Enum(), LatestMsgFromUserId: me}.Build()
+			LatestMsgId: me, LatestMsgData: text,
+			LatestMsgType:       pb.MsgType_MSG_TYPE_SINGLE_TEXT.Enum(),
+			LatestMsgFromUserId: me}.Build()
 		unread[i] = pb.UnreadInfo_builder{SessionId: id, SessionType: typ, UnreadCnt: me,
 			LatestMsgId: me, LatestMsgData: text,
 			LatestMsgType: pb.MsgType_MSG_TYPE_SINGLE_TEXT.Enum(), LatestMsgFromUserId: me}.Build()

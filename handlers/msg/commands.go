@@ -18,7 +18,7 @@ func (h *Server) commands() {
 
 	router.Handle(r, router.LoggedIn, h.conversation.HandleMessage)
 	router.Handle(r, router.LoggedIn, h.conversation.HandleAck)
-	router.Handle(r, router.LoggedIn, h.conversation.HandleReadAck)
+	router.Handle(r, router.LoggedIn, h.conversation.Reads.HandleReadAck)
 
 	router.Handle(r, router.LoggedIn, h.groups.HandleChange)
 	h.passing.Routes(r)

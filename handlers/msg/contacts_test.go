@@ -22,10 +22,13 @@ func sessionsOf(lists map[uint32][]uint32) func(pb.Message) (pb.Message, error) 
 		var list []*pb.ContactSessionInfo
 		for _, peer := range lists[m.GetUserId()] {
 			list = append(list,
-				pb.ContactSessionInfo_builder{SessionId: proto.Uint32(peer), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum()}.Build(),
-				pb.ContactSessionInfo_builder{SessionId: proto.Uint32(peer + 1000), SessionType: pb.SessionType_SESSION_TYPE_GROUP.Enum()}.Build())
+				pb.ContactSessionInfo_builder{SessionId: proto.Uint32(peer),
+					SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum()}.Build(),
+				pb.ContactSessionInfo_builder{SessionId: proto.Uint32(peer + 1000),
+					SessionType: pb.SessionType_SESSION_TYPE_GROUP.Enum()}.Build())
 		}
-		return pb.IMRecentContactSessionRsp_builder{UserId: proto.Uint32(m.GetUserId()), ContactSessionList: list}.Build(), nil
+		return pb.IMRecentContactSessionRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+			ContactSessionList: list}.Build(), nil
 	}
 }
 
@@ -34,7 +37,8 @@ func sessionsOf(lists map[uint32][]uint32) func(pb.Message) (pb.Message, error) 
 func TestContacts(t *testing.T) {
 	inWorld(t, Options{Presence: PresenceContacts, Ack: AckStored}, func(w *world) {
 		w.db.also = sessionsOf(map[uint32][]uint32{1: {2, 3}, 2: {1}})
-		a, aPhone, b, c := w.user(0, 1, win), w.user(1, 1, ios), w.user(1, 2, mac), w.user(0, 3, win)
+		a, aPhone, b, c := w.user(0, 1, win), w.user(1, 1, ios), w.user(1, 2, mac),
+			w.user(0, 3, win)
 		all := func() {
 			for user := range uint32(8) {
 				w.hear(user, statOnline)
@@ -48,7 +52,7 @@ func TestContacts(t *testing.T) {
 		wantStats(t, "c", c, "3 1")
 		aPhone.want()
 
-		c.send(2, text(4, "to one who is not here")) // c → 4: c's own doing
+		c.send(2, text(4, "to a user elsewhere")) // c → 4: c's own doing
 		c.want(pb.CmdMsgDataAck)
 		c.send(3, text(2, "to b")) // c ↔ b
 		c.want(pb.CmdMsgDataAck)
@@ -56,8 +60,9 @@ func TestContacts(t *testing.T) {
 		aPhone.send(2, text(5, "from the phone")) // a's pc gets it too
 		aPhone.want(pb.CmdMsgDataAck)
 		a.want(pb.CmdMsgData)
-		w.h.RouteLink().Message(w.route.s, 0, &pb.MsgData{FromUserID: 6, ToSessionID: 1, MsgID: 1, CreateTime: 1,
-			Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("from elsewhere")})
+		w.h.RouteLink().Message(w.route.s, 0, &pb.MsgData{FromUserID: 6, ToSessionID: 1, MsgID: 1,
+			CreateTime: 1,
+			Type:       pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("from elsewhere")})
 		a.want(pb.CmdMsgData)
 		aPhone.want(pb.CmdMsgData)
 		all()
@@ -79,8 +84,8 @@ func TestContacts(t *testing.T) {
 	})
 }
 
-// TestContactsNotKnown: until its list is there a client hears of everybody; a question
-// that failed is asked again; few are asked at once.
+// TestContactsNotKnown: until its list is known a client hears of all users. A query that
+// failed is repeated. Few queries are open at once.
 func TestContactsNotKnown(t *testing.T) {
 	inWorld(t, Options{Presence: PresenceContacts}, func(w *world) {
 		fail, asked := true, 0

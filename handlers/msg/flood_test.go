@@ -13,7 +13,8 @@ import (
 // beyond a bound; what it may ask again comes with the answers.
 func TestQueriesOfOneConnectionAreBounded(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
-		d, other := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS), w.user(0, 2, pb.ClientType_CLIENT_TYPE_WINDOWS)
+		d, other := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS),
+			w.user(0, 2, pb.ClientType_CLIENT_TYPE_WINDOWS)
 		w.db.mu.Lock()
 		w.db.hold, w.db.asked = true, nil
 		w.db.mu.Unlock()

@@ -27,7 +27,8 @@ type benchLoop struct {
 
 func newBenchLoop(b *testing.B, h *Server) *benchLoop {
 	l := &benchLoop{wake: make(chan struct{}, 1)}
-	l.Loop = session.NewLoop(session.LoopOptions{Handler: h, Wake: func(*session.Loop, bool) { l.wake <- struct{}{} }})
+	l.Loop = session.NewLoop(session.LoopOptions{Handler: h,
+		Wake: func(*session.Loop, bool) { l.wake <- struct{}{} }})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -54,7 +55,8 @@ func (l *benchLoop) do(f func()) {
 func BenchmarkGroup(b *testing.B) {
 	for _, members := range []int{20, 200, 2000} {
 		for _, acks := range []bool{false, true} {
-			b.Run(fmt.Sprintf("members=%d/acks=%v", members, acks), func(b *testing.B) { benchGroup(b, members, acks) })
+			b.Run(fmt.Sprintf("members=%d/acks=%v", members, acks),
+				func(b *testing.B) { benchGroup(b, members, acks) })
 		}
 	}
 }
@@ -90,7 +92,8 @@ func benchGroup(b *testing.B, members int, acks bool) {
 		first := next
 		for range burst {
 			next++
-			h.groups.Deliver(&pb.MsgData{FromUserID: 1, ToSessionID: 7, MsgID: next, CreateTime: 1, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: make([]byte, 64),
+			h.groups.Deliver(&pb.MsgData{FromUserID: 1, ToSessionID: 7, MsgID: next,
+				CreateTime: 1, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: make([]byte, 64),
 				GroupVersion: 1, HasGroupVersion: true}, nil, false)
 		}
 		var wg sync.WaitGroup

@@ -156,8 +156,9 @@ type cluster struct {
 	db      *dbStand
 	servers []*world
 	inboxes []chan routed
-	lag     func() time.Duration // how long a message takes from one server to another; nil: no time
-	routed  []int                // messages that each server has sent to route_server
+	// how long a message takes from one server to another; nil: no time
+	lag    func() time.Duration
+	routed []int // messages that each server has sent to route_server
 }
 
 type routed struct {

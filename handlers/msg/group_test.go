@@ -22,7 +22,7 @@ const (
 	delMember = pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL
 )
 
-// TestGroupMessage: who gets a group message, and as what.
+// TestGroupMessage: the members get a group message, each in its form.
 func TestGroupMessage(t *testing.T) {
 	inCluster(t, 2, Options{}, func(c *cluster) {
 		here, there := c.servers[0], c.servers[1]
@@ -31,18 +31,22 @@ func TestGroupMessage(t *testing.T) {
 		bob, bobPhone, eve := here.user(0, 2, win), here.user(1, 2, android), here.user(0, 5, win)
 		carol := there.user(0, 3, win)
 		m := groupText(50, "hello")
-		m.AttachData, m.ClientMsgID, m.GroupVersion, m.HasGroupVersion = []byte("mine"), []byte("id"), 77, true
+		m.AttachData, m.ClientMsgID, m.GroupVersion, m.HasGroupVersion = []byte("mine"),
+			[]byte("id"), 77, true
 		alice.send(7, m)
 		got := alice.want(pb.CmdMsgDataAck)
 		ack := got[0].m.(*pb.IMMsgDataAck)
-		if got[0].seq != 7 || ack.GetUserId() != 1 || ack.GetSessionId() != 50 || ack.GetMsgId() != 1 || ack.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP {
+		if got[0].seq != 7 || ack.GetUserId() != 1 || ack.GetSessionId() != 50 ||
+			ack.GetMsgId() != 1 || ack.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP {
 			t.Fatalf("ack %d %v", got[0].seq, ack)
 		}
 		for _, d := range []*device{alicePhone, bob, bobPhone, carol} {
 			r := d.want(pb.CmdMsgData)[0]
 			m := r.m.(*pb.MsgData)
-			if r.seq != 0 || m.FromUserID != 1 || m.ToSessionID != 50 || m.MsgID != 1 || m.Type != pb.MsgType_MSG_TYPE_GROUP_TEXT || string(m.Data) != "hello" ||
-				m.CreateTime == 0 || m.AttachData != nil || m.ClientMsgID != nil || m.HasGroupVersion {
+			if r.seq != 0 || m.FromUserID != 1 || m.ToSessionID != 50 || m.MsgID != 1 ||
+				m.Type != pb.MsgType_MSG_TYPE_GROUP_TEXT || string(m.Data) != "hello" ||
+				m.CreateTime == 0 || m.AttachData != nil || m.ClientMsgID != nil ||
+				m.HasGroupVersion {
 				t.Fatalf("delivered %d %+v", r.seq, m)
 			}
 		}
@@ -68,7 +72,8 @@ func TestAudio(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored}, func(w *world) {
 		w.db.addGroup(50, 1, 2)
 		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
-		for i, typ := range []pb.MsgType{pb.MsgType_MSG_TYPE_SINGLE_AUDIO, pb.MsgType_MSG_TYPE_GROUP_AUDIO} {
+		for i, typ := range []pb.MsgType{pb.MsgType_MSG_TYPE_SINGLE_AUDIO,
+			pb.MsgType_MSG_TYPE_GROUP_AUDIO} {
 			m := text(2, "")
 			m.Type = typ
 			if typ.IsGroup() {
@@ -77,7 +82,8 @@ func TestAudio(t *testing.T) {
 			m.Data = append([]byte{0, 0, 0, 9}, make([]byte, im.MaxAudio)...)
 			alice.send(uint16(10*i+2), m)
 			alice.want(pb.CmdMsgDataAck)
-			if got := bob.want(pb.CmdMsgData)[0].m.(*pb.MsgData); got.Type != typ || !slices.Equal(got.Data, m.Data) {
+			if got := bob.want(pb.CmdMsgData)[0].m.(*pb.MsgData); got.Type != typ ||
+				!slices.Equal(got.Data, m.Data) {
 				t.Fatalf("delivered %v, %d bytes", got.Type, len(got.Data))
 			}
 			for j, data := range [][]byte{nil, {0, 0, 0, 9}, append(m.Data, 0)} {
@@ -89,8 +95,9 @@ func TestAudio(t *testing.T) {
 	})
 }
 
-// TestGroupMembersFollow: whoever changes a group, and whether or not it is told, a
-// message stored after it goes by it. Members are asked for no more often than needed.
+// TestGroupMembersFollow: after a change of a group, made on any server and told or not,
+// a message is delivered to the members after the change. Members are asked for no more
+// often than needed.
 func TestGroupMembersFollow(t *testing.T) {
 	inCluster(t, 2, Options{Rate: -1}, func(c *cluster) {
 		here, there := c.servers[0], c.servers[1]
@@ -221,7 +228,8 @@ func TestGroupNotifies(t *testing.T) {
 		alice.send(3, groupText(50, "two"))
 		bob.wantTexts(2)
 		carol.wantTexts()
-		tell(notify(50, 0, []uint32{1, 2, 3}, 3)) // wrong, or older than what is known: it has no version
+		// wrong, or older than what is known: it has no version
+		tell(notify(50, 0, []uint32{1, 2, 3}, 3))
 		alice.send(4, groupText(50, "three"))
 		bob.wantTexts(3)
 		carol.wantTexts()
@@ -229,7 +237,8 @@ func TestGroupNotifies(t *testing.T) {
 			t.Fatalf("members asked for %d times", n)
 		}
 		w.db.change(50, func(g *dbGroup) { g.version, g.members = 7, []uint32{1, 2, 3} })
-		tell(notify(50, 7, []uint32{1, 2, 3}, 3)) // the one of version 6 was lost: the list is whole
+		// the one of version 6 was lost: the list is whole
+		tell(notify(50, 7, []uint32{1, 2, 3}, 3))
 		alice.send(5, groupText(50, "four"))
 		bob.wantTexts(4)
 		carol.wantTexts(4)
@@ -240,8 +249,8 @@ func TestGroupNotifies(t *testing.T) {
 }
 
 // TestGroupNotifiesOvertaken: of two changes made at the same time on two servers the
-// clients may be told in the wrong order. They are shown the members as they are, and
-// nobody as added who is out again.
+// clients may be told in the wrong order. They are shown the members as they are, and no
+// user as added that was removed again.
 func TestGroupNotifiesOvertaken(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		w.db.addGroup(50, 1, 2)
@@ -254,7 +263,8 @@ func TestGroupNotifiesOvertaken(t *testing.T) {
 		shown := func(cur []uint32, chg ...uint32) {
 			t.Helper()
 			n := bob.want(pb.CmdGroupChangeMemberNotify)[0].m.(*pb.IMGroupChangeMemberNotify)
-			if !slices.Equal(n.GetCurUserIdList(), cur) || !slices.Equal(n.GetChgUserIdList(), chg) {
+			if !slices.Equal(n.GetCurUserIdList(), cur) ||
+				!slices.Equal(n.GetChgUserIdList(), chg) {
 				t.Fatalf("told %v", n)
 			}
 		}
@@ -265,7 +275,8 @@ func TestGroupNotifiesOvertaken(t *testing.T) {
 		tell(2, addMember, []uint32{1, 2, 3}, 3)
 		bob.want()
 		carol.want(pb.CmdGroupChangeMemberNotify) // of version 4: out
-		tell(4, delMember, []uint32{1, 2, 6}, 3)  // known already, perhaps from db_proxy: who is concerned has to hear
+		// known already, perhaps from db_proxy: the clients have to be told all the same
+		tell(4, delMember, []uint32{1, 2, 6}, 3)
 		shown([]uint32{1, 2, 6}, 3)
 	})
 }
@@ -280,14 +291,15 @@ func TestGroupNotifyWhileLoading(t *testing.T) {
 				bob, carol := w.user(1, 2, win), w.user(0, 3, win)
 				link := w.h.RouteLink()
 				from := func(id uint32) {
-					m := groupText(50, "x") // without a version: nothing says that what is known is old
+					// without a version: nothing says that what is known is old
+					m := groupText(50, "x")
 					m.FromUserID, m.MsgID = 1, id
 					link.Message(w.route.s, 0, m)
 				}
 				w.db.mu.Lock()
 				w.db.hold = true
 				w.db.mu.Unlock()
-				from(1) // asks, and gets what is there now
+				from(1) // asks, and gets the present members
 				w.db.change(50, func(g *dbGroup) { g.version, g.members = 2, []uint32{1, 3} })
 				link.Message(w.route.s, 0, notify(50, version, []uint32{1, 3}, 2))
 				w.db.letGo()
@@ -325,7 +337,8 @@ func TestGroupWaits(t *testing.T) {
 		if n := w.counted("group_dropped_total", "queue"); n != 10 {
 			t.Errorf("%v counted as dropped", n)
 		}
-		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 0 || size != 0 {
+		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 0 ||
+			size != 0 {
 			t.Errorf("%d messages, %d bytes still waiting", n, size)
 		}
 	})
@@ -338,13 +351,16 @@ func TestGroupWaitingBytes(t *testing.T) {
 		for i := range uint32(80) {
 			g := w.db.addGroup(50+i, 1, 2)
 			g.silent = true
-			w.h.groups.Deliver(&pb.MsgData{FromUserID: 1, ToSessionID: 50 + i, MsgID: 1, Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: sound}, nil, false)
+			w.h.groups.Deliver(&pb.MsgData{FromUserID: 1, ToSessionID: 50 + i, MsgID: 1,
+				Type: pb.MsgType_MSG_TYPE_GROUP_AUDIO, Data: sound}, nil, false)
 		}
-		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 63 || size > maxWaitingBytes {
+		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 63 ||
+			size > maxWaitingBytes {
 			t.Errorf("%d messages with %d bytes wait", n, size)
 		}
 		time.Sleep(10 * time.Second)
-		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 0 || size != 0 {
+		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 0 ||
+			size != 0 {
 			t.Errorf("%d messages, %d bytes still waiting", n, size)
 		}
 	})
@@ -379,10 +395,13 @@ func TestGroupOrder(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			inCluster(t, 3, Options{Rate: -1, RedeliverAfter: -1}, func(c *cluster) {
 				rnd, lags := rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1))
-				c.lag = func() time.Duration { return time.Duration(lags.IntN(80)) * time.Millisecond }
+				c.lag = func() time.Duration {
+					return time.Duration(lags.IntN(80)) * time.Millisecond
+				}
 				c.db.addGroup(50, 1, 2, 3, 4, 5, 6)
 				if seed%2 == 1 {
-					c.db.ids[im.GroupKey(50)] = 1000 // a group with a past, that the servers know nothing of
+					// a group with a past, that the servers know nothing of
+					c.db.ids[im.GroupKey(50)] = 1000
 				}
 				var senders, readers []*device
 				for i, w := range c.servers {
@@ -394,7 +413,8 @@ func TestGroupOrder(t *testing.T) {
 					for j, d := range senders {
 						d.loop.do <- func() {
 							d.loop.Begin()
-							_ = d.w.h.conversation.HandleMessage(d.s, uint16(i+2), groupText(50, fmt.Sprint(i, j)))
+							_ = d.w.h.conversation.HandleMessage(d.s, uint16(i+2),
+								groupText(50, fmt.Sprint(i, j)))
 							d.loop.End()
 						}
 					}
@@ -447,7 +467,8 @@ func TestGroupGap(t *testing.T) {
 		from(3)
 		from(6)
 		bob.wantTexts(3, 6)
-		if gaps, late := w.counted("group_gaps_total"), w.counted("group_late_total"); gaps != 1 || late != 1 {
+		if gaps, late := w.counted("group_gaps_total"),
+			w.counted("group_late_total"); gaps != 1 || late != 1 {
 			t.Errorf("%v gaps, %v late", gaps, late)
 		}
 	})
@@ -473,11 +494,13 @@ func TestGroupCreate(t *testing.T) {
 		create(4, pb.GroupType_GROUP_TYPE_TMP, 1, 2)
 		got := alice.want(pb.CmdGroupCreateRsp)[0]
 		rsp := got.m.(*pb.IMGroupCreateRsp)
-		if got.seq != 4 || rsp.GetUserId() != 1 || rsp.GetResultCode() != 0 || rsp.GetGroupId() != 100 || rsp.HasAttachData() {
+		if got.seq != 4 || rsp.GetUserId() != 1 || rsp.GetResultCode() != 0 ||
+			rsp.GetGroupId() != 100 || rsp.HasAttachData() {
 			t.Fatalf("answer %d %v", got.seq, rsp)
 		}
 		create(5, pb.GroupType_GROUP_TYPE_TMP, make([]uint32, im.MaxGroupMembers+1)...)
-		if rsp := alice.want(pb.CmdGroupCreateRsp)[0].m.(*pb.IMGroupCreateRsp); rsp.GetResultCode() == 0 {
+		rsp = alice.want(pb.CmdGroupCreateRsp)[0].m.(*pb.IMGroupCreateRsp)
+		if rsp.GetResultCode() == 0 {
 			t.Fatalf("answer %v", rsp)
 		}
 		bob.want()
@@ -487,7 +510,7 @@ func TestGroupCreate(t *testing.T) {
 	})
 }
 
-// TestGroupChange: who is told of a change of members.
+// TestGroupChange: the members, and those added or removed, are told of a change.
 func TestGroupChange(t *testing.T) {
 	inCluster(t, 2, Options{}, func(c *cluster) {
 		here, there := c.servers[0], c.servers[1]
@@ -511,7 +534,8 @@ func TestGroupChange(t *testing.T) {
 					continue
 				}
 				r := d.want(pb.CmdGroupChangeMemberNotify)[0]
-				if n := r.m.(*pb.IMGroupChangeMemberNotify); r.seq != 0 || n.GetUserId() != 1 || n.GetGroupId() != 50 || len(n.GetChgUserIdList()) == 0 || n.HasVersion() {
+				if n := r.m.(*pb.IMGroupChangeMemberNotify); r.seq != 0 || n.GetUserId() != 1 ||
+					n.GetGroupId() != 50 || len(n.GetChgUserIdList()) == 0 || n.HasVersion() {
 					t.Fatalf("told %d %v", r.seq, n)
 				}
 			}
@@ -519,7 +543,9 @@ func TestGroupChange(t *testing.T) {
 		answered := func(d *device, seq uint16, result uint32) {
 			t.Helper()
 			r := d.want(pb.CmdGroupChangeMemberRsp)[0]
-			if rsp := r.m.(*pb.IMGroupChangeMemberRsp); r.seq != seq || rsp.GetUserId() != d.s.User || rsp.GetResultCode() != result || rsp.HasVersion() || rsp.HasAttachData() {
+			if rsp := r.m.(*pb.IMGroupChangeMemberRsp); r.seq != seq ||
+				rsp.GetUserId() != d.s.User || rsp.GetResultCode() != result ||
+				rsp.HasVersion() || rsp.HasAttachData() {
 				t.Fatalf("answer %d %v", r.seq, rsp)
 			}
 		}
@@ -557,7 +583,8 @@ func TestGroupResendAfterNoAnswer(t *testing.T) {
 		alice.send(2, groupText(2, "first"))
 		bob.wantTexts(1)
 		w.db.ids[im.ConversationKey(1, 2)] = 1
-		alice.send(9, text(2, "same")) // to the user of that number, with the ids that come next in the group
+		// to the user of that number, with the ids that come next in the group
+		alice.send(9, text(2, "same"))
 		alice.send(10, text(2, "same"))
 		alice.want(pb.CmdMsgDataAck, pb.CmdMsgDataAck, pb.CmdMsgDataAck)
 		bob.want(pb.CmdMsgData, pb.CmdMsgData)
@@ -571,10 +598,12 @@ func TestGroupResendAfterNoAnswer(t *testing.T) {
 		w.db.change(2, func(g *dbGroup) { g.version, g.members = 2, []uint32{1, 3, 2} })
 		time.Sleep(5 * time.Second)
 		alice.send(4, groupText(2, "same"))
-		if ack := alice.want(pb.CmdMsgDataAck)[0].m.(*pb.IMMsgDataAck); ack.GetMsgId() != 3 || ack.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP {
+		if ack := alice.want(pb.CmdMsgDataAck)[0].m.(*pb.IMMsgDataAck); ack.GetMsgId() != 3 ||
+			ack.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP {
 			t.Errorf("ack %v", ack)
 		}
-		alice.send(9, groupText(2, "same")) // the other one, which is not that of seq 4 in the history
+		// the other one, which is not that of seq 4 in the history
+		alice.send(9, groupText(2, "same"))
 		if ack := alice.want(pb.CmdMsgDataAck)[0].m.(*pb.IMMsgDataAck); ack.GetMsgId() != 2 {
 			t.Errorf("ack %v", ack)
 		}
@@ -649,10 +678,12 @@ func TestGroupReadAck(t *testing.T) {
 		m.SetSessionType(pb.SessionType_SESSION_TYPE_GROUP)
 		pc.send(4, m)
 		n := phone.want(pb.CmdMsgDataReadNotify)[0].m.(*pb.IMMsgDataReadNotify)
-		if n.GetUserId() != 1 || n.GetSessionId() != 50 || n.GetMsgId() != 5 || n.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP {
+		if n.GetUserId() != 1 || n.GetSessionId() != 50 || n.GetMsgId() != 5 ||
+			n.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP {
 			t.Fatalf("notify %v", n)
 		}
-		if got := w.db.sent[0].(*pb.IMMsgDataReadAck); got.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP || got.GetUserId() != 1 {
+		got := w.db.sent[0].(*pb.IMMsgDataReadAck)
+		if got.GetSessionType() != pb.SessionType_SESSION_TYPE_GROUP || got.GetUserId() != 1 {
 			t.Fatalf("db_proxy got %v", got)
 		}
 	})

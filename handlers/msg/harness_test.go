@@ -20,9 +20,8 @@ import (
 )
 
 // The tests here run a message server without sockets, under virtual time: loops are
-// goroutines, clients are carriers that keep what is written. What the server asks of
-// db_proxy and route_server is answered by stand-ins; the end-to-end suite runs the real
-// ones.
+// goroutines, clients are carriers that keep what is written. Stand-ins answer as
+// db_proxy and route_server. The end-to-end suite runs the real ones.
 
 // world is a message server and what is around it.
 type world struct {
@@ -47,8 +46,8 @@ func inWorld(t *testing.T, opt Options, f func(w *world)) {
 	})
 }
 
-// newWorld makes a server. What it says to route_server goes to carrier; nil: it is kept
-// in w.route.
+// newWorld makes a server. Its messages to route_server are sent to carrier, or kept in
+// w.route if that is nil.
 func newWorld(t *testing.T, opt Options, db *dbStand, carrier session.MessageCarrier) *world {
 	metrics := newRegistry()
 	opt.Registerer = metrics
@@ -93,7 +92,8 @@ type testLoop struct {
 
 func newTestLoop(h *Server) *testLoop {
 	l := &testLoop{do: make(chan func(), 1024), stop: make(chan struct{})}
-	l.Loop = session.NewLoop(session.LoopOptions{Handler: h, Wake: func(*session.Loop, bool) { l.do <- l.Turn }})
+	l.Loop = session.NewLoop(session.LoopOptions{Handler: h,
+		Wake: func(*session.Loop, bool) { l.do <- l.Turn }})
 	go func() {
 		tick := time.NewTicker(session.TickInterval)
 		defer tick.Stop()
@@ -268,14 +268,16 @@ func (w *world) user(loop int, user uint32, client pb.ClientType) *device {
 	d := w.connect(loop)
 	d.send(1, loginReq(user, client))
 	got := d.got()
-	if len(got) == 0 || got[0].m.Command() != pb.CmdLoginRes || got[0].m.(*pb.IMLoginRes).GetResultCode() != 0 {
+	if len(got) == 0 || got[0].m.Command() != pb.CmdLoginRes ||
+		got[0].m.(*pb.IMLoginRes).GetResultCode() != 0 {
 		w.t.Fatalf("login failed: %v", got)
 	}
 	return d
 }
 
 func text(to uint32, body string) *pb.MsgData {
-	return &pb.MsgData{FromUserID: 99, ToSessionID: to, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(body)}
+	return &pb.MsgData{FromUserID: 99, ToSessionID: to, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT,
+		Data: []byte(body)}
 }
 
 // dbStand answers as db_proxy does.
@@ -309,7 +311,8 @@ func (db *dbStand) Send(key uint64, _ uint16, m pb.Message) error {
 	return nil
 }
 
-func (db *dbStand) Call(l *session.Loop, key uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
+func (db *dbStand) Call(l *session.Loop, key uint64, _ uint16, req pb.Attachment,
+	done func(pb.Message, error)) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	db.asked = append(db.asked, req)
@@ -325,7 +328,8 @@ func (db *dbStand) Call(l *session.Loop, key uint64, _ uint16, req pb.Attachment
 	reply()
 }
 
-func (db *dbStand) TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error {
+func (db *dbStand) TryCall(key uint64, seq uint16, req pb.Attachment,
+	done func(pb.Message, error)) error {
 	if db.down {
 		return fmt.Errorf("down: %w", link.ErrNotSent)
 	}
@@ -420,7 +424,8 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 		rsp := &pb.IMGetMsgListRsp{}
 		var list []*pb.MsgInfo
 		for _, st := range db.stored {
-			if conversation.OrderKey(st) == key && (m.GetMsgIdBegin() == 0 || st.MsgID <= m.GetMsgIdBegin()) {
+			if conversation.OrderKey(st) == key &&
+				(m.GetMsgIdBegin() == 0 || st.MsgID <= m.GetMsgIdBegin()) {
 				info := &pb.MsgInfo{}
 				info.SetMsgId(st.MsgID)
 				info.SetFromSessionId(st.FromUserID)
@@ -524,7 +529,8 @@ func (r *routeStand) Up() bool { return true }
 
 func (r *routeStand) Send(_ uint64, seq uint16, m pb.Message) error { return r.SendMessage(seq, m) }
 
-func (r *routeStand) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
+func (r *routeStand) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment,
+	done func(pb.Message, error)) {
 	r.asked++
 	q := req.(*pb.IMUsersStatReq)
 	r.questions = append(r.questions, q)

@@ -91,7 +91,8 @@ func TestKickedConnection(t *testing.T) {
 	}
 }
 
-// TestKickedOnce: who is kicked twice, or goes at the same moment, hears and leaves once.
+// TestKickedOnce: a client that is kicked twice, or leaves at the same moment, is told
+// and leaves once.
 func TestKickedOnce(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		phone, pc := w.user(0, 1, ios), w.user(1, 1, win)
@@ -109,7 +110,8 @@ func TestKickedOnce(t *testing.T) {
 		pc.want(pb.CmdKickUser)
 		w.wantTold(1, "2 CLIENT_TYPE_WINDOWS", "count -1")
 		for reason, want := range map[pb.KickReasonType]float64{
-			pb.KickReasonType_KICK_REASON_DUPLICATE_USER: 1, pb.KickReasonType_KICK_REASON_MOBILE_KICK: 0,
+			pb.KickReasonType_KICK_REASON_DUPLICATE_USER: 1,
+			pb.KickReasonType_KICK_REASON_MOBILE_KICK:    0,
 		} {
 			if n := w.counted("kicks_total", reason.String()); n != want {
 				t.Errorf("%v kicks counted for %v", n, reason)
@@ -144,7 +146,8 @@ func TestMovesAreNotSlowed(t *testing.T) {
 		for i, x := range []struct {
 			addr   string
 			client pb.ClientType
-		}{{"10.0.0.1", win}, {"10.0.0.2", mac}, {"10.0.0.3", win}, {"10.0.0.1", ios}, {"10.0.0.4", win}} {
+		}{{"10.0.0.1", win}, {"10.0.0.2", mac}, {"10.0.0.3", win}, {"10.0.0.1", ios},
+			{"10.0.0.4", win}} {
 			if got := w.loginFrom(i%2, x.addr, x.client).got(); len(got) == 0 {
 				t.Fatalf("login %d waits", i)
 			}

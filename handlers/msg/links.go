@@ -19,7 +19,7 @@ func (h *Server) RouteLink() session.Handler {
 	r := h.linkRouter("msg_route")
 	router.Handle(r, router.Public, h.conversation.HandleRouted)
 	router.Handle(r, router.Public, h.conversation.HandleRoutedAck)
-	router.Handle(r, router.Public, h.conversation.HandleRoutedRead)
+	router.Handle(r, router.Public, h.conversation.Reads.HandleRoutedRead)
 	router.Handle(r, router.Public, h.groups.HandleRoutedChange)
 	router.Handle(r, router.Public, h.admission.HandleServerKick)
 	router.Handle(r, router.Public, h.presence.HandlePCLoginStatus)

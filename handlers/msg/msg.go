@@ -141,7 +141,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 type reads struct{ h *Server }
 
 // FlushReads passes on the read acks of s that wait. Loop only.
-func (r reads) FlushReads(s *session.Session) { r.h.conversation.FlushReads(s) }
+func (r reads) FlushReads(s *session.Session) { r.h.conversation.Reads.FlushReads(s) }
 
 // Connect sets the peers. It must be called before the first client connects. db stores
 // and returns messages. dbFirst checks logins and returns what a client shows first. They

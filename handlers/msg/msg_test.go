@@ -26,15 +26,18 @@ func TestLogin(t *testing.T) {
 		d.send(7, loginReq(3, win))
 		got := d.want(pb.CmdLoginRes)
 		res := got[0].m.(*pb.IMLoginRes)
-		if got[0].seq != 7 || res.GetResultCode() != 0 || res.GetResultString() != "ok" || res.GetUserInfo().GetUserId() != 3 ||
-			res.GetOnlineStatus() != pb.UserStatType_USER_STATUS_ONLINE || res.GetServerTime() == 0 {
+		if got[0].seq != 7 || res.GetResultCode() != 0 || res.GetResultString() != "ok" ||
+			res.GetUserInfo().GetUserId() != 3 ||
+			res.GetOnlineStatus() != pb.UserStatType_USER_STATUS_ONLINE ||
+			res.GetServerTime() == 0 {
 			t.Fatalf("answer %d %v", got[0].seq, res)
 		}
 		var cmds []string
 		for _, r := range w.route.take() {
 			cmds = append(cmds, r.m.Command().String())
 		}
-		if s := strings.Join(cmds, " "); s != "IMRoleSet IMOnlineUserInfo IMServerKickUser IMUserStatusUpdate" {
+		if s := strings.Join(cmds,
+			" "); s != "IMRoleSet IMOnlineUserInfo IMServerKickUser IMUserStatusUpdate" {
 			t.Fatalf("route server was told %s", s)
 		}
 		d.send(8, loginReq(3, win))
@@ -49,7 +52,8 @@ func TestLoginUnknownClient(t *testing.T) {
 			d.send(4, loginReq(1, 99))
 			got := d.want(pb.CmdLoginRes)[0]
 			res := got.m.(*pb.IMLoginRes)
-			if got.seq != 4 || res.GetResultCode() != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED ||
+			wrong := pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED
+			if got.seq != 4 || res.GetResultCode() != wrong ||
 				!strings.Contains(res.GetResultString(), "client_type") || !d.isClosed() {
 				t.Fatalf("answer %d %v, closed %v", got.seq, res, d.isClosed())
 			}
@@ -71,7 +75,8 @@ func TestLoginRefused(t *testing.T) {
 		d.send(1, m)
 		res := d.want(pb.CmdLoginRes)[0].m.(*pb.IMLoginRes)
 		if res.GetResultCode() != want || !d.isClosed() {
-			t.Fatalf("result %v, closed %v, want %v and closed", res.GetResultCode(), d.isClosed(), want)
+			t.Fatalf("result %v, closed %v, want %v and closed", res.GetResultCode(),
+				d.isClosed(), want)
 		}
 		text := "wrong"
 		if want != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED {
@@ -132,7 +137,8 @@ func TestTimeouts(t *testing.T) {
 		}
 		time.Sleep(22 * time.Second)
 		if !pc.isClosed() || phone.isClosed() {
-			t.Fatalf("after 122 s of silence: pc closed %v, phone (222 s) closed %v", pc.isClosed(), phone.isClosed())
+			t.Fatalf("after 122 s of silence: pc closed %v, phone (222 s) closed %v",
+				pc.isClosed(), phone.isClosed())
 		}
 		time.Sleep(80 * time.Second)
 		if !phone.isClosed() {
@@ -144,10 +150,16 @@ func TestTimeouts(t *testing.T) {
 func TestDevicePolicies(t *testing.T) {
 	types := []pb.ClientType{win, mac, ios, android}
 	tests := map[DevicePolicy]func(old, next pb.ClientType) (oldStays, nextEnters bool){
-		DeviceClass: func(old, next pb.ClientType) (bool, bool) { return !old.SameClass(next), true },
-		OneClient:   func(old, next pb.ClientType) (bool, bool) { return false, true },
-		KeepFirst:   func(old, next pb.ClientType) (bool, bool) { return true, !old.SameClass(next) },
-		Unlimited:   func(old, next pb.ClientType) (bool, bool) { return true, true },
+		DeviceClass: func(old, next pb.ClientType) (bool, bool) {
+			return !old.SameClass(next),
+				true
+		},
+		OneClient: func(old, next pb.ClientType) (bool, bool) { return false, true },
+		KeepFirst: func(old, next pb.ClientType) (bool, bool) {
+			return true,
+				!old.SameClass(next)
+		},
+		Unlimited: func(old, next pb.ClientType) (bool, bool) { return true, true },
 	}
 	for policy, want := range tests {
 		for _, old := range types {
@@ -159,14 +171,16 @@ func TestDevicePolicies(t *testing.T) {
 						stays, enters := want(old, next)
 						res := b.got()[0].m.(*pb.IMLoginRes)
 						if (res.GetResultCode() == 0) != enters || b.isClosed() == enters {
-							t.Fatalf("new one: result %v, closed %v", res.GetResultCode(), b.isClosed())
+							t.Fatalf("new one: result %v, closed %v", res.GetResultCode(),
+								b.isClosed())
 						}
 						if a.isOver() == stays {
 							t.Fatalf("old one: over %v", a.isOver())
 						}
 						if !stays {
 							kick := a.want(pb.CmdKickUser)[0].m.(*pb.IMKickUser)
-							if kick.GetKickReason() != pb.KickReasonType_KICK_REASON_DUPLICATE_USER {
+							reason := pb.KickReasonType_KICK_REASON_DUPLICATE_USER
+							if kick.GetKickReason() != reason {
 								t.Fatalf("reason %v", kick.GetKickReason())
 							}
 						}
@@ -227,17 +241,20 @@ func TestMessageAckStored(t *testing.T) {
 		alice.send(7, text(2, "hi"))
 		got := alice.want(pb.CmdMsgDataAck)
 		ack := got[0].m.(*pb.IMMsgDataAck)
-		if got[0].seq != 7 || ack.GetUserId() != 1 || ack.GetSessionId() != 2 || ack.GetMsgId() != 1 || ack.GetSessionType() != pb.SessionType_SESSION_TYPE_SINGLE {
+		if got[0].seq != 7 || ack.GetUserId() != 1 || ack.GetSessionId() != 2 ||
+			ack.GetMsgId() != 1 || ack.GetSessionType() != pb.SessionType_SESSION_TYPE_SINGLE {
 			t.Fatalf("ack %d %v", got[0].seq, ack)
 		}
 		for _, d := range []*device{alicePhone, bob, bobPhone} {
 			got := d.want(pb.CmdMsgData)
 			m := got[0].m.(*pb.MsgData)
-			if got[0].seq != 0 || m.FromUserID != 1 || m.MsgID != 1 || string(m.Data) != "hi" || m.AttachData != nil || m.CreateTime == 0 {
+			if got[0].seq != 0 || m.FromUserID != 1 || m.MsgID != 1 || string(m.Data) != "hi" ||
+				m.AttachData != nil || m.CreateTime == 0 {
 				t.Fatalf("delivered %d %+v", got[0].seq, m)
 			}
 		}
-		if routed := w.route.take(); len(routed) != 1 || routed[0].m.(*pb.MsgData).AttachData != nil {
+		if routed := w.route.take(); len(routed) != 1 ||
+			routed[0].m.(*pb.MsgData).AttachData != nil {
 			t.Fatalf("route server got %v", routed)
 		}
 	})
@@ -273,7 +290,9 @@ func TestResend(t *testing.T) {
 		alice.send(2, text(2, "one"))
 		alice.send(2, text(2, "one")) // the same
 		acks := alice.want(pb.CmdMsgDataAck, pb.CmdMsgDataAck)
-		if a, b := acks[0].m.(*pb.IMMsgDataAck), acks[1].m.(*pb.IMMsgDataAck); a.GetMsgId() != 1 || b.GetMsgId() != 1 || acks[1].seq != 2 {
+		if a, b := acks[0].m.(*pb.IMMsgDataAck),
+			acks[1].m.(*pb.IMMsgDataAck); a.GetMsgId() != 1 || b.GetMsgId() != 1 ||
+			acks[1].seq != 2 {
 			t.Fatalf("acks %v %v", a, b)
 		}
 		alice.send(3, text(2, "one")) // another seq, another message
@@ -308,7 +327,8 @@ func TestResendAfterNoAnswer(t *testing.T) {
 			}
 			return 0
 		}
-		alice.send(2, text(2, "same")) // of the same second, and known: not to be taken for the next one
+		// of the same second, and known: not to be taken for the next one
+		alice.send(2, text(2, "same"))
 		alice.want(pb.CmdMsgDataAck)
 		bob.want(pb.CmdMsgData)
 
@@ -319,7 +339,8 @@ func TestResendAfterNoAnswer(t *testing.T) {
 		bob.want()
 		time.Sleep(5 * time.Second)
 		alice.send(3, text(2, "same"))
-		if ack := alice.want(pb.CmdMsgDataAck)[0]; ack.seq != 3 || ack.m.(*pb.IMMsgDataAck).GetMsgId() != 2 {
+		if ack := alice.want(pb.CmdMsgDataAck)[0]; ack.seq != 3 ||
+			ack.m.(*pb.IMMsgDataAck).GetMsgId() != 2 {
 			t.Errorf("ack %v", ack)
 		}
 		if id := ids(bob, pb.CmdMsgData); id != 2 || len(w.db.stored) != 2 {
@@ -457,11 +478,13 @@ func TestLogout(t *testing.T) {
 		if got := d.want(pb.CmdLogoutRsp); got[0].seq != 6 || !d.isClosed() {
 			t.Fatalf("seq %d closed %v", got[0].seq, d.isClosed())
 		}
-		if m, ok := w.db.sent[0].(*pb.IMDeviceTokenReq); !ok || m.GetDeviceToken() != "" || m.GetUserId() != 1 {
+		if m, ok := w.db.sent[0].(*pb.IMDeviceTokenReq); !ok || m.GetDeviceToken() != "" ||
+			m.GetUserId() != 1 {
 			t.Fatalf("db_proxy got %v", w.db.sent)
 		}
 		st := w.route.take()
-		if len(st) != 1 || st[0].m.(*pb.IMUserStatusUpdate).GetUserStatus() != uint32(statOffline) || w.h.Online() != 0 {
+		if len(st) != 1 || w.h.Online() != 0 ||
+			st[0].m.(*pb.IMUserStatusUpdate).GetUserStatus() != uint32(statOffline) {
 			t.Fatalf("route server got %v", st)
 		}
 	})
@@ -484,10 +507,13 @@ func TestRouteLinkList(t *testing.T) {
 		if got[0].m.(*pb.IMRoleSet).GetMaster() != 0 {
 			t.Fatal("two route servers are told to forward")
 		}
-		if list := got[1].m.(*pb.IMOnlineUserInfo).GetUserStatList(); len(list) != 1 || list[0].GetUserId() != 1 {
+		if list := got[1].m.(*pb.IMOnlineUserInfo).GetUserStatList(); len(list) != 1 ||
+			list[0].GetUserId() != 1 {
 			t.Fatalf("list %v", list)
 		}
-		if on, off := got[2].m.(*pb.IMUserStatusUpdate), got[3].m.(*pb.IMUserStatusUpdate); len(got) != 4 || on.GetUserId() != 2 || off.GetUserId() != 1 {
+		if on, off := got[2].m.(*pb.IMUserStatusUpdate),
+			got[3].m.(*pb.IMUserStatusUpdate); len(got) != 4 || on.GetUserId() != 2 ||
+			off.GetUserId() != 1 {
 			t.Fatalf("updates %v", got[2:])
 		}
 		w.h.RouteLink().Close(w.route.s, nil)
@@ -518,10 +544,12 @@ func TestFullLink(t *testing.T) {
 		if len(got) != 1 {
 			t.Fatalf("route server: %v", got)
 		}
-		if list := got[0].m.(*pb.IMOnlineUserInfo).GetUserStatList(); len(list) != 1 || list[0].GetUserId() != 1 {
+		if list := got[0].m.(*pb.IMOnlineUserInfo).GetUserStatList(); len(list) != 1 ||
+			list[0].GetUserId() != 1 {
 			t.Errorf("list %v", list)
 		}
-		if got := w.login.take(); len(got) != 1 || got[0].m.(*pb.IMMsgServInfo).GetCurConnCnt() != 1 {
+		if got := w.login.take(); len(got) != 1 ||
+			got[0].m.(*pb.IMMsgServInfo).GetCurConnCnt() != 1 {
 			t.Errorf("login server: %v", got)
 		}
 	})
@@ -543,7 +571,8 @@ func TestPresenceNotifies(t *testing.T) {
 		p.SetUserId(2)
 		p.SetLoginStatus(0)
 		link.Message(w.route.s, 0, p)
-		if got := phone.want(pb.CmdPCLoginStatusNotify)[0].m.(*pb.IMPCLoginStatusNotify); got.GetLoginStat() != pb.UserStatType_USER_STATUS_OFFLINE {
+		got := phone.want(pb.CmdPCLoginStatusNotify)[0].m.(*pb.IMPCLoginStatusNotify)
+		if got.GetLoginStat() != statOffline {
 			t.Fatalf("status %v", got.GetLoginStat())
 		}
 		pc.want()

@@ -80,7 +80,8 @@ func TestPathsPage(t *testing.T) {
 			checkStep(t, heading, st)
 		}
 	}
-	for _, name := range regexp.MustCompile("`([a-z/_]+\\.go)`").FindAllStringSubmatch(string(page), -1) {
+	file := regexp.MustCompile("`([a-z/_]+\\.go)`")
+	for _, name := range file.FindAllStringSubmatch(string(page), -1) {
 		if !findFile(name[1]) {
 			t.Errorf("the page names %s, which does not exist", name[1])
 		}
@@ -101,7 +102,8 @@ func checkStep(t *testing.T, heading string, st step) {
 		case len(lines[name]) == 0:
 			t.Errorf("%s: %s has no function %s", heading, st.file, name)
 		case next == 0:
-			t.Errorf("%s: in %s the function %s stands above the one before it", heading, st.file, name)
+			t.Errorf("%s: in %s the function %s stands above the one before it", heading, st.file,
+				name)
 		default:
 			last = next
 		}

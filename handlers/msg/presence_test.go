@@ -15,15 +15,16 @@ func updates(got []received) []string {
 	var list []string
 	for _, g := range got {
 		if m, ok := g.m.(*pb.IMUserStatusUpdate); ok {
-			list = append(list, fmt.Sprint(m.GetUserId(), " ", uint32(m.GetClientType()), " ", m.GetUserStatus()))
+			list = append(list, fmt.Sprint(m.GetUserId(), " ", uint32(m.GetClientType()), " ",
+				m.GetUserStatus()))
 		}
 	}
 	return list
 }
 
-// TestGoneWithoutRoute: whose pc went while there was no route server is announced once
-// there is one: as one who comes and goes, as a route server that was restarted does not
-// know of anybody who left before.
+// TestGoneWithoutRoute: a user whose PC left while no route server was connected is
+// announced once one is: as a user that comes and leaves, since a route server that was
+// restarted does not know of users that left before.
 func TestGoneWithoutRoute(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		stays, goes, phone := w.user(0, 1, win), w.user(1, 2, mac), w.user(0, 3, ios)
@@ -51,8 +52,8 @@ func TestGoneWithoutRoute(t *testing.T) {
 		if got := updates(w.route.take()); !slices.Equal(got, []string{"2 2 1", "2 2 2"}) {
 			t.Errorf("told %v", got)
 		}
-		// Heard by a route server, nothing is said twice; and who is back is not said to
-		// be gone.
+		// A route server is told nothing twice, and a user that is back is not told to be
+		// gone.
 		stays.on(stays.Close)
 		if got := updates(w.route.take()); !slices.Equal(got, []string{"1 1 2"}) {
 			t.Errorf("told %v", got)
@@ -67,7 +68,7 @@ func TestGoneWithoutRoute(t *testing.T) {
 		w.route.take()
 		time.Sleep(10 * time.Second)
 		if got := updates(w.route.take()); len(got) != 0 {
-			t.Errorf("told %v of one who is back", got)
+			t.Errorf("told %v of a user that is back", got)
 		}
 		if kept(t, w.h.peers, "missed") != 0 {
 			t.Errorf("left over: %d", kept(t, w.h.peers, "missed"))

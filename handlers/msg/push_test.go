@@ -13,8 +13,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// What is decided about pushes is tested in core/pusher; here, that the message server
-// has it decided: for what messages, for whom, and who is here.
+// core/pusher tests which pushes are sent. The tests here show that the message server
+// asks it: for which messages and receivers, and with which clients connected.
 
 // pushStand is a push server: it keeps what it is sent.
 type pushStand struct {
@@ -22,7 +22,7 @@ type pushStand struct {
 	got []*pb.IMPushToUserReq
 }
 
-// Up reports that it is there.
+// Up reports that the push server is connected.
 func (*pushStand) Up() bool { return true }
 
 // Send keeps m.
@@ -67,16 +67,21 @@ func (w *world) withPush() *pushStand {
 		case *pb.IMGetDeviceTokenReq:
 			var list []*pb.UserTokenInfo
 			for _, user := range m.GetUserId() {
-				list = append(list, pb.UserTokenInfo_builder{UserId: proto.Uint32(user), UserType: ios.Enum(), Token: proto.String("token"),
+				list = append(list, pb.UserTokenInfo_builder{UserId: proto.Uint32(user),
+					UserType: ios.Enum(), Token: proto.String("token"),
 					PushCount: proto.Uint32(1), PushType: proto.Uint32(1)}.Build())
 			}
 			return pb.IMGetDeviceTokenRsp_builder{UserTokenInfo: list}.Build(), nil
 		case *pb.IMUsersInfoReq:
 			return pb.IMUsersInfoRsp_builder{UserId: proto.Uint32(m.GetUserId()),
-				UserInfoList: []*pb.UserInfo{pb.UserInfo_builder{UserId: proto.Uint32(m.GetUserId()),
-					UserNickName: proto.String(fmt.Sprint("u", m.GetUserId()))}.Build()}}.Build(), nil
+					UserInfoList: []*pb.UserInfo{pb.UserInfo_builder{
+						UserId: proto.Uint32(m.GetUserId()),
+						UserNickName: proto.String(fmt.Sprint("u",
+							m.GetUserId()))}.Build()}}.Build(),
+				nil
 		case *pb.IMGroupGetShieldReq:
-			return pb.IMGroupGetShieldRsp_builder{GroupId: proto.Uint32(m.GetGroupId())}.Build(), nil
+			return pb.IMGroupGetShieldRsp_builder{GroupId: proto.Uint32(m.GetGroupId())}.Build(),
+				nil
 		}
 		return nil, nil
 	}
@@ -89,7 +94,8 @@ func encrypted(t testing.TB, to uint32, text string) *pb.MsgData {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &pb.MsgData{ToSessionID: to, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: c.Encrypt(text)}
+	return &pb.MsgData{ToSessionID: to, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT,
+		Data: c.Encrypt(text)}
 }
 
 // TestPushForSingle: a push for a message between two, loud unless a pc is here; of a pc
@@ -117,8 +123,8 @@ func TestPushForSingle(t *testing.T) {
 	})
 }
 
-// TestPushForGroup: a push for a message in a group, once, by the server that had it
-// stored.
+// TestPushForGroup: a push for a message in a group, sent once, by the server that gave
+// the message to db_proxy.
 func TestPushForGroup(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		push := w.withPush()

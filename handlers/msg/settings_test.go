@@ -17,20 +17,27 @@ func settings(code uint32) func(pb.Message) (pb.Message, error) {
 	return func(req pb.Message) (pb.Message, error) {
 		switch m := req.(type) {
 		case *pb.IMRemoveSessionReq:
-			return pb.IMRemoveSessionRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: &code, SessionType: m.GetSessionType().Enum(),
+			return pb.IMRemoveSessionRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+				ResultCode: &code, SessionType: m.GetSessionType().Enum(),
 				SessionId: proto.Uint32(m.GetSessionId()), AttachData: []byte("call")}.Build(), nil
 		case *pb.IMChangeSignInfoReq:
-			return pb.IMChangeSignInfoRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: &code, AttachData: []byte("call")}.Build(), nil
+			return pb.IMChangeSignInfoRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+				ResultCode: &code, AttachData: []byte("call")}.Build(), nil
 		case *pb.IMChangeAvatarReq:
-			return pb.IMChangeAvatarRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: &code, AttachData: []byte("call")}.Build(), nil
+			return pb.IMChangeAvatarRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+				ResultCode: &code, AttachData: []byte("call")}.Build(), nil
 		case *pb.IMDeviceTokenReq:
-			return pb.IMDeviceTokenRsp_builder{UserId: proto.Uint32(m.GetUserId()), AttachData: []byte("call")}.Build(), nil
+			return pb.IMDeviceTokenRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+				AttachData: []byte("call")}.Build(), nil
 		case *pb.IMPushShieldReq:
-			return pb.IMPushShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: &code, AttachData: []byte("call")}.Build(), nil
+			return pb.IMPushShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+				ResultCode: &code, AttachData: []byte("call")}.Build(), nil
 		case *pb.IMQueryPushShieldReq:
-			return pb.IMQueryPushShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()), ResultCode: &code, AttachData: []byte("call")}.Build(), nil
+			return pb.IMQueryPushShieldRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+				ResultCode: &code, AttachData: []byte("call")}.Build(), nil
 		case *pb.IMDepartmentReq:
-			return pb.IMDepartmentRsp_builder{UserId: proto.Uint32(m.GetUserId()), LatestUpdateTime: proto.Uint32(7), AttachData: []byte("call")}.Build(), nil
+			return pb.IMDepartmentRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+				LatestUpdateTime: proto.Uint32(7), AttachData: []byte("call")}.Build(), nil
 		}
 		return nil, errors.New("not a setting")
 	}
@@ -46,18 +53,26 @@ func same(t *testing.T, m, want pb.Message) {
 	}
 }
 
-// TestSettingsAreAsked: every setting reaches db_proxy under the id of who is logged in,
-// and its answer the client that asked, under its seq and without what only servers need.
+// TestSettingsAreAsked: every setting reaches db_proxy under the id of the user that is
+// logged in, and its answer the client that asked, under its seq and without the fields
+// of servers.
 func TestSettingsAreAsked(t *testing.T) {
 	const liar = 99
 	for _, m := range []pb.Attachment{
-		pb.IMRemoveSessionReq_builder{UserId: proto.Uint32(liar), SessionType: pb.SessionType_SESSION_TYPE_GROUP.Enum(), SessionId: proto.Uint32(5)}.Build(),
-		pb.IMChangeSignInfoReq_builder{UserId: proto.Uint32(liar), SignInfo: proto.String("busy")}.Build(),
-		pb.IMChangeAvatarReq_builder{UserId: proto.Uint32(liar), AvatarUrl: proto.String("http://x")}.Build(),
-		pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(liar), DeviceToken: proto.String("abc"), ClientType: win.Enum()}.Build(),
-		pb.IMPushShieldReq_builder{UserId: proto.Uint32(liar), ShieldStatus: proto.Uint32(1)}.Build(),
+		pb.IMRemoveSessionReq_builder{UserId: proto.Uint32(liar),
+			SessionType: pb.SessionType_SESSION_TYPE_GROUP.Enum(),
+			SessionId:   proto.Uint32(5)}.Build(),
+		pb.IMChangeSignInfoReq_builder{UserId: proto.Uint32(liar),
+			SignInfo: proto.String("busy")}.Build(),
+		pb.IMChangeAvatarReq_builder{UserId: proto.Uint32(liar),
+			AvatarUrl: proto.String("http://x")}.Build(),
+		pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(liar), DeviceToken: proto.String("abc"),
+			ClientType: win.Enum()}.Build(),
+		pb.IMPushShieldReq_builder{UserId: proto.Uint32(liar),
+			ShieldStatus: proto.Uint32(1)}.Build(),
 		pb.IMQueryPushShieldReq_builder{UserId: proto.Uint32(liar)}.Build(),
-		pb.IMDepartmentReq_builder{UserId: proto.Uint32(liar), LatestUpdateTime: proto.Uint32(0)}.Build(),
+		pb.IMDepartmentReq_builder{UserId: proto.Uint32(liar),
+			LatestUpdateTime: proto.Uint32(0)}.Build(),
 	} {
 		t.Run(m.Command().String(), func(t *testing.T) {
 			inWorld(t, Options{}, func(w *world) {
@@ -67,14 +82,17 @@ func TestSettingsAreAsked(t *testing.T) {
 				d.send(21, m)
 				got := d.want(m.Command() + 1)
 				if got[0].seq != 21 || got[0].m.(pb.Attachment).HasAttachData() {
-					t.Errorf("answer with seq %d, attach_data %v", got[0].seq, got[0].m.(pb.Attachment).HasAttachData())
+					t.Errorf("answer with seq %d, attach_data %v", got[0].seq,
+						got[0].m.(pb.Attachment).HasAttachData())
 				}
 				asked := w.db.asked[len(w.db.asked)-1]
 				if asked.(interface{ GetUserId() uint32 }).GetUserId() != 1 {
 					t.Errorf("db_proxy was told %v", asked)
 				}
-				if token, ok := asked.(*pb.IMDeviceTokenReq); ok && token.GetClientType() != android {
-					t.Errorf("token of client type %v, want that of the connection", token.GetClientType())
+				if token, ok := asked.(*pb.IMDeviceTokenReq); ok &&
+					token.GetClientType() != android {
+					t.Errorf("token of client type %v, want that of the connection",
+						token.GetClientType())
 				}
 				w.db.also = func(pb.Message) (pb.Message, error) { return nil, errors.New("lost") }
 				d.send(22, m)
@@ -88,7 +106,8 @@ func TestDeviceTokenOfPC(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		d := w.user(0, 1, mac)
 		w.db.also, w.db.asked = settings(0), nil
-		d.send(2, pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(1), DeviceToken: proto.String("abc")}.Build())
+		d.send(2, pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(1),
+			DeviceToken: proto.String("abc")}.Build())
 		d.want()
 		if len(w.db.asked) != 0 {
 			t.Error("a pc client's token was stored")
@@ -103,7 +122,8 @@ func TestRemovedSession(t *testing.T) {
 		pc, phone, other := w.user(0, 1, win), w.user(1, 1, ios), w.user(0, 2, win)
 		w.route.take()
 		group := pb.SessionType_SESSION_TYPE_GROUP
-		req := pb.IMRemoveSessionReq_builder{UserId: proto.Uint32(1), SessionType: group.Enum(), SessionId: proto.Uint32(5)}.Build()
+		req := pb.IMRemoveSessionReq_builder{UserId: proto.Uint32(1), SessionType: group.Enum(),
+			SessionId: proto.Uint32(5)}.Build()
 		w.db.also = settings(1)
 		pc.send(2, req)
 		pc.want(pb.CmdRemoveSessionRsp)
@@ -114,7 +134,8 @@ func TestRemovedSession(t *testing.T) {
 		w.db.also = settings(0)
 		pc.send(3, req)
 		pc.want(pb.CmdRemoveSessionRsp)
-		notify := pb.IMRemoveSessionNotify_builder{UserId: proto.Uint32(1), SessionType: group.Enum(), SessionId: proto.Uint32(5)}.Build()
+		notify := pb.IMRemoveSessionNotify_builder{UserId: proto.Uint32(1),
+			SessionType: group.Enum(), SessionId: proto.Uint32(5)}.Build()
 		got := phone.want(pb.CmdRemoveSessionNotify)
 		same(t, got[0].m, notify)
 		if got[0].seq != 0 {
@@ -136,14 +157,18 @@ func TestRemovedSession(t *testing.T) {
 // TestChangesForEverybody: sign info and avatar are told to all clients, phones too, by
 // way of the route server, and without one to those here.
 func TestChangesForEverybody(t *testing.T) {
-	sign := pb.IMSignInfoChangedNotify_builder{ChangedUserId: proto.Uint32(1), SignInfo: proto.String("busy")}.Build()
-	avatar := pb.IMAvatarChangedNotify_builder{ChangedUserId: proto.Uint32(1), AvatarUrl: proto.String("http://x")}.Build()
+	sign := pb.IMSignInfoChangedNotify_builder{ChangedUserId: proto.Uint32(1),
+		SignInfo: proto.String("busy")}.Build()
+	avatar := pb.IMAvatarChangedNotify_builder{ChangedUserId: proto.Uint32(1),
+		AvatarUrl: proto.String("http://x")}.Build()
 	for _, test := range []struct {
 		req, notify pb.Message
 		others      []pb.Command // what the user's other devices get of the answer
 	}{
-		{pb.IMChangeSignInfoReq_builder{UserId: proto.Uint32(1), SignInfo: proto.String("busy")}.Build(), sign, nil},
-		{pb.IMChangeAvatarReq_builder{UserId: proto.Uint32(1), AvatarUrl: proto.String("http://x")}.Build(), avatar, []pb.Command{pb.CmdChangeAvatarRsp}},
+		{pb.IMChangeSignInfoReq_builder{UserId: proto.Uint32(1),
+			SignInfo: proto.String("busy")}.Build(), sign, nil},
+		{pb.IMChangeAvatarReq_builder{UserId: proto.Uint32(1),
+			AvatarUrl: proto.String("http://x")}.Build(), avatar, []pb.Command{pb.CmdChangeAvatarRsp}},
 	} {
 		answer, told := test.req.Command()+1, test.notify.Command()
 		t.Run(told.String(), func(t *testing.T) {
@@ -194,7 +219,8 @@ func TestChangesForEverybody(t *testing.T) {
 }
 
 func p2p(to uint32, body string) *pb.IMP2PCmdMsg {
-	return pb.IMP2PCmdMsg_builder{FromUserId: proto.Uint32(99), ToUserId: &to, CmdMsgData: &body}.Build()
+	return pb.IMP2PCmdMsg_builder{FromUserId: proto.Uint32(99), ToUserId: &to,
+		CmdMsgData: &body}.Build()
 }
 
 // TestP2P: a command goes to all devices of both users but the one that sent it, and to
@@ -202,10 +228,12 @@ func p2p(to uint32, body string) *pb.IMP2PCmdMsg {
 // its login.
 func TestP2P(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
-		pc, phone, peer, other := w.user(0, 1, win), w.user(1, 1, ios), w.user(0, 2, win), w.user(1, 3, win)
+		pc, phone, peer, other := w.user(0, 1, win), w.user(1, 1, ios), w.user(0, 2, win),
+			w.user(1, 3, win)
 		w.route.take()
 		pc.send(8, p2p(2, "typing"))
-		want := pb.IMP2PCmdMsg_builder{FromUserId: proto.Uint32(1), ToUserId: proto.Uint32(2), CmdMsgData: proto.String("typing")}.Build()
+		want := pb.IMP2PCmdMsg_builder{FromUserId: proto.Uint32(1), ToUserId: proto.Uint32(2),
+			CmdMsgData: proto.String("typing")}.Build()
 		pc.want()
 		other.want()
 		for _, d := range []*device{phone, peer} {
@@ -262,8 +290,9 @@ func TestStatusQueriesAreBounded(t *testing.T) {
 		d, other := w.user(0, 1, win), w.user(0, 2, win)
 		ask := func(d *device, n int) int {
 			before := len(w.route.questions)
-			d.send(2, pb.IMUsersStatReq_builder{UserId: proto.Uint32(1), UserIdList: make([]uint32, n),
-				SameClass: win.Enum(), Scope: pb.DeviceScope_DEVICE_SCOPE_ANY.Enum()}.Build())
+			d.send(2, pb.IMUsersStatReq_builder{UserId: proto.Uint32(1),
+				UserIdList: make([]uint32, n),
+				SameClass:  win.Enum(), Scope: pb.DeviceScope_DEVICE_SCOPE_ANY.Enum()}.Build())
 			return len(w.route.questions) - before
 		}
 		if ask(d, maxStats+1) != 0 {

@@ -63,14 +63,8 @@ func (h *Handler) ifNotElsewhere(s *session.Session, user uint32, client pb.Clie
 		}
 		stat, ok := rsp.(*pb.IMUsersStatRsp)
 		// A C++ route server answers about PC clients, whatever it is asked.
-		there := err == nil && ok && isOnline(stat, user) && (stat.HasScope() || !client.IsMobile())
+		there := err == nil && ok && stat.IsOnline(user) && (stat.HasScope() || !client.IsMobile())
 		then(!there)
-	})
-}
-
-func isOnline(rsp *pb.IMUsersStatRsp, user uint32) bool {
-	return slices.ContainsFunc(rsp.GetUserStatList(), func(st *pb.UserStat) bool {
-		return st.GetUserId() == user && st.GetStatus() == pb.UserStatType_USER_STATUS_ONLINE
 	})
 }
 

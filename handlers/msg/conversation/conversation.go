@@ -150,14 +150,15 @@ type Handler struct {
 	others  Others
 
 	store Store
-	reads ReadStore
 	route Route
-	marks readMarks
+
+	// Reads handles read acks.
+	Reads *Reads
 
 	draining atomic.Bool
 	inFlight atomic.Int64
 
-	often struct{ message, read obs.Often }
+	often obs.Often
 }
 
 // New returns a handler. Connect must be called before the first client connects.
@@ -165,14 +166,16 @@ func New(opt Options) (*Handler, error) {
 	if err := opt.check(); err != nil {
 		return nil, err
 	}
-	return &Handler{opt: opt, log: opt.Log, metrics: newMetrics(opt.Registerer),
-		online: opt.Online, out: opt.Fanout, others: opt.Others}, nil
+	h := &Handler{opt: opt, log: opt.Log, metrics: newMetrics(opt.Registerer),
+		online: opt.Online, out: opt.Fanout, others: opt.Others}
+	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.readUpTo}
+	return h, nil
 }
 
 // Connect sets the peers: store stores messages, reads takes read acks, route answers
 // questions about other message servers.
 func (h *Handler) Connect(store Store, reads ReadStore, route Route) {
-	h.store, h.reads, h.route = store, reads, route
+	h.store, h.Reads.store, h.route = store, reads, route
 }
 
 // Client is what the package keeps for one client connection. The zero value is ready.
@@ -205,7 +208,7 @@ func NewLoop() Loop { return Loop{waits: newAckWaits()} }
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	st := h.opt.Loop(l)
 	h.expireAcks(st, now)
-	h.passReads(st, now)
+	h.Reads.passReads(st, now)
 }
 
 // End drops what the loop keeps for a client that is logged in and ends: senders that
@@ -215,7 +218,7 @@ func (h *Handler) End(s *session.Session) {
 	h.endWaits(s)
 	h.metrics.unansweredLost(int(c.unacked.n))
 	h.unwatch(h.opt.Loop(s.Loop()), c)
-	h.FlushReads(s)
+	h.Reads.FlushReads(s)
 }
 
 // Drain makes the handler accept no more messages. Their senders get no ack, so they send

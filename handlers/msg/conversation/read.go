@@ -3,7 +3,10 @@ package conversation
 import (
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"teamtalk/core/im"
+	"teamtalk/core/obs"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -25,11 +28,22 @@ type heldRead struct {
 	m   *pb.IMMsgDataReadAck
 }
 
+// Reads handles read acks.
+type Reads struct {
+	opt    Options
+	metric *prometheus.CounterVec // by result
+	store  ReadStore
+	marks  readMarks
+	often  obs.Often
+	// received takes the messages that a client has read as received.
+	received func(*session.Session, *pb.IMMsgDataReadAck)
+}
+
 // HandleReadAck clears the unread count and tells the user's other devices. A client has
 // received the messages that it has read: that counts at once.
-func (h *Handler) HandleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
+func (h *Reads) HandleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
 	m.SetUserId(s.User)
-	h.readUpTo(s, m)
+	h.received(s, m)
 	st := h.opt.Loop(s.Loop())
 	if len(st.reads[s]) > 0 ||
 		!h.opt.Client(s).reads.Take(s.Loop().Now(), readRate, readBurst) {
@@ -40,11 +54,11 @@ func (h *Handler) HandleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataR
 
 // holdRead keeps a read ack until its turn. It replaces an earlier one of the
 // conversation.
-func (h *Handler) holdRead(st *Loop, s *session.Session, r heldRead) error {
+func (h *Reads) holdRead(st *Loop, s *session.Session, r heldRead) error {
 	held := st.reads[s]
 	for i, o := range held {
 		if keyOf(o.m) == keyOf(r.m) {
-			h.metrics.reads.WithLabelValues("merged").Inc()
+			h.metric.WithLabelValues("merged").Inc()
 			if r.m.GetMsgId() > o.m.GetMsgId() {
 				held[i] = r
 			}
@@ -52,7 +66,7 @@ func (h *Handler) holdRead(st *Loop, s *session.Session, r heldRead) error {
 		}
 	}
 	if len(held) >= maxHeldReads {
-		h.metrics.reads.WithLabelValues("dropped").Inc()
+		h.metric.WithLabelValues("dropped").Inc()
 		return im.Errorf(im.Denied, "read ack dropped: those of %d conversations wait", len(held))
 	}
 	if st.reads == nil {
@@ -63,7 +77,7 @@ func (h *Handler) holdRead(st *Loop, s *session.Session, r heldRead) error {
 }
 
 // passReads passes on the read acks whose turn it is.
-func (h *Handler) passReads(st *Loop, now time.Time) {
+func (h *Reads) passReads(st *Loop, now time.Time) {
 	for s, held := range st.reads {
 		b := &h.opt.Client(s).reads
 		for len(held) > 0 && b.Take(now, readRate, readBurst) {
@@ -76,7 +90,7 @@ func (h *Handler) passReads(st *Loop, now time.Time) {
 
 // FlushReads passes on all read acks of s that wait, so that a query after them finds the
 // unread counts cleared. Loop only.
-func (h *Handler) FlushReads(s *session.Session) {
+func (h *Reads) FlushReads(s *session.Session) {
 	st := h.opt.Loop(s.Loop())
 	if len(st.reads) == 0 {
 		return
@@ -97,9 +111,9 @@ func (st *Loop) keepReads(s *session.Session, held []heldRead) {
 	}
 }
 
-func (h *Handler) passHeld(s *session.Session, r heldRead) {
+func (h *Reads) passHeld(s *session.Session, r heldRead) {
 	if err := h.passRead(s, r.seq, r.m); err != nil {
-		h.often.read.Warn(h.log, h.opt.Now(), "read ack not passed on",
+		h.often.Warn(h.opt.Log, h.opt.Now(), "read ack not passed on",
 			"conn", s.ID(), "user", s.User, "err", err)
 	}
 }
@@ -107,7 +121,7 @@ func (h *Handler) passHeld(s *session.Session, r heldRead) {
 // passRead gives a read ack to db_proxy, and tells the user's other devices when it moves
 // the mark forward. Clients that answer a notify with a read ack would otherwise answer
 // each other without end.
-func (h *Handler) passRead(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
+func (h *Reads) passRead(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
 	key, id := keyOf(m), m.GetMsgId() // m is db_proxy's once it is sent
 	n := &pb.IMMsgDataReadNotify{}
 	n.SetUserId(key.user)
@@ -117,22 +131,22 @@ func (h *Handler) passRead(s *session.Session, seq uint16, m *pb.IMMsgDataReadAc
 	// Under the key of the user's queries, so that a query for unread messages that
 	// follows finds them cleared. The messages that it says were read are stored and
 	// counted: they were delivered.
-	if err := h.reads.Send(uint64(s.User), seq, m); err != nil {
-		h.metrics.reads.WithLabelValues("failed").Inc()
+	if err := h.store.Send(uint64(s.User), seq, m); err != nil {
+		h.metric.WithLabelValues("failed").Inc()
 		return err
 	}
 	if !h.marks.advance(key, id) {
-		h.metrics.reads.WithLabelValues("known").Inc()
+		h.metric.WithLabelValues("known").Inc()
 		return nil
 	}
-	h.metrics.reads.WithLabelValues("told").Inc()
+	h.metric.WithLabelValues("told").Inc()
 	h.tellOthers(n, s)
-	h.others.Forward(n)
+	h.opt.Others.Forward(n)
 	return nil
 }
 
-func (h *Handler) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Session) {
-	for _, o := range h.online.Of(n.GetUserId()) {
+func (h *Reads) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Session) {
+	for _, o := range h.opt.Online.Of(n.GetUserId()) {
 		if o != but {
 			_ = o.Push(0, n) // a full mailbox closes the session
 		}
@@ -141,8 +155,8 @@ func (h *Handler) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Session) {
 
 // HandleRoutedRead tells the devices here what their user read elsewhere, unless they
 // know: they have read it or were told of it.
-func (h *Handler) HandleRoutedRead(_ *session.Session, _ uint16, m *pb.IMMsgDataReadNotify) error {
-	if len(h.online.Of(m.GetUserId())) == 0 {
+func (h *Reads) HandleRoutedRead(_ *session.Session, _ uint16, m *pb.IMMsgDataReadNotify) error {
+	if len(h.opt.Online.Of(m.GetUserId())) == 0 {
 		return nil
 	}
 	if h.marks.advance(keyOf(m), m.GetMsgId()) {

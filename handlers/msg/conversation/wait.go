@@ -1,7 +1,6 @@
 package conversation
 
 import (
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -81,17 +80,11 @@ func (h *Handler) askForAcks(s *session.Session, key waitKey) {
 	h.route.Call(s.Loop(), uint64(key.to), 0, req, func(rsp pb.Message, err error) {
 		stat, ok := rsp.(*pb.IMUsersStatRsp)
 		proven := err == nil && ok && stat.HasScope() && stat.GetScope() == scope
-		if proven && isOnline(stat, key.to) {
+		if proven && stat.IsOnline(key.to) {
 			h.metrics.waitsElsewhere.Inc()
 			return
 		}
 		h.release(s.Loop(), key)
-	})
-}
-
-func isOnline(rsp *pb.IMUsersStatRsp, user uint32) bool {
-	return slices.ContainsFunc(rsp.GetUserStatList(), func(st *pb.UserStat) bool {
-		return st.GetUserId() == user && st.GetStatus() == pb.UserStatType_USER_STATUS_ONLINE
 	})
 }
 

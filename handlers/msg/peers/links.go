@@ -8,9 +8,6 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Ignore is the handler of messages that need no action.
-func Ignore[P pb.Message](*session.Session, uint16, P) error { return nil }
-
 // routeEnd is the handler of links to route servers.
 type routeEnd struct {
 	*router.Router
@@ -20,9 +17,9 @@ type routeEnd struct {
 // RouteEnd returns the handler for links to route servers. It tells them this server's
 // clients, and takes what they pass on with the handlers in r, to which it adds its own.
 func (p *Links) RouteEnd(r *router.Router) session.Handler {
-	router.Handle(r, router.Public, Ignore[*pb.IMHeartBeat])
+	router.Handle(r, router.Public, router.Ignore[*pb.IMHeartBeat])
 	router.Handle(r, router.Public, p.handleFeatures)
-	router.Handle(r, router.Public, Ignore[*pb.IMUsersStatRsp]) // its call had given up
+	router.Handle(r, router.Public, router.Ignore[*pb.IMUsersStatRsp]) // its call had given up
 	return &routeEnd{Router: r, p: p}
 }
 
@@ -123,7 +120,7 @@ type loginEnd struct {
 // LoginEnd returns the handler for links to login servers. It announces where clients
 // reach this server, and how many it has. r must be empty.
 func (p *Links) LoginEnd(r *router.Router) session.Handler {
-	router.Handle(r, router.Public, Ignore[*pb.IMHeartBeat])
+	router.Handle(r, router.Public, router.Ignore[*pb.IMHeartBeat])
 	return &loginEnd{Router: r, p: p}
 }
 
@@ -166,8 +163,9 @@ type dbEnd struct{ *router.Router }
 // DBEnd returns the handler for links to db_proxies, for messages that are no answers to
 // calls. r must be empty.
 func DBEnd(r *router.Router) session.Handler {
-	router.Handle(r, router.Public, Ignore[*pb.IMHeartBeat])
-	router.Handle(r, router.Public, Ignore[*pb.IMDeviceTokenRsp]) // a logout does not wait for it
+	router.Handle(r, router.Public, router.Ignore[*pb.IMHeartBeat])
+	// A logout does not wait for its answer.
+	router.Handle(r, router.Public, router.Ignore[*pb.IMDeviceTokenRsp])
 	return &dbEnd{r}
 }
 

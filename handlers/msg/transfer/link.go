@@ -12,9 +12,6 @@ import (
 // maxAddresses is how many addresses of a file server are told to clients.
 const maxAddresses = 8
 
-// ignore is the handler of messages that need no action.
-func ignore[P pb.Message](*session.Session, uint16, P) error { return nil }
-
 // Link is a file server as this server knows it, and the handler of the link to it.
 type Link struct {
 	*router.Router
@@ -32,8 +29,9 @@ type serverAddresses struct {
 func (h *Handler) Link() *Link {
 	l := &Link{Router: router.New(router.Options{Role: "msg_file", Log: h.opt.LinkLog,
 		Registerer: h.opt.Registerer})}
-	router.Handle(l.Router, router.Public, ignore[*pb.IMHeartBeat])
-	router.Handle(l.Router, router.Public, ignore[*pb.IMFileTransferRsp]) // its call had given up
+	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMHeartBeat])
+	// The answer to a call that had given up.
+	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMFileTransferRsp])
 	router.Handle(l.Router, router.Public, l.handleAddresses)
 	return l
 }

@@ -182,12 +182,8 @@ func (t *transfer) findPeer() {
 		UserIdList: []uint32{to}}.Build()
 	t.h.route.Call(t.s.Loop(), uint64(t.s.User), t.seq, req, func(rsp pb.Message, _ error) {
 		t.mode = pb.TransferFileType_FILE_TYPE_OFFLINE // also without an answer
-		if m, ok := rsp.(*pb.IMUsersStatRsp); ok {
-			for _, st := range m.GetUserStatList() {
-				if st.GetUserId() == to && st.GetStatus() == pb.UserStatType_USER_STATUS_ONLINE {
-					t.mode = pb.TransferFileType_FILE_TYPE_ONLINE
-				}
-			}
+		if m, ok := rsp.(*pb.IMUsersStatRsp); ok && m.IsOnline(to) {
+			t.mode = pb.TransferFileType_FILE_TYPE_ONLINE
 		}
 		t.ask()
 	})

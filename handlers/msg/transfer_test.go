@@ -73,14 +73,17 @@ func (f *fileStand) Up() bool { return !f.down }
 
 func (f *fileStand) Send(_ uint64, seq uint16, m pb.Message) error { return f.SendMessage(seq, m) }
 
-func (f *fileStand) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment, done func(pb.Message, error)) {
+func (f *fileStand) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment,
+	done func(pb.Message, error)) {
 	m := req.(*pb.IMFileTransferReq)
 	f.asked = append(f.asked, m)
 	if f.err != nil {
 		l.PostResult(done, nil, f.err)
 		return
 	}
-	rsp := pb.IMFileTransferRsp_builder{ResultCode: &f.code, FromUserId: proto.Uint32(m.GetFromUserId()), ToUserId: proto.Uint32(m.GetToUserId())}.Build()
+	rsp := pb.IMFileTransferRsp_builder{ResultCode: &f.code,
+		FromUserId: proto.Uint32(m.GetFromUserId()),
+		ToUserId:   proto.Uint32(m.GetToUserId())}.Build()
 	if f.code == 0 {
 		rsp.SetTaskId(f.task(len(f.asked)))
 	}
@@ -89,21 +92,29 @@ func (f *fileStand) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment,
 
 // fileReq asks for a transfer, under a wrong name.
 func fileReq(to uint32, mode pb.TransferFileType) *pb.IMFileReq {
-	return pb.IMFileReq_builder{FromUserId: proto.Uint32(99), ToUserId: &to, FileName: proto.String("report.pdf"), FileSize: proto.Uint32(1 << 31), TransMode: mode.Enum()}.Build()
-}
-
-func fileRsp(code, from, to uint32, task string, at []*pb.IpAddr, mode pb.TransferFileType) *pb.IMFileRsp {
-	return pb.IMFileRsp_builder{ResultCode: &code, FromUserId: &from, ToUserId: &to, FileName: proto.String("report.pdf"), TaskId: &task, IpAddrList: at,
+	return pb.IMFileReq_builder{FromUserId: proto.Uint32(99), ToUserId: &to,
+		FileName: proto.String("report.pdf"), FileSize: proto.Uint32(1 << 31),
 		TransMode: mode.Enum()}.Build()
 }
 
-func fileNotify(from, to uint32, task string, at []*pb.IpAddr, mode pb.TransferFileType, ready uint32) *pb.IMFileNotify {
-	return pb.IMFileNotify_builder{FromUserId: &from, ToUserId: &to, FileName: proto.String("report.pdf"), FileSize: proto.Uint32(1 << 31), TaskId: &task,
+func fileRsp(code, from, to uint32, task string, at []*pb.IpAddr,
+	mode pb.TransferFileType) *pb.IMFileRsp {
+	return pb.IMFileRsp_builder{ResultCode: &code, FromUserId: &from, ToUserId: &to,
+		FileName: proto.String("report.pdf"), TaskId: &task, IpAddrList: at,
+		TransMode: mode.Enum()}.Build()
+}
+
+func fileNotify(from, to uint32, task string, at []*pb.IpAddr, mode pb.TransferFileType,
+	ready uint32) *pb.IMFileNotify {
+	return pb.IMFileNotify_builder{FromUserId: &from, ToUserId: &to,
+		FileName: proto.String("report.pdf"), FileSize: proto.Uint32(1 << 31), TaskId: &task,
 		IpAddrList: at, TransMode: mode.Enum(), OfflineReady: &ready}.Build()
 }
 
 func addOffline(to uint32, task string) *pb.IMFileAddOfflineReq {
-	return pb.IMFileAddOfflineReq_builder{FromUserId: proto.Uint32(99), ToUserId: &to, TaskId: &task, FileName: proto.String("report.pdf"), FileSize: proto.Uint32(1 << 31)}.Build()
+	return pb.IMFileAddOfflineReq_builder{FromUserId: proto.Uint32(99), ToUserId: &to,
+		TaskId: &task, FileName: proto.String("report.pdf"),
+		FileSize: proto.Uint32(1 << 31)}.Build()
 }
 
 // wantRouted checks what a route server got.
@@ -118,7 +129,8 @@ func (w *world) wantRouted(want ...pb.Message) {
 	}
 }
 
-// TestTransfer: by where the receiver is and what the sender wants, who hears what.
+// TestTransfer: the clients are told what fits the place of the receiver and the wish of
+// the sender.
 func TestTransfer(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
@@ -162,13 +174,16 @@ func TestTransfer(t *testing.T) {
 				default:
 					same(t, peer.want(pb.CmdFileNotify)[0].m, notify)
 				}
-				same(t, f.asked[0], pb.IMFileTransferReq_builder{FromUserId: proto.Uint32(1), ToUserId: proto.Uint32(2), FileName: proto.String("report.pdf"),
+				same(t, f.asked[0], pb.IMFileTransferReq_builder{FromUserId: proto.Uint32(1),
+					ToUserId: proto.Uint32(2), FileName: proto.String("report.pdf"),
 					FileSize: proto.Uint32(1 << 31), TransMode: tc.mode.Enum()}.Build())
 				if (len(w.route.questions) == 1) != tc.question {
 					t.Fatalf("route server was asked %v", w.route.questions)
 				}
 				if tc.question {
-					same(t, w.route.questions[0], pb.IMUsersStatReq_builder{UserId: proto.Uint32(1), UserIdList: []uint32{2}}.Build())
+					same(t, w.route.questions[0],
+						pb.IMUsersStatReq_builder{UserId: proto.Uint32(1),
+							UserIdList: []uint32{2}}.Build())
 				}
 				if n := clientOf(sender.s).passing.Waiting(); n != 0 {
 					t.Errorf("%d queries are left open", n)
@@ -198,12 +213,16 @@ func TestTransferRefused(t *testing.T) {
 		change func(w *world, f *fileStand, m *pb.IMFileReq)
 	}{
 		{"no name", 1, func(_ *world, _ *fileStand, m *pb.IMFileReq) { m.SetFileName("") }},
-		{"name too long", 1, func(_ *world, _ *fileStand, m *pb.IMFileReq) { m.SetFileName(strings.Repeat("x", im.MaxFileName+1)) }},
+		{"name too long", 1, func(_ *world, _ *fileStand, m *pb.IMFileReq) {
+			m.SetFileName(strings.Repeat("x", im.MaxFileName+1))
+		}},
 		{"no receiver", 1, func(_ *world, _ *fileStand, m *pb.IMFileReq) { m.SetToUserId(0) }},
 		{"down", 1, func(_ *world, f *fileStand, _ *pb.IMFileReq) { f.down = true }},
 		{"no address", 1, func(*world, *fileStand, *pb.IMFileReq) {}},
 		{"none at all", 1, func(*world, *fileStand, *pb.IMFileReq) {}},
-		{"link breaks", 1, func(_ *world, f *fileStand, _ *pb.IMFileReq) { f.err = im.Errorf(im.Unavailable, "lost") }},
+		{"link breaks", 1, func(_ *world, f *fileStand, _ *pb.IMFileReq) {
+			f.err = im.Errorf(im.Unavailable, "lost")
+		}},
 		{"server refuses", 2, func(_ *world, f *fileStand, _ *pb.IMFileReq) { f.code = 2 }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -223,7 +242,8 @@ func TestTransferRefused(t *testing.T) {
 				tc.change(w, f, m)
 				sender.send(3, m)
 				rsp := sender.want(pb.CmdFileRsp)[0].m.(*pb.IMFileRsp)
-				if rsp.GetResultCode() != tc.code || rsp.GetTaskId() != "" || len(rsp.GetIpAddrList()) != 0 || rsp.GetFromUserId() != 1 {
+				if rsp.GetResultCode() != tc.code || rsp.GetTaskId() != "" ||
+					len(rsp.GetIpAddrList()) != 0 || rsp.GetFromUserId() != 1 {
 					t.Errorf("answer %v", rsp)
 				}
 				w.wantRouted()
@@ -312,8 +332,8 @@ func TestAddOffline(t *testing.T) {
 	})
 }
 
-// TestDelOffline: whoever it says it is, a client deletes from its own list only; and the
-// file server that has the file hears of it, or all where nobody knows which.
+// TestDelOffline: whatever user it names, a client deletes from its own list only. The
+// server of the file is told, or all servers if it is not known.
 func TestDelOffline(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		f, other := w.fileServer("10.0.0.1"), w.fileServer("10.0.0.2")
@@ -321,7 +341,8 @@ func TestDelOffline(t *testing.T) {
 		d := w.user(0, 2, win)
 		w.db.sent, w.db.sentKeys = nil, nil
 		del := func(to uint32, task string) *pb.IMFileDelOfflineReq {
-			return pb.IMFileDelOfflineReq_builder{FromUserId: proto.Uint32(1), ToUserId: &to, TaskId: &task}.Build()
+			return pb.IMFileDelOfflineReq_builder{FromUserId: proto.Uint32(1), ToUserId: &to,
+				TaskId: &task}.Build()
 		}
 		d.send(2, del(77, f.task(1)))
 		d.send(3, del(2, "no/task"))
@@ -358,10 +379,12 @@ func offlineFiles(tasks ...string) func(pb.Message) (pb.Message, error) {
 		}
 		var list []*pb.OfflineFileInfo
 		for _, task := range tasks {
-			list = append(list, pb.OfflineFileInfo_builder{FromUserId: proto.Uint32(1), TaskId: proto.String(task), FileName: proto.String("report.pdf"),
+			list = append(list, pb.OfflineFileInfo_builder{FromUserId: proto.Uint32(1),
+				TaskId: proto.String(task), FileName: proto.String("report.pdf"),
 				FileSize: proto.Uint32(1 << 31)}.Build())
 		}
-		return pb.IMFileHasOfflineRsp_builder{UserId: proto.Uint32(m.GetUserId()), OfflineFileList: list, AttachData: []byte("call")}.Build(), nil
+		return pb.IMFileHasOfflineRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+			OfflineFileList: list, AttachData: []byte("call")}.Build(), nil
 	}
 }
 
@@ -376,13 +399,15 @@ func wantListed(t *testing.T, m pb.Message, user uint32, tasks []string, ips ...
 	for _, a := range rsp.GetIpAddrList() {
 		at = append(at, a.GetIp())
 	}
-	if rsp.GetUserId() != user || rsp.HasAttachData() || fmt.Sprint(got) != fmt.Sprint(tasks) || fmt.Sprint(at) != fmt.Sprint(ips) {
+	if rsp.GetUserId() != user || rsp.HasAttachData() || fmt.Sprint(got) != fmt.Sprint(tasks) ||
+		fmt.Sprint(at) != fmt.Sprint(ips) {
 		t.Errorf("answer %v, want transfers %v at %v", rsp, tasks, ips)
 	}
 }
 
 func TestHasOffline(t *testing.T) {
-	req := pb.IMFileHasOfflineReq_builder{UserId: proto.Uint32(99), AttachData: []byte("mine")}.Build()
+	req := pb.IMFileHasOfflineReq_builder{UserId: proto.Uint32(99),
+		AttachData: []byte("mine")}.Build()
 	inWorld(t, Options{}, func(w *world) {
 		a := w.fileServer("10.0.0.1")
 		d := w.user(0, 2, win)
@@ -397,7 +422,9 @@ func TestHasOffline(t *testing.T) {
 		w.db.also = offlineFiles()
 		d.send(5, req)
 		wantListed(t, d.want(pb.CmdFileHasOfflineRsp)[0].m, 2, nil, a.ip)
-		w.db.also = func(pb.Message) (pb.Message, error) { return nil, im.Errorf(im.Unavailable, "lost") }
+		w.db.also = func(pb.Message) (pb.Message, error) {
+			return nil, im.Errorf(im.Unavailable, "lost")
+		}
 		d.send(6, req)
 		d.want() // nothing is made up
 	})
@@ -415,16 +442,19 @@ func TestHasOfflineOfSeveral(t *testing.T) {
 		req := pb.IMFileHasOfflineReq_builder{UserId: proto.Uint32(2)}.Build()
 		d.send(4, req)
 		got := d.want(pb.CmdFileHasOfflineRsp, pb.CmdFileNotify)
-		wantListed(t, got[0].m, 2, []string{old.task(1), b.task(1), b.task(2), "not-a-uuid"}, b.ip, a.ip, old.ip)
+		wantListed(t, got[0].m, 2, []string{old.task(1), b.task(1), b.task(2), "not-a-uuid"},
+			b.ip, a.ip, old.ip)
 		same(t, got[1].m, fileNotify(1, 2, a.task(1), a.at(), offlineMode, 1))
 		w.db.also = offlineFiles(old.task(1))
 		d.send(5, req)
-		wantListed(t, d.want(pb.CmdFileHasOfflineRsp)[0].m, 2, []string{old.task(1)}, a.ip, b.ip, old.ip)
+		wantListed(t, d.want(pb.CmdFileHasOfflineRsp)[0].m, 2, []string{old.task(1)}, a.ip, b.ip,
+			old.ip)
 		// One that has just come leads to its server, too.
 		d.got()
 		sender := w.user(1, 1, win)
 		sender.send(2, addOffline(2, b.task(3)))
-		if at := d.got()[0].m.(*pb.IMFileNotify).GetIpAddrList(); len(at) != 3 || at[0].GetIp() != b.ip {
+		if at := d.got()[0].m.(*pb.IMFileNotify).GetIpAddrList(); len(at) != 3 ||
+			at[0].GetIp() != b.ip {
 			t.Errorf("addresses %v", at)
 		}
 	})
@@ -447,7 +477,8 @@ func TestRoutedFile(t *testing.T) {
 	})
 }
 
-// TestFileRate: who asks too much is refused, in words where there are any.
+// TestFileRate: a client that asks too much is refused, with an answer if the command has
+// one.
 func TestFileRate(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		f := w.fileServer("10.0.0.1")
@@ -464,7 +495,8 @@ func TestFileRate(t *testing.T) {
 		}
 		w.db.sent = nil
 		d.send(1, addOffline(2, f.task(1)))
-		d.send(2, pb.IMFileDelOfflineReq_builder{FromUserId: proto.Uint32(2), ToUserId: proto.Uint32(1), TaskId: proto.String(f.task(1))}.Build())
+		d.send(2, pb.IMFileDelOfflineReq_builder{FromUserId: proto.Uint32(2),
+			ToUserId: proto.Uint32(1), TaskId: proto.String(f.task(1))}.Build())
 		if len(w.db.sent) != 0 {
 			t.Errorf("db_proxy got %v", w.db.sent)
 		}

@@ -42,8 +42,10 @@ func TestRefusedLoginsWait(t *testing.T) {
 			t.Helper()
 			d := w.tryFrom(int(want/time.Second)%2, addr, user, password)
 			took, code := d.answeredAfter()
-			if in := code == 0; took != want*time.Second || in != (password == "right") || in == d.isClosed() {
-				t.Fatalf("answer %v after %v, closed %v, want it after %d s", code, took, d.isClosed(), want)
+			if in := code == 0; took != want*time.Second || in != (password == "right") ||
+				in == d.isClosed() {
+				t.Fatalf("answer %v after %v, closed %v, want it after %d s", code, took,
+					d.isClosed(), want)
 			}
 		}
 		for _, want := range []time.Duration{0, 1, 2, 3, 4, 5, 5} {

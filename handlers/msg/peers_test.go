@@ -87,7 +87,8 @@ func routedAck(id uint32) *pb.IMMsgDataAck {
 // fromElsewhere is a message of user 1 on another server to user 2, whose sender waits.
 func fromElsewhere(id uint32) *pb.MsgData {
 	m := text(2, "hi")
-	m.FromUserID, m.MsgID, m.AttachData = 1, id, []byte{0, 0, 0, 16, 11: 0} // the sender waits for an ack
+	// the sender waits for an ack
+	m.FromUserID, m.MsgID, m.AttachData = 1, id, []byte{0, 0, 0, 16, 11: 0}
 	return m
 }
 

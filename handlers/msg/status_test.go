@@ -25,7 +25,8 @@ func (w *world) hear(user uint32, status pb.UserStatType) {
 }
 
 func statOf(user uint32, status pb.UserStatType) *pb.IMUserStatNotify {
-	return pb.IMUserStatNotify_builder{UserStat: pb.UserStat_builder{UserId: proto.Uint32(user), Status: status.Enum()}.Build()}.Build()
+	return pb.IMUserStatNotify_builder{UserStat: pb.UserStat_builder{UserId: proto.Uint32(user),
+		Status: status.Enum()}.Build()}.Build()
 }
 
 // stats is what a device was told, as "user status" in order.
@@ -37,7 +38,8 @@ func stats(t *testing.T, got []received) []string {
 		if !ok || g.seq != 0 {
 			t.Fatalf("got %v with seq %d", g.m.Command(), g.seq)
 		}
-		list = append(list, fmt.Sprint(n.GetUserStat().GetUserId(), " ", uint32(n.GetUserStat().GetStatus())))
+		list = append(list, fmt.Sprint(n.GetUserStat().GetUserId(), " ",
+			uint32(n.GetUserStat().GetStatus())))
 	}
 	return list
 }
@@ -59,7 +61,7 @@ func TestStatusIsCollected(t *testing.T) {
 		w.hear(8, statOnline)
 		w.hear(7, statOffline)
 		w.hear(9, statOffline)
-		w.hear(9, statOnline) // was back at once; who asked in between needs to hear it
+		w.hear(9, statOnline) // was back at once; a client that asked in between needs to hear it
 		pc.want()
 		time.Sleep(200 * time.Millisecond)
 		w.hear(8, statOffline) // the next window
@@ -71,7 +73,8 @@ func TestStatusIsCollected(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		wantStats(t, "pc", pc, "8 2")
 		phone.want()
-		if all, merged := w.counted("notifies_total"), w.counted("notifies_merged_total"); all != 6 || merged != 2 {
+		if all, merged := w.counted("notifies_total"),
+			w.counted("notifies_merged_total"); all != 6 || merged != 2 {
 			t.Errorf("%v heard, %v merged; want 6 and 2", all, merged)
 		}
 		time.Sleep(5 * time.Second)
@@ -79,9 +82,10 @@ func TestStatusIsCollected(t *testing.T) {
 	})
 }
 
-// TestStatusModes: who hears of whom.
+// TestStatusModes: each mode tells the clients that it names.
 func TestStatusModes(t *testing.T) {
-	for mode, want := range map[Presence][]string{PresenceAll: {"7 1"}, PresenceContacts: nil, PresenceNone: nil} {
+	for mode, want := range map[Presence][]string{PresenceAll: {"7 1"}, PresenceContacts: nil,
+		PresenceNone: nil} {
 		inWorld(t, Options{Presence: mode}, func(w *world) {
 			w.db.also = sessionsOf(nil)
 			pc := w.user(0, 1, win)
@@ -101,7 +105,7 @@ func TestStatusModes(t *testing.T) {
 	})
 }
 
-// crowd is clients of which only what is written is counted.
+// crowd is clients whose writes are only counted.
 type crowd struct {
 	writes, bytes int
 	sessions      []*session.Session
@@ -117,7 +121,8 @@ func (c *crowd) Buffered() int { return 0 }
 func (c *crowd) Close() {}
 
 // join logs a client in on a loop. Within a turn.
-func (c *crowd) join(h *Server, l *session.Loop, user uint32, client pb.ClientType) *session.Session {
+func (c *crowd) join(h *Server, l *session.Loop, user uint32,
+	client pb.ClientType) *session.Session {
 	s := l.Add(netip.AddrPort{}, c)
 	if h.Open(s) != nil {
 		panic("refused")
@@ -156,8 +161,10 @@ func TestLoginStorm(t *testing.T) {
 	const n, rate = 1000, 1000
 	writes, bytes := storm(t, 100*time.Millisecond, n, rate)
 	each, eachBytes := storm(t, -1, n, rate)
-	t.Logf("%d logins at %d/s: %d writes, %.1f each; one by one %d, %.1f each: a ratio of %.0f (bytes %d and %d)", n, rate,
-		writes, float64(writes)/n, each, float64(each)/n, float64(each)/float64(writes), bytes, eachBytes)
+	t.Logf("%d logins at %d/s: %d writes, %.1f each; one by one %d, %.1f each: a ratio of %.0f "+
+		"(bytes %d and %d)", n, rate,
+		writes, float64(writes)/n, each, float64(each)/n, float64(each)/float64(writes), bytes,
+		eachBytes)
 	if each != n*(n+1)/2 {
 		t.Errorf("one by one: %d writes, want %d", each, n*(n+1)/2)
 	}

@@ -26,22 +26,30 @@ func TestOrderAfterOutage(t *testing.T) {
 		want  string
 	}{
 		{"B waits for the repeat of A", []step{
-			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"}, {s, "", 2, 2, "B"}, {0, "", 3, 2, "C"}}, "A B C"},
+			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"},
+			{s, "", 2, 2, "B"}, {0, "", 3, 2, "C"}}, "A B C"},
 		{"db_proxy says no", []step{
-			{0, "failing", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"}, {s, "", 2, 2, "B"}}, "A B"},
+			{0, "failing", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"},
+			{s, "", 2, 2, "B"}}, "A B"},
 		{"in doubt, and not stored", []step{
-			{0, "silent", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"}, {0, "", 2, 2, "B"}}, "A B"},
+			{0, "silent", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"},
+			{0, "", 2, 2, "B"}}, "A B"},
 		{"C waits for the repeat of B", []step{
-			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"}, {0, "", 3, 2, "C"},
+			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"},
+			{0, "", 3, 2, "C"},
 			{s, "", 2, 2, "B"}, {5 * s, "", 3, 2, "C"}}, "A B C"},
 		{"other conversations go on", []step{
-			{0, "down", 1, 2, "A"}, {s, "up", 2, 3, "B"}, {0, "", 3, 2, "C"}, {5 * s, "", 1, 2, "A"}}, "B A"},
+			{0, "down", 1, 2, "A"}, {s, "up", 2, 3, "B"}, {0, "", 3, 2, "C"},
+			{5 * s, "", 1, 2, "A"}}, "B A"},
 		{"given up: B is repeated, A is not", []step{
-			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {6 * s, "", 2, 2, "B"}, {0, "", 3, 2, "C"}}, "B C"},
+			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {6 * s, "", 2, 2, "B"},
+			{0, "", 3, 2, "C"}}, "B C"},
 		{"the repeat of A fails, too", []step{
-			{0, "down", 1, 2, "A"}, {s, "", 2, 2, "B"}, {5 * s, "", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {6 * s, "", 2, 2, "B"}}, "B"},
+			{0, "down", 1, 2, "A"}, {s, "", 2, 2, "B"}, {5 * s, "", 1, 2, "A"},
+			{s, "up", 2, 2, "B"}, {6 * s, "", 2, 2, "B"}}, "B"},
 		{"given up: A never comes again", []step{
-			{0, "down", 1, 2, "A"}, {3 * s, "up", 2, 2, "B"}, {8 * s, "", 3, 2, "A"}, {0, "", 4, 2, "B"}}, "A B"},
+			{0, "down", 1, 2, "A"}, {3 * s, "up", 2, 2, "B"}, {8 * s, "", 3, 2, "A"},
+			{0, "", 4, 2, "B"}}, "A B"},
 		{"A is repeated late", []step{
 			{0, "down", 1, 2, "A"}, {3 * s, "up", 2, 2, "B"}, {6 * s, "", 1, 2, "A"},
 			{0, "", 3, 2, "C"}, {s, "", 2, 2, "B"}, {5 * s, "", 3, 2, "C"}}, "A B C"},
@@ -71,7 +79,8 @@ func TestOrderAfterOutage(t *testing.T) {
 // that failed.
 func TestPhonesDoNotRepeat(t *testing.T) {
 	for _, client := range []pb.ClientType{
-		pb.ClientType_CLIENT_TYPE_MAC, pb.ClientType_CLIENT_TYPE_IOS, pb.ClientType_CLIENT_TYPE_ANDROID,
+		pb.ClientType_CLIENT_TYPE_MAC, pb.ClientType_CLIENT_TYPE_IOS,
+		pb.ClientType_CLIENT_TYPE_ANDROID,
 	} {
 		t.Run(client.String(), func(t *testing.T) {
 			inWorld(t, Options{Rate: -1}, func(w *world) {
@@ -125,7 +134,8 @@ func (db *dbStand) texts() (list string) {
 // Others hear nothing.
 func TestRefusals(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
-		alice, old := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS), w.user(1, 3, pb.ClientType_CLIENT_TYPE_WINDOWS)
+		alice, old := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS),
+			w.user(1, 3, pb.ClientType_CLIENT_TYPE_WINDOWS)
 		wanting := func(seq uint16, body string) {
 			m := text(2, body)
 			m.WantRefusal = true
@@ -141,8 +151,10 @@ func TestRefusals(t *testing.T) {
 			for i, r := range got {
 				ack := r.m.(*pb.IMMsgDataAck)
 				refused := refusals[i] != 0
-				if ack.HasRefusal() != refused || refused && ack.GetRefusal() != refusals[i] || (ack.GetMsgId() == 0) != refused {
-					t.Errorf("%s: %v with id %d, want %v", what, ack.GetRefusal(), ack.GetMsgId(), refusals[i])
+				if ack.HasRefusal() != refused || refused && ack.GetRefusal() != refusals[i] ||
+					(ack.GetMsgId() == 0) != refused {
+					t.Errorf("%s: %v with id %d, want %v", what, ack.GetRefusal(), ack.GetMsgId(),
+						refusals[i])
 				}
 			}
 		}

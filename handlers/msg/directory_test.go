@@ -11,9 +11,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestDirectoryIsShared: who asks for everything while a request for it is on its way
-// waits for one other, together with all others who do; each gets the answer under their
-// own id and seq. A request for what has changed is its own.
+// TestDirectoryIsShared: a client that asks for all entries while a request for them is
+// in flight waits for the next one, together with all others that ask. Each gets the
+// answer under its own id and seq. A request for changes is sent by itself.
 func TestDirectoryIsShared(t *testing.T) {
 	for _, sends := range []string{"typed", "encoded"} {
 		t.Run(sends, func(t *testing.T) {
@@ -25,15 +25,19 @@ func TestDirectoryIsShared(t *testing.T) {
 				newest := uint32(0) // a new one with each answer
 				w.db.also = func(req pb.Message) (pb.Message, error) {
 					newest++
-					rsp := pb.IMAllUserRsp_builder{UserId: proto.Uint32(req.(*pb.IMAllUserReq).GetUserId()), LatestUpdateTime: proto.Uint32(newest),
-						AttachData: []byte("call")}.Build()
+					rsp := pb.IMAllUserRsp_builder{
+						UserId:           proto.Uint32(req.(*pb.IMAllUserReq).GetUserId()),
+						LatestUpdateTime: proto.Uint32(newest),
+						AttachData:       []byte("call")}.Build()
 					if sends == "typed" {
 						return rsp, nil
 					}
 					return pb.Encode(rsp)
 				}
 				ask := func(i int, since uint32) {
-					users[i].send(uint16(20+i), pb.IMAllUserReq_builder{UserId: proto.Uint32(99), LatestUpdateTime: proto.Uint32(since)}.Build())
+					users[i].send(uint16(20+i),
+						pb.IMAllUserReq_builder{UserId: proto.Uint32(99),
+							LatestUpdateTime: proto.Uint32(since)}.Build())
 					synctest.Wait()
 				}
 				w.db.hold, w.db.asked = true, nil
@@ -42,7 +46,8 @@ func TestDirectoryIsShared(t *testing.T) {
 				ask(2, 0)
 				ask(3, 5)
 				if len(w.db.asked) != 2 {
-					t.Fatalf("%d requests on their way, want one for all and one for what has changed", len(w.db.asked))
+					t.Fatalf("%d requests in flight, want one for all users and one for changes",
+						len(w.db.asked))
 				}
 				w.db.letGo()
 				synctest.Wait()
@@ -51,8 +56,10 @@ func TestDirectoryIsShared(t *testing.T) {
 				for i, want := range []uint32{1, 3, 3, 2, 4} {
 					got := users[i].want(pb.CmdAllUserRsp)
 					rsp := got[0].m.(*pb.IMAllUserRsp)
-					if got[0].seq != uint16(20+i) || rsp.GetUserId() != uint32(i+1) || rsp.GetLatestUpdateTime() != want || rsp.HasAttachData() {
-						t.Errorf("client %d got %v with seq %d, want answer %d", i, rsp, got[0].seq, want)
+					if got[0].seq != uint16(20+i) || rsp.GetUserId() != uint32(i+1) ||
+						rsp.GetLatestUpdateTime() != want || rsp.HasAttachData() {
+						t.Errorf("client %d got %v with seq %d, want answer %d", i, rsp,
+							got[0].seq, want)
 					}
 				}
 			})
@@ -60,18 +67,20 @@ func TestDirectoryIsShared(t *testing.T) {
 	}
 }
 
-// TestDirectoryFails: an error, or another answer than was asked for, reaches nobody, is
-// counted for each, and is not the end: who asks again gets an answer.
+// TestDirectoryFails: an error, or another answer than was asked for, reaches no client
+// and is counted for each. A client that asks again gets an answer.
 func TestDirectoryFails(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		a, b := w.user(0, 1, android), w.user(1, 2, android)
 		req := func() pb.Message {
-			return pb.IMAllUserReq_builder{UserId: proto.Uint32(0), LatestUpdateTime: proto.Uint32(0)}.Build()
+			return pb.IMAllUserReq_builder{UserId: proto.Uint32(0),
+				LatestUpdateTime: proto.Uint32(0)}.Build()
 		}
 		for _, wrong := range []func(pb.Message) (pb.Message, error){
 			func(pb.Message) (pb.Message, error) { return nil, errors.New("lost") },
 			func(pb.Message) (pb.Message, error) { return &pb.IMHeartBeat{}, nil },
-			func(pb.Message) (pb.Message, error) { return &pb.IMAllUserRsp{}, nil }, // lacks required fields
+			// lacks required fields
+			func(pb.Message) (pb.Message, error) { return &pb.IMAllUserRsp{}, nil },
 		} {
 			w.db.also = wrong
 			for range maxQueries { // what failed is not counted as waiting
@@ -83,7 +92,8 @@ func TestDirectoryFails(t *testing.T) {
 			b.want()
 		}
 		w.db.also = func(m pb.Message) (pb.Message, error) {
-			return pb.IMAllUserRsp_builder{UserId: proto.Uint32(1), LatestUpdateTime: proto.Uint32(1)}.Build(), nil
+			return pb.IMAllUserRsp_builder{UserId: proto.Uint32(1),
+				LatestUpdateTime: proto.Uint32(1)}.Build(), nil
 		}
 		a.send(6, req())
 		a.want(pb.CmdAllUserRsp)
@@ -96,16 +106,18 @@ type encodedStand struct {
 	answer pb.Message
 }
 
-func (p encodedStand) CallEncoded(l *session.Loop, _ uint64, _ uint16, _ pb.Attachment, done func(pb.Message, error)) {
+func (p encodedStand) CallEncoded(l *session.Loop, _ uint64, _ uint16, _ pb.Attachment,
+	done func(pb.Message, error)) {
 	l.PostResult(done, p.answer, nil)
 }
 
-// TestPassedOn: an answer that came encoded goes on as it is, without attach_data, and
-// only if it answers the question.
+// TestPassedOn: an encoded answer is forwarded as it is, without attach_data, and only if
+// it answers the question.
 func TestPassedOn(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		d := w.user(0, 1, android)
-		e, err := pb.Encode(pb.IMUsersInfoRsp_builder{UserId: proto.Uint32(1), AttachData: []byte("call")}.Build())
+		e, err := pb.Encode(pb.IMUsersInfoRsp_builder{UserId: proto.Uint32(1),
+			AttachData: []byte("call")}.Build())
 		if err != nil {
 			t.Fatal(err)
 		}

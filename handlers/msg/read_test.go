@@ -38,7 +38,8 @@ func TestReadAck(t *testing.T) {
 			t.Fatalf("db_proxy got %v", got)
 		}
 		if w.db.sentKeys[0] != 1 {
-			t.Fatalf("sent with the key %d: with the user's own it stays before the user's next question",
+			t.Fatalf("sent with the key %d: with the user's own it stays before the user's next "+
+				"question",
 				w.db.sentKeys[0])
 		}
 		if got := w.route.take(); len(got) != 1 || got[0].m.Command() != pb.CmdMsgDataReadNotify {
