@@ -206,9 +206,7 @@ func (r *Remote) keepUp() {
 			}
 		} else if r.ctx.Err() == nil {
 			r.metrics.dialFailed.Inc()
-			if held, ok := r.often.Allow(time.Now()); ok {
-				r.o.Log.Warn("cannot connect", "err", err, "held", held)
-			}
+			r.often.Warn(r.o.Log, time.Now(), "cannot connect", "err", err)
 		}
 		random := float64(r.o.Rand()>>11) / (1 << 53)
 		r.pause(r.o.Backoff.Delay(failures, time.Since(lost), random))

@@ -74,7 +74,7 @@ func (p *pushes) end() { p.p.under.Add(-1) }
 func (p *pushes) drop(reason string, err error) {
 	p.end()
 	p.p.metrics.dropped.WithLabelValues(reason).Inc()
-	p.p.warn(&p.p.often.push, "no pushes for a message",
+	p.p.often.push.Warn(p.p.log, p.p.opt.Now(), "no pushes for a message",
 		"user", p.m.FromUserID, "reason", reason, "err", err)
 }
 
@@ -221,7 +221,7 @@ func (p *pushes) send(nick string) {
 			UserTokenList: tokens}.Build()
 		if err := p.p.push.Send(p.key, 0, req); err != nil {
 			p.p.metrics.dropped.WithLabelValues(im.KindOf(err).String()).Inc()
-			p.p.warn(&p.p.often.push, "pushes not sent to push_server",
+			p.p.often.push.Warn(p.p.log, p.p.opt.Now(), "pushes not sent to push_server",
 				"user", p.m.FromUserID, "phones", len(tokens), "err", err)
 			continue
 		}

@@ -138,7 +138,7 @@ func (p *Pusher) handlePushed(_ *session.Session, _ uint16, m *pb.IMPushToUserRs
 			token := pb.IMDeviceTokenReq_builder{UserId: proto.Uint32(r.GetUserId()),
 				DeviceToken: proto.String(""), DeadToken: proto.String(r.GetUserToken())}.Build()
 			if err := p.tokens.Send(uint64(r.GetUserId()), 0, token); err != nil {
-				p.warn(&p.often.token, "dead push token not cleared",
+				p.often.token.Warn(p.log, p.opt.Now(), "dead push token not cleared",
 					"user", r.GetUserId(), "err", err)
 			}
 		default:
@@ -146,14 +146,6 @@ func (p *Pusher) handlePushed(_ *session.Session, _ uint16, m *pb.IMPushToUserRs
 		}
 	}
 	return nil
-}
-
-// warn logs a failure at most once a second: it may happen for thousands of messages at
-// once.
-func (p *Pusher) warn(o *obs.Often, text string, args ...any) {
-	if held, ok := o.Allow(p.opt.Now()); ok {
-		p.log.Warn(text, append(args, "held", held)...)
-	}
 }
 
 type metrics struct {
