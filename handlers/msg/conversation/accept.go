@@ -39,7 +39,7 @@ func (h *Handler) accept(s *session.Session, seq uint16, m *pb.MsgData) (taken b
 		h.metrics.resends.Inc()
 		return false, nil // the answer to the first one is on its way
 	}
-	f := h.newMessage(s, seq, m, now)
+	f := h.newAttempt(s, seq, m, now)
 	if h.opt.Rate > 0 && !c.bucket.Take(now, h.opt.Rate, h.opt.RateBurst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
 		if f.wants { // the sender repeats the message, and later ones wait for that
@@ -96,7 +96,7 @@ func (h *Handler) unfit(m *pb.MsgData) string {
 // send gives a message to db_proxy and continues with stored or notStored when db_proxy
 // has answered. The answer is not taken on the sender's loop: deliveries must leave in
 // the order of the answers. Loop only.
-func (h *Handler) send(f Message) {
+func (h *Handler) send(f attempt) {
 	if f.repeats {
 		f.data.SenderConn, f.data.Epoch = h.opt.Client(f.from).sends.order.conn, f.epoch
 	}
@@ -108,7 +108,7 @@ func (h *Handler) send(f Message) {
 }
 
 // sent returns the function that takes db_proxy's answer.
-func (h *Handler) sent(f Message) func(pb.Message, error) {
+func (h *Handler) sent(f attempt) func(pb.Message, error) {
 	return func(rsp pb.Message, err error) {
 		defer h.inFlight.Add(-1)
 		answer, ok := rsp.(*pb.MsgData)
@@ -121,7 +121,7 @@ func (h *Handler) sent(f Message) func(pb.Message, error) {
 }
 
 // refuse tells a client that wants to know it that its message was not stored. Loop only.
-func (h *Handler) refuse(f Message, why pb.MsgRefusal) {
+func (h *Handler) refuse(f attempt, why pb.MsgRefusal) {
 	if !f.wants || f.from.IsClosed() {
 		return
 	}

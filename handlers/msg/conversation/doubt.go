@@ -28,14 +28,14 @@ var errLookedFor = im.Errorf(im.Unavailable, "not known whether it was stored")
 
 // storeAgain stores a message in doubt, unless the history has it. In that case it
 // continues with the message of the history, which was not delivered. Loop only.
-func (h *Handler) storeAgain(f Message) {
+func (h *Handler) storeAgain(f attempt) {
 	h.opt.Client(f.from).sends.order.looks(&f)
 	h.lookFor(f, 0, maxPages)
 }
 
 // lookFor searches the messages with ids up to begin, or the newest ones if begin is 0.
 // It stores the message when none of that many pages has it.
-func (h *Handler) lookFor(f Message, begin uint32, pages int) {
+func (h *Handler) lookFor(f attempt, begin uint32, pages int) {
 	req := &pb.IMGetMsgListReq{}
 	req.SetUserId(f.data.FromUserID)
 	req.SetSessionType(sessionType(f.group))
@@ -58,7 +58,7 @@ func (h *Handler) lookFor(f Message, begin uint32, pages int) {
 				defer h.inFlight.Add(-1)
 				h.metrics.resends.Inc()
 				m.MsgID = old.GetMsgId()
-				h.storedBefore(f)
+				h.storedBefore(f.Message)
 				return
 			}
 		}
@@ -93,7 +93,7 @@ func (h *Handler) storedBefore(f Message) {
 
 // notStored ends a message that db_proxy did not store, or perhaps did not. Any
 // goroutine.
-func (h *Handler) notStored(f Message, rsp *pb.MsgData, err error) {
+func (h *Handler) notStored(f attempt, rsp *pb.MsgData, err error) {
 	rejected := err == nil && rsp != nil && rsp.Rejected
 	o := h.opt.Client(f.from).sends.order
 	if !rejected {
@@ -108,7 +108,7 @@ func (h *Handler) notStored(f Message, rsp *pb.MsgData, err error) {
 }
 
 // notStoredHere is notStored on the loop.
-func (h *Handler) notStoredHere(f Message, rejected bool, err error) {
+func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
 	h.metrics.notStored.Inc()
 	h.often.Warn(h.log, h.opt.Now(), "message not stored",
 		"conn", f.from.ID(), "user", f.from.User, "seq", f.seq, "err", err)

@@ -11,13 +11,20 @@ import (
 // Message is a message in flight: from the moment a client's message is accepted until
 // its sender has the ack or the refusal.
 //
-// It is passed by value. Closures copy it as long as it stays within 128 bytes, so that a
-// message costs one allocation for each of its steps and none for itself.
+// Message and attempt are passed by value. Closures copy them as long as they stay within
+// 128 bytes, so that a message costs one allocation for each of its steps and none for
+// itself.
 type Message struct {
 	from *session.Session // the sender's
-	data *pb.MsgData      // from Stored on, the answer of db_proxy
+	data *pb.MsgData      // from stored on, the answer of db_proxy
 	target
-	seq   uint16 // of the sender's frame
+	seq uint16 // of the sender's frame
+}
+
+// attempt is a message that is to be stored: it ends when db_proxy has stored it, or when
+// it is known that it was not stored, or may not have been.
+type attempt struct {
+	Message
 	hash  uint64 // of content and type
 	epoch uint32 // see sendOrder
 	came  uint32 // the number of the message on its connection
@@ -39,18 +46,18 @@ type target struct {
 
 func targetOf(m *pb.MsgData) target { return target{m.ToSessionID, m.Type.IsGroup()} }
 
-// newMessage returns the message in flight for m, the next one on the connection of s.
+// newAttempt returns the attempt to store m, the next one on the connection of s.
 // Loop only.
-func (h *Handler) newMessage(s *session.Session, seq uint16, m *pb.MsgData,
-	now time.Time) Message {
+func (h *Handler) newAttempt(s *session.Session, seq uint16, m *pb.MsgData,
+	now time.Time) attempt {
 	c := h.opt.Client(s)
 	if c.sends.order == nil {
 		c.sends.order = newSendOrder()
 	}
 	o := c.sends.order
 	o.came++
-	return Message{from: s, data: m, target: targetOf(m), seq: seq, hash: contentHash(m),
-		came: o.came, at: now, await: h.patience(m), wants: m.WantRefusal,
+	return attempt{Message: Message{from: s, data: m, target: targetOf(m), seq: seq},
+		hash: contentHash(m), came: o.came, at: now, await: h.patience(m), wants: m.WantRefusal,
 		repeats: seq != 0 && (m.WantRefusal || s.Client == pb.ClientType_CLIENT_TYPE_WINDOWS)}
 }
 

@@ -89,7 +89,7 @@ func newSendOrder() *sendOrder {
 
 // admit decides whether a message may be given to db_proxy now, and sets its epoch. No
 // message waits for messages that are not repeated, and they wait for none.
-func (o *sendOrder) admit(f *Message) bool {
+func (o *sendOrder) admit(f *attempt) bool {
 	if !f.repeats {
 		return true
 	}
@@ -113,7 +113,7 @@ func (o *sendOrder) admit(f *Message) bool {
 
 // admit is sendOrder.admit for a conversation with messages that were not stored. more
 // says that another one has failed that is not among them yet.
-func (h *hold) admit(f *Message, more bool) bool {
+func (h *hold) admit(f *attempt, more bool) bool {
 	i := h.place(f)
 	blocked := more
 	if i < 0 {
@@ -144,7 +144,7 @@ func (h *hold) admit(f *Message, more bool) bool {
 
 // place returns the place of a message among those that were not stored, -1 when it is a new
 // one.
-func (h *hold) place(f *Message) int {
+func (h *hold) place(f *attempt) int {
 	return slices.IndexFunc(h.unsettled, func(u unsettled) bool { return u.is(f.seq, f.hash) })
 }
 
@@ -156,7 +156,7 @@ func (h *hold) isGivenUp(now time.Time) bool {
 	return !first.flying && now.Sub(first.at) > first.await
 }
 
-func unsettledOf(f *Message) unsettled {
+func unsettledOf(f *attempt) unsettled {
 	return unsettled{hash: f.hash, seq: f.seq, first: f.came, last: f.came, at: f.at,
 		await: f.await}
 }
@@ -188,7 +188,7 @@ func (o *sendOrder) settled(to target, seq uint16, hash uint64) {
 // failed records that a message was not stored and may be repeated. A new epoch of its
 // conversation begins: the messages from now on are sent in knowledge of that. It returns
 // false when the order cannot be kept because too many conversations have failures.
-func (o *sendOrder) failed(f Message) (kept bool) {
+func (o *sendOrder) failed(f attempt) (kept bool) {
 	if !f.repeats {
 		return true
 	}
@@ -270,7 +270,7 @@ func (o *sendOrder) isFailing(to target) bool {
 // looks records that the history is searched for a message before it is stored. The
 // history is searched for the messages behind it as well, so that they cannot overtake
 // it.
-func (o *sendOrder) looks(f *Message) {
+func (o *sendOrder) looks(f *attempt) {
 	h := o.find(f.target)
 	if h == nil || !f.repeats {
 		return
@@ -294,7 +294,7 @@ func (o *sendOrder) looking(to target) bool {
 
 // found records that the search for a message is over. It reports whether the message may
 // be stored now: a message before it may still be searched for, or have failed.
-func (o *sendOrder) found(f Message) bool {
+func (o *sendOrder) found(f attempt) bool {
 	h := o.find(f.target)
 	if h == nil {
 		return true

@@ -10,8 +10,10 @@ import (
 func TestHoldsAreBounded(t *testing.T) {
 	o := newSendOrder()
 	for i := range 10_000 {
-		o.failed(Message{repeats: true, target: target{id: uint32(i)}, seq: 1, came: uint32(i)})
-		o.failed(Message{repeats: true, target: target{id: 1}, seq: uint16(i) + 1, came: uint32(i)})
+		o.failed(attempt{repeats: true, Message: Message{target: target{id: uint32(i)}, seq: 1},
+			came: uint32(i)})
+		o.failed(attempt{repeats: true, Message: Message{target: target{id: 1},
+			seq: uint16(i) + 1}, came: uint32(i)})
 	}
 	total := 0
 	for _, h := range o.holds {
@@ -26,9 +28,9 @@ func TestHoldsAreBounded(t *testing.T) {
 // the failure.
 func TestFailureNotYetHeard(t *testing.T) {
 	o := newSendOrder()
-	a := Message{repeats: true, target: target{id: 2}, seq: 1, hash: 1, came: 1}
-	b := Message{repeats: true, target: target{id: 2}, seq: 2, hash: 2, came: 2}
-	other := Message{target: target{id: 2, group: true}, seq: 3, hash: 3, came: 3}
+	a := attempt{repeats: true, Message: Message{target: target{id: 2}, seq: 1}, hash: 1, came: 1}
+	b := attempt{repeats: true, Message: Message{target: target{id: 2}, seq: 2}, hash: 2, came: 2}
+	other := attempt{Message: Message{target: target{id: 2, group: true}, seq: 3}, hash: 3, came: 3}
 	if !o.admit(&a) {
 		t.Fatal("the first message is refused")
 	}
