@@ -53,7 +53,7 @@ func TestRegistry(t *testing.T) {
 	want(1, 1)
 }
 
-func TestRegistryEach(t *testing.T) {
+func TestEachHoldsNoLock(t *testing.T) {
 	r := NewRegistry()
 	all := map[*Session]bool{}
 	for user := range uint32(200) {
@@ -65,19 +65,20 @@ func TestRegistryEach(t *testing.T) {
 	}
 	r.Each(func(s *Session) {
 		if !all[s] {
-			t.Fatal("twice, or never added")
+			t.Fatal("Each returned a session twice, or one that was never added")
 		}
 		delete(all, s)
-		r.Remove(s) // no lock is held
+		r.Remove(s) // would deadlock if Each held a lock
 	})
 	if len(all) > 0 || r.Count() != 0 || r.Users() != 0 {
 		t.Errorf("%d left out, %d still in", len(all), r.Count())
 	}
 }
 
-// TestRegistryTogether: of the sessions of one user that come at the same time, exactly one sees none before it, and the numbers
-// are right when all is over.
-func TestRegistryTogether(t *testing.T) {
+// TestRegistryIsSafeForConcurrentUse adds and removes sessions on several goroutines
+// while others read. No session is lost, none is listed under another user, and the
+// numbers are right at the end.
+func TestRegistryIsSafeForConcurrentUse(t *testing.T) {
 	const workers, rounds = 8, 300
 	r := NewRegistry()
 	stop := make(chan struct{})
@@ -108,19 +109,19 @@ func TestRegistryTogether(t *testing.T) {
 			for range rounds {
 				s := sessionOf(rnd.Uint32N(4))
 				if slices.Contains(r.Add(s), s) {
-					t.Error("there before it was added")
+					t.Error("the registry held the session before Add")
 				}
 				mine = append(mine, s)
 				if i := rnd.IntN(len(mine)); rnd.IntN(2) == 0 {
 					if _, ok := r.Remove(mine[i]); !ok {
-						t.Error("lost")
+						t.Error("the registry lost the session")
 					}
 					mine = slices.Delete(mine, i, i+1)
 				}
 			}
 			for _, s := range mine {
 				if rest, ok := r.Remove(s); !ok || slices.Contains(rest, s) {
-					t.Error("lost, or still there")
+					t.Error("the registry lost the session, or still holds it")
 				}
 			}
 		})
