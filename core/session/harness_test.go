@@ -129,6 +129,21 @@ func newBench(t testing.TB, h *role, opt LoopOptions) *bench {
 	return b
 }
 
+// step runs f as a subtest on the state that earlier steps left. The test ends when a
+// step fails, because later steps build on it.
+func (b *bench) step(name string, f func()) {
+	b.t.Helper()
+	outer := b.t.(*testing.T)
+	defer func() { b.t = outer }()
+	ok := outer.Run(name, func(t *testing.T) {
+		b.t = t
+		f()
+	})
+	if !ok {
+		outer.FailNow()
+	}
+}
+
 // connect adds a session in a turn of its own.
 func (b *bench) connect() *wire {
 	w := &wire{l: b.Loop, h: b.h}

@@ -170,33 +170,37 @@ func TestTurnWritesOncePerSession(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w, other := b.connect(), b.connect()
 	beat := string(heartbeat)
-	b.in(func() {
-		if err := w.s.Send(0, &pb.IMHeartBeat{}); err != nil {
-			t.Error(err)
-		}
-		w.s.SendFrame([]byte("two"))
-		if len(w.writes) > 0 {
-			t.Error("written before the turn ended")
-		}
+	b.step("frames sent on the loop", func() {
+		b.in(func() {
+			if err := w.s.Send(0, &pb.IMHeartBeat{}); err != nil {
+				b.t.Error(err)
+			}
+			w.s.SendFrame([]byte("two"))
+			if len(w.writes) > 0 {
+				b.t.Error("written before the turn ended")
+			}
+		})
+		b.wantWrites(w, beat+"two")
 	})
-	b.wantWrites(w, beat+"two")
-	if err := b.PostFrame(w.s, []byte("a")); err != nil {
-		t.Error(err)
-	}
-	if err := b.PostFanOut([]*Session{w.s, other.s}, []byte("b")); err != nil {
-		t.Error(err)
-	}
-	if err := w.s.Push(0, &pb.IMHeartBeat{}); err != nil {
-		t.Error(err)
-	}
-	if err := w.s.PushFrame([]byte("c")); err != nil {
-		t.Error(err)
-	}
-	b.turn()
-	b.wantWrites(w, "ab"+beat+"c")
-	b.wantWrites(other, "b")
-	b.in(func() {})
-	b.wantWrites(w)
+	b.step("frames posted to the loop", func() {
+		for _, err := range []error{
+			b.PostFrame(w.s, []byte("a")),
+			b.PostFanOut([]*Session{w.s, other.s}, []byte("b")),
+			w.s.Push(0, &pb.IMHeartBeat{}),
+			w.s.PushFrame([]byte("c")),
+		} {
+			if err != nil {
+				b.t.Error(err)
+			}
+		}
+		b.turn()
+		b.wantWrites(w, "ab"+beat+"c")
+		b.wantWrites(other, "b")
+	})
+	b.step("no frames", func() {
+		b.in(func() {})
+		b.wantWrites(w)
+	})
 	b.wantCount("writes", testutil.ToFloat64(b.metrics.writes), 3)
 	b.wantCount("bytes", testutil.ToFloat64(b.metrics.writtenBytes),
 		float64(len(beat+"two")+len("ab"+beat+"c")+len("b")))
@@ -227,37 +231,43 @@ func TestBuffersAreNotShared(t *testing.T) {
 func TestFullMailboxClosesTheReceiver(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxItems: 2})
 	full, fine := b.connect(), b.connect()
-	for range 2 {
-		if err := b.PostFrame(fine.s, []byte("x")); err != nil {
-			t.Fatal(err)
+	b.step("frames above the bound are dropped", func() {
+		for range 2 {
+			if err := b.PostFrame(fine.s, []byte("x")); err != nil {
+				b.t.Fatal(err)
+			}
 		}
-	}
-	for range 1000 {
-		if err := b.PostFrame(full.s, []byte("y")); im.KindOf(err) != im.Busy {
-			t.Fatalf("got %v, want busy", err)
+		for range 1000 {
+			if err := b.PostFrame(full.s, []byte("y")); im.KindOf(err) != im.Busy {
+				b.t.Fatalf("got %v, want busy", err)
+			}
 		}
-	}
-	if len(b.overflow) != 1 {
-		t.Errorf("%d entries for one session, want one for all dropped frames", len(b.overflow))
-	}
-	ran := false
-	// Functions are never dropped: without its result a session would wait forever.
-	b.Post(func() { ran = true })
-	b.turn()
-	if !ran {
-		t.Error("a function was dropped")
-	}
-	b.wantClosed(full, ErrOverflow)
-	b.wantWrites(full)
-	b.wantWrites(fine, "xx")
-	b.wantOpen(fine)
-	b.wantCount("drops", testutil.ToFloat64(b.metrics.mailboxDrops), 1000)
-	b.wantCount("closed for overflow", b.closedFor("overflow"), 1)
-	if err := b.PostFrame(fine.s, []byte("z")); err != nil {
-		t.Errorf("after the mailbox is drained: %v", err)
-	}
-	b.turn()
-	b.wantWrites(fine, "z")
+		if n := len(b.overflow); n != 1 {
+			b.t.Errorf("%d entries for one session, want one for all dropped frames", n)
+		}
+	})
+	b.step("the turn runs functions and closes the receiver", func() {
+		ran := false
+		// Functions are never dropped: without its result a session would wait forever.
+		b.Post(func() { ran = true })
+		b.turn()
+		if !ran {
+			b.t.Error("a function was dropped")
+		}
+		b.wantClosed(full, ErrOverflow)
+		b.wantWrites(full)
+		b.wantWrites(fine, "xx")
+		b.wantOpen(fine)
+		b.wantCount("drops", testutil.ToFloat64(b.metrics.mailboxDrops), 1000)
+		b.wantCount("closed for overflow", b.closedFor("overflow"), 1)
+	})
+	b.step("the drained mailbox accepts frames", func() {
+		if err := b.PostFrame(fine.s, []byte("z")); err != nil {
+			b.t.Error(err)
+		}
+		b.turn()
+		b.wantWrites(fine, "z")
+	})
 }
 
 func TestMailboxIsBoundedByBytes(t *testing.T) {
@@ -414,37 +424,46 @@ func TestLingeringSessionOnlyWaits(t *testing.T) {
 	kicked := errors.New("kicked")
 	hangsUp, stopped, stays := b.connect(), b.connect(), b.connect()
 	all := []*wire{hangsUp, stopped, stays}
-	b.in(func() {
-		for _, w := range all {
-			w.s.SendFrame([]byte("notice"))
-			w.s.Linger(kicked)
-			w.s.SendFrame([]byte("too late"))
-			w.s.Linger(errors.New("second"))
-			if !w.s.IsClosed() || !w.s.Lingers() {
-				t.Error("IsClosed or Lingers reports false for a lingering session")
+	b.step("only earlier frames leave", func() {
+		b.in(func() {
+			for _, w := range all {
+				w.s.SendFrame([]byte("notice"))
+				w.s.Linger(kicked)
+				w.s.SendFrame([]byte("too late"))
+				w.s.Linger(errors.New("second"))
+				if !w.s.IsClosed() || !w.s.Lingers() {
+					b.t.Error("IsClosed or Lingers reports false for a lingering session")
+				}
 			}
+		})
+		b.wantOpen(all...)
+		for _, w := range all {
+			b.wantWrites(w, "notice")
 		}
 	})
-	b.wantOpen(all...)
-	for _, w := range all {
-		b.wantWrites(w, "notice")
-	}
-	hangsUp.end(nil)
-	b.wantClosed(hangsUp, kicked)
-	b.in(func() { stopped.s.Close(ErrShutdown) })
-	b.wantClosed(stopped, kicked)
-	for range 19 {
+	b.step("the peer closes", func() {
+		hangsUp.end(nil)
+		b.wantClosed(hangsUp, kicked)
+	})
+	b.step("Close closes", func() {
+		b.in(func() { stopped.s.Close(ErrShutdown) })
+		b.wantClosed(stopped, kicked)
+	})
+	b.step("two seconds pass while frames arrive", func() {
+		for range 19 {
+			b.clock.advance(TickInterval)
+			b.in(func() { b.Deliver(stays.s, pdu.Header{Command: pb.CmdHeartBeat}, nil) })
+			b.Tick()
+		}
+		b.wantOpen(stays)
 		b.clock.advance(TickInterval)
-		b.in(func() { b.Deliver(stays.s, pdu.Header{Command: pb.CmdHeartBeat}, nil) })
 		b.Tick()
-	}
-	b.wantOpen(stays)
-	b.clock.advance(TickInterval)
-	b.Tick()
-	b.wantClosed(stays, kicked)
-	if b.wantCount("ignored", testutil.ToFloat64(b.metrics.ignored), 19); frames != 0 {
-		t.Errorf("%d frames handled", frames)
-	}
+		b.wantClosed(stays, kicked)
+		b.wantCount("ignored", testutil.ToFloat64(b.metrics.ignored), 19)
+		if frames != 0 {
+			b.t.Errorf("%d frames handled", frames)
+		}
+	})
 }
 
 // TestLoginDeadlineDoesNotExtendClosing closes a session whose login deadline is far
@@ -476,23 +495,29 @@ func TestClosingDoesNotExtendTheLoginDeadline(t *testing.T) {
 func TestSlowPeerIsClosed(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxBuffered: 100})
 	w, fine := b.connect(), b.connect()
-	b.in(func() { w.s.SendFrame(make([]byte, 1000)) })
-	b.wantOpen(w) // one turn may send more than the limit
-	w.writes = nil
-	w.buffered = 60
-	b.in(func() { w.s.SendFrame(make([]byte, 40)) })
-	b.wantOpen(w)
-	w.writes = nil
-	w.buffered = 100
-	b.in(func() {
-		w.s.SendFrame([]byte("x"))
-		fine.s.SendFrame([]byte("x"))
+	b.step("one turn may send more than the limit", func() {
+		b.in(func() { w.s.SendFrame(make([]byte, 1000)) })
+		b.wantOpen(w)
 	})
-	b.wantWrites(w)
-	b.wantClosed(w, ErrSlow)
-	b.wantWrites(fine, "x")
-	b.wantCount("slow", testutil.ToFloat64(b.metrics.slow), 1)
-	b.wantCount("closed for slowness", b.closedFor("slow"), 1)
+	b.step("the buffer may be filled up to the limit", func() {
+		w.writes = nil
+		w.buffered = 60
+		b.in(func() { w.s.SendFrame(make([]byte, 40)) })
+		b.wantOpen(w)
+	})
+	b.step("a frame above the limit closes the session", func() {
+		w.writes = nil
+		w.buffered = 100
+		b.in(func() {
+			w.s.SendFrame([]byte("x"))
+			fine.s.SendFrame([]byte("x"))
+		})
+		b.wantWrites(w)
+		b.wantClosed(w, ErrSlow)
+		b.wantWrites(fine, "x")
+		b.wantCount("slow", testutil.ToFloat64(b.metrics.slow), 1)
+		b.wantCount("closed for slowness", b.closedFor("slow"), 1)
+	})
 }
 
 // TestFirstReasonStands checks that the reason of Close stands when the peer turns out to
@@ -575,24 +600,28 @@ func TestQuietSessionGetsHeartbeats(t *testing.T) {
 	w, quiet := b.connect(), b.connect()
 	w.s.SetKeepAlive(5 * time.Second)
 	b.Tick()
-	for range 4 {
+	b.step("after five seconds without a frame", func() {
+		for range 4 {
+			b.clock.advance(time.Second)
+			b.Tick()
+		}
+		b.wantWrites(w)
 		b.clock.advance(time.Second)
 		b.Tick()
-	}
-	b.wantWrites(w)
-	b.clock.advance(time.Second)
-	b.Tick()
-	b.wantWrites(w, string(heartbeat))
-	b.clock.advance(3 * time.Second)
-	b.in(func() { w.s.SendFrame([]byte("x")) })
-	b.wantWrites(w, "x")
-	b.clock.advance(4 * time.Second)
-	b.Tick()
-	b.wantWrites(w)
-	b.clock.advance(time.Second)
-	b.Tick()
-	b.wantWrites(w, string(heartbeat))
-	b.wantWrites(quiet)
+		b.wantWrites(w, string(heartbeat))
+	})
+	b.step("a frame restarts the interval", func() {
+		b.clock.advance(3 * time.Second)
+		b.in(func() { w.s.SendFrame([]byte("x")) })
+		b.wantWrites(w, "x")
+		b.clock.advance(4 * time.Second)
+		b.Tick()
+		b.wantWrites(w)
+		b.clock.advance(time.Second)
+		b.Tick()
+		b.wantWrites(w, string(heartbeat))
+	})
+	b.step("not without SetKeepAlive", func() { b.wantWrites(quiet) })
 	h, body, n, err := pdu.Next(heartbeat, 100)
 	if err != nil || n != 16 || len(body) != 0 || h.Command != pb.CmdHeartBeat || h.Seq != 0 {
 		t.Errorf("the heartbeat is %+v", h)
