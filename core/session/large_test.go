@@ -118,61 +118,70 @@ func TestLargeFramesKeepTheirOrder(t *testing.T) {
 	posted := bytes.Repeat([]byte("p"), 100_000)
 	var want []byte
 	add := func(f []byte) { want = append(want, f...) }
-	b.in(func() {
-		k.s.SendFrame([]byte("first"))
-		for i, m := range []pb.Message{big.ForUser(5), typed, huge, &pb.IMHeartBeat{}, big} {
-			if err := k.s.Send(uint16(i), m); err != nil {
-				t.Error(err)
+	b.step("send on the loop", func() {
+		messages := []pb.Message{big.ForUser(5), typed, huge, &pb.IMHeartBeat{}, big}
+		b.in(func() {
+			k.s.SendFrame([]byte("first"))
+			for i, m := range messages {
+				if err := k.s.Send(uint16(i), m); err != nil {
+					b.t.Error(err)
+				}
+			}
+			k.s.SendFrame(posted[:70_000])
+		})
+		add([]byte("first"))
+		for i, m := range messages {
+			add(frame(b.t, uint16(i), m))
+		}
+		add(posted[:70_000])
+	})
+	b.step("post to the loop", func() {
+		for _, err := range []error{
+			k.s.Push(7, huge), k.s.PushFrame([]byte("between")), k.s.PushFrame(posted),
+			b.PostFanOut([]*Session{k.s}, posted), k.s.Push(8, typed),
+		} {
+			if err != nil {
+				b.t.Error(err)
 			}
 		}
-		k.s.SendFrame(posted[:70_000])
+		add(frame(b.t, 7, huge))
+		add([]byte("between"))
+		add(posted)
+		add(posted)
+		add(frame(b.t, 8, typed))
+		b.run()
+		b.wantOpen(&k.wire)
 	})
-	add([]byte("first"))
-	for i, m := range []pb.Message{big.ForUser(5), typed, huge, &pb.IMHeartBeat{}, big} {
-		add(frame(t, uint16(i), m))
-	}
-	add(posted[:70_000])
-	for _, err := range []error{
-		k.s.Push(7, huge), k.s.PushFrame([]byte("between")), k.s.PushFrame(posted),
-		b.PostFanOut([]*Session{k.s}, posted), k.s.Push(8, typed),
-	} {
-		if err != nil {
-			t.Error(err)
+	b.step("the peer reads", func() {
+		for turns := 0; k.s.held != nil; turns++ {
+			if waits := k.buffered; waits > 2*feedPiece {
+				b.t.Fatalf("%d bytes copied for a peer that does not read", waits)
+			}
+			k.read(90_000)
+			b.pause()
+			if turns > 1000 {
+				b.t.Fatal("the backlog is not empty after 1,000 rounds")
+			}
 		}
-	}
-	add(frame(t, 7, huge))
-	add([]byte("between"))
-	add(posted)
-	add(posted)
-	add(frame(t, 8, typed))
-	b.run()
-	b.wantOpen(&k.wire)
-	for turns := 0; k.s.held != nil; turns++ {
-		if waits := k.buffered; waits > 2*feedPiece {
-			t.Fatalf("%d bytes copied for a peer that does not read", waits)
+		if !bytes.Equal(k.got, want) {
+			b.t.Errorf("got %d bytes, want %d, or in another order", len(k.got), len(want))
 		}
-		k.read(90_000)
-		b.pause()
-		if turns > 1000 {
-			t.Fatal("the backlog is not empty after 1,000 rounds")
+		if k.largest > feedPiece {
+			b.t.Errorf("a write of %d bytes", k.largest)
 		}
-	}
-	if !bytes.Equal(k.got, want) {
-		t.Errorf("got %d bytes, want %d, or in another order", len(k.got), len(want))
-	}
-	if k.largest > feedPiece {
-		t.Errorf("a write of %d bytes", k.largest)
-	}
-	if len(b.feeding) != 0 || k.s.waiting.Load() != 0 {
-		t.Errorf("left over: %d in the list, %d bytes counted", len(b.feeding), k.s.waiting.Load())
-	}
-	b.in(func() { k.s.SendFrame([]byte("after")) })
-	if !bytes.HasSuffix(k.got, []byte("after")) {
-		t.Error("a frame behind the backlog did not leave at once")
-	}
-	if len(b.pauses) > 0 {
-		t.Error("a timer runs although nothing waits")
-	}
+	})
+	b.step("nothing is left over", func() {
+		if n := k.s.waiting.Load(); len(b.feeding) != 0 || n != 0 {
+			b.t.Errorf("left over: %d in the list, %d bytes counted", len(b.feeding), n)
+		}
+		b.in(func() { k.s.SendFrame([]byte("after")) })
+		if !bytes.HasSuffix(k.got, []byte("after")) {
+			b.t.Error("a frame behind the backlog did not leave at once")
+		}
+		if len(b.pauses) > 0 {
+			b.t.Error("a timer runs although nothing waits")
+		}
+	})
 }
 
 // TestLargeFramesShareTurns sends fifty large frames to peers that read at once. That
