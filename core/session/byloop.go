@@ -2,14 +2,14 @@ package session
 
 import "slices"
 
-// OnLoop is sessions of one loop. The slice must not be changed, only replaced.
+// OnLoop holds sessions of one loop. The slice must not be changed, only replaced.
 type OnLoop struct {
 	Loop     *Loop
 	Sessions []*Session
 }
 
-// ByLoop returns the sessions of users, grouped by loop. A user that is named twice is returned
-// twice. Any goroutine.
+// ByLoop returns the sessions of users, grouped by loop. When users names a user twice,
+// the result holds the sessions of that user twice. Any goroutine.
 func (r *Registry) ByLoop(users []uint32) []OnLoop {
 	var lists []OnLoop
 	for _, user := range users {

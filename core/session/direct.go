@@ -1,32 +1,38 @@
 package session
 
-// A frame that is posted to a session does not change any more, so a long one – a segment of a file, a message with a picture in it – leaves from where it
-// is. Only what is shorter is worth copying into the session's buffer, for the sake of one write. The order of all that is sent stays.
+// The bytes of a frame that was posted to a session no longer change. A long frame, such
+// as a segment of a file or a message with a picture, is therefore written from its own
+// slice. A short frame is copied into the session's buffer, because one write of many
+// frames is worth more than the copy. All frames leave in the order in which they were
+// sent.
 
-// directFrame is from which length on a frame is not copied, in bytes. Frames of largeFrame and more go piece by piece.
+// directFrame is the length, in bytes, from which a frame is sent without a copy. Frames
+// of largeFrame bytes and more are sent in pieces.
 const directFrame = 8 << 10
 
-// maxDirect is how many frames of one session leave in one write without being copied: kernels take 1,024 slices at once.
+// maxDirect limits the frames of one session that one write sends without a copy. The
+// kernel accepts 1,024 slices in one call.
 const maxDirect = 256
 
-// keepDirect is how many free lists a loop keeps.
+// keepDirect limits the free lists that a loop keeps.
 const keepDirect = 512
 
-// direct is what a session sends in a turn without copying it.
+// direct holds the frames that a session sends in a turn without a copy.
 type direct struct {
 	frames [][]byte
-	at     []int // where in the session's out each frame comes
-	size   int   // of all frames
+	at     []int // for each frame: the offset in out before which it is sent
+	size   int   // bytes of all frames
 }
 
-// VectorWriter is a Carrier that sends several slices in one go.
+// VectorWriter is a Carrier that writes several slices in one call.
 type VectorWriter interface {
 	Carrier
-	// Writev sends ps, together one or more whole frames, as Write does. It may change ps, not what is in them.
+	// Writev sends ps, which together hold one or more whole frames, as Write does. It
+	// may change ps, but not the bytes of its slices.
 	Writev(ps [][]byte) error
 }
 
-// sendDirect sends a frame that does not change any more. Loop only.
+// sendDirect sends a frame whose bytes no longer change. Loop only.
 func (s *Session) sendDirect(frame []byte) {
 	l := s.loop
 	l.markDirty(s)
@@ -43,6 +49,7 @@ func (s *Session) sendDirect(frame []byte) {
 	d.size += len(frame)
 }
 
+// takeDirect returns an empty list, a free one when the loop has one. Loop only.
 func (l *Loop) takeDirect() *direct {
 	n := len(l.directs)
 	if n == 0 {
@@ -53,7 +60,7 @@ func (l *Loop) takeDirect() *direct {
 	return d
 }
 
-// dropDirect gives the list back to the loop.
+// dropDirect returns the session's list to the loop. Loop only.
 func (s *Session) dropDirect() {
 	d := s.direct
 	if d == nil {
@@ -63,12 +70,12 @@ func (s *Session) dropDirect() {
 	if len(s.loop.directs) >= keepDirect {
 		return
 	}
-	clear(d.frames) // they are not this loop's to keep
+	clear(d.frames) // so that the loop holds no reference to the frames
 	d.frames, d.at, d.size = d.frames[:0], d.at[:0], 0
 	s.loop.directs = append(s.loop.directs, d)
 }
 
-// unsent is how many bytes wait for the end of the turn.
+// unsent returns the number of bytes that wait for the end of the turn.
 func (s *Session) unsent() int {
 	if s.direct == nil {
 		return len(s.out)
@@ -76,7 +83,8 @@ func (s *Session) unsent() int {
 	return len(s.out) + s.direct.size
 }
 
-// appendPieces appends what waits for the end of the turn to ps, in order.
+// appendPieces appends the bytes that wait for the end of the turn to ps, in the order in
+// which they were sent.
 func (s *Session) appendPieces(ps [][]byte) [][]byte {
 	pos := 0
 	if d := s.direct; d != nil {
@@ -94,14 +102,14 @@ func (s *Session) appendPieces(ps [][]byte) [][]byte {
 	return ps
 }
 
-// writePieces writes what waits, in one go where the carrier can.
+// writePieces writes the waiting bytes, in one call when the carrier is a VectorWriter.
 func (l *Loop) writePieces(s *Session) {
 	ps := s.appendPieces(l.pieces[:0])
 	if v, ok := s.carrier.(VectorWriter); ok && len(ps) > 1 {
 		s.lastOut = l.now
 		l.metrics.writes.Inc()
 		l.metrics.writtenBytes.Add(float64(s.unsent()))
-		_ = v.Writev(ps) // as in write
+		_ = v.Writev(ps) // after an error the carrier has closed itself, see write
 	} else {
 		for _, p := range ps {
 			if s.flags&closed == 0 {

@@ -9,14 +9,17 @@ import (
 	"teamtalk/core/im"
 )
 
-// frameOf is a frame of n bytes that tells it from others.
+// frameOf returns a frame of n bytes c, which distinguish it from other frames.
 func frameOf(c byte, n int) []byte { return []byte(strings.Repeat(string(c), n)) }
 
-// intact reports whether a frame is made of as many c as before.
-func intact(frame []byte, c byte, n int) bool { return string(frame) == strings.Repeat(string(c), n) }
+// intact reports whether frame still consists of n bytes c.
+func intact(frame []byte, c byte, n int) bool {
+	return string(frame) == strings.Repeat(string(c), n)
+}
 
-// TestDirectOrder: long frames leave in one write with short ones, in the order in which they were sent, and stay as they are.
-func TestDirectOrder(t *testing.T) {
+// TestLongFramesKeepTheirOrder sends long and short frames in one turn: they leave in one
+// write, in the order in which they were sent, and their bytes do not change.
+func TestLongFramesKeepTheirOrder(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w, v := b.connect(), b.connect()
 	long, longer := frameOf('L', directFrame), frameOf('M', largeFrame-1)
@@ -42,8 +45,9 @@ func TestDirectOrder(t *testing.T) {
 	}
 }
 
-// TestDirectNotCopied: the carrier gets the frame itself, and the loop forgets it.
-func TestDirectNotCopied(t *testing.T) {
+// TestLongFramesAreNotCopied checks that the carrier gets the slice of the frame itself,
+// and that the loop keeps no reference to it.
+func TestLongFramesAreNotCopied(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	var got [][]byte
 	c := &looking{write: func(ps ...[]byte) { got = append(got, ps...) }}
@@ -61,12 +65,14 @@ func TestDirectNotCopied(t *testing.T) {
 			t.Errorf("behind a short frame %v: the frame was copied", short)
 		}
 	}
-	if len(b.directs) != 1 || slices.ContainsFunc(b.directs[0].frames[:1], func(f []byte) bool { return f != nil }) || b.pieces[:1][0] != nil {
+	kept := func(f []byte) bool { return f != nil }
+	if len(b.directs) != 1 || slices.ContainsFunc(b.directs[0].frames[:1], kept) ||
+		b.pieces[:1][0] != nil {
 		t.Error("the loop keeps the frame")
 	}
 }
 
-// looking is a carrier that shows what it gets.
+// looking is a carrier that passes every write to a function.
 type looking struct {
 	s     *Session
 	write func(ps ...[]byte)
@@ -77,8 +83,8 @@ func (c *looking) Writev(p [][]byte) error { c.write(p...); return nil }
 func (*looking) Buffered() int             { return 0 }
 func (*looking) Close()                    {}
 
-// TestDirectPlain: a carrier that takes one slice at a time gets them in order.
-func TestDirectPlain(t *testing.T) {
+// TestPlainCarrierGetsLongFramesInOrder uses a carrier without Writev.
+func TestPlainCarrierGetsLongFramesInOrder(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	writes := 0
 	c := &counting{write: func() { writes++ }}
@@ -93,8 +99,9 @@ func TestDirectPlain(t *testing.T) {
 	}
 }
 
-// TestDirectMany: more frames than a kernel takes in one write are all sent, in order, in no more slices than it takes.
-func TestDirectMany(t *testing.T) {
+// TestManyLongFramesRespectTheKernelLimit sends more long frames than the kernel accepts
+// in one write: all of them leave in order, in no more slices than the kernel accepts.
+func TestManyLongFramesRespectTheKernelLimit(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxBuffered: 1 << 30})
 	var got, want strings.Builder
 	c := &looking{write: func(ps ...[]byte) {
@@ -120,8 +127,9 @@ func TestDirectMany(t *testing.T) {
 	}
 }
 
-// TestDirectBounds: what is not copied counts like what is, for the peer that does not read, and for the mailbox.
-func TestDirectBounds(t *testing.T) {
+// TestLongFramesCountForBounds checks that frames without a copy count for MaxBuffered
+// and for the bound of the mailbox as copied frames do.
+func TestLongFramesCountForBounds(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxBuffered: 4 * directFrame, MaxBytes: 4 * directFrame})
 	w, v := b.connect(), b.connect()
 	frame := frameOf('L', directFrame)
@@ -148,8 +156,9 @@ func TestDirectBounds(t *testing.T) {
 	}
 }
 
-// TestDirectWithLarge: frames that go piece by piece keep their place among those that do not.
-func TestDirectWithLarge(t *testing.T) {
+// TestLongFramesKeepTheirOrderAmongLargeOnes mixes long frames with frames that are sent
+// in pieces.
+func TestLongFramesKeepTheirOrderAmongLargeOnes(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
 	long, large := frameOf('L', directFrame), frameOf('G', largeFrame)
@@ -167,7 +176,7 @@ func TestDirectWithLarge(t *testing.T) {
 		t.Errorf("%d bytes in another order", len(got))
 	}
 	w.writes = nil
-	// With the large one held up, what comes in later turns waits behind it.
+	// While the large frame waits, frames of later turns wait behind it.
 	w.buffered = 1 << 20
 	b.in(func() { w.s.SendKept(large) })
 	w.buffered = 0
@@ -180,8 +189,9 @@ func TestDirectWithLarge(t *testing.T) {
 	}
 }
 
-// TestDirectEnds: a session that ends, in a write or before, leaves nothing behind; to one that is closed nothing is sent.
-func TestDirectEnds(t *testing.T) {
+// TestEndedSessionsKeepNoFrames ends sessions during a write and before it: they keep no
+// frames, and nothing is sent to a closed session.
+func TestEndedSessionsKeepNoFrames(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	broken, gone, closing := b.connect(), b.connect(), b.connect()
 	long := frameOf('L', directFrame)

@@ -13,23 +13,23 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// clock is a time that moves when told.
+// clock is a time that advances only by calls of advance.
 type clock struct{ t time.Time }
 
 func newClock() *clock                   { return &clock{time.Unix(1_700_000_000, 0)} }
 func (c *clock) now() time.Time          { return c.t }
 func (c *clock) advance(d time.Duration) { c.t = c.t.Add(d) }
 
-// wire is a carrier that keeps what it is given.
+// wire is a carrier that records what it is given.
 type wire struct {
 	l        *Loop
 	s        *Session
 	h        *role
 	writes   []string
 	buffered int
-	broken   error // what the next Write finds
+	broken   error // error of the next Write
 	closes   int
-	reason   error // after the close
+	reason   error // reason of the close
 }
 
 func (w *wire) Write(p []byte) error {
@@ -44,7 +44,7 @@ func (w *wire) Write(p []byte) error {
 	return nil
 }
 
-// Writev keeps ps as one write, and spoils the list, as it may.
+// Writev records ps as one write. It also overwrites the list, as the interface allows.
 func (w *wire) Writev(ps [][]byte) error {
 	all := bytes.Join(ps, nil)
 	for i := range ps {
@@ -65,7 +65,7 @@ func (w *wire) end(err error) {
 	w.l.Nested(func() { w.h.Close(w.s, w.reason) })
 }
 
-// role is a handler made of functions; nil ones do nothing.
+// role is a handler made of functions. A nil function does nothing.
 type role struct {
 	open     func(s *Session) error
 	frame    func(s *Session, h pdu.Header, body []byte)
@@ -107,13 +107,13 @@ func (r *role) Tick(l *Loop, now time.Time) {
 	}
 }
 
-// bench is a loop driven by hand.
+// bench is a loop that the test drives by hand.
 type bench struct {
 	*Loop
 	t     testing.TB
 	h     *role
 	clock *clock
-	wakes []bool // the argument again of each Wake
+	wakes []bool // the argument again of each call of Wake
 }
 
 func newBench(t testing.TB, h *role, opt LoopOptions) *bench {
@@ -129,7 +129,22 @@ func newBench(t testing.TB, h *role, opt LoopOptions) *bench {
 	return b
 }
 
-// connect adds a session, in a turn of its own.
+// step runs f as a subtest on the state that earlier steps left. The test ends when a
+// step fails, because later steps build on it.
+func (b *bench) step(name string, f func()) {
+	b.t.Helper()
+	outer := b.t.(*testing.T)
+	defer func() { b.t = outer }()
+	ok := outer.Run(name, func(t *testing.T) {
+		b.t = t
+		f()
+	})
+	if !ok {
+		outer.FailNow()
+	}
+}
+
+// connect adds a session in a turn of its own.
 func (b *bench) connect() *wire {
 	w := &wire{l: b.Loop, h: b.h}
 	b.in(func() { w.s = b.Add(netip.MustParseAddrPort("192.0.2.7:1234"), w) })
@@ -143,7 +158,8 @@ func (b *bench) in(f func()) {
 	b.End()
 }
 
-// turn does what the engine does after Wake; the test fails when there was none.
+// turn does what the engine does after Wake. The test fails when the loop did not call
+// Wake.
 func (b *bench) turn() {
 	b.t.Helper()
 	if len(b.wakes) == 0 {
@@ -187,7 +203,7 @@ func (b *bench) wantClosed(w *wire, why error) {
 		b.t.Fatalf("closed because of %v, want %v", w.reason, why)
 	}
 	if !w.s.IsClosed() {
-		b.t.Fatal("the session does not say that it is closed")
+		b.t.Fatal("IsClosed reports false for a closed session")
 	}
 }
 
@@ -200,7 +216,7 @@ func (b *bench) wantOpen(ws ...*wire) {
 	}
 }
 
-// count checks a metric.
+// wantCount compares the value of a metric.
 func (b *bench) wantCount(what string, got, want float64) {
 	b.t.Helper()
 	if got != want {

@@ -8,43 +8,52 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Frames of megabytes – the directory of a large company, a page of sounds – go to a peer piece by piece, as fast as it reads, while the loop serves
-// others in between. Their bytes are not copied, and many sessions may be sent the same ones. What is sent behind such a frame waits in
-// order with it.
+// A frame of megabytes, such as the directory of a large company or a page of sounds, is
+// sent to a peer in pieces, as fast as the peer reads, and the loop serves other sessions
+// between the pieces. The bytes are not copied, and many sessions may share them. Frames
+// that are sent after a large frame wait behind it, so that the order stays.
 //
-// The bound on what a peer may leave unread (MaxBuffered) is for small frames: a large one is more than that by itself. Large ones have a bound of their
-// own, MaxLarge, beyond which they are refused, and while one is under way the peer must take something every StallLimit.
+// MaxBuffered bounds the small frames that a peer leaves unread. A large frame alone
+// exceeds that bound, so large frames have their own: above MaxLarge they are rejected,
+// and while one is being sent, the peer must take some bytes within every StallLimit.
 
-// largeFrame is from which length on a frame goes piece by piece, in bytes.
+// largeFrame is the length, in bytes, from which a frame is sent in pieces.
 const largeFrame = 64 << 10
 
 const (
-	feedPiece = 128 << 10            // given to a carrier at a time, in bytes, when less than that waits in it; less where MaxBuffered is small
-	feedTurn  = 512 << 10            // given to all carriers in one turn; what a loop copies in about 0.2 ms
-	feedPause = 5 * time.Millisecond // until carriers that had enough are looked at again
+	// feedPiece is the length of a piece, in bytes. A carrier gets the next piece when it
+	// buffers less than a piece. Pieces are shorter when MaxBuffered is small, see
+	// NewLoop.
+	feedPiece = 128 << 10
+	// feedTurn limits the bytes that all carriers together get in one turn. A loop copies
+	// that many in about 0.2 ms.
+	feedTurn = 512 << 10
+	// feedPause is the time until the loop looks again at carriers that buffered enough.
+	feedPause = 5 * time.Millisecond
 )
 
 var errLarge = im.Errorf(im.Busy, "large frames are waiting for this peer")
 
-// backlog is what waits for a session with a large frame under way.
+// backlog holds the frames that wait for a session, from its first large frame on.
 type backlog struct {
 	parts []part
-	pos   int // bytes of parts[0] that the carrier has
-	small int // bytes of parts that are no large frames
-	fresh int // of these, added in this turn
-	given int // bytes the carrier got
-	taken int // of these the peer took, at moved
-	moved int64
-	over  bool // more than MaxLarge was sent on the loop
+	pos   int   // bytes of parts[0] that the carrier has got
+	small int   // bytes of small frames in parts
+	fresh int   // bytes of small that were added in this turn
+	given int   // bytes that the carrier has got
+	taken int   // bytes of given that the carrier no longer buffers, as of moved
+	moved int64 // when taken last changed, by the loop's clock
+	over  bool  // the loop itself sent more than MaxLarge
 }
 
-// part is one large frame, or a frame's head, or small frames in a row.
+// part is one large frame, or the head of a frame, or a run of small frames.
 type part struct {
 	b     []byte
 	large bool
 }
 
-// reserve counts a large frame of n bytes before it is sent. From anywhere.
+// reserve counts a large frame of n bytes before it is sent. It returns errLarge when
+// other large bytes wait already and the sum exceeds MaxLarge. Any goroutine.
 func (s *Session) reserve(n int) error {
 	if w := s.waiting.Add(int64(n)); w > int64(n) && w > int64(s.loop.opt.MaxLarge) {
 		s.waiting.Add(int64(-n))
@@ -55,7 +64,7 @@ func (s *Session) reserve(n int) error {
 	return nil
 }
 
-// sendEncoded sends e without copying what it shares. Loop only.
+// sendEncoded sends e without a copy of its shared bytes. Loop only.
 func (s *Session) sendEncoded(seq uint16, e *pb.Encoded) error {
 	if s.IsClosed() {
 		return nil
@@ -75,9 +84,9 @@ func (s *Session) sendEncoded(seq uint16, e *pb.Encoded) error {
 	return nil
 }
 
-// SendParts sends messages behind each other. Their bytes are counted as those of one large frame
-// and, like these, not copied: what is let through as one frame is let through in parts. The error
-// is that of Send. Loop only.
+// SendParts sends messages one behind the other. Their bytes count as those of one large
+// frame and are not copied either: parts pass the bound exactly when one frame of their
+// length would pass it. The errors are those of Send. Loop only.
 func (s *Session) SendParts(seq uint16, parts []*pb.Encoded) error {
 	if s.link != nil {
 		for _, p := range parts {
@@ -112,7 +121,7 @@ func (s *Session) SendParts(seq uint16, parts []*pb.Encoded) error {
 	return nil
 }
 
-// pushEncoded is sendEncoded from anywhere.
+// pushEncoded does what sendEncoded does. Any goroutine.
 func (s *Session) pushEncoded(seq uint16, e *pb.Encoded) error {
 	head, err := pdu.AppendHead(nil, seq, e)
 	if err != nil {
@@ -122,7 +131,8 @@ func (s *Session) pushEncoded(seq uint16, e *pb.Encoded) error {
 	if err := s.reserve(len(e.Shared())); err != nil {
 		return err
 	}
-	// The shared bytes are not the mailbox's to count: they are kept once, however many get them.
+	// The mailbox does not count the shared bytes: memory holds them once for all
+	// receivers.
 	if err := s.loop.post(item{s: s, frame: head, shared: e}, len(head)); err != nil {
 		s.waiting.Add(int64(-len(e.Shared())))
 		return err
@@ -130,7 +140,8 @@ func (s *Session) pushEncoded(seq uint16, e *pb.Encoded) error {
 	return nil
 }
 
-// holdReserved sends b, one large frame or what is left of one, which is kept and was reserved. Loop only.
+// holdReserved sends head and then b, a large frame or the rest of one. The session keeps
+// b without a copy. The caller has reserved the bytes of b. Loop only.
 func (s *Session) holdReserved(head, b []byte) {
 	if s.IsClosed() {
 		s.waiting.Add(int64(-len(b)))
@@ -141,17 +152,18 @@ func (s *Session) holdReserved(head, b []byte) {
 	s.hold(b)
 }
 
-// holdLarge is holdReserved for what is sent on the loop, where nobody can be told to wait.
+// holdLarge sends b as holdReserved does, for callers on the loop, which cannot wait.
+// When the bound is exceeded, the session is closed at the next flush.
 func (s *Session) holdLarge(b []byte) {
 	err := s.reserve(len(b))
 	s.hold(b)
 	if err != nil {
-		s.waiting.Add(int64(len(b))) // until the flush, which closes the session
+		s.waiting.Add(int64(len(b))) // counted until the flush, which closes the session
 		s.held.over = true
 	}
 }
 
-// hold puts b, which is large and reserved, behind everything sent so far.
+// hold appends b, which is large and reserved, behind everything that was sent so far.
 func (s *Session) hold(b []byte) {
 	if s.held == nil {
 		s.held = &backlog{moved: s.loop.now}
@@ -160,7 +172,7 @@ func (s *Session) hold(b []byte) {
 	s.held.parts = append(s.held.parts, part{b: b, large: true})
 }
 
-// holdSmall moves the small frames sent so far to the backlog.
+// holdSmall moves the small frames that were sent so far to the backlog.
 func (s *Session) holdSmall() {
 	h := s.held
 	h.small += s.unsent()
@@ -168,14 +180,16 @@ func (s *Session) holdSmall() {
 	for _, p := range s.appendPieces(nil) {
 		h.parts = append(h.parts, part{b: p})
 	}
-	s.out = nil // the backlog's now
+	s.out = nil // the backlog owns the buffer now
 	s.dropDirect()
 }
 
 // flushed reports whether the kernel has everything that was sent.
 func (s *Session) flushed() bool { return s.held == nil && s.carrier.Buffered() == 0 }
 
-// slowHeld applies the bounds to the backlog, at the end of a turn.
+// slowHeld reports whether the backlog of s exceeds its bounds. The loop calls it at the
+// end of a turn. Small frames of this turn alone do not exceed the bound, however many
+// they are.
 func (l *Loop) slowHeld(s *Session) bool {
 	h := s.held
 	buffered := s.carrier.Buffered()
@@ -184,8 +198,9 @@ func (l *Loop) slowHeld(s *Session) bool {
 	return h.over || before > 0 && buffered+h.small > l.opt.MaxBuffered
 }
 
-// feed gives every session with a backlog its next piece, round after round, until the share of this turn is used or nobody takes more. It reports
-// whether somebody would take more at once.
+// feed writes the next piece of every session with a backlog, round after round, until
+// the turn has written feedTurn bytes or no carrier takes more. It reports whether a
+// carrier would take more at once.
 func (l *Loop) feed() bool {
 	left, progress := feedTurn, true
 	for progress && left > 0 {
@@ -202,7 +217,7 @@ func (l *Loop) feed() bool {
 			left -= n
 			progress = progress || n > 0
 			if s.held != nil {
-				l.fed++ // the next turn goes on behind it
+				l.fed++ // the next turn continues with the session behind it
 				continue
 			}
 			s.flags &^= feeding
@@ -215,14 +230,16 @@ func (l *Loop) feed() bool {
 	return progress && len(l.feeding) > 0
 }
 
-// feedOne gives s one piece, unless it has enough, and returns its length.
+// feedOne writes one piece to s, unless its carrier buffers enough, and returns the
+// length of the piece.
 func (l *Loop) feedOne(s *Session) int {
 	h := s.held
 	if h == nil || s.flags&closed != 0 || s.carrier.Buffered() >= l.piece {
 		return 0
 	}
 	p := h.next(l)
-	s.waiting.Add(int64(-h.advance(len(p)))) // before the write, whose failure ends the session
+	// The bytes are subtracted before the write, because a failed write ends the session.
+	s.waiting.Add(int64(-h.advance(len(p))))
 	if len(h.parts) == 0 {
 		s.held = nil
 	}
@@ -233,7 +250,7 @@ func (l *Loop) feedOne(s *Session) int {
 	return len(p)
 }
 
-// next returns the next bytes for the carrier, in a slice that is valid until the next call.
+// next returns the next bytes for the carrier. The slice is valid until the next call.
 func (h *backlog) next(l *Loop) []byte {
 	first := h.parts[0].b[h.pos:]
 	if len(first) >= l.piece || len(h.parts) == 1 {
@@ -249,7 +266,8 @@ func (h *backlog) next(l *Loop) []byte {
 	return l.scratch
 }
 
-// advance takes n bytes out and returns how many of them were large frames'.
+// advance removes the first n bytes and returns how many of them belonged to large
+// frames.
 func (h *backlog) advance(n int) (large int) {
 	h.given += n
 	for n > 0 {
@@ -270,7 +288,8 @@ func (h *backlog) advance(n int) (large int) {
 	return large
 }
 
-// stalled reports whether the peer of s took nothing of a large frame for too long. Called from time to time.
+// stalled reports whether the peer of s has taken nothing of its backlog for StallLimit.
+// The sweep calls it.
 func (l *Loop) stalled(s *Session) bool {
 	h := s.held
 	if h == nil {
@@ -283,7 +302,8 @@ func (l *Loop) stalled(s *Session) bool {
 	return l.now-h.moved >= l.opt.StallLimit.Milliseconds()
 }
 
-// nudge looks again soon at carriers that had enough: nobody tells when a peer has read.
+// nudge schedules another look at carriers that buffered enough. A timer is needed
+// because no event reports that a peer has read.
 func (l *Loop) nudge() {
 	if l.nudging || len(l.feeding) == 0 || l.feedDue {
 		return

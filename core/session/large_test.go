@@ -16,12 +16,12 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// sink is a carrier with a kernel buffer of room bytes, which the peer empties with read.
+// sink is a carrier with a kernel buffer of room bytes. read empties it as a peer does.
 type sink struct {
 	wire
 	room    int
-	got     []byte // all that was written
-	largest int    // of the writes
+	got     []byte // everything that was written
+	largest int    // length of the longest write
 }
 
 func (k *sink) Write(p []byte) error {
@@ -44,7 +44,7 @@ func (k *sink) read(n int) {
 	k.buffered -= moved
 }
 
-// largeBench is a bench whose pauses end when told.
+// largeBench is a bench whose pauses end by a call of pause.
 type largeBench struct {
 	*bench
 	pauses []func()
@@ -68,14 +68,14 @@ func (b *largeBench) sink(room int) *sink {
 	return k
 }
 
-// run takes turns until nothing is to be done before the peers have read.
+// run runs turns until the loop has nothing to do before the peers read.
 func (b *largeBench) run() {
 	for len(b.wakes) > 0 {
 		b.turn()
 	}
 }
 
-// pause ends the pause that is on.
+// pause ends the current pause.
 func (b *largeBench) pause() {
 	b.t.Helper()
 	if len(b.pauses) != 1 {
@@ -106,72 +106,88 @@ func frame(t testing.TB, seq uint16, m pb.Message) []byte {
 	return b
 }
 
-// TestLargeInOrder: large frames and small ones arrive in the order they were sent, in whatever way, piece by piece as the peer reads.
-func TestLargeInOrder(t *testing.T) {
+// TestLargeFramesKeepTheirOrder sends large and small frames by every method that sends.
+// They arrive in the order in which they were sent, in pieces, as the peer reads.
+func TestLargeFramesKeepTheirOrder(t *testing.T) {
 	b := newLargeBench(t, &role{}, LoopOptions{})
 	k := b.sink(1000)
 	big, huge := encoded(t, 300_000, 'b'), encoded(t, 3_000_000, 'h')
-	typed := &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: bytes.Repeat([]byte("a"), 200_000)}
+	typed := &pb.MsgData{
+		Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: bytes.Repeat([]byte("a"), 200_000),
+	}
 	posted := bytes.Repeat([]byte("p"), 100_000)
 	var want []byte
 	add := func(f []byte) { want = append(want, f...) }
-	b.in(func() {
-		k.s.SendFrame([]byte("first"))
-		for i, m := range []pb.Message{big.ForUser(5), typed, huge, &pb.IMHeartBeat{}, big} {
-			if err := k.s.Send(uint16(i), m); err != nil {
-				t.Error(err)
+	b.step("send on the loop", func() {
+		messages := []pb.Message{big.ForUser(5), typed, huge, &pb.IMHeartBeat{}, big}
+		b.in(func() {
+			k.s.SendFrame([]byte("first"))
+			for i, m := range messages {
+				if err := k.s.Send(uint16(i), m); err != nil {
+					b.t.Error(err)
+				}
+			}
+			k.s.SendFrame(posted[:70_000])
+		})
+		add([]byte("first"))
+		for i, m := range messages {
+			add(frame(b.t, uint16(i), m))
+		}
+		add(posted[:70_000])
+	})
+	b.step("post to the loop", func() {
+		for _, err := range []error{
+			k.s.Push(7, huge), k.s.PushFrame([]byte("between")), k.s.PushFrame(posted),
+			b.PostFanOut([]*Session{k.s}, posted), k.s.Push(8, typed),
+		} {
+			if err != nil {
+				b.t.Error(err)
 			}
 		}
-		k.s.SendFrame(posted[:70_000])
+		add(frame(b.t, 7, huge))
+		add([]byte("between"))
+		add(posted)
+		add(posted)
+		add(frame(b.t, 8, typed))
+		b.run()
+		b.wantOpen(&k.wire)
 	})
-	add([]byte("first"))
-	for i, m := range []pb.Message{big.ForUser(5), typed, huge, &pb.IMHeartBeat{}, big} {
-		add(frame(t, uint16(i), m))
-	}
-	add(posted[:70_000])
-	for _, err := range []error{k.s.Push(7, huge), k.s.PushFrame([]byte("between")), k.s.PushFrame(posted), b.PostFanOut([]*Session{k.s}, posted), k.s.Push(8, typed)} {
-		if err != nil {
-			t.Error(err)
+	b.step("the peer reads", func() {
+		for turns := 0; k.s.held != nil; turns++ {
+			if waits := k.buffered; waits > 2*feedPiece {
+				b.t.Fatalf("%d bytes copied for a peer that does not read", waits)
+			}
+			k.read(90_000)
+			b.pause()
+			if turns > 1000 {
+				b.t.Fatal("the backlog is not empty after 1,000 rounds")
+			}
 		}
-	}
-	add(frame(t, 7, huge))
-	add([]byte("between"))
-	add(posted)
-	add(posted)
-	add(frame(t, 8, typed))
-	b.run()
-	b.wantOpen(&k.wire)
-	for turns := 0; k.s.held != nil; turns++ {
-		if waits := k.buffered; waits > 2*feedPiece {
-			t.Fatalf("%d bytes copied for a peer that does not read", waits)
+		if !bytes.Equal(k.got, want) {
+			b.t.Errorf("got %d bytes, want %d, or in another order", len(k.got), len(want))
 		}
-		k.read(90_000)
-		b.pause()
-		if turns > 1000 {
-			t.Fatal("does not end")
+		if k.largest > feedPiece {
+			b.t.Errorf("a write of %d bytes", k.largest)
 		}
-	}
-	if !bytes.Equal(k.got, want) {
-		t.Errorf("got %d bytes, want %d, or in another order", len(k.got), len(want))
-	}
-	if k.largest > feedPiece {
-		t.Errorf("a write of %d bytes", k.largest)
-	}
-	if len(b.feeding) != 0 || k.s.waiting.Load() != 0 {
-		t.Errorf("left over: %d in the list, %d bytes counted", len(b.feeding), k.s.waiting.Load())
-	}
-	b.in(func() { k.s.SendFrame([]byte("after")) })
-	if !bytes.HasSuffix(k.got, []byte("after")) {
-		t.Error("a frame after all that did not leave at once")
-	}
-	if len(b.pauses) > 0 {
-		t.Error("a pause although nothing waits")
-	}
+	})
+	b.step("nothing is left over", func() {
+		if n := k.s.waiting.Load(); len(b.feeding) != 0 || n != 0 {
+			b.t.Errorf("left over: %d in the list, %d bytes counted", len(b.feeding), n)
+		}
+		b.in(func() { k.s.SendFrame([]byte("after")) })
+		if !bytes.HasSuffix(k.got, []byte("after")) {
+			b.t.Error("a frame behind the backlog did not leave at once")
+		}
+		if len(b.pauses) > 0 {
+			b.t.Error("a timer runs although nothing waits")
+		}
+	})
 }
 
-// TestLargeTakesTurns: fifty large frames to peers that read at once take many turns, none of which writes more than its share, and all
-// sessions get theirs at the same pace.
-func TestLargeTakesTurns(t *testing.T) {
+// TestLargeFramesShareTurns sends fifty large frames to peers that read at once. That
+// takes many turns, none of them writes more than its share, and all sessions progress at
+// the same pace.
+func TestLargeFramesShareTurns(t *testing.T) {
 	b := newLargeBench(t, &role{}, LoopOptions{})
 	e := encoded(t, 3<<20, 'x')
 	ks := make([]*sink, 50)
@@ -209,8 +225,9 @@ func TestLargeTakesTurns(t *testing.T) {
 	}
 }
 
-// TestLargeIsNotSlowness: a client that reads a large frame may be sent other things meanwhile; the limit is for those.
-func TestLargeIsNotSlowness(t *testing.T) {
+// TestLargeFrameDoesNotCountAsSlowness sends small frames to a client that reads a large
+// one. Only the small frames count for MaxBuffered.
+func TestLargeFrameDoesNotCountAsSlowness(t *testing.T) {
 	b := newLargeBench(t, &role{}, LoopOptions{MaxBuffered: 100_000})
 	k := b.sink(0)
 	b.in(func() {
@@ -229,12 +246,13 @@ func TestLargeIsNotSlowness(t *testing.T) {
 	b.wantCount("slow", testutil.ToFloat64(b.metrics.slow), 1)
 	b.pause()
 	if len(b.feeding) != 0 {
-		t.Error("a session that is gone is fed")
+		t.Error("a closed session still gets pieces")
 	}
 }
 
-// TestLargeStalls: who takes nothing of a large frame is closed, who takes a little is not.
-func TestLargeStalls(t *testing.T) {
+// TestStalledPeerIsClosed has two peers of large frames: the one that takes nothing is
+// closed, and the one that takes a little stays.
+func TestStalledPeerIsClosed(t *testing.T) {
 	b := newLargeBench(t, &role{}, LoopOptions{StallLimit: 10 * time.Second})
 	reads, stuck := b.sink(0), b.sink(0)
 	e := encoded(t, 1<<20, 'x')
@@ -263,8 +281,10 @@ func TestLargeStalls(t *testing.T) {
 	b.wantOpen(&reads.wire)
 }
 
-// TestLargeRefused: one large frame is taken whatever its length, then those that fit; the rest is refused, and nobody closed for it.
-func TestLargeRefused(t *testing.T) {
+// TestLargeFramesAboveTheBoundAreRejected sends large frames to one peer. The first is
+// accepted at any length, further ones while they fit. The rest is rejected, and the
+// session stays open.
+func TestLargeFramesAboveTheBoundAreRejected(t *testing.T) {
 	b := newLargeBench(t, &role{}, LoopOptions{MaxLarge: 1 << 20})
 	k := b.sink(0)
 	if err := k.s.Push(1, encoded(t, 3<<20, 'x')); err != nil {
@@ -296,15 +316,16 @@ func TestLargeRefused(t *testing.T) {
 	}
 	b.wantCount("refused", testutil.ToFloat64(b.metrics.largeRefused), 3)
 	b.wantCount("sent", testutil.ToFloat64(b.metrics.large), 11)
-	// What is pushed without asking anybody cannot be refused: then the peer is too slow.
+	// SendFrame on the loop cannot reject a frame, so the session is closed as too slow.
 	b.run()
 	b.in(func() { k.s.SendFrame(make([]byte, 400_000)) })
 	b.wantClosed(&k.wire, ErrSlow)
 }
 
-// TestSendParts: the parts of an answer arrive in order with what is sent around them, and are let
-// through or refused as one large frame of their length.
-func TestSendParts(t *testing.T) {
+// TestPartsKeepTheirOrderAndCountAsOneFrame checks that the parts of an answer arrive in
+// order with the frames around them, and that they are accepted or rejected as one large
+// frame of their length.
+func TestPartsKeepTheirOrderAndCountAsOneFrame(t *testing.T) {
 	b := newLargeBench(t, &role{}, LoopOptions{MaxLarge: 1 << 20})
 	k := b.sink(1000)
 	var body []byte
@@ -361,8 +382,9 @@ func TestSendParts(t *testing.T) {
 	}
 }
 
-// TestLargeAndClose: what was sent leaves before the session ends, within the time for that.
-func TestLargeAndClose(t *testing.T) {
+// TestCloseFlushesLargeFrames checks that everything that was sent leaves before the
+// session ends, within the time limit for closing.
+func TestCloseFlushesLargeFrames(t *testing.T) {
 	b := newLargeBench(t, &role{}, LoopOptions{})
 	reads, stuck := b.sink(0), b.sink(0)
 	e := encoded(t, 1<<20, 'x')
@@ -388,7 +410,7 @@ func TestLargeAndClose(t *testing.T) {
 	b.Tick()
 	b.wantClosed(&reads.wire, end)
 	if !strings.HasSuffix(string(reads.got), "xxfarewell") {
-		t.Error("ended before everything had left")
+		t.Error("the session ended before everything was sent")
 	}
 	b.wantOpen(&stuck.wire)
 	b.clock.advance(2 * time.Second)
@@ -400,11 +422,13 @@ func TestLargeAndClose(t *testing.T) {
 	b.run()
 }
 
-// TestLargeToBrokenPeer: a write that fails in the middle ends the session, once, and its handler may send to others.
-func TestLargeToBrokenPeer(t *testing.T) {
+// TestFailedWriteOfALargeFrameEndsTheSession fails a write in the middle of a large
+// frame. The session ends once, and its handler may send to other sessions.
+func TestFailedWriteOfALargeFrameEndsTheSession(t *testing.T) {
 	var other *sink
 	reset := errors.New("connection reset")
-	b := newLargeBench(t, &role{closed: func(*Session, error) { other.s.SendFrame([]byte("gone")) }}, LoopOptions{})
+	h := &role{closed: func(*Session, error) { other.s.SendFrame([]byte("gone")) }}
+	b := newLargeBench(t, h, LoopOptions{})
 	k := b.sink(0)
 	other = b.sink(1000)
 	b.in(func() {
@@ -421,8 +445,9 @@ func TestLargeToBrokenPeer(t *testing.T) {
 	}
 }
 
-// TestTurnBoundByBytes: what was posted for many sessions does not all leave in one turn.
-func TestTurnBoundByBytes(t *testing.T) {
+// TestTurnIsBoundedByBytes posts frames for many sessions: they do not all leave in one
+// turn.
+func TestTurnIsBoundedByBytes(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
 	for range 300 {
@@ -443,8 +468,9 @@ func TestTurnBoundByBytes(t *testing.T) {
 	}
 }
 
-// TestFullTurnsGiveWay: once a turn had more to do than it may, turns for traffic leave the rest to the turn that was asked for.
-func TestFullTurnsGiveWay(t *testing.T) {
+// TestFullTurnLeavesTheRestToTheNextTurn checks that after a turn reached its bound,
+// turns for traffic run no items before the next Turn.
+func TestFullTurnLeavesTheRestToTheNextTurn(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxTurn: 10})
 	w := b.connect()
 	ran := 0
@@ -461,7 +487,7 @@ func TestFullTurnsGiveWay(t *testing.T) {
 	b.wantWrites(w, "echo", "echo", "echo", "echo", "echo")
 	b.wantWakes(true)
 	b.turn()
-	b.Tick() // in case a wake was lost
+	b.Tick() // a Tick runs the rest even when a wake was lost
 	if ran != 25 {
 		t.Errorf("%d ran, want all", ran)
 	}

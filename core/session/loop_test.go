@@ -18,11 +18,14 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestMailboxOrder: what one goroutine posts runs in its order, whatever the others do, and all of it runs.
-func TestMailboxOrder(t *testing.T) {
+// TestMailboxKeepsTheOrderOfEachPoster posts from several goroutines. All items run, and
+// those of one goroutine run in its order.
+func TestMailboxKeepsTheOrderOfEachPoster(t *testing.T) {
 	const posters, each = 8, 500
 	wake := make(chan struct{}, 2)
-	l := NewLoop(LoopOptions{Handler: &role{}, MaxTurn: 64, Wake: func(*Loop, bool) { wake <- struct{}{} }})
+	l := NewLoop(LoopOptions{
+		Handler: &role{}, MaxTurn: 64, Wake: func(*Loop, bool) { wake <- struct{}{} },
+	})
 	var got [posters][]int
 	total := 0
 	done := make(chan struct{})
@@ -55,8 +58,8 @@ func TestMailboxOrder(t *testing.T) {
 	}
 	<-done
 	for p, order := range got {
-		if len(order) != each || !slices.IsSorted(order) {
-			t.Errorf("poster %d: %d of %d, in order: %v", p, len(order), each, slices.IsSorted(order))
+		if sorted := slices.IsSorted(order); len(order) != each || !sorted {
+			t.Errorf("poster %d: %d of %d, in order: %v", p, len(order), each, sorted)
 		}
 	}
 }
@@ -77,12 +80,13 @@ func TestResultsArriveAsPosted(t *testing.T) {
 	}
 }
 
+// TestOneWakePerTurn checks that posts before and during a turn call Wake at most once.
 func TestOneWakePerTurn(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	ran := 0
 	b.Post(func() {
 		ran++
-		b.Post(func() { ran++ }) // a turn is on: it will come to this, too
+		b.Post(func() { ran++ }) // the current turn runs this function too
 	})
 	b.Post(func() { ran++ })
 	b.wantWakes(false)
@@ -93,7 +97,7 @@ func TestOneWakePerTurn(t *testing.T) {
 	}
 	b.Post(func() { ran++ })
 	b.wantWakes(false)
-	// A turn for another reason, say traffic, does the work; the wake that is on its way finds nothing.
+	// A turn for traffic runs the item. The Turn after the pending wake finds nothing.
 	b.in(func() {})
 	if ran != 4 {
 		t.Errorf("%d of 4 ran", ran)
@@ -106,7 +110,7 @@ func TestOneWakePerTurn(t *testing.T) {
 	}
 }
 
-func TestBoundedTurn(t *testing.T) {
+func TestTurnRunsAtMostMaxTurnItems(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxTurn: 10})
 	var ran []int
 	for i := range 25 {
@@ -120,7 +124,7 @@ func TestBoundedTurn(t *testing.T) {
 		}
 		b.wantWakes(true)
 	}
-	b.Post(func() { ran = append(ran, 25) }) // comes after what is left
+	b.Post(func() { ran = append(ran, 25) }) // runs after the remaining items
 	b.wantWakes(true)
 	b.turn()
 	b.wantWakes()
@@ -129,8 +133,9 @@ func TestBoundedTurn(t *testing.T) {
 	}
 }
 
-// TestPostsDuringATurn do not disturb what is still to run in it.
-func TestPostsDuringATurn(t *testing.T) {
+// TestPostsDuringATurnRunBehindItsItems posts from items of a turn. The items of the turn
+// still run first, in order.
+func TestPostsDuringATurnRunBehindItsItems(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	var ran []int
 	for i := range 4 {
@@ -142,13 +147,15 @@ func TestPostsDuringATurn(t *testing.T) {
 		})
 	}
 	b.turn()
-	if want := []int{0, 1, 2, 3, 10, 11, 12, 20, 21, 22, 30, 31, 32, 40, 41, 42}; !slices.Equal(ran, want) {
+	want := []int{0, 1, 2, 3, 10, 11, 12, 20, 21, 22, 30, 31, 32, 40, 41, 42}
+	if !slices.Equal(ran, want) {
 		t.Errorf("ran %v", ran)
 	}
 }
 
-// TestBoundedTurnWakesOnce: a turn for another reason reaches its bound while a wake is on its way already.
-func TestBoundedTurnWakesOnce(t *testing.T) {
+// TestPendingWakeIsNotRepeated runs a turn for traffic that reaches its bound while a
+// wake is pending already.
+func TestPendingWakeIsNotRepeated(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxTurn: 10})
 	for range 15 {
 		b.Post(func() {})
@@ -159,42 +166,48 @@ func TestBoundedTurnWakesOnce(t *testing.T) {
 	b.wantWakes()
 }
 
-func TestFlushOncePerTurn(t *testing.T) {
+func TestTurnWritesOncePerSession(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w, other := b.connect(), b.connect()
 	beat := string(heartbeat)
-	b.in(func() {
-		if err := w.s.Send(0, &pb.IMHeartBeat{}); err != nil {
-			t.Error(err)
-		}
-		w.s.SendFrame([]byte("two"))
-		if len(w.writes) > 0 {
-			t.Error("written before the turn ended")
-		}
+	b.step("frames sent on the loop", func() {
+		b.in(func() {
+			if err := w.s.Send(0, &pb.IMHeartBeat{}); err != nil {
+				b.t.Error(err)
+			}
+			w.s.SendFrame([]byte("two"))
+			if len(w.writes) > 0 {
+				b.t.Error("written before the turn ended")
+			}
+		})
+		b.wantWrites(w, beat+"two")
 	})
-	b.wantWrites(w, beat+"two")
-	if err := b.PostFrame(w.s, []byte("a")); err != nil {
-		t.Error(err)
-	}
-	if err := b.PostFanOut([]*Session{w.s, other.s}, []byte("b")); err != nil {
-		t.Error(err)
-	}
-	if err := w.s.Push(0, &pb.IMHeartBeat{}); err != nil {
-		t.Error(err)
-	}
-	if err := w.s.PushFrame([]byte("c")); err != nil {
-		t.Error(err)
-	}
-	b.turn()
-	b.wantWrites(w, "ab"+beat+"c")
-	b.wantWrites(other, "b")
-	b.in(func() {})
-	b.wantWrites(w)
+	b.step("frames posted to the loop", func() {
+		for _, err := range []error{
+			b.PostFrame(w.s, []byte("a")),
+			b.PostFanOut([]*Session{w.s, other.s}, []byte("b")),
+			w.s.Push(0, &pb.IMHeartBeat{}),
+			w.s.PushFrame([]byte("c")),
+		} {
+			if err != nil {
+				b.t.Error(err)
+			}
+		}
+		b.turn()
+		b.wantWrites(w, "ab"+beat+"c")
+		b.wantWrites(other, "b")
+	})
+	b.step("no frames", func() {
+		b.in(func() {})
+		b.wantWrites(w)
+	})
 	b.wantCount("writes", testutil.ToFloat64(b.metrics.writes), 3)
-	b.wantCount("bytes", testutil.ToFloat64(b.metrics.writtenBytes), float64(len(beat+"two")+len("ab"+beat+"c")+len("b")))
+	b.wantCount("bytes", testutil.ToFloat64(b.metrics.writtenBytes),
+		float64(len(beat+"two")+len("ab"+beat+"c")+len("b")))
 }
 
-// TestBuffersAreNotShared: output of one session never shows up in another's, though they borrow the same buffers.
+// TestBuffersAreNotShared checks that the output of one session never reaches another,
+// although sessions borrow the same buffers.
 func TestBuffersAreNotShared(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	ws := make([]*wire, 20)
@@ -215,42 +228,49 @@ func TestBuffersAreNotShared(t *testing.T) {
 	}
 }
 
-func TestOverflowByItems(t *testing.T) {
+func TestFullMailboxClosesTheReceiver(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxItems: 2})
 	full, fine := b.connect(), b.connect()
-	for range 2 {
-		if err := b.PostFrame(fine.s, []byte("x")); err != nil {
-			t.Fatal(err)
+	b.step("frames above the bound are dropped", func() {
+		for range 2 {
+			if err := b.PostFrame(fine.s, []byte("x")); err != nil {
+				b.t.Fatal(err)
+			}
 		}
-	}
-	for range 1000 {
-		if err := b.PostFrame(full.s, []byte("y")); im.KindOf(err) != im.Busy {
-			t.Fatalf("got %v, want busy", err)
+		for range 1000 {
+			if err := b.PostFrame(full.s, []byte("y")); im.KindOf(err) != im.Busy {
+				b.t.Fatalf("got %v, want busy", err)
+			}
 		}
-	}
-	if len(b.overflow) != 1 {
-		t.Errorf("%d entries about one session: this grows with what is refused", len(b.overflow))
-	}
-	ran := false
-	b.Post(func() { ran = true }) // not refused: a result that is lost would leave a session waiting forever
-	b.turn()
-	if !ran {
-		t.Error("a function was dropped")
-	}
-	b.wantClosed(full, ErrOverflow)
-	b.wantWrites(full)
-	b.wantWrites(fine, "xx")
-	b.wantOpen(fine)
-	b.wantCount("drops", testutil.ToFloat64(b.metrics.mailboxDrops), 1000)
-	b.wantCount("closed for overflow", b.closedFor("overflow"), 1)
-	if err := b.PostFrame(fine.s, []byte("z")); err != nil {
-		t.Errorf("drained, but: %v", err)
-	}
-	b.turn()
-	b.wantWrites(fine, "z")
+		if n := len(b.overflow); n != 1 {
+			b.t.Errorf("%d entries for one session, want one for all dropped frames", n)
+		}
+	})
+	b.step("the turn runs functions and closes the receiver", func() {
+		ran := false
+		// Functions are never dropped: without its result a session would wait forever.
+		b.Post(func() { ran = true })
+		b.turn()
+		if !ran {
+			b.t.Error("a function was dropped")
+		}
+		b.wantClosed(full, ErrOverflow)
+		b.wantWrites(full)
+		b.wantWrites(fine, "xx")
+		b.wantOpen(fine)
+		b.wantCount("drops", testutil.ToFloat64(b.metrics.mailboxDrops), 1000)
+		b.wantCount("closed for overflow", b.closedFor("overflow"), 1)
+	})
+	b.step("the drained mailbox accepts frames", func() {
+		if err := b.PostFrame(fine.s, []byte("z")); err != nil {
+			b.t.Error(err)
+		}
+		b.turn()
+		b.wantWrites(fine, "z")
+	})
 }
 
-func TestOverflowByBytes(t *testing.T) {
+func TestMailboxIsBoundedByBytes(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxBytes: 100})
 	ws := []*wire{b.connect(), b.connect(), b.connect()}
 	group := []*Session{ws[0].s, ws[1].s}
@@ -275,8 +295,9 @@ func TestOverflowByBytes(t *testing.T) {
 	b.wantOpen(ws[2])
 }
 
-// TestFanOutWritesInBetween: a frame for a large group is not copied for all of it before the first copies are written.
-func TestFanOutWritesInBetween(t *testing.T) {
+// TestFanOutWritesBetweenCopies checks that a frame for a large group is not copied for
+// all sessions before the first copies are written.
+func TestFanOutWritesBetweenCopies(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	group, most := make([]*Session, 1200), 0
 	b.in(func() {
@@ -305,7 +326,7 @@ func TestFanOutWritesInBetween(t *testing.T) {
 	}
 }
 
-// counting is a carrier that tells of writes.
+// counting is a carrier that counts bytes and calls a function before each write.
 type counting struct {
 	write func()
 	bytes int
@@ -320,8 +341,9 @@ func (c *counting) Write(p []byte) error {
 func (c *counting) Buffered() int { return 0 }
 func (c *counting) Close()        {}
 
-// TestEmptyMailboxTakesAll: one frame to a large group may be more than the bound; refused it would be forever.
-func TestEmptyMailboxTakesAll(t *testing.T) {
+// TestEmptyMailboxAcceptsAFrameAboveTheBound posts one frame to a group that exceeds the
+// bound. A mailbox that rejected it once would reject it forever.
+func TestEmptyMailboxAcceptsAFrameAboveTheBound(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxBytes: 100})
 	w, v := b.connect(), b.connect()
 	if err := b.PostFanOut([]*Session{w.s, v.s}, make([]byte, 90)); err != nil {
@@ -337,7 +359,8 @@ func TestEmptyMailboxTakesAll(t *testing.T) {
 
 func TestCloseFlushesFirst(t *testing.T) {
 	var why []error
-	b := newBench(t, &role{closed: func(_ *Session, err error) { why = append(why, err) }}, LoopOptions{})
+	h := &role{closed: func(_ *Session, err error) { why = append(why, err) }}
+	b := newBench(t, h, LoopOptions{})
 	w := b.connect()
 	first := errors.New("first")
 	b.in(func() {
@@ -381,7 +404,7 @@ func TestCloseWaitsForThePeer(t *testing.T) {
 	tick()
 	b.wantOpen(reads, stuck)
 	reads.buffered = 0
-	tick() // with the next tick, not with the next second
+	tick() // closes reads with the next tick, not with the next second
 	b.wantClosed(reads, ErrShutdown)
 	for range 17 {
 		tick()
@@ -391,50 +414,61 @@ func TestCloseWaitsForThePeer(t *testing.T) {
 	b.wantClosed(stuck, ErrShutdown)
 }
 
-// TestLinger: a session that lingers sends nothing more, drops what arrives, and is closed by
-// its peer, by Close, or after two seconds, whatever arrives and whatever the wall clock says.
-func TestLinger(t *testing.T) {
+// TestLingeringSessionOnlyWaits checks that a lingering session sends nothing more and
+// drops arriving frames. It is closed by its peer, by Close, or after two seconds of the
+// monotonic clock, even when frames arrive.
+func TestLingeringSessionOnlyWaits(t *testing.T) {
 	frames := 0
 	h := &role{frame: func(*Session, pdu.Header, []byte) { frames++ }}
 	b := newBench(t, h, LoopOptions{})
 	kicked := errors.New("kicked")
 	hangsUp, stopped, stays := b.connect(), b.connect(), b.connect()
 	all := []*wire{hangsUp, stopped, stays}
-	b.in(func() {
-		for _, w := range all {
-			w.s.SendFrame([]byte("notice"))
-			w.s.Linger(kicked)
-			w.s.SendFrame([]byte("too late"))
-			w.s.Linger(errors.New("second"))
-			if !w.s.IsClosed() || !w.s.Lingers() {
-				t.Error("the session does not say that it lingers")
+	b.step("only earlier frames leave", func() {
+		b.in(func() {
+			for _, w := range all {
+				w.s.SendFrame([]byte("notice"))
+				w.s.Linger(kicked)
+				w.s.SendFrame([]byte("too late"))
+				w.s.Linger(errors.New("second"))
+				if !w.s.IsClosed() || !w.s.Lingers() {
+					b.t.Error("IsClosed or Lingers reports false for a lingering session")
+				}
 			}
+		})
+		b.wantOpen(all...)
+		for _, w := range all {
+			b.wantWrites(w, "notice")
 		}
 	})
-	b.wantOpen(all...)
-	for _, w := range all {
-		b.wantWrites(w, "notice")
-	}
-	hangsUp.end(nil)
-	b.wantClosed(hangsUp, kicked)
-	b.in(func() { stopped.s.Close(ErrShutdown) })
-	b.wantClosed(stopped, kicked)
-	for range 19 {
+	b.step("the peer closes", func() {
+		hangsUp.end(nil)
+		b.wantClosed(hangsUp, kicked)
+	})
+	b.step("Close closes", func() {
+		b.in(func() { stopped.s.Close(ErrShutdown) })
+		b.wantClosed(stopped, kicked)
+	})
+	b.step("two seconds pass while frames arrive", func() {
+		for range 19 {
+			b.clock.advance(TickInterval)
+			b.in(func() { b.Deliver(stays.s, pdu.Header{Command: pb.CmdHeartBeat}, nil) })
+			b.Tick()
+		}
+		b.wantOpen(stays)
 		b.clock.advance(TickInterval)
-		b.in(func() { b.Deliver(stays.s, pdu.Header{Command: pb.CmdHeartBeat}, nil) })
 		b.Tick()
-	}
-	b.wantOpen(stays)
-	b.clock.advance(TickInterval)
-	b.Tick()
-	b.wantClosed(stays, kicked)
-	if b.wantCount("ignored", testutil.ToFloat64(b.metrics.ignored), 19); frames != 0 {
-		t.Errorf("%d frames handled", frames)
-	}
+		b.wantClosed(stays, kicked)
+		b.wantCount("ignored", testutil.ToFloat64(b.metrics.ignored), 19)
+		if frames != 0 {
+			b.t.Errorf("%d frames handled", frames)
+		}
+	})
 }
 
-// TestLingerIsShort: a login deadline far away does not make it longer.
-func TestLingerIsShort(t *testing.T) {
+// TestLoginDeadlineDoesNotExtendClosing closes a session whose login deadline is far
+// away.
+func TestLoginDeadlineDoesNotExtendClosing(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
 	w.s.SetDeadline(15 * time.Second)
@@ -445,8 +479,9 @@ func TestLingerIsShort(t *testing.T) {
 	b.wantClosed(w, ErrMalformed)
 }
 
-// TestLingerDoesNotOutlastTheDeadline: who is not logged in gets no more time by being closed.
-func TestLingerDoesNotOutlastTheDeadline(t *testing.T) {
+// TestClosingDoesNotExtendTheLoginDeadline closes a session without a login shortly
+// before its deadline.
+func TestClosingDoesNotExtendTheLoginDeadline(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
 	w.s.SetDeadline(time.Second)
@@ -457,29 +492,36 @@ func TestLingerDoesNotOutlastTheDeadline(t *testing.T) {
 	b.wantClosed(w, ErrMalformed)
 }
 
-func TestSlowPeer(t *testing.T) {
+func TestSlowPeerIsClosed(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxBuffered: 100})
 	w, fine := b.connect(), b.connect()
-	b.in(func() { w.s.SendFrame(make([]byte, 1000)) })
-	b.wantOpen(w) // more than the limit at once is not slowness
-	w.writes = nil
-	w.buffered = 60
-	b.in(func() { w.s.SendFrame(make([]byte, 40)) })
-	b.wantOpen(w)
-	w.writes = nil
-	w.buffered = 100
-	b.in(func() {
-		w.s.SendFrame([]byte("x"))
-		fine.s.SendFrame([]byte("x"))
+	b.step("one turn may send more than the limit", func() {
+		b.in(func() { w.s.SendFrame(make([]byte, 1000)) })
+		b.wantOpen(w)
 	})
-	b.wantWrites(w)
-	b.wantClosed(w, ErrSlow)
-	b.wantWrites(fine, "x")
-	b.wantCount("slow", testutil.ToFloat64(b.metrics.slow), 1)
-	b.wantCount("closed for slowness", b.closedFor("slow"), 1)
+	b.step("the buffer may be filled up to the limit", func() {
+		w.writes = nil
+		w.buffered = 60
+		b.in(func() { w.s.SendFrame(make([]byte, 40)) })
+		b.wantOpen(w)
+	})
+	b.step("a frame above the limit closes the session", func() {
+		w.writes = nil
+		w.buffered = 100
+		b.in(func() {
+			w.s.SendFrame([]byte("x"))
+			fine.s.SendFrame([]byte("x"))
+		})
+		b.wantWrites(w)
+		b.wantClosed(w, ErrSlow)
+		b.wantWrites(fine, "x")
+		b.wantCount("slow", testutil.ToFloat64(b.metrics.slow), 1)
+		b.wantCount("closed for slowness", b.closedFor("slow"), 1)
+	})
 }
 
-// TestFirstReasonStands also when the peer turns out to be slow while its farewell is written.
+// TestFirstReasonStands checks that the reason of Close stands when the peer turns out to
+// be slow during the last flush.
 func TestFirstReasonStands(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxBuffered: 100})
 	w := b.connect()
@@ -491,7 +533,7 @@ func TestFirstReasonStands(t *testing.T) {
 	b.wantClosed(w, ErrMalformed)
 }
 
-func TestBrokenWrite(t *testing.T) {
+func TestFailedWriteEndsTheSession(t *testing.T) {
 	reset := errors.New("connection reset")
 	var heard error
 	b := newBench(t, &role{}, LoopOptions{})
@@ -510,7 +552,7 @@ func TestBrokenWrite(t *testing.T) {
 	b.wantCount("closed otherwise", b.closedFor("other"), 1)
 }
 
-func TestLoginDeadline(t *testing.T) {
+func TestSessionWithoutLoginIsClosedAtItsDeadline(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	late, in, never := b.connect(), b.connect(), b.connect()
 	late.s.SetDeadline(15 * time.Second)
@@ -525,13 +567,14 @@ func TestLoginDeadline(t *testing.T) {
 	b.Tick()
 	b.wantClosed(late, ErrLoginDeadline)
 	b.wantOpen(in, never)
-	if !in.s.LoggedIn() || in.s.User != 7 || in.s.Client != pb.ClientType_CLIENT_TYPE_MAC || never.s.LoggedIn() {
-		t.Error("who is logged in is not as set")
+	if !in.s.LoggedIn() || in.s.User != 7 || in.s.Client != pb.ClientType_CLIENT_TYPE_MAC ||
+		never.s.LoggedIn() {
+		t.Error("the login state differs from the state that was set")
 	}
 	b.wantCount("closed for the deadline", b.closedFor("login_deadline"), 1)
 }
 
-func TestIdleLimit(t *testing.T) {
+func TestSilentSessionIsClosed(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	silent, speaks := b.connect(), b.connect()
 	silent.s.SetIdleLimit(30 * time.Second)
@@ -541,7 +584,7 @@ func TestIdleLimit(t *testing.T) {
 	b.Tick()
 	b.wantOpen(silent, speaks)
 	b.in(func() { b.Deliver(speaks.s, pdu.Header{}, nil) })
-	// Being written to is no sign of life.
+	// A write to the session does not extend its idle limit.
 	b.in(func() { silent.s.SendFrame([]byte("x")) })
 	b.clock.advance(time.Second)
 	b.Tick()
@@ -552,43 +595,49 @@ func TestIdleLimit(t *testing.T) {
 	b.wantClosed(speaks, ErrIdle)
 }
 
-func TestKeepAlive(t *testing.T) {
+func TestQuietSessionGetsHeartbeats(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w, quiet := b.connect(), b.connect()
 	w.s.SetKeepAlive(5 * time.Second)
 	b.Tick()
-	for range 4 {
+	b.step("after five seconds without a frame", func() {
+		for range 4 {
+			b.clock.advance(time.Second)
+			b.Tick()
+		}
+		b.wantWrites(w)
 		b.clock.advance(time.Second)
 		b.Tick()
-	}
-	b.wantWrites(w)
-	b.clock.advance(time.Second)
-	b.Tick()
-	b.wantWrites(w, string(heartbeat))
-	b.clock.advance(3 * time.Second)
-	b.in(func() { w.s.SendFrame([]byte("x")) })
-	b.wantWrites(w, "x")
-	b.clock.advance(4 * time.Second)
-	b.Tick()
-	b.wantWrites(w)
-	b.clock.advance(time.Second)
-	b.Tick()
-	b.wantWrites(w, string(heartbeat))
-	b.wantWrites(quiet)
-	if h, body, n, err := pdu.Next(heartbeat, 100); err != nil || n != 16 || len(body) != 0 || h.Command != pb.CmdHeartBeat || h.Seq != 0 {
+		b.wantWrites(w, string(heartbeat))
+	})
+	b.step("a frame restarts the interval", func() {
+		b.clock.advance(3 * time.Second)
+		b.in(func() { w.s.SendFrame([]byte("x")) })
+		b.wantWrites(w, "x")
+		b.clock.advance(4 * time.Second)
+		b.Tick()
+		b.wantWrites(w)
+		b.clock.advance(time.Second)
+		b.Tick()
+		b.wantWrites(w, string(heartbeat))
+	})
+	b.step("not without SetKeepAlive", func() { b.wantWrites(quiet) })
+	h, body, n, err := pdu.Next(heartbeat, 100)
+	if err != nil || n != 16 || len(body) != 0 || h.Command != pb.CmdHeartBeat || h.Seq != 0 {
 		t.Errorf("the heartbeat is %+v", h)
 	}
 }
 
-// TestSweepOncePerSecond: ten ticks a second look at the sessions once.
-func TestSweepOncePerSecond(t *testing.T) {
+// TestSweepRunsOncePerSecond checks that ten ticks a second sweep the sessions once, and
+// that every tick sweeps while a closing session waits.
+func TestSweepRunsOncePerSecond(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	b.Tick()
 	lingered, w := b.connect(), b.connect()
 	lingered.buffered = 10
 	b.in(func() { lingered.s.Close(ErrIdle) })
 	lingered.buffered = 0
-	b.Tick() // and while something lingers more often
+	b.Tick() // sweeps, because a closing session waits
 	b.wantClosed(lingered, ErrIdle)
 	w.s.SetDeadline(time.Millisecond)
 	for range 9 {
@@ -601,21 +650,24 @@ func TestSweepOncePerSecond(t *testing.T) {
 	b.wantClosed(w, ErrLoginDeadline)
 }
 
-// TestManyEndAtOnce: sessions that leave while the loop goes through them.
-func TestManyEndAtOnce(t *testing.T) {
+// TestSessionsEndDuringIteration ends sessions while the loop iterates over them.
+func TestSessionsEndDuringIteration(t *testing.T) {
 	for name, end := range map[string]func(b *bench){
 		"sweep": func(b *bench) {
 			b.clock.advance(10 * time.Second)
 			b.Tick()
 		},
-		"each": func(b *bench) { b.in(func() { b.Each(func(s *Session) { s.Close(ErrShutdown) }) }) },
+		"each": func(b *bench) {
+			b.in(func() { b.Each(func(s *Session) { s.Close(ErrShutdown) }) })
+		},
 		"carriers": func(b *bench) {
 			b.in(func() { b.Each(func(s *Session) { s.carrier.Close() }) })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			closed := map[uint64]bool{}
-			b := newBench(t, &role{closed: func(s *Session, _ error) { closed[s.ID()] = true }}, LoopOptions{})
+			h := &role{closed: func(s *Session, _ error) { closed[s.ID()] = true }}
+			b := newBench(t, h, LoopOptions{})
 			b.Tick()
 			ws := make([]*wire, 100)
 			for i := range ws {
@@ -625,19 +677,20 @@ func TestManyEndAtOnce(t *testing.T) {
 			if b.Sessions() != 100 || testutil.ToFloat64(b.metrics.sessions) != 100 {
 				t.Errorf("%d sessions", b.Sessions())
 			}
-			// A few go before, from the ends and the middle, so that the places have moved.
+			// Some sessions end first, at the ends and in the middle, so that slots move.
 			for _, i := range []int{0, 99, 50, 51} {
 				b.in(func() { ws[i].Close() })
 			}
 			end(b)
-			if len(closed) != 100 || b.Sessions() != 0 || testutil.ToFloat64(b.metrics.sessions) != 0 {
+			if len(closed) != 100 || b.Sessions() != 0 ||
+				testutil.ToFloat64(b.metrics.sessions) != 0 {
 				t.Errorf("%d closed, %d left", len(closed), b.Sessions())
 			}
 		})
 	}
 }
 
-func TestRemovedTwice(t *testing.T) {
+func TestSecondRemoveChangesNothing(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w, other := b.connect(), b.connect()
 	b.in(func() {
@@ -648,7 +701,7 @@ func TestRemovedTwice(t *testing.T) {
 		}
 		b.Each(func(s *Session) {
 			if s != other.s {
-				t.Error("still there")
+				t.Error("the loop still holds the removed session")
 			}
 		})
 	})
@@ -657,7 +710,7 @@ func TestRemovedTwice(t *testing.T) {
 	}
 }
 
-func TestPanics(t *testing.T) {
+func TestPanicsCloseOnlyTheirSession(t *testing.T) {
 	b := newBench(t, &role{
 		frame:  func(*Session, pdu.Header, []byte) { panic("frame") },
 		tick:   func(*Loop, time.Time) { panic("tick") },
@@ -691,7 +744,7 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-func TestOpenAndItsPanic(t *testing.T) {
+func TestOpenReturnsErrorsAndPanics(t *testing.T) {
 	refusal := errors.New("no room")
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
@@ -709,11 +762,14 @@ func TestOpenAndItsPanic(t *testing.T) {
 	b.wantCount("panics", testutil.ToFloat64(b.metrics.panics), 1)
 }
 
-// TestPanicInFanOut: one session's trouble does not keep the message from the others.
-func TestPanicInFanOut(t *testing.T) {
+// TestPanicInFanOutClosesOneSession checks that the rest of the group gets the frame.
+func TestPanicInFanOutClosesOneSession(t *testing.T) {
 	h := &sentRole{}
 	b := &bench{t: t, h: &h.role, clock: newClock()}
-	b.Loop = NewLoop(LoopOptions{Handler: h, Now: b.clock.now, Wake: func(_ *Loop, again bool) { b.wakes = append(b.wakes, again) }})
+	b.Loop = NewLoop(LoopOptions{
+		Handler: h, Now: b.clock.now,
+		Wake: func(_ *Loop, again bool) { b.wakes = append(b.wakes, again) },
+	})
 	ws := []*wire{b.connect(), b.connect(), b.connect(), b.connect()}
 	b.in(func() { ws[3].s.Close(ErrIdle) })
 	h.sent = func(s *Session, _ Tag, _ []byte) {
@@ -722,7 +778,8 @@ func TestPanicInFanOut(t *testing.T) {
 		}
 	}
 	tag := Tag{Peer: 1, ID: 2}
-	if err := b.PostTagged([]*Session{ws[3].s, ws[0].s, ws[1].s, ws[2].s}, []byte("x"), tag); err != nil {
+	group := []*Session{ws[3].s, ws[0].s, ws[1].s, ws[2].s}
+	if err := b.PostTagged(group, []byte("x"), tag); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.PostFanOut([]*Session{ws[0].s, ws[2].s}, []byte("y")); err != nil {
@@ -741,7 +798,7 @@ func TestPanicInFanOut(t *testing.T) {
 	}
 }
 
-// sentRole follows tagged frames.
+// sentRole records the tagged frames.
 type sentRole struct {
 	role
 	heard []string
@@ -753,29 +810,33 @@ func (r *sentRole) Sent(s *Session, tag Tag, frame []byte) {
 	r.sent(s, tag, frame)
 }
 
-// TestCloseFromCarrier: connections end outside of turns, and inside of them, while a flush goes through the sessions.
-func TestCloseFromCarrier(t *testing.T) {
+// TestConnectionsEndInsideAndOutsideOfTurns also ends a connection while a flush iterates
+// over the sessions.
+func TestConnectionsEndInsideAndOutsideOfTurns(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w, watcher := b.connect(), b.connect()
 	b.h.closed = func(s *Session, err error) { watcher.s.SendFrame(fmt.Appendf(nil, "%v;", err)) }
-	w.end(nil) // outside: a turn of its own, with a flush
+	w.end(nil) // outside of turns: runs a turn of its own, with a flush
 	b.wantWrites(watcher, "<nil>;")
 	b.wantCount("closed by the peer", b.closedFor("peer"), 1)
 	v := b.connect()
 	b.in(func() {
 		v.s.SendFrame([]byte("lost"))
 		v.end(nil)
-		b.wantWrites(watcher) // this turn's flush comes at its end
+		b.wantWrites(watcher) // the turn flushes at its end
 	})
 	b.wantWrites(watcher, "<nil>;")
 	b.wantWrites(v)
 }
 
-func TestOpenLoopOnce(t *testing.T) {
+func TestOpenLoopRunsOnceBeforeTheFirstSession(t *testing.T) {
 	var heard []string
 	var at time.Time
 	b := newBench(t, &role{
-		openLoop: func(l *Loop) { l.Data = "mine"; heard = append(heard, fmt.Sprint("open ", l.Sessions())) },
+		openLoop: func(l *Loop) {
+			l.Data = "mine"
+			heard = append(heard, fmt.Sprint("open ", l.Sessions()))
+		},
 		tick: func(l *Loop, now time.Time) {
 			heard = append(heard, "tick")
 			at = now
@@ -787,13 +848,15 @@ func TestOpenLoopOnce(t *testing.T) {
 	b.connect()
 	b.connect()
 	b.Tick()
-	if !slices.Equal(heard, []string{"open 0", "tick"}) || b.Data != "mine" || !at.Equal(b.clock.t) {
+	if !slices.Equal(heard, []string{"open 0", "tick"}) || b.Data != "mine" ||
+		!at.Equal(b.clock.t) {
 		t.Errorf("heard %v at %v, data %v", heard, at, b.Data)
 	}
 }
 
-// TestLoopInRealTime runs a loop as the engine does, with goroutines and a ticker, under virtual time.
-func TestLoopInRealTime(t *testing.T) {
+// TestLoopInVirtualTime runs a loop as the engine does, with goroutines and a ticker,
+// under virtual time.
+func TestLoopInVirtualTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wake := make(chan struct{}, 1)
 		stop := make(chan struct{})

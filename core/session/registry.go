@@ -6,7 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// Registry knows who is online in this process, and by which sessions. All methods may be called from anywhere.
+// Registry holds the logged-in sessions of this process by user. All methods: any
+// goroutine.
 type Registry struct {
 	shards [64]registryShard
 	users  atomic.Int64
@@ -16,11 +17,12 @@ type Registry struct {
 
 type registryShard struct {
 	mu sync.RWMutex
-	// The slices are never changed, only replaced: a reader may keep the one it got.
+	// The slices are never changed, only replaced, so that a reader may keep the slice it
+	// got.
 	users map[uint32][]*Session
 }
 
-// NewRegistry makes an empty registry.
+// NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
 	r := &Registry{}
 	for i := range r.shards {
@@ -29,9 +31,11 @@ func NewRegistry() *Registry {
 	return r
 }
 
-func (r *Registry) shard(user uint32) *registryShard { return &r.shards[user%uint32(len(r.shards))] }
+func (r *Registry) shard(user uint32) *registryShard {
+	return &r.shards[user%uint32(len(r.shards))]
+}
 
-// Add enters s under its User and returns the sessions the user had before.
+// Add stores s under its User and returns the sessions that the user had before.
 func (r *Registry) Add(s *Session) []*Session {
 	sh := r.shard(s.User)
 	sh.mu.Lock()
@@ -42,11 +46,12 @@ func (r *Registry) Add(s *Session) []*Session {
 	}
 	r.count.Add(1)
 	sh.users[s.User] = append(slices.Clip(old), s)
-	r.epoch.Add(1) // after the change: who sees the new number finds the session
+	r.epoch.Add(1) // after the change: a reader of the new number finds the session
 	return old
 }
 
-// Remove takes s out. It returns the sessions the user still has, and whether s was there.
+// Remove deletes s. It returns the remaining sessions of the user, and whether the
+// registry held s.
 func (r *Registry) Remove(s *Session) ([]*Session, bool) {
 	sh := r.shard(s.User)
 	sh.mu.Lock()
@@ -69,7 +74,7 @@ func (r *Registry) Remove(s *Session) ([]*Session, bool) {
 	return rest, true
 }
 
-// Of returns the user's sessions; the slice must not be changed.
+// Of returns the sessions of user. The slice must not be changed.
 func (r *Registry) Of(user uint32) []*Session {
 	sh := r.shard(user)
 	sh.mu.RLock()
@@ -77,17 +82,18 @@ func (r *Registry) Of(user uint32) []*Session {
 	return sh.users[user]
 }
 
-// Epoch is a number that changes with every session that comes or goes. What was learned with Of after an Epoch still holds as long as Epoch gives the
-// same.
+// Epoch returns a number that changes with every Add and Remove. A result that Of
+// returned after a call of Epoch stays valid while Epoch returns the same number.
 func (r *Registry) Epoch() uint64 { return r.epoch.Load() }
 
-// Users is the number of users online, Count that of their sessions.
+// Users returns the number of users online. A user with several sessions counts once.
 func (r *Registry) Users() int { return int(r.users.Load()) }
 
-// Count is the number of sessions.
+// Count returns the number of sessions.
 func (r *Registry) Count() int { return int(r.count.Load()) }
 
-// Each calls f for every session, user by user, without holding a lock while f runs. Sessions that come or go meanwhile may be left out or not.
+// Each calls f for every session, user by user, and holds no lock while f runs. It may
+// skip or include sessions that are added or removed meanwhile.
 func (r *Registry) Each(f func(*Session)) {
 	var batch [][]*Session
 	for i := range r.shards {

@@ -9,51 +9,74 @@ import (
 
 func sessionOf(user uint32) *Session { return &Session{id: NextID(), User: user} }
 
-func TestRegistry(t *testing.T) {
+// TestRegistryListsSessionsByUser adds and removes sessions in steps; each step builds on
+// the earlier ones.
+func TestRegistryListsSessionsByUser(t *testing.T) {
 	r := NewRegistry()
-	want := func(users, count int) {
+	// Users 7 and 71 share a shard.
+	a, b, c, other := sessionOf(7), sessionOf(7), sessionOf(7), sessionOf(71)
+	var early []*Session
+	add := func(t *testing.T, s *Session, before ...*Session) {
 		t.Helper()
-		if r.Users() != users || r.Count() != count {
-			t.Errorf("%d users, %d sessions; want %d, %d", r.Users(), r.Count(), users, count)
+		if old := r.Add(s); !slices.Equal(old, before) {
+			t.Errorf("Add returned %v, want %v", old, before)
 		}
 	}
-	want(0, 0)
-	// 7 and 71 share a shard.
-	a, b, c, other := sessionOf(7), sessionOf(7), sessionOf(7), sessionOf(71)
-	if old := r.Add(a); len(old) != 0 {
-		t.Errorf("first of its user, but there was %v", old)
+	remove := func(t *testing.T, s *Session, held bool, left ...*Session) {
+		t.Helper()
+		if rest, ok := r.Remove(s); ok != held || !slices.Equal(rest, left) {
+			t.Errorf("Remove returned %v, %v; want %v, %v", rest, ok, left, held)
+		}
 	}
-	if old := r.Add(b); !slices.Equal(old, []*Session{a}) {
-		t.Errorf("there was %v", old)
+	for _, step := range []struct {
+		name            string
+		run             func(t *testing.T)
+		users, sessions int
+	}{
+		{"empty", func(*testing.T) {}, 0, 0},
+		{"Add returns the earlier sessions", func(t *testing.T) {
+			add(t, a)
+			add(t, b, a)
+			add(t, other)
+			early = r.Of(7)
+			add(t, c, a, b)
+		}, 2, 4},
+		{"Remove returns the remaining sessions", func(t *testing.T) {
+			remove(t, b, true, a, c)
+		}, 2, 3},
+		{"a second Remove changes nothing", func(t *testing.T) {
+			remove(t, b, false, a, c)
+		}, 2, 3},
+		{"earlier slices stay as they were", func(t *testing.T) {
+			if !slices.Equal(early, []*Session{a, b}) || !slices.Equal(r.Of(7), []*Session{a, c}) {
+				t.Errorf("earlier %v, now %v", early, r.Of(7))
+			}
+		}, 2, 3},
+		{"the last session takes the user along", func(t *testing.T) {
+			remove(t, a, true, c)
+			remove(t, c, true)
+			if left := r.Of(7); len(left) != 0 {
+				t.Errorf("left %v", left)
+			}
+		}, 1, 1},
+		{"Remove for an absent user changes nothing", func(t *testing.T) {
+			remove(t, a, false)
+		}, 1, 1},
+	} {
+		ok := t.Run(step.name, func(t *testing.T) {
+			step.run(t)
+			if r.Users() != step.users || r.Count() != step.sessions {
+				t.Errorf("%d users, %d sessions; want %d, %d",
+					r.Users(), r.Count(), step.users, step.sessions)
+			}
+		})
+		if !ok {
+			t.FailNow()
+		}
 	}
-	r.Add(other)
-	early := r.Of(7)
-	if old := r.Add(c); !slices.Equal(old, []*Session{a, b}) {
-		t.Errorf("there was %v", old)
-	}
-	want(2, 4)
-	if rest, ok := r.Remove(b); !ok || !slices.Equal(rest, []*Session{a, c}) {
-		t.Errorf("left %v, %v", rest, ok)
-	}
-	if rest, ok := r.Remove(b); ok || !slices.Equal(rest, []*Session{a, c}) {
-		t.Errorf("removed twice: %v, %v", rest, ok)
-	}
-	if !slices.Equal(early, []*Session{a, b}) || !slices.Equal(r.Of(7), []*Session{a, c}) {
-		t.Errorf("earlier %v, now %v", early, r.Of(7))
-	}
-	want(2, 3)
-	r.Remove(a)
-	if rest, ok := r.Remove(c); !ok || len(rest) != 0 || len(r.Of(7)) != 0 {
-		t.Errorf("left %v, %v", rest, ok)
-	}
-	want(1, 1)
-	if rest, ok := r.Remove(a); ok || len(rest) != 0 {
-		t.Errorf("removed from nothing: %v, %v", rest, ok)
-	}
-	want(1, 1)
 }
 
-func TestRegistryEach(t *testing.T) {
+func TestEachHoldsNoLock(t *testing.T) {
 	r := NewRegistry()
 	all := map[*Session]bool{}
 	for user := range uint32(200) {
@@ -65,19 +88,20 @@ func TestRegistryEach(t *testing.T) {
 	}
 	r.Each(func(s *Session) {
 		if !all[s] {
-			t.Fatal("twice, or never added")
+			t.Fatal("Each returned a session twice, or one that was never added")
 		}
 		delete(all, s)
-		r.Remove(s) // no lock is held
+		r.Remove(s) // would deadlock if Each held a lock
 	})
 	if len(all) > 0 || r.Count() != 0 || r.Users() != 0 {
 		t.Errorf("%d left out, %d still in", len(all), r.Count())
 	}
 }
 
-// TestRegistryTogether: of the sessions of one user that come at the same time, exactly one sees none before it, and the numbers
-// are right when all is over.
-func TestRegistryTogether(t *testing.T) {
+// TestRegistryIsSafeForConcurrentUse adds and removes sessions on several goroutines
+// while others read. No session is lost, none is listed under another user, and the
+// numbers are right at the end.
+func TestRegistryIsSafeForConcurrentUse(t *testing.T) {
 	const workers, rounds = 8, 300
 	r := NewRegistry()
 	stop := make(chan struct{})
@@ -108,19 +132,19 @@ func TestRegistryTogether(t *testing.T) {
 			for range rounds {
 				s := sessionOf(rnd.Uint32N(4))
 				if slices.Contains(r.Add(s), s) {
-					t.Error("there before it was added")
+					t.Error("the registry held the session before Add")
 				}
 				mine = append(mine, s)
 				if i := rnd.IntN(len(mine)); rnd.IntN(2) == 0 {
 					if _, ok := r.Remove(mine[i]); !ok {
-						t.Error("lost")
+						t.Error("the registry lost the session")
 					}
 					mine = slices.Delete(mine, i, i+1)
 				}
 			}
 			for _, s := range mine {
 				if rest, ok := r.Remove(s); !ok || slices.Contains(rest, s) {
-					t.Error("lost, or still there")
+					t.Error("the registry lost the session, or still holds it")
 				}
 			}
 		})

@@ -1,12 +1,15 @@
-// Package session holds what a server knows of a connection, independent of what carries its frames: the Session, the Loop that
-// owns it, and the Registry of who is online.
+// Package session holds the state that a server keeps for its connections, independent of
+// the carrier of their frames: Session is one connection, Loop owns sessions, and
+// Registry holds the sessions of the users that are online.
 //
-// Ownership is the rule that makes this fast: a Session belongs to one Loop, a single thread of control, and all its state is touched on that loop
-// only, so none of it needs a lock. Whoever is elsewhere uses the methods marked "from anywhere", which leave a note in the
-// loop's mailbox. What is written to a session while its loop works is collected and leaves in one write.
+// A Session belongs to one Loop, a single thread of control. Its state is touched on that
+// loop only, so none of it needs a lock. Methods marked "Any goroutine" may be called
+// elsewhere: they post an item to the mailbox of the loop. Frames that are sent to a
+// session during a turn of the loop are collected and leave in one write.
 //
-// Links between servers are sessions too, so that a handler answers a client, a server behind TCP and a server in the same
-// process in the same way. A link's session has no loop; its Push hands the message to the link.
+// Links between servers are sessions too, so that a handler answers a client, a server
+// behind TCP and a server in the same process in the same way. A link's session has no
+// loop; its Push passes the message to the link.
 package session
 
 import (
@@ -21,61 +24,69 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Handler is a role as seen by what carries its frames: the engine for connections that come in, a link for those that go out. For one
-// session the calls come one after another, Open first, Close last.
+// Handler is a role as the engine calls it for incoming connections, and as a link calls
+// it for outgoing ones. The calls for one session are sequential: Open is the first and
+// Close is the last.
 type Handler interface {
-	// Open is told of a new session. An error refuses it: the connection is closed without a word, Close is not called.
+	// Open accepts a new session. An error rejects it: the connection is closed, nothing
+	// is sent, and Close is not called.
 	Open(s *Session) error
-	// Frame gets one whole frame. body is valid until Frame returns.
+	// Frame handles one whole frame. body is valid until Frame returns.
 	Frame(s *Session, h pdu.Header, body []byte)
-	// Message gets what Frame would, decoded, from a peer in the same process. m belongs to the handler.
+	// Message handles a decoded message from a peer in the same process, as Frame handles
+	// its frame. The handler owns m.
 	Message(s *Session, seq uint16, m pb.Message)
-	// Close is told that the session is gone, and why: nil when the other side closed.
+	// Close ends the handler's work for a session that is gone. err is the reason; nil
+	// means that the other side closed the connection.
 	Close(s *Session, err error)
 }
 
-// LoopHandler is a Handler that keeps state per loop, or has to be called from time to time.
+// LoopHandler is a Handler with state per loop or with periodic work.
 type LoopHandler interface {
 	Handler
-	// OpenLoop is called once for each loop, on it, before its first session. State goes to Loop.Data.
+	// OpenLoop is called once for each loop, on it, before its first session. State
+	// belongs in Loop.Data.
 	OpenLoop(l *Loop)
 	// Tick is called on each loop every TickInterval.
 	Tick(l *Loop, now time.Time)
 }
 
-// SentHandler is a Handler that follows what becomes of certain frames.
+// SentHandler is a Handler that follows the delivery of tagged frames.
 type SentHandler interface {
 	Handler
-	// Sent is called on the session's loop when a frame posted with a tag is about to be written.
+	// Sent is called on the session's loop when a frame that was posted with a tag is
+	// about to be written.
 	Sent(s *Session, tag Tag, frame []byte)
 }
 
-// Tag names what a frame holds. The zero Tag is for frames nobody follows.
+// Tag names the content of a frame. Frames with the zero Tag are not followed.
 type Tag struct {
 	Peer, ID uint32
 	Flags    uint8
 }
 
-// Carrier moves the frames of one session: the engine's is a TCP connection on an event loop. All methods are called on the session's
-// loop.
+// Carrier moves the frames of one session. That of the engine is a TCP connection on an
+// event loop. All methods are called on the session's loop.
 type Carrier interface {
-	// Write sends p, one or more whole frames, and does not keep it. After an error the carrier is closed.
+	// Write sends p, which holds one or more whole frames, and does not keep the slice.
+	// After an error the carrier has closed itself.
 	Write(p []byte) error
-	// Buffered is how many bytes were taken by Write that the kernel has not taken yet.
+	// Buffered returns the number of bytes that Write accepted and that the kernel has
+	// not accepted yet.
 	Buffered() int
 	// Close ends the connection at once. It leads to Loop.Remove.
 	Close()
 }
 
-// MessageCarrier moves the messages of a link's session. Its methods may be called from anywhere.
+// MessageCarrier moves the messages of a link's session. All methods: any goroutine.
 type MessageCarrier interface {
-	// SendMessage sends m, which belongs to the carrier from then on.
+	// SendMessage sends m. The carrier owns m from then on.
 	SendMessage(seq uint16, m pb.Message) error
 	// Close ends the link's connection.
 	Close(err error)
 }
 
-// Why a session was closed by this side.
+// The reasons for which this side closes a session.
 var (
 	ErrSlow          = errors.New("session: peer reads too slowly")
 	ErrOverflow      = errors.New("session: mailbox full")
@@ -87,13 +98,15 @@ var (
 	ErrClosed        = im.Errorf(im.Closed, "session closed")
 )
 
-// Session is one connection.
+// Session holds the state of one connection.
 type Session struct {
-	// User and Client say who logged in; zero before. They are set once, on the loop, before the session enters a Registry, and may be
-	// read from anywhere by those who got the session from there.
+	// User and Client identify the logged-in user and its client; both are zero before
+	// the login. The loop sets them once, before the session enters a Registry. A caller
+	// that got the session from a Registry may read them on any goroutine.
 	User   uint32
 	Client pb.ClientType
-	// Data is the role's own. Loop only, for links as the role decides.
+	// Data is the state that the role keeps for the session. Loop only; for links the
+	// role decides.
 	Data any
 
 	id      uint64
@@ -101,22 +114,22 @@ type Session struct {
 	carrier Carrier
 	link    MessageCarrier
 	remote  netip.AddrPort
-	name    string // of a link's peer
+	name    string // name of a link's peer
 
-	out       []byte       // frames waiting for the end of the loop's turn; borrowed from the loop
-	direct    *direct      // those among them that are not copied; borrowed too
-	held      *backlog     // with a large frame under way
-	waiting   atomic.Int64 // bytes of large frames that were sent and that the carrier did not get yet
+	out       []byte       // frames for the end of the turn; borrowed from the loop
+	direct    *direct      // waiting frames that are not copied; borrowed too
+	held      *backlog     // nil unless a large frame waits
+	waiting   atomic.Int64 // bytes of large frames that the carrier has not got yet
 	closeErr  error
-	opened    int64 // by the loop's clock, as all times here
-	lastIn    int64 // last whole frame received
+	opened    int64 // milliseconds of the loop's clock, as all times here
+	lastIn    int64 // when the last whole frame arrived
 	lastOut   int64
 	deadline  int64 // 0: none
 	idleLimit int32 // milliseconds; 0: none
 	keepAlive int32 // milliseconds; 0: no heartbeats of our own
 	slot      int32 // place in loop.sessions
 	flags     flags
-	malformed uint8 // in a row
+	malformed uint8 // malformed frames in a row
 }
 
 type flags uint8
@@ -124,24 +137,24 @@ type flags uint8
 const (
 	loggedIn  flags = 1 << iota
 	dirty           // in loop.dirty
-	closing         // close once flushed
-	closed          // carrier is gone
+	closing         // to be closed once flushed
+	closed          // the carrier is gone
 	feeding         // in loop.feeding
-	lingering       // closing, and waits for the peer to close
+	lingering       // closing, and waits until the peer closes
 )
 
-// NewLink makes the session of a link to the server called name.
+// NewLink returns the session of a link to the server called name.
 func NewLink(id uint64, name string, c MessageCarrier) *Session {
 	return &Session{id: id, name: name, link: c}
 }
 
-// ID is unique within the process and never used again.
+// ID returns a number that is unique within the process and never used again.
 func (s *Session) ID() uint64 { return s.id }
 
-// Loop is the loop that owns the session, nil for links.
+// Loop returns the loop that owns the session; nil for links.
 func (s *Session) Loop() *Loop { return s.loop }
 
-// Remote names the other side: an address, or a link's name.
+// Remote names the other side: the address of a client, or the name of a link's server.
 func (s *Session) Remote() string {
 	if s.link != nil {
 		return s.name
@@ -149,23 +162,26 @@ func (s *Session) Remote() string {
 	return s.remote.String()
 }
 
-// RemoteAddr is the other side's address; not valid for links.
+// RemoteAddr returns the address of the other side; it is not valid for links.
 func (s *Session) RemoteAddr() netip.AddrPort { return s.remote }
 
-// LoggedIn reports whether the session may do what needs a login. Loop only; links always may.
+// LoggedIn reports whether the session may use commands that need a login. Links always
+// may. Loop only.
 func (s *Session) LoggedIn() bool { return s.link != nil || s.flags&loggedIn != 0 }
 
-// SetLoggedIn records who logged in, and lifts the deadline. Loop only.
+// SetLoggedIn records the user and the client of a login and removes the deadline. Loop
+// only.
 func (s *Session) SetLoggedIn(user uint32, client pb.ClientType) {
 	s.User, s.Client = user, client
 	s.flags |= loggedIn
 	s.deadline = 0
 }
 
-// IsClosed reports whether the session is closed or about to be. Loop only.
+// IsClosed reports whether the session is closed or about to be closed. Loop only.
 func (s *Session) IsClosed() bool { return s.flags&(closing|closed) != 0 }
 
-// SetDeadline closes the session with ErrLoginDeadline d after it was opened, unless SetLoggedIn came before; 0 means never. Loop only.
+// SetDeadline makes the loop close the session with ErrLoginDeadline when d has passed
+// since it was opened, unless SetLoggedIn is called before. 0 means never. Loop only.
 func (s *Session) SetDeadline(d time.Duration) {
 	s.deadline = 0
 	if d > 0 {
@@ -173,17 +189,21 @@ func (s *Session) SetDeadline(d time.Duration) {
 	}
 }
 
-// SetIdleLimit closes the session with ErrIdle when no whole frame came for d; 0 means never. Loop only.
+// SetIdleLimit makes the loop close the session with ErrIdle when no whole frame arrives
+// for d. 0 means never. Loop only.
 func (s *Session) SetIdleLimit(d time.Duration) { s.idleLimit = int32(d.Milliseconds()) }
 
-// SetKeepAlive sends a heartbeat whenever nothing was sent for d; 0 means never. Loop only.
+// SetKeepAlive makes the loop send a heartbeat when nothing was sent for d. 0 means
+// never. Loop only.
 func (s *Session) SetKeepAlive(d time.Duration) { s.keepAlive = int32(d.Milliseconds()) }
 
-// Opened is when the session began. A later step of the wall clock does not change it.
+// Opened returns the time at which the session began. A later step of the wall clock does
+// not change it.
 func (s *Session) Opened() time.Time { return time.UnixMilli(s.opened) }
 
-// Malformed counts a frame that did not decode, or with ok one that did. The third in a row closes the session. Loop only; links
-// count for themselves.
+// Malformed counts a frame that did not decode. A call with ok, for a frame that did,
+// resets the count. The third malformed frame in a row closes the session. A link closes
+// by its own count. Loop only.
 func (s *Session) Malformed(ok bool) {
 	if ok {
 		s.malformed = 0
@@ -194,9 +214,12 @@ func (s *Session) Malformed(ok bool) {
 	}
 }
 
-// Send sends m at the end of the loop's turn, or at once on a link. Loop only. An error means that m cannot be encoded, which is a
-// fault of ours: it is counted, and returned for the log. To a session that is closed, nothing is sent and nothing said. A large pb.Encoded is not
-// copied; it is refused, with an error of kind im.Busy, when too much of that size waits for the peer.
+// Send sends m at the end of the loop's turn, or at once on a link. Nothing is sent to a
+// closed session, and the result is nil.
+//
+// An error means that m cannot be encoded, which is a fault of this program: Send counts
+// it and returns it for the log. A large pb.Encoded is not copied. It is rejected with an
+// error of kind im.Busy when too many bytes of large frames wait for the peer. Loop only.
 func (s *Session) Send(seq uint16, m pb.Message) error {
 	if s.link != nil {
 		return s.link.SendMessage(seq, m)
@@ -223,7 +246,8 @@ func (s *Session) Send(seq uint16, m pb.Message) error {
 	return err
 }
 
-// SendFrame sends one or more encoded frames, which are not kept. Loop only; not for links.
+// SendFrame sends one or more encoded frames and does not keep the slice. Loop only; not
+// for links.
 func (s *Session) SendFrame(frame []byte) {
 	if s.IsClosed() {
 		return
@@ -237,7 +261,8 @@ func (s *Session) SendFrame(frame []byte) {
 	s.out = append(s.out, frame...)
 }
 
-// SendKept is SendFrame for frames that nobody changes any more: long ones are not copied. They may be shared with other sessions.
+// SendKept sends frames whose bytes no longer change. Long ones are not copied, and other
+// sessions may share them. Loop only; not for links.
 func (s *Session) SendKept(frame []byte) {
 	switch {
 	case len(frame) < directFrame:
@@ -251,9 +276,14 @@ func (s *Session) SendKept(frame []byte) {
 	}
 }
 
-// Push sends m, from anywhere. Messages pushed from one goroutine arrive in that order. The error is im.Busy when the mailbox is full (the
-// session is closed then, so that its client comes back and asks for what it missed) or when too many large frames wait (it is not closed then), im.Closed
-// when a link is down, or says that m does not encode.
+// Push posts m to the session's loop, which sends it. Messages that one goroutine pushes
+// arrive in that order.
+//
+// The error is of kind im.Busy when the mailbox is full or too many bytes of large frames
+// wait. A full mailbox closes the session, so that its client reconnects and fetches the
+// messages that it missed; waiting large frames do not close it. The error is of kind
+// im.Closed when a link is down. Any other error means that m cannot be encoded. Any
+// goroutine.
 func (s *Session) Push(seq uint16, m pb.Message) error {
 	if s.link != nil {
 		return s.link.SendMessage(seq, m)
@@ -273,14 +303,16 @@ func (s *Session) Push(seq uint16, m pb.Message) error {
 	return s.loop.PostFrame(s, frame)
 }
 
-// usualBody is what most bodies fit in, in bytes, of messages that do not say how long they will be. Longer ones take a second slice.
+// usualBody is the capacity, in bytes, for the body of a message that does not report its
+// size. Most bodies fit; a longer one costs a second slice.
 const usualBody = 112
 
-// PushFrame sends encoded frames from anywhere. The slice must not change afterwards; it may be shared with other sessions. Not for links.
+// PushFrame posts encoded frames to the session's loop. The slice must not change
+// afterwards; other sessions may share it. Any goroutine; not for links.
 func (s *Session) PushFrame(frame []byte) error { return s.loop.PostFrame(s, frame) }
 
-// Close ends the session once what was sent has left, at the latest after two seconds. Loop only; for links from anywhere. The
-// first reason given stands.
+// Close ends the session when everything that was sent has left, at the latest after two
+// seconds. The reason of the first call stands. Loop only; for links any goroutine.
 func (s *Session) Close(err error) {
 	if s.link != nil {
 		s.link.Close(err)
@@ -288,7 +320,7 @@ func (s *Session) Close(err error) {
 	}
 	if s.flags&(closing|closed|lingering) == closing|lingering {
 		s.loop.markDirty(s)
-		s.flags &^= lingering // the peer is no longer waited for; the first reason stands
+		s.flags &^= lingering // stop waiting for the peer; the first reason stands
 		return
 	}
 	if s.IsClosed() {
@@ -299,10 +331,11 @@ func (s *Session) Close(err error) {
 	s.closeErr = err
 }
 
-// Linger ends the session as Close does, but leaves it to the peer to close the connection.
-// Frames sent before still leave; nothing is sent after them, and frames that arrive are
-// dropped and counted. The connection is closed when the peer closes it, at the latest after
-// two seconds, or by Close. IsClosed reports true from now on. Loop only; not for links.
+// Linger ends the session as Close does, but lets the peer close the connection. Frames
+// that were sent before still leave. Nothing is sent after them, and arriving frames are
+// dropped and counted. The connection is closed when the peer closes it, by Close, or at
+// the latest after two seconds. IsClosed reports true from now on. Loop only; not for
+// links.
 func (s *Session) Linger(err error) {
 	if s.IsClosed() {
 		return
@@ -311,10 +344,11 @@ func (s *Session) Linger(err error) {
 	s.flags |= lingering
 }
 
-// Lingers reports whether the session waits for its peer to close. Loop only.
+// Lingers reports whether the session waits until its peer closes the connection. Loop
+// only.
 func (s *Session) Lingers() bool { return s.flags&lingering != 0 }
 
-// PushClose is Close from anywhere.
+// PushClose does what Close does. Any goroutine.
 func (s *Session) PushClose(err error) {
 	if s.link != nil {
 		s.link.Close(err)

@@ -14,7 +14,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-func TestSession(t *testing.T) {
+func TestNewSessionIsOpenAndNotLoggedIn(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w, v := b.connect(), b.connect()
 	if w.s.ID() == 0 || v.s.ID() <= w.s.ID() {
@@ -35,8 +35,10 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// TestUnencodable: a message that lacks a required field is the program's fault; the connection and its other frames do not suffer.
-func TestUnencodable(t *testing.T) {
+// TestUnencodableMessageDoesNotHarmTheSession sends a message without its required
+// fields, which is a fault of this program. The connection stays open and its other
+// frames are sent.
+func TestUnencodableMessageDoesNotHarmTheSession(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
 	b.in(func() {
@@ -54,7 +56,7 @@ func TestUnencodable(t *testing.T) {
 	b.wantCount("encode errors", testutil.ToFloat64(b.metrics.encodeErrors), 2)
 }
 
-func TestMalformed(t *testing.T) {
+func TestThirdMalformedFrameInARowClosesTheSession(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
 	for _, ok := range []bool{false, false, true, false, false, true, true, false, false} {
@@ -66,7 +68,7 @@ func TestMalformed(t *testing.T) {
 	b.wantCount("closed for malformed frames", b.closedFor("malformed"), 1)
 }
 
-func TestPushClose(t *testing.T) {
+func TestPushCloseKeepsTheOrder(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
 	if err := w.s.PushFrame([]byte("notice")); err != nil {
@@ -81,7 +83,7 @@ func TestPushClose(t *testing.T) {
 	b.wantClosed(w, ErrShutdown)
 }
 
-// linkEnd is a link's side of its session.
+// linkEnd is the link's side of its session.
 type linkEnd struct {
 	sent   []pb.Message
 	seqs   []uint16
@@ -96,12 +98,14 @@ func (e *linkEnd) SendMessage(seq uint16, m pb.Message) error {
 
 func (e *linkEnd) Close(err error) { e.closed = append(e.closed, err) }
 
-// TestLinkSession: a handler treats a link as any other session.
-func TestLinkSession(t *testing.T) {
+// TestLinkSessionActsAsAnyOther checks that a handler can use the session of a link as
+// any other session.
+func TestLinkSessionActsAsAnyOther(t *testing.T) {
 	down := im.Errorf(im.Closed, "link down")
 	e := &linkEnd{}
 	s := NewLink(NextID(), "dbproxy-1", e)
-	if s.Remote() != "dbproxy-1" || s.Loop() != nil || !s.LoggedIn() || s.RemoteAddr().IsValid() || s.ID() == 0 {
+	if s.Remote() != "dbproxy-1" || s.Loop() != nil || !s.LoggedIn() ||
+		s.RemoteAddr().IsValid() || s.ID() == 0 {
 		t.Errorf("remote %s, loop %v, logged in %v", s.Remote(), s.Loop(), s.LoggedIn())
 	}
 	m := &pb.IMHeartBeat{}
@@ -116,7 +120,7 @@ func TestLinkSession(t *testing.T) {
 		t.Errorf("sent %v with %v", e.sent, e.seqs)
 	}
 	for range 5 {
-		s.Malformed(false) // the link counts, and closes by itself
+		s.Malformed(false) // the link has a count of its own and closes itself
 	}
 	if len(e.closed) > 0 {
 		t.Errorf("closed: %v", e.closed)
@@ -128,10 +132,10 @@ func TestLinkSession(t *testing.T) {
 	}
 }
 
-func TestMetricsPerListener(t *testing.T) {
+func TestListenersHaveMetricsOfTheirOwn(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	clients := NewMetrics(reg, "clients")
-	NewMetrics(reg, "servers") // the same names, another label: no conflict
+	NewMetrics(reg, "servers") // the same names with another label do not conflict
 	clients.closed(nil)
 	clients.closed(ErrIdle)
 	clients.closed(errors.New("reset"))
@@ -146,7 +150,8 @@ func TestMetricsPerListener(t *testing.T) {
 	}
 }
 
-// BenchmarkMailbox posts a frame and lets the loop take it, one at a time and in batches.
+// BenchmarkMailbox posts frames and lets the loop take them, one at a time and in
+// batches.
 func BenchmarkMailbox(b *testing.B) {
 	for name, batch := range map[string]int{"1": 1, "64": 64} {
 		b.Run("batch="+name, func(b *testing.B) {
@@ -168,10 +173,13 @@ func BenchmarkMailbox(b *testing.B) {
 	}
 }
 
-// BenchmarkMailboxContended posts from all cores while a goroutine takes.
+// BenchmarkMailboxContended posts from all cores while one goroutine takes the items.
 func BenchmarkMailboxContended(b *testing.B) {
 	wake := make(chan struct{}, 2)
-	l := NewLoop(LoopOptions{Handler: &role{}, MaxItems: 1 << 30, MaxBytes: 1 << 40, Wake: func(*Loop, bool) { wake <- struct{}{} }})
+	l := NewLoop(LoopOptions{
+		Handler: &role{}, MaxItems: 1 << 30, MaxBytes: 1 << 40,
+		Wake: func(*Loop, bool) { wake <- struct{}{} },
+	})
 	w := &discard{}
 	l.Begin()
 	w.s = l.Add(netip.AddrPort{}, w)
@@ -221,13 +229,19 @@ func BenchmarkFanOut(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(group)), "ns/session")
 }
 
-// BenchmarkPosted posts eight segments of a file to a session, and to a thousand sessions a frame that is just not copied and one that just is.
+// BenchmarkPosted posts eight segments of a file to one session, and to a thousand
+// sessions a frame just long enough not to be copied and one just short enough to be
+// copied.
 func BenchmarkPosted(b *testing.B) {
 	for _, bench := range []struct {
 		name          string
 		sessions      int
 		frames, bytes int
-	}{{"segments", 1, 8, 32 << 10}, {"group/8KiB", 1000, 1, directFrame}, {"group/7KiB", 1000, 1, directFrame - 1024}} {
+	}{
+		{"segments", 1, 8, 32 << 10},
+		{"group/8KiB", 1000, 1, directFrame},
+		{"group/7KiB", 1000, 1, directFrame - 1024},
+	} {
 		b.Run(bench.name, func(b *testing.B) {
 			l := newBench(b, &role{}, LoopOptions{})
 			group := make([]*Session, bench.sessions)
@@ -248,7 +262,7 @@ func BenchmarkPosted(b *testing.B) {
 					}
 				}
 				l.turn()
-				for len(l.wakes) > 0 { // more than a turn takes
+				for len(l.wakes) > 0 { // the mailbox holds more than one turn runs
 					l.turn()
 				}
 			}
@@ -273,7 +287,7 @@ func BenchmarkSweep(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*100_000), "ns/session")
 }
 
-// BenchmarkDeliver is a frame's way from the engine to the handler and an answer's way out.
+// BenchmarkDeliver passes a frame from the engine to the handler and writes its answer.
 func BenchmarkDeliver(b *testing.B) {
 	h := &role{frame: func(s *Session, h pdu.Header, _ []byte) { s.SendFrame(heartbeat) }}
 	l := newBench(b, h, LoopOptions{})
@@ -287,7 +301,7 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
-// discard is a carrier that writes nowhere.
+// discard is a carrier that discards every write.
 type discard struct{ s *Session }
 
 func (*discard) Write([]byte) error    { return nil }
