@@ -47,7 +47,7 @@ type fight struct {
 
 type fightSide struct {
 	addr netip.Addr
-	at   time.Time // of its last kick; zero: unused
+	at   time.Time // of its last kick, or of its last look at its turn; zero: unused
 }
 
 func newFights() *fights {
@@ -105,9 +105,13 @@ func (f *fights) wait(user uint32, class uint8, addr netip.Addr, now time.Time) 
 	return 0
 }
 
+// takesPart reports whether a client at addr was kicked lately. A client that waits for its
+// turn is remembered for as long as it waits: else it would be admitted beside the turns.
 func (ft *fight) takesPart(addr netip.Addr, now time.Time) bool {
-	for _, side := range ft.sides {
+	for i := range ft.sides {
+		side := &ft.sides[i]
 		if side.addr == addr && !side.at.IsZero() && now.Sub(side.at) < fightMemory {
+			side.at = now
 			return true
 		}
 	}
