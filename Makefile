@@ -20,8 +20,8 @@ build: ## the binary, ./teamtalk
 
 test: deps lint ## everything CI checks: lint, all tests with the race detector, fuzzing; about thirteen minutes on two cores
 	@trap 'rm -f $(TESTLOG)' EXIT; \
-	echo "go test -race -count=1 ./..."; \
-	CI=true $(GO) test -race -count=1 ./... 2>&1 | tee $(TESTLOG); \
+	echo "go test -race -count=1 -timeout 30m ./..."; \
+	CI=true $(GO) test -race -count=1 -timeout 30m ./... 2>&1 | tee $(TESTLOG); \
 	.ci/fuzz $(FUZZTIME); \
 	echo; echo "All passed. The tests were:"; \
 	grep -E '^ok' $(TESTLOG)
