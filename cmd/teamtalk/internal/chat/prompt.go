@@ -46,25 +46,35 @@ func (p *terminalPrompter) Say(text string) { fmt.Fprintln(p.out, CleanLine(text
 
 // Line asks for a line of text.
 func (p *terminalPrompter) Line(prompt string) (string, error) {
-	text, err := p.ask(prompt, func() ([]byte, error) { return readLine(p.in) })
+	text, err := p.ask(prompt, func(in *os.File) (func() ([]byte, error), error) {
+		return func() ([]byte, error) { return readLine(in) }, nil
+	})
 	return strings.TrimSpace(text), err
 }
 
 // Secret asks for a line without showing it.
 func (p *terminalPrompter) Secret(prompt string) (string, error) {
-	text, err := p.ask(prompt, func() ([]byte, error) { return term.ReadPassword(int(p.in.Fd())) })
+	text, err := p.ask(prompt, secretReader)
 	fmt.Fprintln(p.out)
 	return text, err
 }
 
-// ask writes a prompt and reads the answer. When the context ends, it restores the state
-// of the terminal and returns errInterrupted.
-func (p *terminalPrompter) ask(prompt string, read func() ([]byte, error)) (string, error) {
-	fmt.Fprint(p.out, prompt)
-	state, err := term.GetState(int(p.in.Fd()))
+// ask prepares the terminal, writes a prompt and reads the answer. The terminal is prepared
+// before the prompt: the user may answer as soon as the prompt is shown. ask restores the state
+// of the terminal. When the context ends, it returns errInterrupted.
+func (p *terminalPrompter) ask(prompt string,
+	prepare func(*os.File) (func() ([]byte, error), error)) (string, error) {
+	fd := int(p.in.Fd())
+	state, err := term.GetState(fd)
 	if err != nil {
 		return "", fmt.Errorf("ask: %w", err)
 	}
+	defer func() { _ = term.Restore(fd, state) }() // there is nothing left to do about it
+	read, err := prepare(p.in)
+	if err != nil {
+		return "", fmt.Errorf("ask: %w", err)
+	}
+	fmt.Fprint(p.out, prompt)
 	type answer struct {
 		text []byte
 		err  error
@@ -81,7 +91,6 @@ func (p *terminalPrompter) ask(prompt string, read func() ([]byte, error)) (stri
 		}
 		return string(r.text), nil
 	case <-p.ctx.Done():
-		_ = term.Restore(int(p.in.Fd()), state)
 		return "", errInterrupted
 	}
 }
