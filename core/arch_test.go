@@ -36,7 +36,6 @@ var owners = []struct {
 	folders []string
 	tests   []string // folders whose tests may import it as well
 }{
-	{"charm.land/bubbletea", []string{"bench", "cmd"}, nil},
 	{"database/sql", []string{"sql", "cmd"}, []string{"pool"}},
 	{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench"}, nil},
 	{"github.com/bufbuild/protocompile", []string{"proto/gen"}, nil},

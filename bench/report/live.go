@@ -3,12 +3,12 @@ package report
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	tea "charm.land/bubbletea/v2"
 	"github.com/mattn/go-runewidth"
 
 	"teamtalk/bench"
@@ -16,16 +16,17 @@ import (
 
 // LiveOptions configure Watch.
 type LiveOptions struct {
-	// Out receives the view. On a terminal the view is a screen that is redrawn.
-	// Elsewhere it is a line a second, or a line a minute in runs of half an hour and
-	// more. Usually standard error, so that standard output holds the result alone.
+	// Out receives the view. On a terminal the view is a screen that is redrawn, unless
+	// TERM is dumb. Elsewhere it is a line a second, or a line a minute in runs of half an
+	// hour and more. Usually standard error, so that standard output holds the result
+	// alone.
 	Out io.Writer
-	// In is read for ctrl-c when Out is a terminal. Usually standard input.
+	// In is read for ctrl-c when the view is a screen. Usually standard input.
 	In io.Reader
 	// Environ is the value of os.Environ.
 	Environ []string
 	// Stop is called at the first ctrl-c. It asks the run to end and to report what it
-	// counted. Required.
+	// counted. It must not block and must not call Close. Required.
 	Stop func()
 	// Abort is called at the second ctrl-c, after the terminal is restored. It ends the
 	// process. Required.
@@ -34,92 +35,96 @@ type LiveOptions struct {
 
 // Live shows a run while it lasts. Any goroutine may call its methods.
 type Live struct {
-	mu    sync.Mutex
-	lines *lineView // either lines or prog is set
-	prog  *tea.Program
-	done  chan struct{} // closed when prog has restored the terminal
+	terminal *terminalView // nil when the view consists of lines
+	mu       sync.Mutex    // guards lines
+	lines    *lineView
 }
 
 // Watch starts the view.
 func Watch(o LiveOptions) *Live {
-	l := &Live{}
-	if !isTerminal(o.Out) || !isTerminal(o.In) {
-		l.lines = &lineView{out: o.Out}
+	l := &Live{lines: &lineView{out: o.Out}}
+	if !isTerminal(o.Out) || !isTerminal(o.In) || variable(o.Environ, "TERM") == "dumb" {
 		return l
 	}
-	m := &screen{stop: o.Stop, now: time.Now, totals: map[string]int64{}}
-	for _, e := range o.Environ {
-		m.color = m.color || strings.HasPrefix(e, "TERM=") && e != "TERM=dumb"
+	s := &screen{now: time.Now, totals: map[string]int64{},
+		color: variable(o.Environ, "TERM") != "" && variable(o.Environ, "NO_COLOR") == ""}
+	v, err := openTerminal(o.In.(*os.File), o.Out.(*os.File), s, o.Stop, o.Abort)
+	if err != nil {
+		return l // ctrl-c still sends its signal to the process
 	}
-	for _, e := range o.Environ {
-		if v, ok := strings.CutPrefix(e, "NO_COLOR="); ok && v != "" {
-			m.color = false
-		}
-	}
-	l.prog = tea.NewProgram(m, tea.WithInput(o.In), tea.WithOutput(o.Out),
-		tea.WithEnvironment(o.Environ), tea.WithoutSignalHandler(), tea.WithFPS(10))
-	l.done = make(chan struct{})
-	go func() {
-		defer close(l.done)
-		_, err := l.prog.Run()
-		if m.aborted {
-			o.Abort()
-		} else if err != nil {
-			o.Stop() // without a view no user could stop the run
-		}
-	}()
+	l.terminal = v
 	return l
+}
+
+// variable returns the value of a variable of an environment, "" when it is not set.
+func variable(environ []string, name string) string {
+	value := ""
+	for _, e := range environ {
+		if v, ok := strings.CutPrefix(e, name+"="); ok {
+			value = v
+		}
+	}
+	return value
 }
 
 // Phase shows what the run does now, in a few words.
 func (l *Live) Phase(text string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lines != nil {
-		l.lines.say(text)
+	if l.terminal != nil {
+		l.terminal.change(func(s *screen) { s.phase = text })
 		return
 	}
-	l.prog.Send(phaseMsg(text))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines.say(text)
 }
 
 // Begin shows which run starts, and how long it counts; 0 when that is unknown.
 func (l *Live) Begin(title string, counted time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lines != nil {
-		l.lines.begin(title, counted)
+	if l.terminal != nil {
+		l.terminal.change(func(s *screen) { s.begin(title, counted) })
 		return
 	}
-	l.prog.Send(beginMsg{title, counted})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines.begin(title, counted)
 }
 
 // Progress shows an interval. The caller must not change it afterwards.
 func (l *Live) Progress(i *bench.Interval) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lines != nil {
-		l.lines.interval(i)
+	if l.terminal != nil {
+		m := reduce(i)
+		l.terminal.change(func(s *screen) { s.add(m) })
 		return
 	}
-	l.prog.Send(intervalMsg(reduce(i)))
-}
-
-// Write writes whole lines above the view, or between its lines. It serves a logger.
-func (l *Live) Write(text []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lines != nil {
-		return l.lines.out.Write(text)
-	}
-	l.prog.Println(strings.TrimRight(string(text), "\n"))
-	return len(text), nil
+	l.lines.interval(i)
 }
 
-// Close ends the view, clears it and restores the terminal.
+// Ending shows that the run was asked to end by other means than ctrl-c. The next ctrl-c then
+// is the second.
+func (l *Live) Ending() {
+	if l.terminal != nil {
+		l.terminal.change(func(s *screen) { s.interrupt() })
+	}
+}
+
+// Write writes whole lines above the view, or between its lines. It serves a logger. It
+// returns when the terminal has taken the lines.
+func (l *Live) Write(text []byte) (int, error) {
+	if l.terminal != nil {
+		return l.terminal.Write(text)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.out.Write(text)
+}
+
+// Close ends the view, clears it and restores the terminal. Lines that are written
+// afterwards are still shown.
 func (l *Live) Close() {
-	if l.prog != nil {
-		l.prog.Send(endMsg{})
-		<-l.done
+	if l.terminal != nil {
+		l.terminal.Close()
 	}
 }
 

@@ -8,28 +8,14 @@ import (
 	"strings"
 	"time"
 
-	tea "charm.land/bubbletea/v2"
 	"github.com/mattn/go-runewidth"
-)
-
-// Messages to the screen.
-type (
-	beginMsg struct {
-		title   string
-		counted time.Duration
-	}
-	phaseMsg    string
-	intervalMsg moment
-	endMsg      struct{}
-	tickMsg     struct{}
 )
 
 // history is the largest number of intervals in a sparkline.
 const history = 240
 
-// screen is the view of a run in a terminal. It is the model of a tea.Program.
+// screen is the view of a run in a terminal: its values, and the lines that show them.
 type screen struct {
-	stop    func() // called at the first ctrl-c
 	now     func() time.Time
 	color   bool
 	width   int
@@ -41,51 +27,18 @@ type screen struct {
 	moments []moment
 	totals  map[string]int64 // totals while counting
 	stopped bool             // ctrl-c was pressed
-	aborted bool             // ctrl-c was pressed again
-	ended   bool
 }
 
-// Init starts the clock, which advances between intervals.
-func (s *screen) Init() tea.Cmd { return nextTick() }
-
-func nextTick() tea.Cmd {
-	return tea.Tick(time.Second,
-		func(time.Time) tea.Msg { return tickMsg{} })
+// begin shows the start of a run.
+func (s *screen) begin(title string, counted time.Duration) {
+	s.title, s.counted, s.began, s.phase = title, counted, s.now(), ""
+	s.moments, s.totals = nil, map[string]int64{}
 }
 
-// Update handles one message.
-func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
-	switch msg := msg.(type) {
-	case tea.WindowSizeMsg:
-		s.width, s.height = msg.Width, msg.Height
-	case beginMsg:
-		s.title, s.counted, s.began, s.phase = msg.title, msg.counted, s.now(), ""
-		s.moments, s.totals = nil, map[string]int64{}
-	case phaseMsg:
-		s.phase = string(msg)
-	case intervalMsg:
-		s.add(moment(msg))
-	case tickMsg:
-		return s, nextTick()
-	case tea.KeyPressMsg:
-		if msg.String() == "ctrl+c" {
-			return s, s.interrupt()
-		}
-	case endMsg:
-		s.ended = true
-		return s, tea.Quit
-	}
-	return s, nil
-}
-
-// interrupt handles ctrl-c: the first asks the run to end, the second ends the process.
-func (s *screen) interrupt() tea.Cmd {
-	if s.stopped {
-		s.aborted, s.ended = true, true
-		return tea.Quit
-	}
-	s.stopped = true
-	return func() tea.Msg { s.stop(); return nil }
+// interrupt handles ctrl-c and reports whether it was pressed before.
+func (s *screen) interrupt() (again bool) {
+	again, s.stopped = s.stopped, true
+	return again
 }
 
 func (s *screen) add(m moment) {
@@ -100,16 +53,9 @@ func (s *screen) add(m moment) {
 	}
 }
 
-// View returns the view.
-func (s *screen) View() tea.View {
-	if s.ended {
-		return tea.NewView("")
-	}
-	return tea.NewView(s.draw())
-}
-
-// draw returns the lines of the screen, within the width and the height of the terminal.
-func (s *screen) draw() string {
+// draw returns the lines of the screen. They fit the width of the terminal and leave a line
+// of its height to the cursor. A width or a height of 0 is unknown.
+func (s *screen) draw() []string {
 	width := s.width
 	if width <= 0 {
 		width = 80
@@ -129,10 +75,10 @@ func (s *screen) draw() string {
 			lines = append(append(lines, ""), p...)
 		}
 	}
-	if s.height > 1 && len(lines) > s.height-1 {
+	if s.height > 0 && len(lines) > s.height-1 {
 		lines = lines[:s.height-1]
 	}
-	return strings.Join(lines, "\n") + "\n"
+	return lines
 }
 
 func (s *screen) paint(t tone, text string) string { return paint(s.color, t, text) }

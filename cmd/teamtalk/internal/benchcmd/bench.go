@@ -313,6 +313,7 @@ func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
 		return err
 	}
 	view := watchBench(cmd)
+	defer view.Close() // a panic must not leave the terminal in raw mode
 	view.Begin(report.Title(&s), countedTime(&s))
 	opt := benchOptions(cmd, view)
 	opt.Agents = agents

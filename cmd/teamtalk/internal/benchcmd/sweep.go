@@ -152,6 +152,7 @@ func runBenchSweep(cmd *cobra.Command, s bench.Scenario, o *benchSweep) error {
 		return err
 	}
 	view := watchBench(cmd)
+	defer view.Close() // a panic must not leave the terminal in raw mode
 	opt := benchOptions(cmd, view)
 	opt.Agents = agents
 	o.Before = func(number int, rate float64) {

@@ -1,6 +1,7 @@
 package benchcmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -83,17 +84,20 @@ func (o *reportFiles) writeSweep(cmd *cobra.Command, s *bench.Sweep) error {
 }
 
 // watchBench shows the progress of runs on standard error. Ctrl-c has the same effect as
-// without a view: the first asks the process to finish, the second ends it.
+// without a view: the first asks the process to finish, the second ends it. A signal that
+// cancels the context of cmd counts as the first. The caller closes the view.
 func watchBench(cmd *cobra.Command) *report.Live {
 	interrupt := func() {
 		if p, err := os.FindProcess(os.Getpid()); err == nil {
 			_ = p.Signal(os.Interrupt)
 		}
 	}
-	return report.Watch(report.LiveOptions{
+	view := report.Watch(report.LiveOptions{
 		Out: cmd.ErrOrStderr(), In: cmd.InOrStdin(), Environ: os.Environ(), Stop: interrupt,
 		Abort: interrupt,
 	})
+	context.AfterFunc(cmd.Context(), view.Ending)
+	return view
 }
 
 // benchOptions returns the options of a run that is shown in a view.
