@@ -1,5 +1,6 @@
-// Package core_test holds the rules of the whole project that the compiler does not know: what may import what, what lies at
-// the top level, and that everything exported is documented.
+// Package core_test checks the rules of the whole project that the compiler does not know: which
+// package may import which, the files of the top level, doc comments of exported names, the size
+// of code, and the language of prose.
 package core_test
 
 import (
@@ -24,9 +25,11 @@ const module = "teamtalk"
 const root = ".."
 
 // levels orders the folders of the top level: imports go down only.
-var levels = map[string]int{"cmd": 3, "handlers": 2, "sql": 2, "pool": 2, "bench": 2, "core": 1, "proto": 0}
+var levels = map[string]int{
+	"cmd": 3, "handlers": 2, "sql": 2, "pool": 2, "bench": 2, "core": 1, "proto": 0,
+}
 
-// everywhere is the owner of what all parts of the project use.
+// everywhere is the owner of the libraries that all parts of the project use.
 var everywhere = []string{"bench", "cmd", "core", "handlers", "pool", "proto", "sql"}
 
 // owners are the folders that may import a library. Most libraries have one folder, which hides
@@ -66,7 +69,8 @@ var owners = []struct {
 	{"modernc.org", []string{"sql", "cmd"}, []string{"pool"}},
 }
 
-// topLevel is what may lie beside the folders of levels and the files whose names begin with a dot.
+// topLevel lists the files that the top level may hold. Files whose names begin with a dot are
+// allowed as well.
 var topLevel = []string{
 	"go.mod", "go.sum", "README.md", "LICENSE", "Makefile",
 	"CHANGELOG.md", "CONTRIBUTING.md", "PROTOCOL.md", "SECURITY.md",
@@ -78,7 +82,8 @@ var topFolders = []string{"findings"}
 // under reports whether p is dir or lies below it.
 func under(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
 
-// forbidden says why a file of folder dir, a path from the top, may not import imp; "" when it may.
+// forbidden returns the reason why a file of folder dir, a path from the top, may not import imp.
+// It returns "" when the import is allowed.
 func forbidden(dir, imp string, test bool) string {
 	if !under(imp, module) {
 		return forbiddenLibrary(dir, imp, test)
@@ -127,13 +132,14 @@ func top(p string) string {
 	return first
 }
 
-// second is the part of p below the top folder: the role, in handlers.
+// second returns the name in p below the top folder. In handlers this is the role.
 func second(p string) string {
 	_, rest, _ := strings.Cut(p, "/")
 	return top(rest)
 }
 
-// goFiles parses every Go file of the project and calls f with its folder, as a path from the top.
+// goFiles parses every Go file of the project and calls f with the file's folder as a path from the
+// top. It fails when it finds no file.
 func goFiles(t *testing.T, f func(dir, name string, file *ast.File, fset *token.FileSet)) {
 	t.Helper()
 	fset := token.NewFileSet()
@@ -144,16 +150,16 @@ func goFiles(t *testing.T, f func(dir, name string, file *ast.File, fset *token.
 		}
 		name := d.Name()
 		if d.IsDir() {
-			// The go command does not look into these either.
-			if p != root && (name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")) {
+			if p != root && (name == "testdata" || hidden(name)) {
 				return filepath.SkipDir
 			}
 			return nil
 		}
-		if !strings.HasSuffix(name, ".go") || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") {
+		if !strings.HasSuffix(name, ".go") || hidden(name) {
 			return nil
 		}
-		file, err := parser.ParseFile(fset, p, nil, parser.ParseComments|parser.SkipObjectResolution)
+		const mode = parser.ParseComments | parser.SkipObjectResolution
+		file, err := parser.ParseFile(fset, p, nil, mode)
 		if err != nil {
 			return err
 		}
@@ -169,10 +175,16 @@ func goFiles(t *testing.T, f func(dir, name string, file *ast.File, fset *token.
 		t.Fatal(err)
 	}
 	if n == 0 {
-		t.Fatal("no Go files found: the test does not look where it should")
+		t.Fatal("no Go files found: the test looks in the wrong folder")
 	}
 }
 
+// hidden reports whether the go command ignores files and folders with this name.
+func hidden(name string) bool {
+	return strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")
+}
+
+// TestImports checks every import of the project.
 func TestImports(t *testing.T) {
 	goFiles(t, func(dir, name string, file *ast.File, fset *token.FileSet) {
 		for _, spec := range file.Imports {
@@ -187,71 +199,76 @@ func TestImports(t *testing.T) {
 	})
 }
 
-// TestRules tries the rules on imports that are right and on those they exist to catch.
+// TestRules tries the rules on allowed imports and on imports that they must refuse.
 func TestRules(t *testing.T) {
-	const allowed, refused = true, false
-	for _, c := range []struct {
-		dir, imp string
-		test     bool
-		want     bool
-	}{
-		{"cmd/teamtalk", "teamtalk/handlers/msg", false, allowed},
-		{"cmd/teamtalk", "teamtalk/sql/store", false, allowed},
-		{"cmd/teamtalk", "teamtalk/core/engine", false, allowed},
-		{"cmd/teamtalk", "teamtalk/cmd/teamtalk/chat", false, allowed},
-		{"cmd/teamtalk", "github.com/go-sql-driver/mysql", false, allowed},
-		{"handlers/msg", "teamtalk/core/session", false, allowed},
-		{"handlers/msg", "teamtalk/proto/pb", false, allowed},
-		{"handlers/msg", "teamtalk/handlers/msg/push", false, allowed},
-		{"handlers/msg", "teamtalk/handlers/route", false, refused},
-		{"handlers/msg", "teamtalk/handlers/route", true, refused},
-		{"handlers/msg", "teamtalk/handlers", false, refused},
-		{"handlers/msg", "teamtalk/sql/store", false, refused},
-		{"handlers/msg", "teamtalk/sql/embedded", true, allowed},
-		{"handlers/msg", "teamtalk/pool", false, refused},
-		{"handlers/msg", "teamtalk/pool", true, allowed},
-		{"handlers/msg", "teamtalk/cmd/teamtalk", true, refused},
-		{"handlers/msg", "teamtalk/core/engine", false, refused},
-		{"handlers/msg", "teamtalk/core/engine", true, allowed},
-		{"handlers/msg", "github.com/redis/go-redis/v9", false, refused},
-		{"handlers/msg", "modernc.org/sqlite", true, refused},
-		{"handlers/msg", "database/sql", false, refused},
-		{"handlers/login", "net/http", false, allowed},
-		{"sql/store", "teamtalk/core/im", false, allowed},
-		{"sql/store", "teamtalk/sql/schema", false, allowed},
-		{"sql/store", "github.com/redis/go-redis/v9", false, allowed},
-		{"sql/store", "teamtalk/pool", false, refused},
-		{"sql/store", "teamtalk/handlers/dbproxy", false, refused},
-		{"sql/storetest", "testing", false, allowed},
-		{"sql/store", "testing", false, refused},
-		{"pool", "github.com/panjf2000/ants/v2", false, allowed},
-		{"handlers/dbproxy", "github.com/panjf2000/ants/v2", false, refused},
-		{"pool", "modernc.org/sqlite", true, allowed},
-		{"pool", "modernc.org/sqlite", false, refused},
-		{"bench", "teamtalk/core/pdu", false, allowed},
-		{"bench", "teamtalk/sql/store", false, refused},
-		{"core/engine", "github.com/panjf2000/gnet/v2", false, allowed},
-		{"core/engine", "github.com/panjf2000/gnet/v2/pkg/logging", false, allowed},
-		{"core/session", "github.com/panjf2000/gnet/v2", false, refused},
-		{"core/notify", "github.com/golang-jwt/jwt/v5", false, allowed},
-		{"core/im", "github.com/golang-jwt/jwt/v5", false, refused},
-		{"core/blob", "github.com/johannesboyne/gofakes3", true, allowed},
-		{"core/blob", "github.com/johannesboyne/gofakes3", false, refused},
-		{"core/web", "teamtalk/core/engine", false, refused},
-		{"core/web", "teamtalk/core/budget", false, allowed},
-		{"core/link", "teamtalk/pool", true, refused},
-		{"core/im", "teamtalk/proto/pb", false, allowed},
-		{"proto/pb", "teamtalk/core/im", true, refused},
-		{"proto/pb", "teamtalk/internal/x", false, refused},
-	} {
+	for _, c := range ruleCases {
 		why := forbidden(c.dir, c.imp, c.test)
 		if (why == "") != c.want {
-			t.Errorf("%s imports %s (test file: %v): got %q, want allowed: %v", c.dir, c.imp, c.test, why, c.want)
+			t.Errorf("%s imports %s (test file: %v): got %q, want allowed: %v",
+				c.dir, c.imp, c.test, why, c.want)
 		}
 	}
 }
 
-// TestOwners wants an owner for every direct dependency, so that a new one is a decision.
+const allowed, refused = true, false
+
+// ruleCases are imports with the answer that forbidden must give.
+var ruleCases = []struct {
+	dir, imp string
+	test     bool // the importing file is a test
+	want     bool
+}{
+	{"cmd/teamtalk", "teamtalk/handlers/msg", false, allowed},
+	{"cmd/teamtalk", "teamtalk/sql/store", false, allowed},
+	{"cmd/teamtalk", "teamtalk/core/engine", false, allowed},
+	{"cmd/teamtalk", "teamtalk/cmd/teamtalk/chat", false, allowed},
+	{"cmd/teamtalk", "github.com/go-sql-driver/mysql", false, allowed},
+	{"handlers/msg", "teamtalk/core/session", false, allowed},
+	{"handlers/msg", "teamtalk/proto/pb", false, allowed},
+	{"handlers/msg", "teamtalk/handlers/msg/push", false, allowed},
+	{"handlers/msg", "teamtalk/handlers/route", false, refused},
+	{"handlers/msg", "teamtalk/handlers/route", true, refused},
+	{"handlers/msg", "teamtalk/handlers", false, refused},
+	{"handlers/msg", "teamtalk/sql/store", false, refused},
+	{"handlers/msg", "teamtalk/sql/embedded", true, allowed},
+	{"handlers/msg", "teamtalk/pool", false, refused},
+	{"handlers/msg", "teamtalk/pool", true, allowed},
+	{"handlers/msg", "teamtalk/cmd/teamtalk", true, refused},
+	{"handlers/msg", "teamtalk/core/engine", false, refused},
+	{"handlers/msg", "teamtalk/core/engine", true, allowed},
+	{"handlers/msg", "github.com/redis/go-redis/v9", false, refused},
+	{"handlers/msg", "modernc.org/sqlite", true, refused},
+	{"handlers/msg", "database/sql", false, refused},
+	{"handlers/login", "net/http", false, allowed},
+	{"sql/store", "teamtalk/core/im", false, allowed},
+	{"sql/store", "teamtalk/sql/schema", false, allowed},
+	{"sql/store", "github.com/redis/go-redis/v9", false, allowed},
+	{"sql/store", "teamtalk/pool", false, refused},
+	{"sql/store", "teamtalk/handlers/dbproxy", false, refused},
+	{"sql/storetest", "testing", false, allowed},
+	{"sql/store", "testing", false, refused},
+	{"pool", "github.com/panjf2000/ants/v2", false, allowed},
+	{"handlers/dbproxy", "github.com/panjf2000/ants/v2", false, refused},
+	{"pool", "modernc.org/sqlite", true, allowed},
+	{"pool", "modernc.org/sqlite", false, refused},
+	{"bench", "teamtalk/core/pdu", false, allowed},
+	{"bench", "teamtalk/sql/store", false, refused},
+	{"core/engine", "github.com/panjf2000/gnet/v2", false, allowed},
+	{"core/engine", "github.com/panjf2000/gnet/v2/pkg/logging", false, allowed},
+	{"core/session", "github.com/panjf2000/gnet/v2", false, refused},
+	{"core/notify", "github.com/golang-jwt/jwt/v5", false, allowed},
+	{"core/im", "github.com/golang-jwt/jwt/v5", false, refused},
+	{"core/blob", "github.com/johannesboyne/gofakes3", true, allowed},
+	{"core/blob", "github.com/johannesboyne/gofakes3", false, refused},
+	{"core/web", "teamtalk/core/engine", false, refused},
+	{"core/web", "teamtalk/core/budget", false, allowed},
+	{"core/link", "teamtalk/pool", true, refused},
+	{"core/im", "teamtalk/proto/pb", false, allowed},
+	{"proto/pb", "teamtalk/core/im", true, refused},
+	{"proto/pb", "teamtalk/internal/x", false, refused},
+}
+
+// TestOwners requires an owner for every direct dependency, so that each new one is a decision.
 func TestOwners(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
@@ -301,6 +318,7 @@ func directDependencies(mod string) []string {
 	return direct
 }
 
+// TestTopLevel checks the names of the files and folders at the top level.
 func TestTopLevel(t *testing.T) {
 	entries, err := os.ReadDir(root)
 	if err != nil {
@@ -314,14 +332,23 @@ func TestTopLevel(t *testing.T) {
 		case strings.HasPrefix(name, "."):
 		case e.IsDir() && (folder || slices.Contains(topFolders, name)):
 		case !e.IsDir() && slices.Contains(topLevel, name):
-		case slices.ContainsFunc(ignored, func(p string) bool { ok, _ := path.Match(p, name); return ok }):
+		case matchesAny(ignored, name):
 		default:
 			t.Errorf("%s does not belong at the top level", name)
 		}
 	}
 }
 
-// ignoredNames is what .gitignore lets lie at the top level: binaries, and the data folder of a server tried there.
+// matchesAny reports whether a name matches one of the patterns.
+func matchesAny(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, _ := path.Match(p, name)
+		return ok
+	})
+}
+
+// ignoredNames returns the names that .gitignore allows at the top level: binaries, and the data
+// folder of a server that a developer tried there.
 func ignoredNames(t *testing.T) []string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(root, ".gitignore"))
@@ -338,7 +365,8 @@ func ignoredNames(t *testing.T) []string {
 	return names
 }
 
-// TestDocumented wants a doc comment on every package and every exported name outside of tests and generated code.
+// TestDocumented requires a doc comment on every package, and on every exported name outside tests
+// and generated code.
 func TestDocumented(t *testing.T) {
 	packages := map[string]bool{}
 	goFiles(t, func(dir, name string, file *ast.File, fset *token.FileSet) {
@@ -362,7 +390,8 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
-// undocumented lists the exported names of decl without a comment of their own, or of the group they stand in.
+// undocumented returns the exported names of decl that have neither a comment of their own nor one
+// on their group.
 func undocumented(decl ast.Decl) []*ast.Ident {
 	switch d := decl.(type) {
 	case *ast.FuncDecl:
@@ -393,7 +422,8 @@ func undocumented(decl ast.Decl) []*ast.Ident {
 	return nil
 }
 
-// exportedReceiver reports whether d is a function, or a method of an exported type. Methods of others only serve an interface.
+// exportedReceiver reports whether d is a function or a method of an exported type. Methods of
+// unexported types only serve an interface.
 func exportedReceiver(d *ast.FuncDecl) bool {
 	if d.Recv == nil {
 		return true

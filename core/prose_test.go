@@ -16,6 +16,10 @@ import (
 // plain lists the folders whose code and pages follow the language rules of CONTRIBUTING.md.
 // TestLineLength and TestProse check them; a folder joins the list once it passes.
 var plain = []string{
+	".",
+	"core",
+	"findings",
+	"proto",
 	"bench",
 	"bench/proc",
 	"bench/report",
@@ -89,16 +93,25 @@ var phrasings = []struct {
 	form   *regexp.Regexp
 	advice string
 }{
-	{regexp.MustCompile(`(?i)\bwho(ever|m)?\b`), "name the subject: the client, the user, the session, the caller"},
+	{
+		regexp.MustCompile(`(?i)\bwho(ever|m)?\b`),
+		"name the subject: the client, the user, the session, the caller",
+	},
 	{regexp.MustCompile(`(?i)\bof (which|whom)\b`), "split the sentence, or write whose or that"},
 	{regexp.MustCompile(`(?i)\bbe (it|they)\b`), "write if or whether"},
 	{regexp.MustCompile(`(?i)\bis there\b`), "write there is, or use a verb of effect"},
-	{regexp.MustCompile(`(?i)\b(has|have|had) (it|them|(the|a|an|its|their|all) [\w-]+( [\w-]+){0,4}) ` +
-		`(done|stored|sent|asked for|told|closed|deleted|removed|answered|delivered|checked)\b`),
-		"no causative: name the actor and the verb, as in \"the server stores the message\""},
+	{
+		regexp.MustCompile(`(?i)\b(has|have|had) ` +
+			`(it|them|(the|a|an|its|their|all) [\w-]+( [\w-]+){0,4}) (done|stored|sent|asked for|` +
+			`told|closed|deleted|removed|answered|delivered|checked)\b`),
+		`no causative: name the actor and the verb, as in "the server stores the message"`,
+	},
 	{regexp.MustCompile(`(?i)\bgoes? on\b`), "write continues, proceeds or remains"},
-	{regexp.MustCompile(`(^|[.;] )What (is|was|are|were|has|does|did|a|an|the|it|they|this)\b[^?]*$`),
-		"name the subject: the field, the error, the part that remains"},
+	{
+		regexp.MustCompile(`(^|[.;] )What (is|was|are|were|has|does|did|a|an|the|it|they|this)\b` +
+			`[^?]*$`),
+		"name the subject: the field, the error, the part that remains",
+	},
 }
 
 // allowedPhrasings are sentences that a form catches and that are right as they stand: by a
@@ -113,15 +126,19 @@ func awkward(text string) (found, advice string) {
 	for _, p := range phrasings {
 		for _, at := range p.form.FindAllStringIndex(text, -1) {
 			around := text[max(0, at[0]-40):min(len(text), at[1]+40)]
-			excused := slices.ContainsFunc(allowedPhrasings, func(a struct{ part, reason string }) bool {
-				return strings.Contains(around, a.part)
-			})
-			if !excused {
+			if !excused(around) {
 				return text[at[0]:at[1]], p.advice
 			}
 		}
 	}
 	return "", ""
+}
+
+// excused reports whether the words around a find belong to an allowed sentence.
+func excused(around string) bool {
+	return slices.ContainsFunc(allowedPhrasings, func(a struct{ part, reason string }) bool {
+		return strings.Contains(around, a.part)
+	})
 }
 
 // inPlain reports whether the language rules hold for folder dir.
@@ -149,14 +166,16 @@ func TestLineLength(t *testing.T) {
 	})
 }
 
-// TestProse reads the comments, the string literals and the Markdown pages of the folders in plain.
+// TestProse looks for awkward phrasings in the comments, the string literals and the Markdown
+// pages of the folders in plain.
 func TestProse(t *testing.T) {
 	goFiles(t, func(dir, name string, file *ast.File, fset *token.FileSet) {
 		if !inPlain(dir) || ast.IsGenerated(file) || dir == "core" && name == "prose_test.go" {
 			return
 		}
 		for _, group := range file.Comments {
-			report(t, fset.Position(group.Pos()).String(), strings.Join(strings.Fields(group.Text()), " "))
+			text := strings.Join(strings.Fields(group.Text()), " ")
+			report(t, fset.Position(group.Pos()).String(), text)
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			lit, ok := n.(*ast.BasicLit)
