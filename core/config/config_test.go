@@ -39,7 +39,16 @@ func load(t testing.TB, file string, env []string, args ...string) (*Config, err
 
 func TestDefinition(t *testing.T) {
 	names := map[string]string{}
-	for _, s := range Settings() {
+	settings, sections := definition()
+	for _, s := range sections {
+		if s.doc == "" {
+			t.Errorf("section %s: no text in docs", s.name)
+		}
+	}
+	if n := len(settings) + len(sections); len(docs) != n {
+		t.Errorf("docs has %d texts for %d settings and sections", len(docs), n)
+	}
+	for _, s := range settings {
 		if s.Key == "" || strings.HasSuffix(s.Key, ".") || s.Doc == "" {
 			t.Errorf("%q: without name or doc", s.Key)
 		}

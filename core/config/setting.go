@@ -57,10 +57,10 @@ func definition() ([]Setting, []section) {
 			switch {
 			case !f.IsExported():
 			case f.Type.Kind() == reflect.Struct:
-				sections = append(sections, section{key, f.Tag.Get("doc")})
+				sections = append(sections, section{key, docs[key]})
 				walk(f.Type, key+".", at)
 			default:
-				settings = append(settings, Setting{Key: key, Doc: f.Tag.Get("doc"), Default: f.Tag.Get("default"),
+				settings = append(settings, Setting{Key: key, Doc: docs[key], Default: f.Tag.Get("default"),
 					Type: typeName(f), Common: slices.Contains(common, key), index: at, tag: f.Tag})
 			}
 		}
