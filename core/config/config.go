@@ -16,7 +16,7 @@ import "time"
 //	toml     its key; the table docs has the help text under section and key
 //	default  its default, spelled as in the environment
 //	min max  bounds, both included
-//	oneof    the words allowed, separated by |
+//	oneof    the words allowed, separated by |, or a key of wordLists
 //	form     the syntax of a text, a key of forms or listForms in validate.go
 
 // Config holds every setting. Load returns one with checked values, Default one with the
@@ -83,7 +83,7 @@ type Msg struct {
 	AdvertisePort  int    `toml:"advertise_port" default:"0" min:"0" max:"65535"`
 	MaxConnections int    `toml:"max_connections" default:"100000" min:"0" max:"10000000"`
 
-	DevicePolicy string `toml:"device_policy" default:"device_class" oneof:"device_class|one_client|keep_first|unlimited"`
+	DevicePolicy string `toml:"device_policy" default:"device_class" oneof:"device_policies"`
 
 	Ack            string        `toml:"ack" default:"delivered" oneof:"delivered|stored"`
 	AckWait        time.Duration `toml:"ack_wait" default:"2s" min:"10ms" max:"1m"`

@@ -133,7 +133,7 @@ func TestEverySource(t *testing.T) {
 		if f := values["form "+s.tag.Get("form")]; f != "" {
 			v = f
 		}
-		if words := s.tag.Get("oneof"); words != "" {
+		if words := allowedWords(s.tag); words != "" {
 			v = words[strings.LastIndexByte(words, '|')+1:]
 			if v == s.Default {
 				v, _, _ = strings.Cut(words, "|")

@@ -1,254 +1,326 @@
 package config
 
-// docs describe every setting and section for operators, by key. A test checks that the table is
-// complete. The texts stand here because a struct tag cannot span several lines.
+// docs describe every setting and section for operators, by key. A test checks that the table
+// is complete. The texts stand here because a struct tag cannot span several lines. The first
+// sentence of a text is the help of the flag.
 var docs = map[string]string{
-	"data_dir": "Directory of the embedded store. Made when missing.",
-	"store": "Where users and messages are kept. \"embedded\" needs nothing else and serves one " +
-		"dbproxy process; \"mysql\" needs MySQL and Redis (see [mysql] and [redis]).",
-	"roles": "Servers to run in this process: login, msg, route, dbproxy, msfs, file, push, http. " +
-		"All of them together find each other by themselves; otherwise each needs the " +
-		"addresses of its peers.",
-	"workers": "How many requests work on the store at the same time. Database connections and " +
-		"Redis connections follow from it. 0: derived from the cores.",
-	"loops":            "Event loops that carry the connections. 0: one per core.",
-	"shutdown_timeout": "How long a stopping process may take to finish what it has accepted.",
+	"data_dir": "Directory of the embedded store. The server creates it when it is " +
+		"missing.",
+	"store": "Storage of users and messages. \"embedded\" needs no other software and " +
+		"serves one dbproxy process. \"mysql\" needs MySQL and Redis (see [mysql] and [redis]).",
+	"roles": "Servers to run in this process: login, msg, route, dbproxy, msfs, file, " +
+		"push, http. In a process with all roles the servers find each other without addresses. " +
+		"A process with fewer roles needs the addresses of its peers.",
+	"workers": "Number of requests that work on the store at the same time. The numbers " +
+		"of database connections and Redis connections derive from it. 0: derived from the " +
+		"number of cores.",
+	"loops": "Number of event loops that serve the connections. 0: one per core.",
+	"shutdown_timeout": "Longest time that a stopping process takes to finish the requests that " +
+		"it has accepted.",
 
-	"log":        "Logs go to standard error.",
-	"log.level":  "The least important messages to log.",
-	"log.format": "text (key=value) for people, json for collectors.",
+	"log":        "Logs are written to standard error.",
+	"log.level":  "Lowest level of messages to log.",
+	"log.format": "Format of the log. text: key=value, for people. json: for log collectors.",
 
 	"admin": "HTTP for operators: /metrics (Prometheus), /healthz, /readyz.",
-	"admin.listen": "Address of the admin port, or \"off\". It asks for no password: keep it where only " +
-		"operators reach it.",
-	"admin.pprof": "Serve Go's profiler under /debug/pprof/ on the admin port, waits for locks included.",
+	"admin.listen": "Address of the admin port, or \"off\". The port asks for no password. " +
+		"Choose an address that only operators reach.",
+	"admin.pprof": "Serve Go's profiler under /debug/pprof/ on the admin port. Its profiles " +
+		"include waits for locks.",
 
-	"login":               "login: gives each client the least loaded message server.",
-	"login.client_listen": "TCP address for clients that ask for a message server with a frame, or \"off\".",
-	"login.http_listen":   "HTTP address for clients that ask with GET /msg_server, or \"off\".",
-	"login.http_max_connections": "Most HTTP connections at a time; a quarter of the limit of open files lowers it. " +
-		"Beyond it those that wait longest without a request make room.",
-	"login.server_listen": "Address for message servers. \"auto\": :8100, opened when this process does not run " +
-		"all roles. Keep it off the internet: servers are trusted.",
-	"login.ip2_networks": "Networks (CIDR) whose clients are given a message server's second address first; " +
-		"everybody else is given the first address first.",
-	"login.msfs_prior":  "URL of the small file server, told to clients, with a slash at its end.",
-	"login.msfs_backup": "The same by another way; empty: as msfs_prior.",
-	"login.discovery":   "URL of the discovery page, told to clients.",
-	"login.register": "URL of the HTTP API (role http) where people may register themselves, told to " +
-		"clients. Empty: that of this process, when http runs in it and registration is on " +
-		"there.",
+	"login": "login: tells each client the address of the least loaded " +
+		"message server.",
+	"login.client_listen": "TCP address for clients that ask for a message server with a " +
+		"PDU, or \"off\".",
+	"login.http_listen": "HTTP address for clients that ask with GET /msg_server, or " +
+		"\"off\".",
+	"login.http_max_connections": "Maximum number of HTTP connections at a time. A quarter of " +
+		"the limit of open files lowers it. Above it, the server closes the connections that " +
+		"have been idle longest to make room.",
+	"login.server_listen": "Address for message servers, or \"off\". \"auto\": :8100, " +
+		"opened when this process does not run all roles. Keep the port off the internet, " +
+		"because the server trusts every peer.",
+	"login.ip2_networks": "Networks (CIDR) whose clients receive a message server's " +
+		"second address first. All other clients receive the first address first.",
+	"login.msfs_prior": "URL of the small file server for clients, with a slash at the " +
+		"end.",
+	"login.msfs_backup": "URL of the small file server for clients over another network " +
+		"path. Empty: the value of msfs_prior.",
+	"login.discovery": "URL of the discovery page for clients.",
+	"login.register": "URL of the HTTP API (role http) where users register " +
+		"themselves, sent to clients. Empty: the HTTP API of this process, when http runs in it " +
+		"and its registration is open.",
 
-	"msg":        "msg: holds the clients' connections.",
+	"msg":        "msg: holds the connections of the clients.",
 	"msg.listen": "TCP address for clients.",
-	"msg.advertise_ip1": "Address that clients are told to connect to. Empty: the host in listen, else this " +
-		"machine's own address.",
-	"msg.advertise_ip2": "A second address of the same server, for example over another carrier. Empty: as " +
-		"advertise_ip1.",
-	"msg.advertise_port": "The port clients are told. 0: the one listened on.",
-	"msg.max_connections": "Most client connections at a time; the limit of open files lowers it. 0: only the " +
-		"limit of open files counts.",
-	"msg.device_policy": "What a second login of a user does. device_class: it replaces one of the same " +
-		"class, so one pc and one phone may be online together; one_client: it replaces " +
-		"every other; keep_first: it is refused; unlimited: nothing.",
-	"msg.ack": "When a sender gets its ack. stored: once the message is stored; delivered: once a " +
-		"device of the receiver has it, at the latest after ack_wait (when the receiver is " +
-		"offline, or has no device that acknowledged a message before: once it is stored). " +
-		"Never before it is stored.",
-	"msg.ack_wait": "Longest wait for the receiver with ack = \"delivered\".",
-	"msg.redeliver_after": "A message that a connected client did not acknowledge in this time is sent to it " +
-		"again, once, if it has acknowledged one of that kind before: clients that never do " +
-		"would show it twice. 0s: never.",
-	"msg.resend_window": "A message repeated on the same connection with the same seq and content within this " +
-		"time is the same message, not a second one. 0s: every one is a new message.",
-	"msg.rate": "Messages a second that one connection may send; more are dropped without ack, and " +
-		"counted. 0: no limit.",
-	"msg.rate_burst": "Messages that one connection may send at once before rate counts.",
-	"msg.presence": "Who is told that a user's pc went on or off line: all pc clients; those who have a " +
-		"conversation with that user; or none.",
-	"msg.presence_window": "Comings and goings of this long are told together, in one write to each client; who " +
-		"comes and goes within it is told once. 0s: each at once.",
-	"msg.max_frame": "Longest frame accepted from a client, header included. A longer one closes the " +
+	"msg.advertise_ip1": "Address that clients are told to connect to. Empty: the host in " +
+		"listen, or this machine's own address when listen has no host.",
+	"msg.advertise_ip2": "Second address of the same server for clients, for example over " +
+		"another carrier. Empty: the value of advertise_ip1.",
+	"msg.advertise_port": "Port that clients are told to connect to. 0: the port in listen.",
+	"msg.max_connections": "Maximum number of client connections at a time. The limit of " +
+		"open files lowers it. 0: only the limit of open files applies.",
+	"msg.device_policy": "Effect of a second login of a user. device_class: the new " +
+		"session replaces a session of the same device class, so one pc and one phone may be " +
+		"online together. one_client: the new session replaces every other session of the user. " +
+		"keep_first: the server refuses the new login. unlimited: all sessions stay.",
+	"msg.ack": "Moment at which a sender receives the ack of a message. stored: " +
+		"when the message is stored. delivered: when a device of the receiver has acknowledged " +
+		"the message, or after ack_wait. With delivered, the ack follows the storing at once if " +
+		"the receiver is offline or has no device that acknowledged a message before. No ack is " +
+		"sent before the message is stored.",
+	"msg.ack_wait": "Longest wait for the receiver's ack with ack = \"delivered\".",
+	"msg.redeliver_after": "Time without an ack after which the server sends a message to a " +
+		"connected client again. Each message is sent again once. The server does so only for " +
+		"clients that have acknowledged a message of that kind before, because a client that " +
+		"sends no acks would show the message twice. 0s: never.",
+	"msg.resend_window": "Time in which the server deduplicates messages of a connection. " +
+		"A second message with the same seq and content counts as the same message. 0s: every " +
+		"message counts as a new one.",
+	"msg.rate": "Messages a second that one connection may send. The server drops " +
+		"messages above the limit without an ack and counts them. 0: no limit.",
+	"msg.rate_burst": "Number of messages that one connection may send at once before " +
+		"rate applies.",
+	"msg.presence": "Pc clients that learn that a user's pc went online or offline. " +
+		"all: every pc client. contacts: pc clients of users that have a conversation with the " +
+		"user. none: no client.",
+	"msg.presence_window": "Time for which the server collects status changes. It sends them " +
+		"to each client in one write. A user that goes online and offline within this time " +
+		"appears once. 0s: each change is sent at once.",
+	"msg.max_frame": "Longest frame (PDU with its header) accepted from a client. A " +
+		"longer one closes the connection.",
+	"msg.slow_consumer": "High-water mark of the bytes that wait for a client that does " +
+		"not read. Above it, the server closes the connection, and the client fetches the missed " +
+		"messages after its next login. Frames of 64KiB and more, such as the first list of all " +
+		"users, do not count toward it. They have a limit of 16 times as much, which applies as " +
+		"long as the client continues to read.",
+	"msg.login_deadline": "Longest time from connecting to the login. The server then " +
+		"closes a connection without a login.",
+	"msg.pc_timeout": "Silence of a pc client after which the server closes its " +
+		"connection. Clients send a heartbeat every 30s.",
+	"msg.mobile_timeout": "Silence of a phone client after which the server closes its " +
 		"connection.",
-	"msg.slow_consumer": "How much may wait for a client that does not read; beyond it the connection is " +
-		"closed. The client fetches what it missed when it is back. Frames of 64KiB and " +
-		"more, such as the first list of all users, do not count: of those 16 times as much " +
-		"may wait, as long as the client goes on reading.",
-	"msg.login_deadline": "A connection that has not logged in by then is closed.",
-	"msg.pc_timeout":     "A pc client silent for this long is closed. Clients send a heartbeat every 30s.",
-	"msg.mobile_timeout": "The same for a phone.",
-	"msg.dbproxy":        "Addresses of the dbproxy servers. Not needed when dbproxy runs in the same process.",
-	"msg.route":          "Addresses of the route servers. Not needed when route runs in the same process.",
-	"msg.login":          "Addresses of the login servers. Not needed when login runs in the same process.",
-	"msg.push": "Addresses of the push servers. Empty: nobody is pushed to, unless push runs in the " +
-		"same process. Messages of the HTTP API have http.push.",
-	"msg.file": "Addresses of the file servers. Not needed when file runs in the same process. " +
-		"Without any, files other than pictures cannot be sent.",
-	"msg.require_cipher": "Drop texts that are not encrypted as the clients do: base64 of whole blocks of 16 " +
-		"bytes. They get no ack, and are counted as no_cipher in teamtalk_msg_dropped_total. " +
-		"Set it where the original iOS client is in use: it reads freed memory when it " +
-		"receives another text. Leave it off for web clients and bots that send plain text.",
-	"msg.push_text": "How many characters of a message a push shows behind the sender's nick, also of one " +
-		"sent over the HTTP API. 0: none, only who sent one (Nick给您发送了一条消息). Pushes pass " +
-		"through Apple's and Google's services.",
-	"msg.dbproxy_connections": "Connections to each dbproxy server. From two on, half are kept for logins and first " +
-		"screens, so that a flood of messages does not hold them up.",
-
-	"route": "route: knows who is online where, and forwards between message servers.",
-	"route.listen": "Address for message servers. \"auto\": :8200, opened when this process does not run " +
-		"all roles. Keep it off the internet: servers are trusted.",
-	"route.flood": "Forward everything to all message servers, not only to those that hold a user " +
-		"concerned. For message servers that do not report their users.",
-
-	"dbproxy": "dbproxy: the only server that touches the store.",
-	"dbproxy.listen": "Address for the other servers. \"auto\": :10600, opened when this process does not " +
-		"run all roles. Keep it off the internet: servers are trusted.",
-	"dbproxy.message_shards": "How many batches of messages may be on their way to the store at the same time. 0: " +
-		"as many as cores, 2 to 4; 1 for the embedded store.",
-	"dbproxy.queue": "Requests, messages not counted, that may wait; beyond it new ones are refused as " +
-		"busy. 0: 2048 per worker.",
-	"dbproxy.session_sync": "How often the conversation lists of groups' members are brought up to date; one " +
-		"dbproxy does it at a time.",
-	"dbproxy.msfs": "URL of the small file server that keeps the sound of audio messages. Empty: that of " +
-		"this process, when msfs runs in it; else a folder in data_dir, for one dbproxy " +
-		"process.",
-	"dbproxy.history_limit":       "Most messages that one history request returns.",
-	"dbproxy.login_lock_attempts": "Different wrong passwords within login_lock_window that lock a name. 0: never lock.",
-	"dbproxy.file_expiry": "How long a file that nobody fetches stays on its receiver's list; file.keep_waiting " +
-		"says how long the file server keeps it, and lists it again if it compares " +
-		"(file.compare). 0s: for ever.",
-	"dbproxy.login_lock_window": "How long a wrong password counts, and so how long a locked name stays locked.",
-
-	"msfs":        "msfs: keeps small files – pictures, avatars, sounds – and serves them over HTTP.",
-	"msfs.listen": "HTTP address for clients.",
-	"msfs.url": "How clients, and other dbproxy servers, reach it. Empty: this machine's own " +
-		"address; login tells it to clients unless login.msfs_prior says otherwise.",
-	"msfs.dir":         "Folder for the files. Empty: msfs in data_dir. Not used with S3.",
-	"msfs.max_size":    "Largest file taken from clients.",
-	"msfs.max_uploads": "Uploads at work at once; more are refused as busy.",
-	"msfs.max_connections": "Most connections at a time; a quarter of the limit of open files lowers it. Beyond " +
-		"it those that wait longest without a request make room.",
-	"msfs.min_free": "With less room on the folder's disk nothing more is taken, sounds of audio messages " +
-		"kept here included.",
-	"msfs.scaled_cache": "Memory for scaled pictures. Clients show avatars as <path>_100x100.jpg: the picture " +
-		"is scaled once and kept here. 0B: it is served as it is.",
-	"msfs.scale_pixels": "Largest picture that is scaled, in pixels; a larger one is served as it is. Scaling " +
-		"one takes about 2 bytes of memory for each of its pixels, 24 for one made to waste " +
-		"memory.",
-	"msfs.s3_endpoint":   "Host, or host:port, of an S3 server that keeps the files instead of the folder.",
-	"msfs.s3_bucket":     "Bucket, which is there already.",
-	"msfs.s3_prefix":     "Before every name in the bucket.",
-	"msfs.s3_region":     "Region; empty: asked of the server.",
-	"msfs.s3_access_key": "Access key.",
-	"msfs.s3_secret_key": "Secret key.",
-	"msfs.s3_plain":      "HTTP instead of HTTPS to the S3 server.",
-
-	"file": "file: passes files from one client to another, or keeps them until the receiver is " +
-		"there.",
-	"file.listen": "TCP address for clients.",
-	"file.advertise_ip": "Address that clients are told to connect to. Empty: the host in listen, else this " +
-		"machine's own address.",
-	"file.advertise_port": "The port clients are told. 0: the one listened on.",
-	"file.server_listen": "Address for message servers. \"auto\": :8601, opened when this process does not run " +
-		"all roles. Keep it off the internet: servers are trusted.",
-	"file.route": "Addresses of the route servers, asked who is online. Not needed when route runs in " +
+	"msg.dbproxy": "Addresses of the dbproxy servers. Not needed when dbproxy runs " +
+		"in the same process.",
+	"msg.route": "Addresses of the route servers. Not needed when route runs in " +
 		"the same process.",
-	"file.check_online": "Whether only users who are online just then may send and fetch files. auto: where " +
-		"route servers are known. A process that checks is ready once it is linked to one. A " +
-		"C++ route server does not count phones: behind one, users it calls offline are let " +
-		"in.",
-	"file.dbproxy": "Addresses of the dbproxy servers, with whose list of waiting files those in the " +
-		"folder are compared. Not needed when dbproxy runs in the same process. Without any " +
-		"the two are not compared; C++ ones do not answer.",
-	"file.compare": "How often they are compared: a waiting file that is not listed, since its sender's " +
-		"client ended too early, gets listed; a row whose file this server no longer has is " +
-		"removed, and a file that its receiver took off the list. 0s: never.",
-	"file.compare_grace":   "What is younger than this is left alone when they are compared.",
-	"file.dir":             "Folder for files that wait for their receivers. Empty: files in data_dir.",
-	"file.workers":         "How many reads and writes of files are done at the same time.",
-	"file.max_connections": "Most client connections at a time; the limit of open files lowers it.",
-	"file.max_tasks":       "Most transfers that are under way or wait; more are refused.",
-	"file.max_user_tasks":  "The same for what one user sends.",
-	"file.quota": "Most bytes that one user's files may take while they wait for receivers, unfinished " +
-		"ones by their full size.",
-	"file.min_free":        "With less room on the folder's disk no further file is taken.",
-	"file.keep_unfinished": "How long an upload that broke off may be taken up again.",
-	"file.keep_waiting":    "How long a file waits for its receiver.",
-	"file.keep_fetched": "How long a file stays after it was sent to its receiver, unless the receiver takes " +
-		"it off its list, as clients do once they have it all.",
-	"file.upload_window": "Segments of 32KiB asked of an uploading client at once, after the first 512KiB. 1: " +
-		"always one by one.",
-	"file.login_deadline": "A connection that has not logged in to a transfer by then is closed.",
-	"file.idle_timeout": "A client silent for this long, or that owes a segment for this long, is closed. " +
-		"Clients send a heartbeat every 30s.",
+	"msg.login": "Addresses of the login servers. Not needed when login runs in " +
+		"the same process.",
+	"msg.push": "Addresses of the push servers. Empty: no pushes are sent, unless " +
+		"push runs in the same process. For messages of the HTTP API, set http.push.",
+	"msg.file": "Addresses of the file servers. Not needed when file runs in the " +
+		"same process. Without a file server, clients can send no files other than pictures.",
+	"msg.require_cipher": "Drop texts that are not encrypted as the clients do it: base64 " +
+		"of whole blocks of 16 bytes. A dropped text gets no ack. The metric " +
+		"teamtalk_msg_dropped_total counts it as no_cipher. Set this where users have the " +
+		"original iOS client, because that client reads freed memory when it receives any other " +
+		"text. Leave it off for web clients and bots that send plain text.",
+	"msg.push_text": "Number of characters of a message that a push shows after the " +
+		"sender's nick. It also applies to messages of the HTTP API. 0: pushes show no text, " +
+		"only the sender (Nick给您发送了一条消息). Consider that pushes pass through the services of " +
+		"Apple and Google.",
+	"msg.dbproxy_connections": "Number of connections to each dbproxy server. From two on, half " +
+		"of them are reserved for logins and first screens, so that a flood of messages does not " +
+		"delay these.",
 
-	"push": "push: wakes phones through Apple's and Google's services. In one process with msg " +
-		"or http it works as soon as one of them is set up; else msg.push and http.push say " +
-		"where it is.",
-	"push.listen": "Address for message servers. \"auto\": :8500, opened when this process does not run " +
-		"all roles. Keep it off the internet: servers are trusted.",
-	"push.apns_topic":         "Apple: the app's bundle id. Empty: pushes for iOS are only logged.",
-	"push.apns_key_file":      "Apple: the signing key, a .p8 file; with apns_key_id and apns_team_id.",
-	"push.apns_key_id":        "Apple: the key's id.",
-	"push.apns_team_id":       "Apple: the team's id.",
-	"push.apns_cert_file":     "Apple: a certificate, .p12 or .pem, instead of a key.",
-	"push.apns_cert_password": "Apple: the certificate's password.",
-	"push.apns_sandbox":       "Apple: the service for apps under development.",
-	"push.apns_url":           "Another address than Apple's, for tests.",
-	"push.fcm_credentials":    "Google: the service account's JSON file. Empty: pushes for Android are only logged.",
-	"push.fcm_url":            "Another address than Google's, for tests.",
-	"push.queue":              "Pushes that may wait for a service; more fail at once.",
-	"push.workers":            "Pushes on their way to a service at once.",
-	"push.attempts":           "How often a push is tried.",
+	"route": "route: knows the message server of each online user, and forwards between " +
+		"message servers.",
+	"route.listen": "Address for message servers, or \"off\". \"auto\": :8200, opened when this " +
+		"process does not run all roles. Keep the port off the internet, because the server " +
+		"trusts every peer.",
+	"route.flood": "Forward every PDU to all message servers, not only to those that hold a " +
+		"user concerned. Set this for message servers that do not report their users.",
 
-	"http": "http: calls for other systems of the company, described at /openapi.json. With all " +
-		"roles in one process it runs when apps_file is set, and with serve --demo, for " +
-		"people on the same machine to register.",
-	"http.listen": "HTTP address for other systems. Keys travel in clear: put TLS in front, or keep it " +
-		"in a network that is trusted.",
-	"http.url": "How people reach it to register, told to them by login. Empty: this machine's own " +
-		"address.",
-	"http.max_connections": "Most connections at a time; a quarter of the limit of open files lowers it. Beyond " +
-		"it those that wait longest without a request make room.",
-	"http.apps_file": "File of the systems that may call, with their keys, and of who may register; there " +
-		"is an example among the others, http/apps.toml.",
-	"http.dbproxy": "Addresses of the dbproxy servers. Not needed when dbproxy runs in the same process.",
-	"http.route":   "Addresses of the route servers. Not needed when route runs in the same process.",
-	"http.push": "Addresses of the push servers, for what is sent through here. Empty: nobody is " +
-		"pushed to about it, unless push runs in the same process. msg.push_text and " +
-		"keys.text_key say what pushes show.",
+	"dbproxy": "dbproxy: the only server that accesses the store.",
+	"dbproxy.listen": "Address for the other servers, or \"off\". \"auto\": :10600, " +
+		"opened when this process does not run all roles. Keep the port off the internet, " +
+		"because the server trusts every peer.",
+	"dbproxy.message_shards": "Number of batches of messages in flight to the store at the " +
+		"same time. 0: the number of cores, but at least 2 and at most 4, and 1 for the embedded " +
+		"store.",
+	"dbproxy.queue": "Number of requests that may wait. Messages do not count. " +
+		"Above it, the server refuses new requests as busy. 0: 2048 per worker.",
+	"dbproxy.session_sync": "Interval at which the server updates the conversation lists " +
+		"of the members of groups. One dbproxy process does this at a time.",
+	"dbproxy.msfs": "URL of the small file server that keeps the sound of audio " +
+		"messages. Empty: the small file server of this process, when msfs runs in it. Otherwise " +
+		"the sounds are kept in a folder in data_dir, which serves one dbproxy process.",
+	"dbproxy.history_limit": "Maximum number of messages in the answer to one history " +
+		"request.",
+	"dbproxy.login_lock_attempts": "Number of different wrong passwords within login_lock_window " +
+		"that locks a login name. 0: names are never locked.",
+	"dbproxy.file_expiry": "Time for which a file that is not fetched stays on its " +
+		"receiver's list. file.keep_waiting is the time for which the file server keeps the " +
+		"file. A file server that compares (file.compare) lists a file again while it keeps it. " +
+		"0s: no limit.",
+	"dbproxy.login_lock_window": "Time for which a wrong password counts. A locked name stays " +
+		"locked for this long.",
 
-	"link":              "Connections between servers.",
-	"link.max_frame":    "Longest frame accepted from another server. A longer one closes the connection.",
-	"link.heartbeat":    "A heartbeat is sent when nothing was sent for this long.",
-	"link.timeout":      "A server silent for this long counts as gone.",
-	"link.call_timeout": "How long another server may take to answer one request.",
-	"link.dial_timeout": "How long connecting may take.",
-	"link.backoff_max": "Longest pause between two attempts to connect. The pause is at most 400ms for the " +
-		"first 30s after a connection was lost, and grows after that.",
+	"msfs": "msfs: keeps small files (pictures, avatars, sounds) and serves them " +
+		"over HTTP.",
+	"msfs.listen": "HTTP address for clients.",
+	"msfs.url": "URL of this server for clients and for other dbproxy servers. " +
+		"Empty: this machine's own address. The login server sends the URL to clients unless " +
+		"login.msfs_prior is set.",
+	"msfs.dir": "Folder for the files. Empty: the folder msfs in data_dir. Not used " +
+		"with S3.",
+	"msfs.max_size": "Largest file accepted from clients.",
+	"msfs.max_uploads": "Maximum number of uploads in progress at a time. The server refuses " +
+		"more as busy.",
+	"msfs.max_connections": "Maximum number of connections at a time. A quarter of the limit of " +
+		"open files lowers it. Above it, the server closes the connections that have been idle " +
+		"longest to make room.",
+	"msfs.min_free": "Free space on the folder's disk below which the server accepts no " +
+		"files. This includes the sounds of audio messages that are kept here.",
+	"msfs.scaled_cache": "Memory for scaled pictures. Clients show avatars as " +
+		"<path>_100x100.jpg. The server scales such a picture once and keeps the result in " +
+		"memory. 0B: the picture is served in its original size.",
+	"msfs.scale_pixels": "Largest picture that the server scales, in pixels. A larger picture " +
+		"is served in its original size. Scaling takes about 2 bytes of memory for each pixel, " +
+		"and up to 24 for a picture made to waste memory.",
+	"msfs.s3_endpoint": "Host or host:port of an S3 server that keeps the files instead of " +
+		"the folder.",
+	"msfs.s3_bucket":     "Bucket on the S3 server. It must exist.",
+	"msfs.s3_prefix":     "Prefix of every object name in the bucket.",
+	"msfs.s3_region":     "Region of the bucket. Empty: the region that the S3 server reports.",
+	"msfs.s3_access_key": "Access key for the S3 server.",
+	"msfs.s3_secret_key": "Secret key for the S3 server.",
+	"msfs.s3_plain":      "Use HTTP instead of HTTPS to the S3 server.",
+
+	"file": "file: passes files from one client to another, or keeps them until " +
+		"the receiver fetches them.",
+	"file.listen": "TCP address for clients.",
+	"file.advertise_ip": "Address that clients are told to connect to. Empty: the host in " +
+		"listen, or this machine's own address when listen has no host.",
+	"file.advertise_port": "Port that clients are told to connect to. 0: the port in listen.",
+	"file.server_listen": "Address for message servers, or \"off\". \"auto\": :8601, opened " +
+		"when this process does not run all roles. Keep the port off the internet, because the " +
+		"server trusts every peer.",
+	"file.route": "Addresses of the route servers, which report the users that are " +
+		"online. Not needed when route runs in the same process.",
+	"file.check_online": "Check that a user is online before the user may send or fetch " +
+		"files. auto: check when route servers are known. A process that checks is ready once it " +
+		"has a link to a route server. A C++ route server does not count phones, so behind one, " +
+		"users that it reports as offline are admitted too.",
+	"file.dbproxy": "Addresses of the dbproxy servers, which hold the list of waiting " +
+		"files. The file server compares the files in its folder with this list. Not needed when " +
+		"dbproxy runs in the same process. Without an address there is no comparison. C++ " +
+		"servers do not answer it.",
+	"file.compare": "Interval at which the file server compares its folder with the list " +
+		"of waiting files. It adds a waiting file that is missing from the list because the " +
+		"sender's client ended too early. It removes an entry whose file it no longer has. It " +
+		"deletes a file that its receiver removed from the list. 0s: never.",
+	"file.compare_grace": "Age below which the comparison ignores files and entries.",
+	"file.dir": "Folder for files that wait for their receivers. Empty: the folder " +
+		"files in data_dir.",
+	"file.workers": "Number of reads and writes of files at the same time.",
+	"file.max_connections": "Maximum number of client connections at a time. The limit of open " +
+		"files lowers it.",
+	"file.max_tasks": "Maximum number of transfers that are in progress or wait. The " +
+		"server refuses more.",
+	"file.max_user_tasks": "Maximum number of transfers in progress or waiting that one user " +
+		"sends. The server refuses more.",
+	"file.quota": "Maximum number of bytes of one user's files that wait for " +
+		"receivers. An unfinished file counts with its full size.",
+	"file.min_free": "Free space on the folder's disk below which the server accepts no " +
+		"further file.",
+	"file.keep_unfinished": "Time for which an interrupted upload can be resumed.",
+	"file.keep_waiting":    "Time for which a file waits for its receiver.",
+	"file.keep_fetched": "Time for which a file stays after the server sent it to its " +
+		"receiver. The server deletes it earlier when the receiver removes it from the list, as " +
+		"clients do after a complete download.",
+	"file.upload_window": "Number of segments of 32KiB requested from an uploading client at " +
+		"once, after the first 512KiB. 1: one at a time.",
+	"file.login_deadline": "Longest time from connecting to the login to a transfer. The server " +
+		"then closes a connection without a login.",
+	"file.idle_timeout": "Silence of a client after which the server closes its connection. " +
+		"The server also closes a connection whose client owes a segment for this long. Clients " +
+		"send a heartbeat every 30s.",
+
+	"push": "push: wakes phones through the services of Apple and Google. In " +
+		"one process with msg or http it works as soon as one of the services is set up. In a " +
+		"process of its own, msg.push and http.push must hold its address.",
+	"push.listen": "Address for message servers, or \"off\". \"auto\": :8500, opened " +
+		"when this process does not run all roles. Keep the port off the internet, because the " +
+		"server trusts every peer.",
+	"push.apns_topic": "Apple: bundle id of the app. Empty: pushes for iOS are only " +
+		"logged.",
+	"push.apns_key_file": "Apple: signing key, a .p8 file. It needs apns_key_id and " +
+		"apns_team_id.",
+	"push.apns_key_id":        "Apple: id of the signing key.",
+	"push.apns_team_id":       "Apple: id of the team.",
+	"push.apns_cert_file":     "Apple: certificate, a .p12 or .pem file, instead of a signing key.",
+	"push.apns_cert_password": "Apple: password of the certificate.",
+	"push.apns_sandbox":       "Apple: use the service for apps under development.",
+	"push.apns_url":           "Address to use instead of Apple's, for tests.",
+	"push.fcm_credentials": "Google: JSON file of the service account. Empty: pushes for " +
+		"Android are only logged.",
+	"push.fcm_url": "Address to use instead of Google's, for tests.",
+	"push.queue": "Number of pushes that may wait for a service. More pushes fail " +
+		"at once.",
+	"push.workers":  "Number of pushes in flight to a service at the same time.",
+	"push.attempts": "Number of attempts for each push.",
+
+	"http": "http: calls for other systems of the company, described at " +
+		"/openapi.json. With all roles in one process it runs when apps_file is set. With serve " +
+		"--demo it runs too, so that users on the same machine can register.",
+	"http.listen": "HTTP address for other systems. Keys travel unencrypted. Put TLS in " +
+		"front, or keep the port in a trusted network.",
+	"http.url": "URL at which users reach this server to register, sent to clients " +
+		"by the login server. Empty: this machine's own address.",
+	"http.max_connections": "Maximum number of connections at a time. A quarter of the limit of " +
+		"open files lowers it. Above it, the server closes the connections that have been idle " +
+		"longest to make room.",
+	"http.apps_file": "File with the systems that may call, their keys, and the rules of " +
+		"registration. The examples include one: http/apps.toml.",
+	"http.dbproxy": "Addresses of the dbproxy servers. Not needed when dbproxy runs in " +
+		"the same process.",
+	"http.route": "Addresses of the route servers. Not needed when route runs in the " +
+		"same process.",
+	"http.push": "Addresses of the push servers, for messages sent over the HTTP API. " +
+		"Empty: no pushes are sent for these messages, unless push runs in the same process. " +
+		"msg.push_text and keys.text_key determine the text of pushes.",
+
+	"link": "Connections between servers.",
+	"link.max_frame": "Longest frame (PDU with its header) accepted from another server. A " +
+		"longer one closes the connection.",
+	"link.heartbeat":    "Time without a sent PDU after which a server sends a heartbeat.",
+	"link.timeout":      "Silence of a peer after which its connection counts as lost.",
+	"link.call_timeout": "Longest time that a peer may take to answer one request.",
+	"link.dial_timeout": "Longest time that connecting may take.",
+	"link.backoff_max": "Longest pause between two attempts to connect. The pause is at most " +
+		"400ms for the first 30s after a connection was lost, and grows after that.",
 
 	"mysql": "Used with store = \"mysql\".",
-	"mysql.master": "Database that is written to: user:password@tcp(host:3306)/teamtalk. As a flag it " +
-		"shows in the list of processes; the environment and a file do not.",
-	"mysql.slave": "A replica for reads that may be a moment old. Empty: the master.",
-	"mysql.replica_lag": "How far the slave may be behind: for this long after a write, reads of the same " +
-		"user or conversation go to the master.",
+	"mysql.master": "Data source name of the database for writes: " +
+		"user:password@tcp(host:3306)/teamtalk. Set it in the environment or in the file, " +
+		"because the list of processes shows flags.",
+	"mysql.slave": "Data source name of a replica for reads that may be slightly out of " +
+		"date. Empty: the master.",
+	"mysql.replica_lag": "Longest delay of the replica behind the master. For this long after a " +
+		"write, reads of the same user or conversation go to the master.",
 
 	"redis":          "Used with store = \"mysql\".",
-	"redis.addrs":    "Address of Redis; with a cluster, some of its nodes.",
-	"redis.username": "User of Redis' access lists. Empty: the default user.",
+	"redis.addrs":    "Address of Redis. For a cluster, addresses of some of its nodes.",
+	"redis.username": "User in the access lists of Redis. Empty: the default user.",
 	"redis.password": "Password of Redis.",
-	"redis.db":       "Number of the logical database. A cluster has only 0.",
-	"redis.cluster":  "It is a Redis Cluster. Several addresses mean that too.",
-	"redis.unread": "Where unread counts and message ids are, when they are not where the settings above " +
-		"say: redis://user:password@host:6379/1, hosts separated by commas, ?cluster=true. " +
-		"Without a host (redis:///1) only the database is another.",
-	"redis.group_set":    "The same for groups' push settings.",
-	"redis.token":        "The same for push tokens.",
-	"redis.sync":         "The same for sync marks.",
-	"redis.group_member": "The same for group members.",
+	"redis.db":       "Number of the logical database. A cluster has only database 0.",
+	"redis.cluster": "Connect to a Redis Cluster. Several addresses in addrs have the same " +
+		"effect.",
+	"redis.unread": "Redis instance of unread counts and message ids, when it is not the " +
+		"one above. Write redis://user:password@host:6379/1, with commas between hosts, and " +
+		"?cluster=true for a cluster. A URL without a host (redis:///1) changes only the " +
+		"database. Empty: the instance above.",
+	"redis.group_set": "Redis instance of the push settings of groups, written as for unread. " +
+		"Empty: the instance above.",
+	"redis.token": "Redis instance of push tokens, written as for unread. Empty: the " +
+		"instance above.",
+	"redis.sync": "Redis instance of sync marks, written as for unread. Empty: the " +
+		"instance above.",
+	"redis.group_member": "Redis instance of group members, written as for unread. Empty: the " +
+		"instance above.",
 
 	"keys": "Keys shared with the clients.",
-	"keys.text_key": "Key of the clients' text encryption, 32 bytes. Only push notifications show texts, " +
-		"and [语音] in lists of conversations is encrypted with it.",
+	"keys.text_key": "Key of the clients' text encryption, 32 bytes. The servers need it only to " +
+		"show texts in pushes and to encrypt [语音] in lists of conversations.",
 }

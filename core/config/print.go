@@ -37,7 +37,7 @@ func (c *Config) WriteEffective(w io.Writer) error {
 
 // note says what a setting takes, where its default does not show it.
 func (s Setting) note() string {
-	if words := s.tag.Get("oneof"); words != "" {
+	if words := allowedWords(s.tag); words != "" {
 		return strings.ReplaceAll(words, "|", ", ")
 	}
 	return ""
@@ -52,7 +52,7 @@ func write(w io.Writer, each func(*bufio.Writer, Setting)) error {
 			current = section
 			for _, sec := range sections {
 				if sec.name == current {
-					fmt.Fprintf(b, "\n# %s\n[%s]\n", sec.doc, sec.name)
+					fmt.Fprintf(b, "\n# %s\n[%s]\n", strings.Join(wrap(sec.doc, 100), "\n# "), sec.name)
 				}
 			}
 		}

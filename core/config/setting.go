@@ -73,8 +73,24 @@ func definition() ([]Setting, []section) {
 var common = []string{"data_dir", "store", "roles", "log.level", "admin.listen", "login.http_listen", "msg.listen", "msg.advertise_ip1",
 	"mysql.master", "redis.addrs"}
 
+// wordLists are lists of allowed words that are too long for a line with a tag.
+var wordLists = map[string]string{
+	"device_policies": "device_class|one_client|keep_first|unlimited",
+}
+
+// allowedWords returns the words that a setting with this tag allows, separated by |; "" when
+// the setting takes any word.
+func allowedWords(tag reflect.StructTag) string {
+	words := tag.Get("oneof")
+	if list, ok := wordLists[words]; ok {
+		return list
+	}
+	return words
+}
+
+// typeName returns the Type of the setting that field f holds.
 func typeName(f reflect.StructField) string {
-	if words := f.Tag.Get("oneof"); words != "" {
+	if words := allowedWords(f.Tag); words != "" {
 		return words
 	}
 	switch reflect.Zero(f.Type).Interface().(type) {

@@ -33,7 +33,7 @@ func (s Setting) check(v any) error {
 	if err := s.checkRange(v); err != nil {
 		return err
 	}
-	if words := s.tag.Get("oneof"); words != "" {
+	if words := allowedWords(s.tag); words != "" {
 		allowed := strings.Split(words, "|")
 		if got := fmt.Sprint(v); !slices.Contains(allowed, got) {
 			return fmt.Errorf("%q is none of %s", got, strings.Join(allowed, ", "))
