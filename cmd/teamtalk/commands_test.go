@@ -85,7 +85,7 @@ func commandRow(t *testing.T, tests map[string]bool, line string) (key, differs 
 // testNames returns the names of the end-to-end tests.
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
-	files, err := filepath.Glob("e2e_*_test.go")
+	files, err := filepath.Glob("e2e/*_test.go")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // listStand is a db_proxy with a list, for answers that a real one does not send.
-// cmd/teamtalk has the tests with real ones.
+// cmd/teamtalk/e2e has the tests with real ones.
 type listStand struct {
 	mu      sync.Mutex
 	rows    []*pb.ListedFile

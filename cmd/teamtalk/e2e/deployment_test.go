@@ -1,0 +1,153 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"teamtalk/sql/dbtest"
+)
+
+// settings say what a deployment is like.
+type settings struct {
+	users int      // u00001, u00002, … with the password pw, and ids that count from 1
+	files bool     // a file server too, not only all in one
+	small bool     // a server of small files too, not only all in one
+	csv   string   // users as a file instead
+	flags []string // of every server
+}
+
+// deployment is a running system.
+type deployment struct {
+	t         testing.TB
+	shape     string
+	separate  bool
+	store     []string // flags that name the store
+	servers   []*server
+	msg       [2]*server // two message servers; all in one they are the same process
+	msgAddr   [2]string  // where their clients connect
+	login     *server
+	loginTCP  string
+	files     string // small files; separate: with settings.small only
+	fileAddr  string // where clients transfer files
+	loginHTTP string
+	dbproxy   *server
+	file      *server  // separate: with settings.files only
+	peers     []string // flags that name the servers a message server needs; not all in one
+	dbAddr    string   // of dbproxy and route, for servers; separate only
+	routeAddr string
+}
+
+// forEachShape runs a test on a fresh system of each shape.
+func forEachShape(t *testing.T, s settings, run func(t *testing.T, sys *deployment)) {
+	program(t)
+	t.Run(allInOne, func(t *testing.T) { run(t, deployAllInOne(t, s)) })
+	t.Run(separate, func(t *testing.T) { run(t, deploySeparate(t, s)) })
+}
+
+// deployAllInOne runs everything in one process.
+func deployAllInOne(t testing.TB, s settings) *deployment {
+	t.Helper()
+	d := &deployment{t: t, shape: allInOne, store: []string{"--data-dir", filepath.Join(t.TempDir(), "data")}}
+	d.addUsers(s)
+	d.msgAddr[0], d.loginTCP, d.loginHTTP = reserve(t), reserve(t), reserve(t)
+	d.msgAddr[1] = d.msgAddr[0]
+	d.files, d.fileAddr = reserve(t), reserve(t)
+	all := d.server("all", s.flags, append(slices.Clone(d.store), "--msg.listen", d.msgAddr[0], "--msfs.listen", d.files, "--msfs.min-free", "0B", "--file.listen", d.fileAddr, "--file.min-free", "0B",
+		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP)...)
+	d.msg, d.login, d.dbproxy, d.file = [2]*server{all, all}, all, all, all
+	d.start()
+	return d
+}
+
+// deploySeparate runs a process for each server, and two message servers, on MariaDB and Redis.
+func deploySeparate(t testing.TB, s settings) *deployment {
+	t.Helper()
+	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
+	d := &deployment{t: t, shape: separate, separate: true,
+		store: []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr()}}
+	mustRun(t, "migrate", "--mysql.master", dsn)
+	d.addUsers(s)
+	db, route, servers := reserve(t), reserve(t), reserve(t)
+	d.dbAddr, d.routeAddr = db, route
+	d.loginTCP, d.loginHTTP = reserve(t), reserve(t)
+	d.msgAddr[0], d.msgAddr[1] = reserve(t), reserve(t)
+	d.dbproxy = d.server("dbproxy", s.flags, append(slices.Clone(d.store), "--roles", "dbproxy", "--dbproxy.listen", db)...)
+	d.server("route", s.flags, "--roles", "route", "--route.listen", route)
+	login := []string{"--roles", "login", "--login.server-listen", servers,
+		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP}
+	if s.small {
+		d.files = reserve(t)
+		d.server("msfs", s.flags, "--roles", "msfs", "--msfs.listen", d.files,
+			"--msfs.min-free", "0B", "--data-dir", filepath.Join(t.TempDir(), "small"))
+		login = append(login, "--login.msfs-prior", "http://"+d.files+"/")
+	}
+	d.login = d.server("login", s.flags, login...)
+	// A pause between attempts to connect is never long, so that tests with restarts are not.
+	d.peers = []string{"--msg.dbproxy", db, "--msg.route", route, "--msg.login", servers, "--link.backoff-max", "1s"}
+	if s.files {
+		files := reserve(t)
+		d.fileAddr = reserve(t)
+		d.file = d.server("file", s.flags, "--roles", "file", "--file.listen", d.fileAddr, "--file.server-listen", files, "--file.min-free", "0B",
+			"--file.route", route, "--file.dbproxy", db, "--link.backoff-max", "1s", "--data-dir", filepath.Join(t.TempDir(), "files"))
+		d.peers = append(d.peers, "--msg.file", files)
+	}
+	for i := range d.msg {
+		d.msg[i] = d.server(fmt.Sprint("msg", i+1), s.flags, append([]string{"--roles", "msg", "--msg.listen", d.msgAddr[i]}, d.peers...)...)
+	}
+	d.start()
+	return d
+}
+
+func (d *deployment) addUsers(s settings) {
+	d.t.Helper()
+	switch {
+	case s.csv != "":
+		mustRun(d.t, append([]string{"user", "add", "--csv", s.csv}, d.store...)...)
+	case s.users > 0:
+		mustRun(d.t, append([]string{"user", "add", "--count", fmt.Sprint(s.users), "--format", "u%05d", "--password", "pw"}, d.store...)...)
+	}
+}
+
+// server adds a server that does not run yet.
+func (d *deployment) server(name string, flags []string, args ...string) *server {
+	s := newServer(d.t, name, append(append([]string{"serve"}, args...), flags...)...)
+	d.servers = append(d.servers, s)
+	return s
+}
+
+// start runs all servers and returns when all are ready.
+func (d *deployment) start() {
+	d.t.Helper()
+	for _, s := range d.servers {
+		s.launch()
+	}
+	for _, s := range d.servers {
+		s.awaitReady()
+	}
+}
+
+// restartMsg starts the message servers anew, with other flags after their own.
+func (d *deployment) restartMsg(flags ...string) {
+	d.t.Helper()
+	for i, s := range d.msg {
+		if i == 1 && s == d.msg[0] {
+			continue
+		}
+		s.stop()
+		s.extra = flags
+		s.start()
+	}
+}
+
+// url of the login server, as clients take it.
+func (d *deployment) url() string { return "http://" + d.loginHTTP }
+
+// The shapes.
+const (
+	allInOne = "all-in-one"
+	separate = "separate"
+)

@@ -1,0 +1,232 @@
+//go:build linux
+
+package e2e
+
+import (
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
+)
+
+// line is one line of a recorded exchange.
+type line struct {
+	conn int
+	dir  string // ">", "<", "close" or "later"
+	raw  []byte
+}
+
+func (l line) command() pb.Command { return pdu.ParseHeader(l.raw).Command }
+
+// exchange is a recorded exchange.
+type exchange struct {
+	name  string
+	lines []line
+}
+
+// loadExchanges reads testdata/exchanges.txt.
+func loadExchanges(t *testing.T) []exchange {
+	t.Helper()
+	text, err := os.ReadFile("testdata/exchanges.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []exchange
+	for row := range strings.Lines(string(text)) {
+		row = strings.TrimSpace(row)
+		if strings.HasPrefix(row, "#") {
+			continue
+		}
+		if name, ok := strings.CutPrefix(row, "= "); ok {
+			all = append(all, exchange{name: name})
+			continue
+		}
+		var l line
+		var frame string
+		if n, _ := fmt.Sscan(row, &l.conn, &l.dir, &frame); n < 2 || n == 2 && l.dir != "close" && l.dir != "later" {
+			t.Fatalf("line %q", row)
+		}
+		if l.raw, err = hex.DecodeString(frame); err != nil {
+			t.Fatal(err)
+		}
+		e := &all[len(all)-1]
+		e.lines = append(e.lines, l)
+	}
+	return all
+}
+
+// deviations are what these servers do otherwise than the recorded ones, and why. Everything else is equal byte for byte, but for times.
+var deviations = map[string]struct {
+	why  string
+	edit func(t *testing.T, lines []line) []line
+}{
+	"login.ok": {"the recording ends before what every other one has: the user's own status", func(t *testing.T, lines []line) []line {
+		stat := pb.UserStat_builder{UserId: new(uint32(108)), Status: pb.UserStatType_USER_STATUS_ONLINE.Enum()}.Build()
+		return append(lines, line{1, "<", encode(t, 0, pb.IMUserStatNotify_builder{UserStat: stat}.Build())})
+	}},
+	"kick.same_type":     {"a kicked connection is closed, and hears nothing more", dropAfterKick},
+	"kick.same_class_pc": {"a kicked connection is closed, and hears nothing more", dropAfterKick},
+	"kick.pc_from_mobile": {"a kicked connection is closed, so the phone is told that the pc is gone", func(t *testing.T, lines []line) []line {
+		at := slices.IndexFunc(lines, func(l line) bool { return l.command() == pb.CmdKickPCClientRsp })
+		gone := pb.IMPCLoginStatusNotify_builder{UserId: new(uint32(724)), LoginStat: pb.UserStatType_USER_STATUS_OFFLINE.Enum()}.Build()
+		return slices.Insert(dropAfterKick(t, lines), at+1, line{2, "<", encode(t, 0, gone)})
+	}},
+	"two_servers.kick_pc_by_login_on_2": {"a kicked connection is closed, and hears nothing more", dropAfterKick},
+	"group.history":                     {"a message that is acked is on its way already: who logs in then finds it in the history", dropLatePushes},
+	"group.unread":                      {"as above", dropLatePushes},
+	"group.del_and_add_again": {"a message leaves before what is acked after it", func(_ *testing.T, lines []line) []line {
+		at := slices.IndexFunc(lines, func(l line) bool { return l.conn == 2 && l.dir == "<" && l.command() == pb.CmdGroupChangeMemberNotify })
+		lines[at], lines[at+1] = lines[at+1], lines[at]
+		return lines
+	}},
+	"two_servers.logout": {"the connection that was kicked before is closed", func(_ *testing.T, lines []line) []line {
+		return slices.DeleteFunc(lines, func(l line) bool { return l.conn == 2 })
+	}},
+}
+
+// notPlayed are the exchanges with clients that are recorded and not played, and why. Those with the file server are another matter.
+var notPlayed = map[string]string{
+	"buddy.departments":           "a row of the last seconds is told again: TestSyncSince",
+	"session.incremental":         "as above",
+	"rate.limit":                  "the acks of pipelined messages come in no order there; here see TestRate and TestPipelined",
+	"http.create_group":           "begins with the HTTP API: TestHTTPAPI",
+	"http.change_members":         "begins with the HTTP API: TestHTTPAPI",
+	"group.normal_change_refused": "begins with the HTTP API: TestNormalGroup",
+	"startup.servers_connect":     "is between servers, and one login",
+}
+
+// always is what is different everywhere: what is pushed has seq 0 and no attach_data, and nobody is told the same twice in a row, as those are in the
+// recordings who are both members and new.
+func always(t *testing.T, lines []line) []line {
+	last := map[int]string{}
+	return slices.DeleteFunc(lines, func(l line) bool {
+		if l.dir != "<" {
+			return false
+		}
+		again := l.command() == pb.CmdGroupChangeMemberNotify && last[l.conn] == string(l.raw)
+		last[l.conn] = string(l.raw)
+		return again
+	})
+}
+
+// pushed is a recorded push as it is here.
+func pushed(t *testing.T, raw []byte) []byte {
+	switch pdu.ParseHeader(raw).Command {
+	case pb.CmdMsgData:
+		m := &pb.MsgData{}
+		if err := m.ParseBody(raw[pdu.HeaderLen:]); err != nil {
+			t.Fatal(err)
+		}
+		m.AttachData = nil
+		return encode(t, 0, m)
+	case pb.CmdP2PCmdMsg:
+		var m pb.IMP2PCmdMsg
+		if err := m.ParseBody(raw[pdu.HeaderLen:]); err != nil {
+			t.Fatal(err)
+		}
+		return encode(t, 0, &m)
+	}
+	return raw
+}
+
+// dropLatePushes leaves out messages that came to a connection that was opened after they were acked.
+func dropLatePushes(_ *testing.T, lines []line) []line {
+	opened := map[int]bool{}
+	acked := map[string]bool{}
+	late := map[int]map[string]bool{}
+	return slices.DeleteFunc(lines, func(l line) bool {
+		if !opened[l.conn] {
+			opened[l.conn] = true
+			late[l.conn] = maps.Clone(acked)
+		}
+		if l.dir == ">" || l.dir == "<" {
+			switch l.command() {
+			case pb.CmdMsgData:
+				m := &pb.MsgData{}
+				if m.ParseBody(l.raw[pdu.HeaderLen:]) != nil {
+					return false
+				}
+				if l.dir == ">" {
+					acked[string(m.Data)] = true
+					return false
+				}
+				return late[l.conn][string(m.Data)]
+			}
+		}
+		return false
+	})
+}
+
+// dropAfterKick leaves out what a kicked connection hears afterwards.
+func dropAfterKick(_ *testing.T, lines []line) []line {
+	kicked := map[int]bool{}
+	return slices.DeleteFunc(lines, func(l line) bool {
+		drop := kicked[l.conn]
+		if l.dir == "<" && l.command() == pb.CmdKickUser {
+			kicked[l.conn] = true
+		}
+		return drop
+	})
+}
+
+// times are the fields that hold a time, by command: numbers, with a point where they are inside another message.
+var times = map[pb.Command]string{
+	pb.CmdLoginRes: "1", pb.CmdClientTimeRsp: "1", pb.CmdMsgData: "4", pb.CmdGetMsgListRsp: "5.3", pb.CmdGetMsgByIdRsp: "4.3",
+	pb.CmdRecentContactSessionRsp: "2.4",
+}
+
+// withoutTimes is a frame in hex with its times set to 0.
+func withoutTimes(t *testing.T, raw []byte) string {
+	t.Helper()
+	h := pdu.ParseHeader(raw)
+	body := clearField(t, raw[pdu.HeaderLen:], times[h.Command])
+	return fmt.Sprintf("%s %x %x", h.Command, raw[4:pdu.HeaderLen], body)
+}
+
+// clearField sets the number at path to 0 and leaves everything else as it is.
+func clearField(t *testing.T, b []byte, path string) []byte {
+	t.Helper()
+	head, rest, nested := strings.Cut(path, ".")
+	var out []byte
+	for len(b) > 0 {
+		tag, n := varint(t, b)
+		field := b[:n]
+		value, m := varint(t, b[n:])
+		here := fmt.Sprint(tag>>3) == head
+		switch {
+		case tag&7 == 0 && here && !nested:
+			out = append(append(out, field...), 0)
+			b = b[n+m:]
+		case tag&7 == 0:
+			out = append(out, b[:n+m]...)
+			b = b[n+m:]
+		default: // of the other kinds only lengths occur
+			inner := b[n+m : n+m+int(value)]
+			if here && nested {
+				inner = clearField(t, inner, rest)
+			}
+			out = append(append(append(out, field...), byte(len(inner))), inner...)
+			b = b[n+m+int(value):]
+		}
+	}
+	return out
+}
+
+func varint(t *testing.T, b []byte) (v uint64, n int) {
+	t.Helper()
+	for shift := 0; n < len(b); shift += 7 {
+		v |= uint64(b[n]&127) << shift
+		n++
+		if b[n-1] < 128 {
+			return v, n
+		}
+	}
+	t.Fatalf("varint %x", b)
+	return 0, 0
+}

@@ -1,0 +1,371 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// compareOften has a file server compare its files with the list all the time, and leave nothing alone because it is young.
+var compareOften = []string{"--file.compare", "20ms", "--file.compare-grace", "0s", "--file.check-online", "off"}
+
+// leftFile is the content of the files that these tests leave with the server: two segments.
+var leftFile = bytes.Repeat([]byte("two segments, or nearly "), 2500)
+
+// shelf is a system that compares all the time, with two users who say exactly what a test wants: u00001 leaves files for u00002.
+type shelf struct {
+	*deployment
+	t                *testing.T
+	sender, receiver *wire
+	from, to         uint32
+	seq              uint16
+}
+
+// forShelves runs a test on a system of each shape.
+func forShelves(t *testing.T, flags []string, run func(t *testing.T, s *shelf)) {
+	forEachShape(t, shelfSettings(flags...), func(t *testing.T, sys *deployment) { run(t, newShelf(t, sys)) })
+}
+
+func shelfSettings(flags ...string) settings {
+	return settings{users: 3, files: true, flags: append(slices.Clone(compareOften), flags...)}
+}
+
+func newShelf(t *testing.T, sys *deployment) *shelf {
+	awaitFileServer(t, sys)
+	s := &shelf{deployment: sys, t: t, seq: 100}
+	s.sender, s.from = loggedIn(t, sys.msgAddr[0], "u00001", android)
+	s.receiver, s.to = loggedIn(t, sys.msgAddr[1], "u00002", android) // a phone: nobody tells it of files, it has to ask
+	return s
+}
+
+// task has a transfer made of a file that is to wait.
+func (s *shelf) task() string {
+	s.t.Helper()
+	rsp := &pb.IMFileRsp{}
+	until(s.t, "a transfer, from a file server that may have been started just now", func() bool {
+		s.seq++
+		s.sender.send(s.seq, pb.IMFileReq_builder{FromUserId: &s.from, ToUserId: &s.to, FileName: new("left.txt"), FileSize: new(uint32(len(leftFile))),
+			TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum()}.Build())
+		s.sender.expectSeq(s.seq, rsp)
+		return rsp.GetResultCode() == 0
+	})
+	return rsp.GetTaskId()
+}
+
+// in logs in to a transfer at the file server.
+func (s *shelf) in(user uint32, task string, role pb.ClientFileRole) *wire {
+	s.t.Helper()
+	w := dial(s.t, s.fileAddr)
+	w.send(1, pb.IMFileLoginReq_builder{UserId: &user, TaskId: &task, FileRole: &role}.Build())
+	rsp := &pb.IMFileLoginRsp{}
+	if w.expectSeq(1, rsp); rsp.GetResultCode() != 0 {
+		s.t.Fatalf("login to the transfer: %v", rsp)
+	}
+	return w
+}
+
+// upload brings a file to the file server, and says nothing of it to anybody: the client dies then.
+func (s *shelf) upload() string {
+	s.t.Helper()
+	task := s.task()
+	w := s.in(s.from, task, pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD)
+	defer w.Close()
+	for at := 0; at < len(leftFile); {
+		pull := &pb.IMFilePullDataReq{}
+		seq := w.expect(pull)
+		at = int(pull.GetOffset())
+		data := leftFile[at : at+int(pull.GetDataSize())]
+		w.send(seq, pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: &task, UserId: &s.from, Offset: new(uint32(at)), FileData: data}.Build())
+		at += len(data)
+	}
+	state := &pb.IMFileState{}
+	if w.expect(state); state.GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
+		s.t.Fatalf("upload ended with %v", state)
+	}
+	return task
+}
+
+// pull fetches a piece of a file.
+func (s *shelf) pull(w *wire, task string, at int) int {
+	s.t.Helper()
+	w.send(3, pb.IMFilePullDataReq_builder{TaskId: &task, UserId: &s.to, TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(), Offset: new(uint32(at)),
+		DataSize: new(uint32(32 << 10))}.Build())
+	rsp := &pb.IMFilePullDataRsp{}
+	w.expectSeq(3, rsp)
+	if n := len(rsp.GetFileData()); rsp.GetResultCode() != 0 || n == 0 || !bytes.Equal(rsp.GetFileData(), leftFile[at:at+n]) {
+		s.t.Fatalf("at %d: code %d, %d bytes", at, rsp.GetResultCode(), n)
+	}
+	return at + len(rsp.GetFileData())
+}
+
+// fetch fetches a file, and says nothing of it to anybody.
+func (s *shelf) fetch(task string) {
+	s.t.Helper()
+	w := s.in(s.to, task, pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD)
+	defer w.Close()
+	for at := 0; at < len(leftFile); {
+		at = s.pull(w, task, at)
+	}
+	w.expect(&pb.IMFileState{})
+}
+
+// note says that a file is there.
+func (s *shelf) note(task string) {
+	s.t.Helper()
+	s.sender.send(0, pb.IMFileAddOfflineReq_builder{FromUserId: &s.from, ToUserId: &s.to, TaskId: &task, FileName: new("left.txt"),
+		FileSize: new(uint32(len(leftFile)))}.Build())
+}
+
+// takeOff takes a file off the list.
+func (s *shelf) takeOff(task string) {
+	s.t.Helper()
+	s.receiver.send(0, pb.IMFileDelOfflineReq_builder{FromUserId: &s.from, ToUserId: &s.to, TaskId: &task}.Build())
+}
+
+// list is what waits for the receiver.
+func (s *shelf) list() map[string]bool {
+	s.t.Helper()
+	rsp := &pb.IMFileHasOfflineRsp{}
+	s.seq++
+	s.receiver.send(s.seq, pb.IMFileHasOfflineReq_builder{UserId: &s.to}.Build())
+	s.receiver.expectSeq(s.seq, rsp)
+	all := map[string]bool{}
+	for _, f := range rsp.GetOfflineFileList() {
+		if f.GetFromUserId() == s.from && f.GetFileName() == "left.txt" && f.GetFileSize() == uint32(len(leftFile)) {
+			all[f.GetTaskId()] = true
+		}
+	}
+	return all
+}
+
+// awaitList waits until exactly these files wait for the receiver.
+func (s *shelf) awaitList(what string, tasks ...string) {
+	s.t.Helper()
+	var got map[string]bool
+	ok := eventually(func() bool {
+		got = s.list()
+		return len(got) == len(tasks) && !slices.ContainsFunc(tasks, func(task string) bool { return !got[task] })
+	})
+	if !ok {
+		s.t.Fatalf("%s: listed %v, want %v", what, got, tasks)
+	}
+}
+
+// compared waits for two comparisons that begin now and end as wanted: done or failed.
+func (s *shelf) compared(result string) {
+	s.t.Helper()
+	ended := func() float64 { return s.file.metric("teamtalk_file_list_comparisons_total", strconv.Quote(result)) }
+	before := ended()
+	until(s.t, "two comparisons that are "+result, func() bool { return ended() >= before+2 })
+}
+
+// inSpool waits until the file server has so many files.
+func (s *shelf) inSpool(n float64) {
+	s.t.Helper()
+	until(s.t, "other files in the spool", func() bool { return s.file.metric("teamtalk_file_spool_files", "") == n })
+}
+
+// TestFileNotNoted: a client dies between the end of its upload and the word about it, and so does the file server; the receiver finds the file all the same.
+func TestFileNotNoted(t *testing.T) {
+	t.Parallel()
+	forShelves(t, nil, func(t *testing.T, s *shelf) {
+		first := s.upload()
+		s.awaitList("not noted", first)
+		s.note(first) // the client was only slow
+		s.file.extra = []string{"--file.compare", "0s"}
+		s.restartFile((*server).stop)
+		second := s.upload()
+		s.file.extra = nil
+		s.restartFile((*server).kill)
+		s.awaitList("not noted before kill -9", first, second)
+		for _, task := range []string{first, second} {
+			s.fetch(task)
+			s.takeOff(task)
+		}
+		s.awaitList("taken off")
+		s.inSpool(0)
+		s.compared("done")
+		if n := s.file.metric("teamtalk_file_list_repairs_total", ""); n != 1 { // since its start
+			t.Errorf("%v repairs", n)
+		}
+	})
+}
+
+// separateShelf is a system of separate servers.
+func separateShelf(t *testing.T) *shelf {
+	program(t)
+	return newShelf(t, deploySeparate(t, shelfSettings("--link.call-timeout", "1s")))
+}
+
+// spoolDir is the folder of the files that wait.
+func (s *shelf) spoolDir() string {
+	i := slices.Index(s.file.args, "--data-dir")
+	return filepath.Join(s.file.args[i+1], "files")
+}
+
+// moveFiles moves the files of a pattern to a folder.
+func moveFiles(t testing.TB, pattern, to string) {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no files %s: %v", pattern, err)
+	}
+	for _, name := range names {
+		if err := os.Rename(name, filepath.Join(to, filepath.Base(name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// restartFile ends the file server and starts it again. In one process that is everybody: the users log in again.
+func (s *shelf) restartFile(end func(*server)) {
+	s.t.Helper()
+	if !s.separate {
+		s.sender.Close()
+		s.receiver.Close()
+	}
+	linked := func(want float64) {
+		s.t.Helper()
+		for _, m := range s.msg {
+			until(s.t, "the links to the file server", func() bool { return m.metric("teamtalk_link_up", `peer="file"`) == want })
+		}
+	}
+	end(s.file)
+	if s.separate {
+		linked(0)
+	}
+	s.file.start()
+	linked(1)
+	if !s.separate {
+		s.sender, _ = loggedIn(s.t, s.msgAddr[0], "u00001", android)
+		s.receiver, _ = loggedIn(s.t, s.msgAddr[1], "u00002", android)
+	}
+}
+
+// TestFileLost: files are gone from the file server's disk. Their rows go, and those of files that others have stay; and a file that comes back is listed again.
+func TestFileLost(t *testing.T) {
+	t.Parallel()
+	forShelves(t, nil, func(t *testing.T, s *shelf) {
+		kept, lost := s.upload(), s.upload()
+		host, port, _ := net.SplitHostPort(s.fileAddr)
+		number, _ := strconv.ParseUint(port, 10, 32)
+		const uuid = "6bd466b8-85bd-4ec3-94a6-01886865f3e0"
+		others := []string{uuid, im.MarkTask("7"+uuid[1:], im.ServerMark(host, uint32(number))), im.SealTask("8"+uuid[1:], "10.9.9.9", 8600)}
+		for _, task := range append(others, kept, lost) {
+			s.note(task)
+		}
+		s.awaitList("noted", append(others, kept, lost)...)
+		if im.TaskMark(others[1]) != im.TaskMark(kept) {
+			t.Errorf("%s is not like an id of this server, %s", others[1], kept)
+		}
+		folder, away := s.spoolDir(), t.TempDir()
+		s.restartFile(func(f *server) {
+			f.kill()
+			moveFiles(t, filepath.Join(folder, lost+".*"), away)
+		})
+		s.awaitList("lost", append(others, kept)...)
+		s.compared("done")
+		s.awaitList("others'", append(others, kept)...)
+		s.restartFile(func(f *server) {
+			f.stop()
+			moveFiles(t, filepath.Join(away, "*"), folder)
+		})
+		s.awaitList("found again", append(others, kept, lost)...)
+	})
+}
+
+// TestFileFetchedRowLeft: a client fetches a file and dies before it takes it off the list. The row stays as long as the file does, and goes with it.
+func TestFileFetchedRowLeft(t *testing.T) {
+	t.Parallel()
+	forShelves(t, nil, func(t *testing.T, s *shelf) {
+		task := s.upload()
+		s.awaitList("not noted", task)
+		s.fetch(task)
+		s.compared("done")
+		s.awaitList("fetched: its last bytes may not have come", task)
+		s.fetch(task)
+		s.file.extra = []string{"--file.keep-fetched", "0s"}
+		s.restartFile((*server).stop)
+		s.awaitList("expired")
+		s.inSpool(0)
+	})
+}
+
+// TestFileTakenOff: the file server hears when a receiver takes a file off its list. Another device that is fetching it gets all of it.
+func TestFileTakenOff(t *testing.T) {
+	t.Parallel()
+	forShelves(t, []string{"--file.compare", "0s"}, func(t *testing.T, s *shelf) { // so that it is the message server's word that counts
+		refused, fetched := s.upload(), s.upload()
+		s.note(refused)
+		s.note(fetched)
+		s.awaitList("noted", refused, fetched)
+		s.takeOff(refused)
+		s.inSpool(1)
+		device := s.in(s.to, fetched, pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD)
+		at := s.pull(device, fetched, 0)
+		s.takeOff(fetched)
+		s.awaitList("both taken off")
+		for at < len(leftFile) {
+			at = s.pull(device, fetched, at)
+		}
+		device.expect(&pb.IMFileState{})
+		s.inSpool(1)
+		device.Close()
+		s.inSpool(0)
+	})
+}
+
+// TestFileTakenOffUnheard: the file server is down when a receiver takes a file off its list, and finds out later.
+func TestFileTakenOffUnheard(t *testing.T) {
+	t.Parallel()
+	s := separateShelf(t)
+	task := s.upload()
+	s.awaitList("not noted", task)
+	s.file.kill()
+	s.takeOff(task)
+	s.awaitList("taken off")
+	s.file.start()
+	s.inSpool(0)
+	s.awaitList("still taken off")
+}
+
+// warnings is how often the file server's log says that files were not compared.
+func (s *shelf) warnings() int {
+	s.t.Helper()
+	log, err := os.ReadFile(s.file.log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return bytes.Count(log, []byte("level=WARN msg=\"files not compared"))
+}
+
+// TestFileCompareWithoutDBProxy: while no db_proxy answers nothing is removed on either side, and the log says so once.
+func TestFileCompareWithoutDBProxy(t *testing.T) {
+	t.Parallel()
+	s := separateShelf(t)
+	task := s.upload()
+	s.awaitList("not noted", task)
+	s.compared("done") // only the first failure after a success is logged
+	before := s.warnings()
+	s.dbproxy.kill()
+	s.compared("failed")
+	s.inSpool(1)
+	s.dbproxy.start()
+	s.compared("done")
+	s.inSpool(1)
+	until(t, "the message server to be linked again", func() bool { return s.msg[1].probe("/readyz") == http.StatusOK })
+	s.awaitList("after all", task)
+	if n := s.warnings() - before; n != 1 {
+		t.Errorf("the log says %d times that files were not compared", n)
+	}
+}

@@ -1,0 +1,290 @@
+//go:build linux
+
+package e2e
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"teamtalk/proto/pb"
+)
+
+// refused logs in and expects to be refused for name or password, and the connection closed.
+func refused(t *testing.T, addr, name, password string) {
+	t.Helper()
+	w := dial(t, addr)
+	res := w.tryLogin(name, password, android)
+	if res.GetResultCode() != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED || res.GetResultString() == "" || res.HasUserInfo() {
+		t.Errorf("login of %s: %v %q, user %v; want it refused", name, res.GetResultCode(), res.GetResultString(), res.HasUserInfo())
+	}
+	w.closed()
+}
+
+// accepted logs in and out.
+func accepted(t *testing.T, addr, name, password string) {
+	t.Helper()
+	w := dial(t, addr)
+	res := w.tryLogin(name, password, android)
+	if res.GetResultCode() != pb.ResultType_REFUSE_REASON_NONE {
+		t.Errorf("login of %s: %v %q", name, res.GetResultCode(), res.GetResultString())
+		return
+	}
+	w.send(2, &pb.IMLogoutReq{})
+	w.expectSeq(2, &pb.IMLogoutRsp{})
+	w.closed()
+}
+
+func TestLogins(t *testing.T) {
+	forEachShape(t, settings{users: 5}, func(t *testing.T, sys *deployment) {
+		addr := sys.msgAddr[0]
+		accepted(t, addr, "u00001", "pw")
+		refused(t, addr, "nobody", "pw")
+		refused(t, addr, "u00001", "wrong")
+		refused(t, addr, "u00001", "")
+
+		// Nine different wrong passwords in a row lock nobody out, ten do, on every message server; others are not concerned. The
+		// same one again does not count. All at once, as each answer waits longer than the one before.
+		guess := func(name string, times int) {
+			t.Helper()
+			var all []*wire
+			for i := range 2 * times {
+				w := dial(t, sys.msgAddr[i%2])
+				w.send(1, loginReq(name, "guess "+strconv.Itoa(i/2), android))
+				all = append(all, w)
+			}
+			for _, w := range all {
+				w.expectSeq(1, &pb.IMLoginRes{})
+				w.closed()
+			}
+		}
+		guess("u00003", 9)
+		accepted(t, addr, "u00003", "pw")
+		guess("u00002", 10)
+		refused(t, addr, "u00002", "pw")
+		refused(t, sys.msgAddr[1], "u00002", "pw")
+		accepted(t, addr, "u00003", "pw")
+
+		// Users are looked after beside the running servers.
+		admin := func(args ...string) { mustRun(t, append(append([]string{"user"}, args...), sys.store...)...) }
+		admin("disable", "u00004")
+		refused(t, addr, "u00004", "pw")
+		admin("enable", "u00004")
+		accepted(t, addr, "u00004", "pw")
+		admin("passwd", "u00005", "--password", "new")
+		refused(t, addr, "u00005", "pw")
+		accepted(t, addr, "u00005", "new")
+		admin("add", "late", "--password", "pw")
+		accepted(t, addr, "late", "pw")
+	})
+}
+
+// TestRefusedLogins: a client that repeats a login that was refused waits longer each time.
+func TestRefusedLogins(t *testing.T) {
+	t.Parallel()
+	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
+		addr := sys.msgAddr[0]
+		for least := range 3 {
+			start := time.Now()
+			refused(t, addr, "u00001", "wrong")
+			if took := time.Since(start); took < time.Duration(least)*time.Second {
+				t.Errorf("refusal %d answered after %v", least+1, took)
+			}
+		}
+		accepted(t, addr, "u00001", "pw")
+
+		// A client of a type that nobody knows is told so.
+		w := dial(t, addr)
+		res := w.tryLogin("u00001", "pw", 9)
+		if res.GetResultCode() != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED || !strings.Contains(res.GetResultString(), "client_type") {
+			t.Errorf("answer %v", res)
+		}
+		w.closed()
+	})
+}
+
+// TestKickedConnection: a kicked client that goes on sending hears nothing more, and is closed
+// two seconds after the notice. When it logs in again it waits for its turn.
+func TestKickedConnection(t *testing.T) {
+	t.Parallel()
+	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
+		addr := sys.msgAddr[0]
+		old, user := loggedIn(t, addr, "u00001", windows)
+		sender, _ := loggedIn(t, addr, "u00002", android)
+		start := time.Now()
+		next, _ := loggedIn(t, addr, "u00001", mac)
+		old.expectSeq(0, &pb.IMKickUser{})
+		old.send(2, &pb.IMHeartBeat{})
+		old.send(3, text(2, "too late"))
+		sender.send(4, text(user, "news"))
+		next.heard(next.hear(2, user, 1, "news"))
+		sender.acked(4, user)
+		old.closed()
+		if took := time.Since(start); took < 1900*time.Millisecond {
+			t.Errorf("closed after %v", took)
+		}
+		loggedIn(t, addr, "u00001", windows)
+		if took := time.Since(start); took < 4900*time.Millisecond {
+			t.Errorf("logged in again after %v", took)
+		}
+		kicked(t, next, user, replaced)
+	})
+}
+
+// TestDiscovery asks the login server in both ways.
+func TestDiscovery(t *testing.T) {
+	forEachShape(t, settings{}, func(t *testing.T, sys *deployment) {
+		ask := func() map[string]any {
+			resp, err := admins.Get(sys.url() + "/msg_server")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != http.StatusOK {
+				t.Fatalf("status %d, %v", resp.StatusCode, err)
+			}
+			if typ := resp.Header.Get("Content-Type"); typ != "text/html; charset=utf-8" {
+				t.Fatalf("type %q", typ)
+			}
+			answer := map[string]any{}
+			if err := json.Unmarshal(text, &answer); err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			return answer
+		}
+		seen := map[string]bool{}
+		until(t, "each message server to be named", func() bool {
+			answer := ask()
+			port, ok := answer["port"].(string)
+			if !ok || answer["code"] != 0.0 {
+				t.Fatalf("answer %v", answer)
+			}
+			seen[net.JoinHostPort(answer["priorIP"].(string), port)] = true
+			return seen[sys.msgAddr[0]] && seen[sys.msgAddr[1]]
+		})
+
+		w := dial(t, sys.loginTCP)
+		w.send(1, &pb.IMMsgServReq{})
+		rsp := &pb.IMMsgServRsp{}
+		w.expectSeq(1, rsp)
+		if at := net.JoinHostPort(rsp.GetPriorIp(), strconv.Itoa(int(rsp.GetPort()))); rsp.GetResultCode() != 0 || !seen[at] {
+			t.Errorf("answer %v", rsp)
+		}
+		w.closed()
+
+		if !sys.separate {
+			return
+		}
+		for _, s := range sys.msg {
+			s.stop()
+		}
+		until(t, "no message server to be there", func() bool { return ask()["code"] == 1.0 })
+		w = dial(t, sys.loginTCP)
+		w.send(1, &pb.IMMsgServReq{})
+		w.expectSeq(1, rsp)
+		if rsp.GetResultCode() != pb.ResultType_REFUSE_REASON_NO_MSG_SERVER {
+			t.Errorf("answer %v", rsp)
+		}
+		w.closed()
+		for _, s := range sys.msg {
+			s.start()
+		}
+	})
+}
+
+// kicked expects to be told that another login replaced this one, and the connection closed.
+func kicked(t *testing.T, w *wire, user uint32, reason pb.KickReasonType) {
+	t.Helper()
+	k := &pb.IMKickUser{}
+	w.expectSeq(0, k)
+	if k.GetUserId() != user || k.GetKickReason() != reason {
+		t.Errorf("kick %v, want user %d, reason %v", k, user, reason)
+	}
+	w.closed()
+}
+
+const (
+	replaced = pb.KickReasonType_KICK_REASON_DUPLICATE_USER
+	byPhone  = pb.KickReasonType_KICK_REASON_MOBILE_KICK
+)
+
+// TestDevicePolicies logs one user in on several devices, on different message servers where there are two.
+func TestDevicePolicies(t *testing.T) {
+	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
+		here, there := sys.msgAddr[0], sys.msgAddr[1]
+		t.Run("device_class", func(t *testing.T) {
+			pc, user := loggedIn(t, here, "u00001", windows)
+			phone, _ := loggedIn(t, there, "u00001", ios)
+			pc2, _ := loggedIn(t, there, "u00001", mac)
+			kicked(t, pc, user, replaced)
+			phone2, _ := loggedIn(t, here, "u00001", android)
+			kicked(t, phone, user, replaced)
+			pc3, _ := loggedIn(t, there, "u00001", windows)
+			kicked(t, pc2, user, replaced)
+			for _, w := range []*wire{phone2, pc3} {
+				w.alive()
+			}
+
+			// A phone ends the pc's session, wherever it is; a pc ends nobody's.
+			kick := pb.IMKickPCClientReq_builder{UserId: new(user)}.Build()
+			pc3.send(5, kick)
+			pc3.alive()
+			phone2.send(5, kick)
+			phone2.expectSeq(5, &pb.IMKickPCClientRsp{})
+			kicked(t, pc3, user, byPhone)
+			phone2.alive()
+			phone2.Close()
+		})
+		t.Run("one_client", func(t *testing.T) {
+			sys.restartMsg("--msg.device-policy", "one_client")
+			pc, user := loggedIn(t, here, "u00001", windows)
+			phone, _ := loggedIn(t, there, "u00001", ios)
+			kicked(t, pc, user, replaced)
+			pc, _ = loggedIn(t, there, "u00001", windows)
+			kicked(t, phone, user, replaced)
+			pc.alive()
+			pc.Close()
+		})
+		t.Run("keep_first", func(t *testing.T) {
+			sys.restartMsg("--msg.device-policy", "keep_first")
+			pc, _ := loggedIn(t, here, "u00001", windows)
+			for _, addr := range []string{here, there} {
+				w := dial(t, addr)
+				if res := w.tryLogin("u00001", "pw", mac); res.GetResultCode() == pb.ResultType_REFUSE_REASON_NONE {
+					t.Errorf("a second pc got in")
+				}
+				w.closed()
+			}
+			phone, _ := loggedIn(t, there, "u00001", ios)
+			for _, w := range []*wire{pc, phone} {
+				w.alive()
+				w.Close()
+			}
+			until(t, "a pc to get in when the first is gone", func() bool {
+				w := dial(t, there)
+				defer w.Close()
+				return w.tryLogin("u00001", "pw", mac).GetResultCode() == pb.ResultType_REFUSE_REASON_NONE
+			})
+		})
+		t.Run("unlimited", func(t *testing.T) {
+			sys.restartMsg("--msg.device-policy", "unlimited")
+			var all []*wire
+			for _, addr := range []string{here, there, here} {
+				w, _ := loggedIn(t, addr, "u00001", windows)
+				all = append(all, w)
+			}
+			other, user := loggedIn(t, there, "u00002", android)
+			other.send(3, text(1, "to all of you"))
+			for _, w := range all {
+				w.heard(w.hear(user, 1, 1, "to all of you"))
+			}
+			other.acked(3, 1)
+		})
+	})
+}

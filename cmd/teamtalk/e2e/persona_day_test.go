@@ -1,0 +1,468 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"slices"
+	"testing"
+	"time"
+
+	"teamtalk/cmd/teamtalk/internal/persona"
+	"teamtalk/proto/pb"
+)
+
+// Limits of the day.
+const (
+	// longWait is the day's msg.ack_wait until its outages: an ack that waits for a receiver
+	// that never answers cannot be mistaken for a slow one.
+	longWait = 25 * time.Second
+	// slowAck is what no ack takes while nothing is down, on the slowest machine.
+	slowAck = 5 * time.Second
+	// mostLogins is how often one client may ask to log in during the day.
+	mostLogins = 10
+)
+
+// TestPersonaDay runs a day with every client on both sides: each sends to each. All messages
+// are shown once and in order by every client, no ack waits for a receiver that never answers,
+// and nobody hammers the servers.
+func TestPersonaDay(t *testing.T) {
+	t.Parallel()
+	s := settings{users: 2 * len(persona.All()), files: true, small: true,
+		flags: []string{"--msg.ack-wait", longWait.String(), "--msg.redeliver-after", "10s",
+			"--msg.rate", "0"}}
+	forEachShape(t, s, func(t *testing.T, sys *deployment) {
+		d := newDay(t, sys)
+		for _, part := range []struct {
+			name string
+			run  func(d *day)
+		}{
+			{"contacts", (*day).contacts}, {"texts", (*day).singleTexts},
+			{"open chats", (*day).openChats}, {"group", (*day).groupTexts},
+			{"own copies", (*day).ownCopies}, {"sounds", (*day).sounds},
+			{"pictures", (*day).pictures}, {"files", (*day).offlineFiles},
+			{"read", (*day).readAll}, {"acks", (*day).acks},
+			{"outages", (*day).outages}, {"kicks", (*day).kicks},
+			{"relogin", (*day).relogin},
+		} {
+			began := time.Now()
+			part.run(d)
+			t.Logf("%s: %.1f s", part.name, time.Since(began).Seconds())
+			if t.Failed() {
+				t.Logf("failed in %q", part.name)
+			}
+		}
+		d.moderate()
+	})
+}
+
+// contacts checks that everybody has all contacts and the status of a pc.
+func (d *day) contacts() {
+	d.t.Helper()
+	for _, c := range d.everybody() {
+		if got, want := c.Users(), 2*len(d.left); got != want {
+			d.t.Errorf("%s has %d contacts of %d", c.Name(), got, want)
+		}
+	}
+	ids := []uint32{d.right[0].Self(), d.right[2].Self()} // windows and ios
+	for _, c := range d.left {
+		req := pb.IMUsersInfoReq_builder{UserId: new(c.Self()), UserIdList: ids}.Build()
+		infos := ask[*pb.IMUsersInfoRsp](d, c, req).GetUserInfoList()
+		if len(infos) != len(ids) {
+			d.t.Errorf("%s: infos of %d users, want %d", c.Name(), len(infos), len(ids))
+		}
+	}
+	windows := d.left[0]
+	until(d.t, "windows to hear the status of the others", func() bool {
+		return windows.Status(ids[0]) != 0 && windows.Status(ids[1]) != 0
+	})
+	// Status is that of a pc: a phone alone does not count.
+	const online, offline = pb.UserStatType_USER_STATUS_ONLINE, pb.UserStatType_USER_STATUS_OFFLINE
+	pc, phone := windows.Status(ids[0]), windows.Status(ids[1])
+	if pc != online || phone != offline {
+		d.t.Errorf("windows sees a pc as %v and a phone as %v", pc, phone)
+	}
+}
+
+// singleTexts has each side write to each of the other, and each of those answer.
+func (d *day) singleTexts() {
+	d.t.Helper()
+	for range 2 {
+		for _, l := range d.left {
+			for _, r := range d.right {
+				d.say(l, user(r))
+			}
+		}
+		d.quiet("texts")
+		for _, r := range d.right {
+			for _, l := range d.left {
+				d.say(r, user(l))
+			}
+		}
+		d.quiet("answers")
+	}
+}
+
+// openChats repeats this with the conversations open: each message is read at once.
+func (d *day) openChats() {
+	d.t.Helper()
+	for _, l := range d.left {
+		for _, r := range d.right {
+			r.Open(user(l))
+			l.Open(user(r))
+		}
+	}
+	d.singleTexts()
+	for _, l := range d.left {
+		for _, r := range d.right {
+			r.CloseChat(user(l))
+			l.CloseChat(user(r))
+		}
+	}
+}
+
+// groupTexts has everybody write to one group.
+func (d *day) groupTexts() {
+	d.t.Helper()
+	var members []uint32
+	for _, c := range slices.Concat(d.left, d.right) {
+		members = append(members, c.Self())
+	}
+	boss := d.left[0]
+	rsp := ask[*pb.IMGroupCreateRsp](d, boss, pb.IMGroupCreateReq_builder{
+		UserId: new(boss.Self()), GroupType: pb.GroupType_GROUP_TYPE_TMP.Enum(),
+		GroupName: new("a day"), GroupAvatar: new(""), MemberIdList: members}.Build())
+	if rsp.GetResultCode() != 0 {
+		d.t.Fatalf("group not created: %d", rsp.GetResultCode())
+	}
+	d.group = persona.Peer{ID: rsp.GetGroupId(), Group: true}
+	for range 2 {
+		for _, c := range slices.Concat(d.left, d.right) {
+			d.say(c, d.group)
+		}
+		d.quiet("group texts")
+	}
+}
+
+// ownCopies has the other devices of the left write: the first device shows it too.
+func (d *day) ownCopies() {
+	d.t.Helper()
+	for i, c := range d.second {
+		for _, r := range d.right {
+			d.say(c, user(r))
+		}
+		d.say(c, d.group)
+		d.say(d.left[i], d.group)
+	}
+	d.quiet("own copies")
+}
+
+// sounds sends a sound from each to each.
+func (d *day) sounds() {
+	d.t.Helper()
+	for i, l := range d.left {
+		for j, r := range d.right {
+			data := binary.BigEndian.AppendUint32(nil, 3)
+			data = append(data, bytes.Repeat([]byte{byte(i), byte(j)}, 500)...)
+			l.Send(user(r), pb.MsgType_MSG_TYPE_SINGLE_AUDIO, data)
+		}
+	}
+	d.quiet("sounds")
+}
+
+// picture is a photograph of nothing.
+func picture(t testing.TB) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, image.NewGray(image.Rect(0, 0, 400, 300)), nil); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// pictures sends a picture from each to each, and gives everybody an avatar.
+func (d *day) pictures() {
+	d.t.Helper()
+	photo := picture(d.t)
+	for _, l := range d.left {
+		url, err := l.Upload("photo_400x300.jpg", photo)
+		if err != nil {
+			d.t.Errorf("%s: %v", l.Name(), err)
+			continue
+		}
+		for _, r := range d.right {
+			r, text := r, "&$#@~^@[{:"+url+":}]&$~@#@ "+l.Name()
+			l.Text(user(r), d.cipher.Encrypt(text))
+			if got, err := r.Picture(url); err != nil || !bytes.Equal(got, photo) {
+				d.t.Errorf("%s fetches the picture of %s: %d bytes of %d, %v", r.Name(), l.Name(),
+					len(got), len(photo), err)
+			}
+			if err := r.Avatar(url); err != nil {
+				d.t.Errorf("%s fetches the avatar of %s: %v", r.Name(), l.Name(), err)
+			}
+		}
+		rsp := ask[*pb.IMChangeAvatarRsp](d, l, pb.IMChangeAvatarReq_builder{
+			UserId: new(l.Self()), AvatarUrl: &url}.Build())
+		if rsp.GetResultCode() != 0 {
+			d.t.Errorf("%s: avatar refused: %d", l.Name(), rsp.GetResultCode())
+		}
+	}
+	d.quiet("pictures")
+}
+
+// offlineFiles sends a file from each client that can to each that can.
+func (d *day) offlineFiles() {
+	d.t.Helper()
+	data := bytes.Repeat([]byte("file "), 20_000)
+	for _, l := range d.left {
+		for _, r := range d.right {
+			if !l.Persona().Files || !r.Persona().Files {
+				continue
+			}
+			name := l.Persona().Name + ".txt"
+			if err := l.SendFile(bounded(d.t), r.Self(), name, data); err != nil {
+				d.t.Errorf("%s sends a file: %v", l.Name(), err)
+				continue
+			}
+			var notice *pb.IMFileNotify
+			until(d.t, r.Name()+" to be told of "+name, func() bool {
+				for _, n := range r.Notices() {
+					if n.GetFileName() == name && n.GetOfflineReady() == 1 {
+						notice = n
+					}
+				}
+				return notice != nil
+			})
+			got, err := r.FetchFile(bounded(d.t), notice)
+			if err != nil || !bytes.Equal(got, data) {
+				d.t.Errorf("%s fetches %s: %d bytes, want %d, %v", r.Name(), name, len(got),
+					len(data), err)
+			}
+		}
+	}
+}
+
+// readAll has the right open every conversation. The server then knows of nothing unread, and
+// read acks did not multiply.
+func (d *day) readAll() {
+	d.t.Helper()
+	for _, c := range d.everybody() {
+		for _, o := range slices.Concat(d.left, d.right) {
+			if p := user(o); len(c.Shown(p)) > 0 {
+				c.Open(p)
+				c.CloseChat(p)
+			}
+		}
+		c.Open(d.group)
+		c.CloseChat(d.group)
+	}
+	for _, c := range d.everybody() {
+		until(d.t, c.Name()+" to have read everything", func() bool {
+			req := pb.IMUnreadMsgCntReq_builder{UserId: new(c.Self())}.Build()
+			return ask[*pb.IMUnreadMsgCntRsp](d, c, req).GetTotalCnt() == 0
+		})
+	}
+	for _, c := range d.everybody() {
+		// A read ack for each message and each conversation opened, and one answer to each
+		// device's: more is an echo.
+		s := c.Stats()
+		if most := 4 * (s.Pushed + 8*len(d.left)); s.ReadAcks > most {
+			d.t.Errorf("%s sent %d read acks, heard %d notifies", c.Name(), s.ReadAcks,
+				s.ReadNotify)
+		}
+	}
+}
+
+// acks checks that no ack waited for a receiver that never answers, and that nothing was
+// delivered twice.
+func (d *day) acks() {
+	d.t.Helper()
+	var took []time.Duration
+	for _, c := range d.everybody() {
+		slow := 0
+		for _, s := range c.Sends() {
+			took = append(took, s.Took)
+			if s.Took > slowAck {
+				slow++
+			}
+		}
+		if slow > 0 {
+			d.t.Errorf("%s: %d acks took more than %v", c.Name(), slow, slowAck)
+		}
+		if n := c.Stats().Repeated; n > 0 {
+			d.t.Errorf("%s: %d messages delivered twice", c.Name(), n)
+		}
+	}
+	d.ordered()
+	slices.Sort(took)
+	d.t.Logf("%d acks: median %v, p99 %v, max %v", len(took), took[len(took)/2],
+		took[len(took)*99/100], took[len(took)-1])
+	for _, m := range d.messageServers() {
+		if n := m.metric("teamtalk_msg_ack_timeouts_total", ""); n > 0 {
+			d.t.Errorf("%s: %v acks waited %v in vain", m.name, n, longWait)
+		}
+		if n := m.metric("teamtalk_msg_redelivered_total", ""); n > 0 {
+			d.t.Errorf("%s: %v messages delivered again", m.name, n)
+		}
+	}
+}
+
+// ordered checks that everything was delivered in the order of its ids.
+func (d *day) ordered() {
+	d.t.Helper()
+	for _, c := range d.everybody() {
+		if n := c.Stats().Disordered; n > 0 {
+			d.t.Errorf("%s: %d messages delivered after a newer one", c.Name(), n)
+		}
+	}
+}
+
+// messageServers are the processes of the message servers.
+func (d *day) messageServers() []*server {
+	return slices.Compact(slices.Clone(d.sys.msg[:]))
+}
+
+// outages kills each server in turn while everybody writes, and starts it again.
+func (d *day) outages() {
+	d.t.Helper()
+	for _, m := range d.sys.msg {
+		m.extra = []string{"--msg.ack-wait", "2s"} // as configured by default
+	}
+	for _, s := range d.sys.servers {
+		began := time.Now()
+		cut := d.connectionsTo(s)
+		s.kill()
+		for i, l := range d.left {
+			d.say(l, user(d.right[i]))
+			d.say(d.right[i], user(l))
+		}
+		s.start()
+		for _, o := range d.sys.servers {
+			o.awaitReady()
+		}
+		until(d.t, "everybody to notice the end of "+s.name, func() bool {
+			for c, before := range cut {
+				if s := c.Stats(); s.Connections == before && c.State() != persona.Stopped {
+					return false
+				}
+			}
+			return true
+		})
+		logIn(d.t, d.everybody()...)
+		d.lost(s.name)
+		d.checkOnce("outage of " + s.name)
+		d.checked()
+		// In other conversations: in one with a message that was not stored, the server waits
+		// for its sender to repeat it, as Windows does.
+		for i, l := range d.left {
+			r := d.right[(i+1)%len(d.right)]
+			d.say(l, user(r))
+			d.say(d.second[i], user(r))
+			d.say(r, user(l))
+		}
+		d.quiet("after the outage of " + s.name)
+		d.t.Logf("outage of %s: %.1f s", s.name, time.Since(began).Seconds())
+	}
+}
+
+// connectionsTo returns the clients connected to a server, with how many connections they made.
+func (d *day) connectionsTo(s *server) map[*persona.Client]int {
+	cut := map[*persona.Client]int{}
+	for _, c := range d.everybody() {
+		if i := slices.Index(d.sys.msgAddr[:], c.Addr()); i >= 0 && d.sys.msg[i] == s {
+			cut[c] = c.Stats().Connections
+		}
+	}
+	return cut
+}
+
+// lost waits until each message sent during an outage has an ack, unless its client does not
+// send it again, or has sent it in vain.
+func (d *day) lost(server string) {
+	d.t.Helper()
+	until(d.t, "the messages during the outage of "+server+" to be settled", func() bool {
+		for _, c := range d.everybody() {
+			for _, s := range c.Sends() {
+				if s.ID == 0 && c.Persona().Resend > 0 && !(s.Resent && s.Gone) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+// kicks logs in as each user of the left from another machine. Clients that obey stop.
+func (d *day) kicks() {
+	d.t.Helper()
+	for i, l := range d.left {
+		row := l.Persona()
+		if row.Kicked == persona.KickIgnored {
+			continue // TestTwoWebTabs
+		}
+		other := startPersona(d.t, d.sys, row, persona.Options{User: fmt.Sprintf("u%05d", 1+i)})
+		logIn(d.t, other)
+		until(d.t, l.Name()+" to stop", func() bool { return l.State() == persona.Stopped })
+		if s := l.Stats(); s.Kicks != 1 {
+			d.t.Errorf("%s was kicked %d times", l.Name(), s.Kicks)
+		}
+		other.Close()
+	}
+	phone, pc := d.second[0], d.left[0]
+	logIn(d.t, phone, pc)
+	req := pb.IMKickPCClientReq_builder{UserId: new(pc.Self())}.Build()
+	ask[*pb.IMKickPCClientRsp](d, phone, req)
+	until(d.t, pc.Name()+" to stop", func() bool { return pc.State() == persona.Stopped })
+}
+
+// relogin has everybody come back, and looks at the whole day.
+func (d *day) relogin() {
+	d.t.Helper()
+	for _, c := range d.everybody() {
+		c.Drop()
+	}
+	for i, l := range d.left { // while nobody, or not everybody, is online
+		d.say(d.right[i], user(l))
+	}
+	d.checked()
+	logIn(d.t, d.everybody()...)
+	clear(d.from)
+	for _, c := range d.everybody() {
+		peers := []persona.Peer{d.group}
+		for _, o := range slices.Concat(d.left, d.right) {
+			if o.Self() != c.Self() {
+				peers = append(peers, user(o))
+			}
+		}
+		for _, p := range peers {
+			if err := c.History(bounded(d.t), p); err != nil {
+				d.t.Fatalf("%s: history of %v: %v", c.Name(), p, err)
+			}
+		}
+	}
+	d.awaitShown("the whole day", false)
+	// Where two message servers carry one conversation, clients order what they show by id.
+	if !d.sys.separate {
+		d.ordered()
+	}
+	for _, c := range d.everybody() {
+		for _, f := range c.Faults() {
+			d.t.Errorf("%s: %s", c.Name(), f)
+		}
+	}
+}
+
+// moderate checks that no client was made to log in again and again.
+func (d *day) moderate() {
+	d.t.Helper()
+	for _, c := range d.everybody() {
+		if s := c.Stats(); s.Logins > mostLogins {
+			d.t.Errorf("%s asked to log in %d times, was refused %d times", c.Name(), s.Logins,
+				s.Refusals)
+		}
+	}
+}

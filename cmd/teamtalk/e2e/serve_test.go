@@ -1,0 +1,160 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"teamtalk/proto/pb"
+	"teamtalk/sql/dbtest"
+)
+
+// get asks the admin port.
+func get(t *testing.T, s *server, path string) string {
+	t.Helper()
+	resp, err := admins.Get("http://" + s.admin + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: status %d, %v", path, resp.StatusCode, err)
+	}
+	return string(text)
+}
+
+// TestServeDemo does what the README says first.
+func TestServeDemo(t *testing.T) {
+	clients, loginTCP, loginHTTP, files, transfers, api := reserve(t), reserve(t), reserve(t), reserve(t), reserve(t), reserve(t)
+	dir := filepath.Join(t.TempDir(), "data")
+	s := newServer(t, "demo", "serve", "--demo", "--data-dir", dir,
+		"--msg.listen", clients, "--login.client-listen", loginTCP, "--login.http-listen", loginHTTP, "--msfs.listen", files, "--file.listen", transfers, "--http.listen", api)
+	s.start()
+	until(t, "the banner", func() bool { return strings.Contains(s.out.String(), "chat NAME --register") })
+	banner := s.out.String()
+	for _, want := range []string{
+		clients, loginTCP, "http://" + loginHTTP + "/msg_server", "http://" + files, "http://" + s.admin, dir,
+		"http://" + api + "/openapi.json", " chat NAME --register --server http://" + loginHTTP,
+		" chat alice bob --password demo --server http://" + loginHTTP, " chat bob alice --password demo --server http://" + loginHTTP,
+	} {
+		if !strings.Contains(banner, want) {
+			t.Errorf("the banner does not say %q:\n%s", want, banner)
+		}
+	}
+	if got := get(t, s, "/healthz"); got != "ok\n" {
+		t.Errorf("/healthz: %q", got)
+	}
+	if got := get(t, s, "/readyz"); !strings.Contains(got, `"ready":true`) {
+		t.Errorf("/readyz: %s", got)
+	}
+	if got := get(t, s, "/metrics"); !strings.Contains(got, "teamtalk_build_info") || !strings.Contains(got, "teamtalk_msg_users_online 0") {
+		t.Errorf("/metrics: %s", got)
+	}
+	accepted(t, clients, "alice", "demo")
+	accepted(t, clients, "bob", "demo")
+
+	// Started again, it finds the users there.
+	s.stop()
+	s.start()
+	accepted(t, clients, "alice", "demo")
+}
+
+// fails runs a command that has to fail, and say so in one line beside its log; with several mistakes in one line each.
+func fails(t *testing.T, code int, want []string, args ...string) {
+	t.Helper()
+	got, out, errOut := command(t, args...)
+	var said []string
+	for line := range strings.Lines(errOut) {
+		if !strings.HasPrefix(line, "time=") {
+			said = append(said, line)
+		}
+	}
+	if got != code || len(said) == 0 || (code == 1 && len(said) > 1) || out != "" {
+		t.Errorf("teamtalk %s: exit code %d, want %d, and one line\n%s%s", strings.Join(args, " "), got, code, out, errOut)
+	}
+	for _, line := range said {
+		if !strings.HasPrefix(line, "teamtalk: ") {
+			t.Errorf("teamtalk %s: said %q", strings.Join(args, " "), line)
+		}
+	}
+	for _, w := range want {
+		if !strings.Contains(strings.Join(said, ""), w) {
+			t.Errorf("teamtalk %s: the error does not say %q: %s", strings.Join(args, " "), w, said)
+		}
+	}
+}
+
+// TestServeRefuses starts what cannot run.
+func TestServeRefuses(t *testing.T) {
+	sys := deployAllInOne(t, settings{users: 1})
+	free := func(but, addr string) []string {
+		args := []string{"serve", "--data-dir", filepath.Join(t.TempDir(), "other")}
+		for _, flag := range []string{"--msg.listen", "--login.client-listen", "--login.http-listen", "--admin.listen", "--msfs.listen", "--file.listen"} {
+			if flag == but {
+				args = append(args, flag, addr)
+			} else {
+				args = append(args, flag, "127.0.0.1:0")
+			}
+		}
+		return args
+	}
+	for flag, addr := range map[string]string{
+		"--msg.listen": sys.msgAddr[0], "--login.client-listen": sys.loginTCP, "--login.http-listen": sys.loginHTTP, "--admin.listen": sys.msg[0].admin, "--msfs.listen": sys.files, "--file.listen": sys.fileAddr,
+	} {
+		setting := strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_")
+		fails(t, 1, []string{addr, "address already in use", setting}, free(flag, addr)...)
+	}
+	dir := sys.store[1]
+	fails(t, 1, []string{dir}, append(free("", ""), "--data-dir", dir)...)
+	fails(t, 2, []string{"msg.dbproxy"}, "serve", "--roles", "msg")
+	fails(t, 2, []string{"role"}, "serve", "--roles", "chef")
+
+	file := filepath.Join(t.TempDir(), "teamtalk.toml")
+	if err := os.WriteFile(file, []byte("[msg]\nlisten = \":8000\"\nrat = 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, 2, []string{file, "rat"}, "serve", "--config", file)
+
+	// None of this has disturbed the one that runs.
+	accepted(t, sys.msgAddr[0], "u00001", "pw")
+}
+
+// TestNotMigrated starts a db_proxy on an empty database: it says what to do.
+func TestNotMigrated(t *testing.T) {
+	program(t)
+	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
+	fails(t, 1, []string{"not migrated", "run migrate"}, "serve", "--roles", "dbproxy", "--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr(),
+		"--dbproxy.listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0")
+}
+
+// TestMissingServers stops each server that a login needs: clients are told which is not there, and get in again when it is back.
+func TestMissingServers(t *testing.T) {
+	t.Parallel()
+	program(t)
+	sys := deploySeparate(t, settings{users: 1})
+	for _, x := range []struct {
+		down *server
+		code pb.ResultType
+	}{
+		{sys.dbproxy, pb.ResultType_REFUSE_REASON_NO_DB_SERVER},
+		{sys.login, pb.ResultType_REFUSE_REASON_NO_LOGIN_SERVER},
+		{sys.servers[1], pb.ResultType_REFUSE_REASON_NO_ROUTE_SERVER},
+	} {
+		x.down.stop()
+		until(t, fmt.Sprintf("logins to be refused with %v", x.code), func() bool {
+			w := dial(t, sys.msgAddr[0])
+			defer w.Close()
+			return w.tryLogin("u00001", "pw", android).GetResultCode() == x.code
+		})
+		x.down.start()
+		sys.msg[0].awaitReady()
+		accepted(t, sys.msgAddr[0], "u00001", "pw")
+	}
+}

@@ -1,0 +1,296 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// server is a server process that may be stopped and started again; it keeps its ports.
+type server struct {
+	t     testing.TB
+	name  string
+	args  []string
+	extra []string // flags for the next start
+	admin string   // address of its admin port
+	log   string   // file with all it wrote to standard error
+
+	cmd  *exec.Cmd // nil while it does not run
+	done chan struct{}
+	out  *output
+}
+
+// newServer describes a server and has it end with the test; then it must have ended well.
+func newServer(t testing.TB, name string, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, name: name, admin: reserve(t), log: filepath.Join(t.TempDir(), name+".log")}
+	s.args = append(args, "--admin.listen", s.admin, "--log.level", "debug")
+	t.Cleanup(func() {
+		if s.cmd != nil {
+			s.stop()
+		}
+		text, _ := os.ReadFile(s.log)
+		for _, bad := range []string{"DATA RACE", "panic"} {
+			if bytes.Contains(text, []byte(bad)) {
+				t.Errorf("%s: %q in its log", name, bad)
+			}
+		}
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", name, tail(text, 60))
+		}
+	})
+	return s
+}
+
+// tail is the last lines of a text.
+func tail(text []byte, lines int) string {
+	all := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if len(all) > lines {
+		all = append([]string{fmt.Sprintf("… %d lines …", len(all)-lines)}, all[len(all)-lines:]...)
+	}
+	return strings.Join(all, "\n")
+}
+
+// launch starts the process without waiting for it.
+func (s *server) launch() {
+	s.t.Helper()
+	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(program(s.t), append(s.args[:len(s.args):len(s.args)], s.extra...)...)
+	s.out = &output{}
+	cmd.Env, cmd.Dir, cmd.Stderr, cmd.Stdout = environment(), s.t.TempDir(), log, s.out
+	if err := startBound(cmd); err != nil {
+		s.t.Fatalf("start %s: %v", s.name, err)
+	}
+	done := make(chan struct{})
+	s.cmd, s.done = cmd, done
+	go func() {
+		cmd.Wait()
+		close(done)
+	}()
+}
+
+// start starts the process and waits until it is ready.
+func (s *server) start() {
+	s.t.Helper()
+	s.launch()
+	s.awaitReady()
+}
+
+// awaitReady waits until the server says that it is ready. One that ends instead fails the test.
+func (s *server) awaitReady() {
+	s.t.Helper()
+	until(s.t, s.name+" to be ready", func() bool {
+		if s.ended() {
+			text, _ := os.ReadFile(s.log)
+			s.t.Fatalf("%s ended while starting, exit code %d\n%s", s.name, s.cmd.ProcessState.ExitCode(), tail(text, 20))
+		}
+		return s.probe("/readyz") == http.StatusOK
+	})
+}
+
+// ended reports whether the process has ended by itself.
+func (s *server) ended() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// admins is a client that holds no connection open: a server that stops would wait for it.
+var admins = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// probe asks the admin port and returns the status, 0 when it does not answer.
+func (s *server) probe(path string) int {
+	resp, err := admins.Get("http://" + s.admin + path)
+	if err != nil {
+		return 0
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// metric returns the sum of a metric over its labels; part is a part of the line, such as a label, or empty.
+func (s *server) metric(name, part string) float64 {
+	s.t.Helper()
+	resp, err := admins.Get("http://" + s.admin + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	sum, found := 0.0, false
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		at := strings.LastIndexByte(line, ' ') // labels hold spaces too
+		if at < 0 {
+			continue
+		}
+		key, value := line[:at], line[at+1:]
+		if base, _, _ := strings.Cut(key, "{"); base != name || !strings.Contains(key, part) {
+			continue
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			s.t.Fatalf("metric line %q: %v", line, err)
+		}
+		sum, found = sum+v, true
+	}
+	if !found && part == "" {
+		s.t.Fatalf("%s has no metric %s", s.name, name)
+	}
+	return sum
+}
+
+// kill ends the process as a power failure would.
+func (s *server) kill() {
+	s.t.Helper()
+	s.signal(syscall.SIGKILL)
+	<-s.done
+	s.cmd = nil
+}
+
+// terminate asks the process to end.
+func (s *server) terminate() {
+	s.t.Helper()
+	s.signal(syscall.SIGTERM)
+}
+
+// awaitExit waits until the process has ended and returns its exit code.
+func (s *server) awaitExit() int {
+	s.t.Helper()
+	select {
+	case <-s.done:
+	case <-time.After(patience):
+		s.signal(syscall.SIGQUIT) // its goroutines say why
+		select {
+		case <-s.done:
+		case <-time.After(patience):
+			s.signal(syscall.SIGKILL)
+			<-s.done
+		}
+		s.t.Errorf("%s did not end in %v", s.name, patience)
+	}
+	code := s.cmd.ProcessState.ExitCode()
+	s.cmd = nil
+	return code
+}
+
+// stop ends the process as an operator would; it must end well.
+func (s *server) stop() {
+	s.t.Helper()
+	s.terminate()
+	if code := s.awaitExit(); code != 0 {
+		s.t.Errorf("%s: exit code %d after SIGTERM", s.name, code)
+	}
+}
+
+func (s *server) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Errorf("%s: signal %v: %v", s.name, sig, err)
+	}
+}
+
+// rss is the memory the process holds, in bytes.
+func (s *server) rss() int64 {
+	s.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kb int64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %d kB", &kb); n == 1 {
+			return kb << 10
+		}
+	}
+	s.t.Fatal("no VmRSS in /proc")
+	return 0
+}
+
+// output collects what a process prints, and tells of lines.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write takes more.
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+// String is all of it.
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// starter runs functions on one thread that lives as long as the process: a child's death signal comes when the thread that started it
+// ends, and the Go runtime may end any other.
+var starter = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
+
+// startBound starts a process that does not outlive this one.
+func startBound(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	err := make(chan error)
+	starter() <- func() { err <- cmd.Start() }
+	return <-err
+}
+
+// reserve returns an address of loopback on which nothing but the server under test will listen, for as long as the test lives. A socket that is
+// bound and does not listen keeps others from getting the port by chance, also as their own end of a connection, and lets
+// somebody who asks for it by number have it, again and again.
+func reserve(t testing.TB) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(sa.(*syscall.SockaddrInet4).Port))
+}

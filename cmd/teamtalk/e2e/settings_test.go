@@ -1,0 +1,76 @@
+//go:build linux
+
+package e2e
+
+import (
+	"testing"
+
+	"teamtalk/core/client"
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// TestAvatar: a new avatar is stored, answered to the devices of the user on that message server, and everybody who is connected is told.
+func TestAvatar(t *testing.T) {
+	t.Parallel()
+	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
+		pc, self := loggedIn(t, sys.msgAddr[0], "u00001", windows)
+		phone, _ := loggedIn(t, sys.msgAddr[1], "u00001", android)
+		other, _ := loggedIn(t, sys.msgAddr[1], "u00002", ios)
+		const url = "http://pictures.example/g0/000/001/a_100x100.png"
+		pc.send(7, pb.IMChangeAvatarReq_builder{UserId: new(self + 1), AvatarUrl: new(url)}.Build())
+		for _, w := range []*wire{pc, phone, other} {
+			told := false
+			for answered := w == other || w == phone && sys.separate; !answered || !told; {
+				f := w.next()
+				switch f.Command {
+				case pb.CmdChangeAvatarRsp:
+					var rsp pb.IMChangeAvatarRsp
+					if err := rsp.ParseBody(f.body); err != nil || rsp.GetUserId() != self || rsp.GetResultCode() != 0 || rsp.HasAttachData() {
+						t.Errorf("answer %v, %v", &rsp, err)
+					}
+					answered = true
+				case pb.CmdAvatarChangedNotify:
+					var n pb.IMAvatarChangedNotify
+					if err := n.ParseBody(f.body); err != nil || n.GetChangedUserId() != self || n.GetAvatarUrl() != url {
+						t.Errorf("told %v, %v", &n, err)
+					}
+					told = true
+				default:
+					t.Fatalf("got %s", f.Command)
+				}
+			}
+			w.alive()
+		}
+		c := conn(t, sys.msgAddr[1], "u00002", mac)
+		users, err := client.UserInfos(bounded(t), c, []uint32{self})
+		if err != nil || len(users) != 1 || users[0].Avatar != url {
+			t.Errorf("stored: %v, %v", users, err)
+		}
+	})
+}
+
+// TestRequireCipher: with the setting a text that is not encrypted is neither stored nor acked;
+// the next message of the connection is served.
+func TestRequireCipher(t *testing.T) {
+	t.Parallel()
+	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
+		sys.restartMsg("--msg.require-cipher", "--msg.ack", "stored")
+		cipher, err := im.NewTextCipher("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, self := loggedIn(t, sys.msgAddr[0], "u00001", windows)
+		two, _ := loggedIn(t, sys.msgAddr[1], "u00002", windows)
+		one.send(5, text(self+1, "plain"))
+		one.say(6, self+1, string(cipher.Encrypt("encrypted")))
+		m := &pb.MsgData{}
+		two.expect(m)
+		if got, err := cipher.Decrypt(m.Data); got != "encrypted" || m.MsgID != 1 {
+			t.Errorf("message %d, %q, %v", m.MsgID, got, err)
+		}
+		if n := sys.msg[0].metric("teamtalk_msg_dropped_total", `reason="no_cipher"`); n != 1 {
+			t.Errorf("%v counted", n)
+		}
+	})
+}

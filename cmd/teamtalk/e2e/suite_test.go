@@ -1,0 +1,145 @@
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// patience is the time after which a test gives up on an event. No test asserts a duration; the
+// limit ends a test whose server hangs.
+const patience = 30 * time.Second
+
+// teamtalk is the package of the binary under test.
+const teamtalk = "teamtalk/cmd/teamtalk"
+
+// built builds the binary once, with the race detector when the tests have it.
+var built = sync.OnceValues(func() (string, error) {
+	if err := os.MkdirAll(binaryDir(), 0o700); err != nil {
+		return "", err
+	}
+	path := filepath.Join(binaryDir(), "teamtalk")
+	args := []string{"build", "-o", path}
+	if raceDetector {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, teamtalk)...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, statSources()
+})
+
+// statSources looks up every source file of the binary. The go command caches the result of a
+// test until a file changes that the test looked up, or a package that it imports. The suite
+// does not import the servers, so without this a change of a server would leave an old result
+// in the cache.
+func statSources() error {
+	const files = "{{if and .Module .Module.Main}}" +
+		"{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}{{range .EmbedFiles}}{{$.Dir}}/{{.}}\n{{end}}{{end}}"
+	list, err := exec.Command("go", "list", "-deps", "-f", files, teamtalk).Output()
+	if err != nil {
+		return fmt.Errorf("go list: %w", err)
+	}
+	for path := range strings.Lines(string(list)) {
+		if path = strings.TrimSpace(path); path == "" {
+			continue
+		}
+		if _, err := os.Stat(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// binaryDir is the folder of this process for the binary.
+func binaryDir() string {
+	return filepath.Join(os.TempDir(), fmt.Sprint("teamtalk-e2e-", os.Getpid()))
+}
+
+// TestMain runs the tests and removes the binary.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(binaryDir())
+	os.Exit(code)
+}
+
+// program returns the path of the built program.
+func program(t testing.TB) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("end to end: not with -short")
+	}
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// until waits for something that no event tells of.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	if !eventually(ok) {
+		t.Fatalf("waited %v for: %s", patience, what)
+	}
+}
+
+// eventually looks until ok says true, or patience has ended.
+func eventually(ok func() bool) bool {
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(3 * time.Millisecond) // between two looks at another process
+	}
+	return true
+}
+
+// bounded is a context for one question to a server.
+func bounded(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// command runs a command line of the program to its end, in an empty folder.
+func command(t testing.TB, args ...string) (code int, out, errOut string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program(t), args...)
+	var o, e strings.Builder
+	cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = &o, &e, environment(), t.TempDir()
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), o.String(), e.String()
+}
+
+// mustRun runs a command line that has to succeed.
+func mustRun(t testing.TB, args ...string) string {
+	t.Helper()
+	code, out, errOut := command(t, args...)
+	if code != 0 {
+		t.Fatalf("teamtalk %s: exit code %d\n%s%s", strings.Join(args, " "), code, out, errOut)
+	}
+	return out
+}
+
+// environment is this process's, without settings of somebody's own, and without the second that a program with the race detector sleeps at its
+// end: there are hundreds of ends.
+func environment() []string {
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "TEAMTALK_") })
+	return append(env, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+}

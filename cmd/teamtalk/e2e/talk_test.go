@@ -1,0 +1,324 @@
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"teamtalk/core/client"
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// talker is a person who writes to another one without a pause, over whatever connections there are.
+type talker struct {
+	*client.Client
+	t     testing.TB
+	name  string
+	other *talker
+	quit  chan struct{}
+	wrote chan struct{} // closed when writing has ended
+
+	mu       sync.Mutex
+	texts    map[uint64]string // by the client's number
+	acked    map[string]uint32 // message ids by text
+	got      []im.Message
+	connects int
+	lost     int // connections
+	bad      []string
+}
+
+// where is how a talker finds its message server: through the login server, or at a fixed address.
+type where struct{ login, addr string }
+
+// newTalker logs in.
+func newTalker(t testing.TB, name string, at where) *talker {
+	t.Helper()
+	k := &talker{t: t, name: name, texts: map[uint64]string{}, acked: map[string]uint32{}}
+	var err error
+	k.Client, err = client.Open(bounded(t), client.Options{
+		Credentials: client.Credentials{User: name, Password: "pw"}, Server: at.login, MsgServer: at.addr, OnEvent: k.event,
+		AckTimeout: time.Second, SyncTimeout: 2 * time.Second, BackoffMin: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond, SendRate: 200,
+		CatchUp: 100_000, // at this rate a server that takes two seconds to start is a thousand messages
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	t.Cleanup(func() { k.Close() })
+	return k
+}
+
+// event notes what the client tells.
+func (k *talker) event(e client.Event) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch e := e.(type) {
+	case client.Connected:
+		k.connects++
+	case client.Disconnected:
+		k.lost++
+	case client.Acked:
+		text := k.texts[e.ID]
+		if id, again := k.acked[text]; again {
+			k.bad = append(k.bad, fmt.Sprintf("%q acked twice, ids %d and %d", text, id, e.MsgID))
+		}
+		k.acked[text] = e.MsgID
+	case client.Received:
+		if n := len(k.got); n > 0 && k.got[n-1].ID >= e.Message.ID {
+			k.bad = append(k.bad, fmt.Sprintf("message %d shown after %d", e.Message.ID, k.got[n-1].ID))
+		}
+		k.got = append(k.got, e.Message)
+	case client.SendFailed, client.Kicked, client.Refused, client.Skipped:
+		k.bad = append(k.bad, fmt.Sprintf("%T %+v", e, e))
+	}
+}
+
+// talk has two people write to each other until hush.
+func talk(a, b *talker) {
+	a.other, b.other = b, a
+	for _, k := range []*talker{a, b} {
+		k.quit, k.wrote = make(chan struct{}), make(chan struct{})
+		go k.write()
+	}
+}
+
+// maxWaiting is how many messages a talker has on the way. More would only be a longer test.
+const maxWaiting = 20
+
+// write sends texts, all different.
+func (k *talker) write() {
+	defer close(k.wrote)
+	pace := time.NewTicker(4 * time.Millisecond)
+	defer pace.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-k.quit:
+			return
+		case <-pace.C:
+		}
+		if k.Pending() >= maxWaiting {
+			n--
+			continue
+		}
+		text := fmt.Sprintf("%s %d", k.name, n)
+		k.mu.Lock() // an ack must not come before the text is noted
+		id, err := k.Send(client.Peer{ID: k.other.UserID()}, text)
+		if err != nil {
+			k.bad = append(k.bad, fmt.Sprintf("send: %v", err))
+		}
+		k.texts[id] = text
+		k.mu.Unlock()
+	}
+}
+
+// progress is how much was acked and received.
+func (k *talker) progress() (acked, got int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.acked), len(k.got)
+}
+
+// awaitTalk waits until both have had n more messages acked and n more received. Messages may have been on the way when it began: n should
+// be above twice maxWaiting when new ones are meant.
+func awaitTalk(t testing.TB, a, b *talker, n int) {
+	t.Helper()
+	for _, k := range []*talker{a, b} {
+		acked0, got0 := k.progress()
+		until(t, fmt.Sprintf("%s to have %d more acks and messages", k.name, n), func() bool {
+			acked, got := k.progress()
+			if k.broken() {
+				return true
+			}
+			return acked >= acked0+n && got >= got0+n
+		})
+	}
+}
+
+// broken reports whether the talker has seen what must not be; check says what.
+func (k *talker) broken() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.bad) > 0
+}
+
+// online waits until both are connected.
+func online(t testing.TB, talkers ...*talker) {
+	t.Helper()
+	for _, k := range talkers {
+		until(t, k.name+" to be connected", func() bool { return k.Online() || k.Err() != nil })
+	}
+}
+
+// hush ends the writing and waits until everything is acked and received.
+func hush(t testing.TB, a, b *talker) {
+	t.Helper()
+	for _, k := range []*talker{a, b} {
+		close(k.quit)
+		<-k.wrote
+	}
+	for _, k := range []*talker{a, b} {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		if err := k.Flush(ctx); err != nil {
+			t.Errorf("%s: %v", k.name, err)
+		}
+		cancel()
+	}
+	for _, k := range []*talker{a, b} {
+		complete := func() bool {
+			_, got := k.progress()
+			sent, _ := k.other.progress()
+			return got >= sent || k.broken()
+		}
+		if !eventually(complete) {
+			k.tellMissing()
+		}
+	}
+}
+
+// tellMissing fails the test with what was not received.
+func (k *talker) tellMissing() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	seen, last := map[uint32]bool{}, uint32(0)
+	for _, m := range k.got {
+		seen[m.ID], last = true, m.ID
+	}
+	var missing []uint32
+	for _, id := range k.other.acked {
+		if !seen[id] {
+			missing = append(missing, id)
+		}
+	}
+	slices.Sort(missing)
+	k.t.Errorf("%s has not received %v; the last it received is %d; %d connections, client %+v", k.name, missing, last, k.connects, k.Stats())
+}
+
+// check compares what two talkers, who have hushed, know with what the server tells: every message once, under one id, in one order, and unread
+// counts that say how many there are. With gaps, ids may be left out where a process died between drawing an id and committing
+// its message.
+func check(t testing.TB, a, b *talker, gaps bool) {
+	t.Helper()
+	for _, k := range []*talker{a, b} {
+		k.mu.Lock()
+		for _, bad := range k.bad {
+			t.Errorf("%s: %s", k.name, bad)
+		}
+		k.mu.Unlock()
+	}
+	stored := history(t, a.Client, b.UserID())
+	if other := history(t, b.Client, a.UserID()); !slices.EqualFunc(stored, other, sameMessage) {
+		t.Errorf("%s has %d messages in the history, %s %d, and they differ", a.name, len(stored), b.name, len(other))
+	}
+	byText := map[string]im.Message{}
+	last := uint32(0)
+	for i, m := range stored {
+		text, err := a.Text(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if twice, there := byText[text]; there {
+			t.Errorf("%q is stored twice, ids %d and %d", text, twice.ID, m.ID)
+		}
+		byText[text] = m
+		if m.ID <= last || (!gaps && m.ID != uint32(i+1)) {
+			t.Errorf("message %d of the conversation has id %d, the one before %d", i+1, m.ID, last)
+		}
+		last = m.ID
+	}
+	for _, k := range []*talker{a, b} {
+		k.compare(byText)
+		k.other.checkUnread(k, last)
+	}
+	if n := len(a.texts) + len(b.texts); n != len(stored) {
+		t.Errorf("%d messages were sent, %d are stored", n, len(stored))
+	}
+}
+
+func sameMessage(a, b im.Message) bool {
+	return a.ID == b.ID && a.From == b.From && a.Created == b.Created && string(a.Data) == string(b.Data)
+}
+
+// compare looks for every message that the talker sent, saw acked or received in what is stored.
+func (k *talker) compare(stored map[string]im.Message) {
+	k.t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for text, id := range k.acked {
+		if m, ok := stored[text]; !ok || m.ID != id || m.From != k.UserID() {
+			k.t.Errorf("%s: %q was acked as %d; stored: %t, as %d of user %d", k.name, text, id, ok, m.ID, m.From)
+		}
+	}
+	seen := map[string]bool{}
+	for _, m := range k.got {
+		text, err := k.Text(m)
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		if s, ok := stored[text]; !ok || s.ID != m.ID || s.From != k.other.UserID() || seen[text] {
+			k.t.Errorf("%s: received %q as %d; stored: %t, as %d of user %d; seen before: %t", k.name, text, m.ID, ok, s.ID, s.From, seen[text])
+		}
+		seen[text] = true
+	}
+	if len(seen) != len(k.other.acked) {
+		k.t.Errorf("%s received %d messages of %d", k.name, len(seen), len(k.other.acked))
+	}
+}
+
+// checkUnread asks for the unread count of what from sent, and clears it.
+func (k *talker) checkUnread(from *talker, last uint32) {
+	k.t.Helper()
+	unread, err := client.Unread(bounded(k.t), k.Client)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	want := uint32(len(from.acked))
+	if want == 0 && len(unread) == 0 {
+		return
+	}
+	if len(unread) != 1 || unread[0].Peer != from.UserID() || unread[0].Count != want || unread[0].Latest.ID != last {
+		k.t.Errorf("%s: unread %+v, want %d of user %d, the last one %d", k.name, unread, want, from.UserID(), last)
+	}
+	k.MarkRead(client.Peer{ID: from.UserID()}, last)
+	until(k.t, "unread messages to be none", func() bool {
+		unread, err = client.Unread(bounded(k.t), k.Client)
+		return err == nil && len(unread) == 0
+	})
+}
+
+// history is all messages with a user, oldest first.
+func history(t testing.TB, c client.Caller, user uint32) []im.Message {
+	t.Helper()
+	var all []im.Message
+	for begin := uint32(0); ; {
+		page, err := client.History(bounded(t), c, client.Peer{ID: user}, begin, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, page...)
+		if len(page) < 100 || page[len(page)-1].ID <= 1 {
+			break
+		}
+		begin = page[len(page)-1].ID - 1
+	}
+	slices.Reverse(all)
+	return all
+}
+
+// conn connects as a user, for questions.
+func conn(t testing.TB, addr, name string, kind pb.ClientType) *client.Conn {
+	t.Helper()
+	c, err := client.Dial(bounded(t), addr, client.ConnOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if _, err := c.Login(bounded(t), client.Credentials{User: name, Password: "pw", ClientType: kind}); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return c
+}

@@ -1,0 +1,140 @@
+//go:build linux
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// typist is a person at a terminal with the program.
+type typist struct {
+	t     testing.TB
+	term  *os.File // the person's side
+	cmd   *exec.Cmd
+	shown *output
+	seen  int // of shown, in bytes
+	done  chan struct{}
+}
+
+// openTerminal makes a pair of terminals: what is written to one is typed at the other.
+func openTerminal(t testing.TB) (person, program *os.File) {
+	t.Helper()
+	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("no terminals here:", err)
+	}
+	t.Cleanup(func() { person.Close() })
+	raw, err := person.SyscallConn() // not Fd, which would make reads block for good
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := 0
+	err = raw.Control(func(fd uintptr) {
+		if err = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); err == nil {
+			number, err = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+		}
+		if err == nil {
+			err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 120})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	if err == nil {
+		program, err = os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return person, program
+}
+
+// atTerminal runs a command line of the program at a terminal.
+func atTerminal(t testing.TB, args ...string) *typist {
+	t.Helper()
+	person, side := openTerminal(t)
+	defer side.Close()
+	p := &typist{t: t, term: person, shown: &output{}, done: make(chan struct{})}
+	p.cmd = exec.Command(program(t), args...)
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = side, side, side
+	p.cmd.Env, p.cmd.Dir = append(environment(), "TERM=xterm", "NO_COLOR=1"), t.TempDir()
+	if err := startBound(p.cmd); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() { // until the program has closed its side
+		defer close(read)
+		buf, asked := make([]byte, 4096), 0
+		for {
+			n, err := person.Read(buf)
+			p.shown.Write(buf[:n])
+			for ; asked < strings.Count(p.shown.String(), "\x1b[6n"); asked++ { // where the cursor is: a terminal answers that
+				person.WriteString("\x1b[1;1R")
+			}
+			if err != nil && !errors.Is(err, syscall.EINTR) {
+				return
+			}
+		}
+	}()
+	go func() {
+		p.cmd.Wait()
+		<-read
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.done
+		if t.Failed() {
+			t.Logf("the terminal showed:\n%q", p.shown.String())
+		}
+	})
+	return p
+}
+
+// sees waits until something is shown that was not before.
+func (p *typist) sees(want string) {
+	p.t.Helper()
+	until(p.t, fmt.Sprintf("%q on the terminal", want), func() bool {
+		at := strings.Index(p.shown.String()[p.seen:], want)
+		if at < 0 {
+			select {
+			case <-p.done:
+				p.t.Fatalf("it ended without %q", want)
+			default:
+			}
+			return false
+		}
+		p.seen += at + len(want)
+		return true
+	})
+}
+
+// types types a line.
+func (p *typist) types(line string) {
+	p.t.Helper()
+	if _, err := p.term.WriteString(line + "\r"); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// ends waits for the end, and checks the exit code.
+func (p *typist) ends(code int) {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		p.t.Fatalf("%s did not end", p.cmd.Args[1:])
+	}
+	if got := p.cmd.ProcessState.ExitCode(); got != code {
+		p.t.Errorf("exit code %d, want %d", got, code)
+	}
+}
