@@ -44,7 +44,7 @@ var built = sync.OnceValues(func() (string, error) {
 // does not import the servers, so without this a change of a server would leave an old result
 // in the cache.
 func statSources() error {
-	const files = "{{if and .Module .Module.Main}}" +
+	const files = "{{if and .Module .Module.Main}}{{.Dir}}\n" + // its time shows a new file
 		"{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}{{range .EmbedFiles}}{{$.Dir}}/{{.}}\n{{end}}{{end}}"
 	list, err := exec.Command("go", "list", "-deps", "-f", files, teamtalk).Output()
 	if err != nil {
