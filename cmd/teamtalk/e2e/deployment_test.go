@@ -119,7 +119,7 @@ func (d *deployment) server(name string, flags []string, args ...string) *server
 	return s
 }
 
-// start runs all servers and returns when all are ready.
+// start starts all servers. It returns when all are ready and clients can discover them.
 func (d *deployment) start() {
 	d.t.Helper()
 	for _, s := range d.servers {
@@ -128,6 +128,20 @@ func (d *deployment) start() {
 	for _, s := range d.servers {
 		s.awaitReady()
 	}
+	d.awaitListed()
+}
+
+// awaitListed waits until the login server lists all message servers. A message server is ready a
+// moment before the login server has read its announcement.
+func (d *deployment) awaitListed() {
+	d.t.Helper()
+	want := 1.0
+	if d.separate {
+		want = float64(len(d.msg))
+	}
+	until(d.t, "the message servers to be listed", func() bool {
+		return d.login.metric("teamtalk_login_message_servers", "") == want
+	})
 }
 
 // restartMsg starts the message servers anew, with other flags after their own.

@@ -24,20 +24,25 @@ func chatOnce(t *testing.T, args ...string) (code int, events []map[string]any, 
 	return code, events, said
 }
 
-// registerURL is where the login server says that people register; empty: nowhere.
+// registerURL returns the address at which the login server lets people register; "" when there
+// is none. It waits until the login server lists a message server: without one the answer names
+// no address, and a server is ready before it is announced.
 func registerURL(t *testing.T, login string) string {
 	t.Helper()
-	rsp, err := http.Get(login + "/msg_server")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rsp.Body.Close()
 	var a struct {
 		Port, Register string
 	}
-	if err := json.NewDecoder(rsp.Body).Decode(&a); err != nil || a.Port == "" {
-		t.Fatalf("%+v, %v", a, err)
-	}
+	until(t, "a message server to be listed", func() bool {
+		rsp, err := http.Get(login + "/msg_server")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rsp.Body.Close()
+		if err := json.NewDecoder(rsp.Body).Decode(&a); err != nil {
+			t.Fatal(err)
+		}
+		return a.Port != ""
+	})
 	return a.Register
 }
 
