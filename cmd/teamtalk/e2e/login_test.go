@@ -41,6 +41,7 @@ func accepted(t *testing.T, addr, name, password string) {
 }
 
 func TestLogins(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{users: 5}, func(t *testing.T, sys *deployment) {
 		addr := sys.msgAddr[0]
 		accepted(t, addr, "u00001", "pw")
@@ -216,6 +217,7 @@ const (
 
 // TestDevicePolicies logs one user in on several devices, on different message servers where there are two.
 func TestDevicePolicies(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
 		here, there := sys.msgAddr[0], sys.msgAddr[1]
 		t.Run("device_class", func(t *testing.T) {

@@ -20,6 +20,7 @@ const outage = 2 * time.Second
 //
 //	go test ./cmd/teamtalk/e2e -run TestReconnection -v
 func TestReconnection(t *testing.T) {
+	t.Parallel()
 	sys := deploySeparate(t, settings{users: 3, flags: []string{"--msg.rate", "0"}})
 	acks := make(chan uint64, 64)
 	c, err := client.Open(bounded(t), client.Options{
