@@ -41,7 +41,7 @@ func answering() *recorder {
 // BenchmarkLocalCall measures a call and its answer within the process, 256 open at a
 // time.
 func BenchmarkLocalCall(b *testing.B) {
-	p, err := Local(LocalOptions{Callee: answering()})
+	p, err := startLocal(LocalOptions{Callee: answering()})
 	if err != nil {
 		b.Fatal(err)
 	}

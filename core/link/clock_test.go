@@ -69,7 +69,7 @@ func pipeRemote(o Options) (*Remote, chan net.Conn) {
 		peer <- there
 		return here, nil
 	}
-	return Dial(o), peer
+	return startRemote(o), peer
 }
 
 func TestHeartbeatsOnlyOnAQuietConnection(t *testing.T) {
@@ -219,7 +219,7 @@ func TestPausesBetweenAttempts(t *testing.T) {
 		var at []time.Duration
 		start := time.Now()
 		done := make(chan struct{})
-		r := Dial(Options{
+		r := startRemote(Options{
 			Dial: func(context.Context, string) (net.Conn, error) {
 				at = append(at, time.Since(start))
 				start = time.Now()
@@ -258,7 +258,7 @@ func TestPausesBetweenAttempts(t *testing.T) {
 func TestPausesGrowWithTheOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var attempts atomic.Int64
-		r := Dial(Options{Dial: func(context.Context, string) (net.Conn, error) {
+		r := startRemote(Options{Dial: func(context.Context, string) (net.Conn, error) {
 			attempts.Add(1)
 			return nil, errors.New("refused")
 		}})
@@ -276,7 +276,7 @@ func TestPausesGrowWithTheOutage(t *testing.T) {
 }
 
 func TestCloseEndsAnAttempt(t *testing.T) {
-	r := Dial(Options{Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+	r := startRemote(Options{Dial: func(ctx context.Context, _ string) (net.Conn, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}})
@@ -291,7 +291,9 @@ func TestCloseEndsAnAttempt(t *testing.T) {
 func TestCloseEndsALateConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newRecorder()
-		r := Dial(Options{Handler: h, Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+		r := startRemote(Options{Handler: h, Dial: func(
+			ctx context.Context, _ string,
+		) (net.Conn, error) {
 			<-ctx.Done()
 			here, there := net.Pipe()
 			go io.Copy(io.Discard, there)

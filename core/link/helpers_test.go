@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"teamtalk/core/backoff"
+	"teamtalk/core/config"
 	"teamtalk/core/im"
+	"teamtalk/core/opt/opttest"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -262,7 +264,27 @@ func dial(t testing.TB, o Options) *Remote {
 		o.Backoff = always(time.Millisecond)
 	}
 	o.MaxBackoff = max(o.MaxBackoff, 5*time.Millisecond)
-	r := Dial(o)
+	r := startRemote(o)
 	t.Cleanup(func() { r.Close() })
 	return r
+}
+
+// filled returns o with the defaults of the settings in place of missing values.
+func filled(o Options) Options {
+	c := config.Default().Link
+	return opttest.Fill(o, Options{
+		DialTimeout: c.DialTimeout, Heartbeat: c.Heartbeat, IdleLimit: c.Timeout,
+		MaxBackoff: c.BackoffMax, CallTimeout: c.CallTimeout, MaxFrame: int(c.MaxFrame),
+	})
+}
+
+// startRemote calls Dial with filled options.
+func startRemote(o Options) *Remote { return Dial(filled(o)) }
+
+// startLocal calls Local with the default of the setting where o has no value.
+func startLocal(o LocalOptions) (*Pipe, error) {
+	if o.CallTimeout == 0 {
+		o.CallTimeout = config.Default().Link.CallTimeout
+	}
+	return Local(o)
 }

@@ -28,7 +28,7 @@ type LocalOptions struct {
 	Callee session.Handler
 	// MaxQueue bounds the messages that wait in one direction. Default 16,384.
 	MaxQueue int
-	// CallTimeout is the longest time that a call waits for its answer. Default 10 s.
+	// CallTimeout is the longest time that a call waits for its answer. Required.
 	CallTimeout time.Duration
 	// MaxPending bounds the open calls. Default 16,384.
 	MaxPending int
@@ -68,7 +68,7 @@ var _ Peer = (*Pipe)(nil)
 func Local(o LocalOptions) (*Pipe, error) {
 	o.Name, o.CallerName = named(o.Name, "local"), named(o.CallerName, "local")
 	opt.Default(&o.MaxQueue, 16384)
-	opt.Default(&o.CallTimeout, 10*time.Second)
+	opt.Require("link.CallTimeout", o.CallTimeout)
 	opt.Default(&o.MaxPending, 16384)
 	if o.Rand == nil {
 		o.Rand = rand.Uint64

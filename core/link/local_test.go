@@ -16,7 +16,7 @@ import (
 
 func local(t *testing.T, o LocalOptions) *Pipe {
 	t.Helper()
-	p, err := Local(o)
+	p, err := startLocal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestLocalPanicEndsOneMessage(t *testing.T) {
 func TestLocalCallExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		callee := newRecorder()
-		p, err := Local(LocalOptions{Callee: callee})
+		p, err := startLocal(LocalOptions{Callee: callee})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +109,8 @@ func TestLocalFailsWhenHandlerRefuses(t *testing.T) {
 	caller, callee := newRecorder(), newRecorder()
 	refusal := errors.New("no")
 	caller.open = func(*session.Session) error { return refusal }
-	if _, err := Local(LocalOptions{Caller: caller, Callee: callee}); !errors.Is(err, refusal) {
+	_, err := startLocal(LocalOptions{Caller: caller, Callee: callee})
+	if !errors.Is(err, refusal) {
 		t.Errorf("got %v", err)
 	}
 	if err := <-callee.closed; !errors.Is(err, refusal) {

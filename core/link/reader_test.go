@@ -137,7 +137,7 @@ func FuzzReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, piece byte) {
 		const limit = 1 << 16
 		r := &Remote{metrics: (*Metrics)(nil).peer(""),
-			o: Options{Handler: &nothing{}, Rand: func() uint64 { return 0 }}}
+			o: filled(Options{Handler: &nothing{}, Rand: func() uint64 { return 0 }})}
 		r.o.setDefaults()
 		c := newConn(r, nil)
 		fr := newFrameReader(&pieces{b: b, n: int(piece) + 1}, limit)

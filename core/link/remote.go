@@ -12,12 +12,11 @@ import (
 	"teamtalk/core/backoff"
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
-	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
 
-// Options configures a Remote. Zero values mean the defaults.
+// Options configures a Remote. Fields with a setting are required, the others have defaults.
 type Options struct {
 	// Name is the peer's name in logs and metrics. Default: Addr.
 	Name string
@@ -29,20 +28,21 @@ type Options struct {
 	Handler session.Handler
 	// Dial opens a connection. Default: TCP, no delay.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
-	// DialTimeout is the longest time of an attempt. Default 5 s.
+	// DialTimeout is the longest time of an attempt. Required.
 	DialTimeout time.Duration
-	// Heartbeat is the time without a write after which a heartbeat is sent. Default 5 s.
+	// Heartbeat is the time without a write after which a heartbeat is sent.
+	// Required.
 	Heartbeat time.Duration
 	// IdleLimit is the time without a received byte, or without progress of a write,
-	// after which the connection is closed. Default 30 s.
+	// after which the connection is closed. Required.
 	IdleLimit time.Duration
 	// Backoff is the schedule of attempts to connect. Zero: 50 ms, 100 ms, 200 ms, then
 	// 400 ms until 30 s after the last working connection was lost, growing up to
 	// MaxBackoff after that. Half of each pause is random.
 	Backoff backoff.Policy
-	// MaxBackoff is the longest pause of the default schedule. Default 64 s.
+	// MaxBackoff is the longest pause of the default schedule. Required with it.
 	MaxBackoff time.Duration
-	// CallTimeout is the longest time that a call waits for its answer. Default 10 s.
+	// CallTimeout is the longest time that a call waits for its answer. Required.
 	CallTimeout time.Duration
 	// MaxPending bounds the open calls. Default 16,384.
 	MaxPending int
@@ -50,7 +50,7 @@ type Options struct {
 	// that alone exceeds MaxQueueBytes is accepted when no other waits. Defaults 65,536
 	// and 16 MiB.
 	MaxQueueItems, MaxQueueBytes int
-	// MaxFrame is the longest frame accepted, in bytes. Default pdu.MaxServerFrame.
+	// MaxFrame is the longest frame accepted, in bytes. Required.
 	MaxFrame int
 	// Rand returns random numbers. Several goroutines call it. Default: math/rand/v2.
 	Rand func() uint64
@@ -67,18 +67,18 @@ func (o *Options) setDefaults() {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		}
 	}
-	opt.Default(&o.DialTimeout, 5*time.Second)
-	opt.Default(&o.Heartbeat, 5*time.Second)
-	opt.Default(&o.IdleLimit, 30*time.Second)
-	opt.Default(&o.MaxBackoff, 64*time.Second)
+	opt.Require("link.DialTimeout", o.DialTimeout)
+	opt.Require("link.Heartbeat", o.Heartbeat)
+	opt.Require("link.IdleLimit", o.IdleLimit)
+	opt.Require("link.CallTimeout", o.CallTimeout)
+	opt.Require("link.MaxFrame", o.MaxFrame)
 	if o.Backoff == (backoff.Policy{}) {
+		opt.Require("link.MaxBackoff", o.MaxBackoff)
 		o.Backoff = defaultBackoff(o.MaxBackoff)
 	}
-	opt.Default(&o.CallTimeout, 10*time.Second)
 	opt.Default(&o.MaxPending, 16384)
 	opt.Default(&o.MaxQueueItems, 65536)
 	opt.Default(&o.MaxQueueBytes, 16<<20)
-	opt.Default(&o.MaxFrame, pdu.MaxServerFrame)
 	if o.Rand == nil {
 		o.Rand = rand.Uint64
 	}

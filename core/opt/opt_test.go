@@ -14,3 +14,14 @@ func TestDefaultReplacesWhatIsNotPositive(t *testing.T) {
 		}
 	}
 }
+
+func TestRequirePanicsForAMissingOption(t *testing.T) {
+	Require("x.Limit", 1)
+	defer func() {
+		const want = "option x.Wait is required and must be positive, got 0s"
+		if got := recover(); got != want {
+			t.Errorf("panic %v, want %q", got, want)
+		}
+	}()
+	Require("x.Wait", time.Duration(0))
+}

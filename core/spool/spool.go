@@ -42,14 +42,14 @@ type Options struct {
 	// would leave fewer is refused. 0: no bound.
 	MinFree int64
 	// Quota bounds the bytes of one sender's waiting files and unfinished files, which
-	// count with their full size. Default 8 GiB.
+	// count with their full size. Required.
 	Quota int64
 	// MaxFiles bounds all files, and MaxUserFiles one sender's unfinished and waiting
-	// files. Defaults 50,000 and 200.
+	// files. Required.
 	MaxFiles, MaxUserFiles int
 	// KeepUnfinished is how long an upload is kept after its last byte, KeepWaiting how
-	// long a waiting file is kept, and KeepFetched how long a fetched one. Defaults 7
-	// days, 30 days and 24 hours.
+	// long a waiting file is kept. Both are required. KeepFetched is how long a fetched
+	// file is kept; 0: it is deleted at once.
 	KeepUnfinished, KeepWaiting, KeepFetched time.Duration
 	// Now returns the time. Default time.Now.
 	Now func() time.Time
@@ -135,12 +135,11 @@ func Open(opt Options) (*Spool, error) {
 }
 
 func (o *Options) defaults() {
-	opt.Default(&o.Quota, 8<<30)
-	opt.Default(&o.MaxFiles, 50_000)
-	opt.Default(&o.MaxUserFiles, 200)
-	opt.Default(&o.KeepUnfinished, 7*24*time.Hour)
-	opt.Default(&o.KeepWaiting, 30*24*time.Hour)
-	opt.Default(&o.KeepFetched, 24*time.Hour)
+	opt.Require("spool.Quota", o.Quota)
+	opt.Require("spool.MaxFiles", o.MaxFiles)
+	opt.Require("spool.MaxUserFiles", o.MaxUserFiles)
+	opt.Require("spool.KeepUnfinished", o.KeepUnfinished)
+	opt.Require("spool.KeepWaiting", o.KeepWaiting)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/core/config"
 	"teamtalk/core/im"
+	"teamtalk/core/opt/opttest"
 )
 
 // clock is a time that changes only by add.
@@ -39,7 +41,7 @@ func mustOpen(t *testing.T, opt Options) *Spool {
 	if opt.Dir == "" {
 		opt.Dir = t.TempDir()
 	}
-	s, err := Open(opt)
+	s, err := Open(filled(opt))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +96,7 @@ func TestFileFromUploadToDelete(t *testing.T) {
 		t.Helper()
 		must(t, s.Close())
 		var err error
-		s, err = Open(Options{Dir: dir})
+		s, err = Open(filled(Options{Dir: dir}))
 		must(t, err)
 	}
 	step := func(name string, f func(t *testing.T)) {
@@ -120,7 +122,7 @@ func TestFileFromUploadToDelete(t *testing.T) {
 		wantKind(t, "MarkFetched too early", s.MarkFetched(id), im.NotFound)
 	})
 	step("a folder has one spool", func(t *testing.T) {
-		if _, err := Open(Options{Dir: dir}); err == nil {
+		if _, err := Open(filled(Options{Dir: dir})); err == nil {
 			t.Error("two spools opened one folder")
 		}
 	})
@@ -513,4 +515,13 @@ func TestWaitingReturnsFilesFinishedBefore(t *testing.T) {
 	s = mustOpen(t, opt)
 	want("opened again", time.Now().Add(time.Hour), idOf(1))
 	want("long ago", time0.Add(-time.Hour))
+}
+
+// filled returns opt with the defaults of the settings in place of missing values.
+func filled(opt Options) Options {
+	c := config.Default().File
+	return opttest.Fill(opt, Options{
+		Quota: int64(c.Quota), MaxFiles: c.MaxTasks, MaxUserFiles: c.MaxUserTasks,
+		KeepUnfinished: c.KeepUnfinished, KeepWaiting: c.KeepWaiting, KeepFetched: c.KeepFetched,
+	})
 }

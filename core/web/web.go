@@ -26,13 +26,13 @@ import (
 	"teamtalk/core/opt"
 )
 
-// Options configure a Server. Zero fields mean the defaults.
+// Options configure a Server. MaxConns is required, other zero fields mean the defaults.
 type Options struct {
 	// Name is the listener's name in logs and metrics.
 	Name string
 	// Handler answers requests. Required.
 	Handler http.Handler
-	// MaxConns bounds the open connections. Default 10,000.
+	// MaxConns bounds the open connections. Required.
 	MaxConns int
 	// Budget is shared by all ports of the process that have many connections. Default:
 	// only MaxConns bounds them.
@@ -56,7 +56,7 @@ func (o *Options) defaults() {
 	opt.Default(&o.ReadTimeout, 20*time.Second)
 	opt.Default(&o.WriteTimeout, 30*time.Second)
 	opt.Default(&o.IdleTimeout, time.Minute)
-	opt.Default(&o.MaxConns, 10_000)
+	opt.Require("web.MaxConns", o.MaxConns)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/budget"
+	"teamtalk/core/config"
 	"teamtalk/core/web"
 )
 
@@ -27,6 +28,9 @@ func serve(t *testing.T, opt web.Options) *web.Server {
 	l, err := web.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if opt.MaxConns == 0 {
+		opt.MaxConns = config.Default().HTTP.MaxConnections
 	}
 	s := web.Serve(l, opt)
 	t.Cleanup(func() {

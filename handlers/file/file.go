@@ -45,6 +45,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
+	"teamtalk/core/opt"
 	"teamtalk/core/session"
 	"teamtalk/core/spool"
 	"teamtalk/proto/pb"
@@ -84,7 +85,7 @@ type Address struct {
 	Port uint32
 }
 
-// Options configures a Server. Zero values mean the defaults.
+// Options configures a Server. Fields with a setting are required, the others have defaults.
 type Options struct {
 	// Spool stores offline files. Required.
 	Spool *spool.Spool
@@ -97,23 +98,23 @@ type Options struct {
 	// RunCompare does nothing.
 	List Peer
 	// Grace is the age below which RunCompare ignores completed files and rows of the
-	// list. Negative: none are ignored. Default 10 min.
+	// list. 0: none are ignored.
 	Grace time.Duration
 	// MaxTasks bounds the open transfers between two clients, MaxUserTasks those of one
-	// sender. The spool has bounds of its own. Defaults 50,000 and 200.
+	// sender. The spool has bounds of its own. Required.
 	MaxTasks, MaxUserTasks int
 	// UploadWindow is the number of segments requested from an uploading client at the
 	// same time, after the first 16, which are requested one by one as in the first
-	// implementation. At most 64. Default 8.
+	// implementation. At most 64. Required.
 	UploadWindow int
 	// OnlineWait is the longest time that a login waits for Online to be reachable before
 	// it is refused. It must be below LoginDeadline. Default 5 s.
 	OnlineWait time.Duration
 	// LoginDeadline is the longest time that a connection may stay without a login.
-	// Default 15 s.
+	// 0: for ever.
 	LoginDeadline time.Duration
 	// IdleTimeout is the longest time that a client may send nothing, and the longest
-	// time that it may leave a requested segment unsent. Default 120 s.
+	// time that it may leave a requested segment unsent. Required.
 	IdleTimeout time.Duration
 	// Linger is the longest time that a connection may stay after its transfer has ended.
 	// Default 10 s.
@@ -122,8 +123,8 @@ type Options struct {
 	// a client logged in to it. Default 1 h.
 	TaskTimeout time.Duration
 	// LinkTimeout is the longest time that a message server may be silent before its link
-	// is closed. LinkHeartbeat is the interval of this side's heartbeats. Defaults 30 s
-	// and 5 s.
+	// is closed; 0: for ever. LinkHeartbeat is the interval of this side's heartbeats; 0:
+	// none.
 	LinkTimeout, LinkHeartbeat time.Duration
 	// NewID returns the id of a new task. Default: a random UUID with the mark and the
 	// seal of this server's address (im.SealTask).
@@ -137,32 +138,14 @@ type Options struct {
 }
 
 func (o *Options) defaults() {
-	count := func(v *int, def int) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	span := func(v *time.Duration, def time.Duration) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	count(&o.MaxTasks, 50_000)
-	count(&o.MaxUserTasks, 200)
-	count(&o.UploadWindow, 8)
+	opt.Require("file.MaxTasks", o.MaxTasks)
+	opt.Require("file.MaxUserTasks", o.MaxUserTasks)
+	opt.Require("file.UploadWindow", o.UploadWindow)
 	o.UploadWindow = min(o.UploadWindow, maxWindow)
-	span(&o.OnlineWait, 5*time.Second)
-	if o.Grace < 0 {
-		o.Grace = 0
-	} else {
-		span(&o.Grace, 10*time.Minute)
-	}
-	span(&o.LoginDeadline, 15*time.Second)
-	span(&o.IdleTimeout, 120*time.Second)
-	span(&o.Linger, 10*time.Second)
-	span(&o.TaskTimeout, time.Hour)
-	span(&o.LinkTimeout, 30*time.Second)
-	span(&o.LinkHeartbeat, 5*time.Second)
+	opt.Require("file.IdleTimeout", o.IdleTimeout)
+	opt.Default(&o.OnlineWait, 5*time.Second)
+	opt.Default(&o.Linger, 10*time.Second)
+	opt.Default(&o.TaskTimeout, time.Hour)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

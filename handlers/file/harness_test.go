@@ -16,7 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/budget"
+	"teamtalk/core/config"
 	"teamtalk/core/engine"
+	"teamtalk/core/opt/opttest"
 	"teamtalk/core/pdu"
 	"teamtalk/core/spool"
 	"teamtalk/handlers/file"
@@ -58,8 +60,19 @@ func open(t testing.TB, opt file.Options) *house { t.Helper(); return openOn(t, 
 // openOn starts a server with this number of event loops for clients.
 func openOn(t testing.TB, opt file.Options, loops int) *house {
 	t.Helper()
-	h := &house{t: t, dir: t.TempDir(), opt: opt, loops: loops,
-		spoolOp: spool.Options{Quota: 16 << 30, MaxUserFiles: 1000}}
+	c := config.Default()
+	h := &house{t: t, dir: t.TempDir(), loops: loops}
+	h.spoolOp = spool.Options{
+		Quota: 16 << 30, MaxFiles: c.File.MaxTasks, MaxUserFiles: 1000,
+		KeepUnfinished: c.File.KeepUnfinished, KeepWaiting: c.File.KeepWaiting,
+		KeepFetched: c.File.KeepFetched,
+	}
+	h.opt = opttest.Fill(opt, file.Options{
+		Grace: c.File.CompareGrace, MaxTasks: c.File.MaxTasks, MaxUserTasks: c.File.MaxUserTasks,
+		UploadWindow: c.File.UploadWindow, LoginDeadline: c.File.LoginDeadline,
+		IdleTimeout: c.File.IdleTimeout,
+		LinkTimeout: c.Link.Timeout, LinkHeartbeat: c.Link.Heartbeat,
+	})
 	h.start()
 	t.Cleanup(h.stop)
 	return h

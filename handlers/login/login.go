@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	option "teamtalk/core/opt"
 	"teamtalk/core/session"
 )
 
@@ -41,8 +42,8 @@ type Options struct {
 	// without a request. Default 15 s.
 	ClientDeadline time.Duration
 	// LinkTimeout is the longest time that a message server may be silent before its link
-	// is closed and its entry removed. LinkHeartbeat is the interval of this side's
-	// heartbeats. Defaults 30 s and 5 s.
+	// is closed and its entry removed; 0: for ever. LinkHeartbeat is the interval of this
+	// side's heartbeats; 0: none.
 	LinkTimeout, LinkHeartbeat time.Duration
 	// Log records the message servers that connect and disconnect. Default: discarded.
 	Log *slog.Logger
@@ -67,15 +68,7 @@ func New(opt Options) *Server {
 		opt.MSFSBackup = opt.MSFSPrior
 	}
 	opt.MSFSPrior, opt.MSFSBackup = withSlash(opt.MSFSPrior), withSlash(opt.MSFSBackup)
-	if opt.ClientDeadline <= 0 {
-		opt.ClientDeadline = 15 * time.Second
-	}
-	if opt.LinkTimeout <= 0 {
-		opt.LinkTimeout = 30 * time.Second
-	}
-	if opt.LinkHeartbeat <= 0 {
-		opt.LinkHeartbeat = 5 * time.Second
-	}
+	option.Default(&opt.ClientDeadline, 15*time.Second)
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}

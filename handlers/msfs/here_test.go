@@ -32,10 +32,10 @@ func TestHere(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { http.Close() })
-		return sound.NewHere(sound.HereOptions{Server: New(Options{Store: store, URL: url,
+		return sound.NewHere(sound.HereOptions{Server: newServer(Options{Store: store, URL: url,
 			MaxSize: 3}), URL: url, Elsewhere: http, MaxSize: 100})
 	}
-	web := httptest.NewServer(New(Options{Store: store}))
+	web := httptest.NewServer(newServer(Options{Store: store}))
 	defer web.Close()
 	f := here(web.URL)
 	data := bytes.Repeat([]byte{0xfe}, 100)
@@ -66,7 +66,7 @@ func TestHere(t *testing.T) {
 	if rsp, err := http.Get(url); err != nil || rsp.StatusCode != http.StatusOK {
 		t.Errorf("GET %s: %v, %v", url, rsp, err)
 	}
-	alone := sound.NewHere(sound.HereOptions{Server: New(Options{Store: store})})
+	alone := sound.NewHere(sound.HereOptions{Server: newServer(Options{Store: store})})
 	if _, err := alone.Get(t.Context(), elsewhere.URL); im.KindOf(err) != im.NotFound {
 		t.Errorf("of another server, which nobody may ask: %v", err)
 	}

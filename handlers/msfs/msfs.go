@@ -27,6 +27,7 @@ import (
 	"teamtalk/core/blob"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
+	option "teamtalk/core/opt"
 )
 
 // Options configures a Server. Zero values mean the defaults.
@@ -37,10 +38,10 @@ type Options struct {
 	// http://files.example.com:8700. The URL in the answer to an upload begins with it.
 	// Default: the host that the uploading client used.
 	URL string
-	// MaxSize is the size of the largest file that is accepted, in bytes. Default 10 MiB.
+	// MaxSize is the size of the largest file that is accepted, in bytes. Required.
 	MaxSize int64
 	// MaxUploads bounds the uploads at the same time. Further ones are refused as busy.
-	// Default 64.
+	// Required.
 	MaxUploads int
 	// Progress is the longest time that a client may be silent during an upload, or read
 	// nothing during a download. Default 30 s.
@@ -48,8 +49,8 @@ type Options struct {
 	// ScaledCache bounds the memory for scaled pictures, in bytes. 0: pictures are not
 	// scaled.
 	ScaledCache int64
-	// ScalePixels is the size of the largest picture that is scaled, in pixels. Default
-	// 12,500,000, a photo of a phone. Scaling takes about 2 bytes of memory a pixel, at
+	// ScalePixels is the size of the largest picture that is scaled, in pixels. Required with
+	// ScaledCache. Scaling takes about 2 bytes of memory a pixel, at
 	// most 24.
 	ScalePixels int
 	// Scalers is the number of pictures that are scaled at the same time. Default 1.
@@ -75,26 +76,16 @@ type Server struct {
 
 // New returns a small-file server.
 func New(opt Options) *Server {
-	if opt.MaxSize <= 0 {
-		opt.MaxSize = 10 << 20
+	option.Require("msfs.MaxSize", opt.MaxSize)
+	option.Require("msfs.MaxUploads", opt.MaxUploads)
+	if opt.ScaledCache > 0 {
+		option.Require("msfs.ScalePixels", opt.ScalePixels)
 	}
-	if opt.MaxUploads <= 0 {
-		opt.MaxUploads = 64
-	}
-	if opt.Progress <= 0 {
-		opt.Progress = 30 * time.Second
-	}
+	option.Default(&opt.Progress, 30*time.Second)
+	option.Default(&opt.Scalers, 1)
+	option.Default(&opt.ScalePatience, scalePatience)
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
-	}
-	if opt.ScalePixels <= 0 {
-		opt.ScalePixels = 12_500_000
-	}
-	if opt.Scalers <= 0 {
-		opt.Scalers = 1
-	}
-	if opt.ScalePatience <= 0 {
-		opt.ScalePatience = scalePatience
 	}
 	opt.URL = strings.TrimSuffix(opt.URL, "/")
 	s := &Server{opt: opt, log: opt.Log.With("role", "msfs"),

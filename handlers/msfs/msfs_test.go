@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"teamtalk/core/blob"
+	"teamtalk/core/config"
 	"teamtalk/core/im"
+	"teamtalk/core/opt/opttest"
 	"teamtalk/core/web"
 	"teamtalk/core/web/webtest"
 )
@@ -58,7 +60,7 @@ func newRigOn(t *testing.T, change func(o *Options), limits web.Options) *rig {
 	if change != nil {
 		change(&o)
 	}
-	r.server = New(o)
+	r.server = newServer(o)
 	limits.Handler = r.server
 	r.web = webtest.Serve(t, limits)
 	r.url = "http://" + r.web.Addr().String()
@@ -326,7 +328,7 @@ func TestPut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	s := New(Options{Store: store, URL: "http://files:8700/", MaxSize: 10})
+	s := newServer(Options{Store: store, URL: "http://files:8700/", MaxSize: 10})
 	url, err := s.Put(context.Background(), "x.amr", strings.NewReader("sound"))
 	if err != nil || !strings.HasPrefix(url, "http://files:8700/g0/") || !strings.HasSuffix(url, ".amr") {
 		t.Errorf("Put: %s, %v", url, err)
@@ -350,4 +352,12 @@ func TestPut(t *testing.T) {
 			t.Errorf("Open %q: %v", at, err)
 		}
 	}
+}
+
+// newServer returns a server with the defaults of the settings where opt has no value.
+func newServer(opt Options) *Server {
+	c := config.Default().MSFS
+	return New(opttest.Fill(opt, Options{
+		MaxSize: int64(c.MaxSize), MaxUploads: c.MaxUploads, ScalePixels: c.ScalePixels,
+	}))
 }

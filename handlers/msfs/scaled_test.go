@@ -280,7 +280,7 @@ type scalings struct {
 
 func newScalings(t *testing.T) *scalings {
 	store := &heldStore{data: picture(t, ".jpg", 64, 64), enter: make(chan struct{})}
-	return &scalings{t: t, store: store, s: New(Options{Store: store, ScaledCache: 1 << 20})}
+	return &scalings{t: t, store: store, s: newServer(Options{Store: store, ScaledCache: 1 << 20})}
 }
 
 func (c *scalings) ask(path string) *httptest.ResponseRecorder {

@@ -26,7 +26,7 @@ const patience = 20 * time.Second
 // listen starts a push server on a TCP port.
 func listen(t *testing.T, opt Options) *engine.Server {
 	t.Helper()
-	s := New(opt)
+	s := newServer(opt)
 	srv, err := engine.Start(engine.Options{Name: "push", Addr: "127.0.0.1:0", Handler: s, Loops: 1,
 		MaxFrame: 16 << 20, MaxBuffered: 64 << 20})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/notify"
 	"teamtalk/core/obs"
+	"teamtalk/core/opt"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -30,17 +31,17 @@ const (
 	resultDead   = 2 // our addition
 )
 
-// Options configures a Server. Zero values mean the defaults.
+// Options configures a Server. Fields with a setting are required, the others have defaults.
 type Options struct {
 	// IOS and Android are the push services for phones of each kind. Default: notify.Log.
 	IOS, Android notify.Provider
 	// Queue bounds the notifications without an outcome: queued, in flight or waiting for
-	// a retry. Those beyond it fail at once. Default 20,000.
+	// a retry. Those beyond it fail at once. Required.
 	Queue int
 	// Workers is the number of notifications in flight to the services at the same time.
-	// Default 32.
+	// Required.
 	Workers int
-	// Attempts is the number of attempts for one notification. Default 5.
+	// Attempts is the number of attempts for one notification. Required.
 	Attempts int
 	// Timeout bounds the duration of one attempt. Default 10 s.
 	Timeout time.Duration
@@ -49,8 +50,8 @@ type Options struct {
 	// Defaults 1 s and 1 minute.
 	MinBackoff, MaxBackoff time.Duration
 	// LinkTimeout is the longest time that a message server may be silent before its link
-	// is closed. LinkHeartbeat is the interval of this side's heartbeats. Defaults 30 s
-	// and 5 s.
+	// is closed; 0: for ever. LinkHeartbeat is the interval of this side's heartbeats; 0:
+	// none.
 	LinkTimeout, LinkHeartbeat time.Duration
 	// Log records failures. Default: discarded.
 	Log *slog.Logger
@@ -59,24 +60,12 @@ type Options struct {
 }
 
 func (o *Options) defaults() {
-	count := func(v *int, def int) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	span := func(v *time.Duration, def time.Duration) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	count(&o.Queue, 20_000)
-	count(&o.Workers, 32)
-	count(&o.Attempts, 5)
-	span(&o.Timeout, 10*time.Second)
-	span(&o.MinBackoff, time.Second)
-	span(&o.MaxBackoff, time.Minute)
-	span(&o.LinkTimeout, 30*time.Second)
-	span(&o.LinkHeartbeat, 5*time.Second)
+	opt.Require("push.Queue", o.Queue)
+	opt.Require("push.Workers", o.Workers)
+	opt.Require("push.Attempts", o.Attempts)
+	opt.Default(&o.Timeout, 10*time.Second)
+	opt.Default(&o.MinBackoff, time.Second)
+	opt.Default(&o.MaxBackoff, time.Minute)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

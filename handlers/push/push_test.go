@@ -9,8 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/notify"
+	"teamtalk/core/opt/opttest"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -104,7 +106,7 @@ func results(m *pb.IMPushToUserRsp) string {
 func TestPush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		apple, google, p := &phones{}, &phones{}, newPeer()
-		s := New(Options{IOS: apple, Android: google})
+		s := newServer(Options{IOS: apple, Android: google})
 		s.Message(p.Session, 5, push(phone(7, pb.ClientType_CLIENT_TYPE_IOS, "i", 3, 1),
 			phone(8, pb.ClientType_CLIENT_TYPE_ANDROID, "a", 0, 2)))
 		if got, seq := results(<-p.answers), <-p.seqs; got != "[i=0 a=0]" || seq != 5 {
@@ -145,7 +147,7 @@ func TestOutcomes(t *testing.T) {
 			}
 			return notify.Result{Outcome: notify.Later}
 		}
-		s := New(Options{IOS: apple, Attempts: 4})
+		s := newServer(Options{IOS: apple, Attempts: 4})
 		s.Message(p.Session, 1, push(ios("dead"), ios("refused"), ios("third"), ios("never"),
 			ios("panics"), ios("hangs")))
 		if got := results(<-p.answers); got != "[dead=2 of 7 refused=1 third=0 never=1 panics=1 "+
@@ -176,7 +178,7 @@ func TestServiceWantsRest(t *testing.T) {
 			}
 			return notify.Result{}
 		}
-		s := New(Options{IOS: apple, Android: google})
+		s := newServer(Options{IOS: apple, Android: google})
 		began := time.Now()
 		s.Message(p.Session, 1, push(ios("one")))
 		synctest.Wait()
@@ -209,7 +211,7 @@ func TestBounds(t *testing.T) {
 			int) notify.Result {
 			return notify.Result{Outcome: notify.Later}
 		}
-		s := New(Options{IOS: apple, Queue: 2, Workers: 1})
+		s := newServer(Options{IOS: apple, Queue: 2, Workers: 1})
 		s.Message(p.Session, 1, push(ios("hangs"), ios("b"), ios("c")))
 		s.Message(p.Session, 2, push(ios("d")))
 		if got, seq := results(<-p.answers), <-p.seqs; got != "[d=1]" || seq != 2 {
@@ -241,7 +243,7 @@ func TestDrain(t *testing.T) {
 			}
 			return notify.Result{}
 		}
-		s := New(Options{IOS: apple})
+		s := newServer(Options{IOS: apple})
 		s.Message(p.Session, 1, push(ios("a"), ios("b")))
 		if err := s.Drain(context.Background()); err != nil {
 			t.Error(err)
@@ -250,4 +252,13 @@ func TestDrain(t *testing.T) {
 			t.Errorf("answer %s", got)
 		}
 	})
+}
+
+// newServer returns a server with the defaults of the settings where opt has no value.
+func newServer(opt Options) *Server {
+	c := config.Default()
+	return New(opttest.Fill(opt, Options{
+		Queue: c.Push.Queue, Workers: c.Push.Workers, Attempts: c.Push.Attempts,
+		LinkTimeout: c.Link.Timeout, LinkHeartbeat: c.Link.Heartbeat,
+	}))
 }

@@ -2,6 +2,7 @@ package route_test
 
 import (
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -27,7 +28,8 @@ func TestInProcess(t *testing.T) {
 	l := listen(t)
 	dial := l.serve(t, route.Options{})
 	here := heard{make(chan pb.Message, 100)}
-	pipe, err := link.Local(link.LocalOptions{Name: "route", Caller: here, Callee: l})
+	pipe, err := link.Local(link.LocalOptions{Name: "route", Caller: here, Callee: l,
+		CallTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

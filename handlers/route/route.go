@@ -51,8 +51,8 @@ type Options struct {
 	// difference. It is for message servers that do not report their users.
 	Flood bool
 	// LinkTimeout is the longest time that a message server may be silent before its link
-	// is closed and its users count as offline. LinkHeartbeat is the interval of this
-	// side's heartbeats. Defaults 30 s and 5 s.
+	// is closed and its users count as offline; 0: for ever. LinkHeartbeat is the interval
+	// of this side's heartbeats; 0: none.
 	LinkTimeout, LinkHeartbeat time.Duration
 	// Log records the message servers that connect and disconnect. Default: discarded.
 	Log *slog.Logger
@@ -87,12 +87,6 @@ type server struct {
 
 // New returns a route server that knows no user yet.
 func New(opt Options) *Server {
-	if opt.LinkTimeout <= 0 {
-		opt.LinkTimeout = 30 * time.Second
-	}
-	if opt.LinkHeartbeat <= 0 {
-		opt.LinkHeartbeat = 5 * time.Second
-	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}

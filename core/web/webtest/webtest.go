@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"teamtalk/core/budget"
+	"teamtalk/core/config"
 	"teamtalk/core/web"
 )
 
@@ -28,6 +29,9 @@ func Serve(t testing.TB, opt web.Options) *web.Server {
 	l, err := web.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if opt.MaxConns == 0 {
+		opt.MaxConns = config.Default().HTTP.MaxConnections
 	}
 	s := web.Serve(l, opt)
 	t.Cleanup(func() {

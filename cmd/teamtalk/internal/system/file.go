@@ -44,7 +44,7 @@ func (s *system) fileOptions() file.Options {
 	cfg := &s.cfg.File
 	return file.Options{
 		MaxTasks: cfg.MaxTasks, MaxUserTasks: cfg.MaxUserTasks, UploadWindow: cfg.UploadWindow,
-		Grace: offAtZero(cfg.CompareGrace), LoginDeadline: cfg.LoginDeadline,
+		Grace: cfg.CompareGrace, LoginDeadline: cfg.LoginDeadline,
 		IdleTimeout: cfg.IdleTimeout,
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat,
 		Log: s.log, Registerer: s.reg,
@@ -62,9 +62,7 @@ func (s *system) openSpool() (*spool.Spool, error) {
 		Dir: dir, MinFree: int64(cfg.MinFree), Quota: int64(cfg.Quota),
 		MaxFiles: cfg.MaxTasks, MaxUserFiles: cfg.MaxUserTasks,
 		KeepUnfinished: cfg.KeepUnfinished, KeepWaiting: cfg.KeepWaiting,
-		// In settings 0s deletes a file at once, in options 0 selects the default.
-		KeepFetched: max(cfg.KeepFetched, 1),
-		Log:         s.log,
+		KeepFetched: cfg.KeepFetched, Log: s.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting file.dir)", err)
