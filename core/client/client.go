@@ -1,3 +1,22 @@
+// Package client is the client's side of the protocol.
+//
+// A Client is a logged-in user. It finds a message server, stays connected, and
+// guarantees to a person what connections do not: every message sent is stored once, and
+// every message received is reported once and in order. Messages of one conversation are
+// stored in the order of their Sends. Open logs in, Options.OnEvent receives the events.
+//
+// Where to find what:
+//
+//   - client.go: the Client from Open to Close, reconnection
+//   - events.go: what a Client reports
+//   - send.go, order.go: messages from Send to their acks
+//   - receive.go, sync.go: messages from the server to their events, and missed ones
+//   - groups.go, Client.Groups: groups and their members
+//   - requests.go, settings.go: requests (History, Contacts and so on), which are
+//     functions that take a Client or a tcp.Conn
+//   - package transfer, Client.Files: files
+//   - package loginserver: the search for a message server, and registration
+//   - package tcp: one connection, for programs that need no Client
 package client
 
 import (
@@ -10,6 +29,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"teamtalk/core/backoff"
+	"teamtalk/core/client/loginserver"
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
@@ -39,7 +60,7 @@ type Client struct {
 	// The mutex guards all following fields. It is held for frames and calls, and never
 	// during a wait for the network or for OnEvent.
 	mu       sync.Mutex
-	conn     *Conn         // logged in; nil while there is none
+	conn     *tcp.Conn     // logged in; nil while there is none
 	attached chan struct{} // closed and replaced at each login
 	addr     string        // of conn, or of the last one
 	self     im.User
@@ -179,24 +200,25 @@ func (c *Client) Close() error {
 }
 
 // connect makes one attempt: it finds a message server, connects and logs in.
-func (c *Client) connect(ctx context.Context) (*Conn, error) {
+func (c *Client) connect(ctx context.Context) (*tcp.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.ConnectTimeout)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
 	addrs := []string{c.opts.MsgServer}
 	if c.opts.MsgServer == "" {
 		var err error
-		if addrs, err = Discover(ctx, c.opts.HTTP, c.opts.Server); err != nil {
+		if addrs, err = loginserver.Discover(ctx, c.opts.HTTP, c.opts.Server); err != nil {
 			return nil, err
 		}
 	}
-	nc, err := dialFirst(ctx, c.opts.Dial, addrs)
+	nc, err := tcp.DialFirst(ctx, c.opts.Dial, addrs)
 	if err != nil {
 		return nil, err
 	}
-	conn := NewConn(nc, ConnOptions{OnFrame: c.onFrame, Heartbeat: c.opts.Heartbeat,
+	conn := tcp.NewConn(nc, tcp.Options{OnFrame: c.onFrame, Heartbeat: c.opts.Heartbeat,
 		Logger: c.opts.Logger})
-	if err := c.login(ctx, conn); err != nil {
+	login := func(res *pb.IMLoginRes) { c.attach(conn, res) }
+	if err := conn.LoginThen(ctx, c.opts.Credentials, login); err != nil {
 		_ = conn.Close()
 		<-conn.Done()
 		return nil, err
@@ -204,38 +226,9 @@ func (c *Client) connect(ctx context.Context) (*Conn, error) {
 	return conn, nil
 }
 
-// login logs in on conn. The goroutine that reads handles the answer, so that the Client
-// is ready for pushes that follow immediately.
-func (c *Client) login(ctx context.Context, conn *Conn) error {
-	answer := make(chan error, 1)
-	seq, err := conn.Go(c.opts.loginReq(), pb.CmdLoginRes, func(body []byte, err error) {
-		var res pb.IMLoginRes
-		if err == nil {
-			if err = res.ParseBody(body); err != nil {
-				err = im.WithKind(im.Malformed, "login answer", err)
-			} else if err = conn.loggedIn(&res); err == nil {
-				c.attach(conn, &res)
-			}
-		}
-		answer <- err
-	})
-	if err != nil {
-		return err
-	}
-	select {
-	case err := <-answer:
-		return err
-	case <-ctx.Done():
-		if conn.forget(seq) {
-			return im.WithKind(im.Unavailable, "no answer to the login", ctx.Err())
-		}
-		return <-answer
-	}
-}
-
 // attach makes conn the Client's connection and reports Connected. It sends waiting read
 // acks and messages, and starts a sync for messages that were missed.
-func (c *Client) attach(conn *Conn, res *pb.IMLoginRes) {
+func (c *Client) attach(conn *tcp.Conn, res *pb.IMLoginRes) {
 	again := c.connects.Add(1) > 1
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -256,7 +249,7 @@ func (c *Client) attach(conn *Conn, res *pb.IMLoginRes) {
 }
 
 // run keeps the Client connected until it is closed, kicked or refused.
-func (c *Client) run(conn *Conn) {
+func (c *Client) run(conn *tcp.Conn) {
 	for conn != nil {
 		c.deliverUntil(conn.Done(), nil)
 		c.detach(conn)
@@ -273,7 +266,7 @@ func (c *Client) run(conn *Conn) {
 }
 
 // detach removes a connection that has ended.
-func (c *Client) detach(conn *Conn) {
+func (c *Client) detach(conn *tcp.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conn = nil
@@ -305,7 +298,7 @@ func kickText(r pb.KickReasonType) string {
 
 // reconnect makes attempts until it has a connection; it returns nil when the Client
 // ends.
-func (c *Client) reconnect() *Conn {
+func (c *Client) reconnect() *tcp.Conn {
 	denied := 0
 	var last error
 	lost := time.Now()
@@ -338,7 +331,7 @@ func (c *Client) reconnect() *Conn {
 }
 
 // closeIfClosing closes a connection that was made after Close looked for one.
-func (c *Client) closeIfClosing(conn *Conn) {
+func (c *Client) closeIfClosing(conn *tcp.Conn) {
 	c.mu.Lock()
 	closing := c.closing
 	c.mu.Unlock()
@@ -382,7 +375,7 @@ func (c *Client) end(err error) {
 }
 
 // onFrame handles a frame that is not an answer. The goroutine that reads calls it.
-func (c *Client) onFrame(conn *Conn, h pdu.Header, body []byte) {
+func (c *Client) onFrame(conn *tcp.Conn, h pdu.Header, body []byte) {
 	err := c.push(conn, h, body)
 	c.mu.Lock()
 	if err == nil {
@@ -396,7 +389,7 @@ func (c *Client) onFrame(conn *Conn, h pdu.Header, body []byte) {
 		c.malformed.Add(1)
 		c.log.Warn("frame dropped", "cmd", h.Command.String(), "seq", h.Seq, "err", err)
 		if bad >= pdu.MaxMalformed {
-			conn.fail(im.Errorf(im.Malformed, "%d malformed frames in a row", bad))
+			conn.Fail(im.Errorf(im.Malformed, "%d malformed frames in a row", bad))
 		}
 	}
 	c.throttle(conn)

@@ -3,6 +3,7 @@ package client
 import (
 	"time"
 
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
@@ -214,7 +215,7 @@ func (c *Client) deliverUntil(stop <-chan struct{}, after <-chan time.Time) {
 
 // throttle blocks the goroutine that reads while too many events wait, which slows down
 // the server.
-func (c *Client) throttle(conn *Conn) {
+func (c *Client) throttle(conn *tcp.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.queue) > maxQueue && conn.Err() == nil {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
@@ -52,7 +53,7 @@ func fileMode(online bool) pb.TransferFileType {
 func addrsOf(list []*pb.IpAddr) []string {
 	var addrs []string
 	for _, a := range list[:min(len(list), maxFileAddrs)] {
-		if port := a.GetPort(); goodHost(a.GetIp()) && port > 0 && port < 1<<16 {
+		if port := a.GetPort(); tcp.ValidHost(a.GetIp()) && port > 0 && port < 1<<16 {
 			addrs = append(addrs, net.JoinHostPort(a.GetIp(), strconv.FormatUint(uint64(port), 10)))
 		}
 	}

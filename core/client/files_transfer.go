@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
@@ -183,7 +184,7 @@ func (t *Transfer) run() error {
 
 // present returns the logged-in connection, nil without one, and a channel that the next
 // login closes.
-func (c *Client) present() (*Conn, <-chan struct{}) {
+func (c *Client) present() (*tcp.Conn, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.conn, c.attached
@@ -267,7 +268,7 @@ func (t *Transfer) moveTo(n int64) {
 // fileLink is one connection of a transfer.
 type fileLink struct {
 	t      *Transfer
-	conn   *Conn
+	conn   *tcp.Conn
 	nc     net.Conn
 	result chan error // holds the first result
 	stall  *time.Timer
@@ -307,12 +308,12 @@ func (t *Transfer) connectTo(ctx context.Context, addr string) (*fileLink, error
 		l.stall = time.AfterFunc(fileStall,
 			func() { l.end(im.Errorf(im.Unavailable, "nothing moved for %v", fileStall)) })
 	}
-	l.conn = newConn(nc, ConnOptions{
-		OnFrame:   func(_ *Conn, h pdu.Header, body []byte) { l.frame(h, body) },
+	l.conn = tcp.Prepare(nc, tcp.Options{
+		OnFrame:   func(_ *tcp.Conn, h pdu.Header, body []byte) { l.frame(h, body) },
 		Heartbeat: t.c.opts.Heartbeat, WriteTimeout: fileWriteTime,
 		MaxFrame: maxFileFrame, Buffer: fileBuffer, Logger: t.c.opts.Logger,
 	})
-	l.conn.start()
+	l.conn.Start()
 	var res pb.IMFileLoginRsp
 	err = l.conn.Call(ctx, pb.IMFileLoginReq_builder{UserId: new(t.c.UserID()),
 		TaskId: new(t.file.Task), FileRole: t.role.Enum()}.Build(), &res)

@@ -310,7 +310,7 @@ func (c *Client) callThen(ctx context.Context, req, resp pb.Message, then func()
 	if conn == nil {
 		return im.Errorf(im.Unavailable, "not connected")
 	}
-	return conn.call(ctx, req, resp, func() error {
+	return conn.CallThen(ctx, req, resp, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return then()

@@ -10,13 +10,14 @@ import (
 
 	"github.com/google/uuid"
 
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/core/opt"
 )
 
 // Options configures a Client. Zero values mean the defaults in the comments.
 type Options struct {
-	Credentials
+	tcp.Credentials
 	// Server is the URL of a login server, which the Client asks for a message server
 	// before every connection.
 	Server string

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"teamtalk/core/backoff"
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
@@ -89,7 +90,7 @@ func (c *Client) transmit(o *outgoing, now time.Time) error {
 	case o.awaited:
 		err = conn.Send(m, o.seq)
 	default:
-		err = conn.again(o.seq, m, pb.CmdMsgDataAck, answered)
+		err = conn.Resend(o.seq, m, pb.CmdMsgDataAck, answered)
 	}
 	if err != nil {
 		return err
@@ -115,7 +116,7 @@ func (o *outgoing) after(d time.Duration, do func()) {
 
 // overdue handles a missing ack. The message and the later ones of its conversation that
 // are in flight are sent again, in order.
-func (c *Client) overdue(o *outgoing, conn *Conn) {
+func (c *Client) overdue(o *outgoing, conn *tcp.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := c.index(o)
@@ -142,13 +143,13 @@ func (c *Client) giveUp(o *outgoing, err error) {
 	c.remove(o)
 	o.timer.Stop()
 	if o.awaited && c.conn != nil {
-		c.conn.forget(o.seq)
+		c.conn.Forget(o.seq)
 	}
 	c.emit(SendFailed{ID: o.id, Peer: o.to, Err: err})
 }
 
 // answered handles the server's ack or refusal. The goroutine that reads calls it.
-func (c *Client) answered(o *outgoing, conn *Conn, body []byte) {
+func (c *Client) answered(o *outgoing, conn *tcp.Conn, body []byte) {
 	var ack pb.IMMsgDataAck
 	err := ack.ParseBody(body)
 	c.mu.Lock()
@@ -175,7 +176,7 @@ func (c *Client) answered(o *outgoing, conn *Conn, body []byte) {
 // refused handles a message that was not stored for now. Only the oldest of its
 // conversation is sent again after a pause, and the others follow its ack. The caller
 // holds c.mu.
-func (c *Client) refused(o *outgoing, conn *Conn) {
+func (c *Client) refused(o *outgoing, conn *tcp.Conn) {
 	o.timer.Stop()
 	o.state, o.repeat = sendWaiting, true
 	if c.oldest(o.to, c.index(o)) != o {

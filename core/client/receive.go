@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
@@ -107,7 +108,7 @@ func (v *conv) advance() {
 
 // push handles a frame that is not an answer. An error means that the frame does not
 // decode.
-func (c *Client) push(conn *Conn, h pdu.Header, body []byte) error {
+func (c *Client) push(conn *tcp.Conn, h pdu.Header, body []byte) error {
 	switch h.Command {
 	case pb.CmdMsgData:
 		var m pb.MsgData
@@ -184,7 +185,7 @@ func (c *Client) pushOther(h pdu.Header, body []byte) error {
 
 // kick ends the session on the server's request. The first servers leave the connection
 // open, so the Client closes it.
-func (c *Client) kick(conn *Conn, reason pb.KickReasonType) {
+func (c *Client) kick(conn *tcp.Conn, reason pb.KickReasonType) {
 	c.mu.Lock()
 	c.kicked = reason
 	c.mu.Unlock()
@@ -193,7 +194,7 @@ func (c *Client) kick(conn *Conn, reason pb.KickReasonType) {
 
 // message handles a pushed message and acks it. It also acks a duplicate, because its ack
 // may have been lost.
-func (c *Client) message(conn *Conn, d *pb.MsgData) {
+func (c *Client) message(conn *tcp.Conn, d *pb.MsgData) {
 	m := im.Message{ID: d.MsgID, From: d.FromUserID, To: d.ToSessionID, Created: d.CreateTime,
 		Type: d.Type, Data: d.Data}
 	self := conn.UserID()
@@ -217,7 +218,7 @@ func (c *Client) message(conn *Conn, d *pb.MsgData) {
 
 // take delivers a pushed message, or holds it until the gap before it is filled. The
 // caller holds c.mu.
-func (c *Client) take(conn *Conn, p Peer, m im.Message) {
+func (c *Client) take(conn *tcp.Conn, p Peer, m im.Message) {
 	v := c.conv(p)
 	switch {
 	case m.ID <= v.delivered:

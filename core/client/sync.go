@@ -3,6 +3,7 @@ package client
 import (
 	"time"
 
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
@@ -12,7 +13,7 @@ import (
 // would miss messages that another device has read or sent. Then it requests the groups
 // in them.
 type syncing struct {
-	conn   *Conn
+	conn   *tcp.Conn
 	at     uint32 // server time of the login
 	since  uint32 // changes since this time are requested
 	tries  int
@@ -25,7 +26,7 @@ type syncing struct {
 }
 
 // startSync sends the first requests. The caller holds c.mu.
-func (c *Client) startSync(conn *Conn, at, since uint32) {
+func (c *Client) startSync(conn *tcp.Conn, at, since uint32) {
 	s := &syncing{conn: conn, at: at, since: since, wait: 3}
 	c.syncing = s
 	s.timer = time.AfterFunc(c.opts.SyncTimeout, func() {
@@ -73,7 +74,7 @@ const syncTries = 10
 
 // ask sends a request. The goroutine that reads calls done with the decoded answer and
 // with c.mu held. The caller holds c.mu.
-func (c *Client) ask(conn *Conn, req, resp pb.Message, done func(m pb.Message, err error)) {
+func (c *Client) ask(conn *tcp.Conn, req, resp pb.Message, done func(m pb.Message, err error)) {
 	// After an error the connection ends, and the next one requests again.
 	_, _ = conn.Go(req, resp.Command(), func(body []byte, err error) {
 		if err != nil {
@@ -183,7 +184,7 @@ func (c *Client) stopSync() {
 
 // fetch reads a conversation's history, newest first, down to the known messages.
 type fetch struct {
-	conn  *Conn
+	conn  *tcp.Conn
 	until uint32 // the highest id known to exist
 	begin uint32 // of the requested page, 0 for the newest
 	got   []im.Message
@@ -202,7 +203,7 @@ const (
 )
 
 // startFetch begins to fill the gap above v.base. The caller holds c.mu.
-func (c *Client) startFetch(conn *Conn, p Peer, v *conv, until uint32) {
+func (c *Client) startFetch(conn *tcp.Conn, p Peer, v *conv, until uint32) {
 	f := &fetch{conn: conn, until: until}
 	v.fetch = f
 	c.askPage(p, v, f)

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"teamtalk/core/client"
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
@@ -90,7 +91,7 @@ func Open(ctx context.Context, o Options, observer Observer, ask Prompter) (*Ses
 	}
 	login := login{opts: o, observer: observer, ask: ask}
 	login.open = func(user, password string) (err error) {
-		opts.Credentials = client.Credentials{
+		opts.Credentials = tcp.Credentials{
 			User: user, Password: password, ClientType: opts.ClientType, Version: "teamtalk-chat/1",
 		}
 		s.Client, err = client.Open(ctx, opts)
@@ -263,7 +264,7 @@ func (s *Session) outdates(e client.Event) bool {
 }
 
 // refusedError explains why a message server refused a login.
-func refusedError(o Options, e *client.LoginError, kind im.Kind) error {
+func refusedError(o Options, e *tcp.LoginError, kind im.Kind) error {
 	text := CleanLine(e.Text)
 	if text == "" {
 		text = e.Code.String()
@@ -283,7 +284,7 @@ func refusedError(o Options, e *client.LoginError, kind im.Kind) error {
 
 // openError explains a login that failed, and says what the user can do about it.
 func openError(o Options, err error) error {
-	var refused *client.LoginError
+	var refused *tcp.LoginError
 	where := "login server " + o.Server
 	if o.MsgServer != "" {
 		where = "message server " + o.MsgServer
