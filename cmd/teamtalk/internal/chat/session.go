@@ -203,10 +203,10 @@ func (s *Session) FindPeer(name string) (client.Peer, error) {
 
 // RefreshGroups asks the server for the user's groups, and puts them into the book.
 func (s *Session) RefreshGroups(ctx context.Context) error {
-	if err := s.Client.RefreshGroups(ctx); err != nil {
+	if err := s.Client.Groups.Refresh(ctx); err != nil {
 		return err
 	}
-	for _, g := range s.Client.Groups() {
+	for _, g := range s.Client.Groups.All() {
 		s.noteGroup(g)
 	}
 	return nil
@@ -216,7 +216,7 @@ func (s *Session) RefreshGroups(ctx context.Context) error {
 func (s *Session) CreateGroup(ctx context.Context, name string, users []uint32) (
 	client.Group, error,
 ) {
-	g, err := s.Client.CreateGroup(ctx, name, "", users)
+	g, err := s.Client.Groups.Create(ctx, name, "", users)
 	if err == nil {
 		s.noteGroup(g)
 	}

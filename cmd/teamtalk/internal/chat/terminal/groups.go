@@ -122,7 +122,7 @@ func (f *Frontend) changeGroup(action string, words []string) error {
 	}
 	ctx, cancel := f.asking()
 	defer cancel()
-	change, err := f.s.Client.ChangeMembers(ctx, g.ID, t, users)
+	change, err := f.s.Client.Groups.ChangeMembers(ctx, g.ID, t, users)
 	switch {
 	case im.KindOf(err) == im.Denied && action == "remove":
 		return fmt.Errorf("only the creator of %s may remove other users", f.s.Book.GroupName(g.ID))

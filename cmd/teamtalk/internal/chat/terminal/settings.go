@@ -21,7 +21,7 @@ func mute(on bool) func(f *Frontend, arg string) {
 		g, _, err := f.takeGroup(words)
 		if err == nil {
 			ctx, cancel := f.asking()
-			err = f.s.Client.ShieldGroup(ctx, g.ID, on)
+			err = f.s.Client.Groups.Shield(ctx, g.ID, on)
 			cancel()
 		}
 		if err != nil {

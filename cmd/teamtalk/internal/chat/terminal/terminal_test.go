@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/chat"
 	"teamtalk/core/client"
+	"teamtalk/core/client/transfer"
 	"teamtalk/core/im"
 )
 
@@ -97,7 +98,7 @@ func TestLastWord(t *testing.T) {
 // in every state, so that a later bar overwrites the whole of an earlier one.
 func TestBar(t *testing.T) {
 	e := chat.FileEntry{N: 12, Mine: true, State: chat.FileSending,
-		File: client.File{Size: 1000, Online: true}}
+		File: transfer.File{Size: 1000, Online: true}}
 	for _, c := range []struct {
 		state string
 		moved int64
