@@ -33,7 +33,6 @@ const open = "to be split"
 
 // largeTypes are types with many methods.
 var largeTypes = []large{
-	{"cmd/teamtalk/internal/chat/terminal.Frontend", 74, open},
 	{"cmd/teamtalk/internal/persona.Client", 79, open},
 	{"cmd/teamtalk/internal/system.system", 51, open},
 	{"handlers/dbproxy.Server", 77, open},

@@ -64,14 +64,14 @@ func TestCompleteGroups(t *testing.T) {
 		groups = append(groups, client.Group{Group: g})
 	}
 	b.Event(client.Ready{Groups: groups})
-	f := &Frontend{s: &chat.Session{Book: b}}
+	cm := &commands{&view{s: &chat.Session{Book: b}}}
 	for line, want := range map[string]string{
 		"/to bo": "/to bob ", "/to #the\\": "/to #the\\ team ",
 		`/msg #"the t`: `/msg #"the team" `, "/group ad": "/group add ",
 		"/group add #de":            "/group add #Dev ",
 		"/group add #The\\ team bo": "/group add #The\\ team bob ", "/mute bo": "",
 	} {
-		choices, n := completer{f}.Do([]rune(line), len([]rune(line)))
+		choices, n := completer{cm}.Do([]rune(line), len([]rune(line)))
 		got := ""
 		if len(choices) == 1 {
 			got = line + string(choices[0])
