@@ -123,14 +123,8 @@ func suite(parent *testing.T, make func(*testing.T) *env,
 			return n
 		},
 		SameIDs: func(t *testing.T, s im.Store) {
-			var next int
-			if err := envs[s].db.QueryRow("SELECT 1+GREATEST(" +
-				"(SELECT COALESCE(MAX(id), 0) FROM IMUser), " +
-				"(SELECT COALESCE(MAX(id), 0) FROM IMGroup))").Scan(&next); err != nil {
-				t.Fatal(err)
-			}
 			base++
-			next = max(next, base*100_000)
+			next := max(nextID(t, envs[s]), base*100_000)
 			envs[s].exec(t, fmt.Sprintf("ALTER TABLE IMUser AUTO_INCREMENT=%d", next))
 			envs[s].exec(t, fmt.Sprintf("ALTER TABLE IMGroup AUTO_INCREMENT=%d", next))
 		},
@@ -144,6 +138,18 @@ func suite(parent *testing.T, make func(*testing.T) *env,
 			return reopen(t, s)
 		},
 	}
+}
+
+// nextID returns an id above those of all users and groups.
+func nextID(t *testing.T, e *env) int {
+	t.Helper()
+	var next int
+	if err := e.db.QueryRow("SELECT 1+GREATEST(" +
+		"(SELECT COALESCE(MAX(id), 0) FROM IMUser), " +
+		"(SELECT COALESCE(MAX(id), 0) FROM IMGroup))").Scan(&next); err != nil {
+		t.Fatal(err)
+	}
+	return next
 }
 
 // empty deletes all rows, and the triggers of refuse.

@@ -118,9 +118,11 @@ func (cm *commands) changeGroup(action string, words []string) error {
 	change, err := cm.s.Client.Groups.ChangeMembers(ctx, g.ID, t, users)
 	switch {
 	case im.KindOf(err) == im.Denied && action == "remove":
-		return fmt.Errorf("only the creator of %s may remove other users", cm.s.Book.GroupName(g.ID))
+		return fmt.Errorf("only the creator of %s may remove other users",
+			cm.s.Book.GroupName(g.ID))
 	case im.KindOf(err) == im.Denied:
-		return fmt.Errorf("the server refused: you may not change %s", cm.s.Book.GroupName(g.ID))
+		return fmt.Errorf("the server refused: you may not change %s",
+			cm.s.Book.GroupName(g.ID))
 	case err != nil:
 		return err
 	case len(change.Changed) == 0:
