@@ -23,6 +23,7 @@ var plain = []string{
 	"bench",
 	"bench/proc",
 	"bench/report",
+	"bench/scenario",
 	"bench/swarm",
 	"cmd/teamtalk/internal/admin",
 	"cmd/teamtalk/internal/benchcmd",

@@ -12,6 +12,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"teamtalk/bench"
+	"teamtalk/bench/scenario"
 )
 
 // wobble returns a number between 0 and 1 that looks random and depends on n only.
@@ -47,9 +48,10 @@ func fixture() *bench.Result {
 			{Name: "the same rows stored", Of: "acked", Rate: 61000, Percent: 32.8},
 		},
 	}
-	r.Scenario = bench.NewScenario(bench.KindSingle)
-	r.Scenario.Rate, r.Scenario.Duration, r.Scenario.Warmup = 20000, bench.Duration(30*time.Second),
-		bench.Duration(5*time.Second)
+	r.Scenario = scenario.New(scenario.KindSingle)
+	r.Scenario.Rate = 20000
+	r.Scenario.Duration = scenario.Duration(30 * time.Second)
+	r.Scenario.Warmup = scenario.Duration(5 * time.Second)
 	r.Scenario.Password = "" // results do not keep it
 	hists := map[string]*hdrhistogram.Histogram{"ack": hdrhistogram.New(1, 60_000_000, 3),
 		"delivery": hdrhistogram.New(1, 60_000_000, 3)}
