@@ -30,11 +30,11 @@ func ValidHost(s string) bool {
 	return true
 }
 
-// dialer opens a connection, as net.Dialer does.
-type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
+// Dialer opens a connection, as net.Dialer does.
+type Dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // DialFirst returns a connection to the first address that accepts one.
-func DialFirst(ctx context.Context, dial dialer, addrs []string) (net.Conn, error) {
+func DialFirst(ctx context.Context, dial Dialer, addrs []string) (net.Conn, error) {
 	var all error
 	for i, addr := range addrs {
 		nc, err := dialShare(ctx, dial, addr, len(addrs)-i)
@@ -52,7 +52,7 @@ func DialFirst(ctx context.Context, dial dialer, addrs []string) (net.Conn, erro
 
 // dialShare dials with an equal share of the time until the deadline of ctx; left is the
 // number of addresses that remain to be tried, this one included.
-func dialShare(ctx context.Context, dial dialer, addr string, left int) (net.Conn, error) {
+func dialShare(ctx context.Context, dial Dialer, addr string, left int) (net.Conn, error) {
 	if deadline, ok := ctx.Deadline(); ok && left > 1 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
