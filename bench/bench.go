@@ -4,8 +4,9 @@
 // and each receiver checks it: acked, delivered exactly once, in order, unchanged. The
 // failed checks stand beside each rate.
 //
-// A Scenario says what to do. Run does it and returns a Result. The connections are those
-// of package swarm. The users must exist, named by a format: `teamtalk user add --count`.
+// A scenario says what to do: see package scenario. Run does it and returns a Result. The
+// connections are those of package swarm. The users must exist, named by a format:
+// `teamtalk user add --count`.
 package bench
 
 import (

@@ -110,7 +110,7 @@ func (c *client) hangUp() {
 func (c *client) Open(*swarm.Conn) {
 	s := c.w.part.scenario
 	m := &pb.IMLoginReq{}
-	m.SetUserName(s.userName(s.First + c.index))
+	m.SetUserName(s.UserName(s.First + c.index))
 	m.SetPassword(c.w.part.password)
 	m.SetOnlineStatus(pb.UserStatType_USER_STATUS_ONLINE)
 	m.SetClientType(c.kind)
@@ -171,7 +171,7 @@ func (c *client) refuse(format string, args ...any) {
 
 func (c *client) name() string {
 	s := c.w.part.scenario
-	return s.userName(s.First + c.index)
+	return s.UserName(s.First + c.index)
 }
 
 // Frame handles a frame of the server.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"teamtalk/bench/scenario"
 	"teamtalk/bench/swarm"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
@@ -44,7 +45,7 @@ func (o *EchoOptions) defaults() {
 	o.Senders = min(o.Senders, o.Connections)
 	pick(&o.Window, 16)
 	pick(&o.Size, 64)
-	pick(&o.Loops, (&Scenario{}).loopCount())
+	pick(&o.Loops, (&scenario.Scenario{}).GeneratorLoops())
 	if o.Warmup <= 0 {
 		o.Warmup = 500 * time.Millisecond
 	}
@@ -56,41 +57,14 @@ func (o *EchoOptions) defaults() {
 // EchoOf returns an echo with the connections, senders, windows and texts of a scenario
 // for which Ceilings returns true. All members of a group are senders, because all
 // receive frames.
-func EchoOf(s *Scenario) EchoOptions {
+func EchoOf(s *scenario.Scenario) EchoOptions {
 	o := EchoOptions{Connections: s.Users(), Senders: s.Users(), Window: s.Window,
 		Size: int(s.Size), Loops: s.Loops}
-	if s.played() == KindSingle {
+	if s.Played() == scenario.KindSingle {
 		o.Senders = s.Pairs
 	}
 	return o
 }
-
-// Ceilings returns the total that an echo of a scenario's frames bounds, and the total
-// that storing its rows bounds: "acked" or "delivered". It returns false for scenarios
-// without texts.
-func (s *Scenario) Ceilings() (echo, stored string, ok bool) {
-	switch s.played() {
-	case KindGroup:
-		return "delivered", "acked", true
-	case KindSingle, KindMixed:
-		return "acked", "acked", true
-	}
-	return "", "", false
-}
-
-// played returns the kind of the work: for a soak, the kind that it repeats.
-func (s *Scenario) played() string {
-	if s.Kind == KindSoak {
-		return s.Of
-	}
-	return s.Kind
-}
-
-// ToGroups reports whether all texts of the scenario are sent to groups.
-func (s *Scenario) ToGroups() bool { return s.played() == KindGroup }
-
-// GeneratorLoops returns the number of event loops of a generator of the scenario.
-func (s *Scenario) GeneratorLoops() int { return s.loopCount() }
 
 // Bound sets the part of a measured ceiling that a result reached. For a run with a
 // schedule that is the part that was offered, not the most that was possible.

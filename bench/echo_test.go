@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/bench/scenario"
 	"teamtalk/core/engine"
 )
 
@@ -87,28 +88,29 @@ func TestEchoFails(t *testing.T) {
 }
 
 func TestCeilings(t *testing.T) {
-	for kind, want := range map[string][2]string{KindSingle: {"acked", "acked"},
-		KindGroup: {"delivered", "acked"}, KindIdle: {}, KindConnect: {}, KindFile: {},
-		KindMixed: {"acked", "acked"}, KindSoak: {"acked", "acked"}} {
-		s := NewScenario(kind)
+	for kind, want := range map[string][2]string{scenario.KindSingle: {"acked", "acked"},
+		scenario.KindGroup: {"delivered", "acked"},
+		scenario.KindIdle:  {}, scenario.KindConnect: {}, scenario.KindFile: {},
+		scenario.KindMixed: {"acked", "acked"}, scenario.KindSoak: {"acked", "acked"}} {
+		s := scenario.New(kind)
 		echo, stored, ok := s.Ceilings()
 		if got := [2]string{echo, stored}; got != want || ok != (want[0] != "") {
 			t.Errorf("%s: %v, %v", kind, got, ok)
 		}
 	}
-	s := NewScenario(KindSingle)
+	s := scenario.New(scenario.KindSingle)
 	if o := EchoOf(&s); o.Connections != 2*s.Pairs || o.Senders != s.Pairs ||
 		o.Window != s.Window || o.Size != int(s.Size) {
 		t.Errorf("%+v", o)
 	}
-	soak := NewScenario(KindSoak)
-	if soak.Of = KindFile; soak.ToGroups() {
+	soak := scenario.New(scenario.KindSoak)
+	if soak.Of = scenario.KindFile; soak.ToGroups() {
 		t.Error("files are texts to groups")
 	}
 	if _, _, ok := soak.Ceilings(); ok {
 		t.Error("files for hours have ceilings")
 	}
-	if soak.Of = KindGroup; !soak.ToGroups() {
+	if soak.Of = scenario.KindGroup; !soak.ToGroups() {
 		t.Error("texts to groups are none, for hours")
 	}
 	c := Ceiling{Of: "acked", Rate: 1000}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"teamtalk/bench/scenario"
 )
 
 // TestMain runs the test binary as an agent when a test starts it as one.
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 // patience is how long a run waits without progress for messages that a fault may have
 // lost. The counts are exact only when nothing else is missing, so it is longer than the
 // process may have to wait for a processor on a busy machine.
-const patience = Duration(5 * time.Second)
+const patience = scenario.Duration(5 * time.Second)
 
 // TestFaults checks that each fault of a server is found, and nothing else.
 func TestFaults(t *testing.T) {
@@ -52,8 +54,8 @@ func TestFaults(t *testing.T) {
 		{"to others too", faults{astray: 1}},
 		{"everything", all},
 	} {
-		for _, kind := range []string{KindSingle, KindGroup} {
-			if c.faults.astray > 0 && kind == KindGroup {
+		for _, kind := range []string{scenario.KindSingle, scenario.KindGroup} {
+			if c.faults.astray > 0 && kind == scenario.KindGroup {
 				continue // all receivers are in one group, where it is a second delivery
 			}
 			for _, agents := range []int{0, 2} {
@@ -71,11 +73,11 @@ func TestFaults(t *testing.T) {
 
 func testFaults(t *testing.T, f faults, kind string, agents int) {
 	srv := newFaulty(t, f)
-	s := NewScenario(kind)
+	s := scenario.New(kind)
 	s.Addrs = []string{srv.addr}
 	s.Pairs, s.Groups, s.Members, s.Senders = 5, 1, 9, 4
-	s.Rate, s.Warmup, s.Duration, s.Settle, s.Loops = 3000, Duration(100*time.Millisecond),
-		Duration(400*time.Millisecond), patience, 2
+	s.Rate, s.Warmup, s.Duration, s.Settle, s.Loops = 3000, scenario.Duration(100*time.Millisecond),
+		scenario.Duration(400*time.Millisecond), patience, 2
 	s.Size = 64
 	if f != (faults{}) {
 		// without faults some messages are due exactly when counting begins and ends
@@ -111,7 +113,7 @@ func testFaults(t *testing.T, f faults, kind string, agents int) {
 	}
 	if f == (faults{}) {
 		receivers := int64(1)
-		if kind == KindGroup {
+		if kind == scenario.KindGroup {
 			receivers = int64(s.Members - 1)
 		}
 		if acks, deliveries := res.Latencies["ack"].Count,
@@ -152,10 +154,11 @@ func events(res *Result) map[string]int64 {
 }
 
 // short returns a scenario of half a second for a faulty server.
-func (s *faulty) short(kind string) Scenario {
-	sc := NewScenario(kind)
+func (s *faulty) short(kind string) scenario.Scenario {
+	sc := scenario.New(kind)
 	sc.Addrs = []string{s.addr}
-	sc.Warmup, sc.Duration, sc.Settle, sc.Loops = 0, Duration(500*time.Millisecond), patience, 2
+	sc.Warmup, sc.Duration = 0, scenario.Duration(500*time.Millisecond)
+	sc.Settle, sc.Loops = patience, 2
 	return sc
 }
 
@@ -163,8 +166,8 @@ func (s *faulty) short(kind string) Scenario {
 func TestFaultOfHeartbeats(t *testing.T) {
 	t.Parallel()
 	srv := newFaulty(t, faults{mute: 3})
-	s := srv.short(KindIdle)
-	s.Connections, s.Beat = 20, Duration(500*time.Millisecond)
+	s := srv.short(scenario.KindIdle)
+	s.Connections, s.Beat = 20, scenario.Duration(500*time.Millisecond)
 	res, err := Run(t.Context(), s, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +186,7 @@ func TestFaultOfHeartbeats(t *testing.T) {
 func TestFaultOfRefusedLogins(t *testing.T) {
 	t.Parallel()
 	srv := newFaulty(t, faults{refused: 10})
-	s := srv.short(KindConnect)
+	s := srv.short(scenario.KindConnect)
 	s.Connections, s.Rate = 50, 500
 	res, err := Run(t.Context(), s, Options{})
 	if err != nil {
@@ -201,8 +204,8 @@ func TestFaultOfRefusedLogins(t *testing.T) {
 func TestLoginsThatCannotBegin(t *testing.T) {
 	t.Parallel()
 	srv := newFaulty(t, faults{refused: 100})
-	s := srv.short(KindConnect)
-	s.Connections, s.Rate, s.Settle = 2, 500, Duration(200*time.Millisecond)
+	s := srv.short(scenario.KindConnect)
+	s.Connections, s.Rate, s.Settle = 2, 500, scenario.Duration(200*time.Millisecond)
 	res, err := Run(t.Context(), s, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -220,8 +223,8 @@ func TestLoginsThatCannotBegin(t *testing.T) {
 func TestAllConnectionsClosed(t *testing.T) {
 	t.Parallel()
 	srv := newFaulty(t, faults{hangsUp: 100})
-	s := srv.short(KindGroup)
-	s.Groups, s.Members, s.Senders, s.Duration = 1, 4, 4, Duration(time.Hour)
+	s := srv.short(scenario.KindGroup)
+	s.Groups, s.Members, s.Senders, s.Duration = 1, 4, 4, scenario.Duration(time.Hour)
 	res, err := Run(t.Context(), s, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -236,7 +239,7 @@ func TestAllConnectionsClosed(t *testing.T) {
 func TestMissingUsers(t *testing.T) {
 	t.Parallel()
 	srv := newFaulty(t, faults{refused: 100})
-	_, err := Run(t.Context(), srv.short(KindSingle), Options{})
+	_, err := Run(t.Context(), srv.short(scenario.KindSingle), Options{})
 	if err == nil || !strings.Contains(err.Error(), "teamtalk user add --count 400") {
 		t.Errorf("%v", err)
 	}
@@ -246,7 +249,7 @@ func TestMissingUsers(t *testing.T) {
 func TestFaultOfClosedConnections(t *testing.T) {
 	t.Parallel()
 	srv := newFaulty(t, faults{hangsUp: 1})
-	s := srv.short(KindSingle)
+	s := srv.short(scenario.KindSingle)
 	s.Pairs, s.Rate = 20, 2000
 	res, err := Run(t.Context(), s, Options{})
 	if err != nil {
@@ -265,8 +268,8 @@ func TestFaultOfClosedConnections(t *testing.T) {
 func TestStoppedRun(t *testing.T) {
 	t.Parallel()
 	srv := newFaulty(t, faults{})
-	s := srv.short(KindSingle)
-	s.Duration, s.Pairs = Duration(time.Hour), 2
+	s := srv.short(scenario.KindSingle)
+	s.Duration, s.Pairs = scenario.Duration(time.Hour), 2
 	ctx, cancel := context.WithCancel(t.Context())
 	opt := Options{Progress: func(*Interval) { cancel() }}
 	res, err := Run(ctx, s, opt)
@@ -291,7 +294,7 @@ func TestStoppedRun(t *testing.T) {
 func TestAgentThatEnds(t *testing.T) {
 	t.Parallel()
 	srv := newFaulty(t, faults{})
-	s := srv.short(KindSingle)
+	s := srv.short(scenario.KindSingle)
 	_, err := Run(t.Context(), s, Options{Agents: []Agent{{Name: "a",
 		Command: []string{"/bin/sh", "-c", "echo no such file >&2; exit 3"}}}})
 	if err == nil || !strings.Contains(err.Error(), "a ended: exit status 3: no such file") {
@@ -306,7 +309,7 @@ func TestFaultsOfFiles(t *testing.T) {
 			t.Run(fmt.Sprint(mode, f), func(t *testing.T) {
 				t.Parallel()
 				srv := newFaulty(t, f)
-				s := srv.short(KindFile)
+				s := srv.short(scenario.KindFile)
 				s.Pairs, s.Rate, s.FileSize, s.Mode = 5, 60, 100_000, mode
 				res, err := Run(t.Context(), s, Options{})
 				if err != nil {

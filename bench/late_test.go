@@ -5,14 +5,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"teamtalk/bench/scenario"
 )
 
 // TestEndedInWarmup checks that a run that ends before counting begins has no result,
 // also right after its start.
 func TestEndedInWarmup(t *testing.T) {
 	srv := newFaulty(t, faults{})
-	s := srv.short(KindSingle)
-	s.Warmup, s.Duration = Duration(time.Hour), Duration(time.Hour)
+	s := srv.short(scenario.KindSingle)
+	s.Warmup, s.Duration = scenario.Duration(time.Hour), scenario.Duration(time.Hour)
 	ctx, cancel := context.WithCancel(t.Context())
 	res, err := Run(ctx, s, Options{Phase: func(text string) {
 		if strings.HasPrefix(text, "warm-up") {
@@ -28,8 +30,8 @@ func TestEndedInWarmup(t *testing.T) {
 // messages that were due before, and count them.
 func TestLateOverTheEnd(t *testing.T) {
 	srv := newFaulty(t, faults{})
-	s := srv.short(KindSingle)
-	s.Pairs, s.Rate, s.Duration, s.Loops = 4, 40, Duration(time.Second), 1
+	s := srv.short(scenario.KindSingle)
+	s.Pairs, s.Rate, s.Duration, s.Loops = 4, 40, scenario.Duration(time.Second), 1
 	r := &run{scenario: s, opt: &Options{}, result: &Result{}}
 	defer r.close()
 	for _, step := range []func(context.Context) error{r.gather, r.prepare} {

@@ -7,11 +7,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"teamtalk/bench/scenario"
 	"teamtalk/bench/swarm"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
@@ -21,7 +21,7 @@ import (
 // local is the generator of this process.
 type local struct {
 	job
-	scenario *Scenario
+	scenario *scenario.Scenario
 	addrs    []netip.AddrPort
 	password string
 	client   pb.ClientType
@@ -66,27 +66,19 @@ func newLocal(emit func(interval)) *local {
 
 func (p *local) recorder() *recorder { return p.recorders.Get().(*recorder) }
 
-// loopCount returns the number of event loops of a generator.
-func (s *Scenario) loopCount() int {
-	if s.Loops > 0 {
-		return s.Loops
-	}
-	return max(1, runtime.NumCPU()/2)
-}
-
 func (p *local) prepare(ctx context.Context, j job) (*prepared, error) {
 	p.job, p.scenario, p.run = j, &j.Scenario, j.Run
-	p.password, p.client = im.ClientPassword(j.Password), j.Scenario.clientType()
+	p.password, p.client = im.ClientPassword(j.Password), j.Scenario.ClientType()
 	if err := p.resolve(ctx); err != nil {
 		return nil, err
 	}
-	sw, err := swarm.New(swarm.Options{Loops: p.scenario.loopCount(),
+	sw, err := swarm.New(swarm.Options{Loops: p.scenario.GeneratorLoops(),
 		ConnectTimeout: time.Duration(p.scenario.Timeout)})
 	if err != nil {
 		return nil, err
 	}
 	p.swarm = sw
-	p.script = p.scenario.script()
+	p.script = scriptOf(p.scenario)
 	fill := filler(int(p.scenario.Size))
 	for i, l := range sw.Loops() {
 		w := &worker{part: p, loop: l, plan: plan{End: never}, rec: p.recorder(),

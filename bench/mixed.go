@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/bench/scenario"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -19,7 +20,7 @@ var contacts = [...]int{1, 7, 31}
 
 // distance returns the distance to the k-th contact in a small population. It is never 0,
 // because no user writes to itself.
-func (s *Scenario) distance(k int) int { return 1 + (contacts[k]-1)%(s.Population-1) }
+func distance(s *scenario.Scenario, k int) int { return 1 + (contacts[k]-1)%(s.Population-1) }
 
 // writers is the number of members of a group that write to it.
 const writers = 10
@@ -44,11 +45,11 @@ type share struct {
 	upTo float64
 }
 
-func (s *Scenario) shares() []share {
+// shares returns the activities of a scenario.
+func shares(s *scenario.Scenario) []share {
 	var list []share
 	sum := 0.0
-	for i, n := range [...]float64{s.Texts, s.GroupTexts, s.Reads, s.History, s.Presence, s.Typing,
-		s.Logins, s.Files} {
+	for i, n := range s.Shares() {
 		sum += n
 		list = append(list, share{activity(i), sum})
 	}
@@ -71,7 +72,7 @@ func (*mixed) cast(p *local) {
 		for k := range contacts {
 			// Conversation i*3+k holds the messages of user i to the k-th contact. from
 			// is the user whose k-th contact is user i.
-			from := (i - s.distance(k) + s.Population) % s.Population
+			from := (i - distance(s, k) + s.Population) % s.Population
 			c.outboxes = append(c.outboxes, outbox{conv: uint32(i*len(contacts) + k), fanout: 1})
 			c.inboxes = append(c.inboxes, inbox{conv: uint32(from*len(contacts) + k),
 				streams: make([]stream, 1), own: -1})
@@ -79,7 +80,7 @@ func (*mixed) cast(p *local) {
 	}
 	for g := range s.Groups {
 		for j := range s.Members {
-			i := s.memberOf(g, j)
+			i := s.MemberOf(g, j)
 			if i%p.Parts != p.Part {
 				continue
 			}
@@ -100,7 +101,7 @@ func (*mixed) needs(c *client) bool { return c.index < c.w.part.scenario.Populat
 
 func (*mixed) begin(w *worker, groups []uint32) {
 	s := w.part.scenario
-	d := &day{w: w, roaming: rota{w: w}, shares: s.shares(), seen: map[*client]*memory{},
+	d := &day{w: w, roaming: rota{w: w}, shares: shares(s), seen: map[*client]*memory{},
 		groups: groups}
 	d.courier = newCourier(w, func(*transfer) {})
 	w.play = d
@@ -121,7 +122,7 @@ func (*mixed) begin(w *worker, groups []uint32) {
 				d.groupWriters = append(d.groupWriters, c)
 				o.to = groups[int(o.conv)-s.Population*len(contacts)]
 			} else {
-				o.to = w.part.userIDs[(c.index+s.distance(i))%s.Population]
+				o.to = w.part.userIDs[(c.index+distance(s, i))%s.Population]
 			}
 		}
 	}

@@ -1,14 +1,18 @@
 package bench
 
-import "context"
+import (
+	"context"
+
+	"teamtalk/bench/scenario"
+)
 
 // job is the task of one generator.
 type job struct {
-	Scenario Scenario `json:"scenario"`
-	Password string   `json:"password"`
-	Part     int      `json:"part"` // its number among the generators, from 0
-	Parts    int      `json:"parts"`
-	Run      uint8    `json:"run"` // distinguishes the messages of this run from those of others
+	Scenario scenario.Scenario `json:"scenario"`
+	Password string            `json:"password"`
+	Part     int               `json:"part"` // its number among the generators, from 0
+	Parts    int               `json:"parts"`
+	Run      uint8             `json:"run"` // tells the messages of this run from others
 }
 
 // part is a generator: this process or another.

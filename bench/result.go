@@ -2,6 +2,8 @@ package bench
 
 import (
 	"time"
+
+	"teamtalk/bench/scenario"
 )
 
 // ResultVersion is the value of Result.Version. It grows when a field changes its
@@ -11,12 +13,12 @@ const ResultVersion = 1
 // Result is the outcome of one run, as it is kept in a JSON file. All latencies are in
 // milliseconds. For messages sent on a schedule they count from the scheduled time.
 type Result struct {
-	Version  int       `json:"version"`
-	Scenario Scenario  `json:"scenario"` // with all defaults filled in
-	Started  time.Time `json:"started"`  // start of counting, after the warm-up
-	Seconds  float64   `json:"seconds"`  // length of counting
-	Machine  Machine   `json:"machine"`
-	Build    string    `json:"build"` // version and commit of the generator
+	Version  int               `json:"version"`
+	Scenario scenario.Scenario `json:"scenario"` // with all defaults filled in
+	Started  time.Time         `json:"started"`  // start of counting, after the warm-up
+	Seconds  float64           `json:"seconds"`  // length of counting
+	Machine  Machine           `json:"machine"`
+	Build    string            `json:"build"` // version and commit of the generator
 
 	// Totals are the counts while counting, by name: "sent", "acked", "delivered",
 	// "logins", "files", …, see TotalSent and others. A rate is a total divided by

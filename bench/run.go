@@ -8,26 +8,28 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"teamtalk/bench/scenario"
 )
 
 // Run executes the scenario. When ctx ends before counting begins, Run fails. Later the
 // run only becomes shorter, so that the result of hours is not lost. Failed checks of
 // messages are no error: Result.Checks counts them. Run returns an error for what makes a
 // result impossible, such as an unreachable server or missing users.
-func Run(ctx context.Context, s Scenario, opt Options) (*Result, error) {
+func Run(ctx context.Context, s scenario.Scenario, opt Options) (*Result, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	s.normalize()
+	s.Normalize()
 	result := s // named soak where the run has the kind that the soak repeats
-	if s.Kind == KindSoak {
+	if s.Kind == scenario.KindSoak {
 		s.Kind = s.Of
-		s.normalize()
+		s.Normalize()
 		result = s
-		result.Kind = KindSoak
+		result.Kind = scenario.KindSoak
 	}
 	r := &run{scenario: s, opt: &opt, result: &Result{Version: ResultVersion, Scenario: result,
 		Machine: thisMachine(), Build: opt.Build}}
@@ -44,26 +46,9 @@ func Run(ctx context.Context, s Scenario, opt Options) (*Result, error) {
 	return r.result, nil
 }
 
-// normalize sets the values that follow from other settings.
-func (s *Scenario) normalize() {
-	if len(s.IDs) > 0 {
-		s.Groups = len(s.IDs)
-	}
-	switch {
-	case s.Kind == KindIdle:
-		s.Warmup, s.Duration = 0, max(s.Hold, Duration(2*time.Second))
-	case s.Kind == KindFile && s.clientType().IsMobile():
-		s.Client = "windows" // the server does not notify phones of files
-	case s.Kind == KindMixed && s.Rate == 0:
-		s.Rate = float64(s.Population) / 5
-	case s.Kind == KindConnect && s.After == "stay":
-		s.Warmup = 0 // the first logins are part of the scenario
-	}
-}
-
 // run is one run in the process that coordinates it.
 type run struct {
-	scenario Scenario
+	scenario scenario.Scenario
 	opt      *Options
 	result   *Result
 	parts    []part
@@ -143,7 +128,7 @@ func (r *run) prepare(ctx context.Context) error {
 	users := make([]uint32, s.Users())
 	for _, p := range prepared {
 		seconds = max(seconds, p.Seconds)
-		if s.Kind == KindIdle {
+		if s.Kind == scenario.KindIdle {
 			mergeInto(&r.total.counted[opLogin], p.rec.counted[opLogin])
 		}
 		for i, index := range p.Indexes {
@@ -151,12 +136,12 @@ func (r *run) prepare(ctx context.Context) error {
 		}
 	}
 	switch s.Kind {
-	case KindGroup:
+	case scenario.KindGroup:
 		return r.makeGroups(ctx, users)
-	case KindMixed:
+	case scenario.KindMixed:
 		r.users = users[:s.Population]
 		return r.makeGroups(ctx, users)
-	case KindIdle:
+	case scenario.KindIdle:
 		r.value("logins", "1/s", float64(s.Connections)/seconds, "higher")
 		return r.idleMemory(ctx)
 	}
@@ -215,11 +200,11 @@ func (r *run) makeGroups(ctx context.Context, users []uint32) error {
 	r.opt.phase(fmt.Sprintf("creating %d groups of %d", s.Groups, s.Members))
 	specs := make([][]groupSpec, len(r.parts))
 	for g := range s.Groups {
-		spec := groupSpec{Group: g, Creator: s.memberOf(g, 0)}
+		spec := groupSpec{Group: g, Creator: s.MemberOf(g, 0)}
 		for j := range s.Members {
-			spec.Members = append(spec.Members, users[s.memberOf(g, j)])
+			spec.Members = append(spec.Members, users[s.MemberOf(g, j)])
 		}
-		owner := s.owner(g, 0, len(r.parts))
+		owner := s.Owner(g, 0, len(r.parts))
 		specs[owner] = append(specs[owner], spec)
 	}
 	return r.onAll(func(i int, p part) error {
@@ -312,7 +297,7 @@ func (r *run) untilEnd(ctx context.Context) error {
 func (r *run) isDeserted() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.deserted && r.scenario.Kind != KindConnect
+	return r.deserted && r.scenario.Kind != scenario.KindConnect
 }
 
 // endNow ends counting before its planned time.
@@ -427,7 +412,7 @@ func (r *run) complete(finals []*final) {
 	if n := r.total.counts[countFileBytes]; n > 0 {
 		r.value("files moved", "MB/s", float64(n)/1e6/res.Seconds, "higher")
 	}
-	if r.scenario.Kind == KindIdle {
+	if r.scenario.Kind == scenario.KindIdle {
 		r.value("still connected", "", float64(open), "higher")
 	}
 	res.Totals, res.Latencies = map[string]int64{}, map[string]Latency{}

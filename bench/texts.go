@@ -1,19 +1,21 @@
 package bench
 
-// script returns the script of the scenario's kind.
-func (s *Scenario) script() script {
+import "teamtalk/bench/scenario"
+
+// scriptOf returns the script of the scenario's kind.
+func scriptOf(s *scenario.Scenario) script {
 	switch s.Kind {
-	case KindSingle:
+	case scenario.KindSingle:
 		return single{}
-	case KindGroup:
+	case scenario.KindGroup:
 		return group{}
-	case KindIdle:
+	case scenario.KindIdle:
 		return idle{}
-	case KindConnect:
+	case scenario.KindConnect:
 		return storm{}
-	case KindFile:
+	case scenario.KindFile:
 		return files{}
-	case KindMixed:
+	case scenario.KindMixed:
 		return &mixed{}
 	}
 	return nil
@@ -44,37 +46,15 @@ func (single) done(*worker) bool { return false }
 // group plays texts in groups, from some members of each.
 type group struct{}
 
-// owner returns the generator whose client is member j of group g. Groups stay within one
-// generator when there are enough of them, and do not overlap.
-func (s *Scenario) owner(g, j, parts int) int {
-	if s.Kind == KindMixed {
-		return s.memberOf(g, j) % parts
-	}
-	if s.Groups >= parts {
-		return g % parts
-	}
-	return j % parts
-}
-
-// memberOf returns the user that is member j of group g. In the mixed scenario groups
-// overlap.
-func (s *Scenario) memberOf(g, j int) int {
-	i := g*s.Members + j
-	if s.Kind == KindMixed {
-		i %= s.Population
-	}
-	return i
-}
-
 func (group) cast(p *local) {
 	s := p.scenario
 	key := 0
 	for g := range s.Groups {
 		for j := range s.Members {
-			if s.owner(g, j, p.Parts) != p.Part {
+			if s.Owner(g, j, p.Parts) != p.Part {
 				continue
 			}
-			c := p.addClient(s.memberOf(g, j), key)
+			c := p.addClient(s.MemberOf(g, j), key)
 			key++
 			own := -1
 			if j < s.Senders {

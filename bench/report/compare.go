@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"teamtalk/bench"
+	"teamtalk/bench/scenario"
 )
 
 // DefaultNoise is the share by which two runs of the same scenario differ without a
@@ -151,7 +152,7 @@ func (c *Comparison) warnings() []note {
 }
 
 // differences lists the settings that differ.
-func differences(was, is *bench.Scenario) string {
+func differences(was, is *scenario.Scenario) string {
 	a, b := settings(was), settings(is)
 	find := func(in []setting, name string) string {
 		for _, s := range in {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"teamtalk/bench"
+	"teamtalk/bench/scenario"
 )
 
 // faster returns the fixture with some values better and some worse.
@@ -95,7 +96,7 @@ func TestCompareUnclean(t *testing.T) {
 // nor worse.
 func TestCompareKinds(t *testing.T) {
 	b := faster()
-	b.Scenario = bench.NewScenario(bench.KindGroup)
+	b.Scenario = scenario.New(scenario.KindGroup)
 	for _, r := range compare(t, &File{Name: "a", Result: fixture()},
 		&File{Name: "b", Result: b}).latencies() {
 		if text, tone := r.ratio(1); tone == good || tone == bad ||

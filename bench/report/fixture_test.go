@@ -12,6 +12,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"teamtalk/bench"
+	"teamtalk/bench/scenario"
 )
 
 // wobble returns a number between 0 and 1 that looks random and depends on n only.
@@ -47,48 +48,62 @@ func fixture() *bench.Result {
 			{Name: "the same rows stored", Of: "acked", Rate: 61000, Percent: 32.8},
 		},
 	}
-	r.Scenario = bench.NewScenario(bench.KindSingle)
-	r.Scenario.Rate, r.Scenario.Duration, r.Scenario.Warmup = 20000, bench.Duration(30*time.Second),
-		bench.Duration(5*time.Second)
+	r.Scenario = scenario.New(scenario.KindSingle)
+	r.Scenario.Rate = 20000
+	r.Scenario.Duration = scenario.Duration(30 * time.Second)
+	r.Scenario.Warmup = scenario.Duration(5 * time.Second)
 	r.Scenario.Password = "" // results do not keep it
 	hists := map[string]*hdrhistogram.Histogram{"ack": hdrhistogram.New(1, 60_000_000, 3),
 		"delivery": hdrhistogram.New(1, 60_000_000, 3)}
 	for i := -5; i < 30; i++ {
-		in := bench.Interval{At: float64(i), Seconds: 1, Counts: map[string]int64{},
-			Latencies: map[string]bench.Latency{}, Processes: map[string]bench.Usage{}, Open: 400}
-		stall := 1.0
-		if i == 17 {
-			stall = 40
-		}
-		for k, name := range []string{"sent", "acked", "delivered"} {
-			n := int64(20000 - 400*wobble(3*i+k+100)*stall)
-			if name == "sent" {
-				n = 20000
-			}
-			in.Counts[name] = n
-			if i >= 0 {
-				r.Totals[name] += n
-			}
-		}
-		for k, name := range []string{"ack", "delivery"} {
-			base := (2.2 + 1.1*float64(k)) * (1 + 0.15*wobble(7*i+k+100)) * math.Sqrt(stall)
-			in.Latencies[name] = bench.Latency{Count: 20000, Mean: base, P50: base, P90: base * 1.9,
-				P99: base * 4, P999: base * 7, Max: base * (9 + 3*wobble(i+200))}
-			for j := range 2000 {
-				if i >= 0 {
-					q := (float64(j) + 0.5) / 2000
-					_ = hists[name].RecordValues(int64(1000*base*(0.6+0.5*math.Pow(-math.Log(1-q),
-						1.4))), 10)
-				}
-			}
-		}
-		in.Waiting = int64(60 * (0.5 + wobble(i+300)) * stall)
-		for k, p := range r.Processes {
-			in.Processes[p.Name] = bench.Usage{CPU: p.CPU * (0.9 + 0.2*wobble(5*i+k+100)),
-				RSS: p.RSSBefore + (p.RSSAfter-p.RSSBefore)*int64(i+5)/35}
-		}
-		r.Intervals = append(r.Intervals, in)
+		r.Intervals = append(r.Intervals, fixtureInterval(r, hists, i))
 	}
+	addLatencies(r, hists)
+	return r
+}
+
+// fixtureInterval returns second i of the fixture. From second 0 it adds to the totals of r
+// and to hists.
+func fixtureInterval(r *bench.Result, hists map[string]*hdrhistogram.Histogram,
+	i int) bench.Interval {
+	in := bench.Interval{At: float64(i), Seconds: 1, Counts: map[string]int64{},
+		Latencies: map[string]bench.Latency{}, Processes: map[string]bench.Usage{}, Open: 400}
+	stall := 1.0
+	if i == 17 {
+		stall = 40
+	}
+	for k, name := range []string{"sent", "acked", "delivered"} {
+		n := int64(20000 - 400*wobble(3*i+k+100)*stall)
+		if name == "sent" {
+			n = 20000
+		}
+		in.Counts[name] = n
+		if i >= 0 {
+			r.Totals[name] += n
+		}
+	}
+	for k, name := range []string{"ack", "delivery"} {
+		base := (2.2 + 1.1*float64(k)) * (1 + 0.15*wobble(7*i+k+100)) * math.Sqrt(stall)
+		in.Latencies[name] = bench.Latency{Count: 20000, Mean: base, P50: base, P90: base * 1.9,
+			P99: base * 4, P999: base * 7, Max: base * (9 + 3*wobble(i+200))}
+		for j := range 2000 {
+			if i >= 0 {
+				q := (float64(j) + 0.5) / 2000
+				v := 1000 * base * (0.6 + 0.5*math.Pow(-math.Log(1-q), 1.4))
+				_ = hists[name].RecordValues(int64(v), 10)
+			}
+		}
+	}
+	in.Waiting = int64(60 * (0.5 + wobble(i+300)) * stall)
+	for k, p := range r.Processes {
+		in.Processes[p.Name] = bench.Usage{CPU: p.CPU * (0.9 + 0.2*wobble(5*i+k+100)),
+			RSS: p.RSSBefore + (p.RSSAfter-p.RSSBefore)*int64(i+5)/35}
+	}
+	return in
+}
+
+// addLatencies sets the latencies of the whole run.
+func addLatencies(r *bench.Result, hists map[string]*hdrhistogram.Histogram) {
 	for name, h := range hists {
 		text, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
 		if err != nil {
@@ -101,7 +116,6 @@ func fixture() *bench.Result {
 			Histogram: string(text),
 		}
 	}
-	return r
 }
 
 // lossy returns the same run with failed checks.

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"teamtalk/bench"
+	"teamtalk/bench/scenario"
 )
 
 //go:embed page.html
@@ -100,7 +101,7 @@ func HTML(w io.Writer, r *bench.Result) error {
 	return p.write(w)
 }
 
-func scenarioTable(s *bench.Scenario) *table {
+func scenarioTable(s *scenario.Scenario) *table {
 	t := &table{Head: []string{"setting", "value"}, Words: true}
 	for _, set := range settings(s) {
 		if set.value != "" {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"teamtalk/bench"
+	"teamtalk/bench/scenario"
 )
 
 // setting is a setting of a scenario, with its name in the scenario file.
@@ -16,10 +16,10 @@ type setting struct {
 
 // settings returns the settings of a scenario's kind, in the order of the documentation.
 // The password is left out, because people pass reports to others.
-func settings(s *bench.Scenario) []setting {
-	standard := bench.NewScenario(s.Kind)
+func settings(s *scenario.Scenario) []setting {
+	standard := scenario.New(s.Kind)
 	var out []setting
-	for _, f := range bench.Fields(s.Kind) {
+	for _, f := range scenario.Fields(s.Kind) {
 		if f.Key == "password" {
 			continue
 		}
@@ -31,7 +31,7 @@ func settings(s *bench.Scenario) []setting {
 
 // Title describes a scenario in one line: its kind, its size, and the settings that
 // differ from their defaults.
-func Title(s *bench.Scenario) string {
+func Title(s *scenario.Scenario) string {
 	about := []string{"of", "rate", "population", "pairs", "groups", "members", "senders",
 		"connections", "online", "duration"}
 	parts := []string{s.Kind}
@@ -61,7 +61,7 @@ func Title(s *bench.Scenario) string {
 
 // repeat returns the command that repeats the scenario. A password that is not the
 // default has to be added.
-func repeat(s *bench.Scenario) string {
+func repeat(s *scenario.Scenario) string {
 	args := []string{"teamtalk", "bench", s.Kind}
 	for _, set := range settings(s) {
 		if set.name != "kind" && !set.standard {

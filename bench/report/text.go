@@ -9,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"teamtalk/bench"
+	"teamtalk/bench/scenario"
 )
 
 // Colors reports whether w is a terminal that may show colours: NO_COLOR is unset and
@@ -69,7 +70,7 @@ func headPart(r *bench.Result) part {
 // itself has none.
 func stopped(r *bench.Result) bool {
 	s := &r.Scenario
-	timed := s.Kind != bench.KindIdle && !(s.Kind == bench.KindConnect && s.After == "stay")
+	timed := s.Kind != scenario.KindIdle && !(s.Kind == scenario.KindConnect && s.After == "stay")
 	return timed && r.Seconds < time.Duration(s.Duration).Seconds()-0.001
 }
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"teamtalk/bench"
+	"teamtalk/bench/scenario"
 	"teamtalk/cmd/teamtalk/internal/benchcmd"
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
@@ -65,7 +65,7 @@ func TestBenchUsage(t *testing.T) {
 // TestBenchHelp checks the help of every kind of scenario: lines that fit a terminal, and
 // examples that parse.
 func TestBenchHelp(t *testing.T) {
-	for _, kind := range bench.Kinds() {
+	for _, kind := range scenario.Kinds() {
 		k, ok := benchcmd.Kinds[kind]
 		if !ok || k.Short == "" || strings.HasSuffix(k.Short, ".") || k.Example == "" {
 			t.Errorf("%s: %+v", kind, k)
@@ -81,7 +81,7 @@ func TestBenchHelp(t *testing.T) {
 				t.Errorf("%s: example %q", kind, line)
 				continue
 			}
-			s := bench.NewScenario(kind)
+			s := scenario.New(kind)
 			cmd := benchcmd.NewKindCommand(kind, k)
 			if !strings.Contains(line, "$(") {
 				if err := cmd.ParseFlags(args[3:]); err != nil {
@@ -106,7 +106,7 @@ func TestBenchExamples(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := bench.ParseScenario(data); err != nil {
+		if _, err := scenario.Parse(data); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
 	}

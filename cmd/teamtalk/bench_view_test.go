@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/bench"
 	"teamtalk/bench/report"
+	"teamtalk/bench/scenario"
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
@@ -17,7 +18,7 @@ func kept(t *testing.T, name string, acked int64, lost int64) string {
 	t.Helper()
 	r := &bench.Result{
 		Version: bench.ResultVersion, Started: time.Unix(1e9, 0),
-		Scenario: bench.NewScenario(bench.KindSingle), Seconds: 10,
+		Scenario: scenario.New(scenario.KindSingle), Seconds: 10,
 		Totals: map[string]int64{"acked": acked},
 		Latencies: map[string]bench.Latency{"ack": {Count: acked, P50: 1, P90: 2, P99: 3, P999: 4,
 			Max: 5}},

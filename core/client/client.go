@@ -1,17 +1,33 @@
+// Package client is the client's side of the protocol.
+//
+// A Client is a logged-in user. It finds a message server, stays connected, and
+// guarantees to a person what connections do not: every message sent is stored once, and
+// every message received is reported once and in order. Messages of one conversation are
+// stored in the order of their Sends. Open logs in, Options.OnEvent receives the events.
+//
+// Where to find what:
+//
+//   - client.go: the Client from Open to Close, reconnection
+//   - events.go: what a Client reports
+//   - send.go, order.go: messages from Send to their acks
+//   - receive.go, sync.go: messages from the server to their events, and missed ones
+//   - groups.go, Client.Groups: groups and their members
+//   - requests.go, settings.go: requests (History, Contacts and so on), which are
+//     functions that take a Client or a tcp.Conn
+//   - package transfer, Client.Files: files
+//   - package loginserver: the search for a message server, and registration
+//   - package tcp: one connection, for programs that need no Client
 package client
 
 import (
 	"context"
-	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"teamtalk/core/backoff"
+	"teamtalk/core/client/loginserver"
+	"teamtalk/core/client/tcp"
+	"teamtalk/core/client/transfer"
 	"teamtalk/core/im"
-	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
 
@@ -27,47 +43,22 @@ type Stats struct {
 
 // Client keeps a user logged in across connections. Any goroutine.
 type Client struct {
-	opts   Options
-	log    *slog.Logger
-	ctx    context.Context // ends when Close is called
-	cancel context.CancelFunc
-	done   chan struct{}
-	wake   chan struct{} // events are waiting
+	*session
+	Groups *Groups         // the user's groups
+	Files  *transfer.Files // to and from other users
 
-	connects, duplicates, malformed, ignored, resent, fetched atomic.Uint64
+	out  *outbox
+	in   *inbox
+	done chan struct{}
 
-	// The mutex guards all following fields. It is held for frames and calls, and never
-	// during a wait for the network or for OnEvent.
-	mu       sync.Mutex
-	conn     *Conn         // logged in; nil while there is none
-	attached chan struct{} // closed and replaced at each login
-	addr     string        // of conn, or of the last one
-	self     im.User
-	loginAt  uint32 // server time of the first login, unix seconds
-	syncedAt uint32 // server time of the login before the last complete sync; 0 before
-	baseline bool   // the first Ready was reported: conversations not in convs are new
-	convs    map[Peer]*conv
-	groups   map[uint32]*groupState
-	syncing  *syncing
-	out      []*outgoing // messages without ack, in order
-	outBytes int         // of out
-	sendID   uint64
-	limit    *rate.Limiter
-	pumping  bool                 // a timer will call pump
-	reads    map[Peer]uint32      // MarkRead while there was no connection
-	files    map[string]*Transfer // under way, by task
-	badRow   int                  // malformed frames in a row
-	kicked   pb.KickReasonType
-	err      error
-	closing  bool
-
-	queue []Event
-	space *sync.Cond // the queue was emptied
-	idle  *sync.Cond // out became empty, or the Client ended
+	// session.mu guards the following fields.
+	addr   string // of the connection, or of the last one
+	badRow int    // malformed frames in a row
+	kicked pb.KickReasonType
 }
 
 // Open connects and logs in. The Client stays logged in until Close. The errors are those
-// of Discover and Conn.Login. The context ends the attempt, not the Client.
+// of loginserver.Discover and tcp.Conn.Login. The context ends the attempt, not the Client.
 func Open(ctx context.Context, opts Options) (*Client, error) {
 	opts = opts.withDefaults()
 	if opts.Server == "" && opts.MsgServer == "" {
@@ -79,15 +70,7 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 			return nil, err
 		}
 	}
-	c := &Client{
-		opts: opts, log: opts.Logger.With("role", "client"),
-		done: make(chan struct{}), wake: make(chan struct{}, 1), attached: make(chan struct{}),
-		convs: make(map[Peer]*conv), groups: make(map[uint32]*groupState),
-		reads: make(map[Peer]uint32), files: make(map[string]*Transfer),
-		limit: rate.NewLimiter(rate.Limit(opts.SendRate), sendBurst),
-	}
-	c.space, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
-	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c := newClient(opts)
 	conn, err := c.connect(ctx)
 	if err != nil {
 		c.cancel()
@@ -97,15 +80,27 @@ func Open(ctx context.Context, opts Options) (*Client, error) {
 	return c, nil
 }
 
+// newClient returns a Client without a connection.
+func newClient(opts Options) *Client {
+	s := newSession(opts)
+	c := &Client{session: s, done: make(chan struct{})}
+	c.Groups = &Groups{session: s, states: make(map[uint32]*groupState)}
+	c.in = &inbox{session: s, groups: c.Groups, convs: make(map[Peer]*conv)}
+	c.out = newOutbox(s)
+	c.out.groups, c.out.in = c.Groups, c.in
+	c.in.out, c.Groups.in = c.out, c.in
+	c.Files = transfer.New(s.ctx, fileSession{s}, transfer.Config{
+		ConnectTimeout: opts.ConnectTimeout, AnswerTimeout: opts.SyncTimeout,
+		Heartbeat: opts.Heartbeat, Logger: opts.Logger, Dial: opts.Dial,
+	})
+	return c
+}
+
 // UserID returns the id of the logged-in user.
 func (c *Client) UserID() uint32 { return c.User().ID }
 
 // User returns the user of the Client, as of the latest login.
-func (c *Client) User() im.User {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.self
-}
+func (c *Client) User() im.User { return c.user() }
 
 // Server returns the address of the message server, or of the last one while there is no
 // connection.
@@ -150,13 +145,7 @@ func (c *Client) Text(m im.Message) (string, error) { return c.opts.Cipher.Decry
 // Call sends a request on the present connection and waits for the answer. Unavailable
 // when there is no connection.
 func (c *Client) Call(ctx context.Context, req, resp pb.Message) error {
-	c.mu.Lock()
-	conn := c.conn
-	c.mu.Unlock()
-	if conn == nil {
-		return im.Errorf(im.Unavailable, "not connected")
-	}
-	return conn.Call(ctx, req, resp)
+	return c.call(ctx, req, resp)
 }
 
 // Close logs out and ends the Client. It waits at most two seconds for the server's
@@ -179,24 +168,25 @@ func (c *Client) Close() error {
 }
 
 // connect makes one attempt: it finds a message server, connects and logs in.
-func (c *Client) connect(ctx context.Context) (*Conn, error) {
+func (c *Client) connect(ctx context.Context) (*tcp.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.ConnectTimeout)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
 	addrs := []string{c.opts.MsgServer}
 	if c.opts.MsgServer == "" {
 		var err error
-		if addrs, err = Discover(ctx, c.opts.HTTP, c.opts.Server); err != nil {
+		if addrs, err = loginserver.Discover(ctx, c.opts.HTTP, c.opts.Server); err != nil {
 			return nil, err
 		}
 	}
-	nc, err := dialFirst(ctx, c.opts.Dial, addrs)
+	nc, err := tcp.DialFirst(ctx, c.opts.Dial, addrs)
 	if err != nil {
 		return nil, err
 	}
-	conn := NewConn(nc, ConnOptions{OnFrame: c.onFrame, Heartbeat: c.opts.Heartbeat,
+	conn := tcp.NewConn(nc, tcp.Options{OnFrame: c.onFrame, Heartbeat: c.opts.Heartbeat,
 		Logger: c.opts.Logger})
-	if err := c.login(ctx, conn); err != nil {
+	login := func(res *pb.IMLoginRes) { c.attach(conn, res) }
+	if err := conn.LoginThen(ctx, c.opts.Credentials, login); err != nil {
 		_ = conn.Close()
 		<-conn.Done()
 		return nil, err
@@ -204,38 +194,9 @@ func (c *Client) connect(ctx context.Context) (*Conn, error) {
 	return conn, nil
 }
 
-// login logs in on conn. The goroutine that reads handles the answer, so that the Client
-// is ready for pushes that follow immediately.
-func (c *Client) login(ctx context.Context, conn *Conn) error {
-	answer := make(chan error, 1)
-	seq, err := conn.Go(c.opts.loginReq(), pb.CmdLoginRes, func(body []byte, err error) {
-		var res pb.IMLoginRes
-		if err == nil {
-			if err = res.ParseBody(body); err != nil {
-				err = im.WithKind(im.Malformed, "login answer", err)
-			} else if err = conn.loggedIn(&res); err == nil {
-				c.attach(conn, &res)
-			}
-		}
-		answer <- err
-	})
-	if err != nil {
-		return err
-	}
-	select {
-	case err := <-answer:
-		return err
-	case <-ctx.Done():
-		if conn.forget(seq) {
-			return im.WithKind(im.Unavailable, "no answer to the login", ctx.Err())
-		}
-		return <-answer
-	}
-}
-
 // attach makes conn the Client's connection and reports Connected. It sends waiting read
 // acks and messages, and starts a sync for messages that were missed.
-func (c *Client) attach(conn *Conn, res *pb.IMLoginRes) {
+func (c *Client) attach(conn *tcp.Conn, res *pb.IMLoginRes) {
 	again := c.connects.Add(1) > 1
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -243,20 +204,14 @@ func (c *Client) attach(conn *Conn, res *pb.IMLoginRes) {
 	c.badRow = 0
 	close(c.attached)
 	c.attached = make(chan struct{})
-	if c.loginAt == 0 {
-		c.loginAt = res.GetServerTime()
-	}
 	c.emit(Connected{User: c.self, Again: again, Addr: c.addr})
-	for p, id := range c.reads {
-		delete(c.reads, p)
-		c.sendRead(p, id)
-	}
-	c.startSync(conn, res.GetServerTime(), c.syncedAt)
-	c.sendAgain()
+	c.out.sendReads()
+	c.in.loggedIn(conn, res.GetServerTime())
+	c.out.sendAgain()
 }
 
 // run keeps the Client connected until it is closed, kicked or refused.
-func (c *Client) run(conn *Conn) {
+func (c *Client) run(conn *tcp.Conn) {
 	for conn != nil {
 		c.deliverUntil(conn.Done(), nil)
 		c.detach(conn)
@@ -266,20 +221,20 @@ func (c *Client) run(conn *Conn) {
 	c.deliver()
 	c.mu.Lock()
 	c.cancel()
-	c.stopTimers()
-	c.idle.Broadcast()
+	c.out.stopTimers()
+	c.out.idle.Broadcast()
 	c.mu.Unlock()
 	close(c.done)
 }
 
 // detach removes a connection that has ended.
-func (c *Client) detach(conn *Conn) {
+func (c *Client) detach(conn *tcp.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conn = nil
-	c.stopTimers()
-	c.stopSync()
-	c.forgetAsked()
+	c.out.stopTimers()
+	c.in.stopSync()
+	c.Groups.forgetAsked()
 	switch {
 	case c.kicked != 0:
 		c.err = im.Errorf(im.Denied, "kicked: %s", kickText(c.kicked))
@@ -305,7 +260,7 @@ func kickText(r pb.KickReasonType) string {
 
 // reconnect makes attempts until it has a connection; it returns nil when the Client
 // ends.
-func (c *Client) reconnect() *Conn {
+func (c *Client) reconnect() *tcp.Conn {
 	denied := 0
 	var last error
 	lost := time.Now()
@@ -338,7 +293,7 @@ func (c *Client) reconnect() *Conn {
 }
 
 // closeIfClosing closes a connection that was made after Close looked for one.
-func (c *Client) closeIfClosing(conn *Conn) {
+func (c *Client) closeIfClosing(conn *tcp.Conn) {
 	c.mu.Lock()
 	closing := c.closing
 	c.mu.Unlock()
@@ -358,20 +313,6 @@ func (o *Options) reconnects() backoff.Policy {
 		Max: max(o.BackoffMin, o.BackoffMax), Spread: 1}
 }
 
-// backoff returns the pause before attempt at something that failed before.
-func (c *Client) backoff(attempt int) time.Duration {
-	p := backoff.Doubling(c.opts.BackoffMin, c.opts.BackoffMax)
-	return p.Delay(attempt, 0, c.opts.Rand())
-}
-
-// pause waits and delivers events meanwhile; false when the Client is closed.
-func (c *Client) pause(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	c.deliverUntil(c.ctx.Done(), t.C)
-	return c.ctx.Err() == nil
-}
-
 // end sets the reason why the Client ends. It reports a refusal.
 func (c *Client) end(err error) {
 	c.mu.Lock()
@@ -379,25 +320,4 @@ func (c *Client) end(err error) {
 	if c.err = err; im.KindOf(err) != im.Closed {
 		c.emit(Refused{Err: err})
 	}
-}
-
-// onFrame handles a frame that is not an answer. The goroutine that reads calls it.
-func (c *Client) onFrame(conn *Conn, h pdu.Header, body []byte) {
-	err := c.push(conn, h, body)
-	c.mu.Lock()
-	if err == nil {
-		c.badRow = 0
-	} else {
-		c.badRow++
-	}
-	bad := c.badRow
-	c.mu.Unlock()
-	if err != nil {
-		c.malformed.Add(1)
-		c.log.Warn("frame dropped", "cmd", h.Command.String(), "seq", h.Seq, "err", err)
-		if bad >= pdu.MaxMalformed {
-			conn.fail(im.Errorf(im.Malformed, "%d malformed frames in a row", bad))
-		}
-	}
-	c.throttle(conn)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"teamtalk/core/client/clienttest"
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
@@ -42,7 +43,7 @@ func open(t testing.TB, s *clienttest.Server, name string, change func(*Options)
 	p := &person{t: t}
 	p.cond = sync.NewCond(&p.mu)
 	opts := Options{
-		Credentials: Credentials{User: name, Password: name}, MsgServer: s.Addr(),
+		Credentials: tcp.Credentials{User: name, Password: name}, MsgServer: s.Addr(),
 		BackoffMin: time.Millisecond, BackoffMax: 5 * time.Millisecond,
 		SendRate: 1e6,
 		OnEvent: func(e Event) {
@@ -189,13 +190,13 @@ func TestCloseLogsOut(t *testing.T) {
 func TestOpenFailsWithKind(t *testing.T) {
 	s := newServer(t)
 	ctx := t.Context()
-	_, err := Open(ctx, Options{Credentials: Credentials{User: "alice", Password: "wrong"},
+	_, err := Open(ctx, Options{Credentials: tcp.Credentials{User: "alice", Password: "wrong"},
 		MsgServer: s.Addr()})
 	equal(t, "wrong password", im.KindOf(err), im.Denied)
-	_, err = Open(ctx, Options{Credentials: Credentials{User: "alice"}})
+	_, err = Open(ctx, Options{Credentials: tcp.Credentials{User: "alice"}})
 	equal(t, "no server", im.KindOf(err), im.Invalid)
 	s.Crash()
-	_, err = Open(ctx, Options{Credentials: Credentials{User: "alice", Password: "alice"},
+	_, err = Open(ctx, Options{Credentials: tcp.Credentials{User: "alice", Password: "alice"},
 		MsgServer: s.Addr()})
 	equal(t, "nobody there", im.KindOf(err), im.Unavailable)
 }
@@ -208,7 +209,7 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		_, err := Open(ctx, Options{Credentials: Credentials{User: "alice", Password: "alice"},
+		_, err := Open(ctx, Options{Credentials: tcp.Credentials{User: "alice", Password: "alice"},
 			MsgServer: s.Addr(), ConnectTimeout: time.Hour})
 		done <- err
 	}()

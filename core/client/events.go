@@ -3,6 +3,7 @@ package client
 import (
 	"time"
 
+	"teamtalk/core/client/transfer"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
@@ -159,65 +160,14 @@ func (SendFailed) event()    {}
 func (Presence) event()      {}
 func (ReadElsewhere) event() {}
 
+// FileOffered reports that another user sends a file to this one. The owner answers with
+// Files.Fetch or Files.Refuse.
+type FileOffered struct {
+	File  transfer.File
+	Ready bool // false: the file is still being uploaded, and another event follows
+}
+
+func (FileOffered) event() {}
+
 // maxQueue is the number of waiting events above which no further frames are read.
 const maxQueue = 256
-
-// emit queues an event. The caller holds c.mu.
-func (c *Client) emit(e Event) {
-	if c.opts.OnEvent == nil {
-		return
-	}
-	c.queue = append(c.queue, e)
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
-// tell queues an event.
-func (c *Client) tell(e Event) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.emit(e)
-}
-
-// deliver passes the waiting events to OnEvent. Only run calls it.
-func (c *Client) deliver() {
-	for {
-		c.mu.Lock()
-		batch := c.queue
-		c.queue = nil
-		c.space.Broadcast()
-		c.mu.Unlock()
-		if len(batch) == 0 {
-			return
-		}
-		for _, e := range batch {
-			c.opts.OnEvent(e)
-		}
-	}
-}
-
-// deliverUntil delivers events until one of the channels is ready.
-func (c *Client) deliverUntil(stop <-chan struct{}, after <-chan time.Time) {
-	for {
-		c.deliver()
-		select {
-		case <-c.wake:
-		case <-stop:
-			return
-		case <-after:
-			return
-		}
-	}
-}
-
-// throttle blocks the goroutine that reads while too many events wait, which slows down
-// the server.
-func (c *Client) throttle(conn *Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.queue) > maxQueue && conn.Err() == nil {
-		c.space.Wait()
-	}
-}

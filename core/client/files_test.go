@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"teamtalk/core/client/transfer"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
@@ -73,8 +74,8 @@ func (s *fileServer) serve(c net.Conn) {
 	}
 }
 
-func (s *fileServer) file() File {
-	return File{Task: "a task", From: alice, To: bob, Name: "a.bin", Size: 3,
+func (s *fileServer) file() transfer.File {
+	return transfer.File{Task: "a task", From: alice, To: bob, Name: "a.bin", Size: 3,
 		Addrs: []string{s.ln.Addr().String()}}
 }
 
@@ -97,7 +98,7 @@ func TestUploadWaitsForMessageServer(t *testing.T) {
 		}
 		return uint32(pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK), nil
 	})
-	tr, err := a.SendFile(f.file(), strings.NewReader("abc"), FileOptions{})
+	tr, err := a.Files.Send(f.file(), strings.NewReader("abc"), transfer.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ func TestUploadEndsAfterRefusals(t *testing.T) {
 	f := newFileServer(t, func(int) (uint32, pb.Message) {
 		return uint32(pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN), nil
 	})
-	tr, err := a.SendFile(f.file(), strings.NewReader("abc"), FileOptions{})
+	tr, err := a.Files.Send(f.file(), strings.NewReader("abc"), transfer.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,6 +91,14 @@ func sorted(ids []uint32) []uint32 {
 	return slices.Compact(ids)
 }
 
+// Groups are the groups of a Client's user. The Client keeps them up to date. Any
+// goroutine.
+type Groups struct {
+	*session
+	in     *inbox
+	states map[uint32]*groupState // session.mu guards it
+}
+
 // groupState is a Client's knowledge of a group. Notifies contain no version, so after
 // one the version is 0, and the next connection requests the group again.
 type groupState struct {
@@ -106,19 +114,19 @@ type groupState struct {
 // reported without it.
 const maxHeldEvents = 64
 
-// Groups returns the groups that the Client knows, also left ones, in increasing order of
+// All returns the groups that the Client knows, also left ones, in increasing order of
 // id.
-func (c *Client) Groups() []Group {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.knownGroups()
+func (gs *Groups) All() []Group {
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	return gs.list()
 }
 
-// Group returns a group; false when the Client does not know it.
-func (c *Client) Group(id uint32) (Group, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	g := c.groups[id]
+// Get returns a group; false when the Client does not know it.
+func (gs *Groups) Get(id uint32) (Group, bool) {
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	g := gs.states[id]
 	if g == nil || !g.known {
 		return Group{}, false
 	}
@@ -132,10 +140,10 @@ func (g *groupState) copy() Group {
 	return out
 }
 
-// knownGroups is Groups. The caller holds c.mu.
-func (c *Client) knownGroups() []Group {
+// list is All. The caller holds gs.mu.
+func (gs *Groups) list() []Group {
 	var list []Group
-	for _, g := range c.groups {
+	for _, g := range gs.states {
 		if g.known {
 			list = append(list, g.copy())
 		}
@@ -145,20 +153,20 @@ func (c *Client) knownGroups() []Group {
 }
 
 // group returns the entry of a group, which it creates if necessary. The caller holds
-// c.mu.
-func (c *Client) group(id uint32) *groupState {
-	g := c.groups[id]
+// gs.mu.
+func (gs *Groups) group(id uint32) *groupState {
+	g := gs.states[id]
 	if g == nil {
 		g = &groupState{Group: Group{Group: im.Group{ID: id}}}
-		c.groups[id] = g
+		gs.states[id] = g
 	}
 	return g
 }
 
-// CreateGroup creates a temporary group of the user and the given members, and returns
+// Create creates a temporary group of the user and the given members, and returns
 // it. Invalid when the name is empty, name or avatar is too long, or there are too many
 // members. Denied when the server refuses.
-func (c *Client) CreateGroup(ctx context.Context, name, avatar string,
+func (gs *Groups) Create(ctx context.Context, name, avatar string,
 	members []uint32) (Group, error) {
 	g := im.Group{Type: pb.GroupType_GROUP_TYPE_TMP, Name: name, Avatar: avatar}
 	if err := im.CheckGroup(&g); err != nil {
@@ -168,7 +176,7 @@ func (c *Client) CreateGroup(ctx context.Context, name, avatar string,
 		return Group{}, im.Errorf(im.Invalid, "%d members are more than %d",
 			len(members), im.MaxGroupMembers)
 	}
-	self := c.UserID()
+	self := gs.user().ID
 	req := pb.IMGroupCreateReq_builder{
 		UserId: new(self), GroupType: pb.GroupType_GROUP_TYPE_TMP.Enum(), GroupName: new(name),
 		GroupAvatar:  new(avatar),
@@ -176,19 +184,19 @@ func (c *Client) CreateGroup(ctx context.Context, name, avatar string,
 	}.Build()
 	var res pb.IMGroupCreateRsp
 	var made Group
-	err := c.callThen(ctx, req, &res, func() error {
+	err := gs.callThen(ctx, req, &res, func() error {
 		if err := refusal(res.GetResultCode(), "a group"); err != nil {
 			return err
 		}
 		if res.GetGroupId() == 0 {
 			return im.Errorf(im.Malformed, "group without id")
 		}
-		g := c.group(res.GetGroupId())
+		g := gs.group(res.GetGroupId())
 		g.known, g.Name, g.Avatar, g.Creator = true, res.GetGroupName(), avatar, self
 		g.Type = pb.GroupType_GROUP_TYPE_TMP
-		c.setMembers(g, res.GetUserIdList())
+		gs.setMembers(g, res.GetUserIdList())
 		made = g.copy()
-		c.emit(GroupChanged{Group: made, By: self, Added: made.Members})
+		gs.emit(GroupChanged{Group: made, By: self, Added: made.Members})
 		return nil
 	})
 	return made, err
@@ -198,62 +206,63 @@ func (c *Client) CreateGroup(ctx context.Context, name, avatar string,
 // Version 0. Denied when the server refuses. In a temporary group every member may add,
 // and only the creator may remove members other than itself. In a normal group only the
 // creator may do either.
-func (c *Client) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType,
+func (gs *Groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType,
 	users []uint32) (im.MemberChange, error) {
 	if len(users) > im.MaxGroupMembers {
 		return im.MemberChange{}, im.Errorf(im.Invalid, "%d members are more than %d",
 			len(users), im.MaxGroupMembers)
 	}
-	req := pb.IMGroupChangeMemberReq_builder{UserId: new(c.UserID()), ChangeType: t.Enum(),
+	req := pb.IMGroupChangeMemberReq_builder{UserId: new(gs.user().ID), ChangeType: t.Enum(),
 		GroupId: new(group), MemberIdList: sorted(users)}.Build()
 	var res pb.IMGroupChangeMemberRsp
 	var change im.MemberChange
-	err := c.callThen(ctx, req, &res, func() error {
+	err := gs.callThen(ctx, req, &res, func() error {
 		if err := refusal(res.GetResultCode(), "the change"); err != nil {
 			return err
 		}
 		change = im.MemberChange{Current: sorted(res.GetCurUserIdList()),
 			Changed: sorted(res.GetChgUserIdList())}
-		c.changeGroup(group, c.self.ID, t, change)
+		gs.change(group, gs.self.ID, t, change)
 		return nil
 	})
 	return change, err
 }
 
-// ShieldGroup turns pushes for a group off or on. Denied when the server refuses.
-func (c *Client) ShieldGroup(ctx context.Context, group uint32, on bool) error {
-	req := pb.IMGroupShieldReq_builder{UserId: new(c.UserID()), GroupId: new(group),
+// Shield turns pushes for a group off or on. Denied when the server refuses.
+func (gs *Groups) Shield(ctx context.Context, group uint32, on bool) error {
+	req := pb.IMGroupShieldReq_builder{UserId: new(gs.user().ID), GroupId: new(group),
 		ShieldStatus: new(number(on))}.Build()
 	var res pb.IMGroupShieldRsp
-	return c.callThen(ctx, req, &res, func() error {
+	return gs.callThen(ctx, req, &res, func() error {
 		if err := refusal(res.GetResultCode(), "the setting"); err != nil {
 			return err
 		}
-		if g := c.groups[group]; g != nil && g.Shield != on {
+		if g := gs.states[group]; g != nil && g.Shield != on {
 			g.Shield = on
 			if g.known {
-				c.emit(GroupChanged{Group: g.copy(), By: c.self.ID})
+				gs.emit(GroupChanged{Group: g.copy(), By: gs.self.ID})
 			}
 		}
 		return nil
 	})
 }
 
-// RefreshGroups requests the user's groups and their changes. It finds groups that
+// Refresh requests the user's groups and their changes. It finds groups that
 // administrators created, which servers otherwise announce only at the next login.
 // GroupChanged reports the differences.
-func (c *Client) RefreshGroups(ctx context.Context) error {
-	normal, err := NormalGroups(ctx, c)
-	if err != nil {
+func (gs *Groups) Refresh(ctx context.Context) error {
+	var list pb.IMNormalGroupListRsp
+	if err := gs.call(ctx, normalReq(gs.user().ID), &list); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	batches := c.groupQuestions(normal, nil)
-	c.mu.Unlock()
+	normal := versionsOf(&list)
+	gs.mu.Lock()
+	batches := gs.questions(normal, nil)
+	gs.mu.Unlock()
 	for _, batch := range batches {
 		var res pb.IMGroupInfoListRsp
-		if err := c.callThen(ctx, infoReq(c.UserID(), batch), &res, func() error {
-			c.tellGroups(c.takeGroups(groupsOf(&res), batch))
+		if err := gs.callThen(ctx, infoReq(gs.user().ID, batch), &res, func() error {
+			gs.update(groupsOf(&res), batch)
 			return nil
 		}); err != nil {
 			return err
@@ -262,88 +271,72 @@ func (c *Client) RefreshGroups(ctx context.Context) error {
 	return nil
 }
 
-// groupQuestions returns the groups to request, with their known versions, in batches of
+// questions returns the groups to request, with their known versions, in batches of
 // the size that servers answer. These are the known groups, groups of the list with
-// another version, and the others that are not known. The caller holds c.mu.
-func (c *Client) groupQuestions(normal []im.GroupVersion, others []uint32) [][]im.GroupVersion {
-	ids := make(map[uint32]struct{}, len(c.groups)+len(normal))
-	for id := range c.groups {
+// another version, and the others that are not known. The caller holds gs.mu.
+func (gs *Groups) questions(normal []im.GroupVersion, others []uint32) [][]im.GroupVersion {
+	ids := make(map[uint32]struct{}, len(gs.states)+len(normal))
+	for id := range gs.states {
 		ids[id] = struct{}{}
 	}
 	for _, g := range normal {
-		if old := c.groups[g.ID]; old != nil && old.Version == g.Version && g.Version != 0 {
+		if old := gs.states[g.ID]; old != nil && old.Version == g.Version && g.Version != 0 {
 			delete(ids, g.ID)
 		} else {
 			ids[g.ID] = struct{}{}
 		}
 	}
 	for _, id := range others {
-		if c.groups[id] == nil {
+		if gs.states[id] == nil {
 			ids[id] = struct{}{}
 		}
 	}
 	var ask []im.GroupVersion
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		g := c.group(id)
+		g := gs.group(id)
 		g.changed = false
 		ask = append(ask, im.GroupVersion{ID: id, Version: g.Version})
 	}
 	return slices.Collect(slices.Chunk(ask, infoBatch))
 }
 
-// tellGroups reports new and changed groups, unless Ready is still to report them. The
-// caller holds c.mu.
-func (c *Client) tellGroups(changed []Group) {
-	for _, g := range changed {
-		if c.baseline {
-			c.emit(GroupChanged{Group: g})
+// update stores the server's description of requested groups. It reports new and changed
+// groups, unless Ready is still to report them. The caller holds gs.mu.
+func (gs *Groups) update(list []Group, asked []im.GroupVersion) {
+	for _, g := range gs.take(list, asked) {
+		if gs.baseline {
+			gs.emit(GroupChanged{Group: g})
 		}
 	}
 }
 
-// callThen is Call with a function that runs right after the answer was decoded, before
-// any later frame, with c.mu held.
-func (c *Client) callThen(ctx context.Context, req, resp pb.Message, then func() error) error {
-	c.mu.Lock()
-	conn := c.conn
-	c.mu.Unlock()
-	if conn == nil {
-		return im.Errorf(im.Unavailable, "not connected")
-	}
-	return conn.call(ctx, req, resp, func() error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return then()
-	})
-}
-
 // setMembers sets the members from a server's list without a version. The caller holds
-// c.mu.
-func (c *Client) setMembers(g *groupState, members []uint32) {
+// gs.mu.
+func (gs *Groups) setMembers(g *groupState, members []uint32) {
 	g.Members, g.Version, g.changed = sorted(members), 0, true
 }
 
-// changeGroup applies and reports a change of members. The caller holds c.mu.
-func (c *Client) changeGroup(id, by uint32, t pb.GroupModifyType, change im.MemberChange) {
-	g := c.group(id)
-	c.setMembers(g, change.Current)
+// change applies and reports a change of members. The caller holds gs.mu.
+func (gs *Groups) change(id, by uint32, t pb.GroupModifyType, change im.MemberChange) {
+	g := gs.group(id)
+	gs.setMembers(g, change.Current)
 	e := GroupChanged{By: by}
 	if t == pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL {
 		e.Removed = change.Changed
 	} else {
 		e.Added = change.Changed
 	}
-	if slices.Contains(e.Added, c.self.ID) {
-		c.joined(Peer{ID: id, Group: true})
+	if slices.Contains(e.Added, gs.self.ID) {
+		gs.in.joined(Peer{ID: id, Group: true})
 	}
 	e.Group = g.copy()
-	c.groupEvent(g, e)
+	gs.groupEvent(g, e)
 }
 
 // joined resets the base of a group's conversation, because servers never return messages
-// from before the user joined. The caller holds c.mu.
-func (c *Client) joined(p Peer) {
-	if v := c.convs[p]; v != nil && v.fetch == nil {
+// from before the user joined. The caller holds b.mu.
+func (b *inbox) joined(p Peer) {
+	if v := b.convs[p]; v != nil && v.fetch == nil {
 		v.base = 0
 	}
 }
@@ -351,30 +344,30 @@ func (c *Client) joined(p Peer) {
 // groupEvent reports an event of a group, and first waits a short time for the group's
 // name if it is not known. Servers do not tell members that a group was created, so the
 // first message may be the first news of a group. Events of one group stay in order. The
-// caller holds c.mu.
-func (c *Client) groupEvent(g *groupState, e Event) {
-	if g.known || len(g.held) == 0 && g.asked || c.conn == nil || c.opts.OnEvent == nil {
-		c.emit(c.named(g, e))
+// caller holds gs.mu.
+func (gs *Groups) groupEvent(g *groupState, e Event) {
+	if g.known || len(g.held) == 0 && g.asked || gs.conn == nil || gs.opts.OnEvent == nil {
+		gs.emit(gs.named(g, e))
 		return
 	}
 	g.held = append(g.held, e)
 	if len(g.held) >= maxHeldEvents {
-		c.release(g)
+		gs.release(g)
 	}
 	if g.asked {
 		return
 	}
-	c.askGroup(g)
-	g.timer = time.AfterFunc(c.opts.SyncTimeout, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.release(g)
+	gs.request(g)
+	g.timer = time.AfterFunc(gs.opts.SyncTimeout, func() {
+		gs.mu.Lock()
+		defer gs.mu.Unlock()
+		gs.release(g)
 	})
 }
 
 // named returns the event with the present data of the group, and with the members of the
-// event. The caller holds c.mu.
-func (c *Client) named(g *groupState, e Event) Event {
+// event. The caller holds gs.mu.
+func (gs *Groups) named(g *groupState, e Event) Event {
 	if ch, ok := e.(GroupChanged); ok {
 		members := ch.Group.Members
 		ch.Group = g.copy()
@@ -384,37 +377,38 @@ func (c *Client) named(g *groupState, e Event) Event {
 	return e
 }
 
-// release reports the held events. The caller holds c.mu.
-func (c *Client) release(g *groupState) {
+// release reports the held events. The caller holds gs.mu.
+func (gs *Groups) release(g *groupState) {
 	if g.timer != nil {
 		g.timer.Stop()
 		g.timer = nil
 	}
 	for _, e := range g.held {
-		c.emit(c.named(g, e))
+		gs.emit(gs.named(g, e))
 	}
 	g.held = nil
 }
 
-// askGroup requests one group. The caller holds c.mu.
-func (c *Client) askGroup(g *groupState) {
+// request requests one group. The caller holds gs.mu.
+func (gs *Groups) request(g *groupState) {
 	g.asked, g.changed = true, false
-	conn, req := c.conn, infoReq(c.self.ID, []im.GroupVersion{{ID: g.ID}})
-	c.ask(conn, req, &pb.IMGroupInfoListRsp{}, func(m pb.Message, err error) {
+	conn, req := gs.conn, infoReq(gs.self.ID, []im.GroupVersion{{ID: g.ID}})
+	gs.ask(conn, req, &pb.IMGroupInfoListRsp{}, func(m pb.Message, err error) {
 		var news []Group
 		if err == nil {
-			news = c.takeGroups(groupsOf(m.(*pb.IMGroupInfoListRsp)), []im.GroupVersion{{ID: g.ID}})
+			asked := []im.GroupVersion{{ID: g.ID}}
+			news = gs.take(groupsOf(m.(*pb.IMGroupInfoListRsp)), asked)
 		}
-		if g.changed && c.conn == conn {
-			c.askGroup(g)
+		if g.changed && gs.conn == conn {
+			gs.request(g)
 			return
 		}
 		// A group that the server does not describe is requested once per connection.
 		g.asked = !g.known
 		if _, told := first(g.held).(GroupChanged); len(news) > 0 && !told {
-			c.emit(GroupChanged{Group: g.copy()})
+			gs.emit(GroupChanged{Group: g.copy()})
 		}
-		c.release(g)
+		gs.release(g)
 	})
 }
 
@@ -426,16 +420,16 @@ func first(list []Event) Event {
 	return list[0]
 }
 
-// takeGroups stores the server's description of requested groups, and returns the new and
+// take stores the server's description of requested groups, and returns the new and
 // changed ones. When a notify arrived after the request, its members are kept, because
-// the answer may be older. The caller holds c.mu.
-func (c *Client) takeGroups(list []Group, asked []im.GroupVersion) []Group {
+// the answer may be older. The caller holds gs.mu.
+func (gs *Groups) take(list []Group, asked []im.GroupVersion) []Group {
 	var changed []Group
 	for _, n := range list {
 		if !slices.ContainsFunc(asked, func(v im.GroupVersion) bool { return v.ID == n.ID }) {
 			continue
 		}
-		g := c.group(n.ID)
+		g := gs.group(n.ID)
 		if g.changed {
 			n.Members, n.Version = g.Members, 0
 		}
@@ -455,26 +449,26 @@ func (g *groupState) same(n Group) bool {
 }
 
 // forgetAsked resets the requests on a lost connection, and releases the held events. The
-// caller holds c.mu.
-func (c *Client) forgetAsked() {
-	for _, g := range c.groups {
+// caller holds gs.mu.
+func (gs *Groups) forgetAsked() {
+	for _, g := range gs.states {
 		g.asked = false
-		c.release(g)
+		gs.release(g)
 	}
 }
 
 // received reports a message, and first waits for the name of its group. The caller holds
-// c.mu.
-func (c *Client) received(r Received) {
+// gs.mu.
+func (gs *Groups) received(r Received) {
 	if !r.Peer.Group {
-		c.emit(r)
+		gs.emit(r)
 		return
 	}
-	g := c.group(r.Peer.ID)
-	c.groupEvent(g, r)
+	g := gs.group(r.Peer.ID)
+	gs.groupEvent(g, r)
 	// Only members receive messages, so the notify of the user's membership was lost or
 	// is late.
-	if g.known && !g.asked && !g.Has(c.self.ID) && c.conn != nil {
-		c.askGroup(g)
+	if g.known && !g.asked && !g.Has(gs.self.ID) && gs.conn != nil {
+		gs.request(g)
 	}
 }

@@ -74,14 +74,14 @@ func TestGroupEventsOfEveryMember(t *testing.T) {
 	addCarol(t, b, g.ID)
 	waitFor[GroupChanged](a, 2)
 	waitFor[GroupChanged](c, 1)
-	if _, err := c.ChangeMembers(t.Context(), g.ID, del,
+	if _, err := c.Groups.ChangeMembers(t.Context(), g.ID, del,
 		[]uint32{bob}); im.KindOf(err) != im.Denied {
 		t.Errorf("carol removes bob: %v", err)
 	}
 	a.sendGroup(g.ID, "three")
 	waitFor[Received](b, 3)
 	waitFor[Received](c, 1)
-	if _, err := c.ChangeMembers(t.Context(), g.ID, del, []uint32{carol}); err != nil {
+	if _, err := c.Groups.ChangeMembers(t.Context(), g.ID, del, []uint32{carol}); err != nil {
 		t.Errorf("carol leaves: %v", err)
 	}
 	waitFor[GroupChanged](a, 3)
@@ -96,7 +96,7 @@ func TestGroupEventsOfEveryMember(t *testing.T) {
 	equal(t, "alice", a.order(g.ID), []string{created, joined, left})
 	equal(t, "bob", b.order(g.ID), []string{found, "1", "2", joined, "3", left})
 	equal(t, "carol", c.order(g.ID), []string{joined, "3", left})
-	if got, ok := c.Group(g.ID); !ok || got.Has(carol) || !got.Has(bob) {
+	if got, ok := c.Groups.Get(g.ID); !ok || got.Has(carol) || !got.Has(bob) {
 		t.Errorf("carol's group %+v", got)
 	}
 	wantGroupAcks(t, s, g.ID)
@@ -105,7 +105,7 @@ func TestGroupEventsOfEveryMember(t *testing.T) {
 // createTeam creates a group of alice and bob.
 func createTeam(t *testing.T, a *person) Group {
 	t.Helper()
-	g, err := a.CreateGroup(t.Context(), "the dev team", "", []uint32{bob, bob})
+	g, err := a.Groups.Create(t.Context(), "the dev team", "", []uint32{bob, bob})
 	if err != nil || g.Name != "the dev team" || g.Creator != alice ||
 		g.Type != pb.GroupType_GROUP_TYPE_TMP || !slices.Equal(g.Members, []uint32{alice, bob}) {
 		t.Fatalf("created %+v, %v", g, err)
@@ -116,7 +116,7 @@ func createTeam(t *testing.T, a *person) Group {
 // addCarol adds carol to a group of alice and bob, and alice again.
 func addCarol(t *testing.T, b *person, id uint32) {
 	t.Helper()
-	change, err := b.ChangeMembers(t.Context(), id, add, []uint32{carol, alice})
+	change, err := b.Groups.ChangeMembers(t.Context(), id, add, []uint32{carol, alice})
 	if err != nil || !slices.Equal(change.Changed, []uint32{carol}) ||
 		!slices.Equal(change.Current, []uint32{alice, bob, carol}) {
 		t.Errorf("change %+v, %v", change, err)
@@ -140,18 +140,19 @@ func TestGroupChangesAreChecked(t *testing.T) {
 	s := newGroupServer(t)
 	a := open(t, s, "alice", nil)
 	for _, name := range []string{"", string(bytes.Repeat([]byte("x"), im.MaxGroupName+1))} {
-		if _, err := a.CreateGroup(t.Context(), name, "", nil); im.KindOf(err) != im.Invalid {
+		if _, err := a.Groups.Create(t.Context(), name, "", nil); im.KindOf(err) != im.Invalid {
 			t.Errorf("name of %d: %v", len(name), err)
 		}
 	}
-	if _, err := a.ChangeMembers(t.Context(), 77, add, []uint32{bob}); im.KindOf(err) != im.Denied {
+	_, err := a.Groups.ChangeMembers(t.Context(), 77, add, []uint32{bob})
+	if im.KindOf(err) != im.Denied {
 		t.Errorf("no such group: %v", err)
 	}
 	many := make([]uint32, im.MaxGroupMembers+1)
-	if _, err := a.ChangeMembers(t.Context(), 77, add, many); im.KindOf(err) != im.Invalid {
+	if _, err := a.Groups.ChangeMembers(t.Context(), 77, add, many); im.KindOf(err) != im.Invalid {
 		t.Errorf("too many: %v", err)
 	}
-	equal(t, "groups", len(a.Groups()), 0)
+	equal(t, "groups", len(a.Groups.All()), 0)
 }
 
 // openInGroups returns alice's Client of a server with the normal group 5 and the
@@ -198,14 +199,14 @@ func TestRequestsForGroups(t *testing.T) {
 
 func TestShieldGroup(t *testing.T) {
 	a := openInGroups(t)
-	if err := a.ShieldGroup(t.Context(), 6, true); err != nil {
+	if err := a.Groups.Shield(t.Context(), 6, true); err != nil {
 		t.Error(err)
 	}
 	infos, err := GroupInfos(t.Context(), a, []im.GroupVersion{{ID: 6}})
 	if err != nil || !infos[0].Shield {
 		t.Errorf("infos %+v, %v", infos, err)
 	}
-	if g, _ := a.Group(6); !g.Shield {
+	if g, _ := a.Groups.Get(6); !g.Shield {
 		t.Error("the Client does not know the shield")
 	}
 }
@@ -218,7 +219,7 @@ func TestRefreshGroupsFindsNewGroup(t *testing.T) {
 	a := open(t, s, "alice", nil)
 	s.AddGroup(6, "staff", pb.GroupType_GROUP_TYPE_NORMAL, bob, alice)
 	for range 2 {
-		if err := a.RefreshGroups(t.Context()); err != nil {
+		if err := a.Groups.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -317,7 +318,7 @@ func TestMessagesOfUnknownGroupAreReported(t *testing.T) {
 	s.Filter(nil)
 	s.Drop(alice) // requested again on the next connection
 	waitFor[GroupChanged](a, 2)
-	if g, ok := a.Group(97); !ok || g.Name != "late" ||
+	if g, ok := a.Groups.Get(97); !ok || g.Name != "late" ||
 		!slices.Equal(g.Members, []uint32{alice, bob, carol}) {
 		t.Errorf("group %+v, %t", g, ok)
 	}
@@ -396,6 +397,6 @@ func TestNotifyIsNewerThanAnswer(t *testing.T) {
 	waitFor[GroupChanged](a, 2)
 	equal(t, "changes", a.order(6), []string{"lunch by 2 +[4] -[] =[1 2 4]",
 		"lunch by 2 +[3] -[] =[1 2 3 4]"})
-	g, _ := a.Group(6)
+	g, _ := a.Groups.Get(6)
 	equal(t, "members", g.Members, []uint32{alice, bob, carol, dave})
 }

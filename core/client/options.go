@@ -10,13 +10,14 @@ import (
 
 	"github.com/google/uuid"
 
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/core/opt"
 )
 
 // Options configures a Client. Zero values mean the defaults in the comments.
 type Options struct {
-	Credentials
+	tcp.Credentials
 	// Server is the URL of a login server, which the Client asks for a message server
 	// before every connection.
 	Server string
@@ -50,7 +51,7 @@ type Options struct {
 	// evenly from zero to that value, so that clients that lost one server together do
 	// not return together.
 	BackoffMin, BackoffMax time.Duration
-	Heartbeat              time.Duration // see ConnOptions
+	Heartbeat              time.Duration // see tcp.Options
 	// MaxPending is the most messages without ack, also while there is no connection; 0
 	// is 1000. A further message, or more than 64 MiB of them, is rejected with im.Busy.
 	MaxPending int

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"teamtalk/core/backoff"
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
@@ -31,9 +32,9 @@ const (
 const holdAfter = 300 * time.Millisecond
 
 // pump sends the messages that may leave, oldest first, as fast as SendRate allows. The
-// caller holds c.mu.
-func (c *Client) pump() {
-	if c.conn == nil {
+// caller holds b.mu.
+func (b *outbox) pump() {
+	if b.conn == nil {
 		return
 	}
 	now := time.Now()
@@ -44,21 +45,21 @@ func (c *Client) pump() {
 		}
 		held[p] = true
 	}
-	for i, o := range c.out {
+	for i, o := range b.waiting {
 		switch {
 		case o.state == sendResting, o.state == sendFlying &&
-			(o.repeat || now.Sub(o.sentAt) > c.opts.holdAfter):
+			(o.repeat || now.Sub(o.sentAt) > b.opts.holdAfter):
 			hold(o.to)
-		case o.repeat && c.oldest(o.to, i) != o:
+		case o.repeat && b.oldest(o.to, i) != o:
 			hold(o.to) // only the oldest is sent again
 		case o.state == sendFlying || held[o.to]:
-		case !c.limit.Allow():
-			c.pumpLater()
+		case !b.limit.Allow():
+			b.pumpLater()
 			return
 		default:
-			if err := c.transmit(o, now); err != nil {
+			if err := b.transmit(o, now); err != nil {
 				if im.KindOf(err) == im.Busy {
-					c.pumpLater()
+					b.pumpLater()
 				}
 				// After other errors the connection ends, and the next one sends the
 				// messages again.
@@ -72,16 +73,16 @@ func (c *Client) pump() {
 }
 
 // transmit sends a message, or sends it again with its seq on this connection. The caller
-// holds c.mu.
-func (c *Client) transmit(o *outgoing, now time.Time) error {
-	conn := c.conn
+// holds b.mu.
+func (b *outbox) transmit(o *outgoing, now time.Time) error {
+	conn := b.conn
 	answered := func(body []byte, err error) {
 		if err == nil {
-			c.answered(o, conn, body)
-			c.throttle(conn)
+			b.answered(o, conn, body)
+			b.throttle(conn)
 		}
 	}
-	m := o.message(c.self.ID)
+	m := o.message(b.self.ID)
 	var err error
 	switch {
 	case o.seq == 0:
@@ -89,7 +90,7 @@ func (c *Client) transmit(o *outgoing, now time.Time) error {
 	case o.awaited:
 		err = conn.Send(m, o.seq)
 	default:
-		err = conn.again(o.seq, m, pb.CmdMsgDataAck, answered)
+		err = conn.Resend(o.seq, m, pb.CmdMsgDataAck, answered)
 	}
 	if err != nil {
 		return err
@@ -97,11 +98,11 @@ func (c *Client) transmit(o *outgoing, now time.Time) error {
 	if o.attempts++; o.attempts == 1 {
 		o.since = now
 	} else {
-		c.resent.Add(1)
-		c.emit(Resent{ID: o.id, Peer: o.to, Attempt: o.attempts})
+		b.resent.Add(1)
+		b.emit(Resent{ID: o.id, Peer: o.to, Attempt: o.attempts})
 	}
 	o.awaited, o.state, o.sentAt = true, sendFlying, now
-	o.after(c.opts.AckTimeout, func() { c.overdue(o, conn) })
+	o.after(b.opts.AckTimeout, func() { b.overdue(o, conn) })
 	return nil
 }
 
@@ -115,21 +116,21 @@ func (o *outgoing) after(d time.Duration, do func()) {
 
 // overdue handles a missing ack. The message and the later ones of its conversation that
 // are in flight are sent again, in order.
-func (c *Client) overdue(o *outgoing, conn *Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	i := c.index(o)
-	if c.conn != conn || i < 0 || o.state != sendFlying ||
-		time.Since(o.sentAt) < c.opts.AckTimeout {
+func (b *outbox) overdue(o *outgoing, conn *tcp.Conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := b.index(o)
+	if b.conn != conn || i < 0 || o.state != sendFlying ||
+		time.Since(o.sentAt) < b.opts.AckTimeout {
 		return
 	}
-	defer c.pump()
-	if o.timeouts++; o.timeouts >= c.opts.Attempts {
-		c.giveUp(o, im.Errorf(im.Unavailable, "the server did not ack it in %d attempts",
+	defer b.pump()
+	if o.timeouts++; o.timeouts >= b.opts.Attempts {
+		b.giveUp(o, im.Errorf(im.Unavailable, "the server did not ack it in %d attempts",
 			o.attempts))
 		return
 	}
-	for _, later := range c.out[i:] {
+	for _, later := range b.waiting[i:] {
 		if later.to == o.to && later.state == sendFlying {
 			later.state, later.repeat = sendWaiting, true
 			later.timer.Stop()
@@ -137,75 +138,75 @@ func (c *Client) overdue(o *outgoing, conn *Conn) {
 	}
 }
 
-// giveUp removes a message that is not stored, and reports it. The caller holds c.mu.
-func (c *Client) giveUp(o *outgoing, err error) {
-	c.remove(o)
+// giveUp removes a message that is not stored, and reports it. The caller holds b.mu.
+func (b *outbox) giveUp(o *outgoing, err error) {
+	b.remove(o)
 	o.timer.Stop()
-	if o.awaited && c.conn != nil {
-		c.conn.forget(o.seq)
+	if o.awaited && b.conn != nil {
+		b.conn.Forget(o.seq)
 	}
-	c.emit(SendFailed{ID: o.id, Peer: o.to, Err: err})
+	b.emit(SendFailed{ID: o.id, Peer: o.to, Err: err})
 }
 
 // answered handles the server's ack or refusal. The goroutine that reads calls it.
-func (c *Client) answered(o *outgoing, conn *Conn, body []byte) {
+func (b *outbox) answered(o *outgoing, conn *tcp.Conn, body []byte) {
 	var ack pb.IMMsgDataAck
 	err := ack.ParseBody(body)
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	o.awaited = false
-	if c.index(o) < 0 {
+	if b.index(o) < 0 {
 		return
 	}
-	defer c.pump()
+	defer b.pump()
 	switch {
 	case err != nil || !ack.HasRefusal() && ack.GetMsgId() == 0:
-		c.malformed.Add(1)
-		c.giveUp(o, im.Errorf(im.Malformed, "the server's ack names no message"))
+		b.malformed.Add(1)
+		b.giveUp(o, im.Errorf(im.Malformed, "the server's ack names no message"))
 	case !ack.HasRefusal():
-		c.acked(o, ack.GetMsgId())
-	case c.conn != conn: // the present connection sends it again
+		b.acked(o, ack.GetMsgId())
+	case b.conn != conn: // the present connection sends it again
 	case ack.GetRefusal() == pb.MsgRefusal_MSG_REFUSAL_REJECTED:
-		c.giveUp(o, im.Errorf(im.Denied, "the server refuses the message"))
+		b.giveUp(o, im.Errorf(im.Denied, "the server refuses the message"))
 	default:
-		c.refused(o, conn)
+		b.refused(o, conn)
 	}
 }
 
 // refused handles a message that was not stored for now. Only the oldest of its
 // conversation is sent again after a pause, and the others follow its ack. The caller
-// holds c.mu.
-func (c *Client) refused(o *outgoing, conn *Conn) {
+// holds b.mu.
+func (b *outbox) refused(o *outgoing, conn *tcp.Conn) {
 	o.timer.Stop()
 	o.state, o.repeat = sendWaiting, true
-	if c.oldest(o.to, c.index(o)) != o {
+	if b.oldest(o.to, b.index(o)) != o {
 		return
 	}
 	away := time.Since(o.since)
-	if limit := time.Duration(c.opts.Attempts) * c.opts.AckTimeout; away >= limit {
-		c.giveUp(o, im.Errorf(im.Unavailable, "the server did not store it in %v", limit))
+	if limit := time.Duration(b.opts.Attempts) * b.opts.AckTimeout; away >= limit {
+		b.giveUp(o, im.Errorf(im.Unavailable, "the server did not store it in %v", limit))
 		return
 	}
 	o.state = sendResting
-	o.after(c.opts.retries().Delay(o.attempts-1, away, c.opts.Rand()), func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.conn == conn && o.state == sendResting && c.index(o) >= 0 {
+	o.after(b.opts.retries().Delay(o.attempts-1, away, b.opts.Rand()), func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.conn == conn && o.state == sendResting && b.index(o) >= 0 {
 			o.state = sendWaiting
-			c.pump()
+			b.pump()
 		}
 	})
 }
 
 // oldest returns the oldest message of a conversation among the first last + 1. The
-// caller holds c.mu.
-func (c *Client) oldest(p Peer, last int) *outgoing {
-	for _, o := range c.out[:last] {
+// caller holds b.mu.
+func (b *outbox) oldest(p Peer, last int) *outgoing {
+	for _, o := range b.waiting[:last] {
 		if o.to == p {
 			return o
 		}
 	}
-	return c.out[last]
+	return b.waiting[last]
 }
 
 // retries returns the schedule of attempts for a message that the server could not store.
@@ -215,25 +216,26 @@ func (o *Options) retries() backoff.Policy {
 		Fresh: freshOutage, Max: max(o.AckTimeout, 400*time.Millisecond), Spread: 0.5}
 }
 
-// acked records a message's id. The caller holds c.mu.
-func (c *Client) acked(o *outgoing, id uint32) {
+// acked records a message's id. The caller holds b.mu.
+func (b *outbox) acked(o *outgoing, id uint32) {
 	o.timer.Stop()
-	c.remove(o)
-	c.emit(Acked{ID: o.id, Peer: o.to, MsgID: id})
+	b.remove(o)
+	b.emit(Acked{ID: o.id, Peer: o.to, MsgID: id})
 	if o.stored != nil && o.stored.Message.ID != id {
-		c.received(*o.stored) // another device sent an equal text, which was taken for this message
+		// Another device sent an equal text, which was taken for this message.
+		b.groups.received(*o.stored)
 	}
-	v := c.conv(o.to)
+	v := b.in.conv(o.to)
 	v.sentOwn(id)
-	c.watch(o.to, v)
+	b.in.watch(o.to, v)
 }
 
 // sendAgain makes all messages without ack leave on a new connection, oldest first. The
-// caller holds c.mu.
-func (c *Client) sendAgain() {
-	for _, o := range c.out {
+// caller holds b.mu.
+func (b *outbox) sendAgain() {
+	for _, o := range b.waiting {
 		o.repeat = o.repeat || o.attempts > 0
 		o.state, o.seq, o.awaited, o.attempts, o.timeouts = sendWaiting, 0, false, 0, 0
 	}
-	c.pump()
+	b.pump()
 }

@@ -5,10 +5,23 @@ import (
 	"slices"
 	"time"
 
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
-	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
+
+// inbox orders the messages from the server, fetches missed ones, and reports each once.
+type inbox struct {
+	*session
+	groups *Groups
+	out    *outbox
+
+	// session.mu guards the following fields.
+	convs    map[Peer]*conv
+	syncing  *syncing
+	loginAt  uint32 // server time of the first login, unix seconds
+	syncedAt uint32 // server time of the login before the last complete sync; 0 before
+}
 
 // conv is a Client's knowledge of a conversation. The ids of a conversation count up by
 // one, so a missing message leaves a gap. Both sides use the same numbers, so the Client
@@ -39,12 +52,12 @@ const (
 )
 
 // conv returns the entry of a conversation, which it creates if necessary. The caller
-// holds c.mu.
-func (c *Client) conv(p Peer) *conv {
-	v := c.convs[p]
+// holds b.mu.
+func (b *inbox) conv(p Peer) *conv {
+	v := b.convs[p]
 	if v == nil {
 		v = &conv{}
-		c.convs[p] = v
+		b.convs[p] = v
 	}
 	return v
 }
@@ -71,20 +84,20 @@ func (v *conv) sentOwn(id uint32) {
 // watch starts a check of a gap below own messages that does not close. A message in the
 // gap was stored and not pushed, as happens when the sender's message server has no route
 // server. Without the check only a later push would reveal the gap. The caller holds
-// c.mu.
-func (c *Client) watch(p Peer, v *conv) {
+// b.mu.
+func (b *inbox) watch(p Peer, v *conv) {
 	switch {
-	case len(v.own) == 0 || v.fetch != nil || !c.baseline || c.conn == nil:
+	case len(v.own) == 0 || v.fetch != nil || !b.baseline || b.conn == nil:
 	case len(v.own) > maxOwn:
-		c.startFetch(c.conn, p, v, 0)
+		b.startFetch(b.conn, p, v, 0)
 	case !v.watched:
 		v.watched = true
-		time.AfterFunc(c.opts.SyncTimeout, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
+		time.AfterFunc(b.opts.SyncTimeout, func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
 			v.watched = false
-			if len(v.own) > 0 && v.fetch == nil && c.conn != nil {
-				c.startFetch(c.conn, p, v, 0)
+			if len(v.own) > 0 && v.fetch == nil && b.conn != nil {
+				b.startFetch(b.conn, p, v, 0)
 			}
 		})
 	}
@@ -105,95 +118,9 @@ func (v *conv) advance() {
 	}
 }
 
-// push handles a frame that is not an answer. An error means that the frame does not
-// decode.
-func (c *Client) push(conn *Conn, h pdu.Header, body []byte) error {
-	switch h.Command {
-	case pb.CmdMsgData:
-		var m pb.MsgData
-		if err := m.ParseBody(body); err != nil {
-			return err
-		}
-		c.message(conn, &m)
-	case pb.CmdUserStatNotify:
-		var m pb.IMUserStatNotify
-		if err := m.ParseBody(body); err != nil {
-			return err
-		}
-		c.tell(Presence{User: m.GetUserStat().GetUserId(), Status: m.GetUserStat().GetStatus()})
-	case pb.CmdMsgDataReadNotify:
-		var m pb.IMMsgDataReadNotify
-		if err := m.ParseBody(body); err != nil {
-			return err
-		}
-		c.tell(ReadElsewhere{Peer: peerOf(m.GetSessionType(), m.GetSessionId()),
-			MsgID: m.GetMsgId()})
-	case pb.CmdKickUser:
-		var m pb.IMKickUser
-		if err := m.ParseBody(body); err != nil {
-			return err
-		}
-		c.kick(conn, m.GetKickReason())
-	default:
-		return c.pushOther(h, body)
-	}
-	return nil
-}
-
-// pushOther handles frames that concern neither messages nor the connection. An error
-// means that the frame does not decode.
-func (c *Client) pushOther(h pdu.Header, body []byte) error {
-	m, err := pdu.Decode(h.Command, body)
-	if err != nil {
-		c.ignored.Add(1)
-		if pb.New(h.Command) != nil {
-			return err
-		}
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch m := m.(type) {
-	case *pb.IMGroupChangeMemberNotify:
-		change := im.MemberChange{Current: m.GetCurUserIdList(),
-			Changed: sorted(m.GetChgUserIdList())}
-		c.changeGroup(m.GetGroupId(), m.GetUserId(), m.GetChangeType(), change)
-	case *pb.IMRemoveSessionNotify:
-		c.emit(SessionRemoved{Peer: peerOf(m.GetSessionType(), m.GetSessionId())})
-	case *pb.IMSignInfoChangedNotify:
-		if m.GetChangedUserId() == c.self.ID {
-			c.self.SignInfo = m.GetSignInfo()
-		}
-		c.emit(SignChanged{User: m.GetChangedUserId(), Text: m.GetSignInfo()})
-	case *pb.IMAvatarChangedNotify:
-		if m.GetChangedUserId() == c.self.ID {
-			c.self.Avatar = m.GetAvatarUrl()
-		}
-		c.emit(AvatarChanged{User: m.GetChangedUserId(), URL: m.GetAvatarUrl()})
-	case *pb.IMPCLoginStatusNotify:
-		c.emit(PCLogin{Online: m.GetLoginStat() == pb.UserStatType_USER_STATUS_ONLINE})
-	case *pb.IMP2PCmdMsg:
-		c.command(m)
-	case *pb.IMFileNotify:
-		c.fileNotify(m)
-	default:
-		c.ignored.Add(1)
-	}
-	return nil
-}
-
-// kick ends the session on the server's request. The first servers leave the connection
-// open, so the Client closes it.
-func (c *Client) kick(conn *Conn, reason pb.KickReasonType) {
-	c.mu.Lock()
-	c.kicked = reason
-	c.mu.Unlock()
-	_ = conn.Close()
-}
-
 // message handles a pushed message and acks it. It also acks a duplicate, because its ack
 // may have been lost.
-func (c *Client) message(conn *Conn, d *pb.MsgData) {
+func (b *inbox) message(conn *tcp.Conn, d *pb.MsgData) {
 	m := im.Message{ID: d.MsgID, From: d.FromUserID, To: d.ToSessionID, Created: d.CreateTime,
 		Type: d.Type, Data: d.Data}
 	self := conn.UserID()
@@ -205,9 +132,9 @@ func (c *Client) message(conn *Conn, d *pb.MsgData) {
 	case m.From == self:
 		peer = Peer{ID: m.To}
 	}
-	c.mu.Lock()
-	c.take(conn, peer, m)
-	c.mu.Unlock()
+	b.mu.Lock()
+	b.take(conn, peer, m)
+	b.mu.Unlock()
 	// A failed write ends the connection, and the message is fetched after the next one.
 	_ = conn.Send(pb.IMMsgDataAck_builder{
 		UserId: new(self), SessionId: new(session), MsgId: new(m.ID),
@@ -216,18 +143,18 @@ func (c *Client) message(conn *Conn, d *pb.MsgData) {
 }
 
 // take delivers a pushed message, or holds it until the gap before it is filled. The
-// caller holds c.mu.
-func (c *Client) take(conn *Conn, p Peer, m im.Message) {
-	v := c.conv(p)
+// caller holds b.mu.
+func (b *inbox) take(conn *tcp.Conn, p Peer, m im.Message) {
+	v := b.conv(p)
 	switch {
 	case m.ID <= v.delivered:
 		if _, late := v.missing[m.ID]; !late {
-			c.duplicates.Add(1)
+			b.duplicates.Add(1)
 			return
 		}
 		delete(v.missing, m.ID)
-		if !c.claim(p, m) {
-			c.received(Received{Peer: p, Message: m})
+		if !b.claim(p, m) {
+			b.groups.received(Received{Peer: p, Message: m})
 		}
 	case v.fetch != nil:
 		if len(v.held) < maxHeld {
@@ -235,22 +162,22 @@ func (c *Client) take(conn *Conn, p Peer, m im.Message) {
 		} else {
 			v.overflow = true
 		}
-	case c.baseline && m.ID > v.base+1:
+	case b.baseline && m.ID > v.base+1:
 		v.held = append(v.held[:0], m)
-		c.startFetch(conn, p, v, m.ID)
+		b.startFetch(conn, p, v, m.ID)
 	default:
-		c.hand(p, v, m, false)
+		b.hand(p, v, m, false)
 	}
 }
 
 // hand reports a message as the newest of its conversation, unless it is a message of
-// Send. The caller holds c.mu.
-func (c *Client) hand(p Peer, v *conv, m im.Message, missed bool) {
+// Send. The caller holds b.mu.
+func (b *inbox) hand(p Peer, v *conv, m im.Message, missed bool) {
 	_, own := v.own[m.ID]
 	// Only advance moves base over ids that were not delivered.
-	own = own || m.From == c.self.ID && m.ID <= v.base
-	if !own && !c.claim(p, m) {
-		c.received(Received{Peer: p, Message: m, Missed: missed})
+	own = own || m.From == b.self.ID && m.ID <= v.base
+	if !own && !b.claim(p, m) {
+		b.groups.received(Received{Peer: p, Message: m, Missed: missed})
 	}
 	v.delivered = m.ID
 	v.base = max(v.base, m.ID)
@@ -261,11 +188,11 @@ func (c *Client) hand(p Peer, v *conv, m im.Message, missed bool) {
 // ack yet. Servers push a message to the sender's other connections, and the connection
 // after a reconnect is another one. The copy has no client_msg_id, so a message with
 // equal content is taken for it. The ack corrects a mistake.
-func (c *Client) claim(p Peer, m im.Message) bool {
-	if m.From != c.self.ID {
+func (b *inbox) claim(p Peer, m im.Message) bool {
+	if m.From != b.self.ID {
 		return false
 	}
-	for _, o := range c.out {
+	for _, o := range b.out.waiting {
 		if o.to == p && o.stored == nil && bytes.Equal(o.data, m.Data) {
 			o.stored = &Received{Peer: p, Message: m}
 			return true
@@ -275,8 +202,8 @@ func (c *Client) claim(p Peer, m im.Message) bool {
 }
 
 // settle delivers, in order, the messages of a fetch and those pushed meanwhile. Ids that
-// the server did not return are given up. The caller holds c.mu.
-func (c *Client) settle(p Peer, v *conv, fetched []im.Message) {
+// the server did not return are given up. The caller holds b.mu.
+func (b *inbox) settle(p Peer, v *conv, fetched []im.Message) {
 	live := make(map[uint32]bool, len(v.held))
 	all := slices.Clone(v.held)
 	for _, m := range v.held {
@@ -285,7 +212,7 @@ func (c *Client) settle(p Peer, v *conv, fetched []im.Message) {
 	for _, m := range fetched {
 		if !live[m.ID] {
 			all = append(all, m)
-			c.fetched.Add(1)
+			b.fetched.Add(1)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b im.Message) int { return int(int64(a.ID) - int64(b.ID)) })
@@ -297,7 +224,7 @@ func (c *Client) settle(p Peer, v *conv, fetched []im.Message) {
 		if v.base > 0 {
 			v.skip(m.ID)
 		}
-		c.hand(p, v, m, !live[m.ID])
+		b.hand(p, v, m, !live[m.ID])
 	}
 }
 

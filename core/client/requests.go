@@ -8,7 +8,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Caller sends requests to the server as the logged-in user. Conn and Client implement
+// Caller sends requests to the server as the logged-in user. tcp.Conn and Client implement
 // it.
 type Caller interface {
 	// Call sends req and decodes the answer into resp.

@@ -4,11 +4,36 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
+
+// outbox holds the messages of Send until their acks, and the read acks until they are sent.
+type outbox struct {
+	*session
+	groups *Groups
+	in     *inbox
+
+	// session.mu guards the following fields.
+	waiting []*outgoing // messages without ack, in order
+	bytes   int         // of waiting
+	lastID  uint64
+	limit   *rate.Limiter
+	pumping bool            // a timer will call pump
+	reads   map[Peer]uint32 // MarkRead while there was no connection
+	idle    *sync.Cond      // waiting became empty, or the Client ended
+}
+
+// newOutbox returns an empty outbox.
+func newOutbox(s *session) *outbox {
+	return &outbox{session: s, reads: make(map[Peer]uint32), idle: sync.NewCond(&s.mu),
+		limit: rate.NewLimiter(rate.Limit(s.opts.SendRate), sendBurst)}
+}
 
 // outgoing is a message without ack.
 type outgoing struct {
@@ -48,7 +73,7 @@ func (c *Client) Send(to Peer, text string) (uint64, error) {
 		return 0, im.Errorf(im.Invalid, "message of %d bytes, at most %d fit", len(text),
 			im.MaxText)
 	}
-	return c.queueMessage(to, to.textType(), c.opts.Cipher.Encrypt(text))
+	return c.out.queueMessage(to, to.textType(), c.opts.Cipher.Encrypt(text))
 }
 
 // SendAudio queues a sound with its length in seconds. Otherwise it is like Send. Invalid
@@ -57,83 +82,96 @@ func (c *Client) SendAudio(to Peer, seconds uint32, sound []byte) (uint64, error
 	if len(sound) == 0 || len(sound) > im.MaxAudio {
 		return 0, im.Errorf(im.Invalid, "sound of %d bytes, 1 to %d fit", len(sound), im.MaxAudio)
 	}
-	return c.queueMessage(to, to.audioType(),
+	return c.out.queueMessage(to, to.audioType(),
 		append(binary.BigEndian.AppendUint32(nil, seconds), sound...))
-}
-
-// maxOutBytes is the most bytes of messages that wait for their acks.
-const maxOutBytes = 64 << 20
-
-// queueMessage queues a message.
-func (c *Client) queueMessage(to Peer, kind pb.MsgType, data []byte) (uint64, error) {
-	name := c.opts.NewID()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if to == (Peer{ID: c.self.ID}) {
-		return 0, im.Errorf(im.Invalid, "message to oneself")
-	}
-	if g := c.groups[to.ID]; to.Group && g != nil && g.known && !g.Has(c.self.ID) {
-		return 0, im.Errorf(im.Denied, "not in the group any more")
-	}
-	if c.closing || c.err != nil {
-		return 0, im.Errorf(im.Closed, "client closed")
-	}
-	if len(c.out) >= c.opts.MaxPending || c.outBytes+len(data) > maxOutBytes && len(c.out) > 0 {
-		return 0, im.Errorf(im.Busy, "%d messages wait for the server", len(c.out))
-	}
-	c.sendID++
-	c.out = append(c.out, &outgoing{id: c.sendID, name: name, to: to, kind: kind, data: data})
-	c.outBytes += len(data)
-	c.pump()
-	return c.sendID, nil
 }
 
 // Pending returns the number of messages without ack.
 func (c *Client) Pending() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.out)
+	return len(c.out.waiting)
 }
 
 // Flush waits until every message of Send is acked or given up. It returns Unavailable
 // when ctx ends, and Closed when the Client ends.
-func (c *Client) Flush(ctx context.Context) error {
-	defer context.AfterFunc(ctx, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.idle.Broadcast()
-	})()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.out) > 0 {
-		switch {
-		case ctx.Err() != nil:
-			return im.WithKind(im.Unavailable, "messages without ack", ctx.Err())
-		case c.ctx.Err() != nil:
-			return im.Errorf(im.Closed, "client closed, %d messages without ack", len(c.out))
-		}
-		c.idle.Wait()
-	}
-	return nil
-}
+func (c *Client) Flush(ctx context.Context) error { return c.out.flush(ctx) }
 
 // MarkRead tells the server that the conversation was read up to a message. The server
 // tells the user's other devices. Without a connection it is sent on the next one.
 func (c *Client) MarkRead(p Peer, msgID uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sendRead(p, msgID)
+	c.out.sendRead(p, msgID)
 }
 
-// sendRead sends a read ack, or keeps it for the next connection. The caller holds c.mu.
-func (c *Client) sendRead(p Peer, msgID uint32) {
-	if c.conn != nil && c.conn.Send(pb.IMMsgDataReadAck_builder{
-		UserId: new(c.self.ID), SessionId: new(p.ID), MsgId: new(msgID),
+// maxOutBytes is the most bytes of messages that wait for their acks.
+const maxOutBytes = 64 << 20
+
+// queueMessage queues a message.
+func (b *outbox) queueMessage(to Peer, kind pb.MsgType, data []byte) (uint64, error) {
+	name := b.opts.NewID()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if to == (Peer{ID: b.self.ID}) {
+		return 0, im.Errorf(im.Invalid, "message to oneself")
+	}
+	if g := b.groups.states[to.ID]; to.Group && g != nil && g.known && !g.Has(b.self.ID) {
+		return 0, im.Errorf(im.Denied, "not in the group any more")
+	}
+	if b.closing || b.err != nil {
+		return 0, im.Errorf(im.Closed, "client closed")
+	}
+	n := len(b.waiting)
+	if n >= b.opts.MaxPending || b.bytes+len(data) > maxOutBytes && n > 0 {
+		return 0, im.Errorf(im.Busy, "%d messages wait for the server", n)
+	}
+	b.lastID++
+	b.waiting = append(b.waiting,
+		&outgoing{id: b.lastID, name: name, to: to, kind: kind, data: data})
+	b.bytes += len(data)
+	b.pump()
+	return b.lastID, nil
+}
+
+// flush is Client.Flush.
+func (b *outbox) flush(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.idle.Broadcast()
+	})()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.waiting) > 0 {
+		switch {
+		case ctx.Err() != nil:
+			return im.WithKind(im.Unavailable, "messages without ack", ctx.Err())
+		case b.ctx.Err() != nil:
+			return im.Errorf(im.Closed, "client closed, %d messages without ack", len(b.waiting))
+		}
+		b.idle.Wait()
+	}
+	return nil
+}
+
+// sendReads sends the waiting read acks on a new connection. The caller holds b.mu.
+func (b *outbox) sendReads() {
+	for p, id := range b.reads {
+		delete(b.reads, p)
+		b.sendRead(p, id)
+	}
+}
+
+// sendRead sends a read ack, or keeps it for the next connection. The caller holds b.mu.
+func (b *outbox) sendRead(p Peer, msgID uint32) {
+	if b.conn != nil && b.conn.Send(pb.IMMsgDataReadAck_builder{
+		UserId: new(b.self.ID), SessionId: new(p.ID), MsgId: new(msgID),
 		SessionType: p.SessionType().Enum(),
 	}.Build(), 0) == nil {
 		return
 	}
-	c.reads[p] = msgID
+	b.reads[p] = msgID
 }
 
 // message returns the message for the server, which sets sender and time itself.
@@ -143,23 +181,23 @@ func (o *outgoing) message(self uint32) *pb.MsgData {
 		WantRefusal: true}
 }
 
-// pumpLater calls pump when SendRate allows the next message. The caller holds c.mu.
-func (c *Client) pumpLater() {
-	if c.pumping {
+// pumpLater calls pump when SendRate allows the next message. The caller holds b.mu.
+func (b *outbox) pumpLater() {
+	if b.pumping {
 		return
 	}
-	c.pumping = true
-	time.AfterFunc(time.Duration(float64(time.Second)/c.opts.SendRate), func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.pumping = false
-		c.pump()
+	b.pumping = true
+	time.AfterFunc(time.Duration(float64(time.Second)/b.opts.SendRate), func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.pumping = false
+		b.pump()
 	})
 }
 
-// stopTimers stops the timers of all messages. The caller holds c.mu.
-func (c *Client) stopTimers() {
-	for _, o := range c.out {
+// stopTimers stops the timers of all messages. The caller holds b.mu.
+func (b *outbox) stopTimers() {
+	for _, o := range b.waiting {
 		if o.timer != nil {
 			o.timer.Stop()
 		}
@@ -167,9 +205,9 @@ func (c *Client) stopTimers() {
 }
 
 // index returns the position of a message among those without ack, -1 when it is not
-// among them. The caller holds c.mu.
-func (c *Client) index(o *outgoing) int {
-	for i, p := range c.out {
+// among them. The caller holds b.mu.
+func (b *outbox) index(o *outgoing) int {
+	for i, p := range b.waiting {
 		if p == o {
 			return i
 		}
@@ -177,15 +215,15 @@ func (c *Client) index(o *outgoing) int {
 	return -1
 }
 
-// remove removes a message. The caller holds c.mu.
-func (c *Client) remove(o *outgoing) {
-	i := c.index(o)
+// remove removes a message. The caller holds b.mu.
+func (b *outbox) remove(o *outgoing) {
+	i := b.index(o)
 	if i < 0 {
 		return
 	}
-	c.out = slices.Delete(c.out, i, i+1)
-	c.outBytes -= len(o.data)
-	if len(c.out) == 0 {
-		c.idle.Broadcast()
+	b.waiting = slices.Delete(b.waiting, i, i+1)
+	b.bytes -= len(o.data)
+	if len(b.waiting) == 0 {
+		b.idle.Broadcast()
 	}
 }

@@ -141,9 +141,7 @@ func (c *Client) SendCommand(to uint32, data string) error {
 	if len(data) > maxCommand {
 		return im.Errorf(im.Invalid, "command of %d bytes, at most %d fit", len(data), maxCommand)
 	}
-	c.mu.Lock()
-	conn := c.conn
-	c.mu.Unlock()
+	conn, _ := c.present()
 	if conn == nil {
 		return im.Errorf(im.Unavailable, "not connected")
 	}
@@ -190,15 +188,4 @@ func typing(data string) (on, ok bool) {
 		return false, false
 	}
 	return cmd.ID == typingOn.ID, cmd.ID == typingOn.ID || cmd.ID == typingOff.ID
-}
-
-// command reports a command of another client. The caller holds c.mu.
-func (c *Client) command(m *pb.IMP2PCmdMsg) {
-	on, ok := typing(m.GetCmdMsgData())
-	switch {
-	case !ok:
-		c.emit(Command{From: m.GetFromUserId(), To: m.GetToUserId(), Data: m.GetCmdMsgData()})
-	case m.GetFromUserId() != c.self.ID: // typing on this user's other devices is not reported
-		c.emit(Typing{User: m.GetFromUserId(), On: on})
-	}
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"time"
 
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
@@ -12,7 +13,7 @@ import (
 // would miss messages that another device has read or sent. Then it requests the groups
 // in them.
 type syncing struct {
-	conn   *Conn
+	conn   *tcp.Conn
 	at     uint32 // server time of the login
 	since  uint32 // changes since this time are requested
 	tries  int
@@ -24,46 +25,55 @@ type syncing struct {
 	timer  *time.Timer
 }
 
-// startSync sends the first requests. The caller holds c.mu.
-func (c *Client) startSync(conn *Conn, at, since uint32) {
+// loggedIn starts the sync of a new connection; at is the server time of the login. The
+// caller holds b.mu.
+func (b *inbox) loggedIn(conn *tcp.Conn, at uint32) {
+	if b.loginAt == 0 {
+		b.loginAt = at
+	}
+	b.startSync(conn, at, b.syncedAt)
+}
+
+// startSync sends the first requests. The caller holds b.mu.
+func (b *inbox) startSync(conn *tcp.Conn, at, since uint32) {
 	s := &syncing{conn: conn, at: at, since: since, wait: 3}
-	c.syncing = s
-	s.timer = time.AfterFunc(c.opts.SyncTimeout, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.syncing == s {
-			c.syncLate(s)
+	b.syncing = s
+	s.timer = time.AfterFunc(b.opts.SyncTimeout, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.syncing == s {
+			b.syncLate(s)
 		}
 	})
-	c.ask(conn, recentReq(c.self.ID, since), &pb.IMRecentContactSessionRsp{},
+	b.ask(conn, recentReq(b.self.ID, since), &pb.IMRecentContactSessionRsp{},
 		func(m pb.Message, err error) {
 			if err == nil {
 				s.recent = recentOf(m.(*pb.IMRecentContactSessionRsp))
 			}
-			c.syncAnswer(s)
+			b.syncAnswer(s)
 		})
-	c.ask(conn, unreadReq(c.self.ID), &pb.IMUnreadMsgCntRsp{}, func(m pb.Message, err error) {
+	b.ask(conn, unreadReq(b.self.ID), &pb.IMUnreadMsgCntRsp{}, func(m pb.Message, err error) {
 		if err == nil {
 			s.unread = unreadOf(m.(*pb.IMUnreadMsgCntRsp))
 		}
-		c.syncAnswer(s)
+		b.syncAnswer(s)
 	})
-	c.ask(conn, normalReq(c.self.ID), &pb.IMNormalGroupListRsp{}, func(m pb.Message, err error) {
+	b.ask(conn, normalReq(b.self.ID), &pb.IMNormalGroupListRsp{}, func(m pb.Message, err error) {
 		if err == nil {
 			s.normal = versionsOf(m.(*pb.IMNormalGroupListRsp))
 		}
-		c.syncAnswer(s)
+		b.syncAnswer(s)
 	})
 }
 
 // syncLate continues with the answers so far when the server is slow, and requests again,
-// up to syncTries times per connection. The caller holds c.mu.
-func (c *Client) syncLate(s *syncing) {
-	c.log.Warn("server did not tell all conversations in time", "user", c.self.ID)
-	c.finishSync(s)
+// up to syncTries times per connection. The caller holds b.mu.
+func (b *inbox) syncLate(s *syncing) {
+	b.log.Warn("server did not tell all conversations in time", "user", b.self.ID)
+	b.finishSync(s)
 	if s.tries < syncTries {
-		c.startSync(s.conn, s.at, s.since)
-		c.syncing.tries = s.tries + 1
+		b.startSync(s.conn, s.at, s.since)
+		b.syncing.tries = s.tries + 1
 	}
 }
 
@@ -71,41 +81,22 @@ func (c *Client) syncLate(s *syncing) {
 // connection.
 const syncTries = 10
 
-// ask sends a request. The goroutine that reads calls done with the decoded answer and
-// with c.mu held. The caller holds c.mu.
-func (c *Client) ask(conn *Conn, req, resp pb.Message, done func(m pb.Message, err error)) {
-	// After an error the connection ends, and the next one requests again.
-	_, _ = conn.Go(req, resp.Command(), func(body []byte, err error) {
-		if err != nil {
-			return
-		}
-		if err = resp.ParseBody(body); err != nil {
-			c.malformed.Add(1)
-			c.log.Warn("answer dropped", "cmd", resp.Command().String(), "err", err)
-		}
-		c.mu.Lock()
-		done(resp, err)
-		c.mu.Unlock()
-		c.throttle(conn)
-	})
-}
-
-// syncAnswer counts the answers. The caller holds c.mu.
-func (c *Client) syncAnswer(s *syncing) {
-	if s.wait--; s.wait != 0 || c.syncing != s {
+// syncAnswer counts the answers. The caller holds b.mu.
+func (b *inbox) syncAnswer(s *syncing) {
+	if s.wait--; s.wait != 0 || b.syncing != s {
 		return
 	}
 	if !s.groups {
 		s.groups = true
-		c.syncGroups(s)
+		b.syncGroups(s)
 	}
 	if s.wait == 0 {
-		c.finishSync(s)
+		b.finishSync(s)
 	}
 }
 
-// syncGroups requests the groups that are new or may have changed. The caller holds c.mu.
-func (c *Client) syncGroups(s *syncing) {
+// syncGroups requests the groups that are new or may have changed. The caller holds b.mu.
+func (b *inbox) syncGroups(s *syncing) {
 	var others []uint32
 	for _, r := range s.recent {
 		if r.Type == pb.SessionType_SESSION_TYPE_GROUP {
@@ -117,26 +108,26 @@ func (c *Client) syncGroups(s *syncing) {
 			others = append(others, u.Peer)
 		}
 	}
-	for _, batch := range c.groupQuestions(s.normal, others) {
+	for _, batch := range b.groups.questions(s.normal, others) {
 		s.wait++
-		c.ask(s.conn, infoReq(c.self.ID, batch), &pb.IMGroupInfoListRsp{},
+		b.ask(s.conn, infoReq(b.self.ID, batch), &pb.IMGroupInfoListRsp{},
 			func(m pb.Message, err error) {
 				if err == nil {
-					c.tellGroups(c.takeGroups(groupsOf(m.(*pb.IMGroupInfoListRsp)), batch))
+					b.groups.update(groupsOf(m.(*pb.IMGroupInfoListRsp)), batch)
 				}
-				c.syncAnswer(s)
+				b.syncAnswer(s)
 			})
 	}
 }
 
 // finishSync uses the answers. After the first login they are the state from which on
 // messages count as new. After a reconnect they show which conversations have missed
-// messages. The caller holds c.mu.
-func (c *Client) finishSync(s *syncing) {
+// messages. The caller holds b.mu.
+func (b *inbox) finishSync(s *syncing) {
 	s.timer.Stop()
-	c.syncing = nil
+	b.syncing = nil
 	if s.wait == 0 {
-		c.syncedAt = s.at
+		b.syncedAt = s.at
 	}
 	latest := make(map[Peer]uint32)
 	for _, r := range s.recent {
@@ -146,34 +137,35 @@ func (c *Client) finishSync(s *syncing) {
 		p := peerOf(u.Type, u.Peer)
 		latest[p] = max(latest[p], u.Latest.ID)
 	}
-	first := !c.baseline
-	c.baseline = true
+	first := !b.baseline
+	b.baseline = true
 	if s.tries == 0 || s.wait == 0 {
-		c.emit(Ready{Unread: s.unread, Recent: s.recent, Groups: c.knownGroups(), Again: !first})
+		b.emit(Ready{Unread: s.unread, Recent: s.recent, Groups: b.groups.list(),
+			Again: !first})
 	}
 	for p, id := range latest {
-		v := c.conv(p)
+		v := b.conv(p)
 		if first {
 			v.base = max(v.base, id)
 		} else if v.fetch == nil && (id > v.base || v.dirty) {
-			c.startFetch(s.conn, p, v, id)
+			b.startFetch(s.conn, p, v, id)
 		}
 	}
-	for p, v := range c.convs {
+	for p, v := range b.convs {
 		if v.dirty && v.fetch == nil {
-			c.startFetch(s.conn, p, v, 0)
+			b.startFetch(s.conn, p, v, 0)
 		}
 	}
 }
 
 // stopSync ends the requests of a lost connection. Held messages are dropped, because the
-// next connection fetches them. The caller holds c.mu.
-func (c *Client) stopSync() {
-	if c.syncing != nil {
-		c.syncing.timer.Stop()
-		c.syncing = nil
+// next connection fetches them. The caller holds b.mu.
+func (b *inbox) stopSync() {
+	if b.syncing != nil {
+		b.syncing.timer.Stop()
+		b.syncing = nil
 	}
-	for _, v := range c.convs {
+	for _, v := range b.convs {
 		if v.fetch != nil {
 			v.fetch.timer.Stop()
 			v.fetch, v.held, v.overflow, v.dirty = nil, nil, false, true
@@ -183,7 +175,7 @@ func (c *Client) stopSync() {
 
 // fetch reads a conversation's history, newest first, down to the known messages.
 type fetch struct {
-	conn  *Conn
+	conn  *tcp.Conn
 	until uint32 // the highest id known to exist
 	begin uint32 // of the requested page, 0 for the newest
 	got   []im.Message
@@ -201,35 +193,35 @@ const (
 	fetchAgain = 400 * time.Millisecond
 )
 
-// startFetch begins to fill the gap above v.base. The caller holds c.mu.
-func (c *Client) startFetch(conn *Conn, p Peer, v *conv, until uint32) {
+// startFetch begins to fill the gap above v.base. The caller holds b.mu.
+func (b *inbox) startFetch(conn *tcp.Conn, p Peer, v *conv, until uint32) {
 	f := &fetch{conn: conn, until: until}
 	v.fetch = f
-	c.askPage(p, v, f)
+	b.askPage(p, v, f)
 }
 
 // askPage requests a page, and repeats the request when no answer arrives. The caller
-// holds c.mu.
-func (c *Client) askPage(p Peer, v *conv, f *fetch) {
-	f.arm(c.opts.SyncTimeout, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
+// holds b.mu.
+func (b *inbox) askPage(p Peer, v *conv, f *fetch) {
+	f.arm(b.opts.SyncTimeout, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		if v.fetch != f {
 			return
 		}
 		if f.mute++; f.mute < syncTries {
-			c.askPage(p, v, f)
+			b.askPage(p, v, f)
 			return
 		}
-		c.log.Warn("server does not give the history", "user", c.self.ID)
-		c.emit(Skipped{Peer: p, Below: max(f.until, f.begin)})
-		c.settle(p, v, f.got)
+		b.log.Warn("server does not give the history", "user", b.self.ID)
+		b.emit(Skipped{Peer: p, Below: max(f.until, f.begin)})
+		b.settle(p, v, f.got)
 	})
 	begin := f.begin
-	c.ask(f.conn, historyReq(c.self.ID, p, begin, min(fetchPage, c.opts.CatchUp)),
+	b.ask(f.conn, historyReq(b.self.ID, p, begin, min(fetchPage, b.opts.CatchUp)),
 		&pb.IMGetMsgListRsp{}, func(m pb.Message, err error) {
 			if v.fetch == f && f.begin == begin && err == nil {
-				c.page(p, v, f, messagesOf(c.self.ID, p, m.(*pb.IMGetMsgListRsp).GetMsgList()))
+				b.page(p, v, f, messagesOf(b.self.ID, p, m.(*pb.IMGetMsgListRsp).GetMsgList()))
 			}
 		})
 }
@@ -243,11 +235,11 @@ func (f *fetch) arm(d time.Duration, do func()) {
 }
 
 // page stores a page of history, and requests the next page or ends the fetch. The caller
-// holds c.mu.
-func (c *Client) page(p Peer, v *conv, f *fetch, page []im.Message) {
+// holds b.mu.
+func (b *inbox) page(p Peer, v *conv, f *fetch, page []im.Message) {
 	lowest, before, complete := f.begin, len(f.got), false
 	for _, m := range page {
-		if m.ID <= v.base || v.base == 0 && m.Created < c.loginAt {
+		if m.ID <= v.base || v.base == 0 && m.Created < b.loginAt {
 			complete = true
 		} else if lowest == 0 || m.ID <= lowest {
 			f.got = append(f.got, m)
@@ -257,40 +249,40 @@ func (c *Client) page(p Peer, v *conv, f *fetch, page []im.Message) {
 	switch {
 	case complete || lowest <= 1 || len(f.got) == before:
 		// There are no more messages, or the server repeats itself.
-	case len(f.got) >= c.opts.CatchUp:
-		c.emit(Skipped{Peer: p, Below: lowest})
+	case len(f.got) >= b.opts.CatchUp:
+		b.emit(Skipped{Peer: p, Below: lowest})
 		v.base = lowest - 1
 	default:
 		f.begin = lowest - 1
-		c.askPage(p, v, f)
+		b.askPage(p, v, f)
 		return
 	}
-	c.endFetch(p, v, f)
+	b.endFetch(p, v, f)
 }
 
 // endFetch delivers the messages. When messages that must exist are missing, it first
-// repeats the fetch after a pause. The caller holds c.mu.
-func (c *Client) endFetch(p Peer, v *conv, f *fetch) {
+// repeats the fetch after a pause. The caller holds b.mu.
+func (b *inbox) endFetch(p Peer, v *conv, f *fetch) {
 	f.tries++
-	if (v.overflow || c.incomplete(v, f)) && f.tries < fetchTries {
+	if (v.overflow || b.incomplete(v, f)) && f.tries < fetchTries {
 		v.overflow = false
 		f.arm(fetchAgain, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
+			b.mu.Lock()
+			defer b.mu.Unlock()
 			if v.fetch == f {
 				f.begin, f.got = 0, nil
-				c.askPage(p, v, f)
+				b.askPage(p, v, f)
 			}
 		})
 		return
 	}
 	f.timer.Stop()
-	c.settle(p, v, f.got)
+	b.settle(p, v, f.got)
 }
 
 // incomplete reports whether ids between base and the highest known id are still missing.
-// The caller holds c.mu.
-func (c *Client) incomplete(v *conv, f *fetch) bool {
+// The caller holds b.mu.
+func (b *inbox) incomplete(v *conv, f *fetch) bool {
 	if v.base == 0 {
 		return false
 	}

@@ -108,26 +108,6 @@ func TestHTTPMapsBadAnswersToKinds(t *testing.T) {
 	}))
 	defer server.Close()
 	h := newHTTP(t, sound.HTTPOptions{URL: server.URL, MaxSize: 1000})
-	text := func(s string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, s) }
-	}
-	status := func(code int) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Location", "/elsewhere")
-			w.WriteHeader(code)
-		}
-	}
-	endless := func(w http.ResponseWriter, r *http.Request) {
-		for r.Context().Err() == nil {
-			if _, err := w.Write(make([]byte, 4096)); err != nil {
-				return
-			}
-		}
-	}
-	cut := func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", "100")
-		_, _ = io.WriteString(w, "half")
-	}
 	for _, test := range []struct {
 		name     string
 		answer   http.HandlerFunc
@@ -161,6 +141,43 @@ func TestHTTPMapsBadAnswersToKinds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// text answers with a text.
+func text(s string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, s) }
+}
+
+// status answers with a status code.
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(code)
+	}
+}
+
+// endless answers until the client leaves.
+func endless(w http.ResponseWriter, r *http.Request) {
+	for r.Context().Err() == nil {
+		if _, err := w.Write(make([]byte, 4096)); err != nil {
+			return
+		}
+	}
+}
+
+// cut answers with a part of the announced bytes.
+func cut(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", "100")
+	_, _ = io.WriteString(w, "half")
+}
+
+func TestHTTPReportsUnreachableServers(t *testing.T) {
+	var answer http.HandlerFunc
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, r)
+	}))
+	defer server.Close()
+	h := newHTTP(t, sound.HTTPOptions{URL: server.URL, MaxSize: 1000})
 	if _, err := h.Get(t.Context(), "ftp://host/x"); im.KindOf(err) != im.NotFound {
 		t.Errorf("ftp: %v", err)
 	}

@@ -3,7 +3,6 @@ package spool
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -86,95 +85,131 @@ func names(t *testing.T, dir string) []string {
 	return list
 }
 
+// story is the life of one file in a spool, told in order by TestFileFromUploadToDelete.
+type story struct {
+	dir     string
+	s       *Spool
+	content []byte
+	info    Info
+}
+
+// restart closes the spool and opens its folder again.
+func (st *story) restart(t *testing.T) {
+	t.Helper()
+	must(t, st.s.Close())
+	var err error
+	st.s, err = Open(filled(Options{Dir: st.dir}))
+	must(t, err)
+}
+
 func TestFileFromUploadToDelete(t *testing.T) {
-	dir := t.TempDir()
-	s := mustOpen(t, Options{Dir: dir})
-	content := bytes.Repeat([]byte("0123456789"), 1000)
-	info := file(len(content))
-	t.Cleanup(func() { s.Close() })
-	restart := func(t *testing.T) {
-		t.Helper()
-		must(t, s.Close())
-		var err error
-		s, err = Open(filled(Options{Dir: dir}))
-		must(t, err)
-	}
-	step := func(name string, f func(t *testing.T)) {
-		if !t.Run(name, f) {
+	dir, content := t.TempDir(), bytes.Repeat([]byte("0123456789"), 1000)
+	st := &story{dir: dir, content: content, info: file(len(content)),
+		s: mustOpen(t, Options{Dir: dir})}
+	t.Cleanup(func() { st.s.Close() })
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"an upload appends in order", st.upload},
+		{"an unfinished file is not served", st.unfinished},
+		{"a folder has one spool", st.lock},
+		{"an upload continues after a restart", st.resume},
+		{"a whole file is served", st.serve},
+		{"a fetched file is still served", st.fetch},
+		{"nothing is left of a deleted file", st.remove},
+		{"a closed spool refuses", st.close},
+	} {
+		if !t.Run(step.name, step.run) {
 			t.FailNow()
 		}
 	}
+}
 
-	step("an upload appends in order", func(t *testing.T) {
-		must(t, s.Create(info))
-		wantKind(t, "a second file of that id", s.Create(info), im.Exists)
-		if at, err := s.Resume(id); at != 0 || err != nil {
-			t.Errorf("Resume of a new file: %d, %v", at, err)
-		}
-		must(t, s.Append(id, 0, content[:4000]))
-		wantKind(t, "bytes that the file has", s.Append(id, 0, content[:4000]), im.Invalid)
-		wantKind(t, "bytes behind a hole", s.Append(id, 4001, content[:10]), im.Invalid)
-		wantKind(t, "more bytes than announced", s.Append(id, 4000, content[:6001]), im.Invalid)
-	})
-	step("an unfinished file is not served", func(t *testing.T) {
-		wantKind(t, "Finish too early", s.Finish(id), im.Invalid)
-		wantKind(t, "Read too early", s.Read(id, 0, make([]byte, 10)), im.NotFound)
-		wantKind(t, "MarkFetched too early", s.MarkFetched(id), im.NotFound)
-	})
-	step("a folder has one spool", func(t *testing.T) {
-		if _, err := Open(filled(Options{Dir: dir})); err == nil {
-			t.Error("two spools opened one folder")
-		}
-	})
-	step("an upload continues after a restart", func(t *testing.T) {
-		restart(t)
-		if got, state, ok := s.Lookup(id); !ok || state != Unfinished || got != info {
-			t.Fatalf("Lookup: %+v, %v, %v", got, state, ok)
-		}
-		at, err := s.Resume(id)
-		if at != 4000 || err != nil {
-			t.Fatalf("Resume: %d, %v", at, err)
-		}
-		must(t, s.Append(id, at, content[at:]))
-		must(t, s.Finish(id))
-		must(t, s.Finish(id))
-		wantKind(t, "Append to a whole file", s.Append(id, 10000, nil), im.NotFound)
-		_, err = s.Resume(id)
-		wantKind(t, "Resume of a whole file", err, im.NotFound)
-	})
-	step("a whole file is served", func(t *testing.T) {
-		restart(t)
-		got := make([]byte, len(content))
-		must(t, s.Read(id, 0, got[:5000]))
-		must(t, s.Read(id, 5000, got[5000:]))
-		if !bytes.Equal(got, content) {
-			t.Error("Read returned other bytes than were appended")
-		}
-		wantKind(t, "Read behind the end", s.Read(id, 9999, make([]byte, 2)), im.Invalid)
-		wantKind(t, "Read before the beginning", s.Read(id, -1, make([]byte, 2)), im.Invalid)
-	})
-	step("a fetched file is still served", func(t *testing.T) {
-		must(t, s.MarkFetched(id))
-		restart(t)
-		if _, state, _ := s.Lookup(id); state != Fetched {
-			t.Errorf("state %v after MarkFetched and a restart", state)
-		}
-		must(t, s.Read(id, 0, make([]byte, len(content))))
-	})
-	step("nothing is left of a deleted file", func(t *testing.T) {
-		must(t, s.Delete(id))
-		wantKind(t, "Delete again", s.Delete(id), im.NotFound)
-		if files, n := s.Usage(); files != 0 || n != 0 || len(names(t, dir)) > 0 ||
-			s.unwritten != 0 || len(s.users) > 0 {
-			t.Errorf("left: %d files, %d bytes, %v, %d unwritten, %v", files, n, names(t, dir),
-				s.unwritten, s.users)
-		}
-	})
-	step("a closed spool refuses", func(t *testing.T) {
-		must(t, s.Close())
-		wantKind(t, "Create after Close", s.Create(info), im.Closed)
-		wantKind(t, "Append after Close", s.Append(id, 0, nil), im.Closed)
-	})
+// upload appends the first 4,000 bytes.
+func (st *story) upload(t *testing.T) {
+	must(t, st.s.Create(st.info))
+	wantKind(t, "a second file of that id", st.s.Create(st.info), im.Exists)
+	if at, err := st.s.Resume(id); at != 0 || err != nil {
+		t.Errorf("Resume of a new file: %d, %v", at, err)
+	}
+	must(t, st.s.Append(id, 0, st.content[:4000]))
+	wantKind(t, "bytes that the file has", st.s.Append(id, 0, st.content[:4000]), im.Invalid)
+	wantKind(t, "bytes behind a hole", st.s.Append(id, 4001, st.content[:10]), im.Invalid)
+	wantKind(t, "more bytes than announced", st.s.Append(id, 4000, st.content[:6001]), im.Invalid)
+}
+
+// unfinished reads the file before its end.
+func (st *story) unfinished(t *testing.T) {
+	wantKind(t, "Finish too early", st.s.Finish(id), im.Invalid)
+	wantKind(t, "Read too early", st.s.Read(id, 0, make([]byte, 10)), im.NotFound)
+	wantKind(t, "MarkFetched too early", st.s.MarkFetched(id), im.NotFound)
+}
+
+// lock opens the folder twice.
+func (st *story) lock(t *testing.T) {
+	if _, err := Open(filled(Options{Dir: st.dir})); err == nil {
+		t.Error("two spools opened one folder")
+	}
+}
+
+// resume uploads the rest after a restart.
+func (st *story) resume(t *testing.T) {
+	st.restart(t)
+	if got, state, ok := st.s.Lookup(id); !ok || state != Unfinished || got != st.info {
+		t.Fatalf("Lookup: %+v, %v, %v", got, state, ok)
+	}
+	at, err := st.s.Resume(id)
+	if at != 4000 || err != nil {
+		t.Fatalf("Resume: %d, %v", at, err)
+	}
+	must(t, st.s.Append(id, at, st.content[at:]))
+	must(t, st.s.Finish(id))
+	must(t, st.s.Finish(id))
+	wantKind(t, "Append to a whole file", st.s.Append(id, 10000, nil), im.NotFound)
+	_, err = st.s.Resume(id)
+	wantKind(t, "Resume of a whole file", err, im.NotFound)
+}
+
+// serve reads the whole file after a restart.
+func (st *story) serve(t *testing.T) {
+	st.restart(t)
+	got := make([]byte, len(st.content))
+	must(t, st.s.Read(id, 0, got[:5000]))
+	must(t, st.s.Read(id, 5000, got[5000:]))
+	if !bytes.Equal(got, st.content) {
+		t.Error("Read returned other bytes than were appended")
+	}
+	wantKind(t, "Read behind the end", st.s.Read(id, 9999, make([]byte, 2)), im.Invalid)
+	wantKind(t, "Read before the beginning", st.s.Read(id, -1, make([]byte, 2)), im.Invalid)
+}
+
+// fetch marks the file as fetched.
+func (st *story) fetch(t *testing.T) {
+	must(t, st.s.MarkFetched(id))
+	st.restart(t)
+	if _, state, _ := st.s.Lookup(id); state != Fetched {
+		t.Errorf("state %v after MarkFetched and a restart", state)
+	}
+	must(t, st.s.Read(id, 0, make([]byte, len(st.content))))
+}
+
+// remove deletes the file.
+func (st *story) remove(t *testing.T) {
+	must(t, st.s.Delete(id))
+	wantKind(t, "Delete again", st.s.Delete(id), im.NotFound)
+	if files, n := st.s.Usage(); files != 0 || n != 0 || len(names(t, st.dir)) > 0 ||
+		st.s.unwritten != 0 || len(st.s.users) > 0 {
+		t.Errorf("left: %d files, %d bytes, %v, %d unwritten, %v", files, n, names(t, st.dir),
+			st.s.unwritten, st.s.users)
+	}
+}
+
+// close closes the spool.
+func (st *story) close(t *testing.T) {
+	must(t, st.s.Close())
+	wantKind(t, "Create after Close", st.s.Create(st.info), im.Closed)
+	wantKind(t, "Append after Close", st.s.Append(id, 0, nil), im.Closed)
 }
 
 func TestEmptyFileBecomesWhole(t *testing.T) {
@@ -299,124 +334,6 @@ func TestSweepRemovesExpiredFiles(t *testing.T) {
 	if list := names(t, dir); len(list) > 0 {
 		t.Errorf("left on the disk: %v", list)
 	}
-}
-
-// errKilled ends a process in TestCrashAtEveryStep.
-var errKilled = errors.New("killed")
-
-// TestCrashAtEveryStep ends the process before every change of the disk, and checks the
-// files that the next process finds.
-func TestCrashAtEveryStep(t *testing.T) {
-	content := bytes.Repeat([]byte("x1y2"), 500)
-	life := func(s *Spool) (phase string) {
-		must := func(err error) {
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		defer func() {
-			if r := recover(); r != nil && r != any(errKilled) {
-				panic(r)
-			}
-		}()
-		phase = "create"
-		must(s.Create(file(len(content))))
-		phase = "upload"
-		must(s.Append(id, 0, content[:1000]))
-		phase = "upload more"
-		must(s.Append(id, 1000, content[1000:]))
-		phase = "finish"
-		must(s.Finish(id))
-		phase = "fetch"
-		must(s.MarkFetched(id))
-		phase = "delete"
-		must(s.Delete(id))
-		return "end"
-	}
-	seen := map[string]bool{}
-	for after := 0; ; after++ {
-		dir := t.TempDir()
-		s := mustOpen(t, Options{Dir: dir})
-		steps, at := 0, ""
-		s.step = func(what string) {
-			if steps++; steps > after {
-				at = what
-				panic(errKilled)
-			}
-		}
-		phase := life(s)
-		must(t, s.Close()) // releases the lock, as a kill does
-		seen[phase] = true
-		s = mustOpen(t, Options{Dir: dir})
-		found, state, ok := s.Lookup(id)
-		what := fmt.Sprintf("killed in %s before %q", phase, at)
-		switch {
-		case phase == "create" || phase == "end":
-			// The file was not announced yet, or is deleted: it exists as a whole or not
-			// at all.
-			if ok && (state != Unfinished || found != file(len(content))) {
-				t.Errorf("%s: %+v %v", what, found, state)
-			}
-		case phase != "delete" && (!ok || found != file(len(content))):
-			t.Errorf("%s: found %v, %+v", what, ok, found)
-		}
-		if ok {
-			complete(t, s, what, content, state)
-		}
-		for _, name := range names(t, dir) {
-			if _, _, there := s.Lookup(id); !there || strings.HasSuffix(name, extTemp) {
-				t.Errorf("%s: %s is left", what, name)
-			}
-		}
-		if phase == "end" {
-			break
-		}
-		must(t, s.Close())
-	}
-	for _, phase := range []string{"create", "upload", "upload more", "finish", "fetch", "delete",
-		"end"} {
-		if !seen[phase] {
-			t.Errorf("no step in %s", phase)
-		}
-	}
-}
-
-// complete uploads the missing bytes and reads the whole file.
-func complete(t *testing.T, s *Spool, what string, content []byte, state State) {
-	t.Helper()
-	if state == Unfinished {
-		wantKind(t, what+": Read of an unfinished file", s.Read(id, 0, make([]byte, 1)),
-			im.NotFound)
-		at, err := s.Resume(id)
-		must(t, err)
-		if at != 0 && at != 1000 && at != int64(len(content)) {
-			t.Errorf("%s: resumed at %d", what, at)
-		}
-		must(t, s.Append(id, at, content[at:]))
-		must(t, s.Finish(id))
-	}
-	got := make([]byte, len(content))
-	if err := s.Read(id, 0, got); err != nil || !bytes.Equal(got, content) {
-		t.Errorf("%s: Read returned other bytes than were appended: %v", what, err)
-	}
-}
-
-// TestUploadResumesAfterATornWrite leaves a part that a write filled halfway.
-func TestUploadResumesAfterATornWrite(t *testing.T) {
-	dir := t.TempDir()
-	s := mustOpen(t, Options{Dir: dir})
-	content := bytes.Repeat([]byte("abcdefg"), 1000)
-	must(t, s.Create(file(len(content))))
-	must(t, s.Append(id, 0, content[:3000]))
-	must(t, s.Close())
-	must(t, os.Truncate(filepath.Join(dir, id+extPart), 2500))
-	s = mustOpen(t, Options{Dir: dir})
-	if at, err := s.Resume(id); at != 2500 || err != nil {
-		t.Fatalf("Resume: %d, %v", at, err)
-	}
-	must(t, s.Append(id, 2500, content[2500:]))
-	must(t, s.Finish(id))
-	complete(t, s, "torn", content, Waiting)
 }
 
 // TestDamagedFilesAreSetAside checks that a damaged file is not served, and is removed

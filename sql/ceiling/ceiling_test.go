@@ -146,15 +146,7 @@ func TestMySQLStoresCompleteRows(t *testing.T) {
 		got, _ := b.redis.HGet(ctx, b.unread(c), strconv.Itoa(2*c-1)).Int()
 		unread += got
 	}
-	all := 0
-	for n := range 8 {
-		var k int
-		if err := b.db.QueryRow(fmt.Sprintf("SELECT COUNT(*) FROM IMMessage_%d", n)).Scan(
-			&k); err != nil {
-			t.Error(err)
-		}
-		all += k
-	}
+	all := allRows(t, b)
 	if all != rows {
 		t.Errorf("all tables have %d rows, the right ones %d", all, rows)
 	}
@@ -164,6 +156,21 @@ func TestMySQLStoresCompleteRows(t *testing.T) {
 	if err := b.closeRedis(); err != nil || redis.Do("DBSIZE") != "0" {
 		t.Errorf("keys are left in Redis: %v", err)
 	}
+}
+
+// allRows returns the number of messages in all tables.
+func allRows(t *testing.T, b *mysqlBed) int {
+	t.Helper()
+	all := 0
+	for n := range 8 {
+		var k int
+		if err := b.db.QueryRow(fmt.Sprintf("SELECT COUNT(*) FROM IMMessage_%d", n)).Scan(
+			&k); err != nil {
+			t.Error(err)
+		}
+		all += k
+	}
+	return all
 }
 
 // TestMySQLErrorsLeaveNothingBehind interrupts a measurement, and measures without Redis.

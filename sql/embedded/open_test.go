@@ -170,13 +170,6 @@ func TestSettings(t *testing.T) {
 
 func TestCannotOpen(t *testing.T) {
 	ctx := context.Background()
-	file := func(t *testing.T, content []byte) string {
-		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, FileName), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return dir
-	}
 	t.Run("no directory given", func(t *testing.T) {
 		_, err := Open(ctx, Options{})
 		wantError(t, err, "no directory")
@@ -187,15 +180,32 @@ func TestCannotOpen(t *testing.T) {
 		wantError(t, err, dir, "no such file")
 	})
 	t.Run("a file where the directory should be", func(t *testing.T) {
-		dir := filepath.Join(file(t, nil), FileName)
+		dir := filepath.Join(fileDir(t, nil), FileName)
 		_, err := Open(ctx, Options{Dir: dir})
 		wantError(t, err, dir, "not a directory")
 	})
 	t.Run("not a database", func(t *testing.T) {
-		dir := file(t, bytes.Repeat([]byte("no database "), 1000))
+		dir := fileDir(t, bytes.Repeat([]byte("no database "), 1000))
 		_, err := Open(ctx, Options{Dir: dir})
 		wantError(t, err, dir, "not a database")
 	})
+	t.Run("after each of these the lock is free", func(t *testing.T) {
+		dir := fileDir(t, []byte("no database, and not even the length of a header"))
+		_, err := Open(ctx, Options{Dir: dir})
+		wantError(t, err, "not a database")
+		if err := os.Remove(filepath.Join(dir, FileName)); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, Options{Dir: dir})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestCannotOpenDatabaseOfAnotherProgram also covers a newer version of this program.
+func TestCannotOpenDatabaseOfAnotherProgram(t *testing.T) {
+	ctx := context.Background()
 	t.Run("another program's", func(t *testing.T) {
 		dir := t.TempDir()
 		db, err := sql.Open("sqlite", filepath.Join(dir, FileName))
@@ -223,18 +233,16 @@ func TestCannotOpen(t *testing.T) {
 		_, err := Open(ctx, Options{Dir: dir})
 		wantError(t, err, dir, "version 99", "newer program")
 	})
-	t.Run("after each of these the lock is free", func(t *testing.T) {
-		dir := file(t, []byte("no database, and not even the length of a header"))
-		_, err := Open(ctx, Options{Dir: dir})
-		wantError(t, err, "not a database")
-		if err := os.Remove(filepath.Join(dir, FileName)); err != nil {
-			t.Fatal(err)
-		}
-		s := open(t, Options{Dir: dir})
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	})
+}
+
+// fileDir returns a directory in which the database file has a content.
+func fileDir(t *testing.T, content []byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, FileName), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // TestDamaged overwrites the pages after the header and the schema. Reading must fail

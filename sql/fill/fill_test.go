@@ -96,31 +96,8 @@ const (
 )
 
 func testFill(t *testing.T, p place) {
-	ctx := t.Context()
 	s := p.open(t)
-	accounts := make([]im.Account, userCount)
-	for i := range accounts {
-		accounts[i].Name = fmt.Sprintf("user%d", i)
-	}
-	users, err := s.CreateUsers(ctx, accounts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec := Spec{Users: users, Relations: relationCount, Messages: messageCount,
-		GroupMessages: groupMessages, Texts: texts}
-	for range 2 {
-		g, err := s.CreateGroup(ctx, im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP,
-			Members: users[:5]})
-		if err != nil {
-			t.Fatal(err)
-		}
-		spec.Groups = append(spec.Groups, Group{g.ID, g.Members})
-	}
-	// Some messages exist already, sent through the store.
-	send(t, s, users[1], users[0], 1)
-	send(t, s, users[0], users[1], 2)
-	send(t, s, users[20], users[10], 1) // a relation that Spec does not list
-	sendGroup(t, s, users[2], spec.Groups[0].ID, 1)
+	spec := prepare(t, s)
 	closeStore(t, s)
 
 	told := map[string]int64{}
@@ -156,6 +133,36 @@ func testFill(t *testing.T, p place) {
 	checkFilled(t, s, spec, 2)
 	continueFilled(t, s, spec)
 	closeStore(t, s)
+}
+
+// prepare creates users, two groups and a few messages, and returns what to fill in.
+func prepare(t *testing.T, s im.Store) Spec {
+	t.Helper()
+	ctx := t.Context()
+	accounts := make([]im.Account, userCount)
+	for i := range accounts {
+		accounts[i].Name = fmt.Sprintf("user%d", i)
+	}
+	users, err := s.CreateUsers(ctx, accounts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := Spec{Users: users, Relations: relationCount, Messages: messageCount,
+		GroupMessages: groupMessages, Texts: texts}
+	for range 2 {
+		g, err := s.CreateGroup(ctx, im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP,
+			Members: users[:5]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec.Groups = append(spec.Groups, Group{g.ID, g.Members})
+	}
+	// Some messages exist already, sent through the store.
+	send(t, s, users[1], users[0], 1)
+	send(t, s, users[0], users[1], 2)
+	send(t, s, users[20], users[10], 1) // a relation that Spec does not list
+	sendGroup(t, s, users[2], spec.Groups[0].ID, 1)
+	return spec
 }
 
 func closeStore(t *testing.T, s im.Store) {

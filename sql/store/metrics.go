@@ -32,64 +32,12 @@ type metrics struct {
 // newMetrics makes the metrics, and registers them unless reg is nil.
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{reg: reg}
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_store_" + name +
-			"_total", Help: help})
-		m.all = append(m.all, c)
-		return c
+	m.addMessages()
+	m.addGroups()
+	if reg == nil {
+		return m, nil
 	}
-	vec := func(name, help, label string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_store_" + name +
-			"_total", Help: help}, []string{label})
-		m.all = append(m.all, c)
-		return c
-	}
-	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
-		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "teamtalk_store_" + name,
-			Help: help, Buckets: buckets})
-		m.all = append(m.all, h)
-		return h
-	}
-	m.rows = counter("rows", "Messages committed.")
-	m.batches = counter("batches", "Batches of messages received.")
-	m.batchSize = histogram("batch_size", "Messages in a batch.",
-		prometheus.ExponentialBuckets(1, 2, 11))
-	m.seconds = histogram("batch_seconds",
-		"Time to store a batch, from its arrival until its unread counts are applied.",
-		prometheus.ExponentialBuckets(0.0005, 2, 15))
-	m.retries = counter("retries",
-		"Transactions run again after a deadlock, a lock wait or a lost connection.")
-	m.bisects = counter("bisects",
-		"Batches halved to find the message that the database rejects.")
-	m.failed = vec("failed", "Messages not stored, by the kind of error.", "kind")
-	m.duplicates = counter("duplicates", "Messages recognised as duplicates by client_msg_id.")
-	m.restores = counter("ids_restored",
-		"Counters of message ids that Redis had lost, raised to the last id in the table.")
-	m.outbox = vec("outbox",
-		"Outbox rows by outcome: applied after the commit, deferred because Redis was "+
-			"unavailable, recovered later, or dropped as damaged.", "what")
-	m.errors = vec("errors", "Errors of the databases, by kind.", "kind")
-	m.loads = counter("group_loads",
-		"Groups whose members were read because the cache lacked them or they had changed.")
-	m.changes = vec("group_changes",
-		"Changes of groups: created, added, removed, renamed. Deferred counts the changes of "+
-			"members that Redis gets later.", "what")
-	m.rewrites = counter("group_members_rewritten",
-		"Groups whose members were wrong in Redis and were written anew.")
-	m.repairs = vec("group_unread_repaired",
-		"Unread counts of groups repaired after Redis had lost the member's count (read) or "+
-			"the group's count (sent).", "what")
-	m.syncs = vec("session_syncs",
-		"Runs of the synchronisation of group members' sessions: done, failed, or passed "+
-			"because another process ran it.", "what")
-	m.syncRows = counter("session_sync_rows",
-		"Sessions of group members that the synchronisation wrote.")
-	m.syncTime = histogram("session_sync_seconds", "Time of a run of the synchronisation.",
-		prometheus.ExponentialBuckets(0.001, 2, 16))
 	for i, c := range m.all {
-		if reg == nil {
-			break
-		}
 		if err := reg.Register(c); err != nil {
 			m.all = m.all[:i]
 			m.unregister()
@@ -97,6 +45,74 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// addMessages adds the metrics of messages and their transactions.
+func (m *metrics) addMessages() {
+	m.rows = m.counter("rows", "Messages committed.")
+	m.batches = m.counter("batches", "Batches of messages received.")
+	m.batchSize = m.histogram("batch_size", "Messages in a batch.",
+		prometheus.ExponentialBuckets(1, 2, 11))
+	m.seconds = m.histogram("batch_seconds",
+		"Time to store a batch, from its arrival until its unread counts are applied.",
+		prometheus.ExponentialBuckets(0.0005, 2, 15))
+	m.retries = m.counter("retries",
+		"Transactions run again after a deadlock, a lock wait or a lost connection.")
+	m.bisects = m.counter("bisects",
+		"Batches halved to find the message that the database rejects.")
+	m.failed = m.vec("failed", "Messages not stored, by the kind of error.", "kind")
+	m.duplicates = m.counter("duplicates", "Messages recognised as duplicates by client_msg_id.")
+	m.restores = m.counter("ids_restored",
+		"Counters of message ids that Redis had lost, raised to the last id in the table.")
+	m.outbox = m.vec("outbox",
+		"Outbox rows by outcome: applied after the commit, deferred because Redis was "+
+			"unavailable, recovered later, or dropped as damaged.", "what")
+	m.errors = m.vec("errors", "Errors of the databases, by kind.", "kind")
+}
+
+// addGroups adds the metrics of groups and of their members' sessions.
+func (m *metrics) addGroups() {
+	m.loads = m.counter("group_loads",
+		"Groups whose members were read because the cache lacked them or they had changed.")
+	m.changes = m.vec("group_changes",
+		"Changes of groups: created, added, removed, renamed. Deferred counts the changes of "+
+			"members that Redis gets later.", "what")
+	m.rewrites = m.counter("group_members_rewritten",
+		"Groups whose members were wrong in Redis and were written anew.")
+	m.repairs = m.vec("group_unread_repaired",
+		"Unread counts of groups repaired after Redis had lost the member's count (read) or "+
+			"the group's count (sent).", "what")
+	m.syncs = m.vec("session_syncs",
+		"Runs of the synchronisation of group members' sessions: done, failed, or passed "+
+			"because another process ran it.", "what")
+	m.syncRows = m.counter("session_sync_rows",
+		"Sessions of group members that the synchronisation wrote.")
+	m.syncTime = m.histogram("session_sync_seconds", "Time of a run of the synchronisation.",
+		prometheus.ExponentialBuckets(0.001, 2, 16))
+}
+
+// counter adds a counter.
+func (m *metrics) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "teamtalk_store_" + name + "_total", Help: help})
+	m.all = append(m.all, c)
+	return c
+}
+
+// vec adds a counter with a label.
+func (m *metrics) vec(name, help, label string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "teamtalk_store_" + name + "_total", Help: help}, []string{label})
+	m.all = append(m.all, c)
+	return c
+}
+
+// histogram adds a histogram.
+func (m *metrics) histogram(name, help string, buckets []float64) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "teamtalk_store_" + name, Help: help, Buckets: buckets})
+	m.all = append(m.all, h)
+	return h
 }
 
 // unregister unregisters the metrics, so that a Store can be opened again in the same

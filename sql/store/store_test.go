@@ -84,11 +84,7 @@ func suite(parent *testing.T, make func(*testing.T) *env,
 		if n := len(free); n > 0 {
 			e, free = free[n-1], free[:n-1]
 		} else {
-			e = make(parent)
-			e.clock, e.o.Now = ticking, ticking.now
-			if change != nil {
-				change(parent, e)
-			}
+			e = tickingEnv(parent, make, change, ticking)
 		}
 		t.Cleanup(func() {
 			if !t.Failed() {
@@ -123,27 +119,43 @@ func suite(parent *testing.T, make func(*testing.T) *env,
 			return n
 		},
 		SameIDs: func(t *testing.T, s im.Store) {
-			var next int
-			if err := envs[s].db.QueryRow("SELECT 1+GREATEST(" +
-				"(SELECT COALESCE(MAX(id), 0) FROM IMUser), " +
-				"(SELECT COALESCE(MAX(id), 0) FROM IMGroup))").Scan(&next); err != nil {
-				t.Fatal(err)
-			}
 			base++
-			next = max(next, base*100_000)
-			envs[s].exec(t, fmt.Sprintf("ALTER TABLE IMUser AUTO_INCREMENT=%d", next))
-			envs[s].exec(t, fmt.Sprintf("ALTER TABLE IMGroup AUTO_INCREMENT=%d", next))
+			continueIDs(t, envs[s], base*100_000)
 		},
-		FailOn: func(t *testing.T, s im.Store, content string) { envs[s].refuse(t, content) },
-		LoseCounters: func(t *testing.T, s im.Store) {
-			envs[s].redis.FlushAll()
-		},
+		FailOn:       func(t *testing.T, s im.Store, content string) { envs[s].refuse(t, content) },
+		LoseCounters: func(t *testing.T, s im.Store) { envs[s].redis.FlushAll() },
 		CrashBeforeCount: func(t *testing.T, s im.Store, batch []*im.Message) im.Store {
 			s.(*Store).o.hooks.afterCommit = func() error { return errCrash }
 			s.AppendMessages(t.Context(), batch)
 			return reopen(t, s)
 		},
 	}
+}
+
+// tickingEnv returns a new environment of a suite, with the clock of the suite.
+func tickingEnv(parent *testing.T, make func(*testing.T) *env, change func(*testing.T, *env),
+	ticking *clock) *env {
+	e := make(parent)
+	e.clock, e.o.Now = ticking, ticking.now
+	if change != nil {
+		change(parent, e)
+	}
+	return e
+}
+
+// continueIDs makes the ids of users and groups continue at the same number, which is at
+// least from.
+func continueIDs(t *testing.T, e *env, from int) {
+	t.Helper()
+	var next int
+	if err := e.db.QueryRow("SELECT 1+GREATEST(" +
+		"(SELECT COALESCE(MAX(id), 0) FROM IMUser), " +
+		"(SELECT COALESCE(MAX(id), 0) FROM IMGroup))").Scan(&next); err != nil {
+		t.Fatal(err)
+	}
+	next = max(next, from)
+	e.exec(t, fmt.Sprintf("ALTER TABLE IMUser AUTO_INCREMENT=%d", next))
+	e.exec(t, fmt.Sprintf("ALTER TABLE IMGroup AUTO_INCREMENT=%d", next))
 }
 
 // empty deletes all rows, and the triggers of refuse.

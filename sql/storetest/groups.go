@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -402,55 +403,7 @@ func groupsCancelled(f *fixture) {
 	f.check("SyncSessions", err)
 	g = f.readGroup(g.ID)
 	ctx := cancelled()
-	for name, call := range map[string]func() error{
-		"CreateGroup": func() error { _, err := f.s.CreateGroup(ctx, g); return err },
-		"ChangeMembers": func() error {
-			_, err := f.s.ChangeMembers(ctx, g.ID, add, u[2:], nil)
-			return err
-		},
-		"SetGroupName": func() error { return f.s.SetGroupName(ctx, g.ID, "x") },
-		"Groups": func() error {
-			_, err := f.s.Groups(ctx,
-				[]uint32{g.ID})
-			return err
-		},
-		"GroupVersions": func() error {
-			_, err := f.s.GroupVersions(ctx,
-				[]uint32{g.ID})
-			return err
-		},
-		"GroupsOf": func() error {
-			_, err := f.s.GroupsOf(ctx, u[0], g.Type, 0)
-			return err
-		},
-		"ListGroups": func() error { _, err := f.s.ListGroups(ctx, 0, 10); return err },
-		"GroupHistory": func() error {
-			_, err := f.s.GroupHistory(ctx, u[0], g.ID, 0, 10)
-			return err
-		},
-		"GroupMessagesByID": func() error {
-			_, err := f.s.GroupMessagesByID(ctx, u[0], g.ID,
-				[]uint32{1})
-			return err
-		},
-		"GroupLatestID": func() error {
-			_, err := f.s.GroupLatestID(ctx, u[0], g.ID)
-			return err
-		},
-		"ClearGroupUnread": func() error { return f.s.ClearGroupUnread(ctx, u[1], g.ID) },
-		"UnreadTotals":     func() error { _, err := f.s.UnreadTotals(ctx, u); return err },
-		"RemoveSession": func() error {
-			return f.s.RemoveSession(ctx, u[1], g.ID, groupSession)
-		},
-		"RemoveSession of 1:1": func() error {
-			return f.s.RemoveSession(ctx, u[1], u[0], singleSession)
-		},
-		"AppendMessages": func() error {
-			m := groupText(u[0], g.ID, "y")
-			f.s.AppendMessages(ctx, []*im.Message{m})
-			return m.Err
-		},
-	} {
+	for name, call := range groupCalls(ctx, f, g, u) {
 		err := call()
 		if err == nil {
 			f.Errorf("%s with a cancelled context: no error", name)
@@ -476,6 +429,58 @@ func groupsCancelled(f *fixture) {
 		if _, ok := f.sessionOf(u[1], t.peer, t.t); !ok {
 			f.Errorf("session with %d has gone", t.peer)
 		}
+	}
+}
+
+// groupCalls returns calls of the store, by name, that concern a group of the first two
+// users.
+func groupCalls(ctx context.Context, f *fixture, g im.Group,
+	u []uint32) map[string]func() error {
+	return map[string]func() error{
+		"CreateGroup": func() error { _, err := f.s.CreateGroup(ctx, g); return err },
+		"ChangeMembers": func() error {
+			_, err := f.s.ChangeMembers(ctx, g.ID, add, u[2:], nil)
+			return err
+		},
+		"SetGroupName": func() error { return f.s.SetGroupName(ctx, g.ID, "x") },
+		"Groups": func() error {
+			_, err := f.s.Groups(ctx, []uint32{g.ID})
+			return err
+		},
+		"GroupVersions": func() error {
+			_, err := f.s.GroupVersions(ctx, []uint32{g.ID})
+			return err
+		},
+		"GroupsOf": func() error {
+			_, err := f.s.GroupsOf(ctx, u[0], g.Type, 0)
+			return err
+		},
+		"ListGroups": func() error { _, err := f.s.ListGroups(ctx, 0, 10); return err },
+		"GroupHistory": func() error {
+			_, err := f.s.GroupHistory(ctx, u[0], g.ID, 0, 10)
+			return err
+		},
+		"GroupMessagesByID": func() error {
+			_, err := f.s.GroupMessagesByID(ctx, u[0], g.ID, []uint32{1})
+			return err
+		},
+		"GroupLatestID": func() error {
+			_, err := f.s.GroupLatestID(ctx, u[0], g.ID)
+			return err
+		},
+		"ClearGroupUnread": func() error { return f.s.ClearGroupUnread(ctx, u[1], g.ID) },
+		"UnreadTotals":     func() error { _, err := f.s.UnreadTotals(ctx, u); return err },
+		"RemoveSession": func() error {
+			return f.s.RemoveSession(ctx, u[1], g.ID, groupSession)
+		},
+		"RemoveSession of 1:1": func() error {
+			return f.s.RemoveSession(ctx, u[1], u[0], singleSession)
+		},
+		"AppendMessages": func() error {
+			m := groupText(u[0], g.ID, "y")
+			f.s.AppendMessages(ctx, []*im.Message{m})
+			return m.Err
+		},
 	}
 }
 

@@ -206,25 +206,7 @@ func memberJoinsAgain(f *fixture) {
 	check := func(when string, unread uint32, want ...*im.Message) {
 		f.Helper()
 		f.sync()
-		f.wantGroupHistory(u[1], g.ID, want...)
-		if got := f.groupUnread(u[1], g.ID); got != unread {
-			f.Errorf("%s: %d unread, want %d", when, got, unread)
-		}
-		latest := uint32(0)
-		if len(want) > 0 {
-			latest = want[len(want)-1].ID
-		}
-		if id, err := f.s.GroupLatestID(f.ctx, u[1], g.ID); err != nil || id != latest {
-			f.Errorf("%s: latest id %d, %v, want %d", when, id, err, latest)
-		}
-		if s, ok := f.sessionOf(u[1], g.ID, groupSession); ok != (len(want) > 0) {
-			f.Errorf("%s: session %+v, %v, with %d messages to see", when, s, ok, len(want))
-		}
-		got, err := f.s.GroupMessagesByID(f.ctx, u[1], g.ID, []uint32{1, 2, 3, 4, 5, 6, 7})
-		f.check("GroupMessagesByID", err)
-		if len(got) != len(want) {
-			f.Errorf("%s: %d messages by id, want %d", when, len(got), len(want))
-		}
+		checkVisible(f, when, u[1], g.ID, unread, want)
 	}
 	one, two := say("1"), say("2")
 	check("at first", 2, one, two)
@@ -254,6 +236,30 @@ func memberJoinsAgain(f *fixture) {
 	f.wantGroupHistory(u[2], g.ID)
 	six := say("6")
 	f.wantGroupHistory(u[2], g.ID, six)
+}
+
+// checkVisible checks the messages of a group that a member may see, in all ways to read them.
+func checkVisible(f *fixture, when string, member, group, unread uint32, want []*im.Message) {
+	f.Helper()
+	f.wantGroupHistory(member, group, want...)
+	if got := f.groupUnread(member, group); got != unread {
+		f.Errorf("%s: %d unread, want %d", when, got, unread)
+	}
+	latest := uint32(0)
+	if len(want) > 0 {
+		latest = want[len(want)-1].ID
+	}
+	if id, err := f.s.GroupLatestID(f.ctx, member, group); err != nil || id != latest {
+		f.Errorf("%s: latest id %d, %v, want %d", when, id, err, latest)
+	}
+	if s, ok := f.sessionOf(member, group, groupSession); ok != (len(want) > 0) {
+		f.Errorf("%s: session %+v, %v, with %d messages to see", when, s, ok, len(want))
+	}
+	got, err := f.s.GroupMessagesByID(f.ctx, member, group, []uint32{1, 2, 3, 4, 5, 6, 7})
+	f.check("GroupMessagesByID", err)
+	if len(got) != len(want) {
+		f.Errorf("%s: %d messages by id, want %d", when, len(got), len(want))
+	}
 }
 
 func membersAtOnce(f *fixture) { membersAtOnceIn(f, f.s) }

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"teamtalk/core/client"
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -58,7 +59,7 @@ func TestRecordedExchanges(t *testing.T) {
 	}
 	users := settings{csv: recordedUsers(t), flags: []string{"--msg.ack", "stored", "--loops", "1", "--msg.presence-window", "0s"}}
 	forEachShape(t, users, func(t *testing.T, sys *deployment) {
-		r := &replay{sys: sys, watch: [2]*client.Conn{
+		r := &replay{sys: sys, watch: [2]*tcp.Conn{
 			conn(t, sys.msgAddr[0], "u00001", android), conn(t, sys.msgAddr[1], "u00002", android),
 		}}
 		for _, e := range exchanges {
@@ -119,7 +120,7 @@ type replay struct {
 	sys   *deployment
 	conns map[string]*wire  // open ones, by party
 	early map[*wire][]frame // came before those expected, in a race
-	watch [2]*client.Conn   // one on each message server, for questions
+	watch [2]*tcp.Conn      // one on each message server, for questions
 
 	last   []byte // the message that was said last
 	groups uint32 // the id of the group made last

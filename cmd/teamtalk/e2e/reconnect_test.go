@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"teamtalk/core/client"
+	"teamtalk/core/client/loginserver"
+	"teamtalk/core/client/tcp"
 )
 
 // outage is how long a server is away in TestReconnection: as long as a restart on a busy machine.
@@ -24,7 +26,7 @@ func TestReconnection(t *testing.T) {
 	sys := deploySeparate(t, settings{users: 3, flags: []string{"--msg.rate", "0"}})
 	acks := make(chan uint64, 64)
 	c, err := client.Open(bounded(t), client.Options{
-		Credentials: client.Credentials{User: "u00001", Password: "pw"}, MsgServer: sys.msgAddr[0],
+		Credentials: tcp.Credentials{User: "u00001", Password: "pw"}, MsgServer: sys.msgAddr[0],
 		OnEvent: func(e client.Event) {
 			if e, ok := e.(client.Acked); ok {
 				acks <- e.ID
@@ -37,16 +39,16 @@ func TestReconnection(t *testing.T) {
 	t.Cleanup(func() { _ = c.Close() })
 	to := client.Peer{ID: c.UserID() + 1}
 	login := func() bool {
-		conn, err := client.Dial(bounded(t), sys.msgAddr[0], client.ConnOptions{})
+		conn, err := tcp.Dial(bounded(t), sys.msgAddr[0], tcp.Options{})
 		if err != nil {
 			return false
 		}
 		defer conn.Close()
-		_, err = conn.Login(bounded(t), client.Credentials{User: "u00003", Password: "pw"})
+		_, err = conn.Login(bounded(t), tcp.Credentials{User: "u00003", Password: "pw"})
 		return err == nil
 	}
 	listed := func() bool {
-		_, err := client.Discover(bounded(t), http.DefaultClient, sys.url())
+		_, err := loginserver.Discover(bounded(t), http.DefaultClient, sys.url())
 		return err == nil
 	}
 	for _, s := range sys.servers {

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"teamtalk/core/client"
+	"teamtalk/core/client/loginserver"
 )
 
 // TestRestarts stops each process in turn, as an operator would and as a power failure would, and starts it again, while two people write to each
@@ -65,7 +65,7 @@ func discovered(t *testing.T, sys *deployment, addr string, clients int) {
 	t.Helper()
 	row := 0
 	until(t, "the login server to name "+addr, func() bool {
-		addrs, err := client.Discover(bounded(t), http.DefaultClient, sys.url())
+		addrs, err := loginserver.Discover(bounded(t), http.DefaultClient, sys.url())
 		if err != nil || !slices.Contains(addrs, addr) {
 			row = 0
 			return false

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"teamtalk/core/client"
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
@@ -42,7 +43,7 @@ func newTalker(t testing.TB, name string, at where) *talker {
 	k := &talker{t: t, name: name, texts: map[uint64]string{}, acked: map[string]uint32{}}
 	var err error
 	k.Client, err = client.Open(bounded(t), client.Options{
-		Credentials: client.Credentials{User: name, Password: "pw"}, Server: at.login, MsgServer: at.addr, OnEvent: k.event,
+		Credentials: tcp.Credentials{User: name, Password: "pw"}, Server: at.login, MsgServer: at.addr, OnEvent: k.event,
 		AckTimeout: time.Second, SyncTimeout: 2 * time.Second, BackoffMin: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond, SendRate: 200,
 		CatchUp: 100_000, // at this rate a server that takes two seconds to start is a thousand messages
 	})
@@ -310,14 +311,14 @@ func history(t testing.TB, c client.Caller, user uint32) []im.Message {
 }
 
 // conn connects as a user, for questions.
-func conn(t testing.TB, addr, name string, kind pb.ClientType) *client.Conn {
+func conn(t testing.TB, addr, name string, kind pb.ClientType) *tcp.Conn {
 	t.Helper()
-	c, err := client.Dial(bounded(t), addr, client.ConnOptions{})
+	c, err := tcp.Dial(bounded(t), addr, tcp.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if _, err := c.Login(bounded(t), client.Credentials{User: name, Password: "pw", ClientType: kind}); err != nil {
+	if _, err := c.Login(bounded(t), tcp.Credentials{User: name, Password: "pw", ClientType: kind}); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return c

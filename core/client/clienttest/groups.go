@@ -140,8 +140,12 @@ func (c *conn) changeMembers(seq uint16, m *pb.IMGroupChangeMemberReq) {
 // answerSettings answers requests about the user and the directory, and returns false for
 // others. The caller holds c.s.mu.
 func (c *conn) answerSettings(seq uint16, m pb.Message) bool {
-	s, self, done := c.s, c.user.ID, new(uint32(0))
-	night := [2]uint32{self, 0}
+	return c.answerDirectory(seq, m) || c.answerProfile(seq, m) || c.answerDevices(seq, m)
+}
+
+// answerDirectory answers requests for users and departments. The caller holds c.s.mu.
+func (c *conn) answerDirectory(seq uint16, m pb.Message) bool {
+	s, self := c.s, c.user.ID
 	switch m := m.(type) {
 	case *pb.IMUsersInfoReq:
 		rsp := pb.IMUsersInfoRsp_builder{UserId: new(self)}
@@ -164,6 +168,17 @@ func (c *conn) answerSettings(seq uint16, m pb.Message) bool {
 			}
 		}
 		c.send(seq, rsp.Build())
+	default:
+		return false
+	}
+	return true
+}
+
+// answerProfile answers changes of the user's own data and list of conversations. The
+// caller holds c.s.mu.
+func (c *conn) answerProfile(seq uint16, m pb.Message) bool {
+	s, self, done := c.s, c.user.ID, new(uint32(0))
+	switch m := m.(type) {
 	case *pb.IMChangeSignInfoReq:
 		c.user.SignInfo = m.GetSignInfo()
 		c.send(seq, pb.IMChangeSignInfoRsp_builder{UserId: new(self), ResultCode: done,
@@ -187,6 +202,18 @@ func (c *conn) answerSettings(seq uint16, m pb.Message) bool {
 		}
 		c.send(seq, pb.IMRemoveSessionRsp_builder{UserId: new(self), ResultCode: done,
 			SessionType: sess.kind.Enum(), SessionId: new(sess.peer)}.Build())
+	default:
+		return false
+	}
+	return true
+}
+
+// answerDevices answers settings of pushes and requests to the user's other clients. The
+// caller holds c.s.mu.
+func (c *conn) answerDevices(seq uint16, m pb.Message) bool {
+	s, self, done := c.s, c.user.ID, new(uint32(0))
+	night := [2]uint32{self, 0}
+	switch m := m.(type) {
 	case *pb.IMPushShieldReq:
 		s.shields[night] = m.GetShieldStatus() != 0
 		c.send(seq, pb.IMPushShieldRsp_builder{UserId: new(self), ResultCode: done,

@@ -15,6 +15,7 @@ import (
 
 	"teamtalk/bench"
 	"teamtalk/bench/report"
+	"teamtalk/bench/scenario"
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
@@ -51,7 +52,7 @@ charts.`,
 			cmd.AddCommand(c)
 		}
 	}
-	for _, kind := range bench.Kinds() {
+	for _, kind := range scenario.Kinds() {
 		if k, ok := Kinds[kind]; ok {
 			add("measure", NewKindCommand(kind, k))
 		}
@@ -83,7 +84,7 @@ type Kind struct{ Short, Long, Example string }
 
 // Kinds holds the kinds of scenarios with a command of their own.
 var Kinds = map[string]Kind{
-	bench.KindConnect: {
+	scenario.KindConnect: {
 		Short: "Log many users in: logins a second, and the time of a login",
 		Long: `Users log in, and then log out and make room for the next user, or close the
 connection without logout, or stay until all are logged in.`,
@@ -91,26 +92,26 @@ connection without logout, or stay until all are logged in.`,
   teamtalk bench connect --connections 15000 --after stay --duration 5m
   teamtalk bench connect --connections 2000 --online 10000 --rate 500`,
 	},
-	bench.KindIdle: {
+	scenario.KindIdle: {
 		Short: "Hold many logged-in connections: the memory of one",
 		Long: `Users log in and send only heartbeats. The memory of the processes is read before and
 after.`,
 		Example: "  teamtalk bench idle --connections 15000 " +
 			"--pid $(pgrep -f 'teamtalk serve --roles msg')",
 	},
-	bench.KindSingle: {
+	scenario.KindSingle: {
 		Short: "Send texts between pairs of users: time to ack and delivery",
 		Long:  `The first user of each pair sends texts to the second.`,
 		Example: `  teamtalk bench single --pairs 200
   teamtalk bench single --pairs 200 --rate 400 --duration 30s`,
 	},
-	bench.KindGroup: {
+	scenario.KindGroup: {
 		Short: "Send texts to groups: time until every member has each text",
 		Long: `Some members of each group send texts; every other member must receive each text
 once.`,
 		Example: "  teamtalk bench group --groups 10 --members 200 --senders 2 --rate 100",
 	},
-	bench.KindMixed: {
+	scenario.KindMixed: {
 		Short: "Mix logins, texts, groups, reads and files, as on a working day",
 		Long: `Online users send texts to each other and to groups, mark messages as read, read
 history, ask for presence, type, and send files. Other users log in, fetch the data that a client
@@ -118,7 +119,7 @@ shows first, and log out. --share-… set the proportions.`,
 		Example: "  teamtalk bench mixed --population 2000 --roaming 200 --groups 50 " +
 			"--members 40 --rate 500 --duration 1m",
 	},
-	bench.KindFile: {
+	scenario.KindFile: {
 		Short: "Send files between pairs of users",
 		Long: `The first user of each pair sends files to the second, and every byte is
 compared. Message servers accept ten frames about files a second from a client, so a pair sends at
@@ -126,7 +127,7 @@ most five files a second. For more load, use larger files or more pairs.`,
 		Example: `  teamtalk bench file --pairs 10 --file-size 10MiB
   teamtalk bench file --pairs 50 --mode online --rate 20`,
 	},
-	bench.KindSoak: {
+	scenario.KindSoak: {
 		Short: "Run another kind of scenario for hours",
 		Long: `Run another kind of scenario for hours, with a line of output a minute. The command
 takes the settings of all kinds.`,
@@ -184,7 +185,7 @@ func (o *benchOutput) flags(cmd *cobra.Command) {
 
 // NewKindCommand returns the command that runs one kind of scenario.
 func NewKindCommand(kind string, k Kind) *cobra.Command {
-	s := bench.NewScenario(kind)
+	s := scenario.New(kind)
 	var out benchOutput
 	cmd := &cobra.Command{
 		Use:     kind,
@@ -239,12 +240,12 @@ func (b *benchFile) flags(cmd *cobra.Command) {
 }
 
 // read returns the scenario of a file, with the settings of the flags.
-func (b *benchFile) read(cmd *cobra.Command, path string) (bench.Scenario, error) {
+func (b *benchFile) read(cmd *cobra.Command, path string) (scenario.Scenario, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return bench.Scenario{}, err
+		return scenario.Scenario{}, err
 	}
-	s, err := bench.ParseScenario(data)
+	s, err := scenario.Parse(data)
 	if err != nil {
 		return s, cli.Usagef(cmd, "%s: %w", path, err)
 	}
@@ -253,8 +254,8 @@ func (b *benchFile) read(cmd *cobra.Command, path string) (bench.Scenario, error
 	}
 	for _, text := range b.set {
 		key, value, ok := strings.Cut(text, "=")
-		fields := bench.Fields(s.Kind)
-		i := slices.IndexFunc(fields, func(f bench.Field) bool {
+		fields := scenario.Fields(s.Kind)
+		i := slices.IndexFunc(fields, func(f scenario.Field) bool {
 			return f.Key != "kind" && (f.Key == key || f.Flag() == key)
 		})
 		switch {
@@ -271,8 +272,8 @@ func (b *benchFile) read(cmd *cobra.Command, path string) (bench.Scenario, error
 }
 
 // scenarioFlags defines a flag for every setting of a kind of scenario.
-func scenarioFlags(flags *pflag.FlagSet, kind string, s *bench.Scenario) {
-	for _, f := range bench.Fields(kind) {
+func scenarioFlags(flags *pflag.FlagSet, kind string, s *scenario.Scenario) {
+	for _, f := range scenario.Fields(kind) {
 		if f.Key == "kind" {
 			continue
 		}
@@ -285,8 +286,8 @@ func scenarioFlags(flags *pflag.FlagSet, kind string, s *bench.Scenario) {
 
 // scenarioValue is a setting of a scenario as a flag.
 type scenarioValue struct {
-	bench.Field
-	s *bench.Scenario
+	scenario.Field
+	s *scenario.Scenario
 }
 
 // String returns the present value.
@@ -301,7 +302,7 @@ func (v *scenarioValue) String() string {
 func (v *scenarioValue) Set(text string) error { return v.Field.Set(v.s, text) }
 
 // runBench runs a scenario and writes the result.
-func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
+func runBench(cmd *cobra.Command, s scenario.Scenario, out *benchOutput) error {
 	if err := errors.Join(s.Validate(), out.check()); err != nil {
 		return cli.Usagef(cmd, "%w", err)
 	}
@@ -335,8 +336,8 @@ func runBench(cmd *cobra.Command, s bench.Scenario, out *benchOutput) error {
 }
 
 // run runs a scenario, and watches the processes on this machine.
-func (o *benchOutput) run(cmd *cobra.Command, s bench.Scenario, opt bench.Options) (*bench.Result,
-	error) {
+func (o *benchOutput) run(cmd *cobra.Command, s scenario.Scenario,
+	opt bench.Options) (*bench.Result, error) {
 	if err := o.watch.open(cmd, &s, &opt); err != nil {
 		return nil, err
 	}

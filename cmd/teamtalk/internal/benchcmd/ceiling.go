@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"teamtalk/bench"
+	"teamtalk/bench/scenario"
 	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
@@ -52,7 +53,7 @@ func (b *benchCeilings) shared(f *pflag.FlagSet) {
 
 // measure adds the ceilings to a result. A ceiling that cannot be measured holds the
 // error.
-func (b *benchCeilings) measure(cmd *cobra.Command, s *bench.Scenario, res *bench.Result) error {
+func (b *benchCeilings) measure(cmd *cobra.Command, s *scenario.Scenario, res *bench.Result) error {
 	if !b.on {
 		return nil
 	}
@@ -79,7 +80,7 @@ func (b *benchCeilings) measure(cmd *cobra.Command, s *bench.Scenario, res *benc
 }
 
 // check returns the errors that measure would return after the run.
-func (b *benchCeilings) check(cmd *cobra.Command, s *bench.Scenario) error {
+func (b *benchCeilings) check(cmd *cobra.Command, s *scenario.Scenario) error {
 	if !b.on {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"teamtalk/bench"
+	"teamtalk/bench/scenario"
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
@@ -19,11 +20,11 @@ var swept = map[string]struct {
 	total string // the default of the total that must keep up with the rate
 	asked string // the total that counts the attempts; empty: the rate counts them
 }{
-	bench.KindSingle:  {"texts between pairs of users", "ack", "acked", ""},
-	bench.KindGroup:   {"texts in groups", "ack", "acked", ""},
-	bench.KindConnect: {"logins", "login", "logins", ""},
-	bench.KindMixed:   {"the operations of a working day", "ack", "acked", "sent"},
-	bench.KindFile:    {"files", "upload", "files", ""},
+	scenario.KindSingle:  {"texts between pairs of users", "ack", "acked", ""},
+	scenario.KindGroup:   {"texts in groups", "ack", "acked", ""},
+	scenario.KindConnect: {"logins", "login", "logins", ""},
+	scenario.KindMixed:   {"the operations of a working day", "ack", "acked", "sent"},
+	scenario.KindFile:    {"files", "upload", "files", ""},
 }
 
 // NewSweepCommand returns the command "bench sweep".
@@ -45,7 +46,7 @@ sweep, because it can measure no higher rate. Ctrl-c ends the sweep and reports 
 		RunE:        cli.CommandsOnly,
 		Annotations: cli.HoldsCommands,
 	}
-	for _, kind := range bench.Kinds() {
+	for _, kind := range scenario.Kinds() {
 		if _, ok := swept[kind]; !ok {
 			continue
 		}
@@ -82,7 +83,7 @@ func (o *benchSweep) flags(cmd *cobra.Command) {
 
 // newBenchSweepKindCommand returns the command that sweeps one kind of scenario.
 func newBenchSweepKindCommand(kind string, k Kind) *cobra.Command {
-	s := bench.NewScenario(kind)
+	s := scenario.New(kind)
 	var o benchSweep
 	cmd := &cobra.Command{
 		Use:   kind,
@@ -120,7 +121,7 @@ func newBenchSweepRunCommand() *cobra.Command {
 }
 
 // complete checks the flags and fills in the defaults of the scenario.
-func (o *benchSweep) complete(cmd *cobra.Command, s *bench.Scenario) error {
+func (o *benchSweep) complete(cmd *cobra.Command, s *scenario.Scenario) error {
 	if cmd.Flags().Changed("rate") {
 		return cli.Usagef(cmd, "the sweep sets --rate: give --from and --to")
 	}
@@ -143,7 +144,7 @@ func (o *benchSweep) complete(cmd *cobra.Command, s *bench.Scenario) error {
 }
 
 // runBenchSweep runs a sweep and writes the result.
-func runBenchSweep(cmd *cobra.Command, s bench.Scenario, o *benchSweep) error {
+func runBenchSweep(cmd *cobra.Command, s scenario.Scenario, o *benchSweep) error {
 	if err := o.complete(cmd, &s); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"teamtalk/bench"
 	"teamtalk/bench/report"
+	"teamtalk/bench/scenario"
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
@@ -111,8 +112,8 @@ func benchOptions(cmd *cobra.Command, view *report.Live) bench.Options {
 }
 
 // countedTime returns the time in which a scenario counts.
-func countedTime(s *bench.Scenario) time.Duration {
-	if s.Kind == bench.KindIdle {
+func countedTime(s *scenario.Scenario) time.Duration {
+	if s.Kind == scenario.KindIdle {
 		return time.Duration(s.Hold)
 	}
 	return time.Duration(s.Duration)
@@ -227,6 +228,6 @@ machines differ, and when a result is not clean: it may be better only because i
 }
 
 // sweepTitle returns the title of a step of a sweep, for the view.
-func sweepTitle(s *bench.Scenario, number int) string {
+func sweepTitle(s *scenario.Scenario, number int) string {
 	return fmt.Sprintf("step %d: %s", number, report.Title(s))
 }

@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/bench"
 	"teamtalk/bench/proc"
+	"teamtalk/bench/scenario"
 )
 
 // benchWatch watches processes during a run.
@@ -31,7 +32,7 @@ func (b *benchWatch) flags(f *pflag.FlagSet) {
 
 // open finds the processes. On a system without process statistics it fails only if a
 // flag names processes.
-func (b *benchWatch) open(cmd *cobra.Command, s *bench.Scenario, opt *bench.Options) error {
+func (b *benchWatch) open(cmd *cobra.Command, s *scenario.Scenario, opt *bench.Options) error {
 	watch := b.names
 	for _, pid := range b.pids {
 		watch = append(watch, fmt.Sprintf("pid %d=%[1]d", pid))

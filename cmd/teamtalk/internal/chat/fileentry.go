@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"teamtalk/core/client"
+	"teamtalk/core/client/transfer"
 )
 
 // States of a file. JSON uses the same words.
@@ -24,7 +25,7 @@ const (
 // FileEntry is a file of the session. The desk returns copies.
 type FileEntry struct {
 	N      int // number by which users and programs name the file, from 1
-	File   client.File
+	File   transfer.File
 	Name   string // safe to show, and as the name of a file
 	Mine   bool   // sent by the user, not received
 	State  string

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"teamtalk/core/client"
+	"teamtalk/core/client/transfer"
 	"teamtalk/core/im"
 )
 
@@ -22,7 +22,7 @@ const maxDesk = 2000
 // FileDesk keeps the files of a session: those offered to the user, and those being
 // transferred. Any goroutine may use it.
 type FileDesk struct {
-	client  fileClient
+	client  *client.Client
 	uploads uploadLog
 	folder  string            // of fetched files
 	every   time.Duration     // between two reports of a transfer's progress
@@ -33,28 +33,16 @@ type FileDesk struct {
 	mu      sync.Mutex // guards what follows
 	last    int
 	entries []*FileEntry
-	under   map[int]*client.Transfer // running transfers, by number
-	changed time.Time                // of the last moved bytes
+	under   map[int]*transfer.Transfer // running transfers, by number
+	changed time.Time                  // of the last moved bytes
 	failed  int
 }
 
-// fileClient is the part of client.Client that transfers files.
-type fileClient interface {
-	UserID() uint32
-	WaitingFiles(ctx context.Context) ([]client.File, error)
-	OfferFile(ctx context.Context, to uint32, name string, size int64, online bool) (client.File,
-		error)
-	SendFile(f client.File, src io.ReaderAt, o client.FileOptions) (*client.Transfer, error)
-	FetchFile(f client.File, dir string, o client.FileOptions) (*client.Transfer, error)
-	RefuseFile(ctx context.Context, f client.File) error
-	Done() <-chan struct{}
-}
-
 // newFileDesk returns an empty desk. news receives every change of a file.
-func newFileDesk(c fileClient, o Options, news func(e FileEntry)) *FileDesk {
+func newFileDesk(c *client.Client, o Options, news func(e FileEntry)) *FileDesk {
 	return &FileDesk{
 		client: c, uploads: newUploadLog(o), folder: o.Downloads, every: o.Progress, news: news,
-		under: make(map[int]*client.Transfer), changed: time.Now(),
+		under: make(map[int]*transfer.Transfer), changed: time.Now(),
 	}
 }
 
@@ -98,7 +86,7 @@ func (d *FileDesk) Refresh(ctx context.Context) error {
 		waited[e] = e.State == FileWaiting
 	}
 	d.mu.Unlock()
-	files, err := d.client.WaitingFiles(ctx)
+	files, err := d.client.Files.Waiting(ctx)
 	if err != nil {
 		return fmt.Errorf("ask for files: %w", err)
 	}
@@ -118,7 +106,7 @@ func (d *FileDesk) Refresh(ctx context.Context) error {
 }
 
 // offered notes a file that another user offers; false when its entry does not change.
-func (d *FileDesk) offered(f client.File, state string, listed bool) (FileEntry, bool) {
+func (d *FileDesk) offered(f transfer.File, state string, listed bool) (FileEntry, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.entries {
@@ -147,7 +135,7 @@ func (d *FileDesk) add(e FileEntry) *FileEntry {
 		d.entries = slices.Delete(d.entries, i, i+1)
 	}
 	d.last++
-	e.N, e.Name = d.last, client.CleanFileName(e.File.Name)
+	e.N, e.Name = d.last, transfer.CleanName(e.File.Name)
 	d.entries = append(d.entries, &e)
 	return &e
 }
@@ -191,7 +179,7 @@ func (d *FileDesk) Send(ctx context.Context, to client.Peer, path string, online
 	if err != nil {
 		return FileEntry{}, err
 	}
-	f, err := d.client.OfferFile(ctx, to.ID, client.CleanFileName(filepath.Base(path)), info.Size(),
+	f, err := d.client.Files.Offer(ctx, to.ID, transfer.CleanName(filepath.Base(path)), info.Size(),
 		online)
 	if err != nil {
 		return FileEntry{}, errors.Join(err, src.Close())
@@ -204,8 +192,8 @@ func (d *FileDesk) Send(ctx context.Context, to client.Peer, path string, online
 }
 
 // startSending starts an upload and reports it. It closes src in every case.
-func (d *FileDesk) startSending(f client.File, path string, src *os.File) (FileEntry, error) {
-	t, err := d.client.SendFile(f, src, client.FileOptions{})
+func (d *FileDesk) startSending(f transfer.File, path string, src *os.File) (FileEntry, error) {
+	t, err := d.client.Files.Send(f, src, transfer.Options{})
 	if err != nil {
 		return FileEntry{}, errors.Join(err, src.Close())
 	}
@@ -227,7 +215,7 @@ func (d *FileDesk) startSending(f client.File, path string, src *os.File) (FileE
 }
 
 // begun notes that a transfer has started. d.mu is held.
-func (d *FileDesk) begun(e *FileEntry, t *client.Transfer) FileEntry {
+func (d *FileDesk) begun(e *FileEntry, t *transfer.Transfer) FileEntry {
 	e.Moved, e.Rate, e.Err = t.Moved(), 0, nil
 	d.under[e.N] = t
 	d.changed = time.Now()
@@ -247,7 +235,7 @@ func (d *FileDesk) Get(n int) (FileEntry, error) {
 
 // startFetching starts a download. It returns the entry, the transfer, and a copy of the
 // entry.
-func (d *FileDesk) startFetching(n int) (*FileEntry, *client.Transfer, FileEntry, error) {
+func (d *FileDesk) startFetching(n int) (*FileEntry, *transfer.Transfer, FileEntry, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e, err := d.find(n)
@@ -262,7 +250,7 @@ func (d *FileDesk) startFetching(n int) (*FileEntry, *client.Transfer, FileEntry
 	if err := os.MkdirAll(d.folder, 0o777); err != nil {
 		return nil, nil, FileEntry{}, err
 	}
-	t, err := d.client.FetchFile(e.File, d.folder, client.FileOptions{})
+	t, err := d.client.Files.Fetch(e.File, d.folder, transfer.Options{})
 	if err != nil {
 		return nil, nil, FileEntry{}, err
 	}
@@ -283,7 +271,7 @@ func (d *FileDesk) Refuse(ctx context.Context, n int) (FileEntry, error) {
 	}
 	f := e.File
 	d.mu.Unlock()
-	if err := d.client.RefuseFile(ctx, f); err != nil {
+	if err := d.client.Files.Refuse(ctx, f); err != nil {
 		return FileEntry{}, err
 	}
 	d.mu.Lock()
@@ -307,7 +295,7 @@ func (d *FileDesk) Cancel(n int) error {
 }
 
 // watch reports the progress of a transfer until it ends.
-func (d *FileDesk) watch(e *FileEntry, t *client.Transfer) {
+func (d *FileDesk) watch(e *FileEntry, t *transfer.Transfer) {
 	p := pace{since: time.Now()}
 	tick := time.NewTicker(d.every)
 	defer tick.Stop()
@@ -341,7 +329,7 @@ func (d *FileDesk) watch(e *FileEntry, t *client.Transfer) {
 }
 
 // ended notes the outcome of a transfer. d.mu is held.
-func (d *FileDesk) ended(e *FileEntry, t *client.Transfer) {
+func (d *FileDesk) ended(e *FileEntry, t *transfer.Transfer) {
 	delete(d.under, e.N)
 	err := t.Err()
 	switch {
@@ -350,11 +338,11 @@ func (d *FileDesk) ended(e *FileEntry, t *client.Transfer) {
 		if !e.Mine {
 			e.Path = t.Path()
 		}
-	case errors.Is(err, client.ErrFileCancelled) && !e.Mine && !e.File.Online:
+	case errors.Is(err, transfer.ErrCancelled) && !e.Mine && !e.File.Online:
 		e.State = FileWaiting // the server still keeps it, and this disk the part that was fetched
-	case errors.Is(err, client.ErrFileCancelled):
+	case errors.Is(err, transfer.ErrCancelled):
 		e.State = FileCancelled
-	case errors.Is(err, client.ErrFileRefused):
+	case errors.Is(err, transfer.ErrRefused):
 		e.State = fileRefused
 	case im.KindOf(err) == im.Closed && !e.File.Online:
 		e.State = FilePaused
@@ -379,9 +367,9 @@ func (d *FileDesk) resume() {
 			_, err = d.startSending(r.file(d.client.UserID()), r.Path, src)
 		}
 		if err != nil {
-			d.uploads.forget(client.File{Task: r.Task})
+			d.uploads.forget(transfer.File{Task: r.Task})
 			d.news(FileEntry{
-				File: r.file(d.client.UserID()), Name: client.CleanFileName(r.Name), Mine: true,
+				File: r.file(d.client.UserID()), Name: transfer.CleanName(r.Name), Mine: true,
 				Path: r.Path, State: FileFailed, Err: err,
 			})
 		}

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"teamtalk/core/client"
+	"teamtalk/core/client/loginserver"
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 )
 
@@ -95,7 +96,7 @@ func (l *login) registerAndOpen(ctx context.Context, a *applicant, password stri
 
 // wrongPassword reports whether the server refused a login for the name or the password.
 func wrongPassword(err error) bool {
-	var refused *client.LoginError
+	var refused *tcp.LoginError
 	return errors.As(err, &refused) && im.KindOf(err) == im.Denied
 }
 
@@ -106,7 +107,7 @@ func registrationOffered(ctx context.Context, o Options) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	_, err := client.FindRegistrar(ctx, nil, o.Server)
+	_, err := loginserver.FindRegistrar(ctx, nil, o.Server)
 	return err == nil
 }
 

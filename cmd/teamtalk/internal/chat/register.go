@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"teamtalk/core/client"
+	"teamtalk/core/client/loginserver"
 	"teamtalk/core/im"
 )
 
@@ -17,8 +17,8 @@ const registerTimeout = 15 * time.Second
 type applicant struct {
 	ask   Prompter // nil: there is no user to ask, the options hold every answer
 	opts  Options
-	at    *client.Registrar
-	terms client.Terms
+	at    *loginserver.Registrar
+	terms loginserver.Terms
 }
 
 // newApplicant finds the place to register, and its terms.
@@ -29,12 +29,12 @@ func newApplicant(ctx context.Context, ask Prompter, o Options) (*applicant, err
 	var err error
 	switch {
 	case o.API != "":
-		a.at, err = client.NewRegistrar(nil, o.API)
+		a.at, err = loginserver.NewRegistrar(nil, o.API)
 	case o.MsgServer != "":
 		return nil, im.Errorf(im.Invalid,
 			"--msg-server asks no login server: say with --api where to register")
 	default:
-		a.at, err = client.FindRegistrar(ctx, nil, o.Server)
+		a.at, err = loginserver.FindRegistrar(ctx, nil, o.Server)
 		if im.KindOf(err) == im.NotFound {
 			return nil, im.Errorf(im.NotFound,
 				"the server at %s lets nobody register from here; its administrator adds users",
@@ -57,9 +57,9 @@ func newApplicant(ctx context.Context, ask Prompter, o Options) (*applicant, err
 // that the server refused. It returns the user, whose name may differ from the options',
 // and the id.
 func (a *applicant) register(ctx context.Context, password string) (
-	u client.NewUser, id uint32, err error,
+	u loginserver.NewUser, id uint32, err error,
 ) {
-	u = client.NewUser{Name: a.opts.User, Password: password, Nick: a.opts.Nick,
+	u = loginserver.NewUser{Name: a.opts.User, Password: password, Nick: a.opts.Nick,
 		Invite: a.opts.Invite}
 	for {
 		if err := a.complete(&u); err != nil {
@@ -69,7 +69,7 @@ func (a *applicant) register(ctx context.Context, password string) (
 		if err == nil {
 			return u, id, nil
 		}
-		var field *client.FieldError
+		var field *loginserver.FieldError
 		if a.ask == nil || !errors.As(err, &field) {
 			return u, 0, fmt.Errorf("register %s: %w", CleanLine(u.Name), a.explain(err))
 		}
@@ -81,14 +81,14 @@ func (a *applicant) register(ctx context.Context, password string) (
 }
 
 // try sends one request to register.
-func (a *applicant) try(ctx context.Context, u client.NewUser) (uint32, error) {
+func (a *applicant) try(ctx context.Context, u loginserver.NewUser) (uint32, error) {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	return a.at.Register(ctx, u)
 }
 
 // complete asks for the values that are missing.
-func (a *applicant) complete(u *client.NewUser) (err error) {
+func (a *applicant) complete(u *loginserver.NewUser) (err error) {
 	if a.terms.Invite && u.Invite == "" {
 		if a.ask == nil {
 			return errors.New("an invite code is needed to register here: give --invite")
@@ -108,7 +108,7 @@ func (a *applicant) complete(u *client.NewUser) (err error) {
 }
 
 // change asks again for a field that the server refused.
-func (a *applicant) change(u *client.NewUser, field string) (err error) {
+func (a *applicant) change(u *loginserver.NewUser, field string) (err error) {
 	switch field {
 	case "user_name":
 		u.Name, err = a.answer("Another name: ")
@@ -167,7 +167,7 @@ func (a *applicant) say(format string, args ...any) { a.ask.Say(fmt.Sprintf(form
 // explain returns an error for the user, which says in clear words why the server
 // refused.
 func (a *applicant) explain(err error) error {
-	var field *client.FieldError
+	var field *loginserver.FieldError
 	name := ""
 	if errors.As(err, &field) {
 		name = field.Field

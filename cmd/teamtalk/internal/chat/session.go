@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"teamtalk/core/client"
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
@@ -90,7 +91,7 @@ func Open(ctx context.Context, o Options, observer Observer, ask Prompter) (*Ses
 	}
 	login := login{opts: o, observer: observer, ask: ask}
 	login.open = func(user, password string) (err error) {
-		opts.Credentials = client.Credentials{
+		opts.Credentials = tcp.Credentials{
 			User: user, Password: password, ClientType: opts.ClientType, Version: "teamtalk-chat/1",
 		}
 		s.Client, err = client.Open(ctx, opts)
@@ -202,10 +203,10 @@ func (s *Session) FindPeer(name string) (client.Peer, error) {
 
 // RefreshGroups asks the server for the user's groups, and puts them into the book.
 func (s *Session) RefreshGroups(ctx context.Context) error {
-	if err := s.Client.RefreshGroups(ctx); err != nil {
+	if err := s.Client.Groups.Refresh(ctx); err != nil {
 		return err
 	}
-	for _, g := range s.Client.Groups() {
+	for _, g := range s.Client.Groups.All() {
 		s.noteGroup(g)
 	}
 	return nil
@@ -215,7 +216,7 @@ func (s *Session) RefreshGroups(ctx context.Context) error {
 func (s *Session) CreateGroup(ctx context.Context, name string, users []uint32) (
 	client.Group, error,
 ) {
-	g, err := s.Client.CreateGroup(ctx, name, "", users)
+	g, err := s.Client.Groups.Create(ctx, name, "", users)
 	if err == nil {
 		s.noteGroup(g)
 	}
@@ -263,7 +264,7 @@ func (s *Session) outdates(e client.Event) bool {
 }
 
 // refusedError explains why a message server refused a login.
-func refusedError(o Options, e *client.LoginError, kind im.Kind) error {
+func refusedError(o Options, e *tcp.LoginError, kind im.Kind) error {
 	text := CleanLine(e.Text)
 	if text == "" {
 		text = e.Code.String()
@@ -283,7 +284,7 @@ func refusedError(o Options, e *client.LoginError, kind im.Kind) error {
 
 // openError explains a login that failed, and says what the user can do about it.
 func openError(o Options, err error) error {
-	var refused *client.LoginError
+	var refused *tcp.LoginError
 	where := "login server " + o.Server
 	if o.MsgServer != "" {
 		where = "message server " + o.MsgServer

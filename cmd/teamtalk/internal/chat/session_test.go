@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"teamtalk/core/client"
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
@@ -24,7 +24,7 @@ func TestRefusedLogin(t *testing.T) {
 		{pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, im.Denied, "用户名/密码错误", wrong, unreachable},
 		{pb.ResultType_REFUSE_REASON_VERSION_TOO_OLD, im.Invalid, "too old", "too old", wrong},
 	} {
-		e := &client.LoginError{Code: c.code, Text: c.text}
+		e := &tcp.LoginError{Code: c.code, Text: c.text}
 		err := openError(Options{User: "alice"}, &im.Error{Kind: c.kind, Msg: "server", Err: e})
 		if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), c.not) ||
 			!strings.Contains(err.Error(), c.text) {

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"teamtalk/core/client"
+	"teamtalk/core/client/transfer"
 )
 
 // uploadLog records the unfinished uploads in a folder, so that the user's next session
@@ -64,7 +64,7 @@ func (l uploadLog) path(task string) string {
 }
 
 // keep records an upload.
-func (l uploadLog) keep(f client.File, path string, info os.FileInfo) error {
+func (l uploadLog) keep(f transfer.File, path string, info os.FileInfo) error {
 	if l.dir == "" {
 		return nil
 	}
@@ -96,7 +96,7 @@ func writeWhole(path string, text []byte) error {
 }
 
 // forget removes the record of an upload.
-func (l uploadLog) forget(f client.File) {
+func (l uploadLog) forget(f transfer.File) {
 	if l.dir != "" {
 		_ = os.Remove(l.path(f.Task)) // the server refuses the upload of a record that remains
 	}
@@ -128,8 +128,8 @@ func (l uploadLog) load() []uploadRecord {
 }
 
 // file returns the file of the upload.
-func (r uploadRecord) file(from uint32) client.File {
-	return client.File{Task: r.Task, From: from, To: r.To, Name: r.Name, Size: r.Size,
+func (r uploadRecord) file(from uint32) transfer.File {
+	return transfer.File{Task: r.Task, From: from, To: r.To, Name: r.Name, Size: r.Size,
 		Addrs: r.Addrs}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -33,85 +32,19 @@ type Options struct {
 	ClientType pb.ClientType
 }
 
-// State is where a client is between connections and logins.
-type State int
-
-const (
-	// Connecting has no login, and tries to get one.
-	Connecting State = iota
-	// Online is logged in, and all requests after login are answered.
-	Online
-	// Syncing is logged in.
-	Syncing
-	// Stopped waits for the user to log in: after a refusal, a kick or an end that the persona
-	// does not recover from.
-	Stopped
-	// Closed is over.
-	Closed
-)
-
-// Stats count what happened to a Client.
-type Stats struct {
-	Dials       int // connections attempted
-	Connections int // connections made
-	Logins      int // login requests sent
-	Refusals    int // logins refused
-	Kicks       int // IMKickUser received
-	Pushed      int // messages delivered
-	Repeated    int // deliveries of a message that was delivered before
-	Disordered  int // deliveries of a message older than one delivered before
-	Resent      int // messages sent again
-	Dropped     int // frames longer than the persona reads
-	LateParts   int // parts of user lists that the persona does not hear
-	ReadAcks    int // read acks sent
-	ReadNotify  int // read notifies received
-	Echoes      int // heartbeats of the server
-}
-
 // Client is one device of one user. Its methods may be called from any goroutine.
 type Client struct {
-	row Persona
-	opt Options
-	ctx context.Context
-	end context.CancelFunc
-	all sync.WaitGroup
+	*device
+	*chats
+	*lists
+	*files
+	*web
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced with every change
-	state    State
+	end      context.CancelFunc
+	all      sync.WaitGroup
 	tap      chan struct{} // the user asks to log in
-	conn     *conn         // nil without one
-	seq      uint16
-	pending  []*request
-	sends    []*Sent
-	chats    map[Peer]*chat
-	users    map[uint32]*pb.UserInfo
-	groups   map[uint32]*pb.GroupInfo
-	files    []*pb.IMFileNotify
-	online   map[uint32]pb.UserStatType
-	refused  *pb.IMLoginRes
-	stats    Stats
-	faults   []string
-	self     *pb.UserInfo
-	times    map[Ask]uint32
-	found    address
-	failing  time.Time // since when connecting fails
-	loginSeq uint16
+	loginSeq uint16        // device.mu guards it
 }
-
-// conn is one connection.
-type conn struct {
-	net.Conn
-	once     sync.Once
-	gone     chan struct{} // closed by close
-	heard    time.Time     // last frame
-	beat     time.Time     // last heartbeat
-	owed     bool          // the echo of that heartbeat
-	ended    bool          // the stream ended, unnoticed
-	loggedIn bool
-}
-
-func (c *conn) close() { c.once.Do(func() { close(c.gone); c.Conn.Close() }) }
 
 // Start starts a client. It connects and logs in by itself. Close ends it.
 func Start(row Persona, opt Options) *Client {
@@ -125,10 +58,14 @@ func Start(row Persona, opt Options) *Client {
 		opt.ClientType = row.Type
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &Client{row: row, opt: opt, ctx: ctx, end: cancel, changed: make(chan struct{}),
-		tap: make(chan struct{}, 1), seq: row.FirstSeq - 1, chats: map[Peer]*chat{},
-		users: map[uint32]*pb.UserInfo{}, groups: map[uint32]*pb.GroupInfo{},
-		online: map[uint32]pb.UserStatType{}, times: map[Ask]uint32{}}
+	d := &device{row: row, opt: opt, ctx: ctx, changed: make(chan struct{}),
+		seq: row.FirstSeq - 1}
+	cs := &chats{device: d, byPeer: map[Peer]*chat{}}
+	l := &lists{device: d, chats: cs, users: map[uint32]*pb.UserInfo{},
+		groups: map[uint32]*pb.GroupInfo{}, online: map[uint32]pb.UserStatType{},
+		times: map[Ask]uint32{}}
+	c := &Client{device: d, chats: cs, lists: l, files: &files{device: d}, web: &web{device: d},
+		end: cancel, tap: make(chan struct{}, 1)}
 	c.all.Go(c.run)
 	c.all.Go(c.watch)
 	return c
@@ -165,100 +102,6 @@ func (c *Client) Drop() {
 	if c.conn != nil {
 		c.conn.close()
 	}
-}
-
-// Await waits until ok, which is called with a consistent client. It reports whether that
-// happened before ctx ended.
-func (c *Client) Await(ctx context.Context, ok func() bool) bool {
-	for {
-		c.mu.Lock()
-		changed := c.changed
-		c.mu.Unlock()
-		if ok() {
-			return true
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ok()
-		}
-	}
-}
-
-// State returns where the client is.
-func (c *Client) State() State {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state
-}
-
-// Addr returns the message server's end of the connection, "" without one. The client may not
-// have noticed that the connection has ended.
-func (c *Client) Addr() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conn == nil {
-		return ""
-	}
-	return c.conn.RemoteAddr().String()
-}
-
-// Persona returns the row that the client interprets.
-func (c *Client) Persona() Persona { return c.row }
-
-// Name returns the persona and the user.
-func (c *Client) Name() string { return c.row.Name + " of " + c.opt.User }
-
-// Self returns the user's id, 0 before the first login.
-func (c *Client) Self() uint32 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.self.GetUserId()
-}
-
-// Stats returns what happened so far.
-func (c *Client) Stats() Stats {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stats
-}
-
-// Faults lists what the real client would have misread or lost.
-func (c *Client) Faults() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]string(nil), c.faults...)
-}
-
-// Refusal returns the last answer to a refused login, nil when there was none.
-func (c *Client) Refusal() *pb.IMLoginRes {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.refused
-}
-
-func (c *Client) fault(format string, args ...any) {
-	c.faults = append(c.faults, fmt.Sprintf(format, args...))
-}
-
-// setState and changes wake Await. The caller holds mu.
-func (c *Client) setState(s State) {
-	if c.state != Closed {
-		c.state = s
-	}
-	c.changes()
-}
-
-func (c *Client) changes() {
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
-func (c *Client) scaled(d time.Duration) time.Duration {
-	if d == AtOnce {
-		return d
-	}
-	return time.Duration(float64(d) * c.opt.Idle)
 }
 
 // ending is why a connection is over.
@@ -454,30 +297,6 @@ func readFrame(in *bufio.Reader) (pdu.Header, []byte, error) {
 
 // writeTimeout bounds a write to a server that does not read.
 const writeTimeout = 10 * time.Second
-
-// write sends a frame. Without a connection, or on one whose end is unnoticed, it is lost, as
-// it is for the real clients. The caller holds mu.
-func (c *Client) write(seq uint16, m pb.Message) {
-	k := c.conn
-	if k == nil {
-		return
-	}
-	if k.ended {
-		if c.row.EndSeen == EndAtWrite {
-			k.close()
-		}
-		return
-	}
-	b, err := pdu.Append(nil, seq, m)
-	if err != nil {
-		c.fault("encode %s: %v", m.Command(), err)
-		return
-	}
-	_ = k.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if _, err := k.Write(b); err != nil && c.row.EndSeen == EndAtOnce {
-		k.close()
-	}
-}
 
 // watch runs the timers.
 func (c *Client) watch() {

@@ -16,17 +16,23 @@ import (
 // segment is how many bytes of a file a client asks for at once.
 const segment = 32 << 10
 
+// files sends and fetches files.
+type files struct {
+	*device
+	notices []*pb.IMFileNotify
+}
+
 // Notices returns the files that the client was told of.
-func (c *Client) Notices() []*pb.IMFileNotify {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.files)
+func (f *files) Notices() []*pb.IMFileNotify {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.notices)
 }
 
 // SendFile uploads a file for a user that may be offline.
-func (c *Client) SendFile(ctx context.Context, to uint32, name string, data []byte) error {
-	self, size := c.Self(), uint32(len(data))
-	m, err := c.Ask(ctx, pb.IMFileReq_builder{FromUserId: &self, ToUserId: &to, FileName: &name,
+func (f *files) SendFile(ctx context.Context, to uint32, name string, data []byte) error {
+	self, size := f.Self(), uint32(len(data))
+	m, err := f.Ask(ctx, pb.IMFileReq_builder{FromUserId: &self, ToUserId: &to, FileName: &name,
 		FileSize: &size, TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum()}.Build(),
 		pb.CmdFileRsp)
 	if err != nil {
@@ -36,7 +42,7 @@ func (c *Client) SendFile(ctx context.Context, to uint32, name string, data []by
 	if rsp.GetResultCode() != 0 || len(rsp.GetIpAddrList()) == 0 {
 		return fmt.Errorf("persona: file refused: code %d", rsp.GetResultCode())
 	}
-	t, err := c.transfer(ctx, rsp.GetTaskId(), rsp.GetIpAddrList()[0],
+	t, err := f.transfer(ctx, rsp.GetTaskId(), rsp.GetIpAddrList()[0],
 		pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD)
 	if err != nil {
 		return err
@@ -45,17 +51,17 @@ func (c *Client) SendFile(ctx context.Context, to uint32, name string, data []by
 	if err := t.upload(data); err != nil {
 		return err
 	}
-	c.Tell(pb.IMFileAddOfflineReq_builder{FromUserId: &self, ToUserId: &to,
+	f.Tell(pb.IMFileAddOfflineReq_builder{FromUserId: &self, ToUserId: &to,
 		TaskId: new(rsp.GetTaskId()), FileName: &name, FileSize: &size}.Build())
 	return nil
 }
 
 // FetchFile downloads a file that waits, and takes it off the list.
-func (c *Client) FetchFile(ctx context.Context, n *pb.IMFileNotify) ([]byte, error) {
+func (f *files) FetchFile(ctx context.Context, n *pb.IMFileNotify) ([]byte, error) {
 	if len(n.GetIpAddrList()) == 0 {
 		return nil, fmt.Errorf("persona: file %s is nowhere", n.GetTaskId())
 	}
-	t, err := c.transfer(ctx, n.GetTaskId(), n.GetIpAddrList()[0],
+	t, err := f.transfer(ctx, n.GetTaskId(), n.GetIpAddrList()[0],
 		pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD)
 	if err != nil {
 		return nil, err
@@ -65,8 +71,8 @@ func (c *Client) FetchFile(ctx context.Context, n *pb.IMFileNotify) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	c.Tell(pb.IMFileDelOfflineReq_builder{FromUserId: new(n.GetFromUserId()),
-		ToUserId: new(c.Self()), TaskId: new(n.GetTaskId())}.Build())
+	f.Tell(pb.IMFileDelOfflineReq_builder{FromUserId: new(n.GetFromUserId()),
+		ToUserId: new(f.Self()), TaskId: new(n.GetTaskId())}.Build())
 	return data, nil
 }
 
@@ -81,7 +87,7 @@ type transfer struct {
 }
 
 // transfer connects and logs in to a task. The end of ctx ends the connection.
-func (c *Client) transfer(ctx context.Context, task string, at *pb.IpAddr,
+func (f *files) transfer(ctx context.Context, task string, at *pb.IpAddr,
 	role pb.ClientFileRole) (*transfer, error) {
 	d := net.Dialer{Timeout: dialTimeout}
 	addr := net.JoinHostPort(at.GetIp(), strconv.Itoa(int(at.GetPort())))
@@ -89,7 +95,7 @@ func (c *Client) transfer(ctx context.Context, task string, at *pb.IpAddr,
 	if err != nil {
 		return nil, err
 	}
-	t := &transfer{Conn: nc, in: bufio.NewReader(nc), task: task, user: c.Self(),
+	t := &transfer{Conn: nc, in: bufio.NewReader(nc), task: task, user: f.Self(),
 		stop: context.AfterFunc(ctx, func() { nc.Close() })}
 	rsp := &pb.IMFileLoginRsp{}
 	err = t.say(pb.IMFileLoginReq_builder{UserId: &t.user, TaskId: &task,

@@ -1,7 +1,6 @@
 package persona
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -17,50 +16,8 @@ type request struct {
 	got  func(pb.Message) // with mu held; nil: nothing
 }
 
-func (c *Client) nextSeq() uint16 {
-	if c.seq >= c.row.LastSeq || c.seq < c.row.FirstSeq-1 {
-		c.seq = c.row.FirstSeq - 1
-	}
-	c.seq++
-	return c.seq
-}
-
-// ask sends a request. got takes the answer. The caller holds mu.
-func (c *Client) ask(m pb.Message, want pb.Command, got func(pb.Message)) *request {
-	r := &request{seq: c.nextSeq(), want: want, got: got}
-	c.pending = append(c.pending, r)
-	c.write(r.seq, m)
-	return r
-}
-
 // ErrNoAnswer says that no answer came.
 var ErrNoAnswer = errors.New("persona: no answer")
-
-// Ask sends a request of the user and returns the answer that the persona takes for it.
-func (c *Client) Ask(ctx context.Context, m pb.Message, want pb.Command) (pb.Message, error) {
-	answer := make(chan pb.Message, 1)
-	c.mu.Lock()
-	c.ask(m, want, func(m pb.Message) { answer <- m })
-	c.mu.Unlock()
-	select {
-	case m := <-answer:
-		return m, nil
-	case <-ctx.Done():
-	}
-	select {
-	case m := <-answer: // both came
-		return m, nil
-	default:
-		return nil, ErrNoAnswer
-	}
-}
-
-// Tell sends a message that has no answer.
-func (c *Client) Tell(m pb.Message) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.write(c.nextSeq(), m)
-}
 
 // frame takes a frame from the server. An error ends the connection.
 func (c *Client) frame(k *conn, h pdu.Header, body []byte) error {
@@ -182,7 +139,7 @@ func (c *Client) pushed(h pdu.Header, m pb.Message) error {
 	case *pb.IMUserStatNotify:
 		c.online[m.GetUserStat().GetUserId()] = m.GetUserStat().GetStatus()
 	case *pb.IMFileNotify:
-		c.files = append(c.files, m)
+		c.notices = append(c.notices, m)
 	case *pb.IMGroupChangeMemberNotify:
 		c.askGroup(m.GetGroupId())
 	}

@@ -61,80 +61,87 @@ type chat struct {
 	pushed uint32 // id of the newest delivery
 }
 
-func (c *Client) chat(p Peer) *chat {
-	if c.chats[p] == nil {
-		c.chats[p] = &chat{}
+// chats holds the conversations and the messages sent.
+type chats struct {
+	*device
+	sends  []*Sent
+	byPeer map[Peer]*chat
+}
+
+func (cs *chats) chat(p Peer) *chat {
+	if cs.byPeer[p] == nil {
+		cs.byPeer[p] = &chat{}
 	}
-	return c.chats[p]
+	return cs.byPeer[p]
 }
 
 // Send sends a message and returns at once.
-func (c *Client) Send(to Peer, t pb.MsgType, data []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := &Sent{To: to, Type: t, Data: string(data), At: time.Now(), seq: c.nextSeq()}
-	c.sends = append(c.sends, s)
-	c.transmit(s)
+func (cs *chats) Send(to Peer, t pb.MsgType, data []byte) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	s := &Sent{To: to, Type: t, Data: string(data), At: time.Now(), seq: cs.nextSeq()}
+	cs.sends = append(cs.sends, s)
+	cs.transmit(s)
 }
 
 // Text sends a text, enciphered or not by the caller.
-func (c *Client) Text(to Peer, body []byte) {
+func (cs *chats) Text(to Peer, body []byte) {
 	t := pb.MsgType_MSG_TYPE_SINGLE_TEXT
 	if to.Group {
 		t = pb.MsgType_MSG_TYPE_GROUP_TEXT
 	}
-	c.Send(to, t, body)
+	cs.Send(to, t, body)
 }
 
-func (c *Client) transmit(s *Sent) {
-	c.pending = append(c.pending, &request{seq: s.seq, want: pb.CmdMsgDataAck,
-		got: func(m pb.Message) { c.acked(s, m.(*pb.IMMsgDataAck).GetMsgId()) }})
-	s.via = c.conn
-	c.write(s.seq, &pb.MsgData{FromUserID: c.self.GetUserId(), ToSessionID: s.To.ID,
-		CreateTime: uint32(time.Now().Add(c.opt.ClockAhead).Unix()),
+func (cs *chats) transmit(s *Sent) {
+	cs.pending = append(cs.pending, &request{seq: s.seq, want: pb.CmdMsgDataAck,
+		got: func(m pb.Message) { cs.acked(s, m.(*pb.IMMsgDataAck).GetMsgId()) }})
+	s.via = cs.conn
+	cs.write(s.seq, &pb.MsgData{FromUserID: cs.self.GetUserId(), ToSessionID: s.To.ID,
+		CreateTime: uint32(time.Now().Add(cs.opt.ClockAhead).Unix()),
 		Type:       s.Type, Data: []byte(s.Data)})
 }
 
-func (c *Client) acked(s *Sent, id uint32) {
+func (cs *chats) acked(s *Sent, id uint32) {
 	if s.ID != 0 {
 		if s.ID != id {
-			c.fault("one message acked with the ids %d and %d", s.ID, id)
+			cs.fault("one message acked with the ids %d and %d", s.ID, id)
 		}
 		return
 	}
 	s.ID, s.Took = id, time.Since(s.At)
-	ch := c.chat(s.To)
+	ch := cs.chat(s.To)
 	if ch.index(id) < 0 {
-		ch.insert(Shown{ID: id, From: c.self.GetUserId(), Type: s.Type, Data: s.Data})
+		ch.insert(Shown{ID: id, From: cs.self.GetUserId(), Type: s.Type, Data: s.Data})
 	}
 }
 
 // resend repeats, or gives up, what has no ack.
-func (c *Client) resend(now time.Time) {
-	again := time.Duration(float64(c.row.Resend) * c.opt.Resend)
-	for _, s := range c.sends {
+func (cs *chats) resend(now time.Time) {
+	again := time.Duration(float64(cs.row.Resend) * cs.opt.Resend)
+	for _, s := range cs.sends {
 		age := now.Sub(s.At)
 		switch {
 		case s.ID != 0 || s.Failed:
 		case again > 0 && age >= again && !s.Resent:
 			s.Resent = true
-			c.stats.Resent++
-			c.transmit(s)
-		case c.row.Fail > 0 && age >= c.row.Fail:
+			cs.stats.Resent++
+			cs.transmit(s)
+		case cs.row.Fail > 0 && age >= cs.row.Fail:
 			s.Failed = true
-			c.changes()
+			cs.changes()
 		}
 	}
 }
 
 // Sends returns copies of all messages that were sent.
-func (c *Client) Sends() []Sent {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	all := make([]Sent, len(c.sends))
-	for i, s := range c.sends {
+func (cs *chats) Sends() []Sent {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	all := make([]Sent, len(cs.sends))
+	for i, s := range cs.sends {
 		all[i] = *s
-		all[i].Gone = s.via == nil || s.via != c.conn
+		all[i].Gone = s.via == nil || s.via != cs.conn
 	}
 	return all
 }
@@ -151,8 +158,8 @@ func (ch *chat) insert(s Shown) {
 }
 
 // received shows a delivery and answers it.
-func (c *Client) received(m *pb.MsgData) {
-	self := c.self.GetUserId()
+func (cs *chats) received(m *pb.MsgData) {
+	self := cs.self.GetUserId()
 	p := Peer{ID: m.FromUserID}
 	switch {
 	case m.Type.IsGroup():
@@ -160,51 +167,51 @@ func (c *Client) received(m *pb.MsgData) {
 	case m.FromUserID == self:
 		p.ID = m.ToSessionID
 	}
-	ch := c.chat(p)
-	c.stats.Pushed++
+	ch := cs.chat(p)
+	cs.stats.Pushed++
 	s := Shown{ID: m.MsgID, From: m.FromUserID, Type: m.Type, Data: string(m.Data), Pushed: true}
-	c.show(ch, s)
+	cs.show(ch, s)
 	if m.FromUserID != self && !ch.open {
 		ch.unread++
 	}
-	c.receipt(p, ch, m)
+	cs.receipt(p, ch, m)
 	if ch.open && m.FromUserID != self {
-		c.readAck(p, m.MsgID)
+		cs.readAck(p, m.MsgID)
 	}
 }
 
 // show adds a delivery to the screen, and counts what should not have come.
-func (c *Client) show(ch *chat, s Shown) {
+func (cs *chats) show(ch *chat, s Shown) {
 	i := ch.index(s.ID)
 	if i < 0 {
 		if s.ID < ch.pushed {
-			c.stats.Disordered++
+			cs.stats.Disordered++
 		}
 		ch.pushed = max(ch.pushed, s.ID)
 		ch.insert(s)
 		return
 	}
-	if !ch.shown[i].Pushed && ch.shown[i].From != c.self.GetUserId() {
+	if !ch.shown[i].Pushed && ch.shown[i].From != cs.self.GetUserId() {
 		ch.shown[i].Pushed = true // from a list, which overlaps: merged by id
 		return
 	}
-	c.stats.Repeated++
-	once := c.row.Repeated == DroppedByID || c.row.Repeated == DroppedWhileOpen && ch.open
+	cs.stats.Repeated++
+	once := cs.row.Repeated == DroppedByID || cs.row.Repeated == DroppedWhileOpen && ch.open
 	if !once {
 		ch.insert(s)
 	}
 }
 
 // receipt sends the ack of a delivery in the persona's form.
-func (c *Client) receipt(p Peer, ch *chat, m *pb.MsgData) {
-	self := c.self.GetUserId()
-	form := c.row.Single
+func (cs *chats) receipt(p Peer, ch *chat, m *pb.MsgData) {
+	self := cs.self.GetUserId()
+	form := cs.row.Single
 	switch {
 	case p.Group:
-		form = c.row.Group
+		form = cs.row.Group
 	case m.FromUserID == self:
-		form = c.row.Own
-	case c.row.OpenReadOnly && ch.open:
+		form = cs.row.Own
+	case cs.row.OpenReadOnly && ch.open:
 		form = NoReceipt
 	}
 	user, session := uint32(0), p.ID
@@ -216,33 +223,33 @@ func (c *Client) receipt(p Peer, ch *chat, m *pb.MsgData) {
 	case RightReceipt:
 		user = self
 	}
-	c.write(c.nextSeq(), pb.IMMsgDataAck_builder{UserId: &user, SessionId: &session,
+	cs.write(cs.nextSeq(), pb.IMMsgDataAck_builder{UserId: &user, SessionId: &session,
 		MsgId: &m.MsgID, SessionType: p.sessionType().Enum()}.Build())
 }
 
-func (c *Client) readAck(p Peer, id uint32) {
-	ch := c.chat(p)
+func (cs *chats) readAck(p Peer, id uint32) {
+	ch := cs.chat(p)
 	ch.unread, ch.read = 0, max(ch.read, id)
-	c.stats.ReadAcks++
-	c.write(c.nextSeq(), pb.IMMsgDataReadAck_builder{UserId: new(c.self.GetUserId()),
+	cs.stats.ReadAcks++
+	cs.write(cs.nextSeq(), pb.IMMsgDataReadAck_builder{UserId: new(cs.self.GetUserId()),
 		SessionId: &p.ID, MsgId: &id, SessionType: p.sessionType().Enum()}.Build())
 }
 
 // readElsewhere takes the notify that another device of the user read a conversation.
-func (c *Client) readElsewhere(m *pb.IMMsgDataReadNotify) {
-	c.stats.ReadNotify++
+func (cs *chats) readElsewhere(m *pb.IMMsgDataReadNotify) {
+	cs.stats.ReadNotify++
 	p := peerOf(m.GetSessionType(), m.GetSessionId())
-	ch := c.chat(p)
+	ch := cs.chat(p)
 	news := m.GetMsgId() > ch.read
 	ch.read, ch.unread = max(ch.read, m.GetMsgId()), 0
-	if c.row.ReadNotify == NotifyAcked || c.row.ReadNotify == NotifyAckedOnce && news {
-		c.readAck(p, m.GetMsgId())
+	if cs.row.ReadNotify == NotifyAcked || cs.row.ReadNotify == NotifyAckedOnce && news {
+		cs.readAck(p, m.GetMsgId())
 	}
 }
 
 // listed shows what a list has and the screen has not.
-func (c *Client) listed(p Peer, m *pb.IMGetMsgListRsp) {
-	ch := c.chat(p)
+func (cs *chats) listed(p Peer, m *pb.IMGetMsgListRsp) {
+	ch := cs.chat(p)
 	for _, i := range m.GetMsgList() {
 		if ch.index(i.GetMsgId()) < 0 {
 			ch.insert(Shown{ID: i.GetMsgId(), From: i.GetFromSessionId(), Type: i.GetMsgType(),
@@ -253,40 +260,40 @@ func (c *Client) listed(p Peer, m *pb.IMGetMsgListRsp) {
 
 // Open opens a conversation and marks it as read. Messages that come are read at once until
 // CloseChat.
-func (c *Client) Open(p Peer) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ch := c.chat(p)
+func (cs *chats) Open(p Peer) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	ch := cs.chat(p)
 	ch.open = true
 	if n := len(ch.shown); n > 0 {
-		c.readAck(p, ch.shown[n-1].ID)
+		cs.readAck(p, ch.shown[n-1].ID)
 	}
 }
 
 // CloseChat closes a conversation.
-func (c *Client) CloseChat(p Peer) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.chat(p).open = false
+func (cs *chats) CloseChat(p Peer) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.chat(p).open = false
 }
 
 // historyPage is how many messages History asks for at a time.
 const historyPage = 100
 
 // History scrolls back through a conversation to its begin: afterwards the screen has all of it.
-func (c *Client) History(ctx context.Context, p Peer) error {
-	latest := pb.IMGetLatestMsgIdReq_builder{UserId: new(c.Self()),
+func (cs *chats) History(ctx context.Context, p Peer) error {
+	latest := pb.IMGetLatestMsgIdReq_builder{UserId: new(cs.Self()),
 		SessionType: p.sessionType().Enum(), SessionId: &p.ID}.Build()
-	m, err := c.Ask(ctx, latest, pb.CmdGetLatestMsgIdRsp)
+	m, err := cs.Ask(ctx, latest, pb.CmdGetLatestMsgIdRsp)
 	if err != nil {
 		return err
 	}
 	begin := m.(*pb.IMGetLatestMsgIdRsp).GetLatestMsgId()
 	for begin > 0 {
 		page := make(chan *pb.IMGetMsgListRsp, 1)
-		c.mu.Lock()
-		c.fetch(p, begin, historyPage, 0, func(m *pb.IMGetMsgListRsp) { page <- m })
-		c.mu.Unlock()
+		cs.mu.Lock()
+		cs.fetch(p, begin, historyPage, 0, func(m *pb.IMGetMsgListRsp) { page <- m })
+		cs.mu.Unlock()
 		select {
 		case m := <-page:
 			list := m.GetMsgList()
@@ -302,15 +309,34 @@ func (c *Client) History(ctx context.Context, p Peer) error {
 }
 
 // Shown returns the screen of a conversation, oldest message first.
-func (c *Client) Shown(p Peer) []Shown {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.chat(p).shown)
+func (cs *chats) Shown(p Peer) []Shown {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return slices.Clone(cs.chat(p).shown)
 }
 
 // Unread returns how many messages the client counts as unread.
-func (c *Client) Unread(p Peer) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.chat(p).unread
+func (cs *chats) Unread(p Peer) int {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return cs.chat(p).unread
+}
+
+// fetch asks for count messages up to begin, and shows those that are not shown yet.
+func (cs *chats) fetch(p Peer, begin, count uint32, seq uint16, done func(*pb.IMGetMsgListRsp)) {
+	req := pb.IMGetMsgListReq_builder{UserId: new(cs.self.GetUserId()),
+		SessionType: p.sessionType().Enum(), SessionId: &p.ID,
+		MsgIdBegin: &begin, MsgCnt: &count}.Build()
+	if seq == 0 {
+		seq = cs.nextSeq()
+	}
+	cs.pending = append(cs.pending, &request{seq: seq, want: pb.CmdGetMsgListRsp, peer: &p,
+		got: func(m pb.Message) {
+			list := m.(*pb.IMGetMsgListRsp)
+			cs.listed(p, list)
+			if done != nil {
+				done(list)
+			}
+		}})
+	cs.write(seq, req)
 }

@@ -31,16 +31,23 @@ var httpClient = &http.Client{Timeout: dialTimeout,
 // maxHTTP bounds an answer, in bytes.
 const maxHTTP = 16 << 20
 
+// web calls login_server and the picture server.
+type web struct {
+	*device
+	found   address
+	failing time.Time // since when connecting fails
+}
+
 // address returns where the message server is: known, or asked of login_server.
-func (c *Client) address() (string, error) {
-	c.mu.Lock()
-	known, first := c.found, c.found.Port == ""
-	ask := first || c.row.AskServer ||
-		c.row.AskAfter > 0 && !c.failing.IsZero() &&
-			time.Since(c.failing) >= c.scaled(c.row.AskAfter)
-	c.mu.Unlock()
+func (w *web) address() (string, error) {
+	w.mu.Lock()
+	known, first := w.found, w.found.Port == ""
+	ask := first || w.row.AskServer ||
+		w.row.AskAfter > 0 && !w.failing.IsZero() &&
+			time.Since(w.failing) >= w.scaled(w.row.AskAfter)
+	w.mu.Unlock()
 	if ask {
-		body, err := c.fetchHTTP(strings.TrimSuffix(c.opt.Server, "/")+"/msg_server", true)
+		body, err := w.fetchHTTP(strings.TrimSuffix(w.opt.Server, "/")+"/msg_server", true)
 		if err != nil {
 			return "", err
 		}
@@ -48,38 +55,38 @@ func (c *Client) address() (string, error) {
 		if err := json.Unmarshal(body, &known); err != nil || known.Code != 0 {
 			return "", fmt.Errorf("persona: login_server answered %q: %w", body, err)
 		}
-		c.mu.Lock()
-		c.found = known
-		c.mu.Unlock()
-		if first && c.opt.Addr != "" {
-			return c.placed()
+		w.mu.Lock()
+		w.found = known
+		w.mu.Unlock()
+		if first && w.opt.Addr != "" {
+			return w.placed()
 		}
 	}
 	return net.JoinHostPort(known.PriorIP, known.Port), nil
 }
 
 // placed replaces the first address by that of Options.
-func (c *Client) placed() (string, error) {
-	host, port, err := net.SplitHostPort(c.opt.Addr)
+func (w *web) placed() (string, error) {
+	host, port, err := net.SplitHostPort(w.opt.Addr)
 	if err != nil {
 		return "", err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.found.PriorIP, c.found.Port = host, port
-	return c.opt.Addr, nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.found.PriorIP, w.found.Port = host, port
+	return w.opt.Addr, nil
 }
 
 // fetchHTTP gets a URL. An answer of the wrong type is a fault where the persona cannot read it.
-func (c *Client) fetchHTTP(url string, parsed bool) ([]byte, error) {
+func (w *web) fetchHTTP(url string, parsed bool) ([]byte, error) {
 	rsp, err := httpClient.Get(url)
 	if err != nil {
 		return nil, err
 	}
-	return c.readHTTP(url, rsp, parsed)
+	return w.readHTTP(url, rsp, parsed)
 }
 
-func (c *Client) readHTTP(url string, rsp *http.Response, parsed bool) ([]byte, error) {
+func (w *web) readHTTP(url string, rsp *http.Response, parsed bool) ([]byte, error) {
 	defer rsp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(rsp.Body, maxHTTP))
 	if err != nil {
@@ -89,40 +96,40 @@ func (c *Client) readHTTP(url string, rsp *http.Response, parsed bool) ([]byte, 
 		return nil, fmt.Errorf("persona: %s: status %d", url, rsp.StatusCode)
 	}
 	kind := rsp.Header.Get("Content-Type")
-	if parsed && c.row.NeedsHTML && !strings.HasPrefix(kind, "text/html") {
-		c.mu.Lock()
-		c.fault("%s is %s, and not text/html", url, kind)
-		c.mu.Unlock()
+	if parsed && w.row.NeedsHTML && !strings.HasPrefix(kind, "text/html") {
+		w.mu.Lock()
+		w.fault("%s is %s, and not text/html", url, kind)
+		w.mu.Unlock()
 		return nil, fmt.Errorf("persona: %s has the type %s", url, kind)
 	}
 	return body, nil
 }
 
 // Upload uploads a picture and returns the URL that the persona shows and sends.
-func (c *Client) Upload(name string, picture []byte) (string, error) {
-	c.mu.Lock()
-	base := c.found.MSFS
-	c.mu.Unlock()
+func (w *web) Upload(name string, picture []byte) (string, error) {
+	w.mu.Lock()
+	base := w.found.MSFS
+	w.mu.Unlock()
 	var form bytes.Buffer
-	w := multipart.NewWriter(&form)
-	part, err := w.CreateFormFile("image", name)
+	mw := multipart.NewWriter(&form)
+	part, err := mw.CreateFormFile("image", name)
 	if err != nil {
 		return "", err
 	}
 	if _, err := part.Write(picture); err != nil {
 		return "", err
 	}
-	if err := w.Close(); err != nil {
+	if err := mw.Close(); err != nil {
 		return "", err
 	}
-	url := base + c.row.UploadPath
-	rsp, err := httpClient.Post(url, w.FormDataContentType(), &form)
+	url := base + w.row.UploadPath
+	rsp, err := httpClient.Post(url, mw.FormDataContentType(), &form)
 	if err != nil {
-		return "", fmt.Errorf("persona: upload: %w", err)
+		return "", fmt.Errorf("persona: upload: %mw", err)
 	}
-	body, err := c.readHTTP(url, rsp, true)
+	body, err := w.readHTTP(url, rsp, true)
 	if err != nil {
-		return "", fmt.Errorf("persona: upload: %w", err)
+		return "", fmt.Errorf("persona: upload: %mw", err)
 	}
 	var stored struct {
 		Code int    `json:"error_code"`
@@ -130,21 +137,21 @@ func (c *Client) Upload(name string, picture []byte) (string, error) {
 		URL  string `json:"url"`
 	}
 	if err := json.Unmarshal(body, &stored); err != nil || stored.Code != 0 {
-		return "", fmt.Errorf("persona: upload answered %q: %w", body, err)
+		return "", fmt.Errorf("persona: upload answered %q: %mw", body, err)
 	}
-	if c.row.PicturePath {
+	if w.row.PicturePath {
 		return base + stored.Path, nil
 	}
 	return stored.URL, nil
 }
 
 // Picture fetches a picture of a message and returns its bytes.
-func (c *Client) Picture(url string) ([]byte, error) { return c.fetchHTTP(url, false) }
+func (w *web) Picture(url string) ([]byte, error) { return w.fetchHTTP(url, false) }
 
 // Avatar fetches an avatar in each form that the persona uses and checks that each is a picture.
-func (c *Client) Avatar(url string) error {
-	for _, form := range c.row.Avatars {
-		body, err := c.fetchHTTP(url+form, false)
+func (w *web) Avatar(url string) error {
+	for _, form := range w.row.Avatars {
+		body, err := w.fetchHTTP(url+form, false)
 		if err != nil {
 			return err
 		}

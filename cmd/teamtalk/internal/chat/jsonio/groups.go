@@ -198,7 +198,7 @@ func (f *Frontend) changeGroup(ctx context.Context, cmd Command) error {
 	}
 	e := f.peerEvent(p)
 	var change im.MemberChange
-	change, err = f.s.Client.ChangeMembers(ctx, p.ID, t, users)
+	change, err = f.s.Client.Groups.ChangeMembers(ctx, p.ID, t, users)
 	if t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD {
 		e.Added = f.logins(change.Changed)
 	} else {
@@ -213,7 +213,7 @@ func (f *Frontend) mute(ctx context.Context, cmd Command) error {
 	if err != nil {
 		return err
 	}
-	return f.done(cmd, f.peerEvent(p), f.s.Client.ShieldGroup(ctx, p.ID, cmd.Cmd == "mute"))
+	return f.done(cmd, f.peerEvent(p), f.s.Client.Groups.Shield(ctx, p.ID, cmd.Cmd == "mute"))
 }
 
 // removeSession removes a conversation from the list.

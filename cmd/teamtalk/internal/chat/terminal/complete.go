@@ -5,7 +5,7 @@ import (
 )
 
 // completer completes the names of commands, users and groups.
-type completer struct{ f *Frontend }
+type completer struct{ *commands }
 
 // Do implements readline.AutoCompleter.
 func (c completer) Do(line []rune, pos int) ([][]rune, int) {
@@ -16,7 +16,7 @@ func (c completer) Do(line []rune, pos int) ([][]rune, int) {
 		if !takesName(strings.TrimPrefix(name, "/")) {
 			return nil, 0
 		}
-		word, choices = lastWord(arg), c.f.nameChoices(name, arg)
+		word, choices = lastWord(arg), c.nameChoices(name, arg)
 	} else if strings.HasPrefix(typed, "/") {
 		choices = commandNames()
 	}
@@ -48,16 +48,16 @@ func lastWord(arg string) string {
 }
 
 // nameChoices returns the names that may end the argument of a command.
-func (f *Frontend) nameChoices(command, arg string) []string {
+func (cm *commands) nameChoices(command, arg string) []string {
 	c, _ := findCommand(strings.ToLower(strings.TrimPrefix(command, "/")))
 	var choices []string
 	if c.name() == "group" && !strings.Contains(arg, " ") {
 		return []string{"create", "add", "remove", "leave", "show"}
 	}
 	if c.name() != "mute" && c.name() != "unmute" {
-		choices = f.s.Book.Names()
+		choices = cm.s.Book.Names()
 	}
-	choices = append(choices, f.s.Book.GroupNames()...)
+	choices = append(choices, cm.s.Book.GroupNames()...)
 	for i, name := range choices {
 		choices[i] = quoteWord(name, strings.Contains(lastWord(arg), "\""))
 	}

@@ -11,58 +11,58 @@ import (
 )
 
 // Event shows an event of the client.
-func (f *Frontend) Event(e client.Event) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (v *view) Event(e client.Event) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	switch e := e.(type) {
 	case client.Connected:
 		if e.Again {
-			f.offline = false
-			f.say("connected again")
-			f.setPrompt()
-			go f.reload()
+			v.offline = false
+			v.say("connected again")
+			v.setPrompt()
+			go v.reload()
 		}
 	case client.Ready:
 		if !e.Again {
-			f.sayUnread()
+			v.sayUnread()
 		}
 	case client.Disconnected:
-		f.offline = true
-		f.say("connection lost; connecting again …")
-		f.setPrompt()
+		v.offline = true
+		v.say("connection lost; connecting again …")
+		v.setPrompt()
 	case client.Received:
-		f.received(e)
+		v.received(e)
 	case client.Skipped:
-		f.say("more was missed with " + f.s.Book.PeerName(e.Peer) + ": /history shows the rest")
+		v.say("more was missed with " + v.s.Book.PeerName(e.Peer) + ": /history shows the rest")
 	case client.Acked:
-		f.acked(e)
+		v.acked(e)
 	case client.Resent:
-		if l, ok := f.sent[e.ID]; ok && e.Attempt == 2 {
-			f.say("no answer yet to " + snippet(l.text) + "; trying again")
+		if l, ok := v.sent[e.ID]; ok && e.Attempt == 2 {
+			v.say("no answer yet to " + snippet(l.text) + "; trying again")
 		}
 	case client.SendFailed:
-		f.sendFailed(e)
+		v.sendFailed(e)
 	case client.Presence:
-		f.presence()
+		v.presence()
 	case client.Kicked:
-		f.over = errors.New("logged out: " + kickReason(e))
+		v.over = errors.New("logged out: " + kickReason(e))
 	case client.Refused:
-		f.over = fmt.Errorf("logged out: %s", chat.CleanLine(e.Err.Error()))
+		v.over = fmt.Errorf("logged out: %s", chat.CleanLine(e.Err.Error()))
 	default:
-		f.happened(e)
+		v.happened(e)
 	}
 }
 
 // presence shows that the other user of the open conversation went online or offline.
-// f.mu is held.
-func (f *Frontend) presence() {
-	if f.peer == nil || f.peer.Group || f.there == f.s.Book.IsOnline(f.peer.ID) {
+// v.mu is held.
+func (v *view) presence() {
+	if v.peer == nil || v.peer.Group || v.there == v.s.Book.IsOnline(v.peer.ID) {
 		return
 	}
-	f.there = !f.there
-	f.writing = f.writing && f.there
-	f.setPrompt()
-	f.say(f.s.Book.Name(f.peer.ID) + " is " + chat.OnlineWord(f.there))
+	v.there = !v.there
+	v.writing = v.writing && v.there
+	v.setPrompt()
+	v.say(v.s.Book.Name(v.peer.ID) + " is " + chat.OnlineWord(v.there))
 }
 
 // kickReason explains why the server ended the session. The protocol has no reason for a
@@ -84,65 +84,88 @@ func snippet(s string) string {
 }
 
 // received shows a message. While the history is being loaded, it keeps the message,
-// which belongs behind the history. f.mu is held.
-func (f *Frontend) received(e client.Received) {
-	if !e.Peer.Group && !f.s.Book.Knows(e.Peer.ID) {
-		go f.reload() // the sender is a new user
+// which belongs behind the history. v.mu is held.
+func (v *view) received(e client.Received) {
+	if !e.Peer.Group && !v.s.Book.Knows(e.Peer.ID) {
+		go v.reload() // the sender is a new user
 	}
-	open := f.peer != nil && *f.peer == e.Peer
-	if open && f.opening {
-		f.loading = append(f.loading, e)
+	open := v.peer != nil && *v.peer == e.Peer
+	if open && v.opening {
+		v.loading = append(v.loading, e)
 		return
 	}
-	if open && e.Message.ID <= f.shown && e.Message.ID >= f.oldest && f.oldest > 0 {
+	if open && e.Message.ID <= v.shown && e.Message.ID >= v.oldest && v.oldest > 0 {
 		return // shown with the history
 	}
-	if open && f.writing {
-		f.writing = false
-		f.setPrompt()
+	if open && v.writing {
+		v.writing = false
+		v.setPrompt()
 	}
-	f.message(e.Peer, e.Message)
+	v.message(e.Peer, e.Message)
 	if open {
-		f.shown = max(f.shown, e.Message.ID)
-		f.s.MarkRead(e.Peer, e.Message.ID)
+		v.shown = max(v.shown, e.Message.ID)
+		v.s.MarkRead(e.Peer, e.Message.ID)
 	}
 }
 
 // acked changes the mark of a message, or writes a notice when the message has scrolled
-// off the screen. f.mu is held.
-func (f *Frontend) acked(e client.Acked) {
-	l, ok := f.sent[e.ID]
+// off the screen. v.mu is held.
+func (v *view) acked(e client.Acked) {
+	l, ok := v.sent[e.ID]
 	if !ok {
 		return
 	}
-	delete(f.sent, e.ID)
-	if f.peer != nil && *f.peer == e.Peer {
-		f.shown = max(f.shown, e.MsgID)
+	delete(v.sent, e.ID)
+	if v.peer != nil && *v.peer == e.Peer {
+		v.shown = max(v.shown, e.MsgID)
 	}
-	if !f.mark(l.row, markColumn, green, markStored) {
-		f.say(markStored + " " + snippet(l.text))
+	if !v.mark(l.row, markColumn, green, markStored) {
+		v.say(markStored + " " + snippet(l.text))
 	}
 }
 
-// sendFailed shows that a message was not sent. f.mu is held.
-func (f *Frontend) sendFailed(e client.SendFailed) {
-	l, ok := f.sent[e.ID]
+// sendFailed shows that a message was not sent. v.mu is held.
+func (v *view) sendFailed(e client.SendFailed) {
+	l, ok := v.sent[e.ID]
 	if !ok {
 		return
 	}
-	delete(f.sent, e.ID)
-	f.keep(failedText{peer: l.peer, text: l.text, sound: l.sound, seconds: l.seconds})
-	f.mark(l.row, markColumn, red, markFailed)
-	f.complain(fmt.Sprintf("not sent to %s: %s: %v (/retry tries again)", f.s.Book.PeerName(e.Peer),
+	delete(v.sent, e.ID)
+	v.keep(failedText{peer: l.peer, text: l.text, sound: l.sound, seconds: l.seconds})
+	v.mark(l.row, markColumn, red, markFailed)
+	v.complain(fmt.Sprintf("not sent to %s: %s: %v (/retry tries again)", v.s.Book.PeerName(e.Peer),
 		snippet(l.text), e.Err))
 }
 
 // reload loads the book again.
-func (f *Frontend) reload() {
-	ctx, cancel := context.WithTimeout(f.ctx, 10*time.Second)
+func (v *view) reload() {
+	ctx, cancel := context.WithTimeout(v.ctx, 10*time.Second)
 	defer cancel()
-	_ = f.s.Book.Load(ctx, f.s.Client) // after an error the old entries are good enough
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.presence()
+	_ = v.s.Book.Load(ctx, v.s.Client) // after an error the old entries are good enough
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.presence()
+}
+
+// happened shows an event about groups and users. v.mu is held.
+func (v *view) happened(e client.Event) {
+	switch e := e.(type) {
+	case client.GroupChanged:
+		v.say(chat.GroupNews(v.s.Book, e))
+		if v.peer != nil && *v.peer == (client.Peer{ID: e.Group.ID,
+			Group: true}) && !e.Group.Has(v.s.Book.SelfID()) {
+			v.peer, v.shown, v.oldest = nil, 0, 0
+		}
+		v.setPrompt()
+	case client.SessionRemoved:
+		v.say(v.s.Book.PeerName(e.Peer) + " was removed from the list on another device")
+	case client.SignChanged:
+		if v.peer != nil && *v.peer == (client.Peer{ID: e.User}) {
+			v.say(v.s.Book.Name(e.User) + " · " + chat.CleanLine(e.Text))
+		}
+	case client.PCLogin:
+		v.say("your pc client is " + chat.OnlineWord(e.Online))
+	case client.Typing:
+		v.othersTyping(e)
+	}
 }

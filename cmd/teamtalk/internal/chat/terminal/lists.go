@@ -11,10 +11,10 @@ import (
 )
 
 // list lists the conversations.
-func (f *Frontend) list(string) {
-	talks := f.s.Book.Talks()
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (cm *commands) list(string) {
+	talks := cm.s.Book.Talks()
+	cm.mu.Lock()
+	defer cm.mu.Unlock()
 	const most = 50
 	for _, t := range talks[:min(most, len(talks))] {
 		mark, color := " ", dim
@@ -34,67 +34,67 @@ func (f *Frontend) list(string) {
 		if t.Unread > 0 {
 			line += fmt.Sprintf("  %d unread", t.Unread)
 		}
-		f.print("  " + f.paint(color, mark) + " " + runewidth.Truncate(line, f.columns()-5, "…"))
+		cm.print("  " + cm.paint(color, mark) + " " + runewidth.Truncate(line, cm.columns()-5, "…"))
 	}
 	switch {
 	case len(talks) == 0:
-		f.say("no conversation yet: /to NAME opens one")
+		cm.say("no conversation yet: /to NAME opens one")
 	case len(talks) > most:
-		f.say(fmt.Sprintf("and %d more", len(talks)-most))
+		cm.say(fmt.Sprintf("and %d more", len(talks)-most))
 	}
 }
 
 // departs lists the tree of departments.
-func (f *Frontend) departs(arg string) {
-	if f.s.Client.Online() {
-		f.reload()
-		ctx, cancel := f.asking()
-		err := f.s.Book.LoadDeparts(ctx, f.s.Client)
+func (cm *commands) departs(arg string) {
+	if cm.s.Client.Online() {
+		cm.reload()
+		ctx, cancel := cm.asking()
+		err := cm.s.Book.LoadDeparts(ctx, cm.s.Client)
 		cancel()
 		if err != nil {
-			f.report(fmt.Errorf("no departments: %w", err))
+			cm.report(fmt.Errorf("no departments: %w", err))
 			return
 		}
 	}
-	nodes := f.s.Book.Departs(arg)
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	nodes := cm.s.Book.Departs(arg)
+	cm.mu.Lock()
+	defer cm.mu.Unlock()
 	const most = 300
 	for _, n := range nodes[:min(most, len(nodes))] {
-		f.print(f.departLine(n))
+		cm.print(cm.departLine(n))
 	}
 	switch {
 	case len(nodes) == 0 && arg != "":
-		f.say("no department has a name with " + snippet(arg))
+		cm.say("no department has a name with " + snippet(arg))
 	case len(nodes) == 0:
-		f.say("there are no departments")
+		cm.say("there are no departments")
 	case len(nodes) > most:
-		f.say(fmt.Sprintf("and %d more lines: /departs TEXT shows a part", len(nodes)-most))
+		cm.say(fmt.Sprintf("and %d more lines: /departs TEXT shows a part", len(nodes)-most))
 	}
 }
 
-// departLine returns a line of the tree. f.mu is held.
-func (f *Frontend) departLine(n chat.DepartNode) string {
+// departLine returns a line of the tree. cm.mu is held.
+func (cm *commands) departLine(n chat.DepartNode) string {
 	pad := strings.Repeat("  ", min(n.Depth, 10)+1)
-	room := max(f.columns()-len(pad)-3, 4)
+	room := max(cm.columns()-len(pad)-3, 4)
 	if n.User == nil {
 		name := chat.CleanLine(n.Depart.Name)
 		if n.Depart.ID == 0 {
 			name = "in no department"
 		}
-		return pad + f.paint(bold, runewidth.Truncate(fmt.Sprintf("%s  %d of %d online", name, n.On,
-			n.People), room, "…"))
+		line := fmt.Sprintf("%s  %d of %d online", name, n.On, n.People)
+		return pad + cm.paint(bold, runewidth.Truncate(line, room, "…"))
 	}
 	mark, color := "○", dim
 	if n.User.Online {
 		mark, color = "●", green
 	}
-	line := f.s.Book.PlainName(n.User.ID)
+	line := cm.s.Book.PlainName(n.User.ID)
 	if nick := chat.CleanLine(n.User.Nick); nick != line && nick != "" {
 		line += "  " + nick
 	}
 	if sign := chat.CleanLine(n.User.SignInfo); sign != "" {
 		line += " · " + sign
 	}
-	return pad + f.paint(color, mark) + " " + runewidth.Truncate(line, room, "…")
+	return pad + cm.paint(color, mark) + " " + runewidth.Truncate(line, room, "…")
 }

@@ -8,14 +8,12 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/ergochat/readline"
 	"golang.org/x/term"
 
 	"teamtalk/cmd/teamtalk/internal/chat"
-	"teamtalk/core/client"
 )
 
 // Options describe the frontend.
@@ -26,84 +24,32 @@ type Options struct {
 	Timeout time.Duration // for unacknowledged messages at the end
 }
 
-// Frontend is a session at a terminal.
+// Frontend is a session at a terminal: it reads the lines that the user types.
 //
 // Two goroutines draw: the client's writes events, and the reader's handles the line that
 // the user types. The screen's lock separates them. The reader holds it from Enter until
 // the line is handled, so that no event is written between a line and its effect.
 type Frontend struct {
-	in, out *os.File
-	opts    Options
-	ctx     context.Context
-	s       *chat.Session
-	rl      *readline.Instance
-	cancel  context.CancelFunc
+	*view
+	commands *commands
+
+	in     *os.File
+	out    *os.File
+	cancel context.CancelFunc
 
 	// Used by the reader's goroutine only.
 	held  bool      // the reader holds the screen's lock
 	typed int       // characters in the line
 	told  time.Time // when the other user was last told that this one types
-
-	typingTo atomic.Uint32 // the user to tell of typing; 0: none
-
-	// Guarded by the screen's lock.
-	screen
-	peer    *client.Peer // the open conversation
-	loading []client.Received
-	opening bool                // the history is being loaded; loading keeps messages that arrive
-	there   bool                // the other user was online when last shown
-	writing bool                // the other user types
-	quiet   *time.Timer         // ends writing without further reports
-	shown   uint32              // newest id shown of the open conversation
-	oldest  uint32              // oldest id shown of the open conversation, for /more
-	day     string              // of the last line
-	sent    map[uint64]sentLine // unacked messages, by the client's number
-	failed  []failedText        // for /retry
-	prompt  string              // as shown, without colours
-	offline bool
-	over    error // why the server ended the session
-
-	fileRows map[int]fileRows // of transfers, by number
-	listed   int              // waiting files that were shown after the login
-	leaving  bool             // files are not shown any more
 }
-
-// sentLine is a message on the screen that waits for its ack.
-type sentLine struct {
-	row     int
-	peer    client.Peer
-	text    string
-	sound   []byte // of an audio message
-	seconds uint32
-}
-
-// failedText is a message that was not sent.
-type failedText struct {
-	peer    client.Peer
-	text    string
-	sound   []byte // of an audio message
-	seconds uint32
-}
-
-// maxFailed is how many failed messages /retry keeps.
-const maxFailed = 100
-
-// Marks of messages, and their column, which is behind the time.
-const (
-	markSending = "…"
-	markStored  = "✓"
-	markFailed  = "✗"
-	markColumn  = 6
-	indent      = 8 // columns before the further lines of a message
-)
 
 // newlineMark represents a line break in the line that the user types.
 const newlineMark = '⏎'
 
 // New returns a frontend for a terminal.
 func New(in, out *os.File, o Options) *Frontend {
-	f := &Frontend{in: in, out: out, opts: o, sent: make(map[uint64]sentLine),
-		fileRows: make(map[int]fileRows)}
+	v := &view{opts: o, sent: make(map[uint64]sentLine), fileRows: make(map[int]fileRows)}
+	f := &Frontend{view: v, commands: &commands{v}, in: in, out: out}
 	_, noColor := os.LookupEnv("NO_COLOR")
 	f.color = !o.NoColor && !noColor && os.Getenv("TERM") != "dumb"
 	f.size = func() (int, int) {
@@ -127,7 +73,7 @@ func (f *Frontend) Run(ctx context.Context, s *chat.Session) error {
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	defer f.cancel()
 	rl, err := readline.NewFromConfig(&readline.Config{
-		Prompt: "> ", HistoryLimit: 200, AutoComplete: completer{f},
+		Prompt: "> ", HistoryLimit: 200, AutoComplete: completer{f.commands},
 		Stdin: newPasteReader(f.in), Stdout: f.out, FuncFilterInputRune: f.key, Undo: true,
 		Listener: func(line []rune, pos int, key rune) ([]rune, int, bool) {
 			f.tellTyping(line)
@@ -148,7 +94,7 @@ func (f *Frontend) Run(ctx context.Context, s *chat.Session) error {
 	f.mu.Unlock()
 	s.Start()
 	if f.opts.Peer != "" {
-		f.command("to", f.opts.Peer)
+		f.commands.run("to", f.opts.Peer)
 	}
 	go func() { // the end of the session ends the reading
 		s.WaitEnd(f.ctx)
@@ -193,7 +139,7 @@ func (f *Frontend) typedLine(text string) (leave bool) {
 	case strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//"):
 		f.unhold()
 		name, arg, _ := strings.Cut(strings.TrimPrefix(text, "/"), " ")
-		return f.command(strings.ToLower(name), strings.TrimSpace(arg))
+		return f.commands.run(strings.ToLower(name), strings.TrimSpace(arg))
 	default:
 		if strings.HasPrefix(text, "//") {
 			text = text[1:]
@@ -233,25 +179,6 @@ func (f *Frontend) unhold() {
 	f.mu.Unlock()
 }
 
-// row counts a row that the line editor has written. f.mu is held.
-func (f *Frontend) row() { f.rows, f.since = f.rows+1, f.rows+1 }
-
-// welcome writes the user, the server, and the number of contacts online. f.mu is held.
-func (f *Frontend) welcome() {
-	on := 0
-	list := f.s.Book.List("")
-	for _, c := range list {
-		if c.Online {
-			on++
-		}
-	}
-	text := fmt.Sprintf("Logged in as %s at %s. %d of %d contacts online. /help for help.",
-		chat.CleanLine(f.s.Book.Self().Name), f.s.Client.Server(), on, len(list))
-	for _, line := range chat.WrapText(text, f.columns()-1) {
-		f.print(f.paint(dim, line))
-	}
-}
-
 // farewell waits for unacked messages, and returns the outcome of the session.
 func (f *Frontend) farewell() error {
 	f.mu.Lock()
@@ -280,55 +207,4 @@ func (f *Frontend) farewell() error {
 			Err: fmt.Errorf("%d messages were not acknowledged", pending)}
 	}
 	return nil
-}
-
-// setPrompt shows the open conversation, and whether the session is offline. f.mu is
-// held.
-func (f *Frontend) setPrompt() {
-	p := "> "
-	if f.peer != nil {
-		p = f.s.Book.PeerName(*f.peer) + "> "
-		if f.writing {
-			p = f.s.Book.PeerName(*f.peer) + " is typing> "
-		}
-	}
-	to := uint32(0)
-	if f.peer != nil && !f.peer.Group && f.there {
-		to = f.peer.ID
-	}
-	f.typingTo.Store(to)
-	if f.offline {
-		p = "(offline) " + p
-	}
-	if p != f.prompt {
-		f.prompt = p
-		f.rl.SetPrompt(f.paint(bold, p))
-		f.rl.Refresh()
-	}
-}
-
-// say writes a notice. f.mu is held.
-func (f *Frontend) say(text string) {
-	for _, line := range chat.WrapText(chat.CleanText("— "+text), f.columns()-1) {
-		f.print(f.paint(dim, line))
-	}
-}
-
-// complain writes an error. f.mu is held.
-func (f *Frontend) complain(text string) {
-	for _, line := range chat.WrapText(chat.CleanText("! "+text), f.columns()-1) {
-		f.print(f.paint(red, line))
-	}
-}
-
-// dayLine writes the date when it differs from that of the last line. f.mu is held.
-func (f *Frontend) dayLine(t time.Time) {
-	day := t.Format("Mon 2 Jan 2006")
-	if day == f.day {
-		return
-	}
-	if f.day != "" || day != time.Now().Format("Mon 2 Jan 2006") {
-		f.print(f.paint(dim, "── "+day+" ──"))
-	}
-	f.day = day
 }

@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/chat"
 	"teamtalk/core/client"
+	"teamtalk/core/client/transfer"
 	"teamtalk/core/im"
 )
 
@@ -63,14 +64,14 @@ func TestCompleteGroups(t *testing.T) {
 		groups = append(groups, client.Group{Group: g})
 	}
 	b.Event(client.Ready{Groups: groups})
-	f := &Frontend{s: &chat.Session{Book: b}}
+	cm := &commands{&view{s: &chat.Session{Book: b}}}
 	for line, want := range map[string]string{
 		"/to bo": "/to bob ", "/to #the\\": "/to #the\\ team ",
 		`/msg #"the t`: `/msg #"the team" `, "/group ad": "/group add ",
 		"/group add #de":            "/group add #Dev ",
 		"/group add #The\\ team bo": "/group add #The\\ team bob ", "/mute bo": "",
 	} {
-		choices, n := completer{f}.Do([]rune(line), len([]rune(line)))
+		choices, n := completer{cm}.Do([]rune(line), len([]rune(line)))
 		got := ""
 		if len(choices) == 1 {
 			got = line + string(choices[0])
@@ -97,7 +98,7 @@ func TestLastWord(t *testing.T) {
 // in every state, so that a later bar overwrites the whole of an earlier one.
 func TestBar(t *testing.T) {
 	e := chat.FileEntry{N: 12, Mine: true, State: chat.FileSending,
-		File: client.File{Size: 1000, Online: true}}
+		File: transfer.File{Size: 1000, Online: true}}
 	for _, c := range []struct {
 		state string
 		moved int64

@@ -29,23 +29,23 @@ func (f *Frontend) tellTyping(line []rune) {
 	}() // may block on the network; a lost report does no harm
 }
 
-// othersTyping shows in the prompt that the other user types. f.mu is held.
-func (f *Frontend) othersTyping(e client.Typing) {
-	if f.peer == nil || *f.peer != (client.Peer{ID: e.User}) {
+// othersTyping shows in the prompt that the other user types. v.mu is held.
+func (v *view) othersTyping(e client.Typing) {
+	if v.peer == nil || *v.peer != (client.Peer{ID: e.User}) {
 		return
 	}
-	f.writing = e.On
-	f.setPrompt()
-	if f.quiet != nil {
-		f.quiet.Stop()
+	v.writing = e.On
+	v.setPrompt()
+	if v.quiet != nil {
+		v.quiet.Stop()
 	}
 	if e.On {
-		f.quiet = time.AfterFunc(typingFor, func() {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			if f.ctx.Err() == nil {
-				f.writing = false
-				f.setPrompt()
+		v.quiet = time.AfterFunc(typingFor, func() {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			if v.ctx.Err() == nil {
+				v.writing = false
+				v.setPrompt()
 			}
 		})
 	}

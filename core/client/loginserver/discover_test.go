@@ -1,4 +1,4 @@
-package client
+package loginserver
 
 import (
 	"net/http"

@@ -1,4 +1,6 @@
-package bench
+// Package scenario describes what a run of the load generator does: its settings with their
+// defaults, bounds and descriptions, and the values that follow from them.
+package scenario
 
 import (
 	"encoding"
@@ -128,7 +130,7 @@ func (s *Scenario) Validate() error {
 	if len(s.Addrs) == 0 {
 		add("addr: want a message server, got none")
 	}
-	if name := s.userName(1); strings.Contains(name, "%!") || name == s.userName(2) {
+	if name := s.UserName(1); strings.Contains(name, "%!") || name == s.UserName(2) {
 		add("format: want one place for the number of a user, such as \"u%%05d\", got %q", s.Format)
 	}
 	if s.has("senders") && s.Senders > s.Members {
@@ -140,7 +142,7 @@ func (s *Scenario) Validate() error {
 	if s.Kind == KindMixed && s.Logins > 0 && s.Roaming == 0 {
 		add("share_logins: want roaming users, got none")
 	}
-	if shares := s.shares(); s.Kind == KindMixed && shares[len(shares)-1].upTo <= 0 {
+	if shares := s.Shares(); s.Kind == KindMixed && slices.Max(shares) <= 0 {
 		add("share_…: want one share above 0, got none")
 	}
 	if len(s.IDs) > 0 && len(s.IDs) != s.Groups {
@@ -180,9 +182,18 @@ func (s *Scenario) Users() int {
 	return 0
 }
 
-func (s *Scenario) userName(number int) string { return fmt.Sprintf(s.Format, number) }
+// Shares returns the shares of the activities of a day: texts, texts in groups, reads,
+// histories, presence, typing, logins and files.
+func (s *Scenario) Shares() []float64 {
+	return []float64{s.Texts, s.GroupTexts, s.Reads, s.History, s.Presence, s.Typing,
+		s.Logins, s.Files}
+}
 
-func (s *Scenario) clientType() pb.ClientType {
+// UserName returns the name of a user.
+func (s *Scenario) UserName(number int) string { return fmt.Sprintf(s.Format, number) }
+
+// ClientType returns the type of the clients.
+func (s *Scenario) ClientType() pb.ClientType {
 	switch s.Client {
 	case "ios":
 		return pb.ClientType_CLIENT_TYPE_IOS

@@ -1,4 +1,4 @@
-package client
+package transfer
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
@@ -15,31 +16,35 @@ import (
 
 // Results of a transfer that one side ended.
 var (
-	// ErrFileCancelled means that this side or the other ended the transfer. An online
+	// ErrCancelled means that this side or the other ended the transfer. An online
 	// transfer also ends when the sender or receiver disconnects.
-	ErrFileCancelled = im.Errorf(im.Closed, "cancelled")
-	// ErrFileRefused means that the receiver refused the file.
-	ErrFileRefused = im.Errorf(im.Denied, "refused by the receiver")
+	ErrCancelled = im.Errorf(im.Closed, "cancelled")
+	// ErrRefused means that the receiver refused the file.
+	ErrRefused = im.Errorf(im.Denied, "refused by the receiver")
 )
 
+// refusals is the number of logins in a row that a file server may refuse before the
+// transfer fails: it also refuses a user whose message server it cannot ask.
+const refusals = 5
+
 const (
-	fileSegment  = 32 << 10        // bytes in one frame; servers accept no longer ones
-	fileWindow   = 8               // segments in flight
-	fileBuffer   = 2 * fileSegment // of an idle connection, in bytes
-	maxFileFrame = 2 * fileSegment // longest frame accepted, in bytes
-	// fileStall is the time without a byte, while some are due, after which another
+	segment  = 32 << 10    // bytes in one frame; servers accept no longer ones
+	window   = 8           // segments in flight
+	buffer   = 2 * segment // of an idle connection, in bytes
+	maxFrame = 2 * segment // longest frame accepted, in bytes
+	// stallTime is the time without a byte, while some are due, after which another
 	// connection is tried.
-	fileStall     = 2 * time.Minute
-	fileTell      = 5 * time.Second  // for the last frame of a transfer that is given up
-	fileWriteTime = 60 * time.Second // for one segment on a slow line
+	stallTime = 2 * time.Minute
+	tellTime  = 5 * time.Second  // for the last frame of a transfer that is given up
+	writeTime = 60 * time.Second // for one segment on a slow line
 	// onlineTries is the number of logins to a direct transfer: the server may first have
 	// to ask whether the other user is online.
 	onlineTries = 3
 	forgetTime  = 10 * time.Second // for the request that removes a fetched file from the list
 )
 
-// FileOptions configures a transfer.
-type FileOptions struct {
+// Options configures a transfer.
+type Options struct {
 	// Progress receives the number of bytes transferred, including those of earlier
 	// attempts, after each segment. It must not wait. Nil: no reports.
 	Progress func(moved int64)
@@ -47,7 +52,7 @@ type FileOptions struct {
 
 // Transfer is a file in transfer. Any goroutine.
 type Transfer struct {
-	c        *Client
+	files    *Files
 	file     File
 	role     pb.ClientFileRole
 	progress func(int64)
@@ -81,7 +86,7 @@ func (t *Transfer) Carried() int64 { return t.carried.Load() }
 func (t *Transfer) Done() <-chan struct{} { return t.done }
 
 // Err returns the result of the transfer. It is valid only after Done is closed. Nil: the
-// whole file is transferred and safe. The errors are ErrFileCancelled and ErrFileRefused;
+// whole file is transferred and safe. The errors are ErrCancelled and ErrRefused;
 // Denied when the server does not know the task, or not for this user; Closed when the
 // Client ended first (a transfer with the server can be continued); Internal when the
 // local disk failed; Unavailable when the connection of an online transfer broke.
@@ -103,35 +108,35 @@ func (t *Transfer) Wait(ctx context.Context) error {
 }
 
 // Cancel ends the transfer for good, and tells the other side or the server. A file that
-// is being fetched remains on the server: see RefuseFile.
+// is being fetched remains on the server: see Refuse.
 func (t *Transfer) Cancel() { t.quitOnce.Do(func() { close(t.quit) }) }
 
-func (c *Client) newTransfer(f File, role pb.ClientFileRole, o FileOptions) *Transfer {
-	return &Transfer{c: c, file: f, role: role, progress: o.Progress, quit: make(chan struct{}),
-		done: make(chan struct{})}
+func (fl *Files) newTransfer(f File, role pb.ClientFileRole, o Options) *Transfer {
+	return &Transfer{files: fl, file: f, role: role, progress: o.Progress,
+		quit: make(chan struct{}), done: make(chan struct{})}
 }
 
 // begin starts the transfer. Busy when the same task is in progress, Closed when the
 // Client has ended.
 func (t *Transfer) begin() error {
-	c := t.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing || c.err != nil {
+	fl := t.files
+	if fl.session.Ended() {
 		return im.Errorf(im.Closed, "client closed")
 	}
-	if c.files[t.file.Task] != nil {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	if fl.running[t.file.Task] != nil {
 		return im.Errorf(im.Busy, "this file is already in transfer")
 	}
-	c.files[t.file.Task] = t
+	fl.running[t.file.Task] = t
 	go func() {
 		err := t.run()
 		if t.dst != nil {
 			err = t.dst.end(t, err)
 		}
-		c.mu.Lock()
-		delete(c.files, t.file.Task)
-		c.mu.Unlock()
+		fl.mu.Lock()
+		delete(fl.running, t.file.Task)
+		fl.mu.Unlock()
 		t.err = err
 		close(t.done)
 	}()
@@ -148,16 +153,16 @@ func (t *Transfer) run() error {
 	refused := 0
 	for attempt := 0; ; attempt++ {
 		before := t.Moved()
-		there, login := t.c.present()
+		there, login := t.files.session.Present()
 		err := t.attempt()
 		switch {
 		case err == nil && t.role == pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD:
 			return t.announce()
-		case err == nil || t.c.ctx.Err() != nil || errors.Is(err, ErrFileCancelled) ||
-			errors.Is(err, ErrFileRefused):
+		case err == nil || t.files.ctx.Err() != nil || errors.Is(err, ErrCancelled) ||
+			errors.Is(err, ErrRefused):
 			return err
 		case im.KindOf(err) == im.Denied:
-			if still, _ := t.c.present(); there != nil && there == still {
+			if still, _ := t.files.session.Present(); there != nil && there == still {
 				refused++
 			}
 		case im.KindOf(err) != im.Unavailable:
@@ -169,37 +174,29 @@ func (t *Transfer) run() error {
 		if t.Moved() > before {
 			attempt, refused = 0, 0
 		}
-		t.c.log.Debug("file transfer broke off", "task", t.file.Task, "moved", t.Moved(), "err",
+		t.files.log.Debug("file transfer broke off", "task", t.file.Task, "moved", t.Moved(), "err",
 			err)
 		select {
-		case <-time.After(t.c.backoff(attempt)):
+		case <-time.After(t.files.session.Backoff(attempt)):
 		case <-login:
 			attempt = -1
 		case <-t.quit:
-		case <-t.c.ctx.Done():
+		case <-t.files.ctx.Done():
 		}
 	}
-}
-
-// present returns the logged-in connection, nil without one, and a channel that the next
-// login closes.
-func (c *Client) present() (*Conn, <-chan struct{}) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.conn, c.attached
 }
 
 // attempt connects to the file server, and waits until the transfer or the connection
 // ends.
 func (t *Transfer) attempt() error {
-	ctx, cancel := context.WithCancel(t.c.ctx)
+	ctx, cancel := context.WithCancel(t.files.ctx)
 	defer cancel()
 	l, err := t.connect(ctx)
 	switch {
-	case t.c.ctx.Err() != nil:
+	case t.files.ctx.Err() != nil:
 		return im.Errorf(im.Closed, "client closed")
 	case err != nil && t.quitting():
-		return ErrFileCancelled
+		return ErrCancelled
 	case err != nil:
 		return err
 	}
@@ -212,8 +209,8 @@ func (t *Transfer) attempt() error {
 		if t.role != pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD {
 			_ = l.tell(pb.ClientFileState_CLIENT_FILE_CANCEL) // see settle
 		}
-		return ErrFileCancelled
-	case <-t.c.ctx.Done():
+		return ErrCancelled
+	case <-t.files.ctx.Done():
 		return im.Errorf(im.Closed, "client closed")
 	}
 	// The result may have arrived before the connection ended.
@@ -249,9 +246,9 @@ func (t *Transfer) tellOnly(ctx context.Context, state pb.ClientFileState) error
 		select {
 		case <-ctx.Done():
 			return err
-		case <-t.c.ctx.Done():
+		case <-t.files.ctx.Done():
 			return im.Errorf(im.Closed, "client closed")
-		case <-time.After(t.c.backoff(attempt)):
+		case <-time.After(t.files.session.Backoff(attempt)):
 		}
 	}
 }
@@ -264,10 +261,10 @@ func (t *Transfer) moveTo(n int64) {
 	}
 }
 
-// fileLink is one connection of a transfer.
-type fileLink struct {
+// link is one connection of a transfer.
+type link struct {
 	t      *Transfer
-	conn   *Conn
+	conn   *tcp.Conn
 	nc     net.Conn
 	result chan error // holds the first result
 	stall  *time.Timer
@@ -279,7 +276,7 @@ type fileLink struct {
 }
 
 // connect logs in to the task at the first server that knows it.
-func (t *Transfer) connect(ctx context.Context) (*fileLink, error) {
+func (t *Transfer) connect(ctx context.Context) (*link, error) {
 	last := im.Errorf(im.Unavailable, "no address of a file server")
 	for _, addr := range t.file.Addrs {
 		l, err := t.connectTo(ctx, addr)
@@ -295,26 +292,26 @@ func (t *Transfer) connect(ctx context.Context) (*fileLink, error) {
 }
 
 // connectTo logs in to the task at one server.
-func (t *Transfer) connectTo(ctx context.Context, addr string) (*fileLink, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.c.opts.ConnectTimeout)
+func (t *Transfer) connectTo(ctx context.Context, addr string) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.files.config.ConnectTimeout)
 	defer cancel()
-	nc, err := t.c.opts.Dial(ctx, "tcp", addr)
+	nc, err := t.files.config.Dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, im.WithKind(im.Unavailable, "connect to file server", err)
 	}
-	l := &fileLink{t: t, nc: nc, result: make(chan error, 1)}
+	l := &link{t: t, nc: nc, result: make(chan error, 1)}
 	if t.role != pb.ClientFileRole_CLIENT_REALTIME_SENDER { // this sender waits for a person
-		l.stall = time.AfterFunc(fileStall,
-			func() { l.end(im.Errorf(im.Unavailable, "nothing moved for %v", fileStall)) })
+		l.stall = time.AfterFunc(stallTime,
+			func() { l.end(im.Errorf(im.Unavailable, "nothing moved for %v", stallTime)) })
 	}
-	l.conn = newConn(nc, ConnOptions{
-		OnFrame:   func(_ *Conn, h pdu.Header, body []byte) { l.frame(h, body) },
-		Heartbeat: t.c.opts.Heartbeat, WriteTimeout: fileWriteTime,
-		MaxFrame: maxFileFrame, Buffer: fileBuffer, Logger: t.c.opts.Logger,
+	l.conn = tcp.Prepare(nc, tcp.Options{
+		OnFrame:   func(_ *tcp.Conn, h pdu.Header, body []byte) { l.frame(h, body) },
+		Heartbeat: t.files.config.Heartbeat, WriteTimeout: writeTime,
+		MaxFrame: maxFrame, Buffer: buffer, Logger: t.files.config.Logger,
 	})
-	l.conn.start()
+	l.conn.Start()
 	var res pb.IMFileLoginRsp
-	err = l.conn.Call(ctx, pb.IMFileLoginReq_builder{UserId: new(t.c.UserID()),
+	err = l.conn.Call(ctx, pb.IMFileLoginReq_builder{UserId: new(t.files.session.UserID()),
 		TaskId: new(t.file.Task), FileRole: t.role.Enum()}.Build(), &res)
 	if err == nil && res.GetResultCode() != 0 {
 		err = im.Errorf(im.Denied,
@@ -336,7 +333,7 @@ func (t *Transfer) connectTo(ctx context.Context, addr string) (*fileLink, error
 
 // end sets the result of the transfer, or the reason why this connection failed. The
 // first value is kept.
-func (l *fileLink) end(err error) {
+func (l *link) end(err error) {
 	select {
 	case l.result <- err:
 	default:
@@ -345,7 +342,7 @@ func (l *fileLink) end(err error) {
 
 // settle tells the other side the result when this side determines it, and returns the
 // result.
-func (l *fileLink) settle(err error) error {
+func (l *link) settle(err error) error {
 	switch kind := im.KindOf(err); {
 	case err == nil && l.t.role == pb.ClientFileRole_CLIENT_REALTIME_RECVER:
 		return l.tell(pb.ClientFileState_CLIENT_FILE_DONE)
@@ -358,10 +355,10 @@ func (l *fileLink) settle(err error) error {
 }
 
 // tell sends the last state and waits until the server has received it.
-func (l *fileLink) tell(state pb.ClientFileState) error {
+func (l *link) tell(state pb.ClientFileState) error {
 	t := l.t
 	err := l.conn.Send(pb.IMFileState_builder{State: state.Enum(), TaskId: new(t.file.Task),
-		UserId: new(t.c.UserID())}.Build(), l.next())
+		UserId: new(t.files.session.UserID())}.Build(), l.next())
 	if err != nil {
 		return err
 	}
@@ -369,7 +366,7 @@ func (l *fileLink) tell(state pb.ClientFileState) error {
 	if !ok || half.CloseWrite() != nil {
 		return nil
 	}
-	timer := time.NewTimer(fileTell)
+	timer := time.NewTimer(tellTime)
 	defer timer.Stop()
 	select {
 	case <-l.conn.Done(): // the server has read to the end and closed
@@ -379,7 +376,7 @@ func (l *fileLink) tell(state pb.ClientFileState) error {
 }
 
 // close ends the connection and waits for the end of its goroutine.
-func (l *fileLink) close() {
+func (l *link) close() {
 	if l.stall != nil {
 		l.stall.Stop()
 	}
@@ -388,7 +385,7 @@ func (l *fileLink) close() {
 }
 
 // next returns the seq of the next frame.
-func (l *fileLink) next() uint16 {
+func (l *link) next() uint16 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.seq++
@@ -397,7 +394,7 @@ func (l *fileLink) next() uint16 {
 
 // frame handles a frame from the server. The goroutine that reads calls it. After Cancel
 // all frames are dropped.
-func (l *fileLink) frame(h pdu.Header, body []byte) {
+func (l *link) frame(h pdu.Header, body []byte) {
 	if l.t.quitting() {
 		return
 	}
@@ -407,7 +404,7 @@ func (l *fileLink) frame(h pdu.Header, body []byte) {
 		return
 	}
 	if l.stall != nil {
-		l.stall.Reset(fileStall)
+		l.stall.Reset(stallTime)
 	}
 	switch m := m.(type) {
 	case *pb.IMFilePullDataReq:
@@ -423,13 +420,13 @@ func (l *fileLink) frame(h pdu.Header, body []byte) {
 }
 
 // state handles a state from the other side or the server.
-func (l *fileLink) state(s pb.ClientFileState) {
+func (l *link) state(s pb.ClientFileState) {
 	t := l.t
 	switch s {
 	case pb.ClientFileState_CLIENT_FILE_CANCEL:
-		l.end(ErrFileCancelled)
+		l.end(ErrCancelled)
 	case pb.ClientFileState_CLIENT_FILE_REFUSE:
-		l.end(ErrFileRefused)
+		l.end(ErrRefused)
 	case pb.ClientFileState_CLIENT_FILE_PEER_READY:
 		if t.role == pb.ClientFileRole_CLIENT_REALTIME_RECVER && t.dst != nil {
 			l.mu.Lock()

@@ -1,4 +1,4 @@
-package client
+package tcp
 
 import (
 	"bytes"
@@ -82,7 +82,7 @@ func TestConnReadsFramesInAnyPieces(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			nc, server := tcpPair(t)
 			got := make(chan pb.Message, 2*n)
-			c := NewConn(nc, ConnOptions{OnFrame: func(_ *Conn, h pdu.Header, body []byte) {
+			c := NewConn(nc, Options{OnFrame: func(_ *Conn, h pdu.Header, body []byte) {
 				m, err := pdu.Decode(h.Command, body)
 				if err != nil {
 					t.Error(err)
@@ -114,7 +114,7 @@ func TestConnEndsAtBadLength(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			nc, server := tcpPair(t)
-			c := NewConn(nc, ConnOptions{MaxFrame: 4096})
+			c := NewConn(nc, Options{MaxFrame: 4096})
 			if _, err := server.Write([]byte(head)); err != nil {
 				t.Fatal(err)
 			}
@@ -131,7 +131,7 @@ func TestConnEndsAtBadLength(t *testing.T) {
 func TestConnMatchesAnswersBySeq(t *testing.T) {
 	nc, server := tcpPair(t)
 	late := make(chan pdu.Header, 1)
-	c := NewConn(nc, ConnOptions{OnFrame: func(_ *Conn, h pdu.Header, _ []byte) { late <- h }})
+	c := NewConn(nc, Options{OnFrame: func(_ *Conn, h pdu.Header, _ []byte) { late <- h }})
 	defer c.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	canceled := make(chan error, 1)
@@ -174,7 +174,7 @@ func TestConnMatchesAnswersBySeq(t *testing.T) {
 func TestConnChecksAnswers(t *testing.T) {
 	nc, server := tcpPair(t)
 	pushed := make(chan pb.Command, 1)
-	c := NewConn(nc, ConnOptions{OnFrame: func(_ *Conn, h pdu.Header, _ []byte) {
+	c := NewConn(nc, Options{OnFrame: func(_ *Conn, h pdu.Header, _ []byte) {
 		pushed <- h.Command
 	}})
 	defer c.Close()
@@ -197,7 +197,7 @@ func TestConnChecksAnswers(t *testing.T) {
 
 func TestConnEndFailsCalls(t *testing.T) {
 	nc, server := tcpPair(t)
-	c := NewConn(nc, ConnOptions{MaxPending: 2})
+	c := NewConn(nc, Options{MaxPending: 2})
 	errs := make(chan error, 2)
 	for range 2 {
 		done := func(_ []byte, err error) { errs <- err }
@@ -227,7 +227,7 @@ func TestConnEndFailsCalls(t *testing.T) {
 func TestConnEndsWithoutEchoOfHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nc, server := net.Pipe()
-		c := NewConn(nc, ConnOptions{})
+		c := NewConn(nc, Options{})
 		start := time.Now()
 		for i := 1; i <= 5; i++ { // while they are echoed, the connection stays open
 			h, m := readFrame(t, server)
@@ -261,7 +261,7 @@ func TestConnEndsWithoutEchoOfHeartbeats(t *testing.T) {
 
 func TestLogoutAcceptsClosedConnection(t *testing.T) {
 	nc, server := tcpPair(t)
-	c := NewConn(nc, ConnOptions{})
+	c := NewConn(nc, Options{})
 	done := make(chan error, 1)
 	go func() { done <- c.Logout(t.Context()) }()
 	if _, m := readFrame(t, server); m.Command() != pb.CmdLogoutReq {
@@ -283,7 +283,7 @@ func FuzzConn(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x0f garbage"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		nc, server := net.Pipe()
-		c := newConn(nc, ConnOptions{Heartbeat: -1, MaxFrame: 1 << 16,
+		c := Prepare(nc, Options{Heartbeat: -1, MaxFrame: 1 << 16,
 			OnFrame: func(_ *Conn, h pdu.Header, body []byte) {
 				if int(h.Length) != len(body)+pdu.HeaderLen {
 					t.Errorf("header says %d, body has %d", h.Length, len(body))
@@ -291,7 +291,7 @@ func FuzzConn(f *testing.F) {
 			}})
 		answered := 0
 		c.pending[1] = call{want: pb.CmdClientTimeRsp, done: func([]byte, error) { answered++ }}
-		c.start()
+		c.Start()
 		_, _ = server.Write(raw)
 		server.Close()
 		<-c.Done()

@@ -1,4 +1,4 @@
-package client
+package transfer
 
 import (
 	"os"
@@ -21,7 +21,7 @@ func TestCleanFileNameIsSafe(t *testing.T) {
 		"c:d?e*": "c_d_e_", "\xff\xfe": "_", "tab\there": "tabhere",
 		strings.Repeat("ä", 150) + ".pdf": strings.Repeat("ä", 98) + ".pdf",
 	} {
-		if got := CleanFileName(name); got != want {
+		if got := CleanName(name); got != want {
 			t.Errorf("%q becomes %q, want %q", name, got, want)
 		}
 	}
@@ -35,7 +35,7 @@ func FuzzCleanFileName(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		got := CleanFileName(name)
+		got := CleanName(name)
 		safe := got != "" && len(got) <= maxCleanName && utf8.ValidString(got) &&
 			got == filepath.Base(got) && filepath.IsLocal(got) && !strings.ContainsAny(got, `/\:`)
 		edges := strings.HasPrefix(got, ".") || strings.HasSuffix(got, ".") ||
@@ -48,7 +48,7 @@ func FuzzCleanFileName(f *testing.F) {
 				t.Errorf("%q becomes %q, with %U", name, got, r)
 			}
 		}
-		if again := CleanFileName(got); again != got {
+		if again := CleanName(got); again != got {
 			t.Errorf("%q becomes %q, and that %q", name, got, again)
 		}
 	})

@@ -1,4 +1,4 @@
-package client
+package transfer
 
 import (
 	"crypto/sha256"
@@ -13,15 +13,15 @@ import (
 	"unicode/utf8"
 )
 
-// maxCleanName is the longest result of CleanFileName, in bytes. File systems allow 255,
+// maxCleanName is the longest result of CleanName, in bytes. File systems allow 255,
 // and suffixes are added.
 const maxCleanName = 200
 
-// CleanFileName returns a safe name for a file in a folder. It keeps the last part of a
+// CleanName returns a safe name for a file in a folder. It keeps the last part of a
 // path. It removes or replaces characters that file systems or terminals interpret,
 // leading dots, and names of devices on any system. The result has at most 200 bytes, and
 // is "file" when no character remains.
-func CleanFileName(name string) string {
+func CleanName(name string) string {
 	name = strings.ToValidUTF8(name, "_")
 	if i := strings.LastIndexAny(name, `/\`); i >= 0 {
 		name = name[i+1:]
@@ -86,7 +86,7 @@ func shortName(name string) string {
 // task and differs for others.
 func partName(f File) string {
 	sum := sha256.Sum256([]byte(f.Task))
-	return CleanFileName(f.Name) + "." + hex.EncodeToString(sum[:4]) + ".part"
+	return CleanName(f.Name) + "." + hex.EncodeToString(sum[:4]) + ".part"
 }
 
 // maxNumber is the most files with one name in a folder.

@@ -1,22 +1,13 @@
-// Package client is the client's side of the protocol, in two layers.
+// Package tcp is a client's TCP connection to a server, with one goroutine. A Conn sends
+// and receives frames, matches answers to requests by seq, and sends heartbeats. It does
+// not reconnect: package client does.
 //
-// A Conn is one TCP connection with one goroutine. It sends and receives frames, matches
-// answers to requests by seq, and sends heartbeats. The load generator and tests use it
-// directly.
-//
-// A Client is a logged-in user. It finds a message server, stays connected, and
-// guarantees to a person what connections do not: every message sent is stored once, and
-// every message received is reported once and in order. Messages of one conversation are
-// stored in the order of their Sends.
-//
-// Requests to the server (History, Contacts and so on) are functions that take a Conn or
-// a Client.
-package client
+// Dial opens a connection and Login logs a user in on it. Requests to the server, such as
+// client.History, take a Conn that is logged in.
+package tcp
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -28,8 +19,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// ConnOptions configures a Conn. Zero values mean the defaults in the comments.
-type ConnOptions struct {
+// Options configures a Conn. Zero values mean the defaults in the comments.
+type Options struct {
 	// OnFrame receives frames that are not the answer to a request: pushes, and answers
 	// to requests that were given up. The goroutine that reads calls it, one frame at a
 	// time, so it must not wait for an answer on the same Conn. The body is valid until
@@ -58,7 +49,7 @@ const readBuffer = 1024
 // Conn is a connection to a message server. Any goroutine.
 type Conn struct {
 	nc     net.Conn
-	opts   ConnOptions
+	opts   Options
 	log    *slog.Logger
 	user   atomic.Uint32
 	bytes  atomic.Uint64 // received so far
@@ -85,7 +76,7 @@ type call struct {
 }
 
 // Dial connects to a message server at host:port. Unavailable when the connection fails.
-func Dial(ctx context.Context, addr string, opts ConnOptions) (*Conn, error) {
+func Dial(ctx context.Context, addr string, opts Options) (*Conn, error) {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -95,13 +86,15 @@ func Dial(ctx context.Context, addr string, opts ConnOptions) (*Conn, error) {
 }
 
 // NewConn returns a Conn on an open connection, which the Conn owns from here on.
-func NewConn(nc net.Conn, opts ConnOptions) *Conn {
-	c := newConn(nc, opts)
-	c.start()
+func NewConn(nc net.Conn, opts Options) *Conn {
+	c := Prepare(nc, opts)
+	c.Start()
 	return c
 }
 
-func newConn(nc net.Conn, opts ConnOptions) *Conn {
+// Prepare returns a Conn on an open connection for a caller that needs the Conn in OnFrame.
+// It receives nothing before Start.
+func Prepare(nc net.Conn, opts Options) *Conn {
 	if opts.Heartbeat == 0 {
 		opts.Heartbeat = 30 * time.Second
 	}
@@ -125,8 +118,8 @@ func newConn(nc net.Conn, opts ConnOptions) *Conn {
 		pending: make(map[uint16]call)}
 }
 
-// start starts the reading goroutine and the heartbeat timer.
-func (c *Conn) start() {
+// Start begins to receive frames. It starts the reading goroutine and the heartbeat timer.
+func (c *Conn) Start() {
 	if c.opts.Heartbeat > 0 {
 		c.mu.Lock() // tick must see c.ticker
 		c.ticker = time.AfterFunc(c.opts.Heartbeat, c.tick)
@@ -157,12 +150,12 @@ func (c *Conn) Err() error {
 // Close ends the connection at once. It does not log out (see Logout), and does not wait
 // for Done. Requests without an answer fail.
 func (c *Conn) Close() error {
-	c.fail(im.Errorf(im.Closed, "connection closed"))
+	c.Fail(im.Errorf(im.Closed, "connection closed"))
 	return nil
 }
 
-// fail ends the connection with a reason. The first reason is kept.
-func (c *Conn) fail(err error) {
+// Fail ends the connection with a reason. The first reason is kept.
+func (c *Conn) Fail(err error) {
 	c.mu.Lock()
 	first := c.err == nil
 	if first {
@@ -197,9 +190,9 @@ func (c *Conn) Send(m pb.Message, seq uint16) error {
 		if err == nil {
 			return nil
 		}
-		c.fail(im.WithKind(im.Unavailable, "write to server", err))
+		c.Fail(im.WithKind(im.Unavailable, "write to server", err))
 	} else {
-		c.fail(im.WithKind(im.Unavailable, "write to server", err))
+		c.Fail(im.WithKind(im.Unavailable, "write to server", err))
 	}
 	return c.Err()
 }
@@ -230,15 +223,15 @@ func (c *Conn) Go(req pb.Message, want pb.Command,
 	c.pending[seq] = call{want: want, done: done}
 	c.mu.Unlock()
 
-	if err := c.Send(req, seq); err != nil && c.forget(seq) {
+	if err := c.Send(req, seq); err != nil && c.Forget(seq) {
 		return 0, err
 	}
 	return seq, nil // after a failed write the reader calls done
 }
 
-// again sends a request once more with a seq that it had before, after an answer that did
+// Resend sends a request once more with a seq that it had before, after an answer that did
 // not settle it. Otherwise it is like Go.
-func (c *Conn) again(seq uint16, req pb.Message, want pb.Command,
+func (c *Conn) Resend(seq uint16, req pb.Message, want pb.Command,
 	done func(body []byte, err error)) error {
 	c.mu.Lock()
 	if c.ended || c.err != nil {
@@ -252,14 +245,14 @@ func (c *Conn) again(seq uint16, req pb.Message, want pb.Command,
 	}
 	c.pending[seq] = call{want: want, done: done}
 	c.mu.Unlock()
-	if err := c.Send(req, seq); err != nil && c.forget(seq) {
+	if err := c.Send(req, seq); err != nil && c.Forget(seq) {
 		return err
 	}
 	return nil
 }
 
-// forget removes a request. It returns false when done has been called or is running.
-func (c *Conn) forget(seq uint16) bool {
+// Forget removes a request. It returns false when done has been called or is running.
+func (c *Conn) Forget(seq uint16) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, there := c.pending[seq]
@@ -270,12 +263,12 @@ func (c *Conn) forget(seq uint16) bool {
 // Call sends req, waits for the answer and decodes it into resp. Malformed when the
 // answer does not decode, Unavailable when the connection or ctx ends.
 func (c *Conn) Call(ctx context.Context, req, resp pb.Message) error {
-	return c.call(ctx, req, resp, nil)
+	return c.CallThen(ctx, req, resp, nil)
 }
 
-// call is Call with a function that the goroutine that reads calls after it has decoded
+// CallThen is Call with a function that the goroutine that reads calls after it has decoded
 // the answer, unless it is nil. Its error is returned.
-func (c *Conn) call(ctx context.Context, req, resp pb.Message, then func() error) error {
+func (c *Conn) CallThen(ctx context.Context, req, resp pb.Message, then func() error) error {
 	answer := make(chan error, 1)
 	seq, err := c.Go(req, resp.Command(), func(body []byte, err error) {
 		if err == nil {
@@ -294,7 +287,7 @@ func (c *Conn) call(ctx context.Context, req, resp pb.Message, then func() error
 	case err := <-answer:
 		return err
 	case <-ctx.Done():
-		if c.forget(seq) {
+		if c.Forget(seq) {
 			return im.WithKind(im.Unavailable, "no answer to "+req.Command().String(), ctx.Err())
 		}
 		return <-answer // the answer is being decoded into resp
@@ -307,7 +300,7 @@ func (c *Conn) tick() {
 	if n := c.bytes.Load(); n != c.lastBytes {
 		c.lastBytes, c.silent = n, 0
 	} else if c.silent++; c.silent >= silentTicks {
-		c.fail(im.Errorf(im.Unavailable, "server silent for %v", silentTicks*c.opts.Heartbeat))
+		c.Fail(im.Errorf(im.Unavailable, "server silent for %v", silentTicks*c.opts.Heartbeat))
 		return
 	}
 	if c.Send(&pb.IMHeartBeat{}, 0) != nil {
@@ -324,7 +317,7 @@ func (c *Conn) tick() {
 // an answer.
 func (c *Conn) read() {
 	err := c.readFrames()
-	c.fail(err)
+	c.Fail(err)
 	c.mu.Lock()
 	c.ended = true
 	pending := c.pending
@@ -393,105 +386,4 @@ func (c *Conn) dispatch(h pdu.Header, body []byte) {
 	if h.Command != pb.CmdHeartBeat && c.opts.OnFrame != nil {
 		c.opts.OnFrame(c, h, body)
 	}
-}
-
-// LoginError is the error of a login that the server refused.
-type LoginError struct {
-	Code pb.ResultType
-	Text string // the server's text, may be empty
-}
-
-// Error returns the server's text, or the name of the code.
-func (e *LoginError) Error() string {
-	if e.Text != "" {
-		return fmt.Sprintf("login refused: %s (%d)", e.Text, int32(e.Code))
-	}
-	return fmt.Sprintf("login refused: %s (%d)", e.Code, int32(e.Code))
-}
-
-// The texts that C++ servers, and db_proxies behind them, send with the code of a wrong
-// password when their store fails or is busy.
-const (
-	textFailed = "服务端内部错误"
-	textBusy   = "服务器繁忙，请稍后再试"
-)
-
-// kind classifies a refusal by its remedy: another password (Denied), another program
-// (Invalid), or a later attempt (Unavailable).
-func (e *LoginError) kind() im.Kind {
-	switch e.Code {
-	case pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED:
-		if e.Text == textFailed || e.Text == textBusy {
-			return im.Unavailable
-		}
-		return im.Denied
-	case pb.ResultType_REFUSE_REASON_VERSION_TOO_OLD:
-		return im.Invalid
-	}
-	return im.Unavailable
-}
-
-// Credentials are the data of a login.
-type Credentials struct {
-	User     string
-	Password string // clear; im.ClientPassword is sent
-	// ClientType is the kind of this client; 0: CLIENT_TYPE_WINDOWS, a pc client. For
-	// CLIENT_TYPE_ANDROID servers cut answers to 400 KiB per frame: Contacts, Departs and
-	// History then return the first part of a long list.
-	ClientType pb.ClientType
-	Version    string // of the program, for the server's log; "" is "teamtalk/1"
-}
-
-// loginReq returns the request for a login.
-func (cr Credentials) loginReq() *pb.IMLoginReq {
-	if cr.ClientType == 0 {
-		cr.ClientType = pb.ClientType_CLIENT_TYPE_WINDOWS
-	}
-	if cr.Version == "" {
-		cr.Version = "teamtalk/1"
-	}
-	return pb.IMLoginReq_builder{
-		UserName: new(cr.User), Password: new(im.ClientPassword(cr.Password)),
-		OnlineStatus: pb.UserStatType_USER_STATUS_ONLINE.Enum(), ClientType: cr.ClientType.Enum(),
-		ClientVersion: new(cr.Version),
-	}.Build()
-}
-
-// Login logs in. An error with a *LoginError in its chain is a refusal: Denied for name
-// or password, Invalid for the version, Unavailable for causes that may pass. The server
-// closes the connection after a refusal.
-func (c *Conn) Login(ctx context.Context, cr Credentials) (*pb.IMLoginRes, error) {
-	var res pb.IMLoginRes
-	if err := c.Call(ctx, cr.loginReq(), &res); err != nil {
-		return nil, err
-	}
-	if err := c.loggedIn(&res); err != nil {
-		return nil, err
-	}
-	return &res, nil
-}
-
-// loggedIn handles the answer to a login.
-func (c *Conn) loggedIn(res *pb.IMLoginRes) error {
-	if code := res.GetResultCode(); code != pb.ResultType_REFUSE_REASON_NONE {
-		e := &LoginError{Code: code, Text: res.GetResultString()}
-		return &im.Error{Kind: e.kind(), Msg: "server", Err: e}
-	}
-	id := res.GetUserInfo().GetUserId()
-	if id == 0 {
-		return im.Errorf(im.Malformed, "login answer without a user")
-	}
-	c.user.Store(id)
-	return nil
-}
-
-// Logout logs out, waits until the server answers or closes the connection, and closes
-// the Conn.
-func (c *Conn) Logout(ctx context.Context) error {
-	err := c.Call(ctx, &pb.IMLogoutReq{}, &pb.IMLogoutRsp{})
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) &&
-		!errors.Is(err, context.Canceled) {
-		err = nil // the server closed the connection instead of an answer
-	}
-	return errors.Join(err, c.Close())
 }

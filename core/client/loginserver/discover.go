@@ -1,17 +1,17 @@
-package client
+// Package loginserver calls the HTTP interfaces that a client needs before it has a
+// connection: a login server names a message server, and an HTTP API registers users.
+package loginserver
 
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 )
 
@@ -113,7 +113,7 @@ func (d *discovery) addrs() ([]string, error) {
 	}
 	var addrs []string
 	for _, host := range []string{d.PriorIP, d.BackupIP} {
-		if !goodHost(host) || len(addrs) == 1 && host == d.PriorIP {
+		if !tcp.ValidHost(host) || len(addrs) == 1 && host == d.PriorIP {
 			continue
 		}
 		addrs = append(addrs, net.JoinHostPort(host, strconv.FormatUint(port, 10)))
@@ -122,54 +122,4 @@ func (d *discovery) addrs() ([]string, error) {
 		return nil, im.Errorf(im.Malformed, "login server's answer has no address")
 	}
 	return addrs, nil
-}
-
-// goodHost reports whether s is an IP address or a host name.
-func goodHost(s string) bool {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return !strings.Contains(s, "%") // a zone has no meaning on another machine
-	}
-	if s == "" || len(s) > 253 {
-		return false
-	}
-	for _, r := range s {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
-		case r == '-', r == '.', r == '_':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// dialer opens a connection, as net.Dialer does.
-type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// dialFirst returns a connection to the first address that accepts one.
-func dialFirst(ctx context.Context, dial dialer, addrs []string) (net.Conn, error) {
-	var all error
-	for i, addr := range addrs {
-		nc, err := dialShare(ctx, dial, addr, len(addrs)-i)
-		if err == nil {
-			return nc, nil
-		}
-		if all == nil {
-			all = err
-		} else {
-			all = fmt.Errorf("%w; %w", all, err)
-		}
-	}
-	return nil, im.WithKind(im.Unavailable, "connect to message server", all)
-}
-
-// dialShare dials with an equal share of the time until the deadline of ctx; left is the
-// number of addresses that remain to be tried, this one included.
-func dialShare(ctx context.Context, dial dialer, addr string, left int) (net.Conn, error) {
-	if deadline, ok := ctx.Deadline(); ok && left > 1 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
-		defer cancel()
-	}
-	return dial(ctx, "tcp", addr)
 }

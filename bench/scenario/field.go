@@ -1,4 +1,4 @@
-package bench
+package scenario
 
 import (
 	"errors"
@@ -30,8 +30,8 @@ type Field struct {
 // Flag returns the name of the setting's flag, without the dashes.
 func (f Field) Flag() string { return strings.ReplaceAll(f.Key, "_", "-") }
 
-// NewScenario returns a scenario with the defaults of its kind.
-func NewScenario(kind string) Scenario {
+// New returns a scenario with the defaults of its kind.
+func New(kind string) Scenario {
 	var s Scenario
 	for _, f := range Fields(kind) {
 		if f.Default != "" {
@@ -180,8 +180,8 @@ func splitList(text string) []string {
 	return list
 }
 
-// ParseScenario parses the content of a TOML file. The error names each invalid setting.
-func ParseScenario(data []byte) (Scenario, error) {
+// Parse parses the content of a TOML file. The error names each invalid setting.
+func Parse(data []byte) (Scenario, error) {
 	var tree map[string]any
 	if err := toml.Unmarshal(data, &tree); err != nil {
 		var bad *toml.DecodeError
@@ -196,7 +196,7 @@ func ParseScenario(data []byte) (Scenario, error) {
 	if !slices.Contains(Kinds(), kind) {
 		return Scenario{}, fmt.Errorf("kind: want one of %s", strings.Join(Kinds(), ", "))
 	}
-	s := NewScenario(kind)
+	s := New(kind)
 	var problems []error
 	known := map[string]bool{}
 	for _, f := range Fields(kind) {

@@ -1,4 +1,4 @@
-package client
+package transfer
 
 import (
 	"context"
@@ -16,21 +16,21 @@ type partial struct {
 	name string // after the last byte
 }
 
-// FetchFile fetches a file into a folder, under a safe form of its name, with a number
+// Fetch fetches a file into a folder, under a safe form of its name, with a number
 // when that name exists: no file is overwritten. Until it is complete the file is called
 // NAME.TASK.part. After a broken connection, also in another process, fetching the same
 // file again continues there. A fetched file is removed from the server's list. Busy when
 // the same task is in progress, Closed when the Client has ended, Internal when the
 // folder is not writable, Invalid for a size that no file has.
-func (c *Client) FetchFile(f File, dir string, o FileOptions) (*Transfer, error) {
-	if f.Size <= 0 || f.Size > MaxFile {
+func (fl *Files) Fetch(f File, dir string, o Options) (*Transfer, error) {
+	if f.Size <= 0 || f.Size > MaxSize {
 		return nil, im.Errorf(im.Invalid, "file of %d bytes", f.Size)
 	}
 	role := pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD
 	if f.Online {
 		role = pb.ClientFileRole_CLIENT_REALTIME_RECVER
 	}
-	t := c.newTransfer(f, role, o)
+	t := fl.newTransfer(f, role, o)
 	dst, have, err := openPartial(f, dir)
 	if err != nil {
 		return nil, im.WithKind(im.Internal, "download", err)
@@ -47,7 +47,7 @@ func (c *Client) FetchFile(f File, dir string, o FileOptions) (*Transfer, error)
 // is fetched again. It may be incomplete, and its request tells the server that the file
 // was fetched.
 func openPartial(f File, dir string) (*partial, int64, error) {
-	p := &partial{name: CleanFileName(f.Name)}
+	p := &partial{name: CleanName(f.Name)}
 	var err error
 	path := filepath.Join(dir, partName(f))
 	if p.f, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o666); err != nil {
@@ -57,7 +57,7 @@ func openPartial(f File, dir string) (*partial, int64, error) {
 	if err != nil {
 		return nil, 0, errors.Join(err, p.f.Close())
 	}
-	have := min(info.Size(), f.Size-1) / fileSegment * fileSegment
+	have := min(info.Size(), f.Size-1) / segment * segment
 	if f.Online {
 		have = 0
 	}
@@ -71,7 +71,7 @@ func (p *partial) end(t *Transfer, err error) error {
 	switch {
 	case err != nil && t.file.Online: // no other client has the rest
 		if err := errors.Join(p.f.Close(), os.Remove(part)); err != nil {
-			t.c.log.Warn("partial file not removed", "err", err)
+			t.files.log.Warn("partial file not removed", "err", err)
 		}
 		return err
 	case err != nil:
@@ -84,27 +84,27 @@ func (p *partial) end(t *Transfer, err error) error {
 	if err != nil || t.file.Online {
 		return im.WithKind(im.Internal, "download", err)
 	}
-	ctx, cancel := context.WithTimeout(t.c.ctx, forgetTime)
+	ctx, cancel := context.WithTimeout(t.files.ctx, forgetTime)
 	defer cancel()
-	if err := t.c.forgetFile(ctx, t.file); err != nil { // the server only offers it again
-		t.c.log.Warn("fetched file not taken off the list", "task", t.file.Task, "err", err)
+	if err := t.files.forget(ctx, t.file); err != nil { // the server only offers it again
+		t.files.log.Warn("fetched file not taken off the list", "task", t.file.Task, "err", err)
 	}
 	return nil
 }
 
-// pull requests segments until fileWindow of them are in flight.
-func (l *fileLink) pull() {
+// pull requests segments until window of them are in flight.
+func (l *link) pull() {
 	t := l.t
 	l.mu.Lock() // also during Send, so that requests leave in order
 	defer l.mu.Unlock()
 	have := t.Moved()
-	until := min(t.file.Size, have+fileWindow*fileSegment)
+	until := min(t.file.Size, have+window*segment)
 	for l.asked = max(l.asked, have); l.asked < until; {
-		n := min(fileSegment, t.file.Size-l.asked)
+		n := min(segment, t.file.Size-l.asked)
 		l.seq++
 		err := l.conn.Send(pb.IMFilePullDataReq_builder{
-			TaskId: new(t.file.Task), UserId: new(t.c.UserID()),
-			TransMode: fileMode(t.file.Online).Enum(), Offset: new(uint32(l.asked)),
+			TaskId: new(t.file.Task), UserId: new(t.files.session.UserID()),
+			TransMode: mode(t.file.Online).Enum(), Offset: new(uint32(l.asked)),
 			DataSize: new(uint32(n)),
 		}.Build(), l.seq)
 		if err != nil {
@@ -118,17 +118,17 @@ func (l *fileLink) pull() {
 const taskGone = uint32(pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID)
 
 // take stores a segment. An error ends the transfer.
-func (l *fileLink) take(m *pb.IMFilePullDataRsp) error {
+func (l *link) take(m *pb.IMFilePullDataRsp) error {
 	t := l.t
 	have, offset, n := t.Moved(), int64(m.GetOffset()), int64(len(m.GetFileData()))
 	switch {
 	case t.dst == nil || m.GetTaskId() != t.file.Task:
 		return im.Errorf(im.Malformed, "bytes of a file that was not asked for")
 	case t.file.Online && m.GetResultCode() == taskGone:
-		return ErrFileCancelled // the notice of the sender's end crossed the request
+		return ErrCancelled // the notice of the sender's end crossed the request
 	case m.GetResultCode() != 0:
 		return im.Errorf(im.Denied, "the file server does not send it (%d)", m.GetResultCode())
-	case offset != have || n != min(fileSegment, t.file.Size-have) || n == 0:
+	case offset != have || n != min(segment, t.file.Size-have) || n == 0:
 		return im.Errorf(im.Malformed, "got %d bytes at %d, %d of %d are there", n, offset, have,
 			t.file.Size)
 	}
