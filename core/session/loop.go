@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"teamtalk/core/batch"
-	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -112,21 +111,6 @@ type Loop struct {
 	turn      bool // between Begin and End
 }
 
-// item is one entry of the mailbox. It holds exactly one of frame, done and fn.
-type item struct {
-	s      *Session   // receiver of frame
-	group  []*Session // receivers of frame when s is nil
-	frame  []byte
-	shared *pb.Encoded // the rest of a message; frame is its head
-	tag    Tag
-
-	done func(pb.Message, error) // called with msg and err
-	msg  pb.Message
-	err  error
-
-	fn func()
-}
-
 // sessionIDs holds the id of the newest session in the process.
 var sessionIDs atomic.Uint64
 
@@ -184,79 +168,6 @@ func (l *Loop) Sessions() int { return len(l.sessions) }
 func (l *Loop) Each(f func(*Session)) {
 	for i := len(l.sessions) - 1; i >= 0; i-- {
 		f(l.sessions[i])
-	}
-}
-
-// Post runs f on the loop, soon, in the order of the posts. The mailbox never rejects f,
-// so the caller must bound the number of its posts. Any goroutine.
-func (l *Loop) Post(f func()) { l.post(item{fn: f}, 0) }
-
-// PostResult runs done(m, err) on the loop. Links return the results of calls with it;
-// the bound on open calls of a link limits their number. Any goroutine.
-func (l *Loop) PostResult(done func(pb.Message, error), m pb.Message, err error) {
-	l.post(item{done: done, msg: m, err: err}, 0)
-}
-
-// PostFrame sends frame to s, which this loop owns. The slice must not change afterwards.
-// When the mailbox is full, the frame is dropped, the session is closed, and the error is
-// of kind im.Busy. Any goroutine.
-func (l *Loop) PostFrame(s *Session, frame []byte) error {
-	return l.post(item{s: s, frame: frame}, len(frame))
-}
-
-// PostFanOut sends one frame to many sessions, all of this loop. Neither slice may change
-// afterwards. When the mailbox is full, the frame is dropped, all the sessions are
-// closed, and the error is of kind im.Busy. Any goroutine.
-func (l *Loop) PostFanOut(group []*Session, frame []byte) error {
-	return l.post(item{group: group, frame: frame}, fanOutSize(group, frame))
-}
-
-// PostTagged does what PostFanOut does, for a frame that the SentHandler follows. Any
-// goroutine.
-func (l *Loop) PostTagged(group []*Session, frame []byte, tag Tag) error {
-	return l.post(item{group: group, frame: frame, tag: tag}, fanOutSize(group, frame))
-}
-
-// fanOutSize returns the bytes that a fan-out counts in the mailbox. The frame counts
-// once, because fanOut copies it for each session only when it is sent.
-func fanOutSize(group []*Session, frame []byte) int { return len(frame) + 8*len(group) }
-
-var errOverflow = im.Errorf(im.Busy, "mailbox full")
-
-// post appends it to the mailbox and wakes the loop when needed. size is the number of
-// bytes that count; items of size 0 are always accepted. Any goroutine.
-func (l *Loop) post(it item, size int) error {
-	l.mu.Lock()
-	if size > 0 && (len(l.in.Waiting) >= l.opt.MaxItems ||
-		(l.inBytes > 0 && l.inBytes+size > l.opt.MaxBytes)) {
-		l.overflowed(it)
-		l.mu.Unlock()
-		l.metrics.mailboxDrops.Inc()
-		return errOverflow
-	}
-	l.in.Waiting = append(l.in.Waiting, it)
-	l.inBytes += size
-	wake := !l.active && !l.woken
-	if wake {
-		l.woken = true
-	}
-	l.mu.Unlock()
-	if wake {
-		l.opt.Wake(l, false)
-	}
-	return nil
-}
-
-// overflowed records the sessions that a dropped frame was for. The caller holds l.mu.
-func (l *Loop) overflowed(it item) {
-	if l.overflow == nil {
-		l.overflow = map[*Session]struct{}{}
-	}
-	if it.s != nil {
-		l.overflow[it.s] = struct{}{}
-	}
-	for _, s := range it.group {
-		l.overflow[s] = struct{}{}
 	}
 }
 
@@ -344,20 +255,6 @@ func (l *Loop) finish() {
 	}
 }
 
-// swap takes the items of the mailbox into l.batch. The caller holds l.mu.
-func (l *Loop) swap() {
-	if len(l.overflow) > 0 {
-		slow := l.overflow
-		l.overflow = nil
-		l.in.Waiting = append(l.in.Waiting, item{fn: func() {
-			for s := range slow {
-				s.Close(ErrOverflow)
-			}
-		}})
-	}
-	l.batch, l.pos, l.inBytes = l.in.Take(4*l.opt.MaxTurn), 0, 0
-}
-
 // Turn runs the items of the mailbox. The engine calls it after Wake.
 func (l *Loop) Turn() {
 	l.mu.Lock()
@@ -366,49 +263,6 @@ func (l *Loop) Turn() {
 	l.full = false
 	l.Begin()
 	l.End()
-}
-
-// run runs one item. A panic closes the session of the item, if it has one.
-func (l *Loop) run(it item) {
-	defer l.rescue(it.s)
-	switch {
-	case it.fn != nil:
-		it.fn()
-	case it.done != nil:
-		it.done(it.msg, it.err)
-	case it.shared != nil:
-		it.s.holdReserved(it.frame, it.shared.Shared())
-	case it.s != nil:
-		it.s.SendKept(it.frame)
-	default:
-		l.fanOut(it)
-	}
-}
-
-// fanOut sends a frame to a group. It flushes whenever maxTurnBytes have been copied, so
-// that the copies for a large group are not in memory all at once.
-func (l *Loop) fanOut(it item) {
-	flushed := l.turnBytes
-	for _, s := range it.group {
-		if it.tag != (Tag{}) && l.sent != nil {
-			l.tellSent(s, it)
-		}
-		s.SendKept(it.frame)
-		if l.turnBytes-flushed >= maxTurnBytes {
-			l.flush()
-			flushed = l.turnBytes
-		}
-	}
-}
-
-// tellSent reports to the handler that a tagged frame is about to be written to s. A
-// panic in the handler closes s; the rest of the group still gets the frame.
-func (l *Loop) tellSent(s *Session, it item) {
-	if s.IsClosed() {
-		return
-	}
-	defer l.rescue(s)
-	l.sent.Sent(s, it.tag, it.frame)
 }
 
 // rescue recovers from a panic in a handler, so that the other sessions survive it. It
@@ -476,105 +330,6 @@ func (l *Loop) Deliver(s *Session, h pdu.Header, body []byte) {
 	defer l.rescue(s)
 	s.lastIn = l.now
 	l.opt.Handler.Frame(s, h, body)
-}
-
-// markDirty enters s in the list for the next flush and lends it an output buffer.
-func (l *Loop) markDirty(s *Session) {
-	if s.flags&dirty != 0 {
-		return
-	}
-	s.flags |= dirty
-	l.dirty = append(l.dirty, s)
-	if s.out == nil {
-		if n := len(l.buffers); n > 0 {
-			s.out = l.buffers[n-1]
-			l.buffers = l.buffers[:n-1]
-		}
-	}
-}
-
-// keepBuffer is the capacity, in bytes, of the largest output buffer that is kept for the
-// next session.
-const keepBuffer = 64 << 10
-
-// flush writes once to every session that was sent something, and closes the sessions
-// that are to be closed.
-func (l *Loop) flush() {
-	// The close of a session calls the handler, which may send to other sessions. Those
-	// are appended to l.dirty, and this same loop serves them.
-	for i := 0; i < len(l.dirty); i++ {
-		s := l.dirty[i]
-		l.dirty[i] = nil
-		l.flushOne(s)
-	}
-	l.dirty = l.dirty[:0]
-}
-
-// flushOne writes the waiting frames of s, returns its buffers to the loop, and closes s
-// when that is due.
-func (l *Loop) flushOne(s *Session) {
-	s.flags &^= dirty
-	switch {
-	case s.flags&closed != 0:
-	case s.held != nil:
-		l.flushHeld(s)
-	case s.unsent() > 0 && s.carrier.Buffered() > 0 &&
-		s.carrier.Buffered()+s.unsent() > l.opt.MaxBuffered:
-		l.closeSlow(s)
-	case s.direct != nil:
-		l.writePieces(s)
-	case len(s.out) > 0:
-		l.write(s, s.out)
-	}
-	if out := s.out; out != nil && cap(out) <= keepBuffer && len(l.buffers) < 1024 {
-		l.buffers = append(l.buffers, out[:0])
-	}
-	s.out = nil
-	s.dropDirect()
-	if s.flags&(closing|closed) == closing {
-		if s.flags&lingering == 0 && s.flushed() {
-			s.carrier.Close()
-			return
-		}
-		l.lingers = true // the next Tick looks at the session again
-		if s.deadline == 0 || s.deadline > l.now+lingerLimit {
-			s.deadline = l.now + lingerLimit
-		}
-	}
-}
-
-// flushHeld moves the waiting frames of s to its backlog, and lists s for feed unless it
-// is too slow.
-func (l *Loop) flushHeld(s *Session) {
-	s.holdSmall()
-	if l.slowHeld(s) {
-		l.closeSlow(s)
-		return
-	}
-	l.feedDue = true
-	if s.flags&feeding == 0 {
-		s.flags |= feeding
-		l.feeding = append(l.feeding, s)
-	}
-}
-
-// write writes p to the carrier of s.
-func (l *Loop) write(s *Session, p []byte) {
-	s.lastOut = l.now
-	l.metrics.writes.Inc()
-	l.metrics.writtenBytes.Add(float64(len(p)))
-	// An error means that the carrier has closed itself and called Remove.
-	_ = s.carrier.Write(p)
-}
-
-// closeSlow closes at once a session whose peer does not read.
-func (l *Loop) closeSlow(s *Session) {
-	l.metrics.slow.Inc()
-	if s.flags&closing == 0 {
-		s.flags |= closing
-		s.closeErr = ErrSlow
-	}
-	s.carrier.Close()
 }
 
 // Tick checks the deadlines of the sessions and calls the Tick of a LoopHandler. The
