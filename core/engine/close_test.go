@@ -20,7 +20,7 @@ import (
 // TestFrameBeforeACloseArrives sends a notice and closes the session, as a kick does.
 func TestFrameBeforeACloseArrives(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	c := dial(t, s)
 	kicked := next(t, r.sessions)
 	notice := frameOf(pb.CmdKickUser, 0, []byte("elsewhere"))
@@ -42,12 +42,12 @@ func TestFrameBeforeACloseArrives(t *testing.T) {
 func TestLingeringSessionEndsWithItsClient(t *testing.T) {
 	r := newRole()
 	var frames atomic.Int64
-	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
+	r.frame = func(s *session.Client, _ pdu.Header, _ []byte) {
 		frames.Add(1)
 		s.SendFrame(hello)
 		s.Linger(session.ErrIdle)
 	}
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	c := dial(t, s)
 	c.send(append(append([]byte{}, hello...), hello...))
 	c.want(hello)
@@ -66,12 +66,12 @@ func TestLingeringSessionEndsWithItsClient(t *testing.T) {
 func TestFramesAfterACloseAreDropped(t *testing.T) {
 	r := newRole()
 	var frames atomic.Int64
-	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
+	r.frame = func(s *session.Client, _ pdu.Header, _ []byte) {
 		frames.Add(1)
 		s.SendFrame(hello)
 		s.Close(session.ErrIdle)
 	}
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	c := dial(t, s)
 	c.send(append(append([]byte{}, hello...), hello...))
 	c.want(hello)
@@ -87,11 +87,11 @@ func TestCloseDrains(t *testing.T) {
 	r := newRole()
 	answer := frameOf(pb.CmdMsgData, 1, make([]byte, 8<<20))
 	asked := make(chan struct{}, 2)
-	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
+	r.frame = func(s *session.Client, _ pdu.Header, _ []byte) {
 		s.SendFrame(answer)
 		asked <- struct{}{}
 	}
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	clients := []*client{dial(t, s), dial(t, s)}
 	for _, c := range clients {
 		c.send(hello)
@@ -130,12 +130,12 @@ func TestCloseDrains(t *testing.T) {
 func TestCloseEndsWithItsContext(t *testing.T) {
 	r := newRole()
 	asked := make(chan struct{})
-	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
+	r.frame = func(s *session.Client, _ pdu.Header, _ []byte) {
 		s.SendFrame(make([]byte, 8<<20))
 		close(asked)
 	}
 	clock := newClock() // does not advance, so that the session never gives up by itself
-	s := start(t, Options{Handler: r, Now: clock.now})
+	s := start(t, Options{Clients: r, Now: clock.now})
 	dial(t, s).send(hello)
 	next(t, asked)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -159,7 +159,7 @@ func TestNothingIsLeftOfEndedConnections(t *testing.T) {
 	const workers, each = 8, 60
 	files := openFiles(t)
 	r := newRole()
-	s := start(t, Options{Handler: r, Loops: 2})
+	s := start(t, Options{Clients: r, Loops: 2})
 	var running sync.WaitGroup
 	for w := range uint64(workers) {
 		running.Go(func() {
@@ -229,7 +229,7 @@ func visit(addr string, how int) error {
 func TestServerClosesItsFiles(t *testing.T) {
 	once := func() {
 		r := newRole()
-		s := start(t, Options{Handler: r})
+		s := start(t, Options{Clients: r})
 		c := dial(t, s)
 		c.echo(hello)
 		if err := s.Close(context.Background()); err != nil {

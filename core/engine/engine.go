@@ -36,8 +36,10 @@ type Options struct {
 	// Addr is the TCP address, as "host:port" or ":port". Port 0 takes a free one.
 	// Required.
 	Addr string
-	// Handler handles the sessions. Required.
-	Handler session.Handler
+	// Clients or Links handles the connections: those of clients, or those of other
+	// servers. Exactly one is required.
+	Clients session.ClientHandler
+	Links   session.LinkHandler
 	// Loops is the number of event loops. Default: the number of cores.
 	Loops int
 	// MaxFrame is the longest frame accepted, in bytes. Default pdu.MaxClientFrame.
@@ -90,17 +92,23 @@ type loop struct {
 // conn is a session's carrier.
 type conn struct {
 	c       gnet.Conn
-	s       *session.Session
+	s       *session.Conn
 	loop    *loop
 	need    int // bytes that must have arrived before the next frame is complete
 	closed  bool
 	refused bool
 }
 
-var errClosed = errors.New("engine: connection closed")
+var (
+	errClosed   = errors.New("engine: connection closed")
+	errHandlers = errors.New("engine: Options need a handler of clients or one of links")
+)
 
 // Start listens and serves until Close. The port is open when it returns.
 func Start(opt Options) (*Server, error) {
+	if (opt.Clients == nil) == (opt.Links == nil) {
+		return nil, errHandlers
+	}
 	if opt.MaxFrame <= 0 {
 		opt.MaxFrame = pdu.MaxClientFrame
 	}
@@ -192,7 +200,7 @@ func (s *Server) Refuse() { s.refusing.Store(true) }
 func (s *Server) Close(ctx context.Context) error {
 	s.Refuse()
 	s.Loops(func(l *session.Loop) {
-		l.Each(func(c *session.Session) { c.Close(session.ErrShutdown) })
+		l.Each(func(c *session.Conn) { c.Close(session.ErrShutdown) })
 	})
 	// The loops need several turns to close all sessions, and no event reports the last
 	// one, so poll.
@@ -256,7 +264,7 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 		return nil
 	})
 	l.Loop = session.NewLoop(session.LoopOptions{
-		Handler: s.opt.Handler, MaxBuffered: s.opt.MaxBuffered, Now: s.opt.Now, Log: s.log,
+		Clients: s.opt.Clients, Links: s.opt.Links, MaxBuffered: s.opt.MaxBuffered, Now: s.opt.Now, Log: s.log,
 		Metrics: s.metrics,
 		Wake: func(_ *session.Loop, again bool) {
 			if again {
@@ -386,8 +394,7 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	// When a write of the same turn closes the connection, Begin and End nest here.
 	// closing says whether a turn is running already.
 	l := cn.loop
-	reason := l.Remove(cn.s, cleanEOF(err))
-	l.Nested(func() { s.opt.Handler.Close(cn.s, reason) })
+	l.Ended(cn.s, cleanEOF(err))
 	return gnet.None
 }
 

@@ -22,12 +22,12 @@ import (
 func TestLoginDeadlineClosesTheSession(t *testing.T) {
 	clock := newClock()
 	r := newRole()
-	r.open = func(s *session.Session) error { s.SetDeadline(15 * time.Second); return nil }
-	r.frame = func(s *session.Session, h pdu.Header, body []byte) {
+	r.open = func(s *session.Client) error { s.SetDeadline(15 * time.Second); return nil }
+	r.frame = func(s *session.Client, h pdu.Header, body []byte) {
 		s.SetLoggedIn(uint32(h.Seq), pb.ClientType_CLIENT_TYPE_MAC)
 		s.SendFrame(frameOf(h.Command, h.Seq, body))
 	}
-	s := start(t, Options{Handler: r, Now: clock.now})
+	s := start(t, Options{Clients: r, Now: clock.now})
 	silent, half, in := dial(t, s), dial(t, s), dial(t, s)
 	half.send(hello[:10]) // part of a frame is not a login
 	in.echo(hello)
@@ -49,7 +49,7 @@ func TestLoginDeadlineClosesTheSession(t *testing.T) {
 // closed at MaxBuffered, and the others on its loop are served.
 func TestSlowReaderIsClosed(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r, Loops: 1, MaxBuffered: 256 << 10})
+	s := start(t, Options{Clients: r, Loops: 1, MaxBuffered: 256 << 10})
 	slow := dial(t, s)
 	victim := next(t, r.sessions)
 	other := dial(t, s)
@@ -59,7 +59,7 @@ func TestSlowReaderIsClosed(t *testing.T) {
 		if sent > 64<<20 {
 			t.Fatal("64 MiB wait for a client that does not read, the limit is 1 MiB")
 		}
-		if err := victim.PushFrame(chunk); err != nil {
+		if err := victim.PushShared(chunk); err != nil {
 			t.Fatal(err)
 		}
 		other.echo(hello) // after this echo the loop has written
@@ -77,20 +77,20 @@ func TestSlowReaderIsClosed(t *testing.T) {
 func TestPanicClosesOneSession(t *testing.T) {
 	r := newRole()
 	var inOpen atomic.Bool
-	r.open = func(*session.Session) error {
+	r.open = func(*session.Client) error {
 		if inOpen.Load() {
 			panic("open")
 		}
 		return nil
 	}
-	r.frame = func(s *session.Session, h pdu.Header, body []byte) {
+	r.frame = func(s *session.Client, h pdu.Header, body []byte) {
 		if len(body) == 0 {
 			panic("frame")
 		}
 		s.SendFrame(frameOf(h.Command, h.Seq, body))
 	}
-	r.close = func(*session.Session, error) { panic("close") }
-	s := start(t, Options{Handler: r, Loops: 1})
+	r.close = func(*session.Client, error) { panic("close") }
+	s := start(t, Options{Clients: r, Loops: 1})
 	other := dial(t, s)
 	other.echo(hello)
 
@@ -112,14 +112,14 @@ func TestPanicClosesOneSession(t *testing.T) {
 func TestSessionRefusedByItsHandler(t *testing.T) {
 	r := newRole()
 	var refuse atomic.Bool
-	r.open = func(s *session.Session) error {
+	r.open = func(s *session.Client) error {
 		if refuse.Load() {
 			s.SendFrame(hello) // is not sent, because a refused session gets no output
 			return errors.New("no")
 		}
 		return nil
 	}
-	s := start(t, Options{Handler: r, Loops: 1, Budget: budget.Fixed(2)})
+	s := start(t, Options{Clients: r, Loops: 1, Budget: budget.Fixed(2)})
 	refuse.Store(true)
 	for range 5 {
 		dial(t, s).wantEnd()
@@ -140,7 +140,7 @@ func TestSessionRefusedByItsHandler(t *testing.T) {
 // beyond the limit, and accept one again after another has ended.
 func TestMaxConnsBoundsConnections(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r, MaxConns: 2})
+	s := start(t, Options{Clients: r, MaxConns: 2})
 	room(t, r, []*Server{s, s})
 }
 
@@ -148,8 +148,8 @@ func TestBudgetBoundsConnections(t *testing.T) {
 	r := newRole()
 	b := budget.Fixed(2)
 	// Two listeners share the budget.
-	room(t, r, []*Server{start(t, Options{Handler: r, Budget: b}),
-		start(t, Options{Handler: r, Budget: b})})
+	room(t, r, []*Server{start(t, Options{Clients: r, Budget: b}),
+		start(t, Options{Clients: r, Budget: b})})
 	if b.Used() > b.Limit() {
 		t.Errorf("%d of %d connections are used", b.Used(), b.Limit())
 	}
@@ -184,7 +184,7 @@ func room(t *testing.T, r *role, servers []*Server) {
 
 func TestRefuseKeepsOpenConnections(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	c := dial(t, s)
 	c.echo(hello)
 	s.Refuse()
@@ -194,7 +194,7 @@ func TestRefuseKeepsOpenConnections(t *testing.T) {
 
 func TestListenErrorsNameTheAddress(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	dial(t, s).echo(hello) // after this the loops have opened all their files
 	files := openFiles(t)
 	for addr, want := range map[string]string{
@@ -203,7 +203,7 @@ func TestListenErrorsNameTheAddress(t *testing.T) {
 		"192.0.2.1:0":     "192.0.2.1",
 		"nonsense":        "nonsense",
 	} {
-		second, err := Start(Options{Addr: addr, Handler: r})
+		second, err := Start(Options{Addr: addr, Clients: r})
 		if err == nil {
 			t.Errorf("%s: no error", addr)
 			_ = second.Close(context.Background())
@@ -227,7 +227,7 @@ func TestListenErrorsNameTheAddress(t *testing.T) {
 // TestKeepAliveIsSet reads the socket options with which the kernel probes a silent
 // client.
 func TestKeepAliveIsSet(t *testing.T) {
-	s := start(t, Options{Handler: newRole()})
+	s := start(t, Options{Clients: newRole()})
 	c := dial(t, s)
 	c.echo(hello)
 	fd := serverSide(t, c)
@@ -265,7 +265,7 @@ func serverSide(t *testing.T, c *client) int {
 
 func TestAddressesOfServerAndSession(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Addr: ":0", Handler: r})
+	s := start(t, Options{Addr: ":0", Clients: r})
 	_, port, err := net.SplitHostPort(s.Addr().String())
 	if err != nil || port == "0" {
 		t.Fatalf("address %s: %v", s.Addr(), err)
@@ -286,13 +286,13 @@ func TestAddressesOfServerAndSession(t *testing.T) {
 func TestFramesFromOtherGoroutines(t *testing.T) {
 	const posters, each = 4, 500
 	r := newRole()
-	s := start(t, Options{Handler: r, Loops: 2})
+	s := start(t, Options{Clients: r, Loops: 2})
 	c := dial(t, s)
 	target := next(t, r.sessions)
 	for p := range posters {
 		go func() {
 			for i := range each {
-				if err := target.PushFrame(frameOf(pb.CmdMsgData, uint16(i),
+				if err := target.PushShared(frameOf(pb.CmdMsgData, uint16(i),
 					[]byte{byte(p)})); err != nil {
 					t.Error(err)
 				}
@@ -324,7 +324,7 @@ func TestFramesFromOtherGoroutines(t *testing.T) {
 		next(t, r.sessions)
 	}
 	s.Loops(func(l *session.Loop) {
-		l.Each(func(s *session.Session) { s.SendFrame(hello) })
+		l.Clients(func(s *session.Client) { s.SendFrame(hello) })
 	})
 	for _, c := range clients {
 		c.want(hello)
@@ -335,7 +335,7 @@ func TestFramesFromOtherGoroutines(t *testing.T) {
 // runs, and sockets are read in between.
 func TestLongMailboxLeavesTurnsForSockets(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r, Loops: 1})
+	s := start(t, Options{Clients: r, Loops: 1})
 	c := dial(t, s)
 	l := next(t, r.sessions).Loop()
 	const n = 50_000
@@ -366,7 +366,7 @@ func TestLongMailboxLeavesTurnsForSockets(t *testing.T) {
 // without an error.
 func TestFailingAcceptIsAnError(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	dial(t, s).echo(hello)
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
@@ -409,7 +409,7 @@ func TestFailingAcceptIsAnError(t *testing.T) {
 func BenchmarkEcho(b *testing.B) {
 	for _, pipelined := range []int{1, 32} {
 		b.Run(fmt.Sprintf("pipelined=%d", pipelined), func(b *testing.B) {
-			s := start(b, Options{Handler: newRole()})
+			s := start(b, Options{Clients: newRole()})
 			frame := frameOf(pb.CmdMsgData, 1, make([]byte, 64))
 			c := dial(b, s)
 			if err := c.SetDeadline(time.Time{}); err != nil {

@@ -13,7 +13,7 @@ import (
 
 func TestCloseFlushesFirst(t *testing.T) {
 	var why []error
-	h := &role{closed: func(_ *Session, err error) { why = append(why, err) }}
+	h := &role{closed: func(_ *Client, err error) { why = append(why, err) }}
 	b := newBench(t, h, LoopOptions{})
 	w := b.connect()
 	first := errors.New("first")
@@ -73,7 +73,7 @@ func TestCloseWaitsForThePeer(t *testing.T) {
 // monotonic clock, even when frames arrive.
 func TestLingeringSessionOnlyWaits(t *testing.T) {
 	frames := 0
-	h := &role{frame: func(*Session, pdu.Header, []byte) { frames++ }}
+	h := &role{frame: func(*Client, pdu.Header, []byte) { frames++ }}
 	b := newBench(t, h, LoopOptions{})
 	kicked := errors.New("kicked")
 	hangsUp, stopped, stays := b.connect(), b.connect(), b.connect()
@@ -106,7 +106,7 @@ func TestLingeringSessionOnlyWaits(t *testing.T) {
 	b.step("two seconds pass while frames arrive", func() {
 		for range 19 {
 			b.clock.advance(TickInterval)
-			b.in(func() { b.Deliver(stays.s, pdu.Header{Command: pb.CmdHeartBeat}, nil) })
+			b.in(func() { b.Deliver(&stays.s.Conn, pdu.Header{Command: pb.CmdHeartBeat}, nil) })
 			b.Tick()
 		}
 		b.wantOpen(stays)
@@ -192,7 +192,7 @@ func TestFailedWriteEndsTheSession(t *testing.T) {
 	var heard error
 	b := newBench(t, &role{}, LoopOptions{})
 	w, other := b.connect(), b.connect()
-	b.h.closed = func(_ *Session, err error) {
+	b.h.closed = func(_ *Client, err error) {
 		heard = err
 		other.s.SendFrame([]byte("gone")) // within the same flush
 	}
@@ -211,11 +211,11 @@ func TestSecondRemoveChangesNothing(t *testing.T) {
 	w, other := b.connect(), b.connect()
 	b.in(func() {
 		for _, err := range []error{ErrIdle, ErrSlow} {
-			if why := b.Remove(w.s, err); why != ErrIdle {
+			if why := b.Remove(&w.s.Conn, err); why != ErrIdle {
 				t.Errorf("removed because of %v", why)
 			}
 		}
-		b.Each(func(s *Session) {
+		b.Clients(func(s *Client) {
 			if s != other.s {
 				t.Error("the loop still holds the removed session")
 			}

@@ -1,7 +1,7 @@
 package session
 
 // markDirty enters s in the list for the next flush and lends it an output buffer.
-func (l *Loop) markDirty(s *Session) {
+func (l *Loop) markDirty(s *Conn) {
 	if s.flags&dirty != 0 {
 		return
 	}
@@ -34,7 +34,7 @@ func (l *Loop) flush() {
 
 // flushOne writes the waiting frames of s, returns its buffers to the loop, and closes s
 // when that is due.
-func (l *Loop) flushOne(s *Session) {
+func (l *Loop) flushOne(s *Conn) {
 	s.flags &^= dirty
 	switch {
 	case s.flags&closed != 0:
@@ -67,7 +67,7 @@ func (l *Loop) flushOne(s *Session) {
 
 // flushHeld moves the waiting frames of s to its backlog, and lists s for feed unless it
 // is too slow.
-func (l *Loop) flushHeld(s *Session) {
+func (l *Loop) flushHeld(s *Conn) {
 	s.holdSmall()
 	if l.slowHeld(s) {
 		l.closeSlow(s)
@@ -81,7 +81,7 @@ func (l *Loop) flushHeld(s *Session) {
 }
 
 // write writes p to the carrier of s.
-func (l *Loop) write(s *Session, p []byte) {
+func (l *Loop) write(s *Conn, p []byte) {
 	s.lastOut = l.now
 	l.metrics.writes.Inc()
 	l.metrics.writtenBytes.Add(float64(len(p)))
@@ -90,7 +90,7 @@ func (l *Loop) write(s *Session, p []byte) {
 }
 
 // closeSlow closes at once a session whose peer does not read.
-func (l *Loop) closeSlow(s *Session) {
+func (l *Loop) closeSlow(s *Conn) {
 	l.metrics.slow.Inc()
 	if s.flags&closing == 0 {
 		s.flags |= closing

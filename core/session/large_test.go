@@ -64,7 +64,7 @@ func newLargeBench(t testing.TB, h *role, opt LoopOptions) *largeBench {
 
 func (b *largeBench) sink(room int) *sink {
 	k := &sink{room: room, wire: wire{l: b.Loop, h: b.h}}
-	b.in(func() { k.s = b.Add(netip.MustParseAddrPort("192.0.2.7:1234"), k) })
+	b.in(func() { k.s = b.AddClient(netip.MustParseAddrPort("192.0.2.7:1234"), k) })
 	return k
 }
 
@@ -137,8 +137,8 @@ func TestLargeFramesKeepTheirOrder(t *testing.T) {
 	})
 	b.step("post to the loop", func() {
 		for _, err := range []error{
-			k.s.Push(7, huge), k.s.PushFrame([]byte("between")), k.s.PushFrame(posted),
-			b.PostFanOut([]*Session{k.s}, posted), k.s.Push(8, typed),
+			k.s.Push(7, huge), k.s.PushShared([]byte("between")), k.s.PushShared(posted),
+			b.FanOut([]*Client{k.s}, posted, Tag{}), k.s.Push(8, typed),
 		} {
 			if err != nil {
 				b.t.Error(err)
@@ -375,11 +375,6 @@ func TestPartsKeepTheirOrderAndCountAsOneFrame(t *testing.T) {
 			t.Errorf("to a closed session: %v", err)
 		}
 	})
-	link := &linkEnd{}
-	if err := NewLink(1, "link", link).SendParts(1, parts); err != nil ||
-		len(link.sent) != len(parts) {
-		t.Errorf("over a link: %d parts, %v", len(link.sent), err)
-	}
 }
 
 // TestCloseFlushesLargeFrames checks that everything that was sent leaves before the
@@ -427,7 +422,7 @@ func TestCloseFlushesLargeFrames(t *testing.T) {
 func TestFailedWriteOfALargeFrameEndsTheSession(t *testing.T) {
 	var other *sink
 	reset := errors.New("connection reset")
-	h := &role{closed: func(*Session, error) { other.s.SendFrame([]byte("gone")) }}
+	h := &role{closed: func(*Client, error) { other.s.SendFrame([]byte("gone")) }}
 	b := newLargeBench(t, h, LoopOptions{})
 	k := b.sink(0)
 	other = b.sink(1000)
@@ -451,7 +446,7 @@ func TestTurnIsBoundedByBytes(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
 	for range 300 {
-		if err := b.PostFrame(w.s, make([]byte, 32<<10)); err != nil {
+		if err := w.s.PushShared(make([]byte, 32<<10)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -33,9 +33,11 @@ type LoopOptions struct {
 	// any goroutine, at most once before each Turn. again reports that the call comes
 	// from the loop itself, at the end of a turn. Required.
 	Wake func(l *Loop, again bool)
-	// Handler receives ticks and new loops when it is a LoopHandler, and tagged frames
-	// when it is a SentHandler.
-	Handler Handler
+	// Clients or Links handles the connections of the loop: the clients, or the links
+	// that other servers dialed. Clients also receives ticks and new loops when it is a
+	// LoopHandler, and tagged frames when it is a SentHandler.
+	Clients ClientHandler
+	Links   LinkHandler
 	// MaxItems and MaxBytes bound the mailbox, which holds frames that have not left yet
 	// for sessions of this loop. Defaults: 65,536 and 64 MiB. A fan-out counts with its
 	// memory: its frame, once, and 8 bytes for each session. An empty mailbox accepts a
@@ -82,9 +84,9 @@ type Loop struct {
 	mu       sync.Mutex
 	in       batch.Buffer[item]
 	inBytes  int
-	active   bool                  // a turn runs; it looks at the mailbox before it ends
-	woken    bool                  // Wake was called and Turn was not called yet
-	overflow map[*Session]struct{} // to be closed, because a frame for them was dropped
+	active   bool               // a turn runs; it looks at the mailbox before it ends
+	woken    bool               // Wake was called and Turn was not called yet
+	overflow map[*Conn]struct{} // to be closed, because a frame for them was dropped
 
 	// All fields below: loop only.
 	batch     []item // items taken from in; those from pos on have not run yet
@@ -92,17 +94,17 @@ type Loop struct {
 	now       int64 // milliseconds: the wall clock's at begun, monotonic from then on
 	begun     time.Time
 	nowTime   time.Time
-	sessions  []*Session
-	dirty     []*Session
-	buffers   [][]byte   // free output buffers
-	directs   []*direct  // free lists of frames
-	pieces    [][]byte   // slices of the current write
-	feeding   []*Session // sessions with a backlog
-	fed       int        // index in feeding of the session that gets the next piece
-	feedDue   bool       // the next turn gives pieces to feeding
-	full      bool       // a turn reached its bound: the rest waits for the next Turn
-	nudging   bool       // a timer runs that sets feedDue
-	piece     int        // length of the pieces, in bytes
+	sessions  []*Conn
+	dirty     []*Conn
+	buffers   [][]byte  // free output buffers
+	directs   []*direct // free lists of frames
+	pieces    [][]byte  // slices of the current write
+	feeding   []*Conn   // sessions with a backlog
+	fed       int       // index in feeding of the session that gets the next piece
+	feedDue   bool      // the next turn gives pieces to feeding
+	full      bool      // a turn reached its bound: the rest waits for the next Turn
+	nudging   bool      // a timer runs that sets feedDue
+	piece     int       // length of the pieces, in bytes
 	scratch   []byte
 	turnBytes int   // sent in this turn
 	swept     int64 // time of the last sweep
@@ -154,7 +156,7 @@ func NewLoop(opt LoopOptions) *Loop {
 		opt: opt, metrics: opt.Metrics, begun: opt.Now(),
 		piece: max(1, min(feedPiece, opt.MaxBuffered/4)),
 	}
-	l.sent, _ = opt.Handler.(SentHandler)
+	l.sent, _ = opt.Clients.(SentHandler)
 	return l
 }
 
@@ -164,11 +166,20 @@ func (l *Loop) Now() time.Time { return l.nowTime }
 // Sessions returns the number of sessions that the loop owns. Loop only.
 func (l *Loop) Sessions() int { return len(l.sessions) }
 
-// Each calls f for every session of the loop. f may close sessions. Loop only.
-func (l *Loop) Each(f func(*Session)) {
+// Each calls f for every connection of the loop. f may close connections. Loop only.
+func (l *Loop) Each(f func(*Conn)) {
 	for i := len(l.sessions) - 1; i >= 0; i-- {
 		f(l.sessions[i])
 	}
+}
+
+// Clients calls f for every client of the loop. f may close clients. Loop only.
+func (l *Loop) Clients(f func(*Client)) {
+	l.Each(func(c *Conn) {
+		if s, ok := c.session.(*Client); ok {
+			f(s)
+		}
+	})
 }
 
 // Nested runs f within the current turn, or in a turn of its own when none runs:
@@ -197,7 +208,7 @@ func (l *Loop) Begin() {
 	l.now = l.begun.UnixMilli() + l.nowTime.Sub(l.begun).Milliseconds()
 	if !l.opened {
 		l.opened = true
-		if h, ok := l.opt.Handler.(LoopHandler); ok {
+		if h, ok := l.opt.Clients.(LoopHandler); ok {
 			h.OpenLoop(l)
 		}
 	}
@@ -267,7 +278,7 @@ func (l *Loop) Turn() {
 
 // rescue recovers from a panic in a handler, so that the other sessions survive it. It
 // counts and logs the panic, and closes s unless s is nil. It must be deferred.
-func (l *Loop) rescue(s *Session) {
+func (l *Loop) rescue(s *Conn) {
 	r := recover()
 	if r == nil {
 		return
@@ -279,20 +290,41 @@ func (l *Loop) rescue(s *Session) {
 	}
 }
 
-// Add creates the session of a new connection. The caller calls Open next.
-func (l *Loop) Add(remote netip.AddrPort, c Carrier) *Session {
-	s := &Session{
-		id: NextID(), loop: l, carrier: c, remote: remote,
+// connSession is what a loop knows of the session on a Conn: it passes the events of the
+// connection to the handler.
+type connSession interface {
+	open() error
+	frame(h pdu.Header, body []byte)
+	ended(err error)
+}
+
+// Add creates the session of a new connection, a Link when the options name a handler of
+// links, and else a Client. The caller calls Open next. Loop only.
+func (l *Loop) Add(remote netip.AddrPort, carrier Carrier) *Conn {
+	if l.opt.Links != nil {
+		return l.AddLink(remote, carrier).conn
+	}
+	return &l.AddClient(remote, carrier).Conn
+}
+
+func (l *Loop) add(c *Conn, s connSession, remote netip.AddrPort, carrier Carrier) {
+	*c = Conn{
+		id: NextID(), loop: l, carrier: carrier, session: s, remote: remote,
 		opened: l.now, lastIn: l.now, lastOut: l.now, slot: int32(len(l.sessions)),
 	}
-	l.sessions = append(l.sessions, s)
+	l.sessions = append(l.sessions, c)
 	l.metrics.sessions.Inc()
-	return s
+}
+
+// Ended removes a connection that is gone, as Remove does, and calls the handler's Close.
+func (l *Loop) Ended(c *Conn, err error) {
+	reason := l.Remove(c, err)
+	l.Nested(func() { c.session.ended(reason) })
 }
 
 // Remove deletes a session whose connection is gone. It returns the reason for the end:
 // that of the first close, or err when this side did not close the session.
-func (l *Loop) Remove(s *Session, err error) error {
+func (l *Loop) Remove(s *Conn, err error) error {
 	if s.flags&closed != 0 {
 		return s.closeErr
 	}
@@ -314,22 +346,22 @@ func (l *Loop) Remove(s *Session, err error) error {
 
 // Open asks the handler to accept s. An error rejects the session; after a panic of the
 // handler it is ErrPanic.
-func (l *Loop) Open(s *Session) (err error) {
+func (l *Loop) Open(s *Conn) (err error) {
 	defer l.rescue(nil)
 	err = ErrPanic
-	return l.opt.Handler.Open(s)
+	return s.session.open()
 }
 
 // Deliver passes one frame to the handler. A panic of the handler closes only this
 // session. A frame for a lingering session is dropped and counted.
-func (l *Loop) Deliver(s *Session, h pdu.Header, body []byte) {
+func (l *Loop) Deliver(s *Conn, h pdu.Header, body []byte) {
 	if s.flags&lingering != 0 {
 		l.metrics.ignored.Inc()
 		return
 	}
 	defer l.rescue(s)
 	s.lastIn = l.now
-	l.opt.Handler.Frame(s, h, body)
+	s.session.frame(h, body)
 }
 
 // Tick checks the deadlines of the sessions and calls the Tick of a LoopHandler. The
@@ -342,7 +374,7 @@ func (l *Loop) Tick() {
 		l.swept = l.now
 		l.sweep()
 	}
-	if h, ok := l.opt.Handler.(LoopHandler); ok {
+	if h, ok := l.opt.Clients.(LoopHandler); ok {
 		func() {
 			defer l.rescue(nil)
 			h.Tick(l, l.nowTime)

@@ -34,10 +34,10 @@ func TestTurnWritesOncePerSession(t *testing.T) {
 	})
 	b.step("frames posted to the loop", func() {
 		for _, err := range []error{
-			b.PostFrame(w.s, []byte("a")),
-			b.PostFanOut([]*Session{w.s, other.s}, []byte("b")),
+			w.s.PushShared([]byte("a")),
+			b.FanOut([]*Client{w.s, other.s}, []byte("b"), Tag{}),
 			w.s.Push(0, &pb.IMHeartBeat{}),
-			w.s.PushFrame([]byte("c")),
+			w.s.PushShared([]byte("c")),
 		} {
 			if err != nil {
 				b.t.Error(err)
@@ -93,7 +93,7 @@ func TestSessionWithoutLoginIsClosedAtItsDeadline(t *testing.T) {
 	b.Tick()
 	b.wantClosed(late, ErrLoginDeadline)
 	b.wantOpen(in, never)
-	if !in.s.LoggedIn() || in.s.User != 7 || in.s.Client != pb.ClientType_CLIENT_TYPE_MAC ||
+	if !in.s.LoggedIn() || in.s.User != 7 || in.s.ClientType != pb.ClientType_CLIENT_TYPE_MAC ||
 		never.s.LoggedIn() {
 		t.Error("the login state differs from the state that was set")
 	}
@@ -109,7 +109,7 @@ func TestSilentSessionIsClosed(t *testing.T) {
 	b.clock.advance(29 * time.Second)
 	b.Tick()
 	b.wantOpen(silent, speaks)
-	b.in(func() { b.Deliver(speaks.s, pdu.Header{}, nil) })
+	b.in(func() { b.Deliver(&speaks.s.Conn, pdu.Header{}, nil) })
 	// A write to the session does not extend its idle limit.
 	b.in(func() { silent.s.SendFrame([]byte("x")) })
 	b.clock.advance(time.Second)
@@ -184,15 +184,15 @@ func TestSessionsEndDuringIteration(t *testing.T) {
 			b.Tick()
 		},
 		"each": func(b *bench) {
-			b.in(func() { b.Each(func(s *Session) { s.Close(ErrShutdown) }) })
+			b.in(func() { b.Clients(func(s *Client) { s.Close(ErrShutdown) }) })
 		},
 		"carriers": func(b *bench) {
-			b.in(func() { b.Each(func(s *Session) { s.carrier.Close() }) })
+			b.in(func() { b.Clients(func(s *Client) { s.carrier.Close() }) })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			closed := map[uint64]bool{}
-			h := &role{closed: func(s *Session, _ error) { closed[s.ID()] = true }}
+			h := &role{closed: func(s *Client, _ error) { closed[s.ID()] = true }}
 			b := newBench(t, h, LoopOptions{})
 			b.Tick()
 			ws := make([]*wire, 100)
@@ -218,9 +218,9 @@ func TestSessionsEndDuringIteration(t *testing.T) {
 
 func TestPanicsCloseOnlyTheirSession(t *testing.T) {
 	b := newBench(t, &role{
-		frame:  func(*Session, pdu.Header, []byte) { panic("frame") },
+		frame:  func(*Client, pdu.Header, []byte) { panic("frame") },
 		tick:   func(*Loop, time.Time) { panic("tick") },
-		closed: func(*Session, error) { panic("close") },
+		closed: func(*Client, error) { panic("close") },
 	}, LoopOptions{})
 	w, other := b.connect(), b.connect()
 	ran := false
@@ -233,7 +233,7 @@ func TestPanicsCloseOnlyTheirSession(t *testing.T) {
 	}
 	b.in(func() {
 		w.s.SendFrame([]byte("before"))
-		b.Deliver(w.s, pdu.Header{}, nil)
+		b.Deliver(&w.s.Conn, pdu.Header{}, nil)
 		other.s.SendFrame([]byte("x"))
 	})
 	b.wantWrites(w, "before")
@@ -254,15 +254,15 @@ func TestOpenReturnsErrorsAndPanics(t *testing.T) {
 	refusal := errors.New("no room")
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
-	if err := b.Open(w.s); err != nil {
+	if err := b.Open(&w.s.Conn); err != nil {
 		t.Error(err)
 	}
-	b.h.open = func(*Session) error { return refusal }
-	if err := b.Open(w.s); err != refusal {
+	b.h.open = func(*Client) error { return refusal }
+	if err := b.Open(&w.s.Conn); err != refusal {
 		t.Errorf("got %v", err)
 	}
-	b.h.open = func(*Session) error { panic("open") }
-	if err := b.Open(w.s); err != ErrPanic {
+	b.h.open = func(*Client) error { panic("open") }
+	if err := b.Open(&w.s.Conn); err != ErrPanic {
 		t.Errorf("got %v, want ErrPanic", err)
 	}
 	b.wantCount("panics", testutil.ToFloat64(b.metrics.panics), 1)
@@ -273,22 +273,22 @@ func TestPanicInFanOutClosesOneSession(t *testing.T) {
 	h := &sentRole{}
 	b := &bench{t: t, h: &h.role, clock: newClock()}
 	b.Loop = NewLoop(LoopOptions{
-		Handler: h, Now: b.clock.now,
+		Clients: h, Now: b.clock.now,
 		Wake: func(_ *Loop, again bool) { b.wakes = append(b.wakes, again) },
 	})
 	ws := []*wire{b.connect(), b.connect(), b.connect(), b.connect()}
 	b.in(func() { ws[3].s.Close(ErrIdle) })
-	h.sent = func(s *Session, _ Tag, _ []byte) {
+	h.sent = func(s *Client, _ Tag, _ []byte) {
 		if s == ws[1].s {
 			panic("sent")
 		}
 	}
 	tag := Tag{Peer: 1, ID: 2}
-	group := []*Session{ws[3].s, ws[0].s, ws[1].s, ws[2].s}
-	if err := b.PostTagged(group, []byte("x"), tag); err != nil {
+	group := []*Client{ws[3].s, ws[0].s, ws[1].s, ws[2].s}
+	if err := b.FanOut(group, []byte("x"), tag); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.PostFanOut([]*Session{ws[0].s, ws[2].s}, []byte("y")); err != nil {
+	if err := b.FanOut([]*Client{ws[0].s, ws[2].s}, []byte("y"), Tag{}); err != nil {
 		t.Fatal(err)
 	}
 	b.turn()
@@ -308,10 +308,10 @@ func TestPanicInFanOutClosesOneSession(t *testing.T) {
 type sentRole struct {
 	role
 	heard []string
-	sent  func(s *Session, tag Tag, frame []byte)
+	sent  func(s *Client, tag Tag, frame []byte)
 }
 
-func (r *sentRole) Sent(s *Session, tag Tag, frame []byte) {
+func (r *sentRole) Sent(s *Client, tag Tag, frame []byte) {
 	r.heard = append(r.heard, fmt.Sprintf("%s to %d, %v", frame, s.ID(), tag))
 	r.sent(s, tag, frame)
 }
@@ -321,7 +321,7 @@ func (r *sentRole) Sent(s *Session, tag Tag, frame []byte) {
 func TestConnectionsEndInsideAndOutsideOfTurns(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w, watcher := b.connect(), b.connect()
-	b.h.closed = func(s *Session, err error) { watcher.s.SendFrame(fmt.Appendf(nil, "%v;", err)) }
+	b.h.closed = func(s *Client, err error) { watcher.s.SendFrame(fmt.Appendf(nil, "%v;", err)) }
 	w.end(nil) // outside of turns: runs a turn of its own, with a flush
 	b.wantWrites(watcher, "<nil>;")
 	b.wantCount("closed by the peer", b.closedFor("peer"), 1)
@@ -366,7 +366,8 @@ func TestLoopInVirtualTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wake := make(chan struct{}, 1)
 		stop := make(chan struct{})
-		l := NewLoop(LoopOptions{Handler: &role{}, Wake: func(*Loop, bool) { wake <- struct{}{} }})
+		h := &role{}
+		l := NewLoop(LoopOptions{Clients: h, Wake: func(*Loop, bool) { wake <- struct{}{} }})
 		var running sync.WaitGroup
 		running.Go(func() {
 			tick := time.NewTicker(TickInterval)
@@ -383,11 +384,11 @@ func TestLoopInVirtualTime(t *testing.T) {
 			}
 		})
 		start := time.Now()
-		w := &wire{l: l, h: &role{}}
+		w := &wire{l: l, h: h}
 		closed := make(chan time.Duration, 1)
-		w.h.closed = func(*Session, error) { closed <- time.Since(start) }
+		w.h.closed = func(*Client, error) { closed <- time.Since(start) }
 		l.Post(func() {
-			w.s = l.Add(netip.AddrPort{}, w)
+			w.s = l.AddClient(netip.AddrPort{}, w)
 			w.s.SetDeadline(15 * time.Second)
 			w.s.SetKeepAlive(5 * time.Second)
 		})

@@ -7,8 +7,8 @@ import (
 
 // item is one entry of the mailbox. It holds exactly one of frame, done and fn.
 type item struct {
-	s      *Session   // receiver of frame
-	group  []*Session // receivers of frame when s is nil
+	c      *Conn     // receiver of frame
+	group  []*Client // receivers of frame when c is nil
 	frame  []byte
 	shared *pb.Encoded // the rest of a message; frame is its head
 	tag    Tag
@@ -30,29 +30,17 @@ func (l *Loop) PostResult(done func(pb.Message, error), m pb.Message, err error)
 	l.post(item{done: done, msg: m, err: err}, 0)
 }
 
-// PostFrame sends frame to s, which this loop owns. The slice must not change afterwards.
-// When the mailbox is full, the frame is dropped, the session is closed, and the error is
-// of kind im.Busy. Any goroutine.
-func (l *Loop) PostFrame(s *Session, frame []byte) error {
-	return l.post(item{s: s, frame: frame}, len(frame))
-}
-
-// PostFanOut sends one frame to many sessions, all of this loop. Neither slice may change
-// afterwards. When the mailbox is full, the frame is dropped, all the sessions are
-// closed, and the error is of kind im.Busy. Any goroutine.
-func (l *Loop) PostFanOut(group []*Session, frame []byte) error {
-	return l.post(item{group: group, frame: frame}, fanOutSize(group, frame))
-}
-
-// PostTagged does what PostFanOut does, for a frame that the SentHandler follows. Any
+// FanOut sends one frame to many clients, all of this loop. Neither slice may change
+// afterwards. A SentHandler follows the frame unless tag is zero. When the mailbox is full,
+// the frame is dropped, all the clients are closed, and the error is of kind im.Busy. Any
 // goroutine.
-func (l *Loop) PostTagged(group []*Session, frame []byte, tag Tag) error {
+func (l *Loop) FanOut(group []*Client, frame []byte, tag Tag) error {
 	return l.post(item{group: group, frame: frame, tag: tag}, fanOutSize(group, frame))
 }
 
 // fanOutSize returns the bytes that a fan-out counts in the mailbox. The frame counts
 // once, because fanOut copies it for each session only when it is sent.
-func fanOutSize(group []*Session, frame []byte) int { return len(frame) + 8*len(group) }
+func fanOutSize(group []*Client, frame []byte) int { return len(frame) + 8*len(group) }
 
 var errOverflow = im.Errorf(im.Busy, "mailbox full")
 
@@ -83,13 +71,13 @@ func (l *Loop) post(it item, size int) error {
 // overflowed records the sessions that a dropped frame was for. The caller holds l.mu.
 func (l *Loop) overflowed(it item) {
 	if l.overflow == nil {
-		l.overflow = map[*Session]struct{}{}
+		l.overflow = map[*Conn]struct{}{}
 	}
-	if it.s != nil {
-		l.overflow[it.s] = struct{}{}
+	if it.c != nil {
+		l.overflow[it.c] = struct{}{}
 	}
 	for _, s := range it.group {
-		l.overflow[s] = struct{}{}
+		l.overflow[&s.Conn] = struct{}{}
 	}
 }
 
@@ -109,16 +97,16 @@ func (l *Loop) swap() {
 
 // run runs one item. A panic closes the session of the item, if it has one.
 func (l *Loop) run(it item) {
-	defer l.rescue(it.s)
+	defer l.rescue(it.c)
 	switch {
 	case it.fn != nil:
 		it.fn()
 	case it.done != nil:
 		it.done(it.msg, it.err)
 	case it.shared != nil:
-		it.s.holdReserved(it.frame, it.shared.Shared())
-	case it.s != nil:
-		it.s.SendKept(it.frame)
+		it.c.holdReserved(it.frame, it.shared.Shared())
+	case it.c != nil:
+		it.c.SendShared(it.frame)
 	default:
 		l.fanOut(it)
 	}
@@ -132,7 +120,7 @@ func (l *Loop) fanOut(it item) {
 		if it.tag != (Tag{}) && l.sent != nil {
 			l.tellSent(s, it)
 		}
-		s.SendKept(it.frame)
+		s.SendShared(it.frame)
 		if l.turnBytes-flushed >= maxTurnBytes {
 			l.flush()
 			flushed = l.turnBytes
@@ -142,10 +130,10 @@ func (l *Loop) fanOut(it item) {
 
 // tellSent reports to the handler that a tagged frame is about to be written to s. A
 // panic in the handler closes s; the rest of the group still gets the frame.
-func (l *Loop) tellSent(s *Session, it item) {
+func (l *Loop) tellSent(s *Client, it item) {
 	if s.IsClosed() {
 		return
 	}
-	defer l.rescue(s)
+	defer l.rescue(&s.Conn)
 	l.sent.Sent(s, it.tag, it.frame)
 }

@@ -19,7 +19,7 @@ func TestMailboxKeepsTheOrderOfEachPoster(t *testing.T) {
 	const posters, each = 8, 500
 	wake := make(chan struct{}, 2)
 	l := NewLoop(LoopOptions{
-		Handler: &role{}, MaxTurn: 64, Wake: func(*Loop, bool) { wake <- struct{}{} },
+		Clients: &role{}, MaxTurn: 64, Wake: func(*Loop, bool) { wake <- struct{}{} },
 	})
 	var got [posters][]int
 	total := 0
@@ -166,12 +166,12 @@ func TestFullMailboxClosesTheReceiver(t *testing.T) {
 	full, fine := b.connect(), b.connect()
 	b.step("frames above the bound are dropped", func() {
 		for range 2 {
-			if err := b.PostFrame(fine.s, []byte("x")); err != nil {
+			if err := fine.s.PushShared([]byte("x")); err != nil {
 				b.t.Fatal(err)
 			}
 		}
 		for range 1000 {
-			if err := b.PostFrame(full.s, []byte("y")); im.KindOf(err) != im.Busy {
+			if err := full.s.PushShared([]byte("y")); im.KindOf(err) != im.Busy {
 				b.t.Fatalf("got %v, want busy", err)
 			}
 		}
@@ -195,7 +195,7 @@ func TestFullMailboxClosesTheReceiver(t *testing.T) {
 		b.wantCount("closed for overflow", b.closedFor("overflow"), 1)
 	})
 	b.step("the drained mailbox accepts frames", func() {
-		if err := b.PostFrame(fine.s, []byte("z")); err != nil {
+		if err := fine.s.PushShared([]byte("z")); err != nil {
 			b.t.Error(err)
 		}
 		b.turn()
@@ -206,14 +206,14 @@ func TestFullMailboxClosesTheReceiver(t *testing.T) {
 func TestMailboxIsBoundedByBytes(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxBytes: 100})
 	ws := []*wire{b.connect(), b.connect(), b.connect()}
-	group := []*Session{ws[0].s, ws[1].s}
-	if err := b.PostFanOut(group, make([]byte, 40)); err != nil {
+	group := []*Client{ws[0].s, ws[1].s}
+	if err := b.FanOut(group, make([]byte, 40), Tag{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.PostFrame(ws[2].s, make([]byte, 44)); err != nil {
+	if err := ws[2].s.PushShared(make([]byte, 44)); err != nil {
 		t.Fatal(err) // 40 + 2*8 + 44: just fits
 	}
-	if err := b.PostFanOut(group, make([]byte, 1)); im.KindOf(err) != im.Busy {
+	if err := b.FanOut(group, make([]byte, 1), Tag{}); im.KindOf(err) != im.Busy {
 		t.Fatalf("got %v, want busy", err)
 	}
 	b.turn()
@@ -221,7 +221,7 @@ func TestMailboxIsBoundedByBytes(t *testing.T) {
 	b.wantClosed(ws[1], ErrOverflow)
 	b.wantOpen(ws[2])
 	// The bytes are free again.
-	if err := b.PostFrame(ws[2].s, make([]byte, 100)); err != nil {
+	if err := ws[2].s.PushShared(make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}
 	b.turn()
@@ -232,10 +232,10 @@ func TestMailboxIsBoundedByBytes(t *testing.T) {
 // all sessions before the first copies are written.
 func TestFanOutWritesBetweenCopies(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
-	group, most := make([]*Session, 1200), 0
+	group, most := make([]*Client, 1200), 0
 	b.in(func() {
 		for i := range group {
-			group[i] = b.Add(netip.AddrPort{}, &counting{write: func() {
+			group[i] = b.AddClient(netip.AddrPort{}, &counting{write: func() {
 				sum := 0
 				for _, s := range group {
 					sum += len(s.out)
@@ -245,7 +245,7 @@ func TestFanOutWritesBetweenCopies(t *testing.T) {
 		}
 	})
 	frame := make([]byte, directFrame-1)
-	if err := b.PostFanOut(group, frame); err != nil {
+	if err := b.FanOut(group, frame, Tag{}); err != nil {
 		t.Fatal(err)
 	}
 	b.turn()
@@ -280,10 +280,10 @@ func (c *counting) Close() {}
 func TestEmptyMailboxAcceptsAFrameAboveTheBound(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{MaxBytes: 100})
 	w, v := b.connect(), b.connect()
-	if err := b.PostFanOut([]*Session{w.s, v.s}, make([]byte, 90)); err != nil {
+	if err := b.FanOut([]*Client{w.s, v.s}, make([]byte, 90), Tag{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.PostFrame(w.s, []byte("x")); im.KindOf(err) != im.Busy {
+	if err := w.s.PushShared([]byte("x")); im.KindOf(err) != im.Busy {
 		t.Fatalf("got %v, want busy", err)
 	}
 	b.turn()

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func sessionOf(user uint32) *Session { return &Session{id: NextID(), User: user} }
+func sessionOf(user uint32) *Client { return &Client{Conn: Conn{id: NextID()}, User: user} }
 
 // TestRegistryListsSessionsByUser adds and removes sessions in steps; each step builds on
 // the earlier ones.
@@ -15,14 +15,14 @@ func TestRegistryListsSessionsByUser(t *testing.T) {
 	r := NewRegistry()
 	// Users 7 and 71 share a shard.
 	a, b, c, other := sessionOf(7), sessionOf(7), sessionOf(7), sessionOf(71)
-	var early []*Session
-	add := func(t *testing.T, s *Session, before ...*Session) {
+	var early []*Client
+	add := func(t *testing.T, s *Client, before ...*Client) {
 		t.Helper()
 		if old := r.Add(s); !slices.Equal(old, before) {
 			t.Errorf("Add returned %v, want %v", old, before)
 		}
 	}
-	remove := func(t *testing.T, s *Session, held bool, left ...*Session) {
+	remove := func(t *testing.T, s *Client, held bool, left ...*Client) {
 		t.Helper()
 		if rest, ok := r.Remove(s); ok != held || !slices.Equal(rest, left) {
 			t.Errorf("Remove returned %v, %v; want %v, %v", rest, ok, left, held)
@@ -48,7 +48,7 @@ func TestRegistryListsSessionsByUser(t *testing.T) {
 			remove(t, b, false, a, c)
 		}, 2, 3},
 		{"earlier slices stay as they were", func(t *testing.T) {
-			if !slices.Equal(early, []*Session{a, b}) || !slices.Equal(r.Of(7), []*Session{a, c}) {
+			if !slices.Equal(early, []*Client{a, b}) || !slices.Equal(r.Of(7), []*Client{a, c}) {
 				t.Errorf("earlier %v, now %v", early, r.Of(7))
 			}
 		}, 2, 3},
@@ -78,7 +78,7 @@ func TestRegistryListsSessionsByUser(t *testing.T) {
 
 func TestEachHoldsNoLock(t *testing.T) {
 	r := NewRegistry()
-	all := map[*Session]bool{}
+	all := map[*Client]bool{}
 	for user := range uint32(200) {
 		for range user%3 + 1 {
 			s := sessionOf(user)
@@ -86,7 +86,7 @@ func TestEachHoldsNoLock(t *testing.T) {
 			r.Add(s)
 		}
 	}
-	r.Each(func(s *Session) {
+	r.Each(func(s *Client) {
 		if !all[s] {
 			t.Fatal("Each returned a session twice, or one that was never added")
 		}
@@ -121,14 +121,14 @@ func TestRegistryIsSafeForConcurrentUse(t *testing.T) {
 						}
 					}
 				}
-				r.Each(func(*Session) {})
+				r.Each(func(*Client) {})
 			}
 		})
 	}
 	for w := range uint64(workers) {
 		writers.Go(func() {
 			rnd := rand.New(rand.NewPCG(w, 0))
-			var mine []*Session
+			var mine []*Client
 			for range rounds {
 				s := sessionOf(rnd.Uint32N(4))
 				if slices.Contains(r.Add(s), s) {
