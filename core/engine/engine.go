@@ -15,14 +15,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
 	"teamtalk/core/budget"
 	"teamtalk/core/pdu"
@@ -264,8 +262,8 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 		return nil
 	})
 	l.Loop = session.NewLoop(session.LoopOptions{
-		Clients: s.opt.Clients, Links: s.opt.Links, MaxBuffered: s.opt.MaxBuffered, Now: s.opt.Now, Log: s.log,
-		Metrics: s.metrics,
+		Clients: s.opt.Clients, Links: s.opt.Links, MaxBuffered: s.opt.MaxBuffered,
+		Now: s.opt.Now, Log: s.log, Metrics: s.metrics,
 		Wake: func(_ *session.Loop, again bool) {
 			if again {
 				// gnet runs a task that was posted by another task before it looks at the
@@ -296,43 +294,6 @@ func (e *events) OnBoot(eng gnet.Engine) gnet.Action {
 		return gnet.Shutdown
 	}
 	return gnet.None
-}
-
-// keepAlive is the silence, in seconds, after which the kernel probes a connection, and
-// the interval of its five probes.
-const (
-	keepAliveIdle     = 120
-	keepAliveInterval = 24
-	keepAliveCount    = 5
-)
-
-// prepare sets the socket options that accepted connections inherit from the listener,
-// and returns its address. gnet's own option for keep-alive hides errors of bind and
-// listen.
-func prepare(eng gnet.Engine) (net.Addr, error) {
-	fd, err := eng.Dup()
-	if err != nil {
-		return nil, err
-	}
-	for _, opt := range []struct{ level, name, value int }{
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveIdle},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveInterval},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount},
-	} {
-		if err := unix.SetsockoptInt(fd, opt.level, opt.name, opt.value); err != nil {
-			_ = unix.Close(fd)
-			return nil, os.NewSyscallError("setsockopt", err)
-		}
-	}
-	f := os.NewFile(uintptr(fd), "listener")
-	defer f.Close()
-	l, err := net.FileListener(f)
-	if err != nil {
-		return nil, err
-	}
-	defer l.Close()
-	return l.Addr(), nil
 }
 
 // OnShutdown does nothing, because Close has drained the connections by then.

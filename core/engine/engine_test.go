@@ -362,6 +362,20 @@ func TestLongMailboxLeavesTurnsForSockets(t *testing.T) {
 	stop.Store(true)
 }
 
+func TestStartNeedsOneKindOfHandler(t *testing.T) {
+	for name, opt := range map[string]Options{
+		"none": {Addr: "127.0.0.1:0"},
+		"both": {Addr: "127.0.0.1:0", Clients: newRole(), Links: links{}},
+	} {
+		if _, err := Start(opt); !errors.Is(err, errHandlers) {
+			t.Errorf("%s: got %v, want %v", name, err, errHandlers)
+		}
+	}
+}
+
+// links is a handler of links that does nothing.
+type links struct{ session.LinkHandler }
+
 // TestFailingAcceptIsAnError uses up the file descriptors, so that gnet's engine ends
 // without an error.
 func TestFailingAcceptIsAnError(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 type LocalOptions struct {
 	// Name is the peer's name for the caller. Default "local".
 	Name string
-	// CallerName is the caller's name for the peer: Session.Remote. Default "local".
+	// CallerName is the caller's name for the peer: Link.Remote. Default "local".
 	CallerName string
 	// Caller handles the peer's messages that are not answers, as the handler of a Remote
 	// does. Nil: they are counted and dropped.

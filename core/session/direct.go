@@ -103,17 +103,17 @@ func (c *Conn) appendPieces(ps [][]byte) [][]byte {
 }
 
 // writePieces writes the waiting bytes, in one call when the carrier is a VectorWriter.
-func (l *Loop) writePieces(s *Conn) {
-	ps := s.appendPieces(l.pieces[:0])
-	if v, ok := s.carrier.(VectorWriter); ok && len(ps) > 1 {
-		s.lastOut = l.now
+func (l *Loop) writePieces(c *Conn) {
+	ps := c.appendPieces(l.pieces[:0])
+	if v, ok := c.carrier.(VectorWriter); ok && len(ps) > 1 {
+		c.lastOut = l.now
 		l.metrics.writes.Inc()
-		l.metrics.writtenBytes.Add(float64(s.unsent()))
+		l.metrics.writtenBytes.Add(float64(c.unsent()))
 		_ = v.Writev(ps) // after an error the carrier has closed itself, see write
 	} else {
 		for _, p := range ps {
-			if s.flags&closed == 0 {
-				l.write(s, p)
+			if c.flags&closed == 0 {
+				l.write(c, p)
 			}
 		}
 	}

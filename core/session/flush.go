@@ -1,15 +1,15 @@
 package session
 
-// markDirty enters s in the list for the next flush and lends it an output buffer.
-func (l *Loop) markDirty(s *Conn) {
-	if s.flags&dirty != 0 {
+// markDirty enters c in the list for the next flush and lends it an output buffer.
+func (l *Loop) markDirty(c *Conn) {
+	if c.flags&dirty != 0 {
 		return
 	}
-	s.flags |= dirty
-	l.dirty = append(l.dirty, s)
-	if s.out == nil {
+	c.flags |= dirty
+	l.dirty = append(l.dirty, c)
+	if c.out == nil {
 		if n := len(l.buffers); n > 0 {
-			s.out = l.buffers[n-1]
+			c.out = l.buffers[n-1]
 			l.buffers = l.buffers[:n-1]
 		}
 	}
@@ -25,76 +25,76 @@ func (l *Loop) flush() {
 	// The close of a session calls the handler, which may send to other sessions. Those
 	// are appended to l.dirty, and this same loop serves them.
 	for i := 0; i < len(l.dirty); i++ {
-		s := l.dirty[i]
+		c := l.dirty[i]
 		l.dirty[i] = nil
-		l.flushOne(s)
+		l.flushOne(c)
 	}
 	l.dirty = l.dirty[:0]
 }
 
-// flushOne writes the waiting frames of s, returns its buffers to the loop, and closes s
+// flushOne writes the waiting frames of c, returns its buffers to the loop, and closes c
 // when that is due.
-func (l *Loop) flushOne(s *Conn) {
-	s.flags &^= dirty
+func (l *Loop) flushOne(c *Conn) {
+	c.flags &^= dirty
 	switch {
-	case s.flags&closed != 0:
-	case s.held != nil:
-		l.flushHeld(s)
-	case s.unsent() > 0 && s.carrier.Buffered() > 0 &&
-		s.carrier.Buffered()+s.unsent() > l.opt.MaxBuffered:
-		l.closeSlow(s)
-	case s.direct != nil:
-		l.writePieces(s)
-	case len(s.out) > 0:
-		l.write(s, s.out)
+	case c.flags&closed != 0:
+	case c.held != nil:
+		l.flushHeld(c)
+	case c.unsent() > 0 && c.carrier.Buffered() > 0 &&
+		c.carrier.Buffered()+c.unsent() > l.opt.MaxBuffered:
+		l.closeSlow(c)
+	case c.direct != nil:
+		l.writePieces(c)
+	case len(c.out) > 0:
+		l.write(c, c.out)
 	}
-	if out := s.out; out != nil && cap(out) <= keepBuffer && len(l.buffers) < 1024 {
+	if out := c.out; out != nil && cap(out) <= keepBuffer && len(l.buffers) < 1024 {
 		l.buffers = append(l.buffers, out[:0])
 	}
-	s.out = nil
-	s.dropDirect()
-	if s.flags&(closing|closed) == closing {
-		if s.flags&lingering == 0 && s.flushed() {
-			s.carrier.Close()
+	c.out = nil
+	c.dropDirect()
+	if c.flags&(closing|closed) == closing {
+		if c.flags&lingering == 0 && c.flushed() {
+			c.carrier.Close()
 			return
 		}
 		l.lingers = true // the next Tick looks at the session again
-		if s.deadline == 0 || s.deadline > l.now+lingerLimit {
-			s.deadline = l.now + lingerLimit
+		if c.deadline == 0 || c.deadline > l.now+lingerLimit {
+			c.deadline = l.now + lingerLimit
 		}
 	}
 }
 
-// flushHeld moves the waiting frames of s to its backlog, and lists s for feed unless it
+// flushHeld moves the waiting frames of c to its backlog, and lists c for feed unless it
 // is too slow.
-func (l *Loop) flushHeld(s *Conn) {
-	s.holdSmall()
-	if l.slowHeld(s) {
-		l.closeSlow(s)
+func (l *Loop) flushHeld(c *Conn) {
+	c.holdSmall()
+	if l.slowHeld(c) {
+		l.closeSlow(c)
 		return
 	}
 	l.feedDue = true
-	if s.flags&feeding == 0 {
-		s.flags |= feeding
-		l.feeding = append(l.feeding, s)
+	if c.flags&feeding == 0 {
+		c.flags |= feeding
+		l.feeding = append(l.feeding, c)
 	}
 }
 
-// write writes p to the carrier of s.
-func (l *Loop) write(s *Conn, p []byte) {
-	s.lastOut = l.now
+// write writes p to the carrier of c.
+func (l *Loop) write(c *Conn, p []byte) {
+	c.lastOut = l.now
 	l.metrics.writes.Inc()
 	l.metrics.writtenBytes.Add(float64(len(p)))
 	// An error means that the carrier has closed itself and called Remove.
-	_ = s.carrier.Write(p)
+	_ = c.carrier.Write(p)
 }
 
 // closeSlow closes at once a session whose peer does not read.
-func (l *Loop) closeSlow(s *Conn) {
+func (l *Loop) closeSlow(c *Conn) {
 	l.metrics.slow.Inc()
-	if s.flags&closing == 0 {
-		s.flags |= closing
-		s.closeErr = ErrSlow
+	if c.flags&closing == 0 {
+		c.flags |= closing
+		c.closeErr = ErrSlow
 	}
-	s.carrier.Close()
+	c.carrier.Close()
 }

@@ -160,12 +160,12 @@ func (c *Conn) holdSmall() {
 // flushed reports whether the kernel has everything that was sent.
 func (c *Conn) flushed() bool { return c.held == nil && c.carrier.Buffered() == 0 }
 
-// slowHeld reports whether the backlog of s exceeds its bounds. The loop calls it at the
+// slowHeld reports whether the backlog of c exceeds its bounds. The loop calls it at the
 // end of a turn. Small frames of this turn alone do not exceed the bound, however many
 // they are.
-func (l *Loop) slowHeld(s *Conn) bool {
-	h := s.held
-	buffered := s.carrier.Buffered()
+func (l *Loop) slowHeld(c *Conn) bool {
+	h := c.held
+	buffered := c.carrier.Buffered()
 	before := buffered + h.small - h.fresh
 	h.fresh = 0
 	return h.over || before > 0 && buffered+h.small > l.opt.MaxBuffered
@@ -185,15 +185,15 @@ func (l *Loop) feed() bool {
 			if l.fed >= len(l.feeding) {
 				l.fed = 0
 			}
-			s := l.feeding[l.fed]
-			n := l.feedOne(s)
+			c := l.feeding[l.fed]
+			n := l.feedOne(c)
 			left -= n
 			progress = progress || n > 0
-			if s.held != nil {
+			if c.held != nil {
 				l.fed++ // the next turn continues with the session behind it
 				continue
 			}
-			s.flags &^= feeding
+			c.flags &^= feeding
 			last := len(l.feeding) - 1
 			l.feeding[l.fed] = l.feeding[last]
 			l.feeding[last] = nil
@@ -203,22 +203,22 @@ func (l *Loop) feed() bool {
 	return progress && len(l.feeding) > 0
 }
 
-// feedOne writes one piece to s, unless its carrier buffers enough, and returns the
+// feedOne writes one piece to c, unless its carrier buffers enough, and returns the
 // length of the piece.
-func (l *Loop) feedOne(s *Conn) int {
-	h := s.held
-	if h == nil || s.flags&closed != 0 || s.carrier.Buffered() >= l.piece {
+func (l *Loop) feedOne(c *Conn) int {
+	h := c.held
+	if h == nil || c.flags&closed != 0 || c.carrier.Buffered() >= l.piece {
 		return 0
 	}
 	p := h.next(l)
 	// The bytes are subtracted before the write, because a failed write ends the session.
-	s.waiting.Add(int64(-h.advance(len(p))))
+	c.waiting.Add(int64(-h.advance(len(p))))
 	if len(h.parts) == 0 {
-		s.held = nil
+		c.held = nil
 	}
-	l.write(s, p)
-	if s.flags&(closing|closed) == closing && s.flushed() {
-		s.carrier.Close()
+	l.write(c, p)
+	if c.flags&(closing|closed) == closing && c.flushed() {
+		c.carrier.Close()
 	}
 	return len(p)
 }
@@ -261,14 +261,14 @@ func (h *backlog) advance(n int) (large int) {
 	return large
 }
 
-// stalled reports whether the peer of s has taken nothing of its backlog for StallLimit.
+// stalled reports whether the peer of c has taken nothing of its backlog for StallLimit.
 // The sweep calls it.
-func (l *Loop) stalled(s *Conn) bool {
-	h := s.held
+func (l *Loop) stalled(c *Conn) bool {
+	h := c.held
 	if h == nil {
 		return false
 	}
-	if taken := h.given - s.carrier.Buffered(); taken != h.taken {
+	if taken := h.given - c.carrier.Buffered(); taken != h.taken {
 		h.taken, h.moved = taken, l.now
 		return false
 	}

@@ -65,7 +65,11 @@ type linkRole struct {
 	closed []error
 }
 
-func (r *linkRole) Open(l *Link) error                      { r.links = append(r.links, l); return nil }
+func (r *linkRole) Open(l *Link) error {
+	r.links = append(r.links, l)
+	return nil
+}
+
 func (r *linkRole) Frame(_ *Link, h pdu.Header, _ []byte)   { r.frames = append(r.frames, h) }
 func (r *linkRole) Message(_ *Link, _ uint16, _ pb.Message) {}
 func (r *linkRole) Close(_ *Link, err error)                { r.closed = append(r.closed, err) }

@@ -277,16 +277,16 @@ func (l *Loop) Turn() {
 }
 
 // rescue recovers from a panic in a handler, so that the other sessions survive it. It
-// counts and logs the panic, and closes s unless s is nil. It must be deferred.
-func (l *Loop) rescue(s *Conn) {
+// counts and logs the panic, and closes c unless c is nil. It must be deferred.
+func (l *Loop) rescue(c *Conn) {
 	r := recover()
 	if r == nil {
 		return
 	}
 	l.metrics.panics.Inc()
 	l.opt.Log.Error("handler panicked", "err", r, "stack", string(debug.Stack()))
-	if s != nil {
-		s.Close(ErrPanic)
+	if c != nil {
+		c.Close(ErrPanic)
 	}
 }
 
@@ -324,44 +324,44 @@ func (l *Loop) Ended(c *Conn, err error) {
 
 // Remove deletes a session whose connection is gone. It returns the reason for the end:
 // that of the first close, or err when this side did not close the session.
-func (l *Loop) Remove(s *Conn, err error) error {
-	if s.flags&closed != 0 {
-		return s.closeErr
+func (l *Loop) Remove(c *Conn, err error) error {
+	if c.flags&closed != 0 {
+		return c.closeErr
 	}
 	last := len(l.sessions) - 1
 	moved := l.sessions[last]
-	l.sessions[s.slot] = moved
-	moved.slot = s.slot
+	l.sessions[c.slot] = moved
+	moved.slot = c.slot
 	l.sessions[last] = nil
 	l.sessions = l.sessions[:last]
-	if s.flags&closing == 0 {
-		s.closeErr = err
+	if c.flags&closing == 0 {
+		c.closeErr = err
 	}
-	s.flags |= closed
-	s.held = nil
+	c.flags |= closed
+	c.held = nil
 	l.metrics.sessions.Dec()
-	l.metrics.closed(s.closeErr)
-	return s.closeErr
+	l.metrics.closed(c.closeErr)
+	return c.closeErr
 }
 
-// Open asks the handler to accept s. An error rejects the session; after a panic of the
+// Open asks the handler to accept c. An error rejects the session; after a panic of the
 // handler it is ErrPanic.
-func (l *Loop) Open(s *Conn) (err error) {
+func (l *Loop) Open(c *Conn) (err error) {
 	defer l.rescue(nil)
 	err = ErrPanic
-	return s.session.open()
+	return c.session.open()
 }
 
 // Deliver passes one frame to the handler. A panic of the handler closes only this
 // session. A frame for a lingering session is dropped and counted.
-func (l *Loop) Deliver(s *Conn, h pdu.Header, body []byte) {
-	if s.flags&lingering != 0 {
+func (l *Loop) Deliver(c *Conn, h pdu.Header, body []byte) {
+	if c.flags&lingering != 0 {
 		l.metrics.ignored.Inc()
 		return
 	}
-	defer l.rescue(s)
-	s.lastIn = l.now
-	s.session.frame(h, body)
+	defer l.rescue(c)
+	c.lastIn = l.now
+	c.session.frame(h, body)
 }
 
 // Tick checks the deadlines of the sessions and calls the Tick of a LoopHandler. The
@@ -388,22 +388,22 @@ func (l *Loop) Tick() {
 func (l *Loop) sweep() {
 	l.lingers = false
 	for i := len(l.sessions) - 1; i >= 0; i-- {
-		s := l.sessions[i]
+		c := l.sessions[i]
 		switch {
-		case s.flags&closing != 0:
-			if s.flags&lingering == 0 && s.flushed() || l.now >= s.deadline {
-				s.carrier.Close()
+		case c.flags&closing != 0:
+			if c.flags&lingering == 0 && c.flushed() || l.now >= c.deadline {
+				c.carrier.Close()
 			} else {
 				l.lingers = true
 			}
-		case l.stalled(s):
-			l.closeSlow(s)
-		case s.deadline != 0 && l.now >= s.deadline:
-			s.Close(ErrLoginDeadline)
-		case s.idleLimit != 0 && l.now-s.lastIn >= int64(s.idleLimit):
-			s.Close(ErrIdle)
-		case s.keepAlive != 0 && l.now-s.lastOut >= int64(s.keepAlive):
-			s.SendFrame(heartbeat)
+		case l.stalled(c):
+			l.closeSlow(c)
+		case c.deadline != 0 && l.now >= c.deadline:
+			c.Close(ErrLoginDeadline)
+		case c.idleLimit != 0 && l.now-c.lastIn >= int64(c.idleLimit):
+			c.Close(ErrIdle)
+		case c.keepAlive != 0 && l.now-c.lastOut >= int64(c.keepAlive):
+			c.SendFrame(heartbeat)
 		}
 	}
 }

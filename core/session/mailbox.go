@@ -87,8 +87,8 @@ func (l *Loop) swap() {
 		slow := l.overflow
 		l.overflow = nil
 		l.in.Waiting = append(l.in.Waiting, item{fn: func() {
-			for s := range slow {
-				s.Close(ErrOverflow)
+			for c := range slow {
+				c.Close(ErrOverflow)
 			}
 		}})
 	}

@@ -183,7 +183,8 @@ func New(opt Options) *Server {
 	s.sounds = newSounds(opt.Sounds, opt.Now, s.metrics)
 	s.users, s.departs = newUserBook(opt.Store, opt.Now, s.metrics),
 		newDepartBook(opt.Store, opt.Now, s.metrics)
-	s.Router = router.New[*session.Link](router.Options{Role: "dbproxy", Log: opt.Log, Registerer: opt.Registerer})
+	s.Router = router.New[*session.Link](router.Options{
+		Role: "dbproxy", Log: opt.Log, Registerer: opt.Registerer})
 	s.handleMessages()
 	s.handleUsers()
 	s.handleReading()

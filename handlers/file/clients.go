@@ -26,8 +26,8 @@ type clients struct {
 var _ session.LoopHandler = (*clients)(nil)
 
 func newClients(s *Server) *clients {
-	h := &clients{Router: router.New[*session.Client](router.Options{Role: "file_clients", Log: s.opt.Log,
-		Registerer: s.opt.Registerer}), s: s}
+	h := &clients{Router: router.New[*session.Client](router.Options{
+		Role: "file_clients", Log: s.opt.Log, Registerer: s.opt.Registerer}), s: s}
 	router.Handle(h.Router, router.Public, h.handleLogin)
 	router.Handle(h.Router, router.LoggedIn, h.handleState)
 	router.Handle(h.Router, router.LoggedIn, h.handlePull)

@@ -118,7 +118,7 @@ func passOn(c, to *conn, seq uint16, body []byte) {
 		to.SendFrame(body)
 		return
 	}
-	// When the mailbox is full, PushFrame closes the session, which ends the transfer.
+	// When the mailbox is full, PushShared closes the session, which ends the transfer.
 	_ = to.PushShared(append(frame(pdu.HeaderLen+len(body)), body...))
 }
 

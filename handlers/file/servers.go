@@ -19,8 +19,8 @@ type servers struct {
 }
 
 func newServers(s *Server) *servers {
-	h := &servers{Router: router.New[*session.Link](router.Options{Role: "file_servers", Log: s.opt.Log,
-		Registerer: s.opt.Registerer}), s: s}
+	h := &servers{Router: router.New[*session.Link](router.Options{
+		Role: "file_servers", Log: s.opt.Log, Registerer: s.opt.Registerer}), s: s}
 	router.Handle(h.Router, router.Public, h.handleTransferReq)
 	router.Handle(h.Router, router.Public, h.handleServerIPReq)
 	router.Handle(h.Router, router.Public, h.handleDelOffline)

@@ -22,8 +22,8 @@ type clients struct {
 }
 
 func newClients(s *Server) *clients {
-	h := &clients{Router: router.New[*session.Client](router.Options{Role: "login_clients", Log: s.log,
-		Registerer: s.opt.Registerer}), s: s}
+	h := &clients{Router: router.New[*session.Client](router.Options{
+		Role: "login_clients", Log: s.log, Registerer: s.opt.Registerer}), s: s}
 	router.Handle(h.Router, router.Public, h.handleMsgServReq)
 	return h
 }

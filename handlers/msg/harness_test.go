@@ -506,9 +506,9 @@ type routeStand struct {
 	linkStand
 	s         *session.Link
 	link      session.LinkHandler // the server's, for s
-	cpp       bool            // does not know the scope of a question
-	elsewhere map[uint32]bool // users connected to other message servers
-	acking    map[uint32]bool // those with a device that acknowledges
+	cpp       bool                // does not know the scope of a question
+	elsewhere map[uint32]bool     // users connected to other message servers
+	acking    map[uint32]bool     // those with a device that acknowledges
 	asked     int
 	questions []*pb.IMUsersStatReq
 	hold      bool // answers wait for letGo

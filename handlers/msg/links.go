@@ -10,7 +10,8 @@ import (
 
 // linkRouter returns the router of links of a kind.
 func (h *Server) linkRouter(role string) *router.Router[*session.Link] {
-	return router.New[*session.Link](router.Options{Role: role, Log: h.opt.Log, Registerer: h.opt.Registerer})
+	return router.New[*session.Link](router.Options{
+		Role: role, Log: h.opt.Log, Registerer: h.opt.Registerer})
 }
 
 // RouteLink returns the handler for links to route servers. It introduces this server
@@ -34,7 +35,9 @@ func (h *Server) RouteLink() session.LinkHandler {
 
 // LoginLink returns the handler for links to login servers. It announces where clients
 // reach this server, and how many it has.
-func (h *Server) LoginLink() session.LinkHandler { return h.peers.LoginEnd(h.linkRouter("msg_login")) }
+func (h *Server) LoginLink() session.LinkHandler {
+	return h.peers.LoginEnd(h.linkRouter("msg_login"))
+}
 
 // DBLink returns the handler for links to db_proxies, for messages that are no answers to
 // calls.

@@ -84,8 +84,9 @@ func New(opt Options) (*Server, error) {
 		return nil, fmt.Errorf("msg: %w", err)
 	}
 	h := &Server{
-		Router: router.New[*session.Client](router.Options{Role: "msg", Log: opt.Log, Registerer: opt.Registerer}),
-		opt:    opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
+		Router: router.New[*session.Client](router.Options{
+			Role: "msg", Log: opt.Log, Registerer: opt.Registerer}),
+		opt: opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
 	}
 	h.pushes = pusher.New(pusher.Options{Role: "msg", HasPC: h.online.HasPC, Text: opt.PushText,
 		Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})

@@ -141,7 +141,8 @@ func New(opt Options) *Server {
 	s.ios.Provider, s.android.Provider = opt.IOS, opt.Android
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.metrics = newMetrics(opt.Registerer, s)
-	s.Router = router.New[*session.Link](router.Options{Role: "push", Log: opt.Log, Registerer: opt.Registerer})
+	s.Router = router.New[*session.Link](router.Options{
+		Role: "push", Log: opt.Log, Registerer: opt.Registerer})
 	router.Handle(s.Router, router.Public, s.handlePush)
 	router.Handle(s.Router, router.Public, func(*session.Link, uint16,
 		*pb.IMHeartBeat) error {

@@ -105,7 +105,8 @@ func New(opt Options) *Server {
 		r.stripes[i].init()
 	}
 	r.metrics = newMetrics(opt.Registerer, r)
-	r.Router = router.New[*session.Link](router.Options{Role: "route", Log: opt.Log, Registerer: opt.Registerer})
+	r.Router = router.New[*session.Link](router.Options{
+		Role: "route", Log: opt.Log, Registerer: opt.Registerer})
 	r.handlePresence()
 	r.handleForwards()
 	return r

@@ -105,7 +105,8 @@ func (p *Links) Came(s *session.Client) { p.update(s, online) }
 // Left tells the other servers that the session of a user is no longer online. With the
 // lock held.
 func (p *Links) Left(s *session.Client) {
-	if heard := p.update(s, offline); !heard && !s.ClientType.IsMobile() && !p.online.HasPC(s.User) {
+	heard := p.update(s, offline)
+	if !heard && !s.ClientType.IsMobile() && !p.online.HasPC(s.User) {
 		p.missed[s.User] = s.ClientType
 	}
 	if p.opt.Acks(s) {

@@ -27,8 +27,8 @@ type serverAddresses struct {
 
 // Link makes the handler for the link to a file server. Each file server has its own.
 func (h *Handler) Link() *Link {
-	l := &Link{Router: router.New[*session.Link](router.Options{Role: "msg_file", Log: h.opt.LinkLog,
-		Registerer: h.opt.Registerer})}
+	l := &Link{Router: router.New[*session.Link](router.Options{
+		Role: "msg_file", Log: h.opt.LinkLog, Registerer: h.opt.Registerer})}
 	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMHeartBeat])
 	// The answer to a call that had given up.
 	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMFileTransferRsp])
