@@ -3,7 +3,6 @@ package session
 import (
 	"net/netip"
 
-	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
 
@@ -42,7 +41,3 @@ func (c *Client) SetLoggedIn(user uint32, client pb.ClientType) {
 	c.loggedIn = true
 	c.deadline = 0
 }
-
-func (c *Client) open() error                     { return c.loop.opt.Clients.Open(c) }
-func (c *Client) frame(h pdu.Header, body []byte) { c.loop.opt.Clients.Frame(c, h, body) }
-func (c *Client) ended(err error)                 { c.loop.opt.Clients.Close(c, err) }

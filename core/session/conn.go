@@ -11,13 +11,13 @@ import (
 )
 
 // Conn is this server's end of a connection that its loop owns: the frames that wait for
-// it, its deadlines and its end. It does not know the kind of its session: a Client is
+// it, its deadlines and its end. It does not depend on the kind of its session: a Client is
 // built on a Conn, and so is a Link that another server dialed.
 type Conn struct {
 	id      uint64
 	loop    *Loop
 	carrier Carrier
-	session connSession
+	session any // *Client or *acceptedLink
 	remote  netip.AddrPort
 
 	out       []byte       // frames for the end of the turn; borrowed from the loop

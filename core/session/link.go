@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"time"
 
-	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
 
@@ -99,12 +98,6 @@ func (l *Loop) AddLink(remote netip.AddrPort, c Carrier) *Link {
 		conn: &a.own}
 	return &a.Link
 }
-
-func (a *acceptedLink) open() error { return a.own.loop.opt.Links.Open(&a.Link) }
-func (a *acceptedLink) frame(h pdu.Header, body []byte) {
-	a.own.loop.opt.Links.Frame(&a.Link, h, body)
-}
-func (a *acceptedLink) ended(err error) { a.own.loop.opt.Links.Close(&a.Link, err) }
 
 // connCarrier carries the messages of a link on a Conn.
 type connCarrier struct{ c *Conn }

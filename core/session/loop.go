@@ -290,14 +290,6 @@ func (l *Loop) rescue(c *Conn) {
 	}
 }
 
-// connSession is what a loop knows of the session on a Conn: it passes the events of the
-// connection to the handler.
-type connSession interface {
-	open() error
-	frame(h pdu.Header, body []byte)
-	ended(err error)
-}
-
 // Add creates the session of a new connection, a Link when the options name a handler of
 // links, and else a Client. The caller calls Open next. Loop only.
 func (l *Loop) Add(remote netip.AddrPort, carrier Carrier) *Conn {
@@ -307,7 +299,7 @@ func (l *Loop) Add(remote netip.AddrPort, carrier Carrier) *Conn {
 	return &l.AddClient(remote, carrier).Conn
 }
 
-func (l *Loop) add(c *Conn, s connSession, remote netip.AddrPort, carrier Carrier) {
+func (l *Loop) add(c *Conn, s any, remote netip.AddrPort, carrier Carrier) {
 	*c = Conn{
 		id: NextID(), loop: l, carrier: carrier, session: s, remote: remote,
 		opened: l.now, lastIn: l.now, lastOut: l.now, slot: int32(len(l.sessions)),
@@ -319,7 +311,14 @@ func (l *Loop) add(c *Conn, s connSession, remote netip.AddrPort, carrier Carrie
 // Ended removes a connection that is gone, as Remove does, and calls the handler's Close.
 func (l *Loop) Ended(c *Conn, err error) {
 	reason := l.Remove(c, err)
-	l.Nested(func() { c.session.ended(reason) })
+	l.Nested(func() {
+		switch s := c.session.(type) {
+		case *Client:
+			l.opt.Clients.Close(s, reason)
+		case *acceptedLink:
+			l.opt.Links.Close(&s.Link, reason)
+		}
+	})
 }
 
 // Remove deletes a session whose connection is gone. It returns the reason for the end:
@@ -349,7 +348,10 @@ func (l *Loop) Remove(c *Conn, err error) error {
 func (l *Loop) Open(c *Conn) (err error) {
 	defer l.rescue(nil)
 	err = ErrPanic
-	return c.session.open()
+	if s, ok := c.session.(*acceptedLink); ok {
+		return l.opt.Links.Open(&s.Link)
+	}
+	return l.opt.Clients.Open(c.session.(*Client))
 }
 
 // Deliver passes one frame to the handler. A panic of the handler closes only this
@@ -361,7 +363,12 @@ func (l *Loop) Deliver(c *Conn, h pdu.Header, body []byte) {
 	}
 	defer l.rescue(c)
 	c.lastIn = l.now
-	c.session.frame(h, body)
+	switch s := c.session.(type) {
+	case *Client:
+		l.opt.Clients.Frame(s, h, body)
+	case *acceptedLink:
+		l.opt.Links.Frame(&s.Link, h, body)
+	}
 }
 
 // Tick checks the deadlines of the sessions and calls the Tick of a LoopHandler. The
