@@ -102,11 +102,8 @@ var (
 	errHandlers = errors.New("engine: Options need a handler of clients or one of links")
 )
 
-// Start listens and serves until Close. The port is open when it returns.
-func Start(opt Options) (*Server, error) {
-	if (opt.Clients == nil) == (opt.Links == nil) {
-		return nil, errHandlers
-	}
+// setDefaults replaces the zero fields that have a default.
+func (opt *Options) setDefaults() error {
 	if opt.MaxFrame <= 0 {
 		opt.MaxFrame = pdu.MaxClientFrame
 	}
@@ -119,9 +116,20 @@ func Start(opt Options) (*Server, error) {
 	if opt.Budget == nil {
 		b, err := budget.New()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		opt.Budget = b
+	}
+	return nil
+}
+
+// Start listens and serves until Close. The port is open when it returns.
+func Start(opt Options) (*Server, error) {
+	if (opt.Clients == nil) == (opt.Links == nil) {
+		return nil, errHandlers
+	}
+	if err := opt.setDefaults(); err != nil {
+		return nil, err
 	}
 	s := &Server{
 		opt: opt, log: opt.Log.With("listener", opt.Name), done: make(chan struct{}),

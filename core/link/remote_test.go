@@ -259,6 +259,26 @@ func TestEndedConnectionAcceptsNoCalls(t *testing.T) {
 	}
 }
 
+// answerSome answers the next n calls on w and then closes the connection.
+func answerSome(t *testing.T, w *wire, n int) {
+	defer w.nc.Close()
+	for range n {
+		h, body, err := w.fr.next()
+		if err != nil {
+			return
+		}
+		m, err := pdu.Decode(h.Command, body)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		b, _ := pdu.Append(nil, h.Seq, statRsp(m))
+		if _, err := w.nc.Write(b); err != nil {
+			return
+		}
+	}
+}
+
 // TestEveryCallEndsOnceWhileConnectionsFail calls a group whose connections end all the
 // time. An answer must be that of its call.
 func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
@@ -277,24 +297,7 @@ func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
 			select {
 			case w := <-r.conns:
 				left := rnd.IntN(200)
-				servers.Go(func() {
-					defer w.nc.Close()
-					for range left {
-						h, body, err := w.fr.next()
-						if err != nil {
-							return
-						}
-						m, err := pdu.Decode(h.Command, body)
-						if err != nil {
-							t.Error(err)
-							return
-						}
-						b, _ := pdu.Append(nil, h.Seq, statRsp(m))
-						if _, err := w.nc.Write(b); err != nil {
-							return
-						}
-					}
-				})
+				servers.Go(func() { answerSome(t, w, left) })
 			case <-stop:
 				return
 			}

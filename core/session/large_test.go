@@ -106,6 +106,27 @@ func frame(t testing.TB, seq uint16, m pb.Message) []byte {
 	return b
 }
 
+// readAll lets the peer of k read until nothing waits, and compares what it got.
+func (b *largeBench) readAll(k *sink, want []byte) {
+	b.t.Helper()
+	for turns := 0; k.s.held != nil; turns++ {
+		if waits := k.buffered; waits > 2*feedPiece {
+			b.t.Fatalf("%d bytes copied for a peer that does not read", waits)
+		}
+		k.read(90_000)
+		b.pause()
+		if turns > 1000 {
+			b.t.Fatal("the backlog is not empty after 1,000 rounds")
+		}
+	}
+	if !bytes.Equal(k.got, want) {
+		b.t.Errorf("got %d bytes, want %d, or in another order", len(k.got), len(want))
+	}
+	if k.largest > feedPiece {
+		b.t.Errorf("a write of %d bytes", k.largest)
+	}
+}
+
 // TestLargeFramesKeepTheirOrder sends large and small frames by every method that sends.
 // They arrive in the order in which they were sent, in pieces, as the peer reads.
 func TestLargeFramesKeepTheirOrder(t *testing.T) {
@@ -152,24 +173,7 @@ func TestLargeFramesKeepTheirOrder(t *testing.T) {
 		b.run()
 		b.wantOpen(&k.wire)
 	})
-	b.step("the peer reads", func() {
-		for turns := 0; k.s.held != nil; turns++ {
-			if waits := k.buffered; waits > 2*feedPiece {
-				b.t.Fatalf("%d bytes copied for a peer that does not read", waits)
-			}
-			k.read(90_000)
-			b.pause()
-			if turns > 1000 {
-				b.t.Fatal("the backlog is not empty after 1,000 rounds")
-			}
-		}
-		if !bytes.Equal(k.got, want) {
-			b.t.Errorf("got %d bytes, want %d, or in another order", len(k.got), len(want))
-		}
-		if k.largest > feedPiece {
-			b.t.Errorf("a write of %d bytes", k.largest)
-		}
-	})
+	b.step("the peer reads", func() { b.readAll(k, want) })
 	b.step("nothing is left over", func() {
 		if n := k.s.waiting.Load(); len(b.feeding) != 0 || n != 0 {
 			b.t.Errorf("left over: %d in the list, %d bytes counted", len(b.feeding), n)

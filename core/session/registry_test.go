@@ -9,6 +9,22 @@ import (
 
 func sessionOf(user uint32) *Client { return &Client{Conn: Conn{id: NextID()}, User: user} }
 
+// wantAdd adds s, and compares the sessions that its user had before.
+func wantAdd(t *testing.T, r *Registry, s *Client, before ...*Client) {
+	t.Helper()
+	if old := r.Add(s); !slices.Equal(old, before) {
+		t.Errorf("Add returned %v, want %v", old, before)
+	}
+}
+
+// wantRemove removes s, and compares the result: whether r held s, and what is left.
+func wantRemove(t *testing.T, r *Registry, s *Client, held bool, left ...*Client) {
+	t.Helper()
+	if rest, ok := r.Remove(s); ok != held || !slices.Equal(rest, left) {
+		t.Errorf("Remove returned %v, %v; want %v, %v", rest, ok, left, held)
+	}
+}
+
 // TestRegistryListsSessionsByUser adds and removes sessions in steps; each step builds on
 // the earlier ones.
 func TestRegistryListsSessionsByUser(t *testing.T) {
@@ -16,18 +32,6 @@ func TestRegistryListsSessionsByUser(t *testing.T) {
 	// Users 7 and 71 share a shard.
 	a, b, c, other := sessionOf(7), sessionOf(7), sessionOf(7), sessionOf(71)
 	var early []*Client
-	add := func(t *testing.T, s *Client, before ...*Client) {
-		t.Helper()
-		if old := r.Add(s); !slices.Equal(old, before) {
-			t.Errorf("Add returned %v, want %v", old, before)
-		}
-	}
-	remove := func(t *testing.T, s *Client, held bool, left ...*Client) {
-		t.Helper()
-		if rest, ok := r.Remove(s); ok != held || !slices.Equal(rest, left) {
-			t.Errorf("Remove returned %v, %v; want %v, %v", rest, ok, left, held)
-		}
-	}
 	for _, step := range []struct {
 		name            string
 		run             func(t *testing.T)
@@ -35,17 +39,17 @@ func TestRegistryListsSessionsByUser(t *testing.T) {
 	}{
 		{"empty", func(*testing.T) {}, 0, 0},
 		{"Add returns the earlier sessions", func(t *testing.T) {
-			add(t, a)
-			add(t, b, a)
-			add(t, other)
+			wantAdd(t, r, a)
+			wantAdd(t, r, b, a)
+			wantAdd(t, r, other)
 			early = r.Of(7)
-			add(t, c, a, b)
+			wantAdd(t, r, c, a, b)
 		}, 2, 4},
 		{"Remove returns the remaining sessions", func(t *testing.T) {
-			remove(t, b, true, a, c)
+			wantRemove(t, r, b, true, a, c)
 		}, 2, 3},
 		{"a second Remove changes nothing", func(t *testing.T) {
-			remove(t, b, false, a, c)
+			wantRemove(t, r, b, false, a, c)
 		}, 2, 3},
 		{"earlier slices stay as they were", func(t *testing.T) {
 			if !slices.Equal(early, []*Client{a, b}) || !slices.Equal(r.Of(7), []*Client{a, c}) {
@@ -53,14 +57,14 @@ func TestRegistryListsSessionsByUser(t *testing.T) {
 			}
 		}, 2, 3},
 		{"the last session takes the user along", func(t *testing.T) {
-			remove(t, a, true, c)
-			remove(t, c, true)
+			wantRemove(t, r, a, true, c)
+			wantRemove(t, r, c, true)
 			if left := r.Of(7); len(left) != 0 {
 				t.Errorf("left %v", left)
 			}
 		}, 1, 1},
 		{"Remove for an absent user changes nothing", func(t *testing.T) {
-			remove(t, a, false)
+			wantRemove(t, r, a, false)
 		}, 1, 1},
 	} {
 		ok := t.Run(step.name, func(t *testing.T) {
