@@ -14,6 +14,7 @@ import (
 	"github.com/panjf2000/ants/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/hash"
 	"teamtalk/core/im"
 	"teamtalk/core/opt"
 )
@@ -316,14 +317,9 @@ func (p *Pool) panicked(what string, v any) error {
 }
 
 // spread maps a key to 0 … n-1. It spreads evenly even when keys are small numbers or
-// differ in few bits (the finalizer of splitmix64).
+// differ in few bits.
 func spread(key uint64, n int) int {
-	key ^= key >> 30
-	key *= 0xbf58476d1ce4e5b9
-	key ^= key >> 27
-	key *= 0x94d049bb133111eb
-	key ^= key >> 31
-	hi, _ := bits.Mul64(key, uint64(n))
+	hi, _ := bits.Mul64(hash.Mix(key), uint64(n))
 	return int(hi)
 }
 

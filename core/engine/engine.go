@@ -15,14 +15,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
 	"teamtalk/core/budget"
 	"teamtalk/core/pdu"
@@ -36,8 +34,10 @@ type Options struct {
 	// Addr is the TCP address, as "host:port" or ":port". Port 0 takes a free one.
 	// Required.
 	Addr string
-	// Handler handles the sessions. Required.
-	Handler session.Handler
+	// Clients or Links handles the connections: those of clients, or those of other
+	// servers. Exactly one is required.
+	Clients session.ClientHandler
+	Links   session.LinkHandler
 	// Loops is the number of event loops. Default: the number of cores.
 	Loops int
 	// MaxFrame is the longest frame accepted, in bytes. Default pdu.MaxClientFrame.
@@ -90,17 +90,20 @@ type loop struct {
 // conn is a session's carrier.
 type conn struct {
 	c       gnet.Conn
-	s       *session.Session
+	s       *session.Conn
 	loop    *loop
 	need    int // bytes that must have arrived before the next frame is complete
 	closed  bool
 	refused bool
 }
 
-var errClosed = errors.New("engine: connection closed")
+var (
+	errClosed   = errors.New("engine: connection closed")
+	errHandlers = errors.New("engine: Options need a handler of clients or one of links")
+)
 
-// Start listens and serves until Close. The port is open when it returns.
-func Start(opt Options) (*Server, error) {
+// setDefaults replaces the zero fields that have a default.
+func (opt *Options) setDefaults() error {
 	if opt.MaxFrame <= 0 {
 		opt.MaxFrame = pdu.MaxClientFrame
 	}
@@ -113,9 +116,20 @@ func Start(opt Options) (*Server, error) {
 	if opt.Budget == nil {
 		b, err := budget.New()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		opt.Budget = b
+	}
+	return nil
+}
+
+// Start listens and serves until Close. The port is open when it returns.
+func Start(opt Options) (*Server, error) {
+	if (opt.Clients == nil) == (opt.Links == nil) {
+		return nil, errHandlers
+	}
+	if err := opt.setDefaults(); err != nil {
+		return nil, err
 	}
 	s := &Server{
 		opt: opt, log: opt.Log.With("listener", opt.Name), done: make(chan struct{}),
@@ -192,7 +206,7 @@ func (s *Server) Refuse() { s.refusing.Store(true) }
 func (s *Server) Close(ctx context.Context) error {
 	s.Refuse()
 	s.Loops(func(l *session.Loop) {
-		l.Each(func(c *session.Session) { c.Close(session.ErrShutdown) })
+		l.Each(func(c *session.Conn) { c.Close(session.ErrShutdown) })
 	})
 	// The loops need several turns to close all sessions, and no event reports the last
 	// one, so poll.
@@ -256,8 +270,8 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 		return nil
 	})
 	l.Loop = session.NewLoop(session.LoopOptions{
-		Handler: s.opt.Handler, MaxBuffered: s.opt.MaxBuffered, Now: s.opt.Now, Log: s.log,
-		Metrics: s.metrics,
+		Clients: s.opt.Clients, Links: s.opt.Links, MaxBuffered: s.opt.MaxBuffered,
+		Now: s.opt.Now, Log: s.log, Metrics: s.metrics,
 		Wake: func(_ *session.Loop, again bool) {
 			if again {
 				// gnet runs a task that was posted by another task before it looks at the
@@ -288,43 +302,6 @@ func (e *events) OnBoot(eng gnet.Engine) gnet.Action {
 		return gnet.Shutdown
 	}
 	return gnet.None
-}
-
-// keepAlive is the silence, in seconds, after which the kernel probes a connection, and
-// the interval of its five probes.
-const (
-	keepAliveIdle     = 120
-	keepAliveInterval = 24
-	keepAliveCount    = 5
-)
-
-// prepare sets the socket options that accepted connections inherit from the listener,
-// and returns its address. gnet's own option for keep-alive hides errors of bind and
-// listen.
-func prepare(eng gnet.Engine) (net.Addr, error) {
-	fd, err := eng.Dup()
-	if err != nil {
-		return nil, err
-	}
-	for _, opt := range []struct{ level, name, value int }{
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveIdle},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveInterval},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount},
-	} {
-		if err := unix.SetsockoptInt(fd, opt.level, opt.name, opt.value); err != nil {
-			_ = unix.Close(fd)
-			return nil, os.NewSyscallError("setsockopt", err)
-		}
-	}
-	f := os.NewFile(uintptr(fd), "listener")
-	defer f.Close()
-	l, err := net.FileListener(f)
-	if err != nil {
-		return nil, err
-	}
-	defer l.Close()
-	return l.Addr(), nil
 }
 
 // OnShutdown does nothing, because Close has drained the connections by then.
@@ -386,8 +363,7 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	// When a write of the same turn closes the connection, Begin and End nest here.
 	// closing says whether a turn is running already.
 	l := cn.loop
-	reason := l.Remove(cn.s, cleanEOF(err))
-	l.Nested(func() { s.opt.Handler.Close(cn.s, reason) })
+	l.Ended(cn.s, cleanEOF(err))
 	return gnet.None
 }
 

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
-	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,12 +22,12 @@ import (
 func TestLoginDeadlineClosesTheSession(t *testing.T) {
 	clock := newClock()
 	r := newRole()
-	r.open = func(s *session.Session) error { s.SetDeadline(15 * time.Second); return nil }
-	r.frame = func(s *session.Session, h pdu.Header, body []byte) {
+	r.open = func(s *session.Client) error { s.SetDeadline(15 * time.Second); return nil }
+	r.frame = func(s *session.Client, h pdu.Header, body []byte) {
 		s.SetLoggedIn(uint32(h.Seq), pb.ClientType_CLIENT_TYPE_MAC)
 		s.SendFrame(frameOf(h.Command, h.Seq, body))
 	}
-	s := start(t, Options{Handler: r, Now: clock.now})
+	s := start(t, Options{Clients: r, Now: clock.now})
 	silent, half, in := dial(t, s), dial(t, s), dial(t, s)
 	half.send(hello[:10]) // part of a frame is not a login
 	in.echo(hello)
@@ -52,7 +49,7 @@ func TestLoginDeadlineClosesTheSession(t *testing.T) {
 // closed at MaxBuffered, and the others on its loop are served.
 func TestSlowReaderIsClosed(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r, Loops: 1, MaxBuffered: 256 << 10})
+	s := start(t, Options{Clients: r, Loops: 1, MaxBuffered: 256 << 10})
 	slow := dial(t, s)
 	victim := next(t, r.sessions)
 	other := dial(t, s)
@@ -62,7 +59,7 @@ func TestSlowReaderIsClosed(t *testing.T) {
 		if sent > 64<<20 {
 			t.Fatal("64 MiB wait for a client that does not read, the limit is 1 MiB")
 		}
-		if err := victim.PushFrame(chunk); err != nil {
+		if err := victim.PushShared(chunk); err != nil {
 			t.Fatal(err)
 		}
 		other.echo(hello) // after this echo the loop has written
@@ -80,20 +77,20 @@ func TestSlowReaderIsClosed(t *testing.T) {
 func TestPanicClosesOneSession(t *testing.T) {
 	r := newRole()
 	var inOpen atomic.Bool
-	r.open = func(*session.Session) error {
+	r.open = func(*session.Client) error {
 		if inOpen.Load() {
 			panic("open")
 		}
 		return nil
 	}
-	r.frame = func(s *session.Session, h pdu.Header, body []byte) {
+	r.frame = func(s *session.Client, h pdu.Header, body []byte) {
 		if len(body) == 0 {
 			panic("frame")
 		}
 		s.SendFrame(frameOf(h.Command, h.Seq, body))
 	}
-	r.close = func(*session.Session, error) { panic("close") }
-	s := start(t, Options{Handler: r, Loops: 1})
+	r.close = func(*session.Client, error) { panic("close") }
+	s := start(t, Options{Clients: r, Loops: 1})
 	other := dial(t, s)
 	other.echo(hello)
 
@@ -112,81 +109,17 @@ func TestPanicClosesOneSession(t *testing.T) {
 	dial(t, s).echo(hello)
 }
 
-// TestFrameBeforeACloseArrives sends a notice and closes the session, as a kick does.
-func TestFrameBeforeACloseArrives(t *testing.T) {
-	r := newRole()
-	s := start(t, Options{Handler: r})
-	c := dial(t, s)
-	kicked := next(t, r.sessions)
-	notice := frameOf(pb.CmdKickUser, 0, []byte("elsewhere"))
-	reason := errors.New("kicked")
-	kicked.Loop().Post(func() {
-		kicked.SendFrame(notice)
-		kicked.Close(reason)
-	})
-	c.want(notice)
-	c.wantEnd()
-	if e := next(t, r.closed); e.err != reason {
-		t.Errorf("closed because of %v", e.err)
-	}
-}
-
-// TestLingeringSessionEndsWithItsClient lets a session linger after a frame. The client's
-// later frames are not handled, and the session ends when the client closes the
-// connection.
-func TestLingeringSessionEndsWithItsClient(t *testing.T) {
-	r := newRole()
-	var frames atomic.Int64
-	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
-		frames.Add(1)
-		s.SendFrame(hello)
-		s.Linger(session.ErrIdle)
-	}
-	s := start(t, Options{Handler: r})
-	c := dial(t, s)
-	c.send(append(append([]byte{}, hello...), hello...))
-	c.want(hello)
-	c.send(hello)
-	c.Close()
-	if e := next(t, r.closed); e.err != session.ErrIdle {
-		t.Errorf("closed because of %v", e.err)
-	}
-	if n := frames.Load(); n != 1 {
-		t.Errorf("%d frames handled", n)
-	}
-}
-
-// TestFramesAfterACloseAreDropped sends several frames in one segment. The first one
-// closes the session.
-func TestFramesAfterACloseAreDropped(t *testing.T) {
-	r := newRole()
-	var frames atomic.Int64
-	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
-		frames.Add(1)
-		s.SendFrame(hello)
-		s.Close(session.ErrIdle)
-	}
-	s := start(t, Options{Handler: r})
-	c := dial(t, s)
-	c.send(append(append([]byte{}, hello...), hello...))
-	c.want(hello)
-	c.wantEnd()
-	if n := frames.Load(); n != 1 {
-		t.Errorf("%d frames handled", n)
-	}
-}
-
 func TestSessionRefusedByItsHandler(t *testing.T) {
 	r := newRole()
 	var refuse atomic.Bool
-	r.open = func(s *session.Session) error {
+	r.open = func(s *session.Client) error {
 		if refuse.Load() {
 			s.SendFrame(hello) // is not sent, because a refused session gets no output
 			return errors.New("no")
 		}
 		return nil
 	}
-	s := start(t, Options{Handler: r, Loops: 1, Budget: budget.Fixed(2)})
+	s := start(t, Options{Clients: r, Loops: 1, Budget: budget.Fixed(2)})
 	refuse.Store(true)
 	for range 5 {
 		dial(t, s).wantEnd()
@@ -207,7 +140,7 @@ func TestSessionRefusedByItsHandler(t *testing.T) {
 // beyond the limit, and accept one again after another has ended.
 func TestMaxConnsBoundsConnections(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r, MaxConns: 2})
+	s := start(t, Options{Clients: r, MaxConns: 2})
 	room(t, r, []*Server{s, s})
 }
 
@@ -215,8 +148,8 @@ func TestBudgetBoundsConnections(t *testing.T) {
 	r := newRole()
 	b := budget.Fixed(2)
 	// Two listeners share the budget.
-	room(t, r, []*Server{start(t, Options{Handler: r, Budget: b}),
-		start(t, Options{Handler: r, Budget: b})})
+	room(t, r, []*Server{start(t, Options{Clients: r, Budget: b}),
+		start(t, Options{Clients: r, Budget: b})})
 	if b.Used() > b.Limit() {
 		t.Errorf("%d of %d connections are used", b.Used(), b.Limit())
 	}
@@ -251,7 +184,7 @@ func room(t *testing.T, r *role, servers []*Server) {
 
 func TestRefuseKeepsOpenConnections(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	c := dial(t, s)
 	c.echo(hello)
 	s.Refuse()
@@ -259,82 +192,9 @@ func TestRefuseKeepsOpenConnections(t *testing.T) {
 	c.echo(hello)
 }
 
-// TestCloseDrains checks that output sent before Close arrives, even when it exceeds the
-// socket's buffer.
-func TestCloseDrains(t *testing.T) {
-	r := newRole()
-	answer := frameOf(pb.CmdMsgData, 1, make([]byte, 8<<20))
-	asked := make(chan struct{}, 2)
-	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
-		s.SendFrame(answer)
-		asked <- struct{}{}
-	}
-	s := start(t, Options{Handler: r})
-	clients := []*client{dial(t, s), dial(t, s)}
-	for _, c := range clients {
-		c.send(hello)
-	}
-	next(t, asked)
-	next(t, asked)
-	closed := make(chan error, 1)
-	go func() { closed <- s.Close(context.Background()) }()
-	for _, c := range clients {
-		c.want(answer)
-		c.wantEnd()
-		if e := next(t, r.closed); e.err != session.ErrShutdown {
-			t.Errorf("closed because of %v", e.err)
-		}
-	}
-	if err := next(t, closed); err != nil {
-		t.Error(err)
-	}
-	if s.Open() != 0 {
-		t.Errorf("%d connections are still open after Close", s.Open())
-	}
-	next(t, s.Done())
-	if err := s.Err(); err != nil {
-		t.Errorf("Err after Close: %v, want nil", err)
-	}
-	if c, err := net.Dial("tcp", s.Addr().String()); err == nil {
-		c.Close()
-		t.Error("still listening")
-	}
-	if err := s.Close(context.Background()); err != nil {
-		t.Errorf("a second Close: %v", err)
-	}
-}
-
-// TestCloseEndsWithItsContext has clients that do not read.
-func TestCloseEndsWithItsContext(t *testing.T) {
-	r := newRole()
-	asked := make(chan struct{})
-	r.frame = func(s *session.Session, _ pdu.Header, _ []byte) {
-		s.SendFrame(make([]byte, 8<<20))
-		close(asked)
-	}
-	clock := newClock() // does not advance, so that the session never gives up by itself
-	s := start(t, Options{Handler: r, Now: clock.now})
-	dial(t, s).send(hello)
-	next(t, asked)
-	ctx, cancel := context.WithCancel(context.Background())
-	closed := make(chan error, 1)
-	go func() { closed <- s.Close(ctx) }()
-	for !s.refusing.Load() {
-		runtime.Gosched()
-	}
-	dial(t, s).wantEnd() // a draining server refuses new connections
-	cancel()
-	if err := next(t, closed); err != nil {
-		t.Error(err)
-	}
-	if e := next(t, r.closed); e.err != session.ErrShutdown && e.err != nil {
-		t.Errorf("closed because of %v", e.err)
-	}
-}
-
 func TestListenErrorsNameTheAddress(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	dial(t, s).echo(hello) // after this the loops have opened all their files
 	files := openFiles(t)
 	for addr, want := range map[string]string{
@@ -343,7 +203,7 @@ func TestListenErrorsNameTheAddress(t *testing.T) {
 		"192.0.2.1:0":     "192.0.2.1",
 		"nonsense":        "nonsense",
 	} {
-		second, err := Start(Options{Addr: addr, Handler: r})
+		second, err := Start(Options{Addr: addr, Clients: r})
 		if err == nil {
 			t.Errorf("%s: no error", addr)
 			_ = second.Close(context.Background())
@@ -367,7 +227,7 @@ func TestListenErrorsNameTheAddress(t *testing.T) {
 // TestKeepAliveIsSet reads the socket options with which the kernel probes a silent
 // client.
 func TestKeepAliveIsSet(t *testing.T) {
-	s := start(t, Options{Handler: newRole()})
+	s := start(t, Options{Clients: newRole()})
 	c := dial(t, s)
 	c.echo(hello)
 	fd := serverSide(t, c)
@@ -405,7 +265,7 @@ func serverSide(t *testing.T, c *client) int {
 
 func TestAddressesOfServerAndSession(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Addr: ":0", Handler: r})
+	s := start(t, Options{Addr: ":0", Clients: r})
 	_, port, err := net.SplitHostPort(s.Addr().String())
 	if err != nil || port == "0" {
 		t.Fatalf("address %s: %v", s.Addr(), err)
@@ -426,13 +286,13 @@ func TestAddressesOfServerAndSession(t *testing.T) {
 func TestFramesFromOtherGoroutines(t *testing.T) {
 	const posters, each = 4, 500
 	r := newRole()
-	s := start(t, Options{Handler: r, Loops: 2})
+	s := start(t, Options{Clients: r, Loops: 2})
 	c := dial(t, s)
 	target := next(t, r.sessions)
 	for p := range posters {
 		go func() {
 			for i := range each {
-				if err := target.PushFrame(frameOf(pb.CmdMsgData, uint16(i),
+				if err := target.PushShared(frameOf(pb.CmdMsgData, uint16(i),
 					[]byte{byte(p)})); err != nil {
 					t.Error(err)
 				}
@@ -464,7 +324,7 @@ func TestFramesFromOtherGoroutines(t *testing.T) {
 		next(t, r.sessions)
 	}
 	s.Loops(func(l *session.Loop) {
-		l.Each(func(s *session.Session) { s.SendFrame(hello) })
+		l.Clients(func(s *session.Client) { s.SendFrame(hello) })
 	})
 	for _, c := range clients {
 		c.want(hello)
@@ -475,7 +335,7 @@ func TestFramesFromOtherGoroutines(t *testing.T) {
 // runs, and sockets are read in between.
 func TestLongMailboxLeavesTurnsForSockets(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r, Loops: 1})
+	s := start(t, Options{Clients: r, Loops: 1})
 	c := dial(t, s)
 	l := next(t, r.sessions).Loop()
 	const n = 50_000
@@ -502,105 +362,25 @@ func TestLongMailboxLeavesTurnsForSockets(t *testing.T) {
 	stop.Store(true)
 }
 
-// TestNothingIsLeftOfEndedConnections opens connections and ends them in seven ways.
-func TestNothingIsLeftOfEndedConnections(t *testing.T) {
-	const workers, each = 8, 60
-	files := openFiles(t)
-	r := newRole()
-	s := start(t, Options{Handler: r, Loops: 2})
-	var running sync.WaitGroup
-	for w := range uint64(workers) {
-		running.Go(func() {
-			rnd := rand.New(rand.NewPCG(w, 1))
-			for range each {
-				if err := visit(s.Addr().String(), rnd.IntN(7)); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	running.Wait()
-	if err := s.Close(context.Background()); err != nil {
-		t.Error(err)
-	}
-	if opens, closes := r.opens.Load(), r.closes.Load(); opens != closes || opens == 0 ||
-		s.Open() != 0 {
-		t.Errorf("%d opened, %d closed, %d open", opens, closes, s.Open())
-	}
-	if used := s.opt.Budget.Used(); used != 0 {
-		t.Errorf("%d connections of the budget are still used", used)
-	}
-	if now := openFiles(t); now > files {
-		t.Errorf("%d files open, before %d", now, files)
+func TestStartNeedsOneKindOfHandler(t *testing.T) {
+	for name, opt := range map[string]Options{
+		"none": {Addr: "127.0.0.1:0"},
+		"both": {Addr: "127.0.0.1:0", Clients: newRole(), Links: links{}},
+	} {
+		if _, err := Start(opt); !errors.Is(err, errHandlers) {
+			t.Errorf("%s: got %v, want %v", name, err, errHandlers)
+		}
 	}
 }
 
-// visit connects and ends the connection in one of seven ways.
-func visit(addr string, how int) error {
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	c := nc.(*net.TCPConn)
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	buf := make([]byte, 4096)
-	switch how {
-	case 0: // sends nothing
-	case 1: // closes in the middle of a frame
-		_, err = c.Write(hello[:len(hello)-1])
-	case 2: // closes before the answer
-		_, err = c.Write(hello)
-	case 3: // resets the connection
-		_, _ = c.Write(hello)
-		err = c.SetLinger(0)
-	case 4: // sends a frame that closes the connection
-		_, _ = c.Write([]byte{0, 0, 0, 1})
-		_, _ = c.Read(buf)
-	case 5: // closes one direction only
-		_, _ = c.Write(hello)
-		_ = c.CloseWrite()
-		_, _ = c.Read(buf)
-	default:
-		if _, err = c.Write(hello); err == nil {
-			_, err = c.Read(buf)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("way %d: %w", how, err)
-	}
-	return nil
-}
-
-func TestServerClosesItsFiles(t *testing.T) {
-	once := func() {
-		r := newRole()
-		s := start(t, Options{Handler: r})
-		c := dial(t, s)
-		c.echo(hello)
-		if err := s.Close(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		c.wantEnd()
-		c.Close()
-	}
-	once() // opens the files of the runtime's own poller as well
-	files := openFiles(t)
-	for range 5 {
-		once()
-	}
-	if now := openFiles(t); now > files {
-		t.Errorf("%d files open, before %d", now, files)
-	}
-}
+// links is a handler of links that does nothing.
+type links struct{ session.LinkHandler }
 
 // TestFailingAcceptIsAnError uses up the file descriptors, so that gnet's engine ends
 // without an error.
 func TestFailingAcceptIsAnError(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	dial(t, s).echo(hello)
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
@@ -643,7 +423,7 @@ func TestFailingAcceptIsAnError(t *testing.T) {
 func BenchmarkEcho(b *testing.B) {
 	for _, pipelined := range []int{1, 32} {
 		b.Run(fmt.Sprintf("pipelined=%d", pipelined), func(b *testing.B) {
-			s := start(b, Options{Handler: newRole()})
+			s := start(b, Options{Clients: newRole()})
 			frame := frameOf(pb.CmdMsgData, 1, make([]byte, 64))
 			c := dial(b, s)
 			if err := c.SetDeadline(time.Time{}); err != nil {

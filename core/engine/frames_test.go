@@ -29,7 +29,7 @@ func TestSegmentsDoNotMatter(t *testing.T) {
 		stream = append(stream, frameOf(pb.CmdMsgData, uint16(i), body)...)
 	}
 	r := newRole()
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	for name, step := range map[string]int{"byte by byte": 1, "seventeen": 17,
 		"at once": len(stream)} {
 		t.Run(name, func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestSegmentsDoNotMatter(t *testing.T) {
 func TestTenAnswersLeaveInOneWrite(t *testing.T) {
 	r := newRole()
 	reg := prometheus.NewRegistry()
-	s := start(t, Options{Handler: r, Registerer: reg})
+	s := start(t, Options{Clients: r, Registerer: reg})
 	c := dial(t, s)
 	c.echo(hello)
 	before := written(t, reg)
@@ -58,7 +58,7 @@ func TestTenAnswersLeaveInOneWrite(t *testing.T) {
 
 func TestLargestFrame(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r, ReadBuffer: 16 << 10})
+	s := start(t, Options{Clients: r, ReadBuffer: 16 << 10})
 	c, other := dial(t, s), dial(t, s)
 	largest := frameOf(pb.CmdMsgData, 1, make([]byte, pdu.MaxClientFrame-pdu.HeaderLen))
 	got := make(chan struct{})
@@ -77,7 +77,7 @@ func TestLargestFrame(t *testing.T) {
 // connections are not affected.
 func TestLengthOutOfRangeClosesTheConnection(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r, Loops: 1})
+	s := start(t, Options{Clients: r, Loops: 1})
 	other := dial(t, s)
 	next(t, r.sessions)
 	for name, start := range map[string][]byte{
@@ -105,7 +105,7 @@ func TestLengthOutOfRangeClosesTheConnection(t *testing.T) {
 
 func TestFramesBeforeGarbageAreAnswered(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	c := dial(t, s)
 	c.send(append(bytes.Clone(hello), "\xff\xff\xff\xff rubbish, and after it a good frame: "+
 		string(hello)...))
@@ -117,7 +117,7 @@ func TestFramesBeforeGarbageAreAnswered(t *testing.T) {
 // for more bytes.
 func TestGarbageAffectsOneConnection(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r, Loops: 1})
+	s := start(t, Options{Clients: r, Loops: 1})
 	other := dial(t, s)
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 50 {
@@ -137,7 +137,7 @@ func TestGarbageAffectsOneConnection(t *testing.T) {
 // TestAnnouncedLengthTakesNoMemory announces long frames without sending them.
 func TestAnnouncedLengthTakesNoMemory(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	allocated := func(claim []byte, want func(c *client)) uint64 {
 		const n = 100
 		clients := make([]*client, n)
@@ -176,13 +176,13 @@ func TestAnnouncedLengthTakesNoMemory(t *testing.T) {
 
 func TestThirdMalformedBodyClosesTheConnection(t *testing.T) {
 	r := newRole()
-	table := router.New(router.Options{})
-	router.Handle(table, router.Public, func(s *session.Session, seq uint16,
+	table := router.New[*session.Client](router.Options{})
+	router.Handle(table, router.Public, func(s *session.Client, seq uint16,
 		m *pb.MsgData) error {
 		return s.Send(seq, m)
 	})
 	r.frame = table.Frame
-	s := start(t, Options{Handler: r})
+	s := start(t, Options{Clients: r})
 	c := dial(t, s)
 	good, err := pdu.Append(nil, 3, &pb.MsgData{Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT,
 		Data: []byte("hi")})

@@ -22,26 +22,26 @@ const patience = 30 * time.Second
 
 // role is a handler made of functions. Without a frame function it echoes.
 type role struct {
-	open  func(s *session.Session) error
-	frame func(s *session.Session, h pdu.Header, body []byte)
-	close func(s *session.Session, err error)
+	open  func(s *session.Client) error
+	frame func(s *session.Client, h pdu.Header, body []byte)
+	close func(s *session.Client, err error)
 
-	sessions chan *session.Session // sessions that were opened
+	sessions chan *session.Client // sessions that were opened
 	closed   chan end
 	opens    atomic.Int64
 	closes   atomic.Int64
 }
 
 type end struct {
-	s   *session.Session
+	s   *session.Client
 	err error
 }
 
 func newRole() *role {
-	return &role{sessions: make(chan *session.Session, 10_000), closed: make(chan end, 10_000)}
+	return &role{sessions: make(chan *session.Client, 10_000), closed: make(chan end, 10_000)}
 }
 
-func (r *role) Open(s *session.Session) error {
+func (r *role) Open(s *session.Client) error {
 	if r.open != nil {
 		if err := r.open(s); err != nil {
 			return err
@@ -52,7 +52,7 @@ func (r *role) Open(s *session.Session) error {
 	return nil
 }
 
-func (r *role) Frame(s *session.Session, h pdu.Header, body []byte) {
+func (r *role) Frame(s *session.Client, h pdu.Header, body []byte) {
 	if r.frame != nil {
 		r.frame(s, h, body)
 		return
@@ -60,9 +60,9 @@ func (r *role) Frame(s *session.Session, h pdu.Header, body []byte) {
 	s.SendFrame(frameOf(h.Command, h.Seq, body))
 }
 
-func (r *role) Message(*session.Session, uint16, pb.Message) {}
+func (r *role) Message(*session.Client, uint16, pb.Message) {}
 
-func (r *role) Close(s *session.Session, err error) {
+func (r *role) Close(s *session.Client, err error) {
 	r.closes.Add(1)
 	r.closed <- end{s, err}
 	if r.close != nil {

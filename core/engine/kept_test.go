@@ -14,7 +14,7 @@ import (
 // nothing. They do not change, because other sessions are sent the same bytes.
 func TestKeptFramesAreSentWholeAndUnchanged(t *testing.T) {
 	r := newRole()
-	s := start(t, Options{Handler: r, Loops: 1, MaxBuffered: pdu.MaxServerFrame})
+	s := start(t, Options{Clients: r, Loops: 1, MaxBuffered: pdu.MaxServerFrame})
 	slow := dial(t, s)
 	to := next(t, r.sessions)
 	fast := dial(t, s)
@@ -36,8 +36,8 @@ func TestKeptFramesAreSentWholeAndUnchanged(t *testing.T) {
 		done := make(chan struct{})
 		to.Loop().Post(func() {
 			for _, frame := range round {
-				for _, ses := range []*session.Session{to, also} {
-					ses.SendKept(frame)
+				for _, ses := range []*session.Client{to, also} {
+					ses.SendShared(frame)
 				}
 			}
 			close(done)

@@ -46,7 +46,7 @@ func BenchmarkLargeAnswers(b *testing.B) {
 
 func benchLargeAnswers(b *testing.B, answer pb.Message, size int) {
 	const clients = 50
-	s, err := Start(Options{Addr: "127.0.0.1:0", Loops: 1, Handler: &largeHandler{answer}})
+	s, err := Start(Options{Addr: "127.0.0.1:0", Loops: 1, Clients: &largeHandler{answer}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -115,10 +115,10 @@ func exchange(b *testing.B, c net.Conn, cmd pb.Command) {
 // answer is sent.
 type largeHandler struct{ answer pb.Message }
 
-func (h *largeHandler) Open(*session.Session) error                  { return nil }
-func (h *largeHandler) Message(*session.Session, uint16, pb.Message) {}
-func (h *largeHandler) Close(*session.Session, error)                {}
-func (h *largeHandler) Frame(s *session.Session, hd pdu.Header, _ []byte) {
+func (h *largeHandler) Open(*session.Client) error                  { return nil }
+func (h *largeHandler) Message(*session.Client, uint16, pb.Message) {}
+func (h *largeHandler) Close(*session.Client, error)                {}
+func (h *largeHandler) Frame(s *session.Client, hd pdu.Header, _ []byte) {
 	if hd.Command == pb.CmdHeartBeat {
 		s.SendFrame(pdu.AppendHeader(nil, pb.CmdHeartBeat, hd.Seq))
 		return

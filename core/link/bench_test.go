@@ -34,7 +34,7 @@ func benchCalls(b *testing.B, p Peer) {
 
 func answering() *recorder {
 	h := newRecorder()
-	h.message = func(s *session.Session, seq uint16, m pb.Message) { _ = s.Push(seq, m) }
+	h.message = func(s *session.Link, seq uint16, m pb.Message) { _ = s.Send(seq, m) }
 	return h
 }
 

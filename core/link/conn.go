@@ -24,7 +24,7 @@ const keepBuffer = 1 << 20
 type conn struct {
 	r       *Remote
 	nc      net.Conn
-	session *session.Session
+	session *session.Link
 	calls   *calls
 
 	stopped atomic.Bool  // the peer takes no more requests

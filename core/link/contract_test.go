@@ -33,7 +33,7 @@ func (e *tcpEnd) SendMessage(seq uint16, m pb.Message) error {
 func (e *tcpEnd) Close(error) { e.nc.Close() }
 
 // serveTCP serves one accepted connection with h.
-func serveTCP(nc net.Conn, h session.Handler) {
+func serveTCP(nc net.Conn, h session.LinkHandler) {
 	s := session.NewLink(session.NextID(), "caller", &tcpEnd{nc: nc})
 	if h.Open(s) != nil {
 		return
@@ -90,13 +90,13 @@ func eachKind(t *testing.T, f func(t *testing.T, join joiner)) {
 func TestEveryCallEndsWithItsAnswer(t *testing.T) {
 	eachKind(t, func(t *testing.T, join joiner) {
 		callee := newRecorder()
-		callee.message = func(s *session.Session, seq uint16, m pb.Message) {
+		callee.message = func(s *session.Link, seq uint16, m pb.Message) {
 			if s.Remote() != "caller" || seq != 7 {
 				t.Errorf("request from %s with seq %d", s.Remote(), seq)
 			}
 			rsp := statRsp(m)
 			go func() { // in any order, on any goroutine
-				if err := s.Push(seq, rsp); err != nil {
+				if err := s.Send(seq, rsp); err != nil {
 					t.Error(err)
 				}
 			}()
@@ -166,7 +166,7 @@ func TestMessagesOfOneKeyStayInOrder(t *testing.T) {
 func TestBothSidesSend(t *testing.T) {
 	eachKind(t, func(t *testing.T, join joiner) {
 		caller, callee := newRecorder(), newRecorder()
-		caller.open = func(s *session.Session) error { return s.Push(0, text(1, "introduction")) }
+		caller.open = func(s *session.Link) error { return s.Send(0, text(1, "introduction")) }
 		join(caller, callee)
 		g := <-callee.msgs
 		if string(g.m.(*pb.MsgData).Data) != "introduction" {
@@ -176,7 +176,7 @@ func TestBothSidesSend(t *testing.T) {
 		// attach_data of another program.
 		push := text(9, "push")
 		push.AttachData = makeAttach(1, 0xdead)
-		if err := g.s.Push(3, push); err != nil {
+		if err := g.s.Send(3, push); err != nil {
 			t.Fatal(err)
 		}
 		back := <-caller.msgs
@@ -204,10 +204,10 @@ func TestStoppedPeerGetsNoRequests(t *testing.T) {
 		req := <-callee.msgs
 		stop := &pb.IMStopReceivePacket{}
 		stop.SetResult(1)
-		if err := req.s.Push(0, stop); err != nil {
+		if err := req.s.Send(0, stop); err != nil {
 			t.Fatal(err)
 		}
-		if err := req.s.Push(0, text(1, "later than the stop")); err != nil {
+		if err := req.s.Send(0, text(1, "later than the stop")); err != nil {
 			t.Fatal(err)
 		}
 		<-caller.msgs // after the stop
@@ -216,7 +216,7 @@ func TestStoppedPeerGetsNoRequests(t *testing.T) {
 		}
 		wantKind(t, p.Send(1, 0, text(1, "x")), im.Unavailable)
 		wantKind(t, (<-ask(l, p, 1, 2, statReq(2))).err, im.Unavailable)
-		if err := req.s.Push(1, statRsp(req.m)); err != nil {
+		if err := req.s.Send(1, statRsp(req.m)); err != nil {
 			t.Fatal(err)
 		}
 		wantAnswer(t, <-due, 1)

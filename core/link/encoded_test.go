@@ -39,7 +39,7 @@ func TestOnlyCallEncodedGetsEncodedAnswers(t *testing.T) {
 
 func testEncodedAnswers(t *testing.T, join joiner, encoded bool) {
 	callee := newRecorder()
-	callee.message = func(s *session.Session, seq uint16, m pb.Message) {
+	callee.message = func(s *session.Link, seq uint16, m pb.Message) {
 		rsp := pb.Message(largeRsp(m, 5000))
 		if encoded {
 			e, err := pb.Encode(rsp)
@@ -48,7 +48,7 @@ func testEncodedAnswers(t *testing.T, join joiner, encoded bool) {
 			}
 			rsp = e
 		}
-		if err := s.Push(seq, rsp); err != nil {
+		if err := s.Send(seq, rsp); err != nil {
 			t.Error(err)
 		}
 	}
@@ -170,13 +170,13 @@ func TestMalformedAnswerIsNotPassedOn(t *testing.T) {
 
 func TestCallFailsWhenAnswerDoesNotDecode(t *testing.T) {
 	callee := newRecorder()
-	callee.message = func(s *session.Session, seq uint16, m pb.Message) {
+	callee.message = func(s *session.Link, seq uint16, m pb.Message) {
 		e, err := pb.ParseEncoded(pb.CmdUsersStatRsp, nil) // without the required user_id
 		if err != nil {
 			t.Error(err)
 		}
 		e.SetAttachData(m.(pb.Attachment).GetAttachData())
-		if err := s.Push(seq, e); err != nil {
+		if err := s.Send(seq, e); err != nil {
 			t.Error(err)
 		}
 	}

@@ -37,7 +37,7 @@ func newTeam(t *testing.T, n int) *team {
 	m := &team{T: t, arrived: make(chan arrival, 10)}
 	for i := range n {
 		h := newRecorder()
-		h.message = func(s *session.Session, seq uint16, msg pb.Message) {
+		h.message = func(s *session.Link, seq uint16, msg pb.Message) {
 			m.arrived <- arrival{i, got{s, seq, msg}}
 		}
 		p := &sometimes{Peer: local(t, LocalOptions{Callee: h})}
@@ -77,7 +77,7 @@ func (m *team) next(want int, result chan result) {
 
 func (m *team) answer(r arrival, result chan result) {
 	m.Helper()
-	if err := r.s.Push(0, statRsp(r.m)); err != nil {
+	if err := r.s.Send(0, statRsp(r.m)); err != nil {
 		m.Fatal(err)
 	}
 	wantAnswer(m, <-result, 1)

@@ -104,33 +104,33 @@ func (w *wire) waitClosed() {
 }
 
 type got struct {
-	s   *session.Session
+	s   *session.Link
 	seq uint16
 	m   pb.Message
 }
 
 // recorder is a handler that records its calls.
 type recorder struct {
-	open    func(*session.Session) error
-	message func(s *session.Session, seq uint16, m pb.Message)
+	open    func(*session.Link) error
+	message func(s *session.Link, seq uint16, m pb.Message)
 
-	opened  chan *session.Session
+	opened  chan *session.Link
 	frames  chan pdu.Header
 	msgs    chan got
 	closed  chan error
 	mu      sync.Mutex
-	inside  map[*session.Session]bool
+	inside  map[*session.Link]bool
 	overlap bool
 }
 
 func newRecorder() *recorder {
-	return &recorder{opened: make(chan *session.Session, 100),
+	return &recorder{opened: make(chan *session.Link, 100),
 		frames: make(chan pdu.Header, 100), msgs: make(chan got, 10000),
-		closed: make(chan error, 100), inside: map[*session.Session]bool{}}
+		closed: make(chan error, 100), inside: map[*session.Link]bool{}}
 }
 
 // enter records whether calls for one session overlap.
-func (r *recorder) enter(s *session.Session) func() {
+func (r *recorder) enter(s *session.Link) func() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.inside[s] {
@@ -144,7 +144,7 @@ func (r *recorder) enter(s *session.Session) func() {
 	}
 }
 
-func (r *recorder) Open(s *session.Session) error {
+func (r *recorder) Open(s *session.Link) error {
 	defer r.enter(s)()
 	if r.open != nil {
 		if err := r.open(s); err != nil {
@@ -155,12 +155,12 @@ func (r *recorder) Open(s *session.Session) error {
 	return nil
 }
 
-func (r *recorder) Frame(s *session.Session, h pdu.Header, body []byte) {
+func (r *recorder) Frame(s *session.Link, h pdu.Header, body []byte) {
 	defer r.enter(s)()
 	r.frames <- h
 }
 
-func (r *recorder) Message(s *session.Session, seq uint16, m pb.Message) {
+func (r *recorder) Message(s *session.Link, seq uint16, m pb.Message) {
 	defer r.enter(s)()
 	if r.message != nil {
 		r.message(s, seq, m)
@@ -169,7 +169,7 @@ func (r *recorder) Message(s *session.Session, seq uint16, m pb.Message) {
 	r.msgs <- got{s, seq, m}
 }
 
-func (r *recorder) Close(s *session.Session, err error) {
+func (r *recorder) Close(s *session.Link, err error) {
 	defer r.enter(s)()
 	r.closed <- err
 }
@@ -183,7 +183,7 @@ func newLoop(t testing.TB) *session.Loop {
 		case <-quit: // a link that is closed later may still answer
 		}
 	}
-	l := session.NewLoop(session.LoopOptions{Handler: newRecorder(), Wake: wakeUp})
+	l := session.NewLoop(session.LoopOptions{Links: newRecorder(), Wake: wakeUp})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 
+	"teamtalk/core/hash"
 	"teamtalk/core/im"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -89,19 +90,11 @@ func choose(key uint64, n int, usable func(i int) bool) int {
 		if !usable(i) {
 			continue
 		}
-		if w := mix(key ^ mix(peerSalt+uint64(i))); best < 0 || w > weight {
+		if w := hash.Next(key ^ hash.Next(peerSalt+uint64(i))); best < 0 || w > weight {
 			best, weight = i, w
 		}
 	}
 	return best
-}
-
-// mix spreads the bits of numbers that differ little (splitmix64).
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // ErrNotSent is in the chain of a call's error when the request was not sent: the peer

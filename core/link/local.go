@@ -18,14 +18,14 @@ import (
 type LocalOptions struct {
 	// Name is the peer's name for the caller. Default "local".
 	Name string
-	// CallerName is the caller's name for the peer: Session.Remote. Default "local".
+	// CallerName is the caller's name for the peer: Link.Remote. Default "local".
 	CallerName string
 	// Caller handles the peer's messages that are not answers, as the handler of a Remote
 	// does. Nil: they are counted and dropped.
-	Caller session.Handler
+	Caller session.LinkHandler
 	// Callee is the peer: it handles all requests and messages. Required. Neither handler
 	// may wait.
-	Callee session.Handler
+	Callee session.LinkHandler
 	// MaxQueue bounds the messages that wait in one direction. Default 16,384.
 	MaxQueue int
 	// CallTimeout is the longest time that a call waits for its answer. Required.
@@ -46,7 +46,7 @@ type LocalOptions struct {
 type Pipe struct {
 	o         LocalOptions
 	metrics   *peerMetrics
-	near, far *session.Session
+	near, far *session.Link
 	there     *mailbox // to the callee
 	back      *mailbox // to the caller
 	calls     *calls
@@ -98,7 +98,7 @@ func (p *Pipe) open() error {
 	return nil
 }
 
-func (p *Pipe) openEnd(h session.Handler, s *session.Session) (err error) {
+func (p *Pipe) openEnd(h session.LinkHandler, s *session.Link) (err error) {
 	if h == nil {
 		return nil
 	}
@@ -108,7 +108,7 @@ func (p *Pipe) openEnd(h session.Handler, s *session.Session) (err error) {
 	return err
 }
 
-func (p *Pipe) closeEnd(h session.Handler, s *session.Session, err error) {
+func (p *Pipe) closeEnd(h session.LinkHandler, s *session.Link, err error) {
 	if h != nil {
 		_ = guard(p.o.Log, p.metrics, func() { h.Close(s, err) })
 	}
@@ -330,7 +330,7 @@ func (b *mailbox) take() (waiting []note, last bool) {
 }
 
 // run passes every message to h until the mailbox is closed and empty.
-func (b *mailbox) run(h session.Handler, s *session.Session) {
+func (b *mailbox) run(h session.LinkHandler, s *session.Link) {
 	for {
 		waiting, last := b.take()
 		for i, n := range waiting {

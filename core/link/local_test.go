@@ -39,7 +39,7 @@ func TestLocalPassesTheMessageItself(t *testing.T) {
 func TestLocalFullQueueRefuses(t *testing.T) {
 	callee := newRecorder()
 	inside, leave := make(chan struct{}), make(chan struct{})
-	callee.message = func(*session.Session, uint16, pb.Message) { inside <- struct{}{}; <-leave }
+	callee.message = func(*session.Link, uint16, pb.Message) { inside <- struct{}{}; <-leave }
 	p := local(t, LocalOptions{Callee: callee, MaxQueue: 2})
 	for i := range 3 {
 		if err := p.Send(1, 0, text(1, "x")); err != nil {
@@ -66,7 +66,7 @@ func TestLocalFullQueueRefuses(t *testing.T) {
 
 func TestLocalPanicEndsOneMessage(t *testing.T) {
 	callee := newRecorder()
-	callee.message = func(s *session.Session, seq uint16, m pb.Message) {
+	callee.message = func(s *session.Link, seq uint16, m pb.Message) {
 		rsp := statRsp(m)
 		if rsp.GetUserId() == 1013 {
 			panic("13")
@@ -95,7 +95,7 @@ func TestLocalCallExpires(t *testing.T) {
 		if at := time.Since(start); at < 10*time.Second || at > 11*time.Second {
 			t.Errorf("given up after %v", at)
 		}
-		if err := g.s.Push(0, statRsp(g.m)); err != nil {
+		if err := g.s.Send(0, statRsp(g.m)); err != nil {
 			t.Error(err)
 		}
 		if n := testutil.ToFloat64(p.metrics.late); n != 1 {
@@ -108,7 +108,7 @@ func TestLocalCallExpires(t *testing.T) {
 func TestLocalFailsWhenHandlerRefuses(t *testing.T) {
 	caller, callee := newRecorder(), newRecorder()
 	refusal := errors.New("no")
-	caller.open = func(*session.Session) error { return refusal }
+	caller.open = func(*session.Link) error { return refusal }
 	_, err := startLocal(LocalOptions{Caller: caller, Callee: callee})
 	if !errors.Is(err, refusal) {
 		t.Errorf("got %v", err)

@@ -3,6 +3,7 @@ package link
 import (
 	"sync"
 
+	"teamtalk/core/hash"
 	"teamtalk/core/im"
 )
 
@@ -46,7 +47,7 @@ type parked struct {
 const maxParked = 256
 
 func (p *pins) shard(key uint64) *pinShard {
-	return &p.shards[mix(key)%uint64(len(p.shards))]
+	return &p.shards[hash.Next(key)%uint64(len(p.shards))]
 }
 
 // Results of take in place of a member.

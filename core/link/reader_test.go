@@ -188,7 +188,7 @@ func (p *pieces) Read(to []byte) (int, error) {
 
 type nothing struct{}
 
-func (*nothing) Open(*session.Session) error                  { return nil }
-func (*nothing) Frame(*session.Session, pdu.Header, []byte)   {}
-func (*nothing) Message(*session.Session, uint16, pb.Message) {}
-func (*nothing) Close(*session.Session, error)                {}
+func (*nothing) Open(*session.Link) error                  { return nil }
+func (*nothing) Frame(*session.Link, pdu.Header, []byte)   {}
+func (*nothing) Message(*session.Link, uint16, pb.Message) {}
+func (*nothing) Close(*session.Link, error)                {}

@@ -25,7 +25,7 @@ type Options struct {
 	// Handler is called when the connection opens and closes, and for every message that
 	// is not an answer to a call. It must not wait. Nil: messages are counted and
 	// dropped.
-	Handler session.Handler
+	Handler session.LinkHandler
 	// Dial opens a connection. Default: TCP, no delay.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// DialTimeout is the longest time of an attempt. Required.

@@ -54,7 +54,7 @@ func TestFramesOfOpenLeaveFirst(t *testing.T) {
 	h := newRecorder()
 	var p *Remote
 	ready := make(chan struct{})
-	h.open = func(s *session.Session) error {
+	h.open = func(s *session.Link) error {
 		<-ready
 		if !p.Up() {
 			t.Error("not up while Open runs: a change between snapshot and link would be lost")
@@ -63,7 +63,7 @@ func TestFramesOfOpenLeaveFirst(t *testing.T) {
 			if err := p.Send(1, uint16(10+i), text(1, "change")); err != nil {
 				t.Error(err)
 			}
-			if err := s.Push(uint16(i), text(1, "snapshot")); err != nil {
+			if err := s.Send(uint16(i), text(1, "snapshot")); err != nil {
 				t.Error(err)
 			}
 		}
@@ -192,13 +192,13 @@ func TestPanicEndsTheConnection(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
 	opens := 0
-	h.open = func(*session.Session) error {
+	h.open = func(*session.Link) error {
 		if opens++; opens == 1 {
 			panic("open")
 		}
 		return nil
 	}
-	h.message = func(*session.Session, uint16, pb.Message) { panic("message") }
+	h.message = func(*session.Link, uint16, pb.Message) { panic("message") }
 	p := dial(t, Options{Addr: r.addr(), Handler: h})
 	r.accept().waitClosed()
 	w := r.accept()
@@ -230,10 +230,10 @@ func TestSessionCloseSendsWhatWasAccepted(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
 	reason := errors.New("enough")
-	h.open = func(s *session.Session) error {
-		_ = s.Push(1, text(1, "good bye")) // fails for a connection after the end of the test
+	h.open = func(s *session.Link) error {
+		_ = s.Send(1, text(1, "good bye")) // fails for a connection after the end of the test
 		s.Close(reason)
-		if s.Push(2, text(1, "x")) == nil {
+		if s.Send(2, text(1, "x")) == nil {
 			t.Error("a closed session takes messages")
 		}
 		return nil
@@ -259,6 +259,26 @@ func TestEndedConnectionAcceptsNoCalls(t *testing.T) {
 	}
 }
 
+// answerSome answers the next n calls on w and then closes the connection.
+func answerSome(t *testing.T, w *wire, n int) {
+	defer w.nc.Close()
+	for range n {
+		h, body, err := w.fr.next()
+		if err != nil {
+			return
+		}
+		m, err := pdu.Decode(h.Command, body)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		b, _ := pdu.Append(nil, h.Seq, statRsp(m))
+		if _, err := w.nc.Write(b); err != nil {
+			return
+		}
+	}
+}
+
 // TestEveryCallEndsOnceWhileConnectionsFail calls a group whose connections end all the
 // time. An answer must be that of its call.
 func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
@@ -277,24 +297,7 @@ func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
 			select {
 			case w := <-r.conns:
 				left := rnd.IntN(200)
-				servers.Go(func() {
-					defer w.nc.Close()
-					for range left {
-						h, body, err := w.fr.next()
-						if err != nil {
-							return
-						}
-						m, err := pdu.Decode(h.Command, body)
-						if err != nil {
-							t.Error(err)
-							return
-						}
-						b, _ := pdu.Append(nil, h.Seq, statRsp(m))
-						if _, err := w.nc.Write(b); err != nil {
-							return
-						}
-					}
-				})
+				servers.Go(func() { answerSome(t, w, left) })
 			case <-stop:
 				return
 			}

@@ -104,22 +104,22 @@ func (p *Pusher) Connect(peers Peers) {
 }
 
 // Link returns the handler for links to push servers. It receives the results of pushes.
-func (p *Pusher) Link() session.Handler {
-	l := &pushLink{Router: router.New(router.Options{
+func (p *Pusher) Link() session.LinkHandler {
+	l := &pushLink{Router: router.New[*session.Link](router.Options{
 		Role: p.opt.Role + "_push", Log: p.opt.Log, Registerer: p.opt.Registerer})}
 	router.Handle(l.Router, router.Public,
-		func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
+		func(*session.Link, uint16, *pb.IMHeartBeat) error { return nil })
 	router.Handle(l.Router, router.Public, p.handlePushed)
 	return l
 }
 
-type pushLink struct{ *router.Router }
+type pushLink struct{ *router.Router[*session.Link] }
 
 // Open does nothing: push servers need no introduction.
-func (*pushLink) Open(*session.Session) error { return nil }
+func (*pushLink) Open(*session.Link) error { return nil }
 
 // Close does nothing.
-func (*pushLink) Close(*session.Session, error) {}
+func (*pushLink) Close(*session.Link, error) {}
 
 // The result codes of push_server.
 const (
@@ -128,7 +128,7 @@ const (
 )
 
 // handlePushed counts the results of pushes and asks db_proxy to clear dead tokens.
-func (p *Pusher) handlePushed(_ *session.Session, _ uint16, m *pb.IMPushToUserRsp) error {
+func (p *Pusher) handlePushed(_ *session.Link, _ uint16, m *pb.IMPushToUserRsp) error {
 	for _, r := range m.GetPushResultList() {
 		switch {
 		case r.GetResultCode() == pushSent:

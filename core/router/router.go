@@ -15,7 +15,6 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/core/pdu"
-	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
 
@@ -29,6 +28,21 @@ const (
 	LoggedIn               // after login only; before it the frame is dropped
 )
 
+// Session is what a router needs of the session that sent a frame. *session.Client and
+// *session.Link offer it.
+type Session interface {
+	// ID returns the number of the connection, for the log.
+	ID() uint64
+	// UserID returns the logged-in user, 0 when there is none.
+	UserID() uint32
+	// LoggedIn reports whether commands that need a login are accepted.
+	LoggedIn() bool
+	// Malformed counts a frame that did not decode; ok resets the count.
+	Malformed(ok bool)
+	// Send sends an answer.
+	Send(seq uint16, m pb.Message) error
+}
+
 // Options configures a Router. Without Log nothing is logged, and without Registerer the
 // metrics are not registered.
 type Options struct {
@@ -37,12 +51,13 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Router is the command table of a role. It is filled before the first frame and only
-// read after that.
-type Router struct {
+// Router is the command table of a role for sessions of type S: *session.Client or
+// *session.Link. So a handler of clients does not fit into a table of links. The table is
+// filled before the first frame and only read after that.
+type Router[S Session] struct {
 	role    string
 	log     *slog.Logger
-	routes  [pages][]*route // by service id, then by the low byte of the command
+	routes  [pages][]*route[S] // by service id, then by the low byte of the command
 	metrics metrics
 	often   obs.Often // bounds the log under overload
 }
@@ -50,20 +65,20 @@ type Router struct {
 // pages is the number of services, plus one because they are numbered from 1.
 const pages = 8
 
-type route struct {
+type route[S Session] struct {
 	cmd    pb.Command
 	access Access
-	frame  func(s *session.Session, seq uint16, body []byte) error
-	typed  func(s *session.Session, seq uint16, m pb.Message) error
+	frame  func(s S, seq uint16, body []byte) error
+	typed  func(s S, seq uint16, m pb.Message) error
 	count  prometheus.Counter
 }
 
 // New returns an empty table.
-func New(opt Options) *Router {
+func New[S Session](opt Options) *Router[S] {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Router{role: opt.Role, log: opt.Log, metrics: newMetrics(opt.Registerer, opt.Role)}
+	return &Router[S]{role: opt.Role, log: opt.Log, metrics: newMetrics(opt.Registerer, opt.Role)}
 }
 
 // Handle sets h as the handler for the command of M. A handler checks the message, acts
@@ -72,16 +87,16 @@ func New(opt Options) *Router {
 //
 // It panics when the command already has a handler, because the tables are fixed at
 // start.
-func Handle[M any, P interface {
+func Handle[S Session, M any, P interface {
 	*M
 	pb.Message
-}](r *Router, access Access, h func(s *session.Session, seq uint16, m P) error, opts ...Option[P]) {
+}](r *Router[S], access Access, h func(s S, seq uint16, m P) error, opts ...Option[P]) {
 	cmd := P(new(M)).Command()
 	var o options[P]
 	for _, opt := range opts {
 		opt(&o)
 	}
-	call := func(s *session.Session, seq uint16, m P) error {
+	call := func(s S, seq uint16, m P) error {
 		err := h(s, seq, m)
 		if err != nil && o.refusal != nil {
 			if answer := o.refusal(m, im.KindOf(err)); answer != nil {
@@ -90,17 +105,17 @@ func Handle[M any, P interface {
 		}
 		return err
 	}
-	r.add(&route{
+	r.add(&route[S]{
 		cmd:    cmd,
 		access: access,
-		frame: func(s *session.Session, seq uint16, body []byte) error {
+		frame: func(s S, seq uint16, body []byte) error {
 			m := P(new(M))
 			if err := m.ParseBody(body); err != nil {
 				return im.WithKind(im.Malformed, "body does not decode", &bodyError{err})
 			}
 			return call(s, seq, m)
 		},
-		typed: func(s *session.Session, seq uint16, m pb.Message) error {
+		typed: func(s S, seq uint16, m pb.Message) error {
 			return call(s, seq, m.(P))
 		},
 		count: r.metrics.frames.WithLabelValues(cmd.String()),
@@ -108,7 +123,7 @@ func Handle[M any, P interface {
 }
 
 // Ignore is the handler of messages that need no action.
-func Ignore[P pb.Message](*session.Session, uint16, P) error { return nil }
+func Ignore[P pb.Message, S Session](S, uint16, P) error { return nil }
 
 type options[P pb.Message] struct {
 	refusal func(m P, k im.Kind) pb.Message
@@ -124,7 +139,7 @@ func OnError[P pb.Message](answer func(m P, k im.Kind) pb.Message) Option[P] {
 	return func(o *options[P]) { o.refusal = answer }
 }
 
-func (r *Router) add(rt *route) {
+func (r *Router[S]) add(rt *route[S]) {
 	page, index := rt.cmd.Service(), int(rt.cmd&0xff)
 	for len(r.routes[page]) <= index {
 		r.routes[page] = append(r.routes[page], nil)
@@ -135,7 +150,7 @@ func (r *Router) add(rt *route) {
 	r.routes[page][index] = rt
 }
 
-func (r *Router) find(cmd pb.Command) *route {
+func (r *Router[S]) find(cmd pb.Command) *route[S] {
 	page, index := cmd.Service(), int(cmd&0xff)
 	if page >= pages || index >= len(r.routes[page]) {
 		return nil
@@ -150,7 +165,7 @@ type Entry struct {
 }
 
 // Table returns the commands that the role handles, in order of command id.
-func (r *Router) Table() []Entry {
+func (r *Router[S]) Table() []Entry {
 	var all []Entry
 	for _, page := range r.routes {
 		for _, rt := range page {
@@ -163,8 +178,8 @@ func (r *Router) Table() []Entry {
 	return all
 }
 
-// Frame dispatches an encoded frame, see session.Handler.
-func (r *Router) Frame(s *session.Session, h pdu.Header, body []byte) {
+// Frame dispatches an encoded frame, see session.ClientHandler.
+func (r *Router[S]) Frame(s S, h pdu.Header, body []byte) {
 	rt := r.admit(s, h.Command)
 	if rt == nil {
 		return
@@ -173,9 +188,9 @@ func (r *Router) Frame(s *session.Session, h pdu.Header, body []byte) {
 	r.done(s, h.Command, h.Seq, rt.frame(s, h.Seq, body))
 }
 
-// Message dispatches a decoded message, see session.Handler. It decodes a pb.Encoded
+// Message dispatches a decoded message, see session.LinkHandler. It decodes a pb.Encoded
 // first.
-func (r *Router) Message(s *session.Session, seq uint16, m pb.Message) {
+func (r *Router[S]) Message(s S, seq uint16, m pb.Message) {
 	rt := r.admit(s, m.Command())
 	if rt == nil {
 		return
@@ -193,7 +208,7 @@ func (r *Router) Message(s *session.Session, seq uint16, m pb.Message) {
 }
 
 // admit returns the route of cmd, nil when the frame is dropped.
-func (r *Router) admit(s *session.Session, cmd pb.Command) *route {
+func (r *Router[S]) admit(s S, cmd pb.Command) *route[S] {
 	rt := r.find(cmd)
 	if rt == nil {
 		r.metrics.unknown.Inc()
@@ -217,7 +232,7 @@ func (e *bodyError) Unwrap() error { return e.error }
 // incomplete is the label under which bodies that lack a required field are counted.
 const incomplete = "incomplete"
 
-func (r *Router) done(s *session.Session, cmd pb.Command, seq uint16, err error) {
+func (r *Router[S]) done(s S, cmd pb.Command, seq uint16, err error) {
 	if err == nil {
 		s.Malformed(true)
 		return
@@ -247,7 +262,7 @@ func (r *Router) done(s *session.Session, cmd pb.Command, seq uint16, err error)
 		}
 	}
 	r.log.Log(context.Background(), level, "request failed", "role", r.role, "conn", s.ID(),
-		"user", s.User, "cmd", cmd.String(), "seq", seq, "err", err)
+		"user", s.UserID(), "cmd", cmd.String(), "seq", seq, "err", err)
 }
 
 type metrics struct {

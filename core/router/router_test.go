@@ -24,7 +24,7 @@ import (
 // conn is a carrier that keeps the bytes written to it.
 type conn struct {
 	l      *session.Loop
-	s      *session.Session
+	s      *session.Client
 	out    []byte
 	reason error
 	closed bool
@@ -32,19 +32,24 @@ type conn struct {
 
 func (c *conn) Write(p []byte) error { c.out = append(c.out, p...); return nil }
 func (c *conn) Buffered() int        { return 0 }
-func (c *conn) Close()               { c.closed, c.reason = true, c.l.Remove(c.s, nil) }
+func (c *conn) Close()               { c.closed, c.reason = true, c.l.Remove(&c.s.Conn, nil) }
+
+// table is a router of clients.
+type table = Router[*session.Client]
+
+func newRouter(opt Options) *table { return New[*session.Client](opt) }
 
 // role is a router with the other methods of a session's handler.
-type role struct{ *Router }
+type role struct{ *table }
 
-func (role) Open(*session.Session) error   { return nil }
-func (role) Close(*session.Session, error) {}
+func (role) Open(*session.Client) error   { return nil }
+func (role) Close(*session.Client, error) {}
 
-func connect(r *Router) *conn {
-	c := &conn{l: session.NewLoop(session.LoopOptions{Handler: role{r},
+func connect(r *table) *conn {
+	c := &conn{l: session.NewLoop(session.LoopOptions{Clients: role{r},
 		Wake: func(*session.Loop, bool) {}})}
 	c.l.Begin()
-	c.s = c.l.Add(netip.MustParseAddrPort("192.0.2.7:1234"), c)
+	c.s = c.l.AddClient(netip.MustParseAddrPort("192.0.2.7:1234"), c)
 	c.l.End()
 	return c
 }
@@ -55,7 +60,7 @@ func (c *conn) frame(tb testing.TB, cmd pb.Command, seq uint16, body []byte) []s
 	tb.Helper()
 	c.l.Begin()
 	h := pdu.Header{Length: uint32(pdu.HeaderLen + len(body)), Command: cmd, Seq: seq}
-	c.l.Deliver(c.s, h, body)
+	c.l.Deliver(&c.s.Conn, h, body)
 	c.l.End()
 	var all []sent
 	for rest := c.out; len(rest) > 0; {
@@ -88,18 +93,18 @@ func body(tb testing.TB, m pb.Message) []byte {
 	return b
 }
 
-func timeReq(*session.Session, uint16, *pb.IMClientTimeReq) error { return nil }
+func timeReq(*session.Client, uint16, *pb.IMClientTimeReq) error { return nil }
 
 func TestDispatchBeforeAndAfterLogin(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	r := New(Options{Role: "msg", Registerer: reg})
-	Handle(r, Public, func(s *session.Session, seq uint16, _ *pb.IMClientTimeReq) error {
+	r := newRouter(Options{Role: "msg", Registerer: reg})
+	Handle(r, Public, func(s *session.Client, seq uint16, _ *pb.IMClientTimeReq) error {
 		rsp := &pb.IMClientTimeRsp{}
 		rsp.SetServerTime(1234)
 		return s.Send(seq, rsp)
 	})
 	var texts []string
-	Handle(r, LoggedIn, func(_ *session.Session, _ uint16, m *pb.MsgData) error {
+	Handle(r, LoggedIn, func(_ *session.Client, _ uint16, m *pb.MsgData) error {
 		texts = append(texts, string(m.Data))
 		return nil
 	})
@@ -144,9 +149,9 @@ func TestDispatchBeforeAndAfterLogin(t *testing.T) {
 // TestUnhandledFramesAreCounted sends many frames that no handler takes, and one that
 // needs a login.
 func TestUnhandledFramesAreCounted(t *testing.T) {
-	r := New(Options{})
+	r := newRouter(Options{})
 	Handle(r, Public, timeReq)
-	Handle(r, LoggedIn, func(*session.Session, uint16, *pb.IMMsgDataAck) error {
+	Handle(r, LoggedIn, func(*session.Client, uint16, *pb.IMMsgDataAck) error {
 		t.Error("served before login")
 		return nil
 	})
@@ -186,9 +191,9 @@ func TestUnhandledFramesAreCounted(t *testing.T) {
 }
 
 func TestThirdMalformedBodyInARowCloses(t *testing.T) {
-	r := New(Options{})
+	r := newRouter(Options{})
 	handled := 0
-	Handle(r, Public, func(*session.Session, uint16, *pb.IMMsgDataAck) error {
+	Handle(r, Public, func(*session.Client, uint16, *pb.IMMsgDataAck) error {
 		handled++
 		return nil
 	})
@@ -234,11 +239,11 @@ func TestOnErrorAnswersByKind(t *testing.T) {
 		rsp.SetResultCode(pb.ResultType(k))
 		return rsp
 	}
-	r := New(Options{})
-	Handle(r, Public, func(s *session.Session, _ uint16, m *pb.IMMsgServReq) error {
+	r := newRouter(Options{})
+	Handle(r, Public, func(s *session.Client, _ uint16, m *pb.IMMsgServReq) error {
 		return refusal[m.Command()]
 	}, OnError(answer))
-	Handle(r, Public, func(*session.Session, uint16, *pb.IMClientTimeReq) error {
+	Handle(r, Public, func(*session.Client, uint16, *pb.IMClientTimeReq) error {
 		return im.Errorf(im.Denied, "no")
 	})
 	c := connect(r)
@@ -292,8 +297,8 @@ func TestFailureIsLoggedWithoutContent(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		r := New(Options{Role: "msg", Log: log})
-		Handle(r, LoggedIn, func(*session.Session, uint16, *pb.MsgData) error { return c.err })
+		r := newRouter(Options{Role: "msg", Log: log})
+		Handle(r, LoggedIn, func(*session.Client, uint16, *pb.MsgData) error { return c.err })
 		cn := connect(r)
 		cn.s.SetLoggedIn(7, pb.ClientType_CLIENT_TYPE_MAC)
 		cn.frame(t, pb.CmdMsgData, 5, body(t, &pb.MsgData{
@@ -324,8 +329,8 @@ func TestOverloadLogsOncePerSecond(t *testing.T) {
 		var out bytes.Buffer
 		reg := prometheus.NewRegistry()
 		log := slog.New(slog.NewTextHandler(&out, nil))
-		r := New(Options{Role: "msg", Registerer: reg, Log: log})
-		Handle(r, Public, func(*session.Session, uint16, *pb.IMHeartBeat) error {
+		r := newRouter(Options{Role: "msg", Registerer: reg, Log: log})
+		Handle(r, Public, func(*session.Client, uint16, *pb.IMHeartBeat) error {
 			return im.Errorf(im.Busy, "queue full")
 		})
 		cn := connect(r)
@@ -356,8 +361,8 @@ func (p *peer) Close(error) {}
 // TestServersNeedNoLogin checks that a link may send commands that need a login, and gets
 // the same answers as a client when they fail.
 func TestServersNeedNoLogin(t *testing.T) {
-	r := New(Options{})
-	deny := func(*session.Session, uint16, *pb.IMMsgServReq) error {
+	r := New[*session.Link](Options{})
+	deny := func(*session.Link, uint16, *pb.IMMsgServReq) error {
 		return im.Errorf(im.Denied, "no")
 	}
 	Handle(r, LoggedIn, deny,
@@ -375,12 +380,12 @@ func TestServersNeedNoLogin(t *testing.T) {
 }
 
 func TestTableIsSortedAndUnique(t *testing.T) {
-	r := New(Options{})
+	r := newRouter(Options{})
 	if len(r.Table()) > 0 {
 		t.Errorf("a new table holds %v", r.Table())
 	}
-	Handle(r, LoggedIn, func(*session.Session, uint16, *pb.MsgData) error { return nil })
-	Handle(r, Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
+	Handle(r, LoggedIn, func(*session.Client, uint16, *pb.MsgData) error { return nil })
+	Handle(r, Public, func(*session.Client, uint16, *pb.IMHeartBeat) error { return nil })
 	Handle(r, Public, timeReq)
 	want := []Entry{{pb.CmdMsgData, true}, {pb.CmdClientTimeReq, false}, {pb.CmdHeartBeat, false}}
 	if got := r.Table(); !slices.Equal(got, want) {
@@ -396,9 +401,9 @@ func TestTableIsSortedAndUnique(t *testing.T) {
 
 // TestEveryCommandFits checks that the table has room for every command.
 func TestEveryCommandFits(t *testing.T) {
-	r := New(Options{})
+	r := newRouter(Options{})
 	for _, cmd := range pb.Commands() {
-		r.add(&route{cmd: cmd})
+		r.add(&route[*session.Client]{cmd: cmd})
 		if r.find(cmd) == nil {
 			t.Errorf("%s is lost", cmd)
 		}
@@ -409,9 +414,9 @@ func TestEveryCommandFits(t *testing.T) {
 }
 
 func BenchmarkFrame(b *testing.B) {
-	r := New(Options{})
-	Handle(r, LoggedIn, func(*session.Session, uint16, *pb.MsgData) error { return nil })
-	Handle(r, Public, func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
+	r := newRouter(Options{})
+	Handle(r, LoggedIn, func(*session.Client, uint16, *pb.MsgData) error { return nil })
+	Handle(r, Public, func(*session.Client, uint16, *pb.IMHeartBeat) error { return nil })
 	text := body(b, &pb.MsgData{FromUserID: 1, ToSessionID: 2,
 		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: make([]byte, 88)})
 	c := connect(r)

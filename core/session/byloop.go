@@ -2,10 +2,10 @@ package session
 
 import "slices"
 
-// OnLoop holds sessions of one loop. The slice must not be changed, only replaced.
+// OnLoop holds clients of one loop. The slice must not be changed, only replaced.
 type OnLoop struct {
-	Loop     *Loop
-	Sessions []*Session
+	Loop    *Loop
+	Clients []*Client
 }
 
 // ByLoop returns the sessions of users, grouped by loop. When users names a user twice,
@@ -19,7 +19,7 @@ func (r *Registry) ByLoop(users []uint32) []OnLoop {
 				i = len(lists)
 				lists = append(lists, OnLoop{Loop: s.Loop()})
 			}
-			lists[i].Sessions = append(lists[i].Sessions, s)
+			lists[i].Clients = append(lists[i].Clients, s)
 		}
 	}
 	return lists
@@ -27,5 +27,5 @@ func (r *Registry) ByLoop(users []uint32) []OnLoop {
 
 // HasPC reports whether user has a session of a PC client. Any goroutine.
 func (r *Registry) HasPC(user uint32) bool {
-	return slices.ContainsFunc(r.Of(user), func(s *Session) bool { return !s.Client.IsMobile() })
+	return slices.ContainsFunc(r.Of(user), func(s *Client) bool { return !s.ClientType.IsMobile() })
 }

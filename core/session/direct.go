@@ -33,19 +33,19 @@ type VectorWriter interface {
 }
 
 // sendDirect sends a frame whose bytes no longer change. Loop only.
-func (s *Session) sendDirect(frame []byte) {
-	l := s.loop
-	l.markDirty(s)
+func (c *Conn) sendDirect(frame []byte) {
+	l := c.loop
+	l.markDirty(c)
 	l.turnBytes += len(frame)
-	if s.direct == nil {
-		s.direct = l.takeDirect()
+	if c.direct == nil {
+		c.direct = l.takeDirect()
 	}
-	d := s.direct
+	d := c.direct
 	if len(d.frames) == maxDirect {
-		s.out = append(s.out, frame...)
+		c.out = append(c.out, frame...)
 		return
 	}
-	d.frames, d.at = append(d.frames, frame), append(d.at, len(s.out))
+	d.frames, d.at = append(d.frames, frame), append(d.at, len(c.out))
 	d.size += len(frame)
 }
 
@@ -61,59 +61,59 @@ func (l *Loop) takeDirect() *direct {
 }
 
 // dropDirect returns the session's list to the loop. Loop only.
-func (s *Session) dropDirect() {
-	d := s.direct
+func (c *Conn) dropDirect() {
+	d := c.direct
 	if d == nil {
 		return
 	}
-	s.direct = nil
-	if len(s.loop.directs) >= keepDirect {
+	c.direct = nil
+	if len(c.loop.directs) >= keepDirect {
 		return
 	}
 	clear(d.frames) // so that the loop holds no reference to the frames
 	d.frames, d.at, d.size = d.frames[:0], d.at[:0], 0
-	s.loop.directs = append(s.loop.directs, d)
+	c.loop.directs = append(c.loop.directs, d)
 }
 
 // unsent returns the number of bytes that wait for the end of the turn.
-func (s *Session) unsent() int {
-	if s.direct == nil {
-		return len(s.out)
+func (c *Conn) unsent() int {
+	if c.direct == nil {
+		return len(c.out)
 	}
-	return len(s.out) + s.direct.size
+	return len(c.out) + c.direct.size
 }
 
 // appendPieces appends the bytes that wait for the end of the turn to ps, in the order in
 // which they were sent.
-func (s *Session) appendPieces(ps [][]byte) [][]byte {
+func (c *Conn) appendPieces(ps [][]byte) [][]byte {
 	pos := 0
-	if d := s.direct; d != nil {
+	if d := c.direct; d != nil {
 		for i, frame := range d.frames {
 			if at := d.at[i]; at > pos {
-				ps = append(ps, s.out[pos:at])
+				ps = append(ps, c.out[pos:at])
 				pos = at
 			}
 			ps = append(ps, frame)
 		}
 	}
-	if len(s.out) > pos {
-		ps = append(ps, s.out[pos:])
+	if len(c.out) > pos {
+		ps = append(ps, c.out[pos:])
 	}
 	return ps
 }
 
 // writePieces writes the waiting bytes, in one call when the carrier is a VectorWriter.
-func (l *Loop) writePieces(s *Session) {
-	ps := s.appendPieces(l.pieces[:0])
-	if v, ok := s.carrier.(VectorWriter); ok && len(ps) > 1 {
-		s.lastOut = l.now
+func (l *Loop) writePieces(c *Conn) {
+	ps := c.appendPieces(l.pieces[:0])
+	if v, ok := c.carrier.(VectorWriter); ok && len(ps) > 1 {
+		c.lastOut = l.now
 		l.metrics.writes.Inc()
-		l.metrics.writtenBytes.Add(float64(s.unsent()))
+		l.metrics.writtenBytes.Add(float64(c.unsent()))
 		_ = v.Writev(ps) // after an error the carrier has closed itself, see write
 	} else {
 		for _, p := range ps {
-			if s.flags&closed == 0 {
-				l.write(s, p)
+			if c.flags&closed == 0 {
+				l.write(c, p)
 			}
 		}
 	}

@@ -24,20 +24,20 @@ func TestLongFramesKeepTheirOrder(t *testing.T) {
 	w, v := b.connect(), b.connect()
 	long, longer := frameOf('L', directFrame), frameOf('M', largeFrame-1)
 	for _, frame := range [][]byte{[]byte("a"), long, longer, []byte("b"), []byte("c"), long} {
-		if err := b.PostFrame(w.s, frame); err != nil {
+		if err := w.s.PushShared(frame); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := b.PostFanOut([]*Session{w.s, v.s}, long); err != nil {
+	if err := b.FanOut([]*Client{w.s, v.s}, long, Tag{}); err != nil {
 		t.Fatal(err)
 	}
 	b.turn()
 	b.wantWrites(w, "a"+string(long)+string(longer)+"bc"+string(long)+string(long))
 	b.wantWrites(v, string(long))
 	b.in(func() {
-		w.s.SendKept(long)
+		w.s.SendShared(long)
 		w.s.SendFrame([]byte("d"))
-		w.s.SendKept([]byte("e"))
+		w.s.SendShared([]byte("e"))
 	})
 	b.wantWrites(w, string(long)+"de")
 	if !intact(long, 'L', directFrame) || !intact(longer, 'M', largeFrame-1) {
@@ -51,7 +51,7 @@ func TestLongFramesAreNotCopied(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	var got [][]byte
 	c := &looking{write: func(ps ...[]byte) { got = append(got, ps...) }}
-	b.in(func() { c.s = b.Add(netip.AddrPort{}, c) })
+	b.in(func() { c.s = b.AddClient(netip.AddrPort{}, c) })
 	frame := frameOf('x', directFrame)
 	for _, short := range []bool{false, true} {
 		got = nil
@@ -59,7 +59,7 @@ func TestLongFramesAreNotCopied(t *testing.T) {
 			if short {
 				c.s.SendFrame([]byte("short"))
 			}
-			c.s.SendKept(frame)
+			c.s.SendShared(frame)
 		})
 		if n := len(got); n == 0 || &got[n-1][0] != &frame[0] {
 			t.Errorf("behind a short frame %v: the frame was copied", short)
@@ -74,7 +74,7 @@ func TestLongFramesAreNotCopied(t *testing.T) {
 
 // looking is a carrier that passes every write to a function.
 type looking struct {
-	s     *Session
+	s     *Client
 	write func(ps ...[]byte)
 }
 
@@ -89,9 +89,9 @@ func TestPlainCarrierGetsLongFramesInOrder(t *testing.T) {
 	writes := 0
 	c := &counting{write: func() { writes++ }}
 	b.in(func() {
-		s := b.Add(netip.AddrPort{}, c)
+		s := b.AddClient(netip.AddrPort{}, c)
 		s.SendFrame([]byte("a"))
-		s.SendKept(frameOf('L', directFrame))
+		s.SendShared(frameOf('L', directFrame))
 		s.SendFrame([]byte("b"))
 	})
 	if c.bytes != directFrame+2 || writes != 3 {
@@ -113,12 +113,12 @@ func TestManyLongFramesRespectTheKernelLimit(t *testing.T) {
 		}
 	}}
 	b.in(func() {
-		s := b.Add(netip.AddrPort{}, c)
+		s := b.AddClient(netip.AddrPort{}, c)
 		for i := range 1100 {
 			frame := frameOf(byte('a'+i%26), directFrame)
 			want.Write(frame)
 			want.WriteString("-")
-			s.SendKept(frame)
+			s.SendShared(frame)
 			s.SendFrame([]byte("-"))
 		}
 	})
@@ -135,10 +135,10 @@ func TestLongFramesCountForBounds(t *testing.T) {
 	frame := frameOf('L', directFrame)
 	w.buffered, v.buffered = 2*directFrame, 2*directFrame
 	b.in(func() {
-		w.s.SendKept(frame)
-		w.s.SendKept(frame)
-		v.s.SendKept(frame)
-		v.s.SendKept(frame)
+		w.s.SendShared(frame)
+		w.s.SendShared(frame)
+		v.s.SendShared(frame)
+		v.s.SendShared(frame)
 		v.s.SendFrame([]byte("."))
 	})
 	b.wantOpen(w)
@@ -147,11 +147,11 @@ func TestLongFramesCountForBounds(t *testing.T) {
 		t.Error("written to a peer that does not read")
 	}
 	for range 4 {
-		if err := b.PostFrame(w.s, frame); err != nil {
+		if err := w.s.PushShared(frame); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := b.PostFrame(w.s, []byte(".")); im.KindOf(err) != im.Busy {
+	if err := w.s.PushShared([]byte(".")); im.KindOf(err) != im.Busy {
 		t.Errorf("beyond the mailbox's bound: %v", err)
 	}
 }
@@ -164,10 +164,10 @@ func TestLongFramesKeepTheirOrderAmongLargeOnes(t *testing.T) {
 	long, large := frameOf('L', directFrame), frameOf('G', largeFrame)
 	send := func() {
 		w.s.SendFrame([]byte("a"))
-		w.s.SendKept(long)
+		w.s.SendShared(long)
 		w.s.SendFrame([]byte("b"))
-		w.s.SendKept(large)
-		w.s.SendKept(long)
+		w.s.SendShared(large)
+		w.s.SendShared(long)
 		w.s.SendFrame([]byte("c"))
 	}
 	b.in(send)
@@ -178,7 +178,7 @@ func TestLongFramesKeepTheirOrderAmongLargeOnes(t *testing.T) {
 	w.writes = nil
 	// While the large frame waits, frames of later turns wait behind it.
 	w.buffered = 1 << 20
-	b.in(func() { w.s.SendKept(large) })
+	b.in(func() { w.s.SendShared(large) })
 	w.buffered = 0
 	b.in(send)
 	if got := strings.Join(w.writes, ""); got != string(large)+one {
@@ -198,12 +198,12 @@ func TestEndedSessionsKeepNoFrames(t *testing.T) {
 	broken.broken = ErrClosed
 	b.in(func() {
 		broken.s.SendFrame([]byte("a"))
-		broken.s.SendKept(long)
-		gone.s.SendKept(long)
+		broken.s.SendShared(long)
+		gone.s.SendShared(long)
 		gone.end(nil)
-		closing.s.SendKept(long)
+		closing.s.SendShared(long)
 		closing.s.Close(ErrIdle)
-		closing.s.SendKept(long)
+		closing.s.SendShared(long)
 	})
 	b.wantClosed(broken, ErrClosed)
 	b.wantWrites(closing, string(long))

@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"teamtalk/core/pdu"
-	"teamtalk/proto/pb"
 )
 
 // clock is a time that advances only by calls of advance.
@@ -23,7 +22,7 @@ func (c *clock) advance(d time.Duration) { c.t = c.t.Add(d) }
 // wire is a carrier that records what it is given.
 type wire struct {
 	l        *Loop
-	s        *Session
+	s        *Client
 	h        *role
 	writes   []string
 	buffered int
@@ -61,35 +60,33 @@ func (w *wire) end(err error) {
 	if w.closes++; w.closes > 1 {
 		return
 	}
-	w.reason = w.l.Remove(w.s, err)
-	w.l.Nested(func() { w.h.Close(w.s, w.reason) })
+	w.l.Ended(&w.s.Conn, err)
+	w.reason = w.s.closeErr
 }
 
 // role is a handler made of functions. A nil function does nothing.
 type role struct {
-	open     func(s *Session) error
-	frame    func(s *Session, h pdu.Header, body []byte)
-	closed   func(s *Session, err error)
+	open     func(s *Client) error
+	frame    func(s *Client, h pdu.Header, body []byte)
+	closed   func(s *Client, err error)
 	openLoop func(l *Loop)
 	tick     func(l *Loop, now time.Time)
 }
 
-func (r *role) Open(s *Session) error {
+func (r *role) Open(s *Client) error {
 	if r.open != nil {
 		return r.open(s)
 	}
 	return nil
 }
 
-func (r *role) Frame(s *Session, h pdu.Header, body []byte) {
+func (r *role) Frame(s *Client, h pdu.Header, body []byte) {
 	if r.frame != nil {
 		r.frame(s, h, body)
 	}
 }
 
-func (r *role) Message(*Session, uint16, pb.Message) {}
-
-func (r *role) Close(s *Session, err error) {
+func (r *role) Close(s *Client, err error) {
 	if r.closed != nil {
 		r.closed(s, err)
 	}
@@ -118,7 +115,10 @@ type bench struct {
 
 func newBench(t testing.TB, h *role, opt LoopOptions) *bench {
 	b := &bench{t: t, h: h, clock: newClock()}
-	opt.Handler, opt.Now = h, b.clock.now
+	if h != nil {
+		opt.Clients = h
+	}
+	opt.Now = b.clock.now
 	opt.Wake = func(l *Loop, again bool) {
 		if l != b.Loop {
 			t.Error("Wake of another loop")
@@ -147,7 +147,7 @@ func (b *bench) step(name string, f func()) {
 // connect adds a session in a turn of its own.
 func (b *bench) connect() *wire {
 	w := &wire{l: b.Loop, h: b.h}
-	b.in(func() { w.s = b.Add(netip.MustParseAddrPort("192.0.2.7:1234"), w) })
+	b.in(func() { w.s = b.AddClient(netip.MustParseAddrPort("192.0.2.7:1234"), w) })
 	return w
 }
 

@@ -54,87 +54,60 @@ type part struct {
 
 // reserve counts a large frame of n bytes before it is sent. It returns errLarge when
 // other large bytes wait already and the sum exceeds MaxLarge. Any goroutine.
-func (s *Session) reserve(n int) error {
-	if w := s.waiting.Add(int64(n)); w > int64(n) && w > int64(s.loop.opt.MaxLarge) {
-		s.waiting.Add(int64(-n))
-		s.loop.metrics.largeRefused.Inc()
+func (c *Conn) reserve(n int) error {
+	if w := c.waiting.Add(int64(n)); w > int64(n) && w > int64(c.loop.opt.MaxLarge) {
+		c.waiting.Add(int64(-n))
+		c.loop.metrics.largeRefused.Inc()
 		return errLarge
 	}
-	s.loop.metrics.large.Inc()
-	return nil
-}
-
-// sendEncoded sends e without a copy of its shared bytes. Loop only.
-func (s *Session) sendEncoded(seq uint16, e *pb.Encoded) error {
-	if s.IsClosed() {
-		return nil
-	}
-	if err := s.reserve(len(e.Shared())); err != nil {
-		return err
-	}
-	s.loop.markDirty(s)
-	out, err := pdu.AppendHead(s.out, seq, e)
-	s.out = out
-	if err != nil {
-		s.waiting.Add(int64(-len(e.Shared())))
-		s.loop.metrics.encodeErrors.Inc()
-		return err
-	}
-	s.hold(e.Shared())
+	c.loop.metrics.large.Inc()
 	return nil
 }
 
 // SendParts sends messages one behind the other. Their bytes count as those of one large
 // frame and are not copied either: parts pass the bound exactly when one frame of their
 // length would pass it. The errors are those of Send. Loop only.
-func (s *Session) SendParts(seq uint16, parts []*pb.Encoded) error {
-	if s.link != nil {
-		for _, p := range parts {
-			if err := s.link.SendMessage(seq, p); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if s.IsClosed() {
+func (c *Conn) SendParts(seq uint16, parts []*pb.Encoded) error {
+	if c.IsClosed() {
 		return nil
 	}
 	left := 0
 	for _, p := range parts {
 		left += len(p.Shared())
 	}
-	if err := s.reserve(left); err != nil {
+	if err := c.reserve(left); err != nil {
 		return err
 	}
-	s.loop.markDirty(s)
+	c.loop.markDirty(c)
 	for _, p := range parts {
-		out, err := pdu.AppendHead(s.out, seq, p)
-		s.out = out
+		out, err := pdu.AppendHead(c.out, seq, p)
+		c.out = out
 		if err != nil {
-			s.waiting.Add(int64(-left))
-			s.loop.metrics.encodeErrors.Inc()
+			c.waiting.Add(int64(-left))
+			c.loop.metrics.encodeErrors.Inc()
 			return err
 		}
-		s.hold(p.Shared())
+		c.hold(p.Shared())
 		left -= len(p.Shared())
 	}
 	return nil
 }
 
-// pushEncoded does what sendEncoded does. Any goroutine.
-func (s *Session) pushEncoded(seq uint16, e *pb.Encoded) error {
+// pushEncoded posts e, and the loop sends it without a copy of its shared bytes. Any
+// goroutine.
+func (c *Conn) pushEncoded(seq uint16, e *pb.Encoded) error {
 	head, err := pdu.AppendHead(nil, seq, e)
 	if err != nil {
-		s.loop.metrics.encodeErrors.Inc()
+		c.loop.metrics.encodeErrors.Inc()
 		return err
 	}
-	if err := s.reserve(len(e.Shared())); err != nil {
+	if err := c.reserve(len(e.Shared())); err != nil {
 		return err
 	}
 	// The mailbox does not count the shared bytes: memory holds them once for all
 	// receivers.
-	if err := s.loop.post(item{s: s, frame: head, shared: e}, len(head)); err != nil {
-		s.waiting.Add(int64(-len(e.Shared())))
+	if err := c.loop.post(item{c: c, frame: head, shared: e}, len(head)); err != nil {
+		c.waiting.Add(int64(-len(e.Shared())))
 		return err
 	}
 	return nil
@@ -142,57 +115,57 @@ func (s *Session) pushEncoded(seq uint16, e *pb.Encoded) error {
 
 // holdReserved sends head and then b, a large frame or the rest of one. The session keeps
 // b without a copy. The caller has reserved the bytes of b. Loop only.
-func (s *Session) holdReserved(head, b []byte) {
-	if s.IsClosed() {
-		s.waiting.Add(int64(-len(b)))
+func (c *Conn) holdReserved(head, b []byte) {
+	if c.IsClosed() {
+		c.waiting.Add(int64(-len(b)))
 		return
 	}
-	s.loop.markDirty(s)
-	s.out = append(s.out, head...)
-	s.hold(b)
+	c.loop.markDirty(c)
+	c.out = append(c.out, head...)
+	c.hold(b)
 }
 
 // holdLarge sends b as holdReserved does, for callers on the loop, which cannot wait.
 // When the bound is exceeded, the session is closed at the next flush.
-func (s *Session) holdLarge(b []byte) {
-	err := s.reserve(len(b))
-	s.hold(b)
+func (c *Conn) holdLarge(b []byte) {
+	err := c.reserve(len(b))
+	c.hold(b)
 	if err != nil {
-		s.waiting.Add(int64(len(b))) // counted until the flush, which closes the session
-		s.held.over = true
+		c.waiting.Add(int64(len(b))) // counted until the flush, which closes the session
+		c.held.over = true
 	}
 }
 
 // hold appends b, which is large and reserved, behind everything that was sent so far.
-func (s *Session) hold(b []byte) {
-	if s.held == nil {
-		s.held = &backlog{moved: s.loop.now}
+func (c *Conn) hold(b []byte) {
+	if c.held == nil {
+		c.held = &backlog{moved: c.loop.now}
 	}
-	s.holdSmall()
-	s.held.parts = append(s.held.parts, part{b: b, large: true})
+	c.holdSmall()
+	c.held.parts = append(c.held.parts, part{b: b, large: true})
 }
 
 // holdSmall moves the small frames that were sent so far to the backlog.
-func (s *Session) holdSmall() {
-	h := s.held
-	h.small += s.unsent()
-	h.fresh += s.unsent()
-	for _, p := range s.appendPieces(nil) {
+func (c *Conn) holdSmall() {
+	h := c.held
+	h.small += c.unsent()
+	h.fresh += c.unsent()
+	for _, p := range c.appendPieces(nil) {
 		h.parts = append(h.parts, part{b: p})
 	}
-	s.out = nil // the backlog owns the buffer now
-	s.dropDirect()
+	c.out = nil // the backlog owns the buffer now
+	c.dropDirect()
 }
 
 // flushed reports whether the kernel has everything that was sent.
-func (s *Session) flushed() bool { return s.held == nil && s.carrier.Buffered() == 0 }
+func (c *Conn) flushed() bool { return c.held == nil && c.carrier.Buffered() == 0 }
 
-// slowHeld reports whether the backlog of s exceeds its bounds. The loop calls it at the
+// slowHeld reports whether the backlog of c exceeds its bounds. The loop calls it at the
 // end of a turn. Small frames of this turn alone do not exceed the bound, however many
 // they are.
-func (l *Loop) slowHeld(s *Session) bool {
-	h := s.held
-	buffered := s.carrier.Buffered()
+func (l *Loop) slowHeld(c *Conn) bool {
+	h := c.held
+	buffered := c.carrier.Buffered()
 	before := buffered + h.small - h.fresh
 	h.fresh = 0
 	return h.over || before > 0 && buffered+h.small > l.opt.MaxBuffered
@@ -212,15 +185,15 @@ func (l *Loop) feed() bool {
 			if l.fed >= len(l.feeding) {
 				l.fed = 0
 			}
-			s := l.feeding[l.fed]
-			n := l.feedOne(s)
+			c := l.feeding[l.fed]
+			n := l.feedOne(c)
 			left -= n
 			progress = progress || n > 0
-			if s.held != nil {
+			if c.held != nil {
 				l.fed++ // the next turn continues with the session behind it
 				continue
 			}
-			s.flags &^= feeding
+			c.flags &^= feeding
 			last := len(l.feeding) - 1
 			l.feeding[l.fed] = l.feeding[last]
 			l.feeding[last] = nil
@@ -230,22 +203,22 @@ func (l *Loop) feed() bool {
 	return progress && len(l.feeding) > 0
 }
 
-// feedOne writes one piece to s, unless its carrier buffers enough, and returns the
+// feedOne writes one piece to c, unless its carrier buffers enough, and returns the
 // length of the piece.
-func (l *Loop) feedOne(s *Session) int {
-	h := s.held
-	if h == nil || s.flags&closed != 0 || s.carrier.Buffered() >= l.piece {
+func (l *Loop) feedOne(c *Conn) int {
+	h := c.held
+	if h == nil || c.flags&closed != 0 || c.carrier.Buffered() >= l.piece {
 		return 0
 	}
 	p := h.next(l)
 	// The bytes are subtracted before the write, because a failed write ends the session.
-	s.waiting.Add(int64(-h.advance(len(p))))
+	c.waiting.Add(int64(-h.advance(len(p))))
 	if len(h.parts) == 0 {
-		s.held = nil
+		c.held = nil
 	}
-	l.write(s, p)
-	if s.flags&(closing|closed) == closing && s.flushed() {
-		s.carrier.Close()
+	l.write(c, p)
+	if c.flags&(closing|closed) == closing && c.flushed() {
+		c.carrier.Close()
 	}
 	return len(p)
 }
@@ -288,14 +261,14 @@ func (h *backlog) advance(n int) (large int) {
 	return large
 }
 
-// stalled reports whether the peer of s has taken nothing of its backlog for StallLimit.
+// stalled reports whether the peer of c has taken nothing of its backlog for StallLimit.
 // The sweep calls it.
-func (l *Loop) stalled(s *Session) bool {
-	h := s.held
+func (l *Loop) stalled(c *Conn) bool {
+	h := c.held
 	if h == nil {
 		return false
 	}
-	if taken := h.given - s.carrier.Buffered(); taken != h.taken {
+	if taken := h.given - c.carrier.Buffered(); taken != h.taken {
 		h.taken, h.moved = taken, l.now
 		return false
 	}

@@ -64,7 +64,7 @@ func newLargeBench(t testing.TB, h *role, opt LoopOptions) *largeBench {
 
 func (b *largeBench) sink(room int) *sink {
 	k := &sink{room: room, wire: wire{l: b.Loop, h: b.h}}
-	b.in(func() { k.s = b.Add(netip.MustParseAddrPort("192.0.2.7:1234"), k) })
+	b.in(func() { k.s = b.AddClient(netip.MustParseAddrPort("192.0.2.7:1234"), k) })
 	return k
 }
 
@@ -106,6 +106,27 @@ func frame(t testing.TB, seq uint16, m pb.Message) []byte {
 	return b
 }
 
+// readAll lets the peer of k read until nothing waits, and compares what it got.
+func (b *largeBench) readAll(k *sink, want []byte) {
+	b.t.Helper()
+	for turns := 0; k.s.held != nil; turns++ {
+		if waits := k.buffered; waits > 2*feedPiece {
+			b.t.Fatalf("%d bytes copied for a peer that does not read", waits)
+		}
+		k.read(90_000)
+		b.pause()
+		if turns > 1000 {
+			b.t.Fatal("the backlog is not empty after 1,000 rounds")
+		}
+	}
+	if !bytes.Equal(k.got, want) {
+		b.t.Errorf("got %d bytes, want %d, or in another order", len(k.got), len(want))
+	}
+	if k.largest > feedPiece {
+		b.t.Errorf("a write of %d bytes", k.largest)
+	}
+}
+
 // TestLargeFramesKeepTheirOrder sends large and small frames by every method that sends.
 // They arrive in the order in which they were sent, in pieces, as the peer reads.
 func TestLargeFramesKeepTheirOrder(t *testing.T) {
@@ -137,8 +158,8 @@ func TestLargeFramesKeepTheirOrder(t *testing.T) {
 	})
 	b.step("post to the loop", func() {
 		for _, err := range []error{
-			k.s.Push(7, huge), k.s.PushFrame([]byte("between")), k.s.PushFrame(posted),
-			b.PostFanOut([]*Session{k.s}, posted), k.s.Push(8, typed),
+			k.s.Push(7, huge), k.s.PushShared([]byte("between")), k.s.PushShared(posted),
+			b.FanOut([]*Client{k.s}, posted, Tag{}), k.s.Push(8, typed),
 		} {
 			if err != nil {
 				b.t.Error(err)
@@ -152,24 +173,7 @@ func TestLargeFramesKeepTheirOrder(t *testing.T) {
 		b.run()
 		b.wantOpen(&k.wire)
 	})
-	b.step("the peer reads", func() {
-		for turns := 0; k.s.held != nil; turns++ {
-			if waits := k.buffered; waits > 2*feedPiece {
-				b.t.Fatalf("%d bytes copied for a peer that does not read", waits)
-			}
-			k.read(90_000)
-			b.pause()
-			if turns > 1000 {
-				b.t.Fatal("the backlog is not empty after 1,000 rounds")
-			}
-		}
-		if !bytes.Equal(k.got, want) {
-			b.t.Errorf("got %d bytes, want %d, or in another order", len(k.got), len(want))
-		}
-		if k.largest > feedPiece {
-			b.t.Errorf("a write of %d bytes", k.largest)
-		}
-	})
+	b.step("the peer reads", func() { b.readAll(k, want) })
 	b.step("nothing is left over", func() {
 		if n := k.s.waiting.Load(); len(b.feeding) != 0 || n != 0 {
 			b.t.Errorf("left over: %d in the list, %d bytes counted", len(b.feeding), n)
@@ -375,11 +379,6 @@ func TestPartsKeepTheirOrderAndCountAsOneFrame(t *testing.T) {
 			t.Errorf("to a closed session: %v", err)
 		}
 	})
-	link := &linkEnd{}
-	if err := NewLink(1, "link", link).SendParts(1, parts); err != nil ||
-		len(link.sent) != len(parts) {
-		t.Errorf("over a link: %d parts, %v", len(link.sent), err)
-	}
 }
 
 // TestCloseFlushesLargeFrames checks that everything that was sent leaves before the
@@ -427,7 +426,7 @@ func TestCloseFlushesLargeFrames(t *testing.T) {
 func TestFailedWriteOfALargeFrameEndsTheSession(t *testing.T) {
 	var other *sink
 	reset := errors.New("connection reset")
-	h := &role{closed: func(*Session, error) { other.s.SendFrame([]byte("gone")) }}
+	h := &role{closed: func(*Client, error) { other.s.SendFrame([]byte("gone")) }}
 	b := newLargeBench(t, h, LoopOptions{})
 	k := b.sink(0)
 	other = b.sink(1000)
@@ -451,7 +450,7 @@ func TestTurnIsBoundedByBytes(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
 	for range 300 {
-		if err := b.PostFrame(w.s, make([]byte, 32<<10)); err != nil {
+		if err := w.s.PushShared(make([]byte, 32<<10)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"teamtalk/core/batch"
-	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -34,9 +33,11 @@ type LoopOptions struct {
 	// any goroutine, at most once before each Turn. again reports that the call comes
 	// from the loop itself, at the end of a turn. Required.
 	Wake func(l *Loop, again bool)
-	// Handler receives ticks and new loops when it is a LoopHandler, and tagged frames
-	// when it is a SentHandler.
-	Handler Handler
+	// Clients or Links handles the connections of the loop: the clients, or the links
+	// that other servers dialed. Clients also receives ticks and new loops when it is a
+	// LoopHandler, and tagged frames when it is a SentHandler.
+	Clients ClientHandler
+	Links   LinkHandler
 	// MaxItems and MaxBytes bound the mailbox, which holds frames that have not left yet
 	// for sessions of this loop. Defaults: 65,536 and 64 MiB. A fan-out counts with its
 	// memory: its frame, once, and 8 bytes for each session. An empty mailbox accepts a
@@ -83,9 +84,9 @@ type Loop struct {
 	mu       sync.Mutex
 	in       batch.Buffer[item]
 	inBytes  int
-	active   bool                  // a turn runs; it looks at the mailbox before it ends
-	woken    bool                  // Wake was called and Turn was not called yet
-	overflow map[*Session]struct{} // to be closed, because a frame for them was dropped
+	active   bool               // a turn runs; it looks at the mailbox before it ends
+	woken    bool               // Wake was called and Turn was not called yet
+	overflow map[*Conn]struct{} // to be closed, because a frame for them was dropped
 
 	// All fields below: loop only.
 	batch     []item // items taken from in; those from pos on have not run yet
@@ -93,38 +94,23 @@ type Loop struct {
 	now       int64 // milliseconds: the wall clock's at begun, monotonic from then on
 	begun     time.Time
 	nowTime   time.Time
-	sessions  []*Session
-	dirty     []*Session
-	buffers   [][]byte   // free output buffers
-	directs   []*direct  // free lists of frames
-	pieces    [][]byte   // slices of the current write
-	feeding   []*Session // sessions with a backlog
-	fed       int        // index in feeding of the session that gets the next piece
-	feedDue   bool       // the next turn gives pieces to feeding
-	full      bool       // a turn reached its bound: the rest waits for the next Turn
-	nudging   bool       // a timer runs that sets feedDue
-	piece     int        // length of the pieces, in bytes
+	sessions  []*Conn
+	dirty     []*Conn
+	buffers   [][]byte  // free output buffers
+	directs   []*direct // free lists of frames
+	pieces    [][]byte  // slices of the current write
+	feeding   []*Conn   // sessions with a backlog
+	fed       int       // index in feeding of the session that gets the next piece
+	feedDue   bool      // the next turn gives pieces to feeding
+	full      bool      // a turn reached its bound: the rest waits for the next Turn
+	nudging   bool      // a timer runs that sets feedDue
+	piece     int       // length of the pieces, in bytes
 	scratch   []byte
 	turnBytes int   // sent in this turn
 	swept     int64 // time of the last sweep
 	lingers   bool  // a closing session waits for its peer
 	opened    bool
 	turn      bool // between Begin and End
-}
-
-// item is one entry of the mailbox. It holds exactly one of frame, done and fn.
-type item struct {
-	s      *Session   // receiver of frame
-	group  []*Session // receivers of frame when s is nil
-	frame  []byte
-	shared *pb.Encoded // the rest of a message; frame is its head
-	tag    Tag
-
-	done func(pb.Message, error) // called with msg and err
-	msg  pb.Message
-	err  error
-
-	fn func()
 }
 
 // sessionIDs holds the id of the newest session in the process.
@@ -170,7 +156,7 @@ func NewLoop(opt LoopOptions) *Loop {
 		opt: opt, metrics: opt.Metrics, begun: opt.Now(),
 		piece: max(1, min(feedPiece, opt.MaxBuffered/4)),
 	}
-	l.sent, _ = opt.Handler.(SentHandler)
+	l.sent, _ = opt.Clients.(SentHandler)
 	return l
 }
 
@@ -180,84 +166,20 @@ func (l *Loop) Now() time.Time { return l.nowTime }
 // Sessions returns the number of sessions that the loop owns. Loop only.
 func (l *Loop) Sessions() int { return len(l.sessions) }
 
-// Each calls f for every session of the loop. f may close sessions. Loop only.
-func (l *Loop) Each(f func(*Session)) {
+// Each calls f for every connection of the loop. f may close connections. Loop only.
+func (l *Loop) Each(f func(*Conn)) {
 	for i := len(l.sessions) - 1; i >= 0; i-- {
 		f(l.sessions[i])
 	}
 }
 
-// Post runs f on the loop, soon, in the order of the posts. The mailbox never rejects f,
-// so the caller must bound the number of its posts. Any goroutine.
-func (l *Loop) Post(f func()) { l.post(item{fn: f}, 0) }
-
-// PostResult runs done(m, err) on the loop. Links return the results of calls with it;
-// the bound on open calls of a link limits their number. Any goroutine.
-func (l *Loop) PostResult(done func(pb.Message, error), m pb.Message, err error) {
-	l.post(item{done: done, msg: m, err: err}, 0)
-}
-
-// PostFrame sends frame to s, which this loop owns. The slice must not change afterwards.
-// When the mailbox is full, the frame is dropped, the session is closed, and the error is
-// of kind im.Busy. Any goroutine.
-func (l *Loop) PostFrame(s *Session, frame []byte) error {
-	return l.post(item{s: s, frame: frame}, len(frame))
-}
-
-// PostFanOut sends one frame to many sessions, all of this loop. Neither slice may change
-// afterwards. When the mailbox is full, the frame is dropped, all the sessions are
-// closed, and the error is of kind im.Busy. Any goroutine.
-func (l *Loop) PostFanOut(group []*Session, frame []byte) error {
-	return l.post(item{group: group, frame: frame}, fanOutSize(group, frame))
-}
-
-// PostTagged does what PostFanOut does, for a frame that the SentHandler follows. Any
-// goroutine.
-func (l *Loop) PostTagged(group []*Session, frame []byte, tag Tag) error {
-	return l.post(item{group: group, frame: frame, tag: tag}, fanOutSize(group, frame))
-}
-
-// fanOutSize returns the bytes that a fan-out counts in the mailbox. The frame counts
-// once, because fanOut copies it for each session only when it is sent.
-func fanOutSize(group []*Session, frame []byte) int { return len(frame) + 8*len(group) }
-
-var errOverflow = im.Errorf(im.Busy, "mailbox full")
-
-// post appends it to the mailbox and wakes the loop when needed. size is the number of
-// bytes that count; items of size 0 are always accepted. Any goroutine.
-func (l *Loop) post(it item, size int) error {
-	l.mu.Lock()
-	if size > 0 && (len(l.in.Waiting) >= l.opt.MaxItems ||
-		(l.inBytes > 0 && l.inBytes+size > l.opt.MaxBytes)) {
-		l.overflowed(it)
-		l.mu.Unlock()
-		l.metrics.mailboxDrops.Inc()
-		return errOverflow
-	}
-	l.in.Waiting = append(l.in.Waiting, it)
-	l.inBytes += size
-	wake := !l.active && !l.woken
-	if wake {
-		l.woken = true
-	}
-	l.mu.Unlock()
-	if wake {
-		l.opt.Wake(l, false)
-	}
-	return nil
-}
-
-// overflowed records the sessions that a dropped frame was for. The caller holds l.mu.
-func (l *Loop) overflowed(it item) {
-	if l.overflow == nil {
-		l.overflow = map[*Session]struct{}{}
-	}
-	if it.s != nil {
-		l.overflow[it.s] = struct{}{}
-	}
-	for _, s := range it.group {
-		l.overflow[s] = struct{}{}
-	}
+// Clients calls f for every client of the loop. f may close clients. Loop only.
+func (l *Loop) Clients(f func(*Client)) {
+	l.Each(func(c *Conn) {
+		if s, ok := c.session.(*Client); ok {
+			f(s)
+		}
+	})
 }
 
 // Nested runs f within the current turn, or in a turn of its own when none runs:
@@ -286,7 +208,7 @@ func (l *Loop) Begin() {
 	l.now = l.begun.UnixMilli() + l.nowTime.Sub(l.begun).Milliseconds()
 	if !l.opened {
 		l.opened = true
-		if h, ok := l.opt.Handler.(LoopHandler); ok {
+		if h, ok := l.opt.Clients.(LoopHandler); ok {
 			h.OpenLoop(l)
 		}
 	}
@@ -344,20 +266,6 @@ func (l *Loop) finish() {
 	}
 }
 
-// swap takes the items of the mailbox into l.batch. The caller holds l.mu.
-func (l *Loop) swap() {
-	if len(l.overflow) > 0 {
-		slow := l.overflow
-		l.overflow = nil
-		l.in.Waiting = append(l.in.Waiting, item{fn: func() {
-			for s := range slow {
-				s.Close(ErrOverflow)
-			}
-		}})
-	}
-	l.batch, l.pos, l.inBytes = l.in.Take(4*l.opt.MaxTurn), 0, 0
-}
-
 // Turn runs the items of the mailbox. The engine calls it after Wake.
 func (l *Loop) Turn() {
 	l.mu.Lock()
@@ -368,213 +276,99 @@ func (l *Loop) Turn() {
 	l.End()
 }
 
-// run runs one item. A panic closes the session of the item, if it has one.
-func (l *Loop) run(it item) {
-	defer l.rescue(it.s)
-	switch {
-	case it.fn != nil:
-		it.fn()
-	case it.done != nil:
-		it.done(it.msg, it.err)
-	case it.shared != nil:
-		it.s.holdReserved(it.frame, it.shared.Shared())
-	case it.s != nil:
-		it.s.SendKept(it.frame)
-	default:
-		l.fanOut(it)
-	}
-}
-
-// fanOut sends a frame to a group. It flushes whenever maxTurnBytes have been copied, so
-// that the copies for a large group are not in memory all at once.
-func (l *Loop) fanOut(it item) {
-	flushed := l.turnBytes
-	for _, s := range it.group {
-		if it.tag != (Tag{}) && l.sent != nil {
-			l.tellSent(s, it)
-		}
-		s.SendKept(it.frame)
-		if l.turnBytes-flushed >= maxTurnBytes {
-			l.flush()
-			flushed = l.turnBytes
-		}
-	}
-}
-
-// tellSent reports to the handler that a tagged frame is about to be written to s. A
-// panic in the handler closes s; the rest of the group still gets the frame.
-func (l *Loop) tellSent(s *Session, it item) {
-	if s.IsClosed() {
-		return
-	}
-	defer l.rescue(s)
-	l.sent.Sent(s, it.tag, it.frame)
-}
-
 // rescue recovers from a panic in a handler, so that the other sessions survive it. It
-// counts and logs the panic, and closes s unless s is nil. It must be deferred.
-func (l *Loop) rescue(s *Session) {
+// counts and logs the panic, and closes c unless c is nil. It must be deferred.
+func (l *Loop) rescue(c *Conn) {
 	r := recover()
 	if r == nil {
 		return
 	}
 	l.metrics.panics.Inc()
 	l.opt.Log.Error("handler panicked", "err", r, "stack", string(debug.Stack()))
-	if s != nil {
-		s.Close(ErrPanic)
+	if c != nil {
+		c.Close(ErrPanic)
 	}
 }
 
-// Add creates the session of a new connection. The caller calls Open next.
-func (l *Loop) Add(remote netip.AddrPort, c Carrier) *Session {
-	s := &Session{
-		id: NextID(), loop: l, carrier: c, remote: remote,
+// Add creates the session of a new connection, a Link when the options name a handler of
+// links, and else a Client. The caller calls Open next. Loop only.
+func (l *Loop) Add(remote netip.AddrPort, carrier Carrier) *Conn {
+	if l.opt.Links != nil {
+		return l.AddLink(remote, carrier).conn
+	}
+	return &l.AddClient(remote, carrier).Conn
+}
+
+func (l *Loop) add(c *Conn, s any, remote netip.AddrPort, carrier Carrier) {
+	*c = Conn{
+		id: NextID(), loop: l, carrier: carrier, session: s, remote: remote,
 		opened: l.now, lastIn: l.now, lastOut: l.now, slot: int32(len(l.sessions)),
 	}
-	l.sessions = append(l.sessions, s)
+	l.sessions = append(l.sessions, c)
 	l.metrics.sessions.Inc()
-	return s
+}
+
+// Ended removes a connection that is gone, as Remove does, and calls the handler's Close.
+func (l *Loop) Ended(c *Conn, err error) {
+	reason := l.Remove(c, err)
+	l.Nested(func() {
+		switch s := c.session.(type) {
+		case *Client:
+			l.opt.Clients.Close(s, reason)
+		case *acceptedLink:
+			l.opt.Links.Close(&s.Link, reason)
+		}
+	})
 }
 
 // Remove deletes a session whose connection is gone. It returns the reason for the end:
 // that of the first close, or err when this side did not close the session.
-func (l *Loop) Remove(s *Session, err error) error {
-	if s.flags&closed != 0 {
-		return s.closeErr
+func (l *Loop) Remove(c *Conn, err error) error {
+	if c.flags&closed != 0 {
+		return c.closeErr
 	}
 	last := len(l.sessions) - 1
 	moved := l.sessions[last]
-	l.sessions[s.slot] = moved
-	moved.slot = s.slot
+	l.sessions[c.slot] = moved
+	moved.slot = c.slot
 	l.sessions[last] = nil
 	l.sessions = l.sessions[:last]
-	if s.flags&closing == 0 {
-		s.closeErr = err
+	if c.flags&closing == 0 {
+		c.closeErr = err
 	}
-	s.flags |= closed
-	s.held = nil
+	c.flags |= closed
+	c.held = nil
 	l.metrics.sessions.Dec()
-	l.metrics.closed(s.closeErr)
-	return s.closeErr
+	l.metrics.closed(c.closeErr)
+	return c.closeErr
 }
 
-// Open asks the handler to accept s. An error rejects the session; after a panic of the
+// Open asks the handler to accept c. An error rejects the session; after a panic of the
 // handler it is ErrPanic.
-func (l *Loop) Open(s *Session) (err error) {
+func (l *Loop) Open(c *Conn) (err error) {
 	defer l.rescue(nil)
 	err = ErrPanic
-	return l.opt.Handler.Open(s)
+	if s, ok := c.session.(*acceptedLink); ok {
+		return l.opt.Links.Open(&s.Link)
+	}
+	return l.opt.Clients.Open(c.session.(*Client))
 }
 
 // Deliver passes one frame to the handler. A panic of the handler closes only this
 // session. A frame for a lingering session is dropped and counted.
-func (l *Loop) Deliver(s *Session, h pdu.Header, body []byte) {
-	if s.flags&lingering != 0 {
+func (l *Loop) Deliver(c *Conn, h pdu.Header, body []byte) {
+	if c.flags&lingering != 0 {
 		l.metrics.ignored.Inc()
 		return
 	}
-	defer l.rescue(s)
-	s.lastIn = l.now
-	l.opt.Handler.Frame(s, h, body)
-}
-
-// markDirty enters s in the list for the next flush and lends it an output buffer.
-func (l *Loop) markDirty(s *Session) {
-	if s.flags&dirty != 0 {
-		return
+	defer l.rescue(c)
+	c.lastIn = l.now
+	switch s := c.session.(type) {
+	case *Client:
+		l.opt.Clients.Frame(s, h, body)
+	case *acceptedLink:
+		l.opt.Links.Frame(&s.Link, h, body)
 	}
-	s.flags |= dirty
-	l.dirty = append(l.dirty, s)
-	if s.out == nil {
-		if n := len(l.buffers); n > 0 {
-			s.out = l.buffers[n-1]
-			l.buffers = l.buffers[:n-1]
-		}
-	}
-}
-
-// keepBuffer is the capacity, in bytes, of the largest output buffer that is kept for the
-// next session.
-const keepBuffer = 64 << 10
-
-// flush writes once to every session that was sent something, and closes the sessions
-// that are to be closed.
-func (l *Loop) flush() {
-	// The close of a session calls the handler, which may send to other sessions. Those
-	// are appended to l.dirty, and this same loop serves them.
-	for i := 0; i < len(l.dirty); i++ {
-		s := l.dirty[i]
-		l.dirty[i] = nil
-		l.flushOne(s)
-	}
-	l.dirty = l.dirty[:0]
-}
-
-// flushOne writes the waiting frames of s, returns its buffers to the loop, and closes s
-// when that is due.
-func (l *Loop) flushOne(s *Session) {
-	s.flags &^= dirty
-	switch {
-	case s.flags&closed != 0:
-	case s.held != nil:
-		l.flushHeld(s)
-	case s.unsent() > 0 && s.carrier.Buffered() > 0 &&
-		s.carrier.Buffered()+s.unsent() > l.opt.MaxBuffered:
-		l.closeSlow(s)
-	case s.direct != nil:
-		l.writePieces(s)
-	case len(s.out) > 0:
-		l.write(s, s.out)
-	}
-	if out := s.out; out != nil && cap(out) <= keepBuffer && len(l.buffers) < 1024 {
-		l.buffers = append(l.buffers, out[:0])
-	}
-	s.out = nil
-	s.dropDirect()
-	if s.flags&(closing|closed) == closing {
-		if s.flags&lingering == 0 && s.flushed() {
-			s.carrier.Close()
-			return
-		}
-		l.lingers = true // the next Tick looks at the session again
-		if s.deadline == 0 || s.deadline > l.now+lingerLimit {
-			s.deadline = l.now + lingerLimit
-		}
-	}
-}
-
-// flushHeld moves the waiting frames of s to its backlog, and lists s for feed unless it
-// is too slow.
-func (l *Loop) flushHeld(s *Session) {
-	s.holdSmall()
-	if l.slowHeld(s) {
-		l.closeSlow(s)
-		return
-	}
-	l.feedDue = true
-	if s.flags&feeding == 0 {
-		s.flags |= feeding
-		l.feeding = append(l.feeding, s)
-	}
-}
-
-// write writes p to the carrier of s.
-func (l *Loop) write(s *Session, p []byte) {
-	s.lastOut = l.now
-	l.metrics.writes.Inc()
-	l.metrics.writtenBytes.Add(float64(len(p)))
-	// An error means that the carrier has closed itself and called Remove.
-	_ = s.carrier.Write(p)
-}
-
-// closeSlow closes at once a session whose peer does not read.
-func (l *Loop) closeSlow(s *Session) {
-	l.metrics.slow.Inc()
-	if s.flags&closing == 0 {
-		s.flags |= closing
-		s.closeErr = ErrSlow
-	}
-	s.carrier.Close()
 }
 
 // Tick checks the deadlines of the sessions and calls the Tick of a LoopHandler. The
@@ -587,7 +381,7 @@ func (l *Loop) Tick() {
 		l.swept = l.now
 		l.sweep()
 	}
-	if h, ok := l.opt.Handler.(LoopHandler); ok {
+	if h, ok := l.opt.Clients.(LoopHandler); ok {
 		func() {
 			defer l.rescue(nil)
 			h.Tick(l, l.nowTime)
@@ -601,22 +395,22 @@ func (l *Loop) Tick() {
 func (l *Loop) sweep() {
 	l.lingers = false
 	for i := len(l.sessions) - 1; i >= 0; i-- {
-		s := l.sessions[i]
+		c := l.sessions[i]
 		switch {
-		case s.flags&closing != 0:
-			if s.flags&lingering == 0 && s.flushed() || l.now >= s.deadline {
-				s.carrier.Close()
+		case c.flags&closing != 0:
+			if c.flags&lingering == 0 && c.flushed() || l.now >= c.deadline {
+				c.carrier.Close()
 			} else {
 				l.lingers = true
 			}
-		case l.stalled(s):
-			l.closeSlow(s)
-		case s.deadline != 0 && l.now >= s.deadline:
-			s.Close(ErrLoginDeadline)
-		case s.idleLimit != 0 && l.now-s.lastIn >= int64(s.idleLimit):
-			s.Close(ErrIdle)
-		case s.keepAlive != 0 && l.now-s.lastOut >= int64(s.keepAlive):
-			s.SendFrame(heartbeat)
+		case l.stalled(c):
+			l.closeSlow(c)
+		case c.deadline != 0 && l.now >= c.deadline:
+			c.Close(ErrLoginDeadline)
+		case c.idleLimit != 0 && l.now-c.lastIn >= int64(c.idleLimit):
+			c.Close(ErrIdle)
+		case c.keepAlive != 0 && l.now-c.lastOut >= int64(c.keepAlive):
+			c.SendFrame(heartbeat)
 		}
 	}
 }

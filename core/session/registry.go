@@ -19,14 +19,14 @@ type registryShard struct {
 	mu sync.RWMutex
 	// The slices are never changed, only replaced, so that a reader may keep the slice it
 	// got.
-	users map[uint32][]*Session
+	users map[uint32][]*Client
 }
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
 	r := &Registry{}
 	for i := range r.shards {
-		r.shards[i].users = map[uint32][]*Session{}
+		r.shards[i].users = map[uint32][]*Client{}
 	}
 	return r
 }
@@ -36,7 +36,7 @@ func (r *Registry) shard(user uint32) *registryShard {
 }
 
 // Add stores s under its User and returns the sessions that the user had before.
-func (r *Registry) Add(s *Session) []*Session {
+func (r *Registry) Add(s *Client) []*Client {
 	sh := r.shard(s.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -52,7 +52,7 @@ func (r *Registry) Add(s *Session) []*Session {
 
 // Remove deletes s. It returns the remaining sessions of the user, and whether the
 // registry held s.
-func (r *Registry) Remove(s *Session) ([]*Session, bool) {
+func (r *Registry) Remove(s *Client) ([]*Client, bool) {
 	sh := r.shard(s.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -68,14 +68,14 @@ func (r *Registry) Remove(s *Session) ([]*Session, bool) {
 		r.users.Add(-1)
 		return nil, true
 	}
-	rest := make([]*Session, 0, len(old)-1)
+	rest := make([]*Client, 0, len(old)-1)
 	rest = append(append(rest, old[:i]...), old[i+1:]...)
 	sh.users[s.User] = rest
 	return rest, true
 }
 
 // Of returns the sessions of user. The slice must not be changed.
-func (r *Registry) Of(user uint32) []*Session {
+func (r *Registry) Of(user uint32) []*Client {
 	sh := r.shard(user)
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
@@ -94,8 +94,8 @@ func (r *Registry) Count() int { return int(r.count.Load()) }
 
 // Each calls f for every session, user by user, and holds no lock while f runs. It may
 // skip or include sessions that are added or removed meanwhile.
-func (r *Registry) Each(f func(*Session)) {
-	var batch [][]*Session
+func (r *Registry) Each(f func(*Client)) {
+	var batch [][]*Client
 	for i := range r.shards {
 		sh := &r.shards[i]
 		batch = batch[:0]

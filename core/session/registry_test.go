@@ -7,7 +7,23 @@ import (
 	"testing"
 )
 
-func sessionOf(user uint32) *Session { return &Session{id: NextID(), User: user} }
+func sessionOf(user uint32) *Client { return &Client{Conn: Conn{id: NextID()}, User: user} }
+
+// wantAdd adds s, and compares the sessions that its user had before.
+func wantAdd(t *testing.T, r *Registry, s *Client, before ...*Client) {
+	t.Helper()
+	if old := r.Add(s); !slices.Equal(old, before) {
+		t.Errorf("Add returned %v, want %v", old, before)
+	}
+}
+
+// wantRemove removes s, and compares the result: whether r held s, and what is left.
+func wantRemove(t *testing.T, r *Registry, s *Client, held bool, left ...*Client) {
+	t.Helper()
+	if rest, ok := r.Remove(s); ok != held || !slices.Equal(rest, left) {
+		t.Errorf("Remove returned %v, %v; want %v, %v", rest, ok, left, held)
+	}
+}
 
 // TestRegistryListsSessionsByUser adds and removes sessions in steps; each step builds on
 // the earlier ones.
@@ -15,19 +31,7 @@ func TestRegistryListsSessionsByUser(t *testing.T) {
 	r := NewRegistry()
 	// Users 7 and 71 share a shard.
 	a, b, c, other := sessionOf(7), sessionOf(7), sessionOf(7), sessionOf(71)
-	var early []*Session
-	add := func(t *testing.T, s *Session, before ...*Session) {
-		t.Helper()
-		if old := r.Add(s); !slices.Equal(old, before) {
-			t.Errorf("Add returned %v, want %v", old, before)
-		}
-	}
-	remove := func(t *testing.T, s *Session, held bool, left ...*Session) {
-		t.Helper()
-		if rest, ok := r.Remove(s); ok != held || !slices.Equal(rest, left) {
-			t.Errorf("Remove returned %v, %v; want %v, %v", rest, ok, left, held)
-		}
-	}
+	var early []*Client
 	for _, step := range []struct {
 		name            string
 		run             func(t *testing.T)
@@ -35,32 +39,32 @@ func TestRegistryListsSessionsByUser(t *testing.T) {
 	}{
 		{"empty", func(*testing.T) {}, 0, 0},
 		{"Add returns the earlier sessions", func(t *testing.T) {
-			add(t, a)
-			add(t, b, a)
-			add(t, other)
+			wantAdd(t, r, a)
+			wantAdd(t, r, b, a)
+			wantAdd(t, r, other)
 			early = r.Of(7)
-			add(t, c, a, b)
+			wantAdd(t, r, c, a, b)
 		}, 2, 4},
 		{"Remove returns the remaining sessions", func(t *testing.T) {
-			remove(t, b, true, a, c)
+			wantRemove(t, r, b, true, a, c)
 		}, 2, 3},
 		{"a second Remove changes nothing", func(t *testing.T) {
-			remove(t, b, false, a, c)
+			wantRemove(t, r, b, false, a, c)
 		}, 2, 3},
 		{"earlier slices stay as they were", func(t *testing.T) {
-			if !slices.Equal(early, []*Session{a, b}) || !slices.Equal(r.Of(7), []*Session{a, c}) {
+			if !slices.Equal(early, []*Client{a, b}) || !slices.Equal(r.Of(7), []*Client{a, c}) {
 				t.Errorf("earlier %v, now %v", early, r.Of(7))
 			}
 		}, 2, 3},
 		{"the last session takes the user along", func(t *testing.T) {
-			remove(t, a, true, c)
-			remove(t, c, true)
+			wantRemove(t, r, a, true, c)
+			wantRemove(t, r, c, true)
 			if left := r.Of(7); len(left) != 0 {
 				t.Errorf("left %v", left)
 			}
 		}, 1, 1},
 		{"Remove for an absent user changes nothing", func(t *testing.T) {
-			remove(t, a, false)
+			wantRemove(t, r, a, false)
 		}, 1, 1},
 	} {
 		ok := t.Run(step.name, func(t *testing.T) {
@@ -78,7 +82,7 @@ func TestRegistryListsSessionsByUser(t *testing.T) {
 
 func TestEachHoldsNoLock(t *testing.T) {
 	r := NewRegistry()
-	all := map[*Session]bool{}
+	all := map[*Client]bool{}
 	for user := range uint32(200) {
 		for range user%3 + 1 {
 			s := sessionOf(user)
@@ -86,7 +90,7 @@ func TestEachHoldsNoLock(t *testing.T) {
 			r.Add(s)
 		}
 	}
-	r.Each(func(s *Session) {
+	r.Each(func(s *Client) {
 		if !all[s] {
 			t.Fatal("Each returned a session twice, or one that was never added")
 		}
@@ -121,14 +125,14 @@ func TestRegistryIsSafeForConcurrentUse(t *testing.T) {
 						}
 					}
 				}
-				r.Each(func(*Session) {})
+				r.Each(func(*Client) {})
 			}
 		})
 	}
 	for w := range uint64(workers) {
 		writers.Go(func() {
 			rnd := rand.New(rand.NewPCG(w, 0))
-			var mine []*Session
+			var mine []*Client
 			for range rounds {
 				s := sessionOf(rnd.Uint32N(4))
 				if slices.Contains(r.Add(s), s) {

@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -71,65 +70,16 @@ func TestThirdMalformedFrameInARowClosesTheSession(t *testing.T) {
 func TestPushCloseKeepsTheOrder(t *testing.T) {
 	b := newBench(t, &role{}, LoopOptions{})
 	w := b.connect()
-	if err := w.s.PushFrame([]byte("notice")); err != nil {
+	if err := w.s.PushShared([]byte("notice")); err != nil {
 		t.Fatal(err)
 	}
 	w.s.PushClose(ErrShutdown)
-	if err := w.s.PushFrame([]byte("too late")); err != nil {
+	if err := w.s.PushShared([]byte("too late")); err != nil {
 		t.Fatal(err)
 	}
 	b.turn()
 	b.wantWrites(w, "notice")
 	b.wantClosed(w, ErrShutdown)
-}
-
-// linkEnd is the link's side of its session.
-type linkEnd struct {
-	sent   []pb.Message
-	seqs   []uint16
-	err    error
-	closed []error
-}
-
-func (e *linkEnd) SendMessage(seq uint16, m pb.Message) error {
-	e.sent, e.seqs = append(e.sent, m), append(e.seqs, seq)
-	return e.err
-}
-
-func (e *linkEnd) Close(err error) { e.closed = append(e.closed, err) }
-
-// TestLinkSessionActsAsAnyOther checks that a handler can use the session of a link as
-// any other session.
-func TestLinkSessionActsAsAnyOther(t *testing.T) {
-	down := im.Errorf(im.Closed, "link down")
-	e := &linkEnd{}
-	s := NewLink(NextID(), "dbproxy-1", e)
-	if s.Remote() != "dbproxy-1" || s.Loop() != nil || !s.LoggedIn() ||
-		s.RemoteAddr().IsValid() || s.ID() == 0 {
-		t.Errorf("remote %s, loop %v, logged in %v", s.Remote(), s.Loop(), s.LoggedIn())
-	}
-	m := &pb.IMHeartBeat{}
-	if err := s.Send(3, m); err != nil {
-		t.Error(err)
-	}
-	e.err = down
-	if err := s.Push(4, m); err != down {
-		t.Errorf("got %v", err)
-	}
-	if len(e.sent) != 2 || e.sent[0] != m || e.sent[1] != m || e.seqs[0] != 3 || e.seqs[1] != 4 {
-		t.Errorf("sent %v with %v", e.sent, e.seqs)
-	}
-	for range 5 {
-		s.Malformed(false) // the link has a count of its own and closes itself
-	}
-	if len(e.closed) > 0 {
-		t.Errorf("closed: %v", e.closed)
-	}
-	s.Close(ErrIdle)
-	s.PushClose(ErrShutdown)
-	if len(e.closed) != 2 || e.closed[0] != ErrIdle || e.closed[1] != ErrShutdown {
-		t.Errorf("closed: %v", e.closed)
-	}
 }
 
 func TestListenersHaveMetricsOfTheirOwn(t *testing.T) {
@@ -157,12 +107,12 @@ func BenchmarkMailbox(b *testing.B) {
 		b.Run("batch="+name, func(b *testing.B) {
 			l := newBench(b, &role{}, LoopOptions{})
 			w := &discard{}
-			l.in(func() { w.s = l.Add(netip.AddrPort{}, w) })
+			l.in(func() { w.s = l.AddClient(netip.AddrPort{}, w) })
 			frame := make([]byte, 128)
 			b.ReportAllocs()
 			for b.Loop() {
 				for range batch {
-					if err := l.PostFrame(w.s, frame); err != nil {
+					if err := w.s.PushShared(frame); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -177,12 +127,12 @@ func BenchmarkMailbox(b *testing.B) {
 func BenchmarkMailboxContended(b *testing.B) {
 	wake := make(chan struct{}, 2)
 	l := NewLoop(LoopOptions{
-		Handler: &role{}, MaxItems: 1 << 30, MaxBytes: 1 << 40,
+		Clients: &role{}, MaxItems: 1 << 30, MaxBytes: 1 << 40,
 		Wake: func(*Loop, bool) { wake <- struct{}{} },
 	})
 	w := &discard{}
 	l.Begin()
-	w.s = l.Add(netip.AddrPort{}, w)
+	w.s = l.AddClient(netip.AddrPort{}, w)
 	l.End()
 	stopped := make(chan struct{})
 	go func() {
@@ -195,7 +145,7 @@ func BenchmarkMailboxContended(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
-			if err := l.PostFrame(w.s, frame); err != nil {
+			if err := w.s.PushShared(frame); err != nil {
 				b.Error(err)
 			}
 		}
@@ -210,18 +160,18 @@ func BenchmarkMailboxContended(b *testing.B) {
 // BenchmarkFanOut sends one frame to 1,000 sessions of a loop.
 func BenchmarkFanOut(b *testing.B) {
 	l := newBench(b, &role{}, LoopOptions{})
-	group := make([]*Session, 1000)
+	group := make([]*Client, 1000)
 	l.in(func() {
 		for i := range group {
 			w := &discard{}
-			w.s = l.Add(netip.AddrPort{}, w)
+			w.s = l.AddClient(netip.AddrPort{}, w)
 			group[i] = w.s
 		}
 	})
 	frame := make([]byte, 128)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := l.PostFanOut(group, frame); err != nil {
+		if err := l.FanOut(group, frame, Tag{}); err != nil {
 			b.Fatal(err)
 		}
 		l.turn()
@@ -244,11 +194,11 @@ func BenchmarkPosted(b *testing.B) {
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			l := newBench(b, &role{}, LoopOptions{})
-			group := make([]*Session, bench.sessions)
+			group := make([]*Client, bench.sessions)
 			l.in(func() {
 				for i := range group {
 					w := &discard{}
-					w.s = l.Add(netip.AddrPort{}, w)
+					w.s = l.AddClient(netip.AddrPort{}, w)
 					group[i] = w.s
 				}
 			})
@@ -257,7 +207,7 @@ func BenchmarkPosted(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				for range bench.frames {
-					if err := l.PostFanOut(group, frame); err != nil {
+					if err := l.FanOut(group, frame, Tag{}); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -276,7 +226,7 @@ func BenchmarkSweep(b *testing.B) {
 	l.in(func() {
 		for range 100_000 {
 			w := &discard{}
-			w.s = l.Add(netip.AddrPort{}, w)
+			w.s = l.AddClient(netip.AddrPort{}, w)
 			w.s.SetIdleLimit(time.Hour)
 		}
 	})
@@ -289,20 +239,20 @@ func BenchmarkSweep(b *testing.B) {
 
 // BenchmarkDeliver passes a frame from the engine to the handler and writes its answer.
 func BenchmarkDeliver(b *testing.B) {
-	h := &role{frame: func(s *Session, h pdu.Header, _ []byte) { s.SendFrame(heartbeat) }}
+	h := &role{frame: func(s *Client, h pdu.Header, _ []byte) { s.SendFrame(heartbeat) }}
 	l := newBench(b, h, LoopOptions{})
 	w := &discard{}
-	l.in(func() { w.s = l.Add(netip.AddrPort{}, w) })
+	l.in(func() { w.s = l.AddClient(netip.AddrPort{}, w) })
 	b.ReportAllocs()
 	for b.Loop() {
 		l.Begin()
-		l.Deliver(w.s, pdu.Header{}, nil)
+		l.Deliver(&w.s.Conn, pdu.Header{}, nil)
 		l.End()
 	}
 }
 
 // discard is a carrier that discards every write.
-type discard struct{ s *Session }
+type discard struct{ s *Client }
 
 func (*discard) Write([]byte) error    { return nil }
 func (*discard) Writev([][]byte) error { return nil }

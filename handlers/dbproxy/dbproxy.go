@@ -110,9 +110,9 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Server is the db_proxy role: the session.Handler of the message servers' links.
+// Server is the db_proxy role: the session.LinkHandler of the message servers' links.
 type Server struct {
-	*router.Router
+	*router.Router[*session.Link]
 	opt         Options
 	log         *slog.Logger
 	store       im.Store
@@ -141,7 +141,7 @@ type Server struct {
 	once     sync.Once     // closes idle
 
 	mu       sync.Mutex
-	sessions map[*session.Session]struct{}
+	sessions map[*session.Link]struct{}
 }
 
 // New returns a db_proxy.
@@ -175,7 +175,7 @@ func New(opt Options) *Server {
 	}
 	s := &Server{opt: opt, log: opt.Log, store: opt.Store, stopped: make(chan struct{}),
 		idle:     make(chan struct{}),
-		sessions: map[*session.Session]struct{}{}, seed: maphash.MakeSeed(),
+		sessions: map[*session.Link]struct{}{}, seed: maphash.MakeSeed(),
 		lock:      newLockout(opt.LockAttempts, opt.LockWindow),
 		audioText: opt.Text.Encrypt(audioText)}
 	s.metrics, s.fileMetrics = newMetrics(opt.Registerer, s), newFileMetrics(opt.Registerer)
@@ -183,7 +183,8 @@ func New(opt Options) *Server {
 	s.sounds = newSounds(opt.Sounds, opt.Now, s.metrics)
 	s.users, s.departs = newUserBook(opt.Store, opt.Now, s.metrics),
 		newDepartBook(opt.Store, opt.Now, s.metrics)
-	s.Router = router.New(router.Options{Role: "dbproxy", Log: opt.Log, Registerer: opt.Registerer})
+	s.Router = router.New[*session.Link](router.Options{
+		Role: "dbproxy", Log: opt.Log, Registerer: opt.Registerer})
 	s.handleMessages()
 	s.handleUsers()
 	s.handleReading()
@@ -199,14 +200,11 @@ func New(opt Options) *Server {
 func (s *Server) SetMessages(m Messages) { s.opt.Messages = m }
 
 // Open registers a link. It fails when the server is draining.
-func (s *Server) Open(ses *session.Session) error {
+func (s *Server) Open(ses *session.Link) error {
 	if s.draining.Load() {
 		return im.Errorf(im.Closed, "db_proxy is shutting down")
 	}
-	if ses.Loop() != nil {
-		ses.SetIdleLimit(s.opt.LinkTimeout)
-		ses.SetKeepAlive(s.opt.LinkHeartbeat)
-	}
+	ses.SetTimeouts(s.opt.LinkTimeout, s.opt.LinkHeartbeat)
 	s.mu.Lock()
 	s.sessions[ses] = struct{}{}
 	s.mu.Unlock()
@@ -215,7 +213,7 @@ func (s *Server) Open(ses *session.Session) error {
 }
 
 // Close unregisters a link. Its requests still run.
-func (s *Server) Close(ses *session.Session, err error) {
+func (s *Server) Close(ses *session.Link, err error) {
 	s.mu.Lock()
 	delete(s.sessions, ses)
 	s.mu.Unlock()
@@ -232,7 +230,7 @@ func (s *Server) Drain(ctx context.Context) error {
 		close(s.stopped)
 		s.mu.Lock()
 		for ses := range s.sessions {
-			if err := ses.Push(0,
+			if err := ses.Send(0,
 				pb.IMStopReceivePacket_builder{Result: proto.Uint32(0)}.Build()); err != nil {
 				s.log.Debug("stop request not sent", "role", "dbproxy", "conn", ses.ID(), "err",
 					err)
@@ -275,4 +273,4 @@ func (s *Server) checkIdle() {
 
 // handleHeartBeat does nothing: the arrival of a frame is enough to restart the idle
 // limit.
-func (s *Server) handleHeartBeat(*session.Session, uint16, *pb.IMHeartBeat) error { return nil }
+func (s *Server) handleHeartBeat(*session.Link, uint16, *pb.IMHeartBeat) error { return nil }

@@ -146,7 +146,7 @@ func open(t *testing.T, o options) *house {
 	o.batches.Shards, o.batches.Failed = 1, h.server.FailBatch
 	h.server.SetMessages(pool.NewBatcher(p, o.batches, (*dbproxy.Pending).Size,
 		h.server.AppendBatch))
-	srv, err := engine.Start(engine.Options{Name: t.Name(), Addr: "127.0.0.1:0", Handler: h.server,
+	srv, err := engine.Start(engine.Options{Name: t.Name(), Addr: "127.0.0.1:0", Links: h.server,
 		Loops: 2, MaxFrame: pdu.MaxServerFrame, MaxBuffered: pdu.MaxServerFrame})
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func TestFailuresDoNotFloodTheLog(t *testing.T) {
 }
 
 // linkSession returns a session whose link has ended: answers on it are dropped.
-func linkSession() *session.Session {
+func linkSession() *session.Link {
 	return session.NewLink(session.NextID(), "msg", goneCarrier{})
 }
 

@@ -72,7 +72,7 @@ const (
 )
 
 // handleValidate accepts a login.
-func (s *Server) handleValidate(ses *session.Session, seq uint16, m *pb.IMValidateReq) error {
+func (s *Server) handleValidate(ses *session.Link, seq uint16, m *pb.IMValidateReq) error {
 	l := &login{request: request{session: ses, seq: seq, cmd: m.Command(), came: s.opt.Now()}, m: m}
 	err := s.begin()
 	if err == nil {

@@ -36,7 +36,7 @@ func (s *Server) handleMessages() {
 
 // handleMsgData adds a message to a batch. The answer is the message with its msg_id; 0
 // when it was not stored.
-func (s *Server) handleMsgData(ses *session.Session, seq uint16, m *pb.MsgData) error {
+func (s *Server) handleMsgData(ses *session.Link, seq uint16, m *pb.MsgData) error {
 	p := &Pending{
 		request: request{session: ses, seq: seq, cmd: m.Command(), came: s.opt.Now()},
 		msg:     m,

@@ -21,8 +21,8 @@ import (
 
 // sender is one client connection in one conversation.
 type sender struct {
-	link         *session.Session // of the message server
-	conn         uint32           // the client's connection on the message server
+	link         *session.Link // of the message server
+	conn         uint32        // the client's connection on the message server
 	conversation uint64
 }
 
@@ -151,7 +151,7 @@ func (o *sendOrder) remove(s sender) {
 }
 
 // gone deletes the entries of a message server whose link has ended.
-func (o *sendOrder) gone(link *session.Session) {
+func (o *sendOrder) gone(link *session.Link) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for s := range o.failed {

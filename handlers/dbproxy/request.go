@@ -13,7 +13,7 @@ import (
 
 // request is a request that is not answered yet.
 type request struct {
-	session *session.Session
+	session *session.Link
 	seq     uint16
 	cmd     pb.Command
 	came    time.Time
@@ -36,7 +36,7 @@ func handle[M any, P interface {
 	*M
 	pb.Message
 }](s *Server, w work[P]) {
-	router.Handle(s.Router, router.Public, func(ses *session.Session, seq uint16, m P) error {
+	router.Handle(s.Router, router.Public, func(ses *session.Link, seq uint16, m P) error {
 		rq := &request{session: ses, seq: seq, cmd: m.Command(), came: s.opt.Now()}
 		err := s.begin()
 		if err == nil {
@@ -96,7 +96,7 @@ func (s *Server) answer(rq *request, m pb.Message) {
 		return
 	}
 	// The push fails when the link has ended or is full. Its calls have failed then.
-	if err := rq.session.Push(rq.seq, m); err != nil {
+	if err := rq.session.Send(rq.seq, m); err != nil {
 		s.metrics.unsent.Inc()
 		s.log.Debug("answer not sent", "role", "dbproxy", "conn", rq.session.ID(), "cmd",
 			rq.cmd.String(), "seq", rq.seq, "err", err)

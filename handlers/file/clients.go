@@ -19,28 +19,28 @@ var errReplaced = errors.New("file: the client has logged in to the same transfe
 
 // clients handles the port for clients.
 type clients struct {
-	*router.Router
+	*router.Router[*session.Client]
 	s *Server
 }
 
 var _ session.LoopHandler = (*clients)(nil)
 
 func newClients(s *Server) *clients {
-	h := &clients{Router: router.New(router.Options{Role: "file_clients", Log: s.opt.Log,
-		Registerer: s.opt.Registerer}), s: s}
+	h := &clients{Router: router.New[*session.Client](router.Options{
+		Role: "file_clients", Log: s.opt.Log, Registerer: s.opt.Registerer}), s: s}
 	router.Handle(h.Router, router.Public, h.handleLogin)
 	router.Handle(h.Router, router.LoggedIn, h.handleState)
 	router.Handle(h.Router, router.LoggedIn, h.handlePull)
 	router.Handle(h.Router, router.LoggedIn, h.handleData)
 	router.Handle(h.Router, router.Public,
-		func(ses *session.Session, seq uint16, m *pb.IMHeartBeat) error { return ses.Send(seq, m) })
+		func(ses *session.Client, seq uint16, m *pb.IMHeartBeat) error { return ses.Send(seq, m) })
 	return h
 }
 
-// conn is a client's connection: Session.Data. Its fields belong to its loop, except
+// conn is a client's connection: Client.Data. Its fields belong to its loop, except
 // task, user and role, which do not change after the login.
 type conn struct {
-	*session.Session
+	*session.Client
 	task   *task // nil before login
 	user   uint32
 	role   pb.ClientFileRole
@@ -83,24 +83,21 @@ func endOf(r pb.ClientFileRole) (e end, relay, ok bool) {
 }
 
 // of returns the connection of a session; nil when it is not a client's.
-func of(ses *session.Session) *conn {
+func of(ses *session.Client) *conn {
 	c, _ := ses.Data.(*conn)
 	return c
 }
 
 // Open sets the login deadline and the idle limit of a client.
-func (h *clients) Open(ses *session.Session) error {
-	if ses.Loop() == nil {
-		return im.Errorf(im.Denied, "a client of the file server must use a connection of its own")
-	}
-	ses.Data = &conn{Session: ses}
+func (h *clients) Open(ses *session.Client) error {
+	ses.Data = &conn{Client: ses}
 	ses.SetDeadline(h.s.opt.LoginDeadline)
 	ses.SetIdleLimit(h.s.opt.IdleTimeout)
 	return nil
 }
 
 // Close removes the client from its task.
-func (h *clients) Close(ses *session.Session, err error) {
+func (h *clients) Close(ses *session.Client, err error) {
 	if c := of(ses); c != nil && c.task != nil {
 		h.s.detach(c)
 		h.s.log.Debug("client gone", "conn", ses.ID(), "user", c.user, "task", c.task.info.ID,
@@ -109,7 +106,7 @@ func (h *clients) Close(ses *session.Session, err error) {
 }
 
 // Frame relays segments without decoding them, and passes all other frames to the router.
-func (h *clients) Frame(ses *session.Session, head pdu.Header, body []byte) {
+func (h *clients) Frame(ses *session.Client, head pdu.Header, body []byte) {
 	if c := of(ses); c != nil && c.role == pb.ClientFileRole_CLIENT_REALTIME_SENDER &&
 		head.Command == pb.CmdFilePullDataRsp {
 		if err := h.s.relayData(c, head.Seq, body); err != nil {
@@ -134,7 +131,7 @@ func (h *clients) Tick(l *session.Loop, now time.Time) {
 		return
 	}
 	l.Data = now
-	l.Each(func(ses *session.Session) {
+	l.Clients(func(ses *session.Client) {
 		c := of(ses)
 		switch {
 		case c == nil:
@@ -166,7 +163,7 @@ func (c *conn) owesSince(now time.Time) time.Time {
 
 // handleLogin logs a client in, after a check that its user is logged in to the system. A
 // second login on a connection is ignored.
-func (h *clients) handleLogin(ses *session.Session, seq uint16, m *pb.IMFileLoginReq) error {
+func (h *clients) handleLogin(ses *session.Client, seq uint16, m *pb.IMFileLoginReq) error {
 	c, s := of(ses), h.s
 	if c == nil || c.asking || c.task != nil {
 		return im.Errorf(im.Invalid, "second login on a connection")
@@ -295,7 +292,7 @@ func (s *Server) login(c *conn, seq uint16, m *pb.IMFileLoginReq) error {
 }
 
 // handlePull handles a receiver's request for a segment.
-func (h *clients) handlePull(ses *session.Session, seq uint16, m *pb.IMFilePullDataReq) error {
+func (h *clients) handlePull(ses *session.Client, seq uint16, m *pb.IMFilePullDataReq) error {
 	c, s := of(ses), h.s
 	code := pb.FileServerError_FILE_SERVER_ERRNO_OK
 	size := int64(c.task.info.Size)
@@ -334,7 +331,7 @@ func (s *Server) refusePull(c *conn, seq uint16, m *pb.IMFilePullDataReq,
 
 // handleState handles the state that a client reports: it cancels or refuses the
 // transfer, or has received all of it.
-func (h *clients) handleState(ses *session.Session, seq uint16, m *pb.IMFileState) error {
+func (h *clients) handleState(ses *session.Client, seq uint16, m *pb.IMFileState) error {
 	c, s := of(ses), h.s
 	if m.GetTaskId() != c.task.info.ID {
 		return im.Errorf(im.Denied, "state of another task")

@@ -212,10 +212,10 @@ func (s *Server) newID() (string, error) {
 
 // Clients returns the handler of the port for clients. Its frames have at most MaxFrame
 // bytes.
-func (s *Server) Clients() session.Handler { return s.clients }
+func (s *Server) Clients() session.ClientHandler { return s.clients }
 
 // Servers returns the handler of the port for message servers.
-func (s *Server) Servers() session.Handler { return s.servers }
+func (s *Server) Servers() session.LinkHandler { return s.servers }
 
 // key returns the key of a task's reads and writes, which run in order.
 func (s *Server) key(id string) uint64 { return maphash.String(s.seed, id) }

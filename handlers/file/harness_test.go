@@ -94,11 +94,11 @@ func (h *house) start() {
 	}
 	h.server = file.New(opt)
 	h.clients, err = engine.Start(engine.Options{Name: "file", Addr: "127.0.0.1:0",
-		Handler: h.server.Clients(), Loops: h.loops, MaxFrame: file.MaxFrame,
+		Clients: h.server.Clients(), Loops: h.loops, MaxFrame: file.MaxFrame,
 		Budget: budget.Fixed(12_000)})
 	if err == nil {
 		h.servers, err = engine.Start(engine.Options{Name: "servers", Addr: "127.0.0.1:0",
-			Handler: h.server.Servers(), Loops: 1})
+			Links: h.server.Servers(), Loops: 1})
 	}
 	if err != nil {
 		h.t.Fatal(err)

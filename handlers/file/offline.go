@@ -95,7 +95,7 @@ func (s *Server) ask(c *conn) {
 
 // handleData stores a segment of an upload. The client must send exactly the requested
 // segments in the requested order. Any other segment closes the connection.
-func (h *clients) handleData(ses *session.Session, _ uint16, m *pb.IMFilePullDataRsp) error {
+func (h *clients) handleData(ses *session.Client, _ uint16, m *pb.IMFilePullDataRsp) error {
 	c, s := of(ses), h.s
 	t, data, at := c.task, m.GetFileData(), c.came
 	switch {
@@ -187,7 +187,7 @@ func (s *Server) fetch(c *conn, seq uint16, at int64, n int) error {
 		}
 		return func() {
 			c.pulls--
-			c.SendKept(frame)
+			c.SendShared(frame)
 			if last {
 				// Encoding cannot fail.
 				_ = c.Send(0, t.state(pb.ClientFileState_CLIENT_FILE_DONE, t.info.From))

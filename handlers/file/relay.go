@@ -118,8 +118,8 @@ func passOn(c, to *conn, seq uint16, body []byte) {
 		to.SendFrame(body)
 		return
 	}
-	// When the mailbox is full, PushFrame closes the session, which ends the transfer.
-	_ = to.PushFrame(append(frame(pdu.HeaderLen+len(body)), body...))
+	// When the mailbox is full, PushShared closes the session, which ends the transfer.
+	_ = to.PushShared(append(frame(pdu.HeaderLen+len(body)), body...))
 }
 
 // putLength sets the length in the header of a frame.
@@ -211,17 +211,17 @@ func parseSegment(b []byte) (seg segment, err error) {
 type RouteLink struct{}
 
 // Open sends the role of this server.
-func (RouteLink) Open(ses *session.Session) error {
+func (RouteLink) Open(ses *session.Link) error {
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
-	return ses.Push(0, role)
+	return ses.Send(0, role)
 }
 
 // Frame ignores frames that are sent to all servers.
-func (RouteLink) Frame(*session.Session, pdu.Header, []byte) {}
+func (RouteLink) Frame(*session.Link, pdu.Header, []byte) {}
 
 // Message ignores messages that are sent to all servers.
-func (RouteLink) Message(*session.Session, uint16, pb.Message) {}
+func (RouteLink) Message(*session.Link, uint16, pb.Message) {}
 
 // Close does nothing: the link itself fails its calls.
-func (RouteLink) Close(*session.Session, error) {}
+func (RouteLink) Close(*session.Link, error) {}

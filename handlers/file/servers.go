@@ -14,38 +14,35 @@ import (
 
 // servers handles the links of message servers.
 type servers struct {
-	*router.Router
+	*router.Router[*session.Link]
 	s *Server
 }
 
 func newServers(s *Server) *servers {
-	h := &servers{Router: router.New(router.Options{Role: "file_servers", Log: s.opt.Log,
-		Registerer: s.opt.Registerer}), s: s}
+	h := &servers{Router: router.New[*session.Link](router.Options{
+		Role: "file_servers", Log: s.opt.Log, Registerer: s.opt.Registerer}), s: s}
 	router.Handle(h.Router, router.Public, h.handleTransferReq)
 	router.Handle(h.Router, router.Public, h.handleServerIPReq)
 	router.Handle(h.Router, router.Public, h.handleDelOffline)
 	router.Handle(h.Router, router.Public,
-		func(*session.Session, uint16, *pb.IMHeartBeat) error { return nil })
+		func(*session.Link, uint16, *pb.IMHeartBeat) error { return nil })
 	return h
 }
 
 // Open sets the idle limit and the heartbeats of a link.
-func (h *servers) Open(ses *session.Session) error {
-	if ses.Loop() != nil {
-		ses.SetIdleLimit(h.s.opt.LinkTimeout)
-		ses.SetKeepAlive(h.s.opt.LinkHeartbeat)
-	}
+func (h *servers) Open(ses *session.Link) error {
+	ses.SetTimeouts(h.s.opt.LinkTimeout, h.s.opt.LinkHeartbeat)
 	h.s.log.Info("server connected", "conn", ses.ID(), "peer", ses.Remote())
 	return nil
 }
 
 // Close logs the end of a link. The tasks created over it remain.
-func (h *servers) Close(ses *session.Session, err error) {
+func (h *servers) Close(ses *session.Link, err error) {
 	h.s.log.Info("server gone", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
 }
 
 // handleServerIPReq returns the addresses at which clients reach this server.
-func (h *servers) handleServerIPReq(ses *session.Session, seq uint16,
+func (h *servers) handleServerIPReq(ses *session.Link, seq uint16,
 	_ *pb.IMFileServerIPReq) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
@@ -56,12 +53,12 @@ func (h *servers) handleServerIPReq(ses *session.Session, seq uint16,
 			Port: proto.Uint32(a.Port)}.Build())
 	}
 	rsp.SetIpAddrList(list)
-	return ses.Push(seq, rsp)
+	return ses.Send(seq, rsp)
 }
 
 // handleTransferReq creates a task. For an offline file the answer is sent after the
 // spool has recorded the task.
-func (h *servers) handleTransferReq(ses *session.Session, seq uint16,
+func (h *servers) handleTransferReq(ses *session.Link, seq uint16,
 	m *pb.IMFileTransferReq) error {
 	s := h.s
 	id, err := s.opt.NewID()
@@ -76,7 +73,7 @@ func (h *servers) handleTransferReq(ses *session.Session, seq uint16,
 			s.refuseTask(ses, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_CREATE_TASK_ERROR)
 			return err
 		}
-		return ses.Push(seq, transferRsp(m, id))
+		return ses.Send(seq, transferRsp(m, id))
 	}
 	err = s.opt.Tasks.Do(s.key(id), func(context.Context) {
 		if err := s.spool.Create(info); err != nil {
@@ -85,7 +82,7 @@ func (h *servers) handleTransferReq(ses *session.Session, seq uint16,
 			return
 		}
 		s.metrics.made.WithLabelValues("offline").Inc()
-		if err := ses.Push(seq, transferRsp(m, id)); err != nil {
+		if err := ses.Send(seq, transferRsp(m, id)); err != nil {
 			s.log.Debug("answer not sent", "conn", ses.ID(), "task", id, "err", err)
 			if err := s.spool.Delete(id); err != nil { // no client can learn the id
 				s.failed("task not removed", id, err)
@@ -113,13 +110,13 @@ func transferRsp(m *pb.IMFileTransferReq, id string) *pb.IMFileTransferRsp {
 }
 
 // refuseTask answers that the task was not created.
-func (s *Server) refuseTask(ses *session.Session, seq uint16, m *pb.IMFileTransferReq,
+func (s *Server) refuseTask(ses *session.Link, seq uint16, m *pb.IMFileTransferReq,
 	code pb.FileServerError) {
 	s.metrics.refused.WithLabelValues(code.String()).Inc()
 	rsp := transferRsp(m, "")
 	rsp.SetResultCode(uint32(code))
 	rsp.ClearTaskId()
-	if err := ses.Push(seq, rsp); err != nil {
+	if err := ses.Send(seq, rsp); err != nil {
 		s.log.Debug("answer not sent", "conn", ses.ID(), "err", err)
 	}
 }

@@ -20,7 +20,7 @@ import (
 // handleDelOffline handles the report of a message server that a receiver removed a file
 // from its list. It is not answered. A message server that does not know which file
 // server has the file tells all of them.
-func (h *servers) handleDelOffline(_ *session.Session, _ uint16, m *pb.IMFileDelOfflineReq) error {
+func (h *servers) handleDelOffline(_ *session.Link, _ uint16, m *pb.IMFileDelOfflineReq) error {
 	info, state, ok := h.s.spool.Lookup(m.GetTaskId())
 	switch {
 	case !ok || state == spool.Unfinished:
@@ -81,13 +81,13 @@ func (s *Server) isFetching(id string) bool {
 type ListLink struct{}
 
 // Open sends nothing.
-func (ListLink) Open(*session.Session) error { return nil }
+func (ListLink) Open(*session.Link) error { return nil }
 
 // Frame ignores frames: db_proxies send only answers.
-func (ListLink) Frame(*session.Session, pdu.Header, []byte) {}
+func (ListLink) Frame(*session.Link, pdu.Header, []byte) {}
 
 // Message ignores messages that are sent to all servers.
-func (ListLink) Message(*session.Session, uint16, pb.Message) {}
+func (ListLink) Message(*session.Link, uint16, pb.Message) {}
 
 // Close does nothing: the link itself fails its calls.
-func (ListLink) Close(*session.Session, error) {}
+func (ListLink) Close(*session.Link, error) {}

@@ -14,20 +14,20 @@ type Link struct {
 }
 
 // Open sends the role of this server to a route server.
-func (l Link) Open(s *session.Session) error {
+func (l Link) Open(s *session.Link) error {
 	if !l.Route {
 		return nil
 	}
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
-	return s.Push(0, role)
+	return s.Send(0, role)
 }
 
 // Frame ignores frames: the peers send only answers.
-func (Link) Frame(*session.Session, pdu.Header, []byte) {}
+func (Link) Frame(*session.Link, pdu.Header, []byte) {}
 
 // Message ignores messages that are sent to all servers.
-func (Link) Message(*session.Session, uint16, pb.Message) {}
+func (Link) Message(*session.Link, uint16, pb.Message) {}
 
 // Close does nothing: the link itself fails its calls.
-func (Link) Close(*session.Session, error) {}
+func (Link) Close(*session.Link, error) {}

@@ -26,8 +26,8 @@ func listed(t *testing.T, opt login.Options, limits web.Options) (*house, *web.S
 	t.Helper()
 	s := login.New(opt)
 	h := &house{t: t, events: make(chan string, 1000)}
-	h.clients = serve(t, "clients", s.Clients())
-	h.servers = serve(t, "servers", told{s.Servers(), h.events})
+	h.clients = serve(t, engine.Options{Name: "clients", Clients: s.Clients()})
+	h.servers = serve(t, engine.Options{Name: "servers", Links: told{s.Servers(), h.events}})
 	h.send(dial(t, h.servers), info("10.0.0.1", "", 8000, 100, 1))
 	limits.Handler = s.HTTP()
 	return h, webtest.Serve(t, limits)
@@ -143,7 +143,7 @@ func TestIdleCrowdTCP(t *testing.T) {
 	}
 	crowd := min(10_000, b.Limit()/2-500) // this process holds both ends
 	srv, err := engine.Start(engine.Options{Name: "clients", Addr: "127.0.0.1:0",
-		Handler: l.Clients(), Loops: 1})
+		Clients: l.Clients(), Loops: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

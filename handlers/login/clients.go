@@ -17,29 +17,27 @@ import (
 // clients handles the TCP port for clients. The first implementation opened this port but
 // never answered on it.
 type clients struct {
-	*router.Router
+	*router.Router[*session.Client]
 	s *Server
 }
 
 func newClients(s *Server) *clients {
-	h := &clients{Router: router.New(router.Options{Role: "login_clients", Log: s.log,
-		Registerer: s.opt.Registerer}), s: s}
+	h := &clients{Router: router.New[*session.Client](router.Options{
+		Role: "login_clients", Log: s.log, Registerer: s.opt.Registerer}), s: s}
 	router.Handle(h.Router, router.Public, h.handleMsgServReq)
 	return h
 }
 
 // Open sets the deadline by which the client must have sent its request.
-func (h *clients) Open(s *session.Session) error {
-	if s.Loop() != nil {
-		s.SetDeadline(h.s.opt.ClientDeadline)
-	}
+func (h *clients) Open(s *session.Client) error {
+	s.SetDeadline(h.s.opt.ClientDeadline)
 	return nil
 }
 
 // Close does nothing: the server keeps no state for a client.
-func (h *clients) Close(*session.Session, error) {}
+func (h *clients) Close(*session.Client, error) {}
 
-func (h *clients) handleMsgServReq(s *session.Session, seq uint16, _ *pb.IMMsgServReq) error {
+func (h *clients) handleMsgServReq(s *session.Client, seq uint16, _ *pb.IMMsgServReq) error {
 	a, r := h.s.choose("tcp", s.RemoteAddr().Addr())
 	rsp := pb.IMMsgServRsp_builder{ResultCode: pb.ResultType(r).Enum()}
 	if r == resultOK {

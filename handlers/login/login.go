@@ -89,10 +89,10 @@ func withSlash(url string) string {
 
 // Clients returns the handler of the TCP port for clients. It answers one request and
 // then closes the connection.
-func (s *Server) Clients() session.Handler { return s.clients }
+func (s *Server) Clients() session.ClientHandler { return s.clients }
 
 // Servers returns the handler of the port for message servers.
-func (s *Server) Servers() session.Handler { return s.servers }
+func (s *Server) Servers() session.LinkHandler { return s.servers }
 
 // result is the outcome of a choice. The values are the protocol's.
 type result int

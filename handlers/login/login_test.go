@@ -35,17 +35,17 @@ type house struct {
 // told reports to the test each frame and each close that the message servers' handler
 // has handled, so that the test need not wait for a guessed time.
 type told struct {
-	session.Handler
+	session.LinkHandler
 	events chan string
 }
 
-func (h told) Frame(s *session.Session, hd pdu.Header, body []byte) {
-	h.Handler.Frame(s, hd, body)
+func (h told) Frame(s *session.Link, hd pdu.Header, body []byte) {
+	h.LinkHandler.Frame(s, hd, body)
 	h.events <- "frame"
 }
 
-func (h told) Close(s *session.Session, err error) {
-	h.Handler.Close(s, err)
+func (h told) Close(s *session.Link, err error) {
+	h.LinkHandler.Close(s, err)
 	h.events <- "close"
 }
 
@@ -54,14 +54,15 @@ func open(t *testing.T, opt login.Options) *house {
 	s := login.New(opt)
 	h := &house{t: t, web: httptest.NewServer(s.HTTP()), events: make(chan string, 1000)}
 	t.Cleanup(h.web.Close)
-	h.clients = serve(t, "clients", s.Clients())
-	h.servers = serve(t, "servers", told{s.Servers(), h.events})
+	h.clients = serve(t, engine.Options{Name: "clients", Clients: s.Clients()})
+	h.servers = serve(t, engine.Options{Name: "servers", Links: told{s.Servers(), h.events}})
 	return h
 }
 
-func serve(t *testing.T, name string, h session.Handler) string {
+func serve(t *testing.T, opt engine.Options) string {
 	t.Helper()
-	srv, err := engine.Start(engine.Options{Name: name, Addr: "127.0.0.1:0", Handler: h, Loops: 1})
+	opt.Addr, opt.Loops = "127.0.0.1:0", 1
+	srv, err := engine.Start(opt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 
 // servers handles the links of message servers.
 type servers struct {
-	*router.Router
+	*router.Router[*session.Link]
 	s *Server
 }
 
@@ -20,7 +20,7 @@ const (
 )
 
 func newServers(s *Server) *servers {
-	h := &servers{Router: router.New(router.Options{Role: "login", Log: s.log,
+	h := &servers{Router: router.New[*session.Link](router.Options{Role: "login", Log: s.log,
 		Registerer: s.opt.Registerer}), s: s}
 	router.Handle(h.Router, router.Public, h.handleMsgServInfo)
 	router.Handle(h.Router, router.Public, h.handleUserCntUpdate)
@@ -30,23 +30,20 @@ func newServers(s *Server) *servers {
 
 // Open sets the idle limit of the link: a server that died without closing its connection
 // must not be given to clients for long.
-func (h *servers) Open(s *session.Session) error {
-	if s.Loop() != nil {
-		s.SetIdleLimit(h.s.opt.LinkTimeout)
-		s.SetKeepAlive(h.s.opt.LinkHeartbeat)
-	}
+func (h *servers) Open(s *session.Link) error {
+	s.SetTimeouts(h.s.opt.LinkTimeout, h.s.opt.LinkHeartbeat)
 	return nil
 }
 
 // Close removes the message server from the table.
-func (h *servers) Close(s *session.Session, err error) {
+func (h *servers) Close(s *session.Link, err error) {
 	if e := h.s.table.remove(s.ID()); e != nil {
 		h.s.log.Info("message server gone", "role", "login", "conn", s.ID(), "host", e.hostName,
 			"ip", e.ip1, "port", e.port, "err", err)
 	}
 }
 
-func (h *servers) handleMsgServInfo(s *session.Session, _ uint16, m *pb.IMMsgServInfo) error {
+func (h *servers) handleMsgServInfo(s *session.Link, _ uint16, m *pb.IMMsgServInfo) error {
 	e := &entry{link: s.ID(), ip1: m.GetIp1(), ip2: m.GetIp2(), port: m.GetPort(),
 		hostName: m.GetHostName(),
 		limit:    m.GetMaxConnCnt(), current: m.GetCurConnCnt()}
@@ -67,7 +64,7 @@ func (h *servers) handleMsgServInfo(s *session.Session, _ uint16, m *pb.IMMsgSer
 	return nil
 }
 
-func (h *servers) handleUserCntUpdate(s *session.Session, _ uint16, m *pb.IMUserCntUpdate) error {
+func (h *servers) handleUserCntUpdate(s *session.Link, _ uint16, m *pb.IMUserCntUpdate) error {
 	action := m.GetUserAction()
 	if action != actionMore && action != actionLess {
 		return im.Errorf(im.Invalid, "user action %d", action)
@@ -82,4 +79,4 @@ func (h *servers) handleUserCntUpdate(s *session.Session, _ uint16, m *pb.IMUser
 
 // handleHeartBeat does nothing: the arrival of a frame is enough to restart the idle
 // limit.
-func (h *servers) handleHeartBeat(*session.Session, uint16, *pb.IMHeartBeat) error { return nil }
+func (h *servers) handleHeartBeat(*session.Link, uint16, *pb.IMHeartBeat) error { return nil }

@@ -240,7 +240,7 @@ func TestAndroidFrames(t *testing.T) {
 						d.got()
 						d.send(9, test.req)
 						if got := d.want(test.rsp.Command()); len(test.ids(got[0].m)) != len(want) {
-							t.Errorf("client type %s got %d of %d", d.s.Client,
+							t.Errorf("client type %s got %d of %d", d.s.ClientType,
 								len(test.ids(got[0].m)), len(want))
 						}
 					}

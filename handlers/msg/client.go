@@ -22,16 +22,16 @@ type client struct {
 	presence     presence.Client
 }
 
-func clientOf(s *session.Session) *client { return s.Data.(*client) }
+func clientOf(s *session.Client) *client { return s.Data.(*client) }
 
-func conversationOf(s *session.Session) *conversation.Client { return &clientOf(s).conversation }
-func admissionOf(s *session.Session) *admission.Client       { return &clientOf(s).admission }
-func passingOf(s *session.Session) *passing.Client           { return &clientOf(s).passing }
-func transferOf(s *session.Session) *transfer.Client         { return &clientOf(s).transfer }
-func presenceOf(s *session.Session) *presence.Client         { return &clientOf(s).presence }
+func conversationOf(s *session.Client) *conversation.Client { return &clientOf(s).conversation }
+func admissionOf(s *session.Client) *admission.Client       { return &clientOf(s).admission }
+func passingOf(s *session.Client) *passing.Client           { return &clientOf(s).passing }
+func transferOf(s *session.Client) *transfer.Client         { return &clientOf(s).transfer }
+func presenceOf(s *session.Client) *presence.Client         { return &clientOf(s).presence }
 
 // acks reports whether the client of s acknowledges deliveries. Any goroutine.
-func acks(s *session.Session) bool { return clientOf(s).conversation.Acks() }
+func acks(s *session.Client) bool { return clientOf(s).conversation.Acks() }
 
 // loopState is what each loop keeps. It is the loop's Data.
 type loopState struct {

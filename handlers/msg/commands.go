@@ -25,11 +25,11 @@ func (h *Server) commands() {
 	h.transfer.Routes(r)
 }
 
-func (h *Server) handleHeartbeat(s *session.Session, seq uint16, m *pb.IMHeartBeat) error {
+func (h *Server) handleHeartbeat(s *session.Client, seq uint16, m *pb.IMHeartBeat) error {
 	return s.Send(seq, m)
 }
 
-func (h *Server) handleTime(s *session.Session, seq uint16, _ *pb.IMClientTimeReq) error {
+func (h *Server) handleTime(s *session.Client, seq uint16, _ *pb.IMClientTimeReq) error {
 	rsp := &pb.IMClientTimeRsp{}
 	rsp.SetServerTime(uint32(h.opt.Now().Unix()))
 	return s.Send(seq, rsp)

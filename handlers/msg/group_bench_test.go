@@ -12,7 +12,7 @@ import (
 )
 
 // sink is a connection that takes everything.
-type sink struct{ s *session.Session }
+type sink struct{ s *session.Client }
 
 func (*sink) Write([]byte) error { return nil }
 func (*sink) Buffered() int      { return 0 }
@@ -27,7 +27,7 @@ type benchLoop struct {
 
 func newBenchLoop(b *testing.B, h *Server) *benchLoop {
 	l := &benchLoop{wake: make(chan struct{}, 1)}
-	l.Loop = session.NewLoop(session.LoopOptions{Handler: h,
+	l.Loop = session.NewLoop(session.LoopOptions{Clients: h,
 		Wake: func(*session.Loop, bool) { l.wake <- struct{}{} }})
 	done := make(chan struct{})
 	go func() {
@@ -73,7 +73,7 @@ func benchGroup(b *testing.B, members int, acks bool) {
 		l := loops[i%2]
 		l.do(func() {
 			c := &sink{}
-			c.s = l.Add(netip.AddrPort{}, c)
+			c.s = l.AddClient(netip.AddrPort{}, c)
 			l.sinks = append(l.sinks, c)
 			if err := h.Open(c.s); err != nil {
 				b.Error(err)
@@ -126,6 +126,6 @@ func (l *benchLoop) answer(b *testing.B, id uint32) {
 	}
 	h := pdu.ParseHeader(frame)
 	for _, c := range l.sinks {
-		l.Deliver(c.s, h, frame[pdu.HeaderLen:])
+		l.Deliver(&c.s.Conn, h, frame[pdu.HeaderLen:])
 	}
 }

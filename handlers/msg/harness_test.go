@@ -32,8 +32,8 @@ type world struct {
 	route   *routeStand
 	login   *linkStand
 	// loginLink is the server's handler of the link loginS to login.
-	loginLink session.Handler
-	loginS    *session.Session
+	loginLink session.LinkHandler
+	loginS    *session.Link
 	loops     []*testLoop
 }
 
@@ -92,7 +92,7 @@ type testLoop struct {
 
 func newTestLoop(h *Server) *testLoop {
 	l := &testLoop{do: make(chan func(), 1024), stop: make(chan struct{})}
-	l.Loop = session.NewLoop(session.LoopOptions{Handler: h,
+	l.Loop = session.NewLoop(session.LoopOptions{Clients: h,
 		Wake: func(*session.Loop, bool) { l.do <- l.Turn }})
 	go func() {
 		tick := time.NewTicker(session.TickInterval)
@@ -115,7 +115,7 @@ func newTestLoop(h *Server) *testLoop {
 type device struct {
 	w    *world
 	loop *testLoop
-	s    *session.Session
+	s    *session.Client
 
 	mu     sync.Mutex
 	half   []byte // of a frame that is not whole yet
@@ -139,7 +139,7 @@ func (w *world) connectFrom(loop int, from netip.AddrPort) *device {
 	w.t.Helper()
 	d := &device{w: w, loop: w.loops[loop]}
 	d.on(func() {
-		d.s = d.loop.Add(from, d)
+		d.s = d.loop.AddClient(from, d)
 		if err := w.h.Open(d.s); err != nil {
 			w.t.Error(err)
 		}
@@ -190,8 +190,7 @@ func (d *device) Close() {
 	if d.closed.Swap(true) {
 		return
 	}
-	reason := d.loop.Remove(d.s, nil)
-	d.loop.Nested(func() { d.w.h.Close(d.s, reason) })
+	d.loop.Ended(&d.s.Conn, nil)
 }
 
 // send has the server handle a frame, and waits until it is done.
@@ -203,7 +202,7 @@ func (d *device) send(seq uint16, m pb.Message) {
 	}
 	d.on(func() {
 		if !d.closed.Load() {
-			d.loop.Deliver(d.s, pdu.ParseHeader(frame), frame[pdu.HeaderLen:])
+			d.loop.Deliver(&d.s.Conn, pdu.ParseHeader(frame), frame[pdu.HeaderLen:])
 		}
 	})
 }
@@ -505,11 +504,11 @@ func hello() *pb.IMRoleSet {
 // routeStand is a route server: a link, and answers to queries.
 type routeStand struct {
 	linkStand
-	s         *session.Session
-	link      session.Handler // the server's, for s
-	cpp       bool            // does not know the scope of a question
-	elsewhere map[uint32]bool // users connected to other message servers
-	acking    map[uint32]bool // those with a device that acknowledges
+	s         *session.Link
+	link      session.LinkHandler // the server's, for s
+	cpp       bool                // does not know the scope of a question
+	elsewhere map[uint32]bool     // users connected to other message servers
+	acking    map[uint32]bool     // those with a device that acknowledges
 	asked     int
 	questions []*pb.IMUsersStatReq
 	hold      bool // answers wait for letGo

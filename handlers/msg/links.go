@@ -9,13 +9,14 @@ import (
 )
 
 // linkRouter returns the router of links of a kind.
-func (h *Server) linkRouter(role string) *router.Router {
-	return router.New(router.Options{Role: role, Log: h.opt.Log, Registerer: h.opt.Registerer})
+func (h *Server) linkRouter(role string) *router.Router[*session.Link] {
+	return router.New[*session.Link](router.Options{
+		Role: role, Log: h.opt.Log, Registerer: h.opt.Registerer})
 }
 
 // RouteLink returns the handler for links to route servers. It introduces this server
 // with all its users, and takes what route servers pass on from other message servers.
-func (h *Server) RouteLink() session.Handler {
+func (h *Server) RouteLink() session.LinkHandler {
 	r := h.linkRouter("msg_route")
 	router.Handle(r, router.Public, h.conversation.HandleRouted)
 	router.Handle(r, router.Public, h.conversation.HandleRoutedAck)
@@ -34,11 +35,13 @@ func (h *Server) RouteLink() session.Handler {
 
 // LoginLink returns the handler for links to login servers. It announces where clients
 // reach this server, and how many it has.
-func (h *Server) LoginLink() session.Handler { return h.peers.LoginEnd(h.linkRouter("msg_login")) }
+func (h *Server) LoginLink() session.LinkHandler {
+	return h.peers.LoginEnd(h.linkRouter("msg_login"))
+}
 
 // DBLink returns the handler for links to db_proxies, for messages that are no answers to
 // calls.
-func (h *Server) DBLink() session.Handler { return peers.DBEnd(h.linkRouter("msg_dbproxy")) }
+func (h *Server) DBLink() session.LinkHandler { return peers.DBEnd(h.linkRouter("msg_dbproxy")) }
 
 // ConnectPush sets the push servers. It must be called after Connect and before the first
 // client connects. Without it, no pushes are sent.
@@ -47,7 +50,7 @@ func (h *Server) ConnectPush(peer Peer) {
 }
 
 // PushLink returns the handler for links to push servers.
-func (h *Server) PushLink() session.Handler { return h.pushes.Link() }
+func (h *Server) PushLink() session.LinkHandler { return h.pushes.Link() }
 
 // FileLink returns the handler for the link to a file server. Each file server has its
 // own.

@@ -52,9 +52,9 @@ type DB interface {
 	TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error
 }
 
-// Server is the message server, and the session.Handler of its clients.
+// Server is the message server, and the session.ClientHandler of its clients.
 type Server struct {
-	*router.Router
+	*router.Router[*session.Client]
 	opt    Options
 	log    *slog.Logger
 	online *session.Registry
@@ -84,8 +84,9 @@ func New(opt Options) (*Server, error) {
 		return nil, fmt.Errorf("msg: %w", err)
 	}
 	h := &Server{
-		Router: router.New(router.Options{Role: "msg", Log: opt.Log, Registerer: opt.Registerer}),
-		opt:    opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
+		Router: router.New[*session.Client](router.Options{
+			Role: "msg", Log: opt.Log, Registerer: opt.Registerer}),
+		opt: opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
 	}
 	h.pushes = pusher.New(pusher.Options{Role: "msg", HasPC: h.online.HasPC, Text: opt.PushText,
 		Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
@@ -141,7 +142,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 type reads struct{ h *Server }
 
 // FlushReads passes on the read acks of s that wait. Loop only.
-func (r reads) FlushReads(s *session.Session) { r.h.conversation.Reads.FlushReads(s) }
+func (r reads) FlushReads(s *session.Client) { r.h.conversation.Reads.FlushReads(s) }
 
 // Connect sets the peers. It must be called before the first client connects. db stores
 // and returns messages. dbFirst checks logins and returns what a client shows first. They
@@ -188,20 +189,20 @@ func (h *Server) Tick(l *session.Loop, now time.Time) {
 }
 
 // Open accepts a new connection.
-func (h *Server) Open(s *session.Session) error {
+func (h *Server) Open(s *session.Client) error {
 	s.Data = &client{}
 	s.SetDeadline(h.opt.LoginDeadline)
 	return nil
 }
 
 // Sent follows a delivery that was sent to the client of s. Loop only.
-func (h *Server) Sent(s *session.Session, tag session.Tag, frame []byte) {
+func (h *Server) Sent(s *session.Client, tag session.Tag, frame []byte) {
 	h.conversation.Sent(s, tag, frame)
 }
 
 // Close forgets a connection, and tells the other servers when a user was logged in on
 // it.
-func (h *Server) Close(s *session.Session, err error) {
+func (h *Server) Close(s *session.Client, err error) {
 	if h.admission.Closed(s) {
 		h.log.Debug("client gone", "conn", s.ID(), "user", s.User, "err", err)
 	}

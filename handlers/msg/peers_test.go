@@ -145,7 +145,7 @@ func TestReceiptToElsewhere(t *testing.T) {
 func TestReportsOfAcks(t *testing.T) {
 	inWorld(t, Options{Policy: Unlimited, Rate: -1}, func(w *world) {
 		link := w.h.RouteLink()
-		open := func(name string) (*session.Session, *linkStand) {
+		open := func(name string) (*session.Link, *linkStand) {
 			stand := &linkStand{}
 			s := session.NewLink(session.NextID(), name, stand)
 			if err := link.Open(s); err != nil {

@@ -108,7 +108,7 @@ func TestStatusModes(t *testing.T) {
 // crowd is clients whose writes are only counted.
 type crowd struct {
 	writes, bytes int
-	sessions      []*session.Session
+	sessions      []*session.Client
 }
 
 // Write counts.
@@ -122,8 +122,8 @@ func (c *crowd) Close() {}
 
 // join logs a client in on a loop. Within a turn.
 func (c *crowd) join(h *Server, l *session.Loop, user uint32,
-	client pb.ClientType) *session.Session {
-	s := l.Add(netip.AddrPort{}, c)
+	client pb.ClientType) *session.Client {
+	s := l.AddClient(netip.AddrPort{}, c)
 	if h.Open(s) != nil {
 		panic("refused")
 	}

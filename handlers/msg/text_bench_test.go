@@ -42,10 +42,10 @@ func BenchmarkText(b *testing.B) {
 	db := &benchDB{}
 	h.Connect(db, db, db)
 	l := newBenchLoop(b, h)
-	var from *session.Session
+	var from *session.Client
 	for user := uint32(1); user <= 2; user++ {
 		l.do(func() {
-			s := l.Add(netip.AddrPort{}, &sink{})
+			s := l.AddClient(netip.AddrPort{}, &sink{})
 			if err := h.Open(s); err != nil {
 				b.Error(err)
 			}
@@ -68,7 +68,7 @@ func BenchmarkText(b *testing.B) {
 		wg.Add(1)
 		l.Post(func() {
 			for range burst {
-				l.Deliver(from, head, frame[pdu.HeaderLen:])
+				l.Deliver(&from.Conn, head, frame[pdu.HeaderLen:])
 			}
 			l.Post(wg.Done)
 		})

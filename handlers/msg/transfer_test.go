@@ -23,7 +23,7 @@ const (
 type fileStand struct {
 	linkStand
 	link   *transfer.Link
-	s      *session.Session
+	s      *session.Link
 	ip     string
 	down   bool
 	code   uint32 // result of each request

@@ -27,7 +27,7 @@ const patience = 20 * time.Second
 func listen(t *testing.T, opt Options) *engine.Server {
 	t.Helper()
 	s := newServer(opt)
-	srv, err := engine.Start(engine.Options{Name: "push", Addr: "127.0.0.1:0", Handler: s, Loops: 1,
+	srv, err := engine.Start(engine.Options{Name: "push", Addr: "127.0.0.1:0", Links: s, Loops: 1,
 		MaxFrame: 16 << 20, MaxBuffered: 64 << 20})
 	if err != nil {
 		t.Fatal(err)

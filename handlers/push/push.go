@@ -77,9 +77,9 @@ func (o *Options) defaults() {
 	}
 }
 
-// Server is the push role: the session.Handler of the message servers' links.
+// Server is the push role: the session.LinkHandler of the message servers' links.
 type Server struct {
-	*router.Router
+	*router.Router[*session.Link]
 	opt     Options
 	log     *slog.Logger
 	metrics *metrics
@@ -116,7 +116,7 @@ type job struct {
 
 // request is one request of a message server that is not answered yet.
 type request struct {
-	session *session.Session
+	session *session.Link
 	seq     uint16
 	results []*pb.PushResult
 	left    atomic.Int64
@@ -130,9 +130,10 @@ func New(opt Options) *Server {
 	s.ios.Provider, s.android.Provider = opt.IOS, opt.Android
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.metrics = newMetrics(opt.Registerer, s)
-	s.Router = router.New(router.Options{Role: "push", Log: opt.Log, Registerer: opt.Registerer})
+	s.Router = router.New[*session.Link](router.Options{
+		Role: "push", Log: opt.Log, Registerer: opt.Registerer})
 	router.Handle(s.Router, router.Public, s.handlePush)
-	router.Handle(s.Router, router.Public, func(*session.Session, uint16,
+	router.Handle(s.Router, router.Public, func(*session.Link, uint16,
 		*pb.IMHeartBeat) error {
 		return nil
 	})
@@ -143,23 +144,20 @@ func New(opt Options) *Server {
 }
 
 // Open sets the idle limit and the heartbeats of a link.
-func (s *Server) Open(ses *session.Session) error {
-	if ses.Loop() != nil {
-		ses.SetIdleLimit(s.opt.LinkTimeout)
-		ses.SetKeepAlive(s.opt.LinkHeartbeat)
-	}
+func (s *Server) Open(ses *session.Link) error {
+	ses.SetTimeouts(s.opt.LinkTimeout, s.opt.LinkHeartbeat)
 	s.log.Info("server connected", "conn", ses.ID(), "peer", ses.Remote())
 	return nil
 }
 
 // Close logs the end of a link. The notifications that it requested are still sent.
-func (s *Server) Close(ses *session.Session, err error) {
+func (s *Server) Close(ses *session.Link, err error) {
 	s.log.Info("server gone", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
 }
 
 // handlePush queues a notification for each token. The answer is sent when all of them
 // have an outcome.
-func (s *Server) handlePush(ses *session.Session, seq uint16, m *pb.IMPushToUserReq) error {
+func (s *Server) handlePush(ses *session.Link, seq uint16, m *pb.IMPushToUserReq) error {
 	tokens := m.GetUserTokenList()
 	if len(tokens) == 0 {
 		return im.Errorf(im.Invalid, "push request without a token")
@@ -311,7 +309,7 @@ func (s *Server) settle(j *job, code uint32) {
 	rsp.SetPushResultList(rq.results)
 	// The push fails when the message server has disconnected. Nothing then waits for the
 	// answer.
-	if err := rq.session.Push(rq.seq, rsp); err != nil {
+	if err := rq.session.Send(rq.seq, rsp); err != nil {
 		s.metrics.unsent.Inc()
 		s.log.Debug("answer not sent", "conn", rq.session.ID(), "err", err)
 	}

@@ -48,7 +48,7 @@ func (p *phones) Send(ctx context.Context, n notify.Notification) notify.Result 
 
 // peer is the message server's end of a link.
 type peer struct {
-	*session.Session
+	*session.Link
 	answers chan *pb.IMPushToUserRsp
 	seqs    chan uint16
 }
@@ -63,7 +63,7 @@ func (p *peer) Close(error) {}
 
 func newPeer() *peer {
 	p := &peer{answers: make(chan *pb.IMPushToUserRsp, 100), seqs: make(chan uint16, 100)}
-	p.Session = session.NewLink(session.NextID(), "msg", p)
+	p.Link = session.NewLink(session.NextID(), "msg", p)
 	return p
 }
 
@@ -107,7 +107,7 @@ func TestPush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		apple, google, p := &phones{}, &phones{}, newPeer()
 		s := newServer(Options{IOS: apple, Android: google})
-		s.Message(p.Session, 5, push(phone(7, pb.ClientType_CLIENT_TYPE_IOS, "i", 3, 1),
+		s.Message(p.Link, 5, push(phone(7, pb.ClientType_CLIENT_TYPE_IOS, "i", 3, 1),
 			phone(8, pb.ClientType_CLIENT_TYPE_ANDROID, "a", 0, 2)))
 		if got, seq := results(<-p.answers), <-p.seqs; got != "[i=0 a=0]" || seq != 5 {
 			t.Errorf("answer %s with seq %d", got, seq)
@@ -148,7 +148,7 @@ func TestOutcomes(t *testing.T) {
 			return notify.Result{Outcome: notify.Later}
 		}
 		s := newServer(Options{IOS: apple, Attempts: 4})
-		s.Message(p.Session, 1, push(ios("dead"), ios("refused"), ios("third"), ios("never"),
+		s.Message(p.Link, 1, push(ios("dead"), ios("refused"), ios("third"), ios("never"),
 			ios("panics"), ios("hangs")))
 		if got := results(<-p.answers); got != "[dead=2 of 7 refused=1 third=0 never=1 panics=1 "+
 			"hangs=1]" {
@@ -180,13 +180,13 @@ func TestServiceWantsRest(t *testing.T) {
 		}
 		s := newServer(Options{IOS: apple, Android: google})
 		began := time.Now()
-		s.Message(p.Session, 1, push(ios("one")))
+		s.Message(p.Link, 1, push(ios("one")))
 		synctest.Wait()
 		apple.mu.Lock()
 		apple.answer = nil
 		apple.mu.Unlock()
-		s.Message(p.Session, 2, push(ios("two")))
-		s.Message(p.Session, 3, push(phone(8, pb.ClientType_CLIENT_TYPE_ANDROID, "a", 1, 1)))
+		s.Message(p.Link, 2, push(ios("two")))
+		s.Message(p.Link, 3, push(phone(8, pb.ClientType_CLIENT_TYPE_ANDROID, "a", 1, 1)))
 		if got := results(<-p.answers); got != "[a=0]" || time.Since(began) != 0 {
 			t.Errorf("the other service: %s after %s", got, time.Since(began))
 		}
@@ -212,18 +212,18 @@ func TestBounds(t *testing.T) {
 			return notify.Result{Outcome: notify.Later}
 		}
 		s := newServer(Options{IOS: apple, Queue: 2, Workers: 1})
-		s.Message(p.Session, 1, push(ios("hangs"), ios("b"), ios("c")))
-		s.Message(p.Session, 2, push(ios("d")))
+		s.Message(p.Link, 1, push(ios("hangs"), ios("b"), ios("c")))
+		s.Message(p.Link, 2, push(ios("d")))
 		if got, seq := results(<-p.answers), <-p.seqs; got != "[d=1]" || seq != 2 {
 			t.Errorf("beyond the queue: %s, seq %d", got, seq)
 		}
-		s.Message(p.Session, 3, push())
+		s.Message(p.Link, 3, push())
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if err := s.Drain(ctx); im.KindOf(err) != im.Closed {
 			t.Errorf("Drain with a push that hangs: %v", err)
 		}
-		s.Message(p.Session, 4, push(ios("e")))
+		s.Message(p.Link, 4, push(ios("e")))
 		for seq := range p.seqs {
 			if seq == 4 {
 				break
@@ -244,7 +244,7 @@ func TestDrain(t *testing.T) {
 			return notify.Result{}
 		}
 		s := newServer(Options{IOS: apple})
-		s.Message(p.Session, 1, push(ios("a"), ios("b")))
+		s.Message(p.Link, 1, push(ios("a"), ios("b")))
 		if err := s.Drain(context.Background()); err != nil {
 			t.Error(err)
 		}

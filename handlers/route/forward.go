@@ -26,7 +26,7 @@ func (r *Server) handleForwards() {
 	// Every message server caches the members of groups, also of groups without a member
 	// online on it. So all of them receive changes of members.
 	router.Handle(r.Router, router.Public,
-		func(s *session.Session, seq uint16, m *pb.IMGroupChangeMemberNotify) error {
+		func(s *session.Link, seq uint16, m *pb.IMGroupChangeMemberNotify) error {
 			r.forwardTo(r.all(of(s).node), seq, m)
 			return nil
 		})
@@ -40,7 +40,7 @@ func forward[M any, P interface {
 	*M
 	pb.Message
 }](r *Server, users func(m P) []uint32) {
-	router.Handle(r.Router, router.Public, func(s *session.Session, seq uint16, m P) error {
+	router.Handle(r.Router, router.Public, func(s *session.Link, seq uint16, m P) error {
 		r.forwardTo(r.holders(of(s).node, users(m)...), seq, m)
 		return nil
 	})
@@ -52,7 +52,7 @@ func everybody[M any, P interface {
 	*M
 	pb.Message
 }](r *Server) {
-	router.Handle(r.Router, router.Public, func(_ *session.Session, seq uint16, m P) error {
+	router.Handle(r.Router, router.Public, func(_ *session.Link, seq uint16, m P) error {
 		r.forwardTo(r.all(0), seq, m)
 		return nil
 	})
@@ -60,7 +60,7 @@ func everybody[M any, P interface {
 
 // handleMsgData forwards a message to the servers that hold the recipient, and to those
 // that hold other clients of the sender.
-func (r *Server) handleMsgData(s *session.Session, seq uint16, m *pb.MsgData) error {
+func (r *Server) handleMsgData(s *session.Link, seq uint16, m *pb.MsgData) error {
 	from := of(s).node
 	if m.Type.IsGroup() { // only the message servers know the members
 		r.forwardTo(r.all(from), seq, m)
@@ -72,7 +72,7 @@ func (r *Server) handleMsgData(s *session.Session, seq uint16, m *pb.MsgData) er
 
 // handleMsgDataAck forwards the receiver's ack to the message servers that hold the
 // sender. Acks of group messages are not forwarded: senders do not wait for them.
-func (r *Server) handleMsgDataAck(s *session.Session, seq uint16, m *pb.IMMsgDataAck) error {
+func (r *Server) handleMsgDataAck(s *session.Link, seq uint16, m *pb.IMMsgDataAck) error {
 	if m.GetSessionType() != pb.SessionType_SESSION_TYPE_SINGLE {
 		return im.Errorf(im.Invalid,
 			"ack of a message with session type %d: only acks of single messages are forwarded",
@@ -84,7 +84,7 @@ func (r *Server) handleMsgDataAck(s *session.Session, seq uint16, m *pb.IMMsgDat
 
 // handleServerKickUser forwards a kick to the other message servers that hold the user,
 // and records the login that sent it.
-func (r *Server) handleServerKickUser(s *session.Session, seq uint16,
+func (r *Server) handleServerKickUser(s *session.Link, seq uint16,
 	m *pb.IMServerKickUser) error {
 	sv, user := of(s), m.GetUserId()
 	st := r.stripe(user)
@@ -148,7 +148,7 @@ func (r *Server) send(to []*server, seq uint16, ms ...pb.Message) {
 
 // encode returns the frames of ms; nil when every server in to is in this process.
 func encode(to []*server, seq uint16, ms []pb.Message) ([]byte, error) {
-	if !slices.ContainsFunc(to, (*server).remote) {
+	if !slices.ContainsFunc(to, func(sv *server) bool { return sv.session.TakesFrames() }) {
 		return nil, nil
 	}
 	var frames []byte
@@ -161,16 +161,12 @@ func encode(to []*server, seq uint16, ms []pb.Message) ([]byte, error) {
 	return frames, nil
 }
 
-// remote reports whether the server is connected over TCP and needs frames. A server
-// without a loop is in this process.
-func (sv *server) remote() bool { return sv.session.Loop() != nil }
-
 func (sv *server) push(seq uint16, ms []pb.Message, frames []byte) error {
-	if sv.remote() {
-		return sv.session.PushFrame(frames)
+	if sv.session.TakesFrames() {
+		return sv.session.SendFrames(frames)
 	}
 	for _, m := range ms {
-		if err := sv.session.Push(seq, m); err != nil {
+		if err := sv.session.Send(seq, m); err != nil {
 			return err
 		}
 	}

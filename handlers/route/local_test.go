@@ -17,10 +17,10 @@ import (
 // that it receives.
 type heard struct{ messages chan pb.Message }
 
-func (h heard) Open(*session.Session) error                        { return nil }
-func (h heard) Frame(*session.Session, pdu.Header, []byte)         {}
-func (h heard) Message(_ *session.Session, _ uint16, m pb.Message) { h.messages <- m }
-func (h heard) Close(*session.Session, error)                      { close(h.messages) }
+func (h heard) Open(*session.Link) error                        { return nil }
+func (h heard) Frame(*session.Link, pdu.Header, []byte)         {}
+func (h heard) Message(_ *session.Link, _ uint16, m pb.Message) { h.messages <- m }
+func (h heard) Close(*session.Link, error)                      { close(h.messages) }
 
 // TestInProcess: a message server in the route server's process and one behind TCP
 // receive each other's notifies and messages.

@@ -24,12 +24,12 @@ func (r *Server) handlePresence() {
 // handleRoleSet records whether the message server takes presence from this route server.
 // A message server of ours sends its features and receives this server's. A C++ message
 // server sends none and must not receive an answer.
-func (r *Server) handleRoleSet(s *session.Session, _ uint16, m *pb.IMRoleSet) error {
+func (r *Server) handleRoleSet(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	of(s).slave.Store(m.GetMaster() == 0)
 	if !m.HasFeatures() {
 		return nil
 	}
-	return s.Push(0, pb.IMRoleSet_builder{
+	return s.Send(0, pb.IMRoleSet_builder{
 		Master:   proto.Uint32(m.GetMaster()),
 		Features: proto.Uint32(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS)),
 	}.Build())
@@ -43,7 +43,7 @@ type client struct {
 
 // handleOnlineUserInfo replaces the clients of a message server by the list that it sends
 // after it has connected.
-func (r *Server) handleOnlineUserInfo(s *session.Session, _ uint16, m *pb.IMOnlineUserInfo) error {
+func (r *Server) handleOnlineUserInfo(s *session.Link, _ uint16, m *pb.IMOnlineUserInfo) error {
 	sv := of(s)
 	first := !sv.reported
 	sv.reported = true
@@ -101,7 +101,7 @@ func (r *Server) replace(st *stripe, n *notes, sv *server, user uint32, clients 
 
 // handleUserStatusUpdate records a client that connected or disconnected, or a change of
 // whether a client acknowledges deliveries.
-func (r *Server) handleUserStatusUpdate(s *session.Session, _ uint16,
+func (r *Server) handleUserStatusUpdate(s *session.Link, _ uint16,
 	m *pb.IMUserStatusUpdate) error {
 	user, client := m.GetUserId(), m.GetClientType()
 	if m.HasAcks() {
@@ -249,7 +249,7 @@ func scopeOf(m *pb.IMUsersStatReq) pb.DeviceScope {
 
 // filterOf returns the clients that a presence request counts. A user is online when a pc
 // client is, as in the first implementation, unless the request has a scope or a class.
-func filterOf(s *session.Session, m *pb.IMUsersStatReq) Filter {
+func filterOf(s *session.Link, m *pb.IMUsersStatReq) Filter {
 	scope := scopeOf(m)
 	f := Filter{PC: !m.HasSameClass() && scope == 0}
 	// A message server asks in these two ways about clients on other servers: rivals of a
@@ -266,7 +266,7 @@ func filterOf(s *session.Session, m *pb.IMUsersStatReq) Filter {
 
 // handleUsersStatReq answers whether each of the users is online, in the order of the
 // request.
-func (r *Server) handleUsersStatReq(s *session.Session, seq uint16, m *pb.IMUsersStatReq) error {
+func (r *Server) handleUsersStatReq(s *session.Link, seq uint16, m *pb.IMUsersStatReq) error {
 	f := filterOf(s, m)
 	list := make([]*pb.UserStat, 0, len(m.GetUserIdList()))
 	for _, user := range m.GetUserIdList() {
@@ -285,5 +285,5 @@ func (r *Server) handleUsersStatReq(s *session.Session, seq uint16, m *pb.IMUser
 	}
 	// Push keeps the order and Send would not: the answer must follow the notifies of
 	// earlier changes that the same server reported.
-	return s.Push(seq, rsp)
+	return s.Send(seq, rsp)
 }

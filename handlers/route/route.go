@@ -60,9 +60,9 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Server is the route role: the session.Handler of the message servers' links.
+// Server is the route role: the session.LinkHandler of the message servers' links.
 type Server struct {
-	*router.Router
+	*router.Router[*session.Link]
 	opt     Options
 	log     *slog.Logger
 	where   Whereabouts
@@ -75,7 +75,7 @@ type Server struct {
 
 // server is one link: of a message server, or of another server that only sends.
 type server struct {
-	session *session.Session
+	session *session.Link
 	node    Node
 	// slave is set when the message server takes presence from another route server.
 	slave atomic.Bool
@@ -99,18 +99,16 @@ func New(opt Options) *Server {
 		r.stripes[i].init()
 	}
 	r.metrics = newMetrics(opt.Registerer, r)
-	r.Router = router.New(router.Options{Role: "route", Log: opt.Log, Registerer: opt.Registerer})
+	r.Router = router.New[*session.Link](router.Options{
+		Role: "route", Log: opt.Log, Registerer: opt.Registerer})
 	r.handlePresence()
 	r.handleForwards()
 	return r
 }
 
 // Open adds a link.
-func (r *Server) Open(s *session.Session) error {
-	if s.Loop() != nil {
-		s.SetIdleLimit(r.opt.LinkTimeout)
-		s.SetKeepAlive(r.opt.LinkHeartbeat)
-	}
+func (r *Server) Open(s *session.Link) error {
+	s.SetTimeouts(r.opt.LinkTimeout, r.opt.LinkHeartbeat)
 	sv := &server{session: s, node: Node(s.ID()), users: map[uint32]int{}}
 	s.Data = sv
 	r.mu.Lock()
@@ -122,7 +120,7 @@ func (r *Server) Open(s *session.Session) error {
 }
 
 // Close removes a link and takes its users offline.
-func (r *Server) Close(s *session.Session, err error) {
+func (r *Server) Close(s *session.Link, err error) {
 	sv, ok := s.Data.(*server)
 	if !ok {
 		return
@@ -137,7 +135,7 @@ func (r *Server) Close(s *session.Session, err error) {
 	r.lose(sv)
 }
 
-func of(s *session.Session) *server { return s.Data.(*server) }
+func of(s *session.Link) *server { return s.Data.(*server) }
 
 // find returns the servers of nodes, except the one of node except.
 func (r *Server) find(nodes []Node, except Node) []*server {
@@ -211,4 +209,4 @@ func newMetrics(reg prometheus.Registerer, r *Server) metrics {
 
 // handleHeartBeat does nothing: the arrival of a frame is enough to restart the idle
 // limit.
-func (r *Server) handleHeartBeat(*session.Session, uint16, *pb.IMHeartBeat) error { return nil }
+func (r *Server) handleHeartBeat(*session.Link, uint16, *pb.IMHeartBeat) error { return nil }

@@ -41,13 +41,13 @@ type listener struct {
 
 	mu      sync.Mutex
 	current *route.Server
-	owner   map[*session.Session]*route.Server
+	owner   map[*session.Link]*route.Server
 }
 
 func listen(t *testing.T) *listener {
 	t.Helper()
-	l := &listener{closed: make(chan struct{}, 10_000), owner: map[*session.Session]*route.Server{}}
-	srv, err := engine.Start(engine.Options{Name: t.Name(), Addr: "127.0.0.1:0", Handler: l,
+	l := &listener{closed: make(chan struct{}, 10_000), owner: map[*session.Link]*route.Server{}}
+	srv, err := engine.Start(engine.Options{Name: t.Name(), Addr: "127.0.0.1:0", Links: l,
 		Loops:    2,
 		MaxFrame: pdu.MaxServerFrame, MaxBuffered: pdu.MaxServerFrame})
 	if err != nil {
@@ -90,30 +90,30 @@ func start(t *testing.T, opt route.Options) (dial func() *peer) {
 	return listen(t).serve(t, opt)
 }
 
-func (l *listener) of(s *session.Session) *route.Server {
+func (l *listener) of(s *session.Link) *route.Server {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.owner[s]
 }
 
-func (l *listener) Open(s *session.Session) error {
+func (l *listener) Open(s *session.Link) error {
 	l.mu.Lock()
 	l.owner[s] = l.current
 	l.mu.Unlock()
 	return l.of(s).Open(s)
 }
 
-func (l *listener) Frame(s *session.Session, h pdu.Header,
+func (l *listener) Frame(s *session.Link, h pdu.Header,
 	body []byte) {
 	l.of(s).Frame(s, h, body)
 }
 
-func (l *listener) Message(s *session.Session, seq uint16,
+func (l *listener) Message(s *session.Link, seq uint16,
 	m pb.Message) {
 	l.of(s).Message(s, seq, m)
 }
 
-func (l *listener) Close(s *session.Session, err error) {
+func (l *listener) Close(s *session.Link, err error) {
 	l.of(s).Close(s, err)
 	l.mu.Lock()
 	delete(l.owner, s)

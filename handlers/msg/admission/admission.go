@@ -61,22 +61,22 @@ type Others interface {
 	Lock()
 	Unlock()
 	// Came and Left tell the others that a session came online or left.
-	Came(s *session.Session)
-	Left(s *session.Session)
+	Came(s *session.Client)
+	Left(s *session.Client)
 	// ForwardLocked gives m to the route server that forwards to other message servers.
 	ForwardLocked(m pb.Message)
 }
 
 // Audience is the clients that hear of other users. Loop only.
 type Audience interface {
-	Join(s *session.Session)
-	Leave(s *session.Session)
+	Join(s *session.Client)
+	Leave(s *session.Client)
 }
 
 // Conversations follows the deliveries to clients.
 type Conversations interface {
 	// End drops the state of a client that is logged in and ends. Loop only.
-	End(s *session.Session)
+	End(s *session.Client)
 }
 
 // Options sets up a Handler. All fields but Registerer must be set.
@@ -86,7 +86,7 @@ type Options struct {
 	PCTimeout, MobileTimeout time.Duration
 
 	// Client and Loop return what this package keeps for a session and for a loop.
-	Client func(*session.Session) *Client
+	Client func(*session.Client) *Client
 	Loop   func(*session.Loop) *Loop
 
 	Online        *session.Registry
@@ -151,7 +151,7 @@ type Loop struct{ held heldLogins }
 
 // Closed forgets the connection of s, and tells the other servers when a user was logged
 // in on it. It reports whether that was so. Loop only.
-func (h *Handler) Closed(s *session.Session) (wasLoggedIn bool) {
+func (h *Handler) Closed(s *session.Client) (wasLoggedIn bool) {
 	switch h.opt.Client(s).login {
 	case loggedIn:
 		h.retire(s)
@@ -164,7 +164,7 @@ func (h *Handler) Closed(s *session.Session) (wasLoggedIn bool) {
 }
 
 // leave removes the session from the registry and tells the other servers.
-func (h *Handler) leave(s *session.Session) {
+func (h *Handler) leave(s *session.Client) {
 	h.others.Lock()
 	defer h.others.Unlock()
 	if _, there := h.online.Remove(s); there {

@@ -16,7 +16,7 @@ const textElsewhere = "already logged in on another device"
 
 // checked takes db_proxy's answer. A login whose password is right continues with
 // admitInTurn, with KeepFirst with admit. Loop only.
-func (h *Handler) checked(s *session.Session, seq uint16, m *pb.IMLoginReq, rsp pb.Message,
+func (h *Handler) checked(s *session.Client, seq uint16, m *pb.IMLoginReq, rsp pb.Message,
 	err error) {
 	if s.IsClosed() {
 		return
@@ -50,7 +50,7 @@ func (h *Handler) checked(s *session.Session, seq uint16, m *pb.IMLoginReq, rsp 
 // ifNotElsewhere calls then with whether no other message server holds a device of that
 // class of the user. If that cannot be asked, then is called with true: the policy
 // protects a session, it must not lock a user out.
-func (h *Handler) ifNotElsewhere(s *session.Session, user uint32, client pb.ClientType,
+func (h *Handler) ifNotElsewhere(s *session.Client, user uint32, client pb.ClientType,
 	then func(free bool)) {
 	req := &pb.IMUsersStatReq{}
 	req.SetUserId(user)
@@ -70,7 +70,7 @@ func (h *Handler) ifNotElsewhere(s *session.Session, user uint32, client pb.Clie
 
 // admitInTurn admits a login, at once or, if its client was kicked just before, when it
 // is its turn. Loop only.
-func (h *Handler) admitInTurn(s *session.Session, seq uint16, m *pb.IMLoginReq,
+func (h *Handler) admitInTurn(s *session.Client, seq uint16, m *pb.IMLoginReq,
 	v *pb.IMValidateRsp) {
 	class := h.fightClass(m.GetClientType())
 	wait := h.fights.wait(v.GetUserInfo().GetUserId(), class, clientAddr(s), s.Loop().Now())
@@ -90,7 +90,7 @@ func (h *Handler) admitInTurn(s *session.Session, seq uint16, m *pb.IMLoginReq,
 
 // admit registers the session, kicks the older ones that it replaces, tells the other
 // servers and answers the client. Loop only.
-func (h *Handler) admit(s *session.Session, seq uint16, m *pb.IMLoginReq, v *pb.IMValidateRsp) {
+func (h *Handler) admit(s *session.Client, seq uint16, m *pb.IMLoginReq, v *pb.IMValidateRsp) {
 	user, client := v.GetUserInfo().GetUserId(), m.GetClientType()
 	if !h.enter(s, user, client) {
 		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textElsewhere)
@@ -125,7 +125,7 @@ func (h *Handler) admit(s *session.Session, seq uint16, m *pb.IMLoginReq, v *pb.
 // when the policy does not allow the login. The other servers hear that the user came
 // before they hear that it left elsewhere, so that no client is told that the user was
 // offline in between.
-func (h *Handler) enter(s *session.Session, user uint32, client pb.ClientType) bool {
+func (h *Handler) enter(s *session.Client, user uint32, client pb.ClientType) bool {
 	c := h.opt.Client(s)
 	h.others.Lock()
 	defer h.others.Unlock()
@@ -134,8 +134,8 @@ func (h *Handler) enter(s *session.Session, user uint32, client pb.ClientType) b
 	}
 	c.login = loggedIn
 	s.SetLoggedIn(user, client)
-	replaced := slices.DeleteFunc(slices.Clone(h.online.Add(s)), func(o *session.Session) bool {
-		return !h.replaces(client, o.Client) ||
+	replaced := slices.DeleteFunc(slices.Clone(h.online.Add(s)), func(o *session.Client) bool {
+		return !h.replaces(client, o.ClientType) ||
 			!h.expel(o, pb.KickReasonType_KICK_REASON_DUPLICATE_USER)
 	})
 	if h.opt.Policy == DeviceClass || h.opt.Policy == OneClient {
@@ -153,8 +153,8 @@ func (h *Handler) enter(s *session.Session, user uint32, client pb.ClientType) b
 }
 
 func (h *Handler) holdsClass(user uint32, client pb.ClientType) bool {
-	return slices.ContainsFunc(h.online.Of(user), func(o *session.Session) bool {
-		return o.Client.SameClass(client)
+	return slices.ContainsFunc(h.online.Of(user), func(o *session.Client) bool {
+		return o.ClientType.SameClass(client)
 	})
 }
 

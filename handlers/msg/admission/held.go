@@ -27,7 +27,7 @@ type heldLogin struct {
 	// again is called instead, as soon as no server is missing; nil: never.
 	again func()
 
-	s     *session.Session
+	s     *session.Client
 	addr  netip.Addr
 	place int // in heldLogins.byDue
 }
@@ -36,7 +36,7 @@ type heldLogin struct {
 // and not logged in: it is served as before its login. Loop only.
 type heldLogins struct {
 	byDue   heldHeap
-	of      map[*session.Session]*heldLogin
+	of      map[*session.Client]*heldLogin
 	from    map[netip.Addr]int
 	resumes int // those with again
 }
@@ -68,7 +68,7 @@ func (q *heldHeap) Pop() any {
 
 // hold makes the login of s wait. The login deadline does not close the connection
 // meanwhile. Loop only.
-func (h *Handler) hold(s *session.Session, w *heldLogin) {
+func (h *Handler) hold(s *session.Client, w *heldLogin) {
 	q := &h.opt.Loop(s.Loop()).held
 	w.s, w.addr = s, clientAddr(s)
 	if q.from[w.addr] >= maxHeldFrom {
@@ -78,7 +78,7 @@ func (h *Handler) hold(s *session.Session, w *heldLogin) {
 		h.cut(q, q.byDue[0], "full")
 	}
 	if q.of == nil {
-		q.of, q.from = map[*session.Session]*heldLogin{}, map[netip.Addr]int{}
+		q.of, q.from = map[*session.Client]*heldLogin{}, map[netip.Addr]int{}
 	}
 	s.SetDeadline(0)
 	heap.Push(&q.byDue, w)
@@ -133,7 +133,7 @@ func (h *Handler) unhold(q *heldLogins, w *heldLogin) {
 }
 
 // forgetHeld removes the login of s, whose connection has ended, if it waits. Loop only.
-func (h *Handler) forgetHeld(s *session.Session) {
+func (h *Handler) forgetHeld(s *session.Client) {
 	q := &h.opt.Loop(s.Loop()).held
 	if w, ok := q.of[s]; ok {
 		h.unhold(q, w)

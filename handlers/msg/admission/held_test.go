@@ -30,7 +30,7 @@ func TestHeldLoginsAreBounded(t *testing.T) {
 	q := &state.held
 	cut := map[string]int{}
 	hold := func(addr string, i int) {
-		s := loop.Add(netip.AddrPortFrom(netip.MustParseAddr(addr), 1), sink{})
+		s := loop.AddClient(netip.AddrPortFrom(netip.MustParseAddr(addr), 1), sink{})
 		h.hold(s, &heldLogin{due: time.Now().Add(time.Hour + time.Duration(i)),
 			then: func(bool) { cut[fmt.Sprint(addr, " ", i)]++ }})
 	}

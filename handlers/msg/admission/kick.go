@@ -16,15 +16,15 @@ import (
 
 // HandleServerKick ends sessions of a user that logged in on another message server, or
 // whose phone ends the PC sessions.
-func (h *Handler) HandleServerKick(_ *session.Session, _ uint16, m *pb.IMServerKickUser) error {
+func (h *Handler) HandleServerKick(_ *session.Link, _ uint16, m *pb.IMServerKickUser) error {
 	reason := pb.KickReasonType(m.GetReason())
 	h.others.Lock()
 	defer h.others.Unlock()
 	for _, s := range h.online.Of(m.GetUserId()) {
 		byPhone := reason == pb.KickReasonType_KICK_REASON_MOBILE_KICK
 		switch {
-		case byPhone && s.Client.IsMobile():
-		case !byPhone && !h.replaces(m.GetClientType(), s.Client):
+		case byPhone && s.ClientType.IsMobile():
+		case !byPhone && !h.replaces(m.GetClientType(), s.ClientType):
 		default:
 			h.kick(s, reason)
 		}
@@ -34,7 +34,7 @@ func (h *Handler) HandleServerKick(_ *session.Session, _ uint16, m *pb.IMServerK
 
 // kick ends the session of a client. The user is offline on it, here and for the other
 // servers, when kick returns. With the lock of others held. Any goroutine.
-func (h *Handler) kick(s *session.Session, reason pb.KickReasonType) {
+func (h *Handler) kick(s *session.Client, reason pb.KickReasonType) {
 	if h.expel(s, reason) {
 		h.others.Left(s)
 	}
@@ -42,12 +42,12 @@ func (h *Handler) kick(s *session.Session, reason pb.KickReasonType) {
 
 // expel is kick without telling the other servers. It reports whether the session was
 // online.
-func (h *Handler) expel(s *session.Session, reason pb.KickReasonType) bool {
+func (h *Handler) expel(s *session.Client, reason pb.KickReasonType) bool {
 	if _, there := h.online.Remove(s); !there {
 		return false // it was kicked before, or is gone
 	}
 	h.metrics.kicks.WithLabelValues(reason.String()).Inc()
-	h.fights.kicked(s.User, h.fightClass(s.Client), clientAddr(s), h.opt.Now())
+	h.fights.kicked(s.User, h.fightClass(s.ClientType), clientAddr(s), h.opt.Now())
 	m := &pb.IMKickUser{}
 	m.SetUserId(s.User)
 	m.SetKickReason(reason)
@@ -64,14 +64,14 @@ func (h *Handler) expel(s *session.Session, reason pb.KickReasonType) bool {
 }
 
 // retire drops what the loop keeps for a client that is logged in. Loop only.
-func (h *Handler) retire(s *session.Session) {
+func (h *Handler) retire(s *session.Client) {
 	h.opt.Conversations.End(s)
 	h.opt.Audience.Leave(s)
 }
 
 // clientAddr returns the address by which logins are slowed. The addresses of an IPv6
 // network of 64 bits count as one: each host has all of them.
-func clientAddr(s *session.Session) netip.Addr {
+func clientAddr(s *session.Client) netip.Addr {
 	addr := s.RemoteAddr().Addr()
 	if addr.Is6() {
 		if network, err := addr.Prefix(64); err == nil {

@@ -11,7 +11,7 @@ var keySeed = maphash.MakeSeed()
 
 // HandleLogin takes a login. A second one on a connection is ignored. checkLogin
 // continues with it.
-func (h *Handler) HandleLogin(s *session.Session, seq uint16, m *pb.IMLoginReq) error {
+func (h *Handler) HandleLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) error {
 	c := h.opt.Client(s)
 	if c.login != connected {
 		return nil
@@ -28,7 +28,7 @@ func (h *Handler) HandleLogin(s *session.Session, seq uint16, m *pb.IMLoginReq) 
 
 // checkLogin asks db_proxy whether name and password are right, unless a server is
 // missing without which no client can log in. checked takes the answer. Loop only.
-func (h *Handler) checkLogin(s *session.Session, seq uint16, m *pb.IMLoginReq) {
+func (h *Handler) checkLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) {
 	if code := h.missing(); code != pb.ResultType_REFUSE_REASON_NONE {
 		h.refuse(s, seq, m, code, textFailed)
 		return

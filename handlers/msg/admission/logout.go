@@ -7,7 +7,7 @@ import (
 )
 
 // HandleLogout clears the push token, answers and closes.
-func (h *Handler) HandleLogout(s *session.Session, seq uint16, _ *pb.IMLogoutReq) error {
+func (h *Handler) HandleLogout(s *session.Client, seq uint16, _ *pb.IMLogoutReq) error {
 	token := &pb.IMDeviceTokenReq{}
 	token.SetUserId(s.User)
 	token.SetDeviceToken("")
@@ -23,8 +23,8 @@ func (h *Handler) HandleLogout(s *session.Session, seq uint16, _ *pb.IMLogoutReq
 }
 
 // HandleKickPC lets a phone end its user's PC sessions. A PC client may not.
-func (h *Handler) HandleKickPC(s *session.Session, seq uint16, _ *pb.IMKickPCClientReq) error {
-	if !s.Client.IsMobile() {
+func (h *Handler) HandleKickPC(s *session.Client, seq uint16, _ *pb.IMKickPCClientReq) error {
+	if !s.ClientType.IsMobile() {
 		return im.Errorf(im.Denied, "only a mobile client may end pc sessions")
 	}
 	kick := &pb.IMServerKickUser{}
@@ -34,7 +34,7 @@ func (h *Handler) HandleKickPC(s *session.Session, seq uint16, _ *pb.IMKickPCCli
 	h.others.Lock()
 	h.others.ForwardLocked(kick)
 	for _, o := range h.online.Of(s.User) {
-		if !o.Client.IsMobile() {
+		if !o.ClientType.IsMobile() {
 			h.kick(o, pb.KickReasonType_KICK_REASON_MOBILE_KICK)
 		}
 	}

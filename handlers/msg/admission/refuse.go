@@ -101,7 +101,7 @@ func (r *refusals) admitted(addr netip.Addr, name string) {
 // refuse answers a refused login and closes, now or after the delay of the client's
 // address and name. A login that waits because a server is missing continues as soon as
 // none is. Loop only.
-func (h *Handler) refuse(s *session.Session, seq uint16, m *pb.IMLoginReq, code pb.ResultType,
+func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, code pb.ResultType,
 	text string) {
 	now := s.Loop().Now()
 	delay := h.refusals.refused(clientAddr(s), m.GetUserName(), now)
@@ -119,13 +119,13 @@ func (h *Handler) refuse(s *session.Session, seq uint16, m *pb.IMLoginReq, code 
 
 // refuseClientType answers a login of a client of a type that the protocol does not know.
 // It is not delayed: no server is asked for it.
-func (h *Handler) refuseClientType(s *session.Session, seq uint16, client pb.ClientType) {
+func (h *Handler) refuseClientType(s *session.Client, seq uint16, client pb.ClientType) {
 	text := fmt.Sprintf("不支持的客户端类型 %d (unknown client_type)", int32(client))
 	h.answerRefused(s, seq, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, text)
 }
 
 // answerRefused answers a refused login and closes. Loop only.
-func (h *Handler) answerRefused(s *session.Session, seq uint16, code pb.ResultType, text string) {
+func (h *Handler) answerRefused(s *session.Client, seq uint16, code pb.ResultType, text string) {
 	h.metrics.logins.WithLabelValues(code.String()).Inc()
 	rsp := &pb.IMLoginRes{}
 	rsp.SetServerTime(h.unix())

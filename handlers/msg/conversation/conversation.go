@@ -76,7 +76,7 @@ type Others interface {
 	ForwardReceipt(m pb.Message) bool
 	// AcksChanged tells the route servers whether the client of s acknowledges
 	// deliveries.
-	AcksChanged(s *session.Session)
+	AcksChanged(s *session.Client)
 }
 
 // Groups delivers stored messages to the members of groups.
@@ -84,7 +84,7 @@ type Groups interface {
 	// Deliver delivers m to the members here. from is the session that sent it, nil for
 	// one of another message server. late says that it was stored some time ago. m must
 	// not change any more. Any goroutine.
-	Deliver(m *pb.MsgData, from *session.Session, late bool)
+	Deliver(m *pb.MsgData, from *session.Client, late bool)
 }
 
 // Pushes sends notifications to phones that are not connected.
@@ -96,7 +96,7 @@ type Pushes interface {
 // Contacts learns that two users exchange messages.
 type Contacts interface {
 	// AddContact makes the client of s hear of user. Loop only.
-	AddContact(s *session.Session, user uint32)
+	AddContact(s *session.Client, user uint32)
 }
 
 // Options sets up a Handler. All fields but Rate, RequireCipher and Registerer must be
@@ -117,7 +117,7 @@ type Options struct {
 	RequireCipher bool
 
 	// Client and Loop return what this package keeps for a session and for a loop.
-	Client func(*session.Session) *Client
+	Client func(*session.Client) *Client
 	Loop   func(*session.Loop) *Loop
 
 	Online   *session.Registry
@@ -194,10 +194,10 @@ func (c *Client) Acks() bool { return c.unacked.answers.Load() }
 // Loop is what the package keeps for one loop. Loop only.
 type Loop struct {
 	waits   ackWaits
-	waiting []*session.Session // the sessions with unacked deliveries
-	start   time.Time          // see ms
+	waiting []*session.Client // the sessions with unacked deliveries
+	start   time.Time         // see ms
 	rings   ringPool
-	reads   map[*session.Session][]heldRead // read acks beyond the rate
+	reads   map[*session.Client][]heldRead // read acks beyond the rate
 }
 
 // NewLoop returns the state of a loop.
@@ -213,7 +213,7 @@ func (h *Handler) Tick(l *session.Loop, now time.Time) {
 
 // End drops what the loop keeps for a client that is logged in and ends: senders that
 // wait for it get their acks, and its read acks are passed on. Loop only.
-func (h *Handler) End(s *session.Session) {
+func (h *Handler) End(s *session.Client) {
 	c := h.opt.Client(s)
 	h.endWaits(s)
 	h.metrics.unansweredLost(int(c.unacked.n))

@@ -90,7 +90,7 @@ func (h *Handler) groupStored(f Message, late bool) {
 
 // deliver sends m to all devices of both users here, except the session from. Each
 // conversation is delivered by one goroutine at a time.
-func (h *Handler) deliver(m *pb.MsgData, from *session.Session, tag session.Tag) {
+func (h *Handler) deliver(m *pb.MsgData, from *session.Client, tag session.Tag) {
 	to, mine := h.online.Of(m.ToSessionID), h.online.Of(m.FromUserID)
 	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == from)) {
 		return
@@ -122,7 +122,7 @@ func (h *Handler) acknowledge(f Message, kind waitKind) {
 }
 
 // HandleRouted delivers a message that another message server accepted.
-func (h *Handler) HandleRouted(_ *session.Session, _ uint16, m *pb.MsgData) error {
+func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.MsgData) error {
 	if m.Type.IsGroup() {
 		h.opt.Groups.Deliver(m, nil, false)
 		return nil

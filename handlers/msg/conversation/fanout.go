@@ -61,10 +61,10 @@ func (o *Fanout) Frame(m *pb.MsgData) []byte {
 }
 
 // post sends a frame to sessions except but.
-func (o *Fanout) post(sessions []*session.Session, but *session.Session, frame []byte,
+func (o *Fanout) post(sessions []*session.Client, but *session.Client, frame []byte,
 	tag session.Tag) {
 	if len(frame) > pdu.MaxAndroidFrame {
-		var android []*session.Session
+		var android []*session.Client
 		if android, sessions = apart(sessions); len(android) > 0 {
 			if short := o.shortFrame(frame); short != nil {
 				o.post(android, but, short, tag)
@@ -75,14 +75,14 @@ func (o *Fanout) post(sessions []*session.Session, but *session.Session, frame [
 		if s == but || postedBefore(sessions[:i], but, s.Loop()) {
 			continue
 		}
-		var group []*session.Session
+		var group []*session.Client
 		for _, other := range sessions[i:] {
 			if other != but && other.Loop() == s.Loop() {
 				group = append(group, other)
 			}
 		}
 		o.deliveries.Add(float64(len(group)))
-		if err := s.Loop().PostTagged(group, frame, tag); err != nil {
+		if err := s.Loop().FanOut(group, frame, tag); err != nil {
 			o.dropped.Warn(o.opt.Log, o.opt.Now(), "delivery dropped, sessions closed",
 				"user", s.User, "err", err)
 		}
@@ -90,7 +90,7 @@ func (o *Fanout) post(sessions []*session.Session, but *session.Session, frame [
 }
 
 // postedBefore reports whether a session in sessions, other than but, is on loop l.
-func postedBefore(sessions []*session.Session, but *session.Session, l *session.Loop) bool {
+func postedBefore(sessions []*session.Client, but *session.Client, l *session.Loop) bool {
 	for _, s := range sessions {
 		if s != but && s.Loop() == l {
 			return true
@@ -101,7 +101,7 @@ func postedBefore(sessions []*session.Session, but *session.Session, l *session.
 
 // PostLists sends a frame to the sessions of lists except but, and except those with an
 // id from since on, if since is not 0.
-func (o *Fanout) PostLists(lists []session.OnLoop, but *session.Session, since uint64,
+func (o *Fanout) PostLists(lists []session.OnLoop, but *session.Client, since uint64,
 	frame []byte, tag session.Tag) {
 	if len(frame) > pdu.MaxAndroidFrame {
 		var android []session.OnLoop
@@ -112,10 +112,10 @@ func (o *Fanout) PostLists(lists []session.OnLoop, but *session.Session, since u
 		}
 	}
 	for _, l := range lists {
-		to := l.Sessions
+		to := l.Clients
 		if since != 0 || (but != nil && but.Loop() == l.Loop) {
-			to = make([]*session.Session, 0, len(l.Sessions))
-			for _, s := range l.Sessions {
+			to = make([]*session.Client, 0, len(l.Clients))
+			for _, s := range l.Clients {
 				if s != but && (since == 0 || s.ID() < since) {
 					to = append(to, s)
 				}
@@ -125,7 +125,7 @@ func (o *Fanout) PostLists(lists []session.OnLoop, but *session.Session, since u
 			continue
 		}
 		o.deliveries.Add(float64(len(to)))
-		if err := l.Loop.PostTagged(to, frame, tag); err != nil {
+		if err := l.Loop.FanOut(to, frame, tag); err != nil {
 			o.dropped.Warn(o.opt.Log, o.opt.Now(), "delivery dropped, sessions closed",
 				"group", tag.Peer, "err", err)
 		}
@@ -133,9 +133,9 @@ func (o *Fanout) PostLists(lists []session.OnLoop, but *session.Session, since u
 }
 
 // apart splits sessions into those of Android clients and the others.
-func apart(sessions []*session.Session) (android, others []*session.Session) {
+func apart(sessions []*session.Client) (android, others []*session.Client) {
 	for _, s := range sessions {
-		if s.Client == pb.ClientType_CLIENT_TYPE_ANDROID {
+		if s.ClientType == pb.ClientType_CLIENT_TYPE_ANDROID {
 			android = append(android, s)
 		} else {
 			others = append(others, s)
@@ -147,12 +147,12 @@ func apart(sessions []*session.Session) (android, others []*session.Session) {
 // apartOnLoops is apart for sessions by loop.
 func apartOnLoops(lists []session.OnLoop) (android, others []session.OnLoop) {
 	for _, l := range lists {
-		a, o := apart(l.Sessions)
+		a, o := apart(l.Clients)
 		if len(a) > 0 {
-			android = append(android, session.OnLoop{Loop: l.Loop, Sessions: a})
+			android = append(android, session.OnLoop{Loop: l.Loop, Clients: a})
 		}
 		if len(o) > 0 {
-			others = append(others, session.OnLoop{Loop: l.Loop, Sessions: o})
+			others = append(others, session.OnLoop{Loop: l.Loop, Clients: o})
 		}
 	}
 	return android, others

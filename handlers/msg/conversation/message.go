@@ -15,8 +15,8 @@ import (
 // 128 bytes, so that a message costs one allocation for each of its steps and none for
 // itself.
 type Message struct {
-	from *session.Session // the sender's
-	data *pb.MsgData      // from stored on, the answer of db_proxy
+	from *session.Client // the sender's
+	data *pb.MsgData     // from stored on, the answer of db_proxy
 	target
 	seq uint16 // of the sender's frame
 }
@@ -48,7 +48,7 @@ func targetOf(m *pb.MsgData) target { return target{m.ToSessionID, m.Type.IsGrou
 
 // newAttempt returns the attempt to store m, the next one on the connection of s.
 // Loop only.
-func (h *Handler) newAttempt(s *session.Session, seq uint16, m *pb.MsgData,
+func (h *Handler) newAttempt(s *session.Client, seq uint16, m *pb.MsgData,
 	now time.Time) attempt {
 	c := h.opt.Client(s)
 	if c.sends.order == nil {
@@ -58,7 +58,7 @@ func (h *Handler) newAttempt(s *session.Session, seq uint16, m *pb.MsgData,
 	o.came++
 	return attempt{Message: Message{from: s, data: m, target: targetOf(m), seq: seq},
 		hash: contentHash(m), came: o.came, at: now, await: h.patience(m), wants: m.WantRefusal,
-		repeats: seq != 0 && (m.WantRefusal || s.Client == pb.ClientType_CLIENT_TYPE_WINDOWS)}
+		repeats: seq != 0 && (m.WantRefusal || s.ClientType == pb.ClientType_CLIENT_TYPE_WINDOWS)}
 }
 
 // patience returns how long the sender of m may take to repeat it. A client that wants

@@ -36,12 +36,12 @@ type Reads struct {
 	marks  readMarks
 	often  obs.Often
 	// received takes the messages that a client has read as received.
-	received func(*session.Session, *pb.IMMsgDataReadAck)
+	received func(*session.Client, *pb.IMMsgDataReadAck)
 }
 
 // HandleReadAck clears the unread count and tells the user's other devices. A client has
 // received the messages that it has read: that counts at once.
-func (h *Reads) HandleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
+func (h *Reads) HandleReadAck(s *session.Client, seq uint16, m *pb.IMMsgDataReadAck) error {
 	m.SetUserId(s.User)
 	h.received(s, m)
 	st := h.opt.Loop(s.Loop())
@@ -54,7 +54,7 @@ func (h *Reads) HandleReadAck(s *session.Session, seq uint16, m *pb.IMMsgDataRea
 
 // holdRead keeps a read ack until its turn. It replaces an earlier one of the
 // conversation.
-func (h *Reads) holdRead(st *Loop, s *session.Session, r heldRead) error {
+func (h *Reads) holdRead(st *Loop, s *session.Client, r heldRead) error {
 	held := st.reads[s]
 	for i, o := range held {
 		if keyOf(o.m) == keyOf(r.m) {
@@ -70,7 +70,7 @@ func (h *Reads) holdRead(st *Loop, s *session.Session, r heldRead) error {
 		return im.Errorf(im.Denied, "read ack dropped: those of %d conversations wait", len(held))
 	}
 	if st.reads == nil {
-		st.reads = map[*session.Session][]heldRead{}
+		st.reads = map[*session.Client][]heldRead{}
 	}
 	st.reads[s] = append(held, r)
 	return nil
@@ -90,7 +90,7 @@ func (h *Reads) passReads(st *Loop, now time.Time) {
 
 // FlushReads passes on all read acks of s that wait, so that a query after them finds the
 // unread counts cleared. Loop only.
-func (h *Reads) FlushReads(s *session.Session) {
+func (h *Reads) FlushReads(s *session.Client) {
 	st := h.opt.Loop(s.Loop())
 	if len(st.reads) == 0 {
 		return
@@ -101,7 +101,7 @@ func (h *Reads) FlushReads(s *session.Session) {
 	st.keepReads(s, nil)
 }
 
-func (st *Loop) keepReads(s *session.Session, held []heldRead) {
+func (st *Loop) keepReads(s *session.Client, held []heldRead) {
 	if len(held) > 0 {
 		st.reads[s] = held
 		return
@@ -111,7 +111,7 @@ func (st *Loop) keepReads(s *session.Session, held []heldRead) {
 	}
 }
 
-func (h *Reads) passHeld(s *session.Session, r heldRead) {
+func (h *Reads) passHeld(s *session.Client, r heldRead) {
 	if err := h.passRead(s, r.seq, r.m); err != nil {
 		h.often.Warn(h.opt.Log, h.opt.Now(), "read ack not passed on",
 			"conn", s.ID(), "user", s.User, "err", err)
@@ -121,7 +121,7 @@ func (h *Reads) passHeld(s *session.Session, r heldRead) {
 // passRead gives a read ack to db_proxy, and tells the user's other devices when it moves
 // the mark forward. Clients that answer a notify with a read ack would otherwise answer
 // each other without end.
-func (h *Reads) passRead(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck) error {
+func (h *Reads) passRead(s *session.Client, seq uint16, m *pb.IMMsgDataReadAck) error {
 	key, id := keyOf(m), m.GetMsgId() // m is db_proxy's once it is sent
 	n := &pb.IMMsgDataReadNotify{}
 	n.SetUserId(key.user)
@@ -145,7 +145,7 @@ func (h *Reads) passRead(s *session.Session, seq uint16, m *pb.IMMsgDataReadAck)
 	return nil
 }
 
-func (h *Reads) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Session) {
+func (h *Reads) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Client) {
 	for _, o := range h.opt.Online.Of(n.GetUserId()) {
 		if o != but {
 			_ = o.Push(0, n) // a full mailbox closes the session
@@ -155,7 +155,7 @@ func (h *Reads) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Session) {
 
 // HandleRoutedRead tells the devices here what their user read elsewhere, unless they
 // know: they have read it or were told of it.
-func (h *Reads) HandleRoutedRead(_ *session.Session, _ uint16, m *pb.IMMsgDataReadNotify) error {
+func (h *Reads) HandleRoutedRead(_ *session.Link, _ uint16, m *pb.IMMsgDataReadNotify) error {
 	if len(h.opt.Online.Of(m.GetUserId())) == 0 {
 		return nil
 	}

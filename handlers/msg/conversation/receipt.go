@@ -9,7 +9,7 @@ import (
 
 // HandleAck takes a device's ack of a delivery. An ack that matches no delivery changes
 // nothing.
-func (h *Handler) HandleAck(s *session.Session, _ uint16, m *pb.IMMsgDataAck) error {
+func (h *Handler) HandleAck(s *session.Client, _ uint16, m *pb.IMMsgDataAck) error {
 	c := h.opt.Client(s)
 	u := &c.unacked
 	i := u.match(s.User, ack{user: m.GetUserId(), session: m.GetSessionId(), id: m.GetMsgId(),
@@ -37,7 +37,7 @@ func (h *Handler) HandleAck(s *session.Session, _ uint16, m *pb.IMMsgDataAck) er
 // id. It says nothing of how the client acknowledges: some clients that never acknowledge
 // send read acks while the conversation is on the screen, and would get everything twice
 // afterwards.
-func (h *Handler) readUpTo(s *session.Session, m *pb.IMMsgDataReadAck) {
+func (h *Handler) readUpTo(s *session.Client, m *pb.IMMsgDataReadAck) {
 	c := h.opt.Client(s)
 	if c.unacked.n == 0 {
 		return
@@ -60,7 +60,7 @@ func (h *Handler) readUpTo(s *session.Session, m *pb.IMMsgDataReadAck) {
 }
 
 // receipt tells the sender's server that a message from another user has arrived.
-func (h *Handler) receipt(s *session.Session, tag session.Tag) {
+func (h *Handler) receipt(s *session.Client, tag session.Tag) {
 	h.answered(s.Loop(), waitKey{from: tag.Peer, to: s.User, id: tag.ID})
 	if tag.Flags&TagRemote == 0 {
 		return
@@ -73,7 +73,7 @@ func (h *Handler) receipt(s *session.Session, tag session.Tag) {
 // endWaits sends the acks of senders that wait for a connection that ends, unless another
 // device of its user here acknowledges deliveries: that one may still acknowledge. Loop
 // only.
-func (h *Handler) endWaits(s *session.Session) {
+func (h *Handler) endWaits(s *session.Client) {
 	u := &h.opt.Client(s).unacked
 	if !u.answers.Load() {
 		return
@@ -92,7 +92,7 @@ func (h *Handler) endWaits(s *session.Session) {
 
 // setAnswers records whether senders wait for the connection, and tells the route
 // servers. Loop only.
-func (h *Handler) setAnswers(s *session.Session, answers bool) {
+func (h *Handler) setAnswers(s *session.Client, answers bool) {
 	if h.opt.Client(s).unacked.answers.Swap(answers) == answers {
 		return
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // Sent follows a delivery that was sent to the client of s, or remembers it. Loop only.
-func (h *Handler) Sent(s *session.Session, tag session.Tag, frame []byte) {
+func (h *Handler) Sent(s *session.Client, tag session.Tag, frame []byte) {
 	if tag.Flags&TagGroup == 0 {
 		h.opt.Contacts.AddContact(s, tag.Peer)
 	}
@@ -31,7 +31,7 @@ func (st *Loop) ms(now time.Time) int64 {
 }
 
 // watch enters a session with unacked deliveries in the loop's list, unwatch removes it.
-func (st *Loop) watch(s *session.Session, c *Client) {
+func (st *Loop) watch(s *session.Client, c *Client) {
 	if c.unacked.slot == 0 {
 		st.waiting = append(st.waiting, s)
 		c.unacked.slot = int32(len(st.waiting))
@@ -66,7 +66,7 @@ func (h *Handler) Overdue(l *session.Loop, now time.Time) {
 // overdueOf sends again the deliveries that one connection did not acknowledge, and gives
 // up those that were sent again already: the connection has stopped to acknowledge that
 // kind, which is not followed until it does.
-func (h *Handler) overdueOf(st *Loop, s *session.Session, ms int64) {
+func (h *Handler) overdueOf(st *Loop, s *session.Client, ms int64) {
 	c := h.opt.Client(s)
 	u := &c.unacked
 	lost, silent := 0, false

@@ -40,7 +40,7 @@ type waitKey struct{ from, to, id uint32 }
 
 // wait is an ack held back.
 type wait struct {
-	s   *session.Session
+	s   *session.Client
 	seq uint16
 }
 
@@ -73,7 +73,7 @@ func (h *Handler) wait(f Message, kind waitKind) {
 // askForAcks asks whether a device elsewhere acknowledges deliveries, and sends the ack
 // at once when none does. An answer without the scope is that of a C++ route server,
 // which does not know.
-func (h *Handler) askForAcks(s *session.Session, key waitKey) {
+func (h *Handler) askForAcks(s *session.Client, key waitKey) {
 	scope := pb.DeviceScope_DEVICE_SCOPE_ACKS
 	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(key.from), UserIdList: []uint32{key.to},
 		Scope: scope.Enum()}.Build()
@@ -149,7 +149,7 @@ func (h *Handler) answered(here *session.Loop, key waitKey) {
 }
 
 // HandleRoutedAck takes the ack of a device on another message server.
-func (h *Handler) HandleRoutedAck(_ *session.Session, _ uint16, m *pb.IMMsgDataAck) error {
+func (h *Handler) HandleRoutedAck(_ *session.Link, _ uint16, m *pb.IMMsgDataAck) error {
 	h.answered(nil, waitKey{from: m.GetSessionId(), to: m.GetUserId(), id: m.GetMsgId()})
 	return nil
 }

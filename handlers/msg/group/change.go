@@ -11,7 +11,7 @@ import (
 
 // HandleChange adds members to a group or removes them. db_proxy decides whether the user
 // may.
-func (gs *Groups) HandleChange(s *session.Session, seq uint16, m *pb.IMGroupChangeMemberReq) error {
+func (gs *Groups) HandleChange(s *session.Client, seq uint16, m *pb.IMGroupChangeMemberReq) error {
 	if _, known := pb.GroupModifyType_name[int32(m.GetChangeType())]; !known {
 		return im.Errorf(im.Malformed, "change type %d", m.GetChangeType())
 	}
@@ -41,7 +41,7 @@ func (gs *Groups) HandleChange(s *session.Session, seq uint16, m *pb.IMGroupChan
 
 // answered takes db_proxy's answer to a change. It runs where the answers of a group
 // arrive, in their order.
-func (gs *Groups) answered(s *session.Session, seq uint16, rsp pb.Message, err error) {
+func (gs *Groups) answered(s *session.Client, seq uint16, rsp pb.Message, err error) {
 	answer, ok := rsp.(*pb.IMGroupChangeMemberRsp)
 	if err != nil || !ok {
 		gs.opt.QueriesFailed.WithLabelValues(im.KindOf(err).String()).Inc()
@@ -82,7 +82,7 @@ func notifyOf(rsp *pb.IMGroupChangeMemberRsp) *pb.IMGroupChangeMemberNotify {
 // tell sends a change to the devices here of all members cur, of the users chg that were
 // added or removed, and of the user that made the change, except but, the session of the
 // request.
-func (gs *Groups) tell(n *pb.IMGroupChangeMemberNotify, cur, chg []uint32, but *session.Session) {
+func (gs *Groups) tell(n *pb.IMGroupChangeMemberNotify, cur, chg []uint32, but *session.Client) {
 	if len(chg) == 0 {
 		return // undone by a later change
 	}
@@ -108,7 +108,7 @@ func (gs *Groups) tell(n *pb.IMGroupChangeMemberNotify, cur, chg []uint32, but *
 }
 
 // HandleRoutedChange takes a change made on another message server.
-func (gs *Groups) HandleRoutedChange(_ *session.Session, _ uint16,
+func (gs *Groups) HandleRoutedChange(_ *session.Link, _ uint16,
 	n *pb.IMGroupChangeMemberNotify) error {
 	gs.changed(n, func(cur, chg []uint32) { gs.tell(n, cur, chg, nil) })
 	return nil

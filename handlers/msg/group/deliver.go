@@ -11,7 +11,7 @@ import (
 // waiting is a message on its way to a group's members.
 type waiting struct {
 	m    *pb.MsgData
-	from *session.Session // the sender's, when the message was stored here
+	from *session.Client // the sender's, when the message was stored here
 	came time.Time
 	// since is a session id. Sessions with that id or a higher one connected after the
 	// message was stored: they find it in the history.
@@ -25,7 +25,7 @@ type waiting struct {
 // soon as the members are known and it is the turn of the message. from is nil for one
 // that another message server had stored. anew says that nobody knows when it was stored,
 // so that the members known may be later ones, or earlier. m must not change any more.
-func (gs *Groups) Deliver(m *pb.MsgData, from *session.Session, anew bool) {
+func (gs *Groups) Deliver(m *pb.MsgData, from *session.Client, anew bool) {
 	g, now := gs.of(m.ToSessionID), gs.opt.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -33,7 +33,7 @@ type Fanout interface {
 	Frame(m *pb.MsgData) []byte
 	// PostLists sends a frame to the sessions of lists except but, and except those with
 	// an id from since on, if since is not 0.
-	PostLists(lists []session.OnLoop, but *session.Session, since uint64, frame []byte,
+	PostLists(lists []session.OnLoop, but *session.Client, since uint64, frame []byte,
 		tag session.Tag)
 }
 
@@ -54,9 +54,9 @@ type Others interface {
 type Queries interface {
 	// Take counts a query and reports whether it is within the bound. waiting is the
 	// number of queries before it. Loop only.
-	Take(s *session.Session) (waiting int32, ok bool)
+	Take(s *session.Client) (waiting int32, ok bool)
 	// Done ends a query. Loop only.
-	Done(s *session.Session)
+	Done(s *session.Client)
 }
 
 // Options sets up Groups. All fields but Registerer must be set.

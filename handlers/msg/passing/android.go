@@ -48,9 +48,9 @@ var androidCuts = map[pb.Command]androidCut{
 
 // reply sends the answer to a request of the client of s, so that it fits what that
 // client reads. Loop only.
-func (h *Handler) reply(s *session.Session, seq uint16, m pb.Message) error {
+func (h *Handler) reply(s *session.Client, seq uint16, m pb.Message) error {
 	cut, ok := androidCuts[m.Command()]
-	if !ok || s.Client != pb.ClientType_CLIENT_TYPE_ANDROID {
+	if !ok || s.ClientType != pb.ClientType_CLIENT_TYPE_ANDROID {
 		return s.Send(seq, m)
 	}
 	e, ok := m.(*pb.Encoded)

@@ -20,7 +20,7 @@ func directoryQuery[Q, R any, PQ interface {
 }, PR interface {
 	*R
 	pb.Attachment
-}](h *Handler, r *router.Router, peer func() Peer) {
+}](h *Handler, r *router.Router[*session.Client], peer func() Peer) {
 	d := &directory{h: h, want: PR(new(R)).Command(),
 		ask: func(user uint32, done func(pb.Message, error)) {
 			m := PQ(new(Q))
@@ -28,7 +28,7 @@ func directoryQuery[Q, R any, PQ interface {
 			m.SetLatestUpdateTime(0)
 			callEncoded(peer(), nil, uint64(user), 0, m, done)
 		}}
-	router.Handle(r, router.LoggedIn, func(s *session.Session, seq uint16, m PQ) error {
+	router.Handle(r, router.LoggedIn, func(s *session.Client, seq uint16, m PQ) error {
 		if m.GetLatestUpdateTime() != 0 {
 			return h.pass(s, seq, peer(), m, d.want)
 		}
@@ -53,12 +53,12 @@ type directory struct {
 
 // asker is a client that waits for a directory.
 type asker struct {
-	s   *session.Session
+	s   *session.Client
 	seq uint16
 	cmd pb.Command
 }
 
-func (d *directory) query(s *session.Session, seq uint16, cmd pb.Command) error {
+func (d *directory) query(s *session.Client, seq uint16, cmd pb.Command) error {
 	if err := d.h.Begin(s); err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ type Others interface {
 // Reads holds read acks back.
 type Reads interface {
 	// FlushReads passes on the read acks of s that wait. Loop only.
-	FlushReads(s *session.Session)
+	FlushReads(s *session.Client)
 }
 
 // Profiles tells clients of changes of a user.
@@ -53,7 +53,7 @@ type Profiles interface {
 // Options sets up a Handler. All fields but Registerer must be set.
 type Options struct {
 	// Client returns what this package keeps for a session.
-	Client func(*session.Session) *Client
+	Client func(*session.Client) *Client
 
 	Online   *session.Registry
 	Others   Others
@@ -122,7 +122,7 @@ const (
 
 // Take counts a query of the client of s and reports whether it is within the bound.
 // waiting is the number of queries before it. Loop only.
-func (h *Handler) Take(s *session.Session) (waiting int32, ok bool) {
+func (h *Handler) Take(s *session.Client) (waiting int32, ok bool) {
 	c := h.opt.Client(s)
 	if c.queries >= maxQueries {
 		return c.queries, false
@@ -132,11 +132,11 @@ func (h *Handler) Take(s *session.Session) (waiting int32, ok bool) {
 }
 
 // Done ends a query that Take or Begin counted. Loop only.
-func (h *Handler) Done(s *session.Session) { h.opt.Client(s).queries-- }
+func (h *Handler) Done(s *session.Client) { h.opt.Client(s).queries-- }
 
 // Begin counts a query of the client of s, and passes on its read acks: a query for
 // unread messages finds them cleared. Loop only.
-func (h *Handler) Begin(s *session.Session) error {
+func (h *Handler) Begin(s *session.Client) error {
 	if waiting, ok := h.Take(s); !ok {
 		h.opt.QueriesFailed.WithLabelValues("too_many").Inc()
 		return im.Errorf(im.Denied, "query dropped: %d are waiting for their answers", waiting)
@@ -146,14 +146,14 @@ func (h *Handler) Begin(s *session.Session) error {
 }
 
 // failed counts and logs a query that got no answer.
-func (h *Handler) failed(s *session.Session, seq uint16, cmd pb.Command, err error) {
+func (h *Handler) failed(s *session.Client, seq uint16, cmd pb.Command, err error) {
 	h.opt.QueriesFailed.WithLabelValues(im.KindOf(err).String()).Inc()
 	h.often.Warn(h.log, h.opt.Now(), "query not answered", "conn", s.ID(), "user", s.User,
 		"cmd", cmd.String(), "seq", seq, "err", err)
 }
 
 // Answer sends an answer. Loop only.
-func (h *Handler) Answer(s *session.Session, seq uint16, m pb.Message) {
+func (h *Handler) Answer(s *session.Client, seq uint16, m pb.Message) {
 	if err := h.reply(s, seq, m); err != nil {
 		h.log.Error("answer not sent", "conn", s.ID(), "cmd", m.Command().String(), "err", err)
 	}

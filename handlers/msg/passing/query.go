@@ -21,14 +21,14 @@ func query[Q, R any, PQ interface {
 }, PR interface {
 	*R
 	pb.Attachment
-}](h *Handler, r *router.Router, peer func() Peer) {
-	router.Handle(r, router.LoggedIn, func(s *session.Session, seq uint16, m PQ) error {
+}](h *Handler, r *router.Router[*session.Client], peer func() Peer) {
+	router.Handle(r, router.LoggedIn, func(s *session.Client, seq uint16, m PQ) error {
 		return h.pass(s, seq, peer(), m, PR(new(R)).Command())
 	})
 }
 
 // Routes registers the requests that are forwarded.
-func (h *Handler) Routes(r *router.Router) {
+func (h *Handler) Routes(r *router.Router[*session.Client]) {
 	db, first := func() Peer { return h.db }, func() Peer { return h.first }
 	query[pb.IMNormalGroupListReq, pb.IMNormalGroupListRsp](h, r, first)
 	query[pb.IMGroupInfoListReq, pb.IMGroupInfoListRsp](h, r, first)
@@ -61,7 +61,7 @@ func (h *Handler) Routes(r *router.Router) {
 func Ask[R any, PR interface {
 	*R
 	pb.Attachment
-}](h *Handler, s *session.Session, seq uint16, peer Peer, m request, then func(PR),
+}](h *Handler, s *session.Client, seq uint16, peer Peer, m request, then func(PR),
 	over func()) error {
 	if err := h.Begin(s); err != nil {
 		return err
@@ -86,7 +86,7 @@ func Ask[R any, PR interface {
 
 // pass asks another server for the client of s and forwards the answer, which must be of
 // kind want. Like Ask, it makes up no answer.
-func (h *Handler) pass(s *session.Session, seq uint16, peer Peer, m request,
+func (h *Handler) pass(s *session.Client, seq uint16, peer Peer, m request,
 	want pb.Command) error {
 	if err := h.Begin(s); err != nil {
 		return err
@@ -110,7 +110,7 @@ func callEncoded(peer Peer, l *session.Loop, key uint64, seq uint16, req pb.Atta
 }
 
 // passed ends a query that Begin counted, with the answer or without. Loop only.
-func (h *Handler) passed(s *session.Session, seq uint16, cmd, want pb.Command, rsp pb.Message,
+func (h *Handler) passed(s *session.Client, seq uint16, cmd, want pb.Command, rsp pb.Message,
 	err error) {
 	h.Done(s)
 	answer, ok := rsp.(pb.Attachment)
@@ -127,7 +127,7 @@ func (h *Handler) passed(s *session.Session, seq uint16, cmd, want pb.Command, r
 }
 
 // handleUsersStat asks route_server which users are online.
-func (h *Handler) handleUsersStat(s *session.Session, seq uint16, m *pb.IMUsersStatReq) error {
+func (h *Handler) handleUsersStat(s *session.Client, seq uint16, m *pb.IMUsersStatReq) error {
 	c, n := h.opt.Client(s), len(m.GetUserIdList())
 	if c.stats+n > maxStats {
 		h.opt.QueriesFailed.WithLabelValues("too_many").Inc()
@@ -147,7 +147,7 @@ func (h *Handler) handleUsersStat(s *session.Session, seq uint16, m *pb.IMUsersS
 // handleGroupCreate makes a temporary group. Clients may not make others. As in the first
 // implementation, only the client that asked is told of it: the other members see the
 // group with its first message.
-func (h *Handler) handleGroupCreate(s *session.Session, seq uint16, m *pb.IMGroupCreateReq) error {
+func (h *Handler) handleGroupCreate(s *session.Client, seq uint16, m *pb.IMGroupCreateReq) error {
 	if m.GetGroupType() != pb.GroupType_GROUP_TYPE_TMP {
 		return im.Errorf(im.Denied, "clients create temporary groups only, not of type %d",
 			m.GetGroupType())

@@ -14,18 +14,18 @@ import (
 // a query after a change sees it.
 
 // handleDeviceToken stores a phone's push token.
-func (h *Handler) handleDeviceToken(s *session.Session, seq uint16, m *pb.IMDeviceTokenReq) error {
-	if !s.Client.IsMobile() {
+func (h *Handler) handleDeviceToken(s *session.Client, seq uint16, m *pb.IMDeviceTokenReq) error {
+	if !s.ClientType.IsMobile() {
 		return im.Errorf(im.Denied, "only a mobile client has a push token")
 	}
-	m.SetClientType(s.Client)
+	m.SetClientType(s.ClientType)
 	m.ClearDeadToken() // only servers say it
 	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMDeviceTokenRsp) { h.Answer(s, seq, rsp) }, nil)
 }
 
 // handleRemoveSession removes a conversation from the user's list, and tells the user's
 // other devices.
-func (h *Handler) handleRemoveSession(s *session.Session, seq uint16,
+func (h *Handler) handleRemoveSession(s *session.Client, seq uint16,
 	m *pb.IMRemoveSessionReq) error {
 	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMRemoveSessionRsp) {
 		h.Answer(s, seq, rsp)
@@ -42,14 +42,14 @@ func (h *Handler) handleRemoveSession(s *session.Session, seq uint16,
 
 // HandleRoutedRemoval tells the devices here that their user removed a conversation
 // elsewhere.
-func (h *Handler) HandleRoutedRemoval(_ *session.Session, _ uint16,
+func (h *Handler) HandleRoutedRemoval(_ *session.Link, _ uint16,
 	m *pb.IMRemoveSessionNotify) error {
 	h.tellDevices(m, nil, m.GetUserId())
 	return nil
 }
 
 // handleChangeSignInfo stores a user's signature and tells all clients.
-func (h *Handler) handleChangeSignInfo(s *session.Session, seq uint16,
+func (h *Handler) handleChangeSignInfo(s *session.Client, seq uint16,
 	m *pb.IMChangeSignInfoReq) error {
 	text := m.GetSignInfo()
 	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMChangeSignInfoRsp) {
@@ -62,7 +62,7 @@ func (h *Handler) handleChangeSignInfo(s *session.Session, seq uint16,
 
 // handleChangeAvatar stores the address of a user's picture and tells all clients. All
 // devices of the user here get the answer: those that sent no request, under seq 0.
-func (h *Handler) handleChangeAvatar(s *session.Session, seq uint16,
+func (h *Handler) handleChangeAvatar(s *session.Client, seq uint16,
 	m *pb.IMChangeAvatarReq) error {
 	url := m.GetAvatarUrl()
 	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMChangeAvatarRsp) {
@@ -86,7 +86,7 @@ const (
 // reads any frame with the seq of its login as the answer to it. The command is not
 // stored. Route servers and the first implementation's message servers pass the seq on,
 // so it is 0 for them too.
-func (h *Handler) handleP2P(s *session.Session, _ uint16, m *pb.IMP2PCmdMsg) error {
+func (h *Handler) handleP2P(s *session.Client, _ uint16, m *pb.IMP2PCmdMsg) error {
 	reason := ""
 	switch {
 	case !h.opt.Client(s).p2p.Take(s.Loop().Now(), p2pRate, p2pBurst):
@@ -105,14 +105,14 @@ func (h *Handler) handleP2P(s *session.Session, _ uint16, m *pb.IMP2PCmdMsg) err
 }
 
 // HandleRoutedP2P passes on a command from a client of another message server.
-func (h *Handler) HandleRoutedP2P(_ *session.Session, _ uint16, m *pb.IMP2PCmdMsg) error {
+func (h *Handler) HandleRoutedP2P(_ *session.Link, _ uint16, m *pb.IMP2PCmdMsg) error {
 	h.tellDevices(m, nil, m.GetFromUserId(), m.GetToUserId())
 	return nil
 }
 
 // tellDevices sends m with seq 0 to the devices that the users have here, except one. Any
 // goroutine.
-func (h *Handler) tellDevices(m pb.Message, but *session.Session, users ...uint32) {
+func (h *Handler) tellDevices(m pb.Message, but *session.Client, users ...uint32) {
 	var frame []byte
 	for i, user := range users {
 		if i > 0 && user == users[0] {
@@ -130,7 +130,7 @@ func (h *Handler) tellDevices(m pb.Message, but *session.Session, users ...uint3
 					return
 				}
 			}
-			_ = o.PushFrame(frame) // a full mailbox closes the session
+			_ = o.PushShared(frame) // a full mailbox closes the session
 		}
 	}
 }

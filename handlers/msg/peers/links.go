@@ -10,13 +10,13 @@ import (
 
 // routeEnd is the handler of links to route servers.
 type routeEnd struct {
-	*router.Router
+	*router.Router[*session.Link]
 	p *Links
 }
 
 // RouteEnd returns the handler for links to route servers. It tells them this server's
 // clients, and takes what they pass on with the handlers in r, to which it adds its own.
-func (p *Links) RouteEnd(r *router.Router) session.Handler {
+func (p *Links) RouteEnd(r *router.Router[*session.Link]) session.LinkHandler {
 	router.Handle(r, router.Public, router.Ignore[*pb.IMHeartBeat])
 	router.Handle(r, router.Public, p.handleFeatures)
 	router.Handle(r, router.Public, router.Ignore[*pb.IMUsersStatRsp]) // its call had given up
@@ -25,7 +25,7 @@ func (p *Links) RouteEnd(r *router.Router) session.Handler {
 
 // handleFeatures takes a route server's answer to what this server said of itself. A
 // route server that missed a change before it answered gets the whole state, see CatchUp.
-func (p *Links) handleFeatures(s *session.Session, _ uint16, m *pb.IMRoleSet) error {
+func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS) == 0 ||
@@ -42,15 +42,15 @@ func (p *Links) handleFeatures(s *session.Session, _ uint16, m *pb.IMRoleSet) er
 }
 
 // forgetFeatures forgets what a route server that is gone understood. With mu held.
-func (p *Links) forgetFeatures(s *session.Session) {
+func (p *Links) forgetFeatures(s *session.Link) {
 	delete(p.early, s)
-	p.receipts = slices.DeleteFunc(p.receipts, func(o *session.Session) bool { return o == s })
+	p.receipts = slices.DeleteFunc(p.receipts, func(o *session.Link) bool { return o == s })
 	p.hasReceipts.Store(len(p.receipts) > 0)
 }
 
 // Open introduces this server. Updates are sent on the link from now on. None can be sent
 // between the list and the updates.
-func (l *routeEnd) Open(s *session.Session) error {
+func (l *routeEnd) Open(s *session.Link) error {
 	p := l.p
 	p.opt.RouteChanged() // messages and changes made elsewhere were missed until now
 	p.mu.Lock()
@@ -62,10 +62,10 @@ func (l *routeEnd) Open(s *session.Session) error {
 		role.SetMaster(1)
 		p.since = p.opt.Now()
 	}
-	if err := s.Push(0, role); err != nil {
+	if err := s.Send(0, role); err != nil {
 		return err
 	}
-	if err := s.Push(0, p.users()); err != nil {
+	if err := s.Send(0, p.users()); err != nil {
 		return err
 	}
 	p.routes = append(p.routes, s)
@@ -75,11 +75,11 @@ func (l *routeEnd) Open(s *session.Session) error {
 // users returns the list of all clients here.
 func (p *Links) users() *pb.IMOnlineUserInfo {
 	var list []*pb.ServerUserStat
-	p.online.Each(func(c *session.Session) {
+	p.online.Each(func(c *session.Client) {
 		st := &pb.ServerUserStat{}
 		st.SetUserId(c.User)
 		st.SetStatus(pb.UserStatType_USER_STATUS_ONLINE)
-		st.SetClientType(c.Client)
+		st.SetClientType(c.ClientType)
 		if p.opt.Acks(c) {
 			st.SetAcks(true)
 		}
@@ -92,7 +92,7 @@ func (p *Links) users() *pb.IMOnlineUserInfo {
 
 // Close forgets the link. The next route server, if one is connected, is told that it
 // forwards now.
-func (l *routeEnd) Close(s *session.Session, _ error) {
+func (l *routeEnd) Close(s *session.Link, _ error) {
 	p := l.p
 	p.opt.RouteChanged() // messages and changes made elsewhere may be missed from now on
 	p.mu.Lock()
@@ -107,28 +107,28 @@ func (l *routeEnd) Close(s *session.Session, _ error) {
 	if i == 0 && len(p.routes) > 0 {
 		role := &pb.IMRoleSet{}
 		role.SetMaster(1)
-		_ = p.routes[0].Push(0, role)
+		_ = p.routes[0].Send(0, role)
 	}
 }
 
 // loginEnd is the handler of links to login servers.
 type loginEnd struct {
-	*router.Router
+	*router.Router[*session.Link]
 	p *Links
 }
 
 // LoginEnd returns the handler for links to login servers. It announces where clients
 // reach this server, and how many it has. r must be empty.
-func (p *Links) LoginEnd(r *router.Router) session.Handler {
+func (p *Links) LoginEnd(r *router.Router[*session.Link]) session.LinkHandler {
 	router.Handle(r, router.Public, router.Ignore[*pb.IMHeartBeat])
 	return &loginEnd{Router: r, p: p}
 }
 
 // Open announces this server.
-func (l *loginEnd) Open(s *session.Session) error {
+func (l *loginEnd) Open(s *session.Link) error {
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
-	if err := s.Push(0, l.p.info()); err != nil {
+	if err := s.Send(0, l.p.info()); err != nil {
 		return err
 	}
 	l.p.logins = append(l.p.logins, s)
@@ -148,7 +148,7 @@ func (p *Links) info() *pb.IMMsgServInfo {
 }
 
 // Close forgets the link.
-func (l *loginEnd) Close(s *session.Session, _ error) {
+func (l *loginEnd) Close(s *session.Link, _ error) {
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
 	delete(l.p.behind, s)
@@ -158,11 +158,11 @@ func (l *loginEnd) Close(s *session.Session, _ error) {
 }
 
 // dbEnd is the handler of links to db_proxies.
-type dbEnd struct{ *router.Router }
+type dbEnd struct{ *router.Router[*session.Link] }
 
 // DBEnd returns the handler for links to db_proxies, for messages that are no answers to
 // calls. r must be empty.
-func DBEnd(r *router.Router) session.Handler {
+func DBEnd(r *router.Router[*session.Link]) session.LinkHandler {
 	router.Handle(r, router.Public, router.Ignore[*pb.IMHeartBeat])
 	// A logout does not wait for its answer.
 	router.Handle(r, router.Public, router.Ignore[*pb.IMDeviceTokenRsp])
@@ -170,7 +170,7 @@ func DBEnd(r *router.Router) session.Handler {
 }
 
 // Open sends nothing.
-func (*dbEnd) Open(*session.Session) error { return nil }
+func (*dbEnd) Open(*session.Link) error { return nil }
 
 // Close does nothing: the link fails its calls itself.
-func (*dbEnd) Close(*session.Session, error) {}
+func (*dbEnd) Close(*session.Link, error) {}

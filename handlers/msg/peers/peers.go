@@ -33,7 +33,7 @@ type Options struct {
 	Online *session.Registry
 	// Acks reports whether the client of a session acknowledges deliveries. Any
 	// goroutine.
-	Acks func(*session.Session) bool
+	Acks func(*session.Client) bool
 	// RouteChanged is called when a link to a route server opens or closes: messages and
 	// changes made on other servers may have been missed.
 	RouteChanged func()
@@ -53,16 +53,16 @@ type Links struct {
 	port     int
 
 	mu     sync.Mutex
-	routes []*session.Session // in order of connecting; the first one forwards
-	logins []*session.Session
-	behind map[*session.Session]struct{} // of both: those that missed an update
+	routes []*session.Link // in order of connecting; the first one forwards
+	logins []*session.Link
+	behind map[*session.Link]struct{} // of both: those that missed an update
 	// receipts are the route servers among routes that forward acks, in order of
 	// connecting. hasReceipts says that there is one, from any goroutine. early are those
 	// that may be one, and were not told that a client's acks changed because they had
 	// not said it yet.
-	receipts    []*session.Session
+	receipts    []*session.Link
 	hasReceipts atomic.Bool
-	early       map[*session.Session]struct{}
+	early       map[*session.Link]struct{}
 
 	// missed are the PC clients that left while no route server was connected, by user.
 	// There are at most as many as were here, as nobody logs in meanwhile. since is when
@@ -79,7 +79,7 @@ func New(opt Options) *Links {
 			Help: "Messages for devices on other message servers that no route server took, " +
 				"by command.",
 		}, []string{"cmd"}),
-		behind: map[*session.Session]struct{}{}, early: map[*session.Session]struct{}{},
+		behind: map[*session.Link]struct{}{}, early: map[*session.Link]struct{}{},
 		missed: map[uint32]pb.ClientType{}}
 	if opt.Registerer != nil {
 		opt.Registerer.MustRegister(p.notForwarded)
@@ -100,13 +100,14 @@ func (p *Links) Lock() { p.mu.Lock() }
 func (p *Links) Unlock() { p.mu.Unlock() }
 
 // Came tells the other servers that the user of s came. With the lock held.
-func (p *Links) Came(s *session.Session) { p.update(s, online) }
+func (p *Links) Came(s *session.Client) { p.update(s, online) }
 
 // Left tells the other servers that the session of a user is no longer online. With the
 // lock held.
-func (p *Links) Left(s *session.Session) {
-	if heard := p.update(s, offline); !heard && !s.Client.IsMobile() && !p.online.HasPC(s.User) {
-		p.missed[s.User] = s.Client
+func (p *Links) Left(s *session.Client) {
+	heard := p.update(s, offline)
+	if !heard && !s.ClientType.IsMobile() && !p.online.HasPC(s.User) {
+		p.missed[s.User] = s.ClientType
 	}
 	if p.opt.Acks(s) {
 		p.tellAcks(s) // the devices of its type that stay may not acknowledge
@@ -115,8 +116,8 @@ func (p *Links) Left(s *session.Session) {
 
 // update tells every route and login server that the user of s came or left. It reports
 // whether a route server hears of it, now or when it gets the whole state. With mu held.
-func (p *Links) update(s *session.Session, status uint32) (heard bool) {
-	st := statusUpdate(s.User, s.Client, status)
+func (p *Links) update(s *session.Client, status uint32) (heard bool) {
+	st := statusUpdate(s.User, s.ClientType, status)
 	for _, r := range p.routes {
 		if p.tell(r, st) {
 			heard = true
@@ -142,8 +143,8 @@ func statusUpdate(user uint32, client pb.ClientType, status uint32) *pb.IMUserSt
 // tell sends an update on a link. A link that is full misses it and gets the whole state
 // later, see CatchUp. A link that is closed gets it when it opens again. tell reports
 // whether the link is open. With mu held.
-func (p *Links) tell(link *session.Session, m pb.Message) (open bool) {
-	err := link.Push(0, m)
+func (p *Links) tell(link *session.Link, m pb.Message) (open bool) {
+	err := link.Send(0, m)
 	if err != nil {
 		p.behind[link] = struct{}{}
 	}
@@ -162,7 +163,7 @@ func (p *Links) CatchUp() {
 		case slices.Contains(p.logins, link):
 			m = p.info()
 		}
-		if m == nil || link.Push(0, m) == nil {
+		if m == nil || link.Send(0, m) == nil {
 			delete(p.behind, link)
 		}
 	}
@@ -205,7 +206,7 @@ func (p *Links) tellMissed() {
 // ForwardLocked gives m to the route server that passes messages on to other message
 // servers. With the lock held.
 func (p *Links) ForwardLocked(m pb.Message) {
-	if len(p.routes) == 0 || p.routes[0].Push(0, m) != nil {
+	if len(p.routes) == 0 || p.routes[0].Send(0, m) != nil {
 		p.notForwarded.WithLabelValues(m.Command().String()).Inc()
 	}
 }
@@ -228,15 +229,15 @@ func (p *Links) ForwardReceipt(m pb.Message) bool {
 	return p.push(r, m)
 }
 
-func first(links []*session.Session) *session.Session {
+func first(links []*session.Link) *session.Link {
 	if len(links) == 0 {
 		return nil
 	}
 	return links[0]
 }
 
-func (p *Links) push(r *session.Session, m pb.Message) bool {
-	if r == nil || r.Push(0, m) != nil {
+func (p *Links) push(r *session.Link, m pb.Message) bool {
+	if r == nil || r.Send(0, m) != nil {
 		p.notForwarded.WithLabelValues(m.Command().String()).Inc()
 		return false
 	}
@@ -262,7 +263,7 @@ func (p *Links) HasLogin() bool {
 
 // AcksChanged tells the route servers that forward acks whether a client of the user and
 // type of s acknowledges deliveries.
-func (p *Links) AcksChanged(s *session.Session) {
+func (p *Links) AcksChanged(s *session.Client) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tellAcks(s)
@@ -270,17 +271,17 @@ func (p *Links) AcksChanged(s *session.Session) {
 
 // tellAcks is AcksChanged. C++ route servers are not told: they would count one more
 // client. With mu held.
-func (p *Links) tellAcks(s *session.Session) {
+func (p *Links) tellAcks(s *session.Client) {
 	there, acks := false, false
 	for _, o := range p.online.Of(s.User) {
-		if o.Client == s.Client {
+		if o.ClientType == s.ClientType {
 			there, acks = true, acks || p.opt.Acks(o)
 		}
 	}
 	if !there {
 		return // the last one left, and the route servers know
 	}
-	m := statusUpdate(s.User, s.Client, online)
+	m := statusUpdate(s.User, s.ClientType, online)
 	m.SetAcks(acks)
 	for _, r := range p.routes {
 		if slices.Contains(p.receipts, r) {

@@ -279,7 +279,7 @@ func (h *Handler) tellSome(st *Loop, t *telling) (all bool) {
 }
 
 // send sends frames, if there are any, and returns the number of bytes.
-func send(s *session.Session, frames []byte) int {
+func send(s *session.Client, frames []byte) int {
 	if len(frames) > 0 {
 		s.SendFrame(frames)
 	}

@@ -32,7 +32,7 @@ func newHandler(t testing.TB, mode Mode, window time.Duration) (*Handler, *testL
 	l := &testLoop{}
 	l.Loop = session.NewLoop(session.LoopOptions{Wake: func(*session.Loop, bool) {}})
 	h, err := New(Options{Mode: mode, Window: window,
-		Client: func(s *session.Session) *Client { return s.Data.(*Client) },
+		Client: func(s *session.Client) *Client { return s.Data.(*Client) },
 		Loop:   func(*session.Loop) *Loop { return &l.state },
 		Loops:  func() []*session.Loop { return []*session.Loop{l.Loop} },
 		Online: session.NewRegistry(),
@@ -48,7 +48,7 @@ func newHandler(t testing.TB, mode Mode, window time.Duration) (*Handler, *testL
 // crowd is clients whose writes are only counted.
 type crowd struct {
 	writes, bytes int
-	sessions      []*session.Session
+	sessions      []*session.Client
 }
 
 // Write counts.
@@ -61,8 +61,8 @@ func (c *crowd) Buffered() int { return 0 }
 func (c *crowd) Close() {}
 
 // join logs a PC client in on the loop. Within a turn.
-func (c *crowd) join(h *Handler, l *testLoop, user uint32) *session.Session {
-	s := l.Add(netip.AddrPort{}, c)
+func (c *crowd) join(h *Handler, l *testLoop, user uint32) *session.Client {
+	s := l.AddClient(netip.AddrPort{}, c)
 	s.Data = &Client{}
 	s.SetLoggedIn(user, pb.ClientType_CLIENT_TYPE_WINDOWS)
 	h.Join(s)
@@ -105,8 +105,8 @@ func TestStatusTurns(t *testing.T) {
 	h.tell(first)
 	told := 0
 	l.Nested(func() { // a client that has not heard leaves, and one that has
-		for _, gone := range []*session.Session{c.sessions[0], c.sessions[clients-1]} {
-			l.Remove(gone, nil)
+		for _, gone := range []*session.Client{c.sessions[0], c.sessions[clients-1]} {
+			l.Remove(&gone.Conn, nil)
 			h.Leave(gone)
 		}
 		told = c.writes

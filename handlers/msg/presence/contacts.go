@@ -36,16 +36,16 @@ type contactList struct {
 
 // contactIndex is the contacts of a loop's clients, in the other direction.
 type contactIndex struct {
-	of      map[uint32][]*session.Session // the sessions that hear of a user
-	unknown int                           // clients whose list was not answered yet
-	waiting []*session.Session            // those among them not asked about yet
-	asking  int                           // those asked about
+	of      map[uint32][]*session.Client // the sessions that hear of a user
+	unknown int                          // clients whose list was not answered yet
+	waiting []*session.Client            // those among them not asked about yet
+	asking  int                          // those asked about
 }
 
 // findContacts asks for the conversations of the user of s, which has just logged in.
 // Loop only.
-func (h *Handler) findContacts(s *session.Session) {
-	if h.opt.Mode != Contacts || s.Client.IsMobile() {
+func (h *Handler) findContacts(s *session.Client) {
+	if h.opt.Mode != Contacts || s.ClientType.IsMobile() {
 		return
 	}
 	x := &h.opt.Loop(s.Loop()).contacts
@@ -80,7 +80,7 @@ func (h *Handler) AskContacts(l *session.Loop) {
 
 // contactsCame takes the answer. A query that failed is repeated by the next AskContacts,
 // not at once.
-func (h *Handler) contactsCame(s *session.Session, rsp pb.Message, err error) {
+func (h *Handler) contactsCame(s *session.Client, rsp pb.Message, err error) {
 	x := &h.opt.Loop(s.Loop()).contacts
 	list, ok := rsp.(*pb.IMRecentContactSessionRsp)
 	if err != nil || !ok {
@@ -105,8 +105,8 @@ func (h *Handler) contactsCame(s *session.Session, rsp pb.Message, err error) {
 }
 
 // AddContact makes the client of s hear of user from now on. Loop only.
-func (h *Handler) AddContact(s *session.Session, user uint32) {
-	if h.opt.Mode != Contacts || s.Client.IsMobile() || s.IsClosed() {
+func (h *Handler) AddContact(s *session.Client, user uint32) {
+	if h.opt.Mode != Contacts || s.ClientType.IsMobile() || s.IsClosed() {
 		return
 	}
 	c, x := h.opt.Client(s), &h.opt.Loop(s.Loop()).contacts
@@ -116,14 +116,14 @@ func (h *Handler) AddContact(s *session.Session, user uint32) {
 	}
 	c.contacts.users = slices.Insert(c.contacts.users, i, user)
 	if x.of == nil {
-		x.of = map[uint32][]*session.Session{}
+		x.of = map[uint32][]*session.Client{}
 	}
 	x.of[user] = append(x.of[user], s)
 }
 
 // forgetContacts removes s, which has ended, from the index. Loop only.
-func (h *Handler) forgetContacts(s *session.Session) {
-	if h.opt.Mode != Contacts || s.Client.IsMobile() {
+func (h *Handler) forgetContacts(s *session.Client) {
+	if h.opt.Mode != Contacts || s.ClientType.IsMobile() {
 		return
 	}
 	c, x := h.opt.Client(s), &h.opt.Loop(s.Loop()).contacts

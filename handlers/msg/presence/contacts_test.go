@@ -35,7 +35,7 @@ func TestContactsOfClientsThatLeave(t *testing.T) {
 		t.Errorf("%d asked about, %d wait", x.asking, len(x.waiting))
 	}
 	for _, s := range c.sessions {
-		l.Remove(s, nil)
+		l.Remove(&s.Conn, nil)
 		h.Leave(s)
 	}
 	l.End()

@@ -50,7 +50,7 @@ type Options struct {
 	Window time.Duration
 
 	// Client and Loop return what this package keeps for a session and for a loop.
-	Client func(*session.Session) *Client
+	Client func(*session.Client) *Client
 	Loop   func(*session.Loop) *Loop
 	// Loops returns all loops.
 	Loops func() []*session.Loop
@@ -103,13 +103,13 @@ type Loop struct {
 }
 
 // Join makes the client of s, which has logged in, hear of changes. Loop only.
-func (h *Handler) Join(s *session.Session) {
+func (h *Handler) Join(s *session.Client) {
 	h.join(h.opt.Loop(s.Loop()), s)
 	h.findContacts(s)
 }
 
 // Leave ends what Join began. Loop only.
-func (h *Handler) Leave(s *session.Session) {
+func (h *Handler) Leave(s *session.Client) {
 	h.forgetContacts(s)
 	h.part(h.opt.Loop(s.Loop()), s)
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // HandleUserStat tells PC clients that a user's PC came or left.
-func (h *Handler) HandleUserStat(_ *session.Session, _ uint16, m *pb.IMUserStatNotify) error {
+func (h *Handler) HandleUserStat(_ *session.Link, _ uint16, m *pb.IMUserStatNotify) error {
 	if h.opt.Mode != None {
 		st := m.GetUserStat()
 		h.tell(news{about: about{st.GetUserId(), newStatus}, status: st.GetStatus()})
@@ -15,7 +15,7 @@ func (h *Handler) HandleUserStat(_ *session.Session, _ uint16, m *pb.IMUserStatN
 }
 
 // HandlePCLoginStatus tells a user's phones that its PC came or left.
-func (h *Handler) HandlePCLoginStatus(_ *session.Session, _ uint16,
+func (h *Handler) HandlePCLoginStatus(_ *session.Link, _ uint16,
 	m *pb.IMServerPCLoginStatusNotify) error {
 	n := &pb.IMPCLoginStatusNotify{}
 	n.SetUserId(m.GetUserId())
@@ -24,7 +24,7 @@ func (h *Handler) HandlePCLoginStatus(_ *session.Session, _ uint16,
 		n.SetLoginStat(pb.UserStatType_USER_STATUS_ONLINE)
 	}
 	for _, s := range h.opt.Online.Of(m.GetUserId()) {
-		if s.Client.IsMobile() {
+		if s.ClientType.IsMobile() {
 			_ = s.Push(0, n) // a full mailbox closes the session
 		}
 	}
@@ -51,14 +51,14 @@ func (h *Handler) tellEverybody(n news) {
 }
 
 // HandleSignInfoChanged tells the clients here of a signature.
-func (h *Handler) HandleSignInfoChanged(_ *session.Session, _ uint16,
+func (h *Handler) HandleSignInfoChanged(_ *session.Link, _ uint16,
 	m *pb.IMSignInfoChangedNotify) error {
 	h.tell(news{about: about{m.GetChangedUserId(), newSignInfo}, text: m.GetSignInfo()})
 	return nil
 }
 
 // HandleAvatarChanged tells the clients here of a picture.
-func (h *Handler) HandleAvatarChanged(_ *session.Session, _ uint16,
+func (h *Handler) HandleAvatarChanged(_ *session.Link, _ uint16,
 	m *pb.IMAvatarChangedNotify) error {
 	h.tell(news{about: about{m.GetChangedUserId(), newAvatar}, text: m.GetAvatarUrl()})
 	return nil

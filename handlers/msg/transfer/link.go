@@ -14,7 +14,7 @@ const maxAddresses = 8
 
 // Link is a file server as this server knows it, and the handler of the link to it.
 type Link struct {
-	*router.Router
+	*router.Router[*session.Link]
 	peer Peer
 	at   atomic.Pointer[serverAddresses] // nil: not told yet
 }
@@ -27,8 +27,8 @@ type serverAddresses struct {
 
 // Link makes the handler for the link to a file server. Each file server has its own.
 func (h *Handler) Link() *Link {
-	l := &Link{Router: router.New(router.Options{Role: "msg_file", Log: h.opt.LinkLog,
-		Registerer: h.opt.Registerer})}
+	l := &Link{Router: router.New[*session.Link](router.Options{
+		Role: "msg_file", Log: h.opt.LinkLog, Registerer: h.opt.Registerer})}
 	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMHeartBeat])
 	// The answer to a call that had given up.
 	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMFileTransferRsp])
@@ -44,12 +44,12 @@ func (h *Handler) Add(l *Link, peer Peer) {
 }
 
 // Open asks the file server where clients reach it.
-func (l *Link) Open(s *session.Session) error { return s.Push(0, &pb.IMFileServerIPReq{}) }
+func (l *Link) Open(s *session.Link) error { return s.Send(0, &pb.IMFileServerIPReq{}) }
 
 // Close does nothing: the addresses stay, since files wait there.
-func (*Link) Close(*session.Session, error) {}
+func (*Link) Close(*session.Link, error) {}
 
-func (l *Link) handleAddresses(_ *session.Session, _ uint16, m *pb.IMFileServerIPRsp) error {
+func (l *Link) handleAddresses(_ *session.Link, _ uint16, m *pb.IMFileServerIPRsp) error {
 	list := m.GetIpAddrList()
 	if len(list) == 0 {
 		return im.Errorf(im.Invalid, "file server without an address")

@@ -42,7 +42,7 @@ type Others interface {
 // Options sets up a Handler. All fields but Registerer must be set.
 type Options struct {
 	// Client returns what this package keeps for a session.
-	Client func(*session.Session) *Client
+	Client func(*session.Client) *Client
 
 	Online  *session.Registry
 	Queries *passing.Handler
@@ -111,7 +111,7 @@ const (
 )
 
 // Routes registers what clients say about files.
-func (h *Handler) Routes(r *router.Router) {
+func (h *Handler) Routes(r *router.Router[*session.Client]) {
 	router.Handle(r, router.LoggedIn, h.handleFile)
 	router.Handle(r, router.LoggedIn, h.handleHasOffline)
 	router.Handle(r, router.LoggedIn, h.handleAddOffline)
@@ -125,14 +125,14 @@ func (h *Handler) drop(reason string) error {
 }
 
 // may counts a request about files against the rate of its connection.
-func (h *Handler) may(s *session.Session) bool {
+func (h *Handler) may(s *session.Client) bool {
 	return h.opt.Client(s).files.Take(s.Loop().Now(), fileRate, fileBurst)
 }
 
 // transfer is a client's request to send a file, until it is answered.
 type transfer struct {
 	h    *Handler
-	s    *session.Session
+	s    *session.Client
 	seq  uint16
 	m    *pb.IMFileReq
 	mode pb.TransferFileType
@@ -141,7 +141,7 @@ type transfer struct {
 }
 
 // handleFile asks for a transfer. It is always answered: a refusal has a result code.
-func (h *Handler) handleFile(s *session.Session, seq uint16, m *pb.IMFileReq) error {
+func (h *Handler) handleFile(s *session.Client, seq uint16, m *pb.IMFileReq) error {
 	m.SetFromUserId(s.User)
 	t := &transfer{h: h, s: s, seq: seq, m: m, mode: m.GetTransMode()}
 	switch {
@@ -262,7 +262,7 @@ func (h *Handler) tell(n *pb.IMFileNotify) {
 
 // HandleRouted tells the receiver's PC clients here of a file from another message
 // server.
-func (h *Handler) HandleRouted(_ *session.Session, _ uint16, m *pb.IMFileNotify) error {
+func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.IMFileNotify) error {
 	h.tellPCs(m, m.GetToUserId())
 	return nil
 }
@@ -270,7 +270,7 @@ func (h *Handler) HandleRouted(_ *session.Session, _ uint16, m *pb.IMFileNotify)
 // tellPCs sends m to the PC clients that a user has here. Any goroutine.
 func (h *Handler) tellPCs(m pb.Message, user uint32) {
 	for _, o := range h.opt.Online.Of(user) {
-		if !o.Client.IsMobile() {
+		if !o.ClientType.IsMobile() {
 			_ = o.Push(0, m) // a full mailbox closes the session
 		}
 	}

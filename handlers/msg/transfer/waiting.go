@@ -14,7 +14,7 @@ import (
 // first, and those of an unknown server. The client is told of each other file by itself,
 // with the addresses of its server, as when it was uploaded: clients look for a listed
 // file at the first address only.
-func (h *Handler) handleHasOffline(s *session.Session, seq uint16,
+func (h *Handler) handleHasOffline(s *session.Client, seq uint16,
 	m *pb.IMFileHasOfflineReq) error {
 	return passing.Ask(h.queries, s, seq, h.first, m, func(rsp *pb.IMFileHasOfflineRsp) {
 		var first *Link
@@ -48,7 +48,7 @@ func (h *Handler) handleHasOffline(s *session.Session, seq uint16,
 // handleAddOffline enters a file that the user uploaded into the list of files that wait,
 // and tells its receiver. It has no answer. The file server knows whether there is such a
 // file, and for which user, and gives it to no other.
-func (h *Handler) handleAddOffline(s *session.Session, _ uint16, m *pb.IMFileAddOfflineReq) error {
+func (h *Handler) handleAddOffline(s *session.Client, _ uint16, m *pb.IMFileAddOfflineReq) error {
 	switch {
 	case !h.may(s):
 		return h.drop("rate")
@@ -72,7 +72,7 @@ func (h *Handler) handleAddOffline(s *session.Session, _ uint16, m *pb.IMFileAdd
 
 // handleDelOffline removes a file from the user's own list, and tells the file server to
 // remove it.
-func (h *Handler) handleDelOffline(s *session.Session, _ uint16, m *pb.IMFileDelOfflineReq) error {
+func (h *Handler) handleDelOffline(s *session.Client, _ uint16, m *pb.IMFileDelOfflineReq) error {
 	switch {
 	case !h.may(s):
 		return h.drop("rate")
@@ -91,7 +91,7 @@ func (h *Handler) handleDelOffline(s *session.Session, _ uint16, m *pb.IMFileDel
 
 // tellServer sends a file server a message that it does not answer. If that fails, the
 // file server finds out when it compares its files with the list.
-func (h *Handler) tellServer(s *session.Session, l *Link, m *pb.IMFileDelOfflineReq) {
+func (h *Handler) tellServer(s *session.Client, l *Link, m *pb.IMFileDelOfflineReq) {
 	if err := l.peer.Send(uint64(s.User), 0, m); err != nil {
 		h.refused.WithLabelValues("file").Inc()
 		h.often.Warn(h.opt.Log, h.opt.Now(),
@@ -102,7 +102,7 @@ func (h *Handler) tellServer(s *session.Session, l *Link, m *pb.IMFileDelOffline
 
 // note sends db_proxy a message that it does not answer. All messages about one
 // receiver's list use the key of the receiver's queries.
-func (h *Handler) note(s *session.Session, to uint32, m pb.Message) {
+func (h *Handler) note(s *session.Client, to uint32, m pb.Message) {
 	cmd := m.Command()
 	if err := h.first.Send(uint64(to), 0, m); err != nil {
 		h.refused.WithLabelValues("dbproxy").Inc()

@@ -54,7 +54,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 		s.stops.push(endUpkeep, "file expiry", plainly(expiry.stop))
 	}
 	return s.listen(&port{name: "dbproxy"}, "dbproxy.listen", cfg.Addr(s.cfg.AllInOne()),
-		engine.Options{Handler: db})
+		engine.Options{Links: db})
 }
 
 // batches returns how many batches of messages are stored at the same time, and their

@@ -109,7 +109,7 @@ func (s *system) serveFiles() error {
 	cfg := &s.cfg.File
 	clients := &port{name: "file", clients: true}
 	err := s.listen(clients, "file.listen", config.Addr(cfg.Listen), engine.Options{
-		Handler: s.file.Clients(), MaxConns: min(s.budget.Limit(), cfg.MaxConnections),
+		Clients: s.file.Clients(), MaxConns: min(s.budget.Limit(), cfg.MaxConnections),
 		MaxFrame: file.MaxFrame,
 	})
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *system) serveFiles() error {
 		s.stops.push(endComparison, "file comparison", plainly(compare.stop))
 	}
 	return s.listen(&port{name: "file servers"}, "file.server_listen",
-		cfg.ServerAddr(s.cfg.AllInOne()), engine.Options{Handler: s.file.Servers()})
+		cfg.ServerAddr(s.cfg.AllInOne()), engine.Options{Links: s.file.Servers()})
 }
 
 // fileAddress returns the address of the file server that clients are told: the

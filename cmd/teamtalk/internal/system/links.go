@@ -9,12 +9,12 @@ import (
 	"teamtalk/core/session"
 )
 
-// A role that runs in another process is a nil session.Handler. The functions below
+// A role that runs in another process is a nil session.LinkHandler. The functions below
 // return it, because an interface that holds a nil pointer would not compare equal to
 // nil.
 
 // localDB returns the dbproxy of this process; nil when it runs elsewhere.
-func (s *system) localDB() session.Handler {
+func (s *system) localDB() session.LinkHandler {
 	if s.db == nil {
 		return nil
 	}
@@ -22,7 +22,7 @@ func (s *system) localDB() session.Handler {
 }
 
 // localRoute returns the route server of this process; nil when it runs elsewhere.
-func (s *system) localRoute() session.Handler {
+func (s *system) localRoute() session.LinkHandler {
 	if s.route == nil {
 		return nil
 	}
@@ -31,7 +31,7 @@ func (s *system) localRoute() session.Handler {
 
 // localLogin returns the login server of this process, as message servers reach it; nil
 // when it runs elsewhere.
-func (s *system) localLogin() session.Handler {
+func (s *system) localLogin() session.LinkHandler {
 	if s.login == nil {
 		return nil
 	}
@@ -40,11 +40,11 @@ func (s *system) localLogin() session.Handler {
 
 // peers locates the servers of one role, and says how to talk to them.
 type peers struct {
-	name    string          // of the role
-	here    session.Handler // the server in this process; nil: there is none
-	addrs   []string        // of servers in other processes
-	conns   int             // connections to each of addrs; 0: one
-	handler session.Handler // of the calling server: receives the peers' frames
+	name    string              // of the role
+	here    session.LinkHandler // the server in this process; nil: there is none
+	addrs   []string            // of servers in other processes
+	conns   int                 // connections to each of addrs; 0: one
+	handler session.LinkHandler // of the calling server: receives the peers' frames
 }
 
 // group opens links to the servers of one role. Stop closes them.

@@ -39,7 +39,7 @@ func (s *system) startLogin(context.Context) error {
 	s.login = l
 	err := s.listen(&port{name: "login servers"}, "login.server_listen",
 		cfg.ServerAddr(s.cfg.AllInOne()),
-		engine.Options{Handler: l.server.Servers()})
+		engine.Options{Links: l.server.Servers()})
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (s *system) startLogin(context.Context) error {
 	// connected.
 	err = s.listen(&port{name: "login", clients: true}, "login.client_listen",
 		config.Addr(cfg.ClientListen),
-		engine.Options{Handler: l.server.Clients(), MaxConns: max(1, s.budget.Limit()/2)})
+		engine.Options{Clients: l.server.Clients(), MaxConns: max(1, s.budget.Limit()/2)})
 	if err != nil {
 		return err
 	}

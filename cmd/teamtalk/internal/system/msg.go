@@ -89,7 +89,7 @@ func (s *system) serveClients(m *msg.Server) error {
 	cfg := &s.cfg.Msg
 	clients := &port{name: "clients", clients: true}
 	err := s.listen(clients, "msg.listen", config.Addr(cfg.Listen), engine.Options{
-		Handler: m, MaxConns: s.clientLimit(), MaxFrame: int(cfg.MaxFrame),
+		Clients: m, MaxConns: s.clientLimit(), MaxFrame: int(cfg.MaxFrame),
 		MaxBuffered: int(cfg.SlowConsumer),
 	})
 	if err == nil && clients.Server != nil {
@@ -116,7 +116,7 @@ func (s *system) connectFiles(m *msg.Server) error {
 }
 
 // connectFile links the message server to one file server.
-func (s *system) connectFile(m *msg.Server, here session.Handler, addrs []string) error {
+func (s *system) connectFile(m *msg.Server, here session.LinkHandler, addrs []string) error {
 	l := m.FileLink()
 	g, err := s.group(peers{name: "file", here: here, addrs: addrs, handler: l})
 	if err != nil {

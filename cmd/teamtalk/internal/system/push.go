@@ -46,7 +46,7 @@ func (s *system) startPush(context.Context) error {
 	s.push = push.New(opt)
 	s.stops.push(finishPushes, "push", s.push.Drain)
 	return s.listen(&port{name: "push"}, "push.listen", cfg.Addr(s.cfg.AllInOne()),
-		engine.Options{Handler: s.push})
+		engine.Options{Links: s.push})
 }
 
 // connectPush links the message server to the push servers. Without any, the message
@@ -61,8 +61,8 @@ func (s *system) connectPush(m *msg.Server) error {
 
 // pushGroup opens the links to the push servers: to the one in this process, if it has a
 // push service, and to those at the addresses. It returns nil when there are none.
-func (s *system) pushGroup(addrs []string, handler session.Handler) (*link.Group, error) {
-	var here session.Handler
+func (s *system) pushGroup(addrs []string, handler session.LinkHandler) (*link.Group, error) {
+	var here session.LinkHandler
 	if s.push != nil && (s.cfg.Push.APNsTopic != "" || s.cfg.Push.FCMCredentials != "") {
 		here = s.push
 	}

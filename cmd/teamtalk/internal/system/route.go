@@ -15,5 +15,5 @@ func (s *system) startRoute(context.Context) error {
 		Registerer: s.reg,
 	})
 	return s.listen(&port{name: "route"}, "route.listen", s.cfg.Route.Addr(s.cfg.AllInOne()),
-		engine.Options{Handler: s.route})
+		engine.Options{Links: s.route})
 }
