@@ -57,6 +57,7 @@ var plain = []string{
 	"core/web/webtest",
 	"handlers",
 	"handlers/dbproxy",
+	"handlers/dbproxy/lockout",
 	"handlers/file",
 	"handlers/httpapi",
 	"handlers/login",

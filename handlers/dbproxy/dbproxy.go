@@ -51,6 +51,7 @@ import (
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/core/sound"
+	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/proto/pb"
 )
 
@@ -116,7 +117,7 @@ type Server struct {
 	opt         Options
 	log         *slog.Logger
 	store       im.Store
-	lock        *lockout
+	lock        *lockout.Lockout
 	order       *sendOrder
 	sounds      *sounds
 	users       *book[im.User]
@@ -176,7 +177,7 @@ func New(opt Options) *Server {
 	s := &Server{opt: opt, log: opt.Log, store: opt.Store, stopped: make(chan struct{}),
 		idle:     make(chan struct{}),
 		sessions: map[*session.Session]struct{}{}, seed: maphash.MakeSeed(),
-		lock:      newLockout(opt.LockAttempts, opt.LockWindow),
+		lock:      lockout.New(opt.LockAttempts, opt.LockWindow),
 		audioText: opt.Text.Encrypt(audioText)}
 	s.metrics, s.fileMetrics = newMetrics(opt.Registerer, s), newFileMetrics(opt.Registerer)
 	s.order = newSendOrder(2*opt.Timeout, opt.Registerer)

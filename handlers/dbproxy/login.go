@@ -10,6 +10,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
+	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/proto/pb"
 )
 
@@ -221,26 +222,27 @@ func (s *Server) notValidated(l *login, err error) {
 // validate checks a name and password. account is the account of the name; its ID is 0
 // when there is none.
 func (s *Server) validate(m *pb.IMValidateReq, account *im.Account) *pb.IMValidateRsp {
-	name := suspect{name: strings.ToLower(m.GetUserName())}
+	name := lockout.Name{Name: strings.ToLower(m.GetUserName())}
 	known := account.ID != 0
 	if known {
-		name = suspect{id: account.ID} // the database matches more spellings of a name than ToLower
+		// The database matches more spellings of a name than ToLower.
+		name = lockout.Name{ID: account.ID}
 	}
 	now := s.opt.Now()
-	if s.lock.locked(name, now) {
+	if s.lock.Locked(name, now) {
 		s.metrics.refusedLogins.WithLabelValues("locked").Inc()
 		return validated(m, validateLocked, textLocked, nil)
 	}
 	if reason := refusal(known, account, m.GetPassword()); reason != "" {
 		s.metrics.refusedLogins.WithLabelValues(reason).Inc()
-		if s.lock.fail(name, m.GetPassword(), now) {
+		if s.lock.Fail(name, m.GetPassword(), now) {
 			s.metrics.locks.Inc()
 			s.log.Warn("login name locked", "role", "dbproxy", "user", account.ID, "name",
 				m.GetUserName())
 		}
 		return validated(m, validateWrong, textWrong, nil)
 	}
-	s.lock.clear(name)
+	s.lock.Clear(name)
 	return validated(m, validateOK, textOK, userInfo(&account.User))
 }
 
