@@ -31,7 +31,7 @@
 // # Memory
 //
 // Users and departments are cached in memory and updated with the rows that changed: see
-// directory.go. The sounds of audio messages are files, not rows, and the store contains
+// package directory. The sounds of audio messages are files, not rows, and the store contains
 // their paths (Options.Sounds). All other state is in the store.
 package dbproxy
 
@@ -51,6 +51,7 @@ import (
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/core/sound"
+	"teamtalk/handlers/dbproxy/directory"
 	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/proto/pb"
 )
@@ -120,8 +121,8 @@ type Server struct {
 	lock        *lockout.Lockout
 	order       *sendOrder
 	sounds      *sounds
-	users       *book[im.User]
-	departs     *book[im.Depart]
+	users       *directory.Book[im.User]
+	departs     *directory.Book[im.Depart]
 	seed        maphash.Seed
 	logins      [loginShards]logins
 	metrics     *metrics
@@ -182,8 +183,9 @@ func New(opt Options) *Server {
 	s.metrics, s.fileMetrics = newMetrics(opt.Registerer, s), newFileMetrics(opt.Registerer)
 	s.order = newSendOrder(2*opt.Timeout, opt.Registerer)
 	s.sounds = newSounds(opt.Sounds, opt.Now, s.metrics)
-	s.users, s.departs = newUserBook(opt.Store, opt.Now, s.metrics),
-		newDepartBook(opt.Store, opt.Now, s.metrics)
+	books := directory.NewMetrics(opt.Registerer)
+	s.users = directory.NewUsers(opt.Store, opt.Now, books)
+	s.departs = directory.NewDeparts(opt.Store, opt.Now, books)
 	s.Router = router.New(router.Options{Role: "dbproxy", Log: opt.Log, Registerer: opt.Registerer})
 	s.handleMessages()
 	s.handleUsers()

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy/settle"
 	"teamtalk/proto/pb"
 )
 
@@ -48,7 +49,7 @@ func (s *Server) handleGroups() {
 // send next.
 func (s *Server) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (pb.Message, error) {
 	now := s.opt.Now() // before the read
-	earliest := changedFrom(m.GetLatestUpdateTime(), now, directorySettle)
+	earliest := settle.From(m.GetLatestUpdateTime(), now, settle.Directory)
 	groups, err := s.store.GroupsOf(ctx, m.GetUserId(), pb.GroupType_GROUP_TYPE_NORMAL, earliest)
 	if err != nil {
 		return nil, err
@@ -61,7 +62,7 @@ func (s *Server) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (
 	rsp := pb.IMNormalGroupListRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		GroupVersionList: list}.Build()
 	if m.HasLatestUpdateTime() {
-		rsp.SetLatestUpdateTime(settledAt(now, directorySettle))
+		rsp.SetLatestUpdateTime(settle.At(now, settle.Directory))
 	}
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil

@@ -10,6 +10,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
+	"teamtalk/handlers/dbproxy/directory"
 	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/proto/pb"
 )
@@ -243,7 +244,7 @@ func (s *Server) validate(m *pb.IMValidateReq, account *im.Account) *pb.IMValida
 		return validated(m, validateWrong, textWrong, nil)
 	}
 	s.lock.Clear(name)
-	return validated(m, validateOK, textOK, userInfo(&account.User))
+	return validated(m, validateOK, textOK, directory.UserInfo(&account.User))
 }
 
 // refusal returns the reason why an account may not log in; "" when it may.

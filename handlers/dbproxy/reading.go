@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy/settle"
 	"teamtalk/proto/pb"
 )
 
@@ -77,7 +78,7 @@ func (s *Server) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Messag
 func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessionReq) (pb.Message,
 	error) {
 	now := s.opt.Now() // before the read
-	earliest := changedFrom(m.GetLatestUpdateTime(), now, sessionSettle)
+	earliest := settle.From(m.GetLatestUpdateTime(), now, settle.Sessions)
 	sessions, err := s.store.RecentSessions(ctx, m.GetUserId(), earliest, sessionLimit)
 	if err != nil {
 		return nil, err
@@ -88,7 +89,7 @@ func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessio
 		list[i] = pb.ContactSessionInfo_builder{
 			SessionId: proto.Uint32(r.Peer), SessionType: r.Type.Enum(),
 			SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
-			UpdatedTime:   proto.Uint32(min(r.Updated, settledAt(now, sessionSettle))),
+			UpdatedTime:   proto.Uint32(min(r.Updated, settle.At(now, settle.Sessions))),
 			LatestMsgId:   proto.Uint32(r.Latest.ID), LatestMsgData: s.preview(&r.Latest),
 			LatestMsgType:       msgType(&r.Latest, r.Type),
 			LatestMsgFromUserId: proto.Uint32(from(r.Peer, r.Type, &r.Latest)),

@@ -14,9 +14,9 @@ import (
 // password does not count: a client that repeats its stored password is not guessing.
 // Passwords are stored as hashes whose key exists in this process only.
 //
-// The memory is bounded: above maxNames, the name that failed least recently is
-// evicted. Names without a user have a table of their own, so that trying such names does
-// not evict those of users. They are counted because otherwise a lock would reveal which
+// The memory is bounded: above maxNames, the name that failed least recently is evicted.
+// Names without a user have a table of their own, so that trying such names does not
+// evict those of users. They are counted because otherwise a lock would reveal which
 // names exist. Any goroutine may use a Lockout.
 type Lockout struct {
 	attempts int // negative: never locks
@@ -34,8 +34,7 @@ type wrong struct {
 	hash uint64    // of the password
 }
 
-// maxNames bounds the names with wrong passwords, for users and for unknown names
-// each.
+// maxNames bounds the names with wrong passwords, for users and for unknown names each.
 const maxNames = 65536
 
 // Name identifies a login name: by the user's id, or, with ID 0, by the name itself when
