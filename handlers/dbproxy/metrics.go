@@ -19,7 +19,9 @@ type metrics struct {
 	synced      prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
+// newMetrics returns the metrics; open returns the number of requests that are not
+// answered.
+func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 	const prefix = "teamtalk_dbproxy_"
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help})
@@ -65,7 +67,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 			m.seconds, m.failures, messages, m.refusedLogins, m.locks, m.unsent,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + "requests_open",
 				Help: "Requests accepted and not answered."},
-				func() float64 { return float64(s.open.Load()) }))
+				func() float64 { return float64(open()) }))
 	}
 	return m
 }
