@@ -212,6 +212,28 @@ func TestGroupCreate(t *testing.T) {
 	})
 }
 
+// changeGroup asks for a change of the members of group 50, under a wrong user id.
+func (d *device) changeGroup(seq uint16, typ pb.GroupModifyType, members ...uint32) {
+	d.w.t.Helper()
+	m := &pb.IMGroupChangeMemberReq{}
+	m.SetUserId(77)
+	m.SetChangeType(typ)
+	m.SetGroupId(50)
+	m.SetMemberIdList(members)
+	d.send(seq, m)
+}
+
+// wantChanged checks the answer to changeGroup.
+func (d *device) wantChanged(seq uint16, result uint32) {
+	d.w.t.Helper()
+	r := d.want(pb.CmdGroupChangeMemberRsp)[0]
+	if rsp := r.m.(*pb.IMGroupChangeMemberRsp); r.seq != seq ||
+		rsp.GetUserId() != d.s.User || rsp.GetResultCode() != result ||
+		rsp.HasVersion() || rsp.HasAttachData() {
+		d.w.t.Fatalf("answer %d %v", r.seq, rsp)
+	}
+}
+
 // TestGroupChange: the members, and those added or removed, are told of a change.
 func TestGroupChange(t *testing.T) {
 	inCluster(t, 2, Options{}, func(c *cluster) {
@@ -220,14 +242,6 @@ func TestGroupChange(t *testing.T) {
 		alice, alicePhone := here.user(0, 1, win), here.user(1, 1, ios)
 		bob, eve, carol := here.user(0, 2, win), here.user(0, 5, win), there.user(0, 3, win)
 		everyone := []*device{alice, alicePhone, bob, carol, eve}
-		change := func(d *device, seq uint16, typ pb.GroupModifyType, members ...uint32) {
-			m := &pb.IMGroupChangeMemberReq{}
-			m.SetUserId(77)
-			m.SetChangeType(typ)
-			m.SetGroupId(50)
-			m.SetMemberIdList(members)
-			d.send(seq, m)
-		}
 		told := func(ds ...*device) {
 			t.Helper()
 			for _, d := range everyone {
@@ -242,29 +256,20 @@ func TestGroupChange(t *testing.T) {
 				}
 			}
 		}
-		answered := func(d *device, seq uint16, result uint32) {
-			t.Helper()
-			r := d.want(pb.CmdGroupChangeMemberRsp)[0]
-			if rsp := r.m.(*pb.IMGroupChangeMemberRsp); r.seq != seq ||
-				rsp.GetUserId() != d.s.User || rsp.GetResultCode() != result ||
-				rsp.HasVersion() || rsp.HasAttachData() {
-				t.Fatalf("answer %d %v", r.seq, rsp)
-			}
-		}
-		change(alice, 2, addMember, 5)
-		answered(alice, 2, 0)
+		alice.changeGroup(2, addMember, 5)
+		alice.wantChanged(2, 0)
 		told(alicePhone, bob, carol, eve)
-		change(alice, 3, addMember, 5) // in already
-		answered(alice, 3, 1)
+		alice.changeGroup(3, addMember, 5) // in already
+		alice.wantChanged(3, 1)
 		told()
-		change(alice, 4, delMember, 2, 1)
-		answered(alice, 4, 0)
+		alice.changeGroup(4, delMember, 2, 1)
+		alice.wantChanged(4, 0)
 		told(alicePhone, bob, carol, eve)
-		change(alice, 5, addMember, 6) // not in any more
-		answered(alice, 5, 1)
-		change(alice, 6, addMember, make([]uint32, im.MaxGroupMembers+1)...)
-		answered(alice, 6, 1)
-		change(alice, 7, 3, 6)
+		alice.changeGroup(5, addMember, 6) // not in any more
+		alice.wantChanged(5, 1)
+		alice.changeGroup(6, addMember, make([]uint32, im.MaxGroupMembers+1)...)
+		alice.wantChanged(6, 1)
+		alice.changeGroup(7, 3, 6)
 		alice.want()
 		told()
 		if c.routed[0] != 2 || c.routed[1] != 0 {

@@ -115,62 +115,11 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 	}
 	switch m := req.(type) {
 	case *pb.IMValidateReq:
-		rsp := &pb.IMValidateRsp{}
-		rsp.SetUserName(m.GetUserName())
-		if db.broken && m.GetTellFailure() {
-			rsp.SetResultCode(2)
-			rsp.SetResultString("broken")
-			return rsp, nil
-		}
-		if m.GetPassword() != "right" {
-			rsp.SetResultCode(1)
-			rsp.SetResultString("wrong")
-			return rsp, nil
-		}
-		rsp.SetResultCode(0)
-		rsp.SetResultString("ok")
-		rsp.SetUserInfo(userInfo(uint32(m.GetUserName()[0] - 'a')))
-		return rsp, nil
+		return db.validate(m), nil
 	case *pb.MsgData:
-		out := *m
-		if db.fail || !db.mayPost(&out) {
-			return &out, nil
-		}
-		if id := db.clients[string(m.ClientMsgID)]; id != 0 {
-			out.MsgID, out.Duplicate = id, true
-			return &out, nil
-		}
-		db.ids[key]++
-		out.MsgID = db.ids[key]
-		if m.ClientMsgID != nil {
-			if db.clients == nil {
-				db.clients = map[string]uint32{}
-			}
-			db.clients[string(m.ClientMsgID)] = out.MsgID
-		}
-		out.AttachData = []byte("call")
-		db.stored = append(db.stored, &out)
-		if db.lose {
-			return nil, im.Errorf(im.Unavailable, "no answer")
-		}
-		return &out, nil
+		return db.store(key, m)
 	case *pb.IMGetMsgListReq:
-		rsp := &pb.IMGetMsgListRsp{}
-		var list []*pb.MsgInfo
-		for _, st := range db.stored {
-			if conversation.OrderKey(st) == key &&
-				(m.GetMsgIdBegin() == 0 || st.MsgID <= m.GetMsgIdBegin()) {
-				info := &pb.MsgInfo{}
-				info.SetMsgId(st.MsgID)
-				info.SetFromSessionId(st.FromUserID)
-				info.SetCreateTime(st.CreateTime)
-				info.SetMsgType(st.Type)
-				info.SetMsgData(st.Data)
-				list = append([]*pb.MsgInfo{info}, list...)
-			}
-		}
-		rsp.SetMsgList(list[:min(len(list), int(m.GetMsgCnt()))])
-		return rsp, nil
+		return db.history(key, m), nil
 	case *pb.IMUnreadMsgCntReq:
 		rsp := &pb.IMUnreadMsgCntRsp{}
 		rsp.SetUserId(m.GetUserId())
@@ -179,6 +128,71 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 		return rsp, nil
 	}
 	return db.answerGroup(req)
+}
+
+// validate answers a login.
+func (db *dbStand) validate(m *pb.IMValidateReq) *pb.IMValidateRsp {
+	rsp := &pb.IMValidateRsp{}
+	rsp.SetUserName(m.GetUserName())
+	switch {
+	case db.broken && m.GetTellFailure():
+		rsp.SetResultCode(2)
+		rsp.SetResultString("broken")
+	case m.GetPassword() != "right":
+		rsp.SetResultCode(1)
+		rsp.SetResultString("wrong")
+	default:
+		rsp.SetResultCode(0)
+		rsp.SetResultString("ok")
+		rsp.SetUserInfo(userInfo(uint32(m.GetUserName()[0] - 'a')))
+	}
+	return rsp
+}
+
+// store stores a message under the next id of its conversation.
+func (db *dbStand) store(key uint64, m *pb.MsgData) (pb.Message, error) {
+	out := *m
+	if db.fail || !db.mayPost(&out) {
+		return &out, nil
+	}
+	if id := db.clients[string(m.ClientMsgID)]; id != 0 {
+		out.MsgID, out.Duplicate = id, true
+		return &out, nil
+	}
+	db.ids[key]++
+	out.MsgID = db.ids[key]
+	if m.ClientMsgID != nil {
+		if db.clients == nil {
+			db.clients = map[string]uint32{}
+		}
+		db.clients[string(m.ClientMsgID)] = out.MsgID
+	}
+	out.AttachData = []byte("call")
+	db.stored = append(db.stored, &out)
+	if db.lose {
+		return nil, im.Errorf(im.Unavailable, "no answer")
+	}
+	return &out, nil
+}
+
+// history returns the stored messages of a conversation, newest first.
+func (db *dbStand) history(key uint64, m *pb.IMGetMsgListReq) *pb.IMGetMsgListRsp {
+	rsp := &pb.IMGetMsgListRsp{}
+	var list []*pb.MsgInfo
+	for _, st := range db.stored {
+		if conversation.OrderKey(st) == key &&
+			(m.GetMsgIdBegin() == 0 || st.MsgID <= m.GetMsgIdBegin()) {
+			info := &pb.MsgInfo{}
+			info.SetMsgId(st.MsgID)
+			info.SetFromSessionId(st.FromUserID)
+			info.SetCreateTime(st.CreateTime)
+			info.SetMsgType(st.Type)
+			info.SetMsgData(st.Data)
+			list = append([]*pb.MsgInfo{info}, list...)
+		}
+	}
+	rsp.SetMsgList(list[:min(len(list), int(m.GetMsgCnt()))])
+	return rsp
 }
 
 func userInfo(id uint32) *pb.UserInfo {

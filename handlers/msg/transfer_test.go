@@ -123,17 +123,21 @@ func (w *world) wantRouted(want ...pb.Message) {
 	}
 }
 
+// transferCase is the place of a receiver, the wish of a sender, and the mode that the
+// clients are told.
+type transferCase struct {
+	name     string
+	want     pb.TransferFileType
+	peer     pb.ClientType // of the receiver's device here; 0: none
+	away     bool          // the receiver is online elsewhere
+	mode     pb.TransferFileType
+	question bool // a route server is asked
+}
+
 // TestTransfer: the clients are told what fits the place of the receiver and the wish of
 // the sender.
 func TestTransfer(t *testing.T) {
-	for _, tc := range []struct {
-		name     string
-		want     pb.TransferFileType
-		peer     pb.ClientType // of the receiver's device here; 0: none
-		away     bool          // the receiver is online elsewhere
-		mode     pb.TransferFileType
-		question bool // a route server is asked
-	}{
+	for _, tc := range []transferCase{
 		{"pc here", onlineMode, mac, false, onlineMode, false},
 		{"pc here, to be kept", offlineMode, win, false, offlineMode, false},
 		{"pc elsewhere", onlineMode, 0, true, onlineMode, true},
@@ -143,47 +147,49 @@ func TestTransfer(t *testing.T) {
 		{"nowhere, to be kept", offlineMode, 0, false, offlineMode, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inWorld(t, Options{}, func(w *world) {
-				f := w.fileServer("10.0.0.1")
-				sender := w.user(0, 1, win)
-				var peer *device
-				if tc.peer != 0 {
-					peer = w.user(1, 2, tc.peer)
-				}
-				w.route.take()
-				w.route.elsewhere, w.route.questions = map[uint32]bool{2: tc.away}, nil
-				sender.got()
-				sender.send(7, fileReq(2, tc.want))
-				got := sender.want(pb.CmdFileRsp)
-				same(t, got[0].m, fileRsp(0, 1, 2, f.task(1), f.at(), tc.mode))
-				if got[0].seq != 7 {
-					t.Errorf("answer with seq %d", got[0].seq)
-				}
-				notify := fileNotify(1, 2, f.task(1), f.at(), tc.mode, 0)
-				w.wantRouted(notify)
-				switch {
-				case peer == nil:
-				case tc.peer.IsMobile():
-					peer.want()
-				default:
-					same(t, peer.want(pb.CmdFileNotify)[0].m, notify)
-				}
-				same(t, f.asked[0], pb.IMFileTransferReq_builder{FromUserId: proto.Uint32(1),
-					ToUserId: proto.Uint32(2), FileName: proto.String("report.pdf"),
-					FileSize: proto.Uint32(1 << 31), TransMode: tc.mode.Enum()}.Build())
-				if (len(w.route.questions) == 1) != tc.question {
-					t.Fatalf("route server was asked %v", w.route.questions)
-				}
-				if tc.question {
-					same(t, w.route.questions[0],
-						pb.IMUsersStatReq_builder{UserId: proto.Uint32(1),
-							UserIdList: []uint32{2}}.Build())
-				}
-				if n := clientOf(sender.s).passing.Waiting(); n != 0 {
-					t.Errorf("%d queries are left open", n)
-				}
-			})
+			inWorld(t, Options{}, func(w *world) { tc.run(t, w) })
 		})
+	}
+}
+
+func (tc *transferCase) run(t *testing.T, w *world) {
+	f := w.fileServer("10.0.0.1")
+	sender := w.user(0, 1, win)
+	var peer *device
+	if tc.peer != 0 {
+		peer = w.user(1, 2, tc.peer)
+	}
+	w.route.take()
+	w.route.elsewhere, w.route.questions = map[uint32]bool{2: tc.away}, nil
+	sender.got()
+	sender.send(7, fileReq(2, tc.want))
+	got := sender.want(pb.CmdFileRsp)
+	same(t, got[0].m, fileRsp(0, 1, 2, f.task(1), f.at(), tc.mode))
+	if got[0].seq != 7 {
+		t.Errorf("answer with seq %d", got[0].seq)
+	}
+	notify := fileNotify(1, 2, f.task(1), f.at(), tc.mode, 0)
+	w.wantRouted(notify)
+	switch {
+	case peer == nil:
+	case tc.peer.IsMobile():
+		peer.want()
+	default:
+		same(t, peer.want(pb.CmdFileNotify)[0].m, notify)
+	}
+	same(t, f.asked[0], pb.IMFileTransferReq_builder{FromUserId: proto.Uint32(1),
+		ToUserId: proto.Uint32(2), FileName: proto.String("report.pdf"),
+		FileSize: proto.Uint32(1 << 31), TransMode: tc.mode.Enum()}.Build())
+	if (len(w.route.questions) == 1) != tc.question {
+		t.Fatalf("route server was asked %v", w.route.questions)
+	}
+	if tc.question {
+		same(t, w.route.questions[0],
+			pb.IMUsersStatReq_builder{UserId: proto.Uint32(1),
+				UserIdList: []uint32{2}}.Build())
+	}
+	if n := clientOf(sender.s).passing.Waiting(); n != 0 {
+		t.Errorf("%d queries are left open", n)
 	}
 }
 
