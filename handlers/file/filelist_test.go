@@ -14,6 +14,8 @@ import (
 	"teamtalk/core/spool"
 	"teamtalk/handlers/file"
 	"teamtalk/proto/pb"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // listStand is a db_proxy with a list, for answers that a real one does not send.
@@ -123,7 +125,7 @@ func (l *listStand) want(t *testing.T, what string, tasks map[string]string, wan
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
-		t.Errorf("%s: listed are %q, want %q", what, got, want)
+		t.Errorf("%s: the list differs (-want +got):\n%s", what, cmp.Diff(want, got))
 	}
 }
 
@@ -220,7 +222,7 @@ func TestCompare(t *testing.T) {
 		})
 		list.want(t, "compared", tasks, want...)
 		if got := h.states(tasks); !maps.Equal(got, files) {
-			t.Errorf("files %v, want %v", got, files)
+			t.Errorf("the files differ (-want +got):\n%s", cmp.Diff(files, got))
 		}
 		// One file is listed, one is removed, three rows are forgotten.
 		if n := h.metric("teamtalk_file_list_repairs_total"); n != 5 {

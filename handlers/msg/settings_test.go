@@ -7,7 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"teamtalk/proto/pb"
 )
@@ -48,9 +50,17 @@ func same(t *testing.T, m, want pb.Message) {
 	t.Helper()
 	a, errA := m.AppendBody(nil)
 	b, errB := want.AppendBody(nil)
-	if errA != nil || errB != nil || m.Command() != want.Command() || string(a) != string(b) {
-		t.Errorf("got %v %v, want %v %v", m.Command(), m, want.Command(), want)
+	if errA == nil && errB == nil && m.Command() == want.Command() && string(a) == string(b) {
+		return
 	}
+	got, ok := m.(proto.Message)
+	expected, also := want.(proto.Message)
+	if !ok || !also || m.Command() != want.Command() {
+		t.Errorf("got %v %v, want %v %v", m.Command(), m, want.Command(), want)
+		return
+	}
+	t.Errorf("%v differs (-want +got):\n%s", m.Command(),
+		cmp.Diff(expected, got, protocmp.Transform()))
 }
 
 // TestSettingsAreAsked: every setting reaches db_proxy under the id of the user that is

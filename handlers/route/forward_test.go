@@ -3,6 +3,7 @@ package route_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/handlers/route"
@@ -99,7 +100,8 @@ func TestForwards(t *testing.T) {
 					want = []frame{toFrame(t, 321, test.m)} // seq and attach_data as they came
 				}
 				if describe(got) != describe(want) {
-					t.Errorf("server %d got\n  %s\nwant\n  %s", i+1, describe(got), describe(want))
+					t.Errorf("server %d: the frames differ (-want +got):\n%s", i+1,
+						cmp.Diff(describe(want), describe(got)))
 				}
 			}
 		})

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"teamtalk/core/session"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // listed is a delivery in the plain list that TestUnacked compares with.
@@ -38,7 +40,8 @@ func (m *modelled) check(t *testing.T) {
 		return a.tag == b.tag && len(a.frame) == len(b.frame)
 	})
 	if !same || int(m.bytes) != size {
-		t.Fatalf("%v with %d bytes, want %v", got, m.bytes, m.want)
+		t.Fatalf("%d bytes, want %d; the deliveries differ (-want +got):\n%s", m.bytes, size,
+			cmp.Diff(m.want, got, cmp.AllowUnexported(listed{})))
 	}
 	if int(m.remembered) != remembered || remembered > maxRemembered {
 		t.Fatalf("%d remembered, counted as %d", remembered, m.remembered)
