@@ -35,7 +35,6 @@ const open = "to be split"
 var largeTypes = []large{
 	{"cmd/teamtalk/internal/system.system", 51,
 		"one method starts each role, on one stack of stops"},
-	{"handlers/dbproxy.Server", 77, open},
 }
 
 // largeFunctions are long functions.
@@ -62,46 +61,17 @@ var largeFunctions = []large{
 	{"cmd/teamtalk/e2e/texts_test.go TestTexts", 65, open},
 	{"core/config/config_test.go TestMistakes", 66, open},
 	{"core/link/remote_test.go TestEveryCallEndsOnceWhileConnectionsFail", 78, open},
-	{"core/session/large_test.go TestLargeFramesKeepTheirOrder", 75, open},
-	{"core/session/registry_test.go TestRegistryListsSessionsByUser", 64, open},
-	{"handlers/dbproxy/groups_test.go TestChangeMembers", 64, open},
-	{"handlers/dbproxy/login_test.go TestLoginLock", 64, open},
-	{"handlers/dbproxy/sync_test.go TestRunSync", 62, open},
-	{"handlers/file/abuse_test.go TestAbuseUpload", 75, open},
-	{"handlers/file/filelist_test.go TestCompare", 73, open},
-	{"handlers/msfs/abuse_test.go TestAbuseHTTP", 64, open},
-	{"handlers/msg/android_test.go TestAndroidFrames", 61, open},
-	{"handlers/msg/android_test.go TestAndroidLongSound", 61, open},
-	{"handlers/msg/android_test.go longAnswers", 128, open},
-	{"handlers/msg/conversation/unacked_test.go TestUnacked", 85, open},
-	{"handlers/msg/group_test.go TestGroupChange", 62, open},
-	{"handlers/msg/harness_test.go dbStand.answer", 73, open},
-	{"handlers/msg/order_test.go TestOrderAfterOutage", 63, open},
-	{"handlers/msg/order_test.go TestRefusals", 68, open},
-	{"handlers/msg/peers_test.go TestReportsOfAcks", 70, open},
-	{"handlers/msg/settings_test.go TestChangesForEverybody", 61, open},
-	{"handlers/msg/transfer_test.go TestTransfer", 61, open},
-	{"handlers/route/forward_test.go TestForwards", 80, open},
-	{"handlers/route/presence_test.go TestPresence", 62, open},
 }
 
 // largeFiles are long files.
 var largeFiles = []large{
 	{"core/config/config_test.go", 541, open},
-	{"core/engine/engine_test.go", 663, open},
-	{"core/session/loop.go", 624, open},
-	{"core/session/loop_test.go", 901, open},
-	{"handlers/msg/group_test.go", 732, open},
-	{"handlers/msg/harness_test.go", 566, open},
-	{"handlers/msg/msg_test.go", 605, open},
-	{"handlers/msg/transfer_test.go", 521, open},
 }
 
 // largePackages are packages of many lines.
 var largePackages = []large{
 	{"bench", 5200, "one load generator: all its loads share the loop of a worker"},
 	{"bench/report", 3400, "one result in all its forms: terminal, live view, page, comparison"},
-	{"handlers/dbproxy", 3125, open},
 	{"sql/store", 7100, "its parts share one transaction script, one Redis and one outbox"},
 	{"sql/storetest", 6000, "the contract of im.Store, a file for each part of the stores"},
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"teamtalk/core/im"
+	"teamtalk/core/obs"
 	"teamtalk/core/sound"
 	"teamtalk/proto/pb"
 )
@@ -47,8 +49,11 @@ const (
 
 // sounds stores the sounds of audio messages in files. The store contains their URLs.
 type sounds struct {
-	files   sound.Store // nil: audio messages are refused
+	files   sound.Store   // nil: audio messages are refused
+	timeout time.Duration // for all sounds of a batch, or of an answer
 	clock   func() time.Time
+	log     *slog.Logger
+	often   obs.Often
 	metrics *metrics
 	rests   atomic.Pointer[time.Time] // sounds are refused until then; nil: they are not
 
@@ -57,8 +62,8 @@ type sounds struct {
 	bytes int // total size of cache
 }
 
-func newSounds(f sound.Store, clock func() time.Time, m *metrics) *sounds {
-	s := &sounds{files: f, clock: clock, metrics: m}
+func newSounds(f sound.Store, timeout time.Duration, r *runner) *sounds {
+	s := &sounds{files: f, timeout: timeout, clock: r.now, log: r.log, metrics: r.metrics}
 	// The number of entries suffices for sounds of 1 KiB. NewLRU fails only when the size
 	// is not positive.
 	s.cache, _ = simplelru.NewLRU(soundCache>>10,
@@ -146,9 +151,9 @@ func (s *sounds) playable(body []byte) error {
 	return nil
 }
 
-// putSounds stores the sounds of a batch before its messages, so that the messages keep
+// putBatch stores the sounds of a batch before its messages, so that the messages keep
 // their order. When a sound cannot be stored, only its own message fails.
-func (s *Server) putSounds(ctx context.Context, batch []*Pending) {
+func (s *sounds) putBatch(ctx context.Context, batch []*Pending) {
 	var audio []*Pending
 	for _, p := range batch {
 		if p.row.Err == nil && isAudio(p.row.Type) {
@@ -158,20 +163,20 @@ func (s *Server) putSounds(ctx context.Context, batch []*Pending) {
 	if len(audio) == 0 {
 		return
 	}
-	// Half of the batch's time, so that its other messages can be stored when the files
-	// take too long.
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/4)
+	// The batch has more time than that, so that its other messages can be stored when the
+	// files take too long.
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	atOnce(len(audio), func(i int) {
 		row := &audio[i].row
-		row.Audio, row.Err = s.sounds.put(ctx, row.Data)
+		row.Audio, row.Err = s.put(ctx, row.Data)
 		row.Data = nil
 	})
 }
 
 // playBack restores the bodies of the audio messages in a list. A message whose sound
 // cannot be read keeps an empty body, so that the others can be returned.
-func (s *Server) playBack(ctx context.Context, list []im.Message) {
+func (s *sounds) playBack(ctx context.Context, list []im.Message) {
 	var audio []*im.Message
 	for i := range list {
 		if list[i].Audio != nil {
@@ -181,12 +186,12 @@ func (s *Server) playBack(ctx context.Context, list []im.Message) {
 	if len(audio) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/4)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var mu sync.Mutex
 	var first error // logged for all
 	atOnce(len(audio), func(i int) {
-		body, err := s.sounds.body(ctx, audio[i].Audio)
+		body, err := s.body(ctx, audio[i].Audio)
 		if err != nil {
 			s.metrics.soundFailures.WithLabelValues("get").Inc()
 			mu.Lock()
@@ -199,7 +204,7 @@ func (s *Server) playBack(ctx context.Context, list []im.Message) {
 	if first == nil {
 		return
 	}
-	if held, ok := s.often.sound.Allow(s.opt.Now()); ok {
+	if held, ok := s.often.Allow(s.clock()); ok {
 		s.log.Warn("sounds not found, messages returned without them", "role", "dbproxy", "err",
 			first, "held", held)
 	}

@@ -31,26 +31,24 @@
 // # Memory
 //
 // Users and departments are cached in memory and updated with the rows that changed: see
-// directory.go. The sounds of audio messages are files, not rows, and the store contains
+// package directory. The sounds of audio messages are files, not rows, and the store contains
 // their paths (Options.Sounds). All other state is in the store.
 package dbproxy
 
 import (
 	"context"
-	"hash/maphash"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
-	"teamtalk/core/obs"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/core/sound"
+	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/proto/pb"
 )
 
@@ -110,35 +108,19 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Server is the db_proxy role: the session.LinkHandler of the message servers' links.
+// Server is the db_proxy role: the session.LinkHandler of the message servers' links. Each of
+// its parts answers the requests of one subject.
 type Server struct {
 	*router.Router[*session.Link]
-	opt         Options
-	log         *slog.Logger
-	store       im.Store
-	lock        *lockout
-	order       *sendOrder
-	sounds      *sounds
-	users       *book[im.User]
-	departs     *book[im.Depart]
-	seed        maphash.Seed
-	logins      [loginShards]logins
-	metrics     *metrics
-	fileMetrics fileMetrics
-	// audioText is the encrypted text that replaces a sound.
-	audioText []byte
-	// often limits the rate of log lines, for the time in which the store is away and all
-	// requests fail.
-	often struct {
-		request, messages [im.Closed + 1]obs.Often
-		sound, sync       obs.Often
-	}
+	opt      Options
+	log      *slog.Logger
+	requests *runner
 
-	open     atomic.Int64 // requests accepted and not answered
-	draining atomic.Bool
-	stopped  chan struct{} // closed when draining begins
-	idle     chan struct{} // closed when draining has begun and open is 0
-	once     sync.Once     // closes idle
+	messages *messages
+	users    *users
+	groups   *groups
+	files    *files
+	sync     *sessionSync
 
 	mu       sync.Mutex
 	sessions map[*session.Link]struct{}
@@ -173,35 +155,35 @@ func New(opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opt: opt, log: opt.Log, store: opt.Store, stopped: make(chan struct{}),
-		idle:     make(chan struct{}),
-		sessions: map[*session.Link]struct{}{}, seed: maphash.MakeSeed(),
-		lock:      newLockout(opt.LockAttempts, opt.LockWindow),
-		audioText: opt.Text.Encrypt(audioText)}
-	s.metrics, s.fileMetrics = newMetrics(opt.Registerer, s), newFileMetrics(opt.Registerer)
-	s.order = newSendOrder(2*opt.Timeout, opt.Registerer)
-	s.sounds = newSounds(opt.Sounds, opt.Now, s.metrics)
-	s.users, s.departs = newUserBook(opt.Store, opt.Now, s.metrics),
-		newDepartBook(opt.Store, opt.Now, s.metrics)
-	s.Router = router.New[*session.Link](router.Options{
-		Role: "dbproxy", Log: opt.Log, Registerer: opt.Registerer})
-	s.handleMessages()
-	s.handleUsers()
-	s.handleReading()
-	s.handleGroups()
-	s.handlePush()
-	s.handleFiles()
-	s.handleFileList()
+	r := newRunner(&opt)
+	// A batch of messages, or an answer with messages, waits for its sounds for at most a
+	// quarter of the time of a request.
+	sounds := newSounds(opt.Sounds, opt.Timeout/4, r)
+	s := &Server{Router: r.router, opt: opt, log: opt.Log, requests: r,
+		messages: newMessages(r, opt.Store, opt.Messages, sounds, opt.Registerer),
+		users:    newUsers(r, opt.Store, opt.Registerer),
+		groups:   &groups{runner: r, store: opt.Store},
+		files:    newFiles(r, opt.Store, opt.Registerer),
+		sync:     &sessionSync{runner: r, store: opt.Store},
+		sessions: map[*session.Link]struct{}{}}
+	s.messages.register()
+	newLogins(r, opt.Store, lockout.New(opt.LockAttempts, opt.LockWindow)).register()
+	s.users.register()
+	newConversations(r, opt.Store, sounds, opt.HistoryLimit,
+		opt.Text.Encrypt(audioText)).register()
+	s.groups.register()
+	(&pushes{runner: r, store: opt.Store}).register()
+	s.files.register()
 	router.Handle(s.Router, router.Public, s.handleHeartBeat)
 	return s
 }
 
 // SetMessages sets Options.Messages. Call it before the first session.
-func (s *Server) SetMessages(m Messages) { s.opt.Messages = m }
+func (s *Server) SetMessages(m Messages) { s.messages.queue = m }
 
 // Open registers a link. It fails when the server is draining.
 func (s *Server) Open(ses *session.Link) error {
-	if s.draining.Load() {
+	if s.requests.draining.Load() {
 		return im.Errorf(im.Closed, "db_proxy is shutting down")
 	}
 	ses.SetTimeouts(s.opt.LinkTimeout, s.opt.LinkHeartbeat)
@@ -217,7 +199,7 @@ func (s *Server) Close(ses *session.Link, err error) {
 	s.mu.Lock()
 	delete(s.sessions, ses)
 	s.mu.Unlock()
-	s.order.gone(ses)
+	s.messages.order.gone(ses)
 	s.log.Info("server gone", "role", "dbproxy", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
 }
 
@@ -226,8 +208,8 @@ func (s *Server) Close(ses *session.Link, err error) {
 // The answers may then still be in buffers: close the engine afterwards, which writes
 // them. Drain may be called again.
 func (s *Server) Drain(ctx context.Context) error {
-	if !s.draining.Swap(true) {
-		close(s.stopped)
+	if !s.requests.draining.Swap(true) {
+		close(s.requests.stopped)
 		s.mu.Lock()
 		for ses := range s.sessions {
 			if err := ses.Send(0,
@@ -238,39 +220,62 @@ func (s *Server) Drain(ctx context.Context) error {
 		}
 		s.mu.Unlock()
 	}
-	s.checkIdle()
+	s.requests.checkIdle()
 	select {
-	case <-s.idle:
+	case <-s.requests.idle:
 		return nil
 	case <-ctx.Done():
 		return im.WithKind(im.Closed, "db_proxy did not finish its requests", ctx.Err())
 	}
 }
 
-// begin accepts a request unless the server is draining. It increments open first: either
-// Drain sees the request and waits for it, or begin rejects it and decrements open again.
-func (s *Server) begin() error {
-	s.open.Add(1)
-	if s.draining.Load() {
-		s.end()
-		return im.Errorf(im.Closed, "db_proxy is shutting down")
-	}
-	return nil
-}
-
-// end records that a request is answered.
-func (s *Server) end() {
-	if s.open.Add(-1) == 0 && s.draining.Load() {
-		s.checkIdle()
-	}
-}
-
-func (s *Server) checkIdle() {
-	if s.open.Load() == 0 {
-		s.once.Do(func() { close(s.idle) })
-	}
-}
-
 // handleHeartBeat does nothing: the arrival of a frame is enough to restart the idle
 // limit.
 func (s *Server) handleHeartBeat(*session.Link, uint16, *pb.IMHeartBeat) error { return nil }
+
+// AppendBatch stores a batch and answers each of its messages, in the order of the batch.
+// The batcher calls it.
+func (s *Server) AppendBatch(ctx context.Context, batch []*Pending) {
+	s.messages.appendBatch(ctx, batch)
+}
+
+// FailBatch answers the messages that the batcher gave up, as not stored. Messages that
+// are answered already are skipped.
+func (s *Server) FailBatch(batch []*Pending, err error) { s.messages.failBatch(batch, err) }
+
+// UsersChanged records that another role of the process created or changed users in the
+// store, so that the next answer with the list of users contains the change.
+func (s *Server) UsersChanged() { s.users.list.Touch() }
+
+// CreateGroup stores a group with g's Name, Avatar, Creator, Type and Members, and
+// returns the stored group. Its members are unique, in ascending order, and users that do
+// not exist are left out. The creator is a member only when Members contains it. Creator
+// 0 is another system. The error is Invalid when g has no name or no member, and as
+// documented at im.GroupStore. The message server decides which types of groups clients
+// may create.
+func (s *Server) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
+	return s.groups.create(ctx, g)
+}
+
+// ChangeMembers adds users to a group or removes them, on behalf of user by. User 0 is
+// another system, which may make every change. The error is Denied when by may not make
+// the change (see mayChange), Invalid when users is empty or no member was changed, and
+// as documented at im.GroupStore.
+func (s *Server) ChangeMembers(ctx context.Context, by, group uint32, t pb.GroupModifyType,
+	users []uint32) (im.MemberChange, error) {
+	return s.groups.change(ctx, by, group, t, users)
+}
+
+// RunSync updates the conversation lists of groups' members (SyncSessions of
+// im.MessageStore) at the given interval, until ctx ends or Drain is called. It returns
+// after the last run. A run is a task of Options.Tasks and ends after Options.Timeout, as
+// any request.
+func (s *Server) RunSync(ctx context.Context, every time.Duration) { s.sync.run(ctx, every) }
+
+// RunFileExpiry deletes offline files (ExpireOfflineFiles of im.FileStore) that are older
+// than keep: at once, and then every day, until ctx ends or Drain is called. It returns
+// after the last run. A run is a task of Options.Tasks and ends after Options.Timeout, as
+// any request. keep must be at least a second.
+func (s *Server) RunFileExpiry(ctx context.Context, keep time.Duration) {
+	s.files.expire(ctx, keep)
+}

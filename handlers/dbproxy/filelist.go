@@ -21,24 +21,25 @@ const listKey = 1<<63 + 2
 // within Options.Timeout.
 const maxRepairs = 200
 
-// handleFileList registers the requests about the list of all offline files. A request
+// registerList registers the requests about the list of all offline files. A request
 // that fails is not answered, so that the file server never acts on half an answer.
-func (s *Server) handleFileList() {
-	handle(s, work[*pb.IMFileListReq]{user: func(*pb.IMFileListReq) uint64 { return listKey },
-		run: s.filePage})
-	handle(s, work[*pb.IMFileListRepairReq]{user: func(*pb.IMFileListRepairReq) uint64 {
+func (fs *files) registerList() {
+	r := fs.runner
+	handle(r, work[*pb.IMFileListReq]{user: func(*pb.IMFileListReq) uint64 { return listKey },
+		run: fs.filePage})
+	handle(r, work[*pb.IMFileListRepairReq]{user: func(*pb.IMFileListRepairReq) uint64 {
 		return listKey
-	}, run: s.repairFiles})
+	}, run: fs.repairFiles})
 }
 
 // filePage returns a page of the list. It contains ages instead of times, because clocks
 // differ.
-func (s *Server) filePage(ctx context.Context, m *pb.IMFileListReq) (pb.Message, error) {
-	list, last, err := s.store.OfflineFilePage(ctx, m.GetAfter())
+func (fs *files) filePage(ctx context.Context, m *pb.IMFileListReq) (pb.Message, error) {
+	list, last, err := fs.store.OfflineFilePage(ctx, m.GetAfter())
 	if err != nil {
 		return nil, err
 	}
-	now := s.opt.Now()
+	now := fs.now()
 	files := make([]*pb.ListedFile, len(list))
 	for i, f := range list {
 		age := max(now.Sub(time.Unix(int64(f.Created), 0))/time.Second, 0)
@@ -53,14 +54,14 @@ func (s *Server) filePage(ctx context.Context, m *pb.IMFileListReq) (pb.Message,
 
 // repairFiles lists files that are missing from the list, and removes others from it.
 // When it fails midway, the earlier changes remain.
-func (s *Server) repairFiles(ctx context.Context, m *pb.IMFileListRepairReq) (pb.Message, error) {
+func (fs *files) repairFiles(ctx context.Context, m *pb.IMFileListRepairReq) (pb.Message, error) {
 	if n := len(m.GetList()) + len(m.GetForget()); n > maxRepairs {
 		return nil, im.Errorf(im.Invalid, "%d files to be repaired, at most %d", n, maxRepairs)
 	}
 	rsp := &pb.IMFileListRepairRsp{}
 	results := make([]pb.ListResult, 0, len(m.GetList()))
 	for _, f := range m.GetList() {
-		result, err := s.listFile(ctx, f)
+		result, err := fs.listFile(ctx, f)
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +69,7 @@ func (s *Server) repairFiles(ctx context.Context, m *pb.IMFileListRepairReq) (pb
 	}
 	forgotten := uint32(0)
 	for _, f := range m.GetForget() {
-		gone, err := s.store.ForgetOfflineFile(ctx, f.GetFromUserId(), f.GetToUserId(),
+		gone, err := fs.store.ForgetOfflineFile(ctx, f.GetFromUserId(), f.GetToUserId(),
 			f.GetTaskId())
 		if err != nil {
 			return nil, err
@@ -84,8 +85,8 @@ func (s *Server) repairFiles(ctx context.Context, m *pb.IMFileListRepairReq) (pb
 }
 
 // listFile adds a file to the list unless it is or was in it.
-func (s *Server) listFile(ctx context.Context, f *pb.ListedFile) (pb.ListResult, error) {
-	state, err := s.store.OfflineFileState(ctx, f.GetFromUserId(), f.GetToUserId(), f.GetTaskId())
+func (fs *files) listFile(ctx context.Context, f *pb.ListedFile) (pb.ListResult, error) {
+	state, err := fs.store.OfflineFileState(ctx, f.GetFromUserId(), f.GetToUserId(), f.GetTaskId())
 	switch {
 	case err != nil:
 		return 0, err
@@ -94,7 +95,7 @@ func (s *Server) listFile(ctx context.Context, f *pb.ListedFile) (pb.ListResult,
 	case state == im.FileTaken:
 		return pb.ListResult_LIST_RESULT_TAKEN, nil
 	}
-	err = s.store.AddOfflineFile(ctx, im.OfflineFile{From: f.GetFromUserId(), To: f.GetToUserId(),
+	err = fs.store.AddOfflineFile(ctx, im.OfflineFile{From: f.GetFromUserId(), To: f.GetToUserId(),
 		Task: f.GetTaskId(), Name: f.GetFileName(), Size: f.GetFileSize()})
 	switch im.KindOf(err) {
 	case im.Invalid, im.Denied:

@@ -11,16 +11,30 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// handleFiles registers the requests about lists of offline files. Requests about one
-// receiver's list run in order: a client that is notified of a file and then requests its
-// list finds the file in it. Only IMFileHasOfflineReq is answered.
-func (s *Server) handleFiles() {
-	handle(s, work[*pb.IMFileHasOfflineReq]{user: userOf[*pb.IMFileHasOfflineReq],
-		run: s.offlineFiles})
-	handle(s, work[*pb.IMFileAddOfflineReq]{user: receiverOf[*pb.IMFileAddOfflineReq],
-		run: s.addOfflineFile})
-	handle(s, work[*pb.IMFileDelOfflineReq]{user: receiverOf[*pb.IMFileDelOfflineReq],
-		run: s.deleteOfflineFile})
+// files answers the requests about lists of offline files, and deletes old files from the
+// lists.
+type files struct {
+	*runner
+	store  im.FileStore
+	expiry fileMetrics
+}
+
+func newFiles(r *runner, store im.FileStore, reg prometheus.Registerer) *files {
+	return &files{runner: r, store: store, expiry: newFileMetrics(reg)}
+}
+
+// register registers the requests about one receiver's list, which run in order: a client
+// that is notified of a file and then requests its list finds the file in it. Only
+// IMFileHasOfflineReq is answered.
+func (fs *files) register() {
+	r := fs.runner
+	handle(r, work[*pb.IMFileHasOfflineReq]{user: userOf[*pb.IMFileHasOfflineReq],
+		run: fs.offlineFiles})
+	handle(r, work[*pb.IMFileAddOfflineReq]{user: receiverOf[*pb.IMFileAddOfflineReq],
+		run: fs.addOfflineFile})
+	handle(r, work[*pb.IMFileDelOfflineReq]{user: receiverOf[*pb.IMFileDelOfflineReq],
+		run: fs.deleteOfflineFile})
+	fs.registerList()
 }
 
 // receiverOf returns the key of requests about a receiver's list.
@@ -28,8 +42,8 @@ func receiverOf[P interface{ GetToUserId() uint32 }](m P) uint64 { return uint64
 
 // offlineFiles returns the list of a user. The message server adds the addresses of the
 // file servers.
-func (s *Server) offlineFiles(ctx context.Context, m *pb.IMFileHasOfflineReq) (pb.Message, error) {
-	list, err := s.store.OfflineFiles(ctx, m.GetUserId())
+func (fs *files) offlineFiles(ctx context.Context, m *pb.IMFileHasOfflineReq) (pb.Message, error) {
+	list, err := fs.store.OfflineFiles(ctx, m.GetUserId())
 	if err != nil {
 		return nil, err
 	}
@@ -46,22 +60,22 @@ func (s *Server) offlineFiles(ctx context.Context, m *pb.IMFileHasOfflineReq) (p
 }
 
 // addOfflineFile adds a file whose sender reports the upload as complete.
-func (s *Server) addOfflineFile(ctx context.Context, m *pb.IMFileAddOfflineReq) (pb.Message,
+func (fs *files) addOfflineFile(ctx context.Context, m *pb.IMFileAddOfflineReq) (pb.Message,
 	error) {
-	return nil, s.store.AddOfflineFile(ctx, im.OfflineFile{From: m.GetFromUserId(),
+	return nil, fs.store.AddOfflineFile(ctx, im.OfflineFile{From: m.GetFromUserId(),
 		To: m.GetToUserId(), Task: m.GetTaskId(), Name: m.GetFileName(),
 		Size: m.GetFileSize()})
 }
 
 // deleteOfflineFile removes a file from its receiver's list. The message server sets the
 // receiver; clients cannot choose it.
-func (s *Server) deleteOfflineFile(ctx context.Context, m *pb.IMFileDelOfflineReq) (pb.Message,
+func (fs *files) deleteOfflineFile(ctx context.Context, m *pb.IMFileDelOfflineReq) (pb.Message,
 	error) {
-	return nil, s.store.DeleteOfflineFile(ctx, m.GetFromUserId(), m.GetToUserId(), m.GetTaskId())
+	return nil, fs.store.DeleteOfflineFile(ctx, m.GetFromUserId(), m.GetToUserId(), m.GetTaskId())
 }
 
 const (
-	// expiryKey is the task key of RunFileExpiry. No user has this id.
+	// expiryKey is the task key of the expiry runs. No user has this id.
 	expiryKey = 1<<63 + 1
 	// expiryEvery is the interval of the expiry runs. expiryAgain is the interval after a
 	// failed run.
@@ -91,14 +105,11 @@ func newFileMetrics(reg prometheus.Registerer) fileMetrics {
 	return m
 }
 
-// RunFileExpiry deletes offline files (ExpireOfflineFiles of im.FileStore) that are older
-// than keep: at once, and then every day, until ctx ends or Drain is called. It returns
-// after the last run. A run is a task of Options.Tasks and ends after Options.Timeout, as
-// any request. keep must be at least a second.
-func (s *Server) RunFileExpiry(ctx context.Context, keep time.Duration) {
+// expire is Server.RunFileExpiry.
+func (fs *files) expire(ctx context.Context, keep time.Duration) {
 	for {
 		next := expiryEvery
-		if !s.expireOnce(ctx, keep) {
+		if !fs.expireOnce(ctx, keep) {
 			next = expiryAgain
 		}
 		timer := time.NewTimer(next)
@@ -106,7 +117,7 @@ func (s *Server) RunFileExpiry(ctx context.Context, keep time.Duration) {
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		case <-s.stopped:
+		case <-fs.stopped:
 			timer.Stop()
 			return
 		case <-timer.C:
@@ -117,21 +128,21 @@ func (s *Server) RunFileExpiry(ctx context.Context, keep time.Duration) {
 // expireOnce posts one run and waits for it, but no longer than ctx: a pool that is
 // closed drops its tasks. Drain waits for the run, too. It reports whether the run
 // succeeded.
-func (s *Server) expireOnce(ctx context.Context, keep time.Duration) bool {
-	if s.begin() != nil {
-		return false // draining: RunFileExpiry returns next
+func (fs *files) expireOnce(ctx context.Context, keep time.Duration) bool {
+	if fs.begin() != nil {
+		return false // draining: expire returns next
 	}
 	over := make(chan bool, 1)
-	err := s.opt.Tasks.Do(expiryKey, func(ctx context.Context) {
+	err := fs.tasks.Do(expiryKey, func(ctx context.Context) {
 		done := false
-		defer s.end()
+		defer fs.end()
 		defer func() { over <- done }() // also when it panics
-		done = s.expireFiles(ctx, keep)
+		done = fs.expireFiles(ctx, keep)
 	})
 	if err != nil {
-		s.end()
-		s.fileMetrics.runs.WithLabelValues("busy").Inc()
-		s.logExpiry(err)
+		fs.end()
+		fs.expiry.runs.WithLabelValues("busy").Inc()
+		fs.logExpiry(err)
 		return false
 	}
 	select {
@@ -142,25 +153,25 @@ func (s *Server) expireOnce(ctx context.Context, keep time.Duration) bool {
 	}
 }
 
-func (s *Server) expireFiles(ctx context.Context, keep time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+func (fs *files) expireFiles(ctx context.Context, keep time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, fs.timeout)
 	defer cancel()
-	before := max(s.opt.Now().Add(-keep).Unix(), 0)
-	n, err := s.store.ExpireOfflineFiles(ctx, uint32(before))
-	s.fileMetrics.expired.Add(float64(n))
+	before := max(fs.now().Add(-keep).Unix(), 0)
+	n, err := fs.store.ExpireOfflineFiles(ctx, uint32(before))
+	fs.expiry.expired.Add(float64(n))
 	if err != nil {
-		s.fileMetrics.runs.WithLabelValues("failed").Inc()
-		s.logExpiry(err)
+		fs.expiry.runs.WithLabelValues("failed").Inc()
+		fs.logExpiry(err)
 		return false
 	}
-	s.fileMetrics.runs.WithLabelValues("done").Inc()
+	fs.expiry.runs.WithLabelValues("done").Inc()
 	if n > 0 {
-		s.log.Info("expired offline files deleted", "role", "dbproxy", "count", n)
+		fs.log.Info("expired offline files deleted", "role", "dbproxy", "count", n)
 	}
 	return true
 }
 
-func (s *Server) logExpiry(err error) {
-	s.log.Log(context.Background(), failureLevel(im.KindOf(err)),
+func (fs *files) logExpiry(err error) {
+	fs.log.Log(context.Background(), failureLevel(im.KindOf(err)),
 		"expired offline files not deleted", "role", "dbproxy", "err", err)
 }

@@ -20,18 +20,19 @@ func TestFailuresDoNotFloodTheLog(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	s := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil)),
 		Now: func() time.Time { return now }})
+	r := s.requests
 	rq := &request{session: linkSession(), cmd: pb.CmdUnreadMsgCntReq}
 	gone := im.WithKind(im.Unavailable, "count", errors.New("connection refused"))
 	for range 100 {
-		s.logFailure(rq, gone)
+		r.logFailure(rq, gone)
 	}
-	s.logFailure(rq, im.Errorf(im.Busy, "queue full")) // a line of its own for another kind
+	r.logFailure(rq, im.Errorf(im.Busy, "queue full")) // a line of its own for another kind
 	if n := strings.Count(log.String(), "request failed"); n != 2 {
 		t.Errorf("%d lines, want 2: %s", n, log.String())
 	}
 	now = now.Add(time.Second)
 	log.Reset()
-	s.logFailure(rq, gone)
+	r.logFailure(rq, gone)
 	if !strings.Contains(log.String(), "held=99") {
 		t.Errorf("the line of the next second lacks the number of lines left out: %s", log.String())
 	}
@@ -40,7 +41,7 @@ func TestFailuresDoNotFloodTheLog(t *testing.T) {
 	for range 100 {
 		p := &Pending{request: request{session: linkSession(), cmd: pb.CmdMsgData},
 			msg: &pb.MsgData{}}
-		s.open.Add(1)
+		r.open.Add(1)
 		s.FailBatch([]*Pending{p}, gone)
 	}
 	if n := strings.Count(log.String(), "messages not stored"); n != 1 {

@@ -8,13 +8,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// CreateGroup stores a group with g's Name, Avatar, Creator, Type and Members, and
-// returns the stored group. Its members are unique, in ascending order, and users that do
-// not exist are left out. The creator is a member only when Members contains it. Creator
-// 0 is another system. The error is Invalid when g has no name or no member, and as
-// documented at im.GroupStore. The message server decides which types of groups clients
-// may create.
-func (s *Server) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
+// create is Server.CreateGroup.
+func (gs *groups) create(ctx context.Context, g im.Group) (im.Group, error) {
 	if err := im.CheckGroup(&g); err != nil {
 		return im.Group{}, err
 	}
@@ -22,20 +17,17 @@ func (s *Server) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) 
 		return im.Group{}, im.Errorf(im.Invalid, "group without members")
 	}
 	g.Members = ascending(g.Members)
-	return s.store.CreateGroup(ctx, g)
+	return gs.store.CreateGroup(ctx, g)
 }
 
-// ChangeMembers adds users to a group or removes them, on behalf of user by. User 0 is
-// another system, which may make every change. The error is Denied when by may not make
-// the change (see mayChange), Invalid when users is empty or no member was changed, and
-// as documented at im.GroupStore.
-func (s *Server) ChangeMembers(ctx context.Context, by, group uint32, t pb.GroupModifyType,
+// change is Server.ChangeMembers.
+func (gs *groups) change(ctx context.Context, by, group uint32, t pb.GroupModifyType,
 	users []uint32) (im.MemberChange, error) {
 	if len(users) == 0 {
 		return im.MemberChange{}, im.Errorf(im.Invalid, "no members named")
 	}
 	users = ascending(users)
-	change, err := s.store.ChangeMembers(ctx, group, t, users,
+	change, err := gs.store.ChangeMembers(ctx, group, t, users,
 		func(g *im.Group) error { return mayChange(by, t, users, g) })
 	if err == nil && len(change.Changed) == 0 {
 		// All users to add are members already, or no user to remove is a member.

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy/settle"
 	"teamtalk/proto/pb"
 )
 
@@ -21,35 +22,51 @@ const (
 	resultRefused = 1
 )
 
-// handleGroups registers the requests about groups.
-func (s *Server) handleGroups() {
-	handle(s, work[*pb.IMNormalGroupListReq]{user: userOf[*pb.IMNormalGroupListReq],
-		run: s.normalGroups})
-	handle(s, work[*pb.IMGroupInfoListReq]{user: userOf[*pb.IMGroupInfoListReq], run: s.groupInfos})
-	handle(s, work[*pb.IMGroupCreateReq]{user: userOf[*pb.IMGroupCreateReq], run: s.createGroup,
+// groups answers the requests about groups, and makes the changes of groups that other
+// systems ask for.
+type groups struct {
+	*runner
+	store groupStore
+}
+
+// groupStore is what groups needs of the store.
+type groupStore interface {
+	im.GroupStore
+	SetGroupShield(ctx context.Context, user, group uint32, on bool) error
+	GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error)
+	ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error)
+}
+
+func (gs *groups) register() {
+	r := gs.runner
+	handle(r, work[*pb.IMNormalGroupListReq]{user: userOf[*pb.IMNormalGroupListReq],
+		run: gs.normalGroups})
+	handle(r, work[*pb.IMGroupInfoListReq]{user: userOf[*pb.IMGroupInfoListReq],
+		run: gs.groupInfos})
+	handle(r, work[*pb.IMGroupCreateReq]{user: userOf[*pb.IMGroupCreateReq], run: gs.createGroup,
 		refuse: func(m *pb.IMGroupCreateReq, _ error) pb.Message { return groupNotCreated(m) }})
-	handle(s, work[*pb.IMGroupChangeMemberReq]{user: userOf[*pb.IMGroupChangeMemberReq],
-		run: s.changeMembers,
+	handle(r, work[*pb.IMGroupChangeMemberReq]{user: userOf[*pb.IMGroupChangeMemberReq],
+		run: gs.changeMembers,
 		refuse: func(m *pb.IMGroupChangeMemberReq, _ error) pb.Message {
-			return membersChanged(m,
-				resultRefused, im.MemberChange{})
+			return membersChanged(m, resultRefused, im.MemberChange{})
 		}})
-	handle(s, work[*pb.IMGroupShieldReq]{user: userOf[*pb.IMGroupShieldReq], run: s.shieldGroup,
+	handle(r, work[*pb.IMGroupShieldReq]{user: userOf[*pb.IMGroupShieldReq], run: gs.shieldGroup,
 		refuse: func(m *pb.IMGroupShieldReq, _ error) pb.Message {
 			return groupShielded(m, resultRefused)
 		}})
-	handle(s, work[*pb.IMGroupGetShieldReq]{user: func(m *pb.IMGroupGetShieldReq) uint64 {
+	handle(r, work[*pb.IMGroupGetShieldReq]{user: func(m *pb.IMGroupGetShieldReq) uint64 {
 		return uint64(m.GetGroupId())
-	}, run: s.groupShields})
+	}, run: gs.groupShields})
 }
 
 // normalGroups returns the normal groups of a user. Clients learn of temporary groups
 // from their conversations. When the client sent a time, the answer contains the time to
 // send next.
-func (s *Server) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (pb.Message, error) {
-	now := s.opt.Now() // before the read
-	earliest := changedFrom(m.GetLatestUpdateTime(), now, directorySettle)
-	groups, err := s.store.GroupsOf(ctx, m.GetUserId(), pb.GroupType_GROUP_TYPE_NORMAL, earliest)
+func (gs *groups) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (pb.Message,
+	error) {
+	now := gs.now() // before the read
+	earliest := settle.From(m.GetLatestUpdateTime(), now, settle.Directory)
+	groups, err := gs.store.GroupsOf(ctx, m.GetUserId(), pb.GroupType_GROUP_TYPE_NORMAL, earliest)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +78,7 @@ func (s *Server) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (
 	rsp := pb.IMNormalGroupListRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		GroupVersionList: list}.Build()
 	if m.HasLatestUpdateTime() {
-		rsp.SetLatestUpdateTime(settledAt(now, directorySettle))
+		rsp.SetLatestUpdateTime(settle.At(now, settle.Directory))
 	}
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
@@ -70,20 +87,20 @@ func (s *Server) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (
 // groupInfos returns those groups whose version is newer than the requester's, in
 // ascending order of id. The answer to user 0, a message server that asks for itself,
 // contains no shields.
-func (s *Server) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.Message, error) {
-	ids, err := s.newerGroups(ctx, m.GetGroupVersionList())
+func (gs *groups) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.Message, error) {
+	ids, err := gs.newerGroups(ctx, m.GetGroupVersionList())
 	if err != nil {
 		return nil, err
 	}
 	var groups []im.Group
 	if len(ids) > 0 {
-		if groups, err = s.store.Groups(ctx, ids); err != nil {
+		if groups, err = gs.store.Groups(ctx, ids); err != nil {
 			return nil, err
 		}
 	}
 	var shields []uint32
 	if len(groups) > 0 && m.GetUserId() != 0 {
-		if shields, err = s.store.ShieldedGroups(ctx, m.GetUserId(), ids); err != nil {
+		if shields, err = gs.store.ShieldedGroups(ctx, m.GetUserId(), ids); err != nil {
 			return nil, err
 		}
 	}
@@ -103,7 +120,7 @@ func (s *Server) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.M
 // requester's, of at most infoLimit requested ids. Version 0 means that the requester has
 // no version of the group. For the other groups the store is asked for the versions
 // first, because reading a version is cheap and reading the members is not.
-func (s *Server) newerGroups(ctx context.Context, asked []*pb.GroupVersionInfo) ([]uint32, error) {
+func (gs *groups) newerGroups(ctx context.Context, asked []*pb.GroupVersionInfo) ([]uint32, error) {
 	have := make(map[uint32]uint32, min(len(asked), infoLimit))
 	var ids, known []uint32
 	for _, v := range asked[:min(len(asked), infoLimit)] {
@@ -121,7 +138,7 @@ func (s *Server) newerGroups(ctx context.Context, asked []*pb.GroupVersionInfo) 
 	if len(known) == 0 {
 		return ids, nil
 	}
-	versions, err := s.store.GroupVersions(ctx, known)
+	versions, err := gs.store.GroupVersions(ctx, known)
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +159,8 @@ func groupInfo(g *im.Group, shield uint32) *pb.GroupInfo {
 	}.Build()
 }
 
-func (s *Server) createGroup(ctx context.Context, m *pb.IMGroupCreateReq) (pb.Message, error) {
-	g, err := s.CreateGroup(ctx, im.Group{Name: m.GetGroupName(), Avatar: m.GetGroupAvatar(),
+func (gs *groups) createGroup(ctx context.Context, m *pb.IMGroupCreateReq) (pb.Message, error) {
+	g, err := gs.create(ctx, im.Group{Name: m.GetGroupName(), Avatar: m.GetGroupAvatar(),
 		Creator: m.GetUserId(), Type: m.GetGroupType(),
 		Members: m.GetMemberIdList()})
 	if err != nil {
@@ -167,9 +184,9 @@ func groupNotCreated(m *pb.IMGroupCreateReq) *pb.IMGroupCreateRsp {
 	return rsp
 }
 
-func (s *Server) changeMembers(ctx context.Context, m *pb.IMGroupChangeMemberReq) (pb.Message,
+func (gs *groups) changeMembers(ctx context.Context, m *pb.IMGroupChangeMemberReq) (pb.Message,
 	error) {
-	change, err := s.ChangeMembers(ctx, m.GetUserId(), m.GetGroupId(), m.GetChangeType(),
+	change, err := gs.change(ctx, m.GetUserId(), m.GetGroupId(), m.GetChangeType(),
 		m.GetMemberIdList())
 	if err != nil {
 		return nil, err
@@ -191,8 +208,8 @@ func membersChanged(m *pb.IMGroupChangeMemberReq, code uint32,
 
 // shieldGroup turns pushes for a group off or on. Only members may do so: other users
 // could fill the store with settings of groups that they are not in.
-func (s *Server) shieldGroup(ctx context.Context, m *pb.IMGroupShieldReq) (pb.Message, error) {
-	groups, err := s.store.Groups(ctx, []uint32{m.GetGroupId()})
+func (gs *groups) shieldGroup(ctx context.Context, m *pb.IMGroupShieldReq) (pb.Message, error) {
+	groups, err := gs.store.Groups(ctx, []uint32{m.GetGroupId()})
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +221,7 @@ func (s *Server) shieldGroup(ctx context.Context, m *pb.IMGroupShieldReq) (pb.Me
 		return nil, im.Errorf(im.Denied, "user %d is not in group %d", m.GetUserId(),
 			m.GetGroupId())
 	}
-	if err := s.store.SetGroupShield(ctx, m.GetUserId(), m.GetGroupId(),
+	if err := gs.store.SetGroupShield(ctx, m.GetUserId(), m.GetGroupId(),
 		m.GetShieldStatus() != 0); err != nil {
 		return nil, err
 	}
@@ -228,13 +245,13 @@ func shieldStatus(on bool) uint32 {
 
 // groupShields returns for each of the users, in the order of the request, whether it
 // receives no pushes for the group.
-func (s *Server) groupShields(ctx context.Context, m *pb.IMGroupGetShieldReq) (pb.Message, error) {
+func (gs *groups) groupShields(ctx context.Context, m *pb.IMGroupGetShieldReq) (pb.Message, error) {
 	users := m.GetUserId()
 	users = users[:min(len(users), im.MaxGroupMembers)]
 	var shields []uint32
 	if len(users) > 0 {
 		var err error
-		if shields, err = s.store.GroupShields(ctx, m.GetGroupId(), users); err != nil {
+		if shields, err = gs.store.GroupShields(ctx, m.GetGroupId(), users); err != nil {
 			return nil, err
 		}
 	}

@@ -80,20 +80,23 @@ func TestCreateGroup(t *testing.T) {
 	}
 }
 
+// memberChange is a change of a new group of 1 (the creator), 2 and 3.
+type memberChange struct {
+	name   string
+	group  pb.GroupType
+	by     uint32
+	change pb.GroupModifyType
+	users  []uint32
+	cur    []uint32 // the members afterwards; nil: refused
+	chg    []uint32
+}
+
 // TestChangeMembers checks which changes a creator, a member and a stranger may make,
 // each in a new group of 1 (the creator), 2 and 3.
 func TestChangeMembers(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
-	for _, test := range []struct {
-		name   string
-		group  pb.GroupType
-		by     uint32
-		change pb.GroupModifyType
-		users  []uint32
-		cur    []uint32 // nil: refused
-		chg    []uint32
-	}{
+	for _, test := range []memberChange{
 		{"creator adds", temporary, 1, add, []uint32{5, 4, 5}, []uint32{1, 2, 3, 4, 5},
 			[]uint32{4, 5}},
 		{"creator removes", temporary, 1, del, []uint32{3, 2}, []uint32{1}, []uint32{2, 3}},
@@ -121,29 +124,40 @@ func TestChangeMembers(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			group := makeGroup(p, 1, test.group, 1, 2, 3)
-			rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2,
-				changeReq(test.by, group, test.change, test.users...))
-			code, version := uint32(0), uint32(2)
-			if test.cur == nil {
-				code, version = 1, 0
-			}
-			if rsp.GetResultCode() != code || rsp.GetVersion() != version ||
-				rsp.HasVersion() != (version != 0) || rsp.GetGroupId() != group ||
-				rsp.GetUserId() != test.by ||
-				rsp.GetChangeType() != test.change || string(rsp.GetAttachData()) != "way back" ||
-				!slices.Equal(rsp.GetCurUserIdList(), test.cur) ||
-				!slices.Equal(rsp.GetChgUserIdList(), test.chg) {
-				t.Errorf("answer %v", rsp)
-			}
-			want := test.cur
-			if want == nil {
-				want = []uint32{1, 2, 3}
-			}
-			if groups, err := h.store.Groups(t.Context(), []uint32{group}); err != nil ||
-				len(groups) != 1 || !slices.Equal(groups[0].Members, want) {
-				t.Errorf("group %v, %v", groups, err)
-			}
+			test.answered(t, group, ask[*pb.IMGroupChangeMemberRsp](p, 2,
+				changeReq(test.by, group, test.change, test.users...)))
+			test.stored(t, h, group)
 		})
+	}
+}
+
+// answered checks the answer to the change of a group.
+func (c *memberChange) answered(t *testing.T, group uint32, rsp *pb.IMGroupChangeMemberRsp) {
+	t.Helper()
+	code, version := uint32(0), uint32(2)
+	if c.cur == nil {
+		code, version = 1, 0
+	}
+	if rsp.GetResultCode() != code || rsp.GetVersion() != version ||
+		rsp.HasVersion() != (version != 0) || rsp.GetGroupId() != group ||
+		rsp.GetUserId() != c.by ||
+		rsp.GetChangeType() != c.change || string(rsp.GetAttachData()) != "way back" ||
+		!slices.Equal(rsp.GetCurUserIdList(), c.cur) ||
+		!slices.Equal(rsp.GetChgUserIdList(), c.chg) {
+		t.Errorf("answer %v", rsp)
+	}
+}
+
+// stored checks the members of the group in the store.
+func (c *memberChange) stored(t *testing.T, h *house, group uint32) {
+	t.Helper()
+	want := c.cur
+	if want == nil {
+		want = []uint32{1, 2, 3}
+	}
+	if groups, err := h.store.Groups(t.Context(), []uint32{group}); err != nil ||
+		len(groups) != 1 || !slices.Equal(groups[0].Members, want) {
+		t.Errorf("group %v, %v", groups, err)
 	}
 }
 

@@ -9,7 +9,10 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/core/router"
 	"teamtalk/core/session"
+	"teamtalk/handlers/dbproxy/directory"
+	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/proto/pb"
 )
 
@@ -32,15 +35,34 @@ const (
 // utf8mb4.
 const maxName = 4 * im.MaxName
 
-// nameKey returns the same key for all spellings of a name.
-func (s *Server) nameKey(name string) uint64 {
-	return maphash.String(s.seed,
-		strings.ToLower(name))
-}
-
+// logins checks names and passwords.
+//
 // Logins arrive in storms: when a message server restarts, all of its clients log in at
 // once, and each login is a lookup by name. So the logins that arrive during a lookup are
 // looked up together in the next one. A login on an idle system does not wait.
+type logins struct {
+	*runner
+	store  accounts
+	lock   *lockout.Lockout
+	seed   maphash.Seed
+	shards [loginShards]loginShard
+}
+
+// accounts is what logins needs of the store.
+type accounts interface {
+	AccountsByName(ctx context.Context, names []string) ([]im.Account, error)
+}
+
+func newLogins(r *runner, store accounts, lock *lockout.Lockout) *logins {
+	return &logins{runner: r, store: store, lock: lock, seed: maphash.MakeSeed()}
+}
+
+func (ls *logins) register() { router.Handle(ls.router, router.Public, ls.handleValidate) }
+
+// nameKey returns the same key for all spellings of a name.
+func (ls *logins) nameKey(name string) uint64 {
+	return maphash.String(ls.seed, strings.ToLower(name))
+}
 
 // login is one login that is not answered yet.
 type login struct {
@@ -48,9 +70,9 @@ type login struct {
 	m *pb.IMValidateReq
 }
 
-// logins is one shard of the logins. Logins with the same name are always in the same
-// shard, and are checked in the order of their arrival.
-type logins struct {
+// loginShard holds the logins of a part of the names. Logins with the same name are always
+// in the same shard, and are checked in the order of their arrival.
+type loginShard struct {
 	mu      sync.Mutex
 	waiting []*login
 	running bool   // a task is posted or runs
@@ -72,31 +94,31 @@ const (
 )
 
 // handleValidate accepts a login.
-func (s *Server) handleValidate(ses *session.Link, seq uint16, m *pb.IMValidateReq) error {
-	l := &login{request: request{session: ses, seq: seq, cmd: m.Command(), came: s.opt.Now()}, m: m}
-	err := s.begin()
+func (ls *logins) handleValidate(ses *session.Link, seq uint16, m *pb.IMValidateReq) error {
+	l := &login{request: request{session: ses, seq: seq, cmd: m.Command(), came: ls.now()}, m: m}
+	err := ls.begin()
 	if err == nil {
-		if err = s.addLogin(l); err != nil {
-			s.end()
+		if err = ls.addLogin(l); err != nil {
+			ls.end()
 		}
 	}
 	if err != nil {
-		s.notValidated(l, err)
+		ls.notValidated(l, err)
 	}
 	return err
 }
 
 // addLogin adds a login to its shard.
-func (s *Server) addLogin(l *login) error {
-	key := s.nameKey(l.m.GetUserName()) % loginShards
-	g := &s.logins[key]
+func (ls *logins) addLogin(l *login) error {
+	key := ls.nameKey(l.m.GetUserName()) % loginShards
+	g := &ls.shards[key]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.waiting) >= maxLoginsWaiting {
 		return im.Errorf(im.Busy, "%d logins are waiting", len(g.waiting))
 	}
 	if !g.running {
-		if err := s.postLogins(key); err != nil {
+		if err := ls.postLogins(key); err != nil {
 			return err
 		}
 		g.running = true
@@ -110,12 +132,12 @@ func (s *Server) addLogin(l *login) error {
 // very many requests. So each task gets a new key: a full queue then does not keep a
 // quarter of all users from logging in. A shard has one task at a time, so the order is
 // kept.
-func (s *Server) postLogins(key uint64) (err error) {
-	g := &s.logins[key]
+func (ls *logins) postLogins(key uint64) (err error) {
+	g := &ls.shards[key]
 	for range loginTries {
 		g.turn++
-		err = s.opt.Tasks.Do(loginKeys+g.turn*loginShards+key,
-			func(ctx context.Context) { s.runLogins(ctx, key) })
+		err = ls.tasks.Do(loginKeys+g.turn*loginShards+key,
+			func(ctx context.Context) { ls.runLogins(ctx, key) })
 		if im.KindOf(err) != im.Busy {
 			break
 		}
@@ -125,8 +147,8 @@ func (s *Server) postLogins(key uint64) (err error) {
 
 // runLogins checks waiting logins of a shard, on a worker. When more than one lookup's
 // worth waits, the rest is left to a further task at the end of a queue.
-func (s *Server) runLogins(ctx context.Context, key uint64) {
-	g := &s.logins[key]
+func (ls *logins) runLogins(ctx context.Context, key uint64) {
+	g := &ls.shards[key]
 	g.mu.Lock()
 	batch := g.waiting
 	g.waiting = nil
@@ -134,51 +156,51 @@ func (s *Server) runLogins(ctx context.Context, key uint64) {
 		batch, g.waiting = batch[:maxLoginBatch:maxLoginBatch], batch[maxLoginBatch:]
 	}
 	g.mu.Unlock()
-	defer s.goOnWithLogins(key) // after a panic too
-	s.checkLogins(ctx, batch)
+	defer ls.goOnWithLogins(key) // after a panic too
+	ls.checkLogins(ctx, batch)
 }
 
 // goOnWithLogins posts a further task when logins are waiting.
-func (s *Server) goOnWithLogins(key uint64) {
-	g := &s.logins[key]
+func (ls *logins) goOnWithLogins(key uint64) {
+	g := &ls.shards[key]
 	var left []*login
 	var err error
 	g.mu.Lock()
 	if g.running = len(g.waiting) > 0; g.running {
-		if err = s.postLogins(key); err != nil {
+		if err = ls.postLogins(key); err != nil {
 			left, g.waiting, g.running = g.waiting, nil, false
 		}
 	}
 	g.mu.Unlock()
 	for _, l := range left {
-		s.notValidated(l, err)
-		s.end()
+		ls.notValidated(l, err)
+		ls.end()
 	}
 }
 
 // checkLogins looks up a batch of logins and answers them in order.
-func (s *Server) checkLogins(ctx context.Context, batch []*login) {
+func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 	defer func() {
 		for _, l := range batch {
 			if !l.done { // a panic, which the pool logs
-				s.notValidated(l, im.Errorf(im.Internal, "request failed"))
+				ls.notValidated(l, im.Errorf(im.Internal, "request failed"))
 			}
-			s.end()
+			ls.end()
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, ls.timeout)
 	defer cancel()
-	now := s.opt.Now()
+	now := ls.now()
 	names := make([]string, 0, len(batch))
 	open := make([]*login, 0, len(batch))
 	for _, l := range batch {
 		name := l.m.GetUserName()
 		switch {
-		case now.Sub(l.came) > s.opt.Timeout:
-			s.notValidated(l, im.Errorf(im.Busy, "request waited longer than %s", s.opt.Timeout))
+		case now.Sub(l.came) > ls.timeout:
+			ls.notValidated(l, im.Errorf(im.Busy, "request waited longer than %s", ls.timeout))
 		case name == "" || len(name) > maxName:
-			s.metrics.refusedLogins.WithLabelValues("unknown").Inc()
-			s.answer(&l.request, validated(l.m, validateWrong, textWrong, nil))
+			ls.metrics.refusedLogins.WithLabelValues("unknown").Inc()
+			ls.answer(&l.request, validated(l.m, validateWrong, textWrong, nil))
 		default:
 			names, open = append(names, name), append(open, l)
 		}
@@ -186,16 +208,16 @@ func (s *Server) checkLogins(ctx context.Context, batch []*login) {
 	if len(open) == 0 {
 		return
 	}
-	accounts, err := s.store.AccountsByName(ctx, names)
+	accounts, err := ls.store.AccountsByName(ctx, names)
 	if err != nil {
-		s.logFailure(&open[0].request, err)
+		ls.logFailure(&open[0].request, err)
 	}
 	for i, l := range open {
 		if err != nil {
-			s.notValidated(l, err)
+			ls.notValidated(l, err)
 			continue
 		}
-		s.answer(&l.request, s.validate(l.m, &accounts[i]))
+		ls.answer(&l.request, ls.validate(l.m, &accounts[i]))
 	}
 }
 
@@ -205,43 +227,44 @@ func (s *Server) checkLogins(ctx context.Context, batch []*login) {
 // its client shows that the password is wrong, and the Android client repeats the login
 // at once, without end. Without an answer that server closes the connection 15 s after it
 // was opened, and the client shows that the server does not work.
-func (s *Server) notValidated(l *login, err error) {
-	s.metrics.failures.WithLabelValues(l.cmd.String(), im.KindOf(err).String()).Inc()
+func (ls *logins) notValidated(l *login, err error) {
+	ls.metrics.failures.WithLabelValues(l.cmd.String(), im.KindOf(err).String()).Inc()
 	if !l.m.GetTellFailure() {
-		s.answer(&l.request, nil)
+		ls.answer(&l.request, nil)
 		return
 	}
 	text := textFailed
 	if im.KindOf(err) == im.Busy {
 		text = textBusy
 	}
-	s.answer(&l.request, validated(l.m, validateFailed, text, nil))
+	ls.answer(&l.request, validated(l.m, validateFailed, text, nil))
 }
 
 // validate checks a name and password. account is the account of the name; its ID is 0
 // when there is none.
-func (s *Server) validate(m *pb.IMValidateReq, account *im.Account) *pb.IMValidateRsp {
-	name := suspect{name: strings.ToLower(m.GetUserName())}
+func (ls *logins) validate(m *pb.IMValidateReq, account *im.Account) *pb.IMValidateRsp {
+	name := lockout.Name{Name: strings.ToLower(m.GetUserName())}
 	known := account.ID != 0
 	if known {
-		name = suspect{id: account.ID} // the database matches more spellings of a name than ToLower
+		// The database matches more spellings of a name than ToLower.
+		name = lockout.Name{ID: account.ID}
 	}
-	now := s.opt.Now()
-	if s.lock.locked(name, now) {
-		s.metrics.refusedLogins.WithLabelValues("locked").Inc()
+	now := ls.now()
+	if ls.lock.Locked(name, now) {
+		ls.metrics.refusedLogins.WithLabelValues("locked").Inc()
 		return validated(m, validateLocked, textLocked, nil)
 	}
 	if reason := refusal(known, account, m.GetPassword()); reason != "" {
-		s.metrics.refusedLogins.WithLabelValues(reason).Inc()
-		if s.lock.fail(name, m.GetPassword(), now) {
-			s.metrics.locks.Inc()
-			s.log.Warn("login name locked", "role", "dbproxy", "user", account.ID, "name",
+		ls.metrics.refusedLogins.WithLabelValues(reason).Inc()
+		if ls.lock.Fail(name, m.GetPassword(), now) {
+			ls.metrics.locks.Inc()
+			ls.log.Warn("login name locked", "role", "dbproxy", "user", account.ID, "name",
 				m.GetUserName())
 		}
 		return validated(m, validateWrong, textWrong, nil)
 	}
-	s.lock.clear(name)
-	return validated(m, validateOK, textOK, userInfo(&account.User))
+	ls.lock.Clear(name)
+	return validated(m, validateOK, textOK, directory.UserInfo(&account.User))
 }
 
 // refusal returns the reason why an account may not log in; "" when it may.

@@ -18,17 +18,9 @@ func TestLoginLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := h.dial()
-	login := func(name, password string) uint32 {
+	expect := func(t *testing.T, what, name, password string, want uint32) {
 		t.Helper()
-		rsp := ask[*pb.IMValidateRsp](p, 9, validateReq(name, password))
-		if rsp.GetUserName() != name || rsp.HasUserInfo() != (rsp.GetResultCode() == 0) {
-			t.Errorf("%s: %v", name, rsp)
-		}
-		return rsp.GetResultCode()
-	}
-	expect := func(t *testing.T, what string, got, want uint32) {
-		t.Helper()
-		if got != want {
+		if got := p.login(t, name, password); got != want {
 			t.Errorf("%s: result %d, want %d", what, got, want)
 		}
 	}
@@ -36,45 +28,54 @@ func TestLoginLock(t *testing.T) {
 	guess := func() string { guesses++; return fmt.Sprint("guess ", guesses) }
 	t.Run("nine wrong passwords do not lock", func(t *testing.T) {
 		for range 9 {
-			expect(t, "wrong", login("u00001", guess()), 1)
+			expect(t, "wrong", "u00001", guess(), 1)
 			h.clock.Add(time.Minute)
 		}
-		expect(t, "right after nine", login("u00001", "pw"), 0)
+		expect(t, "right after nine", "u00001", "pw", 0)
 	})
 	t.Run("ten lock the name", func(t *testing.T) {
 		for range 9 { // the right password has reset the count
 			bad := guess()
 			for range 30 { // a client repeats its password
-				expect(t, "wrong", login("u00001", bad), 1)
+				expect(t, "wrong", "u00001", bad, 1)
 			}
 			h.clock.Add(time.Minute)
 		}
-		expect(t, "tenth", login("U00001", guess()), 1) // upper and lower case are the same name
-		expect(t, "locked", login("u00001", "pw"), 6)
-		expect(t, "locked in upper case", login("U00001", "pw"), 6)
-		expect(t, "another user", login("u00002", "pw"), 0)
+		expect(t, "tenth", "U00001", guess(), 1) // upper and lower case are the same name
+		expect(t, "locked", "u00001", "pw", 6)
+		expect(t, "locked in upper case", "U00001", "pw", 6)
+		expect(t, "another user", "u00002", "pw", 0)
 	})
 	t.Run("the oldest expires", func(t *testing.T) {
 		h.clock.Add(21*time.Minute - time.Second) // the oldest is 29:59 old
-		expect(t, "still locked", login("u00001", "pw"), 6)
+		expect(t, "still locked", "u00001", "pw", 6)
 		h.clock.Add(time.Second)
-		expect(t, "one over, wrong again", login("u00001", guess()), 1)
-		expect(t, "locked again", login("u00001", "pw"), 6)
+		expect(t, "one over, wrong again", "u00001", guess(), 1)
+		expect(t, "locked again", "u00001", "pw", 6)
 		h.clock.Add(time.Minute)
-		expect(t, "next one over", login("u00001", "pw"), 0)
+		expect(t, "next one over", "u00001", "pw", 0)
 	})
-
 	t.Run("unknown names", func(t *testing.T) {
 		for range 10 {
-			expect(t, "nobody", login("nobody", guess()), 1)
+			expect(t, "nobody", "nobody", guess(), 1)
 		}
-		expect(t, "unknown name is locked too", login("NOBODY", "pw"), 6)
+		expect(t, "unknown name is locked too", "NOBODY", "pw", 6)
 	})
 	t.Run("names that cannot log in", func(t *testing.T) {
-		expect(t, "departed", login("u00005", "pw"), 1)
-		expect(t, "no name", login("", "pw"), 1)
-		expect(t, "name that cannot be", login(string(make([]byte, 1000)), "pw"), 1)
+		expect(t, "departed", "u00005", "pw", 1)
+		expect(t, "no name", "", "pw", 1)
+		expect(t, "name that cannot be", string(make([]byte, 1000)), "pw", 1)
 	})
+}
+
+// login logs in and returns the result code of the answer.
+func (p *peer) login(t *testing.T, name, password string) uint32 {
+	t.Helper()
+	rsp := ask[*pb.IMValidateRsp](p, 9, validateReq(name, password))
+	if rsp.GetUserName() != name || rsp.HasUserInfo() != (rsp.GetResultCode() == 0) {
+		t.Errorf("%s: %v", name, rsp)
+	}
+	return rsp.GetResultCode()
 }
 
 func TestLoginNeverLocks(t *testing.T) {

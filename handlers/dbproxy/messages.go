@@ -3,7 +3,10 @@ package dbproxy
 import (
 	"context"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"teamtalk/core/im"
+	"teamtalk/core/obs"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -30,15 +33,36 @@ const pendingOverhead = 64
 // Size returns the size of p for the bounds of a batch, in bytes.
 func (p *Pending) Size() int { return p.size }
 
-func (s *Server) handleMessages() {
-	router.Handle(s.Router, router.Public, s.handleMsgData)
+// messages stores messages in batches, in the order of each sender, and answers them.
+type messages struct {
+	*runner
+	store  appender
+	queue  Messages
+	order  *sendOrder
+	sounds *sounds
+	often  [im.Closed + 1]obs.Often
+}
+
+// appender is what messages needs of the store.
+type appender interface {
+	AppendMessages(ctx context.Context, batch []*im.Message)
+}
+
+func newMessages(r *runner, store appender, queue Messages, s *sounds,
+	reg prometheus.Registerer) *messages {
+	return &messages{runner: r, store: store, queue: queue, sounds: s,
+		order: newSendOrder(2*r.timeout, reg)}
+}
+
+func (ms *messages) register() {
+	router.Handle(ms.router, router.Public, ms.handleMsgData)
 }
 
 // handleMsgData adds a message to a batch. The answer is the message with its msg_id; 0
 // when it was not stored.
-func (s *Server) handleMsgData(ses *session.Link, seq uint16, m *pb.MsgData) error {
+func (ms *messages) handleMsgData(ses *session.Link, seq uint16, m *pb.MsgData) error {
 	p := &Pending{
-		request: request{session: ses, seq: seq, cmd: m.Command(), came: s.opt.Now()},
+		request: request{session: ses, seq: seq, cmd: m.Command(), came: ms.now()},
 		msg:     m,
 		row: im.Message{From: m.FromUserID, To: m.ToSessionID, Created: m.CreateTime,
 			Type: m.Type, Data: m.Data},
@@ -50,20 +74,20 @@ func (s *Server) handleMsgData(ses *session.Link, seq uint16, m *pb.MsgData) err
 	if p.row.Created == 0 {
 		p.row.Created = uint32(p.came.Unix())
 	}
-	s.order.came(p)
-	err := s.storable(&p.row)
+	ms.order.came(p)
+	err := ms.storable(&p.row)
 	if err == nil {
-		err = s.accept(p)
+		err = ms.accept(p)
 	}
 	if err != nil {
 		p.row.Err = err
-		s.settle(p)
+		ms.settle(p)
 	}
 	return err
 }
 
 // storable returns the reason why a message can never be stored; nil when it can.
-func (s *Server) storable(row *im.Message) error {
+func (ms *messages) storable(row *im.Message) error {
 	switch {
 	case row.From == 0 || row.To == 0 || (row.From == row.To && !row.Type.IsGroup()):
 		return im.Errorf(im.Invalid, "message of type %#x from %d to %d", int32(row.Type), row.From,
@@ -73,37 +97,36 @@ func (s *Server) storable(row *im.Message) error {
 	case len(row.ClientID) > im.MaxClientID:
 		return im.Errorf(im.Invalid, "client_msg_id of %d bytes", len(row.ClientID))
 	case isAudio(row.Type):
-		return s.sounds.playable(row.Data)
+		return ms.sounds.playable(row.Data)
 	}
 	return nil
 }
 
-func (s *Server) accept(p *Pending) error {
-	if err := s.begin(); err != nil {
+func (ms *messages) accept(p *Pending) error {
+	if err := ms.begin(); err != nil {
 		return err
 	}
-	err := s.opt.Messages.Add(p.row.Key(), p)
+	err := ms.queue.Add(p.row.Key(), p)
 	if err != nil {
-		s.end()
+		ms.end()
 	}
 	return err
 }
 
-// AppendBatch stores a batch and answers each of its messages, in the order of the batch.
-// The batcher calls it.
-func (s *Server) AppendBatch(ctx context.Context, batch []*Pending) {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/2)
+// appendBatch stores a batch and answers each of its messages.
+func (ms *messages) appendBatch(ctx context.Context, batch []*Pending) {
+	ctx, cancel := context.WithTimeout(ctx, ms.timeout/2)
 	defer cancel()
-	now := s.opt.Now()
+	now := ms.now()
 	for _, p := range batch {
 		// Storing may take the rest of Timeout. The caller would give up, the sender
 		// would repeat the message, and it would be stored twice.
-		if now.Sub(p.came) > s.opt.Timeout/2 {
-			p.row.Err = im.Errorf(im.Busy, "message waited longer than %s", s.opt.Timeout/2)
+		if now.Sub(p.came) > ms.timeout/2 {
+			p.row.Err = im.Errorf(im.Busy, "message waited longer than %s", ms.timeout/2)
 		}
 	}
-	s.putSounds(ctx, batch)
-	s.order.holdBack(batch, now)
+	ms.sounds.putBatch(ctx, batch)
+	ms.order.holdBack(batch, now)
 	rows := make([]*im.Message, 0, len(batch))
 	for _, p := range batch {
 		if p.row.Err == nil {
@@ -111,23 +134,22 @@ func (s *Server) AppendBatch(ctx context.Context, batch []*Pending) {
 		}
 	}
 	if len(rows) > 0 {
-		s.store.AppendMessages(ctx, rows)
+		ms.store.AppendMessages(ctx, rows)
 	}
-	s.finish(batch)
+	ms.finish(batch)
 }
 
-// FailBatch answers the messages that the batcher gave up, as not stored. Messages that
-// are answered already are skipped.
-func (s *Server) FailBatch(batch []*Pending, err error) {
+// failBatch answers the messages that the batcher gave up, as not stored.
+func (ms *messages) failBatch(batch []*Pending, err error) {
 	for _, p := range batch {
 		p.row.Err = err
 	}
-	s.finish(batch)
+	ms.finish(batch)
 }
 
 // finish answers the messages that are not answered yet, and logs failures at most once a
 // second for each kind of error.
-func (s *Server) finish(batch []*Pending) {
+func (ms *messages) finish(batch []*Pending) {
 	type failure struct {
 		first *Pending
 		count int
@@ -147,15 +169,15 @@ func (s *Server) finish(batch []*Pending) {
 			}
 			failed[k].count++
 		}
-		s.settle(p)
-		s.end()
+		ms.settle(p)
+		ms.end()
 	}
 	for k, f := range failed {
-		held, ok := s.often.messages[k].Allow(s.opt.Now())
+		held, ok := ms.often[k].Allow(ms.now())
 		if !ok {
 			continue
 		}
-		s.log.Log(context.Background(), failureLevel(k), "messages not stored", "role", "dbproxy",
+		ms.log.Log(context.Background(), failureLevel(k), "messages not stored", "role", "dbproxy",
 			"count", f.count, "held", held,
 			"conn", f.first.session.ID(), "user", f.first.row.From, "cmd", f.first.cmd.String(),
 			"seq", f.first.seq, "err", f.first.row.Err)
@@ -164,22 +186,22 @@ func (s *Server) finish(batch []*Pending) {
 
 // settle answers one message with the result in its row. Only a request with a group
 // version receives the version: other message servers do not know the field.
-func (s *Server) settle(p *Pending) {
+func (ms *messages) settle(p *Pending) {
 	p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = p.row.ID, p.row.Duplicate, p.row.GroupVersion
 	p.msg.Rejected = false
 	switch {
 	case p.row.Err != nil:
 		// The failure is recorded before the answer, which begins a new epoch.
-		s.order.note(p, s.opt.Now())
+		ms.order.note(p, ms.now())
 		// The request may contain values.
 		p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = 0, false, 0
 		p.msg.Rejected = p.msg.SenderConn != 0 && rejected(p.row.Err)
-		s.metrics.failed.Inc()
-		s.metrics.failures.WithLabelValues(p.cmd.String(), im.KindOf(p.row.Err).String()).Inc()
+		ms.metrics.failed.Inc()
+		ms.metrics.failures.WithLabelValues(p.cmd.String(), im.KindOf(p.row.Err).String()).Inc()
 	case p.row.Duplicate:
-		s.metrics.duplicate.Inc()
+		ms.metrics.duplicate.Inc()
 	default:
-		s.metrics.stored.Inc()
+		ms.metrics.stored.Inc()
 	}
-	s.answer(&p.request, p.msg)
+	ms.answer(&p.request, p.msg)
 }

@@ -14,14 +14,14 @@ type metrics struct {
 	soundSeconds  *prometheus.HistogramVec
 	soundFailures *prometheus.CounterVec
 
-	directoryReads *prometheus.CounterVec
-	directoryRows  *prometheus.GaugeVec
-	syncs          *prometheus.CounterVec
-	syncSeconds    prometheus.Histogram
-	synced         prometheus.Counter
+	syncs       *prometheus.CounterVec
+	syncSeconds prometheus.Histogram
+	synced      prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
+// newMetrics returns the metrics; open returns the number of requests that are not
+// answered.
+func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 	const prefix = "teamtalk_dbproxy_"
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help})
@@ -55,11 +55,6 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		soundFailures: vec("sound_failures_total", "Sounds not stored (the message is then not "+
 			"stored either) or not found (the message is returned without its sound), by op: "+
 			"put, get.", "op"),
-		directoryReads: vec("directory_reads_total", "Reads of the directory from the store, by "+
-			"list (users, departments) and extent (all, changes).", "list", "what"),
-		directoryRows: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "directory_rows",
-			Help: "Rows of the directory in memory, by list (users, departments)."},
-			[]string{"list"}),
 		syncs: vec("session_syncs_total", "Runs that update the conversation lists of groups' "+
 			"members, by result: done, failed, busy (not started).", "result"),
 		syncSeconds: prometheus.NewHistogram(seconds("session_sync_seconds",
@@ -68,12 +63,11 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 			"Entries of conversation lists written by these runs."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.directoryReads, m.directoryRows, m.syncs, m.syncSeconds, m.synced,
-			m.soundSeconds, m.soundFailures, m.seconds, m.failures, messages, m.refusedLogins,
-			m.locks, m.unsent,
+		reg.MustRegister(m.syncs, m.syncSeconds, m.synced, m.soundSeconds, m.soundFailures,
+			m.seconds, m.failures, messages, m.refusedLogins, m.locks, m.unsent,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + "requests_open",
 				Help: "Requests accepted and not answered."},
-				func() float64 { return float64(s.open.Load()) }))
+				func() float64 { return float64(open()) }))
 	}
 	return m
 }

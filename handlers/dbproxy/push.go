@@ -24,34 +24,48 @@ const (
 // pushes are silent, because it knows which users have a pc online.
 const pushLoud = 1
 
-// handlePush registers the requests about device tokens and push shields.
-func (s *Server) handlePush() {
-	handle(s, work[*pb.IMDeviceTokenReq]{user: userOf[*pb.IMDeviceTokenReq], run: s.deviceToken})
-	handle(s, work[*pb.IMPushShieldReq]{user: userOf[*pb.IMPushShieldReq], run: s.shieldPushes,
+// pushes answers the requests about device tokens and push shields.
+type pushes struct {
+	*runner
+	store pushStore
+}
+
+// pushStore is what pushes needs of the store.
+type pushStore interface {
+	im.PushStore
+	Users(ctx context.Context, ids []uint32) ([]im.User, error)
+	SetPushShield(ctx context.Context, user uint32, on bool) error
+	UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error)
+}
+
+func (p *pushes) register() {
+	r := p.runner
+	handle(r, work[*pb.IMDeviceTokenReq]{user: userOf[*pb.IMDeviceTokenReq], run: p.deviceToken})
+	handle(r, work[*pb.IMPushShieldReq]{user: userOf[*pb.IMPushShieldReq], run: p.shieldPushes,
 		refuse: func(m *pb.IMPushShieldReq, _ error) pb.Message {
 			return pushesShielded(m, resultRefused)
 		}})
-	handle(s, work[*pb.IMQueryPushShieldReq]{user: userOf[*pb.IMQueryPushShieldReq],
-		run: s.pushShield,
+	handle(r, work[*pb.IMQueryPushShieldReq]{user: userOf[*pb.IMQueryPushShieldReq],
+		run: p.pushShield,
 		refuse: func(m *pb.IMQueryPushShieldReq, _ error) pb.Message {
 			return pushShield(m, resultRefused)
 		}})
-	handle(s, work[*pb.IMGetDeviceTokenReq]{user: firstUser, run: s.pushTargets})
+	handle(r, work[*pb.IMGetDeviceTokenReq]{user: firstUser, run: p.pushTargets})
 }
 
 // deviceToken stores the token to which a user's pushes are sent. An empty token turns
 // pushes off. The answer has no result code, so a request that fails is not answered. A
 // report of a dead token is not answered either.
-func (s *Server) deviceToken(ctx context.Context, m *pb.IMDeviceTokenReq) (pb.Message, error) {
+func (p *pushes) deviceToken(ctx context.Context, m *pb.IMDeviceTokenReq) (pb.Message, error) {
 	if dead := m.GetDeadToken(); dead != "" {
 		// Only this token is deleted: the user may have a new one by now.
-		return nil, s.store.DropDeviceToken(ctx, dead)
+		return nil, p.store.DropDeviceToken(ctx, dead)
 	}
 	t := im.DeviceToken{User: m.GetUserId(), Client: m.GetClientType(), Token: m.GetDeviceToken()}
 	if !m.HasClientType() {
 		t.Client = phoneOf(t.Token)
 	}
-	if err := s.store.SetDeviceToken(ctx, t); err != nil {
+	if err := p.store.SetDeviceToken(ctx, t); err != nil {
 		return nil, err
 	}
 	rsp := pb.IMDeviceTokenRsp_builder{UserId: proto.Uint32(m.GetUserId())}.Build()
@@ -71,8 +85,8 @@ func phoneOf(token string) pb.ClientType {
 	return pb.ClientType_CLIENT_TYPE_ANDROID
 }
 
-func (s *Server) shieldPushes(ctx context.Context, m *pb.IMPushShieldReq) (pb.Message, error) {
-	if err := s.store.SetPushShield(ctx, m.GetUserId(), m.GetShieldStatus() != 0); err != nil {
+func (p *pushes) shieldPushes(ctx context.Context, m *pb.IMPushShieldReq) (pb.Message, error) {
+	if err := p.store.SetPushShield(ctx, m.GetUserId(), m.GetShieldStatus() != 0); err != nil {
 		return nil, err
 	}
 	rsp := pushesShielded(m, resultOK)
@@ -87,8 +101,8 @@ func pushesShielded(m *pb.IMPushShieldReq, code uint32) *pb.IMPushShieldRsp {
 	return rsp
 }
 
-func (s *Server) pushShield(ctx context.Context, m *pb.IMQueryPushShieldReq) (pb.Message, error) {
-	users, err := s.store.Users(ctx, []uint32{m.GetUserId()})
+func (p *pushes) pushShield(ctx context.Context, m *pb.IMQueryPushShieldReq) (pb.Message, error) {
+	users, err := p.store.Users(ctx, []uint32{m.GetUserId()})
 	if err != nil {
 		return nil, err
 	}
@@ -119,14 +133,14 @@ func firstUser(m *pb.IMGetDeviceTokenReq) uint64 {
 
 // pushTargets returns the tokens of the users that have one and receive pushes now, in
 // ascending order of user, with the number of unread messages of each.
-func (s *Server) pushTargets(ctx context.Context, m *pb.IMGetDeviceTokenReq) (pb.Message, error) {
-	tokens, err := s.wanted(ctx, ascending(m.GetUserId()))
+func (p *pushes) pushTargets(ctx context.Context, m *pb.IMGetDeviceTokenReq) (pb.Message, error) {
+	tokens, err := p.wanted(ctx, ascending(m.GetUserId()))
 	if err != nil {
 		return nil, err
 	}
 	var totals map[uint32]uint32
 	if len(tokens) > 0 {
-		if totals, err = s.store.UnreadTotals(ctx, usersOf(tokens)); err != nil {
+		if totals, err = p.store.UnreadTotals(ctx, usersOf(tokens)); err != nil {
 			return nil, err
 		}
 	}
@@ -143,16 +157,16 @@ func (s *Server) pushTargets(ctx context.Context, m *pb.IMGetDeviceTokenReq) (pb
 }
 
 // wanted returns the tokens of the users that have one and receive pushes now.
-func (s *Server) wanted(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
+func (p *pushes) wanted(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
 	users = users[:min(len(users), im.MaxGroupMembers)]
 	if len(users) == 0 {
 		return nil, nil
 	}
-	tokens, err := s.store.DeviceTokens(ctx, users)
-	if err != nil || len(tokens) == 0 || !atNight(s.opt.Now()) {
+	tokens, err := p.store.DeviceTokens(ctx, users)
+	if err != nil || len(tokens) == 0 || !atNight(p.now()) {
 		return tokens, err
 	}
-	owners, err := s.store.Users(ctx, usersOf(tokens))
+	owners, err := p.store.Users(ctx, usersOf(tokens))
 	if err != nil {
 		return nil, err
 	}

@@ -3,13 +3,69 @@ package dbproxy
 import (
 	"context"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/obs"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
+
+// runner accepts requests, runs them on workers, and answers them. The parts of the
+// Server share it. Any goroutine.
+type runner struct {
+	router  *router.Router[*session.Link]
+	tasks   Tasks
+	timeout time.Duration
+	now     func() time.Time
+	log     *slog.Logger
+	metrics *metrics
+	// failures limits the rate of log lines, for the time in which the store is away and
+	// all requests fail.
+	failures [im.Closed + 1]obs.Often
+
+	open     atomic.Int64 // requests accepted and not answered
+	draining atomic.Bool
+	stopped  chan struct{} // closed when draining begins
+	idle     chan struct{} // closed when draining has begun and open is 0
+	once     sync.Once     // closes idle
+}
+
+func newRunner(opt *Options) *runner {
+	r := &runner{tasks: opt.Tasks, timeout: opt.Timeout, now: opt.Now, log: opt.Log,
+		stopped: make(chan struct{}), idle: make(chan struct{}),
+		router: router.New[*session.Link](router.Options{Role: "dbproxy", Log: opt.Log,
+			Registerer: opt.Registerer})}
+	r.metrics = newMetrics(opt.Registerer, r.open.Load)
+	return r
+}
+
+// begin accepts a request unless the server is draining. It increments open first: either
+// Drain sees the request and waits for it, or begin rejects it and decrements open again.
+func (r *runner) begin() error {
+	r.open.Add(1)
+	if r.draining.Load() {
+		r.end()
+		return im.Errorf(im.Closed, "db_proxy is shutting down")
+	}
+	return nil
+}
+
+// end records that a request is answered.
+func (r *runner) end() {
+	if r.open.Add(-1) == 0 && r.draining.Load() {
+		r.checkIdle()
+	}
+}
+
+func (r *runner) checkIdle() {
+	if r.open.Load() == 0 {
+		r.once.Do(func() { close(r.idle) })
+	}
+}
 
 // request is a request that is not answered yet.
 type request struct {
@@ -35,85 +91,85 @@ type work[P pb.Message] struct {
 func handle[M any, P interface {
 	*M
 	pb.Message
-}](s *Server, w work[P]) {
-	router.Handle(s.Router, router.Public, func(ses *session.Link, seq uint16, m P) error {
-		rq := &request{session: ses, seq: seq, cmd: m.Command(), came: s.opt.Now()}
-		err := s.begin()
+}](r *runner, w work[P]) {
+	router.Handle(r.router, router.Public, func(ses *session.Link, seq uint16, m P) error {
+		rq := &request{session: ses, seq: seq, cmd: m.Command(), came: r.now()}
+		err := r.begin()
 		if err == nil {
-			if err = s.opt.Tasks.Do(w.user(m),
-				func(ctx context.Context) { do(ctx, s, rq, m, w) }); err != nil {
-				s.end()
+			if err = r.tasks.Do(w.user(m),
+				func(ctx context.Context) { do(ctx, r, rq, m, w) }); err != nil {
+				r.end()
 			}
 		}
 		if err != nil {
-			refuse(s, rq, m, w, err)
+			refuse(r, rq, m, w, err)
 		}
 		return err
 	})
 }
 
 // do runs a request on a worker.
-func do[P pb.Message](ctx context.Context, s *Server, rq *request, m P, w work[P]) {
-	defer s.end()
+func do[P pb.Message](ctx context.Context, r *runner, rq *request, m P, w work[P]) {
+	defer r.end()
 	defer func() {
 		if !rq.done { // run panicked, which the pool logs
-			refuse(s, rq, m, w, im.Errorf(im.Internal, "request failed"))
+			refuse(r, rq, m, w, im.Errorf(im.Internal, "request failed"))
 		}
 	}()
 	var answer pb.Message
-	left := s.opt.Timeout - s.opt.Now().Sub(rq.came)
+	left := r.timeout - r.now().Sub(rq.came)
 	err := error(nil)
 	if left <= 0 {
-		err = im.Errorf(im.Busy, "request waited longer than %s", s.opt.Timeout)
+		err = im.Errorf(im.Busy, "request waited longer than %s", r.timeout)
 	} else {
 		ctx, cancel := context.WithTimeout(ctx, left)
 		answer, err = w.run(ctx, m)
 		cancel()
 	}
 	if err != nil {
-		s.logFailure(rq, err)
-		refuse(s, rq, m, w, err)
+		r.logFailure(rq, err)
+		refuse(r, rq, m, w, err)
 		return
 	}
-	s.answer(rq, answer)
+	r.answer(rq, answer)
 }
 
 // refuse ends a request that failed.
-func refuse[P pb.Message](s *Server, rq *request, m P, w work[P], err error) {
-	s.metrics.failures.WithLabelValues(rq.cmd.String(), im.KindOf(err).String()).Inc()
+func refuse[P pb.Message](r *runner, rq *request, m P, w work[P], err error) {
+	r.metrics.failures.WithLabelValues(rq.cmd.String(), im.KindOf(err).String()).Inc()
 	var answer pb.Message
 	if w.refuse != nil {
 		answer = w.refuse(m, err)
 	}
-	s.answer(rq, answer)
+	r.answer(rq, answer)
 }
 
 // answer ends the request and pushes m; nil pushes nothing.
-func (s *Server) answer(rq *request, m pb.Message) {
+func (r *runner) answer(rq *request, m pb.Message) {
 	rq.done = true
-	s.metrics.seconds.WithLabelValues(rq.cmd.String()).Observe(s.opt.Now().Sub(rq.came).Seconds())
+	r.metrics.seconds.WithLabelValues(rq.cmd.String()).Observe(r.now().Sub(rq.came).Seconds())
 	if m == nil {
 		return
 	}
 	// The push fails when the link has ended or is full. Its calls have failed then.
 	if err := rq.session.Send(rq.seq, m); err != nil {
-		s.metrics.unsent.Inc()
-		s.log.Debug("answer not sent", "role", "dbproxy", "conn", rq.session.ID(), "cmd",
+		r.metrics.unsent.Inc()
+		r.log.Debug("answer not sent", "role", "dbproxy", "conn", rq.session.ID(), "cmd",
 			rq.cmd.String(), "seq", rq.seq, "err", err)
 	}
 }
 
 // logFailure logs a failure on a worker. The router logs the requests that are refused on
 // the loop.
-func (s *Server) logFailure(rq *request, err error) {
+func (r *runner) logFailure(rq *request, err error) {
 	kind := im.KindOf(err)
-	held, ok := s.often.request[kind].Allow(s.opt.Now())
+	held, ok := r.failures[kind].Allow(r.now())
 	if !ok {
 		// When the store is away, thousands of requests a second fail: the metrics count
 		// all of them.
 		return
 	}
-	s.log.Log(context.Background(), failureLevel(kind), "request failed", "role", "dbproxy", "conn",
+	r.log.Log(context.Background(), failureLevel(kind), "request failed", "role", "dbproxy", "conn",
 		rq.session.ID(),
 		"cmd", rq.cmd.String(), "seq", rq.seq, "err", err, "held", held)
 }

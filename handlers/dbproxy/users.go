@@ -1,29 +1,47 @@
 package dbproxy
 
 import (
-	"cmp"
 	"context"
-	"slices"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
-	"teamtalk/core/router"
+	"teamtalk/handlers/dbproxy/directory"
 	"teamtalk/proto/pb"
 )
 
-// handleUsers registers logins and the directory.
-func (s *Server) handleUsers() {
-	router.Handle(s.Router, router.Public, s.handleValidate)
-	handle(s, work[*pb.IMAllUserReq]{user: userOf[*pb.IMAllUserReq], run: s.allUsers})
-	handle(s, work[*pb.IMUsersInfoReq]{user: userOf[*pb.IMUsersInfoReq], run: s.usersInfo})
-	handle(s, work[*pb.IMDepartmentReq]{user: userOf[*pb.IMDepartmentReq], run: s.departments})
-	handle(s, work[*pb.IMChangeSignInfoReq]{user: userOf[*pb.IMChangeSignInfoReq],
-		run: s.changeSignInfo,
+// users answers the requests about users and departments.
+type users struct {
+	*runner
+	store   im.UserStore
+	list    *directory.Book[im.User]
+	departs *directory.Book[im.Depart]
+}
+
+func newUsers(r *runner, store directoryStore, reg prometheus.Registerer) *users {
+	m := directory.NewMetrics(reg)
+	return &users{runner: r, store: store, list: directory.NewUsers(store, r.now, m),
+		departs: directory.NewDeparts(store, r.now, m)}
+}
+
+// directoryStore is what users needs of the store.
+type directoryStore interface {
+	im.UserStore
+	im.DepartStore
+}
+
+func (u *users) register() {
+	r := u.runner
+	handle(r, work[*pb.IMAllUserReq]{user: userOf[*pb.IMAllUserReq], run: u.allUsers})
+	handle(r, work[*pb.IMUsersInfoReq]{user: userOf[*pb.IMUsersInfoReq], run: u.usersInfo})
+	handle(r, work[*pb.IMDepartmentReq]{user: userOf[*pb.IMDepartmentReq], run: u.departments})
+	handle(r, work[*pb.IMChangeSignInfoReq]{user: userOf[*pb.IMChangeSignInfoReq],
+		run: u.changeSignInfo,
 		refuse: func(m *pb.IMChangeSignInfoReq, _ error) pb.Message {
 			return signInfoChanged(m, resultRefused)
 		}})
-	handle(s, work[*pb.IMChangeAvatarReq]{user: userOf[*pb.IMChangeAvatarReq], run: s.changeAvatar,
+	handle(r, work[*pb.IMChangeAvatarReq]{user: userOf[*pb.IMChangeAvatarReq], run: u.changeAvatar,
 		refuse: func(m *pb.IMChangeAvatarReq, _ error) pb.Message {
 			return avatarChanged(m, resultRefused)
 		}})
@@ -32,38 +50,32 @@ func (s *Server) handleUsers() {
 // userOf returns the key of a user's request.
 func userOf[P interface{ GetUserId() uint32 }](m P) uint64 { return uint64(m.GetUserId()) }
 
-func (s *Server) allUsers(ctx context.Context, m *pb.IMAllUserReq) (pb.Message, error) {
-	return s.users.reply(ctx, m.GetUserId(), m.GetLatestUpdateTime(), m.GetAttachData())
+func (u *users) allUsers(ctx context.Context, m *pb.IMAllUserReq) (pb.Message, error) {
+	return u.list.Reply(ctx, m.GetUserId(), m.GetLatestUpdateTime(), m.GetAttachData())
 }
 
-func (s *Server) departments(ctx context.Context, m *pb.IMDepartmentReq) (pb.Message, error) {
-	return s.departs.reply(ctx, m.GetUserId(), m.GetLatestUpdateTime(), m.GetAttachData())
+func (u *users) departments(ctx context.Context, m *pb.IMDepartmentReq) (pb.Message, error) {
+	return u.departs.Reply(ctx, m.GetUserId(), m.GetLatestUpdateTime(), m.GetAttachData())
 }
 
 // usersInfo asks the store, not the cached directory: it is a lookup by key, and also
 // finds a user that another server added a moment ago.
-func (s *Server) usersInfo(ctx context.Context, m *pb.IMUsersInfoReq) (pb.Message, error) {
+func (u *users) usersInfo(ctx context.Context, m *pb.IMUsersInfoReq) (pb.Message, error) {
 	ids := m.GetUserIdList()
-	users, err := s.store.Users(ctx, ascending(ids[:min(len(ids), infoLimit)]))
+	found, err := u.store.Users(ctx, ascending(ids[:min(len(ids), infoLimit)]))
 	if err != nil {
 		return nil, err
 	}
 	rsp := pb.IMUsersInfoRsp_builder{UserId: proto.Uint32(m.GetUserId()),
-		UserInfoList: userInfos(users)}.Build()
+		UserInfoList: directory.UserInfos(found)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }
 
-func departInfo(d *im.Depart) *pb.DepartInfo {
-	return pb.DepartInfo_builder{DeptId: proto.Uint32(d.ID), Priority: proto.Uint32(d.Priority),
-		DeptName:     proto.String(d.Name),
-		ParentDeptId: proto.Uint32(d.Parent), DeptStatus: d.Status.Enum()}.Build()
-}
-
-func (s *Server) changeSignInfo(ctx context.Context, m *pb.IMChangeSignInfoReq) (pb.Message,
+func (u *users) changeSignInfo(ctx context.Context, m *pb.IMChangeSignInfoReq) (pb.Message,
 	error) {
-	defer s.users.touch() // after an error too: the store may have changed the row
-	if err := s.store.SetSignInfo(ctx, m.GetUserId(), m.GetSignInfo()); err != nil {
+	defer u.list.Touch() // after an error too: the store may have changed the row
+	if err := u.store.SetSignInfo(ctx, m.GetUserId(), m.GetSignInfo()); err != nil {
 		return nil, err
 	}
 	rsp := signInfoChanged(m, resultOK)
@@ -78,9 +90,9 @@ func signInfoChanged(m *pb.IMChangeSignInfoReq, code uint32) *pb.IMChangeSignInf
 	return rsp
 }
 
-func (s *Server) changeAvatar(ctx context.Context, m *pb.IMChangeAvatarReq) (pb.Message, error) {
-	defer s.users.touch()
-	if err := s.store.SetAvatar(ctx, m.GetUserId(), m.GetAvatarUrl()); err != nil {
+func (u *users) changeAvatar(ctx context.Context, m *pb.IMChangeAvatarReq) (pb.Message, error) {
+	defer u.list.Touch()
+	if err := u.store.SetAvatar(ctx, m.GetUserId(), m.GetAvatarUrl()); err != nil {
 		return nil, err
 	}
 	return avatarChanged(m, resultOK), nil
@@ -92,30 +104,3 @@ func avatarChanged(m *pb.IMChangeAvatarReq, code uint32) *pb.IMChangeAvatarRsp {
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp
 }
-
-// userInfos converts users, in order of id.
-func userInfos(users []im.User) []*pb.UserInfo {
-	slices.SortFunc(users, func(a, b im.User) int { return cmp.Compare(a.ID, b.ID) })
-	list := make([]*pb.UserInfo, len(users))
-	for i := range users {
-		list[i] = userInfo(&users[i])
-	}
-	return list
-}
-
-// userInfo converts a user. The directory has no real name: the field contains the login
-// name, as in the first implementation.
-func userInfo(u *im.User) *pb.UserInfo {
-	return pb.UserInfo_builder{
-		UserId: proto.Uint32(u.ID), UserGender: proto.Uint32(u.Gender),
-		UserNickName: proto.String(u.Nick), AvatarUrl: proto.String(u.Avatar),
-		DepartmentId: proto.Uint32(u.DepartID), Email: proto.String(u.Email),
-		UserRealName: proto.String(u.Name),
-		UserTel:      proto.String(u.Phone), UserDomain: proto.String(u.Domain),
-		Status: proto.Uint32(uint32(u.Status)), SignInfo: proto.String(u.SignInfo),
-	}.Build()
-}
-
-// UsersChanged records that another role of the process created or changed users in the
-// store, so that the next answer with the list of users contains the change.
-func (s *Server) UsersChanged() { s.users.touch() }

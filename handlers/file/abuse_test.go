@@ -88,21 +88,17 @@ func TestAbuseUpload(t *testing.T) {
 	content := random(5, size)
 	for what, send := range map[string]func(p *peer, id string){
 		"more than asked": func(p *peer, id string) {
-			p.send(1,
-				data(id, 1, 0, content[:file.Segment+1]))
+			p.send(1, data(id, 1, 0, content[:file.Segment+1]))
 		},
 		"less than asked": func(p *peer, id string) {
-			p.send(1,
-				data(id, 1, 0, content[:file.Segment-1]))
+			p.send(1, data(id, 1, 0, content[:file.Segment-1]))
 		},
 		"nothing": func(p *peer, id string) { p.send(1, data(id, 1, 0, []byte{})) },
 		"at another offset": func(p *peer, id string) {
-			p.send(1,
-				data(id, 1, file.Segment, content[:file.Segment]))
+			p.send(1, data(id, 1, file.Segment, content[:file.Segment]))
 		},
 		"at the end of all": func(p *peer, id string) {
-			p.send(1,
-				data(id, 1, 1<<32-1, content[:file.Segment]))
+			p.send(1, data(id, 1, 1<<32-1, content[:file.Segment]))
 		},
 		"of another task": func(p *peer, id string) {
 			p.send(1, data(strings.Replace(id, "-", "+", 1), 1, 0, content[:file.Segment]))
@@ -124,39 +120,57 @@ func TestAbuseUpload(t *testing.T) {
 			p := h.in(1, id, uploader)
 			next[*pb.IMFilePullDataReq](p)
 			if send == nil {
-				p.send(3, pullReq(id, 1, offline, 0, 100))
-				if rsp := next[*pb.IMFilePullDataRsp](p); rsp.GetResultCode() != uint32(
-					pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_ILLIEAGE_USER) {
-					t.Errorf("answer %v", rsp)
-				}
+				wantPullRefused(t, p, id)
 			} else {
 				send(p, id)
-				// A pull for the accepted segment may precede the close.
-				for {
-					_, m, err := p.read()
-					if err != nil {
-						break
-					}
-					if m.Command() != pb.CmdFilePullDataReq {
-						t.Fatalf("got %s", m.Command())
-					}
-				}
-				if n := h.metric("teamtalk_file_violations_total"); n != 1 {
-					t.Errorf("%v violations", n)
-				}
+				wantUploaderClosed(t, h, p)
 			}
-			// The upload can still be completed.
-			if st, err := h.in(1, id, uploader).serve(id, 1, content,
-				size+1); st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
-				t.Fatalf("upload ends with %v, %v", st, err)
-			}
-			got, err := h.in(2, id, downloader).fetch(id, 2, offline, size, 0, 4, size)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sameBytes(t, "download", got, content)
+			wantCompleted(t, h, id, content)
 		})
 	}
+}
+
+// wantPullRefused checks that the uploader of a file may not download it.
+func wantPullRefused(t *testing.T, p *peer, id string) {
+	t.Helper()
+	p.send(3, pullReq(id, 1, offline, 0, 100))
+	if rsp := next[*pb.IMFilePullDataRsp](p); rsp.GetResultCode() != uint32(
+		pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_ILLIEAGE_USER) {
+		t.Errorf("answer %v", rsp)
+	}
+}
+
+// wantUploaderClosed checks that the connection is closed and counted as a violation.
+func wantUploaderClosed(t *testing.T, h *house, p *peer) {
+	t.Helper()
+	// A pull for the accepted segment may precede the close.
+	for {
+		_, m, err := p.read()
+		if err != nil {
+			break
+		}
+		if m.Command() != pb.CmdFilePullDataReq {
+			t.Fatalf("got %s", m.Command())
+		}
+	}
+	if n := h.metric("teamtalk_file_violations_total"); n != 1 {
+		t.Errorf("%v violations", n)
+	}
+}
+
+// wantCompleted checks that the upload can still be completed, and the file downloaded.
+func wantCompleted(t *testing.T, h *house, id string, content []byte) {
+	t.Helper()
+	size := len(content)
+	st, err := h.in(1, id, uploader).serve(id, 1, content, size+1)
+	if st != pb.ClientFileState_CLIENT_FILE_DONE || err != nil {
+		t.Fatalf("upload ends with %v, %v", st, err)
+	}
+	got, err := h.in(2, id, downloader).fetch(id, 2, offline, size, 0, 4, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameBytes(t, "download", got, content)
 }
 
 // TestAbuseRelay: only the bytes that the receiver requested are relayed.

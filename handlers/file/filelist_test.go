@@ -14,6 +14,8 @@ import (
 	"teamtalk/core/spool"
 	"teamtalk/handlers/file"
 	"teamtalk/proto/pb"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // listStand is a db_proxy with a list, for answers that a real one does not send.
@@ -123,7 +125,7 @@ func (l *listStand) want(t *testing.T, what string, tasks map[string]string, wan
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
-		t.Errorf("%s: listed are %q, want %q", what, got, want)
+		t.Errorf("%s: the list differs (-want +got):\n%s", what, cmp.Diff(want, got))
 	}
 }
 
@@ -167,11 +169,10 @@ func (h *house) states(tasks map[string]string) map[string]spool.State {
 	return all
 }
 
-// TestCompare checks every way in which spool and list can differ, and rows of other
-// servers.
-func TestCompare(t *testing.T) {
-	list := &listStand{taken: map[string]bool{}}
-	h := open(t, file.Options{List: list, Grace: -1})
+// differing makes files and rows that differ in every way, and rows of other servers, and
+// returns the transfers by name.
+func differing(t *testing.T, h *house, list *listStand) map[string]string {
+	t.Helper()
 	tasks := map[string]string{
 		"unlisted": h.upload(1, 2), "listed": h.upload(1, 2), "taken": h.upload(1, 2),
 		"fetched": h.upload(1, 2), "lost": h.upload(1, 2),
@@ -199,6 +200,15 @@ func TestCompare(t *testing.T) {
 	}
 	// These rows name other users.
 	list.rows = append(list.rows, row(3, 2, tasks["listed"]), row(1, 9, tasks["unlisted"]))
+	return tasks
+}
+
+// TestCompare checks every way in which spool and list can differ, and rows of other
+// servers.
+func TestCompare(t *testing.T) {
+	list := &listStand{taken: map[string]bool{}}
+	h := open(t, file.Options{List: list, Grace: -1})
+	tasks := differing(t, h, list)
 	want := []string{"unlisted 1>2", "listed 1>2", "fetched 1>2", "unfinished 1>2", "first 1>2",
 		"chance 1>2", "other 1>2", "text 1>2"}
 	files := map[string]spool.State{"unlisted": spool.Waiting, "listed": spool.Waiting,
@@ -212,7 +222,7 @@ func TestCompare(t *testing.T) {
 		})
 		list.want(t, "compared", tasks, want...)
 		if got := h.states(tasks); !maps.Equal(got, files) {
-			t.Errorf("files %v, want %v", got, files)
+			t.Errorf("the files differ (-want +got):\n%s", cmp.Diff(files, got))
 		}
 		// One file is listed, one is removed, three rows are forgotten.
 		if n := h.metric("teamtalk_file_list_repairs_total"); n != 5 {

@@ -235,25 +235,25 @@ func TestAbuseRanges(t *testing.T) {
 	}
 }
 
-// TestAbuseHTTP: other methods and versions, pipelined requests and request smuggling are
-// refused or answered in order.
-func TestAbuseHTTP(t *testing.T) {
-	r := newRig(t, nil)
-	u := r.upload("a.jpg", []byte("content"))
-	get := "GET /" + u.Path + " HTTP/1.1\nHost: x\n"
-	for what, c := range map[string]struct {
-		request string
-		status  int
-	}{
-		"HTTP/1.0":              {"GET /" + u.Path + " HTTP/1.0\n\n", 200},
-		"HTTP/0.9":              {"GET /" + u.Path + "\n\n", 400},
+// oddRequest is a request and the status of its answer.
+type oddRequest struct {
+	request string
+	status  int
+}
+
+// oddRequests returns requests of other versions and methods, and wrong ones. get is the
+// start of a request for the file at path.
+func oddRequests(path, get string) map[string]oddRequest {
+	return map[string]oddRequest{
+		"HTTP/1.0":              {"GET /" + path + " HTTP/1.0\n\n", 200},
+		"HTTP/0.9":              {"GET /" + path + "\n\n", 400},
 		"HTTP/2 without asking": {"PRI * HTTP/2.0\n\nSM\n\n", 405},
 		"HTTP/3.7":              {"GET / HTTP/3.7\nHost: x\n\n", 505},
-		"no Host":               {"GET /" + u.Path + " HTTP/1.1\n\n", 400},
+		"no Host":               {"GET /" + path + " HTTP/1.1\n\n", 400},
 		"two Hosts":             {get + "Host: y\n\n", 400},
-		"PUT": {"PUT /" + u.Path +
+		"PUT": {"PUT /" + path +
 			" HTTP/1.1\nHost: x\nConnection: close\n\n", 405},
-		"DELETE": {"DELETE /" + u.Path +
+		"DELETE": {"DELETE /" + path +
 			" HTTP/1.1\nHost: x\nConnection: close\n\n", 405},
 		"TRACE": {
 			"TRACE / HTTP/1.1\nHost: x\nConnection: close\nCookie: secret\n\n", 405},
@@ -277,7 +277,16 @@ func TestAbuseHTTP(t *testing.T) {
 			"Transfer-Encoding: chunked\n\nffffffffffffffffff\n", 200},
 		"chunked and a length: chunks count": {head +
 			"Content-Length: 4\nTransfer-Encoding: chunked\n\n0\n\n", 200},
-	} {
+	}
+}
+
+// TestAbuseHTTP: other methods and versions, pipelined requests and request smuggling are
+// refused or answered in order.
+func TestAbuseHTTP(t *testing.T) {
+	r := newRig(t, nil)
+	u := r.upload("a.jpg", []byte("content"))
+	get := "GET /" + u.Path + " HTTP/1.1\nHost: x\n"
+	for what, c := range oddRequests(u.Path, get) {
 		if a := webtest.Raw(t, r.web, c.request); webtest.Status(a) != c.status ||
 			strings.Contains(a, "secret") {
 			t.Errorf("%s: %.200q, want status %d", what, a, c.status)

@@ -9,53 +9,62 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestOrderAfterOutage plays what a sender does around an outage of db_proxy, and looks
-// at what is stored, in order.
-func TestOrderAfterOutage(t *testing.T) {
-	type step struct {
-		after time.Duration
-		db    string // "down", "failing", "silent" or "up" from now on; "": as before
-		seq   uint16 // of what is sent; 0: nothing
-		to    uint32
-		text  string
-	}
+// outageStep is one step of a sender, or of db_proxy, around an outage.
+type outageStep struct {
+	after time.Duration
+	db    string // "down", "failing", "silent" or "up" from now on; "": as before
+	seq   uint16 // of what is sent; 0: nothing
+	to    uint32
+	text  string
+}
+
+// outage is what a sender does around an outage, and the texts that are stored in the end.
+type outage struct {
+	name  string
+	steps []outageStep
+	want  string
+}
+
+func outages() []outage {
 	const s = time.Second
-	for _, tc := range []struct {
-		name  string
-		steps []step
-		want  string
-	}{
-		{"B waits for the repeat of A", []step{
+	return []outage{
+		{"B waits for the repeat of A", []outageStep{
 			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"},
 			{s, "", 2, 2, "B"}, {0, "", 3, 2, "C"}}, "A B C"},
-		{"db_proxy says no", []step{
+		{"db_proxy says no", []outageStep{
 			{0, "failing", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"},
 			{s, "", 2, 2, "B"}}, "A B"},
-		{"in doubt, and not stored", []step{
+		{"in doubt, and not stored", []outageStep{
 			{0, "silent", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"},
 			{0, "", 2, 2, "B"}}, "A B"},
-		{"C waits for the repeat of B", []step{
+		{"C waits for the repeat of B", []outageStep{
 			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {5 * s, "", 1, 2, "A"},
 			{0, "", 3, 2, "C"},
 			{s, "", 2, 2, "B"}, {5 * s, "", 3, 2, "C"}}, "A B C"},
-		{"other conversations go on", []step{
+		{"other conversations go on", []outageStep{
 			{0, "down", 1, 2, "A"}, {s, "up", 2, 3, "B"}, {0, "", 3, 2, "C"},
 			{5 * s, "", 1, 2, "A"}}, "B A"},
-		{"given up: B is repeated, A is not", []step{
+		{"given up: B is repeated, A is not", []outageStep{
 			{0, "down", 1, 2, "A"}, {s, "up", 2, 2, "B"}, {6 * s, "", 2, 2, "B"},
 			{0, "", 3, 2, "C"}}, "B C"},
-		{"the repeat of A fails, too", []step{
+		{"the repeat of A fails, too", []outageStep{
 			{0, "down", 1, 2, "A"}, {s, "", 2, 2, "B"}, {5 * s, "", 1, 2, "A"},
 			{s, "up", 2, 2, "B"}, {6 * s, "", 2, 2, "B"}}, "B"},
-		{"given up: A never comes again", []step{
+		{"given up: A never comes again", []outageStep{
 			{0, "down", 1, 2, "A"}, {3 * s, "up", 2, 2, "B"}, {8 * s, "", 3, 2, "A"},
 			{0, "", 4, 2, "B"}}, "A B"},
-		{"A is repeated late", []step{
+		{"A is repeated late", []outageStep{
 			{0, "down", 1, 2, "A"}, {3 * s, "up", 2, 2, "B"}, {6 * s, "", 1, 2, "A"},
 			{0, "", 3, 2, "C"}, {s, "", 2, 2, "B"}, {5 * s, "", 3, 2, "C"}}, "A B C"},
-		{"without numbers nothing waits", []step{
+		{"without numbers nothing waits", []outageStep{
 			{0, "down", 1, 2, "A"}, {s, "up", 0, 2, "B"}}, ""},
-	} {
+	}
+}
+
+// TestOrderAfterOutage plays what a sender does around an outage of db_proxy, and looks
+// at what is stored, in order.
+func TestOrderAfterOutage(t *testing.T) {
+	for _, tc := range outages() {
 		t.Run(tc.name, func(t *testing.T) {
 			inWorld(t, Options{Rate: -1}, func(w *world) {
 				alice := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS)
@@ -130,6 +139,25 @@ func (db *dbStand) texts() (list string) {
 	return list
 }
 
+// wantRefusals checks the answers to messages that were stored, with 0, or refused.
+func (d *device) wantRefusals(what string, refusals ...pb.MsgRefusal) {
+	t := d.w.t
+	t.Helper()
+	got := d.got()
+	if len(got) != len(refusals) {
+		t.Fatalf("%s: %d answers, want %d", what, len(got), len(refusals))
+	}
+	for i, r := range got {
+		ack := r.m.(*pb.IMMsgDataAck)
+		refused := refusals[i] != 0
+		if ack.HasRefusal() != refused || refused && ack.GetRefusal() != refusals[i] ||
+			(ack.GetMsgId() == 0) != refused {
+			t.Errorf("%s: %v with id %d, want %v", what, ack.GetRefusal(), ack.GetMsgId(),
+				refusals[i])
+		}
+	}
+}
+
 // TestRefusals: a client that wants to know hears at once what was not stored, and why.
 // Others hear nothing.
 func TestRefusals(t *testing.T) {
@@ -141,41 +169,24 @@ func TestRefusals(t *testing.T) {
 			m.WantRefusal = true
 			alice.send(seq, m)
 		}
-		want := func(what string, refusals ...pb.MsgRefusal) {
-			t.Helper()
-			synctest.Wait()
-			got := alice.got()
-			if len(got) != len(refusals) {
-				t.Fatalf("%s: %d answers, want %d", what, len(got), len(refusals))
-			}
-			for i, r := range got {
-				ack := r.m.(*pb.IMMsgDataAck)
-				refused := refusals[i] != 0
-				if ack.HasRefusal() != refused || refused && ack.GetRefusal() != refusals[i] ||
-					(ack.GetMsgId() == 0) != refused {
-					t.Errorf("%s: %v with id %d, want %v", what, ack.GetRefusal(), ack.GetMsgId(),
-						refusals[i])
-				}
-			}
-		}
 		const again, rejected = pb.MsgRefusal_MSG_REFUSAL_AGAIN, pb.MsgRefusal_MSG_REFUSAL_REJECTED
 		w.db.become("down")
 		wanting(1, "A")
 		wanting(2, "B")
 		old.send(1, text(2, "A"))
-		want("db_proxy is down", again, again)
+		alice.wantRefusals("db_proxy is down", again, again)
 		old.want()
 		w.db.become("up")
 		wanting(3, "C")
-		want("behind A", again)
+		alice.wantRefusals("behind A", again)
 		time.Sleep(40 * time.Second) // it repeats until it gives up: its patience is longer
 		wanting(4, "D")
-		want("still behind A", again)
+		alice.wantRefusals("still behind A", again)
 		wanting(1, "A")
 		wanting(2, "B")
 		wanting(3, "C")
 		wanting(4, "D")
-		want("repeated in order", 0, 0, 0, 0)
+		alice.wantRefusals("repeated in order", 0, 0, 0, 0)
 		w.db.also = func(req pb.Message) (pb.Message, error) {
 			if m, ok := req.(*pb.MsgData); ok && string(m.Data) == "never" {
 				return &pb.MsgData{Rejected: true}, nil
@@ -183,9 +194,9 @@ func TestRefusals(t *testing.T) {
 			return nil, nil
 		}
 		wanting(5, "never")
-		want("it can never be stored", rejected)
+		alice.wantRefusals("it can never be stored", rejected)
 		wanting(6, "E")
-		want("it holds nobody back", 0)
+		alice.wantRefusals("it holds nobody back", 0)
 		if got := w.db.texts(); got != "A B C D E" {
 			t.Errorf("stored %q", got)
 		}

@@ -145,16 +145,8 @@ func TestReceiptToElsewhere(t *testing.T) {
 func TestReportsOfAcks(t *testing.T) {
 	inWorld(t, Options{Policy: Unlimited, Rate: -1}, func(w *world) {
 		link := w.h.RouteLink()
-		open := func(name string) (*session.Link, *linkStand) {
-			stand := &linkStand{}
-			s := session.NewLink(session.NextID(), name, stand)
-			if err := link.Open(s); err != nil {
-				t.Fatal(err)
-			}
-			return s, stand
-		}
-		late, lateStand := open("late")
-		_, cpp := open("C++")
+		late, lateStand := w.openRoute("late")
+		_, cpp := w.openRoute("C++")
 		alice := w.user(0, 1, win)
 		bob, bobPC, second := w.user(1, 2, ios), w.user(0, 2, win), w.user(0, 2, ios)
 		w.route.take()
@@ -178,15 +170,7 @@ func TestReportsOfAcks(t *testing.T) {
 		}
 		link.Message(late, 0, hello()) // it has missed reports: it gets all
 		time.Sleep(2 * time.Second)
-		var acking []uint32
-		for _, r := range lateStand.take() {
-			for _, u := range r.m.(*pb.IMOnlineUserInfo).GetUserStatList() {
-				if u.GetAcks() {
-					acking = append(acking, u.GetUserId())
-				}
-			}
-		}
-		wantIDs(t, "listed as acknowledging", acking, 2)
+		wantIDs(t, "listed as acknowledging", acking(lateStand.take()), 2)
 		if got := cpp.take(); len(got) != 0 {
 			t.Errorf("a C++ route server was told %v", got)
 		}
@@ -211,6 +195,30 @@ func TestReportsOfAcks(t *testing.T) {
 			t.Error("route servers that are gone are remembered")
 		}
 	})
+}
+
+// openRoute opens a further link to a route server.
+func (w *world) openRoute(name string) (*session.Link, *linkStand) {
+	w.t.Helper()
+	stand := &linkStand{}
+	s := session.NewLink(session.NextID(), name, stand)
+	if err := w.h.RouteLink().Open(s); err != nil {
+		w.t.Fatal(err)
+	}
+	return s, stand
+}
+
+// acking returns the users whose clients acknowledge by the lists that a route server was
+// told.
+func acking(told []received) (users []uint32) {
+	for _, r := range told {
+		for _, u := range r.m.(*pb.IMOnlineUserInfo).GetUserStatList() {
+			if u.GetAcks() {
+				users = append(users, u.GetUserId())
+			}
+		}
+	}
+	return users
 }
 
 // TestKeepFirstBehindCpp: a C++ route server says that a user with a pc is online

@@ -7,7 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"teamtalk/proto/pb"
 )
@@ -48,9 +50,17 @@ func same(t *testing.T, m, want pb.Message) {
 	t.Helper()
 	a, errA := m.AppendBody(nil)
 	b, errB := want.AppendBody(nil)
-	if errA != nil || errB != nil || m.Command() != want.Command() || string(a) != string(b) {
-		t.Errorf("got %v %v, want %v %v", m.Command(), m, want.Command(), want)
+	if errA == nil && errB == nil && m.Command() == want.Command() && string(a) == string(b) {
+		return
 	}
+	got, ok := m.(proto.Message)
+	expected, also := want.(proto.Message)
+	if !ok || !also || m.Command() != want.Command() {
+		t.Errorf("got %v %v, want %v %v", m.Command(), m, want.Command(), want)
+		return
+	}
+	t.Errorf("%v differs (-want +got):\n%s", m.Command(),
+		cmp.Diff(expected, got, protocmp.Transform()))
 }
 
 // TestSettingsAreAsked: every setting reaches db_proxy under the id of the user that is
@@ -154,6 +164,12 @@ func TestRemovedSession(t *testing.T) {
 	})
 }
 
+// profileChange is a change of a user that all clients are told of.
+type profileChange struct {
+	req, notify pb.Message
+	others      []pb.Command // what the user's other devices get of the answer
+}
+
 // TestChangesForEverybody: sign info and avatar are told to all clients, phones too, by
 // way of the route server, and without one to those here.
 func TestChangesForEverybody(t *testing.T) {
@@ -161,61 +177,60 @@ func TestChangesForEverybody(t *testing.T) {
 		SignInfo: proto.String("busy")}.Build()
 	avatar := pb.IMAvatarChangedNotify_builder{ChangedUserId: proto.Uint32(1),
 		AvatarUrl: proto.String("http://x")}.Build()
-	for _, test := range []struct {
-		req, notify pb.Message
-		others      []pb.Command // what the user's other devices get of the answer
-	}{
+	for _, test := range []profileChange{
 		{pb.IMChangeSignInfoReq_builder{UserId: proto.Uint32(1),
 			SignInfo: proto.String("busy")}.Build(), sign, nil},
 		{pb.IMChangeAvatarReq_builder{UserId: proto.Uint32(1),
 			AvatarUrl: proto.String("http://x")}.Build(), avatar, []pb.Command{pb.CmdChangeAvatarRsp}},
 	} {
-		answer, told := test.req.Command()+1, test.notify.Command()
-		t.Run(told.String(), func(t *testing.T) {
-			inWorld(t, Options{}, func(w *world) {
-				pc, phone, other := w.user(0, 1, win), w.user(1, 1, ios), w.user(0, 2, android)
-				w.connect(1) // not logged in: hears nothing
-				w.route.take()
-				w.db.also = settings(1)
-				pc.send(2, test.req)
-				pc.want(answer)
-				w.settle()
-				phone.want()
-				if got := w.route.take(); len(got) != 0 {
-					t.Errorf("route heard %v of a change that failed", got)
-				}
-
-				w.db.also = settings(0)
-				pc.send(3, test.req)
-				pc.want(answer)
-				for _, got := range phone.want(test.others...) {
-					if got.seq != 0 {
-						t.Errorf("the other device got the answer with seq %d", got.seq)
-					}
-				}
-				routed := w.route.take()
-				if len(routed) != 1 {
-					t.Fatalf("route heard %v", routed)
-				}
-				same(t, routed[0].m, test.notify)
-				w.settle()
-				other.want() // it comes back from the route server, or not at all
-
-				w.h.RouteLink().Message(w.route.s, 0, routed[0].m)
-				w.settle()
-				for _, d := range []*device{pc, phone, other} {
-					same(t, d.want(told)[0].m, test.notify)
-				}
-
-				w.route.setFull(true)
-				pc.send(4, test.req)
-				w.settle()
-				pc.want(answer, told)
-				phone.want(append(test.others, told)...)
-				other.want(told)
-			})
+		t.Run(test.notify.Command().String(), func(t *testing.T) {
+			inWorld(t, Options{}, func(w *world) { test.run(t, w) })
 		})
 	}
+}
+
+func (c *profileChange) run(t *testing.T, w *world) {
+	answer, told := c.req.Command()+1, c.notify.Command()
+	pc, phone, other := w.user(0, 1, win), w.user(1, 1, ios), w.user(0, 2, android)
+	w.connect(1) // not logged in: hears nothing
+	w.route.take()
+	w.db.also = settings(1)
+	pc.send(2, c.req)
+	pc.want(answer)
+	w.settle()
+	phone.want()
+	if got := w.route.take(); len(got) != 0 {
+		t.Errorf("route heard %v of a change that failed", got)
+	}
+
+	w.db.also = settings(0)
+	pc.send(3, c.req)
+	pc.want(answer)
+	for _, got := range phone.want(c.others...) {
+		if got.seq != 0 {
+			t.Errorf("the other device got the answer with seq %d", got.seq)
+		}
+	}
+	routed := w.route.take()
+	if len(routed) != 1 {
+		t.Fatalf("route heard %v", routed)
+	}
+	same(t, routed[0].m, c.notify)
+	w.settle()
+	other.want() // it comes back from the route server, or not at all
+
+	w.h.RouteLink().Message(w.route.s, 0, routed[0].m)
+	w.settle()
+	for _, d := range []*device{pc, phone, other} {
+		same(t, d.want(told)[0].m, c.notify)
+	}
+
+	w.route.setFull(true)
+	pc.send(4, c.req)
+	w.settle()
+	pc.want(answer, told)
+	phone.want(append(c.others, told)...)
+	other.want(told)
 }
 
 func p2p(to uint32, body string) *pb.IMP2PCmdMsg {

@@ -3,15 +3,22 @@ package route_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/handlers/route"
 	"teamtalk/proto/pb"
 )
 
-// TestForwards sends each command from server 1 and checks which servers receive it. User
-// 1 is on servers 1 and 2, user 2 on server 2, user 3 on server 3, user 4 on server 1.
-func TestForwards(t *testing.T) {
+// forwardCase is a command from server 1, and which servers receive it.
+type forwardCase struct {
+	name string
+	m    pb.Message
+	want [3]bool
+}
+
+// forwardedTexts returns messages and acks.
+func forwardedTexts() []forwardCase {
 	single, group := pb.SessionType_SESSION_TYPE_SINGLE, pb.SessionType_SESSION_TYPE_GROUP
 	message := func(from, to uint32, typ pb.MsgType) pb.Message {
 		return &pb.MsgData{FromUserID: from, ToSessionID: to, MsgID: 5, CreateTime: 6, Type: typ,
@@ -22,11 +29,7 @@ func TestForwards(t *testing.T) {
 		return pb.IMMsgDataAck_builder{UserId: proto.Uint32(user), SessionId: proto.Uint32(session),
 			MsgId: proto.Uint32(5), SessionType: typ.Enum()}.Build()
 	}
-	tests := []struct {
-		name string
-		m    pb.Message
-		want [3]bool
-	}{
+	return []forwardCase{
 		{"message, both elsewhere", message(1, 3, pb.MsgType_MSG_TYPE_SINGLE_TEXT),
 			[3]bool{false, true, true}},
 		{"message, recipient elsewhere", message(4, 2, pb.MsgType_MSG_TYPE_SINGLE_AUDIO),
@@ -40,6 +43,13 @@ func TestForwards(t *testing.T) {
 		{"ack for a sender here and elsewhere", ack(4, 1, single), [3]bool{false, true, false}},
 		{"ack for a sender here", ack(1, 4, single), [3]bool{}},
 		{"ack in a group", ack(4, 3, group), [3]bool{}},
+	}
+}
+
+// forwardedNotices returns all other commands.
+func forwardedNotices() []forwardCase {
+	single := pb.SessionType_SESSION_TYPE_SINGLE
+	return []forwardCase{
 		{"p2p", pb.IMP2PCmdMsg_builder{FromUserId: proto.Uint32(1), ToUserId: proto.Uint32(3),
 			CmdMsgData: proto.String("typing")}.Build(),
 			[3]bool{false, true, true}},
@@ -69,6 +79,11 @@ func TestForwards(t *testing.T) {
 			[3]bool{true, true, true}},
 		{"heartbeat", &pb.IMHeartBeat{}, [3]bool{}},
 	}
+}
+
+// TestForwards sends each command from server 1 and checks which servers receive it. User
+// 1 is on servers 1 and 2, user 2 on server 2, user 3 on server 3, user 4 on server 1.
+func TestForwards(t *testing.T) {
 	dial := start(t, route.Options{})
 	peers := []*peer{dial(), dial(), dial()}
 	peers[0].send(0, online(1, ios), online(4, ios))
@@ -76,7 +91,7 @@ func TestForwards(t *testing.T) {
 	// 4 was on server 3 before
 	peers[2].send(0, online(3, ios), online(4, android), gone(4, android))
 	settleAll(peers...)
-	for _, test := range tests {
+	for _, test := range append(forwardedTexts(), forwardedNotices()...) {
 		t.Run(test.name, func(t *testing.T) {
 			peers[0].send(321, test.m)
 			for i, got := range settleAll(peers...) {
@@ -85,7 +100,8 @@ func TestForwards(t *testing.T) {
 					want = []frame{toFrame(t, 321, test.m)} // seq and attach_data as they came
 				}
 				if describe(got) != describe(want) {
-					t.Errorf("server %d got\n  %s\nwant\n  %s", i+1, describe(got), describe(want))
+					t.Errorf("server %d: the frames differ (-want +got):\n%s", i+1,
+						cmp.Diff(describe(want), describe(got)))
 				}
 			}
 		})

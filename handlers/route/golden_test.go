@@ -11,6 +11,8 @@ import (
 	"teamtalk/core/pdu"
 	"teamtalk/handlers/route"
 	"teamtalk/proto/pb"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // recorded is one line of testdata/exchanges.txt.
@@ -128,8 +130,8 @@ func play(t *testing.T, l *listener, flood bool, name string, lines []recorded) 
 	}
 	for c := range peers {
 		if !slices.Equal(got[c], want[c]) {
-			t.Errorf("connection %d got\n  %s\nwant\n  %s", c+1, describe(got[c]),
-				describe(want[c]))
+			t.Errorf("connection %d: the frames differ (-want +got):\n%s", c+1,
+				cmp.Diff(describe(want[c]), describe(got[c])))
 		}
 	}
 }

@@ -21,11 +21,11 @@ type step struct {
 	want   []pb.Message // both servers receive the same
 }
 
-// TestPresence checks the notifies for each way in which clients connect and disconnect.
-func TestPresence(t *testing.T) {
+// presenceCases returns the ways in which the clients of user 7 connect and disconnect.
+func presenceCases() map[string][]step {
 	on, off := statNotify(7, statOnline), statNotify(7, statOffline)
 	pcOn, pcOff := pcNotify(7, 1), pcNotify(7, 0)
-	tests := map[string][]step{
+	return map[string][]step{
 		"phone only": {
 			{"phone connects", 0, []pb.Message{online(7, ios)}, nil},
 			{"phone disconnects", 0, []pb.Message{gone(7, ios)}, nil},
@@ -70,8 +70,12 @@ func TestPresence(t *testing.T) {
 			{"disconnects", 0, []pb.Message{gone(7, mac)}, []pb.Message{off}},
 		},
 	}
+}
+
+// TestPresence checks the notifies for each way in which clients connect and disconnect.
+func TestPresence(t *testing.T) {
 	l := listen(t)
-	for name, steps := range tests {
+	for name, steps := range presenceCases() {
 		t.Run(name, func(t *testing.T) {
 			dial := l.serve(t, route.Options{})
 			peers := []*peer{dial(), dial()}

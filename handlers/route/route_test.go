@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/engine"
@@ -196,7 +197,8 @@ func expect(t *testing.T, name string, got []frame, want ...pb.Message) {
 		frames = append(frames, toFrame(t, 0, m))
 	}
 	if !slices.Equal(got, frames) {
-		t.Errorf("%s got\n  %s\nwant\n  %s", name, describe(got), describe(frames))
+		t.Errorf("%s: the frames differ (-want +got):\n%s", name,
+			cmp.Diff(describe(frames), describe(got)))
 	}
 }
 

@@ -1,4 +1,14 @@
-package dbproxy
+// Package directory caches the lists of users and departments, and answers requests for
+// the rows that changed.
+//
+// Every client requests the directory at every login, and it changes a few times a day.
+// So it is cached in memory, and the store is asked for changed rows, at most once a
+// second and only when a request needs it. An answer is at most a second old, and never
+// older than the last change made through this server. Requests that arrive during a read
+// wait for its result, on a worker, but without a database connection. Answering them
+// from the old cache at once would be worse: a client asks once, at its login, and would
+// use the old answer all day.
+package directory
 
 import (
 	"cmp"
@@ -12,34 +22,28 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy/settle"
 	"teamtalk/proto/pb"
 )
 
-// The directory is the lists of users and departments. Every client requests it at every
-// login, and it changes a few times a day. So it is cached in memory, and the store is
-// asked for changed rows, at most once a second and only when a request needs it. An
-// answer is at most a second old, and never older than the last change made through this
-// server. Requests that arrive during a read wait for its result, on a worker, but
-// without a database connection. Answering them from the old cache at once would be
-// worse: a client asks once, at its login, and would use the old answer all day.
 const (
-	// directoryAge is the largest age of an answer.
-	directoryAge = time.Second
-	// directoryShare delays the next read in proportion to the duration of the last one,
-	// so that the directory takes at most a tenth of one connection.
-	directoryShare = 10
-	// directoryReload is the interval of full reads: they notice deleted rows, and rows
-	// from clocks that differ by more than a minute.
-	directoryReload = 10 * time.Minute
-	// directoryPage is the number of users in one query of a full read.
-	directoryPage = 5000
+	// maxAge is the largest age of an answer.
+	maxAge = time.Second
+	// readShare delays the next read in proportion to the duration of the last one, so
+	// that the directory takes at most a tenth of one connection.
+	readShare = 10
+	// reloadEvery is the interval of full reads: they notice deleted rows, and rows from
+	// clocks that differ by more than a minute.
+	reloadEvery = 10 * time.Minute
+	// pageSize is the number of users in one query of a full read.
+	pageSize = 5000
 
 	// A row becomes visible when its transaction commits, but its time of change is when
 	// the transaction began, by the clock of its writer. So a read starts a minute
-	// (directorySlack, in seconds) before the newest known change, until that change is
-	// two minutes old (directorySettled): all earlier rows are visible then.
-	directorySlack   = 60
-	directorySettled = 2 * time.Minute
+	// (slack, in seconds) before the newest known change, until that change is two
+	// minutes old (quiet): all earlier rows are visible then.
+	slack = 60
+	quiet = 2 * time.Minute
 
 	// ownClock is the largest difference that is allowed for a client's own clock, in
 	// seconds. Android sends the time of its own clock at the last answer, not the time
@@ -47,22 +51,22 @@ const (
 	// of a row, rows from this many seconds before it are sent once more.
 	ownClock = 60
 
-	// An answer of more rows than directoryTyped is encoded once for all clients with the
-	// same question. The answer of a first sync is cached, and the last directoryAnswers
-	// of the others.
-	directoryTyped   = 50
-	directoryAnswers = 4
+	// An answer of more rows than maxTyped is encoded once for all clients with the same
+	// question. The answer of a first sync is cached, and the last keptAnswers of the
+	// others.
+	maxTyped    = 50
+	keptAnswers = 4
 )
 
-// book is one list of the directory.
-type book[T comparable] struct {
+// Book is one list of the directory. Any goroutine may use it.
+type Book[T comparable] struct {
 	name    string
 	all     func(ctx context.Context) ([]T, error) // every row once, including deleted ones
 	changed func(ctx context.Context, since uint32) ([]T, error)
 	key     func(row *T) bookKey
 	answer  func(user uint32, rows []T, newest uint32) pb.Attachment // without attach_data
 	clock   func() time.Time
-	metrics *metrics
+	metrics *Metrics
 
 	current   atomic.Pointer[edition[T]]
 	writes    atomic.Uint64 // changes made through this server
@@ -70,7 +74,7 @@ type book[T comparable] struct {
 	reloading atomic.Bool
 }
 
-// bookKey holds the parts of a row that a book uses.
+// bookKey holds the parts of a row that a Book uses.
 type bookKey struct {
 	id, updated uint32
 	gone        bool // left out of a first sync
@@ -83,7 +87,7 @@ type edition[T comparable] struct {
 	loaded time.Time     // when the last full read began
 	moved  time.Time     // when newest last increased
 	age    time.Duration // largest age at which it is used
-	writes uint64        // book.writes before the read
+	writes uint64        // Book.writes before the read
 }
 
 // pages holds the rows of an edition. Later editions share it until a row changes.
@@ -110,17 +114,17 @@ type encoding struct {
 	do func() (*pb.Encoded, error)
 }
 
-// touch records that a row was changed through this server, so that the next answer
+// Touch records that a row was changed through this server, so that the next answer
 // contains the change.
-func (b *book[T]) touch() { b.writes.Add(1) }
+func (b *Book[T]) Touch() { b.writes.Add(1) }
 
 // latest returns an edition that is fresh.
-func (b *book[T]) latest(ctx context.Context) (*edition[T], error) {
+func (b *Book[T]) latest(ctx context.Context) (*edition[T], error) {
 	if e := b.current.Load(); b.fresh(e) {
 		return e, nil
 	}
 	e, err := b.renew(ctx)
-	if err != nil || b.clock().Sub(e.loaded) < directoryReload || b.reloading.Swap(true) {
+	if err != nil || b.clock().Sub(e.loaded) < reloadEvery || b.reloading.Swap(true) {
 		return e, err
 	}
 	defer b.reloading.Store(false)
@@ -128,12 +132,12 @@ func (b *book[T]) latest(ctx context.Context) (*edition[T], error) {
 	return b.load(ctx)
 }
 
-func (b *book[T]) fresh(e *edition[T]) bool {
+func (b *Book[T]) fresh(e *edition[T]) bool {
 	return e != nil && e.writes == b.writes.Load() && b.clock().Sub(e.asked) < e.age
 }
 
 // renew brings the book up to date, or waits until another caller has done so.
-func (b *book[T]) renew(ctx context.Context) (*edition[T], error) {
+func (b *Book[T]) renew(ctx context.Context) (*edition[T], error) {
 	select {
 	case b.turn <- struct{}{}:
 		defer func() { <-b.turn }()
@@ -153,7 +157,7 @@ func (b *book[T]) renew(ctx context.Context) (*edition[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	b.metrics.directoryReads.WithLabelValues(b.name, "changes").Inc()
+	b.metrics.reads.WithLabelValues(b.name, "changes").Inc()
 	p, ok := b.merge(e.pages, rows, since)
 	if !ok {
 		return b.load(ctx)
@@ -167,35 +171,35 @@ func (b *book[T]) renew(ctx context.Context) (*edition[T], error) {
 
 // since returns the time from which changes may be missing at now.
 func (e *edition[T]) since(now time.Time) uint32 {
-	if now.Sub(e.moved) >= directorySettled {
+	if now.Sub(e.moved) >= quiet {
 		return e.newest + 1
 	}
 	// The time is never 0, which would leave out deleted rows.
-	return max(e.newest, directorySlack+1) - directorySlack
+	return max(e.newest, slack+1) - slack
 }
 
 // load reads all rows.
-func (b *book[T]) load(ctx context.Context) (*edition[T], error) {
+func (b *Book[T]) load(ctx context.Context) (*edition[T], error) {
 	began, writes := b.clock(), b.writes.Load()
 	rows, err := b.all(ctx)
 	if err != nil {
 		return nil, err
 	}
-	b.metrics.directoryReads.WithLabelValues(b.name, "all").Inc()
+	b.metrics.reads.WithLabelValues(b.name, "all").Inc()
 	return b.publish(&edition[T]{pages: b.paginate(rows), asked: began, loaded: began,
 		moved: b.clock(), writes: writes}), nil
 }
 
 // publish makes e the current edition.
-func (b *book[T]) publish(e *edition[T]) *edition[T] {
-	e.age = max(directoryAge, directoryShare*b.clock().Sub(e.asked))
-	b.metrics.directoryRows.WithLabelValues(b.name).Set(float64(len(e.rows)))
+func (b *Book[T]) publish(e *edition[T]) *edition[T] {
+	e.age = max(maxAge, readShare*b.clock().Sub(e.asked))
+	b.metrics.rows.WithLabelValues(b.name).Set(float64(len(e.rows)))
 	b.current.Store(e)
 	return e
 }
 
 // paginate returns pages of rows, which it takes over.
-func (b *book[T]) paginate(rows []T) *pages[T] {
+func (b *Book[T]) paginate(rows []T) *pages[T] {
 	slices.SortFunc(rows, func(x, y T) int {
 		kx, ky := b.key(&x), b.key(&y)
 		return cmp.Or(cmp.Compare(kx.updated, ky.updated), cmp.Compare(kx.id, ky.id))
@@ -206,14 +210,14 @@ func (b *book[T]) paginate(rows []T) *pages[T] {
 		p.byID[k.id], p.newest = i, k.updated
 	}
 	// The only error is a size that is not positive.
-	p.answers, _ = simplelru.NewLRU[question, encoding](directoryAnswers, nil)
+	p.answers, _ = simplelru.NewLRU[question, encoding](keptAnswers, nil)
 	return p
 }
 
 // merge adds the rows changed since a time to the known ones. It returns old itself when
 // no row differs. It returns false when a known row, changed since that time, is missing:
 // rows were deleted.
-func (b *book[T]) merge(old *pages[T], rows []T, since uint32) (*pages[T], bool) {
+func (b *Book[T]) merge(old *pages[T], rows []T, since uint32) (*pages[T], bool) {
 	news := make(map[uint32]bool, len(rows)) // whether the row differs from the known one
 	same := 0
 	for i := range rows {
@@ -243,19 +247,19 @@ func (b *book[T]) merge(old *pages[T], rows []T, since uint32) (*pages[T], bool)
 }
 
 // from returns the index of the first row changed at or after since.
-func (b *book[T]) from(p *pages[T], since uint32) int {
+func (b *Book[T]) from(p *pages[T], since uint32) int {
 	at, _ := slices.BinarySearchFunc(p.rows, since,
 		func(row T, t uint32) int { return cmp.Compare(b.key(&row).updated, t) })
 	return at
 }
 
 // ask returns the question of a client that sends since at now, for edition e.
-func (b *book[T]) ask(e *edition[T], since uint32, now time.Time) question {
+func (b *Book[T]) ask(e *edition[T], since uint32, now time.Time) question {
 	q := question{told: b.told(e), gone: since != 0}
-	if since == 0 || isAhead(since, now) {
+	if since == 0 || settle.Ahead(since, now) {
 		return q
 	}
-	after := min(since, settledAt(e.asked, directorySettle))
+	after := min(since, settle.At(e.asked, settle.Directory))
 	if at := b.from(e.pages, since); at == len(e.rows) || b.key(&e.rows[at]).updated != since {
 		after = min(after, max(since, ownClock)-ownClock)
 	}
@@ -264,11 +268,11 @@ func (b *book[T]) ask(e *edition[T], since uint32, now time.Time) question {
 }
 
 // told returns the time in an answer from e: that of the newest row that has settled.
-func (b *book[T]) told(e *edition[T]) uint32 {
+func (b *Book[T]) told(e *edition[T]) uint32 {
 	if len(e.rows) == 0 {
 		return 0
 	}
-	settled := settledAt(e.asked, directorySettle)
+	settled := settle.At(e.asked, settle.Directory)
 	if at := b.from(e.pages, settled+1); at > 0 && b.key(&e.rows[at-1]).updated > 0 {
 		return b.key(&e.rows[at-1]).updated
 	}
@@ -276,7 +280,7 @@ func (b *book[T]) told(e *edition[T]) uint32 {
 }
 
 // find returns the rows that answer q, in ascending order of id.
-func (b *book[T]) find(p *pages[T], q question) []T {
+func (b *Book[T]) find(p *pages[T], q question) []T {
 	rows := slices.Clone(p.rows[q.from:])
 	if !q.gone {
 		rows = slices.DeleteFunc(rows, func(row T) bool { return b.key(&row).gone })
@@ -285,8 +289,8 @@ func (b *book[T]) find(p *pages[T], q question) []T {
 	return rows
 }
 
-// reply returns user's answer with the rows changed since.
-func (b *book[T]) reply(ctx context.Context, user, since uint32, attach []byte) (pb.Message,
+// Reply returns user's answer with the rows changed since.
+func (b *Book[T]) Reply(ctx context.Context, user, since uint32, attach []byte) (pb.Message,
 	error) {
 	e, err := b.latest(ctx)
 	if err != nil {
@@ -294,7 +298,7 @@ func (b *book[T]) reply(ctx context.Context, user, since uint32, attach []byte) 
 	}
 	q := b.ask(e, since, b.clock())
 	var rsp pb.Attachment
-	if len(e.rows)-q.from <= directoryTyped {
+	if len(e.rows)-q.from <= maxTyped {
 		rsp = b.answer(user, b.find(e.pages, q), q.told)
 	} else {
 		encoded, err := b.encoded(e.pages, q)
@@ -309,7 +313,7 @@ func (b *book[T]) reply(ctx context.Context, user, since uint32, attach []byte) 
 
 // encoded returns the answer to q for any user. The first caller encodes it while others
 // with the same question wait, because that is faster than encoding it twice.
-func (b *book[T]) encoded(p *pages[T], q question) (*pb.Encoded, error) {
+func (b *Book[T]) encoded(p *pages[T], q question) (*pb.Encoded, error) {
 	p.mu.Lock()
 	var known encoding
 	ok := false
@@ -332,9 +336,9 @@ func (b *book[T]) encoded(p *pages[T], q question) (*pb.Encoded, error) {
 	return known.do()
 }
 
-// newUserBook returns the book of users.
-func newUserBook(store im.UserStore, clock func() time.Time, m *metrics) *book[im.User] {
-	return &book[im.User]{
+// NewUsers returns the book of users.
+func NewUsers(store im.UserStore, clock func() time.Time, m *Metrics) *Book[im.User] {
+	return &Book[im.User]{
 		name: "users", clock: clock, metrics: m, turn: make(chan struct{}, 1),
 		all: func(ctx context.Context) (all []im.User, err error) {
 			for page := []im.User(nil); err == nil; all = append(all, page...) {
@@ -342,7 +346,7 @@ func newUserBook(store im.UserStore, clock func() time.Time, m *metrics) *book[i
 				if len(all) > 0 {
 					after = all[len(all)-1].ID
 				}
-				if page, err = store.ListUsers(ctx, after, directoryPage); len(page) == 0 {
+				if page, err = store.ListUsers(ctx, after, pageSize); len(page) == 0 {
 					break
 				}
 			}
@@ -357,14 +361,14 @@ func newUserBook(store im.UserStore, clock func() time.Time, m *metrics) *book[i
 		},
 		answer: func(user uint32, users []im.User, newest uint32) pb.Attachment {
 			return pb.IMAllUserRsp_builder{UserId: proto.Uint32(user),
-				LatestUpdateTime: proto.Uint32(newest), UserList: userInfos(users)}.Build()
+				LatestUpdateTime: proto.Uint32(newest), UserList: UserInfos(users)}.Build()
 		},
 	}
 }
 
-// newDepartBook returns the book of departments.
-func newDepartBook(store im.DepartStore, clock func() time.Time, m *metrics) *book[im.Depart] {
-	return &book[im.Depart]{
+// NewDeparts returns the book of departments.
+func NewDeparts(store im.DepartStore, clock func() time.Time, m *Metrics) *Book[im.Depart] {
+	return &Book[im.Depart]{
 		name: "departments", clock: clock, metrics: m, turn: make(chan struct{}, 1),
 		all: func(ctx context.Context) ([]im.Depart, error) {
 			// The rows include those without a time, and not deleted ones.

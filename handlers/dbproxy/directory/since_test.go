@@ -1,4 +1,4 @@
-package dbproxy
+package directory
 
 import (
 	"fmt"
@@ -10,9 +10,9 @@ import (
 )
 
 // departsIn sends a request to a book and returns the ids and the time in the answer.
-func departsIn(t *testing.T, b *book[im.Depart], since uint32) (ids []uint32, told uint32) {
+func departsIn(t *testing.T, b *Book[im.Depart], since uint32) (ids []uint32, told uint32) {
 	t.Helper()
-	m, err := b.reply(t.Context(), 7, since, nil)
+	m, err := b.Reply(t.Context(), 7, since, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestClockSetBack(t *testing.T) {
 		t.Fatalf("told %d", told)
 	}
 	tab.pass(-time.Hour)
-	b.touch()
+	b.Touch()
 	tab.set(im.Depart{ID: 2, Updated: now - 9}) // the time that im.Stamps assigns
 	ids, told := departsIn(t, b, now-10)
 	if len(ids) != 2 || told > uint32(tab.now.Unix()) {

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy/settle"
 	"teamtalk/proto/pb"
 )
 
@@ -15,18 +16,39 @@ import (
 // IMRecentContactSessionReq.
 const sessionLimit = 100
 
-// handleReading registers the requests about messages and conversations. A request about
-// a group that the user is not in has an empty answer.
-func (s *Server) handleReading() {
-	handle(s, work[*pb.IMMsgDataReadAck]{user: userOf[*pb.IMMsgDataReadAck], run: s.readAck})
-	handle(s, work[*pb.IMUnreadMsgCntReq]{user: userOf[*pb.IMUnreadMsgCntReq], run: s.unread})
-	handle(s, work[*pb.IMGetMsgListReq]{user: userOf[*pb.IMGetMsgListReq], run: s.history})
-	handle(s, work[*pb.IMGetMsgByIdReq]{user: userOf[*pb.IMGetMsgByIdReq], run: s.messagesByID})
-	handle(s, work[*pb.IMGetLatestMsgIdReq]{user: userOf[*pb.IMGetLatestMsgIdReq], run: s.latestID})
-	handle(s, work[*pb.IMRecentContactSessionReq]{user: userOf[*pb.IMRecentContactSessionReq],
-		run: s.recentSessions})
-	handle(s, work[*pb.IMRemoveSessionReq]{user: userOf[*pb.IMRemoveSessionReq],
-		run: s.removeSession,
+// conversations answers the requests about stored messages and conversations. A request
+// about a group that the user is not in has an empty answer.
+type conversations struct {
+	*runner
+	store  conversationStore
+	sounds *sounds
+	limit  int // largest number of messages in one answer
+	// audioText is the encrypted text that replaces a sound.
+	audioText []byte
+}
+
+// conversationStore is what conversations needs of the store.
+type conversationStore interface {
+	im.MessageStore
+	im.GroupStore
+}
+
+func newConversations(r *runner, store conversationStore, s *sounds, limit int,
+	audioText []byte) *conversations {
+	return &conversations{runner: r, store: store, sounds: s, limit: limit, audioText: audioText}
+}
+
+func (c *conversations) register() {
+	r := c.runner
+	handle(r, work[*pb.IMMsgDataReadAck]{user: userOf[*pb.IMMsgDataReadAck], run: c.readAck})
+	handle(r, work[*pb.IMUnreadMsgCntReq]{user: userOf[*pb.IMUnreadMsgCntReq], run: c.unread})
+	handle(r, work[*pb.IMGetMsgListReq]{user: userOf[*pb.IMGetMsgListReq], run: c.history})
+	handle(r, work[*pb.IMGetMsgByIdReq]{user: userOf[*pb.IMGetMsgByIdReq], run: c.messagesByID})
+	handle(r, work[*pb.IMGetLatestMsgIdReq]{user: userOf[*pb.IMGetLatestMsgIdReq], run: c.latestID})
+	handle(r, work[*pb.IMRecentContactSessionReq]{user: userOf[*pb.IMRecentContactSessionReq],
+		run: c.recentSessions})
+	handle(r, work[*pb.IMRemoveSessionReq]{user: userOf[*pb.IMRemoveSessionReq],
+		run: c.removeSession,
 		refuse: func(m *pb.IMRemoveSessionReq, _ error) pb.Message {
 			return sessionRemoved(m, resultRefused)
 		}})
@@ -36,16 +58,16 @@ func (s *Server) handleReading() {
 func single(t pb.SessionType) bool { return t == pb.SessionType_SESSION_TYPE_SINGLE }
 
 // readAck clears the unread count of a conversation. It is not answered.
-func (s *Server) readAck(ctx context.Context, m *pb.IMMsgDataReadAck) (pb.Message, error) {
-	clear := s.store.ClearUnread
+func (c *conversations) readAck(ctx context.Context, m *pb.IMMsgDataReadAck) (pb.Message, error) {
+	clear := c.store.ClearUnread
 	if !single(m.GetSessionType()) {
-		clear = s.store.ClearGroupUnread
+		clear = c.store.ClearGroupUnread
 	}
 	return nil, clear(ctx, m.GetUserId(), m.GetSessionId())
 }
 
-func (s *Server) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Message, error) {
-	unread, err := s.store.UnreadCounts(ctx, m.GetUserId())
+func (c *conversations) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Message, error) {
+	unread, err := c.store.UnreadCounts(ctx, m.GetUserId())
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +83,7 @@ func (s *Server) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Messag
 		list[i] = pb.UnreadInfo_builder{
 			SessionId: proto.Uint32(u.Peer), SessionType: u.Type.Enum(),
 			UnreadCnt: proto.Uint32(u.Count), LatestMsgId: proto.Uint32(u.Latest.ID),
-			LatestMsgData: s.preview(&u.Latest), LatestMsgType: msgType(&u.Latest, u.Type),
+			LatestMsgData: c.preview(&u.Latest), LatestMsgType: msgType(&u.Latest, u.Type),
 			LatestMsgFromUserId: proto.Uint32(from(u.Peer, u.Type, &u.Latest)),
 		}.Build()
 	}
@@ -74,11 +96,11 @@ func (s *Server) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Messag
 // recentSessions returns the conversations changed since a time. The answer has no time
 // of its own: a client sends the latest updated_time that it received. So a conversation
 // that has not settled is returned with the latest settled time.
-func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessionReq) (pb.Message,
-	error) {
-	now := s.opt.Now() // before the read
-	earliest := changedFrom(m.GetLatestUpdateTime(), now, sessionSettle)
-	sessions, err := s.store.RecentSessions(ctx, m.GetUserId(), earliest, sessionLimit)
+func (c *conversations) recentSessions(ctx context.Context,
+	m *pb.IMRecentContactSessionReq) (pb.Message, error) {
+	now := c.now() // before the read
+	earliest := settle.From(m.GetLatestUpdateTime(), now, settle.Sessions)
+	sessions, err := c.store.RecentSessions(ctx, m.GetUserId(), earliest, sessionLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +110,8 @@ func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessio
 		list[i] = pb.ContactSessionInfo_builder{
 			SessionId: proto.Uint32(r.Peer), SessionType: r.Type.Enum(),
 			SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
-			UpdatedTime:   proto.Uint32(min(r.Updated, settledAt(now, sessionSettle))),
-			LatestMsgId:   proto.Uint32(r.Latest.ID), LatestMsgData: s.preview(&r.Latest),
+			UpdatedTime:   proto.Uint32(min(r.Updated, settle.At(now, settle.Sessions))),
+			LatestMsgId:   proto.Uint32(r.Latest.ID), LatestMsgData: c.preview(&r.Latest),
 			LatestMsgType:       msgType(&r.Latest, r.Type),
 			LatestMsgFromUserId: proto.Uint32(from(r.Peer, r.Type, &r.Latest)),
 		}.Build()
@@ -101,9 +123,10 @@ func (s *Server) recentSessions(ctx context.Context, m *pb.IMRecentContactSessio
 }
 
 // removeSession removes a conversation from the user's own list. It remains in the
-// peer's.
-func (s *Server) removeSession(ctx context.Context, m *pb.IMRemoveSessionReq) (pb.Message, error) {
-	if err := s.store.RemoveSession(ctx, m.GetUserId(), m.GetSessionId(),
+// peer'c.
+func (c *conversations) removeSession(ctx context.Context, m *pb.IMRemoveSessionReq) (pb.Message,
+	error) {
+	if err := c.store.RemoveSession(ctx, m.GetUserId(), m.GetSessionId(),
 		m.GetSessionType()); err != nil {
 		return nil, err
 	}
@@ -118,14 +141,14 @@ func sessionRemoved(m *pb.IMRemoveSessionReq, code uint32) *pb.IMRemoveSessionRs
 	return rsp
 }
 
-func (s *Server) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.Message, error) {
+func (c *conversations) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.Message, error) {
 	var list []im.Message
 	// The comparison is unsigned: a client that requests four billion messages receives
 	// the limit.
-	if count := min(m.GetMsgCnt(), uint32(s.opt.HistoryLimit)); count > 0 {
-		read := s.store.History
+	if count := min(m.GetMsgCnt(), uint32(c.limit)); count > 0 {
+		read := c.store.History
 		if !single(m.GetSessionType()) {
-			read = s.store.GroupHistory
+			read = c.store.GroupHistory
 		}
 		var err error
 		if list, err = read(ctx, m.GetUserId(), m.GetSessionId(), m.GetMsgIdBegin(),
@@ -134,7 +157,7 @@ func (s *Server) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.Message
 		}
 	}
 	list = page(list)
-	s.playBack(ctx, list)
+	c.sounds.playBack(ctx, list)
 	rsp := pb.IMGetMsgListRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		SessionType: m.GetSessionType().Enum(),
 		SessionId:   proto.Uint32(m.GetSessionId()), MsgIdBegin: proto.Uint32(m.GetMsgIdBegin()),
@@ -164,13 +187,14 @@ func page(list []im.Message) []im.Message {
 }
 
 // messagesByID returns the messages newest first, in any order of the request.
-func (s *Server) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq) (pb.Message, error) {
+func (c *conversations) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq) (pb.Message,
+	error) {
 	var list []im.Message
 	ids := m.GetMsgIdList()
-	if ids = ids[:min(len(ids), s.opt.HistoryLimit)]; len(ids) > 0 {
-		read := s.store.MessagesByID
+	if ids = ids[:min(len(ids), c.limit)]; len(ids) > 0 {
+		read := c.store.MessagesByID
 		if !single(m.GetSessionType()) {
-			read = s.store.GroupMessagesByID
+			read = c.store.GroupMessagesByID
 		}
 		var err error
 		if list, err = read(ctx, m.GetUserId(), m.GetSessionId(), ids); err != nil {
@@ -179,7 +203,7 @@ func (s *Server) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq) (pb.Me
 		slices.Reverse(list)
 	}
 	list = page(list)
-	s.playBack(ctx, list)
+	c.sounds.playBack(ctx, list)
 	rsp := pb.IMGetMsgByIdRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		SessionType: m.GetSessionType().Enum(),
 		SessionId:   proto.Uint32(m.GetSessionId()), MsgList: msgInfos(list)}.Build()
@@ -187,10 +211,11 @@ func (s *Server) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq) (pb.Me
 	return rsp, nil
 }
 
-func (s *Server) latestID(ctx context.Context, m *pb.IMGetLatestMsgIdReq) (pb.Message, error) {
-	read := s.store.LatestID
+func (c *conversations) latestID(ctx context.Context, m *pb.IMGetLatestMsgIdReq) (pb.Message,
+	error) {
+	read := c.store.LatestID
 	if !single(m.GetSessionType()) {
-		read = s.store.GroupLatestID
+		read = c.store.GroupLatestID
 	}
 	id, err := read(ctx, m.GetUserId(), m.GetSessionId())
 	if err != nil {
@@ -234,9 +259,9 @@ func data(m *im.Message) []byte {
 
 // preview returns a message's body for a list of conversations, where a text replaces a
 // sound.
-func (s *Server) preview(m *im.Message) []byte {
+func (c *conversations) preview(m *im.Message) []byte {
 	if isAudio(m.Type) {
-		return s.audioText
+		return c.audioText
 	}
 	return data(m)
 }

@@ -1,4 +1,4 @@
-package dbproxy
+package directory
 
 import (
 	"context"
@@ -79,8 +79,8 @@ func (t *table) read(since uint32, count func()) ([]im.Depart, error) {
 	return rows, t.err
 }
 
-func (t *table) book() *book[im.Depart] {
-	b := newDepartBook(nil, t.clock, newMetrics(nil, nil))
+func (t *table) book() *Book[im.Depart] {
+	b := NewDeparts(nil, t.clock, NewMetrics(nil))
 	b.all = func(context.Context) ([]im.Depart, error) { return t.read(0, func() { t.all++ }) }
 	b.changed = func(_ context.Context, since uint32) ([]im.Depart, error) {
 		return t.read(since, func() { t.changes = append(t.changes, since) })
@@ -89,9 +89,9 @@ func (t *table) book() *book[im.Depart] {
 }
 
 // answer returns the answer to user 7 as text: "newest: id id …".
-func answer(t *testing.T, b *book[im.Depart], since uint32) string {
+func answer(t *testing.T, b *Book[im.Depart], since uint32) string {
 	t.Helper()
-	m, err := b.reply(t.Context(), 7, since, []byte("way back"))
+	m, err := b.Reply(t.Context(), 7, since, []byte("way back"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestBookFollows(t *testing.T) {
 	expect("1001: 1 2", 1, 1)
 	expect("1001: 1 2", 1, 1)
 	tab.set(im.Depart{ID: 3, Updated: 1001}) // the same second
-	b.touch()
+	b.Touch()
 	expect("1001: 1 2 3", 1, 2)
 	pages := b.current.Load().pages
 	tab.pass(time.Second)
@@ -176,7 +176,7 @@ func TestBookFollows(t *testing.T) {
 	tab.set(im.Depart{ID: 1, Updated: 1002})
 	tab.pass(time.Second)
 	expect("1002: 1 2 3 4", 1, 4)
-	tab.pass(directorySettled)
+	tab.pass(quiet)
 	expect("1002: 1 2 3 4", 1, 5)
 	tab.set(im.Depart{ID: 5, Updated: 1003})
 	tab.pass(time.Second)
@@ -189,7 +189,7 @@ func TestBookFollows(t *testing.T) {
 	tab.pass(time.Second)
 	expect("1002: 1 2 3 4", 2, 7)
 	tab.set(im.Depart{ID: 6, Updated: 10})
-	tab.pass(directoryReload)
+	tab.pass(reloadEvery)
 	expect("1002: 1 2 3 4 6", 3, 8)
 }
 
@@ -200,7 +200,7 @@ func TestBookFails(t *testing.T) {
 	tab.set(im.Depart{ID: 1, Updated: 1000})
 	b := tab.book()
 	tab.err = errors.New("away")
-	if m, err := b.reply(t.Context(), 1, 0, nil); err == nil {
+	if m, err := b.Reply(t.Context(), 1, 0, nil); err == nil {
 		t.Errorf("answer without a store: %v", m)
 	}
 	tab.err = nil
@@ -209,7 +209,7 @@ func TestBookFails(t *testing.T) {
 	}
 	tab.pass(time.Second)
 	tab.err = errors.New("away")
-	if m, err := b.reply(t.Context(), 1, 0, nil); err == nil {
+	if m, err := b.Reply(t.Context(), 1, 0, nil); err == nil {
 		t.Errorf("answer without a store: %v", m)
 	}
 	tab.err = nil
@@ -236,7 +236,7 @@ func TestBookAsksOnce(t *testing.T) {
 	<-tab.asked
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := b.reply(ctx, 1, 0, nil); im.KindOf(err) != im.Busy {
+	if _, err := b.Reply(ctx, 1, 0, nil); im.KindOf(err) != im.Busy {
 		t.Errorf("after the context ended: %v", err)
 	}
 	close(tab.hold)
@@ -269,7 +269,7 @@ func TestBookSeesOwnWrites(t *testing.T) {
 	wg.Go(func() { answer(t, b, 0) })
 	<-began
 	tab.set(im.Depart{ID: 2, Updated: 1001})
-	b.touch()
+	b.Touch()
 	wg.Go(func() { close(goOn) })
 	if got := answer(t, b, 0); got != "1001: 1 2" {
 		t.Errorf("after the change: %s", got)
@@ -284,7 +284,7 @@ func TestBookReloads(t *testing.T) {
 	tab.set(im.Depart{ID: 1, Updated: 1000})
 	b := tab.book()
 	answer(t, b, 0)
-	tab.pass(directoryReload)
+	tab.pass(reloadEvery)
 	all, reading, goOn := b.all, make(chan struct{}), make(chan struct{})
 	b.all = func(ctx context.Context) ([]im.Depart, error) {
 		close(reading)
@@ -308,19 +308,19 @@ func TestBookReloads(t *testing.T) {
 // same time.
 func TestBookSharesBytes(t *testing.T) {
 	tab := newTable()
-	for i := range uint32(directoryTyped + 1) {
+	for i := range uint32(maxTyped + 1) {
 		tab.set(im.Depart{ID: i + 1, Updated: 1000 + i})
 	}
 	b := tab.book()
 	encoded := func(user, since uint32) *pb.Encoded {
 		t.Helper()
-		m, err := b.reply(t.Context(), user, since, nil)
+		m, err := b.Reply(t.Context(), user, since, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		e, ok := m.(*pb.Encoded)
 		if !ok {
-			t.Fatalf("answer of %d rows is not bytes", directoryTyped+1)
+			t.Fatalf("answer of %d rows is not bytes", maxTyped+1)
 		}
 		return e
 	}
@@ -335,7 +335,7 @@ func TestBookSharesBytes(t *testing.T) {
 		}
 		rsp := m.(*pb.IMDepartmentRsp)
 		if rsp.GetUserId() != 1 || !rsp.HasAttachData() ||
-			len(rsp.GetDeptList()) != directoryTyped+1 ||
+			len(rsp.GetDeptList()) != maxTyped+1 ||
 			!slices.IsSortedFunc(rsp.GetDeptList(),
 				func(x, y *pb.DepartInfo) int { return int(x.GetDeptId()) - int(y.GetDeptId()) }) {
 			t.Errorf("since %d: %v", since, rsp)
@@ -360,12 +360,12 @@ func BenchmarkDirectory(b *testing.B) {
 			Phone: "13800000000", Email: name + "@example.com",
 			Avatar: "http://files.example.com/g0/000/001/" + name + ".jpg", DepartID: 1, Updated: 1_700_000_000}
 	}
-	m := newMetrics(nil, nil)
-	book := newUserBook(nil, time.Now, m)
+	m := NewMetrics(nil)
+	book := NewUsers(nil, time.Now, m)
 	book.all = func(context.Context) ([]im.User, error) { return slices.Clone(users), nil }
 	book.changed = func(context.Context, uint32) ([]im.User, error) { return users, nil }
 	ask := func(b *testing.B) {
-		if _, err := book.reply(b.Context(), 1, 0, nil); err != nil {
+		if _, err := book.Reply(b.Context(), 1, 0, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -377,7 +377,7 @@ func BenchmarkDirectory(b *testing.B) {
 	})
 	b.Run("look", func(b *testing.B) { // no row has changed, but all have the newest time
 		for b.Loop() {
-			book.touch()
+			book.Touch()
 			ask(b)
 		}
 	})
