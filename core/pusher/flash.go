@@ -71,7 +71,7 @@ func (p *Pusher) flash(m *pb.MsgData, nick string) string {
 // because another program made the body or it has another key. For such a body the first
 // implementation sends no push at all.
 func (p *Pusher) clearText(body []byte) string {
-	if p.opt.Text < 0 {
+	if p.opt.Text <= 0 {
 		return ""
 	}
 	text, err := p.opt.Cipher.Decrypt(body)

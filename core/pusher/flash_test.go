@@ -5,9 +5,13 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
+
+// usualText is the default of the setting.
+var usualText = config.Default().Msg.PushText
 
 func TestFlashShortensTextAndPictures(t *testing.T) {
 	const hidden = "Ann给您发送了一条消息"
@@ -16,23 +20,23 @@ func TestFlashShortensTextAndPictures(t *testing.T) {
 		max  int
 		want string
 	}{
-		{"hello", 0, "Ann:hello"},
+		{"hello", usualText, "Ann:hello"},
 		{"hello", 5, "Ann:hello"},
 		{"hello!", 5, "Ann:hello…"},
 		{"你好世界", 3, "Ann:你好世…"},
 		{"a😀b", 2, "Ann:a😀…"},
-		{strings.Repeat("长", 41), 0, "Ann:" + strings.Repeat("长", 40) + "…"},
-		{"hello", -1, hidden},
-		{"", 0, hidden},
-		{"  \n ", 0, hidden},
-		{"bad \xff", 0, hidden},
-		{pictureBegin + "http://x/y.jpg" + pictureEnd, 0, "Ann:[图片]"},
+		{strings.Repeat("长", 41), usualText, "Ann:" + strings.Repeat("长", 40) + "…"},
+		{"hello", 0, hidden},
+		{"", usualText, hidden},
+		{"  \n ", usualText, hidden},
+		{"bad \xff", usualText, hidden},
+		{pictureBegin + "http://x/y.jpg" + pictureEnd, usualText, "Ann:[图片]"},
 		{"look: " + pictureBegin + "http://x" + pictureEnd +
-			pictureBegin + "http://y" + pictureEnd + " nice", 0, "Ann:look: [图片][图片] nice"},
+			pictureBegin + "http://y" + pictureEnd + " nice", usualText, "Ann:look: [图片][图片] nice"},
 		{pictureBegin + "http://" + strings.Repeat("x", 100) + pictureEnd + "12345678", 10,
 			"Ann:[图片]123456…"},
-		{"begun " + pictureBegin + "x", 0, "Ann:begun " + pictureBegin + "x"},
-		{pictureEnd + pictureBegin, 0, "Ann:" + pictureEnd + pictureBegin},
+		{"begun " + pictureBegin + "x", usualText, "Ann:begun " + pictureBegin + "x"},
+		{pictureEnd + pictureBegin, usualText, "Ann:" + pictureEnd + pictureBegin},
 	} {
 		p := New(Options{Text: test.max, Cipher: cipher(t)})
 		if got := p.flash(single(t, test.text), "Ann"); got != test.want {
@@ -50,7 +54,7 @@ func TestFlashWithoutText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := New(Options{Cipher: other})
+	p := New(Options{Text: usualText, Cipher: other})
 	sound, key := []byte("\x00\x00\x00\x01x"), cipher(t).Encrypt("under another key")
 	for _, test := range []struct {
 		typ  pb.MsgType

@@ -46,9 +46,9 @@ type Options struct {
 	// goroutine calls it. Default: false for every user.
 	HasPC func(user uint32) bool
 	// Text is the number of characters of a message that a push displays after the
-	// sender's nick. Default 40; negative: no text, only the nick.
+	// sender's nick. 0: no text, only the nick.
 	Text int
-	// Cipher decrypts the clients' texts. Required, unless Text is negative.
+	// Cipher decrypts the clients' texts. Required, unless Text is 0.
 	Cipher *im.TextCipher
 	// Now returns the time. Default time.Now.
 	Now func() time.Time
@@ -76,9 +76,6 @@ type Pusher struct {
 func New(opt Options) *Pusher {
 	if opt.HasPC == nil {
 		opt.HasPC = func(uint32) bool { return false }
-	}
-	if opt.Text == 0 {
-		opt.Text = 40
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now

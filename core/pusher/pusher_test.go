@@ -74,8 +74,9 @@ type scene struct {
 func newScene(t *testing.T) *scene {
 	s := &scene{T: t, push: &stand{}, unread: map[uint32]uint32{}, nick: "Ann"}
 	s.db, s.route = &stand{answer: s.dbAnswer}, &stand{answer: s.routeAnswer}
-	s.p = New(Options{Role: "test", Cipher: cipher(t), Registerer: prometheus.NewRegistry(),
-		HasPC: func(user uint32) bool { return s.here[user] }})
+	s.p = New(Options{Text: usualText, Role: "test", Cipher: cipher(t),
+		Registerer: prometheus.NewRegistry(),
+		HasPC:      func(user uint32) bool { return s.here[user] }})
 	s.p.Connect(Peers{Push: s.push, DB: s.db, Tokens: s.db, Route: s.route})
 	return s
 }
@@ -368,7 +369,7 @@ func (s *scene) wantDropped(reason string, n float64) {
 }
 
 func TestPusherWithoutPeersDoesNothing(t *testing.T) {
-	New(Options{Cipher: cipher(t)}).Stored(single(t, "text"), nil)
+	New(Options{Text: usualText, Cipher: cipher(t)}).Stored(single(t, "text"), nil)
 }
 
 func TestPushServerDownAsksNothing(t *testing.T) {

@@ -210,7 +210,7 @@ func TestAudioFailures(t *testing.T) {
 
 	// A db_proxy that has not cached the sound, and cannot read it.
 	second := &soundHook{Store: sounds.Store}
-	h2 := dbproxy.New(dbproxy.Options{Store: h.store, Tasks: inline{}, Sounds: second})
+	h2 := newServer(dbproxy.Options{Store: h.store, Tasks: inline{}, Sounds: second})
 	second.set(nil, func(context.Context) error { return im.Errorf(im.NotFound, "gone") })
 	if got := fetch(t, h2, 5); len(got) != 0 {
 		t.Errorf("%d bytes of a deleted sound", len(got))
@@ -229,7 +229,7 @@ func TestAudioFailures(t *testing.T) {
 		t.Errorf("read %d times", second.gets)
 	}
 	// Without Sounds.
-	if got := fetch(t, dbproxy.New(dbproxy.Options{Store: h.store, Tasks: inline{}}),
+	if got := fetch(t, newServer(dbproxy.Options{Store: h.store, Tasks: inline{}}),
 		5); len(got) != 0 {
 		t.Errorf("%d bytes without a store for sounds", len(got))
 	}

@@ -45,6 +45,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	option "teamtalk/core/opt"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/core/sound"
@@ -82,23 +83,23 @@ type Options struct {
 	// Text encrypts the text that replaces a sound in lists of conversations. nil: the
 	// cipher with im.DefaultTextKey.
 	Text *im.TextCipher
-	// HistoryLimit is the largest number of messages that one request returns. Default
-	// 100.
+	// HistoryLimit is the largest number of messages that one request returns.
+	// Required.
 	HistoryLimit int
 	// Timeout bounds the duration of a request, including its time in queues. A message
 	// has half of it for its time in queues, and half for storing it. It must be shorter
 	// than the callers' timeouts. Otherwise a message may be stored after its message
 	// server gave up: it is then neither acked nor delivered, and stored once more when
-	// its sender repeats it. Default 8 s.
+	// its sender repeats it. Required.
 	Timeout time.Duration
 	// LockAttempts is the number of different wrong passwords within LockWindow that lock
-	// a login name, until the oldest of them is older than LockWindow. Negative: names
-	// are never locked. Defaults 10 and 30 minutes.
+	// a login name, until the oldest of them is older than LockWindow. 0: names are
+	// never locked.
 	LockAttempts int
 	LockWindow   time.Duration
 	// LinkTimeout is the longest time that a message server may be silent before its link
-	// is closed. LinkHeartbeat is the interval of this side's heartbeats. Defaults 30 s
-	// and 5 s.
+	// is closed; 0: for ever. LinkHeartbeat is the interval of this side's heartbeats; 0:
+	// none.
 	LinkTimeout, LinkHeartbeat time.Duration
 	// Now returns the current time. Default time.Now.
 	Now func() time.Time
@@ -128,24 +129,8 @@ type Server struct {
 
 // New returns a db_proxy.
 func New(opt Options) *Server {
-	if opt.HistoryLimit <= 0 {
-		opt.HistoryLimit = 100
-	}
-	if opt.Timeout <= 0 {
-		opt.Timeout = 8 * time.Second
-	}
-	if opt.LockAttempts == 0 {
-		opt.LockAttempts = 10
-	}
-	if opt.LockWindow <= 0 {
-		opt.LockWindow = 30 * time.Minute
-	}
-	if opt.LinkTimeout <= 0 {
-		opt.LinkTimeout = 30 * time.Second
-	}
-	if opt.LinkHeartbeat <= 0 {
-		opt.LinkHeartbeat = 5 * time.Second
-	}
+	option.Require("dbproxy.HistoryLimit", opt.HistoryLimit)
+	option.Require("dbproxy.Timeout", opt.Timeout)
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}

@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"teamtalk/core/blob"
+	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
+	"teamtalk/core/opt/opttest"
 	"teamtalk/core/pdu"
 	"teamtalk/core/sound"
 	"teamtalk/handlers/dbproxy"
@@ -142,7 +144,7 @@ func open(t *testing.T, o options) *house {
 		recorded: recorded}
 	p := pool.New(o.pool)
 	o.db.Store, o.db.Tasks, o.db.Now = h.store, p, h.clock.Now
-	h.server = dbproxy.New(o.db)
+	h.server = newServer(o.db)
 	o.batches.Shards, o.batches.Failed = 1, h.server.FailBatch
 	h.server.SetMessages(pool.NewBatcher(p, o.batches, (*dbproxy.Pending).Size,
 		h.server.AppendBatch))
@@ -275,4 +277,15 @@ func ask[P pb.Message](p *peer, seq uint16, req pb.Message) P {
 	p.t.Helper()
 	p.send(seq, req)
 	return answer[P](p, seq)
+}
+
+// newServer returns a server with the defaults of the settings where opt has no value. With
+// LockAttempts -1 it never locks a name.
+func newServer(opt dbproxy.Options) *dbproxy.Server {
+	c := config.Default()
+	return dbproxy.New(opttest.Fill(opt, dbproxy.Options{
+		HistoryLimit: c.DBProxy.HistoryLimit, LockAttempts: c.DBProxy.LoginLockAttempts,
+		LockWindow: c.DBProxy.LoginLockWindow, Timeout: c.Link.CallTimeout * 4 / 5,
+		LinkTimeout: c.Link.Timeout, LinkHeartbeat: c.Link.Heartbeat,
+	}))
 }

@@ -149,7 +149,7 @@ func TestRunFileExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		reg, pool, store := prometheus.NewRegistry(), &recovering{}, &expiryStore{}
-		s := dbproxy.New(dbproxy.Options{Store: store, Tasks: pool, Registerer: reg,
+		s := newServer(dbproxy.Options{Store: store, Tasks: pool, Registerer: reg,
 			Log: slog.New(slog.NewTextHandler(&log, nil))})
 		ended := make(chan struct{})
 		go func() {
@@ -203,7 +203,7 @@ func TestRunFileExpiry(t *testing.T) {
 func TestRunFileExpiryBeforeTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &expiryStore{}
-		s := dbproxy.New(dbproxy.Options{Store: store, Tasks: &tasks{},
+		s := newServer(dbproxy.Options{Store: store, Tasks: &tasks{},
 			Now: func() time.Time { return time.Unix(60, 0) }})
 		ctx, cancel := context.WithCancel(t.Context())
 		go s.RunFileExpiry(ctx, time.Hour)

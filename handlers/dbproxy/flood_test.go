@@ -18,8 +18,8 @@ import (
 func TestFailuresDoNotFloodTheLog(t *testing.T) {
 	var log bytes.Buffer
 	now := time.Unix(1_700_000_000, 0)
-	s := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil)),
-		Now: func() time.Time { return now }})
+	s := New(Options{Timeout: time.Second, HistoryLimit: 1,
+		Log: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return now }})
 	r := s.requests
 	rq := &request{session: linkSession(), cmd: pb.CmdUnreadMsgCntReq}
 	gone := im.WithKind(im.Unavailable, "count", errors.New("connection refused"))

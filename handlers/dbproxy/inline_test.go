@@ -30,7 +30,7 @@ func (k *keys) Add(key uint64, _ *dbproxy.Pending) error {
 // of a group, and other conversations have other keys.
 func TestKeys(t *testing.T) {
 	k := &keys{}
-	s := dbproxy.New(dbproxy.Options{Tasks: inline{}, Messages: k})
+	s := newServer(dbproxy.Options{Tasks: inline{}, Messages: k})
 	link := session.NewLink(session.NextID(), "msg", &answers{})
 	for _, m := range []*pb.MsgData{text(1, 2, "x"), text(2, 1, "x"), groupText(1, 2, "x"),
 		groupText(3, 2, "x"), text(3, 2, "x"), groupText(3, 1, "x")} {

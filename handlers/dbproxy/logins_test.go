@@ -30,7 +30,7 @@ func TestLoginsPastFullQueues(t *testing.T) {
 	const names = 40
 	addUsers(t, store, names)
 	p := pool.New(pool.Options{Workers: 8, StrandQueue: 1})
-	s := dbproxy.New(dbproxy.Options{Store: store, Tasks: p, Timeout: time.Minute})
+	s := newServer(dbproxy.Options{Store: store, Tasks: p, Timeout: time.Minute})
 	release := make(chan struct{})
 	for key := range uint64(4) { // the number of login shards
 		began := make(chan struct{})

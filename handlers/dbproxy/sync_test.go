@@ -59,7 +59,7 @@ type syncRun struct {
 func newSyncRun(t *testing.T) *syncRun {
 	r := &syncRun{t: t, pool: &tasks{}, reg: prometheus.NewRegistry(), ended: make(chan struct{}),
 		store: new(syncStore).set(func(context.Context) (int, error) { return 3, nil })}
-	r.server = dbproxy.New(dbproxy.Options{Store: r.store, Tasks: r.pool, Registerer: r.reg,
+	r.server = newServer(dbproxy.Options{Store: r.store, Tasks: r.pool, Registerer: r.reg,
 		Log: slog.New(slog.NewTextHandler(&r.log, nil)), Timeout: 8 * time.Second})
 	go func() {
 		defer close(r.ended)
@@ -142,7 +142,7 @@ func TestRunSyncEnds(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		never := make(chan struct{})
 		store := new(syncStore).set(func(context.Context) (int, error) { <-never; return 0, nil })
-		s := dbproxy.New(dbproxy.Options{Store: store, Tasks: &tasks{}})
+		s := newServer(dbproxy.Options{Store: store, Tasks: &tasks{}})
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)

@@ -62,7 +62,7 @@ func BenchmarkGroup(b *testing.B) {
 }
 
 func benchGroup(b *testing.B, members int, acks bool) {
-	h, err := New(Options{RedeliverAfter: -1})
+	h, err := New(filled(Options{RedeliverAfter: -1}))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"teamtalk/core/config"
+	"teamtalk/core/opt/opttest"
 	"teamtalk/core/session"
 )
 
@@ -40,7 +42,7 @@ func inWorld(t *testing.T, opt Options, f func(w *world)) {
 func newWorld(t *testing.T, opt Options, db *dbStand, carrier session.MessageCarrier) *world {
 	metrics := newRegistry()
 	opt.Registerer = metrics
-	h, err := New(opt)
+	h, err := New(filled(opt))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,4 +100,17 @@ func newTestLoop(h *Server) *testLoop {
 		}
 	}()
 	return l
+}
+
+// filled returns opt with the defaults of the settings in place of missing values. A test turns a
+// feature off with a negative value.
+func filled(opt Options) Options {
+	c := config.Default().Msg
+	return opttest.Fill(opt, Options{
+		MaxConns: c.MaxConnections, Policy: DevicePolicy(c.DevicePolicy), Ack: AckPolicy(c.Ack),
+		Presence: Presence(c.Presence), PresenceWindow: c.PresenceWindow, AckWait: c.AckWait,
+		RedeliverAfter: c.RedeliverAfter, ResendWindow: c.ResendWindow,
+		Rate: c.Rate, RateBurst: float64(c.RateBurst), PushText: c.PushText,
+		LoginDeadline: c.LoginDeadline, PCTimeout: c.PCTimeout, MobileTimeout: c.MobileTimeout,
+	})
 }

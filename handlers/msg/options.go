@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/opt"
 	"teamtalk/handlers/msg/admission"
 	"teamtalk/handlers/msg/conversation"
 	"teamtalk/handlers/msg/presence"
@@ -41,50 +42,49 @@ const (
 	PresenceNone     = presence.None
 )
 
-// Options sets up a Server. Zero values mean the defaults; the peers are set with
-// Connect.
+// Options sets up a Server. The fields hold the values of settings; core/config has their
+// defaults. The peers are set with Connect.
 type Options struct {
-	// MaxConns is announced to login servers as the most clients held. Default 100,000.
+	// MaxConns is announced to login servers as the most clients held.
 	MaxConns int
 	// HostName is announced to login servers.
 	HostName string
 
-	Policy   DevicePolicy // default DeviceClass
-	Ack      AckPolicy    // default AckDelivered
-	Presence Presence     // default PresenceAll
+	Policy   DevicePolicy
+	Ack      AckPolicy
+	Presence Presence
 
 	// PresenceWindow is how long changes of users are collected, to be told together.
-	// Default 100 ms; negative: each is told at once, unless clients are still being told
-	// of the one before.
+	// 0: each is told at once, unless clients are still being told of the one before.
 	PresenceWindow time.Duration
 
-	// AckWait is the longest an ack waits for the recipient's devices. Default 2 s.
+	// AckWait is the longest an ack waits for the recipient's devices. Required.
 	AckWait time.Duration
 	// RedeliverAfter is the age at which a message that a device did not acknowledge is
-	// sent to it again, once. Default 15 s; negative: never.
+	// sent to it again, once. 0: never.
 	RedeliverAfter time.Duration
 	// ResendWindow is how long a repeated message is recognised by its seq on one
-	// connection. Default 60 s; negative: not at all.
+	// connection. 0: not at all.
 	ResendWindow time.Duration
 	// Rate is how many messages a second one connection may send, RateBurst how many at
-	// once. Further ones are dropped. Default 20 and 20; a negative Rate means no limit.
+	// once. Further ones are dropped. Rate 0: no limit.
 	Rate, RateBurst float64
 
 	// RequireCipher drops texts that are not base64 of whole cipher blocks, see
-	// im.IsCipherText. Default: texts are opaque.
+	// im.IsCipherText. Otherwise texts are opaque.
 	RequireCipher bool
 
 	// PushText is how many characters of a message a push shows behind the sender's nick.
-	// Default 40; negative: none, only the nick.
+	// 0: none, only the nick.
 	PushText int
 	// TextKey is the key of the clients' texts, 32 bytes, which pushes need. Default
 	// im.DefaultTextKey.
 	TextKey string
 
-	// LoginDeadline closes connections that did not log in. Default 15 s.
+	// LoginDeadline closes connections that did not log in. 0: never.
 	LoginDeadline time.Duration
-	// PCTimeout and MobileTimeout close clients that sent nothing for so long. Default
-	// 120 s and 300 s.
+	// PCTimeout and MobileTimeout close clients that sent nothing for so long. 0:
+	// never.
 	PCTimeout, MobileTimeout time.Duration
 
 	Now        func() time.Time      // default time.Now
@@ -93,39 +93,7 @@ type Options struct {
 }
 
 func (o *Options) defaults() {
-	set := func(d *time.Duration, def time.Duration) {
-		if *d == 0 {
-			*d = def
-		}
-	}
-	set(&o.PresenceWindow, 100*time.Millisecond)
-	set(&o.AckWait, 2*time.Second)
-	set(&o.RedeliverAfter, 15*time.Second)
-	set(&o.ResendWindow, time.Minute)
-	set(&o.LoginDeadline, 15*time.Second)
-	set(&o.PCTimeout, 120*time.Second)
-	set(&o.MobileTimeout, 300*time.Second)
-	if o.MaxConns <= 0 {
-		o.MaxConns = 100_000
-	}
-	if o.Rate == 0 {
-		o.Rate = 20
-	}
-	if o.PushText == 0 {
-		o.PushText = 40
-	}
-	if o.RateBurst <= 0 {
-		o.RateBurst = max(o.Rate, 1)
-	}
-	if o.Policy == "" {
-		o.Policy = DeviceClass
-	}
-	if o.Ack == "" {
-		o.Ack = AckDelivered
-	}
-	if o.Presence == "" {
-		o.Presence = PresenceAll
-	}
+	opt.Require("msg.AckWait", o.AckWait)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

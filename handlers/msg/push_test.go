@@ -144,7 +144,7 @@ func TestPushForGroup(t *testing.T) {
 
 // TestTextKey: a message server with a key that is none does not start.
 func TestTextKey(t *testing.T) {
-	if _, err := New(Options{TextKey: "short"}); err == nil {
+	if _, err := New(filled(Options{TextKey: "short"})); err == nil {
 		t.Error("a key of five bytes is taken")
 	}
 }

@@ -35,7 +35,7 @@ func (db *benchDB) TryCall(_ uint64, _ uint16, req pb.Attachment,
 // BenchmarkText sends texts of 64 bytes from one client to another on the same loop: from
 // the frame of the sender to the ack and the delivery, without the kernel and the store.
 func BenchmarkText(b *testing.B) {
-	h, err := New(Options{RedeliverAfter: -1, Rate: -1})
+	h, err := New(filled(Options{RedeliverAfter: -1, Rate: -1}))
 	if err != nil {
 		b.Fatal(err)
 	}

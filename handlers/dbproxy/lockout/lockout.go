@@ -19,7 +19,7 @@ import (
 // evict those of users. They are counted because otherwise a lock would reveal which
 // names exist. Any goroutine may use a Lockout.
 type Lockout struct {
-	attempts int // negative: never locks
+	attempts int // 0: never locks
 	window   time.Duration
 	seed     maphash.Seed
 
@@ -45,7 +45,7 @@ type Name struct {
 }
 
 // New returns a Lockout that locks a name after this number of different wrong passwords
-// within the window. With negative attempts it never locks.
+// within the window. With 0 attempts it never locks.
 func New(attempts int, window time.Duration) *Lockout {
 	l := &Lockout{attempts: attempts, window: window, seed: maphash.MakeSeed()}
 	// NewLRU fails only when the size is not positive.
@@ -64,7 +64,7 @@ func (l *Lockout) Locked(name Name, now time.Time) bool {
 
 // Fail counts a wrong password, and reports whether the name is locked by it.
 func (l *Lockout) Fail(name Name, password string, now time.Time) bool {
-	if l.attempts < 0 {
+	if l.attempts <= 0 {
 		return false
 	}
 	hash := maphash.String(l.seed, password)

@@ -105,10 +105,10 @@ type Options struct {
 	Ack AckPolicy
 	// AckWait is the longest an ack waits for the recipient's devices.
 	AckWait time.Duration
-	// RedeliverAfter is the age at which an unacked delivery is sent again; negative:
+	// RedeliverAfter is the age at which an unacked delivery is sent again; 0:
 	// never.
 	RedeliverAfter time.Duration
-	// ResendWindow is how long a repeated message is recognised; negative: not at all.
+	// ResendWindow is how long a repeated message is recognised; 0: not at all.
 	ResendWindow time.Duration
 	// Rate is how many messages a second one connection may send, RateBurst how many at
 	// once. No limit if Rate is negative.

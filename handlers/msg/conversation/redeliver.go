@@ -81,7 +81,7 @@ func (h *Handler) overdueOf(st *Loop, s *session.Client, ms int64) {
 			if age < rememberFor {
 				return false
 			}
-		case h.opt.RedeliverAfter < 0 || age < h.opt.RedeliverAfter:
+		case h.opt.RedeliverAfter <= 0 || age < h.opt.RedeliverAfter:
 			return false
 		case d.again:
 			u.acks &^= kind

@@ -72,7 +72,7 @@ func (r *resends) look(seq uint16, m *pb.MsgData, now time.Time, window time.Dur
 	id uint32, state sendState) {
 	e := r.place(seq)
 	if seq == 0 || e == nil || !e.used || e.seq != seq || e.to != m.ToSessionID ||
-		now.UnixMilli()-e.at > window.Milliseconds() || e.hash != contentHash(m) {
+		now.UnixMilli()-e.at >= window.Milliseconds() || e.hash != contentHash(m) {
 		return 0, sendNew
 	}
 	switch {
@@ -92,7 +92,7 @@ func (r *resends) add(seq uint16, hash uint64, m *pb.MsgData, now time.Time, win
 	for {
 		e := r.place(seq)
 		if e != nil && (!e.used || e.seq == seq || len(r.table) >= maxSends ||
-			now.UnixMilli()-e.at > window.Milliseconds()) {
+			now.UnixMilli()-e.at >= window.Milliseconds()) {
 			*e = sent{hash: hash, at: now.UnixMilli(), to: m.ToSessionID, created: m.CreateTime,
 				seq: seq, used: true}
 			if m.Type.IsGroup() {

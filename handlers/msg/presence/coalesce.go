@@ -113,7 +113,7 @@ func (c *collector) begin() bool {
 }
 
 func (h *Handler) tellLater() {
-	if h.opt.Window < 0 {
+	if h.opt.Window <= 0 {
 		h.tellNews()
 		return
 	}

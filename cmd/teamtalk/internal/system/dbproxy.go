@@ -37,7 +37,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	}
 	db := dbproxy.New(dbproxy.Options{
 		Store: store, Tasks: workers, Sounds: sounds, Text: text, HistoryLimit: cfg.HistoryLimit,
-		LockAttempts: offAtZero(cfg.LoginLockAttempts), LockWindow: cfg.LoginLockWindow,
+		LockAttempts: cfg.LoginLockAttempts, LockWindow: cfg.LoginLockWindow,
 		Timeout:     s.cfg.Link.CallTimeout * 4 / 5, // ends before message servers give up
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat,
 		Log: s.log, Registerer: s.reg,

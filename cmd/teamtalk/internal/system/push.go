@@ -76,7 +76,7 @@ func (s *system) pushGroup(addrs []string, handler session.LinkHandler) (*link.G
 // servers.
 func (s *system) apiPushes(text *im.TextCipher, db, route *link.Group) (httpapi.Pushes, error) {
 	p := pusher.New(pusher.Options{
-		Role: roleHTTP, Text: offAtZero(s.cfg.Msg.PushText), Cipher: text, Log: s.log,
+		Role: roleHTTP, Text: s.cfg.Msg.PushText, Cipher: text, Log: s.log,
 		Registerer: s.reg,
 	})
 	g, err := s.pushGroup(s.cfg.HTTP.Push, p.Link())
