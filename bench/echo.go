@@ -10,6 +10,7 @@ import (
 
 	"teamtalk/bench/scenario"
 	"teamtalk/bench/swarm"
+	"teamtalk/core/opt"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -35,23 +36,14 @@ type EchoOptions struct {
 }
 
 func (o *EchoOptions) defaults() {
-	pick := func(v *int, def int) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	pick(&o.Connections, 400)
-	pick(&o.Senders, o.Connections)
+	opt.Default(&o.Connections, 400)
+	opt.Default(&o.Senders, o.Connections)
 	o.Senders = min(o.Senders, o.Connections)
-	pick(&o.Window, 16)
-	pick(&o.Size, 64)
-	pick(&o.Loops, (&scenario.Scenario{}).GeneratorLoops())
-	if o.Warmup <= 0 {
-		o.Warmup = 500 * time.Millisecond
-	}
-	if o.Duration <= 0 {
-		o.Duration = 3 * time.Second
-	}
+	opt.Default(&o.Window, 16)
+	opt.Default(&o.Size, 64)
+	opt.Default(&o.Loops, (&scenario.Scenario{}).GeneratorLoops())
+	opt.Default(&o.Warmup, 500*time.Millisecond)
+	opt.Default(&o.Duration, 3*time.Second)
 }
 
 // EchoOf returns an echo with the connections, senders, windows and texts of a scenario

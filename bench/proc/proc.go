@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"teamtalk/bench"
+	"teamtalk/core/opt"
 )
 
 // ErrUnavailable is returned where processes cannot be watched: on every operating system
@@ -138,9 +139,7 @@ func parseWatch(list []string) ([]target, error) {
 
 // withDefaults returns the options with the default in place of each zero value.
 func (o Options) withDefaults() Options {
-	if o.Loops <= 0 {
-		o.Loops = runtime.GOMAXPROCS(0)
-	}
+	opt.Default(&o.Loops, runtime.GOMAXPROCS(0))
 	o.Loops = min(o.Loops, runtime.GOMAXPROCS(0))
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"time"
 
+	"teamtalk/core/opt"
 	"teamtalk/core/pdu"
 )
 
@@ -50,21 +51,11 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Loops <= 0 {
-		o.Loops = 1
-	}
-	if o.ConnectTimeout <= 0 {
-		o.ConnectTimeout = 30 * time.Second
-	}
-	if o.MaxBody <= 0 {
-		o.MaxBody = 64 << 10
-	}
-	if o.MaxFrame <= 0 {
-		o.MaxFrame = pdu.MaxServerFrame
-	}
-	if o.MaxOut <= 0 {
-		o.MaxOut = 16 << 20
-	}
+	opt.Default(&o.Loops, 1)
+	opt.Default(&o.ConnectTimeout, 30*time.Second)
+	opt.Default(&o.MaxBody, 64<<10)
+	opt.Default(&o.MaxFrame, pdu.MaxServerFrame)
+	opt.Default(&o.MaxOut, 16<<20)
 	return o
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 
+	option "teamtalk/core/opt"
 	"teamtalk/core/pdu"
 )
 
@@ -50,12 +51,8 @@ type Echo struct {
 
 // StartEcho listens and echoes until Close. The port is open when it returns.
 func StartEcho(opt EchoOptions) (*Echo, error) {
-	if opt.ReadBuffer <= 0 {
-		opt.ReadBuffer = 64 << 10
-	}
-	if opt.MaxFrame <= 0 {
-		opt.MaxFrame = pdu.MaxClientFrame
-	}
+	option.Default(&opt.ReadBuffer, 64<<10)
+	option.Default(&opt.MaxFrame, pdu.MaxClientFrame)
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}

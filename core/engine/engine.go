@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/budget"
+	option "teamtalk/core/opt"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 )
@@ -104,12 +105,8 @@ var (
 
 // setDefaults replaces the zero fields that have a default.
 func (opt *Options) setDefaults() error {
-	if opt.MaxFrame <= 0 {
-		opt.MaxFrame = pdu.MaxClientFrame
-	}
-	if opt.ReadBuffer <= 0 {
-		opt.ReadBuffer = 64 << 10
-	}
+	option.Default(&opt.MaxFrame, pdu.MaxClientFrame)
+	option.Default(&opt.ReadBuffer, 64<<10)
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}

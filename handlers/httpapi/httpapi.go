@@ -25,6 +25,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
+	option "teamtalk/core/opt"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -108,12 +109,8 @@ type Server struct {
 // New returns a server. It fails when the apps or the settings of the registration are
 // invalid.
 func New(opt Options) (*Server, error) {
-	if opt.MaxBody <= 0 {
-		opt.MaxBody = 1 << 20
-	}
-	if opt.Timeout <= 0 {
-		opt.Timeout = 10 * time.Second
-	}
+	option.Default(&opt.MaxBody, 1<<20)
+	option.Default(&opt.Timeout, 10*time.Second)
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
 // Options say what to store. Zero fields mean the defaults.
@@ -37,12 +38,8 @@ type Options struct {
 }
 
 func (o *Options) defaults() error {
-	if o.Duration <= 0 {
-		o.Duration = 3 * time.Second
-	}
-	if o.Search <= 0 {
-		o.Search = 300 * time.Millisecond
-	}
+	opt.Default(&o.Duration, 3*time.Second)
+	opt.Default(&o.Search, 300*time.Millisecond)
 	if o.Size == 0 {
 		o.Size = 64
 	}
@@ -50,9 +47,7 @@ func (o *Options) defaults() error {
 		return im.Errorf(im.Invalid, "texts of %d bytes are out of range (1 to %d)", o.Size,
 			im.MaxContent)
 	}
-	if o.Conversations <= 0 {
-		o.Conversations = 200
-	}
+	opt.Default(&o.Conversations, 200)
 	o.Conversations = max(o.Conversations, 16)
 	return nil
 }

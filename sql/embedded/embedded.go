@@ -21,6 +21,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
 var _ im.Store = (*Store)(nil)
@@ -76,12 +77,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Dir == "" {
 		return nil, im.Errorf(im.Invalid, "embedded: no directory given")
 	}
-	if o.Workers <= 0 {
-		o.Workers = 4
-	}
-	if o.BusyTimeout <= 0 {
-		o.BusyTimeout = 5 * time.Second
-	}
+	opt.Default(&o.Workers, 4)
+	opt.Default(&o.BusyTimeout, 5*time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
