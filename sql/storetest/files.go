@@ -24,12 +24,11 @@ var fileTests = []test{
 	{"in order and bounded", filesInOrder},
 	{"too many between two", filesBetween},
 	{"expire", filesExpire},
-	{"many expire", manyFilesExpire},
 	{"survive reopen", filesSurvive},
 	{"two processes", filesShared},
 	{"added at the same time", fileRace},
 	{"cancelled before", filesCancelled},
-	{"of all users, in pages", filesInPages},
+	{"of all users, in pages, then expired", filesInPages},
 	{"state", fileState},
 	{"forgotten", fileForgotten},
 }
@@ -220,16 +219,6 @@ func filesExpire(f *fixture) {
 	f.wantFiles("all", u[1])
 }
 
-func manyFilesExpire(f *fixture) {
-	const n = 2500 // more than a store deletes at once
-	u := f.users(n/im.MaxFilesBetween + 1)
-	for i := range n {
-		f.addFile(u[1+i/im.MaxFilesBetween], u[0], task(i))
-	}
-	f.expire(math.MaxUint32, n)
-	f.wantFiles("all", u[0])
-}
-
 func filesSurvive(f *fixture) {
 	u := f.users(2)
 	f.addFile(u[0], u[1], task(1))
@@ -322,9 +311,10 @@ func filesCancelled(f *fixture) {
 }
 
 // filesInPages reads the waiting files of all users in pages. Each must appear once,
-// whatever is removed or added between two pages.
+// whatever is removed or added between two pages. Then all of them expire: they are more
+// than a store deletes at once. Both are one test because adding the files takes most of it.
 func filesInPages(f *fixture) {
-	const n = 2*im.OfflineFilePage + 300
+	const n = 2*im.OfflineFilePage + 500
 	u := f.users(n/im.MaxFilesBetween + 1)
 	to := u[len(u)-1]
 	if files, last, err := f.s.OfflineFilePage(f.ctx, 0); len(files) != 0 ||
@@ -338,7 +328,7 @@ func filesInPages(f *fixture) {
 		f.addFile(from, to, task(i))
 		want[task(i)] = from
 	}
-	for i := 0; i < n; i += 7 {
+	for i := 0; i < n; i += 13 {
 		f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, want[task(i)], to, task(i)))
 		delete(want, task(i))
 	}
@@ -381,6 +371,8 @@ func filesInPages(f *fixture) {
 		last != 0 || err != nil {
 		f.Errorf("behind the end: %d files up to %d, %v", len(files), last, err)
 	}
+	f.expire(math.MaxUint32, n+1) // those removed from their lists too
+	f.wantFiles("expired", to)
 }
 
 func fileState(f *fixture) {
