@@ -8,7 +8,6 @@ FUZZTIME    ?= 5s
 # What to measure with make bench.
 BENCH       ?= .
 PKG         ?= ./...
-TESTLOG     := $(shell mktemp -u /tmp/teamtalk-test-XXXXXX.log)
 
 .PHONY: help build check test deps lint generated race fuzz generate bench clean
 
@@ -18,13 +17,9 @@ help: ## list what make can do
 build: ## the binary, ./teamtalk
 	$(GO) build -o teamtalk ./cmd/teamtalk
 
-test: deps lint ## everything CI checks: lint, all tests with the race detector, fuzzing; about thirteen minutes on two cores
-	@trap 'rm -f $(TESTLOG)' EXIT; \
-	echo "go test -race -count=1 -timeout 30m ./..."; \
-	CI=true $(GO) test -race -count=1 -timeout 30m ./... 2>&1 | tee $(TESTLOG); \
-	.ci/fuzz $(FUZZTIME); \
-	echo; echo "All passed. The tests were:"; \
-	grep -E '^ok' $(TESTLOG)
+test: deps lint ## everything CI checks: lint, all tests with the race detector, fuzzing
+	@.ci/test
+	@.ci/fuzz $(FUZZTIME)
 
 check: lint ## the loop while working: lint, and the tests that need no database or binary
 	$(GO) test -short $$($(GO) list ./... | grep -v '/sql/')
