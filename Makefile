@@ -1,5 +1,7 @@
-# Everything that is checked before a change goes in: make test. It needs Go, and on Debian installs the rest by itself.
-# For a single package plain go test does; tests of stores are skipped there when MariaDB or Redis are not installed.
+# make test checks everything that must hold before a change goes in. It needs Go, and on
+# Debian installs the rest by itself. For a single package go test is enough; it skips the
+# tests of stores when MariaDB or Redis are not installed. The tests of stores wait for the
+# disk; TMPDIR=/dev/shm makes them two to three times as fast.
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -17,11 +19,12 @@ help: ## list what make can do
 build: ## the binary, ./teamtalk
 	$(GO) build -o teamtalk ./cmd/teamtalk
 
-test: deps lint ## everything CI checks: lint, all tests with the race detector, fuzzing
+# The times are for two cores that do nothing else.
+test: deps lint ## everything CI checks: lint, all tests with the race detector, fuzzing; under 8 minutes
 	@.ci/test
 	@.ci/fuzz $(FUZZTIME)
 
-check: lint ## the loop while working: lint, and the tests that need no database or binary
+check: lint ## the loop while working: lint, tests without database or binary; 1 to 2 minutes
 	$(GO) test -vet=off -short $$($(GO) list ./... | grep -v '/sql/')
 
 deps: # MariaDB, Redis and a C compiler, installed on Debian when missing
@@ -39,7 +42,7 @@ generated: # what is generated from the .proto files is what is checked in
 race: ## all tests with the race detector; skips what is not installed
 	$(GO) test -race $(PKG)
 
-fuzz: ## every fuzz target for FUZZTIME (default 5s)
+fuzz: ## every fuzz target for FUZZTIME (default 5s); 2 minutes
 	@.ci/fuzz $(FUZZTIME)
 
 generate: ## write the Go code of the .proto files
