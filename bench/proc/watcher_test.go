@@ -335,13 +335,17 @@ func TestWatchByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := fmt.Sprintf("watched-%d", os.Getpid())
-	link := filepath.Join(t.TempDir(), name)
-	if err := os.Link(self, link); err != nil {
-		t.Skip("cannot link the test program: ", err)
+	program := filepath.Join(t.TempDir(), name)
+	b, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, b, 0o700); err != nil {
+		t.Fatal(err)
 	}
 	var children []*process
 	for range 2 {
-		cmd := exec.Command(link)
+		cmd := exec.Command(program)
 		cmd.Env = append(os.Environ(), "PROC_TEST_CHILD=1")
 		in, err := cmd.StdinPipe()
 		if err != nil {

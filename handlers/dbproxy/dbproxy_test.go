@@ -156,7 +156,7 @@ func open(t *testing.T, o options) *house {
 	h.addr = srv.Addr().String()
 	t.Cleanup(func() {
 		h.store.set(nil)
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		for _, err := range []error{h.server.Drain(ctx), p.Close(ctx), srv.Close(ctx),
 			store.Close()} {
@@ -236,7 +236,7 @@ func (p *peer) send(seq uint16, m pb.Message) {
 // read returns the next frame, raw and decoded.
 func (p *peer) read() (seq uint16, m pb.Message, raw []byte) {
 	p.t.Helper()
-	if err := p.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := p.conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		p.t.Fatal(err)
 	}
 	raw = make([]byte, pdu.HeaderLen)

@@ -70,7 +70,7 @@ func TestAbuseServerTasks(t *testing.T) {
 // TestAbuseServerSilence: a link that is silent, or stops in the middle of a frame, is
 // closed.
 func TestAbuseServerSilence(t *testing.T) {
-	h := open(t, file.Options{LinkTimeout: 200 * time.Millisecond, LinkHeartbeat: time.Hour})
+	h := open(t, file.Options{LinkTimeout: time.Second, LinkHeartbeat: time.Hour})
 	silent, half := dial(t, h.servers.Addr()), dial(t, h.servers.Addr())
 	if _, err := half.Write(setLength(pdu.AppendHeader(nil, pb.CmdFileTransferReq, 1),
 		100)); err != nil {

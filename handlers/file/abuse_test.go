@@ -356,33 +356,21 @@ func setLength(frame []byte, n uint32) []byte {
 	return frame
 }
 
-// TestAbuseSilence: the server closes a client that does not log in, one that falls
-// silent, and one that sends single bytes.
-func TestAbuseSilence(t *testing.T) {
-	h := open(t, file.Options{LoginDeadline: time.Second, IdleTimeout: 2 * time.Second})
-	id := h.task(1, 2, 1<<20, offline)
+// TestAbuseNoLogin: the server closes a client that does not log in, and one that sends
+// its login a byte at a time.
+func TestAbuseNoLogin(t *testing.T) {
+	h := open(t, file.Options{LoginDeadline: 100 * time.Millisecond})
 	idle := make([]*peer, 50)
 	for i := range idle {
 		idle[i] = h.dial()
 	}
 	slow := h.dial()
-	owes := h.in(1, id, uploader)
-	next[*pb.IMFilePullDataReq](owes)
 	var wg sync.WaitGroup
-	wg.Go(func() { // sends a frame that never ends, a byte at a time
+	wg.Go(func() { // a frame that never ends
 		for _, b := range setLength(pdu.AppendHeader(nil, pb.CmdFileLoginReq, 1), 30_000) {
 			if _, err := slow.Write([]byte{b}); err != nil {
 				return
 			}
-		}
-	})
-	wg.Go(func() { // sends heartbeats in place of the segment that it owes
-		for owes.write(1, &pb.IMHeartBeat{}) == nil {
-			if _, _, err := owes.read(); err != nil {
-				return
-			}
-			// The client sends heartbeats, and does not flood the server.
-			time.Sleep(100 * time.Millisecond)
 		}
 	})
 	for _, p := range append(idle, slow) {
@@ -390,6 +378,23 @@ func TestAbuseSilence(t *testing.T) {
 	}
 	wg.Wait()
 	h.until("all to be closed", func() bool { return h.clients.Open() == 0 })
+}
+
+// TestAbuseSilence: the server closes an uploader that sends heartbeats in place of the
+// segment that it owes.
+func TestAbuseSilence(t *testing.T) {
+	h := open(t, file.Options{IdleTimeout: 500 * time.Millisecond})
+	id := h.task(1, 2, 1<<20, offline)
+	owes := h.in(1, id, uploader)
+	next[*pb.IMFilePullDataReq](owes)
+	for owes.write(1, &pb.IMHeartBeat{}) == nil {
+		if _, _, err := owes.read(); err != nil {
+			break
+		}
+		// The client sends heartbeats, and does not flood the server.
+		time.Sleep(100 * time.Millisecond)
+	}
+	h.until("it to be closed", func() bool { return h.clients.Open() == 0 })
 }
 
 // TestSlowDisk: while the disk hangs, the loops answer other clients.

@@ -27,7 +27,7 @@ import (
 )
 
 // patience is the longest time that any step of a test may take.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Roles of clients.
 const (

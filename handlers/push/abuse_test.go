@@ -21,7 +21,7 @@ import (
 // Frames that a connection other than a message server's may try, as ABUSE.md lists them.
 
 // patience is the longest time that any step of a test may take.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // listen starts a push server on a TCP port.
 func listen(t *testing.T, opt Options) *engine.Server {

@@ -56,7 +56,7 @@ func listen(t *testing.T) *listener {
 	}
 	l.addr = srv.Addr().String()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := srv.Close(ctx); err != nil {
 			t.Error(err)
@@ -144,7 +144,7 @@ func (p *peer) send(seq uint16, ms ...pb.Message) {
 // read returns the next frame.
 func (p *peer) read() frame {
 	p.t.Helper()
-	if err := p.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := p.conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		p.t.Fatal(err)
 	}
 	head := make([]byte, pdu.HeaderLen)

@@ -143,12 +143,12 @@ func (r *RedisServer) Do(command string) string {
 // do sends an inline command over a new connection. This package needs no client library,
 // and a client's pool would hide restarts.
 func (r *RedisServer) do(command string) (string, error) {
-	c, err := net.DialTimeout("tcp", r.Addr(), time.Second)
+	c, err := net.DialTimeout("tcp", r.Addr(), startTimeout)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(startTimeout))
 	if _, err := fmt.Fprintf(c, "%s\r\n", command); err != nil {
 		return "", err
 	}

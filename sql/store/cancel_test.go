@@ -230,7 +230,7 @@ func TestAppendPanics(t *testing.T) {
 			s.AppendMessages(context.Background(), []*im.Message{lost})
 		}()
 		s.o.hooks.commit = nil
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		next := text(u[0], u[1], "next")
 		s.AppendMessages(ctx, []*im.Message{next})
 		cancel()

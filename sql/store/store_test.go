@@ -214,11 +214,15 @@ func (e *env) refuse(t *testing.T, content string) {
 	}
 }
 
-func TestContract(t *testing.T) { storetest.Run(t, suite(t, newEnvT, nil)) }
+func TestContract(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, suite(t, newEnvT, nil))
+}
 
 // TestContractOneConnection requires that no method takes a second connection while it
 // holds one: it would wait for itself.
 func TestContractOneConnection(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, suite(t, newEnvT, func(_ *testing.T, e *env) { e.o.Workers = 1 }))
 }
 
@@ -251,10 +255,14 @@ func (e *env) cppTables(t *testing.T) {
 }
 
 // TestContractUnfinalized runs the contract without unique keys, as beside C++ servers.
-func TestContractUnfinalized(t *testing.T) { storetest.Run(t, suite(t, unfinalized, nil)) }
+func TestContractUnfinalized(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, suite(t, unfinalized, nil))
+}
 
 // TestContractCluster runs the contract with a Redis Cluster.
 func TestContractCluster(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, suite(t, newEnvT, func(t *testing.T, e *env) {
 		e.redis = dbtest.RedisCluster(t)
 		e.o.Redis.Unread = Instance{Addrs: []string{e.redis.Addr()}, Cluster: true}
@@ -264,6 +272,7 @@ func TestContractCluster(t *testing.T) {
 // TestContractSlave runs the contract with a second pool for reads, on the same server.
 // TestReadYourWrites covers a slave that lags.
 func TestContractSlave(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, suite(t, newEnvT, func(_ *testing.T, e *env) { e.o.Slave = e.dsn }))
 }
 

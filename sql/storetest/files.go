@@ -24,12 +24,11 @@ var fileTests = []test{
 	{"in order and bounded", filesInOrder},
 	{"too many between two", filesBetween},
 	{"expire", filesExpire},
-	{"many expire", manyFilesExpire},
 	{"survive reopen", filesSurvive},
 	{"two processes", filesShared},
 	{"added at the same time", fileRace},
 	{"cancelled before", filesCancelled},
-	{"of all users, in pages", filesInPages},
+	{"of all users, in pages, then expired", filesInPages},
 	{"state", fileState},
 	{"forgotten", fileForgotten},
 }
@@ -220,16 +219,6 @@ func filesExpire(f *fixture) {
 	f.wantFiles("all", u[1])
 }
 
-func manyFilesExpire(f *fixture) {
-	const n = 2500 // more than a store deletes at once
-	u := f.users(n/im.MaxFilesBetween + 1)
-	for i := range n {
-		f.addFile(u[1+i/im.MaxFilesBetween], u[0], task(i))
-	}
-	f.expire(math.MaxUint32, n)
-	f.wantFiles("all", u[0])
-}
-
 func filesSurvive(f *fixture) {
 	u := f.users(2)
 	f.addFile(u[0], u[1], task(1))
@@ -321,27 +310,42 @@ func filesCancelled(f *fixture) {
 	f.wantFiles("after all that", u[1], task(1))
 }
 
-// filesInPages reads the waiting files of all users in pages. Each must appear once,
-// whatever is removed or added between two pages.
-func filesInPages(f *fixture) {
-	const n = 2*im.OfflineFilePage + 300
-	u := f.users(n/im.MaxFilesBetween + 1)
-	to := u[len(u)-1]
-	if files, last, err := f.s.OfflineFilePage(f.ctx, 0); len(files) != 0 ||
-		last != 0 || err != nil {
-		f.Errorf("of an empty list: %d files up to %d, %v", len(files), last, err)
-	}
-	before := f.now()
-	want := map[string]uint32{} // sender by task
+// pair is the sender and the receiver of a file.
+type pair struct{ from, to uint32 }
+
+// removeFile removes a file from its receiver's list.
+func (f fileFixture) removeFile(p pair, task string) {
+	f.Helper()
+	f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, p.from, p.to, task))
+}
+
+// addFiles adds n files, task(0) first, and removes every 13th again. It returns those
+// that wait.
+func (f fileFixture) addFiles(u []uint32, n int) map[string]pair {
+	f.Helper()
+	files := map[string]pair{}
 	for i := range n {
-		from := u[i/im.MaxFilesBetween]
-		f.addFile(from, to, task(i))
-		want[task(i)] = from
+		k := i / im.MaxFilesBetween
+		p := pair{u[k], u[k+1]}
+		f.addFile(p.from, p.to, task(i))
+		files[task(i)] = p
 	}
-	for i := 0; i < n; i += 7 {
-		f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, want[task(i)], to, task(i)))
-		delete(want, task(i))
+	for i := 0; i < n; i += 13 {
+		f.removeFile(files[task(i)], task(i))
+		delete(files, task(i))
 	}
+	return files
+}
+
+// filesInPages reads the waiting files of all users in pages. Each must appear once,
+// whatever is removed or added between two pages. Then all of them expire: they are more
+// than a store deletes at once. Both are one test because adding the files takes most of it.
+func filesInPages(f *fixture) {
+	const n = 2*im.OfflineFilePage + 500
+	u := f.users(n/im.MaxFilesBetween + 1)
+	f.wantNoPage("an empty list", 0)
+	before := f.now()
+	want := f.addFiles(u, n)
 	seen, pages := map[string]bool{}, 0
 	for after := uint32(0); ; {
 		files, last, err := f.s.OfflineFilePage(f.ctx, after)
@@ -352,19 +356,18 @@ func filesInPages(f *fixture) {
 			f.Errorf("a page of %d files", len(files))
 		}
 		for _, o := range files {
-			if o.From != want[o.Task] || o.To != to || o.Name != "a.pdf" || o.Size != 5 ||
+			if (pair{o.From, o.To}) != want[o.Task] || o.Name != "a.pdf" || o.Size != 5 ||
 				o.Created < before || o.Created > f.now() || seen[o.Task] {
 				f.Errorf("page %d has %+v, seen before: %v", pages, o, seen[o.Task])
 			}
 			seen[o.Task] = true
 		}
 		if pages == 1 { // one on a page that was read, one on a later page
-			f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, want[task(1)], to, task(1)))
-			f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, want[task(n-1)],
-				to, task(n-1)))
+			f.removeFile(want[task(1)], task(1))
+			f.removeFile(want[task(n-1)], task(n-1))
 			delete(want, task(n-1))
-			f.addFile(to, to, task(n))
-			want[task(n)] = to
+			f.addFile(u[0], u[0], task(n))
+			want[task(n)] = pair{u[0], u[0]}
 		}
 		if last == 0 {
 			break
@@ -377,9 +380,17 @@ func filesInPages(f *fixture) {
 	if len(seen) != len(want) || pages < 3 {
 		f.Errorf("%d files in %d pages, want %d", len(seen), pages, len(want))
 	}
-	if files, last, err := f.s.OfflineFilePage(f.ctx, math.MaxUint32); len(files) != 0 ||
-		last != 0 || err != nil {
-		f.Errorf("behind the end: %d files up to %d, %v", len(files), last, err)
+	f.wantNoPage("behind the end", math.MaxUint32)
+	f.expire(math.MaxUint32, n+1) // those removed from their lists too
+	f.wantNoPage("expired", 0)
+}
+
+// wantNoPage checks that no file waits after a position.
+func (f fileFixture) wantNoPage(what string, after uint32) {
+	f.Helper()
+	if files, last, err := f.s.OfflineFilePage(f.ctx, after); len(files) != 0 || last != 0 ||
+		err != nil {
+		f.Errorf("%s: %d files up to %d, %v", what, len(files), last, err)
 	}
 }
 

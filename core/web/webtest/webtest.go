@@ -21,7 +21,7 @@ import (
 )
 
 // Patience bounds every wait of a test.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // Serve answers on a free port until the test ends.
 func Serve(t testing.TB, opt web.Options) *web.Server {

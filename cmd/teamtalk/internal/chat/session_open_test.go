@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds waits that end early when the code is right.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // recorder is an Observer that keeps what it receives.
 type recorder struct {
