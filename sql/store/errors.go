@@ -17,6 +17,7 @@ import (
 // Numbers of the MySQL errors that are handled by number.
 const (
 	errDuplicateKey = 1062
+	errSyntax       = 1064
 	errLockWait     = 1205
 	errDeadlock     = 1213
 )

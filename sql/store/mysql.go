@@ -1,9 +1,7 @@
 package store
 
 import (
-	"context"
 	"database/sql"
-	"database/sql/driver"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -63,25 +61,9 @@ func openMySQL(dsn string, n int) (*sql.DB, error) {
 	if err != nil {
 		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
 	}
-	db := sql.OpenDB(connector{base})
+	db := sql.OpenDB(connector{base, &generation{}})
 	db.SetMaxOpenConns(n)
 	db.SetMaxIdleConns(n)
 	db.SetConnMaxIdleTime(10 * time.Minute) // shorter than firewalls keep an idle connection
 	return db, nil
-}
-
-// connector opens connections that have the settings of sessionSettings.
-type connector struct{ driver.Connector }
-
-// Connect opens a connection and applies sessionSettings.
-func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := conn.(driver.ExecerContext).ExecContext(ctx, sessionSettings, nil); err != nil {
-		_ = conn.Close() // the error of the statement says more
-		return nil, err
-	}
-	return conn, nil
 }

@@ -65,7 +65,7 @@ func (p *lateCommit) serve(client net.Conn) {
 		}
 		command := bytes.Clone(buf[:n])
 		p.mu.Lock()
-		if p.armed && bytes.HasSuffix(command, []byte("COMMIT")) {
+		if p.armed && bytes.Contains(command, []byte("COMMIT")) {
 			p.armed = false
 			// the connection to the server stays open, as behind a broken link
 			p.held = func() { server.Write(command) }
