@@ -18,6 +18,7 @@ import (
 const (
 	errDuplicateKey = 1062
 	errSyntax       = 1064
+	errSnapshot     = 1020 // MariaDB: a row changed since the snapshot
 	errLockWait     = 1205
 	errDeadlock     = 1213
 )
@@ -37,8 +38,9 @@ func mysqlError(err error) *mysql.MySQLError {
 func lostConnection(err error) bool {
 	if e := mysqlError(err); e != nil {
 		// Shutdown, killed, closed as idle, too many connections, a Galera node outside
-		// its cluster.
-		return slices.Contains([]uint16{1053, 1927, 3169, 4031, 1040, 1203, 1226, 1047}, e.Number)
+		// its cluster, and one that left it during a commit.
+		return slices.Contains([]uint16{1053, 1927, 3169, 4031, 1040, 1203, 1226, 1047, 1180},
+			e.Number)
 	}
 	var netErr net.Error
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
@@ -55,7 +57,7 @@ func transient(err error) bool {
 		return false
 	}
 	if e := mysqlError(err); e != nil && (e.Number == errDeadlock || e.Number == errLockWait ||
-		e.Number == 1020) {
+		e.Number == errSnapshot) {
 		return true
 	}
 	return lostConnection(err)

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
+
 	"teamtalk/core/im"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/schema"
@@ -189,4 +191,61 @@ func checkUnread(t *testing.T, s *Store, u []uint32, there map[string]storedRow)
 	for k, n := range want {
 		t.Errorf("user %d has no unread of %d, and %d messages", k[0], k[1], n)
 	}
+}
+
+// TestGaleraLostCommit loses the connection of each other batch during COMMIT, behind a
+// balancer over all nodes. The node receives the COMMIT when the store asks another node
+// for the outcome. No message may be stored twice.
+func TestGaleraLostCommit(t *testing.T) {
+	const lost = 30
+	list := galeraEnv(t)
+	var servers []string
+	for _, e := range list {
+		cfg, err := mysql.ParseDSN(e.dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers = append(servers, cfg.Addr)
+	}
+	p := newLateCommit(t, servers...)
+	cfg, err := mysql.ParseDSN(list[0].dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Addr = p.listener.Addr().String()
+	e := *list[0]
+	e.o.Master, e.o.Workers = cfg.FormatDSN(), 1
+	s := e.store(t)
+	u := users(t, s, 2)
+	for _, e := range list {
+		e.sync(t)
+	}
+	var sent []*im.Message
+	for n := range lost {
+		p.mu.Lock()
+		p.armed = true
+		p.mu.Unlock()
+		for i := range 2 {
+			m := text(u[0], u[1], fmt.Sprintf("%d %d", n, i))
+			s.AppendMessages(t.Context(), []*im.Message{m})
+			sent = append(sent, m)
+		}
+	}
+	p.mu.Lock()
+	times := p.times
+	p.mu.Unlock()
+	if times != lost {
+		t.Errorf("the COMMIT was late %d times of %d", times, lost)
+	}
+	list[0].sync(t)
+	there := list[0].storedRows(t)
+	for _, m := range sent {
+		if r, ok := there[string(m.Data)]; m.Err != nil || !ok || r.id != m.ID {
+			t.Errorf("%q: acked with id %d (%v), stored with %d (%v)", m.Data, m.ID, m.Err, r.id, ok)
+		}
+	}
+	if _, err := s.recover(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	checkUnread(t, s, u, there)
 }

@@ -203,7 +203,7 @@ func (s *messages) commitWith(ctx context.Context, conn *sql.Conn, sl *slot, ite
 		rollBack(ctx, conn)
 		return err
 	}
-	return s.outbox.finish(ctx, conn, sl, p.owed, func() error {
+	return s.outbox.finish(ctx, conn, sl, p.owed, storedMessage(items[0]), func() error {
 		if s.o.hooks.beforeCommit != nil {
 			s.o.hooks.beforeCommit(ctx, conn)
 		}
