@@ -60,7 +60,9 @@ func transient(err error) bool {
 		e.Number == errSnapshot) {
 		return true
 	}
-	return lostConnection(err)
+	// The connection that met a refusal to write has left the pool, and the next one may lead
+	// to the server that has taken over.
+	return lostConnection(err) || readOnly(err)
 }
 
 // everyone reports whether err would meet any message, so that halving the batch is
@@ -74,10 +76,9 @@ func everyone(err error) bool {
 	if e == nil {
 		return true // the error does not come from a statement
 	}
-	// Disk or table full, access denied, database or table missing, read-only, query
-	// killed.
-	return slices.Contains([]uint16{1021, 1114, 1044, 1045, 1049, 1142, 1146, 1290, 1317, 1836,
-		1792, 3024}, e.Number)
+	// Disk or table full, access denied, database or table missing, query killed.
+	return slices.Contains([]uint16{1021, 1114, 1044, 1045, 1049, 1142, 1146, 1317, 3024},
+		e.Number)
 }
 
 // badData reports whether err rejects a value: too long, out of range, or not in the
@@ -115,12 +116,11 @@ func (s *databases) dbError(doing string, err error) error {
 		return err
 	}
 	kind := im.Internal
-	switch e := mysqlError(err); {
+	switch {
 	case badData(err):
 		kind = im.Invalid
-	case lostConnection(err),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
-		e != nil && (e.Number == 1290 || e.Number == 1836):
+	case lostConnection(err), readOnly(err),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		kind = im.Unavailable
 	}
 	s.m.errors.WithLabelValues(kind.String()).Inc()
