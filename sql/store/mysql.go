@@ -22,9 +22,11 @@ import (
 //
 // Strict mode rejects a text that does not fit a column, where MySQL would cut it.
 // Without NO_BACKSLASH_ESCAPES a backslash escapes. With autocommit a single statement is
-// its own transaction, also on servers with another default.
+// its own transaction, also on servers with another default. Only the text of an error
+// names the key that a row repeats (duplicateKey), and servers translate texts.
 const sessionSettings = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, " +
-	"sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout=10, autocommit=1"
+	"sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout=10, autocommit=1, " +
+	"lc_messages='en_US'"
 
 // openMySQL opens a pool of n connections with the settings that this package relies on,
 // for any DSN that names a database.
