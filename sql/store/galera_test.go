@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
 	"teamtalk/core/im"
+	"teamtalk/proto/pb"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/schema"
 )
@@ -248,4 +250,30 @@ func TestGaleraLostCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkUnread(t, s, u, there)
+}
+
+// TestGaleraSyncsOnce requires that one process at a time writes the sessions of groups'
+// members, whatever node it uses.
+func TestGaleraSyncsOnce(t *testing.T) {
+	list := galeraEnv(t)
+	s, other := list[0].store(t), list[1]
+	u := users(t, s, 3)
+	m := text(u[0], newGroup(t, s, u...), "to all")
+	m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
+	send(t, s, m)
+	other.sync(t)
+	lease, err := schema.TakeLease(t.Context(), other.db, syncLease, time.Minute)
+	if err != nil || lease == nil {
+		t.Fatalf("%v, %v", lease, err)
+	}
+	if n, err := s.SyncSessions(t.Context()); n != 0 || err != nil {
+		t.Errorf("%d rows (%v) while another process holds the lease", n, err)
+	}
+	if err := lease.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list[0].sync(t)
+	if n, err := s.SyncSessions(t.Context()); n != 2 || err != nil {
+		t.Errorf("%d rows (%v), want 2", n, err)
+	}
 }
