@@ -19,7 +19,8 @@ type Store interface {
 	PushStore
 	FileStore
 
-	// Ping returns an error unless every database that the store needs answers.
+	// Ping returns an error unless every database that the store needs answers and accepts
+	// writes.
 	Ping(ctx context.Context) error
 	// Close waits for running calls and frees all resources. The store must not be used
 	// after it.

@@ -50,7 +50,8 @@ type process struct {
 // start starts a server in dir.
 func start(dir string, name string, args ...string) (*process, error) {
 	cmd := exec.Command("/bin/sh", append([]string{"-c", guard, "sh", name}, args...)...)
-	cmd.Env = append(os.Environ(), "TEAMTALK_DBTEST_DIR="+dir)
+	cmd.Env = append(os.Environ(), "TEAMTALK_DBTEST_DIR="+dir,
+		"PATH="+os.Getenv("PATH")+string(os.PathListSeparator)+dir)
 	// In a process group of its own: Ctrl-C at the terminal then reaches only the test
 	// process, and the guard can clean up.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

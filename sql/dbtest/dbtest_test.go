@@ -103,10 +103,3 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 }
 
 var errStill = errors.New("still there")
-
-// zombie reports whether a process has ended and its parent has not waited for it yet.
-// Linux only.
-func zombie(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && strings.Contains(string(b), ") Z ")
-}

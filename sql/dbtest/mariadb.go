@@ -1,7 +1,6 @@
 package dbtest
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"os"
@@ -89,18 +88,12 @@ func startMariaDB() (*Server, error) {
 		return nil, err
 	}
 	data := filepath.Join(dir, "data")
-	args := []string{"--no-defaults", "--datadir=" + data}
-	if os.Geteuid() == 0 {
-		args = append(args, "--user=root")
-	}
-	err = run(find("mariadb-install-db", "mysql_install_db"), append(args,
-		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")...)
-	if err != nil {
+	if err := installData(data); err != nil {
 		os.RemoveAll(dir)
 		return nil, err
 	}
 	for try := 0; ; try++ {
-		s, err := tryMariaDB(dir, args)
+		s, err := tryMariaDB(dir, dataArgs(data))
 		if err == nil {
 			return s, nil
 		}
@@ -109,6 +102,22 @@ func startMariaDB() (*Server, error) {
 			return nil, err
 		}
 	}
+}
+
+// dataArgs returns the arguments of a server that name its data folder.
+func dataArgs(data string) []string {
+	args := []string{"--no-defaults", "--datadir=" + data}
+	if os.Geteuid() == 0 {
+		args = append(args, "--user=root")
+	}
+	return args
+}
+
+// installData makes a data folder with the system tables, and with root without a
+// password.
+func installData(data string) error {
+	return run(find("mariadb-install-db", "mysql_install_db"), append(dataArgs(data),
+		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")...)
 }
 
 // tryMariaDB starts a server on an installed data folder and waits until it answers.
@@ -128,18 +137,10 @@ func tryMariaDB(dir string, args []string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := mysql.NewConfig()
-	cfg.User, cfg.Net, cfg.Addr = "root", "unix", s.socket
-	cfg.Logger = &mysql.NopLogger{} // the server refuses connections while it starts
-	connector, err := mysql.NewConnector(cfg)
-	if err != nil {
-		s.proc.stop()
+	if err := s.connect(); err != nil {
 		return nil, err
 	}
-	s.admin = sql.OpenDB(connector)
-	if err := s.proc.await(func() error {
-		return s.admin.PingContext(context.Background())
-	}); err != nil {
+	if err := s.proc.await(s.answers); err != nil {
 		s.admin.Close()
 		s.proc.stop()
 		return nil, err

@@ -78,9 +78,6 @@ func (r *run) resolve(ctx context.Context) error {
 
 // safe returns an error when Finalize could lose data.
 func (r *run) safe(ctx context.Context) error {
-	if err := r.writable(ctx); err != nil {
-		return err
-	}
 	state, err := r.status(ctx)
 	if err != nil {
 		return err

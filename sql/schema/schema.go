@@ -99,7 +99,8 @@ func (r *run) say(format string, args ...any) {
 // characters.
 const lockName = `CONCAT('teamtalk.schema.', LEFT(MD5(DATABASE()), 16))`
 
-// locked runs do on one connection that holds the named lock.
+// locked runs do on one connection that holds the named lock, and with the lease that
+// holds on all nodes of a cluster. Older versions of this program know only the lock.
 func locked(ctx context.Context, db *sql.DB, o Options,
 	do func(*run, context.Context) error) error {
 	conn, err := db.Conn(ctx)
@@ -123,14 +124,40 @@ func locked(ctx context.Context, db *sql.DB, o Options,
 			"sql_mode='STRICT_ALL_TABLES'"); err != nil {
 		return fmt.Errorf("prepare the session: %w", err)
 	}
-	return do(&run{conn: conn, o: o}, ctx)
-}
-
-// migrate applies the pending migrations.
-func (r *run) migrate(ctx context.Context) error {
+	r := &run{conn: conn, o: o}
 	if err := r.writable(ctx); err != nil {
 		return err
 	}
+	if err := r.makeLease(ctx); err != nil {
+		return err
+	}
+	l, err := takeMigration(ctx, db)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := l.Release(context.WithoutCancel(ctx)); err != nil {
+			r.say("the lease of the migration ends in %v: %v", migrationTTL, err)
+		}
+	}()
+	return whileLeased(ctx, l, func(ctx context.Context) error { return do(r, ctx) })
+}
+
+// makeLease makes the table of leases, before the migration of that name is due: no
+// migration may run without a lease.
+func (r *run) makeLease(ctx context.Context) error {
+	err := r.apply(ctx, load("0006_lease.sql"))
+	if isMySQL(err, errTableExists) { // another process made it meanwhile
+		return nil
+	}
+	return err
+}
+
+// errTableExists is the error of CREATE TABLE for a table that exists.
+const errTableExists = 1050
+
+// migrate applies the pending migrations.
+func (r *run) migrate(ctx context.Context) error {
 	applied, err := r.applied(ctx)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/sql/schema"
 
+	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
@@ -145,7 +147,7 @@ func (s *databases) connect(ctx context.Context) (err error) {
 	if s.redis, err = openRedis(s.o.Redis, s.o.Workers, s.epoch); err != nil {
 		return err
 	}
-	if err := s.Ping(ctx); err != nil {
+	if err := s.reach(ctx); err != nil {
 		return err
 	}
 	state, err := schema.Status(ctx, s.master)
@@ -164,8 +166,8 @@ func (s *databases) connect(ctx context.Context) (err error) {
 	return nil
 }
 
-// Ping reports whether every database answers.
-func (s *databases) Ping(ctx context.Context) error {
+// reach reports whether every database answers.
+func (s *databases) reach(ctx context.Context) error {
 	if err := s.master.PingContext(ctx); err != nil {
 		return im.WithKind(im.Unavailable, "MySQL master", err)
 	}
@@ -175,6 +177,36 @@ func (s *databases) Ping(ctx context.Context) error {
 		}
 	}
 	return s.redis.ping(ctx)
+}
+
+// Ping reports whether every database answers and the master and Redis accept writes. A
+// server that accepts none, because it was demoted, lost its cluster or is full, still
+// answers.
+func (s *databases) Ping(ctx context.Context) error {
+	if err := s.reach(ctx); err != nil {
+		return err
+	}
+	if err := s.writable(ctx); err != nil {
+		return im.WithKind(im.Unavailable, "write to the MySQL master", err)
+	}
+	return s.redis.writable(ctx)
+}
+
+// writable commits a transaction that writes a row and removes it.
+func (s *databases) writable(ctx context.Context) error {
+	tx, err := s.master.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // without effect after the commit
+	owner := uuid.New()
+	for _, q := range []string{"INSERT INTO IMUnreadOutbox (owner, seq, payload, created) " +
+		"VALUES (x'%x', 0, '', UNIX_TIMESTAMP())", "DELETE FROM IMUnreadOutbox WHERE owner=x'%x'"} {
+		if _, err := tx.ExecContext(ctx, fmt.Sprintf(q, owner[:])); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
 }
 
 // reader returns the database to read the data of these users from: the slave, or the

@@ -17,6 +17,8 @@ import (
 // Numbers of the MySQL errors that are handled by number.
 const (
 	errDuplicateKey = 1062
+	errSyntax       = 1064
+	errSnapshot     = 1020 // MariaDB: a row changed since the snapshot
 	errLockWait     = 1205
 	errDeadlock     = 1213
 )
@@ -36,8 +38,9 @@ func mysqlError(err error) *mysql.MySQLError {
 func lostConnection(err error) bool {
 	if e := mysqlError(err); e != nil {
 		// Shutdown, killed, closed as idle, too many connections, a Galera node outside
-		// its cluster.
-		return slices.Contains([]uint16{1053, 1927, 3169, 4031, 1040, 1203, 1226, 1047}, e.Number)
+		// its cluster, and one that left it during a commit.
+		return slices.Contains([]uint16{1053, 1927, 3169, 4031, 1040, 1203, 1226, 1047, 1180},
+			e.Number)
 	}
 	var netErr net.Error
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
@@ -54,10 +57,12 @@ func transient(err error) bool {
 		return false
 	}
 	if e := mysqlError(err); e != nil && (e.Number == errDeadlock || e.Number == errLockWait ||
-		e.Number == 1020) {
+		e.Number == errSnapshot) {
 		return true
 	}
-	return lostConnection(err)
+	// The connection that met a refusal to write has left the pool, and the next one may lead
+	// to the server that has taken over.
+	return lostConnection(err) || readOnly(err)
 }
 
 // everyone reports whether err would meet any message, so that halving the batch is
@@ -71,10 +76,9 @@ func everyone(err error) bool {
 	if e == nil {
 		return true // the error does not come from a statement
 	}
-	// Disk or table full, access denied, database or table missing, read-only, query
-	// killed.
-	return slices.Contains([]uint16{1021, 1114, 1044, 1045, 1049, 1142, 1146, 1290, 1317, 1836,
-		1792, 3024}, e.Number)
+	// Disk or table full, access denied, database or table missing, query killed.
+	return slices.Contains([]uint16{1021, 1114, 1044, 1045, 1049, 1142, 1146, 1317, 3024},
+		e.Number)
 }
 
 // badData reports whether err rejects a value: too long, out of range, or not in the
@@ -112,12 +116,11 @@ func (s *databases) dbError(doing string, err error) error {
 		return err
 	}
 	kind := im.Internal
-	switch e := mysqlError(err); {
+	switch {
 	case badData(err):
 		kind = im.Invalid
-	case lostConnection(err),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
-		e != nil && (e.Number == 1290 || e.Number == 1836):
+	case lostConnection(err), readOnly(err),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		kind = im.Unavailable
 	}
 	s.m.errors.WithLabelValues(kind.String()).Inc()

@@ -151,7 +151,7 @@ func (s *groups) change(ctx context.Context,
 			tx.Rollback() // if it fails, the connection is lost and the transaction with it
 			return err
 		}
-		return s.outbox.finish(ctx, conn, c.sl, c.owed, tx.Commit)
+		return s.outbox.finish(ctx, conn, c.sl, c.owed, nil, tx.Commit)
 	})
 	return c, err
 }

@@ -1,9 +1,7 @@
 package store
 
 import (
-	"context"
 	"database/sql"
-	"database/sql/driver"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -24,9 +22,11 @@ import (
 //
 // Strict mode rejects a text that does not fit a column, where MySQL would cut it.
 // Without NO_BACKSLASH_ESCAPES a backslash escapes. With autocommit a single statement is
-// its own transaction, also on servers with another default.
+// its own transaction, also on servers with another default. Only the text of an error
+// names the key that a row repeats (duplicateKey), and servers translate texts.
 const sessionSettings = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, " +
-	"sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout=10, autocommit=1"
+	"sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout=10, autocommit=1, " +
+	"lc_messages='en_US'"
 
 // openMySQL opens a pool of n connections with the settings that this package relies on,
 // for any DSN that names a database.
@@ -63,25 +63,9 @@ func openMySQL(dsn string, n int) (*sql.DB, error) {
 	if err != nil {
 		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
 	}
-	db := sql.OpenDB(connector{base})
+	db := sql.OpenDB(connector{base, &generation{}})
 	db.SetMaxOpenConns(n)
 	db.SetMaxIdleConns(n)
 	db.SetConnMaxIdleTime(10 * time.Minute) // shorter than firewalls keep an idle connection
 	return db, nil
-}
-
-// connector opens connections that have the settings of sessionSettings.
-type connector struct{ driver.Connector }
-
-// Connect opens a connection and applies sessionSettings.
-func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := conn.(driver.ExecerContext).ExecContext(ctx, sessionSettings, nil); err != nil {
-		_ = conn.Close() // the error of the statement says more
-		return nil, err
-	}
-	return conn, nil
 }

@@ -46,6 +46,9 @@ type slot struct {
 	script []byte // buffer for the script of a transaction
 }
 
+// proof returns the proof of the slot's last transaction.
+func (sl *slot) proof() proof { return proof{sl.owner, sl.seq} }
+
 // newSlot makes a slot with a new owner.
 func newSlot() *slot { return &slot{owner: uuid.New()} }
 

@@ -5,21 +5,27 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"teamtalk/core/im"
 )
 
-// finish commits. When the connection is lost meanwhile, finish looks up the outcome.
+// stored reports whether the tables hold what a transaction wrote. db is the transaction
+// that asks.
+type stored func(ctx context.Context, db querier) (bool, error)
+
+// finish commits. When the answer leaves the outcome open, finish finds it out.
+// The table may tell what the outbox and the mark cannot; nil: there is no such look-up.
 func (s *outbox) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues,
-	commit func() error) error {
+	table stored, commit func() error) error {
 	err := commit()
-	if err == nil || mysqlError(err) != nil && !lostConnection(err) {
+	if err == nil || refused(err) {
 		return err
 	}
 	discard(conn)
 	conn.Close() // the look-up needs a connection, and the pool may have only one
-	committed, lookErr := s.committed(ctx, sl, owed)
+	committed, lookErr := s.committed(ctx, sl, owed, table)
 	if lookErr != nil {
 		// In doubt: the outbox row, if it exists, keeps the counts.
 		s.retire(sl)
@@ -32,31 +38,103 @@ func (s *outbox) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues
 	return err
 }
 
+// refused reports whether err, of a COMMIT, means that nothing is committed. After any other
+// error something may be: a Galera node that lost its quorum meanwhile answers 1180, an
+// interrupted statement 1317.
+func refused(err error) bool {
+	e := mysqlError(err)
+	return e != nil && (readOnly(err) ||
+		slices.Contains([]uint16{errDeadlock, errLockWait, errSnapshot}, e.Number))
+}
+
 // outcomeTimeout bounds the look-up of a commit's outcome.
 const outcomeTimeout = 20 * time.Second
 
-// committed reports whether the last transaction of a slot is committed, by its row in
-// the outbox. The row is read with a lock: if the transaction is still open on a
-// connection that the server believes to be alive, the read waits until it ends.
-func (s *outbox) committed(ctx context.Context, sl *slot, owed dues) (bool, error) {
+// committed reports whether the last transaction of a slot is committed.
+//
+// To read is not enough. The transaction may still be open on a connection that the server
+// believes to be alive. Behind a balancer the server that reads may be another node of a
+// cluster, to which the transaction is under way: it would be stored a second time. So
+// committed writes the row of the outbox that the transaction writes first. Two
+// transactions that write one row are never both committed unless the second has seen the
+// first: a single server makes the second wait, and a cluster aborts it. After this write
+// is committed, the transaction either was seen or cannot be committed any more.
+func (s *outbox) committed(ctx context.Context, sl *slot, owed dues,
+	table stored) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
-		var seq uint64
-		err := s.master.QueryRowContext(ctx, fmt.Sprintf("SELECT seq FROM IMUnreadOutbox "+
-			"WHERE owner=x'%x' FOR UPDATE", sl.owner[:])).Scan(&seq)
-		switch {
-		case err == nil:
-			return seq >= sl.seq, nil
-		case err == sql.ErrNoRows:
-			// Either the row was never written, or another process has recovered it and
-			// left its mark.
-			return s.applied(ctx, sl.owner, sl.seq, owed)
-		case !transient(err):
-			return false, err
+		yes, err := s.fence(ctx, sl, owed, table)
+		if err == nil || !transient(err) {
+			return yes, err
 		}
 		if err := pause(ctx, try); err != nil {
 			return false, err
 		}
+	}
+}
+
+// fence writes the outbox row of a slot, and reports whether the slot's last transaction
+// is committed.
+func (s *outbox) fence(ctx context.Context, sl *slot, owed dues, table stored) (bool, error) {
+	tx, err := s.master.BeginTx(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	defer tx.Rollback() // without effect after the commit
+	// Each run changes the row: a write without a change would fence nothing. A row of number
+	// 0 owes nothing.
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO IMUnreadOutbox "+
+		"(owner, seq, payload, created) VALUES (x'%x', 0, '', UNIX_TIMESTAMP()) "+
+		"ON DUPLICATE KEY UPDATE created=created+1", sl.owner[:])); err != nil {
+		return false, err
+	}
+	var seq uint64
+	if err := tx.QueryRowContext(ctx, fmt.Sprintf("SELECT seq FROM IMUnreadOutbox "+
+		"WHERE owner=x'%x' FOR UPDATE", sl.owner[:])).Scan(&seq); err != nil {
+		return false, err
+	}
+	if seq >= sl.seq {
+		return true, nil
+	}
+	if seq == 0 {
+		// Either the row was never written, or another process has recovered and removed
+		// it.
+		if yes, err := s.recovered(ctx, tx, sl, owed, table); yes || err != nil {
+			return yes, err
+		}
+	}
+	return false, tx.Commit()
+}
+
+// recovered reports whether the slot's last transaction is committed although its outbox
+// row is gone: the messages are in the table, or its mark is in Redis.
+func (s *outbox) recovered(ctx context.Context, tx *sql.Tx, sl *slot, owed dues,
+	table stored) (bool, error) {
+	if table != nil {
+		return table(ctx, tx)
+	}
+	return s.applied(ctx, sl.owner, sl.seq, owed)
+}
+
+// storedMessage returns the look-up of a message of a batch. A batch is stored whole, so
+// one of its messages tells. Its id may be that of another message, after Redis lost its
+// counters, so the sender, the time and the content count too.
+func storedMessage(it *item) stored {
+	return func(ctx context.Context, db querier) (bool, error) {
+		t := it.c.thread
+		where := fmt.Sprintf("relateId=%d AND fromId=%d", t.id, it.m.From)
+		if t.group {
+			where = fmt.Sprintf("groupId=%d AND userId=%d", t.id, it.m.From)
+		}
+		content := it.m.Data
+		if it.audio != 0 { // the row of the sound
+			content = fmt.Append(nil, it.audio)
+		}
+		var n int
+		err := db.QueryRowContext(ctx, fmt.Sprintf("SELECT COUNT(*) FROM %s WHERE %s "+
+			"AND msgId=%d AND created=%d AND CAST(content AS BINARY)=x'%x'", t.table(), where, it.id,
+			it.m.Created, content)).Scan(&n)
+		return n > 0, err
 	}
 }

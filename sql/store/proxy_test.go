@@ -12,27 +12,29 @@ import (
 	"teamtalk/sql/schema"
 )
 
-// lateCommit is a proxy between a store and MySQL. When armed, it disconnects the client
+// lateCommit is a proxy between a store and MySQL. Each connection leads to the next of its
+// servers. When armed, it disconnects the client
 // that sends COMMIT. It passes the COMMIT to the server only when a later connection
 // looks up the outcome. A look-up that does not wait would then find nothing, and the
 // batch would be stored twice.
 type lateCommit struct {
 	listener net.Listener
-	server   string
+	servers  []string
 	mu       sync.Mutex
+	next     int // of servers
 	armed    bool
 	held     func() // passes the COMMIT to the server
 	times    int    // how often that happened
 }
 
-// newLateCommit starts a lateCommit in front of a server.
-func newLateCommit(t *testing.T, server string) *lateCommit {
+// newLateCommit starts a lateCommit in front of servers.
+func newLateCommit(t *testing.T, servers ...string) *lateCommit {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &lateCommit{listener: l, server: server}
+	p := &lateCommit{listener: l, servers: servers}
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -50,7 +52,11 @@ func newLateCommit(t *testing.T, server string) *lateCommit {
 // serve carries one connection. The driver sends each command in one write and waits for
 // the answer, so a read is a command.
 func (p *lateCommit) serve(client net.Conn) {
-	server, err := net.Dial("tcp", p.server)
+	p.mu.Lock()
+	p.next++
+	to := p.servers[p.next%len(p.servers)]
+	p.mu.Unlock()
+	server, err := net.Dial("tcp", to)
 	if err != nil {
 		client.Close()
 		return
@@ -65,7 +71,7 @@ func (p *lateCommit) serve(client net.Conn) {
 		}
 		command := bytes.Clone(buf[:n])
 		p.mu.Lock()
-		if p.armed && bytes.HasSuffix(command, []byte("COMMIT")) {
+		if p.armed && bytes.Contains(command, []byte("COMMIT")) {
 			p.armed = false
 			// the connection to the server stays open, as behind a broken link
 			p.held = func() { server.Write(command) }
@@ -73,7 +79,7 @@ func (p *lateCommit) serve(client net.Conn) {
 			client.Close()
 			return
 		}
-		if p.held != nil && bytes.Contains(command, []byte("FROM IMUnreadOutbox WHERE owner=")) {
+		if p.held != nil && bytes.Contains(command, []byte(" IMUnreadOutbox ")) {
 			// The look-up comes first, then the COMMIT: the look-up must wait for it.
 			server.Write(command)
 			p.held()

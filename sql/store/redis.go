@@ -139,6 +139,45 @@ func (in *instances) ping(ctx context.Context) error {
 	return nil
 }
 
+// probeKey is the key that writable writes, with a number behind it in a cluster.
+const probeKey = "teamtalk_probe"
+
+// probeTTL is the lifetime of the key that writable writes.
+const probeTTL = time.Second
+
+// writable writes a key to every instance. A server that is out of memory, a replica, or
+// one that cannot save its data answers PING, and refuses writes.
+func (in *instances) writable(ctx context.Context) error {
+	for _, c := range in.all {
+		var err error
+		if nodes, ok := c.(*redis.ClusterClient); ok {
+			err = nodes.ForEachMaster(ctx, writableNode)
+		} else {
+			err = c.Set(ctx, probeKey, 1, probeTTL).Err()
+		}
+		if err != nil {
+			return im.WithKind(im.Unavailable, "write to Redis", err)
+		}
+	}
+	return nil
+}
+
+// probeTries bounds the keys that writableNode tries. A master of n accepts one key of n,
+// and of 100 masters each accepts one of these with a probability of 99.99 %.
+const probeTries = 1000
+
+// writableNode writes a key to a master of a cluster. A master without slots accepts none,
+// and passes.
+func writableNode(ctx context.Context, node *redis.Client) error {
+	for i := range probeTries {
+		err := node.Set(ctx, probeKey+strconv.Itoa(i), 1, probeTTL).Err()
+		if !redis.HasErrorPrefix(err, "MOVED") && !redis.HasErrorPrefix(err, "ASK") {
+			return err
+		}
+	}
+	return nil
+}
+
 // close closes the clients.
 func (in *instances) close() error {
 	var first error

@@ -72,7 +72,9 @@ type hooks struct {
 	afterCommit func() error
 	// after the counts are applied, before the outbox row is removed
 	afterCount func() error
-	commit     func(ctx context.Context, conn *sql.Conn) error // replaces commitOn
+	commit     func(ctx context.Context, conn *sql.Conn) error // replaces the commit
+	// after the statements of a transaction, before its commit
+	beforeCommit func(ctx context.Context, conn *sql.Conn)
 	// after the members are read for Redis, before they are written
 	mirror func() error
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/proto/pb"
+	"teamtalk/sql/schema"
 )
 
 // A message to a group writes only the session row of its sender. SyncSessions writes the
@@ -27,6 +28,15 @@ const syncMark = "last_update_group"
 // syncMargin is the longest time, in seconds, between the time of a message and its
 // commit, including the lag of message servers' clocks.
 const syncMargin = 60
+
+// syncLease is the name of the lease of the process that writes sessions. The rows are
+// right whatever the number of processes, so the lease is asked for before each group, and
+// not in each statement.
+const syncLease = "sync"
+
+// syncTTL is the time for which a process that was killed keeps others from writing
+// sessions.
+const syncTTL = 15 * time.Second
 
 // syncPage is the number of groups that are read at once.
 const syncPage = 200
@@ -86,7 +96,18 @@ func (s *sessions) SyncSessions(ctx context.Context) (int, error) {
 		return 0, nil
 	}
 	defer s.unlock(conn, "sync")
-	n, err := s.syncGroups(ctx, conn)
+	// The lock holds on one node of a cluster; it also keeps out processes of older versions,
+	// which know no lease.
+	lease, err := schema.TakeLease(ctx, conn, syncLease, syncTTL)
+	if err != nil {
+		return 0, s.dbError("synchronise sessions", err)
+	}
+	if lease == nil {
+		s.m.syncs.WithLabelValues("passed").Inc()
+		return 0, nil
+	}
+	defer s.endSync(ctx, lease)
+	n, err := s.syncGroups(ctx, conn, lease)
 	s.m.syncRows.Add(float64(n))
 	s.m.syncTime.Observe(time.Since(start).Seconds())
 	if err != nil {
@@ -97,9 +118,19 @@ func (s *sessions) SyncSessions(ctx context.Context) (int, error) {
 	return n, nil
 }
 
+// endSync ends the lease, so that the next process need not wait until it has expired.
+func (s *sessions) endSync(ctx context.Context, lease *schema.Lease) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWait*time.Second)
+	defer cancel()
+	if err := lease.Release(ctx); err != nil {
+		s.log.Debug("lease of the session sync not released", "err", err)
+	}
+}
+
 // syncGroups synchronises the groups from the mark on, in the order of their last
 // messages, and moves the mark after each page.
-func (s *sessions) syncGroups(ctx context.Context, conn *sql.Conn) (total int, err error) {
+func (s *sessions) syncGroups(ctx context.Context, conn *sql.Conn,
+	lease *schema.Lease) (total int, err error) {
 	mark, err := s.readSyncMark(ctx)
 	if err != nil {
 		return 0, err
@@ -114,7 +145,7 @@ func (s *sessions) syncGroups(ctx context.Context, conn *sql.Conn) (total int, e
 		if err != nil {
 			return total, err
 		}
-		n, err := s.syncPageOf(ctx, conn, page)
+		n, err := s.syncPageOf(ctx, conn, lease, page)
 		total += n
 		if err != nil {
 			return total, err
@@ -173,7 +204,7 @@ func chattedGroups(ctx context.Context, conn *sql.Conn,
 }
 
 // syncPageOf writes the sessions of the members of a page of groups.
-func (s *sessions) syncPageOf(ctx context.Context, conn *sql.Conn,
+func (s *sessions) syncPageOf(ctx context.Context, conn *sql.Conn, lease *schema.Lease,
 	page []chattedGroup) (total int, err error) {
 	threads := make([]thread, len(page))
 	for i, g := range page {
@@ -189,6 +220,9 @@ func (s *sessions) syncPageOf(ctx context.Context, conn *sql.Conn,
 		c := chatted{g.at, highest[threads[i]]}
 		if s.synced.has(g.id, c) {
 			continue
+		}
+		if err := lease.Keep(ctx); err != nil {
+			return total, err
 		}
 		var n int
 		err := s.retry(ctx, func() (err error) {

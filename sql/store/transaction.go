@@ -203,14 +203,18 @@ func (s *messages) commitWith(ctx context.Context, conn *sql.Conn, sl *slot, ite
 		rollBack(ctx, conn)
 		return err
 	}
-	commit := commitOn
-	if s.o.hooks.commit != nil {
-		commit = s.o.hooks.commit
-	}
-	return s.outbox.finish(ctx, conn, sl, p.owed, func() error {
-		err := commit(ctx, conn)
+	return s.outbox.finish(ctx, conn, sl, p.owed, storedMessage(items[0]), func() error {
+		if s.o.hooks.beforeCommit != nil {
+			s.o.hooks.beforeCommit(ctx, conn)
+		}
+		var err error
+		if s.o.hooks.commit != nil {
+			err = s.o.hooks.commit(ctx, conn)
+		} else {
+			err = sl.proof().commit(ctx, conn)
+		}
 		if mysqlError(err) != nil && !lostConnection(err) {
-			rollBack(ctx, conn) // no part of the transaction may stay on the connection
+			rollBack(ctx, conn) // no part of it may stay on the connection
 		}
 		return err
 	})
@@ -240,9 +244,13 @@ func commitOn(ctx context.Context, conn *sql.Conn) error {
 // one script, except statements whose result is needed.
 func (s *messages) write(ctx context.Context, conn *sql.Conn, sl *slot, items []*item,
 	p *plan) error {
-	sc := &script{conn: conn, b: sl.script[:0]}
+	sc := &script{conn: conn, form: formOn(conn), proof: sl.proof(), b: sl.script[:0]}
 	defer func() { sl.script = kept(sc.b) }()
 	if err := sc.add(ctx, []byte("START TRANSACTION")); err != nil {
+		return err
+	}
+	// First, because it proves later that the transaction is still open.
+	if err := writeOwed(ctx, sc, sl, p.owed); err != nil {
 		return err
 	}
 	if err := writeAudio(ctx, sc, items); err != nil {
@@ -258,9 +266,6 @@ func (s *messages) write(ctx context.Context, conn *sql.Conn, sl *slot, items []
 		return err
 	}
 	if err := s.sessions.writeSessions(ctx, sc, p.sessions); err != nil {
-		return err
-	}
-	if err := writeOwed(ctx, sc, sl, p.owed); err != nil {
 		return err
 	}
 	return sc.flush(ctx)

@@ -1,0 +1,279 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+	"teamtalk/sql/dbtest"
+	"teamtalk/sql/schema"
+)
+
+// galeraEnv makes a migrated database on a Galera cluster and an empty Redis. It returns
+// an env for each node. The envs share the database and Redis.
+func galeraEnv(t testing.TB) []*env {
+	t.Helper()
+	c := dbtest.Galera(t)
+	redis := dbtest.Redis(t)
+	var list []*env
+	for i, dsn := range c.NewDatabase(t) {
+		e := &env{dsn: dsn, db: c.Nodes[i].Open(t, dsn), redis: redis, clock: &clock{}}
+		e.o = Options{Master: dsn, Workers: 4, Now: e.clock.now,
+			Redis: Redis{Unread: Instance{Addrs: []string{redis.Addr()}}}}
+		list = append(list, e)
+	}
+	if err := schema.Migrate(t.Context(), list[0].db, schema.Options{}); err != nil {
+		t.Fatalf("migrate: %v", err)
+	}
+	for _, e := range list {
+		e.sync(t)
+	}
+	return list
+}
+
+// sync waits until the node of an env has applied what any node has committed.
+func (e *env) sync(t testing.TB) {
+	t.Helper()
+	conn, err := e.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, q := range []string{"SET wsrep_sync_wait=1", "DO (SELECT COUNT(*) FROM IMUser)",
+		"SELECT 1", "SET wsrep_sync_wait=0"} {
+		if _, err := conn.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestGaleraConflicts stores batches through two nodes at once, whose transactions write
+// the same session rows. Galera aborts the transactions that lose, at any point. Every
+// acked message must be in its table, and no message with an error, unless its outcome
+// was in doubt. Unread counts must be those of the messages in the tables.
+func TestGaleraConflicts(t *testing.T) {
+	const writers, batches, size = 8, 60, 32
+	list := galeraEnv(t)
+	stores := []*Store{list[0].store(t), list[1].store(t)}
+	u := users(t, stores[0], 12)
+	list[1].sync(t)
+	var mu sync.Mutex
+	var sent []*im.Message
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for n := range batches {
+				batch := make([]*im.Message, size)
+				for i := range batch {
+					from := (w + n + i) % len(u)
+					to := (from + 1 + (n+i)%3) % len(u)
+					batch[i] = text(u[from], u[to], fmt.Sprintf("%d %d %d", w, n, i))
+					batch[i].Created += uint32(n*size + i) // many statements that write session rows
+				}
+				stores[w%2].AppendMessages(context.Background(), batch)
+				mu.Lock()
+				sent = append(sent, batch...)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	checkGalera(t, list, stores, u, sent)
+}
+
+// storedRow is a message in a table.
+type storedRow struct{ from, to, id uint32 }
+
+// storedRows reads all messages between users, by content. A content that is stored twice
+// fails the test.
+func (e *env) storedRows(t testing.TB) map[string]storedRow {
+	t.Helper()
+	there := map[string]storedRow{}
+	for n := range schema.Tables {
+		rows, err := e.db.Query(fmt.Sprintf("SELECT content, fromId, toId, msgId "+
+			"FROM IMMessage_%d", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			var content string
+			var r storedRow
+			if err := rows.Scan(&content, &r.from, &r.to, &r.id); err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := there[content]; ok {
+				t.Errorf("%q is stored twice", content)
+			}
+			there[content] = r
+		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
+		rows.Close()
+	}
+	return there
+}
+
+// checkGalera compares what was acked with the tables and with the unread counts.
+func checkGalera(t *testing.T, list []*env, stores []*Store, u []uint32, sent []*im.Message) {
+	t.Helper()
+	for i, e := range list {
+		e.sync(t)
+		if i < len(stores) {
+			if _, err := stores[i].recover(context.Background(), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	there := list[0].storedRows(t)
+	var acked, lost, failed, remained int
+	for _, m := range sent {
+		r, ok := there[string(m.Data)]
+		switch {
+		case m.Err == nil:
+			if acked++; !ok || r.id != m.ID {
+				lost++
+			}
+		default:
+			if failed++; ok && !errors.Is(m.Err, errOutcome) {
+				remained++
+			}
+		}
+	}
+	var aborts int
+	for i := range stores {
+		var name string
+		var n int
+		if err := list[i].db.QueryRow("SHOW STATUS LIKE 'wsrep_local_bf_aborts'").Scan(&name,
+			&n); err != nil {
+			t.Fatal(err)
+		}
+		aborts += n
+	}
+	t.Logf("%d acked, %d of them lost; %d with an error, %d of them stored; %d aborts", acked,
+		lost, failed, remained, aborts)
+	if lost > 0 || remained > 0 {
+		t.Errorf("%d acked messages are in no table, %d messages with an error are in one", lost,
+			remained)
+	}
+	if aborts == 0 || acked == 0 {
+		t.Error("no transaction was aborted, so the test shows nothing")
+	}
+	checkUnread(t, stores[0], u, there)
+}
+
+// checkUnread compares unread counts with the messages in the tables.
+func checkUnread(t *testing.T, s *Store, u []uint32, there map[string]storedRow) {
+	t.Helper()
+	want := map[[2]uint32]uint32{}
+	for _, r := range there {
+		want[[2]uint32{r.to, r.from}]++
+	}
+	for _, user := range u {
+		counts, err := s.UnreadCounts(context.Background(), user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range counts {
+			k := [2]uint32{user, c.Peer}
+			if c.Count != want[k] {
+				t.Errorf("user %d has %d unread of %d, and %d messages", user, c.Count, c.Peer,
+					want[k])
+			}
+			delete(want, k)
+		}
+	}
+	for k, n := range want {
+		t.Errorf("user %d has no unread of %d, and %d messages", k[0], k[1], n)
+	}
+}
+
+// TestGaleraLostCommit loses the connection of each other batch during COMMIT, behind a
+// balancer over all nodes. The node receives the COMMIT when the store asks another node
+// for the outcome. No message may be stored twice.
+func TestGaleraLostCommit(t *testing.T) {
+	const lost = 30
+	list := galeraEnv(t)
+	var servers []string
+	for _, e := range list {
+		cfg, err := mysql.ParseDSN(e.dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers = append(servers, cfg.Addr)
+	}
+	p := newLateCommit(t, servers...)
+	cfg, err := mysql.ParseDSN(list[0].dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Addr = p.listener.Addr().String()
+	e := *list[0]
+	e.o.Master, e.o.Workers = cfg.FormatDSN(), 1
+	s := e.store(t)
+	u := users(t, s, 2)
+	for _, e := range list {
+		e.sync(t)
+	}
+	var sent []*im.Message
+	for n := range lost {
+		p.mu.Lock()
+		p.armed = true
+		p.mu.Unlock()
+		for i := range 2 {
+			m := text(u[0], u[1], fmt.Sprintf("%d %d", n, i))
+			s.AppendMessages(t.Context(), []*im.Message{m})
+			sent = append(sent, m)
+		}
+	}
+	p.mu.Lock()
+	times := p.times
+	p.mu.Unlock()
+	if times != lost {
+		t.Errorf("the COMMIT was late %d times of %d", times, lost)
+	}
+	list[0].sync(t)
+	there := list[0].storedRows(t)
+	for _, m := range sent {
+		if r, ok := there[string(m.Data)]; m.Err != nil || !ok || r.id != m.ID {
+			t.Errorf("%q: acked with id %d (%v), stored with %d (%v)", m.Data, m.ID, m.Err, r.id, ok)
+		}
+	}
+	if _, err := s.recover(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	checkUnread(t, s, u, there)
+}
+
+// TestGaleraSyncsOnce requires that one process at a time writes the sessions of groups'
+// members, whatever node it uses.
+func TestGaleraSyncsOnce(t *testing.T) {
+	list := galeraEnv(t)
+	s, other := list[0].store(t), list[1]
+	u := users(t, s, 3)
+	m := text(u[0], newGroup(t, s, u...), "to all")
+	m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
+	send(t, s, m)
+	other.sync(t)
+	lease, err := schema.TakeLease(t.Context(), other.db, syncLease, time.Minute)
+	if err != nil || lease == nil {
+		t.Fatalf("%v, %v", lease, err)
+	}
+	if n, err := s.SyncSessions(t.Context()); n != 0 || err != nil {
+		t.Errorf("%d rows (%v) while another process holds the lease", n, err)
+	}
+	if err := lease.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list[0].sync(t)
+	if n, err := s.SyncSessions(t.Context()); n != 2 || err != nil {
+		t.Errorf("%d rows (%v), want 2", n, err)
+	}
+}
