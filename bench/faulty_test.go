@@ -312,7 +312,7 @@ func TestFaultsOfFiles(t *testing.T) {
 				s := srv.short(scenario.KindFile)
 				s.Pairs, s.Rate, s.FileSize, s.Mode = 5, 60, 100_000, mode
 				// Every file ends, complete or refused, so nothing waits as long as this.
-				s.Settle = Duration(10 * time.Minute)
+				s.Settle = scenario.Duration(10 * time.Minute)
 				res, err := Run(t.Context(), s, Options{})
 				if err != nil {
 					t.Fatal(err)

@@ -75,7 +75,8 @@ func TestGaleraConflicts(t *testing.T) {
 					from := (w + n + i) % len(u)
 					to := (from + 1 + (n+i)%3) % len(u)
 					batch[i] = text(u[from], u[to], fmt.Sprintf("%d %d %d", w, n, i))
-					batch[i].Created += uint32(n*size + i) // many statements that write session rows
+					// The times differ, so that many statements write session rows.
+					batch[i].Created += uint32(n*size + i)
 				}
 				stores[w%2].AppendMessages(context.Background(), batch)
 				mu.Lock()
@@ -243,7 +244,8 @@ func TestGaleraLostCommit(t *testing.T) {
 	there := list[0].storedRows(t)
 	for _, m := range sent {
 		if r, ok := there[string(m.Data)]; m.Err != nil || !ok || r.id != m.ID {
-			t.Errorf("%q: acked with id %d (%v), stored with %d (%v)", m.Data, m.ID, m.Err, r.id, ok)
+			t.Errorf("%q: acked with id %d (%v), stored with %d (%v)", m.Data, m.ID, m.Err,
+				r.id, ok)
 		}
 	}
 	if _, err := s.recover(t.Context(), 0); err != nil {

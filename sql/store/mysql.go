@@ -25,8 +25,8 @@ import (
 // its own transaction, also on servers with another default. Only the text of an error
 // names the key that a row repeats (duplicateKey), and servers translate texts.
 const sessionSettings = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, " +
-	"sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout=10, autocommit=1, " +
-	"lc_messages='en_US'"
+	"sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout=10, " +
+	"autocommit=1, lc_messages='en_US'"
 
 // openMySQL opens a pool of n connections with the settings that this package relies on,
 // for any DSN that names a database.

@@ -133,8 +133,8 @@ func storedMessage(it *item) stored {
 		}
 		var n int
 		err := db.QueryRowContext(ctx, fmt.Sprintf("SELECT COUNT(*) FROM %s WHERE %s "+
-			"AND msgId=%d AND created=%d AND CAST(content AS BINARY)=x'%x'", t.table(), where, it.id,
-			it.m.Created, content)).Scan(&n)
+			"AND msgId=%d AND created=%d AND CAST(content AS BINARY)=x'%x'", t.table(), where,
+			it.id, it.m.Created, content)).Scan(&n)
 		return n > 0, err
 	}
 }
