@@ -95,7 +95,8 @@ func (p proof) commit(ctx context.Context, conn *sql.Conn) error {
 			"WHERE owner=x'%x' AND seq=%d", p.owner[:], p.seq)).Scan(&one)
 		if err == sql.ErrNoRows {
 			return &mysql.MySQLError{Number: errDeadlock,
-				SQLState: [5]byte{'4', '0', '0', '0', '1'}, Message: "transaction was aborted by another node"}
+				SQLState: [5]byte{'4', '0', '0', '0', '1'},
+				Message:  "transaction was aborted by another node"}
 		}
 		if err != nil {
 			return err
