@@ -43,6 +43,7 @@ var plain = []string{
 	"core/client/tcp",
 	"core/client/transfer",
 	"core/client/clienttest",
+	"core/config",
 	"core/engine",
 	"core/im",
 	"core/link",

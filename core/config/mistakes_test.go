@@ -1,0 +1,123 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+// mistake is a wrong setting, with the texts that its error must hold.
+type mistake struct {
+	name, file string
+	env, args  []string
+	want       []string
+}
+
+// mistakes are wrong settings in files, in the environment and in flags.
+var mistakes = []mistake{
+	{name: "unknown key", file: "[msg]\n\nlissen = \":1\"",
+		want: []string{"teamtalk.toml:3: msg.lissen: no such setting; did you mean msg.listen?"}},
+	{name: "unknown section", file: "[mgs]\nlisten = \":1\"",
+		want: []string{
+			"teamtalk.toml:2: mgs.listen: no such setting; did you mean msfs.listen or msg.listen?",
+		}},
+	{name: "wrong section", file: "[server]\npresence = \"all\"",
+		want: []string{
+			"teamtalk.toml:2: server.presence: no such setting; did you mean msg.presence?",
+		}},
+	{name: "dotted key", file: "msg.lisen = 1",
+		want: []string{"teamtalk.toml:1: msg.lisen: ", "msg.listen"}},
+	{name: "inline table", file: "msg = {rate = 1,\n burst = 3}",
+		want: []string{"teamtalk.toml:2"}},
+	{name: "quoted dot", file: "\"msg.listen\" = \":1\"",
+		want: []string{"teamtalk.toml:1: msg.listen: ", "without quotes"}},
+	{name: "setting as section", file: "[store]\nx = 1",
+		want: []string{"teamtalk.toml:1: store: want one of embedded, mysql, in quotes"}},
+	{name: "section as setting", file: "msg = 3",
+		want: []string{"teamtalk.toml:1: msg: is a section"}},
+	{name: "array of tables", file: "[[msg]]\nlisten = \":1\"",
+		want: []string{"teamtalk.toml:1: msg: is a section"}},
+	{name: "syntax", file: "[msg]\nlisten = \n", want: []string{"teamtalk.toml:2:"}},
+	{name: "twice", file: "store = \"mysql\"\nstore = \"mysql\"",
+		want: []string{"teamtalk.toml:2:", "store"}},
+	{name: "all at once, in order",
+		file: "[msg]\nrate = -1\nack = \"never\"\n",
+		env:  []string{"TEAMTALK_WORKERS=many"},
+		want: []string{
+			"teamtalk.toml:2: msg.rate: must be 0 or more\nteamtalk.toml:3: msg.ack: \"never\" is none of delivered, stored\n" +
+				"environment TEAMTALK_WORKERS: workers: want a whole number",
+		}},
+	{name: "number for duration", file: "shutdown_timeout = 30",
+		want: []string{`shutdown_timeout: want a duration in quotes, such as "15s"`}},
+	{name: "bad duration", file: "shutdown_timeout = \"30\"",
+		want: []string{`want a duration such as "15s"`}},
+	{name: "quoted number", file: "workers = \"3\"",
+		want: []string{"want a number without quotes"}},
+	{name: "quoted bool", file: "[admin]\npprof = \"true\"",
+		want: []string{"want true or false without quotes"}},
+	{name: "text for list", file: "[msg]\nroute = \"a:1\"",
+		want: []string{`want a list such as ["a", "b"]`}},
+	{name: "numbers in list", file: "[msg]\nroute = [1]", want: []string{"want a list of texts"}},
+	{name: "fraction", file: "workers = 1.5", want: []string{"want a number"}},
+	{name: "date", file: "store = 2020-01-01", want: []string{"want one of"}},
+	{name: "size unit", file: "[msg]\nslow_consumer = \"1M\"",
+		want: []string{`want a size such as "64KiB"`}},
+	{name: "size low", file: "[msg]\nmax_frame = 10", want: []string{"must be 1KiB or more"}},
+	{name: "not a number", file: "[msg]\nrate = nan", want: []string{"want a number"}},
+	{name: "infinite", file: "[msg]\nrate = inf", want: []string{"must be 1000000 or less"}},
+	{name: "address", file: "[msg]\nlisten = \"8000\"",
+		want: []string{`"8000" is no address such as 127.0.0.1:8000 or :8000`}},
+	{name: "port", file: "[msg]\nlisten = \":80000\"",
+		want: []string{`port "80000" is not a number from 0 to 65535`}},
+	{name: "peer without host", file: "[msg]\nroute = [\":8200\"]",
+		want: []string{"is no address such as 10.0.0.5:8000"}},
+	{name: "empty listener", file: "[msg]\nlisten = \"\"",
+		want: []string{`empty; to close this port write "off"`}},
+	{name: "auto where it is nothing", file: "[msg]\nlisten = \"auto\"",
+		want: []string{"is no address"}},
+	{name: "no clients' port", file: "[msg]\nlisten = \"off\"",
+		want: []string{"leave msg out of roles"}},
+	{name: "empty choice", file: "store = \"\"", want: []string{`"" is none of embedded, mysql`}},
+	{name: "host with port", file: "[msg]\nadvertise_ip1 = \"10.0.0.1:8000\"",
+		want: []string{"the port has a setting of its own"}},
+	{name: "network", file: "[login]\nip2_networks = [\"10.0.0.1\"]",
+		want: []string{"no network such as 10.0.0.0/8"}},
+	{name: "url", file: "[login]\nmsfs_prior = \"files:8700\"",
+		want: []string{"is no URL such as"}},
+	{name: "role", file: "roles = [\"dbproxi\"]",
+		want: []string{"teamtalk.toml:1: roles: \"dbproxi\" is no role; did you mean dbproxy?"}},
+	{name: "role twice", file: "roles = [\"msg\", \"msg\"]",
+		want: []string{`"msg" is there twice`}},
+	{name: "no roles", file: "roles = []", want: []string{"must not be empty"}},
+	{name: "key length", file: "[keys]\ntext_key = \"short\"",
+		want: []string{"must be 32 bytes long, not 5"}},
+	{name: "cluster database", file: "[redis]\ncluster = true\ndb = 1",
+		want: []string{"redis.db: a Redis Cluster has no database but 0"}},
+	{name: "redis url", file: "[redis]\nunread = \"host:1\"",
+		want: []string{"want a URL such as redis://host:6379/1"}},
+	{name: "link timeout", file: "[link]\ntimeout = \"2s\"",
+		want: []string{"must be longer than link.heartbeat (5s)"}},
+	{name: "masked", file: "[mysql]\nmaster = \"u:********@tcp(h:1)/d\"",
+		want: []string{"put the password there"}},
+	{name: "env", env: []string{"TEAMTALK_MSG_ACK=x"},
+		want: []string{"environment TEAMTALK_MSG_ACK: msg.ack: \"x\" is none of"}},
+	{name: "flag", args: []string{"--msg.ack=x"},
+		want: []string{"--msg.ack", "\"x\" is none of delivered, stored"}},
+}
+
+// TestMistakes checks that the error of a wrong setting names its place, the setting and the values
+// that it takes.
+func TestMistakes(t *testing.T) {
+	for _, x := range mistakes {
+		t.Run(x.name, func(t *testing.T) {
+			_, err := load(t, x.file, x.env, x.args...)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, w := range x.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("error %q lacks %q", err, w)
+				}
+			}
+		})
+	}
+}
