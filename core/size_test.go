@@ -59,7 +59,6 @@ var largeFunctions = []large{
 	{"cmd/teamtalk/e2e/register_test.go TestRegisterInDemo", 67, open},
 	{"cmd/teamtalk/e2e/sound_test.go TestSounds", 89, open},
 	{"cmd/teamtalk/e2e/texts_test.go TestTexts", 65, open},
-	{"core/config/config_test.go TestMistakes", 66, open},
 	{"core/link/remote_test.go TestEveryCallEndsOnceWhileConnectionsFail", 78, open},
 }
 

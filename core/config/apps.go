@@ -9,7 +9,8 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Apps is the file of systems that may call the HTTP API, beside the settings: a list, and full of secrets.
+// Apps is the content of the file that lists the systems that may call the HTTP API. It
+// is apart from the settings because it is a list and holds secrets.
 type Apps struct {
 	App []struct {
 		Name     string   `toml:"name"`
@@ -22,7 +23,7 @@ type Apps struct {
 		Rate     float64  `toml:"rate"`
 		Burst    int      `toml:"burst"`
 
-		// Nets are Networks, read.
+		// Nets holds the parsed Networks.
 		Nets []netip.Prefix `toml:"-"`
 	} `toml:"app"`
 	Register struct {
@@ -32,12 +33,13 @@ type Apps struct {
 		PerHour  int      `toml:"per_hour"`
 		Depart   uint32   `toml:"depart"`
 
-		// Nets are Networks, read.
+		// Nets holds the parsed Networks.
 		Nets []netip.Prefix `toml:"-"`
 	} `toml:"register"`
 }
 
-// LoadApps reads the file.
+// LoadApps reads a file of systems. The error names the file, and the entry with a bad
+// network.
 func LoadApps(file string) (*Apps, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {

@@ -13,7 +13,8 @@ func TestApps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(a.App) != 2 || a.App[0].Name != "hr" || len(a.App[1].Nets) != 1 || len(a.Register.Invites) != 1 || a.Register.Open {
+	if len(a.App) != 2 || a.App[0].Name != "hr" || len(a.App[1].Nets) != 1 ||
+		len(a.Register.Invites) != 1 || a.Register.Open {
 		t.Errorf("the example: %+v", a)
 	}
 	if shown := fmt.Sprintf("%v %+v", a, a); strings.Contains(shown, string(a.App[0].Key)) {
@@ -42,7 +43,8 @@ func TestApps(t *testing.T) {
 
 // FuzzApps: no file makes the parser fail otherwise than with an error.
 func FuzzApps(f *testing.F) {
-	f.Add([]byte("[[app]]\nname=\"x\"\nkey=\"y\"\nnetworks=[\"10.0.0.0/8\"]\n[register]\ninvites=[\"a\"]"))
+	f.Add([]byte("[[app]]\nname=\"x\"\nkey=\"y\"\nnetworks=[\"10.0.0.0/8\"]\n" +
+		"[register]\ninvites=[\"a\"]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, err := parseApps("apps.toml", data)
 		if err == nil {

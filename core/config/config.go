@@ -1,12 +1,14 @@
-// Package config defines the settings of the servers and reads them. The Config struct defines
-// each setting once: its tags give the TOML file, the environment variables, the flags, the
-// defaults and the checks. The help text of a setting stands beside it in the table docs.
+// Package config defines the settings of the servers and reads them. The Config struct
+// defines each setting once: its tags give the TOML file, the environment variables, the
+// flags, the defaults and the checks. The help text of a setting stands beside it in the
+// table docs.
 //
-// A setting has one name in three spellings: msg.listen in the file (section msg, key listen),
-// TEAMTALK_MSG_LISTEN in the environment, --msg.listen on the command line. The sources are, in
-// this order: default, file, environment, flag. A later source overrides an earlier one. An
-// error names the setting, the source of the wrong value, and what the setting takes. An unknown
-// name is an error too, except in the environment, where it is at most a warning.
+// A setting has one name in three spellings: msg.listen in the file (section msg, key
+// listen), TEAMTALK_MSG_LISTEN in the environment, --msg.listen on the command line. The
+// sources are, in this order: default, file, environment, flag. A later source overrides
+// an earlier one. An error names the setting, the source of the wrong value, and what the
+// setting takes. An unknown name is an error too, except in the environment, where it is
+// at most a warning.
 package config
 
 import "time"
@@ -221,8 +223,9 @@ type MySQL struct {
 	ReplicaLag time.Duration `toml:"replica_lag" default:"10s" min:"1ms" max:"1h"`
 }
 
-// Redis is the section redis. Unread counts, group settings, push tokens, sync marks and group
-// members are five logical instances (see Target). Usually one Redis serves all five.
+// Redis is the section redis. Unread counts, group settings, push tokens, sync marks and
+// group members are five logical instances (see Target). Usually one Redis serves all
+// five.
 type Redis struct {
 	Addrs       []string `toml:"addrs" default:"127.0.0.1:6379" form:"addrs"`
 	Username    string   `toml:"username" default:""`

@@ -16,7 +16,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// load loads from the text of a file (none when empty), an environment and a command line.
+// load loads from the text of a file (none when empty), an environment and a command
+// line.
 func load(t testing.TB, file string, env []string, args ...string) (*Config, error) {
 	t.Helper()
 	src := Sources{Env: env, Flags: pflag.NewFlagSet("test", pflag.ContinueOnError)}
@@ -83,10 +84,14 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, x := range []struct{ got, want any }{
-		{c.DataDir, "teamtalk-data"}, {c.Store, "embedded"}, {c.ShutdownTimeout, 30 * time.Second}, {c.Admin.Listen, "127.0.0.1:9090"},
-		{c.Login.ClientListen, ":8008"}, {c.Login.HTTPListen, ":8080"}, {c.Msg.Listen, ":8000"}, {c.Msg.MaxFrame, Size(1<<20 + 64<<10)},
-		{c.Msg.Rate, 20.0}, {c.Msg.Ack, "delivered"}, {c.Msg.MaxConnections, 100000}, {c.DBProxy.LoginLockWindow, 30 * time.Minute},
-		{c.Redis.Addrs, []string{"127.0.0.1:6379"}}, {c.AllInOne(), true}, {c.Origin("msg.rate"), Origin("default")}, {len(c.Keys.Text.Reveal()), 32},
+		{c.DataDir, "teamtalk-data"}, {c.Store, "embedded"},
+		{c.ShutdownTimeout, 30 * time.Second}, {c.Admin.Listen, "127.0.0.1:9090"},
+		{c.Login.ClientListen, ":8008"}, {c.Login.HTTPListen, ":8080"},
+		{c.Msg.Listen, ":8000"}, {c.Msg.MaxFrame, Size(1<<20 + 64<<10)},
+		{c.Msg.Rate, 20.0}, {c.Msg.Ack, "delivered"}, {c.Msg.MaxConnections, 100000},
+		{c.DBProxy.LoginLockWindow, 30 * time.Minute},
+		{c.Redis.Addrs, []string{"127.0.0.1:6379"}}, {c.AllInOne(), true},
+		{c.Origin("msg.rate"), Origin("default")}, {len(c.Keys.Text.Reveal()), 32},
 	} {
 		if !reflect.DeepEqual(x.got, x.want) {
 			t.Errorf("got %v, want %v", x.got, x.want)
@@ -97,7 +102,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestPrecedence sets one setting in every combination of sources: the last of default, file, environment, flag wins.
+// TestPrecedence sets one setting in every combination of sources. The last of default,
+// file, environment and flag wins.
 func TestPrecedence(t *testing.T) {
 	for bits := range 8 {
 		want, origin := 20.0, "default"
@@ -115,16 +121,20 @@ func TestPrecedence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := string(c.Origin("msg.rate")); c.Msg.Rate != want || !strings.HasSuffix(got, origin) {
-			t.Errorf("sources %03b: %v from %s, want %v from %s", bits, c.Msg.Rate, got, want, origin)
+		got := string(c.Origin("msg.rate"))
+		if c.Msg.Rate != want || !strings.HasSuffix(got, origin) {
+			t.Errorf("sources %03b: %v from %s, want %v from %s", bits, c.Msg.Rate, got, want,
+				origin)
 		}
 	}
 }
 
-// TestEverySource sets every setting from every source to a value that is not the default, and looks whether it arrives.
+// TestEverySource sets every setting from every source to a value that differs from the
+// default, and checks that the configuration holds it.
 func TestEverySource(t *testing.T) {
 	values := map[string]string{
-		"text": "x", "number": "23", "true|false": "true", "duration": "3s", "size": "2MiB", "secret": "s3cr3t", "list": "10.0.0.5:1,10.0.0.6:2",
+		"text": "x", "number": "23", "true|false": "true", "duration": "3s", "size": "2MiB",
+		"secret": "s3cr3t", "list": "10.0.0.5:1,10.0.0.6:2",
 		"form listen": "10.0.0.1:1", "form internal": "10.0.0.1:2", "form host": "10.0.0.9", "form url": "http://x/", "form dsn": "u:p@tcp(h:1)/d",
 		"form redis": "redis://u:p@h:1/2", "form key32": strings.Repeat("k", 32), "form cidr": "10.0.0.0/8,fd00::/8", "form roles": "msg,login",
 	}
@@ -172,7 +182,9 @@ func TestEverySource(t *testing.T) {
 				t.Errorf("%s from %s: %v", s.Key, source, err)
 				continue
 			}
-			if got := s.field(c).Interface(); !reflect.DeepEqual(got, s.field(want).Interface()) || reflect.DeepEqual(got, s.field(Default()).Interface()) {
+			got := s.field(c).Interface()
+			if !reflect.DeepEqual(got, s.field(want).Interface()) ||
+				reflect.DeepEqual(got, s.field(Default()).Interface()) {
 				t.Errorf("%s from %s: got %v", s.Key, source, got)
 			}
 		}
@@ -187,14 +199,16 @@ func TestMissingFile(t *testing.T) {
 }
 
 func TestEnvironmentOddities(t *testing.T) {
-	c, err := load(t, "", []string{"TEAMTALK_STORE=", "TEAMTALK_STOR=mysql", "TEAMTALK_SERVICE_HOST=10.0.0.1", "TEAMTALK_CONFIG=x", "HOME=/", "odd"})
+	c, err := load(t, "", []string{"TEAMTALK_STORE=", "TEAMTALK_STOR=mysql",
+		"TEAMTALK_SERVICE_HOST=10.0.0.1", "TEAMTALK_CONFIG=x", "HOME=/", "odd"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Store != "embedded" {
 		t.Errorf("a variable set to nothing set the store to %q", c.Store)
 	}
-	want := []string{"environment variable TEAMTALK_STOR is no setting; did you mean TEAMTALK_STORE?"}
+	want := []string{
+		"environment variable TEAMTALK_STOR is no setting; did you mean TEAMTALK_STORE?"}
 	if !slices.Equal(c.Warnings(), want) {
 		t.Errorf("warnings %q, want %q", c.Warnings(), want)
 	}
@@ -206,7 +220,10 @@ func TestReadableFile(t *testing.T) {
 		text string
 		mode os.FileMode
 		want int
-	}{{"redis.password = \"x\"", 0o644, 1}, {"redis.password = \"x\"", 0o640, 0}, {"store = \"mysql\"", 0o644, 0}} {
+	}{
+		{`redis.password = "x"`, 0o644, 1}, {`redis.password = "x"`, 0o640, 0},
+		{`store = "mysql"`, 0o644, 0},
+	} {
 		if err := os.WriteFile(file, []byte(x.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -222,16 +239,19 @@ func TestReadableFile(t *testing.T) {
 
 const secret = "geheim/@:word"
 
-// TestSecrets prints a configuration with passwords in every way there is, and looks for them.
+// TestSecrets prints a configuration with passwords in every way there is, and looks for
+// them.
 func TestSecrets(t *testing.T) {
 	c, err := load(t, "", []string{
-		"TEAMTALK_MYSQL_MASTER=tt:" + secret + "@tcp(db:3306)/teamtalk?charset=utf8mb4", "TEAMTALK_REDIS_PASSWORD=" + secret,
+		"TEAMTALK_MYSQL_MASTER=tt:" + secret + "@tcp(db:3306)/teamtalk?charset=utf8mb4",
+		"TEAMTALK_REDIS_PASSWORD=" + secret,
 		"TEAMTALK_REDIS_UNREAD=redis://tt:" + secret + "@cache:6379/1", "TEAMTALK_KEYS_TEXT_KEY=geheim78901234567890123456789012",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.MySQL.Master.Reveal() != "tt:"+secret+"@tcp(db:3306)/teamtalk?charset=utf8mb4" || c.Redis.Password.Reveal() != secret {
+	if c.MySQL.Master.Reveal() != "tt:"+secret+"@tcp(db:3306)/teamtalk?charset=utf8mb4" ||
+		c.Redis.Password.Reveal() != secret {
 		t.Error("Reveal does not return the secret")
 	}
 	var out bytes.Buffer
@@ -241,8 +261,10 @@ func TestSecrets(t *testing.T) {
 		target, err := c.Redis.Target(c.Redis.Unread)
 		fmt.Fprintf(&out, format+" %v\n", target, err)
 	}
-	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "config", *c, "dsn", c.MySQL.Master, "redis", c.Redis.Unread, "key", c.Keys.Text)
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "config", *c, "mysql", c.MySQL, "redis", c.Redis, "key", c.Keys.Text)
+	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "config", *c, "dsn", c.MySQL.Master,
+		"redis", c.Redis.Unread, "key", c.Keys.Text)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "config", *c, "mysql", c.MySQL,
+		"redis", c.Redis, "key", c.Keys.Text)
 	if err := json.NewEncoder(&out).Encode(c); err != nil {
 		t.Fatal(err)
 	}
@@ -250,15 +272,18 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	hex := fmt.Sprintf("%x", "geheim")
-	if s := out.String(); strings.Contains(s, "geheim") || strings.Contains(s, "word") && strings.Contains(s, ":word") || strings.Contains(s, hex) {
+	if s := out.String(); strings.Contains(s, "geheim") || strings.Contains(s, ":word") ||
+		strings.Contains(s, hex) {
 		t.Errorf("a secret is shown:\n%s", s)
 	}
-	if !strings.Contains(out.String(), `master = "tt:********@tcp(db:3306)/teamtalk?charset=utf8mb4"`) {
+	const masked = `master = "tt:********@tcp(db:3306)/teamtalk?charset=utf8mb4"`
+	if !strings.Contains(out.String(), masked) {
 		t.Errorf("the rest of the DSN is not shown:\n%s", out.String())
 	}
 }
 
-// TestSecretsInErrors gives settings that hold passwords wrong values: what is said must not quote them.
+// TestSecretsInErrors gives wrong values to settings with passwords. The errors must not
+// quote them.
 func TestSecretsInErrors(t *testing.T) {
 	for _, s := range Settings() {
 		if s.Type != "secret" {
@@ -343,7 +368,8 @@ func TestRoles(t *testing.T) {
 		{"login alone", "roles = [\"login\"]", ":8100", ""},
 		{"login alone, closed", "roles = [\"login\"]\nlogin.server_listen = \"off\"", "", ""},
 		{"msg alone", "roles = [\"msg\"]\nmsg.login = [\"a:1\"]", ":8100", "msg.dbproxy: needed"},
-		{"msg with peers", "roles = [\"msg\"]\nmsg.login = [\"a:1\"]\nmsg.route = [\"a:2\"]\nmsg.dbproxy = [\"a:3\"]", ":8100", ""},
+		{"msg with peers", "roles = [\"msg\"]\nmsg.login = [\"a:1\"]\nmsg.route = [\"a:2\"]\n" +
+			"msg.dbproxy = [\"a:3\"]", ":8100", ""},
 		{"mysql without a DSN", "store = \"mysql\"", "", "mysql.master: needed with store"},
 		{"mysql that is not used here", "store = \"mysql\"\nroles = [\"route\"]", ":8100", ""},
 	} {
@@ -361,7 +387,8 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// TestReference reads the reference file back, as it is and with every setting uncommented: both must be the defaults.
+// TestReference reads the reference file back, unchanged and with every setting
+// uncommented. Both must give the defaults.
 func TestReference(t *testing.T) {
 	var out bytes.Buffer
 	if err := WriteReference(&out); err != nil {
@@ -406,7 +433,8 @@ func TestEffectiveReadsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := Default()
-	problems := again.readTOML("f", bytes.Replace(out.Bytes(), []byte(mask), []byte(c.Keys.Text.Reveal()), 1))
+	key := []byte(c.Keys.Text.Reveal())
+	problems := again.readTOML("f", bytes.Replace(out.Bytes(), []byte(mask), key, 1))
 	if len(problems) > 0 || again.DataDir != dir {
 		t.Errorf("%q, %v", again.DataDir, problems)
 	}
@@ -426,16 +454,19 @@ func equal(a, b *Config) bool {
 	return true
 }
 
-// FuzzTOML reads arbitrary files. What is accepted must be within its bounds and, written out as effective, be read back as the same; what is refused
-// must say where.
+// FuzzTOML reads arbitrary files. The values of an accepted file must be within their
+// bounds, and must be the same after they were written and read again. Each problem of a
+// refused file must name a line.
 func FuzzTOML(f *testing.F) {
 	var reference bytes.Buffer
 	if err := WriteReference(&reference); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(strings.ReplaceAll(reference.String(), "\n#", "\n"))
-	for _, s := range []string{"", "store = \"mysql\"", "[msg]\nrate = 1e3", "msg = {rate=1}", "[[msg]]", "a.b.c = [1, {x=2}]", "roles=['msg']",
-		"[redis]\nunread=\"redis://a:b@c:1/2?cluster=true\"", "\"msg\".'listen' = \":1\"", "[mysql]\nmaster='''x\ny@/z'''", "x = 1979-05-27T07:32:00Z"} {
+	for _, s := range []string{"", "store = \"mysql\"", "[msg]\nrate = 1e3", "msg = {rate=1}",
+		"[[msg]]", "a.b.c = [1, {x=2}]", "roles=['msg']",
+		"[redis]\nunread=\"redis://a:b@c:1/2?cluster=true\"", "\"msg\".'listen' = \":1\"",
+		"[mysql]\nmaster='''x\ny@/z'''", "x = 1979-05-27T07:32:00Z"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -461,7 +492,9 @@ func FuzzTOML(f *testing.F) {
 			t.Fatal(err)
 		}
 		again := Default()
-		if problems := again.readTOML("f.toml", bytes.ReplaceAll(out.Bytes(), []byte(mask), []byte(c.Keys.Text.Reveal()))); len(problems) > 0 || !equal(c, again) {
+		key := []byte(c.Keys.Text.Reveal())
+		problems := again.readTOML("f.toml", bytes.ReplaceAll(out.Bytes(), []byte(mask), key))
+		if len(problems) > 0 || !equal(c, again) {
 			t.Errorf("not read back: %v\n%s", problems, out.String())
 		}
 	})
@@ -469,6 +502,7 @@ func FuzzTOML(f *testing.F) {
 
 func hasSecrets(c *Config) bool {
 	return slices.ContainsFunc(Settings(), func(s Setting) bool {
-		return s.Type == "secret" && s.field(c).String() != s.field(Default()).String() // Value.String, which hides nothing
+		// Value.String of package reflect masks nothing.
+		return s.Type == "secret" && s.field(c).String() != s.field(Default()).String()
 	})
 }

@@ -1,8 +1,8 @@
 package config
 
-// docs describe every setting and section for operators, by key. A test checks that the table
-// is complete. The texts stand here because a struct tag cannot span several lines. The first
-// sentence of a text is the help of the flag.
+// docs describe every setting and section for operators, by key. A test checks that the
+// table is complete. The texts stand here because a struct tag cannot span several lines.
+// The first sentence of a text is the help of the flag.
 var docs = map[string]string{
 	"data_dir": "Directory of the embedded store. The server creates it when it is " +
 		"missing.",

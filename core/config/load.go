@@ -11,19 +11,20 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Origin says where a setting's value came from: "default", "teamtalk.toml:12", "environment TEAMTALK_STORE", "flag --store".
+// Origin names the source of a setting's value: "default", "teamtalk.toml:12",
+// "environment TEAMTALK_STORE", "flag --store".
 type Origin string
 
 const fromDefault Origin = "default"
 
-// Problem is one thing that is wrong.
+// Problem is one mistake in a configuration.
 type Problem struct {
 	Key    string // the setting, or the unknown name
 	Origin Origin
 	Msg    string
 }
 
-// String says where, what and why in one line.
+// String returns the place, the setting and the reason in one line.
 func (p Problem) String() string {
 	switch {
 	case p.Key == "":
@@ -34,7 +35,7 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s: %s: %s", p.Origin, p.Key, p.Msg)
 }
 
-// Error is everything that is wrong with a configuration. Each problem is a line of its own in its text.
+// Error holds all problems of a configuration. Its text has one line for each problem.
 type Error struct{ Problems []Problem }
 
 // Error returns the problems, one a line.
@@ -53,24 +54,28 @@ func asError(problems []Problem) error {
 	return &Error{Problems: problems}
 }
 
-// Sources is where settings come from besides the defaults. Zero values are left out.
+// Sources are the sources of settings besides the defaults. Load skips those with a zero
+// value.
 type Sources struct {
-	// File is the path of a TOML file, which must be there.
+	// File is the path of a TOML file, which must exist.
 	File string
-	// Env is the environment as os.Environ gives it. A variable set to nothing counts as not set.
+	// Env is the environment as os.Environ returns it. A variable with an empty value
+	// counts as not set.
 	Env []string
-	// Flags were made by AddFlags and parsed. Only those given on the command line count.
+	// Flags are parsed flags that AddFlags defined. Only those given on the command line
+	// count.
 	Flags *pflag.FlagSet
 }
 
-// Default returns the configuration when nothing is set.
+// Default returns the configuration with the default of every setting.
 func Default() *Config {
 	settings := Settings()
 	c := &Config{origin: make(map[string]Origin, len(settings))}
 	for _, s := range settings {
 		if s.Default != "" {
 			if err := s.set(c, s.Default); err != nil {
-				panic(fmt.Sprintf("config: default of %s: %v", s.Key, err)) // a test would have found it
+				// The tests of this package call Default, so they find such a tag.
+				panic(fmt.Sprintf("config: default of %s: %v", s.Key, err))
 			}
 		}
 		c.origin[s.Key] = fromDefault
@@ -78,8 +83,8 @@ func Default() *Config {
 	return c
 }
 
-// Load puts the sources together and checks the result. When something is wrong it returns an *Error with all of it; an error of another type
-// says that the file could not be read.
+// Load merges the sources and checks the result. It returns an *Error with all problems
+// of the settings, or an error of another type when the file cannot be read.
 func Load(src Sources) (*Config, error) {
 	c := Default()
 	var problems []Problem
@@ -95,7 +100,7 @@ func Load(src Sources) (*Config, error) {
 	}
 	problems = append(problems, c.readEnv(src.Env)...)
 	problems = append(problems, c.readFlags(src.Flags)...)
-	if len(problems) == 0 { // else values are missing, and every check of them would only add noise
+	if len(problems) == 0 { // otherwise values are missing, and their checks would mislead
 		problems = c.checkTogether()
 	}
 	if err := asError(problems); err != nil {
@@ -104,22 +109,25 @@ func Load(src Sources) (*Config, error) {
 	return c, nil
 }
 
-// Origin says where the value of a setting came from.
+// Origin returns the source of the value of a setting.
 func (c *Config) Origin(key string) Origin { return c.origin[key] }
 
-// Warnings are doubts, for people: variables in the environment that look like a setting and are none, a file with passwords that everybody can
-// read.
+// Warnings returns warnings for the operator: about variables in the environment that
+// resemble a setting but are none, and about a file with passwords that every user of the
+// machine can read.
 func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
 
-// warnReadable doubts a file with passwords that every user of the machine can read.
+// warnReadable adds a warning when file holds passwords and every user of the machine can
+// read it.
 func (c *Config) warnReadable(file string) {
 	info, err := os.Stat(file)
-	if err != nil || info.Mode().Perm()&0o004 == 0 { // it was just read; a file that is gone by now is no risk
-		return
+	if err != nil || info.Mode().Perm()&0o004 == 0 {
+		return // err: the file was removed after it was read, so it is no risk
 	}
 	for _, s := range Settings() {
 		if s.Type == "secret" && strings.HasPrefix(string(c.Origin(s.Key)), file) {
-			c.warnings = append(c.warnings, fmt.Sprintf("%s sets %s and can be read by everybody on this machine: chmod o-r %s", file, s.Key, file))
+			c.warnings = append(c.warnings, fmt.Sprintf("%s sets %s and can be read by everybody "+
+				"on this machine: chmod o-r %s", file, s.Key, file))
 			return
 		}
 	}
@@ -141,9 +149,11 @@ func (c *Config) readEnv(env []string) []Problem {
 		}
 		s, ok := known[name]
 		if !ok {
-			// Not an error: container platforms put variables of their own under the name of a service.
+			// Container platforms set variables of their own that begin with the name of
+			// a service, so this is no error.
 			if like := nearest(name, names); name != EnvFile && len(like) > 0 {
-				c.warnings = append(c.warnings, fmt.Sprintf("environment variable %s is no setting%s", name, didYouMean(like)))
+				c.warnings = append(c.warnings, fmt.Sprintf(
+					"environment variable %s is no setting%s", name, didYouMean(like)))
 			}
 			continue
 		}
@@ -157,7 +167,8 @@ func (c *Config) readEnv(env []string) []Problem {
 	return problems
 }
 
-// AddFlags defines a flag for every setting. Those in show appear in help texts; nil shows the common ones.
+// AddFlags defines a flag for every setting. Help texts list the settings in show; with
+// nil they list the common ones.
 func AddFlags(flags *pflag.FlagSet, show []string) {
 	for _, s := range Settings() {
 		v := &flagValue{setting: s, text: s.Default}
@@ -169,16 +180,17 @@ func AddFlags(flags *pflag.FlagSet, show []string) {
 	}
 }
 
-// flagValue keeps what the command line said until Load; pflag names the flag when it refuses a value.
+// flagValue keeps the value of the command line until Load. When Set returns an error,
+// pflag adds the name of the flag.
 type flagValue struct {
 	setting Setting
 	text    string
 }
 
-// String is the default in help texts.
+// String returns the default for help texts.
 func (v *flagValue) String() string { return v.text }
 
-// Type is what help texts show behind the flag.
+// Type returns the text that help texts show behind the flag.
 func (v *flagValue) Type() string {
 	switch v.setting.field(new(Config)).Interface().(type) {
 	case DSN:
@@ -188,14 +200,14 @@ func (v *flagValue) Type() string {
 	}
 	switch v.setting.Type {
 	case "text", "secret":
-		return "string" // pflag's own word for it
+		return "string" // the word that pflag uses
 	case "list":
 		return "a,b"
 	}
 	return v.setting.Type
 }
 
-// Set checks and keeps a value.
+// Set checks a value and keeps it.
 func (v *flagValue) Set(text string) error {
 	if text == "" && v.setting.Default == "" {
 		v.text = ""
@@ -221,7 +233,7 @@ func (c *Config) readFlags(flags *pflag.FlagSet) []Problem {
 		}
 		origin := Origin("flag --" + f.Name)
 		if err := v.setting.set(c, v.text); err != nil {
-			problems = append(problems, Problem{Key: v.setting.Key, Origin: origin, Msg: err.Error()})
+			problems = append(problems, Problem{v.setting.Key, origin, err.Error()})
 			return
 		}
 		c.origin[v.setting.Key] = origin

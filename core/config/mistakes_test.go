@@ -43,7 +43,8 @@ var mistakes = []mistake{
 		file: "[msg]\nrate = -1\nack = \"never\"\n",
 		env:  []string{"TEAMTALK_WORKERS=many"},
 		want: []string{
-			"teamtalk.toml:2: msg.rate: must be 0 or more\nteamtalk.toml:3: msg.ack: \"never\" is none of delivered, stored\n" +
+			"teamtalk.toml:2: msg.rate: must be 0 or more\n" +
+				"teamtalk.toml:3: msg.ack: \"never\" is none of delivered, stored\n" +
 				"environment TEAMTALK_WORKERS: workers: want a whole number",
 		}},
 	{name: "number for duration", file: "shutdown_timeout = 30",
@@ -86,7 +87,7 @@ var mistakes = []mistake{
 	{name: "role", file: "roles = [\"dbproxi\"]",
 		want: []string{"teamtalk.toml:1: roles: \"dbproxi\" is no role; did you mean dbproxy?"}},
 	{name: "role twice", file: "roles = [\"msg\", \"msg\"]",
-		want: []string{`"msg" is there twice`}},
+		want: []string{`"msg" is listed twice`}},
 	{name: "no roles", file: "roles = []", want: []string{"must not be empty"}},
 	{name: "key length", file: "[keys]\ntext_key = \"short\"",
 		want: []string{"must be 32 bytes long, not 5"}},
@@ -104,8 +105,8 @@ var mistakes = []mistake{
 		want: []string{"--msg.ack", "\"x\" is none of delivered, stored"}},
 }
 
-// TestMistakes checks that the error of a wrong setting names its place, the setting and the values
-// that it takes.
+// TestMistakes checks that the error of a wrong setting names its place, the setting and
+// the values that it takes.
 func TestMistakes(t *testing.T) {
 	for _, x := range mistakes {
 		t.Run(x.name, func(t *testing.T) {

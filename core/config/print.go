@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// WriteReference writes every setting with its meaning and its default as a TOML file. Settings are commented out, so that a file made from it states only
-// what differs, and follows when a default gets better.
+// WriteReference writes every setting with its meaning and its default as a TOML file.
+// The settings are commented out: a file made from it states only the differences, and
+// gets the new value when a later version improves a default.
 func WriteReference(w io.Writer) error {
 	defaults := Default()
 	return write(w, func(b *bufio.Writer, s Setting) {
@@ -27,7 +28,8 @@ func WriteReference(w io.Writer) error {
 	})
 }
 
-// WriteEffective writes every setting with its value and where that came from, secrets masked, as a TOML file.
+// WriteEffective writes every setting with its value and its source as a TOML file.
+// Secrets are masked.
 func (c *Config) WriteEffective(w io.Writer) error {
 	return write(w, func(b *bufio.Writer, s Setting) {
 		_, name := cutLast(s.Key)
@@ -35,7 +37,7 @@ func (c *Config) WriteEffective(w io.Writer) error {
 	})
 }
 
-// note says what a setting takes, where its default does not show it.
+// note returns the words that a setting allows; "" when its default shows what it takes.
 func (s Setting) note() string {
 	if words := allowedWords(s.tag); words != "" {
 		return strings.ReplaceAll(words, "|", ", ")
@@ -52,7 +54,8 @@ func write(w io.Writer, each func(*bufio.Writer, Setting)) error {
 			current = section
 			for _, sec := range sections {
 				if sec.name == current {
-					fmt.Fprintf(b, "\n# %s\n[%s]\n", strings.Join(wrap(sec.doc, 100), "\n# "), sec.name)
+					doc := strings.Join(wrap(sec.doc, 100), "\n# ")
+					fmt.Fprintf(b, "\n# %s\n[%s]\n", doc, sec.name)
 				}
 			}
 		}
@@ -61,7 +64,8 @@ func write(w io.Writer, each func(*bufio.Writer, Setting)) error {
 	return b.Flush()
 }
 
-// wrap breaks a text into lines of at most width letters, where words allow.
+// wrap breaks a text into lines of at most width bytes. A longer word is a line of its
+// own.
 func wrap(text string, width int) []string {
 	var lines []string
 	line := ""

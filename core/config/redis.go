@@ -11,11 +11,12 @@ import (
 	"strings"
 )
 
-// RedisURL says where one of the logical Redis instances is: redis://user:password@host:port,host:port/db?cluster=true. Everything is optional.
-// Wherever it is shown, its password is asterisks.
+// RedisURL locates one of the logical Redis instances:
+// redis://user:password@host:port,host:port/db?cluster=true. All parts are optional.
+// Every output shows asterisks for its password.
 type RedisURL string
 
-// RedisTarget is what it takes to connect to one logical Redis instance.
+// RedisTarget holds the data for a connection to one logical Redis instance.
 type RedisTarget struct {
 	Addrs    []string // host:port
 	Username string
@@ -24,16 +25,20 @@ type RedisTarget struct {
 	Cluster  bool
 }
 
-// Equal reports whether both lead to the same place, so that one pool of connections can serve both.
+// Equal reports whether t and u are the same instance, so that one pool of connections
+// serves both.
 func (t RedisTarget) Equal(u RedisTarget) bool {
-	return slices.Equal(t.Addrs, u.Addrs) && t.Username == u.Username && t.Password == u.Password && t.DB == u.DB && t.Cluster == u.Cluster
+	return slices.Equal(t.Addrs, u.Addrs) && t.Username == u.Username &&
+		t.Password == u.Password && t.DB == u.DB && t.Cluster == u.Cluster
 }
 
-// Target says where an instance is that is overridden by u, one of r's fields Unread, GroupSet, Token, Sync and GroupMember. An override with a host stands for
-// itself, also where it names no user and no password; one without a host changes only the number of the database. Fields that Load
-// has checked give no error.
+// Target returns the instance that u describes. u is one of r's fields Unread, GroupSet,
+// Token, Sync and GroupMember. A URL with a host replaces all of r, its user and password
+// too. A URL without a host changes only the number of the database. Target returns no
+// error for fields that Load checked.
 func (r Redis) Target(u RedisURL) (RedisTarget, error) {
-	base := RedisTarget{Addrs: r.Addrs, Username: r.Username, Password: r.Password, DB: r.DB, Cluster: r.Cluster || len(r.Addrs) > 1}
+	base := RedisTarget{Addrs: r.Addrs, Username: r.Username, Password: r.Password, DB: r.DB,
+		Cluster: r.Cluster || len(r.Addrs) > 1}
 	if u == "" {
 		return base, nil
 	}
@@ -48,7 +53,8 @@ func (r Redis) Target(u RedisURL) (RedisTarget, error) {
 	return t, nil
 }
 
-// split takes a RedisURL apart into user:password, hosts, and the rest from the slash or question mark on.
+// split returns the parts of a RedisURL: user:password, the hosts, and the rest from the
+// slash or the question mark. secret reports whether the URL has the first part.
 func (u RedisURL) split() (user string, secret bool, hosts, rest string, err error) {
 	s, ok := strings.CutPrefix(string(u), "redis://")
 	if !ok {
@@ -76,8 +82,10 @@ func (u RedisURL) parse() (RedisTarget, error) {
 		var err1, err2 error
 		t.Username, err1 = url.PathUnescape(name)
 		password, err2 = url.PathUnescape(password)
-		if err1 != nil || err2 != nil { // said without the reason, which would quote the password
-			return RedisTarget{}, errors.New("user or password has a % that is not followed by two hexadecimal digits")
+		if err1 != nil || err2 != nil {
+			// The errors quote the password, so they are not wrapped.
+			return RedisTarget{}, errors.New("user or password has a % that is not followed by " +
+				"two hexadecimal digits")
 		}
 		t.Password = Secret(password)
 	}
@@ -112,7 +120,8 @@ func (u RedisURL) parse() (RedisTarget, error) {
 // Reveal returns the URL with its password.
 func (u RedisURL) Reveal() string { return string(u) }
 
-// String returns the URL with asterisks for its password; asterisks only when it is no such URL.
+// String returns the URL with asterisks for its password. It returns only asterisks for
+// another text.
 func (u RedisURL) String() string {
 	if u == "" {
 		return ""
@@ -137,5 +146,5 @@ func (u RedisURL) Format(f fmt.State, _ rune) { io.WriteString(f, u.String()) }
 // LogValue keeps the password out of logs.
 func (u RedisURL) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
-// MarshalText keeps the password out of JSON and the like.
+// MarshalText keeps the password out of JSON and other encodings.
 func (u RedisURL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }

@@ -14,33 +14,38 @@ import (
 // Setting describes one setting.
 type Setting struct {
 	Key     string // as in the file, with its section: "msg.listen"
-	Doc     string // what it means
+	Doc     string // the help text
 	Default string // as in the environment; "" is empty
-	Type    string // what it takes: "text", "number", "true|false", "duration", "size", "list", "secret", or the words allowed
-	Common  bool   // one that a first-time user may want; the others are left out of help texts
+	// Type is the kind of the value: "text", "number", "true|false", "duration", "size",
+	// "list", "secret", or the allowed words.
+	Type string
+	// Common marks a setting that a first-time user may need. Help texts list no other.
+	Common bool
 
 	index []int // path to the field in Config
 	tag   reflect.StructTag
 }
 
-// Env is the setting's name in the environment: "TEAMTALK_MSG_LISTEN".
+// Env returns the setting's name in the environment: "TEAMTALK_MSG_LISTEN".
 func (s Setting) Env() string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(s.Key, ".", "_"))
 }
 
-// Flag is the setting's flag without the dashes in front: "msg.max-connections".
+// Flag returns the setting's flag without the leading dashes: "msg.max-connections".
 func (s Setting) Flag() string { return strings.ReplaceAll(s.Key, "_", "-") }
 
-// EnvPrefix begins the name of every variable that is read.
+// EnvPrefix begins the name of every variable that Load reads.
 const EnvPrefix = "TEAMTALK_"
 
-// EnvFile is the variable that names the configuration file when the command line does not.
+// EnvFile is the variable that names the configuration file when the command line does
+// not.
 const EnvFile = EnvPrefix + "CONFIG"
 
 // section describes a table of the file.
 type section struct{ name, doc string }
 
-// Settings returns every setting in the order of the documentation: those without a section first.
+// Settings returns every setting in the order of the documentation, which begins with
+// those without a section.
 func Settings() []Setting {
 	settings, _ := definition()
 	return settings
@@ -60,8 +65,10 @@ func definition() ([]Setting, []section) {
 				sections = append(sections, section{key, docs[key]})
 				walk(f.Type, key+".", at)
 			default:
-				settings = append(settings, Setting{Key: key, Doc: docs[key], Default: f.Tag.Get("default"),
-					Type: typeName(f), Common: slices.Contains(common, key), index: at, tag: f.Tag})
+				settings = append(settings, Setting{
+					Key: key, Doc: docs[key], Default: f.Tag.Get("default"), Type: typeName(f),
+					Common: slices.Contains(common, key), index: at, tag: f.Tag,
+				})
 			}
 		}
 	}
@@ -69,17 +76,17 @@ func definition() ([]Setting, []section) {
 	return settings, sections
 }
 
-// common are the settings named in help texts.
-var common = []string{"data_dir", "store", "roles", "log.level", "admin.listen", "login.http_listen", "msg.listen", "msg.advertise_ip1",
-	"mysql.master", "redis.addrs"}
+// common are the settings that help texts list.
+var common = []string{"data_dir", "store", "roles", "log.level", "admin.listen",
+	"login.http_listen", "msg.listen", "msg.advertise_ip1", "mysql.master", "redis.addrs"}
 
 // wordLists are lists of allowed words that are too long for a line with a tag.
 var wordLists = map[string]string{
 	"device_policies": "device_class|one_client|keep_first|unlimited",
 }
 
-// allowedWords returns the words that a setting with this tag allows, separated by |; "" when
-// the setting takes any word.
+// allowedWords returns the words that a setting with this tag allows, separated by |; ""
+// when the setting takes any word.
 func allowedWords(tag reflect.StructTag) string {
 	words := tag.Get("oneof")
 	if list, ok := wordLists[words]; ok {
@@ -110,12 +117,13 @@ func typeName(f reflect.StructField) string {
 	return "text"
 }
 
-// field is the setting's value in c.
+// field returns the field of c that holds the setting's value.
 func (s Setting) field(c *Config) reflect.Value {
 	return reflect.ValueOf(c).Elem().FieldByIndex(s.index)
 }
 
-// set reads the setting from text, as the environment and flags give it. On an error c is as it was.
+// set parses text, in the spelling of the environment and of flags, and stores the value
+// in c. On an error it leaves c unchanged.
 func (s Setting) set(c *Config, text string) error {
 	v, err := s.parse(text)
 	if err == nil {
@@ -163,7 +171,8 @@ func (s Setting) parse(text string) (any, error) {
 	return reflect.ValueOf(text).Convert(t).Interface(), nil // the string types
 }
 
-// splitList reads a list separated by commas; blanks around the entries, and empty entries, do not count.
+// splitList parses a list separated by commas. It drops blanks around the entries, and
+// empty entries.
 func splitList(text string) []string {
 	var list []string
 	for _, e := range strings.Split(text, ",") {
@@ -174,14 +183,14 @@ func splitList(text string) []string {
 	return list
 }
 
-// setTOML reads the setting from a value of the file. On an error c is as it was.
+// setTOML stores a value of the file in c. On an error it leaves c unchanged.
 func (s Setting) setTOML(c *Config, value any) error {
 	want := s.field(c).Interface()
 	switch v := value.(type) {
 	case string:
 		switch want.(type) {
 		case int, float64, bool:
-			return fmt.Errorf("want %s without quotes", map[string]string{"number": "a number", "true|false": "true or false"}[s.Type])
+			return fmt.Errorf("want %s without quotes", s.example())
 		case []string:
 			return errors.New(`want a list such as ["a", "b"]`)
 		}
@@ -225,7 +234,7 @@ func (s Setting) setList(c *Config, values []any) error {
 	return nil
 }
 
-// example says what the file takes for this setting.
+// example describes the values that the file takes for this setting.
 func (s Setting) example() string {
 	switch s.Type {
 	case "duration":
@@ -244,7 +253,8 @@ func (s Setting) example() string {
 	return "one of " + strings.ReplaceAll(s.Type, "|", ", ") + ", in quotes"
 }
 
-// text is the setting's value in c as the environment would spell it, secrets masked.
+// text returns the setting's value in c in the spelling of the environment, with secrets
+// masked.
 func (s Setting) text(c *Config) string {
 	switch v := s.field(c).Interface().(type) {
 	case time.Duration:
@@ -258,7 +268,7 @@ func (s Setting) text(c *Config) string {
 	}
 }
 
-// toml is the setting's value in c as the file would spell it, secrets masked.
+// toml returns the setting's value in c in the spelling of the file, with secrets masked.
 func (s Setting) toml(c *Config) string {
 	switch v := s.field(c).Interface().(type) {
 	case []string:
@@ -273,7 +283,7 @@ func (s Setting) toml(c *Config) string {
 	return quoteTOML(s.text(c))
 }
 
-// quoteTOML writes a basic string of TOML.
+// quoteTOML returns s as a basic string of TOML.
 func quoteTOML(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

@@ -10,18 +10,20 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// readTOML reads the file's settings into c. name is the file's, for origins.
+// readTOML stores the file's settings in c. Origins contain the file's name.
 func (c *Config) readTOML(name string, data []byte) []Problem {
 	var tree map[string]any
 	if err := toml.Unmarshal(data, &tree); err != nil {
 		var bad *toml.DecodeError
 		if errors.As(err, &bad) {
 			row, col := bad.Position()
-			return []Problem{{Origin: Origin(fmt.Sprintf("%s:%d:%d", name, row, col)), Msg: strings.TrimPrefix(bad.Error(), "toml: ")}}
+			return []Problem{{Origin: Origin(fmt.Sprintf("%s:%d:%d", name, row, col)),
+				Msg: strings.TrimPrefix(bad.Error(), "toml: ")}}
 		}
 		return []Problem{{Origin: Origin(name), Msg: strings.TrimPrefix(err.Error(), "toml: ")}}
 	}
-	r := fileReader{config: c, name: name, lines: keyLines(data), settings: map[string]Setting{}, sections: map[string]bool{}}
+	r := fileReader{config: c, name: name, lines: keyLines(data), settings: map[string]Setting{},
+		sections: map[string]bool{}}
 	settings, sections := definition()
 	for _, s := range settings {
 		r.settings[s.Key] = s
@@ -31,7 +33,7 @@ func (c *Config) readTOML(name string, data []byte) []Problem {
 		r.sections[s.name] = true
 	}
 	r.table("", tree)
-	// In the file's order, which maps do not keep.
+	// Maps do not keep the order of the file.
 	slices.SortStableFunc(r.problems, func(a, b lineProblem) int { return a.line - b.line })
 	problems := make([]Problem, len(r.problems))
 	for i, p := range r.problems {
@@ -80,7 +82,8 @@ func (r *fileReader) table(prefix string, tree map[string]any) {
 		case r.sections[key]:
 			r.wrong(key, "is a section: write [%s] on a line of its own", key)
 		case isTable && len(sub) > 0 && len(r.unknownLike(key)) == 0:
-			// An unknown section holds unknown settings: each is worth a word of its own, because it may have a home elsewhere.
+			// Each setting of an unknown section gets an error of its own, because it may
+			// belong to another section.
 			r.table(key+".", sub)
 		default:
 			r.wrong(key, "no such setting%s", didYouMean(r.unknownLike(key)))
@@ -88,7 +91,7 @@ func (r *fileReader) table(prefix string, tree map[string]any) {
 	}
 }
 
-// unknownLike are the names that an unknown name may have been meant for.
+// unknownLike returns the names that resemble an unknown name.
 func (r *fileReader) unknownLike(key string) []string {
 	names := slices.Clone(r.keys)
 	for s := range r.sections {
@@ -98,7 +101,7 @@ func (r *fileReader) unknownLike(key string) []string {
 	if like := nearest(key, names); len(like) > 0 {
 		return like
 	}
-	// The right name in the wrong section.
+	// The name may be right and its section wrong.
 	var same []string
 	_, last := cutLast(key)
 	for _, k := range r.keys {
@@ -117,11 +120,12 @@ func (r *fileReader) origin(key string) Origin {
 }
 
 func (r *fileReader) wrong(key, format string, args ...any) {
-	r.problems = append(r.problems, lineProblem{Problem{Key: key, Origin: r.origin(key), Msg: fmt.Sprintf(format, args...)}, r.lines[key]})
+	p := Problem{key, r.origin(key), fmt.Sprintf(format, args...)}
+	r.problems = append(r.problems, lineProblem{p, r.lines[key]})
 }
 
-// keyLines finds the line of every key of a valid document, tables included. The decoder knows it only of keys that it does not know, and errors in values
-// deserve a line too.
+// keyLines returns the line of every key and table of a valid document. The decoder
+// reports lines only for unknown keys, and errors in values need them too.
 func keyLines(data []byte) map[string]int {
 	lines := map[string]int{}
 	var p unstable.Parser
@@ -153,7 +157,8 @@ func addValueLines(lines map[string]int, p *unstable.Parser, prefix string, e *u
 	}
 }
 
-// addKeyLines notes the line of each part of e's key, a.b.c being a, a.b and a.b.c, unless an earlier line has it. It returns the whole key.
+// addKeyLines stores the line of each prefix of e's key (for a.b.c: a, a.b and a.b.c)
+// unless an earlier line has that prefix. It returns the whole key.
 func addKeyLines(lines map[string]int, p *unstable.Parser, prefix string, e *unstable.Node) string {
 	var key string
 	for it := e.Key(); it.Next(); {
@@ -181,10 +186,11 @@ func didYouMean(names []string) string {
 	return "; did you mean " + strings.Join(names, " or ") + "?"
 }
 
-// nearest returns the names, at most three, that are the fewest typing errors away from name, when those are few for its length.
+// nearest returns up to three names with the smallest distance from name. It returns none
+// when more than a quarter of the letters differ.
 func nearest(name string, names []string) []string {
 	best := max(1, len(name)/4) + 1
-	if len(name) > 64 { // nobody's typing error
+	if len(name) > 64 { // longer than any setting: no typing error
 		return nil
 	}
 	var found []string
@@ -200,7 +206,7 @@ func nearest(name string, names []string) []string {
 	return found
 }
 
-// distance is the number of letters to add, drop or change to get from a to b (Levenshtein's).
+// distance returns the Levenshtein distance of a and b, in bytes.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

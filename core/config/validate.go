@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// Roles are the servers that a process may run, in the order in which they are documented.
+// roles are the servers that a process may run, in the order of the documentation.
 var roles = []string{"login", "msg", "route", "dbproxy", "msfs", "file", "push", "http"}
 
-// joined are the roles that talk to each other over links.
+// joined are the roles that are connected by links.
 var joined = []string{"login", "msg", "route", "dbproxy"}
 
 // Roles returns the names of all roles.
@@ -25,10 +25,11 @@ func Roles() []string { return slices.Clone(roles) }
 // Words that stand for an address.
 const (
 	off  = "off"  // no listener
-	auto = "auto" // a listener between servers: only when servers are elsewhere
+	auto = "auto" // a listener for other servers, unless all roles run in this process
 )
 
-// check says what is wrong with a value of the right type, in words that complete "msg.listen: …".
+// check returns the fault of a value of the right type. The text completes "msg.listen:
+// …".
 func (s Setting) check(v any) error {
 	if err := s.checkRange(v); err != nil {
 		return err
@@ -39,13 +40,14 @@ func (s Setting) check(v any) error {
 			return fmt.Errorf("%q is none of %s", got, strings.Join(allowed, ", "))
 		}
 	}
-	// Not through fmt: it hides secrets.
+	// Package fmt would mask a secret.
 	text := ""
 	if rv := reflect.ValueOf(v); rv.Kind() == reflect.String {
 		text = rv.String()
 	}
 	if strings.Contains(text, mask) {
-		return errors.New("the asterisks stand for a password that is not shown; put the password there")
+		return errors.New("the asterisks stand for a password that is not shown; put the " +
+			"password there")
 	}
 	if form := forms[s.tag.Get("form")]; form != nil && text != "" {
 		return form(text)
@@ -60,10 +62,12 @@ func (s Setting) check(v any) error {
 	return s.checkEmpty(v)
 }
 
-// checkEmpty refuses emptiness where the default is not empty, so that "" never means something in secret.
+// checkEmpty refuses an empty value when the default is not empty, so that "" has no
+// hidden meaning.
 func (s Setting) checkEmpty(v any) error {
 	rv := reflect.ValueOf(v)
-	if s.Default == "" || (rv.Kind() != reflect.String && rv.Kind() != reflect.Slice) || rv.Len() > 0 {
+	hasLen := rv.Kind() == reflect.String || rv.Kind() == reflect.Slice
+	if s.Default == "" || !hasLen || rv.Len() > 0 {
 		return nil
 	}
 	switch s.tag.Get("form") {
@@ -74,7 +78,7 @@ func (s Setting) checkEmpty(v any) error {
 }
 
 func (s Setting) checkRange(v any) error {
-	number := func(text string) float64 { // bounds are ours, so they parse; a test sees to it
+	number := func(text string) float64 { // a test checks that the bounds parse
 		b, _ := s.parse(text)
 		n, _ := asNumber(b)
 		return n
@@ -106,7 +110,7 @@ func asNumber(v any) (float64, bool) {
 	return 0, false
 }
 
-// forms are what a text may have to look like; the empty text is not asked.
+// forms check the syntax of a text. They are not called for an empty text.
 var forms = map[string]func(string) error{
 	"listen": func(s string) error {
 		if s == off {
@@ -122,17 +126,19 @@ var forms = map[string]func(string) error{
 	},
 	"host": func(s string) error {
 		if strings.ContainsAny(s, "/ ") || (strings.Contains(s, ":") && net.ParseIP(s) == nil) {
-			return fmt.Errorf("%q is no IP address or host name; the port has a setting of its own", s)
+			return fmt.Errorf("%q is no IP address or host name; the port has a setting of its own",
+				s)
 		}
 		return nil
 	},
 	"url": func(s string) error {
-		if u, err := url.Parse(s); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		u, err := url.Parse(s)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return fmt.Errorf("%q is no URL such as http://files.example.com:8700/", s)
 		}
 		return nil
 	},
-	"dsn": func(s string) error { // what it says must not quote s: it holds a password
+	"dsn": func(s string) error { // the errors must not quote s, which holds a password
 		slash := strings.LastIndexByte(s, '/')
 		if slash < 0 || s[slash+1:] == "" || strings.HasPrefix(s[slash+1:], "?") {
 			return errors.New("want user:password@tcp(host:3306)/database")
@@ -154,7 +160,7 @@ var forms = map[string]func(string) error{
 	},
 }
 
-// listForms are what each entry of a list may have to look like.
+// listForms check the syntax of each entry of a list.
 var listForms = map[string]func(string) error{
 	"addrs": func(s string) error { return checkAddr(s, 1) },
 	"cidr": func(s string) error {
@@ -167,11 +173,13 @@ var listForms = map[string]func(string) error{
 		if slices.Contains(roles, s) {
 			return nil
 		}
-		return fmt.Errorf("%q is no role%s; there are %s", s, didYouMean(nearest(s, roles)), strings.Join(roles, ", "))
+		return fmt.Errorf("%q is no role%s; there are %s", s, didYouMean(nearest(s, roles)),
+			strings.Join(roles, ", "))
 	},
 }
 
-// checkAddr checks a host:port. With low 0 it is an address to listen on: without a host it is every address, port 0 is any free port.
+// checkAddr checks a host:port. With low 0 it is an address to listen on: no host means
+// every address of this machine, and port 0 any free port.
 func checkAddr(s string, low int) error {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil || strings.ContainsAny(host, "/ @") || (low > 0 && host == "") {
@@ -186,25 +194,28 @@ func checkAddr(s string, low int) error {
 	return nil
 }
 
-// checkTogether finds settings that are right by themselves and wrong together.
+// checkTogether returns the problems of settings that contradict each other.
 func (c *Config) checkTogether() []Problem {
 	var problems []Problem
 	wrong := func(key, format string, args ...any) {
-		problems = append(problems, Problem{Key: key, Origin: c.Origin(key), Msg: fmt.Sprintf(format, args...)})
+		problems = append(problems, Problem{key, c.Origin(key), fmt.Sprintf(format, args...)})
 	}
 	for i, r := range c.Roles {
 		if slices.Contains(c.Roles[:i], r) {
-			wrong("roles", "%q is there twice", r)
+			wrong("roles", "%q is listed twice", r)
 		}
 	}
 	if c.Msg.Listen == off && c.Runs("msg") {
-		wrong("msg.listen", "a message server without a port for clients is none; leave msg out of roles instead")
+		wrong("msg.listen", "a message server needs a port for clients; leave msg out of roles "+
+			"instead")
 	}
 	if c.Link.Timeout <= c.Link.Heartbeat {
-		wrong("link.timeout", "must be longer than link.heartbeat (%s), or a quiet server counts as gone", formatDuration(c.Link.Heartbeat))
+		wrong("link.timeout", "must be longer than link.heartbeat (%s), or a quiet server counts "+
+			"as gone", formatDuration(c.Link.Heartbeat))
 	}
 	if int64(c.Link.MaxFrame) < int64(c.Msg.MaxFrame) {
-		wrong("link.max_frame", "must not be below msg.max_frame (%s): what a client may send has to pass between servers", c.Msg.MaxFrame)
+		wrong("link.max_frame", "must not be below msg.max_frame (%s): servers forward the frames "+
+			"of clients", c.Msg.MaxFrame)
 	}
 	if c.Redis.DB != 0 && (c.Redis.Cluster || len(c.Redis.Addrs) > 1) {
 		wrong("redis.db", "a Redis Cluster has no database but 0")
@@ -215,17 +226,19 @@ func (c *Config) checkTogether() []Problem {
 // Runs reports whether this process runs the role.
 func (c *Config) Runs(role string) bool { return slices.Contains(c.Roles, role) }
 
-// AllInOne reports whether this process runs all roles that talk to each other, so that they need no connections among themselves.
+// AllInOne reports whether this process runs all roles that are connected by links, so
+// that it needs no connections to other servers.
 func (c *Config) AllInOne() bool {
 	return !slices.ContainsFunc(joined, func(r string) bool { return !c.Runs(r) })
 }
 
-// CheckServe finds what is missing to run c.Roles: the addresses of peers that do not run here, and the database. A process that runs only commands does
-// not need them, so Load does not ask.
+// CheckServe returns an *Error with the settings that c.Roles need and that are missing:
+// the addresses of peers in other processes, and the database. Commands need neither, so
+// Load does not check them.
 func (c *Config) CheckServe() error {
 	var problems []Problem
 	missing := func(key, format string, args ...any) {
-		problems = append(problems, Problem{Key: key, Origin: c.Origin(key), Msg: fmt.Sprintf(format, args...)})
+		problems = append(problems, Problem{key, c.Origin(key), fmt.Sprintf(format, args...)})
 	}
 	if c.Runs("msg") {
 		for _, p := range []struct {
@@ -233,26 +246,31 @@ func (c *Config) CheckServe() error {
 			addrs []string
 		}{{"dbproxy", c.Msg.DBProxy}, {"route", c.Msg.Route}, {"login", c.Msg.Login}} {
 			if !c.Runs(p.role) && len(p.addrs) == 0 {
-				missing("msg."+p.role, "needed: this process runs msg without %s, so say where %s is", p.role, p.role)
+				missing("msg."+p.role,
+					"needed: this process runs msg without %s, so say where %s is", p.role, p.role)
 			}
 		}
 	}
 	if c.Runs("http") && !c.AllInOne() {
 		if c.HTTP.AppsFile == "" {
-			missing("http.apps_file", "needed: this process runs http, and without the file nobody may call it")
+			missing("http.apps_file", "needed: this process runs http, and without the file "+
+				"nobody may call it")
 		}
 		if !c.Runs("dbproxy") && len(c.HTTP.DBProxy) == 0 {
-			missing("http.dbproxy", "needed: this process runs http without dbproxy, so say where dbproxy is")
+			missing("http.dbproxy", "needed: this process runs http without dbproxy, so say "+
+				"where dbproxy is")
 		}
 		if !c.Runs("route") && len(c.HTTP.Route) == 0 {
-			missing("http.route", "needed: this process runs http without route, so say where route is")
+			missing("http.route", "needed: this process runs http without route, so say where "+
+				"route is")
 		}
 	}
 	if c.Runs("msfs") && (c.MSFS.S3Endpoint == "") != (c.MSFS.S3Bucket == "") {
 		missing("msfs.s3_bucket", "needed with msfs.s3_endpoint, and the other way round")
 	}
 	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") && len(c.File.Route) == 0 {
-		missing("file.route", `needed with file.check_online = "on": this process runs file without route, so say where route is`)
+		missing("file.route", `needed with file.check_online = "on": this process runs file `+
+			"without route, so say where route is")
 	}
 	if c.Runs("dbproxy") {
 		if err := c.CheckStore(); err != nil {
@@ -262,7 +280,8 @@ func (c *Config) CheckServe() error {
 	return asError(problems)
 }
 
-// CheckStore finds what is missing to open the store.
+// CheckStore returns an *Error with the settings that the store needs and that are
+// missing.
 func (c *Config) CheckStore() error {
 	if c.Store == "mysql" && c.MySQL.Master == "" {
 		return asError([]Problem{{Key: "mysql.master", Origin: c.Origin("mysql.master"),
@@ -271,7 +290,8 @@ func (c *Config) CheckStore() error {
 	return nil
 }
 
-// Addr is the address to listen on for clients and operators; "" when there is to be no listener.
+// Addr returns the address to listen on for clients and operators; "" when the setting
+// closes the port.
 func Addr(setting string) string {
 	if setting == off {
 		return ""
@@ -279,23 +299,33 @@ func Addr(setting string) string {
 	return setting
 }
 
-// ServerAddr is the address for message servers; "" when there is to be no listener, as with all roles in one process.
-func (l Login) ServerAddr(allInOne bool) string { return internal(l.ServerListen, ":8100", allInOne) }
+// ServerAddr returns the address to listen on for message servers; "": none, as when all
+// roles run in one process.
+func (l Login) ServerAddr(allInOne bool) string {
+	return internal(l.ServerListen, ":8100", allInOne)
+}
 
-// Addr is the address for message servers; "" when there is to be no listener, as with all roles in one process.
+// Addr returns the address to listen on for message servers; "": none, as when all roles
+// run in one process.
 func (r Route) Addr(allInOne bool) string { return internal(r.Listen, ":8200", allInOne) }
 
-// Addr is the address for message servers; "" when there is to be no listener, as with all roles in one process.
+// Addr returns the address to listen on for message servers; "": none, as when all roles
+// run in one process.
 func (p Push) Addr(allInOne bool) string { return internal(p.Listen, ":8500", allInOne) }
 
-// ServerAddr is the address for message servers; "" when there is to be no listener, as with all roles in one process.
-func (f File) ServerAddr(allInOne bool) string { return internal(f.ServerListen, ":8601", allInOne) }
+// ServerAddr returns the address to listen on for message servers; "": none, as when all
+// roles run in one process.
+func (f File) ServerAddr(allInOne bool) string {
+	return internal(f.ServerListen, ":8601", allInOne)
+}
 
-// Addr is the address for the other servers; "" when there is to be no listener, as with all roles in one process.
+// Addr returns the address to listen on for other servers; "": none, as when all roles
+// run in one process.
 func (d DBProxy) Addr(allInOne bool) string { return internal(d.Listen, ":10600", allInOne) }
 
-// internal is the address of a listener for servers. Said by name it is opened always; "auto" only when there may be servers
-// elsewhere.
+// internal returns the address of a listener for servers; "": none. "auto" stands for the
+// standard address when other roles may run elsewhere. An address given by the operator
+// is always opened.
 func internal(setting, standard string, allInOne bool) string {
 	switch {
 	case setting == off, setting == auto && allInOne:

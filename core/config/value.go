@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// mask stands for a secret wherever one would be shown.
+// mask replaces a secret in every output.
 const mask = "********"
 
 // Size is a number of bytes, written as "64KiB", "1MiB", "2GB" or a plain number.
 type Size int64
 
-// units of sizes, the larger first; the binary ones are preferred for printing.
+// units are the units of sizes. String uses the first three, the binary ones.
 var units = []struct {
 	name string
 	n    int64
@@ -26,7 +26,8 @@ var units = []struct {
 	{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1},
 }
 
-// ParseSize reads a size. "K", "M" and "G" alone are refused: they mean different things to different people.
+// ParseSize parses a size. It refuses "K", "M" and "G" alone, because some readers take
+// them as powers of 1,000 and others as powers of 1,024.
 func ParseSize(s string) (Size, error) {
 	s = strings.TrimSpace(s)
 	number, factor := s, int64(1)
@@ -43,7 +44,7 @@ func ParseSize(s string) (Size, error) {
 	return Size(n * factor), nil
 }
 
-// String writes the size in the largest binary unit that it is a whole number of.
+// String returns the size as a whole number of the largest binary unit that divides it.
 func (s Size) String() string {
 	for _, u := range units[:3] {
 		if s != 0 && int64(s)%u.n == 0 {
@@ -53,7 +54,7 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10) + "B"
 }
 
-// Secret is a text that shows itself as ******** in every kind of output. Reveal returns it.
+// Secret is a text that every output shows as ********. Reveal returns the text.
 type Secret string
 
 // Reveal returns the secret itself.
@@ -73,22 +74,25 @@ func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
 // LogValue keeps the secret out of logs.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalText keeps the secret out of JSON and the like.
+// MarshalText keeps the secret out of JSON and other encodings.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// DSN is a data source name of MySQL, user:password@tcp(host:3306)/database. Wherever it is shown, its password is asterisks.
+// DSN is a data source name of MySQL, user:password@tcp(host:3306)/database. Every output
+// shows asterisks for its password.
 type DSN string
 
 // Reveal returns the DSN with its password.
 func (d DSN) Reveal() string { return string(d) }
 
-// String returns the DSN with asterisks for its password. What does not look like a DSN is hidden whole: the password may be anywhere in it.
+// String returns the DSN with asterisks for its password. It hides another text
+// completely, because the password may be anywhere in it.
 func (d DSN) String() string {
 	if d == "" {
 		return ""
 	}
 	s := string(d)
-	// As the driver does it: a password may hold '@', '/' and ':', an address none of them.
+	// The driver splits a DSN in this way too: a password may hold '@', '/' and ':', an
+	// address may not.
 	slash := strings.LastIndexByte(s, '/')
 	if slash < 0 {
 		return mask
@@ -110,11 +114,11 @@ func (d DSN) Format(f fmt.State, _ rune) { io.WriteString(f, d.String()) }
 // LogValue keeps the password out of logs.
 func (d DSN) LogValue() slog.Value { return slog.StringValue(d.String()) }
 
-// MarshalText keeps the password out of JSON and the like.
+// MarshalText keeps the password out of JSON and other encodings.
 func (d DSN) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// formatDuration writes a duration in seconds, as the defaults are written, and from ten minutes on as time.Duration does, without the zero minutes
-// and seconds that it appends.
+// formatDuration returns a duration in seconds, as in the defaults, and from ten minutes
+// on in the form of time.Duration without its trailing zero minutes and seconds.
 func formatDuration(d time.Duration) string {
 	if d < 10*time.Minute && d%time.Second == 0 {
 		return strconv.FormatInt(int64(d/time.Second), 10) + "s"
