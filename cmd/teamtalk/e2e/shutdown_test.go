@@ -13,7 +13,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// writer sends texts on one connection as fast as a window allows, and remembers what was acked. It never repeats anything.
+// writer sends texts on one connection as fast as its window allows, and records the acks. It never
+// sends a text again.
 type writer struct {
 	*wire
 	tag   string // of its texts
@@ -22,10 +23,10 @@ type writer struct {
 	acked map[string]uint32 // message ids by text
 }
 
-// writerWindow is how many messages of a writer are on the way.
+// writerWindow is the number of unacked messages of a writer.
 const writerWindow = 16
 
-// write works until the connection ends. Only one goroutine may use the wire meanwhile.
+// write sends texts until the connection ends. Meanwhile no other goroutine may use the wire.
 func (w *writer) write() {
 	texts := map[uint16]string{}
 	next := func() {
@@ -42,7 +43,7 @@ func (w *writer) write() {
 			return
 		}
 		if f.Command != pb.CmdMsgDataAck {
-			continue // a message of the other of the pair
+			continue // a message of the peer
 		}
 		ack := &pb.IMMsgDataAck{}
 		if err := ack.ParseBody(f.body); err != nil {
@@ -55,13 +56,14 @@ func (w *writer) write() {
 	}
 }
 
+// count returns the number of acks.
 func (w *writer) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.acked)
 }
 
-// writers has so many users write to each other in pairs, all on one message server.
+// writers lets n users write to each other in pairs, all on one message server.
 func writers(t *testing.T, addr, tag string, n uint32) (all []*writer, done *sync.WaitGroup) {
 	t.Helper()
 	done = &sync.WaitGroup{}
