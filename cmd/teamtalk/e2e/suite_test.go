@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // patience is the time after which a test gives up on an event. No test asserts a
@@ -111,6 +113,14 @@ func bounded(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// equal compares a value with the one wanted, and prints the difference.
+func equal(t testing.TB, what string, got, want any, opts ...cmp.Option) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, opts...); diff != "" {
+		t.Errorf("%s differs (-want +got):\n%s", what, diff)
+	}
 }
 
 // command runs a command line of the program to its end, in an empty folder.
