@@ -25,6 +25,7 @@ var plain = []string{
 	"bench/report",
 	"bench/scenario",
 	"bench/swarm",
+	"cmd/teamtalk",
 	"cmd/teamtalk/internal/admin",
 	"cmd/teamtalk/internal/benchcmd",
 	"cmd/teamtalk/internal/chat",

@@ -55,8 +55,8 @@ func TestBenchUsage(t *testing.T) {
 		"nowhere":     `teamtalk: message server "nowhere": want host:port`,
 	} {
 		r := command(t, "", "bench", "idle", "--addr", addr, "--connections", "1")
-		if lines := strings.Split(strings.TrimSpace(r.err),
-			"\n"); r.code != cli.ExitFailure || lines[len(lines)-1] != want {
+		told := strings.Split(strings.TrimSpace(r.err), "\n")
+		if r.code != cli.ExitFailure || told[len(told)-1] != want {
 			t.Errorf("%s: exit code %d, %q", addr, r.code, r.err)
 		}
 	}
@@ -72,7 +72,7 @@ func TestBenchHelp(t *testing.T) {
 		}
 		for line := range strings.Lines(k.Long) {
 			if len([]rune(line)) > 110 {
-				t.Errorf("%s: line of %d letters: %s", kind, len(line), line)
+				t.Errorf("%s: line of %d letters: %s", kind, len([]rune(line)), line)
 			}
 		}
 		for line := range strings.Lines(k.Example) {

@@ -13,8 +13,8 @@ import (
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
-// kept writes a result to a file, and returns the path.
-func kept(t *testing.T, name string, acked int64, lost int64) string {
+// kept writes a result with these totals to a file, and returns the path.
+func kept(t *testing.T, name string, acked, lost int64) string {
 	t.Helper()
 	r := &bench.Result{
 		Version: bench.ResultVersion, Started: time.Unix(1e9, 0),

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"teamtalk/cmd/teamtalk/internal/chat"
 	"teamtalk/cmd/teamtalk/internal/chat/jsonio"
 	"teamtalk/core/client/clienttest"
@@ -95,6 +98,16 @@ func (c *chatting) until(event string) jsonio.Event {
 	return jsonio.Event{}
 }
 
+// expect reads events up to the first of the kind of want, and compares it with want. It ignores
+// the time, and the number that the client gives a message.
+func (c *chatting) expect(want jsonio.Event) jsonio.Event {
+	c.t.Helper()
+	got := c.until(want.Event)
+	equal(c.t, "event "+want.Event, got, want,
+		cmpopts.IgnoreFields(jsonio.Event{}, "Time", "N"))
+	return got
+}
+
 // end reads the output to its end and returns the exit code.
 func (c *chatting) end() int {
 	for c.out.Scan() {
@@ -133,36 +146,45 @@ func crypt(t testing.TB, text string) []byte {
 	return c.Encrypt(text)
 }
 
-// TestChatJSON: two users exchange messages, and read history, contacts and unread
-// counts.
+// TestChatJSON lets two users exchange messages, and read history, contacts and unread counts.
 func TestChatJSON(t *testing.T) {
 	s := chatServer(t)
 	s.Store(1, 2, crypt(t, "before"))
 	bob := startChat(t, s, "bob", "alice", "--json", "--password", "bob")
 	ready := bob.until("ready")
-	if ready.User != "bob" || len(ready.Unread) != 1 ||
-		ready.Unread[0] != (jsonio.Unread{Peer: "alice", Count: 1, Latest: 1}) {
-		t.Errorf("ready %+v", ready)
-	}
+	equal(t, "user", ready.User, "bob")
+	equal(t, "unread at login", ready.Unread, []jsonio.Unread{{Peer: "alice", Count: 1, Latest: 1}})
 	alice := startChat(t, s, "alice", "--json", "--password", "alice")
 	alice.until("ready")
-	if e := bob.until("presence"); e.User != "alice" || e.Status != "online" {
-		t.Errorf("presence %+v", e)
-	}
+	bob.expect(jsonio.Event{Event: "presence", User: "alice", Status: "online"})
+
+	exchangeJSON(t, alice, bob)
+	readJSON(t, s, bob)
+
+	_ = alice.in.Close()
+	equal(t, "exit code of alice", alice.end(), 0)
+	bob.expect(jsonio.Event{Event: "presence", User: "alice", Status: "offline"})
+	bob.say(`{"cmd":"quit"}`)
+	bob.expect(jsonio.Event{Event: "end", Unacked: new(int)})
+	equal(t, "exit code of bob", bob.end(), 0)
+}
+
+// exchangeJSON sends a message in each direction: by a command, and by a line that is no JSON.
+func exchangeJSON(t *testing.T, alice, bob *chatting) {
 	alice.say(`{"to":"BOB","text":"hi\u001b[31m\nthere","ref":{"a":1}}`)
 	sending := alice.until("sending")
-	if ack := alice.until("ack"); ack.N != sending.N || ack.ID != 2 || ack.To != "bob" ||
-		ack.Ref == nil {
-		t.Errorf("ack %+v of %+v", ack, sending)
-	}
-	if m := bob.until("message"); m.From != "alice" || m.Peer != "alice" || m.ID != 2 ||
-		*m.Text != "hi\x1b[31m\nthere" || m.Missed {
-		t.Errorf("message %+v", m)
-	}
+	ack := alice.expect(jsonio.Event{Event: "ack", To: "bob", ID: 2,
+		Ref: map[string]any{"a": 1.0}})
+	equal(t, "number of the acked message", ack.N, sending.N)
+	text := "hi\x1b[31m\nthere"
+	bob.expect(jsonio.Event{Event: "message", From: "alice", Peer: "alice", ID: 2, Text: &text})
 	bob.say("a plain line")
-	if m := alice.until("message"); *m.Text != "a plain line" {
-		t.Errorf("message %+v", m)
-	}
+	text = "a plain line"
+	alice.expect(jsonio.Event{Event: "message", From: "bob", Peer: "bob", ID: 3, Text: &text})
+}
+
+// readJSON reads the history, the contacts and the unread counts of bob.
+func readJSON(t *testing.T, s *clienttest.Server, bob *chatting) {
 	bob.say(`{"cmd":"history","peer":"alice","n":2}`)
 	if h := bob.until("history"); len(h.Messages) != 2 || h.Messages[0].ID != 2 ||
 		h.Messages[1].From != "bob" {
@@ -173,35 +195,17 @@ func TestChatJSON(t *testing.T) {
 		t.Errorf("older history %+v", h)
 	}
 	bob.say(`{"cmd":"contacts"}`)
-	if e := bob.until("contacts"); len(e.Contacts) != 1 ||
-		e.Contacts[0] != (jsonio.Contact{Name: "alice", Nick: "alice", ID: 1, Status: "online",
-			Unread: 2}) {
-		t.Errorf("contacts %+v", e)
-	}
+	bob.expect(jsonio.Event{Event: "contacts", Contacts: []jsonio.Contact{
+		{Name: "alice", Nick: "alice", ID: 1, Status: "online", Unread: 2},
+	}})
 	bob.say(`{"cmd":"read","peer":"alice"}`)
 	s.WaitFrames(pb.CmdMsgDataReadAck, 1)
 	bob.say(`{"cmd":"unread"}`)
-	if e := bob.until("unread"); len(e.Unread) != 0 {
-		t.Errorf("unread %+v", e)
-	}
-	_ = alice.in.Close()
-	if code := alice.end(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	if e := bob.until("presence"); e.Status != "offline" {
-		t.Errorf("presence %+v", e)
-	}
-	bob.say(`{"cmd":"quit"}`)
-	if e := bob.until("end"); *e.Unacked != 0 {
-		t.Errorf("end %+v", e)
-	}
-	if code := bob.end(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
+	bob.expect(jsonio.Event{Event: "unread"})
 }
 
-// TestChatJSONErrors: a command that fails is reported with its line. It does not end the
-// program, and sets the exit code.
+// TestChatJSONErrors checks that a command that fails is reported with its line. The program
+// continues, and its exit code tells of the failure.
 func TestChatJSONErrors(t *testing.T) {
 	s := chatServer(t)
 	c := startChat(t, s, "alice", "--json", "--password", "alice")
@@ -217,14 +221,12 @@ func TestChatJSONErrors(t *testing.T) {
 		}
 	}
 	_ = c.in.Close()
-	if code := c.end(); code != chat.ExitUnsent {
-		t.Errorf("exit code %d", code)
-	}
-	equalInt(t, "messages sent", len(s.Frames(pb.CmdMsgData)), 0)
+	equal(t, "exit code", c.end(), chat.ExitUnsent)
+	equal(t, "messages sent", len(s.Frames(pb.CmdMsgData)), 0)
 }
 
-// TestChatJSONReconnect: texts that are sent while the server is away are stored once
-// after the reconnection.
+// TestChatJSONReconnect checks that the texts of an interruption are stored once after the
+// reconnection.
 func TestChatJSONReconnect(t *testing.T) {
 	s := chatServer(t)
 	alice, bob := startChat(t, s, "alice", "bob", "--json", "--password", "alice"),
@@ -246,11 +248,11 @@ func TestChatJSONReconnect(t *testing.T) {
 	if e := alice.until("end"); *e.Unacked != 0 {
 		t.Errorf("end %+v", e)
 	}
-	equalInt(t, "exit code", alice.end(), 0)
-	equalInt(t, "stored", len(s.Stored(1, 2)), 2)
+	equal(t, "exit code", alice.end(), 0)
+	equal(t, "stored", len(s.Stored(1, 2)), 2)
 }
 
-// TestChatJSONUnsent: a message without ack sets the exit code.
+// TestChatJSONUnsent checks the exit code after a message that the server did not ack.
 func TestChatJSONUnsent(t *testing.T) {
 	s := chatServer(t)
 	s.MuteAcks(true)
@@ -260,10 +262,10 @@ func TestChatJSONUnsent(t *testing.T) {
 	if e := c.until("end"); *e.Unacked != 1 {
 		t.Errorf("end %+v", e)
 	}
-	equalInt(t, "exit code", c.end(), chat.ExitUnsent)
+	equal(t, "exit code", c.end(), chat.ExitUnsent)
 }
 
-// TestChatJSONKicked: a kick ends the command, with an exit code of its own.
+// TestChatJSONKicked checks that a kick ends the command, with an exit code of its own.
 func TestChatJSONKicked(t *testing.T) {
 	s := chatServer(t)
 	c := startChat(t, s, "alice", "--json", "--follow", "--password", "alice")
@@ -272,11 +274,11 @@ func TestChatJSONKicked(t *testing.T) {
 	s.Kick(1, pb.KickReasonType_KICK_REASON_DUPLICATE_USER)
 	c.until("kicked")
 	c.until("end")
-	equalInt(t, "exit code", c.end(), chat.ExitEnded)
+	equal(t, "exit code", c.end(), chat.ExitEnded)
 }
 
-// TestChatFollow: with --follow the command continues after the end of its input. An
-// interrupt ends it with a logout.
+// TestChatFollow checks that with --follow the command continues after the end of its input, and
+// that an interrupt ends it with a logout.
 func TestChatFollow(t *testing.T) {
 	s := chatServer(t)
 	c := startChat(t, s, "alice", "--json", "--follow", "--password", "alice")
@@ -286,11 +288,11 @@ func TestChatFollow(t *testing.T) {
 	c.until("message")
 	c.stop()
 	c.until("end")
-	equalInt(t, "exit code", c.end(), 0)
-	equalInt(t, "logouts", len(s.Frames(pb.CmdLogoutReq)), 1)
+	equal(t, "exit code", c.end(), 0)
+	equal(t, "logouts", len(s.Frames(pb.CmdLogoutReq)), 1)
 }
 
-// TestChatPlain: each line of input is a message, and each message a line of output.
+// TestChatPlain checks that each line of input is a message, and each message a line of output.
 func TestChatPlain(t *testing.T) {
 	s := chatServer(t)
 	bob := startChat(t, s, "bob", "--password", "bob")
@@ -299,7 +301,7 @@ func TestChatPlain(t *testing.T) {
 	alice.say("hello")
 	alice.say("{not json}")
 	_ = alice.in.Close()
-	equalInt(t, "exit code", alice.end(), 0)
+	equal(t, "exit code", alice.end(), 0)
 	for _, want := range []string{"alice: hello", "alice: {not json}"} {
 		if !bob.out.Scan() || !strings.HasSuffix(bob.out.Text(), " "+want) {
 			t.Errorf("line %q, want %q", bob.out.Text(), want)
@@ -312,11 +314,11 @@ func TestChatPlain(t *testing.T) {
 		}
 	}
 	_ = bob.in.Close()
-	equalInt(t, "exit code", bob.end(), 0)
+	equal(t, "exit code", bob.end(), 0)
 	nobody := startChat(t, s, "alice", "nobody", "--password", "alice")
-	equalInt(t, "unknown peer", nobody.end(), 1)
+	equal(t, "unknown peer", nobody.end(), 1)
 	wrong := startChat(t, s, "alice", "--password", "wrong")
-	equalInt(t, "wrong password", wrong.end(), 1)
+	equal(t, "wrong password", wrong.end(), 1)
 }
 
 // TestChatPlainMany sends more lines than may be unacked at the same time.
@@ -330,14 +332,14 @@ func TestChatPlainMany(t *testing.T) {
 		c.say("line")
 	}
 	_ = c.in.Close()
-	equalInt(t, "exit code", c.end(), 0)
-	equalInt(t, "stored", len(s.Stored(1, 2)), 30)
+	equal(t, "exit code", c.end(), 0)
+	equal(t, "stored", len(s.Stored(1, 2)), 30)
 }
 
-// equalInt compares two numbers.
-func equalInt(t testing.TB, what string, got, want int) {
+// equal compares a value with the one wanted, and prints the difference.
+func equal(t testing.TB, what string, got, want any, opts ...cmp.Option) {
 	t.Helper()
-	if got != want {
-		t.Errorf("%s: got %d, want %d", what, got, want)
+	if diff := cmp.Diff(want, got, opts...); diff != "" {
+		t.Errorf("%s differs (-want +got):\n%s", what, diff)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -43,77 +42,95 @@ func addNamed(t *testing.T, names ...string) {
 }
 
 // TestGroupCommands runs the commands on both stores.
-func TestGroupCommands(t *testing.T) { onBothStores(t, testGroupCommands) }
+func TestGroupCommands(t *testing.T) {
+	onBothStores(t, func(t *testing.T) {
+		addNamed(t, "alice", "bob", "carol", "dora", "2000")
+		command(t, "", "user", "disable", "dora").want(t, cli.ExitOK, "", "")
+		runGroup(t, "list").want(t, cli.ExitOK,
+			"no groups yet; create one with teamtalk group create", "")
+		createGroups(t)
+		changeMembersOf2(t)
+		renameAndList(t)
+	})
+}
 
-func testGroupCommands(t *testing.T) {
-	run := func(args ...string) result {
-		t.Helper()
-		return command(t, "", append([]string{"group"}, args...)...)
-	}
-	show := func(group string) (g groupJSON) {
-		t.Helper()
-		r := run("show", group, "--json")
-		if err := json.Unmarshal([]byte(r.out), &g); err != nil || r.code != cli.ExitOK {
-			t.Fatalf("show %s: %v, %+v", group, err, r)
-		}
-		return g
-	}
-	addNamed(t, "alice", "bob", "carol", "dora", "2000")
-	command(t, "", "user", "disable", "dora").want(t, cli.ExitOK, "", "")
-	run("list").want(t, cli.ExitOK, "no groups yet; create one with teamtalk group create", "")
+// runGroup runs a command of group.
+func runGroup(t *testing.T, args ...string) result {
+	t.Helper()
+	return command(t, "", append([]string{"group"}, args...)...)
+}
 
-	run("create", "小组 'x\"", "alice", "2", "alice", "--avatar", "http://x/a.png").want(t,
+// shownGroup returns a group as group show --json prints it, without its times.
+func shownGroup(t *testing.T, group string) (g groupJSON) {
+	t.Helper()
+	r := runGroup(t, "show", group, "--json")
+	if err := json.Unmarshal([]byte(r.out), &g); err != nil || r.code != cli.ExitOK {
+		t.Fatalf("show %s: %v, %+v", group, err, r)
+	}
+	if g.Created == 0 {
+		t.Errorf("the group %s has no time of creation", group)
+	}
+	g.Created, g.Updated = 0, 0
+	return g
+}
+
+// createGroups creates the groups 1 to 3. Two of them have the same name.
+func createGroups(t *testing.T) {
+	runGroup(t, "create", "小组 'x\"", "alice", "2", "alice", "--avatar", "http://x/a.png").want(t,
 		cli.ExitOK, "created the group 小组 'x\" (id 1) of 2 members\n", "")
-	g := show("1")
-	if !slices.Equal(g.Members,
-		[]uint32{1, 2}) || g.Type != "normal" || g.Creator != 0 || g.Version != 1 ||
-		g.Avatar != "http://x/a.png" || g.Created == 0 {
-		t.Errorf("%+v", g)
-	}
-	run("create", "Talk", "bob", "--creator", "carol", "--type", "temporary").want(t, cli.ExitOK,
-		"(id 2) of 2 members", "")
-	if g := show("Talk"); !slices.Equal(g.Members,
-		[]uint32{2, 3}) || g.Type != "temporary" || g.Creator != 3 {
-		t.Errorf("%+v", g)
-	}
-	run("create", "Talk", "2000").want(t, cli.ExitOK, "(id 3) of 1 member\n",
-		"") // a name that is a number
-	run("show", "Talk").want(t, cli.ExitFailure, "",
+	equal(t, "group 1", shownGroup(t, "1"), groupJSON{ID: 1, Name: "小组 'x\"", Type: "normal",
+		Avatar: "http://x/a.png", Version: 1, Members: []uint32{1, 2}})
+	runGroup(t, "create", "Talk", "bob", "--creator", "carol", "--type", "temporary").want(t,
+		cli.ExitOK, "(id 2) of 2 members", "")
+	equal(t, "group Talk", shownGroup(t, "Talk"), groupJSON{ID: 2, Name: "Talk",
+		Type: "temporary", Creator: 3, Version: 1, Members: []uint32{2, 3}})
+	// The name of this user is a number.
+	runGroup(t, "create", "Talk", "2000").want(t, cli.ExitOK, "(id 3) of 1 member\n", "")
+	runGroup(t, "show", "Talk").want(t, cli.ExitFailure, "",
 		`2 groups have the name "Talk"; give the id of one: 2, 3`)
-	run("create", "None", "alice", "nobody", "77", "dora").want(t, cli.ExitFailure, "",
+	runGroup(t, "create", "None", "alice", "nobody", "77", "dora").want(t, cli.ExitFailure, "",
 		"no user has the name \"nobody\"; see teamtalk user list\nteamtalk: no user has the "+
 			"name or id \"77\"; see teamtalk user list\n"+
 			"teamtalk: dora is disabled; first: teamtalk user enable dora\nteamtalk: nothing "+
 			"was changed\n")
+}
 
-	run("add", "2", "alice", "bob", "alice").want(t, cli.ExitOK,
+// changeMembersOf2 adds members to group 2 and removes some, also those that change nothing.
+func changeMembersOf2(t *testing.T) {
+	runGroup(t, "add", "2", "alice", "bob", "alice").want(t, cli.ExitOK,
 		"Talk (id 2): 1 member added, 3 now; in it already: 1\n", "")
-	run("add", "2", "alice").want(t, cli.ExitOK,
+	runGroup(t, "add", "2", "alice").want(t, cli.ExitOK,
 		"Talk (id 2): 0 members added, 3 now; in it already: 1\n", "")
-	run("remove", "2", "bob", "alice", "2000").want(t, cli.ExitOK,
+	runGroup(t, "remove", "2", "bob", "alice", "2000").want(t, cli.ExitOK,
 		"Talk (id 2): 2 members removed, 1 now; not in it: 1\n", "")
-	if g := show("2"); !slices.Equal(g.Members, []uint32{3}) || g.Version != 3 {
-		t.Errorf("%+v", g)
-	}
-	run("add", "9", "alice").want(t, cli.ExitFailure, "",
+	equal(t, "group 2", shownGroup(t, "2"), groupJSON{ID: 2, Name: "Talk", Type: "temporary",
+		Creator: 3, Version: 3, Members: []uint32{3}})
+	runGroup(t, "add", "9", "alice").want(t, cli.ExitFailure, "",
 		`no group has the name or id "9"; see teamtalk group list`)
-	run("rename", "3", "All staff").want(t, cli.ExitOK, "the group Talk (id 3) is now All staff\n",
-		"")
-	run("show", "All staff").want(t, cli.ExitOK, "creator       nobody\n", "")
-	run("show", "2").want(t, cli.ExitOK, "creator       carol (id 3)\n", "")
-	run("show", "2").want(t, cli.ExitOK, "\nID  NAME   NICK   STATUS\n3   carol  carol  ok\n", "")
-	run("list").want(t, cli.ExitOK, "ID  NAME       TYPE       MEMBERS  LAST MESSAGE\n1   小组 "+
-		"'x\"   normal     2\n2   Talk       temporary  1\n3   All staff  normal     1\n", "")
-	if lines := strings.Split(strings.TrimSpace(run("list", "--json").out),
-		"\n"); len(lines) != 3 || !strings.Contains(lines[0],
+}
+
+// renameAndList renames group 3, and shows and lists the groups.
+func renameAndList(t *testing.T) {
+	runGroup(t, "rename", "3", "All staff").want(t, cli.ExitOK,
+		"the group Talk (id 3) is now All staff\n", "")
+	runGroup(t, "show", "All staff").want(t, cli.ExitOK, "creator       nobody\n", "")
+	runGroup(t, "show", "2").want(t, cli.ExitOK, "creator       carol (id 3)\n", "")
+	runGroup(t, "show", "2").want(t, cli.ExitOK,
+		"\nID  NAME   NICK   STATUS\n3   carol  carol  ok\n", "")
+	runGroup(t, "list").want(t, cli.ExitOK, lines(
+		"ID  NAME       TYPE       MEMBERS  LAST MESSAGE",
+		"1   小组 'x\"   normal     2",
+		"2   Talk       temporary  1",
+		"3   All staff  normal     1"), "")
+	list := strings.Split(strings.TrimSpace(runGroup(t, "list", "--json").out), "\n")
+	if len(list) != 3 || !strings.Contains(list[0],
 		`"name":"小组 'x\"","avatar":"http://x/a.png","type":"normal","creator":0,"version":1,`) ||
-		!strings.HasSuffix(lines[0], `"last_chat":0,"members":[1,2]}`) {
-		t.Errorf("%s", lines)
+		!strings.HasSuffix(list[0], `"last_chat":0,"members":[1,2]}`) {
+		t.Errorf("%s", list)
 	}
 }
 
-// TestGroupFromFile reads the names of members from files and from the output of user
-// list.
+// TestGroupFromFile reads the names of members from a file and from standard input.
 func TestGroupFromFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TEAMTALK_DATA_DIR", dir)
@@ -127,7 +144,7 @@ func TestGroupFromFile(t *testing.T) {
 		"of 4 members", "")
 	command(t, command(t, "", "user", "list", "--json").out, "group", "create", "x", "--from",
 		"-").want(t, cli.ExitFailure, "", "and 580 more problems\n")
-	names := strings.Builder{}
+	var names strings.Builder
 	for _, line := range strings.Split(strings.TrimSpace(command(t, "", "user", "list",
 		"--json").out), "\n") {
 		var u struct{ Name string }
@@ -144,8 +161,8 @@ func TestGroupFromFile(t *testing.T) {
 		cli.ExitFailure, "", "no such file")
 }
 
-// TestGroupBesideServer: a server that uses the store applies the changes of a command at
-// once.
+// TestGroupBesideServer checks that a server on the same store applies the changes of a command
+// at once.
 func TestGroupBesideServer(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TEAMTALK_DATA_DIR", dir)
@@ -163,11 +180,11 @@ func TestGroupBesideServer(t *testing.T) {
 	}
 	command(t, "", "group", "create", "g", "alice", "bob").want(t, cli.ExitOK, "(id 1)", "")
 	if m := send(); im.KindOf(m.Err) != im.Denied {
-		t.Errorf("carol is not in it, and sends: %v", m.Err)
+		t.Errorf("carol is no member, and sends: %v", m.Err)
 	}
 	command(t, "", "group", "add", "g", "carol").want(t, cli.ExitOK, "3 now", "")
 	if m := send(); m.Err != nil || m.GroupVersion != 2 {
-		t.Errorf("carol is in it now: %v, version %d", m.Err, m.GroupVersion)
+		t.Errorf("carol is a member now: %v, version %d", m.Err, m.GroupVersion)
 	}
 	if v, err := s.GroupVersions(t.Context(),
 		[]uint32{1}); err != nil || len(v) != 1 || v[0].Version != 2 {

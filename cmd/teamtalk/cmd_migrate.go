@@ -28,10 +28,10 @@ func newMigrateCommand() *cobra.Command {
 deployment. (The embedded store updates its tables when it is opened.)
 
 The command only adds tables, columns with defaults, and indexes. So C++ servers may use the
-database at the same time. Changes that C++ servers do not tolerate are made by "teamtalk
-migrate finalize": run it once, when the last C++ db_proxy is gone. A new database needs no finalize.
+database at the same time. "teamtalk migrate finalize" makes the changes that C++ servers do not
+tolerate: run it once, when the last C++ db_proxy is gone. A new database needs no finalize.
 
-The command may be stopped at any point and run again. A lock keeps two of them from running at
+The command may be stopped at any point and run again. A lock keeps a second one from running at
 the same time.`,
 		Example: `  mysql -e 'CREATE DATABASE teamtalk CHARACTER SET utf8mb4'
   teamtalk migrate --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk'
@@ -61,7 +61,7 @@ func newFinalizeCommand() *cobra.Command {
 		Long: `Resolve the duplicates that C++ db_proxies left in relations, recent sessions and
 message ids, and add the unique keys that prevent new ones. No message is lost.
 
-Run the command once, when every db_proxy is one of this program, and stop them for it. A C++
+Run the command once, when every db_proxy is one of this program. Stop all db_proxies first. A C++
 db_proxy that writes to a finalized database loses messages. The command refuses to run while
 other programs are connected to the database. It needs Redis too: when a message gets another id,
 the counter of its conversation is raised.`,
@@ -80,8 +80,8 @@ the counter of its conversation is raised.`,
 	return cmd
 }
 
-// counterRaiser connects to the Redis of the settings. raise raises the counter of
-// message ids of a conversation, and done closes the connection.
+// counterRaiser connects to the Redis of the settings. raise raises the counter of message ids of
+// a conversation, and done closes the connection.
 func counterRaiser(ctx context.Context, cmd *cobra.Command) (
 	raise func(context.Context, schema.Conversation, uint32) error, done func() error, err error,
 ) {

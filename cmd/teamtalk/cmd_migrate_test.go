@@ -74,8 +74,8 @@ func TestOnMySQL(t *testing.T) {
 	}
 }
 
-// TestMigrateAnswers checks the advice for errors of the connection.
-func TestMigrateAnswers(t *testing.T) {
+// TestMigrateAdvice checks the advice for errors of the connection.
+func TestMigrateAdvice(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts MariaDB")
 	}
@@ -116,7 +116,7 @@ VALUES (8, 1, 2, 1, 'one', 1, 0, 1, 1), (8, 2, 1, 1, 'one too', 1, 0, 2, 2),
 		}
 	}
 	redis.Do("SET msg_id_8 2")
-	if err := db.Close(); err != nil { // finalize refuses to run beside others
+	if err := db.Close(); err != nil { // finalize refuses to run beside other connections
 		t.Fatal(err)
 	}
 

@@ -20,6 +20,7 @@ import (
 	"teamtalk/sql/embedded"
 )
 
+// update makes golden write its files instead of comparing with them.
 var update = flag.Bool("update", false, "write the golden files")
 
 // result is the outcome of a command line.
@@ -53,6 +54,9 @@ func (r result) want(t *testing.T, code int, out, errOut string) {
 	}
 }
 
+// lines joins lines, each with its end.
+func lines(text ...string) string { return strings.Join(text, "\n") + "\n" }
+
 // golden compares a text with a file in testdata.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
@@ -66,12 +70,10 @@ func golden(t *testing.T, name, got string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got != string(want) {
-		t.Errorf("%s differs (go test -update writes it):\n%s", path, got)
-	}
+	equal(t, path+" (go test -update writes it)", got, string(want))
 }
 
-// TestHelp compares the help of two commands.
+// TestHelp checks the help of the root command and of user add.
 func TestHelp(t *testing.T) {
 	r := command(t, "")
 	for _, want := range []string{"teamtalk serve --demo", "Usage:\n  teamtalk [command]\n",
@@ -81,7 +83,7 @@ func TestHelp(t *testing.T) {
 	golden(t, "help-user-add.txt", command(t, "", "user", "add", "--help").out)
 }
 
-// TestHelpOfAll checks the help of every command: a short text, and lines that fit a
+// TestHelpOfAll checks the help of every command: each has a short text, and lines that fit a
 // terminal.
 func TestHelpOfAll(t *testing.T) {
 	for _, c := range slices.Concat(newRootCommand().Commands(), newUserCommand().Commands(),
@@ -92,7 +94,7 @@ func TestHelpOfAll(t *testing.T) {
 		}
 		for line := range strings.Lines(c.Long) {
 			if len([]rune(line)) > 110 {
-				t.Errorf("%s: line of %d letters: %s", c.Name(), len(line), line)
+				t.Errorf("%s: line of %d letters: %s", c.Name(), len([]rune(line)), line)
 			}
 		}
 	}
@@ -220,66 +222,96 @@ func tryLogin(t *testing.T, dir, name, password string) (ok bool, a im.Account) 
 	return a.Status == im.StatusOK && a.Check(im.ClientPassword(password)), a
 }
 
+// printedPassword matches the line that tells a generated password.
 var printedPassword = regexp.MustCompile(`(?m)^password: (\S+)$`)
 
-func TestUserCommands(t *testing.T) {
-	dir := t.TempDir()
-	run := func(stdin string, args ...string) result {
-		t.Helper()
-		return command(t, stdin, append([]string{"user", "--data-dir", dir}, args...)...)
-	}
-	mustLogin := func(name, password string, want bool) im.Account {
-		t.Helper()
-		ok, a := tryLogin(t, dir, name, password)
-		if ok != want {
-			t.Errorf("login of %s with %q: %v", name, password, ok)
-		}
-		return a
-	}
-	run("", "list").want(t, cli.ExitFailure, "", "no store in "+dir)
-	run("", "add", "alice", "--dry-run").want(t, cli.ExitOK, "would add alice", "")
-	run("", "list").want(t, cli.ExitOK, "no users yet", "")
+// userCommands runs commands of user on one store.
+type userCommands struct{ dir string }
 
-	r := run("", "add", "alice", "--nick", "爱丽丝", "--email", "a@example.com", "--gender", "f",
-		"--phone", "123", "--department", "4", "--domain", "ailisi",
+// run runs a command of user.
+func (u userCommands) run(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	return command(t, stdin, append([]string{"user", "--data-dir", u.dir}, args...)...)
+}
+
+// login checks whether a password logs a user in.
+func (u userCommands) login(t *testing.T, name, password string, want bool) im.Account {
+	t.Helper()
+	ok, a := tryLogin(t, u.dir, name, password)
+	if ok != want {
+		t.Errorf("login of %s with %q: %v", name, password, ok)
+	}
+	return a
+}
+
+// TestUserCommands runs the commands one after the other, and checks their effect on logins.
+func TestUserCommands(t *testing.T) {
+	u := userCommands{dir: t.TempDir()}
+	t.Run("a dry run adds nobody", func(t *testing.T) {
+		u.run(t, "", "list").want(t, cli.ExitFailure, "", "no store in "+u.dir)
+		u.run(t, "", "add", "alice", "--dry-run").want(t, cli.ExitOK, "would add alice", "")
+		u.run(t, "", "list").want(t, cli.ExitOK, "no users yet", "")
+	})
+	t.Run("add generates a password", u.addGenerates)
+	t.Run("a taken name is refused", func(t *testing.T) {
+		u.run(t, "", "add", "Alice", "--password", "x").want(t, cli.ExitFailure, "",
+			`the name "Alice" is taken`)
+	})
+	t.Run("a given password is not printed", func(t *testing.T) {
+		r := u.run(t, "pass word \r\n", "add", "bob", "--password-stdin")
+		if strings.Contains(r.out, "password") {
+			t.Errorf("printed: %s", r.out)
+		}
+		u.login(t, "bob", "pass word ", true)
+	})
+	t.Run("passwd replaces the password", u.passwd)
+	t.Run("disable refuses logins until enable", u.disable)
+	t.Run("list prints JSON", func(t *testing.T) {
+		first, _, _ := strings.Cut(u.run(t, "", "list", "--json").out, "\n")
+		equal(t, "first line", first, `{"id":1,"name":"alice","nick":"爱丽丝","domain":"ailisi",`+
+			`"gender":"f","phone":"123","email":"a@example.com","avatar":"http://x/a.png",`+
+			`"department":4,"sign":"","status":"ok"}`)
+	})
+}
+
+// addGenerates adds alice. The printed password logs her in.
+func (u userCommands) addGenerates(t *testing.T) {
+	r := u.run(t, "", "add", "alice", "--nick", "爱丽丝", "--email", "a@example.com", "--gender",
+		"f", "--phone", "123", "--department", "4", "--domain", "ailisi",
 		"--avatar", "http://x/a.png")
 	r.want(t, cli.ExitOK, "added alice (id 1)", "")
 	made := printedPassword.FindStringSubmatch(r.out)
 	if made == nil {
 		t.Fatalf("no password in %q", r.out)
 	}
-	a := mustLogin("alice", made[1], true)
+	a := u.login(t, "alice", made[1], true)
 	if a.Nick != "爱丽丝" || a.Email != "a@example.com" || a.Gender != 2 || a.Phone != "123" ||
 		a.DepartID != 4 || a.Domain != "ailisi" || a.Avatar != "http://x/a.png" {
 		t.Errorf("%+v", a)
 	}
-	run("", "add", "Alice", "--password", "x").want(t, cli.ExitFailure, "",
-		`the name "Alice" is taken`)
-	if r := run("pass word \r\n", "add", "bob", "--password-stdin"); strings.Contains(r.out,
-		"password") {
-		t.Errorf("a given password is printed: %s", r.out)
-	}
-	mustLogin("bob", "pass word ", true)
-	run("one\ntwo\n", "passwd", "bob", "--password-stdin").want(t, cli.ExitUsage, "",
+}
+
+// passwd changes the password of bob.
+func (u userCommands) passwd(t *testing.T) {
+	u.run(t, "one\ntwo\n", "passwd", "bob", "--password-stdin").want(t, cli.ExitUsage, "",
 		"want one line")
+	u.run(t, "", "passwd", "bob", "--password", "new").want(t, cli.ExitOK,
+		"bob has a new password", "")
+	u.login(t, "bob", "pass word ", false)
+	u.login(t, "bob", "new", true)
+	u.run(t, "", "passwd", "carol").want(t, cli.ExitFailure, "", `no user has the name "carol"`)
+}
 
-	run("", "passwd", "bob", "--password", "new").want(t, cli.ExitOK, "bob has a new password", "")
-	mustLogin("bob", "pass word ", false)
-	mustLogin("bob", "new", true)
-	run("", "passwd", "carol").want(t, cli.ExitFailure, "", `no user has the name "carol"`)
-
-	run("", "disable", "BOB").want(t, cli.ExitOK, "bob is disabled", "")
-	mustLogin("bob", "new", false)
-	run("", "list").want(t, cli.ExitOK, "ID  NAME   NICK    STATUS    EMAIL\n1   alice  爱丽丝  "+
-		"ok        a@example.com\n2   bob    bob     disabled\n", "")
-	run("", "enable", "bob").want(t, cli.ExitOK, "bob is enabled", "")
-	mustLogin("bob", "new", true)
-
-	r = run("", "list", "--json")
-	first, _, _ := strings.Cut(r.out, "\n")
-	if first != `{"id":1,"name":"alice","nick":"爱丽丝","domain":"ailisi","gender":"f","phone":"123","email":"a@example.com","avatar":"http://x/a.png","department":4,"sign":"","status":"ok"}` {
-		t.Errorf("%s", first)
-	}
+// disable disables and enables bob.
+func (u userCommands) disable(t *testing.T) {
+	u.run(t, "", "disable", "BOB").want(t, cli.ExitOK, "bob is disabled", "")
+	u.login(t, "bob", "new", false)
+	u.run(t, "", "list").want(t, cli.ExitOK, lines(
+		"ID  NAME   NICK    STATUS    EMAIL",
+		"1   alice  爱丽丝  ok        a@example.com",
+		"2   bob    bob     disabled"), "")
+	u.run(t, "", "enable", "bob").want(t, cli.ExitOK, "bob is enabled", "")
+	u.login(t, "bob", "new", true)
 }
 
 // TestUserBesideServer adds a user while a server uses the store.
@@ -296,7 +328,7 @@ func TestUserBesideServer(t *testing.T) {
 	}
 }
 
-// TestUserAddFile adds files of users, all of a file or none.
+// TestUserAddFile adds files of users: all users of a file or none.
 func TestUserAddFile(t *testing.T) {
 	dir := t.TempDir()
 	run := func(stdin string, args ...string) result {
@@ -368,7 +400,8 @@ func TestUserAddCount(t *testing.T) {
 		t.Errorf("the last: %v, id %d", ok, a.ID)
 	}
 	run("--count", "5", "--first", "2500").want(t, cli.ExitFailure, "",
-		`the name "u02500" is taken; no user was added (--skip-existing skips such users, --first 2505`)
+		`the name "u02500" is taken; no user was added (--skip-existing skips such users, `+
+			`--first 2505`)
 	run("--count", "5", "--first", "2500", "--dry-run", "--skip-existing").want(t, cli.ExitOK, "",
 		"would add 4 users")
 	run("--count", "5", "--first", "2500", "--skip-existing").want(t, cli.ExitOK, "",
@@ -379,15 +412,13 @@ func TestUserAddCount(t *testing.T) {
 	}
 }
 
-// TestTableIsPrintable: a table holds no control characters of users.
+// TestTableIsPrintable checks that a table replaces the control characters of users.
 func TestTableIsPrintable(t *testing.T) {
 	var out bytes.Buffer
 	if err := cli.WriteTable(&out, [][]string{{"A", "B"}, {"x\x1b[2J\n", "用户"}}); err != nil {
 		t.Fatal(err)
 	}
-	if want := "A       B\nx\uFFFD[2J\uFFFD  用户\n"; out.String() != want {
-		t.Errorf("%q, want %q", out.String(), want)
-	}
+	equal(t, "table", out.String(), "A       B\nx\uFFFD[2J\uFFFD  用户\n")
 }
 
 // FuzzReadUsers reads arbitrary files of users. The users that it accepts must be fit for

@@ -79,10 +79,8 @@ func (f *setFlags) set(ctx context.Context, cmd *cobra.Command, s im.Store, name
 		flag, told string
 		set        func() error
 	}{
-		{"department", "is in " + place, func() error {
-			return s.SetUserDepart(ctx, a.ID,
-				depart)
-		}},
+		{"department", "is in " + place,
+			func() error { return s.SetUserDepart(ctx, a.ID, depart) }},
 		{"avatar", "has another picture", func() error { return s.SetAvatar(ctx, a.ID, f.avatar) }},
 		{"sign", "has another sign info", func() error { return s.SetSignInfo(ctx, a.ID, f.sign) }},
 	} {

@@ -11,7 +11,7 @@ import (
 	"teamtalk/core/config"
 )
 
-// TestReplacingPage: settings and metrics that the page for operators names exist.
+// TestReplacingPage checks that the settings and metrics that the page names exist.
 func TestReplacingPage(t *testing.T) {
 	text, err := os.ReadFile("REPLACING.md")
 	if err != nil {
@@ -47,7 +47,7 @@ func TestReplacingPage(t *testing.T) {
 	}
 }
 
-// sources is the code of a folder, without tests.
+// sources returns the code of a folder, without tests.
 func sources(t *testing.T, dir string) string {
 	t.Helper()
 	var all strings.Builder

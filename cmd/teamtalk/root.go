@@ -37,8 +37,7 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	// A command that only holds others has no usage line of its own.
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}",
 		`{{if and .Runnable (ne (index .Annotations "holds") "commands")}}`, 1))
-	root.SetFlagErrorFunc(func(cmd *cobra.Command,
-		err error) error {
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &cli.UsageError{Cmd: cmd, Err: err}
 	})
 	// A flag may be written with underscores, as in the file: --msg.max_connections.

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// plainCopy sends a file to another one over a TCP connection of this machine, and returns how long that takes, with the bytes on the disk.
+// plainCopy copies a file over a TCP connection of this machine, and syncs the copy to
+// the disk. It returns the time that this takes.
 func plainCopy(t testing.TB, path string) time.Duration {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -57,7 +58,8 @@ func plainCopy(t testing.TB, path string) time.Duration {
 	return time.Since(began)
 }
 
-// watchMemory looks at what a server holds, until stop is called, which returns the most there was.
+// watchMemory measures the memory of a server until the caller calls stop, which returns
+// the largest value.
 func watchMemory(s *server) (stop func() int64) {
 	quit, most := make(chan struct{}), make(chan int64)
 	go func() {
@@ -77,10 +79,11 @@ func watchMemory(s *server) (stop func() int64) {
 	return func() int64 { close(quit); return <-most }
 }
 
-// TestFileLarge leaves a file of 1 GiB with the server, sender and receiver each killed once in the middle: it arrives as it was, and what the file server
-// holds meanwhile stays below 64 MiB above what it holds at rest.
+// TestFileLarge transfers a file of 1 GiB. The test kills the sender and the receiver
+// once each, in the middle. The file arrives unchanged, and the file server uses at most
+// 64 MiB more memory than at rest.
 func TestFileLarge(t *testing.T) {
-	// On demand: it takes a minute, and 3 GiB of disk.
+	// The test takes a minute and 3 GiB of disk.
 	if !fullSize {
 		t.Skip("set TEAMTALK_TEST_FULL=1")
 	}
@@ -124,13 +127,14 @@ func TestFileLarge(t *testing.T) {
 	down := time.Since(began)
 	most := stop()
 	if sumOf(t, f.Path) != sum {
-		t.Errorf("what arrived as %s differs", f.Path)
+		t.Errorf("the received file %s differs", f.Path)
 	}
 	if grown := most - idle; grown > 64<<20 {
 		t.Errorf("the file server grew by %d MiB", grown>>20)
 	}
 	rate := func(d time.Duration) float64 { return float64(size) / d.Seconds() / 1e6 }
-	t.Logf("%d MiB: up %.0f MB/s, down %.0f MB/s, each with a process killed and started again; plain TCP copy %.0f MB/s; file server %d MiB at rest, at most %d MiB",
+	t.Logf("%d MiB: up %.0f MB/s, down %.0f MB/s, each with a process killed and started again; "+
+		"plain TCP copy %.0f MB/s; file server %d MiB at rest, at most %d MiB",
 		size>>20, rate(up), rate(down), rate(plain), idle>>20, most>>20)
 	sender.quit()
 	receiver.quit()

@@ -10,22 +10,26 @@ import (
 	"testing"
 )
 
-// TestFileReady: a file server that checks who is online is not ready before it can ask; one that does not needs nobody.
+// TestFileReady checks the readiness of file servers. One that checks whether receivers
+// are online is not ready without a route server. One that does not check needs no other
+// server.
 func TestFileReady(t *testing.T) {
 	t.Parallel()
 	program(t)
 	route := reserve(t)
 	start := func(name string, args ...string) *server {
-		s := newServer(t, name, append([]string{"serve", "--roles", "file", "--file.listen", reserve(t), "--file.server-listen", reserve(t), "--file.min-free", "0B",
-			"--link.backoff-max", "1s", "--data-dir", filepath.Join(t.TempDir(), "files")}, args...)...)
+		s := newServer(t, name, append([]string{"serve", "--roles", "file", "--file.listen",
+			reserve(t), "--file.server-listen", reserve(t), "--file.min-free", "0B",
+			"--link.backoff-max", "1s", "--data-dir", filepath.Join(t.TempDir(), "files")},
+			args...)...)
 		s.launch()
 		return s
 	}
 	start("alone").awaitReady()
 	start("unchecked", "--file.route", route, "--file.check-online", "off").awaitReady()
 	checked := start("checked", "--file.route", route)
-	// Its other conditions are met first, or this would not be the last that is missing.
-	until(t, "it to want nothing but a route server", func() bool {
+	// The test waits until the route server is the only missing condition.
+	until(t, "a file server that lacks only a route server", func() bool {
 		resp, err := admins.Get("http://" + checked.admin + "/readyz")
 		if err != nil {
 			return false
@@ -33,14 +37,17 @@ func TestFileReady(t *testing.T) {
 		defer resp.Body.Close()
 		text, err := io.ReadAll(resp.Body)
 		got := string(text)
-		return err == nil && resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(got, `"file route":"no route server is connected"`) &&
+		return err == nil && resp.StatusCode == http.StatusServiceUnavailable &&
+			strings.Contains(got, `"file route":"no route server is connected"`) &&
 			strings.Contains(got, `"file":"ok"`) && strings.Contains(got, `"start":"ok"`)
 	})
 	r := newServer(t, "route", "serve", "--roles", "route", "--route.listen", route)
 	r.start()
 	checked.awaitReady()
 	r.stop()
-	until(t, "it to miss the route server", func() bool { return checked.probe("/readyz") == http.StatusServiceUnavailable })
+	until(t, "a file server that lacks the route server", func() bool {
+		return checked.probe("/readyz") == http.StatusServiceUnavailable
+	})
 	r.start()
 	checked.awaitReady()
 }

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -16,13 +17,16 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// compareOften has a file server compare its files with the list all the time, and leave nothing alone because it is young.
-var compareOften = []string{"--file.compare", "20ms", "--file.compare-grace", "0s", "--file.check-online", "off"}
+// compareOften are flags with which a file server compares its files with the list all
+// the time, also files that were just uploaded.
+var compareOften = []string{"--file.compare", "20ms", "--file.compare-grace", "0s",
+	"--file.check-online", "off"}
 
-// leftFile is the content of the files that these tests leave with the server: two segments.
+// leftFile is the content of the files that wait in these tests: two segments.
 var leftFile = bytes.Repeat([]byte("two segments, or nearly "), 2500)
 
-// shelf is a system that compares all the time, with two users who say exactly what a test wants: u00001 leaves files for u00002.
+// shelf is a system that compares all the time, with two clients whose frames the test
+// controls: u00001 leaves files for u00002.
 type shelf struct {
 	*deployment
 	t                *testing.T
@@ -33,28 +37,35 @@ type shelf struct {
 
 // forShelves runs a test on a system of each shape.
 func forShelves(t *testing.T, flags []string, run func(t *testing.T, s *shelf)) {
-	forEachShape(t, shelfSettings(flags...), func(t *testing.T, sys *deployment) { run(t, newShelf(t, sys)) })
+	forEachShape(t, shelfSettings(flags...), func(t *testing.T, sys *deployment) {
+		run(t,
+			newShelf(t, sys))
+	})
 }
 
+// shelfSettings returns the settings of such a system.
 func shelfSettings(flags ...string) settings {
 	return settings{users: 3, files: true, flags: append(slices.Clone(compareOften), flags...)}
 }
 
+// newShelf logs in the two users.
 func newShelf(t *testing.T, sys *deployment) *shelf {
 	awaitFileServer(t, sys)
 	s := &shelf{deployment: sys, t: t, seq: 100}
 	s.sender, s.from = loggedIn(t, sys.msgAddr[0], "u00001", android)
-	s.receiver, s.to = loggedIn(t, sys.msgAddr[1], "u00002", android) // a phone: nobody tells it of files, it has to ask
+	// No server notifies a phone of files: it must request the list.
+	s.receiver, s.to = loggedIn(t, sys.msgAddr[1], "u00002", android)
 	return s
 }
 
-// task has a transfer made of a file that is to wait.
+// task requests the transfer of a file that waits for the receiver, and returns its id.
 func (s *shelf) task() string {
 	s.t.Helper()
 	rsp := &pb.IMFileRsp{}
-	until(s.t, "a transfer, from a file server that may have been started just now", func() bool {
+	until(s.t, "a transfer, from a file server that may just have started", func() bool {
 		s.seq++
-		s.sender.send(s.seq, pb.IMFileReq_builder{FromUserId: &s.from, ToUserId: &s.to, FileName: new("left.txt"), FileSize: new(uint32(len(leftFile))),
+		s.sender.send(s.seq, pb.IMFileReq_builder{FromUserId: &s.from, ToUserId: &s.to,
+			FileName: new("left.txt"), FileSize: new(uint32(len(leftFile))),
 			TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum()}.Build())
 		s.sender.expectSeq(s.seq, rsp)
 		return rsp.GetResultCode() == 0
@@ -74,7 +85,7 @@ func (s *shelf) in(user uint32, task string, role pb.ClientFileRole) *wire {
 	return w
 }
 
-// upload brings a file to the file server, and says nothing of it to anybody: the client dies then.
+// upload uploads a file, and does not note it on the list: the client ends before.
 func (s *shelf) upload() string {
 	s.t.Helper()
 	task := s.task()
@@ -85,7 +96,8 @@ func (s *shelf) upload() string {
 		seq := w.expect(pull)
 		at = int(pull.GetOffset())
 		data := leftFile[at : at+int(pull.GetDataSize())]
-		w.send(seq, pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: &task, UserId: &s.from, Offset: new(uint32(at)), FileData: data}.Build())
+		w.send(seq, pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: &task,
+			UserId: &s.from, Offset: new(uint32(at)), FileData: data}.Build())
 		at += len(data)
 	}
 	state := &pb.IMFileState{}
@@ -95,20 +107,22 @@ func (s *shelf) upload() string {
 	return task
 }
 
-// pull fetches a piece of a file.
+// pull fetches the segment of a file at an offset, and returns the next offset.
 func (s *shelf) pull(w *wire, task string, at int) int {
 	s.t.Helper()
-	w.send(3, pb.IMFilePullDataReq_builder{TaskId: &task, UserId: &s.to, TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(), Offset: new(uint32(at)),
+	w.send(3, pb.IMFilePullDataReq_builder{TaskId: &task, UserId: &s.to,
+		TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(), Offset: new(uint32(at)),
 		DataSize: new(uint32(32 << 10))}.Build())
 	rsp := &pb.IMFilePullDataRsp{}
 	w.expectSeq(3, rsp)
-	if n := len(rsp.GetFileData()); rsp.GetResultCode() != 0 || n == 0 || !bytes.Equal(rsp.GetFileData(), leftFile[at:at+n]) {
+	if n := len(rsp.GetFileData()); rsp.GetResultCode() != 0 || n == 0 ||
+		!bytes.Equal(rsp.GetFileData(), leftFile[at:at+n]) {
 		s.t.Fatalf("at %d: code %d, %d bytes", at, rsp.GetResultCode(), n)
 	}
 	return at + len(rsp.GetFileData())
 }
 
-// fetch fetches a file, and says nothing of it to anybody.
+// fetch fetches a file, and does not take it off the list.
 func (s *shelf) fetch(task string) {
 	s.t.Helper()
 	w := s.in(s.to, task, pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD)
@@ -119,20 +133,23 @@ func (s *shelf) fetch(task string) {
 	w.expect(&pb.IMFileState{})
 }
 
-// note says that a file is there.
+// note notes a file on the list of the receiver, as the sender's client does after the
+// upload.
 func (s *shelf) note(task string) {
 	s.t.Helper()
-	s.sender.send(0, pb.IMFileAddOfflineReq_builder{FromUserId: &s.from, ToUserId: &s.to, TaskId: &task, FileName: new("left.txt"),
+	s.sender.send(0, pb.IMFileAddOfflineReq_builder{FromUserId: &s.from, ToUserId: &s.to,
+		TaskId: &task, FileName: new("left.txt"),
 		FileSize: new(uint32(len(leftFile)))}.Build())
 }
 
-// takeOff takes a file off the list.
+// takeOff takes a file off the list, as the receiver's client does after the download.
 func (s *shelf) takeOff(task string) {
 	s.t.Helper()
-	s.receiver.send(0, pb.IMFileDelOfflineReq_builder{FromUserId: &s.from, ToUserId: &s.to, TaskId: &task}.Build())
+	s.receiver.send(0, pb.IMFileDelOfflineReq_builder{FromUserId: &s.from, ToUserId: &s.to,
+		TaskId: &task}.Build())
 }
 
-// list is what waits for the receiver.
+// list returns the files on the list of the receiver.
 func (s *shelf) list() map[string]bool {
 	s.t.Helper()
 	rsp := &pb.IMFileHasOfflineRsp{}
@@ -141,47 +158,55 @@ func (s *shelf) list() map[string]bool {
 	s.receiver.expectSeq(s.seq, rsp)
 	all := map[string]bool{}
 	for _, f := range rsp.GetOfflineFileList() {
-		if f.GetFromUserId() == s.from && f.GetFileName() == "left.txt" && f.GetFileSize() == uint32(len(leftFile)) {
+		if f.GetFromUserId() == s.from && f.GetFileName() == "left.txt" &&
+			f.GetFileSize() == uint32(len(leftFile)) {
 			all[f.GetTaskId()] = true
 		}
 	}
 	return all
 }
 
-// awaitList waits until exactly these files wait for the receiver.
+// awaitList waits until the list of the receiver has exactly these files.
 func (s *shelf) awaitList(what string, tasks ...string) {
 	s.t.Helper()
 	var got map[string]bool
 	ok := eventually(func() bool {
 		got = s.list()
-		return len(got) == len(tasks) && !slices.ContainsFunc(tasks, func(task string) bool { return !got[task] })
+		return len(got) == len(tasks) && !slices.ContainsFunc(tasks,
+			func(task string) bool { return !got[task] })
 	})
 	if !ok {
 		s.t.Fatalf("%s: listed %v, want %v", what, got, tasks)
 	}
 }
 
-// compared waits for two comparisons that begin now and end as wanted: done or failed.
+// compared waits for the end of two comparisons with a result, done or failed. The second
+// of them began after the call.
 func (s *shelf) compared(result string) {
 	s.t.Helper()
-	ended := func() float64 { return s.file.metric("teamtalk_file_list_comparisons_total", strconv.Quote(result)) }
+	ended := func() float64 {
+		return s.file.metric("teamtalk_file_list_comparisons_total",
+			strconv.Quote(result))
+	}
 	before := ended()
 	until(s.t, "two comparisons that are "+result, func() bool { return ended() >= before+2 })
 }
 
-// inSpool waits until the file server has so many files.
+// inSpool waits until the file server has n files.
 func (s *shelf) inSpool(n float64) {
 	s.t.Helper()
-	until(s.t, "other files in the spool", func() bool { return s.file.metric("teamtalk_file_spool_files", "") == n })
+	until(s.t, fmt.Sprint(n, " files in the spool"),
+		func() bool { return s.file.metric("teamtalk_file_spool_files", "") == n })
 }
 
-// TestFileNotNoted: a client dies between the end of its upload and the word about it, and so does the file server; the receiver finds the file all the same.
+// TestFileNotNoted ends a client, and the file server, after an upload and before the
+// note of the file. The receiver's list has the file all the same.
 func TestFileNotNoted(t *testing.T) {
 	t.Parallel()
 	forShelves(t, nil, func(t *testing.T, s *shelf) {
 		first := s.upload()
 		s.awaitList("not noted", first)
-		s.note(first) // the client was only slow
+		s.note(first) // a late note of the client
 		s.file.extra = []string{"--file.compare", "0s"}
 		s.restartFile((*server).stop)
 		second := s.upload()
@@ -201,13 +226,13 @@ func TestFileNotNoted(t *testing.T) {
 	})
 }
 
-// separateShelf is a system of separate servers.
+// separateShelf returns a system of separate servers.
 func separateShelf(t *testing.T) *shelf {
 	program(t)
 	return newShelf(t, deploySeparate(t, shelfSettings("--link.call-timeout", "1s")))
 }
 
-// spoolDir is the folder of the files that wait.
+// spoolDir returns the folder of the files that wait.
 func (s *shelf) spoolDir() string {
 	i := slices.Index(s.file.args, "--data-dir")
 	return filepath.Join(s.file.args[i+1], "files")
@@ -227,7 +252,8 @@ func moveFiles(t testing.TB, pattern, to string) {
 	}
 }
 
-// restartFile ends the file server and starts it again. In one process that is everybody: the users log in again.
+// restartFile ends the file server and starts it again. If all servers are one process,
+// the users log in again.
 func (s *shelf) restartFile(end func(*server)) {
 	s.t.Helper()
 	if !s.separate {
@@ -237,7 +263,8 @@ func (s *shelf) restartFile(end func(*server)) {
 	linked := func(want float64) {
 		s.t.Helper()
 		for _, m := range s.msg {
-			until(s.t, "the links to the file server", func() bool { return m.metric("teamtalk_link_up", `peer="file"`) == want })
+			until(s.t, "the links to the file server",
+				func() bool { return m.metric("teamtalk_link_up", `peer="file"`) == want })
 		}
 	}
 	end(s.file)
@@ -252,7 +279,9 @@ func (s *shelf) restartFile(end func(*server)) {
 	}
 }
 
-// TestFileLost: files are gone from the file server's disk. Their rows go, and those of files that others have stay; and a file that comes back is listed again.
+// TestFileLost removes a file from the disk of the file server. The file leaves the list,
+// and files of other file servers stay. After the file is back on the disk, the list has
+// it again.
 func TestFileLost(t *testing.T) {
 	t.Parallel()
 	forShelves(t, nil, func(t *testing.T, s *shelf) {
@@ -260,7 +289,8 @@ func TestFileLost(t *testing.T) {
 		host, port, _ := net.SplitHostPort(s.fileAddr)
 		number, _ := strconv.ParseUint(port, 10, 32)
 		const uuid = "6bd466b8-85bd-4ec3-94a6-01886865f3e0"
-		others := []string{uuid, im.MarkTask("7"+uuid[1:], im.ServerMark(host, uint32(number))), im.SealTask("8"+uuid[1:], "10.9.9.9", 8600)}
+		others := []string{uuid, im.MarkTask("7"+uuid[1:], im.ServerMark(host, uint32(number))),
+			im.SealTask("8"+uuid[1:], "10.9.9.9", 8600)}
 		for _, task := range append(others, kept, lost) {
 			s.note(task)
 		}
@@ -284,7 +314,8 @@ func TestFileLost(t *testing.T) {
 	})
 }
 
-// TestFileFetchedRowLeft: a client fetches a file and dies before it takes it off the list. The row stays as long as the file does, and goes with it.
+// TestFileFetchedRowLeft fetches a file and does not take it off the list. The row stays
+// until the file expires.
 func TestFileFetchedRowLeft(t *testing.T) {
 	t.Parallel()
 	forShelves(t, nil, func(t *testing.T, s *shelf) {
@@ -292,7 +323,7 @@ func TestFileFetchedRowLeft(t *testing.T) {
 		s.awaitList("not noted", task)
 		s.fetch(task)
 		s.compared("done")
-		s.awaitList("fetched: its last bytes may not have come", task)
+		s.awaitList("fetched: its last bytes may be lost", task)
 		s.fetch(task)
 		s.file.extra = []string{"--file.keep-fetched", "0s"}
 		s.restartFile((*server).stop)
@@ -301,10 +332,12 @@ func TestFileFetchedRowLeft(t *testing.T) {
 	})
 }
 
-// TestFileTakenOff: the file server hears when a receiver takes a file off its list. Another device that is fetching it gets all of it.
+// TestFileTakenOff takes files off the list. The message server notifies the file server,
+// which deletes them. A device that is fetching a file receives all of it. Comparisons
+// are off, so that only the notification counts.
 func TestFileTakenOff(t *testing.T) {
 	t.Parallel()
-	forShelves(t, []string{"--file.compare", "0s"}, func(t *testing.T, s *shelf) { // so that it is the message server's word that counts
+	forShelves(t, []string{"--file.compare", "0s"}, func(t *testing.T, s *shelf) {
 		refused, fetched := s.upload(), s.upload()
 		s.note(refused)
 		s.note(fetched)
@@ -325,7 +358,8 @@ func TestFileTakenOff(t *testing.T) {
 	})
 }
 
-// TestFileTakenOffUnheard: the file server is down when a receiver takes a file off its list, and finds out later.
+// TestFileTakenOffUnheard takes a file off the list while the file server is down. The
+// file server deletes the file after its start.
 func TestFileTakenOffUnheard(t *testing.T) {
 	t.Parallel()
 	s := separateShelf(t)
@@ -339,7 +373,7 @@ func TestFileTakenOffUnheard(t *testing.T) {
 	s.awaitList("still taken off")
 }
 
-// warnings is how often the file server's log says that files were not compared.
+// warnings counts the lines of the file server's log about failed comparisons.
 func (s *shelf) warnings() int {
 	s.t.Helper()
 	log, err := os.ReadFile(s.file.log)
@@ -349,7 +383,8 @@ func (s *shelf) warnings() int {
 	return bytes.Count(log, []byte("level=WARN msg=\"files not compared"))
 }
 
-// TestFileCompareWithoutDBProxy: while no db_proxy answers nothing is removed on either side, and the log says so once.
+// TestFileCompareWithoutDBProxy stops db_proxy. Comparisons fail, no file and no row is
+// deleted, and the log has one line about it.
 func TestFileCompareWithoutDBProxy(t *testing.T) {
 	t.Parallel()
 	s := separateShelf(t)
@@ -363,9 +398,10 @@ func TestFileCompareWithoutDBProxy(t *testing.T) {
 	s.dbproxy.start()
 	s.compared("done")
 	s.inSpool(1)
-	until(t, "the message server to be linked again", func() bool { return s.msg[1].probe("/readyz") == http.StatusOK })
-	s.awaitList("after all", task)
+	until(t, "the links of the message server",
+		func() bool { return s.msg[1].probe("/readyz") == http.StatusOK })
+	s.awaitList("with db_proxy again", task)
 	if n := s.warnings() - before; n != 1 {
-		t.Errorf("the log says %d times that files were not compared", n)
+		t.Errorf("%d lines in the log about failed comparisons, want 1", n)
 	}
 }

@@ -3,25 +3,27 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
 
+// The keys of the apps file.
 const (
 	appKey = "key-of-the-test-app"
-	webKey = "asdfasdf" // what the web administration of the C++ servers sends
+	webKey = "asdfasdf" // of the web administration of the C++ servers
 )
 
-// apps writes a file with one app that may do everything, and an invite code.
+// apps writes an apps file: an app with all rights, the web administration, and an invite
+// code.
 func apps(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "apps.toml")
@@ -48,13 +50,15 @@ type httpAPI struct {
 	addr string
 }
 
-// startHTTPAPI runs the HTTP API: in the process that runs everything, started anew, or in one of its own.
+// startHTTPAPI runs the HTTP API: it restarts the process of all roles with it, or starts
+// a process of its own.
 func startHTTPAPI(t testing.TB, sys *deployment, appsFile string, flags ...string) *httpAPI {
 	t.Helper()
 	a := &httpAPI{t: t, addr: reserve(t)}
 	flags = append([]string{"--http.listen", a.addr, "--http.apps-file", appsFile}, flags...)
 	if sys.separate {
-		a.s = sys.server("http", flags, append(slices.Clone(sys.store), "--roles", "http", "--http.dbproxy", sys.dbAddr, "--http.route", sys.routeAddr)...)
+		a.s = sys.server("http", flags, append(slices.Clone(sys.store), "--roles", "http",
+			"--http.dbproxy", sys.dbAddr, "--http.route", sys.routeAddr)...)
 		a.s.start()
 		return a
 	}
@@ -63,17 +67,18 @@ func startHTTPAPI(t testing.TB, sys *deployment, appsFile string, flags ...strin
 	return a
 }
 
-// call makes a call that has to succeed.
+// call makes a call with the key of the app, which must succeed.
 func (a *httpAPI) call(name, format string, args ...any) map[string]any {
 	a.t.Helper()
 	return a.callWith(appKey, name, format, args...)
 }
 
-// callWith makes a call with a key that has to succeed.
+// callWith makes a call with a key, which must succeed.
 func (a *httpAPI) callWith(key, name, format string, args ...any) map[string]any {
 	a.t.Helper()
 	body := fmt.Sprintf(`{"app_key":%q,`+format+`}`, append([]any{key}, args...)...)
-	rsp, err := http.Post("http://"+a.addr+"/query/"+name, "application/json", bytes.NewReader([]byte(body)))
+	rsp, err := http.Post("http://"+a.addr+"/query/"+name, "application/json",
+		strings.NewReader(body))
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -85,48 +90,64 @@ func (a *httpAPI) callWith(key, name, format string, args ...any) map[string]any
 	return got
 }
 
-// TestHTTPAPI: another system makes a group, writes to people who are online, kicks one of them; somebody registers. In one process, and in
-// one of its own beside the others.
+// TestHTTPAPI calls the HTTP API, in one process with the servers and in one of its own:
+// a system creates a group, writes to users that are online and kicks one of them, and a
+// new user registers.
 func TestHTTPAPI(t *testing.T) {
 	file := apps(t)
 	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
 		api := startHTTPAPI(t, sys, file)
-		call := api.call
-		one, oneID := loggedIn(t, sys.msgAddr[0], "u00001", pb.ClientType_CLIENT_TYPE_ANDROID)
-		two, twoID := loggedIn(t, sys.msgAddr[1], "u00002", pb.ClientType_CLIENT_TYPE_ANDROID)
-		text, err := im.NewTextCipher("")
-		if err != nil {
-			t.Fatal(err)
-		}
-		group := uint32(call("CreateGroup", `"req_user_id":0,"group_name":"g","group_type":1,"group_avatar":"","user_id_list":[%d]`, oneID)["group_id"].(float64))
-		call("ChangeMembers", `"req_user_id":0,"group_id":%d,"modify_type":1,"user_id_list":[%d]`, group, twoID)
+		one, oneID := loggedIn(t, sys.msgAddr[0], "u00001", android)
+		two, twoID := loggedIn(t, sys.msgAddr[1], "u00002", android)
+		group := api.createGroup(appKey, oneID)
+		api.call("ChangeMembers", `"req_user_id":0,"group_id":%d,"modify_type":1,`+
+			`"user_id_list":[%d]`, group, twoID)
 		for _, w := range []*wire{one, two} {
 			n := &pb.IMGroupChangeMemberNotify{}
 			w.expect(n)
-			if n.GetGroupId() != group || len(n.GetCurUserIdList()) != 2 || len(n.GetChgUserIdList()) != 1 || n.HasVersion() {
+			if n.GetGroupId() != group || len(n.GetCurUserIdList()) != 2 ||
+				len(n.GetChgUserIdList()) != 1 || n.HasVersion() {
 				t.Errorf("notify: %v", n)
 			}
 		}
-		call("SendMessage", `"req_user_id":%d,"to_group_id":%d,"text":"to all"`, oneID, group)
-		call("SendMessage", `"req_user_id":%d,"to_user_id":%d,"text":"to you"`, oneID, twoID)
-		for i, want := range []string{"to all", "to you"} {
-			m := &pb.MsgData{}
-			two.expect(m)
-			if got, err := text.Decrypt(m.Data); got != want || err != nil || m.MsgID != 1 || m.HasGroupVersion {
-				t.Errorf("message %d: %+v, text %q, %v", i, m, got, err)
-			}
-		}
-		api.callWith(webKey, "CreateGroup", `"req_user_id":0,"group_name":"w","group_type":1,"group_avatar":"","user_id_list":[%d]`, oneID)
-		stat := call("GetUserStatus", `"user_id_list":[%d,99999]`, twoID)
-		if got := fmt.Sprint(stat["user_stat_list"]); got != fmt.Sprintf("[map[status:1 user_id:%d] map[status:2 user_id:99999]]", twoID) {
-			t.Errorf("statuses: %s", got)
-		}
-		call("KickUser", `"user_id":%d`, twoID)
+		api.call("SendMessage", `"req_user_id":%d,"to_group_id":%d,"text":"to all"`, oneID, group)
+		api.call("SendMessage", `"req_user_id":%d,"to_user_id":%d,"text":"to you"`, oneID, twoID)
+		two.expectFirst("to all")
+		two.expectFirst("to you")
+		api.createGroup(webKey, oneID)
+		stat := api.call("GetUserStatus", `"user_id_list":[%d,99999]`, twoID)
+		equal(t, "statuses", fmt.Sprint(stat["user_stat_list"]),
+			fmt.Sprintf("[map[status:1 user_id:%d] map[status:2 user_id:99999]]", twoID))
+		api.call("KickUser", `"user_id":%d`, twoID)
 		two.expect(&pb.IMKickUser{})
 		two.closed()
-		call("Register", `"user_name":"carol","password":"long enough","invite_code":"come in!"`)
-		if r := dial(t, sys.msgAddr[0]).tryLogin("carol", "long enough", pb.ClientType_CLIENT_TYPE_ANDROID); r.GetResultCode() != 0 {
-			t.Errorf("login of who registered: %v", r)
-		}
+		api.call("Register",
+			`"user_name":"carol","password":"long enough","invite_code":"come in!"`)
+		r := dial(t, sys.msgAddr[0]).tryLogin("carol", "long enough", android)
+		equal(t, "login of the new user", r.GetResultCode(), pb.ResultType_REFUSE_REASON_NONE)
 	})
+}
+
+// createGroup creates a group of one user with a key, and returns its id.
+func (a *httpAPI) createGroup(key string, member uint32) uint32 {
+	a.t.Helper()
+	rsp := a.callWith(key, "CreateGroup", `"req_user_id":0,"group_name":"g","group_type":1,`+
+		`"group_avatar":"","user_id_list":[%d]`, member)
+	return uint32(rsp["group_id"].(float64))
+}
+
+// expectFirst reads the next frame, which must be the first message of a conversation,
+// encrypted.
+func (w *wire) expectFirst(want string) {
+	w.t.Helper()
+	cipher, err := im.NewTextCipher("")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m := &pb.MsgData{}
+	w.expect(m)
+	got, err := cipher.Decrypt(m.Data)
+	if got != want || err != nil || m.MsgID != 1 || m.HasGroupVersion {
+		w.t.Errorf("message %+v with text %q, want %q, %v", m, got, want, err)
+	}
 }

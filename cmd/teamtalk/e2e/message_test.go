@@ -7,131 +7,164 @@ import (
 	"testing"
 
 	"teamtalk/core/client"
+	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 )
 
-// TestDelivery has one person with two devices write to another with two, on different message servers where there are two. Acks wait
-// for an answer: longer than the test has patience, so that one that comes was not for want of time.
+// TestDelivery lets alice with two devices write to bob with two devices, on different
+// message servers if there are two. Acks wait for a receiver's ack longer than the
+// patience of the test: an ack that arrives was not sent because of a timeout.
 func TestDelivery(t *testing.T) {
-	forEachShape(t, settings{users: 4, flags: []string{"--msg.ack-wait", "1m"}}, func(t *testing.T, sys *deployment) {
+	s := settings{users: 4, flags: []string{"--msg.ack-wait", "1m"}}
+	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		here, there := sys.msgAddr[0], sys.msgAddr[1]
-		pc, alice := loggedIn(t, here, "u00001", windows)
-		phone, _ := loggedIn(t, there, "u00001", ios)
-		bobPC, bob := loggedIn(t, there, "u00002", mac)
-		bobPhone, _ := loggedIn(t, here, "u00002", android)
-		carol, carolID := loggedIn(t, there, "u00003", android)
-
-		{ // first deliveries, which nobody is known to acknowledge: not waited for
-			pc.say(8, bob, "hello")
-			m := bobPC.hear(alice, bob, 1, "hello")
-			bobPhone.hear(alice, bob, 1, "hello")
-			phone.hear(alice, bob, 1, "hello")
-			bobPC.heard(m)
-			bobPC.noticed(bob, alice, pc, phone, bobPhone)
-			pc.say(9, carolID, "hello")
-			phone.hear(alice, carolID, 1, "hello")
-			carol.heard(carol.hear(alice, carolID, 1, "hello"))
-			carol.noticed(carolID, alice, pc, phone)
-		}
-		{ // all devices
-			pc.send(10, text(bob, "hello again"))
-			var m *pb.MsgData
-			for _, w := range []*wire{phone, bobPC, bobPhone} {
-				m = w.hear(alice, bob, 2, "hello again")
-			}
-			pc.alive() // no ack yet: nobody has answered
-			bobPC.heard(m)
-			if id := pc.acked(10, bob); id != 2 {
-				t.Errorf("acked as %d", id)
-			}
-			bobPhone.heard(m) // too late for anybody to wait
-			for _, w := range []*wire{pc, phone, bobPC, bobPhone, carol} {
-				w.alive()
-			}
-		}
-		{ // answered elsewhere only
-			pc.send(11, text(carolID, "are you there"))
-			phone.hear(alice, carolID, 2, "are you there")
-			m := carol.hear(alice, carolID, 2, "are you there")
-			pc.alive()
-			carol.heard(m)
-			pc.acked(11, carolID)
-		}
-		{ // offline
-			if id := pc.say(12, 4, "for later"); id != 1 {
-				t.Errorf("acked as %d", id)
-			}
-			phone.hear(alice, 4, 1, "for later")
-		}
-		{ // sent again
-			for range 2 { // the same seq, content and target: the same message
-				if id := pc.say(12, 4, "for later"); id != 1 {
-					t.Errorf("acked as %d", id)
-				}
-			}
-			if id := pc.say(13, 4, "for later"); id != 2 {
-				t.Errorf("with another seq acked as %d", id)
-			}
-			phone.hear(alice, 4, 2, "for later")
-			named := text(4, "with a name")
-			named.ClientMsgID = []byte("e2e-1")
-			pc.send(14, named)
-			if id := pc.acked(14, 4); id != 3 {
-				t.Errorf("acked as %d", id)
-			}
-			phone.hear(alice, 4, 3, "with a name")
-
-			// From another connection, to another server.
-			pc.Close()
-			for _, addr := range []string{there, here} {
-				pc, _ = loggedIn(t, addr, "u00001", windows)
-				pc.send(77, named)
-				if id := pc.acked(77, 4); id != 3 {
-					t.Errorf("acked as %d after connecting again", id)
-				}
-			}
-			phone.alive()
-		}
-		{ // statuses
-			pc.send(20, pb.IMUsersStatReq_builder{UserId: new(alice), UserIdList: []uint32{bob, 4, carolID}}.Build())
-			rsp := &pb.IMUsersStatRsp{}
-			pc.expectSeq(20, rsp)
-			got := map[uint32]pb.UserStatType{}
-			for _, s := range rsp.GetUserStatList() {
-				got[s.GetUserId()] = s.GetStatus()
-			}
-			if len(got) != 3 || got[bob] != pb.UserStatType_USER_STATUS_ONLINE ||
-				got[carolID] != pb.UserStatType_USER_STATUS_OFFLINE || got[4] != pb.UserStatType_USER_STATUS_OFFLINE {
-				// carol is at a phone only: that is no pc
-				t.Errorf("statuses %v", got)
-			}
-		}
-		{ // read
-			bobPC.send(0, pb.IMMsgDataReadAck_builder{
-				UserId: new(bob), SessionId: new(alice), MsgId: new(uint32(2)), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
-			}.Build())
-			n := &pb.IMMsgDataReadNotify{}
-			bobPhone.expectSeq(0, n)
-			if n.GetUserId() != bob || n.GetSessionId() != alice || n.GetMsgId() != 2 {
-				t.Errorf("notify %v", n)
-			}
-			bobPC.send(21, pb.IMUnreadMsgCntReq_builder{UserId: new(bob)}.Build())
-			rsp := &pb.IMUnreadMsgCntRsp{}
-			bobPC.expectSeq(21, rsp)
-			if rsp.GetTotalCnt() != 0 {
-				t.Errorf("unread %v", rsp)
-			}
-			pc.alive() // the sender is not told
-		}
+		d := &delivery{t: t, sys: sys, offline: 4}
+		d.pc, d.alice = loggedIn(t, here, "u00001", windows)
+		d.phone, _ = loggedIn(t, there, "u00001", ios)
+		d.bobPC, d.bob = loggedIn(t, there, "u00002", mac)
+		d.bobPhone, _ = loggedIn(t, here, "u00002", android)
+		d.carol, d.carolID = loggedIn(t, there, "u00003", android)
+		d.first()
+		d.allDevices()
+		d.otherServer()
+		d.toOffline()
+		d.repeated()
+		d.repeatedElsewhere()
+		d.statuses()
+		d.read()
 	})
 }
 
-// TestSilentRecipients has a receiver that stops to acknowledge: senders wait for it once, and it is
-// sent again, once, what it did not acknowledge. One that never did is neither.
+// delivery has the clients of TestDelivery. alice has pc and phone, bob has bobPC and
+// bobPhone.
+type delivery struct {
+	t                            *testing.T
+	sys                          *deployment
+	pc, phone, bobPC, bobPhone   *wire
+	carol                        *wire
+	alice, bob, carolID, offline uint32 // users; offline has no client
+	named                        *pb.MsgData
+}
+
+// first sends first messages. No receiver has acked a message before, so their acks do
+// not wait.
+func (d *delivery) first() {
+	d.pc.say(8, d.bob, "hello")
+	m := d.bobPC.hear(d.alice, d.bob, 1, "hello")
+	d.bobPhone.hear(d.alice, d.bob, 1, "hello")
+	d.phone.hear(d.alice, d.bob, 1, "hello")
+	d.bobPC.heard(m)
+	d.bobPC.noticed(d.bob, d.alice, d.pc, d.phone, d.bobPhone)
+	d.pc.say(9, d.carolID, "hello")
+	d.phone.hear(d.alice, d.carolID, 1, "hello")
+	d.carol.heard(d.carol.hear(d.alice, d.carolID, 1, "hello"))
+	d.carol.noticed(d.carolID, d.alice, d.pc, d.phone)
+}
+
+// allDevices sends a message to bob. All devices receive it, and the ack waits for the
+// first ack of bob's devices.
+func (d *delivery) allDevices() {
+	d.pc.send(10, text(d.bob, "hello again"))
+	var m *pb.MsgData
+	for _, w := range []*wire{d.phone, d.bobPC, d.bobPhone} {
+		m = w.hear(d.alice, d.bob, 2, "hello again")
+	}
+	d.pc.alive() // no ack before that of a receiver
+	d.bobPC.heard(m)
+	equal(d.t, "id of the ack", d.pc.acked(10, d.bob), uint32(2))
+	d.bobPhone.heard(m) // no sender waits any longer
+	for _, w := range []*wire{d.pc, d.phone, d.bobPC, d.bobPhone, d.carol} {
+		w.alive()
+	}
+}
+
+// otherServer sends a message to carol, whose only device may be on the other message
+// server.
+func (d *delivery) otherServer() {
+	d.pc.send(11, text(d.carolID, "are you there"))
+	d.phone.hear(d.alice, d.carolID, 2, "are you there")
+	m := d.carol.hear(d.alice, d.carolID, 2, "are you there")
+	d.pc.alive()
+	d.carol.heard(m)
+	d.pc.acked(11, d.carolID)
+}
+
+// toOffline sends a message to a user that is offline. Its ack does not wait.
+func (d *delivery) toOffline() {
+	equal(d.t, "id of the ack", d.pc.say(12, d.offline, "for later"), uint32(1))
+	d.phone.hear(d.alice, d.offline, 1, "for later")
+}
+
+// repeated sends messages again. One with the same seq, text and receiver is the same
+// message, one with another seq is not.
+func (d *delivery) repeated() {
+	for range 2 {
+		equal(d.t, "id of a repeated message", d.pc.say(12, d.offline, "for later"), uint32(1))
+	}
+	equal(d.t, "id with another seq", d.pc.say(13, d.offline, "for later"), uint32(2))
+	d.phone.hear(d.alice, d.offline, 2, "for later")
+}
+
+// repeatedElsewhere repeats a message that has an id of the client, on other connections
+// to both message servers. It remains the same message.
+func (d *delivery) repeatedElsewhere() {
+	named := text(d.offline, "with a name")
+	named.ClientMsgID = []byte("e2e-1")
+	d.pc.send(14, named)
+	equal(d.t, "id of the ack", d.pc.acked(14, d.offline), uint32(3))
+	d.phone.hear(d.alice, d.offline, 3, "with a name")
+	d.pc.Close()
+	for _, addr := range []string{d.sys.msgAddr[1], d.sys.msgAddr[0]} {
+		d.pc, _ = loggedIn(d.t, addr, "u00001", windows)
+		d.pc.send(77, named)
+		equal(d.t, "id after a reconnection", d.pc.acked(77, d.offline), uint32(3))
+	}
+	d.phone.alive()
+}
+
+// statuses requests the status of users. carol is offline: the status is that of a pc,
+// and she has a phone only.
+func (d *delivery) statuses() {
+	d.pc.send(20, pb.IMUsersStatReq_builder{
+		UserId: new(d.alice), UserIdList: []uint32{d.bob, d.offline, d.carolID},
+	}.Build())
+	rsp := &pb.IMUsersStatRsp{}
+	d.pc.expectSeq(20, rsp)
+	got := map[uint32]pb.UserStatType{}
+	for _, s := range rsp.GetUserStatList() {
+		got[s.GetUserId()] = s.GetStatus()
+	}
+	equal(d.t, "statuses", got, map[uint32]pb.UserStatType{
+		d.bob: isOnline, d.carolID: isOffline, d.offline: isOffline,
+	})
+}
+
+// read sends a read ack from bob's pc. bob's phone is notified, and the sender is not.
+func (d *delivery) read() {
+	d.bobPC.send(0, pb.IMMsgDataReadAck_builder{
+		UserId: new(d.bob), SessionId: new(d.alice), MsgId: new(uint32(2)),
+		SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
+	}.Build())
+	n := &pb.IMMsgDataReadNotify{}
+	d.bobPhone.expectSeq(0, n)
+	if n.GetUserId() != d.bob || n.GetSessionId() != d.alice || n.GetMsgId() != 2 {
+		d.t.Errorf("notify %v", n)
+	}
+	d.bobPC.send(21, pb.IMUnreadMsgCntReq_builder{UserId: new(d.bob)}.Build())
+	rsp := &pb.IMUnreadMsgCntRsp{}
+	d.bobPC.expectSeq(21, rsp)
+	equal(d.t, "unread messages", rsp.GetTotalCnt(), uint32(0))
+	d.pc.alive()
+}
+
+// TestSilentRecipients sends to a receiver that stops to ack. One ack of the sender waits
+// for it, and the server redelivers the message once. A receiver that never acked gets
+// neither.
 func TestSilentRecipients(t *testing.T) {
 	t.Parallel()
-	s := settings{users: 3, flags: []string{"--msg.ack-wait", "300ms", "--msg.redeliver-after", "1s"}}
+	s := settings{users: 3, flags: []string{"--msg.ack-wait", "300ms", "--msg.redeliver-after",
+		"1s"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		a, alice := loggedIn(t, sys.msgAddr[0], "u00001", android)
 		b, bob := loggedIn(t, sys.msgAddr[1], "u00002", android)
@@ -148,18 +181,20 @@ func TestSilentRecipients(t *testing.T) {
 		m := b.hear(alice, bob, 2, "still there?")
 		b.heard(m)
 		b.noticed(bob, alice, a)
-		// It answers: from now on it is waited for again, and nothing is sent twice.
+		// After the ack of bob, acks wait for bob again, and no message is redelivered.
 		a.send(5, text(bob, "good"))
 		b.heard(b.hear(alice, bob, 3, "good"))
 		a.acked(5, bob)
 		b.alive()
-		c.alive() // not sent again
+		c.alive() // no redelivery
 	})
 }
 
-// TestSyncing asks for what was said.
+// TestSyncing requests the unread counts, the history and the contacts of a user that was
+// offline.
 func TestSyncing(t *testing.T) {
-	s := settings{users: 4, flags: []string{"--msg.ack", "stored", "--msg.rate", "0", "--dbproxy.history-limit", "20"}}
+	s := settings{users: 4, flags: []string{"--msg.ack", "stored", "--msg.rate", "0",
+		"--dbproxy.history-limit", "20"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		a, alice := loggedIn(t, sys.msgAddr[0], "u00001", android)
 		c, carol := loggedIn(t, sys.msgAddr[0], "u00003", android)
@@ -170,56 +205,87 @@ func TestSyncing(t *testing.T) {
 		c.say(2, bob, "from carol")
 
 		q := conn(t, sys.msgAddr[1], "u00002", windows)
-		ctx := bounded(t)
-		unread, err := client.Unread(ctx, q)
-		slices.SortFunc(unread, func(a, b im.Unread) int { return int(a.Peer) - int(b.Peer) })
-		if err != nil || len(unread) != 2 || unread[0].Peer != alice || unread[0].Count != 25 || unread[0].Latest.ID != 25 ||
-			string(unread[0].Latest.Data) != "y" || unread[1].Peer != carol || unread[1].Count != 1 {
-			t.Errorf("unread %+v, %v", unread, err)
-		}
-		recent, err := client.Recent(ctx, q, 0)
-		if err != nil || len(recent) != 2 {
-			t.Errorf("recent %+v, %v", recent, err)
-		}
-		peer := client.Peer{ID: alice}
-		wantIDs := func(what string, msgs []im.Message, err error, want ...uint32) {
-			t.Helper()
-			var ids []uint32
-			for _, m := range msgs {
-				ids = append(ids, m.ID)
-				if string(m.Data) != string(rune('a'+m.ID-1)) || m.From != alice || m.To != bob || m.Created == 0 {
-					t.Errorf("%s: %+v", what, m)
-				}
-			}
-			if err != nil || !slices.Equal(ids, want) {
-				t.Errorf("%s: ids %v, %v; want %v", what, ids, err, want)
-			}
-		}
-		msgs, err := client.History(ctx, q, peer, 0, 3)
-		wantIDs("newest", msgs, err, 25, 24, 23)
-		msgs, err = client.History(ctx, q, peer, 2, 10)
-		wantIDs("oldest", msgs, err, 2, 1)
-		if msgs, err = client.History(ctx, q, peer, 0, 1000); err != nil || len(msgs) != 20 {
-			t.Errorf("%d messages at once, %v; want the limit", len(msgs), err)
-		}
-		if msgs, err = client.History(ctx, q, client.Peer{ID: 4}, 0, 10); err != nil || len(msgs) != 0 {
-			t.Errorf("with a stranger %v, %v", msgs, err)
-		}
-		msgs, err = client.ByID(ctx, q, peer, []uint32{3, 99, 7})
-		wantIDs("by id", msgs, err, 7, 3)
-		if id, err := client.LatestID(ctx, q, peer); err != nil || id != 25 {
-			t.Errorf("latest %d, %v", id, err)
-		}
-		users, _, err := client.Contacts(ctx, q, 0)
+		syncCounts(t, q, alice, carol)
+		syncHistory(t, q, alice)
+		users, _, err := client.Contacts(bounded(t), q, 0)
 		if err != nil || len(users) != 4 {
 			t.Errorf("contacts %v, %v", users, err)
 		}
 	})
 }
 
-// TestRate sends more than is allowed: what is beyond is dropped without ack, and counted.
+// syncCounts checks the unread counts and the recent sessions.
+func syncCounts(t *testing.T, q *tcp.Conn, alice, carol uint32) {
+	t.Helper()
+	unread, err := client.Unread(bounded(t), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type count struct {
+		Peer, Count, Latest uint32
+		Text                string
+	}
+	var got []count
+	for _, u := range unread {
+		got = append(got, count{u.Peer, u.Count, u.Latest.ID, string(u.Latest.Data)})
+	}
+	slices.SortFunc(got, func(a, b count) int { return int(a.Peer) - int(b.Peer) })
+	equal(t, "unread", got, []count{{alice, 25, 25, "y"}, {carol, 1, 1, "from carol"}})
+	recent, err := client.Recent(bounded(t), q, 0)
+	if err != nil || len(recent) != 2 {
+		t.Errorf("recent %+v, %v", recent, err)
+	}
+}
+
+// syncHistory checks the pages of the history with alice, and messages by id.
+func syncHistory(t *testing.T, q *tcp.Conn, alice uint32) {
+	t.Helper()
+	peer := client.Peer{ID: alice}
+	page := func(begin uint32, n int) ([]im.Message, error) {
+		return client.History(bounded(t), q, peer, begin, n)
+	}
+	msgs, err := page(0, 3)
+	wantIDs(t, "newest", alice, msgs, err, 25, 24, 23)
+	msgs, err = page(2, 10)
+	wantIDs(t, "oldest", alice, msgs, err, 2, 1)
+	if msgs, err = page(0, 1000); err != nil || len(msgs) != 20 {
+		t.Errorf("%d messages at once, %v; want the limit of 20", len(msgs), err)
+	}
+	msgs, err = client.ByID(bounded(t), q, peer, []uint32{3, 99, 7})
+	wantIDs(t, "by id", alice, msgs, err, 7, 3)
+	if id, err := client.LatestID(bounded(t), q, peer); err != nil || id != 25 {
+		t.Errorf("latest %d, %v", id, err)
+	}
+	msgs, err = client.History(bounded(t), q, client.Peer{ID: 4}, 0, 10)
+	if err != nil || len(msgs) != 0 {
+		t.Errorf("history without a message: %v, %v", msgs, err)
+	}
+}
+
+// wantIDs checks the ids of messages from alice to bob, whose texts are letters in the
+// order of ids.
+func wantIDs(t *testing.T, what string, alice uint32, msgs []im.Message, err error,
+	want ...uint32) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	var ids []uint32
+	for _, m := range msgs {
+		ids = append(ids, m.ID)
+		if string(m.Data) != string(rune('a'+m.ID-1)) || m.From != alice || m.To != 2 ||
+			m.Created == 0 {
+			t.Errorf("%s: %+v", what, m)
+		}
+	}
+	equal(t, what, ids, want)
+}
+
+// TestRate sends more messages than the limit allows. The server drops those above it
+// without an ack, and counts them.
 func TestRate(t *testing.T) {
-	s := settings{users: 2, flags: []string{"--msg.rate", "0.01", "--msg.rate-burst", "5", "--msg.ack", "stored"}}
+	s := settings{users: 2, flags: []string{"--msg.rate", "0.01", "--msg.rate-burst", "5",
+		"--msg.ack", "stored"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		w, _ := loggedIn(t, sys.msgAddr[0], "u00001", android)
 		var segment []byte
@@ -231,50 +297,33 @@ func TestRate(t *testing.T) {
 			w.acked(seq+10, 2)
 		}
 		w.alive()
-		if dropped := sys.msg[0].metric("teamtalk_msg_dropped_total", `reason="rate"`); dropped != 25 {
+		if dropped := sys.msg[0].metric("teamtalk_msg_dropped_total",
+			`reason="rate"`); dropped != 25 {
 			t.Errorf("%v messages counted as dropped, want 25", dropped)
 		}
 	})
 }
 
-// TestPresence follows who is told when people come and go.
+// TestPresence checks the notifications of a user's logins and logouts: a pc is notified
+// of pcs, and a phone of the pc of its own user.
 func TestPresence(t *testing.T) {
 	forEachShape(t, settings{users: 3}, func(t *testing.T, sys *deployment) {
 		here, there := sys.msgAddr[0], sys.msgAddr[1]
-		watcher := dial(t, here)
-		watcher.news = true
-		user := watcher.login("u00001", windows)
-		expect := func(w *wire, user uint32, status pb.UserStatType) {
-			t.Helper()
-			n := &pb.IMUserStatNotify{}
-			w.expectSeq(0, n)
-			if n.GetUserStat().GetUserId() != user || n.GetUserStat().GetStatus() != status {
-				t.Errorf("notify %v, want user %d, %v", n, user, status)
-			}
-		}
-		expect(watcher, user, pb.UserStatType_USER_STATUS_ONLINE)
+		watcher := withNews(t, here, "u00001", windows)
+		watcher.status(1, isOnline)
 		pc, other := loggedIn(t, there, "u00002", mac)
-		expect(watcher, other, pb.UserStatType_USER_STATUS_ONLINE)
-		phone := dial(t, here)
-		phone.news = true
-		phone.login("u00002", android)
-		n := &pb.IMPCLoginStatusNotify{}
-		phone.expectSeq(0, n)
-		if n.GetLoginStat() != pb.UserStatType_USER_STATUS_ONLINE {
-			t.Errorf("notify %v", n)
-		}
+		watcher.status(other, isOnline)
+		phone := withNews(t, here, "u00002", android)
+		phone.pcStatus(other, isOnline)
 		if sys.separate {
-			// A message server that dies takes its users' statuses with it.
+			// The users of a message server are offline after its death.
 			sys.msg[1].kill()
 			pc.closed()
 		} else {
 			pc.Close()
 		}
-		phone.expectSeq(0, n)
-		if n.GetUserId() != other || n.GetLoginStat() != pb.UserStatType_USER_STATUS_OFFLINE {
-			t.Errorf("notify %v", n)
-		}
-		expect(watcher, other, pb.UserStatType_USER_STATUS_OFFLINE)
+		phone.pcStatus(other, isOffline)
+		watcher.status(other, isOffline)
 		phone.Close()
 		watcher.alive()
 	})

@@ -15,7 +15,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// pushServer stands in for a push server: it keeps what message servers ask of it.
+// pushServer stands in for a push server. It records the requests of message servers.
 type pushServer struct {
 	t    testing.TB
 	reqs chan *pb.IMPushToUserReq
@@ -57,7 +57,7 @@ func startPushServer(t testing.TB, addr string) *pushServer {
 	return p
 }
 
-// serve takes the frames of one message server.
+// serve reads the frames of one message server.
 func (p *pushServer) serve(nc net.Conn) {
 	var buf []byte
 	chunk := make([]byte, 4096)
@@ -70,7 +70,7 @@ func (p *pushServer) serve(nc net.Conn) {
 		for {
 			h, body, n, err := pdu.Next(buf, pdu.MaxServerFrame)
 			if err != nil {
-				p.t.Errorf("to the push server: %v", err)
+				p.t.Errorf("frame to the push server: %v", err)
 				return
 			}
 			if n == 0 {
@@ -87,7 +87,7 @@ func (p *pushServer) serve(nc net.Conn) {
 	}
 }
 
-// take keeps a request, and answers that everything was sent.
+// take records a request, and answers that all pushes were sent.
 func (p *pushServer) take(nc net.Conn, h pdu.Header, body []byte) error {
 	req := &pb.IMPushToUserReq{}
 	if h.Command != req.Command() || req.ParseBody(slices.Clone(body)) != nil {
@@ -97,105 +97,139 @@ func (p *pushServer) take(nc net.Conn, h pdu.Header, body []byte) error {
 	p.reqs <- req
 	var results []*pb.PushResult
 	for _, tok := range req.GetUserTokenList() {
-		results = append(results, pb.PushResult_builder{UserToken: new(tok.GetToken()), ResultCode: new(uint32(0))}.Build())
+		results = append(results, pb.PushResult_builder{UserToken: new(tok.GetToken()),
+			ResultCode: new(uint32(0))}.Build())
 	}
-	answer, err := pdu.Append(nil, h.Seq, pb.IMPushToUserRsp_builder{PushResultList: results}.Build())
+	answer, err := pdu.Append(nil, h.Seq,
+		pb.IMPushToUserRsp_builder{PushResultList: results}.Build())
 	if err == nil {
 		_, err = nc.Write(answer)
 	}
 	return err
 }
 
-// want checks the next request: the text, the data, and for each phone "user token client_type badge push_type".
+// want checks the next request: the text, the data, and "user token client_type badge
+// push_type" of each phone.
 func (p *pushServer) want(flash, data string, phones ...string) {
 	p.t.Helper()
 	select {
 	case req := <-p.reqs:
 		var got []string
 		for _, tok := range req.GetUserTokenList() {
-			got = append(got, fmt.Sprint(tok.GetUserId(), " ", tok.GetToken(), " ", uint32(tok.GetUserType()), " ", tok.GetPushCount(), " ", tok.GetPushType()))
+			got = append(got, fmt.Sprint(tok.GetUserId(), " ", tok.GetToken(), " ",
+				uint32(tok.GetUserType()), " ", tok.GetPushCount(), " ", tok.GetPushType()))
 		}
-		if req.GetFlash() != flash || req.GetData() != data || !slices.Equal(got, phones) {
-			p.t.Fatalf("push %q %s %q, want %q %s %q", req.GetFlash(), req.GetData(), got, flash, data, phones)
-		}
+		equal(p.t, "push", append(got, req.GetFlash(), req.GetData()),
+			append(phones, flash, data))
 	case <-time.After(patience):
 		p.t.Fatalf("no push, want %q", flash)
 	}
 }
 
-// TestPushDecision: what reaches a push server for messages between two and in groups, whose badge, loud or silent.
+// TestPushDecision checks the requests to a push server for messages to users and groups:
+// the phones with their badges, and whether a push is silent.
 func TestPushDecision(t *testing.T) {
 	program(t)
-	for shape, deploy := range map[string]func(testing.TB, settings) *deployment{allInOne: deployAllInOne, separate: deploySeparate} {
+	for shape, deploy := range map[string]func(testing.TB, settings) *deployment{
+		allInOne: deployAllInOne, separate: deploySeparate,
+	} {
 		t.Run(shape, func(t *testing.T) {
 			addr := reserve(t)
 			push := startPushServer(t, addr)
-			sys := deploy(t, settings{users: 4, flags: []string{"--msg.push", addr, "--msg.push-text", "5"}})
+			sys := deploy(t, settings{users: 4,
+				flags: []string{"--msg.push", addr, "--msg.push-text", "5"}})
 			for _, s := range sys.msg {
-				until(t, "the link to the push server", func() bool { return s.metric("teamtalk_link_up", `peer="push"`) == 1 })
+				awaitPushLink(t, s)
 			}
-			testPushDecision(t, sys, push)
+			cipher, err := im.NewTextCipher("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := &pushDecision{t: t, sys: sys, push: push, cipher: cipher}
+			d.singles()
+			d.groups()
+			d.withoutToken()
 		})
 	}
 }
 
-func testPushDecision(t *testing.T, sys *deployment, push *pushServer) {
-	cipher, err := im.NewTextCipher("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	body := func(s string) string { return string(cipher.Encrypt(s)) }
-	here, there := sys.msgAddr[0], sys.msgAddr[1]
-	alice, aliceID := loggedIn(t, here, "u00001", windows)
-	bobID, carolID := aliceID+1, aliceID+2
-	token := func(w *wire, token string) {
-		w.send(2, pb.IMDeviceTokenReq_builder{UserId: new(uint32(0)), DeviceToken: &token}.Build())
-		w.expectSeq(2, &pb.IMDeviceTokenRsp{})
-	}
-	bob, _ := loggedIn(t, there, "u00002", ios)
-	token(bob, "bobs")
-	bob.Close() // a phone that is asleep has a token all the same
-	carol, _ := loggedIn(t, here, "u00003", android)
-	token(carol, "carols")
+// pushDecision has the users of TestPushDecision. alice is at a pc. bob has a phone that
+// is offline, and later a pc. carol has a phone.
+type pushDecision struct {
+	t                       *testing.T
+	sys                     *deployment
+	push                    *pushServer
+	cipher                  *im.TextCipher
+	alice, bobPC, carol     *wire
+	aliceID, bobID, carolID uint32
+	single                  string // data of a push for a message of alice to a user
+}
 
-	single := fmt.Sprintf(`{"msg_type":1,"from_id":%d}`, aliceID)
-	alice.say(3, bobID, body("你好,世界!"))
-	push.want("u00001:你好,世界…", single, fmt.Sprint(bobID, " bobs 17 1 1"))
-	bobPC, _ := loggedIn(t, there, "u00002", mac)
-	alice.send(4, text(bobID, body("two")))
+// body returns an encrypted text.
+func (d *pushDecision) body(s string) string { return string(d.cipher.Encrypt(s)) }
+
+// singles sends texts to bob: loud without a pc, and silent with one. A user without a
+// phone gets no push.
+func (d *pushDecision) singles() {
+	here, there := d.sys.msgAddr[0], d.sys.msgAddr[1]
+	d.alice, d.aliceID = loggedIn(d.t, here, "u00001", windows)
+	d.bobID, d.carolID = d.aliceID+1, d.aliceID+2
+	d.single = fmt.Sprintf(`{"msg_type":1,"from_id":%d}`, d.aliceID)
+	bob, _ := loggedIn(d.t, there, "u00002", ios)
+	bob.setTokenAsIs("bobs")
+	bob.Close() // without a logout, so the token remains
+	d.carol, _ = loggedIn(d.t, here, "u00003", android)
+	d.carol.setTokenAsIs("carols")
+
+	d.alice.say(3, d.bobID, d.body("你好,世界!"))
+	d.push.want("u00001:你好,世界…", d.single, fmt.Sprint(d.bobID, " bobs 17 1 1"))
+	d.bobPC, _ = loggedIn(d.t, there, "u00002", mac)
+	d.alice.send(4, text(d.bobID, d.body("two")))
 	m := &pb.MsgData{}
-	bobPC.expect(m)
-	bobPC.heard(m)
-	alice.acked(4, bobID)
-	push.want("u00001:two", single, fmt.Sprint(bobID, " bobs 17 2 2"))
-	alice.say(5, aliceID+3, body("no phone")) // nothing comes of it
+	d.bobPC.expect(m)
+	d.bobPC.heard(m)
+	d.alice.acked(4, d.bobID)
+	d.push.want("u00001:two", d.single, fmt.Sprint(d.bobID, " bobs 17 2 2"))
+	d.alice.say(5, d.aliceID+3, d.body("no phone"))
+}
 
-	alice.send(6, pb.IMGroupCreateReq_builder{UserId: new(aliceID), GroupType: pb.GroupType_GROUP_TYPE_TMP.Enum(), GroupName: new("g"),
-		GroupAvatar: new(""), MemberIdList: []uint32{aliceID, bobID, carolID}}.Build())
-	created := &pb.IMGroupCreateRsp{}
-	alice.expectSeq(6, created)
-	group := created.GetGroupId()
-	inGroup := func(seq uint16, s string) {
-		t.Helper()
-		alice.send(seq, &pb.MsgData{ToSessionID: group, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: []byte(body(s))})
-		alice.expectSeq(seq, &pb.IMMsgDataAck{})
-		for _, w := range []*wire{bobPC, carol} {
+// groups sends texts to a group: before and after carol mutes it.
+func (d *pushDecision) groups() {
+	group := d.alice.createGroup(6, d.aliceID, d.bobID, d.carolID)
+	data := fmt.Sprintf(`{"msg_type":17,"from_id":%d,"group_id":%d}`, d.aliceID, group)
+	send := func(seq uint16, s string) {
+		d.t.Helper()
+		d.alice.send(seq, groupText(group, d.body(s)))
+		d.alice.expectSeq(seq, &pb.IMMsgDataAck{})
+		for _, w := range []*wire{d.bobPC, d.carol} {
 			w.expect(&pb.MsgData{})
 		}
 	}
-	data := fmt.Sprintf(`{"msg_type":17,"from_id":%d,"group_id":%d}`, aliceID, group)
-	inGroup(7, "all")
-	push.want("u00001:all", data, fmt.Sprint(bobID, " bobs 17 3 2"), fmt.Sprint(carolID, " carols 18 1 1"))
-	carol.send(8, pb.IMGroupShieldReq_builder{UserId: new(carolID), GroupId: new(group), ShieldStatus: new(uint32(1))}.Build())
-	carol.expectSeq(8, &pb.IMGroupShieldRsp{})
-	inGroup(9, "some")
-	push.want("u00001:some", data, fmt.Sprint(bobID, " bobs 17 4 2"))
+	send(7, "all")
+	d.push.want("u00001:all", data, fmt.Sprint(d.bobID, " bobs 17 3 2"),
+		fmt.Sprint(d.carolID, " carols 18 1 1"))
+	d.carol.shieldGroup(8, group)
+	send(9, "some")
+	d.push.want("u00001:some", data, fmt.Sprint(d.bobID, " bobs 17 4 2"))
+}
 
-	token(carol, "") // no phone any more
-	alice.send(11, text(carolID, body("gone")))
-	carol.expect(m)
-	carol.heard(m)
-	alice.acked(11, carolID)
-	alice.send(12, text(bobID, body("last")))
-	push.want("u00001:last", single, fmt.Sprint(bobID, " bobs 17 5 2"))
+// withoutToken sends a text to carol after her phone deleted its token: the next push is
+// that of a later text to bob.
+func (d *pushDecision) withoutToken() {
+	d.carol.setTokenAsIs("")
+	d.alice.send(11, text(d.carolID, d.body("gone")))
+	m := &pb.MsgData{}
+	d.carol.expect(m)
+	d.carol.heard(m)
+	d.alice.acked(11, d.carolID)
+	d.alice.send(12, text(d.bobID, d.body("last")))
+	d.push.want("u00001:last", d.single, fmt.Sprint(d.bobID, " bobs 17 5 2"))
+}
+
+// setTokenAsIs sets the device token of a client, without a client type: the server knows
+// the type from the login.
+func (w *wire) setTokenAsIs(token string) {
+	w.t.Helper()
+	w.send(2, pb.IMDeviceTokenReq_builder{UserId: new(uint32(0)), DeviceToken: &token}.Build())
+	w.expectSeq(2, &pb.IMDeviceTokenRsp{})
 }

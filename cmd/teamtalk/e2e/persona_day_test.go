@@ -18,18 +18,18 @@ import (
 
 // Limits of the day.
 const (
-	// longWait is the day's msg.ack_wait until its outages: an ack that waits for a receiver
-	// that never answers cannot be mistaken for a slow one.
+	// longWait is the day's msg.ack_wait until its outages: an ack that waits for a
+	// receiver that never answers cannot be mistaken for a slow one.
 	longWait = 25 * time.Second
-	// slowAck is what no ack takes while nothing is down, on the slowest machine.
+	// slowAck is longer than any ack takes on the slowest machine while all servers run.
 	slowAck = 5 * time.Second
-	// mostLogins is how often one client may ask to log in during the day.
+	// mostLogins is the largest number of login requests of one client during the day.
 	mostLogins = 10
 )
 
-// TestPersonaDay runs a day with every client on both sides: each sends to each. All messages
-// are shown once and in order by every client, no ack waits for a receiver that never answers,
-// and nobody hammers the servers.
+// TestPersonaDay runs a day with every client on both sides: each sends to each. Every
+// client shows all messages once and in order, no ack waits for a receiver that never
+// answers, and no client logs in again and again.
 func TestPersonaDay(t *testing.T) {
 	t.Parallel()
 	s := settings{users: 2 * len(persona.All()), files: true, small: true,
@@ -60,7 +60,8 @@ func TestPersonaDay(t *testing.T) {
 	})
 }
 
-// contacts checks that everybody has all contacts and the status of a pc.
+// contacts checks that all clients have all contacts, and that Windows has the status of
+// users.
 func (d *day) contacts() {
 	d.t.Helper()
 	for _, c := range d.everybody() {
@@ -77,10 +78,10 @@ func (d *day) contacts() {
 		}
 	}
 	windows := d.left[0]
-	until(d.t, "windows to hear the status of the others", func() bool {
+	until(d.t, "windows to have the status of the others", func() bool {
 		return windows.Status(ids[0]) != 0 && windows.Status(ids[1]) != 0
 	})
-	// Status is that of a pc: a phone alone does not count.
+	// The status is that of the pc: a user with only a phone is offline.
 	const online, offline = pb.UserStatType_USER_STATUS_ONLINE, pb.UserStatType_USER_STATUS_OFFLINE
 	pc, phone := windows.Status(ids[0]), windows.Status(ids[1])
 	if pc != online || phone != offline {
@@ -88,7 +89,8 @@ func (d *day) contacts() {
 	}
 }
 
-// singleTexts has each side write to each of the other, and each of those answer.
+// singleTexts lets each client of the left write to each of the right, and then each of
+// the right answer.
 func (d *day) singleTexts() {
 	d.t.Helper()
 	for range 2 {
@@ -107,7 +109,8 @@ func (d *day) singleTexts() {
 	}
 }
 
-// openChats repeats this with the conversations open: each message is read at once.
+// openChats repeats singleTexts with the conversations open: each message is read at
+// once.
 func (d *day) openChats() {
 	d.t.Helper()
 	for _, l := range d.left {
@@ -125,7 +128,7 @@ func (d *day) openChats() {
 	}
 }
 
-// groupTexts has everybody write to one group.
+// groupTexts creates a group of all users, to which each of them writes.
 func (d *day) groupTexts() {
 	d.t.Helper()
 	var members []uint32
@@ -148,7 +151,8 @@ func (d *day) groupTexts() {
 	}
 }
 
-// ownCopies has the other devices of the left write: the first device shows it too.
+// ownCopies lets the second devices of the left write. The first devices show the
+// messages too.
 func (d *day) ownCopies() {
 	d.t.Helper()
 	for i, c := range d.second {
@@ -174,7 +178,7 @@ func (d *day) sounds() {
 	d.quiet("sounds")
 }
 
-// picture is a photograph of nothing.
+// picture returns a grey JPEG of 400 × 300.
 func picture(t testing.TB) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -184,7 +188,7 @@ func picture(t testing.TB) []byte {
 	return b.Bytes()
 }
 
-// pictures sends a picture from each to each, and gives everybody an avatar.
+// pictures sends a picture from each to each, and sets avatars.
 func (d *day) pictures() {
 	d.t.Helper()
 	photo := picture(d.t)
@@ -214,7 +218,7 @@ func (d *day) pictures() {
 	d.quiet("pictures")
 }
 
-// offlineFiles sends a file from each client that can to each that can.
+// offlineFiles sends a file from each client that sends files to each that receives them.
 func (d *day) offlineFiles() {
 	d.t.Helper()
 	data := bytes.Repeat([]byte("file "), 20_000)
@@ -229,7 +233,7 @@ func (d *day) offlineFiles() {
 				continue
 			}
 			var notice *pb.IMFileNotify
-			until(d.t, r.Name()+" to be told of "+name, func() bool {
+			until(d.t, r.Name()+" to be notified of "+name, func() bool {
 				for _, n := range r.Notices() {
 					if n.GetFileName() == name && n.GetOfflineReady() == 1 {
 						notice = n
@@ -246,8 +250,8 @@ func (d *day) offlineFiles() {
 	}
 }
 
-// readAll has the right open every conversation. The server then knows of nothing unread, and
-// read acks did not multiply.
+// readAll opens every conversation on every client. Then no message is unread at the
+// server, and read acks did not multiply.
 func (d *day) readAll() {
 	d.t.Helper()
 	for _, c := range d.everybody() {
@@ -267,18 +271,18 @@ func (d *day) readAll() {
 		})
 	}
 	for _, c := range d.everybody() {
-		// A read ack for each message and each conversation opened, and one answer to each
-		// device's: more is an echo.
+		// A client sends one read ack for each message, for each conversation that it
+		// opens, and for each of its other devices. More are an echo.
 		s := c.Stats()
 		if most := 4 * (s.Pushed + 8*len(d.left)); s.ReadAcks > most {
-			d.t.Errorf("%s sent %d read acks, heard %d notifies", c.Name(), s.ReadAcks,
+			d.t.Errorf("%s sent %d read acks, received %d notifies", c.Name(), s.ReadAcks,
 				s.ReadNotify)
 		}
 	}
 }
 
-// acks checks that no ack waited for a receiver that never answers, and that nothing was
-// delivered twice.
+// acks checks that no ack waited for a receiver that never answers, and that no message
+// was delivered twice.
 func (d *day) acks() {
 	d.t.Helper()
 	var took []time.Duration
@@ -311,7 +315,7 @@ func (d *day) acks() {
 	}
 }
 
-// ordered checks that everything was delivered in the order of its ids.
+// ordered checks that messages were delivered in the order of their ids.
 func (d *day) ordered() {
 	d.t.Helper()
 	for _, c := range d.everybody() {
@@ -321,12 +325,12 @@ func (d *day) ordered() {
 	}
 }
 
-// messageServers are the processes of the message servers.
+// messageServers returns the processes of the message servers.
 func (d *day) messageServers() []*server {
 	return slices.Compact(slices.Clone(d.sys.msg[:]))
 }
 
-// outages kills each server in turn while everybody writes, and starts it again.
+// outages kills each server in turn while users write, and starts it again.
 func (d *day) outages() {
 	d.t.Helper()
 	for _, m := range d.sys.msg {
@@ -344,7 +348,7 @@ func (d *day) outages() {
 		for _, o := range d.sys.servers {
 			o.awaitReady()
 		}
-		until(d.t, "everybody to notice the end of "+s.name, func() bool {
+		until(d.t, "all clients to notice the end of "+s.name, func() bool {
 			for c, before := range cut {
 				if s := c.Stats(); s.Connections == before && c.State() != persona.Stopped {
 					return false
@@ -356,8 +360,8 @@ func (d *day) outages() {
 		d.lost(s.name)
 		d.checkOnce("outage of " + s.name)
 		d.checked()
-		// In other conversations: in one with a message that was not stored, the server waits
-		// for its sender to repeat it, as Windows does.
+		// These texts use other conversations: where a message was not stored, the server
+		// waits until its sender repeats it, as Windows does.
 		for i, l := range d.left {
 			r := d.right[(i+1)%len(d.right)]
 			d.say(l, user(r))
@@ -369,7 +373,8 @@ func (d *day) outages() {
 	}
 }
 
-// connectionsTo returns the clients connected to a server, with how many connections they made.
+// connectionsTo returns the clients connected to a server, with the number of connections
+// each made.
 func (d *day) connectionsTo(s *server) map[*persona.Client]int {
 	cut := map[*persona.Client]int{}
 	for _, c := range d.everybody() {
@@ -380,8 +385,9 @@ func (d *day) connectionsTo(s *server) map[*persona.Client]int {
 	return cut
 }
 
-// lost waits until each message sent during an outage has an ack, unless its client does not
-// send it again, or has sent it in vain.
+// lost waits until each message sent during an outage has an ack. It does not wait for a
+// client that never repeats a message, nor for a message that the client gave up after a
+// repetition.
 func (d *day) lost(server string) {
 	d.t.Helper()
 	until(d.t, "the messages during the outage of "+server+" to be settled", func() bool {
@@ -402,7 +408,7 @@ func (d *day) kicks() {
 	for i, l := range d.left {
 		row := l.Persona()
 		if row.Kicked == persona.KickIgnored {
-			continue // TestTwoWebTabs
+			continue // twoWebTabs tries these clients
 		}
 		other := startPersona(d.t, d.sys, row, persona.Options{User: fmt.Sprintf("u%05d", 1+i)})
 		logIn(d.t, other)
@@ -419,13 +425,13 @@ func (d *day) kicks() {
 	until(d.t, pc.Name()+" to stop", func() bool { return pc.State() == persona.Stopped })
 }
 
-// relogin has everybody come back, and looks at the whole day.
+// relogin reconnects all clients, and checks the history of the whole day.
 func (d *day) relogin() {
 	d.t.Helper()
 	for _, c := range d.everybody() {
 		c.Drop()
 	}
-	for i, l := range d.left { // while nobody, or not everybody, is online
+	for i, l := range d.left { // while some or all clients are offline
 		d.say(d.right[i], user(l))
 	}
 	d.checked()
@@ -445,7 +451,7 @@ func (d *day) relogin() {
 		}
 	}
 	d.awaitShown("the whole day", false)
-	// Where two message servers carry one conversation, clients order what they show by id.
+	// With two message servers in one conversation, clients order the messages by id.
 	if !d.sys.separate {
 		d.ordered()
 	}
@@ -456,12 +462,12 @@ func (d *day) relogin() {
 	}
 }
 
-// moderate checks that no client was made to log in again and again.
+// moderate checks that no client sent more than mostLogins login requests.
 func (d *day) moderate() {
 	d.t.Helper()
 	for _, c := range d.everybody() {
 		if s := c.Stats(); s.Logins > mostLogins {
-			d.t.Errorf("%s asked to log in %d times, was refused %d times", c.Name(), s.Logins,
+			d.t.Errorf("%s sent %d login requests, and was refused %d times", c.Name(), s.Logins,
 				s.Refusals)
 		}
 	}

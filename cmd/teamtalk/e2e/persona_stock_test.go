@@ -14,7 +14,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestStockClients tries what the clients in the field do that no specification asks for.
+// TestStockClients tries the behaviour of clients in the field that no specification
+// describes.
 func TestStockClients(t *testing.T) {
 	t.Parallel()
 	forEachShape(t, settings{users: 8}, func(t *testing.T, sys *deployment) {
@@ -22,9 +23,9 @@ func TestStockClients(t *testing.T) {
 			name string
 			run  func(t *testing.T, sys *deployment)
 		}{
-			{"two web tabs ignore the kick and come back at once", twoWebTabs},
+			{"two web tabs ignore the kick and reconnect at once", twoWebTabs},
 			{"android repeats a refused login at once", refusedAndroid},
-			{"android asks for changes since a time of its own clock", androidAhead},
+			{"android requests changes since a time of its own clock", androidAhead},
 			{"windows takes any frame with the seq of its login for the answer", loginSeq},
 			{"android expects the echo of a heartbeat within five seconds", echoed},
 		} {
@@ -66,7 +67,8 @@ func refusedAndroid(t *testing.T, sys *deployment) {
 	}
 }
 
-// androidAhead has a phone whose clock is an hour ahead learn of a user added while it was away.
+// androidAhead adds a user while a phone is offline whose clock is an hour ahead. The
+// phone receives the user with a later login.
 func androidAhead(t *testing.T, sys *deployment) {
 	c := startPersona(t, sys, persona.Android(), persona.Options{User: "u00003",
 		ClockAhead: time.Hour})
@@ -74,22 +76,22 @@ func androidAhead(t *testing.T, sys *deployment) {
 	before := c.Users()
 	mustRun(t, append([]string{"user", "add", "newcomer", "--password", "pw"}, sys.store...)...)
 	// The phone has now sent a time of its own clock once, and does so with each login.
-	until(t, "the newcomer to be known", func() bool {
+	until(t, "the phone to have the newcomer", func() bool {
 		logins := c.Stats().Logins
 		c.Drop()
-		until(t, "the phone to come back", func() bool {
+		until(t, "the phone to reconnect", func() bool {
 			return c.Stats().Logins > logins && c.State() == persona.Online
 		})
 		return c.Users() > before
 	})
 }
 
-// loginSeq has another client send a command with the seq of the login of Windows.
+// loginSeq lets another client send commands to Windows, one with the seq of its login.
 func loginSeq(t *testing.T, sys *deployment) {
 	c := startPersona(t, sys, persona.Windows(), persona.Options{User: "u00004"})
 	logIn(t, c)
 	w, self := loggedIn(t, sys.msgAddr[1], "u00006", windows)
-	for seq := range uint16(10) { // the login's is the first of these
+	for seq := range uint16(10) { // the login has the first of these
 		w.send(seq, pb.IMP2PCmdMsg_builder{FromUserId: &self, ToUserId: new(c.Self()),
 			CmdMsgData: new("typing")}.Build())
 		w.send(seq, text(c.Self(), fmt.Sprint("text ", seq)))
@@ -101,7 +103,7 @@ func loginSeq(t *testing.T, sys *deployment) {
 	}
 }
 
-// echoed has Android send heartbeats.
+// echoed lets Android send heartbeats.
 func echoed(t *testing.T, sys *deployment) {
 	row := persona.Android()
 	row.Heartbeat = time.Second // 150 ms with the pace of these tests
@@ -113,8 +115,9 @@ func echoed(t *testing.T, sys *deployment) {
 	}
 }
 
-// TestTwoIOSDevicesAnswerEachOthersReadNotifies: each iPhone answers a read notify with a read
-// ack. That moves no mark, so nobody is notified again.
+// TestTwoIOSDevicesAnswerEachOthersReadNotifies logs in two iPhones, which answer a read
+// notify with a read ack. The ack moves no read mark, so the server notifies no client
+// again.
 func TestTwoIOSDevicesAnswerEachOthersReadNotifies(t *testing.T) {
 	t.Parallel()
 	s := settings{users: 2, flags: []string{"--msg.device-policy", "unlimited"}}
@@ -133,7 +136,7 @@ func TestTwoIOSDevicesAnswerEachOthersReadNotifies(t *testing.T) {
 		}
 		phones[0].Open(p)
 		until(t, "the notify", func() bool { return phones[1].Stats().ReadNotify > 0 })
-		// An echo would go round between two of these questions.
+		// An echo would circulate between two of these requests.
 		req := pb.IMUnreadMsgCntReq_builder{UserId: new(uint32(0))}.Build()
 		for range 50 {
 			for _, c := range phones {
@@ -150,8 +153,9 @@ func TestTwoIOSDevicesAnswerEachOthersReadNotifies(t *testing.T) {
 	})
 }
 
-// TestFramesThatAndroidDrops: the first sync of a large company is longer than the largest frame
-// that Android reads, and the other clients hear only the first part of a list in parts.
+// TestFramesThatAndroidDrops logs in to a large company, whose list of users is longer
+// than the largest frame that Android reads. The server sends the list in parts only to
+// clients that read all parts: the others would read the first part only.
 func TestFramesThatAndroidDrops(t *testing.T) {
 	t.Parallel()
 	const users = 3000

@@ -14,15 +14,15 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// The pace of personas in tests: an hour of idling takes minutes, and a message is repeated
-// after 1.5 s instead of 6.
+// The pace of personas in tests: an hour of idling takes minutes, and a message is
+// repeated after 1.5 s instead of 6.
 const (
 	personaIdle   = 0.15
 	personaResend = 0.25
 )
 
-// startPersona starts a client of a deployment. addr is where it connects first; empty: where
-// login_server says.
+// startPersona starts a client of a deployment. Without an address in o the client
+// connects to the message server that login_server names.
 func startPersona(t testing.TB, sys *deployment, row persona.Persona,
 	o persona.Options) *persona.Client {
 	t.Helper()
@@ -40,7 +40,8 @@ func startPersona(t testing.TB, sys *deployment, row persona.Persona,
 	return c
 }
 
-// logIn waits until clients are online. The user of a client that has stopped logs in again.
+// logIn waits until clients are online. The user of a client that has stopped logs in
+// again.
 func logIn(t testing.TB, clients ...*persona.Client) {
 	t.Helper()
 	tapped := map[*persona.Client]time.Time{}
@@ -81,14 +82,15 @@ type day struct {
 	reported map[string]bool // messages shown twice
 }
 
-// secondDevices are the personas of the left users' other devices, of the other device class.
+// secondDevices are the personas of the left users' other devices, of the other device
+// class.
 var secondDevices = map[string]persona.Persona{
 	"windows": persona.IOS(), "mac": persona.Android(), "ios": persona.Windows(),
 	"android": persona.Mac(), "web": persona.Android(), "node": persona.IOS(),
 	"dart": persona.Android(),
 }
 
-// newDay logs everybody in.
+// newDay starts and logs in all clients.
 func newDay(t *testing.T, sys *deployment) *day {
 	t.Helper()
 	cipher, err := im.NewTextCipher("")
@@ -112,6 +114,7 @@ func newDay(t *testing.T, sys *deployment) *day {
 	return d
 }
 
+// everybody returns all clients.
 func (d *day) everybody() []*persona.Client { return slices.Concat(d.left, d.right, d.second) }
 
 // say sends the next text from a client.
@@ -143,8 +146,8 @@ func (d *day) awaitAcks(clients ...*persona.Client) {
 	d.t.Fatalf("%d messages without an ack after %v: %q", len(missing), patience, missing)
 }
 
-// shows reports whether client c has to show s, a message that client from sent. It returns the
-// conversation in which c shows it. Every client belongs to a member of the group.
+// shows reports whether client c must show s, a message that client from sent. It returns
+// the conversation in which c shows it. Every client belongs to a member of the group.
 func (d *day) shows(c, from *persona.Client, s persona.Sent) (persona.Peer, bool) {
 	switch {
 	case s.To.Group:
@@ -157,8 +160,8 @@ func (d *day) shows(c, from *persona.Client, s persona.Sent) (persona.Peer, bool
 	return persona.Peer{}, false
 }
 
-// missing lists acked messages since the last check that a client does not show. With pushed, a
-// message counts only when it was delivered.
+// missing lists acked messages since the last check that a client does not show. With
+// pushed, a message counts only when it was delivered.
 func (d *day) missing(pushed bool) (missing []string) {
 	for _, c := range d.everybody() {
 		shown := map[persona.Peer][]persona.Shown{}
@@ -183,7 +186,7 @@ func (d *day) missing(pushed bool) (missing []string) {
 	return missing
 }
 
-// awaitShown waits until everybody shows every acked message since the last check.
+// awaitShown waits until all clients show every acked message since the last check.
 func (d *day) awaitShown(what string, pushed bool) {
 	d.t.Helper()
 	var missing []string
@@ -194,8 +197,8 @@ func (d *day) awaitShown(what string, pushed bool) {
 	d.checkOnce(what)
 }
 
-// checkOnce checks that no screen has a message twice, and that each sender's messages to a
-// conversation have ids in the order of sending. A message is reported once.
+// checkOnce checks that no screen has a message twice, and that each sender's messages to
+// a conversation have ids in the order of sending. A message is reported once.
 func (d *day) checkOnce(what string) {
 	d.t.Helper()
 	for _, c := range d.everybody() {
@@ -232,14 +235,15 @@ func (d *day) twice(c *persona.Client) (twice []string) {
 	return twice
 }
 
-// checked forgets what was sent so far.
+// checked excludes the messages sent so far from later checks.
 func (d *day) checked() {
 	for _, c := range d.everybody() {
 		d.from[c] = len(c.Sends())
 	}
 }
 
-// quiet ends a part of the day without outages: everything was acked and delivered.
+// quiet ends a part of the day without outages. It checks that all messages were acked
+// and delivered.
 func (d *day) quiet(what string) {
 	d.t.Helper()
 	d.awaitAcks(d.everybody()...)
@@ -247,7 +251,7 @@ func (d *day) quiet(what string) {
 	d.checked()
 }
 
-// ask asks as a client and returns the answer.
+// ask sends a request of a client and returns the answer.
 func ask[T pb.Message](d *day, c *persona.Client, m pb.Message) T {
 	d.t.Helper()
 	var none T

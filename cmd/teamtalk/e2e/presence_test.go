@@ -8,19 +8,22 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// status reads the next frame, which has to say that user's pc came or went.
+// status reads the next frame, which must notify that a user's pc is online or offline.
 func (w *wire) status(user uint32, status pb.UserStatType) {
 	w.t.Helper()
 	n := &pb.IMUserStatNotify{}
 	w.expectSeq(0, n)
 	if st := n.GetUserStat(); st.GetUserId() != user || st.GetStatus() != status {
-		w.t.Fatalf("told that user %d is %v, want %d %v", st.GetUserId(), st.GetStatus(), user, status)
+		w.t.Fatalf("notified that user %d is %v, want %d %v", st.GetUserId(), st.GetStatus(), user,
+			status)
 	}
 }
 
-// signs changes the user's sign info, which everybody hears of, also those who are told of nobody's coming and going. It is told with and after the statuses
-// that were collected before it: who has heard it has heard them.
-func (w *wire) signs(text string, hearers ...*wire) {
+// signs changes the user's sign info and waits until w and the others are notified. All
+// clients are, also those that get no presence changes. The server sends the notification
+// after the presence changes that it has collected, so a client that has it has received
+// them.
+func (w *wire) signs(text string, others ...*wire) {
 	w.t.Helper()
 	w.send(77, pb.IMChangeSignInfoReq_builder{UserId: new(uint32(0)), SignInfo: new(text)}.Build())
 	rsp := &pb.IMChangeSignInfoRsp{}
@@ -28,88 +31,115 @@ func (w *wire) signs(text string, hearers ...*wire) {
 	if rsp.GetResultCode() != 0 {
 		w.t.Fatalf("sign info refused: %d", rsp.GetResultCode())
 	}
-	for _, o := range append([]*wire{w}, hearers...) {
+	for _, o := range append([]*wire{w}, others...) {
 		n := &pb.IMSignInfoChangedNotify{}
 		o.expectSeq(0, n)
 		if n.GetSignInfo() != text {
-			w.t.Fatalf("told of the sign info %q, want %q", n.GetSignInfo(), text)
+			w.t.Fatalf("notified of the sign info %q, want %q", n.GetSignInfo(), text)
 		}
 	}
 }
 
-// TestPresenceModes: who hears of whom, on two message servers where there are two. Alice and Bob have a conversation, Dave has
-// one with Bob only after his first message.
+// The status of a pc in presence changes.
+const (
+	isOnline  = pb.UserStatType_USER_STATUS_ONLINE
+	isOffline = pb.UserStatType_USER_STATUS_OFFLINE
+)
+
+// TestPresenceModes checks which clients are notified of presence changes in each mode,
+// on two message servers if there are two. alice and bob have a conversation. dave and
+// bob have one only after the first message of dave.
 func TestPresenceModes(t *testing.T) {
 	t.Parallel()
-	const online, offline = pb.UserStatType_USER_STATUS_ONLINE, pb.UserStatType_USER_STATUS_OFFLINE
 	forEachShape(t, settings{users: 4}, func(t *testing.T, sys *deployment) {
-		here, there := sys.msgAddr[0], sys.msgAddr[1]
-		writer, alice := loggedIn(t, here, "u00001", android)
-		bob, dave := alice+1, alice+3
-		writer.say(2, bob, "hello")
+		writer, alice := loggedIn(t, sys.msgAddr[0], "u00001", android)
+		p := &presence{sys: sys, alice: alice, bob: alice + 1, dave: alice + 3}
+		writer.say(2, p.bob, "hello")
 		writer.Close()
 		for _, mode := range []string{"contacts", "all", "none"} {
-			t.Log(mode)
-			sys.restartMsg("--msg.presence", mode)
-			enter := func(addr, name string, client pb.ClientType) *wire {
-				w := dial(t, addr)
-				w.login(name, client)
-				w.news = true
-				return w
-			}
-			a := enter(here, "u00001", windows)
-			if mode != "none" {
-				a.status(alice, online) // its own
-			}
-			phone := enter(there, "u00001", ios) // later than the pc
-			pc := &pb.IMPCLoginStatusNotify{}
-			if phone.expect(pc); pc.GetUserId() != alice || pc.GetLoginStat() != online {
-				t.Fatalf("the phone was told %v", pc)
-			}
-			// Until the server has a client's list it tells it of everybody: this is answered behind the server's own question.
-			listed := func(w *wire) {
-				w.send(3, pb.IMRecentContactSessionReq_builder{UserId: new(uint32(0)), LatestUpdateTime: new(uint32(0))}.Build())
-				w.expectSeq(3, &pb.IMRecentContactSessionRsp{})
-			}
-			listed(a)
-			b := enter(there, "u00002", mac)
-			if mode != "none" {
-				a.status(bob, online)
-				b.status(bob, online)
-			}
-			listed(b)
-			d := enter(here, "u00004", windows)
-			switch mode {
-			case "all":
-				for _, w := range []*wire{a, b, d} {
-					w.status(dave, online)
-				}
-			case "contacts":
-				d.status(dave, online)
-			}
-			d.signs(mode, a, b, phone)
-
-			// The first message makes them hear of each other.
-			d.send(5, text(bob, "hello from dave"))
-			m := &pb.MsgData{}
-			b.expectSeq(0, m)
-			b.heard(m)
-			d.acked(5, bob)
-			b.Close()
-			if mode != "none" {
-				a.status(bob, offline)
-				d.status(bob, offline)
-			}
-			a.Close()
-			if phone.expect(pc); pc.GetUserId() != alice || pc.GetLoginStat() != offline {
-				t.Fatalf("the phone was told %v", pc)
-			}
-			if mode == "all" {
-				d.status(alice, offline)
-			}
-			d.signs(mode+" again", phone)
-			d.Close()
-			phone.Close()
+			t.Run(mode, func(t *testing.T) { p.try(t, mode) })
 		}
 	})
+}
+
+// presence has the ids of the users of TestPresenceModes.
+type presence struct {
+	sys              *deployment
+	alice, bob, dave uint32
+}
+
+// try logs the users in and out in one mode.
+func (p *presence) try(t *testing.T, mode string) {
+	p.sys.restartMsg("--msg.presence", mode)
+	here, there := p.sys.msgAddr[0], p.sys.msgAddr[1]
+	a := withNews(t, here, "u00001", windows)
+	if mode != "none" {
+		a.status(p.alice, isOnline) // its own
+	}
+	phone := withNews(t, there, "u00001", ios) // later than the pc
+	phone.pcStatus(p.alice, isOnline)
+	a.awaitList()
+	b := withNews(t, there, "u00002", mac)
+	if mode != "none" {
+		a.status(p.bob, isOnline)
+		b.status(p.bob, isOnline)
+	}
+	b.awaitList()
+	d := withNews(t, here, "u00004", windows)
+	switch mode {
+	case "all":
+		for _, w := range []*wire{a, b, d} {
+			w.status(p.dave, isOnline)
+		}
+	case "contacts":
+		d.status(p.dave, isOnline)
+	}
+	d.signs(mode, a, b, phone)
+
+	// The first message makes bob and dave contacts of each other.
+	d.send(5, text(p.bob, "hello from dave"))
+	m := &pb.MsgData{}
+	b.expectSeq(0, m)
+	b.heard(m)
+	d.acked(5, p.bob)
+	b.Close()
+	if mode != "none" {
+		a.status(p.bob, isOffline)
+		d.status(p.bob, isOffline)
+	}
+	a.Close()
+	phone.pcStatus(p.alice, isOffline)
+	if mode == "all" {
+		d.status(p.alice, isOffline)
+	}
+	d.signs(mode+" again", phone)
+	d.Close()
+	phone.Close()
+}
+
+// withNews logs in a client that also reads presence changes.
+func withNews(t *testing.T, addr, name string, client pb.ClientType) *wire {
+	w, _ := loggedIn(t, addr, name, client)
+	w.news = true
+	return w
+}
+
+// pcStatus reads the next frame, which must notify a phone of the user's own pc.
+func (w *wire) pcStatus(user uint32, status pb.UserStatType) {
+	w.t.Helper()
+	n := &pb.IMPCLoginStatusNotify{}
+	if w.expect(n); n.GetUserId() != user || n.GetLoginStat() != status {
+		w.t.Fatalf("the phone was notified of %v, want %d %v", n, user, status)
+	}
+}
+
+// awaitList waits until the server has the contacts of a client. Before, the server
+// notifies the client of all users. The answer to this request comes after the server's
+// own request for the contacts.
+func (w *wire) awaitList() {
+	w.t.Helper()
+	w.send(3, pb.IMRecentContactSessionReq_builder{
+		UserId: new(uint32(0)), LatestUpdateTime: new(uint32(0)),
+	}.Build())
+	w.expectSeq(3, &pb.IMRecentContactSessionRsp{})
 }

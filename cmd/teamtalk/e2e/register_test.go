@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// chatOnce runs "chat" without a terminal and without input, and returns its exit code, the events in its output, and what it said on standard error.
+// chatOnce runs "chat" without a terminal and without input. It returns the exit code,
+// the events of the output, and the text on standard error.
 func chatOnce(t *testing.T, args ...string) (code int, events []map[string]any, said string) {
 	t.Helper()
 	code, out, said := command(t, append([]string{"chat"}, args...)...)
@@ -24,9 +26,10 @@ func chatOnce(t *testing.T, args ...string) (code int, events []map[string]any, 
 	return code, events, said
 }
 
-// registerURL returns the address at which the login server lets people register; "" when there
-// is none. It waits until the login server lists a message server: without one the answer names
-// no address, and a server is ready before it is announced.
+// registerURL returns the URL at which users may register, by the answer of the login
+// server, or "" without one. It waits until the login server lists a message server:
+// before, the answer names no URL, and a process is ready before its message server is
+// announced.
 func registerURL(t *testing.T, login string) string {
 	t.Helper()
 	var a struct {
@@ -46,84 +49,177 @@ func registerURL(t *testing.T, login string) string {
 	return a.Register
 }
 
-// TestRegister: somebody new registers from a script with an invite code, and is logged in; what goes wrong is said in clear words. Where registration is
-// not open, that is said.
+// TestRegister registers a new user from a script with an invite code, and logs the user
+// in. A refused registration gets a clear error, also where no user may register.
 func TestRegister(t *testing.T) {
 	file := apps(t)
 	forEachShape(t, settings{users: 1}, func(t *testing.T, sys *deployment) {
-		refused := func(want string, args ...string) {
-			t.Helper()
-			code, events, said := chatOnce(t, append(args, "--server", sys.url(), "--json")...)
-			if code != 1 || len(events) > 0 || strings.Count(said, "\n") != 1 || !strings.Contains(said, want) {
-				t.Errorf("chat %s: exit code %d, %v, said %q, want %q", args, code, events, said, want)
-			}
-		}
-		if url := registerURL(t, sys.url()); url != "" {
-			t.Errorf("told to register at %s", url)
-		}
-		refused("lets nobody register from here", "carol", "--register", "--password", "long enough", "--invite", "come in!")
-		if _, _, said := chatOnce(t, "carol", "--password", "long enough", "--server", sys.url()); strings.Contains(said, "--register") {
-			t.Errorf("who is not there was told: %s", said)
-		}
-
+		refuseRegistration(t, sys)
 		api := startHTTPAPI(t, sys, file)
 		if sys.separate {
 			sys.login.stop()
 			sys.login.extra = []string{"--login.register", "http://" + api.addr}
 			sys.login.start()
-			until(t, "the message servers to be known again", func() bool { return sys.login.metric("teamtalk_login_message_servers", "") == 2 })
+			until(t, "both message servers at the login server", func() bool {
+				return sys.login.metric("teamtalk_login_message_servers", "") == 2
+			})
 		}
-		if url := registerURL(t, sys.url()); url != "http://"+api.addr {
-			t.Errorf("told to register at %q", url)
-		}
-		carol := []string{"carol", "--register", "--password", "long enough", "--invite", "come in!"}
-		code, events, said := chatOnce(t, append(carol, "--nick", "Carol C.", "--server", sys.url(), "--json")...)
-		if code != 0 || len(events) != 3 || events[0]["event"] != "registered" || events[0]["user"] != "carol" || events[0]["id"] == nil ||
-			events[1]["event"] != "ready" || events[2]["event"] != "end" {
-			t.Fatalf("exit code %d, %v, said %q", code, events, said)
-		}
-		if code, _, said := chatOnce(t, "carol", "--password", "long enough", "--server", sys.url()); code != 0 {
-			t.Errorf("a later login: exit code %d, %s", code, said)
-		}
-		if list := mustRun(t, append([]string{"user", "list"}, sys.store...)...); !strings.Contains(list, "Carol C.") {
-			t.Errorf("users:\n%s", list)
-		}
-		dave := func(args ...string) []string { return append([]string{"dave", "--register"}, args...) }
-		refused("the name is taken", carol...)
-		refused("an invite code is needed", dave("--password", "long enough")...)
-		refused("the invite code is wrong", dave("--password", "long enough", "--invite", "come in?")...)
-		refused("at least 8 characters", dave("--password", "short", "--invite", "come in!")...)
-		refused("no password to register with", dave("--invite", "come in!")...)
-		refused("a name has 2 to 32", "da ve", "--register", "--password", "long enough", "--invite", "come in!")
-		refused("say with --api where", dave("--password", "long enough", "--msg-server", sys.msgAddr[0])...)
-		refused("somebody new registers with --register", "dave", "--password", "guess")
-		refused("not open at http://"+sys.loginHTTP+"/query/Register", dave("--password", "long enough", "--api", sys.loginHTTP)...)
-		code, events, said = chatOnce(t, dave("--password", "long enough", "--invite", "come in!", "--json", "--msg-server", sys.msgAddr[0], "--api", api.addr)...)
+		equal(t, "URL of registration", registerURL(t, sys.url()), "http://"+api.addr)
+		registerCarol(t, sys)
+		refuseDave(t, sys)
+		code, events, said := chatOnce(t, append(dave, "--password", "long enough", "--invite",
+			"come in!", "--json", "--msg-server", sys.msgAddr[0], "--api", api.addr)...)
 		if code != 0 || len(events) != 3 {
-			t.Errorf("with --api: exit code %d, %v, said %q", code, events, said)
+			t.Errorf("with --api: exit code %d, %v, error %q", code, events, said)
 		}
-		for range 20 { // what one address may try
-			_, _, said = chatOnce(t, "x", "--register", "--password", "long enough", "--invite", "come in!", "--server", sys.url())
-			if strings.Contains(said, "try again in some minutes") {
-				return
-			}
-		}
-		t.Errorf("after 20 tries: %s", said)
+		limitTries(t, sys)
 	})
 }
 
-// TestRegisterInDemo: on the machine of a demo a third person registers, asked at a terminal for everything that is needed, and talks to the other two.
+// carol and dave are command lines that register a user. That of dave is not complete.
+var (
+	carol = []string{"carol", "--register", "--password", "long enough", "--invite", "come in!"}
+	dave  = []string{"dave", "--register"}
+)
+
+// refusedChat runs chat, which must fail with one line that contains want.
+func refusedChat(t *testing.T, sys *deployment, want string, args ...string) {
+	t.Helper()
+	code, events, said := chatOnce(t, append(args, "--server", sys.url(), "--json")...)
+	if code != 1 || len(events) > 0 || strings.Count(said, "\n") != 1 ||
+		!strings.Contains(said, want) {
+		t.Errorf("chat %s: exit code %d, %v, error %q, want %q", args, code, events, said, want)
+	}
+}
+
+// refuseRegistration checks a system in which no user may register. It names no URL, and
+// the error of an unknown user does not recommend --register.
+func refuseRegistration(t *testing.T, sys *deployment) {
+	t.Helper()
+	equal(t, "URL of registration", registerURL(t, sys.url()), "")
+	refusedChat(t, sys, "lets nobody register from here", carol...)
+	_, _, said := chatOnce(t, "carol", "--password", "long enough", "--server", sys.url())
+	if strings.Contains(said, "--register") {
+		t.Errorf("the error of an unknown user: %s", said)
+	}
+}
+
+// registerCarol registers carol, who can log in at once and later.
+func registerCarol(t *testing.T, sys *deployment) {
+	t.Helper()
+	code, events, said := chatOnce(t, append(carol, "--nick", "Carol C.", "--server", sys.url(),
+		"--json")...)
+	var kinds []any
+	for _, e := range events {
+		kinds = append(kinds, e["event"])
+	}
+	equal(t, "events", kinds, []any{"registered", "ready", "end"})
+	if code != 0 || len(events) == 0 || events[0]["user"] != "carol" || events[0]["id"] == nil {
+		t.Fatalf("exit code %d, %v, error %q", code, events, said)
+	}
+	code, _, said = chatOnce(t, "carol", "--password", "long enough", "--server", sys.url())
+	if code != 0 {
+		t.Errorf("a later login: exit code %d, %s", code, said)
+	}
+	list := mustRun(t, append([]string{"user", "list"}, sys.store...)...)
+	if !strings.Contains(list, "Carol C.") {
+		t.Errorf("users:\n%s", list)
+	}
+}
+
+// refuseDave tries registrations that the server or the client refuses.
+func refuseDave(t *testing.T, sys *deployment) {
+	t.Helper()
+	long := []string{"--password", "long enough"}
+	for _, x := range []struct {
+		want string
+		args []string
+	}{
+		{"the name is taken", carol},
+		{"an invite code is needed", slices.Concat(dave, long)},
+		{"the invite code is wrong", slices.Concat(dave, long, []string{"--invite", "come in?"})},
+		{"at least 8 characters",
+			slices.Concat(dave, []string{"--password", "short", "--invite", "come in!"})},
+		{"no password to register with", slices.Concat(dave, []string{"--invite", "come in!"})},
+		{"a name has 2 to 32", slices.Concat([]string{"da ve", "--register"}, long,
+			[]string{"--invite", "come in!"})},
+		{"say with --api where",
+			slices.Concat(dave, long, []string{"--msg-server", sys.msgAddr[0]})},
+		{"somebody new registers with --register", []string{"dave", "--password", "guess"}},
+		{"not open at http://" + sys.loginHTTP + "/query/Register",
+			slices.Concat(dave, long, []string{"--api", sys.loginHTTP})},
+	} {
+		refusedChat(t, sys, x.want, x.args...)
+	}
+}
+
+// limitTries registers from one address until the server refuses more tries.
+func limitTries(t *testing.T, sys *deployment) {
+	t.Helper()
+	said := ""
+	for range 20 {
+		_, _, said = chatOnce(t, "x", "--register", "--password", "long enough", "--invite",
+			"come in!", "--server", sys.url())
+		if strings.Contains(said, "try again in some minutes") {
+			return
+		}
+	}
+	t.Errorf("after 20 tries: %s", said)
+}
+
+// TestRegisterInDemo registers users at a terminal on the machine of a demo. The program
+// asks for everything that it needs.
 func TestRegisterInDemo(t *testing.T) {
-	clients, loginHTTP, api := reserve(t), reserve(t), reserve(t)
-	s := newServer(t, "demo", "serve", "--demo", "--data-dir", filepath.Join(t.TempDir(), "data"), "--msg.listen", clients, "--login.http-listen", loginHTTP,
-		"--login.client-listen", reserve(t), "--msfs.listen", reserve(t), "--file.listen", reserve(t), "--http.listen", ":"+strings.Split(api, ":")[1])
+	loginHTTP, api := reserve(t), reserve(t)
+	s := newServer(t, "demo", "serve", "--demo", "--data-dir", filepath.Join(t.TempDir(), "data"),
+		"--msg.listen", reserve(t), "--login.http-listen", loginHTTP,
+		"--login.client-listen", reserve(t), "--msfs.listen", reserve(t),
+		"--file.listen", reserve(t), "--http.listen", ":"+strings.Split(api, ":")[1])
 	s.start()
 	url := "http://" + loginHTTP
-	until(t, "the banner", func() bool { return strings.Contains(s.out.String(), "chat NAME --register --server "+url) })
-	if got := registerURL(t, url); got != "http://"+api { // this machine's address, also though every address was to be listened on
-		t.Errorf("told to register at %q", got)
-	}
-	alice := &chatter{t: t, user: "alice", args: []string{"chat", "alice", "--json", "--password", "demo", "--server", url}}
+	until(t, "the banner", func() bool {
+		return strings.Contains(s.out.String(), "chat NAME --register --server "+url)
+	})
+	// The API listens on all addresses, and the login server names that of this machine.
+	equal(t, "URL of registration", registerURL(t, url), "http://"+api)
+
+	t.Run("an unknown user registers and chats", func(t *testing.T) { registerAndChat(t, url) })
+	t.Run("a user chooses another name", func(t *testing.T) {
+		bob := atTerminal(t, "chat", "bob", "--register", "--server", url)
+		bob.choosesPassword("bob", "secret enough", "secret enough")
+		bob.sees("the name is taken.")
+		bob.sees("Another name: ")
+		bob.types("dave")
+		bob.sees("Registered dave.")
+		bob.sees("Logged in as dave")
+		bob.types("/quit")
+		bob.ends(0)
+	})
+	t.Run("a user declines", func(t *testing.T) {
+		erin := atTerminal(t, "chat", "erin", "--server", url)
+		erin.sees("Password of erin: ")
+		erin.types("secret enough")
+		erin.sees("[y/N] ")
+		erin.types("")
+		erin.sees("not logged in")
+		erin.ends(1)
+	})
+}
+
+// choosesPassword answers the prompts for a new password and its repetition.
+func (p *typist) choosesPassword(name, password, again string) {
+	p.t.Helper()
+	p.sees("New password of " + name + ": ")
+	p.types(password)
+	p.sees("The same again: ")
+	p.types(again)
+}
+
+// registerAndChat lets carol log in at a terminal. The login fails, so the program offers
+// to register her. Then she and alice exchange messages. The terminal shows no password.
+func registerAndChat(t *testing.T, url string) {
+	alice := &chatter{t: t, user: "alice",
+		args: []string{"chat", "alice", "--json", "--password", "demo", "--server", url}}
 	alice.start()
 	defer alice.quit()
 
@@ -136,47 +232,22 @@ func TestRegisterInDemo(t *testing.T) {
 	carol.sees("New password of carol: ")
 	carol.types("short")
 	carol.sees("A password has at least 8 characters.")
-	carol.sees("New password of carol: ")
-	carol.types("secret enough")
-	carol.sees("The same again: ")
-	carol.types("secret typo")
+	carol.choosesPassword("carol", "secret enough", "secret typo")
 	carol.sees("The two are not the same.")
-	carol.sees("New password of carol: ")
-	carol.types("secret enough")
-	carol.sees("The same again: ")
-	carol.types("secret enough")
+	carol.choosesPassword("carol", "secret enough", "secret enough")
 	carol.sees("Registered carol.")
 	carol.sees("Logged in as carol")
-	alice.say(`{"to":"carol","text":"Welcome"}`) // who was not there when she logged in
+	// alice logged in before carol existed.
+	alice.say(`{"to":"carol","text":"Welcome"}`)
 	carol.sees("Welcome")
 	carol.types("/msg alice Hello from somebody new")
-	if m := alice.await("to get a message", func(e chatEvent) bool { return e.Event == "message" }); m.From != "carol" || m.Text != "Hello from somebody new" {
+	m := alice.await("to get a message", func(e chatEvent) bool { return e.Event == "message" })
+	if m.From != "carol" || m.Text != "Hello from somebody new" {
 		t.Errorf("alice got %+v", m)
 	}
 	carol.types("/quit")
 	carol.ends(0)
 	if strings.Contains(carol.shown.String(), "secret") {
-		t.Error("a password was shown")
+		t.Error("the terminal showed a password")
 	}
-
-	taken := atTerminal(t, "chat", "bob", "--register", "--server", url)
-	taken.sees("New password of bob: ")
-	taken.types("secret enough")
-	taken.sees("The same again: ")
-	taken.types("secret enough")
-	taken.sees("the name is taken.")
-	taken.sees("Another name: ")
-	taken.types("dave")
-	taken.sees("Registered dave.")
-	taken.sees("Logged in as dave")
-	taken.types("/quit")
-	taken.ends(0)
-
-	no := atTerminal(t, "chat", "erin", "--server", url)
-	no.sees("Password of erin: ")
-	no.types("secret enough")
-	no.sees("[y/N] ")
-	no.types("")
-	no.sees("not logged in")
-	no.ends(1)
 }

@@ -10,57 +10,66 @@ import (
 	"teamtalk/core/client/loginserver"
 )
 
-// TestRestarts stops each process in turn, as an operator would and as a power failure would, and starts it again, while two people write to each
-// other without a pause, on different message servers where there are two. They connect again by themselves; nothing acked is
-// missing, nothing is doubled, and ids and unread counts are right.
+// TestRestarts stops and kills each process in turn and starts it again, while two users
+// write to each other without a pause, on different message servers if there are two. The
+// clients connect again by themselves. No acked message is missing, none is stored twice,
+// and ids and unread counts are right.
 func TestRestarts(t *testing.T) {
 	t.Parallel()
-	forEachShape(t, settings{users: 2, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
-		// Through the login server where there is one message server to be told of; else each stays with its own.
-		at := [2]where{{login: sys.url()}, {login: sys.url()}}
-		if sys.separate {
-			at = [2]where{{addr: sys.msgAddr[0]}, {addr: sys.msgAddr[1]}}
-		}
-		a, b := newTalker(t, "u00001", at[0]), newTalker(t, "u00002", at[1])
-		talk(a, b)
-		awaitTalk(t, a, b, 50)
-		for _, s := range sys.servers {
-			for _, end := range []func(*server){(*server).stop, (*server).kill} {
-				end(s)
-				if sys.separate {
-					whileDown(t, sys, s)
-				}
-				s.start()
-				awaitTalk(t, a, b, 50)
+	forEachShape(t, settings{users: 2, flags: []string{"--msg.rate", "0"}},
+		func(t *testing.T, sys *deployment) {
+			// With one message server, clients ask the login server. With two, each client
+			// keeps its own.
+			at := [2]where{{login: sys.url()}, {login: sys.url()}}
+			if sys.separate {
+				at = [2]where{{addr: sys.msgAddr[0]}, {addr: sys.msgAddr[1]}}
 			}
-		}
-		online(t, a, b)
-		discovered(t, sys, sys.msgAddr[0], 1)
-		hush(t, a, b)
-		if a.lost < 2 || b.lost < 2 {
-			t.Errorf("the talkers lost %d and %d connections: that was no test", a.lost, b.lost)
-		}
-		// An id is drawn in Redis before its message is committed in MySQL: a db_proxy that is killed in between leaves a gap.
-		check(t, a, b, sys.separate)
-	})
+			a, b := newTalker(t, "u00001", at[0]), newTalker(t, "u00002", at[1])
+			talk(a, b)
+			awaitTalk(t, a, b, 50)
+			for _, s := range sys.servers {
+				for _, end := range []func(*server){(*server).stop, (*server).kill} {
+					end(s)
+					if sys.separate {
+						whileDown(t, sys, s)
+					}
+					s.start()
+					awaitTalk(t, a, b, 50)
+				}
+			}
+			online(t, a, b)
+			discovered(t, sys, sys.msgAddr[0], 1)
+			hush(t, a, b)
+			if a.lost < 2 || b.lost < 2 {
+				t.Errorf("the talkers lost %d and %d connections, want 2 or more each", a.lost,
+					b.lost)
+			}
+			// db_proxy draws an id in Redis before it commits the message in MySQL. A kill
+			// between the two leaves a gap.
+			check(t, a, b, sys.separate)
+		})
 }
 
-// whileDown checks what everybody else does while one server is down.
+// whileDown checks the other servers while one is down: the message servers report that
+// they are not ready, and the login server names no message server that is down.
 func whileDown(t *testing.T, sys *deployment, down *server) {
 	t.Helper()
 	for i, s := range sys.msg {
 		if s == down {
-			// The login server no longer sends people there, though it shares them out otherwise.
+			// The login server names only the other one, though it alternates otherwise.
 			discovered(t, sys, sys.msgAddr[1-i], 5)
 			continue
 		}
 		if down.name != "msg1" && down.name != "msg2" {
-			until(t, s.name+" to say that it is not ready", func() bool { return s.probe("/readyz") == http.StatusServiceUnavailable })
+			until(t, s.name+" to report that it is not ready", func() bool {
+				return s.probe("/readyz") == http.StatusServiceUnavailable
+			})
 		}
 	}
 }
 
-// discovered waits until the login server sends so many clients in a row to an address.
+// discovered waits until the login server names an address to a number of clients in a
+// row.
 func discovered(t *testing.T, sys *deployment, addr string, clients int) {
 	t.Helper()
 	row := 0
@@ -75,26 +84,29 @@ func discovered(t *testing.T, sys *deployment, addr string, clients int) {
 	})
 }
 
-// TestKills kills the whole system again and again, each time in the middle of what it does.
+// TestKills kills all processes at once, four times, while two users write to each other.
 func TestKills(t *testing.T) {
 	t.Parallel()
-	forEachShape(t, settings{users: 2, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
-		a, b := newTalker(t, "u00001", where{login: sys.url()}), newTalker(t, "u00002", where{login: sys.url()})
-		talk(a, b)
-		for round := range 4 {
-			awaitTalk(t, a, b, 10+20*round)
-			for _, s := range sys.servers {
-				s.kill()
+	forEachShape(t, settings{users: 2, flags: []string{"--msg.rate", "0"}},
+		func(t *testing.T, sys *deployment) {
+			a, b := newTalker(t, "u00001", where{login: sys.url()}),
+				newTalker(t, "u00002", where{login: sys.url()})
+			talk(a, b)
+			for round := range 4 {
+				awaitTalk(t, a, b, 10+20*round)
+				for _, s := range sys.servers {
+					s.kill()
+				}
+				sys.start()
 			}
-			sys.start()
-		}
-		hush(t, a, b)
-		check(t, a, b, sys.separate)
+			hush(t, a, b)
+			check(t, a, b, sys.separate)
 
-		// What the two have seen is also what somebody new sees.
-		late := conn(t, sys.msgAddr[0], "u00001", android)
-		if got, want := len(history(t, late, b.UserID())), len(a.texts)+len(b.texts); got != want {
-			t.Errorf("a new connection sees %d messages of %d", got, want)
-		}
-	})
+			// A new connection sees all messages of the two.
+			late := conn(t, sys.msgAddr[0], "u00001", android)
+			if got, want := len(history(t, late, b.UserID())),
+				len(a.texts)+len(b.texts); got != want {
+				t.Errorf("a new connection sees %d messages of %d", got, want)
+			}
+		})
 }

@@ -15,7 +15,7 @@ import (
 	"teamtalk/sql/dbtest"
 )
 
-// get asks the admin port.
+// get requests a path of the admin port, which must answer with status 200.
 func get(t *testing.T, s *server, path string) string {
 	t.Helper()
 	resp, err := admins.Get("http://" + s.admin + path)
@@ -30,19 +30,27 @@ func get(t *testing.T, s *server, path string) string {
 	return string(text)
 }
 
-// TestServeDemo does what the README says first.
+// TestServeDemo follows the first steps of the README.
 func TestServeDemo(t *testing.T) {
-	clients, loginTCP, loginHTTP, files, transfers, api := reserve(t), reserve(t), reserve(t), reserve(t), reserve(t), reserve(t)
+	clients, loginTCP, loginHTTP := reserve(t), reserve(t), reserve(t)
+	files, transfers, api := reserve(t), reserve(t), reserve(t)
 	dir := filepath.Join(t.TempDir(), "data")
 	s := newServer(t, "demo", "serve", "--demo", "--data-dir", dir,
-		"--msg.listen", clients, "--login.client-listen", loginTCP, "--login.http-listen", loginHTTP, "--msfs.listen", files, "--file.listen", transfers, "--http.listen", api)
+		"--msg.listen", clients, "--login.client-listen", loginTCP,
+		"--login.http-listen", loginHTTP, "--msfs.listen", files,
+		"--file.listen", transfers, "--http.listen", api)
 	s.start()
-	until(t, "the banner", func() bool { return strings.Contains(s.out.String(), "chat NAME --register") })
+	until(t, "the banner", func() bool {
+		return strings.Contains(s.out.String(),
+			"chat NAME --register")
+	})
 	banner := s.out.String()
 	for _, want := range []string{
-		clients, loginTCP, "http://" + loginHTTP + "/msg_server", "http://" + files, "http://" + s.admin, dir,
-		"http://" + api + "/openapi.json", " chat NAME --register --server http://" + loginHTTP,
-		" chat alice bob --password demo --server http://" + loginHTTP, " chat bob alice --password demo --server http://" + loginHTTP,
+		clients, loginTCP, "http://" + loginHTTP + "/msg_server", "http://" + files,
+		"http://" + s.admin, dir, "http://" + api + "/openapi.json",
+		" chat NAME --register --server http://" + loginHTTP,
+		" chat alice bob --password demo --server http://" + loginHTTP,
+		" chat bob alice --password demo --server http://" + loginHTTP,
 	} {
 		if !strings.Contains(banner, want) {
 			t.Errorf("the banner does not say %q:\n%s", want, banner)
@@ -54,19 +62,21 @@ func TestServeDemo(t *testing.T) {
 	if got := get(t, s, "/readyz"); !strings.Contains(got, `"ready":true`) {
 		t.Errorf("/readyz: %s", got)
 	}
-	if got := get(t, s, "/metrics"); !strings.Contains(got, "teamtalk_build_info") || !strings.Contains(got, "teamtalk_msg_users_online 0") {
+	if got := get(t, s, "/metrics"); !strings.Contains(got, "teamtalk_build_info") ||
+		!strings.Contains(got, "teamtalk_msg_users_online 0") {
 		t.Errorf("/metrics: %s", got)
 	}
 	accepted(t, clients, "alice", "demo")
 	accepted(t, clients, "bob", "demo")
 
-	// Started again, it finds the users there.
+	// The users exist after a restart.
 	s.stop()
 	s.start()
 	accepted(t, clients, "alice", "demo")
 }
 
-// fails runs a command that has to fail, and say so in one line beside its log; with several mistakes in one line each.
+// fails runs a command that must fail with an exit code and errors that contain want.
+// Standard error has one line beside the log; for wrong usage, one line for each mistake.
 func fails(t *testing.T, code int, want []string, args ...string) {
 	t.Helper()
 	got, out, errOut := command(t, args...)
@@ -77,7 +87,8 @@ func fails(t *testing.T, code int, want []string, args ...string) {
 		}
 	}
 	if got != code || len(said) == 0 || (code == 1 && len(said) > 1) || out != "" {
-		t.Errorf("teamtalk %s: exit code %d, want %d, and one line\n%s%s", strings.Join(args, " "), got, code, out, errOut)
+		t.Errorf("teamtalk %s: exit code %d, want %d, and one line\n%s%s", strings.Join(args, " "),
+			got, code, out, errOut)
 	}
 	for _, line := range said {
 		if !strings.HasPrefix(line, "teamtalk: ") {
@@ -91,12 +102,19 @@ func fails(t *testing.T, code int, want []string, args ...string) {
 	}
 }
 
-// TestServeRefuses starts what cannot run.
+// TestServeRefuses starts servers that cannot run: on ports and folders in use, and with
+// wrong settings.
 func TestServeRefuses(t *testing.T) {
 	sys := deployAllInOne(t, settings{users: 1})
+	used := map[string]string{
+		"--msg.listen": sys.msgAddr[0], "--login.client-listen": sys.loginTCP,
+		"--login.http-listen": sys.loginHTTP, "--admin.listen": sys.msg[0].admin,
+		"--msfs.listen": sys.files, "--file.listen": sys.fileAddr,
+	}
+	// free returns a command line with free ports, except for one flag.
 	free := func(but, addr string) []string {
 		args := []string{"serve", "--data-dir", filepath.Join(t.TempDir(), "other")}
-		for _, flag := range []string{"--msg.listen", "--login.client-listen", "--login.http-listen", "--admin.listen", "--msfs.listen", "--file.listen"} {
+		for flag := range used {
 			if flag == but {
 				args = append(args, flag, addr)
 			} else {
@@ -105,9 +123,7 @@ func TestServeRefuses(t *testing.T) {
 		}
 		return args
 	}
-	for flag, addr := range map[string]string{
-		"--msg.listen": sys.msgAddr[0], "--login.client-listen": sys.loginTCP, "--login.http-listen": sys.loginHTTP, "--admin.listen": sys.msg[0].admin, "--msfs.listen": sys.files, "--file.listen": sys.fileAddr,
-	} {
+	for flag, addr := range used {
 		setting := strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_")
 		fails(t, 1, []string{addr, "address already in use", setting}, free(flag, addr)...)
 	}
@@ -117,24 +133,28 @@ func TestServeRefuses(t *testing.T) {
 	fails(t, 2, []string{"role"}, "serve", "--roles", "chef")
 
 	file := filepath.Join(t.TempDir(), "teamtalk.toml")
-	if err := os.WriteFile(file, []byte("[msg]\nlisten = \":8000\"\nrat = 3\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("[msg]\nlisten = \":8000\"\nrat = 3\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	fails(t, 2, []string{file, "rat"}, "serve", "--config", file)
 
-	// None of this has disturbed the one that runs.
+	// The running server still serves clients.
 	accepted(t, sys.msgAddr[0], "u00001", "pw")
 }
 
-// TestNotMigrated starts a db_proxy on an empty database: it says what to do.
+// TestNotMigrated starts a db_proxy on an empty database: the error names the command to
+// run.
 func TestNotMigrated(t *testing.T) {
 	program(t)
 	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
-	fails(t, 1, []string{"not migrated", "run migrate"}, "serve", "--roles", "dbproxy", "--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr(),
+	fails(t, 1, []string{"not migrated", "run migrate"}, "serve", "--roles", "dbproxy", "--store",
+		"mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr(),
 		"--dbproxy.listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0")
 }
 
-// TestMissingServers stops each server that a login needs: clients are told which is not there, and get in again when it is back.
+// TestMissingServers stops each server that a login needs. The answer to a login names
+// the missing server, and logins succeed again after its start.
 func TestMissingServers(t *testing.T) {
 	t.Parallel()
 	program(t)

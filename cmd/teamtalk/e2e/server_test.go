@@ -20,21 +20,22 @@ import (
 	"time"
 )
 
-// server is a server process that may be stopped and started again; it keeps its ports.
+// server is a server process. A test may stop it and start it again; it keeps its ports.
 type server struct {
 	t     testing.TB
 	name  string
 	args  []string
 	extra []string // flags for the next start
 	admin string   // address of its admin port
-	log   string   // file with all it wrote to standard error
+	log   string   // file of its standard error
 
 	cmd  *exec.Cmd // nil while it does not run
 	done chan struct{}
 	out  *output
 }
 
-// newServer describes a server and has it end with the test; then it must have ended well.
+// newServer returns a server that is not started. The end of the test stops it, and fails
+// if its exit code is not 0 or its log has a data race or a panic.
 func newServer(t testing.TB, name string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, name: name, admin: reserve(t), log: filepath.Join(t.TempDir(), name+".log")}
@@ -56,7 +57,7 @@ func newServer(t testing.TB, name string, args ...string) *server {
 	return s
 }
 
-// tail is the last lines of a text.
+// tail returns the last lines of a text.
 func tail(text []byte, lines int) string {
 	all := strings.Split(strings.TrimSpace(string(text)), "\n")
 	if len(all) > lines {
@@ -94,19 +95,21 @@ func (s *server) start() {
 	s.awaitReady()
 }
 
-// awaitReady waits until the server says that it is ready. One that ends instead fails the test.
+// awaitReady waits until /readyz reports that the server is ready. A server that ends
+// instead fails the test.
 func (s *server) awaitReady() {
 	s.t.Helper()
 	until(s.t, s.name+" to be ready", func() bool {
 		if s.ended() {
 			text, _ := os.ReadFile(s.log)
-			s.t.Fatalf("%s ended while starting, exit code %d\n%s", s.name, s.cmd.ProcessState.ExitCode(), tail(text, 20))
+			s.t.Fatalf("%s ended while starting, exit code %d\n%s", s.name,
+				s.cmd.ProcessState.ExitCode(), tail(text, 20))
 		}
 		return s.probe("/readyz") == http.StatusOK
 	})
 }
 
-// ended reports whether the process has ended by itself.
+// ended reports whether the process has ended.
 func (s *server) ended() bool {
 	select {
 	case <-s.done:
@@ -116,10 +119,12 @@ func (s *server) ended() bool {
 	}
 }
 
-// admins is a client that holds no connection open: a server that stops would wait for it.
-var admins = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+// admins is an HTTP client that keeps no connection open: a server that stops would wait
+// for it.
+var admins = &http.Client{Timeout: 10 * time.Second,
+	Transport: &http.Transport{DisableKeepAlives: true}}
 
-// probe asks the admin port and returns the status, 0 when it does not answer.
+// probe requests a path of the admin port. It returns the status, or 0 without an answer.
 func (s *server) probe(path string) int {
 	resp, err := admins.Get("http://" + s.admin + path)
 	if err != nil {
@@ -129,7 +134,8 @@ func (s *server) probe(path string) int {
 	return resp.StatusCode
 }
 
-// metric returns the sum of a metric over its labels; part is a part of the line, such as a label, or empty.
+// metric returns the sum of a metric over the lines that contain part, such as a label.
+// An empty part sums all lines.
 func (s *server) metric(name, part string) float64 {
 	s.t.Helper()
 	resp, err := admins.Get("http://" + s.admin + "/metrics")
@@ -144,7 +150,7 @@ func (s *server) metric(name, part string) float64 {
 	sum, found := 0.0, false
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
-		at := strings.LastIndexByte(line, ' ') // labels hold spaces too
+		at := strings.LastIndexByte(line, ' ') // labels may contain spaces
 		if at < 0 {
 			continue
 		}
@@ -164,7 +170,7 @@ func (s *server) metric(name, part string) float64 {
 	return sum
 }
 
-// kill ends the process as a power failure would.
+// kill ends the process with SIGKILL, as a power failure would.
 func (s *server) kill() {
 	s.t.Helper()
 	s.signal(syscall.SIGKILL)
@@ -172,19 +178,19 @@ func (s *server) kill() {
 	s.cmd = nil
 }
 
-// terminate asks the process to end.
+// terminate sends SIGTERM to the process.
 func (s *server) terminate() {
 	s.t.Helper()
 	s.signal(syscall.SIGTERM)
 }
 
-// awaitExit waits until the process has ended and returns its exit code.
+// awaitExit waits until the process ends, and returns its exit code.
 func (s *server) awaitExit() int {
 	s.t.Helper()
 	select {
 	case <-s.done:
 	case <-time.After(patience):
-		s.signal(syscall.SIGQUIT) // its goroutines say why
+		s.signal(syscall.SIGQUIT) // prints the stacks of its goroutines
 		select {
 		case <-s.done:
 		case <-time.After(patience):
@@ -198,7 +204,7 @@ func (s *server) awaitExit() int {
 	return code
 }
 
-// stop ends the process as an operator would; it must end well.
+// stop ends the process with SIGTERM, as an operator does. The exit code must be 0.
 func (s *server) stop() {
 	s.t.Helper()
 	s.terminate()
@@ -207,6 +213,7 @@ func (s *server) stop() {
 	}
 }
 
+// signal sends a signal to the process.
 func (s *server) signal(sig syscall.Signal) {
 	s.t.Helper()
 	if err := s.cmd.Process.Signal(sig); err != nil {
@@ -214,7 +221,7 @@ func (s *server) signal(sig syscall.Signal) {
 	}
 }
 
-// rss is the memory the process holds, in bytes.
+// rss returns the resident memory of the process in bytes.
 func (s *server) rss() int64 {
 	s.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
@@ -231,28 +238,29 @@ func (s *server) rss() int64 {
 	return 0
 }
 
-// output collects what a process prints, and tells of lines.
+// output collects the output of a process. Any goroutine.
 type output struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-// Write takes more.
+// Write appends p.
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.Write(p)
 }
 
-// String is all of it.
+// String returns all output so far.
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.String()
 }
 
-// starter runs functions on one thread that lives as long as the process: a child's death signal comes when the thread that started it
-// ends, and the Go runtime may end any other.
+// starter runs functions on one thread that lives as long as the process. The kernel
+// sends the death signal to a child when the thread that started it ends, and the Go
+// runtime may end any other thread.
 var starter = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
 	go func() {
@@ -272,9 +280,10 @@ func startBound(cmd *exec.Cmd) error {
 	return <-err
 }
 
-// reserve returns an address of loopback on which nothing but the server under test will listen, for as long as the test lives. A socket that is
-// bound and does not listen keeps others from getting the port by chance, also as their own end of a connection, and lets
-// somebody who asks for it by number have it, again and again.
+// reserve returns a loopback address on which only the server under test listens until
+// the test ends. It binds a socket to the port and does not listen: so the kernel gives
+// the port to no other process that asks for any port, also not for the local end of a
+// connection. A server that asks for the port by number gets it, any number of times.
 func reserve(t testing.TB) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

@@ -10,7 +10,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestAvatar: a new avatar is stored, answered to the devices of the user on that message server, and everybody who is connected is told.
+// TestAvatar changes the avatar of a user. The store has it, the user's devices on that
+// message server receive the answer, and all connected users are notified.
 func TestAvatar(t *testing.T) {
 	t.Parallel()
 	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
@@ -18,30 +19,12 @@ func TestAvatar(t *testing.T) {
 		phone, _ := loggedIn(t, sys.msgAddr[1], "u00001", android)
 		other, _ := loggedIn(t, sys.msgAddr[1], "u00002", ios)
 		const url = "http://pictures.example/g0/000/001/a_100x100.png"
-		pc.send(7, pb.IMChangeAvatarReq_builder{UserId: new(self + 1), AvatarUrl: new(url)}.Build())
-		for _, w := range []*wire{pc, phone, other} {
-			told := false
-			for answered := w == other || w == phone && sys.separate; !answered || !told; {
-				f := w.next()
-				switch f.Command {
-				case pb.CmdChangeAvatarRsp:
-					var rsp pb.IMChangeAvatarRsp
-					if err := rsp.ParseBody(f.body); err != nil || rsp.GetUserId() != self || rsp.GetResultCode() != 0 || rsp.HasAttachData() {
-						t.Errorf("answer %v, %v", &rsp, err)
-					}
-					answered = true
-				case pb.CmdAvatarChangedNotify:
-					var n pb.IMAvatarChangedNotify
-					if err := n.ParseBody(f.body); err != nil || n.GetChangedUserId() != self || n.GetAvatarUrl() != url {
-						t.Errorf("told %v, %v", &n, err)
-					}
-					told = true
-				default:
-					t.Fatalf("got %s", f.Command)
-				}
-			}
-			w.alive()
-		}
+		pc.send(7, pb.IMChangeAvatarReq_builder{
+			UserId: new(self + 1), AvatarUrl: new(url),
+		}.Build())
+		pc.expectAvatar(self, url, true)
+		phone.expectAvatar(self, url, !sys.separate)
+		other.expectAvatar(self, url, false)
 		c := conn(t, sys.msgAddr[1], "u00002", mac)
 		users, err := client.UserInfos(bounded(t), c, []uint32{self})
 		if err != nil || len(users) != 1 || users[0].Avatar != url {
@@ -50,8 +33,36 @@ func TestAvatar(t *testing.T) {
 	})
 }
 
-// TestRequireCipher: with the setting a text that is not encrypted is neither stored nor acked;
-// the next message of the connection is served.
+// expectAvatar reads the notification of a user's new avatar and, if the client gets one,
+// the answer to the request, in any order.
+func (w *wire) expectAvatar(user uint32, url string, answer bool) {
+	w.t.Helper()
+	for notified := false; answer || !notified; {
+		f := w.next()
+		switch f.Command {
+		case pb.CmdChangeAvatarRsp:
+			var rsp pb.IMChangeAvatarRsp
+			if err := rsp.ParseBody(f.body); err != nil || rsp.GetUserId() != user ||
+				rsp.GetResultCode() != 0 || rsp.HasAttachData() {
+				w.t.Errorf("answer %v, %v", &rsp, err)
+			}
+			answer = false
+		case pb.CmdAvatarChangedNotify:
+			var n pb.IMAvatarChangedNotify
+			if err := n.ParseBody(f.body); err != nil || n.GetChangedUserId() != user ||
+				n.GetAvatarUrl() != url {
+				w.t.Errorf("notification %v, %v", &n, err)
+			}
+			notified = true
+		default:
+			w.t.Fatalf("got %s", f.Command)
+		}
+	}
+	w.alive()
+}
+
+// TestRequireCipher sends a text that is not encrypted to a server with the setting. The
+// server neither stores nor acks it, and serves the next message of the connection.
 func TestRequireCipher(t *testing.T) {
 	t.Parallel()
 	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {

@@ -13,7 +13,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// writer sends texts on one connection as fast as a window allows, and remembers what was acked. It never repeats anything.
+// writer sends texts on one connection as fast as its window allows, and records the
+// acks. It never sends a text again.
 type writer struct {
 	*wire
 	tag   string // of its texts
@@ -22,10 +23,11 @@ type writer struct {
 	acked map[string]uint32 // message ids by text
 }
 
-// writerWindow is how many messages of a writer are on the way.
+// writerWindow is the number of unacked messages of a writer.
 const writerWindow = 16
 
-// write works until the connection ends. Only one goroutine may use the wire meanwhile.
+// write sends texts until the connection ends. Meanwhile no other goroutine may use the
+// wire.
 func (w *writer) write() {
 	texts := map[uint16]string{}
 	next := func() {
@@ -42,7 +44,7 @@ func (w *writer) write() {
 			return
 		}
 		if f.Command != pb.CmdMsgDataAck {
-			continue // a message of the other of the pair
+			continue // a message of the peer
 		}
 		ack := &pb.IMMsgDataAck{}
 		if err := ack.ParseBody(f.body); err != nil {
@@ -55,13 +57,14 @@ func (w *writer) write() {
 	}
 }
 
+// count returns the number of acks.
 func (w *writer) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.acked)
 }
 
-// writers has so many users write to each other in pairs, all on one message server.
+// writers lets n users write to each other in pairs, all on one message server.
 func writers(t *testing.T, addr, tag string, n uint32) (all []*writer, done *sync.WaitGroup) {
 	t.Helper()
 	done = &sync.WaitGroup{}
@@ -75,73 +78,96 @@ func writers(t *testing.T, addr, tag string, n uint32) (all []*writer, done *syn
 	return all, done
 }
 
-// TestShutdownUnderLoad asks a server to end while people write as fast as they can: it says that it is not ready, ends with code 0 and
-// in time, and everything that was acked is there.
+// TestShutdownUnderLoad stops a message server, and then db_proxy, while users write as
+// fast as they can. The message server reports that it is not ready, finishes accepted
+// work and ends with code 0. Every message that was acked is stored.
 func TestShutdownUnderLoad(t *testing.T) {
 	const users = 16
 	s := settings{users: users + 1, flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
-		addr := sys.msgAddr[0]
+		addr, target := sys.msgAddr[0], sys.msg[0]
 		idle, _ := loggedIn(t, addr, fmt.Sprintf("u%05d", users+1), android)
 		all, done := writers(t, addr, "first", users)
 		for _, w := range all {
-			until(t, "everybody to have acks", func() bool { return w.count() >= 50 })
+			until(t, "all writers to have acks", func() bool { return w.count() >= 50 })
 		}
-
-		// Something that it must wait for keeps the server from ending before it was looked at.
-		release := hold(t, sys, idle)
-		target := sys.msg[0]
-		target.terminate()
-		until(t, "readyz to say that it stops", func() bool { return target.probe("/readyz") == http.StatusServiceUnavailable })
-		if nc, err := net.Dial("tcp", addr); err == nil { // refused, by closing or by not listening any more
-			late := dialed(t, nc)
-			late.send(1, &pb.IMHeartBeat{})
-			late.closed()
-		}
-		release()
-		if code := target.awaitExit(); code != 0 {
-			t.Errorf("exit code %d", code)
-		}
+		stopHeld(t, sys, idle)
 		done.Wait()
 		if sys.separate {
-			idle.acked(2, 1) // what was on its way was finished
+			idle.acked(2, 1) // the held message was in flight, and is finished
 		}
 		idle.closed()
-
-		if sys.separate { // db_proxy the same, with the other message server in front of it
-			more, done := writers(t, sys.msgAddr[1], "second", users)
-			for _, w := range more {
-				until(t, "everybody to have acks", func() bool { return w.count() >= 50 })
-			}
-			sys.dbproxy.stop()
-			for _, w := range more {
-				w.Close()
-			}
-			done.Wait()
-			all = append(all, more...)
-			sys.dbproxy.start()
+		if sys.separate {
+			all = append(all, stopDBProxy(t, sys, users)...)
 		}
 		target.start()
 		for i, w := range all {
-			name := fmt.Sprintf("u%05d", i%users+1)
-			stored := map[string]uint32{}
-			for _, m := range history(t, conn(t, addr, name, android), w.to) {
-				stored[string(m.Data)] = m.ID
-			}
-			for text, id := range w.acked {
-				if stored[text] != id {
-					t.Errorf("%s: %q was acked as %d, and is stored as %d", name, text, id, stored[text])
-				}
-			}
+			checkStored(t, addr, fmt.Sprintf("u%05d", i%users+1), w)
 		}
 	})
 }
 
-// hold keeps the process that clients are connected to from ending until the function it returns is called.
+// stopHeld stops the first message server while it waits for held work. Meanwhile the
+// server reports that it is not ready, and serves no new connection.
+func stopHeld(t *testing.T, sys *deployment, idle *wire) {
+	t.Helper()
+	// The held work keeps the server from ending before the test has examined it.
+	release, target := hold(t, sys, idle), sys.msg[0]
+	target.terminate()
+	until(t, "readyz to report that the server stops", func() bool {
+		return target.probe("/readyz") == http.StatusServiceUnavailable
+	})
+	// The server refuses the connection: it closes it, or no longer listens.
+	if nc, err := net.Dial("tcp", sys.msgAddr[0]); err == nil {
+		late := dialed(t, nc)
+		late.send(1, &pb.IMHeartBeat{})
+		late.closed()
+	}
+	release()
+	if code := target.awaitExit(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// stopDBProxy restarts db_proxy while users write on the other message server. It returns
+// the writers.
+func stopDBProxy(t *testing.T, sys *deployment, users uint32) []*writer {
+	t.Helper()
+	all, done := writers(t, sys.msgAddr[1], "second", users)
+	for _, w := range all {
+		until(t, "all writers to have acks", func() bool { return w.count() >= 50 })
+	}
+	sys.dbproxy.stop()
+	for _, w := range all {
+		w.Close()
+	}
+	done.Wait()
+	sys.dbproxy.start()
+	return all
+}
+
+// checkStored checks that the store has every text of the user name that was acked, under
+// the id of its ack.
+func checkStored(t *testing.T, addr, name string, w *writer) {
+	t.Helper()
+	stored := map[string]uint32{}
+	for _, m := range history(t, conn(t, addr, name, android), w.to) {
+		stored[string(m.Data)] = m.ID
+	}
+	for text, id := range w.acked {
+		if stored[text] != id {
+			t.Errorf("%s: %q was acked as %d, and is stored as %d", name, text, id, stored[text])
+		}
+	}
+}
+
+// hold keeps the first message server from ending until the caller calls the returned
+// function.
 func hold(t *testing.T, sys *deployment, idle *wire) func() {
 	t.Helper()
 	if !sys.separate {
-		// Half a request to the login server. It is waited for, as for any other that has begun.
+		// The process waits for this half of a request to its login server, as for every
+		// request that has begun.
 		nc, err := net.Dial("tcp", sys.loginHTTP)
 		if err != nil {
 			t.Fatal(err)
@@ -150,7 +176,7 @@ func hold(t *testing.T, sys *deployment, idle *wire) func() {
 		if _, err := nc.Write([]byte("GET /msg_server HTTP/1.1\r\nHost: x\r\n")); err != nil {
 			t.Fatal(err)
 		}
-		// One that began later is answered, so this one has been seen.
+		// The answer to a later request shows that the server has read the first one.
 		resp, err := admins.Get(sys.url() + "/msg_server")
 		if err != nil {
 			t.Fatal(err)
@@ -158,7 +184,7 @@ func hold(t *testing.T, sys *deployment, idle *wire) func() {
 		resp.Body.Close()
 		return func() { nc.Close() }
 	}
-	// A message is on its way to a db_proxy that does not answer.
+	// A message is in flight to a db_proxy that does not answer.
 	sys.dbproxy.signal(syscall.SIGSTOP)
 	idle.send(2, text(1, "held"))
 	idle.alive()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,25 +20,33 @@ import (
 	"teamtalk/sql/embedded"
 )
 
-// soundPaths returns where the sounds of the messages between two are, oldest first, as the store has it.
+// soundPaths returns the paths of the sounds between two users in the store, oldest
+// first.
 func soundPaths(t *testing.T, sys *deployment, a, b uint32) (paths []string) {
 	t.Helper()
-	if !sys.separate {
-		store, err := embedded.Open(t.Context(), embedded.Options{Dir: sys.store[1], Admin: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer store.Close()
-		list, err := store.History(t.Context(), a, b, 0, 100)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range list {
-			paths = append([]string{m.Audio.Path}, paths...)
-		}
-		return paths
+	if sys.separate {
+		return soundPathsMySQL(t, sys.store[3])
 	}
-	db, err := sql.Open("mysql", sys.store[3])
+	store, err := embedded.Open(t.Context(), embedded.Options{Dir: sys.store[1], Admin: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	list, err := store.History(t.Context(), a, b, 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range list {
+		paths = append(paths, m.Audio.Path)
+	}
+	slices.Reverse(paths)
+	return paths
+}
+
+// soundPathsMySQL returns the paths of all sounds in a database, oldest first.
+func soundPathsMySQL(t *testing.T, dsn string) (paths []string) {
+	t.Helper()
+	db, err := sql.Open("mysql", dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,94 +66,128 @@ func soundPaths(t *testing.T, sys *deployment, a, b uint32) (paths []string) {
 	return paths
 }
 
-// TestSounds: the sound of an audio message is kept in a folder where dbproxy is alone; on the small file server where one runs in its process: under a URL that
-// everybody can fetch, and nowhere else. What was kept before, in the folder or under another address of that server, is still played.
+// soundSystem is a system whose db_proxy the test restarts with other settings.
+type soundSystem struct {
+	t *testing.T
+	*deployment
+	data string // folder of db_proxy
+}
+
+// TestSounds stores the sounds of messages in three places. db_proxy alone keeps a sound
+// in its folder. With a small file server in its process it stores a sound there, under a
+// URL that every client can fetch, and nowhere else. Users can still play the sounds from
+// the folder, and from an old address of the file server.
 func TestSounds(t *testing.T) {
 	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
-		data := filepath.Join(t.TempDir(), "dbproxy")
+		s := &soundSystem{t: t, deployment: sys, data: filepath.Join(t.TempDir(), "dbproxy")}
 		if !sys.separate {
-			data = sys.store[1]
-		}
-		// run starts dbproxy anew, with a small file server at that address or without.
-		run := func(files string) {
-			t.Helper()
-			sys.dbproxy.stop()
-			flags := []string{"--data-dir", data, "--msfs.min-free", "0B"}
-			roles := "login,msg,route,dbproxy"
-			if sys.separate {
-				roles = "dbproxy"
-			}
-			if files != "" {
-				flags, roles = append(flags, "--msfs.listen", files), roles+",msfs"
-			}
-			sys.dbproxy.extra = append(flags, "--roles", roles)
-			sys.dbproxy.start()
-			if sys.separate {
-				for _, m := range sys.msg {
-					m.awaitReady()
-				}
-			}
-		}
-		sound := func(n int) []byte {
-			return append(binary.BigEndian.AppendUint32(nil, uint32(n)), bytes.Repeat([]byte{byte(0xf0 + n)}, 1000*n)...)
-		}
-		var one, two uint32
-		send := func(n int) {
-			t.Helper()
-			var w *wire
-			w, two = loggedIn(t, sys.msgAddr[0], "u00002", android)
-			w.Close()
-			w, one = loggedIn(t, sys.msgAddr[0], "u00001", android)
-			defer w.Close()
-			w.send(2, &pb.MsgData{ToSessionID: two, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO, Data: sound(n)})
-			w.expectSeq(2, &pb.IMMsgDataAck{})
+			s.data = sys.store[1]
 		}
 		first, second := reserve(t), reserve(t)
-		run("")
-		send(1)
-		run(first)
-		send(2)
-		run(second)
-		send(3)
+		s.restart("")
+		one, two := s.send(1)
+		s.restart(first)
+		s.send(2)
+		s.restart(second)
+		s.send(3)
 
 		paths := soundPaths(t, sys, one, two)
 		if len(paths) != 3 {
-			t.Fatalf("sounds at %q", paths)
+			t.Fatalf("paths of the sounds: %q", paths)
 		}
-		if _, err := os.Stat(filepath.Join(data, "audio", paths[0])); err != nil {
-			t.Errorf("the first: %v", err)
+		if _, err := os.Stat(filepath.Join(s.data, "audio", paths[0])); err != nil {
+			t.Errorf("sound 1: %v", err)
 		}
-		for i, server := range map[int]string{1: first, 2: second} {
-			base, name, _ := strings.Cut(paths[i], "/g0/")
-			if base != "http://"+server {
-				t.Errorf("sound %d is at %s, want it at %s", i+1, paths[i], server)
-			}
-			rsp, err := http.Get("http://" + second + "/g0/" + name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := io.ReadAll(rsp.Body)
-			rsp.Body.Close()
-			if want := sound(i + 1)[4:]; err != nil || rsp.StatusCode != 200 || !bytes.Equal(got, want) {
-				t.Errorf("sound %d over HTTP: status %d, %d bytes, want %d, %v", i+1, rsp.StatusCode, len(got), len(want), err)
-			}
-		}
-		kept, err := filepath.Glob(filepath.Join(data, "audio", "*", "*"))
+		checkSoundURL(t, 2, paths[1], first, second)
+		checkSoundURL(t, 3, paths[2], second, second)
+		kept, err := filepath.Glob(filepath.Join(s.data, "audio", "*", "*"))
 		if err != nil || len(kept) != 1 {
-			t.Errorf("in the folder of before: %q, %v", kept, err)
+			t.Errorf("files in the folder of db_proxy: %q, %v; want sound 1 only", kept, err)
 		}
-		w, _ := loggedIn(t, sys.msgAddr[1], "u00002", android)
-		w.send(5, pb.IMGetMsgListReq_builder{UserId: new(uint32(0)), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(), SessionId: &one,
-			MsgIdBegin: new(uint32(0)), MsgCnt: new(uint32(10))}.Build())
-		list := &pb.IMGetMsgListRsp{}
-		w.expectSeq(5, list)
-		if len(list.GetMsgList()) != 3 {
-			t.Fatalf("history: %v", list)
-		}
-		for i, m := range list.GetMsgList() {
-			if want := sound(3 - i); !bytes.Equal(m.GetMsgData(), want) {
-				t.Errorf("message %d is played with %d bytes, want %d", m.GetMsgId(), len(m.GetMsgData()), len(want))
-			}
-		}
+		s.checkPlayed(one)
 	})
+}
+
+// restart restarts db_proxy: with a small file server that listens on files, or without
+// for "".
+func (s *soundSystem) restart(files string) {
+	s.t.Helper()
+	s.dbproxy.stop()
+	flags := []string{"--data-dir", s.data, "--msfs.min-free", "0B"}
+	roles := "login,msg,route,dbproxy"
+	if s.separate {
+		roles = "dbproxy"
+	}
+	if files != "" {
+		flags, roles = append(flags, "--msfs.listen", files), roles+",msfs"
+	}
+	s.dbproxy.extra = append(flags, "--roles", roles)
+	s.dbproxy.start()
+	if s.separate {
+		for _, m := range s.msg {
+			m.awaitReady()
+		}
+	}
+}
+
+// send sends the nth sound, and returns the ids of its sender and receiver.
+func (s *soundSystem) send(n int) (from, to uint32) {
+	s.t.Helper()
+	w, to := loggedIn(s.t, s.msgAddr[0], "u00002", android)
+	w.Close()
+	w, from = loggedIn(s.t, s.msgAddr[0], "u00001", android)
+	defer w.Close()
+	w.send(2, &pb.MsgData{ToSessionID: to, Type: pb.MsgType_MSG_TYPE_SINGLE_AUDIO,
+		Data: soundBody(n)})
+	w.expectSeq(2, &pb.IMMsgDataAck{})
+	return from, to
+}
+
+// checkPlayed checks that the receiver gets all sounds of a user in the history.
+func (s *soundSystem) checkPlayed(from uint32) {
+	s.t.Helper()
+	w, _ := loggedIn(s.t, s.msgAddr[1], "u00002", android)
+	w.send(5, pb.IMGetMsgListReq_builder{
+		UserId: new(uint32(0)), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
+		SessionId: &from, MsgIdBegin: new(uint32(0)), MsgCnt: new(uint32(10)),
+	}.Build())
+	list := &pb.IMGetMsgListRsp{}
+	w.expectSeq(5, list)
+	if len(list.GetMsgList()) != 3 {
+		s.t.Fatalf("history: %v", list)
+	}
+	for i, m := range list.GetMsgList() {
+		if want := soundBody(3 - i); !bytes.Equal(m.GetMsgData(), want) {
+			s.t.Errorf("message %d has a sound of %d bytes, want %d", m.GetMsgId(),
+				len(m.GetMsgData()), len(want))
+		}
+	}
+}
+
+// soundBody returns the body of the nth sound: its length in seconds, and 1000 bytes for
+// each.
+func soundBody(n int) []byte {
+	seconds := binary.BigEndian.AppendUint32(nil, uint32(n))
+	return append(seconds, bytes.Repeat([]byte{byte(0xf0 + n)}, 1000*n)...)
+}
+
+// checkSoundURL checks that the path of the nth sound is a URL of the file server at that
+// time, and that the file server at its present address serves the sound.
+func checkSoundURL(t *testing.T, n int, path, then, now string) {
+	t.Helper()
+	base, name, _ := strings.Cut(path, "/g0/")
+	if base != "http://"+then {
+		t.Errorf("sound %d is at %s, want it at %s", n, path, then)
+	}
+	rsp, err := http.Get("http://" + now + "/g0/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rsp.Body.Close()
+	got, err := io.ReadAll(rsp.Body)
+	want := soundBody(n)[4:]
+	if err != nil || rsp.StatusCode != http.StatusOK || !bytes.Equal(got, want) {
+		t.Errorf("sound %d over HTTP: status %d, %d bytes, want %d, %v", n, rsp.StatusCode,
+			len(got), len(want), err)
+	}
 }

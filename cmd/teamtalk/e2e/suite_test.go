@@ -13,10 +13,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// patience is the time after which a test gives up on an event. No test asserts a duration; the
-// limit ends a test whose server hangs.
+// patience is the time after which a test gives up on an event. No test asserts a
+// duration; the limit ends a test whose server hangs.
 const patience = 30 * time.Second
 
 // teamtalk is the package of the binary under test.
@@ -39,10 +41,10 @@ var built = sync.OnceValues(func() (string, error) {
 	return path, statSources()
 })
 
-// statSources looks up every source file of the binary. The go command caches the result of a
-// test until a file changes that the test looked up, or a package that it imports. The suite
-// does not import the servers, so without this a change of a server would leave an old result
-// in the cache.
+// statSources looks up every source file of the binary. The go command caches the result
+// of a test until a file changes that the test looked up, or a package that it imports.
+// The suite does not import the servers, so without this a change of a server would leave
+// an old result in the cache.
 func statSources() error {
 	const files = "{{if and .Module .Module.Main}}{{.Dir}}\n" + // its time shows a new file
 		"{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}{{range .EmbedFiles}}{{$.Dir}}/{{.}}\n{{end}}{{end}}"
@@ -86,7 +88,7 @@ func program(t testing.TB) string {
 	return path
 }
 
-// until waits for something that no event tells of.
+// until polls a condition that no event reports. It fails the test after patience.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	if !eventually(ok) {
@@ -94,23 +96,31 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// eventually looks until ok says true, or patience has ended.
+// eventually calls ok until it returns true, or until patience has passed.
 func eventually(ok func() bool) bool {
 	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			return false
 		}
-		time.Sleep(3 * time.Millisecond) // between two looks at another process
+		time.Sleep(3 * time.Millisecond) // between two polls of another process
 	}
 	return true
 }
 
-// bounded is a context for one question to a server.
+// bounded returns a context for one request to a server.
 func bounded(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// equal compares a value with the one wanted, and prints the difference.
+func equal(t testing.TB, what string, got, want any, opts ...cmp.Option) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, opts...); diff != "" {
+		t.Errorf("%s differs (-want +got):\n%s", what, diff)
+	}
 }
 
 // command runs a command line of the program to its end, in an empty folder.
@@ -127,7 +137,7 @@ func command(t testing.TB, args ...string) (code int, out, errOut string) {
 	return cmd.ProcessState.ExitCode(), o.String(), e.String()
 }
 
-// mustRun runs a command line that has to succeed.
+// mustRun runs a command line that must succeed, and returns its output.
 func mustRun(t testing.TB, args ...string) string {
 	t.Helper()
 	code, out, errOut := command(t, args...)
@@ -137,9 +147,13 @@ func mustRun(t testing.TB, args ...string) string {
 	return out
 }
 
-// environment is this process's, without settings of somebody's own, and without the second that a program with the race detector sleeps at its
-// end: there are hundreds of ends.
+// environment returns the environment of this process without the settings of its user.
+// It also removes the second that a program with the race detector sleeps before it
+// exits: the suite starts hundreds of processes.
 func environment() []string {
-	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "TEAMTALK_") })
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return strings.HasPrefix(kv,
+			"TEAMTALK_")
+	})
 	return append(env, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 }

@@ -16,25 +16,27 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// talker is a person who writes to another one without a pause, over whatever connections there are.
+// talker is a user that writes to another one without a pause, and connects again after
+// each interruption.
 type talker struct {
 	*client.Client
 	t     testing.TB
 	name  string
 	other *talker
 	quit  chan struct{}
-	wrote chan struct{} // closed when writing has ended
+	wrote chan struct{} // closed when the writing ends
 
 	mu       sync.Mutex
-	texts    map[uint64]string // by the client's number
+	texts    map[uint64]string // sent, by the client's number
 	acked    map[string]uint32 // message ids by text
 	got      []im.Message
 	connects int
-	lost     int // connections
-	bad      []string
+	lost     int      // connections that ended
+	bad      []string // events that must not happen
 }
 
-// where is how a talker finds its message server: through the login server, or at a fixed address.
+// where tells a talker how to find its message server: from the login server, or at an
+// address.
 type where struct{ login, addr string }
 
 // newTalker logs in.
@@ -43,9 +45,13 @@ func newTalker(t testing.TB, name string, at where) *talker {
 	k := &talker{t: t, name: name, texts: map[uint64]string{}, acked: map[string]uint32{}}
 	var err error
 	k.Client, err = client.Open(bounded(t), client.Options{
-		Credentials: tcp.Credentials{User: name, Password: "pw"}, Server: at.login, MsgServer: at.addr, OnEvent: k.event,
-		AckTimeout: time.Second, SyncTimeout: 2 * time.Second, BackoffMin: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond, SendRate: 200,
-		CatchUp: 100_000, // at this rate a server that takes two seconds to start is a thousand messages
+		Credentials: tcp.Credentials{User: name, Password: "pw"},
+		Server:      at.login, MsgServer: at.addr, OnEvent: k.event,
+		AckTimeout: time.Second, SyncTimeout: 2 * time.Second,
+		BackoffMin: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
+		SendRate: 200,
+		// At this rate a thousand messages wait after a start that takes two seconds.
+		CatchUp: 100_000,
 	})
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
@@ -54,7 +60,7 @@ func newTalker(t testing.TB, name string, at where) *talker {
 	return k
 }
 
-// event notes what the client tells.
+// event records an event of the client.
 func (k *talker) event(e client.Event) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -71,7 +77,8 @@ func (k *talker) event(e client.Event) {
 		k.acked[text] = e.MsgID
 	case client.Received:
 		if n := len(k.got); n > 0 && k.got[n-1].ID >= e.Message.ID {
-			k.bad = append(k.bad, fmt.Sprintf("message %d shown after %d", e.Message.ID, k.got[n-1].ID))
+			k.bad = append(k.bad, fmt.Sprintf("message %d shown after %d", e.Message.ID,
+				k.got[n-1].ID))
 		}
 		k.got = append(k.got, e.Message)
 	case client.SendFailed, client.Kicked, client.Refused, client.Skipped:
@@ -79,7 +86,7 @@ func (k *talker) event(e client.Event) {
 	}
 }
 
-// talk has two people write to each other until hush.
+// talk lets two talkers write to each other until hush.
 func talk(a, b *talker) {
 	a.other, b.other = b, a
 	for _, k := range []*talker{a, b} {
@@ -88,10 +95,11 @@ func talk(a, b *talker) {
 	}
 }
 
-// maxWaiting is how many messages a talker has on the way. More would only be a longer test.
+// maxWaiting is the largest number of unacked messages of a talker. More would only make
+// the test longer.
 const maxWaiting = 20
 
-// write sends texts, all different.
+// write sends different texts until quit is closed.
 func (k *talker) write() {
 	defer close(k.wrote)
 	pace := time.NewTicker(4 * time.Millisecond)
@@ -107,7 +115,7 @@ func (k *talker) write() {
 			continue
 		}
 		text := fmt.Sprintf("%s %d", k.name, n)
-		k.mu.Lock() // an ack must not come before the text is noted
+		k.mu.Lock() // event must not see the ack before the text is recorded
 		id, err := k.Send(client.Peer{ID: k.other.UserID()}, text)
 		if err != nil {
 			k.bad = append(k.bad, fmt.Sprintf("send: %v", err))
@@ -117,15 +125,15 @@ func (k *talker) write() {
 	}
 }
 
-// progress is how much was acked and received.
+// progress returns the number of texts that were acked, and of messages received.
 func (k *talker) progress() (acked, got int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return len(k.acked), len(k.got)
 }
 
-// awaitTalk waits until both have had n more messages acked and n more received. Messages may have been on the way when it began: n should
-// be above twice maxWaiting when new ones are meant.
+// awaitTalk waits until both have n more acks and n more messages. Some of them may be in
+// flight when it starts: to be sure of new ones, n is more than twice maxWaiting.
 func awaitTalk(t testing.TB, a, b *talker, n int) {
 	t.Helper()
 	for _, k := range []*talker{a, b} {
@@ -140,7 +148,7 @@ func awaitTalk(t testing.TB, a, b *talker, n int) {
 	}
 }
 
-// broken reports whether the talker has seen what must not be; check says what.
+// broken reports whether the talker recorded a bad event. check reports the event.
 func (k *talker) broken() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -155,7 +163,7 @@ func online(t testing.TB, talkers ...*talker) {
 	}
 }
 
-// hush ends the writing and waits until everything is acked and received.
+// hush ends the writing, and waits until all texts are acked and received.
 func hush(t testing.TB, a, b *talker) {
 	t.Helper()
 	for _, k := range []*talker{a, b} {
@@ -181,7 +189,7 @@ func hush(t testing.TB, a, b *talker) {
 	}
 }
 
-// tellMissing fails the test with what was not received.
+// tellMissing fails the test with the ids of the messages that were not received.
 func (k *talker) tellMissing() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -196,12 +204,14 @@ func (k *talker) tellMissing() {
 		}
 	}
 	slices.Sort(missing)
-	k.t.Errorf("%s has not received %v; the last it received is %d; %d connections, client %+v", k.name, missing, last, k.connects, k.Stats())
+	k.t.Errorf("%s has not received %v; the last it received is %d; %d connections, client %+v",
+		k.name, missing, last, k.connects, k.Stats())
 }
 
-// check compares what two talkers, who have hushed, know with what the server tells: every message once, under one id, in one order, and unread
-// counts that say how many there are. With gaps, ids may be left out where a process died between drawing an id and committing
-// its message.
+// check compares the events of two talkers, after hush, with the store: it has each
+// message once, under one id and in one order, and the unread counts are right. With gaps
+// an id may be unused: a process died after it drew the id and before it committed the
+// message.
 func check(t testing.TB, a, b *talker, gaps bool) {
 	t.Helper()
 	for _, k := range []*talker{a, b} {
@@ -213,7 +223,8 @@ func check(t testing.TB, a, b *talker, gaps bool) {
 	}
 	stored := history(t, a.Client, b.UserID())
 	if other := history(t, b.Client, a.UserID()); !slices.EqualFunc(stored, other, sameMessage) {
-		t.Errorf("%s has %d messages in the history, %s %d, and they differ", a.name, len(stored), b.name, len(other))
+		t.Errorf("%s has %d messages in the history, %s %d, and they differ", a.name, len(stored),
+			b.name, len(other))
 	}
 	byText := map[string]im.Message{}
 	last := uint32(0)
@@ -240,18 +251,22 @@ func check(t testing.TB, a, b *talker, gaps bool) {
 	}
 }
 
+// sameMessage reports whether two messages have the same id, sender, time and text.
 func sameMessage(a, b im.Message) bool {
-	return a.ID == b.ID && a.From == b.From && a.Created == b.Created && string(a.Data) == string(b.Data)
+	return a.ID == b.ID && a.From == b.From && a.Created == b.Created &&
+		string(a.Data) == string(b.Data)
 }
 
-// compare looks for every message that the talker sent, saw acked or received in what is stored.
+// compare looks up in the store every message that the talker received, or whose ack it
+// received.
 func (k *talker) compare(stored map[string]im.Message) {
 	k.t.Helper()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for text, id := range k.acked {
 		if m, ok := stored[text]; !ok || m.ID != id || m.From != k.UserID() {
-			k.t.Errorf("%s: %q was acked as %d; stored: %t, as %d of user %d", k.name, text, id, ok, m.ID, m.From)
+			k.t.Errorf("%s: %q was acked as %d; stored: %t, as %d of user %d", k.name, text, id, ok,
+				m.ID, m.From)
 		}
 	}
 	seen := map[string]bool{}
@@ -261,7 +276,8 @@ func (k *talker) compare(stored map[string]im.Message) {
 			k.t.Fatal(err)
 		}
 		if s, ok := stored[text]; !ok || s.ID != m.ID || s.From != k.other.UserID() || seen[text] {
-			k.t.Errorf("%s: received %q as %d; stored: %t, as %d of user %d; seen before: %t", k.name, text, m.ID, ok, s.ID, s.From, seen[text])
+			k.t.Errorf("%s: received %q as %d; stored: %t, as %d of user %d; seen before: %t",
+				k.name, text, m.ID, ok, s.ID, s.From, seen[text])
 		}
 		seen[text] = true
 	}
@@ -270,7 +286,7 @@ func (k *talker) compare(stored map[string]im.Message) {
 	}
 }
 
-// checkUnread asks for the unread count of what from sent, and clears it.
+// checkUnread checks the unread count of the messages of from, and clears it.
 func (k *talker) checkUnread(from *talker, last uint32) {
 	k.t.Helper()
 	unread, err := client.Unread(bounded(k.t), k.Client)
@@ -281,8 +297,10 @@ func (k *talker) checkUnread(from *talker, last uint32) {
 	if want == 0 && len(unread) == 0 {
 		return
 	}
-	if len(unread) != 1 || unread[0].Peer != from.UserID() || unread[0].Count != want || unread[0].Latest.ID != last {
-		k.t.Errorf("%s: unread %+v, want %d of user %d, the last one %d", k.name, unread, want, from.UserID(), last)
+	if len(unread) != 1 || unread[0].Peer != from.UserID() || unread[0].Count != want ||
+		unread[0].Latest.ID != last {
+		k.t.Errorf("%s: unread %+v, want %d of user %d, the last one %d", k.name, unread, want,
+			from.UserID(), last)
 	}
 	k.MarkRead(client.Peer{ID: from.UserID()}, last)
 	until(k.t, "unread messages to be none", func() bool {
@@ -291,7 +309,7 @@ func (k *talker) checkUnread(from *talker, last uint32) {
 	})
 }
 
-// history is all messages with a user, oldest first.
+// history returns all messages of a conversation with a user, oldest first.
 func history(t testing.TB, c client.Caller, user uint32) []im.Message {
 	t.Helper()
 	var all []im.Message
@@ -310,7 +328,7 @@ func history(t testing.TB, c client.Caller, user uint32) []im.Message {
 	return all
 }
 
-// conn connects as a user, for questions.
+// conn connects and logs in as a user, for requests.
 func conn(t testing.TB, addr, name string, kind pb.ClientType) *tcp.Conn {
 	t.Helper()
 	c, err := tcp.Dial(bounded(t), addr, tcp.Options{})
@@ -318,7 +336,8 @@ func conn(t testing.TB, addr, name string, kind pb.ClientType) *tcp.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if _, err := c.Login(bounded(t), tcp.Credentials{User: name, Password: "pw", ClientType: kind}); err != nil {
+	if _, err := c.Login(bounded(t), tcp.Credentials{User: name, Password: "pw",
+		ClientType: kind}); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return c

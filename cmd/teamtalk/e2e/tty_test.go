@@ -15,25 +15,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// typist is a person at a terminal with the program.
+// typist is a user at a terminal that runs the program.
 type typist struct {
 	t     testing.TB
-	term  *os.File // the person's side
+	term  *os.File // the user's side
 	cmd   *exec.Cmd
 	shown *output
-	seen  int // of shown, in bytes
+	seen  int // bytes of shown that sees has consumed
 	done  chan struct{}
 }
 
-// openTerminal makes a pair of terminals: what is written to one is typed at the other.
+// openTerminal opens a pair of terminals: bytes written to one are typed at the other.
 func openTerminal(t testing.TB) (person, program *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
-		t.Skip("no terminals here:", err)
+		t.Skip("this machine has no terminals:", err)
 	}
 	t.Cleanup(func() { person.Close() })
-	raw, err := person.SyscallConn() // not Fd, which would make reads block for good
+	raw, err := person.SyscallConn() // Fd would make reads block forever
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,19 +71,9 @@ func atTerminal(t testing.TB, args ...string) *typist {
 		t.Fatal(err)
 	}
 	read := make(chan struct{})
-	go func() { // until the program has closed its side
+	go func() {
 		defer close(read)
-		buf, asked := make([]byte, 4096), 0
-		for {
-			n, err := person.Read(buf)
-			p.shown.Write(buf[:n])
-			for ; asked < strings.Count(p.shown.String(), "\x1b[6n"); asked++ { // where the cursor is: a terminal answers that
-				person.WriteString("\x1b[1;1R")
-			}
-			if err != nil && !errors.Is(err, syscall.EINTR) {
-				return
-			}
-		}
+		p.show()
 	}()
 	go func() {
 		p.cmd.Wait()
@@ -100,7 +90,23 @@ func atTerminal(t testing.TB, args ...string) *typist {
 	return p
 }
 
-// sees waits until something is shown that was not before.
+// show collects the output until the program closes its side. It answers requests for the
+// position of the cursor, as a terminal does.
+func (p *typist) show() {
+	buf, asked := make([]byte, 4096), 0
+	for {
+		n, err := p.term.Read(buf)
+		p.shown.Write(buf[:n])
+		for ; asked < strings.Count(p.shown.String(), "\x1b[6n"); asked++ {
+			p.term.WriteString("\x1b[1;1R")
+		}
+		if err != nil && !errors.Is(err, syscall.EINTR) {
+			return
+		}
+	}
+}
+
+// sees waits until the terminal shows a text after the text of the last call.
 func (p *typist) sees(want string) {
 	p.t.Helper()
 	until(p.t, fmt.Sprintf("%q on the terminal", want), func() bool {
@@ -108,7 +114,7 @@ func (p *typist) sees(want string) {
 		if at < 0 {
 			select {
 			case <-p.done:
-				p.t.Fatalf("it ended without %q", want)
+				p.t.Fatalf("the program ended without %q", want)
 			default:
 			}
 			return false
@@ -118,7 +124,7 @@ func (p *typist) sees(want string) {
 	})
 }
 
-// types types a line.
+// types types a line and presses Enter.
 func (p *typist) types(line string) {
 	p.t.Helper()
 	if _, err := p.term.WriteString(line + "\r"); err != nil {
@@ -126,7 +132,7 @@ func (p *typist) types(line string) {
 	}
 }
 
-// ends waits for the end, and checks the exit code.
+// ends waits until the program ends, and checks its exit code.
 func (p *typist) ends(code int) {
 	p.t.Helper()
 	select {

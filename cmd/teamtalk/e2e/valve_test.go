@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// valve is a relay before a server's port that can be shut after so many bytes. It measures the server's clients too.
+// valve is a relay in front of a server's port. It counts the bytes that pass, and can
+// hold them back after a number of bytes.
 type valve struct {
 	t  testing.TB
 	ln net.Listener
@@ -17,15 +18,15 @@ type valve struct {
 	mu     sync.Mutex
 	server string
 	open   *sync.Cond
-	passed int64 // both ways
-	limit  int64 // nothing is passed on beyond
+	passed int64 // bytes in both directions
+	limit  int64 // of passed; the relay holds back the bytes beyond
 	conns  map[net.Conn]bool
 }
 
-// never is a limit that is not reached.
+// never is a limit that no test reaches.
 const never = int64(1) << 62
 
-// newValve listens; server is set before the first connection.
+// newValve listens on a port. The caller sets server before the first connection.
 func newValve(t testing.TB) *valve {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -55,12 +56,14 @@ func newValve(t testing.TB) *valve {
 	return v
 }
 
-// flags have a file server tell clients to come here.
+// flags returns the flags with which a file server tells clients the address of the
+// valve.
 func (v *valve) flags() []string {
 	_, port, _ := net.SplitHostPort(v.ln.Addr().String())
 	return []string{"--file.advertise-ip", "127.0.0.1", "--file.advertise-port", port}
 }
 
+// serve relays a connection to the server and back.
 func (v *valve) serve(c net.Conn) {
 	defer c.Close()
 	v.mu.Lock()
@@ -86,7 +89,7 @@ func (v *valve) serve(c net.Conn) {
 	both.Wait()
 }
 
-// pass copies one way until an end has gone.
+// pass copies one direction until either end closes.
 func (v *valve) pass(dst, src net.Conn) {
 	buf := make([]byte, 16<<10)
 	for {
@@ -110,7 +113,7 @@ func (v *valve) pass(dst, src net.Conn) {
 	}
 }
 
-// set lets bytes through up to a limit.
+// set changes the limit.
 func (v *valve) set(limit int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -118,7 +121,7 @@ func (v *valve) set(limit int64) {
 	v.open.Broadcast()
 }
 
-// shutAfter lets n more bytes through.
+// shutAfter lets n more bytes pass.
 func (v *valve) shutAfter(n int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -126,14 +129,15 @@ func (v *valve) shutAfter(n int64) {
 	v.open.Broadcast()
 }
 
-// total is how much was passed on.
+// total returns the number of bytes that have passed.
 func (v *valve) total() int64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.passed
 }
 
-// awaitShut waits until the valve holds something back, or nearly.
+// awaitShut waits until the valve is shut: less than one read of pass is left of the
+// limit.
 func (v *valve) awaitShut() {
 	v.t.Helper()
 	until(v.t, "bytes to be held up", func() bool {

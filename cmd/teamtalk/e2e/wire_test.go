@@ -16,7 +16,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// Client types, as these tests use them: a pc is told of everybody's comings and goings, a phone is not.
+// Client types of the tests. A pc receives the presence changes of all users, a phone
+// does not.
 const (
 	windows = pb.ClientType_CLIENT_TYPE_WINDOWS
 	mac     = pb.ClientType_CLIENT_TYPE_MAC
@@ -24,15 +25,15 @@ const (
 	android = pb.ClientType_CLIENT_TYPE_ANDROID
 )
 
-// wire is a client that says exactly what a test tells it to, byte by byte.
+// wire is a client whose bytes a test controls.
 type wire struct {
 	t testing.TB
 	net.Conn
 	in   *bufio.Reader
-	news bool // also report who comes and goes; else such frames are passed over
+	news bool // read also returns presence changes, which it skips otherwise
 }
 
-// frame is one frame received.
+// frame is one received frame.
 type frame struct {
 	pdu.Header
 	body []byte
@@ -48,13 +49,14 @@ func dial(t testing.TB, addr string) *wire {
 	return dialed(t, nc)
 }
 
-// dialed takes over an open connection.
+// dialed returns a client on an open connection.
 func dialed(t testing.TB, nc net.Conn) *wire {
 	t.Cleanup(func() { nc.Close() })
 	return &wire{t: t, Conn: nc, in: bufio.NewReader(nc)}
 }
 
-// write sends bytes as they are. A server that has closed the connection is no failure: what it said before is.
+// write sends bytes unchanged. A connection that the server has closed does not fail the
+// test: the frames that the server sent before it closed decide.
 func (w *wire) write(b []byte) {
 	w.t.Helper()
 	_ = w.SetWriteDeadline(time.Now().Add(patience))
@@ -63,12 +65,13 @@ func (w *wire) write(b []byte) {
 	}
 }
 
-// gone reports whether an error says that the other side has closed the connection.
+// gone reports whether an error says that the peer has closed the connection.
 func gone(err error) bool {
-	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)
 }
 
-// encode is the frame of a message.
+// encode returns the frame of a message.
 func encode(t testing.TB, seq uint16, m pb.Message) []byte {
 	t.Helper()
 	b, err := pdu.Append(nil, seq, m)
@@ -84,17 +87,19 @@ func (w *wire) send(seq uint16, m pb.Message) {
 	w.write(encode(w.t, seq, m))
 }
 
-// read returns the next frame, or the error that says that there is none.
+// read returns the next frame, or the error of a connection that has none.
 func (w *wire) read() (frame, error) {
 	w.t.Helper()
 	for {
 		f, err := w.readAny()
-		if err != nil || w.news || f.Command != pb.CmdUserStatNotify && f.Command != pb.CmdPCLoginStatusNotify {
+		presence := f.Command == pb.CmdUserStatNotify || f.Command == pb.CmdPCLoginStatusNotify
+		if err != nil || w.news || !presence {
 			return f, err
 		}
 	}
 }
 
+// readAny returns the next frame, also one with a presence change.
 func (w *wire) readAny() (frame, error) {
 	w.t.Helper()
 	_ = w.SetReadDeadline(time.Now().Add(patience))
@@ -111,7 +116,7 @@ func (w *wire) readAny() (frame, error) {
 	return frame{h, body}, err
 }
 
-// next returns the next frame.
+// next returns the next frame. It fails the test if there is none.
 func (w *wire) next() frame {
 	w.t.Helper()
 	f, err := w.read()
@@ -121,7 +126,8 @@ func (w *wire) next() frame {
 	return f
 }
 
-// expect reads the next frame, which has to be an m, and decodes it into m. It returns the frame's seq.
+// expect reads the next frame, which must have the command of m, and decodes it into m.
+// It returns the seq of the frame.
 func (w *wire) expect(m pb.Message) uint16 {
 	w.t.Helper()
 	f := w.next()
@@ -134,7 +140,7 @@ func (w *wire) expect(m pb.Message) uint16 {
 	return f.Seq
 }
 
-// expectSeq is expect for an answer.
+// expectSeq reads the next frame as expect does. Its seq must be that of the request.
 func (w *wire) expectSeq(seq uint16, m pb.Message) {
 	w.t.Helper()
 	if got := w.expect(m); got != seq {
@@ -142,7 +148,7 @@ func (w *wire) expectSeq(seq uint16, m pb.Message) {
 	}
 }
 
-// closed reads to the end of the stream: the server has closed, and has said nothing more.
+// closed checks that the server closes the connection and sends no frame before.
 func (w *wire) closed() {
 	w.t.Helper()
 	if f, err := w.read(); err == nil {
@@ -152,22 +158,23 @@ func (w *wire) closed() {
 	}
 }
 
-// alive checks that the server answers a heartbeat, and has nothing else to say.
+// alive checks that the next frame is the answer to a heartbeat.
 func (w *wire) alive() {
 	w.t.Helper()
 	w.send(0xbeef, &pb.IMHeartBeat{})
 	w.expectSeq(0xbeef, &pb.IMHeartBeat{})
 }
 
-// loginReq is a login as a client of that type.
+// loginReq returns the login request of a client of a type.
 func loginReq(name, password string, client pb.ClientType) *pb.IMLoginReq {
 	return pb.IMLoginReq_builder{
-		UserName: new(name), Password: new(im.ClientPassword(password)), OnlineStatus: pb.UserStatType_USER_STATUS_ONLINE.Enum(),
-		ClientType: client.Enum(), ClientVersion: new("e2e"),
+		UserName: new(name), Password: new(im.ClientPassword(password)),
+		OnlineStatus: pb.UserStatType_USER_STATUS_ONLINE.Enum(),
+		ClientType:   client.Enum(), ClientVersion: new("e2e"),
 	}.Build()
 }
 
-// login logs in and returns the user's id. Pushes that come before the answer are dropped.
+// login logs in with the password of all test users, and returns the user's id.
 func (w *wire) login(name string, client pb.ClientType) uint32 {
 	w.t.Helper()
 	res := w.tryLogin(name, "pw", client)
@@ -177,7 +184,7 @@ func (w *wire) login(name string, client pb.ClientType) uint32 {
 	return res.GetUserInfo().GetUserId()
 }
 
-// tryLogin asks to log in and returns the answer.
+// tryLogin sends a login request and returns the answer.
 func (w *wire) tryLogin(name, password string, client pb.ClientType) *pb.IMLoginRes {
 	w.t.Helper()
 	w.send(1, loginReq(name, password, client))
@@ -186,64 +193,71 @@ func (w *wire) tryLogin(name, password string, client pb.ClientType) *pb.IMLogin
 	return res
 }
 
-// loggedIn connects and logs in.
+// loggedIn connects and logs in. It returns the client and the user's id.
 func loggedIn(t testing.TB, addr, name string, client pb.ClientType) (*wire, uint32) {
 	t.Helper()
 	w := dial(t, addr)
 	return w, w.login(name, client)
 }
 
-// text is a message to a user; the server fills in the sender.
+// text returns a message to a user. The server sets the sender.
 func text(to uint32, body string) *pb.MsgData {
 	return &pb.MsgData{ToSessionID: to, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(body)}
 }
 
-// say sends a text and returns the id of its ack, which has to be the next frame.
+// say sends a text and returns the message id of its ack. The ack must be the next frame.
 func (w *wire) say(seq uint16, to uint32, body string) uint32 {
 	w.t.Helper()
 	w.send(seq, text(to, body))
 	return w.acked(seq, to)
 }
 
-// acked returns the id of the ack that is the next frame.
+// acked reads the next frame, which must be an ack, and returns its message id.
 func (w *wire) acked(seq uint16, to uint32) uint32 {
 	w.t.Helper()
 	ack := &pb.IMMsgDataAck{}
 	w.expectSeq(seq, ack)
-	if ack.GetSessionId() != to || ack.GetMsgId() == 0 || ack.GetSessionType() != pb.SessionType_SESSION_TYPE_SINGLE {
-		w.t.Fatalf("ack names session %d, id %d, type %v; want session %d", ack.GetSessionId(), ack.GetMsgId(), ack.GetSessionType(), to)
+	if ack.GetSessionId() != to || ack.GetMsgId() == 0 ||
+		ack.GetSessionType() != pb.SessionType_SESSION_TYPE_SINGLE {
+		w.t.Fatalf("ack names session %d, id %d, type %v; want session %d", ack.GetSessionId(),
+			ack.GetMsgId(), ack.GetSessionType(), to)
 	}
 	return ack.GetMsgId()
 }
 
-// noticed waits until the servers know what w said before: a command from w to a user passes them in
-// the same order, and arrives at all other connections of both users, which others are.
+// noticed waits until the servers have processed all that w sent before. It sends a
+// command from w to a user: the command passes the servers after the earlier frames, and
+// reaches all other connections of both users, which are others.
 func (w *wire) noticed(from, to uint32, others ...*wire) {
 	w.t.Helper()
-	w.send(0, pb.IMP2PCmdMsg_builder{FromUserId: new(from), ToUserId: new(to), CmdMsgData: new("{}")}.Build())
+	w.send(0, pb.IMP2PCmdMsg_builder{
+		FromUserId: new(from), ToUserId: new(to), CmdMsgData: new("{}"),
+	}.Build())
 	for _, o := range others {
 		o.expectSeq(0, &pb.IMP2PCmdMsg{})
 	}
 }
 
-// hear reads a text, which has to be the next frame, and checks all but its time.
+// hear reads the next frame, which must be a text, and checks everything but its time.
 func (w *wire) hear(from, to, id uint32, body string) *pb.MsgData {
 	w.t.Helper()
 	m := &pb.MsgData{}
 	w.expectSeq(0, m)
 	if m.FromUserID != from || m.ToSessionID != to || m.MsgID != id || string(m.Data) != body {
-		w.t.Fatalf("got message %d of %d to %d %q, want %d of %d to %d %q", m.MsgID, m.FromUserID, m.ToSessionID, m.Data, id, from, to, body)
+		w.t.Fatalf("got message %d of %d to %d %q, want %d of %d to %d %q", m.MsgID, m.FromUserID,
+			m.ToSessionID, m.Data, id, from, to, body)
 	}
 	if m.AttachData != nil {
-		w.t.Errorf("attach_data %x came to a client", m.AttachData)
+		w.t.Errorf("a client received attach_data %x", m.AttachData)
 	}
 	return m
 }
 
-// heard answers a message, as the recipient's client does.
+// heard acks a message, as the receiver's client does.
 func (w *wire) heard(m *pb.MsgData) {
 	w.t.Helper()
 	w.send(0, pb.IMMsgDataAck_builder{
-		UserId: new(m.ToSessionID), SessionId: new(m.FromUserID), MsgId: new(m.MsgID), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
+		UserId: new(m.ToSessionID), SessionId: new(m.FromUserID), MsgId: new(m.MsgID),
+		SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum(),
 	}.Build())
 }
