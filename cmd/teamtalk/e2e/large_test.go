@@ -44,7 +44,7 @@ func atOnce[T any](clients []T, f func(i int, c T)) {
 // whoever does something else meanwhile is served too.
 func TestFirstSync(t *testing.T) {
 	t.Parallel()
-	forEachShape(t, settings{users: companySize}, func(t *testing.T, sys *deployment) {
+	forEachShape(t, settings{users: companySize, heavy: true}, func(t *testing.T, sys *deployment) {
 		clients := make([]*wire, 50)
 		ids := make([]uint32, len(clients))
 		for i := range clients {
@@ -120,7 +120,7 @@ func TestAndroidSync(t *testing.T) {
 	if err := os.WriteFile(csv, rows.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := settings{csv: csv, flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}}
+	s := settings{csv: csv, heavy: true, flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		from, _ := loggedIn(t, sys.msgAddr[0], "u00002", ios)
 		var longest uint32

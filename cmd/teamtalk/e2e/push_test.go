@@ -69,8 +69,8 @@ func newPushService(t testing.TB) *pushService {
 // TestPush: a phone that is away is pushed to, with the text that only the servers' key opens, and its unread messages; a token that the service calls dead is
 // forgotten. With the push server in the same process, and in one of its own.
 func TestPush(t *testing.T) {
-	service := newPushService(t)
 	forEachShape(t, settings{users: 3}, func(t *testing.T, sys *deployment) {
+		service := newPushService(t)
 		flags := []string{"--push.fcm-credentials", service.credentials, "--push.fcm-url", service.URL}
 		if sys.separate {
 			addr := reserve(t)
@@ -157,8 +157,9 @@ func TestPush(t *testing.T) {
 // TestPushOverHTTP: who is written to over the HTTP API is pushed to as if a client had written: with the text and all unread messages, silently who
 // sits at a pc, and not who wants none from the group, nor the sender.
 func TestPushOverHTTP(t *testing.T) {
-	service, file := newPushService(t), apps(t)
+	file := apps(t)
 	forEachShape(t, settings{users: 4}, func(t *testing.T, sys *deployment) {
+		service := newPushService(t)
 		flags := []string{"--push.fcm-credentials", service.credentials, "--push.fcm-url", service.URL}
 		if sys.separate {
 			addr := reserve(t)

@@ -79,7 +79,7 @@ func writers(t *testing.T, addr, tag string, n uint32) (all []*writer, done *syn
 // in time, and everything that was acked is there.
 func TestShutdownUnderLoad(t *testing.T) {
 	const users = 16
-	s := settings{users: users + 1, flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}}
+	s := settings{users: users + 1, measures: true, flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		addr := sys.msgAddr[0]
 		idle, _ := loggedIn(t, addr, fmt.Sprintf("u%05d", users+1), android)
