@@ -88,6 +88,7 @@ func (a *httpAPI) callWith(key, name, format string, args ...any) map[string]any
 // TestHTTPAPI: another system makes a group, writes to people who are online, kicks one of them; somebody registers. In one process, and in
 // one of its own beside the others.
 func TestHTTPAPI(t *testing.T) {
+	t.Parallel()
 	file := apps(t)
 	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
 		api := startHTTPAPI(t, sys, file)

@@ -139,6 +139,7 @@ func TestKickedConnection(t *testing.T) {
 
 // TestDiscovery asks the login server in both ways.
 func TestDiscovery(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{}, func(t *testing.T, sys *deployment) {
 		ask := func() map[string]any {
 			resp, err := admins.Get(sys.url() + "/msg_server")

@@ -14,6 +14,7 @@ import (
 // TestDelivery has one person with two devices write to another with two, on different message servers where there are two. Acks wait
 // for an answer: longer than the test has patience, so that one that comes was not for want of time.
 func TestDelivery(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{users: 4, flags: []string{"--msg.ack-wait", "1m"}}, func(t *testing.T, sys *deployment) {
 		here, there := sys.msgAddr[0], sys.msgAddr[1]
 		pc, alice := loggedIn(t, here, "u00001", windows)
@@ -159,6 +160,7 @@ func TestSilentRecipients(t *testing.T) {
 
 // TestSyncing asks for what was said.
 func TestSyncing(t *testing.T) {
+	t.Parallel()
 	s := settings{users: 4, flags: []string{"--msg.ack", "stored", "--msg.rate", "0", "--dbproxy.history-limit", "20"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		a, alice := loggedIn(t, sys.msgAddr[0], "u00001", android)
@@ -219,6 +221,7 @@ func TestSyncing(t *testing.T) {
 
 // TestRate sends more than is allowed: what is beyond is dropped without ack, and counted.
 func TestRate(t *testing.T) {
+	t.Parallel()
 	s := settings{users: 2, flags: []string{"--msg.rate", "0.01", "--msg.rate-burst", "5", "--msg.ack", "stored"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		w, _ := loggedIn(t, sys.msgAddr[0], "u00001", android)
@@ -239,6 +242,7 @@ func TestRate(t *testing.T) {
 
 // TestPresence follows who is told when people come and go.
 func TestPresence(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{users: 3}, func(t *testing.T, sys *deployment) {
 		here, there := sys.msgAddr[0], sys.msgAddr[1]
 		watcher := dial(t, here)

@@ -24,6 +24,7 @@ type storedFile struct {
 
 // TestSmallFiles: login says where small files are kept, one uploaded there can be fetched, also after the server was killed.
 func TestSmallFiles(t *testing.T) {
+	t.Parallel()
 	sys := deployAllInOne(t, settings{users: 1})
 	fetch := func(url string) []byte {
 		t.Helper()

@@ -125,6 +125,7 @@ func (p *pushServer) want(flash, data string, phones ...string) {
 
 // TestPushDecision: what reaches a push server for messages between two and in groups, whose badge, loud or silent.
 func TestPushDecision(t *testing.T) {
+	t.Parallel()
 	program(t)
 	for shape, deploy := range map[string]func(testing.TB, settings) *deployment{allInOne: deployAllInOne, separate: deploySeparate} {
 		t.Run(shape, func(t *testing.T) {

@@ -69,6 +69,7 @@ func newPushService(t testing.TB) *pushService {
 // TestPush: a phone that is away is pushed to, with the text that only the servers' key opens, and its unread messages; a token that the service calls dead is
 // forgotten. With the push server in the same process, and in one of its own.
 func TestPush(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{users: 3}, func(t *testing.T, sys *deployment) {
 		service := newPushService(t)
 		flags := []string{"--push.fcm-credentials", service.credentials, "--push.fcm-url", service.URL}
@@ -157,6 +158,7 @@ func TestPush(t *testing.T) {
 // TestPushOverHTTP: who is written to over the HTTP API is pushed to as if a client had written: with the text and all unread messages, silently who
 // sits at a pc, and not who wants none from the group, nor the sender.
 func TestPushOverHTTP(t *testing.T) {
+	t.Parallel()
 	file := apps(t)
 	forEachShape(t, settings{users: 4}, func(t *testing.T, sys *deployment) {
 		service := newPushService(t)

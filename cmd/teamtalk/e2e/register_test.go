@@ -49,6 +49,7 @@ func registerURL(t *testing.T, login string) string {
 // TestRegister: somebody new registers from a script with an invite code, and is logged in; what goes wrong is said in clear words. Where registration is
 // not open, that is said.
 func TestRegister(t *testing.T) {
+	t.Parallel()
 	file := apps(t)
 	forEachShape(t, settings{users: 1}, func(t *testing.T, sys *deployment) {
 		refused := func(want string, args ...string) {

@@ -60,6 +60,7 @@ func soundPaths(t *testing.T, sys *deployment, a, b uint32) (paths []string) {
 // TestSounds: the sound of an audio message is kept in a folder where dbproxy is alone; on the small file server where one runs in its process: under a URL that
 // everybody can fetch, and nowhere else. What was kept before, in the folder or under another address of that server, is still played.
 func TestSounds(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
 		data := filepath.Join(t.TempDir(), "dbproxy")
 		if !sys.separate {
