@@ -51,7 +51,7 @@ func TestLogins(t *testing.T) {
 
 		// Nine different wrong passwords in a row lock nobody out, ten do, on every message server; others are not concerned. The
 		// same one again does not count. All at once, as each answer waits longer than the one before.
-		guess := func(name string, times int) {
+		guess := func(name string, times int) (answered func()) {
 			t.Helper()
 			var all []*wire
 			for i := range 2 * times {
@@ -59,14 +59,18 @@ func TestLogins(t *testing.T) {
 				w.send(1, loginReq(name, "guess "+strconv.Itoa(i/2), android))
 				all = append(all, w)
 			}
-			for _, w := range all {
-				w.expectSeq(1, &pb.IMLoginRes{})
-				w.closed()
+			return func() {
+				t.Helper()
+				for _, w := range all {
+					w.expectSeq(1, &pb.IMLoginRes{})
+					w.closed()
+				}
 			}
 		}
-		guess("u00003", 9)
+		nine, ten := guess("u00003", 9), guess("u00002", 10)
+		nine()
 		accepted(t, addr, "u00003", "pw")
-		guess("u00002", 10)
+		ten()
 		refused(t, addr, "u00002", "pw")
 		refused(t, sys.msgAddr[1], "u00002", "pw")
 		accepted(t, addr, "u00003", "pw")
