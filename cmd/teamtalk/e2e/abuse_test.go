@@ -31,7 +31,9 @@ func malformed(cmd pb.Command) []byte {
 // TestBadClients has clients do what clients must not do, and checks what they get, while two people talk and notice nothing.
 func TestBadClients(t *testing.T) {
 	t.Parallel()
-	s := settings{users: 5, flags: []string{"--msg.login-deadline", "3s", "--msg.ack", "stored", "--msg.rate", "0"}}
+	// Each login has a user of its own. A second login of a user would kick a connection that
+	// the server has not seen end, and wait for its turn.
+	s := settings{users: 20, flags: []string{"--msg.login-deadline", "3s", "--msg.ack", "stored", "--msg.rate", "0"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		addr := sys.msgAddr[0]
 		a, b := newTalker(t, "u00001", where{addr: addr}), newTalker(t, "u00002", where{addr: sys.msgAddr[1]})
@@ -69,7 +71,7 @@ func byteByByte(t *testing.T, addr string) {
 			w.write([]byte{c})
 		}
 	}
-	slowly(5, loginReq("u00003", "pw", android))
+	slowly(5, loginReq("u00006", "pw", android))
 	w.expectSeq(5, &pb.IMLoginRes{})
 	slowly(6, &pb.IMHeartBeat{})
 	w.expectSeq(6, &pb.IMHeartBeat{})
@@ -78,7 +80,7 @@ func byteByByte(t *testing.T, addr string) {
 }
 
 func tenInOne(t *testing.T, addr string) {
-	w, _ := loggedIn(t, addr, "u00003", android)
+	w, _ := loggedIn(t, addr, "u00007", android)
 	var segment []byte
 	for seq := range uint16(10) {
 		segment = append(segment, encode(t, 100+seq, text(5, "one of ten"))...)
@@ -107,14 +109,14 @@ func tenInOne(t *testing.T, addr string) {
 }
 
 func wrongLength(t *testing.T, addr string) {
-	for _, length := range []uint32{0, 8, pdu.HeaderLen - 1, pdu.MaxClientFrame + 1, 1 << 31, 1<<32 - 1} {
-		w, _ := loggedIn(t, addr, "u00003", android)
+	for i, length := range []uint32{0, 8, pdu.HeaderLen - 1, pdu.MaxClientFrame + 1, 1 << 31, 1<<32 - 1} {
+		w, _ := loggedIn(t, addr, fmt.Sprintf("u%05d", 15+i), android)
 		w.write(append(encode(t, 7, &pb.IMHeartBeat{}), rawFrame(length, pb.CmdHeartBeat, 8, nil)...))
 		w.expectSeq(7, &pb.IMHeartBeat{}) // what came before is served
 		w.closed()
 	}
 	// The longest frame is taken. It is no message that anybody knows.
-	w, _ := loggedIn(t, addr, "u00003", android)
+	w, _ := loggedIn(t, addr, "u00008", android)
 	w.write(rawFrame(pdu.MaxClientFrame, 0x0999, 1, make([]byte, pdu.MaxClientFrame-pdu.HeaderLen)))
 	w.alive()
 }
@@ -137,7 +139,7 @@ func garbage(t *testing.T, addr string) {
 }
 
 func malformedBodies(t *testing.T, addr string) {
-	w, _ := loggedIn(t, addr, "u00003", android)
+	w, _ := loggedIn(t, addr, "u00009", android)
 	two := slices.Concat(malformed(pb.CmdMsgData), malformed(pb.CmdUnreadMsgCntReq))
 	for range 3 { // never three in a row
 		w.write(two)
@@ -154,7 +156,7 @@ func malformedBodies(t *testing.T, addr string) {
 }
 
 func unknownCommands(t *testing.T, addr string) {
-	w, _ := loggedIn(t, addr, "u00003", android)
+	w, _ := loggedIn(t, addr, "u00010", android)
 	for _, cmd := range []pb.Command{0, 0x0199, 0x0999, 0xffff} {
 		w.write(rawFrame(pdu.HeaderLen+3, cmd, 1, []byte{0xff, 0xff, 0xff}))
 	}
@@ -173,14 +175,14 @@ func beforeLogin(t *testing.T, addr string) {
 	w.send(3, &pb.IMLogoutReq{})
 	w.send(4, pb.IMKickPCClientReq_builder{UserId: new(uint32(1))}.Build())
 	w.alive()
-	w.login("u00003", android)
+	w.login("u00011", android)
 	w.alive()
 }
 
 func secondLogin(t *testing.T, addr string) {
-	w, user := loggedIn(t, addr, "u00003", android)
+	w, user := loggedIn(t, addr, "u00012", android)
 	w.send(2, loginReq("u00004", "pw", android))
-	w.send(3, loginReq("u00003", "wrong", android))
+	w.send(3, loginReq("u00012", "wrong", android))
 	w.send(4, pb.IMUnreadMsgCntReq_builder{UserId: new(uint32(4))}.Build())
 	rsp := &pb.IMUnreadMsgCntRsp{}
 	w.expectSeq(4, rsp)
@@ -189,14 +191,14 @@ func secondLogin(t *testing.T, addr string) {
 	}
 
 	w = dial(t, addr) // while the first is being checked
-	w.write(append(encode(t, 1, loginReq("u00003", "pw", android)), encode(t, 2, loginReq("u00004", "pw", android))...))
+	w.write(append(encode(t, 1, loginReq("u00014", "pw", android)), encode(t, 2, loginReq("u00004", "pw", android))...))
 	w.expectSeq(1, &pb.IMLoginRes{})
 	w.alive()
 }
 
 // unfitMessages are taken by nobody: no ack, and the connection stays.
 func unfitMessages(t *testing.T, addr string) {
-	w, user := loggedIn(t, addr, "u00003", android)
+	w, user := loggedIn(t, addr, "u00013", android)
 	w.send(10, text(4, ""))
 	w.send(11, text(user, "to myself"))
 	w.send(12, text(4, strings.Repeat("x", im.MaxContent+1)))

@@ -12,6 +12,7 @@ import (
 // TestShellBesideServers changes groups, departments and users from the shell while the servers run and people are connected: the servers go by it,
 // members with the next message, the directory within a second.
 func TestShellBesideServers(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{users: 3}, func(t *testing.T, sys *deployment) {
 		shell := func(args ...string) string {
 			t.Helper()

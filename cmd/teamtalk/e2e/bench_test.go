@@ -15,7 +15,7 @@ import (
 
 // TestBench measures a running system, shortly, with every kind of scenario: it finds nothing wrong.
 func TestBench(t *testing.T) {
-	forEachShape(t, settings{users: 60, files: true, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
+	forEachShape(t, settings{users: 60, files: true, measures: true, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
 		addrs := sys.msgAddr[0]
 		if sys.separate {
 			addrs += "," + sys.msgAddr[1]

@@ -15,7 +15,7 @@ import (
 
 // TestBenchBeside: a run without flags finds the processes behind the address under test, and measures beside them what the machine does without servers.
 func TestBenchBeside(t *testing.T) {
-	forEachShape(t, settings{users: 60, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
+	forEachShape(t, settings{users: 60, measures: true, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
 		addrs := sys.msgAddr[0]
 		if sys.separate {
 			addrs += "," + sys.msgAddr[1]

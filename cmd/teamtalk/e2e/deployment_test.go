@@ -18,6 +18,9 @@ type settings struct {
 	small bool     // a server of small files too, not only all in one
 	csv   string   // users as a file instead
 	flags []string // of every server
+
+	heavy    bool // the test needs a processor for seconds: see takeProcessor
+	measures bool // the test needs the machine for itself: its shapes run one after the other
 }
 
 // deployment is a running system.
@@ -44,8 +47,19 @@ type deployment struct {
 // forEachShape runs a test on a fresh system of each shape.
 func forEachShape(t *testing.T, s settings, run func(t *testing.T, sys *deployment)) {
 	program(t)
-	t.Run(allInOne, func(t *testing.T) { run(t, deployAllInOne(t, s)) })
-	t.Run(separate, func(t *testing.T) { run(t, deploySeparate(t, s)) })
+	shape := func(name string, deploy func(testing.TB, settings) *deployment) {
+		t.Run(name, func(t *testing.T) {
+			if !s.measures {
+				t.Parallel()
+			}
+			if s.heavy {
+				takeProcessor(t)
+			}
+			run(t, deploy(t, s))
+		})
+	}
+	shape(allInOne, deployAllInOne)
+	shape(separate, deploySeparate)
 }
 
 // deployAllInOne runs everything in one process.

@@ -53,6 +53,7 @@ func forFiles(t *testing.T, run func(t *testing.T, sys *deployment, v *valve)) {
 	program(t)
 	for _, shape := range []string{allInOne, separate} {
 		t.Run(shape, func(t *testing.T) {
+			t.Parallel()
 			deploy := deployAllInOne
 			if shape == separate {
 				deploy = deploySeparate

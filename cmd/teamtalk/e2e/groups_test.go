@@ -135,6 +135,7 @@ func TestGroupFanOut(t *testing.T) {
 	t.Parallel()
 	const members, online, senders = 500, 300, 20
 	const each = 50
+	takeProcessor(t)
 	sys, addrs := deployThree(t, separate, settings{users: members, flags: unlimited})
 	c := crowd{clients: make([]*wire, online)}
 	for i := range c.clients {
@@ -179,6 +180,8 @@ func TestManySenders(t *testing.T) {
 	t.Parallel()
 	for _, shape := range []string{allInOne, separate} {
 		t.Run(shape, func(t *testing.T) {
+			t.Parallel()
+			takeProcessor(t)
 			const senders = 200
 			each := size(3, 1000) // about a minute
 			_, addrs := deployThree(t, shape, settings{users: senders, flags: unlimited})

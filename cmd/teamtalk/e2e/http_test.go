@@ -94,6 +94,7 @@ func (a *httpAPI) callWith(key, name, format string, args ...any) map[string]any
 // a system creates a group, writes to users that are online and kicks one of them, and a
 // new user registers.
 func TestHTTPAPI(t *testing.T) {
+	t.Parallel()
 	file := apps(t)
 	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
 		api := startHTTPAPI(t, sys, file)

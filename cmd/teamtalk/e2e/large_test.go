@@ -46,7 +46,8 @@ func atOnce[T any](clients []T, f func(i int, c T)) {
 // serve other requests.
 func TestFirstSync(t *testing.T) {
 	t.Parallel()
-	forEachShape(t, settings{users: companySize}, func(t *testing.T, sys *deployment) {
+	s := settings{users: companySize, heavy: true}
+	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		clients := make([]*wire, 50)
 		ids := make([]uint32, len(clients))
 		for i := range clients {
@@ -141,7 +142,7 @@ const androidFrame = 400 << 10
 func TestAndroidSync(t *testing.T) {
 	t.Parallel()
 	const users, sounds = 10_000, 20
-	s := settings{csv: longUsers(t, users),
+	s := settings{csv: longUsers(t, users), heavy: true,
 		flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		from, _ := loggedIn(t, sys.msgAddr[0], "u00002", ios)

@@ -55,9 +55,10 @@ func TestLogins(t *testing.T) {
 
 		// Ten different wrong passwords in a row lock a name on every message server,
 		// nine do not.
-		guess(t, sys, "u00003", 9)
+		nine, ten := guess(t, sys, "u00003", 9), guess(t, sys, "u00002", 10)
+		nine()
 		accepted(t, addr, "u00003", "pw")
-		guess(t, sys, "u00002", 10)
+		ten()
 		refused(t, addr, "u00002", "pw")
 		refused(t, sys.msgAddr[1], "u00002", "pw")
 		accepted(t, addr, "u00003", "pw")
@@ -81,7 +82,7 @@ func TestLogins(t *testing.T) {
 // guess logs in with a number of wrong passwords, with each of them twice: a repeated
 // password does not count. All logins run at once, because each answer waits longer than
 // the one before.
-func guess(t *testing.T, sys *deployment, name string, passwords int) {
+func guess(t *testing.T, sys *deployment, name string, passwords int) (answered func()) {
 	t.Helper()
 	var all []*wire
 	for i := range 2 * passwords {
@@ -89,9 +90,12 @@ func guess(t *testing.T, sys *deployment, name string, passwords int) {
 		w.send(1, loginReq(name, "guess "+strconv.Itoa(i/2), android))
 		all = append(all, w)
 	}
-	for _, w := range all {
-		w.expectSeq(1, &pb.IMLoginRes{})
-		w.closed()
+	return func() {
+		t.Helper()
+		for _, w := range all {
+			w.expectSeq(1, &pb.IMLoginRes{})
+			w.closed()
+		}
 	}
 }
 
@@ -154,6 +158,7 @@ func TestKickedConnection(t *testing.T) {
 // TCP. login_server names each message server in turn, and reports an error if none is
 // connected.
 func TestDiscovery(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{}, func(t *testing.T, sys *deployment) {
 		seen := map[string]bool{}
 		until(t, "the address of each message server", func() bool {

@@ -16,6 +16,7 @@ import (
 // message servers if there are two. Acks wait for a receiver's ack longer than the
 // patience of the test: an ack that arrives was not sent because of a timeout.
 func TestDelivery(t *testing.T) {
+	t.Parallel()
 	s := settings{users: 4, flags: []string{"--msg.ack-wait", "1m"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		here, there := sys.msgAddr[0], sys.msgAddr[1]
@@ -193,6 +194,7 @@ func TestSilentRecipients(t *testing.T) {
 // TestSyncing requests the unread counts, the history and the contacts of a user that was
 // offline.
 func TestSyncing(t *testing.T) {
+	t.Parallel()
 	s := settings{users: 4, flags: []string{"--msg.ack", "stored", "--msg.rate", "0",
 		"--dbproxy.history-limit", "20"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
@@ -284,6 +286,7 @@ func wantIDs(t *testing.T, what string, alice uint32, msgs []im.Message, err err
 // TestRate sends more messages than the limit allows. The server drops those above it
 // without an ack, and counts them.
 func TestRate(t *testing.T) {
+	t.Parallel()
 	s := settings{users: 2, flags: []string{"--msg.rate", "0.01", "--msg.rate-burst", "5",
 		"--msg.ack", "stored"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
@@ -307,6 +310,7 @@ func TestRate(t *testing.T) {
 // TestPresence checks the notifications of a user's logins and logouts: a pc is notified
 // of pcs, and a phone of the pc of its own user.
 func TestPresence(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{users: 3}, func(t *testing.T, sys *deployment) {
 		here, there := sys.msgAddr[0], sys.msgAddr[1]
 		watcher := withNews(t, here, "u00001", windows)

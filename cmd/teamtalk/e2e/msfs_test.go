@@ -25,6 +25,7 @@ type storedFile struct {
 // TestSmallFiles uploads files to the small file server that login_server names, and
 // fetches them, also after a kill of the server.
 func TestSmallFiles(t *testing.T) {
+	t.Parallel()
 	sys := deployAllInOne(t, settings{users: 1})
 	var where struct {
 		Prior string `json:"msfsPrior"`

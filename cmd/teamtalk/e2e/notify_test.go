@@ -129,6 +129,7 @@ func (p *pushServer) want(flash, data string, phones ...string) {
 // TestPushDecision checks the requests to a push server for messages to users and groups:
 // the phones with their badges, and whether a push is silent.
 func TestPushDecision(t *testing.T) {
+	t.Parallel()
 	program(t)
 	for shape, deploy := range map[string]func(testing.TB, settings) *deployment{
 		allInOne: deployAllInOne, separate: deploySeparate,

@@ -109,8 +109,9 @@ func (w *wire) setToken(token string) {
 // the service calls unregistered is deleted. The push server is in the same process, or
 // in one of its own.
 func TestPush(t *testing.T) {
-	service := newPushService(t)
+	t.Parallel()
 	forEachShape(t, settings{users: 3}, func(t *testing.T, sys *deployment) {
+		service := newPushService(t)
 		sys.restartMsg(service.flags(t, sys, "--msg.push")...)
 		if sys.separate {
 			for _, m := range sys.msg {
@@ -204,8 +205,10 @@ func (s *pushService) want(t *testing.T, data string, all ...string) {
 // with the text and the number of unread messages, silently to a user at a pc, and
 // neither to the sender nor to a user that muted the group.
 func TestPushOverHTTP(t *testing.T) {
-	service, file := newPushService(t), apps(t)
+	t.Parallel()
+	file := apps(t)
 	forEachShape(t, settings{users: 4}, func(t *testing.T, sys *deployment) {
+		service := newPushService(t)
 		api := startHTTPAPI(t, sys, file, service.flags(t, sys, "--http.push")...)
 		if sys.separate {
 			awaitPushLink(t, api.s)

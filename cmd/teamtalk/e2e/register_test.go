@@ -52,6 +52,7 @@ func registerURL(t *testing.T, login string) string {
 // TestRegister registers a new user from a script with an invite code, and logs the user
 // in. A refused registration gets a clear error, also where no user may register.
 func TestRegister(t *testing.T) {
+	t.Parallel()
 	file := apps(t)
 	forEachShape(t, settings{users: 1}, func(t *testing.T, sys *deployment) {
 		refuseRegistration(t, sys)

@@ -78,6 +78,7 @@ type soundSystem struct {
 // URL that every client can fetch, and nowhere else. Users can still play the sounds from
 // the folder, and from an old address of the file server.
 func TestSounds(t *testing.T) {
+	t.Parallel()
 	forEachShape(t, settings{users: 2}, func(t *testing.T, sys *deployment) {
 		s := &soundSystem{t: t, deployment: sys, data: filepath.Join(t.TempDir(), "dbproxy")}
 		if !sys.separate {

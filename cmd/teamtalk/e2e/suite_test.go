@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -70,9 +71,28 @@ func binaryDir() string {
 
 // TestMain runs the tests and removes the binary.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		// Most tests wait, so more of them can run than there are processors.
+		if err := flag.Set("test.parallel", "6"); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	os.RemoveAll(binaryDir())
 	os.Exit(code)
+}
+
+// processor limits the tests that use a processor all the time to one.
+var processor = make(chan struct{}, 1)
+
+// takeProcessor waits until no other heavy test runs. The processor is given back at the end of
+// the test.
+func takeProcessor(t testing.TB) {
+	processor <- struct{}{}
+	t.Cleanup(func() { <-processor })
 }
 
 // program returns the path of the built program.
