@@ -42,12 +42,10 @@ var largeFunctions = []large{
 	{"cmd/teamtalk/e2e/admin_test.go TestShellBesideServers", 65, open},
 	{"cmd/teamtalk/e2e/file_test.go TestFileStopped", 66, open},
 	{"cmd/teamtalk/e2e/golden_test.go replay.play", 63, open},
-	{"core/link/remote_test.go TestEveryCallEndsOnceWhileConnectionsFail", 78, open},
 }
 
 // largeFiles are long files.
 var largeFiles = []large{
-	{"core/config/config_test.go", 541, open},
 }
 
 // largePackages are packages of many lines.

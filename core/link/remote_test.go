@@ -289,8 +289,37 @@ func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
 		peers = append(peers, dial(t, Options{Addr: r.addr(), Handler: h}))
 	}
 	p := NewGroup("db_proxy", nil, peers...)
-	var servers, callers sync.WaitGroup
-	stop := make(chan struct{})
+	stop := r.failOften(t)
+	l := newLoop(t)
+	var n outcomes
+	var callers sync.WaitGroup
+	for caller := range uint32(8) {
+		callers.Go(func() {
+			for id := caller << 24; !n.enough(); id++ {
+				if !p.Up() {
+					runtime.Gosched()
+					continue
+				}
+				n.call(t, p, l, id)
+			}
+		})
+	}
+	callers.Wait()
+	p.Close()
+	stop()
+	if n.ends.Load() != n.calls.Load() {
+		t.Errorf("%d of %d calls ended", n.ends.Load(), n.calls.Load())
+	}
+	if h.overlap {
+		t.Error("the handler was called twice at a time for one session")
+	}
+}
+
+// failOften accepts connections, and answers up to 200 calls on each before it closes the
+// connection. stop ends it and waits.
+func (r *rig) failOften(t *testing.T) (stop func()) {
+	var servers sync.WaitGroup
+	over := make(chan struct{})
 	servers.Go(func() {
 		rnd := rand.New(rand.NewPCG(1, 2))
 		for {
@@ -298,47 +327,39 @@ func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
 			case w := <-r.conns:
 				left := rnd.IntN(200)
 				servers.Go(func() { answerSome(t, w, left) })
-			case <-stop:
+			case <-over:
 				return
 			}
 		}
 	})
-	l := newLoop(t)
-	var calls, ends, answers, lost atomic.Int64
-	for caller := range uint32(8) {
-		callers.Go(func() {
-			for n := caller << 24; answers.Load() < 4000 || lost.Load() < 100; n++ {
-				if !p.Up() {
-					runtime.Gosched()
-					continue
-				}
-				calls.Add(1)
-				done := make(chan struct{})
-				p.Call(l, uint64(n), 1, statReq(n), func(m pb.Message, err error) {
-					ends.Add(1)
-					switch {
-					case err == nil:
-						answers.Add(1)
-						wantAnswer(t, result{m, err}, n)
-					case im.KindOf(err) == im.Unavailable:
-						lost.Add(1)
-					default:
-						t.Error(err)
-					}
-					close(done) // panics at a second end
-				})
-				<-done
-			}
-		})
+	return func() {
+		close(over)
+		servers.Wait()
 	}
-	callers.Wait()
-	p.Close()
-	close(stop)
-	servers.Wait()
-	if ends.Load() != calls.Load() {
-		t.Errorf("%d of %d calls ended", ends.Load(), calls.Load())
-	}
-	if h.overlap {
-		t.Error("the handler was called twice at a time for one session")
-	}
+}
+
+// outcomes counts calls and their ends.
+type outcomes struct{ calls, ends, answers, lost atomic.Int64 }
+
+// enough reports whether many calls were answered and many were lost.
+func (o *outcomes) enough() bool { return o.answers.Load() >= 4000 && o.lost.Load() >= 100 }
+
+// call makes a call and waits for its end.
+func (o *outcomes) call(t *testing.T, p Peer, l *session.Loop, n uint32) {
+	o.calls.Add(1)
+	done := make(chan struct{})
+	p.Call(l, uint64(n), 1, statReq(n), func(m pb.Message, err error) {
+		o.ends.Add(1)
+		switch {
+		case err == nil:
+			o.answers.Add(1)
+			wantAnswer(t, result{m, err}, n)
+		case im.KindOf(err) == im.Unavailable:
+			o.lost.Add(1)
+		default:
+			t.Error(err)
+		}
+		close(done) // panics at a second end
+	})
+	<-done
 }

@@ -81,7 +81,7 @@ func TestLogins(t *testing.T) {
 
 // guess logs in with a number of wrong passwords, with each of them twice: a repeated
 // password does not count. All logins run at once, because each answer waits longer than
-// the one before.
+// the one before. answered waits for the answers.
 func guess(t *testing.T, sys *deployment, name string, passwords int) (answered func()) {
 	t.Helper()
 	var all []*wire
