@@ -39,26 +39,6 @@ var largeTypes = []large{
 
 // largeFunctions are long functions.
 var largeFunctions = []large{
-	{"cmd/teamtalk/chat_groups_test.go TestChatJSONGroups", 76, open},
-	{"cmd/teamtalk/chat_groups_test.go TestChatJSONSettings", 79, open},
-	{"cmd/teamtalk/chat_test.go TestChatJSON", 64, open},
-	{"cmd/teamtalk/cmd_group_test.go testGroupCommands", 66, open},
-	{"cmd/teamtalk/e2e/admin_test.go TestShellBesideServers", 64, open},
-	{"cmd/teamtalk/e2e/file_test.go TestFileStopped", 66, open},
-	{"cmd/teamtalk/e2e/golden_test.go replay.play", 63, open},
-	{"cmd/teamtalk/e2e/large_test.go TestAndroidSync", 79, open},
-	{"cmd/teamtalk/e2e/large_test.go TestFirstSync", 61, open},
-	{"cmd/teamtalk/e2e/login_test.go TestDevicePolicies", 74, open},
-	{"cmd/teamtalk/e2e/message_test.go TestDelivery", 113, open},
-	{"cmd/teamtalk/e2e/msfs_test.go TestSmallFiles", 77, open},
-	{"cmd/teamtalk/e2e/presence_test.go TestPresenceModes", 74, open},
-	{"cmd/teamtalk/e2e/push_test.go TestPush", 85, open},
-	{"cmd/teamtalk/e2e/push_test.go TestPushOverHTTP", 66, open},
-	{"cmd/teamtalk/e2e/reconnect_test.go TestReconnection", 71, open},
-	{"cmd/teamtalk/e2e/register_test.go TestRegister", 63, open},
-	{"cmd/teamtalk/e2e/register_test.go TestRegisterInDemo", 67, open},
-	{"cmd/teamtalk/e2e/sound_test.go TestSounds", 89, open},
-	{"cmd/teamtalk/e2e/texts_test.go TestTexts", 65, open},
 	{"core/config/config_test.go TestMistakes", 66, open},
 	{"core/link/remote_test.go TestEveryCallEndsOnceWhileConnectionsFail", 78, open},
 }
