@@ -26,6 +26,7 @@ var plain = []string{
 	"bench/scenario",
 	"bench/swarm",
 	"cmd/teamtalk",
+	"cmd/teamtalk/e2e",
 	"cmd/teamtalk/internal/admin",
 	"cmd/teamtalk/internal/benchcmd",
 	"cmd/teamtalk/internal/chat",
