@@ -3,6 +3,7 @@ package core_test
 import (
 	"go/ast"
 	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,86 +13,6 @@ import (
 	"testing"
 	"unicode/utf8"
 )
-
-// plain lists the folders whose code and pages follow the language rules of CONTRIBUTING.md.
-// TestLineLength and TestProse check them; a folder joins the list once it passes.
-var plain = []string{
-	".",
-	"core",
-	"findings",
-	"proto",
-	"bench",
-	"bench/proc",
-	"bench/report",
-	"bench/scenario",
-	"bench/swarm",
-	"cmd/teamtalk",
-	"cmd/teamtalk/internal/admin",
-	"cmd/teamtalk/internal/benchcmd",
-	"cmd/teamtalk/internal/chat",
-	"cmd/teamtalk/internal/chat/jsonio",
-	"cmd/teamtalk/internal/chat/plain",
-	"cmd/teamtalk/internal/chat/terminal",
-	"cmd/teamtalk/internal/cli",
-	"cmd/teamtalk/internal/persona",
-	"cmd/teamtalk/internal/system",
-	"core/backoff",
-	"core/batch",
-	"core/blob",
-	"core/budget",
-	"core/client",
-	"core/client/loginserver",
-	"core/client/tcp",
-	"core/client/transfer",
-	"core/client/clienttest",
-	"core/config",
-	"core/engine",
-	"core/im",
-	"core/link",
-	"core/notify",
-	"core/obs",
-	"core/opt",
-	"core/pdu",
-	"core/pusher",
-	"core/rate",
-	"core/router",
-	"core/session",
-	"core/sound",
-	"core/spool",
-	"core/thumb",
-	"core/web",
-	"core/web/webtest",
-	"handlers",
-	"handlers/dbproxy",
-	"handlers/dbproxy/directory",
-	"handlers/dbproxy/lockout",
-	"handlers/dbproxy/settle",
-	"handlers/file",
-	"handlers/httpapi",
-	"handlers/login",
-	"handlers/msfs",
-	"handlers/msg",
-	"handlers/msg/admission",
-	"handlers/msg/conversation",
-	"handlers/msg/group",
-	"handlers/msg/passing",
-	"handlers/msg/peers",
-	"handlers/msg/presence",
-	"handlers/msg/transfer",
-	"handlers/push",
-	"handlers/route",
-	"pool",
-	"proto/gen",
-	"proto/pb",
-	"proto/pb/internal/openpb",
-	"sql/ceiling",
-	"sql/dbtest",
-	"sql/embedded",
-	"sql/fill",
-	"sql/schema",
-	"sql/store",
-	"sql/storetest",
-}
 
 // maxColumns is the longest line of code, with a tab counted as four columns.
 const maxColumns = 100
@@ -150,13 +71,10 @@ func excused(around string) bool {
 	})
 }
 
-// inPlain reports whether the language rules hold for folder dir.
-func inPlain(dir string) bool { return slices.Contains(plain, dir) }
-
 // TestLineLength limits the length of lines.
 func TestLineLength(t *testing.T) {
 	goFiles(t, func(dir, name string, file *ast.File, fset *token.FileSet) {
-		if !inPlain(dir) || ast.IsGenerated(file) {
+		if ast.IsGenerated(file) {
 			return
 		}
 		path := filepath.Join(root, filepath.FromSlash(dir), name)
@@ -176,10 +94,10 @@ func TestLineLength(t *testing.T) {
 }
 
 // TestProse looks for awkward phrasings in the comments, the string literals and the Markdown
-// pages of the folders in plain.
+// pages of the project.
 func TestProse(t *testing.T) {
 	goFiles(t, func(dir, name string, file *ast.File, fset *token.FileSet) {
-		if !inPlain(dir) || ast.IsGenerated(file) || dir == "core" && name == "prose_test.go" {
+		if ast.IsGenerated(file) || dir == "core" && name == "prose_test.go" {
 			return
 		}
 		for _, group := range file.Comments {
@@ -197,23 +115,40 @@ func TestProse(t *testing.T) {
 			return true
 		})
 	})
-	for _, dir := range plain {
-		pages, err := filepath.Glob(filepath.Join(root, dir, "*.md"))
+	for _, page := range pages(t) {
+		data, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, page := range pages {
-			data, err := os.ReadFile(page)
-			if err != nil {
-				t.Fatal(err)
-			}
-			n := 0
-			for line := range strings.Lines(string(data)) {
-				n++
-				report(t, page+":"+strconv.Itoa(n), line)
-			}
+		n := 0
+		for line := range strings.Lines(string(data)) {
+			n++
+			report(t, page+":"+strconv.Itoa(n), line)
 		}
 	}
+}
+
+// pages returns the paths of the Markdown pages of the project, without test data.
+func pages(t *testing.T) (found []string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && p != root && (d.Name() == "testdata" || hidden(d.Name())):
+			return filepath.SkipDir
+		case strings.HasSuffix(d.Name(), ".md"):
+			found = append(found, p)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) == 0 {
+		t.Fatal("no page found: the test looks in the wrong folder")
+	}
+	return found
 }
 
 // report fails the test when text, which stands at a place, contains a form to avoid.

@@ -13,40 +13,26 @@ import (
 	"teamtalk/sql/dbtest"
 )
 
-// TestBenchBeside: a run without flags finds the processes behind the address under test, and measures beside them what the machine does without servers.
+// TestBenchBeside runs a scenario without flags for processes. The run finds the
+// processes of the address under test, and measures the ceilings of the machine without
+// servers.
 func TestBenchBeside(t *testing.T) {
-	forEachShape(t, settings{users: 60, measures: true, flags: []string{"--msg.rate", "0"}}, func(t *testing.T, sys *deployment) {
+	s := settings{users: 60, measures: true, flags: []string{"--msg.rate", "0"}}
+	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		addrs := sys.msgAddr[0]
 		if sys.separate {
 			addrs += "," + sys.msgAddr[1]
 		}
-		args := []string{"bench", "single", "--pairs", "8", "--addr", addrs, "--warmup", "200ms", "--duration", "500ms", "--json", "-", "--ceilings", "--ceiling-duration", "200ms"}
+		args := []string{"bench", "single", "--pairs", "8", "--addr", addrs, "--warmup", "200ms",
+			"--duration", "500ms", "--json", "-", "--ceilings", "--ceiling-duration", "200ms"}
 		out := mustRun(t, append(args, sys.store...)...)
 		var res bench.Result
 		if err := json.Unmarshal([]byte(out), &res); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		var names []string
-		for _, p := range res.Processes {
-			name, _, _ := strings.Cut(p.Name, " :")
-			names = append(names, name)
-			if p.RSSAfter == 0 || p.RSSMax < p.RSSAfter {
-				t.Errorf("%+v", p)
-			}
-			if strings.Contains(p.Command, "@tcp") {
-				t.Errorf("a database's DSN is in the result: %s", p.Command)
-			}
-		}
-		want := []string{"teamtalk", "generator", "all watched", "machine"}
-		if sys.separate {
-			want = []string{"msg", "msg", "dbproxy", "route", "login", "mariadbd", "redis-server", "generator", "all watched", "machine"}
-		}
-		slices.Sort(names)
-		slices.Sort(want)
-		if !slices.Equal(names, want) {
-			t.Errorf("watched %q, want %q", names, want)
-		}
-		if len(res.Intervals) == 0 || res.Intervals[len(res.Intervals)-1].Processes["machine"].RSS == 0 {
+		checkProcesses(t, sys, &res)
+		if len(res.Intervals) == 0 ||
+			res.Intervals[len(res.Intervals)-1].Processes["machine"].RSS == 0 {
 			t.Errorf("no processes in the intervals: %+v", res.Intervals)
 		}
 		if len(res.Ceilings) != 2 {
@@ -57,13 +43,39 @@ func TestBenchBeside(t *testing.T) {
 				t.Errorf("%+v", c)
 			}
 		}
-		if code, _, errOut := command(t, "bench", "idle", "--ceilings"); code != 2 || !strings.Contains(errOut, "--ceilings goes with") {
+		code, _, errOut := command(t, "bench", "idle", "--ceilings")
+		if code != 2 || !strings.Contains(errOut, "--ceilings goes with") {
 			t.Errorf("ceilings of idle: %d %s", code, errOut)
 		}
 	})
 }
 
-// TestBenchFill: what is filled in is there for servers, and messages go on from it.
+// checkProcesses checks that a result has every process of a deployment, and no password.
+func checkProcesses(t *testing.T, sys *deployment, res *bench.Result) {
+	t.Helper()
+	var names []string
+	for _, p := range res.Processes {
+		name, _, _ := strings.Cut(p.Name, " :")
+		names = append(names, name)
+		if p.RSSAfter == 0 || p.RSSMax < p.RSSAfter {
+			t.Errorf("%+v", p)
+		}
+		if strings.Contains(p.Command, "@tcp") {
+			t.Errorf("the result has the DSN of a database: %s", p.Command)
+		}
+	}
+	want := []string{"teamtalk", "generator", "all watched", "machine"}
+	if sys.separate {
+		want = []string{"msg", "msg", "dbproxy", "route", "login", "mariadbd", "redis-server",
+			"generator", "all watched", "machine"}
+	}
+	slices.Sort(names)
+	slices.Sort(want)
+	equal(t, "processes", names, want)
+}
+
+// TestBenchFill fills a store, twice. A server serves the filled conversations, and new
+// messages continue them.
 func TestBenchFill(t *testing.T) {
 	for _, kind := range []string{"embedded", "mysql"} {
 		t.Run(kind, func(t *testing.T) {
@@ -71,22 +83,30 @@ func TestBenchFill(t *testing.T) {
 			store := []string{"--data-dir", filepath.Join(t.TempDir(), "data")}
 			if kind == "mysql" {
 				dsn := dbtest.MariaDB(t).NewDatabase(t)
-				store = []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", dbtest.Redis(t).Addr()}
+				store = []string{"--store", "mysql", "--mysql.master", dsn,
+					"--redis.addrs", dbtest.Redis(t).Addr()}
 				mustRun(t, "migrate", "--mysql.master", dsn)
 			}
-			fill := append([]string{"bench", "fill", "--users", "40", "--relations", "300", "--messages", "3000", "--groups", "3", "--members", "10", "--group-messages", "60"}, store...)
-			if out := mustRun(t, fill...); !strings.Contains(out, "300 conversations, 3000 messages between users, 60 to groups") {
+			fill := append([]string{"bench", "fill", "--users", "40", "--relations", "300",
+				"--messages", "3000", "--groups", "3", "--members", "10",
+				"--group-messages", "60"}, store...)
+			const first = "300 conversations, 3000 messages between users, 60 to groups"
+			if out := mustRun(t, fill...); !strings.Contains(out, first) {
 				t.Errorf("first: %s", out)
 			}
-			if out := mustRun(t, fill...); !strings.Contains(out, ": 0 conversations, 3000 messages between users, 60 to groups") {
+			const again = ": 0 conversations, 3000 messages between users, 60 to groups"
+			if out := mustRun(t, fill...); !strings.Contains(out, again) {
 				t.Errorf("again: %s", out)
 			}
-			if out := mustRun(t, append([]string{"group", "list"}, store...)...); strings.Count(out, "filled ") != 3 {
-				t.Errorf("groups: %s", out)
-			}
+			out := mustRun(t, append([]string{"group", "list"}, store...)...)
+			equal(t, "groups", strings.Count(out, "filled "), 3)
 			serveFilled(t, store)
-			for _, bad := range [][]string{{"--relations", "1000", "--users", "5"}, {"--messages", "5", "--relations", "0"}, {"--group-messages", "5"}, {"--size", "0"}, {"--format", "u"}} {
-				if code, _, errOut := command(t, append(append([]string{"bench", "fill"}, bad...), store...)...); code != 2 {
+			for _, bad := range [][]string{
+				{"--relations", "1000", "--users", "5"}, {"--messages", "5", "--relations", "0"},
+				{"--group-messages", "5"}, {"--size", "0"}, {"--format", "u"},
+			} {
+				args := slices.Concat([]string{"bench", "fill"}, bad, store)
+				if code, _, errOut := command(t, args...); code != 2 {
 					t.Errorf("%q: exit code %d %s", bad, code, errOut)
 				}
 			}
@@ -94,20 +114,26 @@ func TestBenchFill(t *testing.T) {
 	}
 }
 
-// serveFilled runs a server on a filled store, and has messages sent in the filled conversations.
+// serveFilled runs a server on a filled store, and sends messages in the filled
+// conversations.
 func serveFilled(t *testing.T, store []string) {
 	t.Helper()
 	addr := reserve(t)
-	s := newServer(t, "all", append([]string{"serve", "--msg.rate", "0", "--msg.listen", addr, "--msfs.listen", reserve(t), "--msfs.min-free", "0B", "--file.listen", reserve(t),
-		"--file.min-free", "0B", "--login.client-listen", reserve(t), "--login.http-listen", reserve(t)}, store...)...)
+	s := newServer(t, "all", append([]string{"serve", "--msg.rate", "0", "--msg.listen", addr,
+		"--msfs.listen", reserve(t), "--msfs.min-free", "0B",
+		"--file.listen", reserve(t), "--file.min-free", "0B",
+		"--login.client-listen", reserve(t), "--login.http-listen", reserve(t)}, store...)...)
 	s.start()
-	out := mustRun(t, "bench", "single", "--pairs", "20", "--addr", addr, "--warmup", "0s", "--duration", "500ms", "--json", "-")
+	out := mustRun(t, "bench", "single", "--pairs", "20", "--addr", addr, "--warmup", "0s",
+		"--duration", "500ms", "--json", "-")
 	var res bench.Result
-	if err := json.Unmarshal([]byte(out), &res); err != nil || !res.Checks.Clean() || res.Totals["acked"] == 0 {
+	if err := json.Unmarshal([]byte(out), &res); err != nil || !res.Checks.Clean() ||
+		res.Totals["acked"] == 0 {
 		t.Errorf("%v: %s", err, out)
 	}
 	if store[0] == "--data-dir" {
-		code, _, errOut := command(t, append([]string{"bench", "fill", "--users", "40", "--relations", "10"}, store...)...)
+		code, _, errOut := command(t, append([]string{"bench", "fill", "--users", "40",
+			"--relations", "10"}, store...)...)
 		if code != 1 || !strings.Contains(errOut, "in use by another server") {
 			t.Errorf("a fill beside a server: %d %s", code, errOut)
 		}
@@ -115,7 +141,8 @@ func serveFilled(t *testing.T, store []string) {
 	s.stop()
 }
 
-// TestBenchCeiling: the ceilings alone; one that cannot be measured does not keep the other from being.
+// TestBenchCeiling measures the ceilings alone. An error of one ceiling does not affect
+// the other.
 func TestBenchCeiling(t *testing.T) {
 	for _, c := range []struct {
 		name, args string
@@ -124,12 +151,14 @@ func TestBenchCeiling(t *testing.T) {
 	}{
 		{"embedded", "--data-dir nowhere-yet", 0, ""},
 		{"groups", "--data-dir nowhere-yet --groups --size 200", 0, ""},
-		{"no server", "--store mysql --mysql.master root@tcp(127.0.0.1:1)/x", 1, "connection refused"},
+		{"no server", "--store mysql --mysql.master root@tcp(127.0.0.1:1)/x", 1,
+			"connection refused"},
 		{"texts that do not fit", "--size 5000", 1, "out of range (1 to 4096)"},
 		{"no database named", "--store mysql", 2, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			args := append([]string{"bench", "ceiling", "--json", "--connections", "50", "--ceiling-duration", "100ms"}, strings.Fields(c.args)...)
+			args := append([]string{"bench", "ceiling", "--json", "--connections", "50",
+				"--ceiling-duration", "100ms"}, strings.Fields(c.args)...)
 			code, out, errOut := command(t, args...)
 			if code != c.code {
 				t.Fatalf("exit code %d, want %d: %s%s", code, c.code, out, errOut)
@@ -144,7 +173,8 @@ func TestBenchCeiling(t *testing.T) {
 			if list[0].Rate <= 0 || list[0].Error != "" {
 				t.Errorf("echo: %+v", list[0])
 			}
-			if (list[1].Rate > 0) != (c.failed == "") || !strings.Contains(list[1].Error, c.failed) {
+			if (list[1].Rate > 0) != (c.failed == "") ||
+				!strings.Contains(list[1].Error, c.failed) {
 				t.Errorf("stored: %+v", list[1])
 			}
 		})

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// chatFile is a file in chat's JSON.
+// chatFile is a file in the JSON of chat.
 type chatFile struct {
 	N      int    `json:"n"`
 	Name   string `json:"name"`
@@ -29,7 +29,7 @@ type chatFile struct {
 	Error  string `json:"error"`
 }
 
-// chatEvent is a line of chat's JSON.
+// chatEvent is a line of the JSON of chat.
 type chatEvent struct {
 	Event string      `json:"event"`
 	Cmd   string      `json:"cmd"`
@@ -44,26 +44,30 @@ type chatEvent struct {
 	} `json:"contacts"`
 }
 
-// chatter is "teamtalk chat USER --json" as a process, which may be killed and started again with what it left on the disk.
+// chatter is a process of "teamtalk chat USER --json". A test may kill it and start it
+// again with the same files.
 type chatter struct {
 	t         testing.TB
 	user      string
 	args      []string
 	downloads string
-	long      bool // what it does takes longer than patience
+	long      bool // its transfers take longer than patience
 
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	lines chan chatEvent
-	back  []chatEvent // to be read before those
+	back  []chatEvent // events that await reads before lines
 	log   *output
 }
 
-// newChatter logs in.
+// newChatter starts a chatter of a user, which logs in to the message server at.
 func newChatter(t testing.TB, sys *deployment, user string, at int) *chatter {
 	t.Helper()
-	c := &chatter{t: t, user: user, downloads: filepath.Join(t.TempDir(), "downloads of "+user)} // made by the first file
-	c.args = []string{"chat", user, "--json", "--password", "pw", "--msg-server", sys.msgAddr[at], "--downloads", c.downloads,
+	// The first download creates the folder.
+	c := &chatter{t: t, user: user,
+		downloads: filepath.Join(t.TempDir(), "downloads of "+user)}
+	c.args = []string{"chat", user, "--json", "--password", "pw",
+		"--msg-server", sys.msgAddr[at], "--downloads", c.downloads,
 		"--state", filepath.Join(t.TempDir(), "state"), "--timeout", "30s"}
 	t.Cleanup(func() {
 		if c.cmd != nil {
@@ -111,7 +115,7 @@ func (c *chatter) start() {
 	c.await("to be logged in", func(e chatEvent) bool { return e.Event == "ready" })
 }
 
-// kill ends the process as a power failure would.
+// kill ends the process with SIGKILL, as a power failure would.
 func (c *chatter) kill() {
 	c.t.Helper()
 	_ = c.cmd.Process.Kill()
@@ -121,7 +125,7 @@ func (c *chatter) kill() {
 	c.cmd = nil
 }
 
-// quit ends the input and waits for the process to end well.
+// quit closes the input and waits for the end of the process. Its exit code must be 0.
 func (c *chatter) quit() {
 	c.t.Helper()
 	c.in.Close()
@@ -133,7 +137,7 @@ func (c *chatter) quit() {
 	c.cmd = nil
 }
 
-// say gives a command.
+// say writes a command.
 func (c *chatter) say(format string, args ...any) {
 	c.t.Helper()
 	if _, err := fmt.Fprintf(c.in, format+"\n", args...); err != nil {
@@ -141,7 +145,8 @@ func (c *chatter) say(format string, args ...any) {
 	}
 }
 
-// await reads events up to one that will do. A command that failed fails the test.
+// await reads events up to the first for which ok returns true. An error event fails the
+// test.
 func (c *chatter) await(what string, ok func(e chatEvent) bool) chatEvent {
 	c.t.Helper()
 	wait := patience
@@ -185,13 +190,14 @@ func (c *chatter) file(state string) *chatFile {
 	}).File
 }
 
-// waiting is how many files the server keeps for the user. One that was offered directly, and withdrawn before it was fetched, is not among them: nobody
-// tells a receiver of that, who finds out when fetching it.
+// waiting returns the number of files that wait at the server for the user. It does not
+// count direct offers: no server notifies a receiver that an offer was cancelled.
 func (c *chatter) waiting() int {
 	c.t.Helper()
 	c.say(`{"cmd":"files"}`)
 	n := 0
-	for _, f := range c.await("to list files", func(e chatEvent) bool { return e.Event == "files" }).Files {
+	for _, f := range c.await("to list files",
+		func(e chatEvent) bool { return e.Event == "files" }).Files {
 		if f.State == "waiting" {
 			n++
 		}
@@ -199,7 +205,8 @@ func (c *chatter) waiting() int {
 	return n
 }
 
-// stop cancels a transfer, and returns when nothing moves any more. What is told of it meanwhile is not lost.
+// stop cancels a transfer and waits until it has ended. await reads the events of the
+// meantime later.
 func (c *chatter) stop(n int) {
 	c.t.Helper()
 	c.say(`{"cmd":"cancel_file","n":%d}`, n)
@@ -214,17 +221,18 @@ func (c *chatter) stop(n int) {
 	c.back = append(passed, c.back...)
 }
 
-// sees waits until the user's message server knows that another is there: it may be a moment behind that one's own.
+// sees waits until the user's message server knows that another user is online. It may
+// learn that after the other user's own message server.
 func (c *chatter) sees(other *chatter) {
 	c.t.Helper()
 	until(c.t, c.user+" to see "+other.user, func() bool {
 		c.say(`{"cmd":"status","users":[%q]}`, other.user)
-		e := c.await("to hear who is there", func(e chatEvent) bool { return e.Event == "status" })
+		e := c.await("to have the status", func(e chatEvent) bool { return e.Event == "status" })
 		return len(e.Contacts) == 1 && e.Contacts[0].Status == "online"
 	})
 }
 
-// folder is what the downloads are called.
+// folder returns the names of the downloads.
 func (c *chatter) folder() []string {
 	c.t.Helper()
 	list, err := os.ReadDir(c.downloads)

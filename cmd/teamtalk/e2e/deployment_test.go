@@ -11,12 +11,12 @@ import (
 	"teamtalk/sql/dbtest"
 )
 
-// settings say what a deployment is like.
+// settings describe a deployment.
 type settings struct {
 	users int      // u00001, u00002, … with the password pw, and ids that count from 1
-	files bool     // a file server too, not only all in one
-	small bool     // a server of small files too, not only all in one
-	csv   string   // users as a file instead
+	files bool     // also a file server in a separate deployment
+	small bool     // also a small file server in a separate deployment
+	csv   string   // file of the users, instead of users
 	flags []string // of every server
 
 	heavy    bool // the test needs a processor for seconds: see takeProcessor
@@ -30,16 +30,16 @@ type deployment struct {
 	separate  bool
 	store     []string // flags that name the store
 	servers   []*server
-	msg       [2]*server // two message servers; all in one they are the same process
-	msgAddr   [2]string  // where their clients connect
+	msg       [2]*server // message servers; all in one they are the same process
+	msgAddr   [2]string  // of the message servers, for clients
 	login     *server
 	loginTCP  string
-	files     string // small files; separate: with settings.small only
-	fileAddr  string // where clients transfer files
+	files     string // of the small file server; separate: with settings.small only
+	fileAddr  string // of the file server, for clients
 	loginHTTP string
 	dbproxy   *server
 	file      *server  // separate: with settings.files only
-	peers     []string // flags that name the servers a message server needs; not all in one
+	peers     []string // flags that name the servers for a message server; separate only
 	dbAddr    string   // of dbproxy and route, for servers; separate only
 	routeAddr string
 }
@@ -65,19 +65,23 @@ func forEachShape(t *testing.T, s settings, run func(t *testing.T, sys *deployme
 // deployAllInOne runs everything in one process.
 func deployAllInOne(t testing.TB, s settings) *deployment {
 	t.Helper()
-	d := &deployment{t: t, shape: allInOne, store: []string{"--data-dir", filepath.Join(t.TempDir(), "data")}}
+	d := &deployment{t: t, shape: allInOne,
+		store: []string{"--data-dir", filepath.Join(t.TempDir(), "data")}}
 	d.addUsers(s)
 	d.msgAddr[0], d.loginTCP, d.loginHTTP = reserve(t), reserve(t), reserve(t)
 	d.msgAddr[1] = d.msgAddr[0]
 	d.files, d.fileAddr = reserve(t), reserve(t)
-	all := d.server("all", s.flags, append(slices.Clone(d.store), "--msg.listen", d.msgAddr[0], "--msfs.listen", d.files, "--msfs.min-free", "0B", "--file.listen", d.fileAddr, "--file.min-free", "0B",
+	all := d.server("all", s.flags, append(slices.Clone(d.store), "--msg.listen", d.msgAddr[0],
+		"--msfs.listen", d.files, "--msfs.min-free", "0B",
+		"--file.listen", d.fileAddr, "--file.min-free", "0B",
 		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP)...)
 	d.msg, d.login, d.dbproxy, d.file = [2]*server{all, all}, all, all, all
 	d.start()
 	return d
 }
 
-// deploySeparate runs a process for each server, and two message servers, on MariaDB and Redis.
+// deploySeparate runs a process for each server, and two message servers, on MariaDB and
+// Redis.
 func deploySeparate(t testing.TB, s settings) *deployment {
 	t.Helper()
 	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
@@ -89,7 +93,8 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 	d.dbAddr, d.routeAddr = db, route
 	d.loginTCP, d.loginHTTP = reserve(t), reserve(t)
 	d.msgAddr[0], d.msgAddr[1] = reserve(t), reserve(t)
-	d.dbproxy = d.server("dbproxy", s.flags, append(slices.Clone(d.store), "--roles", "dbproxy", "--dbproxy.listen", db)...)
+	d.dbproxy = d.server("dbproxy", s.flags, append(slices.Clone(d.store), "--roles", "dbproxy",
+		"--dbproxy.listen", db)...)
 	d.server("route", s.flags, "--roles", "route", "--route.listen", route)
 	login := []string{"--roles", "login", "--login.server-listen", servers,
 		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP}
@@ -100,33 +105,39 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 		login = append(login, "--login.msfs-prior", "http://"+d.files+"/")
 	}
 	d.login = d.server("login", s.flags, login...)
-	// A pause between attempts to connect is never long, so that tests with restarts are not.
-	d.peers = []string{"--msg.dbproxy", db, "--msg.route", route, "--msg.login", servers, "--link.backoff-max", "1s"}
+	// Short pauses between attempts to connect keep tests with restarts short.
+	d.peers = []string{"--msg.dbproxy", db, "--msg.route", route, "--msg.login", servers,
+		"--link.backoff-max", "1s"}
 	if s.files {
 		files := reserve(t)
 		d.fileAddr = reserve(t)
-		d.file = d.server("file", s.flags, "--roles", "file", "--file.listen", d.fileAddr, "--file.server-listen", files, "--file.min-free", "0B",
-			"--file.route", route, "--file.dbproxy", db, "--link.backoff-max", "1s", "--data-dir", filepath.Join(t.TempDir(), "files"))
+		d.file = d.server("file", s.flags, "--roles", "file", "--file.listen", d.fileAddr,
+			"--file.server-listen", files, "--file.min-free", "0B", "--file.route", route,
+			"--file.dbproxy", db, "--link.backoff-max", "1s",
+			"--data-dir", filepath.Join(t.TempDir(), "files"))
 		d.peers = append(d.peers, "--msg.file", files)
 	}
 	for i := range d.msg {
-		d.msg[i] = d.server(fmt.Sprint("msg", i+1), s.flags, append([]string{"--roles", "msg", "--msg.listen", d.msgAddr[i]}, d.peers...)...)
+		d.msg[i] = d.server(fmt.Sprint("msg", i+1), s.flags,
+			append([]string{"--roles", "msg", "--msg.listen", d.msgAddr[i]}, d.peers...)...)
 	}
 	d.start()
 	return d
 }
 
+// addUsers adds the users of the settings to the store.
 func (d *deployment) addUsers(s settings) {
 	d.t.Helper()
 	switch {
 	case s.csv != "":
 		mustRun(d.t, append([]string{"user", "add", "--csv", s.csv}, d.store...)...)
 	case s.users > 0:
-		mustRun(d.t, append([]string{"user", "add", "--count", fmt.Sprint(s.users), "--format", "u%05d", "--password", "pw"}, d.store...)...)
+		mustRun(d.t, append([]string{"user", "add", "--count", fmt.Sprint(s.users),
+			"--format", "u%05d", "--password", "pw"}, d.store...)...)
 	}
 }
 
-// server adds a server that does not run yet.
+// server adds a server without starting it.
 func (d *deployment) server(name string, flags []string, args ...string) *server {
 	s := newServer(d.t, name, append(append([]string{"serve"}, args...), flags...)...)
 	d.servers = append(d.servers, s)
@@ -145,8 +156,8 @@ func (d *deployment) start() {
 	d.awaitListed()
 }
 
-// awaitListed waits until the login server lists all message servers. A message server is ready a
-// moment before the login server has read its announcement.
+// awaitListed waits until the login server lists all message servers. A message server is
+// ready a moment before the login server has read its announcement.
 func (d *deployment) awaitListed() {
 	d.t.Helper()
 	want := 1.0
@@ -158,7 +169,7 @@ func (d *deployment) awaitListed() {
 	})
 }
 
-// restartMsg starts the message servers anew, with other flags after their own.
+// restartMsg restarts the message servers with flags after their own.
 func (d *deployment) restartMsg(flags ...string) {
 	d.t.Helper()
 	for i, s := range d.msg {
@@ -171,10 +182,10 @@ func (d *deployment) restartMsg(flags ...string) {
 	}
 }
 
-// url of the login server, as clients take it.
+// url returns the URL of the login server for clients.
 func (d *deployment) url() string { return "http://" + d.loginHTTP }
 
-// The shapes.
+// The shapes of deployments.
 const (
 	allInOne = "all-in-one"
 	separate = "separate"

@@ -22,6 +22,7 @@ type line struct {
 	raw  []byte
 }
 
+// command returns the command of the line's frame.
 func (l line) command() pb.Command { return pdu.ParseHeader(l.raw).Command }
 
 // exchange is a recorded exchange.
@@ -49,7 +50,8 @@ func loadExchanges(t *testing.T) []exchange {
 		}
 		var l line
 		var frame string
-		if n, _ := fmt.Sscan(row, &l.conn, &l.dir, &frame); n < 2 || n == 2 && l.dir != "close" && l.dir != "later" {
+		if n, _ := fmt.Sscan(row, &l.conn, &l.dir, &frame); n < 2 ||
+			n == 2 && l.dir != "close" && l.dir != "later" {
 			t.Fatalf("line %q", row)
 		}
 		if l.raw, err = hex.DecodeString(frame); err != nil {
@@ -61,48 +63,78 @@ func loadExchanges(t *testing.T) []exchange {
 	return all
 }
 
-// deviations are what these servers do otherwise than the recorded ones, and why. Everything else is equal byte for byte, but for times.
+// deviations edits the lines of exchanges in which these servers differ from the recorded
+// ones, each with its reason. All other frames are equal byte for byte, except for times.
 var deviations = map[string]struct {
 	why  string
 	edit func(t *testing.T, lines []line) []line
 }{
-	"login.ok": {"the recording ends before what every other one has: the user's own status", func(t *testing.T, lines []line) []line {
-		stat := pb.UserStat_builder{UserId: new(uint32(108)), Status: pb.UserStatType_USER_STATUS_ONLINE.Enum()}.Build()
-		return append(lines, line{1, "<", encode(t, 0, pb.IMUserStatNotify_builder{UserStat: stat}.Build())})
-	}},
-	"kick.same_type":     {"a kicked connection is closed, and hears nothing more", dropAfterKick},
-	"kick.same_class_pc": {"a kicked connection is closed, and hears nothing more", dropAfterKick},
-	"kick.pc_from_mobile": {"a kicked connection is closed, so the phone is told that the pc is gone", func(t *testing.T, lines []line) []line {
-		at := slices.IndexFunc(lines, func(l line) bool { return l.command() == pb.CmdKickPCClientRsp })
-		gone := pb.IMPCLoginStatusNotify_builder{UserId: new(uint32(724)), LoginStat: pb.UserStatType_USER_STATUS_OFFLINE.Enum()}.Build()
-		return slices.Insert(dropAfterKick(t, lines), at+1, line{2, "<", encode(t, 0, gone)})
-	}},
-	"two_servers.kick_pc_by_login_on_2": {"a kicked connection is closed, and hears nothing more", dropAfterKick},
-	"group.history":                     {"a message that is acked is on its way already: who logs in then finds it in the history", dropLatePushes},
-	"group.unread":                      {"as above", dropLatePushes},
-	"group.del_and_add_again": {"a message leaves before what is acked after it", func(_ *testing.T, lines []line) []line {
-		at := slices.IndexFunc(lines, func(l line) bool { return l.conn == 2 && l.dir == "<" && l.command() == pb.CmdGroupChangeMemberNotify })
-		lines[at], lines[at+1] = lines[at+1], lines[at]
-		return lines
-	}},
-	"two_servers.logout": {"the connection that was kicked before is closed", func(_ *testing.T, lines []line) []line {
-		return slices.DeleteFunc(lines, func(l line) bool { return l.conn == 2 })
-	}},
+	"login.ok": {"the recording ends before the notification of the user's own status, " +
+		"which every other one has", addOwnStatus},
+	"kick.same_type":     {afterKick, dropAfterKick},
+	"kick.same_class_pc": {afterKick, dropAfterKick},
+	"kick.pc_from_mobile": {"a kicked connection is closed, so the phone is notified that the " +
+		"pc is offline", addOfflinePC},
+	"two_servers.kick_pc_by_login_on_2": {afterKick, dropAfterKick},
+	"group.history":                     {latePush, dropLatePushes},
+	"group.unread":                      {latePush, dropLatePushes},
+	"group.del_and_add_again": {"a message is sent before later requests are acked",
+		messageBeforeNotify},
+	"two_servers.logout": {"the connection was kicked before, and is closed",
+		func(_ *testing.T, lines []line) []line {
+			return slices.DeleteFunc(lines, func(l line) bool { return l.conn == 2 })
+		}},
 }
 
-// notPlayed are the exchanges with clients that are recorded and not played, and why. Those with the file server are another matter.
+// The reasons of several deviations.
+const (
+	afterKick = "a kicked connection is closed, and receives no more frames"
+	latePush  = "a message is pushed before its ack: a client that logs in after the ack finds " +
+		"it " +
+		"in the history"
+)
+
+// addOwnStatus appends the notification of the user's own status.
+func addOwnStatus(t *testing.T, lines []line) []line {
+	stat := pb.UserStat_builder{UserId: new(uint32(108)), Status: isOnline.Enum()}.Build()
+	return append(lines, line{1, "<", encode(t, 0,
+		pb.IMUserStatNotify_builder{UserStat: stat}.Build())})
+}
+
+// addOfflinePC inserts the notification that the kicked pc is offline.
+func addOfflinePC(t *testing.T, lines []line) []line {
+	at := slices.IndexFunc(lines, func(l line) bool { return l.command() == pb.CmdKickPCClientRsp })
+	gone := pb.IMPCLoginStatusNotify_builder{
+		UserId: new(uint32(724)), LoginStat: isOffline.Enum(),
+	}.Build()
+	return slices.Insert(dropAfterKick(t, lines), at+1, line{2, "<", encode(t, 0, gone)})
+}
+
+// messageBeforeNotify exchanges the notification of changed members with the message
+// after it.
+func messageBeforeNotify(_ *testing.T, lines []line) []line {
+	at := slices.IndexFunc(lines, func(l line) bool {
+		return l.conn == 2 && l.dir == "<" && l.command() == pb.CmdGroupChangeMemberNotify
+	})
+	lines[at], lines[at+1] = lines[at+1], lines[at]
+	return lines
+}
+
+// notPlayed are recorded exchanges with clients that the test does not play, each with
+// its reason. The exchanges with the file server are not among them.
 var notPlayed = map[string]string{
-	"buddy.departments":           "a row of the last seconds is told again: TestSyncSince",
-	"session.incremental":         "as above",
-	"rate.limit":                  "the acks of pipelined messages come in no order there; here see TestRate and TestPipelined",
+	"buddy.departments":   "the answer has the rows of the last seconds again: TestSyncSince",
+	"session.incremental": "as above",
+	"rate.limit": "the C++ servers ack pipelined messages in any order: TestRate and " +
+		"TestPipelined",
 	"http.create_group":           "begins with the HTTP API: TestHTTPAPI",
 	"http.change_members":         "begins with the HTTP API: TestHTTPAPI",
 	"group.normal_change_refused": "begins with the HTTP API: TestNormalGroup",
-	"startup.servers_connect":     "is between servers, and one login",
+	"startup.servers_connect":     "has only frames between servers, and one login",
 }
 
-// always is what is different everywhere: what is pushed has seq 0 and no attach_data, and nobody is told the same twice in a row, as those are in the
-// recordings who are both members and new.
+// always removes repeated notifications from any exchange: the C++ servers notify a new
+// member twice, as a member and as a new one.
 func always(t *testing.T, lines []line) []line {
 	last := map[int]string{}
 	return slices.DeleteFunc(lines, func(l line) bool {
@@ -115,7 +147,8 @@ func always(t *testing.T, lines []line) []line {
 	})
 }
 
-// pushed is a recorded push as it is here.
+// pushed returns a recorded frame as these servers send it: a push has seq 0 and no
+// attach_data.
 func pushed(t *testing.T, raw []byte) []byte {
 	switch pdu.ParseHeader(raw).Command {
 	case pb.CmdMsgData:
@@ -135,7 +168,8 @@ func pushed(t *testing.T, raw []byte) []byte {
 	return raw
 }
 
-// dropLatePushes leaves out messages that came to a connection that was opened after they were acked.
+// dropLatePushes removes messages to connections that were opened after the ack of the
+// message.
 func dropLatePushes(_ *testing.T, lines []line) []line {
 	opened := map[int]bool{}
 	acked := map[string]bool{}
@@ -163,7 +197,7 @@ func dropLatePushes(_ *testing.T, lines []line) []line {
 	})
 }
 
-// dropAfterKick leaves out what a kicked connection hears afterwards.
+// dropAfterKick removes the frames of a connection after its kick.
 func dropAfterKick(_ *testing.T, lines []line) []line {
 	kicked := map[int]bool{}
 	return slices.DeleteFunc(lines, func(l line) bool {
@@ -175,13 +209,15 @@ func dropAfterKick(_ *testing.T, lines []line) []line {
 	})
 }
 
-// times are the fields that hold a time, by command: numbers, with a point where they are inside another message.
+// times are the fields that hold a time, by command: field numbers, separated by a point
+// inside another message.
 var times = map[pb.Command]string{
-	pb.CmdLoginRes: "1", pb.CmdClientTimeRsp: "1", pb.CmdMsgData: "4", pb.CmdGetMsgListRsp: "5.3", pb.CmdGetMsgByIdRsp: "4.3",
+	pb.CmdLoginRes: "1", pb.CmdClientTimeRsp: "1", pb.CmdMsgData: "4",
+	pb.CmdGetMsgListRsp: "5.3", pb.CmdGetMsgByIdRsp: "4.3",
 	pb.CmdRecentContactSessionRsp: "2.4",
 }
 
-// withoutTimes is a frame in hex with its times set to 0.
+// withoutTimes returns a frame in hex with its times set to 0.
 func withoutTimes(t *testing.T, raw []byte) string {
 	t.Helper()
 	h := pdu.ParseHeader(raw)
@@ -189,7 +225,7 @@ func withoutTimes(t *testing.T, raw []byte) string {
 	return fmt.Sprintf("%s %x %x", h.Command, raw[4:pdu.HeaderLen], body)
 }
 
-// clearField sets the number at path to 0 and leaves everything else as it is.
+// clearField returns a body in which the number at path is 0.
 func clearField(t *testing.T, b []byte, path string) []byte {
 	t.Helper()
 	head, rest, nested := strings.Cut(path, ".")
@@ -206,7 +242,7 @@ func clearField(t *testing.T, b []byte, path string) []byte {
 		case tag&7 == 0:
 			out = append(out, b[:n+m]...)
 			b = b[n+m:]
-		default: // of the other kinds only lengths occur
+		default: // the other fields have a length
 			inner := b[n+m : n+m+int(value)]
 			if here && nested {
 				inner = clearField(t, inner, rest)
@@ -218,6 +254,7 @@ func clearField(t *testing.T, b []byte, path string) []byte {
 	return out
 }
 
+// varint returns the number at the start of b, and its length in bytes.
 func varint(t *testing.T, b []byte) (v uint64, n int) {
 	t.Helper()
 	for shift := 0; n < len(b); shift += 7 {

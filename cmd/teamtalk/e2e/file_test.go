@@ -14,7 +14,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// writeRandom makes a file and returns its path and sum.
+// writeRandom writes a file of random bytes. It returns the path and the SHA-256 sum.
 func writeRandom(t testing.TB, name string, size int64) (string, [32]byte) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -33,7 +33,7 @@ func writeRandom(t testing.TB, name string, size int64) (string, [32]byte) {
 	return path, [32]byte(sum.Sum(nil))
 }
 
-// sumOf is the sum of a file.
+// sumOf returns the SHA-256 sum of a file.
 func sumOf(t testing.TB, path string) [32]byte {
 	t.Helper()
 	f, err := os.Open(path)
@@ -69,7 +69,8 @@ func forFiles(t *testing.T, run func(t *testing.T, sys *deployment, v *valve)) {
 	}
 }
 
-// awaitFileServer returns when both message servers know where files go. They are ready without: a file server is no condition for talking.
+// awaitFileServer waits until both message servers know the address of the file server.
+// They are ready before: messages need no file server.
 func awaitFileServer(t *testing.T, sys *deployment) {
 	t.Helper()
 	for _, addr := range sys.msgAddr {
@@ -87,8 +88,9 @@ func awaitFileServer(t *testing.T, sys *deployment) {
 	}
 }
 
-// TestFileOffline leaves a file with the server, with the sender and the server killed on the way, and fetches it, with the receiver and the server killed
-// on the way: what arrives is the same, and little went over twice.
+// TestFileOffline sends a file to a user that is offline, and fetches it later. The test
+// kills the client and the file server during each transfer. The file arrives unchanged,
+// and few bytes are transferred twice.
 func TestFileOffline(t *testing.T) {
 	t.Parallel()
 	forFiles(t, func(t *testing.T, sys *deployment, v *valve) {
@@ -98,7 +100,7 @@ func TestFileOffline(t *testing.T) {
 		v.shutAfter(piece)
 		sender.say(`{"cmd":"send_file","to":"u00002","file":%q}`, path)
 		if f := sender.file("sending"); f.Online || f.Size != size {
-			t.Errorf("sending %+v to somebody who is not there", f)
+			t.Errorf("sending %+v to a user that is offline", f)
 		}
 		v.awaitShut()
 		sender.kill()
@@ -116,14 +118,15 @@ func TestFileOffline(t *testing.T) {
 		v.shutAfter(piece)
 		receiver := newChatter(t, sys, "u00002", 1)
 		f := receiver.file("waiting")
-		if f.Name != "annual report, draft.pdf" || f.Size != size || f.From != "u00001" || f.Online {
+		if f.Name != "annual report, draft.pdf" || f.Size != size || f.From != "u00001" ||
+			f.Online {
 			t.Errorf("waiting %+v", f)
 		}
 		receiver.say(`{"cmd":"get_file","n":%d}`, f.N)
 		v.awaitShut()
 		receiver.kill()
 		if names := receiver.folder(); len(names) != 1 || !strings.HasSuffix(names[0], ".part") {
-			t.Errorf("half of it is called %q", names)
+			t.Errorf("files during the download: %q", names)
 		}
 		v.shutAfter(piece)
 		receiver.start()
@@ -132,20 +135,23 @@ func TestFileOffline(t *testing.T) {
 		sys.file.kill()
 		v.set(never)
 		sys.file.start()
-		if f = receiver.file("done"); f.Path != filepath.Join(receiver.downloads, "annual report, draft.pdf") || sumOf(t, f.Path) != sum {
-			t.Errorf("what arrived as %s differs", f.Path)
+		f = receiver.file("done")
+		equal(t, "path", f.Path, filepath.Join(receiver.downloads, "annual report, draft.pdf"))
+		if sumOf(t, f.Path) != sum {
+			t.Errorf("the received file %s differs", f.Path)
 		}
 		checkPassed(t, "down", v.total()-before, size)
-		until(t, "the file to be off the list", func() bool { return receiver.waiting() == 0 })
+		until(t, "a list without the file", func() bool { return receiver.waiting() == 0 })
 		if names := receiver.folder(); len(names) != 1 {
-			t.Errorf("left in the folder: %q", names)
+			t.Errorf("files in the folder: %q", names)
 		}
 		sender.quit()
 		receiver.quit()
 	})
 }
 
-// checkPassed looks whether a transfer broken off twice went on where it stood: what was on the way may go twice.
+// checkPassed checks that a transfer continued after each of two interruptions. Bytes in
+// flight may be transferred twice.
 func checkPassed(t testing.TB, way string, passed, size int64) {
 	t.Helper()
 	if slack := int64(3 << 19); passed < size || passed > size+slack {
@@ -153,7 +159,8 @@ func checkPassed(t testing.TB, way string, passed, size int64) {
 	}
 }
 
-// TestFileOnline passes a file on directly, also one that is called like one that is there.
+// TestFileOnline sends a file to a user that is online, twice: the second download gets
+// another name.
 func TestFileOnline(t *testing.T) {
 	t.Parallel()
 	forFiles(t, func(t *testing.T, sys *deployment, v *valve) {
@@ -164,11 +171,13 @@ func TestFileOnline(t *testing.T) {
 		for i, name := range []string{"live.bin", "live (1).bin"} {
 			sender.say(`{"cmd":"send_file","to":"u00002","file":%q}`, path)
 			if f := sender.file("sending"); !f.Online {
-				t.Errorf("sending %+v to somebody who is there", f)
+				t.Errorf("sending %+v to a user that is online", f)
 			}
 			receiver.say(`{"cmd":"get_file","n":%d}`, receiver.file("offered").N)
-			if f := receiver.file("done"); f.Path != filepath.Join(receiver.downloads, name) || sumOf(t, f.Path) != sum {
-				t.Errorf("file %d: what arrived as %s differs", i+1, f.Path)
+			f := receiver.file("done")
+			equal(t, "path", f.Path, filepath.Join(receiver.downloads, name))
+			if sumOf(t, f.Path) != sum {
+				t.Errorf("file %d: the received file %s differs", i+1, f.Path)
 			}
 			sender.file("done")
 		}
@@ -180,70 +189,101 @@ func TestFileOnline(t *testing.T) {
 	})
 }
 
-// TestFileStopped ends transfers in every way there is, on either side, and looks that nothing stays.
+// TestFileStopped ends transfers in every way, on either side. None of them leaves a
+// file.
 func TestFileStopped(t *testing.T) {
 	t.Parallel()
 	forFiles(t, func(t *testing.T, sys *deployment, v *valve) {
 		path, sum := writeRandom(t, "stop.bin", 2<<20)
 		sender, receiver := newChatter(t, sys, "u00001", 0), newChatter(t, sys, "u00002", 1)
 		sender.sees(receiver)
-		offer := func(more string) (sent, got *chatFile) {
-			t.Helper()
-			sender.say(`{"cmd":"send_file","to":"u00002","file":%q%s}`, path, more)
-			state := "offered"
-			if more != "" {
-				state = "waiting"
-			}
-			return sender.file("sending"), receiver.file(state)
+		s := &stopping{t: t, path: path, v: v, sender: sender, receiver: receiver}
+		s.refuse("")
+		s.cancelOffer()
+		s.cancelHalf(sender)
+		s.cancelHalf(receiver)
+		s.refuse(`,"offline":true`)
+		until(t, "a list without files", func() bool { return receiver.waiting() == 0 })
+		if f := s.stopDownload(); sumOf(t, f.Path) != sum {
+			t.Error("the received file differs")
 		}
-		// Refused, while the sender waits or before.
-		_, got := offer("")
-		receiver.say(`{"cmd":"refuse_file","n":%d}`, got.N)
-		receiver.file("refused")
-		sender.file("refused")
-		// Cancelled by the sender before, and by either side in the middle.
-		sent, _ := offer("")
-		sender.say(`{"cmd":"cancel_file","n":%d}`, sent.N)
-		sender.file("cancelled")
-		for _, who := range []*chatter{sender, receiver} {
-			sent, got = offer("")
-			v.shutAfter(1 << 20)
-			receiver.say(`{"cmd":"get_file","n":%d}`, got.N)
-			v.awaitShut()
-			n := sent.N
-			if who == receiver {
-				n = got.N
-			}
-			who.stop(n)
-			v.set(never)
-			sender.file("cancelled")
-			receiver.file("cancelled")
-		}
-		// Left with the server, and not wanted.
-		_, got = offer(`,"offline":true`)
-		receiver.say(`{"cmd":"refuse_file","n":%d}`, got.N)
-		receiver.file("refused")
-		until(t, "nothing to wait", func() bool { return receiver.waiting() == 0 })
-		// Left with the server; fetching is stopped and goes on.
-		_, got = offer(`,"offline":true`)
-		v.shutAfter(1 << 20)
-		receiver.say(`{"cmd":"get_file","n":%d}`, got.N)
-		v.awaitShut()
-		receiver.stop(got.N)
-		v.set(never)
-		receiver.file("waiting")
-		receiver.say(`{"cmd":"get_file","n":%d}`, got.N)
-		if f := receiver.file("done"); sumOf(t, f.Path) != sum {
-			t.Error("what arrived differs")
-		}
-		if names := receiver.folder(); len(names) != 1 || names[0] != "stop.bin" {
-			t.Errorf("left in the folder: %q", names)
-		}
+		equal(t, "files in the folder", receiver.folder(), []string{"stop.bin"})
 		receiver.quit()
 		sender.in.Close()
 		for range sender.lines {
 		}
-		sender.cmd.Wait() // transfers that were cancelled are no failure, see the events
+		sender.cmd.Wait() // its exit code tells of the cancelled transfers, which the events show
 		sender.cmd = nil
 	})
+}
+
+// stopping has the clients of TestFileStopped.
+type stopping struct {
+	t                *testing.T
+	path             string
+	v                *valve
+	sender, receiver *chatter
+}
+
+// offer sends the file: more makes it wait at the server. It returns the file of each
+// side.
+func (s *stopping) offer(more string) (sent, got *chatFile) {
+	s.t.Helper()
+	s.sender.say(`{"cmd":"send_file","to":"u00002","file":%q%s}`, s.path, more)
+	state := "offered"
+	if more != "" {
+		state = "waiting"
+	}
+	return s.sender.file("sending"), s.receiver.file(state)
+}
+
+// refuse lets the receiver refuse a file. The sender of a direct transfer is notified.
+func (s *stopping) refuse(more string) {
+	s.t.Helper()
+	_, got := s.offer(more)
+	s.receiver.say(`{"cmd":"refuse_file","n":%d}`, got.N)
+	s.receiver.file("refused")
+	if more == "" {
+		s.sender.file("refused")
+	}
+}
+
+// cancelOffer lets the sender cancel before the receiver has accepted.
+func (s *stopping) cancelOffer() {
+	s.t.Helper()
+	sent, _ := s.offer("")
+	s.sender.say(`{"cmd":"cancel_file","n":%d}`, sent.N)
+	s.sender.file("cancelled")
+}
+
+// cancelHalf lets one side cancel in the middle of the transfer.
+func (s *stopping) cancelHalf(by *chatter) {
+	s.t.Helper()
+	sent, got := s.offer("")
+	s.v.shutAfter(1 << 20)
+	s.receiver.say(`{"cmd":"get_file","n":%d}`, got.N)
+	s.v.awaitShut()
+	n := sent.N
+	if by == s.receiver {
+		n = got.N
+	}
+	by.stop(n)
+	s.v.set(never)
+	s.sender.file("cancelled")
+	s.receiver.file("cancelled")
+}
+
+// stopDownload lets the receiver stop the download of a waiting file, and then continue
+// it.
+func (s *stopping) stopDownload() *chatFile {
+	s.t.Helper()
+	_, got := s.offer(`,"offline":true`)
+	s.v.shutAfter(1 << 20)
+	s.receiver.say(`{"cmd":"get_file","n":%d}`, got.N)
+	s.v.awaitShut()
+	s.receiver.stop(got.N)
+	s.v.set(never)
+	s.receiver.file("waiting")
+	s.receiver.say(`{"cmd":"get_file","n":%d}`, got.N)
+	return s.receiver.file("done")
 }

@@ -105,7 +105,7 @@ func refuseRegistration(t *testing.T, sys *deployment) {
 	}
 }
 
-// registerCarol registers carol, who can log in at once and later.
+// registerCarol registers carol. The user can log in at once and later.
 func registerCarol(t *testing.T, sys *deployment) {
 	t.Helper()
 	code, events, said := chatOnce(t, append(carol, "--nick", "Carol C.", "--server", sys.url(),

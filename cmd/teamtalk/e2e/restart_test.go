@@ -18,8 +18,8 @@ func TestRestarts(t *testing.T) {
 	t.Parallel()
 	forEachShape(t, settings{users: 2, flags: []string{"--msg.rate", "0"}},
 		func(t *testing.T, sys *deployment) {
-			// With one message server, clients ask the login server. With two, each client
-			// keeps its own.
+			// With one message server, clients ask the login server. With two, each
+			// client keeps its own.
 			at := [2]where{{login: sys.url()}, {login: sys.url()}}
 			if sys.separate {
 				at = [2]where{{addr: sys.msgAddr[0]}, {addr: sys.msgAddr[1]}}
@@ -44,8 +44,8 @@ func TestRestarts(t *testing.T) {
 				t.Errorf("the talkers lost %d and %d connections, want 2 or more each", a.lost,
 					b.lost)
 			}
-			// db_proxy draws an id in Redis before it commits the message in MySQL. A kill
-			// between the two leaves a gap.
+			// db_proxy draws an id in Redis before it commits the message in MySQL. A
+			// kill between the two leaves a gap.
 			check(t, a, b, sys.separate)
 		})
 }

@@ -83,7 +83,8 @@ func writers(t *testing.T, addr, tag string, n uint32) (all []*writer, done *syn
 // work and ends with code 0. Every message that was acked is stored.
 func TestShutdownUnderLoad(t *testing.T) {
 	const users = 16
-	s := settings{users: users + 1, measures: true, flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}}
+	s := settings{users: users + 1, measures: true,
+		flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		addr, target := sys.msgAddr[0], sys.msg[0]
 		idle, _ := loggedIn(t, addr, fmt.Sprintf("u%05d", users+1), android)

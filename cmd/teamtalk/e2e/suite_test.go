@@ -48,7 +48,8 @@ var built = sync.OnceValues(func() (string, error) {
 // an old result in the cache.
 func statSources() error {
 	const files = "{{if and .Module .Module.Main}}{{.Dir}}\n" + // its time shows a new file
-		"{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}{{range .EmbedFiles}}{{$.Dir}}/{{.}}\n{{end}}{{end}}"
+		"{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}" +
+		"{{range .EmbedFiles}}{{$.Dir}}/{{.}}\n{{end}}{{end}}"
 	list, err := exec.Command("go", "list", "-deps", "-f", files, teamtalk).Output()
 	if err != nil {
 		return fmt.Errorf("go list: %w", err)
