@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"teamtalk/core/im"
+	"teamtalk/core/pdu"
 )
 
 // load loads from the text of a file (none when empty), an environment and a command
@@ -97,6 +100,24 @@ func TestDefaults(t *testing.T) {
 	}
 	if err := c.CheckServe(); err != nil {
 		t.Errorf("defaults do not run: %v", err)
+	}
+}
+
+// TestDefaultsOfTheProtocol compares defaults with constants that the client library and ports
+// without a setting use. A tag cannot name a constant.
+func TestDefaultsOfTheProtocol(t *testing.T) {
+	c := Default()
+	for _, x := range []struct {
+		key       string
+		got, want any
+	}{
+		{"keys.text_key", c.Keys.Text.Reveal(), im.DefaultTextKey},
+		{"msg.max_frame", int(c.Msg.MaxFrame), pdu.MaxClientFrame},
+		{"link.max_frame", int(c.Link.MaxFrame), pdu.MaxServerFrame},
+	} {
+		if x.got != x.want {
+			t.Errorf("the default of %s is %v, the protocol's constant %v", x.key, x.got, x.want)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"teamtalk/core/batch"
+	option "teamtalk/core/opt"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -122,24 +123,12 @@ func NextID() uint64 { return sessionIDs.Add(1) }
 
 // NewLoop returns a loop without sessions.
 func NewLoop(opt LoopOptions) *Loop {
-	if opt.MaxItems <= 0 {
-		opt.MaxItems = 65536
-	}
-	if opt.MaxBytes <= 0 {
-		opt.MaxBytes = 64 << 20
-	}
-	if opt.MaxTurn <= 0 {
-		opt.MaxTurn = 4096
-	}
-	if opt.MaxBuffered <= 0 {
-		opt.MaxBuffered = 1 << 20
-	}
-	if opt.MaxLarge <= 0 {
-		opt.MaxLarge = 16 * opt.MaxBuffered
-	}
-	if opt.StallLimit <= 0 {
-		opt.StallLimit = 10 * time.Second
-	}
+	option.Default(&opt.MaxItems, 65536)
+	option.Default(&opt.MaxBytes, 64<<20)
+	option.Default(&opt.MaxTurn, 4096)
+	option.Default(&opt.MaxBuffered, 1<<20)
+	option.Default(&opt.MaxLarge, 16*opt.MaxBuffered)
+	option.Default(&opt.StallLimit, 10*time.Second)
 	if opt.After == nil {
 		opt.After = func(d time.Duration, f func()) { time.AfterFunc(d, f) }
 	}

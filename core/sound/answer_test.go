@@ -3,6 +3,7 @@ package sound
 import (
 	"net/url"
 	"testing"
+	"time"
 )
 
 // FuzzAnswer parses the answers of a small file server. Each one gives an http URL or an
@@ -13,7 +14,7 @@ func FuzzAnswer(f *testing.F) {
 		`{"url":"//other/x"}`, `{"url":"http:x"}`, `[]`, `{"url":1}`} {
 		f.Add([]byte(s))
 	}
-	h, err := NewHTTP(HTTPOptions{URL: "http://msfs:8700"})
+	h, err := NewHTTP(HTTPOptions{URL: "http://msfs:8700", MaxSize: 1000, Timeout: time.Second})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -24,10 +24,10 @@ var _ Store = (*Blobs)(nil)
 // to guess.
 const randomBytes = 16
 
-// NewBlobs stores sounds in store. maxSize is the largest one, in bytes; 0:
-// DefaultMaxSize.
+// NewBlobs stores sounds in store. maxSize is the largest one, in bytes.
 func NewBlobs(store blob.Store, maxSize int) *Blobs {
-	return &Blobs{store: store, max: opt.Or(maxSize, DefaultMaxSize)}
+	opt.Require("sound.maxSize", maxSize)
+	return &Blobs{store: store, max: maxSize}
 }
 
 // Put stores data, see Store. After it returns without an error the file survives a

@@ -77,7 +77,7 @@ func TestBlobsReturnWhatWasPut(t *testing.T) {
 func TestBlobsOpenOnlyTheirNames(t *testing.T) {
 	top := t.TempDir()
 	dir := filepath.Join(top, "audio")
-	f := sound.NewBlobs(openFolder(t, dir), 0)
+	f := sound.NewBlobs(openFolder(t, dir), 1000)
 	const stem = "0123456789abcdef0123456789abcdef"
 	for name, data := range map[string]string{"secret": "x", "audio/secret": "x",
 		"audio/.tmp/" + stem: "x"} {
@@ -110,7 +110,7 @@ func FuzzBlobsGet(f *testing.F) {
 	if err := os.WriteFile(filepath.Join(top, "secret"), []byte("secret"), 0o600); err != nil {
 		f.Fatal(err)
 	}
-	blobs := sound.NewBlobs(openFolder(f, filepath.Join(top, "audio")), 0)
+	blobs := sound.NewBlobs(openFolder(f, filepath.Join(top, "audio")), 1000)
 	url, err := blobs.Put(f.Context(), "x.amr", []byte("sound"))
 	if err != nil {
 		f.Fatal(err)
@@ -132,7 +132,7 @@ func FuzzBlobsGet(f *testing.F) {
 
 // TestMovedFindsOldAndNewSounds puts a sound before the move and another one after it.
 func TestMovedFindsOldAndNewSounds(t *testing.T) {
-	before, now := sound.NewBlobs(openFolder(t, t.TempDir()), 0), &urls{kept: map[string][]byte{}}
+	before, now := sound.NewBlobs(openFolder(t, t.TempDir()), 1000), &urls{kept: map[string][]byte{}}
 	was, err := before.Put(t.Context(), "x.audio", []byte("before"))
 	if err != nil {
 		t.Fatal(err)

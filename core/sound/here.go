@@ -20,7 +20,7 @@ type Server interface {
 	Open(ctx context.Context, url string) (*blob.Blob, error)
 }
 
-// HereOptions configure a Here. Zero fields mean the defaults.
+// HereOptions configure a Here.
 type HereOptions struct {
 	// Server stores the files. Required.
 	Server Server
@@ -28,7 +28,7 @@ type HereOptions struct {
 	URL string
 	// Elsewhere fetches files of other small file servers. Default: none.
 	Elsewhere Store
-	// MaxSize is the largest file, in bytes. Default DefaultMaxSize.
+	// MaxSize is the largest file, in bytes. Required.
 	MaxSize int
 }
 
@@ -41,7 +41,7 @@ var _ Store = (*Here)(nil)
 
 // NewHere makes a Here.
 func NewHere(o HereOptions) *Here {
-	opt.Default(&o.MaxSize, DefaultMaxSize)
+	opt.Require("sound.MaxSize", o.MaxSize)
 	o.URL = strings.TrimSuffix(o.URL, "/") + "/"
 	return &Here{o: o}
 }

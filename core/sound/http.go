@@ -17,17 +17,17 @@ import (
 	"teamtalk/core/opt"
 )
 
-// HTTPOptions configure an HTTP. Zero fields mean the defaults.
+// maxConns bounds the connections to one server. A transfer that needs one more waits.
+const maxConns = 16
+
+// HTTPOptions configure an HTTP. All fields are required.
 type HTTPOptions struct {
-	// URL is the address to which files are posted, http or https. Required.
+	// URL is the address to which files are posted, http or https.
 	URL string
-	// Timeout bounds the transfer of one file, including the connect. Default 5 s.
+	// Timeout bounds the transfer of one file, including the connect.
 	Timeout time.Duration
-	// MaxSize is the largest file, in bytes. Default DefaultMaxSize.
+	// MaxSize is the largest file, in bytes.
 	MaxSize int
-	// Conns bounds the connections to one server. A transfer that needs one more waits.
-	// Default 16.
-	Conns int
 }
 
 // HTTP stores sounds on a small file server: a POST of a form with the file, and a GET of
@@ -58,13 +58,12 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 	if base.Path == "" {
 		base.Path = "/"
 	}
-	opt.Default(&o.Timeout, 5*time.Second)
-	opt.Default(&o.MaxSize, DefaultMaxSize)
-	opt.Default(&o.Conns, 16)
+	opt.Require("sound.Timeout", o.Timeout)
+	opt.Require("sound.MaxSize", o.MaxSize)
 	return &HTTP{base: base, timeout: o.Timeout, max: o.MaxSize, client: &http.Client{
 		Transport: &http.Transport{ // without a proxy, since the server is part of this system
 			DialContext:     (&net.Dialer{Timeout: o.Timeout}).DialContext,
-			MaxConnsPerHost: o.Conns, MaxIdleConnsPerHost: o.Conns, IdleConnTimeout: time.Minute,
+			MaxConnsPerHost: maxConns, MaxIdleConnsPerHost: maxConns, IdleConnTimeout: time.Minute,
 			TLSHandshakeTimeout: o.Timeout, ResponseHeaderTimeout: o.Timeout,
 			MaxResponseHeaderBytes: 64 << 10,
 		},

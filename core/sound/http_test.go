@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/core/sound"
@@ -53,6 +54,7 @@ func (s *smallFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func newHTTP(t *testing.T, o sound.HTTPOptions) *sound.HTTP {
 	t.Helper()
+	o.Timeout = 5 * time.Second
 	h, err := sound.NewHTTP(o)
 	if err != nil {
 		t.Fatal(err)

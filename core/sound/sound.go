@@ -23,10 +23,6 @@ type Store interface {
 	Get(ctx context.Context, url string) ([]byte, error)
 }
 
-// DefaultMaxSize is the default for the largest file, in bytes. The small file server has
-// the same limit.
-const DefaultMaxSize = 10 << 20
-
 // tooBig is the error for a file of more than max bytes.
 func tooBig(size int64, max int) error {
 	return im.Errorf(im.Invalid, "the file has %d bytes, the limit is %d", size, max)

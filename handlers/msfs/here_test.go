@@ -6,11 +6,17 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"teamtalk/core/blob"
 	"teamtalk/core/im"
 	"teamtalk/core/sound"
 )
+
+// httpOptions are the options of a client of the small file server at url.
+func httpOptions(url string) sound.HTTPOptions {
+	return sound.HTTPOptions{URL: url, MaxSize: im.MaxAudio, Timeout: 5 * time.Second}
+}
 
 // TestHere: files that db_proxy stores on the small file server of its own process can be
 // downloaded by every client. They are found under another address too, and files of
@@ -27,7 +33,7 @@ func TestHere(t *testing.T) {
 	}
 	defer store.Close()
 	here := func(url string) *sound.Here {
-		http, err := sound.NewHTTP(sound.HTTPOptions{URL: url})
+		http, err := sound.NewHTTP(httpOptions(url))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +49,7 @@ func TestHere(t *testing.T) {
 	if err != nil || !strings.HasPrefix(url, web.URL+"/g0/") {
 		t.Fatalf("kept at %q, %v", url, err)
 	}
-	over, err := sound.NewHTTP(sound.HTTPOptions{URL: "http://localhost"}) // as another db_proxy does
+	over, err := sound.NewHTTP(httpOptions("http://localhost")) // as another db_proxy does
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +72,8 @@ func TestHere(t *testing.T) {
 	if rsp, err := http.Get(url); err != nil || rsp.StatusCode != http.StatusOK {
 		t.Errorf("GET %s: %v, %v", url, rsp, err)
 	}
-	alone := sound.NewHere(sound.HereOptions{Server: newServer(Options{Store: store})})
+	alone := sound.NewHere(sound.HereOptions{Server: newServer(Options{Store: store}),
+		MaxSize: 100})
 	if _, err := alone.Get(t.Context(), elsewhere.URL); im.KindOf(err) != im.NotFound {
 		t.Errorf("of another server, which nobody may ask: %v", err)
 	}

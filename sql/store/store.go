@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 )
 
 // Options name the databases and bound the connections and caches.
@@ -49,7 +50,7 @@ type Options struct {
 	Users int
 	// ReplicaLag is the time during which reads go to the master after this process has
 	// written about a user or conversation. It should be longer than the slave's largest
-	// lag. 0 means 10 s. It has no effect without a slave.
+	// lag. Required with a slave, without effect without one.
 	ReplicaLag time.Duration
 	// OutboxAge is the time after which a process applies the counts that another process
 	// owes. 0 means 60 s.
@@ -178,23 +179,15 @@ func newStore(db *databases) (*Store, error) {
 
 // withDefaults returns o with defaults in place of zero values.
 func (o Options) withDefaults() Options {
-	pick := func(v *int, def int) {
-		if *v <= 0 {
-			*v = def
-		}
+	if o.Slave != "" {
+		opt.Require("store.ReplicaLag", o.ReplicaLag)
 	}
-	pickTime := func(v *time.Duration, def time.Duration) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	pick(&o.Workers, 8)
-	pick(&o.Conversations, 200_000)
-	pick(&o.Users, 200_000)
-	pick(&o.GroupMembers, 5_000_000)
-	pickTime(&o.ReplicaLag, 10*time.Second)
-	pickTime(&o.OutboxAge, 60*time.Second)
-	pickTime(&o.Housekeeping, 5*time.Second)
+	opt.Default(&o.Workers, 8)
+	opt.Default(&o.Conversations, 200_000)
+	opt.Default(&o.Users, 200_000)
+	opt.Default(&o.GroupMembers, 5_000_000)
+	opt.Default(&o.OutboxAge, 60*time.Second)
+	opt.Default(&o.Housekeeping, 5*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/schema"
@@ -47,7 +48,7 @@ func bareEnv(t testing.TB) *env {
 	e := &env{dsn: server.NewDatabase(t), redis: dbtest.Redis(t), clock: &clock{}}
 	e.db = server.Open(t, e.dsn)
 	e.o = Options{Master: e.dsn, Redis: Redis{Unread: Instance{Addrs: []string{e.redis.Addr()}}},
-		Workers: 4, Now: e.clock.now}
+		Workers: 4, Now: e.clock.now, ReplicaLag: config.Default().MySQL.ReplicaLag}
 	return e
 }
 

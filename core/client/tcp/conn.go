@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -98,18 +99,10 @@ func Prepare(nc net.Conn, opts Options) *Conn {
 	if opts.Heartbeat == 0 {
 		opts.Heartbeat = 30 * time.Second
 	}
-	if opts.WriteTimeout == 0 {
-		opts.WriteTimeout = 10 * time.Second
-	}
-	if opts.MaxFrame == 0 {
-		opts.MaxFrame = pdu.MaxServerFrame
-	}
-	if opts.Buffer == 0 {
-		opts.Buffer = readBuffer
-	}
-	if opts.MaxPending == 0 {
-		opts.MaxPending = 4096
-	}
+	opt.Default(&opts.WriteTimeout, 10*time.Second)
+	opt.Default(&opts.MaxFrame, pdu.MaxServerFrame)
+	opt.Default(&opts.Buffer, readBuffer)
+	opt.Default(&opts.MaxPending, 4096)
 	opts.MaxPending = min(opts.MaxPending, 60000)
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
