@@ -19,8 +19,9 @@ import (
 )
 
 // patience is the time after which a test gives up on an event. No test asserts a
-// duration; the limit ends a test whose server hangs.
-const patience = 30 * time.Second
+// duration. The limit ends a test whose server hangs. It is shorter than the longest
+// msg.ack_wait, a minute: an ack that arrives in time was not sent because of a timeout.
+const patience = 50 * time.Second
 
 // teamtalk is the package of the binary under test.
 const teamtalk = "teamtalk/cmd/teamtalk"
@@ -147,9 +148,10 @@ func equal(t testing.TB, what string, got, want any, opts ...cmp.Option) {
 // command runs a command line of the program to its end, in an empty folder.
 func command(t testing.TB, args ...string) (code int, out, errOut string) {
 	t.Helper()
+	binary := program(t) // the first call builds it, which takes long on a busy machine
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program(t), args...)
+	cmd := exec.CommandContext(ctx, binary, args...)
 	var o, e strings.Builder
 	cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = &o, &e, environment(), t.TempDir()
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
