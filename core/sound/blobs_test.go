@@ -132,7 +132,8 @@ func FuzzBlobsGet(f *testing.F) {
 
 // TestMovedFindsOldAndNewSounds puts a sound before the move and another one after it.
 func TestMovedFindsOldAndNewSounds(t *testing.T) {
-	before, now := sound.NewBlobs(openFolder(t, t.TempDir()), 1000), &urls{kept: map[string][]byte{}}
+	before := sound.NewBlobs(openFolder(t, t.TempDir()), 1000)
+	now := &urls{kept: map[string][]byte{}}
 	was, err := before.Put(t.Context(), "x.audio", []byte("before"))
 	if err != nil {
 		t.Fatal(err)

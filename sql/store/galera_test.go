@@ -155,9 +155,10 @@ func checkGalera(t *testing.T, list []*env, stores []*Store, u []uint32, sent []
 	var orphans int
 	for n := range schema.Tables {
 		var rows int
-		if err := list[0].db.QueryRow(fmt.Sprintf("SELECT COUNT(*) FROM IMClientMsgId AS c "+
+		query := fmt.Sprintf("SELECT COUNT(*) FROM IMClientMsgId AS c "+
 			"LEFT JOIN IMMessage_%[1]d AS m ON m.relateId=c.relateId AND m.msgId=c.msgId "+
-			"WHERE c.relateId%%%[2]d=%[1]d AND m.id IS NULL", n, schema.Tables)).Scan(&rows); err != nil {
+			"WHERE c.relateId%%%[2]d=%[1]d AND m.id IS NULL", n, schema.Tables)
+		if err := list[0].db.QueryRow(query).Scan(&rows); err != nil {
 			t.Fatal(err)
 		}
 		orphans += rows
