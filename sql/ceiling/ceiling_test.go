@@ -110,7 +110,7 @@ func TestMySQLStoresCompleteRows(t *testing.T) {
 	if err := b.o.defaults(); err != nil {
 		t.Fatal(err)
 	}
-	drop, err := b.makeDatabase(ctx, server.NewDatabase(t), "teamtalk_ceiling_test", 1)
+	drop, err := b.makeDatabase(ctx, server.NewDatabase(t), "teamtalk_ceiling_test", 2)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,8 @@ func Status(ctx context.Context, db *sql.DB) (State, error) {
 
 // Migrate applies all pending migrations, whose changes are safe beside running C++
 // servers. It finalizes a database that was empty before. The error is of kind Busy when
-// another process migrates, and Unavailable when the database does not answer.
+// another process migrates, and Unavailable when the database does not answer. db must
+// allow two connections: one migrates, the other renews the lease.
 func Migrate(ctx context.Context, db *sql.DB, o Options) error {
 	return locked(ctx, db, o, (*run).migrate)
 }
@@ -103,6 +104,10 @@ const lockName = `CONCAT('teamtalk.schema.', LEFT(MD5(DATABASE()), 16))`
 // holds on all nodes of a cluster. Older versions of this program know only the lock.
 func locked(ctx context.Context, db *sql.DB, o Options,
 	do func(*run, context.Context) error) error {
+	if db.Stats().MaxOpenConnections == 1 { // the lease would wait for the connection
+		return im.Errorf(im.Invalid, "a migration needs two connections to the database, "+
+			"and the pool has 1")
+	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return im.WithKind(im.Unavailable, "connect to the database", err)

@@ -57,6 +57,14 @@ func status(t *testing.T, db *sql.DB) State {
 	return s
 }
 
+func TestMigrateNeedsTwoConnections(t *testing.T) {
+	db := database(t, "")
+	db.SetMaxOpenConns(1)
+	if err := Migrate(t.Context(), db, Options{}); im.KindOf(err) != im.Invalid {
+		t.Errorf("%v, want an error of kind Invalid", err)
+	}
+}
+
 func TestNewDatabaseIsFinalized(t *testing.T) {
 	db := database(t, "")
 	if s := status(t, db); s.Version != 0 || len(s.Pending) != s.Latest || s.Finalized {
