@@ -45,7 +45,6 @@ type delivery struct {
 	pc, phone, bobPC, bobPhone   *wire
 	carol                        *wire
 	alice, bob, carolID, offline uint32 // users; offline has no client
-	named                        *pb.MsgData
 }
 
 // first sends first messages. No receiver has acked a message before, so their acks do
