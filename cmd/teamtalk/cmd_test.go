@@ -113,7 +113,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"version", "x"}, `want no arguments, got "x" (see teamtalk version --help)`},
 		{[]string{"version", "--jsn"}, "unknown flag: --jsn (see teamtalk version --help)"},
 		{[]string{"config", "--msg.rate", "-1"}, "--msg.rate"},
-		{[]string{"config", "--config", "none.toml"}, "none.toml: not there"},
+		{[]string{"config", "--config", "none.toml"}, "none.toml does not exist"},
 		{[]string{"user", "add"}, "want one NAME, or --csv FILE, or --count N"},
 		{[]string{"user", "add", "a", "b"}, "want one NAME"},
 		{[]string{"user", "add", "a", "--csv", "f"}, "not both"},

@@ -41,7 +41,8 @@ func TestApps(t *testing.T) {
 	}
 }
 
-// FuzzApps: no file makes the parser fail otherwise than with an error.
+// FuzzApps parses arbitrary files. The parser must not panic, and networks that it accepts must
+// be parsed.
 func FuzzApps(f *testing.F) {
 	f.Add([]byte("[[app]]\nname=\"x\"\nkey=\"y\"\nnetworks=[\"10.0.0.0/8\"]\n" +
 		"[register]\ninvites=[\"a\"]"))

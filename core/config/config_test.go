@@ -212,7 +212,7 @@ func TestEverySource(t *testing.T) {
 
 func TestMissingFile(t *testing.T) {
 	_, err := Load(Sources{File: filepath.Join(t.TempDir(), "none.toml")})
-	if err == nil || !strings.Contains(err.Error(), "none.toml: not there") {
+	if err == nil || !strings.Contains(err.Error(), "none.toml does not exist") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -255,8 +255,6 @@ func TestReadableFile(t *testing.T) {
 		}
 	}
 }
-
-const secret = "geheim/@:word"
 
 func TestRedisTarget(t *testing.T) {
 	r := Redis{Addrs: []string{"a:1"}, Username: "u", Password: "p", DB: 3}

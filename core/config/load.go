@@ -91,7 +91,7 @@ func Load(src Sources) (*Config, error) {
 	if src.File != "" {
 		data, err := os.ReadFile(src.File)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("configuration file %s: not there", src.File)
+			return nil, fmt.Errorf("configuration file %s does not exist", src.File)
 		} else if err != nil {
 			return nil, fmt.Errorf("read configuration file: %w", err)
 		}

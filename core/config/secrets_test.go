@@ -9,8 +9,10 @@ import (
 	"testing"
 )
 
-// TestSecrets prints a configuration with passwords in every way there is, and looks for
-// them.
+const secret = "geheim/@:word"
+
+// TestSecrets prints a configuration with passwords in every form of output. The output
+// must not contain a password.
 func TestSecrets(t *testing.T) {
 	c, err := load(t, "", []string{
 		"TEAMTALK_MYSQL_MASTER=tt:" + secret + "@tcp(db:3306)/teamtalk?charset=utf8mb4",
