@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"teamtalk/core/batch"
+	"teamtalk/core/mono"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -28,7 +29,7 @@ type conn struct {
 	calls   *calls
 
 	stopped atomic.Bool  // the peer takes no more requests
-	lastIn  atomic.Int64 // unix nanoseconds of the last byte read
+	lastIn  atomic.Int64 // mono.Of of the last byte read
 	lastOut atomic.Int64 // of the end of the last write
 
 	mu        sync.Mutex
@@ -48,7 +49,7 @@ func newConn(r *Remote, nc net.Conn) *conn {
 	c.calls = newCalls(r.o.Name, uint32(r.o.Rand()), r.o.MaxPending, r.o.CallTimeout,
 		r.o.Log, r.metrics)
 	c.session = session.NewLink(session.NextID(), r.o.Name, c)
-	now := time.Now().UnixNano()
+	now := mono.Of(time.Now())
 	c.lastIn.Store(now)
 	c.lastOut.Store(now)
 	return c
@@ -185,7 +186,7 @@ func (c *conn) writeLoop() {
 				c.fail(err)
 				return
 			}
-			c.lastOut.Store(time.Now().UnixNano())
+			c.lastOut.Store(mono.Of(time.Now()))
 			c.r.metrics.writes.Inc()
 			c.r.metrics.outBytes.Add(float64(len(out)))
 		}
@@ -217,11 +218,11 @@ func (c *conn) takeOut() (out []byte, last bool) {
 // overdue calls.
 func (c *conn) check(now time.Time) {
 	c.calls.expire(now)
-	if now.UnixNano()-c.lastIn.Load() >= int64(c.r.o.IdleLimit) {
+	if mono.Of(now)-c.lastIn.Load() >= int64(c.r.o.IdleLimit) {
 		c.fail(session.ErrIdle)
 		return
 	}
-	if now.UnixNano()-c.lastOut.Load() < int64(c.r.o.Heartbeat) {
+	if mono.Of(now)-c.lastOut.Load() < int64(c.r.o.Heartbeat) {
 		return
 	}
 	c.mu.Lock()
@@ -237,7 +238,7 @@ func (c *conn) check(now time.Time) {
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.nc.Read(p)
 	if n > 0 {
-		c.lastIn.Store(time.Now().UnixNano())
+		c.lastIn.Store(mono.Of(time.Now()))
 		c.r.metrics.inBytes.Add(float64(n))
 	}
 	return n, err

@@ -81,7 +81,11 @@ func (c *Conn) SetKeepAlive(d time.Duration) { c.keepAlive = int32(d.Millisecond
 
 // Opened returns the time at which the session began. A later step of the wall clock does
 // not change it.
-func (c *Conn) Opened() time.Time { return time.UnixMilli(c.opened) }
+func (c *Conn) Opened() time.Time {
+	// Added to a time with a monotonic reading: differences to Loop.Now ignore steps.
+	begun := c.loop.begun
+	return begun.Add(time.Duration(c.opened-begun.UnixMilli()) * time.Millisecond)
+}
 
 // Malformed counts a frame that did not decode. A call with ok, for a frame that did,
 // resets the count. The third malformed frame in a row closes the session. Loop only.
