@@ -16,6 +16,7 @@ import (
 
 	"teamtalk/core/backoff"
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/notify"
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
@@ -101,7 +102,7 @@ type Server struct {
 // service is a provider with the time until which it asked for no requests.
 type service struct {
 	notify.Provider
-	until atomic.Int64 // unix nanoseconds
+	until atomic.Int64 // mono.Of
 }
 
 // job is one notification without an outcome.
@@ -230,7 +231,8 @@ func (s *Server) work() {
 
 // try makes one attempt at a notification.
 func (s *Server) try(j *job) {
-	if wait := time.Until(time.Unix(0, j.to.until.Load())); wait > 0 && s.ctx.Err() == nil {
+	wait := time.Duration(j.to.until.Load() - mono.Of(time.Now()))
+	if wait > 0 && s.ctx.Err() == nil {
 		s.again(j, wait)
 		return
 	}
@@ -242,7 +244,7 @@ func (s *Server) try(j *job) {
 	j.tries++
 	if r.Outcome == notify.Later {
 		if r.After > 0 {
-			j.to.until.Store(time.Now().Add(r.After).UnixNano())
+			j.to.until.Store(mono.Of(time.Now().Add(r.After)))
 		}
 		if j.tries < s.opt.Attempts && s.ctx.Err() == nil {
 			s.metrics.retries.Inc()

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"time"
 
+	"teamtalk/core/mono"
 	"teamtalk/proto/pb"
 )
 
@@ -24,7 +25,7 @@ type resends struct {
 // sent is a message that a client sent.
 type sent struct {
 	hash uint64 // of type and content
-	at   int64  // unix milliseconds
+	at   int64  // mono.Of
 	to   uint32 // user or group, as the type in hash says
 	id   uint32 // 0: not stored yet
 	// created is the message's create_time, by which the history is searched for it when
@@ -72,7 +73,7 @@ func (r *resends) look(seq uint16, m *pb.MsgData, now time.Time, window time.Dur
 	id uint32, state sendState) {
 	e := r.place(seq)
 	if seq == 0 || e == nil || !e.used || e.seq != seq || e.to != m.ToSessionID ||
-		now.UnixMilli()-e.at >= window.Milliseconds() || e.hash != contentHash(m) {
+		mono.Of(now)-e.at >= int64(window) || e.hash != contentHash(m) {
 		return 0, sendNew
 	}
 	switch {
@@ -92,8 +93,8 @@ func (r *resends) add(seq uint16, hash uint64, m *pb.MsgData, now time.Time, win
 	for {
 		e := r.place(seq)
 		if e != nil && (!e.used || e.seq == seq || len(r.table) >= maxSends ||
-			now.UnixMilli()-e.at >= window.Milliseconds()) {
-			*e = sent{hash: hash, at: now.UnixMilli(), to: m.ToSessionID, created: m.CreateTime,
+			mono.Of(now)-e.at >= int64(window)) {
+			*e = sent{hash: hash, at: mono.Of(now), to: m.ToSessionID, created: m.CreateTime,
 				seq: seq, used: true}
 			if m.Type.IsGroup() {
 				e.flags = sentGroup

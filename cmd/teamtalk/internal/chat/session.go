@@ -30,6 +30,7 @@ import (
 	"teamtalk/core/client"
 	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/proto/pb"
 )
 
@@ -67,7 +68,7 @@ type Session struct {
 	ready    chan struct{} // closed after the first client.Ready
 
 	loading atomic.Bool  // the book is being loaded
-	asked   atomic.Int64 // when FindPeer last loaded the book, in unix nanoseconds
+	asked   atomic.Int64 // when FindPeer last loaded the book, by mono.Of
 }
 
 // Open logs the user in, registers the user first if the options say so, and loads the
@@ -188,7 +189,7 @@ const loadTimeout = 10 * time.Second
 // users again, and waits for the answer.
 func (s *Session) FindPeer(name string) (client.Peer, error) {
 	p, err := s.Book.FindPeer(name)
-	now, last := time.Now().UnixNano(), s.asked.Load()
+	now, last := mono.Of(time.Now()), s.asked.Load()
 	if err == nil || now-last < int64(findAgain) || !s.asked.CompareAndSwap(last, now) ||
 		!s.Client.Online() {
 		return p, err
