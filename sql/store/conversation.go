@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 )
@@ -26,7 +27,7 @@ type conversations struct {
 type conversation struct {
 	key     uint64 // im.ConversationKey or im.GroupKey
 	thread  thread
-	expires int64 // unix nanoseconds; 0 for never
+	expires int64 // mono.Of; 0 for never
 	// session rows of the smaller and the bigger user; sessions.senders has those of
 	// groups
 	sides [2]*side
@@ -61,7 +62,7 @@ const relationTTL = 60 * time.Second
 // expired.
 func (s *conversations) cached(key uint64) *conversation {
 	c, ok := s.cache.Get(key)
-	if !ok || c.expires != 0 && s.now().UnixNano() > c.expires {
+	if !ok || c.expires != 0 && mono.Of(s.now()) > c.expires {
 		return nil
 	}
 	return c
@@ -74,7 +75,7 @@ func (s *conversations) remember(key uint64, t thread) *conversation {
 	if !t.group {
 		c.sides = [2]*side{{}, {}}
 		if !s.finalized {
-			c.expires = s.now().Add(relationTTL).UnixNano()
+			c.expires = mono.Of(s.now().Add(relationTTL))
 		}
 	}
 	if old, ok := s.cache.Peek(key); ok && old.thread == t {

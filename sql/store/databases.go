@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/sql/schema"
 
 	"github.com/google/uuid"
@@ -33,8 +34,8 @@ type databases struct {
 	finalized bool
 	locks     string // prefix of the names of this database's locks
 
-	// wrote holds when this process last wrote about a user or group, in unix
-	// nanoseconds. It is nil without a slave.
+	// wrote holds when this process last wrote about a user or group, by
+	// mono.Of. It is nil without a slave.
 	wrote *lru.Cache[uint64, int64]
 }
 
@@ -239,7 +240,7 @@ func (s *databases) lately(key uint64) bool {
 		return false
 	}
 	at, ok := s.wrote.Get(key)
-	return ok && s.now().UnixNano()-at < int64(s.o.ReplicaLag)
+	return ok && mono.Of(s.now())-at < int64(s.o.ReplicaLag)
 }
 
 // wroteTo records a write that concerns these users.
@@ -247,7 +248,7 @@ func (s *databases) wroteTo(users ...uint32) {
 	if s.wrote == nil {
 		return
 	}
-	now := s.now().UnixNano()
+	now := mono.Of(s.now())
 	for _, u := range users {
 		s.wrote.Add(uint64(u), now)
 	}
@@ -256,7 +257,7 @@ func (s *databases) wroteTo(users ...uint32) {
 // wroteToGroup records a message in a group.
 func (s *databases) wroteToGroup(group uint32) {
 	if s.wrote != nil {
-		s.wrote.Add(wroteGroup|uint64(group), s.now().UnixNano())
+		s.wrote.Add(wroteGroup|uint64(group), mono.Of(s.now()))
 	}
 }
 
