@@ -14,7 +14,10 @@ func TestSteppedClockChangesNoDeadline(t *testing.T) {
 		b := newBench(t, &role{}, LoopOptions{})
 		real := time.Now()
 		b.clock.t, b.Loop.begun = real, real // with monotonic readings
-		after := func(since time.Duration) { b.clock.t = monotest.Step(real.Add(since), d); b.Tick() }
+		after := func(since time.Duration) {
+			b.clock.t = monotest.Step(real.Add(since), d)
+			b.Tick()
+		}
 		w, idle := b.connect(), b.connect()
 		w.s.SetDeadline(15 * time.Second)
 		idle.s.SetIdleLimit(120 * time.Second)

@@ -40,7 +40,8 @@ func TestSteppedClockExpiresRelations(t *testing.T) {
 			t.Fatal(err)
 		}
 		now := time.Now()
-		s := &conversations{databases: &databases{now: func() time.Time { return now }}, cache: cache}
+		s := &conversations{cache: cache,
+			databases: &databases{now: func() time.Time { return now }}}
 		s.remember(1<<32|2, thread{id: 3})
 		cached := now
 		now = monotest.Step(cached.Add(relationTTL-time.Second), d)
