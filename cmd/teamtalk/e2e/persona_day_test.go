@@ -348,6 +348,7 @@ func (d *day) outages() {
 		for _, o := range d.sys.servers {
 			o.awaitReady()
 		}
+		ready := time.Now()
 		until(d.t, "all clients to notice the end of "+s.name, func() bool {
 			for c, before := range cut {
 				if s := c.Stats(); s.Connections == before && c.State() != persona.Stopped {
@@ -357,7 +358,7 @@ func (d *day) outages() {
 			return true
 		})
 		logIn(d.t, d.everybody()...)
-		d.lost(s.name)
+		d.lost(s.name, ready)
 		d.checkOnce("outage of " + s.name)
 		d.checked()
 		// These texts use other conversations: where a message was not stored, the server
@@ -386,14 +387,16 @@ func (d *day) connectionsTo(s *server) map[*persona.Client]int {
 }
 
 // lost waits until each message sent during an outage has an ack. It does not wait for a
-// client that never repeats a message, nor for a message that the client gave up after a
-// repetition.
-func (d *day) lost(server string) {
+// client that never repeats a message. A client repeats a message once, so lost does not
+// wait for a message either that was repeated before all servers were ready again, or on a
+// connection that has ended.
+func (d *day) lost(server string, ready time.Time) {
 	d.t.Helper()
 	until(d.t, "the messages during the outage of "+server+" to be settled", func() bool {
 		for _, c := range d.everybody() {
 			for _, s := range c.Sends() {
-				if s.ID == 0 && c.Persona().Resend > 0 && !(s.Resent && s.Gone) {
+				gaveUp := s.Resent && (s.Gone || s.Again.Before(ready))
+				if s.ID == 0 && c.Persona().Resend > 0 && !gaveUp {
 					return false
 				}
 			}

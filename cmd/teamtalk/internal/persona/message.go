@@ -37,6 +37,7 @@ type Sent struct {
 	Took   time.Duration // from sending to the ack
 	Failed bool          // the persona gave up; an ack may still come
 	Resent bool          // it was sent again
+	Again  time.Time     // when it was sent again
 	Gone   bool          // the connection it was last sent on has ended, or there was none
 
 	seq uint16
@@ -124,7 +125,7 @@ func (cs *chats) resend(now time.Time) {
 		switch {
 		case s.ID != 0 || s.Failed:
 		case again > 0 && age >= again && !s.Resent:
-			s.Resent = true
+			s.Resent, s.Again = true, now
 			cs.stats.Resent++
 			cs.transmit(s)
 		case cs.row.Fail > 0 && age >= cs.row.Fail:
