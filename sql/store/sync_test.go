@@ -112,13 +112,15 @@ func TestSyncPages(t *testing.T) {
 	u := users(t, s, 2)
 	const groups = 2*syncPage + 50
 	var batch []*im.Message
+	for range groups {
+		batch = append(batch, groupText(u[0], newGroup(t, s, u...), "x"))
+	}
+	// The texts are later than the joins, however long the groups took.
 	second := uint32(s.now().Unix())
-	for i := range groups {
-		m := groupText(u[0], newGroup(t, s, u...), "x")
+	for i, m := range batch {
 		if m.Created = second + 2; i >= groups-20 {
 			m.Created++
 		}
-		batch = append(batch, m)
 	}
 	send(t, s, batch...)
 	if n := syncAll(t, s); n != groups {
