@@ -20,7 +20,7 @@ build: ## the binary, ./teamtalk
 	$(GO) build -o teamtalk ./cmd/teamtalk
 
 # The times are for two cores that do nothing else.
-test: deps lint ## everything CI checks: lint, all tests with the race detector, fuzzing; 10 minutes
+test: deps lint ## everything CI checks: lint, all tests with the race detector, fuzzing; 11 minutes
 	@.ci/test
 	@.ci/fuzz $(FUZZTIME)
 
