@@ -122,8 +122,8 @@ func (c *conversations) recentSessions(ctx context.Context,
 	return rsp, nil
 }
 
-// removeSession removes a conversation from the user's own list. It remains in the
-// peer'c.
+// removeSession removes a conversation from the user's own list. The list of the peer keeps
+// it.
 func (c *conversations) removeSession(ctx context.Context, m *pb.IMRemoveSessionReq) (pb.Message,
 	error) {
 	if err := c.store.RemoveSession(ctx, m.GetUserId(), m.GetSessionId(),

@@ -283,7 +283,7 @@ func (r *Server) handleUsersStatReq(s *session.Link, seq uint16, m *pb.IMUsersSt
 	if scope := scopeOf(m); scope != 0 {
 		rsp.SetScope(scope)
 	}
-	// Push keeps the order and Send would not: the answer must follow the notifies of
-	// earlier changes that the same server reported.
+	// The answer must follow the notifies of earlier changes that the same server reported.
+	// Send keeps that order.
 	return s.Send(seq, rsp)
 }

@@ -12,11 +12,11 @@ import (
 )
 
 // stored reports whether the tables hold what a transaction wrote. db is the transaction
-// that asks.
+// in which the look-up runs.
 type stored func(ctx context.Context, db querier) (bool, error)
 
-// finish commits. When the answer leaves the outcome open, finish finds it out.
-// The table may tell what the outbox and the mark cannot; nil: there is no such look-up.
+// finish commits. When the answer leaves the outcome open, finish finds it out. table
+// looks the messages up when outbox and mark do not show the outcome. It may be nil.
 func (s *outbox) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues,
 	table stored, commit func() error) error {
 	err := commit()
@@ -38,9 +38,9 @@ func (s *outbox) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues
 	return err
 }
 
-// refused reports whether err, of a COMMIT, means that nothing is committed. After any other
-// error something may be: a Galera node that lost its quorum meanwhile answers 1180, an
-// interrupted statement 1317.
+// refused reports whether err, of a COMMIT, means that nothing is committed. After any
+// other error something may be: a Galera node that lost its quorum meanwhile answers
+// 1180, an interrupted statement 1317.
 func refused(err error) bool {
 	e := mysqlError(err)
 	return e != nil && (readOnly(err) ||
@@ -52,13 +52,14 @@ const outcomeTimeout = 20 * time.Second
 
 // committed reports whether the last transaction of a slot is committed.
 //
-// To read is not enough. The transaction may still be open on a connection that the server
+// A read is not enough. The transaction may still be open on a connection that the server
 // believes to be alive. Behind a balancer the server that reads may be another node of a
-// cluster, to which the transaction is under way: it would be stored a second time. So
-// committed writes the row of the outbox that the transaction writes first. Two
-// transactions that write one row are never both committed unless the second has seen the
-// first: a single server makes the second wait, and a cluster aborts it. After this write
-// is committed, the transaction either was seen or cannot be committed any more.
+// cluster, which the transaction has not reached yet. The caller would then store the
+// messages a second time. So committed writes the row of the outbox that the transaction
+// writes first. Two transactions that write one row are never both committed unless the
+// second has seen the first: a single server makes the second wait, and a cluster aborts it.
+// After this write is committed, the transaction either was seen or cannot be committed any
+// more.
 func (s *outbox) committed(ctx context.Context, sl *slot, owed dues,
 	table stored) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
@@ -82,8 +83,8 @@ func (s *outbox) fence(ctx context.Context, sl *slot, owed dues, table stored) (
 		return false, err
 	}
 	defer tx.Rollback() // without effect after the commit
-	// Each run changes the row: a write without a change would fence nothing. A row of number
-	// 0 owes nothing.
+	// Each run changes the row: a write without a change would fence nothing. A row of
+	// number 0 owes nothing.
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO IMUnreadOutbox "+
 		"(owner, seq, payload, created) VALUES (x'%x', 0, '', UNIX_TIMESTAMP()) "+
 		"ON DUPLICATE KEY UPDATE created=created+1", sl.owner[:])); err != nil {

@@ -15,7 +15,7 @@ const validateFailed = 2
 const textElsewhere = "already logged in on another device"
 
 // checked takes db_proxy's answer. A login whose password is right continues with
-// admitInTurn, with KeepFirst with admit. Loop only.
+// admitInTurn, or with admit when the policy is KeepFirst. Loop only.
 func (h *Handler) checked(s *session.Client, seq uint16, m *pb.IMLoginReq, rsp pb.Message,
 	err error) {
 	if s.IsClosed() {
@@ -24,8 +24,8 @@ func (h *Handler) checked(s *session.Client, seq uint16, m *pb.IMLoginReq, rsp p
 	v, ok := rsp.(*pb.IMValidateRsp)
 	code := v.GetResultCode()
 	if err != nil || !ok || code == validateFailed || code == 0 && v.GetUserInfo() == nil {
-		// It is not known whether the password is right: a client that is told that it is
-		// wrong forgets it.
+		// The password may be right. A client forgets a password that the server calls
+		// wrong, so the answer must not say so.
 		h.often.login.Warn(h.log, h.opt.Now(), "login not checked", "conn", s.ID(), "err", err)
 		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_NO_DB_SERVER, textFailed)
 		return
@@ -47,9 +47,9 @@ func (h *Handler) checked(s *session.Client, seq uint16, m *pb.IMLoginReq, rsp p
 	})
 }
 
-// ifNotElsewhere calls then with whether no other message server holds a device of that
-// class of the user. If that cannot be asked, then is called with true: the policy
-// protects a session, it must not lock a user out.
+// ifNotElsewhere calls then with free = true when no other message server holds a device of
+// that class of the user. Without an answer free is true as well: the policy protects a
+// session. It must not lock a user out.
 func (h *Handler) ifNotElsewhere(s *session.Client, user uint32, client pb.ClientType,
 	then func(free bool)) {
 	req := &pb.IMUsersStatReq{}
@@ -68,8 +68,8 @@ func (h *Handler) ifNotElsewhere(s *session.Client, user uint32, client pb.Clien
 	})
 }
 
-// admitInTurn admits a login, at once or, if its client was kicked just before, when it
-// is its turn. Loop only.
+// admitInTurn admits a login at once. If its client was just kicked, the login waits for its
+// turn. Loop only.
 func (h *Handler) admitInTurn(s *session.Client, seq uint16, m *pb.IMLoginReq,
 	v *pb.IMValidateRsp) {
 	class := h.fightClass(m.GetClientType())
