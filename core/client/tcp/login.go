@@ -89,30 +89,14 @@ func (c *Conn) Login(ctx context.Context, cr Credentials) (*pb.IMLoginRes, error
 // goroutine that reads, before any later frame. A refused login does not call it.
 func (c *Conn) LoginThen(ctx context.Context, cr Credentials,
 	then func(res *pb.IMLoginRes)) error {
-	answer := make(chan error, 1)
-	seq, err := c.Go(cr.loginReq(), pb.CmdLoginRes, func(body []byte, err error) {
-		var res pb.IMLoginRes
-		if err == nil {
-			if err = res.ParseBody(body); err != nil {
-				err = im.WithKind(im.Malformed, "login answer", err)
-			} else if err = c.loggedIn(&res); err == nil {
-				then(&res)
-			}
+	var res pb.IMLoginRes
+	return c.CallThen(ctx, cr.loginReq(), &res, func() error {
+		if err := c.loggedIn(&res); err != nil {
+			return err
 		}
-		answer <- err
+		then(&res)
+		return nil
 	})
-	if err != nil {
-		return err
-	}
-	select {
-	case err := <-answer:
-		return err
-	case <-ctx.Done():
-		if c.Forget(seq) {
-			return im.WithKind(im.Unavailable, "no answer to the login", ctx.Err())
-		}
-		return <-answer
-	}
 }
 
 // loggedIn handles the answer to a login.
