@@ -33,22 +33,8 @@ type spy struct {
 // newSpy starts a spy in front of a server.
 func newSpy(t *testing.T, server string) *spy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &spy{listener: l, server: server}
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go p.serve(c)
-		}
-	})
-	t.Cleanup(func() { l.Close(); running.Wait() })
+	p := &spy{server: server}
+	p.listener = accept(t, p.serve)
 	return p
 }
 

@@ -24,11 +24,34 @@ type tcpSwitch struct {
 // newSwitch starts a tcpSwitch that leads to a server.
 func newSwitch(t *testing.T, to string) *tcpSwitch {
 	t.Helper()
+	p := &tcpSwitch{to: to}
+	p.listener = accept(t, p.serve)
+	return p
+}
+
+// serve carries one connection.
+func (p *tcpSwitch) serve(c net.Conn) {
+	defer c.Close()
+	p.mu.Lock()
+	to := p.to
+	p.mu.Unlock()
+	server, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	go func() { io.Copy(c, server); c.Close() }()
+	io.Copy(server, c)
+	server.Close()
+}
+
+// accept listens on a free port until the test ends, and serves each connection on a
+// goroutine of its own.
+func accept(t *testing.T, serve func(net.Conn)) net.Listener {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &tcpSwitch{listener: l, to: to}
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -36,23 +59,11 @@ func newSwitch(t *testing.T, to string) *tcpSwitch {
 			if err != nil {
 				return
 			}
-			p.mu.Lock()
-			to := p.to
-			p.mu.Unlock()
-			go func() {
-				defer c.Close()
-				server, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				go func() { io.Copy(c, server); c.Close() }()
-				io.Copy(server, c)
-				server.Close()
-			}()
+			go serve(c)
 		}
 	})
 	t.Cleanup(func() { l.Close(); running.Wait() })
-	return p
+	return l
 }
 
 // TestMasterDemoted makes the master read-only while another server takes over. Two nodes

@@ -30,22 +30,8 @@ type lateCommit struct {
 // newLateCommit starts a lateCommit in front of servers.
 func newLateCommit(t *testing.T, servers ...string) *lateCommit {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &lateCommit{listener: l, servers: servers}
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go p.serve(c)
-		}
-	})
-	t.Cleanup(func() { l.Close(); running.Wait() })
+	p := &lateCommit{servers: servers}
+	p.listener = accept(t, p.serve)
 	return p
 }
 
