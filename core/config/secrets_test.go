@@ -17,7 +17,8 @@ func TestSecrets(t *testing.T) {
 	c, err := load(t, "", []string{
 		"TEAMTALK_MYSQL_MASTER=tt:" + secret + "@tcp(db:3306)/teamtalk?charset=utf8mb4",
 		"TEAMTALK_REDIS_PASSWORD=" + secret,
-		"TEAMTALK_REDIS_UNREAD=redis://tt:" + secret + "@cache:6379/1", "TEAMTALK_KEYS_TEXT_KEY=geheim78901234567890123456789012",
+		"TEAMTALK_REDIS_UNREAD=redis://tt:" + secret + "@cache:6379/1",
+		"TEAMTALK_KEYS_TEXT_KEY=geheim78901234567890123456789012",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +62,8 @@ func TestSecretsInErrors(t *testing.T) {
 		if s.Type != "secret" {
 			continue
 		}
-		for _, bad := range []string{"geheim", "mysql://u:geheim@h/d", "u:geheim@tcp(h:1)/", "redis://u:geheim%zz@h:1", "redis://u:geheim@h", "********geheim"} {
+		for _, bad := range []string{"geheim", "mysql://u:geheim@h/d", "u:geheim@tcp(h:1)/",
+			"redis://u:geheim%zz@h:1", "redis://u:geheim@h", "********geheim"} {
 			for _, get := range []func() (*Config, error){
 				func() (*Config, error) { return load(t, "", []string{s.Env() + "=" + bad}) },
 				func() (*Config, error) {
