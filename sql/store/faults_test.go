@@ -121,6 +121,7 @@ func TestRedisGoneBetweenCommitAndCount(t *testing.T) {
 	send(t, s, texts(u[0], u[1], 3)...)
 	s.o.hooks.afterCommit = nil
 	e.redis.Start()
+	awaitRedis(t, s)
 	// housekeeping counts it; the test's timeout bounds the loop
 	for unreadOf(t, s, u[1], u[0]) != 5 {
 		time.Sleep(10 * time.Millisecond)
@@ -171,10 +172,17 @@ func TestRedisDown(t *testing.T) {
 	}
 	wantIDs(t, s, u[0], u[1], 1, 2)
 	e.redis.Start() // without data
-	// the client tries an unavailable server once a second
-	for s.Ping(context.Background()) != nil {
-		time.Sleep(10 * time.Millisecond)
-	}
+	awaitRedis(t, s)
 	send(t, s, batch...)
 	wantIDs(t, s, u[0], u[1], 1, 5)
+}
+
+// awaitRedis waits until a store uses a Redis server that was started again. After some
+// failures the client of Redis returns the last error without an attempt, and tries the
+// server once a second. The test's timeout bounds the loop.
+func awaitRedis(t *testing.T, s *Store) {
+	t.Helper()
+	for s.Ping(t.Context()) != nil {
+		time.Sleep(10 * time.Millisecond)
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -187,9 +186,7 @@ func TestSyncOneAtATime(t *testing.T) {
 		t.Errorf("without Redis: %v", err)
 	}
 	e.redis.Start()
-	for s.Ping(t.Context()) != nil { // the client tries an unavailable server once a second
-		time.Sleep(10 * time.Millisecond)
-	}
+	awaitRedis(t, s)
 	if n := syncAll(t, s); n != 1 {
 		t.Errorf("%d rows written, want 1", n)
 	}
