@@ -152,13 +152,15 @@ func groupSessionsOneSecond(f *fixture) {
 	u := f.users(2)
 	var batch []*im.Message
 	var want []uint32
-	now := f.now()
 	for range 60 {
-		g := f.group(u...)
-		m := groupText(u[1], g.ID, "x")
+		want = append(want, f.group(u...).ID)
+	}
+	// Making the groups takes a while. A session is for members that joined before the message.
+	now := f.now()
+	for _, g := range want {
+		m := groupText(u[1], g, "x")
 		m.Created = now + 1
 		batch = append(batch, m)
-		want = append(want, g.ID)
 	}
 	f.append(batch[:30]...)
 	f.sync()
