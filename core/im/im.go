@@ -41,6 +41,14 @@ type Account struct {
 	Salt     string // up to 4 characters
 }
 
+// Credential says whether a login of a user would still succeed.
+type Credential struct {
+	User    uint32
+	Updated uint32 // unix seconds
+	Status  UserStatus
+	Digest  string // of password and salt, see CredentialDigest
+}
+
 // Message is one chat message that is stored or was read from a store.
 type Message struct {
 	ID       uint32 // increases by one within a conversation, from 1

@@ -2,6 +2,7 @@ package im
 
 import (
 	"crypto/md5"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 )
@@ -18,6 +19,16 @@ func HashPassword(sent, salt string) string { return hexMD5(sent + salt) }
 // takes the same time for every wrong password.
 func (a *Account) Check(sent string) bool {
 	return subtle.ConstantTimeCompare([]byte(HashPassword(sent, a.Salt)), []byte(a.Password)) == 1
+}
+
+// credentialDigest is the length of a CredentialDigest.
+const credentialDigest = 8
+
+// CredentialDigest returns a short digest of a stored password and its salt. Servers
+// compare digests to learn that a password changed. It is too short to find the password.
+func CredentialDigest(password, salt string) string {
+	sum := sha256.Sum256([]byte(password + "\x00" + salt))
+	return string(sum[:credentialDigest])
 }
 
 func hexMD5(s string) string {

@@ -52,8 +52,15 @@ type UserStore interface {
 	CreateUsers(ctx context.Context, accounts []Account) ([]uint32, error)
 	// ListUsers returns up to limit users with ids above after, in order of id.
 	ListUsers(ctx context.Context, after uint32, limit int) ([]User, error)
-	// SetPassword replaces a user's password and salt: NotFound when there is no such
-	// user, Invalid when one is too long.
+	// CredentialsChangedSince returns up to limit credentials of users whose Updated is
+	// at or after since, in order of Updated, then of id. Those of the second since with
+	// an id up to after are left out, so that a page continues behind the last one. It
+	// returns also the newest Updated of all users, read before the credentials; 0
+	// without users.
+	CredentialsChangedSince(ctx context.Context, since, after uint32,
+		limit int) ([]Credential, uint32, error)
+	// SetPassword replaces a user's password and salt, and sets Updated to the store's
+	// time: NotFound when there is no such user, Invalid when one is too long.
 	SetPassword(ctx context.Context, id uint32, password, salt string) error
 	// SetUserStatus changes a user's standing, and sets Updated to the store's time:
 	// NotFound when there is no such user.

@@ -10,6 +10,7 @@ import (
 // database. database/sql prepares them on every connection that runs them.
 type statements struct {
 	accountByName, users, usersSince, usersPresent, listUsers *sql.Stmt
+	credentials, usersNewest                                  *sql.Stmt
 	departsSince, deviceTokens, groupShields, shieldedGroups  *sql.Stmt
 	offlineFiles, offlineFilePage, offlineFileState           *sql.Stmt
 	history, messagesByID, latestID                           *sql.Stmt
@@ -74,6 +75,9 @@ func (st *statements) queries() []query {
 		{&st.usersSince, "select " + userColumns + " from IMUser where updated >= ?"},
 		{&st.usersPresent, "select " + userColumns + " from IMUser where status <> 3"},
 		{&st.listUsers, "select " + userColumns + " from IMUser where id > ? order by id limit ?"},
+		{&st.usersNewest, "select coalesce(max(updated), 0) from IMUser"},
+		{&st.credentials, "select id, updated, status, password, salt from IMUser " +
+			"where updated >= ?1 and (updated > ?1 or id > ?2) order by updated, id limit ?3"},
 		{&st.departsSince, "select " + departColumns + " from IMDepart where updated >= ?1 and " +
 			"(?1 > 0 or status <> 1)"},
 		{&st.deviceTokens, "select userId, client, token from DeviceToken " +

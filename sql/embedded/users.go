@@ -108,6 +108,29 @@ func (s *directory) UsersChangedSince(ctx context.Context,
 	return users, newest, err
 }
 
+// CredentialsChangedSince returns credentials by time of change; see im.UserStore.
+func (s *directory) CredentialsChangedSince(ctx context.Context, since, after uint32,
+	limit int) (list []im.Credential, newest uint32, err error) {
+	err = s.call("credentials changed", func() error {
+		return s.read.usersNewest.QueryRowContext(ctx).Scan(&newest)
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	err = s.rows(ctx, "credentials changed", s.read.credentials, func(row scanner) error {
+		var c im.Credential
+		var password, salt string
+		err := row.Scan(&c.User, &c.Updated, &c.Status, &password, &salt)
+		c.Digest = im.CredentialDigest(password, salt)
+		list = append(list, c)
+		return err
+	}, since, after, max(limit, 0))
+	if err != nil {
+		return nil, 0, err
+	}
+	return list, newest, nil
+}
+
 // ListUsers returns a page of users; see im.UserStore.
 func (s *directory) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
 	return s.userRows(ctx, "list users", s.read.listUsers, after, max(limit, 0))

@@ -43,8 +43,10 @@ func (s *directory) SetPassword(ctx context.Context, id uint32, password, salt s
 	if err := im.CheckPassword(password, salt); err != nil {
 		return err
 	}
-	return s.changeUser(ctx, "set password", "update IMUser set password = ?, salt = ? "+
-		"where id = ?", password, salt, id)
+	const update = "update IMUser set password = ?, salt = ?, updated = ? where id = ?"
+	return s.changeDirectory(ctx, "set password", "IMUser", func(w *writer, now int64) error {
+		return w.updateUser(update, password, salt, now, id)
+	})
 }
 
 // SetPushShield turns a user's nightly rest from pushes on or off; see im.UserStore.

@@ -247,7 +247,7 @@ func (s *directory) SetPassword(ctx context.Context, id uint32, password, salt s
 	if err := im.CheckPassword(password, salt); err != nil {
 		return err
 	}
-	return s.changeUser(ctx, id, "password=?, salt=?", password, salt)
+	return s.changeListed(ctx, id, "password=?, salt=?", nil, password, salt)
 }
 
 // SetUserStatus changes a user's status; see im.UserStore.
@@ -255,7 +255,7 @@ func (s *directory) SetUserStatus(ctx context.Context, id uint32, status im.User
 	if err := im.CheckUserStatus(status); err != nil {
 		return err
 	}
-	return s.changeListed(ctx, id, "status", uint32(status), nil)
+	return s.changeListed(ctx, id, "status=?", nil, uint32(status))
 }
 
 // SetSignInfo changes a user's signature text; see im.UserStore.
@@ -263,7 +263,7 @@ func (s *directory) SetSignInfo(ctx context.Context, id uint32, text string) err
 	if err := im.CheckSignInfo(text); err != nil {
 		return err
 	}
-	return s.changeListed(ctx, id, "sign_info", text, nil)
+	return s.changeListed(ctx, id, "sign_info=?", nil, text)
 }
 
 // SetAvatar changes a user's avatar; see im.UserStore.
@@ -271,14 +271,13 @@ func (s *directory) SetAvatar(ctx context.Context, id uint32, url string) error 
 	if err := im.CheckAvatar(url); err != nil {
 		return err
 	}
-	return s.changeListed(ctx, id, "avatar", url, nil)
+	return s.changeListed(ctx, id, "avatar=?", nil, url)
 }
 
 // SetUserDepart moves a user to a department; see im.UserStore.
 func (s *directory) SetUserDepart(ctx context.Context, id, depart uint32) error {
-	return s.changeListed(ctx, id, "departId", depart, func(tx *sql.Tx) error {
-		return s.wantDepart(ctx, tx, depart)
-	})
+	check := func(tx *sql.Tx) error { return s.wantDepart(ctx, tx, depart) }
+	return s.changeListed(ctx, id, "departId=?", check, depart)
 }
 
 // SetPushShield turns a user's nightly rest from pushes on or off; see im.UserStore.
@@ -286,15 +285,15 @@ func (s *directory) SetPushShield(ctx context.Context, id uint32, on bool) error
 	return s.changeUser(ctx, id, "push_shield_status=?", on)
 }
 
-// changeListed sets a column that other users see, and updated. check, if given, runs in
-// the same transaction, and its error ends it.
-func (s *directory) changeListed(ctx context.Context, id uint32, column string, value any,
-	check func(*sql.Tx) error) error {
+// changeListed sets columns of a user that other users or servers see, and updated. check,
+// if given, runs in the same transaction, and its error ends it.
+func (s *directory) changeListed(ctx context.Context, id uint32, set string,
+	check func(*sql.Tx) error, args ...any) error {
 	err := s.changeDirectory(ctx, "IMUser", false, func(tx *sql.Tx, now int64) error {
 		// The user is updated first, so that a missing user is NotFound whatever else is
 		// wrong.
-		res, err := tx.ExecContext(ctx, "UPDATE IMUser SET "+column+"=?, updated=? WHERE id=?",
-			value, now, id)
+		res, err := tx.ExecContext(ctx, "UPDATE IMUser SET "+set+", updated=? WHERE id=?",
+			append(slices.Clone(args), now, id)...)
 		if err != nil {
 			return err
 		}

@@ -121,11 +121,11 @@ func setPushShield(f *fixture) {
 }
 
 func changesSetUpdated(f *fixture) {
-	ids := f.users(5)
+	ids := f.users(6)
 	a := f.depart("a", 0)
 	_, newest := f.changed(0)
 	f.advance(10 * time.Second)
-	f.check("SetPushShield", f.s.SetPushShield(f.ctx, ids[4], true))
+	f.check("SetPushShield", f.s.SetPushShield(f.ctx, ids[5], true))
 	if got, _ := f.changed(newest + 1); len(got) != 0 {
 		f.Errorf("the push shield changed Updated of %v", got)
 	}
@@ -134,8 +134,9 @@ func changesSetUpdated(f *fixture) {
 	f.check("SetAvatar", f.s.SetAvatar(f.ctx, ids[1], "x"))
 	f.check("SetUserDepart", f.s.SetUserDepart(f.ctx, ids[2], a))
 	f.check("SetUserStatus", f.s.SetUserStatus(f.ctx, ids[3], im.StatusIntern))
+	f.check("SetPassword", f.s.SetPassword(f.ctx, ids[4], "hash", "slt"))
 	got, later := f.changed(newest + 1)
-	if want := slices.Sorted(slices.Values(ids[:4])); !slices.Equal(got, want) {
+	if want := slices.Sorted(slices.Values(ids[:5])); !slices.Equal(got, want) {
 		f.Errorf("changed: %v, want %v", got, want)
 	}
 	if later < before || later > f.now() {

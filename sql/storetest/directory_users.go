@@ -32,6 +32,7 @@ var userTests = []test{
 	{"changes set Updated, and the shield does not", changesSetUpdated},
 	{"changed since", changedSince},
 	{"changed since, as time passes", changedSinceLater},
+	{"credentials changed since", credentialsSince},
 	{"survive reopen", usersSurvive},
 	{"seen by another process", usersShared},
 }
