@@ -153,6 +153,7 @@ func New(opt Options) *Server {
 		sessions: map[*session.Link]struct{}{}}
 	s.messages.register()
 	newLogins(r, opt.Store, lockout.New(opt.LockAttempts, opt.LockWindow)).register()
+	newCredentials(r, opt.Store).register()
 	s.users.register()
 	newConversations(r, opt.Store, sounds, opt.HistoryLimit,
 		opt.Text.Encrypt(audioText)).register()

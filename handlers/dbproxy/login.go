@@ -264,7 +264,11 @@ func (ls *logins) validate(m *pb.IMValidateReq, account *im.Account) *pb.IMValid
 		return validated(m, validateWrong, textWrong, nil)
 	}
 	ls.lock.Clear(name)
-	return validated(m, validateOK, textOK, directory.UserInfo(&account.User))
+	rsp := validated(m, validateOK, textOK, directory.UserInfo(&account.User))
+	if m.GetTellFailure() {
+		rsp.SetCredential([]byte(im.CredentialDigest(account.Password, account.Salt)))
+	}
+	return rsp
 }
 
 // refusal returns the reason why an account may not log in; "" when it may.

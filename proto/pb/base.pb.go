@@ -4265,6 +4265,147 @@ func (b0 ListedFile_builder) Build() *ListedFile {
 	return m0
 }
 
+// Credential is an extension: whether a login of a user would still succeed.
+type Credential struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_UserId      uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
+	xxx_hidden_Status      uint32                 `protobuf:"varint,2,req,name=status"`
+	xxx_hidden_Credential  []byte                 `protobuf:"bytes,3,req,name=credential"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *Credential) Reset() {
+	*x = Credential{}
+	mi := &file_base_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credential) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credential) ProtoMessage() {}
+
+func (x *Credential) ProtoReflect() protoreflect.Message {
+	mi := &file_base_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *Credential) GetUserId() uint32 {
+	if x != nil {
+		return x.xxx_hidden_UserId
+	}
+	return 0
+}
+
+func (x *Credential) GetStatus() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Status
+	}
+	return 0
+}
+
+func (x *Credential) GetCredential() []byte {
+	if x != nil {
+		return x.xxx_hidden_Credential
+	}
+	return nil
+}
+
+func (x *Credential) SetUserId(v uint32) {
+	x.xxx_hidden_UserId = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+}
+
+func (x *Credential) SetStatus(v uint32) {
+	x.xxx_hidden_Status = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *Credential) SetCredential(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Credential = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *Credential) HasUserId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *Credential) HasStatus() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *Credential) HasCredential() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *Credential) ClearUserId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_UserId = 0
+}
+
+func (x *Credential) ClearStatus() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Status = 0
+}
+
+func (x *Credential) ClearCredential() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Credential = nil
+}
+
+type Credential_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	UserId *uint32
+	// A user with a status other than 0 may not log in.
+	Status *uint32
+	// As in IMValidateRsp.
+	Credential []byte
+}
+
+func (b0 Credential_builder) Build() *Credential {
+	m0 := &Credential{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.UserId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		x.xxx_hidden_UserId = *b.UserId
+	}
+	if b.Status != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_Status = *b.Status
+	}
+	if b.Credential != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Credential = b.Credential
+	}
+	return m0
+}
+
 type DepartInfo struct {
 	state                   protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_DeptId       uint32                 `protobuf:"varint,1,req,name=dept_id,json=deptId"`
@@ -4280,7 +4421,7 @@ type DepartInfo struct {
 
 func (x *DepartInfo) Reset() {
 	*x = DepartInfo{}
-	mi := &file_base_proto_msgTypes[14]
+	mi := &file_base_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4292,7 +4433,7 @@ func (x *DepartInfo) String() string {
 func (*DepartInfo) ProtoMessage() {}
 
 func (x *DepartInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_base_proto_msgTypes[14]
+	mi := &file_base_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4477,7 +4618,7 @@ type PushShieldStatus struct {
 
 func (x *PushShieldStatus) Reset() {
 	*x = PushShieldStatus{}
-	mi := &file_base_proto_msgTypes[15]
+	mi := &file_base_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4489,7 +4630,7 @@ func (x *PushShieldStatus) String() string {
 func (*PushShieldStatus) ProtoMessage() {}
 
 func (x *PushShieldStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_base_proto_msgTypes[15]
+	mi := &file_base_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4679,7 +4820,14 @@ const file_base_proto_rawDesc = "" +
 	"\atask_id\x18\x03 \x02(\tR\x06taskId\x12\x1b\n" +
 	"\tfile_name\x18\x04 \x01(\tR\bfileName\x12\x1b\n" +
 	"\tfile_size\x18\x05 \x01(\rR\bfileSize\x12\x10\n" +
-	"\x03age\x18\x06 \x01(\rR\x03age\"\xc5\x01\n" +
+	"\x03age\x18\x06 \x01(\rR\x03age\"]\n" +
+	"\n" +
+	"Credential\x12\x17\n" +
+	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x16\n" +
+	"\x06status\x18\x02 \x02(\rR\x06status\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x03 \x02(\fR\n" +
+	"credential\"\xc5\x01\n" +
 	"\n" +
 	"DepartInfo\x12\x17\n" +
 	"\adept_id\x18\x01 \x02(\rR\x06deptId\x12\x1a\n" +
@@ -4903,7 +5051,7 @@ const file_base_proto_rawDesc = "" +
 	"\x13LIST_RESULT_REFUSED\x10\x04B\x13Z\x11teamtalk/proto/pb"
 
 var file_base_proto_enumTypes = make([]protoimpl.EnumInfo, 26)
-var file_base_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_base_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_base_proto_goTypes = []any{
 	(ServiceID)(0),             // 0: teamtalk.ServiceID
 	(ResultType)(0),            // 1: teamtalk.ResultType
@@ -4945,8 +5093,9 @@ var file_base_proto_goTypes = []any{
 	(*ShieldStatus)(nil),       // 37: teamtalk.ShieldStatus
 	(*OfflineFileInfo)(nil),    // 38: teamtalk.OfflineFileInfo
 	(*ListedFile)(nil),         // 39: teamtalk.ListedFile
-	(*DepartInfo)(nil),         // 40: teamtalk.DepartInfo
-	(*PushShieldStatus)(nil),   // 41: teamtalk.PushShieldStatus
+	(*Credential)(nil),         // 40: teamtalk.Credential
+	(*DepartInfo)(nil),         // 41: teamtalk.DepartInfo
+	(*PushShieldStatus)(nil),   // 42: teamtalk.PushShieldStatus
 }
 var file_base_proto_depIdxs = []int32{
 	7,  // 0: teamtalk.ContactSessionInfo.session_type:type_name -> teamtalk.SessionType
@@ -4979,7 +5128,7 @@ func file_base_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_base_proto_rawDesc), len(file_base_proto_rawDesc)),
 			NumEnums:      26,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

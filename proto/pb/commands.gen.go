@@ -103,6 +103,8 @@ const (
 	CmdFileListRsp               Command = 0x0736
 	CmdFileListRepairReq         Command = 0x0737
 	CmdFileListRepairRsp         Command = 0x0738
+	CmdCredentialsReq            Command = 0x0739
+	CmdCredentialsRsp            Command = 0x073a
 )
 
 // commands lists the messages of frames, in the order of their ids.
@@ -206,6 +208,8 @@ var commands = []commandInfo{
 	{0x0736, "IMFileListRsp", func() Message { return new(IMFileListRsp) }},
 	{0x0737, "IMFileListRepairReq", func() Message { return new(IMFileListRepairReq) }},
 	{0x0738, "IMFileListRepairRsp", func() Message { return new(IMFileListRepairRsp) }},
+	{0x0739, "IMCredentialsReq", func() Message { return new(IMCredentialsReq) }},
+	{0x073a, "IMCredentialsRsp", func() Message { return new(IMCredentialsRsp) }},
 }
 
 // Command returns 0x0101.
@@ -1092,3 +1096,21 @@ func (m *IMFileListRepairRsp) AppendBody(b []byte) ([]byte, error) { return appe
 
 // ParseBody decodes b, and does not retain it.
 func (m *IMFileListRepairRsp) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x0739.
+func (*IMCredentialsReq) Command() Command { return 0x0739 }
+
+// AppendBody appends the encoded message to b.
+func (m *IMCredentialsReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, and does not retain it.
+func (m *IMCredentialsReq) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x073a.
+func (*IMCredentialsRsp) Command() Command { return 0x073a }
+
+// AppendBody appends the encoded message to b.
+func (m *IMCredentialsRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, and does not retain it.
+func (m *IMCredentialsRsp) ParseBody(b []byte) error { return parseBody(b, m) }

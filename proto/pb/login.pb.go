@@ -776,6 +776,7 @@ type IMKickUser struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_UserId      uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
 	xxx_hidden_KickReason  KickReasonType         `protobuf:"varint,2,req,name=kick_reason,json=kickReason,enum=teamtalk.KickReasonType"`
+	xxx_hidden_Text        *string                `protobuf:"bytes,100,opt,name=text"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -823,14 +824,29 @@ func (x *IMKickUser) GetKickReason() KickReasonType {
 	return KickReasonType_KICK_REASON_DUPLICATE_USER
 }
 
+func (x *IMKickUser) GetText() string {
+	if x != nil {
+		if x.xxx_hidden_Text != nil {
+			return *x.xxx_hidden_Text
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *IMKickUser) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
 }
 
 func (x *IMKickUser) SetKickReason(v KickReasonType) {
 	x.xxx_hidden_KickReason = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *IMKickUser) SetText(v string) {
+	x.xxx_hidden_Text = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
 }
 
 func (x *IMKickUser) HasUserId() bool {
@@ -847,6 +863,13 @@ func (x *IMKickUser) HasKickReason() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
+func (x *IMKickUser) HasText() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
 func (x *IMKickUser) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -857,11 +880,18 @@ func (x *IMKickUser) ClearKickReason() {
 	x.xxx_hidden_KickReason = KickReasonType_KICK_REASON_DUPLICATE_USER
 }
 
+func (x *IMKickUser) ClearText() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Text = nil
+}
+
 type IMKickUser_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	UserId     *uint32
 	KickReason *KickReasonType
+	// Extension: the reason in words, where kick_reason does not fit.
+	Text *string
 }
 
 func (b0 IMKickUser_builder) Build() *IMKickUser {
@@ -869,12 +899,16 @@ func (b0 IMKickUser_builder) Build() *IMKickUser {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.KickReason != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
 		x.xxx_hidden_KickReason = *b.KickReason
+	}
+	if b.Text != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Text = b.Text
 	}
 	return m0
 }
@@ -1998,12 +2032,13 @@ const file_login_proto_rawDesc = "" +
 	"\vIMLogoutReq\".\n" +
 	"\vIMLogoutRsp\x12\x1f\n" +
 	"\vresult_code\x18\x01 \x02(\rR\n" +
-	"resultCode\"`\n" +
+	"resultCode\"t\n" +
 	"\n" +
 	"IMKickUser\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x129\n" +
 	"\vkick_reason\x18\x02 \x02(\x0e2\x18.teamtalk.KickReasonTypeR\n" +
-	"kickReason\"\xc5\x01\n" +
+	"kickReason\x12\x12\n" +
+	"\x04text\x18d \x01(\tR\x04text\"\xc5\x01\n" +
 	"\x10IMDeviceTokenReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12!\n" +
 	"\fdevice_token\x18\x02 \x02(\tR\vdeviceToken\x125\n" +

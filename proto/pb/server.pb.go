@@ -288,6 +288,7 @@ type IMValidateRsp struct {
 	xxx_hidden_ResultString *string                `protobuf:"bytes,3,opt,name=result_string,json=resultString"`
 	xxx_hidden_UserInfo     *UserInfo              `protobuf:"bytes,4,opt,name=user_info,json=userInfo"`
 	xxx_hidden_AttachData   []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_Credential   []byte                 `protobuf:"bytes,100,opt,name=credential"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -360,19 +361,26 @@ func (x *IMValidateRsp) GetAttachData() []byte {
 	return nil
 }
 
+func (x *IMValidateRsp) GetCredential() []byte {
+	if x != nil {
+		return x.xxx_hidden_Credential
+	}
+	return nil
+}
+
 func (x *IMValidateRsp) SetUserName(v string) {
 	x.xxx_hidden_UserName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
 }
 
 func (x *IMValidateRsp) SetResultCode(v uint32) {
 	x.xxx_hidden_ResultCode = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
 }
 
 func (x *IMValidateRsp) SetResultString(v string) {
 	x.xxx_hidden_ResultString = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
 }
 
 func (x *IMValidateRsp) SetUserInfo(v *UserInfo) {
@@ -384,7 +392,15 @@ func (x *IMValidateRsp) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *IMValidateRsp) SetCredential(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Credential = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
 }
 
 func (x *IMValidateRsp) HasUserName() bool {
@@ -422,6 +438,13 @@ func (x *IMValidateRsp) HasAttachData() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
 }
 
+func (x *IMValidateRsp) HasCredential() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
 func (x *IMValidateRsp) ClearUserName() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserName = nil
@@ -446,6 +469,11 @@ func (x *IMValidateRsp) ClearAttachData() {
 	x.xxx_hidden_AttachData = nil
 }
 
+func (x *IMValidateRsp) ClearCredential() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Credential = nil
+}
+
 type IMValidateRsp_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -454,6 +482,9 @@ type IMValidateRsp_builder struct {
 	ResultString *string
 	UserInfo     *UserInfo
 	AttachData   []byte
+	// Extension: a short digest of the user's password and salt, see IMCredentialsReq. It is
+	// only sent to servers that set tell_failure, when the login is accepted.
+	Credential []byte
 }
 
 func (b0 IMValidateRsp_builder) Build() *IMValidateRsp {
@@ -461,21 +492,25 @@ func (b0 IMValidateRsp_builder) Build() *IMValidateRsp {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
 		x.xxx_hidden_UserName = b.UserName
 	}
 	if b.ResultCode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
 		x.xxx_hidden_ResultCode = *b.ResultCode
 	}
 	if b.ResultString != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
 		x.xxx_hidden_ResultString = b.ResultString
 	}
 	x.xxx_hidden_UserInfo = b.UserInfo
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.Credential != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_Credential = b.Credential
 	}
 	return m0
 }
@@ -3139,6 +3174,334 @@ func (b0 IMFileListRepairRsp_builder) Build() *IMFileListRepairRsp {
 	return m0
 }
 
+// cmd: 0x0739
+type IMCredentialsReq struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Since       uint32                 `protobuf:"varint,1,req,name=since"`
+	xxx_hidden_After       uint32                 `protobuf:"varint,2,opt,name=after"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMCredentialsReq) Reset() {
+	*x = IMCredentialsReq{}
+	mi := &file_server_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMCredentialsReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMCredentialsReq) ProtoMessage() {}
+
+func (x *IMCredentialsReq) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMCredentialsReq) GetSince() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Since
+	}
+	return 0
+}
+
+func (x *IMCredentialsReq) GetAfter() uint32 {
+	if x != nil {
+		return x.xxx_hidden_After
+	}
+	return 0
+}
+
+func (x *IMCredentialsReq) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
+func (x *IMCredentialsReq) SetSince(v uint32) {
+	x.xxx_hidden_Since = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+}
+
+func (x *IMCredentialsReq) SetAfter(v uint32) {
+	x.xxx_hidden_After = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *IMCredentialsReq) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *IMCredentialsReq) HasSince() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *IMCredentialsReq) HasAfter() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMCredentialsReq) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMCredentialsReq) ClearSince() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Since = 0
+}
+
+func (x *IMCredentialsReq) ClearAfter() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_After = 0
+}
+
+func (x *IMCredentialsReq) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_AttachData = nil
+}
+
+type IMCredentialsReq_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Users that were changed at or after this time; 0: none, only next_since is answered.
+	Since *uint32
+	// Users of the second since are left out up to this id.
+	After      *uint32
+	AttachData []byte
+}
+
+func (b0 IMCredentialsReq_builder) Build() *IMCredentialsReq {
+	m0 := &IMCredentialsReq{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Since != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		x.xxx_hidden_Since = *b.Since
+	}
+	if b.After != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_After = *b.After
+	}
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_AttachData = b.AttachData
+	}
+	return m0
+}
+
+// cmd: 0x073a
+type IMCredentialsRsp struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_List        *[]*Credential         `protobuf:"bytes,1,rep,name=list"`
+	xxx_hidden_NextSince   uint32                 `protobuf:"varint,2,req,name=next_since,json=nextSince"`
+	xxx_hidden_NextAfter   uint32                 `protobuf:"varint,3,opt,name=next_after,json=nextAfter"`
+	xxx_hidden_More        bool                   `protobuf:"varint,4,opt,name=more"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMCredentialsRsp) Reset() {
+	*x = IMCredentialsRsp{}
+	mi := &file_server_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMCredentialsRsp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMCredentialsRsp) ProtoMessage() {}
+
+func (x *IMCredentialsRsp) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMCredentialsRsp) GetList() []*Credential {
+	if x != nil {
+		if x.xxx_hidden_List != nil {
+			return *x.xxx_hidden_List
+		}
+	}
+	return nil
+}
+
+func (x *IMCredentialsRsp) GetNextSince() uint32 {
+	if x != nil {
+		return x.xxx_hidden_NextSince
+	}
+	return 0
+}
+
+func (x *IMCredentialsRsp) GetNextAfter() uint32 {
+	if x != nil {
+		return x.xxx_hidden_NextAfter
+	}
+	return 0
+}
+
+func (x *IMCredentialsRsp) GetMore() bool {
+	if x != nil {
+		return x.xxx_hidden_More
+	}
+	return false
+}
+
+func (x *IMCredentialsRsp) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
+func (x *IMCredentialsRsp) SetList(v []*Credential) {
+	x.xxx_hidden_List = &v
+}
+
+func (x *IMCredentialsRsp) SetNextSince(v uint32) {
+	x.xxx_hidden_NextSince = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+}
+
+func (x *IMCredentialsRsp) SetNextAfter(v uint32) {
+	x.xxx_hidden_NextAfter = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+}
+
+func (x *IMCredentialsRsp) SetMore(v bool) {
+	x.xxx_hidden_More = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *IMCredentialsRsp) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+}
+
+func (x *IMCredentialsRsp) HasNextSince() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMCredentialsRsp) HasNextAfter() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMCredentialsRsp) HasMore() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *IMCredentialsRsp) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *IMCredentialsRsp) ClearNextSince() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_NextSince = 0
+}
+
+func (x *IMCredentialsRsp) ClearNextAfter() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_NextAfter = 0
+}
+
+func (x *IMCredentialsRsp) ClearMore() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_More = false
+}
+
+func (x *IMCredentialsRsp) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_AttachData = nil
+}
+
+type IMCredentialsRsp_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	List []*Credential
+	// What the next request contains as since and after.
+	NextSince *uint32
+	NextAfter *uint32
+	// The next page is available now.
+	More       *bool
+	AttachData []byte
+}
+
+func (b0 IMCredentialsRsp_builder) Build() *IMCredentialsRsp {
+	m0 := &IMCredentialsRsp{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_List = &b.List
+	if b.NextSince != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		x.xxx_hidden_NextSince = *b.NextSince
+	}
+	if b.NextAfter != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		x.xxx_hidden_NextAfter = *b.NextAfter
+	}
+	if b.More != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		x.xxx_hidden_More = *b.More
+	}
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_AttachData = b.AttachData
+	}
+	return m0
+}
+
 var File_server_proto protoreflect.FileDescriptor
 
 const file_server_proto_rawDesc = "" +
@@ -3152,7 +3515,7 @@ const file_server_proto_rawDesc = "" +
 	"\bpassword\x18\x02 \x02(\tR\bpassword\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
 	"attachData\x12!\n" +
-	"\ftell_failure\x18d \x01(\bR\vtellFailure\"\xc4\x01\n" +
+	"\ftell_failure\x18d \x01(\bR\vtellFailure\"\xe4\x01\n" +
 	"\rIMValidateRsp\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x02(\tR\buserName\x12\x1f\n" +
 	"\vresult_code\x18\x02 \x02(\rR\n" +
@@ -3160,7 +3523,10 @@ const file_server_proto_rawDesc = "" +
 	"\rresult_string\x18\x03 \x01(\tR\fresultString\x12/\n" +
 	"\tuser_info\x18\x04 \x01(\v2\x12.teamtalk.UserInfoR\buserInfo\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"O\n" +
+	"attachData\x12\x1e\n" +
+	"\n" +
+	"credential\x18d \x01(\fR\n" +
+	"credential\"O\n" +
 	"\x13IMGetDeviceTokenReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x03(\rR\x06userId\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
@@ -3265,9 +3631,23 @@ const file_server_proto_rawDesc = "" +
 	"\aresults\x18\x01 \x03(\x0e2\x14.teamtalk.ListResultR\aresults\x12\x1c\n" +
 	"\tforgotten\x18\x02 \x02(\rR\tforgotten\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachData\"_\n" +
+	"\x10IMCredentialsReq\x12\x14\n" +
+	"\x05since\x18\x01 \x02(\rR\x05since\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\rR\x05after\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachData\"\xaf\x01\n" +
+	"\x10IMCredentialsRsp\x12(\n" +
+	"\x04list\x18\x01 \x03(\v2\x14.teamtalk.CredentialR\x04list\x12\x1d\n" +
+	"\n" +
+	"next_since\x18\x02 \x02(\rR\tnextSince\x12\x1d\n" +
+	"\n" +
+	"next_after\x18\x03 \x01(\rR\tnextAfter\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
 	"attachDataB\x13Z\x11teamtalk/proto/pb"
 
-var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_server_proto_goTypes = []any{
 	(*IMStopReceivePacket)(nil),         // 0: teamtalk.IMStopReceivePacket
 	(*IMValidateReq)(nil),               // 1: teamtalk.IMValidateReq
@@ -3293,38 +3673,42 @@ var file_server_proto_goTypes = []any{
 	(*IMFileListRsp)(nil),               // 21: teamtalk.IMFileListRsp
 	(*IMFileListRepairReq)(nil),         // 22: teamtalk.IMFileListRepairReq
 	(*IMFileListRepairRsp)(nil),         // 23: teamtalk.IMFileListRepairRsp
-	(*UserInfo)(nil),                    // 24: teamtalk.UserInfo
-	(*UserTokenInfo)(nil),               // 25: teamtalk.UserTokenInfo
-	(*ServerUserStat)(nil),              // 26: teamtalk.ServerUserStat
-	(ClientType)(0),                     // 27: teamtalk.ClientType
-	(*PushResult)(nil),                  // 28: teamtalk.PushResult
-	(*ShieldStatus)(nil),                // 29: teamtalk.ShieldStatus
-	(TransferFileType)(0),               // 30: teamtalk.TransferFileType
-	(*IpAddr)(nil),                      // 31: teamtalk.IpAddr
-	(*ListedFile)(nil),                  // 32: teamtalk.ListedFile
-	(ListResult)(0),                     // 33: teamtalk.ListResult
+	(*IMCredentialsReq)(nil),            // 24: teamtalk.IMCredentialsReq
+	(*IMCredentialsRsp)(nil),            // 25: teamtalk.IMCredentialsRsp
+	(*UserInfo)(nil),                    // 26: teamtalk.UserInfo
+	(*UserTokenInfo)(nil),               // 27: teamtalk.UserTokenInfo
+	(*ServerUserStat)(nil),              // 28: teamtalk.ServerUserStat
+	(ClientType)(0),                     // 29: teamtalk.ClientType
+	(*PushResult)(nil),                  // 30: teamtalk.PushResult
+	(*ShieldStatus)(nil),                // 31: teamtalk.ShieldStatus
+	(TransferFileType)(0),               // 32: teamtalk.TransferFileType
+	(*IpAddr)(nil),                      // 33: teamtalk.IpAddr
+	(*ListedFile)(nil),                  // 34: teamtalk.ListedFile
+	(ListResult)(0),                     // 35: teamtalk.ListResult
+	(*Credential)(nil),                  // 36: teamtalk.Credential
 }
 var file_server_proto_depIdxs = []int32{
-	24, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
-	25, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
-	26, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
-	27, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
-	27, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
-	25, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
-	28, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
-	29, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
-	30, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
-	30, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
-	31, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
-	32, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
-	32, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
-	32, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
-	33, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	26, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
+	27, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
+	28, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
+	29, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
+	29, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
+	27, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
+	30, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
+	31, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
+	32, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
+	32, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
+	33, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
+	34, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
+	34, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
+	34, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
+	35, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
+	36, // 15: teamtalk.IMCredentialsRsp.list:type_name -> teamtalk.Credential
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_server_proto_init() }
@@ -3339,7 +3723,7 @@ func file_server_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_server_proto_rawDesc), len(file_server_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
