@@ -20,6 +20,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -52,9 +53,10 @@ type Client struct {
 	done chan struct{}
 
 	// session.mu guards the following fields.
-	addr   string // of the connection, or of the last one
-	badRow int    // malformed frames in a row
-	kicked pb.KickReasonType
+	addr       string // of the connection, or of the last one
+	badRow     int    // malformed frames in a row
+	kicked     pb.KickReasonType
+	kickedText string
 }
 
 // Open connects and logs in. The Client stays logged in until Close. The errors are those
@@ -237,8 +239,8 @@ func (c *Client) detach(conn *tcp.Conn) {
 	c.Groups.forgetAsked()
 	switch {
 	case c.kicked != 0:
-		c.err = im.Errorf(im.Denied, "kicked: %s", kickText(c.kicked))
-		c.emit(Kicked{Reason: c.kicked})
+		c.err = im.Errorf(im.Denied, "kicked: %s", cmp.Or(c.kickedText, kickText(c.kicked)))
+		c.emit(Kicked{Reason: c.kicked, Text: c.kickedText})
 	case c.closing:
 		c.err = im.Errorf(im.Closed, "client closed")
 	default:

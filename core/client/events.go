@@ -39,8 +39,12 @@ type Retrying struct {
 }
 
 // Kicked reports that the server ended the session: the account logged in on another
-// device of the same class, or the user's phone ended it. The Client does not reconnect.
-type Kicked struct{ Reason pb.KickReasonType }
+// device of the same class, the user's phone ended it, or the user was disabled or has
+// another password. The Client does not reconnect.
+type Kicked struct {
+	Reason pb.KickReasonType
+	Text   string // the server's reason in words; may be empty
+}
 
 // Refused reports that the server refused the login after a reconnect for good. The
 // Client does not reconnect.

@@ -57,7 +57,7 @@ func (c *Client) push(conn *tcp.Conn, h pdu.Header, body []byte) error {
 		if err := m.ParseBody(body); err != nil {
 			return err
 		}
-		c.kick(conn, m.GetKickReason())
+		c.kick(conn, &m)
 	default:
 		return c.pushOther(h, body)
 	}
@@ -108,9 +108,9 @@ func (c *Client) pushOther(h pdu.Header, body []byte) error {
 
 // kick ends the session on the server's request. The first servers leave the connection
 // open, so the Client closes it.
-func (c *Client) kick(conn *tcp.Conn, reason pb.KickReasonType) {
+func (c *Client) kick(conn *tcp.Conn, m *pb.IMKickUser) {
 	c.mu.Lock()
-	c.kicked = reason
+	c.kicked, c.kickedText = m.GetKickReason(), m.GetText()
 	c.mu.Unlock()
 	_ = conn.Close()
 }

@@ -3,8 +3,8 @@
 // A login passes through login.go, which asks a db_proxy whether name and password are
 // right, and admit.go, which takes the answer, registers the session and answers the
 // client. refuse.go answers and delays refused logins, held.go keeps logins that wait.
-// kick.go ends sessions, fight.go slows clients that kick each other, logout.go takes
-// logouts.
+// kick.go ends sessions, fight.go slows clients that kick each other, credentials.go ends
+// the sessions of users that may not log in any more, logout.go takes logouts.
 package admission
 
 import (
@@ -109,10 +109,11 @@ type Handler struct {
 	route   Route
 	metrics metrics
 
-	refusals *refusals
-	fights   *fights
+	refusals    *refusals
+	fights      *fights
+	credentials credentials
 
-	often struct{ login, token obs.Often }
+	often struct{ login, token, credentials obs.Often }
 }
 
 // New returns a handler. Connect must be called before the first client connects.
@@ -132,7 +133,12 @@ func (h *Handler) Connect(users Users, route Route) { h.users, h.route = users, 
 
 // Client is what the package keeps for one client connection. The zero value is ready.
 // Loop only.
-type Client struct{ login loginState }
+type Client struct {
+	login loginState
+	// credential is what the login was checked against, and checked when.
+	credential []byte
+	checked    time.Time
+}
 
 // LoggedIn reports whether the client is logged in. Loop only.
 func (c *Client) LoggedIn() bool { return c.login == loggedIn }
@@ -191,7 +197,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	m := metrics{
 		logins: vec("logins_total", "Logins, by result.", "result"),
 		kicks: vec("kicks_total",
-			"Clients ended because of another login or on request of their phone.", "reason"),
+			"Clients ended because of another login, on request of their phone, or because their "+
+				"user was disabled (disabled) or has another password (password).", "reason"),
 		loginsHeld: vec("logins_held_total", "Logins made to wait, by reason: refused (the answer "+
 			"waits), kicked (the client was kicked just before).", "reason"),
 		loginsCut: vec("logins_cut_total", "Waits of logins ended early because too many waited, "+

@@ -16,8 +16,9 @@ const textElsewhere = "already logged in on another device"
 
 // checked takes db_proxy's answer. A login whose password is right continues with
 // admitInTurn, or with admit when the policy is KeepFirst. Loop only.
-func (h *Handler) checked(s *session.Client, seq uint16, m *pb.IMLoginReq, rsp pb.Message,
-	err error) {
+// key is the key with which the db_proxy was asked.
+func (h *Handler) checked(s *session.Client, key uint64, seq uint16, m *pb.IMLoginReq,
+	rsp pb.Message, err error) {
 	if s.IsClosed() {
 		return
 	}
@@ -34,6 +35,7 @@ func (h *Handler) checked(s *session.Client, seq uint16, m *pb.IMLoginReq, rsp p
 		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, v.GetResultString())
 		return
 	}
+	h.note(s, key, v)
 	if h.opt.Policy != KeepFirst {
 		h.admitInTurn(s, seq, m, v)
 		return
@@ -69,9 +71,13 @@ func (h *Handler) ifNotElsewhere(s *session.Client, user uint32, client pb.Clien
 }
 
 // admitInTurn admits a login at once. If its client was just kicked, the login waits for its
-// turn. Loop only.
+// turn. A login that waited long is checked again. Loop only.
 func (h *Handler) admitInTurn(s *session.Client, seq uint16, m *pb.IMLoginReq,
 	v *pb.IMValidateRsp) {
+	if h.stale(s) {
+		h.checkLogin(s, seq, m)
+		return
+	}
 	class := h.fightClass(m.GetClientType())
 	wait := h.fights.wait(v.GetUserInfo().GetUserId(), class, clientAddr(s), s.Loop().Now())
 	if wait == 0 {
@@ -80,7 +86,7 @@ func (h *Handler) admitInTurn(s *session.Client, seq uint16, m *pb.IMLoginReq,
 	}
 	h.metrics.loginsHeld.WithLabelValues("kicked").Inc()
 	h.hold(s, &heldLogin{due: s.Loop().Now().Add(wait), then: func(cut bool) {
-		if cut {
+		if cut && !h.stale(s) {
 			h.admit(s, seq, m, v)
 			return
 		}

@@ -141,8 +141,9 @@ func (h *Handler) forgetHeld(s *session.Client) {
 }
 
 // Tick continues with the logins that have waited long enough, and with those whose
-// servers are connected again. Loop only.
+// servers are connected again. It asks for changed users when that is due. Loop only.
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
+	h.askCredentials(now)
 	q := &h.opt.Loop(l).held
 	for len(q.byDue) > 0 && !now.Before(q.byDue[0].due) {
 		w := q.byDue[0]

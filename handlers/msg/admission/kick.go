@@ -43,14 +43,32 @@ func (h *Handler) kick(s *session.Client, reason pb.KickReasonType) {
 // expel is kick without telling the other servers. It reports whether the session was
 // online.
 func (h *Handler) expel(s *session.Client, reason pb.KickReasonType) bool {
+	return h.dismiss(s, notice{reason: reason, label: reason.String(), fight: true})
+}
+
+// notice says why a session ends.
+type notice struct {
+	reason pb.KickReasonType
+	label  string // in metrics
+	text   string // for clients, where reason does not fit
+	fight  bool   // another login ends the session
+}
+
+// dismiss is expel with a notice.
+func (h *Handler) dismiss(s *session.Client, n notice) bool {
 	if _, there := h.online.Remove(s); !there {
 		return false // it was kicked before, or is gone
 	}
-	h.metrics.kicks.WithLabelValues(reason.String()).Inc()
-	h.fights.kicked(s.User, h.fightClass(s.ClientType), clientAddr(s), h.opt.Now())
+	h.metrics.kicks.WithLabelValues(n.label).Inc()
+	if n.fight {
+		h.fights.kicked(s.User, h.fightClass(s.ClientType), clientAddr(s), h.opt.Now())
+	}
 	m := &pb.IMKickUser{}
 	m.SetUserId(s.User)
-	m.SetKickReason(reason)
+	m.SetKickReason(n.reason)
+	if n.text != "" {
+		m.SetText(n.text)
+	}
 	s.Loop().Post(func() {
 		if s.IsClosed() {
 			return // Closed does the rest
@@ -58,7 +76,7 @@ func (h *Handler) expel(s *session.Client, reason pb.KickReasonType) bool {
 		h.retire(s)
 		h.opt.Client(s).login = kicked
 		_ = s.Send(0, m)
-		s.Linger(im.Errorf(im.Denied, "kicked: %s", reason))
+		s.Linger(im.Errorf(im.Denied, "kicked: %s", n.label))
 	})
 	return true
 }

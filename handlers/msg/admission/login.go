@@ -39,7 +39,7 @@ func (h *Handler) checkLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) {
 	req.SetTellFailure(true)
 	key := maphash.String(keySeed, m.GetUserName())
 	h.users.Call(s.Loop(), key, seq, req, func(rsp pb.Message, err error) {
-		h.checked(s, seq, m, rsp, err)
+		h.checked(s, key, seq, m, rsp, err)
 	})
 }
 

@@ -3,6 +3,7 @@
 package jsonio
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -375,9 +376,13 @@ func (f *Frontend) connection(e client.Event) bool {
 			Event: "retrying", Attempt: e.Attempt, Error: e.Err.Error(), Seconds: e.Delay.Seconds(),
 		})
 	case client.Kicked:
-		f.over = errors.New("kicked: the same user logged in elsewhere, " +
-			"or ended this session from a phone")
-		f.put(Event{Event: "kicked", Reason: e.Reason.String()})
+		f.over = errors.New("kicked: " + cmp.Or(chat.CleanLine(e.Text),
+			"the same user logged in elsewhere, or ended this session from a phone"))
+		event := Event{Event: "kicked", Reason: e.Reason.String()}
+		if e.Text != "" {
+			event.Text = &e.Text
+		}
+		f.put(event)
 	case client.Refused:
 		f.over = e.Err
 		f.put(Event{Event: "refused", Error: e.Err.Error()})

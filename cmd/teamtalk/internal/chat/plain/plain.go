@@ -3,6 +3,7 @@
 package plain
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,8 @@ func (f *Frontend) Event(e client.Event) {
 	case client.Disconnected:
 		f.note("disconnected: %v; connecting again", e.Err)
 	case client.Kicked:
-		f.over = errors.New("the same user logged in elsewhere, or ended this session from a phone")
+		f.over = errors.New(cmp.Or(chat.CleanLine(e.Text),
+			"the same user logged in elsewhere, or ended this session from a phone"))
 	case client.Refused:
 		f.over = e.Err
 	}

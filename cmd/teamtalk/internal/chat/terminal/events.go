@@ -66,8 +66,12 @@ func (v *view) presence() {
 }
 
 // kickReason explains why the server ended the session. The protocol has no reason for a
-// session that an administrator ends: the server sends the reason of another login.
+// session that an administrator ends: the server sends the reason of another login, and
+// sometimes a text.
 func kickReason(e client.Kicked) string {
+	if e.Text != "" {
+		return chat.CleanLine(e.Text)
+	}
 	if e.Reason == 2 {
 		return "your phone ended this session"
 	}
