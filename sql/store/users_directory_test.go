@@ -64,7 +64,7 @@ func TestDirectoryMark(t *testing.T) {
 			Name: "b"})
 	})
 	check("SetUserDepart", true, func() error { return s.SetUserDepart(ctx, user, depart) })
-	check("SetPassword", false, func() error { return s.SetPassword(ctx, user, "x", "y") })
+	check("SetPassword", true, func() error { return s.SetPassword(ctx, user, "x", "y") })
 	check("SetPushShield", false, func() error { return s.SetPushShield(ctx, user, true) })
 	future := e.clock.now().Add(time.Hour).Unix()
 	e.redis.Do(fmt.Sprintf("SET %s %d", directoryMark, future))
