@@ -97,11 +97,29 @@ func Echo(ctx context.Context, o EchoOptions) (rate float64, err error) {
 	if err := e.wait(ctx, nil, o.Warmup); err != nil {
 		return 0, err
 	}
+	return e.measure(ctx, o.Duration)
+}
+
+// echoPatience is the longest time that measure waits for a first frame. A busy machine
+// may return none within a short measurement; an echo that is silent for this long is out
+// of order.
+const echoPatience = 30 * time.Second
+
+// measure returns the frames a second over a time d, which it prolongs until a frame came.
+func (e *echo) measure(ctx context.Context, d time.Duration) (rate float64, err error) {
 	began, before := time.Now(), e.frames()
-	if err := e.wait(ctx, nil, o.Duration); err != nil {
-		return 0, err
+	for {
+		if err := e.wait(ctx, nil, d); err != nil {
+			return 0, err
+		}
+		n, took := e.frames()-before, time.Since(began)
+		if n > 0 {
+			return float64(n) / took.Seconds(), nil
+		}
+		if took > d+echoPatience {
+			return 0, fmt.Errorf("the echo returned no frame within %s", took.Round(time.Second))
+		}
 	}
-	return float64(e.frames()-before) / time.Since(began).Seconds(), nil
 }
 
 // echo is one measurement.

@@ -126,12 +126,16 @@ func measure(ctx context.Context, b bed, s shape, d time.Duration) (rows int64, 
 	end := begin.Add(d)
 	for i, f := range batch {
 		wg.Go(func() {
-			for !stop.Load() && time.Now().Before(end) {
+			// At least one batch: on a busy machine a worker may start after the end.
+			for {
 				if failed[i] = f(ctx); failed[i] != nil {
 					stop.Store(true)
 					return
 				}
 				count.Add(int64(s.batch))
+				if stop.Load() || !time.Now().Before(end) {
+					return
+				}
 			}
 		})
 	}
