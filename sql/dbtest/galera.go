@@ -213,6 +213,7 @@ func startNode(library, home, peer string, peers []string, first bool) (*Server,
 		return nil, err
 	}
 	if err := s.connect(); err != nil {
+		s.proc.stop()
 		return nil, err
 	}
 	return s, nil
@@ -273,7 +274,6 @@ func (s *Server) connect() error {
 	cfg.Logger = &mysql.NopLogger{} // the server refuses connections while it starts
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
-		s.proc.stop()
 		return err
 	}
 	s.admin = sql.OpenDB(connector)

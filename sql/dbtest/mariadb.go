@@ -17,6 +17,7 @@ type Server struct {
 	proc   *process
 	socket string
 	port   int
+	args   []string      // of a server that can be started again
 	last   atomic.Uint64 // number of the last database
 	admin  *sql.DB
 }
@@ -92,16 +93,13 @@ func startMariaDB() (*Server, error) {
 		os.RemoveAll(dir)
 		return nil, err
 	}
-	for try := 0; ; try++ {
-		s, err := tryMariaDB(dir, dataArgs(data))
-		if err == nil {
-			return s, nil
-		}
-		if try == 2 { // three ports in a row were taken, so this is another error
-			os.RemoveAll(dir)
-			return nil, err
-		}
+	s, err := tryPorts(dir, append(dataArgs(data), "--skip-log-bin",
+		"--innodb-flush-log-at-trx-commit=1",
+		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=128M"))
+	if err != nil {
+		os.RemoveAll(dir)
 	}
+	return s, err
 }
 
 // dataArgs returns the arguments of a server that name its data folder.
@@ -120,30 +118,42 @@ func installData(data string) error {
 		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")...)
 }
 
-// tryMariaDB starts a server on an installed data folder and waits until it answers.
-func tryMariaDB(dir string, args []string) (*Server, error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{port: port, socket: filepath.Join(dir, "sock")}
-	s.proc, err = start(dir, find("mariadbd", "mysqld"), append(args,
-		"--socket="+s.socket, "--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", port),
-		"--pid-file="+filepath.Join(dir, "pid"),
-		"--skip-log-bin", "--skip-name-resolve", "--max-connections=500",
-		"--innodb-flush-log-at-trx-commit=1",
-		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=128M",
-		"--performance-schema=OFF")...)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.connect(); err != nil {
-		return nil, err
-	}
-	if err := s.proc.await(s.answers); err != nil {
+// tryPorts starts a server on an installed data folder in dir. Another process may take
+// its port first, so it tries three times.
+func tryPorts(dir string, args []string) (*Server, error) {
+	for try := 0; ; try++ {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		s := &Server{port: port, socket: filepath.Join(dir, "sock"), args: args}
+		if err := s.connect(); err != nil {
+			return nil, err
+		}
+		if err = s.run(); err == nil {
+			return s, nil
+		}
 		s.admin.Close()
-		s.proc.stop()
-		return nil, err
+		if try == 2 { // three ports in a row were taken, so this is another error
+			return nil, err
+		}
 	}
-	return s, nil
+}
+
+// run starts the server and waits until it answers.
+func (s *Server) run() error {
+	dir := filepath.Dir(s.socket)
+	proc, err := start(dir, find("mariadbd", "mysqld"), append(s.args,
+		"--socket="+s.socket, "--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", s.port),
+		"--pid-file="+filepath.Join(dir, "pid"),
+		"--skip-name-resolve", "--max-connections=500", "--performance-schema=OFF")...)
+	if err != nil {
+		return err
+	}
+	if err := proc.await(s.answers); err != nil {
+		proc.stop()
+		return err
+	}
+	s.proc = proc
+	return nil
 }
