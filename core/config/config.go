@@ -218,9 +218,9 @@ type Link struct {
 
 // MySQL is the section mysql.
 type MySQL struct {
-	Master     DSN           `toml:"master" default:"" form:"dsn"`
-	Slave      DSN           `toml:"slave" default:"" form:"dsn"`
-	ReplicaLag time.Duration `toml:"replica_lag" default:"10s" min:"1ms" max:"1h"`
+	Master      DSN           `toml:"master" default:"" form:"dsn"`
+	Slave       DSN           `toml:"slave" default:"" form:"dsn"`
+	ReplicaWait time.Duration `toml:"replica_wait" default:"50ms" min:"1ms" max:"1s"`
 }
 
 // Redis is the section redis. Unread counts, group settings, push tokens, sync marks and

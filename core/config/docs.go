@@ -295,10 +295,12 @@ var docs = map[string]string{
 	"mysql.master": "Data source name of the database for writes: " +
 		"user:password@tcp(host:3306)/teamtalk. Set it in the environment or in the file, " +
 		"because the list of processes shows flags.",
-	"mysql.slave": "Data source name of a replica for reads that may be slightly out of " +
-		"date. Empty: the master.",
-	"mysql.replica_lag": "Longest delay of the replica behind the master. For this long after a " +
-		"write, reads of the same user or conversation go to the master.",
+	"mysql.slave": "Data source name of a replica for reads. Empty: the master. The master needs " +
+		"a binary log of MariaDB, or both are nodes of one Galera cluster. The master answers " +
+		"while the replica is behind or dead.",
+	"mysql.replica_wait": "Longest time for which a read waits until the replica has what the " +
+		"master has committed. After it the master answers, and the replica is out of use " +
+		"until it has caught up.",
 
 	"redis":          "Used with store = \"mysql\".",
 	"redis.addrs":    "Address of Redis. For a cluster, addresses of some of its nodes.",

@@ -26,14 +26,19 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	server := conn.(driverConn)
 	_, err = server.ExecContext(ctx, sessionSettings, nil)
 	var f form
+	var cluster string
 	if err == nil {
 		f, err = formOf(ctx, server)
+	}
+	if err == nil && f != formPacket {
+		_, cluster, err = variable(ctx, server, "SHOW STATUS LIKE 'wsrep_cluster_state_uuid'")
 	}
 	if err != nil {
 		_ = conn.Close() // the error of the statement says more
 		return nil, err
 	}
-	return &connection{driverConn: server, form: f, pool: c.pool, opened: n}, nil
+	return &connection{driverConn: server, form: f, cluster: cluster, pool: c.pool,
+		opened: n}, nil
 }
 
 // driverConn are the methods of the driver's connections that database/sql calls.
@@ -54,10 +59,12 @@ type driverConn interface {
 // open, and new connections lead to the server that has taken over.
 type connection struct {
 	driverConn
-	form   form
-	pool   *generation
-	opened uint64 // generation at the start of Connect
-	left   bool   // must not be used again
+	form    form
+	cluster string // the Galera cluster of the server; "" without one
+	reached string // the last GTIDs of the master that the server, a replica, has applied
+	pool    *generation
+	opened  uint64 // generation at the start of Connect
+	left    bool   // must not be used again
 }
 
 // ExecContext runs a statement.
@@ -157,12 +164,7 @@ func (g *generation) end(n uint64) {
 
 // formOn returns the form of transactions for the server of a connection.
 func formOn(conn *sql.Conn) (f form) {
-	_ = conn.Raw(func(c any) error { // fails only on a closed connection
-		if c, ok := c.(*connection); ok {
-			f = c.form
-		}
-		return nil
-	})
+	withConnection(conn, func(c *connection) { f = c.form })
 	return f
 }
 

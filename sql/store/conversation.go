@@ -254,7 +254,7 @@ func insertRelations(ctx context.Context, db querier, keys []uint64, now uint32)
 }
 
 // conversationOf returns the conversation of two users, nil when they have none.
-func (s *conversations) conversationOf(ctx context.Context, db *sql.DB,
+func (s *conversations) conversationOf(ctx context.Context, db querier,
 	user, peer uint32) (*conversation, error) {
 	key := im.ConversationKey(user, peer)
 	found, err := s.find(ctx, db, []uint64{key})

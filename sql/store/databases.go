@@ -10,33 +10,27 @@ import (
 	"time"
 
 	"teamtalk/core/im"
-	"teamtalk/core/mono"
 	"teamtalk/sql/schema"
 
 	"github.com/google/uuid"
-	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // databases are the connections that all parts share, with their errors, retries and
 // locks.
 type databases struct {
-	o      Options
-	log    *slog.Logger
-	now    func() time.Time
-	m      *metrics
-	master *sql.DB
-	slave  *sql.DB // the master when the options name no slave
-	redis  instances
-	epoch  *epoch
+	o       Options
+	log     *slog.Logger
+	now     func() time.Time
+	m       *metrics
+	master  *sql.DB
+	replica *replica // nil when the master answers all reads
+	redis   instances
+	epoch   *epoch
 
 	// finalized reports whether the unique keys exist. It does not change while a Store
 	// is open: finalize refuses while any process is connected.
 	finalized bool
 	locks     string // prefix of the names of this database's locks
-
-	// wrote holds when this process last wrote about a user or group, by
-	// mono.Of. It is nil without a slave.
-	wrote *lru.Cache[uint64, int64]
 }
 
 // inChunks calls do with consecutive parts of list, each of at most n elements.
@@ -136,14 +130,11 @@ func (s *databases) retry(ctx context.Context, do func() error) error {
 // connect opens the pools and checks the databases: whether they answer, whether the
 // schema is migrated and whether it is finalized.
 func (s *databases) connect(ctx context.Context) (err error) {
-	if s.master, err = openMySQL(s.o.Master, s.o.Workers); err != nil {
+	if s.master, err = openMySQL(s.o.Master, s.o.Workers, masterSilence); err != nil {
 		return err
 	}
-	s.slave = s.master
-	if s.o.Slave != "" {
-		if s.slave, err = openMySQL(s.o.Slave, s.o.Workers); err != nil {
-			return err
-		}
+	if s.replica, err = openReplica(s.o, s.m); err != nil {
+		return err
 	}
 	if s.redis, err = openRedis(s.o.Redis, s.o.Workers, s.epoch); err != nil {
 		return err
@@ -164,23 +155,22 @@ func (s *databases) connect(ctx context.Context) (err error) {
 		"SELECT CONCAT('teamtalk.', LEFT(MD5(DATABASE()), 16), '.')").Scan(&s.locks); err != nil {
 		return s.dbError("read the database's name", err)
 	}
+	if s.replica != nil {
+		s.replica.start(ctx)
+	}
 	return nil
 }
 
-// reach reports whether every database answers.
+// reach reports whether every database answers that the process cannot do without. The
+// replica is not one of them.
 func (s *databases) reach(ctx context.Context) error {
 	if err := s.master.PingContext(ctx); err != nil {
 		return im.WithKind(im.Unavailable, "MySQL master", err)
 	}
-	if s.slave != s.master {
-		if err := s.slave.PingContext(ctx); err != nil {
-			return im.WithKind(im.Unavailable, "MySQL slave", err)
-		}
-	}
 	return s.redis.ping(ctx)
 }
 
-// Ping reports whether every database answers and the master and Redis accept writes. A
+// Ping reports whether the databases besides the replica answer, and the master and Redis accept writes. A
 // server that accepts none, because it was demoted, lost its cluster or is full, still
 // answers.
 func (s *databases) Ping(ctx context.Context) error {
@@ -210,57 +200,6 @@ func (s *databases) writable(ctx context.Context) error {
 	return tx.Commit()
 }
 
-// reader returns the database to read the data of these users from: the slave, or the
-// master when this process has written about one of the users within ReplicaLag. Writes
-// of other processes may be missing for as long as the slave lags.
-func (s *databases) reader(users ...uint32) *sql.DB {
-	for _, u := range users {
-		if s.lately(uint64(u)) {
-			return s.master
-		}
-	}
-	return s.slave
-}
-
-// groupReader returns the database to read the messages of a group from, as reader does.
-func (s *databases) groupReader(group uint32) *sql.DB {
-	if s.lately(wroteGroup | uint64(group)) {
-		return s.master
-	}
-	return s.slave
-}
-
-// wroteGroup distinguishes groups from users in databases.wrote.
-const wroteGroup = 1 << 32
-
-// lately reports whether the slave may lack what this process wrote about a user or
-// group.
-func (s *databases) lately(key uint64) bool {
-	if s.wrote == nil {
-		return false
-	}
-	at, ok := s.wrote.Get(key)
-	return ok && mono.Of(s.now())-at < int64(s.o.ReplicaLag)
-}
-
-// wroteTo records a write that concerns these users.
-func (s *databases) wroteTo(users ...uint32) {
-	if s.wrote == nil {
-		return
-	}
-	now := mono.Of(s.now())
-	for _, u := range users {
-		s.wrote.Add(uint64(u), now)
-	}
-}
-
-// wroteToGroup records a message in a group.
-func (s *databases) wroteToGroup(group uint32) {
-	if s.wrote != nil {
-		s.wrote.Add(wroteGroup|uint64(group), mono.Of(s.now()))
-	}
-}
-
 // close closes the connections that are open, and unregisters the metrics.
 func (s *databases) close() error {
 	var first error
@@ -270,8 +209,8 @@ func (s *databases) close() error {
 		}
 	}
 	keep(s.redis.close())
-	if s.slave != nil && s.slave != s.master {
-		keep(s.slave.Close())
+	if s.replica != nil {
+		keep(s.replica.close())
 	}
 	if s.master != nil {
 		keep(s.master.Close())

@@ -9,10 +9,6 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// departments stands for all departments as an argument of reader and wroteTo: after a
-// change this process reads departments from the master. No user has this id.
-const departments = 0
-
 // departsWhere returns the departments that a condition selects.
 func departsWhere(ctx context.Context, db querier, where string) ([]im.Depart, error) {
 	rows, err := db.QueryContext(ctx, "SELECT id, departName, parentId, priority, status, "+
@@ -34,16 +30,18 @@ func departsWhere(ctx context.Context, db querier, where string) ([]im.Depart, e
 }
 
 // DepartsChangedSince returns departments for a client's synchronisation; see
-// im.DepartStore. It reads from the slave, or from the master after a recent change by
-// this process.
+// im.DepartStore.
 func (s *directory) DepartsChangedSince(ctx context.Context,
 	since uint32) ([]im.Depart, uint32, error) {
 	where := fmt.Sprintf("updated>=%d", since)
 	if since == 0 {
 		where = fmt.Sprintf("status<>%d", pb.DepartmentStatusType_DEPT_STATUS_DELETE)
 	}
-	list, err := departsWhere(ctx, s.reader(departments), where)
-	if err != nil {
+	var list []im.Depart
+	if err := s.read(ctx, func(db querier) (err error) {
+		list, err = departsWhere(ctx, db, where)
+		return err
+	}); err != nil {
 		return nil, 0, s.dbError("read changed departments", err)
 	}
 	for _, d := range list {
@@ -76,7 +74,6 @@ func (s *directory) CreateDepart(ctx context.Context, d im.Depart) (uint32, erro
 	if err != nil {
 		return 0, s.dbError("create department", err)
 	}
-	s.wroteTo(departments)
 	return uint32(id), nil
 }
 
@@ -94,7 +91,6 @@ func (s *directory) UpdateDepart(ctx context.Context, d im.Depart) error {
 	if err != nil {
 		return s.dbError("update department", err)
 	}
-	s.wroteTo(departments)
 	return nil
 }
 

@@ -30,7 +30,6 @@ func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	if err != nil {
 		return s.dbError("add offline file", err)
 	}
-	s.wroteTo(f.To)
 	return nil
 }
 
@@ -87,11 +86,14 @@ func countRows(ctx context.Context, db querier, query string, args ...any) (n in
 	return n, rows.Err()
 }
 
-// OfflineFiles returns the files that wait for a user; see im.FileStore. It reads from
-// the slave, or from the master after a recent write of this process for the user.
+// OfflineFiles returns the files that wait for a user; see im.FileStore.
 func (s *files) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
-	list, err := filesWhere(ctx, s.reader(to), fmt.Sprintf("toId=%d AND status=0 ORDER BY id "+
-		"LIMIT %d", to, im.MaxOfflineFiles))
+	var list []im.OfflineFile
+	err := s.read(ctx, func(db querier) (err error) {
+		list, err = filesWhere(ctx, db, fmt.Sprintf("toId=%d AND status=0 ORDER BY id LIMIT %d",
+			to, im.MaxOfflineFiles))
+		return err
+	})
 	return list, s.dbError("read offline files", err)
 }
 
@@ -132,7 +134,6 @@ func (s *files) DeleteOfflineFile(ctx context.Context, from, to uint32, task str
 	if err != nil {
 		return s.dbError("delete offline file", err)
 	}
-	s.wroteTo(to)
 	return nil
 }
 
@@ -192,11 +193,13 @@ func oldFiles(ctx context.Context, db querier, after, before uint32) (old []uint
 	return old, last, read, rows.Err()
 }
 
-// OfflineFilePage returns a page of the list of all users; see im.FileStore. It reads
-// from the slave: callers ask all day, and check each file again before they act.
+// OfflineFilePage returns a page of the list of all users; see im.FileStore.
 func (s *files) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile,
 	last uint32, err error) {
-	files, last, err = filePage(ctx, s.slave, after)
+	err = s.read(ctx, func(db querier) (err error) {
+		files, last, err = filePage(ctx, db, after)
+		return err
+	})
 	return files, last, s.dbError("read a page of offline files", err)
 }
 
@@ -273,6 +276,5 @@ func (s *files) ForgetOfflineFile(ctx context.Context, from, to uint32, task str
 	if err != nil {
 		return false, s.dbError("forget offline file", err)
 	}
-	s.wroteTo(to)
 	return gone, nil
 }

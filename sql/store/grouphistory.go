@@ -13,8 +13,7 @@ import (
 const historyPage = 100
 
 // GroupHistory returns messages of a group, newest first; see im.GroupStore. Membership
-// is read from the master. Messages are read from the slave, or from the master after a
-// recent message of this process to the group.
+// is read from the master.
 func (s *history) GroupHistory(ctx context.Context, user, group, begin uint32,
 	count int) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || count <= 0 {
@@ -24,7 +23,11 @@ func (s *history) GroupHistory(ctx context.Context, user, group, begin uint32,
 	if !ok || err != nil {
 		return nil, s.dbError("read group history", err)
 	}
-	list, err := groupHistory(ctx, s.groupReader(group), group, since, begin, count)
+	var list []threadMessage
+	err = s.read(ctx, func(db querier) (err error) {
+		list, err = groupHistory(ctx, db, group, since, begin, count)
+		return err
+	})
 	return plain(list), s.dbError("read group history", err)
 }
 
@@ -74,7 +77,11 @@ func (s *history) GroupMessagesByID(ctx context.Context, user, group uint32,
 	if !ok || err != nil {
 		return nil, s.dbError("read group messages", err)
 	}
-	list, err := messagesByID(ctx, s.groupReader(group), thread{group: true, id: group}, ids)
+	var list []threadMessage
+	err = s.read(ctx, func(db querier) (err error) {
+		list, err = messagesByID(ctx, db, thread{group: true, id: group}, ids)
+		return err
+	})
 	list = slices.DeleteFunc(list, func(m threadMessage) bool { return m.Created < since })
 	return plain(list), s.dbError("read group messages", err)
 }

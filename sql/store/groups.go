@@ -197,7 +197,6 @@ func (s *groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModi
 	for _, u := range result.Changed {
 		s.sessions.forgetSide(u, group, true)
 	}
-	s.wroteTo(result.Changed...)
 	s.members.cache.put(group, membership{result.Version, slices.Clone(result.Current)})
 	s.mirror.tell(ctx, owed)
 	return result, nil

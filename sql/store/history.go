@@ -14,43 +14,51 @@ type history struct {
 	members       *members
 }
 
-// History returns messages between two users, newest first; see im.MessageStore. It reads
-// from the slave, or from the master after a recent message of this process to one of
-// them.
+// readThread runs do with the conversation of two users, if they have one. It calls do
+// with the database from which it has read the conversation; see databases.read.
+func (s *history) readThread(ctx context.Context, user, peer uint32,
+	do func(db querier, t thread) error) error {
+	return s.read(ctx, func(db querier) error {
+		c, err := s.conversations.conversationOf(ctx, db, user, peer)
+		if c == nil || err != nil {
+			return err
+		}
+		return do(db, c.thread)
+	})
+}
+
+// History returns messages between two users, newest first; see im.MessageStore.
 func (s *history) History(ctx context.Context, user, peer, begin uint32,
 	count int) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || count <= 0 {
 		return nil, s.dbError("read history", err)
 	}
-	db := s.reader(user, peer)
-	c, err := s.conversations.conversationOf(ctx, db, user, peer)
-	if c == nil || err != nil {
-		return nil, err
-	}
 	below := ""
 	if begin > 0 {
 		below = fmt.Sprintf(" AND msgId<=%d", begin)
 	}
-	list, err := messagesWhere(ctx, db, c.thread, fmt.Sprintf(newestFirst, below, 0, count))
+	var list []threadMessage
+	err := s.readThread(ctx, user, peer, func(db querier, t thread) (err error) {
+		list, err = messagesWhere(ctx, db, t, fmt.Sprintf(newestFirst, below, 0, count))
+		return err
+	})
 	if err != nil {
 		return nil, s.dbError("read history", err)
 	}
 	return plain(list), nil
 }
 
-// MessagesByID returns messages between two users; see im.MessageStore. It reads as
-// History does.
+// MessagesByID returns messages between two users; see im.MessageStore.
 func (s *history) MessagesByID(ctx context.Context, user, peer uint32,
 	ids []uint32) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || len(ids) == 0 {
 		return nil, s.dbError("read messages", err)
 	}
-	db := s.reader(user, peer)
-	c, err := s.conversations.conversationOf(ctx, db, user, peer)
-	if c == nil || err != nil {
-		return nil, err
-	}
-	list, err := messagesByID(ctx, db, c.thread, ids)
+	var list []threadMessage
+	err := s.readThread(ctx, user, peer, func(db querier, t thread) (err error) {
+		list, err = messagesByID(ctx, db, t, ids)
+		return err
+	})
 	if err != nil {
 		return nil, s.dbError("read messages", err)
 	}
@@ -58,20 +66,17 @@ func (s *history) MessagesByID(ctx context.Context, user, peer uint32,
 }
 
 // LatestID returns the id of the newest message between two users, 0 when they have none;
-// see im.MessageStore. It reads as History does.
+// see im.MessageStore.
 func (s *history) LatestID(ctx context.Context, user, peer uint32) (uint32, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, s.dbError("read the latest message id", err)
 	}
-	db := s.reader(user, peer)
-	c, err := s.conversations.conversationOf(ctx, db, user, peer)
-	if c == nil || err != nil {
-		return 0, err
-	}
 	var id uint32
-	query := fmt.Sprintf("SELECT COALESCE(MAX(msgId), 0) FROM %s WHERE relateId=%d AND status=0",
-		c.thread.table(), c.thread.id)
-	if err := db.QueryRowContext(ctx, query).Scan(&id); err != nil {
+	err := s.readThread(ctx, user, peer, func(db querier, t thread) error {
+		return db.QueryRowContext(ctx, fmt.Sprintf("SELECT COALESCE(MAX(msgId), 0) FROM %s "+
+			"WHERE relateId=%d AND status=0", t.table(), t.id)).Scan(&id)
+	})
+	if err != nil {
 		return 0, s.dbError("read the latest message id", err)
 	}
 	return id, nil

@@ -249,7 +249,7 @@ func (s *messageIDs) drawArgs(d *draw, fresh bool) []any {
 }
 
 // highestIDs returns the highest message id in the table, for each thread that has
-// messages. db is the master or a connection to it: a slave may lack the last message.
+// messages. db is the master or a connection to it.
 func (s *messageIDs) highestIDs(ctx context.Context, db querier,
 	threads []thread) (map[thread]uint32, error) {
 	highest := make(map[thread]uint32, len(threads))

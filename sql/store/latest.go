@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 
@@ -18,27 +17,18 @@ func (s *history) latest(ctx context.Context, user uint32, keys []peerKey,
 	for _, j := range joined {
 		since[j.group] = j.since
 	}
-	newest, err := s.latestIn(ctx, s.reader(user), user, keys, since)
-	if err != nil || s.slave == s.master {
-		return newest, s.dbError("read latest messages", err)
-	}
-	// The master is asked for what the slave lacks, and for groups with recent messages.
-	missing := slices.DeleteFunc(slices.Clone(keys), func(k peerKey) bool {
-		_, ok := newest[k]
-		return ok && (k.kind == pb.SessionType_SESSION_TYPE_SINGLE ||
-			!s.lately(wroteGroup|uint64(k.peer)))
+	var newest map[peerKey]im.Message
+	err := s.read(ctx, func(db querier) (err error) {
+		newest, err = s.latestIn(ctx, db, user, keys, since)
+		return err
 	})
-	more, err := s.latestIn(ctx, s.master, user, missing, since)
-	for k, m := range more {
-		newest[k] = m
-	}
 	return newest, s.dbError("read latest messages", err)
 }
 
 // latestIn reads one database, with one query for relations that are not cached and one
 // for the messages. When the newest message of a group is older than the user's joining,
 // it looks for others since then: the clocks of message servers may differ.
-func (s *history) latestIn(ctx context.Context, db *sql.DB, user uint32, keys []peerKey,
+func (s *history) latestIn(ctx context.Context, db querier, user uint32, keys []peerKey,
 	since map[uint32]uint32) (map[peerKey]im.Message, error) {
 	newest := make(map[peerKey]im.Message, len(keys))
 	threads, of, err := s.threadsOf(ctx, db, user, keys)
@@ -78,7 +68,7 @@ func (s *history) latestIn(ctx context.Context, db *sql.DB, user uint32, keys []
 
 // threadsOf returns the threads of the user's conversations, and the conversation of each
 // thread.
-func (s *history) threadsOf(ctx context.Context, db *sql.DB, user uint32,
+func (s *history) threadsOf(ctx context.Context, db querier, user uint32,
 	keys []peerKey) ([]thread, map[thread]peerKey, error) {
 	var pairs []uint64
 	of := make(map[thread]peerKey, len(keys))

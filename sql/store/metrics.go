@@ -25,6 +25,9 @@ type metrics struct {
 	syncRows   prometheus.Counter
 	syncTime   prometheus.Histogram
 
+	replicaReads *prometheus.CounterVec
+	replicaUp    prometheus.Gauge
+
 	reg prometheus.Registerer
 	all []prometheus.Collector
 }
@@ -34,6 +37,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{reg: reg}
 	m.addMessages()
 	m.addGroups()
+	m.addReplica()
 	if reg == nil {
 		return m, nil
 	}
@@ -89,6 +93,18 @@ func (m *metrics) addGroups() {
 		"Sessions of group members that the synchronisation wrote.")
 	m.syncTime = m.histogram("session_sync_seconds", "Time of a run of the synchronisation.",
 		prometheus.ExponentialBuckets(0.001, 2, 16))
+}
+
+// addReplica adds the metrics of the replica for reads.
+func (m *metrics) addReplica() {
+	m.replicaReads = m.vec("replica_reads",
+		"Reads for the replica, by what became of them. The replica answered (replica), or the "+
+			"master did: because the replica lacked changes (behind), failed (failed), was out "+
+			"of use after that (away), or because the master's position was unknown (unknown). "+
+			"Or the caller gave up (canceled).", "what")
+	m.replicaUp = prometheus.NewGauge(prometheus.GaugeOpts{Name: "teamtalk_store_replica_up",
+		Help: "Whether the replica for reads is in use (1). 0 also without a replica."})
+	m.all = append(m.all, m.replicaUp)
 }
 
 // counter adds a counter.

@@ -28,9 +28,13 @@ const sessionSettings = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, " +
 	"sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout=10, " +
 	"autocommit=1, lc_messages='en_US'"
 
+// masterSilence is the longest silence of the master in the answer to a statement.
+const masterSilence = 30 * time.Second
+
 // openMySQL opens a pool of n connections with the settings that this package relies on,
-// for any DSN that names a database.
-func openMySQL(dsn string, n int) (*sql.DB, error) {
+// for any DSN that names a database. A server that is silent for longer than silence,
+// unless the DSN names another time, counts as lost.
+func openMySQL(dsn string, n int, silence time.Duration) (*sql.DB, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
@@ -52,7 +56,7 @@ func openMySQL(dsn string, n int) (*sql.DB, error) {
 		def time.Duration
 	}{
 		{&cfg.Timeout, 5 * time.Second},
-		{&cfg.ReadTimeout, 30 * time.Second},
+		{&cfg.ReadTimeout, silence},
 		{&cfg.WriteTimeout, 30 * time.Second},
 	} {
 		if *t.v == 0 {

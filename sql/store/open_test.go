@@ -27,7 +27,7 @@ func TestOpenRefuses(t *testing.T) {
 		"DSN":         {func(o *Options) { o.Master = "nonsense" }, im.Invalid},
 		"no database": {func(o *Options) { o.Master = "root@tcp(127.0.0.1:1)/" }, im.Invalid},
 		"no MySQL":    {func(o *Options) { o.Master = "root@tcp(127.0.0.1:1)/x" }, im.Unavailable},
-		"no slave":    {func(o *Options) { o.Slave = "root@tcp(127.0.0.1:1)/x" }, im.Unavailable},
+		"slave's DSN": {func(o *Options) { o.Slave = "nonsense" }, im.Invalid},
 		"no Redis": {func(o *Options) { o.Redis.Unread.Addrs = []string{"127.0.0.1:1"} },
 			im.Unavailable},
 		"no address": {func(o *Options) { o.Redis.Unread.Addrs = nil }, im.Invalid},

@@ -2,52 +2,7 @@ package store
 
 import (
 	"testing"
-	"time"
-
-	"teamtalk/sql/dbtest"
-	"teamtalk/sql/schema"
 )
-
-// TestReadYourWrites uses a slave that never receives any data. This process must read
-// its own recent writes nevertheless.
-func TestReadYourWrites(t *testing.T) {
-	e := newEnv(t)
-	server := dbtest.MariaDB(t)
-	e.o.Slave = server.NewDatabase(t)
-	if err := schema.Migrate(t.Context(), server.Open(t, e.o.Slave), schema.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	s := e.store(t)
-	u := users(t, s, 2)
-	send(t, s, texts(u[0], u[1], 2)...)
-	ctx := t.Context()
-	read := func() (n int) {
-		t.Helper()
-		h, err1 := s.History(ctx, u[0], u[1], 0, 10)
-		m, err2 := s.MessagesByID(ctx, u[1], u[0], []uint32{1})
-		l, err3 := s.LatestID(ctx, u[0], u[1])
-		r, err4 := s.RecentSessions(ctx, u[1], 0, 10)
-		for _, err := range []error{err1, err2, err3, err4} {
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		return len(h) + len(m) + int(l) + len(r)
-	}
-	if n := read(); n != 2+1+2+1 {
-		t.Errorf("just written: %d things read, want 6", n)
-	}
-	if _, err := s.AccountByName(ctx, "USER1"); err != nil {
-		t.Errorf("account that the slave does not have: %v", err)
-	}
-	e.clock.ahead.Add(int64(s.o.ReplicaLag) + int64(time.Second))
-	if n := read(); n != 0 {
-		t.Errorf("written long ago: %d things read, want what the slave has: none", n)
-	}
-	if n := unreadOf(t, s, u[1], u[0]); n != 2 {
-		t.Errorf("unread %d, want 2: its messages must be found on the master", n)
-	}
-}
 
 // TestExistingData reads rows as C++ servers leave them.
 func TestExistingData(t *testing.T) {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 
@@ -10,8 +9,7 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// RecentSessions returns the user's conversations; see im.MessageStore. It reads as
-// UnreadCounts does.
+// RecentSessions returns the user's conversations; see im.MessageStore.
 func (s *sessions) RecentSessions(ctx context.Context, user, since uint32,
 	limit int) ([]im.RecentSession, error) {
 	if err := ctx.Err(); err != nil || limit <= 0 {
@@ -21,7 +19,11 @@ func (s *sessions) RecentSessions(ctx context.Context, user, since uint32,
 	if err != nil {
 		return nil, err
 	}
-	list, err := sessionRows(ctx, s.reader(user), user, since, limit, joined)
+	var list []im.RecentSession
+	err = s.read(ctx, func(db querier) (err error) {
+		list, err = sessionRows(ctx, db, user, since, limit, joined)
+		return err
+	})
 	if err != nil || len(list) == 0 {
 		return nil, s.dbError("read sessions", err)
 	}
@@ -43,7 +45,7 @@ func (s *sessions) RecentSessions(ctx context.Context, user, since uint32,
 
 // sessionRows reads the listed sessions of a user, with groups only those of joined.
 // Before finalize a side may have several rows; each conversation appears once.
-func sessionRows(ctx context.Context, db *sql.DB, user, since uint32, limit int,
+func sessionRows(ctx context.Context, db querier, user, since uint32, limit int,
 	joined []joinedGroup) ([]im.RecentSession, error) {
 	kinds := fmt.Sprintf("type=%d", pb.SessionType_SESSION_TYPE_SINGLE)
 	if len(joined) > 0 {

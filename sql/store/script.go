@@ -36,8 +36,8 @@ const (
 // formOf returns the form for the server of a connection. It asks for abilities instead
 // of a version, because proxies make versions up.
 func formOf(ctx context.Context, conn driverConn) (form, error) {
-	on, err := clustered(ctx, conn)
-	if err != nil || !on {
+	there, on, err := variable(ctx, conn, "SHOW GLOBAL VARIABLES LIKE 'wsrep_on'")
+	if err != nil || !there || on != "ON" {
 		return formPacket, err
 	}
 	_, err = conn.ExecContext(ctx, "BEGIN NOT ATOMIC DO 1; END", nil)
@@ -47,20 +47,20 @@ func formOf(ctx context.Context, conn driverConn) (form, error) {
 	return formBlock, err
 }
 
-// clustered reports whether a server is a node of a Galera cluster.
-func clustered(ctx context.Context, conn driverConn) (bool, error) {
-	rows, err := conn.QueryContext(ctx, "SHOW GLOBAL VARIABLES LIKE 'wsrep_on'", nil)
+// variable returns the value of a variable of the server, and whether the server has it.
+func variable(ctx context.Context, conn driverConn, show string) (bool, string, error) {
+	rows, err := conn.QueryContext(ctx, show, nil)
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
 	defer rows.Close()
 	row := make([]driver.Value, len(rows.Columns()))
 	if err := rows.Next(row); err == io.EOF {
-		return false, nil // a server without Galera
+		return false, "", nil
 	} else if err != nil {
-		return false, err
+		return false, "", err
 	}
-	return fmt.Sprintf("%s", row[len(row)-1]) == "ON", nil
+	return true, fmt.Sprintf("%s", row[len(row)-1]), nil
 }
 
 // proof is the number of a transaction and its owner, whose outbox row is the first one

@@ -273,7 +273,6 @@ func (s *sessions) RemoveSession(ctx context.Context, user, peer uint32, t pb.Se
 		return s.dbError("remove session", err)
 	}
 	s.forgetSide(user, peer, group)
-	s.wroteTo(user)
 	if found == 0 {
 		return errNoSession(user, peer)
 	}

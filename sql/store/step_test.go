@@ -9,29 +9,6 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// TestSteppedClockKeepsReadsOnTheMaster steps the wall clock after a write.
-func TestSteppedClockKeepsReadsOnTheMaster(t *testing.T) {
-	for _, d := range []time.Duration{200 * time.Second, 900 * time.Second, -2 * time.Hour} {
-		wrote, err := lru.New[uint64, int64](10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		now := time.Now()
-		s := &databases{o: Options{ReplicaLag: 5 * time.Second}, wrote: wrote,
-			now: func() time.Time { return now }}
-		s.wroteTo(1)
-		written := now
-		now = monotest.Step(written.Add(4*time.Second), d)
-		if !s.lately(1) {
-			t.Errorf("step of %v: the write counts as replicated after 4 s", d)
-		}
-		now = monotest.Step(written.Add(5*time.Second), d)
-		if s.lately(1) {
-			t.Errorf("step of %v: the write counts as recent after 5 s", d)
-		}
-	}
-}
-
 // TestSteppedClockExpiresRelations steps the wall clock after a relation was cached.
 func TestSteppedClockExpiresRelations(t *testing.T) {
 	for _, d := range []time.Duration{200 * time.Second, 900 * time.Second, -2 * time.Hour} {

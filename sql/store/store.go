@@ -30,7 +30,9 @@ import (
 // Options name the databases and bound the connections and caches.
 type Options struct {
 	Master string // DSN of the MySQL master, in the form of go-sql-driver/mysql
-	Slave  string // DSN of a replica for reads. Empty means the master.
+	// Slave is the DSN of a replica for reads. Empty means the master. It may name a balancer
+	// in front of several replicas if a connection stays with its replica.
+	Slave string
 
 	Redis Redis
 
@@ -48,10 +50,10 @@ type Options struct {
 	GroupMembers int
 	// Users is the number of users in the cache of users that exist. 0 means 200,000.
 	Users int
-	// ReplicaLag is the time during which reads go to the master after this process has
-	// written about a user or conversation. It should be longer than the slave's largest
-	// lag. Required with a slave, without effect without one.
-	ReplicaLag time.Duration
+	// ReplicaWait is the longest time for which a read waits until the slave has what the
+	// master has committed. Then the master answers. Required with a slave, without effect
+	// without one.
+	ReplicaWait time.Duration
 	// OutboxAge is the time after which a process applies the counts that another process
 	// owes. 0 means 60 s.
 	OutboxAge time.Duration
@@ -106,8 +108,8 @@ type Store struct {
 
 var _ im.Store = (*Store)(nil)
 
-// Open connects to the databases, checks that they answer and that the schema is
-// migrated, and applies the counts that a crash left unapplied. The error has kind
+// Open connects to the databases, checks that they answer (except the slave) and that the
+// schema is migrated, and applies the counts that a crash left unapplied. The error has kind
 // Unavailable when a database does not answer, and kind Invalid when an option is wrong
 // or the schema is not migrated.
 func Open(ctx context.Context, o Options) (*Store, error) {
@@ -142,11 +144,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func newStore(db *databases) (*Store, error) {
 	o := db.o
 	var err error
-	if o.Slave != "" {
-		if db.wrote, err = lru.New[uint64, int64](o.Users); err != nil {
-			return nil, err
-		}
-	}
 	s := &Store{databases: db}
 	s.directory = &directory{databases: db}
 	if s.known, err = lru.New[uint32, int64](o.Users); err != nil {
@@ -180,7 +177,7 @@ func newStore(db *databases) (*Store, error) {
 // withDefaults returns o with defaults in place of zero values.
 func (o Options) withDefaults() Options {
 	if o.Slave != "" {
-		opt.Require("store.ReplicaLag", o.ReplicaLag)
+		opt.Require("store.ReplicaWait", o.ReplicaWait)
 	}
 	opt.Default(&o.Workers, 8)
 	opt.Default(&o.Conversations, 200_000)

@@ -87,12 +87,6 @@ func (s *messages) mend(ctx context.Context, items []*item, err error, try int) 
 func (s *messages) done(ctx context.Context, sl *slot, items []*item, p *plan) {
 	for _, it := range items {
 		it.m.ID = it.id
-		if it.m.Type.IsGroup() {
-			s.wroteTo(it.m.From)
-			s.wroteToGroup(it.m.To)
-		} else {
-			s.wroteTo(it.m.From, it.m.To)
-		}
 	}
 	for _, t := range p.sessions {
 		t.wrote()

@@ -36,10 +36,8 @@ type peerKey struct {
 }
 
 // UnreadCounts returns the user's unread conversations; see im.MessageStore. Counts come
-// from Redis, groups and times of joining from the master. The latest messages come from
-// the slave, or from the master when the slave lacks one or after a recent message of
-// this process to the user or group. The count of a conversation without messages is left
-// out, as C++ servers do, because clients cannot show it.
+// from Redis, groups and times of joining from the master. The count of a conversation
+// without messages is left out, as C++ servers do, because clients cannot show it.
 func (s *unread) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
 	joined, err := s.members.joinedGroups(ctx, []uint32{user})
 	if err != nil {

@@ -66,23 +66,16 @@ func (s *directory) AccountByName(ctx context.Context, name string) (im.Account,
 	return list[0], nil
 }
 
-// AccountsByName returns accounts by login name; see im.UserStore. It reads from the
-// slave. It reads from the master the accounts that the slave lacks, perhaps because they
-// are new, and those that this process changed recently.
+// AccountsByName returns accounts by login name; see im.UserStore.
 func (s *directory) AccountsByName(ctx context.Context, names []string) ([]im.Account, error) {
 	list := make([]im.Account, len(names))
 	all := make([]int, len(names))
 	for i := range all {
 		all[i] = i
 	}
-	err := accountsByName(ctx, s.slave, names, all, list)
-	if err == nil && s.slave != s.master {
-		again := slices.DeleteFunc(all, func(i int) bool {
-			return list[i].ID != 0 && s.reader(list[i].ID) != s.master
-		})
-		err = accountsByName(ctx, s.master, names, again, list)
-	}
-	if err != nil {
+	if err := s.read(ctx, func(db querier) error {
+		return accountsByName(ctx, db, names, all, list)
+	}); err != nil {
 		return nil, s.dbError("look up accounts", err)
 	}
 	return list, nil
@@ -185,20 +178,14 @@ func nameRank(a *im.Account, name string) (rank int) {
 	return rank
 }
 
-// Users returns users by id; see im.UserStore. It reads from the slave, and from the
-// master those that the slave lacks or that this process changed recently.
+// Users returns users by id; see im.UserStore.
 func (s *directory) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
-	list, err := usersByID(ctx, s.reader(ids...), ids)
-	if err != nil || s.slave == s.master {
-		return list, s.dbError("read users", err)
-	}
-	there := make(map[uint32]bool, len(list))
-	for _, u := range list {
-		there[u.ID] = true
-	}
-	missing := slices.DeleteFunc(slices.Clone(ids), func(id uint32) bool { return there[id] })
-	more, err := usersByID(ctx, s.master, missing)
-	return append(list, more...), s.dbError("read users", err)
+	var list []im.User
+	err := s.read(ctx, func(db querier) (err error) {
+		list, err = usersByID(ctx, db, ids)
+		return err
+	})
+	return list, s.dbError("read users", err)
 }
 
 // usersByID reads users from one database.
@@ -214,16 +201,18 @@ func usersByID(ctx context.Context, db querier, ids []uint32) ([]im.User, error)
 	return list, err
 }
 
-// UsersChangedSince returns users for a client's synchronisation; see im.UserStore. It
-// reads from the slave, because clients ask again.
+// UsersChangedSince returns users for a client's synchronisation; see im.UserStore.
 func (s *directory) UsersChangedSince(ctx context.Context,
 	since uint32) ([]im.User, uint32, error) {
 	where := fmt.Sprintf("updated>=%d", since)
 	if since == 0 {
 		where = fmt.Sprintf("COALESCE(status, 0)<>%d", im.StatusDeparted)
 	}
-	list, err := usersWhere(ctx, s.slave, where)
-	if err != nil {
+	var list []im.User
+	if err := s.read(ctx, func(db querier) (err error) {
+		list, err = usersWhere(ctx, db, where)
+		return err
+	}); err != nil {
 		return nil, 0, s.dbError("read changed users", err)
 	}
 	for _, u := range list {
@@ -311,7 +300,6 @@ func (s *directory) changeListed(ctx context.Context, id uint32, set string,
 		return s.dbError("change user", err)
 	}
 	s.known.Remove(id)
-	s.wroteTo(id)
 	return nil
 }
 
@@ -333,7 +321,6 @@ func (s *directory) changeUser(ctx context.Context, id uint32, set string, args 
 		return im.Errorf(im.NotFound, "no user has id %d", id)
 	}
 	s.known.Remove(id)
-	s.wroteTo(id)
 	return nil
 }
 
@@ -357,7 +344,6 @@ func (s *directory) CreateUsers(ctx context.Context, accounts []im.Account) ([]u
 	if err != nil {
 		return nil, s.dbError("create users", err)
 	}
-	s.wroteTo(ids...)
 	return ids, nil
 }
 

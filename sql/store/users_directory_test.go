@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"teamtalk/core/im"
-	"teamtalk/sql/dbtest"
-	"teamtalk/sql/schema"
 )
 
 // mark returns the mark of the directory, which C++ servers read.
@@ -143,28 +141,6 @@ func TestUpdatedNeverGoesBack(t *testing.T) {
 	}
 	if list, _, err := s.DepartsChangedSince(ctx, since+1); err != nil || len(list) != 1 {
 		t.Errorf("after %d: %+v, %v; want one department", since, list, err)
-	}
-}
-
-// TestReadOwnDepart requires that this process reads its own recent change although the
-// slave lags.
-func TestReadOwnDepart(t *testing.T) {
-	e := newEnv(t)
-	server := dbtest.MariaDB(t)
-	e.o.Slave = server.NewDatabase(t)
-	if err := schema.Migrate(t.Context(), server.Open(t, e.o.Slave), schema.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	s := e.store(t)
-	if _, err := s.CreateDepart(t.Context(), im.Depart{Name: "a"}); err != nil {
-		t.Fatal(err)
-	}
-	if list, _, err := s.DepartsChangedSince(t.Context(), 0); err != nil || len(list) != 1 {
-		t.Errorf("just created: %+v, %v", list, err)
-	}
-	e.clock.ahead.Add(int64(s.o.ReplicaLag) + int64(time.Second))
-	if list, _, err := s.DepartsChangedSince(t.Context(), 0); err != nil || len(list) != 0 {
-		t.Errorf("created long ago: %+v, %v; want what the slave has: none", list, err)
 	}
 }
 

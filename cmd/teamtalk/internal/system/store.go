@@ -69,7 +69,7 @@ func OpenMySQL(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.St
 		slave = "" // a command reads changes that any process has just made, so it reads the master
 	}
 	s, err := store.Open(ctx, store.Options{
-		Master: cfg.MySQL.Master.Reveal(), Slave: slave, ReplicaLag: cfg.MySQL.ReplicaLag,
+		Master: cfg.MySQL.Master.Reveal(), Slave: slave, ReplicaWait: cfg.MySQL.ReplicaWait,
 		Redis: instances, Workers: pool.SizesFor(cfg.Workers).SQLOpen,
 		Logger: opt.Log, Metrics: opt.Registerer,
 	})
