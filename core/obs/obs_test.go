@@ -236,3 +236,21 @@ func TestConcurrentReportsShareARun(t *testing.T) {
 		}
 	})
 }
+
+// TestDegradedStaysReady requires that a degraded part is named and keeps nobody out, also
+// beside a part that is not ready.
+func TestDegradedStaysReady(t *testing.T) {
+	ready := NewReady(0)
+	ready.Set("store", nil)
+	ready.Set("replica", Degraded(errors.New("it is behind")))
+	ready.Set("other", Degraded(nil))
+	got := ready.Check(t.Context())
+	if !got.Ready || got.Checks["replica"] != "degraded: it is behind" ||
+		got.Checks["other"] != "ok" {
+		t.Errorf("%+v", got)
+	}
+	ready.Set("store", errors.New("down"))
+	if got := ready.Check(t.Context()); got.Ready {
+		t.Errorf("%+v", got)
+	}
+}

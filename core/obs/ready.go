@@ -16,6 +16,21 @@ const DefaultCheckTimeout = 2 * time.Second
 // again before it has ended. ctx is independent of the request.
 type Check func(ctx context.Context) error
 
+// Degraded marks the reason why a part is not ready as one that does not keep the process
+// from its work. The report names it, and the process stays ready. nil stays nil.
+func Degraded(err error) error {
+	if err == nil {
+		return nil
+	}
+	return degraded{err}
+}
+
+type degraded struct{ error }
+
+func (d degraded) Error() string { return "degraded: " + d.error.Error() }
+
+func (d degraded) Unwrap() error { return d.error }
+
 // Ready collects the checks that decide whether a process can do its work. A process
 // without an entry is not ready, because it has not started its parts yet. Any goroutine.
 type Ready struct {
@@ -69,7 +84,7 @@ func (r *Ready) Remove(name string) {
 // Report is the result of one round of checks.
 type Report struct {
 	Ready  bool              `json:"ready"`
-	Checks map[string]string `json:"checks"` // by name: "ok", or the reason
+	Checks map[string]string `json:"checks"` // by name: "ok", "degraded: …", or the reason
 }
 
 // Check runs all checks concurrently. It returns when the last one has ended, after the
@@ -82,7 +97,9 @@ func (r *Ready) Check(ctx context.Context) Report {
 	for name, run := range runs {
 		report.Checks[name] = "ok"
 		if err := run.wait(ctx); err != nil {
-			report.Ready, report.Checks[name] = false, err.Error()
+			report.Checks[name] = err.Error()
+			var d degraded
+			report.Ready = report.Ready && errors.As(err, &d)
 		}
 	}
 	return report

@@ -297,3 +297,25 @@ func TestGaleraSyncsOnce(t *testing.T) {
 		t.Errorf("%d rows (%v), want 2", n, err)
 	}
 }
+
+// TestGaleraReplicaNode reads from one node what another process has written to another
+// node. The node first applies the writes, and then a lock keeps it from that.
+func TestGaleraReplicaNode(t *testing.T) {
+	list := galeraEnv(t)
+	list[0].o.Slave, list[0].o.ReplicaWait = list[1].dsn, 100*time.Millisecond
+	a, b := list[0].store(t), list[0].store(t)
+	readsAgain(t, b, writeAll(t, a, "applied"))
+	conn, err := list[1].db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(t.Context(), "FLUSH TABLES WITH READ LOCK"); err != nil {
+		t.Fatal(err)
+	}
+	defer conn.ExecContext(context.Background(), "UNLOCK TABLES")
+	readWritten(t, b, writeAll(t, a, "not applied"))
+	if b.ReplicaState() == nil {
+		t.Error("a node that does not apply is in use")
+	}
+}

@@ -7,9 +7,16 @@ import (
 
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
+	"teamtalk/core/obs"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/pool"
 )
+
+// replicated is a store that may have a replica for reads.
+type replicated interface {
+	// ReplicaState returns why the replica is out of use, nil while it is used.
+	ReplicaState() error
+}
 
 // startDBProxy opens the store, starts its workers and dbproxy's background tasks, and
 // opens the port for other servers.
@@ -22,6 +29,11 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	s.store = store
 	s.stops.push(closeStore, "store", closing(store.Close))
 	s.ready.Add("store", store.Ping)
+	if r, ok := store.(replicated); ok && s.cfg.MySQL.Slave.Reveal() != "" {
+		s.ready.Add("replica", func(context.Context) error {
+			return obs.Degraded(r.ReplicaState())
+		})
+	}
 	workers := pool.New(pool.Options{
 		Workers: pool.SizesFor(s.cfg.Workers).Workers, Queue: cfg.Queue, Logger: s.log,
 		Registerer: s.reg,
