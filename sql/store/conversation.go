@@ -207,7 +207,7 @@ func better(a, b relation) bool {
 
 // createRelations creates the relations of pairs that had none at the last look. Another
 // process may do the same at this time. The unique key prevents a second row; before
-// finalize a named lock and a second look do.
+// finalize a lock and a second look do.
 func (s *conversations) createRelations(ctx context.Context,
 	keys []uint64) (map[uint64]relation, error) {
 	if s.finalized {
@@ -216,9 +216,14 @@ func (s *conversations) createRelations(ctx context.Context,
 		}
 		return relationsOf(ctx, s.master, keys)
 	}
+	conn, err := s.master.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
 	var made map[uint64]relation
-	err := s.locked(ctx, "create", func(conn *sql.Conn) error {
-		there, err := relationsOf(ctx, conn, keys)
+	err = s.exclusively(ctx, conn, "create", func(tx *sql.Tx) error {
+		there, err := relationsOf(ctx, tx, keys)
 		if err != nil {
 			return err
 		}
@@ -226,10 +231,10 @@ func (s *conversations) createRelations(ctx context.Context,
 			_, ok := there[k]
 			return ok
 		})
-		if err := insertRelations(ctx, conn, missing, uint32(s.now().Unix())); err != nil {
+		if err := insertRelations(ctx, tx, missing, uint32(s.now().Unix())); err != nil {
 			return err
 		}
-		made, err = relationsOf(ctx, conn, keys)
+		made, err = relationsOf(ctx, tx, keys)
 		return err
 	})
 	return made, err

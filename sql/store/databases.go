@@ -54,47 +54,6 @@ type querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// lockWait is the longest time to wait for a named lock, in seconds.
-const lockWait = 10
-
-// locked runs do on a connection that holds a named lock of this database.
-func (s *databases) locked(ctx context.Context, name string, do func(*sql.Conn) error) error {
-	conn, err := s.master.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := s.lock(ctx, conn, name); err != nil {
-		return err
-	}
-	defer s.unlock(conn, name)
-	return do(conn)
-}
-
-// lock takes a named lock on a connection. It fails with kind Busy after lockWait.
-func (s *databases) lock(ctx context.Context, conn *sql.Conn, name string) error {
-	var got sql.NullInt64
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", s.locks+name,
-		lockWait).Scan(&got); err != nil {
-		return err
-	}
-	if got.Int64 != 1 {
-		return im.Errorf(im.Busy, "lock %q was not free within %d s", name, lockWait)
-	}
-	return nil
-}
-
-// unlock releases a named lock. If the statement fails, the connection is closed, which
-// releases the lock.
-func (s *databases) unlock(conn *sql.Conn, name string) {
-	ctx, cancel := context.WithTimeout(context.Background(), lockWait*time.Second)
-	defer cancel()
-	if _, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", s.locks+name); err != nil {
-		// The connection may still hold the lock, so it must not be used again.
-		discard(conn)
-	}
-}
-
 // pause waits before try number n. The wait doubles with each try, up to half a second.
 func pause(ctx context.Context, n int) error {
 	d := min(time.Duration(1)<<n*5*time.Millisecond, 500*time.Millisecond)

@@ -21,11 +21,16 @@ func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 		if err != nil {
 			return err
 		}
-		if err := s.addFile(ctx, tx, &f); err != nil {
+		if err = claim(ctx, tx, fmt.Sprintf("files.%d", f.To%fileLocks)); err == nil {
+			err = s.addFile(ctx, tx, &f)
+		}
+		if err != nil {
 			tx.Rollback() // if it fails, the connection is lost and the transaction with it
 			return err
 		}
-		return tx.Commit() // if its outcome is in doubt, the next try finds the row
+		// If its outcome is in doubt, the next try finds the row, or keeps this transaction
+		// from ever being committed: both write the lock.
+		return tx.Commit()
 	})
 	if err != nil {
 		return s.dbError("add offline file", err)
@@ -33,10 +38,14 @@ func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	return nil
 }
 
+// fileLocks is the number of locks under which files are added. Receivers share them.
+const fileLocks = 16
+
 // addFile reads the users first and keeps their rows locked. Later reads of the
 // transaction then see the current state, and no other process adds a file for these
-// users meanwhile. Only this makes a task one row: the table of C++ servers has no unique
-// key.
+// users meanwhile: on one server because of the rows, on another node of a cluster because
+// of the lock that the transaction has claimed. Only this makes a task one row: the table
+// of C++ servers has no unique key.
 func (s *files) addFile(ctx context.Context, tx *sql.Tx, f *im.OfflineFile) error {
 	want := 2
 	if f.From == f.To {

@@ -112,6 +112,7 @@ func (p proof) commit(ctx context.Context, conn *sql.Conn) error {
 type script struct {
 	conn  *sql.Conn
 	form  form
+	begun bool // the transaction was begun before the script
 	proof proof
 	b     []byte
 	n     int  // statements in b
@@ -153,8 +154,11 @@ func (sc *script) add(ctx context.Context, statement []byte) error {
 		sc.b = append(sc.b, ';')
 	case sc.form == formBlock:
 		sc.b = append(sc.b, "BEGIN NOT ATOMIC "...)
-		if sc.sent { // the transaction may have been aborted since the last packet
+		// The transaction may have been aborted since the last packet.
+		if sc.sent {
 			sc.b = append(sc.b, "IF NOT ("+sc.proof.open()+") THEN "+abort+"; END IF;"...)
+		} else if sc.begun {
+			sc.b = append(sc.b, "IF NOT @@in_transaction THEN "+abort+"; END IF;"...)
 		}
 	}
 	sc.b = append(sc.b, statement...)

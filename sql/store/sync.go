@@ -306,21 +306,27 @@ func (s *sessions) insertMissing(ctx context.Context, conn *sql.Conn,
 	fresh []*touch) (total int, err error) {
 	slices.SortFunc(fresh, (*touch).compare)
 	err = inChunks(fresh, 1000, func(part []*touch) error {
-		if !s.finalized {
-			if err := s.lock(ctx, conn, "create"); err != nil {
-				return err
-			}
-			defer s.unlock(conn, "create")
-			if err := readSessions(ctx, conn, part); err != nil {
-				return err
-			}
-			part = missingRows(part)
+		var n int
+		insert := func(db querier) error {
+			missing := missingRows(part)
+			n = len(missing)
+			return s.insertSessions(ctx, atOnce{db}, missing)
 		}
-		if err := s.insertSessions(ctx, atOnce{conn}, part); err != nil {
-			return err
+		var err error
+		if s.finalized {
+			err = insert(conn)
+		} else {
+			err = s.exclusively(ctx, conn, "create", func(tx *sql.Tx) error {
+				if err := readSessions(ctx, tx, part); err != nil {
+					return err
+				}
+				return insert(tx)
+			})
 		}
-		total += len(part)
-		return nil
+		if err == nil {
+			total += n
+		}
+		return err
 	})
 	return total, err
 }

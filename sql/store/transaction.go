@@ -104,6 +104,7 @@ type plan struct {
 	sessions []*touch
 	chats    []*chat
 	owed     dues
+	begun    bool // the transaction is open, because it creates session rows
 }
 
 // chat is a group whose lastChated a transaction updates.
@@ -188,9 +189,11 @@ func (s *messages) commitWith(ctx context.Context, conn *sql.Conn, sl *slot, ite
 			return err
 		}
 		defer s.unlock(conn, "create")
-		if err := readSessions(ctx, conn, fresh); err != nil {
+		if err := beginCreating(ctx, conn, fresh); err != nil {
+			rollBack(ctx, conn)
 			return err
 		}
+		p.begun = true
 	}
 	sl.seq++
 	if err := s.write(ctx, conn, sl, items, p); err != nil {
@@ -212,6 +215,18 @@ func (s *messages) commitWith(ctx context.Context, conn *sql.Conn, sl *slot, ite
 		}
 		return err
 	})
+}
+
+// beginCreating begins a transaction that creates session rows, and looks for rows that
+// exist by now.
+func beginCreating(ctx context.Context, conn *sql.Conn, fresh []*touch) error {
+	if _, err := conn.ExecContext(ctx, "START TRANSACTION"); err != nil {
+		return err
+	}
+	if err := claim(ctx, conn, "create"); err != nil {
+		return err
+	}
+	return readSessions(ctx, conn, fresh)
 }
 
 // rollBack ends the transaction of a connection. If the statement fails, the connection
@@ -238,10 +253,13 @@ func commitOn(ctx context.Context, conn *sql.Conn) error {
 // one script, except statements whose result is needed.
 func (s *messages) write(ctx context.Context, conn *sql.Conn, sl *slot, items []*item,
 	p *plan) error {
-	sc := &script{conn: conn, form: formOn(conn), proof: sl.proof(), b: sl.script[:0]}
+	sc := &script{conn: conn, form: formOn(conn), begun: p.begun, proof: sl.proof(),
+		b: sl.script[:0]}
 	defer func() { sl.script = kept(sc.b) }()
-	if err := sc.add(ctx, []byte("START TRANSACTION")); err != nil {
-		return err
+	if !p.begun {
+		if err := sc.add(ctx, []byte("START TRANSACTION")); err != nil {
+			return err
+		}
 	}
 	// First, because it proves later that the transaction is still open.
 	if err := writeOwed(ctx, sc, sl, p.owed); err != nil {

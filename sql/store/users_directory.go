@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -25,26 +26,21 @@ func (s *directory) changeDirectory(ctx context.Context, table string, once bool
 	do func(tx *sql.Tx, now int64) error) error {
 	var stamp int64
 	err := s.retry(ctx, func() error {
-		return s.locked(ctx, "users", func(conn *sql.Conn) error {
-			tx, err := conn.BeginTx(ctx, nil)
-			if err != nil {
-				return err
-			}
+		conn, err := s.master.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		err = s.exclusively(ctx, conn, "users", func(tx *sql.Tx) (err error) {
 			if stamp, err = s.stamp(ctx, tx, table); err == nil {
 				err = do(tx, stamp)
 			}
-			if err != nil {
-				tx.Rollback() // if it fails, the connection is lost and the transaction with it
-				return err
-			}
-			if err := tx.Commit(); err != nil {
-				if once {
-					return fmt.Errorf("%w: %v", errOutcome, err)
-				}
-				return err
-			}
-			return nil
+			return err
 		})
+		if once && errors.Is(err, errCommit) {
+			return fmt.Errorf("%w: %v", errOutcome, err)
+		}
+		return err
 	})
 	if err == nil {
 		s.markDirectory(ctx, stamp)
