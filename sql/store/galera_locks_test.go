@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -138,5 +139,38 @@ func TestGaleraFiles(t *testing.T) {
 	list[0].sync(t)
 	if n := list[0].count(t, "SELECT COUNT(*) FROM IMTransmitFile"); n != rounds {
 		t.Errorf("%d rows of %d files", n, rounds)
+	}
+}
+
+// TestGaleraLostFile loses the connection during the COMMIT of a file, behind a balancer over
+// all nodes. The node receives the COMMIT when the next try has written the file on another
+// node.
+func TestGaleraLostFile(t *testing.T) {
+	const rounds = 5
+	list := galeraEnv(t)
+	e, p := behindBalancer(t, list)
+	p.lookUp = "INSERT INTO IMTransmitFile"
+	e.o.Housekeeping = time.Hour // sends no COMMIT meanwhile
+	s := e.store(t)
+	u := users(t, s, 2)
+	for _, e := range list {
+		e.sync(t)
+	}
+	for range rounds {
+		p.mu.Lock()
+		p.armed = true
+		p.mu.Unlock()
+		if err := s.AddOfflineFile(t.Context(), im.OfflineFile{From: u[0], To: u[1],
+			Task: uuid.NewString(), Name: "f", Size: 1}); err != nil {
+			t.Error(err)
+		}
+	}
+	p.mu.Lock()
+	times := p.times
+	p.mu.Unlock()
+	list[0].sync(t)
+	if n := list[0].count(t, "SELECT COUNT(*) FROM IMTransmitFile"); n != rounds ||
+		times != rounds {
+		t.Errorf("%d rows of %d files, whose COMMIT was late %d times", n, rounds, times)
 	}
 }

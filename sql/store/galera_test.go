@@ -46,8 +46,9 @@ func (e *env) sync(t testing.TB) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for _, q := range []string{"SET wsrep_sync_wait=1", "DO (SELECT COUNT(*) FROM IMUser)",
-		"SELECT 1", "SET wsrep_sync_wait=0"} {
+	// DO does not wait.
+	for _, q := range []string{"SET wsrep_sync_wait=1", "SELECT 1",
+		"DO (SELECT COUNT(*) FROM IMUser)", "SET wsrep_sync_wait=0"} {
 		if _, err := conn.ExecContext(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}
@@ -214,12 +215,9 @@ func checkUnread(t *testing.T, s *Store, u []uint32, there map[string]storedRow)
 	}
 }
 
-// TestGaleraLostCommit loses the connection of each other batch during COMMIT, behind a
-// balancer over all nodes. The node receives the COMMIT when the store asks another node
-// for the outcome. No message may be stored twice.
-func TestGaleraLostCommit(t *testing.T) {
-	const lost = 30
-	list := galeraEnv(t)
+// behindBalancer returns an env that connects to all nodes, through a lateCommit.
+func behindBalancer(t *testing.T, list []*env) (env, *lateCommit) {
+	t.Helper()
 	var servers []string
 	for _, e := range list {
 		cfg, err := mysql.ParseDSN(e.dsn)
@@ -236,6 +234,16 @@ func TestGaleraLostCommit(t *testing.T) {
 	cfg.Addr = p.listener.Addr().String()
 	e := *list[0]
 	e.o.Master, e.o.Workers = cfg.FormatDSN(), 1
+	return e, p
+}
+
+// TestGaleraLostCommit loses the connection of each other batch during COMMIT, behind a
+// balancer over all nodes. The node receives the COMMIT when the store asks another node
+// for the outcome. No message may be stored twice.
+func TestGaleraLostCommit(t *testing.T) {
+	const lost = 30
+	list := galeraEnv(t)
+	e, p := behindBalancer(t, list)
 	s := e.store(t)
 	u := users(t, s, 2)
 	for _, e := range list {

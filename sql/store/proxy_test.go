@@ -13,13 +13,13 @@ import (
 )
 
 // lateCommit is a proxy between a store and MySQL. Each connection leads to the next of its
-// servers. When armed, it disconnects the client
-// that sends COMMIT. It passes the COMMIT to the server only when a later connection
-// looks up the outcome. A look-up that does not wait would then find nothing, and the
-// batch would be stored twice.
+// servers. When armed, it disconnects the client that sends COMMIT. It passes the COMMIT to
+// the server only when a later connection sends the look-up of the outcome, or the next try.
+// A look-up that does not wait would then find nothing, and the batch would be stored twice.
 type lateCommit struct {
 	listener net.Listener
 	servers  []string
+	lookUp   string // part of a statement
 	mu       sync.Mutex
 	next     int // of servers
 	armed    bool
@@ -30,7 +30,7 @@ type lateCommit struct {
 // newLateCommit starts a lateCommit in front of servers.
 func newLateCommit(t *testing.T, servers ...string) *lateCommit {
 	t.Helper()
-	p := &lateCommit{servers: servers}
+	p := &lateCommit{servers: servers, lookUp: " IMUnreadOutbox "}
 	p.listener = accept(t, p.serve)
 	return p
 }
@@ -65,7 +65,7 @@ func (p *lateCommit) serve(client net.Conn) {
 			client.Close()
 			return
 		}
-		if p.held != nil && bytes.Contains(command, []byte(" IMUnreadOutbox ")) {
+		if p.held != nil && bytes.Contains(command, []byte(p.lookUp)) {
 			// The look-up comes first, then the COMMIT: the look-up must wait for it.
 			server.Write(command)
 			p.held()
