@@ -220,7 +220,7 @@ type Link struct {
 type MySQL struct {
 	Master      DSN           `toml:"master" default:"" form:"dsn"`
 	Slave       DSN           `toml:"slave" default:"" form:"dsn"`
-	ReplicaWait time.Duration `toml:"replica_wait" default:"50ms" min:"1ms" max:"1s"`
+	ReplicaWait time.Duration `toml:"replica_wait" default:"50ms" min:"1ms" max:"10s"`
 }
 
 // Redis is the section redis. Unread counts, group settings, push tokens, sync marks and

@@ -81,7 +81,8 @@ func startPair() (*Pair, error) {
 // on the disk, because the machine does not crash.
 func startMember(home string, id int) (*Server, error) {
 	return tryPorts(home, append(dataArgs(filepath.Join(home, "data")),
-		fmt.Sprintf("--server-id=%d", id), "--log-bin=bin", "--binlog-format=ROW", "--log-slave-updates",
+		fmt.Sprintf("--server-id=%d", id), "--log-bin=bin", "--binlog-format=ROW",
+		"--log-slave-updates",
 		"--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0",
 		"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M"))
 }

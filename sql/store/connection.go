@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"teamtalk/sql/replica"
 )
 
 // connector opens connections that have the settings of sessionSettings.
@@ -37,8 +39,8 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 		_ = conn.Close() // the error of the statement says more
 		return nil, err
 	}
-	return &connection{driverConn: server, form: f, cluster: cluster, pool: c.pool,
-		opened: n}, nil
+	return &connection{driverConn: server, form: f, pool: c.pool, opened: n,
+		server: replica.Server{Cluster: cluster}}, nil
 }
 
 // driverConn are the methods of the driver's connections that database/sql calls.
@@ -59,13 +61,15 @@ type driverConn interface {
 // open, and new connections lead to the server that has taken over.
 type connection struct {
 	driverConn
-	form    form
-	cluster string // the Galera cluster of the server; "" without one
-	reached string // the last GTIDs of the master that the server, a replica, has applied
-	pool    *generation
-	opened  uint64 // generation at the start of Connect
-	left    bool   // must not be used again
+	form   form
+	server replica.Server
+	pool   *generation
+	opened uint64 // generation at the start of Connect
+	left   bool   // must not be used again
 }
+
+// Server returns what package replica knows about the server.
+func (c *connection) Server() *replica.Server { return &c.server }
 
 // ExecContext runs a statement.
 func (c *connection) ExecContext(ctx context.Context, q string,
@@ -164,7 +168,12 @@ func (g *generation) end(n uint64) {
 
 // formOn returns the form of transactions for the server of a connection.
 func formOn(conn *sql.Conn) (f form) {
-	withConnection(conn, func(c *connection) { f = c.form })
+	_ = conn.Raw(func(c any) error { // fails only on a closed connection
+		if c, ok := c.(*connection); ok {
+			f = c.form
+		}
+		return nil
+	})
 	return f
 }
 

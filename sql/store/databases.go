@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/replica"
 	"teamtalk/sql/schema"
 
 	"github.com/google/uuid"
@@ -23,7 +24,7 @@ type databases struct {
 	now     func() time.Time
 	m       *metrics
 	master  *sql.DB
-	replica *replica // nil when the master answers all reads
+	replica *replica.Reader // nil when the master answers all reads
 	redis   instances
 	epoch   *epoch
 
@@ -92,9 +93,6 @@ func (s *databases) connect(ctx context.Context) (err error) {
 	if s.master, err = openMySQL(s.o.Master, s.o.Workers, masterSilence); err != nil {
 		return err
 	}
-	if s.replica, err = openReplica(s.o, s.m); err != nil {
-		return err
-	}
 	if s.redis, err = openRedis(s.o.Redis, s.o.Workers, s.epoch); err != nil {
 		return err
 	}
@@ -114,9 +112,32 @@ func (s *databases) connect(ctx context.Context) (err error) {
 		"SELECT CONCAT('teamtalk.', LEFT(MD5(DATABASE()), 16), '.')").Scan(&s.locks); err != nil {
 		return s.dbError("read the database's name", err)
 	}
-	if s.replica != nil {
-		s.replica.start(ctx)
+	return s.openReplica(ctx)
+}
+
+// replicaSilence is the longest silence of the replica in the answer to a query. The caller
+// of a read waits for longer, so that the master can answer then.
+const replicaSilence = 5 * time.Second
+
+// openReplica connects to the replica, if the options name one that is not the master.
+func (s *databases) openReplica(ctx context.Context) error {
+	if s.o.Slave == "" {
+		return nil
 	}
+	same, err := replica.Same(s.o.Master, s.o.Slave)
+	if same || err != nil {
+		return im.WithKind(im.Invalid, "MySQL DSN", err)
+	}
+	o := replica.Options{Workers: s.o.Workers, Wait: s.o.ReplicaWait, Broken: everyone,
+		Log: s.log, Reads: s.m.replicaReads, Up: s.m.replicaUp}
+	if o.Replica, err = openMySQL(s.o.Slave, s.o.Workers, replicaSilence); err != nil {
+		return err
+	}
+	if o.Master, err = openMySQL(s.o.Master, 1, replicaSilence); err != nil {
+		o.Replica.Close()
+		return err
+	}
+	s.replica = replica.Open(ctx, o)
 	return nil
 }
 
@@ -129,9 +150,8 @@ func (s *databases) reach(ctx context.Context) error {
 	return s.redis.ping(ctx)
 }
 
-// Ping reports whether the databases besides the replica answer, and the master and Redis accept writes. A
-// server that accepts none, because it was demoted, lost its cluster or is full, still
-// answers.
+// Ping reports whether the databases besides the replica answer, and the master and Redis
+// accept writes. A server that was demoted, lost its cluster or is full still answers.
 func (s *databases) Ping(ctx context.Context) error {
 	if err := s.reach(ctx); err != nil {
 		return err
@@ -159,6 +179,17 @@ func (s *databases) writable(ctx context.Context) error {
 	return tx.Commit()
 }
 
+// read runs do on the replica or on the master, and perhaps on both; see replica.Reader. do
+// reads only, and uses no other connection.
+func (s *databases) read(ctx context.Context, do func(db querier) error) error {
+	return s.replica.Read(ctx, func(conn *sql.Conn) error { return do(conn) },
+		func() error { return do(s.master) })
+}
+
+// ReplicaState returns why the replica for reads is out of use. It returns nil while the
+// replica is used, and without one.
+func (s *databases) ReplicaState() error { return s.replica.State() }
+
 // close closes the connections that are open, and unregisters the metrics.
 func (s *databases) close() error {
 	var first error
@@ -168,9 +199,7 @@ func (s *databases) close() error {
 		}
 	}
 	keep(s.redis.close())
-	if s.replica != nil {
-		keep(s.replica.close())
-	}
+	keep(s.replica.Close())
 	if s.master != nil {
 		keep(s.master.Close())
 	}

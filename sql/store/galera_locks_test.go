@@ -72,7 +72,8 @@ func TestGaleraNames(t *testing.T) {
 		name := fmt.Sprint("user ", n)
 		var errs [2]error
 		together(stores, func(i int, s *Store) {
-			_, errs[i] = s.CreateUsers(context.Background(), []im.Account{{User: im.User{Name: name}}})
+			_, errs[i] = s.CreateUsers(context.Background(),
+				[]im.Account{{User: im.User{Name: name}}})
 		})
 		if (errs[0] == nil) == (errs[1] == nil) ||
 			im.KindOf(errors.Join(errs[:]...)) != im.Exists {

@@ -42,12 +42,10 @@ func (s *databases) exclusively(ctx context.Context, conn *sql.Conn, name string
 		tx.Rollback() // if it fails, the connection is lost and the transaction with it
 		return err
 	}
-	if err := tx.Commit(); err != nil && !refused(err) {
-		return fmt.Errorf("%w: %w", errCommit, err)
-	} else if err != nil {
-		return err
+	if err = tx.Commit(); err != nil && !refused(err) {
+		err = fmt.Errorf("%w: %w", errCommit, err)
 	}
-	return nil
+	return err
 }
 
 // claim writes the row of IMLease with a name. It is the first statement of a transaction,

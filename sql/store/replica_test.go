@@ -16,6 +16,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/dbtest"
+	"teamtalk/sql/replica"
 	"teamtalk/sql/schema"
 )
 
@@ -174,7 +175,7 @@ func TestReplicaKilled(t *testing.T) {
 	readsAgain(t, late, w)
 }
 
-// TestReplicaThatProvesNothing gives a store replicas of which nothing shows what they have:
+// TestReplicaThatProvesNothing gives a store replicas that do not show what they have:
 // another database of a server without a binary log, and a server that never answers.
 func TestReplicaThatProvesNothing(t *testing.T) {
 	e := newEnv(t)
@@ -183,7 +184,7 @@ func TestReplicaThatProvesNothing(t *testing.T) {
 		dsn  string
 		want error
 	}{
-		"no binary log": {dbtest.MariaDB(t).NewDatabase(t), errUnproven},
+		"no binary log": {dbtest.MariaDB(t).NewDatabase(t), replica.ErrUnproven},
 		"no answer":     {"root@tcp(" + silent.Addr().String() + ")/x", context.DeadlineExceeded},
 	} {
 		e.o.Slave = c.dsn
@@ -221,7 +222,7 @@ func TestReadsInPlaceOfTheReplica(t *testing.T) {
 		<-entered
 	}
 	send(t, s, texts(u[0], u[1], 2)...)
-	if len(s.replica.diverted) != cap(s.replica.diverted) {
+	if n, bound := s.replica.Diverted(); n != bound || bound != e.o.Workers/2 {
 		t.Error("one more read would use another connection")
 	}
 	close(release)

@@ -306,27 +306,18 @@ func (s *sessions) insertMissing(ctx context.Context, conn *sql.Conn,
 	fresh []*touch) (total int, err error) {
 	slices.SortFunc(fresh, (*touch).compare)
 	err = inChunks(fresh, 1000, func(part []*touch) error {
-		var n int
-		insert := func(db querier) error {
-			missing := missingRows(part)
-			n = len(missing)
-			return s.insertSessions(ctx, atOnce{db}, missing)
-		}
-		var err error
 		if s.finalized {
-			err = insert(conn)
-		} else {
-			err = s.exclusively(ctx, conn, "create", func(tx *sql.Tx) error {
-				if err := readSessions(ctx, tx, part); err != nil {
-					return err
-				}
-				return insert(tx)
-			})
+			total += len(part)
+			return s.insertSessions(ctx, atOnce{conn}, part)
 		}
-		if err == nil {
-			total += n
-		}
-		return err
+		return s.exclusively(ctx, conn, "create", func(tx *sql.Tx) error {
+			if err := readSessions(ctx, tx, part); err != nil {
+				return err
+			}
+			missing := missingRows(part)
+			total += len(missing)
+			return s.insertSessions(ctx, atOnce{tx}, missing)
+		})
 	})
 	return total, err
 }

@@ -1,14 +1,25 @@
-package store
+package replica
 
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // errNoVariable is the number of the error of a server that does not have a variable.
 const errNoVariable = 1193
+
+// Server says what is known about the server of a connection. The connections of both pools
+// have a method Server that returns it.
+type Server struct {
+	Cluster string // the Galera cluster that it is a node of; "" without one
+	reached string // the last GTIDs of the master that it has applied, as a replica
+}
 
 // position says what a master has committed. Either field is empty.
 type position struct {
@@ -53,7 +64,7 @@ func (p *positions) get(ctx context.Context) (position, error) {
 	}
 }
 
-// ask sends questions until no call waits. It ends within replicaTime when the pool is
+// ask sends questions until no call waits. It ends within answerTime when the pool is
 // closed.
 func (p *positions) ask() {
 	for {
@@ -71,19 +82,20 @@ func (p *positions) ask() {
 
 // askPosition reads the master's position.
 func askPosition(master *sql.DB) (at position, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), replicaTime)
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
 	conn, err := master.Conn(ctx)
 	if err != nil {
 		return at, err
 	}
 	defer conn.Close()
-	withConnection(conn, func(c *connection) { at.cluster = c.cluster })
+	withServer(conn, func(s *Server) { at.cluster = s.Cluster })
 	if at.cluster != "" {
 		return at, nil
 	}
 	err = conn.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_binlog_pos").Scan(&at.gtid)
-	if e := mysqlError(err); e != nil && e.Number == errNoVariable {
+	var e *mysql.MySQLError
+	if errors.As(err, &e) && e.Number == errNoVariable {
 		err = nil // MySQL: no position
 	}
 	return at, err
@@ -92,12 +104,12 @@ func askPosition(master *sql.DB) (at position, err error) {
 // reached waits until the server of a connection has what a position includes.
 func (at position) reached(ctx context.Context, conn *sql.Conn, wait time.Duration) error {
 	var known, cluster string
-	withConnection(conn, func(c *connection) { known, cluster = c.reached, c.cluster })
+	withServer(conn, func(s *Server) { known, cluster = s.reached, s.Cluster })
 	switch {
 	case at.cluster != "" && at.cluster == cluster:
 		return syncNode(ctx, conn, wait)
 	case at.gtid == "":
-		return errUnproven
+		return ErrUnproven
 	case at.gtid == known:
 		return nil
 	}
@@ -109,7 +121,7 @@ func (at position) reached(ctx context.Context, conn *sql.Conn, wait time.Durati
 	if !result.Valid || result.Int64 != 0 {
 		return errBehind
 	}
-	withConnection(conn, func(c *connection) { c.reached = at.gtid })
+	withServer(conn, func(s *Server) { s.reached = at.gtid })
 	return nil
 }
 
@@ -121,18 +133,18 @@ func syncNode(ctx context.Context, conn *sql.Conn, wait time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	discard(conn)
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // closes the connection
 	if short.Err() != nil && ctx.Err() == nil {
 		return errBehind
 	}
 	return err
 }
 
-// withConnection calls do with the driver's side of a connection.
-func withConnection(conn *sql.Conn, do func(*connection)) {
+// withServer calls do with what is known about the server of a connection.
+func withServer(conn *sql.Conn, do func(*Server)) {
 	_ = conn.Raw(func(c any) error { // fails only on a closed connection
-		if c, ok := c.(*connection); ok {
-			do(c)
+		if c, ok := c.(interface{ Server() *Server }); ok {
+			do(c.Server())
 		}
 		return nil
 	})
