@@ -73,7 +73,11 @@ func TestConnectionsKilled(t *testing.T) {
 	for w := range 4 {
 		senders.Go(func() {
 			for range 12 {
-				s.AppendMessages(context.Background(), texts(u[w], u[w+4], 5))
+				batch := texts(u[w], u[w+4], 5)
+				s.AppendMessages(context.Background(), batch)
+				if batch[0].Err != nil {
+					continue
+				}
 				select {
 				case through <- struct{}{}:
 				default:
