@@ -115,3 +115,36 @@ func appendBatches(b *testing.B, s *Store, size int, batch func(worker, n int) [
 	wg.Wait()
 	b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "messages/s")
 }
+
+// BenchmarkReplicaRead reads histories of 20 messages, eight at a time, from the master, and
+// from a replica that must have what the master has committed.
+//
+//	go test ./sql/store -run '^$' -bench ReplicaRead -benchtime 3s
+func BenchmarkReplicaRead(b *testing.B) {
+	e, pair := pairEnv(b)
+	e.o.Workers, e.o.ReplicaWait = 8, time.Second
+	u := users(b, e.store(b), 2)
+	send(b, e.store(b), texts(u[0], u[1], 20)...)
+	pair.Sync(b)
+	for _, from := range []string{e.o.Slave, ""} {
+		name := "replica"
+		if e.o.Slave = from; from == "" {
+			name = "master"
+		}
+		s := e.store(b)
+		b.Run(name, func(b *testing.B) {
+			b.SetParallelism(4) // eight on two processors
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					if h, err := s.History(b.Context(), u[0], u[1], 0, 20); err != nil ||
+						len(h) != 20 {
+						b.Errorf("%d messages, %v", len(h), err)
+					}
+				}
+			})
+			if from != "" && reads(s, "replica") < float64(b.N) {
+				b.Logf("%v of %d reads on the replica", reads(s, "replica"), b.N)
+			}
+		})
+	}
+}
