@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
@@ -143,6 +144,20 @@ func (s *Server) Start(tb testing.TB) {
 	}
 	if err := s.run(); err != nil {
 		tb.Fatalf("restart MariaDB: %v", err)
+	}
+}
+
+// Freeze stops the process without ending it (SIGSTOP) until Thaw. Its connections stay open
+// and are not answered.
+func (s *Server) Freeze(tb testing.TB) { s.signal(tb, syscall.SIGSTOP) }
+
+// Thaw continues a process that Freeze has stopped.
+func (s *Server) Thaw(tb testing.TB) { s.signal(tb, syscall.SIGCONT) }
+
+func (s *Server) signal(tb testing.TB, sig syscall.Signal) {
+	tb.Helper()
+	if err := syscall.Kill(s.proc.pid, sig); err != nil {
+		tb.Fatal(err)
 	}
 }
 

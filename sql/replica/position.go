@@ -14,11 +14,10 @@ import (
 // errNoVariable is the number of the error of a server that does not have a variable.
 const errNoVariable = 1193
 
-// Server says what is known about the server of a connection. The connections of both pools
-// have a method Server that returns it.
-type Server struct {
-	Cluster string // the Galera cluster that it is a node of; "" without one
-	reached string // the last GTIDs of the master that it has applied, as a replica
+// Node is a connection of the driver, of either pool, that knows its server's cluster.
+type Node interface {
+	// Cluster returns the Galera cluster of the server, "" without one.
+	Cluster() string
 }
 
 // position says what a master has committed. Either field is empty.
@@ -30,7 +29,7 @@ type position struct {
 // positions asks the master for its position. Calls that arrive during a question share
 // the next one, so at most one is in flight.
 type positions struct {
-	master *sql.DB // a connection of its own: those of the writes may all be busy
+	read func() (position, error)
 
 	mu      sync.Mutex
 	asking  bool
@@ -64,8 +63,7 @@ func (p *positions) get(ctx context.Context) (position, error) {
 	}
 }
 
-// ask sends questions until no call waits. It ends within answerTime when the pool is
-// closed.
+// ask asks until no call waits.
 func (p *positions) ask() {
 	for {
 		p.mu.Lock()
@@ -75,13 +73,13 @@ func (p *positions) ask() {
 		if q == nil {
 			return
 		}
-		q.at, q.err = askPosition(p.master)
+		q.at, q.err = p.read()
 		close(q.done)
 	}
 }
 
-// askPosition reads the master's position.
-func askPosition(master *sql.DB) (at position, err error) {
+// readPosition reads the master's position, within answerTime.
+func readPosition(master *sql.DB) (at position, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
 	conn, err := master.Conn(ctx)
@@ -89,8 +87,7 @@ func askPosition(master *sql.DB) (at position, err error) {
 		return at, err
 	}
 	defer conn.Close()
-	withServer(conn, func(s *Server) { at.cluster = s.Cluster })
-	if at.cluster != "" {
+	if at.cluster = clusterOf(conn); at.cluster != "" {
 		return at, nil
 	}
 	err = conn.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_binlog_pos").Scan(&at.gtid)
@@ -103,15 +100,11 @@ func askPosition(master *sql.DB) (at position, err error) {
 
 // reached waits until the server of a connection has what a position includes.
 func (at position) reached(ctx context.Context, conn *sql.Conn, wait time.Duration) error {
-	var known, cluster string
-	withServer(conn, func(s *Server) { known, cluster = s.reached, s.Cluster })
 	switch {
-	case at.cluster != "" && at.cluster == cluster:
+	case at.cluster != "" && at.cluster == clusterOf(conn):
 		return syncNode(ctx, conn, wait)
 	case at.gtid == "":
 		return ErrUnproven
-	case at.gtid == known:
-		return nil
 	}
 	var result sql.NullInt64
 	if err := conn.QueryRowContext(ctx, "SELECT MASTER_GTID_WAIT(?, ?)", at.gtid,
@@ -121,7 +114,6 @@ func (at position) reached(ctx context.Context, conn *sql.Conn, wait time.Durati
 	if !result.Valid || result.Int64 != 0 {
 		return errBehind
 	}
-	withServer(conn, func(s *Server) { s.reached = at.gtid })
 	return nil
 }
 
@@ -140,12 +132,13 @@ func syncNode(ctx context.Context, conn *sql.Conn, wait time.Duration) error {
 	return err
 }
 
-// withServer calls do with what is known about the server of a connection.
-func withServer(conn *sql.Conn, do func(*Server)) {
+// clusterOf returns the cluster of the server of a connection.
+func clusterOf(conn *sql.Conn) (cluster string) {
 	_ = conn.Raw(func(c any) error { // fails only on a closed connection
-		if c, ok := c.(interface{ Server() *Server }); ok {
-			do(c.Server())
+		if c, ok := c.(Node); ok {
+			cluster = c.Cluster()
 		}
 		return nil
 	})
+	return cluster
 }

@@ -101,9 +101,9 @@ func Same(a, b string) (bool, error) {
 
 // Open makes a Reader and tries the replica once. A replica that fails is out of use.
 func Open(ctx context.Context, o Options) *Reader {
-	r := &Reader{o: o, positions: positions{master: o.Master},
-		readers:  make(chan struct{}, o.Workers),
+	r := &Reader{o: o, readers: make(chan struct{}, o.Workers),
 		diverted: make(chan struct{}, max(1, o.Workers/2))}
+	r.positions.read = func() (position, error) { return readPosition(o.Master) }
 	r.ctx, r.end = context.WithCancel(context.Background())
 	if err := r.probe(ctx); err != nil {
 		r.leave(err)

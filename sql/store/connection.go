@@ -39,8 +39,8 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 		_ = conn.Close() // the error of the statement says more
 		return nil, err
 	}
-	return &connection{driverConn: server, form: f, pool: c.pool, opened: n,
-		server: replica.Server{Cluster: cluster}}, nil
+	return &connection{driverConn: server, form: f, cluster: cluster, pool: c.pool,
+		opened: n}, nil
 }
 
 // driverConn are the methods of the driver's connections that database/sql calls.
@@ -61,15 +61,17 @@ type driverConn interface {
 // open, and new connections lead to the server that has taken over.
 type connection struct {
 	driverConn
-	form   form
-	server replica.Server
-	pool   *generation
-	opened uint64 // generation at the start of Connect
-	left   bool   // must not be used again
+	form    form
+	cluster string // the Galera cluster of the server; "" without one
+	pool    *generation
+	opened  uint64 // generation at the start of Connect
+	left    bool   // must not be used again
 }
 
-// Server returns what package replica knows about the server.
-func (c *connection) Server() *replica.Server { return &c.server }
+var _ replica.Node = (*connection)(nil)
+
+// Cluster returns the Galera cluster of the server, "" without one.
+func (c *connection) Cluster() string { return c.cluster }
 
 // ExecContext runs a statement.
 func (c *connection) ExecContext(ctx context.Context, q string,

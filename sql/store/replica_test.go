@@ -175,6 +175,22 @@ func TestReplicaKilled(t *testing.T) {
 	readsAgain(t, late, w)
 }
 
+// TestReplicaFrozen uses a replica whose connections stay open and are not answered.
+func TestReplicaFrozen(t *testing.T) {
+	e, pair := pairEnv(t)
+	s := e.store(t)
+	w := writeAll(t, s, "before")
+	readsAgain(t, s, w)
+	pair.Replica.Freeze(t)
+	t.Cleanup(func() { pair.Replica.Thaw(t) })
+	readWritten(t, s, w)
+	if s.ReplicaState() == nil {
+		t.Error("a frozen replica is in use")
+	}
+	pair.Replica.Thaw(t)
+	readsAgain(t, s, w)
+}
+
 // TestReplicaThatProvesNothing gives a store replicas that do not show what they have:
 // another database of a server without a binary log, and a server that never answers.
 func TestReplicaThatProvesNothing(t *testing.T) {
