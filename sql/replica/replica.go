@@ -147,14 +147,14 @@ func acquire(ctx context.Context, places chan struct{}) error {
 
 // onReplica runs do on the replica. It returns false when the master must answer.
 func (r *Reader) onReplica(ctx context.Context, do func(*sql.Conn) error) bool {
-	if r.State() != nil {
-		r.o.Reads.WithLabelValues("away").Inc()
-		return false
-	}
 	if acquire(ctx, r.readers) != nil {
 		return false
 	}
 	defer func() { <-r.readers }()
+	if r.State() != nil { // perhaps since this read began to wait for its place
+		r.o.Reads.WithLabelValues("away").Inc()
+		return false
+	}
 	conn, err := r.current(ctx)
 	if err == nil {
 		defer conn.Close()

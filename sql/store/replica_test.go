@@ -183,10 +183,23 @@ func TestReplicaFrozen(t *testing.T) {
 	readsAgain(t, s, w)
 	pair.Replica.Freeze(t)
 	t.Cleanup(func() { pair.Replica.Thaw(t) })
-	readWritten(t, s, w)
+	var wg sync.WaitGroup
+	for range 5 * e.o.Workers {
+		wg.Go(func() {
+			if h, err := s.History(t.Context(), w.user, w.peer, 0, 10); err != nil || len(h) != 2 {
+				t.Errorf("%d messages, %v", len(h), err)
+			}
+		})
+	}
+	wg.Wait()
 	if s.ReplicaState() == nil {
 		t.Error("a frozen replica is in use")
 	}
+	// The reads that waited for one of its connections must not wait for it again.
+	if n := reads(s, "failed"); n == 0 || n > float64(e.o.Workers) {
+		t.Errorf("%v reads waited for it, with %d connections", n, e.o.Workers)
+	}
+	readWritten(t, s, w)
 	pair.Replica.Thaw(t)
 	readsAgain(t, s, w)
 }
