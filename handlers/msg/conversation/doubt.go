@@ -123,7 +123,7 @@ func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
 		h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_REJECTED)
 		return
 	}
-	if !sends.order.failed(f) {
+	if !sends.order.failed(f, f.from.Loop().Now()) {
 		h.metrics.dropped.WithLabelValues("order_not_kept").Inc()
 	}
 	h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)

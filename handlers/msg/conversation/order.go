@@ -14,10 +14,13 @@ import (
 // it, or reports a failure. Clients that set want_refusal are told at once.
 //
 // A sender has given A up when
-//   - it repeats B, which was refused before, without having repeated A since. Clients repeat in
-//     order: Windows repeats each message once, after about 6 s.
+//   - it repeats B, which was refused before, without having repeated A since. Clients
+//     repeat in order: Windows repeats each message once, after about 6 s.
 //   - the time of patience has passed since A was received last.
 //   - its connection ends.
+//
+// A sender that has not repeated A for the time of patience since the failure of A was
+// known repeats nothing at all: it has given up A and the messages behind it.
 //
 // Two servers keep the rule. This one refuses messages that it receives after it knows
 // that A failed. db_proxy refuses those that were in flight by then: it knows a message
@@ -71,9 +74,10 @@ type unsettled struct {
 	// looking says that it is in flight and the history is searched for it. See
 	// storeAgain.
 	looking bool
-	first   uint32 // its number when it was received first
-	last    uint32 // its number when it was received last
-	at      time.Time
+	first   uint32        // its number when it was received first
+	last    uint32        // its number when it was received last
+	at      time.Time     // when it was received last
+	since   time.Time     // when the server knew that it was not stored
 	await   time.Duration // how long its sender may take to repeat it
 }
 
@@ -94,7 +98,7 @@ func (o *sendOrder) admit(f *attempt) bool {
 		return true
 	}
 	h := o.find(f.target)
-	if h != nil && h.place(f) < 0 && h.isGivenUp(f.at) {
+	if h != nil && h.place(f) < 0 && h.giveUp(f.at) {
 		f.epoch = h.epoch // db_proxy learns the new one
 		o.drop(h)
 		return true
@@ -129,7 +133,7 @@ func (h *hold) admit(f *attempt, more bool) bool {
 		blocked = blocked || !u.flying && int32(u.last-last) > 0
 	}
 	u := &h.unsettled[i]
-	u.last, u.at = f.came, f.at
+	u.last, u.at, u.since = f.came, f.at, f.at
 	if blocked {
 		return false
 	}
@@ -142,22 +146,29 @@ func (h *hold) admit(f *attempt, more bool) bool {
 	return true
 }
 
-// place returns the place of a message among those that were not stored, -1 when it is a new
-// one.
+// place returns the place of a message among those that were not stored, -1 when it is a
+// new one.
 func (h *hold) place(f *attempt) int {
 	return slices.IndexFunc(h.unsettled, func(u unsettled) bool { return u.is(f.seq, f.hash) })
 }
 
-// isGivenUp reports whether the sender has let the first message wait for longer than it
-// takes to repeat it. A repeat of any of them, however late, shows that the sender has not
-// given them up.
-func (h *hold) isGivenUp(now time.Time) bool {
+// giveUp removes the messages that the sender has let wait for longer than it takes to
+// repeat them. It reports whether all are given up. A repeat of any of them, however
+// late, shows that the sender has not given them up.
+func (h *hold) giveUp(now time.Time) (all bool) {
 	first := &h.unsettled[0]
-	return !first.flying && now.Sub(first.at) > first.await
+	repeated := first.last != first.first
+	if !first.flying && !repeated && now.Sub(first.since) > first.await {
+		return true
+	}
+	h.unsettled = slices.DeleteFunc(h.unsettled, func(u unsettled) bool {
+		return !u.flying && now.Sub(u.at) > u.await
+	})
+	return len(h.unsettled) == 0
 }
 
 func unsettledOf(f *attempt) unsettled {
-	return unsettled{hash: f.hash, seq: f.seq, first: f.came, last: f.came, at: f.at,
+	return unsettled{hash: f.hash, seq: f.seq, first: f.came, last: f.came, at: f.at, since: f.at,
 		await: f.await}
 }
 
@@ -188,7 +199,7 @@ func (o *sendOrder) settled(to target, seq uint16, hash uint64) {
 // failed records that a message was not stored and may be repeated. A new epoch of its
 // conversation begins: the messages from now on are sent in knowledge of that. It returns
 // false when the order cannot be kept because too many conversations have failures.
-func (o *sendOrder) failed(f attempt) (kept bool) {
+func (o *sendOrder) failed(f attempt, now time.Time) (kept bool) {
 	if !f.repeats {
 		return true
 	}
@@ -203,11 +214,13 @@ func (o *sendOrder) failed(f attempt) (kept bool) {
 	}
 	for i := range h.unsettled {
 		if u := &h.unsettled[i]; u.is(f.seq, f.hash) {
-			u.flying = false
+			u.flying, u.since = false, now
 			return true
 		}
 	}
-	h.add(unsettledOf(&f))
+	u := unsettledOf(&f)
+	u.since = now
+	h.add(u)
 	return true
 }
 
