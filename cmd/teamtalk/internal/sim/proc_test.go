@@ -1,0 +1,224 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"teamtalk/core/config"
+	"teamtalk/core/link"
+	"teamtalk/core/mono/monotest"
+	"teamtalk/core/session"
+	"teamtalk/handlers/dbproxy"
+	"teamtalk/handlers/login"
+	"teamtalk/handlers/msg"
+	"teamtalk/handlers/route"
+	"teamtalk/pool"
+)
+
+// proc is a server process. A crash ends it between two events, so at any point at which
+// one of its goroutines waits. Its remaining goroutines change nothing in the world.
+type proc struct {
+	w     *world
+	name  string
+	lives int // how often it was started
+	up    bool
+	clock atomic.Int64 // by how much its wall clock is wrong
+
+	mood          mood // of the store, for a db_proxy
+	moods         int  // how often it changed
+	crashAtCommit bool
+
+	*life
+}
+
+// life is a process from a start to its crash.
+type life struct {
+	dead    atomic.Bool
+	loops   []*loop
+	links   *loop // accepts links
+	clients []*loop
+	dialed  []*link.Group
+	routes  *link.Group // of a message server
+	end     func()      // ends its goroutines
+
+	msg *msg.Server // of a message server
+}
+
+// loop is a session loop of a process. The scheduler runs it.
+type loop struct {
+	*session.Loop
+	proc *life
+	src  *source
+}
+
+// wall has a monotonic reading. Times in a bubble have none, and the servers need one: a
+// step of the wall clock must not change their durations.
+var wall = func() time.Time {
+	t := time.Now()
+	t = t.Add(-time.Duration(t.Nanosecond()))
+	return monotest.Step(t, time.Unix(1_700_000_000, 0).Sub(t.Round(0)))
+}()
+
+// now returns the time by the clock of the process. Any goroutine.
+func (p *proc) now() time.Time {
+	return monotest.Step(wall.Add(p.w.now()), time.Duration(p.clock.Load()))
+}
+
+// start starts the process.
+func (p *proc) start() {
+	p.lives++
+	p.life = &life{}
+	p.up = true
+	switch p.name {
+	case "db1", "db2":
+		p.startDB()
+	case "route":
+		p.startRoute()
+	case "login":
+		p.startLogin()
+	default:
+		p.startMsg()
+	}
+}
+
+// crash ends the process. With silent, nobody is told.
+func (p *proc) crash(silent bool) {
+	if !p.up {
+		return
+	}
+	p.up = false
+	p.dead.Store(true)
+	p.w.net.kill(p, silent)
+	p.w.db.gone(p)
+	for _, g := range p.dialed {
+		_ = g.Close() // nobody is left to be told
+	}
+	if p.end != nil {
+		p.end()
+	}
+}
+
+// addLoop makes a loop.
+func (p *proc) addLoop(opt session.LoopOptions) *loop {
+	l := &loop{proc: p.life,
+		src: p.w.source(fmt.Sprintf("%s.%d loop %d", p.name, p.lives, len(p.loops)))}
+	life, s := p.life, p.w.sched
+	opt.Now = p.now
+	opt.Wake = func(*session.Loop, bool) {
+		s.post(l.src, func() {
+			s.after(l.src.between(time.Microsecond, 200*time.Microsecond), l.src.name, func() {
+				if !life.dead.Load() {
+					l.Turn()
+				}
+			})
+		})
+	}
+	l.Loop = session.NewLoop(opt)
+	p.loops = append(p.loops, l)
+	return l
+}
+
+var settings = config.Default()
+
+// group dials servers.
+func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Group {
+	var all []link.Peer
+	for _, t := range to {
+		src := p.w.source(fmt.Sprintf("%s.%d-%s", p.name, p.lives, t))
+		life := p.life
+		all = append(all, link.Dial(link.Options{
+			Name: t, Addr: t, Handler: h, DialTimeout: settings.Link.DialTimeout,
+			Heartbeat: settings.Link.Heartbeat, IdleLimit: settings.Link.Timeout,
+			MaxBackoff: settings.Link.BackoffMax, CallTimeout: settings.Link.CallTimeout,
+			MaxFrame: int(settings.Link.MaxFrame), Rand: lockedRand(p.w.sched, src),
+			Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+				return p.w.net.dial(ctx, src, p, life, addr)
+			},
+		}))
+		// The timers of two links never fire at the same instant.
+		time.Sleep(src.between(time.Microsecond, 50*time.Microsecond))
+	}
+	g := link.NewGroup(name, nil, all...)
+	p.dialed = append(p.dialed, g)
+	return g
+}
+
+func lockedRand(s *sched, src *source) func() uint64 {
+	var mu sync.Mutex
+	r := s.source(src.name + " rand").rand
+	return func() uint64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return r.Uint64()
+	}
+}
+
+func (p *proc) startMsg() {
+	m, err := msg.New(msg.Options{
+		MaxConns: settings.Msg.MaxConnections, HostName: p.name,
+		Policy: msg.DevicePolicy(settings.Msg.DevicePolicy), Ack: msg.AckPolicy(settings.Msg.Ack),
+		Presence:       msg.Presence(settings.Msg.Presence),
+		PresenceWindow: settings.Msg.PresenceWindow, AckWait: settings.Msg.AckWait,
+		RedeliverAfter: settings.Msg.RedeliverAfter, ResendWindow: settings.Msg.ResendWindow,
+		Rate: settings.Msg.Rate, RateBurst: float64(settings.Msg.RateBurst),
+		LoginDeadline: settings.Msg.LoginDeadline, PCTimeout: settings.Msg.PCTimeout,
+		MobileTimeout: settings.Msg.MobileTimeout, Now: p.now,
+	})
+	if err != nil {
+		panic(err)
+	}
+	p.msg = m
+	dbs := []string{"db1", "db2"}
+	if p.name == "msg2" { // operators may write them in any order
+		dbs = []string{"db2", "db1"}
+	}
+	db := p.group("dbproxy", m.DBLink(), dbs...)
+	routes := p.group("route", m.RouteLink(), "route")
+	p.routes = routes
+	m.Connect(db.Class(link.ClassMessage), db.Class(link.ClassLogin), routes)
+	m.Announce("192.0.2.1", "", 8000)
+	p.group("login", m.LoginLink(), "login")
+	for range 2 {
+		p.clients = append(p.clients, p.addLoop(session.LoopOptions{Clients: m}))
+	}
+}
+
+func (p *proc) startRoute() {
+	p.links = p.addLoop(session.LoopOptions{Links: route.New(route.Options{
+		LinkTimeout: settings.Link.Timeout, LinkHeartbeat: settings.Link.Heartbeat})})
+}
+
+func (p *proc) startLogin() {
+	p.links = p.addLoop(session.LoopOptions{Links: login.New(login.Options{
+		LinkTimeout: settings.Link.Timeout, LinkHeartbeat: settings.Link.Heartbeat}).Servers()})
+}
+
+func (p *proc) startDB() {
+	workers := pool.New(pool.Options{Workers: 4})
+	st := &store{db: p.w.db, proc: p, life: p.life,
+		src: p.w.source(fmt.Sprintf("%s.%d store", p.name, p.lives))}
+	db := dbproxy.New(dbproxy.Options{
+		Store: st, Tasks: &tasks{workers, p.w.sched, st.src},
+		HistoryLimit: settings.DBProxy.HistoryLimit,
+		LockAttempts: settings.DBProxy.LoginLockAttempts,
+		LockWindow:   settings.DBProxy.LoginLockWindow,
+		Timeout:      settings.Link.CallTimeout * 4 / 5,
+		LinkTimeout:  settings.Link.Timeout, LinkHeartbeat: settings.Link.Heartbeat, Now: p.now,
+	})
+	batches := pool.BatchOptions[*dbproxy.Pending]{Shards: 2, Failed: db.FailBatch}
+	size := (*dbproxy.Pending).Size
+	db.SetMessages(pool.NewBatcher(workers, batches, size, db.AppendBatch))
+	ctx, cancel := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	background.Go(func() { db.RunSync(ctx, settings.DBProxy.SessionSync) })
+	p.end = func() {
+		cancel()
+		_ = workers.Close(ctx) // what it drops is lost, as in a crash
+		background.Wait()
+	}
+	p.links = p.addLoop(session.LoopOptions{Links: db})
+}

@@ -1,0 +1,176 @@
+package sim
+
+import (
+	"flag"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	firstSeed = flag.Uint64("first", 1, "first seed of TestSeeds")
+	seeds     = flag.Int("seeds", 30, "number of seeds of TestSeeds")
+	night     = flag.Duration("for", 0, "let TestSeeds take further seeds for so long")
+	traced    = flag.Bool("trace", false, "print the events of seeds that fail, shrunk")
+)
+
+// TestMain runs everything on one processor. Two runs of a seed are then the same, and a
+// switch between goroutines takes a fraction of the time.
+func TestMain(m *testing.M) {
+	runtime.GOMAXPROCS(1)
+	os.Exit(m.Run())
+}
+
+// outcome is the result of a run.
+type outcome struct {
+	failures []failure
+	events   int
+	trace    uint64
+	texts    int // stored
+	log      string
+}
+
+// setup is a run: a seed, the steps of its plan, and what is broken on purpose.
+type setup struct {
+	seed  uint64
+	steps []step // nil: the plan of the seed
+	harm  func(w *world)
+	log   bool
+}
+
+// play carries out a run.
+func play(t *testing.T, r setup) (o outcome) {
+	t.Helper()
+	synctest.Test(t, func(*testing.T) {
+		w := newWorld(r.seed)
+		if r.log {
+			w.log = &strings.Builder{}
+		}
+		if r.steps == nil {
+			r.steps = plan(w.sched, len(w.clients))
+		}
+		if r.harm != nil {
+			r.harm(w)
+		}
+		o.failures = w.run(r.steps)
+		o.events, o.trace, o.texts = w.events, w.trace, len(w.stored)
+		if r.log {
+			o.log = w.log.String()
+		}
+	})
+	return o
+}
+
+// planOf returns the plan of a seed.
+func planOf(t *testing.T, seed uint64) (steps []step) {
+	t.Helper()
+	synctest.Test(t, func(*testing.T) {
+		w := newWorld(seed)
+		steps = plan(w.sched, len(w.clients))
+	})
+	return steps
+}
+
+// maxShrunk is the number of failing seeds that are shrunk. Each takes hundreds of runs.
+const maxShrunk = 3
+
+// TestSeeds runs a plan for each seed. A seed that fails is shrunk to the steps that
+// matter, which are printed as a test.
+func TestSeeds(t *testing.T) {
+	n := *seeds
+	if testing.Short() {
+		n = min(n, 10)
+	}
+	begin, events, texts, failed := time.Now(), 0, 0, 0
+	seed := *firstSeed
+	for ; seed < *firstSeed+uint64(n) || time.Since(begin) < *night; seed++ {
+		o := play(t, setup{seed: seed})
+		events, texts = events+o.events, texts+o.texts
+		if len(o.failures) == 0 {
+			continue
+		}
+		for _, f := range o.failures {
+			t.Errorf("seed %d: %v: %s: %s", seed, f.at, f.kind, f.text)
+		}
+		if failed++; failed <= maxShrunk {
+			explain(t, seed, o.failures[0].kind)
+		}
+	}
+	t.Logf("%d seeds, %d events, %d texts stored, %v", seed-*firstSeed, events, texts,
+		time.Since(begin).Round(time.Millisecond))
+}
+
+// explain prints the shrunk plan of a seed that fails.
+func explain(t *testing.T, seed uint64, kind string) {
+	t.Helper()
+	steps, failures := shrink(t, setup{seed: seed, steps: planOf(t, seed)}, kind)
+	for _, f := range failures {
+		t.Logf("seed %d, shrunk: %v: %s: %s", seed, f.at, f.kind, f.text)
+	}
+	t.Logf("As a test:\n\t{%d, []step{\n%s\t}},", seed, goCode(steps))
+	if *traced {
+		t.Logf("%s", play(t, setup{seed: seed, steps: steps, log: true}).log)
+	}
+}
+
+// TestReplay: two runs of a seed have the same events at the same times.
+func TestReplay(t *testing.T) {
+	for seed := uint64(1); seed <= 3; seed++ {
+		a, b := play(t, setup{seed: seed}), play(t, setup{seed: seed})
+		if a.trace != b.trace || a.events != b.events {
+			t.Errorf("seed %d: %d events with hash %x, then %d with %x", seed, a.events, a.trace,
+				b.events, b.trace)
+		}
+	}
+}
+
+// TestChecksFindFaults breaks the world on purpose. Each check must find its fault.
+func TestChecksFindFaults(t *testing.T) {
+	for _, c := range []struct {
+		kind string
+		harm func(w *world)
+	}{
+		{"not stored", func(w *world) { w.db.forgets = true }},
+		{"twice", func(w *world) { w.db.namesLost = true }},
+		{"order", func(w *world) { w.net.reorders = true }},
+		{"not delivered", func(w *world) { w.net.loses = true }},
+	} {
+		var steps []step
+		var failures []failure
+		for seed := uint64(1); seed <= 50 && len(failures) == 0; seed++ {
+			steps, failures = shrink(t, setup{seed: seed, steps: planOf(t, seed), harm: c.harm},
+				c.kind)
+		}
+		if len(failures) == 0 {
+			t.Errorf("%s: not found in 50 seeds", c.kind)
+		} else if len(steps) > 6 {
+			t.Errorf("%s: %d steps are left:\n%s", c.kind, len(steps), goCode(steps))
+		}
+	}
+}
+
+// TestFound runs plans that once failed.
+func TestFound(t *testing.T) {
+	for name, c := range map[string]struct {
+		seed  uint64
+		steps []step
+	}{
+		// A text that waited 8 s for a dead db_proxy was given up, and with it the texts
+		// that its sender had written just before. The next text overtook those.
+		"given up with another one": {253, []step{
+			{at: 8923474 * time.Microsecond, act: actVanish, a: 307, d: 4439 * time.Millisecond},
+			{at: 27551181 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 1},
+			{at: 35561650 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 2},
+			{at: 36015631 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 1},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, f := range play(t, setup{seed: c.seed, steps: c.steps}).failures {
+				t.Errorf("%v: %s: %s", f.at, f.kind, f.text)
+			}
+		})
+	}
+}
