@@ -133,8 +133,8 @@ func TestMsgDataEncodesLikeGenerated(t *testing.T) {
 			HasPrevID: true, SentAs: pb.SentAs(pb.ClientType_CLIENT_TYPE_IOS, 300),
 			ResentWithin: 60},
 		"first of a conversation": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, HasPrevID: true},
-		"no epoch":   {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
-		"no version": {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
+		"no epoch":                {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
+		"no version":              {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
 		"empty bytes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, AttachData: []byte{},
 			ClientMsgID: []byte{}},
 	} {

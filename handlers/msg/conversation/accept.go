@@ -56,6 +56,8 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, uint32(h.opt.Now().Unix()), nil, false
 	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
 	m.WantRefusal, m.Rejected = false, false
+	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
+	m.SentAs, m.ResentWithin = 0, 0
 	if state == sendUnknown {
 		m.CreateTime = c.sends.retry(seq)
 		h.storeAgain(f)
