@@ -338,6 +338,28 @@ func TestAckWait(t *testing.T) {
 	})
 }
 
+// TestWaitEndsForWantOfRoom: a device that acknowledges falls silent, and its deliveries
+// are given up for want of room. No sender waits for them, nor for the device afterwards.
+func TestWaitEndsForWantOfRoom(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		alice, bob, phone := w.user(0, 1, win), w.user(1, 2, win), w.user(1, 2, ios)
+		alice.send(2, text(2, "hi"))
+		bob.acks(asPeer, 1, 1, inSingle)
+		phone.send(2, text(3, "own"))
+		bob.acks(asPeer, 3, 1, inSingle)
+		if !waitsFor(alice, 3, 2) {
+			t.Fatal("bob is not waited for")
+		}
+		for seq := range uint16(300) {
+			phone.send(seq+3, text(3, "own"))
+		}
+		alice.want(pb.CmdMsgDataAck)
+		if waitsFor(alice, 4, 2) {
+			t.Fatal("bob is waited for, although he fell silent")
+		}
+	})
+}
+
 // TestWaitEndsWithConnection: the sender of a message does not wait for a connection that
 // was kicked or closed, but waits for another device that acknowledges.
 func TestWaitEndsWithConnection(t *testing.T) {

@@ -93,16 +93,6 @@ func (c *crossing) run() {
 	}
 }
 
-// messageIDs returns the ids of the messages that d received since the last call.
-func messageIDs(d *device) (ids []uint32) {
-	for _, r := range d.got() {
-		if m, ok := r.m.(*pb.MsgData); ok {
-			ids = append(ids, m.MsgID)
-		}
-	}
-	return ids
-}
-
 // TestTurnsOfTwoServers: both users of a conversation write, each on a message server of
 // its own, and both have another device on the other one. Every device receives the
 // messages in the order of their ids, none twice and none too few.
@@ -120,7 +110,7 @@ func TestTurnsOfTwoServers(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			for name, d := range map[string]*device{"alice": alice, "bob": bob,
 				"alice's phone": phoneA, "bob's phone": phoneB} {
-				ids, want := messageIDs(d), texts
+				ids, want := d.ids(), texts
 				if d == phoneA || d == phoneB {
 					want *= 2
 				}
@@ -156,7 +146,7 @@ func TestTurns(t *testing.T) {
 		}
 		received := func(what string, want ...uint32) {
 			t.Helper()
-			if got := messageIDs(bob); !slices.Equal(got, want) {
+			if got := bob.ids(); !slices.Equal(got, want) {
 				t.Fatalf("%s: received %v, want %v", what, got, want)
 			}
 		}
@@ -177,7 +167,7 @@ func TestTurns(t *testing.T) {
 		late := w.user(1, 2, ios)
 		time.Sleep(200 * time.Millisecond)
 		received("it did not arrive", 17, 18)
-		if got := messageIDs(late); got != nil {
+		if got := late.ids(); got != nil {
 			t.Fatalf("a device that finds them in the history receives %v", got)
 		}
 		routed(following(16, 14))
@@ -199,7 +189,7 @@ func TestTurnsOfManyHeld(t *testing.T) {
 		for id := uint32(2); id < 1000; id++ {
 			w.route.link.Message(w.route.s, 0, following(id, id-1))
 		}
-		if w.counted("turns_full_total") == 0 || len(messageIDs(bob)) == 0 {
+		if w.counted("turns_full_total") == 0 || len(bob.ids()) == 0 {
 			t.Fatal("the messages that wait are not bounded")
 		}
 		w.route.link.Message(w.route.s, 0, following(1, 0))
