@@ -159,7 +159,7 @@ type Handler struct {
 	draining atomic.Bool
 	inFlight atomic.Int64
 
-	often obs.Often
+	often struct{ stored, silent obs.Often }
 }
 
 // New returns a handler. Connect must be called before the first client connects.

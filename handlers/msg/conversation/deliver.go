@@ -3,6 +3,7 @@ package conversation
 import (
 	"encoding/binary"
 	"slices"
+	"time"
 
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -127,10 +128,16 @@ func (h *Handler) acknowledge(f Message, kind waitKind) {
 		h.opt.Contacts.AddContact(s, m.ToSessionID)
 	}
 	if kind == noWait || (kind == waitRemote && !h.route.Up()) {
-		_ = s.Send(f.seq, ackOf(m, m.MsgID))
+		h.ack(s, f.seq, ackOf(m, m.MsgID), f.at)
 		return
 	}
 	h.wait(f, kind)
+}
+
+// ack sends the ack of a message that arrived at came. Loop only.
+func (h *Handler) ack(s *session.Client, seq uint16, m *pb.IMMsgDataAck, came time.Time) {
+	h.metrics.ackSeconds.Observe(s.Loop().Now().Sub(came).Seconds())
+	_ = s.Send(seq, m)
 }
 
 // HandleRouted delivers a message that another message server accepted.

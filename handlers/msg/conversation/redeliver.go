@@ -113,7 +113,7 @@ func (h *Handler) overdueOf(st *Loop, s *session.Client, ms int64) {
 	})
 	h.metrics.unansweredLost(lost)
 	if silent {
-		h.setAnswers(s, false)
+		h.fellSilent(s)
 	}
 	if u.n == 0 {
 		h.unwatch(st, c)
