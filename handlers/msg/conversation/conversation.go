@@ -55,6 +55,9 @@ type Store interface {
 type ReadStore interface {
 	// Send sends m. It is not answered.
 	Send(key uint64, seq uint16, m pb.Message) error
+	// Call sends req and calls done with the answer or an error. With l nil, done runs
+	// where the answer arrives, and must not wait.
+	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
 }
 
 // Route answers questions about devices on other message servers.
