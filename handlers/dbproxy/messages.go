@@ -66,7 +66,7 @@ func (ms *messages) handleMsgData(ses *session.Link, seq uint16, m *pb.MsgData) 
 		request: request{session: ses, seq: seq, cmd: m.Command(), came: ms.now()},
 		msg:     m,
 		row: im.Message{From: m.FromUserID, To: m.ToSessionID, Created: m.CreateTime,
-			Type: m.Type, Data: m.Data},
+			Type: m.Type, Data: m.Data, SentAs: m.SentAs, ResentWithin: m.ResentWithin},
 		size: len(m.Data) + len(m.ClientMsgID) + pendingOverhead,
 	}
 	if len(m.ClientMsgID) > 0 {

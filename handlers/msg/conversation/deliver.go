@@ -78,7 +78,7 @@ func (h *Handler) stored(f Message) {
 // says that the message was stored some time ago.
 func (h *Handler) groupStored(f Message, late bool) {
 	m := f.data
-	m.ClientMsgID = nil
+	m.ClientMsgID, m.SentAs, m.ResentWithin = nil, 0, 0
 	if m.GroupVersion == 0 { // a db_proxy that knows of no versions returns what it was sent
 		m.HasGroupVersion = false
 	}
