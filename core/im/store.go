@@ -128,9 +128,10 @@ type MessageStore interface {
 	//
 	// A message without a ClientID, with SentAs and ResentWithin, is a Duplicate of an
 	// earlier one with the same sender, recipient, type, SentAs and Data, or the same size
-	// and duration of Audio, created within ResentWithin seconds. Within a process, callers must not
-	// run two batches with messages of one conversation (Message.Key) at the same time.
-	// Several processes on one database may.
+	// and duration of Audio, created within ResentWithin seconds.
+	//
+	// Within a process, callers must not run two batches with messages of one
+	// conversation (Message.Key) at the same time. Several processes on one database may.
 	AppendMessages(ctx context.Context, batch []*Message)
 
 	// History returns up to count messages between user and peer with ids of at most
