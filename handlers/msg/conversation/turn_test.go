@@ -53,6 +53,7 @@ func play(seed uint64, conversations int, n uint32, lost map[uint32]bool) (got [
 		}
 	}
 	time.Sleep(10 * time.Minute)
+	synctest.Wait()
 	return got, ts
 }
 
