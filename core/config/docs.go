@@ -74,9 +74,10 @@ var docs = map[string]string{
 		"connected client again. Each message is sent again once. The server does so only for " +
 		"clients that have acknowledged a message of that kind before, because a client that " +
 		"sends no acks would show the message twice. 0s: never.",
-	"msg.resend_window": "Time in which the server deduplicates messages of a connection. " +
-		"A second message with the same seq and content counts as the same message. 0s: every " +
-		"message counts as a new one.",
+	"msg.resend_window": "Time in which the server deduplicates messages of a device. A second " +
+		"message with the same seq and content to the same receiver counts as the same message, " +
+		"also on a new connection to any message server. 0s: every message without a " +
+		"client_msg_id counts as a new one.",
 	"msg.rate": "Messages a second that one connection may send. The server drops " +
 		"messages above the limit without an ack and counts them. 0: no limit.",
 	"msg.rate_burst": "Number of messages that one connection may send at once before " +

@@ -60,15 +60,29 @@ type Message struct {
 	Audio    *Audio // of an audio message, instead of Data
 	ClientID []byte // client_msg_id, nil without one; at most MaxClientID bytes
 
+	// SentAs is how the client numbered the message (pb.SentAs); 0: unknown. Reads do not
+	// return it. ResentWithin says that the client may have sent the message before, at
+	// most so many seconds ago; 0: it did not.
+	SentAs, ResentWithin uint32
+
 	// AppendMessages sets the following fields.
 
 	Err error // the reason why the message was not stored
-	// Duplicate: ClientID was seen within ClientIDTTL. ID is that of the first message,
-	// and nothing was stored.
+	// Duplicate: ClientID was seen within ClientIDTTL, or the message was sent before
+	// within ResentWithin. ID is that of the first message, and nothing was stored.
 	Duplicate bool
 	// GroupVersion is the version of the group in which the sender of a stored group
 	// message was a member.
 	GroupVersion uint32
+}
+
+// clockSkew is by how many seconds the clocks of message servers may differ.
+const clockSkew = 5
+
+// ResentSince returns the creation time from which on the message may have been sent
+// before.
+func (m *Message) ResentSince() uint32 {
+	return m.Created - min(m.Created, m.ResentWithin+clockSkew)
 }
 
 // MaxClientID is the longest client_msg_id accepted, in bytes (a UUID in text is 36).

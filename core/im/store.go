@@ -124,9 +124,14 @@ type MessageStore interface {
 	//
 	// A ClientID belongs to one sender and one recipient; a user and a group with the
 	// same number are different recipients. An empty ClientID means none. The ClientID of
-	// a message that was not stored is not remembered. Within a process, callers must not
-	// run two batches with messages of one conversation (Message.Key) at the same time.
-	// Several processes on one database may.
+	// a message that was not stored is not remembered.
+	//
+	// A message without a ClientID, with SentAs and ResentWithin, is a Duplicate of an
+	// earlier one with the same sender, recipient, type, SentAs and Data, or the same size
+	// and duration of Audio, created within ResentWithin seconds.
+	//
+	// Within a process, callers must not run two batches with messages of one
+	// conversation (Message.Key) at the same time. Several processes on one database may.
 	AppendMessages(ctx context.Context, batch []*Message)
 
 	// History returns up to count messages between user and peer with ids of at most

@@ -61,18 +61,18 @@ func (g *Group) Send(key uint64, seq uint16, m pb.Message) error { return g.all.
 // takes no more requests, the call waits until they have ended, and then goes to another
 // member.
 func (g *Group) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done Done) {
-	g.all.call(request{callPlain, l, key, seq, req, done})
+	g.all.call(request{callPlain, l, key, seq, req, done, 0})
 }
 
 // TryCall selects the member as Call does, see Peer. A request that waits counts as sent:
 // done may receive ErrNotSent.
 func (g *Group) TryCall(key uint64, seq uint16, req pb.Attachment, done Done) error {
-	return g.all.try(request{callTry, nil, key, seq, req, done})
+	return g.all.try(request{callTry, nil, key, seq, req, done, 0})
 }
 
 // CallEncoded selects the member as Call does, see Peer.
 func (g *Group) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done Done) {
-	g.all.call(request{callEncoded, l, key, seq, req, done})
+	g.all.call(request{callEncoded, l, key, seq, req, done, 0})
 }
 
 // Class returns the group as a Peer for one class of requests. With two or more members,
@@ -122,12 +122,24 @@ type request struct {
 	seq  uint16
 	req  pb.Attachment
 	done Done
+
+	// moves is how often a member died after it was chosen, before the request was sent.
+	moves int
+}
+
+// trier is a peer that tells at once that a request was not sent. Remote and Pipe are.
+type trier interface {
+	// try sends a request. An error means that it was not sent and done has not run.
+	try(encoded bool, l *session.Loop, seq uint16, req pb.Attachment, done Done) error
 }
 
 // sendTo sends the request to p, with done in place of the caller's continuation. An
-// error means that the request was not sent and done will not run; only callTry returns
-// one.
+// error means that the request was not sent and done will not run; a peer that is no trier
+// returns one for callTry only.
 func (r *request) sendTo(p Peer, done Done) error {
+	if t, ok := p.(trier); ok {
+		return t.try(r.by == callEncoded, r.loop, r.seq, r.req, done)
+	}
 	switch r.by {
 	case callTry:
 		return p.TryCall(r.key, r.seq, r.req, done)
@@ -148,11 +160,22 @@ type members struct {
 }
 
 func (m *members) send(key uint64, seq uint16, msg pb.Message) error {
-	i := m.pick(key)
-	if i < 0 {
-		return m.group.down()
+	for moves := 0; ; moves++ {
+		i := m.pick(key)
+		if i < 0 {
+			return m.group.down()
+		}
+		err := m.group.peers[i].Send(key, seq, msg)
+		if err == nil || !m.movesOn(i, moves) {
+			return err
+		}
 	}
-	return m.group.peers[i].Send(key, seq, msg)
+}
+
+// movesOn reports whether what was not sent to member i goes to another one: the member
+// died after it was chosen.
+func (m *members) movesOn(i, moves int) bool {
+	return !m.group.up(i) && moves < len(m.group.peers)
 }
 
 func (m *members) call(r request) {
@@ -168,15 +191,7 @@ func (m *members) try(r request) error {
 	if len(g.peers) == 1 {
 		return r.sendTo(g.peers[0], r.done)
 	}
-	fail := func(err error) { answer(g.log, r.loop, r.done, nil, err) } // after Call has returned
-	peer, at := m.pins.take(r.key, g.up, func() int { return m.pick(r.key) }, parked{
-		send: func(peer int, at *pin) {
-			if err := m.sendPinned(r, peer, at); err != nil {
-				fail(err)
-			}
-		},
-		refuse: fail,
-	})
+	peer, at := m.pins.take(r.key, g.up, func() int { return m.pick(r.key) }, m.park(r))
 	switch peer {
 	case noneUp:
 		return notSent(g.down())
@@ -189,8 +204,23 @@ func (m *members) try(r request) error {
 	return m.sendPinned(r, peer, at)
 }
 
+// park returns the request as pins keep it while it waits.
+func (m *members) park(r request) parked {
+	// It runs after Call has returned.
+	fail := func(err error) { answer(m.group.log, r.loop, r.done, nil, err) }
+	return parked{
+		send: func(peer int, at *pin) {
+			if err := m.sendPinned(r, peer, at); err != nil {
+				fail(err)
+			}
+		},
+		refuse: fail,
+	}
+}
+
 // sendPinned sends a request to a member that take or release selected, and releases the
-// pin when the call ends.
+// pin when the call ends. A request that was not sent because the member died is tried
+// with another one.
 func (m *members) sendPinned(r request, peer int, at *pin) error {
 	pick := func() int { return m.pick(r.key) }
 	err := r.sendTo(m.group.peers[peer], func(rsp pb.Message, err error) {
@@ -199,10 +229,17 @@ func (m *members) sendPinned(r request, peer int, at *pin) error {
 		defer m.pins.release(r.key, at, failed, pick)
 		r.done(rsp, err)
 	})
-	if err != nil {
-		m.pins.release(r.key, at, true, pick)
+	if err == nil {
+		return nil
 	}
-	return err
+	moves := m.movesOn(peer, r.moves)
+	m.pins.release(r.key, at, !moves, pick)
+	if !moves {
+		return err
+	}
+	again := r // not r itself: done above would keep it
+	again.moves++
+	return m.try(again)
 }
 
 // notStored reports whether an answer says that a message was not stored.
@@ -235,16 +272,16 @@ func (v *classPeer) Send(key uint64, seq uint16, m pb.Message) error {
 }
 
 func (v *classPeer) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done Done) {
-	v.own.call(request{callPlain, l, key, seq, req, done})
+	v.own.call(request{callPlain, l, key, seq, req, done, 0})
 }
 
 func (v *classPeer) TryCall(key uint64, seq uint16, req pb.Attachment, done Done) error {
-	return v.own.try(request{callTry, nil, key, seq, req, done})
+	return v.own.try(request{callTry, nil, key, seq, req, done, 0})
 }
 
 func (v *classPeer) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment,
 	done Done) {
-	v.own.call(request{callEncoded, l, key, seq, req, done})
+	v.own.call(request{callEncoded, l, key, seq, req, done, 0})
 }
 
 func (v *classPeer) Close() error { return nil }

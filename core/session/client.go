@@ -2,7 +2,9 @@ package session
 
 import (
 	"net/netip"
+	"time"
 
+	"teamtalk/core/mono"
 	"teamtalk/proto/pb"
 )
 
@@ -17,6 +19,7 @@ type Client struct {
 	// Data is the state that the role keeps for the client. Loop only.
 	Data any
 
+	loginAt  int64 // mono.Of; written and read as User
 	loggedIn bool
 }
 
@@ -38,6 +41,12 @@ func (c *Client) LoggedIn() bool { return c.loggedIn }
 // Loop only.
 func (c *Client) SetLoggedIn(user uint32, client pb.ClientType) {
 	c.User, c.ClientType = user, client
-	c.loggedIn = true
+	c.loggedIn, c.loginAt = true, mono.Of(c.loop.Now())
 	c.deadline = 0
+}
+
+// LoginAge returns the time from the login to now, on the monotonic clock. A caller that
+// got the client from a Registry may call it on any goroutine.
+func (c *Client) LoginAge(now time.Time) time.Duration {
+	return time.Duration(mono.Of(now) - c.loginAt)
 }

@@ -39,6 +39,7 @@ type messages struct {
 	store  appender
 	queue  Messages
 	order  *sendOrder
+	before *previous
 	sounds *sounds
 	often  [im.Closed + 1]obs.Often
 }
@@ -51,7 +52,7 @@ type appender interface {
 func newMessages(r *runner, store appender, queue Messages, s *sounds,
 	reg prometheus.Registerer) *messages {
 	return &messages{runner: r, store: store, queue: queue, sounds: s,
-		order: newSendOrder(2*r.timeout, reg)}
+		order: newSendOrder(2*r.timeout, reg), before: newPrevious()}
 }
 
 func (ms *messages) register() {
@@ -65,7 +66,7 @@ func (ms *messages) handleMsgData(ses *session.Link, seq uint16, m *pb.MsgData) 
 		request: request{session: ses, seq: seq, cmd: m.Command(), came: ms.now()},
 		msg:     m,
 		row: im.Message{From: m.FromUserID, To: m.ToSessionID, Created: m.CreateTime,
-			Type: m.Type, Data: m.Data},
+			Type: m.Type, Data: m.Data, SentAs: m.SentAs, ResentWithin: m.ResentWithin},
 		size: len(m.Data) + len(m.ClientMsgID) + pendingOverhead,
 	}
 	if len(m.ClientMsgID) > 0 {
@@ -185,10 +186,10 @@ func (ms *messages) finish(batch []*Pending) {
 }
 
 // settle answers one message with the result in its row. Only a request with a group
-// version receives the version: other message servers do not know the field.
+// version or a previous id receives that: other message servers do not know the fields.
 func (ms *messages) settle(p *Pending) {
 	p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = p.row.ID, p.row.Duplicate, p.row.GroupVersion
-	p.msg.Rejected = false
+	p.msg.Rejected, p.msg.PrevID = false, 0
 	switch {
 	case p.row.Err != nil:
 		// The failure is recorded before the answer, which begins a new epoch.
@@ -202,6 +203,9 @@ func (ms *messages) settle(p *Pending) {
 		ms.metrics.duplicate.Inc()
 	default:
 		ms.metrics.stored.Inc()
+		if !p.row.Type.IsGroup() {
+			p.msg.PrevID = ms.before.stored(p.row.Key(), p.row.ID, ms.now())
+		}
 	}
 	ms.answer(&p.request, p.msg)
 }

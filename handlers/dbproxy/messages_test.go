@@ -24,6 +24,21 @@ func text(from, to uint32, body string) *pb.MsgData {
 		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(body)}
 }
 
+// TestPreviousIsAskedFor: only a message server that asks for the id before a message
+// receives it.
+func TestPreviousIsAskedFor(t *testing.T) {
+	p := open(t, options{}).dial()
+	for i, asks := range []bool{true, false, true} {
+		m := text(1, 2, "a")
+		m.HasPrevID = asks
+		rsp := ask[*pb.MsgData](p, 7, m)
+		if id := uint32(i + 1); rsp.MsgID != id || rsp.HasPrevID != asks ||
+			rsp.PrevID != 0 && rsp.PrevID != id-1 {
+			t.Errorf("asked %v, answered %+v", asks, rsp)
+		}
+	}
+}
+
 // TestMessage checks the answer to each kind of message, and what the store contains
 // afterwards.
 func TestMessage(t *testing.T) {

@@ -209,14 +209,14 @@ func (h *Server) Close(s *session.Client, err error) {
 }
 
 // Drain accepts no more messages: they get no ack, so their senders send them again
-// elsewhere. It waits until db_proxy has answered the messages that it has and those to
-// groups are delivered, or ctx ends. The connections stay.
+// elsewhere. It waits until db_proxy has answered the messages that it has and all are
+// delivered, or ctx ends. The connections stay.
 func (h *Server) Drain(ctx context.Context) error {
 	h.conversation.Drain()
 	poll := time.NewTicker(2 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		n := h.conversation.InFlight() + h.groups.Waiting()
+		n := h.conversation.InFlight() + h.conversation.Waiting() + h.groups.Waiting()
 		if n == 0 {
 			return nil
 		}

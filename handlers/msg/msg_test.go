@@ -102,6 +102,51 @@ func TestResend(t *testing.T) {
 	})
 }
 
+// TestResendOnNewConnection: on a young connection the store is told how the client numbered
+// its messages, and that they may be repeats. It decides.
+func TestResendOnNewConnection(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored, RedeliverAfter: -1}, func(w *world) {
+		bob, alice := w.user(1, 2, win), w.user(0, 1, ios)
+		last := func(seq uint16, m *pb.MsgData) (sentAs, within uint32) {
+			t.Helper()
+			alice.send(seq, m)
+			got := w.db.asked[len(w.db.asked)-1].(*pb.MsgData)
+			return got.SentAs, got.ResentWithin
+		}
+		check := func(what string, seq uint16, m *pb.MsgData, sentAs, within uint32) {
+			t.Helper()
+			if a, w := last(seq, m); a != sentAs || w != within {
+				t.Errorf("%s: sent as %#x within %d s, want %#x within %d s", what, a, w, sentAs,
+					within)
+			}
+		}
+		named := text(2, "named")
+		named.ClientMsgID = []byte("id")
+		check("a young connection", 7, text(2, "one"), 0x11<<16|7, 60)
+		check("without a number", 0, text(2, "two"), 0, 0)
+		check("with a client_msg_id", 8, named, 0, 0)
+		time.Sleep(61 * time.Second)
+		check("an older connection", 9, text(2, "three"), 0x11<<16|9, 0)
+
+		bob.got()
+		w.db.also = func(req pb.Message) (pb.Message, error) { // the store has it
+			m, ok := req.(*pb.MsgData)
+			if !ok || m.ResentWithin == 0 {
+				return nil, nil
+			}
+			out := *m
+			out.MsgID, out.Duplicate = 4, true
+			return &out, nil
+		}
+		again := w.user(0, 1, ios)
+		again.send(9, text(2, "three"))
+		if id := again.want(pb.CmdMsgDataAck)[0].m.(*pb.IMMsgDataAck).GetMsgId(); id != 4 {
+			t.Errorf("acked as %d, want 4", id)
+		}
+		bob.want()
+	})
+}
+
 // A message whose answer from db_proxy is lost: repeated, it is delivered if it was
 // stored, and stored if it was not.
 func TestResendAfterNoAnswer(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -115,4 +116,22 @@ func (w *world) counted(name string, label ...string) float64 {
 		}
 	}
 	return 0
+}
+
+// sampled returns the number and the sum of a histogram's samples. The histogram has no
+// labels, and its name is short of its prefix.
+func (w *world) sampled(name string) (count uint64, sum float64) {
+	w.t.Helper()
+	synctest.Wait()
+	families, err := w.metrics.reg.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "teamtalk_msg_"+name {
+			h := f.GetMetric()[0].GetHistogram()
+			return h.GetSampleCount(), h.GetSampleSum()
+		}
+	}
+	return 0, 0
 }

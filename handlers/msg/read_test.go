@@ -73,6 +73,68 @@ func TestReadAck(t *testing.T) {
 	})
 }
 
+// latest makes db_proxy answer with the newest id of every conversation.
+func (db *dbStand) latest(id uint32) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.also = func(req pb.Message) (pb.Message, error) {
+		m, ok := req.(*pb.IMGetLatestMsgIdReq)
+		if !ok {
+			return nil, nil
+		}
+		rsp := &pb.IMGetLatestMsgIdRsp{}
+		rsp.SetUserId(m.GetUserId())
+		rsp.SetSessionType(m.GetSessionType())
+		rsp.SetSessionId(m.GetSessionId())
+		rsp.SetLatestMsgId(id)
+		return rsp, nil
+	}
+}
+
+// TestReadAckBeyondTheNewest: a read ack of a message that does not exist silences no later
+// one, here and on other message servers.
+func TestReadAckBeyondTheNewest(t *testing.T) {
+	for name, routed := range map[string]bool{"of a device here": false, "elsewhere": true} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, Options{}, func(w *world) {
+				pc, phone := w.user(0, 1, win), w.user(1, 1, ios)
+				w.db.latest(7)
+				reads := func(id uint32) (told []uint32) {
+					if routed {
+						n := &pb.IMMsgDataReadNotify{}
+						n.SetUserId(1)
+						n.SetSessionId(2)
+						n.SetMsgId(id)
+						n.SetSessionType(inSingle)
+						w.route.link.Message(w.route.s, 0, n)
+					} else {
+						pc.reads(2, id, inSingle)
+					}
+					for _, r := range phone.got() {
+						if n, ok := r.m.(*pb.IMMsgDataReadNotify); ok {
+							told = append(told, n.GetMsgId())
+						}
+					}
+					return told
+				}
+				reads(5)
+				for _, beyond := range []uint32{4_000_000_000, 20} {
+					reads(beyond)
+					wantIDs(t, "the next message", reads(6), 6)
+					wantIDs(t, "the one after it", reads(7), 7)
+					wantIDs(t, "again", reads(7))
+					asked := len(w.db.asked)
+					wantIDs(t, "one step back", reads(6))
+					wantIDs(t, "another one", reads(5))
+					if n := len(w.db.asked) - asked; n != 1 {
+						t.Errorf("db_proxy was asked %d times about one mark", n)
+					}
+				}
+			})
+		})
+	}
+}
+
 // TestReadNotifiesEnd: two devices of one user that answer every notify with a read ack,
 // on one message server, or on two, behind a route server of ours or a C++ one.
 func TestReadNotifiesEnd(t *testing.T) {

@@ -1,8 +1,11 @@
 package msg
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -335,6 +338,64 @@ func TestAckWait(t *testing.T) {
 		bobPhone.acks(asPeer, 1, 4, inSingle)
 		alice.send(6, text(2, "until it answers"))
 		alice.want()
+	})
+}
+
+// TestAckLatencyIsSeen: the time from a text to its ack is measured, and the log names the
+// device that an ack waited for in vain.
+func TestAckLatencyIsSeen(t *testing.T) {
+	var log bytes.Buffer
+	inWorld(t, Options{Rate: -1, Log: slog.New(slog.NewTextHandler(&log, nil))}, func(w *world) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, ios)
+		sum := 0.0
+		check := func(what string, count uint64, took float64) {
+			t.Helper()
+			n, all := w.sampled("ack_seconds")
+			if last := all - sum; n != count || last < took || last > took+0.2 {
+				t.Errorf("%s: %d acks, the last one after %g s, want %g s", what, n, last, took)
+			}
+			sum = all
+		}
+		alice.send(2, text(2, "hi"))
+		check("acked at once", 1, 0)
+		bob.acks(asPeer, 1, 1, inSingle)
+		alice.send(3, text(2, "hi"))
+		check("not acked yet", 1, 0)
+		time.Sleep(time.Second)
+		bob.acks(asPeer, 1, 2, inSingle)
+		check("acked by the device", 2, 1)
+		if log.Len() > 0 {
+			t.Errorf("logged %s", &log)
+		}
+		alice.send(4, text(2, "hi"))
+		time.Sleep(3 * time.Second)
+		check("acked when the wait was over", 3, 2)
+		want := fmt.Sprintf("conn=%d user=2 client=CLIENT_TYPE_IOS", bob.s.ID())
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("logged %q, want %q in it", &log, want)
+		}
+	})
+}
+
+// TestWaitEndsForWantOfRoom: a device that acknowledges falls silent, and its deliveries
+// are given up for want of room. No sender waits for them, nor for the device afterwards.
+func TestWaitEndsForWantOfRoom(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		alice, bob, phone := w.user(0, 1, win), w.user(1, 2, win), w.user(1, 2, ios)
+		alice.send(2, text(2, "hi"))
+		bob.acks(asPeer, 1, 1, inSingle)
+		phone.send(2, text(3, "own"))
+		bob.acks(asPeer, 3, 1, inSingle)
+		if !waitsFor(alice, 3, 2) {
+			t.Fatal("bob is not waited for")
+		}
+		for seq := range uint16(300) {
+			phone.send(seq+3, text(3, "own"))
+		}
+		alice.want(pb.CmdMsgDataAck)
+		if waitsFor(alice, 4, 2) {
+			t.Fatal("bob is waited for, although he fell silent")
+		}
 	})
 }
 

@@ -34,6 +34,7 @@ type dbStand struct {
 	// also answers what it knows an answer to, before all others. With mu held.
 	also   func(req pb.Message) (pb.Message, error)
 	groups map[uint32]*dbGroup
+	slow   func() // runs before each answer without a loop
 }
 
 func (db *dbStand) Up() bool { return !db.down }
@@ -90,6 +91,9 @@ func (db *dbStand) later(f func()) {
 			f := db.replies[0]
 			db.replies = db.replies[1:]
 			db.mu.Unlock()
+			if db.slow != nil {
+				db.slow()
+			}
 			f()
 		}
 	}()

@@ -83,14 +83,14 @@ func (r *Server) handleMsgDataAck(s *session.Link, seq uint16, m *pb.IMMsgDataAc
 }
 
 // handleServerKickUser forwards a kick to the other message servers that hold the user,
-// and records the login that sent it.
+// and records the login that sent it. The login of a kick that is sent late is known.
 func (r *Server) handleServerKickUser(s *session.Link, seq uint16,
 	m *pb.IMServerKickUser) error {
 	sv, user := of(s), m.GetUserId()
 	st := r.stripe(user)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if m.GetReason() == uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER) {
+	if m.GetReason() == uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER) && !m.HasAge() {
 		st.claim(sv.node, m)
 	}
 	r.forwardTo(r.holders(sv.node, user), seq, m)

@@ -108,15 +108,35 @@ func TestForwards(t *testing.T) {
 	}
 }
 
+// event is a message of one of two message servers.
+type event struct {
+	server int
+	m      pb.Message
+}
+
+// kicksHeard plays events, and returns the kicks that each of two message servers receives.
+func kicksHeard(t *testing.T, l *listener, events []event) [][]frame {
+	dial := l.serve(t, route.Options{})
+	peers := []*peer{dial(), dial()}
+	heard := make([][]frame, 2)
+	for _, e := range events {
+		peers[e.server].send(0, e.m)
+		for i, got := range settleAll(peers...) {
+			for _, f := range got {
+				if f.cmd == pb.CmdServerKickUser {
+					heard[i] = append(heard[i], f)
+				}
+			}
+		}
+	}
+	return heard
+}
+
 // TestLoginsThatMeet: when two logins of a user on two servers overlap, so that neither
 // kick finds the other client, the later login stays.
 func TestLoginsThatMeet(t *testing.T) {
 	dup := pb.KickReasonType_KICK_REASON_DUPLICATE_USER
 	l := listen(t)
-	type event struct {
-		server int
-		m      pb.Message
-	}
 	for name, test := range map[string]struct {
 		events         []event
 		kicks1, kicks2 []pb.Message // kicks that each server receives
@@ -150,21 +170,13 @@ func TestLoginsThatMeet(t *testing.T) {
 			[]event{{0, kick(7, windows, dup)}, {0, online(7, windows)}, {0, gone(7, windows)},
 				{1, kick(7, mac, dup)}, {0, online(7, windows)}},
 			nil, nil},
+		"a kick that is sent late is of a completed login": {
+			[]event{{0, online(7, windows)}, {0, lateKick(7, windows)}, {1, kick(7, mac, dup)},
+				{1, online(7, mac)}, {0, gone(7, windows)}, {0, online(7, windows)}},
+			[]pb.Message{kick(7, mac, dup)}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dial := l.serve(t, route.Options{})
-			peers := []*peer{dial(), dial()}
-			heard := make([][]frame, 2)
-			for _, e := range test.events {
-				peers[e.server].send(0, e.m)
-				for i, got := range settleAll(peers...) {
-					for _, f := range got {
-						if f.cmd == pb.CmdServerKickUser {
-							heard[i] = append(heard[i], f)
-						}
-					}
-				}
-			}
+			heard := kicksHeard(t, l, test.events)
 			expect(t, "server 1", heard[0], test.kicks1...)
 			expect(t, "server 2", heard[1], test.kicks2...)
 		})

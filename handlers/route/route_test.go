@@ -249,6 +249,13 @@ func kick(user uint32, client pb.ClientType, reason pb.KickReasonType) pb.Messag
 		Reason: proto.Uint32(uint32(reason))}.Build()
 }
 
+// lateKick is the kick of a login ten seconds ago.
+func lateKick(user uint32, client pb.ClientType) pb.Message {
+	m := kick(user, client, pb.KickReasonType_KICK_REASON_DUPLICATE_USER)
+	m.(*pb.IMServerKickUser).SetAge(10_000)
+	return m
+}
+
 const (
 	windows = pb.ClientType_CLIENT_TYPE_WINDOWS
 	mac     = pb.ClientType_CLIENT_TYPE_MAC

@@ -88,6 +88,9 @@ type IMMsgData struct {
 	xxx_hidden_Epoch        uint32                 `protobuf:"varint,111,opt,name=epoch"`
 	xxx_hidden_WantRefusal  bool                   `protobuf:"varint,112,opt,name=want_refusal,json=wantRefusal"`
 	xxx_hidden_Rejected     bool                   `protobuf:"varint,113,opt,name=rejected"`
+	xxx_hidden_PrevMsgId    uint32                 `protobuf:"varint,114,opt,name=prev_msg_id,json=prevMsgId"`
+	xxx_hidden_SentAs       uint32                 `protobuf:"varint,115,opt,name=sent_as,json=sentAs"`
+	xxx_hidden_ResentWithin uint32                 `protobuf:"varint,116,opt,name=resent_within,json=resentWithin"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -219,29 +222,50 @@ func (x *IMMsgData) GetRejected() bool {
 	return false
 }
 
+func (x *IMMsgData) GetPrevMsgId() uint32 {
+	if x != nil {
+		return x.xxx_hidden_PrevMsgId
+	}
+	return 0
+}
+
+func (x *IMMsgData) GetSentAs() uint32 {
+	if x != nil {
+		return x.xxx_hidden_SentAs
+	}
+	return 0
+}
+
+func (x *IMMsgData) GetResentWithin() uint32 {
+	if x != nil {
+		return x.xxx_hidden_ResentWithin
+	}
+	return 0
+}
+
 func (x *IMMsgData) SetFromUserId(v uint32) {
 	x.xxx_hidden_FromUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 17)
 }
 
 func (x *IMMsgData) SetToSessionId(v uint32) {
 	x.xxx_hidden_ToSessionId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 17)
 }
 
 func (x *IMMsgData) SetMsgId(v uint32) {
 	x.xxx_hidden_MsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 17)
 }
 
 func (x *IMMsgData) SetCreateTime(v uint32) {
 	x.xxx_hidden_CreateTime = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 17)
 }
 
 func (x *IMMsgData) SetMsgType(v MsgType) {
 	x.xxx_hidden_MsgType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 17)
 }
 
 func (x *IMMsgData) SetMsgData(v []byte) {
@@ -249,7 +273,7 @@ func (x *IMMsgData) SetMsgData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_MsgData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 17)
 }
 
 func (x *IMMsgData) SetAttachData(v []byte) {
@@ -257,7 +281,7 @@ func (x *IMMsgData) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 17)
 }
 
 func (x *IMMsgData) SetClientMsgId(v []byte) {
@@ -265,37 +289,52 @@ func (x *IMMsgData) SetClientMsgId(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_ClientMsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 17)
 }
 
 func (x *IMMsgData) SetDuplicate(v bool) {
 	x.xxx_hidden_Duplicate = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 17)
 }
 
 func (x *IMMsgData) SetGroupVersion(v uint32) {
 	x.xxx_hidden_GroupVersion = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 17)
 }
 
 func (x *IMMsgData) SetSenderConn(v uint32) {
 	x.xxx_hidden_SenderConn = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 17)
 }
 
 func (x *IMMsgData) SetEpoch(v uint32) {
 	x.xxx_hidden_Epoch = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 17)
 }
 
 func (x *IMMsgData) SetWantRefusal(v bool) {
 	x.xxx_hidden_WantRefusal = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 17)
 }
 
 func (x *IMMsgData) SetRejected(v bool) {
 	x.xxx_hidden_Rejected = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 17)
+}
+
+func (x *IMMsgData) SetPrevMsgId(v uint32) {
+	x.xxx_hidden_PrevMsgId = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 17)
+}
+
+func (x *IMMsgData) SetSentAs(v uint32) {
+	x.xxx_hidden_SentAs = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 17)
+}
+
+func (x *IMMsgData) SetResentWithin(v uint32) {
+	x.xxx_hidden_ResentWithin = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 17)
 }
 
 func (x *IMMsgData) HasFromUserId() bool {
@@ -396,6 +435,27 @@ func (x *IMMsgData) HasRejected() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 13)
 }
 
+func (x *IMMsgData) HasPrevMsgId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 14)
+}
+
+func (x *IMMsgData) HasSentAs() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 15)
+}
+
+func (x *IMMsgData) HasResentWithin() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 16)
+}
+
 func (x *IMMsgData) ClearFromUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_FromUserId = 0
@@ -466,6 +526,21 @@ func (x *IMMsgData) ClearRejected() {
 	x.xxx_hidden_Rejected = false
 }
 
+func (x *IMMsgData) ClearPrevMsgId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 14)
+	x.xxx_hidden_PrevMsgId = 0
+}
+
+func (x *IMMsgData) ClearSentAs() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 15)
+	x.xxx_hidden_SentAs = 0
+}
+
+func (x *IMMsgData) ClearResentWithin() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 16)
+	x.xxx_hidden_ResentWithin = 0
+}
+
 type IMMsgData_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -497,6 +572,18 @@ type IMMsgData_builder struct {
 	// Extension, from db_proxy to message servers only, with msg_id 0: the message can
 	// never be stored.
 	Rejected *bool
+	// Extension, in messages between two users, between servers only. A message server
+	// sends 0 to ask db_proxy for it. In the answer, and in the message that is forwarded to
+	// other message servers, it is the msg_id of the message that may be on its way to the
+	// receivers as well, and precedes this one; 0: none.
+	PrevMsgId *uint32
+	// Extension, from message servers to db_proxy only: how the client numbered the
+	// message. The lower 16 bits are the seq of its frame, the others its ClientType.
+	SentAs *uint32
+	// Extension, from message servers to db_proxy only, with sent_as: the client may have
+	// sent the message before, on another connection, at most so many seconds ago. If
+	// db_proxy has it, it answers with duplicate.
+	ResentWithin *uint32
 }
 
 func (b0 IMMsgData_builder) Build() *IMMsgData {
@@ -504,60 +591,72 @@ func (b0 IMMsgData_builder) Build() *IMMsgData {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.FromUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 17)
 		x.xxx_hidden_FromUserId = *b.FromUserId
 	}
 	if b.ToSessionId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 17)
 		x.xxx_hidden_ToSessionId = *b.ToSessionId
 	}
 	if b.MsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 17)
 		x.xxx_hidden_MsgId = *b.MsgId
 	}
 	if b.CreateTime != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 17)
 		x.xxx_hidden_CreateTime = *b.CreateTime
 	}
 	if b.MsgType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 17)
 		x.xxx_hidden_MsgType = *b.MsgType
 	}
 	if b.MsgData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 17)
 		x.xxx_hidden_MsgData = b.MsgData
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 17)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.ClientMsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 17)
 		x.xxx_hidden_ClientMsgId = b.ClientMsgId
 	}
 	if b.Duplicate != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 17)
 		x.xxx_hidden_Duplicate = *b.Duplicate
 	}
 	if b.GroupVersion != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 17)
 		x.xxx_hidden_GroupVersion = *b.GroupVersion
 	}
 	if b.SenderConn != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 17)
 		x.xxx_hidden_SenderConn = *b.SenderConn
 	}
 	if b.Epoch != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 17)
 		x.xxx_hidden_Epoch = *b.Epoch
 	}
 	if b.WantRefusal != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 17)
 		x.xxx_hidden_WantRefusal = *b.WantRefusal
 	}
 	if b.Rejected != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 17)
 		x.xxx_hidden_Rejected = *b.Rejected
+	}
+	if b.PrevMsgId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 17)
+		x.xxx_hidden_PrevMsgId = *b.PrevMsgId
+	}
+	if b.SentAs != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 17)
+		x.xxx_hidden_SentAs = *b.SentAs
+	}
+	if b.ResentWithin != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 17)
+		x.xxx_hidden_ResentWithin = *b.ResentWithin
 	}
 	return m0
 }
@@ -2681,7 +2780,7 @@ var File_message_proto protoreflect.FileDescriptor
 const file_message_proto_rawDesc = "" +
 	"\n" +
 	"\rmessage.proto\x12\bteamtalk\x1a\n" +
-	"base.proto\"\xd0\x03\n" +
+	"base.proto\"\xae\x04\n" +
 	"\tIMMsgData\x12 \n" +
 	"\ffrom_user_id\x18\x01 \x02(\rR\n" +
 	"fromUserId\x12\"\n" +
@@ -2700,7 +2799,10 @@ const file_message_proto_rawDesc = "" +
 	"senderConn\x12\x14\n" +
 	"\x05epoch\x18o \x01(\rR\x05epoch\x12!\n" +
 	"\fwant_refusal\x18p \x01(\bR\vwantRefusal\x12\x1a\n" +
-	"\brejected\x18q \x01(\bR\brejected\"\xc7\x01\n" +
+	"\brejected\x18q \x01(\bR\brejected\x12\x1e\n" +
+	"\vprev_msg_id\x18r \x01(\rR\tprevMsgId\x12\x17\n" +
+	"\asent_as\x18s \x01(\rR\x06sentAs\x12#\n" +
+	"\rresent_within\x18t \x01(\rR\fresentWithin\"\xc7\x01\n" +
 	"\fIMMsgDataAck\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x1d\n" +
 	"\n" +

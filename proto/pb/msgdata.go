@@ -54,6 +54,25 @@ type MsgData struct {
 	WantRefusal bool
 	// Rejected, in a db_proxy's answer with MsgID 0: the message can never be stored.
 	Rejected bool
+
+	// PrevID is the id of the message that may be on its way to the receivers as well, and
+	// precedes this one; 0: none. Between servers only, and valid with HasPrevID. In a
+	// request, HasPrevID asks for it.
+	PrevID    uint32
+	HasPrevID bool
+	// SentAs, from message servers to a db_proxy only, is how the client numbered the
+	// message, see SentAs; 0: unknown. With ResentWithin, the client may have sent the
+	// message before, at most so many seconds ago.
+	SentAs, ResentWithin uint32
+}
+
+// SentAs returns the MsgData.SentAs of a message that a client of type t sent with seq; 0
+// for seq 0, which clients use that do not number their messages.
+func SentAs(t ClientType, seq uint16) uint32 {
+	if seq == 0 {
+		return 0
+	}
+	return uint32(t)<<16 | uint32(seq)
 }
 
 // The field numbers of IMMsgData.
@@ -72,6 +91,9 @@ const (
 	fieldEpoch     = 111
 	fieldRefusal   = 112
 	fieldRejected  = 113
+	fieldPrev      = 114
+	fieldSentAs    = 115
+	fieldResent    = 116
 )
 
 var (
@@ -124,6 +146,15 @@ func (m *MsgData) BodySize() int {
 	if m.Rejected {
 		n += 3
 	}
+	if m.HasPrevID {
+		n += 2 + protowire.SizeVarint(uint64(m.PrevID))
+	}
+	if m.SentAs != 0 {
+		n += 2 + protowire.SizeVarint(uint64(m.SentAs))
+	}
+	if m.ResentWithin != 0 {
+		n += 2 + protowire.SizeVarint(uint64(m.ResentWithin))
+	}
 	return n
 }
 
@@ -157,6 +188,15 @@ func (m *MsgData) AppendBody(b []byte) ([]byte, error) {
 	if m.Rejected {
 		b = appendVarintField(b, fieldRejected, 1)
 	}
+	if m.HasPrevID {
+		b = appendVarintField(b, fieldPrev, m.PrevID)
+	}
+	if m.SentAs != 0 {
+		b = appendVarintField(b, fieldSentAs, m.SentAs)
+	}
+	if m.ResentWithin != 0 {
+		b = appendVarintField(b, fieldResent, m.ResentWithin)
+	}
 	return b, nil
 }
 
@@ -188,7 +228,7 @@ func (m *MsgData) ParseBody(b []byte) error {
 		switch {
 		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate ||
 			num == fieldVersion ||
-			fieldSender <= num && num <= fieldRejected):
+			fieldSender <= num && num <= fieldResent):
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
 				return protowire.ParseError(n)
@@ -256,6 +296,12 @@ func (m *MsgData) setVarint(num protowire.Number, v uint64) bool {
 		m.WantRefusal = v != 0
 	case fieldRejected:
 		m.Rejected = v != 0
+	case fieldPrev:
+		m.PrevID, m.HasPrevID = uint32(v), true
+	case fieldSentAs:
+		m.SentAs = uint32(v)
+	case fieldResent:
+		m.ResentWithin = uint32(v)
 	}
 	return true
 }

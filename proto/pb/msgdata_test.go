@@ -42,6 +42,15 @@ func generatedOf(m *pb.MsgData) *pb.IMMsgData {
 	if m.Rejected {
 		g.SetRejected(true)
 	}
+	if m.HasPrevID {
+		g.SetPrevMsgId(m.PrevID)
+	}
+	if m.SentAs != 0 {
+		g.SetSentAs(m.SentAs)
+	}
+	if m.ResentWithin != 0 {
+		g.SetResentWithin(m.ResentWithin)
+	}
 	return g
 }
 
@@ -58,7 +67,9 @@ func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 		m.Duplicate != g.GetDuplicate() || m.GroupVersion != g.GetGroupVersion() ||
 		m.HasGroupVersion != g.HasGroupVersion() ||
 		m.SenderConn != g.GetSenderConn() || m.Epoch != g.GetEpoch() ||
-		m.WantRefusal != g.GetWantRefusal() || m.Rejected != g.GetRejected() {
+		m.WantRefusal != g.GetWantRefusal() || m.Rejected != g.GetRejected() ||
+		m.PrevID != g.GetPrevMsgId() || m.HasPrevID != g.HasPrevMsgId() ||
+		m.SentAs != g.GetSentAs() || m.ResentWithin != g.GetResentWithin() {
 		t.Fatalf("fields differ: %+v, %v", m, g)
 	}
 	normalise(g)
@@ -78,7 +89,7 @@ func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 	}
 }
 
-// normalise removes from g the fields that MsgData does not write: a false one, which
+// normalise removes from g the fields that MsgData does not write: a false one or a 0 that
 // means the same as absent, and an epoch without a connection.
 func normalise(g *pb.IMMsgData) {
 	if !g.GetDuplicate() {
@@ -89,6 +100,12 @@ func normalise(g *pb.IMMsgData) {
 	}
 	if !g.GetRejected() {
 		g.ClearRejected()
+	}
+	if g.GetSentAs() == 0 {
+		g.ClearSentAs()
+	}
+	if g.GetResentWithin() == 0 {
+		g.ClearResentWithin()
 	}
 	if g.GetSenderConn() == 0 {
 		g.ClearSenderConn()
@@ -112,8 +129,12 @@ func TestMsgDataEncodesLikeGenerated(t *testing.T) {
 			GroupVersion: 300, HasGroupVersion: true},
 		"of a sender": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: maxU32, Epoch: 1 << 14,
 			WantRefusal: true, Rejected: true},
-		"no epoch":   {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
-		"no version": {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
+		"second of a conversation": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, PrevID: 1,
+			HasPrevID: true, SentAs: pb.SentAs(pb.ClientType_CLIENT_TYPE_IOS, 300),
+			ResentWithin: 60},
+		"first of a conversation": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, HasPrevID: true},
+		"no epoch":                {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
+		"no version":              {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
 		"empty bytes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, AttachData: []byte{},
 			ClientMsgID: []byte{}},
 	} {

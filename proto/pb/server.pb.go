@@ -1390,6 +1390,7 @@ type IMServerKickUser struct {
 	xxx_hidden_UserId      uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
 	xxx_hidden_ClientType  ClientType             `protobuf:"varint,2,req,name=client_type,json=clientType,enum=teamtalk.ClientType"`
 	xxx_hidden_Reason      uint32                 `protobuf:"varint,3,req,name=reason"`
+	xxx_hidden_Age         uint32                 `protobuf:"varint,100,opt,name=age"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1444,19 +1445,31 @@ func (x *IMServerKickUser) GetReason() uint32 {
 	return 0
 }
 
+func (x *IMServerKickUser) GetAge() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Age
+	}
+	return 0
+}
+
 func (x *IMServerKickUser) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
 }
 
 func (x *IMServerKickUser) SetClientType(v ClientType) {
 	x.xxx_hidden_ClientType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *IMServerKickUser) SetReason(v uint32) {
 	x.xxx_hidden_Reason = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *IMServerKickUser) SetAge(v uint32) {
+	x.xxx_hidden_Age = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *IMServerKickUser) HasUserId() bool {
@@ -1480,6 +1493,13 @@ func (x *IMServerKickUser) HasReason() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *IMServerKickUser) HasAge() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *IMServerKickUser) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1495,12 +1515,20 @@ func (x *IMServerKickUser) ClearReason() {
 	x.xxx_hidden_Reason = 0
 }
 
+func (x *IMServerKickUser) ClearAge() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Age = 0
+}
+
 type IMServerKickUser_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	UserId     *uint32
 	ClientType *ClientType
 	Reason     *uint32
+	// Extension: how long ago the login was that ends the others, in milliseconds. Newer
+	// logins stay. Without it, none does.
+	Age *uint32
 }
 
 func (b0 IMServerKickUser_builder) Build() *IMServerKickUser {
@@ -1508,16 +1536,20 @@ func (b0 IMServerKickUser_builder) Build() *IMServerKickUser {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.ClientType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_ClientType = *b.ClientType
 	}
 	if b.Reason != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_Reason = *b.Reason
+	}
+	if b.Age != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_Age = *b.Age
 	}
 	return m0
 }
@@ -3559,12 +3591,13 @@ const file_server_proto_rawDesc = "" +
 	"\x0fIMUserCntUpdate\x12\x1f\n" +
 	"\vuser_action\x18\x01 \x02(\rR\n" +
 	"userAction\x12\x17\n" +
-	"\auser_id\x18\x02 \x02(\rR\x06userId\"z\n" +
+	"\auser_id\x18\x02 \x02(\rR\x06userId\"\x8c\x01\n" +
 	"\x10IMServerKickUser\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x125\n" +
 	"\vclient_type\x18\x02 \x02(\x0e2\x14.teamtalk.ClientTypeR\n" +
 	"clientType\x12\x16\n" +
-	"\x06reason\x18\x03 \x02(\rR\x06reason\"Y\n" +
+	"\x06reason\x18\x03 \x02(\rR\x06reason\x12\x10\n" +
+	"\x03age\x18d \x01(\rR\x03age\"Y\n" +
 	"\x1bIMServerPCLoginStatusNotify\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12!\n" +
 	"\flogin_status\x18\x02 \x02(\rR\vloginStatus\"|\n" +

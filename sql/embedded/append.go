@@ -252,13 +252,18 @@ func (w *writer) insert(stmt *sql.Stmt, relation, names int64, last uint32, p *p
 		if err := w.claimClientID(names, last+1, p, now); err != nil || p.duplicate {
 			return err
 		}
+	} else if p.m.SentAs != 0 && p.m.ResentWithin != 0 {
+		if err := w.recogniseResent(relation, last, p); err != nil || p.duplicate {
+			return err
+		}
 	}
 	content, err := w.content(p.m)
 	if err != nil {
 		return err
 	}
 	p.id = last + 1
-	_, err = stmt.Exec(messageKey(relation, p.id), p.m.From, p.m.Type, p.m.Created, content)
+	_, err = stmt.Exec(messageKey(relation, p.id), p.m.From, p.m.Type, p.m.Created, content,
+		p.m.SentAs)
 	return err
 }
 

@@ -44,6 +44,7 @@ type writer struct {
 	getRelation, newRelation               *sql.Stmt
 	updateRelation                         *sql.Stmt
 	insertMessage                          *sql.Stmt
+	findResent, findGroupResent            *sql.Stmt
 	getGroup, getMember                    *sql.Stmt
 	updateGroup, updateMember              *sql.Stmt
 	insertGroupMessage, insertAudio        *sql.Stmt
@@ -135,16 +136,18 @@ func (w *writer) prepareAppend(ctx context.Context) error {
 		{&w.updateRelation, `update IMRelationShip set lastMsgId = ?2,
 			unreadSmall = unreadSmall + ?3, unreadBig = unreadBig + ?4,
 			updated = max(updated, ?5), statusSmall = 0, statusBig = 0 where id = ?1`},
-		{&w.insertMessage, "insert into IMMessage (id, fromId, type, created, content) " +
-			"values (?, ?, ?, ?, ?)"},
+		{&w.insertMessage, "insert into IMMessage (id, fromId, type, created, content, " +
+			"sentAs) values (?, ?, ?, ?, ?, ?)"},
+		{&w.findResent, fmt.Sprintf(resentQuery, "IMMessage", "fromId")},
+		{&w.findGroupResent, fmt.Sprintf(resentQuery, "IMGroupMessage", "userId")},
 		{&w.getGroup, "select version, lastMsgId from IMGroup where id = ?"},
 		{&w.getMember, "select 1 from IMGroupMember where groupId = ? and userId = ?"},
 		{&w.updateGroup, "update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?3) " +
 			"where id = ?1"},
 		{&w.updateMember, "update IMGroupMember set readMsgId = ?3 where groupId = ?1 " +
 			"and userId = ?2"},
-		{&w.insertGroupMessage, "insert into IMGroupMessage (id, userId, type, created, content) " +
-			"values (?, ?, ?, ?, ?)"},
+		{&w.insertGroupMessage, "insert into IMGroupMessage (id, userId, type, created, " +
+			"content, sentAs) values (?, ?, ?, ?, ?, ?)"},
 		{&w.insertAudio, "insert into IMAudio (fromId, toId, path, size, duration, created) " +
 			"values (?, ?, ?, ?, ?, ?)"},
 		{&w.clearGroupUnread, `update IMGroupMember set readMsgId = (select lastMsgId from IMGroup

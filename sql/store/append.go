@@ -51,7 +51,7 @@ type item struct {
 	c     *conversation
 	id    uint32
 	audio uint32 // IMAudio.id of an audio message
-	first *item  // an earlier message of the batch with the same client_msg_id
+	first *item  // an earlier message of the batch that it repeats
 	stale bool   // the table has its client_msg_id, which has expired
 }
 
@@ -134,9 +134,9 @@ func (s *messages) appendWith(ctx context.Context, sl *slot, batch []*im.Message
 	// message. If that message fails, the repetition is stored in its place.
 	for len(items) > 0 {
 		repeated := splitRepeated(&items)
-		if err := s.prepare(ctx, items); err != nil {
+		if err := s.prepare(ctx, &items); err != nil {
 			failItems(items, err)
-		} else {
+		} else if len(items) > 0 {
 			_ = s.store(ctx, sl, items) // every item holds its own error
 		}
 		items = answerRepeated(repeated)
@@ -171,8 +171,10 @@ func (it *item) sessionType() pb.SessionType {
 	return pb.SessionType_SESSION_TYPE_SINGLE
 }
 
-// prepare finds the conversations of items and draws their ids.
-func (s *messages) prepare(ctx context.Context, items []*item) error {
+// prepare finds the conversations of list, removes the messages from it that were sent
+// before, and draws ids for the others.
+func (s *messages) prepare(ctx context.Context, list *[]*item) error {
+	items := *list
 	if len(items) == 0 {
 		return nil
 	}
@@ -194,7 +196,11 @@ func (s *messages) prepare(ctx context.Context, items []*item) error {
 				it.m.From, it.m.To)
 		}
 	}
-	return s.number(ctx, items)
+	if err := s.findResent(ctx, items); err != nil {
+		return err
+	}
+	*list = slices.DeleteFunc(items, func(it *item) bool { return it.m.Duplicate })
+	return s.number(ctx, *list)
 }
 
 // number draws ids for items, in the order of items within each conversation.

@@ -16,10 +16,12 @@ type clientKey struct {
 	from, to uint32
 	toType   pb.SessionType
 	id       string
+	sentAs   uint32 // of a message without a client_msg_id: id is its content
 }
 
 func (it *item) clientKey() clientKey {
-	return clientKey{it.m.From, it.m.To, it.sessionType(), string(it.m.ClientID)}
+	return clientKey{from: it.m.From, to: it.m.To, toType: it.sessionType(),
+		id: string(it.m.ClientID)}
 }
 
 // clientIDLimit returns the creation time up to which client_msg_ids have expired.
@@ -79,20 +81,27 @@ func (s *messages) findSent(ctx context.Context, items []*item) error {
 	return nil
 }
 
-// splitRepeated removes from items, and returns, the messages that repeat the
-// client_msg_id of an earlier one.
+// splitRepeated removes from items, and returns, the messages that repeat an earlier one:
+// its client_msg_id, or how its client numbered it.
 func splitRepeated(items *[]*item) []*item {
+	resent := slices.ContainsFunc(*items, func(it *item) bool { return mayBeResent(it.m) })
 	var repeated []*item
 	var seen map[clientKey]*item
 	*items = slices.DeleteFunc(*items, func(it *item) bool {
-		if len(it.m.ClientID) == 0 {
+		var k clientKey
+		switch {
+		case len(it.m.ClientID) > 0:
+			k = it.clientKey()
+		case resent && it.m.SentAs != 0:
+			k = it.sentKey()
+		default:
 			return false
 		}
 		if seen == nil {
 			seen = map[clientKey]*item{}
 		}
-		k := it.clientKey()
-		if it.first = seen[k]; it.first != nil {
+		if first := seen[k]; first != nil && (k.sentAs == 0 || mayBeResent(it.m)) {
+			it.first = first
 			repeated = append(repeated, it)
 			return true
 		}

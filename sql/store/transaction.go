@@ -325,9 +325,9 @@ func (s *messages) writeMessages(ctx context.Context, tx execer, sl *slot, items
 // insertMessages inserts rows into one table.
 func insertMessages(ctx context.Context, tx execer, sl *slot, rows []*item) error {
 	t := rows[0].c.thread
-	columns := " (relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES "
+	columns := " (relateId,fromId,toId,msgId,type,status,created,updated,sentAs,content) VALUES "
 	if t.group {
-		columns = " (groupId,userId,msgId,type,status,created,updated,content) VALUES "
+		columns = " (groupId,userId,msgId,type,status,created,updated,sentAs,content) VALUES "
 	}
 	b := append(sl.buf[:0], "INSERT INTO "...)
 	b = append(b, t.table()...)
@@ -346,7 +346,8 @@ func insertMessages(ctx context.Context, tx execer, sl *slot, rows []*item) erro
 		if !t.group {
 			number(it.m.To)
 		}
-		for _, v := range [...]uint32{it.id, uint32(it.m.Type), 0, it.m.Created, it.m.Created} {
+		for _, v := range [...]uint32{it.id, uint32(it.m.Type), 0, it.m.Created, it.m.Created,
+			it.m.SentAs} {
 			number(v)
 		}
 		if it.audio != 0 { // the row of the sound

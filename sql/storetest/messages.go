@@ -26,6 +26,11 @@ var messageTests = []test{
 	{"client id: belongs to sender and recipient", clientIDScope},
 	{"client id: of a message that failed", clientIDOfFailed},
 	{"client id: how long it is remembered", clientIDForgotten},
+	{"resent: on a new connection", resentLater},
+	{"resent: in the same batch", resentSameBatch},
+	{"resent: what is another message", resentDiffers},
+	{"resent: to groups, and sounds", resentKinds},
+	{"resent: to another process", resentElsewhere},
 	{"tried again", triedAgain},
 	{"survive reopen", messagesSurvive},
 }

@@ -17,7 +17,7 @@ import (
 // patience of the test: an ack that arrives was not sent because of a timeout.
 func TestDelivery(t *testing.T) {
 	t.Parallel()
-	s := settings{users: 4, flags: []string{"--msg.ack-wait", "1m"}}
+	s := settings{users: 4, flags: []string{"--msg.ack-wait", "1m", "--msg.resend-window", "10m"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		here, there := sys.msgAddr[0], sys.msgAddr[1]
 		d := &delivery{t: t, sys: sys, offline: 4}
@@ -106,19 +106,23 @@ func (d *delivery) repeated() {
 	d.phone.hear(d.alice, d.offline, 2, "for later")
 }
 
-// repeatedElsewhere repeats a message that has an id of the client, on other connections
-// to both message servers. It remains the same message.
+// repeatedElsewhere repeats a message that has an id of the client, and one that has none,
+// on other connections to both message servers. They remain the same messages.
 func (d *delivery) repeatedElsewhere() {
 	named := text(d.offline, "with a name")
 	named.ClientMsgID = []byte("e2e-1")
 	d.pc.send(14, named)
 	equal(d.t, "id of the ack", d.pc.acked(14, d.offline), uint32(3))
 	d.phone.hear(d.alice, d.offline, 3, "with a name")
+	equal(d.t, "id without a name", d.pc.say(15, d.offline, "no name"), uint32(4))
+	d.phone.hear(d.alice, d.offline, 4, "no name")
 	d.pc.Close()
 	for _, addr := range []string{d.sys.msgAddr[1], d.sys.msgAddr[0]} {
 		d.pc, _ = loggedIn(d.t, addr, "u00001", windows)
 		d.pc.send(77, named)
 		equal(d.t, "id after a reconnection", d.pc.acked(77, d.offline), uint32(3))
+		equal(d.t, "id without a name after a reconnection",
+			d.pc.say(15, d.offline, "no name"), uint32(4))
 	}
 	d.phone.alive()
 }

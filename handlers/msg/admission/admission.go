@@ -63,8 +63,10 @@ type Others interface {
 	// Came and Left tell the others that a session came online or left.
 	Came(s *session.Client)
 	Left(s *session.Client)
-	// ForwardLocked gives m to the route server that forwards to other message servers.
-	ForwardLocked(m pb.Message)
+	// KickElsewhere gives m to the route server that forwards to other message servers,
+	// or later if none takes it now. by is the client whose login or request it is. Logins
+	// that are newer than the call stay.
+	KickElsewhere(m *pb.IMServerKickUser, by *session.Client)
 }
 
 // Audience is the clients that hear of other users. Loop only.

@@ -149,7 +149,7 @@ func (h *Handler) enter(s *session.Client, user uint32, client pb.ClientType) bo
 		kick.SetUserId(user)
 		kick.SetClientType(client)
 		kick.SetReason(uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER))
-		h.others.ForwardLocked(kick)
+		h.others.KickElsewhere(kick, s)
 	}
 	h.others.Came(s)
 	for _, o := range replaced {

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"net/netip"
+	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
@@ -15,14 +16,17 @@ import (
 // online.
 
 // HandleServerKick ends sessions of a user that logged in on another message server, or
-// whose phone ends the PC sessions.
+// whose phone ends the PC sessions. A kick that is sent late says how old it is: sessions
+// of later logins stay.
 func (h *Handler) HandleServerKick(_ *session.Link, _ uint16, m *pb.IMServerKickUser) error {
 	reason := pb.KickReasonType(m.GetReason())
 	h.others.Lock()
 	defer h.others.Unlock()
+	now, age := h.opt.Now(), time.Duration(m.GetAge())*time.Millisecond
 	for _, s := range h.online.Of(m.GetUserId()) {
 		byPhone := reason == pb.KickReasonType_KICK_REASON_MOBILE_KICK
 		switch {
+		case m.HasAge() && s.LoginAge(now) < age:
 		case byPhone && s.ClientType.IsMobile():
 		case !byPhone && !h.replaces(m.GetClientType(), s.ClientType):
 		default:

@@ -32,7 +32,7 @@ func (h *Handler) HandleKickPC(s *session.Client, seq uint16, _ *pb.IMKickPCClie
 	kick.SetClientType(pb.ClientType_CLIENT_TYPE_MAC)
 	kick.SetReason(uint32(pb.KickReasonType_KICK_REASON_MOBILE_KICK))
 	h.others.Lock()
-	h.others.ForwardLocked(kick)
+	h.others.KickElsewhere(kick, s)
 	for _, o := range h.online.Of(s.User) {
 		if !o.ClientType.IsMobile() {
 			h.kick(o, pb.KickReasonType_KICK_REASON_MOBILE_KICK)

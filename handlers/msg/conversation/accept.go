@@ -1,6 +1,8 @@
 package conversation
 
 import (
+	"time"
+
 	"teamtalk/core/im"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -56,6 +58,8 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, uint32(h.opt.Now().Unix()), nil, false
 	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
 	m.WantRefusal, m.Rejected = false, false
+	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
+	h.number(s, seq, m, now)
 	if state == sendUnknown {
 		m.CreateTime = c.sends.retry(seq)
 		h.storeAgain(f)
@@ -69,6 +73,20 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	}
 	h.send(f)
 	return true, nil
+}
+
+// number says how the client numbered a message. By that the store recognises a message
+// that a client without client_msg_ids sends again on a new connection. It looks for one
+// as long as the connection is young. Loop only.
+func (h *Handler) number(s *session.Client, seq uint16, m *pb.MsgData, now time.Time) {
+	m.SentAs, m.ResentWithin = 0, 0
+	if len(m.ClientMsgID) > 0 || h.opt.ResendWindow <= 0 {
+		return
+	}
+	m.SentAs = pb.SentAs(s.ClientType, seq)
+	if m.SentAs != 0 && s.LoginAge(now) < h.opt.ResendWindow {
+		m.ResentWithin = uint32((h.opt.ResendWindow + time.Second - 1) / time.Second)
+	}
 }
 
 // audioHead is the length of what precedes the sound in an audio message: its duration.

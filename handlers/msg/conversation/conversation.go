@@ -6,12 +6,12 @@
 // sender. receipt.go takes the acks of the devices, wait.go holds the sender's ack back
 // until then, redeliver.go sends again what was not acknowledged, and read.go takes the
 // read acks. The other files hold what these decide by: order.go, sent.go and doubt.go on
-// the sender's side, unacked.go on the receiver's, marks.go for read marks.
+// the sender's side, turn.go and unacked.go on the receiver's, marks.go for read marks.
 //
 // A client's session is touched on its loop only. What must keep the order of a
 // conversation, the delivery of stored messages, runs where db_proxy's answer arrives, in
-// the order of the answers. It reaches each client through its loop's mailbox, which
-// keeps that order.
+// the order of the answers, or where other servers' messages arrive. turn.go puts them
+// into one order. They reach each client through its loop's mailbox, which keeps it.
 package conversation
 
 import (
@@ -55,6 +55,9 @@ type Store interface {
 type ReadStore interface {
 	// Send sends m. It is not answered.
 	Send(key uint64, seq uint16, m pb.Message) error
+	// Call sends req and calls done with the answer or an error. With l nil, done runs
+	// where the answer arrives, and must not wait.
+	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
 }
 
 // Route answers questions about devices on other message servers.
@@ -148,6 +151,7 @@ type Handler struct {
 	online  *session.Registry
 	out     *Fanout
 	others  Others
+	turns   *turns
 
 	store Store
 	route Route
@@ -158,7 +162,7 @@ type Handler struct {
 	draining atomic.Bool
 	inFlight atomic.Int64
 
-	often obs.Often
+	often struct{ stored, silent obs.Often }
 }
 
 // New returns a handler. Connect must be called before the first client connects.
@@ -168,6 +172,7 @@ func New(opt Options) (*Handler, error) {
 	}
 	h := &Handler{opt: opt, log: opt.Log, metrics: newMetrics(opt.Registerer),
 		online: opt.Online, out: opt.Fanout, others: opt.Others}
+	h.turns = newTurns(opt.Now, h.deliver, opt.Registerer)
 	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.readUpTo}
 	return h, nil
 }
@@ -227,3 +232,7 @@ func (h *Handler) Drain() { h.draining.Store(true) }
 
 // InFlight returns the number of messages that db_proxy has and did not answer.
 func (h *Handler) InFlight() int64 { return h.inFlight.Load() }
+
+// Waiting returns the number of messages that are not delivered yet because one before
+// them has not arrived.
+func (h *Handler) Waiting() int64 { return h.turns.waiting.Load() }

@@ -2,6 +2,8 @@ package conversation
 
 import (
 	"encoding/binary"
+	"slices"
+	"time"
 
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -29,12 +31,12 @@ var wantAck = func() []byte {
 
 // stored delivers a message that db_proxy has stored, acks it to the sender and forwards
 // it to the other message servers. It runs where the answers of a conversation arrive, in
-// their order, and everything that a client gets of the conversation passes through the
-// mailbox of the client's loop. So each client sees the conversation in the order of its
-// ids.
+// their order. Messages of other message servers arrive between them: turns puts all of
+// them into the order of their ids. Everything that a client gets of the conversation
+// passes through the mailbox of the client's loop, which keeps that order.
 func (h *Handler) stored(f Message) {
 	m := f.data
-	m.AttachData, m.SenderConn, m.Epoch = nil, 0, 0
+	m.AttachData, m.SenderConn, m.Epoch, m.SentAs, m.ResentWithin = nil, 0, 0, 0, 0
 	if m.Duplicate {
 		h.metrics.resends.Inc()
 		f.from.Loop().Post(func() {
@@ -58,7 +60,7 @@ func (h *Handler) stored(f Message) {
 	if wait != noWait {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
-	h.deliver(m, f.from, session.Tag{Peer: m.FromUserID, ID: m.MsgID})
+	h.turns.take(turn{m: m, from: f.from, tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
 	if wait == noWait {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
@@ -76,7 +78,7 @@ func (h *Handler) stored(f Message) {
 // says that the message was stored some time ago.
 func (h *Handler) groupStored(f Message, late bool) {
 	m := f.data
-	m.ClientMsgID = nil
+	m.ClientMsgID, m.SentAs, m.ResentWithin = nil, 0, 0
 	if m.GroupVersion == 0 { // a db_proxy that knows of no versions returns what it was sent
 		m.HasGroupVersion = false
 	}
@@ -88,19 +90,30 @@ func (h *Handler) groupStored(f Message, late bool) {
 	h.others.Forward(&forward)
 }
 
-// deliver sends m to all devices of both users here, except the session from. Each
-// conversation is delivered by one goroutine at a time.
-func (h *Handler) deliver(m *pb.MsgData, from *session.Client, tag session.Tag) {
-	to, mine := h.online.Of(m.ToSessionID), h.online.Of(m.FromUserID)
-	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == from)) {
+// deliver sends a message to all devices of both users here, except the one that it is
+// from. Each conversation is delivered by one goroutine at a time.
+func (h *Handler) deliver(t turn) {
+	m := t.m
+	to, mine := connectedBefore(t.since, h.online.Of(m.ToSessionID)),
+		connectedBefore(t.since, h.online.Of(m.FromUserID))
+	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == t.from)) {
 		return
 	}
 	frame := h.out.Frame(m)
 	if frame == nil {
 		return
 	}
-	h.out.post(to, from, frame, tag)
-	h.out.post(mine, from, frame, session.Tag{Peer: m.ToSessionID, ID: m.MsgID, Flags: TagOwn})
+	h.out.post(to, t.from, frame, t.tag)
+	h.out.post(mine, t.from, frame, session.Tag{Peer: m.ToSessionID, ID: m.MsgID, Flags: TagOwn})
+}
+
+// connectedBefore returns the sessions with an id below since; all if since is 0.
+func connectedBefore(since uint64, sessions []*session.Client) []*session.Client {
+	after := func(s *session.Client) bool { return s.ID() >= since }
+	if since == 0 || !slices.ContainsFunc(sessions, after) {
+		return sessions
+	}
+	return slices.DeleteFunc(slices.Clone(sessions), after)
 }
 
 // acknowledge sends the sender's ack of a stored message, or registers it to be sent when
@@ -115,10 +128,16 @@ func (h *Handler) acknowledge(f Message, kind waitKind) {
 		h.opt.Contacts.AddContact(s, m.ToSessionID)
 	}
 	if kind == noWait || (kind == waitRemote && !h.route.Up()) {
-		_ = s.Send(f.seq, ackOf(m, m.MsgID))
+		h.ack(s, f.seq, ackOf(m, m.MsgID), f.at)
 		return
 	}
 	h.wait(f, kind)
+}
+
+// ack sends the ack of a message that arrived at came. Loop only.
+func (h *Handler) ack(s *session.Client, seq uint16, m *pb.IMMsgDataAck, came time.Time) {
+	h.metrics.ackSeconds.Observe(s.Loop().Now().Sub(came).Seconds())
+	_ = s.Send(seq, m)
 }
 
 // HandleRouted delivers a message that another message server accepted.
@@ -132,6 +151,6 @@ func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.MsgData) error {
 		binary.BigEndian.Uint32(m.AttachData) == binary.BigEndian.Uint32(wantAck) {
 		tag.Flags |= TagRemote
 	}
-	h.deliver(m, nil, tag)
+	h.turns.take(turn{m: m, tag: tag})
 	return nil
 }

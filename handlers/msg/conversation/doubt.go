@@ -110,7 +110,7 @@ func (h *Handler) notStored(f attempt, rsp *pb.MsgData, err error) {
 // notStoredHere is notStored on the loop.
 func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
 	h.metrics.notStored.Inc()
-	h.often.Warn(h.log, h.opt.Now(), "message not stored",
+	h.often.stored.Warn(h.log, h.opt.Now(), "message not stored",
 		"conn", f.from.ID(), "user", f.from.User, "seq", f.seq, "err", err)
 	sends := &h.opt.Client(f.from).sends
 	if doubtful(err) { // otherwise db_proxy refused it, or did not get it

@@ -18,7 +18,8 @@ type Message struct {
 	from *session.Client // the sender's
 	data *pb.MsgData     // from stored on, the answer of db_proxy
 	target
-	seq uint16 // of the sender's frame
+	seq uint16    // of the sender's frame
+	at  time.Time // when that arrived
 }
 
 // attempt is a message that is to be stored: it ends when db_proxy has stored it, or when
@@ -28,7 +29,6 @@ type attempt struct {
 	hash  uint64 // of content and type
 	epoch uint32 // see sendOrder
 	came  uint32 // the number of the message on its connection
-	at    time.Time
 	// await is how long the sender may take to repeat the message.
 	await time.Duration
 	// wants says that the sender is told when the message is not stored.
@@ -56,8 +56,8 @@ func (h *Handler) newAttempt(s *session.Client, seq uint16, m *pb.MsgData,
 	}
 	o := c.sends.order
 	o.came++
-	return attempt{Message: Message{from: s, data: m, target: targetOf(m), seq: seq},
-		hash: contentHash(m), came: o.came, at: now, await: h.patience(m), wants: m.WantRefusal,
+	return attempt{Message: Message{from: s, data: m, target: targetOf(m), seq: seq,
+		at: now}, hash: contentHash(m), came: o.came, await: h.patience(m), wants: m.WantRefusal,
 		repeats: seq != 0 && (m.WantRefusal || s.ClientType == pb.ClientType_CLIENT_TYPE_WINDOWS)}
 }
 

@@ -16,6 +16,7 @@ type metrics struct {
 	ackWaits                                 *prometheus.CounterVec
 	waitsHere, waitsElsewhere                prometheus.Counter // of ackWaits
 	ackTimeouts                              prometheus.Counter
+	ackSeconds                               prometheus.Histogram
 	reads                                    *prometheus.CounterVec
 }
 
@@ -52,10 +53,17 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			"where"),
 		ackTimeouts: counter("ack_timeouts_total",
 			"Acks sent because the recipient's devices took longer than ack_wait."),
+		ackSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "teamtalk_msg_ack_seconds",
+			Help: "Time from the arrival of a message to the ack to its sender. It contains the " +
+				"wait for the recipient's devices.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10},
+		}),
 		reads: vec("read_acks_total",
 			"Read acks of clients, by result: told (the user's other devices), known (the "+
-				"mark does not move), merged (into a later one), dropped (too many "+
-				"conversations at once), failed (no db_proxy took it).", "result"),
+				"mark does not move), corrected (told, as the mark was that of no message), "+
+				"merged (into a later one), dropped (too many conversations at once), failed "+
+				"(no db_proxy took it).", "result"),
 	}
 	m.acksSingle, m.acksOwn = m.acks.WithLabelValues("single"), m.acks.WithLabelValues("own")
 	m.acksGroup, m.acksRead = m.acks.WithLabelValues("group"), m.acks.WithLabelValues("read")
@@ -63,7 +71,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	m.waitsElsewhere = m.ackWaits.WithLabelValues("elsewhere")
 	if reg != nil {
 		reg.MustRegister(m.received, m.dropped, m.notStored, m.resends, m.redelivered, m.unanswered,
-			m.acks, m.acksUnmatched, m.ackWaits, m.ackTimeouts, m.reads)
+			m.acks, m.acksUnmatched, m.ackWaits, m.ackTimeouts, m.ackSeconds, m.reads)
 	}
 	return m
 }

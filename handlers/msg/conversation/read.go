@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
@@ -135,14 +136,51 @@ func (h *Reads) passRead(s *session.Client, seq uint16, m *pb.IMMsgDataReadAck) 
 		h.metric.WithLabelValues("failed").Inc()
 		return err
 	}
-	if !h.marks.advance(key, id) {
+	switch h.marks.advance(key, id) {
+	case movedOn:
+		h.metric.WithLabelValues("told").Inc()
+		h.tell(n, s)
+	case inQuestion:
+		h.check(n, func(n *pb.IMMsgDataReadNotify) { h.tell(n, s) })
+	default:
 		h.metric.WithLabelValues("known").Inc()
-		return nil
 	}
-	h.metric.WithLabelValues("told").Inc()
-	h.tellOthers(n, s)
-	h.opt.Others.Forward(n)
 	return nil
+}
+
+// tell tells the user's devices except but, here and elsewhere.
+func (h *Reads) tell(n *pb.IMMsgDataReadNotify, but *session.Client) {
+	h.tellOthers(n, but)
+	h.opt.Others.Forward(n)
+}
+
+// check asks db_proxy whether a mark beyond the id of n is that of a message. A client may
+// have named one that does not exist, and no device would be told of the messages up to
+// it. In that case the mark moves back and then is called, with the id at most that of
+// the newest message. Each mark is asked about once. Any goroutine.
+func (h *Reads) check(n *pb.IMMsgDataReadNotify, then func(*pb.IMMsgDataReadNotify)) {
+	key := keyOf(n)
+	req := &pb.IMGetLatestMsgIdReq{}
+	req.SetUserId(key.user)
+	req.SetSessionType(key.kind)
+	req.SetSessionId(key.session)
+	h.store.Call(nil, uint64(key.user), 0, req, func(rsp pb.Message, err error) {
+		answer, ok := rsp.(*pb.IMGetLatestMsgIdRsp)
+		if err != nil || !ok {
+			return // the next read ack asks again
+		}
+		newest := answer.GetLatestMsgId()
+		n.SetMsgId(min(n.GetMsgId(), newest))
+		back := h.marks.settle(key, newest, n.GetMsgId())
+		if !back && h.marks.advance(key, n.GetMsgId()) != movedOn { // another one moved it back
+			h.metric.WithLabelValues("known").Inc()
+			return
+		}
+		h.metric.WithLabelValues("corrected").Inc()
+		if n.GetMsgId() > 0 {
+			then(n)
+		}
+	})
 }
 
 func (h *Reads) tellOthers(n *pb.IMMsgDataReadNotify, but *session.Client) {
@@ -159,8 +197,11 @@ func (h *Reads) HandleRoutedRead(_ *session.Link, _ uint16, m *pb.IMMsgDataReadN
 	if len(h.opt.Online.Of(m.GetUserId())) == 0 {
 		return nil
 	}
-	if h.marks.advance(keyOf(m), m.GetMsgId()) {
+	switch h.marks.advance(keyOf(m), m.GetMsgId()) {
+	case movedOn:
 		h.tellOthers(m, nil)
+	case inQuestion:
+		h.check(proto.CloneOf(m), func(n *pb.IMMsgDataReadNotify) { h.tellOthers(n, nil) })
 	}
 	return nil
 }

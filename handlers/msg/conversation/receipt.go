@@ -1,6 +1,8 @@
 package conversation
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/session"
@@ -75,19 +77,22 @@ func (h *Handler) receipt(s *session.Client, tag session.Tag) {
 // only.
 func (h *Handler) endWaits(s *session.Client) {
 	u := &h.opt.Client(s).unacked
-	if !u.answers.Load() {
+	if !u.answers.Load() || h.othersAnswer(s) {
 		return
-	}
-	for _, o := range h.online.Of(s.User) {
-		if o != s && h.opt.Client(o).Acks() {
-			return
-		}
 	}
 	for i := range int(u.n) {
 		if t := u.at(i).tag; kindOf(t) == kindSingle {
 			h.receipt(s, t)
 		}
 	}
+}
+
+// othersAnswer reports whether another device here of the user of s acknowledges
+// deliveries.
+func (h *Handler) othersAnswer(s *session.Client) bool {
+	return slices.ContainsFunc(h.online.Of(s.User), func(o *session.Client) bool {
+		return o != s && h.opt.Client(o).Acks()
+	})
 }
 
 // setAnswers records whether senders wait for the connection, and tells the route

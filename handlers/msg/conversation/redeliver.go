@@ -17,9 +17,22 @@ func (h *Handler) Sent(s *session.Client, tag session.Tag, frame []byte) {
 	if u.acks&kindOf(tag) != 0 {
 		d.frame = frame
 	}
-	h.metrics.unansweredLost(u.makeRoom(&d))
+	h.metrics.unansweredLost(u.makeRoom(&d, func(old *delivery) { h.noRoomFor(s, old) }))
 	u.add(d, &st.rings)
 	st.watch(s, c)
+}
+
+// noRoomFor ends the wait for a delivery that is given up for want of room: its ack would
+// match nothing. Later senders do not wait for the connection either, until it
+// acknowledges again: it has not acknowledged the many deliveries since.
+func (h *Handler) noRoomFor(s *session.Client, d *delivery) {
+	if d.frame == nil || kindOf(d.tag) != kindSingle {
+		return
+	}
+	h.setAnswers(s, false)
+	if !h.othersAnswer(s) {
+		h.receipt(s, d.tag)
+	}
 }
 
 // ms returns the milliseconds since the loop's first delivery, on the monotonic clock.
@@ -100,7 +113,7 @@ func (h *Handler) overdueOf(st *Loop, s *session.Client, ms int64) {
 	})
 	h.metrics.unansweredLost(lost)
 	if silent {
-		h.setAnswers(s, false)
+		h.fellSilent(s)
 	}
 	if u.n == 0 {
 		h.unwatch(st, c)

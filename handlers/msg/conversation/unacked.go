@@ -180,16 +180,19 @@ func (u *unacked) takeOut(over func(d *delivery) bool) {
 }
 
 // makeRoom gives up the oldest deliveries until d fits, and returns how many those were.
-func (u *unacked) makeRoom(d *delivery) (lost int) {
+// gone is called with each; it must not use u.
+func (u *unacked) makeRoom(d *delivery, gone func(*delivery)) (lost int) {
 	if d.frame == nil && u.remembered >= maxRemembered {
 		i := 0
 		for u.at(i).frame != nil {
 			i++
 		}
+		gone(u.at(i))
 		u.remove(i)
 		lost++
 	}
 	for u.full(len(d.frame)) {
+		gone(u.at(0))
 		u.remove(0)
 		lost++
 	}

@@ -65,7 +65,7 @@ func (m *modelled) addBoth(d delivery) {
 	if len(m.want) >= maxUnacked {
 		m.want = m.want[1:]
 	}
-	m.makeRoom(&d)
+	m.makeRoom(&d, func(*delivery) {})
 	m.add(d, &m.pool)
 	m.want = append(m.want, listed{d.tag, d.frame})
 }

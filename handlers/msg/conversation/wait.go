@@ -40,8 +40,9 @@ type waitKey struct{ from, to, id uint32 }
 
 // wait is an ack held back.
 type wait struct {
-	s   *session.Client
-	seq uint16
+	s    *session.Client
+	seq  uint16
+	came time.Time // of the message
 }
 
 // ackWaits is the acks that a loop holds back for its own sessions.
@@ -61,7 +62,7 @@ func newAckWaits() ackWaits { return ackWaits{open: map[waitKey]wait{}} }
 func (h *Handler) wait(f Message, kind waitKind) {
 	st := h.opt.Loop(f.from.Loop())
 	key := waitKey{f.data.FromUserID, f.data.ToSessionID, f.data.MsgID}
-	st.waits.open[key] = wait{s: f.from, seq: f.seq}
+	st.waits.open[key] = wait{s: f.from, seq: f.seq, came: f.at}
 	st.waits.due = append(st.waits.due, dueWait{key, f.from.Loop().Now().Add(h.opt.AckWait)})
 	if kind == waitLocal {
 		h.metrics.waitsHere.Inc()
@@ -96,7 +97,7 @@ func (h *Handler) release(l *session.Loop, key waitKey) {
 		return
 	}
 	delete(st.waits.open, key)
-	_ = w.s.Send(w.seq, newAck(key.from, target{id: key.to}, key.id))
+	h.ack(w.s, w.seq, newAck(key.from, target{id: key.to}, key.id), w.came)
 }
 
 // expireAcks sends the acks that have waited long enough. Later acks do not wait for the
@@ -116,7 +117,7 @@ func (h *Handler) expireAcks(st *Loop, now time.Time) {
 		for _, o := range h.online.Of(key.to) {
 			o.Loop().Post(func() {
 				if h.opt.Client(o).unacked.find(session.Tag{Peer: key.from, ID: key.id}) >= 0 {
-					h.setAnswers(o, false)
+					h.fellSilent(o, "from", key.from, "msg", key.id)
 				}
 			})
 		}
@@ -125,6 +126,19 @@ func (h *Handler) expireAcks(st *Loop, now time.Time) {
 		due = nil // release what append has grown
 	}
 	st.waits.due = due
+}
+
+// fellSilent records that a sender waited for the device of s for the whole AckWait, or
+// that a redelivery was in vain. No sender waits for it any more until it acknowledges
+// again. args are added to the log. Loop only.
+func (h *Handler) fellSilent(s *session.Client, args ...any) {
+	if h.opt.Client(s).Acks() {
+		args = append(args, "waited", h.opt.AckWait, "conn", s.ID(), "user", s.User,
+			"client", s.ClientType.String())
+		h.often.silent.Warn(h.log, h.opt.Now(),
+			"device stopped acknowledging, senders no longer wait for it", args...)
+	}
+	h.setAnswers(s, false)
 }
 
 // answered releases the ack of a message that a device of its receiver acknowledged, if

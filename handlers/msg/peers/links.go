@@ -104,6 +104,9 @@ func (l *routeEnd) Close(s *session.Link, _ error) {
 		return
 	}
 	p.routes = slices.Delete(p.routes, i, i+1)
+	if i == 0 {
+		p.kicks.lost()
+	}
 	if i == 0 && len(p.routes) > 0 {
 		role := &pb.IMRoleSet{}
 		role.SetMaster(1)

@@ -69,6 +69,8 @@ type Links struct {
 	// a route server was connected again. See tellMissed.
 	missed map[uint32]pb.ClientType
 	since  time.Time
+
+	kicks kicks
 }
 
 // New returns Links without a link.
@@ -81,8 +83,12 @@ func New(opt Options) *Links {
 		}, []string{"cmd"}),
 		behind: map[*session.Link]struct{}{}, early: map[*session.Link]struct{}{},
 		missed: map[uint32]pb.ClientType{}}
+	p.kicks.resent = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "teamtalk_msg_kicks_resent_total",
+		Help: "Kicks of clients on other message servers sent late or again, because the link " +
+			"to the route server was lost."})
 	if opt.Registerer != nil {
-		opt.Registerer.MustRegister(p.notForwarded)
+		opt.Registerer.MustRegister(p.notForwarded, p.kicks.resent)
 	}
 	return p
 }
@@ -168,6 +174,7 @@ func (p *Links) CatchUp() {
 		}
 	}
 	p.tellMissed()
+	p.kickAgain()
 }
 
 const (
@@ -200,14 +207,6 @@ func (p *Links) tellMissed() {
 				p.tell(r, statusUpdate(user, client, offline)) // a full link gets the list later
 			}
 		}
-	}
-}
-
-// ForwardLocked gives m to the route server that passes messages on to other message
-// servers. With the lock held.
-func (p *Links) ForwardLocked(m pb.Message) {
-	if len(p.routes) == 0 || p.routes[0].Send(0, m) != nil {
-		p.notForwarded.WithLabelValues(m.Command().String()).Inc()
 	}
 }
 

@@ -1,0 +1,115 @@
+package conversation
+
+import (
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"teamtalk/proto/pb"
+)
+
+// arrival is a message on its way: it arrives after the others of its way.
+type arrival struct {
+	id, prev uint32
+	after    time.Duration // after the one before it
+}
+
+// waysOf spreads the messages 1 to n over two ways with random pauses. Those in lost never
+// arrive.
+func waysOf(r *rand.Rand, n uint32, pause time.Duration, lost map[uint32]bool) (ways [2][]arrival) {
+	for id := uint32(1); id <= n; id++ {
+		if lost[id] {
+			continue
+		}
+		w := &ways[r.IntN(2)]
+		*w = append(*w, arrival{id, id - 1, time.Duration(r.Int64N(int64(pause)))})
+	}
+	return ways
+}
+
+// play has the messages arrive in several conversations, and returns the ids in the order
+// of their delivery, by conversation.
+func play(seed uint64, conversations int, n uint32, lost map[uint32]bool) (got [][]uint32,
+	ts *turns) {
+	got = make([][]uint32, conversations)
+	ts = newTurns(time.Now, func(t turn) {
+		to := t.m.ToSessionID - 2
+		got[to] = append(got[to], t.m.MsgID) // its shard's lock is held
+	}, nil)
+	for c := range conversations {
+		r := rand.New(rand.NewPCG(seed, uint64(c)))
+		for _, way := range waysOf(r, n, 30*time.Millisecond, lost) {
+			go func() {
+				for _, a := range way {
+					time.Sleep(a.after)
+					ts.take(turn{m: &pb.MsgData{FromUserID: 1, ToSessionID: uint32(2 + c),
+						MsgID: a.id, PrevID: a.prev, HasPrevID: true,
+						Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT}})
+				}
+			}()
+		}
+	}
+	time.Sleep(10 * time.Minute)
+	synctest.Wait()
+	return got, ts
+}
+
+// TestTurnsKeepTheOrder: whatever the interleaving of two ways, each message is delivered
+// once and in the order of ids. Of messages that are lost, none but the next ones wait.
+func TestTurnsKeepTheOrder(t *testing.T) {
+	lost := map[uint32]bool{3: true, 20: true, 21: true, 60: true}
+	for seed := range uint64(10) {
+		for _, missing := range []map[uint32]bool{nil, lost} {
+			synctest.Test(t, func(t *testing.T) {
+				const n = 80
+				got, ts := play(seed, 8, n, missing)
+				for c, ids := range got {
+					if len(ids) != n-len(missing) || !slices.IsSorted(ids) ||
+						len(slices.Compact(slices.Clone(ids))) != len(ids) {
+						t.Fatalf("seed %d, conversation %d: delivered %v", seed, c, ids)
+					}
+				}
+				if ts.waiting.Load() != 0 || ts.bytes.Load() != 0 {
+					t.Fatalf("seed %d: %d messages of %d bytes still wait", seed,
+						ts.waiting.Load(), ts.bytes.Load())
+				}
+			})
+		}
+	}
+}
+
+// FuzzTurns takes a script of arrivals in one conversation: an id, and how far before it
+// its predecessor is, 0 for a message that has none, 1 for one from a C++ server. Each is
+// delivered exactly once.
+func FuzzTurns(f *testing.F) {
+	f.Add([]byte{1, 0, 3, 1, 2, 1})
+	f.Add([]byte{9, 9, 9, 9, 0, 1, 255, 255})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		synctest.Test(t, func(t *testing.T) {
+			sent, got := map[uint32]int{}, map[uint32]int{}
+			ts := newTurns(time.Now, func(t turn) { got[t.m.MsgID]++ }, nil)
+			for ; len(script) > 1; script = script[2:] {
+				id, back := uint32(script[0])+1, uint32(script[1])
+				m := &pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: id, HasPrevID: back != 1,
+					Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT}
+				if back != 0 {
+					m.PrevID = id - back // perhaps above id
+				}
+				sent[id]++
+				ts.take(turn{m: m})
+				time.Sleep(time.Duration(back) * time.Millisecond)
+			}
+			time.Sleep(5 * time.Minute)
+			synctest.Wait()
+			if !maps.Equal(got, sent) {
+				t.Fatalf("delivered %v, arrived %v", got, sent)
+			}
+			if ts.waiting.Load() != 0 || ts.bytes.Load() != 0 {
+				t.Fatal("messages wait for ever")
+			}
+		})
+	})
+}

@@ -1,0 +1,104 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"teamtalk/core/im"
+)
+
+// A client without client_msg_ids sends a message again on a new connection when it got no
+// ack for it. The row of a message has what the client numbered it as, so the message is
+// recognised whichever process stored it first.
+
+// mayBeResent reports whether a message is looked for before it is stored.
+func mayBeResent(m *im.Message) bool {
+	return m.SentAs != 0 && m.ResentWithin != 0 && len(m.ClientID) == 0
+}
+
+// findResent marks the messages that their senders sent before as duplicates. The
+// conversations of items must be known. Each costs a look at the messages of its
+// conversation of the last ResentWithin seconds, in an index.
+func (s *messages) findResent(ctx context.Context, items []*item) error {
+	asked := slices.DeleteFunc(slices.Clone(items),
+		func(it *item) bool { return !mayBeResent(it.m) })
+	err := inChunks(asked, resentChunk, func(part []*item) error {
+		var q strings.Builder
+		for i, it := range part {
+			if i > 0 {
+				q.WriteString(" UNION ALL ")
+			}
+			writeResentQuery(&q, i, it)
+		}
+		return s.readResent(ctx, q.String(), part)
+	})
+	if err != nil {
+		for _, it := range asked {
+			it.m.ID, it.m.Duplicate = 0, false
+		}
+	}
+	return err
+}
+
+// resentChunk is how many messages one query looks for.
+const resentChunk = 64
+
+// writeResentQuery writes the query for the messages that it may repeat. n is its number.
+func writeResentQuery(q *strings.Builder, n int, it *item) {
+	t, m := it.c.thread, it.m
+	sender := "fromId"
+	if t.group {
+		sender = "userId"
+	}
+	sound, join := "0, 0", ""
+	if isAudio(m.Type) {
+		sound, join = "a.size, a.duration", " JOIN IMAudio a ON a.id=CAST(t.content AS UNSIGNED)"
+	}
+	fmt.Fprintf(q, "SELECT %d, msgId, content, %s FROM %s t%s WHERE t.%s=%d AND t.status=0 AND "+
+		"t.created>=%d AND t.%s=%d AND t.sentAs=%d AND t.type=%d", n, sound, t.table(), join,
+		t.column(), t.id, m.ResentSince(), sender, m.From, m.SentAs, m.Type)
+}
+
+// readResent runs a query of writeResentQuery for items. Content is compared here: the
+// collation of the column ignores case.
+func (s *messages) readResent(ctx context.Context, query string, items []*item) error {
+	rows, err := s.master.QueryContext(ctx, query)
+	if err != nil {
+		return s.dbError("look up messages sent before", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var n int
+		var id, size, duration uint32
+		var content []byte
+		if err := rows.Scan(&n, &id, &content, &size, &duration); err != nil {
+			return s.dbError("look up messages sent before", err)
+		}
+		m := items[n].m
+		same := bytes.Equal(content, m.Data)
+		if isAudio(m.Type) {
+			same = size == m.Audio.Size && duration == m.Audio.Duration
+		}
+		if same && (!m.Duplicate || id < m.ID) {
+			m.ID, m.Duplicate = id, true
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return s.dbError("look up messages sent before", err)
+	}
+	return nil
+}
+
+// sentKey identifies a message by how its client numbered it, within a batch.
+func (it *item) sentKey() clientKey {
+	content := string(it.m.Data)
+	if it.m.Audio != nil {
+		content = strconv.Itoa(int(it.m.Audio.Size)) + " " + strconv.Itoa(int(it.m.Audio.Duration))
+	}
+	return clientKey{from: it.m.From, to: it.m.To, toType: it.sessionType(), id: content,
+		sentAs: it.m.SentAs}
+}
