@@ -96,8 +96,9 @@ func (p *presence) try(t *testing.T, mode string) {
 	}
 	d.signs(mode, a, b, phone)
 
-	// The first message makes bob and dave contacts of each other.
-	d.send(5, text(p.bob, "hello from dave"))
+	// The first message makes bob and dave contacts of each other. It differs from that of
+	// the mode before, which had the same number a short time ago.
+	d.send(5, text(p.bob, "hello from dave, "+mode))
 	m := &pb.MsgData{}
 	b.expectSeq(0, m)
 	b.heard(m)
