@@ -54,8 +54,8 @@ func TestFailureNotYetHeard(t *testing.T) {
 func TestOnlyTheMessageLetWaitIsGivenUp(t *testing.T) {
 	o, begin := newSendOrder(), time.Unix(1_700_000_000, 0)
 	message := func(n uint16, at time.Duration) *attempt {
-		return &attempt{repeats: true, Message: Message{target: target{id: 2}, seq: n},
-			hash: uint64(n), came: uint32(n), at: begin.Add(at), await: stockPatience}
+		return &attempt{repeats: true, Message: Message{target: target{id: 2}, seq: n,
+			at: begin.Add(at)}, hash: uint64(n), came: uint32(n), await: stockPatience}
 	}
 	a, b := message(1, 0), message(2, 9*time.Second)
 	if !o.admit(a) || !o.admit(b) {
@@ -79,8 +79,8 @@ func TestRepeatFailsAsWell(t *testing.T) {
 	came := uint32(0)
 	message := func(seq uint16, at time.Duration) *attempt {
 		came++
-		return &attempt{repeats: true, Message: Message{target: target{id: 2}, seq: seq},
-			hash: uint64(seq), came: came, at: begin.Add(at), await: stockPatience}
+		return &attempt{repeats: true, Message: Message{target: target{id: 2}, seq: seq,
+			at: begin.Add(at)}, hash: uint64(seq), came: came, await: stockPatience}
 	}
 	for _, at := range []time.Duration{0, 6 * time.Second} {
 		a := message(1, at)
