@@ -156,4 +156,7 @@ func (r *run) progress(row Row) {
 	}
 	fmt.Fprintf(r.Progress, "%s: %d rounds, %d acked, longest silence %v: %s\n", row.Fault,
 		row.Rounds, row.Acked, time.Duration(row.Silence)*time.Millisecond, state)
+	for _, e := range row.Examples {
+		fmt.Fprintf(r.Progress, "  %s\n", e)
+	}
 }

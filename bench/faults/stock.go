@@ -271,7 +271,7 @@ func (s *stock) send(ctx context.Context, c Conv, text string) {
 	if peer.Group {
 		m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
 	}
-	for {
+	for ctx.Err() == nil {
 		conn := s.present(ctx)
 		if conn == nil {
 			return

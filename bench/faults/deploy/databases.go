@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,66 +20,113 @@ var Databases = []string{mariadb, redis}
 
 const mariadb, redis = "mariadb", "redis"
 
-// databases starts MariaDB and Redis, and returns the addresses of the proxies to them.
-// Both write to the disk before they answer, as in production. A killed process then loses
-// nothing that it answered.
-func (s *System) databases(ctx context.Context) (database, cache string, err error) {
+// databases starts the databases, and returns the addresses of the proxies to them: a
+// database for each dbproxy, and Redis. All write to the disk before they answer, as in
+// production. A killed process then loses nothing that it answered.
+func (s *System) databases(ctx context.Context) (databases []string, cache string, err error) {
 	addrs, err := s.ports.reserve(2)
 	if err != nil {
-		return "", "", err
+		return nil, "", err
 	}
-	s.DSN = dsn(addrs[0])
-	if err := s.startMariaDB(ctx, addrs[0]); err != nil {
-		return "", "", err
+	direct := addrs[:1]
+	if s.opts.Kind == Galera {
+		direct, err = s.startGalera(ctx)
+	} else {
+		err = s.startMariaDB(ctx, addrs[0])
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	s.DSN = dsn(direct[len(direct)-1])
+	if s.opts.Kind == Galera {
+		// A read on one node then waits for the commits of the others. A dbproxy starts only
+		// when its node has the tables.
+		const synced = "?wsrep_sync_wait=15"
+		s.DSN += synced
+		for _, addr := range direct {
+			s.migrate = append(s.migrate, dsn(addr)+synced)
+		}
+		slices.Reverse(s.migrate)
+	} else {
+		s.migrate = []string{s.DSN}
 	}
 	if err := s.startRedis(ctx, addrs[1]); err != nil {
-		return "", "", err
+		return nil, "", err
 	}
-	if database, err = s.link(mariadb, addrs[0]); err != nil {
-		return "", "", err
+	for _, addr := range direct[:max(1, len(direct)-1)] {
+		front, err := s.link(mariadb, addr)
+		if err != nil {
+			return nil, "", err
+		}
+		databases = append(databases, front)
 	}
 	cache, err = s.link(redis, addrs[1])
-	return database, cache, err
+	return databases, cache, err
 }
 
 // dsn returns the data source name of the database at an address.
 func dsn(addr string) string { return "root@tcp(" + addr + ")/teamtalk" }
 
-// startMariaDB makes a data folder with an empty database, and starts MariaDB on it.
-func (s *System) startMariaDB(ctx context.Context, addr string) error {
+// errNoMariaDB is returned where MariaDB is not installed.
+var errNoMariaDB = errors.New("MariaDB is not installed (Debian: apt-get install mariadb-server)")
+
+// mariadbd is a MariaDB server before its start.
+type mariadbd struct {
+	program string
+	home    string
+	data    []string // arguments that name the data folder
+	args    []string
+}
+
+// newMariaDB makes a folder with the data folder of an empty database, for a server at an
+// address.
+func (s *System) newMariaDB(ctx context.Context, name, addr string) (*mariadbd, error) {
 	server, install := find("mariadbd", "mysqld"), find("mariadb-install-db", "mysql_install_db")
 	if server == "" || install == "" {
-		return errors.New("MariaDB is not installed (Debian: apt-get install mariadb-server)")
+		return nil, errNoMariaDB
 	}
-	home := filepath.Join(s.opts.Dir, mariadb)
-	data := []string{"--no-defaults", "--datadir=" + filepath.Join(home, "data")}
-	if os.Geteuid() == 0 {
-		data = append(data, "--user=root")
-	}
-	script := filepath.Join(home, "init.sql")
-	err := os.Mkdir(home, 0o700)
-	if err == nil {
-		err = os.WriteFile(script, []byte("CREATE DATABASE IF NOT EXISTS teamtalk "+
-			"CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci;\n"), 0o600)
-	}
-	if err == nil {
-		err = runProgram(ctx, home, install, append(data, "--skip-test-db", "--skip-name-resolve",
-			"--auth-root-authentication-method=normal")...)
-	}
+	m, err := s.describeMariaDB(server, name, addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	if err := os.Mkdir(m.home, 0o700); err != nil {
+		return nil, err
+	}
+	return m, runProgram(ctx, m.home, install, append(slices.Clone(m.data), "--skip-test-db",
+		"--skip-name-resolve", "--auth-root-authentication-method=normal")...)
+}
+
+// describeMariaDB returns the arguments of a server.
+func (s *System) describeMariaDB(program, name, addr string) (*mariadbd, error) {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
+		return nil, err
+	}
+	script := filepath.Join(s.opts.Dir, "init.sql")
+	err = os.WriteFile(script, []byte("CREATE DATABASE IF NOT EXISTS teamtalk "+
+		"CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci;\n"), 0o600)
+	m := &mariadbd{program: program, home: filepath.Join(s.opts.Dir, name)}
+	m.data = []string{"--no-defaults", "--datadir=" + filepath.Join(m.home, "data")}
+	if os.Geteuid() == 0 {
+		m.data = append(m.data, "--user=root")
+	}
+	m.args = append(slices.Clone(m.data), "--socket="+filepath.Join(m.home, "sock"),
+		"--bind-address=127.0.0.1", "--port="+port, "--pid-file="+filepath.Join(m.home, "pid"),
+		"--init-file="+script, "--skip-name-resolve",
+		"--max-connections=500", "--max-connect-errors=1000000",
+		"--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=128M",
+		"--innodb-log-file-size=32M", "--performance-schema=OFF")
+	return m, err
+}
+
+// startMariaDB starts a MariaDB with an empty database.
+func (s *System) startMariaDB(ctx context.Context, addr string) error {
+	m, err := s.newMariaDB(ctx, mariadb, addr)
+	if err != nil {
 		return err
 	}
-	return s.add(ctx, &Role{Kind: mariadb, Name: mariadb, program: server, dir: s.opts.Dir,
-		args: append(data, "--socket="+filepath.Join(home, "sock"),
-			"--bind-address=127.0.0.1", "--port="+port, "--pid-file="+filepath.Join(home, "pid"),
-			"--init-file="+script, "--skip-log-bin", "--skip-name-resolve",
-			"--max-connections=500", "--max-connect-errors=1000000",
-			"--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=128M",
-			"--innodb-log-file-size=32M", "--performance-schema=OFF"),
+	return s.add(ctx, &Role{Kind: mariadb, Name: mariadb, program: m.program, dir: s.opts.Dir,
+		args:  append(m.args, "--skip-log-bin"),
 		ready: func(ctx context.Context) error { return greeted(ctx, addr) }})
 }
 

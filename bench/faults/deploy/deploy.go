@@ -22,10 +22,11 @@ import (
 const (
 	Embedded = "embedded" // all roles in one process, on the embedded store
 	Separate = "separate" // a process for each role, on MariaDB and Redis
+	Galera   = "galera"   // two dbproxies, on two of three Galera nodes, and Redis
 )
 
 // Kinds are the kinds of deployments.
-var Kinds = []string{Embedded, Separate}
+var Kinds = []string{Embedded, Separate, Galera}
 
 // ErrUnavailable is returned where processes cannot be bound to this one: on every
 // operating system but Linux.
@@ -54,8 +55,9 @@ type System struct {
 	DSN     string   // of the database, without a proxy; empty: the store is embedded
 	DataDir string   // of the embedded store
 
-	opts  Options
-	ports ports
+	opts    Options
+	ports   ports
+	migrate []string // data source names of the databases to migrate, one after the other
 }
 
 // Start starts a deployment and waits until it is ready. After an error nothing runs.
@@ -65,7 +67,7 @@ func Start(ctx context.Context, o Options) (*System, error) {
 	switch o.Kind {
 	case Embedded:
 		err = s.embedded(ctx)
-	case Separate:
+	case Separate, Galera:
 		err = s.separate(ctx)
 	default:
 		err = fmt.Errorf("deployment %q: want %s", o.Kind, strings.Join(Kinds, " or "))
@@ -157,53 +159,75 @@ const node = "node"
 
 // separate starts a process for each role and each database.
 func (s *System) separate(ctx context.Context) error {
-	database, cache, err := s.databases(ctx)
+	databases, cache, err := s.databases(ctx)
 	if err != nil {
 		return err
 	}
-	if err := s.run(ctx, "migrate", "--mysql.master", s.DSN); err != nil {
-		return err
+	for _, dsn := range s.migrate {
+		if err := s.run(ctx, "migrate", "--mysql.master", dsn); err != nil {
+			return err
+		}
 	}
 	direct := []string{"--store", "mysql", "--mysql.master", s.DSN}
 	if err := s.addUsers(ctx, append(direct, "--redis.addrs", cache)); err != nil {
 		return err
 	}
-	a, err := s.ports.reserve(7)
+	var dbproxies []string
+	for i, database := range databases {
+		front, err := s.dbproxy(ctx, fmt.Sprint("dbproxy", i+1), database, cache)
+		if err != nil {
+			return err
+		}
+		dbproxies = append(dbproxies, front)
+	}
+	a, err := s.ports.reserve(6)
 	if err != nil {
 		return err
 	}
-	dbproxy, route, login := a[0], a[1], a[2]
-	if err := s.serve(ctx, "dbproxy", "dbproxy", []string{"--roles", "dbproxy",
-		"--store", "mysql", "--mysql.master", dsn(database), "--redis.addrs", cache,
-		"--dbproxy.listen", dbproxy}); err != nil {
-		return err
-	}
+	route, login := a[0], a[1]
 	if err := s.serve(ctx, "route", "route", []string{"--roles", "route",
 		"--route.listen", route}); err != nil {
 		return err
 	}
 	if err := s.serve(ctx, "login", "login", []string{"--roles", "login",
-		"--login.server-listen", login, "--login.client-listen", a[3],
-		"--login.http-listen", a[4]}); err != nil {
+		"--login.server-listen", login, "--login.client-listen", a[2],
+		"--login.http-listen", a[3]}); err != nil {
 		return err
 	}
-	for _, to := range []struct {
-		kind string
-		addr *string
-	}{{"dbproxy", &dbproxy}, {"route", &route}, {"login", &login}} {
-		if *to.addr, err = s.link(to.kind, *to.addr); err != nil {
-			return err
-		}
+	if route, err = s.link("route", route); err != nil {
+		return err
 	}
-	for i, addr := range a[5:] {
+	if login, err = s.link("login", login); err != nil {
+		return err
+	}
+	return s.msg(ctx, a[4:], "--msg.dbproxy", strings.Join(dbproxies, ","), "--msg.route", route,
+		"--msg.login", login)
+}
+
+// dbproxy starts a dbproxy, and returns the address of the proxy to it.
+func (s *System) dbproxy(ctx context.Context, name, database, cache string) (string, error) {
+	a, err := s.ports.reserve(1)
+	if err != nil {
+		return "", err
+	}
+	if err := s.serve(ctx, "dbproxy", name, []string{"--roles", "dbproxy", "--store", "mysql",
+		"--mysql.master", dsn(database), "--redis.addrs", cache,
+		"--dbproxy.listen", a[0]}); err != nil {
+		return "", err
+	}
+	return s.link("dbproxy", a[0])
+}
+
+// msg starts the message servers.
+func (s *System) msg(ctx context.Context, addrs []string, peers ...string) error {
+	for i, addr := range addrs {
 		front, err := s.link("msg", addr)
 		if err != nil {
 			return err
 		}
 		s.Clients = append(s.Clients, front)
-		if err := s.serve(ctx, "msg", fmt.Sprint("msg", i+1), []string{"--roles", "msg",
-			"--msg.listen", addr, "--msg.dbproxy", dbproxy, "--msg.route", route,
-			"--msg.login", login}); err != nil {
+		if err := s.serve(ctx, "msg", fmt.Sprint("msg", i+1), append([]string{"--roles", "msg",
+			"--msg.listen", addr}, peers...)); err != nil {
 			return err
 		}
 	}

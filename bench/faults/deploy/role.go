@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -20,11 +21,15 @@ type Role struct {
 	program string
 	args    []string
 	dir     string // for its log
+	path    string // a folder for PATH; empty: none
 	ready   func(context.Context) error
+	first   []string                 // arguments of the first start only
+	again   func() ([]string, error) // returns those of each other start; nil: none
 
 	mu   sync.Mutex // guards the following fields
 	cmd  *exec.Cmd  // nil while the process does not run
 	done chan struct{}
+	runs int // starts
 }
 
 // Log returns the path of the log.
@@ -37,18 +42,33 @@ func (r *Role) Start() error {
 	if r.running() {
 		return nil
 	}
+	args := append(slices.Clone(r.args), r.first...)
+	if r.runs > 0 {
+		args = slices.Clone(r.args)
+		if r.again != nil {
+			more, err := r.again()
+			if err != nil {
+				return fmt.Errorf("start %s: %w", r.Name, err)
+			}
+			args = append(args, more...)
+		}
+	}
 	log, err := os.OpenFile(r.Log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(r.program, r.args...)
+	cmd := exec.Command(r.program, args...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = r.dir, environment(), log, log
+	if r.path != "" {
+		cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH")+string(os.PathListSeparator)+r.path)
+	}
 	if err := startBound(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", r.Name, err)
 	}
 	done := make(chan struct{})
 	r.cmd, r.done = cmd, done
+	r.runs++
 	go func() {
 		_ = cmd.Wait() // the caller of Kill knows the reason; of another end the log tells
 		close(done)

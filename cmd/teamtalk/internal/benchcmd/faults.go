@@ -40,7 +40,8 @@ tables. The report has a row for each fault. The exit code is 1 when something w
 duplicated or reordered.
 
 The deployment "embedded" is one process. In "separate" each role is a process, with two message
-servers, on a MariaDB and a Redis that the command starts. The faults are:
+servers, on a MariaDB and a Redis that the command starts. In "galera" two dbproxies write to two of
+three Galera nodes. The faults are:
 
   kill:ROLE   SIGKILL, and a new start after a moment
   stop:ROLE   SIGSTOP, and SIGCONT after up to 3 s
