@@ -26,6 +26,7 @@ var actions = []struct {
 	do      action
 }{
 	{"kill", false, false, kill},
+	{"down", false, false, down},
 	{"stop", false, false, stop},
 	{"term", false, true, terminate},
 	{"cut", true, false, cut},
@@ -127,21 +128,30 @@ func pick(s *deploy.System, kind string, r *rand.Rand) *deploy.Role {
 
 // kill ends a process with SIGKILL and starts it again after a moment.
 func kill(ctx context.Context, s *deploy.System, kind string, r *rand.Rand) error {
-	role, down := pick(s, kind, r), between(r, 0, 300*time.Millisecond)
+	role, away := pick(s, kind, r), between(r, 0, 300*time.Millisecond)
 	role.Kill()
-	pause(ctx, down)
+	pause(ctx, away)
+	return role.Start()
+}
+
+// down ends a process with SIGKILL and starts it again when others have taken its place,
+// such as the replica of a master.
+func down(ctx context.Context, s *deploy.System, kind string, r *rand.Rand) error {
+	role, away := pick(s, kind, r), between(r, 5*time.Second, 10*time.Second)
+	role.Kill()
+	pause(ctx, away)
 	return role.Start()
 }
 
 // killEach kills all servers at once, and starts them again. The databases run on.
 func killEach(ctx context.Context, s *deploy.System, r *rand.Rand) error {
-	down := between(r, 0, 300*time.Millisecond)
+	away := between(r, 0, 300*time.Millisecond)
 	list := servers(s)
 	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	for _, role := range list {
 		role.Kill()
 	}
-	pause(ctx, down)
+	pause(ctx, away)
 	for _, role := range list {
 		if err := role.Start(); err != nil {
 			return err

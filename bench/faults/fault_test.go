@@ -13,8 +13,8 @@ func TestChoose(t *testing.T) {
 	s := &deploy.System{Roles: []*deploy.Role{{Kind: "mariadb"}, {Kind: "msg"}, {Kind: "msg"}},
 		Links: []*deploy.Proxy{{Kind: "msg"}, {Kind: "msg"}}}
 	for _, c := range []struct{ names, want string }{
-		{"", "kill:mariadb kill:msg stop:mariadb stop:msg term:msg cut:msg slow:msg hang:msg " +
-			"kill-all rolling"},
+		{"", "kill:mariadb kill:msg down:mariadb down:msg stop:mariadb stop:msg " +
+			"term:msg cut:msg slow:msg hang:msg kill-all rolling"},
 		{"rolling kill", "rolling kill:mariadb kill:msg"},
 		{"cut:msg", "cut:msg"},
 	} {

@@ -50,15 +50,19 @@ func (s *System) databases(ctx context.Context) (databases []string, cache strin
 	} else {
 		s.migrate = []string{s.DSN}
 	}
-	if err := s.startRedis(ctx, addrs[1]); err != nil {
-		return nil, "", err
-	}
 	for _, addr := range direct[:max(1, len(direct)-1)] {
 		front, err := s.link(mariadb, addr)
 		if err != nil {
 			return nil, "", err
 		}
 		databases = append(databases, front)
+	}
+	if s.opts.Kind == Cluster {
+		cache, err = s.startCluster(ctx)
+		return databases, cache, err
+	}
+	if err := s.startRedis(ctx, addrs[1]); err != nil {
+		return nil, "", err
 	}
 	cache, err = s.link(redis, addrs[1])
 	return databases, cache, err
@@ -130,13 +134,21 @@ func (s *System) startMariaDB(ctx context.Context, addr string) error {
 		ready: func(ctx context.Context) error { return greeted(ctx, addr) }})
 }
 
-// startRedis starts Redis with an append-only file.
+// startRedis starts Redis.
 func (s *System) startRedis(ctx context.Context, addr string) error {
+	return s.addRedis(ctx, redis, addr, func(ctx context.Context) error {
+		return redisAnswers(ctx, addr, "PING", "+PONG")
+	})
+}
+
+// addRedis starts a Redis with an append-only file.
+func (s *System) addRedis(ctx context.Context, name, addr string,
+	ready func(context.Context) error, args ...string) error {
 	server := find("redis-server", "valkey-server")
 	if server == "" {
-		return errors.New("redis is not installed (Debian: apt-get install redis-server)")
+		return errNoRedis
 	}
-	home := filepath.Join(s.opts.Dir, redis)
+	home := filepath.Join(s.opts.Dir, name)
 	if err := os.Mkdir(home, 0o700); err != nil {
 		return err
 	}
@@ -144,11 +156,13 @@ func (s *System) startRedis(ctx context.Context, addr string) error {
 	if err != nil {
 		return err
 	}
-	return s.add(ctx, &Role{Kind: redis, Name: redis, program: server, dir: s.opts.Dir,
-		args: []string{"--bind", "127.0.0.1", "--port", port, "--dir", home, "--save", "",
-			"--appendonly", "yes", "--appendfsync", "everysec"},
-		ready: func(ctx context.Context) error { return pinged(ctx, addr) }})
+	return s.add(ctx, &Role{Kind: redis, Name: name, program: server, dir: s.opts.Dir,
+		args: append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", home, "--save", "",
+			"--appendonly", "yes", "--appendfsync", "everysec"}, args...), ready: ready})
 }
+
+// errNoRedis is returned where Redis is not installed.
+var errNoRedis = errors.New("redis is not installed (Debian: apt-get install redis-server)")
 
 // probeTimeout bounds a question to a database.
 const probeTimeout = 2 * time.Second
@@ -180,18 +194,23 @@ func greeted(ctx context.Context, addr string) error {
 	return nil
 }
 
-// pinged returns nil when a Redis has loaded its data and answers.
-func pinged(ctx context.Context, addr string) error {
+// redisAnswers returns nil when the answer of a Redis to a command begins with a text, or
+// holds it in its second line, which is the first of a bulk string.
+func redisAnswers(ctx context.Context, addr, command, want string) error {
 	c, err := probe(ctx, addr)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if _, err := io.WriteString(c, "PING\r\n"); err != nil {
+	if _, err := io.WriteString(c, command+"\r\n"); err != nil {
 		return err
 	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if err == nil && !strings.HasPrefix(line, "+PONG") {
+	in := bufio.NewReader(c)
+	line, err := in.ReadString('\n')
+	if err == nil && strings.HasPrefix(line, "$") {
+		line, err = in.ReadString('\n')
+	}
+	if err == nil && !strings.HasPrefix(line, want) {
 		err = fmt.Errorf("redis answers %q", line)
 	}
 	return err

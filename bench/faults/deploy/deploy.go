@@ -23,10 +23,11 @@ const (
 	Embedded = "embedded" // all roles in one process, on the embedded store
 	Separate = "separate" // a process for each role, on MariaDB and Redis
 	Galera   = "galera"   // two dbproxies, on two of three Galera nodes, and Redis
+	Cluster  = "cluster"  // as Separate, with a Redis Cluster of three masters and replicas
 )
 
 // Kinds are the kinds of deployments.
-var Kinds = []string{Embedded, Separate, Galera}
+var Kinds = []string{Embedded, Separate, Galera, Cluster}
 
 // ErrUnavailable is returned where processes cannot be bound to this one: on every
 // operating system but Linux.
@@ -67,10 +68,10 @@ func Start(ctx context.Context, o Options) (*System, error) {
 	switch o.Kind {
 	case Embedded:
 		err = s.embedded(ctx)
-	case Separate, Galera:
+	case Separate, Galera, Cluster:
 		err = s.separate(ctx)
 	default:
-		err = fmt.Errorf("deployment %q: want %s", o.Kind, strings.Join(Kinds, " or "))
+		err = fmt.Errorf("deployment %q: want %s", o.Kind, strings.Join(Kinds, ", "))
 	}
 	if err == nil {
 		err = s.AwaitReady(ctx)

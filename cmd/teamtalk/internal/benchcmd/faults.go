@@ -40,10 +40,13 @@ tables. The report has a row for each fault. The exit code is 1 when something w
 duplicated or reordered.
 
 The deployment "embedded" is one process. In "separate" each role is a process, with two message
-servers, on a MariaDB and a Redis that the command starts. In "galera" two dbproxies write to two of
-three Galera nodes. The faults are:
+servers, on a MariaDB and a Redis that the command starts. In "galera" two dbproxies write to two
+of three Galera nodes. "cluster" has a Redis Cluster of three masters and three replicas.
+
+The faults are:
 
   kill:ROLE   SIGKILL, and a new start after a moment
+  down:ROLE   SIGKILL, and a new start after 5 to 10 s
   stop:ROLE   SIGSTOP, and SIGCONT after up to 3 s
   term:ROLE   SIGTERM, and a new start
   cut:ROLE    reset all connections to the role
@@ -61,7 +64,7 @@ TMPDIR), listens on loopback only, and is removed at the end.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.Deployment, "deployment", deploy.Separate,
-		"deployment: "+strings.Join(deploy.Kinds, " or "))
+		"deployment: "+strings.Join(deploy.Kinds, ", "))
 	flags.StringSliceVar(&f.Faults, "faults", nil, "faults to inject (default: all)")
 	flags.IntVar(&f.Rounds, "rounds", 10, "times that each fault is injected")
 	flags.DurationVar(&f.Duration, "duration", 0,
