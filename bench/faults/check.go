@@ -60,8 +60,9 @@ type Counts struct {
 	Examples []string `json:"examples,omitempty"` // at most maxExamples
 }
 
-// maxExamples bounds the examples of a row.
-const maxExamples = 20
+// maxExamples bounds the examples of a row, and repeatedExamples those of texts that stock
+// clients repeated.
+const maxExamples, repeatedExamples = 20, 3
 
 // Clean reports whether nothing is wrong. Repeated messages of clients without
 // client_msg_id count only with repeats.
@@ -136,7 +137,9 @@ func (c *checker) tables() {
 			case s.Named:
 				c.Duplicated++
 			default:
-				c.Repeated++
+				if c.Repeated++; c.Repeated > repeatedExamples {
+					continue
+				}
 			}
 			c.example("%q is stored twice in %v, as %d and %d", m.Text, conv, first, m.ID)
 		}

@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -181,8 +182,8 @@ func (s *stock) arrive(m im.Message, order int, late bool) {
 		Message: Message{ID: m.ID, From: m.From, Text: text}})
 }
 
-// read reads the last messages of all conversations: enough for the longest time that a
-// fault takes.
+// read reads the last messages of all conversations. A late read ends a row, and reads all
+// messages of the row.
 func (s *stock) read(ctx context.Context, conn *tcp.Conn, late bool) {
 	s.mu.Lock()
 	var convs []Conv
@@ -195,28 +196,32 @@ func (s *stock) read(ctx context.Context, conn *tcp.Conn, late bool) {
 	}
 }
 
-// readPages is the largest number of pages that read takes of a conversation.
-const readPages = 20
-
-// readConv reads pages, newest first, until one has no message that is new.
+// readConv reads pages, newest first, until one has no message that is new. A late read
+// continues until a message belongs to another row.
 func (s *stock) readConv(ctx context.Context, conn *tcp.Conn, c Conv, late bool) {
 	peer, begin := peerFor(c, s.self), uint32(0)
-	for range readPages {
+	for {
 		ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 		page, err := client.History(ctx, conn, peer, begin, 100)
 		cancel()
 		if err != nil || len(page) == 0 {
 			return // the next login or the end of the row reads again
 		}
-		fresh := false
+		more := late
 		for _, m := range page {
 			s.mu.Lock()
 			_, known := s.convs[c][m.ID]
+			label := s.ledger.label
 			s.mu.Unlock()
-			fresh = fresh || !known && m.From != s.self
+			text, _ := s.cipher.Decrypt(m.Data) // arrive reports the error
+			if late {
+				more = more && strings.HasPrefix(text, label)
+			} else {
+				more = more || !known && m.From != s.self
+			}
 			s.arrive(m, 0, late)
 		}
-		if begin = page[len(page)-1].ID - 1; !fresh || begin == 0 {
+		if begin = page[len(page)-1].ID - 1; !more || begin == 0 {
 			return
 		}
 	}
