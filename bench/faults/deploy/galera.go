@@ -31,7 +31,7 @@ type galeraNode struct {
 func (s *System) startGalera(ctx context.Context) (addrs []string, err error) {
 	library := galeraLibrary()
 	if library == "" {
-		return nil, errors.New("the Galera library is not installed (Debian: apt-get install galera-4)")
+		return nil, errors.New("no library of Galera found (Debian: apt-get install galera-4)")
 	}
 	ports, err := s.ports.reserve(3 * galeraNodes)
 	if err != nil {
