@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// thisMachine describes the machine that this process runs on, as far as the system
+// ThisMachine describes the machine that this process runs on, as far as the system
 // tells.
-func thisMachine() Machine {
+func ThisMachine() Machine {
 	m := Machine{OS: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU()}
 	m.Host, _ = os.Hostname()
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {

@@ -32,7 +32,7 @@ func Run(ctx context.Context, s scenario.Scenario, opt Options) (*Result, error)
 		result.Kind = scenario.KindSoak
 	}
 	r := &run{scenario: s, opt: &opt, result: &Result{Version: ResultVersion, Scenario: result,
-		Machine: thisMachine(), Build: opt.Build}}
+		Machine: ThisMachine(), Build: opt.Build}}
 	defer r.close()
 	if err := r.gather(ctx); err != nil {
 		return nil, err

@@ -1,11 +1,13 @@
 package msg
 
 import (
+	"teamtalk/core/pdu"
 	"teamtalk/core/pusher"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/peers"
 	"teamtalk/handlers/msg/transfer"
+	"teamtalk/proto/pb"
 )
 
 // linkRouter returns the router of links of a kind.
@@ -30,7 +32,26 @@ func (h *Server) RouteLink() session.LinkHandler {
 	router.Handle(r, router.Public, h.passing.HandleRoutedRemoval)
 	router.Handle(r, router.Public, h.passing.HandleRoutedP2P)
 	router.Handle(r, router.Public, h.transfer.HandleRouted)
-	return h.peers.RouteEnd(r)
+	return connectedLink{h.peers.RouteEnd(r), h.connected}
+}
+
+// connectedLink handles frames after Connect only. The link to a route server opens before
+// the message server has its db_proxies, and the route server sends at once.
+type connectedLink struct {
+	session.LinkHandler
+	connected <-chan struct{} // closed by Connect
+}
+
+// Frame waits for Connect and handles a frame.
+func (c connectedLink) Frame(l *session.Link, h pdu.Header, body []byte) {
+	<-c.connected
+	c.LinkHandler.Frame(l, h, body)
+}
+
+// Message waits for Connect and handles a message.
+func (c connectedLink) Message(l *session.Link, seq uint16, m pb.Message) {
+	<-c.connected
+	c.LinkHandler.Message(l, seq, m)
 }
 
 // LoginLink returns the handler for links to login servers. It announces where clients

@@ -62,6 +62,8 @@ type Server struct {
 	// The peers; see Connect.
 	db             DB
 	dbFirst, route Peer
+	connected      chan struct{} // closed when the peers are set, by setConnected
+	setConnected   func()        // once
 
 	admission    *admission.Handler
 	conversation *conversation.Handler
@@ -87,7 +89,9 @@ func New(opt Options) (*Server, error) {
 		Router: router.New[*session.Client](router.Options{
 			Role: "msg", Log: opt.Log, Registerer: opt.Registerer}),
 		opt: opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
+		connected: make(chan struct{}),
 	}
+	h.setConnected = sync.OnceFunc(func() { close(h.connected) })
 	h.pushes = pusher.New(pusher.Options{Role: "msg", HasPC: h.online.HasPC, Text: opt.PushText,
 		Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
 	h.peers = peers.New(peers.Options{MaxConns: opt.MaxConns, HostName: opt.HostName,
@@ -144,9 +148,10 @@ type reads struct{ h *Server }
 // FlushReads passes on the read acks of s that wait. Loop only.
 func (r reads) FlushReads(s *session.Client) { r.h.conversation.Reads.FlushReads(s) }
 
-// Connect sets the peers. It must be called before the first client connects. db stores
-// and returns messages. dbFirst checks logins and returns what a client shows first. They
-// may be the same. route answers queries about users elsewhere.
+// Connect sets the peers. It must be called before the first client connects. Frames of
+// route servers wait for it. db stores and returns messages. dbFirst checks logins and
+// returns what a client shows first. They may be the same. route answers queries about
+// users elsewhere.
 func (h *Server) Connect(db DB, dbFirst, route Peer) {
 	h.db, h.dbFirst, h.route = db, dbFirst, route
 	h.admission.Connect(dbFirst, route)
@@ -155,6 +160,7 @@ func (h *Server) Connect(db DB, dbFirst, route Peer) {
 	h.passing.Connect(db, dbFirst, route)
 	h.presence.Connect(dbFirst)
 	h.transfer.Connect(dbFirst, route)
+	h.setConnected()
 }
 
 // Announce sets where clients reach this server: login servers hand it out. It must be

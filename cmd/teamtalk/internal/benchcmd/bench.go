@@ -57,8 +57,8 @@ charts.`,
 			add("measure", NewKindCommand(kind, k))
 		}
 	}
-	add("measure", newBenchRunCommand(), NewSweepCommand(), newBenchCeilingCommand(),
-		newEchoCommand())
+	add("measure", newBenchRunCommand(), NewSweepCommand(), newBenchFaultsCommand(),
+		newBenchCeilingCommand(), newEchoCommand())
 	add("read", newBenchReportCommand(), newBenchCompareCommand())
 	add("prepare", newBenchFillCommand())
 	cmd.AddCommand(newBenchAgentCommand())

@@ -1,0 +1,292 @@
+// Package deploy runs a whole deployment of the servers as processes of this machine, so
+// that faults can be injected into it: each role and each database is a process of its
+// own, and a Proxy carries each kind of connection between them.
+//
+// The deployment lives in one folder, listens on loopback only, and ends with this
+// process, even if that is killed. It needs Linux.
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The kinds of deployments.
+const (
+	Embedded = "embedded" // all roles in one process, on the embedded store
+	Separate = "separate" // a process for each role, on MariaDB and Redis
+	Galera   = "galera"   // two dbproxies, on two of three Galera nodes, and Redis
+	Cluster  = "cluster"  // as Separate, with a Redis Cluster of three masters and replicas
+)
+
+// Kinds are the kinds of deployments.
+var Kinds = []string{Embedded, Separate, Galera, Cluster}
+
+// ErrUnavailable is returned where processes cannot be bound to this one: on every
+// operating system but Linux.
+var ErrUnavailable = errors.New("faults need Linux")
+
+// Options describe a deployment.
+type Options struct {
+	Kind   string // one of Kinds
+	Binary string // the program "teamtalk"
+	Dir    string // an empty folder for data and logs
+	Users  int    // u00001, u00002, …, with the password Password
+	Flags  []string
+}
+
+// Password is the password of all users.
+const Password = "pw"
+
+// User returns the name of a user; the first has number 1.
+func User(n int) string { return fmt.Sprintf("u%05d", n) }
+
+// System is a running deployment.
+type System struct {
+	Roles   []*Role  // in the order in which they start
+	Links   []*Proxy // by the role that they lead to
+	Clients []string // addresses of the message servers, through a proxy
+	DSN     string   // of the database, without a proxy; empty: the store is embedded
+	DataDir string   // of the embedded store
+
+	opts    Options
+	ports   ports
+	migrate []string // data source names of the databases to migrate, one after the other
+}
+
+// Start starts a deployment and waits until it is ready. After an error nothing runs.
+func Start(ctx context.Context, o Options) (*System, error) {
+	s := &System{opts: o}
+	var err error
+	switch o.Kind {
+	case Embedded:
+		err = s.embedded(ctx)
+	case Separate, Galera, Cluster:
+		err = s.separate(ctx)
+	default:
+		err = fmt.Errorf("deployment %q: want %s", o.Kind, strings.Join(Kinds, ", "))
+	}
+	if err == nil {
+		err = s.AwaitReady(ctx)
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close kills all processes and closes the proxies. The folder stays.
+func (s *System) Close() {
+	for _, r := range slices.Backward(s.Roles) {
+		r.Kill()
+	}
+	for _, p := range s.Links {
+		p.Close()
+	}
+	s.ports.release()
+}
+
+// AwaitReady waits until all roles are ready.
+func (s *System) AwaitReady(ctx context.Context) error {
+	for _, r := range s.Roles {
+		if err := r.AwaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// OfKind returns the roles of a kind, such as "msg"; none when there is no such kind.
+func (s *System) OfKind(kind string) (list []*Role) {
+	for _, r := range s.Roles {
+		if r.Kind == kind {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// LinksTo returns the proxies that lead to roles of a kind.
+func (s *System) LinksTo(kind string) (list []*Proxy) {
+	for _, p := range s.Links {
+		if p.Kind == kind {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// link adds a proxy to a role at addr, and returns its address.
+func (s *System) link(kind, addr string) (string, error) {
+	p, err := NewProxy(kind, addr)
+	if err != nil {
+		return "", err
+	}
+	s.Links = append(s.Links, p)
+	return p.Addr(), nil
+}
+
+// embedded starts all roles in one process.
+func (s *System) embedded(ctx context.Context) error {
+	s.DataDir = filepath.Join(s.opts.Dir, "data")
+	store := []string{"--data-dir", s.DataDir}
+	if err := s.addUsers(ctx, store); err != nil {
+		return err
+	}
+	addrs, err := s.ports.reserve(3)
+	if err != nil {
+		return err
+	}
+	front, err := s.link(node, addrs[0])
+	if err != nil {
+		return err
+	}
+	s.Clients = []string{front, front}
+	return s.serve(ctx, node, node, append(store, "--roles", "login,msg,route,dbproxy",
+		"--msg.listen", addrs[0], "--login.client-listen", addrs[1],
+		"--login.http-listen", addrs[2]))
+}
+
+// node is the kind of the process of an embedded deployment.
+const node = "node"
+
+// separate starts a process for each role and each database.
+func (s *System) separate(ctx context.Context) error {
+	databases, cache, err := s.databases(ctx)
+	if err != nil {
+		return err
+	}
+	for _, dsn := range s.migrate {
+		if err := s.run(ctx, "migrate", "--mysql.master", dsn); err != nil {
+			return err
+		}
+	}
+	direct := []string{"--store", "mysql", "--mysql.master", s.DSN}
+	if err := s.addUsers(ctx, append(direct, "--redis.addrs", cache)); err != nil {
+		return err
+	}
+	var dbproxies []string
+	for i, database := range databases {
+		front, err := s.dbproxy(ctx, fmt.Sprint("dbproxy", i+1), database, cache)
+		if err != nil {
+			return err
+		}
+		dbproxies = append(dbproxies, front)
+	}
+	a, err := s.ports.reserve(6)
+	if err != nil {
+		return err
+	}
+	route, login := a[0], a[1]
+	if err := s.serve(ctx, "route", "route", []string{"--roles", "route",
+		"--route.listen", route}); err != nil {
+		return err
+	}
+	if err := s.serve(ctx, "login", "login", []string{"--roles", "login",
+		"--login.server-listen", login, "--login.client-listen", a[2],
+		"--login.http-listen", a[3]}); err != nil {
+		return err
+	}
+	if route, err = s.link("route", route); err != nil {
+		return err
+	}
+	if login, err = s.link("login", login); err != nil {
+		return err
+	}
+	return s.msg(ctx, a[4:], "--msg.dbproxy", strings.Join(dbproxies, ","), "--msg.route", route,
+		"--msg.login", login)
+}
+
+// dbproxy starts a dbproxy, and returns the address of the proxy to it.
+func (s *System) dbproxy(ctx context.Context, name, database, cache string) (string, error) {
+	a, err := s.ports.reserve(1)
+	if err != nil {
+		return "", err
+	}
+	if err := s.serve(ctx, "dbproxy", name, []string{"--roles", "dbproxy", "--store", "mysql",
+		"--mysql.master", dsn(database), "--redis.addrs", cache,
+		"--dbproxy.listen", a[0]}); err != nil {
+		return "", err
+	}
+	return s.link("dbproxy", a[0])
+}
+
+// msg starts the message servers.
+func (s *System) msg(ctx context.Context, addrs []string, peers ...string) error {
+	for i, addr := range addrs {
+		front, err := s.link("msg", addr)
+		if err != nil {
+			return err
+		}
+		s.Clients = append(s.Clients, front)
+		if err := s.serve(ctx, "msg", fmt.Sprint("msg", i+1), append([]string{"--roles", "msg",
+			"--msg.listen", addr}, peers...)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serve starts a server.
+func (s *System) serve(ctx context.Context, kind, name string, args []string) error {
+	addrs, err := s.ports.reserve(1)
+	if err != nil {
+		return err
+	}
+	args = append(append([]string{"serve", "--admin.listen", addrs[0], "--msg.rate", "0",
+		"--link.backoff-max", "1s"}, args...), s.opts.Flags...)
+	return s.add(ctx, &Role{Kind: kind, Name: name, program: s.opts.Binary, args: args,
+		dir: s.opts.Dir, ready: func(ctx context.Context) error { return readyz(ctx, addrs[0]) }})
+}
+
+// add starts a role. It waits for its readiness only if the next ones need it: that of a
+// database.
+func (s *System) add(ctx context.Context, r *Role) error {
+	if err := r.Start(); err != nil {
+		return err
+	}
+	s.Roles = append(s.Roles, r)
+	if slices.Contains(Databases, r.Kind) {
+		return r.AwaitReady(ctx)
+	}
+	return nil
+}
+
+// addUsers adds the users to the store.
+func (s *System) addUsers(ctx context.Context, store []string) error {
+	return s.run(ctx, append([]string{"user", "add", "--count", fmt.Sprint(s.opts.Users),
+		"--format", "u%05d", "--password", Password}, store...)...)
+}
+
+// run runs a command of the program to its end.
+func (s *System) run(ctx context.Context, args ...string) error {
+	return runProgram(ctx, s.opts.Dir, s.opts.Binary, args...)
+}
+
+// runProgram runs a program to its end. The error has its output.
+func runProgram(ctx context.Context, dir, program string, args ...string) error {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.Env = dir, environment()
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w: %s", filepath.Base(program), args[0], err,
+			strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// environment returns the environment of this process without the settings of its user.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return strings.HasPrefix(kv, "TEAMTALK_")
+	})
+}

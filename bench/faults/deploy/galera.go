@@ -1,0 +1,190 @@
+package deploy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// galeraNodes is the number of nodes of a cluster: the smallest number with a quorum after
+// the loss of one node.
+const galeraNodes = 3
+
+// galeraNode is a node of a Galera cluster before its start.
+type galeraNode struct {
+	*mariadbd
+	name, addr string
+	peer, ist  string // addresses of the group communication and of the transfer of changes
+}
+
+// startGalera starts a cluster and returns the addresses of its nodes. All nodes begin
+// with copies of one data folder, so a joiner needs the changes that it has missed and no
+// snapshot.
+func (s *System) startGalera(ctx context.Context) (addrs []string, err error) {
+	library := galeraLibrary()
+	if library == "" {
+		return nil, errors.New("no library of Galera found (Debian: apt-get install galera-4)")
+	}
+	ports, err := s.ports.reserve(3 * galeraNodes)
+	if err != nil {
+		return nil, err
+	}
+	addrs, peers := ports[:galeraNodes], ports[galeraNodes:2*galeraNodes]
+	ist := ports[2*galeraNodes:]
+	var nodes []*galeraNode
+	for i := range galeraNodes {
+		n := &galeraNode{name: fmt.Sprint("galera", i+1), addr: addrs[i], peer: peers[i],
+			ist: ist[i]}
+		if i == 0 {
+			n.mariadbd, err = s.newMariaDB(ctx, n.name, n.addr)
+		} else {
+			n.mariadbd, err = s.describeMariaDB(nodes[0].program, n.name, n.addr)
+		}
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, n)
+	}
+	if err := s.seed(ctx, nodes, library); err != nil {
+		return nil, err
+	}
+	for i, n := range nodes {
+		r := s.galeraRole(n, library, peers)
+		if i == 0 {
+			r.first = []string{"--wsrep-new-cluster"}
+		}
+		if err := s.add(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	return addrs, nil
+}
+
+// galeraRole returns the role of a node.
+func (s *System) galeraRole(n *galeraNode, library string, peers []string) *Role {
+	_, group, _ := net.SplitHostPort(n.peer) // reserve made the address
+	return &Role{Kind: mariadb, Name: n.name, program: n.program, dir: s.opts.Dir,
+		args: append(n.args, "--binlog-format=ROW", "--innodb-autoinc-lock-mode=2",
+			"--wsrep-on=ON", "--wsrep-provider="+library, "--wsrep-cluster-name=teamtalk",
+			"--wsrep-sst-method=empty", "--wsrep-node-name="+n.name,
+			"--wsrep-node-address=127.0.0.1", "--wsrep-slave-threads=2",
+			"--wsrep-cluster-address=gcomm://"+strings.Join(peers, ","),
+			fmt.Sprintf("--wsrep-provider-options=gmcast.listen_addr=tcp://%s;"+
+				"base_port=%s;ist.recv_addr=%s;gcache.size=256M", n.peer, group, n.ist)),
+		ready: func(ctx context.Context) error { return greeted(ctx, n.addr) },
+		again: n.recovered, path: n.home}
+}
+
+// seed makes the data folders of all nodes: that of the first, after it was a cluster of
+// its own, and copies.
+func (s *System) seed(ctx context.Context, nodes []*galeraNode, library string) error {
+	first := nodes[0]
+	r := s.galeraRole(first, library, []string{first.peer})
+	r.first = []string{"--wsrep-new-cluster"}
+	if err := first.writeScript(); err != nil {
+		return err
+	}
+	if err := r.Start(); err != nil {
+		return err
+	}
+	defer r.Kill()
+	if err := r.AwaitReady(ctx); err != nil {
+		return err
+	}
+	if err := r.Terminate(ctx); err != nil {
+		return err
+	}
+	state, err := os.ReadFile(filepath.Join(first.home, "data", "grastate.dat"))
+	if err != nil {
+		return err
+	}
+	at := galeraState.FindSubmatch(state)
+	if at == nil {
+		return fmt.Errorf("the first node did not end well: %s: see %s", state, r.Log())
+	}
+	for _, n := range nodes {
+		if n != first {
+			if err := os.CopyFS(n.home, os.DirFS(first.home)); err != nil {
+				return err
+			}
+		}
+		if err := n.writeScript(); err != nil {
+			return err
+		}
+		if err := n.writePosition(string(at[1]), string(at[2])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// galeraState finds the position of the data of a node that has ended.
+var galeraState = regexp.MustCompile(`(?m)^uuid:\s+(\S+)\nseqno:\s+(\d+)$`)
+
+// writePosition writes the position of the data, for the script.
+func (n *galeraNode) writePosition(cluster, seqno string) error {
+	return os.WriteFile(filepath.Join(n.home, "position"), []byte(cluster+":"+seqno+"\n"), 0o600)
+}
+
+// galeraPosition finds the position in the log of a recovery.
+var galeraPosition = regexp.MustCompile(`Recovered position:?\s*(\S+):(\d+)`)
+
+// recovered finds the position of the data of a node that was killed, and returns the
+// argument with which the node asks the others for the later changes only.
+func (n *galeraNode) recovered() ([]string, error) {
+	args := append(slices.Clone(n.args), "--wsrep-on=ON", "--wsrep-recover", "--skip-networking",
+		"--wsrep-provider="+galeraLibrary(), "--wsrep-cluster-address=gcomm://",
+		"--binlog-format=ROW")
+	out, err := exec.Command(n.program, args...).CombinedOutput()
+	at := galeraPosition.FindSubmatch(out)
+	if at == nil {
+		return nil, fmt.Errorf("recover the position: %w: %s", err, bytes.TrimSpace(out))
+	}
+	position := fmt.Sprintf("%s:%s", at[1], at[2])
+	return []string{"--wsrep-start-position=" + position}, n.writePosition(string(at[1]),
+		string(at[2]))
+}
+
+// snapshotScript transfers nothing: the server runs it on both sides when a node joins, as
+// the method "empty". The script for rsync fails for a server that runs as root, and needs
+// a fixed port.
+const snapshotScript = `#!/bin/sh
+while [ $# -gt 0 ]; do
+	case $1 in
+	--role) role=$2; shift;;
+	--gtid) gtid=$2; shift;;
+	--datadir) datadir=$2; shift;;
+	esac
+	shift
+done
+if [ "$role" = joiner ]; then
+	echo "ready 127.0.0.1/none"
+	cat "$datadir/../position"
+else
+	echo "done $gtid"
+fi
+`
+
+// writeScript writes the script for the transfer of snapshots. The server finds it in PATH.
+func (n *galeraNode) writeScript() error {
+	return os.WriteFile(filepath.Join(n.home, "wsrep_sst_empty"), []byte(snapshotScript), 0o700)
+}
+
+// galeraLibrary returns the path of the wsrep provider, "" when it is not installed.
+func galeraLibrary() string {
+	for _, pattern := range []string{"/usr/lib/galera/libgalera_smm.so",
+		"/usr/lib/*/galera/libgalera_smm.so", "/usr/lib*/galera-4/libgalera_smm.so"} {
+		if paths, _ := filepath.Glob(pattern); len(paths) > 0 {
+			return paths[0]
+		}
+	}
+	return ""
+}

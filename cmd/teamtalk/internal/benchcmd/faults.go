@@ -1,0 +1,173 @@
+package benchcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"teamtalk/bench/faults"
+	"teamtalk/bench/faults/deploy"
+	"teamtalk/cmd/teamtalk/internal/cli"
+)
+
+// benchFaults are the flags of bench faults.
+type benchFaults struct {
+	faults.Options
+	json     string
+	markdown bool
+	keep     bool
+	verbose  bool
+}
+
+// newBenchFaultsCommand returns the command "bench faults".
+func newBenchFaultsCommand() *cobra.Command {
+	f := &benchFaults{}
+	cmd := &cobra.Command{
+		Use:   "faults",
+		Short: "Kill, stop and cut the parts of a deployment, and check that no message is lost",
+		Long: `Run a deployment of this program on this machine, let clients write to each other,
+inject faults into it, and compare the records of all clients with all histories and with the
+tables. The report has a row for each fault. The exit code is 1 when something was lost,
+duplicated or reordered.
+
+The deployment "embedded" is one process. In "separate" each role is a process, with two message
+servers, on a MariaDB and a Redis that the command starts. In "galera" two dbproxies write to two
+of three Galera nodes. "cluster" has a Redis Cluster of three masters and three replicas.
+
+The faults are:
+
+  kill:ROLE   SIGKILL, and a new start after a moment
+  down:ROLE   SIGKILL, and a new start after 5 to 10 s
+  stop:ROLE   SIGSTOP, and SIGCONT after up to 3 s
+  term:ROLE   SIGTERM, and a new start
+  cut:ROLE    reset all connections to the role
+  slow:ROLE   delay all bytes to and from the role
+  hang:ROLE   let no byte pass for up to 4 s, then reset the connections
+  kill-all    SIGKILL of all servers at once
+  rolling     SIGTERM and a new start of each server in turn
+
+"kill" alone stands for all roles, and so on. The deployment is made in a temporary folder (see
+TMPDIR), listens on loopback only, and is removed at the end.`,
+		Example: `  teamtalk bench faults --deployment embedded --rounds 5
+  teamtalk bench faults --faults kill:msg,kill:dbproxy --rounds 1000 --json kills.json`,
+		Args: cli.CheckArgs(cobra.NoArgs),
+		RunE: f.run,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.Deployment, "deployment", deploy.Separate,
+		"deployment: "+strings.Join(deploy.Kinds, ", "))
+	flags.StringSliceVar(&f.Faults, "faults", nil, "faults to inject (default: all)")
+	flags.IntVar(&f.Rounds, "rounds", 10, "times that each fault is injected")
+	flags.DurationVar(&f.Duration, "duration", 0,
+		"end the row of a fault after this time, also before its last round (0: never)")
+	flags.Float64Var(&f.Rate, "rate", 100, "texts per second, of all clients together")
+	flags.IntVar(&f.Teams, "teams", 1, "teams of six clients")
+	flags.Uint64Var(&f.Seed, "seed", 0, "number that selects targets and times (0: a random one)")
+	flags.DurationVar(&f.Settle, "settle", time.Minute,
+		"longest wait for acks and deliveries after a fault")
+	flags.BoolVar(&f.Repeats, "repeats", false, "count a text without client_msg_id that is "+
+		"stored twice as a failure")
+	flags.StringArrayVar(&f.Flags, "serve-flag", nil,
+		"flag of all servers, such as --serve-flag=--log.level=debug; repeat the flag for more")
+	flags.StringVar(&f.json, "json", "", "write the result to a file as JSON (\"-\": to standard "+
+		"output)")
+	flags.BoolVar(&f.markdown, "markdown", false, "write tables in Markdown")
+	flags.BoolVar(&f.keep, "keep", false, "keep logs and data when the result is not clean")
+	flags.BoolVar(&f.verbose, "verbose", false, "print each round")
+	return cmd
+}
+
+// check checks the flags.
+func (f *benchFaults) check(cmd *cobra.Command) error {
+	switch {
+	case f.Rounds < 1:
+		return cli.Usagef(cmd, "--rounds: want 1 or more, got %d", f.Rounds)
+	case f.Teams < 1 || f.Teams > 100:
+		return cli.Usagef(cmd, "--teams: want 1 to 100, got %d", f.Teams)
+	case !(f.Rate > 0 && f.Rate <= 100_000):
+		return cli.Usagef(cmd, "--rate: want more than 0 and at most 100000, got %v", f.Rate)
+	case f.Settle < time.Second:
+		return cli.Usagef(cmd, "--settle: want 1s or more, got %v", f.Settle)
+	case f.Duration < 0:
+		return cli.Usagef(cmd, "--duration: want 0 or more, got %v", f.Duration)
+	}
+	return nil
+}
+
+// run runs the deployment in a temporary folder and writes the result.
+func (f *benchFaults) run(cmd *cobra.Command, _ []string) (err error) {
+	if err := f.check(cmd); err != nil {
+		return err
+	}
+	if f.Binary, err = os.Executable(); err != nil {
+		return err
+	}
+	if f.Dir, err = os.MkdirTemp("", "teamtalk-faults-"); err != nil {
+		return err
+	}
+	clean := false
+	defer func() {
+		if f.keep && !clean {
+			fmt.Fprintf(cmd.ErrOrStderr(), "logs and data: %s\n", f.Dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(f.Dir))
+	}()
+	for f.Seed == 0 {
+		f.Seed = rand.Uint64N(1_000_000)
+	}
+	f.OpenTables, f.Progress = openTables, cmd.ErrOrStderr()
+	f.Log = slog.New(slog.DiscardHandler)
+	if f.verbose {
+		f.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	}
+	fmt.Fprintf(f.Progress, "seed %d, data in %s\n", f.Seed, f.Dir)
+	res, err := faults.Run(cmd.Context(), f.Options)
+	if res != nil {
+		res.Build = cli.Build(cmd)
+		clean = err == nil && res.Clean()
+		err = errors.Join(err, f.write(cmd.OutOrStdout(), res))
+	}
+	if err == nil && !clean {
+		err = errNotClean
+	}
+	return err
+}
+
+// write writes the result.
+func (f *benchFaults) write(out io.Writer, res *faults.Result) error {
+	switch f.json {
+	case "-":
+		return res.JSON(out)
+	case "":
+	default:
+		file, err := os.Create(f.json)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(res.JSON(file), file.Close()); err != nil {
+			return err
+		}
+	}
+	if f.markdown {
+		return res.Markdown(out)
+	}
+	return res.Text(out)
+}
+
+// openTables opens the tables of a deployment.
+func openTables(ctx context.Context, dsn, dataDir string) (faults.Tables, error) {
+	if dsn != "" {
+		return openMySQL(ctx, dsn)
+	}
+	return openEmbedded(ctx, filepath.Join(dataDir, embeddedFile))
+}
