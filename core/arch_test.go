@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -139,12 +140,17 @@ func second(p string) string {
 	return top(rest)
 }
 
-// goFiles parses every Go file of the project and calls f with the file's folder as a path from the
-// top. It fails when it finds no file.
-func goFiles(t *testing.T, f func(dir, name string, file *ast.File, fset *token.FileSet)) {
-	t.Helper()
-	fset := token.NewFileSet()
-	n := 0
+// goFile is a parsed Go file.
+type goFile struct {
+	dir  string // path of its folder from the top
+	name string
+	file *ast.File
+}
+
+// parsed holds every Go file of the project. All tests share them: with the race detector,
+// parsing takes seconds.
+var parsed = sync.OnceValues(func() (goFileSet, error) {
+	set := goFileSet{fset: token.NewFileSet()}
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -160,7 +166,7 @@ func goFiles(t *testing.T, f func(dir, name string, file *ast.File, fset *token.
 			return nil
 		}
 		const mode = parser.ParseComments | parser.SkipObjectResolution
-		file, err := parser.ParseFile(fset, p, nil, mode)
+		file, err := parser.ParseFile(set.fset, p, nil, mode)
 		if err != nil {
 			return err
 		}
@@ -168,15 +174,31 @@ func goFiles(t *testing.T, f func(dir, name string, file *ast.File, fset *token.
 		if err != nil {
 			return err
 		}
-		n++
-		f(filepath.ToSlash(dir), name, file, fset)
+		set.files = append(set.files, goFile{filepath.ToSlash(dir), name, file})
 		return nil
 	})
+	return set, err
+})
+
+// goFileSet holds parsed files and their positions.
+type goFileSet struct {
+	fset  *token.FileSet
+	files []goFile
+}
+
+// goFiles calls f with every Go file of the project and the file's folder as a path from the top.
+// f must not change the file. goFiles fails when it finds no file.
+func goFiles(t *testing.T, f func(dir, name string, file *ast.File, fset *token.FileSet)) {
+	t.Helper()
+	set, err := parsed()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n == 0 {
+	if len(set.files) == 0 {
 		t.Fatal("no Go files found: the test looks in the wrong folder")
+	}
+	for _, g := range set.files {
+		f(g.dir, g.name, g.file, set.fset)
 	}
 }
 

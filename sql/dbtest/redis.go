@@ -60,7 +60,7 @@ func newRedis(tb testing.TB, cluster bool) *RedisServer {
 		os.RemoveAll(dir)
 	})
 	for try := 0; ; try++ {
-		if r.port, err = freePort(); err == nil {
+		if r.port, err = freeRedisPort(cluster); err == nil {
 			err = r.start()
 		}
 		if err == nil {
@@ -68,6 +68,20 @@ func newRedis(tb testing.TB, cluster bool) *RedisServer {
 		}
 		if try == 2 { // three ports in a row were taken, so this is another error
 			tb.Fatalf("start Redis: %v", err)
+		}
+	}
+}
+
+// busOffset is the distance from the port of a node of a cluster to the port of its bus.
+const busOffset = 10_000
+
+// freeRedisPort returns a port for a server. For a node of a cluster the port of the bus
+// exists as well: a fifth of the ports that the system hands out have none.
+func freeRedisPort(cluster bool) (int, error) {
+	for {
+		port, err := freePort()
+		if err != nil || !cluster || port+busOffset <= 1<<16-1 {
+			return port, err
 		}
 	}
 }

@@ -161,6 +161,7 @@ func wantStored(t *testing.T, s *Store, a, b uint32, sent []*im.Message) {
 // executed it. The stored messages must be the acked ones, and the only connection must
 // continue without the old transaction.
 func TestCancelledAnywhere(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []struct {
 		name string
 		env  func(*testing.T) *env

@@ -70,6 +70,7 @@ func accept(t *testing.T, serve func(net.Conn)) net.Listener {
 // of a cluster stand for a master and its replica. The connections to the old master
 // survive, and every batch after the change must be stored, by each of the workers.
 func TestMasterDemoted(t *testing.T) {
+	t.Parallel()
 	list := galeraEnv(t)
 	old, next := list[0], list[1]
 	cfg, err := mysql.ParseDSN(old.dsn)
@@ -135,6 +136,7 @@ func fill(t *testing.T, s *Store) {
 // TestPingOfRedisThatRefusesWrites requires that a Redis server or cluster that accepts no
 // writes counts as unavailable.
 func TestPingOfRedisThatRefusesWrites(t *testing.T) {
+	t.Parallel()
 	for name, cluster := range map[string]bool{"server": false, "cluster": true} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t)

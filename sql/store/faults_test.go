@@ -14,6 +14,7 @@ import (
 // TestFreshPairsFromBothSides runs two processes without the unique keys. Each pair of
 // users must get one relation, and one session row per side.
 func TestFreshPairsFromBothSides(t *testing.T) {
+	t.Parallel()
 	for name, make := range map[string]func(*testing.T) *env{"finalized": newEnvT,
 		"unfinalized": unfinalized} {
 		t.Run(name, func(t *testing.T) {
@@ -72,6 +73,7 @@ func TestFreshPairsFromBothSides(t *testing.T) {
 // TestCrash crashes a process between the commit and the count, and between the count and
 // the end of its outbox row.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	for name, point := range map[string]func(*hooks){
 		"not counted":        func(h *hooks) { h.afterCommit = func() error { return errCrash } },
 		"counted, row there": func(h *hooks) { h.afterCount = func() error { return errCrash } },

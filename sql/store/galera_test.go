@@ -16,10 +16,16 @@ import (
 	"teamtalk/sql/schema"
 )
 
+// cluster lets one test at a time use the Galera cluster: a test may make a node read-only.
+var cluster sync.Mutex
+
 // galeraEnv makes a migrated database on a Galera cluster and an empty Redis. It returns
-// an env for each node. The envs share the database and Redis.
+// an env for each node. The envs share the database and Redis. No other test uses the
+// cluster until the end of this one.
 func galeraEnv(t testing.TB) []*env {
 	t.Helper()
+	cluster.Lock()
+	t.Cleanup(cluster.Unlock)
 	c := dbtest.Galera(t)
 	redis := dbtest.Redis(t)
 	var list []*env
@@ -63,6 +69,7 @@ func (e *env) sync(t testing.TB) {
 // Without formBlock about one abort of a hundred is lost, so a run finds the fault with a
 // probability of 80 to 90 %. TestCommitProvesItsTransaction finds it always.
 func TestGaleraConflicts(t *testing.T) {
+	t.Parallel()
 	const writers, batches, size = 8, 120, 32
 	list := galeraEnv(t)
 	stores := []*Store{list[0].store(t), list[1].store(t)}
@@ -241,6 +248,7 @@ func behindBalancer(t *testing.T, list []*env) (env, *lateCommit) {
 // balancer over all nodes. The node receives the COMMIT when the store asks another node
 // for the outcome. No message may be stored twice.
 func TestGaleraLostCommit(t *testing.T) {
+	t.Parallel()
 	const lost = 30
 	list := galeraEnv(t)
 	e, p := behindBalancer(t, list)
@@ -283,6 +291,7 @@ func TestGaleraLostCommit(t *testing.T) {
 // TestGaleraSyncsOnce requires that one process at a time writes the sessions of groups'
 // members, whatever node it uses.
 func TestGaleraSyncsOnce(t *testing.T) {
+	t.Parallel()
 	list := galeraEnv(t)
 	s, other := list[0].store(t), list[1]
 	u := users(t, s, 3)

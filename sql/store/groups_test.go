@@ -270,6 +270,7 @@ func TestMembersChangedTogether(t *testing.T) {
 // TestGroupCrash crashes a process between the commit and the count, and between the
 // count and the end of its outbox row, also with a Redis Cluster.
 func TestGroupCrash(t *testing.T) {
+	t.Parallel()
 	for name, point := range map[string]func(*hooks){
 		"not counted":        func(h *hooks) { h.afterCommit = func() error { return errCrash } },
 		"counted, row there": func(h *hooks) { h.afterCount = func() error { return errCrash } },

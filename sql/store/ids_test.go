@@ -13,6 +13,7 @@ import (
 // TestNoIDTwice loses the counters in Redis in every way, with another process on the
 // same database.
 func TestNoIDTwice(t *testing.T) {
+	t.Parallel()
 	for name, make := range map[string]func(*testing.T) *env{"finalized": newEnvT,
 		"unfinalized": unfinalized} {
 		t.Run(name, func(t *testing.T) {

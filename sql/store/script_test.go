@@ -63,6 +63,7 @@ func setForm(t testing.TB, s *Store, f form) {
 // transaction that ends before its COMMIT must not be acked, nor anything after its end
 // be stored.
 func TestForms(t *testing.T) {
+	t.Parallel()
 	for name, f := range map[string]form{"packet": formPacket, "block": formBlock,
 		"single": formSingle} {
 		t.Run(name, func(t *testing.T) {

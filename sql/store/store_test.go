@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -16,6 +17,21 @@ import (
 	"teamtalk/sql/schema"
 	"teamtalk/sql/storetest"
 )
+
+// TestMain lets more tests run at a time than there are processors: they wait for servers
+// most of the time. Tests that change or read global variables of MariaDB are not parallel,
+// so they run before.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", "6"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // env holds the databases of a test and the options of the stores opened on them.
 type env struct {

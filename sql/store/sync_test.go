@@ -106,6 +106,7 @@ func TestSyncMark(t *testing.T) {
 
 // TestSyncPages synchronises more groups than one page, most of them in the same second.
 func TestSyncPages(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	s := e.store(t)
 	u := users(t, s, 2)
@@ -282,6 +283,7 @@ func TestRemovedWhileStored(t *testing.T) {
 // TestSyncTogether synchronises from several processes while messages are stored. At the
 // end no row may be missing.
 func TestSyncTogether(t *testing.T) {
+	t.Parallel()
 	for name, open := range map[string]func(*testing.T) *env{"finalized": newEnvT,
 		"unfinalized": unfinalized} {
 		t.Run(name, func(t *testing.T) {

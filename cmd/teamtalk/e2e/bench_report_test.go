@@ -21,6 +21,7 @@ import (
 // TestBenchReports keeps the results of a run and of a sweep in files, and prints them
 // again.
 func TestBenchReports(t *testing.T) {
+	t.Parallel()
 	sys := deployAllInOne(t, settings{users: 20, flags: []string{"--msg.rate", "0"}})
 	dir := t.TempDir()
 	run, swept := filepath.Join(dir, "run.json"), filepath.Join(dir, "sweep.json")
@@ -103,6 +104,7 @@ func benchUntilCounted(t *testing.T, sys *deployment, stdin, stderr *os.File, li
 // TestBenchInterrupted interrupts runs, by a signal and in a terminal. They end at once,
 // and report the counts so far.
 func TestBenchInterrupted(t *testing.T) {
+	t.Parallel()
 	sys := deployAllInOne(t, settings{users: 20, flags: []string{"--msg.rate", "0"}})
 	finish := func(t *testing.T, cmd *exec.Cmd, out *strings.Builder) {
 		t.Helper()

@@ -47,8 +47,8 @@ var scenarios = []struct {
 
 // TestBench measures a running system with every kind of scenario. All results are clean.
 func TestBench(t *testing.T) {
-	s := settings{users: 60, files: true, measures: true,
-		flags: []string{"--msg.rate", "0"}}
+	t.Parallel()
+	s := settings{users: 60, files: true, flags: []string{"--msg.rate", "0"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		addrs := sys.msgAddr[0]
 		if sys.separate {
@@ -121,6 +121,7 @@ func measure(t *testing.T, addrs, args, duration string, wants []string) (missin
 // TestBenchNotClean measures a server that drops messages. The exit code is 1, and the
 // result lists the failures.
 func TestBenchNotClean(t *testing.T) {
+	t.Parallel()
 	sys := deployAllInOne(t, settings{users: 2,
 		flags: []string{"--msg.rate", "10", "--msg.rate-burst", "10"}})
 	code, out, errOut := command(t, "bench", "single", "--pairs", "1", "--rate", "100", "--warmup",

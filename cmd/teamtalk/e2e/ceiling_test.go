@@ -17,7 +17,8 @@ import (
 // processes of the address under test, and measures the ceilings of the machine without
 // servers.
 func TestBenchBeside(t *testing.T) {
-	s := settings{users: 60, measures: true, flags: []string{"--msg.rate", "0"}}
+	t.Parallel()
+	s := settings{users: 60, flags: []string{"--msg.rate", "0"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		addrs := sys.msgAddr[0]
 		if sys.separate {
@@ -77,8 +78,10 @@ func checkProcesses(t *testing.T, sys *deployment, res *bench.Result) {
 // TestBenchFill fills a store, twice. A server serves the filled conversations, and new
 // messages continue them.
 func TestBenchFill(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"embedded", "mysql"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			program(t)
 			store := []string{"--data-dir", filepath.Join(t.TempDir(), "data")}
 			if kind == "mysql" {
@@ -144,6 +147,7 @@ func serveFilled(t *testing.T, store []string) {
 // TestBenchCeiling measures the ceilings alone. An error of one ceiling does not affect
 // the other.
 func TestBenchCeiling(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, args string
 		code       int

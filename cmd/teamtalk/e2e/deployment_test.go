@@ -19,8 +19,7 @@ type settings struct {
 	csv   string   // file of the users, instead of users
 	flags []string // of every server
 
-	heavy    bool // the test needs a processor for seconds: see takeProcessor
-	measures bool // the test needs the machine for itself: its shapes run one after the other
+	heavy bool // the test needs a processor for seconds: see takeProcessor
 }
 
 // deployment is a running system.
@@ -49,9 +48,7 @@ func forEachShape(t *testing.T, s settings, run func(t *testing.T, sys *deployme
 	program(t)
 	shape := func(name string, deploy func(testing.TB, settings) *deployment) {
 		t.Run(name, func(t *testing.T) {
-			if !s.measures {
-				t.Parallel()
-			}
+			t.Parallel()
 			if s.heavy {
 				takeProcessor(t)
 			}

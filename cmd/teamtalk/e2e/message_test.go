@@ -13,8 +13,8 @@ import (
 )
 
 // TestDelivery lets alice with two devices write to bob with two devices, on different
-// message servers if there are two. Acks wait for a receiver's ack longer than the
-// patience of the test: an ack that arrives was not sent because of a timeout.
+// message servers if there are two. Acks wait for a receiver's ack for a minute, and none
+// may be sent because that time was over.
 func TestDelivery(t *testing.T) {
 	t.Parallel()
 	s := settings{users: 4, flags: []string{"--msg.ack-wait", "1m", "--msg.resend-window", "10m"}}
@@ -34,6 +34,11 @@ func TestDelivery(t *testing.T) {
 		d.repeatedElsewhere()
 		d.statuses()
 		d.read()
+		for _, m := range slices.Compact(slices.Clone(sys.msg[:])) {
+			if n := m.metric("teamtalk_msg_ack_timeouts_total", ""); n != 0 {
+				t.Errorf("%s: %v acks were sent because a receiver did not ack", m.name, n)
+			}
+		}
 	})
 }
 

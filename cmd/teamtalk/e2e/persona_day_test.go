@@ -20,9 +20,12 @@ import (
 const (
 	// longWait is the day's msg.ack_wait until its outages: an ack that waits for a
 	// receiver that never answers cannot be mistaken for a slow one.
-	longWait = 25 * time.Second
-	// slowAck is longer than any ack takes on the slowest machine while all servers run.
-	slowAck = 5 * time.Second
+	longWait = 45 * time.Second
+	// slowAck is longer than any ack takes on a loaded machine while all servers run: 1.7 s
+	// on two cores with a load average of 33.
+	slowAck = 30 * time.Second
+	// redeliverAfter is longer than a client takes to ack a message on such a machine.
+	redeliverAfter = 30 * time.Second
 	// mostLogins is the largest number of login requests of one client during the day.
 	mostLogins = 10
 )
@@ -33,8 +36,8 @@ const (
 func TestPersonaDay(t *testing.T) {
 	t.Parallel()
 	s := settings{users: 2 * len(persona.All()), files: true, small: true,
-		flags: []string{"--msg.ack-wait", longWait.String(), "--msg.redeliver-after", "10s",
-			"--msg.rate", "0"}}
+		flags: []string{"--msg.ack-wait", longWait.String(), "--msg.redeliver-after",
+			redeliverAfter.String(), "--msg.rate", "0"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		d := newDay(t, sys)
 		for _, part := range []struct {
@@ -334,7 +337,8 @@ func (d *day) messageServers() []*server {
 func (d *day) outages() {
 	d.t.Helper()
 	for _, m := range d.sys.msg {
-		m.extra = []string{"--msg.ack-wait", "2s"} // as configured by default
+		m.extra = []string{"--msg.ack-wait", "2s", // as configured by default
+			"--msg.redeliver-after", "10s"}
 	}
 	for _, s := range d.sys.servers {
 		began := time.Now()

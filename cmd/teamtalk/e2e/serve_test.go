@@ -105,6 +105,7 @@ func fails(t *testing.T, code int, want []string, args ...string) {
 // TestServeRefuses starts servers that cannot run: on ports and folders in use, and with
 // wrong settings.
 func TestServeRefuses(t *testing.T) {
+	t.Parallel()
 	sys := deployAllInOne(t, settings{users: 1})
 	used := map[string]string{
 		"--msg.listen": sys.msgAddr[0], "--login.client-listen": sys.loginTCP,
@@ -146,6 +147,7 @@ func TestServeRefuses(t *testing.T) {
 // TestNotMigrated starts a db_proxy on an empty database: the error names the command to
 // run.
 func TestNotMigrated(t *testing.T) {
+	t.Parallel()
 	program(t)
 	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
 	fails(t, 1, []string{"not migrated", "run migrate"}, "serve", "--roles", "dbproxy", "--store",

@@ -121,7 +121,7 @@ func (s *server) ended() bool {
 
 // admins is an HTTP client that keeps no connection open: a server that stops would wait
 // for it.
-var admins = &http.Client{Timeout: 10 * time.Second,
+var admins = &http.Client{Timeout: patience,
 	Transport: &http.Transport{DisableKeepAlives: true}}
 
 // probe requests a path of the admin port. It returns the status, or 0 without an answer.

@@ -82,8 +82,9 @@ func writers(t *testing.T, addr, tag string, n uint32) (all []*writer, done *syn
 // fast as they can. The message server reports that it is not ready, finishes accepted
 // work and ends with code 0. Every message that was acked is stored.
 func TestShutdownUnderLoad(t *testing.T) {
+	t.Parallel()
 	const users = 16
-	s := settings{users: users + 1, measures: true,
+	s := settings{users: users + 1,
 		flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		addr, target := sys.msgAddr[0], sys.msg[0]

@@ -27,7 +27,11 @@ func query[Q, R any, PQ interface {
 	})
 }
 
-// Routes registers the requests that are forwarded.
+// Routes registers the requests that are forwarded. Requests that read messages, and those
+// that create a group, go to db. Requests for what a client shows first, and changes that
+// such a request must see, go to first. query registers a request whose answer is forwarded
+// unchanged. A request that needs more has a handler: in this file when it asks, in
+// settings.go when it stores what a client sets, so that other clients are notified.
 func (h *Handler) Routes(r *router.Router[*session.Client]) {
 	db, first := func() Peer { return h.db }, func() Peer { return h.first }
 	query[pb.IMNormalGroupListReq, pb.IMNormalGroupListRsp](h, r, first)
