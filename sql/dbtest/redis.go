@@ -17,6 +17,7 @@ type RedisServer struct {
 	dir     string
 	port    int
 	cluster bool
+	options []string // further options of the program
 	proc    *process // nil while stopped
 }
 
@@ -45,7 +46,7 @@ func RedisCluster(tb testing.TB) *RedisServer {
 }
 
 // newRedis makes a folder and starts a server in it.
-func newRedis(tb testing.TB, cluster bool) *RedisServer {
+func newRedis(tb testing.TB, cluster bool, options ...string) *RedisServer {
 	tb.Helper()
 	if find("redis-server", "valkey-server") == "" {
 		missing(tb, "redis-server")
@@ -54,13 +55,13 @@ func newRedis(tb testing.TB, cluster bool) *RedisServer {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r := &RedisServer{tb: tb, dir: dir, cluster: cluster}
+	r := &RedisServer{tb: tb, dir: dir, cluster: cluster, options: options}
 	tb.Cleanup(func() {
 		r.Stop()
 		os.RemoveAll(dir)
 	})
 	for try := 0; ; try++ {
-		if r.port, err = freePort(); err == nil {
+		if r.port, err = r.freePort(); err == nil {
 			err = r.start()
 		}
 		if err == nil {
@@ -72,6 +73,19 @@ func newRedis(tb testing.TB, cluster bool) *RedisServer {
 	}
 }
 
+// highestPort is the highest port of a cluster's node: its bus uses the port 10,000 above.
+const highestPort = 55535
+
+// freePort returns a free port for the server.
+func (r *RedisServer) freePort() (int, error) {
+	for {
+		port, err := freePort()
+		if err != nil || !r.cluster || port <= highestPort {
+			return port, err
+		}
+	}
+}
+
 // start starts a server on the port and waits until it answers.
 func (r *RedisServer) start() error {
 	args := []string{"--port", fmt.Sprint(r.port), "--bind", "127.0.0.1", "--dir", r.dir, "--save",
@@ -79,6 +93,7 @@ func (r *RedisServer) start() error {
 	if r.cluster {
 		args = append(args, "--cluster-enabled", "yes")
 	}
+	args = append(args, r.options...)
 	proc, err := start(r.dir, find("redis-server", "valkey-server"), args...)
 	if err != nil {
 		return err
