@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/rediscluster"
 )
 
 // Redis names the five logical instances of a deployment. Unread must be given. An
@@ -69,7 +70,7 @@ func openRedis(r Redis, workers int, e *epoch) (instances, error) {
 	if len(r.Unread.Addrs) == 0 {
 		return in, im.Errorf(im.Invalid, "Redis: no address of the unread instance")
 	}
-	in.cluster = r.Unread.Cluster || len(r.Unread.Addrs) > 1
+	in.cluster = r.Unread.cluster()
 	var made []Instance
 	for _, want := range []struct {
 		client *redis.UniversalClient
@@ -97,17 +98,17 @@ func Connect(i Instance, connections int) redis.UniversalClient {
 	return newClient(i, connections, nil)
 }
 
-// newClient makes a client. The client never repeats a command by itself: a count whose
-// answer was lost must not be counted twice.
+// newClient makes a client. The client never repeats a command that may have run: a count
+// whose answer was lost must not be counted twice. A client of a cluster follows
+// redirections, which say that the command did not run.
 func newClient(i Instance, workers int,
 	onConnect func(context.Context, *redis.Conn) error) redis.UniversalClient {
-	return redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs:         i.Addrs,
-		IsClusterMode: i.Cluster,
-		Username:      i.Username,
-		Password:      i.Password,
-		DB:            i.DB,
-		TLSConfig:     i.TLS,
+	o := &redis.UniversalOptions{
+		Addrs:     i.Addrs,
+		Username:  i.Username,
+		Password:  i.Password,
+		DB:        i.DB,
+		TLSConfig: i.TLS,
 
 		PoolSize:                 workers,
 		MaxRetries:               -1,
@@ -118,14 +119,21 @@ func newClient(i Instance, workers int,
 		ContextTimeoutEnabled:    true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		OnConnect:                onConnect,
-	})
+	}
+	if i.cluster() {
+		return rediscluster.New(o.Cluster())
+	}
+	return redis.NewClient(o.Simple())
 }
+
+// cluster reports whether the instance is a Redis Cluster.
+func (i Instance) cluster() bool { return i.Cluster || len(i.Addrs) > 1 }
 
 // ping pings every instance.
 func (in *instances) ping(ctx context.Context) error {
 	for _, c := range in.all {
 		var err error
-		if nodes, ok := c.(*redis.ClusterClient); ok {
+		if nodes, ok := c.(*rediscluster.Client); ok {
 			err = nodes.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
 				return node.Ping(ctx).Err()
 			})
@@ -150,7 +158,7 @@ const probeTTL = time.Second
 func (in *instances) writable(ctx context.Context) error {
 	for _, c := range in.all {
 		var err error
-		if nodes, ok := c.(*redis.ClusterClient); ok {
+		if nodes, ok := c.(*rediscluster.Client); ok {
 			err = nodes.ForEachMaster(ctx, writableNode)
 		} else {
 			err = c.Set(ctx, probeKey, 1, probeTTL).Err()
