@@ -76,17 +76,13 @@ func (s *mirror) startReading(ctx context.Context, c memberChange) error {
 		return err
 	}
 	return inChunks(c.users, 1000, func(part []uint32) error {
-		err := scripted(func(byHash bool) error {
-			_, err := s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
-				for _, u := range part {
-					runScript(ctx, p, joins, byHash, []string{readKey(u, c.group)},
-						count, c.version)
-				}
-				return nil
-			})
-			return err
-		})
-		return s.redisError("start to count for new members", err)
+		runs := make([]*scriptRun, len(part))
+		for i, u := range part {
+			runs[i] = &scriptRun{script: joins, keys: []string{readKey(u, c.group)},
+				args: []any{count, c.version}}
+		}
+		runScripts(ctx, s.redis.unread, runs)
+		return s.redisError("start to count for new members", scriptErr(runs))
 	})
 }
 
@@ -114,7 +110,10 @@ func (s *mirror) countOwed(ctx context.Context, group uint32) error {
 		}) {
 			continue
 		}
-		if err := s.outbox.apply(ctx, r.owner, r.seq, r.owed); err != nil {
+		if s.redis.cluster { // each key has its mark, and others may be unavailable
+			r.owed = r.owed.only(map[string]bool{groupKey(group): true})
+		}
+		if _, err := s.outbox.applyOwed(ctx, r); err != nil {
 			return err
 		}
 	}

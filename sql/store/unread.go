@@ -112,17 +112,20 @@ func (s *unread) peerCounts(ctx context.Context, users []uint32) ([]count, error
 	var list []count
 	err := inChunks(users, pipelineSize, func(part []uint32) error {
 		answers := make([]*redis.MapStringStringCmd, len(part))
-		_, err := s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+		// The error of the pipeline is that of its first failed command. Each command has
+		// its own.
+		_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, u := range part {
 				answers[i] = p.HGetAll(ctx, unreadKey(u))
 			}
 			return nil
 		})
-		if err != nil && !wrongType(err) {
-			return err
-		}
 		for i, u := range part {
-			for field, value := range answers[i].Val() {
+			fields, err := answers[i].Result()
+			if err != nil && !wrongType(err) {
+				return err
+			}
+			for field, value := range fields {
 				peer, err := strconv.ParseUint(field, 10, 32)
 				if n := countOf(value); err == nil && n > 0 {
 					list = append(list, count{u, uint32(peer), uint32(min(n, 1<<32-1))})
@@ -166,7 +169,9 @@ func (s *unread) readAndSent(ctx context.Context, joined []joinedGroup) (sent ma
 	read []string, err error) {
 	reads, sents := make([]*redis.StringCmd, len(joined)), make(map[uint32]*redis.StringCmd,
 		len(joined))
-	_, err = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+	// The error of the pipeline is that of its first failed command. Each command has its
+	// own.
+	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, j := range joined {
 			reads[i] = p.HGet(ctx, readKey(j.user, j.group), "count")
 		}
@@ -177,9 +182,6 @@ func (s *unread) readAndSent(ctx context.Context, joined []joinedGroup) (sent ma
 		}
 		return nil
 	})
-	if err != nil && err != redis.Nil && !wrongType(err) {
-		return nil, nil, s.redisError("read unread counts of groups", err)
-	}
 	read = make([]string, len(joined))
 	for i := range reads {
 		if read[i], err = reads[i].Result(); err != nil && err != redis.Nil && !wrongType(err) {
