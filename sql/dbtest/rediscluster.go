@@ -40,10 +40,11 @@ func RedisShardsOf(tb testing.TB) *RedisShards {
 	}
 	for _, r := range c.nodes() {
 		c.Await("the nodes to know each other", func() bool {
-			nodes := r.Do("CLUSTER NODES")
+			nodes, info := r.Do("CLUSTER NODES"), r.Do("CLUSTER INFO")
 			return strings.Count(nodes, " connected") == 4 &&
 				!strings.Contains(nodes, "handshake") &&
-				strings.Contains(r.Do("CLUSTER INFO"), "cluster_slots_assigned:16384")
+				strings.Contains(info, "cluster_slots_assigned:16384") &&
+				strings.Contains(info, "cluster_state:ok")
 		})
 	}
 	c.Replica.Do("CLUSTER REPLICATE " + c.Masters[2].ID())

@@ -38,6 +38,7 @@ type Client struct {
 
 	ctx     context.Context // ends with Close
 	stop    context.CancelFunc
+	changed func(node string, up bool)
 	reloads atomic.Uint64
 
 	mu     sync.Mutex // guards closed, and that no probe begins after Close
@@ -45,11 +46,13 @@ type Client struct {
 	probes sync.WaitGroup
 }
 
-// New makes a client. It connects at its first use. o.MaxRetries has no effect.
-func New(o *redis.ClusterOptions) *Client {
+// New makes a client. It connects at its first use. o.MaxRetries has no effect. The client
+// calls changed, from any goroutine, when a node is found to be down, and when it answers
+// again.
+func New(o *redis.ClusterOptions, changed func(node string, up bool)) *Client {
 	o.MaxRetries = -1
 	o.MinRetryBackoff = -1 // a redirection is followed at once
-	c := &Client{ClusterClient: redis.NewClusterClient(o)}
+	c := &Client{ClusterClient: redis.NewClusterClient(o), changed: changed}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.AddHook(once{})
 	c.OnNewNode(func(node *redis.Client) { node.AddHook(&guard{client: c, node: node}) })
@@ -193,6 +196,8 @@ func (g *guard) fail() {
 // probe asks the node until it answers, is no longer part of the cluster, or the client is
 // closed.
 func (g *guard) probe() {
+	node := g.node.Options().Addr
+	g.client.changed(node, false)
 	for !g.answers() {
 		g.client.reload()
 		wait := time.NewTimer(probePause)
@@ -204,6 +209,7 @@ func (g *guard) probe() {
 		}
 	}
 	g.down.Store(false)
+	g.client.changed(node, true)
 }
 
 // answers reports whether the node answers, or was removed from the client. An error that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strconv"
@@ -298,7 +299,7 @@ func unionByTable(threads []thread, form func(t thread, ids string) string) stri
 func CounterRaiser(ctx context.Context, r Redis) (
 	raise func(ctx context.Context, c schema.Conversation, max uint32) error,
 	close func() error, err error) {
-	in, err := openRedis(r, 1, newEpoch())
+	in, err := openRedis(r, 1, newEpoch(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -24,6 +24,7 @@ type metrics struct {
 	syncs      *prometheus.CounterVec
 	syncRows   prometheus.Counter
 	syncTime   prometheus.Histogram
+	evicts     *prometheus.GaugeVec
 
 	replicaReads *prometheus.CounterVec
 	replicaUp    prometheus.Gauge
@@ -71,6 +72,11 @@ func (m *metrics) addMessages() {
 	m.outbox = m.vec("outbox",
 		"Outbox rows by outcome: applied after the commit, deferred because Redis was "+
 			"unavailable, recovered later, or dropped as damaged.", "what")
+	m.evicts = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "teamtalk_store_redis_evicts",
+		Help: "1 for a Redis server whose maxmemory-policy lets it drop keys that are stored " +
+			"nowhere else."}, []string{"server"})
+	m.all = append(m.all, m.evicts)
 	m.errors = m.vec("errors", "Errors of the databases, by kind.", "kind")
 }
 

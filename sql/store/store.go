@@ -220,6 +220,7 @@ func (s *Store) housekeep(ctx context.Context) {
 	tick := time.NewTicker(s.o.Housekeeping)
 	defer tick.Stop()
 	for {
+		s.checkEviction(ctx)
 		select {
 		case <-ctx.Done():
 			return
