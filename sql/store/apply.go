@@ -37,11 +37,11 @@ const markTTL = 24 * time.Hour
 //
 // A key that holds no counts is skipped, so that the other keys are counted. The answer
 // is the count of the last group. The mark holds the number of the batch and the answer.
-// A second run for the same batch returns that answer; a run for an earlier batch returns
-// -1.
+// A second run for the same batch returns that answer. A run for an earlier batch, or for
+// one whose counts were claimed (rebuild.go), returns -1.
 const applyScript = `local m = redis.call('GET', KEYS[1])
 if m then
-  local seq, count = string.match(m, '^(%d+) ?(%d*)$')
+  local seq, count = string.match(m, '^(%d+) ?(-?%d*)$')
   if tonumber(seq) == tonumber(ARGV[1]) then return tonumber(count) or 0 end
   if tonumber(seq) > tonumber(ARGV[1]) then return -1 end
 end
@@ -75,7 +75,7 @@ var applies = redis.NewScript(applyScript)
 const applyOneScript = `local m = redis.pcall('HGET', KEYS[1], ARGV[1])
 if type(m) == 'table' then return 0 end
 if m then
-  local seq, count = string.match(m, '^#(%d+) (%d+) ')
+  local seq, count = string.match(m, '^#(%d+) (-?%d+) ')
   if tonumber(seq) == tonumber(ARGV[2]) then return tonumber(count) end
   if tonumber(seq) > tonumber(ARGV[2]) then return -1 end
 end

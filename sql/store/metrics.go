@@ -25,6 +25,9 @@ type metrics struct {
 	syncRows   prometheus.Counter
 	syncTime   prometheus.Histogram
 	evicts     *prometheus.GaugeVec
+	readMarks  *prometheus.CounterVec
+	rebuilds   *prometheus.CounterVec
+	rebuilt    prometheus.Counter
 
 	replicaReads *prometheus.CounterVec
 	replicaUp    prometheus.Gauge
@@ -72,6 +75,11 @@ func (m *metrics) addMessages() {
 	m.outbox = m.vec("outbox",
 		"Outbox rows by outcome: applied after the commit, deferred because Redis was "+
 			"unavailable, recovered later, or dropped as damaged.", "what")
+	m.readMarks = m.vec("read_marks", "Read marks: stored in MySQL, or dropped because too many "+
+		"waited for it.", "what")
+	m.rebuilds = m.vec("unread_rebuilds", "Rebuilds of the unread counts from the tables, after "+
+		"Redis had lost them: done or failed.", "what")
+	m.rebuilt = m.counter("unread_rebuilt", "Unread counts that a rebuild has raised.")
 	m.evicts = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "teamtalk_store_redis_evicts",
 		Help: "1 for a Redis server whose maxmemory-policy lets it drop keys that are stored " +

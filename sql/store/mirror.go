@@ -151,8 +151,8 @@ func (s *mirror) mirrorMembers(ctx context.Context, c memberChange) error {
 }
 
 // joinTimes reads the members of a group with their times of joining.
-func joinTimes(ctx context.Context, tx *sql.Tx, group uint32) (map[uint32]uint32, error) {
-	rows, err := tx.QueryContext(ctx, fmt.Sprintf("SELECT userId, "+joinTime+" "+
+func joinTimes(ctx context.Context, db querier, group uint32) (map[uint32]uint32, error) {
+	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT userId, "+joinTime+" "+
 		"FROM IMGroupMember WHERE groupId=%d AND status=0", group))
 	if err != nil {
 		return nil, err
