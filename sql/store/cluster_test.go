@@ -177,29 +177,7 @@ func masterDies(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 		return c.Masters[2].Do("WAIT 1 1000") == "1"
 	})
 	c.Masters[2].Stop()
-	stored := map[uint32]uint32{}
-	var slowest time.Duration
-	for range 5 {
-		var batch []*im.Message
-		for _, to := range u[1:] {
-			batch = append(batch, text(u[0], to, "during"))
-			stored[to] = max(stored[to], 1)
-		}
-		start := time.Now()
-		s.AppendMessages(context.Background(), batch)
-		slowest = max(slowest, time.Since(start))
-		for _, m := range batch {
-			switch {
-			case m.Err == nil:
-				stored[m.To]++
-			case !slices.Contains(dead, m.To):
-				t.Errorf("a conversation of another slot: %v", m.Err)
-			case im.KindOf(m.Err) != im.Unavailable:
-				t.Errorf("a conversation of a dead slot: %v", m.Err)
-			}
-		}
-	}
-	t.Logf("a batch takes up to %v while a master is dead", slowest)
+	stored := storeBeside(t, s, u, dead)
 	c.Promote()
 	client := s.redis.unread.(*rediscluster.Client)
 	start, before := time.Now(), client.Reloads()
@@ -228,6 +206,39 @@ func masterDies(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 			t.Errorf("%d unread, want %d", got, stored[to])
 		}
 	}
+}
+
+// storeBeside stores batches while the counters of conversations with some users are
+// unavailable. It returns the numbers of messages to each user, with the one from before.
+func storeBeside(t *testing.T, s *Store, u, dead []uint32) map[uint32]uint32 {
+	t.Helper()
+	stored := map[uint32]uint32{}
+	var slowest time.Duration
+	for range 5 {
+		var batch []*im.Message
+		for _, to := range u[1:] {
+			batch = append(batch, text(u[0], to, "during"))
+			stored[to] = max(stored[to], 1)
+		}
+		start := time.Now()
+		s.AppendMessages(context.Background(), batch)
+		slowest = max(slowest, time.Since(start))
+		for _, m := range batch {
+			switch {
+			case m.Err == nil:
+				stored[m.To]++
+			case !slices.Contains(dead, m.To):
+				t.Errorf("a conversation of another slot: %v", m.Err)
+			case im.KindOf(m.Err) != im.Unavailable:
+				t.Errorf("a conversation of a dead slot: %v", m.Err)
+			}
+		}
+	}
+	t.Logf("a batch takes up to %v while a master is dead", slowest)
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("not ready although two masters serve: %v", err)
+	}
+	return stored
 }
 
 // answerCutter is a proxy in front of Redis. It passes a command that contains a text to
