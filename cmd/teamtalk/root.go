@@ -54,6 +54,6 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	}
 	add("run", newServeCommand(), newChatCommand())
 	add("care", newUserCommand(), newGroupCommand(), newDepartCommand(), newConfigCommand(),
-		newMigrateCommand(), benchcmd.New(), newVersionCommand())
+		newMigrateCommand(), newUnreadCommand(), benchcmd.New(), newVersionCommand())
 	return root
 }

@@ -303,8 +303,9 @@ var docs = map[string]string{
 		"master has committed. After it the master answers, and the replica is out of use " +
 		"until it has caught up.",
 
-	"redis":          "Used with store = \"mysql\".",
-	"redis.addrs":    "Address of Redis. For a cluster, addresses of some of its nodes.",
+	"redis": "Used with store = \"mysql\".",
+	"redis.addrs": "Address of Redis. For a cluster, addresses of some of its nodes. Its " +
+		"maxmemory-policy must be noeviction: with another one Redis drops unread counts.",
 	"redis.username": "User in the access lists of Redis. Empty: the default user.",
 	"redis.password": "Password of Redis.",
 	"redis.db":       "Number of the logical database. A cluster has only database 0.",

@@ -17,6 +17,7 @@ type RedisServer struct {
 	dir     string
 	port    int
 	cluster bool
+	options []string // further options of the program
 	proc    *process // nil while stopped
 }
 
@@ -45,7 +46,7 @@ func RedisCluster(tb testing.TB) *RedisServer {
 }
 
 // newRedis makes a folder and starts a server in it.
-func newRedis(tb testing.TB, cluster bool) *RedisServer {
+func newRedis(tb testing.TB, cluster bool, options ...string) *RedisServer {
 	tb.Helper()
 	if find("redis-server", "valkey-server") == "" {
 		missing(tb, "redis-server")
@@ -54,13 +55,13 @@ func newRedis(tb testing.TB, cluster bool) *RedisServer {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r := &RedisServer{tb: tb, dir: dir, cluster: cluster}
+	r := &RedisServer{tb: tb, dir: dir, cluster: cluster, options: options}
 	tb.Cleanup(func() {
 		r.Stop()
 		os.RemoveAll(dir)
 	})
 	for try := 0; ; try++ {
-		if r.port, err = freeRedisPort(cluster); err == nil {
+		if r.port, err = r.freePort(); err == nil {
 			err = r.start()
 		}
 		if err == nil {
@@ -72,15 +73,14 @@ func newRedis(tb testing.TB, cluster bool) *RedisServer {
 	}
 }
 
-// busOffset is the distance from the port of a node of a cluster to the port of its bus.
-const busOffset = 10_000
+// highestPort is the highest port of a cluster's node: its bus uses the port 10,000 above.
+const highestPort = 55535
 
-// freeRedisPort returns a port for a server. For a node of a cluster the port of the bus
-// exists as well: a fifth of the ports that the system hands out have none.
-func freeRedisPort(cluster bool) (int, error) {
+// freePort returns a free port for the server.
+func (r *RedisServer) freePort() (int, error) {
 	for {
 		port, err := freePort()
-		if err != nil || !cluster || port+busOffset <= 1<<16-1 {
+		if err != nil || !r.cluster || port <= highestPort {
 			return port, err
 		}
 	}
@@ -93,6 +93,7 @@ func (r *RedisServer) start() error {
 	if r.cluster {
 		args = append(args, "--cluster-enabled", "yes")
 	}
+	args = append(args, r.options...)
 	proc, err := start(r.dir, find("redis-server", "valkey-server"), args...)
 	if err != nil {
 		return err

@@ -136,8 +136,8 @@ func (s *messages) appendWith(ctx context.Context, sl *slot, batch []*im.Message
 		repeated := splitRepeated(&items)
 		if err := s.prepare(ctx, &items); err != nil {
 			failItems(items, err)
-		} else if len(items) > 0 {
-			_ = s.store(ctx, sl, items) // every item holds its own error
+		} else {
+			s.storeNumbered(ctx, sl, items)
 		}
 		items = answerRepeated(repeated)
 	}
@@ -171,8 +171,8 @@ func (it *item) sessionType() pb.SessionType {
 	return pb.SessionType_SESSION_TYPE_SINGLE
 }
 
-// prepare finds the conversations of list, removes the messages from it that were sent
-// before, and draws ids for the others.
+// prepare finds the conversations of list, and removes the messages from it that were sent
+// before.
 func (s *messages) prepare(ctx context.Context, list *[]*item) error {
 	items := *list
 	if len(items) == 0 {
@@ -200,11 +200,27 @@ func (s *messages) prepare(ctx context.Context, list *[]*item) error {
 		return err
 	}
 	*list = slices.DeleteFunc(items, func(it *item) bool { return it.m.Duplicate })
-	return s.number(ctx, *list)
+	return nil
 }
 
-// number draws ids for items, in the order of items within each conversation.
-func (s *messages) number(ctx context.Context, items []*item) error {
+// storeNumbered draws ids for items and stores them. In a Redis Cluster the counters of
+// some conversations may be unavailable. The items of the others are stored first, so that
+// they do not wait. Every item holds its own error.
+func (s *messages) storeNumbered(ctx context.Context, sl *slot, items []*item) {
+	for len(items) > 0 {
+		numbered, open := s.number(ctx, items)
+		_ = s.store(ctx, sl, numbered)
+		if len(numbered) == 0 {
+			return
+		}
+		items = open
+	}
+}
+
+// number draws ids for items, in the order of items within each conversation. It returns
+// the items that have ids, and those for which another try makes sense. All but the former
+// hold an error.
+func (s *messages) number(ctx context.Context, items []*item) (numbered, open []*item) {
 	by := make(map[*conversation]*draw, len(items))
 	list := make([]*draw, 0, len(items))
 	for _, it := range items {
@@ -216,13 +232,19 @@ func (s *messages) number(ctx context.Context, items []*item) error {
 		}
 		d.n++
 	}
-	if err := s.ids.drawIDs(ctx, list); err != nil {
-		return err
-	}
+	s.ids.drawIDs(ctx, list)
+	numbered = make([]*item, 0, len(items))
 	for _, it := range items {
 		d := by[it.c]
-		it.id = d.first
-		d.first++
+		it.m.Err = d.err
+		switch {
+		case d.first != 0:
+			it.id = d.first
+			d.first++
+			numbered = append(numbered, it)
+		case d.again():
+			open = append(open, it)
+		}
 	}
-	return nil
+	return numbered, open
 }

@@ -28,6 +28,8 @@ type databases struct {
 	redis   instances
 	epoch   *epoch
 
+	eviction eviction // of housekeeping
+
 	// finalized reports whether the unique keys exist. It does not change while a Store
 	// is open: finalize refuses while any process is connected.
 	finalized bool
@@ -93,7 +95,7 @@ func (s *databases) connect(ctx context.Context) (err error) {
 	if s.master, err = openMySQL(s.o.Master, s.o.Workers, masterSilence); err != nil {
 		return err
 	}
-	if s.redis, err = openRedis(s.o.Redis, s.o.Workers, s.epoch); err != nil {
+	if s.redis, err = openRedis(s.o.Redis, s.o.Workers, s.epoch, s.log); err != nil {
 		return err
 	}
 	if err := s.reach(ctx); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/rediscluster"
 )
 
 // Numbers of the MySQL errors that are handled by number.
@@ -128,12 +129,15 @@ func (s *databases) dbError(doing string, err error) error {
 }
 
 // redisError wraps an error of Redis with kind Unavailable and counts it. Any such error
-// may have lost counters, so a new epoch begins.
+// may have lost counters, so a new epoch begins. A node that is known to be down was not
+// asked, and began an epoch when it was found to be down.
 func (s *databases) redisError(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	s.epoch.next()
+	if !errors.Is(err, rediscluster.ErrDown) {
+		s.epoch.next()
+	}
 	s.m.errors.WithLabelValues(im.Unavailable.String()).Inc()
 	return im.WithKind(im.Unavailable, doing, err)
 }

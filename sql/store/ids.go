@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strconv"
@@ -11,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/rediscluster"
 	"teamtalk/sql/schema"
 )
 
@@ -58,57 +61,60 @@ type draw struct {
 	c     *conversation
 	n     int
 	first uint32 // the answer; 0 until it arrives
+	err   error  // why first is 0
 }
 
-// drawIDs sets first of each draw.
-func (s *messageIDs) drawIDs(ctx context.Context, list []*draw) error {
+// again reports whether another try may be answered.
+func (d *draw) again() bool {
+	return d.first == 0 && im.KindOf(d.err) == im.Unavailable &&
+		!errors.Is(d.err, rediscluster.ErrDown)
+}
+
+// errCounters is the error of counters that vanish again and again.
+var errCounters = im.Errorf(im.Unavailable, "Redis loses message id counters faster than "+
+	"they are restored")
+
+// drawIDs sets first or err of each draw. A draw that fails is tried again, since the
+// connection may have failed while Redis is well, or Redis is starting. Both end in a
+// moment. In a cluster another draw does not wait for it: unless all fail, drawIDs returns
+// after the first try. A node that is down is not tried again.
+func (s *messageIDs) drawIDs(ctx context.Context, list []*draw) {
 	slices.SortFunc(list, func(a, b *draw) int { return compareThreads(a.c.thread, b.c.thread) })
 	open := list
-	var err error
 	for try := range drawTries {
-		if try > 0 {
-			if err := pause(ctx, try); err != nil {
-				return s.dbError("draw message ids", err)
-			}
+		if try > 0 && pause(ctx, try) != nil {
+			return // each draw has the error of its last try
 		}
-		// The connection failed while Redis is well, or Redis is starting. Both end in a
-		// moment.
-		if err = s.drawOnce(ctx, open); err != nil && im.KindOf(err) != im.Unavailable {
-			return err
-		}
-		open = slices.DeleteFunc(slices.Clone(open), func(d *draw) bool { return d.first != 0 })
-		if len(open) == 0 {
-			return nil
+		s.drawOnce(ctx, open)
+		open = slices.DeleteFunc(slices.Clone(open), func(d *draw) bool {
+			return !d.again()
+		})
+		if len(open) < len(list) {
+			return
 		}
 	}
-	if err == nil {
-		err = im.Errorf(im.Unavailable, "Redis loses message id counters faster than they "+
-			"are restored")
-	}
-	return err
 }
 
-// drawOnce draws the ids of list in one pipeline. Draws whose first is 0 afterwards need
-// another try.
-func (s *messageIDs) drawOnce(ctx context.Context, list []*draw) error {
+// drawOnce draws the ids of list in one pipeline.
+func (s *messageIDs) drawOnce(ctx context.Context, list []*draw) {
 	epoch := s.epoch.now()
 	fresh, err := s.verify(ctx, list, epoch)
 	if err != nil {
-		return err
+		for _, d := range list {
+			d.err = err
+		}
+		return
 	}
-	answers, err := s.runDraws(ctx, list, fresh)
-	if err != nil {
-		return err
-	}
+	answered, answers := s.runDraws(ctx, list, fresh)
 	if s.epoch.now() != epoch {
 		// The answers came over a new connection, perhaps from a server with old
 		// counters.
-		return s.compareAnswers(ctx, list, answers, s.epoch.now())
+		s.compareAnswers(ctx, answered, answers, s.epoch.now())
+		return
 	}
-	for i, d := range list {
+	for i, d := range answered {
 		d.take(s, answers[i])
 	}
-	return nil
 }
 
 // take records an answer of the script.
@@ -116,7 +122,7 @@ func (d *draw) take(s *messageIDs, answer int64) {
 	d.c.mu.Lock()
 	defer d.c.mu.Unlock()
 	if answer == 0 { // the counter is lost
-		d.c.verified = 0
+		d.c.verified, d.err = 0, errCounters
 		return
 	}
 	if answer < 0 {
@@ -127,7 +133,7 @@ func (d *draw) take(s *messageIDs, answer int64) {
 				"msg", d.c.floor)
 		}
 	}
-	d.first = uint32(answer - int64(d.n) + 1)
+	d.first, d.err = uint32(answer-int64(d.n)+1), nil
 	d.c.floor = max(d.c.floor, uint32(answer))
 }
 
@@ -161,16 +167,20 @@ func (s *messageIDs) verify(ctx context.Context, list []*draw, epoch uint64) ([]
 
 // compareAnswers accepts, in a new epoch, the answers above the highest id in the table.
 func (s *messageIDs) compareAnswers(ctx context.Context, list []*draw, answers []int64,
-	epoch uint64) error {
+	epoch uint64) {
 	threads := make([]thread, len(list))
 	for i, d := range list {
 		threads[i] = d.c.thread
 	}
-	highest, err := s.highestIDs(ctx, s.master, threads)
-	if err != nil {
-		return err
+	if len(threads) == 0 {
+		return
 	}
+	highest, err := s.highestIDs(ctx, s.master, threads)
 	for i, d := range list {
+		if err != nil {
+			d.err = err
+			continue
+		}
 		d.c.mu.Lock()
 		d.c.floor = max(d.c.floor, highest[d.c.thread])
 		ok := max(answers[i], -answers[i])-int64(d.n) >= int64(d.c.floor)
@@ -180,57 +190,35 @@ func (s *messageIDs) compareAnswers(ctx context.Context, list []*draw, answers [
 		d.c.mu.Unlock()
 		if ok {
 			d.take(s, answers[i])
+		} else {
+			d.err = errCounters
 		}
 	}
-	return nil
 }
 
-// runDraws runs the script for every draw.
-func (s *messageIDs) runDraws(ctx context.Context, list []*draw, fresh []bool) ([]int64, error) {
-	answers := make([]int64, len(list))
-	todo := make([]int, len(list))
-	for i := range todo {
-		todo[i] = i
+// runDraws runs the script for every draw. It returns the draws that were answered, with
+// their answers. The others have an error.
+func (s *messageIDs) runDraws(ctx context.Context, list []*draw,
+	fresh []bool) (answered []*draw, answers []int64) {
+	runs := make([]*scriptRun, len(list))
+	for i, d := range list {
+		runs[i] = &scriptRun{script: draws, keys: []string{d.c.thread.counter()},
+			args: s.drawArgs(d, fresh[i])}
 	}
-	// A server that does not know the hash of the script gets its text, once.
-	for _, byHash := range []bool{true, false} {
-		cmds := make([]*redis.Cmd, 0, len(todo))
-		_, err := s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, i := range todo {
-				d := list[i]
-				keys := []string{d.c.thread.counter()}
-				args := s.drawArgs(d, fresh[i])
-				if byHash {
-					cmds = append(cmds, draws.EvalSha(ctx, p, keys, args...))
-				} else {
-					cmds = append(cmds, draws.Eval(ctx, p, keys, args...))
-				}
-			}
-			return nil
-		})
-		if err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT") {
-			return nil, s.redisError("draw message ids", err)
-		}
-		var again []int
-		for j, i := range todo {
-			v, err := cmds[j].Int64()
-			switch {
-			case redis.HasErrorPrefix(err, "NOSCRIPT"):
-				again = append(again, i)
-			case err != nil:
-				return nil, s.redisError("draw message ids", err)
-			case v > math.MaxUint32 || v < -math.MaxUint32:
-				return nil, im.Errorf(im.Internal, "message ids of %s are used up",
-					list[i].c.thread.counter())
-			default:
-				answers[i] = v
-			}
-		}
-		if todo = again; len(todo) == 0 {
-			break
+	runScripts(ctx, s.redis.unread, runs)
+	for i, d := range list {
+		v, err := runs[i].answer.Int64()
+		switch {
+		case err != nil:
+			d.err = s.redisError("draw message ids", err)
+		case v > math.MaxUint32 || v < -math.MaxUint32:
+			d.err = im.Errorf(im.Internal, "message ids of %s are used up",
+				d.c.thread.counter())
+		default:
+			answered, answers = append(answered, d), append(answers, v)
 		}
 	}
-	return answers, nil
+	return answered, answers
 }
 
 // drawArgs returns the arguments of the script.
@@ -311,7 +299,7 @@ func unionByTable(threads []thread, form func(t thread, ids string) string) stri
 func CounterRaiser(ctx context.Context, r Redis) (
 	raise func(ctx context.Context, c schema.Conversation, max uint32) error,
 	close func() error, err error) {
-	in, err := openRedis(r, 1, newEpoch())
+	in, err := openRedis(r, 1, newEpoch(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, err
 	}

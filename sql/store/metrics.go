@@ -24,6 +24,10 @@ type metrics struct {
 	syncs      *prometheus.CounterVec
 	syncRows   prometheus.Counter
 	syncTime   prometheus.Histogram
+	evicts     *prometheus.GaugeVec
+	readMarks  *prometheus.CounterVec
+	rebuilds   *prometheus.CounterVec
+	rebuilt    prometheus.Counter
 
 	replicaReads *prometheus.CounterVec
 	replicaUp    prometheus.Gauge
@@ -71,6 +75,16 @@ func (m *metrics) addMessages() {
 	m.outbox = m.vec("outbox",
 		"Outbox rows by outcome: applied after the commit, deferred because Redis was "+
 			"unavailable, recovered later, or dropped as damaged.", "what")
+	m.readMarks = m.vec("read_marks", "Read marks: stored in MySQL, or dropped because too many "+
+		"waited for it.", "what")
+	m.rebuilds = m.vec("unread_rebuilds", "Rebuilds of the unread counts from the tables, after "+
+		"Redis had lost them: done or failed.", "what")
+	m.rebuilt = m.counter("unread_rebuilt", "Unread counts that a rebuild has raised.")
+	m.evicts = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "teamtalk_store_redis_evicts",
+		Help: "1 for a Redis server whose maxmemory-policy lets it drop keys that are stored " +
+			"nowhere else."}, []string{"server"})
+	m.all = append(m.all, m.evicts)
 	m.errors = m.vec("errors", "Errors of the databases, by kind.", "kind")
 }
 

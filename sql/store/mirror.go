@@ -76,17 +76,13 @@ func (s *mirror) startReading(ctx context.Context, c memberChange) error {
 		return err
 	}
 	return inChunks(c.users, 1000, func(part []uint32) error {
-		err := scripted(func(byHash bool) error {
-			_, err := s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
-				for _, u := range part {
-					runScript(ctx, p, joins, byHash, []string{readKey(u, c.group)},
-						count, c.version)
-				}
-				return nil
-			})
-			return err
-		})
-		return s.redisError("start to count for new members", err)
+		runs := make([]*scriptRun, len(part))
+		for i, u := range part {
+			runs[i] = &scriptRun{script: joins, keys: []string{readKey(u, c.group)},
+				args: []any{count, c.version}}
+		}
+		runScripts(ctx, s.redis.unread, runs)
+		return s.redisError("start to count for new members", scriptErr(runs))
 	})
 }
 
@@ -114,7 +110,10 @@ func (s *mirror) countOwed(ctx context.Context, group uint32) error {
 		}) {
 			continue
 		}
-		if err := s.outbox.apply(ctx, r.owner, r.seq, r.owed); err != nil {
+		if s.redis.cluster { // each key has its mark, and others may be unavailable
+			r.owed = r.owed.only(map[string]bool{groupKey(group): true})
+		}
+		if _, err := s.outbox.applyOwed(ctx, r); err != nil {
 			return err
 		}
 	}
@@ -152,8 +151,8 @@ func (s *mirror) mirrorMembers(ctx context.Context, c memberChange) error {
 }
 
 // joinTimes reads the members of a group with their times of joining.
-func joinTimes(ctx context.Context, tx *sql.Tx, group uint32) (map[uint32]uint32, error) {
-	rows, err := tx.QueryContext(ctx, fmt.Sprintf("SELECT userId, "+joinTime+" "+
+func joinTimes(ctx context.Context, db querier, group uint32) (map[uint32]uint32, error) {
+	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT userId, "+joinTime+" "+
 		"FROM IMGroupMember WHERE groupId=%d AND status=0", group))
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/rediscluster"
 )
 
 // Redis names the five logical instances of a deployment. Unread must be given. An
@@ -63,13 +65,13 @@ type silence struct{}
 func (silence) Printf(context.Context, string, ...any) {}
 
 // openRedis makes the clients. A client connects at its first use.
-func openRedis(r Redis, workers int, e *epoch) (instances, error) {
+func openRedis(r Redis, workers int, e *epoch, log *slog.Logger) (instances, error) {
 	quiet()
 	var in instances
 	if len(r.Unread.Addrs) == 0 {
 		return in, im.Errorf(im.Invalid, "Redis: no address of the unread instance")
 	}
-	in.cluster = r.Unread.Cluster || len(r.Unread.Addrs) > 1
+	in.cluster = r.Unread.cluster()
 	var made []Instance
 	for _, want := range []struct {
 		client *redis.UniversalClient
@@ -83,7 +85,7 @@ func openRedis(r Redis, workers int, e *epoch) (instances, error) {
 		if at < 0 {
 			at = len(made)
 			made = append(made, want.i)
-			in.all = append(in.all, newClient(want.i, workers, e.connected))
+			in.all = append(in.all, newClient(want.i, workers, e.connected, log))
 		}
 		*want.client = in.all[at]
 	}
@@ -94,20 +96,20 @@ func openRedis(r Redis, workers int, e *epoch) (instances, error) {
 // under the conditions of the store. The client connects at its first use.
 func Connect(i Instance, connections int) redis.UniversalClient {
 	quiet()
-	return newClient(i, connections, nil)
+	return newClient(i, connections, nil, slog.New(slog.DiscardHandler))
 }
 
-// newClient makes a client. The client never repeats a command by itself: a count whose
-// answer was lost must not be counted twice.
-func newClient(i Instance, workers int,
-	onConnect func(context.Context, *redis.Conn) error) redis.UniversalClient {
-	return redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs:         i.Addrs,
-		IsClusterMode: i.Cluster,
-		Username:      i.Username,
-		Password:      i.Password,
-		DB:            i.DB,
-		TLSConfig:     i.TLS,
+// newClient makes a client. The client never repeats a command that may have run: a count
+// whose answer was lost must not be counted twice. A client of a cluster follows
+// redirections, which say that the command did not run.
+func newClient(i Instance, workers int, onConnect func(context.Context, *redis.Conn) error,
+	log *slog.Logger) redis.UniversalClient {
+	o := &redis.UniversalOptions{
+		Addrs:     i.Addrs,
+		Username:  i.Username,
+		Password:  i.Password,
+		DB:        i.DB,
+		TLSConfig: i.TLS,
 
 		PoolSize:                 workers,
 		MaxRetries:               -1,
@@ -118,65 +120,22 @@ func newClient(i Instance, workers int,
 		ContextTimeoutEnabled:    true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		OnConnect:                onConnect,
-	})
-}
-
-// ping pings every instance.
-func (in *instances) ping(ctx context.Context) error {
-	for _, c := range in.all {
-		var err error
-		if nodes, ok := c.(*redis.ClusterClient); ok {
-			err = nodes.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-				return node.Ping(ctx).Err()
-			})
-		} else {
-			err = c.Ping(ctx).Err()
-		}
-		if err != nil {
-			return im.WithKind(im.Unavailable, "Redis", err)
-		}
 	}
-	return nil
-}
-
-// probeKey is the key that writable writes, with a number behind it in a cluster.
-const probeKey = "teamtalk_probe"
-
-// probeTTL is the lifetime of the key that writable writes.
-const probeTTL = time.Second
-
-// writable writes a key to every instance. A server that is out of memory, a replica, or
-// one that cannot save its data answers PING, and refuses writes.
-func (in *instances) writable(ctx context.Context) error {
-	for _, c := range in.all {
-		var err error
-		if nodes, ok := c.(*redis.ClusterClient); ok {
-			err = nodes.ForEachMaster(ctx, writableNode)
-		} else {
-			err = c.Set(ctx, probeKey, 1, probeTTL).Err()
-		}
-		if err != nil {
-			return im.WithKind(im.Unavailable, "write to Redis", err)
-		}
+	if i.cluster() {
+		return rediscluster.New(o.Cluster(), func(node string, up bool) {
+			if up {
+				log.Info("a node of the Redis Cluster answers again", "node", node)
+			} else {
+				log.Warn("a node of the Redis Cluster does not answer: conversations in its "+
+					"slots wait", "node", node)
+			}
+		})
 	}
-	return nil
+	return redis.NewClient(o.Simple())
 }
 
-// probeTries bounds the keys that writableNode tries. A master of n accepts one key of n,
-// and of 100 masters each accepts one of these with a probability of 99.99 %.
-const probeTries = 1000
-
-// writableNode writes a key to a master of a cluster. A master without slots accepts none,
-// and passes.
-func writableNode(ctx context.Context, node *redis.Client) error {
-	for i := range probeTries {
-		err := node.Set(ctx, probeKey+strconv.Itoa(i), 1, probeTTL).Err()
-		if !redis.HasErrorPrefix(err, "MOVED") && !redis.HasErrorPrefix(err, "ASK") {
-			return err
-		}
-	}
-	return nil
-}
+// cluster reports whether the instance is a Redis Cluster.
+func (i Instance) cluster() bool { return i.Cluster || len(i.Addrs) > 1 }
 
 // close closes the clients.
 func (in *instances) close() error {

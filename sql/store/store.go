@@ -61,6 +61,10 @@ type Options struct {
 	// expired client_msg_ids. 0 means 5 s.
 	Housekeeping time.Duration
 
+	// NoRebuild leaves unread counts that Redis has lost to RebuildUnread. Without it the
+	// housekeeping makes them again, in one of the processes.
+	NoRebuild bool
+
 	Logger  *slog.Logger          // nil: no logs
 	Metrics prometheus.Registerer // nil: metrics are not registered
 	Now     func() time.Time      // nil: time.Now
@@ -100,6 +104,8 @@ type Store struct {
 	*messages
 	*files
 	*push
+	*readMarks
+	*rebuild
 
 	stop    context.CancelFunc // ends housekeeping
 	running sync.WaitGroup     // housekeeping
@@ -127,16 +133,16 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		db.close()
 		return nil, err
 	}
+	if err := s.rebuild.prepare(ctx); err != nil {
+		s.log.Warn("it is not known whether Redis has lost unread counts", "err", err)
+	}
 	if _, err := s.recover(ctx, 0); err != nil {
 		s.log.Warn("counts of an earlier process are not applied yet", "err", err)
 	}
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	s.running.Add(1)
-	go func() {
-		defer s.running.Done()
-		s.housekeep(background)
-	}()
+	s.running.Go(func() { s.housekeep(background) })
+	s.running.Go(func() { s.readMarks.keep(background) })
 	return s, nil
 }
 
@@ -160,7 +166,9 @@ func newStore(db *databases) (*Store, error) {
 	s.mirror = &mirror{databases: db, outbox: s.outbox}
 	s.outbox.applyChange = s.mirror.applyChange
 	s.history = &history{databases: db, conversations: s.conversations, members: s.members}
-	s.unread = &unread{databases: db, members: s.members, history: s.history}
+	s.readMarks = &readMarks{databases: db}
+	s.rebuild = &rebuild{databases: db, ids: s.messageIDs, outbox: s.outbox, marks: s.readMarks}
+	s.unread = &unread{databases: db, members: s.members, history: s.history, marks: s.readMarks}
 	s.sessions = &sessions{databases: db, conversations: s.conversations, ids: s.messageIDs,
 		members: s.members, history: s.history, unread: s.unread}
 	if s.senders, err = lru.New[uint64, *side](o.Conversations); err != nil {
@@ -209,21 +217,28 @@ func (s *Store) Close() (err error) {
 		if err := s.clearOutbox(ctx, slots); err != nil {
 			s.log.Warn("outbox not cleared", "err", err) // the next process clears it
 		}
+		if err := s.flush(ctx); err != nil {
+			s.log.Warn("read marks not stored", "err", err)
+		}
 		err = s.databases.close()
 	})
 	return err
 }
 
-// housekeep recovers the outbox and removes old client_msg_ids at intervals, until ctx
-// ends.
+// housekeep recovers the outbox, rebuilds unread counts that Redis has lost, and removes
+// old client_msg_ids at intervals, until ctx ends.
 func (s *Store) housekeep(ctx context.Context) {
 	tick := time.NewTicker(s.o.Housekeeping)
 	defer tick.Stop()
 	for {
+		s.checkEviction(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if err := s.check(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("unread counts not rebuilt", "err", err)
 		}
 		if _, err := s.recover(ctx, s.o.OutboxAge); err != nil && ctx.Err() == nil {
 			s.log.Warn("outbox not recovered", "err", err)

@@ -64,11 +64,8 @@ func (s *messages) mend(ctx context.Context, items []*item, err error, try int) 
 			it.c.verified = 0
 			it.c.mu.Unlock()
 		}
-		if err := s.number(ctx, items); err != nil {
-			failItems(items, err)
-			return nil, true
-		}
-		return items, true
+		numbered, _ := s.number(ctx, items)
+		return numbered, true
 	case "PRIMARY":
 		// Another process has stored a client_msg_id since findSent.
 		if err := s.findSent(ctx, items); err != nil {

@@ -27,6 +27,7 @@ type unread struct {
 	*databases
 	members *members
 	history *history
+	marks   *readMarks
 }
 
 // peerKey identifies a conversation in a user's list.
@@ -112,17 +113,20 @@ func (s *unread) peerCounts(ctx context.Context, users []uint32) ([]count, error
 	var list []count
 	err := inChunks(users, pipelineSize, func(part []uint32) error {
 		answers := make([]*redis.MapStringStringCmd, len(part))
-		_, err := s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+		// The error of the pipeline is that of its first failed command. Each command has
+		// its own.
+		_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, u := range part {
 				answers[i] = p.HGetAll(ctx, unreadKey(u))
 			}
 			return nil
 		})
-		if err != nil && !wrongType(err) {
-			return err
-		}
 		for i, u := range part {
-			for field, value := range answers[i].Val() {
+			fields, err := answers[i].Result()
+			if err != nil && !wrongType(err) {
+				return err
+			}
+			for field, value := range fields {
 				peer, err := strconv.ParseUint(field, 10, 32)
 				if n := countOf(value); err == nil && n > 0 {
 					list = append(list, count{u, uint32(peer), uint32(min(n, 1<<32-1))})
@@ -166,7 +170,9 @@ func (s *unread) readAndSent(ctx context.Context, joined []joinedGroup) (sent ma
 	read []string, err error) {
 	reads, sents := make([]*redis.StringCmd, len(joined)), make(map[uint32]*redis.StringCmd,
 		len(joined))
-	_, err = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+	// The error of the pipeline is that of its first failed command. Each command has its
+	// own.
+	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, j := range joined {
 			reads[i] = p.HGet(ctx, readKey(j.user, j.group), "count")
 		}
@@ -177,9 +183,6 @@ func (s *unread) readAndSent(ctx context.Context, joined []joinedGroup) (sent ma
 		}
 		return nil
 	})
-	if err != nil && err != redis.Nil && !wrongType(err) {
-		return nil, nil, s.redisError("read unread counts of groups", err)
-	}
 	read = make([]string, len(joined))
 	for i := range reads {
 		if read[i], err = reads[i].Result(); err != nil && err != redis.Nil && !wrongType(err) {
@@ -256,10 +259,28 @@ func (s *unread) lowerCount(ctx context.Context, j joinedGroup, read string) err
 	return s.redisError("restore what a user has read", err)
 }
 
-// ClearUnread sets user's unread count for peer to zero.
+// ClearUnread sets user's unread count for peer to zero, and notes the read mark.
 func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
-	err := s.redis.unread.HDel(ctx, unreadKey(user), strconv.FormatUint(uint64(peer), 10)).Err()
-	return s.redisError("clear unread count", err)
+	// Nearly always from the cache. Without it the count is cleared without a mark.
+	c, _ := s.history.conversations.conversationOf(ctx, s.master, user, peer)
+	var last *redis.StringCmd
+	var cleared *redis.IntCmd
+	// Each command has its own error.
+	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+		if c != nil { // before the clear: a message that is counted later has a higher id
+			last = p.Get(ctx, c.thread.counter())
+		}
+		cleared = p.HDel(ctx, unreadKey(user), strconv.FormatUint(uint64(peer), 10))
+		return nil
+	})
+	if err := cleared.Err(); err != nil {
+		return s.redisError("clear unread count", err)
+	}
+	if c != nil {
+		s.marks.note(readMark{user, peer, pb.SessionType_SESSION_TYPE_SINGLE},
+			c.lastGiven(last.Val()))
+	}
+	return nil
 }
 
 // ClearGroupUnread marks everything in a group as read by a user; see im.GroupStore.
@@ -271,12 +292,24 @@ func (s *unread) ClearGroupUnread(ctx context.Context, user, group uint32) error
 	return s.clearGroup(ctx, user, group)
 }
 
-// clearGroup sets a member's count to the group's count.
+// clearGroup sets a member's count to the group's count, and notes the read mark.
 func (s *unread) clearGroup(ctx context.Context, user, group uint32) error {
-	sent, err := s.groupCount(ctx, group)
-	if err != nil {
-		return err
+	var last, count *redis.StringCmd
+	// Each command has its own error.
+	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+		last = p.Get(ctx, thread{group: true, id: group}.counter())
+		count = p.HGet(ctx, groupKey(group), "count")
+		return nil
+	})
+	v, err := count.Result()
+	if err != nil && err != redis.Nil && !wrongType(err) {
+		return s.redisError("read the count of a group's messages", err)
 	}
-	err = raiseCount.Run(ctx, s.redis.unread, []string{readKey(user, group)}, sent).Err()
-	return s.redisError("clear unread count", err)
+	err = raiseCount.Run(ctx, s.redis.unread, []string{readKey(user, group)}, countOf(v)).Err()
+	if err != nil {
+		return s.redisError("clear unread count", err)
+	}
+	s.marks.note(readMark{user, group, pb.SessionType_SESSION_TYPE_GROUP},
+		uint32(min(countOf(last.Val()), 1<<32-1)))
+	return nil
 }

@@ -70,7 +70,7 @@ func OpenMySQL(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.St
 	}
 	s, err := store.Open(ctx, store.Options{
 		Master: cfg.MySQL.Master.Reveal(), Slave: slave, ReplicaWait: cfg.MySQL.ReplicaWait,
-		Redis: instances, Workers: pool.SizesFor(cfg.Workers).SQLOpen,
+		Redis: instances, Workers: pool.SizesFor(cfg.Workers).SQLOpen, NoRebuild: opt.Admin,
 		Logger: opt.Log, Metrics: opt.Registerer,
 	})
 	if err != nil {

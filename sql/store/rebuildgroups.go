@@ -1,0 +1,191 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"teamtalk/proto/pb"
+	"teamtalk/sql/schema"
+)
+
+// groupsPage is the number of groups whose ids are read together.
+const groupsPage = 200
+
+// groups rebuilds the counts of the groups with a message since a time.
+func (s *rebuild) groups(ctx context.Context, lease *schema.Lease, since uint32,
+	done *Rebuilt) error {
+	for last := uint32(0); ; {
+		ids, err := numbers(ctx, s.master, fmt.Sprintf("SELECT id FROM IMGroup WHERE id>%d "+
+			"AND status=0 AND lastChated>=%d ORDER BY id LIMIT %d", last,
+			max(since, syncMargin)-syncMargin, groupsPage))
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		for _, group := range ids {
+			began := time.Now()
+			n, err := s.group(ctx, group, since)
+			if err != nil {
+				return err
+			}
+			done.Counts += n
+			s.m.rebuilt.Add(float64(n))
+			done.Groups++
+			if err := pace(ctx, lease, began); err != nil {
+				return err
+			}
+			last = group
+		}
+	}
+}
+
+// group rebuilds the counts of the members of a group: first the group's count, then for
+// each member the number of messages that it has read.
+func (s *rebuild) group(ctx context.Context, group, since uint32) (raised int, err error) {
+	joined, err := joinTimes(ctx, s.master, group)
+	if err != nil || len(joined) == 0 {
+		return 0, err
+	}
+	users := slices.Sorted(maps.Keys(joined))
+	sent, read, err := s.groupNow(ctx, group, users)
+	if err != nil {
+		return 0, err
+	}
+	unread, highest, err := s.unreadIn(ctx, group, since, joined)
+	if err != nil {
+		return 0, err
+	}
+	most := int64(0)
+	for i, u := range users {
+		if read[i] != "" { // a count of Redis that is higher stays
+			unread[u] = max(unread[u], sent-countOf(read[i]))
+		}
+		most = max(most, unread[u])
+	}
+	if sent < most {
+		run := &scriptRun{script: raiseCount, keys: []string{groupKey(group)},
+			args: []any{max(int64(highest), most)}}
+		runScripts(ctx, s.redis.unread, []*scriptRun{run})
+		if err := run.answer.Err(); err != nil && !wrongType(err) {
+			return 0, s.redisError("rebuild a group's count", err)
+		}
+		if sent, err = s.groupCount(ctx, group); err != nil {
+			return 0, err
+		}
+	}
+	return s.setRead(ctx, group, users, read, func(user uint32) int64 {
+		return max(sent-unread[user], 0)
+	})
+}
+
+// groupNow returns the count of a group in Redis, and those of members, "" for a missing
+// one. A key that holds no count is like a missing one.
+func (s *rebuild) groupNow(ctx context.Context, group uint32, users []uint32) (sent int64,
+	read []string, err error) {
+	if sent, err = s.groupCount(ctx, group); err != nil {
+		return 0, nil, err
+	}
+	err = inChunks(users, pipelineSize, func(part []uint32) error {
+		cmds := make([]*redis.StringCmd, len(part))
+		// Each command has its own error.
+		_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, u := range part {
+				cmds[i] = p.HGet(ctx, readKey(u, group), "count")
+			}
+			return nil
+		})
+		for _, cmd := range cmds {
+			v, err := cmd.Result()
+			if err != nil && err != redis.Nil && !wrongType(err) {
+				return s.redisError("read unread counts of groups", err)
+			}
+			read = append(read, v)
+		}
+		return nil
+	})
+	return sent, read, err
+}
+
+// unreadIn counts for each member the messages of others after its mark, its own last
+// message and its joining, among the last startCountMax messages of the group. Without a
+// mark the messages since a time count. highest is the group's last message.
+func (s *rebuild) unreadIn(ctx context.Context, group, since uint32,
+	joined map[uint32]uint32) (unread map[uint32]int64, highest uint32, err error) {
+	marks := map[uint32]uint32{}
+	err = inChunks(slices.Collect(maps.Keys(joined)), 1000, func(part []uint32) error {
+		keys := make([]readMark, len(part))
+		for i, u := range part {
+			keys[i] = readMark{u, group, pb.SessionType_SESSION_TYPE_GROUP}
+		}
+		found, err := s.marks.stored(ctx, keys)
+		for k, msg := range found {
+			marks[k.user] = msg
+		}
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	of := thread{group: true, id: group}
+	rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT msgId, userId, created FROM %s "+
+		"WHERE groupId=%d AND status=0 ORDER BY msgId DESC LIMIT %d", of.table(), group,
+		startCountMax))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer rows.Close()
+	unread = make(map[uint32]int64, len(joined))
+	read := map[uint32]bool{} // members that sent a later message
+	for rows.Next() {
+		var id, from, created uint32
+		if err := rows.Scan(&id, &from, &created); err != nil {
+			return nil, 0, err
+		}
+		highest = max(highest, id)
+		read[from] = true
+		for user, at := range joined {
+			mark, marked := marks[user]
+			if !read[user] && id > mark && created >= at && (marked || created >= since) {
+				unread[user]++
+			}
+		}
+	}
+	return unread, highest, rows.Err()
+}
+
+// setsRead sets a member's count to ARGV[2] if it is still ARGV[1], where "" is a missing
+// one. A count that has changed meanwhile is raised to ARGV[2], unless it is that high.
+var setsRead = redis.NewScript(`local v = redis.call('HGET', KEYS[1], 'count') or ''
+if v == ARGV[2] then return 0 end
+if v == ARGV[1] or (tonumber(v) or 0) < tonumber(ARGV[2]) then
+  redis.call('HSET', KEYS[1], 'count', ARGV[2])
+  return 1
+end
+return 0`)
+
+// setRead sets how many messages members have read. It returns the number of counts that
+// were wrong.
+func (s *rebuild) setRead(ctx context.Context, group uint32, users []uint32, before []string,
+	want func(user uint32) int64) (changed int, err error) {
+	for part := range slices.Chunk(users, pipelineSize) {
+		runs := make([]*scriptRun, len(part))
+		for i, u := range part {
+			runs[i] = &scriptRun{script: setsRead, keys: []string{readKey(u, group)},
+				args: []any{before[i], want(u)}}
+		}
+		before = before[len(part):]
+		runScripts(ctx, s.redis.unread, runs)
+		for _, r := range runs {
+			n, err := r.answer.Int()
+			if err != nil && !wrongType(err) {
+				return changed, s.redisError("rebuild what members have read", err)
+			}
+			changed += n
+		}
+	}
+	return changed, nil
+}

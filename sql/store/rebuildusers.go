@@ -1,0 +1,262 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+	"teamtalk/sql/schema"
+)
+
+// unreadSide is a side of a conversation between users, in a rebuild.
+type unreadSide struct {
+	user, peer uint32
+	in         thread
+	mark       uint32
+	marked     bool // the mark is stored
+
+	there  *scriptRun // answers the count in Redis before the messages were counted
+	unread int64
+}
+
+// sidesPage is the number of sides that are looked at together.
+const sidesPage = 500
+
+// users rebuilds the counts of conversations between users.
+func (s *rebuild) users(ctx context.Context, lease *schema.Lease, since uint32,
+	done *Rebuilt) error {
+	for last := uint32(0); ; {
+		began := time.Now()
+		sides, end, err := s.sidesAfter(ctx, last, since)
+		if err != nil || len(sides) == 0 {
+			return err
+		}
+		done.Conversations += len(sides)
+		if sides, err = s.unreadSides(ctx, sides); err != nil {
+			return err
+		}
+		n, err := s.raiseSides(ctx, sides, since)
+		done.Counts += n
+		s.m.rebuilt.Add(float64(n))
+		if err != nil {
+			return err
+		}
+		if err := pace(ctx, lease, began); err != nil {
+			return err
+		}
+		last = end
+	}
+}
+
+// sidesAfter returns the next listed sides of conversations with a message since a time,
+// in the order of their rows, after row last. end is the last row. Before finalize a side
+// may have two rows, and is then looked at twice.
+func (s *rebuild) sidesAfter(ctx context.Context, last, since uint32) (sides []*unreadSide,
+	end uint32, err error) {
+	rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT id, userId, peerId "+
+		"FROM IMRecentSession WHERE id>%d AND type=%d AND status=0 AND updated>=%d "+
+		"ORDER BY id LIMIT %d", last, pb.SessionType_SESSION_TYPE_SINGLE,
+		max(since, syncMargin)-syncMargin, sidesPage))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		d := &unreadSide{}
+		if err := rows.Scan(&end, &d.user, &d.peer); err != nil {
+			return nil, 0, err
+		}
+		sides = append(sides, d)
+	}
+	return sides, end, rows.Err()
+}
+
+// unreadSides returns the sides whose conversation has a message after the mark.
+func (s *rebuild) unreadSides(ctx context.Context, sides []*unreadSide) ([]*unreadSide, error) {
+	var pairs []uint64
+	var keys []readMark
+	for _, d := range sides {
+		pairs = append(pairs, im.ConversationKey(d.user, d.peer))
+		keys = append(keys, readMark{d.user, d.peer, pb.SessionType_SESSION_TYPE_SINGLE})
+	}
+	slices.Sort(pairs)
+	relations, err := relationsOf(ctx, s.master, slices.Compact(pairs))
+	if err != nil {
+		return nil, err
+	}
+	marks, err := s.marks.stored(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	threads := make([]thread, 0, len(relations))
+	for _, r := range relations {
+		threads = append(threads, thread{id: r.id})
+	}
+	if len(threads) == 0 {
+		return nil, nil
+	}
+	highest, err := s.ids.highestIDs(ctx, s.master, threads)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(sides, func(d *unreadSide) bool {
+		r, ok := relations[im.ConversationKey(d.user, d.peer)]
+		d.in = thread{id: r.id}
+		d.mark, d.marked = marks[readMark{d.user, d.peer, pb.SessionType_SESSION_TYPE_SINGLE}]
+		return !ok || highest[d.in] <= d.mark
+	}), nil
+}
+
+// places returns the count of field ARGV[1], and makes it 0 if it is missing. So a change
+// before restores is noticed: a clear removes the field.
+var places = redis.NewScript(`local v = redis.call('HGET', KEYS[1], ARGV[1])
+if v then return v end
+redis.call('HSET', KEYS[1], ARGV[1], 0)
+return '0'`)
+
+// restores raises the count of field ARGV[1] from ARGV[2] to ARGV[3], and removes it when
+// it stays 0. The answer is 1 for a count that was raised, 0 for one that stays, and -1 for
+// one that has changed.
+var restores = redis.NewScript(`local v = redis.call('HGET', KEYS[1], ARGV[1])
+if not v then return 0 end
+if v ~= ARGV[2] then return -1 end
+local have, want = tonumber(v) or 0, tonumber(ARGV[3])
+if want > have then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+  return 1
+end
+if have == 0 then redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 0`)
+
+// raiseTries bounds the tries to raise a count that changes meanwhile.
+const raiseTries = 10
+
+// raiseSides counts the unread messages of sides and raises their counts. It returns the
+// number of counts that were raised.
+func (s *rebuild) raiseSides(ctx context.Context, sides []*unreadSide,
+	since uint32) (raised int, err error) {
+	for try := 0; len(sides) > 0 && try < raiseTries; try++ {
+		runs := make([]*scriptRun, len(sides))
+		for i, d := range sides {
+			d.there = &scriptRun{script: places, keys: []string{unreadKey(d.user)},
+				args: []any{d.peer}}
+			runs[i] = d.there
+		}
+		runScripts(ctx, s.redis.unread, runs)
+		sides = slices.DeleteFunc(sides, func(d *unreadSide) bool {
+			return wrongType(d.there.answer.Err())
+		})
+		if err := s.countUnread(ctx, sides, since); err != nil {
+			return raised, err
+		}
+		runs = runs[:0]
+		for _, d := range sides {
+			have, err := d.there.answer.Text()
+			if err != nil {
+				return raised, s.redisError("rebuild unread counts", err)
+			}
+			runs = append(runs, &scriptRun{script: restores, keys: d.there.keys,
+				args: []any{d.peer, have, d.unread}})
+		}
+		runScripts(ctx, s.redis.unread, runs)
+		if err := scriptErr(runs); err != nil {
+			return raised, s.redisError("rebuild unread counts", err)
+		}
+		var again []*unreadSide
+		for i, d := range sides {
+			switch n, _ := runs[i].answer.Int(); n {
+			case 1:
+				raised++
+			case -1:
+				again = append(again, d)
+			}
+		}
+		sides = again
+	}
+	return raised, nil
+}
+
+// countUnread counts the messages of the peers after the marks, at most startCountMax for
+// each side. Without a mark the messages since a time count.
+func (s *rebuild) countUnread(ctx context.Context, sides []*unreadSide, since uint32) error {
+	first := 0
+	return inChunks(sides, 100, func(part []*unreadSide) error {
+		queries := make([]string, len(part))
+		for i, d := range part {
+			from := ""
+			if !d.marked {
+				from = fmt.Sprintf(" AND created>=%d", since)
+			}
+			queries[i] = fmt.Sprintf("SELECT %d AS i, COUNT(*) FROM (SELECT 1 FROM %s WHERE "+
+				"relateId=%d AND status=0 AND msgId>%d AND fromId=%d%s LIMIT %d) AS m",
+				first+i, d.in.table(), d.in.id, d.mark, d.peer, from, startCountMax)
+		}
+		first += len(part)
+		rows, err := s.master.QueryContext(ctx, "("+strings.Join(queries, ") UNION ALL (")+")")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var i int
+			var n int64
+			if err := rows.Scan(&i, &n); err != nil {
+				return err
+			}
+			sides[i].unread = n
+		}
+		return rows.Err()
+	})
+}
+
+// claims makes the mark of a batch, on one server, as if its counts had been applied.
+var claims = redis.NewScript(`local m = redis.call('GET', KEYS[1])
+if m and (tonumber(string.match(m, '^%d+')) or 0) >= tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1] .. ' -1', 'EX', ARGV[2])
+return 1`)
+
+// claimsOne makes the mark of a batch in a key of a cluster.
+var claimsOne = redis.NewScript(`local m = redis.pcall('HGET', KEYS[1], ARGV[1])
+if type(m) == 'table' then return 0 end
+if m and (tonumber(string.match(m, '^#(%d+)')) or 0) >= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('#%d -1 %d', ARGV[2],
+  redis.call('TIME')[1]))
+return 1`)
+
+// claim marks the counts of all rows of the outbox as applied, because the messages are in
+// the tables. It is called before the messages are counted.
+func (s *outbox) claim(ctx context.Context) error {
+	rows, err := s.readOwed(ctx, "TRUE", claimLimit)
+	if err != nil {
+		return s.dbError("read the outbox", err)
+	}
+	return inChunks(rows, owedPage, func(part []owedRow) error {
+		var runs []*scriptRun
+		for _, r := range part {
+			seq := strconv.FormatUint(r.seq, 10)
+			keys := keysOf(r.owed)
+			if !s.redis.cluster {
+				runs = append(runs, &scriptRun{script: claims, keys: []string{markKey(r.owner)},
+					args: []any{seq, int64(markTTL / time.Second)}})
+				continue
+			}
+			for _, key := range keys {
+				runs = append(runs, &scriptRun{script: claimsOne, keys: []string{key},
+					args: []any{markField(r.owner), seq}})
+			}
+		}
+		runScripts(ctx, s.redis.unread, runs)
+		return s.redisError("claim the counts of the outbox", scriptErr(runs))
+	})
+}
+
+// claimLimit bounds the rows that claim reads. The outbox has one row for each worker, and
+// more only after Redis was unavailable.
+const claimLimit = 10_000

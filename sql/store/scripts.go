@@ -1,0 +1,52 @@
+package store
+
+import (
+	"context"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// scriptRun is one run of a script in a pipeline.
+type scriptRun struct {
+	script *redis.Script
+	keys   []string
+	args   []any
+	answer *redis.Cmd // set by runScripts
+}
+
+// runScripts runs scripts in one pipeline. Each run has its own answer, and one that fails
+// does not keep the others from running: in a cluster their keys are on several servers.
+// A server that does not know a script, as after a failover, gets its text.
+func runScripts(ctx context.Context, client redis.UniversalClient, runs []*scriptRun) {
+	for _, byHash := range []bool{true, false} {
+		if len(runs) == 0 {
+			return
+		}
+		// The error of the pipeline is that of its first failed command. Each command has
+		// its own.
+		_, _ = client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, r := range runs {
+				if byHash {
+					r.answer = r.script.EvalSha(ctx, p, r.keys, r.args...)
+				} else {
+					r.answer = r.script.Eval(ctx, p, r.keys, r.args...)
+				}
+			}
+			return nil
+		})
+		runs = slices.DeleteFunc(slices.Clone(runs), func(r *scriptRun) bool {
+			return !redis.HasErrorPrefix(r.answer.Err(), "NOSCRIPT")
+		})
+	}
+}
+
+// scriptErr returns the first error of runs.
+func scriptErr(runs []*scriptRun) error {
+	for _, r := range runs {
+		if err := r.answer.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+package store
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// TestEvictionIsReported sets the maxmemory-policy of Redis. Each setting that may drop
+// data is logged once, and the metric follows the setting.
+func TestEvictionIsReported(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.redis.Do("CONFIG SET maxmemory-policy allkeys-lru")
+	s := e.store(t)
+	s.stop() // ends housekeeping, which calls checkEviction too
+	s.running.Wait()
+	var log bytes.Buffer
+	s.databases.log = slog.New(slog.NewTextHandler(&log, nil))
+	s.eviction = eviction{}
+	for _, step := range []struct {
+		policy string
+		logs   int // so far
+		metric float64
+	}{{"allkeys-lru", 1, 1}, {"allkeys-lru", 1, 1}, {"noeviction", 1, 0}, {"volatile-ttl", 2, 1},
+		{"noeviction", 2, 0}} {
+		e.redis.Do("CONFIG SET maxmemory-policy " + step.policy)
+		s.epoch.next() // as after a reconnect
+		s.checkEviction(t.Context())
+		if n := strings.Count(log.String(), "level=WARN"); n != step.logs {
+			t.Errorf("%s: %d warnings, want %d:\n%s", step.policy, n, step.logs, &log)
+		}
+		if v := testutil.ToFloat64(s.m.evicts.WithLabelValues(e.redis.Addr())); v != step.metric {
+			t.Errorf("%s: metric %v, want %v", step.policy, v, step.metric)
+		}
+	}
+	if !strings.Contains(log.String(), "maxmemory-policy=volatile-ttl") {
+		t.Errorf("the setting is missing:\n%s", &log)
+	}
+	e.redis.Do("CONFIG SET maxmemory-policy allkeys-lru")
+	s.checkEviction(t.Context())
+	if n := strings.Count(log.String(), "level=WARN"); n != 2 {
+		t.Error("the servers are asked although no connection failed and no minute has passed")
+	}
+	e.clock.ahead.Add(int64(2 * evictionInterval))
+	s.checkEviction(t.Context())
+	if n := strings.Count(log.String(), "level=WARN"); n != 3 {
+		t.Error("the servers are not asked again after a minute")
+	}
+}
