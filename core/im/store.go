@@ -211,9 +211,9 @@ type GroupStore interface {
 	ListGroups(ctx context.Context, after uint32, limit int) ([]Group, error)
 
 	// GroupHistory, GroupMessagesByID and GroupLatestID do the same as History,
-	// MessagesByID and LatestID for a group. They return the messages since user joined,
-	// and none to a user that is not a member. Messages from the second of joining may be
-	// included although they were stored before it.
+	// MessagesByID and LatestID for a group. They return the messages that were stored
+	// since user joined, whatever their Created, and none to a user that is not a member.
+	// For a member that a server of the first implementation has added, Created decides.
 	GroupHistory(ctx context.Context, user, group, begin uint32, count int) ([]Message, error)
 	GroupMessagesByID(ctx context.Context, user, group uint32, ids []uint32) ([]Message, error)
 	GroupLatestID(ctx context.Context, user, group uint32) (uint32, error)

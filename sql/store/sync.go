@@ -239,16 +239,18 @@ func (s *sessions) syncPageOf(ctx context.Context, conn *sql.Conn, lease *schema
 }
 
 // syncGroup writes the sessions of a group's members that are missing or older than its
-// last message. It lists sessions again that were removed before that message.
+// last message. It lists sessions again that were removed before that message. Members
+// that joined after that message are left out.
 func (s *sessions) syncGroup(ctx context.Context, conn *sql.Conn, group uint32,
 	c chatted) (int, error) {
 	rows, err := conn.QueryContext(ctx, fmt.Sprintf("SELECT m.userId, COALESCE(MAX(r.id), 0) "+
 		"FROM IMGroupMember AS m "+
 		"LEFT JOIN IMRecentSession AS r ON r.userId=m.userId AND r.peerId=m.groupId AND r.type=%d "+
-		"WHERE m.groupId=%d AND m.status=0 AND GREATEST(m.created, m.updated)<=%d "+
-		"GROUP BY m.userId "+
+		"WHERE m.groupId=%d AND m.status=0 "+
+		"AND IF(m.joinedAt=GREATEST(m.created, m.updated), m.joinMsgId<%[4]d, "+
+		"GREATEST(m.created, m.updated)<=%[3]d) GROUP BY m.userId "+
 		"HAVING MAX(r.id) IS NULL OR MAX(r.updated)<%[3]d OR MIN(r.status)<>0",
-		pb.SessionType_SESSION_TYPE_GROUP, group, c.at))
+		pb.SessionType_SESSION_TYPE_GROUP, group, c.at, c.msg))
 	if err != nil {
 		return 0, err
 	}

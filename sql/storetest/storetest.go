@@ -100,6 +100,7 @@ func Run(t *testing.T, f Factory) {
 		{"group history", groupHistoryTests},
 		{"group unread", groupUnreadTests},
 		{"group sessions", groupSessionTests},
+		{"clocks", clockTests},
 		{"push", pushTests},
 		{"files", fileTests},
 	} {
