@@ -2,6 +2,7 @@ package im
 
 import (
 	"context"
+	"time"
 
 	"teamtalk/proto/pb"
 )
@@ -19,6 +20,12 @@ type Store interface {
 	PushStore
 	FileStore
 
+	// Now returns the store's time, with which it stamps rows: as Updated of users,
+	// departments, groups and conversations, and as LastChat. It is not the clock of one
+	// process: all processes with the same databases have nearly the same time. It does
+	// not go back when a clock is set back by up to two hours. A stamp that becomes
+	// visible later is at most seconds before the time of an earlier call.
+	Now() time.Time
 	// Ping returns an error unless every database that the store needs answers and accepts
 	// writes.
 	Ping(ctx context.Context) error

@@ -58,7 +58,7 @@ func (s *groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) 
 		if err := im.CheckGroupSize(len(g.Members)); err != nil {
 			return dues{}, err
 		}
-		g.Version, g.Created, g.LastChat = 1, uint32(s.now().Unix()), 0
+		g.Version, g.Created, g.LastChat = 1, uint32(s.time().Unix()), 0
 		g.Updated = g.Created
 		if g.ID, err = insertGroup(ctx, tx, g); err != nil {
 			return dues{}, err
@@ -241,7 +241,7 @@ func (s *groups) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, addi
 	if len(changed) == 0 {
 		return dues{}, errUnchanged
 	}
-	now := uint32(s.now().Unix())
+	now := uint32(s.time().Unix())
 	var current []uint32
 	if adding {
 		current = append(slices.Clone(g.Members), changed...)
@@ -373,7 +373,7 @@ func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) er
 	var found int64
 	err := s.retry(ctx, func() error {
 		res, err := s.master.ExecContext(ctx, "UPDATE IMGroup SET name=?, version=version+1, "+
-			"updated=GREATEST(updated, ?) WHERE id=? AND status=0", name, s.now().Unix(), group)
+			"updated=GREATEST(updated, ?) WHERE id=? AND status=0", name, s.time().Unix(), group)
 		if err == nil {
 			found, err = res.RowsAffected()
 		}

@@ -32,10 +32,11 @@ func TestJoinedThroughOtherServers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t)
+			second := e.freeze()
 			s := e.store(t)
 			u := users(t, s, 2)
 			g := newGroup(t, s, u...)
-			now := uint32(s.now().Unix())
+			now := uint32(second.Load())
 			post := func(created uint32) {
 				m := groupText(u[0], g, "x")
 				m.Created = created
@@ -47,6 +48,7 @@ func TestJoinedThroughOtherServers(t *testing.T) {
 			e.exec(t, "UPDATE IMGroupMember SET status=1"+where)
 			post(now + 1)
 			e.exec(t, fmt.Sprintf(rejoin, now+10)+where)
+			second.Add(10)
 			post(now + 10)
 			wantVisible(t, "joined again", s, u[1], g, 3)
 			if syncAll(t, s); len(listed(t, s, g, u)) != 2 {

@@ -18,15 +18,16 @@ import (
 // A message to a group writes only the session row of its sender. SyncSessions writes the
 // rows of the other members, every few seconds, in one process at a time: for the groups
 // whose lastChated is at or after the mark last_update_group in Redis. The mark stays
-// syncMargin behind the clock, because a message may be committed later than its time.
+// syncMargin behind the clock, because lastChated may be committed later than its value.
 // This process remembers the groups that it has synchronised within the margin, and skips
 // them.
 
 // syncMark is the key of the time up to which sessions are written.
 const syncMark = "last_update_group"
 
-// syncMargin is the longest time, in seconds, between the time of a message and its
-// commit, including the lag of message servers' clocks.
+// syncMargin is the longest time, in seconds, between a group's lastChated and its commit.
+// C++ db_proxies write the time of a message, so for them it includes the lag of message
+// servers' clocks.
 const syncMargin = 60
 
 // syncLease is the name of the lease of the process that writes sessions. The rows are
@@ -135,7 +136,7 @@ func (s *sessions) syncGroups(ctx context.Context, conn *sql.Conn,
 	if err != nil {
 		return 0, err
 	}
-	safe := uint32(max(s.now().Unix()-syncMargin, 0))
+	safe := uint32(max(s.time().Unix()-syncMargin, 0))
 	ahead := mark > safe // a C++ server leaves no margin, or a clock was ahead
 	if ahead {
 		mark = safe

@@ -2,15 +2,18 @@ package storetest
 
 import (
 	"slices"
+	"time"
 
 	"teamtalk/core/im"
 )
 
 // The clocks of message servers differ from the store's clock, and step. Such a clock
-// gives the times of messages. It must not decide which messages a member sees.
+// gives the times of messages. It must decide neither which messages a member sees nor
+// which conversations count as changed.
 
 var clockTests = []test{
 	{"a member sees the messages that were stored after it joined", clocksAndMembers},
+	{"a conversation with a new message has changed", clocksAndSessions},
 }
 
 // clockOffsets are differences between the clock of a message server and the store's, in
@@ -76,5 +79,40 @@ func clocksAndMembers(f *fixture) {
 		f.change(g.ID, add, u[2])
 		f.wantGroupHistory(u[2], g.ID)
 		f.wantOnly(offset, u[2], g.ID, 1, f.postAt(offset, u[1], g.ID, "6"))
+	}
+}
+
+func clocksAndSessions(f *fixture) {
+	u := f.users(3)
+	g := f.group(u...)
+	f.append(text(u[0], u[1], "first"))
+	f.post(u[0], g.ID, "first")
+	f.sync()
+	for _, offset := range clockOffsets {
+		f.advance(10 * time.Second)
+		since := f.now()
+		single := text(u[0], u[1], "x")
+		single.Created = uint32(int64(since) + offset)
+		f.append(single)
+		f.postAt(offset, u[0], g.ID, "y")
+		f.sync()
+		for i, want := range [][]typed{
+			{{u[1], singleSession}, {g.ID, groupSession}},
+			{{u[0], singleSession}, {g.ID, groupSession}}, {{g.ID, groupSession}}} {
+			got := f.sessionKeys(u[i], since, 100)
+			for _, k := range want {
+				if !slices.Contains(got, k) {
+					f.Errorf("%+d s: user %d misses %+v in %+v", offset, i, k, got)
+				}
+			}
+		}
+		list, err := f.s.RecentSessions(f.ctx, u[1], 0, 100)
+		f.check("RecentSessions", err)
+		for _, s := range list {
+			if s.Updated > f.now() {
+				f.Errorf("%+d s: the session with %d was updated %d s in the future", offset,
+					s.Peer, s.Updated-f.now())
+			}
+		}
 	}
 }
