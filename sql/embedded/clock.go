@@ -12,7 +12,7 @@ import (
 // maxAhead is the largest difference by which a time in the database may be ahead of the
 // host's clock, and count. Older versions stored times of message servers, which may be
 // wrong by years.
-const maxAhead = time.Hour
+const maxAhead = 2 * time.Hour
 
 // time returns the store's time, with which rows are stamped.
 func (s *database) time() time.Time {
