@@ -16,6 +16,7 @@ import (
 var wallClock = map[string]string{
 	"bench/":                  "compares the clocks of several machines",
 	"core/mono/mono.go":       "its start",
+	"core/mono/steady.go":     "the reading of another clock",
 	"core/blob/folder.go":     "a tag of a file's time on disk",
 	"core/session/loop.go":    "milliseconds from the loop's begin on, with Sub",
 	"core/session/conn.go":    "the begin of loop.go",

@@ -13,7 +13,8 @@ type Group struct {
 	Version uint32
 	Created uint32 // unix seconds
 	Updated uint32 // unix seconds of the last change of name or members
-	// LastChat is the time of the last message, unix seconds; 0 before the first.
+	// LastChat is the time at which the last message was stored, by Store.Now, in unix
+	// seconds; 0 before the first.
 	LastChat uint32
 	// Members are the users in the group, in increasing order.
 	Members []uint32

@@ -109,7 +109,7 @@ type RecentSession struct {
 	Peer    uint32 // user, or group
 	Type    pb.SessionType
 	Removed bool
-	Updated uint32 // unix seconds of the last message
+	Updated uint32 // when the last message was stored, by Store.Now, unix seconds
 	Latest  Message
 }
 

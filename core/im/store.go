@@ -2,6 +2,7 @@ package im
 
 import (
 	"context"
+	"time"
 
 	"teamtalk/proto/pb"
 )
@@ -19,6 +20,12 @@ type Store interface {
 	PushStore
 	FileStore
 
+	// Now returns the store's time, with which it stamps rows: as Updated of users,
+	// departments, groups and conversations, and as LastChat. It is not the clock of one
+	// process: all processes with the same databases have nearly the same time. It does
+	// not go back when a clock is set back by up to two hours. A stamp that becomes
+	// visible later is at most seconds before the time of an earlier call.
+	Now() time.Time
 	// Ping returns an error unless every database that the store needs answers and accepts
 	// writes.
 	Ping(ctx context.Context) error
@@ -211,9 +218,9 @@ type GroupStore interface {
 	ListGroups(ctx context.Context, after uint32, limit int) ([]Group, error)
 
 	// GroupHistory, GroupMessagesByID and GroupLatestID do the same as History,
-	// MessagesByID and LatestID for a group. They return the messages since user joined,
-	// and none to a user that is not a member. Messages from the second of joining may be
-	// included although they were stored before it.
+	// MessagesByID and LatestID for a group. They return the messages that were stored
+	// since user joined, whatever their Created, and none to a user that is not a member.
+	// For a member that a server of the first implementation has added, Created decides.
 	GroupHistory(ctx context.Context, user, group, begin uint32, count int) ([]Message, error)
 	GroupMessagesByID(ctx context.Context, user, group uint32, ids []uint32) ([]Message, error)
 	GroupLatestID(ctx context.Context, user, group uint32) (uint32, error)

@@ -75,24 +75,33 @@ func (s *Spool) learn(id string, parts found) error {
 	if err != nil {
 		return s.setAside(id, err)
 	}
-	e := &entry{info: info, since: parts[extMeta].ModTime()}
+	e := &entry{info: info, since: s.since(parts[extMeta])}
 	part, data, got := parts[extPart], parts[extData], parts[extGot]
 	switch {
 	case data != nil && data.Size() != int64(info.Size):
 		return s.setAside(id, fmt.Errorf("data has %d bytes instead of %d", data.Size(), info.Size))
 	case data != nil && got != nil:
-		e.state, e.since = Fetched, got.ModTime()
+		e.state, e.since = Fetched, s.since(got)
 	case data != nil:
-		e.state, e.since = Waiting, data.ModTime()
+		e.state, e.since = Waiting, s.since(data)
 	case part != nil && part.Size() > int64(info.Size):
 		return s.setAside(id, fmt.Errorf("part has %d bytes of %d", part.Size(), info.Size))
 	case part != nil:
-		e.written, e.since = part.Size(), part.ModTime()
+		e.written, e.since = part.Size(), s.since(part)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.enter(e)
 	return nil
+}
+
+// since returns the time at which a file was written, as a time of this process: when the
+// clock is set forward later, the file is not old at once. A time in the future, from a
+// clock that was ahead, counts as now. At a start the clock must be right, because the
+// ages of files are nowhere else.
+func (s *Spool) since(file fs.FileInfo) time.Time {
+	now := s.opt.Now()
+	return now.Add(-max(now.Sub(file.ModTime()), 0))
 }
 
 func (s *Spool) readMeta(id string) (Info, error) {

@@ -98,7 +98,7 @@ func (c *conversations) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb
 // that has not settled is returned with the latest settled time.
 func (c *conversations) recentSessions(ctx context.Context,
 	m *pb.IMRecentContactSessionReq) (pb.Message, error) {
-	now := c.now() // before the read
+	now := c.storeTime() // before the read
 	earliest := settle.From(m.GetLatestUpdateTime(), now, settle.Sessions)
 	sessions, err := c.store.RecentSessions(ctx, m.GetUserId(), earliest, sessionLimit)
 	if err != nil {

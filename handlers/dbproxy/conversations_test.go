@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono/monotest"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/proto/pb"
 )
@@ -149,9 +150,9 @@ func TestDirectory(t *testing.T) {
 }
 
 // TestSessionsSince: a client that asks with the latest updated_time that it received
-// misses no conversation. This holds also when the message of a server whose clock is 5 s
-// behind arrives last, and when the client asks an hour later. Each conversation is sent
-// until it has settled.
+// misses no conversation. This holds also when the clock of the message's server is an hour
+// off, and when the client asks an hour later. Each conversation is sent until it has
+// settled.
 func TestSessionsSince(t *testing.T) {
 	h := open(t, options{})
 	p := h.dial()
@@ -178,21 +179,69 @@ func TestSessionsSince(t *testing.T) {
 			t.Errorf("%s:%s, want%s", what, got, want)
 		}
 	}
-	say(2, now-3600)
-	say(3, now+5) // by a clock that is ahead
+	say(2, now+3600)
+	h.clock.Add(time.Minute)
+	say(3, now+5)
 	expect("first", " 3 2")
-	say(4, now-5) // by a clock that is behind
+	say(4, now-3600)
 	h.clock.Add(time.Hour)
 	expect("an hour later", " 3 4")
 	expect("settled", "")
 	since = now + 7200
 	expect("with a time ahead", " 3 4 2")
-	since = now + 3600 // from a server whose answer contained unsettled times
-	say(5, now+3595)
+	since = uint32(h.clock.Now().Unix()) // from a server whose answer contained unsettled times
+	say(5, now-5)
 	expect("young", " 5")
 	expect("at once again", " 5")
 	h.clock.Add(20 * time.Second)
 	expect("a few seconds later", "")
+}
+
+// TestOwnClockIsWrong: the clock of the server differs from that of the store, and steps.
+// Clients miss no change, and are told no change for ever.
+func TestOwnClockIsWrong(t *testing.T) {
+	own := &clock{}
+	h := open(t, options{own: own.Now})
+	p := h.dial()
+	var since [3]uint32 // of conversations, groups, departments
+	now := time.Now()   // on the monotonic clock, too
+	pass := func(off time.Duration) {
+		h.clock.Add(time.Minute)
+		now = now.Add(time.Minute)
+		own.set(monotest.Step(now, off))
+	}
+	round := func(what string, want int) {
+		t.Helper()
+		sessions := ask[*pb.IMRecentContactSessionRsp](p, 1, pb.IMRecentContactSessionReq_builder{
+			UserId: proto.Uint32(1), LatestUpdateTime: &since[0]}.Build()).GetContactSessionList()
+		for _, c := range sessions {
+			since[0] = max(since[0], c.GetUpdatedTime())
+		}
+		groups := ask[*pb.IMNormalGroupListRsp](p, 2, pb.IMNormalGroupListReq_builder{
+			UserId: proto.Uint32(1), LatestUpdateTime: &since[1]}.Build())
+		since[1] = groups.GetLatestUpdateTime()
+		departs := ask[*pb.IMDepartmentRsp](p, 3, pb.IMDepartmentReq_builder{
+			UserId: proto.Uint32(1), LatestUpdateTime: &since[2]}.Build())
+		since[2] = departs.GetLatestUpdateTime()
+		if s, g, d := len(sessions), len(groups.GetGroupVersionList()),
+			len(departs.GetDeptList()); s != want || g != want || d != want {
+			t.Errorf("%s: %d conversations, %d groups, %d departments; want %d of each", what, s,
+				g, d, want)
+		}
+	}
+	for i, off := range []time.Duration{0, -time.Hour, time.Hour, -5 * time.Second, 0} {
+		pass(off)
+		ask[*pb.MsgData](p, 4, text(uint32(2+i), 1, "x"))
+		makeGroup(p, 1, normal, 1)
+		if _, err := h.store.CreateDepart(t.Context(), im.Depart{Name: off.String() +
+			fmt.Sprint(i)}); err != nil {
+			t.Fatal(err)
+		}
+		pass(off)
+		round(fmt.Sprintf("off by %v", off), 1)
+		pass(off)
+		round(fmt.Sprintf("off by %v, again", off), 0)
+	}
 }
 
 // TestRemoveSession: a removed conversation disappears from one user's list, with its
@@ -229,7 +278,8 @@ func TestRemoveSession(t *testing.T) {
 		}
 	}
 	ask[*pb.MsgData](p, 4, text(1, 2, "a"))
-	ask[*pb.MsgData](p, 5, groupText(1, g, "b")) // later
+	h.clock.Add(time.Second)
+	ask[*pb.MsgData](p, 5, groupText(1, g, "b"))
 	expect(2, "2/1 1/1 2")
 	if code := remove(2, single, 1); code != 0 {
 		t.Errorf("result %d", code)

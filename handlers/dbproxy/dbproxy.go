@@ -101,7 +101,8 @@ type Options struct {
 	// is closed; 0: for ever. LinkHeartbeat is the interval of this side's heartbeats; 0:
 	// none.
 	LinkTimeout, LinkHeartbeat time.Duration
-	// Now returns the current time. Default time.Now.
+	// Now returns the time of this process, for durations and for messages without a time.
+	// Times of change are those of Store. Default time.Now.
 	Now func() time.Time
 	// Log records failures and locked names. Default: discarded.
 	Log *slog.Logger

@@ -63,9 +63,13 @@ func (c *clock) Add(d time.Duration) {
 // count.
 type faulty struct {
 	im.Store
+	now  func() time.Time
 	mu   sync.Mutex
 	hook func() error // called before each call below; it may panic
 }
+
+// Now returns the store's time, which may be later than that of the recordings.
+func (f *faulty) Now() time.Time { return f.now() }
 
 func (f *faulty) set(hook func() error) {
 	f.mu.Lock()
@@ -121,6 +125,7 @@ type options struct {
 	// recorded sets the store's clock to the time of the recordings, at which it stands
 	// still.
 	recorded bool
+	own      func() time.Time // the server's own clock; nil: that of the store
 	pool     pool.Options
 	batches  pool.BatchOptions[*dbproxy.Pending]
 }
@@ -128,7 +133,8 @@ type options struct {
 func open(t *testing.T, o options) *house {
 	t.Helper()
 	recorded := &clock{now: time.Unix(1795409490, 0)}
-	opt := embedded.Options{Dir: t.TempDir()}
+	times := &clock{now: time.Now()}
+	opt := embedded.Options{Dir: t.TempDir(), Now: times.Now}
 	if o.recorded {
 		opt.Now = recorded.Now
 	}
@@ -140,10 +146,13 @@ func open(t *testing.T, o options) *house {
 		o.users = 10
 	}
 	addUsers(t, store, o.users)
-	h := &house{t: t, store: &faulty{Store: store}, clock: &clock{now: time.Now()},
+	h := &house{t: t, store: &faulty{Store: store, now: times.Now}, clock: times,
 		recorded: recorded}
 	p := pool.New(o.pool)
 	o.db.Store, o.db.Tasks, o.db.Now = h.store, p, h.clock.Now
+	if o.own != nil {
+		o.db.Now = o.own
+	}
 	h.server = newServer(o.db)
 	o.batches.Shards, o.batches.Failed = 1, h.server.FailBatch
 	h.server.SetMessages(pool.NewBatcher(p, o.batches, (*dbproxy.Pending).Size,

@@ -39,7 +39,7 @@ func (fs *files) filePage(ctx context.Context, m *pb.IMFileListReq) (pb.Message,
 	if err != nil {
 		return nil, err
 	}
-	now := fs.now()
+	now := fs.storeTime()
 	files := make([]*pb.ListedFile, len(list))
 	for i, f := range list {
 		age := max(now.Sub(time.Unix(int64(f.Created), 0))/time.Second, 0)

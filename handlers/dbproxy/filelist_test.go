@@ -61,7 +61,7 @@ func TestFileListPages(t *testing.T) {
 		rsp.GetLast() != 0 || string(rsp.GetAttachData()) != "back" {
 		t.Errorf("nobody's list: %v", rsp)
 	}
-	want, begun := map[string]bool{}, time.Now()
+	want, begun := map[string]bool{}, h.clock.Now()
 	for i := range im.OfflineFilePage + 300 {
 		from, task := uint32(1+i/im.MaxFilesBetween), fmt.Sprintf("task-%d", i)
 		if err := h.store.AddOfflineFile(t.Context(),
@@ -74,7 +74,7 @@ func TestFileListPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	delete(want, "task-7")
-	now := time.Now().Add(time.Hour)
+	now := h.clock.Now().Add(time.Hour)
 	h.clock.set(now)
 	oldest := uint32(now.Sub(begun)/time.Second) + 1 // the store rounds down
 	pages := 0

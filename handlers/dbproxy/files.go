@@ -156,7 +156,7 @@ func (fs *files) expireOnce(ctx context.Context, keep time.Duration) bool {
 func (fs *files) expireFiles(ctx context.Context, keep time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, fs.timeout)
 	defer cancel()
-	before := max(fs.now().Add(-keep).Unix(), 0)
+	before := max(fs.storeTime().Add(-keep).Unix(), 0)
 	n, err := fs.store.ExpireOfflineFiles(ctx, uint32(before))
 	fs.expiry.expired.Add(float64(n))
 	if err != nil {

@@ -99,13 +99,21 @@ func TestFilesMany(t *testing.T) {
 	}
 }
 
-// expiryStore is a store that implements only ExpireOfflineFiles.
+// expiryStore is a store that implements only ExpireOfflineFiles and Now.
 type expiryStore struct {
 	im.Store
 	mu     sync.Mutex
 	before []time.Time
 	err    error
 	panics bool
+	time   time.Time // of the store; zero: time.Now
+}
+
+func (s *expiryStore) Now() time.Time {
+	if s.time.IsZero() {
+		return time.Now()
+	}
+	return s.time
 }
 
 func (s *expiryStore) ExpireOfflineFiles(_ context.Context, before uint32) (int, error) {
@@ -199,12 +207,11 @@ func TestRunFileExpiry(t *testing.T) {
 	})
 }
 
-// TestRunFileExpiryBeforeTime: with a clock of 1970 no file expires.
+// TestRunFileExpiryBeforeTime: with a database's clock of 1970 no file expires.
 func TestRunFileExpiryBeforeTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &expiryStore{}
-		s := newServer(dbproxy.Options{Store: store, Tasks: &tasks{},
-			Now: func() time.Time { return time.Unix(60, 0) }})
+		store := &expiryStore{time: time.Unix(60, 0)}
+		s := newServer(dbproxy.Options{Store: store, Tasks: &tasks{}})
 		ctx, cancel := context.WithCancel(t.Context())
 		go s.RunFileExpiry(ctx, time.Hour)
 		synctest.Wait()

@@ -64,7 +64,7 @@ func (gs *groups) register() {
 // send next.
 func (gs *groups) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (pb.Message,
 	error) {
-	now := gs.now() // before the read
+	now := gs.storeTime() // before the read
 	earliest := settle.From(m.GetLatestUpdateTime(), now, settle.Directory)
 	groups, err := gs.store.GroupsOf(ctx, m.GetUserId(), pb.GroupType_GROUP_TYPE_NORMAL, earliest)
 	if err != nil {

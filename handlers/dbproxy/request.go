@@ -20,9 +20,12 @@ type runner struct {
 	router  *router.Router[*session.Link]
 	tasks   Tasks
 	timeout time.Duration
-	now     func() time.Time
+	now     func() time.Time // this process's clock, for durations
 	log     *slog.Logger
 	metrics *metrics
+	// storeTime returns the time of the rows in the store. This process's clock may differ,
+	// and step.
+	storeTime func() time.Time
 	// failures limits the rate of log lines, for the time in which the store is away and
 	// all requests fail.
 	failures [im.Closed + 1]obs.Often
@@ -39,6 +42,8 @@ func newRunner(opt *Options) *runner {
 		stopped: make(chan struct{}), idle: make(chan struct{}),
 		router: router.New[*session.Link](router.Options{Role: "dbproxy", Log: opt.Log,
 			Registerer: opt.Registerer})}
+	store := opt.Store
+	r.storeTime = func() time.Time { return store.Now() }
 	r.metrics = newMetrics(opt.Registerer, r.open.Load)
 	return r
 }

@@ -21,8 +21,9 @@ type users struct {
 
 func newUsers(r *runner, store directoryStore, reg prometheus.Registerer) *users {
 	m := directory.NewMetrics(reg)
-	return &users{runner: r, store: store, list: directory.NewUsers(store, r.now, m),
-		departs: directory.NewDeparts(store, r.now, m)}
+	return &users{runner: r, store: store,
+		list:    directory.NewUsers(store, r.now, r.storeTime, m),
+		departs: directory.NewDeparts(store, r.now, r.storeTime, m)}
 }
 
 // directoryStore is what users needs of the store.

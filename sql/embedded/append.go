@@ -80,7 +80,7 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 // outcomes in todo are then void.
 func (s *messages) appendAll(w *writer, todo []pending) error {
 	conversations, groups := make(map[uint64]*conversation), make(map[uint32]*groupChat)
-	now := uint32(s.now().Unix())
+	now := uint32(s.time().Unix())
 	named := 0
 	for i := range todo {
 		p := &todo[i]
@@ -116,7 +116,7 @@ func (w *writer) addToUser(known map[uint64]*conversation, p *pending, now uint3
 	if err := w.checkRecipient(p); err != nil || p.err != nil {
 		return err
 	}
-	c, err := w.conversation(known, p)
+	c, err := w.conversation(known, p, now)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,8 @@ func (w *writer) checkRecipient(p *pending) error {
 
 // conversation returns the conversation of p: from this transaction, from the cache, from
 // the database, or a new one.
-func (w *writer) conversation(known map[uint64]*conversation, p *pending) (*conversation, error) {
+func (w *writer) conversation(known map[uint64]*conversation, p *pending,
+	now uint32) (*conversation, error) {
 	key := im.ConversationKey(p.small, p.big)
 	if c := known[key]; c != nil {
 		return c, nil
@@ -218,7 +219,7 @@ func (w *writer) conversation(known map[uint64]*conversation, p *pending) (*conv
 	if !errors.Is(err, sql.ErrNoRows) {
 		return c, err
 	}
-	result, err := w.newRelation.Exec(p.small, p.big, p.m.Created)
+	result, err := w.newRelation.Exec(p.small, p.big, now)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +238,7 @@ func (w *writer) add(c *conversation, p *pending, now uint32) error {
 	} else {
 		c.unread[1]++
 	}
-	c.updated = max(c.updated, p.m.Created)
+	c.updated = now
 	return nil
 }
 

@@ -50,7 +50,7 @@ func (w *writer) addToGroup(known map[uint32]*groupChat, p *pending, now uint32)
 		g.senders = make(map[uint32]uint32)
 	}
 	g.last, g.senders[p.m.From] = p.id, p.id
-	g.updated = max(g.updated, p.m.Created)
+	g.updated = now
 	p.groupVersion = g.version
 	return nil
 }

@@ -18,13 +18,15 @@ import (
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 )
 
 // database is the directory with its connections, which all parts share: one connection
 // that writes, and a pool of connections that read.
 type database struct {
 	dir     string
-	now     func() time.Time
+	now     func() time.Time // the host's clock
+	clock   mono.Steady      // times in rows; see clock.go
 	log     *slog.Logger
 	metrics *metrics
 	lock    io.Closer // nil for Admin
@@ -71,6 +73,9 @@ func (s *database) open(ctx context.Context, o Options) error {
 	}
 	s.readers = openDB(path, o.BusyTimeout, o.Workers, "_query_only=1", "_pragma=cache_size(-8192)")
 	if err := s.read.prepare(ctx, s.readers); err != nil {
+		return describe(err)
+	}
+	if err := s.startClock(ctx); err != nil {
 		return describe(err)
 	}
 	return nil

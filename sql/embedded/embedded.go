@@ -45,8 +45,8 @@ type Options struct {
 	Admin bool
 	// BusyTimeout is the longest wait of a change for another process. 0 means 5 s.
 	BusyTimeout time.Duration
-	// Now is the clock for Updated and for the expiry of client_msg_ids. nil means
-	// time.Now.
+	// Now is the clock of the host, which gives Updated and the expiry of client_msg_ids.
+	// The store does not follow it back for less than two hours. nil means time.Now.
 	Now func() time.Time
 	// Log receives the messages that the database rejected. nil means no logs.
 	Log *slog.Logger

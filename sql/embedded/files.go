@@ -17,7 +17,7 @@ func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	return s.call("add offline file", func() error {
 		var refused error
 		err := s.transact(ctx, func(w *writer) (err error) {
-			refused, err = w.addFile(&f, s.now().Unix())
+			refused, err = w.addFile(&f, s.time().Unix())
 			return err
 		})
 		if err == nil {
@@ -81,7 +81,7 @@ func (s *files) DeleteOfflineFile(ctx context.Context, from, to uint32, task str
 		return s.transact(ctx, func(w *writer) error {
 			return w.exec("update IMTransmitFile set status = 1, updated = ? "+
 				"where toId = ? and fromId = ? and taskId = ? and status = 0",
-				s.now().Unix(), to, from, task)
+				s.time().Unix(), to, from, task)
 		})
 	})
 }

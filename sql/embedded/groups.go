@@ -43,7 +43,7 @@ func (s *groups) CreateGroup(ctx context.Context, g im.Group) (made im.Group, er
 			return err
 		}
 		err := s.transact(ctx, func(w *writer) (err error) {
-			made, refused, err = w.createGroup(g, uint32(s.now().Unix()))
+			made, refused, err = w.createGroup(g, uint32(s.time().Unix()))
 			return err
 		})
 		return errors.Join(err, refused)
@@ -126,7 +126,7 @@ func (s *groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModi
 			return im.Errorf(im.Invalid, "unknown change %d of members", t)
 		}
 		err := s.transact(ctx, func(w *writer) (err error) {
-			change, refused, err = w.changeMembers(group, t, users, allow, uint32(s.now().Unix()))
+			change, refused, err = w.changeMembers(group, t, users, allow, uint32(s.time().Unix()))
 			return err
 		})
 		return errors.Join(err, refused)
@@ -236,7 +236,7 @@ func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) er
 		}
 		found := false
 		err := s.transact(ctx, func(w *writer) (err error) {
-			found, err = w.changeGroup(group, uint32(s.now().Unix()), name)
+			found, err = w.changeGroup(group, uint32(s.time().Unix()), name)
 			return err
 		})
 		if err == nil && !found {

@@ -27,7 +27,7 @@ func (s *directory) changeDirectory(ctx context.Context, op, table string,
 			if table == "IMDepart" {
 				stamps = &s.departStamps
 			}
-			return f(w, stamps.Next(newest, s.now().Unix()))
+			return f(w, stamps.Next(newest, s.time().Unix()))
 		})
 	})
 }

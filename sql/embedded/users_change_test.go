@@ -28,6 +28,8 @@ func TestUpdatedNeverGoesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.advance(-time.Hour)
+	s.Now()
+	c.advance(4 * time.Second)
 	if err := s.SetSignInfo(ctx, ids[0], "x"); err != nil {
 		t.Fatal(err)
 	}

@@ -292,7 +292,11 @@ func (r *run) splitConversation(ctx context.Context, tx *sql.Tx, table, column s
 			return 0, err
 		}
 	}
-	return renumbered, nil
+	if c.Group {
+		// Messages from before a member joined may have got ids after joinMsgId.
+		_, err = tx.ExecContext(ctx, "UPDATE IMGroupMember SET joinedAt=0 WHERE groupId=?", c.ID)
+	}
+	return renumbered, err
 }
 
 // raise raises a conversation's counter to highest. It precedes the commit: a counter

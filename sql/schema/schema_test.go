@@ -71,7 +71,7 @@ func TestNewDatabaseIsFinalized(t *testing.T) {
 		t.Errorf("status of an empty database: %+v", s)
 	}
 	migrate(t, db)
-	want := State{Version: 8, Latest: 8, Finalized: true}
+	want := State{Version: 9, Latest: 9, Finalized: true}
 	if s := status(t, db); s.Version != want.Version || s.Latest != want.Latest ||
 		len(s.Pending) > 0 || !s.Finalized || len(s.Missing) > 0 {
 		t.Errorf("status after Migrate: %+v", s)
@@ -270,6 +270,8 @@ func doubled(t *testing.T) *sql.DB {
 			"(40,3,7,'g7',0,7,8,1)")
 	exec(t, db, `INSERT INTO IMGroupMessage_1 (groupId, userId, msgId, content, created) VALUES
 		(9,1,1,'h1',1), (9,2,2,'h2',2), (9,3,2,'h2 again',2), (17,1,2,'i2',1)`)
+	exec(t, db, `INSERT INTO IMGroupMember (groupId, userId, joinMsgId, joinedAt) VALUES
+		(9,1,2,2), (17,1,2,2)`)
 	exec(t, db, `INSERT INTO IMRecentSession (id, userId, peerId, type, status, created, updated)
 		VALUES
 		(1,1,2,1,0,100,100), (2,1,2,1,1,90,200), (3,2,1,1,0,100,100), (4,3,9,2,1,1,5),
@@ -327,6 +329,7 @@ func checkFinalized(t *testing.T, db *sql.DB, before []message) {
 	if !slices.Equal(got, wantMessages) {
 		t.Errorf("messages:\n got %v\nwant %v", got, wantMessages)
 	}
+	checkJoins(t, db)
 	if lines := query(t, db,
 		"SELECT CONCAT_WS(' ', id, smallId, bigId, status, created, updated) FROM "+
 			"IMRelationShip ORDER BY id"); !slices.Equal(lines,

@@ -148,3 +148,19 @@ func BenchmarkReplicaRead(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkGroupHistory reads the newest 20 messages of a group of 1,000 messages, as a
+// client does that opens a conversation.
+func BenchmarkGroupHistory(b *testing.B) {
+	e := newEnv(b)
+	s := e.store(b)
+	u := users(b, s, 20)
+	g := newGroup(b, s, u...)
+	send(b, s, groupTexts(u[0], g, 1000)...)
+	for b.Loop() {
+		list, err := s.GroupHistory(b.Context(), u[1], g, 0, 20)
+		if err != nil || len(list) != 20 {
+			b.Fatalf("%d messages, %v", len(list), err)
+		}
+	}
+}

@@ -25,7 +25,7 @@ func (it *item) clientKey() clientKey {
 }
 
 // clientIDLimit returns the creation time up to which client_msg_ids have expired.
-func (s *messages) clientIDLimit() int64 { return s.now().Unix() - im.ClientIDTTL }
+func (s *messages) clientIDLimit() int64 { return s.time().Unix() - im.ClientIDTTL }
 
 // findSent marks the messages whose client_msg_id is stored, and has not expired, as
 // duplicates.
@@ -146,7 +146,7 @@ func (s *messages) writeClientIDs(ctx context.Context, tx execer, items []*item)
 			return err
 		}
 	}
-	now := s.now().Unix()
+	now := s.time().Unix()
 	b := []byte("INSERT INTO IMClientMsgId " +
 		"(fromId,toId,toType,relateId,msgId,created,clientMsgId) VALUES ")
 	for i, it := range named {

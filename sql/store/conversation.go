@@ -211,7 +211,7 @@ func better(a, b relation) bool {
 func (s *conversations) createRelations(ctx context.Context,
 	keys []uint64) (map[uint64]relation, error) {
 	if s.finalized {
-		if err := insertRelations(ctx, s.master, keys, uint32(s.now().Unix())); err != nil {
+		if err := insertRelations(ctx, s.master, keys, uint32(s.time().Unix())); err != nil {
 			return nil, err
 		}
 		return relationsOf(ctx, s.master, keys)
@@ -231,7 +231,7 @@ func (s *conversations) createRelations(ctx context.Context,
 			_, ok := there[k]
 			return ok
 		})
-		if err := insertRelations(ctx, tx, missing, uint32(s.now().Unix())); err != nil {
+		if err := insertRelations(ctx, tx, missing, uint32(s.time().Unix())); err != nil {
 			return err
 		}
 		made, err = relationsOf(ctx, tx, keys)

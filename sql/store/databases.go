@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/sql/replica"
 	"teamtalk/sql/schema"
 
@@ -21,7 +22,8 @@ import (
 type databases struct {
 	o       Options
 	log     *slog.Logger
-	now     func() time.Time
+	now     func() time.Time // this process's clock, for durations
+	clock   mono.Steady      // the master's clock, for times in rows; see clock.go
 	m       *metrics
 	master  *sql.DB
 	replica *replica.Reader // nil when the master answers all reads
@@ -99,6 +101,9 @@ func (s *databases) connect(ctx context.Context) (err error) {
 		return err
 	}
 	if err := s.reach(ctx); err != nil {
+		return err
+	}
+	if err := s.readClock(ctx, true); err != nil {
 		return err
 	}
 	state, err := schema.Status(ctx, s.master)

@@ -75,7 +75,7 @@ func (s *files) addFile(ctx context.Context, tx *sql.Tx, f *im.OfflineFile) erro
 		return im.Errorf(im.Denied, "%d files from user %d wait for user %d already",
 			waiting, f.From, f.To)
 	}
-	now := s.now().Unix()
+	now := s.time().Unix()
 	_, err = tx.ExecContext(ctx, "INSERT INTO IMTransmitFile "+
 		"(fromId,toId,fileName,size,taskId,status,created,updated) VALUES (?,?,?,?,?,0,?,?)",
 		f.From, f.To, f.Name, f.Size, f.Task, now, now)
@@ -137,7 +137,7 @@ func (s *files) DeleteOfflineFile(ctx context.Context, from, to uint32, task str
 	err := s.retry(ctx, func() error {
 		_, err := s.master.ExecContext(ctx, "UPDATE IMTransmitFile SET status=1, updated=? "+
 			"WHERE taskId=? AND fromId=? AND toId=? AND status=0",
-			s.now().Unix(), task, from, to)
+			s.time().Unix(), task, from, to)
 		return err
 	})
 	if err != nil {

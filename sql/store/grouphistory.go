@@ -19,23 +19,39 @@ func (s *history) GroupHistory(ctx context.Context, user, group, begin uint32,
 	if err := ctx.Err(); err != nil || count <= 0 {
 		return nil, s.dbError("read group history", err)
 	}
-	since, ok, err := s.members.joinedAt(ctx, user, group)
+	j, ok, err := s.members.joiningOf(ctx, user, group)
 	if !ok || err != nil {
 		return nil, s.dbError("read group history", err)
 	}
+	find, from := historySince, j.at
+	if j.byID {
+		find, from = historyAfter, j.after
+	}
 	var list []threadMessage
 	err = s.read(ctx, func(db querier) (err error) {
-		list, err = groupHistory(ctx, db, group, since, begin, count)
+		list, err = find(ctx, db, group, from, begin, count)
 		return err
 	})
 	return plain(list), s.dbError("read group history", err)
 }
 
-// groupHistory reads backwards from begin (0: the newest) until it has count messages
+// historyAfter reads backwards from begin (0: the newest) the messages with ids above
+// after.
+func historyAfter(ctx context.Context, db querier, group, after, begin uint32,
+	count int) ([]threadMessage, error) {
+	ids := fmt.Sprintf(" AND msgId>%d", after)
+	if begin > 0 {
+		ids += fmt.Sprintf(" AND msgId<=%d", begin)
+	}
+	return messagesWhere(ctx, db, thread{group: true, id: group},
+		fmt.Sprintf(newestFirst, ids, 0, count))
+}
+
+// historySince reads backwards from begin (0: the newest) until it has count messages
 // created at or after since. Ids follow time except for the differences between the
 // clocks of message servers. A whole page without such a message therefore ends the
 // search.
-func groupHistory(ctx context.Context, db querier, group, since, begin uint32,
+func historySince(ctx context.Context, db querier, group, since, begin uint32,
 	count int) ([]threadMessage, error) {
 	of := thread{group: true, id: group}
 	below := ""
@@ -73,7 +89,7 @@ func (s *history) GroupMessagesByID(ctx context.Context, user, group uint32,
 	if err := ctx.Err(); err != nil || len(ids) == 0 {
 		return nil, s.dbError("read group messages", err)
 	}
-	since, ok, err := s.members.joinedAt(ctx, user, group)
+	j, ok, err := s.members.joiningOf(ctx, user, group)
 	if !ok || err != nil {
 		return nil, s.dbError("read group messages", err)
 	}
@@ -82,7 +98,7 @@ func (s *history) GroupMessagesByID(ctx context.Context, user, group uint32,
 		list, err = messagesByID(ctx, db, thread{group: true, id: group}, ids)
 		return err
 	})
-	list = slices.DeleteFunc(list, func(m threadMessage) bool { return m.Created < since })
+	list = slices.DeleteFunc(list, func(m threadMessage) bool { return !j.sees(&m.Message) })
 	return plain(list), s.dbError("read group messages", err)
 }
 

@@ -58,12 +58,12 @@ func (s *groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) 
 		if err := im.CheckGroupSize(len(g.Members)); err != nil {
 			return dues{}, err
 		}
-		g.Version, g.Created, g.LastChat = 1, uint32(s.now().Unix()), 0
+		g.Version, g.Created, g.LastChat = 1, uint32(s.time().Unix()), 0
 		g.Updated = g.Created
 		if g.ID, err = insertGroup(ctx, tx, g); err != nil {
 			return dues{}, err
 		}
-		if err := insertMembers(ctx, tx, g.ID, g.Members, g.Created); err != nil {
+		if err := insertMembers(ctx, tx, g.ID, g.Members, joining{at: g.Created}); err != nil {
 			return dues{}, err
 		}
 		return dues{changes: []memberChange{{group: g.ID, version: 1, joined: true,
@@ -105,14 +105,15 @@ func insertGroup(ctx context.Context, tx *sql.Tx, g im.Group) (uint32, error) {
 
 // insertMembers inserts the rows of users that were never members of the group.
 func insertMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32,
-	now uint32) error {
+	j joining) error {
 	return inChunks(users, 1000, func(part []uint32) error {
-		b := []byte("INSERT INTO IMGroupMember (groupId,userId,status,created,updated) VALUES ")
+		b := []byte("INSERT INTO IMGroupMember " +
+			"(groupId,userId,status,created,updated,joinedAt,joinMsgId) VALUES ")
 		for i, u := range part {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = fmt.Appendf(b, "(%d,%d,0,%d,%d)", group, u, now, now)
+			b = fmt.Appendf(b, "(%d,%d,0,%d,%[3]d,%[3]d,%d)", group, u, j.at, j.after)
 		}
 		_, err := tx.ExecContext(ctx, string(b))
 		return err
@@ -240,13 +241,13 @@ func (s *groups) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, addi
 	if len(changed) == 0 {
 		return dues{}, errUnchanged
 	}
-	now := uint32(s.now().Unix())
+	now := uint32(s.time().Unix())
 	var current []uint32
 	if adding {
 		current = append(slices.Clone(g.Members), changed...)
 		slices.Sort(current)
 		if err = im.CheckGroupSize(len(current)); err == nil {
-			err = addMembers(ctx, tx, g.ID, changed, now)
+			err = s.addMembers(ctx, tx, g.ID, changed, now)
 		}
 	} else {
 		out := membership{users: changed}
@@ -267,9 +268,16 @@ func (s *groups) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, addi
 }
 
 // addMembers adds users. It reuses the rows of former members and inserts the others.
-func addMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, now uint32) error {
+func (s *groups) addMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32,
+	now uint32) error {
+	of := thread{group: true, id: group}
+	highest, err := s.ids.highestIDs(ctx, tx, []thread{of})
+	if err != nil {
+		return err
+	}
+	j := joining{after: highest[of], at: now}
 	known := map[uint32]uint32{}
-	err := memberRows(ctx, tx, group, users, func(id, user, _ uint32) {
+	err = memberRows(ctx, tx, group, users, func(id, user, _ uint32) {
 		known[user] = max(known[user], id)
 	})
 	if err != nil {
@@ -286,13 +294,14 @@ func addMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, n
 	slices.Sort(rows)
 	err = inChunks(rows, 1000, func(part []uint32) error {
 		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroupMember "+
-			"SET status=0, created=%d, updated=%[1]d WHERE id IN (%s)", now, join(part)))
+			"SET status=0, created=%d, updated=%[1]d, joinedAt=%[1]d, joinMsgId=%d "+
+			"WHERE id IN (%s)", j.at, j.after, join(part)))
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return insertMembers(ctx, tx, group, fresh, now)
+	return insertMembers(ctx, tx, group, fresh, j)
 }
 
 // removeMembers marks members as removed, and removes the group from their lists of
@@ -364,7 +373,7 @@ func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) er
 	var found int64
 	err := s.retry(ctx, func() error {
 		res, err := s.master.ExecContext(ctx, "UPDATE IMGroup SET name=?, version=version+1, "+
-			"updated=GREATEST(updated, ?) WHERE id=? AND status=0", name, s.now().Unix(), group)
+			"updated=GREATEST(updated, ?) WHERE id=? AND status=0", name, s.time().Unix(), group)
 		if err == nil {
 			found, err = res.RowsAffected()
 		}

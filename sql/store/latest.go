@@ -13,9 +13,9 @@ import (
 // one. joined are the user's groups.
 func (s *history) latest(ctx context.Context, user uint32, keys []peerKey,
 	joined []joinedGroup) (map[peerKey]im.Message, error) {
-	since := make(map[uint32]uint32, len(joined))
+	since := make(map[uint32]joining, len(joined))
 	for _, j := range joined {
-		since[j.group] = j.since
+		since[j.group] = j.joining
 	}
 	var newest map[peerKey]im.Message
 	err := s.read(ctx, func(db querier) (err error) {
@@ -26,10 +26,10 @@ func (s *history) latest(ctx context.Context, user uint32, keys []peerKey,
 }
 
 // latestIn reads one database, with one query for relations that are not cached and one
-// for the messages. When the newest message of a group is older than the user's joining,
-// it looks for others since then: the clocks of message servers may differ.
+// for the messages. When the user may not see the newest message of a group by its time,
+// it looks for others: the clocks of message servers may differ.
 func (s *history) latestIn(ctx context.Context, db querier, user uint32, keys []peerKey,
-	since map[uint32]uint32) (map[peerKey]im.Message, error) {
+	since map[uint32]joining) (map[peerKey]im.Message, error) {
 	newest := make(map[peerKey]im.Message, len(keys))
 	threads, of, err := s.threadsOf(ctx, db, user, keys)
 	if err != nil || len(threads) == 0 {
@@ -51,11 +51,15 @@ func (s *history) latestIn(ctx context.Context, db querier, user uint32, keys []
 		return nil, err
 	}
 	for k, m := range newest {
-		if k.kind != pb.SessionType_SESSION_TYPE_GROUP || m.Created >= since[k.peer] {
+		j := since[k.peer]
+		if k.kind != pb.SessionType_SESSION_TYPE_GROUP || j.sees(&m) {
 			continue
 		}
 		delete(newest, k)
-		list, err := groupHistory(ctx, db, k.peer, since[k.peer], m.ID, 1)
+		if j.byID {
+			continue
+		}
+		list, err := historySince(ctx, db, k.peer, j.at, m.ID, 1)
 		if err != nil {
 			return nil, err
 		}

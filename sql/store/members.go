@@ -206,40 +206,100 @@ func readMembers(ctx context.Context, db querier, ids []uint32) (map[uint32]memb
 // created when a user joins again.
 const joinTime = "GREATEST(created, updated)"
 
-// joinedAt returns the unix second at which a user joined a group. ok is false when the
-// user is not a member.
-func (s *members) joinedAt(ctx context.Context,
-	user, group uint32) (at uint32, ok bool, err error) {
-	var v sql.NullInt64
-	query := fmt.Sprintf("SELECT MAX("+joinTime+") FROM IMGroupMember WHERE groupId=%d "+
-		"AND userId=%d AND status=0 AND EXISTS (SELECT 1 FROM IMGroup WHERE id=%[1]d AND status=0)",
-		group, user)
-	err = s.master.QueryRowContext(ctx, query).Scan(&v)
-	return uint32(v.Int64), v.Valid, err
+// joining is where a member begins to see a group. Ids decide it: messages are stored in
+// their order, while the clock of a message server gives their times. A member that a C++
+// server has added has a time only.
+type joining struct {
+	byID  bool
+	after uint32 // with byID: the group's highest message id at the joining
+	at    uint32 // the unix second of joining
 }
 
-// joinedGroup is a group with the time at which a user joined it.
-type joinedGroup struct{ user, group, since uint32 }
+// joiningColumns are the columns of a joining. joinMsgId counts only with the time of the
+// joining that wrote it: servers that do not know it may have let the user join again.
+const joiningColumns = "joinedAt=" + joinTime + ", joinMsgId, " + joinTime
+
+// fields returns the destinations for joiningColumns.
+func (j *joining) fields() []any { return []any{&j.byID, &j.after, &j.at} }
+
+// later reports whether j is to be used instead of k, when a C++ server has inserted a
+// member twice.
+func (j joining) later(k joining) bool { return j.at > k.at }
+
+// sees reports whether the member may see a message of the group.
+func (j joining) sees(m *im.Message) bool {
+	if j.byID {
+		return m.ID > j.after
+	}
+	return m.Created >= j.at
+}
+
+// where is sees as the end of an SQL condition.
+func (j joining) where() string {
+	if j.byID {
+		return fmt.Sprintf(" AND msgId>%d", j.after)
+	}
+	return fmt.Sprintf(" AND created>=%d", j.at)
+}
+
+// joiningOf returns where a user begins to see a group. ok is false when the user is not a
+// member.
+func (s *members) joiningOf(ctx context.Context, user, group uint32) (j joining, ok bool,
+	err error) {
+	rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT "+joiningColumns+" "+
+		"FROM IMGroupMember WHERE groupId=%d AND userId=%d AND status=0 "+
+		"AND EXISTS (SELECT 1 FROM IMGroup WHERE id=%[1]d AND status=0)", group, user))
+	if err != nil {
+		return joining{}, false, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var row joining
+		if err := rows.Scan(row.fields()...); err != nil {
+			return joining{}, false, err
+		}
+		if !ok || row.later(j) {
+			j, ok = row, true
+		}
+	}
+	return j, ok, rows.Err()
+}
+
+// joinedGroup is a group of a user.
+type joinedGroup struct {
+	user, group uint32
+	joining
+}
+
+// joinedGroupsQuery returns the query for the groups of users.
+func joinedGroupsQuery(users []uint32) string {
+	return "SELECT userId, groupId, " + joiningColumns + " FROM IMGroupMember AS m " +
+		"WHERE status=0 AND userId IN (" + join(users) + ") " +
+		"AND EXISTS (SELECT 1 FROM IMGroup AS g WHERE g.id=m.groupId AND g.status=0)"
+}
 
 // joinedGroups returns the groups of users, from the master.
 func (s *members) joinedGroups(ctx context.Context, users []uint32) ([]joinedGroup, error) {
 	var list []joinedGroup
+	type key struct{ user, group uint32 }
+	at := map[key]int{} // index into list
 	err := inChunks(users, chunk, func(part []uint32) error {
-		rows, err := s.master.QueryContext(ctx, "SELECT m.userId, m.groupId, "+
-			"MAX(GREATEST(m.created, m.updated)) FROM IMGroupMember AS m JOIN IMGroup AS g "+
-			"ON g.id=m.groupId "+
-			"WHERE m.status=0 AND g.status=0 AND m.userId IN ("+join(part)+") "+
-			"GROUP BY m.userId, m.groupId")
+		rows, err := s.master.QueryContext(ctx, joinedGroupsQuery(part))
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
 			var j joinedGroup
-			if err := rows.Scan(&j.user, &j.group, &j.since); err != nil {
+			if err := rows.Scan(append([]any{&j.user, &j.group}, j.fields()...)...); err != nil {
 				return err
 			}
-			list = append(list, j)
+			if i, ok := at[key{j.user, j.group}]; !ok {
+				at[key{j.user, j.group}] = len(list)
+				list = append(list, j)
+			} else if j.later(list[i].joining) {
+				list[i] = j
+			}
 		}
 		return rows.Err()
 	})

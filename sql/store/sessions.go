@@ -16,11 +16,12 @@ import (
 )
 
 // Session rows are the hot spot of the database: each message between two users concerns
-// two of them. They hold whole seconds. So the transaction of the first message of a
-// conversation in a second writes them, and further messages in that second would not
-// change them. When another process removes a session within that second, the first
-// message of the next second lists it again. A message to a group writes only the row of
-// its sender. SyncSessions writes the rows of the other members (sync.go).
+// two of them. They hold whole seconds of the store's clock. So the transaction of the
+// first message of a conversation in a second writes them, and further messages in that
+// second would not change them. When another process removes a session within that
+// second, the first message of the next second lists it again. A message to a group
+// writes only the row of its sender. SyncSessions writes the rows of the other members
+// (sync.go).
 
 // sessions is the part that stores the users' lists of conversations.
 type sessions struct {
@@ -81,14 +82,13 @@ func (s *sessions) senderSide(user, group uint32) *side {
 	return fresh
 }
 
-// touchedSessions returns the session rows that are older than a message of items,
-// sorted.
-func (s *sessions) touchedSessions(items []*item) []*touch {
+// touchedSessions returns the session rows of the conversations of items that are older
+// than second, sorted.
+func (s *sessions) touchedSessions(items []*item, second uint32) []*touch {
 	by := map[*side]*touch{}
 	var list []*touch
-	add := func(sd *side, user, peer uint32, kind pb.SessionType, second uint32) {
-		if t := by[sd]; t != nil {
-			t.second = max(t.second, second)
+	add := func(sd *side, user, peer uint32, kind pb.SessionType) {
+		if by[sd] != nil {
 			return
 		}
 		sd.mu.Lock()
@@ -106,12 +106,12 @@ func (s *sessions) touchedSessions(items []*item) []*touch {
 			if senders[k] == nil {
 				senders[k] = s.senderSide(it.m.From, it.m.To)
 			}
-			add(senders[k], it.m.From, it.m.To, pb.SessionType_SESSION_TYPE_GROUP, it.m.Created)
+			add(senders[k], it.m.From, it.m.To, pb.SessionType_SESSION_TYPE_GROUP)
 			continue
 		}
 		small, big := sides(it.key)
-		add(it.c.sides[0], small, big, pb.SessionType_SESSION_TYPE_SINGLE, it.m.Created)
-		add(it.c.sides[1], big, small, pb.SessionType_SESSION_TYPE_SINGLE, it.m.Created)
+		add(it.c.sides[0], small, big, pb.SessionType_SESSION_TYPE_SINGLE)
+		add(it.c.sides[1], big, small, pb.SessionType_SESSION_TYPE_SINGLE)
 	}
 	slices.SortFunc(list, (*touch).compare)
 	return list
@@ -178,35 +178,23 @@ func (s *sessions) writeSessions(ctx context.Context, tx execer, touched []*touc
 	return s.insertSessions(ctx, tx, missingRows(touched))
 }
 
-// updateSessions updates rows by primary key, so that no other rows are locked.
+// updateSessions updates rows by primary key, so that no other rows are locked. All rows
+// of a transaction have the same second.
 func updateSessions(ctx context.Context, tx execer, touched []*touch) error {
-	bySecond := map[uint32][]uint32{}
+	var second uint32
+	var ids []uint32
 	for _, t := range touched {
 		if t.row != 0 {
-			bySecond[t.second] = append(bySecond[t.second], t.row)
+			second, ids = t.second, append(ids, t.row)
 		}
 	}
-	return eachSecond(bySecond, func(second uint32, ids string) error {
-		return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMRecentSession "+
-			"SET status=0, removedMsgId=0, updated=GREATEST(updated, %d) WHERE id IN (%s)", second,
-			ids))
-	})
-}
-
-// eachSecond calls do with each second and its list of ids, both in increasing order.
-func eachSecond(bySecond map[uint32][]uint32, do func(second uint32, ids string) error) error {
-	seconds := make([]uint32, 0, len(bySecond))
-	for second := range bySecond {
-		seconds = append(seconds, second)
+	if len(ids) == 0 {
+		return nil
 	}
-	slices.Sort(seconds)
-	for _, second := range seconds {
-		slices.Sort(bySecond[second])
-		if err := do(second, join(bySecond[second])); err != nil {
-			return err
-		}
-	}
-	return nil
+	slices.Sort(ids)
+	return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMRecentSession "+
+		"SET status=0, removedMsgId=0, updated=GREATEST(updated, %d) WHERE id IN (%s)", second,
+		join(ids)))
 }
 
 // insertSessions inserts rows. With the unique key, a row that another process has

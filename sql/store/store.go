@@ -67,7 +67,7 @@ type Options struct {
 
 	Logger  *slog.Logger          // nil: no logs
 	Metrics prometheus.Registerer // nil: metrics are not registered
-	Now     func() time.Time      // nil: time.Now
+	Now     func() time.Time      // this process's clock; nil: time.Now
 
 	hooks hooks // points of failure, for tests
 }
@@ -84,6 +84,7 @@ type hooks struct {
 	beforeCommit func(ctx context.Context, conn *sql.Conn)
 	// after the members are read for Redis, before they are written
 	mirror func() error
+	clock  func() time.Time // replaces the master's clock
 }
 
 // Store is an im.Store. Each of its parts has the methods of one subject. All parts share
@@ -108,7 +109,7 @@ type Store struct {
 	*rebuild
 
 	stop    context.CancelFunc // ends housekeeping
-	running sync.WaitGroup     // housekeeping
+	running sync.WaitGroup     // housekeeping and keepTime
 	closing sync.Once
 }
 
@@ -143,6 +144,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.stop = stop
 	s.running.Go(func() { s.housekeep(background) })
 	s.running.Go(func() { s.readMarks.keep(background) })
+	s.running.Go(func() { s.keepTime(background) })
 	return s, nil
 }
 

@@ -47,6 +47,15 @@ type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
+// freeze stops the master's clock for stores that are opened later. The test sets its unix
+// second.
+func (e *env) freeze() *atomic.Int64 {
+	var second atomic.Int64
+	second.Store(time.Now().Unix())
+	e.o.hooks.clock = func() time.Time { return time.Unix(second.Load(), 0) }
+	return &second
+}
+
 // newEnv makes a migrated, finalized database and an empty Redis.
 func newEnv(t testing.TB) *env {
 	t.Helper()
@@ -65,6 +74,7 @@ func bareEnv(t testing.TB) *env {
 	e.db = server.Open(t, e.dsn)
 	e.o = Options{Master: e.dsn, Redis: Redis{Unread: Instance{Addrs: []string{e.redis.Addr()}}},
 		Workers: 4, Now: e.clock.now, ReplicaWait: config.Default().MySQL.ReplicaWait,
+		hooks:     hooks{clock: e.clock.now},
 		NoRebuild: true} // the tests that lose counts expect the loss
 	return e
 }
@@ -154,7 +164,7 @@ func suite(parent *testing.T, make func(*testing.T) *env,
 func tickingEnv(parent *testing.T, make func(*testing.T) *env, change func(*testing.T, *env),
 	ticking *clock) *env {
 	e := make(parent)
-	e.clock, e.o.Now = ticking, ticking.now
+	e.clock, e.o.Now, e.o.hooks.clock = ticking, ticking.now, ticking.now
 	if change != nil {
 		change(parent, e)
 	}

@@ -18,15 +18,16 @@ import (
 // A message to a group writes only the session row of its sender. SyncSessions writes the
 // rows of the other members, every few seconds, in one process at a time: for the groups
 // whose lastChated is at or after the mark last_update_group in Redis. The mark stays
-// syncMargin behind the clock, because a message may be committed later than its time.
+// syncMargin behind the clock, because lastChated may be committed later than its value.
 // This process remembers the groups that it has synchronised within the margin, and skips
 // them.
 
 // syncMark is the key of the time up to which sessions are written.
 const syncMark = "last_update_group"
 
-// syncMargin is the longest time, in seconds, between the time of a message and its
-// commit, including the lag of message servers' clocks.
+// syncMargin is the longest time, in seconds, between a group's lastChated and its commit.
+// C++ db_proxies write the time of a message, so for them it includes the lag of message
+// servers' clocks.
 const syncMargin = 60
 
 // syncLease is the name of the lease of the process that writes sessions. The rows are
@@ -135,7 +136,7 @@ func (s *sessions) syncGroups(ctx context.Context, conn *sql.Conn,
 	if err != nil {
 		return 0, err
 	}
-	safe := uint32(max(s.now().Unix()-syncMargin, 0))
+	safe := uint32(max(s.time().Unix()-syncMargin, 0))
 	ahead := mark > safe // a C++ server leaves no margin, or a clock was ahead
 	if ahead {
 		mark = safe
@@ -239,16 +240,18 @@ func (s *sessions) syncPageOf(ctx context.Context, conn *sql.Conn, lease *schema
 }
 
 // syncGroup writes the sessions of a group's members that are missing or older than its
-// last message. It lists sessions again that were removed before that message.
+// last message. It lists sessions again that were removed before that message. Members
+// that joined after that message are left out.
 func (s *sessions) syncGroup(ctx context.Context, conn *sql.Conn, group uint32,
 	c chatted) (int, error) {
 	rows, err := conn.QueryContext(ctx, fmt.Sprintf("SELECT m.userId, COALESCE(MAX(r.id), 0) "+
 		"FROM IMGroupMember AS m "+
 		"LEFT JOIN IMRecentSession AS r ON r.userId=m.userId AND r.peerId=m.groupId AND r.type=%d "+
-		"WHERE m.groupId=%d AND m.status=0 AND GREATEST(m.created, m.updated)<=%d "+
-		"GROUP BY m.userId "+
+		"WHERE m.groupId=%d AND m.status=0 "+
+		"AND IF(m.joinedAt=GREATEST(m.created, m.updated), m.joinMsgId<%[4]d, "+
+		"GREATEST(m.created, m.updated)<=%[3]d) GROUP BY m.userId "+
 		"HAVING MAX(r.id) IS NULL OR MAX(r.updated)<%[3]d OR MIN(r.status)<>0",
-		pb.SessionType_SESSION_TYPE_GROUP, group, c.at))
+		pb.SessionType_SESSION_TYPE_GROUP, group, c.at, c.msg))
 	if err != nil {
 		return 0, err
 	}

@@ -73,23 +73,21 @@ func TestSyncMark(t *testing.T) {
 				t.Errorf("another process wrote %d rows again", n)
 			}
 			mark, _ := strconv.ParseInt(e.syncedUpTo(), 10, 64)
-			if behind := s.now().Unix() - mark; behind < 60 || behind > 120 {
+			if behind := s.Now().Unix() - mark; behind < 60 || behind > 120 {
 				t.Errorf("the mark is %d s behind", behind)
 			}
-			// This message is committed after others with later times.
-			late := groupText(u[1], h, "late")
-			late.Created = uint32(s.now().Unix()) - 30
-			e.exec(t, fmt.Sprintf("UPDATE IMGroupMember SET created=1, updated=1 "+
-				"WHERE groupId=%d", h))
-			send(t, s, late)
+			// A C++ server commits this message after others with later times.
+			send(t, s, groupText(u[1], h, "late"))
+			e.exec(t, fmt.Sprintf("UPDATE IMGroup SET lastChated=%d WHERE id=%d",
+				s.Now().Unix()-30, h))
 			if n := syncAll(t, s); n != 1 {
 				t.Errorf("%d rows written, want 1: of the late message", n)
 			}
 			wantListed(t, "late", s, h, u, 0, 1)
 			// The clock of another process was ahead.
-			e.redis.Do("SET last_update_group " + fmt.Sprint(s.now().Unix()+100_000))
+			e.redis.Do("SET last_update_group " + fmt.Sprint(s.Now().Unix()+100_000))
 			send(t, s, groupText(u[0], g, "2"))
-			if syncAll(t, s); e.syncedUpTo() > fmt.Sprint(s.now().Unix()) {
+			if syncAll(t, s); e.syncedUpTo() > fmt.Sprint(s.Now().Unix()) {
 				t.Errorf("the mark stays at %s", e.syncedUpTo())
 			}
 			e.redis.Do("DEL last_update_group")
@@ -108,6 +106,7 @@ func TestSyncMark(t *testing.T) {
 func TestSyncPages(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
+	second := e.freeze()
 	s := e.store(t)
 	u := users(t, s, 2)
 	const groups = 2*syncPage + 50
@@ -115,14 +114,9 @@ func TestSyncPages(t *testing.T) {
 	for range groups {
 		batch = append(batch, groupText(u[0], newGroup(t, s, u...), "x"))
 	}
-	// The texts are later than the joins, however long the groups took.
-	second := uint32(s.now().Unix())
-	for i, m := range batch {
-		if m.Created = second + 2; i >= groups-20 {
-			m.Created++
-		}
-	}
-	send(t, s, batch...)
+	send(t, s, batch[:groups-20]...)
+	second.Add(1)
+	send(t, s, batch[groups-20:]...)
 	if n := syncAll(t, s); n != groups {
 		t.Errorf("%d rows written, want %d", n, groups)
 	}
@@ -196,15 +190,13 @@ func TestSyncOneAtATime(t *testing.T) {
 // TestRemovedSession tries which messages list a removed session again.
 func TestRemovedSession(t *testing.T) {
 	e := newEnv(t)
+	second := e.freeze() // everything happens in one second
 	s, other := e.store(t), e.store(t)
 	u := users(t, s, 3)
 	g := newGroup(t, s, u...)
-	second := uint32(s.now().Unix()) + 1 // everything happens in one second
 	post := func(by *Store, from uint32) {
 		t.Helper()
-		m := groupText(from, g, "x")
-		m.Created = second
-		send(t, by, m)
+		send(t, by, groupText(from, g, "x"))
 	}
 	remove := func(user uint32) {
 		t.Helper()
@@ -239,7 +231,7 @@ func TestRemovedSession(t *testing.T) {
 		syncAll(t, by)
 		wantListed(t, "removed by a C++ server", s, g, u, 1)
 	}
-	second++
+	second.Add(1)
 	post(s, u[1])
 	syncAll(t, s)
 	wantListed(t, "and a message of the next second", s, g, u, 0, 1, 2)
@@ -256,12 +248,12 @@ func TestRemovedSession(t *testing.T) {
 // message must list it again, also in the same second.
 func TestRemovedWhileStored(t *testing.T) {
 	e := newEnv(t)
+	second := e.freeze()
 	s := e.store(t)
 	u := users(t, s, 2)
 	m := texts(u[0], u[1], 3)
 	send(t, s, m[0])
-	m[1].Created++
-	m[2].Created = m[1].Created
+	second.Add(1)
 	s.o.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
 		if err := commitOn(ctx, conn); err != nil {
 			return err

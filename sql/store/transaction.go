@@ -112,27 +112,27 @@ type chat struct {
 
 // planFor returns what the transaction of items writes besides the messages.
 func (s *messages) planFor(items []*item) *plan {
-	return &plan{sessions: s.sessions.touchedSessions(items), chats: touchedGroups(items),
-		owed: duesOf(items)}
+	now := uint32(s.time().Unix())
+	return &plan{sessions: s.sessions.touchedSessions(items, now),
+		chats: touchedGroups(items, now), owed: duesOf(items)}
 }
 
-// touchedGroups returns the groups with a message newer than their lastChated, sorted.
-func touchedGroups(items []*item) []*chat {
+// touchedGroups returns the groups of items whose lastChated is before second, sorted.
+func touchedGroups(items []*item, second uint32) []*chat {
 	by := map[*conversation]*chat{}
 	var list []*chat
 	for _, it := range items {
 		if !it.m.Type.IsGroup() {
 			continue
 		}
-		if t := by[it.c]; t != nil {
-			t.second = max(t.second, it.m.Created)
+		if by[it.c] != nil {
 			continue
 		}
 		it.c.mu.Lock()
-		newer := it.m.Created > it.c.chatted
+		older := it.c.chatted < second
 		it.c.mu.Unlock()
-		if newer {
-			by[it.c] = &chat{it.c, it.m.Created}
+		if older {
+			by[it.c] = &chat{it.c, second}
 			list = append(list, by[it.c])
 		}
 	}
@@ -141,16 +141,17 @@ func touchedGroups(items []*item) []*chat {
 }
 
 // writeChats updates lastChated of groups. It selects rows by primary key, so that no
-// other rows are locked.
+// other rows are locked. All of them have the same second.
 func writeChats(ctx context.Context, tx execer, list []*chat) error {
-	bySecond := map[uint32][]uint32{}
-	for _, t := range list {
-		bySecond[t.second] = append(bySecond[t.second], t.c.thread.id)
+	if len(list) == 0 {
+		return nil
 	}
-	return eachSecond(bySecond, func(second uint32, ids string) error {
-		return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMGroup "+
-			"SET lastChated=GREATEST(lastChated, %d) WHERE id IN (%s)", second, ids))
-	})
+	ids := make([]uint32, len(list))
+	for i, t := range list {
+		ids[i] = t.c.thread.id
+	}
+	return tx.add(ctx, fmt.Appendf(nil, "UPDATE IMGroup "+
+		"SET lastChated=GREATEST(lastChated, %d) WHERE id IN (%s)", list[0].second, join(ids)))
 }
 
 // commit stores items in one transaction: their rows, session rows, client_msg_ids and

@@ -37,8 +37,8 @@ type peerKey struct {
 }
 
 // UnreadCounts returns the user's unread conversations; see im.MessageStore. Counts come
-// from Redis, groups and times of joining from the master. The count of a conversation
-// without messages is left out, as C++ servers do, because clients cannot show it.
+// from Redis, groups from the master. The count of a conversation without messages is left
+// out, as C++ servers do, because clients cannot show it.
 func (s *unread) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
 	joined, err := s.members.joinedGroups(ctx, []uint32{user})
 	if err != nil {
@@ -223,8 +223,8 @@ const startCountMax = 1000
 func (s *unread) startCount(ctx context.Context, j joinedGroup, sent int64) (uint32, error) {
 	of := thread{group: true, id: j.group}
 	var since int64
-	query := fmt.Sprintf("SELECT COUNT(*) FROM (SELECT 1 FROM %s WHERE groupId=%d AND status=0 "+
-		"AND created>=%d LIMIT %d) AS m", of.table(), j.group, j.since, startCountMax)
+	query := fmt.Sprintf("SELECT COUNT(*) FROM (SELECT 1 FROM %s WHERE groupId=%d AND status=0%s "+
+		"LIMIT %d) AS m", of.table(), j.group, j.where(), startCountMax)
 	if err := s.master.QueryRowContext(ctx, query).Scan(&since); err != nil {
 		return 0, s.dbError("count a group's messages", err)
 	}
@@ -285,7 +285,7 @@ func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
 
 // ClearGroupUnread marks everything in a group as read by a user; see im.GroupStore.
 func (s *unread) ClearGroupUnread(ctx context.Context, user, group uint32) error {
-	_, ok, err := s.members.joinedAt(ctx, user, group)
+	_, ok, err := s.members.joiningOf(ctx, user, group)
 	if !ok || err != nil {
 		return s.dbError("look up member", err)
 	}

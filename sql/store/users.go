@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 )
@@ -17,8 +19,8 @@ import (
 type directory struct {
 	*databases
 
-	// known holds the users that exist and have not departed, with the unix second of the
-	// look-up.
+	// known holds the users that exist and have not departed, with the time of the look-up,
+	// by mono.Of.
 	known *lru.Cache[uint32, int64]
 
 	lateMark lateMark // a sync mark that Redis has not taken
@@ -415,18 +417,18 @@ func idsByName(ctx context.Context, tx *sql.Tx, accounts []im.Account) ([]uint32
 	return ids, nil
 }
 
-// knownTTL is the time for which a look-up of a user is valid, in seconds.
-const knownTTL = 60
+// knownTTL is the time for which a look-up of a user is valid.
+const knownTTL = 60 * time.Second
 
 // checkRecipients sets the error of messages to users that do not exist or have departed.
 func (s *directory) checkRecipients(ctx context.Context, items []*item) error {
-	now := s.now().Unix()
+	now := mono.Of(s.now()) // before the read
 	ask := map[uint32]bool{}
 	for _, it := range items {
 		if it.m.Type.IsGroup() {
 			continue
 		}
-		if at, ok := s.known.Get(it.m.To); !ok || now-at >= knownTTL {
+		if at, ok := s.known.Get(it.m.To); !ok || s.since(at) >= knownTTL {
 			ask[it.m.To] = false
 		}
 	}

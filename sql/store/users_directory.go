@@ -60,7 +60,7 @@ func (s *directory) stamp(ctx context.Context, tx *sql.Tx, table string) (int64,
 	if table == "IMDepart" {
 		stamps = &s.departStamps
 	}
-	return stamps.Next(newest, s.now().Unix()), nil
+	return stamps.Next(newest, s.time().Unix()), nil
 }
 
 // directoryMark is the key of the time of the last change of the directory. C++ servers

@@ -110,7 +110,8 @@ func membersAllowed(f *fixture) {
 	u := f.users(4)
 	g := f.group(u[2], u[0], u[1])
 	m := f.post(u[0], g.ID, "x")
-	g.LastChat = m.Created
+	g.LastChat = f.readGroup(g.ID).LastChat
+	f.wantTime("last chat", g.LastChat, m)
 	for _, t := range []pb.GroupModifyType{add, del} {
 		var saw im.Group
 		_, err := f.s.ChangeMembers(f.ctx, g.ID, t, u[1:], func(g *im.Group) error {

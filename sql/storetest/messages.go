@@ -53,8 +53,11 @@ func texts(from, to uint32, n int) []*im.Message {
 // append stores messages that must all be stored.
 func (f *fixture) append(batch ...*im.Message) {
 	f.Helper()
+	at := span{from: f.now()}
 	f.s.AppendMessages(f.ctx, batch)
+	at.to = f.now()
 	for i, m := range batch {
+		f.stored[m] = at
 		if m.Err != nil {
 			f.Fatalf("message %d of %d, %d to %d: %v", i, len(batch), m.From, m.To, m.Err)
 		}

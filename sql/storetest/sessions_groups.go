@@ -52,10 +52,11 @@ func (f *fixture) wantSession(what string, user uint32, t pb.SessionType, peer u
 	latest *im.Message) {
 	f.Helper()
 	s, ok := f.sessionOf(user, peer, t)
-	if !ok || s.Removed || s.Updated != latest.Created || !sameMessage(s.Latest, *latest) {
+	if !ok || s.Removed || !sameMessage(s.Latest, *latest) {
 		f.Errorf("%s: session of %d with %v %d: %v, %+v; want latest %+v", what, user, t, peer,
 			ok, s, *latest)
 	}
+	f.wantTime(what, s.Updated, latest)
 }
 
 func groupSessions(f *fixture) {
@@ -66,29 +67,27 @@ func groupSessions(f *fixture) {
 			f.Errorf("a group without messages has the session %+v", s)
 		}
 	}
-	start := f.now()
-	post := func(from, created uint32) *im.Message {
-		m := f.groupText(from, g.ID, fmt.Sprint(created))
-		m.Created = start + created
-		f.append(m)
+	post := func(from uint32, later time.Duration) *im.Message {
+		f.advance(later)
+		m := f.post(from, g.ID, "x")
 		f.wantSession("the sender", from, groupSession, g.ID, m)
 		return m
 	}
 	post(u[0], 0)
 	post(u[0], 0)
-	m := post(u[1], 1)
+	m := post(u[1], time.Second)
 	for range 2 {
 		f.sync()
 		for _, user := range u {
 			f.wantSession("synced", user, groupSession, g.ID, m)
 		}
 	}
-	m = post(u[2], 1) // in a second that is already synchronised
+	m = post(u[2], 0) // perhaps in a second that is already synchronised
 	f.sync()
 	for _, user := range u {
 		f.wantSession("the same second", user, groupSession, g.ID, m)
 	}
-	m = post(u[0], 30)
+	m = post(u[0], 30*time.Second)
 	f.reopen()
 	f.sync()
 	for _, user := range u {
@@ -120,17 +119,12 @@ func (f *fixture) sessionKeys(user, since uint32, limit int) (keys []typed) {
 func groupSessionsOrder(f *fixture) {
 	u := f.users(4)
 	a, b, c := f.group(u...), f.group(u[0], u[1]), f.group(u[1:]...)
-	start := f.now()
-	send := func(m *im.Message, created uint32) {
-		m.Created = start + created
+	for _, m := range []*im.Message{groupText(u[1], a.ID, "x"), text(u[0], u[1], "x"),
+		groupText(u[1], b.ID, "x"), text(u[2], u[0], "x"), groupText(u[1], c.ID, "not in it"),
+		groupText(u[2], a.ID, "x")} {
+		f.advance(2 * time.Second)
 		f.append(m)
 	}
-	send(groupText(u[1], a.ID, "x"), 1)
-	send(text(u[0], u[1], "x"), 2)
-	send(groupText(u[1], b.ID, "x"), 3)
-	send(text(u[2], u[0], "x"), 4)
-	send(groupText(u[1], c.ID, "not in it"), 5)
-	send(groupText(u[2], a.ID, "x"), 6)
 	f.sync()
 	newest := []typed{{a.ID, groupSession}, {u[2], singleSession}, {b.ID, groupSession},
 		{u[1], singleSession}}
@@ -140,10 +134,13 @@ func groupSessionsOrder(f *fixture) {
 			f.Errorf("limit %d: got %v, want %v", limit, got, want)
 		}
 	}
-	for since, want := range map[uint32][]typed{2: newest, 3: newest[:3], 4: newest[:2],
-		6: newest[:1], 7: nil} {
-		if got := f.sessionKeys(u[0], start+since, 100); !slices.Equal(got, want) {
-			f.Errorf("since %d: got %v, want %v", since, got, want)
+	for i, k := range newest {
+		s, _ := f.sessionOf(u[0], k.peer, k.t)
+		if got := f.sessionKeys(u[0], s.Updated, 100); !slices.Equal(got, newest[:i+1]) {
+			f.Errorf("since session %d: got %v, want %v", i, got, newest[:i+1])
+		}
+		if got := f.sessionKeys(u[0], s.Updated+1, 100); !slices.Equal(got, newest[:i]) {
+			f.Errorf("after session %d: got %v, want %v", i, got, newest[:i])
 		}
 	}
 }
@@ -153,21 +150,17 @@ func groupSessionsOneSecond(f *fixture) {
 	var batch []*im.Message
 	var want []uint32
 	for range 60 {
-		want = append(want, f.group(u...).ID)
+		g := f.group(u...).ID
+		want = append(want, g)
+		batch = append(batch, groupText(u[1], g, "x"))
 	}
-	// Making the groups takes a while. A session is for members that joined before the message.
-	now := f.now()
-	for _, g := range want {
-		m := groupText(u[1], g, "x")
-		m.Created = now + 1
-		batch = append(batch, m)
-	}
+	since := f.now()
 	f.append(batch[:30]...)
 	f.sync()
-	f.append(batch[30:]...) // in a second that is already synchronised
+	f.append(batch[30:]...) // perhaps in a second that is already synchronised
 	f.sync()
 	var got []uint32
-	for _, k := range f.sessionKeys(u[0], now+1, 100) {
+	for _, k := range f.sessionKeys(u[0], since, 100) {
 		got = append(got, k.peer)
 	}
 	slices.Sort(got)
@@ -285,12 +278,10 @@ func removeGroup(f *fixture) {
 			f.Errorf("user %d has %d unread, want %d", i, got, want)
 		}
 	}
-	// The sender removes its own session in the second of its last message.
+	// The sender removes its own session, perhaps in the second of its last message.
 	f.check("RemoveSession", f.s.RemoveSession(f.ctx, u[0], g.ID, groupSession))
-	again := f.groupText(u[0], g.ID, "4")
-	again.Created = m.Created
-	f.append(again)
-	f.wantSession("the same second", u[0], groupSession, g.ID, again)
+	again := f.post(u[0], g.ID, "4")
+	f.wantSession("after the removal", u[0], groupSession, g.ID, again)
 }
 
 func removeNotFound(f *fixture) {

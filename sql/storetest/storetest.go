@@ -22,7 +22,9 @@
 //     again. The ID of a message that was not stored is 0.
 //   - An account without a name, or with a field that is not UTF-8, is Invalid. Lengths
 //     of fields are in characters, not bytes.
-//   - CreateUsers and SetUserStatus set Updated to the store's clock.
+//   - CreateUsers and SetUserStatus set Updated to the store's clock. So do messages, for
+//     their conversations and for LastChat of their groups: Created is from the clock of
+//     a message server, which may differ and step.
 //   - Names of departments are compared letter by letter. A deleted department does not
 //     hold its name. Users that have departed do not prevent deleting their department.
 //   - A push token that is a number of up to ten digits is Invalid: in Redis it would
@@ -100,6 +102,7 @@ func Run(t *testing.T, f Factory) {
 		{"group history", groupHistoryTests},
 		{"group unread", groupUnreadTests},
 		{"group sessions", groupSessionTests},
+		{"clocks", clockTests},
 		{"push", pushTests},
 		{"files", fileTests},
 	} {
@@ -134,11 +137,25 @@ type base struct {
 	factory Factory
 	ctx     context.Context
 	s       im.Store
+	stored  map[*im.Message]span
+}
+
+// span is the store's time, in unix seconds, before and after a message was stored.
+type span struct{ from, to uint32 }
+
+// wantTime checks a time that the storing of m set: it is the store's, whatever the time
+// of m.
+func (f *base) wantTime(what string, at uint32, m *im.Message) {
+	f.Helper()
+	if s := f.stored[m]; at < s.from || at > s.to {
+		f.Errorf("%s: time %d, want that of the storing, %d to %d", what, at, s.from, s.to)
+	}
 }
 
 // newFixture opens a store and closes it with the test.
 func newFixture(t *testing.T, factory Factory) *fixture {
-	b := &base{T: t, factory: factory, ctx: context.Background(), s: factory.Open(t)}
+	b := &base{T: t, factory: factory, ctx: context.Background(), s: factory.Open(t),
+		stored: map[*im.Message]span{}}
 	t.Cleanup(func() {
 		if err := b.s.Close(); err != nil {
 			t.Errorf("Close: %v", err)

@@ -64,9 +64,11 @@ type Book[T comparable] struct {
 	all     func(ctx context.Context) ([]T, error) // every row once, including deleted ones
 	changed func(ctx context.Context, since uint32) ([]T, error)
 	key     func(row *T) bookKey
-	answer  func(user uint32, rows []T, newest uint32) pb.Attachment // without attach_data
-	clock   func() time.Time
+	// answer makes an answer without attach_data
+	answer  func(user uint32, rows []T, newest uint32) pb.Attachment
 	metrics *Metrics
+	clock   func() time.Time // of this process, for durations
+	time    func() time.Time // the store's, to compare with times of change
 
 	current   atomic.Pointer[edition[T]]
 	writes    atomic.Uint64 // changes made through this server
@@ -84,6 +86,7 @@ type bookKey struct {
 type edition[T comparable] struct {
 	*pages[T]
 	asked  time.Time     // when the read began
+	at     time.Time     // the store's time before it
 	loaded time.Time     // when the last full read began
 	moved  time.Time     // when newest last increased
 	age    time.Duration // largest age at which it is used
@@ -151,7 +154,7 @@ func (b *Book[T]) renew(ctx context.Context) (*edition[T], error) {
 	case e == nil:
 		return b.load(ctx)
 	}
-	began, writes := b.clock(), b.writes.Load()
+	began, at, writes := b.clock(), b.time(), b.writes.Load()
 	since := e.since(began)
 	rows, err := b.changed(ctx, since)
 	if err != nil {
@@ -162,7 +165,8 @@ func (b *Book[T]) renew(ctx context.Context) (*edition[T], error) {
 	if !ok {
 		return b.load(ctx)
 	}
-	next := &edition[T]{pages: p, asked: began, loaded: e.loaded, moved: e.moved, writes: writes}
+	next := &edition[T]{pages: p, asked: began, at: at, loaded: e.loaded, moved: e.moved,
+		writes: writes}
 	if p.newest != e.newest {
 		next.moved = began
 	}
@@ -180,13 +184,13 @@ func (e *edition[T]) since(now time.Time) uint32 {
 
 // load reads all rows.
 func (b *Book[T]) load(ctx context.Context) (*edition[T], error) {
-	began, writes := b.clock(), b.writes.Load()
+	began, at, writes := b.clock(), b.time(), b.writes.Load()
 	rows, err := b.all(ctx)
 	if err != nil {
 		return nil, err
 	}
 	b.metrics.reads.WithLabelValues(b.name, "all").Inc()
-	return b.publish(&edition[T]{pages: b.paginate(rows), asked: began, loaded: began,
+	return b.publish(&edition[T]{pages: b.paginate(rows), asked: began, at: at, loaded: began,
 		moved: b.clock(), writes: writes}), nil
 }
 
@@ -259,7 +263,7 @@ func (b *Book[T]) ask(e *edition[T], since uint32, now time.Time) question {
 	if since == 0 || settle.Ahead(since, now) {
 		return q
 	}
-	after := min(since, settle.At(e.asked, settle.Directory))
+	after := min(since, settle.At(e.at, settle.Directory))
 	if at := b.from(e.pages, since); at == len(e.rows) || b.key(&e.rows[at]).updated != since {
 		after = min(after, max(since, ownClock)-ownClock)
 	}
@@ -272,7 +276,7 @@ func (b *Book[T]) told(e *edition[T]) uint32 {
 	if len(e.rows) == 0 {
 		return 0
 	}
-	settled := settle.At(e.asked, settle.Directory)
+	settled := settle.At(e.at, settle.Directory)
 	if at := b.from(e.pages, settled+1); at > 0 && b.key(&e.rows[at-1]).updated > 0 {
 		return b.key(&e.rows[at-1]).updated
 	}
@@ -296,7 +300,7 @@ func (b *Book[T]) Reply(ctx context.Context, user, since uint32, attach []byte) 
 	if err != nil {
 		return nil, err
 	}
-	q := b.ask(e, since, b.clock())
+	q := b.ask(e, since, b.time())
 	var rsp pb.Attachment
 	if len(e.rows)-q.from <= maxTyped {
 		rsp = b.answer(user, b.find(e.pages, q), q.told)
@@ -336,10 +340,13 @@ func (b *Book[T]) encoded(p *pages[T], q question) (*pb.Encoded, error) {
 	return known.do()
 }
 
-// NewUsers returns the book of users.
-func NewUsers(store im.UserStore, clock func() time.Time, m *Metrics) *Book[im.User] {
+// NewUsers returns the book of users. clock is the time of this process, storeTime that of
+// the store.
+func NewUsers(store im.UserStore, clock, storeTime func() time.Time,
+	m *Metrics) *Book[im.User] {
 	return &Book[im.User]{
-		name: "users", clock: clock, metrics: m, turn: make(chan struct{}, 1),
+		name: "users", clock: clock, time: storeTime, metrics: m,
+		turn: make(chan struct{}, 1),
 		all: func(ctx context.Context) (all []im.User, err error) {
 			for page := []im.User(nil); err == nil; all = append(all, page...) {
 				after := uint32(0)
@@ -367,9 +374,11 @@ func NewUsers(store im.UserStore, clock func() time.Time, m *Metrics) *Book[im.U
 }
 
 // NewDeparts returns the book of departments.
-func NewDeparts(store im.DepartStore, clock func() time.Time, m *Metrics) *Book[im.Depart] {
+func NewDeparts(store im.DepartStore, clock, storeTime func() time.Time,
+	m *Metrics) *Book[im.Depart] {
 	return &Book[im.Depart]{
-		name: "departments", clock: clock, metrics: m, turn: make(chan struct{}, 1),
+		name: "departments", clock: clock, time: storeTime, metrics: m,
+		turn: make(chan struct{}, 1),
 		all: func(ctx context.Context) ([]im.Depart, error) {
 			// The rows include those without a time, and not deleted ones.
 			there, _, err := store.DepartsChangedSince(ctx, 0)

@@ -80,7 +80,7 @@ func (t *table) read(since uint32, count func()) ([]im.Depart, error) {
 }
 
 func (t *table) book() *Book[im.Depart] {
-	b := NewDeparts(nil, t.clock, NewMetrics(nil))
+	b := NewDeparts(nil, t.clock, t.clock, NewMetrics(nil))
 	b.all = func(context.Context) ([]im.Depart, error) { return t.read(0, func() { t.all++ }) }
 	b.changed = func(_ context.Context, since uint32) ([]im.Depart, error) {
 		return t.read(since, func() { t.changes = append(t.changes, since) })
@@ -361,7 +361,7 @@ func BenchmarkDirectory(b *testing.B) {
 			Avatar: "http://files.example.com/g0/000/001/" + name + ".jpg", DepartID: 1, Updated: 1_700_000_000}
 	}
 	m := NewMetrics(nil)
-	book := NewUsers(nil, time.Now, m)
+	book := NewUsers(nil, time.Now, time.Now, m)
 	book.all = func(context.Context) ([]im.User, error) { return slices.Clone(users), nil }
 	book.changed = func(context.Context, uint32) ([]im.User, error) { return users, nil }
 	ask := func(b *testing.B) {

@@ -1,11 +1,12 @@
 // Package settle says which rows answer a request for changes since a time.
 //
 // A request for changes since a time T is answered with the rows whose time of change is
-// after T. A row may become visible later than its time of change: when the clock of its
-// writer is behind, or when its transaction took long. So that no row is skipped, the
-// time in an answer is never later than one settle time before the answer was read.
-// Younger rows are sent, and sent again in the next answer, until they have settled.
-// After that, the answer to a request with the returned time is empty.
+// after T. A row may become visible later than its time of change: when its transaction
+// took long, or when another program with a clock that is behind wrote it. So that no row
+// is skipped, the time in an answer is never later than one settle time before the answer
+// was read. Younger rows are sent, and sent again in the next answer, until they have
+// settled. After that, the answer to a request with the returned time is empty. All times
+// are those of the store (im.Store.Now).
 //
 // A T younger than the settle time is replaced by the time one settle time ago. It may
 // come from a server of the first implementation, or from a client's own clock. A T ahead
@@ -16,8 +17,9 @@ import "time"
 
 // The settle times: how long after its time of change a row may become visible.
 const (
-	// Directory covers 5 s of difference between the clocks of writers, 1 s of rounding
-	// of times, and 2 s of a transaction. It applies to users, departments and groups.
+	// Directory covers 5 s of difference between the clocks of writers, where C++ servers
+	// or other programs write, 1 s of rounding of times, and 2 s of a transaction. It
+	// applies to users, departments and groups.
 	Directory = 8 * time.Second
 	// Sessions adds the 5 s within which SyncSessions updates the lists of a group's
 	// members, and subtracts 1 s, because messages are committed faster than changes of

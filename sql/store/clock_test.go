@@ -1,0 +1,91 @@
+package store
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/mono/monotest"
+)
+
+// wallStep is the clock of a process that a test steps. Its monotonic clock continues.
+type wallStep struct{ by time.Duration }
+
+func (w *wallStep) now() time.Time { return monotest.Step(time.Now(), w.by) }
+
+// TestTimesFollowTheMaster steps the clock of a process by an hour, and gives messages times
+// of such a clock. All times of change remain those of the master, so that a client which
+// keeps the time of its last answer misses no change.
+func TestTimesFollowTheMaster(t *testing.T) {
+	e := newEnv(t)
+	e.o.hooks.clock = nil
+	own := &wallStep{}
+	e.o.Now = own.now
+	s := e.store(t)
+	steps := []time.Duration{0, -time.Hour, time.Hour, -2 * time.Hour, 200 * time.Second}
+	u := users(t, s, 2*len(steps))
+	for i, step := range steps {
+		from, to := u[2*i], u[2*i+1]
+		own.by = step
+		g := newGroup(t, s, from, to)
+		for _, m := range []*im.Message{text(from, to, "x"), groupText(from, g, "y")} {
+			m.Created = uint32(own.now().Unix())
+			send(t, s, m)
+		}
+		syncAll(t, s)
+		if err := s.SetSignInfo(t.Context(), from, step.String()); err != nil {
+			t.Fatal(err)
+		}
+		list, err := s.RecentSessions(t.Context(), to, 0, 100)
+		if err != nil || len(list) != 2 {
+			t.Fatalf("step of %v: %d sessions, %v", step, len(list), err)
+		}
+		groups, err := s.Groups(t.Context(), []uint32{g})
+		if err != nil || len(groups) != 1 {
+			t.Fatalf("step of %v: %d groups, %v", step, len(groups), err)
+		}
+		changed, err := s.Users(t.Context(), []uint32{from})
+		if err != nil || len(changed) != 1 {
+			t.Fatalf("step of %v: %d users, %v", step, len(changed), err)
+		}
+		now := time.Now()
+		for what, at := range map[string]uint32{"session": list[0].Updated,
+			"other session": list[1].Updated, "group": groups[0].Updated,
+			"last chat": groups[0].LastChat, "user": changed[0].Updated,
+			"store": uint32(s.Now().Unix())} {
+			if off := now.Sub(time.Unix(int64(at), 0)); off.Abs() > time.Minute {
+				t.Errorf("step of %v: the time of the %s is off by %v", step, what, off)
+			}
+		}
+	}
+}
+
+// TestKnownUsersExpire steps the clock of a process back by an hour. A user that departed
+// then must not count as known for that hour.
+func TestKnownUsersExpire(t *testing.T) {
+	e := newEnv(t)
+	own := &wallStep{}
+	passed := time.Duration(0)
+	e.o.Now = func() time.Time { return own.now().Add(passed) }
+	s := e.store(t)
+	u := users(t, s, 2)
+	send(t, s, text(u[0], u[1], "x"))
+	e.exec(t, fmt.Sprintf("UPDATE IMUser SET status=%d WHERE id=%d", im.StatusDeparted, u[1]))
+	own.by, passed = -time.Hour, knownTTL
+	m := text(u[0], u[1], "y")
+	if s.AppendMessages(t.Context(), []*im.Message{m}); im.KindOf(m.Err) != im.Invalid {
+		t.Errorf("a text to a departed user: %v", m.Err)
+	}
+}
+
+// TestClockIgnoresTheTimeZone reads the master's clock in a session with a time zone.
+func TestClockIgnoresTheTimeZone(t *testing.T) {
+	e := newEnv(t)
+	e.o.hooks.clock = nil
+	e.o.Master += "?time_zone=%27%2B05%3A30%27"
+	s := e.store(t)
+	if now := s.Now(); time.Until(now).Abs() > time.Minute {
+		t.Errorf("the store's time is %v", now)
+	}
+}
