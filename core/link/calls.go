@@ -140,6 +140,10 @@ func (c *calls) reply(m pb.Message) bool {
 		return true
 	}
 	a.ClearAttachData()
+	if r, ok := m.(*pb.IMRequestRefused); ok {
+		c.finish(k, nil, refused(c.name, r))
+		return true
+	}
 	if e, ok := m.(*pb.Encoded); ok && !k.encoded {
 		decoded, err := e.Decode()
 		if err != nil {
@@ -175,6 +179,18 @@ func (c *calls) wantsEncoded(id uint32) bool {
 	defer c.mu.Unlock()
 	k := c.open[id]
 	return k != nil && k.encoded
+}
+
+// endIfNone makes all later calls fail with err if no call is open, and reports whether
+// none is.
+func (c *calls) endIfNone(err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.open) > 0 {
+		return false
+	}
+	c.err = err
+	return true
 }
 
 // expire fails the calls that are older than the timeout.

@@ -49,6 +49,9 @@ type MsgData struct {
 	// conversation could not be stored, later messages of the same epoch are not stored
 	// either.
 	SenderConn, Epoch uint32
+	// Round, between servers only, rises when messages that one db_proxy refused are given
+	// to another one. 0: none was.
+	Round uint32
 	// WantRefusal is set by a client that understands an ack of a message that was not
 	// stored.
 	WantRefusal bool
@@ -72,6 +75,7 @@ const (
 	fieldEpoch     = 111
 	fieldRefusal   = 112
 	fieldRejected  = 113
+	fieldRound     = 120
 )
 
 var (
@@ -124,6 +128,9 @@ func (m *MsgData) BodySize() int {
 	if m.Rejected {
 		n += 3
 	}
+	if m.Round != 0 {
+		n += 2 + protowire.SizeVarint(uint64(m.Round))
+	}
 	return n
 }
 
@@ -157,6 +164,9 @@ func (m *MsgData) AppendBody(b []byte) ([]byte, error) {
 	if m.Rejected {
 		b = appendVarintField(b, fieldRejected, 1)
 	}
+	if m.Round != 0 {
+		b = appendVarintField(b, fieldRound, m.Round)
+	}
 	return b, nil
 }
 
@@ -188,7 +198,7 @@ func (m *MsgData) ParseBody(b []byte) error {
 		switch {
 		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate ||
 			num == fieldVersion ||
-			fieldSender <= num && num <= fieldRejected):
+			fieldSender <= num && num <= fieldRejected || num == fieldRound):
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
 				return protowire.ParseError(n)
@@ -256,6 +266,8 @@ func (m *MsgData) setVarint(num protowire.Number, v uint64) bool {
 		m.WantRefusal = v != 0
 	case fieldRejected:
 		m.Rejected = v != 0
+	case fieldRound:
+		m.Round = uint32(v)
 	}
 	return true
 }

@@ -42,6 +42,9 @@ func generatedOf(m *pb.MsgData) *pb.IMMsgData {
 	if m.Rejected {
 		g.SetRejected(true)
 	}
+	if m.Round != 0 {
+		g.SetRound(m.Round)
+	}
 	return g
 }
 
@@ -58,7 +61,8 @@ func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 		m.Duplicate != g.GetDuplicate() || m.GroupVersion != g.GetGroupVersion() ||
 		m.HasGroupVersion != g.HasGroupVersion() ||
 		m.SenderConn != g.GetSenderConn() || m.Epoch != g.GetEpoch() ||
-		m.WantRefusal != g.GetWantRefusal() || m.Rejected != g.GetRejected() {
+		m.WantRefusal != g.GetWantRefusal() || m.Rejected != g.GetRejected() ||
+		m.Round != g.GetRound() {
 		t.Fatalf("fields differ: %+v, %v", m, g)
 	}
 	normalise(g)
@@ -79,7 +83,7 @@ func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 }
 
 // normalise removes from g the fields that MsgData does not write: a false one, which
-// means the same as absent, and an epoch without a connection.
+// means the same as absent, an epoch without a connection, and a round of 0.
 func normalise(g *pb.IMMsgData) {
 	if !g.GetDuplicate() {
 		g.ClearDuplicate()
@@ -89,6 +93,9 @@ func normalise(g *pb.IMMsgData) {
 	}
 	if !g.GetRejected() {
 		g.ClearRejected()
+	}
+	if g.GetRound() == 0 {
+		g.ClearRound()
 	}
 	if g.GetSenderConn() == 0 {
 		g.ClearSenderConn()
@@ -111,7 +118,7 @@ func TestMsgDataEncodesLikeGenerated(t *testing.T) {
 			AttachData: []byte("way back"), ClientMsgID: []byte("id"), Duplicate: true,
 			GroupVersion: 300, HasGroupVersion: true},
 		"of a sender": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: maxU32, Epoch: 1 << 14,
-			WantRefusal: true, Rejected: true},
+			WantRefusal: true, Rejected: true, Round: 300},
 		"no epoch":   {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
 		"no version": {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
 		"empty bytes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, AttachData: []byte{},

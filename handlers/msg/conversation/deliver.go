@@ -34,7 +34,7 @@ var wantAck = func() []byte {
 // ids.
 func (h *Handler) stored(f Message) {
 	m := f.data
-	m.AttachData, m.SenderConn, m.Epoch = nil, 0, 0
+	m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, 0, 0, 0
 	if m.Duplicate {
 		h.metrics.resends.Inc()
 		f.from.Loop().Post(func() {

@@ -94,7 +94,10 @@ func (h *Handler) storedBefore(f Message) {
 // notStored ends a message that db_proxy did not store, or perhaps did not. Any
 // goroutine.
 func (h *Handler) notStored(f attempt, rsp *pb.MsgData, err error) {
-	rejected := err == nil && rsp != nil && rsp.Rejected
+	rejected := err == nil && rsp != nil && rsp.Rejected || isRejected(err)
+	if err == nil {
+		err = errNoReason
+	}
 	o := h.opt.Client(f.from).sends.order
 	if !rejected {
 		o.fails(f.target)
@@ -129,7 +132,22 @@ func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
 	h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 }
 
+// errNoReason is the error of a message that a db_proxy did not store and gave no reason
+// for: it does not know link.Refusal.
+var errNoReason = im.WithKind(im.Unavailable, "not stored",
+	&link.Refusal{Reason: "db_proxy gave no reason"})
+
+// isRejected reports whether a db_proxy answered that a message can never be stored.
+func isRejected(err error) bool {
+	var r *link.Refusal
+	return errors.As(err, &r) && im.KindOf(err) == im.Invalid
+}
+
 // doubtful reports whether a call that ended with err may have been carried out.
 func doubtful(err error) bool {
+	var r *link.Refusal
+	if errors.As(err, &r) {
+		return r.InDoubt
+	}
 	return err != nil && im.KindOf(err) != im.Busy && !errors.Is(err, link.ErrNotSent)
 }

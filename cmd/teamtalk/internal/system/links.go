@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/core/link"
 	"teamtalk/core/session"
+	"teamtalk/proto/pb"
 )
 
 // A role that runs in another process is a nil session.LinkHandler. The functions below
@@ -50,6 +51,10 @@ type peers struct {
 // group opens links to the servers of one role. Stop closes them.
 func (s *system) group(p peers) (*link.Group, error) {
 	var all []link.Peer
+	var features uint32
+	if p.name == RoleDBProxy {
+		features = uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS)
+	}
 	add := func(peer link.Peer) {
 		all = append(all, peer)
 		s.stops.push(closeLinks, "link to "+peer.Name(), closing(peer.Close))
@@ -57,6 +62,7 @@ func (s *system) group(p peers) (*link.Group, error) {
 	if p.here != nil {
 		local, err := link.Local(link.LocalOptions{
 			Name: p.name, CallerName: roleMsg, Caller: p.handler, Callee: p.here,
+			Features:    features,
 			CallTimeout: s.cfg.Link.CallTimeout, Log: s.log, Metrics: s.links,
 		})
 		if err != nil {
@@ -67,8 +73,9 @@ func (s *system) group(p peers) (*link.Group, error) {
 	for _, addr := range p.addrs {
 		for range max(p.conns, 1) {
 			add(link.Dial(link.Options{
-				Name: p.name, Addr: addr, Handler: p.handler, DialTimeout: s.cfg.Link.DialTimeout,
-				Heartbeat: s.cfg.Link.Heartbeat, IdleLimit: s.cfg.Link.Timeout,
+				Name: p.name, Addr: addr, Handler: p.handler, Features: features,
+				DialTimeout: s.cfg.Link.DialTimeout,
+				Heartbeat:   s.cfg.Link.Heartbeat, IdleLimit: s.cfg.Link.Timeout,
 				MaxBackoff: s.cfg.Link.BackoffMax, CallTimeout: s.cfg.Link.CallTimeout,
 				MaxFrame: int(s.cfg.Link.MaxFrame), Log: s.log, Metrics: s.links,
 			}))
@@ -82,6 +89,9 @@ func (s *system) needs(name string, g *link.Group) {
 	s.ready.Add(name, func(context.Context) error {
 		if !g.Up() {
 			return fmt.Errorf("no %s server is connected", g.Name())
+		}
+		if g.Withdrawn() {
+			return fmt.Errorf("the store of every %s server fails", g.Name())
 		}
 		return nil
 	})
