@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"teamtalk/core/im"
 	"teamtalk/core/link"
+	"teamtalk/core/obs"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -95,6 +97,33 @@ func (s *system) needs(name string, g *link.Group) {
 		}
 		return nil
 	})
+}
+
+// needsDisk makes the disk, or bucket, of a role's files a condition for being ready, if
+// the process has no role that works without files. Otherwise the process is ready, since
+// only the role refuses new files, and /readyz says so. The log says it at the start.
+// minFree names the setting that reserves space.
+func needsDisk(s *system, role, minFree string, ping obs.Check) {
+	others := false
+	for _, other := range s.starts() {
+		others = others || other.role != roleFile && other.role != roleMSFS && s.cfg.Runs(other.role)
+	}
+	check := func(ctx context.Context) error {
+		err := ping(ctx)
+		if im.KindOf(err) == im.Busy {
+			err = fmt.Errorf("no new files are accepted: %w (setting %s)", err, minFree)
+		}
+		if others {
+			return obs.Degraded(err)
+		}
+		return err
+	}
+	s.ready.Add(role, check)
+	ctx, cancel := context.WithTimeout(context.Background(), obs.DefaultCheckTimeout)
+	defer cancel()
+	if err := check(ctx); err != nil {
+		s.log.Warn("a role starts without a place for its files", "role", role, "err", err)
+	}
 }
 
 // linkPatience is how long a starting message server waits for its links before it
