@@ -2,6 +2,7 @@ package link
 
 import (
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -59,6 +60,7 @@ type calls struct {
 	ring call // sentinel; ring.next is the oldest call
 	last uint32
 	err  error // the reason why no more calls are accepted
+	late lateCalls
 }
 
 func newCalls(name string, tag uint32, max int, timeout time.Duration, log *slog.Logger,
@@ -85,7 +87,8 @@ func (c *calls) add(l *session.Loop, encoded bool, done Done) (attach []byte, id
 		// The numbers wrap around. A number that is still open after that belongs to a
 		// call that the peer has not answered for long.
 		c.last++
-		if _, taken := c.open[c.last]; !taken {
+		_, late := c.late.open[c.last]
+		if _, taken := c.open[c.last]; !taken && !late {
 			break
 		}
 	}
@@ -136,7 +139,10 @@ func (c *calls) reply(m pb.Message) bool {
 	}
 	k := c.take(id)
 	if k == nil {
-		c.metrics.late.Inc()
+		a.ClearAttachData()
+		if _, refused := m.(*pb.IMRequestRefused); refused || !c.replyLate(id, m) {
+			c.metrics.late.Inc()
+		}
 		return true
 	}
 	a.ClearAttachData()
@@ -199,13 +205,14 @@ func (c *calls) expire(now time.Time) {
 		c.mu.Lock()
 		k := c.ring.next
 		if k == &c.ring || now.Sub(k.began) < c.timeout {
+			c.late.trim(now)
 			c.mu.Unlock()
 			return
 		}
 		c.remove(k)
 		c.mu.Unlock()
-		err := im.Errorf(im.Unavailable, "link to %s: no answer in %v", c.name, c.timeout)
-		c.finish(k, nil, err)
+		c.finish(k, nil, im.WithKind(im.Unavailable,
+			fmt.Sprintf("link to %s: no answer in %v", c.name, c.timeout), &Overdue{c, k}))
 	}
 }
 

@@ -10,8 +10,8 @@
 // the answer, and so the link finds the call of an answer. The caller chooses seq, which
 // is passed on and echoed, and may repeat. The link removes attach_data from the answer
 // before it passes the answer to the caller. An answer whose call has ended by timeout is
-// counted and dropped. A message with other attach_data, or without, is not an answer and
-// goes to the handler.
+// counted and dropped, unless the call's continuation asked for it, see Overdue. A
+// message with other attach_data, or without, is not an answer and goes to the handler.
 //
 // Every call ends exactly once: with the answer, or with an error of kind im.Unavailable
 // (no connection, connection lost, no answer in time), im.Busy (too many open calls, or a

@@ -24,13 +24,15 @@ func TestDBProxyLeaves(t *testing.T) {
 		}
 	}
 	more()
+	up := func(m *server) float64 { return m.metric("teamtalk_link_up", `"dbproxy"`) }
+	links := up(sys.msg[0])
 	for _, s := range []*server{sys.dbproxy, sys.second} {
 		s.stop()
 		more()
 		s.start()
 		for _, m := range sys.msg {
 			until(t, "the links to be up again", func() bool {
-				return m.metric("teamtalk_link_up", `"dbproxy"`) == 2
+				return up(m) == links
 			})
 		}
 		more()

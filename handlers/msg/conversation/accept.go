@@ -114,6 +114,7 @@ func (h *Handler) sent(f attempt) func(pb.Message, error) {
 		answer, ok := rsp.(*pb.MsgData)
 		if err != nil || !ok || answer.MsgID == 0 {
 			h.notStored(f, answer, err)
+			h.awaitLate(f, err)
 			return
 		}
 		h.stored(f.answered(answer))
