@@ -20,7 +20,7 @@ import (
 // understand a withdrawal send requests only while every db_proxy has withdrawn.
 
 // The store is looked at when it failed a request, and then every checkEvery until it
-// works. One failure may be that of one connection, so the first look decides.
+// works.
 const (
 	checkEvery   = 500 * time.Millisecond
 	checkTimeout = 2 * time.Second
@@ -45,35 +45,39 @@ func (r *runner) suspects(err error) {
 // read and written; it is called after a request failed, and then twice a second until it
 // succeeds. Watch returns when ctx ends or Drain is called.
 func (s *Server) Watch(ctx context.Context, ping func(context.Context) error) {
+	away := false
 	for {
-		select {
-		case <-s.requests.suspect:
-		case <-s.requests.stopped:
-			return
-		case <-ctx.Done():
+		if !away && !s.awaitEither(ctx, s.requests.suspect, nil) {
 			return
 		}
-		for away := false; ; {
-			err := check(ctx, ping)
-			if err == nil {
-				if away {
-					s.comeBack()
-				}
-				break
-			}
-			if !away {
-				away = true
-				s.withdraw(err)
-			}
-			select {
-			case <-time.After(checkEvery):
-			case <-s.requests.stopped:
-				return
-			case <-ctx.Done():
-				return
-			}
+		switch err := check(ctx, ping); {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !away:
+			s.withdraw(err)
+			away = true
+		case err == nil && away:
+			s.comeBack()
+			away = false
+		}
+		if !s.awaitEither(ctx, nil, time.After(checkEvery)) { // not more often, however many fail
+			return
 		}
 	}
+}
+
+// awaitEither waits for a suspicion or a time. It returns false when Watch ends.
+func (s *Server) awaitEither(ctx context.Context, suspect <-chan struct{},
+	at <-chan time.Time) bool {
+	select {
+	case <-suspect:
+	case <-at:
+	case <-s.requests.stopped:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+	return true
 }
 
 // check looks at the store.
