@@ -76,7 +76,7 @@ func (h *Handler) stored(f Message) {
 // says that the message was stored some time ago.
 func (h *Handler) groupStored(f Message, late bool) {
 	m := f.data
-	m.ClientMsgID = nil
+	m.ClientMsgID, m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, nil, 0, 0, 0
 	if m.GroupVersion == 0 { // a db_proxy that knows of no versions returns what it was sent
 		m.HasGroupVersion = false
 	}
