@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -250,9 +251,9 @@ func TestDrainWaitsForLinks(t *testing.T) {
 // TestAnswerTooLong checks that a request whose answer is longer than a frame between
 // servers is refused, that the log names the setting, and that the link stays.
 func TestAnswerTooLong(t *testing.T) {
-	var log bytes.Buffer
+	log := &lockedBuffer{}
 	h := open(t, options{users: 200, db: dbproxy.Options{MaxFrame: 4096,
-		Log: slog.New(slog.NewTextHandler(&log, nil))}})
+		Log: slog.New(slog.NewTextHandler(log, nil))}})
 	p := h.dial()
 	p.send(0, features())
 	for seq, req := range []pb.Message{
@@ -276,6 +277,26 @@ func TestAnswerTooLong(t *testing.T) {
 		!strings.Contains(s, "link.max_frame") {
 		t.Errorf("logged: %s", s)
 	}
+}
+
+// lockedBuffer is a log that several goroutines write.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write appends p.
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// String returns what was written.
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // numbers returns 1 … n.
