@@ -345,7 +345,8 @@ func TestGaleraWithoutQuorum(t *testing.T) {
 	}
 	connect := func(address string) {
 		t.Helper()
-		if _, err := last.db.Exec("SET GLOBAL wsrep_cluster_address='" + address + "'"); err != nil {
+		set := "SET GLOBAL wsrep_cluster_address='" + address + "'"
+		if _, err := last.db.Exec(set); err != nil {
 			t.Fatal(err)
 		}
 	}

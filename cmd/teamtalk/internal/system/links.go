@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"teamtalk/core/im"
@@ -104,10 +105,9 @@ func (s *system) needs(name string, g *link.Group) {
 // only the role refuses new files, and /readyz says so. The log says it at the start.
 // minFree names the setting that reserves space.
 func needsDisk(s *system, role, minFree string, ping obs.Check) {
-	others := false
-	for _, other := range s.starts() {
-		others = others || other.role != roleFile && other.role != roleMSFS && s.cfg.Runs(other.role)
-	}
+	others := slices.ContainsFunc(s.starts(), func(other starter) bool {
+		return other.role != roleFile && other.role != roleMSFS && s.cfg.Runs(other.role)
+	})
 	check := func(ctx context.Context) error {
 		err := ping(ctx)
 		if im.KindOf(err) == im.Busy {
