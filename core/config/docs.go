@@ -172,7 +172,8 @@ var docs = map[string]string{
 		"open files lowers it. Above it, the server closes the connections that have been idle " +
 		"longest to make room.",
 	"msfs.min_free": "Free space on the folder's disk below which the server accepts no " +
-		"files. This includes the sounds of audio messages that are kept here.",
+		"files. This includes the sounds of audio messages that are kept here. " +
+		"/readyz then names msfs, and fails if the process has only the roles msfs and file.",
 	"msfs.scaled_cache": "Memory for scaled pictures. Clients show avatars as " +
 		"<path>_100x100.jpg. The server scales such a picture once and keeps the result in " +
 		"memory. 0B: the picture is served in its original size.",
@@ -224,7 +225,8 @@ var docs = map[string]string{
 	"file.quota": "Maximum number of bytes of one user's files that wait for " +
 		"receivers. An unfinished file counts with its full size.",
 	"file.min_free": "Free space on the folder's disk below which the server accepts no " +
-		"further file.",
+		"further file. /readyz then names file, and fails if the process has only the roles " +
+		"msfs and file.",
 	"file.keep_unfinished": "Time for which an interrupted upload can be resumed.",
 	"file.keep_waiting":    "Time for which a file waits for its receiver.",
 	"file.keep_fetched": "Time for which a file stays after the server sent it to its " +

@@ -239,6 +239,15 @@ func (s *Server) stop(ctx context.Context) error {
 	}
 }
 
+// maxSend returns the longest frame that is sent, 0 for no bound. Servers agree on the
+// longest frame that they accept.
+func (s *Server) maxSend() int {
+	if s.opt.Links == nil {
+		return 0
+	}
+	return s.opt.MaxFrame
+}
+
 func (s *Server) all() []*loop {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -268,7 +277,7 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 	})
 	l.Loop = session.NewLoop(session.LoopOptions{
 		Clients: s.opt.Clients, Links: s.opt.Links, MaxBuffered: s.opt.MaxBuffered,
-		Now: s.opt.Now, Log: s.log, Metrics: s.metrics,
+		MaxSend: s.maxSend(), Now: s.opt.Now, Log: s.log, Metrics: s.metrics,
 		Wake: func(_ *session.Loop, again bool) {
 			if again {
 				// gnet runs a task that was posted by another task before it looks at the

@@ -5,6 +5,9 @@ import (
 	"fmt"
 )
 
+// ErrInDoubt is in the chain of the error of a write that may have been carried out.
+var ErrInDoubt = errors.New("outcome unknown")
+
 // Kind classifies an error by the reaction that it calls for. Only the router translates
 // kinds into the result codes of the protocol.
 type Kind uint8

@@ -111,7 +111,8 @@ type MessageStore interface {
 	// returns, every message without Err is committed, counted as unread for its
 	// recipient, and visible in both sides' recent sessions. Messages of one conversation
 	// get their ids in the order of the batch. A message that cannot be stored fails
-	// alone: its Err is set, and the others are stored.
+	// alone: its Err is set, and the others are stored. It is then not stored and never
+	// will be, unless ErrInDoubt is in the chain of its Err.
 	//
 	// Err has kind Invalid for a body longer than MaxContent or not UTF-8 (clients send
 	// base64; NUL, blanks and emoji are returned byte for byte), for a message to

@@ -2,6 +2,7 @@ package link
 
 import (
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -59,6 +60,7 @@ type calls struct {
 	ring call // sentinel; ring.next is the oldest call
 	last uint32
 	err  error // the reason why no more calls are accepted
+	late lateCalls
 }
 
 func newCalls(name string, tag uint32, max int, timeout time.Duration, log *slog.Logger,
@@ -85,7 +87,8 @@ func (c *calls) add(l *session.Loop, encoded bool, done Done) (attach []byte, id
 		// The numbers wrap around. A number that is still open after that belongs to a
 		// call that the peer has not answered for long.
 		c.last++
-		if _, taken := c.open[c.last]; !taken {
+		_, late := c.late.open[c.last]
+		if _, taken := c.open[c.last]; !taken && !late {
 			break
 		}
 	}
@@ -136,10 +139,17 @@ func (c *calls) reply(m pb.Message) bool {
 	}
 	k := c.take(id)
 	if k == nil {
-		c.metrics.late.Inc()
+		a.ClearAttachData()
+		if _, refused := m.(*pb.IMRequestRefused); refused || !c.replyLate(id, m) {
+			c.metrics.late.Inc()
+		}
 		return true
 	}
 	a.ClearAttachData()
+	if r, ok := m.(*pb.IMRequestRefused); ok {
+		c.finish(k, nil, refused(c.name, r))
+		return true
+	}
 	if e, ok := m.(*pb.Encoded); ok && !k.encoded {
 		decoded, err := e.Decode()
 		if err != nil {
@@ -177,19 +187,32 @@ func (c *calls) wantsEncoded(id uint32) bool {
 	return k != nil && k.encoded
 }
 
+// endIfNone makes all later calls fail with err if no call is open, and reports whether
+// none is.
+func (c *calls) endIfNone(err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.open) > 0 {
+		return false
+	}
+	c.err = err
+	return true
+}
+
 // expire fails the calls that are older than the timeout.
 func (c *calls) expire(now time.Time) {
 	for {
 		c.mu.Lock()
 		k := c.ring.next
 		if k == &c.ring || now.Sub(k.began) < c.timeout {
+			c.late.trim(now)
 			c.mu.Unlock()
 			return
 		}
 		c.remove(k)
 		c.mu.Unlock()
-		err := im.Errorf(im.Unavailable, "link to %s: no answer in %v", c.name, c.timeout)
-		c.finish(k, nil, err)
+		c.finish(k, nil, im.WithKind(im.Unavailable,
+			fmt.Sprintf("link to %s: no answer in %v", c.name, c.timeout), &Overdue{c, k}))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"teamtalk/core/batch"
+	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
@@ -28,9 +29,9 @@ type conn struct {
 	session *session.Link
 	calls   *calls
 
-	stopped atomic.Bool  // the peer takes no more requests
-	lastIn  atomic.Int64 // mono.Of of the last byte read
-	lastOut atomic.Int64 // of the end of the last write
+	ready   atomic.Uint32 // readiness; changed by the reader only
+	lastIn  atomic.Int64  // mono.Of of the last byte read
+	lastOut atomic.Int64  // of the end of the last write
 
 	mu        sync.Mutex
 	out       batch.Buffer[byte] // frames for the next write
@@ -55,9 +56,12 @@ func newConn(r *Remote, nc net.Conn) *conn {
 	return c
 }
 
+// readiness returns what the peer said last.
+func (c *conn) readiness() readiness { return readiness(c.ready.Load()) }
+
 // usable reports whether requests may be sent on c, which may be nil.
 func (c *conn) usable() bool {
-	if c == nil || c.stopped.Load() {
+	if c == nil || c.readiness() == stopped {
 		return false
 	}
 	c.mu.Lock()
@@ -74,6 +78,9 @@ func (c *conn) open() bool {
 		if err != nil {
 			refused = err
 		}
+	}
+	if refused == nil {
+		refused = introduce(c.session, c.r.o.Features)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -116,6 +123,10 @@ func (c *conn) enqueue(seq uint16, m pb.Message, own bool) error {
 	if err != nil {
 		*to = frame
 		return err
+	}
+	if err := pdu.TooLong(m.Command(), len(frame)-before, c.r.o.MaxFrame); err != nil {
+		*to = frame[:before] // the peer would close the connection
+		return im.WithKind(im.Invalid, "longer than the setting link.max_frame", err)
 	}
 	if waiting > 0 && waiting+len(frame)-before > c.r.o.MaxQueueBytes {
 		*to = frame[:before]
@@ -268,8 +279,7 @@ func (c *conn) receive(h pdu.Header, body []byte) error {
 	case pb.CmdHeartBeat:
 		return nil
 	case pb.CmdStopReceivePacket:
-		c.stopped.Store(true)
-		c.r.o.Log.Info("peer takes no more requests", "conn", c.session.ID())
+		c.stop(body)
 		return nil
 	}
 	c.r.metrics.in.Inc()
@@ -293,6 +303,7 @@ func (c *conn) receive(h pdu.Header, body []byte) error {
 	}
 	c.malformed = 0
 	if m != nil && c.calls.reply(m) {
+		c.leave()
 		return nil
 	}
 	handler := c.r.o.Handler
@@ -308,4 +319,23 @@ func (c *conn) receive(h pdu.Header, body []byte) error {
 		}
 		handler.Message(c.session, h.Seq, m)
 	})
+}
+
+// stop takes an IMStopReceivePacket, also one that does not decode.
+func (c *conn) stop(body []byte) {
+	m := &pb.IMStopReceivePacket{}
+	_ = m.ParseBody(body) // without its fields it is that of a C++ server
+	next := c.readiness().after(m)
+	c.ready.Store(uint32(next))
+	c.r.o.Log.Info("peer "+next.String(), "conn", c.session.ID())
+	c.leave()
+}
+
+// leave closes the connection to a peer that takes no more requests when no call is open.
+// The peer can then end without a request in flight. A call that begins meanwhile is not
+// sent.
+func (c *conn) leave() {
+	if c.r.o.Features != 0 && c.readiness() == stopped && c.calls.endIfNone(c.r.down()) {
+		c.close(nil)
+	}
 }

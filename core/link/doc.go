@@ -10,8 +10,8 @@
 // the answer, and so the link finds the call of an answer. The caller chooses seq, which
 // is passed on and echoed, and may repeat. The link removes attach_data from the answer
 // before it passes the answer to the caller. An answer whose call has ended by timeout is
-// counted and dropped. A message with other attach_data, or without, is not an answer and
-// goes to the handler.
+// counted and dropped, unless the call's continuation asked for it, see Overdue. A
+// message with other attach_data, or without, is not an answer and goes to the handler.
 //
 // Every call ends exactly once: with the answer, or with an error of kind im.Unavailable
 // (no connection, connection lost, no answer in time), im.Busy (too many open calls, or a
@@ -44,8 +44,16 @@
 // to another member. When one of the open ones fails, the waiting ones are refused with
 // ErrNotSent. Messages that are not calls may overtake each other around that moment.
 //
+// A peer may refuse a request with IMRequestRefused, if Options.Features announced that
+// this server understands it. When the peer did not carry the request out and another
+// server may, a Group gives it to its other members, in the order of the key's requests.
+// It does not when a request of the key is in doubt: the sender may repeat that one, which
+// the others must not overtake. pb.MsgData.Round tells the first peer that this happened.
+//
 // After IMStopReceivePacket from the peer the link sends no further requests, and the
-// connection stays open for the answers that are due.
+// connection stays open for the answers that are due. With Features it is closed after the
+// last one, so that the peer can end without a request in flight. A peer that may return
+// has only withdrawn: it gets the requests that no other member of its Group can take.
 //
 // # In process
 //

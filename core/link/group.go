@@ -3,6 +3,8 @@ package link
 import (
 	"errors"
 	"log/slog"
+	"slices"
+	"sync/atomic"
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
@@ -26,6 +28,8 @@ type Group struct {
 	peers []Peer
 	log   *slog.Logger
 	all   members
+	// rounds is how often refused calls were given to another member, see pin.round.
+	rounds atomic.Uint32
 }
 
 var _ Peer = (*Group)(nil)
@@ -44,35 +48,39 @@ func (g *Group) Name() string { return g.name }
 func (g *Group) Peers() []Peer { return g.peers }
 
 // Up reports whether any member takes requests.
-func (g *Group) Up() bool {
-	for _, p := range g.peers {
-		if p.Up() {
-			return true
-		}
-	}
-	return false
-}
+func (g *Group) Up() bool { return slices.ContainsFunc(g.peers, Peer.Up) }
 
-// Send sends m to the member that the key selects among those that are up.
+// Withdrawn reports whether every member that is up has withdrawn. These get the requests
+// then: they serve those for which their store suffices.
+func (g *Group) Withdrawn() bool { return g.Up() && !g.isServing() }
+
+// isServing reports whether a member is up that has not withdrawn.
+func (g *Group) isServing() bool { return slices.ContainsFunc(g.peers, serves) }
+
+func serves(p Peer) bool { return p.Up() && !p.Withdrawn() }
+
+// Send sends m to the member that the key selects among those that are up, or if none is,
+// among those that have withdrawn.
 func (g *Group) Send(key uint64, seq uint16, m pb.Message) error { return g.all.send(key, seq, m) }
 
 // Call sends the request to the member that the key selects among those that are up.
 // While calls of the key are open, the next one goes to the same member. When that member
 // takes no more requests, the call waits until they have ended, and then goes to another
-// member.
+// member. A request that a member answers with a Refusal to be served elsewhere goes to
+// the other members in turn, with the requests of its key behind it.
 func (g *Group) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done Done) {
-	g.all.call(request{callPlain, l, key, seq, req, done, 0})
+	g.all.call(request{callPlain, l, key, seq, req, done})
 }
 
 // TryCall selects the member as Call does, see Peer. A request that waits counts as sent:
 // done may receive ErrNotSent.
 func (g *Group) TryCall(key uint64, seq uint16, req pb.Attachment, done Done) error {
-	return g.all.try(request{callTry, nil, key, seq, req, done, 0})
+	return g.all.try(request{callTry, nil, key, seq, req, done})
 }
 
 // CallEncoded selects the member as Call does, see Peer.
 func (g *Group) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done Done) {
-	g.all.call(request{callEncoded, l, key, seq, req, done, 0})
+	g.all.call(request{callEncoded, l, key, seq, req, done})
 }
 
 // Class returns the group as a Peer for one class of requests. With two or more members,
@@ -101,7 +109,18 @@ func (g *Group) Close() error {
 	return errors.Join(errs...)
 }
 
-func (g *Group) up(i int) bool { return g.peers[i].Up() }
+// takes reports whether a member takes requests: it is up, and has not withdrawn unless
+// all have.
+func (g *Group) takes(i int) bool {
+	p := g.peers[i]
+	return p.Up() && (!p.Withdrawn() || !g.isServing())
+}
+
+// round returns the round of the calls that are sent from now on.
+func (g *Group) round() uint32 { return g.rounds.Load() }
+
+// next begins a round.
+func (g *Group) next() uint32 { return g.rounds.Add(1) }
 
 func (g *Group) down() error { return im.Errorf(im.Unavailable, "no %s is up", g.name) }
 
@@ -122,9 +141,6 @@ type request struct {
 	seq  uint16
 	req  pb.Attachment
 	done Done
-
-	// moves is how often a member died after it was chosen, before the request was sent.
-	moves int
 }
 
 // trier is a peer that tells at once that a request was not sent. Remote and Pipe are.
@@ -161,7 +177,7 @@ type members struct {
 
 func (m *members) send(key uint64, seq uint16, msg pb.Message) error {
 	for moves := 0; ; moves++ {
-		i := m.pick(key)
+		i := m.pick(key, 0)
 		if i < 0 {
 			return m.group.down()
 		}
@@ -175,7 +191,7 @@ func (m *members) send(key uint64, seq uint16, msg pb.Message) error {
 // movesOn reports whether what was not sent to member i goes to another one: the member
 // died after it was chosen.
 func (m *members) movesOn(i, moves int) bool {
-	return !m.group.up(i) && moves < len(m.group.peers)
+	return !m.group.peers[i].Up() && moves < len(m.group.peers)
 }
 
 func (m *members) call(r request) {
@@ -191,8 +207,8 @@ func (m *members) try(r request) error {
 	if len(g.peers) == 1 {
 		return r.sendTo(g.peers[0], r.done)
 	}
-	peer, at := m.pins.take(r.key, g.up, func() int { return m.pick(r.key) }, m.park(r))
-	switch peer {
+	at := m.pins.take(r.key, m, m.parked(r, 0, nil))
+	switch at.peer {
 	case noneUp:
 		return notSent(g.down())
 	case tooMany:
@@ -201,46 +217,52 @@ func (m *members) try(r request) error {
 	case isParked:
 		return nil
 	}
-	return m.sendPinned(r, peer, at)
+	return m.sendPinned(r, at, 0)
 }
 
-// park returns the request as pins keep it while it waits.
-func (m *members) park(r request) parked {
-	// It runs after Call has returned.
-	fail := func(err error) { answer(m.group.log, r.loop, r.done, nil, err) }
-	return parked{
-		send: func(peer int, at *pin) {
-			if err := m.sendPinned(r, peer, at); err != nil {
-				fail(err)
-			}
-		},
-		refuse: fail,
+// parked returns a request that waits, for pins. tried has a bit for each member that did
+// not carry it out, and cause is the answer of the last one.
+func (m *members) parked(r request, tried uint64, cause error) parked {
+	fail := func(err error) { answer(m.group.log, r.loop, r.done, nil, err) } // Call has returned
+	return parked{tried: tried, cause: cause, refuse: fail, send: func(at place) {
+		if err := m.sendPinned(r, at, tried); err != nil {
+			fail(err)
+		}
+	}}
+}
+
+// sendPinned sends a request to the member of its place, and releases the pin when the
+// call ends.
+func (m *members) sendPinned(r request, at place, tried uint64) error {
+	if d, ok := r.req.(*pb.MsgData); ok {
+		d.Round = at.round
 	}
-}
-
-// sendPinned sends a request to a member that take or release selected, and releases the
-// pin when the call ends. A request that was not sent because the member died is tried
-// with another one.
-func (m *members) sendPinned(r request, peer int, at *pin) error {
-	pick := func() int { return m.pick(r.key) }
-	err := r.sendTo(m.group.peers[peer], func(rsp pb.Message, err error) {
-		failed := err != nil || notStored(rsp) // before done, which may change rsp
+	// again passes the request on to another member, as the caller made it.
+	again := func(err error) bool {
+		return at.peer < maxTried && goesElsewhere(err) &&
+			m.pins.again(r.key, at, m.parked(r, tried|1<<at.peer, err), m)
+	}
+	err := r.sendTo(m.group.peers[at.peer], func(rsp pb.Message, err error) {
+		if again(err) {
+			return
+		}
+		how := succeeded
+		if err != nil || notStored(rsp) { // before done, which may change rsp
+			how = failed
+		}
 		// Release after done: a parked call must not be answered before this one.
-		defer m.pins.release(r.key, at, failed, pick)
+		defer m.pins.release(r.key, at, how, m)
 		r.done(rsp, err)
 	})
-	if err == nil {
+	if err == nil || again(err) {
 		return nil
 	}
-	moves := m.movesOn(peer, r.moves)
-	m.pins.release(r.key, at, !moves, pick)
-	if !moves {
-		return err
-	}
-	again := r // not r itself: done above would keep it
-	again.moves++
-	return m.try(again)
+	m.pins.release(r.key, at, failed, m)
+	return err
 }
+
+// maxTried is the number of members of a group among which a refused request is passed on.
+const maxTried = 64
 
 // notStored reports whether an answer says that a message was not stored.
 func notStored(m pb.Message) bool {
@@ -248,18 +270,24 @@ func notStored(m pb.Message) bool {
 	return ok && d.MsgID == 0
 }
 
-// pick returns the member for a key, -1 when no member of the group is up.
-func (m *members) pick(key uint64) int {
+// pick returns the member for a key that is not among the tried ones, -1 when no member of
+// the group takes requests.
+func (m *members) pick(key, tried uint64) int {
 	g := m.group
-	i := choose(key, m.to-m.from, func(i int) bool { return g.up(m.from + i) })
+	takes := func(i int) bool { return (i >= maxTried || tried>>i&1 == 0) && g.takes(i) }
+	i := choose(key, m.to-m.from, func(i int) bool { return takes(m.from + i) })
 	if i >= 0 {
 		return m.from + i
 	}
 	if m.to-m.from == len(g.peers) {
 		return -1
 	}
-	return choose(key, len(g.peers), g.up)
+	return choose(key, len(g.peers), takes)
 }
+
+func (m *members) takes(i int) bool { return m.group.takes(i) }
+func (m *members) round() uint32    { return m.group.round() }
+func (m *members) next() uint32     { return m.group.next() }
 
 // classPeer is a Group for the requests of one class.
 type classPeer struct {
@@ -272,16 +300,16 @@ func (v *classPeer) Send(key uint64, seq uint16, m pb.Message) error {
 }
 
 func (v *classPeer) Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done Done) {
-	v.own.call(request{callPlain, l, key, seq, req, done, 0})
+	v.own.call(request{callPlain, l, key, seq, req, done})
 }
 
 func (v *classPeer) TryCall(key uint64, seq uint16, req pb.Attachment, done Done) error {
-	return v.own.try(request{callTry, nil, key, seq, req, done, 0})
+	return v.own.try(request{callTry, nil, key, seq, req, done})
 }
 
 func (v *classPeer) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Attachment,
 	done Done) {
-	v.own.call(request{callEncoded, l, key, seq, req, done, 0})
+	v.own.call(request{callEncoded, l, key, seq, req, done})
 }
 
 func (v *classPeer) Close() error { return nil }

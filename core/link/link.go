@@ -15,8 +15,12 @@ import (
 type Peer interface {
 	// Name returns the peer's name in the configuration.
 	Name() string
-	// Up reports whether the peer takes requests now.
+	// Up reports whether a request would be sent now.
 	Up() bool
+	// Withdrawn reports whether the peer, which is up, asked for no requests for now,
+	// because it cannot serve all of them. Those that no other server can be given are
+	// sent to it all the same.
+	Withdrawn() bool
 	// Send sends m. From here on m belongs to the peer. Messages of one key stay in
 	// order. The error has kind im.Unavailable (not up), im.Busy (queue full) or
 	// im.Closed, or says that m does not encode. With an error m was not sent.

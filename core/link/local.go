@@ -26,6 +26,8 @@ type LocalOptions struct {
 	// Callee is the peer: it handles all requests and messages. Required. Neither handler
 	// may wait.
 	Callee session.LinkHandler
+	// Features are bits of pb.ServerFeature that the callee is told, 0: nothing.
+	Features uint32
 	// MaxQueue bounds the messages that wait in one direction. Default 16,384.
 	MaxQueue int
 	// CallTimeout is the longest time that a call waits for its answer. Required.
@@ -50,7 +52,7 @@ type Pipe struct {
 	there     *mailbox // to the callee
 	back      *mailbox // to the caller
 	calls     *calls
-	stopped   atomic.Bool   // the peer takes no more requests
+	ready     atomic.Uint32 // readiness of the peer
 	stop      chan struct{} // closed by Close
 	once      sync.Once
 	wg        sync.WaitGroup
@@ -95,7 +97,7 @@ func (p *Pipe) open() error {
 		p.closeEnd(p.o.Callee, p.far, err)
 		return err
 	}
-	return nil
+	return introduce(p.near, p.o.Features)
 }
 
 func (p *Pipe) openEnd(h session.LinkHandler, s *session.Link) (err error) {
@@ -117,15 +119,21 @@ func (p *Pipe) closeEnd(h session.LinkHandler, s *session.Link, err error) {
 // Name returns the peer's name.
 func (p *Pipe) Name() string { return p.o.Name }
 
-// Up reports whether the peer takes requests.
+// Up reports whether requests are sent to the peer, see Peer.
 func (p *Pipe) Up() bool {
-	if p.stopped.Load() {
+	if p.readiness() == stopped {
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !p.closed
 }
+
+// Withdrawn reports whether the peer asked for no requests for now, see Peer.
+func (p *Pipe) Withdrawn() bool { return p.readiness() == withdrawn }
+
+// readiness returns what the peer said last.
+func (p *Pipe) readiness() readiness { return readiness(p.ready.Load()) }
 
 // Send passes m to the peer, see Peer.
 func (p *Pipe) Send(_ uint64, seq uint16, m pb.Message) error {
@@ -260,13 +268,23 @@ func (e farEnd) SendMessage(seq uint16, m pb.Message) error {
 	case pb.CmdHeartBeat:
 		return nil
 	case pb.CmdStopReceivePacket:
-		e.stopped.Store(true)
+		e.stop(m)
 		return nil
 	}
 	if e.calls.reply(m) {
 		return nil
 	}
 	return e.back.put(seq, m)
+}
+
+// stop takes an IMStopReceivePacket. Several goroutines of the peer may send one.
+func (e farEnd) stop(m pb.Message) {
+	for stop, _ := m.(*pb.IMStopReceivePacket); ; {
+		now := e.ready.Load()
+		if e.ready.CompareAndSwap(now, uint32(readiness(now).after(stop))) {
+			return
+		}
+	}
 }
 
 func (e farEnd) Close(err error) { e.close(err) }

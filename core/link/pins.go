@@ -1,6 +1,8 @@
 package link
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 
 	"teamtalk/core/hash"
@@ -16,6 +18,9 @@ import (
 // are parked until the open ones end, and then go to another member. The parked calls are
 // refused when one of the open ones failed: its sender may repeat the request, and the
 // parked calls must not overtake it.
+//
+// A call that the member did not carry out, and that another member may carry out, is
+// parked too, at its place among the others.
 type pins struct {
 	shards [64]pinShard
 }
@@ -29,21 +34,34 @@ type pinShard struct {
 // pin is the member that has the open calls of a key. The shard's lock guards all fields.
 type pin struct {
 	peer   int
-	open   int // number of open calls
-	failed bool
+	round  uint32 // pb.MsgData.Round of its calls
+	open   int    // number of open calls
+	calls  uint64 // number of calls so far
+	failed uint64 // calls with a lower number are behind one that failed
 	parked []parked
 	moving bool // parked calls are being sent, and new ones are parked behind them
+}
+
+// place is the place of a call among the calls of its key.
+type place struct {
+	pin    *pin
+	peer   int // the member that gets the call
+	round  uint32
+	number uint64
 }
 
 // parked is a call that waits for the open ones of its key. The function send sends it to
 // a member, and refuse ends it with an error.
 type parked struct {
-	send   func(peer int, at *pin)
+	number uint64
+	tried  uint64 // a bit for each member that did not carry it out
+	cause  error  // the answer of the last of them; nil when there is none
+	send   func(at place)
 	refuse func(err error)
 }
 
-// maxParked bounds the parked calls of one key. They wait for answers to calls that the
-// member has accepted, so at most for the timeout of a call.
+// maxParked bounds the calls of one key that are parked before they were sent. They wait
+// for answers to calls that the member has accepted, so at most for the timeout of a call.
 const maxParked = 256
 
 func (p *pins) shard(key uint64) *pinShard {
@@ -57,78 +75,157 @@ const (
 	tooMany  = -3
 )
 
-// take returns the member for a call of key: the member with the open calls, if it is
-// usable, otherwise the result of pick. Each call that take counts must be given back
-// with release. When the call has to wait, take parks wait and returns isParked. With
-// noneUp and tooMany the call is not sent.
-func (p *pins) take(key uint64, usable func(i int) bool, pick func() int, wait parked) (int, *pin) {
+// chooser is how a pin selects members.
+type chooser interface {
+	// takes reports whether a member takes requests.
+	takes(member int) bool
+	// pick returns the member for a key that is not among the tried ones, -1 when there
+	// is none.
+	pick(key, tried uint64) int
+	// round returns the round of the calls that are sent from now on, next begins one.
+	round() uint32
+	next() uint32
+}
+
+// take returns the place for a call of key: at the member with the open calls, if that
+// takes requests, otherwise at the result of pick. Each call that take counts must be
+// given back with release. When the call has to wait, take parks wait and returns isParked
+// as the member. With noneUp and tooMany the call is not sent.
+func (p *pins) take(key uint64, c chooser, wait parked) place {
 	s := p.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if at := s.keys[key]; at != nil {
-		if !at.moving && len(at.parked) == 0 && usable(at.peer) {
-			at.open++
-			return at.peer, at
+		if !at.moving && len(at.parked) == 0 && c.takes(at.peer) {
+			return at.count()
 		}
 		if len(at.parked) >= maxParked {
-			return tooMany, nil
+			return place{peer: tooMany}
 		}
+		wait.number = at.calls
+		at.calls++
 		at.parked = append(at.parked, wait)
-		return isParked, nil
+		return place{peer: isParked}
 	}
-	i := pick()
+	i := c.pick(key, 0)
 	if i < 0 {
-		return noneUp, nil
+		return place{peer: noneUp}
 	}
 	if s.keys == nil {
 		s.keys = map[uint64]*pin{}
 	}
-	at := &pin{peer: i, open: 1}
+	at := &pin{peer: i, round: c.round()}
 	s.keys[key] = at
-	return i, at
+	return at.count()
 }
 
-// release ends a call of key. With failed the request was not carried out, or may not
-// have been: the calls parked behind it are refused. After the last open call it sends
-// the parked ones.
-func (p *pins) release(key uint64, at *pin, failed bool, pick func() int) {
+// count counts a call that is sent to the member.
+func (at *pin) count() place {
+	at.open++
+	at.calls++
+	return place{pin: at, peer: at.peer, round: at.round, number: at.calls - 1}
+}
+
+// outcome is how a call of a key ended.
+type outcome uint8
+
+const (
+	succeeded outcome = iota
+	// failed: the request was not carried out, or may not have been.
+	failed
+)
+
+// release ends a call of key. The calls behind one that failed are refused, if they are
+// parked. After the last open call it sends the parked ones.
+func (p *pins) release(key uint64, at place, how outcome, c chooser) {
 	s := p.shard(key)
 	s.mu.Lock()
+	if how == failed {
+		at.pin.failed = at.pin.calls
+	}
+	p.end(s, key, at.pin, c)
+}
+
+// again ends a call of key that the member did not carry out. It is parked at its place,
+// and goes to another member with the calls behind it. It reports false when the call ends
+// like one that failed.
+func (p *pins) again(key uint64, at place, wait parked, c chooser) bool {
+	s := p.shard(key)
+	s.mu.Lock()
+	if at.number < at.pin.failed || c.pick(key, wait.tried) < 0 {
+		s.mu.Unlock()
+		return false
+	}
+	wait.number = at.number
+	at.pin.parked = append(at.pin.parked, wait)
+	p.end(s, key, at.pin, c)
+	return true
+}
+
+// end ends an open call. After the last one it sends the parked calls, in the order of
+// their numbers. The caller holds s.mu, which end unlocks.
+func (p *pins) end(s *pinShard, key uint64, at *pin, c chooser) {
 	at.open--
-	at.failed = at.failed || failed && len(at.parked) > 0
 	if at.open > 0 || at.moving {
 		s.mu.Unlock()
 		return
 	}
-	if len(at.parked) == 0 {
-		delete(s.keys, key)
-		s.mu.Unlock()
-		return
-	}
 	at.moving = true
-	for len(at.parked) > 0 {
-		list, refused := at.parked, at.failed
-		if at.parked = nil; !refused {
-			if at.peer = pick(); at.peer >= 0 {
-				at.open += len(list)
-			}
-		}
-		peer := at.peer
+	var refusal error
+	for len(at.parked) > 0 && (refusal != nil || at.mayMove(c)) {
+		list := at.parked
+		at.parked = nil
+		refusal = at.move(key, list, refusal, c)
+		to := place{pin: at, peer: at.peer, round: at.round}
 		s.mu.Unlock()
 		for _, w := range list {
+			to.number = w.number
 			switch {
-			case refused:
-				w.refuse(notSent(im.Errorf(im.Unavailable, "a call before it failed")))
-			case peer < 0:
-				w.refuse(notSent(im.Errorf(im.Unavailable, "no server is up")))
+			case refusal == nil:
+				w.send(to)
+			case w.cause != nil:
+				w.refuse(w.cause)
 			default:
-				w.send(peer, at)
+				w.refuse(refusal)
 			}
 		}
 		s.mu.Lock()
 	}
-	if at.moving, at.failed = false, false; at.open == 0 {
+	if at.moving = false; at.open == 0 { // then none is parked
 		delete(s.keys, key)
 	}
 	s.mu.Unlock()
+}
+
+// mayMove reports whether the parked calls may be sent now. While calls are open that were
+// parked before, only calls behind them may follow, to the same member. The caller holds
+// the shard's lock.
+func (at *pin) mayMove(c chooser) bool {
+	tried := func(w parked) bool { return w.tried != 0 }
+	return at.open == 0 || c.takes(at.peer) && !slices.ContainsFunc(at.parked, tried)
+}
+
+// move selects the member for a list of parked calls, which it sorts. The error refuses
+// them: they are behind a call that failed, or there is no member for the first of them.
+// Once a call is refused, so are those behind it. The caller holds the shard's lock.
+func (at *pin) move(key uint64, list []parked, refusal error, c chooser) error {
+	slices.SortFunc(list, func(a, b parked) int { return cmp.Compare(a.number, b.number) })
+	tried := uint64(0)
+	for _, w := range list {
+		tried |= w.tried
+	}
+	if refusal != nil || list[0].number < at.failed {
+		return notSent(im.Errorf(im.Unavailable, "a call before it failed"))
+	}
+	if at.open == 0 {
+		peer := c.pick(key, tried)
+		if peer < 0 {
+			return notSent(im.Errorf(im.Unavailable, "no server is up"))
+		}
+		if at.peer, at.round = peer, c.round(); tried != 0 {
+			at.round = c.next()
+		}
+	}
+	at.open += len(list)
+	return nil
 }

@@ -26,6 +26,9 @@ type Options struct {
 	// is not an answer to a call. It must not wait. Nil: messages are counted and
 	// dropped.
 	Handler session.LinkHandler
+	// Features are bits of pb.ServerFeature that the peer is told, 0: nothing. A peer that
+	// takes no more requests is left when the last call has ended, if it knows them.
+	Features uint32
 	// Dial opens a connection. Default: TCP, no delay.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// DialTimeout is the longest time of an attempt. Required.
@@ -112,8 +115,14 @@ func Dial(o Options) *Remote {
 // Name returns the peer's name.
 func (r *Remote) Name() string { return r.o.Name }
 
-// Up reports whether the connection takes requests.
+// Up reports whether requests are sent to the peer, see Peer.
 func (r *Remote) Up() bool { return r.conn.Load().usable() }
+
+// Withdrawn reports whether the peer asked for no requests for now, see Peer.
+func (r *Remote) Withdrawn() bool {
+	c := r.conn.Load()
+	return c != nil && c.readiness() == withdrawn
+}
 
 // Send sends m to the peer, see Peer.
 func (r *Remote) Send(_ uint64, seq uint16, m pb.Message) error {

@@ -27,7 +27,10 @@ const Version = 1
 // the connection is closed before a buffer of that size exists.
 const (
 	MaxClientFrame = 1<<20 + 64<<10 // between client and server
-	MaxServerFrame = 64 << 20       // between servers
+	MaxServerFrame = 64 << 20       // between servers, unless the settings say otherwise
+	// MaxFrame is the longest frame that is encoded. The settings of servers allow no
+	// longer one.
+	MaxFrame = 1 << 30
 	// MaxAndroidFrame is the longest frame that the stock Android client reads. It drops a
 	// longer one without a word.
 	MaxAndroidFrame = 400<<10 - 1
@@ -84,7 +87,7 @@ func Next(b []byte, limit int) (h Header, body []byte, n int, err error) {
 
 // Append appends the frame of m to b. It returns an error, and b unchanged, when m does
 // not encode (a required field is not set) or when the frame would be longer than
-// MaxServerFrame.
+// MaxFrame.
 func Append(b []byte, seq uint16, m pb.Message) ([]byte, error) {
 	start := len(b)
 	b = AppendHeader(b, m.Command(), seq)
@@ -93,22 +96,31 @@ func Append(b []byte, seq uint16, m pb.Message) ([]byte, error) {
 		return b[:start], fmt.Errorf("pdu: encode %s: %w", m.Command(), err)
 	}
 	n := len(frame) - start
-	if n > MaxServerFrame {
-		return b[:start], fmt.Errorf("pdu: encode %s: %w: %d bytes", m.Command(), ErrLength, n)
+	if err := TooLong(m.Command(), n, MaxFrame); err != nil {
+		return b[:start], err
 	}
 	binary.BigEndian.PutUint32(frame[start:], uint32(n))
 	return frame, nil
 }
 
+// TooLong returns an error with ErrLength in its chain when a frame of n bytes is longer
+// than limit.
+func TooLong(cmd pb.Command, n, limit int) error {
+	if n <= limit {
+		return nil
+	}
+	return fmt.Errorf("pdu: encode %s: %w: %d bytes, limit %d", cmd, ErrLength, n, limit)
+}
+
 // AppendHead appends the part of e's frame that is not shared. e.Shared() is the other
 // part, and follows it. AppendHead returns an error, and b unchanged, when the frame
-// would be longer than MaxServerFrame.
+// would be longer than MaxFrame.
 func AppendHead(b []byte, seq uint16, e *pb.Encoded) ([]byte, error) {
 	start := len(b)
 	head := e.AppendHead(AppendHeader(b, e.Command(), seq))
 	n := len(head) - start + len(e.Shared())
-	if n > MaxServerFrame {
-		return b[:start], fmt.Errorf("pdu: encode %s: %w: %d bytes", e.Command(), ErrLength, n)
+	if err := TooLong(e.Command(), n, MaxFrame); err != nil {
+		return b[:start], err
 	}
 	binary.BigEndian.PutUint32(head[start:], uint32(n))
 	return head, nil

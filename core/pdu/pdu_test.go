@@ -149,27 +149,23 @@ var errNoField = errors.New("no field")
 func (unencodable) Command() pb.Command                 { return pb.CmdMsgData }
 func (unencodable) AppendBody(b []byte) ([]byte, error) { return nil, errNoField }
 
-// huge is a message above every limit.
-type huge struct{ pb.Message }
-
-func (huge) Command() pb.Command { return pb.CmdMsgData }
-func (huge) AppendBody(b []byte) ([]byte, error) {
-	return append(b, make([]byte, MaxServerFrame)...), nil
-}
-
 func TestAppendErrorsKeepTheBuffer(t *testing.T) {
 	before := []byte("before")
-	for _, c := range []struct {
-		m    pb.Message
-		want error
-	}{{unencodable{}, errNoField}, {huge{}, ErrLength}} {
-		b, err := Append(before, 1, c.m)
-		if string(b) != "before" || !errors.Is(err, c.want) {
-			t.Errorf("%T: got %d bytes, %v", c.m, len(b), err)
-		}
+	if b, err := Append(before, 1, unencodable{}); string(b) != "before" ||
+		!errors.Is(err, errNoField) {
+		t.Errorf("got %q, %v", b, err)
 	}
 	if b, err := Append(before, 1, &pb.IMMsgDataAck{}); string(b) != "before" || err == nil {
 		t.Errorf("required fields missing: got %q, %v", b, err)
+	}
+}
+
+func TestTooLong(t *testing.T) {
+	if err := TooLong(pb.CmdMsgData, 100, 100); err != nil {
+		t.Error(err)
+	}
+	if err := TooLong(pb.CmdMsgData, 101, 100); !errors.Is(err, ErrLength) {
+		t.Errorf("got %v, want ErrLength", err)
 	}
 }
 

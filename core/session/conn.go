@@ -164,7 +164,8 @@ func (c *Conn) SendShared(frame []byte) {
 // The error is of kind im.Busy when the mailbox is full or too many bytes of large frames
 // wait. A full mailbox closes the session, so that its client reconnects and fetches the
 // messages that it missed; waiting large frames do not close it. Any other error means
-// that m cannot be encoded. Any goroutine.
+// that m cannot be encoded, or is longer than the other side accepts (pdu.ErrLength). Any
+// goroutine.
 func (c *Conn) Push(seq uint16, m pb.Message) error {
 	if e, ok := m.(*pb.Encoded); ok && len(e.Shared()) >= largeFrame {
 		return c.pushEncoded(seq, e)
@@ -176,6 +177,9 @@ func (c *Conn) Push(seq uint16, m pb.Message) error {
 	frame, err := pdu.Append(make([]byte, 0, pdu.HeaderLen+room), seq, m)
 	if err != nil {
 		c.loop.metrics.encodeErrors.Inc()
+		return err
+	}
+	if err := pdu.TooLong(m.Command(), len(frame), c.loop.opt.MaxSend); err != nil {
 		return err
 	}
 	return c.PushShared(frame)

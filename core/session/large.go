@@ -101,6 +101,10 @@ func (c *Conn) pushEncoded(seq uint16, e *pb.Encoded) error {
 		c.loop.metrics.encodeErrors.Inc()
 		return err
 	}
+	n := len(head) + len(e.Shared())
+	if err := pdu.TooLong(e.Command(), n, c.loop.opt.MaxSend); err != nil {
+		return err
+	}
 	if err := c.reserve(len(e.Shared())); err != nil {
 		return err
 	}

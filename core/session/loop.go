@@ -56,6 +56,9 @@ type LoopOptions struct {
 	// frame above it is rejected. When no large frame waits, one of any length is
 	// accepted. Default 16 times MaxBuffered.
 	MaxLarge int
+	// MaxSend is the longest frame that Push accepts, in bytes: the other side would close
+	// the connection. Default pdu.MaxFrame.
+	MaxSend int
 	// StallLimit is the time for which a peer may take nothing of a large frame before
 	// the session is closed with ErrSlow. Default 10 s.
 	StallLimit time.Duration
@@ -128,6 +131,7 @@ func NewLoop(opt LoopOptions) *Loop {
 	option.Default(&opt.MaxTurn, 4096)
 	option.Default(&opt.MaxBuffered, 1<<20)
 	option.Default(&opt.MaxLarge, 16*opt.MaxBuffered)
+	option.Default(&opt.MaxSend, pdu.MaxFrame)
 	option.Default(&opt.StallLimit, 10*time.Second)
 	if opt.After == nil {
 		opt.After = func(d time.Duration, f func()) { time.AfterFunc(d, f) }

@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/handlers/dbproxy/settle"
+	"teamtalk/handlers/dbproxy/sounds"
 	"teamtalk/proto/pb"
 )
 
@@ -16,13 +17,18 @@ import (
 // IMRecentContactSessionReq.
 const sessionLimit = 100
 
+// audioText is the text that replaces a sound in lists of conversations. Stock clients
+// show it unchanged.
+const audioText = "[语音]"
+
 // conversations answers the requests about stored messages and conversations. A request
 // about a group that the user is not in has an empty answer.
 type conversations struct {
 	*runner
 	store  conversationStore
-	sounds *sounds
+	sounds *sounds.Sounds
 	limit  int // largest number of messages in one answer
+	bytes  int // largest number of bytes in them, sounds included; the longest sounds reach it
 	// audioText is the encrypted text that replaces a sound.
 	audioText []byte
 }
@@ -33,9 +39,10 @@ type conversationStore interface {
 	im.GroupStore
 }
 
-func newConversations(r *runner, store conversationStore, s *sounds, limit int,
-	audioText []byte) *conversations {
-	return &conversations{runner: r, store: store, sounds: s, limit: limit, audioText: audioText}
+func newConversations(r *runner, store conversationStore, s *sounds.Sounds,
+	opt *Options) *conversations {
+	return &conversations{runner: r, store: store, sounds: s, limit: opt.HistoryLimit,
+		bytes: opt.MaxFrame / 2, audioText: opt.Text.Encrypt(audioText)}
 }
 
 func (c *conversations) register() {
@@ -156,8 +163,8 @@ func (c *conversations) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.
 			return nil, err
 		}
 	}
-	list = page(list)
-	c.sounds.playBack(ctx, list)
+	list = c.page(list)
+	c.sounds.PlayBack(ctx, list)
 	rsp := pb.IMGetMsgListRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		SessionType: m.GetSessionType().Enum(),
 		SessionId:   proto.Uint32(m.GetSessionId()), MsgIdBegin: proto.Uint32(m.GetMsgIdBegin()),
@@ -166,20 +173,16 @@ func (c *conversations) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.
 	return rsp, nil
 }
 
-// pageBytes bounds the messages of one answer, including sounds, in bytes: half of the
-// longest frame between servers. Only pages with the longest sounds reach it.
-const pageBytes = 32 << 20
-
-// page cuts a list, newest first, to pageBytes, but keeps at least one message. A client
+// page cuts a list, newest first, to c.bytes, but keeps at least one message. A client
 // requests the older ones from there.
-func page(list []im.Message) []im.Message {
+func (c *conversations) page(list []im.Message) []im.Message {
 	size := 0
 	for i := range list {
 		size += len(list[i].Data)
 		if a := list[i].Audio; a != nil {
 			size += int(min(a.Size, im.MaxAudio))
 		}
-		if size > pageBytes && i > 0 {
+		if size > c.bytes && i > 0 {
 			return list[:i]
 		}
 	}
@@ -202,8 +205,8 @@ func (c *conversations) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq)
 		}
 		slices.Reverse(list)
 	}
-	list = page(list)
-	c.sounds.playBack(ctx, list)
+	list = c.page(list)
+	c.sounds.PlayBack(ctx, list)
 	rsp := pb.IMGetMsgByIdRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		SessionType: m.GetSessionType().Enum(),
 		SessionId:   proto.Uint32(m.GetSessionId()), MsgList: msgInfos(list)}.Build()
@@ -260,7 +263,7 @@ func data(m *im.Message) []byte {
 // preview returns a message's body for a list of conversations, where a text replaces a
 // sound.
 func (c *conversations) preview(m *im.Message) []byte {
-	if isAudio(m.Type) {
+	if sounds.IsAudio(m.Type) {
 		return c.audioText
 	}
 	return data(m)

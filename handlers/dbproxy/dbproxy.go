@@ -50,6 +50,7 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/core/sound"
 	"teamtalk/handlers/dbproxy/lockout"
+	"teamtalk/handlers/dbproxy/sounds"
 	"teamtalk/proto/pb"
 )
 
@@ -86,6 +87,9 @@ type Options struct {
 	// HistoryLimit is the largest number of messages that one request returns.
 	// Required.
 	HistoryLimit int
+	// MaxFrame is the longest frame between servers, in bytes. An answer with messages
+	// takes half of it at most. Required.
+	MaxFrame int
 	// Timeout bounds the duration of a request, including its time in queues. A message
 	// has half of it for its time in queues, and half for storing it. It must be shorter
 	// than the callers' timeouts. Otherwise a message may be stored after its message
@@ -124,13 +128,16 @@ type Server struct {
 	files    *files
 	sync     *sessionSync
 
-	mu       sync.Mutex
-	sessions map[*session.Link]struct{}
+	mu        sync.Mutex
+	sessions  map[*session.Link]struct{}
+	withdrawn bool          // see Watch
+	gone      chan struct{} // holds a token when a link has ended
 }
 
 // New returns a db_proxy.
 func New(opt Options) *Server {
 	option.Require("dbproxy.HistoryLimit", opt.HistoryLimit)
+	option.Require("dbproxy.MaxFrame", opt.MaxFrame)
 	option.Require("dbproxy.Timeout", opt.Timeout)
 	if opt.Now == nil {
 		opt.Now = time.Now
@@ -144,24 +151,25 @@ func New(opt Options) *Server {
 	r := newRunner(&opt)
 	// A batch of messages, or an answer with messages, waits for its sounds for at most a
 	// quarter of the time of a request.
-	sounds := newSounds(opt.Sounds, opt.Timeout/4, r)
+	sound := sounds.New(sounds.Options{Files: opt.Sounds, Timeout: opt.Timeout / 4, Now: opt.Now,
+		Log: opt.Log, Registerer: opt.Registerer})
 	s := &Server{Router: r.router, opt: opt, log: opt.Log, requests: r,
-		messages: newMessages(r, opt.Store, opt.Messages, sounds, opt.Registerer),
+		messages: newMessages(r, opt.Store, opt.Messages, sound, opt.Registerer),
 		users:    newUsers(r, opt.Store, opt.Registerer),
 		groups:   &groups{runner: r, store: opt.Store},
 		files:    newFiles(r, opt.Store, opt.Registerer),
 		sync:     &sessionSync{runner: r, store: opt.Store},
-		sessions: map[*session.Link]struct{}{}}
+		sessions: map[*session.Link]struct{}{}, gone: make(chan struct{}, 1)}
 	s.messages.register()
 	newLogins(r, opt.Store, lockout.New(opt.LockAttempts, opt.LockWindow)).register()
 	newCredentials(r, opt.Store).register()
 	s.users.register()
-	newConversations(r, opt.Store, sounds, opt.HistoryLimit,
-		opt.Text.Encrypt(audioText)).register()
+	newConversations(r, opt.Store, sound, &opt).register()
 	s.groups.register()
 	(&pushes{runner: r, store: opt.Store}).register()
 	s.files.register()
 	router.Handle(s.Router, router.Public, s.handleHeartBeat)
+	router.Handle(s.Router, router.Public, s.handleFeatures)
 	return s
 }
 
@@ -173,6 +181,7 @@ func (s *Server) Open(ses *session.Link) error {
 	if s.requests.draining.Load() {
 		return im.Errorf(im.Closed, "db_proxy is shutting down")
 	}
+	ses.Data = &linkState{}
 	ses.SetTimeouts(s.opt.LinkTimeout, s.opt.LinkHeartbeat)
 	s.mu.Lock()
 	s.sessions[ses] = struct{}{}
@@ -186,34 +195,62 @@ func (s *Server) Close(ses *session.Link, err error) {
 	s.mu.Lock()
 	delete(s.sessions, ses)
 	s.mu.Unlock()
+	select {
+	case s.gone <- struct{}{}:
+	default: // it holds a token
+	}
 	s.messages.order.gone(ses)
 	s.log.Info("server gone", "role", "dbproxy", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
 }
 
 // Drain asks all message servers to send nothing more, rejects requests that arrive
 // nevertheless, and returns when all accepted requests are answered, or with ctx's error.
-// The answers may then still be in buffers: close the engine afterwards, which writes
-// them. Drain may be called again.
+// Message servers that understand refusals give the rejected requests to other db_proxies
+// and close their links, for which Drain waits: then none of their requests is on its way.
+// The answers may still be in buffers: close the engine afterwards, which writes them.
+// Drain may be called again.
 func (s *Server) Drain(ctx context.Context) error {
 	if !s.requests.draining.Swap(true) {
 		close(s.requests.stopped)
 		s.mu.Lock()
 		for ses := range s.sessions {
-			if err := ses.Send(0,
-				pb.IMStopReceivePacket_builder{Result: proto.Uint32(0)}.Build()); err != nil {
-				s.log.Debug("stop request not sent", "role", "dbproxy", "conn", ses.ID(), "err",
-					err)
-			}
+			s.tell(ses, pb.IMStopReceivePacket_builder{Result: proto.Uint32(0)}.Build())
 		}
 		s.mu.Unlock()
 	}
 	s.requests.checkIdle()
 	select {
 	case <-s.requests.idle:
-		return nil
 	case <-ctx.Done():
 		return im.WithKind(im.Closed, "db_proxy did not finish its requests", ctx.Err())
 	}
+	leave := time.NewTimer(leaveTimeout)
+	defer leave.Stop()
+	for s.waitsForLinks() {
+		select {
+		case <-s.gone:
+		case <-leave.C:
+			return nil // a server that hangs holds nothing up
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// leaveTimeout is how long Drain waits for the message servers to close their links.
+const leaveTimeout = 2 * time.Second
+
+// waitsForLinks reports whether a server that closes its link itself has not yet done so.
+func (s *Server) waitsForLinks() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.sessions {
+		if l.TakesFrames() && takesRefusals(l) { // links within the process stay
+			return true
+		}
+	}
+	return false
 }
 
 // handleHeartBeat does nothing: the arrival of a frame is enough to restart the idle

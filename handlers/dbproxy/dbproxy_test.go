@@ -2,6 +2,7 @@ package dbproxy_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -158,7 +159,8 @@ func open(t *testing.T, o options) *house {
 	h.server.SetMessages(pool.NewBatcher(p, o.batches, (*dbproxy.Pending).Size,
 		h.server.AppendBatch))
 	srv, err := engine.Start(engine.Options{Name: t.Name(), Addr: "127.0.0.1:0", Links: h.server,
-		Loops: 2, MaxFrame: pdu.MaxServerFrame, MaxBuffered: pdu.MaxServerFrame})
+		Loops: 2, MaxFrame: cmp.Or(o.db.MaxFrame, pdu.MaxServerFrame),
+		MaxBuffered: pdu.MaxServerFrame})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,8 +295,9 @@ func ask[P pb.Message](p *peer, seq uint16, req pb.Message) P {
 func newServer(opt dbproxy.Options) *dbproxy.Server {
 	c := config.Default()
 	return dbproxy.New(opttest.Fill(opt, dbproxy.Options{
-		HistoryLimit: c.DBProxy.HistoryLimit, LockAttempts: c.DBProxy.LoginLockAttempts,
-		LockWindow: c.DBProxy.LoginLockWindow, Timeout: c.Link.CallTimeout * 4 / 5,
+		HistoryLimit: c.DBProxy.HistoryLimit, MaxFrame: int(c.Link.MaxFrame),
+		LockAttempts: c.DBProxy.LoginLockAttempts,
+		LockWindow:   c.DBProxy.LoginLockWindow, Timeout: c.Link.CallTimeout * 4 / 5,
 		LinkTimeout: c.Link.Timeout, LinkHeartbeat: c.Link.Heartbeat,
 	}))
 }

@@ -229,6 +229,13 @@ func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 // was opened, and the client shows that the server does not work.
 func (ls *logins) notValidated(l *login, err error) {
 	ls.metrics.failures.WithLabelValues(l.cmd.String(), im.KindOf(err).String()).Inc()
+	ls.suspects(err)
+	if ofThisServer(err) {
+		if refusal := ls.refusal(&l.request, l.m, err, true); refusal != nil {
+			ls.answer(&l.request, refusal) // a look-up changes nothing: another one may try it
+			return
+		}
+	}
 	if !l.m.GetTellFailure() {
 		ls.answer(&l.request, nil)
 		return

@@ -2,6 +2,8 @@ package dbproxy
 
 import (
 	"context"
+	"errors"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -9,6 +11,8 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
+	"teamtalk/handlers/dbproxy/previous"
+	"teamtalk/handlers/dbproxy/sounds"
 	"teamtalk/proto/pb"
 )
 
@@ -24,6 +28,8 @@ type Pending struct {
 	sender sender
 	epoch  uint32
 	order  uint64
+	// behind: it was held back behind a message that no other db_proxy may store.
+	behind bool
 }
 
 // pendingOverhead is the approximate memory of a message besides its bytes, for the
@@ -39,8 +45,8 @@ type messages struct {
 	store  appender
 	queue  Messages
 	order  *sendOrder
-	before *previous
-	sounds *sounds
+	before *previous.Messages
+	sounds *sounds.Sounds
 	often  [im.Closed + 1]obs.Often
 }
 
@@ -49,10 +55,10 @@ type appender interface {
 	AppendMessages(ctx context.Context, batch []*im.Message)
 }
 
-func newMessages(r *runner, store appender, queue Messages, s *sounds,
+func newMessages(r *runner, store appender, queue Messages, s *sounds.Sounds,
 	reg prometheus.Registerer) *messages {
 	return &messages{runner: r, store: store, queue: queue, sounds: s,
-		order: newSendOrder(2*r.timeout, reg), before: newPrevious()}
+		order: newSendOrder(2*r.timeout, reg), before: previous.New()}
 }
 
 func (ms *messages) register() {
@@ -97,8 +103,8 @@ func (ms *messages) storable(row *im.Message) error {
 		return im.Errorf(im.Invalid, "empty message")
 	case len(row.ClientID) > im.MaxClientID:
 		return im.Errorf(im.Invalid, "client_msg_id of %d bytes", len(row.ClientID))
-	case isAudio(row.Type):
-		return ms.sounds.playable(row.Data)
+	case sounds.IsAudio(row.Type):
+		return ms.sounds.Playable(row.Data)
 	}
 	return nil
 }
@@ -119,29 +125,30 @@ func (ms *messages) appendBatch(ctx context.Context, batch []*Pending) {
 	ctx, cancel := context.WithTimeout(ctx, ms.timeout/2)
 	defer cancel()
 	now := ms.now()
-	for _, p := range batch {
+	rows := make([]*im.Message, len(batch))
+	for i, p := range batch {
+		rows[i] = &p.row
 		// Storing may take the rest of Timeout. The caller would give up, the sender
 		// would repeat the message, and it would be stored twice.
 		if now.Sub(p.came) > ms.timeout/2 {
 			p.row.Err = im.Errorf(im.Busy, "message waited longer than %s", ms.timeout/2)
 		}
 	}
-	ms.sounds.putBatch(ctx, batch)
+	ms.sounds.PutBatch(ctx, rows)
 	ms.order.holdBack(batch, now)
-	rows := make([]*im.Message, 0, len(batch))
-	for _, p := range batch {
-		if p.row.Err == nil {
-			rows = append(rows, &p.row)
-		}
-	}
+	rows = slices.DeleteFunc(rows, func(m *im.Message) bool { return m.Err != nil })
 	if len(rows) > 0 {
 		ms.store.AppendMessages(ctx, rows)
 	}
 	ms.finish(batch)
 }
 
-// failBatch answers the messages that the batcher gave up, as not stored.
+// failBatch answers the messages that the batcher gave up. After a panic they may be
+// stored.
 func (ms *messages) failBatch(batch []*Pending, err error) {
+	if kind := im.KindOf(err); kind == im.Internal {
+		err = im.WithKind(kind, "batch failed", errors.Join(im.ErrInDoubt, err))
+	}
 	for _, p := range batch {
 		p.row.Err = err
 	}
@@ -188,24 +195,42 @@ func (ms *messages) finish(batch []*Pending) {
 // settle answers one message with the result in its row. Only a request with a group
 // version or a previous id receives that: other message servers do not know the fields.
 func (ms *messages) settle(p *Pending) {
+	if p.row.Err != nil {
+		ms.notStored(p)
+		return
+	}
 	p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = p.row.ID, p.row.Duplicate, p.row.GroupVersion
 	p.msg.Rejected, p.msg.PrevID = false, 0
-	switch {
-	case p.row.Err != nil:
-		// The failure is recorded before the answer, which begins a new epoch.
-		ms.order.note(p, ms.now())
-		// The request may contain values.
-		p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = 0, false, 0
-		p.msg.Rejected = p.msg.SenderConn != 0 && rejected(p.row.Err)
-		ms.metrics.failed.Inc()
-		ms.metrics.failures.WithLabelValues(p.cmd.String(), im.KindOf(p.row.Err).String()).Inc()
-	case p.row.Duplicate:
+	if p.row.Duplicate {
 		ms.metrics.duplicate.Inc()
-	default:
+	} else {
 		ms.metrics.stored.Inc()
 		if !p.row.Type.IsGroup() {
-			p.msg.PrevID = ms.before.stored(p.row.Key(), p.row.ID, ms.now())
+			p.msg.PrevID = ms.before.Stored(p.row.Key(), p.row.ID, ms.now())
 		}
 	}
 	ms.answer(&p.request, p.msg)
+}
+
+// notStored answers a message that was not stored, or may not have been.
+func (ms *messages) notStored(p *Pending) {
+	err := p.row.Err
+	// The failure is recorded before the answer, which begins a new epoch.
+	ms.order.note(p, ms.now())
+	ms.suspects(err)
+	ms.metrics.failed.Inc()
+	ms.metrics.failures.WithLabelValues(p.cmd.String(), im.KindOf(err).String()).Inc()
+	if refusal := ms.refusal(&p.request, p.msg, err, p.movable()); refusal != nil {
+		ms.answer(&p.request, refusal) // and the request stays as it is
+		return
+	}
+	// The request may contain values.
+	p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = 0, false, 0
+	p.msg.Rejected = p.msg.SenderConn != 0 && rejected(err)
+	ms.answer(&p.request, p.msg)
+}
+
+// movable reports whether another db_proxy may store a message that was not stored.
+func (p *Pending) movable() bool {
+	return !p.behind && ofThisServer(p.row.Err) && takesRefusals(p.session)
 }

@@ -11,8 +11,7 @@ type metrics struct {
 	refusedLogins *prometheus.CounterVec
 	locks         prometheus.Counter
 	unsent        prometheus.Counter
-	soundSeconds  *prometheus.HistogramVec
-	soundFailures *prometheus.CounterVec
+	withdrawn     prometheus.Gauge
 
 	syncs       *prometheus.CounterVec
 	syncSeconds prometheus.Histogram
@@ -49,12 +48,8 @@ func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 		locks: counter("login_locks_total",
 			"Login names locked after too many different wrong passwords."),
 		unsent: counter("unsent_total", "Answers dropped because the link had ended or was full."),
-		soundSeconds: prometheus.NewHistogramVec(seconds("sound_seconds",
-			"Duration of storing or reading the sound of an audio message, in seconds, by op: "+
-				"put, get."), []string{"op"}),
-		soundFailures: vec("sound_failures_total", "Sounds not stored (the message is then not "+
-			"stored either) or not found (the message is returned without its sound), by op: "+
-			"put, get.", "op"),
+		withdrawn: prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "withdrawn",
+			Help: "1 while the store fails, and other db_proxies get the requests."}),
 		syncs: vec("session_syncs_total", "Runs that update the conversation lists of groups' "+
 			"members, by result: done, failed, busy (not started).", "result"),
 		syncSeconds: prometheus.NewHistogram(seconds("session_sync_seconds",
@@ -63,8 +58,8 @@ func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 			"Entries of conversation lists written by these runs."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.syncs, m.syncSeconds, m.synced, m.soundSeconds, m.soundFailures,
-			m.seconds, m.failures, messages, m.refusedLogins, m.locks, m.unsent,
+		reg.MustRegister(m.syncs, m.syncSeconds, m.synced, m.seconds, m.failures, messages,
+			m.refusedLogins, m.locks, m.unsent, m.withdrawn,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + "requests_open",
 				Help: "Requests accepted and not answered."},
 				func() float64 { return float64(open()) }))

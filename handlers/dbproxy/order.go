@@ -18,6 +18,9 @@ import (
 // the same conversation and epoch. The message server begins a new epoch when it learns
 // that A failed. So a message of a later epoch was sent after the message server knew of
 // the failure.
+//
+// A message server that understands refusals gives A to another db_proxy when A was surely
+// not stored, and B behind it. A later round shows that it did.
 
 // sender is one client connection in one conversation.
 type sender struct {
@@ -31,6 +34,15 @@ type failedSend struct {
 	epoch uint32
 	order uint64 // number of arrival; earlier messages are not held back
 	at    time.Time
+	// movable: another db_proxy may store it, with the messages behind it. Those of a
+	// later round were sent after that.
+	movable bool
+	round   uint32
+}
+
+// over reports whether p was sent in knowledge of the failure.
+func (f *failedSend) over(p *Pending) bool {
+	return int32(p.epoch-f.epoch) > 0 || f.movable && int32(p.msg.Round-f.round) > 0
 }
 
 // sendOrder records senders with a message that could not be stored, until their next
@@ -102,10 +114,11 @@ func (o *sendOrder) behind(p *Pending, now time.Time) bool {
 	switch {
 	case !ok:
 		return false
-	case int32(p.epoch-f.epoch) > 0 || now.Sub(f.at) > o.keep:
+	case f.over(p) || now.Sub(f.at) > o.keep:
 		o.remove(p.sender)
 		return false
 	}
+	p.behind = p.order > f.order && !f.movable
 	return p.order > f.order
 }
 
@@ -117,7 +130,7 @@ func (o *sendOrder) note(p *Pending, now time.Time) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if f, ok := o.failed[p.sender]; ok && int32(p.epoch-f.epoch) <= 0 && now.Sub(f.at) <= o.keep {
+	if f, ok := o.failed[p.sender]; ok && !f.over(p) && now.Sub(f.at) <= o.keep {
 		return
 	}
 	if len(o.failed) >= maxFailedSends {
@@ -127,7 +140,8 @@ func (o *sendOrder) note(p *Pending, now time.Time) {
 		o.dropped.Inc()
 		return
 	}
-	o.failed[p.sender] = failedSend{epoch: p.epoch, order: p.order, at: now}
+	o.failed[p.sender] = failedSend{epoch: p.epoch, order: p.order, at: now,
+		movable: p.movable(), round: p.msg.Round}
 	o.count.Store(int64(len(o.failed)))
 }
 

@@ -2,6 +2,7 @@ package dbproxy
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
+	"teamtalk/core/pdu"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -29,17 +31,19 @@ type runner struct {
 	// failures limits the rate of log lines, for the time in which the store is away and
 	// all requests fail.
 	failures [im.Closed + 1]obs.Often
+	long     obs.Often
 
 	open     atomic.Int64 // requests accepted and not answered
 	draining atomic.Bool
 	stopped  chan struct{} // closed when draining begins
+	suspect  chan struct{} // holds a token when the store failed a request: see Watch
 	idle     chan struct{} // closed when draining has begun and open is 0
 	once     sync.Once     // closes idle
 }
 
 func newRunner(opt *Options) *runner {
 	r := &runner{tasks: opt.Tasks, timeout: opt.Timeout, now: opt.Now, log: opt.Log,
-		stopped: make(chan struct{}), idle: make(chan struct{}),
+		stopped: make(chan struct{}), idle: make(chan struct{}), suspect: make(chan struct{}, 1),
 		router: router.New[*session.Link](router.Options{Role: "dbproxy", Log: opt.Log,
 			Registerer: opt.Registerer})}
 	store := opt.Store
@@ -107,7 +111,7 @@ func handle[M any, P interface {
 			}
 		}
 		if err != nil {
-			refuse(r, rq, m, w, err)
+			refuse(r, rq, m, w, err, ofThisServer(err))
 		}
 		return err
 	})
@@ -118,35 +122,54 @@ func do[P pb.Message](ctx context.Context, r *runner, rq *request, m P, w work[P
 	defer r.end()
 	defer func() {
 		if !rq.done { // run panicked, which the pool logs
-			refuse(r, rq, m, w, im.Errorf(im.Internal, "request failed"))
+			refuse(r, rq, m, w, im.Errorf(im.Internal, "request failed"), false)
 		}
 	}()
 	var answer pb.Message
+	late := false
 	left := r.timeout - r.now().Sub(rq.came)
 	err := error(nil)
 	if left <= 0 {
-		err = im.Errorf(im.Busy, "request waited longer than %s", r.timeout)
+		late, err = true, im.Errorf(im.Busy, "request waited longer than %s", r.timeout)
 	} else {
 		ctx, cancel := context.WithTimeout(ctx, left)
 		answer, err = w.run(ctx, m)
 		cancel()
 	}
 	if err != nil {
+		r.suspects(err)
 		r.logFailure(rq, err)
-		refuse(r, rq, m, w, err)
+		refuse(r, rq, m, w, err, late)
 		return
 	}
 	r.answer(rq, answer)
 }
 
-// refuse ends a request that failed.
-func refuse[P pb.Message](r *runner, rq *request, m P, w work[P], err error) {
+// refuse ends a request that failed. With elsewhere it was not started, and another
+// db_proxy may carry it out.
+func refuse[P pb.Message](r *runner, rq *request, m P, w work[P], err error, elsewhere bool) {
 	r.metrics.failures.WithLabelValues(rq.cmd.String(), im.KindOf(err).String()).Inc()
+	if elsewhere || w.refuse == nil {
+		if refusal := r.refusal(rq, m, err, elsewhere); refusal != nil {
+			r.answer(rq, refusal)
+			return
+		}
+	}
 	var answer pb.Message
 	if w.refuse != nil {
 		answer = w.refuse(m, err)
 	}
 	r.answer(rq, answer)
+}
+
+// refusal returns the refusal of a request; nil when the server that sent it does not
+// understand refusals, or waits for no answer.
+func (r *runner) refusal(rq *request, m pb.Message, err error, elsewhere bool) pb.Message {
+	a, ok := m.(pb.Attachment)
+	if !ok || !a.HasAttachData() || !takesRefusals(rq.session) {
+		return nil
+	}
+	return refusalOf(a.GetAttachData(), err, elsewhere)
 }
 
 // answer ends the request and pushes m; nil pushes nothing.
@@ -156,12 +179,31 @@ func (r *runner) answer(rq *request, m pb.Message) {
 	if m == nil {
 		return
 	}
+	err := rq.session.Send(rq.seq, m)
+	if errors.Is(err, pdu.ErrLength) {
+		err = r.tooLong(rq, m, err)
+	}
 	// The push fails when the link has ended or is full. Its calls have failed then.
-	if err := rq.session.Send(rq.seq, m); err != nil {
+	if err != nil {
 		r.metrics.unsent.Inc()
 		r.log.Debug("answer not sent", "role", "dbproxy", "conn", rq.session.ID(), "cmd",
 			rq.cmd.String(), "seq", rq.seq, "err", err)
 	}
+}
+
+// tooLong refuses a request whose answer m is longer than a frame between servers.
+func (r *runner) tooLong(rq *request, m pb.Message, cause error) error {
+	r.metrics.failures.WithLabelValues(rq.cmd.String(), "too_long").Inc()
+	err := im.WithKind(im.Invalid, "the answer is longer than the setting link.max_frame; raise "+
+		"it on all servers", cause)
+	if held, ok := r.long.Allow(r.now()); ok {
+		r.log.Error("request not answered", "role", "dbproxy", "conn", rq.session.ID(), "peer",
+			rq.session.Remote(), "cmd", rq.cmd.String(), "seq", rq.seq, "err", err, "held", held)
+	}
+	if refusal := r.refusal(rq, m, err, false); refusal != nil { // m echoes attach_data
+		return rq.session.Send(rq.seq, refusal)
+	}
+	return err
 }
 
 // logFailure logs a failure on a worker. The router logs the requests that are refused on

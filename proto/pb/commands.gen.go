@@ -105,6 +105,7 @@ const (
 	CmdFileListRepairRsp         Command = 0x0738
 	CmdCredentialsReq            Command = 0x0739
 	CmdCredentialsRsp            Command = 0x073a
+	CmdRequestRefused            Command = 0x073b
 )
 
 // commands lists the messages of frames, in the order of their ids.
@@ -210,6 +211,7 @@ var commands = []commandInfo{
 	{0x0738, "IMFileListRepairRsp", func() Message { return new(IMFileListRepairRsp) }},
 	{0x0739, "IMCredentialsReq", func() Message { return new(IMCredentialsReq) }},
 	{0x073a, "IMCredentialsRsp", func() Message { return new(IMCredentialsRsp) }},
+	{0x073b, "IMRequestRefused", func() Message { return new(IMRequestRefused) }},
 }
 
 // Command returns 0x0101.
@@ -1114,3 +1116,12 @@ func (m *IMCredentialsRsp) AppendBody(b []byte) ([]byte, error) { return appendB
 
 // ParseBody decodes b, and does not retain it.
 func (m *IMCredentialsRsp) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x073b.
+func (*IMRequestRefused) Command() Command { return 0x073b }
+
+// AppendBody appends the encoded message to b.
+func (m *IMRequestRefused) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, and does not retain it.
+func (m *IMRequestRefused) ParseBody(b []byte) error { return parseBody(b, m) }

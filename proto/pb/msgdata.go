@@ -49,6 +49,9 @@ type MsgData struct {
 	// conversation could not be stored, later messages of the same epoch are not stored
 	// either.
 	SenderConn, Epoch uint32
+	// Round, between servers only, rises when messages that one db_proxy refused are given
+	// to another one. 0: none was.
+	Round uint32
 	// WantRefusal is set by a client that understands an ack of a message that was not
 	// stored.
 	WantRefusal bool
@@ -94,6 +97,7 @@ const (
 	fieldPrev      = 114
 	fieldSentAs    = 115
 	fieldResent    = 116
+	fieldRound     = 120
 )
 
 var (
@@ -155,6 +159,9 @@ func (m *MsgData) BodySize() int {
 	if m.ResentWithin != 0 {
 		n += 2 + protowire.SizeVarint(uint64(m.ResentWithin))
 	}
+	if m.Round != 0 {
+		n += 2 + protowire.SizeVarint(uint64(m.Round))
+	}
 	return n
 }
 
@@ -197,6 +204,9 @@ func (m *MsgData) AppendBody(b []byte) ([]byte, error) {
 	if m.ResentWithin != 0 {
 		b = appendVarintField(b, fieldResent, m.ResentWithin)
 	}
+	if m.Round != 0 {
+		b = appendVarintField(b, fieldRound, m.Round)
+	}
 	return b, nil
 }
 
@@ -228,7 +238,7 @@ func (m *MsgData) ParseBody(b []byte) error {
 		switch {
 		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate ||
 			num == fieldVersion ||
-			fieldSender <= num && num <= fieldResent):
+			fieldSender <= num && num <= fieldResent || num == fieldRound):
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
 				return protowire.ParseError(n)
@@ -302,6 +312,8 @@ func (m *MsgData) setVarint(num protowire.Number, v uint64) bool {
 		m.SentAs = uint32(v)
 	case fieldResent:
 		m.ResentWithin = uint32(v)
+	case fieldRound:
+		m.Round = uint32(v)
 	}
 	return true
 }

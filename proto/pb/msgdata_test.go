@@ -51,6 +51,9 @@ func generatedOf(m *pb.MsgData) *pb.IMMsgData {
 	if m.ResentWithin != 0 {
 		g.SetResentWithin(m.ResentWithin)
 	}
+	if m.Round != 0 {
+		g.SetRound(m.Round)
+	}
 	return g
 }
 
@@ -69,7 +72,8 @@ func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 		m.SenderConn != g.GetSenderConn() || m.Epoch != g.GetEpoch() ||
 		m.WantRefusal != g.GetWantRefusal() || m.Rejected != g.GetRejected() ||
 		m.PrevID != g.GetPrevMsgId() || m.HasPrevID != g.HasPrevMsgId() ||
-		m.SentAs != g.GetSentAs() || m.ResentWithin != g.GetResentWithin() {
+		m.SentAs != g.GetSentAs() || m.ResentWithin != g.GetResentWithin() ||
+		m.Round != g.GetRound() {
 		t.Fatalf("fields differ: %+v, %v", m, g)
 	}
 	normalise(g)
@@ -107,6 +111,9 @@ func normalise(g *pb.IMMsgData) {
 	if g.GetResentWithin() == 0 {
 		g.ClearResentWithin()
 	}
+	if g.GetRound() == 0 {
+		g.ClearRound()
+	}
 	if g.GetSenderConn() == 0 {
 		g.ClearSenderConn()
 		g.ClearEpoch()
@@ -128,7 +135,7 @@ func TestMsgDataEncodesLikeGenerated(t *testing.T) {
 			AttachData: []byte("way back"), ClientMsgID: []byte("id"), Duplicate: true,
 			GroupVersion: 300, HasGroupVersion: true},
 		"of a sender": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: maxU32, Epoch: 1 << 14,
-			WantRefusal: true, Rejected: true},
+			WantRefusal: true, Rejected: true, Round: 300},
 		"second of a conversation": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, PrevID: 1,
 			HasPrevID: true, SentAs: pb.SentAs(pb.ClientType_CLIENT_TYPE_IOS, 300),
 			ResentWithin: 60},

@@ -26,10 +26,68 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// RefusalKind says why a request was refused.
+type RefusalKind int32
+
+const (
+	// The server failed.
+	RefusalKind_REFUSAL_KIND_FAILED RefusalKind = 0
+	// The request, or its answer, can never be served as it is.
+	RefusalKind_REFUSAL_KIND_INVALID RefusalKind = 1
+	// A queue was full, or the request waited too long in one.
+	RefusalKind_REFUSAL_KIND_BUSY RefusalKind = 2
+	// The store cannot be reached, or accepts no writes.
+	RefusalKind_REFUSAL_KIND_UNAVAILABLE RefusalKind = 3
+	// The server is shutting down.
+	RefusalKind_REFUSAL_KIND_CLOSED RefusalKind = 4
+)
+
+// Enum value maps for RefusalKind.
+var (
+	RefusalKind_name = map[int32]string{
+		0: "REFUSAL_KIND_FAILED",
+		1: "REFUSAL_KIND_INVALID",
+		2: "REFUSAL_KIND_BUSY",
+		3: "REFUSAL_KIND_UNAVAILABLE",
+		4: "REFUSAL_KIND_CLOSED",
+	}
+	RefusalKind_value = map[string]int32{
+		"REFUSAL_KIND_FAILED":      0,
+		"REFUSAL_KIND_INVALID":     1,
+		"REFUSAL_KIND_BUSY":        2,
+		"REFUSAL_KIND_UNAVAILABLE": 3,
+		"REFUSAL_KIND_CLOSED":      4,
+	}
+)
+
+func (x RefusalKind) Enum() *RefusalKind {
+	p := new(RefusalKind)
+	*p = x
+	return p
+}
+
+func (x RefusalKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RefusalKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_server_proto_enumTypes[0].Descriptor()
+}
+
+func (RefusalKind) Type() protoreflect.EnumType {
+	return &file_server_proto_enumTypes[0]
+}
+
+func (x RefusalKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
 // cmd: 0x0702
 type IMStopReceivePacket struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Result      uint32                 `protobuf:"varint,1,req,name=result"`
+	xxx_hidden_MayReturn   bool                   `protobuf:"varint,100,opt,name=may_return,json=mayReturn"`
+	xxx_hidden_Returned    bool                   `protobuf:"varint,101,opt,name=returned"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -68,9 +126,33 @@ func (x *IMStopReceivePacket) GetResult() uint32 {
 	return 0
 }
 
+func (x *IMStopReceivePacket) GetMayReturn() bool {
+	if x != nil {
+		return x.xxx_hidden_MayReturn
+	}
+	return false
+}
+
+func (x *IMStopReceivePacket) GetReturned() bool {
+	if x != nil {
+		return x.xxx_hidden_Returned
+	}
+	return false
+}
+
 func (x *IMStopReceivePacket) SetResult(v uint32) {
 	x.xxx_hidden_Result = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+}
+
+func (x *IMStopReceivePacket) SetMayReturn(v bool) {
+	x.xxx_hidden_MayReturn = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *IMStopReceivePacket) SetReturned(v bool) {
+	x.xxx_hidden_Returned = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
 }
 
 func (x *IMStopReceivePacket) HasResult() bool {
@@ -80,15 +162,45 @@ func (x *IMStopReceivePacket) HasResult() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
+func (x *IMStopReceivePacket) HasMayReturn() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMStopReceivePacket) HasReturned() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
 func (x *IMStopReceivePacket) ClearResult() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Result = 0
+}
+
+func (x *IMStopReceivePacket) ClearMayReturn() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_MayReturn = false
+}
+
+func (x *IMStopReceivePacket) ClearReturned() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Returned = false
 }
 
 type IMStopReceivePacket_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	Result *uint32
+	// Extension, only to servers with SERVER_FEATURE_REFUSALS: the sender withdraws for now,
+	// and says so when it returns.
+	MayReturn *bool
+	// Extension, only to servers with SERVER_FEATURE_REFUSALS: the sender takes requests
+	// again.
+	Returned *bool
 }
 
 func (b0 IMStopReceivePacket_builder) Build() *IMStopReceivePacket {
@@ -96,8 +208,16 @@ func (b0 IMStopReceivePacket_builder) Build() *IMStopReceivePacket {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Result != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
 		x.xxx_hidden_Result = *b.Result
+	}
+	if b.MayReturn != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_MayReturn = *b.MayReturn
+	}
+	if b.Returned != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Returned = *b.Returned
 	}
 	return m0
 }
@@ -793,7 +913,8 @@ type IMRoleSet_builder struct {
 	Master *uint32
 	// Extension: the sender's features, as bits of ServerFeature. A route server answers an
 	// IMRoleSet with this field by an IMRoleSet with its own features. A C++ route server
-	// ignores the field and does not answer.
+	// ignores the field and does not answer. A db_proxy takes the features and does not
+	// answer. A C++ db_proxy ignores the message.
 	Features *uint32
 }
 
@@ -3534,14 +3655,225 @@ func (b0 IMCredentialsRsp_builder) Build() *IMCredentialsRsp {
 	return m0
 }
 
+// cmd: 0x073b
+type IMRequestRefused struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_Kind        RefusalKind            `protobuf:"varint,1,req,name=kind,enum=teamtalk.RefusalKind"`
+	xxx_hidden_Reason      *string                `protobuf:"bytes,2,req,name=reason"`
+	xxx_hidden_Elsewhere   bool                   `protobuf:"varint,3,opt,name=elsewhere"`
+	xxx_hidden_InDoubt     bool                   `protobuf:"varint,4,opt,name=in_doubt,json=inDoubt"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMRequestRefused) Reset() {
+	*x = IMRequestRefused{}
+	mi := &file_server_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMRequestRefused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMRequestRefused) ProtoMessage() {}
+
+func (x *IMRequestRefused) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMRequestRefused) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
+func (x *IMRequestRefused) GetKind() RefusalKind {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 1) {
+			return x.xxx_hidden_Kind
+		}
+	}
+	return RefusalKind_REFUSAL_KIND_FAILED
+}
+
+func (x *IMRequestRefused) GetReason() string {
+	if x != nil {
+		if x.xxx_hidden_Reason != nil {
+			return *x.xxx_hidden_Reason
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *IMRequestRefused) GetElsewhere() bool {
+	if x != nil {
+		return x.xxx_hidden_Elsewhere
+	}
+	return false
+}
+
+func (x *IMRequestRefused) GetInDoubt() bool {
+	if x != nil {
+		return x.xxx_hidden_InDoubt
+	}
+	return false
+}
+
+func (x *IMRequestRefused) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+}
+
+func (x *IMRequestRefused) SetKind(v RefusalKind) {
+	x.xxx_hidden_Kind = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+}
+
+func (x *IMRequestRefused) SetReason(v string) {
+	x.xxx_hidden_Reason = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+}
+
+func (x *IMRequestRefused) SetElsewhere(v bool) {
+	x.xxx_hidden_Elsewhere = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *IMRequestRefused) SetInDoubt(v bool) {
+	x.xxx_hidden_InDoubt = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+}
+
+func (x *IMRequestRefused) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *IMRequestRefused) HasKind() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMRequestRefused) HasReason() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMRequestRefused) HasElsewhere() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *IMRequestRefused) HasInDoubt() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *IMRequestRefused) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_AttachData = nil
+}
+
+func (x *IMRequestRefused) ClearKind() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Kind = RefusalKind_REFUSAL_KIND_FAILED
+}
+
+func (x *IMRequestRefused) ClearReason() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Reason = nil
+}
+
+func (x *IMRequestRefused) ClearElsewhere() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Elsewhere = false
+}
+
+func (x *IMRequestRefused) ClearInDoubt() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_InDoubt = false
+}
+
+type IMRequestRefused_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// That of the request.
+	AttachData []byte
+	Kind       *RefusalKind
+	// For the operators of the asking server.
+	Reason *string
+	// The request was not carried out and never will be. Another server may carry it out.
+	Elsewhere *bool
+	// The request may have been carried out.
+	InDoubt *bool
+}
+
+func (b0 IMRequestRefused_builder) Build() *IMRequestRefused {
+	m0 := &IMRequestRefused{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.Kind != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		x.xxx_hidden_Kind = *b.Kind
+	}
+	if b.Reason != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		x.xxx_hidden_Reason = b.Reason
+	}
+	if b.Elsewhere != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		x.xxx_hidden_Elsewhere = *b.Elsewhere
+	}
+	if b.InDoubt != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_InDoubt = *b.InDoubt
+	}
+	return m0
+}
+
 var File_server_proto protoreflect.FileDescriptor
 
 const file_server_proto_rawDesc = "" +
 	"\n" +
 	"\fserver.proto\x12\bteamtalk\x1a\n" +
-	"base.proto\"-\n" +
+	"base.proto\"h\n" +
 	"\x13IMStopReceivePacket\x12\x16\n" +
-	"\x06result\x18\x01 \x02(\rR\x06result\"\x8c\x01\n" +
+	"\x06result\x18\x01 \x02(\rR\x06result\x12\x1d\n" +
+	"\n" +
+	"may_return\x18d \x01(\bR\tmayReturn\x12\x1a\n" +
+	"\breturned\x18e \x01(\bR\breturned\"\x8c\x01\n" +
 	"\rIMValidateReq\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x02(\tR\buserName\x12\x1a\n" +
 	"\bpassword\x18\x02 \x02(\tR\bpassword\x12\x1f\n" +
@@ -3678,70 +4010,87 @@ const file_server_proto_rawDesc = "" +
 	"next_after\x18\x03 \x01(\rR\tnextAfter\x12\x12\n" +
 	"\x04more\x18\x04 \x01(\bR\x04more\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachDataB\x13Z\x11teamtalk/proto/pb"
+	"attachData\"\xaf\x01\n" +
+	"\x10IMRequestRefused\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachData\x12)\n" +
+	"\x04kind\x18\x01 \x02(\x0e2\x15.teamtalk.RefusalKindR\x04kind\x12\x16\n" +
+	"\x06reason\x18\x02 \x02(\tR\x06reason\x12\x1c\n" +
+	"\telsewhere\x18\x03 \x01(\bR\telsewhere\x12\x19\n" +
+	"\bin_doubt\x18\x04 \x01(\bR\ainDoubt*\x8e\x01\n" +
+	"\vRefusalKind\x12\x17\n" +
+	"\x13REFUSAL_KIND_FAILED\x10\x00\x12\x18\n" +
+	"\x14REFUSAL_KIND_INVALID\x10\x01\x12\x15\n" +
+	"\x11REFUSAL_KIND_BUSY\x10\x02\x12\x1c\n" +
+	"\x18REFUSAL_KIND_UNAVAILABLE\x10\x03\x12\x17\n" +
+	"\x13REFUSAL_KIND_CLOSED\x10\x04B\x13Z\x11teamtalk/proto/pb"
 
-var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_server_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_server_proto_goTypes = []any{
-	(*IMStopReceivePacket)(nil),         // 0: teamtalk.IMStopReceivePacket
-	(*IMValidateReq)(nil),               // 1: teamtalk.IMValidateReq
-	(*IMValidateRsp)(nil),               // 2: teamtalk.IMValidateRsp
-	(*IMGetDeviceTokenReq)(nil),         // 3: teamtalk.IMGetDeviceTokenReq
-	(*IMGetDeviceTokenRsp)(nil),         // 4: teamtalk.IMGetDeviceTokenRsp
-	(*IMRoleSet)(nil),                   // 5: teamtalk.IMRoleSet
-	(*IMOnlineUserInfo)(nil),            // 6: teamtalk.IMOnlineUserInfo
-	(*IMMsgServInfo)(nil),               // 7: teamtalk.IMMsgServInfo
-	(*IMUserStatusUpdate)(nil),          // 8: teamtalk.IMUserStatusUpdate
-	(*IMUserCntUpdate)(nil),             // 9: teamtalk.IMUserCntUpdate
-	(*IMServerKickUser)(nil),            // 10: teamtalk.IMServerKickUser
-	(*IMServerPCLoginStatusNotify)(nil), // 11: teamtalk.IMServerPCLoginStatusNotify
-	(*IMPushToUserReq)(nil),             // 12: teamtalk.IMPushToUserReq
-	(*IMPushToUserRsp)(nil),             // 13: teamtalk.IMPushToUserRsp
-	(*IMGroupGetShieldReq)(nil),         // 14: teamtalk.IMGroupGetShieldReq
-	(*IMGroupGetShieldRsp)(nil),         // 15: teamtalk.IMGroupGetShieldRsp
-	(*IMFileTransferReq)(nil),           // 16: teamtalk.IMFileTransferReq
-	(*IMFileTransferRsp)(nil),           // 17: teamtalk.IMFileTransferRsp
-	(*IMFileServerIPReq)(nil),           // 18: teamtalk.IMFileServerIPReq
-	(*IMFileServerIPRsp)(nil),           // 19: teamtalk.IMFileServerIPRsp
-	(*IMFileListReq)(nil),               // 20: teamtalk.IMFileListReq
-	(*IMFileListRsp)(nil),               // 21: teamtalk.IMFileListRsp
-	(*IMFileListRepairReq)(nil),         // 22: teamtalk.IMFileListRepairReq
-	(*IMFileListRepairRsp)(nil),         // 23: teamtalk.IMFileListRepairRsp
-	(*IMCredentialsReq)(nil),            // 24: teamtalk.IMCredentialsReq
-	(*IMCredentialsRsp)(nil),            // 25: teamtalk.IMCredentialsRsp
-	(*UserInfo)(nil),                    // 26: teamtalk.UserInfo
-	(*UserTokenInfo)(nil),               // 27: teamtalk.UserTokenInfo
-	(*ServerUserStat)(nil),              // 28: teamtalk.ServerUserStat
-	(ClientType)(0),                     // 29: teamtalk.ClientType
-	(*PushResult)(nil),                  // 30: teamtalk.PushResult
-	(*ShieldStatus)(nil),                // 31: teamtalk.ShieldStatus
-	(TransferFileType)(0),               // 32: teamtalk.TransferFileType
-	(*IpAddr)(nil),                      // 33: teamtalk.IpAddr
-	(*ListedFile)(nil),                  // 34: teamtalk.ListedFile
-	(ListResult)(0),                     // 35: teamtalk.ListResult
-	(*Credential)(nil),                  // 36: teamtalk.Credential
+	(RefusalKind)(0),                    // 0: teamtalk.RefusalKind
+	(*IMStopReceivePacket)(nil),         // 1: teamtalk.IMStopReceivePacket
+	(*IMValidateReq)(nil),               // 2: teamtalk.IMValidateReq
+	(*IMValidateRsp)(nil),               // 3: teamtalk.IMValidateRsp
+	(*IMGetDeviceTokenReq)(nil),         // 4: teamtalk.IMGetDeviceTokenReq
+	(*IMGetDeviceTokenRsp)(nil),         // 5: teamtalk.IMGetDeviceTokenRsp
+	(*IMRoleSet)(nil),                   // 6: teamtalk.IMRoleSet
+	(*IMOnlineUserInfo)(nil),            // 7: teamtalk.IMOnlineUserInfo
+	(*IMMsgServInfo)(nil),               // 8: teamtalk.IMMsgServInfo
+	(*IMUserStatusUpdate)(nil),          // 9: teamtalk.IMUserStatusUpdate
+	(*IMUserCntUpdate)(nil),             // 10: teamtalk.IMUserCntUpdate
+	(*IMServerKickUser)(nil),            // 11: teamtalk.IMServerKickUser
+	(*IMServerPCLoginStatusNotify)(nil), // 12: teamtalk.IMServerPCLoginStatusNotify
+	(*IMPushToUserReq)(nil),             // 13: teamtalk.IMPushToUserReq
+	(*IMPushToUserRsp)(nil),             // 14: teamtalk.IMPushToUserRsp
+	(*IMGroupGetShieldReq)(nil),         // 15: teamtalk.IMGroupGetShieldReq
+	(*IMGroupGetShieldRsp)(nil),         // 16: teamtalk.IMGroupGetShieldRsp
+	(*IMFileTransferReq)(nil),           // 17: teamtalk.IMFileTransferReq
+	(*IMFileTransferRsp)(nil),           // 18: teamtalk.IMFileTransferRsp
+	(*IMFileServerIPReq)(nil),           // 19: teamtalk.IMFileServerIPReq
+	(*IMFileServerIPRsp)(nil),           // 20: teamtalk.IMFileServerIPRsp
+	(*IMFileListReq)(nil),               // 21: teamtalk.IMFileListReq
+	(*IMFileListRsp)(nil),               // 22: teamtalk.IMFileListRsp
+	(*IMFileListRepairReq)(nil),         // 23: teamtalk.IMFileListRepairReq
+	(*IMFileListRepairRsp)(nil),         // 24: teamtalk.IMFileListRepairRsp
+	(*IMCredentialsReq)(nil),            // 25: teamtalk.IMCredentialsReq
+	(*IMCredentialsRsp)(nil),            // 26: teamtalk.IMCredentialsRsp
+	(*IMRequestRefused)(nil),            // 27: teamtalk.IMRequestRefused
+	(*UserInfo)(nil),                    // 28: teamtalk.UserInfo
+	(*UserTokenInfo)(nil),               // 29: teamtalk.UserTokenInfo
+	(*ServerUserStat)(nil),              // 30: teamtalk.ServerUserStat
+	(ClientType)(0),                     // 31: teamtalk.ClientType
+	(*PushResult)(nil),                  // 32: teamtalk.PushResult
+	(*ShieldStatus)(nil),                // 33: teamtalk.ShieldStatus
+	(TransferFileType)(0),               // 34: teamtalk.TransferFileType
+	(*IpAddr)(nil),                      // 35: teamtalk.IpAddr
+	(*ListedFile)(nil),                  // 36: teamtalk.ListedFile
+	(ListResult)(0),                     // 37: teamtalk.ListResult
+	(*Credential)(nil),                  // 38: teamtalk.Credential
 }
 var file_server_proto_depIdxs = []int32{
-	26, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
-	27, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
-	28, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
-	29, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
-	29, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
-	27, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
-	30, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
-	31, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
-	32, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
-	32, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
-	33, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
-	34, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
-	34, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
-	34, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
-	35, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
-	36, // 15: teamtalk.IMCredentialsRsp.list:type_name -> teamtalk.Credential
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	28, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
+	29, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
+	30, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
+	31, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
+	31, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
+	29, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
+	32, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
+	33, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
+	34, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
+	34, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
+	35, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
+	36, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
+	36, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
+	36, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
+	37, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
+	38, // 15: teamtalk.IMCredentialsRsp.list:type_name -> teamtalk.Credential
+	0,  // 16: teamtalk.IMRequestRefused.kind:type_name -> teamtalk.RefusalKind
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_server_proto_init() }
@@ -3755,13 +4104,14 @@ func file_server_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_server_proto_rawDesc), len(file_server_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   26,
+			NumEnums:      1,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_server_proto_goTypes,
 		DependencyIndexes: file_server_proto_depIdxs,
+		EnumInfos:         file_server_proto_enumTypes,
 		MessageInfos:      file_server_proto_msgTypes,
 	}.Build()
 	File_server_proto = out.File

@@ -50,7 +50,7 @@ func lostConnection(err error) bool {
 
 // errOutcome is in the chain of the error of a transaction in doubt. Such a transaction
 // is not run again: that could store its messages twice.
-var errOutcome = errors.New("outcome unknown")
+var errOutcome = im.ErrInDoubt
 
 // transient reports whether the same transaction may succeed when it is run again.
 func transient(err error) bool {

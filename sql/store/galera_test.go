@@ -341,3 +341,46 @@ func TestGaleraReplicaNode(t *testing.T) {
 		t.Error("a node that does not apply is in use")
 	}
 }
+
+// TestGaleraWithoutQuorum checks that a node outside its cluster is not ready, although it
+// answers a ping, and that it is ready when it is back. The node leaves by itself: a loss
+// of the other nodes would be noticed after 6 s.
+func TestGaleraWithoutQuorum(t *testing.T) {
+	list := galeraEnv(t)
+	last := list[len(list)-1]
+	s := last.store(t)
+	if err := s.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var name, cluster string
+	if err := last.db.QueryRow("SHOW GLOBAL VARIABLES LIKE 'wsrep_cluster_address'").Scan(&name,
+		&cluster); err != nil {
+		t.Fatal(err)
+	}
+	connect := func(address string) {
+		t.Helper()
+		set := "SET GLOBAL wsrep_cluster_address='" + address + "'"
+		if _, err := last.db.Exec(set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connect("")
+	back := sync.OnceFunc(func() {
+		connect(cluster)
+		for s.Ping(context.Background()) != nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	defer back() // the other tests use the node
+	began := time.Now()
+	if err := s.Ping(t.Context()); im.KindOf(err) != im.Unavailable {
+		t.Errorf("readiness without a cluster: %v", err)
+	} else {
+		t.Log(err)
+	}
+	if err := last.db.PingContext(t.Context()); err != nil {
+		t.Errorf("the node does not answer: %v", err)
+	}
+	back()
+	t.Log("back after", time.Since(began))
+}

@@ -18,6 +18,8 @@ type settings struct {
 	small bool     // also a small file server in a separate deployment
 	csv   string   // file of the users, instead of users
 	flags []string // of every server
+	// second: a separate deployment has a second dbproxy.
+	second bool
 
 	heavy bool // the test needs a processor for seconds: see takeProcessor
 }
@@ -37,6 +39,7 @@ type deployment struct {
 	fileAddr  string // of the file server, for clients
 	loginHTTP string
 	dbproxy   *server
+	second    *server  // the second dbproxy; with settings.second only
 	file      *server  // separate: with settings.files only
 	peers     []string // flags that name the servers for a message server; separate only
 	dbAddr    string   // of dbproxy and route, for servers; separate only
@@ -92,6 +95,13 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 	d.msgAddr[0], d.msgAddr[1] = reserve(t), reserve(t)
 	d.dbproxy = d.server("dbproxy", s.flags, append(slices.Clone(d.store), "--roles", "dbproxy",
 		"--dbproxy.listen", db)...)
+	dbs := db
+	if s.second {
+		other := reserve(t)
+		d.second = d.server("dbproxy2", s.flags, append(slices.Clone(d.store), "--roles", "dbproxy",
+			"--dbproxy.listen", other)...)
+		dbs += "," + other
+	}
 	d.server("route", s.flags, "--roles", "route", "--route.listen", route)
 	login := []string{"--roles", "login", "--login.server-listen", servers,
 		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP}
@@ -103,7 +113,7 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 	}
 	d.login = d.server("login", s.flags, login...)
 	// Short pauses between attempts to connect keep tests with restarts short.
-	d.peers = []string{"--msg.dbproxy", db, "--msg.route", route, "--msg.login", servers,
+	d.peers = []string{"--msg.dbproxy", dbs, "--msg.route", route, "--msg.login", servers,
 		"--link.backoff-max", "1s"}
 	if s.files {
 		files := reserve(t)

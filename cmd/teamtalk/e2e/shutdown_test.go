@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -19,7 +20,9 @@ type writer struct {
 	*wire
 	tag   string // of its texts
 	to    uint32
+	quit  atomic.Bool // no further texts are sent
 	mu    sync.Mutex
+	sent  int
 	acked map[string]uint32 // message ids by text
 }
 
@@ -29,11 +32,15 @@ const writerWindow = 16
 // write sends texts until the connection ends. Meanwhile no other goroutine may use the
 // wire.
 func (w *writer) write() {
-	texts := map[uint16]string{}
 	next := func() {
-		seq := uint16(len(texts) + 2)
-		texts[seq] = fmt.Sprintf("%s %d to %d", w.tag, seq, w.to)
-		w.send(seq, text(w.to, texts[seq]))
+		if w.quit.Load() {
+			return
+		}
+		w.mu.Lock()
+		w.sent++
+		seq := uint16(w.sent + 1)
+		w.mu.Unlock()
+		w.send(seq, text(w.to, w.text(seq)))
 	}
 	for range writerWindow {
 		next()
@@ -51,11 +58,14 @@ func (w *writer) write() {
 			w.t.Errorf("ack: %v", err)
 		}
 		w.mu.Lock()
-		w.acked[texts[f.Seq]] = ack.GetMsgId()
+		w.acked[w.text(f.Seq)] = ack.GetMsgId()
 		w.mu.Unlock()
 		next()
 	}
 }
+
+// text returns the text of a seq.
+func (w *writer) text(seq uint16) string { return fmt.Sprintf("%s %d to %d", w.tag, seq, w.to) }
 
 // count returns the number of acks.
 func (w *writer) count() int {

@@ -27,7 +27,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 		h.metrics.dropped.WithLabelValues("shutdown").Inc()
 		return false, im.Errorf(im.Closed, "message not taken: shutting down")
 	}
-	if reason := h.unfit(m); reason != "" {
+	if reason := unfit(m, h.opt.RequireCipher); reason != "" {
 		h.metrics.dropped.WithLabelValues(reason).Inc()
 		return false, im.Errorf(im.Invalid, "message dropped: %s", reason)
 	}
@@ -57,7 +57,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	}
 	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, uint32(h.opt.Now().Unix()), nil, false
 	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
-	m.WantRefusal, m.Rejected = false, false
+	m.WantRefusal, m.Rejected, m.Round = false, false, 0
 	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
 	h.number(s, seq, m, now)
 	if state == sendUnknown {
@@ -94,7 +94,7 @@ const audioHead = 4
 
 // unfit returns why a message is not accepted, empty if it is. The decoder only lets the
 // four message types through.
-func (h *Handler) unfit(m *pb.MsgData) string {
+func unfit(m *pb.MsgData, requireCipher bool) string {
 	audio := m.Type == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || m.Type == pb.MsgType_MSG_TYPE_GROUP_AUDIO
 	switch {
 	case len(m.Data) == 0, audio && len(m.Data) <= audioHead:
@@ -105,7 +105,7 @@ func (h *Handler) unfit(m *pb.MsgData) string {
 		return "too_long"
 	case len(m.ClientMsgID) > im.MaxClientID:
 		return "client_msg_id"
-	case h.opt.RequireCipher && !audio && !im.IsCipherText(m.Data):
+	case requireCipher && !audio && !im.IsCipherText(m.Data):
 		return "no_cipher"
 	}
 	return ""
@@ -132,6 +132,7 @@ func (h *Handler) sent(f attempt) func(pb.Message, error) {
 		answer, ok := rsp.(*pb.MsgData)
 		if err != nil || !ok || answer.MsgID == 0 {
 			h.notStored(f, answer, err)
+			h.awaitLate(f, err)
 			return
 		}
 		h.stored(f.answered(answer))

@@ -36,7 +36,8 @@ var wantAck = func() []byte {
 // passes through the mailbox of the client's loop, which keeps that order.
 func (h *Handler) stored(f Message) {
 	m := f.data
-	m.AttachData, m.SenderConn, m.Epoch, m.SentAs, m.ResentWithin = nil, 0, 0, 0, 0
+	m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, 0, 0, 0
+	m.SentAs, m.ResentWithin = 0, 0
 	if m.Duplicate {
 		h.metrics.resends.Inc()
 		f.from.Loop().Post(func() {
@@ -78,7 +79,8 @@ func (h *Handler) stored(f Message) {
 // says that the message was stored some time ago.
 func (h *Handler) groupStored(f Message, late bool) {
 	m := f.data
-	m.ClientMsgID, m.SentAs, m.ResentWithin = nil, 0, 0
+	m.ClientMsgID, m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, nil, 0, 0, 0
+	m.SentAs, m.ResentWithin = 0, 0
 	if m.GroupVersion == 0 { // a db_proxy that knows of no versions returns what it was sent
 		m.HasGroupVersion = false
 	}

@@ -91,10 +91,39 @@ func (h *Handler) storedBefore(f Message) {
 	h.stored(f)
 }
 
+// awaitLate makes the late answer to a call that ended with err count, if it arrives. The
+// message is then delivered, and acked if its sender is still connected.
+func (h *Handler) awaitLate(f attempt, err error) {
+	var overdue *link.Overdue
+	if !errors.As(err, &overdue) {
+		return
+	}
+	overdue.Then(func(rsp pb.Message) {
+		if answer, ok := rsp.(*pb.MsgData); ok && answer.MsgID != 0 {
+			f.from.Loop().Post(func() { h.storedLate(f.answered(answer), f.hash) })
+		}
+	})
+}
+
+// storedLate continues with a message whose answer arrived late, unless its sender has
+// repeated it: the history is then searched for it. Loop only.
+func (h *Handler) storedLate(f Message, hash uint64) {
+	sends := &h.opt.Client(f.from).sends
+	if f.seq != 0 && !sends.isDoubtful(f.seq, hash) {
+		return
+	}
+	h.metrics.storedLate.Inc()
+	sends.stored(f.seq, f.data.MsgID) // a repeat from here on is acked, and not looked for
+	h.storedBefore(f)
+}
+
 // notStored ends a message that db_proxy did not store, or perhaps did not. Any
 // goroutine.
 func (h *Handler) notStored(f attempt, rsp *pb.MsgData, err error) {
-	rejected := err == nil && rsp != nil && rsp.Rejected
+	rejected := err == nil && rsp != nil && rsp.Rejected || isRejected(err)
+	if err == nil {
+		err = errNoReason
+	}
 	o := h.opt.Client(f.from).sends.order
 	if !rejected {
 		o.fails(f.target)
@@ -129,7 +158,22 @@ func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
 	h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 }
 
+// errNoReason is the error of a message that a db_proxy did not store and gave no reason
+// for: it does not know link.Refusal.
+var errNoReason = im.WithKind(im.Unavailable, "not stored",
+	&link.Refusal{Reason: "db_proxy gave no reason"})
+
+// isRejected reports whether a db_proxy answered that a message can never be stored.
+func isRejected(err error) bool {
+	var r *link.Refusal
+	return errors.As(err, &r) && im.KindOf(err) == im.Invalid
+}
+
 // doubtful reports whether a call that ended with err may have been carried out.
 func doubtful(err error) bool {
+	var r *link.Refusal
+	if errors.As(err, &r) {
+		return r.InDoubt
+	}
 	return err != nil && im.KindOf(err) != im.Busy && !errors.Is(err, link.ErrNotSent)
 }

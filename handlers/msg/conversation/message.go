@@ -56,17 +56,18 @@ func (h *Handler) newAttempt(s *session.Client, seq uint16, m *pb.MsgData,
 	}
 	o := c.sends.order
 	o.came++
-	return attempt{Message: Message{from: s, data: m, target: targetOf(m), seq: seq,
-		at: now}, hash: contentHash(m), came: o.came, await: h.patience(m), wants: m.WantRefusal,
-		repeats: seq != 0 && (m.WantRefusal || s.ClientType == pb.ClientType_CLIENT_TYPE_WINDOWS)}
+	return attempt{Message: Message{from: s, data: m, target: targetOf(m), seq: seq, at: now},
+		hash: contentHash(m), came: o.came, await: patience(m, h.opt.ResendWindow),
+		wants: m.WantRefusal, repeats: seq != 0 &&
+			(m.WantRefusal || s.ClientType == pb.ClientType_CLIENT_TYPE_WINDOWS)}
 }
 
 // patience returns how long the sender of m may take to repeat it. A client that wants
 // refusals repeats until it gives up, and then repeats the next message instead: see
 // order.go. For it the window counts in which a repeat is recognised.
-func (h *Handler) patience(m *pb.MsgData) time.Duration {
+func patience(m *pb.MsgData, window time.Duration) time.Duration {
 	if m.WantRefusal {
-		return max(h.opt.ResendWindow, stockPatience)
+		return max(window, stockPatience)
 	}
 	return stockPatience
 }

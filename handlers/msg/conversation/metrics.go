@@ -6,6 +6,7 @@ type metrics struct {
 	received    prometheus.Counter
 	dropped     *prometheus.CounterVec
 	notStored   prometheus.Counter
+	storedLate  prometheus.Counter
 	resends     prometheus.Counter
 	redelivered prometheus.Counter
 	unanswered  prometheus.Counter
@@ -36,6 +37,9 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			"Messages from clients not accepted, by reason. They get no ack.", "reason"),
 		notStored: counter("not_stored_total",
 			"Messages that db_proxy did not store. They get no ack."),
+		storedLate: counter("stored_late_total",
+			"Messages acked and delivered when db_proxy answered after the time-out of the call. "+
+				"They are in not_stored_total, too."),
 		resends: counter("resends_total",
 			"Messages recognised as repeats: acked, not stored or delivered again."),
 		redelivered: counter("redelivered_total",
@@ -70,8 +74,9 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	m.waitsHere = m.ackWaits.WithLabelValues("here")
 	m.waitsElsewhere = m.ackWaits.WithLabelValues("elsewhere")
 	if reg != nil {
-		reg.MustRegister(m.received, m.dropped, m.notStored, m.resends, m.redelivered, m.unanswered,
-			m.acks, m.acksUnmatched, m.ackWaits, m.ackTimeouts, m.ackSeconds, m.reads)
+		reg.MustRegister(m.received, m.dropped, m.notStored, m.storedLate, m.resends, m.redelivered,
+			m.unanswered, m.acks, m.acksUnmatched, m.ackWaits, m.ackTimeouts,
+			m.ackSeconds, m.reads)
 	}
 	return m
 }

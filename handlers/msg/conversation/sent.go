@@ -133,6 +133,12 @@ func (r *resends) doubt(seq uint16) {
 	}
 }
 
+// isDoubtful reports whether the message sent with seq is in doubt, and was not repeated.
+func (r *resends) isDoubtful(seq uint16, hash uint64) bool {
+	e := r.place(seq)
+	return e != nil && e.used && e.seq == seq && e.hash == hash && e.flags&sentUnknown != 0
+}
+
 // retry records that the history is searched for the message sent with seq, and returns
 // its create_time.
 func (r *resends) retry(seq uint16) (created uint32) {

@@ -205,16 +205,17 @@ type turnMetrics struct{ held, givenUp, full, late prometheus.Counter }
 func newTurnMetrics(reg prometheus.Registerer, ts *turns) turnMetrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(
-			prometheus.CounterOpts{Name: "teamtalk_msg_turns_" + name, Help: help})
+			prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help})
 	}
 	m := turnMetrics{
-		held: counter("held_total", "Messages between users that arrived before the message that "+
-			"precedes them, and waited for it."),
-		givenUp: counter("given_up_total", "Of those, the ones delivered although the message "+
-			"that precedes them had not arrived after a second."),
-		full: counter("full_total", "Messages between users delivered before the message that "+
-			"precedes them, because too many waited."),
-		late: counter("late_total", "Messages between users delivered after one with a higher id."),
+		held: counter("turns_held_total", "Messages between users that arrived before the "+
+			"message that precedes them, and waited for it."),
+		givenUp: counter("turns_given_up_total", "Of those, the ones delivered although the "+
+			"message that precedes them had not arrived after a second."),
+		full: counter("turns_full_total", "Messages between users delivered before the message "+
+			"that precedes them, because too many waited."),
+		late: counter("turns_late_total", "Messages between users delivered after one with a "+
+			"higher id."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.held, m.givenUp, m.full, m.late,

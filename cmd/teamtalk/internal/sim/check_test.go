@@ -30,11 +30,6 @@ func (w *world) ackedText(m *text) {
 // before it.
 const late = 15 * time.Second
 
-// ordersUsers checks the order of texts between users across connections. It is off
-// because that is known to fail: two message servers do not keep it. Texts of one
-// connection, and those of groups, are checked.
-const ordersUsers = false
-
 // conversation returns the key of the conversation of a delivery.
 func conversation(d *delivery) uint64 {
 	if isGroup(d.to) {
@@ -65,7 +60,7 @@ func (w *world) delivered(c *client, d *delivery) {
 	// A text waits only a second for those before it.
 	calm := !during(w.faults, now-late, now) && !during(w.troubles, now-late, now)
 	switch {
-	case calm && (isGroup(d.to) || ordersUsers):
+	case calm:
 		order = fmt.Sprintf("%s in %d", at, conversation(d))
 	case m.gen != m.firstGen:
 		return // the client repeated it on another connection: two message servers had it

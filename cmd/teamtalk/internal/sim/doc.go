@@ -47,8 +47,8 @@
 //     unread. Nothing waits in the database. When all processes have ended, no goroutine
 //     is left.
 //
-// The comments at moods, ordersUsers and checkDelivered name what is not checked because
-// it is known to fail.
+// The comments at moods and checkDelivered name what is not checked because it is known to
+// fail.
 //
 // # Not found
 //

@@ -172,11 +172,7 @@ func (p *proc) startMsg() {
 		panic(err)
 	}
 	p.msg = m
-	dbs := []string{"db1", "db2"}
-	if p.name == "msg2" { // operators may write them in any order
-		dbs = []string{"db2", "db1"}
-	}
-	db := p.group("dbproxy", m.DBLink(), dbs...)
+	db := p.group("dbproxy", m.DBLink(), "db1", "db2")
 	routes := p.group("route", m.RouteLink(), "route")
 	p.routes = routes
 	m.Connect(db.Class(link.ClassMessage), db.Class(link.ClassLogin), routes)
@@ -203,7 +199,7 @@ func (p *proc) startDB() {
 		src: p.w.source(fmt.Sprintf("%s.%d store", p.name, p.lives))}
 	db := dbproxy.New(dbproxy.Options{
 		Store: st, Tasks: &tasks{workers, p.w.sched, st.src},
-		HistoryLimit: settings.DBProxy.HistoryLimit,
+		HistoryLimit: settings.DBProxy.HistoryLimit, MaxFrame: int(settings.Link.MaxFrame),
 		LockAttempts: settings.DBProxy.LoginLockAttempts,
 		LockWindow:   settings.DBProxy.LoginLockWindow,
 		Timeout:      settings.Link.CallTimeout * 4 / 5,

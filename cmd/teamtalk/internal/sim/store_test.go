@@ -51,9 +51,9 @@ const (
 	moodDoubt      // calls fail, and some were stored
 )
 
-// moods is the number of moods in a plan. moodDoubt is not among them: a db_proxy answers
-// a message in doubt as one that is not stored. It is then stored twice when its sender
-// repeats it without a client_msg_id, and with one it is acked and never delivered.
+// moods is the number of moods in a plan. moodDoubt is not among them: a message in doubt
+// that its sender repeats is known to be acked without being delivered to devices that are
+// online, which find it in the history. Without a client_msg_id it may be stored twice.
 const moods = 2
 
 // call is a call of a db_proxy.

@@ -49,7 +49,8 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	}
 	db := dbproxy.New(dbproxy.Options{
 		Store: store, Tasks: workers, Sounds: sounds, Text: text, HistoryLimit: cfg.HistoryLimit,
-		LockAttempts: cfg.LoginLockAttempts, LockWindow: cfg.LoginLockWindow,
+		MaxFrame: int(s.cfg.Link.MaxFrame), LockAttempts: cfg.LoginLockAttempts,
+		LockWindow:  cfg.LoginLockWindow,
 		Timeout:     s.cfg.Link.CallTimeout * 4 / 5, // ends before message servers give up
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat,
 		Log: s.log, Registerer: s.reg,
@@ -61,6 +62,8 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	s.stops.push(drainRequests, "dbproxy", db.Drain)
 	sync := inBackground(func(ctx context.Context) { db.RunSync(ctx, cfg.SessionSync) })
 	s.stops.push(endUpkeep, "sync", plainly(sync.stop))
+	watch := inBackground(func(ctx context.Context) { db.Watch(ctx, store.Ping) })
+	s.stops.push(endUpkeep, "watch of the store", plainly(watch.stop))
 	if keep := cfg.FileExpiry; keep > 0 {
 		expiry := inBackground(func(ctx context.Context) { db.RunFileExpiry(ctx, keep) })
 		s.stops.push(endUpkeep, "file expiry", plainly(expiry.stop))

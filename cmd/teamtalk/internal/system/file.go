@@ -68,7 +68,7 @@ func (s *system) openSpool() (*spool.Spool, error) {
 		return nil, fmt.Errorf("%w (setting file.dir)", err)
 	}
 	s.stops.push(finishFiles, "spool", closing(store.Close))
-	s.ready.Add("file", store.Ping)
+	needsDisk(s, roleFile, "file.min_free", store.Ping)
 	return store, nil
 }
 

@@ -3,10 +3,14 @@ package system
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"teamtalk/core/im"
 	"teamtalk/core/link"
+	"teamtalk/core/obs"
 	"teamtalk/core/session"
+	"teamtalk/proto/pb"
 )
 
 // A role that runs in another process is a nil session.LinkHandler. The functions below
@@ -50,6 +54,10 @@ type peers struct {
 // group opens links to the servers of one role. Stop closes them.
 func (s *system) group(p peers) (*link.Group, error) {
 	var all []link.Peer
+	var features uint32
+	if p.name == RoleDBProxy {
+		features = uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS)
+	}
 	add := func(peer link.Peer) {
 		all = append(all, peer)
 		s.stops.push(closeLinks, "link to "+peer.Name(), closing(peer.Close))
@@ -57,6 +65,7 @@ func (s *system) group(p peers) (*link.Group, error) {
 	if p.here != nil {
 		local, err := link.Local(link.LocalOptions{
 			Name: p.name, CallerName: roleMsg, Caller: p.handler, Callee: p.here,
+			Features:    features,
 			CallTimeout: s.cfg.Link.CallTimeout, Log: s.log, Metrics: s.links,
 		})
 		if err != nil {
@@ -67,8 +76,9 @@ func (s *system) group(p peers) (*link.Group, error) {
 	for _, addr := range p.addrs {
 		for range max(p.conns, 1) {
 			add(link.Dial(link.Options{
-				Name: p.name, Addr: addr, Handler: p.handler, DialTimeout: s.cfg.Link.DialTimeout,
-				Heartbeat: s.cfg.Link.Heartbeat, IdleLimit: s.cfg.Link.Timeout,
+				Name: p.name, Addr: addr, Handler: p.handler, Features: features,
+				DialTimeout: s.cfg.Link.DialTimeout,
+				Heartbeat:   s.cfg.Link.Heartbeat, IdleLimit: s.cfg.Link.Timeout,
 				MaxBackoff: s.cfg.Link.BackoffMax, CallTimeout: s.cfg.Link.CallTimeout,
 				MaxFrame: int(s.cfg.Link.MaxFrame), Log: s.log, Metrics: s.links,
 			}))
@@ -83,8 +93,37 @@ func (s *system) needs(name string, g *link.Group) {
 		if !g.Up() {
 			return fmt.Errorf("no %s server is connected", g.Name())
 		}
+		if g.Withdrawn() {
+			return fmt.Errorf("the store of every %s server fails", g.Name())
+		}
 		return nil
 	})
+}
+
+// needsDisk makes the disk, or bucket, of a role's files a condition for being ready, if
+// the process has no role that works without files. Otherwise the process is ready, since
+// only the role refuses new files, and /readyz says so. The log says it at the start.
+// minFree names the setting that reserves space.
+func needsDisk(s *system, role, minFree string, ping obs.Check) {
+	others := slices.ContainsFunc(s.starts(), func(other starter) bool {
+		return other.role != roleFile && other.role != roleMSFS && s.cfg.Runs(other.role)
+	})
+	check := func(ctx context.Context) error {
+		err := ping(ctx)
+		if im.KindOf(err) == im.Busy {
+			err = fmt.Errorf("no new files are accepted: %w (setting %s)", err, minFree)
+		}
+		if others {
+			return obs.Degraded(err)
+		}
+		return err
+	}
+	s.ready.Add(role, check)
+	ctx, cancel := context.WithTimeout(context.Background(), obs.DefaultCheckTimeout)
+	defer cancel()
+	if err := check(ctx); err != nil {
+		s.log.Warn("a role starts without a place for its files", "role", role, "err", err)
+	}
 }
 
 // linkPatience is how long a starting message server waits for its links before it

@@ -31,7 +31,7 @@ func (s *system) startMSFS(context.Context) error {
 	if c, ok := store.(io.Closer); ok {
 		s.stops.push(closeWeb, "msfs store", closing(c.Close))
 	}
-	s.ready.Add("msfs", store.Ping)
+	needsDisk(s, roleMSFS, "msfs.min_free", store.Ping)
 	var l *net.TCPListener
 	if addr := config.Addr(cfg.Listen); addr != "" {
 		if l, err = web.Listen(addr); err != nil {

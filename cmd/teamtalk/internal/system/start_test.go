@@ -62,7 +62,7 @@ func TestStopOrder(t *testing.T) {
 		"port for file", "port for route", "port for dbproxy", "port for push",
 		// Accepted work is finished.
 		"HTTP API", "file comparison", "message server", "dbproxy", "workers",
-		"file expiry", "sync", "server of sounds",
+		"file expiry", "watch of the store", "sync", "server of sounds",
 		// Clients are closed before links: the other servers learn that the users are
 		// gone.
 		"port for clients", "port for login", "port for file",

@@ -1,13 +1,13 @@
-package dbproxy
+package previous
 
 import (
 	"testing"
 	"time"
 )
 
-func TestPrevious(t *testing.T) {
+func TestPredecessorOnItsWay(t *testing.T) {
 	const ms = time.Millisecond
-	p := newPrevious()
+	p := New()
 	now := time.Now()
 	for _, st := range []struct {
 		what         string
@@ -26,7 +26,7 @@ func TestPrevious(t *testing.T) {
 		{"a long pause, in which others may have stored", 5 * time.Second, 1, 40, 0},
 	} {
 		now = now.Add(st.after)
-		if got := p.stored(st.conversation, st.id, now); got != st.want {
+		if got := p.Stored(st.conversation, st.id, now); got != st.want {
 			t.Fatalf("%s: %d is behind %d, want %d", st.what, st.id, got, st.want)
 		}
 	}

@@ -1,4 +1,6 @@
-package dbproxy
+// Package sounds stores the sounds of audio messages in files, and returns them to the
+// messages that are read from the store, which contains their URLs.
+package sounds
 
 import (
 	"bytes"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
@@ -22,10 +25,6 @@ import (
 // seconds, big-endian.
 const durationLen = 4
 
-// audioText is the text that replaces a sound in lists of conversations. Stock clients
-// show it unchanged.
-const audioText = "[语音]"
-
 // soundsAtOnce is the number of files that one batch, or one answer, writes or reads at
 // the same time.
 const soundsAtOnce = 8
@@ -34,8 +33,8 @@ const soundsAtOnce = 8
 // of history, each sound is read once.
 const soundCache = 16 << 20
 
-// isAudio reports whether messages of type t contain a sound.
-func isAudio(t pb.MsgType) bool {
+// IsAudio reports whether messages of type t contain a sound.
+func IsAudio(t pb.MsgType) bool {
 	return t == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || t == pb.MsgType_MSG_TYPE_GROUP_AUDIO
 }
 
@@ -47,47 +46,69 @@ const (
 	soundRest = 10 * time.Second
 )
 
-// sounds stores the sounds of audio messages in files. The store contains their URLs.
-type sounds struct {
-	files   sound.Store   // nil: audio messages are refused
-	timeout time.Duration // for all sounds of a batch, or of an answer
-	clock   func() time.Time
-	log     *slog.Logger
-	often   obs.Often
-	metrics *metrics
-	rests   atomic.Pointer[time.Time] // sounds are refused until then; nil: they are not
+// Options sets up Sounds. All fields but Files and Registerer must be set.
+type Options struct {
+	// Files stores the sounds. nil: audio messages are refused.
+	Files sound.Store
+	// Timeout bounds the duration of all sounds of a batch, or of an answer.
+	Timeout    time.Duration
+	Now        func() time.Time
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil: the metrics are not registered
+}
+
+// Sounds stores and returns sounds. Any goroutine.
+type Sounds struct {
+	opt      Options
+	often    obs.Often
+	seconds  *prometheus.HistogramVec
+	failures *prometheus.CounterVec
+	rests    atomic.Pointer[time.Time] // sounds are refused until then; nil: they are not
 
 	mu    sync.Mutex // held for one lookup
 	cache *simplelru.LRU[string, []byte]
 	bytes int // total size of cache
 }
 
-func newSounds(f sound.Store, timeout time.Duration, r *runner) *sounds {
-	s := &sounds{files: f, timeout: timeout, clock: r.now, log: r.log, metrics: r.metrics}
+// New returns Sounds.
+func New(opt Options) *Sounds {
+	const prefix = "teamtalk_dbproxy_"
+	s := &Sounds{opt: opt,
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: prefix + "sound_seconds", Help: "Duration of storing or reading the sound of " +
+				"an audio message, in seconds, by op: put, get.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15)}, []string{"op"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "sound_failures_total", Help: "Sounds not stored (the message is then " +
+				"not stored either) or not found (the message is returned without its sound), by " +
+				"op: put, get."}, []string{"op"})}
 	// The number of entries suffices for sounds of 1 KiB. NewLRU fails only when the size
 	// is not positive.
 	s.cache, _ = simplelru.NewLRU(soundCache>>10,
 		func(_ string, data []byte) { s.bytes -= len(data) })
+	if opt.Registerer != nil {
+		opt.Registerer.MustRegister(s.seconds, s.failures)
+	}
 	return s
 }
 
 // put stores the sound in an audio message's body.
-func (s *sounds) put(ctx context.Context, body []byte) (*im.Audio, error) {
-	if until := s.rests.Load(); until != nil && s.clock().Before(*until) {
-		s.metrics.soundFailures.WithLabelValues("put").Inc()
+func (s *Sounds) put(ctx context.Context, body []byte) (*im.Audio, error) {
+	if until := s.rests.Load(); until != nil && s.opt.Now().Before(*until) {
+		s.failures.WithLabelValues("put").Inc()
 		return nil, im.Errorf(im.Unavailable, "storing a sound timed out less than %s ago",
 			soundRest)
 	}
 	sound := body[durationLen:]
 	began := time.Now()
-	url, err := s.files.Put(ctx, "sound.audio", sound)
+	url, err := s.opt.Files.Put(ctx, "sound.audio", sound)
 	took := time.Since(began)
-	s.metrics.soundSeconds.WithLabelValues("put").Observe(took.Seconds())
+	s.seconds.WithLabelValues("put").Observe(took.Seconds())
 	if err != nil {
 		if took >= soundSlow {
-			s.rests.Store(new(s.clock().Add(soundRest)))
+			s.rests.Store(new(s.opt.Now().Add(soundRest)))
 		}
-		s.metrics.soundFailures.WithLabelValues("put").Inc()
+		s.failures.WithLabelValues("put").Inc()
 		return nil, err
 	}
 	s.remember(url, bytes.Clone(sound)) // the caller reuses the message's memory after the answer
@@ -96,16 +117,16 @@ func (s *sounds) put(ctx context.Context, body []byte) (*im.Audio, error) {
 }
 
 // body returns the body of an audio message: its duration and its sound.
-func (s *sounds) body(ctx context.Context, a *im.Audio) ([]byte, error) {
+func (s *Sounds) body(ctx context.Context, a *im.Audio) ([]byte, error) {
 	sound, ok := s.recall(a.Path)
 	if !ok {
-		if s.files == nil {
+		if s.opt.Files == nil {
 			return nil, im.Errorf(im.NotFound, "audio messages are turned off")
 		}
 		var err error
 		began := time.Now()
-		sound, err = s.files.Get(ctx, a.Path)
-		s.metrics.soundSeconds.WithLabelValues("get").Observe(time.Since(began).Seconds())
+		sound, err = s.opt.Files.Get(ctx, a.Path)
+		s.seconds.WithLabelValues("get").Observe(time.Since(began).Seconds())
 		if err != nil {
 			return nil, err
 		}
@@ -115,7 +136,7 @@ func (s *sounds) body(ctx context.Context, a *im.Audio) ([]byte, error) {
 	return append(binary.BigEndian.AppendUint32(body, a.Duration), sound...), nil
 }
 
-func (s *sounds) recall(url string) ([]byte, bool) {
+func (s *Sounds) recall(url string) ([]byte, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cache.Get(url)
@@ -123,7 +144,7 @@ func (s *sounds) recall(url string) ([]byte, bool) {
 
 // remember adds sound to the cache, and evicts the sounds that were used least recently.
 // The caller must not change sound afterwards.
-func (s *sounds) remember(url string, sound []byte) {
+func (s *Sounds) remember(url string, sound []byte) {
 	if len(sound) > soundCache/4 {
 		return
 	}
@@ -137,10 +158,10 @@ func (s *sounds) remember(url string, sound []byte) {
 	}
 }
 
-// playable returns the reason why a body cannot be an audio message's; nil when it can.
-func (s *sounds) playable(body []byte) error {
+// Playable returns the reason why a body cannot be an audio message's; nil when it can.
+func (s *Sounds) Playable(body []byte) error {
 	switch n := len(body) - durationLen; {
-	case s.files == nil:
+	case s.opt.Files == nil:
 		return im.Errorf(im.Invalid, "audio messages are turned off")
 	case n <= 0:
 		return im.Errorf(im.Invalid, "audio message without a sound")
@@ -151,13 +172,14 @@ func (s *sounds) playable(body []byte) error {
 	return nil
 }
 
-// putBatch stores the sounds of a batch before its messages, so that the messages keep
-// their order. When a sound cannot be stored, only its own message fails.
-func (s *sounds) putBatch(ctx context.Context, batch []*Pending) {
-	var audio []*Pending
-	for _, p := range batch {
-		if p.row.Err == nil && isAudio(p.row.Type) {
-			audio = append(audio, p)
+// PutBatch stores the sounds of a batch before its messages, so that the messages keep
+// their order. When a sound cannot be stored, the Err of its message is set. Messages with
+// an Err, and those without a sound, stay as they are.
+func (s *Sounds) PutBatch(ctx context.Context, batch []*im.Message) {
+	var audio []*im.Message
+	for _, m := range batch {
+		if m.Err == nil && IsAudio(m.Type) {
+			audio = append(audio, m)
 		}
 	}
 	if len(audio) == 0 {
@@ -165,18 +187,18 @@ func (s *sounds) putBatch(ctx context.Context, batch []*Pending) {
 	}
 	// The batch has more time than that, so that its other messages can be stored when the
 	// files take too long.
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 	defer cancel()
 	atOnce(len(audio), func(i int) {
-		row := &audio[i].row
+		row := audio[i]
 		row.Audio, row.Err = s.put(ctx, row.Data)
 		row.Data = nil
 	})
 }
 
-// playBack restores the bodies of the audio messages in a list. A message whose sound
+// PlayBack restores the bodies of the audio messages in a list. A message whose sound
 // cannot be read keeps an empty body, so that the others can be returned.
-func (s *sounds) playBack(ctx context.Context, list []im.Message) {
+func (s *Sounds) PlayBack(ctx context.Context, list []im.Message) {
 	var audio []*im.Message
 	for i := range list {
 		if list[i].Audio != nil {
@@ -186,14 +208,14 @@ func (s *sounds) playBack(ctx context.Context, list []im.Message) {
 	if len(audio) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 	defer cancel()
 	var mu sync.Mutex
 	var first error // logged for all
 	atOnce(len(audio), func(i int) {
 		body, err := s.body(ctx, audio[i].Audio)
 		if err != nil {
-			s.metrics.soundFailures.WithLabelValues("get").Inc()
+			s.failures.WithLabelValues("get").Inc()
 			mu.Lock()
 			first = cmp.Or(first, err)
 			mu.Unlock()
@@ -204,8 +226,8 @@ func (s *sounds) playBack(ctx context.Context, list []im.Message) {
 	if first == nil {
 		return
 	}
-	if held, ok := s.often.Allow(s.clock()); ok {
-		s.log.Warn("sounds not found, messages returned without them", "role", "dbproxy", "err",
+	if held, ok := s.often.Allow(s.opt.Now()); ok {
+		s.opt.Log.Warn("sounds not found, messages returned without them", "role", "dbproxy", "err",
 			first, "held", held)
 	}
 }

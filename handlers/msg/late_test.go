@@ -1,0 +1,114 @@
+package msg
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"teamtalk/core/link"
+	"teamtalk/core/pdu"
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// frozenDB is a db_proxy that keeps its requests until it thaws.
+type frozenDB struct {
+	link *session.Link
+	keep []pb.Message
+	seqs []uint16
+}
+
+func (db *frozenDB) Open(l *session.Link) error              { db.link = l; return nil }
+func (db *frozenDB) Close(*session.Link, error)              {}
+func (db *frozenDB) Frame(*session.Link, pdu.Header, []byte) {}
+func (db *frozenDB) Message(_ *session.Link, seq uint16, m pb.Message) {
+	db.keep, db.seqs = append(db.keep, m), append(db.seqs, seq)
+}
+
+// thaw answers the kept messages as stored.
+func (db *frozenDB) thaw(t *testing.T) {
+	for i, m := range db.keep {
+		d, ok := m.(*pb.MsgData)
+		if !ok {
+			continue // a search of the history, whose caller has given up
+		}
+		rsp := *d
+		rsp.MsgID = uint32(i + 1)
+		if err := db.link.Send(db.seqs[i], &rsp); err != nil {
+			t.Error(err)
+		}
+	}
+	db.keep, db.seqs = nil, nil
+	synctest.Wait()
+}
+
+// inFreeze runs f with a db_proxy that is frozen longer than calls wait.
+func inFreeze(t *testing.T, f func(w *world, db *frozenDB)) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		db := &frozenDB{}
+		p, err := link.Local(link.LocalOptions{Callee: db, CallTimeout: 10 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		w.h.conversation.Connect(p, w.db, w.route)
+		f(w, db)
+	})
+}
+
+// TestLateAnswer checks a message whose answer arrives after the call has ended: it is
+// delivered and acked. A repeat is acked again and not stored.
+func TestLateAnswer(t *testing.T) {
+	inFreeze(t, func(w *world, db *frozenDB) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		alice.got()
+		alice.send(2, text(2, "x"))
+		time.Sleep(11 * time.Second)
+		alice.want()
+		db.thaw(t)
+		ack := alice.want(pb.CmdMsgDataAck)[0]
+		if ack.m.(*pb.IMMsgDataAck).GetMsgId() != 1 || ack.seq != 2 {
+			t.Errorf("ack %+v", ack)
+		}
+		if m := bob.want(pb.CmdMsgData)[0].m.(*pb.MsgData); m.MsgID != 1 {
+			t.Errorf("delivered %+v", m)
+		}
+		alice.send(2, text(2, "x"))
+		alice.want(pb.CmdMsgDataAck)
+		if len(db.keep) != 0 {
+			t.Errorf("db_proxy was asked again: %v", db.keep)
+		}
+		if n := w.counted("stored_late_total"); n != 1 {
+			t.Errorf("%v counted", n)
+		}
+	})
+}
+
+// TestLateAnswerToRepeated checks that a late answer does not count once the sender has
+// repeated the message: the history is searched for it, and only that delivers it.
+func TestLateAnswerToRepeated(t *testing.T) {
+	inFreeze(t, func(w *world, db *frozenDB) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		alice.got()
+		alice.send(2, text(2, "x"))
+		time.Sleep(11 * time.Second)
+		alice.send(2, text(2, "x"))
+		db.thaw(t)
+		alice.want()
+		bob.want()
+	})
+}
+
+// TestLateAnswerWithoutSender checks that a message is delivered when its answer arrives
+// after its sender has gone: nobody repeats it.
+func TestLateAnswerWithoutSender(t *testing.T) {
+	inFreeze(t, func(w *world, db *frozenDB) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		alice.send(2, text(2, "x"))
+		time.Sleep(11 * time.Second)
+		alice.hangUp()
+		bob.got()
+		db.thaw(t)
+		bob.want(pb.CmdMsgData)
+	})
+}
