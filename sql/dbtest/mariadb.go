@@ -102,9 +102,11 @@ func startMariaDB() (*Server, error) {
 	return s, err
 }
 
-// dataArgs returns the arguments of a server that name its data folder.
+// dataArgs returns the arguments of a server that name its data folder, and the folder for
+// its temporary tables: a server that starts removes all of those, and would remove those of
+// the other servers in a folder that they share.
 func dataArgs(data string) []string {
-	args := []string{"--no-defaults", "--datadir=" + data}
+	args := []string{"--no-defaults", "--datadir=" + data, "--tmpdir=" + filepath.Dir(data)}
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root")
 	}

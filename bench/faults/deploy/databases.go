@@ -110,7 +110,9 @@ func (s *System) describeMariaDB(program, name, addr string) (*mariadbd, error) 
 	err = os.WriteFile(script, []byte("CREATE DATABASE IF NOT EXISTS teamtalk "+
 		"CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci;\n"), 0o600)
 	m := &mariadbd{program: program, home: filepath.Join(s.opts.Dir, name)}
-	m.data = []string{"--no-defaults", "--datadir=" + filepath.Join(m.home, "data")}
+	// A server that starts removes all temporary tables from their folder, so each has its own.
+	m.data = []string{"--no-defaults", "--datadir=" + filepath.Join(m.home, "data"),
+		"--tmpdir=" + m.home}
 	if os.Geteuid() == 0 {
 		m.data = append(m.data, "--user=root")
 	}
