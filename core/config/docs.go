@@ -102,7 +102,8 @@ var docs = map[string]string{
 	"msg.mobile_timeout": "Silence of a phone client after which the server closes its " +
 		"connection.",
 	"msg.dbproxy": "Addresses of the dbproxy servers. Not needed when dbproxy runs " +
-		"in the same process.",
+		"in the same process. All message servers must name them in the same order, because " +
+		"the order decides which dbproxy stores a conversation.",
 	"msg.route": "Addresses of the route servers. Not needed when route runs in " +
 		"the same process.",
 	"msg.login": "Addresses of the login servers. Not needed when login runs in " +
