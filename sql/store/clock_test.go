@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -9,10 +10,11 @@ import (
 	"teamtalk/core/mono/monotest"
 )
 
-// wallStep is the clock of a process that a test steps. Its monotonic clock continues.
-type wallStep struct{ by time.Duration }
+// wallStep is the clock of a process that a test steps by a time.Duration. Its monotonic
+// clock continues. Any goroutine: the store also reads it by itself.
+type wallStep struct{ by atomic.Int64 }
 
-func (w *wallStep) now() time.Time { return monotest.Step(time.Now(), w.by) }
+func (w *wallStep) now() time.Time { return monotest.Step(time.Now(), time.Duration(w.by.Load())) }
 
 // TestTimesFollowTheMaster steps the clock of a process by an hour, and gives messages times
 // of such a clock. All times of change remain those of the master, so that a client which
@@ -27,7 +29,7 @@ func TestTimesFollowTheMaster(t *testing.T) {
 	u := users(t, s, 2*len(steps))
 	for i, step := range steps {
 		from, to := u[2*i], u[2*i+1]
-		own.by = step
+		own.by.Store(int64(step))
 		g := newGroup(t, s, from, to)
 		for _, m := range []*im.Message{text(from, to, "x"), groupText(from, g, "y")} {
 			m.Created = uint32(own.now().Unix())
@@ -66,13 +68,14 @@ func TestTimesFollowTheMaster(t *testing.T) {
 func TestKnownUsersExpire(t *testing.T) {
 	e := newEnv(t)
 	own := &wallStep{}
-	passed := time.Duration(0)
-	e.o.Now = func() time.Time { return own.now().Add(passed) }
+	var passed atomic.Int64 // a time.Duration
+	e.o.Now = func() time.Time { return own.now().Add(time.Duration(passed.Load())) }
 	s := e.store(t)
 	u := users(t, s, 2)
 	send(t, s, text(u[0], u[1], "x"))
 	e.exec(t, fmt.Sprintf("UPDATE IMUser SET status=%d WHERE id=%d", im.StatusDeparted, u[1]))
-	own.by, passed = -time.Hour, knownTTL
+	own.by.Store(int64(-time.Hour))
+	passed.Store(int64(knownTTL))
 	m := text(u[0], u[1], "y")
 	if s.AppendMessages(t.Context(), []*im.Message{m}); im.KindOf(m.Err) != im.Invalid {
 		t.Errorf("a text to a departed user: %v", m.Err)
