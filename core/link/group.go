@@ -207,7 +207,7 @@ func (m *members) try(r request) error {
 	if len(g.peers) == 1 {
 		return r.sendTo(g.peers[0], r.done)
 	}
-	at := m.pins.take(r.key, m, m.parked(r, 0, nil))
+	at := m.pins.take(r.key, m, func() parked { return m.parked(r, 0, nil) })
 	switch at.peer {
 	case noneUp:
 		return notSent(g.down())

@@ -89,9 +89,9 @@ type chooser interface {
 
 // take returns the place for a call of key: at the member with the open calls, if that
 // takes requests, otherwise at the result of pick. Each call that take counts must be
-// given back with release. When the call has to wait, take parks wait and returns isParked
-// as the member. With noneUp and tooMany the call is not sent.
-func (p *pins) take(key uint64, c chooser, wait parked) place {
+// given back with release. When the call has to wait, take parks the result of wait and
+// returns isParked as the member. With noneUp and tooMany the call is not sent.
+func (p *pins) take(key uint64, c chooser, wait func() parked) place {
 	s := p.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,9 +102,10 @@ func (p *pins) take(key uint64, c chooser, wait parked) place {
 		if len(at.parked) >= maxParked {
 			return place{peer: tooMany}
 		}
-		wait.number = at.calls
+		w := wait() // few calls are parked, so only these make it
+		w.number = at.calls
 		at.calls++
-		at.parked = append(at.parked, wait)
+		at.parked = append(at.parked, w)
 		return place{peer: isParked}
 	}
 	i := c.pick(key, 0)
