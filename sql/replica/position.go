@@ -78,7 +78,12 @@ func (p *positions) ask() {
 	}
 }
 
-// readPosition reads the master's position, within answerTime.
+// errDemoted means that the server at the master's address accepts no writes.
+var errDemoted = errors.New("the master is read-only")
+
+// readPosition reads the master's position, within answerTime. A managed failover leaves the
+// connections to the old master open. That one does not know what the new master commits, so
+// a read-only server has no position, and its connection is not used again.
 func readPosition(master *sql.DB) (at position, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
@@ -90,7 +95,13 @@ func readPosition(master *sql.DB) (at position, err error) {
 	if at.cluster = clusterOf(conn); at.cluster != "" {
 		return at, nil
 	}
-	err = conn.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_binlog_pos").Scan(&at.gtid)
+	var readOnly string
+	err = conn.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.read_only").
+		Scan(&at.gtid, &readOnly)
+	if err == nil && readOnly != "0" && readOnly != "OFF" {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // closes the connection
+		return position{}, errDemoted
+	}
 	var e *mysql.MySQLError
 	if errors.As(err, &e) && e.Number == errNoVariable {
 		err = nil // MySQL: no position

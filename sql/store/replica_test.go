@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -201,6 +202,40 @@ func TestReplicaFrozen(t *testing.T) {
 	}
 	readWritten(t, s, w)
 	pair.Replica.Thaw(t)
+	readsAgain(t, s, w)
+}
+
+// TestDemotedMasterProvesNothing makes the master read-only while the connections to it
+// survive, as in a managed failover. From then on the replica answers no read, until the new
+// master has said which changes the replica must have.
+func TestDemotedMasterProvesNothing(t *testing.T) {
+	e, pair := pairEnv(t)
+	p := newSwitch(t, pair.Master.Addr())
+	cfg, err := mysql.ParseDSN(e.o.Master)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Addr = p.listener.Addr().String()
+	e.o.Master = cfg.FormatDSN()
+	s := e.store(t)
+	w := writeAll(t, s, "before")
+	pair.Sync(t)
+	readsAgain(t, s, w)
+	set := func(value int) {
+		if _, err := e.db.Exec("SET GLOBAL read_only=?", value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(1)
+	t.Cleanup(func() { set(0) })
+	before := reads(s, "replica")
+	readWritten(t, s, w)
+	if n := reads(s, "replica") - before; n > 0 {
+		t.Errorf("the replica answered %v reads by what a demoted master knows", n)
+	}
+	p.mu.Lock()
+	p.to = pair.Replica.Addr() // the new master
+	p.mu.Unlock()
 	readsAgain(t, s, w)
 }
 
