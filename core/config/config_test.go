@@ -302,6 +302,11 @@ func TestRoles(t *testing.T) {
 		{"msg with peers", "roles = [\"msg\"]\nmsg.login = [\"a:1\"]\nmsg.route = [\"a:2\"]\n" +
 			"msg.dbproxy = [\"a:3\"]", ":8100", ""},
 		{"mysql without a DSN", "store = \"mysql\"", "", "mysql.master: needed with store"},
+		{"a DSN without mysql", "mysql.master = \"u:p@tcp(db1:3306)/t\"", "", "store: needed"},
+		{"a DSN beside embedded", "store = \"embedded\"\nmysql.master = \"u:p@tcp(db1:3306)/t\"",
+			"", ""},
+		{"a DSN that is not used here", "roles = [\"route\"]\nmysql.master = " +
+			"\"u:p@tcp(db1:3306)/t\"", ":8100", ""},
 		{"mysql that is not used here", "store = \"mysql\"\nroles = [\"route\"]", ":8100", ""},
 	} {
 		c, err := load(t, x.file, nil)

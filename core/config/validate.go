@@ -281,8 +281,13 @@ func (c *Config) CheckServe() error {
 }
 
 // CheckStore returns an *Error with the settings that the store needs and that are
-// missing.
+// missing. A database without store = "mysql" is a mistake that would otherwise be noticed
+// late: the embedded store works as well, and has none of the users and messages.
 func (c *Config) CheckStore() error {
+	if c.MySQL.Master != "" && c.origin["store"] == fromDefault {
+		return asError([]Problem{{Key: "store", Origin: fromDefault, Msg: "needed with " +
+			`mysql.master: "mysql" to use that database, or "embedded" not to use it`}})
+	}
 	if c.Store == "mysql" && c.MySQL.Master == "" {
 		return asError([]Problem{{Key: "mysql.master", Origin: c.Origin("mysql.master"),
 			Msg: `needed with store = "mysql": user:password@tcp(host:3306)/teamtalk`}})
