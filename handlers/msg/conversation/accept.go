@@ -58,6 +58,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, uint32(h.opt.Now().Unix()), nil, false
 	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
 	m.WantRefusal, m.Rejected, m.Round = false, false, 0
+	m.SenderConn, m.Epoch = 0, 0                 // send sets them
 	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
 	h.number(s, seq, m, now)
 	if state == sendUnknown {
