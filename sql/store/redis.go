@@ -131,7 +131,9 @@ func newClient(i Instance, workers int, onConnect func(context.Context, *redis.C
 			}
 		})
 	}
-	return redis.NewClient(o.Simple())
+	c := redis.NewClient(o.Simple())
+	c.AddHook(wholeFailure{})
+	return c
 }
 
 // cluster reports whether the instance is a Redis Cluster.

@@ -1,0 +1,37 @@
+package store
+
+import (
+	"context"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// wholeFailure is a hook of a client of one server. When a pipeline fails, each of its
+// commands has an error, as with clients of a cluster.
+//
+// By itself go-redis gives the commands no error when the server answers the first command
+// of a new connection with one: -NOAUTH after its password was changed, -BUSY while a script
+// runs. The commands then look as if they had run and found nothing. Counts that were never
+// added would leave the outbox.
+type wholeFailure struct{}
+
+// DialHook changes nothing.
+func (wholeFailure) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook changes nothing.
+func (wholeFailure) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+// ProcessPipelineHook sets the error of a pipeline whose commands have none.
+func (wholeFailure) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		failed := func(c redis.Cmder) bool { return c.Err() != nil }
+		if err != nil && !slices.ContainsFunc(cmds, failed) {
+			for _, c := range cmds {
+				c.SetErr(err)
+			}
+		}
+		return err
+	}
+}
