@@ -3,6 +3,8 @@ package admission
 import (
 	"slices"
 
+	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -22,9 +24,12 @@ func (h *Handler) checked(s *session.Client, key uint64, seq uint16, m *pb.IMLog
 	if s.IsClosed() {
 		return
 	}
-	v, ok := rsp.(*pb.IMValidateRsp)
+	v, err := link.Answer[*pb.IMValidateRsp](rsp, err)
 	code := v.GetResultCode()
-	if err != nil || !ok || code == validateFailed || code == 0 && v.GetUserInfo() == nil {
+	if err == nil && (code == validateFailed || code == 0 && v.GetUserInfo() == nil) {
+		err = im.Errorf(im.Unavailable, "db_proxy could not check it: %s", v.GetResultString())
+	}
+	if err != nil {
 		// The password may be right. A client forgets a password that the server calls
 		// wrong, so the answer must not say so.
 		h.often.login.Warn(h.log, h.opt.Now(), "login not checked", "conn", s.ID(), "err", err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -97,8 +98,8 @@ func (h *Handler) askCredentials(now time.Time) {
 		return
 	}
 	h.users.Call(nil, key, 0, req, func(rsp pb.Message, err error) {
-		m, ok := rsp.(*pb.IMCredentialsRsp)
-		if err != nil || !ok {
+		m, err := link.Answer[*pb.IMCredentialsRsp](rsp, err)
+		if err != nil {
 			h.often.credentials.Warn(h.log, h.opt.Now(), "changed users not read", "err", err)
 			h.credentials.answered(nil)
 			return

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -42,8 +43,8 @@ func (gs *Groups) HandleChange(s *session.Client, seq uint16, m *pb.IMGroupChang
 // answered takes db_proxy's answer to a change. It runs where the answers of a group
 // arrive, in their order.
 func (gs *Groups) answered(s *session.Client, seq uint16, rsp pb.Message, err error) {
-	answer, ok := rsp.(*pb.IMGroupChangeMemberRsp)
-	if err != nil || !ok {
+	answer, err := link.Answer[*pb.IMGroupChangeMemberRsp](rsp, err)
+	if err != nil {
 		gs.opt.QueriesFailed.WithLabelValues(im.KindOf(err).String()).Inc()
 		gs.often.change.Warn(gs.opt.Log, gs.opt.Now(), "change of members not answered",
 			"conn", s.ID(), "user", s.User, "seq", seq, "err", err)

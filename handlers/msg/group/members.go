@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -94,8 +95,8 @@ func (g *group) loaded(era, number uint64, rsp pb.Message, err error) {
 	defer g.mu.Unlock()
 	now := g.all.opt.Now()
 	g.loading = false
-	list, ok := rsp.(*pb.IMGroupInfoListRsp)
-	if err != nil || !ok {
+	list, err := link.Answer[*pb.IMGroupInfoListRsp](rsp, err)
+	if err != nil {
 		g.failed(now, err)
 		return
 	}

@@ -2,6 +2,7 @@ package passing
 
 import (
 	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -77,8 +78,8 @@ func Ask[R any, PR interface {
 		if over != nil {
 			over()
 		}
-		answer, ok := rsp.(PR)
-		if err != nil || !ok {
+		answer, err := link.Answer[PR](rsp, err)
+		if err != nil {
 			h.failed(s, seq, m.Command(), err)
 			return
 		}

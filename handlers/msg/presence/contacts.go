@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/core/link"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -82,8 +83,8 @@ func (h *Handler) AskContacts(l *session.Loop) {
 // not at once.
 func (h *Handler) contactsCame(s *session.Client, rsp pb.Message, err error) {
 	x := &h.opt.Loop(s.Loop()).contacts
-	list, ok := rsp.(*pb.IMRecentContactSessionRsp)
-	if err != nil || !ok {
+	list, err := link.Answer[*pb.IMRecentContactSessionRsp](rsp, err)
+	if err != nil {
 		h.opt.QueriesFailed.WithLabelValues("contacts").Inc()
 		h.often.Warn(h.log, h.opt.Now(),
 			"conversations not answered, the client hears of everybody",

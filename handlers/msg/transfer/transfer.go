@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/obs"
 	"teamtalk/core/rate"
 	"teamtalk/core/router"
@@ -198,10 +199,10 @@ func (t *transfer) ask() {
 		ToUserId: proto.Uint32(t.m.GetToUserId()), FileName: proto.String(t.m.GetFileName()),
 		FileSize: proto.Uint32(t.m.GetFileSize()), TransMode: t.mode.Enum()}.Build()
 	l.peer.Call(t.s.Loop(), uint64(t.s.User), t.seq, req, func(rsp pb.Message, err error) {
-		m, ok := rsp.(*pb.IMFileTransferRsp)
+		m, err := link.Answer[*pb.IMFileTransferRsp](rsp, err)
 		code := fileRefused
 		switch {
-		case err != nil || !ok:
+		case err != nil:
 			t.h.often.Warn(t.h.opt.Log, t.h.opt.Now(), "transfer not made",
 				"conn", t.s.ID(), "user", t.s.User, "err", err)
 		case m.GetResultCode() == fileOK && im.ValidTaskID(m.GetTaskId()):
