@@ -40,8 +40,8 @@ Redis has lost its data. Run the command after Redis was set back to an older st
 result.
 
 No count is lowered. Messages from before the first read mark count as read, and so do all but the
-last 1000 of a conversation. C++ db_proxies store no read marks: messages that a user has read
-through them become unread again.
+last 1000 of a conversation. C++ db_proxies, and older builds of this program, store no read marks:
+messages that a user has read through them become unread again.
 
 The command looks at 500 conversations or one group at a time, and waits after each part as long as
 the part took. It may be stopped at any point and run again.`,
