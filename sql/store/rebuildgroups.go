@@ -51,35 +51,73 @@ func (s *rebuild) group(ctx context.Context, group, since uint32) (raised int, e
 		return 0, err
 	}
 	users := slices.Sorted(maps.Keys(joined))
-	sent, read, err := s.groupNow(ctx, group, users)
-	if err != nil {
-		return 0, err
-	}
-	unread, highest, err := s.unreadIn(ctx, group, since, joined)
+	c, err := s.countGroup(ctx, group, since, users, joined)
 	if err != nil {
 		return 0, err
 	}
 	most := int64(0)
 	for i, u := range users {
-		if read[i] != "" { // a count of Redis that is higher stays
-			unread[u] = max(unread[u], sent-countOf(read[i]))
+		if c.read[i] != "" { // a count of Redis that is higher stays
+			c.unread[u] = max(c.unread[u], c.sent-countOf(c.read[i]))
 		}
-		most = max(most, unread[u])
+		most = max(most, c.unread[u])
 	}
-	if sent < most {
-		run := &scriptRun{script: raiseCount, keys: []string{groupKey(group)},
-			args: []any{max(int64(highest), most)}}
+	if c.sent < most {
+		raised := max(int64(c.highest), most)
+		run := &scriptRun{script: raiseCount, keys: []string{groupKey(group)}, args: []any{raised}}
 		runScripts(ctx, s.redis.unread, []*scriptRun{run})
 		if err := run.answer.Err(); err != nil && !wrongType(err) {
 			return 0, s.redisError("rebuild a group's count", err)
 		}
-		if sent, err = s.groupCount(ctx, group); err != nil {
+		if c.sent, err = s.groupCount(ctx, group); err != nil {
 			return 0, err
 		}
+		c.sent = min(c.sent, raised) // what was sent since is unread
 	}
-	return s.setRead(ctx, group, users, read, func(user uint32) int64 {
-		return max(sent-unread[user], 0)
+	return s.setRead(ctx, group, users, c.read, func(user uint32) int64 {
+		return max(c.sent-c.unread[user], 0)
 	})
+}
+
+// groupCounts are the counts of a group, in Redis and by the tables.
+type groupCounts struct {
+	sent    int64
+	read    []string // by member, "" for a missing count
+	unread  map[uint32]int64
+	highest uint32 // the group's last message
+}
+
+// countGroup counts the messages of a group at a moment at which no batch owes it counts.
+// If every try meets one, the last is taken, as in settledSides.
+func (s *rebuild) countGroup(ctx context.Context, group, since uint32, users []uint32,
+	joined map[uint32]uint32) (c groupCounts, err error) {
+	for try := 0; ; try++ {
+		if c.sent, c.read, err = s.groupNow(ctx, group, users); err != nil {
+			return c, err
+		}
+		if c.unread, c.highest, err = s.unreadIn(ctx, group, since, joined); err != nil {
+			return c, err
+		}
+		settled, err := s.settledGroup(ctx, group, c.sent)
+		if err != nil || settled || try == raiseTries-1 {
+			return c, err
+		}
+		if err := s.looksAgain(ctx, try); err != nil {
+			return c, err
+		}
+	}
+}
+
+// settledGroup reports whether no batch owes counts to a group, and the group's count is
+// still the one that was read before the messages were counted.
+func (s *rebuild) settledGroup(ctx context.Context, group uint32, sent int64) (bool, error) {
+	key := groupKey(group)
+	owing, err := s.outbox.owing(ctx, map[string]bool{key: true})
+	if err != nil || owing[key] {
+		return false, err
+	}
+	now, err := s.groupCount(ctx, group)
+	return now == sent, err
 }
 
 // groupNow returns the count of a group in Redis, and those of members, "" for a missing

@@ -156,7 +156,11 @@ func (s *rebuild) raiseSides(ctx context.Context, sides []*unreadSide,
 		if err := s.countUnread(ctx, sides, since); err != nil {
 			return raised, err
 		}
-		runs = runs[:0]
+		settled, again, err := s.settledSides(ctx, sides, try)
+		if err != nil {
+			return raised, err
+		}
+		sides, runs = settled, runs[:0]
 		for _, d := range sides {
 			have, err := d.there.answer.Text()
 			if err != nil {
@@ -169,7 +173,6 @@ func (s *rebuild) raiseSides(ctx context.Context, sides []*unreadSide,
 		if err := scriptErr(runs); err != nil {
 			return raised, s.redisError("rebuild unread counts", err)
 		}
-		var again []*unreadSide
 		for i, d := range sides {
 			switch n, _ := runs[i].answer.Int(); n {
 			case 1:
@@ -181,6 +184,35 @@ func (s *rebuild) raiseSides(ctx context.Context, sides []*unreadSide,
 		sides = again
 	}
 	return raised, nil
+}
+
+// settledSides returns the sides whose counts no batch owes, and those that are counted
+// again. After the last try the counts of all are raised: too many unread messages do less
+// harm than too few.
+func (s *rebuild) settledSides(ctx context.Context, sides []*unreadSide,
+	try int) (settled, again []*unreadSide, err error) {
+	if try == raiseTries-1 {
+		return sides, nil, nil
+	}
+	keys := map[string]bool{}
+	for _, d := range sides {
+		keys[unreadKey(d.user)] = true
+	}
+	owing, err := s.outbox.owing(ctx, keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range sides {
+		if owing[unreadKey(d.user)] {
+			again = append(again, d)
+		} else {
+			settled = append(settled, d)
+		}
+	}
+	if len(again) > 0 {
+		err = s.looksAgain(ctx, try)
+	}
+	return settled, again, err
 }
 
 // countUnread counts the messages of the peers after the marks, at most startCountMax for
