@@ -123,8 +123,8 @@ func TestPipelined(t *testing.T) {
 	})
 }
 
-// untilSettled calls asked a few times a second until it reports that the answers have no
-// changes.
+// untilSettled calls asked once a second until it reports that the answers have no changes:
+// they depend on whole seconds.
 func untilSettled(t *testing.T, asked func() (nothing bool)) {
 	t.Helper()
 	next := time.Now()
@@ -132,7 +132,7 @@ func untilSettled(t *testing.T, asked func() (nothing bool)) {
 		if time.Now().Before(next) {
 			return false
 		}
-		next = time.Now().Add(200 * time.Millisecond)
+		next = time.Now().Add(time.Second)
 		return asked()
 	})
 }
