@@ -234,7 +234,7 @@ func unfitMessages(t *testing.T, addr string) {
 	group.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
 	w.send(13, group)
 	w.send(14, text(99, "to nobody"))
-	w.say(15, 4, strings.Repeat("x", im.MaxContent))
+	w.sendText(15, 4, strings.Repeat("x", im.MaxContent))
 	w.alive()
 }
 

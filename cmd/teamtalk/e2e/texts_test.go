@@ -117,7 +117,7 @@ func TestPipelined(t *testing.T) {
 				if got := w.acked(uint16(100+n), peer); got != id {
 					t.Fatalf("message %d of round %d has the id %d, want %d", n, round, got, id)
 				}
-				listener.heard(listener.hear(self, peer, id, fmt.Sprint(round, " ", n)))
+				listener.sendAck(listener.receiveText(self, peer, id, fmt.Sprint(round, " ", n)))
 			}
 		}
 	})
@@ -153,11 +153,11 @@ func TestSyncSince(t *testing.T) {
 
 		w, _ := loggedIn(t, sys.msgAddr[0], "u00002", android)
 		for i := range uint32(5) { // mostly in one second
-			w.say(uint16(10+i), 10+i, "hello")
+			w.sendText(uint16(10+i), 10+i, "hello")
 		}
 		all, since := w.sessionsSince(0)
 		equal(t, "conversations", len(all), 5)
-		w.say(20, 15, "one more")
+		w.sendText(20, 15, "one more")
 		all, since = w.sessionsSince(since)
 		if !slices.Contains(all, 15) {
 			t.Error("a conversation of the same second is skipped")
