@@ -7,7 +7,7 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 GO          ?= go
 FUZZTIME    ?= 2s
-SEEDS       ?= 2000
+SEEDS       ?= 400
 # What to measure with make bench.
 BENCH       ?= .
 PKG         ?= ./...

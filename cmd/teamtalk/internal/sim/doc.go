@@ -70,7 +70,7 @@
 //
 // # Thousands of seeds
 //
-// CI runs .ci/seeds: seeds 1 to 2000 on all cores, without the race detector. For a night:
+// CI runs .ci/seeds: seeds 1 to 400 on all cores, without the race detector. For a night:
 //
 //	go test ./cmd/teamtalk/internal/sim -run TestSeeds -first 1000000 -for 8h -timeout 9h
 //
