@@ -6,12 +6,13 @@
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 GO          ?= go
-FUZZTIME    ?= 5s
+FUZZTIME    ?= 2s
+SEEDS       ?= 400
 # What to measure with make bench.
 BENCH       ?= .
 PKG         ?= ./...
 
-.PHONY: help build check test deps lint generated race fuzz generate bench clean
+.PHONY: help build check test deps lint generated race fuzz seeds generate bench clean
 
 help: ## list what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,8 +21,9 @@ build: ## the binary, ./teamtalk
 	$(GO) build -o teamtalk ./cmd/teamtalk
 
 # The times are for two cores that do nothing else.
-test: deps lint ## everything CI checks: lint, all tests with the race detector, fuzzing; 11 minutes
+test: deps lint ## everything CI checks: lint, tests with the race detector, simulation, fuzzing; 7 minutes
 	@.ci/test
+	@.ci/seeds $(SEEDS)
 	@.ci/fuzz $(FUZZTIME)
 
 check: lint ## the loop while working: lint, tests without database or binary; 1 to 2 minutes
@@ -42,8 +44,11 @@ generated: # what is generated from the .proto files is what is checked in
 race: ## all tests with the race detector; skips what is not installed
 	$(GO) test -race $(PKG)
 
-fuzz: ## every fuzz target for FUZZTIME (default 5s); 2 minutes
+fuzz: ## every fuzz target for FUZZTIME; to look for new faults: make fuzz FUZZTIME=5m
 	@.ci/fuzz $(FUZZTIME)
+
+seeds: ## simulated servers with faults, for SEEDS seeds: make seeds SEEDS=100000
+	@.ci/seeds $(SEEDS)
 
 generate: ## write the Go code of the .proto files
 	$(GO) generate ./proto/...

@@ -74,7 +74,7 @@ func TestDefinition(t *testing.T) {
 	}
 	for _, key := range common {
 		if _, ok := names[strings.ToUpper(EnvPrefix+strings.ReplaceAll(key, ".", "_"))]; !ok {
-			t.Errorf("common names %q, which is no setting", key)
+			t.Errorf("common has the unknown setting %q", key)
 		}
 	}
 }
@@ -227,7 +227,7 @@ func TestEnvironmentOddities(t *testing.T) {
 		t.Errorf("a variable set to nothing set the store to %q", c.Store)
 	}
 	want := []string{
-		"environment variable TEAMTALK_STOR is no setting; did you mean TEAMTALK_STORE?"}
+		"environment variable TEAMTALK_STOR: no such setting; did you mean TEAMTALK_STORE?"}
 	if !slices.Equal(c.Warnings(), want) {
 		t.Errorf("warnings %q, want %q", c.Warnings(), want)
 	}

@@ -126,7 +126,7 @@ func (c *Config) warnReadable(file string) {
 	}
 	for _, s := range Settings() {
 		if s.Type == "secret" && strings.HasPrefix(string(c.Origin(s.Key)), file) {
-			c.warnings = append(c.warnings, fmt.Sprintf("%s sets %s and can be read by everybody "+
+			c.warnings = append(c.warnings, fmt.Sprintf("%s sets %s and can be read by all users "+
 				"on this machine: chmod o-r %s", file, s.Key, file))
 			return
 		}
@@ -153,7 +153,7 @@ func (c *Config) readEnv(env []string) []Problem {
 			// a service, so this is no error.
 			if like := nearest(name, names); name != EnvFile && len(like) > 0 {
 				c.warnings = append(c.warnings, fmt.Sprintf(
-					"environment variable %s is no setting%s", name, didYouMean(like)))
+					"environment variable %s: no such setting%s", name, didYouMean(like)))
 			}
 			continue
 		}

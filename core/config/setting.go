@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -48,10 +49,15 @@ type section struct{ name, doc string }
 // those without a section.
 func Settings() []Setting {
 	settings, _ := definition()
-	return settings
+	return slices.Clone(settings)
 }
 
-func definition() ([]Setting, []section) {
+// definition returns all settings and sections. The caller does not change them: they are
+// read from the tags once, because every command has flags for them.
+var definition = sync.OnceValues(readDefinition)
+
+// readDefinition reads the settings and sections from the tags of Config.
+func readDefinition() ([]Setting, []section) {
 	var settings []Setting
 	var sections []section
 	var walk func(t reflect.Type, prefix string, index []int)

@@ -137,8 +137,8 @@ func (c *chatter) quit() {
 	c.cmd = nil
 }
 
-// say writes a command.
-func (c *chatter) say(format string, args ...any) {
+// enter writes a command.
+func (c *chatter) enter(format string, args ...any) {
 	c.t.Helper()
 	if _, err := fmt.Fprintf(c.in, format+"\n", args...); err != nil {
 		c.t.Fatal(err)
@@ -194,7 +194,7 @@ func (c *chatter) file(state string) *chatFile {
 // count direct offers: no server notifies a receiver that an offer was cancelled.
 func (c *chatter) waiting() int {
 	c.t.Helper()
-	c.say(`{"cmd":"files"}`)
+	c.enter(`{"cmd":"files"}`)
 	n := 0
 	for _, f := range c.await("to list files",
 		func(e chatEvent) bool { return e.Event == "files" }).Files {
@@ -209,7 +209,7 @@ func (c *chatter) waiting() int {
 // meantime later.
 func (c *chatter) stop(n int) {
 	c.t.Helper()
-	c.say(`{"cmd":"cancel_file","n":%d}`, n)
+	c.enter(`{"cmd":"cancel_file","n":%d}`, n)
 	var passed []chatEvent
 	c.await("to have cancelled", func(e chatEvent) bool {
 		if e.Event == "done" && e.Cmd == "cancel_file" {
@@ -226,7 +226,7 @@ func (c *chatter) stop(n int) {
 func (c *chatter) sees(other *chatter) {
 	c.t.Helper()
 	until(c.t, c.user+" to see "+other.user, func() bool {
-		c.say(`{"cmd":"status","users":[%q]}`, other.user)
+		c.enter(`{"cmd":"status","users":[%q]}`, other.user)
 		e := c.await("to have the status", func(e chatEvent) bool { return e.Event == "status" })
 		return len(e.Contacts) == 1 && e.Contacts[0].Status == "online"
 	})

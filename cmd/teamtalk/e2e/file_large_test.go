@@ -104,7 +104,7 @@ func TestFileLarge(t *testing.T) {
 	sender.long = true
 	began := time.Now()
 	v.shutAfter(size / 2)
-	sender.say(`{"cmd":"send_file","to":"u00002","file":%q}`, path)
+	sender.enter(`{"cmd":"send_file","to":"u00002","file":%q}`, path)
 	v.awaitShut()
 	sender.kill()
 	v.set(never)
@@ -117,12 +117,12 @@ func TestFileLarge(t *testing.T) {
 	n := receiver.file("waiting").N
 	began = time.Now()
 	v.shutAfter(size / 2)
-	receiver.say(`{"cmd":"get_file","n":%d}`, n)
+	receiver.enter(`{"cmd":"get_file","n":%d}`, n)
 	v.awaitShut()
 	receiver.kill()
 	v.set(never)
 	receiver.start()
-	receiver.say(`{"cmd":"get_file","n":%d}`, receiver.file("waiting").N)
+	receiver.enter(`{"cmd":"get_file","n":%d}`, receiver.file("waiting").N)
 	f := receiver.file("done")
 	down := time.Since(began)
 	most := stop()

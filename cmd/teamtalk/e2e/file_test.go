@@ -98,7 +98,7 @@ func TestFileOffline(t *testing.T) {
 		path, sum := writeRandom(t, "annual report, draft.pdf", size)
 		sender := newChatter(t, sys, "u00001", 0)
 		v.shutAfter(piece)
-		sender.say(`{"cmd":"send_file","to":"u00002","file":%q}`, path)
+		sender.enter(`{"cmd":"send_file","to":"u00002","file":%q}`, path)
 		if f := sender.file("sending"); f.Online || f.Size != size {
 			t.Errorf("sending %+v to a user that is offline", f)
 		}
@@ -122,7 +122,7 @@ func TestFileOffline(t *testing.T) {
 			f.Online {
 			t.Errorf("waiting %+v", f)
 		}
-		receiver.say(`{"cmd":"get_file","n":%d}`, f.N)
+		receiver.enter(`{"cmd":"get_file","n":%d}`, f.N)
 		v.awaitShut()
 		receiver.kill()
 		if names := receiver.folder(); len(names) != 1 || !strings.HasSuffix(names[0], ".part") {
@@ -130,7 +130,7 @@ func TestFileOffline(t *testing.T) {
 		}
 		v.shutAfter(piece)
 		receiver.start()
-		receiver.say(`{"cmd":"get_file","n":%d}`, receiver.file("waiting").N)
+		receiver.enter(`{"cmd":"get_file","n":%d}`, receiver.file("waiting").N)
 		v.awaitShut()
 		sys.file.kill()
 		v.set(never)
@@ -169,11 +169,11 @@ func TestFileOnline(t *testing.T) {
 		sender, receiver := newChatter(t, sys, "u00001", 0), newChatter(t, sys, "u00002", 1)
 		sender.sees(receiver)
 		for i, name := range []string{"live.bin", "live (1).bin"} {
-			sender.say(`{"cmd":"send_file","to":"u00002","file":%q}`, path)
+			sender.enter(`{"cmd":"send_file","to":"u00002","file":%q}`, path)
 			if f := sender.file("sending"); !f.Online {
 				t.Errorf("sending %+v to a user that is online", f)
 			}
-			receiver.say(`{"cmd":"get_file","n":%d}`, receiver.file("offered").N)
+			receiver.enter(`{"cmd":"get_file","n":%d}`, receiver.file("offered").N)
 			f := receiver.file("done")
 			equal(t, "path", f.Path, filepath.Join(receiver.downloads, name))
 			if sumOf(t, f.Path) != sum {
@@ -229,7 +229,7 @@ type stopping struct {
 // side.
 func (s *stopping) offer(more string) (sent, got *chatFile) {
 	s.t.Helper()
-	s.sender.say(`{"cmd":"send_file","to":"u00002","file":%q%s}`, s.path, more)
+	s.sender.enter(`{"cmd":"send_file","to":"u00002","file":%q%s}`, s.path, more)
 	state := "offered"
 	if more != "" {
 		state = "waiting"
@@ -241,7 +241,7 @@ func (s *stopping) offer(more string) (sent, got *chatFile) {
 func (s *stopping) refuse(more string) {
 	s.t.Helper()
 	_, got := s.offer(more)
-	s.receiver.say(`{"cmd":"refuse_file","n":%d}`, got.N)
+	s.receiver.enter(`{"cmd":"refuse_file","n":%d}`, got.N)
 	s.receiver.file("refused")
 	if more == "" {
 		s.sender.file("refused")
@@ -252,7 +252,7 @@ func (s *stopping) refuse(more string) {
 func (s *stopping) cancelOffer() {
 	s.t.Helper()
 	sent, _ := s.offer("")
-	s.sender.say(`{"cmd":"cancel_file","n":%d}`, sent.N)
+	s.sender.enter(`{"cmd":"cancel_file","n":%d}`, sent.N)
 	s.sender.file("cancelled")
 }
 
@@ -261,7 +261,7 @@ func (s *stopping) cancelHalf(by *chatter) {
 	s.t.Helper()
 	sent, got := s.offer("")
 	s.v.shutAfter(1 << 20)
-	s.receiver.say(`{"cmd":"get_file","n":%d}`, got.N)
+	s.receiver.enter(`{"cmd":"get_file","n":%d}`, got.N)
 	s.v.awaitShut()
 	n := sent.N
 	if by == s.receiver {
@@ -279,11 +279,11 @@ func (s *stopping) stopDownload() *chatFile {
 	s.t.Helper()
 	_, got := s.offer(`,"offline":true`)
 	s.v.shutAfter(1 << 20)
-	s.receiver.say(`{"cmd":"get_file","n":%d}`, got.N)
+	s.receiver.enter(`{"cmd":"get_file","n":%d}`, got.N)
 	s.v.awaitShut()
 	s.receiver.stop(got.N)
 	s.v.set(never)
 	s.receiver.file("waiting")
-	s.receiver.say(`{"cmd":"get_file","n":%d}`, got.N)
+	s.receiver.enter(`{"cmd":"get_file","n":%d}`, got.N)
 	return s.receiver.file("done")
 }

@@ -74,20 +74,20 @@ type crowd struct {
 func (c *crowd) listen(sent func(i int) int, total int) (done *sync.WaitGroup) {
 	done = &sync.WaitGroup{}
 	for i, w := range c.clients {
-		done.Go(func() { c.hear(i, w, sent(i), total) })
+		done.Go(func() { c.receive(i, w, sent(i), total) })
 	}
 	return done
 }
 
-// hear reads the frames of client i.
-func (c *crowd) hear(i int, w *wire, sent, total int) {
+// receive reads the frames of client i.
+func (c *crowd) receive(i int, w *wire, sent, total int) {
 	own := map[uint32]bool{}
-	var heard []uint32
-	for len(own) < sent || len(heard) < total-sent {
+	var received []uint32
+	for len(own) < sent || len(received) < total-sent {
 		f, err := w.read()
 		if err != nil {
-			w.t.Errorf("client %d received %d of %d messages and %d of %d acks: %v", i, len(heard),
-				total-sent, len(own), sent, err)
+			w.t.Errorf("client %d received %d of %d messages and %d of %d acks: %v", i,
+				len(received), total-sent, len(own), sent, err)
 			return
 		}
 		switch f.Command {
@@ -107,19 +107,19 @@ func (c *crowd) hear(i int, w *wire, sent, total int) {
 				m.HasGroupVersion || m.HasAttachData() {
 				w.t.Errorf("client %d: message %v, %v", i, &m, err)
 			}
-			heard = append(heard, m.MsgID)
+			received = append(received, m.MsgID)
 		default:
 			w.t.Errorf("client %d got %s", i, f.Command)
 		}
 	}
-	if !slices.IsSorted(heard) {
+	if !slices.IsSorted(received) {
 		w.t.Errorf("client %d received messages out of order", i)
 	}
 	for id := range own {
-		heard = append(heard, id)
+		received = append(received, id)
 	}
-	slices.Sort(heard)
-	for at, id := range heard {
+	slices.Sort(received)
+	for at, id := range received {
 		if id != uint32(at+1) {
 			w.t.Errorf("client %d: message %d has the id %d: a gap, or a message received twice", i,
 				at+1, id)

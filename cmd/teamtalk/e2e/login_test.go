@@ -140,7 +140,7 @@ func TestKickedConnection(t *testing.T) {
 		old.send(2, &pb.IMHeartBeat{})
 		old.send(3, text(2, "too late"))
 		sender.send(4, text(user, "news"))
-		next.heard(next.hear(2, user, 1, "news"))
+		next.sendAck(next.receiveText(2, user, 1, "news"))
 		sender.acked(4, user)
 		old.closed()
 		if took := time.Since(start); took < 1900*time.Millisecond {
@@ -272,7 +272,7 @@ func TestDevicePolicies(t *testing.T) {
 			other, user := loggedIn(t, sys.msgAddr[1], "u00002", android)
 			other.send(3, text(1, "to all of you"))
 			for _, w := range all {
-				w.heard(w.hear(user, 1, 1, "to all of you"))
+				w.sendAck(w.receiveText(user, 1, 1, "to all of you"))
 			}
 			other.acked(3, 1)
 		})

@@ -55,15 +55,15 @@ type delivery struct {
 // first sends first messages. No receiver has acked a message before, so their acks do
 // not wait.
 func (d *delivery) first() {
-	d.pc.say(8, d.bob, "hello")
-	m := d.bobPC.hear(d.alice, d.bob, 1, "hello")
-	d.bobPhone.hear(d.alice, d.bob, 1, "hello")
-	d.phone.hear(d.alice, d.bob, 1, "hello")
-	d.bobPC.heard(m)
+	d.pc.sendText(8, d.bob, "hello")
+	m := d.bobPC.receiveText(d.alice, d.bob, 1, "hello")
+	d.bobPhone.receiveText(d.alice, d.bob, 1, "hello")
+	d.phone.receiveText(d.alice, d.bob, 1, "hello")
+	d.bobPC.sendAck(m)
 	d.bobPC.noticed(d.bob, d.alice, d.pc, d.phone, d.bobPhone)
-	d.pc.say(9, d.carolID, "hello")
-	d.phone.hear(d.alice, d.carolID, 1, "hello")
-	d.carol.heard(d.carol.hear(d.alice, d.carolID, 1, "hello"))
+	d.pc.sendText(9, d.carolID, "hello")
+	d.phone.receiveText(d.alice, d.carolID, 1, "hello")
+	d.carol.sendAck(d.carol.receiveText(d.alice, d.carolID, 1, "hello"))
 	d.carol.noticed(d.carolID, d.alice, d.pc, d.phone)
 }
 
@@ -73,12 +73,12 @@ func (d *delivery) allDevices() {
 	d.pc.send(10, text(d.bob, "hello again"))
 	var m *pb.MsgData
 	for _, w := range []*wire{d.phone, d.bobPC, d.bobPhone} {
-		m = w.hear(d.alice, d.bob, 2, "hello again")
+		m = w.receiveText(d.alice, d.bob, 2, "hello again")
 	}
 	d.pc.alive() // no ack before that of a receiver
-	d.bobPC.heard(m)
+	d.bobPC.sendAck(m)
 	equal(d.t, "id of the ack", d.pc.acked(10, d.bob), uint32(2))
-	d.bobPhone.heard(m) // no sender waits any longer
+	d.bobPhone.sendAck(m) // no sender waits any longer
 	for _, w := range []*wire{d.pc, d.phone, d.bobPC, d.bobPhone, d.carol} {
 		w.alive()
 	}
@@ -88,27 +88,27 @@ func (d *delivery) allDevices() {
 // server.
 func (d *delivery) otherServer() {
 	d.pc.send(11, text(d.carolID, "are you there"))
-	d.phone.hear(d.alice, d.carolID, 2, "are you there")
-	m := d.carol.hear(d.alice, d.carolID, 2, "are you there")
+	d.phone.receiveText(d.alice, d.carolID, 2, "are you there")
+	m := d.carol.receiveText(d.alice, d.carolID, 2, "are you there")
 	d.pc.alive()
-	d.carol.heard(m)
+	d.carol.sendAck(m)
 	d.pc.acked(11, d.carolID)
 }
 
 // toOffline sends a message to a user that is offline. Its ack does not wait.
 func (d *delivery) toOffline() {
-	equal(d.t, "id of the ack", d.pc.say(12, d.offline, "for later"), uint32(1))
-	d.phone.hear(d.alice, d.offline, 1, "for later")
+	equal(d.t, "id of the ack", d.pc.sendText(12, d.offline, "for later"), uint32(1))
+	d.phone.receiveText(d.alice, d.offline, 1, "for later")
 }
 
 // repeated sends messages again. One with the same seq, text and receiver is the same
 // message, one with another seq is not.
 func (d *delivery) repeated() {
 	for range 2 {
-		equal(d.t, "id of a repeated message", d.pc.say(12, d.offline, "for later"), uint32(1))
+		equal(d.t, "id of a repeated message", d.pc.sendText(12, d.offline, "for later"), uint32(1))
 	}
-	equal(d.t, "id with another seq", d.pc.say(13, d.offline, "for later"), uint32(2))
-	d.phone.hear(d.alice, d.offline, 2, "for later")
+	equal(d.t, "id with another seq", d.pc.sendText(13, d.offline, "for later"), uint32(2))
+	d.phone.receiveText(d.alice, d.offline, 2, "for later")
 }
 
 // repeatedElsewhere repeats a message that has an id of the client, and one that has none,
@@ -118,16 +118,16 @@ func (d *delivery) repeatedElsewhere() {
 	named.ClientMsgID = []byte("e2e-1")
 	d.pc.send(14, named)
 	equal(d.t, "id of the ack", d.pc.acked(14, d.offline), uint32(3))
-	d.phone.hear(d.alice, d.offline, 3, "with a name")
-	equal(d.t, "id without a name", d.pc.say(15, d.offline, "no name"), uint32(4))
-	d.phone.hear(d.alice, d.offline, 4, "no name")
+	d.phone.receiveText(d.alice, d.offline, 3, "with a name")
+	equal(d.t, "id without a name", d.pc.sendText(15, d.offline, "no name"), uint32(4))
+	d.phone.receiveText(d.alice, d.offline, 4, "no name")
 	d.pc.Close()
 	for _, addr := range []string{d.sys.msgAddr[1], d.sys.msgAddr[0]} {
 		d.pc, _ = loggedIn(d.t, addr, "u00001", windows)
 		d.pc.send(77, named)
 		equal(d.t, "id after a reconnection", d.pc.acked(77, d.offline), uint32(3))
 		equal(d.t, "id without a name after a reconnection",
-			d.pc.say(15, d.offline, "no name"), uint32(4))
+			d.pc.sendText(15, d.offline, "no name"), uint32(4))
 	}
 	d.phone.alive()
 }
@@ -178,21 +178,21 @@ func TestSilentRecipients(t *testing.T) {
 		a, alice := loggedIn(t, sys.msgAddr[0], "u00001", android)
 		b, bob := loggedIn(t, sys.msgAddr[1], "u00002", android)
 		c, carol := loggedIn(t, sys.msgAddr[1], "u00003", windows)
-		a.say(2, carol, "anybody?")
-		c.hear(alice, carol, 1, "anybody?")
-		a.say(3, bob, "anybody?")
-		b.heard(b.hear(alice, bob, 1, "anybody?"))
+		a.sendText(2, carol, "anybody?")
+		c.receiveText(alice, carol, 1, "anybody?")
+		a.sendText(3, bob, "anybody?")
+		b.sendAck(b.receiveText(alice, bob, 1, "anybody?"))
 		b.noticed(bob, alice, a)
-		if id := a.say(4, bob, "still there?"); id != 2 {
+		if id := a.sendText(4, bob, "still there?"); id != 2 {
 			t.Errorf("acked as %d", id)
 		}
-		b.hear(alice, bob, 2, "still there?")
-		m := b.hear(alice, bob, 2, "still there?")
-		b.heard(m)
+		b.receiveText(alice, bob, 2, "still there?")
+		m := b.receiveText(alice, bob, 2, "still there?")
+		b.sendAck(m)
 		b.noticed(bob, alice, a)
 		// After the ack of bob, acks wait for bob again, and no message is redelivered.
 		a.send(5, text(bob, "good"))
-		b.heard(b.hear(alice, bob, 3, "good"))
+		b.sendAck(b.receiveText(alice, bob, 3, "good"))
 		a.acked(5, bob)
 		b.alive()
 		c.alive() // no redelivery
@@ -210,9 +210,9 @@ func TestSyncing(t *testing.T) {
 		c, carol := loggedIn(t, sys.msgAddr[0], "u00003", android)
 		const bob = 2
 		for i := range 25 {
-			a.say(uint16(i+2), bob, string(rune('a'+i)))
+			a.sendText(uint16(i+2), bob, string(rune('a'+i)))
 		}
-		c.say(2, bob, "from carol")
+		c.sendText(2, bob, "from carol")
 
 		q := conn(t, sys.msgAddr[1], "u00002", windows)
 		syncCounts(t, q, alice, carol)

@@ -182,16 +182,16 @@ func (d *pushDecision) singles() {
 	d.carol, _ = loggedIn(d.t, here, "u00003", android)
 	d.carol.setTokenAsIs("carols")
 
-	d.alice.say(3, d.bobID, d.body("你好,世界!"))
+	d.alice.sendText(3, d.bobID, d.body("你好,世界!"))
 	d.push.want("u00001:你好,世界…", d.single, fmt.Sprint(d.bobID, " bobs 17 1 1"))
 	d.bobPC, _ = loggedIn(d.t, there, "u00002", mac)
 	d.alice.send(4, text(d.bobID, d.body("two")))
 	m := &pb.MsgData{}
 	d.bobPC.expect(m)
-	d.bobPC.heard(m)
+	d.bobPC.sendAck(m)
 	d.alice.acked(4, d.bobID)
 	d.push.want("u00001:two", d.single, fmt.Sprint(d.bobID, " bobs 17 2 2"))
-	d.alice.say(5, d.aliceID+3, d.body("no phone"))
+	d.alice.sendText(5, d.aliceID+3, d.body("no phone"))
 }
 
 // groups sends texts to a group: before and after carol mutes it.
@@ -221,7 +221,7 @@ func (d *pushDecision) withoutToken() {
 	d.alice.send(11, text(d.carolID, d.body("gone")))
 	m := &pb.MsgData{}
 	d.carol.expect(m)
-	d.carol.heard(m)
+	d.carol.sendAck(m)
 	d.alice.acked(11, d.carolID)
 	d.alice.send(12, text(d.bobID, d.body("last")))
 	d.push.want("u00001:last", d.single, fmt.Sprint(d.bobID, " bobs 17 5 2"))

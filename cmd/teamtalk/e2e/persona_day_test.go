@@ -67,7 +67,7 @@ func TestPersonaDay(t *testing.T) {
 // users.
 func (d *day) contacts() {
 	d.t.Helper()
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		if got, want := c.Users(), 2*len(d.left); got != want {
 			d.t.Errorf("%s has %d contacts of %d", c.Name(), got, want)
 		}
@@ -99,13 +99,13 @@ func (d *day) singleTexts() {
 	for range 2 {
 		for _, l := range d.left {
 			for _, r := range d.right {
-				d.say(l, user(r))
+				d.sendText(l, user(r))
 			}
 		}
 		d.quiet("texts")
 		for _, r := range d.right {
 			for _, l := range d.left {
-				d.say(r, user(l))
+				d.sendText(r, user(l))
 			}
 		}
 		d.quiet("answers")
@@ -148,7 +148,7 @@ func (d *day) groupTexts() {
 	d.group = persona.Peer{ID: rsp.GetGroupId(), Group: true}
 	for range 2 {
 		for _, c := range slices.Concat(d.left, d.right) {
-			d.say(c, d.group)
+			d.sendText(c, d.group)
 		}
 		d.quiet("group texts")
 	}
@@ -160,10 +160,10 @@ func (d *day) ownCopies() {
 	d.t.Helper()
 	for i, c := range d.second {
 		for _, r := range d.right {
-			d.say(c, user(r))
+			d.sendText(c, user(r))
 		}
-		d.say(c, d.group)
-		d.say(d.left[i], d.group)
+		d.sendText(c, d.group)
+		d.sendText(d.left[i], d.group)
 	}
 	d.quiet("own copies")
 }
@@ -257,7 +257,7 @@ func (d *day) offlineFiles() {
 // server, and read acks did not multiply.
 func (d *day) readAll() {
 	d.t.Helper()
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		for _, o := range slices.Concat(d.left, d.right) {
 			if p := user(o); len(c.Shown(p)) > 0 {
 				c.Open(p)
@@ -267,13 +267,13 @@ func (d *day) readAll() {
 		c.Open(d.group)
 		c.CloseChat(d.group)
 	}
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		until(d.t, c.Name()+" to have read everything", func() bool {
 			req := pb.IMUnreadMsgCntReq_builder{UserId: new(c.Self())}.Build()
 			return ask[*pb.IMUnreadMsgCntRsp](d, c, req).GetTotalCnt() == 0
 		})
 	}
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		// A client sends one read ack for each message, for each conversation that it
 		// opens, and for each of its other devices. More are an echo.
 		s := c.Stats()
@@ -289,7 +289,7 @@ func (d *day) readAll() {
 func (d *day) acks() {
 	d.t.Helper()
 	var took []time.Duration
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		slow := 0
 		for _, s := range c.Sends() {
 			took = append(took, s.Took)
@@ -321,7 +321,7 @@ func (d *day) acks() {
 // ordered checks that messages were delivered in the order of their ids.
 func (d *day) ordered() {
 	d.t.Helper()
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		if n := c.Stats().Disordered; n > 0 {
 			d.t.Errorf("%s: %d messages delivered after a newer one", c.Name(), n)
 		}
@@ -345,8 +345,8 @@ func (d *day) outages() {
 		cut := d.connectionsTo(s)
 		s.kill()
 		for i, l := range d.left {
-			d.say(l, user(d.right[i]))
-			d.say(d.right[i], user(l))
+			d.sendText(l, user(d.right[i]))
+			d.sendText(d.right[i], user(l))
 		}
 		s.start()
 		for _, o := range d.sys.servers {
@@ -361,7 +361,7 @@ func (d *day) outages() {
 			}
 			return true
 		})
-		logIn(d.t, d.everybody()...)
+		logIn(d.t, d.all()...)
 		d.lost(s.name, ready)
 		d.checkOnce("outage of " + s.name)
 		d.checked()
@@ -369,9 +369,9 @@ func (d *day) outages() {
 		// waits until its sender repeats it, as Windows does.
 		for i, l := range d.left {
 			r := d.right[(i+1)%len(d.right)]
-			d.say(l, user(r))
-			d.say(d.second[i], user(r))
-			d.say(r, user(l))
+			d.sendText(l, user(r))
+			d.sendText(d.second[i], user(r))
+			d.sendText(r, user(l))
 		}
 		d.quiet("after the outage of " + s.name)
 		d.t.Logf("outage of %s: %.1f s", s.name, time.Since(began).Seconds())
@@ -382,7 +382,7 @@ func (d *day) outages() {
 // each made.
 func (d *day) connectionsTo(s *server) map[*persona.Client]int {
 	cut := map[*persona.Client]int{}
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		if i := slices.Index(d.sys.msgAddr[:], c.Addr()); i >= 0 && d.sys.msg[i] == s {
 			cut[c] = c.Stats().Connections
 		}
@@ -397,7 +397,7 @@ func (d *day) connectionsTo(s *server) map[*persona.Client]int {
 func (d *day) lost(server string, ready time.Time) {
 	d.t.Helper()
 	until(d.t, "the messages during the outage of "+server+" to be settled", func() bool {
-		for _, c := range d.everybody() {
+		for _, c := range d.all() {
 			for _, s := range c.Sends() {
 				gaveUp := s.Resent && (s.Gone || s.Again.Before(ready))
 				if s.ID == 0 && c.Persona().Resend > 0 && !gaveUp {
@@ -435,16 +435,16 @@ func (d *day) kicks() {
 // relogin reconnects all clients, and checks the history of the whole day.
 func (d *day) relogin() {
 	d.t.Helper()
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		c.Drop()
 	}
 	for i, l := range d.left { // while some or all clients are offline
-		d.say(d.right[i], user(l))
+		d.sendText(d.right[i], user(l))
 	}
 	d.checked()
-	logIn(d.t, d.everybody()...)
+	logIn(d.t, d.all()...)
 	clear(d.from)
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		peers := []persona.Peer{d.group}
 		for _, o := range slices.Concat(d.left, d.right) {
 			if o.Self() != c.Self() {
@@ -462,7 +462,7 @@ func (d *day) relogin() {
 	if !d.sys.separate {
 		d.ordered()
 	}
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		for _, f := range c.Faults() {
 			d.t.Errorf("%s: %s", c.Name(), f)
 		}
@@ -472,7 +472,7 @@ func (d *day) relogin() {
 // moderate checks that no client sent more than mostLogins login requests.
 func (d *day) moderate() {
 	d.t.Helper()
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		if s := c.Stats(); s.Logins > mostLogins {
 			d.t.Errorf("%s sent %d login requests, and was refused %d times", c.Name(), s.Logins,
 				s.Refusals)

@@ -110,15 +110,15 @@ func newDay(t *testing.T, sys *deployment) *day {
 		d.right = append(d.right, startPersona(t, sys, row, at(1, peer)))
 		d.second = append(d.second, startPersona(t, sys, secondDevices[row.Name], at(1, user)))
 	}
-	logIn(t, d.everybody()...)
+	logIn(t, d.all()...)
 	return d
 }
 
-// everybody returns all clients.
-func (d *day) everybody() []*persona.Client { return slices.Concat(d.left, d.right, d.second) }
+// all returns all clients.
+func (d *day) all() []*persona.Client { return slices.Concat(d.left, d.right, d.second) }
 
-// say sends the next text from a client.
-func (d *day) say(from *persona.Client, to persona.Peer) {
+// sendText sends the next text from a client.
+func (d *day) sendText(from *persona.Client, to persona.Peer) {
 	d.texts++
 	from.Text(to, d.cipher.Encrypt(fmt.Sprintf("%d from %s", d.texts, from.Name())))
 }
@@ -163,9 +163,9 @@ func (d *day) shows(c, from *persona.Client, s persona.Sent) (persona.Peer, bool
 // missing lists acked messages since the last check that a client does not show. With
 // pushed, a message counts only when it was delivered.
 func (d *day) missing(pushed bool) (missing []string) {
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		shown := map[persona.Peer][]persona.Shown{}
-		for _, from := range d.everybody() {
+		for _, from := range d.all() {
 			for i, s := range from.Sends() {
 				p, ok := d.shows(c, from, s)
 				if !ok || i < d.from[from] || s.ID == 0 {
@@ -201,7 +201,7 @@ func (d *day) awaitShown(what string, pushed bool) {
 // a conversation have ids in the order of sending. A message is reported once.
 func (d *day) checkOnce(what string) {
 	d.t.Helper()
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		if twice := d.twice(c); len(twice) > 0 {
 			d.t.Errorf("%s: %s shows %d messages twice: %q", what, c.Name(), len(twice),
 				twice[:min(3, len(twice))])
@@ -219,7 +219,7 @@ func (d *day) checkOnce(what string) {
 // twice lists the messages that a client shows twice, without those of an earlier call.
 func (d *day) twice(c *persona.Client) (twice []string) {
 	peers := map[persona.Peer]bool{d.group: true}
-	for _, o := range d.everybody() {
+	for _, o := range d.all() {
 		peers[user(o)] = true
 	}
 	for p := range peers {
@@ -237,7 +237,7 @@ func (d *day) twice(c *persona.Client) (twice []string) {
 
 // checked excludes the messages sent so far from later checks.
 func (d *day) checked() {
-	for _, c := range d.everybody() {
+	for _, c := range d.all() {
 		d.from[c] = len(c.Sends())
 	}
 }
@@ -246,7 +246,7 @@ func (d *day) checked() {
 // and delivered.
 func (d *day) quiet(what string) {
 	d.t.Helper()
-	d.awaitAcks(d.everybody()...)
+	d.awaitAcks(d.all()...)
 	d.awaitShown(what, true)
 	d.checked()
 }

@@ -54,7 +54,7 @@ func TestPresenceModes(t *testing.T) {
 	forEachShape(t, settings{users: 4}, func(t *testing.T, sys *deployment) {
 		writer, alice := loggedIn(t, sys.msgAddr[0], "u00001", android)
 		p := &presence{sys: sys, alice: alice, bob: alice + 1, dave: alice + 3}
-		writer.say(2, p.bob, "hello")
+		writer.sendText(2, p.bob, "hello")
 		writer.Close()
 		for _, mode := range []string{"contacts", "all", "none"} {
 			t.Run(mode, func(t *testing.T) { p.try(t, mode) })
@@ -101,7 +101,7 @@ func (p *presence) try(t *testing.T, mode string) {
 	d.send(5, text(p.bob, "hello from dave, "+mode))
 	m := &pb.MsgData{}
 	b.expectSeq(0, m)
-	b.heard(m)
+	b.sendAck(m)
 	d.acked(5, p.bob)
 	b.Close()
 	if mode != "none" {

@@ -134,7 +134,7 @@ func TestPush(t *testing.T) {
 		two, three := away("u00002", "two"), away("u00003", "dead")
 		custom := fmt.Sprintf(`{"msg_type":1,"from_id":%d}`, self)
 		for i := range 2 {
-			sender.say(uint16(20+i), two, string(cipher.Encrypt("你好, how are you?")))
+			sender.sendText(uint16(20+i), two, string(cipher.Encrypt("你好, how are you?")))
 			m := <-service.pushed
 			data, _ := m["data"].(map[string]any)
 			equal(t, "push", []any{m["token"], fmt.Sprint(m["notification"]), data["badge"],

@@ -239,7 +239,7 @@ func registerAndChat(t *testing.T, url string) {
 	carol.sees("Registered carol.")
 	carol.sees("Logged in as carol")
 	// alice logged in before carol existed.
-	alice.say(`{"to":"carol","text":"Welcome"}`)
+	alice.enter(`{"to":"carol","text":"Welcome"}`)
 	carol.sees("Welcome")
 	carol.types("/msg alice Hello from somebody new")
 	m := alice.await("to get a message", func(e chatEvent) bool { return e.Event == "message" })

@@ -74,7 +74,7 @@ func TestRequireCipher(t *testing.T) {
 		one, self := loggedIn(t, sys.msgAddr[0], "u00001", windows)
 		two, _ := loggedIn(t, sys.msgAddr[1], "u00002", windows)
 		one.send(5, text(self+1, "plain"))
-		one.say(6, self+1, string(cipher.Encrypt("encrypted")))
+		one.sendText(6, self+1, string(cipher.Encrypt("encrypted")))
 		m := &pb.MsgData{}
 		two.expect(m)
 		if got, err := cipher.Decrypt(m.Data); got != "encrypted" || m.MsgID != 1 {

@@ -118,14 +118,23 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// The first and the longest pause between two polls of another process. Each pause is a
+// quarter longer than the one before: with the race detector a poll of the metrics takes
+// milliseconds of processor time in both processes, and a long wait makes hundreds.
+const (
+	firstPause   = 3 * time.Millisecond
+	longestPause = 50 * time.Millisecond
+)
+
 // eventually calls ok until it returns true, or until patience has passed.
 func eventually(ok func() bool) bool {
-	deadline := time.Now().Add(patience)
+	deadline, pause := time.Now().Add(patience), firstPause
 	for !ok() {
 		if time.Now().After(deadline) {
 			return false
 		}
-		time.Sleep(3 * time.Millisecond) // between two polls of another process
+		time.Sleep(pause)
+		pause = min(pause*5/4, longestPause)
 	}
 	return true
 }

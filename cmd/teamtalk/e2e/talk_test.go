@@ -16,8 +16,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// talker is a user that writes to another one without a pause, and connects again after
-// each interruption.
+// talker is a user that writes to another one all the time, and connects again after each
+// interruption.
 type talker struct {
 	*client.Client
 	t     testing.TB
@@ -50,7 +50,7 @@ func newTalker(t testing.TB, name string, at where) *talker {
 		AckTimeout: time.Second, SyncTimeout: 2 * time.Second,
 		BackoffMin: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
 		SendRate: 200,
-		// At this rate a thousand messages wait after a start that takes two seconds.
+		// Hundreds of messages wait after a start that takes two seconds.
 		CatchUp: 100_000,
 	})
 	if err != nil {
@@ -99,10 +99,15 @@ func talk(a, b *talker) {
 // the test longer.
 const maxWaiting = 20
 
+// writeEvery is the pause of a talker between two texts. With the race detector the servers
+// use two milliseconds of processor time or more for each, so a shorter pause only lets them
+// catch up longer after each restart.
+const writeEvery = 8 * time.Millisecond
+
 // write sends different texts until quit is closed.
 func (k *talker) write() {
 	defer close(k.wrote)
-	pace := time.NewTicker(4 * time.Millisecond)
+	pace := time.NewTicker(writeEvery)
 	defer pace.Stop()
 	for n := 1; ; n++ {
 		select {

@@ -117,14 +117,14 @@ func TestPipelined(t *testing.T) {
 				if got := w.acked(uint16(100+n), peer); got != id {
 					t.Fatalf("message %d of round %d has the id %d, want %d", n, round, got, id)
 				}
-				listener.heard(listener.hear(self, peer, id, fmt.Sprint(round, " ", n)))
+				listener.sendAck(listener.receiveText(self, peer, id, fmt.Sprint(round, " ", n)))
 			}
 		}
 	})
 }
 
-// untilSettled calls asked a few times a second until it reports that the answers have no
-// changes.
+// untilSettled calls asked once a second until it reports that the answers have no changes:
+// they depend on whole seconds.
 func untilSettled(t *testing.T, asked func() (nothing bool)) {
 	t.Helper()
 	next := time.Now()
@@ -132,7 +132,7 @@ func untilSettled(t *testing.T, asked func() (nothing bool)) {
 		if time.Now().Before(next) {
 			return false
 		}
-		next = time.Now().Add(200 * time.Millisecond)
+		next = time.Now().Add(time.Second)
 		return asked()
 	})
 }
@@ -153,11 +153,11 @@ func TestSyncSince(t *testing.T) {
 
 		w, _ := loggedIn(t, sys.msgAddr[0], "u00002", android)
 		for i := range uint32(5) { // mostly in one second
-			w.say(uint16(10+i), 10+i, "hello")
+			w.sendText(uint16(10+i), 10+i, "hello")
 		}
 		all, since := w.sessionsSince(0)
 		equal(t, "conversations", len(all), 5)
-		w.say(20, 15, "one more")
+		w.sendText(20, 15, "one more")
 		all, since = w.sessionsSince(since)
 		if !slices.Contains(all, 15) {
 			t.Error("a conversation of the same second is skipped")

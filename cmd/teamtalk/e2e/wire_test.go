@@ -205,8 +205,8 @@ func text(to uint32, body string) *pb.MsgData {
 	return &pb.MsgData{ToSessionID: to, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte(body)}
 }
 
-// say sends a text and returns the message id of its ack. The ack must be the next frame.
-func (w *wire) say(seq uint16, to uint32, body string) uint32 {
+// sendText sends a text and returns the message id of its ack. The ack must be the next frame.
+func (w *wire) sendText(seq uint16, to uint32, body string) uint32 {
 	w.t.Helper()
 	w.send(seq, text(to, body))
 	return w.acked(seq, to)
@@ -238,8 +238,8 @@ func (w *wire) noticed(from, to uint32, others ...*wire) {
 	}
 }
 
-// hear reads the next frame, which must be a text, and checks everything but its time.
-func (w *wire) hear(from, to, id uint32, body string) *pb.MsgData {
+// receiveText reads the next frame, which must be a text, and checks everything but its time.
+func (w *wire) receiveText(from, to, id uint32, body string) *pb.MsgData {
 	w.t.Helper()
 	m := &pb.MsgData{}
 	w.expectSeq(0, m)
@@ -253,8 +253,8 @@ func (w *wire) hear(from, to, id uint32, body string) *pb.MsgData {
 	return m
 }
 
-// heard acks a message, as the receiver's client does.
-func (w *wire) heard(m *pb.MsgData) {
+// sendAck acks a message, as the receiver's client does.
+func (w *wire) sendAck(m *pb.MsgData) {
 	w.t.Helper()
 	w.send(0, pb.IMMsgDataAck_builder{
 		UserId: new(m.ToSessionID), SessionId: new(m.FromUserID), MsgId: new(m.MsgID),

@@ -4,7 +4,7 @@
 // A seed gives a plan: when clients write, when the members of groups change, and when
 // something breaks. A run carries it out, mends everything, has every client write to
 // everybody, and holds what happened against what the servers promise. The six thousand
-// events of a run take 40 ms of a core.
+// events of a run take 35 ms of a core.
 //
 // # Real
 //
@@ -68,7 +68,9 @@
 // of TestFound may no longer meet its fault after a change, and then checks no less than
 // any seed.
 //
-// # A night
+// # Thousands of seeds
+//
+// CI runs .ci/seeds: seeds 1 to 400 on all cores, without the race detector. For a night:
 //
 //	go test ./cmd/teamtalk/internal/sim -run TestSeeds -first 1000000 -for 8h -timeout 9h
 //

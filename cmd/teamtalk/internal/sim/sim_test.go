@@ -12,7 +12,7 @@ import (
 
 var (
 	firstSeed = flag.Uint64("first", 1, "first seed of TestSeeds")
-	seeds     = flag.Int("seeds", 30, "number of seeds of TestSeeds")
+	seeds     = flag.Int("seeds", defaultSeeds, "number of seeds of TestSeeds")
 	night     = flag.Duration("for", 0, "let TestSeeds take further seeds for so long")
 	traced    = flag.Bool("trace", false, "print the events of seeds that fail, shrunk")
 )
