@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"teamtalk/core/dbprog"
 )
 
 // RedisServer is the Redis server of a test. Its address stays the same when it is
@@ -48,7 +50,7 @@ func RedisCluster(tb testing.TB) *RedisServer {
 // newRedis makes a folder and starts a server in it.
 func newRedis(tb testing.TB, cluster bool, options ...string) *RedisServer {
 	tb.Helper()
-	if find("redis-server", "valkey-server") == "" {
+	if dbprog.Find("redis-server", "valkey-server") == "" {
 		missing(tb, "redis-server")
 	}
 	dir, err := tempDir("redis")
@@ -94,7 +96,7 @@ func (r *RedisServer) start() error {
 		args = append(args, "--cluster-enabled", "yes")
 	}
 	args = append(args, r.options...)
-	proc, err := start(r.dir, find("redis-server", "valkey-server"), args...)
+	proc, err := start(r.dir, dbprog.Find("redis-server", "valkey-server"), args...)
 	if err != nil {
 		return err
 	}

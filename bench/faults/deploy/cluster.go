@@ -6,6 +6,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"teamtalk/core/dbprog"
 )
 
 // clusterNodes is the number of nodes of a Redis Cluster: three masters with a replica
@@ -18,7 +20,7 @@ const nodeTimeout = 2 * time.Second
 // startCluster starts a Redis Cluster and returns the addresses of its nodes. No proxy
 // leads to them: the nodes tell clients their own addresses.
 func (s *System) startCluster(ctx context.Context) (string, error) {
-	cli := find("redis-cli", "valkey-cli")
+	cli := dbprog.Find("redis-cli", "valkey-cli")
 	if cli == "" {
 		return "", errNoRedis
 	}

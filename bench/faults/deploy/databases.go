@@ -8,11 +8,12 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"teamtalk/core/dbprog"
 )
 
 // Databases are the kinds of the roles that are databases.
@@ -85,7 +86,8 @@ type mariadbd struct {
 // newMariaDB makes a folder with the data folder of an empty database, for a server at an
 // address.
 func (s *System) newMariaDB(ctx context.Context, name, addr string) (*mariadbd, error) {
-	server, install := find("mariadbd", "mysqld"), find("mariadb-install-db", "mysql_install_db")
+	server := dbprog.Find("mariadbd", "mysqld")
+	install := dbprog.Find("mariadb-install-db", "mysql_install_db")
 	if server == "" || install == "" {
 		return nil, errNoMariaDB
 	}
@@ -146,7 +148,7 @@ func (s *System) startRedis(ctx context.Context, addr string) error {
 // addRedis starts a Redis with an append-only file.
 func (s *System) addRedis(ctx context.Context, name, addr string,
 	ready func(context.Context) error, args ...string) error {
-	server := find("redis-server", "valkey-server")
+	server := dbprog.Find("redis-server", "valkey-server")
 	if server == "" {
 		return errNoRedis
 	}
@@ -216,21 +218,4 @@ func redisAnswers(ctx context.Context, addr, command, want string) error {
 		err = fmt.Errorf("redis answers %q", line)
 	}
 	return err
-}
-
-// find returns the path of the first program that is installed. Debian keeps servers in
-// sbin, which PATH may lack.
-func find(programs ...string) string {
-	for _, name := range programs {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-		for _, dir := range []string{"/usr/sbin", "/usr/local/sbin", "/usr/libexec"} {
-			path := filepath.Join(dir, name)
-			if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
-				return path
-			}
-		}
-	}
-	return ""
 }
