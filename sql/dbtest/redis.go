@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ type RedisServer struct {
 	port    int
 	cluster bool
 	options []string // further options of the program
+	watch   string   // of a Sentinel: its configuration
 	proc    *process // nil while stopped
 }
 
@@ -58,19 +60,27 @@ func newRedis(tb testing.TB, cluster bool, options ...string) *RedisServer {
 		tb.Fatal(err)
 	}
 	r := &RedisServer{tb: tb, dir: dir, cluster: cluster, options: options}
-	tb.Cleanup(func() {
+	r.begin()
+	return r
+}
+
+// begin starts a new server on a free port, until the end of the test.
+func (r *RedisServer) begin() {
+	r.tb.Helper()
+	r.tb.Cleanup(func() {
 		r.Stop()
-		os.RemoveAll(dir)
+		os.RemoveAll(r.dir)
 	})
 	for try := 0; ; try++ {
+		var err error
 		if r.port, err = r.freePort(); err == nil {
 			err = r.start()
 		}
 		if err == nil {
-			return r
+			return
 		}
 		if try == 2 { // three ports in a row were taken, so this is another error
-			tb.Fatalf("start Redis: %v", err)
+			r.tb.Fatalf("start Redis: %v", err)
 		}
 	}
 }
@@ -96,6 +106,14 @@ func (r *RedisServer) start() error {
 		args = append(args, "--cluster-enabled", "yes")
 	}
 	args = append(args, r.options...)
+	if r.watch != "" {
+		file := filepath.Join(r.dir, "sentinel.conf")
+		if err := os.WriteFile(file, []byte(r.watch), 0o600); err != nil {
+			return err
+		}
+		args = []string{file, "--sentinel", "--port", fmt.Sprint(r.port), "--bind", "127.0.0.1",
+			"--dir", r.dir}
+	}
 	proc, err := start(r.dir, dbprog.Find("redis-server", "valkey-server"), args...)
 	if err != nil {
 		return err
