@@ -31,7 +31,8 @@ func (r *run) row(rounds context.Context, number int, f fault) (Row, error) {
 	r.settle(ctx, l)
 	giveUp()
 	writers.Wait()
-	row.Silence = l.Silence(time.Now()).Milliseconds()
+	now := time.Now()
+	row.Silence, row.Beyond = l.Silence(now).Milliseconds(), l.Beyond(now).Milliseconds()
 	row.Down = down.Milliseconds()
 	if row.Counts, err = r.check(ctx, l, base); err != nil {
 		return row, err
@@ -96,10 +97,12 @@ func (r *run) rounds(stop context.Context, f fault, l *Ledger, row *Row) (longes
 			l.Report(fmt.Sprintf("round %d: %v", row.Rounds, err))
 		}
 		r.recover(ctx, l, row.Rounds)
-		took := time.Since(from)
+		now := time.Now()
+		l.Ready(now)
+		took := now.Sub(from)
 		longest = max(longest, took)
 		r.Log.Info("round", "fault", f.name, "number", row.Rounds, "took", took,
-			"silence", l.Silence(time.Now()))
+			"silence", l.Silence(now))
 	}
 	r.steady(ctx, l)
 	return longest

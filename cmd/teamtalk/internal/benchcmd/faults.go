@@ -74,8 +74,12 @@ TMPDIR), listens on loopback only, and is removed at the end.`,
 	flags.Uint64Var(&f.Seed, "seed", 0, "number that selects targets and times (0: a random one)")
 	flags.DurationVar(&f.Settle, "settle", time.Minute,
 		"longest wait for acks and deliveries after a fault")
-	flags.BoolVar(&f.Repeats, "repeats", false, "count a text without client_msg_id that is "+
+	flags.BoolVar(&f.Repeats, "repeats", true, "count a text without client_msg_id that is "+
 		"stored twice as a failure")
+	flags.IntVar(&f.Deployments, "deployments", 1, "deployments to run at once, each with a "+
+		"part of the rounds")
+	flags.DurationVar(&f.MaxBeyond, "max-beyond", 0, "longest silence, counted from the moment "+
+		"at which all servers are ready again, that is no failure (0: any)")
 	flags.StringArrayVar(&f.Flags, "serve-flag", nil,
 		"flag of all servers, such as --serve-flag=--log.level=debug; repeat the flag for more")
 	flags.StringVar(&f.json, "json", "", "write the result to a file as JSON (\"-\": to standard "+
@@ -99,6 +103,11 @@ func (f *benchFaults) check(cmd *cobra.Command) error {
 		return cli.Usagef(cmd, "--settle: want 1s or more, got %v", f.Settle)
 	case f.Duration < 0:
 		return cli.Usagef(cmd, "--duration: want 0 or more, got %v", f.Duration)
+	case f.MaxBeyond < 0:
+		return cli.Usagef(cmd, "--max-beyond: want 0 or more, got %v", f.MaxBeyond)
+	case f.Deployments < 1 || f.Deployments > min(100, f.Rounds):
+		return cli.Usagef(cmd, "--deployments: want 1 to %d (not more than --rounds), got %d",
+			min(100, f.Rounds), f.Deployments)
 	}
 	return nil
 }
