@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,63 +9,110 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"teamtalk/core/dbprog"
 )
 
-// Databases are the kinds of the roles that are databases.
-var Databases = []string{mariadb, redis}
+// Databases are the kinds of the roles that are databases, or watch them.
+var Databases = []string{mariadb, replica, redis, sentinel}
 
-const mariadb, redis = "mariadb", "redis"
+const mariadb, replica, redis, sentinel = "mariadb", "replica", "redis", "sentinel"
 
-// databases starts the databases, and returns the addresses of the proxies to them: a
-// database for each dbproxy, and Redis. All write to the disk before they answer, as in
-// production. A killed process then loses nothing that it answered.
-func (s *System) databases(ctx context.Context) (databases []string, cache string, err error) {
+// databases starts the databases, and returns the settings of each dbproxy, which lead to
+// them through proxies where these are possible. All write to the disk before they answer,
+// as in production. A killed process then loses nothing that it answered.
+func (s *System) databases(ctx context.Context) (dbproxies [][]string, err error) {
+	if dbproxies, err = s.mysql(ctx); err != nil {
+		return nil, err
+	}
+	cache, err := s.cache(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.redis = cache
+	for i := range dbproxies {
+		dbproxies[i] = append(dbproxies[i], cache...)
+	}
+	return dbproxies, nil
+}
+
+// mysql starts MariaDB, and returns the settings of each dbproxy.
+func (s *System) mysql(ctx context.Context) (dbproxies [][]string, err error) {
 	addrs, err := s.ports.reserve(2)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	direct := addrs[:1]
-	if s.opts.Kind == Galera {
-		direct, err = s.startGalera(ctx)
-	} else {
+	switch s.opts.Kind {
+	case Galera:
+		return s.mysqlGalera(ctx)
+	case Replica:
+		err = s.startReplicated(ctx, addrs)
+	default:
 		err = s.startMariaDB(ctx, addrs[0])
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	s.DSN = dsn(direct[len(direct)-1])
-	if s.opts.Kind == Galera {
-		// A read on one node then waits for the commits of the others. A dbproxy starts only
-		// when its node has the tables.
-		const synced = "?wsrep_sync_wait=15"
-		s.DSN += synced
-		for _, addr := range direct {
-			s.migrate = append(s.migrate, dsn(addr)+synced)
+	s.DSN = dsn(addrs[0])
+	s.migrate = []string{s.DSN}
+	front, err := s.link(mariadb, addrs[0])
+	if err != nil {
+		return nil, err
+	}
+	dbproxies = [][]string{{"--mysql.master", dsn(front)}}
+	if s.opts.Kind == Replica {
+		front, err := s.link(replica, addrs[1])
+		if err != nil {
+			return nil, err
 		}
-		slices.Reverse(s.migrate)
-	} else {
-		s.migrate = []string{s.DSN}
+		dbproxies[0] = append(dbproxies[0], "--mysql.slave", dsn(front))
+		dbproxies = append(dbproxies, slices.Clone(dbproxies[0])) // reads meet writes of the other
 	}
-	for _, addr := range direct[:max(1, len(direct)-1)] {
+	return dbproxies, nil
+}
+
+// mysqlGalera starts a Galera cluster, and returns the settings of each dbproxy.
+func (s *System) mysqlGalera(ctx context.Context) (dbproxies [][]string, err error) {
+	direct, err := s.startGalera(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A read on one node then waits for the commits of the others. A dbproxy starts only
+	// when its node has the tables.
+	const synced = "?wsrep_sync_wait=15"
+	s.DSN = dsn(direct[len(direct)-1]) + synced
+	for _, addr := range slices.Backward(direct) {
+		s.migrate = append(s.migrate, dsn(addr)+synced)
+	}
+	for _, addr := range direct[:len(direct)-1] {
 		front, err := s.link(mariadb, addr)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
-		databases = append(databases, front)
+		dbproxies = append(dbproxies, []string{"--mysql.master", dsn(front)})
 	}
-	if s.opts.Kind == Cluster {
-		cache, err = s.startCluster(ctx)
-		return databases, cache, err
+	return dbproxies, nil
+}
+
+// cache starts Redis, and returns the settings of the servers that use it.
+func (s *System) cache(ctx context.Context) ([]string, error) {
+	switch s.opts.Kind {
+	case Cluster:
+		addrs, err := s.startCluster(ctx)
+		return []string{"--redis.addrs", addrs}, err
+	case Sentinel:
+		return s.startSentinels(ctx)
 	}
-	if err := s.startRedis(ctx, addrs[1]); err != nil {
-		return nil, "", err
+	addrs, err := s.ports.reserve(1)
+	if err != nil {
+		return nil, err
 	}
-	cache, err = s.link(redis, addrs[1])
-	return databases, cache, err
+	if err := s.startRedis(ctx, addrs[0]); err != nil {
+		return nil, err
+	}
+	front, err := s.link(redis, addrs[0])
+	return []string{"--redis.addrs", front}, err
 }
 
 // dsn returns the data source name of the database at an address.
@@ -138,36 +184,6 @@ func (s *System) startMariaDB(ctx context.Context, addr string) error {
 		ready: func(ctx context.Context) error { return greeted(ctx, addr) }})
 }
 
-// startRedis starts Redis.
-func (s *System) startRedis(ctx context.Context, addr string) error {
-	return s.addRedis(ctx, redis, addr, func(ctx context.Context) error {
-		return redisAnswers(ctx, addr, "PING", "+PONG")
-	})
-}
-
-// addRedis starts a Redis with an append-only file.
-func (s *System) addRedis(ctx context.Context, name, addr string,
-	ready func(context.Context) error, args ...string) error {
-	server := dbprog.Find("redis-server", "valkey-server")
-	if server == "" {
-		return errNoRedis
-	}
-	home := filepath.Join(s.opts.Dir, name)
-	if err := os.Mkdir(home, 0o700); err != nil {
-		return err
-	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
-	}
-	return s.add(ctx, &Role{Kind: redis, Name: name, program: server, dir: s.opts.Dir,
-		args: append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", home, "--save", "",
-			"--appendonly", "yes", "--appendfsync", "everysec"}, args...), ready: ready})
-}
-
-// errNoRedis is returned where Redis is not installed.
-var errNoRedis = errors.New("redis is not installed (Debian: apt-get install redis-server)")
-
 // probeTimeout bounds a question to a database.
 const probeTimeout = 2 * time.Second
 
@@ -196,26 +212,4 @@ func greeted(ctx context.Context, addr string) error {
 		return fmt.Errorf("the database greets with %d", greeting[4])
 	}
 	return nil
-}
-
-// redisAnswers returns nil when the answer of a Redis to a command begins with a text, or
-// holds it in its second line, which is the first of a bulk string.
-func redisAnswers(ctx context.Context, addr, command, want string) error {
-	c, err := probe(ctx, addr)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if _, err := io.WriteString(c, command+"\r\n"); err != nil {
-		return err
-	}
-	in := bufio.NewReader(c)
-	line, err := in.ReadString('\n')
-	if err == nil && strings.HasPrefix(line, "$") {
-		line, err = in.ReadString('\n')
-	}
-	if err == nil && !strings.HasPrefix(line, want) {
-		err = fmt.Errorf("redis answers %q", line)
-	}
-	return err
 }

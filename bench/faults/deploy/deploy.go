@@ -24,10 +24,12 @@ const (
 	Separate = "separate" // a process for each role, on MariaDB and Redis
 	Galera   = "galera"   // two dbproxies, on two of three Galera nodes, and Redis
 	Cluster  = "cluster"  // as Separate, with a Redis Cluster of three masters and replicas
+	Sentinel = "sentinel" // as Separate, with a Redis master, two replicas and three Sentinels
+	Replica  = "replica"  // two dbproxies on a MariaDB master with a read replica, and Redis
 )
 
 // Kinds are the kinds of deployments.
-var Kinds = []string{Embedded, Separate, Galera, Cluster}
+var Kinds = []string{Embedded, Separate, Galera, Cluster, Sentinel, Replica}
 
 // ErrUnavailable is returned where processes cannot be bound to this one: on every
 // operating system but Linux.
@@ -59,6 +61,8 @@ type System struct {
 	opts    Options
 	ports   ports
 	migrate []string // data source names of the databases to migrate, one after the other
+	redis   []string // settings of the servers that use Redis
+	client  string   // the program of MariaDB's client, in the deployment Replica
 }
 
 // Start starts a deployment and waits until it is ready. After an error nothing runs.
@@ -68,7 +72,7 @@ func Start(ctx context.Context, o Options) (*System, error) {
 	switch o.Kind {
 	case Embedded:
 		err = s.embedded(ctx)
-	case Separate, Galera, Cluster:
+	case Separate, Galera, Cluster, Sentinel, Replica:
 		err = s.separate(ctx)
 	default:
 		err = fmt.Errorf("deployment %q: want %s", o.Kind, strings.Join(Kinds, ", "))
@@ -82,6 +86,9 @@ func Start(ctx context.Context, o Options) (*System, error) {
 	}
 	return s, nil
 }
+
+// Kind returns the kind of the deployment.
+func (s *System) Kind() string { return s.opts.Kind }
 
 // Close kills all processes and closes the proxies. The folder stays.
 func (s *System) Close() {
@@ -160,7 +167,7 @@ const node = "node"
 
 // separate starts a process for each role and each database.
 func (s *System) separate(ctx context.Context) error {
-	databases, cache, err := s.databases(ctx)
+	databases, err := s.databases(ctx)
 	if err != nil {
 		return err
 	}
@@ -170,12 +177,12 @@ func (s *System) separate(ctx context.Context) error {
 		}
 	}
 	direct := []string{"--store", "mysql", "--mysql.master", s.DSN}
-	if err := s.addUsers(ctx, append(direct, "--redis.addrs", cache)); err != nil {
+	if err := s.addUsers(ctx, append(direct, s.redis...)); err != nil {
 		return err
 	}
 	var dbproxies []string
-	for i, database := range databases {
-		front, err := s.dbproxy(ctx, fmt.Sprint("dbproxy", i+1), database, cache)
+	for i, settings := range databases {
+		front, err := s.dbproxy(ctx, fmt.Sprint("dbproxy", i+1), settings)
 		if err != nil {
 			return err
 		}
@@ -206,14 +213,13 @@ func (s *System) separate(ctx context.Context) error {
 }
 
 // dbproxy starts a dbproxy, and returns the address of the proxy to it.
-func (s *System) dbproxy(ctx context.Context, name, database, cache string) (string, error) {
+func (s *System) dbproxy(ctx context.Context, name string, databases []string) (string, error) {
 	a, err := s.ports.reserve(1)
 	if err != nil {
 		return "", err
 	}
-	if err := s.serve(ctx, "dbproxy", name, []string{"--roles", "dbproxy", "--store", "mysql",
-		"--mysql.master", dsn(database), "--redis.addrs", cache,
-		"--dbproxy.listen", a[0]}); err != nil {
+	if err := s.serve(ctx, "dbproxy", name, append([]string{"--roles", "dbproxy", "--store",
+		"mysql", "--dbproxy.listen", a[0]}, databases...)); err != nil {
 		return "", err
 	}
 	return s.link("dbproxy", a[0])

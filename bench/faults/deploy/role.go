@@ -21,6 +21,7 @@ type Role struct {
 	program string
 	args    []string
 	dir     string // for its log
+	addr    string // of a Redis, a Sentinel or a MariaDB; empty: not needed
 	path    string // a folder for PATH; empty: none
 	ready   func(context.Context) error
 	first   []string                 // arguments of the first start only
