@@ -41,6 +41,8 @@ var actions = []struct {
 	{"cut", true, false, cut},
 	{"slow", true, false, slow},
 	{"hang", true, false, hang},
+	{"clock", false, true, stepClock},
+	{"skew", false, true, skewClock},
 }
 
 // Faults of all roles, without a target.
@@ -299,4 +301,32 @@ func moveSlots(ctx context.Context, in *injection) error {
 // lag stops the replica from applying changes for up to six seconds.
 func lag(ctx context.Context, in *injection) error {
 	return in.Lag(ctx, in.between(time.Second, 6*time.Second))
+}
+
+// steps are the steps of a wall clock: of NTP, and of a machine that was suspended.
+var steps = []time.Duration{200 * time.Second, 900 * time.Second, -2 * time.Hour}
+
+// stepClock steps the wall clock of a server, and back.
+func stepClock(ctx context.Context, in *injection, kind string) error {
+	step := steps[in.random.IntN(len(steps))]
+	return in.step(ctx, kind, step, in.between(200*time.Millisecond, 2*time.Second))
+}
+
+// skewClock lets the wall clock of a server be 5 s behind those of the others for some
+// seconds.
+func skewClock(ctx context.Context, in *injection, kind string) error {
+	const behind = -5 * time.Second
+	return in.step(ctx, kind, behind, in.between(2*time.Second, 6*time.Second))
+}
+
+// step steps the wall clock of a server for a time.
+func (in *injection) step(ctx context.Context, kind string, step, d time.Duration) error {
+	role := in.pick(kind)
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	if err := role.StepClock(ctx, step); err != nil {
+		return err
+	}
+	pause(ctx, d)
+	return role.StepClock(ctx, 0)
 }

@@ -33,18 +33,19 @@ type Row struct {
 
 // Result is the result of a run.
 type Result struct {
-	Deployment  string        `json:"deployment"`
-	Deployments int           `json:"deployments"` // that ran at once
-	Seed        uint64        `json:"seed"`
-	Rate        float64       `json:"rate"`                    // in each deployment
-	Clients     int           `json:"clients"`                 // in each deployment
-	Repeats     bool          `json:"repeats"`                 // a repeated text is a failure
-	MaxBeyond   int64         `json:"max_beyond_ms,omitempty"` // a longer Beyond is a failure; 0: none is
-	Machine     bench.Machine `json:"machine"`
-	Build       string        `json:"build,omitempty"`
-	Stopped     bool          `json:"stopped,omitempty"` // the run was interrupted
-	Rows        []Row         `json:"rows"`
-	Notes       []string      `json:"notes,omitempty"` // of processes that crashed
+	Deployment  string  `json:"deployment"`
+	Deployments int     `json:"deployments"` // that ran at once
+	Seed        uint64  `json:"seed"`
+	Rate        float64 `json:"rate"`    // in each deployment
+	Clients     int     `json:"clients"` // in each deployment
+	Repeats     bool    `json:"repeats"` // a repeated text is a failure
+	// MaxBeyond is the longest Row.Beyond that is no failure, in milliseconds; 0: any.
+	MaxBeyond int64         `json:"max_beyond_ms,omitempty"`
+	Machine   bench.Machine `json:"machine"`
+	Build     string        `json:"build,omitempty"`
+	Stopped   bool          `json:"stopped,omitempty"` // the run was interrupted
+	Rows      []Row         `json:"rows"`
+	Notes     []string      `json:"notes,omitempty"` // of processes that crashed
 }
 
 // Clean reports whether nothing was lost, duplicated, reordered or wrong in another way, and

@@ -201,8 +201,8 @@ func moveSlot(ctx context.Context, from, to clusterNode, all []clusterNode, slot
 	host, port, _ := net.SplitHostPort(to.addr)
 	migrate := func(keys []string) error {
 		for _, key := range keys {
-			_, err := redisDo(ctx, from.addr, fmt.Sprintf("MIGRATE %s %s %s 0 5000", host, port, key))
-			if err != nil {
+			command := fmt.Sprintf("MIGRATE %s %s %s 0 5000", host, port, key)
+			if _, err := redisDo(ctx, from.addr, command); err != nil {
 				return err
 			}
 		}

@@ -250,7 +250,8 @@ func (s *System) serve(ctx context.Context, kind, name string, args []string) er
 	args = append(append([]string{"serve", "--admin.listen", addrs[0], "--msg.rate", "0",
 		"--link.backoff-max", "1s"}, args...), s.opts.Flags...)
 	return s.add(ctx, &Role{Kind: kind, Name: name, program: s.opts.Binary, args: args,
-		dir: s.opts.Dir, ready: func(ctx context.Context) error { return readyz(ctx, addrs[0]) }})
+		dir: s.opts.Dir, clock: filepath.Join(s.opts.Dir, name+".clock"),
+		ready: func(ctx context.Context) error { return readyz(ctx, addrs[0]) }})
 }
 
 // add starts a role. It waits for its readiness only if the next ones need it: that of a

@@ -34,8 +34,8 @@ func (s *System) startReplicated(ctx context.Context, addrs []string) error {
 	for i, m := range []*mariadbd{master, follower} {
 		name := []string{mariadb, replica}[i]
 		addr := addrs[i]
-		err := s.add(ctx, &Role{Kind: name, Name: name, program: m.program, dir: s.opts.Dir, addr: addr,
-			args: append(m.args, fmt.Sprint("--server-id=", i+1), "--log-bin=bin",
+		err := s.add(ctx, &Role{Kind: name, Name: name, program: m.program, dir: s.opts.Dir,
+			addr: addr, args: append(m.args, fmt.Sprint("--server-id=", i+1), "--log-bin=bin",
 				"--binlog-format=ROW", "--sync-binlog=1", "--log-slave-updates",
 				"--relay-log=relay", "--relay-log-recovery=ON", "--slave-net-timeout=5"),
 			ready: func(ctx context.Context) error { return greeted(ctx, addr) }})
@@ -55,8 +55,8 @@ func (s *System) onReplica(ctx context.Context, statements string) error {
 		"--socket="+filepath.Join(s.opts.Dir, replica, "sock"), "--execute", statements)
 }
 
-// Lag stops the replica from applying changes for a time. It goes on receiving them, and
-// answers reads with what it has.
+// Lag stops the replica from applying changes for a time. It continues to receive
+// them, and answers reads with what it has.
 func (s *System) Lag(ctx context.Context, d time.Duration) error {
 	if err := s.onReplica(ctx, "STOP SLAVE SQL_THREAD"); err != nil {
 		return err

@@ -31,7 +31,8 @@ func (s *System) startSentinels(ctx context.Context) (settings []string, err err
 		if i > 0 {
 			options = append(options, fmt.Sprintf("replicaof %s %s", host, port))
 		}
-		if err := s.addRedis(ctx, fmt.Sprint(redis, i+1), addr, pings(addr), options...); err != nil {
+		err := s.addRedis(ctx, fmt.Sprint(redis, i+1), addr, pings(addr), options...)
+		if err != nil {
 			return nil, err
 		}
 	}
