@@ -51,6 +51,7 @@ const (
 	rolling = "rolling"  // SIGTERM and a restart of one server after the other
 	// failover is SIGKILL of a Redis master, and a new start after a replica has taken its place.
 	failover = "failover"
+	full     = "full"    // leaves no room on the disk of the store
 	reshard  = "reshard" // moves slots of a Redis Cluster, one of them with a pause half-way
 )
 
@@ -72,6 +73,9 @@ func faultsOf(s *deploy.System) (list []fault) {
 		}
 	}
 	list = append(list, fault{killAll, killEach}, fault{rolling, roll})
+	if kind := s.OnDisk(); kind != "" {
+		list = append(list, fault{full + ":" + kind, fill})
+	}
 	switch s.Kind() {
 	case deploy.Sentinel:
 		list = append(list, fault{failover, failRedis})
@@ -329,4 +333,17 @@ func (in *injection) step(ctx context.Context, kind string, step, d time.Duratio
 	}
 	pause(ctx, d)
 	return role.StepClock(ctx, 0)
+}
+
+// fill leaves no room on the disk of the store for some seconds.
+func fill(ctx context.Context, in *injection) error {
+	return in.Fill(ctx, in.between(time.Second, 5*time.Second))
+}
+
+// NeedsDisk reports whether faults with these names need a small disk, and so a process in
+// deploy.RunWithDisks.
+func NeedsDisk(names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		return name == full || strings.HasPrefix(name, full+":")
+	})
 }

@@ -105,7 +105,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	r.sys, err = deploy.Start(ctx, deploy.Options{Kind: o.Deployment, Binary: o.Binary, Dir: o.Dir,
-		Users: o.Teams*teamSize + 1, Flags: o.Flags})
+		Users: o.Teams*teamSize + 1, Flags: o.Flags, SmallDisk: NeedsDisk(o.Faults)})
 	if err != nil {
 		return nil, err
 	}

@@ -157,7 +157,7 @@ func (s *System) describeMariaDB(program, name, addr string) (*mariadbd, error) 
 	script := filepath.Join(s.opts.Dir, "init.sql")
 	err = os.WriteFile(script, []byte("CREATE DATABASE IF NOT EXISTS teamtalk "+
 		"CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci;\n"), 0o600)
-	m := &mariadbd{program: program, home: filepath.Join(s.opts.Dir, name)}
+	m := &mariadbd{program: program, home: filepath.Join(s.storeDir(), name)}
 	// A server that starts removes all temporary tables from their folder, so each has its own.
 	m.data = []string{"--no-defaults", "--datadir=" + filepath.Join(m.home, "data"),
 		"--tmpdir=" + m.home}

@@ -7,6 +7,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,10 @@ type Options struct {
 	Binary string // the program "teamtalk"
 	Dir    string // an empty folder for data and logs
 	Users  int    // u00001, u00002, …, with the password Password
-	Flags  []string
+	// SmallDisk puts the data of the store on a small disk, which Fill fills. The process must
+	// run in RunWithDisks. For the deployments Embedded and Separate only.
+	SmallDisk bool
+	Flags     []string
 }
 
 // Password is the password of all users.
@@ -62,13 +66,17 @@ type System struct {
 	ports   ports
 	migrate []string // data source names of the databases to migrate, one after the other
 	redis   []string // settings of the servers that use Redis
+	disk    string   // folder of the small disk; empty: there is none
 	client  string   // the program of MariaDB's client, in the deployment Replica
 }
 
 // Start starts a deployment and waits until it is ready. After an error nothing runs.
 func Start(ctx context.Context, o Options) (*System, error) {
 	s := &System{opts: o}
-	var err error
+	err := s.addDisk()
+	if err != nil {
+		return nil, err
+	}
 	switch o.Kind {
 	case Embedded:
 		err = s.embedded(ctx)
@@ -98,8 +106,48 @@ func (s *System) Close() {
 	for _, p := range s.Links {
 		p.Close()
 	}
+	if s.disk != "" {
+		unmountDisk(s.disk)
+	}
 	s.ports.release()
 }
+
+// diskSizes are the sizes of small disks: room for the data of an empty store, and for some
+// thousand messages.
+var diskSizes = map[string]int{Embedded: 24 << 20, Separate: 256 << 20}
+
+// addDisk mounts the small disk.
+func (s *System) addDisk() error {
+	if !s.opts.SmallDisk {
+		return nil
+	}
+	size := diskSizes[s.opts.Kind]
+	if size == 0 {
+		return fmt.Errorf("the deployment %q has no small disk: use %s or %s", s.opts.Kind, Embedded,
+			Separate)
+	}
+	dir := filepath.Join(s.opts.Dir, "disk")
+	if err := mountDisk(dir, size); err != nil {
+		return err
+	}
+	s.disk = dir
+	return nil
+}
+
+// OnDisk returns the kind of the role whose data are on the small disk, "" without a disk.
+func (s *System) OnDisk() string {
+	switch {
+	case s.disk == "":
+		return ""
+	case s.opts.Kind == Embedded:
+		return node
+	default:
+		return mariadb
+	}
+}
+
+// storeDir returns the folder for the data of the store.
+func (s *System) storeDir() string { return cmp.Or(s.disk, s.opts.Dir) }
 
 // AwaitReady waits until all roles are ready.
 func (s *System) AwaitReady(ctx context.Context) error {
@@ -143,7 +191,7 @@ func (s *System) link(kind, addr string) (string, error) {
 
 // embedded starts all roles in one process.
 func (s *System) embedded(ctx context.Context) error {
-	s.DataDir = filepath.Join(s.opts.Dir, "data")
+	s.DataDir = filepath.Join(s.storeDir(), "data")
 	store := []string{"--data-dir", s.DataDir}
 	if err := s.addUsers(ctx, store); err != nil {
 		return err

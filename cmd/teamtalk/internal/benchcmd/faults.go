@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -120,6 +121,9 @@ func (f *benchFaults) run(cmd *cobra.Command, _ []string) (err error) {
 	if f.Binary, err = os.Executable(); err != nil {
 		return err
 	}
+	if faults.NeedsDisk(f.Faults) && os.Getenv(withDisks) == "" {
+		return f.withDisks(cmd)
+	}
 	if f.Dir, err = os.MkdirTemp("", "teamtalk-faults-"); err != nil {
 		return err
 	}
@@ -148,6 +152,23 @@ func (f *benchFaults) run(cmd *cobra.Command, _ []string) (err error) {
 	}
 	if err == nil && !clean {
 		err = errNotClean
+	}
+	return err
+}
+
+// withDisks is the variable that tells a process of this command that it runs in
+// deploy.RunWithDisks.
+const withDisks = "TEAMTALK_BENCH_WITH_DISKS"
+
+// withDisks runs the command again in a process that may mount small disks.
+func (f *benchFaults) withDisks(cmd *cobra.Command) error {
+	again := exec.Command(f.Binary, os.Args[1:]...)
+	again.Env = append(os.Environ(), withDisks+"=1")
+	again.Stdout, again.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+	err := deploy.RunWithDisks(cmd.Context(), again)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return errNotClean // the process has said so, or what went wrong
 	}
 	return err
 }
