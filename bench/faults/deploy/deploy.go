@@ -123,8 +123,8 @@ func (s *System) addDisk() error {
 	}
 	size := diskSizes[s.opts.Kind]
 	if size == 0 {
-		return fmt.Errorf("the deployment %q has no small disk: use %s or %s", s.opts.Kind, Embedded,
-			Separate)
+		return fmt.Errorf("the deployment %q has no small disk: use %s or %s", s.opts.Kind,
+			Embedded, Separate)
 	}
 	dir := filepath.Join(s.opts.Dir, "disk")
 	if err := mountDisk(dir, size); err != nil {

@@ -45,8 +45,8 @@ func mountDisk(dir string, size int) error {
 // unmountDisk removes a disk, also while a file is open.
 func unmountDisk(dir string) { _ = syscall.Unmount(dir, syscall.MNT_DETACH) }
 
-// fillPause is the pause between two looks at a disk that was filled. What a server gives
-// back is filled too.
+// fillPause is the pause between two looks at a disk that was filled: a server may have
+// removed a file since.
 const fillPause = 20 * time.Millisecond
 
 // Fill leaves no room on the disk of the store for a time.
