@@ -52,6 +52,13 @@ func (s *RedisSentinel) Await(what string, ok func() bool) {
 	}
 }
 
+// replication returns what a server says of its role. It is empty at the moment at which
+// the role changes, because the server then closes its connections.
+func replication(r *RedisServer) string {
+	info, _ := r.do("INFO replication")
+	return info
+}
+
 // follows reports whether the replica has all that the master has.
 func (s *RedisSentinel) follows() bool {
 	offset := regexp.MustCompile(`(?:master|slave)_repl_offset:(\d+)`)
@@ -62,7 +69,7 @@ func (s *RedisSentinel) follows() bool {
 		}
 		return m[1]
 	}
-	master, replica := s.Servers[0].Do("INFO replication"), s.Servers[1].Do("INFO replication")
+	master, replica := replication(s.Servers[0]), replication(s.Servers[1])
 	return strings.Contains(replica, "master_link_status:up") && of(master) == of(replica)
 }
 
@@ -78,11 +85,15 @@ func (s *RedisSentinel) Failover() {
 		return err == nil
 	})
 	s.Await("the failover", func() bool {
-		return strings.Contains(to.Do("INFO replication"), "role:master")
+		return strings.Contains(replication(to), "role:master")
 	})
-	from.Do(fmt.Sprintf("REPLICAOF 127.0.0.1 %d", to.port))
+	s.Await("the former master to be a replica", func() bool {
+		_, err := from.do(fmt.Sprintf("REPLICAOF 127.0.0.1 %d", to.port))
+		return err == nil
+	})
 	s.Await("the Sentinel to name the new master", func() bool {
-		return strings.Contains(s.Sentinel.Do("INFO sentinel"), to.Addr())
+		info, _ := s.Sentinel.do("INFO sentinel")
+		return strings.Contains(info, to.Addr())
 	})
 	s.Servers[0], s.Servers[1] = to, from
 }
