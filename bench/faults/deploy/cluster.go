@@ -47,7 +47,7 @@ func (s *System) startCluster(ctx context.Context) (string, error) {
 	}
 	for i, r := range s.OfKind(redis) {
 		addr := addrs[i]
-		r.ready = func(ctx context.Context) error { return s.joined(ctx, addr) }
+		r.ready = func(ctx context.Context) error { return paired(ctx, addr) }
 		if err := r.AwaitReady(ctx); err != nil {
 			return "", err
 		}
@@ -55,17 +55,25 @@ func (s *System) startCluster(ctx context.Context) (string, error) {
 	return strings.Join(addrs, ","), nil
 }
 
-// joined returns nil when a node knows a server for each slot, and follows its master if it
-// is a replica.
-func (s *System) joined(ctx context.Context, addr string) error {
+// joined returns nil when a node knows a server for each slot.
+func joined(ctx context.Context, addr string) error {
 	for _, want := range []string{"cluster_state:ok", "cluster_slots_ok:16384"} {
 		if err := redisHas(ctx, addr, "CLUSTER INFO", want); err != nil {
 			return err
 		}
 	}
-	master := redisHas(ctx, addr, "INFO replication", "role:master")
-	if master == nil {
-		return nil
+	return nil
+}
+
+// paired returns nil when a node knows a server for each slot, and follows its master, or has
+// a replica that follows it. A node that was killed is a master when it starts again, until
+// it hears of its successor. The successor must not be killed before that node has its data.
+func paired(ctx context.Context, addr string) error {
+	if err := joined(ctx, addr); err != nil {
+		return err
+	}
+	if redisHas(ctx, addr, "INFO replication", "role:master") == nil {
+		return redisHas(ctx, addr, "INFO replication", "state=online")
 	}
 	return redisHas(ctx, addr, "INFO replication", "master_link_status:up")
 }
@@ -141,7 +149,7 @@ func (s *System) failNode(ctx context.Context, choose func(n int) int) (*Role, e
 					return fmt.Errorf("%s waits for a node that was killed", r.Name)
 				}
 			}
-			if err := s.joined(ctx, r.addr); err != nil {
+			if err := joined(ctx, r.addr); err != nil {
 				return err
 			}
 		}
