@@ -11,10 +11,19 @@ import (
 	"teamtalk/bench/faults/deploy"
 )
 
+// injection is what an action works on.
+type injection struct {
+	*deploy.System
+	random *rand.Rand // of all numbers of the action
+	// served is called when other servers have taken the place of one that does not run yet:
+	// from then on clients should get acks.
+	served func()
+}
+
 // action injects a fault into a deployment and ends it. It returns when the processes run
 // and the connections pass again; the servers need not be ready. An error says that a
-// process did not do what an operator expects. It draws all its numbers from r.
-type action func(ctx context.Context, s *deploy.System, target string, r *rand.Rand) error
+// process did not do what an operator expects.
+type action func(ctx context.Context, in *injection, target string) error
 
 // actions are the kinds of faults, in the order of a run.
 var actions = []struct {
@@ -32,18 +41,24 @@ var actions = []struct {
 	{"cut", true, false, cut},
 	{"slow", true, false, slow},
 	{"hang", true, false, hang},
+	{"clock", false, true, stepClock},
+	{"skew", false, true, skewClock},
 }
 
 // Faults of all roles, without a target.
 const (
 	killAll = "kill-all" // SIGKILL of all servers at once
 	rolling = "rolling"  // SIGTERM and a restart of one server after the other
+	// failover is SIGKILL of a Redis master, and a new start after a replica has taken its place.
+	failover = "failover"
+	full     = "full"    // leaves no room on the disk of the store
+	reshard  = "reshard" // moves slots of a Redis Cluster, one of them with a pause half-way
 )
 
 // fault is a fault that can be injected.
 type fault struct {
 	name string
-	do   func(ctx context.Context, s *deploy.System, r *rand.Rand) error
+	do   func(ctx context.Context, in *injection) error
 }
 
 // faultsOf returns all faults of a deployment.
@@ -54,12 +69,22 @@ func faultsOf(s *deploy.System) (list []fault) {
 				continue
 			}
 			list = append(list, fault{a.name + ":" + kind,
-				func(ctx context.Context, s *deploy.System, r *rand.Rand) error {
-					return a.do(ctx, s, kind, r)
-				}})
+				func(ctx context.Context, in *injection) error { return a.do(ctx, in, kind) }})
 		}
 	}
-	return append(list, fault{killAll, killEach}, fault{rolling, roll})
+	list = append(list, fault{killAll, killEach}, fault{rolling, roll})
+	if kind := s.OnDisk(); kind != "" {
+		list = append(list, fault{full + ":" + kind, fill})
+	}
+	switch s.Kind() {
+	case deploy.Sentinel:
+		list = append(list, fault{failover, failRedis})
+	case deploy.Cluster:
+		list = append(list, fault{failover, failRedis}, fault{reshard, moveSlots})
+	case deploy.Replica:
+		list = append(list, fault{"lag:replica", lag})
+	}
+	return list
 }
 
 // kindsOf returns the kinds of roles, or of the roles that links lead to.
@@ -108,8 +133,8 @@ func choose(s *deploy.System, names []string) ([]fault, error) {
 }
 
 // between returns a random time from least to most.
-func between(r *rand.Rand, least, most time.Duration) time.Duration {
-	return least + time.Duration(r.Int64N(int64(most-least)+1))
+func (in *injection) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(in.random.Int64N(int64(most-least)+1))
 }
 
 // pause waits.
@@ -121,14 +146,14 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // pick returns one of the roles of a kind.
-func pick(s *deploy.System, kind string, r *rand.Rand) *deploy.Role {
-	list := s.OfKind(kind)
-	return list[r.IntN(len(list))]
+func (in *injection) pick(kind string) *deploy.Role {
+	list := in.OfKind(kind)
+	return list[in.random.IntN(len(list))]
 }
 
 // kill ends a process with SIGKILL and starts it again after a moment.
-func kill(ctx context.Context, s *deploy.System, kind string, r *rand.Rand) error {
-	role, away := pick(s, kind, r), between(r, 0, 300*time.Millisecond)
+func kill(ctx context.Context, in *injection, kind string) error {
+	role, away := in.pick(kind), in.between(0, 300*time.Millisecond)
 	role.Kill()
 	pause(ctx, away)
 	return role.Start()
@@ -136,18 +161,18 @@ func kill(ctx context.Context, s *deploy.System, kind string, r *rand.Rand) erro
 
 // down ends a process with SIGKILL and starts it again when others have taken its place,
 // such as the replica of a master.
-func down(ctx context.Context, s *deploy.System, kind string, r *rand.Rand) error {
-	role, away := pick(s, kind, r), between(r, 5*time.Second, 10*time.Second)
+func down(ctx context.Context, in *injection, kind string) error {
+	role, away := in.pick(kind), in.between(5*time.Second, 10*time.Second)
 	role.Kill()
 	pause(ctx, away)
 	return role.Start()
 }
 
 // killEach kills all servers at once, and starts them again. The databases run on.
-func killEach(ctx context.Context, s *deploy.System, r *rand.Rand) error {
-	away := between(r, 0, 300*time.Millisecond)
-	list := servers(s)
-	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+func killEach(ctx context.Context, in *injection) error {
+	away := in.between(0, 300*time.Millisecond)
+	list := servers(in.System)
+	in.random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	for _, role := range list {
 		role.Kill()
 	}
@@ -168,8 +193,8 @@ func servers(s *deploy.System) []*deploy.Role {
 }
 
 // stop stops a process with SIGSTOP for up to three seconds.
-func stop(ctx context.Context, s *deploy.System, kind string, r *rand.Rand) error {
-	role, frozen := pick(s, kind, r), between(r, 100*time.Millisecond, 3*time.Second)
+func stop(ctx context.Context, in *injection, kind string) error {
+	role, frozen := in.pick(kind), in.between(100*time.Millisecond, 3*time.Second)
 	if err := role.Stop(); err != nil {
 		return err
 	}
@@ -182,8 +207,8 @@ func stop(ctx context.Context, s *deploy.System, kind string, r *rand.Rand) erro
 const stopTimeout = time.Minute
 
 // terminate ends a process with SIGTERM and starts it again.
-func terminate(ctx context.Context, s *deploy.System, kind string, r *rand.Rand) error {
-	return restart(ctx, pick(s, kind, r))
+func terminate(ctx context.Context, in *injection, kind string) error {
+	return restart(ctx, in.pick(kind))
 }
 
 // restart restarts a role with SIGTERM.
@@ -199,15 +224,15 @@ func restart(ctx context.Context, role *deploy.Role) error {
 
 // roll restarts one server after the other, as an operator does for a new version: each
 // one when the ones before it are ready.
-func roll(ctx context.Context, s *deploy.System, r *rand.Rand) error {
-	list := servers(s)
-	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+func roll(ctx context.Context, in *injection) error {
+	list := servers(in.System)
+	in.random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	for _, role := range list {
 		if err := restart(ctx, role); err != nil {
 			return err
 		}
 		ready, cancel := context.WithTimeout(ctx, stopTimeout)
-		err := s.AwaitReady(ready)
+		err := in.AwaitReady(ready)
 		cancel()
 		if err != nil {
 			return err
@@ -217,36 +242,108 @@ func roll(ctx context.Context, s *deploy.System, r *rand.Rand) error {
 }
 
 // cut resets all connections to a role.
-func cut(_ context.Context, s *deploy.System, kind string, _ *rand.Rand) error {
-	for _, l := range s.LinksTo(kind) {
+func cut(_ context.Context, in *injection, kind string) error {
+	for _, l := range in.LinksTo(kind) {
 		l.Cut()
 	}
 	return nil
 }
 
 // slow delays all bytes to and from a role for a moment.
-func slow(ctx context.Context, s *deploy.System, kind string, r *rand.Rand) error {
-	delay := between(r, 20*time.Millisecond, 300*time.Millisecond)
-	time := between(r, time.Second, 3*time.Second)
-	for _, l := range s.LinksTo(kind) {
+func slow(ctx context.Context, in *injection, kind string) error {
+	delay := in.between(20*time.Millisecond, 300*time.Millisecond)
+	time := in.between(time.Second, 3*time.Second)
+	for _, l := range in.LinksTo(kind) {
 		l.Slow(delay)
 	}
 	pause(ctx, time)
-	for _, l := range s.LinksTo(kind) {
+	for _, l := range in.LinksTo(kind) {
 		l.Slow(0)
 	}
 	return nil
 }
 
 // hang holds back all bytes to and from a role, and then resets the connections.
-func hang(ctx context.Context, s *deploy.System, kind string, r *rand.Rand) error {
-	time := between(r, 200*time.Millisecond, 4*time.Second)
-	for _, l := range s.LinksTo(kind) {
+func hang(ctx context.Context, in *injection, kind string) error {
+	time := in.between(200*time.Millisecond, 4*time.Second)
+	for _, l := range in.LinksTo(kind) {
 		l.Hang()
 	}
 	pause(ctx, time)
-	for _, l := range s.LinksTo(kind) {
+	for _, l := range in.LinksTo(kind) {
 		l.Resume()
 	}
 	return nil
+}
+
+// failRedis kills a master of Redis, and starts it again after a replica has taken its place
+// and up to a second more.
+func failRedis(ctx context.Context, in *injection) error {
+	more := in.between(0, time.Second)
+	limit, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	old, err := in.FailRedis(limit, in.random.IntN)
+	if err == nil {
+		in.served()
+		pause(ctx, more)
+	}
+	if old == nil {
+		return err
+	}
+	if started := old.Start(); err == nil {
+		err = started
+	}
+	return err
+}
+
+// moveSlots moves slots of a Redis Cluster. One of them stays open for up to two seconds.
+func moveSlots(ctx context.Context, in *injection) error {
+	open := in.between(200*time.Millisecond, 2*time.Second)
+	return in.Reshard(ctx, in.random.IntN, open)
+}
+
+// lag stops the replica from applying changes for up to six seconds.
+func lag(ctx context.Context, in *injection) error {
+	return in.Lag(ctx, in.between(time.Second, 6*time.Second))
+}
+
+// steps are the steps of a wall clock: of NTP, and of a machine that was suspended.
+var steps = []time.Duration{200 * time.Second, 900 * time.Second, -2 * time.Hour}
+
+// stepClock steps the wall clock of a server, and back.
+func stepClock(ctx context.Context, in *injection, kind string) error {
+	step := steps[in.random.IntN(len(steps))]
+	return in.step(ctx, kind, step, in.between(200*time.Millisecond, 2*time.Second))
+}
+
+// skewClock lets the wall clock of a server be 5 s behind those of the others for some
+// seconds.
+func skewClock(ctx context.Context, in *injection, kind string) error {
+	const behind = -5 * time.Second
+	return in.step(ctx, kind, behind, in.between(2*time.Second, 6*time.Second))
+}
+
+// step steps the wall clock of a server for a time.
+func (in *injection) step(ctx context.Context, kind string, step, d time.Duration) error {
+	role := in.pick(kind)
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	if err := role.StepClock(ctx, step); err != nil {
+		return err
+	}
+	pause(ctx, d)
+	return role.StepClock(ctx, 0)
+}
+
+// fill leaves no room on the disk of the store for some seconds.
+func fill(ctx context.Context, in *injection) error {
+	return in.Fill(ctx, in.between(time.Second, 5*time.Second))
+}
+
+// NeedsDisk reports whether faults with these names need a small disk, and so a process in
+// deploy.RunWithDisks.
+func NeedsDisk(names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		return name == full || strings.HasPrefix(name, full+":")
+	})
 }

@@ -14,6 +14,7 @@
 //   - client.go, stock.go: the clients
 //   - fault.go: the faults
 //   - run.go, row.go, evidence.go: a run, a row, and the answers of the servers
+//   - parallel.go: several deployments at once
 //   - report.go: the result as text, Markdown and JSON
 //   - package deploy: processes and proxies
 package faults
@@ -31,7 +32,10 @@ type Options struct {
 	Binary     string   // the program "teamtalk"
 	Dir        string   // an empty folder for data and logs
 	Faults     []string // as Names lists them; none: all of the deployment
-	Rounds     int      // of each fault
+	Rounds     int      // of each fault, of all deployments together
+	// Deployments is the number of deployments that run at once, each with its own clients and
+	// its part of the rounds; 0: 1. The seed of the nth follows from Seed+n-1.
+	Deployments int
 	// Duration ends a row before its last round; 0: never.
 	Duration time.Duration
 	Rate     float64 // texts per second, of all clients together
@@ -42,7 +46,9 @@ type Options struct {
 	Settle time.Duration
 	// Repeats says that texts without client_msg_id that are stored twice are a failure.
 	Repeats bool
-	Flags   []string // of all servers
+	// MaxBeyond is the longest Row.Beyond that is no failure; 0: any.
+	MaxBeyond time.Duration
+	Flags     []string // of all servers
 	// OpenTables reads the tables of a deployment without its servers: MySQL by its DSN, or
 	// the embedded store in a folder.
 	OpenTables func(ctx context.Context, dsn, dataDir string) (Tables, error)

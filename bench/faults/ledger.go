@@ -60,7 +60,8 @@ type Ledger struct {
 	flows    map[flowKey]*silence
 	waiting  int // texts without an ack, and not given up
 	failed   int
-	reports  []string // events that must not happen
+	reports  []string      // events that must not happen
+	beyond   time.Duration // the longest silence after Ready
 }
 
 // flowKey names the texts of a client in one conversation.
@@ -75,6 +76,9 @@ type silence struct {
 	since   time.Time // the later of the last ack and the time at which texts began to wait
 	longest time.Duration
 	acked   int
+	// ready is the time at which all servers were ready after a fault; zero after the first
+	// ack since then.
+	ready time.Time
 }
 
 // NewLedger returns an empty ledger for texts that begin with a label.
@@ -114,8 +118,11 @@ func (l *Ledger) Ack(s *Sent, id uint32, now time.Time) {
 	}
 	s.Acked = id
 	l.waiting--
-	l.flow(s).end(now)
-	l.flow(s).acked++
+	f := l.flow(s)
+	l.beyond = max(l.beyond, f.sinceReady(now))
+	f.ready = time.Time{}
+	f.end(now)
+	f.acked++
 }
 
 // Fail records that a client gave up a text.
@@ -129,6 +136,42 @@ func (l *Ledger) Fail(s *Sent, now time.Time) {
 	l.waiting--
 	l.failed++
 	l.flow(s).end(now)
+}
+
+// Ready records that the servers were ready again after a fault: from now on each
+// conversation with a text that waits should get an ack.
+func (l *Ledger) Ready(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.flows {
+		l.beyond = max(l.beyond, f.sinceReady(now))
+		f.ready = now
+	}
+}
+
+// Beyond returns the longest time, up to now, in which a client got no ack in a conversation
+// while a text waited for one and all servers were ready again after a fault.
+func (l *Ledger) Beyond(now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	longest := l.beyond
+	for _, f := range l.flows {
+		longest = max(longest, f.sinceReady(now))
+	}
+	return longest
+}
+
+// sinceReady returns the time for which a text has waited without an ack since all servers
+// were ready; 0 when there was an ack since then.
+func (f *silence) sinceReady(now time.Time) time.Duration {
+	switch {
+	case f.ready.IsZero() || f.waiting == 0:
+		return 0
+	case f.since.After(f.ready):
+		return now.Sub(f.since)
+	default:
+		return now.Sub(f.ready)
+	}
 }
 
 // end ends the wait of one text.

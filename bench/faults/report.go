@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ var columns = []column{
 	{"other", number(func(r *Row) int { return r.Unacked + r.Unread + r.Members + r.Other })},
 	{"silence", seconds(func(r *Row) int64 { return r.Silence })},
 	{"ready", seconds(func(r *Row) int64 { return r.Down })},
+	{"beyond", seconds(func(r *Row) int64 { return r.Beyond })},
 }
 
 // number returns a column of numbers.
@@ -50,6 +52,7 @@ repeated: stored twice, after a client without client_msg_id sent it again
 other: never acked, wrong count of unread messages, members that differ, and what is listed below
 silence: longest time in which a client waited for an ack in a conversation and got none
 ready: longest time from the begin of a fault until all servers were ready again
+beyond: the longest silence, counted from the moment at which all servers were ready again
 `
 
 // Text writes the result as a table for a terminal.
@@ -104,8 +107,12 @@ func (r *Result) Markdown(w io.Writer) error {
 
 // head writes the conditions of the run.
 func (r *Result) head(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "Faults in the deployment %q: %d clients, %g texts/s, seed %d\n\n",
-		r.Deployment, r.Clients, r.Rate, r.Seed)
+	times := ""
+	if r.Deployments > 1 {
+		times = fmt.Sprintf("%d times the ", r.Deployments)
+	}
+	_, err := fmt.Fprintf(w, "Faults in %sdeployment %q: %d clients, %g texts/s, seed %d\n\n",
+		cmp.Or(times, "the "), r.Deployment, r.Clients, r.Rate, r.Seed)
 	return err
 }
 
@@ -149,9 +156,9 @@ func (r *Result) JSON(w io.Writer) error {
 }
 
 // progress writes a line for a row.
-func (r *run) progress(row Row) {
+func (r *run) progress(res *Result, row Row) {
 	state := "clean"
-	if !row.Clean(r.Repeats) {
+	if !res.cleanRow(row) {
 		state = "NOT CLEAN"
 	}
 	fmt.Fprintf(r.Progress, "%s: %d rounds, %d acked, longest silence %v: %s\n", row.Fault,

@@ -31,7 +31,8 @@ func (r *run) row(rounds context.Context, number int, f fault) (Row, error) {
 	r.settle(ctx, l)
 	giveUp()
 	writers.Wait()
-	row.Silence = l.Silence(time.Now()).Milliseconds()
+	now := time.Now()
+	row.Silence, row.Beyond = l.Silence(now).Milliseconds(), l.Beyond(now).Milliseconds()
 	row.Down = down.Milliseconds()
 	if row.Counts, err = r.check(ctx, l, base); err != nil {
 		return row, err
@@ -81,25 +82,29 @@ func repeat(quit <-chan struct{}, every time.Duration, do func()) {
 // servers have recovered from the last round, and ends when all servers are ready. It
 // returns the longest time of a round. When stop ends, it injects no more.
 func (r *run) rounds(stop context.Context, f fault, l *Ledger, row *Row) (longest time.Duration) {
-	random, begin, ctx := r.schedule(f), time.Now(), context.WithoutCancel(stop)
+	begin, ctx := time.Now(), context.WithoutCancel(stop)
+	in := &injection{System: r.sys, random: r.schedule(f),
+		served: func() { l.Ready(time.Now()) }}
 	for row.Rounds < r.Rounds && (r.Duration == 0 || time.Since(begin) < r.Duration) {
 		if !r.steady(ctx, l) {
 			break // check reports the texts without an ack
 		}
-		pause(stop, between(random, 0, 300*time.Millisecond))
+		pause(stop, in.between(0, 300*time.Millisecond))
 		if stop.Err() != nil {
 			break
 		}
 		row.Rounds++
 		from := time.Now()
-		if err := f.do(ctx, r.sys, random); err != nil {
+		if err := f.do(ctx, in); err != nil {
 			l.Report(fmt.Sprintf("round %d: %v", row.Rounds, err))
 		}
 		r.recover(ctx, l, row.Rounds)
-		took := time.Since(from)
+		now := time.Now()
+		l.Ready(now)
+		took := now.Sub(from)
 		longest = max(longest, took)
 		r.Log.Info("round", "fault", f.name, "number", row.Rounds, "took", took,
-			"silence", l.Silence(time.Now()))
+			"silence", l.Silence(now))
 	}
 	r.steady(ctx, l)
 	return longest

@@ -23,30 +23,48 @@ type Row struct {
 	Counts
 	// Silence is the longest time in which a client got no ack in a conversation while a text
 	// waited for one. Down is the longest time from the begin of a fault until all servers
-	// were ready again. Both are in milliseconds.
+	// were ready again. Beyond is Silence counted from that moment on. All are in
+	// milliseconds.
 	Silence int64   `json:"silence_ms"`
 	Down    int64   `json:"down_ms"`
+	Beyond  int64   `json:"beyond_ms"`
 	Seconds float64 `json:"seconds"`
 }
 
 // Result is the result of a run.
 type Result struct {
-	Deployment string        `json:"deployment"`
-	Seed       uint64        `json:"seed"`
-	Rate       float64       `json:"rate"`
-	Clients    int           `json:"clients"`
-	Repeats    bool          `json:"repeats"` // a repeated text is a failure
-	Machine    bench.Machine `json:"machine"`
-	Build      string        `json:"build,omitempty"`
-	Stopped    bool          `json:"stopped,omitempty"` // the run was interrupted
-	Rows       []Row         `json:"rows"`
-	Notes      []string      `json:"notes,omitempty"` // of processes that crashed
+	Deployment  string  `json:"deployment"`
+	Deployments int     `json:"deployments"` // that ran at once
+	Seed        uint64  `json:"seed"`
+	Rate        float64 `json:"rate"`    // in each deployment
+	Clients     int     `json:"clients"` // in each deployment
+	Repeats     bool    `json:"repeats"` // a repeated text is a failure
+	// MaxBeyond is the longest Row.Beyond that is no failure, in milliseconds; 0: any.
+	MaxBeyond int64         `json:"max_beyond_ms,omitempty"`
+	Machine   bench.Machine `json:"machine"`
+	Build     string        `json:"build,omitempty"`
+	Stopped   bool          `json:"stopped,omitempty"` // the run was interrupted
+	Rows      []Row         `json:"rows"`
+	Notes     []string      `json:"notes,omitempty"` // of processes that crashed
 }
 
-// Clean reports whether nothing was lost, duplicated, reordered or wrong in another way.
+// Clean reports whether nothing was lost, duplicated, reordered or wrong in another way, and
+// no silence was too long.
 func (r *Result) Clean() bool {
 	return len(r.Notes) == 0 &&
-		!slices.ContainsFunc(r.Rows, func(row Row) bool { return !row.Clean(r.Repeats) })
+		!slices.ContainsFunc(r.Rows, func(row Row) bool { return !r.cleanRow(row) })
+}
+
+// cleanRow reports the same for one row.
+func (r *Result) cleanRow(row Row) bool {
+	return row.Clean(r.Repeats) && (r.MaxBeyond == 0 || row.Beyond <= r.MaxBeyond)
+}
+
+// newResult returns the result of a run without rows.
+func newResult(o Options) *Result {
+	return &Result{Deployment: o.Deployment, Deployments: max(1, o.Deployments), Seed: o.Seed,
+		Rate: o.Rate, Clients: o.Teams * teamSize, Repeats: o.Repeats,
+		MaxBeyond: o.MaxBeyond.Milliseconds(), Machine: bench.ThisMachine()}
 }
 
 // run is a run.
@@ -77,15 +95,17 @@ const teamSize = 6
 // checks the present row, and returns the rows so far. All processes have ended when it
 // returns.
 func Run(ctx context.Context, o Options) (*Result, error) {
+	if o.Deployments > 1 {
+		return runParallel(ctx, o)
+	}
 	r := &run{Options: o, members: map[Conv][]Member{}, readers: map[uint32]bool{}}
-	res := &Result{Deployment: o.Deployment, Seed: o.Seed, Rate: o.Rate,
-		Clients: o.Teams * teamSize, Repeats: o.Repeats, Machine: bench.ThisMachine()}
+	res := newResult(o)
 	var err error
 	if r.cipher, err = im.NewTextCipher(""); err != nil {
 		return nil, err
 	}
 	r.sys, err = deploy.Start(ctx, deploy.Options{Kind: o.Deployment, Binary: o.Binary, Dir: o.Dir,
-		Users: o.Teams*teamSize + 1, Flags: o.Flags})
+		Users: o.Teams*teamSize + 1, Flags: o.Flags, SmallDisk: NeedsDisk(o.Faults)})
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +140,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 			return res, fmt.Errorf("%s: %w", f.name, err)
 		}
 		res.Rows = append(res.Rows, row)
-		r.progress(row)
+		r.progress(res, row)
 	}
 	res.Stopped = ctx.Err() != nil
 	res.Notes = r.crashes()

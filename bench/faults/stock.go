@@ -313,7 +313,7 @@ func (s *stock) attempt(ctx context.Context, conn *tcp.Conn, seq uint16, m *pb.M
 		if id == 0 { // the connection has ended, or the server refuses: not at once again
 			select {
 			case <-conn.Done():
-			case <-timeout.C:
+			case <-time.After(backoffMax):
 			case <-ctx.Done():
 			}
 		}

@@ -227,16 +227,20 @@ type MySQL struct {
 // group members are five logical instances (see Target). Usually one Redis serves all
 // five.
 type Redis struct {
-	Addrs       []string `toml:"addrs" default:"127.0.0.1:6379" form:"addrs"`
-	Username    string   `toml:"username" default:""`
-	Password    Secret   `toml:"password" default:""`
-	DB          int      `toml:"db" default:"0" min:"0" max:"65535"`
-	Cluster     bool     `toml:"cluster" default:"false"`
-	Unread      RedisURL `toml:"unread" default:"" form:"redis"`
-	GroupSet    RedisURL `toml:"group_set" default:"" form:"redis"`
-	Token       RedisURL `toml:"token" default:"" form:"redis"`
-	Sync        RedisURL `toml:"sync" default:"" form:"redis"`
-	GroupMember RedisURL `toml:"group_member" default:"" form:"redis"`
+	Addrs            []string `toml:"addrs" default:"127.0.0.1:6379" form:"addrs"`
+	Username         string   `toml:"username" default:""`
+	Password         Secret   `toml:"password" default:""`
+	DB               int      `toml:"db" default:"0" min:"0" max:"65535"`
+	Cluster          bool     `toml:"cluster" default:"false"`
+	Sentinels        []string `toml:"sentinels" default:"" form:"addrs"`
+	MasterName       string   `toml:"master_name" default:"mymaster"`
+	SentinelUsername string   `toml:"sentinel_username" default:""`
+	SentinelPassword Secret   `toml:"sentinel_password" default:""`
+	Unread           RedisURL `toml:"unread" default:"" form:"redis"`
+	GroupSet         RedisURL `toml:"group_set" default:"" form:"redis"`
+	Token            RedisURL `toml:"token" default:"" form:"redis"`
+	Sync             RedisURL `toml:"sync" default:"" form:"redis"`
+	GroupMember      RedisURL `toml:"group_member" default:"" form:"redis"`
 }
 
 // Keys is the section keys.

@@ -257,11 +257,13 @@ func TestReadableFile(t *testing.T) {
 }
 
 func TestRedisTarget(t *testing.T) {
-	r := Redis{Addrs: []string{"a:1"}, Username: "u", Password: "p", DB: 3}
+	r := Redis{Addrs: []string{"a:1"}, Username: "u", Password: "p", DB: 3, MasterName: "blue",
+		SentinelUsername: "v", SentinelPassword: "w"}
 	for _, x := range []struct {
-		url  RedisURL
-		want RedisTarget
-		bad  string
+		sentinels []string
+		url       RedisURL
+		want      RedisTarget
+		bad       string
 	}{
 		{url: "", want: RedisTarget{Addrs: []string{"a:1"}, Username: "u", Password: "p", DB: 3}},
 		{url: "redis:///5", want: RedisTarget{Addrs: []string{"a:1"}, Username: "u", Password: "p", DB: 5}},
@@ -274,7 +276,17 @@ func TestRedisTarget(t *testing.T) {
 		{url: "redis://b", bad: "no address"},
 		{url: "redis://b:2/x", bad: "not a number"},
 		{url: "redis://b:2?tls=1", bad: "only ?cluster=true"},
+		{url: "redis://:q@s:2,s:3/1?sentinel=red", want: RedisTarget{Addrs: []string{"s:2", "s:3"},
+			Password: "q", DB: 1, MasterName: "red", SentinelUsername: "v", SentinelPassword: "w"}},
+		{url: "redis://s:2?sentinel=", bad: "?sentinel=NAME"},
+		{url: "redis:///1?sentinel=red", bad: "?sentinel=NAME"},
+		{url: "redis://s:2?sentinel=red&cluster=true", bad: "?sentinel=NAME"},
+		{sentinels: []string{"s:1"}, url: "redis:///5", want: RedisTarget{Addrs: []string{"s:1"},
+			Username: "u", Password: "p", DB: 5, MasterName: "blue", SentinelUsername: "v",
+			SentinelPassword: "w"}},
+		{sentinels: []string{"s:1"}, url: "redis://b:2", want: RedisTarget{Addrs: []string{"b:2"}}},
 	} {
+		r.Sentinels = x.sentinels
 		got, err := r.Target(x.url)
 		if x.bad != "" {
 			if err == nil || !strings.Contains(err.Error(), x.bad) {

@@ -314,10 +314,20 @@ var docs = map[string]string{
 	"redis.db":       "Number of the logical database. A cluster has only database 0.",
 	"redis.cluster": "Connect to a Redis Cluster. Several addresses in addrs have the same " +
 		"effect.",
+	"redis.sentinels": "Addresses of Redis Sentinels, which say where the master is; addrs is " +
+		"then not used. After a failover the servers connect to the new master. Give at least " +
+		"three Sentinels, on different machines.",
+	"redis.master_name": "Name of the master in the configuration of the Sentinels. Used with " +
+		"sentinels.",
+	"redis.sentinel_username": "User in the access lists of the Sentinels. Empty: the default " +
+		"user.",
+	"redis.sentinel_password": "Password of the Sentinels, also of those in the URLs below. The " +
+		"master has the password above.",
 	"redis.unread": "Redis instance of unread counts and message ids, when it is not the " +
 		"one above. Write redis://user:password@host:6379/1, with commas between hosts, and " +
-		"?cluster=true for a cluster. A URL without a host (redis:///1) changes only the " +
-		"database. Empty: the instance above.",
+		"?cluster=true for a cluster. The hosts are Sentinels with ?sentinel=NAME, where NAME is " +
+		"the name of the master. A URL without a host (redis:///1) changes only the database. " +
+		"Empty: the instance above.",
 	"redis.group_set": "Redis instance of the push settings of groups, written as for unread. " +
 		"Empty: the instance above.",
 	"redis.token": "Redis instance of push tokens, written as for unread. Empty: the " +

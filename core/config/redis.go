@@ -12,7 +12,8 @@ import (
 )
 
 // RedisURL locates one of the logical Redis instances:
-// redis://user:password@host:port,host:port/db?cluster=true. All parts are optional.
+// redis://user:password@host:port,host:port/db?cluster=true, or with ?sentinel=NAME for
+// Sentinels that know the master NAME. All parts are optional.
 // Every output shows asterisks for its password.
 type RedisURL string
 
@@ -23,13 +24,20 @@ type RedisTarget struct {
 	Password Secret
 	DB       int
 	Cluster  bool
+	// MasterName is the name of the master if Addrs are Sentinels; otherwise it is empty.
+	// User and password of the Sentinels follow.
+	MasterName       string
+	SentinelUsername string
+	SentinelPassword Secret
 }
 
 // Equal reports whether t and u are the same instance, so that one pool of connections
 // serves both.
 func (t RedisTarget) Equal(u RedisTarget) bool {
 	return slices.Equal(t.Addrs, u.Addrs) && t.Username == u.Username &&
-		t.Password == u.Password && t.DB == u.DB && t.Cluster == u.Cluster
+		t.Password == u.Password && t.DB == u.DB && t.Cluster == u.Cluster &&
+		t.MasterName == u.MasterName && t.SentinelUsername == u.SentinelUsername &&
+		t.SentinelPassword == u.SentinelPassword
 }
 
 // Target returns the instance that u describes. u is one of r's fields Unread, GroupSet,
@@ -39,6 +47,10 @@ func (t RedisTarget) Equal(u RedisTarget) bool {
 func (r Redis) Target(u RedisURL) (RedisTarget, error) {
 	base := RedisTarget{Addrs: r.Addrs, Username: r.Username, Password: r.Password, DB: r.DB,
 		Cluster: r.Cluster || len(r.Addrs) > 1}
+	if len(r.Sentinels) > 0 {
+		base.Addrs, base.Cluster, base.MasterName = r.Sentinels, false, r.MasterName
+		base.SentinelUsername, base.SentinelPassword = r.SentinelUsername, r.SentinelPassword
+	}
 	if u == "" {
 		return base, nil
 	}
@@ -49,6 +61,9 @@ func (r Redis) Target(u RedisURL) (RedisTarget, error) {
 	if len(t.Addrs) == 0 {
 		base.DB = t.DB
 		return base, nil
+	}
+	if t.MasterName != "" {
+		t.SentinelUsername, t.SentinelPassword = r.SentinelUsername, r.SentinelPassword
 	}
 	return t, nil
 }
@@ -103,12 +118,17 @@ func (u RedisURL) parse() (RedisTarget, error) {
 			return RedisTarget{}, fmt.Errorf("database %q is not a number from 0", db)
 		}
 	}
-	switch query {
-	case "", "cluster=false":
-	case "cluster=true":
+	name, sentinel := strings.CutPrefix(query, "sentinel=")
+	switch {
+	case query == "", query == "cluster=false":
+	case query == "cluster=true":
 		t.Cluster = true
+	case sentinel && name != "" && len(t.Addrs) > 0 && !strings.ContainsAny(name, "&%"):
+		t.MasterName = name
+		return t, nil
 	default:
-		return RedisTarget{}, fmt.Errorf("%q: only ?cluster=true is known", "?"+query)
+		return RedisTarget{}, fmt.Errorf("%q: only ?cluster=true, and ?sentinel=NAME after "+
+			"addresses of Sentinels, are known", "?"+query)
 	}
 	t.Cluster = t.Cluster || len(t.Addrs) > 1
 	if t.Cluster && t.DB != 0 {

@@ -217,10 +217,26 @@ func (c *Config) checkTogether() []Problem {
 		wrong("link.max_frame", "must not be below msg.max_frame (%s): servers forward the frames "+
 			"of clients", c.Msg.MaxFrame)
 	}
-	if c.Redis.DB != 0 && (c.Redis.Cluster || len(c.Redis.Addrs) > 1) {
-		wrong("redis.db", "a Redis Cluster has no database but 0")
-	}
+	c.checkRedis(wrong)
 	return problems
+}
+
+// checkRedis reports settings of Redis that contradict each other.
+func (c *Config) checkRedis(wrong func(key, format string, args ...any)) {
+	r := &c.Redis
+	if len(r.Sentinels) == 0 {
+		if r.DB != 0 && (r.Cluster || len(r.Addrs) > 1) {
+			wrong("redis.db", "a Redis Cluster has no database but 0")
+		}
+		return
+	}
+	if r.Cluster {
+		wrong("redis.cluster", "a Redis Cluster has no Sentinels: leave out redis.sentinels")
+	}
+	if !slices.Equal(r.Addrs, Default().Redis.Addrs) {
+		wrong("redis.addrs", "not used, because redis.sentinels say where the master is: leave "+
+			"out one of them")
+	}
 }
 
 // Runs reports whether this process runs the role.

@@ -55,7 +55,7 @@ type Options struct {
 	// MaxBuffered bounds the output that waits for a client that does not read, in bytes.
 	// Default 1 MiB.
 	MaxBuffered int
-	// Now returns the time. Default time.Now.
+	// Now returns the time. Default mono.Now.
 	Now func() time.Time
 	// Log logs errors. Default: discarded.
 	Log *slog.Logger

@@ -3,8 +3,6 @@ package mono
 import (
 	"testing"
 	"time"
-
-	"teamtalk/core/mono/monotest"
 )
 
 // reference is a clock that a test steps, and a process whose own clock steps too.
@@ -34,7 +32,7 @@ func TestSteadyFollowsTheReference(t *testing.T) {
 		t.Errorf("between two readings: %v, want %v", got, r.time())
 	}
 	for _, d := range []time.Duration{200 * time.Second, -time.Hour} {
-		own := monotest.Step(r.now, d)
+		own := Step(r.now, d)
 		if got := s.Now(own); !got.Equal(r.time()) {
 			t.Errorf("own clock stepped by %v: %v, want %v", d, got, r.time())
 		}

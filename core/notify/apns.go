@@ -22,6 +22,7 @@ import (
 	"golang.org/x/crypto/pkcs12"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 )
 
 // APNsOptions configure an APNs. Either a signing key (KeyFile, KeyID, TeamID) or a
@@ -35,7 +36,7 @@ type APNsOptions struct {
 	Sandbox       bool         // send to Apple's servers for apps under development
 	Host          string       // replaces Apple's server, as https://host:port
 	Client        *http.Client // sends the requests. nil: one with HTTP/2 and the certificate.
-	// Now dates the tokens. nil: time.Now.
+	// Now dates the tokens. nil: mono.Now.
 	Now func() time.Time
 }
 
@@ -143,7 +144,7 @@ func newSigner(o APNsOptions) (*signer, error) {
 	}
 	s := &signer{key: key, keyID: o.KeyID, by: o.TeamID, now: o.Now}
 	if s.now == nil {
-		s.now = time.Now
+		s.now = mono.Now
 	}
 	return s, nil
 }

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
@@ -50,7 +51,7 @@ type Options struct {
 	Text int
 	// Cipher decrypts the clients' texts. Required, unless Text is 0.
 	Cipher *im.TextCipher
-	// Now returns the time. Default time.Now.
+	// Now returns the time. Default mono.Now.
 	Now func() time.Time
 	// Log receives failures. Default: discarded.
 	Log *slog.Logger
@@ -78,7 +79,7 @@ func New(opt Options) *Pusher {
 		opt.HasPC = func(uint32) bool { return false }
 	}
 	if opt.Now == nil {
-		opt.Now = time.Now
+		opt.Now = mono.Now
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)

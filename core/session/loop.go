@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"teamtalk/core/batch"
+	"teamtalk/core/mono"
 	option "teamtalk/core/opt"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
@@ -64,7 +65,7 @@ type LoopOptions struct {
 	StallLimit time.Duration
 	// After runs f after d, on a goroutine of its own. Default time.AfterFunc.
 	After func(d time.Duration, f func())
-	// Now returns the time. Default time.Now.
+	// Now returns the time. Default mono.Now.
 	Now func() time.Time
 	// Log receives the failures of handlers. Default: discarded.
 	Log *slog.Logger
@@ -137,7 +138,7 @@ func NewLoop(opt LoopOptions) *Loop {
 		opt.After = func(d time.Duration, f func()) { time.AfterFunc(d, f) }
 	}
 	if opt.Now == nil {
-		opt.Now = time.Now
+		opt.Now = mono.Now
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)

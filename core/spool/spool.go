@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/opt"
 )
 
@@ -51,7 +52,7 @@ type Options struct {
 	// long a waiting file is kept. Both are required. KeepFetched is how long a fetched
 	// file is kept; 0: it is deleted at once.
 	KeepUnfinished, KeepWaiting, KeepFetched time.Duration
-	// Now returns the time. Default time.Now.
+	// Now returns the time. Default mono.Now.
 	Now func() time.Time
 	// Log logs the repairs of Open. Default: discarded.
 	Log *slog.Logger
@@ -141,7 +142,7 @@ func (o *Options) defaults() {
 	opt.Require("spool.KeepUnfinished", o.KeepUnfinished)
 	opt.Require("spool.KeepWaiting", o.KeepWaiting)
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = mono.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -45,6 +45,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	option "teamtalk/core/opt"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
@@ -106,7 +107,7 @@ type Options struct {
 	// none.
 	LinkTimeout, LinkHeartbeat time.Duration
 	// Now returns the time of this process, for durations and for messages without a time.
-	// Times of change are those of Store. Default time.Now.
+	// Times of change are those of Store. Default mono.Now.
 	Now func() time.Time
 	// Log records failures and locked names. Default: discarded.
 	Log *slog.Logger
@@ -140,7 +141,7 @@ func New(opt Options) *Server {
 	option.Require("dbproxy.MaxFrame", opt.MaxFrame)
 	option.Require("dbproxy.Timeout", opt.Timeout)
 	if opt.Now == nil {
-		opt.Now = time.Now
+		opt.Now = mono.Now
 	}
 	if opt.Text == nil {
 		opt.Text, _ = im.NewTextCipher("") // the default key has the right length

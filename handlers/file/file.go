@@ -44,6 +44,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
 	"teamtalk/core/session"
@@ -129,7 +130,7 @@ type Options struct {
 	// NewID returns the id of a new task. Default: a random UUID with the mark and the
 	// seal of this server's address (im.SealTask).
 	NewID func() (string, error)
-	// Now returns the current time. Default time.Now.
+	// Now returns the current time. Default mono.Now.
 	Now func() time.Time
 	// Log records failures. Default: discarded.
 	Log *slog.Logger
@@ -147,7 +148,7 @@ func (o *Options) defaults() {
 	opt.Default(&o.Linger, 10*time.Second)
 	opt.Default(&o.TaskTimeout, time.Hour)
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = mono.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	option "teamtalk/core/opt"
 	"teamtalk/core/session"
@@ -83,7 +84,7 @@ type Options struct {
 	MaxBody int64
 	// Timeout bounds the duration of a call. Default 10 s.
 	Timeout time.Duration
-	// Now returns the current time. Default time.Now.
+	// Now returns the current time. Default mono.Now.
 	Now func() time.Time
 	// Log records failures. Default: discarded.
 	Log *slog.Logger
@@ -112,7 +113,7 @@ func New(opt Options) (*Server, error) {
 	option.Default(&opt.MaxBody, 1<<20)
 	option.Default(&opt.Timeout, 10*time.Second)
 	if opt.Now == nil {
-		opt.Now = time.Now
+		opt.Now = mono.Now
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/mono"
 	"teamtalk/core/opt"
 	"teamtalk/handlers/msg/admission"
 	"teamtalk/handlers/msg/conversation"
@@ -87,7 +88,7 @@ type Options struct {
 	// never.
 	PCTimeout, MobileTimeout time.Duration
 
-	Now        func() time.Time      // default time.Now
+	Now        func() time.Time      // default mono.Now
 	Log        *slog.Logger          // default: discarded
 	Registerer prometheus.Registerer // default: none
 }
@@ -95,7 +96,7 @@ type Options struct {
 func (o *Options) defaults() {
 	opt.Require("msg.AckWait", o.AckWait)
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = mono.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

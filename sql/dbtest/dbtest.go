@@ -136,24 +136,6 @@ func missing(tb testing.TB, program string) {
 	tb.Skipf(msg, program)
 }
 
-// find returns the path of the first program that is installed. Debian keeps servers in
-// sbin, which PATH may lack.
-func find(programs ...string) string {
-	for _, name := range programs {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-		for _, dir := range []string{"/usr/sbin", "/usr/local/sbin", "/usr/local/bin",
-			"/usr/libexec", "/opt/homebrew/bin"} {
-			path := filepath.Join(dir, name)
-			if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
-				return path
-			}
-		}
-	}
-	return ""
-}
-
 // tempDir makes a temporary folder for a server.
 func tempDir(kind string) (string, error) {
 	return os.MkdirTemp("", "teamtalk-"+kind+"-")

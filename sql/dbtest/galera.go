@@ -8,11 +8,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"teamtalk/core/dbprog"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -35,7 +36,8 @@ var sharedCluster = sync.OnceValues(tryGalera)
 // installed, and fails with CI=true.
 func Galera(tb testing.TB) *Cluster {
 	tb.Helper()
-	if galeraLibrary() == "" || find("mariadbd") == "" || find("mariadb-install-db") == "" {
+	if dbprog.GaleraLibrary() == "" || dbprog.Find("mariadbd") == "" ||
+		dbprog.Find("mariadb-install-db") == "" {
 		missing(tb, "MariaDB with Galera (the package galera-4)")
 	}
 	c, err := sharedCluster()
@@ -49,23 +51,11 @@ func Galera(tb testing.TB) *Cluster {
 // three times.
 func tryGalera() (c *Cluster, err error) {
 	for range 3 {
-		if c, err = startGalera(galeraLibrary()); err == nil {
+		if c, err = startGalera(dbprog.GaleraLibrary()); err == nil {
 			return c, nil
 		}
 	}
 	return nil, err
-}
-
-// galeraLibrary returns the path of the wsrep provider, "" when it is not installed.
-func galeraLibrary() string {
-	for _, pattern := range []string{"/usr/lib/galera/libgalera_smm.so",
-		"/usr/lib/*/galera/libgalera_smm.so", "/usr/lib*/galera-4/libgalera_smm.so",
-		"/opt/homebrew/lib/galera/libgalera_smm.*", "/usr/local/lib/galera/libgalera_smm.so"} {
-		if paths, _ := filepath.Glob(pattern); len(paths) > 0 {
-			return paths[0]
-		}
-	}
-	return ""
 }
 
 // startGalera starts all nodes and waits until they form a cluster. All begin with copies
@@ -139,46 +129,17 @@ func seedData(library, home, peer string) error {
 	for !zombie(s.proc.pid) && s.proc.alive() {
 		time.Sleep(5 * time.Millisecond) // polls another process, which sends no event
 	}
-	state, err := os.ReadFile(filepath.Join(data, "grastate.dat"))
+	at, err := dbprog.EndPosition(home)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %s", err, s.proc.log())
 	}
-	m := galeraState.FindSubmatch(state)
-	if m == nil {
-		return fmt.Errorf("the first node did not end well: %s: %s", state, s.proc.log())
-	}
-	return os.WriteFile(filepath.Join(home, "position"), fmt.Appendf(nil, "%s:%s\n", m[1], m[2]),
-		0o600)
+	return at.Save(home)
 }
-
-// galeraState finds the state of the data of a node that has ended.
-var galeraState = regexp.MustCompile(`(?m)^uuid:\s+(\S+)\nseqno:\s+(\d+)$`)
-
-// snapshotScript transfers nothing: the server runs it on both sides when a node joins, as
-// the method "empty". The script for rsync fails for a server that runs as root, and needs
-// a fixed port. With the method "skip" a joiner waits for ever for the later changes.
-const snapshotScript = `#!/bin/sh
-while [ $# -gt 0 ]; do
-	case $1 in
-	--role) role=$2; shift;;
-	--gtid) gtid=$2; shift;;
-	--datadir) datadir=$2; shift;;
-	esac
-	shift
-done
-if [ "$role" = joiner ]; then
-	echo "ready 127.0.0.1/none"
-	cat "$datadir/../position"
-else
-	echo "done $gtid"
-fi
-`
 
 // startNode starts a node in a folder. The first node begins a cluster, the others join
 // it.
 func startNode(library, home, peer string, peers []string, first bool) (*Server, error) {
-	if err := os.WriteFile(filepath.Join(home, "wsrep_sst_empty"), []byte(snapshotScript),
-		0o700); err != nil {
+	if err := dbprog.WriteSnapshotScript(home); err != nil {
 		return nil, err
 	}
 	port, err := freePort()
@@ -201,7 +162,7 @@ func startNode(library, home, peer string, peers []string, first bool) (*Server,
 		"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M",
 		"--innodb-flush-log-at-trx-commit=2", // the cluster replicates; the machine does not crash
 		"--wsrep-on=ON", "--wsrep-provider="+library, "--wsrep-cluster-name=teamtalk",
-		"--wsrep-sst-method=empty", "--wsrep-node-name="+filepath.Base(home),
+		"--wsrep-sst-method="+dbprog.SnapshotMethod, "--wsrep-node-name="+filepath.Base(home),
 		"--wsrep-node-address=127.0.0.1", "--wsrep-slave-threads=2",
 		"--wsrep-cluster-address=gcomm://"+strings.Join(peers, ","),
 		fmt.Sprintf("--wsrep-provider-options=gmcast.listen_addr=tcp://%s;"+
@@ -209,7 +170,7 @@ func startNode(library, home, peer string, peers []string, first bool) (*Server,
 	if first {
 		args = append(args, "--wsrep-new-cluster")
 	}
-	if s.proc, err = start(home, find("mariadbd"), args...); err != nil {
+	if s.proc, err = start(home, dbprog.Find("mariadbd"), args...); err != nil {
 		return nil, err
 	}
 	if err := s.connect(); err != nil {

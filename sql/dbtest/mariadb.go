@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"teamtalk/core/dbprog"
+
 	"github.com/go-sql-driver/mysql"
 )
 
@@ -31,7 +33,8 @@ var shared = sync.OnceValues(startMariaDB)
 // skipped when MariaDB is not installed, and fails with CI=true.
 func MariaDB(tb testing.TB) *Server {
 	tb.Helper()
-	if find("mariadbd", "mysqld") == "" || find("mariadb-install-db", "mysql_install_db") == "" {
+	if dbprog.Find("mariadbd", "mysqld") == "" ||
+		dbprog.Find("mariadb-install-db", "mysql_install_db") == "" {
 		missing(tb, "mariadbd")
 	}
 	s, err := shared()
@@ -116,7 +119,7 @@ func dataArgs(data string) []string {
 // installData makes a data folder with the system tables, and with root without a
 // password.
 func installData(data string) error {
-	return run(find("mariadb-install-db", "mysql_install_db"), append(dataArgs(data),
+	return run(dbprog.Find("mariadb-install-db", "mysql_install_db"), append(dataArgs(data),
 		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")...)
 }
 
@@ -145,7 +148,7 @@ func tryPorts(dir string, args []string) (*Server, error) {
 // run starts the server and waits until it answers.
 func (s *Server) run() error {
 	dir := filepath.Dir(s.socket)
-	proc, err := start(dir, find("mariadbd", "mysqld"), append(s.args,
+	proc, err := start(dir, dbprog.Find("mariadbd", "mysqld"), append(s.args,
 		"--socket="+s.socket, "--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", s.port),
 		"--pid-file="+filepath.Join(dir, "pid"),
 		"--skip-name-resolve", "--max-connections=500", "--performance-schema=OFF")...)

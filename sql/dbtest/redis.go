@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"teamtalk/core/dbprog"
 )
 
 // RedisServer is the Redis server of a test. Its address stays the same when it is
@@ -18,6 +21,7 @@ type RedisServer struct {
 	port    int
 	cluster bool
 	options []string // further options of the program
+	watch   string   // of a Sentinel: its configuration
 	proc    *process // nil while stopped
 }
 
@@ -48,7 +52,7 @@ func RedisCluster(tb testing.TB) *RedisServer {
 // newRedis makes a folder and starts a server in it.
 func newRedis(tb testing.TB, cluster bool, options ...string) *RedisServer {
 	tb.Helper()
-	if find("redis-server", "valkey-server") == "" {
+	if dbprog.Find("redis-server", "valkey-server") == "" {
 		missing(tb, "redis-server")
 	}
 	dir, err := tempDir("redis")
@@ -56,19 +60,27 @@ func newRedis(tb testing.TB, cluster bool, options ...string) *RedisServer {
 		tb.Fatal(err)
 	}
 	r := &RedisServer{tb: tb, dir: dir, cluster: cluster, options: options}
-	tb.Cleanup(func() {
+	r.begin()
+	return r
+}
+
+// begin starts a new server on a free port, until the end of the test.
+func (r *RedisServer) begin() {
+	r.tb.Helper()
+	r.tb.Cleanup(func() {
 		r.Stop()
-		os.RemoveAll(dir)
+		os.RemoveAll(r.dir)
 	})
 	for try := 0; ; try++ {
+		var err error
 		if r.port, err = r.freePort(); err == nil {
 			err = r.start()
 		}
 		if err == nil {
-			return r
+			return
 		}
 		if try == 2 { // three ports in a row were taken, so this is another error
-			tb.Fatalf("start Redis: %v", err)
+			r.tb.Fatalf("start Redis: %v", err)
 		}
 	}
 }
@@ -94,7 +106,15 @@ func (r *RedisServer) start() error {
 		args = append(args, "--cluster-enabled", "yes")
 	}
 	args = append(args, r.options...)
-	proc, err := start(r.dir, find("redis-server", "valkey-server"), args...)
+	if r.watch != "" {
+		file := filepath.Join(r.dir, "sentinel.conf")
+		if err := os.WriteFile(file, []byte(r.watch), 0o600); err != nil {
+			return err
+		}
+		args = []string{file, "--sentinel", "--port", fmt.Sprint(r.port), "--bind", "127.0.0.1",
+			"--dir", r.dir}
+	}
+	proc, err := start(r.dir, dbprog.Find("redis-server", "valkey-server"), args...)
 	if err != nil {
 		return err
 	}

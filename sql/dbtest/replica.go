@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"teamtalk/core/dbprog"
+
 	"github.com/go-sql-driver/mysql"
 )
 
@@ -26,7 +28,8 @@ var sharedPair = sync.OnceValues(startPair)
 // CI=true.
 func Replicated(tb testing.TB) *Pair {
 	tb.Helper()
-	if find("mariadbd", "mysqld") == "" || find("mariadb-install-db", "mysql_install_db") == "" {
+	if dbprog.Find("mariadbd", "mysqld") == "" ||
+		dbprog.Find("mariadb-install-db", "mysql_install_db") == "" {
 		missing(tb, "mariadbd")
 	}
 	p, err := sharedPair()

@@ -21,6 +21,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/opt"
 )
 
@@ -46,7 +47,7 @@ type Options struct {
 	// BusyTimeout is the longest wait of a change for another process. 0 means 5 s.
 	BusyTimeout time.Duration
 	// Now is the clock of the host, which gives Updated and the expiry of client_msg_ids.
-	// The store does not follow it back for less than two hours. nil means time.Now.
+	// The store does not follow it back for less than two hours. nil means mono.Now.
 	Now func() time.Time
 	// Log receives the messages that the database rejected. nil means no logs.
 	Log *slog.Logger
@@ -80,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	opt.Default(&o.Workers, 4)
 	opt.Default(&o.BusyTimeout, 5*time.Second)
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = mono.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

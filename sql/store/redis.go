@@ -29,20 +29,29 @@ type Redis struct {
 	GroupMember Instance // members of groups
 }
 
-// Instance is a Redis server, or a Redis Cluster.
+// Instance is a Redis server, a master with Sentinels, or a Redis Cluster.
 type Instance struct {
-	Addrs    []string // host:port; several addresses, or Cluster, mean a Redis Cluster
+	// Addrs are host:port. Several addresses without MasterName, or Cluster, mean a Redis
+	// Cluster.
+	Addrs    []string
 	Cluster  bool
 	Username string
 	Password string
 	DB       int         // logical database; a cluster has only 0
 	TLS      *tls.Config // nil: plain TCP
+	// MasterName is the name of the master if Addrs are Sentinels; otherwise it is empty.
+	// User and password of the Sentinels follow.
+	MasterName       string
+	SentinelUsername string
+	SentinelPassword string
 }
 
 // same reports whether two instances are the same server, so that they share connections.
 func (i Instance) same(j Instance) bool {
 	return slices.Equal(i.Addrs, j.Addrs) && i.Cluster == j.Cluster && i.Username == j.Username &&
-		i.Password == j.Password && i.DB == j.DB && i.TLS == j.TLS
+		i.Password == j.Password && i.DB == j.DB && i.TLS == j.TLS &&
+		i.MasterName == j.MasterName && i.SentinelUsername == j.SentinelUsername &&
+		i.SentinelPassword == j.SentinelPassword
 }
 
 // instances are the clients of the five instances.
@@ -120,6 +129,13 @@ func newClient(i Instance, workers int, onConnect func(context.Context, *redis.C
 		ContextTimeoutEnabled:    true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		OnConnect:                onConnect,
+
+		MasterName:       i.MasterName,
+		SentinelUsername: i.SentinelUsername,
+		SentinelPassword: i.SentinelPassword,
+	}
+	if i.MasterName != "" {
+		return redis.NewFailoverClient(o.Failover())
 	}
 	if i.cluster() {
 		return rediscluster.New(o.Cluster(), func(node string, up bool) {
@@ -137,7 +153,9 @@ func newClient(i Instance, workers int, onConnect func(context.Context, *redis.C
 }
 
 // cluster reports whether the instance is a Redis Cluster.
-func (i Instance) cluster() bool { return i.Cluster || len(i.Addrs) > 1 }
+func (i Instance) cluster() bool {
+	return i.MasterName == "" && (i.Cluster || len(i.Addrs) > 1)
+}
 
 // close closes the clients.
 func (in *instances) close() error {

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/opt"
 )
 
@@ -67,7 +68,7 @@ type Options struct {
 
 	Logger  *slog.Logger          // nil: no logs
 	Metrics prometheus.Registerer // nil: metrics are not registered
-	Now     func() time.Time      // this process's clock; nil: time.Now
+	Now     func() time.Time      // this process's clock; nil: mono.Now
 
 	hooks hooks // points of failure, for tests
 }
@@ -201,7 +202,7 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = mono.Now
 	}
 	return o
 }

@@ -1,71 +1,118 @@
 package deploy
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
+
+	"teamtalk/core/dbprog"
 )
 
-// Databases are the kinds of the roles that are databases.
-var Databases = []string{mariadb, redis}
+// Databases are the kinds of the roles that are databases, or watch them.
+var Databases = []string{mariadb, replica, redis, sentinel}
 
-const mariadb, redis = "mariadb", "redis"
+const mariadb, replica, redis, sentinel = "mariadb", "replica", "redis", "sentinel"
 
-// databases starts the databases, and returns the addresses of the proxies to them: a
-// database for each dbproxy, and Redis. All write to the disk before they answer, as in
-// production. A killed process then loses nothing that it answered.
-func (s *System) databases(ctx context.Context) (databases []string, cache string, err error) {
+// databases starts the databases, and returns the settings of each dbproxy, which lead to
+// them through proxies where these are possible. All write to the disk before they answer,
+// as in production. A killed process then loses nothing that it answered.
+func (s *System) databases(ctx context.Context) (dbproxies [][]string, err error) {
+	if dbproxies, err = s.mysql(ctx); err != nil {
+		return nil, err
+	}
+	cache, err := s.cache(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.redis = cache
+	for i := range dbproxies {
+		dbproxies[i] = append(dbproxies[i], cache...)
+	}
+	return dbproxies, nil
+}
+
+// mysql starts MariaDB, and returns the settings of each dbproxy.
+func (s *System) mysql(ctx context.Context) (dbproxies [][]string, err error) {
 	addrs, err := s.ports.reserve(2)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	direct := addrs[:1]
-	if s.opts.Kind == Galera {
-		direct, err = s.startGalera(ctx)
-	} else {
+	switch s.opts.Kind {
+	case Galera:
+		return s.mysqlGalera(ctx)
+	case Replica:
+		err = s.startReplicated(ctx, addrs)
+	default:
 		err = s.startMariaDB(ctx, addrs[0])
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	s.DSN = dsn(direct[len(direct)-1])
-	if s.opts.Kind == Galera {
-		// A read on one node then waits for the commits of the others. A dbproxy starts only
-		// when its node has the tables.
-		const synced = "?wsrep_sync_wait=15"
-		s.DSN += synced
-		for _, addr := range direct {
-			s.migrate = append(s.migrate, dsn(addr)+synced)
+	s.DSN = dsn(addrs[0])
+	s.migrate = []string{s.DSN}
+	front, err := s.link(mariadb, addrs[0])
+	if err != nil {
+		return nil, err
+	}
+	dbproxies = [][]string{{"--mysql.master", dsn(front)}}
+	if s.opts.Kind == Replica {
+		front, err := s.link(replica, addrs[1])
+		if err != nil {
+			return nil, err
 		}
-		slices.Reverse(s.migrate)
-	} else {
-		s.migrate = []string{s.DSN}
+		dbproxies[0] = append(dbproxies[0], "--mysql.slave", dsn(front))
+		dbproxies = append(dbproxies, slices.Clone(dbproxies[0])) // reads meet writes of the other
 	}
-	for _, addr := range direct[:max(1, len(direct)-1)] {
+	return dbproxies, nil
+}
+
+// mysqlGalera starts a Galera cluster, and returns the settings of each dbproxy.
+func (s *System) mysqlGalera(ctx context.Context) (dbproxies [][]string, err error) {
+	direct, err := s.startGalera(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A read on one node then waits for the commits of the others. A dbproxy starts only
+	// when its node has the tables.
+	const synced = "?wsrep_sync_wait=15"
+	s.DSN = dsn(direct[len(direct)-1]) + synced
+	for _, addr := range slices.Backward(direct) {
+		s.migrate = append(s.migrate, dsn(addr)+synced)
+	}
+	for _, addr := range direct[:len(direct)-1] {
 		front, err := s.link(mariadb, addr)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
-		databases = append(databases, front)
+		dbproxies = append(dbproxies, []string{"--mysql.master", dsn(front)})
 	}
-	if s.opts.Kind == Cluster {
-		cache, err = s.startCluster(ctx)
-		return databases, cache, err
+	return dbproxies, nil
+}
+
+// cache starts Redis, and returns the settings of the servers that use it.
+func (s *System) cache(ctx context.Context) ([]string, error) {
+	switch s.opts.Kind {
+	case Cluster:
+		addrs, err := s.startCluster(ctx)
+		return []string{"--redis.addrs", addrs}, err
+	case Sentinel:
+		return s.startSentinels(ctx)
 	}
-	if err := s.startRedis(ctx, addrs[1]); err != nil {
-		return nil, "", err
+	addrs, err := s.ports.reserve(1)
+	if err != nil {
+		return nil, err
 	}
-	cache, err = s.link(redis, addrs[1])
-	return databases, cache, err
+	if err := s.startRedis(ctx, addrs[0]); err != nil {
+		return nil, err
+	}
+	front, err := s.link(redis, addrs[0])
+	return []string{"--redis.addrs", front}, err
 }
 
 // dsn returns the data source name of the database at an address.
@@ -85,7 +132,8 @@ type mariadbd struct {
 // newMariaDB makes a folder with the data folder of an empty database, for a server at an
 // address.
 func (s *System) newMariaDB(ctx context.Context, name, addr string) (*mariadbd, error) {
-	server, install := find("mariadbd", "mysqld"), find("mariadb-install-db", "mysql_install_db")
+	server := dbprog.Find("mariadbd", "mysqld")
+	install := dbprog.Find("mariadb-install-db", "mysql_install_db")
 	if server == "" || install == "" {
 		return nil, errNoMariaDB
 	}
@@ -109,7 +157,7 @@ func (s *System) describeMariaDB(program, name, addr string) (*mariadbd, error) 
 	script := filepath.Join(s.opts.Dir, "init.sql")
 	err = os.WriteFile(script, []byte("CREATE DATABASE IF NOT EXISTS teamtalk "+
 		"CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci;\n"), 0o600)
-	m := &mariadbd{program: program, home: filepath.Join(s.opts.Dir, name)}
+	m := &mariadbd{program: program, home: filepath.Join(s.storeDir(), name)}
 	// A server that starts removes all temporary tables from their folder, so each has its own.
 	m.data = []string{"--no-defaults", "--datadir=" + filepath.Join(m.home, "data"),
 		"--tmpdir=" + m.home}
@@ -135,36 +183,6 @@ func (s *System) startMariaDB(ctx context.Context, addr string) error {
 		args:  append(m.args, "--skip-log-bin"),
 		ready: func(ctx context.Context) error { return greeted(ctx, addr) }})
 }
-
-// startRedis starts Redis.
-func (s *System) startRedis(ctx context.Context, addr string) error {
-	return s.addRedis(ctx, redis, addr, func(ctx context.Context) error {
-		return redisAnswers(ctx, addr, "PING", "+PONG")
-	})
-}
-
-// addRedis starts a Redis with an append-only file.
-func (s *System) addRedis(ctx context.Context, name, addr string,
-	ready func(context.Context) error, args ...string) error {
-	server := find("redis-server", "valkey-server")
-	if server == "" {
-		return errNoRedis
-	}
-	home := filepath.Join(s.opts.Dir, name)
-	if err := os.Mkdir(home, 0o700); err != nil {
-		return err
-	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
-	}
-	return s.add(ctx, &Role{Kind: redis, Name: name, program: server, dir: s.opts.Dir,
-		args: append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", home, "--save", "",
-			"--appendonly", "yes", "--appendfsync", "everysec"}, args...), ready: ready})
-}
-
-// errNoRedis is returned where Redis is not installed.
-var errNoRedis = errors.New("redis is not installed (Debian: apt-get install redis-server)")
 
 // probeTimeout bounds a question to a database.
 const probeTimeout = 2 * time.Second
@@ -194,43 +212,4 @@ func greeted(ctx context.Context, addr string) error {
 		return fmt.Errorf("the database greets with %d", greeting[4])
 	}
 	return nil
-}
-
-// redisAnswers returns nil when the answer of a Redis to a command begins with a text, or
-// holds it in its second line, which is the first of a bulk string.
-func redisAnswers(ctx context.Context, addr, command, want string) error {
-	c, err := probe(ctx, addr)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if _, err := io.WriteString(c, command+"\r\n"); err != nil {
-		return err
-	}
-	in := bufio.NewReader(c)
-	line, err := in.ReadString('\n')
-	if err == nil && strings.HasPrefix(line, "$") {
-		line, err = in.ReadString('\n')
-	}
-	if err == nil && !strings.HasPrefix(line, want) {
-		err = fmt.Errorf("redis answers %q", line)
-	}
-	return err
-}
-
-// find returns the path of the first program that is installed. Debian keeps servers in
-// sbin, which PATH may lack.
-func find(programs ...string) string {
-	for _, name := range programs {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-		for _, dir := range []string{"/usr/sbin", "/usr/local/sbin", "/usr/libexec"} {
-			path := filepath.Join(dir, name)
-			if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
-				return path
-			}
-		}
-	}
-	return ""
 }

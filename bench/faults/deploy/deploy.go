@@ -7,6 +7,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,10 +25,12 @@ const (
 	Separate = "separate" // a process for each role, on MariaDB and Redis
 	Galera   = "galera"   // two dbproxies, on two of three Galera nodes, and Redis
 	Cluster  = "cluster"  // as Separate, with a Redis Cluster of three masters and replicas
+	Sentinel = "sentinel" // as Separate, with a Redis master, two replicas and three Sentinels
+	Replica  = "replica"  // two dbproxies on a MariaDB master with a read replica, and Redis
 )
 
 // Kinds are the kinds of deployments.
-var Kinds = []string{Embedded, Separate, Galera, Cluster}
+var Kinds = []string{Embedded, Separate, Galera, Cluster, Sentinel, Replica}
 
 // ErrUnavailable is returned where processes cannot be bound to this one: on every
 // operating system but Linux.
@@ -39,7 +42,10 @@ type Options struct {
 	Binary string // the program "teamtalk"
 	Dir    string // an empty folder for data and logs
 	Users  int    // u00001, u00002, …, with the password Password
-	Flags  []string
+	// SmallDisk puts the data of the store on a small disk, which Fill fills. The process must
+	// run in RunWithDisks. For the deployments Embedded and Separate only.
+	SmallDisk bool
+	Flags     []string
 }
 
 // Password is the password of all users.
@@ -59,16 +65,22 @@ type System struct {
 	opts    Options
 	ports   ports
 	migrate []string // data source names of the databases to migrate, one after the other
+	redis   []string // settings of the servers that use Redis
+	disk    string   // folder of the small disk; empty: there is none
+	client  string   // the program of MariaDB's client, in the deployment Replica
 }
 
 // Start starts a deployment and waits until it is ready. After an error nothing runs.
 func Start(ctx context.Context, o Options) (*System, error) {
 	s := &System{opts: o}
-	var err error
+	err := s.addDisk()
+	if err != nil {
+		return nil, err
+	}
 	switch o.Kind {
 	case Embedded:
 		err = s.embedded(ctx)
-	case Separate, Galera, Cluster:
+	case Separate, Galera, Cluster, Sentinel, Replica:
 		err = s.separate(ctx)
 	default:
 		err = fmt.Errorf("deployment %q: want %s", o.Kind, strings.Join(Kinds, ", "))
@@ -83,6 +95,9 @@ func Start(ctx context.Context, o Options) (*System, error) {
 	return s, nil
 }
 
+// Kind returns the kind of the deployment.
+func (s *System) Kind() string { return s.opts.Kind }
+
 // Close kills all processes and closes the proxies. The folder stays.
 func (s *System) Close() {
 	for _, r := range slices.Backward(s.Roles) {
@@ -91,8 +106,48 @@ func (s *System) Close() {
 	for _, p := range s.Links {
 		p.Close()
 	}
+	if s.disk != "" {
+		unmountDisk(s.disk)
+	}
 	s.ports.release()
 }
+
+// diskSizes are the sizes of small disks: room for the data of an empty store, and for some
+// thousand messages.
+var diskSizes = map[string]int{Embedded: 24 << 20, Separate: 256 << 20}
+
+// addDisk mounts the small disk.
+func (s *System) addDisk() error {
+	if !s.opts.SmallDisk {
+		return nil
+	}
+	size := diskSizes[s.opts.Kind]
+	if size == 0 {
+		return fmt.Errorf("the deployment %q has no small disk: use %s or %s", s.opts.Kind,
+			Embedded, Separate)
+	}
+	dir := filepath.Join(s.opts.Dir, "disk")
+	if err := mountDisk(dir, size); err != nil {
+		return err
+	}
+	s.disk = dir
+	return nil
+}
+
+// OnDisk returns the kind of the role whose data are on the small disk, "" without a disk.
+func (s *System) OnDisk() string {
+	switch {
+	case s.disk == "":
+		return ""
+	case s.opts.Kind == Embedded:
+		return node
+	default:
+		return mariadb
+	}
+}
+
+// storeDir returns the folder for the data of the store.
+func (s *System) storeDir() string { return cmp.Or(s.disk, s.opts.Dir) }
 
 // AwaitReady waits until all roles are ready.
 func (s *System) AwaitReady(ctx context.Context) error {
@@ -136,7 +191,7 @@ func (s *System) link(kind, addr string) (string, error) {
 
 // embedded starts all roles in one process.
 func (s *System) embedded(ctx context.Context) error {
-	s.DataDir = filepath.Join(s.opts.Dir, "data")
+	s.DataDir = filepath.Join(s.storeDir(), "data")
 	store := []string{"--data-dir", s.DataDir}
 	if err := s.addUsers(ctx, store); err != nil {
 		return err
@@ -160,7 +215,7 @@ const node = "node"
 
 // separate starts a process for each role and each database.
 func (s *System) separate(ctx context.Context) error {
-	databases, cache, err := s.databases(ctx)
+	databases, err := s.databases(ctx)
 	if err != nil {
 		return err
 	}
@@ -170,12 +225,12 @@ func (s *System) separate(ctx context.Context) error {
 		}
 	}
 	direct := []string{"--store", "mysql", "--mysql.master", s.DSN}
-	if err := s.addUsers(ctx, append(direct, "--redis.addrs", cache)); err != nil {
+	if err := s.addUsers(ctx, append(direct, s.redis...)); err != nil {
 		return err
 	}
 	var dbproxies []string
-	for i, database := range databases {
-		front, err := s.dbproxy(ctx, fmt.Sprint("dbproxy", i+1), database, cache)
+	for i, settings := range databases {
+		front, err := s.dbproxy(ctx, fmt.Sprint("dbproxy", i+1), settings)
 		if err != nil {
 			return err
 		}
@@ -206,14 +261,13 @@ func (s *System) separate(ctx context.Context) error {
 }
 
 // dbproxy starts a dbproxy, and returns the address of the proxy to it.
-func (s *System) dbproxy(ctx context.Context, name, database, cache string) (string, error) {
+func (s *System) dbproxy(ctx context.Context, name string, databases []string) (string, error) {
 	a, err := s.ports.reserve(1)
 	if err != nil {
 		return "", err
 	}
-	if err := s.serve(ctx, "dbproxy", name, []string{"--roles", "dbproxy", "--store", "mysql",
-		"--mysql.master", dsn(database), "--redis.addrs", cache,
-		"--dbproxy.listen", a[0]}); err != nil {
+	if err := s.serve(ctx, "dbproxy", name, append([]string{"--roles", "dbproxy", "--store",
+		"mysql", "--dbproxy.listen", a[0]}, databases...)); err != nil {
 		return "", err
 	}
 	return s.link("dbproxy", a[0])
@@ -244,7 +298,8 @@ func (s *System) serve(ctx context.Context, kind, name string, args []string) er
 	args = append(append([]string{"serve", "--admin.listen", addrs[0], "--msg.rate", "0",
 		"--link.backoff-max", "1s"}, args...), s.opts.Flags...)
 	return s.add(ctx, &Role{Kind: kind, Name: name, program: s.opts.Binary, args: args,
-		dir: s.opts.Dir, ready: func(ctx context.Context) error { return readyz(ctx, addrs[0]) }})
+		dir: s.opts.Dir, clock: filepath.Join(s.opts.Dir, name+".clock"),
+		ready: func(ctx context.Context) error { return readyz(ctx, addrs[0]) }})
 }
 
 // add starts a role. It waits for its readiness only if the next ones need it: that of a

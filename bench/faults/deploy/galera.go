@@ -8,10 +8,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"teamtalk/core/dbprog"
 )
 
 // galeraNodes is the number of nodes of a cluster: the smallest number with a quorum after
@@ -29,7 +30,7 @@ type galeraNode struct {
 // with copies of one data folder, so a joiner needs the changes that it has missed and no
 // snapshot.
 func (s *System) startGalera(ctx context.Context) (addrs []string, err error) {
-	library := galeraLibrary()
+	library := dbprog.GaleraLibrary()
 	if library == "" {
 		return nil, errors.New("no library of Galera found (Debian: apt-get install galera-4)")
 	}
@@ -74,7 +75,7 @@ func (s *System) galeraRole(n *galeraNode, library string, peers []string) *Role
 	return &Role{Kind: mariadb, Name: n.name, program: n.program, dir: s.opts.Dir,
 		args: append(n.args, "--binlog-format=ROW", "--innodb-autoinc-lock-mode=2",
 			"--wsrep-on=ON", "--wsrep-provider="+library, "--wsrep-cluster-name=teamtalk",
-			"--wsrep-sst-method=empty", "--wsrep-node-name="+n.name,
+			"--wsrep-sst-method="+dbprog.SnapshotMethod, "--wsrep-node-name="+n.name,
 			"--wsrep-node-address=127.0.0.1", "--wsrep-slave-threads=2",
 			"--wsrep-cluster-address=gcomm://"+strings.Join(peers, ","),
 			fmt.Sprintf("--wsrep-provider-options=gmcast.listen_addr=tcp://%s;"+
@@ -89,7 +90,7 @@ func (s *System) seed(ctx context.Context, nodes []*galeraNode, library string) 
 	first := nodes[0]
 	r := s.galeraRole(first, library, []string{first.peer})
 	r.first = []string{"--wsrep-new-cluster"}
-	if err := first.writeScript(); err != nil {
+	if err := dbprog.WriteSnapshotScript(first.home); err != nil {
 		return err
 	}
 	if err := r.Start(); err != nil {
@@ -102,13 +103,9 @@ func (s *System) seed(ctx context.Context, nodes []*galeraNode, library string) 
 	if err := r.Terminate(ctx); err != nil {
 		return err
 	}
-	state, err := os.ReadFile(filepath.Join(first.home, "data", "grastate.dat"))
+	at, err := dbprog.EndPosition(first.home)
 	if err != nil {
-		return err
-	}
-	at := galeraState.FindSubmatch(state)
-	if at == nil {
-		return fmt.Errorf("the first node did not end well: %s: see %s", state, r.Log())
+		return fmt.Errorf("%w: see %s", err, r.Log())
 	}
 	for _, n := range nodes {
 		if n != first {
@@ -116,22 +113,14 @@ func (s *System) seed(ctx context.Context, nodes []*galeraNode, library string) 
 				return err
 			}
 		}
-		if err := n.writeScript(); err != nil {
+		if err := dbprog.WriteSnapshotScript(n.home); err != nil {
 			return err
 		}
-		if err := n.writePosition(string(at[1]), string(at[2])); err != nil {
+		if err := at.Save(n.home); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// galeraState finds the position of the data of a node that has ended.
-var galeraState = regexp.MustCompile(`(?m)^uuid:\s+(\S+)\nseqno:\s+(\d+)$`)
-
-// writePosition writes the position of the data, for the script.
-func (n *galeraNode) writePosition(cluster, seqno string) error {
-	return os.WriteFile(filepath.Join(n.home, "position"), []byte(cluster+":"+seqno+"\n"), 0o600)
 }
 
 // galeraPosition finds the position in the log of a recovery.
@@ -141,50 +130,13 @@ var galeraPosition = regexp.MustCompile(`Recovered position:?\s*(\S+):(\d+)`)
 // argument with which the node asks the others for the later changes only.
 func (n *galeraNode) recovered() ([]string, error) {
 	args := append(slices.Clone(n.args), "--wsrep-on=ON", "--wsrep-recover", "--skip-networking",
-		"--wsrep-provider="+galeraLibrary(), "--wsrep-cluster-address=gcomm://",
+		"--wsrep-provider="+dbprog.GaleraLibrary(), "--wsrep-cluster-address=gcomm://",
 		"--binlog-format=ROW")
 	out, err := exec.Command(n.program, args...).CombinedOutput()
 	at := galeraPosition.FindSubmatch(out)
 	if at == nil {
 		return nil, fmt.Errorf("recover the position: %w: %s", err, bytes.TrimSpace(out))
 	}
-	position := fmt.Sprintf("%s:%s", at[1], at[2])
-	return []string{"--wsrep-start-position=" + position}, n.writePosition(string(at[1]),
-		string(at[2]))
-}
-
-// snapshotScript transfers nothing: the server runs it on both sides when a node joins, as
-// the method "empty". The script for rsync fails for a server that runs as root, and needs
-// a fixed port.
-const snapshotScript = `#!/bin/sh
-while [ $# -gt 0 ]; do
-	case $1 in
-	--role) role=$2; shift;;
-	--gtid) gtid=$2; shift;;
-	--datadir) datadir=$2; shift;;
-	esac
-	shift
-done
-if [ "$role" = joiner ]; then
-	echo "ready 127.0.0.1/none"
-	cat "$datadir/../position"
-else
-	echo "done $gtid"
-fi
-`
-
-// writeScript writes the script for the transfer of snapshots. The server finds it in PATH.
-func (n *galeraNode) writeScript() error {
-	return os.WriteFile(filepath.Join(n.home, "wsrep_sst_empty"), []byte(snapshotScript), 0o700)
-}
-
-// galeraLibrary returns the path of the wsrep provider, "" when it is not installed.
-func galeraLibrary() string {
-	for _, pattern := range []string{"/usr/lib/galera/libgalera_smm.so",
-		"/usr/lib/*/galera/libgalera_smm.so", "/usr/lib*/galera-4/libgalera_smm.so"} {
-		if paths, _ := filepath.Glob(pattern); len(paths) > 0 {
-			return paths[0]
-		}
-	}
-	return ""
+	position := dbprog.Position{Cluster: string(at[1]), Seqno: string(at[2])}
+	return []string{"--wsrep-start-position=" + position.String()}, position.Save(n.home)
 }

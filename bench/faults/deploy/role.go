@@ -21,7 +21,9 @@ type Role struct {
 	program string
 	args    []string
 	dir     string // for its log
+	addr    string // of a Redis, a Sentinel or a MariaDB; empty: not needed
 	path    string // a folder for PATH; empty: none
+	clock   string // the file that steps its wall clock; empty: it has none
 	ready   func(context.Context) error
 	first   []string                 // arguments of the first start only
 	again   func() ([]string, error) // returns those of each other start; nil: none
@@ -62,6 +64,9 @@ func (r *Role) Start() error {
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = r.dir, environment(), log, log
 	if r.path != "" {
 		cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH")+string(os.PathListSeparator)+r.path)
+	}
+	if r.clock != "" {
+		cmd.Env = append(cmd.Env, "TEAMTALK_BENCH_CLOCK_FILE="+r.clock)
 	}
 	if err := startBound(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", r.Name, err)
@@ -144,6 +149,28 @@ func (r *Role) signal(send func(*os.Process) error) error {
 		return fmt.Errorf("%s does not run", r.Name)
 	}
 	return send(r.cmd.Process)
+}
+
+// StepClock steps the wall clock of the process by d, counted from the clock of this
+// machine, and returns when the process uses it. d is in whole seconds; 0 ends the step.
+func (r *Role) StepClock(ctx context.Context, d time.Duration) error {
+	if r.clock == "" {
+		return fmt.Errorf("the clock of %s cannot be stepped", r.Name)
+	}
+	next := r.clock + ".next"
+	if err := os.WriteFile(next, []byte(d.String()), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(next, r.clock); err != nil {
+		return err
+	}
+	return await(ctx, func() error {
+		seen, err := os.ReadFile(r.clock + ".seen")
+		if err == nil && string(seen) != d.String() {
+			err = fmt.Errorf("the clock of %s is stepped by %s", r.Name, seen)
+		}
+		return err
+	})
 }
 
 // pollPause is the pause between two questions whether a process is ready. No event

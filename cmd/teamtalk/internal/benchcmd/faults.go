@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -28,20 +29,17 @@ type benchFaults struct {
 	verbose  bool
 }
 
-// newBenchFaultsCommand returns the command "bench faults".
-func newBenchFaultsCommand() *cobra.Command {
-	f := &benchFaults{}
-	cmd := &cobra.Command{
-		Use:   "faults",
-		Short: "Kill, stop and cut the parts of a deployment, and check that no message is lost",
-		Long: `Run a deployment of this program on this machine, let clients write to each other,
-inject faults into it, and compare the records of all clients with all histories and with the
-tables. The report has a row for each fault. The exit code is 1 when something was lost,
+// faultsHelp is the help text of bench faults.
+const faultsHelp = `Run a deployment of this program on this machine, let clients write to each
+other, inject faults into it, and compare the records of all clients with all histories and with
+the tables. The report has a row for each fault. The exit code is 1 when something was lost,
 duplicated or reordered.
 
 The deployment "embedded" is one process. In "separate" each role is a process, with two message
 servers, on a MariaDB and a Redis that the command starts. In "galera" two dbproxies write to two
-of three Galera nodes. "cluster" has a Redis Cluster of three masters and three replicas.
+of three Galera nodes. "cluster" has a Redis Cluster of three masters and three replicas,
+"sentinel" a Redis master with two replicas and three Sentinels. In "replica" two dbproxies use a
+MariaDB master with a read replica.
 
 The faults are:
 
@@ -52,20 +50,37 @@ The faults are:
   cut:ROLE    reset all connections to the role
   slow:ROLE   delay all bytes to and from the role
   hang:ROLE   let no byte pass for up to 4 s, then reset the connections
+  clock:ROLE  step the wall clock of a server by 200 s, 900 s or -2 h, and back
+  skew:ROLE   let the wall clock of a server be 5 s behind for up to 6 s
   kill-all    SIGKILL of all servers at once
   rolling     SIGTERM and a new start of each server in turn
+  failover    SIGKILL of a Redis master until a replica has replaced it (cluster, sentinel)
+  reshard     move slots of the Redis Cluster, one with a pause half-way (cluster)
+  lag:replica stop the replica from applying changes for up to 6 s (replica)
+  full:ROLE   leave no room on the disk of the store for up to 5 s (embedded, separate)
 
-"kill" alone stands for all roles, and so on. The deployment is made in a temporary folder (see
-TMPDIR), listens on loopback only, and is removed at the end.`,
+"kill" alone stands for all roles, and so on. "full" needs a user namespace, in which the command
+mounts a small disk without root, and is injected only when it is named. The deployment is made in
+a temporary folder (see TMPDIR), listens on loopback only, and is removed at the end.`
+
+// newBenchFaultsCommand returns the command "bench faults".
+func newBenchFaultsCommand() *cobra.Command {
+	f := &benchFaults{}
+	cmd := &cobra.Command{
+		Use:   "faults",
+		Short: "Kill, stop and cut the parts of a deployment, and check that no message is lost",
+		Long:  faultsHelp,
 		Example: `  teamtalk bench faults --deployment embedded --rounds 5
-  teamtalk bench faults --faults kill:msg,kill:dbproxy --rounds 1000 --json kills.json`,
+  teamtalk bench faults --faults kill:msg,kill:dbproxy --rounds 1000 --json kills.json
+  teamtalk bench faults --faults kill --rounds 1000 --deployments 4 --rate 60
+  teamtalk bench faults --deployment cluster --faults failover,reshard --max-beyond 1s`,
 		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: f.run,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.Deployment, "deployment", deploy.Separate,
 		"deployment: "+strings.Join(deploy.Kinds, ", "))
-	flags.StringSliceVar(&f.Faults, "faults", nil, "faults to inject (default: all)")
+	flags.StringSliceVar(&f.Faults, "faults", nil, "faults to inject (default: all but full)")
 	flags.IntVar(&f.Rounds, "rounds", 10, "times that each fault is injected")
 	flags.DurationVar(&f.Duration, "duration", 0,
 		"end the row of a fault after this time, also before its last round (0: never)")
@@ -74,8 +89,12 @@ TMPDIR), listens on loopback only, and is removed at the end.`,
 	flags.Uint64Var(&f.Seed, "seed", 0, "number that selects targets and times (0: a random one)")
 	flags.DurationVar(&f.Settle, "settle", time.Minute,
 		"longest wait for acks and deliveries after a fault")
-	flags.BoolVar(&f.Repeats, "repeats", false, "count a text without client_msg_id that is "+
+	flags.BoolVar(&f.Repeats, "repeats", true, "count a text without client_msg_id that is "+
 		"stored twice as a failure")
+	flags.IntVar(&f.Deployments, "deployments", 1, "deployments to run at once, each with a "+
+		"part of the rounds")
+	flags.DurationVar(&f.MaxBeyond, "max-beyond", 0, "longest silence after all servers are "+
+		"ready again that is no failure (0: any)")
 	flags.StringArrayVar(&f.Flags, "serve-flag", nil,
 		"flag of all servers, such as --serve-flag=--log.level=debug; repeat the flag for more")
 	flags.StringVar(&f.json, "json", "", "write the result to a file as JSON (\"-\": to standard "+
@@ -99,6 +118,11 @@ func (f *benchFaults) check(cmd *cobra.Command) error {
 		return cli.Usagef(cmd, "--settle: want 1s or more, got %v", f.Settle)
 	case f.Duration < 0:
 		return cli.Usagef(cmd, "--duration: want 0 or more, got %v", f.Duration)
+	case f.MaxBeyond < 0:
+		return cli.Usagef(cmd, "--max-beyond: want 0 or more, got %v", f.MaxBeyond)
+	case f.Deployments < 1 || f.Deployments > min(100, f.Rounds):
+		return cli.Usagef(cmd, "--deployments: want 1 to %d (not more than --rounds), got %d",
+			min(100, f.Rounds), f.Deployments)
 	}
 	return nil
 }
@@ -110,6 +134,9 @@ func (f *benchFaults) run(cmd *cobra.Command, _ []string) (err error) {
 	}
 	if f.Binary, err = os.Executable(); err != nil {
 		return err
+	}
+	if faults.NeedsDisk(f.Faults) && os.Getenv(withDisks) == "" {
+		return f.withDisks(cmd)
 	}
 	if f.Dir, err = os.MkdirTemp("", "teamtalk-faults-"); err != nil {
 		return err
@@ -139,6 +166,23 @@ func (f *benchFaults) run(cmd *cobra.Command, _ []string) (err error) {
 	}
 	if err == nil && !clean {
 		err = errNotClean
+	}
+	return err
+}
+
+// withDisks is the variable that tells a process of this command that it runs in
+// deploy.RunWithDisks.
+const withDisks = "TEAMTALK_BENCH_WITH_DISKS"
+
+// withDisks runs the command again in a process that may mount small disks.
+func (f *benchFaults) withDisks(cmd *cobra.Command) error {
+	again := exec.Command(f.Binary, os.Args[1:]...)
+	again.Env = append(os.Environ(), withDisks+"=1")
+	again.Stdout, again.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+	err := deploy.RunWithDisks(cmd.Context(), again)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return errNotClean // the process has said so, or what went wrong
 	}
 	return err
 }

@@ -97,7 +97,8 @@ func RedisInstances(r config.Redis) (store.Redis, error) {
 		}
 		*i.dest = store.Instance{
 			Addrs: t.Addrs, Cluster: t.Cluster, Username: t.Username, Password: t.Password.Reveal(),
-			DB: t.DB,
+			DB: t.DB, MasterName: t.MasterName, SentinelUsername: t.SentinelUsername,
+			SentinelPassword: t.SentinelPassword.Reveal(),
 		}
 	}
 	return all, nil

@@ -98,6 +98,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	if cfg.Admin.PProf {
 		runtime.SetMutexProfileFraction(mutexProfileFraction)
 	}
+	defer followClock(log)()
 	s, err := start(ctx, opt)
 	if err != nil {
 		return err
