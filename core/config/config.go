@@ -209,6 +209,7 @@ type Push struct {
 // Link is the section link.
 type Link struct {
 	MaxFrame    Size          `toml:"max_frame" default:"64MiB" min:"1MiB" max:"1GiB"`
+	MaxAnswer   Size          `toml:"max_answer" default:"256MiB" min:"1MiB" max:"1GiB"`
 	Heartbeat   time.Duration `toml:"heartbeat" default:"5s" min:"100ms" max:"5m"`
 	Timeout     time.Duration `toml:"timeout" default:"30s" min:"1s" max:"1h"`
 	CallTimeout time.Duration `toml:"call_timeout" default:"10s" min:"100ms" max:"10m"`

@@ -286,8 +286,11 @@ var docs = map[string]string{
 		"msg.push_text and keys.text_key determine the text of pushes.",
 
 	"link": "Connections between servers.",
-	"link.max_frame": "Longest frame (PDU with its header) accepted from another server. A " +
-		"longer one closes the connection.",
+	"link.max_frame": "Longest frame (PDU with its header) between servers. db_proxies send a " +
+		"longer answer in parts. A longer frame of a C++ server is dropped, and the log says so.",
+	"link.max_answer": "Longest answer in parts. A longer one is refused: the client that asked " +
+		"is disconnected, and the log says why. Set it alike on all servers. A message server " +
+		"uses up to twice as much memory for answers that have not arrived whole.",
 	"link.heartbeat":    "Time without a sent PDU after which a server sends a heartbeat.",
 	"link.timeout":      "Silence of a peer after which its connection counts as lost.",
 	"link.call_timeout": "Longest time that a peer may take to answer one request.",

@@ -154,12 +154,14 @@ type MessageStore interface {
 	// UnreadCounts returns the number of unread messages and the latest message of every
 	// conversation that has unread messages for user. Conversations are those with other
 	// users and with groups that user is in. Messages from before user's last joining of
-	// a group do not count.
+	// a group do not count. Conversations whose counts cannot be read for now may be missing
+	// while others can be read.
 	UnreadCounts(ctx context.Context, user uint32) ([]Unread, error)
 	// ClearUnread sets user's unread count for peer to zero.
 	ClearUnread(ctx context.Context, user, peer uint32) error
 	// UnreadTotals returns the number of unread messages of each of the users, groups
-	// included. Users without unread messages may be missing.
+	// included. Users without unread messages may be missing, and so may counts as in
+	// UnreadCounts.
 	UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error)
 	// RecentSessions returns up to limit of user's conversations that were updated at or
 	// after since, newest first, each with its last message. They include groups that

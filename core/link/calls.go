@@ -187,6 +187,20 @@ func (c *calls) wantsEncoded(id uint32) bool {
 	return k != nil && k.encoded
 }
 
+// waitsFor reports whether the answer to a call is used when it arrives.
+func (c *calls) waitsFor(id uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open[id] != nil || c.late.open[id] != nil
+}
+
+// fail ends a call, if it is open, with err.
+func (c *calls) fail(id uint32, err error) {
+	if k := c.take(id); k != nil {
+		c.finish(k, nil, err)
+	}
+}
+
 // endIfNone makes all later calls fail with err if no call is open, and reports whether
 // none is.
 func (c *calls) endIfNone(err error) bool {

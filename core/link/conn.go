@@ -43,6 +43,8 @@ type conn struct {
 	err       error              // the reason of the end; nil when the peer closed
 	wake      chan struct{}      // holds one token when the writer has work
 	malformed int                // in a row; used by the reader only
+
+	parts map[uint32]*assembly // of answers, by call; used by the reader only
 }
 
 func newConn(r *Remote, nc net.Conn) *conn {
@@ -126,7 +128,7 @@ func (c *conn) enqueue(seq uint16, m pb.Message, own bool) error {
 	}
 	if err := pdu.TooLong(m.Command(), len(frame)-before, c.r.o.MaxFrame); err != nil {
 		*to = frame[:before] // the peer would close the connection
-		return im.WithKind(im.Invalid, "longer than the setting link.max_frame", err)
+		return tooLong(im.WithKind(im.Invalid, "longer than the setting link.max_frame", err))
 	}
 	if waiting > 0 && waiting+len(frame)-before > c.r.o.MaxQueueBytes {
 		*to = frame[:before]
@@ -258,11 +260,16 @@ func (c *conn) Read(p []byte) (int, error) {
 // readLoop receives frames until the connection ends. It returns the reason, nil when the
 // peer closed the connection.
 func (c *conn) readLoop() error {
+	defer c.dropAllParts()
 	f := newFrameReader(c, c.r.o.MaxFrame)
 	for {
 		h, body, err := f.next()
-		if err == nil {
+		switch {
+		case err == nil:
 			err = c.receive(h, body)
+		case errors.Is(err, pdu.ErrLength) && h.Length > uint32(f.limit) &&
+			h.Length <= pdu.MaxFrame:
+			err = c.skip(f)
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -283,7 +290,7 @@ func (c *conn) receive(h pdu.Header, body []byte) error {
 		return nil
 	}
 	c.r.metrics.in.Inc()
-	if c.calls.replyEncoded(h.Command, body) {
+	if h.Command != pb.CmdAnswerPart && c.calls.replyEncoded(h.Command, body) {
 		c.malformed = 0
 		return nil
 	}
@@ -302,6 +309,9 @@ func (c *conn) receive(h pdu.Header, body []byte) error {
 		return nil
 	}
 	c.malformed = 0
+	if p, ok := m.(*pb.IMAnswerPart); ok {
+		return c.part(h.Seq, p)
+	}
 	if m != nil && c.calls.reply(m) {
 		c.leave()
 		return nil

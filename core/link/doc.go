@@ -50,6 +50,11 @@
 // It does not when a request of the key is in doubt: the sender may repeat that one, which
 // the others must not overtake. pb.MsgData.Round tells the first peer that this happened.
 //
+// A peer may send a long answer in parts (IMAnswerPart), if Options.Features announced that
+// this server puts answers together. Options.Answers bounds their memory. An answer beyond the
+// bound, and a frame longer than Options.MaxFrame, cost only their call, which ends with
+// ErrTooLong.
+//
 // After IMStopReceivePacket from the peer the link sends no further requests, and the
 // connection stays open for the answers that are due. With Features it is closed after the
 // last one, so that the peer can end without a request in flight. A peer that may return

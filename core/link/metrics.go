@@ -11,6 +11,7 @@ type Metrics struct {
 	up, pending                                             *prometheus.GaugeVec
 	dials, in, out, inBytes, outBytes, writes               *prometheus.CounterVec
 	late, malformed, busy, panics, ignored, fails, dropouts *prometheus.CounterVec
+	inParts, tooLong                                        *prometheus.CounterVec
 	seconds                                                 *prometheus.HistogramVec
 }
 
@@ -39,6 +40,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		panics:    counter("panics", "Panics in handlers."),
 		ignored:   counter("ignored", "Messages dropped because the link has no handler."),
 		fails:     counter("call_errors", "Calls that ended with an error, by kind.", "kind"),
+		inParts:   counter("answers_in_parts", "Answers put together from parts."),
+		tooLong:   counter("too_long", "Answers and other frames dropped because of their length."),
 		dropouts:  counter("disconnects", "Connections that ended."),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "teamtalk_link_call_seconds", Help: "From a call to its answer.",
@@ -46,7 +49,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.up, m.pending, m.dials, m.in, m.out, m.inBytes, m.outBytes, m.writes,
-			m.late, m.malformed, m.busy, m.panics, m.ignored, m.fails, m.dropouts, m.seconds)
+			m.late, m.malformed, m.busy, m.panics, m.ignored, m.fails, m.dropouts, m.inParts,
+			m.tooLong, m.seconds)
 	}
 	return m
 }
@@ -57,6 +61,7 @@ type peerMetrics struct {
 	dialed, dialFailed                               prometheus.Counter
 	in, out, inBytes, outBytes, writes               prometheus.Counter
 	late, malformed, busy, panics, ignored, dropouts prometheus.Counter
+	inParts, tooLong                                 prometheus.Counter
 	fails                                            *prometheus.CounterVec
 	seconds                                          prometheus.Observer
 }
@@ -75,6 +80,7 @@ func (m *Metrics) peer(name string) *peerMetrics {
 		late:   m.late.WithLabelValues(name), malformed: m.malformed.WithLabelValues(name),
 		busy: m.busy.WithLabelValues(name), panics: m.panics.WithLabelValues(name),
 		ignored: m.ignored.WithLabelValues(name), dropouts: m.dropouts.WithLabelValues(name),
+		inParts: m.inParts.WithLabelValues(name), tooLong: m.tooLong.WithLabelValues(name),
 		fails:   m.fails.MustCurryWith(prometheus.Labels{"peer": name}),
 		seconds: m.seconds.WithLabelValues(name),
 	}

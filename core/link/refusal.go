@@ -20,10 +20,15 @@ type Refusal struct {
 	Elsewhere bool
 	// InDoubt says that the request may have been carried out.
 	InDoubt bool
+	// TooLong says that the answer is longer than servers carry.
+	TooLong bool
 }
 
 // Error returns the peer's reason.
 func (r *Refusal) Error() string { return r.Reason }
+
+// Is reports whether the refusal says what target says.
+func (r *Refusal) Is(target error) bool { return target == ErrTooLong && r.TooLong }
 
 // refusalKinds are the kinds of errors for the kinds of refusals.
 var refusalKinds = map[pb.RefusalKind]im.Kind{
@@ -37,7 +42,8 @@ var refusalKinds = map[pb.RefusalKind]im.Kind{
 // refused returns the error of a call that the peer called name refused.
 func refused(name string, m *pb.IMRequestRefused) error {
 	return im.WithKind(refusalKinds[m.GetKind()], "refused by "+name, &Refusal{
-		Reason: m.GetReason(), Elsewhere: m.GetElsewhere(), InDoubt: m.GetInDoubt()})
+		Reason: m.GetReason(), Elsewhere: m.GetElsewhere(), InDoubt: m.GetInDoubt(),
+		TooLong: m.GetTooLong()})
 }
 
 // goesElsewhere reports whether another server may carry out a request whose call ended

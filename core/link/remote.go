@@ -53,8 +53,12 @@ type Options struct {
 	// that alone exceeds MaxQueueBytes is accepted when no other waits. Defaults 65,536
 	// and 16 MiB.
 	MaxQueueItems, MaxQueueBytes int
-	// MaxFrame is the longest frame accepted, in bytes. Required.
+	// MaxFrame is the longest frame accepted, in bytes. A longer one is skipped, and the
+	// call that it answers fails with ErrTooLong. Required.
 	MaxFrame int
+	// Answers bounds the answers in parts. Required when Features says that this server
+	// puts answers together.
+	Answers *Answers
 	// Rand returns random numbers. Several goroutines call it. Default: math/rand/v2.
 	Rand func() uint64
 	// Log receives the events of connections. Default: discarded.
@@ -75,6 +79,12 @@ func (o *Options) setDefaults() {
 	opt.Require("link.IdleLimit", o.IdleLimit)
 	opt.Require("link.CallTimeout", o.CallTimeout)
 	opt.Require("link.MaxFrame", o.MaxFrame)
+	if o.Features&uint32(pb.ServerFeature_SERVER_FEATURE_PARTS) != 0 {
+		opt.Require("link.Answers", o.Answers.longest())
+	}
+	if o.Answers == nil {
+		o.Answers = NewAnswers(0)
+	}
 	if o.Backoff == (backoff.Policy{}) {
 		opt.Require("link.MaxBackoff", o.MaxBackoff)
 		o.Backoff = defaultBackoff(o.MaxBackoff)

@@ -71,13 +71,41 @@ func (c *Conn) SendParts(seq uint16, parts []*pb.Encoded) error {
 	if c.IsClosed() {
 		return nil
 	}
-	left := 0
-	for _, p := range parts {
-		left += len(p.Shared())
-	}
-	if err := c.reserve(left); err != nil {
+	n := sharedBytes(parts)
+	if err := c.reserve(n); err != nil {
 		return err
 	}
+	return c.sendReserved(seq, parts, n)
+}
+
+// PushParts posts messages as SendParts sends them: nothing is sent between them. Any
+// goroutine.
+func (c *Conn) PushParts(seq uint16, parts []*pb.Encoded) error {
+	n := sharedBytes(parts)
+	if err := c.reserve(n); err != nil {
+		return err
+	}
+	c.loop.Post(func() {
+		if c.IsClosed() {
+			c.waiting.Add(int64(-n))
+			return
+		}
+		if err := c.sendReserved(seq, parts, n); err != nil {
+			c.Close(err) // the peer waits for the rest of the parts
+		}
+	})
+	return nil
+}
+
+func sharedBytes(parts []*pb.Encoded) (n int) {
+	for _, p := range parts {
+		n += len(p.Shared())
+	}
+	return n
+}
+
+// sendReserved sends messages whose shared bytes, left in all, are reserved. Loop only.
+func (c *Conn) sendReserved(seq uint16, parts []*pb.Encoded, left int) error {
 	c.loop.markDirty(c)
 	for _, p := range parts {
 		out, err := pdu.AppendHead(c.out, seq, p)

@@ -72,13 +72,19 @@ func (l *Link) SetTimeouts(idle, heartbeat time.Duration) {
 // encoded.
 func (l *Link) Send(seq uint16, m pb.Message) error { return l.carrier.SendMessage(seq, m) }
 
-// TakesFrames reports whether SendFrames may be called: the other server dialed, so its
-// messages are encoded.
+// TakesFrames reports whether SendFrames and SendParts may be called: the other server
+// dialed, so its messages are encoded.
 func (l *Link) TakesFrames() bool { return l.conn != nil }
 
 // SendFrames sends encoded frames as Send sends their messages. The bytes must not change
 // afterwards, and other links may share them.
 func (l *Link) SendFrames(frames []byte) error { return l.conn.PushShared(frames) }
+
+// SendParts sends the parts of one message as Send sends their messages. TakesFrames must
+// have returned true.
+func (l *Link) SendParts(seq uint16, parts []*pb.Encoded) error {
+	return l.conn.PushParts(seq, parts)
+}
 
 // Close ends the link after the messages that were sent have left.
 func (l *Link) Close(err error) { l.carrier.Close(err) }

@@ -91,6 +91,9 @@ type Options struct {
 	// MaxFrame is the longest frame between servers, in bytes. An answer with messages
 	// takes half of it at most. Required.
 	MaxFrame int
+	// MaxAnswer is the longest answer, in bytes, that is sent in parts because it exceeds
+	// MaxFrame. Required.
+	MaxAnswer int
 	// Timeout bounds the duration of a request, including its time in queues. A message
 	// has half of it for its time in queues, and half for storing it. It must be shorter
 	// than the callers' timeouts. Otherwise a message may be stored after its message
@@ -139,6 +142,7 @@ type Server struct {
 func New(opt Options) *Server {
 	option.Require("dbproxy.HistoryLimit", opt.HistoryLimit)
 	option.Require("dbproxy.MaxFrame", opt.MaxFrame)
+	option.Require("dbproxy.MaxAnswer", opt.MaxAnswer)
 	option.Require("dbproxy.Timeout", opt.Timeout)
 	if opt.Now == nil {
 		opt.Now = mono.Now

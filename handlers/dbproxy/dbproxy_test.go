@@ -295,7 +295,8 @@ func ask[P pb.Message](p *peer, seq uint16, req pb.Message) P {
 func newServer(opt dbproxy.Options) *dbproxy.Server {
 	c := config.Default()
 	return dbproxy.New(opttest.Fill(opt, dbproxy.Options{
-		HistoryLimit: c.DBProxy.HistoryLimit, MaxFrame: int(c.Link.MaxFrame),
+		HistoryLimit: c.DBProxy.HistoryLimit,
+		MaxFrame:     int(c.Link.MaxFrame), MaxAnswer: int(c.Link.MaxAnswer),
 		LockAttempts: c.DBProxy.LoginLockAttempts,
 		LockWindow:   c.DBProxy.LoginLockWindow, Timeout: c.Link.CallTimeout * 4 / 5,
 		LinkTimeout: c.Link.Timeout, LinkHeartbeat: c.Link.Heartbeat,

@@ -18,7 +18,7 @@ import (
 func TestFailuresDoNotFloodTheLog(t *testing.T) {
 	var log bytes.Buffer
 	now := time.Unix(1_700_000_000, 0)
-	s := New(Options{Timeout: time.Second, HistoryLimit: 1, MaxFrame: 1 << 20,
+	s := New(Options{Timeout: time.Second, HistoryLimit: 1, MaxFrame: 1 << 20, MaxAnswer: 1 << 20,
 		Log: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return now }})
 	r := s.requests
 	rq := &request{session: linkSession(), cmd: pb.CmdUnreadMsgCntReq}

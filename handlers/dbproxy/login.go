@@ -13,6 +13,7 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/handlers/dbproxy/directory"
 	"teamtalk/handlers/dbproxy/lockout"
+	"teamtalk/handlers/dbproxy/refusal"
 	"teamtalk/proto/pb"
 )
 
@@ -230,7 +231,7 @@ func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 func (ls *logins) notValidated(l *login, err error) {
 	ls.metrics.failures.WithLabelValues(l.cmd.String(), im.KindOf(err).String()).Inc()
 	ls.suspects(err)
-	if ofThisServer(err) {
+	if refusal.OfThisServer(err) {
 		if refusal := ls.refusal(&l.request, l.m, err, true); refusal != nil {
 			ls.answer(&l.request, refusal) // a look-up changes nothing: another one may try it
 			return
@@ -261,7 +262,7 @@ func (ls *logins) validate(m *pb.IMValidateReq, account *im.Account) *pb.IMValid
 		ls.metrics.refusedLogins.WithLabelValues("locked").Inc()
 		return validated(m, validateLocked, textLocked, nil)
 	}
-	if reason := refusal(known, account, m.GetPassword()); reason != "" {
+	if reason := loginRefusal(known, account, m.GetPassword()); reason != "" {
 		ls.metrics.refusedLogins.WithLabelValues(reason).Inc()
 		if ls.lock.Fail(name, m.GetPassword(), now) {
 			ls.metrics.locks.Inc()
@@ -278,8 +279,8 @@ func (ls *logins) validate(m *pb.IMValidateReq, account *im.Account) *pb.IMValid
 	return rsp
 }
 
-// refusal returns the reason why an account may not log in; "" when it may.
-func refusal(known bool, a *im.Account, password string) string {
+// loginRefusal returns the reason why an account may not log in; "" when it may.
+func loginRefusal(known bool, a *im.Account, password string) string {
 	switch {
 	case !known:
 		return "unknown"

@@ -12,6 +12,7 @@ import (
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/handlers/dbproxy/previous"
+	"teamtalk/handlers/dbproxy/refusal"
 	"teamtalk/handlers/dbproxy/sounds"
 	"teamtalk/proto/pb"
 )
@@ -226,11 +227,11 @@ func (ms *messages) notStored(p *Pending) {
 	}
 	// The request may contain values.
 	p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = 0, false, 0
-	p.msg.Rejected = p.msg.SenderConn != 0 && rejected(err)
+	p.msg.Rejected = p.msg.SenderConn != 0 && refusal.Rejected(err)
 	ms.answer(&p.request, p.msg)
 }
 
 // movable reports whether another db_proxy may store a message that was not stored.
 func (p *Pending) movable() bool {
-	return !p.behind && ofThisServer(p.row.Err) && takesRefusals(p.session)
+	return !p.behind && refusal.OfThisServer(p.row.Err) && takesRefusals(p.session)
 }

@@ -11,6 +11,7 @@ type metrics struct {
 	refusedLogins *prometheus.CounterVec
 	locks         prometheus.Counter
 	unsent        prometheus.Counter
+	inParts       prometheus.Counter
 	withdrawn     prometheus.Gauge
 
 	syncs       *prometheus.CounterVec
@@ -48,6 +49,8 @@ func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 		locks: counter("login_locks_total",
 			"Login names locked after too many different wrong passwords."),
 		unsent: counter("unsent_total", "Answers dropped because the link had ended or was full."),
+		inParts: counter("answers_in_parts_total",
+			"Answers longer than link.max_frame, which were sent in parts."),
 		withdrawn: prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "withdrawn",
 			Help: "1 while the store fails, and other db_proxies get the requests."}),
 		syncs: vec("session_syncs_total", "Runs that update the conversation lists of groups' "+
@@ -59,7 +62,7 @@ func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.syncs, m.syncSeconds, m.synced, m.seconds, m.failures, messages,
-			m.refusedLogins, m.locks, m.unsent, m.withdrawn,
+			m.refusedLogins, m.locks, m.unsent, m.inParts, m.withdrawn,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + "requests_open",
 				Help: "Requests accepted and not answered."},
 				func() float64 { return float64(open()) }))

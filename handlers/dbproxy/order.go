@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
+	"teamtalk/handlers/dbproxy/refusal"
 )
 
 // A sender pipelines: message B is in flight while A is being stored. When A cannot be
@@ -125,7 +126,7 @@ func (o *sendOrder) behind(p *Pending, now time.Time) bool {
 // note records p's sender when p was not stored and may be repeated. A message that can
 // never be stored holds no other message back.
 func (o *sendOrder) note(p *Pending, now time.Time) {
-	if p.row.Err == nil || p.sender.link == nil || rejected(p.row.Err) {
+	if p.row.Err == nil || p.sender.link == nil || refusal.Rejected(p.row.Err) {
 		return
 	}
 	o.mu.Lock()
@@ -173,14 +174,4 @@ func (o *sendOrder) gone(link *session.Link) {
 			o.remove(s)
 		}
 	}
-}
-
-// rejected reports whether a message that failed with err can never be stored. Errors
-// that are not listed may be temporary.
-func rejected(err error) bool {
-	switch im.KindOf(err) {
-	case im.Invalid, im.Malformed, im.NotFound, im.Denied:
-		return true
-	}
-	return false
 }

@@ -13,6 +13,7 @@ import (
 	"teamtalk/core/pdu"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
+	"teamtalk/handlers/dbproxy/refusal"
 	"teamtalk/proto/pb"
 )
 
@@ -28,6 +29,8 @@ type runner struct {
 	// storeTime returns the time of the rows in the store. This process's clock may differ,
 	// and step.
 	storeTime func() time.Time
+	// maxFrame and maxAnswer are Options.MaxFrame and Options.MaxAnswer.
+	maxFrame, maxAnswer int
 	// failures limits the rate of log lines, for the time in which the store is away and
 	// all requests fail.
 	failures [im.Closed + 1]obs.Often
@@ -43,6 +46,7 @@ type runner struct {
 
 func newRunner(opt *Options) *runner {
 	r := &runner{tasks: opt.Tasks, timeout: opt.Timeout, now: opt.Now, log: opt.Log,
+		maxFrame: opt.MaxFrame, maxAnswer: opt.MaxAnswer,
 		stopped: make(chan struct{}), idle: make(chan struct{}), suspect: make(chan struct{}, 1),
 		router: router.New[*session.Link](router.Options{Role: "dbproxy", Log: opt.Log,
 			Registerer: opt.Registerer})}
@@ -111,7 +115,7 @@ func handle[M any, P interface {
 			}
 		}
 		if err != nil {
-			refuse(r, rq, m, w, err, ofThisServer(err))
+			refuse(r, rq, m, w, err, refusal.OfThisServer(err))
 		}
 		return err
 	})
@@ -169,7 +173,7 @@ func (r *runner) refusal(rq *request, m pb.Message, err error, elsewhere bool) p
 	if !ok || !a.HasAttachData() || !takesRefusals(rq.session) {
 		return nil
 	}
-	return refusalOf(a.GetAttachData(), err, elsewhere)
+	return refusal.Of(a.GetAttachData(), err, elsewhere)
 }
 
 // answer ends the request and pushes m; nil pushes nothing.
@@ -181,7 +185,7 @@ func (r *runner) answer(rq *request, m pb.Message) {
 	}
 	err := rq.session.Send(rq.seq, m)
 	if errors.Is(err, pdu.ErrLength) {
-		err = r.tooLong(rq, m, err)
+		err = r.inParts(rq, m, err)
 	}
 	// The push fails when the link has ended or is full. Its calls have failed then.
 	if err != nil {
@@ -189,21 +193,6 @@ func (r *runner) answer(rq *request, m pb.Message) {
 		r.log.Debug("answer not sent", "role", "dbproxy", "conn", rq.session.ID(), "cmd",
 			rq.cmd.String(), "seq", rq.seq, "err", err)
 	}
-}
-
-// tooLong refuses a request whose answer m is longer than a frame between servers.
-func (r *runner) tooLong(rq *request, m pb.Message, cause error) error {
-	r.metrics.failures.WithLabelValues(rq.cmd.String(), "too_long").Inc()
-	err := im.WithKind(im.Invalid, "the answer is longer than the setting link.max_frame; raise "+
-		"it on all servers", cause)
-	if held, ok := r.long.Allow(r.now()); ok {
-		r.log.Error("request not answered", "role", "dbproxy", "conn", rq.session.ID(), "peer",
-			rq.session.Remote(), "cmd", rq.cmd.String(), "seq", rq.seq, "err", err, "held", held)
-	}
-	if refusal := r.refusal(rq, m, err, false); refusal != nil { // m echoes attach_data
-		return rq.session.Send(rq.seq, refusal)
-	}
-	return err
 }
 
 // logFailure logs a failure on a worker. The router logs the requests that are refused on

@@ -56,7 +56,9 @@ func calls(t *testing.T, houses ...*house) *link.Group {
 	var peers []link.Peer
 	for i, h := range houses {
 		peers = append(peers, link.Dial(opttest.Fill(link.Options{Name: fmt.Sprint("db", i),
-			Addr: h.addr, Features: uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS)},
+			Addr: h.addr, Answers: link.NewAnswers(int(c.Link.MaxAnswer)),
+			Features: uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS |
+				pb.ServerFeature_SERVER_FEATURE_PARTS)},
 			link.Options{DialTimeout: c.Link.DialTimeout, Heartbeat: c.Link.Heartbeat,
 				IdleLimit: c.Link.Timeout, MaxBackoff: c.Link.BackoffMax,
 				CallTimeout: c.Link.CallTimeout, MaxFrame: int(c.Link.MaxFrame)})))
@@ -264,7 +266,7 @@ func TestAnswerTooLong(t *testing.T) {
 	} {
 		m := ask[*pb.IMRequestRefused](p, uint16(seq+1), req)
 		if m.GetKind() != pb.RefusalKind_REFUSAL_KIND_INVALID || m.GetElsewhere() ||
-			!strings.Contains(m.GetReason(), "link.max_frame") {
+			!m.GetTooLong() || !strings.Contains(m.GetReason(), "link.max_frame") {
 			t.Errorf("%s: %v", req.Command(), m)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/core/link"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -129,5 +130,30 @@ func TestPassedOn(t *testing.T) {
 		}
 		d.send(10, pb.IMUnreadMsgCntReq_builder{UserId: proto.Uint32(1)}.Build())
 		d.want()
+	})
+}
+
+// TestAnswerTooLongForALink: a client whose query cannot be answered, because the answer is
+// longer than servers carry, is disconnected. The others wait on, and so does a client whose
+// query failed for another reason.
+func TestAnswerTooLongForALink(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		typed, shared, other := w.user(0, 1, ios), w.user(0, 2, ios), w.user(0, 3, ios)
+		err := error(&link.Refusal{Reason: "the setting link.max_frame", TooLong: true})
+		w.db.also = func(pb.Message) (pb.Message, error) { return nil, err }
+		typed.send(5, pb.IMUsersInfoReq_builder{UserId: proto.Uint32(1)}.Build())
+		shared.send(5, pb.IMAllUserReq_builder{UserId: proto.Uint32(2),
+			LatestUpdateTime: proto.Uint32(0)}.Build())
+		synctest.Wait()
+		err = errors.New("the link ended")
+		other.send(5, pb.IMUsersInfoReq_builder{UserId: proto.Uint32(3)}.Build())
+		synctest.Wait()
+		if !typed.isClosed() || !shared.isClosed() || other.isClosed() {
+			t.Errorf("closed: %v and %v, the other one %v", typed.isClosed(), shared.isClosed(),
+				other.isClosed())
+		}
+		if n := w.counted("queries_failed_total", "too_long"); n != 2 {
+			t.Errorf("%v queries are counted as too_long, want 2", n)
+		}
 	})
 }

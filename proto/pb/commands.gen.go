@@ -106,6 +106,7 @@ const (
 	CmdCredentialsReq            Command = 0x0739
 	CmdCredentialsRsp            Command = 0x073a
 	CmdRequestRefused            Command = 0x073b
+	CmdAnswerPart                Command = 0x073c
 )
 
 // commands lists the messages of frames, in the order of their ids.
@@ -212,6 +213,7 @@ var commands = []commandInfo{
 	{0x0739, "IMCredentialsReq", func() Message { return new(IMCredentialsReq) }},
 	{0x073a, "IMCredentialsRsp", func() Message { return new(IMCredentialsRsp) }},
 	{0x073b, "IMRequestRefused", func() Message { return new(IMRequestRefused) }},
+	{0x073c, "IMAnswerPart", func() Message { return new(IMAnswerPart) }},
 }
 
 // Command returns 0x0101.
@@ -1125,3 +1127,12 @@ func (m *IMRequestRefused) AppendBody(b []byte) ([]byte, error) { return appendB
 
 // ParseBody decodes b, and does not retain it.
 func (m *IMRequestRefused) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x073c.
+func (*IMAnswerPart) Command() Command { return 0x073c }
+
+// AppendBody appends the encoded message to b.
+func (m *IMAnswerPart) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, and does not retain it.
+func (m *IMAnswerPart) ParseBody(b []byte) error { return parseBody(b, m) }

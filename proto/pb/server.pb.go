@@ -3663,6 +3663,7 @@ type IMRequestRefused struct {
 	xxx_hidden_Reason      *string                `protobuf:"bytes,2,req,name=reason"`
 	xxx_hidden_Elsewhere   bool                   `protobuf:"varint,3,opt,name=elsewhere"`
 	xxx_hidden_InDoubt     bool                   `protobuf:"varint,4,opt,name=in_doubt,json=inDoubt"`
+	xxx_hidden_TooLong     bool                   `protobuf:"varint,5,opt,name=too_long,json=tooLong"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -3734,32 +3735,44 @@ func (x *IMRequestRefused) GetInDoubt() bool {
 	return false
 }
 
+func (x *IMRequestRefused) GetTooLong() bool {
+	if x != nil {
+		return x.xxx_hidden_TooLong
+	}
+	return false
+}
+
 func (x *IMRequestRefused) SetAttachData(v []byte) {
 	if v == nil {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
 }
 
 func (x *IMRequestRefused) SetKind(v RefusalKind) {
 	x.xxx_hidden_Kind = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
 }
 
 func (x *IMRequestRefused) SetReason(v string) {
 	x.xxx_hidden_Reason = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
 }
 
 func (x *IMRequestRefused) SetElsewhere(v bool) {
 	x.xxx_hidden_Elsewhere = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
 }
 
 func (x *IMRequestRefused) SetInDoubt(v bool) {
 	x.xxx_hidden_InDoubt = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *IMRequestRefused) SetTooLong(v bool) {
+	x.xxx_hidden_TooLong = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
 }
 
 func (x *IMRequestRefused) HasAttachData() bool {
@@ -3797,6 +3810,13 @@ func (x *IMRequestRefused) HasInDoubt() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
 }
 
+func (x *IMRequestRefused) HasTooLong() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
 func (x *IMRequestRefused) ClearAttachData() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_AttachData = nil
@@ -3822,6 +3842,11 @@ func (x *IMRequestRefused) ClearInDoubt() {
 	x.xxx_hidden_InDoubt = false
 }
 
+func (x *IMRequestRefused) ClearTooLong() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_TooLong = false
+}
+
 type IMRequestRefused_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -3834,6 +3859,8 @@ type IMRequestRefused_builder struct {
 	Elsewhere *bool
 	// The request may have been carried out.
 	InDoubt *bool
+	// The answer is longer than servers carry.
+	TooLong *bool
 }
 
 func (b0 IMRequestRefused_builder) Build() *IMRequestRefused {
@@ -3841,24 +3868,236 @@ func (b0 IMRequestRefused_builder) Build() *IMRequestRefused {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.Kind != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
 		x.xxx_hidden_Kind = *b.Kind
 	}
 	if b.Reason != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
 		x.xxx_hidden_Reason = b.Reason
 	}
 	if b.Elsewhere != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
 		x.xxx_hidden_Elsewhere = *b.Elsewhere
 	}
 	if b.InDoubt != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
 		x.xxx_hidden_InDoubt = *b.InDoubt
+	}
+	if b.TooLong != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_TooLong = *b.TooLong
+	}
+	return m0
+}
+
+// cmd: 0x073c
+type IMAnswerPart struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_Command     uint32                 `protobuf:"varint,1,req,name=command"`
+	xxx_hidden_Total       uint32                 `protobuf:"varint,2,req,name=total"`
+	xxx_hidden_Data        []byte                 `protobuf:"bytes,3,req,name=data"`
+	xxx_hidden_Offset      uint32                 `protobuf:"varint,4,req,name=offset"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMAnswerPart) Reset() {
+	*x = IMAnswerPart{}
+	mi := &file_server_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMAnswerPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMAnswerPart) ProtoMessage() {}
+
+func (x *IMAnswerPart) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMAnswerPart) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
+func (x *IMAnswerPart) GetCommand() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Command
+	}
+	return 0
+}
+
+func (x *IMAnswerPart) GetTotal() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Total
+	}
+	return 0
+}
+
+func (x *IMAnswerPart) GetData() []byte {
+	if x != nil {
+		return x.xxx_hidden_Data
+	}
+	return nil
+}
+
+func (x *IMAnswerPart) GetOffset() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Offset
+	}
+	return 0
+}
+
+func (x *IMAnswerPart) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+}
+
+func (x *IMAnswerPart) SetCommand(v uint32) {
+	x.xxx_hidden_Command = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+}
+
+func (x *IMAnswerPart) SetTotal(v uint32) {
+	x.xxx_hidden_Total = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+}
+
+func (x *IMAnswerPart) SetData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Data = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *IMAnswerPart) SetOffset(v uint32) {
+	x.xxx_hidden_Offset = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+}
+
+func (x *IMAnswerPart) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *IMAnswerPart) HasCommand() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMAnswerPart) HasTotal() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMAnswerPart) HasData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *IMAnswerPart) HasOffset() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *IMAnswerPart) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_AttachData = nil
+}
+
+func (x *IMAnswerPart) ClearCommand() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Command = 0
+}
+
+func (x *IMAnswerPart) ClearTotal() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Total = 0
+}
+
+func (x *IMAnswerPart) ClearData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Data = nil
+}
+
+func (x *IMAnswerPart) ClearOffset() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Offset = 0
+}
+
+type IMAnswerPart_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// That of the request.
+	AttachData []byte
+	// The command id of the answer.
+	Command *uint32
+	// The length of the answer's body, in bytes.
+	Total *uint32
+	// The next bytes of the body. The parts of one answer are sent in their order, and parts
+	// of other answers, and other messages, may be between them.
+	Data []byte
+	// The number of bytes of the body in the parts before.
+	Offset *uint32
+}
+
+func (b0 IMAnswerPart_builder) Build() *IMAnswerPart {
+	m0 := &IMAnswerPart{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.Command != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		x.xxx_hidden_Command = *b.Command
+	}
+	if b.Total != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		x.xxx_hidden_Total = *b.Total
+	}
+	if b.Data != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		x.xxx_hidden_Data = b.Data
+	}
+	if b.Offset != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_Offset = *b.Offset
 	}
 	return m0
 }
@@ -4010,14 +4249,22 @@ const file_server_proto_rawDesc = "" +
 	"next_after\x18\x03 \x01(\rR\tnextAfter\x12\x12\n" +
 	"\x04more\x18\x04 \x01(\bR\x04more\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xaf\x01\n" +
+	"attachData\"\xca\x01\n" +
 	"\x10IMRequestRefused\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
 	"attachData\x12)\n" +
 	"\x04kind\x18\x01 \x02(\x0e2\x15.teamtalk.RefusalKindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x02(\tR\x06reason\x12\x1c\n" +
 	"\telsewhere\x18\x03 \x01(\bR\telsewhere\x12\x19\n" +
-	"\bin_doubt\x18\x04 \x01(\bR\ainDoubt*\x8e\x01\n" +
+	"\bin_doubt\x18\x04 \x01(\bR\ainDoubt\x12\x19\n" +
+	"\btoo_long\x18\x05 \x01(\bR\atooLong\"\x8b\x01\n" +
+	"\fIMAnswerPart\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachData\x12\x18\n" +
+	"\acommand\x18\x01 \x02(\rR\acommand\x12\x14\n" +
+	"\x05total\x18\x02 \x02(\rR\x05total\x12\x12\n" +
+	"\x04data\x18\x03 \x02(\fR\x04data\x12\x16\n" +
+	"\x06offset\x18\x04 \x02(\rR\x06offset*\x8e\x01\n" +
 	"\vRefusalKind\x12\x17\n" +
 	"\x13REFUSAL_KIND_FAILED\x10\x00\x12\x18\n" +
 	"\x14REFUSAL_KIND_INVALID\x10\x01\x12\x15\n" +
@@ -4026,7 +4273,7 @@ const file_server_proto_rawDesc = "" +
 	"\x13REFUSAL_KIND_CLOSED\x10\x04B\x13Z\x11teamtalk/proto/pb"
 
 var file_server_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_server_proto_goTypes = []any{
 	(RefusalKind)(0),                    // 0: teamtalk.RefusalKind
 	(*IMStopReceivePacket)(nil),         // 1: teamtalk.IMStopReceivePacket
@@ -4056,35 +4303,36 @@ var file_server_proto_goTypes = []any{
 	(*IMCredentialsReq)(nil),            // 25: teamtalk.IMCredentialsReq
 	(*IMCredentialsRsp)(nil),            // 26: teamtalk.IMCredentialsRsp
 	(*IMRequestRefused)(nil),            // 27: teamtalk.IMRequestRefused
-	(*UserInfo)(nil),                    // 28: teamtalk.UserInfo
-	(*UserTokenInfo)(nil),               // 29: teamtalk.UserTokenInfo
-	(*ServerUserStat)(nil),              // 30: teamtalk.ServerUserStat
-	(ClientType)(0),                     // 31: teamtalk.ClientType
-	(*PushResult)(nil),                  // 32: teamtalk.PushResult
-	(*ShieldStatus)(nil),                // 33: teamtalk.ShieldStatus
-	(TransferFileType)(0),               // 34: teamtalk.TransferFileType
-	(*IpAddr)(nil),                      // 35: teamtalk.IpAddr
-	(*ListedFile)(nil),                  // 36: teamtalk.ListedFile
-	(ListResult)(0),                     // 37: teamtalk.ListResult
-	(*Credential)(nil),                  // 38: teamtalk.Credential
+	(*IMAnswerPart)(nil),                // 28: teamtalk.IMAnswerPart
+	(*UserInfo)(nil),                    // 29: teamtalk.UserInfo
+	(*UserTokenInfo)(nil),               // 30: teamtalk.UserTokenInfo
+	(*ServerUserStat)(nil),              // 31: teamtalk.ServerUserStat
+	(ClientType)(0),                     // 32: teamtalk.ClientType
+	(*PushResult)(nil),                  // 33: teamtalk.PushResult
+	(*ShieldStatus)(nil),                // 34: teamtalk.ShieldStatus
+	(TransferFileType)(0),               // 35: teamtalk.TransferFileType
+	(*IpAddr)(nil),                      // 36: teamtalk.IpAddr
+	(*ListedFile)(nil),                  // 37: teamtalk.ListedFile
+	(ListResult)(0),                     // 38: teamtalk.ListResult
+	(*Credential)(nil),                  // 39: teamtalk.Credential
 }
 var file_server_proto_depIdxs = []int32{
-	28, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
-	29, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
-	30, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
-	31, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
-	31, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
-	29, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
-	32, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
-	33, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
-	34, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
-	34, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
-	35, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
-	36, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
-	36, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
-	36, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
-	37, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
-	38, // 15: teamtalk.IMCredentialsRsp.list:type_name -> teamtalk.Credential
+	29, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
+	30, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
+	31, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
+	32, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
+	32, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
+	30, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
+	33, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
+	34, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
+	35, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
+	35, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
+	36, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
+	37, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
+	37, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
+	37, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
+	38, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
+	39, // 15: teamtalk.IMCredentialsRsp.list:type_name -> teamtalk.Credential
 	0,  // 16: teamtalk.IMRequestRefused.kind:type_name -> teamtalk.RefusalKind
 	17, // [17:17] is the sub-list for method output_type
 	17, // [17:17] is the sub-list for method input_type
@@ -4105,7 +4353,7 @@ func file_server_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_server_proto_rawDesc), len(file_server_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

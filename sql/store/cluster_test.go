@@ -61,6 +61,7 @@ func TestCluster(t *testing.T) {
 	s := e.store(t)
 	t.Run("open slot", func(t *testing.T) { openSlot(t, e, c, s) })
 	t.Run("stuck key", func(t *testing.T) { stuckKey(t, e, c, s) })
+	t.Run("unread beside a dead slot", func(t *testing.T) { unreadBesideDeadSlot(t, c, s) })
 	t.Run("master dies", func(t *testing.T) { masterDies(t, e, c, s) })
 }
 
@@ -122,8 +123,10 @@ func stuckKey(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	odd := named(t, s, "odd", 1)[0]
 	_, at := slotOf(c, unreadKey(odd))
 	c.Masters[at].Do("SET " + unreadKey(odd) + " nonsense")
-	if totals, err := s.UnreadTotals(t.Context(), []uint32{odd, u[1]}); err == nil {
-		t.Errorf("totals %v although a slot is not served", totals)
+	missed := testutil.ToFloat64(s.m.leftOut)
+	if totals, err := s.UnreadTotals(t.Context(), []uint32{odd, u[1]}); err != nil ||
+		len(totals) != 0 || testutil.ToFloat64(s.m.leftOut) != missed+1 {
+		t.Errorf("totals %v, %v although a slot is not served", totals, err)
 	}
 	other := e.store(t)
 	other.o.hooks.afterCommit = func() error { return errCrash }
@@ -150,6 +153,40 @@ func stuckKey(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 		if got := unreadOf(t, s, u[i], u[0]); got != want {
 			t.Errorf("user %d has %d unread at the end, want %d", i, got, want)
 		}
+	}
+}
+
+// unreadBesideDeadSlot takes a slot from the cluster. Only the counts in it may be missing in
+// the answers, whichever count of a conversation it has.
+func unreadBesideDeadSlot(t *testing.T, c *dbtest.RedisShards, s *Store) {
+	u := named(t, s, "beside", 3)
+	g, other := newGroup(t, s, u...), newGroup(t, s, u...)
+	send(t, s, text(u[0], u[1], "1"), groupText(u[0], g, "1"), groupText(u[0], other, "1"))
+	for _, dead := range []struct {
+		key  string
+		want []uint32 // peers with a count
+	}{
+		{groupKey(g), []uint32{u[0], other}},
+		{readKey(u[1], other), []uint32{u[0], g}},
+		{unreadKey(u[1]), []uint32{g, other}},
+	} {
+		slot, owner := slotOf(c, dead.key)
+		c.Masters[owner].Do("CLUSTER DELSLOTS " + slot)
+		missed := testutil.ToFloat64(s.m.leftOut)
+		counts, err := s.UnreadCounts(t.Context(), u[1])
+		var got []uint32
+		for _, n := range counts {
+			got = append(got, n.Peer)
+		}
+		totals, err2 := s.UnreadTotals(t.Context(), u)
+		if err != nil || err2 != nil || !slices.Equal(got, dead.want) || totals[u[1]] != 2 {
+			t.Errorf("without the slot of %s: unread of %v, total %d, errors %v and %v", dead.key,
+				got, totals[u[1]], err, err2)
+		}
+		if n := testutil.ToFloat64(s.m.leftOut) - missed; n < 2 {
+			t.Errorf("without the slot of %s: %v counts left out", dead.key, n)
+		}
+		c.Masters[owner].Do("CLUSTER ADDSLOTS " + slot)
 	}
 }
 

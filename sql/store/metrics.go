@@ -28,6 +28,7 @@ type metrics struct {
 	readMarks  *prometheus.CounterVec
 	rebuilds   *prometheus.CounterVec
 	rebuilt    prometheus.Counter
+	leftOut    prometheus.Counter
 
 	replicaReads *prometheus.CounterVec
 	replicaUp    prometheus.Gauge
@@ -80,6 +81,9 @@ func (m *metrics) addMessages() {
 	m.rebuilds = m.vec("unread_rebuilds", "Rebuilds of the unread counts from the tables, after "+
 		"Redis had lost them: done or failed.", "what")
 	m.rebuilt = m.counter("unread_rebuilt", "Unread counts that a rebuild has raised.")
+	m.leftOut = m.counter("unread_left_out",
+		"Conversations left out of answers with unread counts, because the Redis "+
+			"Cluster did not serve the slot of a count.")
 	m.evicts = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "teamtalk_store_redis_evicts",
 		Help: "1 for a Redis server whose maxmemory-policy lets it drop keys that are stored " +

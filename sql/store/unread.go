@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/im"
+	"teamtalk/core/obs"
 	"teamtalk/proto/pb"
 )
 
@@ -28,6 +29,8 @@ type unread struct {
 	members *members
 	history *history
 	marks   *readMarks
+
+	often obs.Often // bounds the log of counts that were left out
 }
 
 // peerKey identifies a conversation in a user's list.
@@ -38,17 +41,14 @@ type peerKey struct {
 
 // UnreadCounts returns the user's unread conversations; see im.MessageStore. Counts come
 // from Redis, groups from the master. The count of a conversation without messages is left
-// out, as C++ servers do, because clients cannot show it.
+// out, as C++ servers do, because clients cannot show it. The counts in a slot that the
+// Redis Cluster does not serve are left out, too.
 func (s *unread) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
 	joined, err := s.members.joinedGroups(ctx, []uint32{user})
 	if err != nil {
 		return nil, err
 	}
-	counts, err := s.peerCounts(ctx, []uint32{user})
-	if err != nil {
-		return nil, err
-	}
-	groups, err := s.groupCounts(ctx, joined)
+	counts, groups, err := s.countsOf(ctx, []uint32{user}, joined)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,8 @@ func (s *unread) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, er
 	return list, nil
 }
 
-// UnreadTotals returns the numbers of users' unread messages; see im.MessageStore.
+// UnreadTotals returns the numbers of users' unread messages; see im.MessageStore. It leaves
+// out what UnreadCounts leaves out.
 func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error) {
 	if err := ctx.Err(); err != nil || len(users) == 0 {
 		return nil, s.dbError("read unread totals", err)
@@ -90,11 +91,7 @@ func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]u
 	if err != nil {
 		return nil, err
 	}
-	counts, err := s.peerCounts(ctx, users)
-	if err != nil {
-		return nil, err
-	}
-	groups, err := s.groupCounts(ctx, joined)
+	counts, groups, err := s.countsOf(ctx, users, joined)
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +105,21 @@ func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]u
 // pipelineSize bounds the number of commands in a pipeline.
 const pipelineSize = 2000
 
+// countsOf returns the counts between users and the counts of their groups.
+func (s *unread) countsOf(ctx context.Context, users []uint32, joined []joinedGroup) (
+	peers, groups []count, err error) {
+	left := &leftOut{u: s}
+	if peers, err = s.peerCounts(ctx, users, left); err != nil {
+		return nil, nil, err
+	}
+	if groups, err = s.groupCounts(ctx, joined, left); err != nil {
+		return nil, nil, err
+	}
+	return peers, groups, left.end()
+}
+
 // peerCounts returns the counts of unread messages between users, without zeros.
-func (s *unread) peerCounts(ctx context.Context, users []uint32) ([]count, error) {
+func (s *unread) peerCounts(ctx context.Context, users []uint32, left *leftOut) ([]count, error) {
 	var list []count
 	err := inChunks(users, pipelineSize, func(part []uint32) error {
 		answers := make([]*redis.MapStringStringCmd, len(part))
@@ -124,7 +134,14 @@ func (s *unread) peerCounts(ctx context.Context, users []uint32) ([]count, error
 		for i, u := range part {
 			fields, err := answers[i].Result()
 			if err != nil && !wrongType(err) {
+				err = s.redisError("read unread counts", err)
+			} else {
+				err = nil
+			}
+			if ok, err := left.counted(ctx, err); err != nil {
 				return err
+			} else if !ok {
+				continue
 			}
 			for field, value := range fields {
 				peer, err := strconv.ParseUint(field, 10, 32)
@@ -135,7 +152,7 @@ func (s *unread) peerCounts(ctx context.Context, users []uint32) ([]count, error
 		}
 		return nil
 	})
-	return list, s.redisError("read unread counts", err)
+	return list, err
 }
 
 // wrongType reports whether a key holds something other than counts. Such keys are
@@ -143,19 +160,16 @@ func (s *unread) peerCounts(ctx context.Context, users []uint32) ([]count, error
 func wrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
 
 // groupCounts returns the numbers of unread messages in users' groups, without zeros.
-func (s *unread) groupCounts(ctx context.Context, joined []joinedGroup) ([]count, error) {
+func (s *unread) groupCounts(ctx context.Context, joined []joinedGroup, left *leftOut) ([]count,
+	error) {
 	var list []count
 	err := inChunks(joined, pipelineSize/2, func(part []joinedGroup) error {
-		sent, read, err := s.readAndSent(ctx, part)
-		if err != nil {
-			return err
-		}
+		read, sent := s.readAndSent(ctx, part)
 		for i, j := range part {
-			n, err := s.unreadOf(ctx, j, read[i], sent[j.group])
-			if err != nil {
+			n, err := s.unreadIn(ctx, j, read[i], sent[j.group])
+			if ok, err := left.counted(ctx, err); err != nil {
 				return err
-			}
-			if n > 0 {
+			} else if ok && n > 0 {
 				list = append(list, count{j.user, j.group, n})
 			}
 		}
@@ -165,43 +179,40 @@ func (s *unread) groupCounts(ctx context.Context, joined []joinedGroup) ([]count
 }
 
 // readAndSent reads both counts of groups. It reads the members' counts first, so that
-// they do not exceed the groups' counts. A missing member's count gives "".
-func (s *unread) readAndSent(ctx context.Context, joined []joinedGroup) (sent map[uint32]int64,
-	read []string, err error) {
-	reads, sents := make([]*redis.StringCmd, len(joined)), make(map[uint32]*redis.StringCmd,
+// they do not exceed the groups' counts. Each answer has its own error.
+func (s *unread) readAndSent(ctx context.Context, joined []joinedGroup) (read []*redis.StringCmd,
+	sent map[uint32]*redis.StringCmd) {
+	read, sent = make([]*redis.StringCmd, len(joined)), make(map[uint32]*redis.StringCmd,
 		len(joined))
-	// The error of the pipeline is that of its first failed command. Each command has its
-	// own.
+	// The error of the pipeline is that of its first failed command.
 	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, j := range joined {
-			reads[i] = p.HGet(ctx, readKey(j.user, j.group), "count")
+			read[i] = p.HGet(ctx, readKey(j.user, j.group), "count")
 		}
 		for _, j := range joined {
-			if sents[j.group] == nil {
-				sents[j.group] = p.HGet(ctx, groupKey(j.group), "count")
+			if sent[j.group] == nil {
+				sent[j.group] = p.HGet(ctx, groupKey(j.group), "count")
 			}
 		}
 		return nil
 	})
-	read = make([]string, len(joined))
-	for i := range reads {
-		if read[i], err = reads[i].Result(); err != nil && err != redis.Nil && !wrongType(err) {
-			return nil, nil, s.redisError("read unread counts of groups", err)
+	return read, sent
+}
+
+// unreadIn returns the number of a member's unread messages in a group, from the answers
+// of readAndSent.
+func (s *unread) unreadIn(ctx context.Context, j joinedGroup, read, sent *redis.StringCmd) (uint32,
+	error) {
+	for _, cmd := range []*redis.StringCmd{read, sent} {
+		if err := cmd.Err(); err != nil && err != redis.Nil && !wrongType(err) {
+			return 0, s.redisError("read unread counts of groups", err)
 		}
 	}
-	sent = make(map[uint32]int64, len(sents))
-	for g, cmd := range sents {
-		v, err := cmd.Result()
-		if err != nil && err != redis.Nil && !wrongType(err) {
-			return nil, nil, s.redisError("read unread counts of groups", err)
-		}
-		sent[g] = countOf(v)
-	}
-	return sent, read, nil
+	return s.unreadOf(ctx, j, read.Val(), countOf(sent.Val()))
 }
 
 // unreadOf returns the difference of a group's two counts, and repairs a count that Redis
-// lost.
+// lost. A missing member's count is "".
 func (s *unread) unreadOf(ctx context.Context, j joinedGroup, read string,
 	sent int64) (uint32, error) {
 	switch have := countOf(read); {

@@ -4,12 +4,14 @@
 package passing
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/obs"
 	"teamtalk/core/rate"
 	"teamtalk/core/session"
@@ -64,7 +66,7 @@ type Options struct {
 	// does not fit its frame. AndroidCut counts what does not fit, by outcome.
 	SoundTooLong []byte
 	AndroidCut   *prometheus.CounterVec
-	// QueriesFailed counts queries without an answer, by kind.
+	// QueriesFailed counts queries without an answer, by kind, or as too_long.
 	QueriesFailed *prometheus.CounterVec
 
 	Now        func() time.Time
@@ -145,9 +147,15 @@ func (h *Handler) Begin(s *session.Client) error {
 	return nil
 }
 
-// failed counts and logs a query that got no answer.
+// failed counts and logs a query that got no answer. The client asks again, unless the answer
+// is too long: it would never have one, and is disconnected instead. Loop only.
 func (h *Handler) failed(s *session.Client, seq uint16, cmd pb.Command, err error) {
-	h.opt.QueriesFailed.WithLabelValues(im.KindOf(err).String()).Inc()
+	reason := im.KindOf(err).String()
+	if errors.Is(err, link.ErrTooLong) {
+		reason = "too_long"
+		s.Close(err)
+	}
+	h.opt.QueriesFailed.WithLabelValues(reason).Inc()
 	h.often.Warn(h.log, h.opt.Now(), "query not answered", "conn", s.ID(), "user", s.User,
 		"cmd", cmd.String(), "seq", seq, "err", err)
 }

@@ -200,6 +200,7 @@ func (p *proc) startDB() {
 	db := dbproxy.New(dbproxy.Options{
 		Store: st, Tasks: &tasks{workers, p.w.sched, st.src},
 		HistoryLimit: settings.DBProxy.HistoryLimit, MaxFrame: int(settings.Link.MaxFrame),
+		MaxAnswer:    int(settings.Link.MaxAnswer),
 		LockAttempts: settings.DBProxy.LoginLockAttempts,
 		LockWindow:   settings.DBProxy.LoginLockWindow,
 		Timeout:      settings.Link.CallTimeout * 4 / 5,

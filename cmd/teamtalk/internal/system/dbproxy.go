@@ -49,8 +49,8 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	}
 	db := dbproxy.New(dbproxy.Options{
 		Store: store, Tasks: workers, Sounds: sounds, Text: text, HistoryLimit: cfg.HistoryLimit,
-		MaxFrame: int(s.cfg.Link.MaxFrame), LockAttempts: cfg.LoginLockAttempts,
-		LockWindow:  cfg.LoginLockWindow,
+		MaxFrame: linkFrame(s.cfg), MaxAnswer: int(s.cfg.Link.MaxAnswer),
+		LockAttempts: cfg.LoginLockAttempts, LockWindow: cfg.LoginLockWindow,
 		Timeout:     s.cfg.Link.CallTimeout * 4 / 5, // ends before message servers give up
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat,
 		Log: s.log, Registerer: s.reg,

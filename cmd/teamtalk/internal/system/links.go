@@ -56,7 +56,8 @@ func (s *system) group(p peers) (*link.Group, error) {
 	var all []link.Peer
 	var features uint32
 	if p.name == RoleDBProxy {
-		features = uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS)
+		features = uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS |
+			pb.ServerFeature_SERVER_FEATURE_PARTS)
 	}
 	add := func(peer link.Peer) {
 		all = append(all, peer)
@@ -80,7 +81,7 @@ func (s *system) group(p peers) (*link.Group, error) {
 				DialTimeout: s.cfg.Link.DialTimeout,
 				Heartbeat:   s.cfg.Link.Heartbeat, IdleLimit: s.cfg.Link.Timeout,
 				MaxBackoff: s.cfg.Link.BackoffMax, CallTimeout: s.cfg.Link.CallTimeout,
-				MaxFrame: int(s.cfg.Link.MaxFrame), Log: s.log, Metrics: s.links,
+				MaxFrame: linkFrame(s.cfg), Answers: s.answers, Log: s.log, Metrics: s.links,
 			}))
 		}
 	}

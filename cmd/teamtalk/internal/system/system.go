@@ -55,6 +55,8 @@ type system struct {
 	ready  *obs.Ready
 	budget *budget.Budget
 	links  *link.Metrics
+	// answers bounds the answers in parts that arrive on all links.
+	answers *link.Answers
 
 	// The roles that run here; nil for the others.
 	msfs  *smallFiles
@@ -150,6 +152,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		reg: obs.NewRegistry(opt.Version), ready: obs.NewReady(0),
 	}
 	s.links = link.NewMetrics(s.reg)
+	s.answers = link.NewAnswers(int(s.cfg.Link.MaxAnswer))
 	defer func() {
 		if err != nil {
 			stop, cancel := context.WithTimeout(context.Background(), failedStartTimeout)
@@ -236,7 +239,7 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	opt.Name, opt.Addr = p.name, addr
 	opt.Loops, opt.Budget, opt.Log, opt.Registerer = s.cfg.Loops, s.budget, s.log, s.reg
 	if !p.clients {
-		opt.MaxFrame, opt.MaxBuffered = int(s.cfg.Link.MaxFrame), 64<<20
+		opt.MaxFrame, opt.MaxBuffered = linkFrame(s.cfg), 64<<20
 	}
 	srv, err := engine.Start(opt)
 	if err != nil {
@@ -252,6 +255,11 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	s.stops.push(last, "port for "+p.name, srv.Close)
 	return nil
 }
+
+// linkFrame returns the longest frame between servers. A request of a client grows on its
+// way: the message server adds its attach_data, and the user. link.max_frame, which may be
+// equal to msg.max_frame, does not count these bytes.
+func linkFrame(c *config.Config) int { return int(c.Link.MaxFrame) + 1<<10 }
 
 // serveWeb starts an HTTP server, which the caller closes. A port takes at most a quarter
 // of the connections that this process may have, so that a crowd on all three of the HTTP
