@@ -326,6 +326,10 @@ const (
 	// The caller of a db_proxy understands IMRequestRefused and
 	// IMStopReceivePacket.may_return.
 	ServerFeature_SERVER_FEATURE_REFUSALS ServerFeature = 16
+	// The message server recognises an IMMsgData that it has received before, and
+	// understands IMMsgData.age. The route server forwards an IMMsgData with age only to
+	// such message servers.
+	ServerFeature_SERVER_FEATURE_RESENT ServerFeature = 32
 )
 
 // Enum value maps for ServerFeature.
@@ -333,10 +337,12 @@ var (
 	ServerFeature_name = map[int32]string{
 		1:  "SERVER_FEATURE_RECEIPTS",
 		16: "SERVER_FEATURE_REFUSALS",
+		32: "SERVER_FEATURE_RESENT",
 	}
 	ServerFeature_value = map[string]int32{
 		"SERVER_FEATURE_RECEIPTS": 1,
 		"SERVER_FEATURE_REFUSALS": 16,
+		"SERVER_FEATURE_RESENT":   32,
 	}
 )
 
@@ -4874,10 +4880,11 @@ const file_base_proto_rawDesc = "" +
 	"\x11USER_STATUS_LEAVE\x10\x03*:\n" +
 	"\vDeviceScope\x12\x14\n" +
 	"\x10DEVICE_SCOPE_ANY\x10\x01\x12\x15\n" +
-	"\x11DEVICE_SCOPE_ACKS\x10\x02*I\n" +
+	"\x11DEVICE_SCOPE_ACKS\x10\x02*d\n" +
 	"\rServerFeature\x12\x1b\n" +
 	"\x17SERVER_FEATURE_RECEIPTS\x10\x01\x12\x1b\n" +
-	"\x17SERVER_FEATURE_REFUSALS\x10\x10*>\n" +
+	"\x17SERVER_FEATURE_REFUSALS\x10\x10\x12\x19\n" +
+	"\x15SERVER_FEATURE_RESENT\x10 *>\n" +
 	"\vSessionType\x12\x17\n" +
 	"\x13SESSION_TYPE_SINGLE\x10\x01\x12\x16\n" +
 	"\x12SESSION_TYPE_GROUP\x10\x02*q\n" +
