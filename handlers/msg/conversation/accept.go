@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -32,6 +33,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 		return false, im.Errorf(im.Invalid, "message dropped: %s", reason)
 	}
 	c, now := h.opt.Client(s), s.Loop().Now()
+	c.wrote.Store(mono.Of(now))
 	id, state := c.sends.look(seq, m, now, h.opt.ResendWindow)
 	switch state {
 	case sendStored:
@@ -58,6 +60,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, uint32(h.opt.Now().Unix()), nil, false
 	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
 	m.WantRefusal, m.Rejected, m.Round = false, false, 0
+	m.Resent, m.Age = false, 0
 	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
 	h.number(s, seq, m, now)
 	if state == sendUnknown {

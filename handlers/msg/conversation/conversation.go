@@ -129,6 +129,10 @@ type Options struct {
 	Groups   Groups
 	Pushes   Pushes
 	Contacts Contacts
+	Missing  Finder
+	// Since returns a session id. Sessions with that id or a higher one connected less
+	// than age ago, others before that.
+	Since func(age time.Duration) uint64
 
 	Now        func() time.Time
 	Log        *slog.Logger
@@ -172,7 +176,8 @@ func New(opt Options) (*Handler, error) {
 	}
 	h := &Handler{opt: opt, log: opt.Log, metrics: newMetrics(opt.Registerer),
 		online: opt.Online, out: opt.Fanout, others: opt.Others}
-	h.turns = newTurns(opt.Now, h.deliver, opt.Registerer)
+	h.turns = newTurns(turnOptions{now: opt.Now, deliver: h.deliver, since: opt.Since,
+		awaits: h.awaits, missing: opt.Missing}, opt.Registerer)
 	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.readUpTo}
 	return h, nil
 }
@@ -184,12 +189,13 @@ func (h *Handler) Connect(store Store, reads ReadStore, route Route) {
 }
 
 // Client is what the package keeps for one client connection. The zero value is ready.
-// Loop only, except for Acks.
+// Loop only, except for Acks and Writes.
 type Client struct {
 	sends   resends
 	bucket  rate.Bucket
 	reads   rate.Bucket
 	unacked unacked
+	wrote   atomic.Int64 // when it sent a message, by mono.Of; any goroutine
 }
 
 // Acks reports whether senders wait for this client: it acknowledged a message from

@@ -98,6 +98,9 @@ func (h *Handler) deliver(t turn) {
 	m := t.m
 	to, mine := connectedBefore(t.since, h.online.Of(m.ToSessionID)),
 		connectedBefore(t.since, h.online.Of(m.FromUserID))
+	if t.found {
+		mine = h.notWriting(mine) // one of the others may have sent it
+	}
 	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == t.from)) {
 		return
 	}
