@@ -355,7 +355,7 @@ func TestFullLink(t *testing.T) {
 		w.login.setFull(false)
 		time.Sleep(3 * time.Second)
 		got := w.route.take()
-		if len(got) != 1 {
+		if len(got) != 2 || got[1].m.Command() != pb.CmdMsgData { // the text is sent late
 			t.Fatalf("route server: %v", got)
 		}
 		if list := got[0].m.(*pb.IMOnlineUserInfo).GetUserStatList(); len(list) != 1 ||

@@ -29,9 +29,11 @@ func (r *Server) handleRoleSet(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 	if !m.HasFeatures() {
 		return nil
 	}
+	of(s).resent.Store(m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RESENT) != 0)
 	return s.Send(0, pb.IMRoleSet_builder{
-		Master:   proto.Uint32(m.GetMaster()),
-		Features: proto.Uint32(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS)),
+		Master: proto.Uint32(m.GetMaster()),
+		Features: proto.Uint32(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
+			pb.ServerFeature_SERVER_FEATURE_RESENT)),
 	}.Build())
 }
 

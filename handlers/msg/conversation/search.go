@@ -85,9 +85,9 @@ func (sh *turnShard) isFound(key uint64, id uint32) bool {
 	return is
 }
 
-// awaits reports whether a session of m's users, except but, has an id below since.
-func (h *Handler) awaits(m *pb.MsgData, but *session.Client, since uint64) bool {
-	before := func(s *session.Client) bool { return s != but && s.ID() < since }
+// awaits reports whether a session of m's users has an id below since.
+func (h *Handler) awaits(m *pb.MsgData, since uint64) bool {
+	before := func(s *session.Client) bool { return s.ID() < since }
 	return slices.ContainsFunc(h.online.Of(m.ToSessionID), before) ||
 		slices.ContainsFunc(h.online.Of(m.FromUserID), before)
 }

@@ -61,7 +61,7 @@ type turn struct {
 }
 
 // lastTurn is the message of a conversation that was delivered last: its id, and a session
-// id. Sessions with a lower one were connected then.
+// id. Sessions with a lower one were connected when it was stored.
 type lastTurn struct {
 	id    uint32
 	since uint64
@@ -84,7 +84,7 @@ type turnOptions struct {
 	since   func(age time.Duration) uint64 // see Options
 	// awaits reports whether a session with an id below since waits for the messages of
 	// m's conversation.
-	awaits  func(m *pb.MsgData, but *session.Client, since uint64) bool
+	awaits  func(m *pb.MsgData, since uint64) bool
 	missing Finder
 }
 
@@ -132,7 +132,7 @@ func (ts *turns) isEarly(t *turn, last lastTurn) bool {
 	case last.id < prev && prev < id:
 		return true
 	}
-	return last.id != 0 && id > last.id+1 && ts.awaits(t.m, t.from, last.since)
+	return last.id != 0 && id > last.id+1 && ts.awaits(t.m, last.since)
 }
 
 func (t *turn) size() int64 { return int64(len(t.m.Data) + heldCost) }
@@ -258,7 +258,11 @@ func (ts *turns) after(sh *turnShard, key uint64, h *heldTurns, d time.Duration)
 func (ts *turns) send(sh *turnShard, key uint64, t *turn, last lastTurn) {
 	switch {
 	case t.m.MsgID > last.id:
-		sh.last.Put(key, lastTurn{t.m.MsgID, session.NextID()}, ts.now())
+		since := t.since
+		if since == 0 { // it did not wait
+			since = session.NextID()
+		}
+		sh.last.Put(key, lastTurn{t.m.MsgID, since}, ts.now())
 		if t.found {
 			sh.found.Put(foundTurn{key, t.m.MsgID}, struct{}{}, ts.now())
 		}

@@ -26,7 +26,7 @@ func (nowhere) Search(_ missing.Conversation, _ []uint32,
 func testTurns(deliver func(t turn)) turnOptions {
 	return turnOptions{now: time.Now, deliver: deliver, missing: nowhere{},
 		since:  func(time.Duration) uint64 { return session.NextID() },
-		awaits: func(*pb.MsgData, *session.Client, uint64) bool { return true }}
+		awaits: func(*pb.MsgData, uint64) bool { return true }}
 }
 
 // arrival is a message on its way: it arrives after the others of its way.

@@ -18,14 +18,14 @@ import (
 // A found message does not say against which version of the group it was checked, and a
 // member must get no message from before it joined. So it is delivered to the users that
 // were members when a message with a lower id was stored, and are members still. Sessions
-// that connected since that message was delivered may have it from the history, and do not
-// get it.
+// that connected since that message arrived may have it from the history, and do not get it.
 
 // delivered is the message of a group that was delivered last.
 type delivered struct {
 	id uint32 // 0: none
 	at time.Time
-	// since is a session id: sessions with a lower one were connected then.
+	// since is a session id: sessions with a lower one were connected when the message was
+	// stored.
 	since uint64
 	// members are the users that were members when the message, or one before it, was
 	// stored, and in all versions of the group since; nil: not known.
@@ -58,7 +58,10 @@ func (g *group) passed(w *waiting, now time.Time) {
 			last.skip(last.id+1, w.m.MsgID)
 		}
 	}
-	last.id, last.at, last.since = w.m.MsgID, now, session.NextID()
+	last.id, last.at, last.since = w.m.MsgID, now, w.since
+	if w.since == 0 { // it did not wait
+		last.since = session.NextID()
+	}
 	if v := w.m.GroupVersion; w.m.HasGroupVersion && v != 0 && v == g.version && g.current() {
 		last.members = g.members
 	}

@@ -28,8 +28,15 @@ func (p *Links) RouteEnd(r *router.Router[*session.Link]) session.LinkHandler {
 func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !slices.Contains(p.routes, s) {
+		return nil
+	}
+	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RESENT) != 0 {
+		p.resends[s] = struct{}{}
+		p.sendTexts()
+	}
 	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS) == 0 ||
-		!slices.Contains(p.routes, s) || slices.Contains(p.receipts, s) {
+		slices.Contains(p.receipts, s) {
 		return nil
 	}
 	p.receipts = append(p.receipts, s)
@@ -44,6 +51,7 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 // forgetFeatures forgets what a route server that is gone understood. With mu held.
 func (p *Links) forgetFeatures(s *session.Link) {
 	delete(p.early, s)
+	delete(p.resends, s)
 	p.receipts = slices.DeleteFunc(p.receipts, func(o *session.Link) bool { return o == s })
 	p.hasReceipts.Store(len(p.receipts) > 0)
 }
@@ -57,10 +65,12 @@ func (l *routeEnd) Open(s *session.Link) error {
 	defer p.mu.Unlock()
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
-	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS))
+	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
+		pb.ServerFeature_SERVER_FEATURE_RESENT))
 	if len(p.routes) == 0 {
 		role.SetMaster(1)
 		p.since = p.opt.Now()
+		p.outbox.since = p.since
 	}
 	if err := s.Send(0, role); err != nil {
 		return err
@@ -106,11 +116,14 @@ func (l *routeEnd) Close(s *session.Link, _ error) {
 	p.routes = slices.Delete(p.routes, i, i+1)
 	if i == 0 {
 		p.kicks.lost()
+		p.outbox.linkLost()
+		p.outbox.since = p.opt.Now()
 	}
 	if i == 0 && len(p.routes) > 0 {
 		role := &pb.IMRoleSet{}
 		role.SetMaster(1)
 		_ = p.routes[0].Send(0, role)
+		p.sendTexts()
 	}
 }
 
