@@ -26,10 +26,6 @@ func (w *world) ackedText(m *text) {
 	}
 }
 
-// late is how long after its ack a text of a group may arrive when a fault delays the one
-// before it.
-const late = 15 * time.Second
-
 // conversation returns the key of the conversation of a delivery.
 func conversation(d *delivery) uint64 {
 	if isGroup(d.to) {
@@ -56,15 +52,7 @@ func (w *world) delivered(c *client, d *delivery) {
 	if isGroup(d.to) && !w.db.groups[d.to].had(c.user, m.first, w.now()) {
 		w.fail("stranger", "%s received %d of group %d", c.name, d.id, d.to)
 	}
-	order, now := fmt.Sprintf("%s from %s %d to %d", at, m.from.name, m.gen, d.to), w.now()
-	// A text waits only a second for those before it.
-	calm := !during(w.faults, now-late, now) && !during(w.troubles, now-late, now)
-	switch {
-	case calm:
-		order = fmt.Sprintf("%s in %d", at, conversation(d))
-	case m.gen != m.firstGen:
-		return // the client repeated it on another connection: two message servers had it
-	}
+	order := fmt.Sprintf("%s in %d", at, conversation(d))
 	if d.id < w.last[order] {
 		w.fail("order", "%s received %d after %d: %s", c.name, d.id, w.last[order], order)
 	}
