@@ -302,7 +302,7 @@ func TestAcks(t *testing.T) {
 
 // TestFeatures: a message server that sends its features receives the route server's. One
 // that sends none receives no answer. A text that is sent again goes to those that
-// recognise it.
+// recognise it, and so does the news that a message server is connected again.
 func TestFeatures(t *testing.T) {
 	dial := start(t, route.Options{})
 	ours, older, other, sender := dial(), dial(), dial(), dial()
@@ -329,6 +329,17 @@ func TestFeatures(t *testing.T) {
 	expect(t, "ours", got[0], m, &again)
 	expect(t, "an older one", got[1], m)
 	expect(t, "another", got[2], m)
+
+	back, missed := dial(), hello(all).(*pb.IMRoleSet)
+	missed.SetMissed(3000)
+	back.send(0, missed)
+	back.send(0, info())
+	missed.SetMaster(0)
+	got = settleAll(back, ours, older, other)
+	expect(t, "one that was away", got[0], hello(all))
+	expect(t, "ours", got[1], missed)
+	expect(t, "an older one", got[2])
+	expect(t, "another", got[3])
 }
 
 // TestLastWordIsTrue: many servers report the same user at the same time. The last notify

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"slices"
+	"time"
 
 	"teamtalk/core/router"
 	"teamtalk/core/session"
@@ -23,8 +24,9 @@ func (p *Links) RouteEnd(r *router.Router[*session.Link]) session.LinkHandler {
 	return &routeEnd{Router: r, p: p}
 }
 
-// handleFeatures takes a route server's answer to what this server said of itself. A
-// route server that missed a change before it answered gets the whole state, see CatchUp.
+// handleFeatures takes a route server's answer to what this server said of itself, and
+// what it passes on of other message servers. A route server that missed a change before it
+// answered gets the whole state, see CatchUp.
 func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -33,6 +35,10 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 	}
 	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RESENT) != 0 {
 		p.resends[s] = struct{}{}
+		if m.HasMissed() { // by another message server
+			missed := time.Duration(m.GetMissed()) * time.Millisecond
+			p.outbox.want(p.opt.Now().Add(-missed - inFlight))
+		}
 		p.sendTexts()
 	}
 	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS) == 0 ||
@@ -67,10 +73,13 @@ func (l *routeEnd) Open(s *session.Link) error {
 	role.SetMaster(0)
 	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
 		pb.ServerFeature_SERVER_FEATURE_RESENT))
+	now := p.opt.Now()
 	if len(p.routes) == 0 {
 		role.SetMaster(1)
-		p.since = p.opt.Now()
-		p.outbox.since = p.since
+		p.since, p.outbox.since = now, now
+	}
+	if missed := p.outbox.linkOpened(now); missed > 0 && p.online.Count() > 0 {
+		role.SetMissed(uint32(min(missed.Milliseconds(), 1<<32-1)))
 	}
 	if err := s.Send(0, role); err != nil {
 		return err
@@ -116,9 +125,8 @@ func (l *routeEnd) Close(s *session.Link, _ error) {
 	p.routes = slices.Delete(p.routes, i, i+1)
 	if i == 0 {
 		p.kicks.lost()
-		p.outbox.linkLost()
-		p.outbox.since = p.opt.Now()
 	}
+	p.outbox.linkLost(p.opt.Now(), i == 0)
 	if i == 0 && len(p.routes) > 0 {
 		role := &pb.IMRoleSet{}
 		role.SetMaster(1)

@@ -1,19 +1,19 @@
 package peers
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
 
 // Texts that are forwarded while no route server is connected, or just before a link to one
 // is lost, do not arrive at the other message servers. So the latest texts are kept, and
-// sent again when a route server is connected: at once, and again until the other message
-// servers have had the time to connect. These recognise what they have, and know by the age
-// of a text which sessions connected later and found it in the history.
+// sent again when a route server is connected, and when another message server is connected
+// to it again. These recognise what they have, and know by the age of a text which sessions
+// connected later and found it in the history.
 //
 // C++ message servers recognise nothing, and some of the stock clients show a text twice. A
 // route server of ours sends them no text again. A C++ route server sends everything to
@@ -31,11 +31,10 @@ const (
 	featuresAfter = time.Second
 	// textsAtOnce is how many texts are sent again at a time.
 	textsAtOnce = 4096
+	// inFlight is how long before the loss of a link of another message server a text may
+	// have been forwarded that did not reach it.
+	inFlight = 2 * time.Second
 )
-
-// againAfter are the times, since a route server is connected again, after which the texts
-// are sent again. The other message servers connect in this time.
-var againAfter = []time.Duration{0, time.Second, missedAfter}
 
 // text is a message that was forwarded, or could not be.
 type text struct {
@@ -54,14 +53,13 @@ type outbox struct {
 	bytes int
 	owed  int // texts that were handed to no link
 
-	// lost says that a link was lost, so that none of the texts may have arrived. since is
-	// when a route server was connected after that. round is how often the texts were sent
-	// again since then, next the first of the current round that is not sent, and end the
-	// first that is not part of it. next is 0 between two rounds.
-	lost      bool
-	since     time.Time
-	round     int
-	next, end uint64
+	// wanted says that the texts from the number next on are to be sent again.
+	wanted bool
+	next   uint64
+	// since is when the route server that forwards became that one.
+	since time.Time
+	// gone are the times at which links to route servers were lost that are not open again.
+	gone []time.Time
 
 	resent  prometheus.Counter
 	dropped *prometheus.CounterVec
@@ -117,8 +115,40 @@ func (o *outbox) forget(reason string) {
 	}
 }
 
-// linkLost makes the texts be sent again when a route server is connected.
-func (o *outbox) linkLost() { o.lost, o.round, o.next = true, 0, 0 }
+// want makes the texts that were forwarded at the time from or later be sent again.
+func (o *outbox) want(from time.Time) {
+	n := o.first
+	for i := range o.texts {
+		if !o.texts[i].at.Before(from) {
+			break
+		}
+		n++
+	}
+	if !o.wanted || n < o.next {
+		o.wanted, o.next = true, n
+	}
+}
+
+// linkLost records that a link to a route server was lost. forwards says that it was the
+// one that forwards: none of the texts may have arrived.
+func (o *outbox) linkLost(now time.Time, forwards bool) {
+	o.gone = append(o.gone, now)
+	if forwards {
+		o.since = now
+		o.want(time.Time{})
+	}
+}
+
+// linkOpened returns for how long this server had one link less to a route server, 0 when
+// none was lost.
+func (o *outbox) linkOpened(now time.Time) time.Duration {
+	if len(o.gone) == 0 {
+		return 0
+	}
+	lost := o.gone[0]
+	o.gone = slices.Delete(o.gone, 0, 1)
+	return max(now.Sub(lost), time.Millisecond)
+}
 
 // forwardText is Forward for a text.
 func (p *Links) forwardText(m *pb.MsgData) bool {
@@ -137,7 +167,7 @@ func (p *Links) forwardText(m *pb.MsgData) bool {
 func (p *Links) sendTexts() {
 	o, now := &p.outbox, p.opt.Now()
 	o.prune(now)
-	if len(p.routes) == 0 || !o.lost && o.owed == 0 {
+	if len(p.routes) == 0 || !o.wanted && o.owed == 0 {
 		return
 	}
 	link := p.routes[0]
@@ -145,42 +175,18 @@ func (p *Links) sendTexts() {
 	if !resends && now.Sub(o.since) < featuresAfter {
 		return // it may still say that it understands texts that are sent again
 	}
-	if !resends || !o.lost {
-		if p.sendAgain(link, o.first, o.first+uint64(len(o.texts)), false, now) {
-			o.lost = false
-		}
-		return
+	all := resends && o.wanted
+	next, end := o.first, o.first+uint64(len(o.texts))
+	if all {
+		next = max(next, o.next)
 	}
-	if o.next == 0 {
-		if now.Sub(o.since) < againAfter[o.round] {
-			return
-		}
-		o.next, o.end = o.first, o.first+uint64(len(o.texts))
-	}
-	if p.sendAgain(link, o.next, o.end, true, now) {
-		o.next = 0
-		if o.round++; o.round == len(againAfter) {
-			o.lost = false
-		}
-	}
-}
-
-// sendAgain sends the texts with the numbers of from to below end: all, or those that were
-// handed to no link. It reports whether all of them were sent, and otherwise sets where
-// the round continues. With mu held.
-func (p *Links) sendAgain(link *session.Link, from, end uint64, all bool, now time.Time) bool {
-	o := &p.outbox
-	sent := 0
-	for n := max(from, o.first); n < end; n++ {
-		t := &o.texts[n-o.first]
+	for sent := 0; next < end; next++ {
+		t := &o.texts[next-o.first]
 		if t.handed && !all {
 			continue
 		}
 		if sent == textsAtOnce || link.Send(0, t.again(now)) != nil {
-			if all {
-				o.next = n
-			}
-			return false
+			break
 		}
 		sent++
 		o.resent.Inc()
@@ -189,7 +195,10 @@ func (p *Links) sendAgain(link *session.Link, from, end uint64, all bool, now ti
 			o.owed--
 		}
 	}
-	return true
+	o.next = next
+	if next == end {
+		o.wanted = false
+	}
 }
 
 // again returns the text as it is sent again.

@@ -98,7 +98,7 @@ func (w *world) check() {
 // checkDelivered looks whether an acked text reached the devices that were online.
 func (w *world) checkDelivered(m *text) {
 	since, end := m.first-time.Second, m.acked+5*time.Second
-	if during(w.troubles, since, end) {
+	if during(w.losses, since, end) {
 		return
 	}
 	// Known to fail: the answer of a db_proxy is lost, and the client repeats the text on
