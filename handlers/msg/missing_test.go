@@ -73,8 +73,8 @@ func TestGroupMissing(t *testing.T) {
 	})
 }
 
-// TestGroupMissingOfMembers: a found message goes to nobody who joined after the last
-// message before it.
+// TestGroupMissingOfMembers: a found message goes to no user that joined after the
+// last message before it.
 func TestGroupMissingOfMembers(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		w.db.addGroup(50, 1, 2)

@@ -34,7 +34,8 @@ func (r *Server) tellMissed(sv *server) {
 	m := pb.IMRoleSet_builder{Master: proto.Uint32(0), Features: proto.Uint32(features),
 		Missed: proto.Uint32(sv.missed)}.Build()
 	sv.missed = 0
-	r.send(slices.DeleteFunc(r.all(sv.node), func(o *server) bool { return !o.resent.Load() }), 0, m)
+	to := slices.DeleteFunc(r.all(sv.node), func(o *server) bool { return !o.resent.Load() })
+	r.send(to, 0, m)
 }
 
 // handleRoleSet records whether the message server takes presence from this route server.

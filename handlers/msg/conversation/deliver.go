@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/turns"
 	"teamtalk/proto/pb"
 )
 
@@ -61,7 +62,8 @@ func (h *Handler) stored(f Message) {
 	if wait != noWait {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
-	h.turns.take(turn{m: m, from: f.from, tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
+	h.turns.Take(turns.Turn{M: m, From: f.from,
+		Tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
 	if wait == noWait {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
@@ -94,22 +96,22 @@ func (h *Handler) groupStored(f Message, late bool) {
 
 // deliver sends a message to all devices of both users here, except the one that it is
 // from. Each conversation is delivered by one goroutine at a time.
-func (h *Handler) deliver(t turn) {
-	m := t.m
-	to, mine := connectedBefore(t.since, h.online.Of(m.ToSessionID)),
-		connectedBefore(t.since, h.online.Of(m.FromUserID))
-	if t.found {
-		mine = h.notWriting(mine) // one of the others may have sent it
+func (h *Handler) deliver(t turns.Turn) {
+	m := t.M
+	to, mine := connectedBefore(t.Since, h.online.Of(m.ToSessionID)),
+		connectedBefore(t.Since, h.online.Of(m.FromUserID))
+	if t.Found {
+		mine = notWriting(mine, h.opt.Client, h.opt.Now()) // one of the others may have sent it
 	}
-	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == t.from)) {
+	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == t.From)) {
 		return
 	}
 	frame := h.out.Frame(m)
 	if frame == nil {
 		return
 	}
-	h.out.post(to, t.from, frame, t.tag)
-	h.out.post(mine, t.from, frame, session.Tag{Peer: m.ToSessionID, ID: m.MsgID, Flags: TagOwn})
+	h.out.post(to, t.From, frame, t.Tag)
+	h.out.post(mine, t.From, frame, session.Tag{Peer: m.ToSessionID, ID: m.MsgID, Flags: TagOwn})
 }
 
 // connectedBefore returns the sessions with an id below since; all if since is 0.
@@ -156,6 +158,6 @@ func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.MsgData) error {
 		binary.BigEndian.Uint32(m.AttachData) == binary.BigEndian.Uint32(wantAck) {
 		tag.Flags |= TagRemote
 	}
-	h.turns.take(turn{m: m, tag: tag})
+	h.turns.Take(turns.Turn{M: m, Tag: tag})
 	return nil
 }

@@ -130,7 +130,7 @@ type search struct {
 	done  func(found []*pb.MsgData, err error)
 }
 
-// ask asks for ids, of which the number of requests says how many were sent.
+// ask asks for ids with the request of that number.
 func (s *search) ask(ids []uint32, requests int) {
 	some := ids[:min(len(ids), idsPerRequest)]
 	req := &pb.IMGetMsgByIdReq{}

@@ -1,4 +1,4 @@
-package conversation
+package turns
 
 import (
 	"maps"
@@ -22,11 +22,11 @@ func (nowhere) Search(_ missing.Conversation, _ []uint32,
 	return true
 }
 
-// testTurns returns the options of turns whose missing messages are nowhere.
-func testTurns(deliver func(t turn)) turnOptions {
-	return turnOptions{now: time.Now, deliver: deliver, missing: nowhere{},
-		since:  func(time.Duration) uint64 { return session.NextID() },
-		awaits: func(*pb.MsgData, uint64) bool { return true }}
+// testOptions returns the options of Turns whose missing messages are nowhere.
+func testOptions(deliver func(t Turn)) Options {
+	return Options{Now: time.Now, Deliver: deliver, Missing: nowhere{},
+		Online: session.NewRegistry(),
+		Since:  func(time.Duration) uint64 { return session.NextID() }}
 }
 
 // arrival is a message on its way: it arrives after the others of its way.
@@ -51,19 +51,19 @@ func waysOf(r *rand.Rand, n uint32, pause time.Duration, lost map[uint32]bool) (
 // play has the messages arrive in several conversations, and returns the ids in the order
 // of their delivery, by conversation.
 func play(seed uint64, conversations int, n uint32, lost map[uint32]bool) (got [][]uint32,
-	ts *turns) {
+	ts *Turns) {
 	got = make([][]uint32, conversations)
-	ts = newTurns(testTurns(func(t turn) {
-		to := t.m.ToSessionID - 2
-		got[to] = append(got[to], t.m.MsgID) // its shard's lock is held
-	}), nil)
+	ts = New(testOptions(func(t Turn) {
+		to := t.M.ToSessionID - 2
+		got[to] = append(got[to], t.M.MsgID) // its shard's lock is held
+	}))
 	for c := range conversations {
 		r := rand.New(rand.NewPCG(seed, uint64(c)))
 		for _, way := range waysOf(r, n, 30*time.Millisecond, lost) {
 			go func() {
 				for _, a := range way {
 					time.Sleep(a.after)
-					ts.take(turn{m: &pb.MsgData{FromUserID: 1, ToSessionID: uint32(2 + c),
+					ts.Take(Turn{M: &pb.MsgData{FromUserID: 1, ToSessionID: uint32(2 + c),
 						MsgID: a.id, PrevID: a.prev, HasPrevID: true,
 						Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT}})
 				}
@@ -109,14 +109,14 @@ func FuzzTurns(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			last, foreign, arrived := uint32(0), 0, map[uint32]bool{}
-			ts := newTurns(testTurns(func(d turn) {
-				if !d.m.HasPrevID {
+			ts := New(testOptions(func(d Turn) {
+				if !d.M.HasPrevID {
 					foreign--
-				} else if d.m.MsgID <= last {
-					t.Fatalf("%d was delivered after %d", d.m.MsgID, last)
+				} else if d.M.MsgID <= last {
+					t.Fatalf("%d was delivered after %d", d.M.MsgID, last)
 				}
-				last = max(last, d.m.MsgID)
-			}), nil)
+				last = max(last, d.M.MsgID)
+			}))
 			for ; len(script) > 1; script = script[2:] {
 				id, back := uint32(script[0])+1, uint32(script[1])
 				m := &pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: id, HasPrevID: back != 1,
@@ -128,7 +128,7 @@ func FuzzTurns(f *testing.F) {
 					foreign++
 				}
 				arrived[id] = true
-				ts.take(turn{m: m})
+				ts.Take(Turn{M: m})
 				time.Sleep(time.Duration(back) * time.Millisecond)
 			}
 			time.Sleep(5 * time.Minute)

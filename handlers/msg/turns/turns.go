@@ -1,21 +1,5 @@
-package conversation
-
-import (
-	"cmp"
-	"slices"
-	"sync"
-	"sync/atomic"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-
-	"teamtalk/core/hash"
-	"teamtalk/core/recent"
-	"teamtalk/core/session"
-	"teamtalk/handlers/msg/missing"
-	"teamtalk/proto/pb"
-)
-
+// Package turns puts the messages between two users into the order of their ids.
+//
 // The messages of two users reach this server on two ways: those that it had stored with
 // the answers of db_proxy, those of other message servers through a route server. Each
 // way keeps the order of the ids, the two together do not. So a message that arrives
@@ -29,6 +13,24 @@ import (
 // server, or by an older version, and never waits.
 //
 // When a predecessor does not arrive soon, db_proxy is asked for it, see search.go.
+package turns
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/hash"
+	"teamtalk/core/im"
+	"teamtalk/core/recent"
+	"teamtalk/core/session"
+	"teamtalk/handlers/msg/missing"
+	"teamtalk/proto/pb"
+)
 
 const (
 	// turnAge is how long the last message of a conversation is remembered, at least. It
@@ -47,17 +49,19 @@ const (
 	turnShards = 64
 )
 
-// turn is a stored message on its way to the devices of its two users here.
-type turn struct {
-	m    *pb.MsgData
-	from *session.Client // the sender's, nil for a message of another message server
-	tag  session.Tag     // for the receiver's devices
-	came time.Time
-	// since is a session id, 0 for a message that was not held. Sessions with that id or
+// Turn is a stored message on its way to the devices of its two users here.
+type Turn struct {
+	M    *pb.MsgData
+	From *session.Client // the sender's, nil for a message of another message server
+	Tag  session.Tag     // for the receiver's devices
+	// Since is a session id, 0 for a message that was not held. Sessions with that id or
 	// a higher one connected after the message was stored: they find it in the history.
-	since uint64
-	found bool        // by a search
-	gap   missing.Gap // before it
+	Since uint64
+	// Found says that a search found the message: its sender's session is not known.
+	Found bool
+
+	came time.Time
+	gap  missing.Gap // before it
 }
 
 // lastTurn is the message of a conversation that was delivered last: its id, and a session
@@ -67,25 +71,35 @@ type lastTurn struct {
 	since uint64
 }
 
-// turns delivers the messages of each conversation between two users in the order of
+// Turns delivers the messages of each conversation between two users in the order of
 // their ids. Any goroutine.
-type turns struct {
-	turnOptions
+type Turns struct {
+	opt     Options
 	metrics turnMetrics
 	bytes   atomic.Int64 // of the messages that wait
 	waiting atomic.Int64
 	shards  [turnShards]turnShard
 }
 
-// turnOptions sets up turns.
-type turnOptions struct {
-	now     func() time.Time
-	deliver func(t turn)                   // must not wait
-	since   func(age time.Duration) uint64 // see Options
-	// awaits reports whether a session with an id below since waits for the messages of
-	// m's conversation.
-	awaits  func(m *pb.MsgData, since uint64) bool
-	missing Finder
+// Finder asks db_proxy for messages that did not arrive.
+type Finder interface {
+	// Search calls done with the messages of c with ids, in descending order, that exist,
+	// or with an error. done must not wait. Search reports whether it asked.
+	Search(c missing.Conversation, ids []uint32, done func(found []*pb.MsgData, err error)) bool
+}
+
+// Options sets up Turns. All fields but Registerer must be set.
+type Options struct {
+	// Deliver sends a message to the devices here. It must not wait.
+	Deliver func(t Turn)
+	Online  *session.Registry
+	Missing Finder
+	// Since returns a session id. Sessions with that id or a higher one connected less
+	// than age ago, others before that.
+	Since func(age time.Duration) uint64
+
+	Now        func() time.Time
+	Registerer prometheus.Registerer // nil: the metrics are not registered
 }
 
 // turnShard is the conversations of some keys.
@@ -105,13 +119,14 @@ type foundTurn struct {
 
 // heldTurns is the messages of one conversation that wait.
 type heldTurns struct {
-	list  []*turn // in the order of ids
+	list  []*Turn // in the order of ids
 	timer *time.Timer
 }
 
-func newTurns(opt turnOptions, reg prometheus.Registerer) *turns {
-	ts := &turns{turnOptions: opt}
-	ts.metrics = newTurnMetrics(reg, ts)
+// New returns Turns that know no conversation.
+func New(opt Options) *Turns {
+	ts := &Turns{opt: opt}
+	ts.metrics = newTurnMetrics(opt.Registerer, ts)
 	for i := range ts.shards {
 		ts.shards[i].last = recent.Map[uint64, lastTurn]{Age: turnAge,
 			Max: maxTurns / 2 / turnShards}
@@ -124,27 +139,27 @@ func newTurns(opt turnOptions, reg prometheus.Registerer) *turns {
 
 // isEarly reports whether messages are missing before t when last is the last one
 // delivered.
-func (ts *turns) isEarly(t *turn, last lastTurn) bool {
-	id, prev := t.m.MsgID, t.m.PrevID
+func (ts *Turns) isEarly(t *Turn, last lastTurn) bool {
+	id, prev := t.M.MsgID, t.M.PrevID
 	switch {
-	case !t.m.HasPrevID && !t.found:
+	case !t.M.HasPrevID && !t.Found:
 		return false
 	case last.id < prev && prev < id:
 		return true
 	}
-	return last.id != 0 && id > last.id+1 && ts.awaits(t.m, last.since)
+	return last.id != 0 && id > last.id+1 && ts.awaits(t.M, last.since)
 }
 
-func (t *turn) size() int64 { return int64(len(t.m.Data) + heldCost) }
+func (t *Turn) size() int64 { return int64(len(t.M.Data) + heldCost) }
 
-// take delivers a message, and those that waited for it. If the message has to wait, it is
+// Take delivers a message, and those that waited for it. If the message has to wait, it is
 // delivered later. The message must not change any more.
-func (ts *turns) take(t turn) {
-	key := OrderKey(t.m)
+func (ts *Turns) Take(t Turn) {
+	key := im.ConversationKey(t.M.FromUserID, t.M.ToSessionID)
 	sh := &ts.shards[hash.Next(key)%turnShards]
-	t.came = ts.now()
-	if t.m.Resent {
-		t.since = ts.since(missing.Age(t.m))
+	t.came = ts.opt.Now()
+	if t.M.Resent {
+		t.Since = ts.opt.Since(missing.Age(t.M))
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -155,8 +170,8 @@ func (ts *turns) take(t turn) {
 	}
 	h := sh.held[key]
 	last, _ := sh.last.Get(key)
-	if t.m.MsgID > last.id {
-		behind := h != nil && t.m.HasPrevID && h.list[0].m.MsgID < t.m.MsgID
+	if t.M.MsgID > last.id {
+		behind := h != nil && t.M.HasPrevID && h.list[0].M.MsgID < t.M.MsgID
 		if (behind || ts.isEarly(&t, last)) && ts.hold(sh, key, h, t) {
 			return
 		}
@@ -168,9 +183,9 @@ func (ts *turns) take(t turn) {
 }
 
 // hold makes a message wait. It returns false when too many wait. With the shard's lock.
-func (ts *turns) hold(sh *turnShard, key uint64, h *heldTurns, t turn) bool {
+func (ts *Turns) hold(sh *turnShard, key uint64, h *heldTurns, t Turn) bool {
 	if h != nil {
-		if at, there := h.place(t.m.MsgID); there { // sent again, or found by a search
+		if at, there := h.place(t.M.MsgID); there { // sent again, or found by a search
 			ts.metrics.repeated.Inc()
 			o := h.list[at]
 			before := o.size()
@@ -186,12 +201,12 @@ func (ts *turns) hold(sh *turnShard, key uint64, h *heldTurns, t turn) bool {
 	}
 	ts.waiting.Add(1)
 	ts.metrics.held.Inc()
-	t.since = ts.since(missing.Age(t.m))
+	t.Since = ts.opt.Since(missing.Age(t.M))
 	if h == nil {
 		h = &heldTurns{}
 		sh.held[key] = h
 	}
-	at, _ := h.place(t.m.MsgID)
+	at, _ := h.place(t.M.MsgID)
 	h.list = slices.Insert(h.list, at, &t)
 	ts.proceed(sh, key, h)
 	return true
@@ -200,15 +215,15 @@ func (ts *turns) hold(sh *turnShard, key uint64, h *heldTurns, t turn) bool {
 // place returns the place of the message with that id, and whether it waits.
 func (h *heldTurns) place(id uint32) (at int, there bool) {
 	return slices.BinarySearchFunc(h.list, id,
-		func(o *turn, id uint32) int { return cmp.Compare(o.m.MsgID, id) })
+		func(o *Turn, id uint32) int { return cmp.Compare(o.M.MsgID, id) })
 }
 
 // proceed delivers the messages that wait, as far as it may. With the shard's lock.
-func (ts *turns) proceed(sh *turnShard, key uint64, h *heldTurns) {
+func (ts *Turns) proceed(sh *turnShard, key uint64, h *heldTurns) {
 	for len(h.list) > 0 {
 		t := h.list[0]
 		if last, _ := sh.last.Get(key); ts.isEarly(t, last) {
-			now := ts.now()
+			now := ts.opt.Now()
 			again := now
 			if !t.gap.Over {
 				again = ts.search(sh, key, t, last, now)
@@ -226,7 +241,7 @@ func (ts *turns) proceed(sh *turnShard, key uint64, h *heldTurns) {
 }
 
 // sendFirst delivers the first message that waits. With the shard's lock.
-func (ts *turns) sendFirst(sh *turnShard, key uint64, h *heldTurns) {
+func (ts *Turns) sendFirst(sh *turnShard, key uint64, h *heldTurns) {
 	t := h.list[0]
 	h.list = slices.Delete(h.list, 0, 1)
 	ts.waiting.Add(-1)
@@ -242,7 +257,7 @@ func (h *heldTurns) stop() {
 }
 
 // after calls proceed in d. With the shard's lock.
-func (ts *turns) after(sh *turnShard, key uint64, h *heldTurns, d time.Duration) {
+func (ts *Turns) after(sh *turnShard, key uint64, h *heldTurns, d time.Duration) {
 	h.stop()
 	h.timer = time.AfterFunc(d, func() {
 		sh.mu.Lock()
@@ -255,33 +270,43 @@ func (ts *turns) after(sh *turnShard, key uint64, h *heldTurns, d time.Duration)
 
 // send delivers a message, unless one with a higher id was delivered before. With the
 // shard's lock, so that all messages of a conversation leave in one order.
-func (ts *turns) send(sh *turnShard, key uint64, t *turn, last lastTurn) {
+func (ts *Turns) send(sh *turnShard, key uint64, t *Turn, last lastTurn) {
 	switch {
-	case t.m.MsgID > last.id:
-		since := t.since
+	case t.M.MsgID > last.id:
+		since := t.Since
 		if since == 0 { // it did not wait
 			since = session.NextID()
 		}
-		sh.last.Put(key, lastTurn{t.m.MsgID, since}, ts.now())
-		if t.found {
-			sh.found.Put(foundTurn{key, t.m.MsgID}, struct{}{}, ts.now())
+		sh.last.Put(key, lastTurn{t.M.MsgID, since}, ts.opt.Now())
+		if t.Found {
+			sh.found.Put(foundTurn{key, t.M.MsgID}, struct{}{}, ts.opt.Now())
 		}
-	case t.found || t.m.Resent || sh.isFound(key, t.m.MsgID):
+	case t.Found || t.M.Resent || sh.isFound(key, t.M.MsgID):
 		ts.metrics.repeated.Inc()
 		return
 	default:
 		ts.metrics.late.Inc()
-		if t.m.HasPrevID { // otherwise a C++ server's, which did not wait
+		if t.M.HasPrevID { // otherwise a C++ server's, which did not wait
 			return
 		}
 	}
-	ts.deliver(*t)
+	ts.opt.Deliver(*t)
+}
+
+// Waiting returns the number of messages that wait.
+func (ts *Turns) Waiting() int64 { return ts.waiting.Load() }
+
+// awaits reports whether a session of m's users has an id below since.
+func (ts *Turns) awaits(m *pb.MsgData, since uint64) bool {
+	before := func(s *session.Client) bool { return s.ID() < since }
+	return slices.ContainsFunc(ts.opt.Online.Of(m.ToSessionID), before) ||
+		slices.ContainsFunc(ts.opt.Online.Of(m.FromUserID), before)
 }
 
 // turnMetrics counts the messages that did not arrive in their order.
 type turnMetrics struct{ held, givenUp, full, late, repeated prometheus.Counter }
 
-func newTurnMetrics(reg prometheus.Registerer, ts *turns) turnMetrics {
+func newTurnMetrics(reg prometheus.Registerer, ts *Turns) turnMetrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(
 			prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help})
