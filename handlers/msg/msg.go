@@ -151,7 +151,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 // since returns a session id: those connected for longer than age have lower ones.
 func (h *Server) since(age time.Duration) uint64 { return h.marks.Since(h.opt.Now(), age) }
 
-// writes reports whether the client of s has sent a message lately. Any goroutine.
+// writes reports whether db_proxy may have a message of s that it has not answered. Any
+// goroutine.
 func (h *Server) writes(s *session.Client) bool { return conversationOf(s).Writes(h.opt.Now()) }
 
 // reads is the conversation part as the passing part sees it. It is made later.

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"teamtalk/core/im"
-	"teamtalk/core/mono"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -33,7 +32,6 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 		return false, im.Errorf(im.Invalid, "message dropped: %s", reason)
 	}
 	c, now := h.opt.Client(s), s.Loop().Now()
-	c.wrote.Store(mono.Of(now))
 	id, state := c.sends.look(seq, m, now, h.opt.ResendWindow)
 	switch state {
 	case sendStored:
@@ -63,6 +61,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	m.Resent, m.Age = false, 0
 	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
 	h.number(s, seq, m, now)
+	c.writing.begin(now)
 	if state == sendUnknown {
 		m.CreateTime = c.sends.retry(seq)
 		h.storeAgain(f)

@@ -196,7 +196,7 @@ type Client struct {
 	bucket  rate.Bucket
 	reads   rate.Bucket
 	unacked unacked
-	wrote   atomic.Int64 // when it sent a message, by mono.Of; any goroutine
+	writing writing
 }
 
 // Acks reports whether senders wait for this client: it acknowledged a message from

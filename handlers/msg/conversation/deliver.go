@@ -42,7 +42,9 @@ func (h *Handler) stored(f Message) {
 	if m.Duplicate {
 		h.metrics.resends.Inc()
 		f.from.Loop().Post(func() {
-			h.opt.Client(f.from).sends.stored(f.seq, f.data.MsgID)
+			c := h.opt.Client(f.from)
+			c.writing.end()
+			c.sends.stored(f.seq, f.data.MsgID)
 			_ = f.from.Send(f.seq, ackOf(f.data, f.data.MsgID))
 		})
 		return
@@ -127,7 +129,9 @@ func connectedBefore(since uint64, sessions []*session.Client) []*session.Client
 // the message is delivered. Loop only.
 func (h *Handler) acknowledge(f Message, kind waitKind) {
 	s, m := f.from, f.data
-	h.opt.Client(s).sends.stored(f.seq, m.MsgID)
+	c := h.opt.Client(s)
+	c.writing.end()
+	c.sends.stored(f.seq, m.MsgID)
 	if s.IsClosed() {
 		return
 	}

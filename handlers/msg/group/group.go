@@ -80,7 +80,8 @@ type Options struct {
 	// Since returns a session id. Sessions with that id or a higher one connected less
 	// than age ago, others before that.
 	Since func(age time.Duration) uint64
-	// Writes reports whether a session has sent a message lately. Any goroutine.
+	// Writes reports whether a session has sent a message that may be stored, and that
+	// db_proxy has not answered. Any goroutine.
 	Writes func(*session.Client) bool
 	// QueriesFailed counts queries without an answer, by kind.
 	QueriesFailed *prometheus.CounterVec
