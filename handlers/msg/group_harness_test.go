@@ -158,7 +158,9 @@ type cluster struct {
 	inboxes []chan routed
 	// how long a message takes from one server to another; nil: no time
 	lag    func() time.Duration
-	routed []int // messages that each server has sent to route_server
+	routed []int  // messages that each server has sent to route_server
+	lost   bool   // what is sent to route_server is lost
+	away   []bool // servers that are not connected to it; nil: none
 }
 
 type routed struct {
@@ -205,9 +207,12 @@ func (l *hub) SendMessage(seq uint16, m pb.Message) error {
 	default:
 		return nil // of users, not of groups
 	}
+	if l.c.lost {
+		return nil
+	}
 	l.c.routed[l.from]++
 	for i, inbox := range l.c.inboxes {
-		if i == l.from {
+		if i == l.from || l.c.away != nil && l.c.away[i] {
 			continue
 		}
 		r := routed{at: time.Now(), seq: seq, m: m}

@@ -26,6 +26,7 @@ import (
 	"teamtalk/handlers/msg/admission"
 	"teamtalk/handlers/msg/conversation"
 	"teamtalk/handlers/msg/group"
+	"teamtalk/handlers/msg/missing"
 	"teamtalk/handlers/msg/passing"
 	"teamtalk/handlers/msg/peers"
 	"teamtalk/handlers/msg/presence"
@@ -68,6 +69,8 @@ type Server struct {
 	admission    *admission.Handler
 	conversation *conversation.Handler
 	groups       *group.Groups
+	missing      *missing.Finder
+	marks        missing.Marks
 	passing      *passing.Handler
 	peers        *peers.Links
 	presence     *presence.Handler
@@ -91,6 +94,7 @@ func New(opt Options) (*Server, error) {
 		opt: opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
 		connected: make(chan struct{}),
 	}
+	h.missing = missing.New(opt.Registerer)
 	h.setConnected = sync.OnceFunc(func() { close(h.connected) })
 	h.pushes = pusher.New(pusher.Options{Role: "msg", HasPC: h.online.HasPC, Text: opt.PushText,
 		Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
@@ -122,12 +126,14 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		AndroidCut: m.androidCut, Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	h.groups = group.New(group.Options{Tag: conversation.TagGroup, Online: h.online,
 		Fanout: fanout, Pushes: h.pushes, Others: h.peers, Queries: h.passing,
+		Missing: h.missing, Since: h.since, Writes: h.writes,
 		QueriesFailed: m.queriesFailed, Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	if h.conversation, err = conversation.New(conversation.Options{Ack: opt.Ack,
 		AckWait: opt.AckWait, RedeliverAfter: opt.RedeliverAfter, ResendWindow: opt.ResendWindow,
 		Rate: opt.Rate, RateBurst: opt.RateBurst, RequireCipher: opt.RequireCipher,
 		Client: conversationOf, Loop: conversationLoop, Online: h.online, Fanout: fanout,
 		Others: h.peers, Groups: h.groups, Pushes: h.pushes, Contacts: h.presence,
+		Missing: h.missing, Since: h.since,
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
 		return err
 	}
@@ -141,6 +147,13 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	return err
 }
+
+// since returns a session id: those connected for longer than age have lower ones.
+func (h *Server) since(age time.Duration) uint64 { return h.marks.Since(h.opt.Now(), age) }
+
+// writes reports whether db_proxy may have a message of s that it has not answered. Any
+// goroutine.
+func (h *Server) writes(s *session.Client) bool { return conversationOf(s).Writes(h.opt.Now()) }
 
 // reads is the conversation part as the passing part sees it. It is made later.
 type reads struct{ h *Server }
@@ -157,6 +170,7 @@ func (h *Server) Connect(db DB, dbFirst, route Peer) {
 	h.admission.Connect(dbFirst, route)
 	h.conversation.Connect(db, dbFirst, route)
 	h.groups.Connect(db)
+	h.missing.Connect(db)
 	h.passing.Connect(db, dbFirst, route)
 	h.presence.Connect(dbFirst)
 	h.transfer.Connect(dbFirst, route)
@@ -188,6 +202,7 @@ func (h *Server) Tick(l *session.Loop, now time.Time) {
 	h.admission.Tick(l, now)
 	if st := stateOf(l); now.Sub(st.checked) >= time.Second {
 		st.checked = now
+		h.marks.Note(now)
 		h.conversation.Overdue(l, now)
 		h.peers.CatchUp()
 		h.presence.AskContacts(l)

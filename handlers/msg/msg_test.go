@@ -10,6 +10,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/missing"
 	"teamtalk/proto/pb"
 )
 
@@ -190,6 +191,7 @@ func TestResendAfterNoAnswer(t *testing.T) {
 		w.db.lose, w.db.stored = false, w.db.stored[:3]
 		alice.send(5, text(2, "lost"))
 		alice.want(pb.CmdMsgDataAck)
+		time.Sleep(missing.Wait) // for the 4
 		if id := ids(bob, pb.CmdMsgData); id != 5 || len(w.db.stored) != 4 {
 			t.Errorf("delivered %d, %d stored", id, len(w.db.stored))
 		}
@@ -353,7 +355,7 @@ func TestFullLink(t *testing.T) {
 		w.login.setFull(false)
 		time.Sleep(3 * time.Second)
 		got := w.route.take()
-		if len(got) != 1 {
+		if len(got) != 2 || got[1].m.Command() != pb.CmdMsgData { // the text is sent late
 			t.Fatalf("route server: %v", got)
 		}
 		if list := got[0].m.(*pb.IMOnlineUserInfo).GetUserStatList(); len(list) != 1 ||

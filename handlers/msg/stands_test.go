@@ -2,6 +2,7 @@ package msg
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing/synctest"
 
@@ -35,6 +36,8 @@ type dbStand struct {
 	also   func(req pb.Message) (pb.Message, error)
 	groups map[uint32]*dbGroup
 	slow   func() // runs before each answer without a loop
+	silent bool   // messages are not found by their ids
+	page   int    // how many of them an answer has at most; 0: all
 }
 
 func (db *dbStand) Up() bool { return !db.down }
@@ -124,6 +127,8 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 		return db.store(key, m)
 	case *pb.IMGetMsgListReq:
 		return db.history(key, m), nil
+	case *pb.IMGetMsgByIdReq:
+		return db.byID(m)
 	case *pb.IMUnreadMsgCntReq:
 		rsp := &pb.IMUnreadMsgCntRsp{}
 		rsp.SetUserId(m.GetUserId())
@@ -186,17 +191,52 @@ func (db *dbStand) history(key uint64, m *pb.IMGetMsgListReq) *pb.IMGetMsgListRs
 	for _, st := range db.stored {
 		if conversation.OrderKey(st) == key &&
 			(m.GetMsgIdBegin() == 0 || st.MsgID <= m.GetMsgIdBegin()) {
-			info := &pb.MsgInfo{}
-			info.SetMsgId(st.MsgID)
-			info.SetFromSessionId(st.FromUserID)
-			info.SetCreateTime(st.CreateTime)
-			info.SetMsgType(st.Type)
-			info.SetMsgData(st.Data)
-			list = append([]*pb.MsgInfo{info}, list...)
+			list = append([]*pb.MsgInfo{infoOf(st)}, list...)
 		}
 	}
 	rsp.SetMsgList(list[:min(len(list), int(m.GetMsgCnt()))])
 	return rsp
+}
+
+// byID returns stored messages by their ids, newest first, at most db.page of them. With
+// mu held.
+func (db *dbStand) byID(m *pb.IMGetMsgByIdReq) (pb.Message, error) {
+	if db.silent {
+		return nil, im.Errorf(im.Unavailable, "no answer")
+	}
+	key := im.ConversationKey(m.GetUserId(), m.GetSessionId())
+	if m.GetSessionType() == pb.SessionType_SESSION_TYPE_GROUP {
+		key = im.GroupKey(m.GetSessionId())
+	}
+	rsp := &pb.IMGetMsgByIdRsp{}
+	var list []*pb.MsgInfo
+	for _, st := range slices.Backward(db.stored) {
+		if conversation.OrderKey(st) == key && slices.Contains(m.GetMsgIdList(), st.MsgID) {
+			list = append(list, infoOf(st))
+		}
+	}
+	if db.page > 0 {
+		list = list[:min(len(list), db.page)]
+	}
+	rsp.SetMsgList(list)
+	return rsp, nil
+}
+
+// keep stores a message that another message server has accepted.
+func (db *dbStand) keep(ms ...*pb.MsgData) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.stored = append(db.stored, ms...)
+}
+
+func infoOf(m *pb.MsgData) *pb.MsgInfo {
+	info := &pb.MsgInfo{}
+	info.SetMsgId(m.MsgID)
+	info.SetFromSessionId(m.FromUserID)
+	info.SetCreateTime(m.CreateTime)
+	info.SetMsgType(m.Type)
+	info.SetMsgData(m.Data)
+	return info
 }
 
 func userInfo(id uint32) *pb.UserInfo {
@@ -251,7 +291,9 @@ func (l *linkStand) take() []received {
 
 // hello is what a route server of ours answers to an IMRoleSet.
 func hello() *pb.IMRoleSet {
-	return pb.IMRoleSet_builder{Master: proto.Uint32(1), Features: proto.Uint32(1)}.Build()
+	return pb.IMRoleSet_builder{Master: proto.Uint32(1), Features: proto.Uint32(uint32(
+		pb.ServerFeature_SERVER_FEATURE_RECEIPTS | pb.ServerFeature_SERVER_FEATURE_RESENT)),
+	}.Build()
 }
 
 // routeStand is a route server: a link, and answers to queries.

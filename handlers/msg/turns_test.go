@@ -171,7 +171,7 @@ func TestTurns(t *testing.T) {
 			t.Fatalf("a device that finds them in the history receives %v", got)
 		}
 		routed(following(16, 14))
-		received("it arrived late", 16)
+		received("it arrived late")
 		for name, want := range map[string]float64{"turns_held_total": 4,
 			"turns_given_up_total": 1, "turns_late_total": 1,
 			"turns_waiting": 0} {

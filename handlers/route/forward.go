@@ -59,14 +59,20 @@ func everybody[M any, P interface {
 }
 
 // handleMsgData forwards a message to the servers that hold the recipient, and to those
-// that hold other clients of the sender.
+// that hold other clients of the sender. A message that is sent again goes only to those
+// that recognise one that they have.
 func (r *Server) handleMsgData(s *session.Link, seq uint16, m *pb.MsgData) error {
 	from := of(s).node
+	var to []*server
 	if m.Type.IsGroup() { // only the message servers know the members
-		r.forwardTo(r.all(from), seq, m)
-		return nil
+		to = r.all(from)
+	} else {
+		to = r.holders(from, m.FromUserID, m.ToSessionID)
 	}
-	r.forwardTo(r.holders(from, m.FromUserID, m.ToSessionID), seq, m)
+	if m.Resent {
+		to = slices.DeleteFunc(to, func(sv *server) bool { return !sv.resent.Load() })
+	}
+	r.forwardTo(to, seq, m)
 	return nil
 }
 

@@ -21,6 +21,23 @@ func (r *Server) handlePresence() {
 	router.Handle(r.Router, router.Public, r.handleHeartBeat)
 }
 
+// features are the features of this server.
+const features = uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
+	pb.ServerFeature_SERVER_FEATURE_RESENT)
+
+// tellMissed tells the other message servers that sv was not connected for some time: they
+// forward the texts of that time again. sv has reported its users, so that it gets them.
+func (r *Server) tellMissed(sv *server) {
+	if sv.missed == 0 {
+		return
+	}
+	m := pb.IMRoleSet_builder{Master: proto.Uint32(0), Features: proto.Uint32(features),
+		Missed: proto.Uint32(sv.missed)}.Build()
+	sv.missed = 0
+	to := slices.DeleteFunc(r.all(sv.node), func(o *server) bool { return !o.resent.Load() })
+	r.send(to, 0, m)
+}
+
 // handleRoleSet records whether the message server takes presence from this route server.
 // A message server of ours sends its features and receives this server's. A C++ message
 // server sends none and must not receive an answer.
@@ -29,9 +46,11 @@ func (r *Server) handleRoleSet(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 	if !m.HasFeatures() {
 		return nil
 	}
+	of(s).resent.Store(m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RESENT) != 0)
+	of(s).missed = m.GetMissed()
 	return s.Send(0, pb.IMRoleSet_builder{
 		Master:   proto.Uint32(m.GetMaster()),
-		Features: proto.Uint32(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS)),
+		Features: proto.Uint32(features),
 	}.Build())
 }
 
@@ -66,6 +85,7 @@ func (r *Server) handleOnlineUserInfo(s *session.Link, _ uint16, m *pb.IMOnlineU
 	r.each(changed, func(st *stripe, n *notes, user uint32) {
 		r.replace(st, n, sv, user, now[user], first)
 	})
+	r.tellMissed(sv)
 	r.log.Info("server reported its users", "role", "route", "conn", s.ID(), "peer", s.Remote(),
 		"users", len(now))
 	return nil

@@ -301,16 +301,45 @@ func TestAcks(t *testing.T) {
 }
 
 // TestFeatures: a message server that sends its features receives the route server's. One
-// that sends none receives no answer.
+// that sends none receives no answer. A text that is sent again goes to those that
+// recognise it, and so does the news that a message server is connected again.
 func TestFeatures(t *testing.T) {
 	dial := start(t, route.Options{})
-	ours, other := dial(), dial()
-	hello := pb.IMRoleSet_builder{Master: proto.Uint32(1), Features: proto.Uint32(1)}.Build()
-	ours.send(0, hello)
+	ours, older, other, sender := dial(), dial(), dial(), dial()
+	hello := func(features pb.ServerFeature) pb.Message {
+		return pb.IMRoleSet_builder{Master: proto.Uint32(1),
+			Features: proto.Uint32(uint32(features))}.Build()
+	}
+	const receipts, all = pb.ServerFeature_SERVER_FEATURE_RECEIPTS,
+		pb.ServerFeature_SERVER_FEATURE_RECEIPTS | pb.ServerFeature_SERVER_FEATURE_RESENT
+	ours.send(0, hello(all))
+	older.send(0, hello(receipts))
 	other.send(0, pb.IMRoleSet_builder{Master: proto.Uint32(1)}.Build())
-	got := settleAll(ours, other)
-	expect(t, "ours", got[0], hello)
-	expect(t, "another", got[1])
+	got := settleAll(ours, older, other)
+	expect(t, "ours", got[0], hello(all))
+	expect(t, "an older one", got[1], hello(all))
+	expect(t, "another", got[2])
+
+	m := &pb.MsgData{FromUserID: 1, ToSessionID: 50, MsgID: 3,
+		Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: []byte("x")}
+	again := *m
+	again.Resent, again.Age = true, 1500
+	sender.send(0, m, &again)
+	got = settleAll(ours, older, other)
+	expect(t, "ours", got[0], m, &again)
+	expect(t, "an older one", got[1], m)
+	expect(t, "another", got[2], m)
+
+	back, missed := dial(), hello(all).(*pb.IMRoleSet)
+	missed.SetMissed(3000)
+	back.send(0, missed)
+	back.send(0, info())
+	missed.SetMaster(0)
+	got = settleAll(back, ours, older, other)
+	expect(t, "one that was away", got[0], hello(all))
+	expect(t, "ours", got[1], missed)
+	expect(t, "an older one", got[2])
+	expect(t, "another", got[3])
 }
 
 // TestLastWordIsTrue: many servers report the same user at the same time. The last notify

@@ -79,10 +79,13 @@ type server struct {
 	node    Node
 	// slave is set when the message server takes presence from another route server.
 	slave atomic.Bool
+	// resent is set when the message server recognises texts that are sent again.
+	resent atomic.Bool
 
 	// The fields below are used only in the session's own calls, which run one at a time.
 	users    map[uint32]int // clients by user
 	reported bool           // it has sent the list of its users
+	missed   uint32         // for how many milliseconds it was not connected; 0: not known
 }
 
 // New returns a route server that knows no user yet.

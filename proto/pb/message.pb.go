@@ -92,6 +92,7 @@ type IMMsgData struct {
 	xxx_hidden_SentAs       uint32                 `protobuf:"varint,115,opt,name=sent_as,json=sentAs"`
 	xxx_hidden_ResentWithin uint32                 `protobuf:"varint,116,opt,name=resent_within,json=resentWithin"`
 	xxx_hidden_Round        uint32                 `protobuf:"varint,120,opt,name=round"`
+	xxx_hidden_Age          uint32                 `protobuf:"varint,121,opt,name=age"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -251,29 +252,36 @@ func (x *IMMsgData) GetRound() uint32 {
 	return 0
 }
 
+func (x *IMMsgData) GetAge() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Age
+	}
+	return 0
+}
+
 func (x *IMMsgData) SetFromUserId(v uint32) {
 	x.xxx_hidden_FromUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 19)
 }
 
 func (x *IMMsgData) SetToSessionId(v uint32) {
 	x.xxx_hidden_ToSessionId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 19)
 }
 
 func (x *IMMsgData) SetMsgId(v uint32) {
 	x.xxx_hidden_MsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 19)
 }
 
 func (x *IMMsgData) SetCreateTime(v uint32) {
 	x.xxx_hidden_CreateTime = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 19)
 }
 
 func (x *IMMsgData) SetMsgType(v MsgType) {
 	x.xxx_hidden_MsgType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 19)
 }
 
 func (x *IMMsgData) SetMsgData(v []byte) {
@@ -281,7 +289,7 @@ func (x *IMMsgData) SetMsgData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_MsgData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 19)
 }
 
 func (x *IMMsgData) SetAttachData(v []byte) {
@@ -289,7 +297,7 @@ func (x *IMMsgData) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 19)
 }
 
 func (x *IMMsgData) SetClientMsgId(v []byte) {
@@ -297,57 +305,62 @@ func (x *IMMsgData) SetClientMsgId(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_ClientMsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 19)
 }
 
 func (x *IMMsgData) SetDuplicate(v bool) {
 	x.xxx_hidden_Duplicate = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 19)
 }
 
 func (x *IMMsgData) SetGroupVersion(v uint32) {
 	x.xxx_hidden_GroupVersion = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 19)
 }
 
 func (x *IMMsgData) SetSenderConn(v uint32) {
 	x.xxx_hidden_SenderConn = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 19)
 }
 
 func (x *IMMsgData) SetEpoch(v uint32) {
 	x.xxx_hidden_Epoch = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 19)
 }
 
 func (x *IMMsgData) SetWantRefusal(v bool) {
 	x.xxx_hidden_WantRefusal = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 19)
 }
 
 func (x *IMMsgData) SetRejected(v bool) {
 	x.xxx_hidden_Rejected = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 19)
 }
 
 func (x *IMMsgData) SetPrevMsgId(v uint32) {
 	x.xxx_hidden_PrevMsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 19)
 }
 
 func (x *IMMsgData) SetSentAs(v uint32) {
 	x.xxx_hidden_SentAs = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 19)
 }
 
 func (x *IMMsgData) SetResentWithin(v uint32) {
 	x.xxx_hidden_ResentWithin = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 19)
 }
 
 func (x *IMMsgData) SetRound(v uint32) {
 	x.xxx_hidden_Round = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 17, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 17, 19)
+}
+
+func (x *IMMsgData) SetAge(v uint32) {
+	x.xxx_hidden_Age = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 18, 19)
 }
 
 func (x *IMMsgData) HasFromUserId() bool {
@@ -476,6 +489,13 @@ func (x *IMMsgData) HasRound() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 17)
 }
 
+func (x *IMMsgData) HasAge() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 18)
+}
+
 func (x *IMMsgData) ClearFromUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_FromUserId = 0
@@ -566,6 +586,11 @@ func (x *IMMsgData) ClearRound() {
 	x.xxx_hidden_Round = 0
 }
 
+func (x *IMMsgData) ClearAge() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 18)
+	x.xxx_hidden_Age = 0
+}
+
 type IMMsgData_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -613,6 +638,10 @@ type IMMsgData_builder struct {
 	// db_proxy refused are given to another one. db_proxy does not hold a message back
 	// because of a message with a lower number that it has refused with elsewhere.
 	Round *uint32
+	// Extension, between message servers only, by way of route servers with
+	// SERVER_FEATURE_RESENT: the message was stored so many milliseconds ago, and is
+	// forwarded again because the link to the route server was lost.
+	Age *uint32
 }
 
 func (b0 IMMsgData_builder) Build() *IMMsgData {
@@ -620,76 +649,80 @@ func (b0 IMMsgData_builder) Build() *IMMsgData {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.FromUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 19)
 		x.xxx_hidden_FromUserId = *b.FromUserId
 	}
 	if b.ToSessionId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 19)
 		x.xxx_hidden_ToSessionId = *b.ToSessionId
 	}
 	if b.MsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 19)
 		x.xxx_hidden_MsgId = *b.MsgId
 	}
 	if b.CreateTime != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 19)
 		x.xxx_hidden_CreateTime = *b.CreateTime
 	}
 	if b.MsgType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 19)
 		x.xxx_hidden_MsgType = *b.MsgType
 	}
 	if b.MsgData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 19)
 		x.xxx_hidden_MsgData = b.MsgData
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 19)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.ClientMsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 19)
 		x.xxx_hidden_ClientMsgId = b.ClientMsgId
 	}
 	if b.Duplicate != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 19)
 		x.xxx_hidden_Duplicate = *b.Duplicate
 	}
 	if b.GroupVersion != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 19)
 		x.xxx_hidden_GroupVersion = *b.GroupVersion
 	}
 	if b.SenderConn != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 19)
 		x.xxx_hidden_SenderConn = *b.SenderConn
 	}
 	if b.Epoch != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 19)
 		x.xxx_hidden_Epoch = *b.Epoch
 	}
 	if b.WantRefusal != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 19)
 		x.xxx_hidden_WantRefusal = *b.WantRefusal
 	}
 	if b.Rejected != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 19)
 		x.xxx_hidden_Rejected = *b.Rejected
 	}
 	if b.PrevMsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 19)
 		x.xxx_hidden_PrevMsgId = *b.PrevMsgId
 	}
 	if b.SentAs != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 19)
 		x.xxx_hidden_SentAs = *b.SentAs
 	}
 	if b.ResentWithin != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 19)
 		x.xxx_hidden_ResentWithin = *b.ResentWithin
 	}
 	if b.Round != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 17, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 17, 19)
 		x.xxx_hidden_Round = *b.Round
+	}
+	if b.Age != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 18, 19)
+		x.xxx_hidden_Age = *b.Age
 	}
 	return m0
 }
@@ -2813,7 +2846,7 @@ var File_message_proto protoreflect.FileDescriptor
 const file_message_proto_rawDesc = "" +
 	"\n" +
 	"\rmessage.proto\x12\bteamtalk\x1a\n" +
-	"base.proto\"\xc4\x04\n" +
+	"base.proto\"\xd6\x04\n" +
 	"\tIMMsgData\x12 \n" +
 	"\ffrom_user_id\x18\x01 \x02(\rR\n" +
 	"fromUserId\x12\"\n" +
@@ -2836,7 +2869,8 @@ const file_message_proto_rawDesc = "" +
 	"\vprev_msg_id\x18r \x01(\rR\tprevMsgId\x12\x17\n" +
 	"\asent_as\x18s \x01(\rR\x06sentAs\x12#\n" +
 	"\rresent_within\x18t \x01(\rR\fresentWithin\x12\x14\n" +
-	"\x05round\x18x \x01(\rR\x05round\"\xc7\x01\n" +
+	"\x05round\x18x \x01(\rR\x05round\x12\x10\n" +
+	"\x03age\x18y \x01(\rR\x03age\"\xc7\x01\n" +
 	"\fIMMsgDataAck\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x1d\n" +
 	"\n" +

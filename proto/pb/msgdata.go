@@ -67,6 +67,12 @@ type MsgData struct {
 	// message, see SentAs; 0: unknown. With ResentWithin, the client may have sent the
 	// message before, at most so many seconds ago.
 	SentAs, ResentWithin uint32
+
+	// Resent says that a message server forwards the message again, because the link to the
+	// route server was lost, and Age is how many milliseconds ago it was stored. Between
+	// message servers only.
+	Resent bool
+	Age    uint32
 }
 
 // SentAs returns the MsgData.SentAs of a message that a client of type t sent with seq; 0
@@ -98,6 +104,7 @@ const (
 	fieldSentAs    = 115
 	fieldResent    = 116
 	fieldRound     = 120
+	fieldAge       = 121
 )
 
 var (
@@ -162,6 +169,9 @@ func (m *MsgData) BodySize() int {
 	if m.Round != 0 {
 		n += 2 + protowire.SizeVarint(uint64(m.Round))
 	}
+	if m.Resent {
+		n += 2 + protowire.SizeVarint(uint64(m.Age))
+	}
 	return n
 }
 
@@ -207,6 +217,9 @@ func (m *MsgData) AppendBody(b []byte) ([]byte, error) {
 	if m.Round != 0 {
 		b = appendVarintField(b, fieldRound, m.Round)
 	}
+	if m.Resent {
+		b = appendVarintField(b, fieldAge, m.Age)
+	}
 	return b, nil
 }
 
@@ -238,7 +251,8 @@ func (m *MsgData) ParseBody(b []byte) error {
 		switch {
 		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate ||
 			num == fieldVersion ||
-			fieldSender <= num && num <= fieldResent || num == fieldRound):
+			fieldSender <= num && num <= fieldResent || num == fieldRound ||
+			num == fieldAge):
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
 				return protowire.ParseError(n)
@@ -314,6 +328,8 @@ func (m *MsgData) setVarint(num protowire.Number, v uint64) bool {
 		m.ResentWithin = uint32(v)
 	case fieldRound:
 		m.Round = uint32(v)
+	case fieldAge:
+		m.Age, m.Resent = uint32(v), true
 	}
 	return true
 }

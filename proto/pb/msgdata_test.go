@@ -54,6 +54,9 @@ func generatedOf(m *pb.MsgData) *pb.IMMsgData {
 	if m.Round != 0 {
 		g.SetRound(m.Round)
 	}
+	if m.Resent {
+		g.SetAge(m.Age)
+	}
 	return g
 }
 
@@ -73,7 +76,7 @@ func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 		m.WantRefusal != g.GetWantRefusal() || m.Rejected != g.GetRejected() ||
 		m.PrevID != g.GetPrevMsgId() || m.HasPrevID != g.HasPrevMsgId() ||
 		m.SentAs != g.GetSentAs() || m.ResentWithin != g.GetResentWithin() ||
-		m.Round != g.GetRound() {
+		m.Round != g.GetRound() || m.Resent != g.HasAge() || m.Age != g.GetAge() {
 		t.Fatalf("fields differ: %+v, %v", m, g)
 	}
 	normalise(g)
@@ -139,6 +142,8 @@ func TestMsgDataEncodesLikeGenerated(t *testing.T) {
 		"second of a conversation": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, PrevID: 1,
 			HasPrevID: true, SentAs: pb.SentAs(pb.ClientType_CLIENT_TYPE_IOS, 300),
 			ResentWithin: 60},
+		"sent again":              {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Resent: true, Age: 300},
+		"at once":                 {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Resent: true},
 		"first of a conversation": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, HasPrevID: true},
 		"no epoch":                {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
 		"no version":              {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},

@@ -828,6 +828,7 @@ type IMRoleSet struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Master      uint32                 `protobuf:"varint,1,req,name=master"`
 	xxx_hidden_Features    uint32                 `protobuf:"varint,100,opt,name=features"`
+	xxx_hidden_Missed      uint32                 `protobuf:"varint,101,opt,name=missed"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -873,14 +874,26 @@ func (x *IMRoleSet) GetFeatures() uint32 {
 	return 0
 }
 
+func (x *IMRoleSet) GetMissed() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Missed
+	}
+	return 0
+}
+
 func (x *IMRoleSet) SetMaster(v uint32) {
 	x.xxx_hidden_Master = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
 }
 
 func (x *IMRoleSet) SetFeatures(v uint32) {
 	x.xxx_hidden_Features = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *IMRoleSet) SetMissed(v uint32) {
+	x.xxx_hidden_Missed = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
 }
 
 func (x *IMRoleSet) HasMaster() bool {
@@ -897,6 +910,13 @@ func (x *IMRoleSet) HasFeatures() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
+func (x *IMRoleSet) HasMissed() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
 func (x *IMRoleSet) ClearMaster() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Master = 0
@@ -905,6 +925,11 @@ func (x *IMRoleSet) ClearMaster() {
 func (x *IMRoleSet) ClearFeatures() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
 	x.xxx_hidden_Features = 0
+}
+
+func (x *IMRoleSet) ClearMissed() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Missed = 0
 }
 
 type IMRoleSet_builder struct {
@@ -916,6 +941,11 @@ type IMRoleSet_builder struct {
 	// ignores the field and does not answer. A db_proxy takes the features and does not
 	// answer. A C++ db_proxy ignores the message.
 	Features *uint32
+	// Extension, from a message server with SERVER_FEATURE_RESENT: it has clients, and had
+	// no link to a route server for so many milliseconds. The route server passes it on to
+	// the other message servers with that feature, which forward the texts of that time
+	// again.
+	Missed *uint32
 }
 
 func (b0 IMRoleSet_builder) Build() *IMRoleSet {
@@ -923,12 +953,16 @@ func (b0 IMRoleSet_builder) Build() *IMRoleSet {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Master != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
 		x.xxx_hidden_Master = *b.Master
 	}
 	if b.Features != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
 		x.xxx_hidden_Features = *b.Features
+	}
+	if b.Missed != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Missed = *b.Missed
 	}
 	return m0
 }
@@ -4137,10 +4171,11 @@ const file_server_proto_rawDesc = "" +
 	"\x13IMGetDeviceTokenRsp\x12?\n" +
 	"\x0fuser_token_info\x18\x01 \x03(\v2\x17.teamtalk.UserTokenInfoR\ruserTokenInfo\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"?\n" +
+	"attachData\"W\n" +
 	"\tIMRoleSet\x12\x16\n" +
 	"\x06master\x18\x01 \x02(\rR\x06master\x12\x1a\n" +
-	"\bfeatures\x18d \x01(\rR\bfeatures\"R\n" +
+	"\bfeatures\x18d \x01(\rR\bfeatures\x12\x16\n" +
+	"\x06missed\x18e \x01(\rR\x06missed\"R\n" +
 	"\x10IMOnlineUserInfo\x12>\n" +
 	"\x0euser_stat_list\x18\x01 \x03(\v2\x18.teamtalk.ServerUserStatR\fuserStatList\"\xa8\x01\n" +
 	"\rIMMsgServInfo\x12\x10\n" +

@@ -58,9 +58,11 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, uint32(h.opt.Now().Unix()), nil, false
 	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
 	m.WantRefusal, m.Rejected, m.Round = false, false, 0
-	m.SenderConn, m.Epoch = 0, 0                 // send sets them
+	m.SenderConn, m.Epoch = 0, 0 // send sets them
+	m.Resent, m.Age = false, 0
 	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
 	h.number(s, seq, m, now)
+	c.writing.begin(now)
 	if state == sendUnknown {
 		m.CreateTime = c.sends.retry(seq)
 		h.storeAgain(f)

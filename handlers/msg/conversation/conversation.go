@@ -6,11 +6,11 @@
 // sender. receipt.go takes the acks of the devices, wait.go holds the sender's ack back
 // until then, redeliver.go sends again what was not acknowledged, and read.go takes the
 // read acks. The other files hold what these decide by: order.go, sent.go and doubt.go on
-// the sender's side, turn.go and unacked.go on the receiver's, marks.go for read marks.
+// the sender's side, unacked.go and writes.go on the receiver's, marks.go for read marks.
 //
 // A client's session is touched on its loop only. What must keep the order of a
 // conversation, the delivery of stored messages, runs where db_proxy's answer arrives, in
-// the order of the answers, or where other servers' messages arrive. turn.go puts them
+// the order of the answers, or where other servers' messages arrive. Package turns puts them
 // into one order. They reach each client through its loop's mailbox, which keeps it.
 package conversation
 
@@ -25,6 +25,7 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/core/rate"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/turns"
 	"teamtalk/proto/pb"
 )
 
@@ -129,6 +130,10 @@ type Options struct {
 	Groups   Groups
 	Pushes   Pushes
 	Contacts Contacts
+	Missing  turns.Finder
+	// Since returns a session id. Sessions with that id or a higher one connected less
+	// than age ago, others before that.
+	Since func(age time.Duration) uint64
 
 	Now        func() time.Time
 	Log        *slog.Logger
@@ -151,7 +156,7 @@ type Handler struct {
 	online  *session.Registry
 	out     *Fanout
 	others  Others
-	turns   *turns
+	turns   *turns.Turns
 
 	store Store
 	route Route
@@ -172,7 +177,8 @@ func New(opt Options) (*Handler, error) {
 	}
 	h := &Handler{opt: opt, log: opt.Log, metrics: newMetrics(opt.Registerer),
 		online: opt.Online, out: opt.Fanout, others: opt.Others}
-	h.turns = newTurns(opt.Now, h.deliver, opt.Registerer)
+	h.turns = turns.New(turns.Options{Deliver: h.deliver, Online: opt.Online,
+		Missing: opt.Missing, Since: opt.Since, Now: opt.Now, Registerer: opt.Registerer})
 	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.readUpTo}
 	return h, nil
 }
@@ -184,12 +190,13 @@ func (h *Handler) Connect(store Store, reads ReadStore, route Route) {
 }
 
 // Client is what the package keeps for one client connection. The zero value is ready.
-// Loop only, except for Acks.
+// Loop only, except for Acks and Writes.
 type Client struct {
 	sends   resends
 	bucket  rate.Bucket
 	reads   rate.Bucket
 	unacked unacked
+	writing writing
 }
 
 // Acks reports whether senders wait for this client: it acknowledged a message from
@@ -235,4 +242,4 @@ func (h *Handler) InFlight() int64 { return h.inFlight.Load() }
 
 // Waiting returns the number of messages that are not delivered yet because one before
 // them has not arrived.
-func (h *Handler) Waiting() int64 { return h.turns.waiting.Load() }
+func (h *Handler) Waiting() int64 { return h.turns.Waiting() }

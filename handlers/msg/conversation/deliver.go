@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/turns"
 	"teamtalk/proto/pb"
 )
 
@@ -41,7 +42,9 @@ func (h *Handler) stored(f Message) {
 	if m.Duplicate {
 		h.metrics.resends.Inc()
 		f.from.Loop().Post(func() {
-			h.opt.Client(f.from).sends.stored(f.seq, f.data.MsgID)
+			c := h.opt.Client(f.from)
+			c.writing.end()
+			c.sends.stored(f.seq, f.data.MsgID)
 			_ = f.from.Send(f.seq, ackOf(f.data, f.data.MsgID))
 		})
 		return
@@ -61,7 +64,8 @@ func (h *Handler) stored(f Message) {
 	if wait != noWait {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
-	h.turns.take(turn{m: m, from: f.from, tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
+	h.turns.Take(turns.Turn{M: m, From: f.from,
+		Tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
 	if wait == noWait {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
@@ -94,19 +98,22 @@ func (h *Handler) groupStored(f Message, late bool) {
 
 // deliver sends a message to all devices of both users here, except the one that it is
 // from. Each conversation is delivered by one goroutine at a time.
-func (h *Handler) deliver(t turn) {
-	m := t.m
-	to, mine := connectedBefore(t.since, h.online.Of(m.ToSessionID)),
-		connectedBefore(t.since, h.online.Of(m.FromUserID))
-	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == t.from)) {
+func (h *Handler) deliver(t turns.Turn) {
+	m := t.M
+	to, mine := connectedBefore(t.Since, h.online.Of(m.ToSessionID)),
+		connectedBefore(t.Since, h.online.Of(m.FromUserID))
+	if t.Found {
+		mine = notWriting(mine, h.opt.Client, h.opt.Now()) // one of the others may have sent it
+	}
+	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == t.From)) {
 		return
 	}
 	frame := h.out.Frame(m)
 	if frame == nil {
 		return
 	}
-	h.out.post(to, t.from, frame, t.tag)
-	h.out.post(mine, t.from, frame, session.Tag{Peer: m.ToSessionID, ID: m.MsgID, Flags: TagOwn})
+	h.out.post(to, t.From, frame, t.Tag)
+	h.out.post(mine, t.From, frame, session.Tag{Peer: m.ToSessionID, ID: m.MsgID, Flags: TagOwn})
 }
 
 // connectedBefore returns the sessions with an id below since; all if since is 0.
@@ -122,7 +129,9 @@ func connectedBefore(since uint64, sessions []*session.Client) []*session.Client
 // the message is delivered. Loop only.
 func (h *Handler) acknowledge(f Message, kind waitKind) {
 	s, m := f.from, f.data
-	h.opt.Client(s).sends.stored(f.seq, m.MsgID)
+	c := h.opt.Client(s)
+	c.writing.end()
+	c.sends.stored(f.seq, m.MsgID)
 	if s.IsClosed() {
 		return
 	}
@@ -153,6 +162,6 @@ func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.MsgData) error {
 		binary.BigEndian.Uint32(m.AttachData) == binary.BigEndian.Uint32(wantAck) {
 		tag.Flags |= TagRemote
 	}
-	h.turns.take(turn{m: m, tag: tag})
+	h.turns.Take(turns.Turn{M: m, Tag: tag})
 	return nil
 }

@@ -146,6 +146,7 @@ func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
 		sends.doubt(f.seq)
 	} else {
 		sends.forget(f.seq)
+		h.opt.Client(f.from).writing.end()
 	}
 	if rejected {
 		sends.order.settled(f.target, f.seq, f.hash)

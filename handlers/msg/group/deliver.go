@@ -1,10 +1,12 @@
 package group
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/missing"
 	"teamtalk/proto/pb"
 )
 
@@ -19,7 +21,13 @@ type waiting struct {
 	// need is the first request for members that was made after the message arrived.
 	need uint64
 	anew bool // only such a request will do
+
+	found bool        // by a search, see gap.go
+	gap   missing.Gap // before it
 }
+
+// size returns the bytes that count for a message that waits.
+func (w *waiting) size() int64 { return int64(len(w.m.Data) + waitingCost) }
 
 // Deliver gives a stored group message to the members' sessions here, except from, as
 // soon as the members are known and it is the turn of the message. from is nil for one
@@ -29,12 +37,16 @@ func (gs *Groups) Deliver(m *pb.MsgData, from *session.Client, anew bool) {
 	g, now := gs.of(m.ToSessionID), gs.opt.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.forgetOld(now)
 	w := waiting{m: m, from: from, came: now, need: g.asked + 1, anew: anew}
+	if m.Resent {
+		w.since = gs.opt.Since(missing.Age(m))
+	}
 	if len(g.wait) == 0 && g.knows(&w, now) && !now.Before(g.turn(&w)) {
-		g.send(&w)
+		g.send(&w, now)
 		return
 	}
-	size := int64(len(m.Data) + waitingCost)
+	size := w.size()
 	if len(g.wait) >= maxWaiting || gs.waitingBytes.Add(size) > maxWaitingBytes {
 		if len(g.wait) < maxWaiting {
 			gs.waitingBytes.Add(-size)
@@ -42,12 +54,34 @@ func (gs *Groups) Deliver(m *pb.MsgData, from *session.Client, anew bool) {
 		gs.metrics.dropped.WithLabelValues("queue").Inc()
 		return
 	}
-	gs.waiting.Add(1)
-	w.since = session.NextID()
-	at, _ := slices.BinarySearchFunc(g.wait, m.MsgID,
-		func(o *waiting, id uint32) int { return int(int64(o.m.MsgID) - int64(id)) })
-	g.wait = slices.Insert(g.wait, at, &w)
+	w.since = gs.opt.Since(missing.Age(m))
+	at, there := g.place(m.MsgID)
+	if there { // sent again, or found by a search
+		gs.waitingBytes.Add(-size)
+		gs.metrics.repeated.Inc()
+		before := g.wait[at].size()
+		g.wait[at].arrived(&w)
+		gs.waitingBytes.Add(g.wait[at].size() - before)
+	} else {
+		gs.waiting.Add(1)
+		g.wait = slices.Insert(g.wait, at, &w)
+	}
 	g.proceed(now)
+}
+
+// arrived makes w, found by a search, the message that has arrived.
+func (w *waiting) arrived(m *waiting) {
+	if !w.found {
+		return
+	}
+	w.m, w.from, w.since, w.need, w.anew, w.found = m.m, m.from, m.since, m.need, m.anew, false
+}
+
+// place returns the place of the message with that id among those that wait, and whether
+// it waits. With mu held.
+func (g *group) place(id uint32) (at int, there bool) {
+	return slices.BinarySearchFunc(g.wait, id,
+		func(o *waiting, id uint32) int { return cmp.Compare(o.m.MsgID, id) })
 }
 
 // proceed delivers the messages that wait, as far as it may. With mu held.
@@ -58,13 +92,17 @@ func (g *group) proceed(now time.Time) {
 			g.ask(now)
 			return
 		}
-		if turn := g.turn(w); now.Before(turn) {
+		turn := g.turn(w)
+		if g.last.id != 0 && !g.isNext(w) {
+			turn = g.search(w, now)
+		}
+		if now.Before(turn) {
 			g.after(turn.Sub(now))
 			return
 		}
 		g.wait = slices.Delete(g.wait, 0, 1)
 		g.all.done(w)
-		g.send(w)
+		g.send(w, now)
 	}
 	g.wait = nil
 }
@@ -72,7 +110,7 @@ func (g *group) proceed(now time.Time) {
 // done removes w from the messages that wait.
 func (gs *Groups) done(w *waiting) {
 	gs.waiting.Add(-1)
-	gs.waitingBytes.Add(-int64(len(w.m.Data) + waitingCost))
+	gs.waitingBytes.Add(-w.size())
 }
 
 // after calls proceed in d.
@@ -87,16 +125,15 @@ func (g *group) after(d time.Duration) {
 	})
 }
 
-// turn returns when w, the first that waits, may be delivered.
+// turn returns when w, the first that waits, may be delivered. With mu held.
 func (g *group) turn(w *waiting) time.Time {
-	id := w.m.MsgID
 	switch {
-	case g.last == 0 && id > 1:
+	case g.isNext(w):
+		return w.came
+	case g.last.id == 0:
 		return w.came.Add(settleWait)
-	case id > g.last+1:
-		return w.came.Add(gapWait)
 	}
-	return w.came
+	return w.came.Add(missing.GiveUp)
 }
 
 // sessions returns the members' sessions here. They are gathered again when any session
@@ -110,18 +147,21 @@ func (g *group) sessions() []session.OnLoop {
 }
 
 // send delivers w. With mu held, so that all messages of a group leave in one order.
-func (g *group) send(w *waiting) {
-	switch id := w.m.MsgID; {
-	case id <= g.last:
-		g.all.metrics.late.Inc()
-	case g.last != 0 && id > g.last+1:
-		g.all.metrics.gaps.Inc()
-	}
-	g.last = max(g.last, w.m.MsgID)
+func (g *group) send(w *waiting, now time.Time) {
 	if w.from != nil {
 		g.all.opt.Pushes.Stored(w.m, g.members)
 	}
-	lists := g.sessions()
+	if w.m.MsgID <= g.last.id {
+		g.overtaken(w.m.MsgID)
+		return
+	}
+	var lists []session.OnLoop
+	if w.found {
+		lists = g.foundSessions(w.m)
+	} else {
+		lists = g.sessions()
+	}
+	g.passed(w, now)
 	if len(lists) == 0 {
 		return
 	}

@@ -16,6 +16,7 @@ import (
 
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/missing"
 	"teamtalk/proto/pb"
 )
 
@@ -50,6 +51,13 @@ type Others interface {
 	Forward(m pb.Message) bool
 }
 
+// Finder asks db_proxy for messages that did not arrive.
+type Finder interface {
+	// Search calls done with the messages of c with ids, in descending order, that exist,
+	// or with an error. done must not wait. Search reports whether it asked.
+	Search(c missing.Conversation, ids []uint32, done func(found []*pb.MsgData, err error)) bool
+}
+
 // Queries bounds the queries of a connection that wait for their answers.
 type Queries interface {
 	// Take counts a query and reports whether it is within the bound. waiting is the
@@ -68,6 +76,13 @@ type Options struct {
 	Pushes  Pushes
 	Others  Others
 	Queries Queries
+	Missing Finder
+	// Since returns a session id. Sessions with that id or a higher one connected less
+	// than age ago, others before that.
+	Since func(age time.Duration) uint64
+	// Writes reports whether a session has sent a message that may be stored, and that
+	// db_proxy has not answered. Any goroutine.
+	Writes func(*session.Client) bool
 	// QueriesFailed counts queries without an answer, by kind.
 	QueriesFailed *prometheus.CounterVec
 
@@ -91,7 +106,7 @@ type Options struct {
 //
 // Messages of a group arrive from db_proxy, in order, and from other message servers,
 // each in order. They are delivered in the order of their ids: one that arrives before
-// its predecessor waits for it, gapWait at most, since ids may be missing.
+// its predecessor waits for it, see gap.go.
 type Groups struct {
 	opt     Options
 	store   Store
@@ -119,9 +134,6 @@ const (
 	// memberAge is how long members are trusted that no version confirms.
 	memberAge = 30 * time.Second
 
-	// gapWait is how long a message waits for those before it. They arrive within
-	// milliseconds, if they arrive.
-	gapWait = time.Second
 	// settleWait is how long the first message of a group waits for others, as long as it
 	// is not known which precede it.
 	settleWait = 100 * time.Millisecond
@@ -194,6 +206,7 @@ type metrics struct {
 	dropped     *prometheus.CounterVec
 	gaps        prometheus.Counter
 	late        prometheus.Counter
+	repeated    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, gs *Groups) metrics {
@@ -220,11 +233,15 @@ func newMetrics(reg prometheus.Registerer, gs *Groups) metrics {
 			Help: "Group messages not delivered to anybody here, by what is missing: room in the " +
 				"queue, or the members. They are in the history."}, []string{"reason"}),
 		gaps: counter("gaps_total",
-			"Group messages delivered although one before them had not arrived in time."),
-		late: counter("late_total", "Group messages delivered after one with a higher id."),
+			"Group messages delivered although one before them did not arrive, and db_proxy did "+
+				"not have it."),
+		late: counter("late_total", "Group messages that arrived after one with a higher id was "+
+			"delivered, and were not delivered. They are in the history."),
+		repeated: counter("repeated_total", "Group messages that arrived after db_proxy was "+
+			"asked for them, or a second time, and were not delivered again."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.loads, m.loadsFailed, m.dropped, m.gaps, m.late,
+		reg.MustRegister(m.loads, m.loadsFailed, m.dropped, m.gaps, m.late, m.repeated,
 			gauge("cached", "Groups whose members may be known.",
 				locked(func() int { return gs.table.Len() })),
 			gauge("members_cached", "Members of those groups.",

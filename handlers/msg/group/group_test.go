@@ -13,7 +13,7 @@ func TestGroupsBounded(t *testing.T) {
 	fill := func(id uint32, members int) {
 		g := gs.of(id)
 		g.mu.Lock()
-		g.set(gs.era.Load(), make([]uint32, members), 1, time.Now())
+		g.set(gs.era.Load(), make([]uint32, members), 1, nil, time.Now())
 		g.mu.Unlock()
 	}
 	for id := range uint32(maxGroups + 100) {

@@ -18,12 +18,12 @@ type group struct {
 	counted int // of all.members; with all.mu
 
 	mu      sync.Mutex
-	era     uint64 // in which members and last were learned
+	era     uint64 // in which members were learned
 	known   bool
 	members []uint32  // never changed, only replaced
 	version uint32    // of members; 0: not known
 	checked time.Time // when members were last known to be right
-	last    uint32    // the highest id delivered; 0: none in this era
+	last    delivered
 
 	online      []session.OnLoop // the members' sessions, see sessions
 	onlineEpoch uint64           // when they were gathered
@@ -124,13 +124,13 @@ func (g *group) learn(era uint64, info *pb.GroupInfo, now time.Time) {
 	if g.known && g.era == era && g.version > info.GetVersion() && now.Sub(g.checked) < memberAge {
 		return
 	}
-	g.set(era, info.GetGroupMemberList(), info.GetVersion(), now)
+	g.set(era, info.GetGroupMemberList(), info.GetVersion(), nil, now)
 }
 
-func (g *group) set(era uint64, members []uint32, version uint32, now time.Time) {
-	if g.era != era {
-		g.era, g.last = era, 0
-	}
+// set replaces the members. added are the users that a change has added.
+func (g *group) set(era uint64, members []uint32, version uint32, added []uint32, now time.Time) {
+	g.changes(members, version, added)
+	g.era = era
 	g.known, g.members, g.version, g.checked = true, members, version, now
 	g.online, g.gathered = nil, false
 	g.all.count(g, len(members))
@@ -173,7 +173,11 @@ func (gs *Groups) changed(n *pb.IMGroupChangeMemberNotify, tell func(cur, chg []
 	if version == 0 { // C++: the next version that is heard of shows whether it is the latest
 		g.stale = true
 	}
-	g.set(gs.era.Load(), n.GetCurUserIdList(), version, now)
+	var added []uint32
+	if n.GetChangeType() == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD {
+		added = n.GetChgUserIdList()
+	}
+	g.set(gs.era.Load(), n.GetCurUserIdList(), version, added, now)
 	g.proceed(now) // messages stored before the change
 	tell(n.GetCurUserIdList(), n.GetChgUserIdList())
 }

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"slices"
+	"time"
 
 	"teamtalk/core/router"
 	"teamtalk/core/session"
@@ -23,13 +24,25 @@ func (p *Links) RouteEnd(r *router.Router[*session.Link]) session.LinkHandler {
 	return &routeEnd{Router: r, p: p}
 }
 
-// handleFeatures takes a route server's answer to what this server said of itself. A
-// route server that missed a change before it answered gets the whole state, see CatchUp.
+// handleFeatures takes a route server's answer to what this server said of itself, and
+// what it passes on of other message servers. A route server that missed a change before it
+// answered gets the whole state, see CatchUp.
 func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !slices.Contains(p.routes, s) {
+		return nil
+	}
+	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RESENT) != 0 {
+		p.resends[s] = struct{}{}
+		if m.HasMissed() { // by another message server
+			missed := time.Duration(m.GetMissed()) * time.Millisecond
+			p.outbox.want(p.opt.Now().Add(-missed - inFlight))
+		}
+		p.sendTexts()
+	}
 	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS) == 0 ||
-		!slices.Contains(p.routes, s) || slices.Contains(p.receipts, s) {
+		slices.Contains(p.receipts, s) {
 		return nil
 	}
 	p.receipts = append(p.receipts, s)
@@ -44,6 +57,7 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 // forgetFeatures forgets what a route server that is gone understood. With mu held.
 func (p *Links) forgetFeatures(s *session.Link) {
 	delete(p.early, s)
+	delete(p.resends, s)
 	p.receipts = slices.DeleteFunc(p.receipts, func(o *session.Link) bool { return o == s })
 	p.hasReceipts.Store(len(p.receipts) > 0)
 }
@@ -57,10 +71,15 @@ func (l *routeEnd) Open(s *session.Link) error {
 	defer p.mu.Unlock()
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
-	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS))
+	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
+		pb.ServerFeature_SERVER_FEATURE_RESENT))
+	now := p.opt.Now()
 	if len(p.routes) == 0 {
 		role.SetMaster(1)
-		p.since = p.opt.Now()
+		p.since, p.outbox.since = now, now
+	}
+	if missed := p.outbox.linkOpened(now); missed > 0 && p.online.Count() > 0 {
+		role.SetMissed(uint32(min(missed.Milliseconds(), 1<<32-1)))
 	}
 	if err := s.Send(0, role); err != nil {
 		return err
@@ -107,10 +126,12 @@ func (l *routeEnd) Close(s *session.Link, _ error) {
 	if i == 0 {
 		p.kicks.lost()
 	}
+	p.outbox.linkLost(p.opt.Now(), i == 0)
 	if i == 0 && len(p.routes) > 0 {
 		role := &pb.IMRoleSet{}
 		role.SetMaster(1)
 		_ = p.routes[0].Send(0, role)
+		p.sendTexts()
 	}
 }
 

@@ -70,7 +70,11 @@ type Links struct {
 	missed map[uint32]pb.ClientType
 	since  time.Time
 
-	kicks kicks
+	kicks  kicks
+	outbox outbox
+	// resends are the route servers among routes that forward texts that are sent again to
+	// message servers that recognise them.
+	resends map[*session.Link]struct{}
 }
 
 // New returns Links without a link.
@@ -82,13 +86,15 @@ func New(opt Options) *Links {
 				"by command.",
 		}, []string{"cmd"}),
 		behind: map[*session.Link]struct{}{}, early: map[*session.Link]struct{}{},
-		missed: map[uint32]pb.ClientType{}}
+		missed: map[uint32]pb.ClientType{}, outbox: newOutbox(),
+		resends: map[*session.Link]struct{}{}}
 	p.kicks.resent = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "teamtalk_msg_kicks_resent_total",
 		Help: "Kicks of clients on other message servers sent late or again, because the link " +
 			"to the route server was lost."})
 	if opt.Registerer != nil {
-		opt.Registerer.MustRegister(p.notForwarded, p.kicks.resent)
+		opt.Registerer.MustRegister(p.notForwarded, p.kicks.resent, p.outbox.resent,
+			p.outbox.dropped)
 	}
 	return p
 }
@@ -175,6 +181,7 @@ func (p *Links) CatchUp() {
 	}
 	p.tellMissed()
 	p.kickAgain()
+	p.sendTexts()
 }
 
 const (
@@ -211,9 +218,12 @@ func (p *Links) tellMissed() {
 }
 
 // Forward gives m to the route server that forwards, and reports whether it took it.
-// Otherwise m is lost to devices elsewhere, and counted: they find messages in the
-// history.
+// Otherwise m is counted. A text is sent when a route server is connected again, see
+// outbox. Anything else is lost to devices elsewhere.
 func (p *Links) Forward(m pb.Message) bool {
+	if t, ok := m.(*pb.MsgData); ok {
+		return p.forwardText(t)
+	}
 	p.mu.Lock()
 	r := first(p.routes)
 	p.mu.Unlock()

@@ -26,10 +26,6 @@ func (w *world) ackedText(m *text) {
 	}
 }
 
-// late is how long after its ack a text of a group may arrive when a fault delays the one
-// before it.
-const late = 15 * time.Second
-
 // conversation returns the key of the conversation of a delivery.
 func conversation(d *delivery) uint64 {
 	if isGroup(d.to) {
@@ -56,15 +52,7 @@ func (w *world) delivered(c *client, d *delivery) {
 	if isGroup(d.to) && !w.db.groups[d.to].had(c.user, m.first, w.now()) {
 		w.fail("stranger", "%s received %d of group %d", c.name, d.id, d.to)
 	}
-	order, now := fmt.Sprintf("%s from %s %d to %d", at, m.from.name, m.gen, d.to), w.now()
-	// A text waits only a second for those before it.
-	calm := !during(w.faults, now-late, now) && !during(w.troubles, now-late, now)
-	switch {
-	case calm:
-		order = fmt.Sprintf("%s in %d", at, conversation(d))
-	case m.gen != m.firstGen:
-		return // the client repeated it on another connection: two message servers had it
-	}
+	order := fmt.Sprintf("%s in %d", at, conversation(d))
 	if d.id < w.last[order] {
 		w.fail("order", "%s received %d after %d: %s", c.name, d.id, w.last[order], order)
 	}
@@ -107,15 +95,19 @@ func (w *world) check() {
 	}
 }
 
+// searched is how long a client must have been online before a text, to get it by a search.
+const searched = 6 * time.Second
+
 // checkDelivered looks whether an acked text reached the devices that were online.
 func (w *world) checkDelivered(m *text) {
 	since, end := m.first-time.Second, m.acked+5*time.Second
-	if during(w.troubles, since, end) {
+	if during(w.losses, since, end) {
 		return
 	}
-	// Known to fail: the answer of a db_proxy is lost, and the client repeats the text on
-	// another connection. It is then acked as a duplicate, and nobody delivers it.
-	if m.gen != m.firstGen && during(w.faults, m.first, m.acked) {
+	// Known to fail: the answer of a db_proxy is lost, and the client repeats the text. On
+	// another connection it is acked as a duplicate, and nobody delivers it. On the same one
+	// it is not delivered when the next text of the conversation was delivered meanwhile.
+	if (m.gen != m.firstGen || m.tries > 1) && during(w.faults, m.first, m.acked) {
 		return
 	}
 	// The members of a group may not be known when a db_proxy is away.
@@ -124,6 +116,11 @@ func (w *world) checkDelivered(m *text) {
 	}
 	for _, s := range w.sessions {
 		if s.c == m.from || !w.concerns(m, s.c.user, since, end) || s.since > since || s.end < end {
+			continue
+		}
+		// A text that a message server had to search for goes neither to sessions that came
+		// shortly before, nor to those of its sender with a text in doubt.
+		if (s.since > since-searched || s.c.user == m.from.user) && during(w.troubles, since, end) {
 			continue
 		}
 		if !slices.ContainsFunc(s.c.got, func(d *delivery) bool {

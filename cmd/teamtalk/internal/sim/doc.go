@@ -35,12 +35,12 @@
 //   - No text is stored twice.
 //   - The texts of a client to a user or group are stored in the order in which they were
 //     written.
-//   - A client receives the texts of another client's connection in the order of their
-//     ids, with the content and under the id of the database. In a group, it receives all
-//     texts in that order, unless a fault delays one of them.
+//   - A client receives the texts of each conversation in the order of their ids, with the
+//     content and under the id of the database.
 //   - A text that is acked was delivered to each device of its users that was connected
-//     all the time, unless a message server could not be reached from the other one
-//     meanwhile. In a group these are the members, and no others receive it.
+//     all the time, also when the route server or a link to it was lost, unless a message
+//     server crashed or a link was half-open meanwhile. In a group these are the members,
+//     and no others receive it.
 //   - A member that is online knows the members of its groups.
 //   - When all faults are mended, every client logs in, and each text that is repeated
 //     gets its ack. When clients report that they have read everything, nothing is

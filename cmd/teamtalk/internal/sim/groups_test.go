@@ -147,6 +147,12 @@ func (st *store) GroupHistory(_ context.Context, user, id, begin uint32, count i
 	return st.history(user, id, begin, count, im.GroupKey(id))
 }
 
+// GroupMessagesByID returns messages of a group, in order of id, like GroupHistory.
+func (st *store) GroupMessagesByID(_ context.Context, user, id uint32, ids []uint32) (
+	[]im.Message, error) {
+	return st.byID(user, id, ids, im.GroupKey(id))
+}
+
 // ClearGroupUnread records that user has read the messages of a group.
 func (st *store) ClearGroupUnread(ctx context.Context, user, id uint32) error {
 	return st.ClearUnread(ctx, user, id)

@@ -150,6 +150,7 @@ func (w *world) crash(p *proc, silent bool, d time.Duration) {
 	}
 	if silent {
 		w.troubleFor(halfOpenLasts)
+		w.lossFor(halfOpenLasts)
 		w.faultFor(halfOpenLasts)
 	}
 	p.crash(silent)
@@ -174,6 +175,7 @@ func (w *world) harmLink(p step) {
 		l.cut()
 	case actHalfLink:
 		lasts = halfOpenLasts
+		w.lossFor(lasts)
 		l.silence()
 	default:
 		lasts = p.d + aftermath

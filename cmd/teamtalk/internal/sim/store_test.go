@@ -253,6 +253,27 @@ func (st *store) history(user, peer, begin uint32, count int, key uint64) ([]im.
 	return list, nil
 }
 
+// MessagesByID returns messages between two users, in order of id.
+func (st *store) MessagesByID(_ context.Context, user, peer uint32, ids []uint32) ([]im.Message,
+	error) {
+	return st.byID(user, peer, ids, im.ConversationKey(user, peer))
+}
+
+func (st *store) byID(user, peer uint32, ids []uint32, key uint64) ([]im.Message, error) {
+	var list []im.Message
+	err := st.do(fmt.Sprintf("by id %d %d %v", user, peer, ids), func() {
+		for _, m := range st.db.conv(key).msgs {
+			if slices.Contains(ids, m.ID) {
+				list = append(list, m)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
 // ClearUnread records that user has read its messages from peer.
 func (st *store) ClearUnread(_ context.Context, user, peer uint32) error {
 	return st.do(fmt.Sprintf("read %d %d", user, peer), func() {

@@ -25,6 +25,7 @@ type world struct {
 	stored   map[string][]uint32
 	sessions []online
 	troubles []trouble // messages may not reach other message servers
+	losses   []trouble // texts may not reach the other message server at all
 	faults   []trouble // of db_proxies and of links to them
 	last     map[string]uint32
 	seen     map[string]bool
@@ -177,6 +178,9 @@ func (w *world) tick() {
 	for _, name := range []string{"msg1", "msg2"} {
 		p := w.procs[name]
 		well = well && p.up && p.routes.Up()
+		if !p.up {
+			w.lossFor(time.Second)
+		}
 	}
 	if !well {
 		w.troubleFor(time.Second)
@@ -201,6 +205,11 @@ func (w *world) troubleFor(d time.Duration) {
 		return
 	}
 	w.troubles = append(w.troubles, trouble{max(0, now-time.Second), now + d})
+}
+
+// lossFor records that texts may not reach the other message server at all for d.
+func (w *world) lossFor(d time.Duration) {
+	w.losses = append(w.losses, trouble{max(0, w.now()-time.Second), w.now() + d})
 }
 
 // mend ends all faults.
