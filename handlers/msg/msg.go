@@ -25,6 +25,7 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/admission"
 	"teamtalk/handlers/msg/conversation"
+	"teamtalk/handlers/msg/delivered"
 	"teamtalk/handlers/msg/group"
 	"teamtalk/handlers/msg/passing"
 	"teamtalk/handlers/msg/peers"
@@ -120,6 +121,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	fanout := conversation.NewFanout(conversation.FanoutOptions{SoundTooLong: soundTooLong,
 		AndroidCut: m.androidCut, Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
+	record := delivered.New(delivered.Options{NextID: session.NextID, Now: opt.Now,
+		Registerer: opt.Registerer})
 	h.groups = group.New(group.Options{Tag: conversation.TagGroup, Online: h.online,
 		Fanout: fanout, Pushes: h.pushes, Others: h.peers, Queries: h.passing,
 		QueriesFailed: m.queriesFailed, Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
@@ -127,8 +130,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		AckWait: opt.AckWait, RedeliverAfter: opt.RedeliverAfter, ResendWindow: opt.ResendWindow,
 		Rate: opt.Rate, RateBurst: opt.RateBurst, RequireCipher: opt.RequireCipher,
 		Client: conversationOf, Loop: conversationLoop, Online: h.online, Fanout: fanout,
-		Others: h.peers, Groups: h.groups, Pushes: h.pushes, Contacts: h.presence,
-		Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
+		Delivered: record, Others: h.peers, Groups: h.groups, Pushes: h.pushes,
+		Contacts: h.presence, Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
 		return err
 	}
 	h.transfer = transfer.New(transfer.Options{Client: transferOf, Online: h.online,

@@ -251,7 +251,7 @@ func (l *linkStand) take() []received {
 
 // hello is what a route server of ours answers to an IMRoleSet.
 func hello() *pb.IMRoleSet {
-	return pb.IMRoleSet_builder{Master: proto.Uint32(1), Features: proto.Uint32(1)}.Build()
+	return pb.IMRoleSet_builder{Master: proto.Uint32(1), Features: proto.Uint32(3)}.Build()
 }
 
 // routeStand is a route server: a link, and answers to queries.

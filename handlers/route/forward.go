@@ -59,14 +59,22 @@ func everybody[M any, P interface {
 }
 
 // handleMsgData forwards a message to the servers that hold the recipient, and to those
-// that hold other clients of the sender.
+// that hold other clients of the sender. A repeated message goes only to those that
+// remember what they have delivered: others would deliver it twice.
 func (r *Server) handleMsgData(s *session.Link, seq uint16, m *pb.MsgData) error {
 	from := of(s).node
+	var to []*server
 	if m.Type.IsGroup() { // only the message servers know the members
-		r.forwardTo(r.all(from), seq, m)
-		return nil
+		to = r.all(from)
+	} else {
+		to = r.holders(from, m.FromUserID, m.ToSessionID)
 	}
-	r.forwardTo(r.holders(from, m.FromUserID, m.ToSessionID), seq, m)
+	if m.Duplicate {
+		to = slices.DeleteFunc(slices.Clone(to), func(sv *server) bool {
+			return !sv.repeats.Load()
+		})
+	}
+	r.forwardTo(to, seq, m)
 	return nil
 }
 

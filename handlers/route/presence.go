@@ -26,12 +26,16 @@ func (r *Server) handlePresence() {
 // server sends none and must not receive an answer.
 func (r *Server) handleRoleSet(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	of(s).slave.Store(m.GetMaster() == 0)
+	repeats := uint32(pb.ServerFeature_SERVER_FEATURE_REPEATS)
+	if m.GetFeatures()&repeats != 0 {
+		of(s).repeats.Store(true)
+	}
 	if !m.HasFeatures() {
 		return nil
 	}
 	return s.Send(0, pb.IMRoleSet_builder{
 		Master:   proto.Uint32(m.GetMaster()),
-		Features: proto.Uint32(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS)),
+		Features: proto.Uint32(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS) | repeats),
 	}.Build())
 }
 

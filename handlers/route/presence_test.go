@@ -305,7 +305,7 @@ func TestAcks(t *testing.T) {
 func TestFeatures(t *testing.T) {
 	dial := start(t, route.Options{})
 	ours, other := dial(), dial()
-	hello := pb.IMRoleSet_builder{Master: proto.Uint32(1), Features: proto.Uint32(1)}.Build()
+	hello := pb.IMRoleSet_builder{Master: proto.Uint32(1), Features: proto.Uint32(3)}.Build()
 	ours.send(0, hello)
 	other.send(0, pb.IMRoleSet_builder{Master: proto.Uint32(1)}.Build())
 	got := settleAll(ours, other)

@@ -79,6 +79,8 @@ type server struct {
 	node    Node
 	// slave is set when the message server takes presence from another route server.
 	slave atomic.Bool
+	// repeats is set when the message server takes repeated messages.
+	repeats atomic.Bool
 
 	// The fields below are used only in the session's own calls, which run one at a time.
 	users    map[uint32]int // clients by user

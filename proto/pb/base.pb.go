@@ -323,6 +323,9 @@ const (
 	// The route server forwards IMMsgDataAck, and understands IMUserStatusUpdate.acks and
 	// IMUsersStatReq.scope.
 	ServerFeature_SERVER_FEATURE_RECEIPTS ServerFeature = 1
+	// A message server delivers no message twice, and a route server passes messages with
+	// IMMsgData.duplicate to such servers only.
+	ServerFeature_SERVER_FEATURE_REPEATS ServerFeature = 2
 	// The caller of a db_proxy understands IMRequestRefused and
 	// IMStopReceivePacket.may_return.
 	ServerFeature_SERVER_FEATURE_REFUSALS ServerFeature = 16
@@ -332,10 +335,12 @@ const (
 var (
 	ServerFeature_name = map[int32]string{
 		1:  "SERVER_FEATURE_RECEIPTS",
+		2:  "SERVER_FEATURE_REPEATS",
 		16: "SERVER_FEATURE_REFUSALS",
 	}
 	ServerFeature_value = map[string]int32{
 		"SERVER_FEATURE_RECEIPTS": 1,
+		"SERVER_FEATURE_REPEATS":  2,
 		"SERVER_FEATURE_REFUSALS": 16,
 	}
 )
@@ -4874,9 +4879,10 @@ const file_base_proto_rawDesc = "" +
 	"\x11USER_STATUS_LEAVE\x10\x03*:\n" +
 	"\vDeviceScope\x12\x14\n" +
 	"\x10DEVICE_SCOPE_ANY\x10\x01\x12\x15\n" +
-	"\x11DEVICE_SCOPE_ACKS\x10\x02*I\n" +
+	"\x11DEVICE_SCOPE_ACKS\x10\x02*e\n" +
 	"\rServerFeature\x12\x1b\n" +
-	"\x17SERVER_FEATURE_RECEIPTS\x10\x01\x12\x1b\n" +
+	"\x17SERVER_FEATURE_RECEIPTS\x10\x01\x12\x1a\n" +
+	"\x16SERVER_FEATURE_REPEATS\x10\x02\x12\x1b\n" +
 	"\x17SERVER_FEATURE_REFUSALS\x10\x10*>\n" +
 	"\vSessionType\x12\x17\n" +
 	"\x13SESSION_TYPE_SINGLE\x10\x01\x12\x16\n" +

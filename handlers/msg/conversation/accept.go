@@ -62,6 +62,9 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	h.number(s, seq, m, now)
 	if state == sendUnknown {
 		m.CreateTime = c.sends.retry(seq)
+		if m.SentAs != 0 { // it may be committed after the history was searched
+			m.ResentWithin = inSeconds(h.opt.ResendWindow)
+		}
 		h.storeAgain(f)
 		return true, nil
 	}
@@ -85,9 +88,11 @@ func (h *Handler) number(s *session.Client, seq uint16, m *pb.MsgData, now time.
 	}
 	m.SentAs = pb.SentAs(s.ClientType, seq)
 	if m.SentAs != 0 && s.LoginAge(now) < h.opt.ResendWindow {
-		m.ResentWithin = uint32((h.opt.ResendWindow + time.Second - 1) / time.Second)
+		m.ResentWithin = inSeconds(h.opt.ResendWindow)
 	}
 }
+
+func inSeconds(d time.Duration) uint32 { return uint32((d + time.Second - 1) / time.Second) }
 
 // audioHead is the length of what precedes the sound in an audio message: its duration.
 const audioHead = 4

@@ -50,8 +50,9 @@ type turn struct {
 	from *session.Client // the sender's, nil for a message of another message server
 	tag  session.Tag     // for the receiver's devices
 	came time.Time
-	// since is a session id, 0 for a message that was not held. Sessions with that id or
-	// a higher one connected after the message was stored: they find it in the history.
+	// since is a session id, 0 for a message that was neither held nor repeated. Sessions
+	// with that id or a higher one connected after the message was stored: they find it in
+	// the history.
 	since uint64
 }
 
@@ -131,7 +132,9 @@ func (ts *turns) hold(sh *turnShard, key uint64, h *heldTurns, t turn) bool {
 	}
 	ts.waiting.Add(1)
 	ts.metrics.held.Inc()
-	t.since = session.NextID()
+	if t.since == 0 {
+		t.since = session.NextID()
+	}
 	if h == nil {
 		h = &heldTurns{}
 		sh.held[key] = h

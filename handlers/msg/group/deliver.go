@@ -26,10 +26,21 @@ type waiting struct {
 // that another message server had stored. anew says that nobody knows when it was stored,
 // so that the members known may be later ones, or earlier. m must not change any more.
 func (gs *Groups) Deliver(m *pb.MsgData, from *session.Client, anew bool) {
+	gs.deliver(waiting{m: m, from: from, anew: anew})
+}
+
+// DeliverRepeat is Deliver for a message that was stored before, to the sessions with ids
+// below before.
+func (gs *Groups) DeliverRepeat(m *pb.MsgData, from *session.Client, before uint64) {
+	gs.deliver(waiting{m: m, from: from, since: before, anew: true})
+}
+
+func (gs *Groups) deliver(w waiting) {
+	m := w.m
 	g, now := gs.of(m.ToSessionID), gs.opt.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	w := waiting{m: m, from: from, came: now, need: g.asked + 1, anew: anew}
+	w.came, w.need = now, g.asked+1
 	if len(g.wait) == 0 && g.knows(&w, now) && !now.Before(g.turn(&w)) {
 		g.send(&w)
 		return
@@ -43,7 +54,9 @@ func (gs *Groups) Deliver(m *pb.MsgData, from *session.Client, anew bool) {
 		return
 	}
 	gs.waiting.Add(1)
-	w.since = session.NextID()
+	if w.since == 0 {
+		w.since = session.NextID()
+	}
 	at, _ := slices.BinarySearchFunc(g.wait, m.MsgID,
 		func(o *waiting, id uint32) int { return int(int64(o.m.MsgID) - int64(id)) })
 	g.wait = slices.Insert(g.wait, at, &w)

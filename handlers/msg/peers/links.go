@@ -28,8 +28,15 @@ func (p *Links) RouteEnd(r *router.Router[*session.Link]) session.LinkHandler {
 func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !slices.Contains(p.routes, s) {
+		return nil
+	}
+	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_REPEATS) != 0 &&
+		!slices.Contains(p.repeats, s) {
+		p.repeats = append(p.repeats, s)
+	}
 	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS) == 0 ||
-		!slices.Contains(p.routes, s) || slices.Contains(p.receipts, s) {
+		slices.Contains(p.receipts, s) {
 		return nil
 	}
 	p.receipts = append(p.receipts, s)
@@ -44,7 +51,8 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 // forgetFeatures forgets what a route server that is gone understood. With mu held.
 func (p *Links) forgetFeatures(s *session.Link) {
 	delete(p.early, s)
-	p.receipts = slices.DeleteFunc(p.receipts, func(o *session.Link) bool { return o == s })
+	gone := func(o *session.Link) bool { return o == s }
+	p.receipts, p.repeats = slices.DeleteFunc(p.receipts, gone), slices.DeleteFunc(p.repeats, gone)
 	p.hasReceipts.Store(len(p.receipts) > 0)
 }
 
@@ -57,7 +65,8 @@ func (l *routeEnd) Open(s *session.Link) error {
 	defer p.mu.Unlock()
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
-	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS))
+	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
+		pb.ServerFeature_SERVER_FEATURE_REPEATS))
 	if len(p.routes) == 0 {
 		role.SetMaster(1)
 		p.since = p.opt.Now()
