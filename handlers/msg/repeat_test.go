@@ -120,6 +120,33 @@ func TestRepeatIsDelivered(t *testing.T) {
 	}
 }
 
+// A db_proxy without refusals stores a message and answers with id 0, because it did not
+// learn of the commit. The repeat is looked for, and not stored again.
+func TestNoReasonIsDoubt(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		w.db.also = func(req pb.Message) (pb.Message, error) {
+			m, ok := req.(*pb.MsgData)
+			if !ok || len(w.db.stored) > 0 {
+				return nil, nil
+			}
+			_, err := w.db.store(conversation.OrderKey(m), m)
+			out := *m
+			return &out, err
+		}
+		alice.send(2, text(2, "in doubt"))
+		alice.want()
+		bob.want()
+		time.Sleep(6 * time.Second)
+		alice.send(2, text(2, "in doubt"))
+		ack := alice.want(pb.CmdMsgDataAck)[0].m.(*pb.IMMsgDataAck)
+		if ack.GetMsgId() != 1 || len(w.db.stored) != 1 {
+			t.Errorf("acked as %d, %d stored", ack.GetMsgId(), len(w.db.stored))
+		}
+		bob.want(pb.CmdMsgData)
+	})
+}
+
 // The first message is answered after its repeat was delivered.
 func TestRepeatOvertakes(t *testing.T) {
 	inPair(t, 1, func(p *pair) {

@@ -44,10 +44,8 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	f := h.newAttempt(s, seq, m, now)
 	if h.opt.Rate > 0 && !c.bucket.Take(now, h.opt.Rate, h.opt.RateBurst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
-		if f.wants { // the sender repeats the message, and later ones wait for that
-			c.sends.order.failed(f, now)
-			h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
-		}
+		c.sends.order.failed(f, now) // a sender that repeats does, and later ones wait for that
+		h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 		return false, im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
 	}
 	if !c.sends.order.admit(&f) {
