@@ -71,6 +71,10 @@ type Message struct {
 	// Duplicate: ClientID was seen within ClientIDTTL, or the message was sent before
 	// within ResentWithin. ID is that of the first message, and nothing was stored.
 	Duplicate bool
+	// FirstCreated is when the first message was stored, of a Duplicate. It differs from
+	// its Created by less than two seconds, and by the difference between two servers'
+	// clocks.
+	FirstCreated uint32
 	// GroupVersion is the version of the group in which the sender of a stored group
 	// message was a member.
 	GroupVersion uint32

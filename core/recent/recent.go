@@ -16,6 +16,7 @@ type Map[K comparable, V any] struct {
 
 	young, old map[K]V
 	born       time.Time // when young began
+	since      time.Time // see Since
 }
 
 // Get returns the value of a key, and whether it is remembered.
@@ -37,10 +38,20 @@ func (m *Map[K, V]) Put(key K, v V, now time.Time) {
 	m.young[key] = v
 }
 
+// Since returns the time from which on every value is remembered that was put: none that was
+// put later was dropped. It is zero when none was dropped at all.
+func (m *Map[K, V]) Since() time.Time { return m.since }
+
 // turn begins a generation. One whose time is over when it becomes the older one holds
 // nothing that must be remembered.
 func (m *Map[K, V]) turn(now time.Time) {
+	if len(m.old) > 0 {
+		m.since = m.born
+	}
 	if now.Sub(m.born) > 2*m.Age {
+		if len(m.young) > 0 {
+			m.since = now
+		}
 		clear(m.young)
 	}
 	clear(m.old)

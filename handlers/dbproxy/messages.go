@@ -203,6 +203,7 @@ func (ms *messages) settle(p *Pending) {
 	p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = p.row.ID, p.row.Duplicate, p.row.GroupVersion
 	p.msg.Rejected, p.msg.PrevID = false, 0
 	if p.row.Duplicate {
+		p.msg.CreateTime = p.row.FirstCreated
 		ms.metrics.duplicate.Inc()
 	} else {
 		ms.metrics.stored.Inc()

@@ -25,6 +25,7 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/admission"
 	"teamtalk/handlers/msg/conversation"
+	"teamtalk/handlers/msg/delivered"
 	"teamtalk/handlers/msg/group"
 	"teamtalk/handlers/msg/missing"
 	"teamtalk/handlers/msg/passing"
@@ -70,6 +71,7 @@ type Server struct {
 	conversation *conversation.Handler
 	groups       *group.Groups
 	missing      *missing.Finder
+	delivered    *delivered.Record
 	marks        missing.Marks
 	passing      *passing.Handler
 	peers        *peers.Links
@@ -124,6 +126,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	fanout := conversation.NewFanout(conversation.FanoutOptions{SoundTooLong: soundTooLong,
 		AndroidCut: m.androidCut, Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
+	h.delivered = delivered.New(delivered.Options{NextID: session.NextID, Now: opt.Now,
+		Registerer: opt.Registerer})
 	h.groups = group.New(group.Options{Tag: conversation.TagGroup, Online: h.online,
 		Fanout: fanout, Pushes: h.pushes, Others: h.peers, Queries: h.passing,
 		Missing: h.missing, Since: h.since, Writes: h.writes,
@@ -132,8 +136,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		AckWait: opt.AckWait, RedeliverAfter: opt.RedeliverAfter, ResendWindow: opt.ResendWindow,
 		Rate: opt.Rate, RateBurst: opt.RateBurst, RequireCipher: opt.RequireCipher,
 		Client: conversationOf, Loop: conversationLoop, Online: h.online, Fanout: fanout,
-		Others: h.peers, Groups: h.groups, Pushes: h.pushes, Contacts: h.presence,
-		Missing: h.missing, Since: h.since,
+		Delivered: h.delivered, Others: h.peers, Groups: h.groups, Pushes: h.pushes,
+		Contacts: h.presence, Missing: h.missing, Since: h.since,
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
 		return err
 	}
@@ -170,7 +174,9 @@ func (h *Server) Connect(db DB, dbFirst, route Peer) {
 	h.admission.Connect(dbFirst, route)
 	h.conversation.Connect(db, dbFirst, route)
 	h.groups.Connect(db)
-	h.missing.Connect(db)
+	h.missing.Connect(db, func(m *pb.MsgData) {
+		h.delivered.First(conversation.OrderKey(m), m.MsgID)
+	})
 	h.passing.Connect(db, dbFirst, route)
 	h.presence.Connect(dbFirst)
 	h.transfer.Connect(dbFirst, route)

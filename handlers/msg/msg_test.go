@@ -222,7 +222,7 @@ func TestClientMsgID(t *testing.T) {
 
 func TestRate(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored}, func(w *world) {
-		alice := w.user(0, 1, win)
+		alice := w.user(0, 1, ios) // repeats nothing
 		for i := range 30 {
 			alice.send(uint16(i+2), text(2, fmt.Sprint(i)))
 		}
@@ -247,6 +247,43 @@ func TestAckDeliveredOffline(t *testing.T) {
 		if w.route.asked != 1 {
 			t.Fatalf("route server asked %d times", w.route.asked)
 		}
+	})
+}
+
+// A message beyond the rate is not stored. Its sender repeats it, so what it writes in that
+// conversation meanwhile must not overtake it. Other conversations go on, and so does this
+// one when the sender does not repeat it.
+func TestRateKeepsOrder(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		alice := w.user(0, 1, win)
+		for i := range 22 {
+			alice.send(uint16(i+2), text(2, fmt.Sprint(i)))
+		}
+		if n := len(alice.got()); n != 20 {
+			t.Fatalf("%d acks, want 20", n)
+		}
+		time.Sleep(time.Second)
+		alice.send(100, text(2, "behind them"))
+		alice.want()
+		alice.send(101, text(3, "another conversation"))
+		alice.want(pb.CmdMsgDataAck)
+		time.Sleep(5 * time.Second)
+		for i, m := range []*pb.MsgData{text(2, "20"), text(2, "21"), text(2, "behind them")} {
+			alice.send([]uint16{22, 23, 100}[i], m)
+			if ack := alice.want(pb.CmdMsgDataAck)[0].m.(*pb.IMMsgDataAck); ack.GetMsgId() !=
+				uint32(21+i) {
+				t.Errorf("%s is acked as %d, want %d", m.Data, ack.GetMsgId(), 21+i)
+			}
+		}
+
+		time.Sleep(time.Second)
+		for i := range 21 {
+			alice.send(uint16(i+200), text(4, fmt.Sprint(i)))
+		}
+		alice.got()
+		time.Sleep(9 * time.Second) // a Windows client would have repeated it
+		alice.send(300, text(4, "given up"))
+		alice.want(pb.CmdMsgDataAck)
 	})
 }
 

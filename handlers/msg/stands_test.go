@@ -292,7 +292,8 @@ func (l *linkStand) take() []received {
 // hello is what a route server of ours answers to an IMRoleSet.
 func hello() *pb.IMRoleSet {
 	return pb.IMRoleSet_builder{Master: proto.Uint32(1), Features: proto.Uint32(uint32(
-		pb.ServerFeature_SERVER_FEATURE_RECEIPTS | pb.ServerFeature_SERVER_FEATURE_RESENT)),
+		pb.ServerFeature_SERVER_FEATURE_RECEIPTS | pb.ServerFeature_SERVER_FEATURE_REPEATS |
+			pb.ServerFeature_SERVER_FEATURE_RESENT)),
 	}.Build()
 }
 

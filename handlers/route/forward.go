@@ -60,7 +60,8 @@ func everybody[M any, P interface {
 
 // handleMsgData forwards a message to the servers that hold the recipient, and to those
 // that hold other clients of the sender. A message that is sent again goes only to those
-// that recognise one that they have.
+// that recognise one that they have, a repeated one only to those that remember what they
+// have delivered: others would deliver it twice.
 func (r *Server) handleMsgData(s *session.Link, seq uint16, m *pb.MsgData) error {
 	from := of(s).node
 	var to []*server
@@ -69,8 +70,10 @@ func (r *Server) handleMsgData(s *session.Link, seq uint16, m *pb.MsgData) error
 	} else {
 		to = r.holders(from, m.FromUserID, m.ToSessionID)
 	}
-	if m.Resent {
-		to = slices.DeleteFunc(to, func(sv *server) bool { return !sv.resent.Load() })
+	if m.Resent || m.Duplicate {
+		to = slices.DeleteFunc(slices.Clone(to), func(sv *server) bool {
+			return m.Resent && !sv.resent.Load() || m.Duplicate && !sv.repeats.Load()
+		})
 	}
 	r.forwardTo(to, seq, m)
 	return nil

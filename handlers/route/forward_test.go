@@ -108,6 +108,28 @@ func TestForwards(t *testing.T) {
 	}
 }
 
+// TestRepeatsForwarded: a message that was perhaps delivered before goes only to servers
+// that remember what they have delivered.
+func TestRepeatsForwarded(t *testing.T) {
+	dial := start(t, route.Options{})
+	peers := []*peer{dial(), dial(), dial()}
+	peers[0].send(0, online(1, ios))
+	peers[1].send(0, pb.IMRoleSet_builder{Master: proto.Uint32(1),
+		Features: proto.Uint32(3)}.Build(), online(2, ios))
+	peers[2].send(0, pb.IMRoleSet_builder{Master: proto.Uint32(1),
+		Features: proto.Uint32(1)}.Build(), online(2, android))
+	settleAll(peers...)
+	for _, kind := range []pb.MsgType{pb.MsgType_MSG_TYPE_SINGLE_TEXT,
+		pb.MsgType_MSG_TYPE_GROUP_TEXT} {
+		m := &pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: 5, CreateTime: 6, Type: kind,
+			Data: []byte("text"), Duplicate: true}
+		peers[0].send(0, m)
+		got := settleAll(peers...)
+		expect(t, "knows repeats", got[1], m)
+		expect(t, "does not", got[2])
+	}
+}
+
 // event is a message of one of two message servers.
 type event struct {
 	server int

@@ -23,6 +23,7 @@ func (r *Server) handlePresence() {
 
 // features are the features of this server.
 const features = uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
+	pb.ServerFeature_SERVER_FEATURE_REPEATS |
 	pb.ServerFeature_SERVER_FEATURE_RESENT)
 
 // tellMissed tells the other message servers that sv was not connected for some time: they
@@ -43,6 +44,10 @@ func (r *Server) tellMissed(sv *server) {
 // server sends none and must not receive an answer.
 func (r *Server) handleRoleSet(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	of(s).slave.Store(m.GetMaster() == 0)
+	repeats := uint32(pb.ServerFeature_SERVER_FEATURE_REPEATS)
+	if m.GetFeatures()&repeats != 0 {
+		of(s).repeats.Store(true)
+	}
 	if !m.HasFeatures() {
 		return nil
 	}

@@ -81,6 +81,8 @@ type server struct {
 	slave atomic.Bool
 	// resent is set when the message server recognises texts that are sent again.
 	resent atomic.Bool
+	// repeats is set when the message server takes repeated messages.
+	repeats atomic.Bool
 
 	// The fields below are used only in the session's own calls, which run one at a time.
 	users    map[uint32]int // clients by user

@@ -604,8 +604,9 @@ type IMMsgData_builder struct {
 	// Extension: the sender chooses it, and it identifies the message across connections. A
 	// message that is sent again with the same id is not stored again.
 	ClientMsgId []byte
-	// Extension, from db_proxy to message servers only: the message was stored before, and
-	// msg_id is the id of that message.
+	// Extension, from db_proxy to message servers: the message was stored before, at
+	// create_time, and msg_id is the id of that message. Between message servers: it was
+	// perhaps delivered before. Only servers with SERVER_FEATURE_REPEATS receive it.
 	Duplicate *bool
 	// Extension, in group messages between servers only: the group's version
 	// (IMGroup.version) that the sender of the frame knows; 0: none. db_proxy answers a

@@ -37,7 +37,9 @@ type MsgData struct {
 	// ClientMsgID has at most 64 bytes. The sender chooses it, and it identifies the
 	// message across connections.
 	ClientMsgID []byte
-	Duplicate   bool // in a db_proxy's answer: the message was stored before, under MsgID
+	// Duplicate, in a db_proxy's answer: the message was stored before, under MsgID, at
+	// CreateTime. From a message server: it was perhaps delivered before.
+	Duplicate bool
 
 	// GroupVersion is the version of the group of a group message, between servers only.
 	// It is valid with HasGroupVersion. 0: unknown.

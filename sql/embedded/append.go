@@ -20,6 +20,7 @@ type pending struct {
 	small, big uint32 // users of the conversation; unused for a group
 	id         uint32
 	duplicate  bool
+	created    uint32 // of the first message, for a duplicate
 	err        error
 
 	groupVersion uint32 // version at which its sender was found to be a member
@@ -43,7 +44,7 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	start := time.Now()
 	todo := make([]pending, 0, len(batch))
 	for _, m := range batch {
-		m.ID, m.Duplicate, m.GroupVersion = 0, false, 0
+		m.ID, m.Duplicate, m.FirstCreated, m.GroupVersion = 0, false, 0, 0
 		if m.Err = im.CheckMessage(m); m.Err == nil {
 			todo = append(todo, pending{m: m, small: min(m.From, m.To), big: max(m.From, m.To)})
 		}
@@ -69,6 +70,7 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 			p.m.Err = fmt.Errorf("embedded: append: %w", p.err)
 		default:
 			p.m.ID, p.m.Duplicate, p.m.GroupVersion = p.id, p.duplicate, p.groupVersion
+			p.m.FirstCreated = p.created
 		}
 	}
 	s.metrics.seconds.Observe(time.Since(start).Seconds())
@@ -84,7 +86,7 @@ func (s *messages) appendAll(w *writer, todo []pending) error {
 	named := 0
 	for i := range todo {
 		p := &todo[i]
-		p.id, p.duplicate, p.err, p.groupVersion = 0, false, nil, 0
+		p.id, p.duplicate, p.created, p.err, p.groupVersion = 0, false, 0, nil, 0
 		var err error
 		if p.m.Type.IsGroup() {
 			err = w.addToGroup(groups, p, now)
@@ -269,7 +271,7 @@ func (w *writer) insert(stmt *sql.Stmt, relation, names int64, last uint32, p *p
 }
 
 // claimClientID stores the client_msg_id of p for the message id next. If a message had
-// it within the last ClientIDTTL, it sets p.id and p.duplicate instead.
+// it within the last ClientIDTTL, it sets p.id, p.duplicate and p.created instead.
 func (w *writer) claimClientID(names int64, next uint32, p *pending, now uint32) error {
 	result, err := w.putClientID.Exec(names, p.m.From, p.m.ClientID, next, now)
 	if err != nil {
@@ -284,7 +286,7 @@ func (w *writer) claimClientID(names int64, next uint32, p *pending, now uint32)
 		return err
 	}
 	if int64(since)+im.ClientIDTTL > int64(now) {
-		p.duplicate = true
+		p.duplicate, p.created = true, since
 		return nil
 	}
 	// The row is replaced, because rows must be in the order of time.

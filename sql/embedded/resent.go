@@ -14,13 +14,13 @@ const lookBack = 1024
 
 // resentQuery finds the messages of a sender that are numbered alike, by table and column
 // of the sender. The content of an audio message is the id of its sound.
-const resentQuery = `select m.id, m.content, coalesce(a.size, 0), coalesce(a.duration, 0)
+const resentQuery = `select m.id, m.content, m.created, coalesce(a.size, 0), coalesce(a.duration, 0)
 	from %s m left join IMAudio a on m.type in (2, 18) and a.id = cast(m.content as integer)
 	where m.id between ? and ? and m.%s = ? and m.sentAs = ? and m.type = ? and m.created >= ?
 	and m.status = 0 order by m.id`
 
-// recogniseResent sets p.id and p.duplicate when its sender sent p before, in the relation
-// or group with that last message.
+// recogniseResent sets p.id, p.duplicate and p.created when its sender sent p before, in
+// the relation or group with that last message.
 func (w *writer) recogniseResent(relation int64, last uint32, p *pending) error {
 	stmt := w.findResent
 	if p.m.Type.IsGroup() {
@@ -36,8 +36,8 @@ func (w *writer) recogniseResent(relation int64, last uint32, p *pending) error 
 	for rows.Next() && !p.duplicate {
 		var id int64
 		var content sql.RawBytes
-		var size, duration uint32
-		if err := rows.Scan(&id, &content, &size, &duration); err != nil {
+		var created, size, duration uint32
+		if err := rows.Scan(&id, &content, &created, &size, &duration); err != nil {
 			return err
 		}
 		p.duplicate = bytes.Equal(content, p.m.Data)
@@ -45,6 +45,9 @@ func (w *writer) recogniseResent(relation int64, last uint32, p *pending) error 
 			p.duplicate = size == p.m.Audio.Size && duration == p.m.Audio.Duration
 		}
 		p.id = uint32(id)
+		if p.duplicate {
+			p.created = created
+		}
 	}
 	return rows.Err()
 }

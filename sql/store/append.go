@@ -65,7 +65,7 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	}
 	start := time.Now()
 	for _, m := range batch {
-		m.ID, m.Err, m.Duplicate, m.GroupVersion = 0, nil, false, 0
+		m.ID, m.Err, m.Duplicate, m.FirstCreated, m.GroupVersion = 0, nil, false, 0, 0
 	}
 	var sl *slot
 	select {

@@ -75,7 +75,7 @@ func (s *messages) findSent(ctx context.Context, items []*item) error {
 		v, ok := found[it.clientKey()]
 		it.stale = ok && int64(v.created) <= limit
 		if ok && !it.stale {
-			it.m.ID, it.m.Duplicate = v.id, true
+			it.m.ID, it.m.Duplicate, it.m.FirstCreated = v.id, true, v.created
 		}
 	}
 	return nil
@@ -119,6 +119,10 @@ func answerRepeated(repeated []*item) []*item {
 			return false
 		}
 		it.m.ID, it.m.Duplicate = it.first.m.ID, true
+		it.m.FirstCreated = it.first.m.Created
+		if it.first.m.Duplicate {
+			it.m.FirstCreated = it.first.m.FirstCreated
+		}
 		return true
 	})
 }

@@ -38,7 +38,7 @@ func (s *messages) findResent(ctx context.Context, items []*item) error {
 	})
 	if err != nil {
 		for _, it := range asked {
-			it.m.ID, it.m.Duplicate = 0, false
+			it.m.ID, it.m.Duplicate, it.m.FirstCreated = 0, false, 0
 		}
 	}
 	return err
@@ -58,9 +58,10 @@ func writeResentQuery(q *strings.Builder, n int, it *item) {
 	if isAudio(m.Type) {
 		sound, join = "a.size, a.duration", " JOIN IMAudio a ON a.id=CAST(t.content AS UNSIGNED)"
 	}
-	fmt.Fprintf(q, "SELECT %d, msgId, content, %s FROM %s t%s WHERE t.%s=%d AND t.status=0 AND "+
-		"t.created>=%d AND t.%s=%d AND t.sentAs=%d AND t.type=%d", n, sound, t.table(), join,
-		t.column(), t.id, m.ResentSince(), sender, m.From, m.SentAs, m.Type)
+	fmt.Fprintf(q, "SELECT %d, msgId, content, t.created, %s FROM %s t%s WHERE t.%s=%d AND "+
+		"t.status=0 AND t.created>=%d AND t.%s=%d AND t.sentAs=%d AND t.type=%d",
+		n, sound, t.table(), join, t.column(), t.id, m.ResentSince(), sender, m.From, m.SentAs,
+		m.Type)
 }
 
 // readResent runs a query of writeResentQuery for items. Content is compared here: the
@@ -73,9 +74,9 @@ func (s *messages) readResent(ctx context.Context, query string, items []*item) 
 	defer rows.Close()
 	for rows.Next() {
 		var n int
-		var id, size, duration uint32
+		var id, created, size, duration uint32
 		var content []byte
-		if err := rows.Scan(&n, &id, &content, &size, &duration); err != nil {
+		if err := rows.Scan(&n, &id, &content, &created, &size, &duration); err != nil {
 			return s.dbError("look up messages sent before", err)
 		}
 		m := items[n].m
@@ -84,7 +85,7 @@ func (s *messages) readResent(ctx context.Context, query string, items []*item) 
 			same = size == m.Audio.Size && duration == m.Audio.Duration
 		}
 		if same && (!m.Duplicate || id < m.ID) {
-			m.ID, m.Duplicate = id, true
+			m.ID, m.Duplicate, m.FirstCreated = id, true, created
 		}
 	}
 	if err := rows.Err(); err != nil {

@@ -24,6 +24,15 @@ func (f *fixture) wantDuplicate(what string, m *im.Message, id uint32) {
 	}
 }
 
+// wantFirst checks the time of the first message in a duplicate of it. Stores may keep that
+// of their clock.
+func (f *fixture) wantFirst(what string, m, first *im.Message) {
+	f.Helper()
+	if d := int64(m.FirstCreated) - int64(first.Created); d < -2 || d > 2 {
+		f.Errorf("%s: the first was created at %d, want %d", what, m.FirstCreated, first.Created)
+	}
+}
+
 func clientIDSameBatch(f *fixture) {
 	a, b := f.pair()
 	batch := []*im.Message{
@@ -34,6 +43,7 @@ func clientIDSameBatch(f *fixture) {
 	f.s.AppendMessages(f.ctx, batch)
 	f.wantDuplicate("resent at once", batch[3], batch[1].ID)
 	f.wantDuplicate("resent again", batch[5], batch[1].ID)
+	f.wantFirst("resent again", batch[5], batch[1])
 	for _, i := range []int{0, 1, 2, 4} {
 		if m := batch[i]; m.Err != nil || m.Duplicate {
 			f.Fatalf("message %d: duplicate %v, error %v", i, m.Duplicate, m.Err)
@@ -56,6 +66,7 @@ func clientIDLater(f *fixture) {
 		m.Created = created
 		f.s.AppendMessages(f.ctx, []*im.Message{m})
 		f.wantDuplicate(what, m, first.ID)
+		f.wantFirst(what, m, first)
 	}
 	resend("later batch", first.Created+1)
 	resend("just inside the time", first.Created+im.ClientIDTTL-1)

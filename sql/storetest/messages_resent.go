@@ -27,6 +27,7 @@ func (f *fixture) wantResent(what string, s im.MessageStore, m *im.Message, late
 	again := resent(m, later)
 	s.AppendMessages(f.ctx, []*im.Message{again})
 	f.wantDuplicate(what, again, m.ID)
+	f.wantFirst(what, again, m)
 }
 
 func resentLater(f *fixture) {
@@ -60,6 +61,7 @@ func resentSameBatch(f *fixture) {
 	f.s.AppendMessages(f.ctx, batch)
 	f.wantDuplicate("resent at once", batch[2], first.ID)
 	f.wantDuplicate("resent again", batch[3], first.ID)
+	f.wantFirst("resent again", batch[3], first)
 	f.wantHistory(a, b, first, batch[1])
 	// Without word of a new connection the client means two messages.
 	same := []*im.Message{f.numbered(a, b, "same", 9), f.numbered(a, b, "same", 9)}

@@ -44,10 +44,8 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	f := h.newAttempt(s, seq, m, now)
 	if h.opt.Rate > 0 && !c.bucket.Take(now, h.opt.Rate, h.opt.RateBurst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
-		if f.wants { // the sender repeats the message, and later ones wait for that
-			c.sends.order.failed(f, now)
-			h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
-		}
+		c.sends.order.failed(f, now) // a sender that repeats does, and later ones wait for that
+		h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 		return false, im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
 	}
 	if !c.sends.order.admit(&f) {
@@ -65,6 +63,9 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	c.writing.begin(now)
 	if state == sendUnknown {
 		m.CreateTime = c.sends.retry(seq)
+		if m.SentAs != 0 { // it may be committed after the history was searched
+			m.ResentWithin = inSeconds(h.opt.ResendWindow)
+		}
 		h.storeAgain(f)
 		return true, nil
 	}
@@ -88,9 +89,11 @@ func (h *Handler) number(s *session.Client, seq uint16, m *pb.MsgData, now time.
 	}
 	m.SentAs = pb.SentAs(s.ClientType, seq)
 	if m.SentAs != 0 && s.LoginAge(now) < h.opt.ResendWindow {
-		m.ResentWithin = uint32((h.opt.ResendWindow + time.Second - 1) / time.Second)
+		m.ResentWithin = inSeconds(h.opt.ResendWindow)
 	}
 }
+
+func inSeconds(d time.Duration) uint32 { return uint32((d + time.Second - 1) / time.Second) }
 
 // audioHead is the length of what precedes the sound in an audio message: its duration.
 const audioHead = 4

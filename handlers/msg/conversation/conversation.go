@@ -25,6 +25,7 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/core/rate"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/delivered"
 	"teamtalk/handlers/msg/turns"
 	"teamtalk/proto/pb"
 )
@@ -73,6 +74,9 @@ type Others interface {
 	// Forward gives m to the route server that passes it on. It reports whether it was
 	// taken.
 	Forward(m pb.Message) bool
+	// ForwardRepeat is Forward for a message that was perhaps delivered before. Only
+	// servers that deliver no message twice receive it.
+	ForwardRepeat(m pb.Message) bool
 	// HasReceipts reports whether a route server is connected that forwards acks.
 	HasReceipts() bool
 	// ForwardReceipt gives an ack to such a route server. It reports whether it was
@@ -89,6 +93,9 @@ type Groups interface {
 	// one of another message server. late says that it was stored some time ago. m must
 	// not change any more. Any goroutine.
 	Deliver(m *pb.MsgData, from *session.Client, late bool)
+	// DeliverRepeat is Deliver for a message that was stored before, to the sessions with
+	// ids below before.
+	DeliverRepeat(m *pb.MsgData, from *session.Client, before uint64)
 }
 
 // Pushes sends notifications to phones that are not connected.
@@ -124,13 +131,15 @@ type Options struct {
 	Client func(*session.Client) *Client
 	Loop   func(*session.Loop) *Loop
 
-	Online   *session.Registry
-	Fanout   *Fanout
-	Others   Others
-	Groups   Groups
-	Pushes   Pushes
-	Contacts Contacts
-	Missing  turns.Finder
+	Online *session.Registry
+	Fanout *Fanout
+	// Delivered remembers the messages that were delivered.
+	Delivered *delivered.Record
+	Others    Others
+	Groups    Groups
+	Pushes    Pushes
+	Contacts  Contacts
+	Missing   turns.Finder
 	// Since returns a session id. Sessions with that id or a higher one connected less
 	// than age ago, others before that.
 	Since func(age time.Duration) uint64
@@ -157,6 +166,7 @@ type Handler struct {
 	out     *Fanout
 	others  Others
 	turns   *turns.Turns
+	repeats repeats
 
 	store Store
 	route Route
@@ -179,6 +189,7 @@ func New(opt Options) (*Handler, error) {
 		online: opt.Online, out: opt.Fanout, others: opt.Others}
 	h.turns = turns.New(turns.Options{Deliver: h.deliver, Online: opt.Online,
 		Missing: opt.Missing, Since: opt.Since, Now: opt.Now, Registerer: opt.Registerer})
+	h.repeats = repeats{opt.Delivered, h.turns, opt.Groups, opt.Others}
 	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.readUpTo}
 	return h, nil
 }
@@ -218,6 +229,7 @@ func NewLoop() Loop { return Loop{waits: newAckWaits()} }
 // Tick sends the acks that waited long enough and the read acks whose turn it is. Loop
 // only.
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
+	h.opt.Delivered.Tick(now)
 	st := h.opt.Loop(l)
 	h.expireAcks(st, now)
 	h.Reads.passReads(st, now)

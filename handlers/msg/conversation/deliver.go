@@ -41,11 +41,12 @@ func (h *Handler) stored(f Message) {
 	m.SentAs, m.ResentWithin = 0, 0
 	if m.Duplicate {
 		h.metrics.resends.Inc()
+		h.repeats.take(m, f.from)
 		f.from.Loop().Post(func() {
 			c := h.opt.Client(f.from)
 			c.writing.end()
-			c.sends.stored(f.seq, f.data.MsgID)
-			_ = f.from.Send(f.seq, ackOf(f.data, f.data.MsgID))
+			c.sends.stored(f.seq, m.MsgID)
+			_ = f.from.Send(f.seq, ackOf(m, m.MsgID))
 		})
 		return
 	}
@@ -64,8 +65,10 @@ func (h *Handler) stored(f Message) {
 	if wait != noWait {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
-	h.turns.Take(turns.Turn{M: m, From: f.from,
-		Tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
+	if h.opt.Delivered.First(OrderKey(m), m.MsgID) {
+		h.turns.Take(turns.Turn{M: m, From: f.from,
+			Tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
+	}
 	if wait == noWait {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
@@ -90,7 +93,9 @@ func (h *Handler) groupStored(f Message, late bool) {
 	}
 	// Before the ack: a client that logs in once the sender has it finds the message in
 	// the history, and does not get it delivered as well.
-	h.opt.Groups.Deliver(m, f.from, late)
+	if h.opt.Delivered.First(OrderKey(m), m.MsgID) {
+		h.opt.Groups.Deliver(m, f.from, late)
+	}
 	f.from.Loop().Post(func() { h.acknowledge(f, noWait) })
 	forward := *m
 	h.others.Forward(&forward)
@@ -153,6 +158,13 @@ func (h *Handler) ack(s *session.Client, seq uint16, m *pb.IMMsgDataAck, came ti
 
 // HandleRouted delivers a message that another message server accepted.
 func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.MsgData) error {
+	if m.Duplicate {
+		h.repeats.deliver(m, nil)
+		return nil
+	}
+	if !h.opt.Delivered.First(OrderKey(m), m.MsgID) {
+		return nil
+	}
 	if m.Type.IsGroup() {
 		h.opt.Groups.Deliver(m, nil, false)
 		return nil

@@ -160,9 +160,9 @@ func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
 }
 
 // errNoReason is the error of a message that a db_proxy did not store and gave no reason
-// for: it does not know link.Refusal.
+// for: it does not know link.Refusal. It may have failed after the commit.
 var errNoReason = im.WithKind(im.Unavailable, "not stored",
-	&link.Refusal{Reason: "db_proxy gave no reason"})
+	&link.Refusal{Reason: "db_proxy gave no reason", InDoubt: true})
 
 // isRejected reports whether a db_proxy answered that a message can never be stored.
 func isRejected(err error) bool {

@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			"Messages acked and delivered when db_proxy answered after the time-out of the call. "+
 				"They are in not_stored_total, too."),
 		resends: counter("resends_total",
-			"Messages recognised as repeats: acked, not stored or delivered again."),
+			"Messages recognised as repeats: acked, and not stored again."),
 		redelivered: counter("redelivered_total",
 			"Messages sent to a device again because it did not acknowledge them."),
 		unanswered: counter("unanswered_total",

@@ -34,11 +34,22 @@ func (w *waiting) size() int64 { return int64(len(w.m.Data) + waitingCost) }
 // that another message server had stored. anew says that nobody knows when it was stored,
 // so that the members known may be later ones, or earlier. m must not change any more.
 func (gs *Groups) Deliver(m *pb.MsgData, from *session.Client, anew bool) {
+	gs.deliver(waiting{m: m, from: from, anew: anew})
+}
+
+// DeliverRepeat is Deliver for a message that was stored before, to the sessions with ids
+// below before.
+func (gs *Groups) DeliverRepeat(m *pb.MsgData, from *session.Client, before uint64) {
+	gs.deliver(waiting{m: m, from: from, since: before, anew: true})
+}
+
+func (gs *Groups) deliver(w waiting) {
+	m := w.m
 	g, now := gs.of(m.ToSessionID), gs.opt.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.forgetOld(now)
-	w := waiting{m: m, from: from, came: now, need: g.asked + 1, anew: anew}
+	w.came, w.need = now, g.asked+1
 	if m.Resent {
 		w.since = gs.opt.Since(missing.Age(m))
 	}
@@ -54,7 +65,9 @@ func (gs *Groups) Deliver(m *pb.MsgData, from *session.Client, anew bool) {
 		gs.metrics.dropped.WithLabelValues("queue").Inc()
 		return
 	}
-	w.since = gs.opt.Since(missing.Age(m))
+	if w.since == 0 {
+		w.since = gs.opt.Since(missing.Age(m))
+	}
 	at, there := g.place(m.MsgID)
 	if there { // sent again, or found by a search
 		gs.waitingBytes.Add(-size)

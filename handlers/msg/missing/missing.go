@@ -62,6 +62,7 @@ type Conversation struct {
 // Finder asks db_proxy for messages. Any goroutine.
 type Finder struct {
 	store   Store
+	record  func(m *pb.MsgData)
 	open    atomic.Int64
 	key     atomic.Uint64
 	asked   prometheus.Counter
@@ -88,8 +89,11 @@ func New(reg prometheus.Registerer) *Finder {
 	return f
 }
 
-// Connect sets the db_proxy.
-func (f *Finder) Connect(store Store) { f.store = store }
+// Connect sets the db_proxy, and what is called with each message that a search found,
+// before its caller has it.
+func (f *Finder) Connect(store Store, found func(m *pb.MsgData)) {
+	f.store, f.record = store, found
+}
 
 // IDs returns the ids between last, which was delivered, and next, which waits: the newest
 // MaxIDs of them, in descending order.
@@ -207,5 +211,8 @@ func (s *search) end(err error) {
 	slices.SortFunc(s.found, func(a, b *pb.MsgData) int { return cmp.Compare(a.MsgID, b.MsgID) })
 	count("found", len(s.found))
 	count("absent", s.total-len(s.found))
+	for _, m := range s.found {
+		s.f.record(m)
+	}
 	s.done(s.found, nil)
 }

@@ -33,6 +33,10 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 	if !slices.Contains(p.routes, s) {
 		return nil
 	}
+	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_REPEATS) != 0 &&
+		!slices.Contains(p.repeats, s) {
+		p.repeats = append(p.repeats, s)
+	}
 	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RESENT) != 0 {
 		p.resends[s] = struct{}{}
 		if m.HasMissed() { // by another message server
@@ -58,7 +62,8 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 func (p *Links) forgetFeatures(s *session.Link) {
 	delete(p.early, s)
 	delete(p.resends, s)
-	p.receipts = slices.DeleteFunc(p.receipts, func(o *session.Link) bool { return o == s })
+	gone := func(o *session.Link) bool { return o == s }
+	p.receipts, p.repeats = slices.DeleteFunc(p.receipts, gone), slices.DeleteFunc(p.repeats, gone)
 	p.hasReceipts.Store(len(p.receipts) > 0)
 }
 
@@ -72,7 +77,7 @@ func (l *routeEnd) Open(s *session.Link) error {
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
 	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
-		pb.ServerFeature_SERVER_FEATURE_RESENT))
+		pb.ServerFeature_SERVER_FEATURE_REPEATS | pb.ServerFeature_SERVER_FEATURE_RESENT))
 	now := p.opt.Now()
 	if len(p.routes) == 0 {
 		role.SetMaster(1)

@@ -61,6 +61,7 @@ type Links struct {
 	// that may be one, and were not told that a client's acks changed because they had
 	// not said it yet.
 	receipts    []*session.Link
+	repeats     []*session.Link // those of repeated messages
 	hasReceipts atomic.Bool
 	early       map[*session.Link]struct{}
 
@@ -234,6 +235,15 @@ func (p *Links) Forward(m pb.Message) bool {
 func (p *Links) ForwardReceipt(m pb.Message) bool {
 	p.mu.Lock()
 	r := first(p.receipts)
+	p.mu.Unlock()
+	return p.push(r, m)
+}
+
+// ForwardRepeat is Forward for a message that was perhaps delivered before. Route servers
+// that understand it pass it only to message servers that deliver no message twice.
+func (p *Links) ForwardRepeat(m pb.Message) bool {
+	p.mu.Lock()
+	r := first(p.repeats)
 	p.mu.Unlock()
 	return p.push(r, m)
 }

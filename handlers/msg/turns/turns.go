@@ -54,8 +54,9 @@ type Turn struct {
 	M    *pb.MsgData
 	From *session.Client // the sender's, nil for a message of another message server
 	Tag  session.Tag     // for the receiver's devices
-	// Since is a session id, 0 for a message that was not held. Sessions with that id or
-	// a higher one connected after the message was stored: they find it in the history.
+	// Since is a session id, 0 for a message that was neither held nor repeated. Sessions
+	// with that id or a higher one connected after the message was stored: they find it
+	// in the history.
 	Since uint64
 	// Found says that a search found the message: its sender's session is not known.
 	Found bool
@@ -64,8 +65,8 @@ type Turn struct {
 	gap  missing.Gap // before it
 }
 
-// lastTurn is the message of a conversation that was delivered last: its id, and a session
-// id. Sessions with a lower one were connected when it was stored.
+// lastTurn is the message of a conversation that was delivered last: its id, and a
+// session id. Sessions with a lower one were connected when it was stored.
 type lastTurn struct {
 	id    uint32
 	since uint64
@@ -142,7 +143,7 @@ func New(opt Options) *Turns {
 func (ts *Turns) isEarly(t *Turn, last lastTurn) bool {
 	id, prev := t.M.MsgID, t.M.PrevID
 	switch {
-	case !t.M.HasPrevID && !t.Found:
+	case !t.inOrder():
 		return false
 	case last.id < prev && prev < id:
 		return true
@@ -150,10 +151,14 @@ func (ts *Turns) isEarly(t *Turn, last lastTurn) bool {
 	return last.id != 0 && id > last.id+1 && ts.awaits(t.M, last.since)
 }
 
+// inOrder reports whether t may be held, and is dropped when it comes too late. A C++
+// server's message has no PrevID, and never waits.
+func (t *Turn) inOrder() bool { return t.M.HasPrevID || t.Found || t.M.Duplicate }
+
 func (t *Turn) size() int64 { return int64(len(t.M.Data) + heldCost) }
 
-// Take delivers a message, and those that waited for it. If the message has to wait, it is
-// delivered later. The message must not change any more.
+// Take delivers a message, and those that waited for it. If the message has to wait, it
+// is delivered later. The message must not change any more.
 func (ts *Turns) Take(t Turn) {
 	key := im.ConversationKey(t.M.FromUserID, t.M.ToSessionID)
 	sh := &ts.shards[hash.Next(key)%turnShards]
@@ -171,7 +176,7 @@ func (ts *Turns) Take(t Turn) {
 	h := sh.held[key]
 	last, _ := sh.last.Get(key)
 	if t.M.MsgID > last.id {
-		behind := h != nil && t.M.HasPrevID && h.list[0].M.MsgID < t.M.MsgID
+		behind := h != nil && t.inOrder() && h.list[0].M.MsgID < t.M.MsgID
 		if (behind || ts.isEarly(&t, last)) && ts.hold(sh, key, h, t) {
 			return
 		}
@@ -201,7 +206,9 @@ func (ts *Turns) hold(sh *turnShard, key uint64, h *heldTurns, t Turn) bool {
 	}
 	ts.waiting.Add(1)
 	ts.metrics.held.Inc()
-	t.Since = ts.opt.Since(missing.Age(t.M))
+	if t.Since == 0 {
+		t.Since = ts.opt.Since(missing.Age(t.M))
+	}
 	if h == nil {
 		h = &heldTurns{}
 		sh.held[key] = h
@@ -281,7 +288,7 @@ func (ts *Turns) send(sh *turnShard, key uint64, t *Turn, last lastTurn) {
 		if t.Found {
 			sh.found.Put(foundTurn{key, t.M.MsgID}, struct{}{}, ts.opt.Now())
 		}
-	case t.Found || t.M.Resent || sh.isFound(key, t.M.MsgID):
+	case t.Found || t.M.Resent || t.M.Duplicate || sh.isFound(key, t.M.MsgID):
 		ts.metrics.repeated.Inc()
 		return
 	default:

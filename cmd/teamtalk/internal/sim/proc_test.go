@@ -17,6 +17,7 @@ import (
 	"teamtalk/handlers/msg"
 	"teamtalk/handlers/route"
 	"teamtalk/pool"
+	"teamtalk/proto/pb"
 )
 
 // proc is a server process. A crash ends it between two events, so at any point at which
@@ -127,6 +128,10 @@ var settings = config.Default()
 // group dials servers.
 func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Group {
 	var all []link.Peer
+	var features uint32
+	if name == "dbproxy" && !p.w.plain {
+		features = uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS)
+	}
 	for _, t := range to {
 		src := p.w.source(fmt.Sprintf("%s.%d-%s", p.name, p.lives, t))
 		life := p.life
@@ -134,7 +139,8 @@ func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Gro
 			Name: t, Addr: t, Handler: h, DialTimeout: settings.Link.DialTimeout,
 			Heartbeat: settings.Link.Heartbeat, IdleLimit: settings.Link.Timeout,
 			MaxBackoff: settings.Link.BackoffMax, CallTimeout: settings.Link.CallTimeout,
-			MaxFrame: int(settings.Link.MaxFrame), Rand: lockedRand(p.w.sched, src),
+			MaxFrame: int(settings.Link.MaxFrame), Features: features,
+			Rand: lockedRand(p.w.sched, src),
 			Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 				return p.w.net.dial(ctx, src, p, life, addr)
 			},

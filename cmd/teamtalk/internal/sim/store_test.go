@@ -17,7 +17,7 @@ import (
 type database struct {
 	*sched
 	convs map[uint64]*conv
-	names map[string]uint32 // ids by sender, recipient and client_msg_id
+	names map[string]*im.Message // by sender, recipient and client_msg_id, or sentAs and content
 	// groups are the groups, unread the messages that users have not read, by user and
 	// conversation.
 	groups map[uint32]*group
@@ -51,10 +51,8 @@ const (
 	moodDoubt      // calls fail, and some were stored
 )
 
-// moods is the number of moods in a plan. moodDoubt is not among them: a message in doubt
-// that its sender repeats is known to be acked without being delivered to devices that are
-// online, which find it in the history. Without a client_msg_id it may be stored twice.
-const moods = 2
+// moods is the number of moods in a plan.
+const moods = 3
 
 // call is a call of a db_proxy.
 type call struct {
@@ -68,7 +66,7 @@ type call struct {
 
 var (
 	errAway  = im.Errorf(im.Unavailable, "store: away")
-	errDoubt = im.Errorf(im.Unavailable, "store: outcome unknown")
+	errDoubt = im.WithKind(im.Unavailable, "store", im.ErrInDoubt)
 )
 
 // store is the database as one db_proxy process sees it. Methods that are missing here
@@ -181,19 +179,20 @@ func (st *store) AppendMessages(_ context.Context, batch []*im.Message) {
 		}
 	})
 	for i, m := range batch {
-		m.Err, m.ID, m.Duplicate, m.GroupVersion = err, 0, false, 0
+		m.Err, m.ID, m.Duplicate, m.FirstCreated, m.GroupVersion = err, 0, false, 0, 0
 		if err == nil {
 			r := &rows[i]
 			m.Err, m.ID, m.Duplicate, m.GroupVersion = r.Err, r.ID, r.Duplicate, r.GroupVersion
+			m.FirstCreated = r.FirstCreated
 		}
 	}
 }
 
 // append stores one message.
 func (db *database) append(m *im.Message) {
-	name := fmt.Sprintf("%d %x %s", m.From, m.Key(), m.ClientID)
-	if id := db.names[name]; len(m.ClientID) > 0 && id != 0 && !db.namesLost {
-		m.ID, m.Duplicate = id, true
+	name := nameOf(m)
+	if first := db.names[name]; first != nil && !db.namesLost && repeats(m, first) {
+		m.ID, m.Duplicate, m.FirstCreated = first.ID, true, first.Created
 		return
 	}
 	to := []uint32{m.To}
@@ -217,10 +216,23 @@ func (db *database) append(m *im.Message) {
 		return
 	}
 	c.msgs = append(c.msgs, *m)
-	if len(m.ClientID) > 0 {
-		db.names[name] = m.ID
-	}
+	stored := *m
+	db.names[name] = &stored
 	db.committed(m)
+}
+
+// nameOf returns how a repeat of m is recognised.
+func nameOf(m *im.Message) string {
+	if len(m.ClientID) > 0 {
+		return fmt.Sprintf("%d %x %s", m.From, m.Key(), m.ClientID)
+	}
+	return fmt.Sprintf("%d %x %d %s", m.From, m.Key(), m.SentAs, m.Data)
+}
+
+// repeats reports whether m, of the same name, repeats first.
+func repeats(m, first *im.Message) bool {
+	return len(m.ClientID) > 0 || m.SentAs != 0 && m.ResentWithin != 0 &&
+		first.Created >= m.ResentSince()
 }
 
 // peerOf returns the conversation of m as its recipients name it.

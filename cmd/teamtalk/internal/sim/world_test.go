@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"teamtalk/core/im"
 	"teamtalk/core/session"
 )
 
@@ -20,6 +21,7 @@ type world struct {
 	procs   map[string]*proc
 	order   []*proc
 	clients []*client
+	plain   bool // message servers do not understand refusals, like C++ ones
 
 	texts    map[string]*text // by body
 	stored   map[string][]uint32
@@ -58,7 +60,7 @@ func newWorld(seed uint64) *world {
 	w := &world{sched: newSched(seed), procs: map[string]*proc{}, texts: map[string]*text{},
 		stored: map[string][]uint32{}, last: map[string]uint32{}, seen: map[string]bool{}}
 	w.net = &network{sched: w.sched, procs: w.procs, dials: map[string]int{}}
-	w.db = &database{sched: w.sched, convs: map[uint64]*conv{}, names: map[string]uint32{},
+	w.db = &database{sched: w.sched, convs: map[uint64]*conv{}, names: map[string]*im.Message{},
 		runs: map[string]int{}, committed: w.committed, groups: newGroups(),
 		unread: map[[2]uint32]int{}}
 	for _, name := range []string{"db1", "db2", "route", "login", "msg1", "msg2"} {
@@ -68,6 +70,7 @@ func newWorld(seed uint64) *world {
 		w.procs[name] = p
 		w.order = append(w.order, p)
 	}
+	w.plain = w.source("versions").chance(0.2)
 	src := w.source("clients")
 	for u := uint32(1); u <= users; u++ {
 		k := ours
