@@ -39,6 +39,8 @@ type dbStand struct {
 
 func (db *dbStand) Up() bool { return !db.down }
 
+func (db *dbStand) Withdrawn() bool { return false }
+
 func (db *dbStand) Send(key uint64, _ uint16, m pb.Message) error {
 	db.mu.Lock()
 	defer db.mu.Unlock()

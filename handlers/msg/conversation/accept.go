@@ -50,7 +50,8 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 		}
 		return false, im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
 	}
-	if !c.sends.order.admit(&f) {
+	behind := c.isBehind(&f)
+	if !behind && !c.sends.order.admit(&f) {
 		h.metrics.dropped.WithLabelValues("behind_failed").Inc()
 		h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 		return false, nil
@@ -60,6 +61,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	m.WantRefusal, m.Rejected, m.Round = false, false, 0
 	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
 	h.number(s, seq, m, now)
+	c.flying++
 	if state == sendUnknown {
 		m.CreateTime = c.sends.retry(seq)
 		h.storeAgain(f)
@@ -67,6 +69,12 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	}
 	c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
 	h.metrics.received.Inc()
+	if behind {
+		if !h.hold(f, nil) {
+			h.giveUp(f, false, errBehind)
+		}
+		return true, nil
+	}
 	if c.sends.order.looking(f.target) {
 		h.storeAgain(f) // the history is searched for a message before it
 		return true, nil
@@ -85,8 +93,13 @@ func (h *Handler) number(s *session.Client, seq uint16, m *pb.MsgData, now time.
 	}
 	m.SentAs = pb.SentAs(s.ClientType, seq)
 	if m.SentAs != 0 && s.LoginAge(now) < h.opt.ResendWindow {
-		m.ResentWithin = uint32((h.opt.ResendWindow + time.Second - 1) / time.Second)
+		m.ResentWithin = h.window()
 	}
+}
+
+// window returns the time in which a repeated message is recognised, in seconds.
+func (h *Handler) window() uint32 {
+	return uint32((h.opt.ResendWindow + time.Second - 1) / time.Second)
 }
 
 // audioHead is the length of what precedes the sound in an audio message: its duration.
@@ -115,12 +128,14 @@ func unfit(m *pb.MsgData, requireCipher bool) string {
 // has answered. The answer is not taken on the sender's loop: deliveries must leave in
 // the order of the answers. Loop only.
 func (h *Handler) send(f attempt) {
-	if f.repeats {
-		f.data.SenderConn, f.data.Epoch = h.opt.Client(f.from).sends.order.conn, f.epoch
+	if c := h.opt.Client(f.from); f.repeats || f.holds {
+		if !f.repeats {
+			f.epoch = c.epoch
+		}
+		f.data.SenderConn, f.data.Epoch = c.sends.order.conn, f.epoch
 	}
 	err := h.store.TryCall(OrderKey(f.data), f.seq, f.data, h.sent(f))
 	if err != nil {
-		h.inFlight.Add(-1)
 		h.notStoredHere(f, false, err)
 	}
 }
@@ -128,11 +143,16 @@ func (h *Handler) send(f attempt) {
 // sent returns the function that takes db_proxy's answer.
 func (h *Handler) sent(f attempt) func(pb.Message, error) {
 	return func(rsp pb.Message, err error) {
-		defer h.inFlight.Add(-1)
 		answer, ok := rsp.(*pb.MsgData)
 		if err != nil || !ok || answer.MsgID == 0 {
 			h.notStored(f, answer, err)
 			h.awaitLate(f, err)
+			return
+		}
+		defer h.inFlight.Add(-1)
+		if f.doubt && answer.Duplicate { // stored by the attempt before, and not delivered
+			answer.Duplicate = false
+			h.storedBefore(f.answered(answer))
 			return
 		}
 		h.stored(f.answered(answer))

@@ -43,6 +43,10 @@ const (
 
 // Store is the db_proxy that stores messages.
 type Store interface {
+	// Up reports whether a request would be sent now, Withdrawn whether every db_proxy that
+	// is up has withdrawn.
+	Up() bool
+	Withdrawn() bool
 	// TryCall sends req and calls done where the answer arrives, in the order of the
 	// answers of one key. done must not wait. TryCall returns an error when req was not
 	// sent.
@@ -113,6 +117,9 @@ type Options struct {
 	RedeliverAfter time.Duration
 	// ResendWindow is how long a repeated message is recognised; 0: not at all.
 	ResendWindow time.Duration
+	// Hold is how long a message of a client that does not repeat it waits for a db_proxy;
+	// 0: not at all.
+	Hold time.Duration
 	// Rate is how many messages a second one connection may send, RateBurst how many at
 	// once. No limit if Rate is negative.
 	Rate, RateBurst float64
@@ -161,6 +168,7 @@ type Handler struct {
 
 	draining atomic.Bool
 	inFlight atomic.Int64
+	outboxes outboxes
 
 	often struct{ stored, silent obs.Often }
 }
@@ -172,6 +180,7 @@ func New(opt Options) (*Handler, error) {
 	}
 	h := &Handler{opt: opt, log: opt.Log, metrics: newMetrics(opt.Registerer),
 		online: opt.Online, out: opt.Fanout, others: opt.Others}
+	h.outboxes.register(opt.Registerer)
 	h.turns = newTurns(opt.Now, h.deliver, opt.Registerer)
 	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.readUpTo}
 	return h, nil
@@ -190,6 +199,9 @@ type Client struct {
 	bucket  rate.Bucket
 	reads   rate.Bucket
 	unacked unacked
+	flying  int32   // messages in flight
+	epoch   uint32  // of messages that are not repeated, see outbox.go
+	outbox  *outbox // nil: none is held
 }
 
 // Acks reports whether senders wait for this client: it acknowledged a message from
@@ -200,6 +212,7 @@ func (c *Client) Acks() bool { return c.unacked.answers.Load() }
 type Loop struct {
 	waits   ackWaits
 	waiting []*session.Client // the sessions with unacked deliveries
+	holding []*session.Client // the sessions with an outbox
 	start   time.Time         // see ms
 	rings   ringPool
 	reads   map[*session.Client][]heldRead // read acks beyond the rate
@@ -213,6 +226,7 @@ func NewLoop() Loop { return Loop{waits: newAckWaits()} }
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	st := h.opt.Loop(l)
 	h.expireAcks(st, now)
+	h.sendAllHeld(st)
 	h.Reads.passReads(st, now)
 }
 
@@ -230,7 +244,8 @@ func (h *Handler) End(s *session.Client) {
 // them again to another server.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
-// InFlight returns the number of messages that db_proxy has and did not answer.
+// InFlight returns the number of messages that db_proxy has and did not answer, or that
+// are held.
 func (h *Handler) InFlight() int64 { return h.inFlight.Load() }
 
 // Waiting returns the number of messages that are not delivered yet because one before

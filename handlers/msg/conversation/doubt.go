@@ -46,7 +46,6 @@ func (h *Handler) lookFor(f attempt, begin uint32, pages int) {
 		answer, ok := rsp.(*pb.IMGetMsgListRsp)
 		sends := &h.opt.Client(f.from).sends
 		if err != nil || !ok {
-			defer h.inFlight.Add(-1)
 			sends.order.found(f)
 			h.notStoredHere(f, false, errLookedFor)
 			return
@@ -68,7 +67,6 @@ func (h *Handler) lookFor(f attempt, begin uint32, pages int) {
 			return
 		}
 		if !sends.order.found(f) {
-			defer h.inFlight.Add(-1)
 			h.notStoredHere(f, false, errLookedFor)
 			return
 		}
@@ -113,6 +111,7 @@ func (h *Handler) storedLate(f Message, hash uint64) {
 		return
 	}
 	h.metrics.storedLate.Inc()
+	h.opt.Client(f.from).flying++     // it has landed as not stored
 	sends.stored(f.seq, f.data.MsgID) // a repeat from here on is acked, and not looked for
 	h.storedBefore(f)
 }
@@ -138,11 +137,27 @@ func (h *Handler) notStored(f attempt, rsp *pb.MsgData, err error) {
 
 // notStoredHere is notStored on the loop.
 func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
+	if !rejected {
+		h.failed(&f)
+		if h.opt.Client(f.from).mayHold(&f, err) {
+			f.doubt = f.doubt || doubtful(err)
+			if h.hold(f, err) {
+				return
+			}
+		}
+	}
+	h.giveUp(f, rejected, err)
+}
+
+// giveUp ends a message that was not stored, or may not have been. Loop only.
+func (h *Handler) giveUp(f attempt, rejected bool, err error) {
+	defer h.inFlight.Add(-1)
+	defer h.landed(f.from, false)
 	h.metrics.notStored.Inc()
 	h.often.stored.Warn(h.log, h.opt.Now(), "message not stored",
 		"conn", f.from.ID(), "user", f.from.User, "seq", f.seq, "err", err)
 	sends := &h.opt.Client(f.from).sends
-	if doubtful(err) { // otherwise db_proxy refused it, or did not get it
+	if f.doubt || doubtful(err) { // otherwise db_proxy refused it, or did not get it
 		sends.doubt(f.seq)
 	} else {
 		sends.forget(f.seq)

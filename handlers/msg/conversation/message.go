@@ -36,6 +36,9 @@ type attempt struct {
 	// repeats says that the sender may repeat the message: it has a seq, and a client
 	// that does so.
 	repeats bool
+	// holds says that the message is held when it is not stored, doubt that it is and may
+	// be stored. See outbox.go.
+	holds, doubt bool
 }
 
 // target is the conversation of a message, as its sender's connection sees it.
@@ -59,7 +62,8 @@ func (h *Handler) newAttempt(s *session.Client, seq uint16, m *pb.MsgData,
 	return attempt{Message: Message{from: s, data: m, target: targetOf(m), seq: seq, at: now},
 		hash: contentHash(m), came: o.came, await: patience(m, h.opt.ResendWindow),
 		wants: m.WantRefusal, repeats: seq != 0 &&
-			(m.WantRefusal || s.ClientType == pb.ClientType_CLIENT_TYPE_WINDOWS)}
+			(m.WantRefusal || s.ClientType == pb.ClientType_CLIENT_TYPE_WINDOWS),
+		holds: h.opt.Hold > 0 && !m.WantRefusal}
 }
 
 // patience returns how long the sender of m may take to repeat it. A client that wants
