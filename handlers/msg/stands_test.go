@@ -1,7 +1,6 @@
 package msg
 
 import (
-	"fmt"
 	"sync"
 	"testing/synctest"
 
@@ -34,7 +33,9 @@ type dbStand struct {
 	// also answers what it knows an answer to, before all others. With mu held.
 	also   func(req pb.Message) (pb.Message, error)
 	groups map[uint32]*dbGroup
-	slow   func() // runs before each answer without a loop
+	// repeats: the history says that db_proxy recognises repeats.
+	repeats bool
+	slow    func() // runs before each answer without a loop
 }
 
 func (db *dbStand) Up() bool { return !db.down }
@@ -68,7 +69,7 @@ func (db *dbStand) Call(l *session.Loop, key uint64, _ uint16, req pb.Attachment
 func (db *dbStand) TryCall(key uint64, seq uint16, req pb.Attachment,
 	done func(pb.Message, error)) error {
 	if db.down {
-		return fmt.Errorf("down: %w", link.ErrNotSent)
+		return im.WithKind(im.Unavailable, "down", link.ErrNotSent)
 	}
 	db.Call(nil, key, seq, req, done)
 	return nil
@@ -198,6 +199,7 @@ func (db *dbStand) history(key uint64, m *pb.IMGetMsgListReq) *pb.IMGetMsgListRs
 		}
 	}
 	rsp.SetMsgList(list[:min(len(list), int(m.GetMsgCnt()))])
+	rsp.SetRecognisesRepeats(m.GetAskRepeats() && db.repeats)
 	return rsp
 }
 

@@ -234,9 +234,12 @@ func TestRolesLeave(t *testing.T) {
 	}
 	more := func() {
 		t.Helper()
-		for _, s := range all {
-			n := s.count()
-			until(t, "all writers to have more acks", func() bool { return s.count() >= n+10 })
+		n := make([]int, len(all))
+		for i, s := range all {
+			n[i] = s.count() + 10
+		}
+		for i, s := range all {
+			until(t, "all writers to have more acks", func() bool { return s.count() >= n[i] })
 		}
 	}
 	more()

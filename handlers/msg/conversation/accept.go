@@ -41,27 +41,27 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 		h.metrics.resends.Inc()
 		return false, nil // the answer to the first one is on its way
 	}
-	f := h.newAttempt(s, seq, m, now)
+	f := h.opt.newAttempt(s, seq, m, now)
 	if h.opt.Rate > 0 && !c.bucket.Take(now, h.opt.Rate, h.opt.RateBurst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
 		if f.wants { // the sender repeats the message, and later ones wait for that
 			c.sends.order.failed(f, now)
-			h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+			f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 		}
 		return false, im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
 	}
 	behind := c.isBehind(&f)
 	if !behind && !c.sends.order.admit(&f) {
 		h.metrics.dropped.WithLabelValues("behind_failed").Inc()
-		h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+		f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 		return false, nil
 	}
 	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, uint32(h.opt.Now().Unix()), nil, false
 	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
 	m.WantRefusal, m.Rejected, m.Round = false, false, 0
 	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
-	h.number(s, seq, m, now)
-	c.flying++
+	h.opt.number(s, seq, m, now)
+	c.outbox.Accepted()
 	if state == sendUnknown {
 		m.CreateTime = c.sends.retry(seq)
 		h.storeAgain(f)
@@ -70,7 +70,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
 	h.metrics.received.Inc()
 	if behind {
-		if !h.hold(f, nil) {
+		if !h.outboxes.Hold(&h.opt.Loop(s.Loop()).outboxes, s, f, nil) {
 			h.giveUp(f, false, errBehind)
 		}
 		return true, nil
@@ -86,20 +86,20 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 // number says how the client numbered a message. By that the store recognises a message
 // that a client without client_msg_ids sends again on a new connection. It looks for one
 // as long as the connection is young. Loop only.
-func (h *Handler) number(s *session.Client, seq uint16, m *pb.MsgData, now time.Time) {
+func (o *Options) number(s *session.Client, seq uint16, m *pb.MsgData, now time.Time) {
 	m.SentAs, m.ResentWithin = 0, 0
-	if len(m.ClientMsgID) > 0 || h.opt.ResendWindow <= 0 {
+	if len(m.ClientMsgID) > 0 || o.ResendWindow <= 0 {
 		return
 	}
 	m.SentAs = pb.SentAs(s.ClientType, seq)
-	if m.SentAs != 0 && s.LoginAge(now) < h.opt.ResendWindow {
-		m.ResentWithin = h.window()
+	if m.SentAs != 0 && s.LoginAge(now) < o.ResendWindow {
+		m.ResentWithin = o.windowSeconds()
 	}
 }
 
-// window returns the time in which a repeated message is recognised, in seconds.
-func (h *Handler) window() uint32 {
-	return uint32((h.opt.ResendWindow + time.Second - 1) / time.Second)
+// windowSeconds returns ResendWindow in seconds, rounded up.
+func (o *Options) windowSeconds() uint32 {
+	return uint32((o.ResendWindow + time.Second - 1) / time.Second)
 }
 
 // audioHead is the length of what precedes the sound in an audio message: its duration.
@@ -130,7 +130,7 @@ func unfit(m *pb.MsgData, requireCipher bool) string {
 func (h *Handler) send(f attempt) {
 	if c := h.opt.Client(f.from); f.repeats || f.holds {
 		if !f.repeats {
-			f.epoch = c.epoch
+			f.epoch = c.outbox.Epoch()
 		}
 		f.data.SenderConn, f.data.Epoch = c.sends.order.conn, f.epoch
 	}
@@ -160,7 +160,7 @@ func (h *Handler) sent(f attempt) func(pb.Message, error) {
 }
 
 // refuse tells a client that wants to know it that its message was not stored. Loop only.
-func (h *Handler) refuse(f attempt, why pb.MsgRefusal) {
+func (f *attempt) refuse(why pb.MsgRefusal) {
 	if !f.wants || f.from.IsClosed() {
 		return
 	}

@@ -25,6 +25,7 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/core/rate"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/outbox"
 	"teamtalk/proto/pb"
 )
 
@@ -168,7 +169,7 @@ type Handler struct {
 
 	draining atomic.Bool
 	inFlight atomic.Int64
-	outboxes outboxes
+	outboxes *outbox.Outboxes[attempt]
 
 	often struct{ stored, silent obs.Often }
 }
@@ -180,7 +181,7 @@ func New(opt Options) (*Handler, error) {
 	}
 	h := &Handler{opt: opt, log: opt.Log, metrics: newMetrics(opt.Registerer),
 		online: opt.Online, out: opt.Fanout, others: opt.Others}
-	h.outboxes.register(opt.Registerer)
+	h.outboxes = newOutboxes(h)
 	h.turns = newTurns(opt.Now, h.deliver, opt.Registerer)
 	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.readUpTo}
 	return h, nil
@@ -199,9 +200,7 @@ type Client struct {
 	bucket  rate.Bucket
 	reads   rate.Bucket
 	unacked unacked
-	flying  int32   // messages in flight
-	epoch   uint32  // of messages that are not repeated, see outbox.go
-	outbox  *outbox // nil: none is held
+	outbox  outbox.Client[attempt]
 }
 
 // Acks reports whether senders wait for this client: it acknowledged a message from
@@ -210,12 +209,12 @@ func (c *Client) Acks() bool { return c.unacked.answers.Load() }
 
 // Loop is what the package keeps for one loop. Loop only.
 type Loop struct {
-	waits   ackWaits
-	waiting []*session.Client // the sessions with unacked deliveries
-	holding []*session.Client // the sessions with an outbox
-	start   time.Time         // see ms
-	rings   ringPool
-	reads   map[*session.Client][]heldRead // read acks beyond the rate
+	waits    ackWaits
+	waiting  []*session.Client // the sessions with unacked deliveries
+	outboxes outbox.Loop
+	start    time.Time // see ms
+	rings    ringPool
+	reads    map[*session.Client][]heldRead // read acks beyond the rate
 }
 
 // NewLoop returns the state of a loop.
@@ -226,7 +225,7 @@ func NewLoop() Loop { return Loop{waits: newAckWaits()} }
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	st := h.opt.Loop(l)
 	h.expireAcks(st, now)
-	h.sendAllHeld(st)
+	h.outboxes.Tick(&st.outboxes)
 	h.Reads.passReads(st, now)
 }
 

@@ -42,7 +42,7 @@ func (h *Handler) stored(f Message) {
 		h.metrics.resends.Inc()
 		f.from.Loop().Post(func() {
 			h.opt.Client(f.from).sends.stored(f.seq, f.data.MsgID)
-			h.landed(f.from, true)
+			h.outboxes.Landed(f.from, true)
 			_ = f.from.Send(f.seq, ackOf(f.data, f.data.MsgID))
 		})
 		return
@@ -124,7 +124,7 @@ func connectedBefore(since uint64, sessions []*session.Client) []*session.Client
 func (h *Handler) acknowledge(f Message, kind waitKind) {
 	s, m := f.from, f.data
 	h.opt.Client(s).sends.stored(f.seq, m.MsgID)
-	defer h.landed(s, true)
+	defer h.outboxes.Landed(s, true)
 	if s.IsClosed() {
 		return
 	}

@@ -42,6 +42,9 @@ func (h *Handler) lookFor(f attempt, begin uint32, pages int) {
 	req.SetSessionId(f.data.ToSessionID)
 	req.SetMsgIdBegin(begin)
 	req.SetMsgCnt(lookBack)
+	if f.doubt {
+		req.SetAskRepeats(true)
+	}
 	h.store.Call(f.from.Loop(), OrderKey(f.data), 0, req, func(rsp pb.Message, err error) {
 		answer, ok := rsp.(*pb.IMGetMsgListRsp)
 		sends := &h.opt.Client(f.from).sends
@@ -64,6 +67,10 @@ func (h *Handler) lookFor(f attempt, begin uint32, pages int) {
 		if n := len(list); n > 0 && pages > 1 && list[n-1].GetMsgId() > 1 &&
 			list[n-1].GetCreateTime()+clockSkew >= m.CreateTime {
 			h.lookFor(f, list[n-1].GetMsgId()-1, pages-1)
+			return
+		}
+		if f.doubt && !answer.GetRecognisesRepeats() {
+			h.giveUp(f, false, errLookedFor) // it may be committed later, and stored twice
 			return
 		}
 		if !sends.order.found(f) {
@@ -111,7 +118,7 @@ func (h *Handler) storedLate(f Message, hash uint64) {
 		return
 	}
 	h.metrics.storedLate.Inc()
-	h.opt.Client(f.from).flying++     // it has landed as not stored
+	h.opt.outboxOf(f.from).Accepted() // it has landed as not stored
 	sends.stored(f.seq, f.data.MsgID) // a repeat from here on is acked, and not looked for
 	h.storedBefore(f)
 }
@@ -137,14 +144,8 @@ func (h *Handler) notStored(f attempt, rsp *pb.MsgData, err error) {
 
 // notStoredHere is notStored on the loop.
 func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
-	if !rejected {
-		h.failed(&f)
-		if h.opt.Client(f.from).mayHold(&f, err) {
-			f.doubt = f.doubt || doubtful(err)
-			if h.hold(f, err) {
-				return
-			}
-		}
+	if !rejected && h.hold(f, err) {
+		return
 	}
 	h.giveUp(f, rejected, err)
 }
@@ -152,7 +153,7 @@ func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
 // giveUp ends a message that was not stored, or may not have been. Loop only.
 func (h *Handler) giveUp(f attempt, rejected bool, err error) {
 	defer h.inFlight.Add(-1)
-	defer h.landed(f.from, false)
+	defer h.outboxes.Landed(f.from, false)
 	h.metrics.notStored.Inc()
 	h.often.stored.Warn(h.log, h.opt.Now(), "message not stored",
 		"conn", f.from.ID(), "user", f.from.User, "seq", f.seq, "err", err)
@@ -164,13 +165,13 @@ func (h *Handler) giveUp(f attempt, rejected bool, err error) {
 	}
 	if rejected {
 		sends.order.settled(f.target, f.seq, f.hash)
-		h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_REJECTED)
+		f.refuse(pb.MsgRefusal_MSG_REFUSAL_REJECTED)
 		return
 	}
 	if !sends.order.failed(f, f.from.Loop().Now()) {
 		h.metrics.dropped.WithLabelValues("order_not_kept").Inc()
 	}
-	h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+	f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 }
 
 // errNoReason is the error of a message that a db_proxy did not store and gave no reason

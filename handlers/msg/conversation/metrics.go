@@ -7,7 +7,6 @@ type metrics struct {
 	dropped     *prometheus.CounterVec
 	notStored   prometheus.Counter
 	storedLate  prometheus.Counter
-	held        prometheus.Counter
 	resends     prometheus.Counter
 	redelivered prometheus.Counter
 	unanswered  prometheus.Counter
@@ -41,9 +40,6 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		storedLate: counter("stored_late_total",
 			"Messages acked and delivered when db_proxy answered after the time-out of the call. "+
 				"They are in not_stored_total, too."),
-		held: counter("held_total",
-			"Messages that were not stored and are held until a db_proxy takes requests, and "+
-				"those that are held behind them. Each attempt that fails counts."),
 		resends: counter("resends_total",
 			"Messages recognised as repeats: acked, not stored or delivered again."),
 		redelivered: counter("redelivered_total",
@@ -78,8 +74,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	m.waitsHere = m.ackWaits.WithLabelValues("here")
 	m.waitsElsewhere = m.ackWaits.WithLabelValues("elsewhere")
 	if reg != nil {
-		reg.MustRegister(m.received, m.dropped, m.notStored, m.storedLate, m.held, m.resends,
-			m.redelivered, m.unanswered, m.acks, m.acksUnmatched, m.ackWaits, m.ackTimeouts,
+		reg.MustRegister(m.received, m.dropped, m.notStored, m.storedLate, m.resends, m.redelivered,
+			m.unanswered, m.acks, m.acksUnmatched, m.ackWaits, m.ackTimeouts,
 			m.ackSeconds, m.reads)
 	}
 	return m
