@@ -38,7 +38,11 @@ type dbStand struct {
 	slow    func() // runs before each answer without a loop
 }
 
-func (db *dbStand) Up() bool { return !db.down }
+func (db *dbStand) Up() bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return !db.down
+}
 
 func (db *dbStand) Withdrawn() bool { return false }
 
