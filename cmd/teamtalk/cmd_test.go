@@ -178,7 +178,7 @@ func TestConfigCommand(t *testing.T) {
 		`password = "********"  # environment TEAMTALK_REDIS_PASSWORD`,
 		`listen = ":8000"  # default`,
 	} {
-		r.want(t, cli.ExitOK, want, "warning: environment variable TEAMTALK_MSG_LISTN is no "+
+		r.want(t, cli.ExitOK, want, "warning: environment variable TEAMTALK_MSG_LISTN: no such "+
 			"setting; did you mean TEAMTALK_MSG_LISTEN?")
 	}
 	t.Setenv("TEAMTALK_CONFIG", file)

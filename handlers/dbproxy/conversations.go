@@ -169,6 +169,9 @@ func (c *conversations) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.
 		SessionType: m.GetSessionType().Enum(),
 		SessionId:   proto.Uint32(m.GetSessionId()), MsgIdBegin: proto.Uint32(m.GetMsgIdBegin()),
 		MsgList: msgInfos(list)}.Build()
+	if m.GetAskRepeats() {
+		rsp.SetRecognisesRepeats(true)
+	}
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }

@@ -50,6 +50,8 @@ type Peer interface {
 // DB is a db_proxy that stores messages.
 type DB interface {
 	Peer
+	// Withdrawn reports whether every db_proxy that is up has withdrawn.
+	Withdrawn() bool
 	// TryCall is Call without a loop, but returns an error when req was not sent.
 	TryCall(key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error)) error
 }
@@ -134,7 +136,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		QueriesFailed: m.queriesFailed, Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	if h.conversation, err = conversation.New(conversation.Options{Ack: opt.Ack,
 		AckWait: opt.AckWait, RedeliverAfter: opt.RedeliverAfter, ResendWindow: opt.ResendWindow,
-		Rate: opt.Rate, RateBurst: opt.RateBurst, RequireCipher: opt.RequireCipher,
+		Hold: opt.Hold, Rate: opt.Rate, RateBurst: opt.RateBurst, RequireCipher: opt.RequireCipher,
 		Client: conversationOf, Loop: conversationLoop, Online: h.online, Fanout: fanout,
 		Delivered: h.delivered, Others: h.peers, Groups: h.groups, Pushes: h.pushes,
 		Contacts: h.presence, Missing: h.missing, Since: h.since,

@@ -67,6 +67,9 @@ type Options struct {
 	// ResendWindow is how long a repeated message is recognised by its seq on one
 	// connection. 0: not at all.
 	ResendWindow time.Duration
+	// Hold is how long a message of a client that does not repeat it is held while no
+	// db_proxy stores it. 0: not at all.
+	Hold time.Duration
 	// Rate is how many messages a second one connection may send, RateBurst how many at
 	// once. Further ones are dropped. Rate 0: no limit.
 	Rate, RateBurst float64

@@ -66,7 +66,7 @@ func outages() []outage {
 func TestOrderAfterOutage(t *testing.T) {
 	for _, tc := range outages() {
 		t.Run(tc.name, func(t *testing.T) {
-			inWorld(t, Options{Rate: -1}, func(w *world) {
+			inWorld(t, Options{Rate: -1, Hold: -1}, func(w *world) {
 				alice := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS)
 				for _, st := range tc.steps {
 					time.Sleep(st.after)
@@ -92,7 +92,7 @@ func TestPhonesDoNotRepeat(t *testing.T) {
 		pb.ClientType_CLIENT_TYPE_ANDROID,
 	} {
 		t.Run(client.String(), func(t *testing.T) {
-			inWorld(t, Options{Rate: -1}, func(w *world) {
+			inWorld(t, Options{Rate: -1, Hold: -1}, func(w *world) {
 				alice := w.user(0, 1, client)
 				w.db.become("down")
 				alice.send(1, text(2, "A"))
@@ -161,7 +161,7 @@ func (d *device) wantRefusals(what string, refusals ...pb.MsgRefusal) {
 // TestRefusals: a client that wants to know hears at once what was not stored, and why.
 // Others hear nothing.
 func TestRefusals(t *testing.T) {
-	inWorld(t, Options{}, func(w *world) {
+	inWorld(t, Options{Hold: -1}, func(w *world) {
 		alice, old := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS),
 			w.user(1, 3, pb.ClientType_CLIENT_TYPE_WINDOWS)
 		wanting := func(seq uint16, body string) {

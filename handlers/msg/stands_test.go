@@ -1,7 +1,6 @@
 package msg
 
 import (
-	"fmt"
 	"slices"
 	"sync"
 	"testing/synctest"
@@ -35,12 +34,20 @@ type dbStand struct {
 	// also answers what it knows an answer to, before all others. With mu held.
 	also   func(req pb.Message) (pb.Message, error)
 	groups map[uint32]*dbGroup
-	slow   func() // runs before each answer without a loop
-	silent bool   // messages are not found by their ids
-	page   int    // how many of them an answer has at most; 0: all
+	// repeats: the history says that db_proxy recognises repeats.
+	repeats bool
+	slow    func() // runs before each answer without a loop
+	silent  bool   // messages are not found by their ids
+	page    int    // how many of them an answer has at most; 0: all
 }
 
-func (db *dbStand) Up() bool { return !db.down }
+func (db *dbStand) Up() bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return !db.down
+}
+
+func (db *dbStand) Withdrawn() bool { return false }
 
 func (db *dbStand) Send(key uint64, _ uint16, m pb.Message) error {
 	db.mu.Lock()
@@ -69,7 +76,7 @@ func (db *dbStand) Call(l *session.Loop, key uint64, _ uint16, req pb.Attachment
 func (db *dbStand) TryCall(key uint64, seq uint16, req pb.Attachment,
 	done func(pb.Message, error)) error {
 	if db.down {
-		return fmt.Errorf("down: %w", link.ErrNotSent)
+		return im.WithKind(im.Unavailable, "down", link.ErrNotSent)
 	}
 	db.Call(nil, key, seq, req, done)
 	return nil
@@ -195,6 +202,7 @@ func (db *dbStand) history(key uint64, m *pb.IMGetMsgListReq) *pb.IMGetMsgListRs
 		}
 	}
 	rsp.SetMsgList(list[:min(len(list), int(m.GetMsgCnt()))])
+	rsp.SetRecognisesRepeats(m.GetAskRepeats() && db.repeats)
 	return rsp
 }
 

@@ -16,6 +16,9 @@ type benchDB struct{ next uint32 }
 // Up reports that it is connected.
 func (*benchDB) Up() bool { return true }
 
+// Withdrawn reports that it has not.
+func (*benchDB) Withdrawn() bool { return false }
+
 // Send is not used.
 func (*benchDB) Send(uint64, uint16, pb.Message) error { return nil }
 

@@ -1659,6 +1659,7 @@ type IMGetMsgListReq struct {
 	xxx_hidden_MsgIdBegin  uint32                 `protobuf:"varint,4,req,name=msg_id_begin,json=msgIdBegin"`
 	xxx_hidden_MsgCnt      uint32                 `protobuf:"varint,5,req,name=msg_cnt,json=msgCnt"`
 	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_AskRepeats  bool                   `protobuf:"varint,100,opt,name=ask_repeats,json=askRepeats"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1734,29 +1735,36 @@ func (x *IMGetMsgListReq) GetAttachData() []byte {
 	return nil
 }
 
+func (x *IMGetMsgListReq) GetAskRepeats() bool {
+	if x != nil {
+		return x.xxx_hidden_AskRepeats
+	}
+	return false
+}
+
 func (x *IMGetMsgListReq) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
 }
 
 func (x *IMGetMsgListReq) SetSessionType(v SessionType) {
 	x.xxx_hidden_SessionType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 7)
 }
 
 func (x *IMGetMsgListReq) SetSessionId(v uint32) {
 	x.xxx_hidden_SessionId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 7)
 }
 
 func (x *IMGetMsgListReq) SetMsgIdBegin(v uint32) {
 	x.xxx_hidden_MsgIdBegin = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 7)
 }
 
 func (x *IMGetMsgListReq) SetMsgCnt(v uint32) {
 	x.xxx_hidden_MsgCnt = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 7)
 }
 
 func (x *IMGetMsgListReq) SetAttachData(v []byte) {
@@ -1764,7 +1772,12 @@ func (x *IMGetMsgListReq) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 7)
+}
+
+func (x *IMGetMsgListReq) SetAskRepeats(v bool) {
+	x.xxx_hidden_AskRepeats = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
 }
 
 func (x *IMGetMsgListReq) HasUserId() bool {
@@ -1809,6 +1822,13 @@ func (x *IMGetMsgListReq) HasAttachData() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
 }
 
+func (x *IMGetMsgListReq) HasAskRepeats() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
 func (x *IMGetMsgListReq) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1839,6 +1859,11 @@ func (x *IMGetMsgListReq) ClearAttachData() {
 	x.xxx_hidden_AttachData = nil
 }
 
+func (x *IMGetMsgListReq) ClearAskRepeats() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_AskRepeats = false
+}
+
 type IMGetMsgListReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1848,6 +1873,8 @@ type IMGetMsgListReq_builder struct {
 	MsgIdBegin  *uint32
 	MsgCnt      *uint32
 	AttachData  []byte
+	// Extension, from message servers to db_proxy: the answer says recognises_repeats.
+	AskRepeats *bool
 }
 
 func (b0 IMGetMsgListReq_builder) Build() *IMGetMsgListReq {
@@ -1855,45 +1882,50 @@ func (b0 IMGetMsgListReq_builder) Build() *IMGetMsgListReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.SessionType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 7)
 		x.xxx_hidden_SessionType = *b.SessionType
 	}
 	if b.SessionId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 7)
 		x.xxx_hidden_SessionId = *b.SessionId
 	}
 	if b.MsgIdBegin != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 7)
 		x.xxx_hidden_MsgIdBegin = *b.MsgIdBegin
 	}
 	if b.MsgCnt != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 7)
 		x.xxx_hidden_MsgCnt = *b.MsgCnt
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 7)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.AskRepeats != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
+		x.xxx_hidden_AskRepeats = *b.AskRepeats
 	}
 	return m0
 }
 
 // cmd: 0x030a
 type IMGetMsgListRsp struct {
-	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_UserId      uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
-	xxx_hidden_SessionType SessionType            `protobuf:"varint,2,req,name=session_type,json=sessionType,enum=teamtalk.SessionType"`
-	xxx_hidden_SessionId   uint32                 `protobuf:"varint,3,req,name=session_id,json=sessionId"`
-	xxx_hidden_MsgIdBegin  uint32                 `protobuf:"varint,4,req,name=msg_id_begin,json=msgIdBegin"`
-	xxx_hidden_MsgList     *[]*MsgInfo            `protobuf:"bytes,5,rep,name=msg_list,json=msgList"`
-	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
-	XXX_raceDetectHookData protoimpl.RaceDetectHookData
-	XXX_presence           [1]uint32
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state                        protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_UserId            uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
+	xxx_hidden_SessionType       SessionType            `protobuf:"varint,2,req,name=session_type,json=sessionType,enum=teamtalk.SessionType"`
+	xxx_hidden_SessionId         uint32                 `protobuf:"varint,3,req,name=session_id,json=sessionId"`
+	xxx_hidden_MsgIdBegin        uint32                 `protobuf:"varint,4,req,name=msg_id_begin,json=msgIdBegin"`
+	xxx_hidden_MsgList           *[]*MsgInfo            `protobuf:"bytes,5,rep,name=msg_list,json=msgList"`
+	xxx_hidden_AttachData        []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_RecognisesRepeats bool                   `protobuf:"varint,100,opt,name=recognises_repeats,json=recognisesRepeats"`
+	XXX_raceDetectHookData       protoimpl.RaceDetectHookData
+	XXX_presence                 [1]uint32
+	unknownFields                protoimpl.UnknownFields
+	sizeCache                    protoimpl.SizeCache
 }
 
 func (x *IMGetMsgListRsp) Reset() {
@@ -1967,24 +1999,31 @@ func (x *IMGetMsgListRsp) GetAttachData() []byte {
 	return nil
 }
 
+func (x *IMGetMsgListRsp) GetRecognisesRepeats() bool {
+	if x != nil {
+		return x.xxx_hidden_RecognisesRepeats
+	}
+	return false
+}
+
 func (x *IMGetMsgListRsp) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
 }
 
 func (x *IMGetMsgListRsp) SetSessionType(v SessionType) {
 	x.xxx_hidden_SessionType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 7)
 }
 
 func (x *IMGetMsgListRsp) SetSessionId(v uint32) {
 	x.xxx_hidden_SessionId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 7)
 }
 
 func (x *IMGetMsgListRsp) SetMsgIdBegin(v uint32) {
 	x.xxx_hidden_MsgIdBegin = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 7)
 }
 
 func (x *IMGetMsgListRsp) SetMsgList(v []*MsgInfo) {
@@ -1996,7 +2035,12 @@ func (x *IMGetMsgListRsp) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 7)
+}
+
+func (x *IMGetMsgListRsp) SetRecognisesRepeats(v bool) {
+	x.xxx_hidden_RecognisesRepeats = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
 }
 
 func (x *IMGetMsgListRsp) HasUserId() bool {
@@ -2034,6 +2078,13 @@ func (x *IMGetMsgListRsp) HasAttachData() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
 }
 
+func (x *IMGetMsgListRsp) HasRecognisesRepeats() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
 func (x *IMGetMsgListRsp) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -2059,6 +2110,11 @@ func (x *IMGetMsgListRsp) ClearAttachData() {
 	x.xxx_hidden_AttachData = nil
 }
 
+func (x *IMGetMsgListRsp) ClearRecognisesRepeats() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_RecognisesRepeats = false
+}
+
 type IMGetMsgListRsp_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -2068,6 +2124,9 @@ type IMGetMsgListRsp_builder struct {
 	MsgIdBegin  *uint32
 	MsgList     []*MsgInfo
 	AttachData  []byte
+	// Extension, from db_proxy to message servers that set ask_repeats: db_proxy stores no
+	// message twice that has client_msg_id, or sent_as and resent_within.
+	RecognisesRepeats *bool
 }
 
 func (b0 IMGetMsgListRsp_builder) Build() *IMGetMsgListRsp {
@@ -2075,25 +2134,29 @@ func (b0 IMGetMsgListRsp_builder) Build() *IMGetMsgListRsp {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.SessionType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 7)
 		x.xxx_hidden_SessionType = *b.SessionType
 	}
 	if b.SessionId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 7)
 		x.xxx_hidden_SessionId = *b.SessionId
 	}
 	if b.MsgIdBegin != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 7)
 		x.xxx_hidden_MsgIdBegin = *b.MsgIdBegin
 	}
 	x.xxx_hidden_MsgList = &b.MsgList
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 7)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.RecognisesRepeats != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
+		x.xxx_hidden_RecognisesRepeats = *b.RecognisesRepeats
 	}
 	return m0
 }
@@ -2904,7 +2967,7 @@ const file_message_proto_rawDesc = "" +
 	"\ttotal_cnt\x18\x02 \x02(\rR\btotalCnt\x12=\n" +
 	"\x0funreadinfo_list\x18\x03 \x03(\v2\x14.teamtalk.UnreadInfoR\x0eunreadinfoList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xdf\x01\n" +
+	"attachData\"\x80\x02\n" +
 	"\x0fIMGetMsgListReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x128\n" +
 	"\fsession_type\x18\x02 \x02(\x0e2\x15.teamtalk.SessionTypeR\vsessionType\x12\x1d\n" +
@@ -2914,7 +2977,9 @@ const file_message_proto_rawDesc = "" +
 	"msgIdBegin\x12\x17\n" +
 	"\amsg_cnt\x18\x05 \x02(\rR\x06msgCnt\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xf4\x01\n" +
+	"attachData\x12\x1f\n" +
+	"\vask_repeats\x18d \x01(\bR\n" +
+	"askRepeats\"\xa3\x02\n" +
 	"\x0fIMGetMsgListRsp\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x128\n" +
 	"\fsession_type\x18\x02 \x02(\x0e2\x15.teamtalk.SessionTypeR\vsessionType\x12\x1d\n" +
@@ -2924,7 +2989,8 @@ const file_message_proto_rawDesc = "" +
 	"msgIdBegin\x12,\n" +
 	"\bmsg_list\x18\x05 \x03(\v2\x11.teamtalk.MsgInfoR\amsgList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xa8\x01\n" +
+	"attachData\x12-\n" +
+	"\x12recognises_repeats\x18d \x01(\bR\x11recognisesRepeats\"\xa8\x01\n" +
 	"\x13IMGetLatestMsgIdReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x128\n" +
 	"\fsession_type\x18\x02 \x02(\x0e2\x15.teamtalk.SessionTypeR\vsessionType\x12\x1d\n" +

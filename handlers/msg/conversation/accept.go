@@ -41,36 +41,39 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 		h.metrics.resends.Inc()
 		return false, nil // the answer to the first one is on its way
 	}
-	f := h.newAttempt(s, seq, m, now)
+	f := h.opt.newAttempt(s, seq, m, now)
 	if h.opt.Rate > 0 && !c.bucket.Take(now, h.opt.Rate, h.opt.RateBurst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
 		c.sends.order.failed(f, now) // a sender that repeats does, and later ones wait for that
-		h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+		f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 		return false, im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
 	}
-	if !c.sends.order.admit(&f) {
+	behind := c.isBehind(&f)
+	if !behind && !c.sends.order.admit(&f) {
 		h.metrics.dropped.WithLabelValues("behind_failed").Inc()
-		h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+		f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 		return false, nil
 	}
-	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, uint32(h.opt.Now().Unix()), nil, false
-	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
-	m.WantRefusal, m.Rejected, m.Round = false, false, 0
-	m.SenderConn, m.Epoch = 0, 0 // send sets them
-	m.Resent, m.Age = false, 0
-	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
-	h.number(s, seq, m, now)
+	ownFields(m, h.opt.Now())
+	h.opt.number(s, seq, m, now)
 	c.writing.begin(now)
+	c.outbox.Accepted()
 	if state == sendUnknown {
 		m.CreateTime = c.sends.retry(seq)
 		if m.SentAs != 0 { // it may be committed after the history was searched
-			m.ResentWithin = inSeconds(h.opt.ResendWindow)
+			m.ResentWithin = h.opt.windowSeconds()
 		}
 		h.storeAgain(f)
 		return true, nil
 	}
 	c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
 	h.metrics.received.Inc()
+	if behind {
+		if !h.outboxes.Hold(&h.opt.Loop(s.Loop()).outboxes, s, f, nil) {
+			h.giveUp(f, false, errBehind)
+		}
+		return true, nil
+	}
 	if c.sends.order.looking(f.target) {
 		h.storeAgain(f) // the history is searched for a message before it
 		return true, nil
@@ -79,21 +82,34 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	return true, nil
 }
 
+// ownFields sets the fields of a client's message that are for servers.
+func ownFields(m *pb.MsgData, now time.Time) {
+	m.MsgID, m.CreateTime, m.AttachData, m.Duplicate = 0, uint32(now.Unix()), nil, false
+	m.GroupVersion, m.HasGroupVersion = 0, m.Type.IsGroup()
+	m.WantRefusal, m.Rejected, m.Round = false, false, 0
+	m.SenderConn, m.Epoch = 0, 0 // send sets them
+	m.Resent, m.Age = false, 0
+	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
+}
+
 // number says how the client numbered a message. By that the store recognises a message
 // that a client without client_msg_ids sends again on a new connection. It looks for one
 // as long as the connection is young. Loop only.
-func (h *Handler) number(s *session.Client, seq uint16, m *pb.MsgData, now time.Time) {
+func (o *Options) number(s *session.Client, seq uint16, m *pb.MsgData, now time.Time) {
 	m.SentAs, m.ResentWithin = 0, 0
-	if len(m.ClientMsgID) > 0 || h.opt.ResendWindow <= 0 {
+	if len(m.ClientMsgID) > 0 || o.ResendWindow <= 0 {
 		return
 	}
 	m.SentAs = pb.SentAs(s.ClientType, seq)
-	if m.SentAs != 0 && s.LoginAge(now) < h.opt.ResendWindow {
-		m.ResentWithin = inSeconds(h.opt.ResendWindow)
+	if m.SentAs != 0 && s.LoginAge(now) < o.ResendWindow {
+		m.ResentWithin = o.windowSeconds()
 	}
 }
 
-func inSeconds(d time.Duration) uint32 { return uint32((d + time.Second - 1) / time.Second) }
+// windowSeconds returns ResendWindow in seconds, rounded up.
+func (o *Options) windowSeconds() uint32 {
+	return uint32((o.ResendWindow + time.Second - 1) / time.Second)
+}
 
 // audioHead is the length of what precedes the sound in an audio message: its duration.
 const audioHead = 4
@@ -121,12 +137,14 @@ func unfit(m *pb.MsgData, requireCipher bool) string {
 // has answered. The answer is not taken on the sender's loop: deliveries must leave in
 // the order of the answers. Loop only.
 func (h *Handler) send(f attempt) {
-	if f.repeats {
-		f.data.SenderConn, f.data.Epoch = h.opt.Client(f.from).sends.order.conn, f.epoch
+	if c := h.opt.Client(f.from); f.repeats || f.holds {
+		if !f.repeats {
+			f.epoch = c.outbox.Epoch()
+		}
+		f.data.SenderConn, f.data.Epoch = c.sends.order.conn, f.epoch
 	}
 	err := h.store.TryCall(OrderKey(f.data), f.seq, f.data, h.sent(f))
 	if err != nil {
-		h.inFlight.Add(-1)
 		h.notStoredHere(f, false, err)
 	}
 }
@@ -134,11 +152,16 @@ func (h *Handler) send(f attempt) {
 // sent returns the function that takes db_proxy's answer.
 func (h *Handler) sent(f attempt) func(pb.Message, error) {
 	return func(rsp pb.Message, err error) {
-		defer h.inFlight.Add(-1)
 		answer, ok := rsp.(*pb.MsgData)
 		if err != nil || !ok || answer.MsgID == 0 {
 			h.notStored(f, answer, err)
 			h.awaitLate(f, err)
+			return
+		}
+		defer h.inFlight.Add(-1)
+		if f.doubt && answer.Duplicate { // stored by the attempt before, and not delivered
+			answer.Duplicate = false
+			h.storedBefore(f.answered(answer))
 			return
 		}
 		h.stored(f.answered(answer))
@@ -146,7 +169,7 @@ func (h *Handler) sent(f attempt) func(pb.Message, error) {
 }
 
 // refuse tells a client that wants to know it that its message was not stored. Loop only.
-func (h *Handler) refuse(f attempt, why pb.MsgRefusal) {
+func (f *attempt) refuse(why pb.MsgRefusal) {
 	if !f.wants || f.from.IsClosed() {
 		return
 	}

@@ -26,6 +26,7 @@ import (
 	"teamtalk/core/rate"
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/delivered"
+	"teamtalk/handlers/msg/outbox"
 	"teamtalk/handlers/msg/turns"
 	"teamtalk/proto/pb"
 )
@@ -45,6 +46,10 @@ const (
 
 // Store is the db_proxy that stores messages.
 type Store interface {
+	// Up reports whether a request would be sent now, Withdrawn whether every db_proxy that
+	// is up has withdrawn.
+	Up() bool
+	Withdrawn() bool
 	// TryCall sends req and calls done where the answer arrives, in the order of the
 	// answers of one key. done must not wait. TryCall returns an error when req was not
 	// sent.
@@ -121,6 +126,9 @@ type Options struct {
 	RedeliverAfter time.Duration
 	// ResendWindow is how long a repeated message is recognised; 0: not at all.
 	ResendWindow time.Duration
+	// Hold is how long a message of a client that does not repeat it waits for a db_proxy;
+	// 0: not at all.
+	Hold time.Duration
 	// Rate is how many messages a second one connection may send, RateBurst how many at
 	// once. No limit if Rate is negative.
 	Rate, RateBurst float64
@@ -176,6 +184,7 @@ type Handler struct {
 
 	draining atomic.Bool
 	inFlight atomic.Int64
+	outboxes *outbox.Outboxes[attempt]
 
 	often struct{ stored, silent obs.Often }
 }
@@ -187,6 +196,7 @@ func New(opt Options) (*Handler, error) {
 	}
 	h := &Handler{opt: opt, log: opt.Log, metrics: newMetrics(opt.Registerer),
 		online: opt.Online, out: opt.Fanout, others: opt.Others}
+	h.outboxes = newOutboxes(h)
 	h.turns = turns.New(turns.Options{Deliver: h.deliver, Online: opt.Online,
 		Missing: opt.Missing, Since: opt.Since, Now: opt.Now, Registerer: opt.Registerer})
 	h.repeats = repeats{opt.Delivered, h.turns, opt.Groups, opt.Others}
@@ -208,6 +218,7 @@ type Client struct {
 	reads   rate.Bucket
 	unacked unacked
 	writing writing
+	outbox  outbox.Client[attempt]
 }
 
 // Acks reports whether senders wait for this client: it acknowledged a message from
@@ -216,11 +227,12 @@ func (c *Client) Acks() bool { return c.unacked.answers.Load() }
 
 // Loop is what the package keeps for one loop. Loop only.
 type Loop struct {
-	waits   ackWaits
-	waiting []*session.Client // the sessions with unacked deliveries
-	start   time.Time         // see ms
-	rings   ringPool
-	reads   map[*session.Client][]heldRead // read acks beyond the rate
+	waits    ackWaits
+	waiting  []*session.Client // the sessions with unacked deliveries
+	outboxes outbox.Loop
+	start    time.Time // see ms
+	rings    ringPool
+	reads    map[*session.Client][]heldRead // read acks beyond the rate
 }
 
 // NewLoop returns the state of a loop.
@@ -232,6 +244,7 @@ func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	h.opt.Delivered.Tick(now)
 	st := h.opt.Loop(l)
 	h.expireAcks(st, now)
+	h.outboxes.Tick(&st.outboxes)
 	h.Reads.passReads(st, now)
 }
 
@@ -249,7 +262,8 @@ func (h *Handler) End(s *session.Client) {
 // them again to another server.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
-// InFlight returns the number of messages that db_proxy has and did not answer.
+// InFlight returns the number of messages that db_proxy has and did not answer, or that
+// are held.
 func (h *Handler) InFlight() int64 { return h.inFlight.Load() }
 
 // Waiting returns the number of messages that are not delivered yet because one before

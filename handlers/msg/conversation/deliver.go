@@ -46,6 +46,7 @@ func (h *Handler) stored(f Message) {
 			c := h.opt.Client(f.from)
 			c.writing.end()
 			c.sends.stored(f.seq, m.MsgID)
+			h.outboxes.Landed(f.from, true)
 			_ = f.from.Send(f.seq, ackOf(m, m.MsgID))
 		})
 		return
@@ -137,6 +138,7 @@ func (h *Handler) acknowledge(f Message, kind waitKind) {
 	c := h.opt.Client(s)
 	c.writing.end()
 	c.sends.stored(f.seq, m.MsgID)
+	defer h.outboxes.Landed(s, true)
 	if s.IsClosed() {
 		return
 	}

@@ -42,11 +42,13 @@ func (h *Handler) lookFor(f attempt, begin uint32, pages int) {
 	req.SetSessionId(f.data.ToSessionID)
 	req.SetMsgIdBegin(begin)
 	req.SetMsgCnt(lookBack)
+	if f.doubt {
+		req.SetAskRepeats(true)
+	}
 	h.store.Call(f.from.Loop(), OrderKey(f.data), 0, req, func(rsp pb.Message, err error) {
 		answer, ok := rsp.(*pb.IMGetMsgListRsp)
 		sends := &h.opt.Client(f.from).sends
 		if err != nil || !ok {
-			defer h.inFlight.Add(-1)
 			sends.order.found(f)
 			h.notStoredHere(f, false, errLookedFor)
 			return
@@ -67,8 +69,11 @@ func (h *Handler) lookFor(f attempt, begin uint32, pages int) {
 			h.lookFor(f, list[n-1].GetMsgId()-1, pages-1)
 			return
 		}
+		if f.doubt && !answer.GetRecognisesRepeats() {
+			h.giveUp(f, false, errLookedFor) // it may be committed later, and stored twice
+			return
+		}
 		if !sends.order.found(f) {
-			defer h.inFlight.Add(-1)
 			h.notStoredHere(f, false, errLookedFor)
 			return
 		}
@@ -113,6 +118,7 @@ func (h *Handler) storedLate(f Message, hash uint64) {
 		return
 	}
 	h.metrics.storedLate.Inc()
+	h.opt.outboxOf(f.from).Accepted() // it has landed as not stored
 	sends.stored(f.seq, f.data.MsgID) // a repeat from here on is acked, and not looked for
 	h.storedBefore(f)
 }
@@ -138,11 +144,21 @@ func (h *Handler) notStored(f attempt, rsp *pb.MsgData, err error) {
 
 // notStoredHere is notStored on the loop.
 func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
+	if !rejected && h.hold(f, err) {
+		return
+	}
+	h.giveUp(f, rejected, err)
+}
+
+// giveUp ends a message that was not stored, or may not have been. Loop only.
+func (h *Handler) giveUp(f attempt, rejected bool, err error) {
+	defer h.inFlight.Add(-1)
+	defer h.outboxes.Landed(f.from, false)
 	h.metrics.notStored.Inc()
 	h.often.stored.Warn(h.log, h.opt.Now(), "message not stored",
 		"conn", f.from.ID(), "user", f.from.User, "seq", f.seq, "err", err)
 	sends := &h.opt.Client(f.from).sends
-	if doubtful(err) { // otherwise db_proxy refused it, or did not get it
+	if f.doubt || doubtful(err) { // otherwise db_proxy refused it, or did not get it
 		sends.doubt(f.seq)
 	} else {
 		sends.forget(f.seq)
@@ -150,13 +166,13 @@ func (h *Handler) notStoredHere(f attempt, rejected bool, err error) {
 	}
 	if rejected {
 		sends.order.settled(f.target, f.seq, f.hash)
-		h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_REJECTED)
+		f.refuse(pb.MsgRefusal_MSG_REFUSAL_REJECTED)
 		return
 	}
 	if !sends.order.failed(f, f.from.Loop().Now()) {
 		h.metrics.dropped.WithLabelValues("order_not_kept").Inc()
 	}
-	h.refuse(f, pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+	f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 }
 
 // errNoReason is the error of a message that a db_proxy did not store and gave no reason

@@ -36,6 +36,9 @@ type attempt struct {
 	// repeats says that the sender may repeat the message: it has a seq, and a client
 	// that does so.
 	repeats bool
+	// holds says that the message is held when it is not stored, doubt that it is and may
+	// be stored. See hold.go.
+	holds, doubt bool
 }
 
 // target is the conversation of a message, as its sender's connection sees it.
@@ -48,18 +51,19 @@ func targetOf(m *pb.MsgData) target { return target{m.ToSessionID, m.Type.IsGrou
 
 // newAttempt returns the attempt to store m, the next one on the connection of s.
 // Loop only.
-func (h *Handler) newAttempt(s *session.Client, seq uint16, m *pb.MsgData,
+func (o *Options) newAttempt(s *session.Client, seq uint16, m *pb.MsgData,
 	now time.Time) attempt {
-	c := h.opt.Client(s)
+	c := o.Client(s)
 	if c.sends.order == nil {
 		c.sends.order = newSendOrder()
 	}
-	o := c.sends.order
-	o.came++
+	order := c.sends.order
+	order.came++
 	return attempt{Message: Message{from: s, data: m, target: targetOf(m), seq: seq, at: now},
-		hash: contentHash(m), came: o.came, await: patience(m, h.opt.ResendWindow),
+		hash: contentHash(m), came: order.came, await: patience(m, o.ResendWindow),
 		wants: m.WantRefusal, repeats: seq != 0 &&
-			(m.WantRefusal || s.ClientType == pb.ClientType_CLIENT_TYPE_WINDOWS)}
+			(m.WantRefusal || s.ClientType == pb.ClientType_CLIENT_TYPE_WINDOWS),
+		holds: o.Hold > 0 && !m.WantRefusal}
 }
 
 // patience returns how long the sender of m may take to repeat it. A client that wants

@@ -170,6 +170,7 @@ func (p *proc) startMsg() {
 		Presence:       msg.Presence(settings.Msg.Presence),
 		PresenceWindow: settings.Msg.PresenceWindow, AckWait: settings.Msg.AckWait,
 		RedeliverAfter: settings.Msg.RedeliverAfter, ResendWindow: settings.Msg.ResendWindow,
+		Hold: settings.Msg.Hold,
 		Rate: settings.Msg.Rate, RateBurst: float64(settings.Msg.RateBurst),
 		LoginDeadline: settings.Msg.LoginDeadline, PCTimeout: settings.Msg.PCTimeout,
 		MobileTimeout: settings.Msg.MobileTimeout, Now: p.now,

@@ -68,6 +68,7 @@ func (s *system) msgOptions() msg.Options {
 		PushText: cfg.PushText, TextKey: string(s.cfg.Keys.Text),
 		RequireCipher: cfg.RequireCipher, AckWait: cfg.AckWait,
 		RedeliverAfter: cfg.RedeliverAfter, ResendWindow: cfg.ResendWindow,
+		Hold: cfg.Hold,
 		Rate: cfg.Rate, RateBurst: float64(cfg.RateBurst),
 		LoginDeadline: cfg.LoginDeadline, PCTimeout: cfg.PCTimeout,
 		MobileTimeout: cfg.MobileTimeout,

@@ -1,0 +1,115 @@
+package conversation
+
+import (
+	"errors"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/core/link"
+	"teamtalk/core/session"
+	"teamtalk/handlers/msg/outbox"
+)
+
+// A message of a client that does not repeat it is held when no db_proxy stored it, and
+// stored later: see package outbox. Clients that set want_refusal are told at once
+// instead, and repeat the message. Windows clients repeat a message once. A message of
+// theirs is held only when no db_proxy received it, and no other one of its conversation
+// has failed: see order.go.
+
+// Number, At, Size and InDoubt make attempt an outbox.Item.
+func (f attempt) Number() uint32 { return f.came }
+
+// At returns when the message arrived.
+func (f attempt) At() time.Time { return f.at }
+
+// Size returns the bytes of the message.
+func (f attempt) Size() int { return len(f.data.Data) + len(f.data.ClientMsgID) }
+
+// InDoubt reports whether the message may be stored.
+func (f attempt) InDoubt() bool { return f.doubt }
+
+// newOutboxes returns the outboxes of the clients.
+func newOutboxes(h *Handler) *outbox.Outboxes[attempt] {
+	return outbox.New(outbox.Options[attempt]{
+		Hold:   h.opt.Hold,
+		Client: h.opt.outboxOf,
+		Ready:  func() bool { return h.store.Up() && !h.store.Withdrawn() },
+		Send:   h.sendHeld,
+		Expired: func(f attempt, cause error) {
+			h.giveUp(f, false, im.Errorf(im.Busy, "held for %v: %v", h.opt.Hold, cause))
+		},
+		Dropped:    h.metrics.dropped,
+		Registerer: h.opt.Registerer,
+	})
+}
+
+func (o *Options) outboxOf(s *session.Client) *outbox.Client[attempt] {
+	return &o.Client(s).outbox
+}
+
+// sendHeld gives a held message to a db_proxy. Loop only.
+func (h *Handler) sendHeld(f attempt) {
+	// The client may have sent it on another connection meanwhile, and a message in doubt
+	// may be committed after the search of the history.
+	if f.data.SentAs != 0 {
+		f.data.ResentWithin = h.opt.windowSeconds()
+	}
+	if f.doubt {
+		h.storeAgain(f)
+		return
+	}
+	if f.repeats && !h.opt.Client(f.from).sends.order.admit(&f) {
+		h.metrics.dropped.WithLabelValues("behind_failed").Inc()
+		h.giveUp(f, false, errBehind)
+		return
+	}
+	h.send(f)
+}
+
+// errBehind is the error of a message behind one that failed.
+var errBehind = im.Errorf(im.Busy, "a message before it was not stored")
+
+// isBehind reports whether an accepted message has to be held behind others. Loop only.
+func (c *Client) isBehind(f *attempt) bool {
+	return f.holds && (c.outbox.Holds() || !f.repeats && c.sends.order.isFailing(f.target))
+}
+
+// hold takes a message whose attempt ended with err, and returns true, if it can be stored
+// later. Loop only.
+func (h *Handler) hold(f attempt, err error) bool {
+	if !f.holds {
+		return false
+	}
+	l := &h.opt.Loop(f.from.Loop()).outboxes
+	if !f.repeats {
+		h.outboxes.Failed(l, f.from, f.epoch)
+	}
+	if !h.opt.Client(f.from).mayHold(&f, err) {
+		return false
+	}
+	f.doubt = f.doubt || doubtful(err)
+	return h.outboxes.Hold(l, f.from, f, err)
+}
+
+// mayHold reports whether a message whose attempt ended with err can be stored later. A
+// late answer to a call is awaited. A db_proxy that gives no reason may be a C++ one, and
+// may have stored the message. A message in doubt can be sent again if db_proxy
+// recognises it; lookFor finds out whether it recognises repeats at all.
+func (c *Client) mayHold(f *attempt, err error) bool {
+	var overdue *link.Overdue
+	switch {
+	case errors.Is(err, errNoReason), errors.As(err, &overdue):
+		return false
+	case f.repeats:
+		if !errors.Is(err, link.ErrNotSent) || c.sends.order.find(f.target) != nil {
+			return false
+		}
+	case doubtful(err):
+		return f.data.SentAs != 0 || len(f.data.ClientMsgID) > 0
+	}
+	switch im.KindOf(err) {
+	case im.Unavailable, im.Busy, im.Closed:
+		return true
+	}
+	return false
+}
