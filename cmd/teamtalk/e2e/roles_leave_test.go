@@ -156,18 +156,6 @@ func (s *steady) settle() {
 	})
 }
 
-// ended records the texts that were unacked at the end of the connection.
-func (s *steady) ended() {
-	s.done.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for n := 1; n <= s.sent; n++ {
-		if text := s.text(n); s.acked[text] == 0 {
-			s.cut[text] = true
-		}
-	}
-}
-
 // heardAll checks that the connection received the texts of the other user in the order of
 // their ids, each once, and every one that was acked after the other's text number from.
 func (s *steady) heardAll(other *steady, from int) {
