@@ -29,7 +29,6 @@ type steady struct {
 	sent  int
 	acked map[string]uint32 // message ids by text
 	got   []*pb.MsgData     // texts of the other user on this connection
-	cut   map[string]bool   // texts unacked when their connection ended
 }
 
 // Rates of the writers, and the number of unacked texts of one above which it pauses, so
@@ -44,12 +43,12 @@ const (
 func newSteady(t testing.TB, addr string, i uint32) *steady {
 	t.Helper()
 	s := &steady{t: t, name: fmt.Sprintf("u%05d", i+1), addr: addr, to: (i ^ 1) + 1,
-		acked: map[string]uint32{}, cut: map[string]bool{}}
+		acked: map[string]uint32{}}
 	s.connect()
 	return s
 }
 
-// connect logs in. The texts of the connection before that were not acked are cut.
+// connect logs in.
 func (s *steady) connect() {
 	s.t.Helper()
 	s.wire, _ = loggedIn(s.t, s.addr, s.name, android)
@@ -70,7 +69,7 @@ func (s *steady) text(n int) string { return fmt.Sprintf("%s %d", s.name, n) }
 func (s *steady) waiting() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sent - len(s.acked) - len(s.cut)
+	return s.sent - len(s.acked)
 }
 
 // count returns the number of acks.
@@ -90,7 +89,7 @@ func (s *steady) lost() int {
 		n--
 	}
 	for ; n > 0; n-- {
-		if text := s.text(n); s.acked[text] == 0 && !s.cut[text] {
+		if text := s.text(n); s.acked[text] == 0 {
 			lost++
 		}
 	}
