@@ -6,7 +6,7 @@
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 GO          ?= go
-FUZZTIME    ?= 2s
+FUZZTIME    ?= 5s
 SEEDS       ?= 400
 # What to measure with make bench.
 BENCH       ?= .
@@ -21,7 +21,7 @@ build: ## the binary, ./teamtalk
 	$(GO) build -o teamtalk ./cmd/teamtalk
 
 # The times are for two cores that do nothing else.
-test: deps lint ## everything CI checks: lint, tests with the race detector, simulation, fuzzing; 9 minutes
+test: deps lint ## everything CI checks: lint, tests with the race detector, simulation, fuzzing; 11 minutes
 	@.ci/test
 	@.ci/seeds $(SEEDS)
 	@.ci/fuzz $(FUZZTIME)
