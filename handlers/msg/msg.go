@@ -128,7 +128,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	fanout := conversation.NewFanout(conversation.FanoutOptions{SoundTooLong: soundTooLong,
 		AndroidCut: m.androidCut, Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
-	h.delivered = delivered.New(delivered.Options{NextID: session.NextID, Now: opt.Now,
+	h.delivered = delivered.New(delivered.Options{Since: h.since, Now: opt.Now,
 		Registerer: opt.Registerer})
 	h.groups = group.New(group.Options{Tag: conversation.TagGroup, Online: h.online,
 		Fanout: fanout, Pushes: h.pushes, Others: h.peers, Queries: h.passing,

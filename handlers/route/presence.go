@@ -44,13 +44,10 @@ func (r *Server) tellMissed(sv *server) {
 // server sends none and must not receive an answer.
 func (r *Server) handleRoleSet(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	of(s).slave.Store(m.GetMaster() == 0)
-	repeats := uint32(pb.ServerFeature_SERVER_FEATURE_REPEATS)
-	if m.GetFeatures()&repeats != 0 {
-		of(s).repeats.Store(true)
-	}
 	if !m.HasFeatures() {
 		return nil
 	}
+	of(s).repeats.Store(m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_REPEATS) != 0)
 	of(s).resent.Store(m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RESENT) != 0)
 	of(s).missed = m.GetMissed()
 	return s.Send(0, pb.IMRoleSet_builder{

@@ -241,7 +241,6 @@ func NewLoop() Loop { return Loop{waits: newAckWaits()} }
 // Tick sends the acks that waited long enough and the read acks whose turn it is. Loop
 // only.
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
-	h.opt.Delivered.Tick(now)
 	st := h.opt.Loop(l)
 	h.expireAcks(st, now)
 	h.outboxes.Tick(&st.outboxes)

@@ -36,7 +36,7 @@ func (r *repeats) deliver(m *pb.MsgData, from *session.Client) bool {
 	switch {
 	case known:
 		return false
-	case before == 0: // all devices here are younger
+	case before <= 1: // all devices here are younger
 	case m.Type.IsGroup():
 		r.groups.DeliverRepeat(m, from, before)
 	default:

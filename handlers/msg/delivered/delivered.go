@@ -7,7 +7,6 @@
 package delivered
 
 import (
-	"slices"
 	"sync"
 	"time"
 
@@ -35,8 +34,9 @@ const (
 
 // Options sets up a Record.
 type Options struct {
-	// NextID returns the id of a connection that began now. Ids increase.
-	NextID     func() uint64
+	// Since returns an id of a connection: those with that id or a higher one began less
+	// than age ago, others before that. It looks back for keep at least.
+	Since      func(age time.Duration) uint64
 	Now        func() time.Time
 	Registerer prometheus.Registerer // nil: the metrics are not registered
 }
@@ -46,15 +46,6 @@ type Record struct {
 	opt     Options
 	metrics metrics
 	shards  [shards]shard
-
-	mu    sync.Mutex
-	marks []mark // by time, the oldest about as old as keep
-}
-
-// mark says which connections began before a time: those with a lower id.
-type mark struct {
-	at time.Time
-	id uint64
 }
 
 // shard is the conversations of some keys.
@@ -120,7 +111,7 @@ func (r *Record) Repeat(conversation uint64, id, created uint32) (before uint64,
 	sh.add(conversation, id, now)
 	sh.repeats.Put(message{conversation, id}, struct{}{}, now)
 	r.metrics.delivered.Inc()
-	return r.before(stored), false
+	return r.opt.Since(age + margin), false
 }
 
 // add records a delivery. With mu held.
@@ -131,32 +122,6 @@ func (sh *shard) add(conversation uint64, id uint32, now time.Time) {
 	}
 	list.add(id)
 	sh.known.Put(conversation, list, now)
-}
-
-// Tick notes which connections there are. It is called about once a second.
-func (r *Record) Tick(now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if n := len(r.marks); n > 0 && now.Sub(r.marks[n-1].at) < time.Second {
-		return
-	}
-	old := 0
-	for old < len(r.marks) && now.Sub(r.marks[old].at) > keep+2*margin {
-		old++
-	}
-	r.marks = append(slices.Delete(r.marks, 0, old), mark{now, r.opt.NextID()})
-}
-
-// before returns an id below which all connections had begun at the time at.
-func (r *Record) before(at time.Time) (id uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i := len(r.marks) - 1; i >= 0; i-- {
-		if !r.marks[i].at.After(at) {
-			return r.marks[i].id
-		}
-	}
-	return 0
 }
 
 // metrics counts the repeats.

@@ -4,26 +4,29 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"teamtalk/core/session"
+	"teamtalk/handlers/msg/missing"
 )
 
 // world is a Record with a clock and connections.
 type world struct {
 	*Record
 	now   time.Time
-	conns uint64
+	marks missing.Marks
 }
 
 func newWorld() *world {
 	w := &world{now: time.Now()}
 	w.Record = New(Options{Now: func() time.Time { return w.now },
-		NextID: func() uint64 { w.conns++; return w.conns }})
+		Since: func(age time.Duration) uint64 { return w.marks.Since(w.now, age) }})
 	return w
 }
 
-// pass lets d pass, with a tick in each second.
+// pass lets d pass, with a mark in each second.
 func (w *world) pass(d time.Duration) {
 	for range int(d / time.Second) {
-		w.Tick(w.now)
+		w.marks.Note(w.now)
 		w.now = w.now.Add(time.Second)
 	}
 }
@@ -39,7 +42,7 @@ func TestRepeat(t *testing.T) {
 		return before
 	}
 	w.pass(20 * time.Second)
-	first := w.conns
+	first := session.NextID()
 	w.pass(20 * time.Second)
 	if before := wants("nothing is known", 7, 18*time.Second, true); before < first-2 ||
 		before > first+1 {
@@ -54,7 +57,7 @@ func TestRepeat(t *testing.T) {
 	}
 	wants("delivered", 9, 0, false)
 	wants("not delivered, between others", 8, time.Second, true)
-	if before := wants("before all connections", 6, time.Minute, true); before != 0 {
+	if before := wants("before all connections", 6, time.Minute, true); before != 1 {
 		t.Errorf("delivered to connections before %d", before)
 	}
 	w.pass(keep - time.Minute)

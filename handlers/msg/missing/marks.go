@@ -19,12 +19,12 @@ func Age(m *pb.MsgData) time.Duration {
 
 const (
 	// markEvery is the shortest time between two marks, maxMarks how many are kept: for
-	// longer than any message is old that is sent again.
+	// longer than a message may be old that is delivered late, see package delivered.
 	markEvery = time.Second / 2
-	maxMarks  = 128
+	maxMarks  = 640
 )
 
-// Marks tells which sessions were connected at a time that is less than a minute ago. Any
+// Marks tells which sessions were connected at a time of the last five minutes. Any
 // goroutine.
 type Marks struct {
 	mu    sync.Mutex
