@@ -74,9 +74,6 @@ func (f *frameReader) Read(p []byte) (int, error) {
 	return f.r.Read(p)
 }
 
-// fieldAttach is the number of attach_data in all messages.
-const fieldAttach = 20
-
 // attachIn returns the attach_data of a call from the encoding of a message. It reads as far
 // as it must, and returns nil when there is none.
 func attachIn(r *bufio.Reader) []byte {
@@ -97,7 +94,7 @@ func attachIn(r *bufio.Reader) []byte {
 			return nil
 		default:
 			n, err = binary.ReadUvarint(r)
-			if attach := make([]byte, attachLen); num == fieldAttach && n == attachLen {
+			if attach := make([]byte, attachLen); num == pb.FieldAttach && n == attachLen {
 				if _, err := io.ReadFull(r, attach); err != nil {
 					return nil
 				}

@@ -65,7 +65,7 @@ func AttachOf(b []byte) (attach []byte) {
 		if n < 0 {
 			return nil
 		}
-		if num == fieldAttach && typ == protowire.BytesType {
+		if num == FieldAttach && typ == protowire.BytesType {
 			attach, _ = protowire.ConsumeBytes(b[tag : tag+n])
 		}
 		b = b[tag+n:]
@@ -93,7 +93,7 @@ func (e *Encoded) AppendHead(b []byte) []byte {
 		b = appendVarintField(b, fieldUser, e.user)
 	}
 	if e.attach != nil {
-		b = appendBytesField(b, fieldAttach, e.attach)
+		b = appendBytesField(b, FieldAttach, e.attach)
 	}
 	return append(b, e.fields...)
 }
@@ -178,7 +178,7 @@ func (e *Encoded) apart(num protowire.Number, typ protowire.Type, value []byte) 
 	case num == fieldUser && typ == protowire.VarintType && e.command != CmdGetDeviceTokenReq:
 		v, _ := protowire.ConsumeVarint(value)
 		e.user, e.hasUser = uint32(v), true
-	case num == fieldAttach && typ == protowire.BytesType:
+	case num == FieldAttach && typ == protowire.BytesType:
 		v, _ := protowire.ConsumeBytes(value)
 		e.attach = append([]byte{}, v...)
 	default:

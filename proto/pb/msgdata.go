@@ -86,7 +86,10 @@ func SentAs(t ClientType, seq uint16) uint32 {
 	return uint32(t)<<16 | uint32(seq)
 }
 
-// The field numbers of IMMsgData.
+// FieldAttach is the field number of attach_data in all messages that have it.
+const FieldAttach = 20
+
+// The other field numbers of IMMsgData.
 const (
 	fieldFrom      = 1
 	fieldTo        = 2
@@ -94,7 +97,6 @@ const (
 	fieldTime      = 4
 	fieldType      = 5
 	fieldData      = 6
-	fieldAttach    = 20
 	fieldClientMsg = 100
 	fieldDuplicate = 101
 	fieldVersion   = 102
@@ -186,7 +188,7 @@ func (m *MsgData) AppendBody(b []byte) ([]byte, error) {
 	b = appendVarintField(b, fieldType, uint32(m.Type))
 	b = appendBytesField(b, fieldData, m.Data)
 	if m.AttachData != nil {
-		b = appendBytesField(b, fieldAttach, m.AttachData)
+		b = appendBytesField(b, FieldAttach, m.AttachData)
 	}
 	if m.ClientMsgID != nil {
 		b = appendBytesField(b, fieldClientMsg, m.ClientMsgID)
@@ -263,7 +265,7 @@ func (m *MsgData) ParseBody(b []byte) error {
 			if m.setVarint(num, v) {
 				seen |= 1 << num
 			}
-		case typ == protowire.BytesType && (num == fieldData || num == fieldAttach ||
+		case typ == protowire.BytesType && (num == fieldData || num == FieldAttach ||
 			num == fieldClientMsg):
 			v, n := protowire.ConsumeBytes(b)
 			if n < 0 {
@@ -340,7 +342,7 @@ func (m *MsgData) setBytes(num protowire.Number, v []byte) {
 	switch num {
 	case fieldData:
 		m.Data = v
-	case fieldAttach:
+	case FieldAttach:
 		m.AttachData = v
 	case fieldClientMsg:
 		m.ClientMsgID = v
