@@ -141,8 +141,7 @@ func TestPingOfRedisThatRefusesWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t)
 			if cluster {
-				e.redis = dbtest.RedisCluster(t)
-				e.o.Redis.Unread = Instance{Addrs: []string{e.redis.Addr()}, Cluster: true}
+				e.onCluster(t)
 			}
 			s := e.store(t)
 			if err := s.Ping(t.Context()); err != nil {

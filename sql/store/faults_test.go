@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"teamtalk/core/im"
-	"teamtalk/sql/dbtest"
 )
 
 // TestFreshPairsFromBothSides runs two processes without the unique keys. Each pair of
@@ -82,8 +81,7 @@ func TestCrash(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, cluster %v", name, cluster), func(t *testing.T) {
 				e := newEnv(t)
 				if cluster {
-					e.redis = dbtest.RedisCluster(t)
-					e.o.Redis.Unread = Instance{Addrs: []string{e.redis.Addr()}, Cluster: true}
+					e.onCluster(t)
 				}
 				s := e.open(t)
 				u := users(t, s, 3)

@@ -12,7 +12,6 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
-	"teamtalk/sql/dbtest"
 )
 
 const (
@@ -279,8 +278,7 @@ func TestGroupCrash(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, cluster %v", name, cluster), func(t *testing.T) {
 				e := newEnv(t)
 				if cluster {
-					e.redis = dbtest.RedisCluster(t)
-					e.o.Redis.Unread = Instance{Addrs: []string{e.redis.Addr()}, Cluster: true}
+					e.onCluster(t)
 				}
 				s := e.open(t)
 				u := users(t, s, 3)

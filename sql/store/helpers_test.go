@@ -8,6 +8,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/dbtest"
 )
 
 // text returns a text message.
@@ -91,4 +92,10 @@ func (e *env) outboxRows(t testing.TB) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// onCluster makes the store keep the unread counts in a Redis Cluster.
+func (e *env) onCluster(t testing.TB) {
+	e.redis = dbtest.RedisCluster(t)
+	e.o.Redis.Unread = Instance{Addrs: []string{e.redis.Addr()}, Cluster: true}
 }

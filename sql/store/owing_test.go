@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"teamtalk/core/im"
-	"teamtalk/sql/dbtest"
 )
 
 // TestRebuildDuringABatch rebuilds the counts while a batch is committed, and its counts are
@@ -16,8 +15,7 @@ func TestRebuildDuringABatch(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t)
 			if cluster {
-				e.redis = dbtest.RedisCluster(t)
-				e.o.Redis.Unread = Instance{Addrs: []string{e.redis.Addr()}, Cluster: true}
+				e.onCluster(t)
 			}
 			e.o.NoRebuild = false
 			var afterCommit, owing func()

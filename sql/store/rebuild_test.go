@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"teamtalk/core/im"
-	"teamtalk/sql/dbtest"
 )
 
 // unreadCase is a set of users and groups with messages. Users have read some of them.
@@ -89,8 +88,7 @@ func TestUnreadIsRebuilt(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t)
 			if cluster {
-				e.redis = dbtest.RedisCluster(t)
-				e.o.Redis.Unread = Instance{Addrs: []string{e.redis.Addr()}, Cluster: true}
+				e.onCluster(t)
 			}
 			e.o.NoRebuild, e.o.Housekeeping = false, 10*time.Millisecond
 			s := e.open(t)

@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"teamtalk/core/im"
-	"teamtalk/sql/dbtest"
 )
 
 // TestRedisRefusesConnections uses a Redis server that answers every new connection with an
@@ -23,8 +22,7 @@ func TestRedisRefusesConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t)
 			if cluster {
-				e.redis = dbtest.RedisCluster(t)
-				e.o.Redis.Unread = Instance{Addrs: []string{e.redis.Addr()}, Cluster: true}
+				e.onCluster(t)
 			}
 			s := e.store(t)
 			u := users(t, s, 2)

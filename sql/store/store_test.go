@@ -292,8 +292,7 @@ func TestContractUnfinalized(t *testing.T) {
 func TestContractCluster(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, suite(t, newEnvT, func(t *testing.T, e *env) {
-		e.redis = dbtest.RedisCluster(t)
-		e.o.Redis.Unread = Instance{Addrs: []string{e.redis.Addr()}, Cluster: true}
+		e.onCluster(t)
 	}))
 }
 
