@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"teamtalk/core/mono/monotest"
+	"teamtalk/core/mono"
 	"teamtalk/core/session"
 )
 
@@ -20,7 +20,7 @@ func TestSteppedClockKeepsLinks(t *testing.T) {
 		<-h.opened
 		answer := ask(nil, r, 1, 1, statReq(1))
 		c := r.conn.Load()
-		c.check(monotest.Step(time.Now(), d))
+		c.check(mono.Step(time.Now(), d))
 		if !c.usable() {
 			t.Errorf("step of %v: closed with %v", d, c.reason())
 		}
@@ -29,7 +29,7 @@ func TestSteppedClockKeepsLinks(t *testing.T) {
 			t.Errorf("step of %v: the call ended with %v", d, got.err)
 		default:
 		}
-		c.check(monotest.Step(time.Now().Add(r.o.IdleLimit), d))
+		c.check(mono.Step(time.Now().Add(r.o.IdleLimit), d))
 		if err := c.reason(); !errors.Is(err, session.ErrIdle) {
 			t.Errorf("step of %v: after silence the reason is %v, want %v", d, err, session.ErrIdle)
 		}

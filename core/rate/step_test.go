@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"teamtalk/core/mono/monotest"
+	"teamtalk/core/mono"
 )
 
 func TestSteppedClockGivesNoTokens(t *testing.T) {
@@ -13,11 +13,11 @@ func TestSteppedClockGivesNoTokens(t *testing.T) {
 		now := time.Now()
 		for b.Take(now, 2, 5) {
 		}
-		if b.Take(monotest.Step(now, d), 2, 5) {
+		if b.Take(mono.Step(now, d), 2, 5) {
 			t.Errorf("step of %v: a token without time", d)
 		}
 		got := 0
-		for b.Take(monotest.Step(now.Add(time.Second), d), 2, 5) {
+		for b.Take(mono.Step(now.Add(time.Second), d), 2, 5) {
 			got++
 		}
 		if got != 2 {

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"teamtalk/core/mono/monotest"
+	"teamtalk/core/mono"
 )
 
 // TestSteppedClockChangesNoDeadline steps the wall clock. A session that is heard stays, its
@@ -15,7 +15,7 @@ func TestSteppedClockChangesNoDeadline(t *testing.T) {
 		real := time.Now()
 		b.clock.t, b.Loop.begun = real, real // with monotonic readings
 		after := func(since time.Duration) {
-			b.clock.t = monotest.Step(real.Add(since), d)
+			b.clock.t = mono.Step(real.Add(since), d)
 			b.Tick()
 		}
 		w, idle := b.connect(), b.connect()

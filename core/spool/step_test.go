@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"teamtalk/core/mono/monotest"
+	"teamtalk/core/mono"
 )
 
 // TestSteppedClockKeepsFiles steps the wall clock by more than the time for which a file is
@@ -20,7 +20,7 @@ func TestSteppedClockKeepsFiles(t *testing.T) {
 	for _, by := range []string{"this process", "a process before"} {
 		began := now
 		for _, d := range []time.Duration{2 * time.Hour, -2 * time.Hour} {
-			now = monotest.Step(began.Add(59*time.Minute), d)
+			now = mono.Step(began.Add(59*time.Minute), d)
 			if n, err := s.Sweep(t.Context()); n != 0 || err != nil {
 				t.Fatalf("%s, step of %v: %d files removed after 59 minutes, %v", by, d, n, err)
 			}
@@ -33,7 +33,7 @@ func TestSteppedClockKeepsFiles(t *testing.T) {
 			s = mustOpen(t, opt)
 			continue
 		}
-		now = monotest.Step(began.Add(61*time.Minute), -2*time.Hour)
+		now = mono.Step(began.Add(61*time.Minute), -2*time.Hour)
 		if n, err := s.Sweep(t.Context()); n != 1 || err != nil {
 			t.Errorf("%s: %d files removed after an hour, %v", by, n, err)
 		}

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
-	"teamtalk/core/mono/monotest"
+	"teamtalk/core/mono"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/proto/pb"
 )
@@ -208,7 +208,7 @@ func TestOwnClockIsWrong(t *testing.T) {
 	pass := func(off time.Duration) {
 		h.clock.Add(time.Minute)
 		now = now.Add(time.Minute)
-		own.set(monotest.Step(now, off))
+		own.set(mono.Step(now, off))
 	}
 	round := func(what string, want int) {
 		t.Helper()

@@ -7,14 +7,14 @@ import (
 	"time"
 
 	"teamtalk/core/im"
-	"teamtalk/core/mono/monotest"
+	"teamtalk/core/mono"
 )
 
 // wallStep is the clock of a process that a test steps by a time.Duration. Its monotonic
 // clock continues. Any goroutine: the store also reads it by itself.
 type wallStep struct{ by atomic.Int64 }
 
-func (w *wallStep) now() time.Time { return monotest.Step(time.Now(), time.Duration(w.by.Load())) }
+func (w *wallStep) now() time.Time { return mono.Step(time.Now(), time.Duration(w.by.Load())) }
 
 // TestTimesFollowTheMaster steps the clock of a process by an hour, and gives messages times
 // of such a clock. All times of change remain those of the master, so that a client which

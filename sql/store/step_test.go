@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"teamtalk/core/mono/monotest"
+	"teamtalk/core/mono"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 )
@@ -21,11 +21,11 @@ func TestSteppedClockExpiresRelations(t *testing.T) {
 			databases: &databases{now: func() time.Time { return now }}}
 		s.remember(1<<32|2, thread{id: 3})
 		cached := now
-		now = monotest.Step(cached.Add(relationTTL-time.Second), d)
+		now = mono.Step(cached.Add(relationTTL-time.Second), d)
 		if s.cached(1<<32|2) == nil {
 			t.Errorf("step of %v: the relation expired early", d)
 		}
-		now = monotest.Step(cached.Add(relationTTL+time.Second), d)
+		now = mono.Step(cached.Add(relationTTL+time.Second), d)
 		if s.cached(1<<32|2) != nil {
 			t.Errorf("step of %v: the relation did not expire", d)
 		}

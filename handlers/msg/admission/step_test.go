@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"teamtalk/core/mono/monotest"
+	"teamtalk/core/mono"
 )
 
 // TestSteppedClockKeepsTurns steps the wall clock between a kick and the next login.
@@ -14,11 +14,11 @@ func TestSteppedClockKeepsTurns(t *testing.T) {
 	for _, d := range []time.Duration{200 * time.Second, 900 * time.Second, -2 * time.Hour} {
 		f, now := newFights(), time.Now()
 		f.kicked(1, 0, addr, now)
-		if got := f.wait(1, 0, addr, monotest.Step(now.Add(time.Second), d)); got != fightGap-
+		if got := f.wait(1, 0, addr, mono.Step(now.Add(time.Second), d)); got != fightGap-
 			time.Second {
 			t.Errorf("step of %v: waits %v after a second, want %v", d, got, fightGap-time.Second)
 		}
-		if got := f.wait(1, 0, addr, monotest.Step(now.Add(fightGap), d)); got != 0 {
+		if got := f.wait(1, 0, addr, mono.Step(now.Add(fightGap), d)); got != 0 {
 			t.Errorf("step of %v: waits %v after %v", d, got, fightGap)
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"teamtalk/core/mono/monotest"
+	"teamtalk/core/mono"
 	"teamtalk/proto/pb"
 )
 
@@ -17,11 +17,11 @@ func TestSteppedClockKeepsResends(t *testing.T) {
 		now := time.Now()
 		r.add(7, contentHash(m), m, now, time.Minute)
 		r.stored(7, 42)
-		at := monotest.Step(now.Add(59*time.Second), d)
+		at := mono.Step(now.Add(59*time.Second), d)
 		if id, state := r.look(7, m, at, time.Minute); id != 42 || state != sendStored {
 			t.Errorf("step of %v: the repeat is message %d, state %v", d, id, state)
 		}
-		at = monotest.Step(now.Add(time.Minute), d)
+		at = mono.Step(now.Add(time.Minute), d)
 		if _, state := r.look(7, m, at, time.Minute); state != sendNew {
 			t.Errorf("step of %v: a repeat after the window has state %v", d, state)
 		}

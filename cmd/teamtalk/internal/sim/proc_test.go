@@ -10,7 +10,7 @@ import (
 
 	"teamtalk/core/config"
 	"teamtalk/core/link"
-	"teamtalk/core/mono/monotest"
+	"teamtalk/core/mono"
 	"teamtalk/core/session"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/login"
@@ -61,12 +61,12 @@ type loop struct {
 var wall = func() time.Time {
 	t := time.Now()
 	t = t.Add(-time.Duration(t.Nanosecond()))
-	return monotest.Step(t, time.Unix(1_700_000_000, 0).Sub(t.Round(0)))
+	return mono.Step(t, time.Unix(1_700_000_000, 0).Sub(t.Round(0)))
 }()
 
 // now returns the time by the clock of the process. Any goroutine.
 func (p *proc) now() time.Time {
-	return monotest.Step(wall.Add(p.w.now()), time.Duration(p.clock.Load()))
+	return mono.Step(wall.Add(p.w.now()), time.Duration(p.clock.Load()))
 }
 
 // start starts the process.
