@@ -20,8 +20,9 @@ var Databases = []string{mariadb, replica, redis, sentinel}
 const mariadb, replica, redis, sentinel = "mariadb", "replica", "redis", "sentinel"
 
 // databases starts the databases, and returns the settings of each dbproxy, which lead to
-// them through proxies where these are possible. All write to the disk before they answer,
-// as in production. A killed process then loses nothing that it answered.
+// them through proxies where these are possible. MariaDB
+// writes to the disk before it answers. Redis does so unless a sync takes long, as in
+// production.
 func (s *System) databases(ctx context.Context) (dbproxies [][]string, err error) {
 	if dbproxies, err = s.mysql(ctx); err != nil {
 		return nil, err
