@@ -76,6 +76,7 @@ func (p *presence) try(t *testing.T, mode string) {
 	if mode != "none" {
 		a.status(p.alice, isOnline) // its own
 	}
+	a.awaitOnline(p.alice)
 	phone := withNews(t, there, "u00001", ios) // later than the pc
 	phone.pcStatus(p.alice, isOnline)
 	a.awaitList()
@@ -132,6 +133,20 @@ func (w *wire) pcStatus(user uint32, status pb.UserStatType) {
 	if w.expect(n); n.GetUserId() != user || n.GetLoginStat() != status {
 		w.t.Fatalf("the phone was notified of %v, want %d %v", n, user, status)
 	}
+}
+
+// awaitOnline waits until the route server knows the user's pc: it notifies the phones that
+// are connected when a pc comes, and a phone that comes while a pc is connected.
+func (w *wire) awaitOnline(user uint32) {
+	w.t.Helper()
+	until(w.t, "the route server to know the pc", func() bool {
+		w.send(4, pb.IMUsersStatReq_builder{
+			UserId: new(user), UserIdList: []uint32{user}}.Build())
+		rsp := &pb.IMUsersStatRsp{}
+		w.expectSeq(4, rsp)
+		list := rsp.GetUserStatList()
+		return len(list) == 1 && list[0].GetStatus() == isOnline
+	})
 }
 
 // awaitList waits until the server has the contacts of a client. Before, the server
