@@ -20,9 +20,8 @@ var Databases = []string{mariadb, replica, redis, sentinel}
 const mariadb, replica, redis, sentinel = "mariadb", "replica", "redis", "sentinel"
 
 // databases starts the databases, and returns the settings of each dbproxy, which lead to
-// them through proxies where these are possible. MariaDB
-// writes to the disk before it answers. Redis does so unless a sync takes long, as in
-// production.
+// them through proxies where these are possible. MariaDB writes to the disk before it
+// answers. Redis does so unless a sync takes long, as in production.
 func (s *System) databases(ctx context.Context) (dbproxies [][]string, err error) {
 	if dbproxies, err = s.mysql(ctx); err != nil {
 		return nil, err
