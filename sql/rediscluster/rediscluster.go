@@ -208,6 +208,9 @@ func (g *guard) probe() {
 		case <-wait.C:
 		}
 	}
+	if g.client.ctx.Err() != nil { // Close ended the probe, the node may still be down
+		return
+	}
 	g.down.Store(false)
 	g.client.changed(node, true)
 }
