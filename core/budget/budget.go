@@ -4,6 +4,7 @@ package budget
 
 import (
 	"fmt"
+	"math"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -13,12 +14,18 @@ import (
 // connections: databases, links, logs, listeners.
 const reserve = 256
 
-// Budget counts the connections of a process, so that accept never fails for lack of file
-// descriptors: gnet ends its engine then. All ports of a process share one Budget. Any
-// goroutine.
+// maxEnroll bounds the connections of the process that are between accept and their loops.
+// Each has two descriptors there.
+const maxEnroll = 64
+
+// Budget counts the connections of a process and accepts them, so that connections leave
+// descriptors to everything else. All ports of a process share one Budget. Any goroutine.
 type Budget struct {
-	limit int64
-	used  atomic.Int64
+	limit   int64
+	ceiling int           // no connection is accepted with this descriptor or a higher one
+	enroll  chan struct{} // a place for each connection between accept and its loop
+	used    atomic.Int64
+	shed    atomic.Int64
 }
 
 // New raises the soft limit of open files to the hard one. The Budget allows that many
@@ -35,11 +42,21 @@ func New() (*Budget, error) {
 		}
 	}
 	limit := int64(min(lim.Cur, 1<<30))
-	return &Budget{limit: limit - min(reserve, limit/4)}, nil
+	kept := min(reserve, limit/4)
+	b := &Budget{
+		limit: limit - kept, ceiling: int(limit - kept/2),
+		enroll: make(chan struct{}, max(1, min(maxEnroll, kept/4))),
+	}
+	keepSpare()
+	return b, nil
 }
 
 // Fixed returns a Budget of n connections.
-func Fixed(n int) *Budget { return &Budget{limit: int64(n)} }
+func Fixed(n int) *Budget {
+	b := &Budget{limit: int64(n), ceiling: math.MaxInt, enroll: make(chan struct{}, maxEnroll)}
+	keepSpare()
+	return b
+}
 
 // Limit returns the number of connections that the Budget allows.
 func (b *Budget) Limit() int { return int(b.limit) }

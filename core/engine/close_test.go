@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/core/budget"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -157,6 +158,7 @@ func TestCloseEndsWithItsContext(t *testing.T) {
 // TestNothingIsLeftOfEndedConnections opens connections and ends them in seven ways.
 func TestNothingIsLeftOfEndedConnections(t *testing.T) {
 	const workers, each = 8, 60
+	budget.Fixed(1) // opens the spare descriptor of the process
 	files := openFiles(t)
 	r := newRole()
 	s := start(t, Options{Clients: r, Loops: 2})

@@ -65,17 +65,18 @@ type Options struct {
 
 // Server is a listener and its connections.
 type Server struct {
-	opt      Options
-	log      *slog.Logger
-	addr     net.Addr
-	engine   gnet.Engine
-	metrics  *session.Metrics
-	refused  prometheus.Counter
-	open     atomic.Int64
-	refusing atomic.Bool
-	stopping atomic.Bool
-	done     chan struct{} // closed when the engine has ended
-	failure  error         // why the engine ended without Close; valid after done
+	opt       Options
+	log       *slog.Logger
+	listener  *net.TCPListener
+	engine    *gnet.Client
+	metrics   *session.Metrics
+	refused   prometheus.Counter
+	open      atomic.Int64
+	enrolling sync.WaitGroup // connections on their way to a loop
+	refusing  atomic.Bool
+	stopping  atomic.Bool
+	done      chan struct{} // closed when the engine has ended
+	failure   error         // why the engine ended without Close; valid after done
 
 	mu    sync.Mutex
 	loops map[gnet.EventLoop]*loop
@@ -94,6 +95,7 @@ type conn struct {
 	s       *session.Conn
 	loop    *loop
 	need    int // bytes that must have arrived before the next frame is complete
+	opened  bool
 	closed  bool
 	refused bool
 }
@@ -139,41 +141,41 @@ func Start(opt Options) (*Server, error) {
 	if opt.Registerer != nil {
 		opt.Registerer.MustRegister(s.refused)
 	}
+	l, err := listen(opt.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
+	}
+	s.listener = l
+	if err := s.startLoops(); err != nil {
+		_ = l.Close() // the first error is the cause
+		return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
+	}
+	go s.run()
+	return s, nil
+}
+
+// startLoops starts gnet's event loops. They belong to a gnet.Client, which has loops and
+// no listener: gnet's own listener ends the engine when accept fails.
+func (s *Server) startLoops() error {
 	options := []gnet.Option{
-		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections),
-		gnet.WithReadBufferCap(opt.ReadBuffer),
+		gnet.WithReadBufferCap(s.opt.ReadBuffer),
 		gnet.WithTicker(true), gnet.WithLogger(logger{s.log}),
 	}
-	if opt.Loops > 0 {
-		options = append(options, gnet.WithNumEventLoop(opt.Loops))
+	if s.opt.Loops > 0 {
+		options = append(options, gnet.WithNumEventLoop(s.opt.Loops))
 	} else {
 		options = append(options, gnet.WithMulticore(true))
 	}
-	booted := make(chan error, 1)
-	h := &events{server: s, booted: booted}
-	go func() {
-		err := gnet.Run(h, "tcp://"+opt.Addr, options...)
-		if err == nil && !s.stopping.Load() {
-			// gnet's engine ends without an error when accept fails, for example without
-			// free file descriptors.
-			err = errors.New("the event engine ended without Close")
-		}
-		s.failure = err
-		close(s.done)
-	}()
-	select {
-	case err := <-booted:
-		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
-		}
-		return s, nil
-	case <-s.done:
-		return nil, fmt.Errorf("listen on %s: %w", opt.Addr, s.failure)
+	engine, err := gnet.NewClient(&events{server: s}, options...)
+	if err != nil {
+		return err
 	}
+	s.engine = engine
+	return engine.Start()
 }
 
 // Addr returns the listener's address, with the port that the system chose for port 0.
-func (s *Server) Addr() net.Addr { return s.addr }
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Open returns the number of open connections.
 func (s *Server) Open() int { return int(s.open.Load()) }
@@ -225,12 +227,11 @@ func (s *Server) Close(ctx context.Context) error {
 	return s.stop(context.WithoutCancel(ctx))
 }
 
-// stop ends the engine. gnet's Stop checks for the end twice a second; s.done is closed
-// at once.
+// stop closes the listener, which ends run.
 func (s *Server) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	go func() { _ = s.engine.Stop(ctx) }()
+	_ = s.listener.Close() // run reports the error of a listener that failed before
 	select {
 	case <-s.done:
 		return s.failure
@@ -294,38 +295,19 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 
 // events receives gnet's callbacks.
 type events struct {
+	gnet.BuiltinEventEngine
 	server *Server
-	booted chan<- error
 }
-
-// OnBoot stores the address.
-func (e *events) OnBoot(eng gnet.Engine) gnet.Action {
-	e.server.engine = eng
-	addr, err := prepare(eng)
-	e.server.addr = addr
-	e.booted <- err
-	if err != nil {
-		return gnet.Shutdown
-	}
-	return gnet.None
-}
-
-// OnShutdown does nothing, because Close has drained the connections by then.
-func (e *events) OnShutdown(gnet.Engine) {}
 
 // OnOpen makes the session, or refuses the connection.
 func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	s := e.server
-	n := s.open.Add(1)
-	cn := &conn{c: c}
-	c.SetContext(cn)
-	if !s.opt.Budget.Take() {
-		return nil, s.refuse(cn, "file descriptors", false)
-	}
+	cn := c.Context().(*conn)
+	cn.c, cn.opened = c, true
 	l := s.loopOf(c.EventLoop())
-	// The check follows the count: Close sets refusing first and then counts.
-	if s.refusing.Load() || (s.opt.MaxConns > 0 && n > int64(s.opt.MaxConns)) {
-		return nil, s.refuse(cn, "limit or shutdown", true)
+	// Close sets refusing first and then closes the sessions of the loops.
+	if s.refusing.Load() {
+		return nil, s.refuse(cn, "shutdown")
 	}
 	cn.loop = l
 	l.Begin()
@@ -333,15 +315,12 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	cn.s = l.Add(remote(c), cn)
 	if err := l.Open(cn.s); err != nil {
 		l.Remove(cn.s, err)
-		return nil, s.refuse(cn, err.Error(), true)
+		return nil, s.refuse(cn, err.Error())
 	}
 	return nil, gnet.None
 }
 
-func (s *Server) refuse(cn *conn, why string, budgeted bool) gnet.Action {
-	if budgeted {
-		s.opt.Budget.Put()
-	}
+func (s *Server) refuse(cn *conn, why string) gnet.Action {
 	cn.refused, cn.closed = true, true
 	s.refused.Inc()
 	s.log.Debug("connection refused", "err", why)
@@ -358,14 +337,12 @@ func remote(c gnet.Conn) netip.AddrPort {
 
 // OnClose ends the session.
 func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
-	s := e.server
-	s.open.Add(-1)
-	cn, ok := c.Context().(*conn)
-	if !ok || cn.refused {
+	cn := c.Context().(*conn)
+	e.server.leave()
+	if cn.refused {
 		return gnet.None
 	}
 	cn.closed = true
-	s.opt.Budget.Put()
 	// When a write of the same turn closes the connection, Begin and End nest here.
 	// closing says whether a turn is running already.
 	l := cn.loop

@@ -239,7 +239,7 @@ type bounded struct {
 // Accept returns the next connection for which there is room, and closes those before it.
 func (b bounded) Accept() (net.Conn, error) {
 	for {
-		tcp, err := b.AcceptTCP()
+		tcp, err := b.next()
 		if err != nil {
 			return nil, err
 		}
@@ -252,6 +252,14 @@ func (b bounded) Accept() (net.Conn, error) {
 		b.s.rest(c)
 		return c, nil
 	}
+}
+
+// next returns the next connection for which the process has a descriptor.
+func (b bounded) next() (*net.TCPConn, error) {
+	if b.s.opt.Budget == nil {
+		return b.AcceptTCP()
+	}
+	return b.s.opt.Budget.Accept(b.TCPListener)
 }
 
 // conn counts as open until it is closed. It embeds the TCP connection so that net/http
