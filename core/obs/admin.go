@@ -27,6 +27,8 @@ type AdminOptions struct {
 	// PProf serves the profiler under /debug/pprof/. Default off, because profiles show
 	// the memory's content.
 	PProf bool
+	// Bound returns the listener with a bound on its connections. Default: no bound.
+	Bound func(*net.TCPListener) net.Listener
 	// Log logs errors. Default: discarded.
 	Log *slog.Logger
 }
@@ -50,6 +52,9 @@ func StartAdmin(opt AdminOptions) (*Admin, error) {
 	l, err := net.Listen("tcp", opt.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("open admin port: %w", err)
+	}
+	if opt.Bound != nil {
+		l = opt.Bound(l.(*net.TCPListener))
 	}
 	a := &Admin{addr: l.Addr(), done: make(chan struct{}), server: &http.Server{
 		Handler:           handler(opt),

@@ -28,6 +28,7 @@ type server struct {
 	extra []string // flags for the next start
 	admin string   // address of its admin port
 	log   string   // file of its standard error
+	files int      // limit of open files; 0: that of the test
 
 	cmd  *exec.Cmd // nil while it does not run
 	done chan struct{}
@@ -75,6 +76,10 @@ func (s *server) launch() {
 	}
 	defer log.Close()
 	cmd := exec.Command(program(s.t), append(s.args[:len(s.args):len(s.args)], s.extra...)...)
+	if s.files > 0 {
+		limit := fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, s.files)
+		cmd = exec.Command("/bin/sh", append([]string{"-c", limit}, cmd.Args...)...)
+	}
 	s.out = &output{}
 	cmd.Env, cmd.Dir, cmd.Stderr, cmd.Stdout = environment(), s.t.TempDir(), log, s.out
 	if err := startBound(cmd); err != nil {

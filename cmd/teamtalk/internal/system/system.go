@@ -163,6 +163,10 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	if s.budget, err = budget.New(); err != nil {
 		return nil, err
 	}
+	s.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "teamtalk_accept_shed_total",
+		Help: "Connections closed on arrival because the process was short of file descriptors.",
+	}, func() float64 { return float64(s.budget.Shed()) }))
 	// The process is not ready until all parts are. The admin port opens first, so that
 	// probes get an answer during the start.
 	s.ready.Set("start", errors.New("starting"))
@@ -198,6 +202,9 @@ func (s *system) starts() []starter {
 	}
 }
 
+// maxAdmin bounds the connections of the admin port.
+const maxAdmin = 64
+
 // startAdmin opens the admin port, unless the settings turn it off.
 func (s *system) startAdmin() error {
 	addr := config.Addr(s.cfg.Admin.Listen)
@@ -206,6 +213,7 @@ func (s *system) startAdmin() error {
 	}
 	a, err := obs.StartAdmin(obs.AdminOptions{
 		Addr: addr, Gatherer: s.reg, Ready: s.ready, PProf: s.cfg.Admin.PProf, Log: s.log,
+		Bound: func(l *net.TCPListener) net.Listener { return s.budget.Listener(l, maxAdmin) },
 	})
 	if err != nil {
 		return fmt.Errorf("%w (setting admin.listen)", err)
