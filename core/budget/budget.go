@@ -74,5 +74,8 @@ func (b *Budget) Take() bool {
 	return true
 }
 
+// Force counts one more connection, also when the Budget is used up.
+func (b *Budget) Force() { b.used.Add(1) }
+
 // Put returns a connection that Take counted.
 func (b *Budget) Put() { b.used.Add(-1) }

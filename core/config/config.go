@@ -33,20 +33,21 @@ type Config struct {
 	Loops           int           `toml:"loops" default:"0" min:"0" max:"1024"`
 	ShutdownTimeout time.Duration `toml:"shutdown_timeout" default:"30s" min:"0s" max:"1h"`
 
-	Log     Log     `toml:"log"`
-	Admin   Admin   `toml:"admin"`
-	Login   Login   `toml:"login"`
-	Msg     Msg     `toml:"msg"`
-	Route   Route   `toml:"route"`
-	DBProxy DBProxy `toml:"dbproxy"`
-	MSFS    MSFS    `toml:"msfs"`
-	File    File    `toml:"file"`
-	Push    Push    `toml:"push"`
-	HTTP    HTTP    `toml:"http"`
-	Link    Link    `toml:"link"`
-	MySQL   MySQL   `toml:"mysql"`
-	Redis   Redis   `toml:"redis"`
-	Keys    Keys    `toml:"keys"`
+	Log       Log       `toml:"log"`
+	Admin     Admin     `toml:"admin"`
+	Login     Login     `toml:"login"`
+	Msg       Msg       `toml:"msg"`
+	Route     Route     `toml:"route"`
+	DBProxy   DBProxy   `toml:"dbproxy"`
+	MSFS      MSFS      `toml:"msfs"`
+	File      File      `toml:"file"`
+	Push      Push      `toml:"push"`
+	HTTP      HTTP      `toml:"http"`
+	Link      Link      `toml:"link"`
+	Strangers Strangers `toml:"strangers"`
+	MySQL     MySQL     `toml:"mysql"`
+	Redis     Redis     `toml:"redis"`
+	Keys      Keys      `toml:"keys"`
 
 	origin   map[string]Origin // source of each setting's value, by key
 	warnings []string
@@ -205,6 +206,16 @@ type Push struct {
 	Queue          int    `toml:"queue" default:"20000" min:"1" max:"10000000"`
 	Workers        int    `toml:"workers" default:"32" min:"1" max:"10000"`
 	Attempts       int    `toml:"attempts" default:"5" min:"1" max:"100"`
+}
+
+// Strangers is the section strangers.
+type Strangers struct {
+	PerAddress int      `toml:"per_address" default:"1000" min:"0" max:"10000000"`
+	Rate       float64  `toml:"rate" default:"200" min:"0" max:"1000000"`
+	Burst      int      `toml:"burst" default:"2000" min:"1" max:"10000000"`
+	Reserved   int      `toml:"reserved" default:"25" min:"1" max:"90"`
+	Memory     Size     `toml:"memory" default:"64MiB" min:"1MiB" max:"64GiB"`
+	Trusted    []string `toml:"trusted_networks" default:"127.0.0.0/8,::1/128" form:"cidr"`
 }
 
 // Link is the section link.

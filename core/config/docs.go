@@ -289,6 +289,26 @@ var docs = map[string]string{
 		"Empty: no pushes are sent for these messages, unless push runs in the same process. " +
 		"msg.push_text and keys.text_key determine the text of pushes.",
 
+	"strangers": "Connections of clients that have not logged in, on the ports of msg, " +
+		"login (TCP) and file. When a port is full, the server closes the one that has " +
+		"been silent longest. It never closes a client with a login for one without.",
+	"strangers.per_address": "Maximum number of connections without a login from one " +
+		"address (IPv6: one network of 64 bits). Above it, the server closes the one that " +
+		"has been silent longest. A login takes milliseconds, so the default suffices for " +
+		"a company behind one router. 0: no limit.",
+	"strangers.rate": "Connections that one address may open per second. The server closes " +
+		"those beyond it on arrival, and clients try again. The default lets 10,000 " +
+		"clients behind one router reconnect in 40s. 0: no limit.",
+	"strangers.burst": "Connections that one address may open at once, before rate " +
+		"applies.",
+	"strangers.reserved": "Share of each port's connections that only clients with a login " +
+		"may have, in percent.",
+	"strangers.memory": "Maximum memory for parts of frames from connections without a " +
+		"login, and for answers that they do not read. Above it, the server closes those " +
+		"that have held memory longest.",
+	"strangers.trusted_networks": "Networks (CIDR) to which per_address and rate do not " +
+		"apply, such as that of a proxy through which all clients connect.",
+
 	"link": "Connections between servers.",
 	"link.max_frame": "Longest frame (PDU with its header) between servers. db_proxies send a " +
 		"longer answer in parts. A longer frame of a C++ server is dropped, and the log says so.",

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
+
+	"teamtalk/core/session"
 )
 
 // run accepts connections until the listener ends, and then ends the loops.
@@ -17,9 +20,9 @@ func (s *Server) run() {
 			}
 			break
 		}
-		if why := s.enter(); why != "" {
-			s.refused.Inc()
-			s.log.Debug("connection refused", "err", why)
+		cn := &conn{}
+		if why := s.enter(cn, c); why != "" {
+			s.noteRefused(why, nil)
 			_ = c.Close() // the client gets no answer, so the error is of no use
 			continue
 		}
@@ -29,7 +32,7 @@ func (s *Server) run() {
 		s.opt.Budget.Enroll()
 		s.enrolling.Go(func() {
 			defer s.opt.Budget.Enrolled()
-			s.enroll(c)
+			s.enroll(c, cn)
 		})
 	}
 	// A gnet.Client that has stopped does not answer, so it stops last.
@@ -40,15 +43,24 @@ func (s *Server) run() {
 }
 
 // enter counts a connection. It returns the reason when the port has no room for it.
-func (s *Server) enter() (refused string) {
-	n := s.open.Add(1)
+func (s *Server) enter(cn *conn, c *net.TCPConn) (refused string) {
+	if s.opt.Strangers == nil {
+		return s.take()
+	}
+	from, _ := c.RemoteAddr().(*net.TCPAddr)
+	return s.opt.Strangers.enter(s, cn, from.AddrPort().Addr())
+}
+
+// take counts a connection when the bounds of the port and of the process allow it.
+func (s *Server) take() (refused string) {
+	n := s.open.Add(1) - s.leaving.Load()
 	switch {
 	case s.refusing.Load():
-		refused = "shutdown"
+		refused = becauseStop
 	case s.opt.MaxConns > 0 && n > int64(s.opt.MaxConns):
-		refused = "limit of the port"
+		refused = becausePort
 	case !s.opt.Budget.Take():
-		refused = "limit of open files"
+		refused = becauseFiles
 	default:
 		return ""
 	}
@@ -57,14 +69,79 @@ func (s *Server) enter() (refused string) {
 }
 
 // leave ends the count of a connection that enter counted.
-func (s *Server) leave() {
+func (s *Server) leave(cn *conn) {
 	s.open.Add(-1)
+	if x := cn.stranger; x != nil && s.opt.Strangers.leave(x) {
+		s.leaving.Add(-1)
+		return
+	}
 	s.opt.Budget.Put()
+}
+
+// mostConns returns the bound of the port's connections.
+func (s *Server) mostConns() int {
+	if s.opt.MaxConns > 0 {
+		return min(s.opt.MaxConns, s.opt.Budget.Limit())
+	}
+	return s.opt.Budget.Limit()
+}
+
+// noteRefused counts and logs a refused connection. A crowd makes one line a second.
+func (s *Server) noteRefused(why string, err error) {
+	s.refused.WithLabelValues(why).Inc()
+	if why == becauseStop {
+		return
+	}
+	s.often.Warn(s.log, s.now(), "connections refused", "reason", why, "err", err)
+}
+
+// noteDisplaced counts and logs a connection that was closed to make room.
+func (s *Server) noteDisplaced(why string) {
+	s.displaced.WithLabelValues(why).Inc()
+	s.often.Warn(s.log, s.now(), "connections without a login closed to make room", "reason", why)
+}
+
+func (s *Server) now() time.Time {
+	if s.opt.Now != nil {
+		return s.opt.Now()
+	}
+	return time.Now()
+}
+
+// end closes a displaced connection. Loop only.
+func (x *stranger) end() {
+	if cn := x.cn; cn.stranger == x && !cn.closed { // otherwise it has logged in or ended
+		cn.s.Close(session.ErrDisplaced)
+		cn.Close()
+	}
+}
+
+// Admitted ends the bounds of a connection whose client has logged in. Loop only.
+func (cn *conn) Admitted() {
+	if x := cn.stranger; x != nil {
+		cn.stranger = nil
+		cn.loop.server.opt.Strangers.admit(x)
+	}
+}
+
+// heard counts what waits for a connection without a login, and closes one that does not
+// read. Loop only.
+func (cn *conn) heard(st *Strangers) {
+	if cn.closed {
+		return
+	}
+	out := cn.c.OutboundBuffered()
+	if out > maxStrangerOutput {
+		cn.s.Close(session.ErrSlow)
+		cn.Close()
+		return
+	}
+	st.heard(cn.stranger, cn.c.InboundBuffered()+out)
 }
 
 // enroll gives a connection to one of gnet's loops, which calls OnOpen before it returns.
 // gnet works on a duplicate of the descriptor and closes c.
-func (s *Server) enroll(c *net.TCPConn) {
+func (s *Server) enroll(c *net.TCPConn, cn *conn) {
 	// gnet keeps the bytes of a zone's name for other uses. Those of package net belong to
 	// its own cache of names.
 	for _, a := range []net.Addr{c.LocalAddr(), c.RemoteAddr()} {
@@ -72,12 +149,10 @@ func (s *Server) enroll(c *net.TCPConn) {
 			a.Zone = ""
 		}
 	}
-	cn := &conn{}
 	_, err := s.engine.EnrollContext(c, cn)
 	if cn.opened {
 		return // OnClose calls leave
 	}
-	s.leave()
-	s.refused.Inc()
-	s.log.Debug("connection refused", "err", err)
+	s.leave(cn)
+	s.noteRefused(becauseError, err)
 }

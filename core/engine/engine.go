@@ -9,6 +9,7 @@
 package engine
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/budget"
+	"teamtalk/core/obs"
 	option "teamtalk/core/opt"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
@@ -49,6 +51,9 @@ type Options struct {
 	// Budget is shared by all ports of the process that have many connections. Default: a
 	// new one for this listener.
 	Budget *budget.Budget
+	// Strangers bounds the connections without a login of a port for clients. Ports share
+	// it. Default: connections beyond MaxConns and Budget are refused.
+	Strangers *Strangers
 	// ReadBuffer is the read buffer of each event loop, in bytes. It bounds what one read
 	// takes from a connection. Default 64 KiB.
 	ReadBuffer int
@@ -70,7 +75,11 @@ type Server struct {
 	listener  *net.TCPListener
 	engine    *gnet.Client
 	metrics   *session.Metrics
-	refused   prometheus.Counter
+	refused   *prometheus.CounterVec
+	displaced *prometheus.CounterVec
+	often     obs.Often
+	strangers list.List    // of *stranger, with Options.Strangers' lock held
+	leaving   atomic.Int64 // open connections whose place another one has
 	open      atomic.Int64
 	enrolling sync.WaitGroup // connections on their way to a loop
 	refusing  atomic.Bool
@@ -85,19 +94,23 @@ type Server struct {
 // loop joins an event loop to its session.Loop.
 type loop struct {
 	*session.Loop
+	server  *Server
 	el      gnet.EventLoop
 	ticking atomic.Bool // a tick is posted and has not run
 }
 
 // conn is a session's carrier.
 type conn struct {
-	c       gnet.Conn
-	s       *session.Conn
-	loop    *loop
-	need    int // bytes that must have arrived before the next frame is complete
-	opened  bool
-	closed  bool
-	refused bool
+	c    gnet.Conn
+	s    *session.Conn
+	loop *loop
+	// stranger is nil when there are no bounds for clients without a login, and after the
+	// login. Set before the loop has the connection, then loop only.
+	stranger *stranger
+	need     int // bytes that must have arrived before the next frame is complete
+	opened   bool
+	closed   bool
+	refused  bool
 }
 
 var (
@@ -134,13 +147,8 @@ func Start(opt Options) (*Server, error) {
 		opt: opt, log: opt.Log.With("listener", opt.Name), done: make(chan struct{}),
 		loops:   map[gnet.EventLoop]*loop{},
 		metrics: session.NewMetrics(opt.Registerer, opt.Name),
-		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_engine_refused_total",
-			Help:        "Connections closed on arrival because of a limit or a shutdown.",
-			ConstLabels: prometheus.Labels{"listener": opt.Name}}),
 	}
-	if opt.Registerer != nil {
-		opt.Registerer.MustRegister(s.refused)
-	}
+	s.refused, s.displaced = arrivals(opt.Registerer, opt.Name)
 	l, err := listen(opt.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
@@ -152,6 +160,21 @@ func Start(opt Options) (*Server, error) {
 	}
 	go s.run()
 	return s, nil
+}
+
+// arrivals returns the metrics of connections that find no room.
+func arrivals(reg prometheus.Registerer, name string) (refused, displaced *prometheus.CounterVec) {
+	vec := func(metric, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_engine_" + metric,
+			Help: help, ConstLabels: prometheus.Labels{"listener": name}}, []string{"reason"})
+	}
+	refused = vec("refused_total", "Connections closed on arrival, by reason.")
+	displaced = vec("displaced_total",
+		"Connections without a login closed to make room, by the bound that was reached.")
+	if reg != nil {
+		reg.MustRegister(refused, displaced)
+	}
+	return refused, displaced
 }
 
 // startLoops starts gnet's event loops. They belong to a gnet.Client, which has loops and
@@ -271,7 +294,7 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 	if l := s.loops[el]; l != nil {
 		return l
 	}
-	l := &loop{el: el}
+	l := &loop{el: el, server: s}
 	turn := gnet.RunnableFunc(func(context.Context) error {
 		l.Turn()
 		return nil
@@ -307,7 +330,11 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	l := s.loopOf(c.EventLoop())
 	// Close sets refusing first and then closes the sessions of the loops.
 	if s.refusing.Load() {
-		return nil, s.refuse(cn, "shutdown")
+		return nil, s.refuse(cn, becauseStop, nil)
+	}
+	if cn.stranger != nil && !s.opt.Strangers.opened(cn.stranger, l) {
+		cn.refused, cn.closed = true, true
+		return nil, gnet.Close
 	}
 	cn.loop = l
 	l.Begin()
@@ -315,15 +342,14 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	cn.s = l.Add(remote(c), cn)
 	if err := l.Open(cn.s); err != nil {
 		l.Remove(cn.s, err)
-		return nil, s.refuse(cn, err.Error())
+		return nil, s.refuse(cn, becauseError, err)
 	}
 	return nil, gnet.None
 }
 
-func (s *Server) refuse(cn *conn, why string) gnet.Action {
+func (s *Server) refuse(cn *conn, why string, err error) gnet.Action {
 	cn.refused, cn.closed = true, true
-	s.refused.Inc()
-	s.log.Debug("connection refused", "err", why)
+	s.noteRefused(why, err)
 	return gnet.Close
 }
 
@@ -338,7 +364,7 @@ func remote(c gnet.Conn) netip.AddrPort {
 // OnClose ends the session.
 func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	cn := c.Context().(*conn)
-	e.server.leave()
+	e.server.leave(cn)
 	if cn.refused {
 		return gnet.None
 	}
@@ -356,12 +382,25 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 	if cn.refused {
 		return gnet.Close
 	}
+	stranger := cn.stranger != nil
 	if c.InboundBuffered() < cn.need {
+		if stranger {
+			cn.heard(e.server.opt.Strangers)
+		}
 		return gnet.None
 	}
+	limit := e.server.opt.MaxFrame
+	if stranger {
+		limit = min(limit, MaxStrangerFrame)
+	}
 	cn.loop.Begin()
-	cn.read(e.server.opt.MaxFrame)
+	if whole := cn.read(limit); whole && cn.stranger != nil {
+		e.server.opt.Strangers.touch(cn.stranger)
+	}
 	cn.loop.End()
+	if cn.stranger != nil {
+		cn.heard(e.server.opt.Strangers)
+	}
 	return gnet.None
 }
 
@@ -389,13 +428,13 @@ func (e *events) OnTick() (time.Duration, gnet.Action) {
 const lengthBytes = 4
 
 // read passes all whole frames to the handler. Bodies alias gnet's buffer, which is valid
-// until Discard.
-func (cn *conn) read(limit int) {
+// until Discard. It reports whether there was one.
+func (cn *conn) read(limit int) (whole bool) {
 	// For gnet, Peek(-1) and Peek(0) both mean everything.
 	buf, err := cn.c.Peek(-1)
 	if err != nil {
 		cn.s.Close(err)
-		return
+		return false
 	}
 	used := 0
 	for {
@@ -414,10 +453,12 @@ func (cn *conn) read(limit int) {
 		}
 		cn.loop.Deliver(cn.s, h, body)
 		used += n
+		whole = true
 	}
 	if used > 0 { // Discard(0) would discard everything
 		_, _ = cn.c.Discard(used)
 	}
+	return whole
 }
 
 // Write sends p. gnet closes the connection when the write fails.

@@ -38,11 +38,14 @@ func (c *Client) UserID() uint32 { return c.User }
 func (c *Client) LoggedIn() bool { return c.loggedIn }
 
 // SetLoggedIn records the user and the client type of a login and removes the deadline.
-// Loop only.
+// An Admitter hears of it. Loop only.
 func (c *Client) SetLoggedIn(user uint32, client pb.ClientType) {
 	c.User, c.ClientType = user, client
 	c.loggedIn, c.loginAt = true, mono.Of(c.loop.Now())
 	c.deadline = 0
+	if a, ok := c.carrier.(Admitter); ok {
+		a.Admitted()
+	}
 }
 
 // LoginAge returns the time from the login to now, on the monotonic clock. A caller that

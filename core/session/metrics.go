@@ -73,7 +73,7 @@ var reasons = []struct {
 }{
 	{ErrSlow, "slow"}, {ErrOverflow, "overflow"}, {ErrIdle, "idle"},
 	{ErrLoginDeadline, "login_deadline"}, {ErrMalformed, "malformed"},
-	{ErrPanic, "panic"}, {ErrShutdown, "shutdown"},
+	{ErrPanic, "panic"}, {ErrShutdown, "shutdown"}, {ErrDisplaced, "displaced"},
 }
 
 // closed counts a session that was closed because of err; nil means that the peer closed

@@ -105,6 +105,14 @@ type Carrier interface {
 	Close()
 }
 
+// Admitter is a Carrier that bounds connections more tightly before the login of their
+// client.
+type Admitter interface {
+	Carrier
+	// Admitted is called when the client has logged in.
+	Admitted()
+}
+
 // The reasons for which this side closes a session.
 var (
 	ErrSlow          = errors.New("session: peer reads too slowly")
@@ -114,5 +122,6 @@ var (
 	ErrMalformed     = errors.New("session: malformed frames")
 	ErrPanic         = errors.New("session: handler failed")
 	ErrShutdown      = errors.New("session: server is shutting down")
+	ErrDisplaced     = errors.New("session: closed before its login to make room")
 	ErrClosed        = im.Errorf(im.Closed, "session closed")
 )

@@ -3,9 +3,21 @@ package admission
 import (
 	"hash/maphash"
 
+	"teamtalk/core/im"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
+
+// The longest name and password that db_proxy is asked about, in bytes. A name has 32
+// characters of at most four bytes, and clients send 32 digits in place of a password. Others
+// are wrong in any case, so they are refused before they fill the link.
+const (
+	maxLoginName     = 4 * im.MaxName
+	maxLoginPassword = 1 << 10
+)
+
+// textWrong is the text of db_proxy for a wrong name or password.
+const textWrong = "用户名/密码错误"
 
 var keySeed = maphash.MakeSeed()
 
@@ -20,6 +32,10 @@ func (h *Handler) HandleLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) e
 	// The decoder accepts any number for an enumeration.
 	if _, known := pb.ClientType_name[int32(m.GetClientType())]; !known {
 		h.refuseClientType(s, seq, m.GetClientType())
+		return nil
+	}
+	if len(m.GetUserName()) > maxLoginName || len(m.GetPassword()) > maxLoginPassword {
+		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textWrong)
 		return nil
 	}
 	h.checkLogin(s, seq, m)

@@ -54,7 +54,9 @@ type system struct {
 	reg    *prometheus.Registry
 	ready  *obs.Ready
 	budget *budget.Budget
-	links  *link.Metrics
+	// strangers bounds the connections without a login on the clients' ports.
+	strangers *engine.Strangers
+	links     *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
 	answers *link.Answers
 
@@ -167,6 +169,9 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		Name: "teamtalk_accept_shed_total",
 		Help: "Connections closed on arrival because the process was short of file descriptors.",
 	}, func() float64 { return float64(s.budget.Shed()) }))
+	if s.strangers, err = newStrangers(&cfg.Strangers, s.reg); err != nil {
+		return nil, err
+	}
 	// The process is not ready until all parts are. The admin port opens first, so that
 	// probes get an answer during the start.
 	s.ready.Set("start", errors.New("starting"))
@@ -246,7 +251,9 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	}
 	opt.Name, opt.Addr = p.name, addr
 	opt.Loops, opt.Budget, opt.Log, opt.Registerer = s.cfg.Loops, s.budget, s.log, s.reg
-	if !p.clients {
+	if p.clients {
+		opt.Strangers = s.strangers
+	} else {
 		opt.MaxFrame, opt.MaxBuffered = linkFrame(s.cfg), 64<<20
 	}
 	srv, err := engine.Start(opt)

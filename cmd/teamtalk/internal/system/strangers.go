@@ -1,0 +1,33 @@
+package system
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/config"
+	"teamtalk/core/engine"
+)
+
+// newStrangers returns the bounds of the section strangers, and registers their metric.
+func newStrangers(cfg *config.Strangers, reg *prometheus.Registry) (*engine.Strangers, error) {
+	var trusted []netip.Prefix
+	for _, n := range cfg.Trusted {
+		p, err := netip.ParsePrefix(n)
+		if err != nil {
+			return nil, fmt.Errorf("setting strangers.trusted_networks: %w", err)
+		}
+		trusted = append(trusted, p)
+	}
+	st := engine.NewStrangers(engine.StrangerOptions{
+		PerAddress: cfg.PerAddress, Rate: cfg.Rate, Burst: float64(cfg.Burst),
+		Reserved: cfg.Reserved, Memory: int64(cfg.Memory), Trusted: trusted,
+	})
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "teamtalk_engine_stranger_bytes",
+		Help: "Bytes that wait for the rest of a frame of a connection without a login, or " +
+			"for such a connection to read them.",
+	}, func() float64 { return float64(st.Bytes()) }))
+	return st, nil
+}
