@@ -184,3 +184,26 @@ func TestMemoryOfStrangers(t *testing.T) {
 	c.send(make([]byte, MaxStrangerFrame-part))
 	c.want(partOf(MaxStrangerFrame, MaxStrangerFrame))
 }
+
+// TestStrangerThatDoesNotRead closes a stranger that leaves its answers unread, long before
+// MaxBuffered.
+func TestStrangerThatDoesNotRead(t *testing.T) {
+	r := doorRole()
+	r.frame = func(s *session.Client, h pdu.Header, body []byte) {
+		s.SendFrame(frameOf(h.Command, h.Seq, make([]byte, 32<<10)))
+	}
+	s := start(t, Options{Clients: r, MaxBuffered: 1 << 30,
+		Strangers: strangers(StrangerOptions{})})
+	c := dial(t, s)
+	for {
+		if _, err := c.Write(silent); err != nil {
+			break // the server has closed the connection
+		}
+		if len(r.closed) > 0 {
+			break
+		}
+	}
+	if e := next(t, r.closed); e.err != session.ErrSlow {
+		t.Errorf("closed because of %v", e.err)
+	}
+}

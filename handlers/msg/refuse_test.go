@@ -2,6 +2,7 @@ package msg
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,5 +106,34 @@ func TestLoginsGoOnAfterAnOutage(t *testing.T) {
 			t.Fatalf("answer %v", res)
 		}
 		guess.answeredAfter()
+	})
+}
+
+// TestLongLoginsStayHere: a name or a password that no user can have is refused like a wrong
+// one, and no db_proxy is asked.
+func TestLongLoginsStayHere(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		asked := 0
+		w.db.also = func(req pb.Message) (pb.Message, error) {
+			if _, ok := req.(*pb.IMValidateReq); ok {
+				asked++
+			}
+			return nil, nil
+		}
+		for i, long := range []struct{ name, password int }{{129, 5}, {60_000, 5}, {1, 1025}} {
+			d := w.connect(0)
+			m := loginReq(1, win)
+			m.SetUserName(strings.Repeat("b", long.name))
+			m.SetPassword(strings.Repeat("x", long.password))
+			d.send(1, m)
+			_, code := d.answeredAfter()
+			if code != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED || asked != 0 {
+				t.Errorf("login %d: answer %v, db_proxy asked %d times", i, code, asked)
+			}
+		}
+		w.user(0, 1, win)
+		if asked != 1 {
+			t.Errorf("db_proxy asked %d times for a right login", asked)
+		}
 	})
 }
