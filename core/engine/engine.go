@@ -9,7 +9,6 @@
 package engine
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +27,7 @@ import (
 	option "teamtalk/core/opt"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
+	"teamtalk/proto/pb"
 )
 
 // Options configure a Server. Zero fields mean the defaults.
@@ -78,7 +78,7 @@ type Server struct {
 	refused   *prometheus.CounterVec
 	displaced *prometheus.CounterVec
 	often     obs.Often
-	strangers list.List    // of *stranger, with Options.Strangers' lock held
+	waiting   waiting      // with Options.Strangers' lock held
 	leaving   atomic.Int64 // open connections whose place another one has
 	open      atomic.Int64
 	enrolling sync.WaitGroup // connections on their way to a loop
@@ -107,7 +107,7 @@ type conn struct {
 	// stranger is nil when there are no bounds for clients without a login, and after the
 	// login. Set before the loop has the connection, then loop only.
 	stranger *stranger
-	need     int // bytes that must have arrived before the next frame is complete
+	need     int32 // bytes that must have arrived before the next frame is complete
 	opened   bool
 	closed   bool
 	refused  bool
@@ -154,6 +154,9 @@ func Start(opt Options) (*Server, error) {
 		return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
 	}
 	s.listener = l
+	if opt.Strangers != nil {
+		opt.Strangers.join(s)
+	}
 	if err := s.startLoops(); err != nil {
 		_ = l.Close() // the first error is the cause
 		return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
@@ -332,11 +335,11 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	if s.refusing.Load() {
 		return nil, s.refuse(cn, becauseStop, nil)
 	}
-	if cn.stranger != nil && !s.opt.Strangers.opened(cn.stranger, l) {
+	cn.loop = l
+	if cn.stranger != nil && !s.opt.Strangers.opened(cn.stranger) {
 		cn.refused, cn.closed = true, true
 		return nil, gnet.Close
 	}
-	cn.loop = l
 	l.Begin()
 	defer l.End()
 	cn.s = l.Add(remote(c), cn)
@@ -383,7 +386,7 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 		return gnet.Close
 	}
 	stranger := cn.stranger != nil
-	if c.InboundBuffered() < cn.need {
+	if c.InboundBuffered() < int(cn.need) {
 		if stranger {
 			cn.heard(e.server.opt.Strangers)
 		}
@@ -394,8 +397,8 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 		limit = min(limit, MaxStrangerFrame)
 	}
 	cn.loop.Begin()
-	if whole := cn.read(limit); whole && cn.stranger != nil {
-		e.server.opt.Strangers.touch(cn.stranger)
+	if asks := cn.read(limit); asks && cn.stranger != nil {
+		e.server.opt.Strangers.ask(cn.stranger)
 	}
 	cn.loop.End()
 	if cn.stranger != nil {
@@ -428,8 +431,8 @@ func (e *events) OnTick() (time.Duration, gnet.Action) {
 const lengthBytes = 4
 
 // read passes all whole frames to the handler. Bodies alias gnet's buffer, which is valid
-// until Discard. It reports whether there was one.
-func (cn *conn) read(limit int) (whole bool) {
+// until Discard. It reports whether one was no heartbeat.
+func (cn *conn) read(limit int) (asks bool) {
 	// For gnet, Peek(-1) and Peek(0) both mean everything.
 	buf, err := cn.c.Peek(-1)
 	if err != nil {
@@ -448,17 +451,17 @@ func (cn *conn) read(limit int) (whole bool) {
 			break
 		}
 		if n == 0 {
-			cn.need = max(int(h.Length), lengthBytes)
+			cn.need = int32(max(h.Length, lengthBytes))
 			break
 		}
 		cn.loop.Deliver(cn.s, h, body)
 		used += n
-		whole = true
+		asks = asks || h.Command != pb.CmdHeartBeat
 	}
 	if used > 0 { // Discard(0) would discard everything
 		_, _ = cn.c.Discard(used)
 	}
-	return whole
+	return asks
 }
 
 // Write sends p. gnet closes the connection when the write fails.

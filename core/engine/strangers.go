@@ -1,12 +1,12 @@
 package engine
 
 import (
-	"container/list"
 	"net/netip"
 	"sync"
 	"time"
 
 	"teamtalk/core/opt"
+	"teamtalk/core/origin"
 	"teamtalk/core/rate"
 )
 
@@ -32,21 +32,25 @@ type StrangerOptions struct {
 	// stranger to read them, over all ports. Required.
 	Memory int64
 	// Trusted are the networks to which PerAddress and Rate do not apply.
-	Trusted []netip.Prefix
+	Trusted origin.Networks
 	// Now returns the time. Default time.Now.
 	Now func() time.Time
 }
 
 // Strangers are the connections of a process whose clients have not logged in, over all of
-// its client ports. When there is no room for a new connection, the stranger that has been
-// silent longest is closed. A client with a login is never closed for one without. Any
-// goroutine.
+// its client ports. When there is no room for a new connection, a stranger is closed: of
+// those of the addresses with the most strangers, the one that waits longest. A client with a
+// login is never closed for one without. Any goroutine.
+//
+// A stranger begins to wait when it connects, and once more with its first frame that is no
+// heartbeat, which is the request to log in. No other frame makes it wait anew, so no client
+// keeps its place by sending.
 type Strangers struct {
 	opt StrangerOptions
 
 	mu     sync.Mutex
-	all    list.List // of *stranger, the one that has been silent longest first
-	hold   list.List // of *stranger, those with bytes, the one that has held them longest first
+	ports  []*Server
+	hold   queue // those with bytes, the one that has held them longest first
 	memory int64
 	addrs  map[netip.Addr]*address
 	sweep  int // length of addrs at which those without a stranger are forgotten
@@ -57,19 +61,43 @@ type stranger struct {
 	cn     *conn
 	server *Server
 	addr   *address // nil: trusted
+	places [kinds]place
 	bytes  int64
-	loop   *loop // nil until OnOpen
 
-	all, port, same, hold *list.Element // places in the lists; nil: not in it
-	gone                  bool          // displaced, logged in or closed
-	displaced             bool          // another connection has its place
+	class     uint8 // origin.Class when it entered
+	opened    bool  // on its loop
+	asked     bool  // has sent a frame that is no heartbeat
+	holds     bool  // in Strangers.hold
+	gone      bool  // displaced, logged in or closed
+	displaced bool  // another connection has its place
 }
 
 // address is the state of one address or IPv6 network.
 type address struct {
-	key    netip.Addr
-	own    list.List // of *stranger, the one that has been silent longest first
+	own    queue
 	bucket rate.Bucket
+}
+
+// waiting are the strangers of a port by class.
+type waiting struct {
+	classes [origin.Classes]queue
+	n       int
+}
+
+// first returns the stranger that is displaced first: that of the highest class, or the one of
+// its address that waits longest. It returns nil when there is none.
+func (w *waiting) first() *stranger {
+	for class := origin.Classes - 1; class >= 0; class-- {
+		x := w.classes[class].first
+		if x == nil {
+			continue
+		}
+		if x.addr != nil && x.addr.own.first.server == x.server {
+			return x.addr.own.first
+		}
+		return x
+	}
+	return nil
 }
 
 // maxAddresses bounds the addresses without a stranger that Strangers remembers for the
@@ -94,7 +122,8 @@ func NewStrangers(o StrangerOptions) *Strangers {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Strangers{opt: o, addrs: map[netip.Addr]*address{}, sweep: maxAddresses}
+	return &Strangers{opt: o, hold: queue{kind: ofHold}, addrs: map[netip.Addr]*address{},
+		sweep: maxAddresses}
 }
 
 // Bytes returns the bytes that wait for strangers or for the rest of their frames.
@@ -104,45 +133,31 @@ func (st *Strangers) Bytes() int64 {
 	return st.memory
 }
 
-// network returns the key of an address: itself, or its IPv6 network of 64 bits.
-func network(a netip.Addr) netip.Addr {
-	if a = a.Unmap(); a.Is4() {
-		return a
-	}
-	if p, err := a.WithZone("").Prefix(64); err == nil {
-		return p.Addr()
-	}
-	return a
-}
-
-// trusted reports whether the bounds of an address do not apply to a.
-func (st *Strangers) trusted(a netip.Addr) bool {
-	for _, p := range st.opt.Trusted {
-		if p.Contains(a.Unmap()) {
-			return true
-		}
-	}
-	return false
+// join adds a port.
+func (st *Strangers) join(s *Server) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.ports = append(st.ports, s)
 }
 
 // of returns the state of an address; nil when it is trusted. With mu held.
 func (st *Strangers) of(a netip.Addr) *address {
-	if st.trusted(a) {
+	if st.opt.Trusted.Contains(a) {
 		return nil
 	}
-	key := network(a)
+	key := origin.Key(a)
 	if known := st.addrs[key]; known != nil {
 		return known
 	}
 	if len(st.addrs) >= st.sweep {
 		for k, old := range st.addrs {
-			if old.own.Len() == 0 {
+			if old.own.n == 0 {
 				delete(st.addrs, k)
 			}
 		}
 		st.sweep = max(maxAddresses, 2*len(st.addrs))
 	}
-	known := &address{key: key}
+	known := &address{own: queue{kind: ofAddress}}
 	st.addrs[key] = known
 	return known
 }
@@ -156,50 +171,67 @@ func (st *Strangers) enter(s *Server, cn *conn, from netip.Addr) (refused string
 	if a != nil && st.opt.Rate > 0 && !a.bucket.Take(st.opt.Now(), st.opt.Rate, st.opt.Burst) {
 		return becauseRate
 	}
-	if a != nil && st.opt.PerAddress > 0 && a.own.Len() >= st.opt.PerAddress {
-		st.displace(&a.own, becauseAddress)
+	if a != nil && st.opt.PerAddress > 0 && a.own.n >= st.opt.PerAddress {
+		st.displace(a.own.first, becauseAddress)
 	}
 	most := s.mostConns()
-	if s.strangers.Len() >= max(1, most-most*st.opt.Reserved/100) {
-		st.displace(&s.strangers, becausePort)
+	if s.waiting.n >= max(1, most-most*st.opt.Reserved/100) {
+		st.displace(s.waiting.first(), becausePort)
 	}
 	for {
 		refused = s.take()
-		more := &st.all
-		if refused == becausePort {
-			more = &s.strangers
+		var next *stranger
+		switch refused {
+		case becausePort:
+			next = s.waiting.first()
+		case becauseFiles:
+			next = st.first()
 		}
-		if refused == "" || refused == becauseStop || !st.displace(more, refused) {
+		if !st.displace(next, refused) {
 			break
 		}
 	}
-	if refused != "" {
-		return refused
+	if refused == "" {
+		st.add(&stranger{cn: cn, server: s, addr: a})
 	}
-	x := &stranger{cn: cn, server: s, addr: a}
-	x.all, x.port = st.all.PushBack(x), s.strangers.PushBack(x)
-	if a != nil {
-		x.same = a.own.PushBack(x)
-	}
-	cn.stranger = x
-	return ""
+	return refused
 }
 
-// displace closes the first stranger of a list and gives its place away. It returns false
-// when the list is empty. With mu held.
-func (st *Strangers) displace(l *list.List, why string) bool {
-	e := l.Front()
-	if e == nil {
+// first returns the stranger that is displaced first when the process is full: on the port
+// with the most strangers. With mu held.
+func (st *Strangers) first() *stranger {
+	var most *Server
+	for _, s := range st.ports {
+		if most == nil || s.waiting.n > most.waiting.n {
+			most = s
+		}
+	}
+	return most.waiting.first()
+}
+
+// add puts x in the lists. With mu held.
+func (st *Strangers) add(x *stranger) {
+	if x.addr != nil {
+		x.addr.own.push(x)
+		x.class = uint8(origin.Class(x.addr.own.n))
+	}
+	x.server.waiting.classes[x.class].push(x)
+	x.server.waiting.n++
+	x.cn.stranger = x
+}
+
+// displace closes x and gives its place away. It returns false when x is nil. With mu held.
+func (st *Strangers) displace(x *stranger, why string) bool {
+	if x == nil {
 		return false
 	}
-	x := e.Value.(*stranger)
 	st.remove(x)
 	x.displaced = true
 	x.server.leaving.Add(1)
 	x.server.opt.Budget.Put()
 	x.server.noteDisplaced(why)
-	if x.loop != nil { // otherwise OnOpen closes it
-		x.loop.Post(func() { x.end() })
+	if x.opened { // otherwise OnOpen closes it
+		x.cn.loop.Post(func() { x.end() })
 	}
 	return true
 }
@@ -207,37 +239,40 @@ func (st *Strangers) displace(l *list.List, why string) bool {
 // remove takes x out of all lists. With mu held.
 func (st *Strangers) remove(x *stranger) {
 	x.gone = true
-	st.all.Remove(x.all)
-	x.server.strangers.Remove(x.port)
-	if x.same != nil {
-		x.addr.own.Remove(x.same)
+	x.server.waiting.classes[x.class].remove(x)
+	x.server.waiting.n--
+	if x.addr != nil {
+		x.addr.own.remove(x)
 	}
-	if x.hold != nil {
-		st.hold.Remove(x.hold)
-		x.hold = nil
+	if x.holds {
+		st.hold.remove(x)
 	}
+	x.holds = false
 	st.memory -= x.bytes
 }
 
-// opened tells a stranger its loop. It returns false when the stranger was displaced before.
-func (st *Strangers) opened(x *stranger, l *loop) bool {
+// opened records that x is on its loop. It returns false when x was displaced before.
+func (st *Strangers) opened(x *stranger) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	x.loop = l
+	x.opened = true
 	return !x.displaced
 }
 
-// touch makes x the stranger that was heard last, because a whole frame has arrived.
-func (st *Strangers) touch(x *stranger) {
+// ask makes x wait anew, because its first frame that is no heartbeat has arrived.
+func (st *Strangers) ask(x *stranger) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if x.gone {
+	if x.gone || x.asked {
 		return
 	}
-	st.all.MoveToBack(x.all)
-	x.server.strangers.MoveToBack(x.port)
-	if x.same != nil {
-		x.addr.own.MoveToBack(x.same)
+	x.asked = true
+	q := &x.server.waiting.classes[x.class]
+	q.remove(x)
+	q.push(x)
+	if x.addr != nil {
+		x.addr.own.remove(x)
+		x.addr.own.push(x)
 	}
 }
 
@@ -252,13 +287,13 @@ func (st *Strangers) heard(x *stranger, bytes int) {
 	st.memory += int64(bytes) - x.bytes
 	x.bytes = int64(bytes)
 	switch {
-	case bytes > 0 && x.hold == nil:
-		x.hold = st.hold.PushBack(x)
-	case bytes == 0 && x.hold != nil:
-		st.hold.Remove(x.hold)
-		x.hold = nil
+	case bytes > 0 && !x.holds:
+		st.hold.push(x)
+	case bytes == 0 && x.holds:
+		st.hold.remove(x)
 	}
-	for st.memory > st.opt.Memory && st.displace(&st.hold, becauseMemory) {
+	x.holds = bytes > 0
+	for st.memory > st.opt.Memory && st.displace(st.hold.first, becauseMemory) {
 	}
 }
 

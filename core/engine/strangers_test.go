@@ -2,12 +2,14 @@ package engine
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
 
 	"teamtalk/core/budget"
 	"teamtalk/core/opt/opttest"
+	"teamtalk/core/origin"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -63,20 +65,82 @@ func TestAFullPortLetsClientsLogIn(t *testing.T) {
 	}
 }
 
-// TestTheLongestSilentMakesRoom closes the stranger that has been silent longest, which is
-// not the one that connected first.
-func TestTheLongestSilentMakesRoom(t *testing.T) {
+// asks is a frame that is no heartbeat and no login.
+var asks = frameOf(pb.CmdMsgDataAck, 5, nil)
+
+// TestTheLongestWaitingMakesRoom closes the stranger that has been silent since its connect
+// or its first request longest. Heartbeats and further requests keep no place.
+func TestTheLongestWaitingMakesRoom(t *testing.T) {
 	s := start(t, Options{Clients: doorRole(), MaxConns: 4,
 		Strangers: strangers(StrangerOptions{})})
 	a, b, c := dial(t, s), dial(t, s), dial(t, s)
-	for _, x := range []*client{a, b, c, a} {
+	for _, x := range []*client{a, b, c} {
 		x.echo(silent)
 	}
+	a.echo(asks) // so b is the oldest
+	b.echo(silent)
 	d := dial(t, s) // three of four places are for strangers
-	d.echo(silent)
 	b.wantEnd()
-	for _, x := range []*client{a, c, d} {
+	d.echo(asks)
+	a.echo(asks)
+	c.echo(silent)
+	e := dial(t, s) // c is the oldest, then a
+	c.wantEnd()
+	a.echo(asks)
+	f := dial(t, s)
+	a.wantEnd()
+	for _, x := range []*client{d, e, f} {
 		x.echo(silent)
+	}
+}
+
+// TestOneAddressClosesItsOwn lets one address fill the port, or the process by another port.
+// The silent client of another address connected before, and stays.
+func TestOneAddressClosesItsOwn(t *testing.T) {
+	const places = 20
+	for name, o := range map[string]Options{
+		"port":    {MaxConns: places},
+		"process": {Budget: budget.Fixed(places)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.Clients, o.Strangers = doorRole(), strangers(StrangerOptions{})
+			s := start(t, o)
+			crowded := s
+			if name == "process" {
+				crowded = start(t, o)
+			}
+			page := dialFrom(t, s, "127.0.0.2")
+			var crowd []*client
+			for range 5 * places {
+				c := dial(t, crowded)
+				c.echo(asks)
+				crowd = append(crowd, c)
+			}
+			crowd[places].wantEnd()
+			page.echo(logIn)
+		})
+	}
+}
+
+// TestHeartbeatsDoNotReplaceALogin closes a stranger at its deadline, although it sends
+// heartbeats.
+func TestHeartbeatsDoNotReplaceALogin(t *testing.T) {
+	clock, r := newClock(), doorRole()
+	r.open = func(s *session.Client) error {
+		s.SetDeadline(15 * time.Second)
+		return nil
+	}
+	s := start(t, Options{Clients: r, Now: clock.now, Strangers: strangers(StrangerOptions{})})
+	c := dial(t, s)
+	for range 14 {
+		c.echo(silent)
+		clock.advance(time.Second)
+	}
+	c.echo(silent)
+	clock.advance(time.Second)
+	c.wantEnd()
+	if e := next(t, r.closed); e.err != session.ErrLoginDeadline {
+		t.Errorf("closed because of %v", e.err)
 	}
 }
 
@@ -104,7 +168,7 @@ func TestPerAddressClosesAnOlderOne(t *testing.T) {
 	b.echo(logIn)
 	c := dial(t, s)
 	c.echo(silent)
-	a.echo(silent) // b does not count any more
+	a.echo(asks) // b does not count any more
 	dial(t, s).echo(silent)
 	c.wantEnd()
 	b.echo(silent)
@@ -121,7 +185,7 @@ func TestRateOfAnAddress(t *testing.T) {
 	dial(t, s).echo(silent)
 	dial(t, s).wantEnd()
 
-	o.PerAddress, o.Trusted = 1, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	o.PerAddress, o.Trusted = 1, origin.Networks{netip.MustParsePrefix("127.0.0.0/8")}
 	s = start(t, Options{Clients: doorRole(), Strangers: strangers(o)})
 	var all []*client
 	for range 5 {
@@ -188,22 +252,30 @@ func TestMemoryOfStrangers(t *testing.T) {
 // TestStrangerThatDoesNotRead closes a stranger that leaves its answers unread, long before
 // MaxBuffered.
 func TestStrangerThatDoesNotRead(t *testing.T) {
-	r := doorRole()
+	r, answered := doorRole(), make(chan struct{}, 1)
 	r.frame = func(s *session.Client, h pdu.Header, body []byte) {
 		s.SendFrame(frameOf(h.Command, h.Seq, make([]byte, 32<<10)))
+		answered <- struct{}{}
 	}
 	s := start(t, Options{Clients: r, MaxBuffered: 1 << 30,
 		Strangers: strangers(StrangerOptions{})})
 	c := dial(t, s)
-	for {
-		if _, err := c.Write(silent); err != nil {
-			break // the server has closed the connection
-		}
-		if len(r.closed) > 0 {
-			break
-		}
+	// The kernel holds little, so that few answers fill it.
+	if err := c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
 	}
-	if e := next(t, r.closed); e.err != session.ErrSlow {
-		t.Errorf("closed because of %v", e.err)
+	for {
+		_, _ = c.Write(silent) // fails when the server has closed the connection
+		select {
+		case <-answered:
+			continue
+		case e := <-r.closed:
+			if e.err != session.ErrSlow {
+				t.Errorf("closed because of %v", e.err)
+			}
+		case <-time.After(patience):
+			t.Fatal("the server did not close the connection")
+		}
+		return
 	}
 }

@@ -1,24 +1,18 @@
 package system
 
 import (
-	"fmt"
-	"net/netip"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
+	"teamtalk/core/origin"
 )
 
 // newStrangers returns the bounds of the section strangers, and registers their metric.
 func newStrangers(cfg *config.Strangers, reg *prometheus.Registry) (*engine.Strangers, error) {
-	var trusted []netip.Prefix
-	for _, n := range cfg.Trusted {
-		p, err := netip.ParsePrefix(n)
-		if err != nil {
-			return nil, fmt.Errorf("setting strangers.trusted_networks: %w", err)
-		}
-		trusted = append(trusted, p)
+	trusted, err := origin.ParseNetworks("strangers.trusted_networks", cfg.Trusted)
+	if err != nil {
+		return nil, err
 	}
 	st := engine.NewStrangers(engine.StrangerOptions{
 		PerAddress: cfg.PerAddress, Rate: cfg.Rate, Burst: float64(cfg.Burst),
